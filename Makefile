@@ -1,0 +1,53 @@
+# make profile     profile the energy of a pipeline, on sample photographs or DATA=your/folder PIPELINE=your/file.py:name
+# make test        everything that must hold; what CI runs
+# make check       the fast part of it, under a minute
+# make setup       only the set-up, which the others do by themselves; tries again what was left out
+# make bench       greenload against hand-written pipelines; arguments in ARGS
+# make pin         resolve anew the versions in constraints.txt
+# make clean       remove what was generated, except .venv and data/
+
+PYTHON ?= python3
+PIPELINE ?= imagenet:train
+SAMPLE := data/sample
+BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: profile test check setup ready lint bench pin clean
+
+ifdef DATA
+profile: ready
+else
+DATA := $(SAMPLE)
+profile: ready
+	@grep -qs '"complete": true' $(SAMPLE)/.greenload-sample.json || $(BIN)/greenload sample $(SAMPLE) --images 512
+endif
+	$(BIN)/greenload profile "$(PIPELINE)" --data "$(DATA)" --json report.json --html report.html
+
+test: lint
+	$(BIN)/pytest
+
+check: lint
+	$(BIN)/pytest -m "not slow and not gpu" --timeout 30
+
+lint: ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+setup:
+	@$(PYTHON) tools/set_up.py --retry
+
+ready:
+	@$(PYTHON) tools/set_up.py
+
+bench: ready
+	$(BIN)/python -m bench $(ARGS)
+
+pin: ready
+	$(BIN)/python tools/pin.py
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -f report.json report.html
+	find bench greenload pipelines tests tools -name __pycache__ -type d -exec rm -rf {} +

@@ -1,0 +1,104 @@
+"""greenload: energy-efficient data loading for deep learning.
+
+Describe a preprocessing pipeline once; load it through tf.data or NVIDIA DALI with the same pixels; see what each of its steps
+costs in CPU seconds and joules.
+
+    import greenload as gl
+
+    train = gl.Pipeline(
+        gl.ImageFolder("data/train"), gl.Shuffle(), gl.Decode(), gl.RandomResizedCrop(224),
+        gl.RandomHorizontalFlip(), gl.Batch(256), seed=7,
+    )
+    model.fit(gl.load(train), epochs=3)
+    print(gl.profile(train))
+
+Importing it loads neither TensorFlow nor DALI; names are resolved when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "errors": (
+        "BackendUnavailable",
+        "GreenloadError",
+        "MeterError",
+        "PipelineError",
+        "RecordError",
+        "ReportError",
+        "SourceError",
+        "UsageError",
+    ),
+    "sources": ("Arrays", "Files", "ImageFolder"),
+    "stages": (
+        "Batch",
+        "Cache",
+        "CenterCrop",
+        "Decode",
+        "Normalize",
+        "RandomHorizontalFlip",
+        "RandomResizedCrop",
+        "Resize",
+        "Shuffle",
+        "ToDtype",
+    ),
+    "pipeline": ("Pipeline",),
+    "plan": ("Plan", "make_plan"),
+    "loading": ("Position", "Shard", "load"),
+    "verifying": ("verify",),
+    "measuring": ("measure",),
+    "profiling": ("profile",),
+    "report.data": ("Report",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [*sorted(_HOME), "__version__"]
+
+if TYPE_CHECKING:
+    from greenload.errors import BackendUnavailable as BackendUnavailable
+    from greenload.errors import GreenloadError as GreenloadError
+    from greenload.errors import MeterError as MeterError
+    from greenload.errors import PipelineError as PipelineError
+    from greenload.errors import RecordError as RecordError
+    from greenload.errors import ReportError as ReportError
+    from greenload.errors import SourceError as SourceError
+    from greenload.errors import UsageError as UsageError
+    from greenload.loading import Position as Position
+    from greenload.loading import Shard as Shard
+    from greenload.loading import load as load
+    from greenload.measuring import measure as measure
+    from greenload.pipeline import Pipeline as Pipeline
+    from greenload.plan import Plan as Plan
+    from greenload.plan import make_plan as make_plan
+    from greenload.profiling import profile as profile
+    from greenload.report.data import Report as Report
+    from greenload.sources import Arrays as Arrays
+    from greenload.sources import Files as Files
+    from greenload.sources import ImageFolder as ImageFolder
+    from greenload.stages import Batch as Batch
+    from greenload.stages import Cache as Cache
+    from greenload.stages import CenterCrop as CenterCrop
+    from greenload.stages import Decode as Decode
+    from greenload.stages import Normalize as Normalize
+    from greenload.stages import RandomHorizontalFlip as RandomHorizontalFlip
+    from greenload.stages import RandomResizedCrop as RandomResizedCrop
+    from greenload.stages import Resize as Resize
+    from greenload.stages import Shuffle as Shuffle
+    from greenload.stages import ToDtype as ToDtype
+    from greenload.verifying import verify as verify
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'greenload' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"greenload.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,165 @@
+"""What tf.data does around any backend: reads records, keeps caches, maps samples, hands batches on.
+
+With the ``tf`` backend all steps run in one parallel map, element by element; with DALI tf.data reads encoded bytes, and
+whole batches of them cross into DALI and come back as pixels.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from greenload.backends import tf as tf_backend
+from greenload.backends.base import Records
+from greenload.backends.tf import Element, State
+from greenload.plan import Plan, Step
+from greenload.sources import Arrays, FileSource, Source
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+def reader(source: Source) -> tuple[Element, Callable[[Any], Any]]:
+    """How records of a source are read inside tf.data.
+
+    Args:
+        source: files, or arrays.
+
+    Returns:
+        A function that puts ``"image"`` into a state by its ``"index"``, and one from an index to the record's name; both of
+        tensors.
+    """
+    import tensorflow as tf
+
+    if isinstance(source, Arrays):
+        images = tf.constant(source.images)
+
+        def gather(state: State) -> State:
+            return state | {"image": tf.gather(images, state["index"])}
+
+        return gather, lambda index: tf.strings.format("images[{}]", index)
+    assert isinstance(source, FileSource)
+    paths = tf.constant(source.paths)
+
+    def read(state: State) -> State:
+        return state | {"image": tf.io.read_file(tf.gather(paths, state["index"]))}
+
+    return read, lambda index: tf.gather(paths, index)
+
+
+def compose(elements: Sequence[Element]) -> Element:
+    """One function that applies several in order."""
+
+    def chained(state: State) -> State:
+        return functools.reduce(lambda so_far, element: element(so_far), elements, state)
+
+    return chained
+
+
+def cached(upstream: Element, step: Step) -> Element:
+    """``upstream``, kept by index from its first use on, in a table in memory that all iterators of a dataset share.
+
+    tf.data's own ``cache`` stores the order of the first epoch along, and so would freeze it.
+    """
+    import tensorflow as tf
+
+    table = tf.lookup.experimental.MutableHashTable(tf.int64, tf.string, default_value="")
+    dtype = tf.string if step.spec_out.encoded else tf.as_dtype(step.spec_out.dtype)
+
+    def element(state: State) -> State:
+        kept = table.lookup(state["index"])
+
+        def fill() -> Any:
+            image = upstream(state)["image"]
+            stored = image if dtype == tf.string else tf.io.serialize_tensor(image)
+            with tf.control_dependencies([table.insert(state["index"], stored)]):
+                return tf.identity(image)
+
+        def recall() -> Any:
+            return kept if dtype == tf.string else tf.io.parse_tensor(kept, dtype)
+
+        image = tf.cond(tf.strings.length(kept) > 0, recall, fill)
+        image.set_shape(step.spec_out.shape)
+        return state | {"image": image}
+
+    return element
+
+
+class Stream:
+    """The functions of a plan's steps, lowered once, and how they make a dataset."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        read, self.name = reader(plan.pipeline.source)
+        self.on_samples: list[tuple[Step, Element]] = []
+        """Each step that works on single samples in tf.data, with its function; reading comes first."""
+        pixels = [s for s in plan.steps if s.kind == "pixels" and s.backend == "tf"]
+        single = [s for s in pixels if not s.spec_out.batched]
+        lowered = dict(zip(single, tf_backend.elements(plan, single), strict=True))
+        for step in plan.steps:
+            if step.kind == "read":
+                self.on_samples.append((step, read))
+            elif step.kind == "cache":
+                upstream = compose([element for _, element in self.on_samples])
+                self.on_samples.append((step, cached(upstream, step)))
+            elif step in lowered:
+                self.on_samples.append((step, lowered[step]))
+        after = [s for s in pixels if s.spec_out.batched]
+        self.on_batches = list(zip(after, tf_backend.elements(plan, after), strict=True))
+        """Each step that works on whole batches in tf.data, with its function."""
+        self._needs_numbers = plan.backend != "tf"
+
+    def sample(self) -> Element:
+        """All steps on samples as one function. What a cache holds isn't computed before it is asked."""
+        last_cache = max((i for i, (step, _) in enumerate(self.on_samples) if step.kind == "cache"), default=0)
+        return compose([element for _, element in self.on_samples[last_cache:]])
+
+    def samples(self, roots: tf.data.Dataset) -> tf.data.Dataset:
+        """Roots (position, index, label, numbers) to samples with images, in order, on the plan's threads."""
+        sample = self.sample()
+
+        def work(root: State) -> State:
+            done = sample(root)
+            kept = ["position", "label", "image"] + (["index", "numbers"] if self._needs_numbers else [])
+            return {key: done[key] for key in kept if key in done}
+
+        return roots.map(work, num_parallel_calls=self.plan.threads, deterministic=True)
+
+    def finish(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Batches of states to ``(images, labels)``: through DALI where the plan says so, and what follows ``Batch``."""
+        if self.plan.backend != "tf":
+            crossing = self._through_dali()
+            batches = batches.prefetch(1).map(crossing)
+        whole = compose([element for _, element in self.on_batches])
+
+        def pair(state: State) -> tuple[Any, Any]:
+            done = whole(state)
+            return done["image"], done["label"]
+
+        return batches.map(pair)
+
+    def _through_dali(self) -> Element:
+        import tensorflow as tf
+
+        from greenload.backends import dali
+
+        plan = self.plan
+        batch = plan.pipeline.batch
+        assert batch is not None  # plan() sees to it
+        names = plan.pipeline.source.name
+        runner = functools.cache(lambda: dali.DaliRunner(plan, batch_size=batch.size, threads=plan.threads))
+        spec = plan.out_spec
+
+        def run(images: Any, numbers: Any, index: Any) -> Any:
+            return runner().run(Records(list(images), numbers, [names(int(i)) for i in index]))
+
+        def crossing(state: State) -> State:
+            numbers = state.get("numbers", tf.zeros([tf.size(state["index"]), 0], tf.float64))
+            image = tf.numpy_function(run, [state["image"], numbers, state["index"]], tf.as_dtype(spec.dtype), stateful=True)
+            image.set_shape(spec.shape)
+            return {"image": image, "label": state["label"]}
+
+        return crossing

@@ -1,0 +1,65 @@
+"""Every exception that greenload raises, in one hierarchy.
+
+    GreenloadError
+    ├── PipelineError (ValueError)       a stage, its argument, or the order of stages can't work
+    ├── SourceError                      a source can't be opened, or holds nothing to load
+    │   └── RecordError                  one record is bad: names the file, the reason and its position
+    ├── BackendUnavailable               a backend can't run here: says why, and the remedy
+    ├── MeterError                       a meter can't be read, or a window of it is void
+    ├── ReportError (ValueError)         a report file is not one, or of another version
+    └── UsageError (ValueError)          an argument of a command or a function is wrong
+
+Each message states the rule, the value found and the remedy, in one line.
+"""
+
+from __future__ import annotations
+
+
+class GreenloadError(Exception):
+    """Base of every exception that greenload raises."""
+
+
+class PipelineError(GreenloadError, ValueError):
+    """A stage, its argument, or the order of stages can't work. Raised before anything runs."""
+
+
+class SourceError(GreenloadError):
+    """A source can't be opened, or holds nothing to load."""
+
+
+class RecordError(SourceError):
+    """One record of a source is bad.
+
+    Args:
+        path: what names the record to its owner: a file's path, or ``"images[7]"`` for arrays.
+        reason: why it can't be used, without the path.
+    """
+
+    path: str
+    """What names the record: a file's path, or an index into arrays."""
+    reason: str
+    """Why the record can't be used."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path}: {reason}")
+
+    def __reduce__(self) -> tuple[type[RecordError], tuple[str, str]]:
+        return type(self), (self.path, self.reason)
+
+
+class BackendUnavailable(GreenloadError):
+    """A backend can't run on this machine; the message names the remedy."""
+
+
+class MeterError(GreenloadError):
+    """A meter can't be read, or what it said in a window can't be trusted."""
+
+
+class ReportError(GreenloadError, ValueError):
+    """A report file is not one, or was written by another version of the format."""
+
+
+class UsageError(GreenloadError, ValueError):
+    """An argument of a command or a function is wrong."""

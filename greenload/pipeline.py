@@ -1,0 +1,143 @@
+"""A pipeline: what happens to samples, as a value. How and where it runs is a plan's matter."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from greenload import sources
+from greenload.draws import stage_key
+from greenload.errors import PipelineError
+from greenload.sources import Source
+from greenload.specs import ImageSpec
+from greenload.stages import STAGES, Batch, Cache, Decode, Shuffle, Stage
+
+_FORMAT = "greenload.pipeline/1"
+
+
+@dataclass(frozen=True, init=False)
+class Pipeline:
+    """A source, the stages in order, and the seed of everything random.
+
+    Immutable, equal by value, checked when it is made. Randomness is a function of the seed, the epoch and each sample's index.
+
+    Args:
+        source: where samples come from.
+        *stages: what happens to them, in order.
+        seed: any integer.
+
+    Raises:
+        PipelineError: stages can't stand in this order, or get images that they can't work on.
+
+    Example:
+        >>> Pipeline(ImageFolder("data/train"), Shuffle(), Decode(), RandomResizedCrop(224), Batch(256), seed=7)
+    """
+
+    source: Source
+    stages: tuple[Stage, ...]
+    seed: int
+
+    def __init__(self, source: Source, *stages: Stage, seed: int = 0) -> None:
+        if not isinstance(source, Source):
+            raise PipelineError(
+                f"a pipeline begins with a source such as ImageFolder(...), not with {_shown(source)}"
+            )
+        for stage in stages:
+            if not isinstance(stage, Stage):
+                hint = "; write it with its parentheses" if isinstance(stage, type) else ""
+                raise PipelineError(f"a pipeline is made of stages such as Decode(), not {_shown(stage)}{hint}")
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise PipelineError(f"seed must be an integer, not {seed!r}")
+        object.__setattr__(self, "source", source)
+        object.__setattr__(self, "stages", tuple(stages))
+        object.__setattr__(self, "seed", seed)
+        _check_order(self.stages)
+        _ = self.specs
+
+    @property
+    def specs(self) -> tuple[ImageSpec, ...]:
+        """The spec of what enters each stage, and last of what leaves the pipeline: one more than there are stages."""
+        specs = [self.source.spec]
+        for position, stage in enumerate(self.stages, 1):
+            try:
+                specs.append(stage.out_spec(specs[-1]))
+            except PipelineError as error:
+                raise PipelineError(f"stage {position} of {len(self.stages)}: {error}") from None
+        return tuple(specs)
+
+    @property
+    def keys(self) -> tuple[int, ...]:
+        """The key of each stage's draws: by its type and how many of that type stand before it."""
+        seen: Counter[str] = Counter()
+        keys = []
+        for stage in self.stages:
+            name = type(stage).__name__
+            keys.append(stage_key(name, seen[name]))
+            seen[name] += 1
+        return tuple(keys)
+
+    @property
+    def shuffled(self) -> bool:
+        """Whether each epoch has an order of its own."""
+        return any(isinstance(stage, Shuffle) for stage in self.stages)
+
+    @property
+    def batch(self) -> Batch | None:
+        """The stage that batches, if there is one."""
+        return next((stage for stage in self.stages if isinstance(stage, Batch)), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The pipeline as JSON data."""
+        return {
+            "format": _FORMAT,
+            "seed": self.seed,
+            "source": self.source.to_dict(),
+            "stages": [stage.to_dict() for stage in self.stages],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], source: Source | None = None) -> Pipeline:
+        """The pipeline that ``to_dict`` described.
+
+        Args:
+            data: the description.
+            source: the samples, where the description holds none (``Arrays``), or others than it names.
+
+        Raises:
+            PipelineError: the description is of another format, or names an unknown stage or argument.
+            SourceError: the source can't be opened.
+        """
+        if data.get("format") != _FORMAT:
+            raise PipelineError(f"a pipeline's description has format {_FORMAT!r}, not {data.get('format')!r}")
+        stages = []
+        for entry in data["stages"]:
+            arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items() if k != "stage"}
+            kind = STAGES.get(entry["stage"])
+            if kind is None:
+                raise PipelineError(f"stage must be one of {', '.join(STAGES)}, not {entry['stage']!r}")
+            try:
+                stages.append(kind(**arguments))
+            except TypeError as error:
+                raise PipelineError(f"{entry['stage']}: {error}") from None
+        return cls(source or sources.from_dict(data["source"]), *stages, seed=data["seed"])
+
+    def __str__(self) -> str:
+        return f"Pipeline({', '.join(map(str, (self.source, *self.stages)))}, seed={self.seed})"
+
+
+def _check_order(stages: tuple[Stage, ...]) -> None:
+    for kind in (Shuffle, Decode, Batch):
+        count = sum(isinstance(stage, kind) for stage in stages)
+        if count > 1:
+            raise PipelineError(f"a pipeline has at most one {kind.__name__}, but this has {count}: remove the others")
+    for position, stage in enumerate(stages):
+        if isinstance(stage, Cache):
+            random = next((before for before in stages[:position] if before.draws), None)
+            if random is not None:
+                raise PipelineError(f"Cache after {random} would freeze its draws: put Cache before it")
+
+
+def _shown(value: object) -> str:
+    return value.__name__ if isinstance(value, type) else f"{type(value).__name__} {str(value)[:40]!r}"

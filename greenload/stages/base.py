@@ -1,0 +1,141 @@
+"""What a stage is: frozen data, a check of what it may follow, params from draws, and a float64 reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greenload.draws import NUMPY, Array, Ops
+from greenload.errors import PipelineError
+from greenload.specs import ImageSpec
+from greenload.stages.primitives import Primitive
+
+Params = Mapping[str, Array]
+"""What a stage does to a sample: integer windows, booleans, sizes; leading dimensions are the samples'."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Base of every stage. A stage is immutable, equal by value, and imports no framework.
+
+    To write one, see "Adding a stage" in CONTRIBUTING.
+    """
+
+    draws: ClassVar[int] = 0
+    """How many uniforms a sample needs; zero for a deterministic stage."""
+    numbers: ClassVar[int] = 0
+    """How many numbers ``prepare`` makes of them."""
+
+    def out_spec(self, spec: ImageSpec) -> ImageSpec:
+        """The spec after this stage.
+
+        Raises:
+            PipelineError: images of ``spec`` can't enter this stage.
+        """
+        raise NotImplementedError
+
+    def prepare(self, uniforms: Array, ops: Ops = NUMPY) -> Array:
+        """What can be computed from the draws before an image's size is known, vectorised over samples.
+
+        Args:
+            uniforms: float64 ``[…, draws]``.
+            ops: the array namespace.
+
+        Returns:
+            float64 ``[…, numbers]``.
+        """
+        return uniforms
+
+    def params(self, numbers: Array, height: Array, width: Array, ops: Ops = NUMPY) -> Params:
+        """What this stage does to images of a size.
+
+        Args:
+            numbers: float64 ``[…, numbers]`` of ``prepare``.
+            height: int64 ``[…]``, rows of each image that enters.
+            width: int64 ``[…]``, its columns.
+            ops: the array namespace.
+        """
+        return {}
+
+    def out_size(self, params: Params, height: Array, width: Array, ops: Ops = NUMPY) -> tuple[Array, Array]:
+        """Rows and columns of the images that leave, each int64 ``[…]``."""
+        return height, width
+
+    def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
+        """The operations on pixels that this stage comes down to, for images of ``spec``."""
+        return ()
+
+    def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
+        """The stage's formula in float64 NumPy, on one image: the oracle of the conformance suite.
+
+        Args:
+            image: ``[H, W, C]``, uint8, or float64 standing for a float32 image.
+            params: of one sample.
+
+        Returns:
+            ``[H', W', C]``: uint8 where the stage gives uint8, else float64.
+        """
+        return image
+
+    def to_dict(self) -> dict[str, Any]:
+        """The stage as JSON data: its type under ``"stage"`` and its arguments."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {"stage": type(self).__name__} | {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+    def __str__(self) -> str:
+        shown = ", ".join(
+            f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if getattr(self, f.name) != f.default
+        )
+        return f"{type(self).__name__}({shown})"
+
+
+def need_decoded(stage: Stage, spec: ImageSpec) -> None:
+    """Refuse encoded bytes.
+
+    Raises:
+        PipelineError: ``spec`` is encoded.
+    """
+    if spec.encoded:
+        raise PipelineError(f"{stage} works on pixels, but here images are still encoded: put Decode() before it")
+
+
+def need_single(stage: Stage, spec: ImageSpec) -> None:
+    """Refuse encoded bytes and batches.
+
+    Raises:
+        PipelineError: ``spec`` is encoded or batched.
+    """
+    need_decoded(stage, spec)
+    if spec.batched:
+        raise PipelineError(f"{stage} works on one image at a time, but here images are batched: put it before Batch")
+
+
+def pair(stage: str, name: str, value: Any) -> tuple[int, int]:
+    """``size`` as ``(height, width)``, both at least 1.
+
+    Raises:
+        PipelineError: it is neither a positive integer nor two of them.
+    """
+    sides = (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if (
+        not isinstance(sides, (tuple, list))
+        or len(sides) != 2
+        or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in sides)
+    ):
+        raise PipelineError(f"{stage}: {name} must be a positive integer or two of them (height, width), not {value!r}")
+    return (sides[0], sides[1])
+
+
+def probability(stage: str, value: Any) -> float:
+    """A number in [0, 1].
+
+    Raises:
+        PipelineError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
+        raise PipelineError(f"{stage}: p must be a probability between 0 and 1, not {value!r}")
+    return float(value)

@@ -1,0 +1,34 @@
+"""Fixtures that every test can use."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from greenload.samples import make_samples
+
+SAMPLE_IMAGES = 48
+SAMPLE_CLASSES = 4
+
+
+@pytest.fixture(scope="session")
+def sample_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48 sample photographs in 4 class folders. Shared: to change files, copy it first."""
+    if importlib.util.find_spec("sklearn") is None:
+        pytest.skip("scikit-learn is not installed, whose photographs the samples are cut from")
+    folder = tmp_path_factory.mktemp("sample")
+    make_samples(folder, images=SAMPLE_IMAGES, classes=SAMPLE_CLASSES)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bad_images() -> ModuleType:
+    """The module tests/support/bad_images.py: `bad_images.make_all(folder)`, `bad_images.jpeg()` and lists of names."""
+    if importlib.util.find_spec("PIL") is None:
+        pytest.skip("Pillow-SIMD is not installed, which writes the unusual images")
+    import bad_images
+
+    return bad_images
