@@ -1,7 +1,7 @@
 """greenload: energy-efficient data loading for deep learning.
 
-Describe a preprocessing pipeline once; load it through tf.data or NVIDIA DALI with the same pixels; see what each of its steps
-costs in CPU seconds and joules.
+Describe a preprocessing pipeline once; load it through tf.data or NVIDIA DALI with the same pixels; see what each of
+its steps costs in CPU seconds and joules.
 
     import greenload as gl
 

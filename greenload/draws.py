@@ -1,13 +1,15 @@
 """Randomness as data: a counter-based hash and a keyed permutation, the same numbers in NumPy and in TensorFlow.
 
 A draw is a pure function of ``(seed, epoch, index, stage key, repeat, position)``: no state, so it is the same at any
-thread count, batch size, shard or resume, and on every backend. The hash is the finaliser of SplitMix64 (Steele, Lea and
-Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014; constants of David Stafford's "Mix13"), applied
-once per word of the counter. The order of an epoch is a Feistel network over ``Z_a × Z_b`` with cycle walking (Black and
-Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002): a bijection on ``0 … n−1`` that needs no buffer.
+thread count, batch size, shard or resume, and on every backend. The hash is the finaliser of SplitMix64 (Steele, Lea
+and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014; constants of David Stafford's "Mix13"),
+applied once per word of the counter. The order of an epoch is a Feistel network over ``Z_a × Z_b`` with cycle walking
+(Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002): a bijection on ``0 … n−1`` that needs no
+buffer.
 
-Every function takes ``ops``, the namespace of array operations: ``NUMPY`` or ``tensorflow_ops()``. Only operations whose
-result IEEE 754 or integer arithmetic fixes to the bit are in it, so both give the same bits; ``exp`` is built from them.
+Every function takes ``ops``, the namespace of array operations: ``NUMPY`` or ``tensorflow_ops()``. Only operations
+whose result IEEE 754 or integer arithmetic fixes to the bit are in it, so both give the same bits; ``exp`` is built
+from them.
 
 Example:
     >>> uniforms(base(seed=7, epoch=0, index=np.arange(3)), stage_key("RandomHorizontalFlip", 0), 1).shape
@@ -29,7 +31,8 @@ _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, the increment of SplitMix64
 _MIX_1 = 0xBF58476D1CE4E5B9
 _MIX_2 = 0x94D049BB133111EB
-_ROUNDS = 12  # with 8, some of the 120 orders of 5 elements come up visibly too often; 10 pass a chi-square test over n!
+# With 8 rounds some of the 120 orders of 5 elements come up visibly too often; 10 pass a chi-square test over all.
+_ROUNDS = 12
 
 
 class Ops(Protocol):
@@ -297,10 +300,10 @@ def permute(position: Array, size: int, seed: int, epoch: Array, ops: Ops = NUMP
 
 
 def exp(x: Array, ops: Ops = NUMPY) -> Array:
-    """``e^x`` from additions and products alone, hence the same bits everywhere; relative error below 2e-14 for ``|x| ≤ 3``.
+    """``e^x`` from additions and products alone, hence the same bits everywhere.
 
-    ``exp(x) = exp(x / 64)^64``: a Taylor polynomial of degree 12, then six squarings. Library ``exp`` functions differ in
-    the last bit between NumPy and TensorFlow.
+    ``exp(x) = exp(x / 64)^64``: a Taylor polynomial of degree 12, then six squarings; the relative error is below 2e-14
+    for ``|x| ≤ 3``. Library ``exp`` functions differ in the last bit between NumPy and TensorFlow.
     """
     y = ops.f64(x) * (1.0 / 64.0)
     total = y * (1.0 / 479001600.0) + 1.0 / 39916800.0

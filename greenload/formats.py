@@ -1,7 +1,7 @@
 """Image files by their first bytes: what they are, how large, and whether greenload reads them.
 
-Only headers are parsed here, in plain Python: sizes must be known before decoding, so that windows can be computed on the
-host. JPEG: ITU-T T.81, annex B. PNG: W3C "Portable Network Graphics", section 11.2.2.
+Only headers are parsed here, in plain Python: sizes must be known before decoding, so that windows can be computed on
+the host. JPEG: ITU-T T.81, annex B. PNG: W3C "Portable Network Graphics", section 11.2.2.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Header:
     height: int
     width: int
     complete: bool
-    """For JPEG, whether the file ends in an end-of-image marker. Where it doesn't, only a full decode can tell a cut file
-    from one with bytes appended."""
+    """For JPEG, whether the file ends in an end-of-image marker. Where it doesn't, only a full decode can tell a cut
+    file from one with bytes appended."""
 
 
 class FormatError(ValueError):

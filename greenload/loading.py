@@ -1,4 +1,5 @@
-"""From a plan to a ``tf.data.Dataset``: order, epochs, positions, shards, and batches that lose no record in silence."""
+"""From a plan to a ``tf.data.Dataset``: order, epochs, positions, shards, and batches that lose no record in
+silence."""
 
 from __future__ import annotations
 
@@ -13,13 +14,13 @@ from greenload.backends.tf_stream import Stream
 from greenload.errors import BackendUnavailable, PipelineError, SourceError, UsageError
 from greenload.pipeline import Pipeline
 from greenload.plan import Numbers, Plan, make_plan
-
 from greenload.verifying import MARK, REMEDY, good_records, naming
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 _NOTHING = np.int64(-1)  # a position that no sample has
+_ENDLESS = 1 << 40
 _CHUNK = 256  # positions, orders and draws are computed for so many samples at once
 
 
@@ -71,19 +72,27 @@ class Order:
     pipeline: Pipeline
     valid: NDArray[np.int64] | None
     """The indices of good records, where bad ones are left out; ``None`` for all."""
-    shard: Shard
+    shard: Shard = Shard()
+    endless: bool = False
+    """Whether an epoch starts over, with the same order and draws, instead of ending: for measuring."""
+
+    @property
+    def total(self) -> int:
+        """Samples in an epoch of all shards."""
+        return len(self.pipeline.source) if self.valid is None else len(self.valid)
 
     @property
     def samples(self) -> int:
         """Samples in an epoch of this shard."""
-        return self.shard.size(len(self.pipeline.source) if self.valid is None else len(self.valid))
+        return _ENDLESS if self.endless else self.shard.size(self.total)
 
     def indices(self, epoch: Any, position: Any, ops: draws.Ops = draws.NUMPY) -> Any:
         """The samples at positions of this shard's epoch: int64 of the shape of ``position``, which has a dimension."""
-        total = len(self.pipeline.source) if self.valid is None else len(self.valid)
         index = ops.i64(position) * self.shard.count + self.shard.index
+        if self.endless:
+            index = index % self.total
         if self.pipeline.shuffled:
-            index = draws.permute(index, total, self.pipeline.seed, epoch, ops)
+            index = draws.permute(index, self.total, self.pipeline.seed, epoch, ops)
         return index if self.valid is None else ops.take(ops.i64(self.valid), index)
 
 
@@ -100,9 +109,10 @@ def load(
 ) -> tf.data.Dataset:
     """A pipeline as an ordinary ``tf.data.Dataset`` of ``(image, label)``.
 
-    Two forms. With ``epochs`` the dataset is **pure**: that many epochs in one stream, the same each time it is iterated, on any
-    machine, at any thread count. Without, it is **auto-advancing**, made for ``model.fit(ds, epochs=…)``: each new iteration is the
-    next epoch, with its own order and augmentation. That form keeps a counter in the dataset, hence:
+    Two forms. With ``epochs`` the dataset is **pure**: that many epochs in one stream, the same each time it is
+    iterated, on any machine, at any thread count. Without, it is **auto-advancing**, made for ``model.fit(ds,
+    epochs=…)``: each new iteration is the next epoch, with its own order and augmentation. That form keeps a counter
+    in the dataset, hence:
 
     - a peek (``next(iter(ds))``, ``ds.take(1)``) and an iterator given up halfway each use up an epoch; with
       ``steps_per_epoch`` below the epoch's length, the rest of each epoch is never seen;
@@ -114,18 +124,21 @@ def load(
     Args:
         pipeline: what to load, or a plan of it (then ``backend``, ``threads`` and ``prefetch`` are the plan's).
         backend: ``"auto"``, ``"tf"`` or ``"dali-cpu"``.
-        epochs: how many epochs the pure form holds, counted from epoch 0: with ``start`` at epoch 3, ``epochs=90`` gives 87.
+        epochs: how many epochs the pure form holds, counted from epoch 0: with ``start`` at epoch 3, ``epochs=90``
+            gives 87.
         start: where to begin. In the auto-advancing form an epoch only.
         shard: which part of every epoch.
         threads: threads that work on samples, at most; all processors of this process if not given.
         prefetch: batches held ready, at most.
-        on_error: ``"raise"`` stops at a bad record with an error that names it; ``"skip"`` verifies the whole set first (once;
-            remembered until a file changes), leaves bad records out before epoch 0, and warns with their names.
+        on_error: ``"raise"`` stops at a bad record with an error that names it; ``"skip"`` verifies the whole set
+            first (once; remembered until a file changes), leaves bad records out before epoch 0, and warns with their
+            names.
 
     Returns:
-        Images ``[batch, height, width, channels]`` of the pipeline's dtype and labels int64 ``[batch]`` (without the batch
-        dimension where the pipeline has no ``Batch``). The number of batches is known (``len(ds)``). Iterating from Python
-        raises ``RecordError`` for a bad record; inside ``fit`` it is TensorFlow's ``InvalidArgumentError`` with the same text.
+        Images ``[batch, height, width, channels]`` of the pipeline's dtype and labels int64 ``[batch]`` (without the
+        batch dimension where the pipeline has no ``Batch``). The number of batches is known (``len(ds)``). Iterating
+        from Python raises ``RecordError`` for a bad record; inside ``fit`` it is TensorFlow's
+        ``InvalidArgumentError`` with the same text.
 
     Raises:
         PipelineError: the backend can't hold the pipeline.
@@ -138,16 +151,10 @@ def load(
         >>> model.fit(ds, epochs=3)                                   # three different augmentations
         >>> load(train, epochs=90, start=Position(epoch=3, sample=51200))
     """
-    chosen = pipeline if isinstance(pipeline, Plan) else make_plan(pipeline, backend, threads=threads, prefetch=prefetch)
-    if chosen.backend == "dali":
-        raise BackendUnavailable(
-            "backend 'dali' keeps its output on the GPU and is not loaded into tf.data yet: use backend='dali-cpu' or 'tf', "
-            "or greenload.backends.dali.stream without TensorFlow"
-        )
-    for name in {"tf", chosen.backend}:
-        found = backends.get(name).availability()
-        if not found.usable:
-            raise BackendUnavailable(f"backend {name!r}: {found.detail}; {found.remedy}")
+    chosen = (
+        pipeline if isinstance(pipeline, Plan) else make_plan(pipeline, backend, threads=threads, prefetch=prefetch)
+    )
+    require(chosen)
     if on_error not in ("raise", "skip"):
         raise UsageError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
     if epochs is not None and (isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1):
@@ -160,7 +167,24 @@ def load(
     if begin.sample >= order.samples:
         raise UsageError(f"start: sample {begin.sample} is beyond the epoch's {order.samples} samples")
     _check_batch(chosen.pipeline, order.samples)
-    return _Build(chosen, order).dataset(epochs, begin)
+    return Build(chosen, order).dataset(epochs, begin)
+
+
+def require(plan: Plan) -> None:
+    """Make sure that a plan can be loaded into tf.data here.
+
+    Raises:
+        BackendUnavailable: it can't; names the remedy.
+    """
+    if plan.backend == "dali":
+        raise BackendUnavailable(
+            "backend 'dali' keeps its output on the GPU and is not loaded into tf.data yet: use backend='dali-cpu' "
+            "or 'tf', or greenload.backends.dali.stream without TensorFlow"
+        )
+    for name in dict.fromkeys(["tf", plan.backend]):
+        found = backends.get(name).availability()
+        if not found.usable:
+            raise BackendUnavailable(f"backend {name!r}: {found.detail}; {found.remedy}")
 
 
 def _check_batch(pipeline: Pipeline, samples: int) -> None:
@@ -172,7 +196,7 @@ def _check_batch(pipeline: Pipeline, samples: int) -> None:
         )
 
 
-class _Build:
+class Build:
     """Puts one dataset together. Holds what its functions share: tables of paths or pixels, the caches."""
 
     def __init__(self, plan: Plan, order: Order) -> None:
@@ -191,7 +215,8 @@ class _Build:
         if epochs is None:
             if start.sample:
                 raise UsageError(
-                    "start: the auto-advancing form begins at an epoch, so sample must be 0; pass epochs= to begin within one"
+                    "start: the auto-advancing form begins at an epoch, so sample must be 0; "
+                    "pass epochs= to begin within one"
                 )
             counter = tf.Variable(start.epoch, dtype=tf.int64, trainable=False)
             begin_next = plain(lambda _: self.epoch(counter.assign_add(1) - 1, tf.constant(0, tf.int64)))
@@ -208,6 +233,20 @@ class _Build:
         bounded = epochs_in_turn.apply(tf.data.experimental.assert_cardinality(length)).prefetch(self.plan.prefetch)
         return naming(bounded.with_options(options(self.plan.threads)), self.plan.pipeline.source)
 
+    def endless(self) -> tf.data.Dataset:
+        """Epoch 0 over and over in one stream, for an order that is endless: for measuring."""
+        import tensorflow as tf
+
+        zero = tf.constant(0, tf.int64)
+        return self.epoch(zero, zero).prefetch(self.plan.prefetch)
+
+    def endless_roots(self) -> tf.data.Dataset:
+        """The samples of ``endless()`` before anything is read."""
+        import tensorflow as tf
+
+        zero = tf.constant(0, tf.int64)
+        return self.roots(zero, zero)
+
     def batches(self, first: int) -> int:
         """How many batches an epoch begun at position ``first`` has."""
         samples = self.order.samples - first
@@ -223,11 +262,15 @@ class _Build:
         # Stands for a last batch all of whose records failed: the stream would otherwise just end.
         nothing = tf.data.Dataset.from_tensors(
             {
-                key: tf.fill([n or 0 for n in spec.shape], _NOTHING if key == "position" else spec.dtype.as_numpy_dtype())
+                key: tf.fill(
+                    [n or 0 for n in spec.shape], _NOTHING if key == "position" else spec.dtype.as_numpy_dtype()
+                )
                 for key, spec in batches.element_spec.items()
             }
         )
-        expected = tf.data.Dataset.range(first, self.order.samples).batch(self.batch, drop_remainder=self.drop_remainder)
+        expected = tf.data.Dataset.range(first, self.order.samples).batch(
+            self.batch, drop_remainder=self.drop_remainder
+        )
         checked = tf.data.Dataset.zip(expected, batches.concatenate(nothing)).map(
             lambda positions, state: self.checked(epoch, positions, state)
         )

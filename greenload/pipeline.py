@@ -21,7 +21,8 @@ _FORMAT = "greenload.pipeline/1"
 class Pipeline:
     """A source, the stages in order, and the seed of everything random.
 
-    Immutable, equal by value, checked when it is made. Randomness is a function of the seed, the epoch and each sample's index.
+    Immutable, equal by value, checked when it is made. Randomness is a function of the seed, the epoch and each
+    sample's index.
 
     Args:
         source: where samples come from.
@@ -41,9 +42,7 @@ class Pipeline:
 
     def __init__(self, source: Source, *stages: Stage, seed: int = 0) -> None:
         if not isinstance(source, Source):
-            raise PipelineError(
-                f"a pipeline begins with a source such as ImageFolder(...), not with {_shown(source)}"
-            )
+            raise PipelineError(f"a pipeline begins with a source such as ImageFolder(...), not with {_shown(source)}")
         for stage in stages:
             if not isinstance(stage, Stage):
                 hint = "; write it with its parentheses" if isinstance(stage, type) else ""

@@ -1,12 +1,13 @@
 """A plan: how a pipeline will run, as data, to be read before anything runs.
 
-Planning turns stages into steps, each one primitive on one backend, and fuses what can be fused without changing a pixel:
-a crop right after decoding happens inside the JPEG decoder, and neighbouring affine maps become one.
+Planning turns stages into steps, each one primitive on one backend, and fuses what can be fused without changing a
+pixel: a crop right after decoding happens inside the JPEG decoder, and neighbouring affine maps become one.
 """
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -95,6 +96,11 @@ class Plan:
         return self.describe()
 
 
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def make_plan(pipeline: Pipeline, backend: str = "auto", *, threads: int | None = None, prefetch: int = 2) -> Plan:
     """Decide how a pipeline runs.
 
@@ -112,8 +118,7 @@ def make_plan(pipeline: Pipeline, backend: str = "auto", *, threads: int | None 
     """
     if backend not in (*BACKENDS, "auto"):
         raise PipelineError(f"backend must be one of auto, {', '.join(BACKENDS)}, not {backend!r}")
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = processors if threads is None else threads
+    threads = processors() if threads is None else threads
     for name, value in (("threads", threads), ("prefetch", prefetch)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise PipelineError(f"{name} must be a positive integer, not {value!r}")
@@ -121,7 +126,7 @@ def make_plan(pipeline: Pipeline, backend: str = "auto", *, threads: int | None 
     steps = _fuse(_lower(pipeline, chosen))
     if chosen.startswith("dali"):
         steps = _for_dali(pipeline, chosen, steps)
-    return Plan(pipeline, chosen, threads, prefetch, tuple(steps))
+    return Plan(pipeline, chosen, threads, prefetch, tuple(_told_apart(steps)))
 
 
 def _lower(pipeline: Pipeline, backend: str) -> list[Step]:
@@ -185,6 +190,17 @@ def _joined(first: Step, second: Step) -> p.Affine | None:
     scale = tuple(s * t for s, t in zip(*scales, strict=True))
     offset = tuple(o * t + q for o, t, q in zip(offsets[0], scales[1], offsets[1], strict=True))
     return p.Affine(scale, offset, b.dtype)
+
+
+def _told_apart(steps: list[Step]) -> list[Step]:
+    """Steps of one name numbered, so that a name is one row of a profile."""
+    counts = Counter(step.name for step in steps)
+    seen: Counter[str] = Counter()
+    named = []
+    for step in steps:
+        seen[step.name] += 1
+        named.append(replace(step, name=f"{step.name} ({seen[step.name]})") if counts[step.name] > 1 else step)
+    return named
 
 
 def _for_dali(pipeline: Pipeline, backend: str, steps: list[Step]) -> list[Step]:

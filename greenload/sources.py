@@ -17,8 +17,8 @@ from greenload.errors import RecordError, SourceError
 from greenload.specs import DTYPES, ENCODED_SPEC, HWC, ImageSpec
 
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
-"""File names that ``ImageFolder`` takes for images (torchvision's list, and ``.gif``): one that ``Decode`` can't read is
-refused by name rather than passed over."""
+"""File names that ``ImageFolder`` takes for images (torchvision's list, and ``.gif``): one that ``Decode`` can't read
+is refused by name rather than passed over."""
 
 
 @runtime_checkable
@@ -116,8 +116,8 @@ class FileSource:
 class ImageFolder(FileSource):
     """A folder with one folder of images per class (``keras.utils.image_dataset_from_directory``'s layout).
 
-    Classes are the folders' names, sorted; labels count them from 0. Images are the files below with an image's extension,
-    sorted; other files are passed over. The listing is made once, when first needed.
+    Classes are the folders' names, sorted; labels count them from 0. Images are the files below with an image's
+    extension, sorted; other files are passed over. The listing is made once, when first needed.
 
     Args:
         root: the folder.
@@ -161,8 +161,8 @@ class ImageFolder(FileSource):
                 )
         if len(classes) < self.min_classes:
             raise SourceError(
-                f"{self.root}: holds one class only ({classes[0]!r}), and a classifier needs two: name the folder above it, "
-                "or pass min_classes=1 if one is meant"
+                f"{self.root}: holds one class only ({classes[0]!r}), and a classifier needs two: "
+                "name the folder above it, or pass min_classes=1 if one is meant"
             )
         labels = np.repeat(np.arange(len(classes), dtype=np.int64), [len(files) for files in per_class])
         return classes, tuple(path for files in per_class for path in files), labels
@@ -235,7 +235,9 @@ class Files(FileSource):
         if not files:
             raise SourceError("Files needs at least one path, but the list is empty")
         if len(integers) != len(files):
-            raise SourceError(f"Files needs one label a path, but there are {len(files)} paths and {len(integers)} labels")
+            raise SourceError(
+                f"Files needs one label a path, but there are {len(files)} paths and {len(integers)} labels"
+            )
         object.__setattr__(self, "files", files)
         object.__setattr__(self, "integers", integers)
 

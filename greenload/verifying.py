@@ -39,8 +39,8 @@ def verify(
 ) -> Verified:
     """Read and wholly decode every record once, in parallel.
 
-    A full decode is what finds a truncated file whatever window is cropped from it later. The result is remembered in the user's
-    cache folder by the source's fingerprint (every file's path, size and time of change).
+    A full decode is what finds a truncated file whatever window is cropped from it later. The result is remembered in
+    the user's cache folder by the source's fingerprint (every file's path, size and time of change).
 
     Args:
         source: what to verify.
@@ -106,9 +106,7 @@ def reason(source: Source, index: int) -> str:
     return "decodes now: it has changed, or what failed came later"
 
 
-def _undecodable(
-    source: FileSource, threads: int, progress: Callable[[int, int], None] | None
-) -> NDArray[np.int64]:
+def _undecodable(source: FileSource, threads: int, progress: Callable[[int, int], None] | None) -> NDArray[np.int64]:
     import tensorflow as tf
 
     from greenload.backends.tf import decode_full

@@ -1,7 +1,7 @@
 """The tf.data backend: each step as a function from one sample's state to the next, run inside a parallel map.
 
-A state is a dict of tensors: ``"image"``, ``"numbers"`` (the prepared numbers of all random stages) and whatever rides along.
-TensorFlow is imported when a step is lowered, never at import.
+A state is a dict of tensors: ``"image"``, ``"numbers"`` (the prepared numbers of all random stages) and whatever
+rides along. TensorFlow is imported when a step is lowered, never at import.
 """
 
 from __future__ import annotations
@@ -42,11 +42,17 @@ def elements(plan: Plan, steps: Sequence[Step]) -> list[Element]:
     numbers = Numbers.of(plan.pipeline)
     lowered = []
     for position, step in enumerate(steps):
-        keep = any(later.stage == step.stage for later in steps[position + 1 :]) and step.stage is not None
-        known = any(before.stage == step.stage for before in steps[:position])
+        keep = any(later.stage == step.stage and _reads_params(later) for later in steps[position + 1 :])
+        known = _reads_params(step) and any(before.stage == step.stage for before in steps[:position])
         lower = _lowering(step, steps[position + 1 :])
         lowered.append(_element(step.stage, lower, numbers, keep=keep, known=known))
     return lowered
+
+
+def _reads_params(step: Step) -> bool:
+    primitive = step.primitive
+    static = isinstance(primitive, p.Resize) and primitive.height is not None and primitive.width is not None
+    return step.stage is not None and not static and not isinstance(primitive, p.Affine)
 
 
 def _lowering(step: Step, later: Sequence[Step]) -> Any:
@@ -251,7 +257,8 @@ def _affine(primitive: p.Affine, before: ImageSpec, after: ImageSpec) -> Any:
 
 
 def _spread(numbers: tuple[float, ...], spec: ImageSpec) -> Any:
-    """Per-channel numbers as a constant that broadcasts fast: along a last dimension of three alone it is four times slower."""
+    """Per-channel numbers as a constant that broadcasts fast: along a last dimension of three alone it is four times
+    slower."""
     import tensorflow as tf
 
     if len(set(numbers)) == 1:

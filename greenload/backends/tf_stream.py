@@ -1,7 +1,7 @@
 """What tf.data does around any backend: reads records, keeps caches, maps samples, hands batches on.
 
-With the ``tf`` backend all steps run in one parallel map, element by element; with DALI tf.data reads encoded bytes, and
-whole batches of them cross into DALI and come back as pixels.
+With the ``tf`` backend all steps run in one parallel map, element by element; with DALI tf.data reads encoded bytes,
+and whole batches of them cross into DALI and come back as pixels.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from greenload.backends import tf as tf_backend
 from greenload.backends.base import Records
@@ -29,8 +27,8 @@ def reader(source: Source) -> tuple[Element, Callable[[Any], Any]]:
         source: files, or arrays.
 
     Returns:
-        A function that puts ``"image"`` into a state by its ``"index"``, and one from an index to the record's name; both of
-        tensors.
+        A function that puts ``"image"`` into a state by its ``"index"``, and one from an index to the record's name;
+        both of tensors.
     """
     import tensorflow as tf
 
@@ -52,11 +50,13 @@ def reader(source: Source) -> tuple[Element, Callable[[Any], Any]]:
 
 def compose(elements: Sequence[Element]) -> Element:
     """One function that applies several in order."""
+    import tensorflow as tf
 
     def chained(state: State) -> State:
         return functools.reduce(lambda so_far, element: element(so_far), elements, state)
 
-    return chained
+    plain: Element = tf.autograph.experimental.do_not_convert(chained)  # holds no control flow to be traced
+    return plain
 
 
 def cached(upstream: Element, step: Step) -> Element:
@@ -119,20 +119,15 @@ class Stream:
 
     def samples(self, roots: tf.data.Dataset) -> tf.data.Dataset:
         """Roots (position, index, label, numbers) to samples with images, in order, on the plan's threads."""
-        sample = self.sample()
-
-        def work(root: State) -> State:
-            done = sample(root)
-            kept = ["position", "label", "image"] + (["index", "numbers"] if self._needs_numbers else [])
-            return {key: done[key] for key in kept if key in done}
-
+        kept = ["position", "label", "image"] + (["index", "numbers"] if self._needs_numbers else [])
+        work = compose([self.sample(), lambda done: {key: done[key] for key in kept if key in done}])
         return roots.map(work, num_parallel_calls=self.plan.threads, deterministic=True)
 
     def finish(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-        """Batches of states to ``(images, labels)``: through DALI where the plan says so, and what follows ``Batch``."""
+        """Batches of states to ``(images, labels)``: through DALI where the plan says so, and what follows
+        ``Batch``."""
         if self.plan.backend != "tf":
-            crossing = self._through_dali()
-            batches = batches.prefetch(1).map(crossing)
+            batches = self.crossing(batches, self._dali)
         whole = compose([element for _, element in self.on_batches])
 
         def pair(state: State) -> tuple[Any, Any]:
@@ -141,25 +136,29 @@ class Stream:
 
         return batches.map(pair)
 
-    def _through_dali(self) -> Element:
-        import tensorflow as tf
-
+    @functools.cached_property
+    def _dali(self) -> Callable[[Records], Any]:
         from greenload.backends import dali
 
-        plan = self.plan
-        batch = plan.pipeline.batch
-        assert batch is not None  # plan() sees to it
-        names = plan.pipeline.source.name
-        runner = functools.cache(lambda: dali.DaliRunner(plan, batch_size=batch.size, threads=plan.threads))
-        spec = plan.out_spec
+        batch = self.plan.pipeline.batch
+        assert batch is not None  # make_plan sees to it
+        return dali.DaliRunner(self.plan, batch_size=batch.size, threads=self.plan.threads).run
 
-        def run(images: Any, numbers: Any, index: Any) -> Any:
-            return runner().run(Records(list(images), numbers, [names(int(i)) for i in index]))
+    def crossing(self, batches: tf.data.Dataset, run: Callable[[Records], Any]) -> tf.data.Dataset:
+        """Batches of records out of tf.data, through ``run``, and back as images."""
+        import tensorflow as tf
 
-        def crossing(state: State) -> State:
+        spec = self.plan.out_spec
+        name = self.plan.pipeline.source.name
+
+        def call(images: Any, numbers: Any, index: Any) -> Any:
+            return run(Records(list(images), numbers, [name(int(i)) for i in index]))
+
+        def cross(state: State) -> State:
             numbers = state.get("numbers", tf.zeros([tf.size(state["index"]), 0], tf.float64))
-            image = tf.numpy_function(run, [state["image"], numbers, state["index"]], tf.as_dtype(spec.dtype), stateful=True)
+            inputs = [state["image"], numbers, state["index"]]
+            image = tf.numpy_function(call, inputs, tf.as_dtype(spec.dtype), stateful=True)
             image.set_shape(spec.shape)
             return {"image": image, "label": state["label"]}
 
-        return crossing
+        return batches.prefetch(1).map(cross)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from greenload.errors import PipelineError
 from greenload.specs import HWC, NHWC, ImageSpec
-from greenload.stages import primitives as p
+from greenload.stages import primitives as pixels
 from greenload.stages.base import Stage, need_decoded
+from greenload.stages.primitives import Primitive
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,11 @@ class Shuffle(Stage):
 
 @dataclass(frozen=True)
 class Decode(Stage):
-    """Encoded bytes to uint8 RGB pixels: JPEG (grey, CMYK, progressive too) and 8-bit PNG, told apart by their first bytes.
+    """Encoded bytes to uint8 RGB pixels: JPEG (grey, CMYK, progressive too) and 8-bit PNG, told apart by their first
+    bytes.
 
-    JPEG is decoded with libjpeg's accurate integer DCT and fancy upsampling, which gives the same bits on every backend.
-    EXIF orientation is ignored; alpha is dropped.
+    JPEG is decoded with libjpeg's accurate integer DCT and fancy upsampling, which gives the same bits on every
+    backend. EXIF orientation is ignored; alpha is dropped.
     """
 
     def out_spec(self, spec: ImageSpec) -> ImageSpec:
@@ -36,8 +38,8 @@ class Decode(Stage):
             raise PipelineError(f"Decode takes encoded bytes, but here images are {spec} already: remove it")
         return ImageSpec((None, None, 3), "uint8", HWC)
 
-    def primitives(self, spec: ImageSpec) -> tuple[p.Primitive, ...]:
-        return (p.Decode(),)
+    def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
+        return (pixels.Decode(),)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from greenload import draws
 from greenload.draws import NUMPY, Array, Ops
 from greenload.errors import PipelineError
 from greenload.specs import HWC, ImageSpec
-from greenload.stages import primitives as p
+from greenload.stages import primitives as pixels
 from greenload.stages.base import Params, Stage, need_single, pair, probability
+from greenload.stages.primitives import Primitive
 from greenload.stages.reference import resize
 
 
@@ -28,7 +29,8 @@ class Resize(Stage):
     """Bilinear resampling (``torchvision.transforms.v2.Resize``).
 
     Args:
-        size: ``(height, width)``, or one integer: the shorter side's length, the other in proportion and cut to an integer.
+        size: ``(height, width)``, or one integer: the shorter side's length, the other in proportion and cut to an
+            integer.
         antialias: low-pass filter when shrinking. Without it a shrunk image aliases, and costs less.
 
     Example:
@@ -67,11 +69,11 @@ class Resize(Stage):
     def out_size(self, params: Params, height: Array, width: Array, ops: Ops = NUMPY) -> tuple[Array, Array]:
         return params["size"][..., 0], params["size"][..., 1]
 
-    def primitives(self, spec: ImageSpec) -> tuple[p.Primitive, ...]:
+    def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
         out = self.out_spec(spec)
         if out.static:
-            return (p.Resize(self.antialias, out.shape[0], out.shape[1]),)
-        return (p.Resize(self.antialias),)
+            return (pixels.Resize(self.antialias, out.shape[0], out.shape[1]),)
+        return (pixels.Resize(self.antialias),)
 
     def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
         return resize(image, int(params["size"][0]), int(params["size"][1]), self.antialias)
@@ -79,7 +81,8 @@ class Resize(Stage):
 
 @dataclass(frozen=True)
 class CenterCrop(Stage):
-    """The middle ``size`` of an image; where the image is smaller, zeros around it (``torchvision.transforms.v2.CenterCrop``).
+    """The middle ``size`` of an image; where the image is smaller, zeros around it
+    (``torchvision.transforms.v2.CenterCrop``).
 
     Args:
         size: one side of a square, or ``(height, width)``.
@@ -113,12 +116,12 @@ class CenterCrop(Stage):
     def out_size(self, params: Params, height: Array, width: Array, ops: Ops = NUMPY) -> tuple[Array, Array]:
         return height * 0 + self._sides[0], width * 0 + self._sides[1]
 
-    def primitives(self, spec: ImageSpec) -> tuple[p.Primitive, ...]:
+    def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
         height, width, _ = spec.shape
         rows, columns = self._sides
         if height is not None and width is not None and height >= rows and width >= columns:
-            return (p.Crop(),)
-        return (p.Crop(), p.Pad(rows, columns))
+            return (pixels.Crop(),)
+        return (pixels.Crop(), pixels.Pad(rows, columns))
 
     def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
         cropped = _cropped(image, params["window"])
@@ -135,9 +138,9 @@ _ATTEMPTS = 10  # torchvision's RandomResizedCrop.get_params
 class RandomResizedCrop(Stage):
     """A random window, resized (``torchvision.transforms.v2.RandomResizedCrop``, its distribution included).
 
-    Ten attempts: area a uniform share of the image's, aspect ratio log-uniform, sides rounded half up; the first that fits
-    is placed uniformly. If none fits, the largest central window whose ratio is within bounds. Crop first, then resize:
-    no pixel outside the window is read.
+    Ten attempts: area a uniform share of the image's, aspect ratio log-uniform, sides rounded half up; the first that
+    fits is placed uniformly. If none fits, the largest central window whose ratio is within bounds. Crop first, then
+    resize: no pixel outside the window is read.
 
     Args:
         size: one side of a square, or ``(height, width)``.
@@ -169,10 +172,14 @@ class RandomResizedCrop(Stage):
                 or not 0 < bounds[0] <= bounds[1]
                 or not math.isfinite(bounds[1])
             ):
-                raise PipelineError(f"RandomResizedCrop: {name} must be (low, high) with 0 < low ≤ high, not {bounds!r}")
+                raise PipelineError(
+                    f"RandomResizedCrop: {name} must be (low, high) with 0 < low ≤ high, not {bounds!r}"
+                )
             object.__setattr__(self, name, (float(bounds[0]), float(bounds[1])))
         if self.scale[1] > 1:
-            raise PipelineError(f"RandomResizedCrop: scale is a share of the image's area, at most 1, not {self.scale!r}")
+            raise PipelineError(
+                f"RandomResizedCrop: scale is a share of the image's area, at most 1, not {self.scale!r}"
+            )
 
     @property
     def _sides(self) -> tuple[int, int]:
@@ -217,8 +224,8 @@ class RandomResizedCrop(Stage):
     def out_size(self, params: Params, height: Array, width: Array, ops: Ops = NUMPY) -> tuple[Array, Array]:
         return height * 0 + self._sides[0], width * 0 + self._sides[1]
 
-    def primitives(self, spec: ImageSpec) -> tuple[p.Primitive, ...]:
-        return (p.Crop(), p.Resize(self.antialias, *self._sides))
+    def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
+        return (pixels.Crop(), pixels.Resize(self.antialias, *self._sides))
 
     def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
         return resize(_cropped(image, params["window"]), *self._sides, self.antialias)
@@ -247,8 +254,8 @@ class RandomHorizontalFlip(Stage):
     def params(self, numbers: Array, height: Array, width: Array, ops: Ops = NUMPY) -> Params:
         return {"flip": numbers[..., 0] < self.p}
 
-    def primitives(self, spec: ImageSpec) -> tuple[p.Primitive, ...]:
-        return (p.Flip(),)
+    def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
+        return (pixels.Flip(),)
 
     def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
         return image[:, ::-1] if bool(params["flip"]) else image

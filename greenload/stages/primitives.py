@@ -1,7 +1,8 @@
 """What stages come down to: the few operations on pixels that a backend has to know.
 
 A stage says *which* window, *whether* to flip; a primitive is the work itself. Each primitive reads its parameters from
-the params of the stage it came from (named in its docstring), so that a backend is a table from primitive type to lowering.
+the params of the stage it came from (named in its docstring), so that a backend is a table from primitive type to
+lowering.
 """
 
 from __future__ import annotations

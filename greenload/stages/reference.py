@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 def resize_weights(size_in: int, size_out: int, antialias: bool) -> NDArray[np.float64]:
     """The matrix that resamples one axis.
 
-    Pixel centres are at half-integers. The kernel is the triangle ``max(0, 1 − |t|)``; with ``antialias`` it is stretched by
-    the scale where the image shrinks, and weights that fall outside are dropped and the rest renormalised (Pillow's and
-    torchvision's ``antialias=True``). Without it, the outermost pixels are repeated (OpenCV's ``INTER_LINEAR``).
+    Pixel centres are at half-integers. The kernel is the triangle ``max(0, 1 − |t|)``; with ``antialias`` it is
+    stretched by the scale where the image shrinks, and weights that fall outside are dropped and the rest
+    renormalised (Pillow's and torchvision's ``antialias=True``). Without it, the outermost pixels are repeated
+    (OpenCV's ``INTER_LINEAR``).
 
     Args:
         size_in: pixels along the axis before.
@@ -52,7 +53,7 @@ def resize(image: NDArray[np.generic], height: int, width: int, antialias: bool)
     """
     rows = resize_weights(image.shape[0], height, antialias)
     columns = resize_weights(image.shape[1], width, antialias)
-    resampled = np.einsum("yh,hwc,xw->yxc", rows, image.astype(np.float64), columns, optimize=True)
+    resampled: NDArray[np.float64] = np.einsum("yh,hwc,xw->yxc", rows, image.astype(np.float64), columns, optimize=True)
     if image.dtype == np.uint8:
         return np.clip(np.floor(resampled + 0.5), 0, 255).astype(np.uint8)
     return resampled

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from greenload.errors import PipelineError
 from greenload.specs import DTYPES, ImageSpec
-from greenload.stages import primitives as p
+from greenload.stages import primitives as pixels
 from greenload.stages.base import Params, Stage, need_decoded
+from greenload.stages.primitives import Primitive
 
 _FLOAT_TO_UINT8 = 255.0 + 1.0 - 1e-3  # torchvision's to_dtype: 1.0 becomes 255, and each level gets an equal share
 
@@ -46,10 +47,10 @@ class ToDtype(Stage):
             return 1.0
         return 1.0 / 255.0 if dtype_in == "uint8" else _FLOAT_TO_UINT8
 
-    def primitives(self, spec: ImageSpec) -> tuple[p.Primitive, ...]:
+    def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
         if spec.dtype == self.dtype:
             return ()
-        return (p.Affine((self._factor(spec.dtype),), (0.0,), self.dtype),)
+        return (pixels.Affine((self._factor(spec.dtype),), (0.0,), self.dtype),)
 
     def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
         dtype_in = "uint8" if image.dtype == np.uint8 else "float32"
@@ -96,16 +97,17 @@ class Normalize(Stage):
         need_decoded(self, spec)
         if spec.dtype != "float32":
             raise PipelineError(
-                f"{self} needs float32 images, but here they are {spec.dtype}: put ToDtype('float32', scale=True) before it"
+                f"{self} needs float32 images, but here they are {spec.dtype}: "
+                "put ToDtype('float32', scale=True) before it"
             )
         channels = spec.shape[-1]
         if channels is not None and len(self.mean) not in (1, channels):
             raise PipelineError(f"{self} has numbers for {len(self.mean)} channels, but images here have {channels}")
         return spec
 
-    def primitives(self, spec: ImageSpec) -> tuple[p.Primitive, ...]:
+    def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
         scale = tuple(1.0 / s for s in self.std)
-        return (p.Affine(scale, tuple(-m * s for m, s in zip(self.mean, scale, strict=True)), "float32"),)
+        return (pixels.Affine(scale, tuple(-m * s for m, s in zip(self.mean, scale, strict=True)), "float32"),)
 
     def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
         normalised: NDArray[np.generic] = (image.astype(np.float64) - np.array(self.mean)) / np.array(self.std)

@@ -1,0 +1,261 @@
+"""Runs batches through a DALI graph, on the CPU or on a GPU, without TensorFlow."""
+
+from __future__ import annotations
+
+import re
+import threading
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greenload.backends.base import Records
+from greenload.backends.dali_graph import (
+    Sizes,
+    Target,
+    arguments_of,
+    feed,
+    feeds_of,
+    image_list,
+    make_graph,
+    pixel_steps,
+    sizes_of,
+)
+from greenload.errors import BackendUnavailable, RecordError, UsageError
+from greenload.plan import Numbers, Plan, Step
+from greenload.specs import ENCODED_SPEC, HWC, ImageSpec
+from greenload.stages import primitives as p
+
+_DECODED_SPEC = ImageSpec((None, None, 3), "uint8", HWC)
+_DECODE_FULLY = Step("pixels", "Decode", ("Decode",), "dali-cpu", ENCODED_SPEC, _DECODED_SPEC, p.Decode())
+
+
+def target_of(plan: Plan, device_id: int | None = None, hw_decoder_load: float | None = None) -> Target:
+    """Where a plan's graph runs.
+
+    Raises:
+        UsageError: the plan is not DALI's, or asks for a device that it doesn't use.
+    """
+    if plan.backend not in ("dali", "dali-cpu"):
+        raise UsageError(f"DALI runs plans of backend 'dali' or 'dali-cpu', not of {plan.backend!r}")
+    if plan.backend == "dali-cpu":
+        if device_id is not None or hw_decoder_load is not None:
+            raise UsageError("device_id and hw_decoder_load are for backend 'dali', but this plan is for 'dali-cpu'")
+        return Target()
+    if hw_decoder_load is not None and not 0.0 <= hw_decoder_load <= 1.0:
+        raise UsageError(f"hw_decoder_load is a share between 0 and 1, not {hw_decoder_load!r}")
+    return Target(device_id or 0, hw_decoder_load)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One batch on its way through a graph, with all that its inputs refer to."""
+
+    records: Records
+    arguments: dict[str, NDArray[np.generic]]
+    images: Any
+    """The DALI tensor list over the records' memory."""
+
+
+class DaliRunner:
+    """Runs batches of records through all pixel steps of a plan. Safe in threads: batches take turns.
+
+    Args:
+        plan: of backend ``"dali-cpu"`` or ``"dali"``.
+        batch_size: the most records of one call.
+        threads: DALI's worker threads.
+        device_id: the GPU's number, for backend ``"dali"``; 0 if not given.
+        hw_decoder_load: the share of JPEGs for the GPU's fixed-function decoder.
+
+    Raises:
+        UsageError: an argument doesn't fit the plan.
+        BackendUnavailable: DALI can't run here.
+
+    Example:
+        >>> with DaliRunner(plan(pipeline, "dali-cpu"), batch_size=64, threads=2) as runner:
+        ...     images = runner.run(records)
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        batch_size: int,
+        threads: int,
+        device_id: int | None = None,
+        hw_decoder_load: float | None = None,
+    ) -> None:
+        if batch_size < 1 or threads < 1:
+            raise UsageError(f"batch_size and threads must be at least 1, not {batch_size} and {threads}")
+        self.plan = plan
+        self.batch_size = batch_size
+        self._threads = threads
+        self._target = target_of(plan, device_id, hw_decoder_load)
+        self._steps = pixel_steps(plan.steps)
+        self._feeds = feeds_of(self._steps)
+        self._numbers = Numbers.of(plan.pipeline)
+        self._lock = threading.Lock()
+        self._graph: Any = None
+        self._closed = False
+        if self._steps:
+            self._build()
+
+    def _build(self) -> None:
+        try:
+            self._graph = make_graph(
+                self._steps,
+                self._steps[0].spec_in,
+                batch_size=self.batch_size,
+                threads=self._threads,
+                target=self._target,
+            )
+        except ImportError as error:
+            raise BackendUnavailable(f"backend {self.plan.backend!r} needs DALI: {error}; {INSTALL}") from None
+        except RuntimeError as error:
+            raise BackendUnavailable(
+                f"backend {self.plan.backend!r} can't run here: {brief(error)}; see greenload doctor"
+            ) from None
+
+    def run(self, records: Records) -> NDArray[Any]:
+        """A batch of records through all pixel steps.
+
+        On the CPU the result is DALI's own buffer, not a copy: it lives as long as the array does, and no later call
+        writes to it.
+
+        Args:
+            records: at most ``batch_size`` of them.
+
+        Returns:
+            ``[n, height, width, channels]``, uint8 or float32.
+
+        Raises:
+            RecordError: a record is bad; names the first that is found. The runner stays usable.
+            BackendUnavailable: DALI failed on the batch, but on none of its records alone.
+            UsageError: there are more than ``batch_size`` records, or the runner is closed.
+        """
+        if not len(records.images):
+            height, width, channels = self.plan.out_spec.image_shape
+            return np.empty((0, height or 0, width or 0, channels or 0), self.plan.out_spec.dtype)
+        if not self._steps:
+            return np.stack([np.asarray(image) for image in records.images])
+        job = self.prepare(records)
+        with self._lock:
+            self.submit(job)
+            result = self.collect(job)
+        images: NDArray[Any]
+        images = np.asarray(result.as_tensor()) if self._target.gpu is None else result.as_cpu().as_array()
+        return images
+
+    def prepare(self, records: Records) -> Job:
+        """Everything about a batch that needs no graph: sizes, params, inputs. Any thread may do it, at any time.
+
+        Raises:
+            RecordError: a header can't be read, or a JPEG is cut.
+            UsageError: there are more than ``batch_size`` records.
+        """
+        if len(records.images) > self.batch_size:
+            raise UsageError(f"this runner takes up to {self.batch_size} records, not {len(records.images)}")
+        sizes = sizes_of(records.images, records.names)
+        if sizes.incomplete:
+            _refuse_cut(records, sizes)
+        arguments = arguments_of(self._numbers, self._feeds, records.numbers, sizes)
+        return Job(records, arguments, image_list(records.images))
+
+    def submit(self, job: Job) -> None:
+        """Start a batch; ``collect`` it later, in order. For one thread at a time, as ``collect``.
+
+        Raises:
+            RecordError, BackendUnavailable: as ``run``, where DALI notices at once.
+            UsageError: the runner is closed.
+        """
+        if self._closed:
+            raise UsageError("this DaliRunner is closed: make another")
+        if self._graph is None:
+            self._build()
+        try:
+            feed(self._graph, job.images, job.arguments)
+            self._graph.schedule_run()
+        except RuntimeError as error:
+            raise self._blame(job, error) from None
+
+    def collect(self, job: Job) -> Any:
+        """Wait for the oldest batch in flight: a DALI ``TensorListCPU`` or ``TensorListGPU``, its owner's for good.
+
+        Raises:
+            RecordError, BackendUnavailable: as ``run``. Batches in flight behind it are lost.
+        """
+        try:
+            return self._graph.outputs()[0]
+        except RuntimeError as error:
+            raise self._blame(job, error) from None
+
+    def _blame(self, job: Job, error: RuntimeError) -> Exception:
+        """The error to raise for a batch that DALI gave up on: the first record that fails alone, if one does."""
+        self._graph = None  # DALI calls a graph invalid after an error, so the next batch builds another
+        records = job.records
+        hint = re.search(r"sample #(\d+)", str(error))
+        order = list(range(len(records.images)))
+        if hint and int(hint[1]) < len(order):
+            order.insert(0, order.pop(int(hint[1])))
+        single = None
+        for position in order:
+            if single is None:
+                single = make_graph(self._steps, self._steps[0].spec_in, batch_size=1, threads=1, target=self._target)
+            try:
+                arguments = {name: values[position : position + 1] for name, values in job.arguments.items()}
+                image = image_list([records.images[position]])
+                feed(single, image, arguments)
+                single.run()
+            except RuntimeError as reason:
+                return RecordError(records.names[position], f"can't be decoded: {brief(reason)}")
+        return BackendUnavailable(
+            f"DALI failed on a batch of {len(order)}, but on no record of it alone: {brief(error)}; try smaller batches"
+        )
+
+    def close(self) -> None:
+        """Give back DALI's threads and buffers. Calling it twice is harmless."""
+        with self._lock:
+            self._closed = True
+            self._graph = None
+
+    def __enter__(self) -> DaliRunner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+INSTALL = "pip install nvidia-dali-cuda130"
+
+
+def brief(error: BaseException) -> str:
+    """DALI's message in one line: what it met, without the traceback of the graph's definition."""
+    text = str(error)
+    met = text.split("encountered:", 1)[-1]
+    lines = [line.strip(" :") for line in met.splitlines()]
+    kept = [line for line in lines if line and "no longer valid" not in line and "Critical error" not in line]
+    kept = [re.sub(r"^\[[^\]]*\.(cc|h|cu):\d+\]\s*", "", line) for line in kept]
+    # In a batch of one the sample's number says nothing.
+    message = re.sub(r"Failed to decode sample #0\b", "the data is cut or broken", " ".join(kept[:3]))
+    return message[:300] or type(error).__name__
+
+
+def _refuse_cut(records: Records, sizes: Sizes) -> None:
+    """A JPEG without an end marker is cut, or has bytes appended: a full decode decides, whatever the window.
+
+    Raises:
+        RecordError: one of them is cut.
+    """
+    graph = make_graph([_DECODE_FULLY], ENCODED_SPEC, batch_size=1, threads=1, target=Target(), shapes=True)
+    for position in sizes.incomplete:
+        try:
+            feed(graph, image_list([records.images[position]]), {})
+            graph.run()
+        except RuntimeError:
+            raise RecordError(
+                records.names[position], "truncated JPEG: its image data ends early; replace or remove the file"
+            ) from None

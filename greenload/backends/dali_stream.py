@@ -1,0 +1,134 @@
+"""Epochs of batches straight from files to a device, without TensorFlow: for GPU machines that have none.
+
+A few threads read files and parse headers ahead; the thread that iterates only hands batches over and collects them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greenload import draws
+from greenload.backends.base import Records
+from greenload.backends.dali_runner import DaliRunner, Job
+from greenload.errors import PipelineError, UsageError
+from greenload.plan import Numbers, Plan
+
+_Read = tuple[Job, NDArray[np.int64]]
+
+
+def stream(
+    plan: Plan,
+    *,
+    epochs: int,
+    start: tuple[int, int] = (0, 0),
+    shard: tuple[int, int] = (0, 1),
+    device_id: int | None = None,
+    hw_decoder_load: float | None = None,
+    readers: int = 4,
+    in_flight: int | None = None,
+) -> Iterator[tuple[Any, NDArray[np.int64]]]:
+    """Batches of a plan, in the order and with the pixels that ``greenload.load`` gives.
+
+    Args:
+        plan: of backend ``"dali"`` or ``"dali-cpu"``; its ``threads`` are DALI's.
+        epochs: the number of epochs, counted from epoch 0.
+        start: ``(epoch, sample)`` to begin at; ``sample`` counts within the shard.
+        shard: ``(index, count)``: the positions that leave ``index`` over when divided by ``count``.
+        device_id: the GPU's number; 0 if not given. Only for backend ``"dali"``.
+        hw_decoder_load: the share of JPEGs for the GPU's fixed-function decoder. Only for backend ``"dali"``.
+        readers: threads that read files; each holds one batch of encoded bytes.
+        in_flight: batches that DALI works on at once; the plan's ``prefetch`` if not given.
+
+    Yields:
+        ``(images, labels)``: ``images`` a DALI ``TensorListGPU`` (``TensorListCPU``) on the device, whose
+        ``as_tensor()`` is ``[n, height, width, channels]`` and speaks DLPack; ``labels`` int64 ``[n]``. Both are the
+        consumer's to keep.
+
+    Raises:
+        UsageError, PipelineError: at once, where an argument is out of range, or the pipeline has no ``Batch``.
+        RecordError: when the batch with a bad record is reached; names it.
+        BackendUnavailable: DALI can't run here.
+
+    Example:
+        >>> for images, labels in stream(plan(train, "dali"), epochs=1):
+        ...     tensor = torch.from_dlpack(images.as_tensor())
+    """
+    depth = plan.prefetch if in_flight is None else in_flight
+    batch = plan.pipeline.batch
+    if batch is None:
+        raise PipelineError("a stream needs batches, but the pipeline has no Batch: add Batch(32)")
+    if not 0 <= shard[0] < shard[1]:
+        raise UsageError(f"shard: index must be in 0 … count − 1, not {shard[0]} of {shard[1]}")
+    if min(epochs, *start) < 0 or min(readers, depth) < 1:
+        raise UsageError(
+            "epochs and start must be at least 0, readers and in_flight at least 1, "
+            f"not {epochs}, {start}, {readers} and {depth}"
+        )
+    runner = DaliRunner(
+        plan,
+        batch_size=batch.size,
+        threads=plan.threads,
+        device_id=device_id,
+        hw_decoder_load=hw_decoder_load,
+    )
+    return _flow(runner, _batches(plan, epochs, start, shard), readers, depth)
+
+
+def _batches(
+    plan: Plan, epochs: int, start: tuple[int, int], shard: tuple[int, int]
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Each batch's epoch and its samples' indices."""
+    pipeline = plan.pipeline
+    assert pipeline.batch is not None
+    size, drop = pipeline.batch.size, pipeline.batch.drop_remainder
+    total = len(pipeline.source)
+    mine = (total - shard[0] + shard[1] - 1) // shard[1]
+    for epoch in range(start[0], epochs):
+        for first in range(start[1] if epoch == start[0] else 0, mine, size):
+            count = min(size, mine - first)
+            if count < size and drop:
+                break
+            index = np.arange(first, first + count, dtype=np.int64) * shard[1] + shard[0]
+            yield epoch, draws.permute(index, total, pipeline.seed, epoch) if pipeline.shuffled else index
+
+
+def _flow(
+    runner: DaliRunner, batches: Iterator[tuple[int, NDArray[np.int64]]], readers: int, depth: int
+) -> Iterator[tuple[Any, NDArray[np.int64]]]:
+    source, seed = runner.plan.pipeline.source, runner.plan.pipeline.seed
+    numbers, labels = Numbers.of(runner.plan.pipeline), runner.plan.pipeline.source.labels
+
+    def read(epoch: int, index: NDArray[np.int64]) -> _Read:
+        order = index.tolist()
+        images: Any = [source.read(i) for i in order]
+        records = Records(images, numbers.prepare(seed, epoch, index), [source.name(i) for i in order])
+        return runner.prepare(records), labels[index]
+
+    pool = ThreadPoolExecutor(readers, thread_name_prefix="greenload-read")
+    reading: deque[Future[_Read]] = deque()
+    flying: deque[_Read] = deque()
+    # A GPU may still copy from a batch's bytes just after its output is there: each batch outlives the next one's.
+    landed: deque[_Read] = deque(maxlen=2)
+    try:
+        while True:
+            while len(reading) < readers and (following := next(batches, None)) is not None:
+                reading.append(pool.submit(read, *following))
+            while reading and len(flying) < depth and (not flying or reading[0].done()):
+                ready = reading.popleft().result()
+                runner.submit(ready[0])
+                flying.append(ready)
+                if (following := next(batches, None)) is not None:
+                    reading.append(pool.submit(read, *following))
+            if not flying:
+                return
+            landed.append(flying.popleft())
+            yield runner.collect(landed[-1][0]), landed[-1][1]
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        runner.close()

@@ -1,0 +1,183 @@
+"""What this process and the machine used: CPU seconds, resident memory, device bytes. From clocks and psutil.
+
+CPU seconds are what joules fall back on where no counter can be read, and what splits a package's energy between this
+process and its neighbours.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+BytesSource = Literal["process", "machine"]
+
+_NOT_STORAGE = re.compile(r"(sr|fd)\d+$|mmcblk\d+(boot|rpmb)")
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Monotonic time and a bracket of the time the machine has been suspended, in nanoseconds.
+
+    The two clocks can't be read at once, so the suspended time (CLOCK_BOOTTIME − CLOCK_MONOTONIC) is known between
+    ``suspended_low_ns`` and ``suspended_high_ns``: a thread that was preempted between the reads widens the bracket
+    instead of looking like a suspend.
+    """
+
+    monotonic_ns: int
+    suspended_low_ns: int
+    suspended_high_ns: int
+
+
+def read_clocks() -> Clocks:
+    """Read CLOCK_MONOTONIC around CLOCK_BOOTTIME. Without a CLOCK_BOOTTIME (not Linux), no suspend is ever seen."""
+    before = time.monotonic_ns()
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return Clocks(before, 0, 0)
+    boot = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    after = time.monotonic_ns()
+    return Clocks(after, boot - after, boot - before)
+
+
+def suspended_s(start: Clocks, end: Clocks) -> float:
+    """Seconds that the machine certainly was suspended between two reads: 0 if it may not have been."""
+    return max(0, end.suspended_low_ns - start.suspended_high_ns) / 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessReading:
+    """Cumulative figures of this process, at one time. Differences of two are a window's."""
+
+    cpu_s: float
+    """User and system CPU seconds of this process's threads, and of children that ended and were waited for."""
+    machine_cpu_s: float
+    """Busy CPU seconds of all CPUs, in the kernel's ticks (10 ms). Time stolen by a hypervisor is not in it."""
+    rss_bytes: int
+    """Resident memory now, in bytes."""
+    device_read_bytes: int | None
+    """Bytes fetched from storage devices; None where the system doesn't tell."""
+    device_written_bytes: int | None
+    """Bytes sent to storage devices; None where the system doesn't tell."""
+
+
+class ProcessMeter:
+    """Reads what this process used. Safe in threads, and in a forked child, where it reads the child.
+
+    Device bytes are this process's (``/proc/self/io``: what missed the page cache, waited-for children included);
+    where those can't be read, the counters of all physical disks, and ``bytes_source`` says ``"machine"``.
+
+    Example:
+        >>> meter = ProcessMeter()
+        >>> meter.read().cpu_s > 0
+        True
+    """
+
+    name = "process"
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._process = psutil.Process()
+        self.bytes_source: BytesSource | None = self._find_bytes_source()
+        """Whose device bytes are read; None if no one's can be."""
+
+    def _find_bytes_source(self) -> BytesSource | None:
+        try:
+            self._process.io_counters()
+            return "process"
+        except (AttributeError, psutil.Error, OSError):
+            return "machine" if _disk_bytes() is not None else None
+
+    def _self(self) -> psutil.Process:
+        if os.getpid() != self._pid:
+            self._pid, self._process = os.getpid(), psutil.Process()
+        return self._process
+
+    def rss_bytes(self) -> int:
+        """Resident memory now, in bytes. Cheap enough to poll."""
+        return int(self._self().memory_info().rss)
+
+    def read(self) -> ProcessReading:
+        """Read everything now (about 0.1 ms)."""
+        read_bytes, written_bytes = self._device_bytes()
+        return ProcessReading(
+            cpu_s=own_cpu_s(),
+            machine_cpu_s=machine_cpu_s(),
+            rss_bytes=self.rss_bytes(),
+            device_read_bytes=read_bytes,
+            device_written_bytes=written_bytes,
+        )
+
+    def _device_bytes(self) -> tuple[int | None, int | None]:
+        if self.bytes_source == "process":
+            counters = self._self().io_counters()
+            return int(counters.read_bytes), int(counters.write_bytes)
+        found = _disk_bytes() if self.bytes_source == "machine" else None
+        return found if found is not None else (None, None)
+
+
+def own_cpu_s() -> float:
+    """User and system CPU seconds of this process and of its waited-for children."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID) + children.ru_utime + children.ru_stime
+
+
+def machine_cpu_s() -> float:
+    """Busy CPU seconds of all CPUs since boot, in the kernel's ticks of 10 ms.
+
+    user + nice + system + irq + softirq: ``user`` already holds ``guest``; idle, iowait and steal aren't work here.
+    """
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system + getattr(times, "irq", 0.0) + getattr(times, "softirq", 0.0))
+
+
+def physical_disks(block_root: Path = Path("/sys/block")) -> dict[str, bool]:
+    """Names of the machine's physical disks, each with whether the kernel calls it rotational.
+
+    A physical (or virtual machine's) disk has a ``device`` link; loop, ram, zram, md and dm devices have none, and
+    counting them beside the disk they live on would count bytes twice.
+    """
+    found: dict[str, bool] = {}
+    if not block_root.is_dir():
+        return found
+    for entry in sorted(block_root.iterdir()):
+        if _NOT_STORAGE.match(entry.name) or not (entry / "device").exists():
+            continue
+        try:
+            found[entry.name] = (entry / "queue" / "rotational").read_text().strip() == "1"
+        except OSError:
+            found[entry.name] = False
+    return found
+
+
+def _disk_bytes() -> tuple[int, int] | None:
+    disks = physical_disks()
+    try:
+        counters = psutil.disk_io_counters(perdisk=True) or {}
+    except (OSError, RuntimeError):
+        return None
+    own = [counter for disk, counter in counters.items() if disk in disks]
+    if not own:
+        return None
+    return sum(int(c.read_bytes) for c in own), sum(int(c.write_bytes) for c in own)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process used in a window: all that a model may depend on."""
+
+    wall_s: float
+    """Seconds of monotonic time."""
+    cpu_s: float
+    """The process's CPU seconds."""
+    rss_byte_s: float
+    """Resident bytes integrated over the window, in byte seconds."""
+    device_read_bytes: int | None
+    """Bytes fetched from devices, or None."""
+    device_written_bytes: int | None
+    """Bytes sent to devices, or None."""

@@ -1,0 +1,308 @@
+"""RAPL counters from Linux' powercap class: enumeration of zones, and a meter over those that count once.
+
+The tree is enumerated here because its names need care: zone numbers are hexadecimal and may have gaps, multi-die
+packages are named ``package-0-die-1``, ``psys`` contains the packages, ``intel-rapl-mmio`` repeats them, ``dram`` is
+nested in a package's folder though not part of its figure, and on AMD's first generations all dies mirror one counter.
+Intel and AMD use the same names (kernel documentation, ``power/powercap/powercap.rst``).
+
+Values are read through pyRAPL where its fixed layout assumptions hold (:mod:`greenload.energy.pyrapl`), from the files
+otherwise; both read the same counters.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from greenload.energy.meter import Channel, MeterStatus, Reading
+
+POWERCAP_ROOT = Path("/sys/class/powercap")
+"""Where Linux shows the powercap class."""
+UPDATE_S = 0.001
+"""RAPL counters are refreshed about every millisecond."""
+
+ReadText = Callable[[Path], str]
+"""Reads a file: a parameter, so that denied or vanishing files can be had without the hardware."""
+ReadEnergies = Callable[[], Mapping[str, float]]
+"""Reads all counters at once: microjoules by domain."""
+
+_ZONE = re.compile(r"(intel-rapl(?:-mmio)?)((?::[0-9a-f]+)+)$")
+_PACKAGE = re.compile(r"package-\d+(-die-\d+)?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """One powercap zone."""
+
+    zone_id: str
+    """``intel-rapl:a:1``: control type, then hexadecimal numbers."""
+    name: str
+    """What the kernel calls it: ``package-0``, ``dram``, ``psys``."""
+    path: Path
+    """Its folder."""
+    wrap_j: float
+    """``max_energy_range_uj`` in joules."""
+
+    @property
+    def mmio(self) -> bool:
+        """Whether it is the memory-mapped interface's copy."""
+        return self.zone_id.startswith("intel-rapl-mmio")
+
+    @property
+    def parent_id(self) -> str | None:
+        """The id of the zone it is nested in; None for a top zone."""
+        head, _, _ = self.zone_id.rpartition(":")
+        return head if ":" in head else None
+
+    @property
+    def order(self) -> tuple[bool, tuple[int, ...]]:
+        """Sorts by number, the memory-mapped copies last."""
+        return self.mmio, tuple(int(part, 16) for part in self.zone_id.split(":")[1:])
+
+
+def read_text(path: Path) -> str:
+    """A file's text."""
+    return path.read_text(encoding="ascii", errors="replace")
+
+
+def _zone_folders(root: Path) -> dict[str, Path]:
+    """Folders of all zones by zone id: the class folder's flat links, and whatever is nested below them."""
+    found: dict[str, Path] = {}
+    pending = [root]
+    while pending:
+        folder = pending.pop()
+        try:
+            entries = sorted(folder.iterdir())
+        except OSError:
+            continue
+        for entry in entries:
+            if _ZONE.match(entry.name):
+                if entry.name in found:
+                    continue
+                found[entry.name] = entry
+            elif folder != root or entry.name not in ("intel-rapl", "intel-rapl-mmio"):
+                continue
+            pending.append(entry)
+    return found
+
+
+def enumerate_zones(root: Path = POWERCAP_ROOT, read: ReadText = read_text) -> tuple[list[Zone], list[MeterStatus]]:
+    """All RAPL zones under a powercap root, in the order of their numbers, and what couldn't be identified.
+
+    Args:
+        root: the powercap class folder.
+        read: reads a file's text.
+
+    Returns:
+        Zones with readable ``name`` and ``max_energy_range_uj``; one unusable status for each of the others.
+    """
+    zones: list[Zone] = []
+    broken: list[MeterStatus] = []
+    for zone_id, path in _zone_folders(root).items():
+        try:
+            name = read(path / "name").strip()
+            wrap_j = int(read(path / "max_energy_range_uj")) / 1e6
+        except (OSError, ValueError) as error:
+            broken.append(
+                _unusable(
+                    _raw(zone_id),
+                    f"{path} can't be identified: {error}",
+                    "in a container, start it with /sys/class/powercap and /sys/devices/virtual/powercap readable",
+                )
+            )
+            continue
+        zones.append(Zone(zone_id, name, path, wrap_j))
+    return sorted(zones, key=lambda zone: zone.order), broken
+
+
+def _raw(zone_id: str) -> str:
+    """A domain's name for a zone that has none of its own, or whose name is taken."""
+    return f"cpu:{zone_id.replace(':', '.')}"
+
+
+def _unusable(domain: str, reason: str, remedy: str = "") -> MeterStatus:
+    return MeterStatus(domain, "measured", False, reason, remedy, "rapl")
+
+
+def assign_domains(zones: Sequence[Zone]) -> tuple[dict[str, Zone], list[MeterStatus]]:
+    """Which zone counts for which domain, so that no joule counts twice. Pure.
+
+    Args:
+        zones: in the order of :func:`enumerate_zones`, which puts memory-mapped copies last.
+
+    Returns:
+        Zones by domain, and a status for each top zone that is left out, saying why. Core and uncore zones are parts
+        of their package and are left out without a word.
+    """
+    by_id = {zone.zone_id: zone for zone in zones}
+    chosen: dict[str, Zone] = {}
+    left_out: list[MeterStatus] = []
+    for zone in zones:
+        parent = by_id.get(zone.parent_id) if zone.parent_id is not None else None
+        if zone.parent_id is None and _PACKAGE.match(zone.name):
+            domain = f"cpu:{zone.name}"
+        elif zone.name == "dram" and parent is not None:
+            domain = f"dram:{parent.name}"
+        elif zone.parent_id is None:
+            left_out.append(_unusable(f"cpu:{zone.name}", f"{zone.path} contains other zones: adding it counts twice"))
+            continue
+        else:
+            continue
+        if domain in chosen:
+            reason = f"{zone.path} repeats {chosen[domain].path}: adding it counts twice"
+            left_out.append(_unusable(_raw(zone.zone_id), reason))
+        else:
+            chosen[domain] = zone
+    return chosen, left_out
+
+
+def _drop_mirrors(chosen: dict[str, Zone], read: ReadText) -> list[MeterStatus]:
+    """Remove dies that mirror another die's counter from ``chosen``, and say so.
+
+    Two counters in microjoules that agree to the last digit, twice, are one counter. Only dies are compared: those of
+    AMD's first two Zen generations report their whole package.
+    """
+    dropped: list[MeterStatus] = []
+    dies = [domain for domain in chosen if "-die-" in domain and domain.startswith("cpu:")]
+    for index, domain in enumerate(dies):
+        for other in dies[:index]:
+            if other in chosen and _same_counter(chosen[other], chosen[domain], read):
+                dropped.append(
+                    _unusable(domain, f"{chosen[domain].path} mirrors {chosen[other].path}: adding it counts twice")
+                )
+                del chosen[domain]
+                break
+    return dropped
+
+
+def _same_counter(first: Zone, second: Zone, read: ReadText) -> bool:
+    for _ in range(2):
+        # The middle read only decides if no refresh fell between the outer two.
+        for _ in range(5):
+            before, middle, after = (read(z.path / "energy_uj") for z in (first, second, first))
+            if before == after:
+                break
+        if not before == middle == after:
+            return False
+        time.sleep(2 * UPDATE_S)
+    return True
+
+
+class RaplMeter:
+    """Reads the RAPL counters of chosen zones.
+
+    Args:
+        zones: by domain, as from :func:`assign_domains`.
+        read: reads a file's text.
+        through_pyrapl: reads all domains at once, in microjoules; None to read the files.
+
+    Reads are stateless (a file is opened, read and closed), so threads and forks need no care here.
+    """
+
+    name = "rapl"
+
+    def __init__(
+        self, zones: Mapping[str, Zone], read: ReadText = read_text, through_pyrapl: ReadEnergies | None = None
+    ) -> None:
+        self._zones = dict(zones)
+        self._read = read
+        self._through_pyrapl = through_pyrapl
+        self.channels: Sequence[Channel] = tuple(
+            Channel(domain, "measured", resolution_j=1e-6, update_s=UPDATE_S, wrap_j=zone.wrap_j)
+            for domain, zone in self._zones.items()
+        )
+
+    @property
+    def reader(self) -> str:
+        """``pyRAPL`` or ``files``: what reads the counters."""
+        return "files" if self._through_pyrapl is None else "pyRAPL"
+
+    def read(self) -> Reading:
+        """All counters now. What pyRAPL can't read (any more) is read from its file, and fails only if that does."""
+        energies: Mapping[str, float] = {}
+        if self._through_pyrapl is not None:
+            try:
+                energies = self._through_pyrapl()
+            except (OSError, ValueError, IndexError):
+                energies = {}
+        counter_j: dict[str, float] = {}
+        failed: dict[str, str] = {}
+        for domain, zone in self._zones.items():
+            try:
+                value = energies.get(domain)
+                counter_j[domain] = (float(self._read(zone.path / "energy_uj")) if value is None else value) / 1e6
+            except (OSError, ValueError) as error:
+                failed[domain] = f"{zone.path / 'energy_uj'} couldn't be read: {error}"
+        return Reading(time.monotonic_ns(), counter_j, failed)
+
+    def close(self) -> None:
+        """Let go of pyRAPL's open files."""
+        self._through_pyrapl = None
+
+
+def find_rapl(
+    root: Path = POWERCAP_ROOT, read: ReadText = read_text, *, use_pyrapl: bool = True
+) -> tuple[RaplMeter | None, list[MeterStatus]]:
+    """Find the RAPL counters that can be read now.
+
+    Args:
+        root: the powercap class folder.
+        read: reads a file's text.
+        use_pyrapl: read through pyRAPL where it can (only under the real root, which its paths are fixed to).
+
+    Returns:
+        A meter, or None if no counter can be read; and a status for every zone, usable or not.
+    """
+    zones, statuses = enumerate_zones(root, read)
+    if not zones and not statuses:
+        where = "has no RAPL zone" if root.is_dir() else "doesn't exist"
+        return None, [
+            _unusable(
+                "cpu",
+                f"{root} {where}",
+                "on bare metal: sudo modprobe intel_rapl_msr (AMD too); virtual machines have no counter",
+            )
+        ]
+    chosen, left_out = assign_domains(zones)
+    for domain, zone in list(chosen.items()):
+        problem = _try(domain, zone, read)
+        if problem is not None:
+            statuses.append(problem)
+            del chosen[domain]
+    left_out += _drop_mirrors(chosen, read)
+    if not chosen:
+        return None, statuses + left_out
+    through = _through_pyrapl(root, chosen) if use_pyrapl else None
+    meter = RaplMeter(chosen, read, through)
+    usable = [
+        MeterStatus(domain, "measured", True, f"{zone.path / 'energy_uj'}, read through {meter.reader}", "", "rapl")
+        for domain, zone in chosen.items()
+    ]
+    return meter, usable + statuses + left_out
+
+
+def _through_pyrapl(root: Path, chosen: Mapping[str, Zone]) -> ReadEnergies | None:
+    if root != POWERCAP_ROOT:
+        return None
+    from greenload.energy.pyrapl import open_pyrapl
+
+    return open_pyrapl({domain: zone.zone_id for domain, zone in chosen.items()})
+
+
+def _try(domain: str, zone: Zone, read: ReadText) -> MeterStatus | None:
+    path = zone.path / "energy_uj"
+    try:
+        int(read(path))
+    except PermissionError:
+        return _unusable(
+            domain,
+            f"{path}: permission denied (readable by root only since Linux 5.10)",
+            "sudo chmod a+r /sys/class/powercap/intel-rapl*/energy_uj (until the next boot), or for good a udev rule: "
+            'SUBSYSTEM=="powercap", RUN+="/bin/chmod a+r /sys%p/energy_uj"',
+        )
+    except (OSError, ValueError) as error:
+        return _unusable(domain, f"{path} couldn't be read: {error}", "check the kernel log for intel_rapl")
+    return None

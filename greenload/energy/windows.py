@@ -1,0 +1,93 @@
+"""`Observation`: one window of a profile, as data; `Domain`: what is known of an energy domain's figures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from greenload.energy.figures import PROVENANCES
+from greenload.errors import UsageError
+
+KINDS = ("with", "without", "prefix", "full", "idle")
+"""What a window ran: a replay with or without its step, a prefix ending in its step, the whole pipeline, or nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One settled window: what ran in it, and what the meters said.
+
+    Example:
+        >>> Observation("decode", "with", round=0, build=0, samples=256, wall_ns=10**9, cpu_s=1.9).samples
+        256
+    """
+
+    step: str
+    """The step's name; ``""`` for kinds "full" and "idle"."""
+    kind: str
+    """One of `KINDS`."""
+    round: int
+    """Adjacent windows with and without a step share round and build."""
+    build: int
+    """Which independent build of the pipeline ran."""
+    samples: int
+    """Samples that passed; 0 for "idle"."""
+    wall_ns: int
+    """Monotonic length of the window."""
+    cpu_s: float
+    """User plus system seconds of this process."""
+    other_cpu_s: float = 0.0
+    """Busy CPU seconds of everything else on the machine."""
+    device_bytes: float = 0.0
+    """Bytes that this process read from storage devices."""
+    energy_j: Mapping[str, float] = field(default_factory=dict)
+    """Joules by domain: of the whole machine where measured, of this process where modelled."""
+    void: Mapping[str, str] = field(default_factory=dict)
+    """Domains, or names of other fields, that can't be trusted in this window, and why."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UsageError(f"a window's kind is one of {KINDS}, found {self.kind!r}: use one of them")
+        if self.kind != "idle" and self.samples < 1:
+            raise UsageError(f"a working window passes samples, found {self.samples} in {self.step!r}: make it longer")
+        if self.wall_ns <= 0:
+            raise UsageError(
+                f"a window lasts more than 0 ns, found {self.wall_ns} in {self.step!r}: use monotonic time"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The window in the report's JSON shape."""
+        names = self.__dataclass_fields__
+        values = {name: getattr(self, name) for name in names}
+        return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Observation:
+        """The inverse of `to_dict`; round, build and later fields may be absent."""
+        given = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        return cls(**{"round": 0, "build": 0, **given})
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """What is known of one energy domain's figures."""
+
+    provenance: str
+    """One of `figures.PROVENANCES`. Joules that aren't modelled contain the idle floor and the neighbours."""
+    systematic: float = 0.0
+    """Relative band of its model."""
+
+    def __post_init__(self) -> None:
+        if self.provenance not in PROVENANCES:
+            raise UsageError(f"a provenance is one of {PROVENANCES}, found {self.provenance!r}: use one of them")
+
+
+def read(window: Observation, quantity: str) -> float | None:
+    """``"cpu_s"``, ``"device_bytes"``, ``"wall_ns"`` of a window, or a domain's joules; None where void or absent."""
+    if quantity in window.void:
+        return None
+    if quantity in ("cpu_s", "device_bytes", "wall_ns"):
+        return float(getattr(window, quantity))
+    value = window.energy_j.get(quantity)
+    return None if value is None or not math.isfinite(value) else float(value)

@@ -1,0 +1,319 @@
+"""`Report`: a profile's result as frozen data with the JSON's own shape; checked against ``schema.json`` when read."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from greenload.energy.attribution import Cost, unattributed_shares
+from greenload.energy.figures import Figure
+from greenload.energy.meter import MeterStatus
+from greenload.energy.windows import Observation
+from greenload.errors import ReportError, UsageError
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
+
+SCHEMA = "greenload.report/1"
+"""The version of the format that this module reads and writes."""
+UNATTRIBUTED_LIMIT = 0.05
+"""Share of the full run that may be in no step before a report says so first."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the figures were found on."""
+
+    cpu_model: str
+    cpus: int
+    """Processors that the process could use."""
+    memory_bytes: int
+    os: str
+    python: str
+    packages: Mapping[str, str]
+    """Versions by package."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Anything else that was known, such as GPUs; beside the other fields in JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step(Cost):
+    """One step of the plan and its cost."""
+
+    name: str
+    stages: tuple[str, ...]
+    """The pipeline's stages that it holds: several where they are fused."""
+    backend: str
+    method: str
+    """``"replay"`` or ``"prefix"``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullRun(Cost):
+    """The whole pipeline at full speed, held out from the steps' costs. Joules without the idle floor."""
+
+    samples_per_s: Figure
+
+
+@dataclass(frozen=True)
+class Idle:
+    """The machine's floor."""
+
+    power_w: Mapping[str, Figure] = field(default_factory=dict)
+    """Watts by domain."""
+    energy_j_per_sample: Mapping[str, Figure] = field(default_factory=dict)
+    """Joules by domain while one sample passes at full speed."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A step or stage without a cost, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where the energy of a pipeline goes.
+
+    Example:
+        >>> report = Report.load("report.json")
+        >>> report.steps[0].cpu_s_per_sample.value
+        0.00093
+    """
+
+    created: str
+    """ISO 8601 date and time with its offset from UTC."""
+    machine: Machine
+    meters: tuple[MeterStatus, ...]
+    pipeline: Mapping[str, Any]
+    """The pipeline's ``to_dict()``, with ``name`` where it has one."""
+    plan: Mapping[str, Any]
+    """The plan's ``to_dict()``."""
+    samples: int
+    """Samples of the source that were profiled."""
+    steps: tuple[Step, ...]
+    full: FullRun
+    idle: Idle
+    unattributed: Cost
+    """``full`` less the sum of ``steps``."""
+    total: Cost
+    """``full`` with the idle floor."""
+    skipped: tuple[Skipped, ...] = ()
+    windows: tuple[Observation, ...] = ()
+    """Every window, as observed: the figures can be worked out again."""
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise UsageError(f"a report is of at least one sample, found {self.samples}: profile a set that has any")
+        try:
+            aware = datetime.fromisoformat(self.created).tzinfo is not None
+        except ValueError:
+            aware = False
+        if not aware:
+            raise UsageError(f"a report's creation time is ISO 8601 with an offset, found {self.created!r}: give one")
+
+    def unattributed_exceeds(self, share: float = UNATTRIBUTED_LIMIT) -> dict[str, float]:
+        """What no step explains, where that is more than ``share`` of the full run in either direction.
+
+        Returns:
+            Signed shares by kind of cost (``"cpu_s"``, or a domain that isn't modelled); empty where all is well.
+        """
+        shares = unattributed_shares(self.full, self.unattributed)
+        return {name: found for name, found in shares.items() if abs(found) > share}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON data, valid by `SCHEMA`."""
+        machine = asdict(self.machine)
+        return {
+            "schema": SCHEMA,
+            "created": self.created,
+            "machine": {**machine.pop("extra"), **machine},
+            "meters": [asdict(meter) for meter in self.meters],
+            "pipeline": dict(self.pipeline),
+            "plan": dict(self.plan),
+            "samples": self.samples,
+            "steps": [
+                {
+                    "name": step.name,
+                    "stages": list(step.stages),
+                    "backend": step.backend,
+                    "method": step.method,
+                    **_cost_to_dict(step),
+                }
+                for step in self.steps
+            ],
+            "full": {**_cost_to_dict(self.full), "samples_per_s": self.full.samples_per_s.to_dict()},
+            "idle": {
+                "power_w": _domains_to_dict(self.idle.power_w),
+                "energy_j_per_sample": _domains_to_dict(self.idle.energy_j_per_sample),
+            },
+            "unattributed": _cost_to_dict(self.unattributed),
+            "total": _cost_to_dict(self.total),
+            "skipped": [asdict(skipped) for skipped in self.skipped],
+            "windows": [window.to_dict() for window in self.windows],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Report:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ReportError: the data isn't a report of this version.
+        """
+        validate(data)
+        try:
+            return cls(
+                created=data["created"],
+                machine=_machine(data["machine"]),
+                meters=tuple(_meter(meter) for meter in data["meters"]),
+                pipeline=data["pipeline"],
+                plan=data["plan"],
+                samples=data["samples"],
+                steps=tuple(
+                    Step(
+                        **_cost(step),
+                        name=step["name"],
+                        stages=tuple(step["stages"]),
+                        backend=step["backend"],
+                        method=step["method"],
+                    )
+                    for step in data["steps"]
+                ),
+                full=FullRun(**_cost(data["full"]), samples_per_s=Figure.from_dict(data["full"]["samples_per_s"])),
+                idle=Idle(
+                    _domains(data["idle"].get("power_w", {})), _domains(data["idle"].get("energy_j_per_sample", {}))
+                ),
+                unattributed=Cost(**_cost(data["unattributed"])),
+                total=Cost(**_cost(data["total"])),
+                skipped=tuple(Skipped(skipped["name"], skipped["reason"]) for skipped in data["skipped"]),
+                windows=tuple(Observation.from_dict(window) for window in data["windows"]),
+            )
+        except UsageError as error:
+            raise ReportError(f"a report's figures must make sense: {error}; profile again") from None
+        except (TypeError, KeyError, AttributeError) as error:
+            # The schema leaves the inside of some objects open.
+            _refuse("a field", f"has the wrong type ({error})")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the report as JSON.
+
+        Raises:
+            ReportError: the file can't be written, or the report holds what JSON can't.
+        """
+        data = self.to_dict()
+        validate(data)
+        try:
+            text = json.dumps(data, indent=1, allow_nan=False)
+            Path(path).write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            raise ReportError(f"{path}: the report can't be written: {error.strerror}; choose another path") from None
+        except (TypeError, ValueError) as error:
+            raise ReportError(f"{path}: a report holds JSON data only: {error}; leave the value out") from None
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Report:
+        """Read a report that `save` wrote.
+
+        Raises:
+            ReportError: the file can't be read, isn't JSON, or isn't a report of this version; names the file.
+        """
+        try:
+            data = json.loads(Path(path).read_bytes(), parse_constant=_no_constant)
+        except OSError as error:
+            raise ReportError(f"{path}: the report can't be read: {error.strerror}; check the path") from None
+        except (ValueError, RecursionError) as error:
+            raise ReportError(f"{path}: a report is JSON, but {_short(str(error))}; profile again") from None
+        try:
+            return cls.from_dict(data)
+        except ReportError as error:
+            raise ReportError(f"{path}: {error}") from None
+
+
+def validate(data: Any) -> None:
+    """Check JSON data against the report's schema.
+
+    Raises:
+        ReportError: with the place of the worst violation and what is wrong there, in one line.
+    """
+    version = data.get("schema") if isinstance(data, dict) else None
+    if isinstance(version, str) and version.startswith("greenload.report/") and version != SCHEMA:
+        raise ReportError(f"this greenload reads {SCHEMA}, found {_short(version)}: use the release that wrote it")
+    from jsonschema.exceptions import best_match  # costs more to import than everything else here, and is rarely needed
+
+    worst = best_match(_validator().iter_errors(data))
+    if worst is not None:
+        _refuse(worst.json_path, worst.message)
+
+
+def schema() -> dict[str, Any]:
+    """The report's JSON schema (draft 2020-12)."""
+    found: dict[str, Any] = json.loads((resources.files("greenload.report") / "schema.json").read_text("utf-8"))
+    return found
+
+
+@functools.cache
+def _validator() -> Draft202012Validator:
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(schema())
+
+
+def _refuse(place: str, message: str) -> NoReturn:
+    raise ReportError(f"a report follows {SCHEMA}, but {place}: {_short(message)}; profile again")
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"it holds {name}")
+
+
+def _short(text: str, limit: int = 160) -> str:
+    """One line of printable characters: the text may quote anything that was in a file."""
+    line = "".join(char if char.isprintable() else " " for char in text)
+    return line if len(line) <= limit else f"{line[: limit // 2]} … {line[-limit // 2 :]}"
+
+
+def _domains(data: Mapping[str, Any]) -> dict[str, Figure]:
+    return {name: Figure.from_dict(figure) for name, figure in data.items()}
+
+
+def _domains_to_dict(figures: Mapping[str, Figure]) -> dict[str, Any]:
+    return {name: figure.to_dict() for name, figure in figures.items()}
+
+
+def _cost_to_dict(cost: Cost) -> dict[str, Any]:
+    return {
+        "cpu_s_per_sample": cost.cpu_s_per_sample.to_dict(),
+        "energy_j_per_sample": _domains_to_dict(cost.energy_j_per_sample),
+        "device_bytes_per_sample": cost.device_bytes_per_sample.to_dict(),
+        "bytes_out_per_sample": cost.bytes_out_per_sample,
+    }
+
+
+def _cost(data: Mapping[str, Any]) -> dict[str, Any]:
+    device = data.get("device_bytes_per_sample")
+    return {
+        "cpu_s_per_sample": Figure.from_dict(data["cpu_s_per_sample"]),
+        "energy_j_per_sample": _domains(data["energy_j_per_sample"]),
+        "device_bytes_per_sample": Figure.missing() if device is None else Figure.from_dict(device),
+        "bytes_out_per_sample": data.get("bytes_out_per_sample"),
+    }
+
+
+def _machine(data: Mapping[str, Any]) -> Machine:
+    known = {one.name for one in fields(Machine)} - {"extra"}
+    extra = {name: value for name, value in data.items() if name not in known}
+    return Machine(**{name: data[name] for name in known}, extra=extra)
+
+
+def _meter(data: Mapping[str, Any]) -> MeterStatus:
+    known = {one.name: data.get(one.name, "") for one in fields(MeterStatus)}
+    return MeterStatus(**known)

@@ -1,0 +1,228 @@
+"""What both the terminal and the page show: rows, groups of domains, and numbers rounded to what they support."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from greenload.energy.attribution import Cost
+from greenload.energy.figures import Figure, scale, sum_figures
+from greenload.report.data import UNATTRIBUTED_LIMIT, Report, Step
+
+GROUPS = ("cpu", "dram", "gpu", "storage")
+"""Kinds of energy domain, in the order shown. ``cpu:package-0`` and ``cpu:package-1`` are one group."""
+DASH = "–"
+"""Stands for a figure that doesn't exist; never for zero."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    label: str
+    kind: str
+    """``"step"``, ``"unattributed"``, ``"idle"`` or ``"total"``."""
+    backend: str
+    cpu_ms: Figure | None
+    """CPU milliseconds per image; None where the row has no such cost."""
+    share: float | None
+    """Of the full run's CPU seconds."""
+    energy_mj: Mapping[str, Figure]
+    """Millijoules per image by group."""
+    device_bytes: Figure | None
+
+
+def printable(text: object) -> str:
+    """The text with whatever could move a cursor, or can't be encoded, as a visible escape: file names hold anything.
+
+    Example:
+        >>> print(printable("a\\x1b[2J"))
+        a\\x1b[2J
+    """
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(text))
+
+
+def group(domain: str) -> str:
+    """``"cpu"`` of ``"cpu:package-0"``."""
+    return domain.split(":")[0]
+
+
+def by_group(energy: Mapping[str, Figure]) -> dict[str, Figure]:
+    """Sums of a mapping by domain, in the order of `GROUPS`."""
+    return {
+        name: sum_figures(figure for domain, figure in energy.items() if group(domain) == name)
+        for name in GROUPS
+        if any(group(domain) == name for domain in energy)
+    }
+
+
+def groups(report: Report) -> list[str]:
+    """The groups that a report has figures for."""
+    costs: list[Mapping[str, Figure]] = [report.total.energy_j_per_sample, report.idle.energy_j_per_sample]
+    costs += [step.energy_j_per_sample for step in report.steps]
+    return [name for name in GROUPS if any(name == group(domain) for cost in costs for domain in cost)]
+
+
+def group_figures(report: Report, name: str) -> list[Figure]:
+    """The full run's figures of a group's domains: they tell its provenance and band."""
+    return [figure for domain, figure in report.total.energy_j_per_sample.items() if group(domain) == name]
+
+
+def band(figures: Iterable[Figure]) -> str:
+    """``"modelled ±40 %"``, ``"measured"``: the weakest provenance of figures, with the widest band."""
+    parts = list(figures)
+    weakest = sum_figures(parts).provenance
+    widest = max((part.systematic for part in parts), default=0.0)
+    return f"{weakest} ±{widest:.0%}".replace("%", " %") if widest else weakest
+
+
+def has_counter(report: Report) -> bool:
+    """Whether any joules are measured. Where none are, CPU seconds come first."""
+    return any(
+        figure.provenance == "measured" and figure.value is not None
+        for figure in report.total.energy_j_per_sample.values()
+    )
+
+
+def step_label(step: Step) -> str:
+    """The step's name, with its stages where it fuses several and the name doesn't say so."""
+    joined = " + ".join(step.stages)
+    fused = len(step.stages) > 1 and joined != step.name
+    return printable(f"{step.name}: {joined}" if fused else step.name)
+
+
+def rows(report: Report) -> list[Row]:
+    """The table: steps in order, what none of them explains, the idle floor, and the held-out full run with it."""
+    full = report.full.cpu_s_per_sample.value
+
+    def row(label: str, kind: str, cost: Cost, backend: str = "") -> Row:
+        cpu = cost.cpu_s_per_sample
+        share = cpu.value / full if full and cpu.value is not None else None
+        energy = {name: scale(figure, 1e3) for name, figure in by_group(cost.energy_j_per_sample).items()}
+        return Row(label, kind, backend, scale(cpu, 1e3), share, energy, cost.device_bytes_per_sample)
+
+    found = [row(step_label(step), "step", step, printable(step.backend)) for step in report.steps]
+    found.append(row("unattributed", "unattributed", report.unattributed))
+    idle = {name: scale(figure, 1e3) for name, figure in by_group(report.idle.energy_j_per_sample).items()}
+    if idle:
+        found.append(Row("idle floor", "idle", "", None, None, idle, None))
+    found.append(row("total (full run, held out)", "total", report.total))
+    return found
+
+
+def rounded(figure: Figure) -> tuple[str, str] | None:
+    """Value and half-width as text, cut where the interval stops supporting digits; None for a missing figure.
+
+    The half-width keeps two digits where they are 10 to 35, else one, and the value ends at the same place (the
+    Particle Data Group's rule). Without an interval three significant digits are kept, and the half-width is empty.
+
+    Example:
+        >>> rounded(Figure(0.93241, 0.90911, 0.95571, "measured"))
+        ('0.932', '0.023')
+    """
+    if figure.value is None or figure.half_width is None:
+        return None
+    half = figure.half_width
+    if half <= max(abs(figure.value), 1.0) * 1e-12:
+        lead = abs(figure.value)
+        return (_fixed(figure.value, 2 - math.floor(math.log10(lead)) if lead else 0), "")
+    exponent = math.floor(math.log10(half))
+    digits = 1 if half / 10.0**exponent <= 3.55 else 0
+    places = digits - exponent
+    return _fixed(figure.value, places), _fixed(half, places)
+
+
+def _fixed(value: float, places: int) -> str:
+    places = min(places, 12)
+    text = f"{round(value, places):,.{max(places, 0)}f}"
+    return text.lstrip("-") if not text.strip("-0.,") else text.replace("-", "−")
+
+
+def amount(figure: Figure | None, *, resolve: bool = True) -> str:
+    """A figure for people: ``"0.932 ±0.023"``, ``"unresolved"``, or a dash where there is none.
+
+    Args:
+        figure: what to show.
+        resolve: whether an unresolved figure is called that; what is left over is shown as a number either way.
+    """
+    parts = rounded(figure) if figure is not None else None
+    if figure is None or parts is None:
+        return DASH
+    if figure.unresolved and resolve:
+        return "unresolved"
+    return f"{parts[0]} ±{parts[1]}" if parts[1] else parts[0]
+
+
+def percent(share: float | None) -> str:
+    """A share as whole per cents; a dash where there is none."""
+    return DASH if share is None else f"{share * 100:.0f} %".replace("-0 %", "0 %").replace("-", "−")
+
+
+def bytes_text(count: float) -> str:
+    """Bytes with a decimal unit: ``"82.1 kB"``."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(count) < 1000 or unit == "TB":
+            return f"{count:.0f} {unit}" if unit == "B" or abs(count) >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError("the last unit always returns")
+
+
+def warning(report: Report) -> str | None:
+    """What a report says before anything else: that more than 5 % of the full run is in no step."""
+    exceeded = report.unattributed_exceeds()
+    if not exceeded:
+        return None
+    parts = [
+        f"{percent(abs(share))} {'of' if share > 0 else 'more than'} "
+        + ("the CPU seconds" if name == "cpu_s" else f"{printable(name)}'s joules")
+        for name, share in exceeded.items()
+    ]
+    missing = any(share > 0 for share in exceeded.values())
+    verb = "is in no step" if missing else "is claimed by the steps together"
+    return (
+        f"Unattributed: {', '.join(parts)} {verb} (limit {percent(UNATTRIBUTED_LIMIT)}): trust the total, not the steps"
+    )
+
+
+def title(report: Report) -> str:
+    """What was profiled."""
+    return printable(report.pipeline.get("name") or "pipeline")
+
+
+def subject(report: Report) -> str:
+    """What was profiled, how much of it, and how it ran."""
+    source = report.pipeline.get("source")
+    place = source.get("root") if isinstance(source, Mapping) else None
+    parts = [f"{report.samples:,} samples" + (f" of {printable(place)}" if place else "")]
+    backend, threads = report.plan.get("backend"), report.plan.get("threads")
+    parts += [f"on {printable(backend)}"] if backend else []
+    parts += [f"{threads} threads"] if isinstance(threads, int) else []
+    return ", ".join(parts)
+
+
+def machine(report: Report) -> str:
+    """The machine in one line."""
+    found = report.machine
+    text = (
+        f"{found.cpu_model}, {found.cpus} CPUs, {bytes_text(found.memory_bytes)} RAM, {found.os}, Python {found.python}"
+    )
+    return printable(text)
+
+
+def provenance(report: Report) -> str:
+    """Which energy is measured and which modelled, in one sentence or two."""
+    names = groups(report)
+    measured = [name for name in names if band(group_figures(report, name)) == "measured"]
+    others = [f"{name} {band(group_figures(report, name))}" for name in names if name not in measured]
+    modelled = f"joules: {', '.join(others)}" if others else ""
+    if not has_counter(report):
+        text = "CPU seconds are measured; no energy counter is readable here"
+        return f"{text}, so they come first. {modelled.capitalize()}" if others else f"{text}"
+    text = f"Measured: CPU seconds, joules of {', '.join(measured) or 'some domains'}"
+    return f"{text}. Other {modelled}" if others else text
+
+
+def throughput(report: Report) -> str:
+    """Samples per second of the full run."""
+    return f"{amount(report.full.samples_per_s, resolve=False)} images/s at full speed"

@@ -1,0 +1,127 @@
+"""From a pipeline's name on a command line to the pipeline."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import os
+import pkgutil
+import sys
+from types import ModuleType
+
+from greenload.errors import GreenloadError, UsageError
+from greenload.pipeline import Pipeline
+
+READY = "greenload.pipelines"
+"""The package of ready pipelines."""
+
+
+def ready() -> list[str]:
+    """The names of the ready pipelines: ``"imagenet:train"``, …"""
+    names = []
+    for found in pkgutil.iter_modules(importlib.import_module(READY).__path__):
+        module = importlib.import_module(f"{READY}.{found.name}")
+        names += [f"{found.name}:{name}" for name in getattr(module, "__all__", ())]
+    return names
+
+
+def resolve(name: str, data: str | None = None) -> Pipeline:
+    """The pipeline of a name.
+
+    Args:
+        name: a ready one's (``"imagenet:train"``), ``"path/to/file.py:name"`` or ``"package.module:name"``. What
+            stands behind it is a ``Pipeline``, or a function that returns one.
+        data: the data folder, for a function that takes a parameter.
+
+    Raises:
+        UsageError: nothing of that name can be found or imported, it is no pipeline, or the folder is missing or not
+            wanted.
+
+    Example:
+        >>> resolve("imagenet:train", "data/sample")
+    """
+    place, colon, attribute = name.rpartition(":")
+    if not colon or not place or not attribute:
+        raise UsageError(
+            f"a pipeline is named MODULE:NAME or FILE.py:NAME, not {name!r}; ready ones: {', '.join(ready())}"
+        )
+    module = _from_file(place) if place.endswith(".py") else _from_package(place, name)
+    found = getattr(module, attribute, None)
+    if found is None:
+        candidates = [n for n, value in vars(module).items() if not n.startswith("_") and _fits(value, module)]
+        hint = f"; it has {', '.join(candidates)}" if candidates else ""
+        raise UsageError(f"{place} has no pipeline {attribute!r}{hint}")
+    if callable(found) and not isinstance(found, Pipeline):
+        found = _call(found, name, data)
+    elif data is not None:
+        raise UsageError(f"{name} is a finished pipeline and takes no data folder: leave --data out")
+    if not isinstance(found, Pipeline):
+        raise UsageError(
+            f"{name} must be a greenload.Pipeline, or a function that returns one, not {type(found).__name__}"
+        )
+    return found
+
+
+def _fits(value: object, module: ModuleType) -> bool:
+    return isinstance(value, Pipeline) or (inspect.isfunction(value) and value.__module__ == module.__name__)
+
+
+def _from_file(path: str) -> ModuleType:
+    if not os.path.isfile(path):
+        raise UsageError(f"{path}: there is no such file to take a pipeline from")
+    name = os.path.splitext(os.path.basename(path))[0]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path}: can't be loaded as Python")
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))  # its neighbours, as if it were run
+    try:
+        spec.loader.exec_module(module)
+    except GreenloadError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{path}: doesn't import: {_brief(error)}") from error
+    finally:
+        sys.path.pop(0)
+    return module
+
+
+def _from_package(place: str, name: str) -> ModuleType:
+    for full in (f"{READY}.{place}", place):
+        try:
+            if importlib.util.find_spec(full) is not None:
+                return importlib.import_module(full)
+        except ModuleNotFoundError as error:
+            if error.name and not full.startswith(error.name):
+                raise UsageError(f"{name}: {full} doesn't import: {_brief(error)}") from error
+        except GreenloadError:
+            raise
+        except Exception as error:
+            raise UsageError(f"{name}: {full} doesn't import: {_brief(error)}") from error
+    raise UsageError(f"{name}: there is no ready pipeline and no module of that name; ready ones: {', '.join(ready())}")
+
+
+def _call(function: object, name: str, data: str | None) -> object:
+    assert callable(function)
+    parameters = [
+        p
+        for p in inspect.signature(function).parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    if not parameters and data is not None:
+        raise UsageError(f"{name} takes no data folder: leave --data out")
+    if parameters and data is None and parameters[0].default is inspect.Parameter.empty:
+        raise UsageError(f"{name} needs a data folder: pass --data FOLDER (greenload sample FOLDER makes one to try)")
+    try:
+        made: object = function(data) if parameters and data is not None else function()
+    except GreenloadError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{name} failed: {_brief(error)}") from error
+    return made
+
+
+def _brief(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}"

@@ -1,0 +1,33 @@
+"""The tutorial classic: resize to 224×224, flip at random, batches of 32, floats from 0 to 1.
+
+What most first tf.data and Keras tutorials build, hence a good first pipeline to profile: try it beside
+``imagenet:train`` to see what resizing whole photos, and floats, cost.
+
+    greenload profile resize_flip:train --data data/train
+"""
+
+from __future__ import annotations
+
+import greenload as gl
+
+__all__ = ["train"]
+
+
+def train(data: str, batch: int = 32, seed: int = 0) -> gl.Pipeline:
+    """Each photo as a whole at 224×224, flipped half of the time, float32 in 0 … 1; another order each epoch.
+
+    Args:
+        data: the folder of classes.
+        batch: images a batch.
+        seed: decides order and flips.
+    """
+    return gl.Pipeline(
+        gl.ImageFolder(data),
+        gl.Shuffle(),
+        gl.Decode(),
+        gl.Resize((224, 224)),
+        gl.RandomHorizontalFlip(),
+        gl.ToDtype("float32", scale=True),
+        gl.Batch(batch),
+        seed=seed,
+    )

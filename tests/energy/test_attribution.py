@@ -1,0 +1,335 @@
+"""Step costs from windows: coverage of intervals, replay and prefixes, idle floor, neighbours, what is left over."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from greenload.energy.attribution import (
+    Cost,
+    Domain,
+    Figure,
+    Observation,
+    attribute,
+    own_energy,
+    paired_cost,
+    prefix_cost,
+    scale,
+    sum_figures,
+)
+from greenload.energy.intervals import Spread, between_builds, interval
+from greenload.errors import UsageError
+
+FINITE = st.floats(-1e6, 1e6)
+
+
+@st.composite
+def figures(draw: st.DrawFn) -> Figure:
+    value = draw(FINITE)
+    return Figure(
+        value,
+        value - draw(st.floats(0, 1e3)),
+        value + draw(st.floats(0, 1e3)),
+        draw(st.sampled_from(["measured", "vendor-declared", "modelled"])),
+        draw(st.floats(0, 2)),
+        draw(st.booleans()),
+    )
+
+
+def coverage(
+    rng: np.random.Generator, *, builds: int, rounds: int, ratio: float, costs: int = 5, profiles: int
+) -> float:
+    """Share of intervals that hold the true cost, over profiles of several costs of one build-to-noise ratio."""
+    hits = 0
+    for _ in range(profiles):
+        size = rng.uniform(0.1, 10, costs)  # costs differ a lot; build effect and noise grow with them
+        effect = ratio * rng.standard_normal((costs, builds, 1)) + rng.standard_normal((costs, builds, rounds))
+        values = size[:, None, None] * (1 + 0.05 * effect)
+        tables = [{build: list(row) for build, row in enumerate(table)} for table in values]
+        spread = between_builds(tables)
+        for truth, table in zip(size, tables, strict=True):
+            found = interval(table, spread)
+            assert found is not None
+            hits += found[1] <= truth <= found[2]
+    return hits / (profiles * costs)
+
+
+# Standard error of the share at 400 profiles of 5 costs is about 0.6 %.
+@pytest.mark.parametrize("ratio", [0.0, 1.0, 2.0])
+def test_intervals_cover_at_the_counts_used(ratio: float) -> None:
+    share = coverage(np.random.default_rng(2), builds=2, rounds=5, ratio=ratio, profiles=400)
+    assert 0.91 <= share <= 0.98
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rounds", [5, 8])
+@pytest.mark.parametrize("ratio", [0.0, 0.3, 0.6, 1.0, 2.0])
+def test_intervals_cover_in_a_long_simulation(rounds: int, ratio: float) -> None:
+    share = coverage(np.random.default_rng(11), builds=2, rounds=rounds, ratio=ratio, profiles=3000)
+    assert 0.92 <= share <= 0.98
+
+
+def test_rounds_alone_would_understate_what_builds_differ() -> None:
+    """The point of judging builds together: without their spread, coverage collapses."""
+    rng = np.random.default_rng(3)
+    hits = 0
+    for _ in range(400):
+        values = 1 + 0.1 * (2 * rng.standard_normal((2, 1)) + rng.standard_normal((2, 5)))
+        found = interval({0: list(values[0]), 1: list(values[1])}, Spread())
+        assert found is not None
+        hits += found[1] <= 1 <= found[2]
+    assert hits / 400 < 0.75
+
+
+def test_an_interval_never_excludes_a_builds_own_mean() -> None:
+    found = interval({0: [1.0, 1.001, 0.999] * 3, 1: [1.3, 1.301, 1.299] * 3}, Spread())
+    assert found is not None
+    assert found[1] <= 1.0 + 1e-9 and found[2] >= 1.3 - 1e-9
+    assert found[0] == pytest.approx(1.15)
+
+
+def test_the_mean_weighs_builds_alike_whatever_rounds_were_lost() -> None:
+    found = interval({0: [1.0, 1.0, 1.0, 1.0], 1: [2.0]}, Spread())
+    assert found is not None and found[0] == pytest.approx(1.5)
+
+
+def test_one_value_has_no_interval() -> None:
+    assert interval({0: [1.0]}) is None
+    assert interval({}) is None
+
+
+def window(step: str, kind: str, round_: int, build: int, cpu_s: float, **more: object) -> Observation:
+    fields = {"samples": 100, "wall_ns": 10**9, **more}
+    return Observation(step, kind, round_, build, cpu_s=cpu_s, **fields)  # type: ignore[arg-type]
+
+
+def profile(seed: int = 0, *, missing: float = 0.0, noise: float = 0.01, wiggle: float = 0.0) -> Iterator[Observation]:
+    """Windows of source (prefix, 0.1 ms), decode (replay, 0.9 ms), flip (replay, 0.0002 ms) and the full run.
+
+    The counter sees 2 W idle, 30 J per own CPU second and 60 J per CPU second of a neighbour of ``wiggle`` CPUs.
+    """
+    rng = np.random.default_rng(seed)
+    for build in range(2):
+        for round_ in range(5):
+            for step, kind, ms in (
+                ("source", "prefix", 0.1),
+                ("decode", "with", 1.0),
+                ("decode", "without", 0.1),
+                ("flip", "with", 0.1002),
+                ("flip", "without", 0.1),
+                ("", "full", 1.0002 + missing),
+            ):
+                cpu_s = ms * (1 + noise * rng.standard_normal())
+                yield observed(rng, step, kind, round_, build, cpu_s, 1000, wiggle)
+            yield observed(rng, "", "idle", round_, build, 0.0, 0, wiggle)
+
+
+def observed(
+    rng: np.random.Generator, step: str, kind: str, round_: int, build: int, cpu_s: float, samples: int, wiggle: float
+) -> Observation:
+    wall_s = 1 + rng.uniform(0, 1)  # wall times swing by 2x; the floor must not
+    other = wiggle * rng.uniform(0, 1)
+    joules = {"cpu:package-0": 2 * wall_s + 30 * cpu_s + 60 * other, "dram": 0.5 * cpu_s}
+    return Observation(step, kind, round_, build, samples, int(wall_s * 1e9), cpu_s, other, 8e4 * samples, joules)
+
+
+DOMAINS = {"cpu:package-0": Domain("measured"), "dram": Domain("modelled", 0.4)}
+STEPS = ("source", "decode", "flip")
+
+
+def test_replay_takes_the_difference_within_each_round() -> None:
+    windows = [window("a", "with", r, b, 1.0 + r) for b in (0, 1) for r in range(4)]
+    windows += [window("a", "without", r, b, 0.25 + r) for b in (0, 1) for r in range(4)]
+    found = paired_cost(windows, "cpu_s", step="a")
+    # Unpaired, the drift of 1 s per round would drown the difference.
+    assert (found.value, found.low, found.high) == pytest.approx((0.0075, 0.0075, 0.0075))
+    assert not found.unresolved
+
+
+def test_replay_leaves_out_void_windows_and_unpaired_rounds() -> None:
+    windows = [
+        window("a", kind, r, 0, cpu, energy_j={"gpu:0": 50 * cpu})
+        for r in range(4)
+        for kind, cpu in (("with", 2.0), ("without", 1.0))
+    ]
+    windows[0] = dataclasses.replace(windows[0], energy_j={"gpu:0": -1e6}, void={"gpu:0": "the counter was reset"})
+    windows.append(window("a", "with", 9, 0, 77.0, energy_j={"gpu:0": 77.0}))
+    assert paired_cost(windows, "gpu:0", step="a").value == pytest.approx(0.5)
+    assert paired_cost(windows, "cpu_s", step="a").value == pytest.approx(0.01)
+
+
+def test_what_no_window_shows_is_missing_not_zero() -> None:
+    windows = [window("a", kind, r, 0, 1.0) for r in range(3) for kind in ("with", "without")]
+    found = paired_cost(windows, "gpu:0", step="a")
+    assert found.value is None and found.low is None and found.unresolved
+
+
+def test_a_cache_shows_as_a_negative_prefix_difference() -> None:
+    windows = [
+        window(step, "prefix", r, b, cpu)
+        for b in (0, 1)
+        for r in range(3)
+        for step, cpu in (("decode", 1.0), ("cache", 0.2))
+    ]
+    assert prefix_cost(windows, "cpu_s", step="cache", previous="decode").value == pytest.approx(-0.008)
+    assert prefix_cost(windows, "cpu_s", step="decode", previous=None).value == pytest.approx(0.01)
+
+
+def test_unresolved_is_an_interval_around_zero_that_is_too_wide_to_be_a_finding() -> None:
+    windows = [
+        window("a", kind, r, 0, 1 + 0.1 * ((r + (kind == "with")) % 2))
+        for r in range(6)
+        for kind in ("with", "without")
+    ]
+    found = paired_cost(windows, "cpu_s", step="a")
+    assert found.low is not None and found.high is not None and found.low < 0 < found.high
+    assert found.unresolved
+    assert not paired_cost(windows, "cpu_s", step="a", resolution=0.1).unresolved
+
+
+def test_attribution_finds_the_steps_the_floor_and_nothing_left() -> None:
+    found = attribute(list(profile()), steps=STEPS, domains=DOMAINS)
+    source, decode, flip = found.steps
+    assert [step.method for step in found.steps] == ["prefix", "replay", "replay"]
+    assert source.cost.cpu_s_per_sample.value == pytest.approx(1e-4, rel=0.02)
+    assert decode.cost.cpu_s_per_sample.value == pytest.approx(9e-4, rel=0.02)
+    assert decode.cost.energy_j_per_sample["cpu:package-0"].value == pytest.approx(30 * 9e-4, rel=0.02)
+    assert decode.cost.energy_j_per_sample["dram"].provenance == "modelled"
+    assert decode.cost.energy_j_per_sample["dram"].systematic == 0.4
+    assert not flip.cost.cpu_s_per_sample.unresolved, "below 1 % of the full run either way: a finding"
+    assert found.idle_power_w["cpu:package-0"].value == pytest.approx(2.0)
+    assert "dram" not in found.idle_power_w
+    whole = found.total.energy_j_per_sample["cpu:package-0"].value
+    assert whole is not None
+    idle = found.idle_energy_j_per_sample["cpu:package-0"].value
+    assert idle is not None and found.samples_per_s.value is not None
+    assert idle == pytest.approx(2.0 / found.samples_per_s.value)
+    assert whole == pytest.approx(30 * 1.0002e-3 + idle, rel=0.02)
+    assert not found.unattributed_exceeds()
+    rest = found.unattributed.cpu_s_per_sample
+    assert rest.low is not None and rest.high is not None and rest.low < 0 < rest.high
+
+
+@pytest.mark.parametrize("missing", [0.2, -0.2])
+def test_what_no_step_explains_is_seen_in_both_directions(missing: float) -> None:
+    found = attribute(list(profile(missing=missing)), steps=STEPS, domains=DOMAINS)
+    assert found.unattributed.cpu_s_per_sample.value == pytest.approx(missing * 1e-3, rel=0.2)
+    assert found.unattributed_exceeds()
+    assert not found.unattributed_exceeds(0.5)
+
+
+def test_neighbours_joules_are_not_ours() -> None:
+    """The neighbour pays 60 J per CPU second and we pay 30: an even split would charge us the difference."""
+    found = attribute(list(profile(wiggle=2.0)), steps=STEPS, domains=DOMAINS)
+    decode = found.steps[1].cost.energy_j_per_sample["cpu:package-0"]
+    assert decode.value == pytest.approx(30 * 9e-4, rel=0.06)
+    assert found.idle_power_w["cpu:package-0"].value == pytest.approx(2.0, rel=0.1)
+
+
+def test_a_neighbour_that_never_varies_is_charged_its_share_of_cpu_seconds() -> None:
+    windows = [window("a", "full", r, 0, 1.0, other_cpu_s=1.0, energy_j={"cpu:package-0": 42.0}) for r in range(4)]
+    own, _ = own_energy(windows, {"cpu:package-0": Domain("measured")}, {"cpu:package-0": 2.0})
+    assert [one.energy_j["cpu:package-0"] for one in own] == pytest.approx([20.0] * 4)
+
+
+def test_a_gpu_is_not_charged_for_neighbours_on_the_cpu() -> None:
+    windows = [window("a", "full", r, 0, 1.0, other_cpu_s=5.0 * r, energy_j={"gpu:0": 42.0}) for r in range(4)]
+    own, _ = own_energy(windows, {"gpu:0": Domain("measured")}, {"gpu:0": 2.0})
+    assert [one.energy_j["gpu:0"] for one in own] == pytest.approx([40.0] * 4)
+
+
+def test_modelled_joules_are_taken_as_they_are_and_their_floor_added_in_the_total() -> None:
+    windows = [window("", "full", r, 0, 1.0, energy_j={"cpu": 3.0}) for r in range(3)]
+    windows += [
+        window("a", kind, r, 0, c, energy_j={"cpu": 3.0 * c})
+        for r in range(3)
+        for kind, c in (("with", 2.0), ("without", 1.0))
+    ]
+    found = attribute(windows, steps=["a"], domains={"cpu": Domain("modelled", 0.4)}, idle_power_w={"cpu": 1.0})
+    assert found.full.energy_j_per_sample["cpu"].value == pytest.approx(0.03)
+    assert found.idle_energy_j_per_sample["cpu"].value == pytest.approx(0.01)
+    assert found.total.energy_j_per_sample["cpu"].value == pytest.approx(0.04)
+    assert found.idle_power_w["cpu"].provenance == "modelled"
+
+
+def test_a_counter_without_a_floor_gives_no_figure() -> None:
+    found = attribute([one for one in profile() if one.kind != "idle"], steps=STEPS, domains=DOMAINS)
+    assert found.full.energy_j_per_sample["cpu:package-0"].value is None
+    assert found.full.energy_j_per_sample["dram"].value is not None
+
+
+def test_a_step_without_windows_or_a_profile_without_a_full_run_is_an_error() -> None:
+    windows = list(profile())
+    with pytest.raises(UsageError, match="'resize'"):
+        attribute(windows, steps=["source", "decode", "resize"], domains=DOMAINS)
+    with pytest.raises(UsageError, match="full"):
+        attribute([one for one in windows if one.kind != "full"], steps=STEPS, domains=DOMAINS)
+    with pytest.raises(UsageError, match="prefixes"):
+        attribute([*windows, window("cache", "prefix", 0, 0, 1.0)], steps=["decode", "cache"], domains=DOMAINS)
+
+
+@given(st.lists(figures(), min_size=1, max_size=5))
+def test_sums_keep_the_weakest_provenance_and_grow_in_quadrature(parts: list[Figure]) -> None:
+    total = sum_figures(parts)
+    assert total.value == pytest.approx(math.fsum(part.value or 0.0 for part in parts))
+    widest = max(part.half_width or 0.0 for part in parts)
+    assert total.half_width is not None and total.half_width >= 0.5 * widest
+    if any(part.provenance == "modelled" for part in parts):
+        assert total.provenance == "modelled"
+
+
+def test_a_sum_with_a_missing_part_is_missing() -> None:
+    assert sum_figures([Figure(1.0, 0.9, 1.1, "measured"), Figure.missing()]).value is None
+
+
+@given(figures(), st.floats(-100, 100))
+def test_scaling_keeps_the_interval_around_the_value(figure: Figure, factor: float) -> None:
+    scaled = scale(figure, factor)
+    assert figure.value is not None and scaled.value == figure.value * factor
+    assert scaled.systematic == figure.systematic
+
+
+@given(figures())
+def test_figures_round_trip(figure: Figure) -> None:
+    assert Figure.from_dict(figure.to_dict()) == figure
+    assert Figure.from_dict(Figure.missing("modelled", 0.4).to_dict()) == Figure.missing("modelled", 0.4)
+
+
+@pytest.mark.parametrize(
+    "numbers", [(1.0, 2.0, 3.0), (1.0, None, 2.0), (math.nan, 0.0, 1.0), (1.0, 0.0, math.inf), (1.0, 0.0, 0.5)]
+)
+def test_impossible_figures_are_refused(numbers: tuple[float | None, float | None, float | None]) -> None:
+    with pytest.raises(UsageError):
+        Figure(*numbers, "measured")
+
+
+def test_an_unknown_provenance_is_refused() -> None:
+    with pytest.raises(UsageError, match="guessed"):
+        Figure(1.0, 1.0, 1.0, "guessed")
+    with pytest.raises(UsageError, match="guessed"):
+        Domain("guessed")
+
+
+@pytest.mark.parametrize("change", [{"kind": "warm"}, {"samples": 0}, {"wall_ns": 0}])
+def test_impossible_windows_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        dataclasses.replace(window("a", "with", 0, 0, 1.0), **change)  # type: ignore[arg-type]
+
+
+def test_windows_round_trip() -> None:
+    for one in profile():
+        assert Observation.from_dict(one.to_dict()) == one
+
+
+def test_results_are_frozen() -> None:
+    figure = Figure(1.0, 1.0, 1.0, "measured")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        figure.value = 2.0  # type: ignore[misc]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Cost(figure, {}, figure).bytes_out_per_sample = 1.0  # type: ignore[misc]

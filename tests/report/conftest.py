@@ -1,0 +1,149 @@
+"""Reports worked out from simulated windows, as a profile would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from greenload.energy.attribution import Domain, Observation, attribute
+from greenload.energy.meter import MeterStatus
+from greenload.report.data import FullRun, Idle, Machine, Report, Skipped, Step
+
+STEPS = (
+    ("source", ("ImageFolder", "Shuffle"), "prefix", 0.08, 82e3),
+    ("Decode + crop", ("Decode", "RandomResizedCrop"), "replay", 0.84, 190e3),
+    ("RandomResizedCrop: resize", ("RandomResizedCrop",), "replay", 1.26, 150528.0),
+    ("RandomHorizontalFlip", ("RandomHorizontalFlip",), "replay", 0.004, 150528.0),
+    ("Batch", ("Batch",), "replay", 0.03, 150528.0),
+)
+
+
+def windows(seed: int, counter: bool, missing: float) -> Iterator[Observation]:
+    rng = np.random.default_rng(seed)
+    for build in range(2):
+        effect = {name: 1 + 0.02 * rng.standard_normal() for name, *_ in STEPS}
+        for round_ in range(5):
+
+            def window(
+                step: str, kind: str, ms: float, read: float, build: int = build, round_: int = round_
+            ) -> Observation:
+                samples = 0 if kind == "idle" else 512
+                cpu_s = ms * max(samples, 1) / 1e3 * (1 + 0.01 * rng.standard_normal())
+                wall_s = 0.5 * cpu_s * (1 + rng.uniform(0, 0.2)) + 0.05
+                joules = {"storage:nvme0n1": 1.75e-9 * read * samples}
+                if counter:
+                    joules |= {
+                        "cpu:package-0": 9.5 * wall_s + 14 * cpu_s + 0.02 * rng.standard_normal(),
+                        "dram:package-0": 1.5 * wall_s + 1.1 * cpu_s + 0.01 * rng.standard_normal(),
+                        "gpu:0": 18 * wall_s + 0.01 * rng.standard_normal(),
+                    }
+                else:
+                    joules |= {"cpu": 2.76 * cpu_s, "dram": 0.3 * wall_s}
+                return Observation(
+                    step, kind, round_, build, samples, int(wall_s * 1e9), cpu_s, 0.01, read * samples, joules
+                )
+
+            for name, _, method, ms, _ in STEPS:
+                if method == "prefix":
+                    yield window(name, "prefix", ms * effect[name], 82e3)
+                else:
+                    yield window(name, "with", 0.05 + ms * effect[name], 0.0)
+                    yield window(name, "without", 0.05, 0.0)
+            yield window("", "full", sum(ms for *_, ms, _ in STEPS) * (1 + missing), 82e3)
+            yield window("", "idle", 0.2, 0.0)
+
+
+def build(*, counter: bool = True, missing: float = 0.0, seed: int = 1, root: str = "data/train") -> Report:
+    observed = tuple(windows(seed, counter, missing))
+    measured, modelled = ("measured", 0.0), ("modelled", 0.4)
+    domains = {"storage:nvme0n1": ("modelled", 0.72)}
+    domains |= (
+        {"cpu:package-0": measured, "dram:package-0": measured, "gpu:0": measured}
+        if counter
+        else {"cpu": modelled, "dram": modelled}
+    )
+    found = attribute(
+        observed,
+        steps=[name for name, *_ in STEPS],
+        domains={name: Domain(*one) for name, one in domains.items()},
+        idle_power_w=None if counter else {"cpu": 1.48},
+    )
+
+    def fields(cost: object) -> dict[str, object]:
+        names = ("cpu_s_per_sample", "energy_j_per_sample", "device_bytes_per_sample")
+        return {name: getattr(cost, name) for name in names}
+
+    none = "no RAPL zone under /sys/class/powercap: a virtual machine rarely has one"
+    meters = [MeterStatus(name, one[0], True, "readable", "", "rapl") for name, one in domains.items()]  # type: ignore[arg-type]
+    if not counter:
+        meters.append(MeterStatus("cpu:package-0", "measured", False, none, "run on bare metal", "rapl"))
+    return Report(
+        created="2026-03-01T12:00:00+00:00",
+        machine=Machine("AMD EPYC 7B13", 2, 8_201_000_000, "Linux 6.1", "3.11.2", {"tensorflow": "2.21.0"}),
+        meters=tuple(meters),
+        pipeline={"name": "imagenet:train", "seed": 7, "source": {"source": "ImageFolder", "root": root}},
+        plan={"backend": "tf", "threads": 2, "prefetch": 2},
+        samples=512,
+        steps=tuple(
+            Step(
+                **fields(one.cost),
+                name=one.name,
+                stages=stages,
+                backend="tf",
+                method=one.method,
+                bytes_out_per_sample=out,
+            )  # type: ignore[arg-type]
+            for one, (_, stages, _, _, out) in zip(found.steps, STEPS, strict=True)
+        ),
+        full=FullRun(**fields(found.full), samples_per_s=found.samples_per_s, bytes_out_per_sample=150528.0),  # type: ignore[arg-type]
+        idle=Idle(found.idle_power_w, found.idle_energy_j_per_sample),
+        unattributed=found.unattributed,
+        total=found.total,
+        skipped=(Skipped("Cache", "not measured: it would change what comes before it"),),
+        windows=observed,
+    )
+
+
+@pytest.fixture(scope="session")
+def make_report() -> Callable[..., Report]:
+    """``make_report(counter=, missing=, seed=, root=)``: the figures of simulated windows."""
+    return build
+
+
+@pytest.fixture(scope="session")
+def measured() -> Report:
+    """A report of a machine with counters."""
+    return build()
+
+
+@pytest.fixture(scope="session")
+def modelled() -> Report:
+    """A report of a machine without any counter."""
+    return build(counter=False)
+
+
+@pytest.fixture(scope="session")
+def unexplained() -> Report:
+    """A report whose full run costs a fifth more than its steps."""
+    return build(missing=0.2)
+
+
+@pytest.fixture(scope="session")
+def hostile() -> Report:
+    """A report whose names try to be markup, terminal control, and what UTF-8 can't hold."""
+    report = build(counter=False, root="data/<script>document.title='hacked'</script>\x1b[2J[red]\udc80")
+    name = "</script><img src=x onerror=document.title='hacked'> ${1+1} [bold]"
+    return replace(
+        report,
+        steps=(replace(report.steps[0], name=name), *report.steps[1:]),
+        pipeline={**report.pipeline, "name": name},
+        machine=replace(report.machine, cpu_model="<b>CPU</b>&amp;\u2028"),
+        meters=tuple(
+            replace(one, reason=f"<script>document.title='hacked'</script>\x1b[2J\udc80{one.reason}")
+            for one in report.meters
+        ),
+        skipped=(Skipped("<script>document.title='hacked'</script>", "'\"><script>document.title='hacked'</script>"),),
+    )

@@ -1,0 +1,236 @@
+"""Reports as data: by the schema, the same after a round trip, and one clear line for files that aren't reports."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from collections.abc import Callable
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from greenload.energy.attribution import Cost
+from greenload.energy.figures import Figure
+from greenload.energy.meter import MeterStatus
+from greenload.energy.windows import Observation
+from greenload.errors import ReportError, UsageError
+from greenload.report.data import SCHEMA, FullRun, Idle, Machine, Report, Skipped, Step, schema, validate
+
+NUMBERS = st.floats(-1e9, 1e9)
+PROVENANCE = st.sampled_from(["measured", "vendor-declared", "modelled"])
+DOMAINS = st.sampled_from(["cpu", "cpu:package-0", "dram:package-1", "gpu:0", "storage:nvme0n1"])
+# With surrogates and control characters: names of files hold anything.
+TEXT = st.text(st.characters(), max_size=12)
+JSON = st.dictionaries(
+    TEXT, st.none() | st.booleans() | st.integers(-9, 9) | TEXT | st.lists(TEXT, max_size=2), max_size=3
+)
+
+
+@st.composite
+def figures(draw: st.DrawFn) -> Figure:
+    if draw(st.integers(0, 4)) == 0:
+        return Figure.missing(draw(PROVENANCE), 0.4)
+    low, value, high = sorted(draw(st.tuples(NUMBERS, NUMBERS, NUMBERS)))
+    return Figure(value, low, high, draw(PROVENANCE), draw(st.floats(0, 2)), draw(st.booleans()))
+
+
+@st.composite
+def costs(draw: st.DrawFn) -> dict[str, Any]:
+    return {
+        "cpu_s_per_sample": draw(figures()),
+        "energy_j_per_sample": draw(st.dictionaries(DOMAINS, figures(), max_size=2)),
+        "device_bytes_per_sample": draw(figures()),
+        "bytes_out_per_sample": draw(st.none() | NUMBERS),
+    }
+
+
+@st.composite
+def reports(draw: st.DrawFn) -> Report:
+    domains = st.dictionaries(DOMAINS, figures(), max_size=2)
+    step = st.builds(
+        lambda cost, **more: Step(**cost, **more),
+        costs(),
+        name=TEXT,
+        stages=st.lists(TEXT, max_size=2).map(tuple),
+        backend=TEXT,
+        method=st.sampled_from(["replay", "prefix"]),
+    )
+    window = st.builds(
+        Observation,
+        TEXT,
+        st.sampled_from(["with", "without", "prefix", "full"]),
+        st.integers(0, 9),
+        st.integers(0, 9),
+        st.integers(1, 99),
+        st.integers(1, 10**12),
+        NUMBERS,
+        energy_j=st.dictionaries(DOMAINS, NUMBERS, max_size=2),
+        void=st.dictionaries(DOMAINS, TEXT, max_size=1),
+    )
+    return Report(
+        created=draw(st.datetimes(timezones=st.just(UTC))).isoformat(),
+        machine=Machine(draw(TEXT), 2, 10**9, draw(TEXT), "3.11", {"numpy": "2"}, draw(JSON.map(_not_fields))),
+        meters=tuple(
+            draw(st.lists(st.builds(MeterStatus, DOMAINS, PROVENANCE, st.booleans(), TEXT, TEXT, TEXT), max_size=2))
+        ),
+        pipeline=draw(JSON),
+        plan=draw(JSON),
+        samples=draw(st.integers(1, 10**9)),
+        steps=tuple(draw(st.lists(step, max_size=2))),
+        full=FullRun(**draw(costs()), samples_per_s=draw(figures())),
+        idle=Idle(draw(domains), draw(domains)),
+        unattributed=Cost(**draw(costs())),
+        total=Cost(**draw(costs())),
+        skipped=tuple(draw(st.lists(st.builds(Skipped, TEXT, TEXT), max_size=2))),
+        windows=tuple(draw(st.lists(window, max_size=2))),
+    )
+
+
+def _not_fields(extra: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value for name, value in extra.items() if name not in {one.name for one in dataclasses.fields(Machine)}
+    }
+
+
+@settings(max_examples=40, deadline=None)
+@given(reports())
+def test_any_report_survives_json(report: Report) -> None:
+    data = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert Report.from_dict(data) == report
+
+
+def test_the_packaged_schema_is_a_schema_and_names_the_version() -> None:
+    Draft202012Validator.check_schema(schema())
+    assert schema()["properties"]["schema"]["const"] == SCHEMA
+
+
+def test_produced_reports_follow_the_schema(make_report: Callable[..., Report]) -> None:
+    for options in ({}, {"counter": False}, {"missing": 0.3}):
+        Draft202012Validator(schema()).validate(make_report(**options).to_dict())
+
+
+def test_a_file_holds_everything(measured: Report, hostile: Report, tmp_path: Path) -> None:
+    for report in (measured, hostile):
+        report.save(tmp_path / "report.json")
+        again = Report.load(tmp_path / "report.json")
+        assert again == report
+        assert again.steps[0].cpu_s_per_sample.value == report.steps[0].cpu_s_per_sample.value
+
+
+def test_the_json_has_the_shape_of_the_data(measured: Report) -> None:
+    data = measured.to_dict()
+    assert data["steps"][0]["cpu_s_per_sample"]["value"] == measured.steps[0].cpu_s_per_sample.value
+    assert data["machine"]["cpu_model"] == measured.machine.cpu_model
+    assert data["full"]["samples_per_s"]["low"] == measured.full.samples_per_s.low
+    assert data["idle"]["power_w"]["cpu:package-0"]["unresolved"] is False
+
+
+def test_unattributed_is_named_by_kind_and_only_above_the_limit(
+    make_report: Callable[..., Report], measured: Report, modelled: Report
+) -> None:
+    assert measured.unattributed_exceeds() == {}, "noise of an idle GPU is no finding"
+    assert modelled.unattributed_exceeds() == {}
+    found = make_report(missing=0.2).unattributed_exceeds()
+    assert found["cpu_s"] == pytest.approx(0.17, abs=0.02)
+    assert "cpu:package-0" in found and "storage:nvme0n1" not in found
+    assert make_report(missing=-0.2).unattributed_exceeds()["cpu_s"] < -0.05
+
+
+def broken(data: dict[str, Any], *path: Any, value: Any = ...) -> dict[str, Any]:
+    changed = copy.deepcopy(data)
+    inner = changed
+    for key in path[:-1]:
+        inner = inner[key]
+    if value is ...:
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (("schema",), "greenload.report/2", "greenload.report/2"),
+        (("schema",), "greenload.report/\n2", "greenload.report"),
+        (("schema",), ..., "schema"),
+        (("windows", 0, "cpu_s"), float("nan"), "NaN"),
+        (("windows", 0, "energy_j", "gpu:0"), float("inf"), "Infinity"),
+        (("steps", 0, "method"), "guess", r"\$\.steps\[0\]\.method"),
+        (("steps", 0, "cpu_s_per_sample", "provenance"), "felt", "provenance"),
+        (("steps", 0, "cpu_s_per_sample", "low"), 1e9, "interval"),
+        (("steps", 0, "cpu_s_per_sample", "value"), None, "all or none"),
+        (("steps", 0, "stages"), 3, "wrong type"),
+        (("samples",), 0, "samples"),
+        (("created",), "yesterday", "yesterday"),
+        (("created",), "2026-03-01T12:00:00", "offset"),
+        (("total", "energy_j_per_sample", "moon:0"), {}, "moon"),
+        (("windows", 0, "wall_ns"), 0, "0 ns"),
+        (("windows", 0, "kind"), "warm\nup", "warm"),
+        (("machine", "cpus"), ..., "cpus"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    measured: Report, tmp_path: Path, path: tuple[Any, ...], value: Any, said: str
+) -> None:
+    file = tmp_path / "report.json"
+    file.write_text(json.dumps(broken(measured.to_dict(), *path, value=value)))
+    with pytest.raises(ReportError, match=said) as caught:
+        Report.load(file)
+    message = str(caught.value)
+    assert message.startswith(str(file)) and len(message.splitlines()) == 1 and len(message) < 600
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe\x00",
+        b"[]",
+        b"null",
+        b"3",
+        b'{"schema": NaN}',
+        b"[" * 100_000,
+        b'{"schema": 1e999}',
+        b'"a\\n"',
+    ],
+)
+def test_files_that_are_no_reports_are_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    file.write_bytes(content)
+    with pytest.raises(ReportError) as caught:
+        Report.load(file)
+    assert str(caught.value).startswith(str(file))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_path_that_cannot_be_read_or_written_is_named(measured: Report, tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match=r"none\.json: .*No such file"):
+        Report.load(tmp_path / "none.json")
+    with pytest.raises(ReportError, match=r"report\.json: .*choose another path"):
+        measured.save(tmp_path / "no" / "report.json")
+
+
+def test_what_json_cannot_hold_is_never_written(measured: Report, tmp_path: Path) -> None:
+    report = dataclasses.replace(measured, plan={"threads": float("nan")})
+    with pytest.raises(ReportError, match="JSON"):
+        report.save(tmp_path / "report.json")
+    assert not (tmp_path / "report.json").exists()
+
+
+def test_validation_alone_refuses_too(measured: Report) -> None:
+    validate(measured.to_dict())
+    with pytest.raises(ReportError):
+        validate(broken(measured.to_dict(), "windows"))
+
+
+def test_a_report_without_samples_cannot_be_made(measured: Report) -> None:
+    with pytest.raises(UsageError, match="at least one sample"):
+        dataclasses.replace(measured, samples=0)
