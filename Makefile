@@ -14,14 +14,20 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: profile test check setup ready lint bench pin clean
 
-ifdef DATA
-profile: ready
-else
+# Without DATA= a ready pipeline gets sample photographs; one from a file is taken to know its data.
+ifndef DATA
+ifeq ($(findstring .py:,$(PIPELINE)),)
 DATA := $(SAMPLE)
-profile: ready
-	@grep -qs '"complete": true' $(SAMPLE)/.greenload-sample.json || $(BIN)/greenload sample $(SAMPLE) --images 512
+profile: photographs
 endif
-	$(BIN)/greenload profile "$(PIPELINE)" --data "$(DATA)" --json report.json --html report.html
+endif
+
+profile: ready
+	$(BIN)/greenload profile "$(PIPELINE)" $(if $(DATA),--data "$(DATA)") --json report.json --html report.html
+
+.PHONY: photographs
+photographs: ready
+	@grep -qs '"complete": true' $(SAMPLE)/.greenload-sample.json || $(BIN)/greenload sample $(SAMPLE) --images 512
 
 test: lint
 	$(BIN)/pytest

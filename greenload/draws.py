@@ -181,11 +181,12 @@ def tensorflow_ops() -> Ops:
             return tf.concat(arrays, axis=axis)
 
         def walk(self, step: Any, x: Array, size: Array) -> Array:
+            # The first step is taken inside the loop too: one copy of it in the graph, which is quicker to build and start.
             return tf.while_loop(
-                lambda y: tf.reduce_any(y >= size),
-                lambda y: (tf.where(y >= size, step(y), y),),
-                (step(x),),
-            )[0]
+                lambda first, y: first | tf.reduce_any(y >= size),
+                lambda first, y: (tf.constant(False), tf.where(first | (y >= size), step(y), y)),
+                (tf.constant(True), x),
+            )[1]
 
     ops: Ops = TensorFlowOps()
     return ops
@@ -285,15 +286,15 @@ def permute(position: Array, size: int, seed: int, epoch: Array, ops: Ops = NUMP
     columns = -(-size // rows)  # rows × columns exceeds size by less than rows: a walk of one step is rare
     a, b = _constant(rows, ops), _constant(columns, ops)
     epoch_word = mix(ops.xor(_constant(_mix_int(seed & _MASK) ^ stage_key("Shuffle", 0), ops), ops.u64(epoch)), ops)
-    keys = [mix(epoch_word + _constant((r + 1) * _GOLDEN & _MASK, ops), ops) for r in range(_ROUNDS)]
+    keys = mix(epoch_word + ops.u64(np.arange(1, _ROUNDS + 1, dtype=np.uint64) * np.uint64(_GOLDEN)), ops)
 
     def step(x: Array) -> Array:
         left, right = x // b, x % b
-        for r, key in enumerate(keys):
+        for r in range(_ROUNDS):
             if r % 2 == 0:
-                left = (left + mix(ops.xor(right, key), ops) % a) % a
+                left = (left + mix(ops.xor(right, keys[r]), ops) % a) % a
             else:
-                right = (right + mix(ops.xor(left, key), ops) % b) % b
+                right = (right + mix(ops.xor(left, keys[r]), ops) % b) % b
         return left * b + right
 
     return ops.i64(ops.walk(step, ops.u64(position), _constant(size, ops)))

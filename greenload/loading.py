@@ -159,6 +159,9 @@ def load(
         raise UsageError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
     if epochs is not None and (isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1):
         raise UsageError(f"epochs must be a positive integer or None, not {epochs!r}")
+    for name, value, kind in (("start", start, Position), ("shard", shard, Shard)):
+        if value is not None and not isinstance(value, kind):
+            raise UsageError(f"{name} must be a {kind.__name__}, not {value!r}")
     valid = good_records(chosen.pipeline.source, chosen.threads) if on_error == "skip" else None
     order = Order(chosen.pipeline, valid, shard or Shard())
     if order.samples == 0:
@@ -260,14 +263,7 @@ class Build:
         # A record that fails is dropped here and found missing below, where its position names it.
         batches = samples.ignore_errors().batch(self.batch, drop_remainder=self.drop_remainder)
         # Stands for a last batch all of whose records failed: the stream would otherwise just end.
-        nothing = tf.data.Dataset.from_tensors(
-            {
-                key: tf.fill(
-                    [n or 0 for n in spec.shape], _NOTHING if key == "position" else spec.dtype.as_numpy_dtype()
-                )
-                for key, spec in batches.element_spec.items()
-            }
-        )
+        nothing = tf.data.Dataset.from_tensors({key: _empty(key, spec) for key, spec in batches.element_spec.items()})
         expected = tf.data.Dataset.range(first, self.order.samples).batch(
             self.batch, drop_remainder=self.drop_remainder
         )
@@ -311,6 +307,14 @@ class Build:
             return root
 
         return tf.data.Dataset.range(first, end, _CHUNK).map(chunk).unbatch()
+
+
+def _empty(key: str, spec: Any) -> Any:
+    """A tensor that fits a batch's spec and holds no sample."""
+    import tensorflow as tf
+
+    value = _NOTHING if key == "position" else "" if spec.dtype == tf.string else spec.dtype.as_numpy_dtype()
+    return tf.fill([n or 0 for n in spec.shape], value)
 
 
 def options(threads: int) -> Any:

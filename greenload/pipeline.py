@@ -41,7 +41,7 @@ class Pipeline:
     seed: int
 
     def __init__(self, source: Source, *stages: Stage, seed: int = 0) -> None:
-        if not isinstance(source, Source):
+        if not sources.is_source(source):
             raise PipelineError(f"a pipeline begins with a source such as ImageFolder(...), not with {_shown(source)}")
         for stage in stages:
             if not isinstance(stage, Stage):
@@ -105,22 +105,29 @@ class Pipeline:
             source: the samples, where the description holds none (``Arrays``), or others than it names.
 
         Raises:
-            PipelineError: the description is of another format, or names an unknown stage or argument.
+            PipelineError: the description is of another format, lacks a part, or names an unknown stage or argument.
             SourceError: the source can't be opened.
         """
         if data.get("format") != _FORMAT:
             raise PipelineError(f"a pipeline's description has format {_FORMAT!r}, not {data.get('format')!r}")
+        for part in ("stages", "seed") if source is not None else ("stages", "seed", "source"):
+            if part not in data:
+                raise PipelineError(
+                    f"a pipeline's description has 'source', 'stages' and 'seed', but here is no {part!r}"
+                )
         stages = []
         for entry in data["stages"]:
             arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items() if k != "stage"}
-            kind = STAGES.get(entry["stage"])
+            name = entry.get("stage")
+            kind = STAGES.get(name)
             if kind is None:
-                raise PipelineError(f"stage must be one of {', '.join(STAGES)}, not {entry['stage']!r}")
+                raise PipelineError(f"stage must be one of {', '.join(STAGES)}, not {name!r}")
             try:
                 stages.append(kind(**arguments))
             except TypeError as error:
-                raise PipelineError(f"{entry['stage']}: {error}") from None
-        return cls(source or sources.from_dict(data["source"]), *stages, seed=data["seed"])
+                raise PipelineError(f"{name}: {error}") from None
+        given = sources.from_dict(data["source"]) if source is None else source
+        return cls(given, *stages, seed=data["seed"])
 
     def __str__(self) -> str:
         return f"Pipeline({', '.join(map(str, (self.source, *self.stages)))}, seed={self.seed})"

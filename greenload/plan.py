@@ -116,6 +116,8 @@ def make_plan(pipeline: Pipeline, backend: str = "auto", *, threads: int | None 
     Example:
         >>> print(make_plan(train, backend="dali-cpu").describe())
     """
+    if not isinstance(pipeline, Pipeline):
+        raise PipelineError(f"what is planned must be a Pipeline, not {type(pipeline).__name__} {str(pipeline)[:40]!r}")
     if backend not in (*BACKENDS, "auto"):
         raise PipelineError(f"backend must be one of auto, {', '.join(BACKENDS)}, not {backend!r}")
     threads = processors() if threads is None else threads
@@ -146,6 +148,8 @@ def _lower(pipeline: Pipeline, backend: str) -> list[Step]:
             steps.append(Step("batch", "Batch", (name,), "tf", before, after))
         else:
             parts = stage.primitives(before)
+            if not parts:  # what it wants is so already
+                continue
             specs = [before, *(_between(part, before, after) for part in parts[:-1]), after]
             for part, spec_in, spec_out in zip(parts, specs[:-1], specs[1:], strict=True):
                 label = name if len(parts) == 1 else f"{name}: {type(part).__name__.lower()}"
@@ -207,13 +211,31 @@ def _for_dali(pipeline: Pipeline, backend: str, steps: list[Step]) -> list[Step]
     """DALI's batches are its own: it stacks them, and a cache can only stand before its first step."""
     if pipeline.batch is None:
         raise PipelineError(f"backend {backend!r} works on batches, but the pipeline has no Batch: add Batch(32)")
+    steps = _mirrored(steps)
     first = next((i for i, step in enumerate(steps) if step.kind == "pixels"), len(steps))
     if any(step.kind == "cache" for step in steps[first:]):
         raise PipelineError(
             f"backend {backend!r} keeps pixels to itself until they are batched, so Cache must stand before Decode; "
             "move it there, or use backend='tf'"
         )
-    return [replace(step, backend=backend) if step.kind == "batch" else step for step in steps]
+    return [
+        replace(step, backend=backend, name="Batch + hand-over") if step.kind == "batch" else step for step in steps
+    ]
+
+
+def _mirrored(steps: list[Step]) -> list[Step]:
+    """A flip and the affine map right after it as one step: DALI has one operator for both."""
+    done: list[Step] = []
+    for step in steps:
+        last = done[-1] if done else None
+        affine = step.primitive
+        if last and isinstance(last.primitive, p.Flip) and type(affine) is p.Affine:
+            stages = last.stages + step.stages
+            both = p.FlipAffine(affine.scale, affine.offset, affine.dtype)
+            done[-1] = replace(last, name=" + ".join(stages), stages=stages, spec_out=step.spec_out, primitive=both)
+        else:
+            done.append(step)
+    return done
 
 
 @dataclass(frozen=True)

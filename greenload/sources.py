@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import operator
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,6 +59,12 @@ class Source(Protocol):
     def to_dict(self) -> dict[str, Any]:
         """The source as JSON data."""
         ...
+
+
+def is_source(value: object) -> bool:
+    """Whether a value is a ``Source``, told without reading its members: ``isinstance`` would, and so list a folder."""
+    members = ("__len__", "spec", "labels", "name", "read", "fingerprint", "to_dict")
+    return all(hasattr(type(value), member) or member in getattr(value, "__dict__", ()) for member in members)
 
 
 @dataclass(frozen=True)
@@ -143,7 +150,7 @@ class ImageFolder(FileSource):
 
     @functools.cached_property
     def _listing(self) -> tuple[tuple[str, ...], tuple[str, ...], NDArray[np.int64]]:
-        classes = tuple(sorted(entry.name for entry in _scan(self.root) if entry.is_dir()))
+        classes = tuple(sorted(entry.name for entry in _scan(self.root) if _is_folder(entry)))
         if not classes:
             loose = sum(1 for entry in _scan(self.root) if entry.name.lower().endswith(EXTENSIONS))
             found = f"{loose} images and no class folders" if loose else "no class folders"
@@ -199,14 +206,25 @@ def _scan(folder: str) -> list[os.DirEntry[str]]:
 
 
 def _images_below(folder: str) -> list[str]:
-    found, pending = [], [folder]
+    found, pending = [], [(folder, frozenset[str]())]
     while pending:
-        for entry in _scan(pending.pop()):
-            if entry.is_dir():
-                pending.append(entry.path)
+        below, above = pending.pop()
+        real = os.path.realpath(below)
+        if real in above:
+            continue  # a link back to a folder that it lies in
+        for entry in _scan(below):
+            if _is_folder(entry):
+                pending.append((entry.path, above | {real}))
             elif entry.name.lower().endswith(EXTENSIONS):
                 found.append(entry.path)
     return found
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a link to itself
 
 
 @dataclass(frozen=True)
@@ -230,8 +248,14 @@ class Files(FileSource):
     def __init__(self, paths: Sequence[str | os.PathLike[str]], labels: Sequence[int] | None = None) -> None:
         if isinstance(paths, (str, Path)):
             raise SourceError(f"Files takes a list of paths, not the one path {str(paths)!r}: put it into a list")
-        files = tuple(os.fspath(path) for path in paths)
-        integers = (0,) * len(files) if labels is None else tuple(int(label) for label in labels)
+        try:
+            files = tuple(os.fsdecode(path) for path in paths)
+        except TypeError as error:
+            raise SourceError(f"Files takes a list of paths, but {error}") from None
+        try:
+            integers = (0,) * len(files) if labels is None else tuple(operator.index(label) for label in labels)
+        except TypeError as error:
+            raise SourceError(f"Files needs an integer label a path, but {error}") from None
         if not files:
             raise SourceError("Files needs at least one path, but the list is empty")
         if len(integers) != len(files):
@@ -346,8 +370,15 @@ def from_dict(data: Mapping[str, Any]) -> Source:
     """The source that ``to_dict`` described.
 
     Raises:
-        SourceError: the kind is unknown, or it is ``Arrays``, whose pixels aren't in the description.
+        SourceError: the kind is unknown, an argument is lacking, or it is ``Arrays``, whose pixels aren't in it.
     """
+    try:
+        return _from_dict(data)
+    except KeyError as error:
+        raise SourceError(f"the description of a source of kind {data.get('source')!r} lacks {error}") from None
+
+
+def _from_dict(data: Mapping[str, Any]) -> Source:
     match data.get("source"):
         case "ImageFolder":
             return ImageFolder(data["root"], data["min_classes"])

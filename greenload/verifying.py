@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import warnings
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import platformdirs
 from numpy.typing import NDArray
 
 from greenload import formats
+from greenload.backends.tf_stream import REFUSED
 from greenload.errors import RecordError, SourceError
 from greenload.sources import Arrays, FileSource, Source
 
@@ -116,7 +118,7 @@ def _undecodable(source: FileSource, threads: int, progress: Callable[[int, int]
             return tf.identity(index)
 
     total = len(source)
-    paths = tf.data.Dataset.from_tensor_slices(tf.constant(source.paths))
+    paths = tf.data.Dataset.from_tensor_slices(tf.constant([os.fsencode(path) for path in source.paths]))
     stream = tf.data.Dataset.zip(tf.data.Dataset.range(total), paths).map(work, num_parallel_calls=threads)
     good = np.zeros(total, bool)
     for indices in stream.ignore_errors().batch(64).as_numpy_iterator():
@@ -151,7 +153,7 @@ def _remember(source: Source, bad: list[tuple[int, str]]) -> None:
 MARK = "greenload: this record cannot be read or decoded:"
 REMEDY = "(for the reason run: greenload check FOLDER; to leave such records out: on_error=skip)"
 _BAD = re.compile(rf"{re.escape(MARK)}\] \[(.*?)\] \[(\d+)\]", re.DOTALL)
-_RAISED = re.compile(r"RecordError: (.*?): (.*)")
+_RAISED = re.compile(rf"{re.escape(REFUSED)} \[(\d+)\] (.*)", re.DOTALL)
 
 
 def record_error(message: str, source: Source) -> RecordError | None:
@@ -161,7 +163,13 @@ def record_error(message: str, source: Source) -> RecordError | None:
         index = int(found[2])
         return RecordError(source.name(index), reason(source, index))
     raised = _RAISED.search(message)
-    return RecordError(raised[1], raised[2]) if raised else None
+    if not raised:
+        return None
+    name = source.name(int(raised[1]))
+    shown = f"{name}: ".encode(errors="backslashreplace").decode()
+    if not raised[2].startswith(shown):
+        return RecordError(name, reason(source, int(raised[1])))
+    return RecordError(name, raised[2].removeprefix(shown).split("\n", 1)[0])
 
 
 def naming(dataset: tf.data.Dataset, source: Source) -> tf.data.Dataset:

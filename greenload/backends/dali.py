@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from greenload.backends.base import EXACT, Availability, Records, Tolerance
 from greenload.backends.dali_graph import LOWERINGS
-from greenload.backends.dali_replay import Replay, replay
+from greenload.backends.dali_replay import Replay, hand_over, replay
 from greenload.backends.dali_runner import INSTALL, DaliRunner, brief
 from greenload.backends.dali_stream import stream
 from greenload.errors import BackendUnavailable
@@ -24,12 +24,11 @@ from greenload.plan import Plan
 from greenload.specs import ImageSpec
 from greenload.stages import primitives as p
 
-__all__ = ["DALI", "DALI_CPU", "DaliBackend", "DaliRunner", "Replay", "backend", "replay", "stream"]
+__all__ = ["DALI", "DALI_CPU", "DaliBackend", "DaliRunner", "Replay", "backend", "hand_over", "replay", "stream"]
 
 _FLOAT_STEPS = 8 * float(np.finfo(np.float32).eps)
-_PROBE_S = (
-    20.0  # a driver that hangs must not hang its caller; the first start on a machine of eight GPUs takes about 10 s
-)
+# A driver that hangs must not hang its caller; the first start on a machine of eight GPUs takes about 10 s.
+_PROBE_S = 20.0
 
 # DALI repeats the border where the reference renormalises. Shrinking, at most 1/8 of an antialiasing kernel's weight
 # lies outside along an axis, hence 1 − (7/8)² in a corner; on photographs 17 levels were seen.
@@ -62,13 +61,15 @@ class DaliBackend:
     def tolerance(self, primitive: p.Primitive, spec: ImageSpec) -> Tolerance | None:
         """What DALI holds for a primitive on images of ``spec``; ``None`` for one it has no operator for.
 
-        For ``"dali"`` the figures of ``Decode`` and ``Resize`` are declared, not measured: see ``tests/gpu``.
+        For ``"dali"`` they were measured on an H100. A GPU's JPEG decoder isn't bit-equal to libjpeg.
         """
         if type(primitive) not in LOWERINGS:
             return None
         match primitive:
             case p.Decode() | p.DecodeCrop():
-                return Tolerance(8.0, 1.0) if self.gpu else EXACT
+                # Measured on an H100: at most 3 levels, 0.08 in the mean; but up to 28 in images one pixel wide whose
+                # chroma is subsampled.
+                return Tolerance(3.0, 0.1) if self.gpu else EXACT
             case p.Resize():
                 return _resize_tolerance(primitive, spec, self.gpu)
             case p.Affine():

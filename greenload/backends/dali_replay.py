@@ -152,12 +152,22 @@ def _capture(plan: Plan, step_index: int, parts: Sequence[Records], threads: int
     return captured
 
 
-def _hand_over(plan: Plan, parts: Sequence[Records], batch_size: int, threads: int) -> tuple[Replay, Replay]:
+def hand_over(plan: Plan, batch_size: int, threads: int) -> Callable[[Records], NDArray[Any]]:
+    """All that a runner does with a batch, save the work on pixels: headers, params, feeding, a run, taking a result.
+
+    Args:
+        plan: of backend ``"dali-cpu"``.
+        batch_size: the most records of a call.
+        threads: DALI's threads.
+
+    Returns:
+        A function like ``DaliRunner.run``, whose result has the right shape and meaningless pixels. In a plan without
+        work on pixels it is that runner's ``run``.
+    """
     runner = DaliRunner(plan, batch_size=batch_size, threads=threads)
-    without = Replay(len(parts), batch_size, lambda i: None, lambda: None)
     steps = pixel_steps(plan.steps)
     if not steps:
-        return Replay(len(parts), batch_size, lambda i: _done(runner.run(parts[i])), runner.close), without
+        return runner.run
     graph = make_graph(
         (),
         steps[0].spec_in,
@@ -167,15 +177,23 @@ def _hand_over(plan: Plan, parts: Sequence[Records], batch_size: int, threads: i
         shapes=True,
         idle=feeds_of(steps),
     )
+    result = np.zeros((batch_size, *(n or 0 for n in plan.out_spec.image_shape)), plan.out_spec.dtype)
 
-    def once(i: int) -> None:
-        job = runner.prepare(parts[i])
+    def run(records: Records) -> NDArray[Any]:
+        job = runner.prepare(records)
         feed(graph, job.images, job.arguments)
         graph.schedule_run()
         graph.outputs()[0].as_tensor()
+        return result[: len(records.images)]
 
-    return Replay(len(parts), batch_size, once, runner.close), without
+    return run
 
 
-def _done(result: object) -> None:
-    """Drop a result."""
+def _hand_over(plan: Plan, parts: Sequence[Records], batch_size: int, threads: int) -> tuple[Replay, Replay]:
+    run = hand_over(plan, batch_size, threads)
+
+    def once(i: int) -> None:
+        run(parts[i])
+
+    without = Replay(len(parts), batch_size, lambda i: None, lambda: None)
+    return Replay(len(parts), batch_size, once, lambda: None), without

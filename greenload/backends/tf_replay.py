@@ -90,12 +90,18 @@ class Replays:
         return DatasetRun(self._mapped(captured, element), 1, self._threads)
 
     def batching(self, captured: tf.data.Dataset, *, full: bool) -> DatasetRun:
-        """Stacking captured samples, or only handing them on."""
-        batch = self.stream.plan.pipeline.batch
+        """Stacking captured samples (and handing the batch to another backend and back), or only passing them on."""
+        plan = self.stream.plan
+        batch = plan.pipeline.batch
         assert batch is not None  # there is a step for it
         if not full:
             return DatasetRun(captured, 1, self._threads)
-        return DatasetRun(captured.ignore_errors().batch(batch.size), batch.size, self._threads)
+        batches = captured.ignore_errors().batch(batch.size)
+        if plan.backend != "tf":
+            from greenload.backends import dali
+
+            batches = self.stream.crossing(batches, dali.hand_over(plan, batch.size, plan.threads))
+        return DatasetRun(batches, batch.size, self._threads)
 
     def on_batches(self, step: Step, *, full: bool) -> DatasetRun:
         """A step on captured batches, or an empty map of them."""

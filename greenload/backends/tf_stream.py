@@ -7,12 +7,15 @@ and whole batches of them cross into DALI and come back as pixels.
 from __future__ import annotations
 
 import functools
+import os
+import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from greenload.backends import tf as tf_backend
 from greenload.backends.base import Records
 from greenload.backends.tf import Element, State
+from greenload.errors import RecordError
 from greenload.plan import Plan, Step
 from greenload.sources import Arrays, FileSource, Source
 
@@ -40,7 +43,7 @@ def reader(source: Source) -> tuple[Element, Callable[[Any], Any]]:
 
         return gather, lambda index: tf.strings.format("images[{}]", index)
     assert isinstance(source, FileSource)
-    paths = tf.constant(source.paths)
+    paths = tf.constant([os.fsencode(path) for path in source.paths])
 
     def read(state: State) -> State:
         return state | {"image": tf.io.read_file(tf.gather(paths, state["index"]))}
@@ -88,11 +91,32 @@ def cached(upstream: Element, step: Step) -> Element:
     return element
 
 
+REFUSED = "greenload: bad record"
+"""What an error that crosses from a backend into TensorFlow begins with; then come index, name and reason."""
+
+
+class _Crossing:
+    """A call from tf.data into a backend. TensorFlow makes an ``InvalidArgumentError`` of a ``ValueError``, and text of it."""
+
+    def __init__(self, run: Callable[[Records], Any], source: Source) -> None:
+        self.run = run
+        self.source = source
+
+    def __call__(self, images: Any, numbers: Any, index: Any) -> Any:
+        names = [self.source.name(int(i)) for i in index]
+        try:
+            return self.run(Records(list(images), numbers, names))
+        except RecordError as error:
+            text = f"{REFUSED} [{index[names.index(error.path)]}] {error}"
+            raise ValueError(text.encode(errors="backslashreplace").decode()) from None
+
+
 class Stream:
     """The functions of a plan's steps, lowered once, and how they make a dataset."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self._crossings: list[_Crossing] = []
         read, self.name = reader(plan.pipeline.source)
         self.on_samples: list[tuple[Step, Element]] = []
         """Each step that works on single samples in tf.data, with its function; reading comes first."""
@@ -149,12 +173,19 @@ class Stream:
         import tensorflow as tf
 
         spec = self.plan.out_spec
-        name = self.plan.pipeline.source.name
+        held = _Crossing(run, self.plan.pipeline.source)
+        # TensorFlow keeps every function it may call for the life of the process: it gets one that holds nothing. What
+        # it refers to is kept by the dataset, through this stream or `cross`.
+        self._crossings.append(held)
+        weak = weakref.ref(held)
 
         def call(images: Any, numbers: Any, index: Any) -> Any:
-            return run(Records(list(images), numbers, [name(int(i)) for i in index]))
+            crossing = weak()
+            assert crossing is not None  # the dataset that is running keeps it
+            return crossing(images, numbers, index)
 
         def cross(state: State) -> State:
+            _ = held
             numbers = state.get("numbers", tf.zeros([tf.size(state["index"]), 0], tf.float64))
             inputs = [state["image"], numbers, state["index"]]
             image = tf.numpy_function(call, inputs, tf.as_dtype(spec.dtype), stateful=True)

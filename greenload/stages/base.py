@@ -139,3 +139,14 @@ def probability(stage: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
         raise PipelineError(f"{stage}: p must be a probability between 0 and 1, not {value!r}")
     return float(value)
+
+
+def flag(stage: str, name: str, value: Any) -> bool:
+    """A switch.
+
+    Raises:
+        PipelineError: it is neither ``True`` nor ``False``: a text such as ``"no"`` would count as true.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise PipelineError(f"{stage}: {name} must be True or False, not {value!r}")
+    return bool(value)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from greenload.errors import PipelineError
 from greenload.specs import HWC, NHWC, ImageSpec
 from greenload.stages import primitives as pixels
-from greenload.stages.base import Stage, need_decoded
+from greenload.stages.base import Stage, flag, need_decoded
 from greenload.stages.primitives import Primitive
 
 
@@ -71,6 +71,7 @@ class Batch(Stage):
     def __post_init__(self) -> None:
         if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
             raise PipelineError(f"Batch: size must be a positive integer, not {self.size!r}")
+        object.__setattr__(self, "drop_remainder", flag("Batch", "drop_remainder", self.drop_remainder))
 
     def out_spec(self, spec: ImageSpec) -> ImageSpec:
         need_decoded(self, spec)

@@ -14,7 +14,7 @@ from greenload.draws import NUMPY, Array, Ops
 from greenload.errors import PipelineError
 from greenload.specs import HWC, ImageSpec
 from greenload.stages import primitives as pixels
-from greenload.stages.base import Params, Stage, need_single, pair, probability
+from greenload.stages.base import Params, Stage, flag, need_single, pair, probability
 from greenload.stages.primitives import Primitive
 from greenload.stages.reference import resize
 
@@ -45,6 +45,7 @@ class Resize(Stage):
         height, width = pair("Resize", "size", self.size)
         if not isinstance(self.size, int):
             object.__setattr__(self, "size", (height, width))
+        object.__setattr__(self, "antialias", flag("Resize", "antialias", self.antialias))
 
     def out_spec(self, spec: ImageSpec) -> ImageSpec:
         need_single(self, spec)
@@ -163,6 +164,7 @@ class RandomResizedCrop(Stage):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", pair("RandomResizedCrop", "size", self.size))
+        object.__setattr__(self, "antialias", flag("RandomResizedCrop", "antialias", self.antialias))
         for name in ("scale", "ratio"):
             bounds: Any = getattr(self, name)
             if (

@@ -61,3 +61,8 @@ class Affine(Primitive):
     """One factor a channel, or one for all."""
     offset: tuple[float, ...]
     dtype: str
+
+
+@dataclass(frozen=True)
+class FlipAffine(Affine):
+    """``Flip`` then ``Affine`` in one pass over the pixels, for backends that have an operator for both."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from greenload.errors import PipelineError
 from greenload.specs import DTYPES, ImageSpec
 from greenload.stages import primitives as pixels
-from greenload.stages.base import Params, Stage, need_decoded
+from greenload.stages.base import Params, Stage, flag, need_decoded
 from greenload.stages.primitives import Primitive
 
 _FLOAT_TO_UINT8 = 255.0 + 1.0 - 1e-3  # torchvision's to_dtype: 1.0 becomes 255, and each level gets an equal share
@@ -37,6 +37,7 @@ class ToDtype(Stage):
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise PipelineError(f"ToDtype: dtype must be one of {', '.join(map(repr, DTYPES))}, not {self.dtype!r}")
+        object.__setattr__(self, "scale", flag("ToDtype", "scale", self.scale))
 
     def out_spec(self, spec: ImageSpec) -> ImageSpec:
         need_decoded(self, spec)

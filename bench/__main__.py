@@ -1,0 +1,229 @@
+"""greenload against pipelines written by hand, side by side: CPU seconds per image, memory, and its own promises.
+
+    python -m bench [--quick] [--photos FOLDER] [--out bench-results.json] [--only float32,uint8,memory]
+
+Contestants of a group run in adjacent settled windows in shuffled order, built anew several times; ratios are taken
+pair by pair within a round, and shown as their median and quartiles. The JSON holds every window.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported, which else reports what it lacks
+
+from bench import processes
+from bench.by_hand import Workload
+from bench.contest import Row, Spread, Window, compete, cpu_s_per_image, looks, ratios, table
+from bench.processes import Import, Memory, Profile
+from bench.subjects import DALI, FLOAT, GREENLOAD, UINT8, groups
+
+FORMAT = "greenload.bench/1"
+PARTS = (FLOAT, UINT8, DALI, "memory", "import", "profile")
+REACH = {
+    (FLOAT, "textbook"): 0.65,
+    (UINT8, "hand-tuned, exact decoding"): 1.05,
+    (UINT8, "hand-tuned, inexact decoding"): 1.10,
+    (DALI, "hand-written"): 1.10,
+}
+"""The most that greenload's CPU seconds per image should be, as a share of a contestant's."""
+MEMORY_REACH, IMPORT_REACH_S, PROFILE_REACH_S, SUM_REACH = 1.1, 0.3, 90.0, 0.10
+IMAGES = 512  # an epoch of the sample photos, so that each window works on all of them; about 0.4 s on two threads
+TUNED = "hand-tuned, exact decoding"
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    """The command line's."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("bench-results.json"), help="the JSON file to write")
+    parser.add_argument("--photos", help="a folder of class folders with JPEGs; sample photographs if not given")
+    parser.add_argument("--only", default=",".join(PARTS), help="parts to run, with commas between")
+    parser.add_argument("--quick", action="store_true", help="about a minute: fewer windows, no profile")
+    parser.add_argument("--builds", type=int, help="how often every contestant is built")
+    parser.add_argument("--rounds", type=int, help="rounds of windows on each build")
+    parser.add_argument("--images", type=int, default=IMAGES, help="images a window, and sample photographs")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--memory-batches", type=int, default=200, help="batches until the peak of memory is read")
+    options = parser.parse_args(argv)
+    options.only = [part.strip() for part in options.only.split(",")]
+    if unknown := sorted(set(options.only) - set(PARTS)):
+        parser.error(f"--only takes parts of {', '.join(PARTS)}, not {', '.join(unknown)}")
+    if options.quick:
+        options.only = [part for part in options.only if part != "profile"]
+        options.memory_batches = min(options.memory_batches, 100)
+    options.builds = options.builds or (2 if options.quick else 3)
+    options.rounds = options.rounds or (3 if options.quick else 4)
+    return options
+
+
+@contextmanager
+def photos(given: str | None, images: int) -> Iterator[str]:
+    """The folder of photos; sample photographs in a folder that is removed afterwards, if none is given."""
+    if given is not None:
+        yield os.path.abspath(given)
+        return
+    from greenload.samples import make_samples
+
+    with tempfile.TemporaryDirectory() as folder:
+        print(f"making {images} sample photographs", file=sys.stderr)
+        target = os.path.join(folder, "sample")
+        make_samples(target, images=images)
+        yield target
+
+
+def workload(folder: str, batch: int, threads: int) -> Workload:
+    """The JPEGs of a folder, and in the page cache."""
+    from greenload import ImageFolder
+
+    source = ImageFolder(folder)
+    kept = [i for i, path in enumerate(source.paths) if Path(path).read_bytes()[:3] == b"\xff\xd8\xff"]
+    paths, labels = [source.paths[i] for i in kept], [int(source.labels[i]) for i in kept]
+    return Workload(tuple(paths), tuple(labels), batch=batch, threads=threads)
+
+
+def ratio_rows(windows: list[Window]) -> list[Row]:
+    """greenload against each of the others, and what an image costs each."""
+    rows = []
+    names = dict.fromkeys((w.group, w.contestant) for w in windows)
+    for group, name in names:
+        if name != GREENLOAD:
+            spread = Spread.of(ratios(windows, group, GREENLOAD, name))
+            rows.append(Row(f"{group}: CPU, greenload over {name}", "×", spread, REACH.get((group, name))))
+    for group, name in names:
+        cost = cpu_s_per_image(windows, group, name)
+        rows.append(Row(f"{group}: {name}", "ms/image", Spread(cost.median * 1e3, cost.low * 1e3, cost.high * 1e3)))
+    return rows
+
+
+def memory_rows(found: list[Memory]) -> list[Row]:
+    """greenload's peak over hand-tuned tf.data's, run by run, and the peaks."""
+    peaks = {name: [m.peak_bytes for m in found if m.contestant == name] for name in (GREENLOAD, TUNED)}
+    pairs = [ours / theirs for ours, theirs in zip(peaks[GREENLOAD], peaks[TUNED], strict=True)]
+    row = Row("peak memory, greenload over hand-tuned tf.data", "×", Spread.of(pairs), MEMORY_REACH)
+    return [row, *(Row(f"peak memory: {n}", "MB", Spread.of([p / 1e6 for p in ps])) for n, ps in peaks.items())]
+
+
+def import_rows(found: list[Import]) -> list[Row]:
+    """The time, and how many heavy packages it loads."""
+    heavy = [float(len(one.heavy)) for one in found]
+    return [
+        Row("import greenload", "s", Spread.of([one.wall_s for one in found]), IMPORT_REACH_S),
+        Row("all its public names", "s", Spread.of([one.names_wall_s for one in found])),
+        Row("import greenload: frameworks loaded", "", Spread.of(heavy), 0.0),
+    ]
+
+
+def profile_rows(found: list[Profile]) -> list[Row]:
+    """The time, and how far the steps' sum is off the full run."""
+    return [
+        Row("greenload profile, wall time", "s", Spread.of([one.wall_s for one in found]), PROFILE_REACH_S),
+        Row("steps' sum against the full run, off by", "", Spread.of([abs(one.share - 1) for one in found]), SUM_REACH),
+        Row("steps' sum over the full run", "×", Spread.of([one.share for one in found])),
+    ]
+
+
+def run(options: argparse.Namespace, folder: str) -> dict[str, Any]:
+    """Everything that was asked for, as JSON data."""
+    from greenload.machine import machine
+
+    work = workload(folder, options.batch, options.threads)
+    result: dict[str, Any] = {
+        "format": FORMAT,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": asdict(machine()),
+        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()},
+        "photos": {
+            "images": len(work.paths),
+            "mean_bytes": sum(os.path.getsize(path) for path in work.paths) / len(work.paths),
+        },
+        "looks": {},
+        "load_average_before": os.getloadavg(),
+    }
+    rows: list[Row] = []
+    windows: list[Window] = []
+    dali = importlib.util.find_spec("nvidia.dali") is not None if importlib.util.find_spec("nvidia") else False
+    for group, contestants in groups(work, dali).items():
+        if group not in options.only:
+            continue
+        found = {name: looks(make, 2 * options.images) for name, make in contestants.items()}
+        result["looks"][group] = same_looks(group, found)
+        windows += compete(
+            group, contestants, builds=options.builds, rounds=options.rounds, images=options.images, note=_note
+        )
+    if windows:
+        rows += ratio_rows(windows)
+        result["windows"] = [asdict(window) for window in windows]
+    if "memory" in options.only:
+        _note("peak memory")
+        memory = [
+            processes.peak_memory(work, UINT8, name, options.memory_batches)
+            for _ in range(1 if options.quick else 2)
+            for name in (GREENLOAD, TUNED)
+        ]
+        rows += memory_rows(memory)
+        result["memory"] = [asdict(one) for one in memory]
+    if "import" in options.only:
+        _note("import")
+        imports = [processes.import_time() for _ in range(5 if options.quick else 11)]
+        rows += import_rows(imports)
+        result["imports"] = [asdict(one) for one in imports]
+    if "profile" in options.only:
+        _note("greenload profile")
+        profiles = [processes.profile(folder)]
+        rows += profile_rows(profiles)
+        result["profiles"] = [asdict(one) for one in profiles]
+    result["rows"] = [asdict(row) | {"met": row.met} for row in rows]
+    result["load_average_after"] = os.getloadavg()
+    print(table(rows))
+    return result
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def same_looks(group: str, found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the contestants of a group put out, once it is plain that they do the same.
+
+    Raises:
+        ValueError: shapes or dtypes differ, or means by more than a twentieth of a standard deviation.
+    """
+    for name, one in found.items():
+        shape = "×".join(map(str, one["shape"]))
+        print(f"{group}: {name}: {one['dtype']} {shape}, mean {one['mean']:.4g}, std {one['std']:.4g}", file=sys.stderr)
+    first = found[GREENLOAD]
+    for name, one in found.items():
+        same = (one["shape"], one["dtype"]) == (first["shape"], first["dtype"])
+        if not same or abs(one["mean"] - first["mean"]) > first["std"] / 20:
+            raise ValueError(f"{group}: contestants must do the same, but {name} gives {one}, and greenload {first}")
+    return found
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run it; 1 where something is out of reach."""
+    options = arguments(argv)
+    start = time.perf_counter()
+    with photos(options.photos, options.images) as folder:
+        result = run(options, folder)
+    result["wall_s"] = time.perf_counter() - start
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"{options.out}: every window, in {result['wall_s']:.0f} s")
+    return 0 if all(row["met"] is not False for row in result["rows"]) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,318 @@
+"""greenload on a GPU against the same pipeline hand-written in DALI, side by side, without TensorFlow or network.
+
+    python -m bench.gpu --out gpu.json [--data FOLDER] [--batch 64,256,512] [--hw-load 0,0.65,1.0] [--seconds 10]
+
+Decode, RandomResizedCrop(224), flip and normalise, from files in the page cache to a tensor on the GPU. First idle
+power and the pixels against the float64 reference; then each share for the hardware decoder at the middle batch size,
+then the other batch sizes and uint8 output at the best share. Windows of the two alternate; the JSON is written after
+each.
+
+``--cpu-rehearsal`` runs the same code on DALI's CPU operators, to prove the script where there is no GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.gpu_meter import Gpu, idle_w, machine, to_update
+from bench.gpu_pixels import MEAN, STD, pixels
+from greenload.backends import dali
+from greenload.pipeline import Pipeline
+from greenload.plan import make_plan
+from greenload.samples import make_samples
+from greenload.sources import ImageFolder
+from greenload.stages import (
+    Batch,
+    Decode,
+    Normalize,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    Shuffle,
+    ToDtype,
+)
+
+FORMAT = "greenload.bench.gpu/1"
+SIDE = 224
+ENDLESS = 1_000_000  # epochs
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One configuration that both contestants run."""
+
+    batch: int
+    dtype: str
+    hw_load: float | None
+
+    def __str__(self) -> str:
+        load = "-" if self.hw_load is None else f"{self.hw_load:g}"
+        return f"batch {self.batch}, {self.dtype}, hardware decoder {load}"
+
+
+@dataclass(frozen=True)
+class Window:
+    """What one contestant did in one window."""
+
+    contestant: str
+    setting: Setting
+    round: int
+    images: int
+    wall_s: float
+    host_cpu_s: float
+    gpu_energy_j: float | None
+    gpu_jpeg_engine_percent: float | None
+
+
+def greenload_pipeline(folder: str, batch: int, dtype: str) -> Pipeline:
+    """The contest as greenload says it."""
+    norm = (ToDtype("float32", scale=True), Normalize(MEAN, STD)) if dtype == "float32" else ()
+    stages = (
+        Shuffle(),
+        Decode(),
+        RandomResizedCrop(SIDE),
+        RandomHorizontalFlip(),
+        *norm,
+        Batch(batch, drop_remainder=True),
+    )
+    return Pipeline(ImageFolder(folder), *stages, seed=7)
+
+
+def greenload_batches(args: argparse.Namespace, folder: str, setting: Setting) -> Iterator[int]:
+    """greenload's contestant: the number of images of each batch, which is on the device by then."""
+    pipeline = greenload_pipeline(folder, setting.batch, setting.dtype)
+    plan = make_plan(pipeline, args.backend, threads=args.threads, prefetch=args.in_flight)
+    device = {} if args.cpu_rehearsal else {"device_id": args.device, "hw_decoder_load": setting.hw_load}
+    for images, _labels in dali.stream(plan, epochs=ENDLESS, readers=args.readers, **device):
+        yield len(images)
+
+
+def handwritten_batches(args: argparse.Namespace, folder: str, setting: Setting) -> Iterator[int]:
+    """The same as a DALI user writes it: DALI's reader, its random windows and flips, its fused operators."""
+    from nvidia.dali import Pipeline as Graph
+    from nvidia.dali import fn, types
+
+    gpu = not args.cpu_rehearsal
+    decoding: dict[str, Any] = {} if setting.hw_load is None or not gpu else {"hw_decoder_load": setting.hw_load}
+    if gpu:
+        decoding["jpeg_fancy_upsampling"] = True  # as greenload: equal pixels, equal work
+    graph = Graph(
+        batch_size=setting.batch,
+        num_threads=args.threads,
+        device_id=args.device if gpu else None,
+        prefetch_queue_depth=args.in_flight,
+        seed=7,
+    )
+    with graph:
+        files, labels = fn.readers.file(file_root=folder, random_shuffle=True, initial_fill=1024, name="files")
+        images = fn.decoders.image_random_crop(
+            files,
+            device="mixed" if gpu else "cpu",
+            output_type=types.RGB,
+            adjust_orientation=False,
+            random_area=[0.08, 1.0],
+            random_aspect_ratio=[3 / 4, 4 / 3],
+            num_attempts=10,
+            **decoding,
+        )
+        images = fn.resize(images, size=[SIDE, SIDE], interp_type=types.INTERP_LINEAR, antialias=True)
+        flip = fn.random.coin_flip(probability=0.5)
+        if setting.dtype == "float32":
+            images = fn.crop_mirror_normalize(
+                images,
+                mirror=flip,
+                mean=[255 * mean for mean in MEAN],
+                std=[255 * std for std in STD],
+                dtype=types.FLOAT,
+                output_layout="HWC",
+            )
+        else:
+            images = fn.flip(images, horizontal=flip)
+        graph.set_outputs(images, labels)
+    graph.build()
+    while True:
+        yield len(graph.run()[0])
+
+
+CONTESTANTS: dict[str, Callable[[argparse.Namespace, str, Setting], Iterator[int]]] = {
+    "greenload": greenload_batches,
+    "handwritten": handwritten_batches,
+}
+
+
+def measure(
+    args: argparse.Namespace, gpu: Gpu, name: str, batches: Iterator[int], setting: Setting, turn: int
+) -> Window:
+    """One window: warmed up, begun and ended at an update of the energy counter."""
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += next(batches)
+
+    warm = time.monotonic() + args.warm_up
+    while time.monotonic() < warm or not done:
+        step()
+    energy = to_update(gpu, step)
+    done, begin, cpu = 0, time.monotonic(), time.process_time()
+    while time.monotonic() - begin < args.seconds:
+        step()
+    after = to_update(gpu, step)
+    wall, cpu = time.monotonic() - begin, time.process_time() - cpu
+    used = None if energy is None or after is None else after - energy
+    return Window(name, setting, turn, done, wall, cpu, used, gpu.jpeg_percent())
+
+
+def contest(args: argparse.Namespace, gpu: Gpu, folder: str, setting: Setting, keep: Callable[[Window], None]) -> None:
+    """Both contestants in alternating windows."""
+    flows = {name: make(args, folder, setting) for name, make in CONTESTANTS.items()}
+    try:
+        for turn in range(args.rounds):
+            for name in flows if turn % 2 == 0 else reversed(flows):
+                keep(measure(args, gpu, name, flows[name], setting, turn))
+    finally:
+        for flow in flows.values():
+            flow.close()  # type: ignore[attr-defined]
+
+
+def summary(windows: list[Window], idle: float | None) -> list[dict[str, Any]]:
+    """Medians over rounds, a row a setting and contestant."""
+    rows = []
+    for setting in dict.fromkeys(window.setting for window in windows):
+        for name in CONTESTANTS:
+            mine = [w for w in windows if w.setting == setting and w.contestant == name]
+            if not mine:
+                continue
+            gross = [w.gpu_energy_j / w.images for w in mine if w.gpu_energy_j is not None]
+            net = [
+                (w.gpu_energy_j - idle * w.wall_s) / w.images
+                for w in mine
+                if w.gpu_energy_j is not None and idle is not None
+            ]
+            rows.append(
+                {
+                    "setting": asdict(setting),
+                    "contestant": name,
+                    "images_per_s": statistics.median(w.images / w.wall_s for w in mine),
+                    "host_cpu_s_per_image": statistics.median(w.host_cpu_s / w.images for w in mine),
+                    "gpu_j_per_image": statistics.median(gross) if gross else None,
+                    "gpu_j_per_image_net_of_idle": statistics.median(net) if net else None,
+                }
+            )
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The summary as text."""
+    titles = ("batch", "dtype   ", "   hw", "contestant  ", " images/s", "host CPU ms", "  GPU mJ", "  net mJ")
+    lines = [" ".join(titles)]
+    for row in rows:
+        setting = row["setting"]
+        load = "-" if setting["hw_load"] is None else f"{setting['hw_load']:g}"
+        joules = [row["gpu_j_per_image"], row["gpu_j_per_image_net_of_idle"]]
+        shown = ["-" if value is None else f"{value * 1e3:.3f}" for value in joules]
+        lines.append(
+            f"{setting['batch']:>5} {setting['dtype']:8} {load:>5} {row['contestant']:12} {row['images_per_s']:>9.0f} "
+            f"{row['host_cpu_s_per_image'] * 1e3:>11.4f} {shown[0]:>8} {shown[1]:>8}"
+        )
+    return "\n".join([*lines, "per image; net: less the GPU's idle power"])
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Replace a file as a whole, so that a run cut short leaves the last state."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_text(json.dumps(content, indent=1) + "\n")
+    fresh.replace(path)
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    """The command line's, completed."""
+    parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
+    parser.add_argument("--data", help="a folder of class folders of JPEGs; sample photographs if not given")
+    parser.add_argument("--images", type=int, default=1024, help="how many sample photographs")
+    parser.add_argument("--batch", default="64,256,512", help="batch sizes; the middle one meets every --hw-load")
+    parser.add_argument("--hw-load", default="0,0.65,1.0", help="shares of JPEGs for the hardware decoder")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of a window")
+    parser.add_argument("--warm-up", type=float, default=1.5, help="seconds before each window")
+    parser.add_argument("--rounds", type=int, default=2, help="windows of each contestant in each setting")
+    parser.add_argument("--threads", type=int, help="DALI's threads, of both contestants; processors less --readers")
+    parser.add_argument("--readers", type=int, default=4, help="greenload's threads that read files")
+    parser.add_argument("--in-flight", type=int, default=3, help="batches in flight, of both contestants")
+    parser.add_argument("--device", type=int, default=0, help="the GPU's number")
+    parser.add_argument("--cpu-rehearsal", action="store_true", help="on DALI's CPU operators, without a GPU")
+    args = parser.parse_args(argv)
+    args.batch = [int(part) for part in args.batch.split(",")]
+    args.hw_load = [None] if args.cpu_rehearsal else [float(part) for part in args.hw_load.split(",")]
+    args.backend = "dali-cpu" if args.cpu_rehearsal else "dali"
+    args.threads = args.threads or max(2, len(os.sched_getaffinity(0)) - args.readers)
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run it; 1 if DALI can't run here."""
+    args = arguments(argv)
+    found = dali.backend(args.backend).availability()
+    if not found.usable:
+        print(f"backend {found.name!r} can't run here: {found.detail}; {found.remedy}", file=sys.stderr)
+        return 1
+    with contextlib.ExitStack() as stack:
+        folder = args.data
+        if folder is None:
+            folder = os.path.join(stack.enter_context(tempfile.TemporaryDirectory()), "sample")
+            print(f"making {args.images} sample photographs", flush=True)
+            make_samples(folder, images=args.images)
+        run(args, folder)
+    return 0
+
+
+def run(args: argparse.Namespace, folder: str) -> None:
+    """The whole bench."""
+    gpu = Gpu(args.device, wanted=not args.cpu_rehearsal)
+    windows: list[Window] = []
+    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
+    report: dict[str, Any] = {"format": FORMAT, "machine": machine(gpu), "settings": settings, "complete": False}
+    report["idle_power_w"] = idle = idle_w(gpu, args.seconds)
+    print(json.dumps(report["machine"]), f"idle power {idle} W", sep="\n", flush=True)
+    report["pixels"] = pixels(folder, args.backend, args.threads, SIDE)
+    for label, figures in report["pixels"].items():
+        print(f"pixels, {label}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()), flush=True)
+
+    def keep(window: Window) -> None:
+        windows.append(window)
+        report["windows"] = [asdict(each) for each in windows]
+        report["summary"] = summary(windows, idle)
+        write(args.out, report)
+        rate, cpu_ms = window.images / window.wall_s, window.host_cpu_s / window.images * 1e3
+        energy = (
+            "no counter" if window.gpu_energy_j is None else f"{window.gpu_energy_j / window.images * 1e3:.3f} GPU mJ"
+        )
+        print(f"{window.setting}: {window.contestant} {rate:.0f}/s, {cpu_ms:.4f} CPU ms, {energy}", flush=True)
+
+    middle = args.batch[len(args.batch) // 2]
+    for load in args.hw_load:
+        contest(args, gpu, folder, Setting(middle, "float32", load), keep)
+    mine = [w for w in windows if w.contestant == "greenload"]
+    best = max(mine, key=lambda w: w.images / w.wall_s).setting.hw_load
+    for batch in (batch for batch in args.batch if batch != middle):
+        contest(args, gpu, folder, Setting(batch, "float32", best), keep)
+    contest(args, gpu, folder, Setting(middle, "uint8", best), keep)
+    report["idle_power_with_context_w"] = idle_w(gpu, args.seconds)
+    report["complete"] = True
+    write(args.out, report)
+    print(table(report["summary"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,313 @@
+"""Every backend against the float64 references and against each other: the suite of tests/support/conformance.py."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import conformance as suite
+import numpy as np
+import pytest
+from conformance import Case
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from greenload import backends
+from greenload.backends.base import EXACT, Tolerance
+from greenload.errors import PipelineError, RecordError
+from greenload.plan import make_plan
+from greenload.sources import Arrays
+from greenload.stages import (
+    Batch,
+    CenterCrop,
+    Normalize,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    Resize,
+    Stage,
+    ToDtype,
+)
+from greenload.stages import primitives as p
+from greenload.stages.reference import resize_weights
+
+BACKENDS = ("tf", "dali-cpu")
+STAGES = (*suite.GEOMETRY, *suite.VALUES, *suite.WHOLE)
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    found = backends.get(request.param).availability()
+    if not found.usable:
+        pytest.skip(f"{request.param}: {found.detail}; {found.remedy}")
+    return str(request.param)
+
+
+@pytest.mark.parametrize("stages", STAGES, ids=lambda stages: " ".join(map(str, stages))[:70])
+def test_the_reference_is_kept(backend: str, stages: tuple[Stage, ...]) -> None:
+    for case in suite.cases():
+        if case.stages == stages:
+            suite.check(backend, case)
+
+
+def used(backend: str, kind: type[p.Primitive]) -> dict[str, float]:
+    """The largest share of each figure of the tolerance for a primitive that any case uses."""
+    largest: dict[str, float] = {}
+    for case in suite.cases():
+        if case.stages not in (*suite.GEOMETRY, *suite.VALUES):
+            continue
+        plan = make_plan(suite.pipeline_of(Arrays(suite.images_of(case)), case.stages), backend)
+        if not any(isinstance(step.primitive, kind) for step in plan.steps):
+            continue
+        for name, share in suite.check(backend, case).items():
+            largest[name] = max(largest.get(name, 0.0), share)
+    return largest
+
+
+def test_half_of_what_is_stated_for_resizing_would_not_be_kept(backend: str) -> None:
+    shares = used(backend, p.Resize)
+    assert min(shares.values()) > 0.5, shares
+
+
+def test_a_rounded_value_is_one_of_the_two_nearest(backend: str) -> None:
+    # Stricter than the tolerance's 1 level: only values that lie on a rounding boundary may go either way.
+    for case in suite.cases():
+        if case.dtype != "uint8" or len(case.stages) != 1 or not isinstance(case.stages[0], Resize):
+            continue
+        images = suite.images_of(case)
+        pipeline = suite.pipeline_of(Arrays(images), case.stages)
+        result = suite.run(backend, pipeline, suite.records_of(pipeline, images))
+        rows = resize_weights(case.height, result.shape[1], case.stages[0].antialias)
+        columns = resize_weights(case.width, result.shape[2], case.stages[0].antialias)
+        exact = np.einsum("yh,nhwc,xw->nyxc", rows, images.astype(np.float64), columns, optimize=True)
+        gap = np.abs(result - exact)[:, 1:-1, 1:-1]
+        assert gap.max(initial=0.0) <= 0.5 + 0.01, case
+
+
+SIDE = st.integers(1, 70)
+
+
+@given(
+    height=SIDE,
+    width=SIDE,
+    rows=SIDE,
+    columns=SIDE,
+    antialias=st.booleans(),
+    dtype=st.sampled_from(["uint8", "float32"]),
+    kind=st.sampled_from(["noise", "photo", "steps"]),
+)
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_any_size_to_any_size(
+    height: int, width: int, rows: int, columns: int, antialias: bool, dtype: str, kind: str
+) -> None:
+    for name in BACKENDS:
+        if backends.get(name).availability().usable:
+            suite.check(name, Case(height, width, dtype, (Resize((rows, columns), antialias),), kind))
+
+
+@given(
+    mean=st.tuples(*[st.floats(-3, 3)] * 3),
+    std=st.tuples(*[st.floats(0.01, 100)] * 3),
+    scale=st.booleans(),
+    dtype=st.sampled_from(["uint8", "float32"]),
+)
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_any_numbers_to_normalize_with(
+    mean: tuple[float, ...], std: tuple[float, ...], scale: bool, dtype: str
+) -> None:
+    stages = (ToDtype("float32", scale), Normalize(mean, std))
+    for name in BACKENDS:
+        if backends.get(name).availability().usable:
+            suite.check(name, Case(9, 13, dtype, stages, "noise"))
+
+
+def test_floats_are_cut_to_levels_not_rounded(backend: str) -> None:
+    levels = np.linspace(-0.5, 1.5, 100 * 100 * 3, dtype=np.float32).reshape(1, 100, 100, 3)
+    for images, stage in ((levels, ToDtype("uint8", scale=True)), (levels * 200, ToDtype("uint8"))):
+        pipeline = suite.pipeline_of(Arrays(images), (stage,))
+        records = suite.records_of(pipeline, images)
+        result = suite.run(backend, pipeline, records)
+        found = suite.Difference.of(result, suite.reference(pipeline, images, records.numbers))
+        assert found.within(suite.held(make_plan(pipeline, backend)))
+        assert result.min() == 0
+        assert result.max() == 255
+
+
+def test_every_level_survives_the_way_to_float_and_back(backend: str) -> None:
+    images = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
+    for scale in (True, False):
+        pipeline = suite.pipeline_of(Arrays(images), (ToDtype("float32", scale), Batch(1), ToDtype("uint8", scale)))
+        assert (suite.run(backend, pipeline, suite.records_of(pipeline, images)) == images).all()
+
+
+def test_one_and_four_channels(backend: str) -> None:
+    for channels in (1, 4):
+        images = np.random.default_rng(0).integers(0, 256, (2, 30, 40, channels), np.uint8)
+        stages = (RandomHorizontalFlip(), CenterCrop(20), ToDtype("float32", scale=True), Normalize((0.5,), (0.2,)))
+        pipeline = suite.pipeline_of(Arrays(images), stages)
+        records = suite.records_of(pipeline, images)
+        found = suite.Difference.of(
+            suite.run(backend, pipeline, records), suite.reference(pipeline, images, records.numbers)
+        )
+        assert found.within(suite.held(make_plan(pipeline, backend)))
+
+
+def test_pixels_do_not_depend_on_their_batch_or_the_threads(backend: str) -> None:
+    images = np.stack([suite.pixels(50, 60, "photo", seed) for seed in range(6)])
+    pipeline = suite.pipeline_of(Arrays(images), (RandomResizedCrop(20), RandomHorizontalFlip(), Batch(6)))
+    records = suite.records_of(pipeline, images)
+    whole = suite.run(backend, pipeline, records, threads=1)
+    assert (suite.run(backend, pipeline, records, threads=4) == whole).all()
+    for row in range(6):
+        alone = type(records)([images[row]], records.numbers[row : row + 1], ["x"])
+        assert (suite.run(backend, pipeline, alone) == whole[row : row + 1]).all()
+
+
+def test_all_primitives_are_claimed_or_refused(backend: str) -> None:
+    class Sharpen(p.Primitive):
+        pass
+
+    spec = make_plan(suite.pipeline_of(Arrays(np.zeros((1, 2, 2, 3), np.uint8)), ()), "tf").out_spec
+    assert backends.get(backend).tolerance(Sharpen(), spec) is None
+    for primitive in (p.Crop(), p.Pad(3, 3), p.Flip()):
+        assert backends.get(backend).tolerance(primitive, spec) == EXACT
+    assert backends.get(backend).name == backend
+
+
+def test_there_is_no_other_backend() -> None:
+    with pytest.raises(PipelineError, match="backend must be one of tf, dali-cpu, dali, not 'torch'"):
+        backends.get("torch")
+
+
+# decoding: bit for bit
+
+JPEGS: dict[str, dict[str, Any]] = {
+    "4:4:4": {"subsampling": 0},
+    "4:2:2": {"subsampling": 1},
+    "4:2:0": {"subsampling": 2},
+    "progressive 4:2:0": {"subsampling": 2, "progressive": True},
+    "grey": {"mode": "L"},
+    "cmyk": {"mode": "CMYK"},
+    "quality 30": {"quality": 30},
+    "restart markers": {"restart_marker_rows": 1},
+}
+
+
+def with_pillow(data: bytes) -> np.ndarray[Any, Any]:
+    image_module = pytest.importorskip("PIL.Image")
+    return np.asarray(image_module.open(io.BytesIO(data)).convert("RGB"))
+
+
+def decoded(backend: str, encoded: Sequence[bytes], *stages: Stage) -> np.ndarray[Any, Any]:
+    pipeline, records = suite.decoding(encoded, stages)
+    return suite.run(backend, pipeline, records)
+
+
+@pytest.mark.parametrize("name", JPEGS)
+def test_jpegs_decode_to_pillows_bits(backend: str, bad_images: ModuleType, name: str) -> None:
+    for height, width in ((1, 1), (7, 9), (16, 16), (33, 57), (64, 49)):
+        data = bad_images.jpeg(height, width, **JPEGS[name])
+        assert (decoded(backend, [data], CenterCrop((height, width)))[0] == with_pillow(data)).all()
+
+
+@pytest.mark.parametrize(
+    "name", ["grey.jpg", "cmyk.jpg", "progressive.jpg", "exif-rotated.jpg", "one-pixel.jpg", "trailing-garbage.jpg"]
+)
+def test_unusual_jpegs_decode_to_pillows_bits(backend: str, bad_images: ModuleType, name: str) -> None:
+    data = bad_images.build()[name].data
+    expected = with_pillow(data)
+    assert (decoded(backend, [data], CenterCrop(expected.shape[:2]))[0] == expected).all()
+
+
+def pngs(bad_images: ModuleType) -> dict[str, bytes]:
+    image_module = pytest.importorskip("PIL.Image")
+    made = {}
+    pixels = bad_images.pixels(31, 45)
+    for mode in ("RGB", "L", "RGBA", "LA", "P", "1"):
+        file = io.BytesIO()
+        image = image_module.fromarray(pixels).convert(mode)
+        if mode in ("RGBA", "LA"):
+            alpha = image_module.fromarray(np.tile(np.arange(45, dtype=np.uint8) * 5, (31, 1)))
+            image.putalpha(alpha)
+        image.save(file, "PNG")
+        made[mode] = file.getvalue()
+    return made
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA", "P", "1"])
+def test_pngs_decode_to_pillows_bits(backend: str, bad_images: ModuleType, mode: str) -> None:
+    data = pngs(bad_images)[mode]
+    assert (decoded(backend, [data], CenterCrop((31, 45)))[0] == with_pillow(data)).all()
+
+
+@pytest.mark.parametrize("name", ["4:4:4", "4:2:2", "4:2:0", "progressive 4:2:0", "grey", "cmyk"])
+def test_a_crop_inside_decoding_has_a_full_decodes_bits_at_every_edge(
+    backend: str, bad_images: ModuleType, name: str
+) -> None:
+    data = bad_images.jpeg(50, 70, seed=3, **JPEGS[name])
+    whole = with_pillow(data)
+    # CenterCrop's windows: every parity of start and end, across the blocks of 8 and 16
+    for rows, columns in [(n, m) for n in (1, 2, 15, 16, 17, 33, 49, 50) for m in (1, 31, 32, 33, 48, 69, 70)]:
+        plan = make_plan(suite.decoding([data], (CenterCrop((rows, columns)),))[0], backend)
+        assert isinstance(plan.steps[1].primitive, p.DecodeCrop)
+        top, left = int(round((50 - rows) / 2)), int(round((70 - columns) / 2))
+        found = decoded(backend, [data], CenterCrop((rows, columns)))[0]
+        assert (found == whole[top : top + rows, left : left + columns]).all(), (rows, columns)
+
+
+def test_random_crops_inside_decoding_are_crops_of_the_full_decode(backend: str, bad_images: ModuleType) -> None:
+    options = list(JPEGS.values())
+    encoded = [bad_images.jpeg(61, 83, seed=k, **options[k % len(options)]) for k in range(48)]
+    stage = RandomResizedCrop(16, scale=(0.01, 1.0), ratio=(0.2, 5.0))
+    pipeline, records = suite.decoding(encoded, (stage,))
+    assert any(isinstance(step.primitive, p.DecodeCrop) for step in make_plan(pipeline, backend).steps)
+    inside = suite.run(backend, pipeline, records)
+    # the same windows on decoded pixels, by the same backend: resizing is then the same
+    images = np.stack([with_pillow(data) for data in encoded])
+    after = suite.pipeline_of(Arrays(images), (stage,))
+    other = suite.records_of(after, images)
+    assert (other.numbers == records.numbers).all()
+    assert (inside == suite.run(backend, after, other)).all()
+
+
+def test_whole_pipelines_from_files(backend: str, bad_images: ModuleType) -> None:
+    encoded = [bad_images.jpeg(40 + 9 * k, 90 - 7 * k, seed=k) for k in range(6)]
+    pipeline, records = suite.decoding(
+        encoded, (RandomResizedCrop(24), RandomHorizontalFlip(), ToDtype("float32", True), Normalize(*MEANS))
+    )
+    expected = suite.reference(
+        suite.pipeline_of(pipeline.source, pipeline.stages), [with_pillow(data) for data in encoded], records.numbers
+    )
+    found = suite.Difference.of(suite.run(backend, pipeline, records), expected)
+    assert found.within(suite.held(make_plan(pipeline, backend)))
+
+
+MEANS = (suite.MEAN, suite.STD)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["image.gif", "image.bmp", "image.webp", "16-bit.png", "16-bit-grey.png", "text.jpg", "empty.jpg", "truncated.png"],
+)
+def test_what_is_not_read_is_refused_by_name(backend: str, bad_images: ModuleType, name: str) -> None:
+    data = bad_images.build()[name].data
+    pipeline, records = suite.decoding([bad_images.jpeg(), data], (Resize((8, 8)),))
+    with pytest.raises(RecordError) as caught:
+        suite.run(backend, pipeline, records)
+    assert caught.value.path == "images[1]"
+    assert "\n" not in str(caught.value)
+
+
+def test_a_misnamed_png_is_read_by_its_bytes(backend: str, bad_images: ModuleType) -> None:
+    data = bad_images.build()["misnamed-png.jpg"].data
+    assert (decoded(backend, [data], CenterCrop(bad_images.SIDE))[0] == with_pillow(data)).all()
+
+
+def test_a_difference_beyond_any_figure_is_noticed() -> None:
+    stated = Tolerance(2.0, 0.5, rim=8.0)
+    assert suite.Difference(2.0, 0.5, 8.0).within(stated)
+    assert not suite.Difference(2.1, 0.0, 0.0).within(stated)
+    assert not suite.Difference(0.0, 0.6, 0.0).within(stated)
+    assert not suite.Difference(0.0, 0.0, 8.1).within(stated)
+    assert not suite.Difference(0.0, 0.0, 2.1).within(Tolerance(2.0, 0.5))

@@ -1,0 +1,243 @@
+"""One suite for every backend: each stage and whole pipelines against the float64 references, decoding bit for bit.
+
+A test asks `cases()` for what to run and `check` to run it. A case is a source's images and stages; the reference goes
+through the same stages, each fed what the reference before it gave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from greenload import backends
+from greenload.backends.base import Records, Tolerance
+from greenload.pipeline import Pipeline
+from greenload.plan import Numbers, Plan, make_plan
+from greenload.sources import Arrays, Files, Source
+from greenload.specs import ImageSpec
+from greenload.stages import (
+    Batch,
+    CenterCrop,
+    Decode,
+    Normalize,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    Resize,
+    Stage,
+    ToDtype,
+)
+from greenload.stages import primitives as p
+
+Pixels = np.ndarray[Any, Any]
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SIZES = ((1, 1), (1, 40), (40, 1), (2, 2), (7, 5), (33, 57), (64, 48), (101, 203), (240, 320))
+"""Heights and widths: sides of one pixel, odd and even, below and above what stages ask for."""
+IMAGES = 5
+"""Images in a case."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Stages on pixels of one size and dtype."""
+
+    height: int
+    width: int
+    dtype: str
+    stages: tuple[Stage, ...]
+    kind: str
+    """``"noise"``, ``"photo"`` or ``"steps"`` (hard edges)."""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.dtype} {self.height}x{self.width} {' '.join(map(str, self.stages))}"
+
+
+def pixels(height: int, width: int, kind: str, seed: int = 0) -> Pixels:
+    """An image, uint8 ``[height, width, 3]``."""
+    random = np.random.default_rng(seed)
+    if kind == "noise":
+        return random.integers(0, 256, (height, width, 3), np.uint8)
+    rows, columns = np.mgrid[:height, :width]
+    if kind == "steps":
+        return np.repeat((((rows // 3 + columns // 5 + seed) % 2) * 255)[..., None], 3, -1).astype(np.uint8)
+    waves = np.stack([127 + 100 * np.sin(columns / 9 + k + seed) * np.cos(rows / 11 - k) for k in range(3)], -1)
+    return np.clip(waves + random.normal(0, 8, waves.shape), 0, 255).astype(np.uint8)
+
+
+GEOMETRY: tuple[tuple[Stage, ...], ...] = (
+    (Resize((24, 24)),),
+    (Resize((24, 24), antialias=False),),
+    (Resize((77, 13)),),
+    (Resize((77, 13), antialias=False),),
+    (Resize((1, 1)),),
+    (Resize((130, 260)),),
+    (Resize((130, 260), antialias=False),),
+    (Resize(31),),
+    (CenterCrop(24),),
+    (CenterCrop((300, 9)),),
+    (RandomHorizontalFlip(),),
+    (RandomResizedCrop(24),),
+    (RandomResizedCrop((9, 50), scale=(0.02, 0.5), antialias=False),),
+)
+VALUES: tuple[tuple[Stage, ...], ...] = (
+    (ToDtype("float32"),),
+    (ToDtype("float32", scale=True),),
+    (ToDtype("uint8", scale=True),),
+    (ToDtype("uint8"),),
+    (ToDtype("float32", scale=True), Normalize(MEAN, STD)),
+    (ToDtype("float32"), Normalize((120.0,), (60.0,))),
+    (ToDtype("float32", scale=True), Normalize(MEAN, STD), Normalize((0.1,), (3.0,))),
+)
+WHOLE: tuple[tuple[Stage, ...], ...] = (
+    (RandomResizedCrop(24), RandomHorizontalFlip(), ToDtype("float32", scale=True), Normalize(MEAN, STD)),
+    (
+        RandomResizedCrop(24),
+        RandomHorizontalFlip(),
+        Batch(IMAGES),
+        ToDtype("float32", scale=True),
+        Normalize(MEAN, STD),
+    ),
+    (Resize(40), CenterCrop(32), RandomHorizontalFlip(), ToDtype("float32", scale=True)),
+    (CenterCrop((50, 70)), Resize((20, 20)), RandomHorizontalFlip(1.0), RandomHorizontalFlip(0.5)),
+    (RandomHorizontalFlip(), RandomResizedCrop(16), CenterCrop(20), RandomResizedCrop(8, antialias=False)),
+    (Resize((20, 20)), RandomHorizontalFlip(), Batch(IMAGES), ToDtype("float32"), ToDtype("uint8", scale=False)),
+)
+
+
+def cases() -> list[Case]:
+    """What every backend has to get right."""
+    found = []
+    for place, stages in enumerate((*GEOMETRY, *VALUES)):
+        for turn, (height, width) in enumerate(SIZES):
+            kind = ("noise", "photo", "steps")[(place + turn) % 3]
+            found += [Case(height, width, dtype, stages, kind) for dtype in ("uint8", "float32")]
+    for stages in WHOLE:
+        found += [Case(height, width, "uint8", stages, "photo") for height, width in ((33, 57), (101, 203), (240, 320))]
+    return [case for case in found if _fits(case)]
+
+
+def _fits(case: Case) -> bool:
+    """Whether the images that a case makes are of a size that a test can afford."""
+    resize = case.stages[0]
+    longest = max(case.height, case.width) / min(case.height, case.width)
+    return not (isinstance(resize, Resize) and isinstance(resize.size, int) and longest > 8)
+
+
+def images_of(case: Case) -> Pixels:
+    """A case's images; floats lie in 0 … 1, not on uint8's levels."""
+    whole = np.stack([pixels(case.height, case.width, case.kind, seed) for seed in range(IMAGES)])
+    if case.dtype == "uint8":
+        return whole
+    return (whole / 255.0 * 0.987).astype(np.float32)
+
+
+def pipeline_of(source: Source, stages: Sequence[Stage], seed: int = 7) -> Pipeline:
+    """A pipeline of stages, batched at its end if it isn't."""
+    batched = () if any(isinstance(stage, Batch) for stage in stages) else (Batch(len(source)),)
+    return Pipeline(source, *stages, *batched, seed=seed)
+
+
+def records_of(pipeline: Pipeline, images: Sequence[Any], epoch: int = 0) -> Records:
+    """Records with the numbers that an epoch draws for them."""
+    index = np.arange(len(images))
+    return Records(
+        list(images), Numbers.of(pipeline).prepare(pipeline.seed, epoch, index), [f"images[{i}]" for i in index]
+    )
+
+
+def reference(pipeline: Pipeline, images: Sequence[Pixels], numbers: Pixels) -> Pixels:
+    """Decoded images through every stage's float64 reference, stacked. Floats stand for float32 images."""
+    layout = Numbers.of(pipeline)
+    done = []
+    for row, image in enumerate(images):
+        current: Any = image if image.dtype == np.uint8 else image.astype(np.float64)
+        for place, stage in enumerate(pipeline.stages):
+            share = layout.of_stage(numbers[row : row + 1], place)
+            params = stage.params(share, np.array([current.shape[0]]), np.array([current.shape[1]]))
+            current = stage.reference(current, {name: values[0] for name, values in params.items()})
+        done.append(current)
+    return np.stack(done)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a result lies from the reference, in the tolerance's terms."""
+
+    max: float
+    mean: float
+    rim: float
+
+    @classmethod
+    def of(cls, result: Pixels, expected: Pixels) -> Difference:
+        """Inside the outermost pixel, and on it."""
+        assert result.shape == expected.shape, (result.shape, expected.shape)
+        gap = np.abs(result.astype(np.float64) - expected.astype(np.float64))
+        inner = gap[:, 1:-1, 1:-1]
+        return cls(float(inner.max(initial=0.0)), float(inner.mean()) if inner.size else 0.0, float(gap.max()))
+
+    def within(self, tolerance: Tolerance) -> bool:
+        """Whether a tolerance holds."""
+        rim = tolerance.max if tolerance.rim is None else tolerance.rim
+        return self.max <= tolerance.max and self.mean <= tolerance.mean and self.rim <= rim
+
+    def share_of(self, tolerance: Tolerance) -> dict[str, float]:
+        """How much of each figure of a tolerance is used, from 0 to 1."""
+        rim = tolerance.max if tolerance.rim is None else tolerance.rim
+        pairs = {"max": (self.max, tolerance.max), "mean": (self.mean, tolerance.mean), "rim": (self.rim, rim)}
+        return {name: used / stated if stated else float(used > 0) for name, (used, stated) in pairs.items()}
+
+
+def held(plan: Plan) -> Tolerance:
+    """What a plan's backend states for its steps one after another: errors add up, and later steps enlarge earlier ones.
+
+    Where a step moves pixels inwards, what is stated for the rim counts everywhere.
+    """
+    worst = mean = rim = 0.0
+    for step in plan.steps:
+        if step.primitive is None:
+            continue
+        own = backends.get(step.backend).tolerance(step.primitive, step.spec_in)
+        assert own is not None, f"{step.backend} doesn't claim {step.primitive} on {step.spec_in}"
+        if isinstance(step.primitive, p.Affine):
+            gain = max(map(abs, step.primitive.scale))
+            cut = float(step.primitive.dtype == "uint8" and worst > 0)
+            worst, mean, rim = worst * gain + cut, mean * gain + cut, rim * gain + cut
+        elif rim > worst and not isinstance(step.primitive, p.Flip):
+            worst = mean = rim
+        worst, mean, rim = worst + own.max, mean + own.mean, rim + (own.max if own.rim is None else own.rim)
+    return Tolerance(worst, mean, rim)
+
+
+def run(backend: str, pipeline: Pipeline, records: Records, threads: int = 2) -> Pixels:
+    """A batch through a backend."""
+    found: Pixels = backends.get(backend).run(make_plan(pipeline, backend, threads=threads), records)
+    return found
+
+
+def difference(backend: str, case: Case) -> tuple[Difference, Plan]:
+    """How far a backend lies from the reference on a case."""
+    images = images_of(case)
+    pipeline = pipeline_of(Arrays(images), case.stages)
+    records = records_of(pipeline, images)
+    plan = make_plan(pipeline, backend, threads=2)
+    result = run(backend, pipeline, records)
+    spec: ImageSpec = plan.out_spec
+    assert str(result.dtype) == spec.dtype
+    assert all(stated is None or stated == n for stated, n in zip(spec.shape, result.shape, strict=True))
+    return Difference.of(result, reference(pipeline, images, records.numbers)), plan
+
+
+def check(backend: str, case: Case) -> dict[str, float]:
+    """Assert that a backend keeps its stated tolerance on a case; returns the share of it that was used."""
+    found, plan = difference(backend, case)
+    tolerance = held(plan)
+    assert found.within(tolerance), f"{case}: {found} is beyond {tolerance}"
+    return found.share_of(tolerance)
+
+
+def decoding(encoded: Sequence[bytes], stages: Sequence[Stage] = ()) -> tuple[Pipeline, Records]:
+    """A pipeline that decodes files of one size, and their records."""
+    pipeline = pipeline_of(Files([f"{i}.jpg" for i in range(len(encoded))]), (Decode(), *stages))
+    return pipeline, records_of(pipeline, encoded)

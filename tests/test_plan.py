@@ -1,0 +1,174 @@
+"""Plans: the steps that stages become, what is fused, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from greenload.errors import PipelineError
+from greenload.pipeline import Pipeline
+from greenload.plan import Numbers, Plan, make_plan
+from greenload.sources import Arrays, Files
+from greenload.stages import (
+    Batch,
+    Cache,
+    CenterCrop,
+    Decode,
+    Normalize,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    Resize,
+    Shuffle,
+    Stage,
+    ToDtype,
+)
+from greenload.stages import primitives as p
+
+FILES = Files(["a.jpg", "b.jpg"])
+PIXELS = Arrays(np.zeros((4, 9, 7, 3), np.uint8))
+FLOATS = Arrays(np.zeros((4, 9, 7, 3), np.float32))
+IMAGENET = (
+    Shuffle(),
+    Decode(),
+    RandomResizedCrop(32),
+    RandomHorizontalFlip(),
+    ToDtype("float32", scale=True),
+    Normalize((0.5, 0.4, 0.3), (0.2, 0.25, 0.5)),
+    Batch(8),
+)
+
+
+def planned(source: Any, *stages: Stage, backend: str = "tf", **options: Any) -> Plan:
+    return make_plan(Pipeline(source, *stages), backend, **options)
+
+
+def names(plan: Plan) -> list[str]:
+    return [step.name for step in plan.steps]
+
+
+@pytest.mark.parametrize("backend", ["tf", "dali-cpu"])
+def test_the_usual_pipeline_is_fused(backend: str) -> None:
+    plan = planned(FILES, *IMAGENET, backend=backend)
+    assert names(plan) == [
+        "Read",
+        "Decode + crop",
+        "RandomResizedCrop: resize",
+        "RandomHorizontalFlip",
+        "ToDtype + Normalize",
+        "Batch",
+    ]
+    assert plan.steps[1].stages == ("Decode", "RandomResizedCrop")
+    assert {step.backend for step in plan.steps if step.kind == "pixels"} == {backend}
+    for before, after in zip(plan.steps[:-1], plan.steps[1:], strict=True):
+        assert after.spec_in == before.spec_out
+    affine = plan.steps[4].primitive
+    assert isinstance(affine, p.Affine)
+    np.testing.assert_allclose(affine.scale, [1 / 255 / s for s in (0.2, 0.25, 0.5)])
+    np.testing.assert_allclose(affine.offset, [-2.5, -1.6, -0.6])
+    assert plan.out_spec == plan.pipeline.specs[-1]
+
+
+def test_a_centre_crop_is_fused_with_decoding_and_padded_after() -> None:
+    assert names(planned(FILES, Decode(), CenterCrop(8), Batch(2))) == [
+        "Read",
+        "Decode + crop",
+        "CenterCrop: pad",
+        "Batch",
+    ]
+
+
+def test_what_stands_between_keeps_steps_apart() -> None:
+    assert names(planned(FILES, Decode(), Cache(), CenterCrop(8)))[:4] == [
+        "Read",
+        "Decode",
+        "Cache",
+        "CenterCrop: crop",
+    ]
+    assert names(planned(FILES, Decode(), RandomHorizontalFlip(), CenterCrop(8)))[1:4] == [
+        "Decode",
+        "RandomHorizontalFlip",
+        "CenterCrop: crop",
+    ]
+    apart = planned(PIXELS, ToDtype("float32"), Batch(2), Normalize((0.5,), (1,)))
+    assert names(apart) == ["Read", "ToDtype", "Batch", "Normalize"]
+
+
+def test_maps_through_uint8_are_not_joined_over_its_rounding() -> None:
+    plan = planned(FLOATS, ToDtype("uint8", scale=True), ToDtype("float32", scale=True))
+    assert names(plan) == ["Read", "ToDtype (1)", "ToDtype (2)"]
+
+
+def test_joined_maps_are_the_maps_one_after_the_other() -> None:
+    plan = planned(PIXELS, ToDtype("float32"), Normalize((100,), (50,)), Normalize((1, 2, 3), (2, 4, 8)))
+    assert len(plan.steps) == 2
+    joined = plan.steps[1].primitive
+    assert isinstance(joined, p.Affine)
+    x = np.array([7.0, 8.0, 9.0])
+    wanted = ((x - 100) / 50 - np.array([1, 2, 3])) / np.array([2, 4, 8])
+    np.testing.assert_allclose(x * joined.scale + joined.offset, wanted)
+
+
+def test_a_stage_that_does_nothing_makes_no_step() -> None:
+    assert names(planned(PIXELS, ToDtype("uint8", scale=True), Batch(2))) == ["Read", "Batch"]
+    assert "pad" not in " ".join(names(planned(PIXELS, CenterCrop(7))))
+
+
+def test_names_are_told_apart() -> None:
+    plan = planned(PIXELS, RandomHorizontalFlip(), RandomHorizontalFlip(), Resize((3, 3)), Resize((4, 4)))
+    assert len(set(names(plan))) == len(plan.steps)
+
+
+REFUSED = [
+    (lambda: planned(PIXELS, backend="gpu"), "backend must be one of auto, tf, dali-cpu, dali, not 'gpu'"),
+    (lambda: planned(PIXELS, threads=0), "threads must be a positive integer, not 0"),
+    (lambda: planned(PIXELS, threads=True), "threads must be"),
+    (lambda: planned(PIXELS, threads=2.0), "threads must be"),
+    (lambda: planned(PIXELS, prefetch=-1), "prefetch must be a positive integer, not -1"),
+    (lambda: planned(PIXELS, backend="dali-cpu"), "add Batch(32)"),
+    (lambda: planned(FILES, Decode(), Cache(), CenterCrop(8), Batch(2), backend="dali-cpu"), "Cache must stand before"),
+    (lambda: make_plan(FILES), "Pipeline"),  # type: ignore[arg-type]
+    (lambda: make_plan("imagenet:train"), "Pipeline"),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize(("make", "says"), REFUSED, ids=[says for _, says in REFUSED])
+def test_what_can_not_be_planned_is_refused(make: Any, says: str) -> None:
+    with pytest.raises(PipelineError) as caught:
+        make()
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_plan_can_be_read_before_it_runs() -> None:
+    plan = planned(FILES, *IMAGENET, threads=3, prefetch=5)
+    text = str(plan)
+    assert all(name in text for name in names(plan))
+    assert "3 threads, 5 results held ready" in text
+    assert "float32 ?×32×32×3 NHWC" in text
+    data = json.loads(json.dumps(plan.to_dict()))
+    assert [step["name"] for step in data["steps"]] == names(plan)
+    assert plan == planned(FILES, *IMAGENET, threads=3, prefetch=5)
+
+
+def test_a_sample_carries_each_stages_numbers() -> None:
+    layout = Numbers.of(Pipeline(FILES, *IMAGENET, seed=7))
+    numbers = layout.prepare(7, 0, np.arange(5))
+    assert numbers.shape == (5, layout.count) == (5, 23)
+    assert layout.of_stage(numbers, 2).shape == (5, 22)
+    assert (layout.of_stage(numbers, 3)[:, 0] == numbers[:, 22]).all()
+    assert layout.of_stage(numbers, 1).shape == (5, 0)
+    assert Numbers.of(Pipeline(PIXELS, Batch(2))).prepare(7, 0, np.arange(5)).shape == (5, 0)
+
+
+def test_sizes_are_followed_from_stage_to_stage() -> None:
+    pipeline = Pipeline(FILES, Decode(), Resize(20), CenterCrop((30, 10)), RandomHorizontalFlip(), seed=1)
+    layout = Numbers.of(pipeline)
+    numbers = layout.prepare(1, 0, np.arange(2))
+    found = layout.params(numbers, np.array([40, 30]), np.array([20, 90]), [1, 2])
+    assert found[1]["size"].tolist() == [[40, 20], [20, 60]]
+    assert found[2]["window"].tolist() == [[5, 5, 30, 10], [0, 25, 20, 10]]
+    assert found[2]["pad"].tolist() == [[0, 0], [5, 0]]
+    assert layout.params(numbers, np.array([40, 30]), np.array([20, 90]), []) == {}
