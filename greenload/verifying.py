@@ -125,6 +125,8 @@ def _undecodable(source: FileSource, threads: int, progress: Callable[[int, int]
         good[indices] = True
         if progress:
             progress(int(indices[-1]) + 1, total)
+    if progress:
+        progress(total, total)  # bad ones at the end were passed over
     return np.flatnonzero(~good)
 
 
@@ -134,9 +136,12 @@ def _file(source: Source) -> Path:
 
 def _remembered(source: Source) -> list[tuple[int, str]] | None:
     try:
-        return [(int(i), str(why)) for i, why in json.loads(_file(source).read_text())]
+        stored = json.loads(_file(source).read_text())
+        bad = [(int(i), str(why)) for i, why in stored]
     except (OSError, ValueError, TypeError):
         return None  # never made, or damaged: made anew
+    whole = isinstance(stored, list) and all(0 <= i < len(source) for i, _ in bad)
+    return bad if whole else None
 
 
 def _remember(source: Source, bad: list[tuple[int, str]]) -> None:
@@ -152,7 +157,7 @@ def _remember(source: Source, bad: list[tuple[int, str]]) -> None:
 
 MARK = "greenload: this record cannot be read or decoded:"
 REMEDY = "(for the reason run: greenload check FOLDER; to leave such records out: on_error=skip)"
-_BAD = re.compile(rf"{re.escape(MARK)}\] \[(.*?)\] \[(\d+)\]", re.DOTALL)
+_BAD = re.compile(rf"{re.escape(MARK)}\] \[(.*)\] \[(\d+)\] \[{re.escape(REMEDY)}", re.DOTALL)
 _RAISED = re.compile(rf"{re.escape(REFUSED)} \[(\d+)\] (.*)", re.DOTALL)
 
 

@@ -8,6 +8,7 @@ import pickle
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,11 +87,11 @@ def modules() -> list[Any]:
     for info in pkgutil.walk_packages(gl.__path__, "greenload."):
         if not info.name.endswith("__main__"):
             found.append(importlib.import_module(info.name))
-    return found
+    return [module for module in found if Path(module.__file__).read_text().strip()]
 
 
 def undocumented(module: Any) -> list[str]:
-    lacking = [] if module.__doc__ or inspect.getsource(module).strip() == "" else [module.__name__]
+    lacking = [] if module.__doc__ else [module.__name__]
     for name, value in vars(module).items():
         if name.startswith("_") or getattr(value, "__module__", None) != module.__name__:
             continue

@@ -5,12 +5,12 @@ Each run consumes its dataset in C++ (``shard`` hands one element in many to Pyt
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from greenload.backends.tf import Element
-from greenload.backends.tf_stream import Stream, compose
-from greenload.plan import Step
+from greenload.backends.tf_stream import Stream, compose, options
+from greenload.plan import Plan, Step
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -19,21 +19,21 @@ _GROUP = 64  # samples consumed in C++ for each that Python sees: a `next` costs
 
 
 class DatasetRun:
-    """An endless dataset, consumed on demand."""
+    """An endless dataset, consumed on demand.
 
-    def __init__(self, dataset: tf.data.Dataset, samples_per_element: int, threads: int) -> None:
-        import tensorflow as tf
+    Args:
+        dataset: what to run.
+        samples_per_element: how many samples each of its elements holds.
+        plan: whose bounds on threads hold.
+    """
 
-        options = tf.data.Options()
-        options.threading.private_threadpool_size = threads
-        options.threading.max_intra_op_parallelism = 1
-        options.autotune.enabled = False
-        options.deterministic = True
-        options.experimental_optimization.apply_default_optimizations = False  # an empty map must stay a map
+    def __init__(self, dataset: tf.data.Dataset, samples_per_element: int, plan: Plan) -> None:
+        bounded = options(plan)
+        bounded.experimental_optimization.noop_elimination = False  # an empty map must stay a map
         group = max(1, _GROUP // samples_per_element)
         self.samples_per_element = samples_per_element * group
         """Samples that pass with each step of the iterator."""
-        self._iterator = iter(dataset.shard(group, group - 1).with_options(options))
+        self._iterator = iter(dataset.shard(group, group - 1).with_options(bounded))
 
     def run(self, samples: int) -> int:
         """Consume at least ``samples`` samples; returns how many."""
@@ -67,54 +67,57 @@ class Replays:
     def __init__(self, stream: Stream, roots: Callable[[], tf.data.Dataset], samples: int) -> None:
         self.stream = stream
         self.samples = samples
+        self._plan = stream.plan
         self._roots = roots
-        self._threads = stream.plan.threads
 
     def prefix(self, step: Step) -> DatasetRun:
         """The pipeline from its source up to and including a step on samples, at full speed."""
-        return DatasetRun(self._mapped(self._roots(), self._upto(step)), 1, self._threads)
+        return DatasetRun(self._mapped(self._roots(), self._chain(self._place(step) + 1)), 1, self._plan)
 
     def captured(self, step: Step) -> tf.data.Dataset:
         """The samples as they reach a step, held in memory, over and over. Filled by its first pass."""
-        if step.kind == "batch":
-            entering = self.stream.samples(self._roots().take(self.samples))
-            return entering.cache().repeat()
-        place = self._place(step)
         roots = self._roots().take(self.samples)
+        if step.kind == "batch":
+            return self.stream.samples(roots).cache().repeat()
+        place = self._place(step)
         before = self._mapped(roots, self._chain(place)) if place else roots
         return before.cache().repeat()
 
-    def on_samples(self, step: Step, captured: tf.data.Dataset, *, full: bool) -> DatasetRun:
-        """A step on samples in a parallel map of its own, or that map with nothing in it."""
-        element = self.stream.on_samples[self._place(step)][1] if full else _identity
-        return DatasetRun(self._mapped(captured, element), 1, self._threads)
+    def alone(self, step: Step) -> tuple[DatasetRun, DatasetRun]:
+        """A step on samples with and without its work: on captured samples, in a map that is otherwise empty."""
+        captured = self.captured(step)
+        return self._pair(captured, [], self._element(step))
 
-    def batching(self, captured: tf.data.Dataset, *, full: bool) -> DatasetRun:
+    def behind(self, previous: Step, step: Step) -> tuple[DatasetRun, DatasetRun]:
+        """A step on samples with and without its work, behind the step before it, as in the pipeline."""
+        return self._pair(self.captured(previous), [self._element(previous)], self._element(step))
+
+    def batching(self, step: Step) -> tuple[DatasetRun, DatasetRun]:
         """Stacking captured samples (and handing the batch to another backend and back), or only passing them on."""
-        plan = self.stream.plan
-        batch = plan.pipeline.batch
+        batch = self._plan.pipeline.batch
         assert batch is not None  # there is a step for it
-        if not full:
-            return DatasetRun(captured, 1, self._threads)
-        batches = captured.ignore_errors().batch(batch.size)
-        if plan.backend != "tf":
+        # In the pipeline, too, batching becomes one with the map before it.
+        mapped = self._mapped(self.captured(step), _identity)
+        batches = mapped.batch(batch.size).ignore_errors()
+        if self._plan.backend != "tf":
             from greenload.backends import dali
 
-            batches = self.stream.crossing(batches, dali.hand_over(plan, batch.size, plan.threads))
-        return DatasetRun(batches, batch.size, self._threads)
+            batches = self.stream.crossing(batches, dali.hand_over(self._plan, batch.size, self._plan.threads))
+        return DatasetRun(batches, batch.size, self._plan), DatasetRun(mapped, 1, self._plan)
 
-    def on_batches(self, step: Step, *, full: bool) -> DatasetRun:
+    def on_batches(self, step: Step) -> tuple[DatasetRun, DatasetRun]:
         """A step on captured batches, or an empty map of them."""
-        batch = self.stream.plan.pipeline.batch
+        batch = self._plan.pipeline.batch
         assert batch is not None
         place = next(i for i, (s, _) in enumerate(self.stream.on_batches) if s is step)
         earlier = compose([element for _, element in self.stream.on_batches[:place]])
-        element = self.stream.on_batches[place][1] if full else _identity
-        batches = self.stream.samples(self._roots().take(self.samples)).batch(batch.size, drop_remainder=True)
-        return DatasetRun(batches.map(earlier).cache().repeat().map(compose([element])), batch.size, self._threads)
+        batches = self.stream.samples(self._roots().take(self.samples)).batch(batch.size)
+        captured = batches.map(earlier).cache().repeat()
+        full, empty = (captured.map(compose([e])) for e in (self.stream.on_batches[place][1], _identity))
+        return DatasetRun(full, batch.size, self._plan), DatasetRun(empty, batch.size, self._plan)
 
-    def bytes_out(self, captured: tf.data.Dataset) -> float:
-        """Mean bytes of the captured images. Runs through them once."""
+    def bytes_in(self, step: Step) -> float:
+        """Mean bytes of the images that enter a step on samples, or a batch."""
         import numpy as np
         import tensorflow as tf
 
@@ -124,16 +127,25 @@ class Replays:
                 return tf.cast(tf.strings.length(image), tf.int64)
             return tf.size(image, tf.int64) * image.dtype.size
 
-        return float(np.mean(list(captured.take(self.samples).map(size).as_numpy_iterator())))
+        return float(np.mean(list(self.captured(step).take(self.samples).map(size).as_numpy_iterator())))
+
+    def _pair(
+        self, captured: tf.data.Dataset, context: Sequence[Element], element: Element
+    ) -> tuple[DatasetRun, DatasetRun]:
+        full, empty = compose([*context, element]), compose([*context, _identity])
+        return (
+            DatasetRun(self._mapped(captured, full), 1, self._plan),
+            DatasetRun(self._mapped(captured, empty), 1, self._plan),
+        )
 
     def _mapped(self, dataset: tf.data.Dataset, element: Element) -> tf.data.Dataset:
-        return dataset.map(compose([element]), num_parallel_calls=self._threads, deterministic=True)
+        return dataset.map(compose([element]), num_parallel_calls=self._plan.threads, deterministic=True)
 
     def _place(self, step: Step) -> int:
         return next(i for i, (s, _) in enumerate(self.stream.on_samples) if s is step)
 
-    def _upto(self, step: Step) -> Element:
-        return self._chain(self._place(step) + 1)
+    def _element(self, step: Step) -> Element:
+        return self.stream.on_samples[self._place(step)][1]
 
     def _chain(self, count: int) -> Element:
         """The first ``count`` steps as one function; a cache stands for all before it."""

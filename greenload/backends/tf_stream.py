@@ -43,12 +43,29 @@ def reader(source: Source) -> tuple[Element, Callable[[Any], Any]]:
 
         return gather, lambda index: tf.strings.format("images[{}]", index)
     assert isinstance(source, FileSource)
-    paths = tf.constant([os.fsencode(path) for path in source.paths])
+    paths = names = tf.constant([os.fsencode(path) for path in source.paths])
+    if not all(path.isprintable() for path in source.paths):
+        # An error's text must be UTF-8, which a file's name need not be.
+        names = tf.constant([path.encode(errors="backslashreplace") for path in source.paths])
 
     def read(state: State) -> State:
         return state | {"image": tf.io.read_file(tf.gather(paths, state["index"]))}
 
-    return read, lambda index: tf.gather(paths, index)
+    return read, lambda index: tf.gather(names, index)
+
+
+def options(plan: Plan) -> Any:
+    """``tf.data.Options`` that keep a plan's stated bounds: a private pool of its threads, no autotuning."""
+    import tensorflow as tf
+
+    chosen = tf.data.Options()
+    chosen.threading.private_threadpool_size = plan.threads
+    chosen.threading.max_intra_op_parallelism = 1
+    chosen.autotune.enabled = False
+    # A cache's table makes the map stateful, and TensorFlow 2.21 fails when it fuses a stateful map inside flat_map.
+    chosen.experimental_optimization.map_and_batch_fusion = all(step.kind != "cache" for step in plan.steps)
+    chosen.deterministic = True
+    return chosen
 
 
 def compose(elements: Sequence[Element]) -> Element:

@@ -1,0 +1,249 @@
+"""The windows of a profile: what runs, how often, in what order, and what the meters saw."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greenload.backends.base import Records
+from greenload.backends.tf_replay import DatasetRun, Replays
+from greenload.energy.sampler import Mark, Sampler
+from greenload.energy.settle import settle
+from greenload.energy.windows import Observation
+from greenload.loading import Build, Order
+from greenload.plan import Numbers, Plan, Step
+
+BUILDS = 2
+"""Independent builds: two of one pipeline have been seen 13 % apart, which windows on one of them never show."""
+WINDOW_S = 0.25
+"""Wall seconds that a window aims at; the full pipeline's are three times as long, so that settling is small beside
+them."""
+_CONTEXT = 0.25  # from this share of the step before it, a step is replayed behind that one
+_SETTLING_S = 0.015  # what settling takes where nothing is left to do
+_IDLE_WINDOWS, _IDLE_S = 4, 0.5
+
+Progress = Callable[[float, str], None]
+"""Called with the share done, 0 … 1, and what runs now."""
+
+
+class Runnable(Protocol):
+    """What a window runs."""
+
+    def run(self, samples: int) -> int:
+        """Pass at least ``samples`` samples; returns how many passed."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        ...
+
+
+class Campaign:
+    """Runs a plan's steps and the whole of it under meters, on a fixed set of samples.
+
+    Args:
+        plan: what to measure.
+        indices: the samples, int64.
+        sampler: running; reads the meters.
+        rounds: rounds of adjacent windows on each build.
+        seed: of the windows' order.
+        progress: told what runs.
+    """
+
+    def __init__(
+        self, plan: Plan, indices: NDArray[np.int64], sampler: Sampler, rounds: int, seed: int, progress: Progress
+    ) -> None:
+        self.plan = plan
+        self.indices = indices
+        self.bytes_out: dict[str, float] = {}
+        """Mean bytes of the images that leave a step, where they were counted."""
+        self.seen: list[Observation] = []
+        """Every window so far."""
+        self._sampler = sampler
+        self._rounds = rounds
+        self._random = random.Random(seed)
+        self._progress = progress
+        self._done = 0.0
+        self._behind: dict[str, bool] = {}
+
+    def measure(self) -> list[Observation]:
+        """All windows of the profile. The full pipeline's are spread over the steps', so that a drift meets both."""
+        order = Order(self.plan.pipeline, self.indices, endless=True)
+        steps = len(self.plan.steps)
+        self._idle()
+        for build in range(BUILDS):
+            self._tell(f"building ({build + 1} of {BUILDS})")
+            made = Build(self.plan, order)
+            batch = self.plan.pipeline.batch
+            full = DatasetRun(made.endless(), batch.size if batch else 1, self.plan)
+            with _closing({"full": full}):
+                self._warm(full)
+                size = self._window_samples(full, 3 * WINDOW_S)
+                for position, step in enumerate(self.plan.steps):
+                    self._tell(f"{step.name} (build {build + 1} of {BUILDS})")
+                    self._step(Replays(made.stream, made.endless_roots, len(self.indices)), step, build)
+                    self._tell(f"the whole (build {build + 1} of {BUILDS})")
+                    before, due = (place * 2 * self._rounds // steps for place in (position, position + 1))
+                    for k in range(before, due):
+                        self._window(full, size, "", "full", k, build)
+                    self._done += 1 / (BUILDS * steps)
+        self._progress(1.0, "done")
+        return self.seen
+
+    def _tell(self, text: str) -> None:
+        self._progress(min(self._done, 1.0), text)
+
+    def _idle(self) -> None:
+        """The machine's floor, before anything runs; only where a counter contains it."""
+        if all(channel.provenance == "modelled" for channel in self._sampler.channels.values()):
+            return
+        self._tell("the idle machine")
+        settle()
+        for k in range(_IDLE_WINDOWS):
+            start = self._sampler.mark(aligned=True)
+            time.sleep(_IDLE_S)
+            self._note("", "idle", k, 0, 0, start)
+
+    def _step(self, replays: Replays, step: Step, build: int) -> None:
+        if step.kind in ("read", "cache"):
+            self._prefixes(replays, step, build)
+        else:
+            self._replay(step, self._pair(replays, step), build)
+
+    def _prefixes(self, replays: Replays, step: Step, build: int) -> None:
+        """Windows of the pipeline up to a step; for a cache also up to the step before, in adjacent windows."""
+        place = self.plan.steps.index(step)
+        wanted = [self.plan.steps[place - 1], step] if step.kind == "cache" else [step]
+        runs: dict[str, Runnable] = {s.name: replays.prefix(s) for s in wanted}
+        with _closing(runs):
+            sizes = {}
+            for name, run in runs.items():
+                self._warm(run)  # which also fills a cache: it is measured warm
+                self._warm(run)
+                sizes[name] = self._window_samples(run, WINDOW_S)
+            for k in range(self._rounds):
+                for name in self._random.sample(list(runs), len(runs)):
+                    self._window(runs[name], sizes[name], name, "prefix", k, build)
+
+    def _replay(self, step: Step, pair: tuple[Runnable, Runnable], build: int) -> None:
+        runs = dict(zip(("with", "without"), pair, strict=True))
+        with _closing(runs):
+            for run in pair:
+                self._warm(run)
+            size = self._window_samples(runs["with"], WINDOW_S)
+            for k in range(self._rounds):
+                for kind in self._random.sample(list(runs), 2):
+                    self._window(runs[kind], size, step.name, kind, k, build)
+
+    def _pair(self, replays: Replays, step: Step) -> tuple[Runnable, Runnable]:
+        """A step's runs with and without it."""
+        if step.kind == "pixels" and step.backend != "tf":
+            return self._dali_pair(step)
+        if step.kind == "pixels" and step.spec_out.batched:
+            return replays.on_batches(step)
+        before = self.plan.steps[self.plan.steps.index(step) - 1]
+        if before.name not in self.bytes_out:
+            self.bytes_out[before.name] = replays.bytes_in(step)
+        if step.kind == "batch":
+            return replays.batching(step)
+        if before.kind != "cache" and self._goes_behind(replays, before, step):
+            return replays.behind(before, step)
+        return replays.alone(step)
+
+    def _goes_behind(self, replays: Replays, before: Step, step: Step) -> bool:
+        """Whether a step is so large beside the one before it that both can run without hiding it in their noise.
+
+        Alone, large steps come out some 5 % too cheap, since nothing else disturbs the processor's caches.
+        """
+        if step.name not in self._behind:
+            runs = dict(zip(("with", "without"), replays.alone(step), strict=True))
+            with _closing(runs):
+                cost = {}
+                for kind, run in runs.items():
+                    self._warm(run)
+                    start = time.process_time()
+                    passed = run.run(len(self.indices))
+                    settle()
+                    cost[kind] = (time.process_time() - start) / passed
+            self._behind[step.name] = cost["with"] - cost["without"] >= _CONTEXT * self._cost(before)
+        return self._behind[step.name]
+
+    def _cost(self, step: Step) -> float:
+        """CPU seconds a sample of a step already seen, roughly."""
+        mean = {
+            kind: sum(w.cpu_s for w in windows) / sum(w.samples for w in windows)
+            for kind in ("prefix", "with", "without")
+            if (windows := [w for w in self.seen if w.step == step.name and w.kind == kind])
+        }
+        return mean["with"] - mean["without"] if "with" in mean else mean["prefix"]
+
+    def _dali_pair(self, step: Step) -> tuple[Runnable, Runnable]:
+        from greenload.backends import dali
+
+        pipeline = self.plan.pipeline
+        assert pipeline.batch is not None  # make_plan sees to it
+        images: Any = [pipeline.source.read(int(i)) for i in self.indices]
+        names = [pipeline.source.name(int(i)) for i in self.indices]
+        records = Records(images, Numbers.of(pipeline).prepare(pipeline.seed, 0, self.indices), names)
+        size = min(pipeline.batch.size, len(self.indices))
+        return dali.replay(self.plan, self.plan.steps.index(step), records, size, self.plan.threads)
+
+    def _warm(self, run: Runnable) -> None:
+        """One pass over the samples: fills captures, caches and buffers, and settles."""
+        run.run(len(self.indices))
+        settle()
+
+    def _window_samples(self, run: Runnable, seconds: float) -> int:
+        """How many samples fill a window. Tries whole, settled windows: a short try would only drain the buffers."""
+        samples = 1
+        while True:
+            start = time.perf_counter()
+            passed = run.run(samples)
+            worked = time.perf_counter() - start
+            settle()
+            took = max(worked, time.perf_counter() - start - _SETTLING_S)
+            if took >= seconds / 3:
+                return max(1, round(passed * seconds / took))
+            samples = passed * max(2, min(8, int(seconds / 2 / max(took, 1e-4))))
+
+    def _window(self, run: Runnable, samples: int, step: str, kind: str, k: int, build: int) -> None:
+        start = self._sampler.mark()
+        passed = run.run(samples)
+        settled = settle()
+        self._note(step, kind, k, build, passed, start, "" if settled else "the process never became idle after it")
+
+    def _note(self, step: str, kind: str, k: int, build: int, passed: int, start: Mark, doubt: str = "") -> None:
+        window = self._sampler.window(start, self._sampler.mark(aligned=kind == "idle"))
+        void = dict(window.void) | ({"cpu_s": doubt} if doubt else {})
+        if window.device_read_bytes is None:
+            void["device_bytes"] = "the system doesn't tell"
+        self.seen.append(
+            Observation(
+                step=step,
+                kind=kind,
+                round=k,
+                build=build,
+                samples=passed,
+                wall_ns=window.wall_ns,
+                cpu_s=window.cpu_s,
+                other_cpu_s=window.other_cpu_s,
+                device_bytes=float(window.device_read_bytes or 0),
+                energy_j=dict(window.energy_j),
+                void=void,
+            )
+        )
+
+
+@contextmanager
+def _closing(runs: Mapping[str, Runnable]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for run in runs.values():
+            run.close()

@@ -1,0 +1,117 @@
+"""Profiles of real pipelines: what a report holds, and whether it is true."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import greenload as gl
+from greenload.plan import make_plan
+from greenload.profiling import profile
+from greenload.report.data import validate
+
+
+def photos(folder: Path, *stages: Any) -> gl.Pipeline:
+    return gl.Pipeline(gl.ImageFolder(folder), gl.Shuffle(), gl.Decode(), *stages, seed=3)
+
+
+@pytest.mark.parametrize("backend", ["tf", "dali-cpu"])
+def test_a_report_has_a_row_for_every_step_of_the_plan(sample_folder: Path, backend: str) -> None:
+    pipeline = photos(sample_folder, gl.RandomResizedCrop(64), gl.RandomHorizontalFlip(), gl.Batch(16))
+    said: list[tuple[float, str]] = []
+    report = profile(pipeline, backend, rounds=2, samples=32, progress=lambda share, text: said.append((share, text)))
+    plan = make_plan(pipeline, backend)
+    assert [step.name for step in report.steps] == [step.name for step in plan.steps]
+    assert report.samples == 32
+    assert [step.method for step in report.steps] == ["prefix"] + ["replay"] * (len(plan.steps) - 1)
+    validate(report.to_dict())
+    shares = [share for share, _ in said]
+    assert shares == sorted(shares) and shares[-1] == 1.0
+    full = report.full.cpu_s_per_sample
+    assert full.value is not None and full.value > 0
+    by_name = {step.name: step.cpu_s_per_sample.value or 0.0 for step in report.steps}
+    assert by_name["Decode + crop"] > by_name["RandomHorizontalFlip"]
+    kinds = {(window.step, window.kind) for window in report.windows}
+    assert ("", "full") in kinds and ("Decode + crop", "with") in kinds and ("Decode + crop", "without") in kinds
+
+
+@pytest.mark.slow
+def test_steps_explain_the_full_run(sample_folder: Path) -> None:
+    """Loose here, where anything may run beside the tests; the benchmark prints the figure."""
+    pipeline = photos(sample_folder, gl.RandomResizedCrop(224), gl.RandomHorizontalFlip(), gl.Batch(16))
+    report = profile(pipeline, "tf")
+    full, rest = report.full.cpu_s_per_sample, report.unattributed.cpu_s_per_sample
+    assert full.value and rest.value is not None
+    assert abs(rest.value) < 0.25 * full.value
+    assert report.steps[1].cpu_s_per_sample.low is not None and report.steps[1].cpu_s_per_sample.low > 0
+
+
+@pytest.mark.slow
+def test_a_cache_shows_what_it_saves_as_a_negative_cost(sample_folder: Path) -> None:
+    pipeline = photos(sample_folder, gl.Resize((48, 48)), gl.Cache(), gl.RandomHorizontalFlip(), gl.Batch(16))
+    report = profile(pipeline, "tf", rounds=3)
+    rows = {step.name: step.cpu_s_per_sample.value or 0.0 for step in report.steps}
+    assert rows["Cache"] < 0
+    assert rows["Cache"] + rows["Decode"] < 0.5 * rows["Decode"]
+    assert (report.full.cpu_s_per_sample.value or 0.0) < rows["Decode"]
+
+
+def test_arrays_and_steps_after_the_batch_are_profiled() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (64, 40, 40, 3), dtype=np.uint8)
+    pipeline = gl.Pipeline(
+        gl.Arrays(images), gl.Batch(16), gl.ToDtype("float32", scale=True), gl.Normalize((0.5,), (0.2,))
+    )
+    report = profile(pipeline, "tf", rounds=2)
+    assert [step.name for step in report.steps] == ["Read", "Batch", "ToDtype + Normalize"]
+    assert report.steps[0].bytes_out_per_sample == 40 * 40 * 3
+    assert report.steps[2].bytes_out_per_sample == 40 * 40 * 3 * 4
+
+
+def test_a_pipeline_without_a_batch_is_profiled(sample_folder: Path) -> None:
+    report = profile(photos(sample_folder, gl.Resize(40)), "tf", rounds=2, samples=16)
+    assert [step.name for step in report.steps] == ["Read", "Decode", "Resize"]
+
+
+def test_skipped_records_are_listed(sample_folder: Path, tmp_path: Path) -> None:
+    for i, path in enumerate(sorted(sample_folder.rglob("*.jpg"))[:8]):
+        target = tmp_path / f"class-{i % 2}" / path.name
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(b"" if i == 5 else path.read_bytes())
+        if i == 5:
+            bad = target
+    pipeline = photos(tmp_path, gl.Resize((32, 32)), gl.Batch(4))
+    report = profile(pipeline, "tf", rounds=2, on_error="skip")
+    assert [skipped.name for skipped in report.skipped] == [str(bad)]
+    assert report.samples == 4  # 7 good ones, in whole batches
+    with pytest.raises(gl.RecordError, match="empty"):
+        profile(pipeline, "tf", rounds=2)
+
+
+@pytest.mark.parametrize("wrong", [{"samples": 0}, {"rounds": 1}, {"on_error": "ignore"}, {"backend": "cuda"}])
+def test_wrong_arguments(sample_folder: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises((gl.UsageError, gl.PipelineError)):
+        profile(photos(sample_folder, gl.Resize((8, 8)), gl.Batch(4)), **wrong)
+
+
+def test_measured_joules_come_from_the_counter(
+    sample_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An emulated RAPL driven by this process's real CPU time: its joules, not the model's, are in the rows."""
+    from greenload import profiling
+    from greenload.energy.discover import discover
+    from greenload.energy.emulator import Layout, PowercapEmulator
+
+    with PowercapEmulator(tmp_path, Layout(), pids=None) as emulated:
+        assert emulated is not None
+        monkeypatch.setattr(profiling, "discover", lambda: discover(powercap_root=tmp_path))
+        report = profile(photos(sample_folder, gl.Resize((96, 96)), gl.Batch(16)), "tf", rounds=2)
+    package = report.full.energy_j_per_sample["cpu:package-0"]
+    assert package.provenance == "measured"
+    assert package.value is not None and package.value > 0
+    assert report.idle.power_w["cpu:package-0"].value is not None
+    assert "cpu" not in report.full.energy_j_per_sample
+
+
