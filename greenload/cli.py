@@ -132,6 +132,7 @@ def _sample(options: argparse.Namespace) -> int:
             options.folder,
             options.images,
             options.seed,
+            classes=min(8, options.images),
             progress=lambda done, total: update(done / total, f"making photos: {done} of {total}"),
         )
     print(

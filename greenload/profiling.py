@@ -20,6 +20,7 @@ from greenload.pipeline import Pipeline
 from greenload.plan import Plan, make_plan
 from greenload.report.data import FullRun, Idle, Report, Skipped
 from greenload.report.data import Step as StepRow
+from greenload.sources import Files, FileSource
 from greenload.verifying import record_error, verify
 
 SAMPLES = 512
@@ -153,7 +154,13 @@ def _choose(plan: Plan, samples: int, seed: int, on_error: str) -> tuple[NDArray
     batch = plan.pipeline.batch
     if batch and len(drawn) > batch.size:
         drawn = drawn[: len(drawn) // batch.size * batch.size]
-    return np.sort(drawn).astype(np.int64), skipped
+    chosen = np.sort(drawn).astype(np.int64)
+    if on_error == "raise" and isinstance(source, FileSource):
+        # The samples run over and over without an end: a bad one would have to be found again in each turn.
+        bad = verify(Files([source.paths[i] for i in chosen]), plan.threads, remember=False).bad
+        if bad:
+            raise bad[0]
+    return chosen, skipped
 
 
 def _image_bytes(plan: Plan, drawn: NDArray[np.int64]) -> float:

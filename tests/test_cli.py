@@ -104,7 +104,12 @@ def test_sample_then_refuses_a_folder_that_is_not_its_own(tmp_path: Path, capsys
     ],
 )
 def test_wrong_usage_is_one_line(
-    arguments: list[str], status: int, says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str],
+    status: int,
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli.main(arguments) == status

@@ -42,6 +42,7 @@ def test_mix_is_splitmix64() -> None:
 def test_draws_never_change_between_versions() -> None:
     # A run that resumes with another version of greenload must go on with the same augmentation.
     assert uniforms(base(7, 3, np.array([11])), FLIP, 2)[0].tolist() == [0.5101639997142776, 0.01570879882427134]
+    assert permute(np.arange(9), 9, seed=7, epoch=3).tolist() == [4, 7, 2, 3, 1, 8, 6, 0, 5]
     assert permute(np.arange(7), 7, seed=7, epoch=3).tolist() == [4, 0, 2, 3, 1, 5, 6]
 
 

@@ -46,6 +46,12 @@ def test_a_thumbnails_size_is_not_taken_for_the_images() -> None:
     assert header(b"\xff\xd8" + segment + FRAME).height == 60
 
 
+def test_tables_before_the_frame_are_passed_over() -> None:
+    for marker in (b"\xff\xc4", b"\xff\xcc", b"\xff\xdb", b"\xff\xfe"):
+        table = marker + struct.pack(">H", 19) + bytes([8, 0, 1, 0, 1] * 4)[:17]
+        assert header(b"\xff\xd8" + table + FRAME).height == 60
+
+
 def test_png_sizes() -> None:
     found = header(png(80, 60))
     assert (found.format, found.height, found.width, found.complete) == ("PNG", 60, 80, True)

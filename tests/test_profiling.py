@@ -9,16 +9,24 @@ import numpy as np
 import pytest
 
 import greenload as gl
+from greenload import campaign
 from greenload.plan import make_plan
 from greenload.profiling import profile
 from greenload.report.data import validate
+
+
+@pytest.fixture
+def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a report holds doesn't depend on how long windows are; whether it is true does."""
+    monkeypatch.setattr(campaign, "WINDOW_S", 0.01)
 
 
 def photos(folder: Path, *stages: Any) -> gl.Pipeline:
     return gl.Pipeline(gl.ImageFolder(folder), gl.Shuffle(), gl.Decode(), *stages, seed=3)
 
 
-@pytest.mark.parametrize("backend", ["tf", "dali-cpu"])
+@pytest.mark.usefixtures("short_windows")
+@pytest.mark.parametrize("backend", [pytest.param("tf", marks=pytest.mark.slow), "dali-cpu"])
 def test_a_report_has_a_row_for_every_step_of_the_plan(sample_folder: Path, backend: str) -> None:
     pipeline = photos(sample_folder, gl.RandomResizedCrop(64), gl.RandomHorizontalFlip(), gl.Batch(16))
     said: list[tuple[float, str]] = []
@@ -59,6 +67,7 @@ def test_a_cache_shows_what_it_saves_as_a_negative_cost(sample_folder: Path) -> 
     assert (report.full.cpu_s_per_sample.value or 0.0) < rows["Decode"]
 
 
+@pytest.mark.usefixtures("short_windows")
 def test_arrays_and_steps_after_the_batch_are_profiled() -> None:
     images = np.random.default_rng(0).integers(0, 256, (64, 40, 40, 3), dtype=np.uint8)
     pipeline = gl.Pipeline(
@@ -70,11 +79,15 @@ def test_arrays_and_steps_after_the_batch_are_profiled() -> None:
     assert report.steps[2].bytes_out_per_sample == 40 * 40 * 3 * 4
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_windows")
 def test_a_pipeline_without_a_batch_is_profiled(sample_folder: Path) -> None:
     report = profile(photos(sample_folder, gl.Resize(40)), "tf", rounds=2, samples=16)
     assert [step.name for step in report.steps] == ["Read", "Decode", "Resize"]
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_windows")
 def test_skipped_records_are_listed(sample_folder: Path, tmp_path: Path) -> None:
     for i, path in enumerate(sorted(sample_folder.rglob("*.jpg"))[:8]):
         target = tmp_path / f"class-{i % 2}" / path.name
@@ -96,6 +109,8 @@ def test_wrong_arguments(sample_folder: Path, wrong: dict[str, Any]) -> None:
         profile(photos(sample_folder, gl.Resize((8, 8)), gl.Batch(4)), **wrong)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_windows")
 def test_measured_joules_come_from_the_counter(
     sample_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,5 +128,3 @@ def test_measured_joules_come_from_the_counter(
     assert package.value is not None and package.value > 0
     assert report.idle.power_w["cpu:package-0"].value is not None
     assert "cpu" not in report.full.energy_j_per_sample
-
-

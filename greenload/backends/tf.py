@@ -44,7 +44,7 @@ def elements(plan: Plan, steps: Sequence[Step]) -> list[Element]:
     for position, step in enumerate(steps):
         keep = any(later.stage == step.stage and _reads_params(later) for later in steps[position + 1 :])
         known = _reads_params(step) and any(before.stage == step.stage for before in steps[:position])
-        lower = _lowering(step, steps[position + 1 :])
+        lower = _lowering(step, plan.steps[plan.steps.index(step) + 1 :])
         lowered.append(_element(step.stage, lower, numbers, keep=keep, known=known))
     return lowered
 
@@ -59,6 +59,7 @@ def _lowering(step: Step, later: Sequence[Step]) -> Any:
     primitive = step.primitive
     assert primitive is not None  # what makes a step one of pixels
     if isinstance(primitive, p.Resize) and step.spec_out.dtype == "uint8":
+        # Not over a cache or a batch, which have no primitive: there the image is what its spec says.
         after = next((s.primitive for s in later if not isinstance(s.primitive, p.Flip)), None)
         # Whole numbers 0 … 255 that become float next stay float: the same values, two conversions less.
         stays = isinstance(after, p.Affine) and after.dtype == "float32"
