@@ -281,7 +281,7 @@ def run(args: argparse.Namespace, folder: str) -> None:
     """The whole bench."""
     gpu = Gpu(args.device, wanted=not args.cpu_rehearsal)
     windows: list[Window] = []
-    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
+    settings = {key: value for key, value in vars(args).items() if key not in ("out", "data")}
     report: dict[str, Any] = {"format": FORMAT, "machine": machine(gpu), "settings": settings, "complete": False}
     report["idle_power_w"] = idle = idle_w(gpu, args.seconds)
     print(json.dumps(report["machine"]), f"idle power {idle} W", sep="\n", flush=True)

@@ -75,7 +75,7 @@ def machine(gpu: Gpu) -> dict[str, Any]:
     return {
         "cpu": model,
         "processors": len(os.sched_getaffinity(0)),
-        "kernel": platform.release(),
+        "kernel": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         "python": platform.python_version(),
         "numpy": np.__version__,
         "dali": nvidia.dali.__version__,

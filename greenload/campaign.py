@@ -147,7 +147,7 @@ class Campaign:
             return self._dali_pair(step)
         if step.kind == "pixels" and step.spec_out.batched:
             return replays.on_batches(step)
-        before = self.plan.steps[self.plan.steps.index(step) - 1]
+        before = replays.before(step)
         if before.name not in self.bytes_out:
             self.bytes_out[before.name] = replays.bytes_in(step)
         if step.kind == "batch":
@@ -213,14 +213,17 @@ class Campaign:
             samples = passed * max(2, min(8, int(seconds / 2 / max(took, 1e-4))))
 
     def _window(self, run: Runnable, samples: int, step: str, kind: str, k: int, build: int) -> None:
+        doubt = "" if settle() else "the process was not idle before it"
         start = self._sampler.mark()
         passed = run.run(samples)
-        settled = settle()
-        self._note(step, kind, k, build, passed, start, "" if settled else "the process never became idle after it")
+        doubt = doubt or ("" if settle() else "the process did not become idle after it")
+        self._note(step, kind, k, build, passed, start, doubt)
 
     def _note(self, step: str, kind: str, k: int, build: int, passed: int, start: Mark, doubt: str = "") -> None:
         window = self._sampler.window(start, self._sampler.mark(aligned=kind == "idle"))
-        void = dict(window.void) | ({"cpu_s": doubt} if doubt else {})
+        void = dict(window.void)
+        if doubt:  # what it did and what the meters saw are not the same
+            void |= dict.fromkeys(("cpu_s", "wall_ns", "device_bytes", *self._sampler.channels), doubt)
         if window.device_read_bytes is None:
             void["device_bytes"] = "the system doesn't tell"
         self.seen.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import greenload
-from greenload.errors import GreenloadError, UsageError
+from greenload.errors import GreenloadError, ReportError, UsageError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -52,8 +53,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    print(f"greenload: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"greenload: error: {_printable(message)}", file=sys.stderr)
     return status
+
+
+def _printable(text: str) -> str:
+    """One line that no terminal chokes on: file names hold anything."""
+    from greenload.report.table import printable as escaped  # brings SciPy along, which most commands can do without
+
+    return escaped(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -115,7 +123,8 @@ def _doctor(options: argparse.Namespace) -> int:
         table.add_column(title, overflow="fold")
     for finding in findings:
         mark = Text("yes", style="green") if finding.usable else Text("no", style="red")
-        table.add_row(mark, f"{finding.kind} {finding.name}", finding.detail, finding.remedy)
+        cells = (f"{finding.kind} {finding.name}", finding.detail, finding.remedy)
+        table.add_row(mark, *map(Text, cells))
     Console().print(table)
     _write_json(options.json, {"findings": [finding.to_dict() for finding in findings]})
     return _OK
@@ -145,11 +154,11 @@ def _sample(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from greenload.plan import processors
-    from greenload.sources import ImageFolder
+    from greenload.sources import any_images
     from greenload.verifying import verify
 
     _check_writable(options.json)
-    source = ImageFolder(options.data, min_classes=1)
+    source = any_images(options.data)
     total = len(source)
     _quiet_tensorflow()
     with _progress("checking") as update:
@@ -160,7 +169,7 @@ def _check(options: argparse.Namespace) -> int:
             remember=False,
         )
     for error in found.bad:
-        print(error)
+        print(_printable(str(error)))
     print(f"{total - len(found.bad)} of {total} images decode" + (f", {len(found.bad)} do not" if found.bad else ""))
     bad = [{"path": error.path, "reason": error.reason} for error in found.bad]
     _write_json(options.json, {"samples": total, "bad": bad})
@@ -172,8 +181,15 @@ def _profile(options: argparse.Namespace) -> int:
 
     from greenload.resolving import resolve
 
-    for file in (options.json, options.html):
-        _check_writable(file)
+    _check_writable(options.json)
+    _check_writable(options.html)
+    if options.html:
+        if options.json and os.path.abspath(options.json) == os.path.abspath(options.html):
+            raise UsageError(f"{options.html}: --json and --html need a file each: name two")
+        for needed in ("jinja2", "plotly"):  # before minutes of work, not after
+            if importlib.util.find_spec(needed) is None:
+                raise ReportError(f"--html needs {needed}: pip install 'greenload[report]'")
+    sys.path.insert(0, os.getcwd())  # package.module:name is looked for here too, as with python -m
     pipeline = resolve(options.pipeline, options.data)
     _quiet_tensorflow()
     from greenload.profiling import profile
@@ -226,11 +242,16 @@ def _progress(text: str) -> Iterator[Callable[[float, str], None]]:
 
 
 def _check_writable(file: str | None) -> None:
-    """Refuse a place that can't be written before an hour's work is lost to it."""
-    if file and not os.path.isdir(os.path.dirname(os.path.abspath(file))):
+    """Refuse a place that can't be written before minutes of work are lost to it."""
+    if not file:
+        return
+    folder = os.path.dirname(os.path.abspath(file))
+    if not os.path.isdir(folder):
         raise UsageError(f"{file}: can't be written: its folder does not exist")
-    if file and os.path.isdir(file):
+    if os.path.isdir(file):
         raise UsageError(f"{file}: can't be written: it is a folder")
+    if not os.access(file if os.path.exists(file) else folder, os.W_OK):
+        raise UsageError(f"{file}: can't be written: permission denied; name another place")
 
 
 def _write_json(file: str | None, data: dict[str, Any]) -> None:
@@ -256,7 +277,7 @@ def _quiet_tensorflow() -> None:
 @contextmanager
 def _one_line_warnings() -> Iterator[None]:
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        print(f"greenload: warning: {' '.join(str(message).split())}", file=sys.stderr)
+        print(f"greenload: warning: {_printable(str(message))}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.showwarning = show

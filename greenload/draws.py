@@ -181,7 +181,7 @@ def tensorflow_ops() -> Ops:
             return tf.concat(arrays, axis=axis)
 
         def walk(self, step: Any, x: Array, size: Array) -> Array:
-            # The first step is taken inside the loop too: one copy of it in the graph, which is quicker to build and start.
+            # The first step is taken inside the loop too: one copy in the graph, quicker to build and start.
             return tf.while_loop(
                 lambda first, y: first | tf.reduce_any(y >= size),
                 lambda first, y: (tf.constant(False), tf.where(first | (y >= size), step(y), y)),

@@ -138,7 +138,7 @@ def load(
         Images ``[batch, height, width, channels]`` of the pipeline's dtype and labels int64 ``[batch]`` (without the
         batch dimension where the pipeline has no ``Batch``). The number of batches is known (``len(ds)``). Iterating
         from Python raises ``RecordError`` for a bad record; inside ``fit`` it is TensorFlow's
-        ``InvalidArgumentError`` with the same text.
+        ``InvalidArgumentError``, which names the same file.
 
     Raises:
         PipelineError: the backend can't hold the pipeline.

@@ -19,7 +19,7 @@ def machine() -> Machine:
         cpu_model=_cpu_model(),
         cpus=processors(),
         memory_bytes=psutil.virtual_memory().total,
-        os=platform.platform(),
+        os=f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         python=platform.python_version(),
         packages={name: version for name in _PACKAGES if (version := _version(name))},
     )

@@ -85,7 +85,7 @@ def profile(
     meters, statuses = discover()
     told = progress or (lambda share, text: None)
     told(0.0, "choosing samples")
-    indices, skipped = _choose(plan, samples, seed, on_error)
+    indices, skipped = _choose(plan, samples, seed, on_error, told)
     with Sampler(meters) as sampler:
         campaign = Campaign(plan, indices, sampler, rounds, seed, told)
         try:
@@ -135,7 +135,9 @@ def _rows(plan: Plan, attribution: Attribution, bytes_out: dict[str, float]) -> 
         )
 
 
-def _choose(plan: Plan, samples: int, seed: int, on_error: str) -> tuple[NDArray[np.int64], tuple[Skipped, ...]]:
+def _choose(
+    plan: Plan, samples: int, seed: int, on_error: str, told: Progress
+) -> tuple[NDArray[np.int64], tuple[Skipped, ...]]:
     """Which samples to work on, ascending, and which were left out as bad.
 
     Drawn at random; fewer where they would fill the memory; a whole number of batches where there are enough.
@@ -144,7 +146,7 @@ def _choose(plan: Plan, samples: int, seed: int, on_error: str) -> tuple[NDArray
     skipped: tuple[Skipped, ...] = ()
     good = np.arange(len(source))
     if on_error == "skip":
-        found = verify(source, plan.threads)
+        found = verify(source, plan.threads, lambda done, total: told(0.0, f"checking every image: {done} of {total}"))
         skipped = tuple(Skipped(error.path, error.reason) for error in found.bad)
         good = np.setdiff1d(good, np.array(found.bad_indices, np.int64))
         if not len(good):
@@ -165,7 +167,8 @@ def _choose(plan: Plan, samples: int, seed: int, on_error: str) -> tuple[NDArray
 
 def _image_bytes(plan: Plan, drawn: NDArray[np.int64]) -> float:
     """Bytes of a captured image, the most that any step may hold: decoded pixels, or the pipeline's widest spec."""
-    widest = max((step.spec_out.image_bytes() or 1 for step in plan.steps), default=1)
+    # Four bytes a value: resized pixels on their way to float are carried as float.
+    widest = max((4 * (step.spec_out.image_bytes() or 1) for step in plan.steps), default=1)
     decoded = []
     for index in drawn[:32]:
         record = plan.pipeline.source.read(int(index))

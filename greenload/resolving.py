@@ -70,20 +70,19 @@ def _fits(value: object, module: ModuleType) -> bool:
 def _from_file(path: str) -> ModuleType:
     if not os.path.isfile(path):
         raise UsageError(f"{path}: there is no such file to take a pipeline from")
-    name = os.path.splitext(os.path.basename(path))[0]
+    name = f"_pipeline_file_{os.path.splitext(os.path.basename(path))[0]}"  # must hide no module of that name
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UsageError(f"{path}: can't be loaded as Python")
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))  # its neighbours, as if it were run
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    # Its neighbours can be imported as if it were run, now and when its functions are called.
+    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
     try:
         spec.loader.exec_module(module)
     except GreenloadError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"{path}: doesn't import: {_brief(error)}") from error
-    finally:
-        sys.path.pop(0)
     return module
 
 
@@ -97,7 +96,7 @@ def _from_package(place: str, name: str) -> ModuleType:
                 raise UsageError(f"{name}: {full} doesn't import: {_brief(error)}") from error
         except GreenloadError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UsageError(f"{name}: {full} doesn't import: {_brief(error)}") from error
     raise UsageError(f"{name}: there is no ready pipeline and no module of that name; ready ones: {', '.join(ready())}")
 
@@ -117,11 +116,11 @@ def _call(function: object, name: str, data: str | None) -> object:
         made: object = function(data) if parameters and data is not None else function()
     except GreenloadError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"{name} failed: {_brief(error)}") from error
     return made
 
 
-def _brief(error: Exception) -> str:
+def _brief(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}"

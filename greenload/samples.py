@@ -167,10 +167,6 @@ def make_samples(
     return summary
 
 
-def _unwritable(root: Path, error: OSError) -> UsageError:
-    return UsageError(f"{root}: samples can't be written: {error.strerror or error}; name a writable folder")
-
-
 def _recipe(seed: int, index: int, label: int) -> _Recipe:
     """Draws one image; the label chooses the photograph, so that labels are not pure noise."""
     random = np.random.default_rng([seed, index])

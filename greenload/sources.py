@@ -17,6 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from greenload.errors import RecordError, SourceError
 from greenload.specs import DTYPES, ENCODED_SPEC, HWC, ImageSpec
 
+UNREADABLE = "can't be read"
+"""How the reason of a record begins that the system didn't hand out: it may do so later."""
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
 """File names that ``ImageFolder`` takes for images (torchvision's list, and ``.gif``): one that ``Decode`` can't read
 is refused by name rather than passed over."""
@@ -104,7 +106,7 @@ class FileSource:
             with open(path, "rb", buffering=0) as file:
                 return file.read()
         except OSError as error:
-            raise RecordError(path, f"can't be read: {error.strerror}") from None
+            raise RecordError(path, f"{UNREADABLE}: {error.strerror}") from None
 
     def fingerprint(self) -> str:
         """A digest of every file's path, size and time of change. A missing file counts as such."""
@@ -112,7 +114,7 @@ class FileSource:
         for path, label in zip(self.paths, self.labels, strict=True):
             try:
                 state = os.stat(path)
-                stamp = f"{state.st_size}\0{state.st_mtime_ns}"
+                stamp = f"{state.st_size}\0{state.st_mtime_ns}\0{state.st_ctime_ns}"
             except OSError as error:
                 stamp = f"{error.errno}"
             digest.update(f"{path}\0{label}\0{stamp}\n".encode(errors="surrogateescape"))
@@ -123,8 +125,8 @@ class FileSource:
 class ImageFolder(FileSource):
     """A folder with one folder of images per class (``keras.utils.image_dataset_from_directory``'s layout).
 
-    Classes are the folders' names, sorted; labels count them from 0. Images are the files below with an image's
-    extension, sorted; other files are passed over. The listing is made once, when first needed.
+    Classes are the folders' names, sorted, hidden ones left out; labels count them from 0. Images are the files below
+    with an image's extension, sorted; other files are passed over. The listing is made once, when first needed.
 
     Args:
         root: the folder.
@@ -150,7 +152,8 @@ class ImageFolder(FileSource):
 
     @functools.cached_property
     def _listing(self) -> tuple[tuple[str, ...], tuple[str, ...], NDArray[np.int64]]:
-        classes = tuple(sorted(entry.name for entry in _scan(self.root) if _is_folder(entry)))
+        folders = (entry.name for entry in _scan(self.root) if _is_folder(entry))
+        classes = tuple(sorted(name for name in folders if not name.startswith(".")))  # .ipynb_checkpoints and the like
         if not classes:
             loose = sum(1 for entry in _scan(self.root) if entry.name.lower().endswith(EXTENSIONS))
             found = f"{loose} images and no class folders" if loose else "no class folders"
@@ -195,6 +198,19 @@ class ImageFolder(FileSource):
 
     def __str__(self) -> str:
         return f"ImageFolder({self.root!r})"
+
+
+def any_images(root: str | os.PathLike[str]) -> Files:
+    """All images below a folder, in class folders or not, with labels all 0: for looking at the files themselves.
+
+    Raises:
+        SourceError: the folder is missing or unreadable, or has no images below it.
+    """
+    folder = os.fspath(root)
+    found = sorted(_images_below(folder))
+    if not found:
+        raise SourceError(f"{folder}: no images below it (looked for {', '.join(EXTENSIONS)})")
+    return Files(found)
 
 
 def _scan(folder: str) -> list[os.DirEntry[str]]:
@@ -285,7 +301,7 @@ class Files(FileSource):
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
-    """Images that are pixels in memory already. They are not copied; don't change them afterwards.
+    """Images that are pixels in memory already. Don't change them afterwards. TensorFlow loads from a copy of its own.
 
     Args:
         images: uint8 or float32 ``[n, height, width, channels]``.

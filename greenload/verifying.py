@@ -16,9 +16,10 @@ import platformdirs
 from numpy.typing import NDArray
 
 from greenload import formats
+from greenload.backends.tf import TensorFlowBackend, decode_full
 from greenload.backends.tf_stream import REFUSED
-from greenload.errors import RecordError, SourceError
-from greenload.sources import Arrays, FileSource, Source
+from greenload.errors import BackendUnavailable, RecordError, SourceError
+from greenload.sources import UNREADABLE, Arrays, FileSource, Source
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -52,16 +53,21 @@ def verify(
 
     Raises:
         SourceError: the source itself can't be listed.
+        BackendUnavailable: TensorFlow, which decodes, is missing.
     """
     total = len(source)
     if isinstance(source, Arrays):
         return Verified(total, (), ())
+    found = TensorFlowBackend().availability()
+    if not found.usable:
+        raise BackendUnavailable(f"verifying decodes with TensorFlow: {found.detail}; {found.remedy}")
     assert isinstance(source, FileSource)
     remembered = _remembered(source) if remember else None
     if remembered is None:
-        indices = _undecodable(source, threads, progress)
-        remembered = [(int(i), reason(source, int(i))) for i in indices]
-        if remember:
+        suspects = [(int(i), reason(source, int(i))) for i in _undecodable(source, threads, progress)]
+        # One that decodes on the second look failed for a reason of the moment.
+        remembered = [(i, why) for i, why in suspects if why != DECODES]
+        if remember and not any(why.startswith(UNREADABLE) for _, why in remembered):
             _remember(source, remembered)
     bad = tuple(RecordError(source.name(i), why) for i, why in remembered)
     return Verified(total, bad, tuple(i for i, _ in remembered))
@@ -91,27 +97,23 @@ def reason(source: Source, index: int) -> str:
     except RecordError as error:
         return error.reason
     if not isinstance(data, bytes):
-        return "decodes now: it has changed, or what failed came later"
+        return DECODES
     try:
         header = formats.header(data)
     except formats.FormatError as error:
         return str(error)
     import tensorflow as tf
 
-    from greenload.backends.tf import decode_full
-
     try:
         decode_full(tf.constant(data))
     except tf.errors.OpError:
         cut = "truncated" if not header.complete else "broken"
         return f"{cut} {header.format}: its header promises {header.width}×{header.height} pixels that can't be decoded"
-    return "decodes now: it has changed, or what failed came later"
+    return DECODES
 
 
 def _undecodable(source: FileSource, threads: int, progress: Callable[[int, int], None] | None) -> NDArray[np.int64]:
     import tensorflow as tf
-
-    from greenload.backends.tf import decode_full
 
     def work(index: Any, path: Any) -> Any:
         with tf.control_dependencies([decode_full(tf.io.read_file(path))]):
@@ -131,7 +133,7 @@ def _undecodable(source: FileSource, threads: int, progress: Callable[[int, int]
 
 
 def _file(source: Source) -> Path:
-    return Path(platformdirs.user_cache_dir("greenload")) / "verified" / f"{source.fingerprint()}.json"
+    return Path(platformdirs.user_cache_dir("greenload")) / f"verified-{_RULES}" / f"{source.fingerprint()}.json"
 
 
 def _remembered(source: Source) -> list[tuple[int, str]] | None:
@@ -155,6 +157,8 @@ def _remember(source: Source, bad: list[tuple[int, str]]) -> None:
         warnings.warn(f"{path}: what was verified can't be remembered: {error.strerror}", stacklevel=3)
 
 
+DECODES = "decodes now: it has changed, or what failed came later"
+_RULES = 1  # to be raised with what counts as bad: what was remembered under other rules is found anew
 MARK = "greenload: this record cannot be read or decoded:"
 REMEDY = "(for the reason run: greenload check FOLDER; to leave such records out: on_error=skip)"
 _BAD = re.compile(rf"{re.escape(MARK)}\] \[(.*)\] \[(\d+)\] \[{re.escape(REMEDY)}", re.DOTALL)
@@ -186,14 +190,18 @@ def naming(dataset: tf.data.Dataset, source: Source) -> tf.data.Dataset:
 
     def translated(iterator: Any) -> Any:
         class NamingIterator(type(iterator)):  # type: ignore[misc]  # of whatever class this TensorFlow makes
+            stopped_by: RecordError | None = None
+
             def __next__(self) -> Any:
+                if self.stopped_by:
+                    raise self.stopped_by  # what came after it would be out of step
                 try:
                     return super().__next__()
                 except tf.errors.OpError as error:
-                    bad = record_error(str(error.message), source)
-                    if bad is None:
+                    self.stopped_by = record_error(str(error.message), source)
+                    if self.stopped_by is None:
                         raise
-                    raise bad from None
+                    raise self.stopped_by from None
 
         iterator.__class__ = NamingIterator
         return iterator

@@ -97,7 +97,7 @@ def failing(dataset: Any) -> RecordError:
     return caught.value
 
 
-@pytest.mark.parametrize("name", [*BROKEN, *UNSUPPORTED])
+@pytest.mark.parametrize("name", [*BROKEN, *(pytest.param(n, marks=pytest.mark.slow) for n in UNSUPPORTED)])
 def test_every_kind_of_bad_file_is_named(backend: str, kinds: dict[str, Path], good: list[Path], name: str) -> None:
     error = failing(gl.load(gl.Pipeline(put(good, at5=kinds[name]), *SMALL, Batch(4)), backend, epochs=1))
     assert error.path == str(kinds[name])
@@ -142,7 +142,15 @@ PLACES: dict[str, tuple[dict[str, str], int, int]] = {
 }
 
 
-@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            n, marks=() if n in ("a whole last batch", "two in one batch", "batches of one") else pytest.mark.slow
+        )
+        for n in PLACES
+    ],
+)
 def test_wherever_it_stands(backend: str, kinds: dict[str, Path], good: list[Path], name: str) -> None:
     bad, size, first = PLACES[name]
     source = put(good, **{place: kinds[file] for place, file in bad.items()})
@@ -228,7 +236,9 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n[:3] in ("a b", "quo", "ünï", "bac") else ()) for n in ODD]
+)
 def test_files_of_odd_names_are_named(backend: str, kinds: dict[str, Path], good: list[Path], name: str) -> None:
     path = good[0].parent / name
     try:
@@ -329,7 +339,7 @@ def test_a_memory_that_can_not_be_kept_is_a_warning(good: list[Path], monkeypatc
 
 def test_nothing_good_left(kinds: dict[str, Path]) -> None:
     source = Files([kinds["text.jpg"], kinds["empty.jpg"]])
-    with pytest.raises(SourceError, match="all 2 records are bad; the first: .*text.jpg") as caught:
+    with pytest.raises(SourceError, match=r"all 2 records are bad; the first: .*text.jpg") as caught:
         gl.load(gl.Pipeline(source, *SMALL, Batch(1)), on_error="skip")
     assert "\n" not in str(caught.value)
 

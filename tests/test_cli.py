@@ -44,7 +44,7 @@ def test_profile_prints_a_table_and_writes_both_reports(sample_folder: Path, tmp
     assert done.stderr == ""
     report = Report.load(json_file)
     assert report.pipeline["name"] == "imagenet:train"
-    assert [step.name for step in report.steps][0] == "Read"
+    assert report.steps[0].name == "Read"
     assert "imagenet:train" in html_file.read_text()
 
 

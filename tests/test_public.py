@@ -72,7 +72,8 @@ def test_importing_loads_no_framework() -> None:
     script = """
 import sys
 import greenload as gl
-heavy = [m for m in ("tensorflow", "keras", "nvidia.dali", "scipy", "PIL", "pynvml", "pyRAPL", "jax") if m in sys.modules]
+names = ("tensorflow", "keras", "nvidia.dali", "scipy", "PIL", "pynvml", "pyRAPL", "jax")
+heavy = [m for m in names if m in sys.modules]
 assert not heavy, heavy
 pipeline = gl.Pipeline(gl.Files(["a.jpg"]), gl.Shuffle(), gl.Decode(), gl.RandomResizedCrop(8), gl.Batch(2))
 str(gl.make_plan(pipeline, "dali-cpu")), gl.Position, gl.Shard, gl.load

@@ -76,7 +76,7 @@ def test_a_folder_without_anything(tmp_path: Path) -> None:
 
 def test_images_without_class_folders(tmp_path: Path) -> None:
     folder(tmp_path, "1.jpg", "2.png", "3.txt")
-    with pytest.raises(SourceError, match="2 images and no class folders.*Files") as caught:
+    with pytest.raises(SourceError, match=r"2 images and no class folders.*Files") as caught:
         len(ImageFolder(tmp_path))
     one_line(caught)
 
@@ -94,7 +94,7 @@ def test_class_folders_without_images(tmp_path: Path) -> None:
 
 def test_one_class_only(tmp_path: Path) -> None:
     folder(tmp_path, "cat/1.jpg")
-    with pytest.raises(SourceError, match="one class only .'cat'.*min_classes=1") as caught:
+    with pytest.raises(SourceError, match=r"one class only .'cat'.*min_classes=1") as caught:
         len(ImageFolder(tmp_path))
     one_line(caught)
     assert len(ImageFolder(tmp_path, min_classes=1)) == 1

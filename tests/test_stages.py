@@ -150,10 +150,10 @@ def test_the_last_row_can_be_reached() -> None:
 
 
 def published_center(height: int, width: int, rows: int, columns: int) -> tuple[list[int], list[int]]:
-    """torchvision's center_crop: pad what is too small, then crop; as a window of the image and its place in the result."""
+    """torchvision's center_crop: pad what is too small, then crop; the image's window and its place."""
     before = [max(rows - height, 0) // 2, max(columns - width, 0) // 2]
     padded = [max(height, rows), max(width, columns)]
-    start = [int(round((padded[0] - rows) / 2.0)), int(round((padded[1] - columns) / 2.0))]
+    start = [round((padded[0] - rows) / 2.0), round((padded[1] - columns) / 2.0)]
     return [*start, min(height, rows), min(width, columns)], before
 
 
@@ -457,7 +457,7 @@ BAD_SPECS = [((3, 3), "uint8", "HWC"), ((), "uint8", "NHWC"), ((3, 3, 3), "int8"
 
 @pytest.mark.parametrize("arguments", BAD_SPECS)
 def test_an_impossible_spec_is_refused(arguments: Any) -> None:
-    with pytest.raises(PipelineError, match="layout|dtype"):
+    with pytest.raises(PipelineError, match=r"layout|dtype"):
         ImageSpec(*arguments)
 
 

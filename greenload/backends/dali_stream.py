@@ -56,7 +56,7 @@ def stream(
         BackendUnavailable: DALI can't run here.
 
     Example:
-        >>> for images, labels in stream(plan(train, "dali"), epochs=1):
+        >>> for images, labels in stream(make_plan(train, "dali"), epochs=1):
         ...     tensor = torch.from_dlpack(images.as_tensor())
     """
     depth = plan.prefetch if in_flight is None else in_flight
@@ -120,6 +120,8 @@ def _flow(
             while len(reading) < readers and (following := next(batches, None)) is not None:
                 reading.append(pool.submit(read, *following))
             while reading and len(flying) < depth and (not flying or reading[0].done()):
+                if flying and reading[0].exception():
+                    break  # what was read before the bad record comes first
                 ready = reading.popleft().result()
                 runner.submit(ready[0])
                 flying.append(ready)

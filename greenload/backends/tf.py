@@ -284,8 +284,8 @@ _TOLERANCES: dict[type[p.Primitive], dict[str, Tolerance]] = {
     p.DecodeCrop: {"bytes": EXACT},
     p.Crop: {"uint8": EXACT, "float32": EXACT},
     p.Pad: {"uint8": EXACT, "float32": EXACT},
-    # float32 weights put a value that lies on a rounding boundary to either side; where an image of few levels shrinks by a
-    # whole factor, a sixth of all values do
+    # float32 weights put a value that lies on a rounding boundary to either side; in an image of few levels
+    # that shrinks by a whole factor a sixth of all values do
     p.Resize: {"uint8": Tolerance(1.0, 0.25), "float32": Tolerance(4e-5, 3e-6)},
     p.Flip: {"uint8": EXACT, "float32": EXACT},
 }
@@ -310,7 +310,9 @@ class TensorFlowBackend:
         try:
             import tensorflow as tf
         except ImportError as error:
-            return Availability(self.name, False, f"TensorFlow can't be imported: {error}", "pip install tensorflow")
+            return Availability(
+                self.name, False, f"TensorFlow can't be imported: {error}", "pip install 'greenload[tf]'"
+            )
         return Availability(self.name, True, f"TensorFlow {tf.__version__}")
 
     def tolerance(self, primitive: p.Primitive, spec: ImageSpec) -> Tolerance | None:

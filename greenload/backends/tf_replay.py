@@ -116,6 +116,10 @@ class Replays:
         full, empty = (captured.map(compose([e])) for e in (self.stream.on_batches[place][1], _identity))
         return DatasetRun(full, batch.size, self._plan), DatasetRun(empty, batch.size, self._plan)
 
+    def before(self, step: Step) -> Step:
+        """The step on samples in tf.data that a step on samples, or the batching, comes after."""
+        return self.stream.on_samples[-1 if step.kind == "batch" else self._place(step) - 1][0]
+
     def bytes_in(self, step: Step) -> float:
         """Mean bytes of the images that enter a step on samples, or a batch."""
         import numpy as np

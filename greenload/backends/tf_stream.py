@@ -113,7 +113,7 @@ REFUSED = "greenload: bad record"
 
 
 class _Crossing:
-    """A call from tf.data into a backend. TensorFlow makes an ``InvalidArgumentError`` of a ``ValueError``, and text of it."""
+    """A call from tf.data into a backend. A ``ValueError`` reaches users as ``InvalidArgumentError`` with its text."""
 
     def __init__(self, run: Callable[[Records], Any], source: Source) -> None:
         self.run = run

@@ -65,11 +65,13 @@ def used(backend: str, kind: type[p.Primitive]) -> dict[str, float]:
     return largest
 
 
+@pytest.mark.slow
 def test_half_of_what_is_stated_for_resizing_would_not_be_kept(backend: str) -> None:
     shares = used(backend, p.Resize)
     assert min(shares.values()) > 0.5, shares
 
 
+@pytest.mark.slow
 def test_a_rounded_value_is_one_of_the_two_nearest(backend: str) -> None:
     # Stricter than the tolerance's 1 level: only values that lie on a rounding boundary may go either way.
     for case in suite.cases():
@@ -251,7 +253,7 @@ def test_a_crop_inside_decoding_has_a_full_decodes_bits_at_every_edge(
     for rows, columns in [(n, m) for n in (1, 2, 15, 16, 17, 33, 49, 50) for m in (1, 31, 32, 33, 48, 69, 70)]:
         plan = make_plan(suite.decoding([data], (CenterCrop((rows, columns)),))[0], backend)
         assert isinstance(plan.steps[1].primitive, p.DecodeCrop)
-        top, left = int(round((50 - rows) / 2)), int(round((70 - columns) / 2))
+        top, left = round((50 - rows) / 2), round((70 - columns) / 2)
         found = decoded(backend, [data], CenterCrop((rows, columns)))[0]
         assert (found == whole[top : top + rows, left : left + columns]).all(), (rows, columns)
 

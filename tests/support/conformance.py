@@ -190,7 +190,7 @@ class Difference:
 
 
 def held(plan: Plan) -> Tolerance:
-    """What a plan's backend states for its steps one after another: errors add up, and later steps enlarge earlier ones.
+    """What a plan's backend states for its steps one after another: errors add up, later steps enlarge them.
 
     Where a step moves pixels inwards, what is stated for the rim counts everywhere.
     """
