@@ -65,7 +65,7 @@ class Attribution:
 
     steps: tuple[StepCost, ...]
     full: Cost
-    """The held-out run at full speed."""
+    """The held-out run at full speed. The error of the floor taken out of measured joules is in the interval."""
     samples_per_s: Figure
     """Throughput of the held-out run."""
     idle_power_w: Mapping[str, Figure]
@@ -75,11 +75,7 @@ class Attribution:
     unattributed: Cost
     """``full`` less the sum of ``steps``. Interval in quadrature: rather too wide where drift is shared."""
     total: Cost
-    """``full`` with the idle floor."""
-
-    def unattributed_exceeds(self, share: float = 0.05) -> bool:
-        """Whether more than ``share`` of a measured cost is in no step or claimed twice (`unattributed_shares`)."""
-        return any(abs(found) > share for found in unattributed_shares(self.full, self.unattributed).values())
+    """``full`` with the idle floor: what the counters saw, so the floor's own error isn't in its interval."""
 
 
 def unattributed_shares(full: Cost, unattributed: Cost) -> dict[str, float]:
@@ -192,6 +188,39 @@ def prefix_cost(
     return _figure(_prefix_table(observations, step, previous, quantity), spread, domain, resolution)
 
 
+def _figures(tables: Sequence[Table], domain: Domain) -> list[Figure]:
+    """Figures of tables of one quantity, the last the full run's, which sets what is negligible."""
+    *parts, whole = tables
+    spread = between_builds(tables)
+    full = _figure(whole, spread, domain)
+    resolution = NEGLIGIBLE * abs(full.value or 0.0)
+    return [*(_figure(table, spread, domain, resolution) for table in parts), full]
+
+
+def _with_floor_error(figures: Sequence[Figure], watts: Figure | None, walls_s: Sequence[Figure]) -> list[Figure]:
+    """Figures of joules less ``watts`` times wall seconds: the floor's error is common to all windows, so rounds don't
+    show it. It is independent of their scatter, so it adds in quadrature; a modelled or given floor has none."""
+    error_w = watts.half_width if watts is not None else None
+    if not error_w:
+        return list(figures)
+    resolution = NEGLIGIBLE * abs(figures[-1].value or 0.0)
+    found = []
+    for figure, wall_s in zip(figures, walls_s, strict=True):
+        if figure.value is not None and wall_s.value is not None:
+            half = math.hypot(figure.half_width or 0.0, error_w * wall_s.value)
+            low, high = figure.value - half, figure.value + half
+            figure = replace(figure, low=low, high=high, unresolved=cannot_resolve(low, high, resolution))
+        found.append(figure)
+    return found
+
+
+def _with_floor(window: Observation, power: Mapping[str, Figure]) -> Observation:
+    """The window with the idle floor back in its joules."""
+    wall_s = window.wall_ns / 1e9
+    floor = {name: (watts.value or 0.0) * wall_s for name, watts in power.items()}
+    return replace(window, energy_j={name: joules + floor.get(name, 0.0) for name, joules in window.energy_j.items()})
+
+
 def _product(left: Figure, right: Figure) -> Figure:
     """Product of independent figures; half-widths in quadrature to first order, the left one's provenance."""
     if left.value is None or right.value is None:
@@ -227,23 +256,28 @@ def attribute(
         raise UsageError('an attribution is checked against the full pipeline, found no window of kind "full": run it')
     methods = [_method(work, steps, index) for index in range(len(steps))]
 
-    def figures(quantity: str, domain: Domain) -> list[Figure]:
-        """The steps' figures and, last, the full run's."""
-        tables = [
+    def tables(quantity: str) -> list[Table]:
+        """The steps' tables and, last, the full run's."""
+        found = [
             _replay_table(work, name, quantity)
             if method == "replay"
             else _prefix_table(work, name, steps[index - 1] if index else None, quantity)
             for index, (name, method) in enumerate(zip(steps, methods, strict=True))
         ]
-        whole = _table(_per_sample(full_windows, quantity))
-        spread = between_builds([*tables, whole])
-        full = _figure(whole, spread, domain)
-        resolution = NEGLIGIBLE * abs(full.value or 0.0)
-        return [*(_figure(table, spread, domain, resolution) for table in tables), full]
+        return [*found, _table(_per_sample(full_windows, quantity))]
 
-    cpu = figures("cpu_s", _MEASURED)
-    device = figures("device_bytes", _MEASURED)
-    energy = {name: figures(name, domain) for name, domain in domains.items()}
+    cpu = _figures(tables("cpu_s"), _MEASURED)
+    device = _figures(tables("device_bytes"), _MEASURED)
+    walls_s = [scale(figure, 1e-9) for figure in _figures(tables("wall_ns"), _MEASURED)]
+    energy = {
+        name: _with_floor_error(_figures(tables(name), domain), power.get(name), walls_s)
+        for name, domain in domains.items()
+    }
+    counted = [_with_floor(window, power) for window in full_windows]
+
+    def total(name: str, domain: Domain) -> Figure:
+        # From joules with the floor still inside: full + idle would count an error that cancels.
+        return _figure(_table(_per_sample(counted, name)), between_builds(tables(name)), domain)
 
     def cost(index: int) -> Cost:
         return Cost(cpu[index], {name: energy[name][index] for name in energy}, device[index])
@@ -258,13 +292,7 @@ def attribute(
         idle_power_w=power,
         idle_energy_j_per_sample=idle,
         unattributed=Cost(_rest(cpu), {name: _rest(energy[name]) for name in energy}, _rest(device)),
-        total=replace(
-            full,
-            energy_j_per_sample={
-                name: sum_figures([figure, idle[name]]) if name in idle else figure
-                for name, figure in full.energy_j_per_sample.items()
-            },
-        ),
+        total=replace(full, energy_j_per_sample={name: total(name, domain) for name, domain in domains.items()}),
     )
 
 

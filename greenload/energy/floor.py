@@ -59,7 +59,8 @@ def own_energy(
 
     For a domain that isn't modelled: ``own = joules - floor_w * wall - neighbour_j_per_cpu_s * other_cpu_s``, the last
     term for ``cpu`` and ``dram`` only. Modelled joules are this process's as they are. Domains without a floor (not
-    given, and no sound idle window) are left out: with the floor inside, joules would not be the steps' own.
+    given, and no sound idle window) are left out: with the floor inside, joules would not be the steps' own. The floor
+    is taken out as if it were exact; its error is common to all windows, and whoever sums them up adds it.
 
     Returns:
         The windows with their own joules, idle ones dropped, and the idle power in watts by domain.

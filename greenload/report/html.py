@@ -24,7 +24,8 @@ _DESCRIBED_LIMIT = 20_000
 def html(report: Report) -> str:
     """The page: headline figures, bars per step, the plan, the table, meters and machine; light, dark and on paper.
 
-    Bars are solid where measured and hatched where modelled. Where no joules are measured CPU seconds come first.
+    Bars are solid where measured and hatched where modelled. CPU seconds come first unless a counter measures the
+    processor's joules.
 
     Returns:
         HTML of about 5 MB, most of it plotly.js, which is part of the page.
@@ -51,6 +52,7 @@ def html(report: Report) -> str:
         machine_line=table.machine(report),
         warning=table.warning(report),
         provenance=table.provenance(report),
+        cached=table.cached(report),
         throughput=table.throughput(report),
         cards=_cards(report),
         charts=_charts(report),
@@ -58,7 +60,8 @@ def html(report: Report) -> str:
         heads=_heads(report),
         body=_body(report),
         meters=report.meters,
-        skipped=report.skipped,
+        skipped=report.skipped[: table.RECORDS_SHOWN],
+        more_left_out=table.more_left_out(report),
         machine=_machine(report),
         described=_described(report),
         plotly=markupsafe.Markup(get_plotlyjs()),
@@ -81,19 +84,20 @@ def _cards(report: Report) -> list[dict[str, str]]:
         "note": "user + system, measured",
     }
     cards = [cpu]
-    # A model's joules would only blur what a counter says, so the headline holds the one or the other.
-    counted = table.has_counter(report)
-    kinds = {figure.provenance for figure in total.energy_j_per_sample.values()}
-    kinds = {"measured"} if counted else kinds
-    domains = {name: one for name, one in total.energy_j_per_sample.items() if one.provenance in kinds}
-    if domains:
-        parts = [f"{name} {table.band([one])}" for name, one in table.by_group(domains).items()]
+    energy = table.by_group(total.energy_j_per_sample)
+    known = [one for one in energy.values() if one.value is not None]
+    if energy:
+        # Part of the domains alone would look like a cheaper pipeline, so what isn't in the sum is said.
+        parts = [
+            f"{name} {table.band([one])}" if one.value is not None else f"{name} unknown and left out"
+            for name, one in energy.items()
+        ]
         joules = {
             "label": "Energy per image",
-            "value": f"{table.amount(scale(sum_figures(domains.values()), 1e3), resolve=False)} mJ",
+            "value": f"{table.amount(scale(sum_figures(known), 1e3) if known else None, resolve=False)} mJ",
             "note": f"idle floor included; {', '.join(parts)}",
         }
-        cards = [joules, cpu] if counted else [cpu, joules]
+        cards = [joules, cpu] if table.energy_leads(report) else [cpu, joules]
     rate = {
         "label": "Full speed",
         "value": f"{table.amount(report.full.samples_per_s, resolve=False)}",
@@ -114,7 +118,7 @@ def _charts(report: Report) -> list[dict[str, Any]]:
     if not any(energies):
         return [cpu]
     energy = _chart("energy-chart", "Energy per image, without the idle floor", "mJ per image", rows, energies)
-    return [energy, cpu] if table.has_counter(report) else [cpu, energy]
+    return [energy, cpu] if table.energy_leads(report) else [cpu, energy]
 
 
 def _cpu_of(row: Row) -> dict[str, Figure]:

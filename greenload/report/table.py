@@ -14,6 +14,12 @@ GROUPS = ("cpu", "dram", "gpu", "storage")
 """Kinds of energy domain, in the order shown. ``cpu:package-0`` and ``cpu:package-1`` are one group."""
 DASH = "–"
 """Stands for a figure that doesn't exist; never for zero."""
+CACHED_BELOW_BYTES = 512
+"""Device bytes per sample below which no file was fetched: a device reads no less than a sector for any of them."""
+SHOWN_ABOVE = 1e-3
+"""Share of a table's largest joules below which a group is left out of narrow tables: no figure has more digits."""
+RECORDS_SHOWN = 5
+"""Left-out records that are named: a damaged set has thousands, and the JSON holds them all."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +83,39 @@ def band(figures: Iterable[Figure]) -> str:
     return f"{weakest} ±{widest:.0%}".replace("%", " %") if widest else weakest
 
 
-def has_counter(report: Report) -> bool:
-    """Whether any joules are measured. Where none are, CPU seconds come first."""
-    return any(
-        figure.provenance == "measured" and figure.value is not None
-        for figure in report.total.energy_j_per_sample.values()
-    )
+def counted_groups(report: Report) -> list[str]:
+    """The groups with joules that a counter measured."""
+    energy = report.total.energy_j_per_sample
+    found = {group(name) for name, one in energy.items() if one.provenance == "measured" and one.value is not None}
+    return [name for name in GROUPS if name in found]
+
+
+def energy_leads(report: Report) -> bool:
+    """Whether joules come before CPU seconds: only where the processor's are measured, as it does most of the work."""
+    return "cpu" in counted_groups(report)
+
+
+def notable_groups(report: Report) -> list[str]:
+    """The groups without those whose joules, with their intervals, are next to nothing in every row.
+
+    A figure that is missing isn't nothing, so its group stays.
+    """
+    shown = rows(report)
+
+    def most(name: str) -> float:
+        figures = [row.energy_mj[name] for row in shown if name in row.energy_mj]
+        return max(
+            math.inf if one.low is None or one.high is None else max(abs(one.low), abs(one.high)) for one in figures
+        )
+
+    values = [abs(one.value) for row in shown for one in row.energy_mj.values() if one.value is not None]
+    return [name for name in groups(report) if most(name) > SHOWN_ABOVE * max(values, default=0.0)]
+
+
+def shows_reading(report: Report) -> bool:
+    """Whether any row's bytes from storage devices are worth a column."""
+    read = [row.device_bytes for row in rows(report) if row.device_bytes is not None]
+    return any(one.value is not None and abs(one.value) >= CACHED_BELOW_BYTES for one in read)
 
 
 def step_label(step: Step) -> str:
@@ -169,7 +202,24 @@ def bytes_text(count: float) -> str:
 
 
 def warning(report: Report) -> str | None:
-    """What a report says before anything else: that more than 5 % of the full run is in no step."""
+    """What a report says before anything else: that its check failed, or couldn't be made.
+
+    The check is that no more than 5 % of the full run is in no step.
+    """
+    return ". ".join(part for part in (_unchecked(report), _exceeded(report)) if part) or None
+
+
+def _unchecked(report: Report) -> str | None:
+    if report.unattributed.cpu_s_per_sample.value is not None:
+        return None
+    names = [printable(step.name) for step in report.steps if step.cpu_s_per_sample.value is None]
+    names += ["the full run"] if report.full.cpu_s_per_sample.value is None else []
+    verb = "has" if len(names) == 1 else "have"
+    reason = f": {', '.join(names)} {verb} no figure" if names else ""
+    return f"The steps' sum could not be checked against the full run{reason}"
+
+
+def _exceeded(report: Report) -> str | None:
     exceeded = report.unattributed_exceeds()
     if not exceeded:
         return None
@@ -210,16 +260,33 @@ def machine(report: Report) -> str:
     return printable(text)
 
 
-def provenance(report: Report) -> str:
-    """Which energy is measured and which modelled, in one sentence or two."""
-    names = groups(report)
+def cached(report: Report) -> str | None:
+    """That the files' bytes came from memory, where they did; such a profile leaves out what a first epoch pays."""
+    source = report.pipeline.get("source")
+    kind = source.get("source") if isinstance(source, Mapping) else None
+    read = report.full.device_bytes_per_sample.value
+    if kind not in ("ImageFolder", "Files") or read is None or read >= CACHED_BELOW_BYTES:
+        return None
+    return "Files were read from the page cache: fetching them from the device is not in these figures"
+
+
+def more_left_out(report: Report) -> str | None:
+    """How many left-out records aren't named, where there are any."""
+    more = len(report.skipped) - RECORDS_SHOWN
+    return f"… and {more:,} more (in the JSON)" if more > 0 else None
+
+
+def provenance(report: Report, names: Iterable[str] | None = None) -> str:
+    """Which energy is measured and which modelled, in one sentence or two, for some groups or all."""
+    names = groups(report) if names is None else list(names)
     measured = [name for name in names if band(group_figures(report, name)) == "measured"]
     others = [f"{name} {band(group_figures(report, name))}" for name in names if name not in measured]
     modelled = f"joules: {', '.join(others)}" if others else ""
-    if not has_counter(report):
+    if not counted_groups(report):
         text = "CPU seconds are measured; no energy counter is readable here"
         return f"{text}, so they come first. {modelled.capitalize()}" if others else f"{text}"
     text = f"Measured: CPU seconds, joules of {', '.join(measured) or 'some domains'}"
+    text += "" if energy_leads(report) else "; the processor has no readable counter, so CPU seconds come first"
     return f"{text}. Other {modelled}" if others else text
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -15,13 +17,17 @@ from greenload.report import table
 from greenload.report.data import Report
 
 _UNRESOLVED = "unres."
+_LONGEST_WORD = 24
+"""Columns up to which a word of a name is never broken."""
+_UNBOUNDED = 10_000
 _STYLES = {"step": "", "unattributed": "italic", "idle": "dim", "total": "bold"}
 
 
 def render(report: Report) -> RenderableType:
     """The report for a rich console: what was profiled where, what is measured, and a row per step.
 
-    Where more than 5 % of the full run is in no step, that comes first. Fits 100 columns.
+    Where more than 5 % of the full run is in no step, or that couldn't be checked, it comes first. Made for 80 columns
+    or more. Columns that would say nothing are left out (one backend for all, next to no joules); the JSON has them.
 
     Example:
         >>> rich.print(render(Report.load("report.json")))
@@ -31,12 +37,23 @@ def render(report: Report) -> RenderableType:
         lines.append(Text(warning, style="bold red"))
     lines.append(Text.assemble((table.title(report), "bold"), ": ", table.subject(report)))
     lines.append(Text(table.machine(report), style="dim"))
-    lines.append(Text(table.provenance(report)))
-    lines.append(_table(report))
+    groups = table.notable_groups(report)
+    lines.append(Text(table.provenance(report, groups)))
+    if cached := table.cached(report):
+        lines.append(Text(cached))
+    lines.append(_Fitted(report))
     lines.append(Text(table.throughput(report)))
-    if any(one.unresolved for row in table.rows(report) if row.kind == "step" for one in row.energy_mj.values()):
+    steps = [row.energy_mj for row in table.rows(report) if row.kind == "step"]
+    if any(
+        name in energy and energy[name].value is not None and energy[name].unresolved
+        for energy in steps
+        for name in groups
+    ):
         lines.append(Text(f"{_UNRESOLVED}: unresolved, the meter can't tell it from zero", style="dim"))
-    lines += [Text(f"without a cost: {table.printable(f'{one.name}: {one.reason}')}") for one in report.skipped]
+    left_out = report.skipped[: table.RECORDS_SHOWN]
+    lines += [Text(f"left out: {table.printable(f'{one.name}: {one.reason}')}") for one in left_out]
+    if more := table.more_left_out(report):
+        lines.append(Text(more))
     lines += [
         Text(f"no figures for {table.printable(f'{one.domain}: {one.reason}')}", style="dim")
         for one in report.meters
@@ -53,13 +70,28 @@ def text(report: Report, width: int = 100) -> str:
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
 
 
-def _table(report: Report) -> Table:
-    groups = table.groups(report)
+@dataclass(frozen=True)
+class _Fitted:
+    """The table, without the bytes read where names would have to be broken to make room for them."""
+
+    report: Report
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        whole = _table(self.report, shown_bytes=table.shows_reading(self.report))
+        needed = Measurement.get(console, options.update(width=_UNBOUNDED), whole).minimum
+        yield whole if needed <= options.max_width else _table(self.report, shown_bytes=False)
+
+
+def _table(report: Report, *, shown_bytes: bool) -> Table:
+    groups = table.notable_groups(report)
     rows = table.rows(report)
-    shown_bytes = any(row.device_bytes is not None and row.device_bytes.value for row in rows)
+    one_backend = all(step.backend == report.plan.get("backend") for step in report.steps)
     found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    found.add_column("step", overflow="fold", min_width=12)
-    found.add_column("backend", overflow="fold")
+    found.add_column("step", overflow="fold", min_width=_longest_word(row.label for row in rows))
+    if not one_backend:
+        found.add_column(
+            "backend", overflow="fold", min_width=_longest_word(["backend", *(row.backend for row in rows)])
+        )
     found.add_column("CPU\nms/image", justify="right", no_wrap=True)
     found.add_column("share", justify="right", no_wrap=True)
     for name in groups:
@@ -70,7 +102,8 @@ def _table(report: Report) -> Table:
         found.add_column("read\nkB", justify="right", no_wrap=True)
     for row in rows:
         step = row.kind == "step"
-        cells = [row.label, row.backend, _cell(row.cpu_ms, step), table.percent(row.share) if row.cpu_ms else ""]
+        cells = [row.label] if one_backend else [row.label, row.backend]
+        cells += [_cell(row.cpu_ms, step), table.percent(row.share) if row.cpu_ms else ""]
         cells += [_energy(row.energy_mj, name, step) for name in groups]
         if shown_bytes:
             cells.append(_kilobytes(row.device_bytes, step))
@@ -78,6 +111,10 @@ def _table(report: Report) -> Table:
         last = row.kind == "step" and rows[rows.index(row) + 1].kind != "step"
         found.add_row(*(Text(cell) for cell in cells), style=_STYLES[row.kind], end_section=last or row.kind == "total")
     return found
+
+
+def _longest_word(texts: Iterable[str]) -> int:
+    return min(max((len(word) for text in texts for word in text.split()), default=0), _LONGEST_WORD)
 
 
 def _cell(figure: Figure | None, resolve: bool) -> str:

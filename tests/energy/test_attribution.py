@@ -22,6 +22,7 @@ from greenload.energy.attribution import (
     prefix_cost,
     scale,
     sum_figures,
+    unattributed_shares,
 )
 from greenload.energy.intervals import Spread, between_builds, interval
 from greenload.errors import UsageError
@@ -211,7 +212,7 @@ def test_attribution_finds_the_steps_the_floor_and_nothing_left() -> None:
     assert idle is not None and found.samples_per_s.value is not None
     assert idle == pytest.approx(2.0 / found.samples_per_s.value)
     assert whole == pytest.approx(30 * 1.0002e-3 + idle, rel=0.02)
-    assert not found.unattributed_exceeds()
+    assert all(abs(share) < 0.05 for share in unattributed_shares(found.full, found.unattributed).values())
     rest = found.unattributed.cpu_s_per_sample
     assert rest.low is not None and rest.high is not None and rest.low < 0 < rest.high
 
@@ -220,8 +221,9 @@ def test_attribution_finds_the_steps_the_floor_and_nothing_left() -> None:
 def test_what_no_step_explains_is_seen_in_both_directions(missing: float) -> None:
     found = attribute(list(profile(missing=missing)), steps=STEPS, domains=DOMAINS)
     assert found.unattributed.cpu_s_per_sample.value == pytest.approx(missing * 1e-3, rel=0.2)
-    assert found.unattributed_exceeds()
-    assert not found.unattributed_exceeds(0.5)
+    shares = unattributed_shares(found.full, found.unattributed)
+    assert shares["cpu_s"] == pytest.approx(missing / (1.0002 + missing), rel=0.2)
+    assert "dram" not in shares, "modelled joules follow CPU seconds"
 
 
 def test_neighbours_joules_are_not_ours() -> None:
@@ -256,6 +258,50 @@ def test_modelled_joules_are_taken_as_they_are_and_their_floor_added_in_the_tota
     assert found.idle_energy_j_per_sample["cpu"].value == pytest.approx(0.01)
     assert found.total.energy_j_per_sample["cpu"].value == pytest.approx(0.04)
     assert found.idle_power_w["cpu"].provenance == "modelled"
+
+
+def steady(idle_w: tuple[float, ...]) -> list[Observation]:
+    """Windows that all cost the same on a counter of 2 W idle and 10 J per CPU second; only idle windows scatter."""
+
+    def once(step: str, kind: str, round_: int, wall_s: float, cpu_s: float) -> Observation:
+        joules = {"cpu:package-0": 2 * wall_s + 10 * cpu_s}
+        return window(step, kind, round_, 0, cpu_s, wall_ns=int(wall_s * 1e9), energy_j=joules)
+
+    works = (("a", "prefix", 2.0, 1.0), ("b", "with", 4.0, 3.0), ("b", "without", 3.0, 1.0), ("", "full", 4.0, 3.0))
+    return [
+        *(once(step, kind, round_, wall, cpu) for round_ in range(5) for step, kind, wall, cpu in works),
+        *(window("", "idle", r, 0, 0.0, samples=0, energy_j={"cpu:package-0": w}) for r, w in enumerate(idle_w)),
+    ]
+
+
+def test_the_floors_error_is_in_what_it_was_taken_from_and_not_in_the_total() -> None:
+    domains = {"cpu:package-0": Domain("measured")}
+    found = attribute(steady((1.8, 1.9, 2.0, 2.1, 2.2)), steps=["a", "b"], domains=domains)
+    error_w = found.idle_power_w["cpu:package-0"].half_width
+    assert error_w is not None and error_w > 0.1
+
+    def half(cost: Cost) -> float | None:
+        return cost.energy_j_per_sample["cpu:package-0"].half_width
+
+    # 100 samples in 4 s at full speed, in 2 s up to a, and b makes 1 s of difference.
+    assert half(found.full) == pytest.approx(error_w * 0.04)
+    assert half(found.steps[0].cost) == pytest.approx(error_w * 0.02)
+    assert half(found.steps[1].cost) == pytest.approx(error_w * 0.01)
+    assert half(found.unattributed) == pytest.approx(error_w * math.hypot(0.04, 0.02, 0.01))
+    total = found.total.energy_j_per_sample["cpu:package-0"]
+    assert (total.value, half(found.total)) == pytest.approx((0.38, 0.0)), "the counter saw it all, floor or not"
+    full, idle = found.full.energy_j_per_sample["cpu:package-0"].value, found.idle_energy_j_per_sample["cpu:package-0"]
+    assert full is not None and idle.value is not None and full + idle.value == pytest.approx(0.38)
+
+
+def test_a_step_within_the_floors_error_is_unresolved() -> None:
+    windows = [
+        dataclasses.replace(one, energy_j={"gpu:0": 20 * one.wall_ns / 1e9 + (9 if one.kind == "full" else 0)})
+        for one in steady(())
+    ]
+    idle = [window("", "idle", r, 0, 0.0, samples=0, energy_j={"gpu:0": w}) for r, w in enumerate((19, 20.1, 21.1))]
+    found = attribute([*windows, *idle], steps=["a", "b"], domains={"gpu:0": Domain("measured")})
+    assert found.steps[0].cost.energy_j_per_sample["gpu:0"].unresolved
 
 
 def test_a_counter_without_a_floor_gives_no_figure() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from greenload.energy.attribution import Domain, Observation, attribute
+from greenload.energy.figures import Figure
 from greenload.energy.meter import MeterStatus
 from greenload.report.data import FullRun, Idle, Machine, Report, Skipped, Step
 
@@ -123,6 +124,24 @@ def measured() -> Report:
 def modelled() -> Report:
     """A report of a machine without any counter."""
     return build(counter=False)
+
+
+@pytest.fixture(scope="session")
+def mixed() -> Report:
+    """A report whose steps run on two backends."""
+    report = build(counter=False)
+    steps = (report.steps[0], *(replace(step, backend="dali-cpu") for step in report.steps[1:]))
+    return replace(report, steps=steps, plan={**report.plan, "backend": "dali-cpu"})
+
+
+@pytest.fixture(scope="session")
+def gpu_only() -> Report:
+    """A report of a machine whose GPU has a counter and whose processor has none: 20 mJ of idle GPU."""
+    report = build(counter=False)
+    gpu = {"gpu:0": Figure(0.02, 0.019, 0.021, "measured")}
+    total = replace(report.total, energy_j_per_sample={**report.total.energy_j_per_sample, **gpu})
+    idle = replace(report.idle, energy_j_per_sample={**report.idle.energy_j_per_sample, **gpu})
+    return replace(report, total=total, idle=idle)
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,15 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from greenload.energy.figures import Figure
 from greenload.errors import ReportError
-from greenload.report.data import Report
+from greenload.report.data import Report, Skipped
 
 pytest.importorskip("jinja2")
 pytest.importorskip("plotly")
@@ -114,6 +116,43 @@ def test_what_is_measured_leads(measured: Report, modelled: Report) -> None:
     page = html(modelled)
     assert page.index('id="cpu-chart"') < page.index('id="energy-chart"')
     assert "no RAPL zone" in page and "run on bare metal" in page
+
+
+def headline(report: Report) -> list[tuple[str, str, str]]:
+    return re.findall(r'class="card"><small>(.*?)</small><b>(.*?)</b><small>(.*?)</small>', html(report))
+
+
+def test_a_gpus_counter_does_not_stand_for_the_processor(gpu_only: Report) -> None:
+    """An idle GPU's joules are measured, and say nothing about the pipeline."""
+    first, second, *_ = headline(gpu_only)
+    assert first[0] == "CPU time per image"
+    total = sum(one.value or 0.0 for one in gpu_only.total.energy_j_per_sample.values()) * 1e3
+    assert float(second[1].split()[0]) == pytest.approx(total, rel=0.02) and total > 25
+    assert "cpu modelled ±40 %, dram modelled ±40 %, gpu measured, storage modelled ±72 %" in second[2]
+    page = html(gpu_only)
+    assert page.index('id="cpu-chart"') < page.index('id="energy-chart"')
+    assert "joules of gpu; the processor has no readable counter, so CPU seconds come first" in page
+
+
+def test_the_headline_sums_all_domains(measured: Report) -> None:
+    first = headline(measured)[0]
+    total = sum(one.value or 0.0 for one in measured.total.energy_j_per_sample.values()) * 1e3
+    assert first[0] == "Energy per image" and float(first[1].split()[0]) == pytest.approx(total, rel=0.02)
+    assert "cpu measured, dram measured, gpu measured, storage modelled ±72 %" in first[2]
+    energy = {**measured.total.energy_j_per_sample, "gpu:0": Figure.missing()}
+    total_without = replace(measured.total, energy_j_per_sample=energy)
+    first = headline(replace(measured, total=total_without))[0]
+    assert "gpu unknown and left out" in first[2] and "–" not in first[1]
+
+
+def test_records_left_out_and_the_page_cache_are_said(measured: Report) -> None:
+    skipped = tuple(Skipped(f"{index}.jpg", "truncated") for index in range(9))
+    full = replace(measured.full, device_bytes_per_sample=Figure(0.0, 0.0, 0.0, "measured"))
+    words = Elements(html(replace(measured, skipped=skipped, full=full))).text
+    assert "Left out 0.jpg" in words and "4.jpg" in words and "5.jpg" not in words
+    assert "… and 4 more (in the JSON)" in words
+    assert "Files were read from the page cache" in words
+    assert "page cache" not in Elements(html(measured)).text
 
 
 def test_a_missing_library_is_one_line_with_the_remedy(measured: Report, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from typing import TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from greenload.energy.attribution import Cost
 from greenload.energy.figures import Figure
-from greenload.report.data import Report
-from greenload.report.table import DASH, amount, bytes_text, percent, printable, rounded, rows
+from greenload.report.data import Report, Skipped
+from greenload.report.table import (
+    DASH,
+    amount,
+    bytes_text,
+    cached,
+    percent,
+    printable,
+    provenance,
+    rounded,
+    rows,
+    warning,
+)
 from greenload.report.terminal import text
 
 
@@ -25,6 +38,26 @@ def test_steps_that_claim_too_much_are_called_that(make_report: object) -> None:
     assert callable(make_report)
     first = " ".join(text(make_report(missing=-0.3)).splitlines()[:3])
     assert re.search(r"\d+ % more than the CPU seconds", first) and "claimed by the steps" in first
+
+
+def unknown(report: Report, *names: str) -> Report:
+    """The report with steps that have no CPU figure, and so without the check of the sum."""
+    steps = tuple(
+        dataclasses.replace(one, cpu_s_per_sample=Figure.missing()) if one.name in names else one
+        for one in report.steps
+    )
+    rest = dataclasses.replace(report.unattributed, cpu_s_per_sample=Figure.missing())
+    return dataclasses.replace(report, steps=steps, unattributed=rest)
+
+
+def test_a_sum_that_was_not_checked_is_said_first(measured: Report, unexplained: Report) -> None:
+    said = "The steps' sum could not be checked against the full run: "
+    assert text(unknown(measured, "Batch"), 200).splitlines()[0] == said + "Batch has no figure"
+    assert warning(unknown(measured, "source", "Batch")) == said + "source, Batch have no figure"
+    full = dataclasses.replace(measured.full, cpu_s_per_sample=Figure.missing())
+    assert warning(dataclasses.replace(unknown(measured), full=full)) == said + "the full run has no figure"
+    both = warning(unknown(unexplained, "Batch"))
+    assert both is not None and both.startswith(said) and "of cpu:package-0's joules" in both
 
 
 def test_the_head_says_what_ran_where_and_what_is_measured(measured: Report, modelled: Report) -> None:
@@ -69,7 +102,7 @@ def test_unresolved_is_written(measured: Report) -> None:
     step = measured.steps[3]
     cpu = dataclasses.replace(step.cpu_s_per_sample, unresolved=True)
     changed = dataclasses.replace(measured, steps=(dataclasses.replace(step, cpu_s_per_sample=cpu),))
-    assert re.search(r"RandomHorizontalFlip +tf +unresolved", text(changed))
+    assert re.search(r"RandomHorizontalFlip +unresolved", text(changed))
 
 
 def test_what_is_missing_is_a_dash_not_zero(measured: Report) -> None:
@@ -80,7 +113,7 @@ def test_what_is_missing_is_a_dash_not_zero(measured: Report) -> None:
     line = next(
         line for line in text(dataclasses.replace(measured, steps=(missing,))).splitlines() if line.startswith("Batch")
     )
-    assert re.fullmatch(rf"Batch +tf +{DASH} +{DASH} +{DASH} +{DASH} +{DASH} +{DASH} +0", line), line
+    assert re.fullmatch(rf"Batch +{DASH} +{DASH} +{DASH} +{DASH} +{DASH} +{DASH} +0", line), line
 
 
 def test_it_fits(measured: Report, modelled: Report, hostile: Report) -> None:
@@ -88,6 +121,79 @@ def test_it_fits(measured: Report, modelled: Report, hostile: Report) -> None:
         for width in (80, 100):
             assert max(len(line) for line in text(report, width).splitlines()) <= width
         assert "read" in text(report, 100) and "…" not in text(report, 100), "nothing is cut at 100 columns"
+
+
+def test_names_are_broken_only_between_words(measured: Report, modelled: Report, mixed: Report) -> None:
+    for report in (measured, modelled, mixed):
+        for width in (80, 100):
+            shown = text(report, width)
+            words = {word for row in rows(report) for word in (*row.label.split(), *row.backend.split())}
+            if report is not mixed:
+                words.remove("tf")
+            assert words <= set(shown.split()), (width, words - set(shown.split()))
+
+
+def test_one_backend_for_all_needs_no_column(measured: Report, mixed: Report) -> None:
+    assert "backend" not in text(measured, 80)
+    assert "backend" in text(mixed, 80)
+    other = dataclasses.replace(measured, plan={"backend": "dali-cpu"})
+    assert re.search(r"^Batch +tf ", text(other, 80), re.MULTILINE), "the head names another one"
+
+
+AnyCost = TypeVar("AnyCost", bound=Cost)
+
+
+def without_reading(report: Report) -> Report:
+    """The report of a run from the page cache: one byte per sample, a millionth of the joules."""
+    tiny = Figure(7e-9, -3e-8, 5e-8, "modelled", 0.72, unresolved=True)
+
+    def less(cost: AnyCost) -> AnyCost:
+        energy = {**cost.energy_j_per_sample, "storage:nvme0n1": tiny}
+        return dataclasses.replace(
+            cost, energy_j_per_sample=energy, device_bytes_per_sample=Figure(1.0, -4.0, 6.0, "measured")
+        )
+
+    return dataclasses.replace(
+        report,
+        full=less(report.full),
+        total=less(report.total),
+        unattributed=less(report.unattributed),
+        steps=tuple(less(one) for one in report.steps),
+    )
+
+
+def test_next_to_no_joules_and_bytes_need_no_column(measured: Report) -> None:
+    assert "storage" in text(measured, 100) and "kB" in text(measured, 100)
+    few = without_reading(measured)
+    assert "storage" not in text(few, 100) and "kB" not in text(few, 100)
+    assert "storage modelled" in provenance(few), "the page shows all groups"
+    energy = {**few.steps[0].energy_j_per_sample, "storage:nvme0n1": Figure.missing("modelled", 0.72)}
+    step = dataclasses.replace(few.steps[0], energy_j_per_sample=energy)
+    assert "storage" in text(dataclasses.replace(few, steps=(step, *few.steps[1:])), 100), "unknown isn't nothing"
+
+
+def test_files_from_the_page_cache_are_said_to_be(measured: Report) -> None:
+    said = "Files were read from the page cache: fetching them from the device is not in these figures"
+    assert cached(measured) is None and "page cache" not in text(measured)
+    few = without_reading(measured)
+    assert said in text(few, 200).splitlines()
+    assert cached(dataclasses.replace(few, pipeline={"source": {"source": "Files"}})) == said
+    assert cached(dataclasses.replace(few, pipeline={"source": {"source": "Arrays"}})) is None
+    assert cached(dataclasses.replace(few, pipeline={})) is None
+    unread = dataclasses.replace(few.full, device_bytes_per_sample=Figure.missing())
+    assert cached(dataclasses.replace(few, full=unread)) is None
+
+
+@pytest.mark.parametrize(
+    ("count", "named", "more"), [(1, 1, ""), (5, 5, ""), (1234, 5, "… and 1,229 more (in the JSON)")]
+)
+def test_of_many_records_left_out_a_few_are_named(measured: Report, count: int, named: int, more: str) -> None:
+    skipped = tuple(Skipped(f"{index}.jpg", "truncated") for index in range(count))
+    lines = text(dataclasses.replace(measured, skipped=skipped)).splitlines()
+    assert [line for line in lines if line.startswith("left out: ")] == [
+        f"left out: {index}.jpg: truncated" for index in range(named)
+    ]
+    assert [line for line in lines if line.startswith("…")] == ([more] if more else [])
 
 
 def test_names_cannot_steer_the_terminal(hostile: Report) -> None:
