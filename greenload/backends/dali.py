@@ -67,8 +67,8 @@ class DaliBackend:
             return None
         match primitive:
             case p.Decode() | p.DecodeCrop():
-                # Measured on an H100: at most 3 levels, 0.08 in the mean; but up to 28 in images one pixel wide whose
-                # chroma is subsampled.
+                # Measured on an H100: at most 3 levels, 0.08 in the mean; but up to 28 in images a few pixels wide
+                # whose chroma is subsampled.
                 return Tolerance(3.0, 0.1) if self.gpu else EXACT
             case p.Resize():
                 return _resize_tolerance(primitive, spec, self.gpu)

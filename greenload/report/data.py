@@ -74,7 +74,7 @@ class Idle:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A step or stage without a cost, and why."""
+    """A record, step or stage that was left out, and why."""
 
     name: str
     reason: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -18,8 +18,11 @@ from greenload.report.data import Report
 
 _UNRESOLVED = "unres."
 _LONGEST_WORD = 24
-"""Columns up to which a word of a name is never broken."""
+"""Columns up to which a word of a name isn't broken where the table fits."""
+_SHORTEST_NAME = 12
+"""Columns that a name keeps where it doesn't."""
 _UNBOUNDED = 10_000
+_READ = "read"
 _STYLES = {"step": "", "unattributed": "italic", "idle": "dim", "total": "bold"}
 
 
@@ -72,26 +75,40 @@ def text(report: Report, width: int = 100) -> str:
 
 @dataclass(frozen=True)
 class _Fitted:
-    """The table, without the bytes read where names would have to be broken to make room for them."""
+    """The table without the last columns that whole names and numbers leave no room for, and a line that names them."""
 
     report: Report
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        whole = _table(self.report, shown_bytes=table.shows_reading(self.report))
-        needed = Measurement.get(console, options.update(width=_UNBOUNDED), whole).minimum
-        yield whole if needed <= options.max_width else _table(self.report, shown_bytes=False)
+        columns = table.notable_groups(self.report) + ([_READ] if table.shows_reading(self.report) else [])
+
+        def needed(count: int) -> int:
+            tight = _table(self.report, columns[:count], max_word=_LONGEST_WORD, tight=True)
+            return Measurement.get(console, options.update(width=_UNBOUNDED), tight).maximum
+
+        fitting = next((n for n in range(len(columns), 0, -1) if needed(n) <= options.max_width), 0)
+        whole = needed(fitting) <= options.max_width
+        yield _table(self.report, columns[:fitting], max_word=_LONGEST_WORD if whole else _SHORTEST_NAME)
+        if fitting < len(columns):
+            yield Text(f"no room for {', '.join(columns[fitting:])}: in the JSON", style="dim")
 
 
-def _table(report: Report, *, shown_bytes: bool) -> Table:
-    groups = table.notable_groups(report)
+def _table(report: Report, columns: Sequence[str], *, max_word: int, tight: bool = False) -> Table:
+    """The table with some groups and perhaps `_READ`; ``tight``: with names no wider than they must be."""
+    groups = [name for name in columns if name != _READ]
+    shown_bytes = _READ in columns
     rows = table.rows(report)
     one_backend = all(step.backend == report.plan.get("backend") for step in report.steps)
     found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    found.add_column("step", overflow="fold", min_width=_longest_word(row.label for row in rows))
+
+    def add_names(head: str, texts: Iterable[str]) -> None:
+        longest = max(len(word) for text in (head, *texts) for word in text.split())
+        least = min(longest, max_word)
+        found.add_column(head, overflow="fold", min_width=least, max_width=least if tight else None)
+
+    add_names("step", (row.label for row in rows))
     if not one_backend:
-        found.add_column(
-            "backend", overflow="fold", min_width=_longest_word(["backend", *(row.backend for row in rows)])
-        )
+        add_names("backend", (row.backend for row in rows))
     found.add_column("CPU\nms/image", justify="right", no_wrap=True)
     found.add_column("share", justify="right", no_wrap=True)
     for name in groups:
@@ -99,7 +116,7 @@ def _table(report: Report, *, shown_bytes: bool) -> Table:
         suffix = "" if modelled == "measured" else f"\n{modelled.split(' ')[0]}"
         found.add_column(f"{name}\nmJ{suffix}", justify="right", no_wrap=True)
     if shown_bytes:
-        found.add_column("read\nkB", justify="right", no_wrap=True)
+        found.add_column(f"{_READ}\nkB", justify="right", no_wrap=True)
     for row in rows:
         step = row.kind == "step"
         cells = [row.label] if one_backend else [row.label, row.backend]
@@ -111,10 +128,6 @@ def _table(report: Report, *, shown_bytes: bool) -> Table:
         last = row.kind == "step" and rows[rows.index(row) + 1].kind != "step"
         found.add_row(*(Text(cell) for cell in cells), style=_STYLES[row.kind], end_section=last or row.kind == "total")
     return found
-
-
-def _longest_word(texts: Iterable[str]) -> int:
-    return min(max((len(word) for text in texts for word in text.split()), default=0), _LONGEST_WORD)
 
 
 def _cell(figure: Figure | None, resolve: bool) -> str:

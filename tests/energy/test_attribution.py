@@ -325,7 +325,8 @@ def test_sums_keep_the_weakest_provenance_and_grow_in_quadrature(parts: list[Fig
     total = sum_figures(parts)
     assert total.value == pytest.approx(math.fsum(part.value or 0.0 for part in parts))
     widest = max(part.half_width or 0.0 for part in parts)
-    assert total.half_width is not None and total.half_width >= 0.5 * widest
+    # A width below the last bit of the sum's value is lost to rounding.
+    assert total.half_width is not None and total.half_width >= 0.5 * widest - 1e-8
     if any(part.provenance == "modelled" for part in parts):
         assert total.provenance == "modelled"
 

@@ -133,6 +133,19 @@ def test_names_are_broken_only_between_words(measured: Report, modelled: Report,
             assert words <= set(shown.split()), (width, words - set(shown.split()))
 
 
+@pytest.mark.parametrize("width", [70, 76, 80, 90, 100])
+def test_numbers_are_never_cut(measured: Report, modelled: Report, mixed: Report, width: int) -> None:
+    for report in (measured, modelled, mixed):
+        shown = text(report, width)
+        assert "…" not in shown
+        total = next(line for line in shown.splitlines() if line.startswith("total"))
+        wide = next(line for line in text(report, 200).splitlines() if line.startswith("total"))
+        numbers = wide.split("held out)")[1].split()
+        found = total.split("  ", 1)[1].replace("held out)", "").split()
+        left = re.search(r"^no room for (.*): in the JSON", shown, re.MULTILINE)
+        assert found == numbers[: len(numbers) - len(left[1].split(", ") if left else [])]
+
+
 def test_one_backend_for_all_needs_no_column(measured: Report, mixed: Report) -> None:
     assert "backend" not in text(measured, 80)
     assert "backend" in text(mixed, 80)
