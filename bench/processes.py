@@ -54,6 +54,14 @@ class Profile:
     """Sum of the steps' CPU seconds per sample."""
     full_cpu_s: float
     """The held-out full run's."""
+    unattributed_cpu_s: tuple[float, float]
+    """The 95 % interval of what the full run costs beyond the steps."""
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of ``share``, by the report itself."""
+        low, high = self.unattributed_cpu_s
+        return 1 - high / self.full_cpu_s, 1 - low / self.full_cpu_s
 
     @property
     def share(self) -> float:
@@ -127,4 +135,5 @@ def profile(folder: str) -> Profile:
         wall_s,
         sum(step["cpu_s_per_sample"]["value"] for step in found["steps"]),
         found["full"]["cpu_s_per_sample"]["value"],
+        (found["unattributed"]["cpu_s_per_sample"]["low"], found["unattributed"]["cpu_s_per_sample"]["high"]),
     )
