@@ -201,8 +201,8 @@ def same_looks(group: str, found: dict[str, dict[str, Any]]) -> dict[str, dict[s
     """What the contestants of a group put out, once it is plain that they do the same.
 
     Raises:
-        ValueError: shapes or dtypes differ, or means by more than a fifth of a standard deviation (a few photos differ by
-            a tenth; a forgotten normalisation by more than one).
+        ValueError: shapes or dtypes differ, or means by more than a fifth of a standard deviation: random windows of
+            a few photos differ by a tenth, a forgotten normalisation by more than one.
     """
     for name, one in found.items():
         shape = "×".join(map(str, one["shape"]))
