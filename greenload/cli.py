@@ -265,7 +265,9 @@ def _quiet_tensorflow() -> None:
     saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(null, 2)
-        import tensorflow  # noqa: F401  # for its side effect: later imports are silent
+        import tensorflow
+
+        tensorflow.config.list_physical_devices()  # looks for a GPU's driver, and says so if there is none
     except ImportError:
         pass  # whoever needs it says so
     finally:

@@ -14,14 +14,12 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from greenload import listing
 from greenload.errors import RecordError, SourceError
 from greenload.specs import DTYPES, ENCODED_SPEC, HWC, ImageSpec
 
 UNREADABLE = "can't be read"
 """How the reason of a record begins that the system didn't hand out: it may do so later."""
-EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
-"""File names that ``ImageFolder`` takes for images (torchvision's list, and ``.gif``): one that ``Decode`` can't read
-is refused by name rather than passed over."""
 
 
 @runtime_checkable
@@ -152,18 +150,18 @@ class ImageFolder(FileSource):
 
     @functools.cached_property
     def _listing(self) -> tuple[tuple[str, ...], tuple[str, ...], NDArray[np.int64]]:
-        folders = (entry.name for entry in _scan(self.root) if _is_folder(entry))
+        folders = (entry.name for entry in listing.scan(self.root) if listing.is_folder(entry))
         classes = tuple(sorted(name for name in folders if not name.startswith(".")))  # .ipynb_checkpoints and the like
         if not classes:
-            loose = sum(1 for entry in _scan(self.root) if entry.name.lower().endswith(EXTENSIONS))
+            loose = sum(1 for entry in listing.scan(self.root) if entry.name.lower().endswith(listing.EXTENSIONS))
             found = f"{loose} images and no class folders" if loose else "no class folders"
             raise SourceError(
                 f"{self.root}: ImageFolder needs one folder of images per class, but this holds {found}: "
                 "sort the images into folders, or list them with Files([...], labels=[...])"
             )
-        per_class = [sorted(_images_below(os.path.join(self.root, name))) for name in classes]
+        per_class = [sorted(listing.images_below(os.path.join(self.root, name))) for name in classes]
         if not any(per_class):
-            raise SourceError(f"{self.root}: no images below it (looked for {', '.join(EXTENSIONS)})")
+            raise SourceError(f"{self.root}: no images below it (looked for {', '.join(listing.EXTENSIONS)})")
         for name, files in zip(classes, per_class, strict=True):
             if not files:
                 raise SourceError(
@@ -207,40 +205,10 @@ def any_images(root: str | os.PathLike[str]) -> Files:
         SourceError: the folder is missing or unreadable, or has no images below it.
     """
     folder = os.fspath(root)
-    found = sorted(_images_below(folder))
+    found = sorted(listing.images_below(folder))
     if not found:
-        raise SourceError(f"{folder}: no images below it (looked for {', '.join(EXTENSIONS)})")
+        raise SourceError(f"{folder}: no images below it (looked for {', '.join(listing.EXTENSIONS)})")
     return Files(found)
-
-
-def _scan(folder: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError as error:
-        raise SourceError(f"{folder}: the folder can't be read: {error.strerror}; change its permissions") from None
-
-
-def _images_below(folder: str) -> list[str]:
-    found, pending = [], [(folder, frozenset[str]())]
-    while pending:
-        below, above = pending.pop()
-        real = os.path.realpath(below)
-        if real in above:
-            continue  # a link back to a folder that it lies in
-        for entry in _scan(below):
-            if _is_folder(entry):
-                pending.append((entry.path, above | {real}))
-            elif entry.name.lower().endswith(EXTENSIONS):
-                found.append(entry.path)
-    return found
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False  # a link to itself
 
 
 @dataclass(frozen=True)

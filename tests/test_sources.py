@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from greenload import sources
+from greenload import listing, sources
 from greenload.errors import GreenloadError, RecordError, SourceError
 from greenload.sources import Arrays, Files, ImageFolder, Source
 from greenload.specs import ENCODED_SPEC, ImageSpec
@@ -54,8 +54,8 @@ def test_the_order_of_a_folder_is_the_same_whatever_the_system_lists_first(
 ) -> None:
     folder(tmp_path, *(f"{c}/{i}.jpg" for c in "ab" for i in range(20)))
     paths = ImageFolder(tmp_path).paths
-    listed = sources._scan
-    monkeypatch.setattr(sources, "_scan", lambda path: listed(path)[::-1])
+    listed = listing.scan
+    monkeypatch.setattr(listing, "scan", lambda path: listed(path)[::-1])
     assert ImageFolder(tmp_path).paths == paths
 
 
