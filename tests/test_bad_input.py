@@ -22,7 +22,7 @@ from greenload.stages import Batch, CenterCrop, Decode, RandomHorizontalFlip, Ra
 from greenload.verifying import verify
 
 tf = pytest.importorskip("tensorflow")
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.slow]
 
 BROKEN = (
     "truncated-early.jpg",

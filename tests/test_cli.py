@@ -48,6 +48,7 @@ def test_profile_prints_a_table_and_writes_both_reports(sample_folder: Path, tmp
     assert "imagenet:train" in html_file.read_text()
 
 
+@pytest.mark.slow
 def test_check_names_the_bad_files_and_fails(bad_images: ModuleType, tmp_path: Path) -> None:
     cases = bad_images.build()
     folder = tmp_path / "a"
@@ -62,6 +63,7 @@ def test_check_names_the_bad_files_and_fails(bad_images: ModuleType, tmp_path: P
     assert [bad["path"] for bad in json.loads(result.read_text())["bad"]] == [str(folder / "truncated-half.jpg")]
 
 
+@pytest.mark.slow
 def test_doctor_lists_every_backend_with_a_reason(tmp_path: Path) -> None:
     file = tmp_path / "doctor.json"
     done = run("doctor", "--json", str(file))

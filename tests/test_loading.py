@@ -33,6 +33,9 @@ from greenload.stages import (
     ToDtype,
 )
 
+pytestmark = pytest.mark.slow  # hundreds of datasets are built and iterated
+
+
 tf = pytest.importorskip("tensorflow")
 
 COUNT = 23

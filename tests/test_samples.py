@@ -11,6 +11,9 @@ from greenload import samples
 from greenload.errors import UsageError
 from greenload.samples import MARKER, SampleSummary, make_samples
 
+pytestmark = pytest.mark.slow  # encodes hundreds of photographs
+
+
 pytest.importorskip("sklearn", reason="samples are cut from scikit-learn's photographs")
 Image = pytest.importorskip("PIL.Image", reason="reads the samples back")
 
