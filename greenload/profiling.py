@@ -90,7 +90,7 @@ def profile(
         campaign = Campaign(plan, indices, sampler, rounds, seed, told)
         try:
             observations = campaign.measure()
-        except Exception as error:
+        except Exception as error:  # TensorFlow's own classes, whose text may name a record that went bad since
             raise record_error(str(error), plan.pipeline.source) or error from None
         domains = {
             domain: Domain(channel.provenance, channel.systematic) for domain, channel in sampler.channels.items()

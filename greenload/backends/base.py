@@ -71,7 +71,7 @@ class Backend(Protocol):
         ...
 
     def run(self, plan: Plan, records: Records) -> NDArray[Any]:
-        """A batch of records through all steps of a plan: the meaning of ``apply``, and what conformance tests call.
+        """A batch of records through all steps of a plan: what loading must give, and what conformance tests call.
 
         Returns:
             ``[n, height, width, channels]``, stacked as ``Batch`` stacks them.
