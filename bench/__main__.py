@@ -161,7 +161,7 @@ def run(options: argparse.Namespace, folder: str) -> dict[str, Any]:
         if group not in options.only:
             continue
         found = {name: looks(make, 2 * options.images) for name, make in contestants.items()}
-        result["looks"][group] = same_looks(group, found)
+        result["looks"][group] = same_looks(group, found, 2 * options.images)
         windows += compete(
             group, contestants, builds=options.builds, rounds=options.rounds, images=options.images, note=_note
         )
@@ -197,12 +197,12 @@ def _note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def same_looks(group: str, found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def same_looks(group: str, found: dict[str, dict[str, Any]], images: int = 2 * IMAGES) -> dict[str, dict[str, Any]]:
     """What the contestants of a group put out, once it is plain that they do the same.
 
     Raises:
-        ValueError: shapes or dtypes differ, or means by more than a fifth of a standard deviation: random windows of
-            a few photos differ by a tenth, a forgotten normalisation by more than one.
+        ValueError: shapes or dtypes differ, or means by more than a twentieth of a standard deviation; by more where
+            there are fewer images than by default, whose windows are random: a mean's error goes with 1/√images.
     """
     for name, one in found.items():
         shape = "×".join(map(str, one["shape"]))
@@ -210,7 +210,7 @@ def same_looks(group: str, found: dict[str, dict[str, Any]]) -> dict[str, dict[s
     first = found[GREENLOAD]
     for name, one in found.items():
         same = (one["shape"], one["dtype"]) == (first["shape"], first["dtype"])
-        if not same or abs(one["mean"] - first["mean"]) > first["std"] / 5:
+        if not same or abs(one["mean"] - first["mean"]) > first["std"] / 20 * max(1.0, (2 * IMAGES / images) ** 0.5):
             raise ValueError(f"{group}: contestants must do the same, but {name} gives {one}, and greenload {first}")
     return found
 

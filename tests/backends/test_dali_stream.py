@@ -179,7 +179,7 @@ def test_replays_of_all_steps_cost_about_what_the_pipeline_costs() -> None:
             begin = time.process_time()
             work()
             costs.append(time.process_time() - begin)
-        return float(np.median(costs))
+        return min(costs)  # whatever runs beside the tests only adds
 
     total = 0.0
     for place, step in enumerate(plan.steps):
@@ -187,5 +187,4 @@ def test_replays_of_all_steps_cost_about_what_the_pipeline_costs() -> None:
             with_run, without_run = dali.replay(plan, place, records, 16, 2)
             total += cost(lambda: with_run.run(16)) - cost(lambda: without_run.run(16))  # noqa: B023
     with dali.DaliRunner(plan, batch_size=16, threads=2) as runner:
-        # Wide, since anything may run beside the tests: a step left out or counted twice is a third of the whole.
-        assert 0.6 < total / cost(lambda: runner.run(records)) < 1.5
+        assert 0.75 < total / cost(lambda: runner.run(records)) < 1.25
