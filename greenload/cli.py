@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         return _fail(str(error), _FAILED)
-    except Exception as error:
+    except Exception as error:  # a bug of ours: even that is one line, and says how to see more
         if debug:
             raise
         return _fail(f"unexpected {type(error).__name__}: {error} (--debug shows where)", _FAILED)
