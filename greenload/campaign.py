@@ -70,6 +70,7 @@ class Campaign:
         self._random = random.Random(seed)
         self._progress = progress
         self._done = 0.0
+        self._first_ns = 0  # when the first window started
         self._behind: dict[str, bool] = {}
 
     def measure(self) -> list[Observation]:
@@ -221,11 +222,15 @@ class Campaign:
 
     def _note(self, step: str, kind: str, k: int, build: int, passed: int, start: Mark, doubt: str = "") -> None:
         window = self._sampler.window(start, self._sampler.mark(aligned=kind == "idle"))
+        if not self.seen:
+            self._first_ns = window.start_ns
         void = dict(window.void)
         if doubt:  # what it did and what the meters saw are not the same
-            void |= dict.fromkeys(("cpu_s", "wall_ns", "device_bytes", *self._sampler.channels), doubt)
+            void |= dict.fromkeys(("cpu_s", "wall_ns", "device_bytes", "reads", *self._sampler.channels), doubt)
         if window.device_read_bytes is None:
             void["device_bytes"] = "the system doesn't tell"
+        if window.reads is None:
+            void["reads"] = "the system doesn't tell"
         self.seen.append(
             Observation(
                 step=step,
@@ -237,6 +242,8 @@ class Campaign:
                 cpu_s=window.cpu_s,
                 other_cpu_s=window.other_cpu_s,
                 device_bytes=float(window.device_read_bytes or 0),
+                reads=window.reads,
+                start_ns=window.start_ns - self._first_ns,
                 energy_j=dict(window.energy_j),
                 void=void,
             )

@@ -172,7 +172,7 @@ def _fuse(steps: list[Step]) -> list[Step]:
                 name="Decode + crop",
                 stages=last.stages + step.stages,
                 spec_in=last.spec_in,
-                primitive=p.DecodeCrop(),
+                primitive=p.DecodeCrop(last.primitive.exif),
             )
         elif last and (joined := _joined(last, step)):
             stages = last.stages + step.stages
@@ -229,7 +229,7 @@ def _mirrored(steps: list[Step]) -> list[Step]:
     for step in steps:
         last = done[-1] if done else None
         affine = step.primitive
-        if last and isinstance(last.primitive, p.Flip) and type(affine) is p.Affine:
+        if last and last.primitive == p.Flip() and type(affine) is p.Affine:
             stages = last.stages + step.stages
             both = p.FlipAffine(affine.scale, affine.offset, affine.dtype)
             done[-1] = replace(last, name=" + ".join(stages), stages=stages, spec_out=step.spec_out, primitive=both)

@@ -111,6 +111,7 @@ def profile(
             cpu_s_per_sample=attribution.full.cpu_s_per_sample,
             energy_j_per_sample=attribution.full.energy_j_per_sample,
             device_bytes_per_sample=attribution.full.device_bytes_per_sample,
+            reads_per_sample=attribution.full.reads_per_sample,
             samples_per_s=attribution.samples_per_s,
         ),
         idle=Idle(attribution.idle_power_w, attribution.idle_energy_j_per_sample),
@@ -131,6 +132,7 @@ def _rows(plan: Plan, attribution: Attribution, bytes_out: dict[str, float]) -> 
             cpu_s_per_sample=found.cost.cpu_s_per_sample,
             energy_j_per_sample=found.cost.energy_j_per_sample,
             device_bytes_per_sample=found.cost.device_bytes_per_sample,
+            reads_per_sample=found.cost.reads_per_sample,
             bytes_out_per_sample=bytes_out.get(step.name, step.spec_out.image_bytes()),
         )
 

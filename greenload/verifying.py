@@ -16,7 +16,8 @@ import platformdirs
 from numpy.typing import NDArray
 
 from greenload import formats
-from greenload.backends.tf import TensorFlowBackend, decode_full
+from greenload.backends.tf import TensorFlowBackend
+from greenload.backends.tf_decode import decode_full
 from greenload.backends.tf_stream import REFUSED
 from greenload.errors import BackendUnavailable, RecordError, SourceError
 from greenload.sources import UNREADABLE, Arrays, FileSource, Source

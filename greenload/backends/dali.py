@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.backends.base import EXACT, Availability, Records, Tolerance
-from greenload.backends.dali_graph import LOWERINGS
+from greenload.backends.dali_lowerings import LOWERINGS
 from greenload.backends.dali_replay import Replay, hand_over, replay
 from greenload.backends.dali_runner import INSTALL, DaliRunner, brief
 from greenload.backends.dali_stream import stream

@@ -1,175 +1,23 @@
-"""DALI graphs of plans: the table from primitive to operators, and what such a graph is fed.
-
-One table serves the CPU and the GPU: the device is the only difference. Nothing here imports TensorFlow.
-"""
+"""DALI graphs of plans, and what such a graph is fed. Nothing here imports TensorFlow."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from greenload.backends.dali_base import Argument, Target
+from greenload.backends.dali_lowerings import LOWERINGS
 from greenload.errors import PipelineError, RecordError
 from greenload.formats import FormatError, header
 from greenload.plan import Numbers, Step
 from greenload.specs import ImageSpec
-from greenload.stages import Params
-from greenload.stages import primitives as p
-
-Node = Any
-"""A node of a DALI graph."""
 
 IMAGES = "images"
 """The name of the input that takes the images."""
-
-# Makes rounding to nearest cut, whichever way halves go: 3.0 stays 3, as 2**-15 is above a float32 step at 255.
-_ROUND_TO_CUT = 2.0**-15 - 0.5
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where a graph runs."""
-
-    gpu: int | None = None
-    """The GPU's number; ``None`` for the CPU."""
-    hw_decoder_load: float | None = None
-    """The share of JPEGs that go to the GPU's fixed-function decoder; DALI's own choice if ``None``."""
-
-    @property
-    def device(self) -> str:
-        """DALI's name for where pixels are worked on."""
-        return "cpu" if self.gpu is None else "gpu"
-
-    def decoding(self) -> dict[str, Any]:
-        """The settings that make decoding equal on every backend: no EXIF rotation, libjpeg's fancy upsampling."""
-        from nvidia.dali import types
-
-        settings = {"output_type": types.RGB, "adjust_orientation": False}
-        if self.gpu is None:
-            return settings | {"device": "cpu"}
-        share = {} if self.hw_decoder_load is None else {"hw_decoder_load": self.hw_decoder_load}
-        return settings | {"device": "mixed", "jpeg_fancy_upsampling": True} | share
-
-
-@dataclass(frozen=True)
-class Argument:
-    """One operator argument that differs from image to image, made from a stage's params."""
-
-    name: str
-    dtype: str
-    take: Callable[[Params], NDArray[np.generic]]
-    ndim: int = 1
-
-
-@dataclass(frozen=True)
-class Lowering:
-    """A primitive as DALI operators: the arguments it is fed, and how the graph goes on from a node."""
-
-    arguments: Callable[[Any], tuple[Argument, ...]]
-    build: Callable[[Any, ImageSpec, Node, Mapping[str, Node], Target], Node]
-
-
-_WINDOW = (
-    Argument("start", "int32", lambda params: params["window"][:, :2]),
-    Argument("shape", "int32", lambda params: params["window"][:, 2:]),
-)
-
-_MIRROR = (Argument("flip", "int32", lambda params: params["flip"], 0),)
-
-
-def _decode(primitive: p.Decode, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
-    from nvidia.dali import fn
-
-    return fn.decoders.image(image, **target.decoding())
-
-
-def _decode_crop(
-    primitive: p.DecodeCrop, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target
-) -> Node:
-    from nvidia.dali import fn
-
-    return fn.decoders.image_slice(image, start=fed["start"], shape=fed["shape"], axes=(0, 1), **target.decoding())
-
-
-def _crop(primitive: p.Crop, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
-    from nvidia.dali import fn
-
-    return fn.slice(image, start=fed["start"], shape=fed["shape"], axes=(0, 1), device=target.device)
-
-
-def _pad(primitive: p.Pad, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
-    from nvidia.dali import fn
-
-    return fn.slice(
-        image,
-        start=fed["start"],
-        shape=[primitive.height, primitive.width],
-        axes=(0, 1),
-        out_of_bounds_policy="pad",
-        device=target.device,
-    )
-
-
-def _resize(primitive: p.Resize, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
-    from nvidia.dali import fn, types
-
-    return fn.resize(
-        image,
-        size=fed.get("size", [primitive.height, primitive.width]),
-        interp_type=types.INTERP_LINEAR,
-        antialias=primitive.antialias,
-        device=target.device,
-    )
-
-
-def _flip(primitive: p.Flip, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
-    from nvidia.dali import fn
-
-    return fn.flip(image, horizontal=fed["flip"], device=target.device)
-
-
-def _affine(primitive: p.Affine, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
-    """``crop_mirror_normalize``: a tenth of what arithmetic operators cost, and closer to the reference."""
-    from nvidia.dali import fn, types
-
-    mirror = {"mirror": fed["flip"]} if isinstance(primitive, p.FlipAffine) else {}
-    count = max(len(primitive.scale), len(primitive.offset))
-    scales = np.broadcast_to(primitive.scale, count)
-    offsets = np.broadcast_to(primitive.offset, count)
-    whole = primitive.dtype == "uint8"
-    return fn.crop_mirror_normalize(
-        image,
-        mean=(-offsets / scales).tolist(),
-        std=(1.0 / scales).tolist(),
-        shift=_ROUND_TO_CUT if whole else 0.0,
-        **mirror,
-        dtype=types.UINT8 if whole else types.FLOAT,
-        output_layout="HWC",
-        device=target.device,
-    )
-
-
-LOWERINGS: Mapping[type[p.Primitive] | type[None], Lowering] = {
-    p.Decode: Lowering(lambda primitive: (), _decode),
-    p.DecodeCrop: Lowering(lambda primitive: _WINDOW, _decode_crop),
-    p.Crop: Lowering(lambda primitive: _WINDOW, _crop),
-    p.Pad: Lowering(lambda primitive: (Argument("start", "int32", lambda params: -params["pad"]),), _pad),
-    p.Resize: Lowering(
-        lambda primitive: (
-            ()
-            if primitive.height is not None and primitive.width is not None
-            else (Argument("size", "float32", lambda params: params["size"]),)
-        ),
-        _resize,
-    ),
-    p.Flip: Lowering(lambda primitive: _MIRROR, _flip),
-    p.Affine: Lowering(lambda primitive: (), _affine),
-    p.FlipAffine: Lowering(lambda primitive: _MIRROR, _affine),
-}
-"""What each primitive comes down to."""
 
 
 @dataclass(frozen=True)

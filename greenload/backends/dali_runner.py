@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.backends.base import Records
+from greenload.backends.dali_base import Target
 from greenload.backends.dali_graph import (
     Sizes,
-    Target,
     arguments_of,
     feed,
     feeds_of,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from greenload.backends import tf_decode, tf_lowerings
 from greenload.backends.base import EXACT, Availability, Records, Tolerance
 from greenload.draws import tensorflow_ops
 from greenload.errors import BackendUnavailable, RecordError
@@ -23,9 +24,6 @@ State = dict[str, Any]
 """One sample on its way: tensors by name."""
 Element = Callable[[State], State]
 """What a step does to a sample."""
-
-_JPEG = b"\xff\xd8\xff"
-_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def elements(plan: Plan, steps: Sequence[Step]) -> list[Element]:
@@ -63,7 +61,7 @@ def _lowering(step: Step, later: Sequence[Step]) -> Any:
         after = next((s.primitive for s in later if not isinstance(s.primitive, p.Flip)), None)
         # Whole numbers 0 … 255 that become float next stay float: the same values, two conversions less.
         stays = isinstance(after, p.Affine) and after.dtype == "float32"
-        return _resize(primitive, step.spec_in, step.spec_out, "float32" if stays else "uint8")
+        return tf_lowerings.resize(primitive, step.spec_in, step.spec_out, "float32" if stays else "uint8")
     return _LOWERINGS[type(primitive)](primitive, step.spec_in, step.spec_out)
 
 
@@ -90,193 +88,14 @@ def _element(place: int | None, lower: Any, numbers: Numbers, *, keep: bool, kno
     return element
 
 
-Wanted = Any
-"""A stage's params, or the function of an image's height and width that computes them."""
-
-
-def _resolve(wanted: Wanted, image: Any) -> dict[str, Any]:
-    import tensorflow as tf
-
-    if callable(wanted):
-        shape = tf.shape(image)
-        found: dict[str, Any] = wanted(shape[-3], shape[-2])
-        return found
-    known: dict[str, Any] = wanted
-    return known
-
-
-def decode_full(data: Any) -> Any:
-    """Any supported format, wholly: what decides whether a record is good."""
-    import tensorflow as tf
-
-    def jpeg() -> Any:
-        return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
-
-    def png() -> Any:
-        eight_bit = tf.strings.substr(data, 0, 8) == _PNG
-        eight_bit &= tf.strings.substr(data, 24, 1) != b"\x10"
-        with tf.control_dependencies([tf.debugging.Assert(eight_bit, ["neither JPEG nor 8-bit PNG"])]):
-            return tf.io.decode_png(data, channels=3)
-
-    return tf.cond(tf.strings.substr(data, 0, 3) == _JPEG, jpeg, png)
-
-
-def _decode(primitive: p.Primitive, before: ImageSpec, after: ImageSpec) -> Any:
-    def lower(data: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
-        image = decode_full(data)
-        image.set_shape((None, None, 3))
-        return image, {}
-
-    return lower
-
-
-def _decode_crop(primitive: p.Primitive, before: ImageSpec, after: ImageSpec) -> Any:
-    import tensorflow as tf
-
-    def lower(data: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
-        def inside() -> Any:
-            shape = tf.io.extract_jpeg_shape(data)
-            params = wanted(shape[0], shape[1])
-            window = tf.cast(params["window"], tf.int32)
-            start, size = window[:2], window[2:]
-            # The decoder upsamples chroma wrongly in a window's outermost columns; one pixel more on every side, cut
-            # off again, makes the window's own pixels those of a full decode.
-            low = tf.maximum(start - 1, 0)
-            high = tf.minimum(start + size + 1, shape[:2])
-            wider = tf.io.decode_and_crop_jpeg(
-                data, tf.concat([low, high - low], 0), channels=3, dct_method="INTEGER_ACCURATE"
-            )
-            begin = tf.concat([start - low, [0]], 0)
-            return tf.slice(wider, begin, tf.concat([size, [3]], 0)), params
-
-        def whole() -> Any:
-            image = decode_full(data)
-            params = _resolve(wanted, image)
-            return _cropped(image, params["window"]), params
-
-        # A cropped decode doesn't see a file cut behind its window: without an end marker the whole is decoded.
-        length = tf.strings.length(data)
-        ends = tf.strings.substr(data, tf.maximum(length - 2, 0), 2) == b"\xff\xd9"
-        image, params = tf.cond(ends & (tf.strings.substr(data, 0, 3) == _JPEG), inside, whole)
-        image.set_shape((None, None, 3))
-        return image, params
-
-    return lower
-
-
-def _cropped(image: Any, window: Any) -> Any:
-    import tensorflow as tf
-
-    channels = tf.cast(tf.shape(image)[-1:], window.dtype)
-    cropped = tf.slice(
-        image, tf.concat([window[:2], tf.zeros(1, window.dtype)], 0), tf.concat([window[2:], channels], 0)
-    )
-    cropped.set_shape((None, None, image.shape[-1]))
-    return cropped
-
-
-def _crop(primitive: p.Primitive, before: ImageSpec, after: ImageSpec) -> Any:
-    def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
-        params = _resolve(wanted, image)
-        cropped = _cropped(image, params["window"])
-        cropped.set_shape(after.shape)
-        return cropped, params
-
-    return lower
-
-
-def _pad(primitive: p.Pad, before: ImageSpec, after: ImageSpec) -> Any:
-    import tensorflow as tf
-
-    def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
-        params = _resolve(wanted, image)
-        lead = tf.cast(params["pad"], tf.int32)
-        rest = tf.constant([primitive.height, primitive.width]) - tf.shape(image)[:2] - lead
-
-        def padded() -> Any:
-            sides = tf.concat([tf.stack([lead, rest], axis=1), [[0, 0]]], axis=0)
-            return tf.pad(image, sides)
-
-        image = tf.cond(tf.reduce_any(lead + rest > 0), padded, lambda: image)
-        image.set_shape(after.shape)
-        return image, params
-
-    return lower
-
-
-def _resize(primitive: p.Resize, before: ImageSpec, after: ImageSpec, carried: str = "float32") -> Any:
-    import tensorflow as tf
-
-    def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
-        params: dict[str, Any] = {}
-        if primitive.height is not None and primitive.width is not None:
-            size = tf.constant([primitive.height, primitive.width])
-        else:
-            params = _resolve(wanted, image)
-            size = tf.cast(params["size"], tf.int32)
-        batch = image[tf.newaxis]
-        if primitive.antialias:
-            scale = tf.cast(size, tf.float32) / tf.cast(tf.shape(image)[:2], tf.float32)
-            resized = tf.raw_ops.ScaleAndTranslate(
-                images=batch, size=size, scale=scale, translation=tf.zeros(2), kernel_type="triangle", antialias=True
-            )[0]
-        else:
-            resized = tf.raw_ops.ResizeBilinear(images=batch, size=size, half_pixel_centers=True)[0]
-        if before.dtype == "uint8":
-            resized = tf.cast(resized + 0.5, tf.uint8) if carried == "uint8" else tf.floor(resized + 0.5)
-        resized.set_shape(after.shape)
-        return resized, params
-
-    return lower
-
-
-def _flip(primitive: p.Primitive, before: ImageSpec, after: ImageSpec) -> Any:
-    import tensorflow as tf
-
-    def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
-        params = _resolve(wanted, image)
-        flipped = tf.cond(params["flip"], lambda: tf.reverse(image, [1]), lambda: image)
-        flipped.set_shape(after.shape)
-        return flipped, params
-
-    return lower
-
-
-def _affine(primitive: p.Affine, before: ImageSpec, after: ImageSpec) -> Any:
-    import tensorflow as tf
-
-    def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
-        values = tf.cast(image, tf.float32)
-        if any(s != 1.0 for s in primitive.scale):
-            values = values * _spread(primitive.scale, after)
-        if any(o != 0.0 for o in primitive.offset):
-            values = values + _spread(primitive.offset, after)
-        if primitive.dtype == "uint8":
-            values = tf.cast(tf.clip_by_value(values, 0.0, 255.0), tf.uint8)
-        return values, {}
-
-    return lower
-
-
-def _spread(numbers: tuple[float, ...], spec: ImageSpec) -> Any:
-    """Per-channel numbers as a constant that broadcasts fast: along a last dimension of three alone it is four times
-    slower."""
-    import tensorflow as tf
-
-    if len(set(numbers)) == 1:
-        return tf.constant(numbers[0], tf.float32)
-    vector = np.array(numbers, np.float32)
-    return tf.constant(np.tile(vector, (1, spec.shape[-2] or 1, 1)))
-
-
 _LOWERINGS: dict[type[p.Primitive], Callable[..., Any]] = {
-    p.Decode: _decode,
-    p.DecodeCrop: _decode_crop,
-    p.Crop: _crop,
-    p.Pad: _pad,
-    p.Resize: _resize,
-    p.Flip: _flip,
-    p.Affine: _affine,
+    p.Decode: tf_decode.decode,
+    p.DecodeCrop: tf_decode.decode_crop,
+    p.Crop: tf_lowerings.crop,
+    p.Pad: tf_lowerings.pad,
+    p.Resize: tf_lowerings.resize,
+    p.Flip: tf_lowerings.flip,
+    p.Affine: tf_lowerings.affine,
 }
 
 _TOLERANCES: dict[type[p.Primitive], dict[str, Tolerance]] = {

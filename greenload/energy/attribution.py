@@ -35,6 +35,9 @@ NEGLIGIBLE = 0.01
 pinned to zero within it is resolved."""
 
 
+_UNCOUNTED = Figure.missing()
+
+
 @dataclass(frozen=True, slots=True)
 class Cost:
     """What one sample costs, by kind of cost."""
@@ -47,6 +50,8 @@ class Cost:
     """Bytes read from storage devices."""
     bytes_out_per_sample: float | None = None
     """Bytes handed on; None where unknown."""
+    reads_per_sample: Figure = _UNCOUNTED
+    """Read system calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +163,7 @@ def paired_cost(
 
     Args:
         observations: windows; this step's kinds "with" and "without" are used, rounds that lack either left out.
-        quantity: ``"cpu_s"``, ``"device_bytes"``, ``"wall_ns"``, or a domain of ``energy_j``.
+        quantity: ``"cpu_s"``, ``"device_bytes"``, ``"reads"``, ``"wall_ns"``, or a domain of ``energy_j``.
         step: the step's name.
         domain: provenance and band of the figure.
         spread: between builds, from all costs of the profile; None judges by this step alone, which is wider.
@@ -268,6 +273,7 @@ def attribute(
 
     cpu = _figures(tables("cpu_s"), _MEASURED)
     device = _figures(tables("device_bytes"), _MEASURED)
+    reads = _figures(tables("reads"), _MEASURED)
     walls_s = [scale(figure, 1e-9) for figure in _figures(tables("wall_ns"), _MEASURED)]
     energy = {
         name: _with_floor_error(_figures(tables(name), domain), power.get(name), walls_s)
@@ -280,7 +286,8 @@ def attribute(
         return _figure(_table(_per_sample(counted, name)), between_builds(tables(name)), domain)
 
     def cost(index: int) -> Cost:
-        return Cost(cpu[index], {name: energy[name][index] for name in energy}, device[index])
+        joules = {name: energy[name][index] for name in energy}
+        return Cost(cpu[index], joules, device[index], reads_per_sample=reads[index])
 
     full = cost(-1)
     wall_s = scale(_figure(_table(_per_sample(full_windows, "wall_ns")), None, _MEASURED), 1e-9)
@@ -291,7 +298,9 @@ def attribute(
         samples_per_s=_inverse(wall_s),
         idle_power_w=power,
         idle_energy_j_per_sample=idle,
-        unattributed=Cost(_rest(cpu), {name: _rest(energy[name]) for name in energy}, _rest(device)),
+        unattributed=Cost(
+            _rest(cpu), {name: _rest(energy[name]) for name in energy}, _rest(device), reads_per_sample=_rest(reads)
+        ),
         total=replace(full, energy_j_per_sample={name: total(name, domain) for name, domain in domains.items()}),
     )
 

@@ -64,13 +64,16 @@ class ProcessReading:
     """Bytes fetched from storage devices; None where the system doesn't tell."""
     device_written_bytes: int | None
     """Bytes sent to storage devices; None where the system doesn't tell."""
+    reads: int | None = None
+    """Read system calls, whether or not they went to a device; None where the system doesn't tell."""
 
 
 class ProcessMeter:
     """Reads what this process used. Safe in threads, and in a forked child, where it reads the child.
 
     Device bytes are this process's (``/proc/self/io``: what missed the page cache, waited-for children included);
-    where those can't be read, the counters of all physical disks, and ``bytes_source`` says ``"machine"``.
+    where those can't be read, the counters of all physical disks, and ``bytes_source`` says ``"machine"``. Read system
+    calls are ``syscr`` of ``/proc/self/io`` (proc_pid_io(5): read, pread and the like; a memory map's faults aren't).
 
     Example:
         >>> meter = ProcessMeter()
@@ -104,21 +107,23 @@ class ProcessMeter:
 
     def read(self) -> ProcessReading:
         """Read everything now (about 0.1 ms)."""
-        read_bytes, written_bytes = self._device_bytes()
+        read_bytes, written_bytes, reads = self._io()
         return ProcessReading(
             cpu_s=own_cpu_s(),
             machine_cpu_s=machine_cpu_s(),
             rss_bytes=self.rss_bytes(),
             device_read_bytes=read_bytes,
             device_written_bytes=written_bytes,
+            reads=reads,
         )
 
-    def _device_bytes(self) -> tuple[int | None, int | None]:
+    def _io(self) -> tuple[int | None, int | None, int | None]:
+        """Device bytes read and written, and read system calls, which are known of a process only."""
         if self.bytes_source == "process":
             counters = self._self().io_counters()
-            return int(counters.read_bytes), int(counters.write_bytes)
+            return int(counters.read_bytes), int(counters.write_bytes), int(counters.read_count)
         found = _disk_bytes() if self.bytes_source == "machine" else None
-        return found if found is not None else (None, None)
+        return (*found, None) if found is not None else (None, None, None)
 
 
 def own_cpu_s() -> float:

@@ -65,6 +65,10 @@ class Window:
     """Domains without a figure for this window, and why."""
     resolution_j: Mapping[str, float] = field(default_factory=dict)
     """How far a measured figure may be off because its counter is refreshed only so often, in joules."""
+    reads: int | None = None
+    """Read system calls of this process, a dozen of the sampler's own included; None where the system doesn't tell."""
+    start_ns: int = 0
+    """When it started, on the monotonic clock."""
 
 
 class _Track:
@@ -244,6 +248,8 @@ class Sampler:
                 for domain, joules in energy_j.items()
                 if self.channels[domain].provenance == "measured"
             },
+            reads=_difference(start.process.reads, end.process.reads),
+            start_ns=start.clocks.monotonic_ns,
         )
 
     def _energies(self, start: Mark, end: Mark, wall_ns: int, usage: Usage) -> tuple[dict[str, float], dict[str, str]]:

@@ -45,6 +45,10 @@ class Observation:
     """Joules by domain: of the whole machine where measured, of this process where modelled."""
     void: Mapping[str, str] = field(default_factory=dict)
     """Domains, or names of other fields, that can't be trusted in this window, and why."""
+    reads: float | None = None
+    """Read system calls of this process; None where they weren't counted."""
+    start_ns: int | None = None
+    """When it started, monotonic, after the start of the profile's first window; None where that wasn't kept."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -55,11 +59,14 @@ class Observation:
             raise UsageError(
                 f"a window lasts more than 0 ns, found {self.wall_ns} in {self.step!r}: use monotonic time"
             )
+        if self.start_ns is not None and self.start_ns < 0:
+            raise UsageError(
+                f"a window starts at 0 ns or later, found {self.start_ns} in {self.step!r}: count from the first window"
+            )
 
     def to_dict(self) -> dict[str, Any]:
-        """The window in the report's JSON shape."""
-        names = self.__dataclass_fields__
-        values = {name: getattr(self, name) for name in names}
+        """The window in the report's JSON shape; what is None is left out."""
+        values = {name: value for name in self.__dataclass_fields__ if (value := getattr(self, name)) is not None}
         return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
 
     @classmethod
@@ -84,9 +91,14 @@ class Domain:
 
 
 def read(window: Observation, quantity: str) -> float | None:
-    """``"cpu_s"``, ``"device_bytes"``, ``"wall_ns"`` of a window, or a domain's joules; None where void or absent."""
+    """``"cpu_s"``, ``"device_bytes"``, ``"reads"``, ``"wall_ns"`` of a window, or a domain's joules.
+
+    None where void or absent.
+    """
     if quantity in window.void:
         return None
+    if quantity == "reads":
+        return window.reads
     if quantity in ("cpu_s", "device_bytes", "wall_ns"):
         return float(getattr(window, quantity))
     value = window.energy_j.get(quantity)

@@ -53,6 +53,25 @@ class Step(Cost):
     backend: str
     method: str
     """``"replay"`` or ``"prefix"``."""
+    branch: str = ""
+    """The side branch that it belongs to, where a dataset has several inputs; empty on the main chain."""
+    where: str = ""
+    """Where the user wrote it, ``"train.py:31"``; empty where that isn't known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """A change worth making, and what it would save."""
+
+    title: str
+    """The change as an imperative, ``"Cache what parse gives"``."""
+    detail: str
+    """What to write and where, and what it costs otherwise: memory, other pixels."""
+    method: str
+    """``"trial"`` where the change was run beside the pipeline as it is, ``"estimate"`` where only worked out."""
+    saves_cpu_s_per_sample: Figure
+    saves_energy_j_per_sample: Mapping[str, Figure] = field(default_factory=dict)
+    """Joules by domain, without the idle floor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +127,8 @@ class Report:
     total: Cost
     """``full`` with the idle floor."""
     skipped: tuple[Skipped, ...] = ()
+    advice: tuple[Advice, ...] = ()
+    """The changes most worth making, the largest saving first."""
     windows: tuple[Observation, ...] = ()
     """Every window, as observed: the figures can be worked out again."""
 
@@ -147,6 +168,8 @@ class Report:
                     "stages": list(step.stages),
                     "backend": step.backend,
                     "method": step.method,
+                    "branch": step.branch,
+                    "where": step.where,
                     **_cost_to_dict(step),
                 }
                 for step in self.steps
@@ -159,6 +182,7 @@ class Report:
             "unattributed": _cost_to_dict(self.unattributed),
             "total": _cost_to_dict(self.total),
             "skipped": [asdict(skipped) for skipped in self.skipped],
+            "advice": [_advice_to_dict(one) for one in self.advice],
             "windows": [window.to_dict() for window in self.windows],
         }
 
@@ -185,6 +209,8 @@ class Report:
                         stages=tuple(step["stages"]),
                         backend=step["backend"],
                         method=step["method"],
+                        branch=step.get("branch", ""),
+                        where=step.get("where", ""),
                     )
                     for step in data["steps"]
                 ),
@@ -195,6 +221,7 @@ class Report:
                 unattributed=Cost(**_cost(data["unattributed"])),
                 total=Cost(**_cost(data["total"])),
                 skipped=tuple(Skipped(skipped["name"], skipped["reason"]) for skipped in data["skipped"]),
+                advice=tuple(_advice(one) for one in data.get("advice", ())),
                 windows=tuple(Observation.from_dict(window) for window in data["windows"]),
             )
         except UsageError as error:
@@ -295,17 +322,39 @@ def _cost_to_dict(cost: Cost) -> dict[str, Any]:
         "energy_j_per_sample": _domains_to_dict(cost.energy_j_per_sample),
         "device_bytes_per_sample": cost.device_bytes_per_sample.to_dict(),
         "bytes_out_per_sample": cost.bytes_out_per_sample,
+        "reads_per_sample": cost.reads_per_sample.to_dict(),
     }
 
 
 def _cost(data: Mapping[str, Any]) -> dict[str, Any]:
-    device = data.get("device_bytes_per_sample")
+    device, reads = data.get("device_bytes_per_sample"), data.get("reads_per_sample")
     return {
         "cpu_s_per_sample": Figure.from_dict(data["cpu_s_per_sample"]),
         "energy_j_per_sample": _domains(data["energy_j_per_sample"]),
         "device_bytes_per_sample": Figure.missing() if device is None else Figure.from_dict(device),
         "bytes_out_per_sample": data.get("bytes_out_per_sample"),
+        "reads_per_sample": Figure.missing() if reads is None else Figure.from_dict(reads),
     }
+
+
+def _advice_to_dict(advice: Advice) -> dict[str, Any]:
+    return {
+        "title": advice.title,
+        "detail": advice.detail,
+        "method": advice.method,
+        "saves_cpu_s_per_sample": advice.saves_cpu_s_per_sample.to_dict(),
+        "saves_energy_j_per_sample": _domains_to_dict(advice.saves_energy_j_per_sample),
+    }
+
+
+def _advice(data: Mapping[str, Any]) -> Advice:
+    return Advice(
+        title=data["title"],
+        detail=data["detail"],
+        method=data["method"],
+        saves_cpu_s_per_sample=Figure.from_dict(data["saves_cpu_s_per_sample"]),
+        saves_energy_j_per_sample=_domains(data.get("saves_energy_j_per_sample", {})),
+    )
 
 
 def _machine(data: Mapping[str, Any]) -> Machine:

@@ -7,7 +7,9 @@ lowering.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,9 @@ class Primitive:
 class Decode(Primitive):
     """A file's bytes to uint8 HWC, RGB. JPEG: the accurate integer DCT and fancy chroma upsampling of libjpeg."""
 
+    exif: bool = False
+    """Whether a JPEG's EXIF orientation is applied."""
+
 
 @dataclass(frozen=True)
 class Crop(Primitive):
@@ -29,13 +34,18 @@ class Crop(Primitive):
 class DecodeCrop(Primitive):
     """``Decode`` then ``Crop``, decoding no more of a JPEG than the window needs. The same pixels."""
 
+    exif: bool = False
+
 
 @dataclass(frozen=True)
 class Pad(Primitive):
-    """Zeros around the image: ``params["pad"]``, int64 ``[top, left]``, until it is ``height × width``."""
+    """``fill`` around the image: ``params["pad"]``, int64 ``[top, left]``, until it is ``height × width``."""
 
-    height: int
-    width: int
+    height: int | None
+    """Rows after; where ``None``, ``params["size"]`` holds int64 ``[height, width]``."""
+    width: int | None
+    fill: float = 0.0
+    """In the image's own range of values."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +60,60 @@ class Resize(Primitive):
 
 @dataclass(frozen=True)
 class Flip(Primitive):
-    """Left and right exchanged where ``params["flip"]``, a boolean, is true."""
+    """Left and right exchanged (top and bottom if ``vertical``) where ``params["flip"]``, a boolean, is true."""
+
+    vertical: bool = False
+
+
+@dataclass(frozen=True)
+class Warp(Primitive):
+    """The image seen through an affine map, at its own size.
+
+    ``params["matrix"]``, float64 ``[2, 3]``, takes the output pixel centre ``(x + ½, y + ½, 1)`` to a place in the
+    input, where pixel centres lie at half-integers too. Bilinear between the four nearest pixels; one outside the
+    image counts as ``fill``. uint8 is rounded half up.
+    """
+
+    fill: float = 0.0
+
+
+@dataclass(frozen=True)
+class Color(Primitive):
+    """``matrix · (r, g, b, 1)`` per pixel: ``params["color"]``, float64 ``[3, 4]``, for values in 0 … 1; the last
+    column counts 255-fold for uint8. Clipped to 0 … 255 and rounded half up for uint8, clipped to 0 … 1 for floats."""
+
+    maybe: bool = False
+    """Whether ``params["apply"]``, a boolean, says for each image if it happens at all."""
+
+
+@dataclass(frozen=True)
+class Blur(Primitive):
+    """A separable Gaussian of ``params["sigma"]``, a float64, cut to ``height × width`` taps and normalised to sum 1;
+    beyond the border the image is mirrored without repeating its outermost pixel. uint8 is rounded half up."""
+
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Erase(Primitive):
+    """``value`` in the window ``params["erase"]``: int64 ``[top, left, height, width]``; nothing where height is 0."""
+
+    value: tuple[float, ...]
+    """One number a channel, or one for all, in the image's own range of values."""
+
+
+@dataclass(frozen=True)
+class Call(Primitive):
+    """A user's own function of an image (or a batch), for backends that can call it."""
+
+    function: Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
 class Affine(Primitive):
-    """``x · scale + offset`` per channel, then to ``dtype``; for uint8 clipped to 0 … 255 and cut to an integer."""
+    """``x · scale + offset`` per channel, then to ``dtype``; for integers clipped to their range and cut to an
+    integer."""
 
     scale: tuple[float, ...]
     """One factor a channel, or one for all."""
@@ -65,4 +123,5 @@ class Affine(Primitive):
 
 @dataclass(frozen=True)
 class FlipAffine(Affine):
-    """``Flip`` then ``Affine`` in one pass over the pixels, for backends that have an operator for both."""
+    """A horizontal ``Flip`` then ``Affine`` in one pass over the pixels, for backends that have an operator for
+    both."""

@@ -1,0 +1,67 @@
+"""What a lowering to DALI is: operators of a graph, and the arguments that differ from image to image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greenload.specs import ImageSpec
+from greenload.stages import Params
+
+Node = Any
+"""A node of a DALI graph."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a graph runs."""
+
+    gpu: int | None = None
+    """The GPU's number; ``None`` for the CPU."""
+    hw_decoder_load: float | None = None
+    """The share of JPEGs that go to the GPU's fixed-function decoder; DALI's own choice if ``None``."""
+
+    @property
+    def device(self) -> str:
+        """DALI's name for where pixels are worked on."""
+        return "cpu" if self.gpu is None else "gpu"
+
+    def decoding(self) -> dict[str, Any]:
+        """The settings that make decoding equal on every backend: no EXIF rotation, libjpeg's fancy upsampling."""
+        from nvidia.dali import types
+
+        settings = {"output_type": types.RGB, "adjust_orientation": False}
+        if self.gpu is None:
+            return settings | {"device": "cpu"}
+        share = {} if self.hw_decoder_load is None else {"hw_decoder_load": self.hw_decoder_load}
+        return settings | {"device": "mixed", "jpeg_fancy_upsampling": True} | share
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One operator argument that differs from image to image, made from a stage's params."""
+
+    name: str
+    dtype: str
+    take: Callable[[Params], NDArray[np.generic]]
+    ndim: int = 1
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """A primitive as DALI operators: the arguments it is fed, and how the graph goes on from a node."""
+
+    arguments: Callable[[Any], tuple[Argument, ...]]
+    build: Callable[[Any, ImageSpec, Node, Mapping[str, Node], Target], Node]
+
+
+WINDOW = (
+    Argument("start", "int32", lambda params: params["window"][:, :2]),
+    Argument("shape", "int32", lambda params: params["window"][:, 2:]),
+)
+
+MIRROR = (Argument("flip", "int32", lambda params: params["flip"], 0),)
