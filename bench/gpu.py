@@ -4,8 +4,8 @@
 
 Decode, RandomResizedCrop(224), flip and normalise, from files in the page cache to a tensor on the GPU. First idle
 power and the pixels against the float64 reference; then each share for the hardware decoder at the middle batch size,
-then the other batch sizes and uint8 output at the best share. Windows of the two alternate; the JSON is written after
-each.
+then at the best share the other batch sizes, uint8 output, and the same with ColorJitter, RandomRotation, GaussianBlur
+and RandomErasing. Windows of the two alternate; the JSON is written after each.
 
 ``--cpu-rehearsal`` runs the same code on DALI's CPU operators, to prove the script where there is no GPU.
 """
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.gpu_meter import Gpu, idle_w, machine, to_update
-from bench.gpu_pixels import MEAN, STD, pixels
+from bench.gpu_pixels import AUGMENTATIONS, DEGREES, ERASED, HUE_TURNS, JITTER, MEAN, SIGMA, STD, TAPS, pixels
 from greenload.backends import dali
 from greenload.pipeline import Pipeline
 from greenload.plan import make_plan
@@ -54,10 +54,12 @@ class Setting:
     batch: int
     dtype: str
     hw_load: float | None
+    augmented: bool = False
 
     def __str__(self) -> str:
         load = "-" if self.hw_load is None else f"{self.hw_load:g}"
-        return f"batch {self.batch}, {self.dtype}, hardware decoder {load}"
+        more = ", augmented" if self.augmented else ""
+        return f"batch {self.batch}, {self.dtype}, hardware decoder {load}{more}"
 
 
 @dataclass(frozen=True)
@@ -74,23 +76,24 @@ class Window:
     gpu_jpeg_engine_percent: float | None
 
 
-def greenload_pipeline(folder: str, batch: int, dtype: str) -> Pipeline:
+def greenload_pipeline(folder: str, setting: Setting) -> Pipeline:
     """The contest as greenload says it."""
-    norm = (ToDtype("float32", scale=True), Normalize(MEAN, STD)) if dtype == "float32" else ()
+    norm = (ToDtype("float32", scale=True), Normalize(MEAN, STD)) if setting.dtype == "float32" else ()
     stages = (
         Shuffle(),
         Decode(),
         RandomResizedCrop(SIDE),
+        *(AUGMENTATIONS if setting.augmented else ()),
         RandomHorizontalFlip(),
         *norm,
-        Batch(batch, drop_remainder=True),
+        Batch(setting.batch, drop_remainder=True),
     )
     return Pipeline(ImageFolder(folder), *stages, seed=7)
 
 
 def greenload_batches(args: argparse.Namespace, folder: str, setting: Setting) -> Iterator[int]:
     """greenload's contestant: the number of images of each batch, which is on the device by then."""
-    pipeline = greenload_pipeline(folder, setting.batch, setting.dtype)
+    pipeline = greenload_pipeline(folder, setting)
     plan = make_plan(pipeline, args.backend, threads=args.threads, prefetch=args.in_flight)
     device = {} if args.cpu_rehearsal else {"device_id": args.device, "hw_decoder_load": setting.hw_load}
     for images, _labels in dali.stream(plan, epochs=ENDLESS, readers=args.readers, **device):
@@ -126,6 +129,8 @@ def handwritten_batches(args: argparse.Namespace, folder: str, setting: Setting)
             **decoding,
         )
         images = fn.resize(images, size=[SIDE, SIDE], interp_type=types.INTERP_LINEAR, antialias=True)
+        if setting.augmented:
+            images = handwritten_augmentations(images)
         flip = fn.random.coin_flip(probability=0.5)
         if setting.dtype == "float32":
             images = fn.crop_mirror_normalize(
@@ -142,6 +147,34 @@ def handwritten_batches(args: argparse.Namespace, folder: str, setting: Setting)
     graph.build()
     while True:
         yield len(graph.run()[0])
+
+
+def handwritten_augmentations(images: Any) -> Any:
+    """greenload's ``AUGMENTATIONS`` as a DALI user writes them, each with one operator and DALI's random numbers."""
+    from nvidia.dali import fn, types
+
+    def uniform(low: float, high: float, count: int | None = None) -> Any:
+        return fn.random.uniform(range=[low, high], **({"shape": [count]} if count else {}))
+
+    images = fn.color_twist(
+        images,
+        brightness=uniform(1 - JITTER, 1 + JITTER),
+        contrast=uniform(1 - JITTER, 1 + JITTER),
+        saturation=uniform(1 - JITTER, 1 + JITTER),
+        hue=uniform(-360 * HUE_TURNS, 360 * HUE_TURNS),
+    )
+    images = fn.rotate(
+        images, angle=uniform(-DEGREES, DEGREES), keep_size=True, fill_value=0.0, interp_type=types.INTERP_LINEAR
+    )
+    images = fn.gaussian_blur(images, window_size=TAPS, sigma=uniform(*SIGMA))
+    return fn.erase(
+        images,
+        anchor=uniform(0.0, 0.6, 2),
+        shape=uniform(0.15, 0.6, 2) * fn.random.coin_flip(probability=ERASED),
+        normalized=True,
+        axis_names="HW",
+        fill_value=0.0,
+    )
 
 
 CONTESTANTS: dict[str, Callable[[argparse.Namespace, str, Setting], Iterator[int]]] = {
@@ -214,15 +247,15 @@ def summary(windows: list[Window], idle: float | None) -> list[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The summary as text."""
-    titles = ("batch", "dtype   ", "   hw", "contestant  ", " images/s", "host CPU ms", "  GPU mJ", "  net mJ")
-    lines = [" ".join(titles)]
+    lines = ["batch dtype    work         hw contestant    images/s host CPU ms   GPU mJ   net mJ"]
     for row in rows:
         setting = row["setting"]
         load = "-" if setting["hw_load"] is None else f"{setting['hw_load']:g}"
         joules = [row["gpu_j_per_image"], row["gpu_j_per_image_net_of_idle"]]
         shown = ["-" if value is None else f"{value * 1e3:.3f}" for value in joules]
         lines.append(
-            f"{setting['batch']:>5} {setting['dtype']:8} {load:>5} {row['contestant']:12} {row['images_per_s']:>9.0f} "
+            f"{setting['batch']:>5} {setting['dtype']:8} {'augmented' if setting['augmented'] else 'plain':9} "
+            f"{load:>5} {row['contestant']:12} {row['images_per_s']:>9.0f} "
             f"{row['host_cpu_s_per_image'] * 1e3:>11.4f} {shown[0]:>8} {shown[1]:>8}"
         )
     return "\n".join([*lines, "per image; net: less the GPU's idle power"])
@@ -308,6 +341,7 @@ def run(args: argparse.Namespace, folder: str) -> None:
     for batch in (batch for batch in args.batch if batch != middle):
         contest(args, gpu, folder, Setting(batch, "float32", best), keep)
     contest(args, gpu, folder, Setting(middle, "uint8", best), keep)
+    contest(args, gpu, folder, Setting(middle, "float32", best, augmented=True), keep)
     report["idle_power_with_context_w"] = idle_w(gpu, args.seconds)
     report["complete"] = True
     write(args.out, report)

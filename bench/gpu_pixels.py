@@ -11,11 +11,31 @@ from greenload.backends.base import Records
 from greenload.pipeline import Pipeline
 from greenload.plan import Numbers, make_plan
 from greenload.sources import ImageFolder
-from greenload.stages import Batch, CenterCrop, Decode, Normalize, RandomHorizontalFlip, RandomResizedCrop, ToDtype
+from greenload.stages import (
+    Batch,
+    CenterCrop,
+    ColorJitter,
+    Decode,
+    GaussianBlur,
+    Normalize,
+    RandomErasing,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    RandomRotation,
+    ToDtype,
+)
 
 CHECKED = 64
 SEED = 7
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+JITTER, HUE_TURNS, DEGREES, TAPS, SIGMA, ERASED = 0.4, 0.1, 15.0, 9, (0.1, 2.0), 0.25
+AUGMENTATIONS = (
+    ColorJitter(JITTER, JITTER, JITTER, HUE_TURNS),
+    RandomRotation(DEGREES),
+    GaussianBlur(TAPS, SIGMA),
+    RandomErasing(ERASED),
+)
+"""What the augmented contest does between the resized crop and the flip."""
 
 
 def pixels(folder: str, backend: str, threads: int, side: int) -> dict[str, Any]:
@@ -29,6 +49,10 @@ def pixels(folder: str, backend: str, threads: int, side: int) -> dict[str, Any]
         "decode": ((CenterCrop(200),), 1.0),
         "decode, crop, resize": ((RandomResizedCrop(side),), 1.0),
         "all, float32": ((RandomResizedCrop(side), RandomHorizontalFlip(), *norm), 255.0 * np.array(STD)),
+        "augmented, float32": (
+            (RandomResizedCrop(side), *AUGMENTATIONS, RandomHorizontalFlip(), *norm),
+            255.0 * np.array(STD),
+        ),
     }
     found = {}
     for label, (stages, levels) in checks.items():

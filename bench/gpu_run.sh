@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # gpu_run.sh PARTS OUT [bench.gpu's arguments]: on a GPU machine without network, tests and bench of the GPU lowering.
 # PARTS holds the chunks of an offline pack of DALI and its join.sh; OUT takes gpu.json, the logs and the machine's facts.
+# It prints, of each primitive, how far it lay from the reference (pytest.log), and the bench's table (bench.log).
 # Environment: TARGET, where to install (kept if it is there already); PYTHON; PYTEST_ARGS, pytest's further arguments.
+# Without a GPU, GREENLOAD_GPU_REHEARSAL=1 and --cpu-rehearsal run the same on DALI's CPU operators.
 set -uo pipefail
 [ $# -ge 2 ] || { echo "usage: $0 PARTS OUT [arguments of bench.gpu]" >&2; exit 2; }
 parts=$1 out=$2; shift 2

@@ -33,15 +33,26 @@ _HOMES = {
         "SourceError",
         "UsageError",
     ),
-    "sources": ("Arrays", "Files", "ImageFolder"),
+    "sources": ("Arrays", "Files", "ImageFolder", "TFDS", "TFRecords", "open_folder"),
     "stages": (
+        "Apply",
         "Batch",
         "Cache",
         "CenterCrop",
+        "ColorJitter",
         "Decode",
+        "GaussianBlur",
         "Normalize",
+        "OneHot",
+        "Pad",
+        "RandomAffine",
+        "RandomCrop",
+        "RandomErasing",
+        "RandomGrayscale",
         "RandomHorizontalFlip",
         "RandomResizedCrop",
+        "RandomRotation",
+        "RandomVerticalFlip",
         "Resize",
         "Shuffle",
         "ToDtype",
@@ -50,6 +61,8 @@ _HOMES = {
     "plan": ("Plan", "make_plan"),
     "loading": ("Position", "Shard", "load"),
     "verifying": ("verify",),
+    "packing": ("pack",),
+    "splitting": ("Split", "split_for_device"),
     "measuring": ("measure",),
     "profiling": ("profile",),
     "report.data": ("Report",),
@@ -71,21 +84,38 @@ if TYPE_CHECKING:
     from greenload.loading import Shard as Shard
     from greenload.loading import load as load
     from greenload.measuring import measure as measure
+    from greenload.packing import pack as pack
     from greenload.pipeline import Pipeline as Pipeline
     from greenload.plan import Plan as Plan
     from greenload.plan import make_plan as make_plan
     from greenload.profiling import profile as profile
     from greenload.report.data import Report as Report
+    from greenload.sources import TFDS as TFDS
     from greenload.sources import Arrays as Arrays
     from greenload.sources import Files as Files
     from greenload.sources import ImageFolder as ImageFolder
+    from greenload.sources import TFRecords as TFRecords
+    from greenload.sources import open_folder as open_folder
+    from greenload.splitting import Split as Split
+    from greenload.splitting import split_for_device as split_for_device
+    from greenload.stages import Apply as Apply
     from greenload.stages import Batch as Batch
     from greenload.stages import Cache as Cache
     from greenload.stages import CenterCrop as CenterCrop
+    from greenload.stages import ColorJitter as ColorJitter
     from greenload.stages import Decode as Decode
+    from greenload.stages import GaussianBlur as GaussianBlur
     from greenload.stages import Normalize as Normalize
+    from greenload.stages import OneHot as OneHot
+    from greenload.stages import Pad as Pad
+    from greenload.stages import RandomAffine as RandomAffine
+    from greenload.stages import RandomCrop as RandomCrop
+    from greenload.stages import RandomErasing as RandomErasing
+    from greenload.stages import RandomGrayscale as RandomGrayscale
     from greenload.stages import RandomHorizontalFlip as RandomHorizontalFlip
     from greenload.stages import RandomResizedCrop as RandomResizedCrop
+    from greenload.stages import RandomRotation as RandomRotation
+    from greenload.stages import RandomVerticalFlip as RandomVerticalFlip
     from greenload.stages import Resize as Resize
     from greenload.stages import Shuffle as Shuffle
     from greenload.stages import ToDtype as ToDtype

@@ -44,25 +44,22 @@ class Runnable(Protocol):
         ...
 
 
-class Campaign:
-    """Runs a plan's steps and the whole of it under meters, on a fixed set of samples.
+class Windows:
+    """Runs things in settled windows under meters, and keeps what was seen.
 
     Args:
-        plan: what to measure.
-        indices: the samples, int64.
         sampler: running; reads the meters.
         rounds: rounds of adjacent windows on each build.
         seed: of the windows' order.
         progress: told what runs.
     """
 
-    def __init__(
-        self, plan: Plan, indices: NDArray[np.int64], sampler: Sampler, rounds: int, seed: int, progress: Progress
-    ) -> None:
-        self.plan = plan
-        self.indices = indices
+    settle_s = 1.0
+    """Seconds up to which a window waits for buffers to fill and threads to stop."""
+
+    def __init__(self, sampler: Sampler, rounds: int, seed: int, progress: Progress) -> None:
         self.bytes_out: dict[str, float] = {}
-        """Mean bytes of the images that leave a step, where they were counted."""
+        """Mean bytes of a sample that leave a step, where they were counted."""
         self.seen: list[Observation] = []
         """Every window so far."""
         self._sampler = sampler
@@ -71,31 +68,6 @@ class Campaign:
         self._progress = progress
         self._done = 0.0
         self._first_ns = 0  # when the first window started
-        self._behind: dict[str, bool] = {}
-
-    def measure(self) -> list[Observation]:
-        """All windows of the profile. The full pipeline's are spread over the steps', so that a drift meets both."""
-        order = Order(self.plan.pipeline, self.indices, endless=True)
-        steps = len(self.plan.steps)
-        self._idle()
-        for build in range(BUILDS):
-            self._tell(f"building ({build + 1} of {BUILDS})")
-            made = Build(self.plan, order)
-            batch = self.plan.pipeline.batch
-            full = DatasetRun(made.endless(), batch.size if batch else 1, self.plan)
-            with _closing({"full": full}):
-                self._warm(full)
-                size = self._window_samples(full, 3 * WINDOW_S)
-                for position, step in enumerate(self.plan.steps):
-                    self._tell(f"{step.name} (build {build + 1} of {BUILDS})")
-                    self._step(Replays(made.stream, made.endless_roots, len(self.indices)), step, build)
-                    self._tell(f"the whole (build {build + 1} of {BUILDS})")
-                    before, due = (place * 2 * self._rounds // steps for place in (position, position + 1))
-                    for k in range(before, due):
-                        self._window(full, size, "", "full", k, build)
-                    self._done += 1 / (BUILDS * steps)
-        self._progress(1.0, "done")
-        return self.seen
 
     def _tell(self, text: str) -> None:
         self._progress(min(self._done, 1.0), text)
@@ -111,6 +83,103 @@ class Campaign:
             time.sleep(_IDLE_S)
             self._note("", "idle", k, 0, 0, start)
 
+    def _pairs(self, runs: Mapping[str, Runnable], sizes: Mapping[str, int], step: str, build: int) -> None:
+        """Rounds of adjacent windows of runs and of so many samples, by kind, in random order."""
+        for k in range(self._rounds):
+            for kind in self._random.sample(list(runs), len(runs)):
+                self._window(runs[kind], sizes[kind], step, kind, k, build)
+
+    def _window_samples(self, run: Runnable, seconds: float) -> int:
+        """How many samples fill a window. Tries whole, settled windows: a short try would only drain the buffers."""
+        samples = 1
+        while True:
+            start = time.perf_counter()
+            passed = run.run(samples)
+            worked = time.perf_counter() - start
+            settle(self.settle_s)
+            took = max(worked, time.perf_counter() - start - _SETTLING_S)
+            if took >= seconds / 3:
+                return max(1, round(passed * seconds / took))
+            samples = passed * max(2, min(8, int(seconds / 2 / max(took, 1e-4))))
+
+    def _window(self, run: Runnable, samples: int, step: str, kind: str, k: int, build: int) -> None:
+        doubt = "" if settle(self.settle_s) else "the process was not idle before it"
+        start = self._sampler.mark()
+        passed = run.run(samples)
+        doubt = doubt or ("" if settle(self.settle_s) else "the process did not become idle after it")
+        self._note(step, kind, k, build, passed, start, doubt)
+
+    def _note(self, step: str, kind: str, k: int, build: int, passed: int, start: Mark, doubt: str = "") -> None:
+        window = self._sampler.window(start, self._sampler.mark(aligned=kind == "idle"))
+        if not self.seen:
+            self._first_ns = window.start_ns
+        void = dict(window.void)
+        if doubt:  # what it did and what the meters saw are not the same
+            void |= dict.fromkeys(("cpu_s", "wall_ns", "device_bytes", "reads", *self._sampler.channels), doubt)
+        if window.device_read_bytes is None:
+            void["device_bytes"] = "the system doesn't tell"
+        if window.reads is None:
+            void["reads"] = "the system doesn't tell"
+        self.seen.append(
+            Observation(
+                step=step,
+                kind=kind,
+                round=k,
+                build=build,
+                samples=passed,
+                wall_ns=window.wall_ns,
+                cpu_s=window.cpu_s,
+                other_cpu_s=window.other_cpu_s,
+                device_bytes=float(window.device_read_bytes or 0),
+                reads=window.reads,
+                start_ns=window.start_ns - self._first_ns,
+                energy_j=dict(window.energy_j),
+                void=void,
+            )
+        )
+
+
+class Campaign(Windows):
+    """Runs a plan's steps and the whole of it under meters, on a fixed set of samples.
+
+    Args:
+        plan: what to measure.
+        indices: the samples, int64.
+        sampler: as for `Windows`, like the others.
+    """
+
+    def __init__(
+        self, plan: Plan, indices: NDArray[np.int64], sampler: Sampler, rounds: int, seed: int, progress: Progress
+    ) -> None:
+        super().__init__(sampler, rounds, seed, progress)
+        self.plan = plan
+        self.indices = indices
+        self._behind: dict[str, bool] = {}
+
+    def measure(self) -> list[Observation]:
+        """All windows of the profile. The full pipeline's are spread over the steps', so that a drift meets both."""
+        order = Order(self.plan.pipeline, self.indices, endless=True)
+        steps = len(self.plan.steps)
+        self._idle()
+        for build in range(BUILDS):
+            self._tell(f"building ({build + 1} of {BUILDS})")
+            made = Build(self.plan, order)
+            batch = self.plan.pipeline.batch
+            full = DatasetRun(made.endless(), batch.size if batch else 1, self.plan)
+            with closing({"full": full}):
+                self._warm(full)
+                size = self._window_samples(full, 3 * WINDOW_S)
+                for position, step in enumerate(self.plan.steps):
+                    self._tell(f"{step.name} (build {build + 1} of {BUILDS})")
+                    self._step(Replays(made.stream, made.endless_roots, len(self.indices)), step, build)
+                    self._tell(f"the whole (build {build + 1} of {BUILDS})")
+                    before, due = (place * 2 * self._rounds // steps for place in (position, position + 1))
+                    for k in range(before, due):
+                        self._window(full, size, "", "full", k, build)
+                    self._done += 1 / (BUILDS * steps)
+        self._progress(1.0, "done")
+        return self.seen
+
     def _step(self, replays: Replays, step: Step, build: int) -> None:
         if step.kind in ("read", "cache"):
             self._prefixes(replays, step, build)
@@ -122,7 +191,7 @@ class Campaign:
         place = self.plan.steps.index(step)
         wanted = [self.plan.steps[place - 1], step] if step.kind == "cache" else [step]
         runs: dict[str, Runnable] = {s.name: replays.prefix(s) for s in wanted}
-        with _closing(runs):
+        with closing(runs):
             sizes = {}
             for name, run in runs.items():
                 self._warm(run)  # which also fills a cache: it is measured warm
@@ -134,13 +203,11 @@ class Campaign:
 
     def _replay(self, step: Step, pair: tuple[Runnable, Runnable], build: int) -> None:
         runs = dict(zip(("with", "without"), pair, strict=True))
-        with _closing(runs):
+        with closing(runs):
             for run in pair:
                 self._warm(run)
             size = self._window_samples(runs["with"], WINDOW_S)
-            for k in range(self._rounds):
-                for kind in self._random.sample(list(runs), 2):
-                    self._window(runs[kind], size, step.name, kind, k, build)
+            self._pairs(runs, dict.fromkeys(runs, size), step.name, build)
 
     def _pair(self, replays: Replays, step: Step) -> tuple[Runnable, Runnable]:
         """A step's runs with and without it."""
@@ -164,7 +231,7 @@ class Campaign:
         """
         if step.name not in self._behind:
             runs = dict(zip(("with", "without"), replays.alone(step), strict=True))
-            with _closing(runs):
+            with closing(runs):
                 cost = {}
                 for kind, run in runs.items():
                     self._warm(run)
@@ -200,58 +267,10 @@ class Campaign:
         run.run(len(self.indices))
         settle()
 
-    def _window_samples(self, run: Runnable, seconds: float) -> int:
-        """How many samples fill a window. Tries whole, settled windows: a short try would only drain the buffers."""
-        samples = 1
-        while True:
-            start = time.perf_counter()
-            passed = run.run(samples)
-            worked = time.perf_counter() - start
-            settle()
-            took = max(worked, time.perf_counter() - start - _SETTLING_S)
-            if took >= seconds / 3:
-                return max(1, round(passed * seconds / took))
-            samples = passed * max(2, min(8, int(seconds / 2 / max(took, 1e-4))))
-
-    def _window(self, run: Runnable, samples: int, step: str, kind: str, k: int, build: int) -> None:
-        doubt = "" if settle() else "the process was not idle before it"
-        start = self._sampler.mark()
-        passed = run.run(samples)
-        doubt = doubt or ("" if settle() else "the process did not become idle after it")
-        self._note(step, kind, k, build, passed, start, doubt)
-
-    def _note(self, step: str, kind: str, k: int, build: int, passed: int, start: Mark, doubt: str = "") -> None:
-        window = self._sampler.window(start, self._sampler.mark(aligned=kind == "idle"))
-        if not self.seen:
-            self._first_ns = window.start_ns
-        void = dict(window.void)
-        if doubt:  # what it did and what the meters saw are not the same
-            void |= dict.fromkeys(("cpu_s", "wall_ns", "device_bytes", "reads", *self._sampler.channels), doubt)
-        if window.device_read_bytes is None:
-            void["device_bytes"] = "the system doesn't tell"
-        if window.reads is None:
-            void["reads"] = "the system doesn't tell"
-        self.seen.append(
-            Observation(
-                step=step,
-                kind=kind,
-                round=k,
-                build=build,
-                samples=passed,
-                wall_ns=window.wall_ns,
-                cpu_s=window.cpu_s,
-                other_cpu_s=window.other_cpu_s,
-                device_bytes=float(window.device_read_bytes or 0),
-                reads=window.reads,
-                start_ns=window.start_ns - self._first_ns,
-                energy_j=dict(window.energy_j),
-                void=void,
-            )
-        )
-
 
 @contextmanager
-def _closing(runs: Mapping[str, Runnable]) -> Iterator[None]:
+def closing(runs: Mapping[str, Runnable]) -> Iterator[None]:
+    """Close the runs at the end, whatever happens."""
     try:
         yield
     finally:

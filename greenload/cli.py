@@ -86,6 +86,16 @@ def _parser() -> argparse.ArgumentParser:
     check = command("check", _check, "read and decode every image of a folder, and name the bad ones")
     check.add_argument("data", help="the folder")
     check.add_argument("--threads", type=_positive, default=None, help="threads that decode (default: all processors)")
+    pack = command("pack", _pack, "write a folder's images into few large files that are read in large stretches")
+    pack.add_argument(
+        "data", help="the folder of images or records, a CSV or Parquet table, or a pattern"
+    )
+    pack.add_argument("out", help="where to; must be new or empty")
+    pack.add_argument("--format", choices=("tfrecord", "arrayrecord"), default="tfrecord", help="(default %(default)s)")
+    pack.add_argument("--shard-mb", type=float, default=128, help="megabytes in a file (default %(default)s)")
+    pack.add_argument("--seed", type=int, default=0, help="of the records' order (default %(default)s)")
+    pack.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="what to do about bad images")
+    pack.add_argument("--threads", type=_positive, default=None, help="threads (default: all processors)")
     profile = command("profile", _profile, "what each step of a pipeline costs per image")
     profile.add_argument("pipeline", help="a ready one (imagenet:train), path/to/file.py:name, or package.module:name")
     profile.add_argument("--data", metavar="FOLDER", help="the data folder, for a pipeline that takes one")
@@ -95,6 +105,10 @@ def _parser() -> argparse.ArgumentParser:
     profile.add_argument("--rounds", type=_positive, default=5, help="rounds of windows a build (default %(default)s)")
     profile.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="what to do about bad images")
     profile.add_argument("--html", metavar="FILE", help="write the report as a web page")
+    report = command("report", _report, "show a saved report, or hold a second one against it")
+    report.add_argument("report", metavar="A.json", help="a report that profile --json wrote")
+    report.add_argument("other", metavar="B.json", nargs="?", help="another one: ratios are B / A")
+    report.add_argument("--html", metavar="FILE", help="write it as a web page")
     return parser
 
 
@@ -176,20 +190,45 @@ def _check(options: argparse.Namespace) -> int:
     return _FAILED if found.bad else _OK
 
 
+def _pack(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from greenload.packing import pack
+    from greenload.sources import open_folder
+
+    _check_writable(options.json)
+    _quiet_tensorflow()
+    with _progress("packing") as update:
+        packed = pack(
+            open_folder(options.data),
+            options.out,
+            format=options.format,
+            shard_mb=options.shard_mb,
+            seed=options.seed,
+            on_error=options.on_error,
+            threads=options.threads,
+            progress=update,
+        )
+    for error in packed.skipped:
+        print(_printable(f"left out: {error}"))
+    print(
+        f"{packed.samples} images in {packed.shards} files below {_printable(packed.folder)}: "
+        f"{packed.bytes / 1e6:.1f} MB, in {packed.seconds:.1f} s"
+    )
+    skipped = [{"path": error.path, "reason": error.reason} for error in packed.skipped]
+    _write_json(options.json, asdict(packed) | {"skipped": skipped})
+    return _OK
+
+
 def _profile(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from greenload.resolving import resolve
 
-    _check_writable(options.json)
-    _check_writable(options.html)
-    if options.html:
-        if options.json and os.path.abspath(options.json) == os.path.abspath(options.html):
-            raise UsageError(f"{options.html}: --json and --html need a file each: name two")
-        for needed in ("jinja2", "plotly"):  # before minutes of work, not after
-            if importlib.util.find_spec(needed) is None:
-                raise ReportError(f"--html needs {needed}: pip install 'greenload[report]'")
+    _check_places(options)
     sys.path.insert(0, os.getcwd())  # package.module:name is looked for here too, as with python -m
+    if _names_tensorflow(options.pipeline):
+        _quiet_tensorflow()  # before the user's own import of it
     pipeline = resolve(options.pipeline, options.data)
     _quiet_tensorflow()
     from greenload.profiling import profile
@@ -219,6 +258,27 @@ def _profile(options: argparse.Namespace) -> int:
     return _OK
 
 
+def _report(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from greenload.report.comparison import compare
+    from greenload.report.data import Report
+    from greenload.report.html import html
+    from greenload.report.terminal import render, render_comparison
+
+    _check_places(options, options.report, *([options.other] if options.other else []))
+    report, other = Report.load(options.report), Report.load(options.other) if options.other else None
+    found = compare(report, other) if other else None
+    Console().print(render_comparison(found) if found else render(report))
+    _write_json(options.json, found.to_dict() if found else report.to_dict())
+    if options.html:
+        Path(options.html).write_text(html(report, other), encoding="utf-8")
+    written = [file for file in (options.json, options.html) if file]
+    if written:
+        print(f"written: {', '.join(written)}")
+    return _OK
+
+
 @contextmanager
 def _progress(text: str) -> Iterator[Callable[[float, str], None]]:
     """A bar on standard error that says what runs and how long it still takes; silent where that is no terminal."""
@@ -241,6 +301,19 @@ def _progress(text: str) -> Iterator[Callable[[float, str], None]]:
         yield lambda share, now: bar.update(task, completed=share, description=now)
 
 
+def _check_places(options: argparse.Namespace, *taken: str) -> None:
+    """Refuse ``--json`` and ``--html`` before minutes of work, not after; ``taken`` are files that must stay."""
+    for file in (options.json, options.html):
+        _check_writable(file)
+        if file and any(os.path.realpath(file) == os.path.realpath(one) for one in taken):
+            raise UsageError(f"{file}: is what is read: name another file to write")
+    if options.html:
+        if options.json and os.path.abspath(options.json) == os.path.abspath(options.html):
+            raise UsageError(f"{options.html}: --json and --html need a file each: name two")
+        if importlib.util.find_spec("jinja2") is None:
+            raise ReportError("--html needs jinja2: pip install 'greenload[report]'")
+
+
 def _check_writable(file: str | None) -> None:
     """Refuse a place that can't be written before minutes of work are lost to it."""
     if not file:
@@ -257,6 +330,15 @@ def _check_writable(file: str | None) -> None:
 def _write_json(file: str | None, data: dict[str, Any]) -> None:
     if file:
         Path(file).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+def _names_tensorflow(pipeline: str) -> bool:
+    """Whether a pipeline is in a file that may import TensorFlow."""
+    file = pipeline.rpartition(":")[0]
+    if not file.endswith(".py") or not os.path.isfile(file):
+        return False
+    text = Path(file).read_text(encoding="utf-8", errors="replace")
+    return "tensorflow" in text or "keras" in text
 
 
 def _quiet_tensorflow() -> None:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _NOTHING = np.int64(-1)  # a position that no sample has
 _ENDLESS = 1 << 40
-_CHUNK = 256  # positions, orders and draws are computed for so many samples at once
 
 
 @dataclass(frozen=True)
@@ -86,14 +85,25 @@ class Order:
         """Samples in an epoch of this shard."""
         return _ENDLESS if self.endless else self.shard.size(self.total)
 
-    def indices(self, epoch: Any, position: Any, ops: draws.Ops = draws.NUMPY) -> Any:
-        """The samples at positions of this shard's epoch: int64 of the shape of ``position``, which has a dimension."""
+    @property
+    def group(self) -> int | None:
+        """How many positions of this shard, from 0 on, have samples that lie together; ``None`` if none do."""
+        shuffle = self.pipeline.shuffle
+        if shuffle is None or shuffle.block is None:
+            return None
+        return -(-draws.Blocks.of(self.total, shuffle.block).group // self.shard.count)
+
+    def indices(self, epoch: Any, position: Any, ops: draws.Ops = draws.NUMPY, valid: Any = None) -> Any:
+        """The samples at positions of this shard's epoch: int64 of the shape of ``position``, which has a dimension.
+
+        ``valid`` is the order's own as ``ops`` has it, where it shall not become part of a graph.
+        """
         index = ops.i64(position) * self.shard.count + self.shard.index
         if self.endless:
             index = index % self.total
-        if self.pipeline.shuffled:
-            index = draws.permute(index, self.total, self.pipeline.seed, epoch, ops)
-        return index if self.valid is None else ops.take(ops.i64(self.valid), index)
+        if self.pipeline.shuffle:
+            index = draws.permute(index, self.total, self.pipeline.seed, epoch, ops, self.pipeline.shuffle.block)
+        return index if self.valid is None else ops.take(ops.i64(self.valid if valid is None else valid), index)
 
 
 def load(
@@ -135,14 +145,15 @@ def load(
             names.
 
     Returns:
-        Images ``[batch, height, width, channels]`` of the pipeline's dtype and labels int64 ``[batch]`` (without the
-        batch dimension where the pipeline has no ``Batch``). The number of batches is known (``len(ds)``). Iterating
+        Images ``[batch, height, width, channels]`` of the pipeline's dtype and labels int64 ``[batch]``, or
+        ``[batch, classes]`` behind ``OneHot`` (without the batch dimension where the pipeline has no ``Batch``). The number of batches is known (``len(ds)``). Iterating
         from Python raises ``RecordError`` for a bad record; inside ``fit`` it is TensorFlow's
         ``InvalidArgumentError``, which names the same file.
 
     Raises:
         PipelineError: the backend can't hold the pipeline.
         SourceError: the source holds nothing to load, or the shard would be empty.
+        RecordError: a label is outside ``OneHot``'s classes; names its sample.
         BackendUnavailable: the backend can't run here; names the remedy.
         UsageError: an argument is out of range.
 
@@ -162,7 +173,7 @@ def load(
     for name, value, kind in (("start", start, Position), ("shard", shard, Shard)):
         if value is not None and not isinstance(value, kind):
             raise UsageError(f"{name} must be a {kind.__name__}, not {value!r}")
-    valid = good_records(chosen.pipeline.source, chosen.threads) if on_error == "skip" else None
+    valid = good_records(chosen.pipeline.source, chosen.threads, chosen.backend) if on_error == "skip" else None
     order = Order(chosen.pipeline, valid, shard or Shard())
     if order.samples == 0:
         raise SourceError(f"{order.shard} of {len(chosen.pipeline.source)} samples is empty: use fewer shards")
@@ -203,10 +214,15 @@ class Build:
     """Puts one dataset together. Holds what its functions share: tables of paths or pixels, the caches."""
 
     def __init__(self, plan: Plan, order: Order) -> None:
+        import tensorflow as tf
+
         self.plan = plan
         self.order = order
         self.numbers = Numbers.of(plan.pipeline)
-        self.stream = Stream(plan)
+        self.stream = Stream(plan, order.group)
+        # Made within an epoch's functions, tables would be part of the graph, and copied at each start.
+        self._labels = tf.constant(plan.pipeline.source.labels)
+        self._valid = None if order.valid is None else tf.constant(order.valid)
         batch = plan.pipeline.batch
         self.batch = batch.size if batch else 1
         self.drop_remainder = bool(batch and batch.drop_remainder)
@@ -235,7 +251,7 @@ class Build:
             epochs_in_turn = tf.data.Dataset.range(start.epoch, epochs).flat_map(begin)
             length = self.batches(start.sample) + (epochs - start.epoch - 1) * self.batches(0)
         bounded = epochs_in_turn.apply(tf.data.experimental.assert_cardinality(length)).prefetch(self.plan.prefetch)
-        return naming(bounded.with_options(options(self.plan)), self.plan.pipeline.source)
+        return naming(bounded.with_options(options(self.plan)), self.plan.pipeline)
 
     def endless(self) -> tf.data.Dataset:
         """Epoch 0 over and over in one stream, for an order that is endless: for measuring."""
@@ -290,35 +306,35 @@ class Build:
                 positions[0], lambda next_one, state: next_one + tf.cast(state["position"] == next_one, tf.int64)
             )
             position = tf.minimum(position, positions[-1])
-            index = self.order.indices(epoch, position[tf.newaxis], draws.tensorflow_ops())[0]
-            return tf.debugging.Assert(False, [MARK, self.stream.name(index), index, REMEDY])
+            index = self.order.indices(epoch, position[tf.newaxis], draws.tensorflow_ops(), self._valid)[0]
+            return tf.debugging.Assert(False, [MARK, self.stream.reading.name(index), index, REMEDY])
 
         with tf.control_dependencies([tf.cond(tf.reduce_any(differs), missing, tf.no_op)]):
             return {key: tf.identity(value) for key, value in state.items()}
 
     def roots(self, epoch: Any, first: Any) -> tf.data.Dataset:
-        """The samples of an epoch before anything is read: position, index, label and prepared numbers."""
+        """The samples of an epoch: position, index, label, prepared numbers, and what reading them one by one needs."""
         import tensorflow as tf
 
         ops = draws.tensorflow_ops()
-        labels = tf.constant(self.plan.pipeline.source.labels)
-        end = self.order.samples
+        size, end = self.stream.reading.samples, self.order.samples
 
-        def chunk(begin: Any) -> dict[str, Any]:
-            position = tf.range(begin, tf.minimum(begin + _CHUNK, end))
-            index = self.order.indices(epoch, position, ops)
-            root = {"position": position, "index": index, "label": tf.gather(labels, index)}
+        def chunk(number: Any) -> dict[str, Any]:
+            # Where an epoch is begun doesn't move its chunks: what lies together stays together.
+            position = tf.range(tf.maximum(first, number * size), tf.minimum((number + 1) * size, end))
+            index = self.order.indices(epoch, position, ops, self._valid)
+            root = {"position": position, "index": index, "label": tf.gather(self._labels, index)}
             if self.numbers.count:
                 root["numbers"] = self.numbers.prepare(self.plan.pipeline.seed, epoch, index, ops)
                 root["numbers"].set_shape((None, self.numbers.count))
             return root
 
-        return tf.data.Dataset.range(first, end, _CHUNK).map(chunk).unbatch()
+        return self.stream.roots(tf.data.Dataset.range(first // size, -(-end // size)).map(chunk))
 
 
 def _empty(key: str, spec: Any) -> Any:
     """A tensor that fits a batch's spec and holds no sample."""
     import tensorflow as tf
 
-    value = _NOTHING if key == "position" else "" if spec.dtype == tf.string else spec.dtype.as_numpy_dtype()
+    value = _NOTHING if key == "position" else tf.zeros([], spec.dtype)
     return tf.fill([n or 0 for n in spec.shape], value)

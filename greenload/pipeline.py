@@ -7,12 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from greenload import sources
 from greenload.draws import stage_key
-from greenload.errors import PipelineError
-from greenload.sources import Source
-from greenload.specs import ImageSpec
-from greenload.stages import STAGES, Batch, Cache, Decode, Shuffle, Stage
+from greenload.errors import PipelineError, RecordError
+from greenload.sources import RecordSource, Source
+from greenload.specs import ImageSpec, LabelSpec
+from greenload.stages import STAGES, Batch, Cache, Decode, OneHot, Shuffle, Stage
+from greenload.stages.reference import as_dtype
 
 _FORMAT = "greenload.pipeline/1"
 
@@ -53,7 +57,12 @@ class Pipeline:
         object.__setattr__(self, "stages", tuple(stages))
         object.__setattr__(self, "seed", seed)
         _check_order(self.stages)
-        _ = self.specs
+        if self.shuffled and isinstance(source, RecordSource) and source.sequential:
+            raise PipelineError(
+                f"{source} is compressed and can only be read in order: remove Shuffle, or make plain files of it with "
+                "greenload pack"
+            )
+        _ = self.specs, self.label
 
     @property
     def specs(self) -> tuple[ImageSpec, ...]:
@@ -65,6 +74,49 @@ class Pipeline:
             except PipelineError as error:
                 raise PipelineError(f"stage {position} of {len(self.stages)}: {error}") from None
         return tuple(specs)
+
+    @property
+    def label(self) -> LabelSpec:
+        """The spec of a sample's label as it leaves the pipeline."""
+        spec = LabelSpec()
+        for stage in self.stages:
+            spec = stage.out_label(spec)
+        return spec
+
+    @property
+    def one_hot(self) -> OneHot | None:
+        """The stage that encodes labels, if there is one."""
+        return next((stage for stage in self.stages if isinstance(stage, OneHot)), None)
+
+    def check_labels(self) -> None:
+        """Make sure that the source's labels can be encoded. Lists the source.
+
+        Raises:
+            RecordError: one can't; names its sample.
+        """
+        if self.one_hot and (wrong := self.one_hot.check(self.source.labels)) is not None:
+            label, last = self.source.labels[wrong], self.one_hot.num_classes - 1
+            raise RecordError(
+                self.source.name(wrong),
+                f"its label must be in 0 … {last} for {self.one_hot}, not {label}: "
+                f"pass num_classes={label + 1} or more, or correct the label"
+                if label >= 0
+                else f"its label must be in 0 … {last} for {self.one_hot}, not {label}: correct the label",
+            )
+
+    def encode_labels(self, labels: NDArray[np.int64]) -> NDArray[np.generic]:
+        """Labels of a batch of samples as the pipeline gives them, without TensorFlow.
+
+        Args:
+            labels: int64 ``[n]`` from the source, found good by ``check_labels``.
+
+        Returns:
+            ``[n, …]`` of the label's spec.
+        """
+        if self.one_hot is None:
+            return labels
+        codes = np.eye(self.one_hot.num_classes)[labels]
+        return codes.astype(np.float32) if self.one_hot.dtype == "float32" else as_dtype(codes, self.one_hot.dtype)
 
     @property
     def keys(self) -> tuple[int, ...]:
@@ -80,7 +132,12 @@ class Pipeline:
     @property
     def shuffled(self) -> bool:
         """Whether each epoch has an order of its own."""
-        return any(isinstance(stage, Shuffle) for stage in self.stages)
+        return self.shuffle is not None
+
+    @property
+    def shuffle(self) -> Shuffle | None:
+        """The stage that orders, if there is one."""
+        return next((stage for stage in self.stages if isinstance(stage, Shuffle)), None)
 
     @property
     def batch(self) -> Batch | None:

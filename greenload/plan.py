@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from greenload import draws
+from greenload import claims, draws
 from greenload.draws import NUMPY, Array, Ops
 from greenload.errors import PipelineError
 from greenload.pipeline import Pipeline
-from greenload.specs import ImageSpec
+from greenload.specs import ImageSpec, LabelSpec
 from greenload.stages import Batch, Cache, Shuffle, Stage
 from greenload.stages import primitives as p
 
@@ -75,12 +76,19 @@ class Plan:
         """What leaves the pipeline."""
         return self.steps[-1].spec_out
 
+    @property
+    def label(self) -> LabelSpec:
+        """The label of each sample that leaves the pipeline."""
+        return self.pipeline.label
+
     def describe(self) -> str:
         """The plan as text, a line a step."""
         rows = [("step", "stages", "backend", "images out")]
         rows += [(s.name, " + ".join(s.stages), s.backend, str(s.spec_out)) for s in self.steps]
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+        if self.pipeline.one_hot:
+            lines.append(f"labels: {self.label} ({self.pipeline.one_hot})")
         return "\n".join([*lines, f"{self.threads} threads, {self.prefetch} results held ready"])
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,6 +98,7 @@ class Plan:
             "threads": self.threads,
             "prefetch": self.prefetch,
             "steps": [step.to_dict() for step in self.steps],
+            "label": str(self.label),
         }
 
     def __str__(self) -> str:
@@ -128,7 +137,25 @@ def make_plan(pipeline: Pipeline, backend: str = "auto", *, threads: int | None 
     steps = _fuse(_lower(pipeline, chosen))
     if chosen.startswith("dali"):
         steps = _for_dali(pipeline, chosen, steps)
+    _check_claims(pipeline, chosen, steps)
     return Plan(pipeline, chosen, threads, prefetch, tuple(_told_apart(steps)))
+
+
+def _check_claims(pipeline: Pipeline, backend: str, steps: list[Step]) -> None:
+    for step in steps:
+        if step.primitive is None or claims.claimed(backend, step.primitive, step.spec_in):
+            continue
+        able = claims.others(step.primitive, step.spec_in)
+        remedy = f"use backend={able[0]!r}" if able else "change its arguments, or remove it"
+        stage = pipeline.stages[step.stage] if step.stage is not None else " + ".join(step.stages)
+        if isinstance(step.primitive, p.Call):
+            raise PipelineError(
+                f"{stage} can't run on backend {backend!r}: arbitrary code is the explicit stage Apply(fn), for the "
+                f"backends that can run it: {remedy}"
+            )
+        raise PipelineError(
+            f"{stage} can't run on backend {backend!r} to tolerance, for images that are {step.spec_in}: {remedy}"
+        )
 
 
 def _lower(pipeline: Pipeline, backend: str) -> list[Step]:
@@ -281,6 +308,25 @@ class Numbers:
         """One stage's share ``[…, k]`` of the numbers ``[…, count]``."""
         start = self.starts[place]
         return numbers[..., start : start + self.stages[place].numbers]
+
+    def misfit(self, height: NDArray[np.int64], width: NDArray[np.int64]) -> tuple[int, str] | None:
+        """The first image that is too small for a stage, and why; ``None`` if none is.
+
+        Args:
+            height: int64 ``[n]``, rows of the images as they are decoded.
+            width: int64 ``[n]``, their columns.
+        """
+        picky = [place for place, stage in enumerate(self.stages) if type(stage).fits is not Stage.fits]
+        # Sizes behind a random stage don't depend on its draws.
+        drawn = np.zeros((len(height), self.count))
+        for place, stage in enumerate(self.stages[: max(picky, default=-1) + 1]):
+            fits = stage.fits(height, width)
+            if fits is not None and not fits.all():
+                wrong = int(np.argmin(fits))
+                return wrong, f"{stage.misfit()}; it is {height[wrong]}×{width[wrong]} there"
+            params = stage.params(self.of_stage(drawn, place), height, width)
+            height, width = stage.out_size(params, height, width)
+        return None
 
     def params(
         self, numbers: Array, height: Array, width: Array, places: Sequence[int], ops: Ops = NUMPY

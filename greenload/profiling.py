@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from greenload import formats
+from greenload.backends.tf_read import CHUNK
 from greenload.campaign import Campaign, Progress
 from greenload.energy.attribution import Attribution, Domain, attribute
 from greenload.energy.discover import discover
@@ -18,10 +20,14 @@ from greenload.loading import require
 from greenload.machine import machine
 from greenload.pipeline import Pipeline
 from greenload.plan import Plan, make_plan
+from greenload.profiling_dataset import is_dataset, profile_dataset
 from greenload.report.data import FullRun, Idle, Report, Skipped
 from greenload.report.data import Step as StepRow
-from greenload.sources import Files, FileSource
+from greenload.sources import Arrays, RecordSource
 from greenload.verifying import record_error, verify
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 SAMPLES = 512
 """Different samples that a profile works on, at most."""
@@ -32,7 +38,7 @@ ROUNDS = 5
 
 
 def profile(
-    pipeline: Pipeline | Plan,
+    pipeline: Pipeline | Plan | tf.data.Dataset,
     backend: str = "auto",
     *,
     threads: int | None = None,
@@ -43,7 +49,7 @@ def profile(
     on_error: str = "raise",
     progress: Progress | None = None,
 ) -> Report:
-    """Measure what each step of a pipeline costs, and check the sum against the whole.
+    """Measure what each step of a pipeline, or of any ``tf.data.Dataset``, costs, and check the sum against the whole.
 
     A fixed set of samples is drawn from the source and verified; all windows work on it, with the draws of epoch 0. A
     step on pixels is measured by paired replay: its captured input runs in adjacent windows with and without it.
@@ -76,11 +82,19 @@ def profile(
         >>> report.steps[1].name, report.steps[1].cpu_s_per_sample.value
         ('Decode + crop', 0.00079)
     """
-    plan = pipeline if isinstance(pipeline, Plan) else make_plan(pipeline, backend, threads=threads)
     if samples < 1 or rounds < 2:
         raise UsageError(f"samples must be at least 1 and rounds at least 2, not {samples} and {rounds}")
     if on_error not in ("raise", "skip"):
         raise UsageError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
+    if not isinstance(pipeline, Pipeline | Plan):
+        if not is_dataset(pipeline):
+            raise UsageError(f"profile takes a Pipeline, a Plan or a tf.data.Dataset, not {type(pipeline).__name__}")
+        if backend not in ("auto", "tf") or on_error != "raise":
+            raise UsageError(
+                "a tf.data.Dataset runs on TensorFlow and raises what it raises: leave backend and on_error out"
+            )
+        return _of_dataset(pipeline, threads, samples, rounds, seed, name, progress)
+    plan = pipeline if isinstance(pipeline, Plan) else make_plan(pipeline, backend, threads=threads)
     require(plan)
     meters, statuses = discover()
     told = progress or (lambda share, text: None)
@@ -91,22 +105,68 @@ def profile(
         try:
             observations = campaign.measure()
         except Exception as error:  # TensorFlow's own classes, whose text may name a record that went bad since
-            raise record_error(str(error), plan.pipeline.source) or error from None
-        domains = {
-            domain: Domain(channel.provenance, channel.systematic) for domain, channel in sampler.channels.items()
-        }
+            raise record_error(str(error), plan.pipeline.source, plan.pipeline) or error from None
         attribution = attribute(
-            observations, steps=[step.name for step in plan.steps], domains=domains, idle_power_w=sampler.idle_power_w
+            observations,
+            steps=[step.name for step in plan.steps],
+            domains=_domains(sampler),
+            idle_power_w=sampler.idle_power_w,
         )
     described = plan.pipeline.to_dict() | ({"name": name} if name else {})
-    return Report(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        machine=machine(),
+    return _report(
+        attribution,
         meters=tuple(statuses),
         pipeline=described,
         plan=plan.to_dict(),
         samples=len(indices),
         steps=tuple(_rows(plan, attribution, campaign.bytes_out)),
+        skipped=skipped,
+        windows=tuple(observations),
+    )
+
+
+def _of_dataset(
+    dataset: tf.data.Dataset,
+    threads: int | None,
+    samples: int,
+    rounds: int,
+    seed: int,
+    name: str | None,
+    progress: Progress | None,
+) -> Report:
+    meters, statuses = discover()
+    with Sampler(meters) as sampler:
+        found = profile_dataset(
+            dataset,
+            sampler,
+            _domains(sampler),
+            threads=threads,
+            samples=samples,
+            rounds=rounds,
+            seed=seed,
+            told=progress or (lambda share, text: None),
+        )
+    return _report(
+        found.attribution,
+        meters=tuple(statuses),
+        pipeline=dict(found.pipeline) | {"name": name or "tf.data.Dataset"},
+        plan=found.plan,
+        samples=found.samples,
+        steps=found.steps,
+        skipped=found.skipped,
+        advice=found.advice,
+        windows=found.windows,
+    )
+
+
+def _domains(sampler: Sampler) -> dict[str, Domain]:
+    return {name: Domain(channel.provenance, channel.systematic) for name, channel in sampler.channels.items()}
+
+
+def _report(attribution: Attribution, **found: Any) -> Report:
+    return Report(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=machine(),
         full=FullRun(
             cpu_s_per_sample=attribution.full.cpu_s_per_sample,
             energy_j_per_sample=attribution.full.energy_j_per_sample,
@@ -117,8 +177,7 @@ def profile(
         idle=Idle(attribution.idle_power_w, attribution.idle_energy_j_per_sample),
         unattributed=attribution.unattributed,
         total=attribution.total,
-        skipped=skipped,
-        windows=tuple(observations),
+        **found,
     )
 
 
@@ -153,18 +212,29 @@ def _choose(
         good = np.setdiff1d(good, np.array(found.bad_indices, np.int64))
         if not len(good):
             raise SourceError(f"all {found.samples} records are bad; the first: {found.bad[0]}")
-    drawn = np.random.default_rng(seed).permutation(good)[:samples]
+    drawn = _drawn(plan.pipeline, good, np.random.default_rng(seed))[:samples]
     drawn = drawn[: max(1, int(CAPTURED_BYTES / _image_bytes(plan, drawn)))]
     batch = plan.pipeline.batch
     if batch and len(drawn) > batch.size:
         drawn = drawn[: len(drawn) // batch.size * batch.size]
     chosen = np.sort(drawn).astype(np.int64)
-    if on_error == "raise" and isinstance(source, FileSource):
+    if on_error == "raise" and not isinstance(source, Arrays):
         # The samples run over and over without an end: a bad one would have to be found again in each turn.
-        bad = verify(Files([source.paths[i] for i in chosen]), plan.threads, remember=False).bad
+        bad = verify(source, plan.threads, indices=chosen).bad
         if bad:
             raise bad[0]
     return chosen, skipped
+
+
+def _drawn(pipeline: Pipeline, good: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
+    """Good samples in random order; where the pipeline reads neighbours together, in blocks of neighbours."""
+    if not isinstance(pipeline.source, RecordSource) or (pipeline.shuffle and pipeline.shuffle.block is None):
+        return random.permutation(good)
+    if pipeline.source.sequential:
+        return good  # whatever lies before the last one would be decompressed as well
+    block = pipeline.shuffle.block if pipeline.shuffle and pipeline.shuffle.block else CHUNK
+    parts = [good[begin : begin + block] for begin in range(0, len(good), block)]
+    return np.concatenate([parts[i] for i in random.permutation(len(parts))])
 
 
 def _image_bytes(plan: Plan, drawn: NDArray[np.int64]) -> float:

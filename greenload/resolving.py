@@ -1,4 +1,4 @@
-"""From a pipeline's name on a command line to the pipeline."""
+"""From a pipeline's name on a command line to the pipeline, or to the ``tf.data.Dataset``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ import os
 import pkgutil
 import sys
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from greenload.errors import GreenloadError, UsageError
 from greenload.pipeline import Pipeline
+from greenload.profiling_dataset import is_dataset
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 READY = "greenload.pipelines"
 """The package of ready pipelines."""
@@ -26,12 +31,12 @@ def ready() -> list[str]:
     return names
 
 
-def resolve(name: str, data: str | None = None) -> Pipeline:
-    """The pipeline of a name.
+def resolve(name: str, data: str | None = None) -> Pipeline | tf.data.Dataset:
+    """The pipeline of a name, or the dataset.
 
     Args:
         name: a ready one's (``"imagenet:train"``), ``"path/to/file.py:name"`` or ``"package.module:name"``. What
-            stands behind it is a ``Pipeline``, or a function that returns one.
+            stands behind it is a ``Pipeline``, a ``tf.data.Dataset``, or a function that returns one.
         data: the data folder, for a function that takes a parameter.
 
     Raises:
@@ -47,24 +52,30 @@ def resolve(name: str, data: str | None = None) -> Pipeline:
             f"a pipeline is named MODULE:NAME or FILE.py:NAME, not {name!r}; ready ones: {', '.join(ready())}"
         )
     module = _from_file(place) if place.endswith(".py") else _from_package(place, name)
-    found = getattr(module, attribute, None)
+    found: Any = getattr(module, attribute, None)
     if found is None:
         candidates = [n for n, value in vars(module).items() if not n.startswith("_") and _fits(value, module)]
         hint = f"; it has {', '.join(candidates)}" if candidates else ""
         raise UsageError(f"{place} has no pipeline {attribute!r}{hint}")
-    if callable(found) and not isinstance(found, Pipeline):
+    if callable(found) and not _is_pipeline(found):
         found = _call(found, name, data)
     elif data is not None:
         raise UsageError(f"{name} is a finished pipeline and takes no data folder: leave --data out")
-    if not isinstance(found, Pipeline):
+    if not _is_pipeline(found):
+        several = " (take one of them)" if isinstance(found, tuple | list | dict) else ""
         raise UsageError(
-            f"{name} must be a greenload.Pipeline, or a function that returns one, not {type(found).__name__}"
+            f"{name} must be a greenload.Pipeline, a tf.data.Dataset, or a function that returns one, "
+            f"not {type(found).__name__}{several}"
         )
     return found
 
 
+def _is_pipeline(found: object) -> bool:
+    return isinstance(found, Pipeline) or is_dataset(found)
+
+
 def _fits(value: object, module: ModuleType) -> bool:
-    return isinstance(value, Pipeline) or (inspect.isfunction(value) and value.__module__ == module.__name__)
+    return _is_pipeline(value) or (inspect.isfunction(value) and value.__module__ == module.__name__)
 
 
 def _from_file(path: str) -> ModuleType:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from greenload.errors import PipelineError
 
-DTYPES = ("uint8", "float32")
+DTYPES = ("uint8", "int8", "float16", "bfloat16", "float32")
 """The element types that images may have."""
+_BYTES = {"uint8": 1, "int8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
 
 ENCODED = "encoded"
 HWC = "HWC"
@@ -25,7 +26,7 @@ class ImageSpec:
     """``(height, width, channels)``, led by the batch for ``NHWC``; ``None`` where it differs from image to image.
     ``()`` while encoded."""
     dtype: str
-    """``"uint8"`` or ``"float32"``; ``"bytes"`` while encoded."""
+    """One of ``DTYPES``; ``"bytes"`` while encoded."""
     layout: str
     """``"encoded"`` (a file's bytes), ``"HWC"`` (one image) or ``"NHWC"`` (a batch)."""
 
@@ -66,7 +67,7 @@ class ImageSpec:
         height, width, channels = self.image_shape
         if height is None or width is None or channels is None:
             return None
-        return height * width * channels * (1 if self.dtype == "uint8" else 4)
+        return height * width * channels * _BYTES[self.dtype]
 
     def __str__(self) -> str:
         if self.encoded:
@@ -76,3 +77,17 @@ class ImageSpec:
 
 ENCODED_SPEC = ImageSpec((), "bytes", ENCODED)
 """A file's bytes, not yet decoded."""
+
+
+@dataclass(frozen=True)
+class LabelSpec:
+    """What the label of one sample looks like.
+
+    ``LabelSpec((), "int64")`` is a class's number, ``LabelSpec((10,), "float32")`` one number for each of ten classes.
+    """
+
+    shape: tuple[int, ...] = ()
+    dtype: str = "int64"
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {'×'.join(map(str, self.shape)) or 'scalar'}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import warnings
 from collections.abc import Callable
@@ -17,10 +16,13 @@ from numpy.typing import NDArray
 
 from greenload import formats
 from greenload.backends.tf import TensorFlowBackend
-from greenload.backends.tf_decode import decode_full
+from greenload.backends.tf_formats import decode_full
+from greenload.backends.tf_read import reader
 from greenload.backends.tf_stream import REFUSED
 from greenload.errors import BackendUnavailable, RecordError, SourceError
-from greenload.sources import UNREADABLE, Arrays, FileSource, Source
+from greenload.pipeline import Pipeline
+from greenload.plan import Numbers
+from greenload.sources import UNREADABLE, Arrays, RecordSource, Source
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -39,11 +41,18 @@ class Verified:
 
 
 def verify(
-    source: Source, threads: int = 2, progress: Callable[[int, int], None] | None = None, *, remember: bool = True
+    source: Source,
+    threads: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    remember: bool = True,
+    backend: str = "tf",
+    indices: NDArray[np.int64] | None = None,
 ) -> Verified:
     """Read and wholly decode every record once, in parallel.
 
-    A full decode is what finds a truncated file whatever window is cropped from it later. The result is remembered in
+    A full decode is what finds a truncated file whatever window is cropped from it later. In files of records the
+    checksums of the records' bytes are tested too. The result is remembered in
     the user's cache folder by the source's fingerprint (every file's path, size and time of change).
 
     Args:
@@ -51,6 +60,8 @@ def verify(
         threads: threads that decode.
         progress: called with the records done and their total.
         remember: whether to use and keep the remembered result.
+        backend: the backend that is to load the records: one may read a format that another refuses.
+        indices: the records to verify, ascending, int64 ``[n]``; all if not given. Of some nothing is remembered.
 
     Raises:
         SourceError: the source itself can't be listed.
@@ -62,25 +73,30 @@ def verify(
     found = TensorFlowBackend().availability()
     if not found.usable:
         raise BackendUnavailable(f"verifying decodes with TensorFlow: {found.detail}; {found.remedy}")
-    assert isinstance(source, FileSource)
-    remembered = _remembered(source) if remember else None
+    wanted = np.arange(total, dtype=np.int64) if indices is None else indices
+    remember = remember and indices is None
+    remembered = _remembered(source, backend) if remember else None
     if remembered is None:
-        suspects = [(int(i), reason(source, int(i))) for i in _undecodable(source, threads, progress)]
+        suspects = [
+            (i, reason(source, i, backend=backend)) for i in _undecodable(source, wanted, threads, progress, backend)
+        ]
         # One that decodes on the second look failed for a reason of the moment.
-        remembered = [(i, why) for i, why in suspects if why != DECODES]
+        found_bad = {i: why for i, why in suspects if why != DECODES}
+        found_bad |= {i: CHECKSUM for i in _damaged(source, wanted) if i not in found_bad}
+        remembered = sorted(found_bad.items())
         if remember and not any(why.startswith(UNREADABLE) for _, why in remembered):
-            _remember(source, remembered)
+            _remember(source, backend, remembered)
     bad = tuple(RecordError(source.name(i), why) for i, why in remembered)
-    return Verified(total, bad, tuple(i for i, _ in remembered))
+    return Verified(len(wanted), bad, tuple(i for i, _ in remembered))
 
 
-def good_records(source: Source, threads: int) -> NDArray[np.int64] | None:
-    """The indices of the records that decode, ascending, or ``None`` if all do. Warns with the names of the others.
+def good_records(source: Source, threads: int, backend: str = "tf") -> NDArray[np.int64] | None:
+    """The indices of the records that a backend decodes, ascending, or ``None`` if all do; warns of the others.
 
     Raises:
         SourceError: none is left.
     """
-    found = verify(source, threads)
+    found = verify(source, threads, backend=backend)
     if not found.bad:
         return None
     good = np.setdiff1d(np.arange(found.samples, dtype=np.int64), np.array(found.bad_indices, np.int64))
@@ -91,8 +107,8 @@ def good_records(source: Source, threads: int) -> NDArray[np.int64] | None:
     return good
 
 
-def reason(source: Source, index: int) -> str:
-    """Why a record can't be decoded, or that it can."""
+def reason(source: Source, index: int, backend: str = "tf") -> str:
+    """Why a record can't be decoded for a backend, or that it can."""
     try:
         data = source.read(index)
     except RecordError as error:
@@ -100,46 +116,89 @@ def reason(source: Source, index: int) -> str:
     if not isinstance(data, bytes):
         return DECODES
     try:
-        header = formats.header(data)
+        header = formats.header(data, backend)
     except formats.FormatError as error:
         return str(error)
+    if _decodes(data, header.kind):
+        return DECODES
+    sides = f"{header.width}×{header.height}"
+    return f"broken {header.format}: its header promises {sides} pixels that can't be decoded"
+
+
+def _decodes(data: bytes, kind: str) -> bool:
+    """Whether a file decodes: by TensorFlow where it reads the kind, whichever backend is to load it."""
+    if kind not in formats.support("tf"):
+        from greenload.backends.dali_runner import first_undecodable
+
+        return first_undecodable([data]) is None
     import tensorflow as tf
 
     try:
         decode_full(tf.constant(data))
     except tf.errors.OpError:
-        cut = "truncated" if not header.complete else "broken"
-        return f"{cut} {header.format}: its header promises {header.width}×{header.height} pixels that can't be decoded"
-    return DECODES
+        return False
+    return True
 
 
-def _undecodable(source: FileSource, threads: int, progress: Callable[[int, int], None] | None) -> NDArray[np.int64]:
+def _undecodable(
+    source: Source,
+    indices: NDArray[np.int64],
+    threads: int,
+    progress: Callable[[int, int], None] | None,
+    backend: str,
+) -> list[int]:
     import tensorflow as tf
 
-    def work(index: Any, path: Any) -> Any:
-        with tf.control_dependencies([decode_full(tf.io.read_file(path))]):
-            return tf.identity(index)
+    kinds = [kind for kind in formats.support("tf") if kind in formats.support(backend)]
 
-    total = len(source)
-    paths = tf.data.Dataset.from_tensor_slices(tf.constant([os.fsencode(path) for path in source.paths]))
-    stream = tf.data.Dataset.zip(tf.data.Dataset.range(total), paths).map(work, num_parallel_calls=threads)
+    reading, wanted, total = reader(source, threads=threads), tf.constant(indices), len(indices)
+
+    def chunk(begin: Any) -> Any:
+        position = tf.range(begin, tf.minimum(begin + reading.samples, total))
+        return reading.chunk({"position": position, "index": tf.gather(wanted, position)})
+
+    def work(state: Any) -> Any:
+        data = reading.sample(state)["image"]
+        with tf.control_dependencies([decode_full(data, kinds)]):
+            return tf.identity(state["position"]), data
+
+    chunks = tf.data.Dataset.range(0, total, reading.samples).map(chunk, num_parallel_calls=reading.parallel)
+    stream = chunks.unbatch().map(work, num_parallel_calls=threads).ignore_errors()
     good = np.zeros(total, bool)
-    for indices in stream.ignore_errors().batch(64).as_numpy_iterator():
-        good[indices] = True
+    for positions, files in stream.batch(64).as_numpy_iterator():
+        # TensorFlow's decoders pass over some damage that others don't.
+        good[positions] = [_whole(data, backend) for data in files]
         if progress:
-            progress(int(indices[-1]) + 1, total)
+            progress(int(positions[-1]) + 1, total)
     if progress:
         progress(total, total)  # bad ones at the end were passed over
-    return np.flatnonzero(~good)
+    return [int(i) for i in indices[~good]]
 
 
-def _file(source: Source) -> Path:
-    return Path(platformdirs.user_cache_dir("greenload")) / f"verified-{_RULES}" / f"{source.fingerprint()}.json"
-
-
-def _remembered(source: Source) -> list[tuple[int, str]] | None:
+def _whole(data: bytes, backend: str) -> bool:
     try:
-        stored = json.loads(_file(source).read_text())
+        formats.header(data, backend)
+    except formats.FormatError:
+        return False
+    return True
+
+
+def _damaged(source: Source, indices: NDArray[np.int64]) -> set[int]:
+    """Which records' bytes don't fit the checksum stored with them."""
+    if not isinstance(source, RecordSource):
+        return set()
+    return {i for at in range(0, len(indices), _AT_ONCE) for i in source.damaged(indices[at : at + _AT_ONCE])}
+
+
+def _file(source: Source, backend: str) -> Path:
+    return (
+        Path(platformdirs.user_cache_dir("greenload")) / f"verified-{_RULES}" / f"{source.fingerprint()}-{backend}.json"
+    )
+
+
+def _remembered(source: Source, backend: str) -> list[tuple[int, str]] | None:
+    try:
+        stored = json.loads(_file(source, backend).read_text())
         bad = [(int(i), str(why)) for i, why in stored]
     except (OSError, ValueError, TypeError):
         return None  # never made, or damaged: made anew
@@ -147,8 +206,8 @@ def _remembered(source: Source) -> list[tuple[int, str]] | None:
     return bad if whole else None
 
 
-def _remember(source: Source, bad: list[tuple[int, str]]) -> None:
-    path = _file(source)
+def _remember(source: Source, backend: str, bad: list[tuple[int, str]]) -> None:
+    path = _file(source, backend)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
@@ -158,20 +217,23 @@ def _remember(source: Source, bad: list[tuple[int, str]]) -> None:
         warnings.warn(f"{path}: what was verified can't be remembered: {error.strerror}", stacklevel=3)
 
 
+CHECKSUM = "its bytes don't fit their checksum: the file is damaged there; copy it anew"
 DECODES = "decodes now: it has changed, or what failed came later"
-_RULES = 1  # to be raised with what counts as bad: what was remembered under other rules is found anew
+_AT_ONCE = 256  # records whose checksums are computed side by side
+_RULES = 2  # to be raised with what counts as bad: what was remembered under other rules is found anew
 MARK = "greenload: this record cannot be read or decoded:"
 REMEDY = "(for the reason run: greenload check FOLDER; to leave such records out: on_error=skip)"
 _BAD = re.compile(rf"{re.escape(MARK)}\] \[(.*)\] \[(\d+)\] \[{re.escape(REMEDY)}", re.DOTALL)
 _RAISED = re.compile(rf"{re.escape(REFUSED)} \[(\d+)\] (.*)", re.DOTALL)
 
 
-def record_error(message: str, source: Source) -> RecordError | None:
+def record_error(message: str, source: Source, pipeline: Pipeline | None = None) -> RecordError | None:
     """The bad record that an error of TensorFlow's names, or ``None`` if it is about something else."""
     found = _BAD.search(message)
     if found:
         index = int(found[2])
-        return RecordError(source.name(index), reason(source, index))
+        why = reason(source, index)
+        return RecordError(source.name(index), _misfit(source, index, pipeline) or why if why == DECODES else why)
     raised = _RAISED.search(message)
     if not raised:
         return None
@@ -182,7 +244,17 @@ def record_error(message: str, source: Source) -> RecordError | None:
     return RecordError(name, raised[2].removeprefix(shown).split("\n", 1)[0])
 
 
-def naming(dataset: tf.data.Dataset, source: Source) -> tf.data.Dataset:
+def _misfit(source: Source, index: int, pipeline: Pipeline | None) -> str:
+    """Why a record that decodes is too small for a pipeline's stages; empty if it isn't."""
+    data = source.read(index)
+    if pipeline is None or not isinstance(data, bytes):
+        return ""
+    header = formats.header(data)
+    found = Numbers.of(pipeline).misfit(np.array([header.height]), np.array([header.width]))
+    return found[1] if found else ""
+
+
+def naming(dataset: tf.data.Dataset, pipeline: Pipeline) -> tf.data.Dataset:
     """The same dataset, whose iterators raise ``RecordError`` in Python where TensorFlow's error is about a bad record.
 
     Inside a ``tf.function`` (Keras ``fit``) TensorFlow raises its own error, whose text names the record as well.
@@ -199,7 +271,7 @@ def naming(dataset: tf.data.Dataset, source: Source) -> tf.data.Dataset:
                 try:
                     return super().__next__()
                 except tf.errors.OpError as error:
-                    self.stopped_by = record_error(str(error.message), source)
+                    self.stopped_by = record_error(str(error.message), pipeline.source, pipeline)
                     if self.stopped_by is None:
                         raise
                     raise self.stopped_by from None

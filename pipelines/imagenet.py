@@ -20,12 +20,12 @@ def train(data: str, batch: int = 256, seed: int = 0) -> gl.Pipeline:
     """A random window of 8 to 100 % of each photo at 224×224, flipped half of the time; another order each epoch.
 
     Args:
-        data: the folder of classes.
+        data: the folder of classes, or what ``greenload pack`` made of it.
         batch: images a batch.
         seed: decides order, windows and flips.
     """
     return gl.Pipeline(
-        gl.ImageFolder(data),
+        gl.open_folder(data),
         gl.Shuffle(),
         gl.Decode(),
         gl.RandomResizedCrop(224),
@@ -39,11 +39,11 @@ def evaluate(data: str, batch: int = 256) -> gl.Pipeline:
     """The central 224×224 of each photo, its shorter side at 256; in the folder's order.
 
     Args:
-        data: the folder of classes.
+        data: the folder of classes, or what ``greenload pack`` made of it.
         batch: images a batch.
     """
     return gl.Pipeline(
-        gl.ImageFolder(data),
+        gl.open_folder(data),
         gl.Decode(),
         gl.Resize(256),
         gl.CenterCrop(224),

@@ -10,8 +10,17 @@ import pytest
 
 from greenload.samples import make_samples
 
+ALONE = ("energy", "bench", "datasets", "test_profiling.py")
+"""Folders and files of tests that judge times, or wait until this process is idle."""
 SAMPLE_IMAGES = 48
 SAMPLE_CLASSES = 4
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make test` runs after the others, by itself."""
+    for item in items:
+        if set(item.path.parts) & set(ALONE):
+            item.add_marker("alone")
 
 
 @pytest.fixture(scope="session")

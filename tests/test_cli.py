@@ -15,7 +15,7 @@ from greenload import cli
 from greenload.errors import UsageError
 from greenload.pipeline import Pipeline
 from greenload.report.data import Report
-from greenload.resolving import ready, resolve
+from greenload.resolving import resolve
 
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -154,13 +154,6 @@ def test_a_bad_image_stops_a_profile_with_its_name(
             bad = target
     assert cli.main(["profile", "imagenet:train", "--data", str(tmp_path), "--rounds", "2"]) == 1
     assert os.fspath(bad) in error_line(capsys)
-
-
-def test_ready_pipelines_resolve(sample_folder: Path) -> None:
-    names = ready()
-    assert {"imagenet:train", "imagenet:evaluate", "resize_flip:train"} <= set(names)
-    for name in names:
-        assert isinstance(resolve(name, str(sample_folder)), Pipeline)
 
 
 def test_a_finished_pipeline_takes_no_folder(tmp_path: Path) -> None:

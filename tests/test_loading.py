@@ -484,7 +484,7 @@ def test_tf_data_goes_on_from_a_loaded_dataset() -> None:
 
 @pytest.mark.slow
 def test_threads_are_bounded(photos: Files) -> None:
-    many = Files(photos.paths * 10)
+    many = Files(list(photos.paths) * 10)
     most = {}
     list(gl.load(files(photos), "tf", epochs=1, threads=1))
     for threads in (1, 4):
@@ -526,7 +526,7 @@ def test_a_dataset_that_is_given_up_leaves_no_threads(photos: Files, backend: st
 
 @pytest.mark.slow
 def test_memory_stays_flat_over_a_long_stream(photos: Files, backend: str) -> None:
-    many = Files(photos.paths * 200)  # 4600 records an epoch
+    many = Files(list(photos.paths) * 200)  # 4600 records an epoch
     process = psutil.Process()
     iterator = iter(gl.load(files(many, 32), backend, epochs=3, threads=2))
     for _ in range(100):

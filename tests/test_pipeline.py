@@ -16,13 +16,23 @@ from greenload.errors import PipelineError, SourceError
 from greenload.pipeline import Pipeline
 from greenload.sources import Arrays, Files, ImageFolder
 from greenload.stages import (
+    Apply,
     Batch,
     Cache,
     CenterCrop,
+    ColorJitter,
     Decode,
+    GaussianBlur,
     Normalize,
+    Pad,
+    RandomAffine,
+    RandomCrop,
+    RandomErasing,
+    RandomGrayscale,
     RandomHorizontalFlip,
     RandomResizedCrop,
+    RandomRotation,
+    RandomVerticalFlip,
     Resize,
     Shuffle,
     Stage,
@@ -33,12 +43,31 @@ FILES = Files(["a.jpg", "b.jpg"], [0, 1])
 SIZE = st.integers(1, 500) | st.tuples(st.integers(1, 500), st.integers(1, 500))
 UNIT = st.floats(0.01, 1.0)
 BOUNDS = st.tuples(UNIT, UNIT).map(lambda pair: (min(pair), max(pair)))
+LEVEL = st.integers(0, 255)
+FACTOR = st.none() | st.floats(0, 1) | BOUNDS
 SINGLE = st.one_of(
     st.builds(CenterCrop, SIZE),
     st.builds(Resize, st.tuples(st.integers(1, 500), st.integers(1, 500)), st.booleans()),
     st.builds(RandomResizedCrop, SIZE, BOUNDS, BOUNDS, st.booleans()),
     st.builds(RandomHorizontalFlip, st.floats(0, 1)),
     st.just(ToDtype("uint8", scale=True)),
+    st.builds(RandomCrop, st.integers(9, 500), st.none() | st.tuples(*[st.integers(0, 8)] * 4), st.just(True), LEVEL),
+    st.builds(RandomVerticalFlip, st.floats(0, 1)),
+    st.builds(RandomRotation, st.floats(0, 360) | st.tuples(st.floats(-90, 0), st.floats(0, 90)), LEVEL),
+    st.builds(
+        RandomAffine,
+        st.floats(0, 360),
+        st.none() | st.tuples(st.floats(0, 1), st.floats(0, 1)),
+        st.none() | BOUNDS,
+        st.none() | st.floats(0, 89) | st.tuples(st.floats(-9, 0), st.floats(0, 9), st.floats(-9, 0), st.floats(0, 9)),
+        LEVEL,
+    ),
+    st.builds(Pad, st.integers(0, 9) | st.tuples(st.integers(0, 9), st.integers(0, 9)), LEVEL),
+    st.builds(ColorJitter, FACTOR, FACTOR, FACTOR, st.none() | st.floats(0, 0.5)),
+    st.builds(RandomGrayscale, st.floats(0, 1)),
+    st.builds(GaussianBlur, st.integers(0, 9).map(lambda n: 2 * n + 1), BOUNDS | UNIT),
+    st.builds(RandomErasing, st.floats(0, 1), BOUNDS, BOUNDS, LEVEL | st.tuples(LEVEL, LEVEL, LEVEL)),
+    st.just(Apply("support_functions:darker")),
 )
 VALUES = st.lists(
     st.builds(Normalize, st.tuples(*[st.floats(-9, 9)] * 3), st.tuples(*[st.floats(0.1, 9)] * 3)), max_size=2
@@ -144,6 +173,10 @@ ORDERS = {
     "back to integers": (FLOATS, [ToDtype("uint8"), Normalize((0.5,), (1,))], "stage 2 of 2"),
     "wrong channels": (GREY, [Normalize((1, 2, 3), (1, 1, 1))], "3 channels, but images here have 1"),
     "cached crop": (FILES, [Decode(), RandomResizedCrop(8), Cache()], "Cache after RandomResizedCrop(size=(8, 8))"),
+    "turned after batch": (PIXELS, [Batch(2), RandomRotation(3)], "put it before Batch"),
+    "too small": (PIXELS, [RandomCrop(10)], "at least 10×10 pixels, but this is smaller: pass pad_if_needed=True"),
+    "small floats resized": (PIXELS, [ToDtype("float16"), Resize(3)], "put it before ToDtype('float16')"),
+    "cached erasing": (PIXELS, [RandomErasing(), Cache()], "put Cache before it"),
     "cached flip": (PIXELS, [RandomHorizontalFlip(), CenterCrop(3), Cache()], "put Cache before it"),
 }
 

@@ -13,13 +13,21 @@ from greenload.pipeline import Pipeline
 from greenload.plan import Numbers, Plan, make_plan
 from greenload.sources import Arrays, Files
 from greenload.stages import (
+    Apply,
     Batch,
     Cache,
     CenterCrop,
+    ColorJitter,
     Decode,
+    GaussianBlur,
     Normalize,
+    OneHot,
+    Pad,
+    RandomCrop,
+    RandomGrayscale,
     RandomHorizontalFlip,
     RandomResizedCrop,
+    RandomVerticalFlip,
     Resize,
     Shuffle,
     Stage,
@@ -126,6 +134,37 @@ def test_a_stage_that_does_nothing_makes_no_step() -> None:
     assert "pad" not in " ".join(names(planned(PIXELS, CenterCrop(7))))
 
 
+def test_a_random_crop_is_one_window_inside_the_decoder_and_a_border() -> None:
+    stages = (Decode(), RandomCrop(32, padding=4, fill=7), Batch(2))
+    plan = planned(FILES, *stages)
+    assert names(plan) == ["Read", "Decode + crop", "RandomCrop: pad", "Batch"]
+    assert plan.steps[2].primitive == p.Pad(32, 32, 7.0)
+    assert names(planned(FILES, Decode(), RandomCrop(32), Batch(2))) == ["Read", "Decode + crop", "Batch"]
+    assert names(planned(PIXELS, RandomCrop(7, pad_if_needed=True))) == ["Read", "RandomCrop"]
+    assert planned(FILES, Decode(), Pad(2)).steps[2].primitive == p.Pad(None, None, 0.0)
+    assert planned(PIXELS, Pad((1, 2))).steps[1].primitive == p.Pad(13, 9, 0.0)
+
+
+def test_what_rounds_or_clips_is_not_joined() -> None:
+    assert len(planned(PIXELS, ColorJitter(0.1), ColorJitter(0.2), RandomGrayscale()).steps) == 4
+    small = planned(PIXELS, ToDtype("float16", scale=True), Normalize((0.5,), (0.5,)))
+    assert names(small) == ["Read", "ToDtype", "Normalize"]
+    once = planned(PIXELS, ToDtype("float32", scale=True), Normalize((0.5,), (0.5,)), ToDtype("bfloat16"))
+    assert names(once) == ["Read", "ToDtype + Normalize + ToDtype"]
+    assert once.out_spec.dtype == "bfloat16"
+    assert isinstance(once.steps[1].primitive, p.Affine)
+    assert once.steps[1].primitive.dtype == "bfloat16"
+
+
+def test_only_a_horizontal_flip_is_one_with_the_map_behind_it() -> None:
+    for stage, steps in ((RandomHorizontalFlip(), 3), (RandomVerticalFlip(), 4)):
+        assert len(planned(PIXELS, stage, ToDtype("float32"), Batch(2), backend="dali-cpu").steps) == steps
+
+
+def test_stages_that_do_nothing_make_no_step() -> None:
+    assert names(planned(PIXELS, ColorJitter(), Pad(0), GaussianBlur(1), OneHot(3), Batch(2))) == ["Read", "Batch"]
+
+
 def test_names_are_told_apart() -> None:
     plan = planned(PIXELS, RandomHorizontalFlip(), RandomHorizontalFlip(), Resize((3, 3)), Resize((4, 4)))
     assert len(set(names(plan))) == len(plan.steps)
@@ -139,6 +178,16 @@ REFUSED = [
     (lambda: planned(PIXELS, prefetch=-1), "prefetch must be a positive integer, not -1"),
     (lambda: planned(PIXELS, backend="dali-cpu"), "add Batch(32)"),
     (lambda: planned(FILES, Decode(), Cache(), CenterCrop(8), Batch(2), backend="dali-cpu"), "Cache must stand before"),
+    (
+        lambda: planned(PIXELS, ToDtype("bfloat16"), Batch(2), backend="dali-cpu"),
+        "ToDtype(dtype='bfloat16') can't run on backend 'dali-cpu' to tolerance, for images that are uint8 9×7×3 HWC: "
+        "use backend='tf'",
+    ),
+    (
+        lambda: planned(PIXELS, Apply(abs), Batch(2), backend="dali"),
+        "Apply(abs) can't run on backend 'dali': arbitrary code is the explicit stage Apply(fn), for the backends that "
+        "can run it: use backend='tf'",
+    ),
     (lambda: make_plan(FILES), "Pipeline"),  # type: ignore[arg-type]
     (lambda: make_plan("imagenet:train"), "Pipeline"),  # type: ignore[arg-type]
 ]

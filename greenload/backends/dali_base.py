@@ -55,7 +55,7 @@ class Argument:
 class Lowering:
     """A primitive as DALI operators: the arguments it is fed, and how the graph goes on from a node."""
 
-    arguments: Callable[[Any], tuple[Argument, ...]]
+    arguments: Callable[[Any, ImageSpec], tuple[Argument, ...]]
     build: Callable[[Any, ImageSpec, Node, Mapping[str, Node], Target], Node]
 
 

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from greenload.backends import orienting
 from greenload.backends.dali_base import Argument, Target
 from greenload.backends.dali_lowerings import LOWERINGS
-from greenload.errors import PipelineError, RecordError
-from greenload.formats import FormatError, header
+from greenload.errors import RecordError
+from greenload.formats import FormatError, header, orientation
 from greenload.plan import Numbers, Step
 from greenload.specs import ImageSpec
+from greenload.stages import primitives as p
 
 IMAGES = "images"
 """The name of the input that takes the images."""
@@ -30,16 +32,8 @@ class Feed:
 
 
 def pixel_steps(steps: Sequence[Step]) -> list[Step]:
-    """The steps that have a primitive, in order.
-
-    Raises:
-        PipelineError: DALI has no lowering for one of them.
-    """
-    chosen = [step for step in steps if step.primitive is not None]
-    for step in chosen:
-        if type(step.primitive) not in LOWERINGS:
-            raise PipelineError(f"backend 'dali' has no lowering for {step.name} ({step.primitive}): use backend='tf'")
-    return chosen
+    """The steps that have a primitive, in order. That DALI has a lowering for each was seen to when it was planned."""
+    return [step for step in steps if step.primitive is not None]
 
 
 def feeds_of(steps: Sequence[Step]) -> tuple[Feed, ...]:
@@ -50,7 +44,7 @@ def feeds_of(steps: Sequence[Step]) -> tuple[Feed, ...]:
     """
     feeds = []
     for position, step in enumerate(steps):
-        for argument in LOWERINGS[type(step.primitive)].arguments(step.primitive):
+        for argument in LOWERINGS[type(step.primitive)].arguments(step.primitive, step.spec_in):
             assert step.stage is not None, step  # only primitives of a stage's own have params
             feeds.append(Feed(f"{argument.name}_{position}", step.stage, argument))
     return tuple(feeds)
@@ -79,7 +73,14 @@ def make_graph(
     """
     from nvidia.dali import Pipeline, fn, types
 
-    kinds = {"int32": types.INT32, "float32": types.FLOAT, "uint8": types.UINT8}
+    kinds = {
+        "bool": types.BOOL,
+        "uint8": types.UINT8,
+        "int8": types.INT8,
+        "int32": types.INT32,
+        "float16": types.FLOAT16,
+        "float32": types.FLOAT,
+    }
     # The dynamic executor gives each run output buffers of its own, which live as long as someone refers to them. With
     # a greater depth the first schedule_run would start as many runs, fed or not; several may be in flight with 1 too.
     graph = Pipeline(
@@ -104,7 +105,8 @@ def make_graph(
         for position, step in enumerate(steps):
             lowering = LOWERINGS[type(step.primitive)]
             fed = {
-                argument.name: sources[f"{argument.name}_{position}"] for argument in lowering.arguments(step.primitive)
+                argument.name: sources[f"{argument.name}_{position}"]
+                for argument in lowering.arguments(step.primitive, step.spec_in)
             }
             node = lowering.build(step.primitive, step.spec_in, node, fed, target)
         graph.set_outputs(node.shape() if shapes else node, *(sources[feed.name] for feed in idle))
@@ -118,32 +120,71 @@ class Sizes:
 
     height: NDArray[np.int64]
     width: NDArray[np.int64]
-    incomplete: tuple[int, ...] = ()
-    """Positions of JPEGs without an end marker: only a full decode tells whether they are cut."""
+    exif: tuple[tuple[int, int], ...] = ()
+    """The position of each JPEG that has an EXIF block, and where it begins in it."""
+    orientation: NDArray[np.int64] | None = None
+    """The EXIF orientations, where they are applied: then the sizes are those of upright images."""
+
+    def params(self) -> dict[str, NDArray[np.int64]]:
+        """What turning images upright needs, as further params."""
+        if self.orientation is None:
+            return {}
+        return {"orientation": self.orientation, "upright_height": self.height, "upright_width": self.width}
 
 
-def sizes_of(images: Sequence[bytes] | Sequence[NDArray[np.generic]], names: Sequence[str]) -> Sizes:
+def sizes_of(
+    images: Sequence[bytes] | Sequence[NDArray[np.generic]],
+    names: Sequence[str],
+    backend: str = "dali-cpu",
+    exif: bool = False,
+) -> Sizes:
     """The sizes of a batch's images, from their headers or shapes.
 
+    Args:
+        images: files' bytes, or pixels.
+        names: what names each in an error.
+        backend: the backend that is to decode them.
+        exif: whether EXIF orientation is applied.
+
     Raises:
-        RecordError: a header can't be read; names the record.
+        RecordError: a header can't be read, or the backend doesn't read such files; names the record.
     """
     sides = np.empty((2, len(images)), np.int64)
-    incomplete = []
+    turns = np.ones(len(images), np.int64) if exif else None
+    blocks = []
     image: Any  # mypy takes what isn't bytes for a collection
     for position, image in enumerate(images):
         if isinstance(image, bytes):
             try:
-                head = header(image)
+                head = header(image, backend)
             except FormatError as error:
                 raise RecordError(names[position], str(error)) from None
             sides[0, position] = head.height
             sides[1, position] = head.width
-            if not head.complete:
-                incomplete.append(position)
+            if head.exif is not None:
+                blocks.append((position, head.exif))
+            if turns is not None:
+                turns[position] = orientation(image)
         else:
             sides[:, position] = image.shape[:2]
-    return Sizes(sides[0], sides[1], tuple(incomplete))
+    if turns is None:
+        return Sizes(sides[0], sides[1], tuple(blocks))
+    return Sizes(*orienting.upright_size(sides[0], sides[1], turns), tuple(blocks), turns)
+
+
+def without_exif(images: Sequence[Any], sizes: Sizes) -> Sequence[Any]:
+    """The images, with EXIF blocks hidden from DALI: its parser refuses a JPEG for an EXIF block that it can't read."""
+    if not sizes.exif:
+        return images
+    hidden = list(images)
+    for position, at in sizes.exif:
+        hidden[position] = b"".join((hidden[position][:at], b"hidden", hidden[position][at + 6 :]))
+    return hidden
+
+
+def applies_exif(steps: Sequence[Step]) -> bool:
+    """Whether one of some steps decodes with EXIF orientation applied."""
+    return any(isinstance(s.primitive, (p.Decode, p.DecodeCrop)) and s.primitive.exif for s in steps)
 
 
 def arguments_of(
@@ -154,7 +195,10 @@ def arguments_of(
         return {}
     params = numbers.params(drawn, sizes.height, sizes.width, tuple({feed.place for feed in feeds}))
     return {
-        feed.name: np.ascontiguousarray(feed.argument.take(params[feed.place]), feed.argument.dtype) for feed in feeds
+        feed.name: np.ascontiguousarray(
+            feed.argument.take({**params[feed.place], **sizes.params()}), feed.argument.dtype
+        )
+        for feed in feeds
     }
 
 

@@ -6,7 +6,7 @@ All work happens in DALI's threads; Python only feeds references and starts runs
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from greenload.backends.base import Records
 from greenload.backends.dali_graph import (
+    applies_exif,
     arguments_of,
     feed,
     feeds_of,
@@ -21,6 +22,7 @@ from greenload.backends.dali_graph import (
     make_graph,
     pixel_steps,
     sizes_of,
+    without_exif,
 )
 from greenload.backends.dali_runner import DaliRunner, target_of
 from greenload.errors import UsageError
@@ -142,7 +144,8 @@ def _capture(plan: Plan, step_index: int, parts: Sequence[Records], threads: int
         )
     captured = []
     for part in parts:
-        sizes = sizes_of(part.images, part.names)
+        sizes = sizes_of(part.images, part.names, plan.backend, applies_exif(plan.steps))
+        part = replace(part, images=without_exif(part.images, sizes))
         images = image_list(part.images)
         if graph is not None:
             feed(graph, images, arguments_of(numbers, before_feeds, part.numbers, sizes))

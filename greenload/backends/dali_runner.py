@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from greenload.backends.base import Records
 from greenload.backends.dali_base import Target
 from greenload.backends.dali_graph import (
-    Sizes,
+    applies_exif,
     arguments_of,
     feed,
     feeds_of,
@@ -22,6 +23,7 @@ from greenload.backends.dali_graph import (
     make_graph,
     pixel_steps,
     sizes_of,
+    without_exif,
 )
 from greenload.errors import BackendUnavailable, RecordError, UsageError
 from greenload.plan import Numbers, Plan, Step
@@ -95,6 +97,7 @@ class DaliRunner:
         self._target = target_of(plan, device_id, hw_decoder_load)
         self._steps = pixel_steps(plan.steps)
         self._feeds = feeds_of(self._steps)
+        self._exif = applies_exif(self._steps)
         self._numbers = Numbers.of(plan.pipeline)
         self._lock = threading.Lock()
         self._graph: Any = None
@@ -128,7 +131,7 @@ class DaliRunner:
             records: at most ``batch_size`` of them.
 
         Returns:
-            ``[n, height, width, channels]``, uint8 or float32.
+            ``[n, height, width, channels]``.
 
         Raises:
             RecordError: a record is bad; names the first that is found. The runner stays usable.
@@ -152,14 +155,15 @@ class DaliRunner:
         """Everything about a batch that needs no graph: sizes, params, inputs. Any thread may do it, at any time.
 
         Raises:
-            RecordError: a header can't be read, or a JPEG is cut.
+            RecordError: a header can't be read, a JPEG is cut, or an image is too small for a stage.
             UsageError: there are more than ``batch_size`` records.
         """
         if len(records.images) > self.batch_size:
             raise UsageError(f"this runner takes up to {self.batch_size} records, not {len(records.images)}")
-        sizes = sizes_of(records.images, records.names)
-        if sizes.incomplete:
-            _refuse_cut(records, sizes)
+        sizes = sizes_of(records.images, records.names, self.plan.backend, self._exif)
+        records = replace(records, images=without_exif(records.images, sizes))
+        if (misfit := self._numbers.misfit(sizes.height, sizes.width)) is not None:
+            raise RecordError(records.names[misfit[0]], misfit[1])
         arguments = arguments_of(self._numbers, self._feeds, records.numbers, sizes)
         return Job(records, arguments, image_list(records.images))
 
@@ -244,18 +248,15 @@ def brief(error: BaseException) -> str:
     return message[:300] or type(error).__name__
 
 
-def _refuse_cut(records: Records, sizes: Sizes) -> None:
-    """A JPEG without an end marker is cut, or has bytes appended: a full decode decides, whatever the window.
-
-    Raises:
-        RecordError: one of them is cut.
-    """
+def first_undecodable(images: Sequence[Any]) -> int | None:
+    """The place of the first file's bytes that DALI can't decode wholly, on the CPU; ``None`` if it can all."""
+    if not images:
+        return None
     graph = make_graph([_DECODE_FULLY], ENCODED_SPEC, batch_size=1, threads=1, target=Target(), shapes=True)
-    for position in sizes.incomplete:
+    for position, image in enumerate(images):
         try:
-            feed(graph, image_list([records.images[position]]), {})
+            feed(graph, image_list([image]), {})
             graph.run()
         except RuntimeError:
-            raise RecordError(
-                records.names[position], "truncated JPEG: its image data ends early; replace or remove the file"
-            ) from None
+            return position
+    return None

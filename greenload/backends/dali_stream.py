@@ -18,8 +18,9 @@ from greenload.backends.base import Records
 from greenload.backends.dali_runner import DaliRunner, Job
 from greenload.errors import PipelineError, UsageError
 from greenload.plan import Numbers, Plan
+from greenload.sources import read_many
 
-_Read = tuple[Job, NDArray[np.int64]]
+_Read = tuple[Job, NDArray[np.generic]]
 
 
 def stream(
@@ -32,7 +33,7 @@ def stream(
     hw_decoder_load: float | None = None,
     readers: int = 4,
     in_flight: int | None = None,
-) -> Iterator[tuple[Any, NDArray[np.int64]]]:
+) -> Iterator[tuple[Any, NDArray[np.generic]]]:
     """Batches of a plan, in the order and with the pixels that ``greenload.load`` gives.
 
     Args:
@@ -47,12 +48,13 @@ def stream(
 
     Yields:
         ``(images, labels)``: ``images`` a DALI ``TensorListGPU`` (``TensorListCPU``) on the device, whose
-        ``as_tensor()`` is ``[n, height, width, channels]`` and speaks DLPack; ``labels`` int64 ``[n]``. Both are the
-        consumer's to keep.
+        ``as_tensor()`` is ``[n, height, width, channels]`` and speaks DLPack; ``labels`` ``[n, …]`` of the plan's
+        ``label``, int64 ``[n]`` without ``OneHot``. Both are the consumer's to keep.
 
     Raises:
         UsageError, PipelineError: at once, where an argument is out of range, or the pipeline has no ``Batch``.
-        RecordError: when the batch with a bad record is reached; names it.
+        RecordError: at once for a label that can't be encoded, else when the batch with a bad record is reached; names
+            it.
         BackendUnavailable: DALI can't run here.
 
     Example:
@@ -70,6 +72,7 @@ def stream(
             "epochs and start must be at least 0, readers and in_flight at least 1, "
             f"not {epochs}, {start}, {readers} and {depth}"
         )
+    plan.pipeline.check_labels()
     runner = DaliRunner(
         plan,
         batch_size=batch.size,
@@ -95,20 +98,22 @@ def _batches(
             if count < size and drop:
                 break
             index = np.arange(first, first + count, dtype=np.int64) * shard[1] + shard[0]
-            yield epoch, draws.permute(index, total, pipeline.seed, epoch) if pipeline.shuffled else index
+            if pipeline.shuffle:
+                index = draws.permute(index, total, pipeline.seed, epoch, block=pipeline.shuffle.block)
+            yield epoch, index
 
 
 def _flow(
     runner: DaliRunner, batches: Iterator[tuple[int, NDArray[np.int64]]], readers: int, depth: int
-) -> Iterator[tuple[Any, NDArray[np.int64]]]:
+) -> Iterator[tuple[Any, NDArray[np.generic]]]:
     source, seed = runner.plan.pipeline.source, runner.plan.pipeline.seed
     numbers, labels = Numbers.of(runner.plan.pipeline), runner.plan.pipeline.source.labels
 
     def read(epoch: int, index: NDArray[np.int64]) -> _Read:
         order = index.tolist()
-        images: Any = [source.read(i) for i in order]
+        images: Any = read_many(source, order)
         records = Records(images, numbers.prepare(seed, epoch, index), [source.name(i) for i in order])
-        return runner.prepare(records), labels[index]
+        return runner.prepare(records), runner.plan.pipeline.encode_labels(labels[index])
 
     pool = ThreadPoolExecutor(readers, thread_name_prefix="greenload-read")
     reading: deque[Future[_Read]] = deque()

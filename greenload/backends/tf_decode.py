@@ -4,68 +4,78 @@ from __future__ import annotations
 
 from typing import Any
 
+from greenload.backends import orienting
+from greenload.backends.tf_formats import decode_full, is_jpeg, orientation
 from greenload.backends.tf_lowerings import Wanted, cropped, resolve
+from greenload.draws import tensorflow_ops
 from greenload.specs import ImageSpec
 from greenload.stages import primitives as p
 
-_JPEG = b"\xff\xd8\xff"
-_PNG = b"\x89PNG\r\n\x1a\n"
 
-
-def decode_full(data: Any) -> Any:
-    """Any supported format, wholly: what decides whether a record is good."""
-    import tensorflow as tf
-
-    def jpeg() -> Any:
-        return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
-
-    def png() -> Any:
-        eight_bit = tf.strings.substr(data, 0, 8) == _PNG
-        eight_bit &= tf.strings.substr(data, 24, 1) != b"\x10"
-        with tf.control_dependencies([tf.debugging.Assert(eight_bit, ["neither JPEG nor 8-bit PNG"])]):
-            return tf.io.decode_png(data, channels=3)
-
-    return tf.cond(tf.strings.substr(data, 0, 3) == _JPEG, jpeg, png)
-
-
-def decode(primitive: p.Primitive, before: ImageSpec, after: ImageSpec) -> Any:
+def decode(primitive: p.Decode, before: ImageSpec, after: ImageSpec) -> Any:
     def lower(data: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
-        image = decode_full(data)
+        image = _upright(decode_full(data), orientation(data)) if primitive.exif else decode_full(data)
         image.set_shape((None, None, 3))
         return image, {}
 
     return lower
 
 
-def decode_crop(primitive: p.Primitive, before: ImageSpec, after: ImageSpec) -> Any:
+def decode_crop(primitive: p.DecodeCrop, before: ImageSpec, after: ImageSpec) -> Any:
     import tensorflow as tf
 
     def lower(data: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
         def inside() -> Any:
             shape = tf.io.extract_jpeg_shape(data)
-            params = wanted(shape[0], shape[1])
-            window = tf.cast(params["window"], tf.int32)
-            start, size = window[:2], window[2:]
-            # The decoder upsamples chroma wrongly in a window's outermost columns; one pixel more on every side, cut
-            # off again, makes the window's own pixels those of a full decode.
-            low = tf.maximum(start - 1, 0)
-            high = tf.minimum(start + size + 1, shape[:2])
-            wider = tf.io.decode_and_crop_jpeg(
-                data, tf.concat([low, high - low], 0), channels=3, dct_method="INTEGER_ACCURATE"
-            )
-            begin = tf.concat([start - low, [0]], 0)
-            return tf.slice(wider, begin, tf.concat([size, [3]], 0)), params
+            if not primitive.exif:
+                params = wanted(shape[0], shape[1])
+                return _window(data, shape, tf.cast(params["window"], tf.int32)), params
+            turn, ops = orientation(data), tensorflow_ops()
+            height, width = orienting.upright_size(ops.i64(shape[0]), ops.i64(shape[1]), turn, ops)
+            params = wanted(height, width)
+            window = orienting.stored_window(params["window"], height, width, turn, ops)
+            return _upright(_window(data, shape, tf.cast(window, tf.int32)), turn), params
 
         def whole() -> Any:
             image = decode_full(data)
+            if primitive.exif:
+                image = _upright(image, orientation(data))
             params = resolve(wanted, image)
             return cropped(image, params["window"]), params
 
         # A cropped decode doesn't see a file cut behind its window: without an end marker the whole is decoded.
         length = tf.strings.length(data)
         ends = tf.strings.substr(data, tf.maximum(length - 2, 0), 2) == b"\xff\xd9"
-        image, params = tf.cond(ends & (tf.strings.substr(data, 0, 3) == _JPEG), inside, whole)
+        image, params = tf.cond(ends & is_jpeg(data), inside, whole)
         image.set_shape((None, None, 3))
         return image, params
 
     return lower
+
+
+def _window(data: Any, shape: Any, window: Any) -> Any:
+    """A window, int32 ``[4]``, of a JPEG of a shape."""
+    import tensorflow as tf
+
+    start, size = window[:2], window[2:]
+    # The decoder upsamples chroma wrongly in a window's outermost columns; one pixel more on every side, cut off again,
+    # makes the window's own pixels those of a full decode.
+    low = tf.maximum(start - 1, 0)
+    high = tf.minimum(start + size + 1, shape[:2])
+    wider = tf.io.decode_and_crop_jpeg(data, tf.concat([low, high - low], 0), channels=3, dct_method="INTEGER_ACCURATE")
+    begin = tf.concat([start - low, [0]], 0)
+    return tf.slice(wider, begin, tf.concat([size, [3]], 0))
+
+
+def _upright(image: Any, turn: Any) -> Any:
+    """A stored image as its orientation, an int64 scalar, says that it is to be seen."""
+    import tensorflow as tf
+
+    def turned(value: int) -> Any:
+        axes = [0] if value in orienting.OVERTURNED else []
+        axes += [1] if value in orienting.MIRRORED else []
+        done = tf.transpose(image, (1, 0, 2)) if value in orienting.TRANSPOSED else image
+        return tf.reverse(done, axes) if axes else tf.identity(done)
+
+    branches = [lambda value=value: turned(value) for value in range(1, 9)]
+    return tf.switch_case(tf.cast(turn, tf.int32) - 1, branches)

@@ -13,7 +13,11 @@ Wanted = Any
 """A stage's params, or the function of an image's height and width that computes them."""
 
 
+_RANGES = {"uint8": (0.0, 255.0), "int8": (-128.0, 127.0)}
+
+
 def resolve(wanted: Wanted, image: Any) -> dict[str, Any]:
+    """A stage's params for an image, or for each of a batch."""
     import tensorflow as tf
 
     if callable(wanted):
@@ -25,6 +29,7 @@ def resolve(wanted: Wanted, image: Any) -> dict[str, Any]:
 
 
 def cropped(image: Any, window: Any) -> Any:
+    """A window ``[top, left, height, width]`` of an image."""
     import tensorflow as tf
 
     channels = tf.cast(tf.shape(image)[-1:], window.dtype)
@@ -34,6 +39,8 @@ def cropped(image: Any, window: Any) -> Any:
 
 
 def crop(primitive: p.Primitive, before: ImageSpec, after: ImageSpec) -> Any:
+    """The stage's window."""
+
     def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
         params = resolve(wanted, image)
         part = cropped(image, params["window"])
@@ -44,16 +51,20 @@ def crop(primitive: p.Primitive, before: ImageSpec, after: ImageSpec) -> Any:
 
 
 def pad(primitive: p.Pad, before: ImageSpec, after: ImageSpec) -> Any:
+    """A constant around the image; nothing is copied where nothing is added."""
     import tensorflow as tf
+
+    static = primitive.height is not None and primitive.width is not None
 
     def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
         params = resolve(wanted, image)
         lead = tf.cast(params["pad"], tf.int32)
-        rest = tf.constant([primitive.height, primitive.width]) - tf.shape(image)[:2] - lead
+        size = tf.constant([primitive.height, primitive.width]) if static else tf.cast(params["size"], tf.int32)
+        rest = size - tf.shape(image)[:2] - lead
 
         def padded() -> Any:
             sides = tf.concat([tf.stack([lead, rest], axis=1), [[0, 0]]], axis=0)
-            return tf.pad(image, sides)
+            return tf.pad(image, sides, constant_values=tf.cast(primitive.fill, image.dtype))
 
         image = tf.cond(tf.reduce_any(lead + rest > 0), padded, lambda: image)
         image.set_shape(after.shape)
@@ -62,7 +73,15 @@ def pad(primitive: p.Pad, before: ImageSpec, after: ImageSpec) -> Any:
     return lower
 
 
+def levels(above: Any, carried: str) -> Any:
+    """Values within 0 … 255, ½ added, as uint8's levels: rounded half up, as uint8 or carried on as float32."""
+    import tensorflow as tf
+
+    return tf.cast(above, tf.uint8) if carried == "uint8" else tf.floor(above)
+
+
 def resize(primitive: p.Resize, before: ImageSpec, after: ImageSpec, carried: str = "float32") -> Any:
+    """Bilinear in float32; rounded half up where the image was uint8, and left float32 if ``carried`` says so."""
     import tensorflow as tf
 
     def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
@@ -81,19 +100,20 @@ def resize(primitive: p.Resize, before: ImageSpec, after: ImageSpec, carried: st
         else:
             resized = tf.raw_ops.ResizeBilinear(images=batch, size=size, half_pixel_centers=True)[0]
         if before.dtype == "uint8":
-            resized = tf.cast(resized + 0.5, tf.uint8) if carried == "uint8" else tf.floor(resized + 0.5)
+            resized = levels(resized + 0.5, carried)
         resized.set_shape(after.shape)
         return resized, params
 
     return lower
 
 
-def flip(primitive: p.Primitive, before: ImageSpec, after: ImageSpec) -> Any:
+def flip(primitive: p.Flip, before: ImageSpec, after: ImageSpec) -> Any:
+    """Inside a ``cond``: images that stay aren't copied."""
     import tensorflow as tf
 
     def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
         params = resolve(wanted, image)
-        flipped = tf.cond(params["flip"], lambda: tf.reverse(image, [1]), lambda: image)
+        flipped = tf.cond(params["flip"], lambda: tf.reverse(image, [0 if primitive.vertical else 1]), lambda: image)
         flipped.set_shape(after.shape)
         return flipped, params
 
@@ -101,6 +121,7 @@ def flip(primitive: p.Primitive, before: ImageSpec, after: ImageSpec) -> Any:
 
 
 def affine(primitive: p.Affine, before: ImageSpec, after: ImageSpec) -> Any:
+    """In float32, whatever enters and leaves."""
     import tensorflow as tf
 
     def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
@@ -109,9 +130,9 @@ def affine(primitive: p.Affine, before: ImageSpec, after: ImageSpec) -> Any:
             values = values * _spread(primitive.scale, after)
         if any(o != 0.0 for o in primitive.offset):
             values = values + _spread(primitive.offset, after)
-        if primitive.dtype == "uint8":
-            values = tf.cast(tf.clip_by_value(values, 0.0, 255.0), tf.uint8)
-        return values, {}
+        if primitive.dtype in _RANGES:
+            values = tf.clip_by_value(values, *_RANGES[primitive.dtype])
+        return tf.cast(values, primitive.dtype), {}
 
     return lower
 

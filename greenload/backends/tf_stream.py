@@ -7,7 +7,6 @@ and whole batches of them cross into DALI and come back as pixels.
 from __future__ import annotations
 
 import functools
-import os
 import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,43 +14,13 @@ from typing import TYPE_CHECKING, Any
 from greenload.backends import tf as tf_backend
 from greenload.backends.base import Records
 from greenload.backends.tf import Element, State
+from greenload.backends.tf_read import reader
 from greenload.errors import RecordError
 from greenload.plan import Plan, Step
-from greenload.sources import Arrays, FileSource, Source
+from greenload.sources import Source
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-
-def reader(source: Source) -> tuple[Element, Callable[[Any], Any]]:
-    """How records of a source are read inside tf.data.
-
-    Args:
-        source: files, or arrays.
-
-    Returns:
-        A function that puts ``"image"`` into a state by its ``"index"``, and one from an index to the record's name;
-        both of tensors.
-    """
-    import tensorflow as tf
-
-    if isinstance(source, Arrays):
-        images = tf.constant(source.images)
-
-        def gather(state: State) -> State:
-            return state | {"image": tf.gather(images, state["index"])}
-
-        return gather, lambda index: tf.strings.format("images[{}]", index)
-    assert isinstance(source, FileSource)
-    paths = names = tf.constant([os.fsencode(path) for path in source.paths])
-    if not all(path.isprintable() for path in source.paths):
-        # An error's text must be UTF-8, which a file's name need not be.
-        names = tf.constant([path.encode(errors="backslashreplace") for path in source.paths])
-
-    def read(state: State) -> State:
-        return state | {"image": tf.io.read_file(tf.gather(paths, state["index"]))}
-
-    return read, lambda index: tf.gather(names, index)
 
 
 def options(plan: Plan) -> Any:
@@ -129,12 +98,20 @@ class _Crossing:
 
 
 class Stream:
-    """The functions of a plan's steps, lowered once, and how they make a dataset."""
+    """The functions of a plan's steps, lowered once, and how they make a dataset.
 
-    def __init__(self, plan: Plan) -> None:
+    Args:
+        plan: what is lowered.
+        group: samples whose records lie together in the plan's order, if it keeps such groups.
+    """
+
+    def __init__(self, plan: Plan, group: int | None = None) -> None:
+        plan.pipeline.check_labels()
         self.plan = plan
         self._crossings: list[_Crossing] = []
-        read, self.name = reader(plan.pipeline.source)
+        caches = any(step.kind == "cache" for step in plan.steps)
+        self.reading = reader(plan.pipeline.source, threads=plan.threads, group=group, apart=caches)
+        """How records come in; its ``sample`` is the first of ``on_samples``."""
         self.on_samples: list[tuple[Step, Element]] = []
         """Each step that works on single samples in tf.data, with its function; reading comes first."""
         pixels = [s for s in plan.steps if s.kind == "pixels" and s.backend == "tf"]
@@ -142,7 +119,7 @@ class Stream:
         lowered = dict(zip(single, tf_backend.elements(plan, single), strict=True))
         for step in plan.steps:
             if step.kind == "read":
-                self.on_samples.append((step, read))
+                self.on_samples.append((step, self.reading.sample))
             elif step.kind == "cache":
                 upstream = compose([element for _, element in self.on_samples])
                 self.on_samples.append((step, cached(upstream, step)))
@@ -151,17 +128,27 @@ class Stream:
         after = [s for s in pixels if s.spec_out.batched]
         self.on_batches = list(zip(after, tf_backend.elements(plan, after), strict=True))
         """Each step that works on whole batches in tf.data, with its function."""
-        self._needs_numbers = plan.backend != "tf"
+        self._kept = ["position", "label", "image"]
+        if plan.backend != "tf":
+            self._kept += ["index", "numbers"]
+        elif any(tf_backend.reads_numbers(step) for step in after):
+            self._kept += ["numbers"]
 
     def sample(self) -> Element:
         """All steps on samples as one function. What a cache holds isn't computed before it is asked."""
         last_cache = max((i for i, (step, _) in enumerate(self.on_samples) if step.kind == "cache"), default=0)
         return compose([element for _, element in self.on_samples[last_cache:]])
 
+    def roots(self, chunks: tf.data.Dataset) -> tf.data.Dataset:
+        """Chunks of roots to single ones, with what reading them needs; where records are read in chunks, they are
+        read here."""
+        reading = self.reading
+        chunks = chunks.rebatch(reading.together) if reading.together else chunks
+        return chunks.map(compose([reading.chunk]), num_parallel_calls=reading.parallel, deterministic=True).unbatch()
+
     def samples(self, roots: tf.data.Dataset) -> tf.data.Dataset:
         """Roots (position, index, label, numbers) to samples with images, in order, on the plan's threads."""
-        kept = ["position", "label", "image"] + (["index", "numbers"] if self._needs_numbers else [])
-        work = compose([self.sample(), lambda done: {key: done[key] for key in kept if key in done}])
+        work = compose([self.sample(), lambda done: {key: done[key] for key in self._kept if key in done}])
         return roots.map(work, num_parallel_calls=self.plan.threads, deterministic=True)
 
     def finish(self, batches: tf.data.Dataset) -> tf.data.Dataset:
@@ -173,9 +160,16 @@ class Stream:
 
         def pair(state: State) -> tuple[Any, Any]:
             done = whole(state)
-            return done["image"], done["label"]
+            return done["image"], self.labels(done["label"])
 
         return batches.map(pair)
+
+    def labels(self, numbers: Any) -> Any:
+        """A batch's labels as the pipeline gives them."""
+        import tensorflow as tf
+
+        stage = self.plan.pipeline.one_hot
+        return tf.one_hot(numbers, stage.num_classes, dtype=stage.dtype) if stage else numbers
 
     @functools.cached_property
     def _dali(self) -> Callable[[Records], Any]:

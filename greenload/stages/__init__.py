@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from greenload.stages.base import Params, Stage
+from greenload.stages.calling import Apply
+from greenload.stages.color import ColorJitter, RandomGrayscale
 from greenload.stages.flow import Batch, Cache, Decode, Shuffle
-from greenload.stages.geometry import CenterCrop, RandomHorizontalFlip, RandomResizedCrop, Resize
+from greenload.stages.framing import Pad, RandomCrop
+from greenload.stages.geometry import (
+    CenterCrop,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    RandomVerticalFlip,
+    Resize,
+)
+from greenload.stages.labels import OneHot
+from greenload.stages.local import GaussianBlur, RandomErasing
 from greenload.stages.values import Normalize, ToDtype
+from greenload.stages.warping import RandomAffine, RandomRotation
 
 STAGES: dict[str, type[Stage]] = {
     stage.__name__: stage
@@ -14,10 +26,21 @@ STAGES: dict[str, type[Stage]] = {
         Decode,
         Resize,
         CenterCrop,
+        RandomCrop,
         RandomResizedCrop,
         RandomHorizontalFlip,
+        RandomVerticalFlip,
+        RandomRotation,
+        RandomAffine,
+        Pad,
+        ColorJitter,
+        RandomGrayscale,
+        GaussianBlur,
+        RandomErasing,
         Normalize,
         ToDtype,
+        Apply,
+        OneHot,
         Cache,
         Batch,
     )
@@ -26,14 +49,25 @@ STAGES: dict[str, type[Stage]] = {
 
 __all__ = [
     "STAGES",
+    "Apply",
     "Batch",
     "Cache",
     "CenterCrop",
+    "ColorJitter",
     "Decode",
+    "GaussianBlur",
     "Normalize",
+    "OneHot",
+    "Pad",
     "Params",
+    "RandomAffine",
+    "RandomCrop",
+    "RandomErasing",
+    "RandomGrayscale",
     "RandomHorizontalFlip",
     "RandomResizedCrop",
+    "RandomRotation",
+    "RandomVerticalFlip",
     "Resize",
     "Shuffle",
     "Stage",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from greenload.draws import NUMPY, Array, Ops
 from greenload.errors import PipelineError
-from greenload.specs import ImageSpec
+from greenload.specs import ImageSpec, LabelSpec
 from greenload.stages.primitives import Primitive
 
 Params = Mapping[str, Array]
@@ -38,6 +38,10 @@ class Stage:
         """
         raise NotImplementedError
 
+    def out_label(self, spec: LabelSpec) -> LabelSpec:
+        """The spec of a sample's label after this stage."""
+        return spec
+
     def prepare(self, uniforms: Array, ops: Ops = NUMPY) -> Array:
         """What can be computed from the draws before an image's size is known, vectorised over samples.
 
@@ -61,6 +65,14 @@ class Stage:
         """
         return {}
 
+    def fits(self, height: Array, width: Array, ops: Ops = NUMPY) -> Array | None:
+        """Which images are large enough for this stage, a boolean each; ``None`` where all are."""
+        return None
+
+    def misfit(self) -> str:
+        """Why an image that doesn't fit is refused, and what to do about it."""
+        return f"{self} can't work on an image of this size"
+
     def out_size(self, params: Params, height: Array, width: Array, ops: Ops = NUMPY) -> tuple[Array, Array]:
         """Rows and columns of the images that leave, each int64 ``[…]``."""
         return height, width
@@ -73,11 +85,11 @@ class Stage:
         """The stage's formula in float64 NumPy, on one image: the oracle of the conformance suite.
 
         Args:
-            image: ``[H, W, C]``, uint8, or float64 standing for a float32 image.
+            image: ``[H, W, C]`` of its own dtype, except that float64 stands for float32.
             params: of one sample.
 
         Returns:
-            ``[H', W', C]``: uint8 where the stage gives uint8, else float64.
+            ``[H', W', C]``, of the dtype that the stage gives, float64 for float32.
         """
         return image
 
@@ -112,6 +124,19 @@ def need_single(stage: Stage, spec: ImageSpec) -> None:
     need_decoded(stage, spec)
     if spec.batched:
         raise PipelineError(f"{stage} works on one image at a time, but here images are batched: put it before Batch")
+
+
+def need_filterable(stage: Stage, spec: ImageSpec) -> None:
+    """Refuse dtypes that values between pixels aren't computed in.
+
+    Raises:
+        PipelineError: ``spec`` is of another dtype than uint8 and float32.
+    """
+    if spec.dtype not in ("uint8", "float32"):
+        raise PipelineError(
+            f"{stage} works on uint8 or float32 images, but here they are {spec.dtype}: "
+            f"put it before ToDtype({spec.dtype!r})"
+        )
 
 
 def pair(stage: str, name: str, value: Any) -> tuple[int, int]:

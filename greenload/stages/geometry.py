@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,14 @@ from greenload.draws import NUMPY, Array, Ops
 from greenload.errors import PipelineError
 from greenload.specs import HWC, ImageSpec
 from greenload.stages import primitives as pixels
-from greenload.stages.base import Params, Stage, flag, need_single, pair, probability
+from greenload.stages.arguments import interval
+from greenload.stages.base import Params, Stage, flag, need_filterable, need_single, pair, probability
 from greenload.stages.primitives import Primitive
-from greenload.stages.reference import resize
+from greenload.stages.reference import place, resize
 
 
-def _cropped(image: NDArray[np.generic], window: Array) -> NDArray[np.generic]:
+def cropped(image: NDArray[np.generic], window: Array) -> NDArray[np.generic]:
+    """The part of an image in a window ``[top, left, height, width]``."""
     top, left, height, width = (int(n) for n in window)
     return image[top : top + height, left : left + width]
 
@@ -49,6 +51,7 @@ class Resize(Stage):
 
     def out_spec(self, spec: ImageSpec) -> ImageSpec:
         need_single(self, spec)
+        need_filterable(self, spec)
         height, width, channels = spec.shape
         if isinstance(self.size, tuple):
             return ImageSpec((*self.size, channels), spec.dtype, HWC)
@@ -125,11 +128,7 @@ class CenterCrop(Stage):
         return (pixels.Crop(), pixels.Pad(rows, columns))
 
     def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
-        cropped = _cropped(image, params["window"])
-        top, left = (int(n) for n in params["pad"])
-        out = np.zeros((*self._sides, image.shape[2]), image.dtype)
-        out[top : top + cropped.shape[0], left : left + cropped.shape[1]] = cropped
-        return out
+        return place(cropped(image, params["window"]), params["pad"], *self._sides, fill=0)
 
 
 _ATTEMPTS = 10  # torchvision's RandomResizedCrop.get_params
@@ -166,18 +165,8 @@ class RandomResizedCrop(Stage):
         object.__setattr__(self, "size", pair("RandomResizedCrop", "size", self.size))
         object.__setattr__(self, "antialias", flag("RandomResizedCrop", "antialias", self.antialias))
         for name in ("scale", "ratio"):
-            bounds: Any = getattr(self, name)
-            if (
-                not isinstance(bounds, (tuple, list))
-                or len(bounds) != 2
-                or not all(isinstance(b, (int, float)) and not isinstance(b, bool) for b in bounds)
-                or not 0 < bounds[0] <= bounds[1]
-                or not math.isfinite(bounds[1])
-            ):
-                raise PipelineError(
-                    f"RandomResizedCrop: {name} must be (low, high) with 0 < low ≤ high, not {bounds!r}"
-                )
-            object.__setattr__(self, name, (float(bounds[0]), float(bounds[1])))
+            bounds = interval("RandomResizedCrop", name, getattr(self, name), 0.0, strict=True)
+            object.__setattr__(self, name, bounds)
         if self.scale[1] > 1:
             raise PipelineError(
                 f"RandomResizedCrop: scale is a share of the image's area, at most 1, not {self.scale!r}"
@@ -190,6 +179,7 @@ class RandomResizedCrop(Stage):
 
     def out_spec(self, spec: ImageSpec) -> ImageSpec:
         need_single(self, spec)
+        need_filterable(self, spec)
         return ImageSpec((*self._sides, spec.shape[2]), spec.dtype, HWC)
 
     def prepare(self, uniforms: Array, ops: Ops = NUMPY) -> Array:
@@ -230,24 +220,19 @@ class RandomResizedCrop(Stage):
         return (pixels.Crop(), pixels.Resize(self.antialias, *self._sides))
 
     def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
-        return resize(_cropped(image, params["window"]), *self._sides, self.antialias)
+        return resize(cropped(image, params["window"]), *self._sides, self.antialias)
 
 
 @dataclass(frozen=True)
-class RandomHorizontalFlip(Stage):
-    """Left and right exchanged with probability ``p`` (``torchvision.transforms.v2.RandomHorizontalFlip``).
-
-    Args:
-        p: how likely, between 0 and 1.
-    """
-
+class _RandomFlip(Stage):
     draws: ClassVar[int] = 1
     numbers: ClassVar[int] = 1
+    vertical: ClassVar[bool]
 
     p: float = 0.5
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "p", probability("RandomHorizontalFlip", self.p))
+        object.__setattr__(self, "p", probability(type(self).__name__, self.p))
 
     def out_spec(self, spec: ImageSpec) -> ImageSpec:
         need_single(self, spec)
@@ -257,7 +242,31 @@ class RandomHorizontalFlip(Stage):
         return {"flip": numbers[..., 0] < self.p}
 
     def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
-        return (pixels.Flip(),)
+        return (pixels.Flip(self.vertical),)
 
     def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
-        return image[:, ::-1] if bool(params["flip"]) else image
+        if not bool(params["flip"]):
+            return image
+        return image[::-1] if self.vertical else image[:, ::-1]
+
+
+@dataclass(frozen=True)
+class RandomHorizontalFlip(_RandomFlip):
+    """Left and right exchanged with probability ``p`` (``torchvision.transforms.v2.RandomHorizontalFlip``).
+
+    Args:
+        p: how likely, between 0 and 1.
+    """
+
+    vertical: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class RandomVerticalFlip(_RandomFlip):
+    """Top and bottom exchanged with probability ``p`` (``torchvision.transforms.v2.RandomVerticalFlip``).
+
+    Args:
+        p: how likely, between 0 and 1.
+    """
+
+    vertical: ClassVar[bool] = True

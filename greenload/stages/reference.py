@@ -1,9 +1,106 @@
-"""Bilinear resampling in float64 NumPy: the oracle that every backend is tested against."""
+"""The formulas of the stages in float64 NumPy: the oracle that every backend is tested against.
+
+An image is an array ``[H, W, C]`` of its own dtype, except that float64 stands for float32.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
+Image = NDArray[np.generic]
+_INTEGERS = {"uint8": (0, 255), "int8": (-128, 127)}
+
+
+def dtype_of(image: Image) -> str:
+    """The dtype that an image of a reference stands for."""
+    return "float32" if image.dtype == np.float64 else str(image.dtype)
+
+
+def as_dtype(values: NDArray[np.float64], dtype: str) -> Image:
+    """Exact values as a dtype has them: integers clipped and cut, floats rounded to nearest even; float32 stays
+    float64."""
+    if dtype in _INTEGERS:
+        return np.clip(values, *_INTEGERS[dtype]).astype(dtype)
+    with np.errstate(over="ignore"):  # beyond a float16's range is infinity, as everywhere
+        if dtype == "float16":
+            return values.astype(np.float16)
+        if dtype == "bfloat16":
+            import ml_dtypes
+
+            return values.astype(ml_dtypes.bfloat16)
+    return values
+
+
+def rounded(values: NDArray[np.float64], image: Image) -> Image:
+    """Filtered values as the image they come from has them: uint8 rounded half up, else as they are."""
+    if image.dtype == np.uint8:
+        return np.clip(np.floor(values + 0.5), 0, 255).astype(np.uint8)
+    return values
+
+
+def constant(value: Any, image: Image) -> NDArray[np.generic]:
+    """A stage's constant as an image's dtype has it, so that nobody is off by a float32's rounding."""
+    if image.dtype == np.float64:
+        return np.asarray(value, np.float32).astype(np.float64)
+    return np.asarray(value).astype(image.dtype)
+
+
+def place(image: Image, pad: Any, height: int, width: int, fill: float) -> Image:
+    """An image at ``pad``, ``[top, left]``, of a larger one that is ``fill`` elsewhere."""
+    top, left = (int(n) for n in pad)
+    out = np.full((height, width, image.shape[2]), constant(fill, image))
+    out[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return out
+
+
+def warp(image: Image, matrix: NDArray[np.float64], fill: float) -> Image:
+    """Bilinear between the four pixels around the place that ``matrix`` takes each output pixel's centre to.
+
+    Args:
+        image: ``[H, W, C]``.
+        matrix: ``[2, 3]``, from ``(x, y, 1)`` of the output to ``(x, y)`` of the input; pixel centres at half-integers.
+        fill: what counts outside the image.
+    """
+    height, width = image.shape[:2]
+    rows, columns = np.mgrid[:height, :width] + 0.5
+    x, y = (m[0] * columns + m[1] * rows + m[2] - 0.5 for m in matrix)
+    left, top = np.floor(x), np.floor(y)
+    total, outside = np.zeros(image.shape, np.float64), float(constant(fill, image))
+    for dy in (0, 1):
+        for dx in (0, 1):
+            weight = (1.0 - np.abs(x - (left + dx))) * (1.0 - np.abs(y - (top + dy)))
+            inside = (left + dx >= 0) & (left + dx < width) & (top + dy >= 0) & (top + dy < height)
+            r = np.clip(top + dy, 0, height - 1).astype(int)
+            c = np.clip(left + dx, 0, width - 1).astype(int)
+            total += weight[..., None] * np.where(inside[..., None], image[r, c].astype(np.float64), outside)
+    return rounded(total, image)
+
+
+def recolor(image: Image, matrix: NDArray[np.float64]) -> Image:
+    """``matrix`` ``[3, 4]`` on ``(r, g, b, 1)``, its last column 255-fold for uint8; clipped to the range of values."""
+    largest = 255.0 if image.dtype == np.uint8 else 1.0
+    values = image.astype(np.float64) @ matrix[:, :3].T + matrix[:, 3] * largest
+    return rounded(np.clip(values, 0.0, largest), image)
+
+
+def gaussian(sigma: float, taps: int) -> NDArray[np.float64]:
+    """``exp(−(i / sigma)² / 2)`` at the ``taps`` whole places around 0, normalised to sum 1."""
+    with np.errstate(over="ignore"):  # what lies beyond any number's range has the weight 0
+        weights = np.exp(-0.5 * ((np.arange(taps) - taps // 2) / sigma) ** 2)
+    normalised: NDArray[np.float64] = weights / weights.sum()
+    return normalised
+
+
+def blur(image: Image, sigma: float, height: int, width: int) -> Image:
+    """A Gaussian of ``height × width`` taps; beyond the border the image is mirrored about its outermost pixels."""
+    rows, columns = height // 2, width // 2
+    padded = np.pad(image.astype(np.float64), ((rows, rows), (columns, columns), (0, 0)), "reflect")
+    down = sum(w * padded[i : i + image.shape[0]] for i, w in enumerate(gaussian(sigma, height)))
+    total = sum(w * down[:, i : i + image.shape[1]] for i, w in enumerate(gaussian(sigma, width)))
+    return rounded(np.asarray(total), image)
 
 
 def resize_weights(size_in: int, size_out: int, antialias: bool) -> NDArray[np.float64]:
@@ -54,6 +151,4 @@ def resize(image: NDArray[np.generic], height: int, width: int, antialias: bool)
     rows = resize_weights(image.shape[0], height, antialias)
     columns = resize_weights(image.shape[1], width, antialias)
     resampled: NDArray[np.float64] = np.einsum("yh,hwc,xw->yxc", rows, image.astype(np.float64), columns, optimize=True)
-    if image.dtype == np.uint8:
-        return np.clip(np.floor(resampled + 0.5), 0, 255).astype(np.uint8)
-    return resampled
+    return rounded(resampled, image)

@@ -15,19 +15,27 @@ from greenload.specs import DTYPES, ImageSpec
 from greenload.stages import primitives as pixels
 from greenload.stages.base import Params, Stage, flag, need_decoded
 from greenload.stages.primitives import Primitive
+from greenload.stages.reference import as_dtype, dtype_of
 
-_FLOAT_TO_UINT8 = 255.0 + 1.0 - 1e-3  # torchvision's to_dtype: 1.0 becomes 255, and each level gets an equal share
+_LARGEST = {"uint8": 255, "int8": 127}
+_EPSILON = 1e-3  # torchvision's to_dtype: 1.0 becomes the largest integer, and each level gets an equal share
 
 
 @dataclass(frozen=True)
 class ToDtype(Stage):
     """Another element type (``torchvision.transforms.v2.ToDtype``).
 
-    With ``scale``, uint8 0 … 255 stands for float 0 … 1: ``x / 255`` one way, ``⌊x · 255.999⌋`` the other.
-    Without, values are kept; to uint8 they are clipped to 0 … 255 and cut to an integer.
+    With ``scale``, an integer's ``0 … m`` (255 for uint8, 127 for int8) stands for a float's ``0 … 1``: ``x / m`` from
+    integers to floats, ``x · (m + 0.999)`` cut to an integer from floats to integers, ``x / 2`` cut from uint8 to int8
+    and ``2 · x`` from int8 to uint8. Without, values are kept. To integers they are clipped to the range, then cut
+    toward zero. Floats are computed in float32; float16 and bfloat16 are then rounded to nearest even.
+
+    Where it differs from torchvision: values outside an integer's range are clipped, where they wrap around there
+    (uint8 200 to int8, negative int8 to uint8) or are undefined (floats); and from float16 or bfloat16 to integers
+    the product is made in float32, not in the small type.
 
     Args:
-        dtype: ``"uint8"`` or ``"float32"``.
+        dtype: ``"uint8"``, ``"int8"``, ``"float16"``, ``"bfloat16"`` or ``"float32"``.
         scale: whether to change the range of values along.
     """
 
@@ -44,9 +52,12 @@ class ToDtype(Stage):
         return ImageSpec(spec.shape, self.dtype, spec.layout)
 
     def _factor(self, dtype_in: str) -> float:
-        if not self.scale or dtype_in == self.dtype:
+        before, after = _LARGEST.get(dtype_in), _LARGEST.get(self.dtype)
+        if not self.scale or before == after:
             return 1.0
-        return 1.0 / 255.0 if dtype_in == "uint8" else _FLOAT_TO_UINT8
+        if before and after:
+            return 0.5 if before > after else 2.0
+        return 1.0 / before if before else (after or 0) + 1.0 - _EPSILON
 
     def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
         if spec.dtype == self.dtype:
@@ -54,16 +65,18 @@ class ToDtype(Stage):
         return (pixels.Affine((self._factor(spec.dtype),), (0.0,), self.dtype),)
 
     def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
-        dtype_in = "uint8" if image.dtype == np.uint8 else "float32"
-        if dtype_in == self.dtype:
+        before = dtype_of(image)
+        if before == self.dtype:
             return image
-        values = image.astype(np.float64) * self._factor(dtype_in)
-        return values if self.dtype == "float32" else np.clip(values, 0, 255).astype(np.uint8)
+        return as_dtype(image.astype(np.float64) * self._factor(before), self.dtype)
 
 
 @dataclass(frozen=True)
 class Normalize(Stage):
     """``(x − mean) / std`` per channel (``torchvision.transforms.v2.Normalize``), on float images.
+
+    float16 and bfloat16 images are computed in float32, and rounded to nearest even at the end: ``ToDtype("float32",
+    scale=True), Normalize(…), ToDtype("float16")`` rounds once, ``ToDtype("float16", scale=True), Normalize(…)`` twice.
 
     Args:
         mean: one number a channel, in the images' own range of values.
@@ -96,9 +109,9 @@ class Normalize(Stage):
 
     def out_spec(self, spec: ImageSpec) -> ImageSpec:
         need_decoded(self, spec)
-        if spec.dtype != "float32":
+        if "float" not in spec.dtype:
             raise PipelineError(
-                f"{self} needs float32 images, but here they are {spec.dtype}: "
+                f"{self} needs images of floats, but here they are {spec.dtype}: "
                 "put ToDtype('float32', scale=True) before it"
             )
         channels = spec.shape[-1]
@@ -108,8 +121,7 @@ class Normalize(Stage):
 
     def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
         scale = tuple(1.0 / s for s in self.std)
-        return (pixels.Affine(scale, tuple(-m * s for m, s in zip(self.mean, scale, strict=True)), "float32"),)
+        return (pixels.Affine(scale, tuple(-m * s for m, s in zip(self.mean, scale, strict=True)), spec.dtype),)
 
     def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
-        normalised: NDArray[np.generic] = (image.astype(np.float64) - np.array(self.mean)) / np.array(self.std)
-        return normalised
+        return as_dtype((image.astype(np.float64) - np.array(self.mean)) / np.array(self.std), dtype_of(image))

@@ -25,6 +25,7 @@ from greenload.energy.attribution import (
     unattributed_shares,
 )
 from greenload.energy.intervals import Spread, between_builds, interval
+from greenload.energy.windows import read
 from greenload.errors import UsageError
 
 FINITE = st.floats(-1e6, 1e6)
@@ -217,6 +218,34 @@ def test_attribution_finds_the_steps_the_floor_and_nothing_left() -> None:
     assert rest.low is not None and rest.high is not None and rest.low < 0 < rest.high
 
 
+def with_reads(void: tuple[str, ...] = ()) -> list[Observation]:
+    """The profile's windows with two reads a sample where files are read, and a dozen of the sampler's own in each."""
+    found = []
+    for one in profile():
+        reads = 12.0 + (2.0 * one.samples if one.kind in ("prefix", "full") else 0.0)
+        reason = {"reads": "the system doesn't tell"} if one.kind in void else {}
+        found.append(dataclasses.replace(one, reads=reads, void=reason))
+    return found
+
+
+def test_reads_are_attributed_as_other_costs_are() -> None:
+    found = attribute(with_reads(), steps=STEPS, domains=DOMAINS)
+    source, decode, _ = (step.cost.reads_per_sample for step in found.steps)
+    assert source.value == pytest.approx(2.012) and not source.unresolved
+    assert decode.value == 0.0, "what the sampler reads is in both windows of a pair"
+    assert found.full.reads_per_sample.value == pytest.approx(2.012)
+    assert found.total.reads_per_sample == found.full.reads_per_sample
+    assert found.unattributed.reads_per_sample.value == pytest.approx(0.0, abs=1e-9)
+
+
+def test_reads_that_nobody_counted_are_missing_not_zero() -> None:
+    found = attribute(list(profile()), steps=STEPS, domains=DOMAINS)
+    assert found.full.reads_per_sample.value is None and found.steps[0].cost.reads_per_sample.value is None
+    void = attribute(with_reads(void=("prefix",)), steps=STEPS, domains=DOMAINS)
+    assert void.steps[0].cost.reads_per_sample.value is None and void.full.reads_per_sample.value is not None
+    assert void.unattributed.reads_per_sample.value is None
+
+
 @pytest.mark.parametrize("missing", [0.2, -0.2])
 def test_what_no_step_explains_is_seen_in_both_directions(missing: float) -> None:
     found = attribute(list(profile(missing=missing)), steps=STEPS, domains=DOMAINS)
@@ -363,15 +392,22 @@ def test_an_unknown_provenance_is_refused() -> None:
         Domain("guessed")
 
 
-@pytest.mark.parametrize("change", [{"kind": "warm"}, {"samples": 0}, {"wall_ns": 0}])
+@pytest.mark.parametrize("change", [{"kind": "warm"}, {"samples": 0}, {"wall_ns": 0}, {"start_ns": -1}])
 def test_impossible_windows_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         dataclasses.replace(window("a", "with", 0, 0, 1.0), **change)  # type: ignore[arg-type]
 
 
 def test_windows_round_trip() -> None:
-    for one in profile():
+    for one in (*profile(), *with_reads(), window("a", "with", 0, 0, 1.0, start_ns=5)):
         assert Observation.from_dict(one.to_dict()) == one
+
+
+def test_what_a_window_does_not_know_is_left_out_of_its_json() -> None:
+    bare = window("a", "with", 0, 0, 1.0)
+    assert not {"reads", "start_ns"} & set(bare.to_dict())
+    assert {"reads", "start_ns"} <= set(window("a", "with", 0, 0, 1.0, reads=0.0, start_ns=0).to_dict())
+    assert read(bare, "reads") is None and read(window("a", "with", 0, 0, 1.0, reads=3.0), "reads") == 3.0
 
 
 def test_results_are_frozen() -> None:

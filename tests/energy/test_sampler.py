@@ -14,7 +14,7 @@ import pytest
 from greenload.energy.emulator import Layout, PowercapEmulator
 from greenload.energy.meter import Channel, ReplayMeter
 from greenload.energy.model import ModelMeter
-from greenload.energy.process import Clocks, read_clocks
+from greenload.energy.process import Clocks, ProcessMeter, read_clocks
 from greenload.energy.rapl import RaplMeter, find_rapl
 from greenload.energy.sampler import Sampler
 from greenload.errors import MeterError, UsageError
@@ -48,6 +48,31 @@ def test_a_window_is_the_counters_difference() -> None:
     assert window.energy_j == {"cpu:package-0": 3.5}
     assert window.void == {}
     assert window.wall_ns > 5e6 and window.rss_bytes > 0
+
+
+def test_a_window_knows_when_it_started_and_what_was_read() -> None:
+    with replayed(5.0, 6.0, 9.5, 11.0) as sampler:
+        before = time.monotonic_ns()
+        first = sampler.mark()
+        with open("/dev/zero", "rb", buffering=0) as file:
+            for _ in range(500):
+                file.read(1)
+        second = sampler.mark()
+        pause()
+        window, later = sampler.window(first, second), sampler.window(second, sampler.mark())
+    assert before <= window.start_ns < later.start_ns and later.start_ns == window.start_ns + window.wall_ns
+    if window.reads is None or later.reads is None:
+        pytest.skip("this system doesn't tell read calls")
+    assert 500 <= window.reads < 560, "the sampler's own are few"
+    assert later.reads < 60
+
+
+def test_reads_are_unknown_where_only_the_machine_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = ProcessMeter()
+    monkeypatch.setattr(process, "bytes_source", "machine")
+    with Sampler([], process) as sampler:
+        start = sampler.mark()
+        assert sampler.window(start, sampler.mark()).reads is None
 
 
 def test_a_wrap_inside_a_window() -> None:

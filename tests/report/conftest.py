@@ -11,7 +11,7 @@ import pytest
 from greenload.energy.attribution import Domain, Observation, attribute
 from greenload.energy.figures import Figure
 from greenload.energy.meter import MeterStatus
-from greenload.report.data import FullRun, Idle, Machine, Report, Skipped, Step
+from greenload.report.data import Advice, FullRun, Idle, Machine, Report, Skipped, Step
 
 STEPS = (
     ("source", ("ImageFolder", "Shuffle"), "prefix", 0.08, 82e3),
@@ -22,8 +22,9 @@ STEPS = (
 )
 
 
-def windows(seed: int, counter: bool, missing: float) -> Iterator[Observation]:
+def windows(seed: int, counter: bool, missing: float, counted: bool) -> Iterator[Observation]:
     rng = np.random.default_rng(seed)
+    now_s = 0.0
     for build in range(2):
         effect = {name: 1 + 0.02 * rng.standard_normal() for name, *_ in STEPS}
         for round_ in range(5):
@@ -31,6 +32,7 @@ def windows(seed: int, counter: bool, missing: float) -> Iterator[Observation]:
             def window(
                 step: str, kind: str, ms: float, read: float, build: int = build, round_: int = round_
             ) -> Observation:
+                nonlocal now_s
                 samples = 0 if kind == "idle" else 512
                 cpu_s = ms * max(samples, 1) / 1e3 * (1 + 0.01 * rng.standard_normal())
                 wall_s = 0.5 * cpu_s * (1 + rng.uniform(0, 0.2)) + 0.05
@@ -43,8 +45,20 @@ def windows(seed: int, counter: bool, missing: float) -> Iterator[Observation]:
                     }
                 else:
                     joules |= {"cpu": 2.76 * cpu_s, "dram": 0.3 * wall_s}
+                start_s, now_s = now_s, now_s + wall_s + 0.1
                 return Observation(
-                    step, kind, round_, build, samples, int(wall_s * 1e9), cpu_s, 0.01, read * samples, joules
+                    step=step,
+                    kind=kind,
+                    round=round_,
+                    build=build,
+                    samples=samples,
+                    wall_ns=int(wall_s * 1e9),
+                    cpu_s=cpu_s,
+                    other_cpu_s=0.01,
+                    device_bytes=read * samples,
+                    energy_j=joules,
+                    reads=(2.0 * samples if read else 0.0) + 9 if counted else None,
+                    start_ns=int(start_s * 1e9),
                 )
 
             for name, _, method, ms, _ in STEPS:
@@ -57,8 +71,10 @@ def windows(seed: int, counter: bool, missing: float) -> Iterator[Observation]:
             yield window("", "idle", 0.2, 0.0)
 
 
-def build(*, counter: bool = True, missing: float = 0.0, seed: int = 1, root: str = "data/train") -> Report:
-    observed = tuple(windows(seed, counter, missing))
+def build(
+    *, counter: bool = True, missing: float = 0.0, seed: int = 1, root: str = "data/train", counted: bool = False
+) -> Report:
+    observed = tuple(windows(seed, counter, missing, counted))
     measured, modelled = ("measured", 0.0), ("modelled", 0.4)
     domains = {"storage:nvme0n1": ("modelled", 0.72)}
     domains |= (
@@ -74,7 +90,7 @@ def build(*, counter: bool = True, missing: float = 0.0, seed: int = 1, root: st
     )
 
     def fields(cost: object) -> dict[str, object]:
-        names = ("cpu_s_per_sample", "energy_j_per_sample", "device_bytes_per_sample")
+        names = ("cpu_s_per_sample", "energy_j_per_sample", "device_bytes_per_sample", "reads_per_sample")
         return {name: getattr(cost, name) for name in names}
 
     none = "no RAPL zone under /sys/class/powercap: a virtual machine rarely has one"
@@ -110,7 +126,7 @@ def build(*, counter: bool = True, missing: float = 0.0, seed: int = 1, root: st
 
 @pytest.fixture(scope="session")
 def make_report() -> Callable[..., Report]:
-    """``make_report(counter=, missing=, seed=, root=)``: the figures of simulated windows."""
+    """``make_report(counter=, missing=, seed=, root=, counted=)``: the figures of simulated windows."""
     return build
 
 
@@ -151,13 +167,46 @@ def unexplained() -> Report:
 
 
 @pytest.fixture(scope="session")
+def advised() -> Report:
+    """A report of a dataset with a side input, reads counted, a batch that spares its map, and two changes to make."""
+    report = build(counted=True)
+    source, decode, resize, flip, batch = report.steps
+    steps = (
+        source,
+        replace(decode, branch="masks", where="train.py:31"),
+        replace(resize, branch="masks", where="train.py:44"),
+        flip,
+        replace(batch, cpu_s_per_sample=Figure(-0.0001, -0.00013, -0.00007, "measured")),
+    )
+    advice = (
+        Advice(
+            title="Cache what decode gives",
+            detail="ds.cache() after it: 190 kB a sample.",
+            method="trial",
+            saves_cpu_s_per_sample=Figure(0.0006, 0.00055, 0.00065, "measured"),
+            saves_energy_j_per_sample={"cpu:package-0": Figure(0.012, 0.010, 0.014, "measured")},
+        ),
+        Advice(
+            title="Resize before augmenting",
+            detail="other pixels",
+            method="estimate",
+            saves_cpu_s_per_sample=Figure(0.0002, -0.0001, 0.0005, "modelled", 0.3, unresolved=True),
+        ),
+    )
+    return replace(report, steps=steps, advice=advice, pipeline={"name": "train.py:make_dataset"})
+
+
+@pytest.fixture(scope="session")
 def hostile() -> Report:
     """A report whose names try to be markup, terminal control, and what UTF-8 can't hold."""
     report = build(counter=False, root="data/<script>document.title='hacked'</script>\x1b[2J[red]\udc80")
     name = "</script><img src=x onerror=document.title='hacked'> ${1+1} [bold]"
+    advice = Advice(title=name, detail=name, method="trial", saves_cpu_s_per_sample=Figure.missing())
     return replace(
         report,
-        steps=(replace(report.steps[0], name=name), *report.steps[1:]),
+        advice=(advice,),
+        windows=tuple(replace(one, step=name) if one.step == "source" else one for one in report.windows),
+        steps=(replace(report.steps[0], name=name, where=name, branch=name, backend=name), *report.steps[1:]),
         pipeline={**report.pipeline, "name": name},
         machine=replace(report.machine, cpu_model="<b>CPU</b>&amp;\u2028"),
         meters=tuple(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from greenload.report.table import (
     amount,
     bytes_text,
     cached,
+    count,
     percent,
     printable,
     provenance,
@@ -191,6 +193,7 @@ def test_files_from_the_page_cache_are_said_to_be(measured: Report) -> None:
     few = without_reading(measured)
     assert said in text(few, 200).splitlines()
     assert cached(dataclasses.replace(few, pipeline={"source": {"source": "Files"}})) == said
+    assert cached(dataclasses.replace(few, pipeline={"source": {"source": "TFRecords"}})) == said
     assert cached(dataclasses.replace(few, pipeline={"source": {"source": "Arrays"}})) is None
     assert cached(dataclasses.replace(few, pipeline={})) is None
     unread = dataclasses.replace(few.full, device_bytes_per_sample=Figure.missing())
@@ -246,6 +249,31 @@ def test_any_figure_can_be_shown(value: float, half: float) -> None:
 
 
 def test_small_texts() -> None:
-    assert percent(None) == DASH and percent(-0.001) == "0 %" and percent(-0.104) == "−10 %"
+    assert (
+        percent(math.inf) == DASH and percent(None) == DASH and percent(-0.001) == "0 %" and percent(-0.104) == "−10 %"
+    )
     assert bytes_text(82_100) == "82.1 kB" and bytes_text(150_528) == "151 kB" and bytes_text(12) == "12 B"
     assert printable("plain ü") == "plain ü" and printable("a\nb") == "a\\nb"
+
+
+def test_advice_side_inputs_and_reads(advised: Report, measured: Report) -> None:
+    shown = text(advised, 120)
+    lines = shown.splitlines()
+    assert "Worth changing first" in lines and "1. Cache what decode gives" in lines
+    tried = lines[lines.index("1. Cache what decode gives") + 1]
+    assert re.match(
+        r"   measured in a trial: saves 0\.60 ±0\.05 CPU ms per sample \(\d\d %\); cpu 12\.0 ±2\.0 mJ", tried
+    )
+    assert "   estimate: saves 0.20 ±0.30 CPU ms per sample (9 %), not told from zero" in lines
+    decode = next(k for k, line in enumerate(lines) if line.startswith("  Decode + crop"))
+    assert lines[decode - 1] == "input masks" and lines[decode + 1] == "  train.py:31"
+    assert re.search(r"reads$", shown, re.MULTILINE) and re.search(r"^source.* 2\.02$", shown, re.MULTILINE)
+    assert "Below zero: Batch spares the steps before it" in shown
+    plain = text(measured, 120)
+    assert "Worth changing" not in plain and " reads" not in plain and "Below zero" not in plain
+
+
+def test_counts_are_zero_only_where_they_may_be() -> None:
+    assert count(Figure(0.0039, 0.0038, 0.004, "measured")) == "0.0039"
+    assert count(Figure(0.001, -0.001, 0.003, "measured")) == "0"
+    assert count(Figure.missing()) == DASH and count(None) == DASH

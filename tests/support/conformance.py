@@ -14,6 +14,7 @@ import numpy as np
 
 from greenload import backends
 from greenload.backends.base import Records, Tolerance
+from greenload.errors import PipelineError
 from greenload.pipeline import Pipeline
 from greenload.plan import Numbers, Plan, make_plan
 from greenload.sources import Arrays, Files, Source
@@ -21,10 +22,19 @@ from greenload.specs import ImageSpec
 from greenload.stages import (
     Batch,
     CenterCrop,
+    ColorJitter,
     Decode,
+    GaussianBlur,
     Normalize,
+    Pad,
+    RandomAffine,
+    RandomCrop,
+    RandomErasing,
+    RandomGrayscale,
     RandomHorizontalFlip,
     RandomResizedCrop,
+    RandomRotation,
+    RandomVerticalFlip,
     Resize,
     Stage,
     ToDtype,
@@ -81,6 +91,47 @@ GEOMETRY: tuple[tuple[Stage, ...], ...] = (
     (RandomResizedCrop(24),),
     (RandomResizedCrop((9, 50), scale=(0.02, 0.5), antialias=False),),
 )
+MOVES: tuple[tuple[Stage, ...], ...] = (
+    (RandomVerticalFlip(),),
+    (RandomCrop((64, 50), pad_if_needed=True, fill=9),),
+    (RandomCrop((20, 30), padding=(3, 19, 7, 2), pad_if_needed=True),),
+    (Pad((1, 2, 3, 0), fill=200),),
+    (RandomErasing(0.9, value=(1, 0, 1)),),
+    (RandomErasing(1.0, scale=(0.0, 1.0), ratio=(0.05, 9.0), value=0.0),),
+)
+"""Pixels to other places, bit for bit."""
+FILTERS: tuple[tuple[Stage, ...], ...] = (
+    (RandomRotation(180, fill=1),),
+    (RandomRotation((45, 45)),),
+    (RandomAffine(30, (0.2, 0.3), (0.5, 2.0), (-20, 20, -10, 10)),),
+    (RandomAffine(0, scale=(2.0, 2.0)),),
+    (ColorJitter(0.4, 0.4, 0.4, 0.2),),
+    (ColorJitter(contrast=(0.5, 0.5)),),
+    (RandomGrayscale(0.5),),
+    (GaussianBlur(5),),
+    (GaussianBlur((23, 9), sigma=(0.1, 5.0)),),
+)
+"""New values from colours or neighbourhoods."""
+DTYPES: tuple[tuple[Stage, ...], ...] = (
+    (ToDtype("int8", scale=True),),
+    (ToDtype("int8"),),
+    (ToDtype("float16", scale=True),),
+    (ToDtype("bfloat16", scale=True),),
+    (ToDtype("float16", scale=True), Normalize(MEAN, STD)),
+    (ToDtype("float32", scale=True), Normalize(MEAN, STD), ToDtype("bfloat16")),
+    (ToDtype("float16", scale=True), ToDtype("uint8", scale=True)),
+    *(
+        (
+            ToDtype(dtype, scale=True),
+            RandomCrop(20, padding=3, pad_if_needed=True, fill=1),
+            RandomHorizontalFlip(),
+            RandomVerticalFlip(),
+            RandomErasing(0.7),
+            Pad(2),
+        )
+        for dtype in ("int8", "float16", "bfloat16")
+    ),
+)
 VALUES: tuple[tuple[Stage, ...], ...] = (
     (ToDtype("float32"),),
     (ToDtype("float32", scale=True),),
@@ -103,14 +154,38 @@ WHOLE: tuple[tuple[Stage, ...], ...] = (
     (CenterCrop((50, 70)), Resize((20, 20)), RandomHorizontalFlip(1.0), RandomHorizontalFlip(0.5)),
     (RandomHorizontalFlip(), RandomResizedCrop(16), CenterCrop(20), RandomResizedCrop(8, antialias=False)),
     (Resize((20, 20)), RandomHorizontalFlip(), Batch(IMAGES), ToDtype("float32"), ToDtype("uint8", scale=False)),
+    (
+        RandomCrop(24, padding=4),
+        RandomVerticalFlip(),
+        RandomErasing(0.7, value=128),
+        ToDtype("float32", scale=True),
+        Normalize(MEAN, STD),
+    ),
+    (Resize((30, 30)), ColorJitter(0.2, 0.2, 0.2, 0.1), RandomGrayscale(0.5), Batch(IMAGES), ToDtype("float32", True)),
+    (Resize((30, 30)), RandomRotation(30), Pad(3, fill=7), GaussianBlur(5), RandomHorizontalFlip(), RandomCrop(20)),
+    (CenterCrop(28), Batch(IMAGES), ColorJitter(0.2, 0.2, 0.2), RandomGrayscale(0.5), RandomErasing(0.7)),
+    (
+        CenterCrop(28),
+        ToDtype("float32", scale=True),
+        Batch(IMAGES),
+        RandomGrayscale(0.5),
+        Normalize(MEAN, STD),
+        RandomErasing(0.7),
+        ToDtype("float16"),
+    ),
 )
+"""Several stages one after another, as pipelines have them."""
+GAIN = 2.0
+"""The largest factor by which a colour matrix of the cases of several stages enlarges a difference."""
+FEW = ((1, 1), (1, 40), (40, 1), (2, 2), (33, 57), (101, 203))
+"""The sizes for stages that don't change one."""
 
 
 def cases() -> list[Case]:
     """What every backend has to get right."""
     found = []
-    for place, stages in enumerate((*GEOMETRY, *VALUES)):
-        for turn, (height, width) in enumerate(SIZES):
+    for place, stages in enumerate((*GEOMETRY, *VALUES, *MOVES, *FILTERS, *DTYPES)):
+        for turn, (height, width) in enumerate(SIZES if stages in (*GEOMETRY, *VALUES) else FEW):
             kind = ("noise", "photo", "steps")[(place + turn) % 3]
             found += [Case(height, width, dtype, stages, kind) for dtype in ("uint8", "float32")]
     for stages in WHOLE:
@@ -206,6 +281,10 @@ def held(plan: Plan) -> Tolerance:
             worst, mean, rim = worst * gain + cut, mean * gain + cut, rim * gain + cut
         elif rim > worst and not isinstance(step.primitive, p.Flip):
             worst = mean = rim
+        if isinstance(step.primitive, p.Color):  # what the strongest of the matrices in these cases enlarges
+            worst, mean, rim = worst * GAIN, mean * GAIN, rim * GAIN
+        elif isinstance(step.primitive, p.Erase) and worst:  # leaves the mean of what remains, which may be little
+            mean = max(mean, worst)
         worst, mean, rim = worst + own.max, mean + own.mean, rim + (own.max if own.rim is None else own.rim)
     return Tolerance(worst, mean, rim)
 
@@ -214,6 +293,18 @@ def run(backend: str, pipeline: Pipeline, records: Records, threads: int = 2) ->
     """A batch through a backend."""
     found: Pixels = backends.get(backend).run(make_plan(pipeline, backend, threads=threads), records)
     return found
+
+
+def taken(backend: str, case: Case) -> bool:
+    """Whether a backend takes a case on; one that doesn't says so by name."""
+    pipeline = pipeline_of(Arrays(images_of(case)), case.stages)
+    try:
+        make_plan(pipeline, backend)
+    except PipelineError as error:
+        assert f"can't run on backend {backend!r}" in str(error)
+        assert "use backend='tf'" in str(error)
+        return False
+    return True
 
 
 def difference(backend: str, case: Case) -> tuple[Difference, Plan]:

@@ -1,0 +1,205 @@
+"""The windows of a dataset's profile: steps with and without, the whole in between, and trials of changes to it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from greenload import campaign
+from greenload.campaign import BUILDS, Progress, Windows, closing
+from greenload.datasets.counting import Counts
+from greenload.datasets.graph import STORES, Node
+from greenload.datasets.rebuild import Builder
+from greenload.datasets.replays import Pair, Replays
+from greenload.datasets.running import said
+from greenload.datasets.runs import Run
+from greenload.energy.sampler import Sampler
+from greenload.energy.settle import settle
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+MEASURING_S = 60.0
+"""Wall seconds that all windows but the trials' aim at: with many steps, or on a busy machine, each is shorter."""
+TRYING_S = 20.0
+"""Wall seconds after `MEASURING_S` until which another trial may begin."""
+_SHORTEST_S, _AROUND_S = 0.03, 0.06  # the shortest window, and what settling takes around each
+_PREPARING_S = 1.0  # what building a step's runs and filling them takes
+_CONTEXT = 0.25  # from this share of the step before it, a step is replayed behind that one
+_EPOCHS = 0.3  # epochs in a window from which it is made to hold whole ones
+
+
+class DatasetCampaign(Windows):
+    """Runs a dataset's nodes and the whole of it under meters.
+
+    Args:
+        root: the dataset.
+        counts: what flows through it.
+        scratch: a folder for what caches write.
+        parallel: what stands for AUTOTUNE in the steps' windows.
+        samples: different samples to capture, at most.
+        told: called whenever elements have passed.
+        sampler: as for `Windows`, like the others.
+    """
+
+    settle_s = 5.0  # a user's buffers may be large
+
+    def __init__(
+        self,
+        root: Node,
+        counts: Counts,
+        scratch: str,
+        parallel: int,
+        samples: int,
+        told: Callable[[], None],
+        sampler: Sampler,
+        rounds: int,
+        seed: int,
+        progress: Progress,
+    ) -> None:
+        super().__init__(sampler, rounds, seed, progress)
+        self.root = root
+        self.counts = counts
+        self.rows = [node for node in root.nodes() if not node.hidden]
+        """The nodes that have a row."""
+        self.methods: dict[str, str] = {}
+        """How each step was measured."""
+        self.failed: dict[str, str] = {}
+        """Steps that could not be measured, and why."""
+        self.exact = Builder(scratch)
+        """Makes copies that run as the user wrote them."""
+        self.replays = Replays(root, counts, Builder(scratch, parallel), samples, told)
+        self._behind: dict[str, bool] = {}
+        self._deadline_s = math.inf
+        for node, flow in counts.flows.items():
+            self.bytes_out[node.name] = flow.bytes_per_element * flow.elements_per_sample
+
+    def measure(self, share: float) -> None:
+        """All windows of the steps and the whole.
+
+        Args:
+            share: of the progress, that this takes.
+        """
+        deadline = time.monotonic() + MEASURING_S
+        self._deadline_s = deadline + TRYING_S
+        self._idle()
+        places = max(1, len(self.rows))
+        for build in range(BUILDS):
+            self._tell(f"building ({build + 1} of {BUILDS})")
+            full = self.replays.full(self.exact)
+            with closing({"full": full}):
+                self._fill(full, whole=True)
+                size = self._whole_epochs(self._window_samples(full, 3 * campaign.WINDOW_S))
+                for position, node in enumerate(self.rows):
+                    self._tell(f"{node.name} (build {build + 1} of {BUILDS})")
+                    left = (deadline - time.monotonic()) / (places * (BUILDS - build) - position)
+                    if node.name not in self.failed:
+                        self._step(node, self._seconds(left), build)
+                    self._tell(f"the whole (build {build + 1} of {BUILDS})")
+                    before, due = (place * 2 * self._rounds // places for place in (position, position + 1))
+                    for k in range(before, due):
+                        self._window(full, size, "", "full", k, build)
+                    self._done += share / (BUILDS * places)
+            self.replays.forget()
+
+    def _seconds(self, left_s: float) -> float:
+        """The length of a step's windows, of what is left for it and its share of the whole's windows."""
+        whole = 2 * self._rounds / max(1, len(self.rows)) * (3 * campaign.WINDOW_S + _AROUND_S)
+        each = (left_s - whole - _PREPARING_S) / (2 * self._rounds) - _AROUND_S
+        return min(campaign.WINDOW_S, max(_SHORTEST_S, each))
+
+    def in_time(self) -> bool:
+        """Whether there is time for another trial."""
+        return time.monotonic() < self._deadline_s
+
+    def trial(self, name: str, make: Callable[[], tf.data.Dataset], share: float) -> None:
+        """Adjacent windows of the whole as it is and of what ``make`` gives in its place.
+
+        Args:
+            name: of the windows.
+            make: builds the changed dataset, of the same batches.
+            share: of the progress, that this takes.
+        """
+        for build in range(BUILDS):
+            self._tell(f"trying: {name} (build {build + 1} of {BUILDS})")
+            runs: Mapping[str, Run] = {"with": self.replays.full(self.exact), "without": self.replays.whole(make())}
+            with closing(runs):
+                for run in runs.values():
+                    self._fill(run, whole=True)
+                sizes = {
+                    kind: self._whole_epochs(self._window_samples(run, 2 * campaign.WINDOW_S))
+                    for kind, run in runs.items()
+                }
+                self._pairs(runs, sizes, name, build)
+            self._done += share / BUILDS
+
+    def cost(self, name: str) -> float:
+        """CPU seconds per sample of a step already seen, roughly."""
+        mean = {}
+        for kind in ("with", "without"):
+            windows = [one for one in self.seen if one.step == name and one.kind == kind]
+            mean[kind] = sum(one.cpu_s for one in windows) / max(1, sum(one.samples for one in windows))
+        return mean["with"] - mean["without"]
+
+    def _step(self, node: Node, seconds: float, build: int) -> None:
+        import tensorflow as tf
+
+        try:
+            pair = self.replays.pair(node, behind=self._goes_behind(node))
+            self.methods[node.name] = pair.method
+            with closing(pair.runs()):
+                for run in pair.runs().values():
+                    self._fill(run, whole=node.kind in STORES)
+                sizes = dict.fromkeys(pair.runs(), self._window_samples(pair.present, seconds))
+                if pair.method == "prefix":  # before a cache, samples cost far more than behind it
+                    sizes["without"] = self._window_samples(pair.absent, seconds)
+                self._pairs(pair.runs(), sizes, node.name, build)
+        except tf.errors.OpError as error:  # alone only: as part of the whole it ran
+            self.failed[node.name] = f"does not run alone: {said(error)}"
+
+    def _goes_behind(self, node: Node) -> bool:
+        """Whether a step is so large beside the one before it that both can run without hiding it in their noise."""
+        before = self.replays.step_before(node)
+        if node.kind != "map" or before is None or before.name not in self.methods:
+            return False
+        if node.name not in self._behind:
+            pair = self.replays.pair(node)
+            self._behind[node.name] = pair.method == "replay" and self._roughly(pair) >= _CONTEXT * self.cost(
+                before.name
+            )
+        return self._behind[node.name]
+
+    def _roughly(self, pair: Pair) -> float:
+        """CPU seconds per sample, from one pass with and one without."""
+        cost: dict[str, float] = {}
+        with closing(pair.runs()):
+            for kind, run in pair.runs().items():
+                self._fill(run)
+                start = time.process_time()
+                passed = run.run(self.one_pass())
+                settle(self.settle_s)
+                cost[kind] = (time.process_time() - start) / passed
+        return cost["with"] - cost["without"]
+
+    def one_pass(self) -> int:
+        """Samples in one pass over what is captured."""
+        return min(self.counts.samples, self.replays.samples)
+
+    def _fill(self, run: Run, whole: bool = False) -> None:
+        """One pass over what is captured, or of the ``whole`` dataset: fills captures, caches, buffers, and settles."""
+        samples = self._epoch() if whole and self._epoch() else self.one_pass()
+        run.run(round(1.05 * samples) + 1)  # past the end, where a cache knows that it is full
+        settle(self.settle_s)
+
+    def _epoch(self) -> float:
+        """Samples in an epoch, as far as that was counted; else 0."""
+        return (self.counts.epoch_elements or 0) * self.counts.samples_per_element
+
+    def _whole_epochs(self, samples: int) -> int:
+        """The size of a window in whole epochs where one isn't far longer: epochs begin with buffers to be filled."""
+        epoch = self._epoch()
+        if not epoch or samples < _EPOCHS * epoch:
+            return samples
+        return round(max(1, round(samples / epoch)) * epoch)

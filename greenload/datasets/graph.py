@@ -1,0 +1,285 @@
+"""A dataset as a tree of nodes: what each one is, who wrote it, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from greenload.datasets.names import function_file, function_name, function_place, unique, unwrap
+from greenload.errors import UsageError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+KINDS: Mapping[str, str] = {
+    "_AssertCardinalityDataset": "assert_cardinality",
+    "_BatchDataset": "batch",
+    "_ParallelBatchDataset": "batch",
+    "CacheDataset": "cache",
+    "_DirectedInterleaveDataset": "choose",
+    "_ConcatenateDataset": "concatenate",
+    "CsvDatasetV2": "csv",
+    "_DALIDatasetV2": "dali",
+    "_DALIDatasetImpl": "dali",
+    "DALIDataset": "dali",
+    "DALIDatasetWithInputs": "dali",
+    "_DataServiceDatasetV2": "data_service",
+    "_DenseToRaggedDataset": "dense_to_ragged",
+    "_DenseToSparseBatchDataset": "dense_to_sparse_batch",
+    "_FilterDataset": "filter",
+    "FixedLengthRecordDatasetV2": "fixed_length_records",
+    "_FlatMapDataset": "flat_map",
+    "_ListDataset": "from_list",
+    "_TensorSliceDataset": "from_tensor_slices",
+    "_TensorDataset": "from_tensors",
+    "_GroupByWindowDataset": "group_by_window",
+    "_IgnoreErrorsDataset": "ignore_errors",
+    "_InterleaveDataset": "interleave",
+    "_ParallelInterleaveDataset": "interleave",
+    "ParallelInterleaveDataset": "interleave",
+    "_LoadDataset": "load",
+    "_MapDataset": "map",
+    "_ParallelMapDataset": "map",
+    "MatchingFilesDataset": "matching_files",
+    "_OptionsDataset": "options",
+    "_PaddedBatchDataset": "padded_batch",
+    "_PrefetchDataset": "prefetch",
+    "_RandomDataset": "random",
+    "RandomDatasetV2": "random",
+    "_RangeDataset": "range",
+    "_RebatchDataset": "rebatch",
+    "_RepeatDataset": "repeat",
+    "_RestructuredDataset": "restructure",
+    "_ScanDataset": "scan",
+    "_ShardDataset": "shard",
+    "_ShuffleDataset": "shuffle",
+    "_SkipDataset": "skip",
+    "_SnapshotDataset": "snapshot",
+    "_TakeDataset": "take",
+    "_TakeWhileDataset": "take_while",
+    "TFRecordDatasetV2": "tfrecords",
+    "TextLineDatasetV2": "text_lines",
+    "_UnbatchDataset": "unbatch",
+    "_UniqueDataset": "unique",
+    "_WindowDataset": "window",
+    "_ZipDataset": "zip",
+}
+"""Kinds by TensorFlow's class: where a transformation has a method of ``Dataset``, its name."""
+BATCHING = frozenset({"batch", "padded_batch", "dense_to_sparse_batch"})
+"""Kinds that put elements together."""
+JOINS = frozenset({"zip", "concatenate", "choose"})
+"""Kinds with several inputs, each a branch of its own."""
+NESTING = frozenset({"flat_map", "interleave"})
+"""Kinds whose function gives a dataset."""
+STORES = frozenset({"cache", "snapshot"})
+"""Kinds that spare what is before them, once they are full."""
+READERS = frozenset({"tfrecords", "text_lines", "fixed_length_records", "csv"})
+"""Kinds that read files; the names of the files are their input."""
+PASSIVE = frozenset(
+    {"options", "restructure", "repeat", "take", "skip", "shard", "assert_cardinality", "enumerate", *JOINS}
+)
+"""Kinds that only pass elements on: they have no row."""
+_FUNCTIONS = ("_map_func", "_predicate", "_scan_func", "_reduce_func", "_shard_func")
+_PARAMETERS = (
+    "batch_size", "batch_sizes", "drop_remainder", "num_parallel_calls", "deterministic", "buffer_size", "count",
+    "cycle_length", "block_length", "num_shards", "index", "size", "shift", "stride", "filename", "path",
+    "reshuffle_each_iteration",
+)  # fmt: skip
+_ENDLESS_RANGE = 2**63 - 1
+_MOST_NODES = 300
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One dataset of a chain. Compared by identity: the same dataset in two branches is two nodes."""
+
+    dataset: Any
+    """TensorFlow's object; None for a node inside an interleave's function."""
+    kind: str
+    """One of `KINDS`, ``"enumerate"``, ``"from_generator"``, ``"selector"``; else the class's own name."""
+    inputs: tuple[Node, ...] = ()
+    name: str = ""
+    """The row's name, unique in its graph."""
+    where: str = ""
+    """``"train.py:31"``, where its function is written."""
+    file: str = ""
+    """Whole path of that file."""
+    branch: str = ""
+    """``"zip 2"``, ``"interleave"``; several joined by `` / ``."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    hidden: bool = False
+    """Has no row: it passes elements on, or is part of another row."""
+    known: bool = True
+    """Whether greenload can build it again on another input."""
+    inner: Any = None
+    """For a node inside an interleave's function: the `inner.Inner` that can build it."""
+    looked: tuple[Node, ...] = ()
+    """For an interleave: the chain inside its function, its source first; empty where that can't be seen."""
+
+    @property
+    def element_spec(self) -> Any:
+        """The structure of its elements."""
+        return self.dataset.element_spec if self.inner is None else self.inner.element_spec
+
+    @property
+    def function(self) -> Any:
+        """The user's function as tf.data wraps it; None for kinds without one."""
+        return wrapper(self.dataset)
+
+    def nodes(self) -> Iterator[Node]:
+        """All nodes up to this one, inputs first; those inside an interleave's function before it."""
+        for one in self.inputs:
+            yield from one.nodes()
+        yield from self.looked
+        yield self
+
+    def to_dict(self) -> dict[str, Any]:
+        """The node as data, without its inputs."""
+        found: dict[str, Any] = {"kind": self.kind, "name": self.name}
+        found |= {key: value for key in ("where", "branch") if (value := getattr(self, key))}
+        return found | {"parameters": dict(self.parameters), "element_spec": str(self.element_spec)}
+
+
+def walk(dataset: tf.data.Dataset) -> Node:
+    """The tree that ends in a dataset. Nothing runs, and nothing is traced.
+
+    Raises:
+        UsageError: the tree has more than 300 nodes.
+    """
+    root = _tree(dataset, "", [0])
+    return _renamed(root, iter(unique([node.name for node in root.nodes() if not node.hidden])))
+
+
+def wrapper(dataset: Any) -> Any:
+    """tf.data's wrapper of a dataset's function; None where it has none."""
+    if type(dataset).__name__ == "_DenseToRaggedDataset":
+        dataset = dataset._mapped_dataset
+    return next((found for name in _FUNCTIONS if (found := getattr(dataset, name, None)) is not None), None)
+
+
+def plain(dataset: Any) -> Any:
+    """The dataset below TensorFlow 1's adapter."""
+    while hasattr(dataset, "_dataset") and type(dataset).__name__.endswith(("Adapter", "V1")):
+        dataset = dataset._dataset
+    return dataset
+
+
+def reader(dataset: Any) -> Any:
+    """What reads a reader's files: readers are a ``flat_map`` over the names of files, kept in ``_impl``."""
+    return getattr(dataset, "_impl", dataset)
+
+
+def _renamed(node: Node, names: Iterator[str]) -> Node:
+    inputs = tuple(_renamed(one, names) for one in node.inputs)
+    looked = tuple(replace(one, name=next(names)) for one in node.looked)
+    return replace(node, inputs=inputs, looked=looked, name=node.name if node.hidden else next(names))
+
+
+def _tree(dataset: Any, branch: str, count: list[int]) -> Node:
+    count[0] += 1
+    if count[0] > _MOST_NODES:
+        raise UsageError(f"a dataset to profile has up to {_MOST_NODES} nodes, this one has more: profile a part of it")
+    dataset = plain(dataset)
+    kind = KINDS.get(type(dataset).__name__, "")
+    if kind == "flat_map" and (generator := _generator(dataset)) is not None:
+        name, where, file = function_name(generator), function_place(generator), function_file(generator)
+        return Node(dataset, "from_generator", (), name, where, file, branch)
+    children = list(reader(dataset)._inputs())
+    if kind == "unbatch":  # comes behind a map of TensorFlow's own, which is made anew with it
+        children = list(children[0]._inputs()[0]._inputs())
+    if kind == "zip" and len(children) == 2 and _counts(children[0]):
+        kind = "enumerate"
+    known = bool(kind) and kind not in ("dali", "data_service")
+    kind = kind or type(dataset).__name__.strip("_")
+    inputs = []
+    for place, child in enumerate(children):
+        label = _branch(kind, place)
+        one = _tree(child, " / ".join(part for part in (branch, label) if part), count)
+        if kind == "choose" and place == 0:
+            one = Node(plain(child), "selector", (_hidden(one),), "choose", branch=one.branch, known=False)
+        elif (kind == "enumerate" and place == 0) or (hasattr(dataset, "_impl") and _written_here(one)):
+            one = _hidden(one)
+        inputs.append(one)
+    function = wrapper(dataset)
+    user = None if function is None or kind in ("tfrecords", "snapshot") else function._func
+    given = getattr(dataset, "_name", None)
+    shown = kind in ("map", "filter", "flat_map", "interleave", "scan", "take_while") and user is not None
+    name = given or (function_name(user) if shown else kind)
+    node = Node(
+        dataset,
+        kind,
+        tuple(inputs),
+        name,
+        function_place(user) if shown else "",
+        function_file(user) if shown else "",
+        branch,
+        _parameters(dataset),
+        kind in PASSIVE,
+        known,
+    )
+    if kind in NESTING:
+        from greenload.datasets.inner import look_inside
+
+        looked = look_inside(node)
+        node = replace(node, looked=looked, hidden=bool(looked))  # its cost is in the rows of the chain inside
+    return node
+
+
+def _written_here(node: Node) -> bool:
+    """Whether all of a tree comes from a reader's own list of files, which is no row of its own."""
+    return all(one.kind in ("from_tensor_slices", "from_tensors", "map", "range") for one in node.nodes()) and all(
+        "/tensorflow/" in one.file for one in node.nodes() if one.kind == "map"
+    )
+
+
+def _hidden(node: Node) -> Node:
+    return replace(node, hidden=True, inputs=tuple(_hidden(one) for one in node.inputs), looked=())
+
+
+def endless_repeat(node: Node) -> bool:
+    """Whether a node repeats without an end."""
+    return node.kind == "repeat" and node.parameters.get("count", -1) < 0
+
+
+def _branch(kind: str, place: int) -> str:
+    if kind == "choose":
+        return f"choose {place}" if place else "choose"
+    return f"{kind} {place + 1}" if kind in JOINS else ""
+
+
+def _counts(dataset: Any) -> bool:
+    """Whether it is the endless range that ``enumerate`` zips with, which TensorFlow hides in a variant."""
+    dataset = plain(dataset)
+    if type(dataset).__name__ == "_RangeDataset":
+        return int(dataset._stop) == _ENDLESS_RANGE
+    endless = type(dataset).__name__ == "_VariantDataset" and int(dataset.cardinality()) == -1
+    return endless and str(getattr(dataset.element_spec, "dtype", "")) == "<dtype: 'int64'>"
+
+
+def _generator(dataset: Any) -> Any:
+    """The user's generator, if the dataset is what ``from_generator`` gives: it hides in closures."""
+    function = dataset._map_func._func
+    if "from_generator_op" not in function_file(function):
+        return None
+    seen = [function]
+    for one in seen:  # grows while it is read
+        for cell in getattr(one, "__closure__", None) or ():
+            found = cell.cell_contents
+            if hasattr(found, "_generator"):
+                return unwrap(found._generator)
+            if callable(found) and found not in seen and len(seen) < 50:
+                seen.append(found)
+    return function
+
+
+def _parameters(dataset: Any) -> dict[str, Any]:
+    found = {}
+    for name in _PARAMETERS:
+        value: Any = getattr(dataset, f"_{name}", None)
+        if hasattr(value, "numpy"):
+            array = value.numpy()
+            value = array.decode(errors="replace") if isinstance(array, bytes) else array.tolist()
+        if value is not None and isinstance(value, bool | int | str | list):
+            found[name] = value
+    return found

@@ -1,0 +1,147 @@
+"""JPEG headers: ITU-T T.81, annex B. EXIF orientation: CIPA DC-008 (Exif 2.32), sections 4.5 and 4.6.4."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+
+import numpy as np
+
+from greenload.formats.base import FormatError, Header, check_size
+
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 … SOF15 without DHT, JPG and DAC
+# Baseline, extended and progressive with Huffman codes; extended and progressive with arithmetic ones.
+_DECODED = frozenset((0xC0, 0xC1, 0xC2, 0xC9, 0xCA))
+_LOSSLESS = frozenset((0xC3, 0xC7, 0xCB, 0xCF))
+_PROGRESSIVE = frozenset((0xC2, 0xCA))
+# DHT, DAC, SOS, DQT, DNL, DRI, APP0 … APP15, COM
+_SEGMENTS = frozenset((0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE))
+_MOST_SCANS = 100  # encoders write about ten; each costs a pass over the whole image, so a few bytes could cost hours
+_ENDS_SCAN = np.ones(256, bool)
+_ENDS_SCAN[[0x00, *range(0xD0, 0xD8), 0xFF]] = False
+
+EXIF = b"Exif\0\0"
+"""What an EXIF segment begins with, after its marker and length."""
+EXIF_WITHIN = 1 << 16
+"""An EXIF segment's beginning is looked for in so many bytes: a segment's greatest size. It comes first or second."""
+EXIF_BYTES = 4096
+"""So many bytes from ``EXIF`` on are read, zeros where the file ends: image file directory 0 lies at their front."""
+EXIF_ENTRIES = 64
+"""So many entries of directory 0 are looked at; cameras write about 15."""
+ORIENTATION = 0x0112
+"""The tag of the orientation, one SHORT."""
+
+
+def parse(data: bytes) -> Header:
+    """A JPEG's header, and whether its segments and scans follow each other up to its end marker.
+
+    Within a scan only markers are looked for: to flipped bits no decoder objects. Decoders differ in what else they
+    let pass, and meet stray markers or not as the window that they decode has it; so all is refused that is out of
+    order. It costs about 1 % of decoding. Bytes behind the end marker are ignored.
+
+    Raises:
+        FormatError: it is cut, broken, or of a kind that isn't decoded.
+    """
+    at, end, scans, exif = 2, len(data), _Scans(), None
+    frame: Header | None = None
+    while at + 2 <= end:
+        if data[at] != 0xFF:
+            raise FormatError(f"broken JPEG: no marker at byte {at}")
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        if marker == 0xD9 and frame and scans.count:
+            return replace(frame, exif=exif)
+        if marker in (0xD9, 0xDA) and not frame:
+            raise FormatError("broken JPEG: its image data begins before its size is given")
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        if at + 4 > end or length < 2:
+            break
+        if marker in _FRAMES:
+            if at + 2 + length > end:
+                break
+            if frame:
+                raise FormatError(f"broken JPEG: a second frame at byte {at}")
+            frame = _frame(data, at)
+            scans.expect(data[at + 1], data[at + 9])
+        elif marker not in _SEGMENTS:
+            raise FormatError(f"broken JPEG: marker {marker:02X} out of place at byte {at}")
+        elif marker == 0xE1 and data.startswith(EXIF, at + 4) and exif is None:
+            exif = at + 4
+        at += 2 + length
+        if marker == 0xDA:
+            at = scans.end(data, at)
+    raise FormatError(f"truncated JPEG: it ends before its {'end marker' if frame else 'size is given'}")
+
+
+class _Scans:
+    """Counts scans, and finds where each one's data end."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._most = _MOST_SCANS
+        self._components = 0
+        self._markers: list[int] | None = None
+
+    def expect(self, frame: int, components: int) -> None:
+        """What the frame header says: its marker and number of components."""
+        # Of a progressive image every component comes in several scans.
+        self._components = 0 if frame in _PROGRESSIVE else components
+
+    def end(self, data: bytes, start: int) -> int:
+        """Where the marker stands that ends the scan whose data begin at ``start``; the file's end if none does."""
+        self.count += 1
+        if self._markers is None:
+            self._markers = _markers(data, start)
+            place = start - 4 - 2 * self._components  # where a scan's header counts its components, if it has them all
+            if self._components and data[place : place + 1] == bytes([self._components]):
+                self._most = 1
+        if self.count > self._most:
+            raise FormatError(f"broken JPEG: another scan at byte {start}")
+        return next((at for at in self._markers if at >= start), len(data))
+
+
+def _markers(data: bytes, start: int) -> list[int]:
+    """Where markers stand from a place on that end a scan: neither stuffed bytes nor restart markers."""
+    values = np.frombuffer(data, np.uint8, offset=start)
+    places = np.flatnonzero(values[:-1] == 0xFF)
+    found: list[int] = (places[_ENDS_SCAN[values[places + 1]]] + start).tolist()
+    return found
+
+
+def _frame(data: bytes, at: int) -> Header:
+    precision, height, width, components = struct.unpack_from(">BHHB", data, at + 4)
+    if data[at + 1] not in _DECODED:
+        kind = "lossless" if data[at + 1] in _LOSSLESS else "hierarchical"
+        raise FormatError(f"{kind} JPEG is not supported: convert it to baseline JPEG or PNG")
+    if precision != 8:
+        raise FormatError(f"{precision}-bit JPEG is not supported: convert it to 8 bits a channel")
+    if components not in (1, 3, 4):
+        raise FormatError(f"JPEG of {components} components is not supported: convert it to grey or RGB")
+    check_size("JPEG", height, width, components)
+    return Header("JPEG", height, width)
+
+
+def orientation(data: bytes) -> int:
+    """A JPEG's EXIF orientation: 1 … 8, and 1 where it says nothing that makes sense.
+
+    The first ``Exif`` within ``EXIF_WITHIN`` bytes must begin an APP1 segment; the tag must be a single SHORT among the
+    first ``EXIF_ENTRIES`` entries of directory 0, and directory 0 within ``EXIF_BYTES``.
+    """
+    at = data.find(EXIF, 0, EXIF_WITHIN)
+    if at < 4 or data[at - 4 : at - 2] != b"\xff\xe1" or not data.startswith(b"\xff\xd8\xff"):
+        return 1
+    block = data[at : at + EXIF_BYTES].ljust(EXIF_BYTES, b"\0")
+    order = {b"II": "<", b"MM": ">"}.get(block[6:8])
+    if order is None:
+        return 1
+    (directory,) = struct.unpack_from(f"{order}I", block, 10)
+    if directory > EXIF_BYTES - 8 - 12 * EXIF_ENTRIES:
+        return 1
+    (count,) = struct.unpack_from(f"{order}H", block, 6 + directory)
+    for entry in range(min(count, EXIF_ENTRIES)):
+        tag, kind, values, value = struct.unpack_from(f"{order}HHIH", block, 8 + directory + 12 * entry)
+        if tag == ORIENTATION and kind == 3 and values == 1:
+            return value if 1 <= value <= 8 else 1
+    return 1

@@ -1,0 +1,169 @@
+"""A profile of anyone's ``tf.data.Dataset``: walked, counted, run under meters, and told apart."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from greenload.advising import advise
+from greenload.campaign import Progress
+from greenload.datasets.campaign import DatasetCampaign
+from greenload.datasets.counting import count, unit
+from greenload.datasets.graph import Node, walk
+from greenload.datasets.notes import notes
+from greenload.datasets.rebuild import BUFFER, Builder
+from greenload.datasets.running import Pulse, kept, patiently
+from greenload.datasets.stores import spare
+from greenload.energy.attribution import Attribution, attribute
+from greenload.energy.sampler import Sampler
+from greenload.energy.windows import Domain, Observation
+from greenload.errors import UsageError
+from greenload.plan import processors
+from greenload.report.data import Advice, Skipped, Step
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+_COUNTING, _STEPS = 0.05, 0.75  # shares of the progress that counting takes, and the steps' windows
+
+
+@dataclass(frozen=True)
+class DatasetProfile:
+    """What was found of a dataset, ready for a report."""
+
+    pipeline: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    samples: int
+    steps: tuple[Step, ...]
+    attribution: Attribution
+    skipped: tuple[Skipped, ...]
+    advice: tuple[Advice, ...]
+    windows: tuple[Observation, ...]
+
+
+def is_dataset(value: object) -> bool:
+    """Whether something is a ``tf.data.Dataset``; imports nothing."""
+    return any(one.__name__ == "DatasetV2" and one.__module__.startswith("tensorflow") for one in type(value).__mro__)
+
+
+def profile_dataset(
+    dataset: tf.data.Dataset,
+    sampler: Sampler,
+    domains: Mapping[str, Domain],
+    *,
+    threads: int | None,
+    samples: int,
+    rounds: int,
+    seed: int,
+    told: Progress,
+) -> DatasetProfile:
+    """Measure the steps of a dataset; arguments as for ``greenload.profile``.
+
+    Raises:
+        SourceError: the dataset raised, or no element came for a minute.
+        UsageError: it is empty.
+    """
+    root = walk(dataset)
+    pulse = Pulse()
+    parallel = threads or processors()
+
+    def progress(share: float, text: str) -> None:
+        pulse()
+        told(share, text)
+
+    def work() -> DatasetProfile:
+        progress(0.0, "counting elements")
+        with tempfile.TemporaryDirectory(prefix="greenload-", ignore_cleanup_errors=True) as scratch, kept(root):
+            counts = count(root, Builder(scratch), samples, pulse)
+            campaign = DatasetCampaign(root, counts, scratch, parallel, samples, pulse, sampler, rounds, seed, progress)
+            campaign.measure(_STEPS)
+            shown = [node for node in campaign.rows if node.name not in campaign.failed]
+            if not shown:
+                raise UsageError(f"no step of the dataset could be measured: {'; '.join(campaign.failed.values())}")
+            attribution = attribute(
+                campaign.seen,
+                steps=[node.name for node in shown],
+                domains=domains,
+                idle_power_w=sampler.idle_power_w,
+            )
+            attribution = spare(attribution, shown)
+            advice = advise(campaign, attribution, domains, 1 - _STEPS)
+            progress(1.0, "done")
+            return DatasetProfile(
+                pipeline={"nodes": [node.to_dict() for node in root.nodes()], "element_spec": str(root.element_spec)},
+                plan=_plan(campaign, parallel),
+                samples=counts.samples,
+                steps=tuple(_rows(shown, campaign, attribution)),
+                attribution=attribution,
+                skipped=tuple(notes(campaign)),
+                advice=advice,
+                windows=tuple(campaign.seen),
+            )
+
+    return patiently(work, pulse)
+
+
+def _rows(shown: list[Node], campaign: DatasetCampaign, attribution: Attribution) -> list[Step]:
+    return [
+        Step(
+            name=node.name,
+            stages=(node.kind,),
+            backend=_backend(node),
+            method=campaign.methods[node.name],
+            branch=node.branch,
+            where=node.where,
+            cpu_s_per_sample=found.cost.cpu_s_per_sample,
+            energy_j_per_sample=found.cost.energy_j_per_sample,
+            device_bytes_per_sample=found.cost.device_bytes_per_sample,
+            reads_per_sample=found.cost.reads_per_sample,
+            bytes_out_per_sample=campaign.bytes_out.get(node.name),
+        )
+        for node, found in zip(shown, attribution.steps, strict=True)
+    ]
+
+
+def _backend(node: Node) -> str:
+    return "dali" if node.kind == "dali" else "tf"
+
+
+def _plan(campaign: DatasetCampaign, parallel: int) -> dict[str, Any]:
+    """How the dataset was run, as data."""
+    root, counts = campaign.root, campaign.counts
+    autotuned = [
+        node.name
+        for node in root.nodes()
+        if -1 in (node.parameters.get("num_parallel_calls"), node.parameters.get("buffer_size"))
+    ]
+    steps = []
+    for node in campaign.rows:
+        flow = counts.flows[node]
+        before = campaign.replays.before(node)
+        steps.append(
+            node.to_dict()
+            | {
+                "stages": [node.kind],
+                "backend": _backend(node),
+                "in": "" if before is None else str(before.element_spec),
+                "out": str(node.element_spec),
+                "elements_per_sample": flow.elements_per_sample,
+                "bytes_per_element": flow.bytes_per_element,
+                "method": campaign.methods.get(node.name, ""),
+            }
+        )
+    return {
+        "backend": "tf",
+        "threads": parallel,
+        "sample": unit(root),
+        "samples_per_element": counts.samples_per_element,
+        "epoch_elements": counts.epoch_elements,
+        "endless": counts.endless,
+        "autotune": {
+            "steps": autotuned,
+            "note": f"in the steps' windows AUTOTUNE ran as {parallel} calls; the whole ran with the user's own "
+            f"options; prefetch held {BUFFER} elements where it was AUTOTUNE",
+        },
+        "options": str(root.dataset.options()),
+        "steps": steps,
+    }

@@ -1,0 +1,284 @@
+"""Two reports side by side: steps matched by name, differences and ratios, each with its interval.
+
+The two are separate runs, so nothing is paired: what changed on the machine between them is in no interval, and a
+ratio's interval is wider than that of plans measured in adjacent windows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from difflib import SequenceMatcher
+from typing import Any
+
+from greenload.energy.figures import Figure, scale, sum_figures
+from greenload.report import table
+from greenload.report.data import Machine, Report
+from greenload.report.table import Row
+
+SEPARATE = (
+    "Two separate runs, not paired: the intervals hold each run's sampling error, "
+    "not what changed on the machine between them"
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Something that the two reports don't share."""
+
+    name: str
+    a: str
+    b: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """One quantity in both reports."""
+
+    name: str
+    unit: str
+    a: Figure | None
+    """None where only the other report has it."""
+    b: Figure | None
+    difference: Figure | None
+    """``b − a``; None where either isn't known, or the two aren't on one scale."""
+    ratio: Figure | None
+    """``b / a`` (see `ratio`); None where it can't be told."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One row of the two tables, and what became of it."""
+
+    name: str
+    label: str
+    """The name with the stages that it fuses."""
+    kind: str
+    only: str
+    """``"A"`` for a step that was removed, ``"B"`` for one that was added; empty for one that both have."""
+    changes: Mapping[str, Change]
+    """By kind of cost: ``"CPU"``, then groups of domains."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Report B against report A."""
+
+    a: Report
+    b: Report
+    machines: tuple[Difference, ...]
+    """How machine and versions differ; empty where all that is known of them agrees."""
+    setups: tuple[Difference, ...]
+    """How what was profiled differs."""
+    totals: tuple[Change, ...]
+    pairs: tuple[Pair, ...]
+    untold: str
+    """Why some ratios aren't given; empty where none is held back."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The comparison as JSON data, without the reports themselves."""
+        return {
+            "machines": [asdict(one) for one in self.machines],
+            "setups": [asdict(one) for one in self.setups],
+            "totals": [_change_to_dict(one) for one in self.totals],
+            "steps": [
+                {
+                    "name": pair.name,
+                    "kind": pair.kind,
+                    "only": pair.only,
+                    "changes": [_change_to_dict(one) for one in pair.changes.values()],
+                }
+                for pair in self.pairs
+            ],
+            "notes": [note for note in (SEPARATE, self.untold) if note],
+        }
+
+
+def compare(a: Report, b: Report) -> Comparison:
+    """Report ``b`` against report ``a``.
+
+    Steps are matched by name (and side input). Modelled joules of unlike machines or models have no ratio: their bands
+    are not common, so they don't cancel. On one machine they do, and the ratio's interval is of the sampling error.
+
+    Example:
+        >>> compare(Report.load("before.json"), Report.load("after.json")).totals[0].ratio.value
+        0.82
+    """
+    machines = tuple(_machines(a.machine, b.machine))
+    comparable = {name: _on_one_scale(a, b, name) for name in table.GROUPS}
+    notable = {*table.notable_groups(a), *table.notable_groups(b)}
+    held_back = [name for name, fine in comparable.items() if not fine and name in notable]
+    pairs = tuple(_pair(one, other, comparable) for one, other in _matched(table.rows(a), table.rows(b)))
+    return Comparison(a, b, machines, tuple(_setups(a, b)), tuple(_totals(a, b, comparable)), pairs, _untold(held_back))
+
+
+def ratio(a: Figure, b: Figure) -> Figure | None:
+    """``b / a`` of independent figures with its 95 % interval, recovered from both figures' intervals.
+
+    The limits are the roots ``r`` at which the interval of ``b − r a`` touches zero, its half-width the two's in
+    quadrature (MOVER-R: Donner & Zou, *Closed-form confidence intervals for functions of the normal mean and standard
+    deviation*, Stat. Methods Med. Res. 21 (2012) 347; Newcombe, *MOVER-R confidence intervals for ratios and products
+    of two independently estimated quantities*, Stat. Methods Med. Res. 25 (2016) 1774). For intervals symmetric about
+    their values this is Fieller's theorem (*Some problems in interval estimation*, J. R. Stat. Soc. B 16 (1954) 175).
+
+    Returns:
+        The ratio with the weaker provenance; its interval isn't symmetric. None where either is missing, or ``a`` isn't
+        told from zero: the ratio is then unbounded.
+
+    Example:
+        >>> found = ratio(Figure(2.0, 1.8, 2.2, "measured"), Figure(1.0, 0.9, 1.1, "measured"))
+        >>> round(found.low, 3), found.value, round(found.high, 3)
+        (0.434, 0.5, 0.576)
+    """
+    if a.value is None or a.low is None or a.high is None or b.value is None or b.low is None or b.high is None:
+        return None
+    if a.low <= 0 or a.high >= 2 * a.value:
+        return None
+    of_a_high, of_a_low = a.high * (2 * a.value - a.high), a.low * (2 * a.value - a.low)
+    if min(of_a_high, of_a_low) <= 0:  # below what floats can hold
+        return None
+    of_b_low, of_b_high = b.low * (2 * b.value - b.low), b.high * (2 * b.value - b.high)
+    # Below zero the other end of a decides.
+    low = _root(a.value * b.value, of_b_low, of_a_high if b.low >= 0 else of_a_low, -1)
+    high = _root(a.value * b.value, of_b_high, of_a_low if b.high >= 0 else of_a_high, 1)
+    value = b.value / a.value
+    if not all(map(math.isfinite, (low, value, high))):
+        return None
+    provenance = sum_figures([a, b]).provenance
+    return Figure(value, min(low, value), max(high, value), provenance)
+
+
+def _root(product: float, of_b: float, of_a: float, sign: int) -> float:
+    return (product + sign * math.sqrt(max(0.0, product * product - of_a * of_b))) / of_a
+
+
+def verdict(change: Change) -> str:
+    """``"less"``, ``"more"``, ``"unclear"``, or nothing where there is no difference to judge."""
+    found = change.difference
+    if found is None or found.low is None or found.high is None:
+        return ""
+    return "less" if found.high < 0 else "more" if found.low > 0 else "unclear"
+
+
+def times(figure: Figure | None) -> str:
+    """A ratio for people: ``"0.87 (0.81 to 0.93)"``; a dash where it can't be told."""
+    if figure is None or figure.value is None or figure.low is None or figure.high is None:
+        return table.DASH
+    wide = max(figure.high - figure.low, 1e-3 * max(abs(figure.value), 1e-9))
+    places = min(6, max(0, 1 - math.floor(math.log10(wide))))
+    return f"{figure.value:.{places}f} ({figure.low:.{places}f} to {figure.high:.{places}f})".replace("-", "−")
+
+
+def _change_to_dict(change: Change) -> dict[str, Any]:
+    figures = {name: getattr(change, name) for name in ("a", "b", "difference", "ratio")}
+    shown = {name: None if figure is None else figure.to_dict() for name, figure in figures.items()}
+    return {"name": change.name, "unit": change.unit, **shown}
+
+
+def _machines(a: Machine, b: Machine) -> Iterator[Difference]:
+    for one in fields(Machine):
+        left, right = getattr(a, one.name), getattr(b, one.name)
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            yield from _unlike(left, right)
+        elif left != right:
+            show = table.bytes_text if one.name == "memory_bytes" else str
+            yield Difference(one.name.replace("_", " ").replace(" bytes", ""), show(left), show(right))
+
+
+def _unlike(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Difference]:
+    for name in sorted({*a, *b}):
+        if a.get(name) != b.get(name):
+            left, right = ("not there" if one.get(name) is None else str(one[name]) for one in (a, b))
+            yield Difference(name, left, right)
+
+
+def _setups(a: Report, b: Report) -> Iterator[Difference]:
+    facts = [{"samples": one.samples} | _facts(one) for one in (a, b)]
+    yield from _unlike(*facts)
+
+
+def _facts(report: Report) -> dict[str, Any]:
+    plan = {name: report.plan[name] for name in ("backend", "threads", "prefetch") if name in report.plan}
+    source = report.pipeline.get("source")
+    found = source if isinstance(source, Mapping) else {}
+    facts = {"pipeline": report.pipeline.get("name"), "seed": report.pipeline.get("seed"), "data": found.get("root")}
+    return {name: value for name, value in facts.items() if value is not None} | plan
+
+
+def _on_one_scale(a: Report, b: Report, group: str) -> bool:
+    """Whether joules of a group may be divided: measured in both, or from one model on one machine."""
+    known = [
+        [one for one in table.group_figures(report, group) if one.value is not None and one.value != 0]
+        for report in (a, b)
+    ]
+    if not all(known):
+        return False
+    bands = [sum_figures(figures) for figures in known]
+    if all(one.provenance != "modelled" for one in bands):
+        return True
+    return _same_hardware(a.machine, b.machine) and table.band(known[0]) == table.band(known[1])
+
+
+def _same_hardware(a: Machine, b: Machine) -> bool:
+    plain = [replace(one, os="", python="", packages={}) for one in (a, b)]
+    return plain[0] == plain[1]
+
+
+def _untold(groups: list[str]) -> str:
+    if not groups:
+        return ""
+    return (
+        f"No ratio of {' and '.join(groups)} joules: they are not measured in both, nor from one model on one machine, "
+        "so their bands don't cancel"
+    )
+
+
+def _matched(a: list[Row], b: list[Row]) -> Iterator[tuple[Row | None, Row | None]]:
+    """Rows of one name together, in an order that keeps both tables' own as far as there is one."""
+    names = [[_key(rows, k) for k in range(len(rows))] for rows in (a, b)]
+    of_b = dict(zip(names[1], b, strict=True))
+    moved = {*names[0]} & {*names[1]}
+    for tag, i, j, k, n in SequenceMatcher(None, names[0], names[1], autojunk=False).get_opcodes():
+        for place in range(i, j):
+            yield a[place], of_b.get(names[0][place])
+        if tag != "equal":
+            yield from ((None, b[place]) for place in range(k, n) if names[1][place] not in moved)
+
+
+def _key(rows: list[Row], place: int) -> tuple[str, str, str, int]:
+    found = [(row.kind, row.branch, row.name) for row in rows]
+    return *found[place], found[:place].count(found[place])
+
+
+def _pair(a: Row | None, b: Row | None, comparable: Mapping[str, bool]) -> Pair:
+    row = a or b
+    assert row is not None  # matching gives at least one
+    divide = row.kind != "unattributed"  # a ratio of what is left over means nothing
+    cpu = _change("CPU", "ms", a.cpu_ms if a else None, b.cpu_ms if b else None, divide=divide)
+    changes = {"CPU": cpu}
+    for group in table.GROUPS:
+        left, right = (one.energy_mj.get(group) if one else None for one in (a, b))
+        if left is not None or right is not None:
+            changes[group] = _change(group, "mJ", left, right, divide=divide, comparable=comparable[group])
+    return Pair(row.name or row.label, row.label, row.kind, "" if a and b else "A" if a else "B", changes)
+
+
+def _totals(a: Report, b: Report, comparable: Mapping[str, bool]) -> Iterator[Change]:
+    noun = table.noun(a)
+    yield _change("CPU time", f"ms per {noun}", *(scale(one.total.cpu_s_per_sample, 1e3) for one in (a, b)))
+    notable = {*table.notable_groups(a), *table.notable_groups(b)}
+    for group in [name for name in table.GROUPS if name in notable]:
+        left, right = (table.by_group(one.total.energy_j_per_sample).get(group) for one in (a, b))
+        if left is not None or right is not None:
+            figures = (scale(one, 1e3) if one is not None else None for one in (left, right))
+            yield _change(f"{group} joules", f"mJ per {noun}", *figures, comparable=comparable[group])
+    yield _change("full speed", f"{noun}s per second", a.full.samples_per_s, b.full.samples_per_s)
+
+
+def _change(
+    name: str, unit: str, a: Figure | None, b: Figure | None, *, divide: bool = True, comparable: bool = True
+) -> Change:
+    if a is None or b is None or a.value is None or b.value is None or not comparable:
+        return Change(name, unit, a, b, None, None)
+    return Change(name, unit, a, b, sum_figures([b, scale(a, -1)]), ratio(a, b) if divide else None)

@@ -1,0 +1,267 @@
+"""What the page says, as plain data for its template: headline, flow, advice, check, table, machine."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from typing import Any
+
+from greenload.energy.figures import PROVENANCES, Figure, scale, sum_figures
+from greenload.report import charts, table
+from greenload.report.data import UNATTRIBUTED_LIMIT, Report, Step
+from greenload.report.table import Row
+
+_DESCRIBED_LIMIT = 20_000
+"""Characters of the pipeline's description that the page shows; a list of files can be far longer."""
+
+
+_SPEC_LIMIT = 120
+_SPEC = re.compile(r"TensorSpec\(shape=(?P<shape>\([^)]*\)|<unknown>), dtype=tf\.(?P<dtype>\w+)(?:, name=[^)]*)?\)")
+
+
+def page(report: Report) -> dict[str, Any]:
+    """Everything that the template of one report's page shows."""
+    over_time = charts.timeline(report)
+    return {
+        "title": table.title(report),
+        "subject": table.subject(report),
+        "machine_line": table.machine(report),
+        "warning": table.warning(report),
+        "cached": table.cached(report),
+        "noun": table.noun(report),
+        "cards": cards(report),
+        "chips": chips(report),
+        "provenance": table.provenance(report),
+        "charts": charts.step_charts(report),
+        "below_zero": table.below_zero(report),
+        "advice": advice(report),
+        "flow": flow(report),
+        "rate": table.throughput(report),
+        "timeline": over_time,
+        "tips": [list(tip) for tip in over_time.tips] if over_time else [],
+        "check": charts.check_chart(report),
+        "checked": checked(report),
+        "heads": heads(report),
+        "body": body(report),
+        "meters": report.meters,
+        "skipped": report.skipped[: table.RECORDS_SHOWN],
+        "more_left_out": table.more_left_out(report),
+        "machine": machine(report),
+        "described": described(report),
+    }
+
+
+def energy_card(report: Report) -> dict[str, str] | None:
+    """The joules of one sample over all domains; None where there are no domains."""
+    energy = table.by_group(report.total.energy_j_per_sample)
+    known = [one for one in energy.values() if one.value is not None]
+    if not energy:
+        return None
+    # Part of the domains alone would look like a cheaper pipeline, so what isn't in the sum is said.
+    summed = [name for name, one in energy.items() if one.value is not None]
+    unknown = [f"{name} unknown and left out" for name, one in energy.items() if one.value is None]
+    return {
+        "label": f"Energy per {table.noun(report)}",
+        "value": f"{table.amount(scale(sum_figures(known), 1e3) if known else None, resolve=False)} mJ",
+        "note": "; ".join([", ".join(summed), "idle floor included", *unknown]),
+    }
+
+
+def cpu_card(report: Report) -> dict[str, str]:
+    """The CPU time of one sample."""
+    return {
+        "label": f"CPU time per {table.noun(report)}",
+        "value": f"{table.amount(scale(report.total.cpu_s_per_sample, 1e3), resolve=False)} ms",
+        "note": "user + system, measured",
+    }
+
+
+def cards(report: Report) -> list[dict[str, str]]:
+    """The headline figures, what leads first."""
+    found = [one for one in (energy_card(report), cpu_card(report)) if one]
+    if not table.energy_leads(report):
+        found.reverse()
+    found.append(
+        {
+            "label": "Full speed",
+            "value": f"{table.amount(report.full.samples_per_s, resolve=False)}",
+            "note": f"{table.noun(report)}s per second, held out",
+        }
+    )
+    steps = [row for row in table.rows(report) if row.kind == "step" and row.share is not None]
+    if steps:
+        costliest = max(steps, key=lambda row: row.share or 0.0)
+        found.append({"label": "Costliest step", "value": table.percent(costliest.share), "note": costliest.label})
+    return found
+
+
+def chips(report: Report) -> list[dict[str, str]]:
+    """What is measured and what is modelled, one chip each, and the sentence that sums it up."""
+    found = [{"kind": "measured", "text": "CPU seconds measured"}]
+    for name in table.groups(report):
+        figures = table.group_figures(report, name)
+        kind = sum_figures(figures).provenance
+        unknown = bool(figures) and all(one.value is None for one in figures)
+        text = f"{name} joules unknown" if unknown else f"{name} joules {table.band(figures)}"
+        found.append({"kind": kind if kind in PROVENANCES else "measured", "text": text})
+    return found
+
+
+def advice(report: Report) -> list[dict[str, str]]:
+    """The changes most worth making."""
+    return [
+        {
+            "title": one.title,
+            "detail": one.detail,
+            "method": one.method,
+            "found_by": table.found_by(one),
+            "saves": table.saving(report, one),
+        }
+        for one in report.advice
+    ]
+
+
+def flow(report: Report) -> list[dict[str, Any]]:
+    """The plan's boxes in order: ``{"branches": [{"name": …, "boxes": […]}]}``, inputs that are joined together in one.
+
+    The main chain is a part with a single branch without a name.
+    """
+    shares = [row.share or 0.0 for row in table.rows(report) if row.kind == "step"]
+    specs = _specs(report)
+    boxes = [
+        _box(step, share, specs.get(step.name), k)
+        for k, (step, share) in enumerate(zip(report.steps, shares, strict=True))
+    ]
+    runs = [
+        {"name": name, "boxes": [box for _, box in pairs]}
+        for name, pairs in groupby(zip(report.steps, boxes, strict=True), key=lambda pair: pair[0].branch)
+    ]
+    return [{"branches": list(parts)} for _, parts in groupby(runs, key=lambda run: bool(run["name"]))]
+
+
+def _specs(report: Report) -> Mapping[str, Any]:
+    planned = report.plan.get("steps")
+    found = planned if isinstance(planned, list) else []
+    return {one["name"]: one.get("out") for one in found if isinstance(one, dict) and isinstance(one.get("name"), str)}
+
+
+def _box(step: Step, share: float, spec: object, place: int) -> dict[str, Any]:
+    size = table.bytes_text(step.bytes_out_per_sample) if step.bytes_out_per_sample is not None else ""
+    cost = table.amount(scale(step.cpu_s_per_sample, 1e3))
+    return {
+        "label": step.name,
+        "stages": " + ".join(step.stages) if [step.name] != list(step.stages) else "",
+        "backend": step.backend,
+        "method": step.method,
+        "where": step.where,
+        "cpu": cost if cost in ("unresolved", table.DASH) else f"{cost} CPU ms",
+        "share": table.percent(share),
+        "width": round(100 * min(1.0, max(0.0, share)), 1),
+        "colour": f"s{place % charts.STEP_COLOURS}",
+        "out": brief(str(spec)) if spec else "",
+        "size": size,
+    }
+
+
+def brief(spec: str) -> str:
+    """A spec in few words: TensorFlow's own text names every argument.
+
+    Example:
+        >>> brief("(TensorSpec(shape=(None, 8), dtype=tf.float32, name=None), TensorSpec(shape=(), dtype=tf.int64))")
+        '(float32 ?×8, int64)'
+    """
+
+    def short(found: re.Match[str]) -> str:
+        sizes = [size.strip().replace("None", "?") for size in found["shape"].strip("()").split(",") if size.strip()]
+        return " ".join(part for part in (found["dtype"], "×".join(sizes)) if part)
+
+    text = _SPEC.sub(short, spec)
+    return text if len(text) <= _SPEC_LIMIT else f"{text[:_SPEC_LIMIT]} …"
+
+
+def checked(report: Report) -> dict[str, str]:
+    """The steps' sum against the held-out run, in words."""
+    full, rest = report.full.cpu_s_per_sample, report.unattributed.cpu_s_per_sample
+    if not full.value or rest.value is None:
+        return {"kind": "open", "text": table.warning(report) or "The check could not be made"}
+    share = rest.value / full.value
+    left = table.amount(scale(rest, 1e3), resolve=False)
+    text = (
+        f"The steps, measured apart, sum to {table.percent(1 - share)} of the held-out run of the whole: "
+        f"{left} CPU ms per {table.noun(report)} ({table.percent(share)}) is in no step"
+    )
+    exceeded = report.unattributed_exceeds()
+    verdict = (
+        f"within the limit of {table.percent(UNATTRIBUTED_LIMIT)}" if not exceeded else table.warning(report) or ""
+    )
+    return {"kind": "failed" if exceeded else "held", "text": f"{text}; {verdict}" if not exceeded else text}
+
+
+def heads(report: Report) -> list[str]:
+    """The table's columns."""
+    found = ["step", "backend", "CPU ms", "share of CPU"]
+    found += [f"{name} mJ, {table.band(table.group_figures(report, name))}" for name in table.groups(report)]
+    return [*found, "read", *(["reads"] if table.shows_reads(report) else [])]
+
+
+def body(report: Report) -> list[dict[str, Any]]:
+    """The table's rows."""
+    return [
+        {
+            "kind": row.kind,
+            "label": row.label,
+            "branch": row.branch,
+            "where": row.where,
+            "cells": list(_cells(report, row)),
+        }
+        for row in table.rows(report)
+    ]
+
+
+def _cells(report: Report, row: Row) -> Iterator[dict[str, str]]:
+    yield _plain(row.backend)
+    yield _cell(row.cpu_ms, row)
+    yield _plain(table.percent(row.share) if row.cpu_ms else "")
+    for name in table.groups(report):
+        yield _cell(row.energy_mj.get(name, Figure.missing()), row)
+    known = row.device_bytes is not None and row.device_bytes.value is not None
+    yield _plain(table.bytes_text(row.device_bytes.value) if known and row.device_bytes else "")  # type: ignore[arg-type]
+    if table.shows_reads(report):
+        yield _plain("") if row.kind == "idle" else _cell(row.reads, row) | {"text": table.count(row.reads), "kind": ""}
+
+
+def _plain(text: str) -> dict[str, str]:
+    return {"text": text, "kind": "", "hint": ""}
+
+
+def _cell(figure: Figure | None, row: Row) -> dict[str, str]:
+    if figure is None:
+        return _plain("")
+    text = table.amount(figure, resolve=row.kind == "step")
+    kind = "unresolved" if text == "unresolved" else "" if figure.provenance == "measured" else "modelled-cell"
+    # What is unresolved is still known to be no more than the end of its interval.
+    hint = f"95 %: {figure.low:.3g} to {figure.high:.3g}" if figure.low is not None else "no meter could say"
+    return {"text": text, "kind": kind, "hint": hint}
+
+
+def machine(report: Report) -> list[tuple[str, str]]:
+    """What the figures were found on, line by line."""
+    found = report.machine
+    packages = ", ".join(f"{name} {version}" for name, version in sorted(found.packages.items()))
+    return [
+        ("processor", f"{found.cpu_model}, {found.cpus} CPUs"),
+        ("memory", table.bytes_text(found.memory_bytes)),
+        ("system", found.os),
+        ("Python", found.python),
+        ("packages", packages),
+        *((name, table.DASH if value is None else str(value)) for name, value in found.extra.items()),
+        ("profiled", report.created),
+    ]
+
+
+def described(report: Report) -> str:
+    """The pipeline and its plan as JSON, cut where they are long."""
+    text = json.dumps({"pipeline": report.pipeline, "plan": report.plan}, indent=1, default=str)
+    return text if len(text) <= _DESCRIBED_LIMIT else f"{text[:_DESCRIBED_LIMIT]}\n… (the rest is in the JSON report)"

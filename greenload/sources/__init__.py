@@ -1,0 +1,106 @@
+"""Where samples come from: folders of images, lists of files, files of records, arrays."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from greenload.errors import SourceError
+from greenload.sources.arrays import Arrays
+from greenload.sources.base import UNREADABLE, Source, is_source
+from greenload.sources.files import Files, FileSource
+from greenload.sources.folder import ImageFolder, any_images
+from greenload.sources.records import RecordSource, TFRecords
+from greenload.sources.tfds import TFDS
+
+__all__ = [
+    "TFDS",
+    "UNREADABLE",
+    "Arrays",
+    "FileSource",
+    "Files",
+    "ImageFolder",
+    "RecordSource",
+    "Source",
+    "TFRecords",
+    "any_images",
+    "from_dict",
+    "is_source",
+    "open_folder",
+    "read_many",
+]
+
+
+def open_folder(folder: str | os.PathLike[str], split: str = "train") -> Source:
+    """The source that a folder holds, by what lies in it.
+
+    ``TFDS`` where there is a ``dataset_info.json`` (as ``greenload pack`` writes it), ``TFRecords`` where there are
+    such files, else ``ImageFolder``. So a pipeline's function takes the packed set where it took the folder. It also
+    takes a table (``.csv``, ``.parquet``, with columns ``path`` and ``label``), and a pattern or file of TFRecords.
+
+    Args:
+        folder: the folder, table, file or pattern.
+        split: which split of a TFDS folder.
+
+    Raises:
+        SourceError: the folder is missing, or isn't what it looks like.
+
+    Example:
+        >>> open_folder("data/train")
+    """
+    name = os.fspath(folder)
+    if name.endswith(".csv"):
+        return Files.from_csv(name)
+    if name.endswith(".parquet"):
+        return Files.from_parquet(name)
+    if not os.path.isdir(name) and (glob.has_magic(name) or os.path.isfile(name)):
+        return TFRecords(name)
+    names = os.listdir(name) if os.path.isdir(name) else []
+    if "dataset_info.json" in names:
+        return TFDS(folder, split)
+    if any(".tfrec" in name for name in names):
+        return TFRecords(folder)
+    return ImageFolder(folder)
+
+
+def read_many(source: Source, indices: Sequence[int]) -> list[Any]:
+    """Several records' images, with as few reads as the source allows.
+
+    Raises:
+        RecordError: one can't be read; names the first.
+    """
+    if not isinstance(source, RecordSource):
+        return [source.read(index) for index in indices]
+    found = source.read_many(indices)
+    # One that failed is read once more by itself, which says why.
+    return [source.read(index) if data is None else data for index, data in zip(indices, found, strict=True)]
+
+
+def from_dict(data: Mapping[str, Any]) -> Source:
+    """The source that ``to_dict`` described.
+
+    Raises:
+        SourceError: the kind is unknown, an argument is lacking, or it is ``Arrays``, whose pixels aren't in it.
+    """
+    try:
+        return _from_dict(data)
+    except KeyError as error:
+        raise SourceError(f"the description of a source of kind {data.get('source')!r} lacks {error}") from None
+
+
+def _from_dict(data: Mapping[str, Any]) -> Source:
+    match data.get("source"):
+        case "ImageFolder":
+            return ImageFolder(data["root"], data["min_classes"])
+        case "Files":
+            return Files(data["paths"], data["labels"], data.get("classes", ()))
+        case "TFRecords":
+            return TFRecords(data["data"], data["image"], data["label"])
+        case "TFDS":
+            return TFDS(data["data"], data["split"], data["data_dir"], data["image"], data["label"])
+        case "Arrays":
+            raise SourceError("the description of an Arrays source holds no pixels: pass them as source=Arrays(...)")
+        case kind:
+            raise SourceError(f"source must be one of ImageFolder, Files, TFRecords, TFDS, Arrays, not {kind!r}")

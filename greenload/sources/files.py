@@ -1,0 +1,201 @@
+"""Files that hold one encoded image each."""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from greenload.errors import RecordError, SourceError
+from greenload.listing import Paths
+from greenload.sources import tables
+from greenload.sources.base import UNREADABLE
+from greenload.specs import ENCODED_SPEC, ImageSpec
+
+
+class FileSource:
+    """What sources of encoded files share: everything but how their paths and labels are found."""
+
+    @property
+    def paths(self) -> Paths:
+        """The files, in the source's order."""
+        raise NotImplementedError
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """One label a file, int64 ``[n]``."""
+        raise NotImplementedError
+
+    @property
+    def spec(self) -> ImageSpec:
+        """Encoded bytes."""
+        return ENCODED_SPEC
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def name(self, index: int) -> str:
+        """The file's path."""
+        return self.paths[index]
+
+    def read(self, index: int) -> bytes:
+        """The file's bytes.
+
+        Raises:
+            RecordError: it can't be read.
+        """
+        path = self.paths[index]
+        try:
+            with open(path, "rb", buffering=0) as file:
+                return file.read()
+        except OSError as error:
+            raise RecordError(path, f"{UNREADABLE}: {error.strerror}") from None
+
+    def fingerprint(self) -> str:
+        """A digest of every file's path, size and time of change. A missing file counts as such."""
+        digest = hashlib.blake2b(digest_size=16)
+        for path, label in zip(self.paths, self.labels, strict=True):
+            try:
+                state = os.stat(path)
+                stamp = f"{state.st_size}\0{state.st_mtime_ns}\0{state.st_ctime_ns}"
+            except OSError as error:
+                stamp = f"{error.errno}"
+            digest.update(f"{path}\0{label}\0{stamp}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Files(FileSource):
+    """A list of encoded image files.
+
+    Args:
+        paths: the files, in order.
+        labels: one integer a file; all 0 if not given.
+        classes: the classes' names, where labels are places in them.
+
+    Raises:
+        SourceError: there are no files, or labels of another number. A missing file is found when it is read.
+
+    Example:
+        >>> Files(["a.jpg", "b.png"], labels=[0, 1])
+        >>> Files.from_csv("train.csv", image="file", label="species")
+    """
+
+    files: Paths
+    integers: NDArray[np.int64] = field(repr=False)
+    classes: tuple[str, ...] = field(repr=False)
+
+    def __init__(
+        self,
+        paths: Iterable[str | os.PathLike[str]],
+        labels: Sequence[int] | NDArray[np.integer[Any]] | None = None,
+        classes: Sequence[str] = (),
+    ) -> None:
+        if isinstance(paths, (str, Path)):
+            raise SourceError(f"Files takes a list of paths, not the one path {str(paths)!r}: put it into a list")
+        try:
+            files = paths if isinstance(paths, Paths) else Paths(paths)
+        except TypeError as error:
+            raise SourceError(f"Files takes a list of paths, but {error}") from None
+        try:
+            integers = np.zeros(len(files), np.int64) if labels is None else _integers(labels)
+        except (TypeError, OverflowError) as error:
+            raise SourceError(f"Files needs an integer label a path, but {error}") from None
+        if not files:
+            raise SourceError("Files needs at least one path, but the list is empty")
+        if len(integers) != len(files):
+            raise SourceError(
+                f"Files needs one label a path, but there are {len(files)} paths and {len(integers)} labels"
+            )
+        object.__setattr__(self, "files", files)
+        object.__setattr__(self, "integers", integers)
+        object.__setattr__(self, "classes", tuple(classes))
+
+    @classmethod
+    def from_csv(
+        cls,
+        path: str | os.PathLike[str],
+        image: str = "path",
+        label: str | None = "label",
+        root: str | os.PathLike[str] | None = None,
+    ) -> Files:
+        """The files that a CSV table with a line of column names lists.
+
+        Args:
+            path: the table, UTF-8, comma-separated.
+            image: the column of paths.
+            label: the column of labels: whole numbers, or else class names, which are sorted and numbered from 0
+                (``classes`` keeps them). ``None`` for labels all 0.
+            root: the folder that relative paths start from; the table's own if not given.
+
+        Raises:
+            SourceError: the table can't be read, lacks a column, has no rows, or a row or a value that doesn't fit.
+
+        Example:
+            >>> Files.from_csv("data/train.csv", image="file", label="species")
+        """
+        return cls._from_table(tables.read_csv(os.fspath(path), image, label), os.fspath(path), root)
+
+    @classmethod
+    def from_parquet(
+        cls,
+        path: str | os.PathLike[str],
+        image: str = "path",
+        label: str | None = "label",
+        root: str | os.PathLike[str] | None = None,
+    ) -> Files:
+        """The files that a Parquet table lists. Needs pyarrow. Arguments and errors are those of ``from_csv``.
+
+        Example:
+            >>> Files.from_parquet("data/train.parquet", image="file", label="species")
+        """
+        return cls._from_table(tables.read_parquet(os.fspath(path), image, label), os.fspath(path), root)
+
+    @classmethod
+    def _from_table(cls, table: tables.Table, path: str, root: str | os.PathLike[str] | None) -> Files:
+        base = os.path.dirname(path) if root is None else os.fspath(root)
+        return cls(Paths(os.path.join(base, image) for image in table.images), table.labels, table.classes)
+
+    @property
+    def paths(self) -> Paths:
+        """The files, as given."""
+        return self.files
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The labels, as given, int64 ``[n]``."""
+        return self.integers
+
+    def to_dict(self) -> dict[str, Any]:
+        """``paths``, ``labels`` and ``classes``."""
+        data = {"source": "Files", "paths": list(self.files), "labels": self.integers.tolist()}
+        return data | ({"classes": list(self.classes)} if self.classes else {})
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Files):
+            return NotImplemented
+        return (
+            self.files == other.files
+            and np.array_equal(self.integers, other.integers)
+            and self.classes == other.classes
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.files, self.integers.tobytes(), self.classes))
+
+    def __str__(self) -> str:
+        return f"Files({len(self)} paths)"
+
+
+def _integers(labels: Sequence[int] | ArrayLike) -> NDArray[np.int64]:
+    if isinstance(labels, np.ndarray) and np.issubdtype(labels.dtype, np.integer):
+        return labels.astype(np.int64)
+    values: Any = labels
+    return np.array([operator.index(label) for label in values], np.int64)

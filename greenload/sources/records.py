@@ -1,0 +1,366 @@
+"""Files of records: many images in few files, found through an index."""
+
+from __future__ import annotations
+
+import functools
+import glob
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greenload import examples, tfrecord
+from greenload.errors import RecordError, SourceError
+from greenload.sources import readers
+from greenload.sources.base import UNREADABLE
+from greenload.sources.readers import Span
+from greenload.specs import ENCODED_SPEC, ImageSpec
+from greenload.tfrecord import Index
+
+Kind = Literal["plain", "gzip", "zlib", "array_record"]
+IMAGE_KEYS = ("image/encoded", "image")
+"""The keys that images are looked for under, unless one is named: TensorFlow's ImageNet scripts', and TFDS's."""
+LABEL_KEYS = ("image/class/label", "label")
+"""The keys that labels are looked for under, unless one is named."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of one file's records."""
+
+    path: str
+    kind: Kind
+    skip: int = 0
+    take: int | None = None
+    """How many; ``None`` for all that follow."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Where each sample of a set is."""
+
+    paths: tuple[str, ...]
+    bounds: NDArray[np.int64]
+    """The first sample of each file, and the end: int64 ``[files + 1]``."""
+    numbers: NDArray[np.int64]
+    """The number of each file's first sample among its records, int64 ``[files]``."""
+    index: Index
+
+    def file(self, index: Any) -> Any:
+        """Which file a sample, or each of several, lies in."""
+        return np.searchsorted(self.bounds, index, "right") - 1
+
+
+class RecordSource:
+    """What sources over files of ``tf.train.Example`` records share: everything but which files and which keys."""
+
+    def parts(self) -> tuple[Part, ...]:
+        """The stretches of files that make the set, in order."""
+        raise NotImplementedError
+
+    def keys(self) -> tuple[str, str | None]:
+        """The keys of image and label in each record; ``None`` for labels all 0."""
+        raise NotImplementedError
+
+    @property
+    def sequential(self) -> bool:
+        """Whether records can only be read in order, since their files are compressed."""
+        return any(part.kind in ("gzip", "zlib") for part in self.parts())
+
+    @functools.cached_property
+    def table(self) -> Table:
+        """Where each sample is. Made, or remembered, when first needed.
+
+        Raises:
+            SourceError: a file is damaged, a key is missing, or there are no records.
+        """
+        parts, (image, label) = self.parts(), self.keys()
+        found = [_part_index(part, image, label) for part in parts]
+        counts = [len(index.records) for index in found]
+        if not sum(counts):
+            raise SourceError(f"{self}: there are no records in {len(parts)} files: name others")
+        bounds = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        numbers = np.array([part.skip for part in parts], np.int64)
+        return Table(tuple(part.path for part in parts), bounds, numbers, tfrecord.joined(found))
+
+    @functools.cached_property
+    def _reader(self) -> readers.Reader:
+        kinds = {part.kind for part in self.parts()}
+        if "array_record" in kinds:
+            return readers.ArrayRecordReader()
+        return readers.PlainReader() if kinds == {"plain"} else readers.SequentialReader()
+
+    @property
+    def spec(self) -> ImageSpec:
+        """Encoded bytes."""
+        return ENCODED_SPEC
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The labels in the records, int64 ``[n]``; 0 in a record without one, which can't be read either."""
+        return self.table.index.labels
+
+    @property
+    def mean_bytes(self) -> float:
+        """Mean bytes of an image."""
+        return float(np.maximum(self.table.index.lengths, 0).mean())
+
+    def __len__(self) -> int:
+        return len(self.table.index.records)
+
+    def name(self, index: int) -> str:
+        """The file's path and the record's number in it: ``"train-00001.tfrecord[17]"``."""
+        table = self.table
+        place = range(len(self))[index]
+        file = int(table.file(place))
+        return f"{table.paths[file]}[{place - int(table.bounds[file]) + int(table.numbers[file])}]"
+
+    def read(self, index: int) -> bytes:
+        """One record's image.
+
+        Raises:
+            RecordError: it can't be read, or the record lacks an image or a label.
+        """
+        found = self.read_many([index])[0]
+        if found is None:
+            raise RecordError(self.name(index), self._reason(index))
+        return found
+
+    def read_many(self, indices: Sequence[int] | NDArray[np.int64]) -> list[bytes | None]:
+        """Several records' images, with as few reads as their places allow; ``None`` for those that can't be read."""
+        places = np.asarray(indices, np.int64)
+        good = np.flatnonzero(self.table.index.lengths[places] >= 0)
+        spans = self._spans(places[good], self.table.index.starts, self.table.index.lengths)
+        out: list[bytes | None] = [None] * len(places)
+        for place, data in zip(good.tolist(), self._reader.read(spans), strict=True):
+            out[place] = data
+        return out
+
+    def damaged(self, indices: Sequence[int] | NDArray[np.int64]) -> list[int]:
+        """Which of some records' bytes don't fit their checksum. ArrayRecord files check theirs when they are read."""
+        places = np.asarray(indices, np.int64)
+        if isinstance(self._reader, readers.ArrayRecordReader):
+            return []
+        index = self.table.index
+        wanted = self._spans(places, index.records + tfrecord.HEADER, index.sizes + tfrecord.FOOTER)
+        found = self._reader.read(wanted)
+        intact = tfrecord.intact([data or b"" for data in found])
+        return [i for i, good in zip(places.tolist(), intact, strict=True) if not good]
+
+    def _spans(self, places: NDArray[np.int64], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[Span]:
+        table = self.table
+        columns = (table.file(places), table.index.records[places], starts[places], lengths[places])
+        return [
+            Span(table.paths[file], record, start, length)
+            for file, record, start, length in zip(*(column.tolist() for column in columns), strict=True)
+        ]
+
+    def _reason(self, index: int) -> str:
+        """Why a record has no image."""
+        place = np.array([index])
+        table = self.table
+        in_array = isinstance(self._reader, readers.ArrayRecordReader)
+        starts = np.zeros_like(table.index.records) if in_array else table.index.records + tfrecord.HEADER
+        message = self._reader.read(self._spans(place, starts, table.index.sizes))[0]
+        if message is None:
+            return f"{UNREADABLE}: the file has changed, or is damaged there"
+        try:
+            examples.locate(message, *self.keys())
+        except examples.ExampleError as error:
+            return str(error)
+        return f"{UNREADABLE}: the file has changed since it was indexed"
+
+    def fingerprint(self) -> str:
+        """A digest of the files' paths, sizes and times of change, and of what is read of them."""
+        digest = hashlib.blake2b(repr(self.keys()).encode(), digest_size=16)
+        for part in self.parts():
+            try:
+                state = os.stat(part.path)
+                stamp = f"{state.st_size}\0{state.st_mtime_ns}\0{state.st_ctime_ns}"
+            except OSError as error:
+                stamp = f"{error.errno}"
+            text = f"{part.path}\0{part.skip}\0{part.take}\0{stamp}\n"
+            digest.update(text.encode(errors="surrogateescape"))
+        return digest.hexdigest()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Its arguments: open files can't travel, and an index is remembered.
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+
+
+def _part_index(part: Part, image: str, label: str | None) -> Index:
+    wanted = tfrecord.stamp(part.path, part.kind, image, label)
+    index = tfrecord.recall(part.path, wanted)
+    if index is None:
+        if part.kind == "array_record":
+            index = readers.build_array_record(part.path, image, label)
+        else:
+            index = tfrecord.build(part.path, part.kind, image, label)
+        tfrecord.remember(part.path, wanted, index)
+    if not part.skip and part.take is None:
+        return index
+    cut = slice(part.skip, None if part.take is None else part.skip + part.take)
+    return Index(*(getattr(index, field.name)[cut] for field in fields(Index)))
+
+
+@dataclass(frozen=True)
+class TFRecords(RecordSource):
+    """TFRecord files of ``tf.train.Example`` messages, each with one encoded image and one integer label.
+
+    Plain files get an index of where their images are, built once (from 0.8 GB/s for images of 1 kB; more for larger
+    ones) and kept beside each file as ``NAME.index``, or else in the user's cache folder; it is built anew when the
+    file's size or time of change, or the keys, are others. With it records have random access: any order, shards, and
+    resuming cost nothing. The checksums of lengths are tested when the index is built, those of the records' bytes by
+    ``greenload check`` and ``verify``.
+
+    Files compressed as a whole with gzip or zlib can only be read in order: ``Shuffle`` is refused, and shards and
+    resuming decompress what they skip. ``greenload pack`` makes plain files of them.
+
+    Args:
+        data: a folder, a glob pattern, one file, or a list of files in order.
+        image: the key of the image; ``"image/encoded"`` or ``"image"``, whichever the first record has, if not given.
+        label: the key of the label; ``"image/class/label"`` or ``"label"`` if not given; ``None`` for labels all 0.
+
+    Raises:
+        SourceError: nothing is there; at first use also: a file holds no TFRecords, is cut or damaged (names the file
+            and the byte), or a key is in no record (names those found).
+
+    Example:
+        >>> TFRecords("data/train-*.tfrecord")
+        >>> TFRecords("data/packed", image="png", label="digit")
+    """
+
+    data: str | tuple[str, ...]
+    image: str
+    label: str | None
+
+    def __init__(
+        self, data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], image: str = "", label: str | None = ""
+    ) -> None:
+        given = os.fspath(data) if isinstance(data, (str, os.PathLike)) else tuple(os.fspath(path) for path in data)
+        object.__setattr__(self, "data", given)
+        object.__setattr__(self, "image", image)
+        object.__setattr__(self, "label", label)
+        if not given:
+            raise SourceError("TFRecords needs at least one file, but the list is empty")
+        if isinstance(given, str) and not os.path.exists(given) and not glob.has_magic(given):
+            raise SourceError(f"{given}: TFRecords needs a folder, files or a pattern, but this does not exist")
+
+    @functools.cached_property
+    def files(self) -> tuple[str, ...]:
+        """The files, in order.
+
+        Raises:
+            SourceError: there are none, or those of a folder are not one whole set.
+        """
+        if isinstance(self.data, tuple):
+            return self.data
+        if os.path.isdir(self.data):
+            return _files_in(self.data)
+        if os.path.exists(self.data):
+            return (self.data,)
+        found = sorted(path for path in glob.glob(self.data, recursive=True) if not path.endswith(".index"))
+        if not found:
+            raise SourceError(f"{self.data}: no file is of this pattern: correct it")
+        return tuple(found)
+
+    @functools.cached_property
+    def _parts(self) -> tuple[Part, ...]:
+        return tuple(Part(path, tfrecord.packing(path)) for path in self.files)
+
+    @functools.cached_property
+    def _keys(self) -> tuple[str, str | None]:
+        first = next((record for path in self.files if (record := tfrecord.first_record(path)) is not None), b"")
+        try:
+            found = examples.keys(first)
+        except examples.ExampleError as error:
+            raise SourceError(
+                f"{self.files[0]}: records must be tf.train.Example messages, but the first {error}"
+            ) from None
+        image = _chosen(self.files[0], "image", self.image, IMAGE_KEYS, "bytes", found)
+        if self.label is None:
+            return image, None
+        return image, _chosen(self.files[0], "label", self.label, LABEL_KEYS, "int64", found)
+
+    def parts(self) -> tuple[Part, ...]:
+        """Every file, whole."""
+        return self._parts
+
+    def keys(self) -> tuple[str, str | None]:
+        """The keys as given, or as found in the first record."""
+        return self._keys
+
+    @functools.cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The classes' names, where ``KEY.labels.txt`` lies beside the files, as TFDS and ``greenload pack`` write it;
+        else empty."""
+        label = self.keys()[1]
+        return () if label is None else class_names(Path(self.files[0]).parent, label)
+
+    def to_dict(self) -> dict[str, Any]:
+        """``data``, ``image`` and ``label``."""
+        data = list(self.data) if isinstance(self.data, tuple) else self.data
+        return {"source": "TFRecords", "data": data, "image": self.image, "label": self.label}
+
+    def __str__(self) -> str:
+        return f"TFRecords({self.data!r})" if isinstance(self.data, str) else f"TFRecords({len(self.data)} files)"
+
+
+def class_names(folder: Path, label: str) -> tuple[str, ...]:
+    """The names in ``LABEL.labels.txt``, a line each; empty if there is no such file."""
+    try:
+        return tuple((folder / f"{label.replace('/', '.')}.labels.txt").read_text("utf-8").splitlines())
+    except OSError:
+        return ()
+
+
+def _chosen(path: str, argument: str, given: str, usual: tuple[str, ...], kind: str, found: dict[str, str]) -> str:
+    key = given or next((key for key in usual if key in found), "")
+    shown = ", ".join(f"{name!r} ({values or 'empty'})" for name, values in found.items()) or "none"
+    if key not in found:
+        wanted = repr(key) if key else " or ".join(map(repr, usual))
+        remedy = f"name one with {argument}=" + (", or pass label=None for labels all 0" if argument == "label" else "")
+        raise SourceError(f"{path}: the first record has no {wanted}; its keys: {shown}: {remedy}")
+    if found[key] != kind:
+        raise SourceError(
+            f"{path}: {argument} must be one value of {kind}, but {key!r} holds {found[key] or 'nothing'}; "
+            f"the first record's keys: {shown}"
+        )
+    return key
+
+
+_SHARD = re.compile(r"(.*?)[-_.]?(\d{4,})-of-(\d{4,})(.*)")
+
+
+def _files_in(folder: str) -> tuple[str, ...]:
+    names = sorted(
+        name
+        for name in os.listdir(folder)
+        if (".tfrec" in name or _SHARD.fullmatch(name)) and not name.startswith(".") and not name.endswith(".index")
+    )
+    if not names:
+        raise SourceError(
+            f"{folder}: no TFRecord files in it (looked for names with .tfrec and NAME-00000-of-00010): "
+            "name them with a pattern, or make them with greenload pack"
+        )
+    sets: dict[tuple[str, int, str], int] = {}
+    for name in names:
+        found = _SHARD.fullmatch(name)
+        if found:
+            key = (found[1], int(found[3]), found[4])
+            sets[key] = sets.get(key, 0) + 1
+    if len(sets) > 1:
+        shown = ", ".join(f"{before}-*-of-{count:05}{behind}" for before, count, behind in sorted(sets))
+        raise SourceError(
+            f"{folder}: holds several sets of files: {shown}: name one as a pattern, or TFDS(..., split=)"
+        )
+    for (before, count, _), present in sets.items():
+        if present != count:
+            raise SourceError(f"{folder}: only {present} of the {count} files of {before!r} are there: copy the others")
+    return tuple(os.path.join(folder, name) for name in names)

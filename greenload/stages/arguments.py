@@ -1,0 +1,98 @@
+"""Checks of the arguments that stages share: each gives the value in one form, or says the rule it breaks."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from greenload.errors import PipelineError
+from greenload.specs import ImageSpec
+
+_RANGES = {"uint8": (0, 255), "int8": (-128, 127)}
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number, and no truth value."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def interval(
+    stage: str, name: str, value: Any, least: float = -math.inf, most: float = math.inf, *, strict: bool = False
+) -> tuple[float, float]:
+    """Two finite numbers ``(low, high)`` with ``least ≤ low ≤ high ≤ most``; ``strict``: both inside these bounds.
+
+    Raises:
+        PipelineError: they are not.
+    """
+    good = isinstance(value, (tuple, list)) and len(value) == 2 and all(map(is_number, value))
+    if good:
+        low, high = float(value[0]), float(value[1])
+        inside = least < low <= high < most if strict else least <= low <= high <= most
+        if inside:
+            return (low, high)
+    sign = "<" if strict else "≤"
+    lower = "" if least == -math.inf else f"{least:g} {sign} "
+    upper = "" if most == math.inf else f" {sign} {most:g}"
+    raise PipelineError(f"{stage}: {name} must be (low, high) with {lower}low ≤ high{upper}, not {value!r}")
+
+
+def around(
+    stage: str, name: str, value: Any, centre: float, least: float = -math.inf, most: float = math.inf
+) -> tuple[float, float]:
+    """A number from 0 as the interval ``centre ± value`` (cut at ``least``), or an interval as it is.
+
+    Raises:
+        PipelineError: it is neither, or leaves ``least … most``.
+    """
+    if is_number(value):
+        if value < 0:
+            raise PipelineError(f"{stage}: {name} must be a number from 0, or (low, high), not {value!r}")
+        value = (max(centre - value, least), centre + value)
+    return interval(stage, name, value, least, most)
+
+
+def finite(stage: str, name: str, value: Any) -> float:
+    """A finite number.
+
+    Raises:
+        PipelineError: it is not.
+    """
+    if not is_number(value):
+        raise PipelineError(f"{stage}: {name} must be one finite number, not {value!r}")
+    return float(value)
+
+
+def sides(stage: str, name: str, value: Any) -> tuple[int, int, int, int]:
+    """What comes on each side as ``(left, top, right, bottom)``: one whole number for all, two (left and right, top
+    and bottom), or four.
+
+    Raises:
+        PipelineError: it is none of these, or one is below 0.
+    """
+    numbers = (value,) if isinstance(value, int) else value
+    if (
+        not isinstance(numbers, (tuple, list))
+        or len(numbers) not in (1, 2, 4)
+        or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers)
+    ):
+        raise PipelineError(
+            f"{stage}: {name} must be one whole number from 0, two (left and right, top and bottom) or four "
+            f"(left, top, right, bottom), not {value!r}"
+        )
+    left, top, right, bottom = tuple(numbers) * (4 // len(numbers))
+    return (left, top, right, bottom)
+
+
+def need_level(stage: object, name: str, value: tuple[float, ...], spec: ImageSpec) -> None:
+    """Refuse values that images of a dtype can't have.
+
+    Raises:
+        PipelineError: ``spec`` is of integers, and one of the values is no whole number in their range.
+    """
+    low, high = _RANGES.get(spec.dtype, (-math.inf, math.inf))
+    wrong = [v for v in value if not low <= v <= high or (spec.dtype in _RANGES and v != int(v))]
+    if wrong:
+        raise PipelineError(
+            f"{stage}: {name} is in the images' own range, for {spec.dtype} a whole number from {low} to {high}, "
+            f"not {wrong[0]:g}: change it, or put ToDtype('float32', scale=True) before it"
+        )

@@ -1,0 +1,183 @@
+"""Stages that frame an image: a random part of it, or a border around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greenload.draws import NUMPY, Array, Ops
+from greenload.errors import PipelineError
+from greenload.specs import HWC, ImageSpec
+from greenload.stages import primitives as pixels
+from greenload.stages.arguments import finite, need_level, sides
+from greenload.stages.base import Params, Stage, flag, need_single, pair
+from greenload.stages.geometry import cropped
+from greenload.stages.primitives import Primitive
+from greenload.stages.reference import place
+
+
+@dataclass(frozen=True)
+class RandomCrop(Stage):
+    """A random window of a given size (``torchvision.transforms.v2.RandomCrop``).
+
+    It is computed as one window inside the image and ``fill`` around it, so that padding costs no copy of its own and
+    cropping goes on inside the decoder. Where it differs from torchvision: only constant padding, and one ``fill`` for
+    all channels; a ``padding`` as wide as the crop, whose window could miss the image altogether, is refused.
+
+    Args:
+        size: one side of a square, or ``(height, width)``.
+        padding: what is put around first: one number for all sides, two (left and right, top and bottom), or four
+            (left, top, right, bottom).
+        pad_if_needed: widen the padding where the image with it is smaller than the crop, by what lacks on *each* of
+            the two sides, as torchvision does. Without it such an image is an error that names it.
+        fill: the padding's value, in the images' own range.
+
+    Example:
+        >>> RandomCrop(32, padding=4)               # the usual augmentation of CIFAR-10
+    """
+
+    draws: ClassVar[int] = 2
+    numbers: ClassVar[int] = 2
+
+    size: int | tuple[int, int]
+    padding: int | tuple[int, ...] | None = None
+    pad_if_needed: bool = False
+    fill: float = 0.0
+
+    def __post_init__(self) -> None:
+        rows, columns = pair("RandomCrop", "size", self.size)
+        object.__setattr__(self, "size", (rows, columns))
+        object.__setattr__(self, "pad_if_needed", flag("RandomCrop", "pad_if_needed", self.pad_if_needed))
+        object.__setattr__(self, "fill", finite("RandomCrop", "fill", self.fill))
+        if self.padding is None:
+            return
+        left, top, right, bottom = sides("RandomCrop", "padding", self.padding)
+        if max(left, right) >= columns or max(top, bottom) >= rows:
+            raise PipelineError(
+                f"RandomCrop: padding must be narrower than the crop of {rows}×{columns}, which could miss the image "
+                f"otherwise, not {self.padding!r}"
+            )
+        object.__setattr__(self, "padding", (left, top, right, bottom) if left + top + right + bottom else None)
+
+    @property
+    def _sides(self) -> tuple[int, int]:
+        assert isinstance(self.size, tuple)  # __post_init__ made it so
+        return self.size
+
+    @property
+    def _around(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Rows before and after, columns before and after."""
+        left, top, right, bottom = self.padding if isinstance(self.padding, tuple) else (0, 0, 0, 0)
+        return (top, bottom), (left, right)
+
+    def out_spec(self, spec: ImageSpec) -> ImageSpec:
+        need_single(self, spec)
+        need_level(self, "fill", (self.fill,), spec)
+        lacks = [
+            have is not None and have + sum(pads) < want
+            for have, want, pads in zip(spec.shape[:2], self._sides, self._around, strict=True)
+        ]
+        if any(lacks) and not self.pad_if_needed:
+            raise PipelineError(f"{self.misfit()}; here images are {spec}")
+        return ImageSpec((*self._sides, spec.shape[2]), spec.dtype, HWC)
+
+    def fits(self, height: Array, width: Array, ops: Ops = NUMPY) -> Array | None:
+        if self.pad_if_needed:
+            return None
+        (rows, columns), (tall, wide) = self._sides, self._around
+        return (height + sum(tall) >= rows) & (width + sum(wide) >= columns)
+
+    def misfit(self) -> str:
+        (rows, columns), padded = self._sides, " with its padding" if self.padding else ""
+        return (
+            f"RandomCrop needs images of at least {rows}×{columns} pixels{padded}, but this is smaller: "
+            "pass pad_if_needed=True, or put Resize before it"
+        )
+
+    def params(self, numbers: Array, height: Array, width: Array, ops: Ops = NUMPY) -> Params:
+        starts, extents, pads = [], [], []
+        for axis, (have, want, (before, after)) in enumerate(
+            zip((height, width), self._sides, self._around, strict=True)
+        ):
+            nothing = have * 0
+            total = have + (before + after)
+            short = ops.maximum(want - total, nothing)  # where the image doesn't fit, it is refused before
+            spare = ops.f64(ops.maximum(total + 2 * short - want, nothing))
+            # Where the window begins, counted from the image's own first pixel: below 0 within the padding.
+            start = ops.i64(ops.floor(numbers[..., axis] * (spare + 1.0))) - (short + before)
+            first = ops.maximum(start, nothing)
+            starts.append(first)
+            extents.append(ops.minimum(start + want, have) - first)
+            pads.append(first - start)
+        return {"window": ops.stack(starts + extents, axis=-1), "pad": ops.stack(pads, axis=-1)}
+
+    def out_size(self, params: Params, height: Array, width: Array, ops: Ops = NUMPY) -> tuple[Array, Array]:
+        return height * 0 + self._sides[0], width * 0 + self._sides[1]
+
+    def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
+        large = all(have is not None and have >= want for have, want in zip(spec.shape[:2], self._sides, strict=True))
+        if self.padding is None and (large or not self.pad_if_needed):
+            return (pixels.Crop(),)
+        return (pixels.Crop(), pixels.Pad(*self._sides, self.fill))
+
+    def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
+        return place(cropped(image, params["window"]), params["pad"], *self._sides, fill=self.fill)
+
+
+@dataclass(frozen=True)
+class Pad(Stage):
+    """``fill`` around the image (``torchvision.transforms.v2.Pad``).
+
+    Where it differs from torchvision: only constant padding (no ``padding_mode``), one ``fill`` for all channels, and
+    no negative padding.
+
+    Args:
+        padding: one number for all sides, two (left and right, top and bottom), or four (left, top, right, bottom).
+        fill: its value, in the images' own range.
+
+    Example:
+        >>> Pad((0, 8), fill=127)                   # 8 grey rows above and below
+    """
+
+    padding: int | tuple[int, ...]
+    fill: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "padding", sides("Pad", "padding", self.padding))
+        object.__setattr__(self, "fill", finite("Pad", "fill", self.fill))
+
+    @property
+    def _sides(self) -> tuple[int, int, int, int]:
+        assert isinstance(self.padding, tuple)  # __post_init__ made it so
+        left, top, right, bottom = self.padding
+        return left, top, right, bottom
+
+    def out_spec(self, spec: ImageSpec) -> ImageSpec:
+        need_single(self, spec)
+        need_level(self, "fill", (self.fill,), spec)
+        left, top, right, bottom = self._sides
+        height, width, channels = spec.shape
+        rows = None if height is None else height + top + bottom
+        columns = None if width is None else width + left + right
+        return ImageSpec((rows, columns, channels), spec.dtype, HWC)
+
+    def params(self, numbers: Array, height: Array, width: Array, ops: Ops = NUMPY) -> Params:
+        left, top, right, bottom = self._sides
+        size = ops.stack([height + (top + bottom), width + (left + right)], axis=-1)
+        return {"pad": ops.stack([height * 0 + top, width * 0 + left], axis=-1), "size": size}
+
+    def out_size(self, params: Params, height: Array, width: Array, ops: Ops = NUMPY) -> tuple[Array, Array]:
+        return params["size"][..., 0], params["size"][..., 1]
+
+    def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
+        if not any(self._sides):
+            return ()
+        height, width, _ = self.out_spec(spec).shape
+        static = height is not None and width is not None
+        return (pixels.Pad(height, width, self.fill) if static else pixels.Pad(None, None, self.fill),)
+
+    def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
+        return place(image, params["pad"], int(params["size"][0]), int(params["size"][1]), self.fill)

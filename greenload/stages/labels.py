@@ -1,0 +1,51 @@
+"""Stages on labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greenload.errors import PipelineError
+from greenload.specs import DTYPES, ImageSpec, LabelSpec
+from greenload.stages.base import Stage
+
+
+@dataclass(frozen=True)
+class OneHot(Stage):
+    """The label as ``num_classes`` numbers: 1 at its place, 0 elsewhere (``torch.nn.functional.one_hot``,
+    ``tf.one_hot``).
+
+    Images are left alone, and wherever it stands the label is encoded when its batch is handed over. A label outside
+    ``0 … num_classes − 1`` is an error that names the sample, raised before anything is loaded.
+
+    Args:
+        num_classes: how many classes there are.
+        dtype: of the numbers: ``"float32"``, or another of the images' dtypes.
+
+    Example:
+        >>> Pipeline(source, Decode(), Resize((64, 64)), OneHot(10), Batch(32))
+    """
+
+    num_classes: int
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.num_classes, bool) or not isinstance(self.num_classes, int) or self.num_classes < 1:
+            raise PipelineError(f"OneHot: num_classes must be a positive integer, not {self.num_classes!r}")
+        if self.dtype not in DTYPES:
+            raise PipelineError(f"OneHot: dtype must be one of {', '.join(map(repr, DTYPES))}, not {self.dtype!r}")
+
+    def out_spec(self, spec: ImageSpec) -> ImageSpec:
+        return spec
+
+    def out_label(self, spec: LabelSpec) -> LabelSpec:
+        if spec.shape:
+            raise PipelineError(f"{self} takes a class's number, but here labels are {spec} already: remove it")
+        return LabelSpec((self.num_classes,), self.dtype)
+
+    def check(self, labels: NDArray[np.int64]) -> int | None:
+        """The place of the first label that is no class's number; ``None`` if all are."""
+        wrong = (labels < 0) | (labels >= self.num_classes)
+        return int(np.argmax(wrong)) if wrong.any() else None

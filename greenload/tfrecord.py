@@ -1,0 +1,328 @@
+"""TFRecord files: how records are framed, and an index that gives random access to them.
+
+A record is its length (uint64, little-endian), the masked CRC-32C of those eight bytes, its bytes, and their masked
+CRC-32C (tensorflow/core/lib/io/record_writer.h). Building an index reads lengths and the few bytes around an image;
+the images themselves stay untouched, and so do the CRCs of the records' bytes: ``greenload check`` tests those.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import json
+import mmap
+import os
+import struct
+import tempfile
+import zlib
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greenload import examples
+from greenload.crc32c import crc32c_of, masked
+from greenload.errors import SourceError
+
+HEADER, FOOTER = 12, 4
+"""Bytes before and behind a record's own."""
+Packing = Literal["plain", "gzip", "zlib"]
+_VERSION = 1
+_READ_AHEAD = 16 << 20  # bytes of a compressed file that are looked at together
+_FAR = 1 << 16  # bytes between lengths from which reading ahead would fetch what isn't looked at
+_LENGTH, _HEADER, _FOOTER = struct.Struct("<Q"), struct.Struct("<QI"), struct.Struct("<I")
+
+
+@dataclass(frozen=True)
+class Index:
+    """Where a file's records and their images are. All int64 ``[n]``; places count uncompressed bytes."""
+
+    records: NDArray[np.int64]
+    """Where each record's header begins."""
+    sizes: NDArray[np.int64]
+    """Bytes of each record without header and footer."""
+    starts: NDArray[np.int64]
+    """Where each image begins."""
+    lengths: NDArray[np.int64]
+    """Bytes of each image; −1 where the record lacks it or its label."""
+    labels: NDArray[np.int64]
+
+
+def packing(path: str) -> Packing:
+    """Whether a file of records is compressed, told by its first bytes.
+
+    Raises:
+        SourceError: it can't be read, or holds no TFRecords.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(HEADER)
+    except OSError as error:
+        raise SourceError(f"{path}: the file can't be read: {error.strerror}") from None
+    if not head or (len(head) == HEADER and _bad_header(np.frombuffer(head, np.uint8), np.zeros(1, np.int64)) is None):
+        return "plain"
+    if head[:2] == b"\x1f\x8b":
+        return "gzip"
+    if len(head) > 1 and head[0] & 0x0F == 8 and (head[0] << 8 | head[1]) % 31 == 0:
+        return "zlib"
+    raise SourceError(f"{path}: this is no TFRecord file: the length at byte 0 doesn't fit its checksum")
+
+
+def first_record(path: str) -> bytes | None:
+    """The first record of a file, or ``None`` if it is empty.
+
+    Raises:
+        SourceError: it holds no TFRecords.
+    """
+    with opened(path, packing(path)) as file:
+        return next((record for _, record in records(file, path)), None)
+
+
+@contextlib.contextmanager
+def opened(path: str, kind: Packing) -> Iterator[IO[bytes]]:
+    """A file of records to be read from its beginning.
+
+    Raises:
+        SourceError: it can't be read, or what is compressed in it is damaged.
+    """
+    try:
+        with open(path, "rb") as plain:
+            if kind == "gzip":
+                with gzip.open(plain) as file:
+                    yield file  # type: ignore[misc]  # which reads bytes, as asked
+            else:
+                yield plain if kind == "plain" else _Inflated(plain)  # type: ignore[misc]
+    except (OSError, EOFError, zlib.error) as error:
+        raise SourceError(f"{path}: the file can't be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+class _Inflated:
+    """The content of a zlib stream, as a file to read."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._inflate, self._ready = file, zlib.decompressobj(), bytearray()
+
+    def read(self, size: int) -> bytes:
+        while len(self._ready) < size and not self._inflate.eof:
+            more = self._file.read(1 << 16)
+            if not more:
+                raise EOFError("the compressed data ends too early")
+            self._ready += self._inflate.decompress(more)
+        out = bytes(self._ready[:size])
+        del self._ready[:size]
+        return out
+
+
+def records(file: IO[bytes], path: str) -> Iterator[tuple[int, bytes]]:
+    """The records of an open file with where each one's header begins.
+
+    Raises:
+        SourceError: a length is damaged, or the file ends within a record; names the byte.
+    """
+    at = 0
+    while head := file.read(HEADER):
+        if len(head) == HEADER and _bad_header(np.frombuffer(head, np.uint8), np.zeros(1, np.int64)) is not None:
+            raise _damaged(path, at)
+        size = _LENGTH.unpack_from(head)[0] if len(head) == HEADER else 0
+        body = file.read(size + FOOTER) if len(head) == HEADER else b""
+        if len(body) < size + FOOTER:
+            raise _cut(path, at, len(head) + len(body))
+        yield at, body[:size]
+        at += HEADER + size + FOOTER
+
+
+def build(path: str, kind: Packing, image: str, label: str | None) -> Index:
+    """Look through a file of Examples.
+
+    Args:
+        path: the file.
+        kind: whether it is compressed.
+        image: the key of the images.
+        label: the key of the labels; ``None`` for all 0.
+
+    Raises:
+        SourceError: it can't be read, a length is damaged, or it ends within a record; names the byte.
+    """
+    if kind != "plain":
+        return _build_compressed(path, kind, image, label)
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if not size:
+                return joined([])
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+                data = np.frombuffer(view, np.uint8)
+                try:
+                    places = _walk(view, data, size, path)
+                    sizes = np.diff(places, append=size) - (HEADER + FOOTER)
+                    found = examples.columns(data, places + HEADER, sizes, image, label)
+                finally:
+                    del data  # the mapping can't close under it
+        return Index(places, sizes, found.starts, found.lengths, found.labels)
+    except OSError as error:
+        raise SourceError(f"{path}: the file can't be read: {error.strerror}") from None
+
+
+def _walk(view: mmap.mmap, data: NDArray[np.uint8], size: int, path: str) -> NDArray[np.int64]:
+    """Where each record begins. Their lengths' checksums are compared afterwards, all at once."""
+    places, at, unpack = array("q"), 0, _LENGTH.unpack_from
+    last = size - (HEADER + FOOTER)
+    if size >= HEADER and unpack(view, 0)[0] > _FAR and hasattr(mmap, "MADV_RANDOM"):
+        view.madvise(mmap.MADV_RANDOM)  # no reading ahead: of a large image only the pages with its ends are needed
+    while at <= last:
+        places.append(at)
+        at += unpack(view, at)[0] + (HEADER + FOOTER)
+    starts = np.array(places, np.int64)
+    bad = _bad_header(data, starts)
+    if bad is not None:
+        raise _damaged(path, int(starts[bad]))
+    if at != size:
+        begin = int(starts[-1]) if at > size else at
+        raise _cut(path, begin, size - begin)
+    return starts
+
+
+def _bad_header(data: NDArray[np.uint8], starts: NDArray[np.int64]) -> int | None:
+    """The first of some records whose length doesn't fit its checksum."""
+    crc = masked(crc32c_of(data, starts, np.full(len(starts), 8, np.int64)))
+    stored = np.ascontiguousarray(data[starts[:, None] + np.arange(8, HEADER)]).view("<u4")[:, 0]
+    differs = np.flatnonzero(crc != stored)
+    return int(differs[0]) if len(differs) else None
+
+
+def _build_compressed(path: str, kind: Packing, image: str, label: str | None) -> Index:
+    parts: list[Index] = []
+    with opened(path, kind) as file:
+        places: list[int] = []
+        some: list[bytes] = []
+        for at, record in records(file, path):
+            places.append(at)
+            some.append(record)
+            if at + len(record) - places[0] >= _READ_AHEAD:
+                parts.append(located(some, np.array(places, np.int64) + HEADER, image, label, HEADER))
+                places, some = [], []
+        if some:
+            parts.append(located(some, np.array(places, np.int64) + HEADER, image, label, HEADER))
+    return joined(parts)
+
+
+def located(some: list[bytes], begins: NDArray[np.int64], image: str, label: str | None, header: int = 0) -> Index:
+    """An index of records in memory, which stand at ``begins`` of their file."""
+    sizes = np.array([len(record) for record in some], np.int64)
+    starts = np.cumsum(sizes) - sizes
+    found = examples.columns(np.frombuffer(b"".join(some), np.uint8), starts, sizes, image, label)
+    return Index(begins - header, sizes, found.starts - starts + begins, found.lengths, found.labels)
+
+
+def joined(parts: list[Index]) -> Index:
+    """Several indices as one, as they stand."""
+    empty = np.zeros(0, np.int64)
+    fields = ("records", "sizes", "starts", "lengths", "labels")
+    return Index(*(np.concatenate([empty, *(getattr(part, name) for part in parts)]) for name in fields))
+
+
+def _damaged(path: str, at: int) -> SourceError:
+    return SourceError(f"{path}: the length at byte {at} doesn't fit its checksum: the file is damaged; copy it anew")
+
+
+def _cut(path: str, at: int, left: int) -> SourceError:
+    return SourceError(f"{path}: the record at byte {at} is cut: only {left} of its bytes are left; copy the file anew")
+
+
+def stamp(path: str, kind: str, image: str, label: str | None) -> dict[str, Any]:
+    """What an index is valid for.
+
+    Raises:
+        SourceError: the file can't be looked at.
+    """
+    try:
+        state = os.stat(path)
+    except OSError as error:
+        raise SourceError(f"{path}: the file can't be read: {error.strerror}") from None
+    return {
+        "greenload index": _VERSION,
+        "size": state.st_size,
+        "mtime_ns": state.st_mtime_ns,
+        "kind": kind,
+        "image": image,
+        "label": label,
+    }
+
+
+def places_of(path: str) -> tuple[Path, Path]:
+    """Where a file's index may lie: beside it as ``NAME.index``, or in the user's cache folder."""
+    import platformdirs  # not on a GPU machine that has little more than DALI
+
+    whole = os.path.abspath(path)
+    digest = hashlib.blake2b(os.fsencode(whole), digest_size=16).hexdigest()
+    return Path(f"{whole}.index"), Path(platformdirs.user_cache_dir("greenload")) / "index" / f"{digest}.index"
+
+
+def recall(path: str, wanted: dict[str, Any]) -> Index | None:
+    """The stored index of a file, or ``None`` if there is none that is whole and of this file as it is now."""
+    for place in places_of(path):
+        try:
+            with open(place, "rb") as file:
+                head = json.loads(file.readline(1 << 16))
+                body = file.read()
+        except (OSError, ValueError):
+            continue
+        if not isinstance(head, dict) or {key: head.get(key) for key in wanted} != wanted or len(body) % 40:
+            continue
+        if head.get("digest") == hashlib.blake2b(body, digest_size=16).hexdigest():
+            return Index(*np.frombuffer(body, "<i8").reshape(5, -1).astype(np.int64))
+    return None
+
+
+def remember(path: str, wanted: dict[str, Any], index: Index) -> Path | None:
+    """Store an index beside its file, or else in the user's cache folder; where neither can be written it isn't kept.
+
+    It is written under another name and then renamed, so that those who build it at the same time don't mix.
+    """
+    body = np.stack([index.records, index.sizes, index.starts, index.lengths, index.labels]).astype("<i8").tobytes()
+    head = wanted | {"digest": hashlib.blake2b(body, digest_size=16).hexdigest()}
+    for place in places_of(path):
+        with contextlib.suppress(OSError):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            number, partial = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
+            try:
+                with open(number, "wb") as file:
+                    os.fchmod(number, 0o644)
+                    file.write(json.dumps(head).encode() + b"\n" + body)
+                os.replace(partial, place)
+            except OSError:
+                os.unlink(partial)
+                raise
+            return place
+    return None
+
+
+def intact(bodies: list[bytes]) -> list[bool]:
+    """Whether some records' bytes, each with the checksum behind them, fit it."""
+    ends = np.cumsum([len(body) for body in bodies], dtype=np.int64)
+    sizes = np.diff(ends, prepend=0) - FOOTER
+    data = np.frombuffer(b"".join(bodies), np.uint8)
+    whole = sizes >= 0
+    fits = np.zeros(len(bodies), bool)
+    stored = np.ascontiguousarray(data[ends[whole][:, None] + np.arange(-FOOTER, 0)]).view("<u4").reshape(-1)
+    fits[whole] = masked(crc32c_of(data, ends[whole] - FOOTER - sizes[whole], sizes[whole])) == stored
+    return [bool(good) for good in fits]
+
+
+def framed(some: list[bytes]) -> bytes:
+    """Records as they stand in a file."""
+    sizes = np.array([len(record) for record in some], np.int64)
+    heads = np.frombuffer(sizes.astype("<u8").tobytes(), np.uint8)
+    places = np.arange(len(some), dtype=np.int64) * _LENGTH.size
+    head_crcs = masked(crc32c_of(heads, places, np.full(len(some), _LENGTH.size, np.int64)))
+    bodies = np.frombuffer(b"".join(some), np.uint8)
+    crcs = masked(crc32c_of(bodies, np.cumsum(sizes) - sizes, sizes))
+    parts = zip(sizes.tolist(), head_crcs.tolist(), some, crcs.tolist(), strict=True)
+    return b"".join(
+        part for size, head, record, crc in parts for part in (_HEADER.pack(size, head), record, _FOOTER.pack(crc))
+    )

@@ -1,0 +1,28 @@
+"""Functions that tests give to `Apply`, importable by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def halved(image: Any) -> Any:
+    """uint8 to float32, half of it."""
+    import tensorflow as tf
+
+    return tf.cast(image, tf.float32) * 0.5
+
+
+def darker(image: Any) -> Any:
+    """Bright images inverted: needs TensorFlow's translation of ``if``."""
+    import tensorflow as tf
+
+    if tf.reduce_mean(tf.cast(image, tf.float32)) > 127.0:
+        return 255 - image
+    return image
+
+
+def twice(image: Any) -> Any:
+    """The image above itself."""
+    import tensorflow as tf
+
+    return tf.concat([image, image], -3)
