@@ -56,15 +56,29 @@ def profile(
     Reading, and caches, are measured by prefixes of the pipeline. The full pipeline runs in between, held out: what
     it costs beyond the steps' sum is reported as unattributed.
 
+    A ``tf.data.Dataset`` is taken apart into its chain: each transformation that does work has a row, named by the
+    user's function or ``name=`` and its place; those on side branches (``zip``, ``choose``, …) and inside an
+    ``interleave`` say so in ``Step.branch``. It is built again from TensorFlow's own operations with the functions as
+    they are traced, and run over and over; elements are counted at every node, so that figures are per sample that
+    leaves it: a row of a batch, or an element where nothing is batched (``plan["sample"]`` says which). Sources, caches
+    and interleaves are measured by prefixes, as are steps that are cheap and large beside all before them; the rest by
+    replay. ``skipped`` lists what can't be looked into, and why. ``advice`` holds up to three changes that save most,
+    tried beside the dataset as it is; trying them may call a function once more, to trace it for batches.
+
+    The dataset gives the same elements afterwards as if never profiled: shuffles' and caches' state is the copies' own,
+    and variables that its functions capture are put back. Not kept is what lies outside TensorFlow: a generator over
+    something that is used up, files that a function writes. Numbers that ``AUTOTUNE`` would choose are fixed in the
+    steps' windows, and prefetching holds 2 elements where it would choose (``plan["autotune"]``).
+
     Args:
-        pipeline: what to profile, or a plan of it.
-        backend: as in ``load``.
-        threads: as in ``load``.
+        pipeline: what to profile, a plan of it, or a dataset.
+        backend: as in ``load``; not for a dataset.
+        threads: as in ``load``; for a dataset, what stands for ``AUTOTUNE`` in the steps' windows.
         samples: different samples to work on, at most; fewer where the source is smaller or they would fill the memory.
         rounds: rounds of windows on each of two builds, at least 2. More make intervals narrower.
         seed: decides which samples are drawn, and the order of windows.
         name: a name for the report's ``pipeline``.
-        on_error: ``"raise"``, or ``"skip"`` to leave bad records out; the report lists them.
+        on_error: ``"raise"``, or ``"skip"`` to leave bad records out, which the report lists; not for a dataset.
         progress: called with the share done and what runs now.
 
     Returns:
@@ -73,9 +87,10 @@ def profile(
 
     Raises:
         PipelineError: the backend can't hold the pipeline.
-        SourceError: the source can't be opened; ``RecordError`` where a drawn record is bad.
+        SourceError: the source can't be opened; ``RecordError`` where a drawn record is bad. A dataset raised, or gave
+            no element for a minute.
         BackendUnavailable: the backend can't run here.
-        UsageError: an argument is out of range.
+        UsageError: an argument is out of range, or a dataset is empty.
 
     Example:
         >>> report = profile(train)

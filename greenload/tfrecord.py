@@ -155,14 +155,12 @@ def build(path: str, kind: Packing, image: str, label: str | None) -> Index:
             size = os.fstat(file.fileno()).st_size
             if not size:
                 return joined([])
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-                data = np.frombuffer(view, np.uint8)
-                try:
-                    places = _walk(view, data, size, path)
-                    sizes = np.diff(places, append=size) - (HEADER + FOOTER)
-                    found = examples.columns(data, places + HEADER, sizes, image, label)
-                finally:
-                    del data  # the mapping can't close under it
+            # Not closed by hand: it ends with the last array over it, which an error's traceback may hold.
+            view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        data = np.frombuffer(view, np.uint8)
+        places = _walk(view, data, size, path)
+        sizes = np.diff(places, append=size) - (HEADER + FOOTER)
+        found = examples.columns(data, places + HEADER, sizes, image, label)
         return Index(places, sizes, found.starts, found.lengths, found.labels)
     except OSError as error:
         raise SourceError(f"{path}: the file can't be read: {error.strerror}") from None

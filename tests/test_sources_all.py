@@ -18,7 +18,7 @@ from greenload import sources
 from greenload.errors import PipelineError, RecordError
 from greenload.loading import Position, Shard, load
 from greenload.pipeline import Pipeline
-from greenload.sources import Arrays, FileSource, Source, is_source, read_many
+from greenload.sources import Arrays, Source, is_source, read_many
 from greenload.stages import Batch, CenterCrop, Decode, RandomHorizontalFlip, Shuffle
 
 pytest.importorskip("tensorflow")
@@ -118,16 +118,14 @@ def loaded(source: Source, *order: Shuffle, **how: Any) -> list[tuple[int, int]]
     return [(IMAGES.index(image), int(label)) for image, label in pairs]
 
 
-def test_it_loads_what_it_reads_in_every_order_resumed_and_sharded(source: Source) -> None:
-    if isinstance(source, Arrays):
-        pytest.skip("tests/test_loading.py is about them")
+@pytest.mark.parametrize("kind", ["TFRecords", "TFRecords, gzip"])
+def test_records_load_in_every_order_resumed_and_sharded(kind: str, made: dict[str, Source]) -> None:
+    source = made[kind]
     orders: list[tuple[Shuffle, ...]] = [(), (Shuffle(),), (Shuffle(block=2),)]
-    if getattr(source, "sequential", False):
+    if source.sequential:  # type: ignore[attr-defined]
         with pytest.raises(PipelineError, match=r"can only be read in order.*greenload pack"):
             Pipeline(source, Shuffle())
         orders = [()]
-    elif isinstance(source, FileSource):
-        orders = [(Shuffle(block=2),)]
     own = list(zip(numbers(source), source.labels.tolist(), strict=True))
     for order in orders:
         whole = loaded(source, *order, epochs=2)
@@ -136,6 +134,15 @@ def test_it_loads_what_it_reads_in_every_order_resumed_and_sharded(source: Sourc
         assert (whole[:COUNT] == whole[COUNT:]) == (not order)
         assert loaded(source, *order, epochs=2, start=Position(1, 7)) == whole[COUNT + 7 :]
         assert loaded(source, *order, epochs=1, shard=Shard(1, 3)) == whole[1:COUNT:3]
+
+
+@pytest.mark.parametrize(
+    "kind", ["csv", "TFRecords, zlib", "TFDS, tfrecord", "TFDS, array_record", "packed, arrayrecord"]
+)
+def test_every_source_loads_what_it_reads(kind: str, made: dict[str, Source]) -> None:
+    source = made[kind]
+    order = () if getattr(source, "sequential", False) else (Shuffle(block=3),)
+    assert sorted(loaded(source, *order, epochs=1)) == sorted(zip(numbers(source), source.labels.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("kind", ["packed, tfrecord", "packed, arrayrecord"])

@@ -239,7 +239,7 @@ PARAMS = [
     RandomGrayscale(0.5),
     GaussianBlur(5),
     RandomErasing(0.7),
-    RandomErasing(1.0, scale=(0.0, 1.0), ratio=(0.01, 30.0)),
+    pytest.param(RandomErasing(1.0, scale=(0.0, 1.0), ratio=(0.01, 30.0)), marks=pytest.mark.slow),
 ]
 
 

@@ -107,7 +107,8 @@ def test_a_function_without_a_name_runs_but_is_not_described() -> None:
     def local(image: Any) -> Any:
         return image
 
-    for fn in (local, lambda image: image, functools.partial(local)):
+    shadowed = functools.wraps(support_functions.twice)(lambda image: image)  # of that name, but not that function
+    for fn in (local, lambda image: image, functools.partial(local), shadowed):
         stage = gl.Apply(fn)
         assert stage == gl.Apply(fn)
         with pytest.raises(gl.PipelineError, match="can't be imported by a name: define it with def at the top"):
@@ -169,6 +170,7 @@ def test_a_plan_shows_its_labels() -> None:
 # dtypes, sizes
 
 
+@pytest.mark.slow
 def test_arrays_of_small_floats_flow_through() -> None:
     tf = pytest.importorskip("tensorflow")
     for dtype in ("float16", "bfloat16", "int8"):
@@ -181,6 +183,7 @@ def test_arrays_of_small_floats_flow_through() -> None:
         assert (batch.astype(float) == images[:, :, ::-1].astype(float)).all()
 
 
+@pytest.mark.slow
 def test_an_image_too_small_for_a_crop_stops_loading_and_is_named(tmp_path: Path) -> None:
     tf = pytest.importorskip("tensorflow")
     paths = []
@@ -194,6 +197,7 @@ def test_an_image_too_small_for_a_crop_stops_loading_and_is_named(tmp_path: Path
     assert "pass pad_if_needed=True" in caught.value.reason
 
 
+@pytest.mark.slow
 def test_stages_behind_batch_draw_for_each_sample() -> None:
     stages = (gl.Batch(2), gl.RandomErasing(1.0), gl.ColorJitter(0.4))
     early = np.concatenate([batch for batch, _ in loaded(*stages[1:], gl.Batch(5))]).astype(int)

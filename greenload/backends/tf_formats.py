@@ -6,6 +6,7 @@ whatever sizes it claims, a palette's indices they take for grey.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection
 from typing import Any
 
@@ -23,22 +24,36 @@ def decode_full(data: Any, kinds: Collection[str] | None = None) -> Any:
     """
     import tensorflow as tf
 
-    accepted = formats.support("tf") if kinds is None else kinds
-
     def jpeg() -> Any:
         return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
 
-    def other() -> Any:
-        starts = [("PNG", b"\x89PNG\r\n\x1a\n", _png), ("BMP", b"BM", _bmp), ("WebP", b"RIFF", _webp)]
-        starts += [("GIF", b"GIF87a", _gif), ("GIF", b"GIF89a", _gif)]
+    accepted = formats.support("tf") if kinds is None else tuple(kinds)
+    return tf.cond(is_jpeg(data), jpeg, lambda: _others(accepted)(data))
+
+
+@functools.cache
+def _others(kinds: tuple[str, ...]) -> Any:
+    """The decoder of everything but JPEG. It isn't inlined: a branch that is not taken still costs a visit to each of
+    its ops, and these hundreds would take as long as decoding a photograph."""
+    import tensorflow as tf
+
+    starts = [("PNG", b"\x89PNG\r\n\x1a\n", _png), ("BMP", b"BM", _bmp), ("WebP", b"RIFF", _webp)]
+    starts += [("GIF", b"GIF87a", _gif), ("GIF", b"GIF89a", _gif)]
+
+    def decode(data: Any) -> Any:
         cases = [
-            (tf.strings.substr(data, 0, len(start)) == start, lambda decode=decode: decode(data, accepted))
-            for kind, start, decode in starts
-            if kind in accepted
+            (tf.strings.substr(data, 0, len(start)) == start, lambda one=one: one(data, kinds))
+            for kind, start, one in starts
+            if kind in kinds
         ]
         return tf.case(cases, default=lambda: _checked(tf.zeros((1, 1, 3), tf.uint8), tf.constant(False)))
 
-    return tf.cond(is_jpeg(data), jpeg, other)
+    return tf.function(
+        decode,
+        input_signature=[tf.TensorSpec((), tf.string)],
+        autograph=False,
+        experimental_attributes={"_noinline": True},
+    )
 
 
 def is_jpeg(data: Any) -> Any:

@@ -28,6 +28,8 @@ TRYING_S = 20.0
 _SHORTEST_S, _AROUND_S = 0.03, 0.06  # the shortest window, and what settling takes around each
 _PREPARING_S = 1.0  # what building a step's runs and filling them takes
 _CONTEXT = 0.25  # from this share of the step before it, a step is replayed behind that one
+_CONTEXT_CHEAP = 0.1  # from this share of all before it, a step is measured behind it all, where that is cheap
+_HANDOVER_S = 2e-4  # CPU seconds an element below which handing it from thread to thread (0.03 ms) is no trifle
 _EPOCHS = 0.3  # epochs in a window from which it is made to hold whole ones
 
 
@@ -71,7 +73,7 @@ class DatasetCampaign(Windows):
         self.exact = Builder(scratch)
         """Makes copies that run as the user wrote them."""
         self.replays = Replays(root, counts, Builder(scratch, parallel), samples, told)
-        self._behind: dict[str, bool] = {}
+        self._contexts: dict[str, str] = {}
         self._deadline_s = math.inf
         for node, flow in counts.flows.items():
             self.bytes_out[node.name] = flow.bytes_per_element * flow.elements_per_sample
@@ -147,7 +149,7 @@ class DatasetCampaign(Windows):
         import tensorflow as tf
 
         try:
-            pair = self.replays.pair(node, behind=self._goes_behind(node))
+            pair = self.replays.pair(node, self._context(node))
             self.methods[node.name] = pair.method
             with closing(pair.runs()):
                 for run in pair.runs().values():
@@ -159,17 +161,45 @@ class DatasetCampaign(Windows):
         except tf.errors.OpError as error:  # alone only: as part of the whole it ran
             self.failed[node.name] = f"does not run alone: {said(error)}"
 
-    def _goes_behind(self, node: Node) -> bool:
-        """Whether a step is so large beside the one before it that both can run without hiding it in their noise."""
+    def _context(self, node: Node) -> str:
+        """What a step is measured behind: nothing (``"alone"``), the step before it, or all before it (``"all"``).
+
+        Alone, steps that are large beside those before them come out wrong: where work is large some per cent too
+        cheap, since nothing else disturbs the processor's caches; where it is small too dear, since threads that hand
+        over single elements wake each other less in a longer chain. So such a step runs behind them in both windows,
+        where that doesn't hide it in their noise.
+        """
         before = self.replays.step_before(node)
-        if node.kind != "map" or before is None or before.name not in self.methods:
-            return False
-        if node.name not in self._behind:
+        if node.kind not in ("map", "filter"):
+            return "alone"
+        if node.name not in self._contexts:
             pair = self.replays.pair(node)
-            self._behind[node.name] = pair.method == "replay" and self._roughly(pair) >= _CONTEXT * self.cost(
-                before.name
-            )
-        return self._behind[node.name]
+            found = "alone"
+            if pair.method == "replay":
+                own, all_s = self._roughly(pair), self._upstream(node)
+                per_element = all_s / max(1e-9, self.counts.flows[node].elements_per_sample)
+                if per_element < _HANDOVER_S and own >= _CONTEXT_CHEAP * all_s:
+                    found = "all"
+                elif node.kind == "map" and before is not None and before.name in self.methods:
+                    found = "before" if own >= _CONTEXT * self.cost(before.name) else "alone"
+            self._contexts[node.name] = found
+        return self._contexts[node.name]
+
+    def _upstream(self, node: Node) -> float:
+        """CPU seconds per sample of the steps before a node, roughly; a cache stands for all before it."""
+        before = self.replays.before(node)
+        if before is None:
+            return 0.0
+        own = self.cost(before.name) if before.name in self.methods else 0.0
+        if before.kind in STORES:
+            return own
+        rest = [before.looked[-1]] if before.looked else before.inputs
+        return own + sum(self._upto(one) for one in rest)
+
+    def _upto(self, node: Node) -> float:
+        return (self.cost(node.name) if node.name in self.methods else 0.0) + (
+            0.0 if node.kind in STORES else self._upstream(node)
+        )
 
     def _roughly(self, pair: Pair) -> float:
         """CPU seconds per sample, from one pass with and one without."""

@@ -89,18 +89,17 @@ class Replays:
         dataset = (dataset if counts.endless else dataset.repeat()).with_options(self._whole_options)
         return Run(dataset, per_element, group, self._told)
 
-    def pair(self, node: Node, behind: bool = False) -> Pair:
+    def pair(self, node: Node, context: str = "alone") -> Pair:
         """A node's runs.
 
         Args:
             node: whose.
-            behind: run the step before it as well, in both: large steps come out some per cent too cheap alone, since
-                nothing else disturbs the processor's caches.
+            context: what else runs in both: nothing (``"alone"``), the step ``"before"`` it, or ``"all"`` before it.
         """
-        if node.kind not in REPLAYED or (self._is_inner_source(node)):
+        if node.kind not in REPLAYED or self._is_inner_source(node) or context == "all":
             return self._prefixes(node)
         try:
-            return self._replay(node, behind)
+            return self._replay(node, context == "before")
         except ValueError:  # inside an interleave, what needs more of its argument than the dataset before it
             return self._prefixes(node)
 

@@ -104,7 +104,7 @@ class _Scans:
 
 def _markers(data: bytes, start: int) -> list[int]:
     """Where markers stand from a place on that end a scan: neither stuffed bytes nor restart markers."""
-    values = np.frombuffer(data, np.uint8, offset=start)
+    values = np.frombuffer(data, np.uint8)[start:]
     places = np.flatnonzero(values[:-1] == 0xFF)
     found: list[int] = (places[_ENDS_SCAN[values[places + 1]]] + start).tolist()
     return found

@@ -69,9 +69,10 @@ def read_parquet(path: str, image: str, label: str | None) -> Table:
     except ImportError as error:
         raise SourceError(f"{path}: reading Parquet needs pyarrow ({error}): pip install 'greenload[tfds]'") from None
     try:
-        header = pyarrow.parquet.read_schema(path).names
-        wanted = [header[_column(path, header, column)] for column in (image, label) if column is not None]
-        columns = pyarrow.parquet.read_table(path, columns=wanted)
+        with open(path, "rb") as file:
+            header = pyarrow.parquet.read_schema(file).names
+            wanted = [header[_column(path, header, column)] for column in (image, label) if column is not None]
+            columns = pyarrow.parquet.read_table(file, columns=wanted)
     except OSError as error:
         raise SourceError(f"{path}: the table can't be read: {error.strerror or error}") from None
     except pyarrow.ArrowException as error:

@@ -121,7 +121,7 @@ class ColorJitter(Stage):
         vivid = gain * saturation
         plain, grey, quarter = vivid * cosine, gain - vivid * cosine, vivid * sine
         offset = (1.0 - contrast) * 0.5
-        # A difference in place of a sum: TensorFlow's graph optimiser makes one operation of two sums, in another order.
+        # A difference in place of a sum: TensorFlow's graph optimiser makes one of two sums, and adds in another order.
         columns = []
         for row in range(3):
             for column in range(3):

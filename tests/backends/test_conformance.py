@@ -365,7 +365,7 @@ MEANS = (suite.MEAN, suite.STD)
 
 @pytest.mark.parametrize(
     "name",
-    ["image.gif", "image.bmp", "image.webp", "16-bit.png", "16-bit-grey.png", "text.jpg", "empty.jpg", "truncated.png"],
+    ["text.jpg", "empty.jpg", "truncated.png"],
 )
 def test_what_is_not_read_is_refused_by_name(backend: str, bad_images: ModuleType, name: str) -> None:
     data = bad_images.build()[name].data
