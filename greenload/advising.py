@@ -1,65 +1,21 @@
-"""Changes to a dataset that may be worth making, and what each saves: tried beside it wherever one can be built.
-
-Each rule is a function from the walked dataset and its steps' costs to at most one `Candidate`. No rule has a figure of
-its own: a candidate is either run beside the dataset as it is, in adjacent windows, or its saving is worked out from
-costs that were measured.
-"""
+"""Changes that may be worth making, and what each saves: tried beside the dataset as it is, in adjacent windows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
 
 from greenload.datasets.campaign import DatasetCampaign
-from greenload.datasets.counting import Counts
-from greenload.datasets.graph import BATCHING, PASSIVE, STORES, Node, endless_repeat
-from greenload.datasets.operations import holds, repeatable
-from greenload.datasets.rebuild import Builder
+from greenload.datasets.rules import RULES, Candidate, Found, line
 from greenload.energy.attribution import NEGLIGIBLE, Attribution, own_energy, paired_cost
 from greenload.energy.figures import Figure
 from greenload.energy.windows import Domain
 from greenload.errors import GreenloadError
 from greenload.report.data import Advice
 
-if TYPE_CHECKING:
-    import tensorflow as tf
-
 SHOWN = 3
 """Changes that a report names, at most."""
 TRIED = 4
 """Changes that are tried, at most: each takes some ten seconds."""
-MEMORY_SHARE = 0.5
-"""Share of the free memory that a cache may fill."""
-_AFTER = frozenset({"batch", "padded_batch", "prefetch", "shuffle", "cache", *PASSIVE})
-
-
-@dataclass(frozen=True)
-class Found:
-    """What rules look at."""
-
-    root: Node
-    counts: Counts
-    costs: Mapping[str, Figure]
-    """CPU seconds per sample by step."""
-    line: Sequence[Node]
-    """The nodes from the source to the end, as far as they are one line back from the end."""
-    free_bytes: float
-    """Memory that is free."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A change that may be worth making."""
-
-    title: str
-    detail: str
-    expected_s: float
-    """CPU seconds per sample that it could save at most: which to try first."""
-    make: Callable[[Builder], tf.data.Dataset] | None = None
-    """Builds the changed dataset; None where it can't be run."""
-    estimate: Figure | None = None
-    """What it saves, where it is only worked out."""
 
 
 def advise(
@@ -76,15 +32,11 @@ def advise(
     candidates = sorted(_candidates(campaign, attribution), key=lambda one: one.expected_s, reverse=True)
     full_s = attribution.full.cpu_s_per_sample.value or 0.0
     candidates = [one for one in candidates if one.expected_s > NEGLIGIBLE * full_s][:TRIED]
-    tried = []
-    for candidate in candidates:
-        if candidate.make is not None and campaign.in_time() and _ran(campaign, candidate, share / len(candidates)):
-            tried.append(_measured(campaign, candidate, domains, attribution))
-        elif candidate.estimate is not None:
-            tried.append(Advice(
-                title=candidate.title, detail=candidate.detail, method="estimate",
-                saves_cpu_s_per_sample=candidate.estimate,
-            ))  # fmt: skip
+    tried = [
+        _measured(campaign, candidate, domains, attribution)
+        for candidate in candidates
+        if campaign.in_time() and _ran(campaign, candidate, share / len(candidates))
+    ]
     worth = [one for one in tried if _worth(one.saves_cpu_s_per_sample, full_s)]
     return tuple(sorted(worth, key=lambda one: one.saves_cpu_s_per_sample.value or 0.0, reverse=True)[:SHOWN])
 
@@ -100,7 +52,7 @@ def _candidates(campaign: DatasetCampaign, attribution: Attribution) -> list[Can
         root=campaign.root,
         counts=campaign.counts,
         costs={step.name: step.cost.cpu_s_per_sample for step in attribution.steps},
-        line=_line(campaign.root),
+        line=line(campaign.root),
         free_bytes=float(psutil.virtual_memory().available),
     )
     return [one for rule in RULES if (one := rule(found)) is not None]
@@ -110,10 +62,9 @@ def _ran(campaign: DatasetCampaign, candidate: Candidate, share: float) -> bool:
     """Run a candidate's windows. One that can't run is none: the user's own dataset did."""
     import tensorflow as tf
 
-    make, before = candidate.make, len(campaign.seen)
-    assert make is not None
+    before = len(campaign.seen)
     try:
-        campaign.trial(candidate.title, lambda: make(campaign.exact), share)
+        campaign.trial(candidate.title, lambda: candidate.make(campaign.builder), share)
     except (tf.errors.OpError, GreenloadError, ValueError, TypeError):
         del campaign.seen[before:]
         return False
@@ -134,272 +85,3 @@ def _measured(
             name: paired_cost(work, name, step=candidate.title, domain=domain) for name, domain in domains.items()
         },
     )
-
-
-def _line(root: Node) -> list[Node]:
-    found = [root]
-    while len(found[-1].inputs) == 1:
-        found.append(found[-1].inputs[0])
-    return found[::-1]
-
-
-def _cost(found: Found, node: Node) -> float:
-    """CPU seconds per sample of a node's rows."""
-    names = [one.name for one in node.looked] or [node.name]
-    return sum(found.costs[name].value or 0.0 for name in names if name in found.costs)
-
-
-def _at(node: Node) -> str:
-    """A node as its user would call it: ``"map(parse) at train.py:31"``."""
-    called = f"{node.kind}({node.name})" if node.name != node.kind else node.kind
-    return f"{called} at {node.where}" if node.where else called
-
-
-def _keep(found: Found) -> Candidate | None:
-    """A cache behind the last step that gives the same each time: what is before it then runs in the first epoch only.
-
-    Shuffles before it go behind it, else they would give the same order for ever.
-    """
-    joined = [node for one in found.line[0].inputs for node in one.nodes()]
-    # Without its shuffle a branch would pair with another one differently, or have other batches.
-    if any(not _stable(node) or node.kind == "shuffle" or endless_repeat(node) for node in joined):
-        return None
-    ends = (
-        i for i, node in enumerate(found.line) if node.kind in BATCHING or endless_repeat(node) or not _stable(node)
-    )
-    kept = found.line[: next(ends, len(found.line))]
-    while kept and not _point(kept[-1]):
-        kept = kept[:-1]
-    if not kept or any(node.kind in STORES for node in found.line[len(kept) :]) or found.counts.epoch_elements is None:
-        return None
-    after = next((i for i in reversed(range(len(kept))) if kept[i].kind in STORES), -1)
-    samples = found.counts.epoch_elements * found.counts.samples_per_element
-    while len(kept) > after + 1:  # a smaller element earlier, where the last one doesn't fit
-        flow = found.counts.flows[kept[-1]]
-        held = flow.bytes_per_element * flow.elements_per_sample * samples
-        if held <= MEMORY_SHARE * found.free_bytes and _point(kept[-1]):
-            break
-        kept = kept[:-1]
-    else:
-        return None
-    spared = sum(_cost(found, node) for node in (kept[after:] if after >= 0 else _all(kept[-1])))
-    point = kept[-1]
-    shuffles = [node for node in point.nodes() if node.kind == "shuffle"]
-    buffer = max((int(node.parameters.get("buffer_size", 1)) for node in shuffles), default=0)
-    later = any(node.kind == "shuffle" for node in found.line[found.line.index(point) :])
-    order = "" if not shuffles else f", with shuffle({buffer}) behind it instead of before it"
-    order = ", without the shuffle before it, which the one behind it makes up for" if shuffles and later else order
-
-    def make(builder: Builder) -> tf.data.Dataset:
-        inside = {id(node) for node in point.nodes()}
-
-        def alter(node: Node, inputs: Sequence[Any]) -> Any:
-            made = None
-            if id(node) in inside and (node.kind == "shuffle" or node.kind in STORES):
-                made = inputs[0]
-            if node is point:
-                made = (builder.on(node, inputs) if made is None else made).cache()
-                return made.shuffle(buffer, seed=0) if shuffles and not later else made
-            return made
-
-        return builder.build(found.root, alter)
-
-    return Candidate(
-        title=f"Cache what {(point.looked or (point,))[-1].name} gives",
-        detail=f"write .cache() behind {_at(point)}{order}: it holds {held / 1e6:,.0f} MB, and nothing random is before"
-        " it; the first epoch costs what it costs now",
-        expected_s=spared,
-        make=make,
-    )
-
-
-def _point(node: Node) -> bool:
-    """Whether a cache may stand behind a node: one that only passes elements on is no place of its own."""
-    return len(node.inputs) > 1 or bool(node.looked) or node.kind not in (*PASSIVE, "shuffle", "prefetch")
-
-
-def _all(node: Node) -> list[Node]:
-    return [one for one in node.nodes() if not one.looked]
-
-
-def _stable(node: Node) -> bool:
-    """Whether a node gives the same elements each time, in whatever order."""
-    if node.looked:
-        return all(repeatable(one) for one in node.looked) and repeatable(node)
-    moving = {"from_generator", "random", "dali", "data_service", "choose", "selector"}
-    return node.known and node.kind not in moving and repeatable(node)
-
-
-def _vectorise(found: Found) -> Candidate | None:
-    """A map directly before a batch, run on whole batches: one call a batch, where the numbers stay the same."""
-    for before, node, after in zip(found.line, found.line[1:], found.line[2:], strict=False):
-        if node.kind != "map" or after.kind != "batch" or not repeatable(node) or not _slow_enough(found, node):
-            continue
-
-        def make(builder: Builder, before: Node = before, node: Node = node, after: Node = after) -> tf.data.Dataset:
-            def alter(one: Node, inputs: Sequence[Any]) -> Any:
-                if one is node:
-                    return inputs[0]
-                return _mapped(_anew(one, inputs[0]), node) if one is after else None
-
-            _check_equal(builder, before, node, after)
-            return builder.build(found.root, alter)
-
-        return Candidate(
-            title=f"Run {node.name} on batches",
-            detail=f"put {_at(node)} behind the batch: on samples, whole batches gave the same numbers, in one call a"
-            " batch",
-            expected_s=_cost(found, node),
-            make=make,
-        )
-    return None
-
-
-def _slow_enough(found: Found, node: Node) -> bool:
-    return _cost(found, node) > NEGLIGIBLE * sum(figure.value or 0.0 for figure in found.costs.values())
-
-
-def _mapped(dataset: tf.data.Dataset, node: Node) -> tf.data.Dataset:
-    """A map's function, traced anew for batches."""
-    calls = getattr(node.dataset, "_num_parallel_calls", None)
-    return dataset.map(node.function._func, num_parallel_calls=calls)
-
-
-def _check_equal(builder: Builder, before: Node, node: Node, after: Node) -> None:
-    """Refuse a function that gives other numbers on a batch than on its rows.
-
-    Raises:
-        ValueError: it does, or it can't take batches.
-    """
-    import numpy as np
-    import tensorflow as tf
-
-    rows = builder.build(before).take(2 * min(8, int(after.parameters["batch_size"]))).cache()
-    size = min(8, int(after.parameters["batch_size"]))
-    single = builder.on(node, [rows]).batch(size)
-    whole = _mapped(rows.batch(size), node)
-    tf.nest.assert_same_structure(single.element_spec, whole.element_spec)
-    for one, other in zip(single, whole, strict=True):
-        pairs = zip(*(tf.nest.flatten(value, expand_composites=True) for value in (one, other)), strict=True)
-        for left, right in pairs:
-            same = left.dtype == right.dtype and left.shape == right.shape
-            exact = left.dtype == tf.string or not left.dtype.is_floating
-            if not same or not (
-                np.array_equal(left, right) if exact else np.allclose(left, right, rtol=1e-5, atol=1e-6)
-            ):
-                raise ValueError(f"{node.name} gives other numbers on a batch than on its rows")
-
-
-def _normalise_later(found: Found) -> Candidate | None:
-    """A last map that only turns uint8 into floats of the same shape: it can run on the device, which gets a quarter
-    of the bytes."""
-    import tensorflow as tf
-
-    maps = [node for node in found.line if node.kind not in _AFTER]
-    if not maps or maps[-1].kind != "map" or maps[-1].inner is not None or not maps[-1].inputs:
-        return None
-    node = maps[-1]
-    into, out = (tf.nest.flatten(spec) for spec in (node.inputs[0].element_spec, node.element_spec))
-    if len(into) != len(out) or not into or not all(isinstance(one, tf.TensorSpec) for one in (*into, *out)):
-        return None
-    turned = into[0].dtype == tf.uint8 and out[0].dtype.is_floating and into[0].shape.is_compatible_with(out[0].shape)
-    same = [one.dtype for one in into[1:]] == [one.dtype for one in out[1:]]
-    if not (turned and same and repeatable(node)) or holds(node, "ResizeBilinear", "ScaleAndTranslate", "ResizeArea"):
-        return None
-
-    def make(builder: Builder) -> tf.data.Dataset:
-        def alter(one: Node, inputs: Sequence[Any]) -> Any:
-            if one is node:
-                return inputs[0]
-            # Kept structures say what dtype they hold, so what comes after is made anew.
-            return _anew(one, inputs[0]) if one in found.line[found.line.index(node) :] else None
-
-        return builder.build(found.root, alter)
-
-    return Candidate(
-        title=f"Do {node.name} on the device",
-        detail=f"leave {_at(node)} out and begin the model with it (keras.layers.Rescaling, Normalization): the device"
-        " does it in passing, and gets uint8, a quarter of the bytes",
-        expected_s=sum(_cost(found, one) for one in found.line[found.line.index(node) :]),
-        make=make,
-    )
-
-
-def _anew(node: Node, dataset: tf.data.Dataset) -> Any:
-    """A node that keeps its elements' structure, on elements of another dtype."""
-    given = node.dataset
-    if node.kind == "batch":
-        return dataset.batch(given._batch_size, given._drop_remainder)
-    if node.kind == "shuffle":
-        return dataset.shuffle(given._buffer_size, seed=0)
-    if node.kind == "prefetch":
-        return dataset.prefetch(2)
-    if node.kind == "cache":
-        return dataset.cache()
-    if node.kind in ("take", "skip", "repeat"):
-        return getattr(dataset, node.kind)(given._count)
-    return dataset if node.kind in ("options", "assert_cardinality") else None
-
-
-def _bound_threads(found: Found) -> Candidate | None:
-    """No autotuning, a pool of the process's processors, and operations that don't split over threads by themselves."""
-    from greenload.plan import processors
-
-    given = found.root.dataset.options()
-    if given.autotune.enabled is False or given.threading.private_threadpool_size:
-        return None
-
-    def make(builder: Builder) -> tf.data.Dataset:
-        import tensorflow as tf
-
-        bounded = tf.data.Options()
-        bounded.threading.private_threadpool_size = processors()
-        bounded.threading.max_intra_op_parallelism = 1
-        bounded.autotune.enabled = False
-        return builder.build(found.root).with_options(bounded)
-
-    work = [node for node in found.root.nodes() if node.kind in ("map", "interleave", "filter")]
-    return Candidate(
-        title="Bound tf.data's threads",
-        detail="set options.threading.private_threadpool_size to the number of processors, max_intra_op_parallelism to"
-        " 1 and options.autotune.enabled to False: fewer threads wake each other; the elements stay the same",
-        expected_s=0.1 * sum(figure.value or 0.0 for figure in found.costs.values()) if work else 0.0,
-        make=make,
-    )
-
-
-def _fuse_maps(found: Found) -> Candidate | None:
-    """Maps that follow each other as one: each has its own hand-over from thread to thread."""
-    pairs = [
-        (one, other)
-        for one, other in zip(found.line, found.line[1:], strict=False)
-        if one.kind == other.kind == "map" and repeatable(one) and repeatable(other)
-    ]
-    if not pairs or found.root.dataset.options().experimental_optimization.map_fusion:
-        return None
-
-    def make(builder: Builder) -> tf.data.Dataset:
-        import tensorflow as tf
-
-        fused = tf.data.Options()
-        fused.experimental_optimization.map_fusion = True
-        return builder.build(found.root).with_options(fused)
-
-    names = ", ".join(dict.fromkeys(name for pair in pairs for name in (pair[0].name, pair[1].name)))
-    return Candidate(
-        title="Make one map of several",
-        detail=f"call {names} from one function in one map, or set options.experimental_optimization.map_fusion: fewer"
-        " hand-overs from thread to thread; the elements stay the same",
-        expected_s=min(_cost(found, pair[1]) for pair in pairs),
-        make=make,
-    )
-
-
-RULES: tuple[Callable[[Found], Candidate | None], ...] = (
-    _keep,
-    _vectorise,
-    _normalise_later,
-    _bound_threads,
-    _fuse_maps,
-)
-"""What is looked for."""

@@ -12,12 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.backends.base import Records
+from greenload.backends.keras_replay import LayerRun, held
 from greenload.backends.tf_replay import DatasetRun, Replays
+from greenload.backends.tf_stream import options
 from greenload.energy.sampler import Mark, Sampler
 from greenload.energy.settle import settle
 from greenload.energy.windows import Observation
 from greenload.loading import Build, Order
 from greenload.plan import Numbers, Plan, Step
+from greenload.splitting import Split
 
 BUILDS = 2
 """Independent builds: two of one pipeline have been seen 13 % apart, which windows on one of them never show."""
@@ -146,32 +149,45 @@ class Campaign(Windows):
         plan: what to measure.
         indices: the samples, int64.
         sampler: as for `Windows`, like the others.
+        split: the plan's other half, where the pipeline was split for a device.
     """
 
     def __init__(
-        self, plan: Plan, indices: NDArray[np.int64], sampler: Sampler, rounds: int, seed: int, progress: Progress
+        self,
+        plan: Plan,
+        indices: NDArray[np.int64],
+        sampler: Sampler,
+        rounds: int,
+        seed: int,
+        progress: Progress,
+        split: Split | None = None,
     ) -> None:
         super().__init__(sampler, rounds, seed, progress)
         self.plan = plan
+        self.split = split
+        self.steps = plan.steps + ((split.step,) if split else ())
+        """What has a row: the plan's steps, and the layer on the device."""
         self.indices = indices
         self._behind: dict[str, bool] = {}
 
     def measure(self) -> list[Observation]:
         """All windows of the profile. The full pipeline's are spread over the steps', so that a drift meets both."""
         order = Order(self.plan.pipeline, self.indices, endless=True)
-        steps = len(self.plan.steps)
+        steps = len(self.steps)
         self._idle()
         for build in range(BUILDS):
             self._tell(f"building ({build + 1} of {BUILDS})")
             made = Build(self.plan, order)
-            batch = self.plan.pipeline.batch
-            full = DatasetRun(made.endless(), batch.size if batch else 1, self.plan)
+            full = self._full(made)
             with closing({"full": full}):
                 self._warm(full)
                 size = self._window_samples(full, 3 * WINDOW_S)
-                for position, step in enumerate(self.plan.steps):
+                for position, step in enumerate(self.steps):
                     self._tell(f"{step.name} (build {build + 1} of {BUILDS})")
-                    self._step(Replays(made.stream, made.endless_roots, len(self.indices)), step, build)
+                    if step.kind == "device":
+                        self._replay(step, self._device_pair(made), build)
+                    else:
+                        self._step(Replays(made.stream, made.endless_roots, len(self.indices)), step, build)
                     self._tell(f"the whole (build {build + 1} of {BUILDS})")
                     before, due = (place * 2 * self._rounds // steps for place in (position, position + 1))
                     for k in range(before, due):
@@ -179,6 +195,18 @@ class Campaign(Windows):
                     self._done += 1 / (BUILDS * steps)
         self._progress(1.0, "done")
         return self.seen
+
+    def _full(self, made: Build) -> Runnable:
+        batch = self.plan.pipeline.batch
+        if self.split:
+            return LayerRun(made.endless().with_options(options(self.plan)), self.split.layer)
+        return DatasetRun(made.endless(), batch.size if batch else 1, self.plan)
+
+    def _device_pair(self, made: Build) -> tuple[Runnable, Runnable]:
+        """Held batches with the layer, handing them to its device included, and without."""
+        assert self.split is not None
+        batches = held(made.endless().with_options(options(self.plan)), len(self.indices))
+        return LayerRun(batches(), self.split.layer), LayerRun(batches(), None)
 
     def _step(self, replays: Replays, step: Step, build: int) -> None:
         if step.kind in ("read", "cache"):

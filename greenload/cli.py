@@ -87,9 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("data", help="the folder")
     check.add_argument("--threads", type=_positive, default=None, help="threads that decode (default: all processors)")
     pack = command("pack", _pack, "write a folder's images into few large files that are read in large stretches")
-    pack.add_argument(
-        "data", help="the folder of images or records, a CSV or Parquet table, or a pattern"
-    )
+    pack.add_argument("data", help="the folder of images or records, a CSV or Parquet table, or a pattern")
     pack.add_argument("out", help="where to; must be new or empty")
     pack.add_argument("--format", choices=("tfrecord", "arrayrecord"), default="tfrecord", help="(default %(default)s)")
     pack.add_argument("--shard-mb", type=float, default=128, help="megabytes in a file (default %(default)s)")

@@ -146,9 +146,9 @@ def load(
 
     Returns:
         Images ``[batch, height, width, channels]`` of the pipeline's dtype and labels int64 ``[batch]``, or
-        ``[batch, classes]`` behind ``OneHot`` (without the batch dimension where the pipeline has no ``Batch``). The number of batches is known (``len(ds)``). Iterating
-        from Python raises ``RecordError`` for a bad record; inside ``fit`` it is TensorFlow's
-        ``InvalidArgumentError``, which names the same file.
+        ``[batch, classes]`` behind ``OneHot`` (without the batch dimension where the pipeline has no ``Batch``). The
+        number of batches is known (``len(ds)``). Iterating from Python raises ``RecordError`` for a bad record; inside
+        ``fit`` it is TensorFlow's ``InvalidArgumentError``, which names the same file.
 
     Raises:
         PipelineError: the backend can't hold the pipeline.

@@ -26,7 +26,7 @@ from greenload.stages import primitives as p
 BACKENDS = ("tf", "dali-cpu", "dali")
 """The backends that a plan can name. ``"auto"`` resolves to one of them."""
 
-Kind = Literal["read", "pixels", "cache", "batch"]
+Kind = Literal["read", "pixels", "cache", "batch", "device"]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +15,16 @@ from greenload.campaign import Campaign, Progress
 from greenload.energy.attribution import Attribution, Domain, attribute
 from greenload.energy.discover import discover
 from greenload.energy.sampler import Sampler
-from greenload.errors import SourceError, UsageError
+from greenload.errors import PipelineError, SourceError, UsageError
 from greenload.loading import require
 from greenload.machine import machine
 from greenload.pipeline import Pipeline
-from greenload.plan import Plan, make_plan
+from greenload.plan import Plan, Step, make_plan
 from greenload.profiling_dataset import is_dataset, profile_dataset
 from greenload.report.data import FullRun, Idle, Report, Skipped
 from greenload.report.data import Step as StepRow
 from greenload.sources import Arrays, RecordSource
+from greenload.splitting import Split
 from greenload.verifying import record_error, verify
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ ROUNDS = 5
 
 
 def profile(
-    pipeline: Pipeline | Plan | tf.data.Dataset,
+    pipeline: Pipeline | Plan | Split | tf.data.Dataset,
     backend: str = "auto",
     *,
     threads: int | None = None,
@@ -67,13 +68,15 @@ def profile(
 
     The dataset gives the same elements afterwards as if never profiled: shuffles' and caches' state is the copies' own,
     and variables that its functions capture are put back. Not kept is what lies outside TensorFlow: a generator over
-    something that is used up, files that a function writes. Numbers that ``AUTOTUNE`` would choose are fixed in the
-    steps' windows, and prefetching holds 2 elements where it would choose (``plan["autotune"]``).
+    something that is used up, files that a function writes. Its options are kept. Numbers that ``AUTOTUNE`` would choose
+    are fixed, since one that changes moves work from window to window: as many calls as ``threads``, and 2 elements
+    held by prefetch (``plan["autotune"]``).
 
     Args:
-        pipeline: what to profile, a plan of it, or a dataset.
+        pipeline: what to profile, a plan of it, or a dataset. Of what ``split_for_device`` gives both sides are shown:
+            the last row is the layer on the device that Keras uses, and the whole runs through it.
         backend: as in ``load``; not for a dataset.
-        threads: as in ``load``; for a dataset, what stands for ``AUTOTUNE`` in the steps' windows.
+        threads: as in ``load``; for a dataset, what stands for ``AUTOTUNE``; all processors if not given.
         samples: different samples to work on, at most; fewer where the source is smaller or they would fill the memory.
         rounds: rounds of windows on each of two builds, at least 2. More make intervals narrower.
         seed: decides which samples are drawn, and the order of windows.
@@ -101,6 +104,11 @@ def profile(
         raise UsageError(f"samples must be at least 1 and rounds at least 2, not {samples} and {rounds}")
     if on_error not in ("raise", "skip"):
         raise UsageError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
+    split = pipeline if isinstance(pipeline, Split) else None
+    if isinstance(pipeline, Split):
+        pipeline = pipeline.pipeline
+        if pipeline.batch is None:
+            raise PipelineError("a model takes batches, but the pipeline that was split has no Batch: add Batch(32)")
     if not isinstance(pipeline, Pipeline | Plan):
         if not is_dataset(pipeline):
             raise UsageError(f"profile takes a Pipeline, a Plan or a tf.data.Dataset, not {type(pipeline).__name__}")
@@ -116,14 +124,14 @@ def profile(
     told(0.0, "choosing samples")
     indices, skipped = _choose(plan, samples, seed, on_error, told)
     with Sampler(meters) as sampler:
-        campaign = Campaign(plan, indices, sampler, rounds, seed, told)
+        campaign = Campaign(plan, indices, sampler, rounds, seed, told, split)
         try:
             observations = campaign.measure()
         except Exception as error:  # TensorFlow's own classes, whose text may name a record that went bad since
             raise record_error(str(error), plan.pipeline.source, plan.pipeline) or error from None
         attribution = attribute(
             observations,
-            steps=[step.name for step in plan.steps],
+            steps=[step.name for step in campaign.steps],
             domains=_domains(sampler),
             idle_power_w=sampler.idle_power_w,
         )
@@ -132,9 +140,9 @@ def profile(
         attribution,
         meters=tuple(statuses),
         pipeline=described,
-        plan=plan.to_dict(),
+        plan=plan.to_dict() | {"steps": [step.to_dict() for step in campaign.steps]},
         samples=len(indices),
-        steps=tuple(_rows(plan, attribution, campaign.bytes_out)),
+        steps=tuple(_rows(campaign.steps, attribution, campaign.bytes_out)),
         skipped=skipped,
         windows=tuple(observations),
     )
@@ -196,8 +204,8 @@ def _report(attribution: Attribution, **found: Any) -> Report:
     )
 
 
-def _rows(plan: Plan, attribution: Attribution, bytes_out: dict[str, float]) -> Iterator[StepRow]:
-    for step, found in zip(plan.steps, attribution.steps, strict=True):
+def _rows(steps: Sequence[Step], attribution: Attribution, bytes_out: dict[str, float]) -> Iterator[StepRow]:
+    for step, found in zip(steps, attribution.steps, strict=True):
         yield StepRow(
             name=step.name,
             stages=step.stages,

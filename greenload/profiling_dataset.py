@@ -161,8 +161,7 @@ def _plan(campaign: DatasetCampaign, parallel: int) -> dict[str, Any]:
         "endless": counts.endless,
         "autotune": {
             "steps": autotuned,
-            "note": f"in the steps' windows AUTOTUNE ran as {parallel} calls; the whole ran with the user's own "
-            f"options; prefetch held {BUFFER} elements where it was AUTOTUNE",
+            "note": f"where it says AUTOTUNE, {parallel} calls ran in parallel and prefetch held {BUFFER} elements",
         },
         "options": str(root.dataset.options()),
         "steps": steps,

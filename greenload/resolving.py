@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from greenload.errors import GreenloadError, UsageError
 from greenload.pipeline import Pipeline
 from greenload.profiling_dataset import is_dataset
+from greenload.splitting import Split
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -31,7 +32,7 @@ def ready() -> list[str]:
     return names
 
 
-def resolve(name: str, data: str | None = None) -> Pipeline | tf.data.Dataset:
+def resolve(name: str, data: str | None = None) -> Pipeline | Split | tf.data.Dataset:
     """The pipeline of a name, or the dataset.
 
     Args:
@@ -71,7 +72,7 @@ def resolve(name: str, data: str | None = None) -> Pipeline | tf.data.Dataset:
 
 
 def _is_pipeline(found: object) -> bool:
-    return isinstance(found, Pipeline) or is_dataset(found)
+    return isinstance(found, Pipeline | Split) or is_dataset(found)
 
 
 def _fits(value: object, module: ModuleType) -> bool:

@@ -14,6 +14,8 @@ import numpy as np
 
 from greenload.errors import BackendUnavailable, PipelineError
 from greenload.pipeline import Pipeline
+from greenload.plan import Step
+from greenload.specs import ImageSpec
 from greenload.stages import Batch, Normalize, Stage, ToDtype
 from greenload.stages import primitives as p
 
@@ -30,6 +32,14 @@ class Split:
     """A ``keras.layers.Layer`` that does the rest to a batch (or to one image)."""
     stages: tuple[Stage, ...]
     """The stages that the layer stands for, in order."""
+    spec: ImageSpec
+    """What the layer gives."""
+
+    @property
+    def step(self) -> Step:
+        """The layer as a profile's row."""
+        names = tuple(type(stage).__name__ for stage in self.stages)
+        return Step("device", f"{' + '.join(names)} in the model", names, "keras", self.pipeline.specs[-1], self.spec)
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.pipeline, self.layer))
@@ -69,7 +79,7 @@ def split_for_device(pipeline: Pipeline) -> Split:
     kept = [stage for place, stage in enumerate(pipeline.stages) if place not in moved]
     stages = tuple(pipeline.stages[place] for place in moved)
     host = Pipeline(pipeline.source, *kept, seed=pipeline.seed)
-    return Split(host, _layer(pipeline, moved), stages)
+    return Split(host, _layer(pipeline, moved), stages, pipeline.specs[-1])
 
 
 def _movable(pipeline: Pipeline) -> list[int]:
@@ -89,7 +99,9 @@ def _layer(pipeline: Pipeline, moved: list[int]) -> Any:
     try:
         import keras
     except ImportError as error:
-        raise BackendUnavailable(f"split_for_device makes a Keras layer: {error}; pip install 'greenload[tf]'") from None
+        raise BackendUnavailable(
+            f"split_for_device makes a Keras layer: {error}; pip install 'greenload[tf]'"
+        ) from None
     scale, offset = np.ones(1), np.zeros(1)
     for place in moved:
         for affine in pipeline.stages[place].primitives(pipeline.specs[place]):

@@ -12,10 +12,11 @@ import pytest
 
 import greenload as gl
 from greenload import advising
-from greenload.advising import Candidate, Found
+from greenload.datasets import rules
 from greenload.datasets.counting import count
 from greenload.datasets.graph import walk
 from greenload.datasets.rebuild import Builder
+from greenload.datasets.rules import Candidate, Found
 from greenload.energy.figures import Figure
 
 tf = pytest.importorskip("tensorflow")
@@ -47,7 +48,7 @@ def found(dataset: Any, tmp_path: Path) -> tuple[Found, Builder]:
     """What rules see, every step at a millisecond."""
     root, builder = walk(dataset), Builder(str(tmp_path))
     costs = {node.name: Figure(1e-3, 9e-4, 1.1e-3, "measured") for node in root.nodes() if not node.hidden}
-    return Found(root, count(root, builder, 64, lambda: None), costs, advising._line(root), 1e9), builder
+    return Found(root, count(root, builder, 64, lambda: None), costs, rules.line(root), 1e9), builder
 
 
 def values(dataset: Any) -> list[Any]:
@@ -62,14 +63,14 @@ def rows(dataset: Any) -> list[Any]:
 
 def made(candidate: Candidate | None, builder: Builder) -> Any:
     """The changed dataset."""
-    assert candidate is not None and candidate.make is not None
+    assert candidate is not None
     return candidate.make(builder)
 
 
 def test_a_cache_goes_behind_the_last_step_that_repeats(tmp_path: Path) -> None:
     dataset = Range(20).shuffle(20, seed=1).map(work).map(rolled).batch(4)
     seen, builder = found(dataset, tmp_path)
-    candidate = advising._keep(seen)
+    candidate = rules._keep(seen)
     assert candidate is not None and candidate.title == "Cache what work gives"
     assert "shuffle(20) behind it" in candidate.detail and f"test_advising.py:{work.__code__.co_firstlineno}" in (
         candidate.detail
@@ -96,48 +97,48 @@ def test_a_cache_goes_behind_the_last_step_that_repeats(tmp_path: Path) -> None:
     ],
 )
 def test_no_cache_where_it_would_change_what_is_trained_on(make: Callable[[], Any], tmp_path: Path) -> None:
-    candidate = advising._keep(found(make(), tmp_path)[0])
+    candidate = rules._keep(found(make(), tmp_path)[0])
     assert candidate is None or candidate.title == "Cache what range gives"
 
 
 def test_a_cache_must_fit(tmp_path: Path) -> None:
     seen, _ = found(Range(20).map(lambda x: tf.fill([100], x)).batch(4), tmp_path)
-    large = advising._keep(seen)
-    small = advising._keep(replace(seen, free_bytes=2_000.0))
+    large = rules._keep(seen)
+    small = rules._keep(replace(seen, free_bytes=2_000.0))
     assert large is not None and "<lambda>" in large.title
     assert small is not None and "range" in small.title
-    assert advising._keep(replace(seen, free_bytes=100.0)) is None
+    assert rules._keep(replace(seen, free_bytes=100.0)) is None
 
 
 def test_a_map_goes_behind_its_batch_where_the_numbers_stay(tmp_path: Path) -> None:
     dataset = Range(20).map(tenth).batch(4)
     seen, builder = found(dataset, tmp_path)
-    candidate = advising._vectorise(seen)
+    candidate = rules._vectorise(seen)
     assert candidate is not None and candidate.title == "Run tenth on batches"
     assert values(made(candidate, builder)) == values(dataset)
     seen, builder = found(Range(20).map(summed).batch(4), tmp_path)
     with pytest.raises(ValueError, match="other numbers"):
-        made(advising._vectorise(seen), builder)
-    assert advising._vectorise(found(Range(20).map(rolled).batch(4), tmp_path)[0]) is None
+        made(rules._vectorise(seen), builder)
+    assert rules._vectorise(found(Range(20).map(rolled).batch(4), tmp_path)[0]) is None
 
 
 def test_a_last_map_to_floats_can_move_to_the_device(tmp_path: Path) -> None:
     pixels = tf.data.Dataset.from_tensor_slices((np.arange(48, dtype=np.uint8).reshape(6, 8), np.arange(6)))
     dataset = pixels.map(lambda image, label: (tf.cast(image, tf.float32) / 255, label)).batch(2).prefetch(1)
     seen, builder = found(dataset, tmp_path)
-    changed = made(advising._normalise_later(seen), builder)
+    changed = made(rules._normalise_later(seen), builder)
     assert changed.element_spec[0].dtype == tf.uint8
     assert np.array_equal(np.concatenate([image for image, _ in changed]), np.arange(48).reshape(6, 8))
-    assert advising._normalise_later(found(pixels.batch(2), tmp_path)[0]) is None
-    assert advising._normalise_later(found(Range(9).map(tenth), tmp_path)[0]) is None
+    assert rules._normalise_later(found(pixels.batch(2), tmp_path)[0]) is None
+    assert rules._normalise_later(found(Range(9).map(tenth), tmp_path)[0]) is None
 
 
 def test_maps_in_a_row_are_proposed_as_one(tmp_path: Path) -> None:
     dataset = Range(20).map(work, num_parallel_calls=2).map(tenth, num_parallel_calls=2).batch(4)
     seen, builder = found(dataset, tmp_path)
-    assert values(made(advising._fuse_maps(seen), builder)) == values(dataset)
-    assert values(made(advising._bound_threads(seen), builder)) == values(dataset)
-    assert advising._fuse_maps(found(Range(20).map(work).batch(4), tmp_path)[0]) is None
+    assert values(made(rules._fuse_maps(seen), builder)) == values(dataset)
+    assert values(made(rules._bound_threads(seen), builder)) == values(dataset)
+    assert rules._fuse_maps(found(Range(20).map(work).batch(4), tmp_path)[0]) is None
 
 
 @pytest.mark.slow

@@ -47,6 +47,22 @@ def test_a_report_has_a_row_for_every_step_of_the_plan(sample_folder: Path, back
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_windows")
+def test_a_split_pipeline_shows_both_sides(sample_folder: Path) -> None:
+    whole = photos(sample_folder, gl.Resize((64, 64)), gl.ToDtype("float32", scale=True), gl.Batch(16))
+    split = gl.split_for_device(whole)
+    report = profile(split, rounds=2, samples=32)
+    *host, device = report.steps
+    assert [step.name for step in host] == [step.name for step in make_plan(split.pipeline).steps]
+    assert (device.name, device.stages, device.backend) == ("ToDtype in the model", ("ToDtype",), "keras")
+    assert report.plan["steps"][-1]["out"] == "float32 ?×64×64×3 NHWC"
+    kinds = {window.kind for window in report.windows if window.step == device.name}
+    assert kinds == {"with", "without"}
+    with pytest.raises(gl.PipelineError, match=r"add Batch\(32\)"):
+        profile(gl.split_for_device(photos(sample_folder, gl.Resize((8, 8)), gl.ToDtype("float32"))))
+
+
+@pytest.mark.slow
 def test_steps_explain_the_full_run(sample_folder: Path) -> None:
     """Loose here, where anything may run beside the tests; the benchmark prints the figure."""
     pipeline = photos(sample_folder, gl.RandomResizedCrop(224), gl.RandomHorizontalFlip(), gl.Batch(16))

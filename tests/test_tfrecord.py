@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from greenload import examples, tfrecord
 from greenload.crc32c import crc32c, crc32c_of, masked
 from greenload.errors import GreenloadError, RecordError, SourceError
-from greenload.sources import TFRecords
+from greenload.sources import TFRecords, readers
 
 tf = pytest.importorskip("tensorflow")
 
@@ -333,3 +334,19 @@ def test_a_file_that_shrinks_after_it_was_indexed(path: Path) -> None:
     os.truncate(path, 400)
     with pytest.raises(RecordError, match="can't be read: the file has changed"):
         source.read(8)
+
+
+def test_a_file_stays_open_while_a_thread_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only one file is kept open here, so that each thread displaces what the others read."""
+    monkeypatch.setattr(readers, "_OPEN_FILES", 1)
+    content = {str(tmp_path / name): name.encode() * 1000 for name in "abcd"}
+    for path, data in content.items():
+        Path(path).write_bytes(data)
+    reader = readers.PlainReader()
+
+    def look(turn: int) -> bool:
+        path = list(content)[turn % len(content)]
+        return reader.read([readers.Span(path, 0, 10, 500)]) == [content[path][10:510]]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(look, range(4000)))

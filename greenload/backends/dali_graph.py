@@ -122,6 +122,8 @@ class Sizes:
     width: NDArray[np.int64]
     exif: tuple[tuple[int, int], ...] = ()
     """The position of each JPEG that has an EXIF block, and where it begins in it."""
+    stripped: tuple[int, ...] = ()
+    """Positions of TIFFs: a window's decode reads only the strips that it needs, so it misses damage in others."""
     orientation: NDArray[np.int64] | None = None
     """The EXIF orientations, where they are applied: then the sizes are those of upright images."""
 
@@ -151,7 +153,7 @@ def sizes_of(
     """
     sides = np.empty((2, len(images)), np.int64)
     turns = np.ones(len(images), np.int64) if exif else None
-    blocks = []
+    blocks, stripped = [], []
     image: Any  # mypy takes what isn't bytes for a collection
     for position, image in enumerate(images):
         if isinstance(image, bytes):
@@ -163,13 +165,15 @@ def sizes_of(
             sides[1, position] = head.width
             if head.exif is not None:
                 blocks.append((position, head.exif))
+            if head.format == "TIFF":
+                stripped.append(position)
             if turns is not None:
                 turns[position] = orientation(image)
         else:
             sides[:, position] = image.shape[:2]
     if turns is None:
-        return Sizes(sides[0], sides[1], tuple(blocks))
-    return Sizes(*orienting.upright_size(sides[0], sides[1], turns), tuple(blocks), turns)
+        return Sizes(sides[0], sides[1], tuple(blocks), tuple(stripped))
+    return Sizes(*orienting.upright_size(sides[0], sides[1], turns), tuple(blocks), tuple(stripped), turns)
 
 
 def without_exif(images: Sequence[Any], sizes: Sizes) -> Sequence[Any]:

@@ -161,6 +161,10 @@ class DaliRunner:
         if len(records.images) > self.batch_size:
             raise UsageError(f"this runner takes up to {self.batch_size} records, not {len(records.images)}")
         sizes = sizes_of(records.images, records.names, self.plan.backend, self._exif)
+        if sizes.stripped and any(isinstance(step.primitive, p.DecodeCrop) for step in self._steps):
+            broken = first_undecodable([records.images[position] for position in sizes.stripped])
+            if broken is not None:
+                raise RecordError(records.names[sizes.stripped[broken]], "broken TIFF: a strip can't be decoded")
         records = replace(records, images=without_exif(records.images, sizes))
         if (misfit := self._numbers.misfit(sizes.height, sizes.width)) is not None:
             raise RecordError(records.names[misfit[0]], misfit[1])

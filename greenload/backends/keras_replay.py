@@ -14,15 +14,14 @@ class LayerRun:
 
     Args:
         batches: endless; images first where they are tuples.
-        layer: a ``keras.layers.Layer``; ``None`` only hands the batches to the device.
+        layer: a ``keras.layers.Layer``; ``None`` for none: the batches are only fetched.
     """
 
     def __init__(self, batches: Iterable[Any], layer: Callable[[Any], Any] | None) -> None:
         import tensorflow as tf
 
         self._batches: Iterator[Any] | None = iter(batches)
-        # A copy: TensorFlow would hand the input itself back, without having moved it to the device.
-        self._call = tf.function(layer or tf.identity, autograph=False, reduce_retracing=True)
+        self._call = tf.function(layer, autograph=False, reduce_retracing=True) if layer else None
 
     def run(self, samples: int) -> int:
         """Pass at least ``samples`` samples; returns how many."""
@@ -31,9 +30,10 @@ class LayerRun:
         while done < samples:
             batch = next(self._batches)
             images = batch[0] if isinstance(batch, tuple) else batch
-            out = self._call(images)
             done += int(images.shape[0])
-        if out is not None and done:
+            if self._call:
+                out = self._call(images)
+        if out is not None:
             # A GPU works on its own time: one number back means that all before it is done.
             out[(0,) * len(out.shape)].numpy()
         return done
@@ -52,9 +52,9 @@ def held(dataset: tf.data.Dataset, samples: int) -> Callable[[], Iterator[Any]]:
     """
     kept: list[Any] = []
     count = 0
-    for images, _ in dataset.as_numpy_iterator():
+    for images, _ in dataset:
         kept.append(images)
-        count += len(images)
+        count += int(images.shape[0])
         if count >= samples:
             break
 

@@ -7,8 +7,10 @@ whatever sizes it claims, a palette's indices they take for grey.
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
+
+import numpy as np
 
 from greenload import formats
 from greenload.formats import jpeg as exif
@@ -33,20 +35,27 @@ def decode_full(data: Any, kinds: Collection[str] | None = None) -> Any:
 
 @functools.cache
 def _others(kinds: tuple[str, ...]) -> Any:
-    """The decoder of everything but JPEG. It isn't inlined: a branch that is not taken still costs a visit to each of
-    its ops, and these hundreds would take as long as decoding a photograph."""
+    """The decoder of everything but JPEG, as few ops as possible: an epoch begins with a pass over all of them, and a
+    branch that isn't taken costs a visit to each of its ops, unless it is a function that isn't inlined."""
     import tensorflow as tf
 
-    starts = [("PNG", b"\x89PNG\r\n\x1a\n", _png), ("BMP", b"BM", _bmp), ("WebP", b"RIFF", _webp)]
-    starts += [("GIF", b"GIF87a", _gif), ("GIF", b"GIF89a", _gif)]
+    branches: dict[str, Callable[[Any], Any]] = {
+        "PNG": lambda data: tf.io.decode_png(data, channels=3),
+        "16-bit PNG": _sixteen,
+        "BMP": _bmp,
+        "WebP": lambda data: tf.io.decode_webp(data)[0, ..., :3],
+        "GIF": _gif,
+    }
+    chosen = [kind for kind in branches if kind in kinds]
 
     def decode(data: Any) -> Any:
-        cases = [
-            (tf.strings.substr(data, 0, len(start)) == start, lambda one=one: one(data, kinds))
-            for kind, start, one in starts
-            if kind in kinds
-        ]
-        return tf.case(cases, default=lambda: _checked(tf.zeros((1, 1, 3), tf.uint8), tf.constant(False)))
+        known = _kinds(data)
+        # Nothing decodes as nothing: that is how the rest is refused.
+        which = tf.argmax(tf.stack([tf.constant(False), *(known[kind] for kind in chosen)]))
+        refuse = functools.partial(tf.io.decode_png, tf.strings.substr(data, 0, 0), channels=3)
+        return tf.switch_case(
+            tf.cast(which, tf.int32), [refuse, *(functools.partial(branches[kind], data) for kind in chosen)]
+        )
 
     return tf.function(
         decode,
@@ -63,6 +72,114 @@ def is_jpeg(data: Any) -> Any:
     return tf.strings.substr(data, 0, 3) == b"\xff\xd8\xff"
 
 
+_HEAD = 56
+# Where numbers lie in the first bytes: name, place, size, whether its most significant byte comes first.
+_FIELDS = (
+    ("png width", 16, 4, True),
+    ("png height", 20, 4, True),
+    ("png depth", 24, 1, True),
+    ("bmp offset", 10, 4, False),
+    ("bmp header", 14, 4, False),
+    ("bmp width", 18, 4, False),
+    ("bmp height", 22, 4, False),
+    ("bmp planes", 26, 2, False),
+    ("bmp bits", 28, 2, False),
+    ("bmp compression", 30, 4, False),
+    ("riff size", 4, 4, False),
+    ("extended flags", 20, 1, False),
+    ("extended width", 24, 3, False),
+    ("extended height", 27, 3, False),
+    ("lossless sides", 21, 4, False),
+    ("lossy width", 26, 2, False),
+    ("lossy height", 28, 2, False),
+)
+
+
+def _fields(data: Any) -> dict[str, Any]:
+    """Numbers of the first bytes by name, int64; of bytes that are not there, zeros count."""
+    import tensorflow as tf
+
+    weights = np.zeros((len(_FIELDS), _HEAD), np.int64)
+    for row, (_, place, size, big) in enumerate(_FIELDS):
+        powers = [256**k for k in range(size)]
+        weights[row, place : place + size] = powers[::-1] if big else powers
+    head = tf.io.decode_raw(tf.strings.substr(data, 0, _HEAD), tf.uint8, fixed_length=_HEAD)
+    values = tf.unstack(tf.linalg.matvec(tf.constant(weights), tf.cast(head, tf.int64)), num=len(_FIELDS))
+    return {field[0]: value for field, value in zip(_FIELDS, values, strict=True)}
+
+
+def _kinds(data: Any) -> dict[str, Any]:
+    """Whether a file is of each kind, and as ``formats.header`` wants it; a GIF is looked at when it is decoded."""
+    import tensorflow as tf
+
+    number, size = _fields(data), tf.cast(tf.strings.length(data), tf.int64)
+    start, first = tf.strings.substr(data, 0, 8), tf.strings.substr(data, 12, 4)
+    png = (start == b"\x89PNG\r\n\x1a\n") & _fits(number["png height"], number["png width"])
+    deep = number["png depth"] == 16
+    bmp = (tf.strings.substr(data, 0, 2) == b"BM") & (size >= 54) & (number["bmp compression"] == 0)
+    bmp &= _among(number["bmp header"], others.BMP_HEADERS) & _among(number["bmp bits"], others.BMP_DEPTHS)
+    bmp &= (number["bmp planes"] == 1) & _fits(tf.abs(_signed(number["bmp height"])), number["bmp width"])
+    bmp &= (number["bmp offset"] >= 14 + number["bmp header"]) & (_bmp_bytes(number) <= size)
+    extended, lossless = first == b"VP8X", first == b"VP8L"
+    sides = number["lossless sides"]
+    width = tf.where(lossless, sides % 16384 + 1, number["lossy width"] % 16384)
+    height = tf.where(lossless, sides // 16384 % 16384 + 1, number["lossy height"] % 16384)
+    width = tf.where(extended, number["extended width"] + 1, width)
+    height = tf.where(extended, number["extended height"] + 1, height)
+    webp = (tf.strings.substr(data, 0, 4) == b"RIFF") & (tf.strings.substr(data, 8, 4) == b"WEBP") & (size >= 30)
+    webp &= (extended | lossless | (first == b"VP8 ")) & (number["riff size"] + 8 <= size) & _fits(height, width)
+    webp &= ~(extended & (number["extended flags"] // others.WEBP_ANIMATED % 2 == 1))
+    gif = tf.strings.substr(data, 0, 6)
+    return {
+        "PNG": png & ~deep,
+        "16-bit PNG": png & deep,
+        "BMP": bmp,
+        "WebP": webp,
+        "GIF": (gif == b"GIF87a") | (gif == b"GIF89a"),
+    }
+
+
+def _fits(height: Any, width: Any) -> Any:
+    # Sides of 2**31 and more would overflow as a product.
+    sides = (height > 0) & (width > 0) & (height < 1 << 31) & (width < 1 << 31)
+    return sides & (height * width < -(-formats.MAX_VALUES // 3))
+
+
+def _among(value: Any, numbers: tuple[int, ...]) -> Any:
+    import tensorflow as tf
+
+    return tf.reduce_any(value == tf.constant(numbers, tf.int64))
+
+
+def _signed(value: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.where(value < 1 << 31, value, value - (1 << 32))
+
+
+def _bmp_bytes(number: Mapping[str, Any]) -> Any:
+    """How long a BMP must be."""
+    import tensorflow as tf
+
+    stride = (number["bmp width"] * number["bmp bits"] + 31) // 32 * 4
+    return number["bmp offset"] + tf.abs(_signed(number["bmp height"])) * stride
+
+
+def _sixteen(data: Any) -> Any:
+    """The nearest of 256 levels, v / 257 rounded, in integers: exact for all 65,536."""
+    import tensorflow as tf
+
+    values = tf.cast(tf.io.decode_png(data, channels=3, dtype=tf.uint16), tf.int32)
+    return tf.cast((values * 255 + 32895) // 65536, tf.uint8)
+
+
+def _bmp(data: Any) -> Any:
+    import tensorflow as tf
+
+    # TensorFlow refuses bytes appended. 32-bit pixels end in alpha, or in nothing.
+    return tf.io.decode_bmp(tf.strings.substr(data, tf.constant(0, tf.int64), _bmp_bytes(_fields(data))))[..., :3]
+
+
 def _checked(value: Any, condition: Any) -> Any:
     """``value``, once a condition holds."""
     import tensorflow as tf
@@ -71,93 +188,7 @@ def _checked(value: Any, condition: Any) -> Any:
         return tf.identity(value)
 
 
-def _bytes(data: Any, start: Any, count: int) -> Any:
-    """``count`` bytes as int64. Where there are fewer, what uses them fails."""
-    import tensorflow as tf
-
-    return tf.cast(tf.io.decode_raw(tf.strings.substr(data, start, count), tf.uint8), tf.int64)
-
-
-def _number(values: Any, big: bool = False) -> Any:
-    """Bytes ``[k]`` as one unsigned number."""
-    import tensorflow as tf
-
-    weights = [256**k for k in range(values.shape[0])]
-    return tf.reduce_sum(values * tf.constant(weights[::-1] if big else weights, tf.int64))
-
-
-def _fields(data: Any, count: int) -> Any:
-    """A function that gives a number of some of the first ``count`` bytes, which must be there."""
-    import tensorflow as tf
-
-    head = tf.ensure_shape(_bytes(data, 0, count), (count,))
-
-    def field(at: int, size: int, big: bool = False) -> Any:
-        return _number(head[at : at + size], big)
-
-    return field
-
-
-def _fits(height: Any, width: Any) -> Any:
-    return (height > 0) & (width > 0) & (height * width * 3 < formats.MAX_VALUES)
-
-
-def _png(data: Any, kinds: Collection[str]) -> Any:
-    import tensorflow as tf
-
-    field = _fields(data, 33)
-    width, height, depth = field(16, 4, True), field(20, 4, True), field(24, 1)
-    # Sides of 2**31 and more would overflow as a product.
-    small = (width < 1 << 31) & (height < 1 << 31)
-    accepted = (depth < 16) | ("16-bit PNG" in kinds)
-    good = _checked(data, small & _fits(height, width) & accepted)
-
-    def sixteen() -> Any:
-        # The nearest of 256 levels, v / 257 rounded, in integers: exact for all 65,536.
-        values = tf.cast(tf.io.decode_png(good, channels=3, dtype=tf.uint16), tf.int32)
-        return tf.cast(tf.bitwise.right_shift(values * 255 + 32895, 16), tf.uint8)
-
-    return tf.cond(depth == 16, sixteen, lambda: tf.io.decode_png(good, channels=3))
-
-
-def _bmp(data: Any, kinds: Collection[str]) -> Any:
-    import tensorflow as tf
-
-    field = _fields(data, 54)
-
-    def signed(at: int) -> Any:
-        value = field(at, 4)
-        return tf.where(value < 1 << 31, value, value - (1 << 32))
-
-    offset, size, bits, width, height = field(10, 4), field(14, 4), field(28, 2), signed(18), tf.abs(signed(22))
-    kind = (
-        _among(size, others.BMP_HEADERS) & _among(bits, others.BMP_DEPTHS) & (field(26, 2) == 1) & (field(30, 4) == 0)
-    )
-    needed = offset + height * ((width * bits + 31) // 32 * 4)
-    whole = (offset >= 14 + size) & (needed <= tf.cast(tf.strings.length(data), tf.int64))
-    good = _checked(data, kind & _fits(height, width) & whole)
-    # TensorFlow refuses bytes appended. 32-bit pixels end in alpha, or in nothing.
-    return tf.io.decode_bmp(tf.strings.substr(good, tf.constant(0, needed.dtype), needed))[..., :3]
-
-
-def _webp(data: Any, kinds: Collection[str]) -> Any:
-    import tensorflow as tf
-
-    field, first = _fields(data, 30), tf.strings.substr(data, 12, 4)
-    extended, lossless = first == b"VP8X", first == b"VP8L"
-    bits = field(21, 4)
-    width = tf.where(extended, field(24, 3) + 1, tf.where(lossless, bits % (1 << 14) + 1, field(26, 2) % (1 << 14)))
-    height = tf.where(
-        extended, field(27, 3) + 1, tf.where(lossless, (bits // (1 << 14)) % (1 << 14) + 1, field(28, 2) % (1 << 14))
-    )
-    named = (tf.strings.substr(data, 8, 4) == b"WEBP") & (extended | lossless | (first == b"VP8 "))
-    still = ~(extended & ((field(20, 1) & others.WEBP_ANIMATED) > 0))
-    whole = field(4, 4) + 8 <= tf.cast(tf.strings.length(data), tf.int64)
-    good = _checked(data, named & still & whole & _fits(height, width))
-    return tf.io.decode_webp(good)[0, ..., :3]
-
-
-def _gif(data: Any, kinds: Collection[str]) -> Any:
+def _gif(data: Any) -> Any:
     """The first frame alone, at the origin: a GIF is cut behind it, as TensorFlow would decode all."""
     import tensorflow as tf
 
@@ -181,12 +212,6 @@ def _gif(data: Any, kinds: Collection[str]) -> Any:
         tf.constant(b";"),
     ]
     return tf.io.decode_gif(tf.strings.join(alone))[0]
-
-
-def _among(value: Any, numbers: tuple[int, ...]) -> Any:
-    import tensorflow as tf
-
-    return tf.reduce_any(value == tf.constant(numbers, tf.int64))
 
 
 def orientation(data: Any) -> Any:

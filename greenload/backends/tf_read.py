@@ -20,7 +20,7 @@ from greenload.sources import Arrays, FileSource, RecordSource, Source
 CHUNK = 256
 """Positions, orders and draws are computed for so many samples at once."""
 TOGETHER_BYTES = 1 << 20
-"""Bytes of records that are read in one call, about, where the order keeps no groups: what a processor's cache holds."""
+"""Bytes that are read in one call, about, where the order keeps no groups: what a processor's cache holds."""
 IN_FLIGHT_BYTES = 64 << 20
 """Bytes of chunks that are read ahead at once, about."""
 

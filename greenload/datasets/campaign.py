@@ -70,9 +70,10 @@ class DatasetCampaign(Windows):
         """How each step was measured."""
         self.failed: dict[str, str] = {}
         """Steps that could not be measured, and why."""
-        self.exact = Builder(scratch)
-        """Makes copies that run as the user wrote them."""
-        self.replays = Replays(root, counts, Builder(scratch, parallel), samples, told)
+        self.builder = Builder(scratch, parallel)
+        """Makes copies that run as the user wrote them, but for AUTOTUNE: a number that changes while it runs moves
+        work from one window to another."""
+        self.replays = Replays(root, counts, self.builder, samples, told)
         self._contexts: dict[str, str] = {}
         self._deadline_s = math.inf
         for node, flow in counts.flows.items():
@@ -90,7 +91,7 @@ class DatasetCampaign(Windows):
         places = max(1, len(self.rows))
         for build in range(BUILDS):
             self._tell(f"building ({build + 1} of {BUILDS})")
-            full = self.replays.full(self.exact)
+            full = self.replays.full()
             with closing({"full": full}):
                 self._fill(full, whole=True)
                 size = self._whole_epochs(self._window_samples(full, 3 * campaign.WINDOW_S))
@@ -126,7 +127,7 @@ class DatasetCampaign(Windows):
         """
         for build in range(BUILDS):
             self._tell(f"trying: {name} (build {build + 1} of {BUILDS})")
-            runs: Mapping[str, Run] = {"with": self.replays.full(self.exact), "without": self.replays.whole(make())}
+            runs: Mapping[str, Run] = {"with": self.replays.full(), "without": self.replays.whole(make())}
             with closing(runs):
                 for run in runs.values():
                     self._fill(run, whole=True)

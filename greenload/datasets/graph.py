@@ -20,10 +20,6 @@ KINDS: Mapping[str, str] = {
     "_DirectedInterleaveDataset": "choose",
     "_ConcatenateDataset": "concatenate",
     "CsvDatasetV2": "csv",
-    "_DALIDatasetV2": "dali",
-    "_DALIDatasetImpl": "dali",
-    "DALIDataset": "dali",
-    "DALIDatasetWithInputs": "dali",
     "_DataServiceDatasetV2": "data_service",
     "_DenseToRaggedDataset": "dense_to_ragged",
     "_DenseToSparseBatchDataset": "dense_to_sparse_batch",
@@ -181,7 +177,7 @@ def _tree(dataset: Any, branch: str, count: list[int]) -> Node:
     if count[0] > _MOST_NODES:
         raise UsageError(f"a dataset to profile has up to {_MOST_NODES} nodes, this one has more: profile a part of it")
     dataset = plain(dataset)
-    kind = KINDS.get(type(dataset).__name__, "")
+    kind = KINDS.get(type(dataset).__name__, "dali" if "DALIDataset" in type(dataset).__name__ else "")
     if kind == "flat_map" and (generator := _generator(dataset)) is not None:
         name, where, file = function_name(generator), function_place(generator), function_file(generator)
         return Node(dataset, "from_generator", (), name, where, file, branch)
@@ -198,8 +194,8 @@ def _tree(dataset: Any, branch: str, count: list[int]) -> Node:
         one = _tree(child, " / ".join(part for part in (branch, label) if part), count)
         if kind == "choose" and place == 0:
             one = Node(plain(child), "selector", (_hidden(one),), "choose", branch=one.branch, known=False)
-        elif (kind == "enumerate" and place == 0) or (hasattr(dataset, "_impl") and _written_here(one)):
-            one = _hidden(one)
+        elif not known or (kind == "enumerate" and place == 0) or (hasattr(dataset, "_impl") and _written_here(one)):
+            one = _hidden(one)  # what is before a dataset that can't be built on anything else is part of its row
         inputs.append(one)
     function = wrapper(dataset)
     user = None if function is None or kind in ("tfrecords", "snapshot") else function._func

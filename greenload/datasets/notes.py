@@ -36,5 +36,7 @@ def _opaque(node: Node) -> str:
     if calls_python(node):
         return "calls Python (py_function or numpy_function): one row, greenload doesn't see inside"
     if not node.known and node.kind != "selector":
-        return f"{node.kind} is no dataset that greenload knows: measured by prefixes, on the dataset's own state"
+        return (
+            f"{node.kind} is no dataset that greenload knows: it and all before it are one row, run on their own state"
+        )
     return ""

@@ -67,25 +67,17 @@ class Replays:
             one: (node, place) for node in root.nodes() for place, one in enumerate(node.looked)
         }
 
-    def full(self, builder: Builder, root: Node | None = None, alter: Any = None) -> Run:
+    def full(self) -> Run:
         """The whole dataset, endlessly, with the user's own options."""
+        return self.whole(self._builder.build(self.root, cutting(self._builder, self._counts, self.samples)))
+
+    def whole(self, dataset: tf.data.Dataset) -> Run:
+        """A dataset in place of the whole one, of the same batches."""
         counts = self._counts
-        cut = cutting(builder, counts, self.samples)
-
-        def both(node: Node, inputs: Any) -> Any:
-            found = alter(node, inputs) if alter is not None else None
-            return cut(node, inputs) if found is None else found
-
-        dataset = builder.build(root or self.root, both)
-        return self.whole(dataset)
-
-    def whole(self, dataset: tf.data.Dataset, samples_per_element: float | None = None) -> Run:
-        """A dataset as the whole one runs, endlessly."""
-        counts = self._counts
-        per_element = samples_per_element or counts.samples_per_element
+        per_element = counts.samples_per_element
         group = group_size(per_element, counts.s_per_sample)
         if counts.epoch_elements is not None:
-            group = divisor(round(counts.epoch_elements * counts.samples_per_element / per_element), group)
+            group = divisor(counts.epoch_elements, group)
         dataset = (dataset if counts.endless else dataset.repeat()).with_options(self._whole_options)
         return Run(dataset, per_element, group, self._told)
 
@@ -191,7 +183,7 @@ class Replays:
 
         before = self.before(node)
         per_sample = self._counts.flows[node].elements_per_sample
-        nothing = before is None or (before.hidden and not before.looked and not before.inputs)
+        nothing = not node.known or (before is not None and before.hidden and not before.looked and not before.inputs)
         if before is None or nothing or node.kind == "selector" or node.kind in STORES:
             absent = tf.data.Dataset.range(1 << 62)
             return Pair(

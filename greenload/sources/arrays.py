@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from greenload.errors import SourceError
-from greenload.specs import DTYPES, HWC, ImageSpec
+from greenload.specs import HWC, ImageSpec
+
+_DTYPES = ("uint8", "float32")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,9 +36,9 @@ class Arrays:
 
     def __init__(self, images: ArrayLike, labels: ArrayLike | None = None) -> None:
         pixels = np.asarray(images)
-        if pixels.ndim != 4 or str(pixels.dtype) not in DTYPES:
+        if pixels.ndim != 4 or str(pixels.dtype) not in _DTYPES:
             raise SourceError(
-                f"Arrays needs images [n, height, width, channels] of {' or '.join(DTYPES)}, "
+                f"Arrays needs images [n, height, width, channels] of {' or '.join(_DTYPES)}, "
                 f"not {pixels.dtype} {list(pixels.shape)}"
             )
         if 0 in pixels.shape:

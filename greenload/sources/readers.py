@@ -64,7 +64,10 @@ class PlainReader:
                 stop = spans[order[end]].start + spans[order[end]].length
                 end += 1
             with contextlib.suppress(OSError):
-                data = _read_at(self._open(first.path).number, stop - first.start, first.start)
+                # Held until it is read: what several threads open at once, or a later file displaces, is closed with
+                # its last user.
+                file = self._open(first.path)
+                data = _read_at(file.number, stop - first.start, first.start)
                 for place in order[begin:end]:
                     span = spans[place]
                     offset = span.start - first.start

@@ -107,6 +107,21 @@ def test_what_cannot_be_seen_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_windows")
+def test_a_dataset_of_an_unknown_kind_is_one_row() -> None:
+    from tensorflow.python.data.ops import dataset_ops
+
+    class Homemade(dataset_ops.UnaryUnchangedStructureDataset):  # type: ignore[misc]
+        def __init__(self, given: Any) -> None:
+            super().__init__(given, given._variant_tensor)
+
+    report = gl.profile(Homemade(Range(40).map(work)).batch(4), **QUICK)
+    assert (report.steps[0].name, report.steps[0].method) == ("Homemade", "prefix")
+    assert len(report.steps) == 2 and report.samples == 40
+    assert [one.name for one in report.skipped] == ["Homemade"] and "no dataset that" in report.skipped[0].reason
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_windows")
 def test_a_cache_is_negative_and_the_sum_still_holds() -> None:
     dataset = Range(128).map(work).cache().map(lambda x: x + 1).batch(16)
     report = gl.profile(dataset, rounds=3, samples=128)
