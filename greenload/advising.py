@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from greenload.datasets.campaign import DatasetCampaign
 from greenload.datasets.rules import RULES, Candidate, Found, line
 from greenload.energy.attribution import NEGLIGIBLE, Attribution, own_energy, paired_cost
 from greenload.energy.figures import Figure
-from greenload.energy.windows import Domain
+from greenload.energy.windows import Domain, Observation
 from greenload.errors import GreenloadError
 from greenload.report.data import Advice
 
@@ -33,10 +33,20 @@ def advise(
     full_s = attribution.full.cpu_s_per_sample.value or 0.0
     candidates = [one for one in candidates if one.expected_s > NEGLIGIBLE * full_s][:TRIED]
     tried = [
-        _measured(campaign, candidate, domains, attribution)
+        measured(candidate.title, candidate.detail, campaign.seen, domains, attribution)
         for candidate in candidates
         if campaign.in_time() and _ran(campaign, candidate, share / len(candidates))
     ]
+    return best(tried, full_s)
+
+
+def best(tried: Iterable[Advice], full_s: float) -> tuple[Advice, ...]:
+    """Those that save more than 1 % of the whole, and resolved, the largest first.
+
+    Args:
+        tried: changes, as measured.
+        full_s: CPU seconds a sample of the whole.
+    """
     worth = [one for one in tried if _worth(one.saves_cpu_s_per_sample, full_s)]
     return tuple(sorted(worth, key=lambda one: one.saves_cpu_s_per_sample.value or 0.0, reverse=True)[:SHOWN])
 
@@ -71,17 +81,26 @@ def _ran(campaign: DatasetCampaign, candidate: Candidate, share: float) -> bool:
     return True
 
 
-def _measured(
-    campaign: DatasetCampaign, candidate: Candidate, domains: Mapping[str, Domain], attribution: Attribution
+def measured(
+    title: str, detail: str, seen: Sequence[Observation], domains: Mapping[str, Domain], attribution: Attribution
 ) -> Advice:
+    """What a change saved in its trial.
+
+    Args:
+        title: of the change, and of its windows: kind "with" as it is, "without" with the change made.
+        detail: what to write.
+        seen: all windows of the profile.
+        domains: of energy.
+        attribution: the profile's, for the idle floor.
+    """
     known = {name: figure.value for name, figure in attribution.idle_power_w.items() if figure.value is not None}
-    work, _ = own_energy(campaign.seen, domains, known)
+    work, _ = own_energy(seen, domains, known)
     return Advice(
-        title=candidate.title,
-        detail=candidate.detail,
+        title=title,
+        detail=detail,
         method="trial",
-        saves_cpu_s_per_sample=paired_cost(work, "cpu_s", step=candidate.title),
+        saves_cpu_s_per_sample=paired_cost(work, "cpu_s", step=title),
         saves_energy_j_per_sample={
-            name: paired_cost(work, name, step=candidate.title, domain=domain) for name, domain in domains.items()
+            name: paired_cost(work, name, step=title, domain=domain) for name, domain in domains.items()
         },
     )

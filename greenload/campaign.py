@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -172,12 +173,11 @@ class Campaign(Windows):
 
     def measure(self) -> list[Observation]:
         """All windows of the profile. The full pipeline's are spread over the steps', so that a drift meets both."""
-        order = Order(self.plan.pipeline, self.indices, endless=True)
         steps = len(self.steps)
         self._idle()
         for build in range(BUILDS):
             self._tell(f"building ({build + 1} of {BUILDS})")
-            made = Build(self.plan, order)
+            made = Build(self.plan, self._order)
             full = self._full(made)
             with closing({"full": full}):
                 self._warm(full)
@@ -193,14 +193,29 @@ class Campaign(Windows):
                     for k in range(before, due):
                         self._window(full, size, "", "full", k, build)
                     self._done += 1 / (BUILDS * steps)
-        self._progress(1.0, "done")
         return self.seen
 
+    def trial(self, name: str, changed: Plan) -> None:
+        """Adjacent windows of the pipeline as it is ("with") and of a changed one ("without"), each on one build."""
+        self._tell(f"trying: {name}")
+        order = replace(self._order, pipeline=changed.pipeline)
+        runs = {"with": self._full(Build(self.plan, self._order)), "without": self._full(Build(changed, order))}
+        with closing(runs):
+            for run in runs.values():
+                self._warm(run)  # which also fills a cache: it is measured warm
+                self._warm(run)
+            sizes = {kind: self._window_samples(run, WINDOW_S) for kind, run in runs.items()}
+            self._pairs(runs, sizes, name, build=0)
+
+    @property
+    def _order(self) -> Order:
+        return Order(self.plan.pipeline, self.indices, endless=True)
+
     def _full(self, made: Build) -> Runnable:
-        batch = self.plan.pipeline.batch
+        batch = made.plan.pipeline.batch
         if self.split:
-            return LayerRun(made.endless().with_options(options(self.plan)), self.split.layer)
-        return DatasetRun(made.endless(), batch.size if batch else 1, self.plan)
+            return LayerRun(made.endless().with_options(options(made.plan)), self.split.layer)
+        return DatasetRun(made.endless(), batch.size if batch else 1, made.plan)
 
     def _device_pair(self, made: Build) -> tuple[Runnable, Runnable]:
         """Held batches with the layer, handing them to its device included, and without."""

@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--images", type=_positive, default=512, help="how many (default %(default)s)")
     sample.add_argument("--seed", type=int, default=0, help="the same seed gives the same files (default %(default)s)")
     check = command("check", _check, "read and decode every image of a folder, and name the bad ones")
-    check.add_argument("data", help="the folder")
+    check.add_argument("data", help="the folder of images or records, a CSV or Parquet table, or a pattern")
     check.add_argument("--threads", type=_positive, default=None, help="threads that decode (default: all processors)")
     pack = command("pack", _pack, "write a folder's images into few large files that are read in large stretches")
     pack.add_argument("data", help="the folder of images or records, a CSV or Parquet table, or a pattern")
@@ -166,11 +166,11 @@ def _sample(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from greenload.plan import processors
-    from greenload.sources import any_images
+    from greenload.sources import open_all
     from greenload.verifying import verify
 
     _check_writable(options.json)
-    source = any_images(options.data)
+    source = open_all(options.data)
     total = len(source)
     _quiet_tensorflow()
     with _progress("checking") as update:

@@ -53,7 +53,8 @@ def columns(
         label: the key of the label, one integer; ``None`` to look for none.
     """
     walk = _Walk(data, starts, lengths, image.encode(), None if label is None else label.encode())
-    walk.run()
+    if len(data):
+        walk.run()
     for place in np.flatnonzero(~walk.done).tolist():
         begin, length = int(starts[place]), int(lengths[place])
         try:

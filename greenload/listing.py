@@ -91,7 +91,8 @@ def scan(folder: str) -> Iterator[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             yield from entries
     except OSError as error:
-        raise SourceError(f"{folder}: the folder can't be read: {error.strerror}; change its permissions") from None
+        remedy = "change its permissions" if isinstance(error, PermissionError) else "name another"
+        raise SourceError(f"{folder}: the folder can't be read: {error.strerror}; {remedy}") from None
 
 
 def images_below(folder: str) -> list[str]:

@@ -61,9 +61,10 @@ def pack(
     """Write a source's images, undecoded, and labels into few large files, in random order.
 
     Since records are mixed already, ``Shuffle(block=...)`` can read them in large stretches at no loss. Every record is
-    verified first. The folder is complete or not there: it is written under another name, compared with the source,
-    and then renamed. It is a prepared TFDS folder, with class names: ``TFDS(out)`` and tensorflow-datasets read it, and
-    ``TFRecords(out)`` where the format is ``"tfrecord"``.
+    verified first. The folder is complete or not there: it is written under another name, its records are counted and
+    their labels compared with the source's, and then it is renamed. (Killed outright, what was written so far is left
+    beside it as ``.NAME.partial-…``, to be removed.) It is a prepared TFDS folder, with class names: ``TFDS(out)`` and
+    tensorflow-datasets read it, and ``TFRecords(out)`` where the format is ``"tfrecord"``.
 
     Args:
         source: what to pack; its images must be encoded.
@@ -85,7 +86,7 @@ def pack(
         >>> train = Pipeline(TFRecords("data/packed"), Shuffle(block=256), Decode(), ...)
     """
     begun, told = time.monotonic(), progress or (lambda share, text: None)
-    folder = _check(source, os.path.abspath(os.fspath(out)), format, shard_mb, on_error)
+    folder = _check(source, os.path.realpath(out), format, shard_mb, on_error)
     threads = threads or processors()
     found = verify(
         source, threads, lambda done, total: told(0.5 * done / total, f"verifying: {done} of {total} images")
@@ -105,9 +106,13 @@ def pack(
         _describe(partial, source, order, shards, format, seed)
         size = sum((partial / name).stat().st_size for name in names)
         _compare(partial, source, order)
-        if folder.exists():
-            folder.rmdir()  # empty, as was seen
-        partial.rename(folder)
+        try:
+            partial.rename(folder)  # takes the place of an empty folder
+        except OSError as error:
+            raise UsageError(
+                f"{folder}: packs go into a new or empty folder, but meanwhile something else came there "
+                f"({error.strerror}): name another"
+            ) from None
     told(1.0, "done")
     return Packed(str(out), format, len(order), len(shards), size, time.monotonic() - begun, found.bad)
 
@@ -125,6 +130,8 @@ def _check(source: Source, out: str, format: str, shard_mb: float, on_error: str
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         what = "holds files already" if folder.is_dir() else "is a file"
         raise UsageError(f"{out}: packs go into a new or empty folder, but this {what}: name another")
+    if folder.is_mount():  # it can't be replaced by the finished one
+        raise UsageError(f"{out}: packs go into a new or empty folder, but this is a mount point: name a folder in it")
     if format == "arrayrecord":
         _array_records()
     return folder
@@ -314,7 +321,10 @@ def _odd(name: str) -> bool:
 def _compare(folder: Path, source: Source, order: NDArray[np.int64]) -> None:
     """Read back what was written: so many records, with these labels. Leaves the shards' indices behind."""
     written = TFDS(folder, SPLIT)
-    if not np.array_equal(written.labels, source.labels[order]) or (written.table.index.lengths <= 0).any():
-        raise SourceError(
-            f"{folder}: what was written differs from its source: {len(written)} records of {len(order)}; free the disk"
-        )
+    try:
+        same = np.array_equal(written.labels, source.labels[order]) and bool((written.table.index.lengths > 0).all())
+        found = "" if same else "labels or images are others"
+    except SourceError as error:
+        found = str(error)
+    if found:
+        raise SourceError(f"{folder}: what was written differs from its source: {found}; free the disk and pack again")

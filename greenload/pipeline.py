@@ -115,7 +115,7 @@ class Pipeline:
         """
         if self.one_hot is None:
             return labels
-        codes = np.eye(self.one_hot.num_classes)[labels]
+        codes = (labels[:, None] == np.arange(self.one_hot.num_classes)).astype(np.float64)
         return codes.astype(np.float32) if self.one_hot.dtype == "float32" else as_dtype(codes, self.one_hot.dtype)
 
     @property

@@ -20,7 +20,7 @@ from greenload.draws import NUMPY, Array, Ops
 from greenload.errors import PipelineError
 from greenload.pipeline import Pipeline
 from greenload.specs import ImageSpec, LabelSpec
-from greenload.stages import Batch, Cache, Shuffle, Stage
+from greenload.stages import Apply, Batch, Cache, Shuffle, Stage
 from greenload.stages import primitives as p
 
 BACKENDS = ("tf", "dali-cpu", "dali")
@@ -324,6 +324,8 @@ class Numbers:
             if fits is not None and not fits.all():
                 wrong = int(np.argmin(fits))
                 return wrong, f"{stage.misfit()}; it is {height[wrong]}×{width[wrong]} there"
+            if isinstance(stage, Apply):
+                return None  # what size a user's function gives, or what it refuses, isn't known
             params = stage.params(self.of_stage(drawn, place), height, width)
             height, width = stage.out_size(params, height, width)
         return None

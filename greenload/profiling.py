@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload import formats
+from greenload.advising import best, measured
+from greenload.alternatives import alternatives
 from greenload.backends.tf_read import CHUNK
 from greenload.campaign import Campaign, Progress
-from greenload.energy.attribution import Attribution, Domain, attribute
+from greenload.energy.attribution import NEGLIGIBLE, Attribution, Domain, attribute
 from greenload.energy.discover import discover
 from greenload.energy.sampler import Sampler
 from greenload.errors import PipelineError, SourceError, UsageError
@@ -21,10 +23,11 @@ from greenload.machine import machine
 from greenload.pipeline import Pipeline
 from greenload.plan import Plan, Step, make_plan
 from greenload.profiling_dataset import is_dataset, profile_dataset
-from greenload.report.data import FullRun, Idle, Report, Skipped
+from greenload.report.data import Advice, FullRun, Idle, Report, Skipped
 from greenload.report.data import Step as StepRow
 from greenload.sources import Arrays, RecordSource
 from greenload.splitting import Split
+from greenload.stages import Stage
 from greenload.verifying import record_error, verify
 
 if TYPE_CHECKING:
@@ -36,6 +39,8 @@ CAPTURED_BYTES = 1 << 30
 """Bytes of captured samples held in memory at once, at most: fewer samples are taken where they are large."""
 ROUNDS = 5
 """Rounds of adjacent windows on each of two builds."""
+TRIED = 3
+"""Changes that are tried, at most: each takes some seven seconds."""
 
 
 def profile(
@@ -55,7 +60,8 @@ def profile(
     A fixed set of samples is drawn from the source and verified; all windows work on it, with the draws of epoch 0. A
     step on pixels is measured by paired replay: its captured input runs in adjacent windows with and without it.
     Reading, and caches, are measured by prefixes of the pipeline. The full pipeline runs in between, held out: what
-    it costs beyond the steps' sum is reported as unattributed.
+    it costs beyond the steps' sum is reported as unattributed. Last, changes that may be worth making (a cache, the end
+    handed to the model, resizing without a filter) are tried beside it in adjacent windows: ``advice``.
 
     A ``tf.data.Dataset`` is taken apart into its chain: each transformation that does work has a row, named by the
     user's function or ``name=`` and its place; those on side branches (``zip``, ``choose``, …) and inside an
@@ -68,9 +74,9 @@ def profile(
 
     The dataset gives the same elements afterwards as if never profiled: shuffles' and caches' state is the copies' own,
     and variables that its functions capture are put back. Not kept is what lies outside TensorFlow: a generator over
-    something that is used up, files that a function writes. Its options are kept. Numbers that ``AUTOTUNE`` would choose
-    are fixed, since one that changes moves work from window to window: as many calls as ``threads``, and 2 elements
-    held by prefetch (``plan["autotune"]``).
+    something that is used up, files that a function writes. Its options are kept. Where ``AUTOTUNE`` would choose,
+    numbers are fixed, since one that changes moves work from window to window: as many calls as ``threads``, and 2
+    elements held by prefetch (``plan["autotune"]``).
 
     Args:
         pipeline: what to profile, a plan of it, or a dataset. Of what ``split_for_device`` gives both sides are shown:
@@ -135,7 +141,9 @@ def profile(
             domains=_domains(sampler),
             idle_power_w=sampler.idle_power_w,
         )
-    described = plan.pipeline.to_dict() | ({"name": name} if name else {})
+        advice = () if split else _advice(campaign, attribution, _domains(sampler), _decoded_bytes(plan, indices))
+    told(1.0, "done")
+    described = _described(plan.pipeline) | ({"name": name} if name else {})
     return _report(
         attribution,
         meters=tuple(statuses),
@@ -144,8 +152,29 @@ def profile(
         samples=len(indices),
         steps=tuple(_rows(campaign.steps, attribution, campaign.bytes_out)),
         skipped=skipped,
-        windows=tuple(observations),
+        advice=advice,
+        windows=tuple(campaign.seen),
     )
+
+
+def _advice(
+    campaign: Campaign, attribution: Attribution, domains: Mapping[str, Domain], decoded_bytes: float
+) -> tuple[Advice, ...]:
+    """Try the changes that promise most beside the pipeline as it is."""
+    import psutil
+
+    plan = campaign.plan
+    full_s = attribution.full.cpu_s_per_sample.value or 0.0
+    found = alternatives(
+        plan,
+        {step.name: step.cost.cpu_s_per_sample.value or 0.0 for step in attribution.steps},
+        decoded_bytes=decoded_bytes,
+        free_bytes=float(psutil.virtual_memory().available),
+    )
+    tried = [one for one in found if one.expected_s > NEGLIGIBLE * full_s][:TRIED]
+    for one in tried:
+        campaign.trial(one.title, make_plan(one.pipeline, plan.backend, threads=plan.threads, prefetch=plan.prefetch))
+    return best((measured(one.title, one.detail, campaign.seen, domains, attribution) for one in tried), full_s)
 
 
 def _of_dataset(
@@ -219,6 +248,19 @@ def _rows(steps: Sequence[Step], attribution: Attribution, bytes_out: dict[str, 
         )
 
 
+def _described(pipeline: Pipeline) -> dict[str, Any]:
+    """The pipeline's ``to_dict()``; a stage that can't be described, as a function without a name, as it is shown."""
+
+    def described(stage: Stage) -> dict[str, Any]:
+        try:
+            return stage.to_dict()
+        except PipelineError:
+            return {"stage": str(stage)}
+
+    whole = Pipeline(pipeline.source, seed=pipeline.seed).to_dict()
+    return whole | {"stages": [described(stage) for stage in pipeline.stages]}
+
+
 def _choose(
     plan: Plan, samples: int, seed: int, on_error: str, told: Progress
 ) -> tuple[NDArray[np.int64], tuple[Skipped, ...]]:
@@ -264,6 +306,11 @@ def _image_bytes(plan: Plan, drawn: NDArray[np.int64]) -> float:
     """Bytes of a captured image, the most that any step may hold: decoded pixels, or the pipeline's widest spec."""
     # Four bytes a value: resized pixels on their way to float are carried as float.
     widest = max((4 * (step.spec_out.image_bytes() or 1) for step in plan.steps), default=1)
+    return max(float(widest), _decoded_bytes(plan, drawn))
+
+
+def _decoded_bytes(plan: Plan, drawn: NDArray[np.int64]) -> float:
+    """Mean bytes of a decoded image, by the headers of a few; 1 where records aren't encoded."""
     decoded = []
     for index in drawn[:32]:
         record = plan.pipeline.source.read(int(index))
@@ -273,4 +320,4 @@ def _image_bytes(plan: Plan, drawn: NDArray[np.int64]) -> float:
             except formats.FormatError:
                 continue  # the run names it
             decoded.append(header.height * header.width * 3)
-    return max(float(widest), float(np.mean(decoded or [1])))
+    return float(np.mean(decoded or [1]))

@@ -6,7 +6,7 @@ pixel that make it are lost in the noise.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,12 @@ from greenload.errors import BackendUnavailable, PipelineError
 from greenload.pipeline import Pipeline
 from greenload.plan import Step
 from greenload.specs import ImageSpec
-from greenload.stages import Batch, Normalize, Stage, ToDtype
+from greenload.stages import Batch, Normalize, OneHot, Shuffle, Stage, ToDtype
 from greenload.stages import primitives as p
 
 _FLOATS = ("float16", "bfloat16", "float32")
+_ASIDE = (Batch, OneHot, Shuffle)
+"""Stages that change no pixel: what moves may stand before them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +52,8 @@ def split_for_device(pipeline: Pipeline) -> Split:
 
     Both halves one after the other give the numbers of the whole pipeline (to 1e-6 of their range: the same
     multiplication and addition in float32). The layer is Keras's own ``Rescaling``, so that a saved model loads
-    anywhere; put it in front of the model. ``Batch`` may stand behind or between the stages that move.
+    anywhere; put it in front of the model. ``Batch``, ``OneHot`` and ``Shuffle`` may stand behind or between the stages
+    that move.
 
     Args:
         pipeline: ends in ``ToDtype`` or ``Normalize``, its last one to a floating dtype.
@@ -69,25 +72,29 @@ def split_for_device(pipeline: Pipeline) -> Split:
     """
     if not isinstance(pipeline, Pipeline):
         raise PipelineError(f"what is split must be a Pipeline, not {type(pipeline).__name__} {str(pipeline)[:40]!r}")
-    moved = _movable(pipeline)
+    moved = movable(pipeline)
     if not moved:
-        last = next((stage for stage in reversed(pipeline.stages) if not isinstance(stage, Batch)), "its source")
+        last = next((stage for stage in reversed(pipeline.stages) if not isinstance(stage, _ASIDE)), "its source")
         raise PipelineError(
             "split_for_device moves the ToDtype and Normalize that a pipeline ends in, but this ends in "
             f"{last}: there is nothing to move, so load it as it is"
         )
-    kept = [stage for place, stage in enumerate(pipeline.stages) if place not in moved]
     stages = tuple(pipeline.stages[place] for place in moved)
-    host = Pipeline(pipeline.source, *kept, seed=pipeline.seed)
-    return Split(host, _layer(pipeline, moved), stages, pipeline.specs[-1])
+    return Split(without(pipeline, moved), _layer(pipeline, moved), stages, pipeline.specs[-1])
 
 
-def _movable(pipeline: Pipeline) -> list[int]:
+def without(pipeline: Pipeline, places: Collection[int]) -> Pipeline:
+    """A pipeline less its stages at some places."""
+    kept = (stage for place, stage in enumerate(pipeline.stages) if place not in places)
+    return Pipeline(pipeline.source, *kept, seed=pipeline.seed)
+
+
+def movable(pipeline: Pipeline) -> list[int]:
     """The places of the stages that can move, in order: each gives float32, but for the last, any float."""
     moved: list[int] = []
     for place in reversed(range(len(pipeline.stages))):
         stage, after = pipeline.stages[place], pipeline.specs[place + 1]
-        if isinstance(stage, Batch):
+        if isinstance(stage, _ASIDE):
             continue
         if not isinstance(stage, (ToDtype, Normalize)) or after.dtype not in (("float32",) if moved else _FLOATS):
             break
@@ -115,6 +122,7 @@ def _layer(pipeline: Pipeline, moved: list[int]) -> Any:
     return keras.Sequential([rescaling, keras.layers.Activation("linear", dtype=dtype)])
 
 
-def _plain(numbers: Any) -> float | list[float]:
-    """One number where all are the same: it broadcasts to any count of channels."""
-    return float(numbers[0]) if len(set(numbers.tolist())) == 1 else [float(n) for n in numbers]
+def _plain(numbers: Any) -> float | list[list[list[float]]]:
+    """One number where all are the same: it broadcasts to any count of channels. Else ``[1, 1, channels]``, whose
+    channels are last whatever Keras's ``image_data_format`` says."""
+    return float(numbers[0]) if len(set(numbers.tolist())) == 1 else [[[float(n) for n in numbers]]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import warnings
 from collections.abc import Callable
@@ -75,7 +76,9 @@ def verify(
         raise BackendUnavailable(f"verifying decodes with TensorFlow: {found.detail}; {found.remedy}")
     wanted = np.arange(total, dtype=np.int64) if indices is None else indices
     remember = remember and indices is None
-    remembered = _remembered(source, backend) if remember else None
+    # Named by the files as they are now: what changes while they are decoded must not be taken for verified.
+    kept = _file(source, backend) if remember else None
+    remembered = _remembered(kept, total) if kept else None
     if remembered is None:
         suspects = [
             (i, reason(source, i, backend=backend)) for i in _undecodable(source, wanted, threads, progress, backend)
@@ -84,8 +87,8 @@ def verify(
         found_bad = {i: why for i, why in suspects if why != DECODES}
         found_bad |= {i: CHECKSUM for i in _damaged(source, wanted) if i not in found_bad}
         remembered = sorted(found_bad.items())
-        if remember and not any(why.startswith(UNREADABLE) for _, why in remembered):
-            _remember(source, backend, remembered)
+        if kept and not any(why.startswith(UNREADABLE) for _, why in remembered):
+            _remember(kept, remembered)
     bad = tuple(RecordError(source.name(i), why) for i, why in remembered)
     return Verified(len(wanted), bad, tuple(i for i, _ in remembered))
 
@@ -196,21 +199,20 @@ def _file(source: Source, backend: str) -> Path:
     )
 
 
-def _remembered(source: Source, backend: str) -> list[tuple[int, str]] | None:
+def _remembered(path: Path, total: int) -> list[tuple[int, str]] | None:
     try:
-        stored = json.loads(_file(source, backend).read_text())
+        stored = json.loads(path.read_text())
         bad = [(int(i), str(why)) for i, why in stored]
     except (OSError, ValueError, TypeError):
         return None  # never made, or damaged: made anew
-    whole = isinstance(stored, list) and all(0 <= i < len(source) for i, _ in bad)
+    whole = isinstance(stored, list) and all(0 <= i < total for i, _ in bad)
     return bad if whole else None
 
 
-def _remember(source: Source, backend: str, bad: list[tuple[int, str]]) -> None:
-    path = _file(source, backend)
+def _remember(path: Path, bad: list[tuple[int, str]]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
+        partial = path.with_suffix(f".partial-{os.getpid()}")
         partial.write_text(json.dumps(bad))
         partial.replace(path)
     except OSError as error:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from types import ModuleType
 from typing import Any
 
+import encoders as e
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greenload.formats import FormatError, header, sniff
+from greenload.formats import KINDS, FormatError, header, orientation, sniff, support
 
 SEGMENT = b"\xff\xe0\x00\x04ab"
 FRAME = b"\xff\xc0" + struct.pack(">HBHHB", 11, 8, 60, 80, 1) + b"\x01\x11\x00"
-WHOLE = b"\xff\xd8" + SEGMENT + FRAME + b"\xff\xd9"
+SCAN = b"\xff\xda" + struct.pack(">HB", 8, 1) + b"\x01\x00\x00\x3f\x00"
+END = SCAN + b"data\xff\x00\xff\xd3data\xff\xd9"
+WHOLE = b"\xff\xd8" + SEGMENT + FRAME + END
 
 
-def png(width: int = 80, height: int = 60, depth: int = 8) -> bytes:
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBBI", 13, b"IHDR", width, height, depth, 2, 0, 0, 0, 0)
+def png(width: int = 80, height: int = 60, depth: int = 8, colour: int = 2) -> bytes:
+    size = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + e.chunk(b"IHDR", size) + e.chunk(b"IDAT", zlib.compress(b"")) + e.chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"mode": "L"}, {"mode": "CMYK"}, {"subsampling": 2}])
@@ -29,57 +34,107 @@ def test_jpeg_sizes_are_the_decoders(bad_images: ModuleType, options: dict[str, 
         data = bad_images.jpeg(height, width, **options)
         found = header(data)
         assert (found.width, found.height) == image_module.open(io.BytesIO(data)).size
-        assert (found.format, found.complete) == ("JPEG", True)
-        assert not header(data[:-2]).complete
-        assert not header(data + b"\0").complete
+        assert (found.format, found.kind, found.exif) == ("JPEG", "JPEG", None)
+        assert header(data + b"left behind by a camera") == found
+        with pytest.raises(FormatError, match="truncated JPEG: it ends before its end marker"):
+            header(data[:-2])
 
 
-def test_fill_bytes_and_markers_without_a_segment_are_passed_over() -> None:
-    for prefix in (b"", b"\xff\xff\xff", b"\xff\x01", b"\xff\xd0\xff\xd7"):
-        found = header(b"\xff\xd8" + prefix + SEGMENT + FRAME + b"\xff\xd9")
+def test_fill_bytes_are_passed_over() -> None:
+    for prefix in (b"", b"\xff", b"\xff\xff\xff"):
+        found = header(b"\xff\xd8" + prefix + SEGMENT + prefix + FRAME + SCAN + b"data" + prefix + b"\xff\xd9")
         assert (found.height, found.width) == (60, 80)
 
 
 def test_a_thumbnails_size_is_not_taken_for_the_images() -> None:
     exif = b"\xff\xd8" + b"\xff\xc0" + struct.pack(">HBHHB", 11, 8, 1, 2, 1) + b"\x01\x11\x00"
     segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
-    assert header(b"\xff\xd8" + segment + FRAME).height == 60
+    assert header(b"\xff\xd8" + segment + FRAME + END).height == 60
 
 
 def test_tables_before_the_frame_are_passed_over() -> None:
     for marker in (b"\xff\xc4", b"\xff\xcc", b"\xff\xdb", b"\xff\xfe"):
         table = marker + struct.pack(">H", 19) + bytes([8, 0, 1, 0, 1] * 4)[:17]
-        assert header(b"\xff\xd8" + table + FRAME).height == 60
+        assert header(b"\xff\xd8" + table + FRAME + END).height == 60
 
 
 def test_png_sizes() -> None:
     found = header(png(80, 60))
-    assert (found.format, found.height, found.width, found.complete) == ("PNG", 60, 80, True)
-    assert header(png(depth=1)).width == 80
+    assert (found.format, found.height, found.width, found.kind) == ("PNG", 60, 80, "PNG")
+    assert header(png(depth=1, colour=0)).width == 80
+    assert header(png(depth=16)).kind == "16-bit PNG"
+
+
+BMP = e.bmp(e.pixels(5, 7))
+GIF = e.gif(e.pixels(5, 7, 1), e.palette(256))
+TIFF = e.tiff(e.pixels(5, 7))
+WEBP = e.kept("lossy.webp")
+LARGE = "is too large: at most 178,956,970 are decoded"
+
+
+def patched(data: bytes, at: int, patch: bytes) -> bytes:
+    return data[:at] + patch + data[at + len(patch) :]
 
 
 REASONS = {
     b"": "the file is empty",
     b"hello world": "not an image: it begins with b'hello wo'",
     b"\xff\xd8": "not an image",
-    b"GIF89a" + bytes(40): "GIF is not supported: convert it to JPEG or PNG",
-    b"BM" + bytes(40): "BMP is not supported",
-    b"II*\x00" + bytes(40): "TIFF is not supported",
-    b"RIFF\x00\x00\x00\x00WEBPVP8 ": "WebP is not supported",
-    b"\x00\x00\x00\x1cftypavif": "AVIF or HEIF is not supported",
-    png(depth=16): "16-bit PNG is not supported: convert it to 8 bits a channel",
+    b"GIF88a" + bytes(40): "not an image",
+    b"\x00\x00\x00\x1cftypavif": "AVIF or HEIF is not supported: convert it to JPEG or PNG",
+    b"\x00\x00\x00\x0cJXL \r\n": "JPEG XL is not supported",
     png(width=0): "broken PNG: its header says 0×60 pixels",
+    png(width=100_000, height=100_000): LARGE,
+    png(depth=3): "broken PNG: its header says 3 bits of colour type 2",
     png()[:20]: "truncated PNG: its header is cut",
-    b"\xff\xd8\xff": "truncated JPEG: its header is cut",
-    WHOLE[:14]: "truncated JPEG: its header is cut",
+    png()[:-1]: "truncated PNG: it ends before its end chunk",
+    png()[:-12]: "truncated PNG: it ends before its end chunk",
+    patched(png(), 43, b"x"): "broken PNG: the checksum of its IDAT chunk doesn't hold",
+    png()[:33] + e.chunk(b"ABCD", b"") + png()[33:]: "broken PNG: unknown chunk b'ABCD'",
+    b"\xff\xd8\xff": "truncated JPEG: it ends before its size is given",
+    WHOLE[:14]: "truncated JPEG: it ends before its size is given",
+    WHOLE[:-2]: "truncated JPEG: it ends before its end marker",
     b"\xff\xd8\xff\xe0\x00\x04ab\x00\x00\x00\x00": "broken JPEG: no marker at byte 8",
     b"\xff\xd8\xff\xda\x00\x04abcdef": "its image data begins before its size is given",
+    b"\xff\xd8\xff\xd0" + WHOLE[2:]: "broken JPEG: marker D0 out of place at byte 2",
+    b"\xff\xd8" + FRAME + FRAME + END: "broken JPEG: a second frame at byte 15",
+    WHOLE[:-2] + SCAN + b"\xff\xd9": "broken JPEG: another scan",
+    WHOLE[:-2] + b"\xff\x02" + b"\xff\xd9": "broken JPEG: marker 02 out of place",
+    b"\xff\xd8" + FRAME.replace(b"\xc0", b"\xc2") + SCAN * 101 + b"\xff\xd9": "broken JPEG: another scan",
     WHOLE.replace(b"\x08\x00<\x00P", b"\x0c\x00<\x00P"): "12-bit JPEG is not supported",
     WHOLE.replace(b"\x08\x00<\x00P", b"\x08\x00<\x00\x00"): "broken JPEG: its header says 0×60 pixels",
+    WHOLE.replace(b"\x00P\x01", b"\x00P\x02"): "JPEG of 2 components is not supported",
+    WHOLE.replace(b"\xff\xc0", b"\xff\xc3"): "lossless JPEG is not supported",
+    WHOLE.replace(b"\xff\xc0", b"\xff\xc5"): "hierarchical JPEG is not supported",
+    e.with_jpeg_size(e.kept("420.jpg"), 65535, 65535): LARGE,
+    BMP[:-1]: "truncated BMP: 173 bytes, but its header promises 174",
+    BMP[:40]: "truncated BMP: its header is cut",
+    patched(BMP, 28, b"\x10"): "16-bit BMP is not supported",
+    patched(BMP, 30, b"\x03"): "compressed or bit-field BMP is not supported",
+    patched(BMP, 14, b"\x0c"): "BMP with a header of 12 bytes and 1 planes is not supported",
+    patched(BMP, 10, b"\x00"): "broken BMP: its header says that pixels begin at byte 0",
+    patched(BMP, 18, b"\xff\xff\xff\xff"): "broken BMP: its header says -1×5 pixels",
+    patched(BMP, 18, b"\xff\xff\xff\x7f"): LARGE,
+    GIF[:-3]: "truncated GIF: it ends before its first frame does",
+    GIF[:13]: "truncated GIF: it ends before its first frame does",
+    patched(GIF, 781, b"?"): "broken GIF: no frame at byte 781",
+    patched(GIF, 786, bytes(4)): "broken GIF: its header says 0×0 pixels",
+    patched(GIF, 786, b"\xff" * 4): LARGE,
+    WEBP[:20]: "truncated WebP: its header is cut",
+    WEBP[:-1]: "truncated WebP: 559 bytes, but its header promises 560",
+    patched(WEBP, 12, b"ABCD"): "broken WebP: its first chunk is b'ABCD'",
+    patched(WEBP, 23, b"no!"): "broken WebP: its image has no start code",
+    e.kept("animated.webp"): "animated WebP is not supported: save its first frame as JPEG or PNG",
+    TIFF[:9]: "truncated TIFF: its directory is cut",
+    TIFF[:-1]: "truncated TIFF:",
+    e.tiff(e.pixels(5, 7), bits=16): "TIFF other than 8-bit grey, RGB or palette without alpha",
+    e.tiff(e.pixels(5, 7, 4)): "TIFF other than 8-bit grey, RGB or palette without alpha",
+    e.tiff(e.pixels(5, 7), extra={259: [7]}): "TIFF of compression 7 is not supported",
+    e.tiff(e.pixels(5, 7), extra={257: [1 << 30]}): LARGE,
 }
 
 
-@pytest.mark.parametrize("data", REASONS, ids=list(REASONS.values()))
+@pytest.mark.parametrize("data", REASONS, ids=[f"{i} {why}" for i, why in enumerate(REASONS.values())])
 def test_every_refusal_has_its_reason(data: bytes) -> None:
     with pytest.raises(FormatError) as caught:
         header(data)
@@ -97,7 +152,56 @@ def test_formats_are_told_by_their_bytes_not_their_names(bad_images: ModuleType)
     }
 
 
-@given(st.binary(max_size=200), st.sampled_from([b"", b"\xff\xd8\xff", WHOLE[:12], png()[:14], b"\xff\xd8" + SEGMENT]))
+def test_sizes_of_the_other_formats() -> None:
+    for data in (BMP, GIF, TIFF, e.bmp(e.pixels(5, 7), top_down=True)):
+        found = header(data)
+        assert (found.height, found.width) == (5, 7)
+        assert header(data + b"behind it") == found
+    sizes = {"lossy.webp": (45, 63), "lossless.webp": (30, 40), "alpha.webp": (40, 48), "animated.gif": (30, 40)}
+    for name, size in sizes.items():
+        found = header(e.kept(name))
+        assert (found.height, found.width) == size
+
+
+def test_a_backend_that_does_not_read_a_kind_is_named_with_one_that_does() -> None:
+    assert header(GIF, "tf").kind == "GIF"
+    with pytest.raises(FormatError, match="GIF is not read by backend 'dali-cpu': use 'tf', or convert it to JPEG"):
+        header(GIF, "dali-cpu")
+    with pytest.raises(FormatError, match="TIFF is not read by backend 'tf': use 'dali-cpu', or convert"):
+        header(TIFF, "tf")
+    assert set(support("tf")) | set(support("dali-cpu")) == set(KINDS)
+    assert support("dali") == ("JPEG", "PNG")
+
+
+def test_decode_says_what_each_backend_reads() -> None:
+    from greenload.stages import Decode
+
+    rows = [" ".join(line.split()) for line in (Decode.__doc__ or "").splitlines()]
+    for name, kind in KINDS.items():
+        assert any(row.startswith(name) and row.endswith(" " + ", ".join(kind.backends)) for row in rows), name
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_orientations(order: str) -> None:
+    plain = e.kept("420.jpg")
+    assert orientation(plain) == 1
+    for value in range(1, 9):
+        for entries, app0 in ((1, True), (3, False), (64, True)):
+            data = e.with_exif(plain, value, order, entries=entries, app0=app0)
+            assert orientation(data) == value
+            assert header(data).exif == data.index(b"Exif")
+    for value in (0, 9, 65535):
+        assert orientation(e.with_exif(plain, value, order)) == 1
+    assert orientation(e.with_exif(plain, 6, order, entries=65)) == 1
+    assert orientation(e.png(e.pixels(4, 4))) == 1
+
+
+@given(
+    st.binary(max_size=200),
+    st.sampled_from(
+        [b"", b"\xff\xd8\xff", WHOLE[:12], png()[:14], b"\xff\xd8" + SEGMENT, BMP[:30], GIF[:790], WEBP[:20], TIFF[:20]]
+    ),
+)
 @settings(max_examples=500, deadline=None)
 def test_any_bytes_give_a_header_or_a_reason(data: bytes, prefix: bytes) -> None:
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from greenload import packing, tfrecord
 from greenload.cli import main
 from greenload.errors import BackendUnavailable, RecordError, SourceError, UsageError
 from greenload.packing import pack
-from greenload.sources import TFDS, Arrays, Files, ImageFolder, TFRecords, open_folder
+from greenload.sources import TFDS, Arrays, Files, ImageFolder, TFRecords, open_all, open_folder
 from greenload.verifying import CHECKSUM, verify
 
 pytest.importorskip("tensorflow")
@@ -209,3 +210,79 @@ def test_the_names_of_a_folder_keep_to_their_line(folder: Path) -> None:
         True,
         True,
     ]
+
+
+def test_a_link_is_followed_and_what_comes_there_meanwhile_is_kept(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    pack(ImageFolder(folder), tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert len(TFDS(tmp_path / "real")) == 17
+    described = packing._describe
+
+    def late(*given: Any) -> None:
+        described(*given)
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "theirs").touch()
+
+    monkeypatch.setattr(packing, "_describe", late)
+    with pytest.raises(UsageError, match="meanwhile something else came there"):
+        pack(ImageFolder(folder), tmp_path / "out")
+    assert left(tmp_path / "out") == ["theirs"]
+    monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "disk")
+    with pytest.raises(UsageError, match="name a folder in it"):
+        pack(ImageFolder(folder), tmp_path / "disk")
+    assert left(tmp_path) == ["link", "out", "photos", "real"]
+
+
+@pytest.mark.parametrize("format", ["tfrecord", "arrayrecord"])
+def test_a_file_that_was_cut_is_refused_and_loses_no_record_in_silence(
+    folder: Path, tmp_path: Path, format: Any
+) -> None:
+    pack(ImageFolder(folder), tmp_path / "out", format=format, shard_mb=0.003)
+    path = Path(TFDS(tmp_path / "out").parts()[1].path)
+    whole = path.read_bytes()
+    cuts = [whole[: len(whole) // 2], whole[:-1]]
+    if format == "tfrecord":
+        last = int(TFRecords(path).table.index.records[-1])
+        cuts += [whole[:last], b""]  # at a record's end, which the file itself doesn't show
+    for cut in cuts:
+        path.write_bytes(cut)
+        with pytest.raises(SourceError, match=re.escape(path.name)):
+            len(TFDS(tmp_path / "out"))
+
+
+def test_check_takes_whatever_holds_images(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pack(ImageFolder(folder), tmp_path / "out")
+    (folder / "loose.jpg").write_bytes(IMAGES[0])
+    path = next((tmp_path / "out").glob("*-of-00001"))
+    for data, count in ((folder, 18), (tmp_path / "out", 17), (path, 17)):
+        assert main(["check", str(data)]) == 0
+        assert f"{count} of {count} images decode" in capsys.readouterr().out
+    (tmp_path / "list.csv").write_text("path,label\nphotos/ant/000.jpg,4\nphotos/none.jpg,4\n")
+    assert main(["check", str(tmp_path / "list.csv")]) == 1
+    assert "none.jpg" in capsys.readouterr().out
+
+
+def test_check_looks_at_every_split(tmp_path: Path) -> None:
+    root = record_files.tfds_folder(tmp_path, record_files.photos(), "tfrecord")
+    assert len(open_all(root / "tiny" / "1.2.0")) == 17 + 5
+    assert len(open_folder(root / "tiny" / "1.2.0")) == 17
+
+
+def test_the_names_of_shards_tell_records(tmp_path: Path) -> None:
+    record_files.write(tmp_path / "train-00000-of-00001", record_files.labelled(record_files.photos(3)))
+    assert open_folder(tmp_path) == TFRecords(tmp_path)
+    (tmp_path / "notes.tfrecord.index").touch()
+    assert len(open_folder(tmp_path)) == 3
+
+
+def test_what_changes_while_it_is_verified_is_verified_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source, path = ImageFolder(folder), folder / "ant" / "000.jpg"
+    assert verify(source, progress=lambda *_: path.write_bytes(b"no image") and None).bad == ()
+    assert verify(source).bad_indices == (0,)

@@ -231,3 +231,13 @@ def test_sizes_are_followed_from_stage_to_stage() -> None:
     assert found[2]["window"].tolist() == [[5, 5, 30, 10], [0, 25, 20, 10]]
     assert found[2]["pad"].tolist() == [[0, 0], [5, 0]]
     assert layout.params(numbers, np.array([40, 30]), np.array([20, 90]), []) == {}
+
+
+def test_behind_a_users_function_no_image_is_called_too_small() -> None:
+    def doubled(image: Any) -> Any:
+        return image
+
+    stages = (Decode(), Apply(doubled, shape=(None, None, 3)), RandomCrop(64), Batch(2))
+    sides = np.array([40]), np.array([40])
+    assert Numbers.of(Pipeline(FILES, *stages)).misfit(*sides) is None
+    assert Numbers.of(Pipeline(FILES, stages[0], *stages[2:])).misfit(*sides) is not None

@@ -97,6 +97,17 @@ def test_arrays_and_steps_after_the_batch_are_profiled() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_windows")
+def test_a_function_without_a_name_is_profiled() -> None:
+    images = np.zeros((16, 8, 8, 3), np.uint8)
+    pipeline = gl.Pipeline(gl.Arrays(images), gl.RandomVerticalFlip(), gl.Apply(lambda image: image + 1), gl.Batch(8))
+    report = profile(pipeline, "tf", rounds=2)
+    flip, function, _ = report.pipeline["stages"]
+    assert flip == gl.RandomVerticalFlip().to_dict() and function["stage"].startswith("Apply(")
+    validate(report.to_dict())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_windows")
 def test_a_pipeline_without_a_batch_is_profiled(sample_folder: Path) -> None:
     report = profile(photos(sample_folder, gl.Resize(40)), "tf", rounds=2, samples=16)
     assert [step.name for step in report.steps] == ["Read", "Decode", "Resize"]

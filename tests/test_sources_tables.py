@@ -55,6 +55,7 @@ def test_names_of_classes_are_sorted_and_numbered(tmp_path: Path) -> None:
         ("path,label\na,1\nb\n", "line 3 has 1 values, but there are 2 columns"),
         ("path,label\na,1,2\n", "line 2 has 3 values"),
         ("path,label\n,1\n", "line 2 has no 'path'"),
+        ("path,label\na,1\nb,\n", "line 3 has no 'label'"),
         ('path,label\n"a,1\n', "line 2 is no CSV"),
         (b"path,label\n\xff\xfe,1\n", "UTF-8"),
     ],

@@ -27,6 +27,7 @@ def whole(*stages: gl.stages.Stage, images: np.ndarray = PIXELS) -> gl.Pipeline:
         (gl.RandomHorizontalFlip(), gl.ToDtype("float32", scale=True), gl.Batch(3)),
         (gl.Shuffle(), gl.RandomHorizontalFlip(), *TO_FLOAT, gl.Normalize((0.1,), (3.0,)), gl.Batch(3)),
         TO_FLOAT,
+        (*TO_FLOAT, gl.OneHot(7), gl.Shuffle(), gl.Batch(3)),
     ],
     ids=lambda stages: " ".join(type(stage).__name__ for stage in stages),
 )
@@ -41,6 +42,18 @@ def test_both_halves_give_the_numbers_of_the_whole(stages: tuple[gl.stages.Stage
         assert found.dtype == expected.dtype
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * float(np.abs(expected).max()))
         np.testing.assert_array_equal(label, same_label)
+
+
+def test_channels_are_last_whatever_keras_is_set_to() -> None:
+    host, _ = gl.split_for_device(whole(*TO_FLOAT, gl.Batch(3)))
+    (image, _), *_ = gl.load(host, epochs=1)
+    before = keras.config.image_data_format()
+    try:
+        keras.config.set_image_data_format("channels_first")
+        found = gl.split_for_device(whole(*TO_FLOAT, gl.Batch(3))).layer(image)
+    finally:
+        keras.config.set_image_data_format(before)
+    np.testing.assert_allclose(found, (image.numpy() / 255.0 - MEAN) / STD, atol=2e-6)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

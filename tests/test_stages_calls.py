@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,24 @@ def test_a_function_without_a_name_runs_but_is_not_described() -> None:
     assert len(loaded(gl.Apply(functools.partial(local)), gl.Batch(5))) == 1
 
 
+def test_a_function_that_forgets_to_return_is_named() -> None:
+    with pytest.raises(gl.PipelineError, match=r"Apply\(.*\) returned nothing: end the function with return image"):
+        loaded(gl.Apply(lambda image: None), gl.Batch(2))
+
+
 # OneHot
+
+
+def test_many_classes_cost_no_more_memory_than_their_codes() -> None:
+    pipeline = gl.Pipeline(SOURCE, gl.OneHot(20_000), gl.Batch(3))
+    tracemalloc.start()
+    try:
+        codes = pipeline.encode_labels(np.array([0, 19_999, 7]))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert codes.argmax(axis=1).tolist() == [0, 19_999, 7] and codes.sum() == 3.0
+    assert peak < 4e6
 
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8", "float16", "bfloat16", "int8"])

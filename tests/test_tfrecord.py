@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import os
 import threading
+import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -350,3 +352,52 @@ def test_a_file_stays_open_while_a_thread_reads_it(tmp_path: Path, monkeypatch: 
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(look, range(4000)))
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
+def test_compressed_files_are_read_on_from_where_several_readers_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes]
+) -> None:
+    monkeypatch.setattr(readers, "_PASSED_BYTES", 20_000)
+    content = np.random.default_rng(0).bytes(1_000_000)
+    path = tmp_path / "file"
+    path.write_bytes(pack(content))
+    opened: list[str] = []
+    first = tfrecord.packing
+    monkeypatch.setattr(tfrecord, "packing", lambda name: opened.append(name) or first(name))
+    reader = readers.SequentialReader()
+
+    def has(start: int, length: int) -> bool:
+        data = reader.read([readers.Span(str(path), 0, start, length)])[0]
+        return data == (content[start : start + length] if start + length <= len(content) else None)
+
+    swapped = [place + 10_000 * (1 - 2 * (i % 2)) for i, place in enumerate(range(0, 800_000, 10_000))]
+    assert all(has(max(0, place), 9_000) for place in swapped)
+    assert len(opened) == 1
+    assert all(has(i * 1_000 + lead, 900) for i in range(200) for lead in (0, 300_000, 600_000))
+    assert len(opened) == 4
+    assert has(999_000, 1_000)
+    assert has(999_000, 1_001)
+    places = np.random.default_rng(1).integers(0, len(content), (40, 2))
+    assert all(has(int(start), int(length) % 100_000 + 1) for start, length in places)
+    assert len(reader._streams) <= 4
+
+
+def test_a_file_of_nothing_but_empty_records_is_indexed() -> None:
+    found = tfrecord.located([b"", b""], np.zeros(2, np.int64), "image", "label")
+    assert found.lengths.tolist() == [-1, -1]
+
+
+def test_an_index_from_the_end_is_of_the_file_that_it_lies_in(tmp_path: Path) -> None:
+    for name, some in (("a", IMAGES[:3]), ("b", IMAGES[3:9])):
+        record_files.write(tmp_path / name, record_files.labelled(some))
+    source = TFRecords([tmp_path / "a", tmp_path / "b"])
+    assert [source.read(i) for i in range(-9, 0)] == IMAGES[:9]
+    with pytest.raises(IndexError):
+        source.read(9)
+
+
+def test_files_without_records_are_said(tmp_path: Path) -> None:
+    (tmp_path / "a.tfrecord").touch()
+    with pytest.raises(SourceError, match="there are no records in 1 files"):
+        len(TFRecords(tmp_path / "a.tfrecord"))

@@ -42,10 +42,12 @@ _STORED_WINDOW = (
 
 
 def decode_arguments(primitive: p.Decode, spec: ImageSpec) -> tuple[Argument, ...]:
+    """What decoding is fed."""
     return _TURNS if primitive.exif else ()
 
 
 def decode(primitive: p.Decode, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
+    """The whole image."""
     from nvidia.dali import fn
 
     pixels = fn.decoders.image(image, **target.decoding())
@@ -53,10 +55,12 @@ def decode(primitive: p.Decode, spec: ImageSpec, image: Node, fed: Mapping[str, 
 
 
 def decode_crop_arguments(primitive: p.DecodeCrop, spec: ImageSpec) -> tuple[Argument, ...]:
+    """What decoding a window is fed."""
     return _STORED_WINDOW + _TURNS if primitive.exif else WINDOW
 
 
 def decode_crop(primitive: p.DecodeCrop, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
+    """A window, decoded alone."""
     from nvidia.dali import fn
 
     pixels = fn.decoders.image_slice(image, start=fed["start"], shape=fed["shape"], axes=(0, 1), **target.decoding())

@@ -26,12 +26,14 @@ _REACH = 5.5
 
 
 def crop(primitive: p.Crop, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
+    """A window."""
     from nvidia.dali import fn
 
     return fn.slice(image, start=fed["start"], shape=fed["shape"], axes=(0, 1), device=target.device)
 
 
 def pad(primitive: p.Pad, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
+    """A slice that reaches beyond the image."""
     from nvidia.dali import fn
 
     return fn.slice(
@@ -46,6 +48,7 @@ def pad(primitive: p.Pad, spec: ImageSpec, image: Node, fed: Mapping[str, Node],
 
 
 def resize(primitive: p.Resize, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
+    """Bilinear resampling."""
     from nvidia.dali import fn, types
 
     return fn.resize(
@@ -58,6 +61,7 @@ def resize(primitive: p.Resize, spec: ImageSpec, image: Node, fed: Mapping[str, 
 
 
 def flip(primitive: p.Flip, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
+    """Mirrored where the params say so."""
     from nvidia.dali import fn
 
     if primitive.vertical:
@@ -111,6 +115,7 @@ def _color_arguments(primitive: p.Color, spec: ImageSpec) -> tuple[Argument, ...
 
 
 def blur(primitive: p.Blur, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
+    """The separable Gaussian."""
     from nvidia.dali import fn
 
     return fn.gaussian_blur(image, sigma=fed["sigma"], window_size=fed["taps"], device=target.device)
@@ -125,6 +130,7 @@ def _blur_arguments(primitive: p.Blur, spec: ImageSpec) -> tuple[Argument, ...]:
 
 
 def erase(primitive: p.Erase, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
+    """One region; of no size where nothing is erased."""
     from nvidia.dali import fn
 
     return fn.erase(

@@ -13,6 +13,8 @@ from greenload.stages import primitives as p
 
 
 def decode(primitive: p.Decode, before: ImageSpec, after: ImageSpec) -> Any:
+    """The whole image."""
+
     def lower(data: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
         image = _upright(decode_full(data), orientation(data)) if primitive.exif else decode_full(data)
         image.set_shape((None, None, 3))
@@ -22,6 +24,7 @@ def decode(primitive: p.Decode, before: ImageSpec, after: ImageSpec) -> Any:
 
 
 def decode_crop(primitive: p.DecodeCrop, before: ImageSpec, after: ImageSpec) -> Any:
+    """A window: of JPEG no more is decoded than it needs."""
     import tensorflow as tf
 
     def lower(data: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:

@@ -167,7 +167,10 @@ def call(primitive: p.Call, before: ImageSpec, after: ImageSpec) -> Any:
     traced = tf.function(primitive.function, autograph=True)
 
     def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
-        result = tf.convert_to_tensor(traced(image))
+        given = traced(image)
+        if given is None:
+            raise PipelineError(f"Apply({name}) returned nothing: end the function with return image")
+        result = tf.convert_to_tensor(given)
         if result.dtype.name != after.dtype:
             raise PipelineError(
                 f"Apply({name}) returned {result.dtype.name}, but {after.dtype} was declared: "

@@ -21,9 +21,9 @@ from greenload.energy.settle import settle
 if TYPE_CHECKING:
     import tensorflow as tf
 
-MEASURING_S = 60.0
+MEASURING_S = 50.0
 """Wall seconds that all windows but the trials' aim at: with many steps, or on a busy machine, each is shorter."""
-TRYING_S = 20.0
+TRYING_S = 15.0
 """Wall seconds after `MEASURING_S` until which another trial may begin."""
 _SHORTEST_S, _AROUND_S = 0.03, 0.06  # the shortest window, and what settling takes around each
 _PREPARING_S = 1.0  # what building a step's runs and filling them takes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from greenload.datasets.counting import Counts, bare, cutting
 from greenload.datasets.graph import NESTING, PASSIVE, READERS, STORES, Node

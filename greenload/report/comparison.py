@@ -199,7 +199,7 @@ def _setups(a: Report, b: Report) -> Iterator[Difference]:
 
 
 def _facts(report: Report) -> dict[str, Any]:
-    plan = {name: report.plan[name] for name in ("backend", "threads", "prefetch") if name in report.plan}
+    plan = {name: report.plan[name] for name in ("backend", "threads", "prefetch", "sample") if name in report.plan}
     source = report.pipeline.get("source")
     found = source if isinstance(source, Mapping) else {}
     facts = {"pipeline": report.pipeline.get("name"), "seed": report.pipeline.get("seed"), "data": found.get("root")}

@@ -7,12 +7,13 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from greenload import listing
 from greenload.errors import SourceError
 from greenload.sources.arrays import Arrays
 from greenload.sources.base import UNREADABLE, Source, is_source
 from greenload.sources.files import Files, FileSource
 from greenload.sources.folder import ImageFolder, any_images
-from greenload.sources.records import RecordSource, TFRecords
+from greenload.sources.records import RecordSource, TFRecords, record_files
 from greenload.sources.tfds import TFDS
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "any_images",
     "from_dict",
     "is_source",
+    "open_all",
     "open_folder",
     "read_many",
 ]
@@ -57,12 +59,27 @@ def open_folder(folder: str | os.PathLike[str], split: str = "train") -> Source:
         return Files.from_parquet(name)
     if not os.path.isdir(name) and (glob.has_magic(name) or os.path.isfile(name)):
         return TFRecords(name)
-    names = os.listdir(name) if os.path.isdir(name) else []
+    names = [entry.name for entry in listing.scan(name)] if os.path.isdir(name) else []
     if "dataset_info.json" in names:
         return TFDS(folder, split)
-    if any(".tfrec" in name for name in names):
+    if record_files(names):
         return TFRecords(folder)
     return ImageFolder(folder)
+
+
+def open_all(data: str | os.PathLike[str]) -> Source:
+    """All images that a folder holds, whatever ``open_folder`` takes it for: every split, and loose files too.
+
+    Raises:
+        SourceError: as by ``open_folder``; or there are no images.
+    """
+    name = os.fspath(data)
+    if not os.path.exists(name) and not glob.has_magic(name):
+        return any_images(name)
+    source = open_folder(name)
+    if isinstance(source, TFDS):
+        return TFDS(name, "+".join(source.splits) or "train")
+    return any_images(name) if isinstance(source, ImageFolder) else source
 
 
 def read_many(source: Source, indices: Sequence[int]) -> list[Any]:

@@ -22,6 +22,8 @@ GAP_BYTES = 16 << 10
 _RUN_BYTES = 4 << 20  # bytes of one call, at most
 _OPEN_FILES = 128  # well below the usual limit of 1024 a process
 _SKIP_BYTES = 1 << 20
+_STREAMS = 4  # so many places of compressed files are read on from: two iterators would else begin anew in turns
+_PASSED_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -108,13 +110,12 @@ class _Descriptor:
 
 
 class SequentialReader:
-    """Compressed TFRecord files: read forwards, skipping what isn't wanted; a step back begins anew."""
+    """Compressed TFRecord files: read forwards, skipping what isn't wanted; a far step back begins anew. Safe in
+    threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._stack = contextlib.ExitStack()
-        self._path, self._at = "", 0
-        self._file: IO[bytes] | None = None
+        self._streams: list[_Stream] = []  # the last used one last
 
     def read(self, spans: Sequence[Span]) -> list[bytes | None]:
         """As in ``Reader``. Stretches that come in the order of the files cost least."""
@@ -122,34 +123,58 @@ class SequentialReader:
         with self._lock:
             for span in spans:
                 data = None
-                try:
+                with contextlib.suppress(SourceError):
                     data = self._next(span)
-                except SourceError:
-                    self._close()
                 out.append(data if data is not None and len(data) == span.length else None)
         return out
 
     def _next(self, span: Span) -> bytes:
-        if self._file is None or self._path != span.path or self._at > span.start:
-            self._close()
-            self._file = self._stack.enter_context(tfrecord.opened(span.path, tfrecord.packing(span.path)))
-            self._path = span.path
+        fitting = [stream for stream in self._streams if stream.path == span.path and stream.first <= span.start]
+        if fitting:
+            stream = max(fitting, key=lambda one: one.at)
+            self._streams.remove(stream)
+        else:
+            if len(self._streams) == _STREAMS:
+                self._streams.pop(0).close()
+            stream = _Stream(span.path)
         try:
-            while self._at < span.start:
-                skipped = len(self._file.read(min(_SKIP_BYTES, span.start - self._at)))
-                if not skipped:
-                    return b""
-                self._at += skipped
-            data = self._file.read(span.length)
+            data = stream.read(span.start, span.length)
         except (OSError, EOFError, ValueError, zlib.error) as error:
+            stream.close()
             raise SourceError(f"{span.path}: {error}") from None
-        self._at += len(data)
+        self._streams.append(stream)
         return data
 
-    def _close(self) -> None:
+
+class _Stream:
+    """A compressed file on its way forwards. The last of what it passed is kept: threads don't ask quite in order."""
+
+    def __init__(self, path: str) -> None:
+        self.path, self.at = path, 0
+        self._passed = bytearray()
+        self._stack = contextlib.ExitStack()
+        self._file: IO[bytes] = self._stack.enter_context(tfrecord.opened(path, tfrecord.packing(path)))
+
+    @property
+    def first(self) -> int:
+        """The first byte that can still be had."""
+        return self.at - len(self._passed)
+
+    def read(self, start: int, length: int) -> bytes:
+        """A stretch that begins at ``first`` or later; less of it where the file ends."""
+        while self.at < start + length:
+            more = self._file.read(min(_SKIP_BYTES, start + length - self.at))
+            if not more:
+                break
+            self.at += len(more)
+            self._passed += more
+            del self._passed[: max(0, min(len(self._passed) - _PASSED_BYTES, start - self.first))]
+        begin = start - self.first
+        return bytes(memoryview(self._passed)[begin : begin + length])
+
+    def close(self) -> None:
         with contextlib.suppress(SourceError):
             self._stack.close()
-        self._file, self._at = None, 0
 
 
 class ArrayRecordReader:
@@ -207,10 +232,14 @@ def open_array_record(path: str) -> Any:
         ) from None
     try:
         # Without reading ahead, which random access would throw away.
-        return array_record_module.ArrayRecordReader(path, "readahead_buffer_size:0,max_parallelism:0")
-    except (RuntimeError, ValueError) as error:
+        file = array_record_module.ArrayRecordReader(path, "readahead_buffer_size:0,max_parallelism:0")
+        if not file.ok():  # and would claim to hold no records: what it lacks is the index at its end
+            file.seek(0)  # raises where the file itself can't be opened
+            raise RuntimeError("its end is missing or damaged, as of a file that was cut")
+    except (RuntimeError, ValueError, IndexError) as error:
         text = " ".join(str(error).split())
-        raise SourceError(f"{path}: this ArrayRecord file can't be opened: {text[:200]}") from None
+        raise SourceError(f"{path}: this ArrayRecord file can't be opened: {text[:200]}; copy it anew") from None
+    return file
 
 
 def build_array_record(path: str, image: str, label: str | None) -> Index:

@@ -7,7 +7,7 @@ import glob
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import examples, tfrecord
+from greenload import examples, listing, tfrecord
 from greenload.errors import RecordError, SourceError
 from greenload.sources import readers
 from greenload.sources.base import UNREADABLE
@@ -39,6 +39,8 @@ class Part:
     skip: int = 0
     take: int | None = None
     """How many; ``None`` for all that follow."""
+    held: int | None = None
+    """How many the whole file must hold; ``None`` where nothing says so."""
 
 
 @dataclass(frozen=True)
@@ -127,9 +129,10 @@ class RecordSource:
         Raises:
             RecordError: it can't be read, or the record lacks an image or a label.
         """
-        found = self.read_many([index])[0]
+        place = range(len(self))[index]
+        found = self.read_many([place])[0]
         if found is None:
-            raise RecordError(self.name(index), self._reason(index))
+            raise RecordError(self.name(place), self._reason(place))
         return found
 
     def read_many(self, indices: Sequence[int] | NDArray[np.int64]) -> list[bytes | None]:
@@ -203,6 +206,11 @@ def _part_index(part: Part, image: str, label: str | None) -> Index:
         else:
             index = tfrecord.build(part.path, part.kind, image, label)
         tfrecord.remember(part.path, wanted, index)
+    if part.held not in (None, len(index.records)):
+        raise SourceError(
+            f"{part.path}: holds {len(index.records)} records, but its dataset's description says {part.held}: "
+            "copy the file anew, or prepare the dataset anew"
+        )
     if not part.skip and part.take is None:
         return index
     cut = slice(part.skip, None if part.take is None else part.skip + part.take)
@@ -276,7 +284,9 @@ class TFRecords(RecordSource):
 
     @functools.cached_property
     def _keys(self) -> tuple[str, str | None]:
-        first = next((record for path in self.files if (record := tfrecord.first_record(path)) is not None), b"")
+        first = next((record for path in self.files if (record := tfrecord.first_record(path)) is not None), None)
+        if first is None:
+            raise SourceError(f"{self}: there are no records in {len(self.files)} files: name others")
         try:
             found = examples.keys(first)
         except examples.ExampleError as error:
@@ -338,12 +348,14 @@ def _chosen(path: str, argument: str, given: str, usual: tuple[str, ...], kind: 
 _SHARD = re.compile(r"(.*?)[-_.]?(\d{4,})-of-(\d{4,})(.*)")
 
 
+def record_files(names: Iterable[str]) -> list[str]:
+    """Which of a folder's names are those of TFRecord files, sorted."""
+    named = (name for name in names if ".tfrec" in name or _SHARD.fullmatch(name))
+    return sorted(name for name in named if not name.startswith(".") and not name.endswith(".index"))
+
+
 def _files_in(folder: str) -> tuple[str, ...]:
-    names = sorted(
-        name
-        for name in os.listdir(folder)
-        if (".tfrec" in name or _SHARD.fullmatch(name)) and not name.startswith(".") and not name.endswith(".index")
-    )
+    names = record_files(entry.name for entry in listing.scan(folder))
     if not names:
         raise SourceError(
             f"{folder}: no TFRecord files in it (looked for names with .tfrec and NAME-00000-of-00010): "

@@ -51,6 +51,8 @@ def read_csv(path: str, image: str, label: str | None) -> Table:
                     raise SourceError(f"{path}: line {rows.line_num} has no {image!r}: fill it or remove the line")
                 images.append(row[at])
                 if label_at is not None:
+                    if not row[label_at]:  # would be a class named nothing, and move all others' numbers
+                        raise SourceError(f"{path}: line {rows.line_num} has no {label!r}: fill it or remove the line")
                     labels.append(row[label_at])
     except OSError as error:
         raise SourceError(f"{path}: the table can't be read: {error.strerror}") from None

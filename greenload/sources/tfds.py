@@ -24,7 +24,7 @@ class TFDS(RecordSource):
 
     Nothing is downloaded or built. Images flow as the bytes that TFDS stored, undecoded, in the files' order.
     ArrayRecord files are indexed by reading them once; what holds for ``TFRecords``' indices holds here. Whole splits
-    need no TFDS; parts of them (``"train[:10%]"``, ``"train+test"``) are worked out by it.
+    and sums of them (``"train+test"``) need no TFDS; parts of them (``"train[:10%]"``) are worked out by it.
 
     Args:
         data: the folder of a dataset, or of its version; or a name, ``"mnist"``, ``"name/config:1.0.0"``. The newest
@@ -112,32 +112,40 @@ class TFDS(RecordSource):
                 f"{self.folder}: files must be of format tfrecord or array_record, not {kind!r}: prepare the dataset "
                 "with file_format='array_record'"
             )
-        stretches = self._whole() if self.split in self._splits else self._sliced()
-        missing = [path for path, _, _ in stretches if not os.path.exists(path)]
+        whole = self.split.split("+")
+        known = all(split in self._splits for split in whole)
+        stretches = [stretch for split in whole for stretch in self._whole(split)] if known else self._sliced()
+        missing = [path for path, *_ in stretches if not os.path.exists(path)]
         if missing:
             raise SourceError(
                 f"{missing[0]}: {len(missing)} of the split's files are missing: copy them, or prepare anew"
             )
         return tuple(
-            Part(path, _kind(path, kind), skip, take if skip or take >= 0 else None) for path, skip, take in stretches
+            Part(path, _kind(path, kind), skip, None if take < 0 else take, held)
+            for path, skip, take, held in stretches
         )
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the dataset's splits."""
+        return tuple(self._splits)
 
     @property
     def _splits(self) -> dict[str, Any]:
         return {split["name"]: split for split in self._info.get("splits", [])}
 
-    def _whole(self) -> list[tuple[str, int, int]]:
-        split = self._splits[self.split]
+    def _whole(self, name: str) -> list[tuple[str, int, int, int]]:
+        split = self._splits[name]
         lengths = split.get("shardLengths") or []
         template = split.get("filepathTemplate") or _TEMPLATE
         digits = max(5, len(str(len(lengths))))
         found = []
-        for place in range(len(lengths)):
+        for place, length in enumerate(lengths):
             index, count = f"{place:0{digits}}", f"{len(lengths):0{digits}}"
             try:
-                name = template.format(
+                file = template.format(
                     DATASET=self._info.get("name", ""),
-                    SPLIT=self.split,
+                    SPLIT=name,
                     FILEFORMAT=self._info.get("fileFormat") or "tfrecord",
                     SHARD_INDEX=index,
                     NUM_SHARDS=count,
@@ -145,10 +153,10 @@ class TFDS(RecordSource):
                 )
             except (KeyError, ValueError, IndexError):
                 raise SourceError(f"{self.folder}: files are named by {template!r}, which can't be filled in") from None
-            found.append((str(self.folder / name), 0, -1))
+            found.append((str(self.folder / file), 0, -1, int(length)))
         return found
 
-    def _sliced(self) -> list[tuple[str, int, int]]:
+    def _sliced(self) -> list[tuple[str, int, int, int]]:
         base = re.split(r"[\[+]", self.split)[0]
         if self._splits and base not in self._splits:
             raise SourceError(f"{self.folder}: has no split {base!r}; its splits: {', '.join(self._splits) or 'none'}")
@@ -163,7 +171,9 @@ class TFDS(RecordSource):
         except (ValueError, KeyError, AssertionError) as error:
             text = " ".join(str(error).split())
             raise SourceError(f"{self.folder}: split {self.split!r} can't be read: {text[:200]}") from None
-        return [(os.fspath(part.filename), int(part.skip), int(part.take)) for part in found]
+        return [
+            (os.fspath(part.filename), int(part.skip), int(part.take), int(part.examples_in_shard)) for part in found
+        ]
 
     @functools.cached_property
     def _keys(self) -> tuple[str, str | None]:

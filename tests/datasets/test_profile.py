@@ -44,6 +44,8 @@ def test_elements_are_counted_at_every_node(tmp_path: Path) -> None:
     assert counts(spread, tmp_path) == {"range": 1 / 25, "<lambda>": 1.0, "shuffle": 1.0}
     endless = Range(10).cache().repeat().shuffle(4).batch(5)
     assert counts(endless, tmp_path) == {"range": 1.0, "cache": 1.0, "shuffle": 1.0, "batch": 0.2}
+    thrice = Range(10).cache().repeat(3).batch(5)
+    assert counts(thrice, tmp_path) == {"range": 1.0, "cache": 1.0, "batch": 0.2}  # caches count as if empty
     waste = Range(40).shuffle(40).take(10)
     assert counts(waste, tmp_path)["range"] == 4.0
     ragged = Range(7).map(tf.range).ragged_batch(2)

@@ -62,6 +62,7 @@ OTHER = (
     "image.gif",
     "image.bmp",
     "image.webp",
+    "image.tif",
 )
 """Whole images of other formats; which of them are read is the decoder's to say."""
 
@@ -121,6 +122,7 @@ def build() -> dict[str, Case]:
         "image.gif": _save(pixels(), "GIF", "P"),
         "image.bmp": _save(pixels(), "BMP"),
         "image.webp": _save(pixels(), "WEBP"),
+        "image.tif": _save(pixels(), "TIFF"),
     }
     kinds: list[tuple[Kind, dict[str, bytes]]] = [("broken", broken), ("jpeg", unusual), ("other", other)]
     return {name: Case(name, kind, data) for kind, cases in kinds for name, data in cases.items()}

@@ -164,8 +164,9 @@ def tiff(
 def _compressed(rows: Pixels, compression: int) -> bytes:
     if compression == 8:
         return zlib.compress(rows.tobytes())
-    if compression == 32773:  # a literal run a row
-        return b"".join(bytes([len(row) - 1]) + row for row in (line.tobytes() for line in rows))
+    if compression == 32773:  # literal runs only, none longer than a row
+        runs = (line.tobytes()[at : at + 128] for line in rows for at in range(0, line.nbytes, 128))
+        return b"".join(bytes([len(run) - 1]) + run for run in runs)
     return rows.tobytes()
 
 

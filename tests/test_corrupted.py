@@ -1,0 +1,52 @@
+"""A sample of the damaged files of `python -m bench.corrupted`: every one accepted or refused by all alike."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import damage
+import pytest
+
+from bench import corrupted
+
+COUNT = 192
+
+
+def test_damage_is_a_function_of_seed_and_index() -> None:
+    assert [damage.damaged(3, k) for k in range(40)] == [damage.damaged(3, k) for k in range(40)]
+    assert damage.damaged(3, 7) != damage.damaged(4, 7)
+    assert {damage.damaged(3, k).damage for k in range(len(damage.KINDS))} == set(damage.KINDS)
+
+
+def test_defects_are_told_apart() -> None:
+    good, bad = {"tf": "", "dali-cpu": ""}, {"tf": "bad", "dali-cpu": "bad"}
+    only_tf, only_dali = {"tf": "", "dali-cpu": "bad"}, {"tf": "bad", "dali-cpu": ""}
+    jpeg, png = damage.whole()["420.jpg"], damage.whole()["rgb.png"]
+    gif = damage.whole()["made.gif"]
+
+    def outcome(data: bytes, verified: dict[str, str], full: dict[str, str], crop: dict[str, str]) -> str:
+        found = {"verified": verified, "full": full, "crop": crop}
+        return corrupted._outcome(data, found, [None, None], [None, None])
+
+    assert outcome(jpeg, good, good, good) == "accepted"
+    assert outcome(jpeg, bad, bad, bad) == "refused"
+    assert outcome(gif, only_tf, only_tf, only_tf) == "by kind"
+    assert outcome(jpeg, bad, only_tf, bad) == outcome(jpeg, bad, bad, only_tf) == "tf passes"
+    assert outcome(png, bad, only_tf, bad) == outcome(jpeg, bad, only_dali, bad) == "disagreed"
+    assert outcome(jpeg, only_tf, only_tf, only_tf) == outcome(gif, only_dali, bad, bad) == "disagreed"
+    assert outcome(jpeg, good, good, only_tf) == outcome(jpeg, good, only_dali, good) == "disagreed"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_every_damaged_file_is_accepted_or_refused_by_all_alike() -> None:
+    pytest.importorskip("tensorflow")
+    pytest.importorskip("nvidia.dali")
+    found = corrupted.run(seed=1, first=0, count=COUNT)
+    outcomes = Counter(one["outcome"] for one in found)
+    assert not [one for one in found if one["outcome"] in corrupted.DEFECTS]
+    assert len(found) == COUNT
+    assert outcomes["accepted"] > COUNT / 6
+    assert outcomes["refused"] > COUNT / 2
+    assert outcomes["by kind"] > 0
+    assert "crashed" in corrupted.table(found)

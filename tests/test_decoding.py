@@ -1,0 +1,286 @@
+"""Every kind of file through every backend that reads it: the pixels that it holds, or a refusal that names it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import encoders as e
+import numpy as np
+import pytest
+
+import greenload as gl
+from greenload import cli, formats
+from greenload.backends import Records, get
+from greenload.errors import PipelineError, RecordError
+from greenload.plan import Numbers, make_plan
+from greenload.sources import Files
+from greenload.stages import Batch, CenterCrop, Decode, RandomResizedCrop, Stage
+
+pytest.importorskip("tensorflow")
+pytestmark = pytest.mark.slow
+Pixels = np.ndarray[Any, Any]
+BACKENDS = ("tf", "dali-cpu")
+
+
+def decoded(backend: str, data: bytes, *stages: Stage, seed: int = 0) -> Pixels:
+    """One file through a backend."""
+    if backend == "dali-cpu":
+        pytest.importorskip("nvidia.dali")
+    pipeline = gl.Pipeline(Files(["the file"]), *stages, Batch(1), seed=seed)
+    numbers = Numbers.of(pipeline).prepare(seed, 0, np.arange(1))
+    image: Pixels = get(backend).run(make_plan(pipeline, backend, threads=1), Records([data], numbers, ["the file"]))[0]
+    return image
+
+
+def whole(backend: str, data: bytes, *, exif: bool = False) -> Pixels:
+    """A file's pixels. The crop that asks for all of it also runs a cropped decode."""
+    head = formats.header(data)
+    turned = exif and formats.orientation(data) > 4
+    return decoded(
+        backend, data, Decode(exif), CenterCrop((head.width, head.height) if turned else (head.height, head.width))
+    )
+
+
+def rgb(image: Pixels) -> Pixels:
+    """Grey, alpha and all to RGB, as uint8."""
+    colour = image[..., :3] if image.shape[-1] > 2 else np.repeat(image[..., :1], 3, -1)
+    return colour.astype(np.uint8)
+
+
+@cache
+def kinds() -> dict[str, tuple[bytes, Pixels]]:
+    """Files made by hand, and the pixels that they hold."""
+    image, grey, palette = e.pixels(37, 43), e.pixels(37, 43, 1), e.palette(256)
+    rgba, grey_alpha = e.pixels(37, 43, 4), e.pixels(37, 43, 2)
+    found: dict[str, tuple[bytes, Pixels]] = {}
+    for interlaced in (False, True):
+        tail = "-interlaced" if interlaced else ""
+
+        def png(image: Pixels, depth: int = 8, interlaced: bool = interlaced, **more: Any) -> bytes:
+            return e.png(image, depth, interlaced=interlaced, **more)
+
+        for depth in (1, 2, 4, 8):
+            levels = e.pixels(37, 43, 1, levels=1 << depth)
+            found[f"grey-{depth}{tail}.png"] = png(levels, depth), rgb(levels * 255 // ((1 << depth) - 1))
+            colours = palette[: 1 << depth]
+            seen = rgb(colours[levels[..., 0]])
+            found[f"palette-{depth}{tail}.png"] = png(levels, depth, colours=colours), seen
+            alpha = bytes(range(1 << depth))
+            found[f"palette-alpha-{depth}{tail}.png"] = png(levels, depth, colours=colours, alpha=alpha), seen
+        found[f"rgb{tail}.png"] = png(image), rgb(image)
+        found[f"rgba{tail}.png"] = png(rgba), rgb(rgba)
+        found[f"grey-alpha{tail}.png"] = png(grey_alpha), rgb(grey_alpha)
+        for channels in (1, 2, 3, 4):
+            deep = np.random.default_rng(channels).integers(0, 65536, (37, 43, channels))
+            nearest = np.floor(deep / 257 + 0.5).astype(int)
+            found[f"16-bit-{channels}{tail}.png"] = png(deep, 16), rgb(nearest)
+    ramp = np.arange(65536).reshape(256, 256, 1)
+    found["16-bit-all-values.png"] = e.png(ramp, 16), rgb(np.floor(ramp / 257 + 0.5).astype(int))
+    gamma = e.chunk(b"gAMA", (100_000).to_bytes(4, "big")) + e.chunk(b"sBIT", b"\5\5\5")
+    found["gamma.png"] = e.png(image, before=gamma), rgb(image)
+    for top_down in (False, True):
+        tail = "-top-down" if top_down else ""
+        found[f"rgb{tail}.bmp"] = e.bmp(image, top_down=top_down), rgb(image)
+        found[f"rgba{tail}.bmp"] = e.bmp(rgba, 32, top_down=top_down), rgb(rgba)
+    for header in (52, 56, 108, 124):
+        found[f"header-{header}.bmp"] = e.bmp(image, header=header), rgb(image)
+    found["padded.bmp"] = e.bmp(image) + bytes(2), rgb(image)
+    for bits in (1, 4, 8):
+        levels = e.pixels(37, 43, 1, levels=1 << bits)
+        colours = palette[: 1 << bits]
+        found[f"palette-{bits}.bmp"] = e.bmp(levels, bits, colours=colours), rgb(colours[levels[..., 0]])
+    frame = rgb(palette[grey[..., 0]])
+    found["frame.gif"] = e.gif(grey, palette), frame
+    found["frame-on-a-canvas.gif"] = e.gif(grey, palette, place=(3, 5), canvas=(80, 90)), frame
+    for order in ("<", ">"):
+        found[f"rgb{order}.tif"] = e.tiff(image, order=order), rgb(image)
+    for compression in (8, 32773):
+        found[f"strips-{compression}.tif"] = e.tiff(image, compression=compression, strips=5), rgb(image)
+    found["grey.tif"] = e.tiff(grey), rgb(grey)
+    found["palette.tif"] = e.tiff(grey, colours=palette), frame
+    found["oriented.tif"] = e.tiff(image, extra={274: [6]}), rgb(image)
+    return found
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("format", ["png", "bmp", "gif", "tif"])
+def test_a_file_decodes_to_the_pixels_it_was_made_of(backend: str, format: str) -> None:
+    for name, (data, expected) in kinds().items():
+        if not name.endswith(format):
+            continue
+        kind = formats.header(data).kind
+        if backend in formats.KINDS[kind].backends:
+            assert (whole(backend, data) == expected).all(), name
+            window = decoded(backend, data, Decode(), CenterCrop((11, 8)))
+            assert (window == decoded(backend, e.png(expected.astype(int)), Decode(), CenterCrop((11, 8)))).all(), name
+        else:
+            with pytest.raises(RecordError, match=f"the file: {kind} is not read by backend '{backend}': use '"):
+                whole(backend, data)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_jpeg_webp_and_gif_decode_as_pillow_decodes_them(backend: str) -> None:
+    for name, digest in json.loads((e.IMAGES / "pixels.json").read_text()).items():
+        data = e.kept(name)
+        if name == "animated.webp":
+            with pytest.raises(RecordError, match="animated WebP is not supported"):
+                decoded(backend, data, Decode(), CenterCrop(3))
+        elif backend in formats.KINDS[formats.header(data).kind].backends:
+            assert hashlib.sha256(whole(backend, data).tobytes()).hexdigest() == digest, name
+            assert (whole(backend, data + b"something behind it") == whole(backend, data)).all(), name
+
+
+UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
+    1: lambda x: x,
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
+    8: lambda x: np.rot90(x),
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
+def test_exif_orientation(backend: str, orientation: int) -> None:
+    for name in ("420.jpg", "422-odd.jpg", "progressive.jpg"):
+        stored = whole(backend, e.kept(name))
+        data = e.with_exif(e.kept(name), orientation, ">" if orientation % 2 else "<")
+        assert (whole(backend, data) == stored).all()  # the default
+        upright = UPRIGHT[orientation](stored)
+        assert (whole(backend, data, exif=True) == upright).all()
+        png = e.png(upright.astype(int))
+        for stages in ((CenterCrop((13, 8)),), (RandomResizedCrop((9, 12), scale=(0.05, 0.6), antialias=False),)):
+            for seed in range(4):
+                expected = decoded(backend, png, Decode(), *stages, seed=seed)
+                assert (decoded(backend, data, Decode(exif=True), *stages, seed=seed) == expected).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_exif_that_makes_no_sense_is_no_orientation(backend: str) -> None:
+    plain = e.kept("420.jpg")
+    blocks = [
+        b"Exif\0\0",
+        b"Exif\0\0II",
+        b"Exif\0\0XX*\0\x08\0\0\0",
+        b"Exif\0\0II*\0\xff\xff\xff\xff",
+        b"Exif\0\0MM\0*" + bytes(300),
+    ]
+    for data in [plain, *(e.with_exif_block(plain, block) for block in blocks), e.png(e.pixels(20, 30))]:
+        assert (whole(backend, data, exif=True) == whole(backend, data)).all()
+
+
+def test_exif_in_batches_that_are_loaded(tmp_path: Path) -> None:
+    paths = []
+    for k in range(12):
+        paths.append(tmp_path / f"{k}.jpg")
+        plain = e.kept("420.jpg")
+        paths[-1].write_bytes(e.with_exif(plain, k % 9) if k % 4 else plain)
+    pipeline = gl.Pipeline(Files(paths), Decode(exif=True), RandomResizedCrop((9, 12), antialias=False), Batch(5))
+    pytest.importorskip("nvidia.dali")
+    loaded = [np.concatenate([images for images, _ in gl.load(pipeline, name, epochs=2)]) for name in BACKENDS]
+    assert np.abs(loaded[0].astype(int) - loaded[1]).max() <= 1
+    assert gl.Pipeline.from_dict(pipeline.to_dict()) == pipeline
+    with pytest.raises(PipelineError, match="exif must be True or False"):
+        Decode(exif="yes")  # type: ignore[arg-type]
+
+
+DANGEROUS = """
+import sys
+sys.path[:0] = [{support!r}]
+import encoders as e
+import numpy as np
+from greenload import Batch, CenterCrop, Decode, Pipeline
+from greenload.backends import Records, get
+from greenload.errors import RecordError
+from greenload.plan import Numbers, make_plan
+from greenload.sources import Files
+image = e.pixels(5, 7)
+png, gif = e.png(image), e.gif(image[..., :1], e.palette(256))
+animated = e.kept("animated.webp")
+files = {{
+    "animated.webp": animated,
+    "animated-cut.webp": animated[: len(animated) // 2],
+    "zero.png": e.png(image[:0]),
+    "huge.jpg": e.with_jpeg_size(e.kept("420.jpg"), 65535, 65535),
+    "huge.png": png[:8] + e.chunk(b"IHDR", b"\\0\\1\\0\\0" * 2 + png[24:29]) + png[33:],
+    "bomb.png": png[:8] + e.chunk(b"IHDR", b"\\x7f\\xff\\xff\\xff" * 2 + png[24:29]) + png[33:],
+    "huge.bmp": e.bmp(image)[:18] + b"\\xff\\xff\\xff\\x7f" * 2 + e.bmp(image)[26:],
+    "huge.gif": gif[:786] + b"\\xff" * 4 + gif[790:],
+    "huge.webp": animated[:20] + b"\\0\\0\\0\\0" + b"\\xff" * 6 + animated[30:],
+    "huge.tif": e.tiff(image, extra={{256: [1 << 31], 257: [1 << 31]}}),
+    "12-bit.jpg": e.with_jpeg_size(e.kept("420.jpg"), 48, 64, precision=12),
+    "lossless.jpg": e.with_jpeg_size(e.kept("420.jpg"), 48, 64, frame=0xC3),
+}}
+for name, data in files.items():
+    for stages in ((Decode(), CenterCrop(3)), (Decode(exif=True), CenterCrop(3))):
+        pipeline = Pipeline(Files([name]), *stages, Batch(1))
+        numbers = Numbers.of(pipeline).prepare(0, 0, np.arange(1))
+        try:
+            get({backend!r}).run(make_plan(pipeline, {backend!r}, threads=1), Records([data], numbers, [name]))
+        except RecordError as error:
+            print("refused", error)
+"""
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_nothing_aborts_the_process(backend: str) -> None:
+    if backend == "dali-cpu":
+        pytest.importorskip("nvidia.dali")
+    code = DANGEROUS.format(support=str(e.IMAGES.parent), backend=backend)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("refused") == 2 * 12, done.stdout
+    assert done.stdout.count("too large") == 2 * 7
+
+
+def test_check_names_every_file_that_is_not_read_and_the_backend_that_would(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, data in {
+        "good.jpg": e.kept("420.jpg"),
+        "good.png": e.png(e.pixels(5, 7), 8),
+        "good.gif": e.kept("animated.gif"),
+        "good.webp": e.kept("alpha.webp"),
+        "good.bmp": e.bmp(e.pixels(5, 7)),
+        "bad.tif": e.tiff(e.pixels(5, 7)),
+        "bad.bmp": e.bmp(e.pixels(5, 7, 1), 8, colours=e.palette(256)),
+        "bad.webp": e.kept("animated.webp"),
+        "bad.jpg": e.kept("420.jpg")[:-9],
+    }.items():
+        (tmp_path / name).write_bytes(data)
+    assert cli.main(["check", str(tmp_path)]) == 1
+    printed = capsys.readouterr().out
+    lines = [line for line in printed.splitlines() if "bad." in line]
+    assert len(lines) == 4
+    reasons = (
+        "palette BMP is not read by backend 'tf': use 'dali-cpu'",
+        "truncated JPEG: it ends before its end marker",
+    )
+    reasons += ("TIFF is not read by backend 'tf': use 'dali-cpu'", "animated WebP is not supported")
+    for line, name, reason in zip(lines, ("bmp", "jpg", "tif", "webp"), reasons, strict=True):
+        assert line.startswith(f"{tmp_path}/bad.{name}: {reason}")
+    assert "5 of 9 images decode, 4 do not" in printed
+
+
+def test_what_is_left_out_goes_by_the_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("nvidia.dali")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    files = [e.kept("420.jpg"), e.kept("palette.gif"), e.tiff(e.pixels(9, 9)), e.png(e.pixels(9, 9)), b"no image"]
+    paths = [tmp_path / f"{k}.jpg" for k in range(len(files))]
+    for path, data in zip(paths, files, strict=True):
+        path.write_bytes(data)
+    pipeline = gl.Pipeline(Files(paths, labels=range(5)), Decode(), CenterCrop(4), Batch(2))
+    for backend, expected in (("tf", [0, 1, 3]), ("dali-cpu", [0, 2, 3])):
+        with pytest.warns(UserWarning, match="left out 2 bad of 5 records"):
+            dataset = gl.load(pipeline, backend, epochs=1, on_error="skip")
+        assert [int(label) for _, labels in dataset for label in labels] == expected
