@@ -32,7 +32,7 @@ photographs: ready
 
 # Two at a time, save those that judge times: beside others they would wait for an idle machine.
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile -m "not alone"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not alone"
 	$(BIN)/pytest -m alone
 
 check: lint

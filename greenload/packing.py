@@ -86,7 +86,11 @@ def pack(
         >>> train = Pipeline(TFRecords("data/packed"), Shuffle(block=256), Decode(), ...)
     """
     begun, told = time.monotonic(), progress or (lambda share, text: None)
-    folder = _check(source, os.path.realpath(out), format, shard_mb, on_error)
+    for name, value, least in (("threads", threads, 1), ("seed", seed, None)):
+        whole = isinstance(value, int) and not isinstance(value, bool) and (least is None or value >= least)
+        if not whole and (name, value) != ("threads", None):
+            raise UsageError(f"{name} must be a {'positive ' if least else ''}whole number, not {value!r}")
+    folder = _check(source, os.fspath(out) and os.path.realpath(out), format, shard_mb, on_error)
     threads = threads or processors()
     found = verify(
         source, threads, lambda done, total: told(0.5 * done / total, f"verifying: {done} of {total} images")
@@ -126,6 +130,8 @@ def _check(source: Source, out: str, format: str, shard_mb: float, on_error: str
         raise UsageError(f"shard_mb must be a positive number, not {shard_mb!r}")
     if on_error not in ("raise", "skip"):
         raise UsageError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
+    if not out:
+        raise UsageError("packs go into a new or empty folder, but its name is empty: name one")
     folder = Path(out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         what = "holds files already" if folder.is_dir() else "is a file"

@@ -10,7 +10,7 @@ import pytest
 
 from greenload.samples import make_samples
 
-ALONE = ("energy", "bench", "datasets", "test_profiling.py")
+ALONE = ("energy", "bench", "datasets", "test_profiling.py", "test_advising.py")
 """Folders and files of tests that judge times, or wait until this process is idle."""
 SAMPLE_IMAGES = 48
 SAMPLE_CLASSES = 4

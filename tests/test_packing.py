@@ -133,9 +133,13 @@ def test_what_cannot_be_packed_is_refused_before_anything_runs(folder: Path, tmp
         ("out", {"shard_mb": 0}, "shard_mb must be"),
         ("out", {"shard_mb": float("nan")}, "shard_mb must be"),
         ("out", {"on_error": "hope"}, "on_error must be"),
+        ("out", {"threads": 0}, "threads must be a positive whole number"),
+        ("out", {"seed": "a"}, "seed must be a whole number"),
     ):
         with pytest.raises(UsageError, match=says):
             pack(source, tmp_path / out, **options)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="name is empty"):
+        pack(source, "")
     with pytest.raises(UsageError, match="pixels"):
         pack(Arrays(np.zeros((2, 3, 3, 3), np.uint8)), tmp_path / "out")
     assert left(tmp_path) == ["full", "photos"]

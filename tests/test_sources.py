@@ -207,7 +207,7 @@ BAD_FILES = [
     (lambda: Arrays(np.zeros((2, 0, 3, 3), np.uint8)), "with pixels"),
     (lambda: Arrays(np.zeros((2, 3, 3, 3), np.uint8), [1]), "one integer label"),
     (lambda: Arrays(np.zeros((2, 3, 3, 3), np.uint8), [0.0, 1.0]), "one integer label"),
-    (lambda: Arrays("text"), "uint8 or float32"),
+    (lambda: Arrays("text"), "of uint8, int8, float16"),
 ]
 
 

@@ -121,8 +121,7 @@ class Stream:
             if step.kind == "read":
                 self.on_samples.append((step, self.reading.sample))
             elif step.kind == "cache":
-                upstream = compose([element for _, element in self.on_samples])
-                self.on_samples.append((step, cached(upstream, step)))
+                self.on_samples.append((step, cached(self.sample(), step)))
             elif step in lowered:
                 self.on_samples.append((step, lowered[step]))
         after = [s for s in pixels if s.spec_out.batched]

@@ -11,9 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from greenload.errors import SourceError
-from greenload.specs import HWC, ImageSpec
-
-_DTYPES = ("uint8", "float32")
+from greenload.specs import DTYPES, HWC, ImageSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +19,7 @@ class Arrays:
     """Images that are pixels in memory already. Don't change them afterwards. TensorFlow loads from a copy of its own.
 
     Args:
-        images: uint8 or float32 ``[n, height, width, channels]``.
+        images: uint8, int8, float16, bfloat16 or float32 ``[n, height, width, channels]``.
         labels: ``[n]`` integers; all 0 if not given.
 
     Raises:
@@ -36,9 +34,9 @@ class Arrays:
 
     def __init__(self, images: ArrayLike, labels: ArrayLike | None = None) -> None:
         pixels = np.asarray(images)
-        if pixels.ndim != 4 or str(pixels.dtype) not in _DTYPES:
+        if pixels.ndim != 4 or str(pixels.dtype) not in DTYPES:
             raise SourceError(
-                f"Arrays needs images [n, height, width, channels] of {' or '.join(_DTYPES)}, "
+                f"Arrays needs images [n, height, width, channels] of {', '.join(DTYPES)}, "
                 f"not {pixels.dtype} {list(pixels.shape)}"
             )
         if 0 in pixels.shape:

@@ -251,7 +251,10 @@ class TFRecords(RecordSource):
     def __init__(
         self, data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], image: str = "", label: str | None = ""
     ) -> None:
-        given = os.fspath(data) if isinstance(data, (str, os.PathLike)) else tuple(os.fspath(path) for path in data)
+        try:
+            given = os.fspath(data) if isinstance(data, (str, os.PathLike)) else tuple(os.fspath(path) for path in data)
+        except TypeError as error:
+            raise SourceError(f"TFRecords takes a folder, a pattern, a file or a list of files, but {error}") from None
         object.__setattr__(self, "data", given)
         object.__setattr__(self, "image", image)
         object.__setattr__(self, "label", label)

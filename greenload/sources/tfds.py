@@ -69,7 +69,7 @@ class TFDS(RecordSource):
     @functools.cached_property
     def folder(self) -> Path:
         """The folder of the dataset's version."""
-        if os.path.isdir(self.data):
+        if self.data_dir is None and os.path.isdir(self.data):
             place, version = Path(self.data), ""
         else:
             name, _, version = self.data.partition(":")

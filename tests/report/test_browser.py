@@ -267,6 +267,7 @@ def test_the_driver_sees_errors_and_requests(browser: driver.Browser, tmp_path: 
     assert browser.run(BEYOND) == ["DIV."] and browser.run(CONTRAST)[0][0] < 4.5
 
 
+@pytest.mark.alone
 def test_a_profile_under_an_emulated_counter_makes_a_whole_page(
     show: Callable[..., driver.Browser], sample_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,6 +139,11 @@ def test_what_differs_comes_first(measured: Report) -> None:
     assert text(found).startswith("Not the same machine or versions")
 
 
+def test_what_one_sample_is_differs_in_sight(measured: Report) -> None:
+    a, b = (replace(measured, plan={**measured.plan, "sample": unit}) for unit in ("a row of a batch", "an element"))
+    assert [(one.name, one.a, one.b) for one in compare(a, b).setups] == [("sample", "a row of a batch", "an element")]
+
+
 def test_modelled_joules_have_a_ratio_on_one_machine_only(modelled: Report, measured: Report) -> None:
     """A model's band is common to one machine's figures and cancels; across machines or with a counter it doesn't."""
     assert compare(modelled, modelled).pairs[1].changes["cpu"].ratio is not None
