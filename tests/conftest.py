@@ -10,8 +10,8 @@ import pytest
 
 from greenload.samples import make_samples
 
-ALONE = ("energy", "bench", "datasets", "test_profiling.py", "test_advising.py")
-"""Folders and files of tests that judge times, or wait until this process is idle."""
+ALONE = ("energy", "datasets", "test_advising.py")
+"""Folders and files of tests that judge times of this process, or of the machine."""
 SAMPLE_IMAGES = 48
 SAMPLE_CLASSES = 4
 

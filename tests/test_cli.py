@@ -33,7 +33,6 @@ def error_line(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_profile_prints_a_table_and_writes_both_reports(sample_folder: Path, tmp_path: Path) -> None:
     json_file, html_file = tmp_path / "r.json", tmp_path / "r.html"
     done = run(

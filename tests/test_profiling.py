@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import greenload as gl
-from greenload import campaign
+from greenload import campaign, profiling
 from greenload.plan import make_plan
 from greenload.profiling import profile
 from greenload.report.data import validate
@@ -21,11 +21,17 @@ def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(campaign, "WINDOW_S", 0.01)
 
 
+@pytest.fixture
+def no_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the changes that are tried last."""
+    monkeypatch.setattr(profiling, "TRIED", 0)
+
+
 def photos(folder: Path, *stages: Any) -> gl.Pipeline:
     return gl.Pipeline(gl.ImageFolder(folder), gl.Shuffle(), gl.Decode(), *stages, seed=3)
 
 
-@pytest.mark.usefixtures("short_windows")
+@pytest.mark.usefixtures("short_windows", "no_trials")
 @pytest.mark.parametrize("backend", [pytest.param("tf", marks=pytest.mark.slow), "dali-cpu"])
 def test_a_report_has_a_row_for_every_step_of_the_plan(sample_folder: Path, backend: str) -> None:
     pipeline = photos(sample_folder, gl.RandomResizedCrop(64), gl.RandomHorizontalFlip(), gl.Batch(16))
@@ -47,7 +53,7 @@ def test_a_report_has_a_row_for_every_step_of_the_plan(sample_folder: Path, back
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("short_windows")
+@pytest.mark.usefixtures("short_windows", "no_trials")
 def test_a_split_pipeline_shows_both_sides(sample_folder: Path) -> None:
     whole = photos(sample_folder, gl.Resize((64, 64)), gl.ToDtype("float32", scale=True), gl.Batch(16))
     split = gl.split_for_device(whole)
@@ -63,10 +69,12 @@ def test_a_split_pipeline_shows_both_sides(sample_folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
+@pytest.mark.usefixtures("no_trials")
 def test_steps_explain_the_full_run(sample_folder: Path) -> None:
     """Loose here, where anything may run beside the tests; the benchmark prints the figure."""
     pipeline = photos(sample_folder, gl.RandomResizedCrop(224), gl.RandomHorizontalFlip(), gl.Batch(16))
-    report = profile(pipeline, "tf")
+    report = profile(pipeline, "tf", rounds=3)
     full, rest = report.full.cpu_s_per_sample, report.unattributed.cpu_s_per_sample
     assert full.value and rest.value is not None
     assert abs(rest.value) < 0.25 * full.value
@@ -74,6 +82,8 @@ def test_steps_explain_the_full_run(sample_folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
+@pytest.mark.usefixtures("no_trials")
 def test_a_cache_shows_what_it_saves_as_a_negative_cost(sample_folder: Path) -> None:
     pipeline = photos(sample_folder, gl.Resize((48, 48)), gl.Cache(), gl.RandomHorizontalFlip(), gl.Batch(16))
     report = profile(pipeline, "tf", rounds=3)
@@ -83,7 +93,23 @@ def test_a_cache_shows_what_it_saves_as_a_negative_cost(sample_folder: Path) -> 
     assert (report.full.cpu_s_per_sample.value or 0.0) < rows["Decode"]
 
 
-@pytest.mark.usefixtures("short_windows")
+@pytest.mark.slow
+@pytest.mark.alone
+def test_changes_are_tried_and_the_best_comes_first(sample_folder: Path) -> None:
+    end = (gl.ToDtype("float32", scale=True), gl.Batch(16))
+    report = profile(photos(sample_folder, gl.Resize((48, 48)), *end), "tf", rounds=2, samples=32)
+    titles = [one.title for one in report.advice]
+    assert titles[0] == "Put Cache() behind Resize"
+    assert set(titles) <= {*titles[:1], "Hand ToDtype to the model", "Resize(antialias=False)"}
+    full = report.full.cpu_s_per_sample.value
+    saved = [one.saves_cpu_s_per_sample.value or 0.0 for one in report.advice]
+    assert full and 0.3 * full < saved[0] < 1.2 * full
+    assert saved == sorted(saved, reverse=True)
+    assert all(one.method == "trial" for one in report.advice)
+    validate(report.to_dict())
+
+
+@pytest.mark.usefixtures("short_windows", "no_trials")
 def test_arrays_and_steps_after_the_batch_are_profiled() -> None:
     images = np.random.default_rng(0).integers(0, 256, (64, 40, 40, 3), dtype=np.uint8)
     pipeline = gl.Pipeline(
@@ -96,7 +122,7 @@ def test_arrays_and_steps_after_the_batch_are_profiled() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("short_windows")
+@pytest.mark.usefixtures("short_windows", "no_trials")
 def test_a_function_without_a_name_is_profiled() -> None:
     images = np.zeros((16, 8, 8, 3), np.uint8)
     pipeline = gl.Pipeline(gl.Arrays(images), gl.RandomVerticalFlip(), gl.Apply(lambda image: image + 1), gl.Batch(8))
@@ -107,14 +133,14 @@ def test_a_function_without_a_name_is_profiled() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("short_windows")
+@pytest.mark.usefixtures("short_windows", "no_trials")
 def test_a_pipeline_without_a_batch_is_profiled(sample_folder: Path) -> None:
     report = profile(photos(sample_folder, gl.Resize(40)), "tf", rounds=2, samples=16)
     assert [step.name for step in report.steps] == ["Read", "Decode", "Resize"]
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("short_windows")
+@pytest.mark.usefixtures("short_windows", "no_trials")
 def test_skipped_records_are_listed(sample_folder: Path, tmp_path: Path) -> None:
     for i, path in enumerate(sorted(sample_folder.rglob("*.jpg"))[:8]):
         target = tmp_path / f"class-{i % 2}" / path.name
@@ -137,7 +163,8 @@ def test_wrong_arguments(sample_folder: Path, wrong: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("short_windows")
+@pytest.mark.alone
+@pytest.mark.usefixtures("short_windows", "no_trials")
 def test_measured_joules_come_from_the_counter(
     sample_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
