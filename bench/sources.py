@@ -34,7 +34,7 @@ from greenload.machine import machine
 from greenload.samples import make_samples
 
 FORMAT = "greenload.bench.sources/1"
-LISTING_REACH_S, LISTING_REACH_MB, INDEX_REACH_MB_S, START_REACH, SLOPE_REACH = 10.0, 400.0, 500.0, 2.0, 10.0
+LISTING_REACH_S, LISTING_REACH_MB, INDEX_REACH_MB_S, START_REACH, SLOPE_REACH = 10.0, 400.0, 500.0, 2.0, 4.0
 """What is aimed at. ``START_REACH``: the largest set's epoch start over the smallest's; ``SLOPE_REACH``: megabytes of
 resident memory that a million samples may add."""
 A_CLASS = 1000  # files in a class folder of the large set

@@ -38,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return command(options)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
+    except BrokenPipeError:  # whoever read the output has seen enough, as head has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _OK
     except UsageError as error:
         if debug:
             raise

@@ -46,6 +46,9 @@ def test_profile_prints_a_table_and_writes_both_reports(sample_folder: Path, tmp
     assert report.pipeline["name"] == "imagenet:train"
     assert report.steps[0].name == "Read"
     assert "imagenet:train" in html_file.read_text()
+    piped = f"{sys.executable} -m greenload.cli report {json_file} | true"
+    unread = subprocess.run(piped, shell=True, capture_output=True, text=True, timeout=60)
+    assert unread.stderr == ""
 
 
 @pytest.mark.slow
