@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from greenload import draws, examples, tfrecord
 from greenload.errors import BackendUnavailable, RecordError, SourceError, UsageError
 from greenload.plan import processors
-from greenload.sources import TFDS, Arrays, RecordSource, Source, TFRecords, read_many
+from greenload.sources import TFDS, Arrays, ImageFolder, RecordSource, Source, TFRecords, read_many
 from greenload.verifying import verify
 
 Format = Literal["tfrecord", "arrayrecord"]
@@ -133,6 +133,8 @@ def _check(source: Source, out: str, format: str, shard_mb: float, on_error: str
     if not out:
         raise UsageError("packs go into a new or empty folder, but its name is empty: name one")
     folder = Path(out)
+    if isinstance(source, ImageFolder) and folder.is_relative_to(os.path.realpath(source.root)):
+        raise UsageError(f"{out}: lies in {source.root}, where it would count as a class: name a folder outside it")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         what = "holds files already" if folder.is_dir() else "is a file"
         raise UsageError(f"{out}: packs go into a new or empty folder, but this {what}: name another")

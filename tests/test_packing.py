@@ -290,3 +290,11 @@ def test_what_changes_while_it_is_verified_is_verified_again(
     source, path = ImageFolder(folder), folder / "ant" / "000.jpg"
     assert verify(source, progress=lambda *_: path.write_bytes(b"no image") and None).bad == ()
     assert verify(source).bad_indices == (0,)
+
+
+def test_a_pack_does_not_go_into_its_own_source(tmp_path: Path) -> None:
+    folder = record_files.class_folder(tmp_path / "set", record_files.photos(3))
+    with pytest.raises(UsageError, match="name a folder outside it"):
+        pack(ImageFolder(folder), folder / "packed")
+    assert not (folder / "packed").exists()
+    pack(ImageFolder(folder), tmp_path / "set-packed")

@@ -45,13 +45,14 @@ def patiently(work: Callable[[], Result], pulse: Pulse, patience_s: float | None
         SourceError: no element came for ``patience_s`` seconds, `PATIENCE_S` if not given, or the dataset raised.
     """
     limit_s = PATIENCE_S if patience_s is None else patience_s
-    outcome: list[tuple[Any, BaseException | None]] = []
+    results: list[Result] = []
+    errors: list[BaseException] = []
 
     def run() -> None:
         try:
-            outcome.append((work(), None))
+            results.append(work())
         except BaseException as error:
-            outcome.append((None, error))
+            errors.append(error)
 
     thread = threading.Thread(target=run, name="greenload-profile", daemon=True)
     pulse()
@@ -67,10 +68,9 @@ def patiently(work: Callable[[], Result], pulse: Pulse, patience_s: float | None
     except BaseException:
         pulse.abandon()
         raise
-    result, error = outcome[0]
-    if error is not None:
-        raise translated(error)
-    return result  # type: ignore[no-any-return]
+    if errors:
+        raise translated(errors[0])
+    return results[0]
 
 
 def translated(error: BaseException) -> BaseException:

@@ -226,8 +226,8 @@ def _cells(report: Report, row: Row) -> Iterator[dict[str, str]]:
     yield _plain(table.percent(row.share) if row.cpu_ms else "")
     for name in table.groups(report):
         yield _cell(row.energy_mj.get(name, Figure.missing()), row)
-    known = row.device_bytes is not None and row.device_bytes.value is not None
-    yield _plain(table.bytes_text(row.device_bytes.value) if known and row.device_bytes else "")  # type: ignore[arg-type]
+    read = row.device_bytes.value if row.device_bytes else None
+    yield _plain("" if read is None else table.bytes_text(read))
     if table.shows_reads(report):
         yield _plain("") if row.kind == "idle" else _cell(row.reads, row) | {"text": table.count(row.reads), "kind": ""}
 
