@@ -190,7 +190,8 @@ def _plan(backend: str, count: int, crop: bool) -> tuple[Any, Any]:
     import numpy as np
 
     from greenload import Batch, Decode, Pipeline, RandomResizedCrop, Resize
-    from greenload.plan import Numbers, make_plan
+    from greenload.planning import make_plan
+    from greenload.prepared import Numbers
     from greenload.sources import Files
 
     stages = (

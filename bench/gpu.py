@@ -29,7 +29,7 @@ from bench.gpu_meter import Gpu, idle_w, machine, to_update
 from bench.gpu_pixels import AUGMENTATIONS, DEGREES, ERASED, HUE_TURNS, JITTER, MEAN, SIGMA, STD, TAPS, pixels
 from greenload.backends import dali
 from greenload.pipeline import Pipeline
-from greenload.plan import make_plan
+from greenload.planning import make_plan
 from greenload.samples import make_samples
 from greenload.sources import ImageFolder
 from greenload.stages import (

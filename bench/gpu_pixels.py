@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from greenload.backends import dali
+from greenload import backends
 from greenload.backends.base import Records
 from greenload.pipeline import Pipeline
-from greenload.plan import Numbers, make_plan
+from greenload.planning import make_plan
+from greenload.prepared import Numbers
 from greenload.sources import ImageFolder
 from greenload.stages import (
     Batch,
@@ -60,7 +61,7 @@ def pixels(folder: str, backend: str, threads: int, side: int) -> dict[str, Any]
         layout = Numbers.of(pipeline)
         numbers = layout.prepare(SEED, 0, np.array(order))
         plan = make_plan(pipeline, backend, threads=threads)
-        result = dali.backend(backend).run(plan, Records(encoded, numbers, names))
+        result = backends.run(plan, Records(encoded, numbers, names))
         difference = np.stack(
             [
                 np.abs(image.astype(np.float64) - by_reference(pipeline, layout, pixels_in, numbers[i : i + 1]))

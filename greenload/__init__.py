@@ -58,7 +58,8 @@ _HOMES = {
         "ToDtype",
     ),
     "pipeline": ("Pipeline",),
-    "plan": ("Plan", "make_plan"),
+    "plan": ("Plan",),
+    "planning": ("make_plan",),
     "loading": ("Position", "Shard", "load"),
     "verifying": ("verify",),
     "packing": ("pack",),
@@ -87,7 +88,7 @@ if TYPE_CHECKING:
     from greenload.packing import pack as pack
     from greenload.pipeline import Pipeline as Pipeline
     from greenload.plan import Plan as Plan
-    from greenload.plan import make_plan as make_plan
+    from greenload.planning import make_plan as make_plan
     from greenload.profiling import profile as profile
     from greenload.report.data import Report as Report
     from greenload.sources import TFDS as TFDS

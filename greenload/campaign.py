@@ -20,8 +20,10 @@ from greenload.energy.sampler import Mark, Sampler
 from greenload.energy.settle import settle
 from greenload.energy.windows import Observation
 from greenload.loading import Build, Order
-from greenload.plan import Numbers, Plan, Step
+from greenload.plan import Plan
+from greenload.prepared import Numbers
 from greenload.splitting import Split
+from greenload.steps import Step
 
 BUILDS = 2
 """Independent builds: two of one pipeline have been seen 13 % apart, which windows on one of them never show."""

@@ -61,6 +61,7 @@ CLAIMS: Mapping[str, Mapping[type[p.Primitive], Claim]] = {
     },
     "dali-cpu": _DALI,
     "dali": _DALI,
+    "pillow": {},
 }
 """By backend and primitive."""
 

@@ -13,7 +13,9 @@ from greenload import backends, draws
 from greenload.backends.tf_stream import Stream, options
 from greenload.errors import BackendUnavailable, PipelineError, SourceError, UsageError
 from greenload.pipeline import Pipeline
-from greenload.plan import Numbers, Plan, make_plan
+from greenload.plan import Plan
+from greenload.planning import make_plan
+from greenload.prepared import Numbers
 from greenload.verifying import MARK, REMEDY, good_records, naming
 
 if TYPE_CHECKING:
@@ -173,7 +175,7 @@ def load(
     for name, value, kind in (("start", start, Position), ("shard", shard, Shard)):
         if value is not None and not isinstance(value, kind):
             raise UsageError(f"{name} must be a {kind.__name__}, not {value!r}")
-    valid = good_records(chosen.pipeline.source, chosen.threads, chosen.backend) if on_error == "skip" else None
+    valid = good_records(chosen.pipeline.source, chosen.threads, chosen.decoder) if on_error == "skip" else None
     order = Order(chosen.pipeline, valid, shard or Shard())
     if order.samples == 0:
         raise SourceError(f"{order.shard} of {len(chosen.pipeline.source)} samples is empty: use fewer shards")
@@ -190,12 +192,12 @@ def require(plan: Plan) -> None:
     Raises:
         BackendUnavailable: it can't; names the remedy.
     """
-    if plan.backend == "dali":
+    if "dali" in plan.backends:
         raise BackendUnavailable(
             "backend 'dali' keeps its output on the GPU and is not loaded into tf.data yet: use backend='dali-cpu' "
             "or 'tf', or greenload.backends.dali.stream without TensorFlow"
         )
-    for name in dict.fromkeys(["tf", plan.backend]):
+    for name in dict.fromkeys(["tf", *plan.backends]):
         found = backends.get(name).availability()
         if not found.usable:
             raise BackendUnavailable(f"backend {name!r}: {found.detail}; {found.remedy}")
@@ -310,7 +312,8 @@ class Build:
             return tf.debugging.Assert(False, [MARK, self.stream.reading.name(index), index, REMEDY])
 
         with tf.control_dependencies([tf.cond(tf.reduce_any(differs), missing, tf.no_op)]):
-            return {key: tf.identity(value) for key, value in state.items()}
+            passed: dict[str, Any] = tf.nest.map_structure(tf.identity, state, expand_composites=True)
+            return passed
 
     def roots(self, epoch: Any, first: Any) -> tf.data.Dataset:
         """The samples of an epoch: position, index, label, prepared numbers, and what reading them one by one needs."""
@@ -336,5 +339,7 @@ def _empty(key: str, spec: Any) -> Any:
     """A tensor that fits a batch's spec and holds no sample."""
     import tensorflow as tf
 
+    if isinstance(spec, tf.RaggedTensorSpec):
+        return tf.RaggedTensor.from_tensor(tf.zeros([0, 1, 0], spec.dtype), ragged_rank=spec.ragged_rank)
     value = _NOTHING if key == "position" else tf.zeros([], spec.dtype)
     return tf.fill([n or 0 for n in spec.shape], value)

@@ -1,59 +1,85 @@
 """A plan: how a pipeline will run, as data, to be read before anything runs.
 
-Planning turns stages into steps, each one primitive on one backend, and fuses what can be fused without changing a
-pixel: a crop right after decoding happens inside the JPEG decoder, and neighbouring affine maps become one.
+Each step on pixels has a backend. The steps of tf.data work on single samples until they are batched; every other
+backend takes whole batches, so between two backends a batch crosses from one to the other.
 """
 
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from greenload import claims, draws
-from greenload.draws import NUMPY, Array, Ops
+from greenload import claims
 from greenload.errors import PipelineError
 from greenload.pipeline import Pipeline
 from greenload.specs import ImageSpec, LabelSpec
-from greenload.stages import Apply, Batch, Cache, Shuffle, Stage
 from greenload.stages import primitives as p
+from greenload.steps import DALI, Step, mirrored, reads_params, told_apart
 
-BACKENDS = ("tf", "dali-cpu", "dali")
-"""The backends that a plan can name. ``"auto"`` resolves to one of them."""
-
-Kind = Literal["read", "pixels", "cache", "batch", "device"]
+BACKENDS = ("tf", "dali-cpu", "dali", "pillow")
+"""The backends that a plan can name. ``"auto"`` chooses among them, for each step."""
+MIXED = "mixed"
+"""What a plan calls its backend where its steps are on several."""
 
 
 @dataclass(frozen=True)
-class Step:
-    """One thing that a backend does to samples: what a profile has a row for."""
+class Segment:
+    """Neighbouring steps on pixels that one backend does in one go."""
 
-    kind: Kind
-    name: str
-    stages: tuple[str, ...]
-    """The names of the stages whose work this is; more than one where they are fused."""
     backend: str
-    spec_in: ImageSpec
-    spec_out: ImageSpec
-    primitive: p.Primitive | None = None
-    stage: int | None = None
-    """The place in the pipeline of the stage whose params the primitive reads, if it reads any."""
+    steps: tuple[Step, ...]
+    first: int
+    """The place of the first stage whose params follow from the sizes of the images that enter."""
+    end: int
+    """The place of the first stage behind this segment."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """The step as JSON data."""
-        return {
-            "name": self.name,
-            "kind": self.kind,
-            "stages": list(self.stages),
-            "backend": self.backend,
-            "in": str(self.spec_in),
-            "out": str(self.spec_out),
-        }
+    @property
+    def batched(self) -> bool:
+        """Whether it takes batches. Only tf.data takes single samples, as long as they aren't batched."""
+        return self.backend != "tf" or self.steps[0].spec_in.batched
+
+    @property
+    def spec_in(self) -> ImageSpec:
+        """What enters."""
+        return self.steps[0].spec_in
+
+    @property
+    def spec_out(self) -> ImageSpec:
+        """What leaves."""
+        return self.steps[-1].spec_out
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """A place where batches go from one backend to another."""
+
+    source: str
+    """The backend that they come from; ``"tf"`` where that is tf.data, which reads, caches and batches."""
+    target: str
+    spec: ImageSpec
+    """What crosses."""
+    bytes: float | None
+    """Bytes an image, where known."""
+
+    def __str__(self) -> str:
+        size = "" if self.bytes is None else f", {_bytes(self.bytes)} an image"
+        return f"{self.source} → {self.target}: {self.spec}{size}"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the choice of backends was made by: costs an image, of the steps that can be placed."""
+
+    unit: str
+    """``"cpu_s"`` (CPU seconds) or ``"energy_j"`` (joules)."""
+    cost: float
+    """Of this plan."""
+    others: tuple[tuple[str, float], ...]
+    """Of others, the best first: which they are, and their costs. The first is the runner-up."""
+    costs: str
+    """Which costs these are, and where they were measured."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +91,14 @@ class Plan:
 
     pipeline: Pipeline
     backend: str
+    """The backend of all steps on pixels, or ``"mixed"``."""
     threads: int
     """Threads that work on samples."""
     prefetch: int
     """Finished batches (or samples, without ``Batch``) held ready ahead of the consumer, at most."""
     steps: tuple[Step, ...]
+    expected: Expected | None = None
+    """Why these backends, where ``"auto"`` chose them."""
 
     @property
     def out_spec(self) -> ImageSpec:
@@ -81,15 +110,68 @@ class Plan:
         """The label of each sample that leaves the pipeline."""
         return self.pipeline.label
 
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The steps on pixels in runs, each on one backend. A step behind ``Batch`` begins another in tf.data only:
+        other backends work on batches before it as well."""
+        runs: list[list[Step]] = []
+        for step in self.steps:
+            if step.kind != "pixels":
+                continue
+            last = runs[-1][-1] if runs else None
+            same = last is not None and last.backend == step.backend
+            if same and (step.backend != "tf" or step.spec_in.batched == runs[-1][0].spec_in.batched):
+                runs[-1].append(step)
+            else:
+                runs.append([step])
+        count = len(self.pipeline.stages)
+        firsts = [_first(steps, before, count) for steps, before in zip(runs, [None, *runs], strict=False)]
+        ends = [*firsts[1:], count]
+        return tuple(
+            Segment(steps[0].backend, tuple(steps), first, end)
+            for steps, first, end in zip(runs, firsts, ends, strict=True)
+        )
+
+    @property
+    def crossings(self) -> tuple[Crossing, ...]:
+        """Every place where batches go from one backend to another."""
+        found, at = [], "tf"
+        for segment in self.segments:
+            if segment.backend != at:
+                first = segment.steps[0]
+                found.append(Crossing(at, segment.backend, first.spec_in, _image_bytes(first.spec_in, first.size_in)))
+                at = segment.backend
+        if at not in ("tf", "dali"):
+            last = self.segments[-1].steps[-1]
+            found.append(Crossing(at, "tf", self.out_spec, _image_bytes(last.spec_out, last.size_out)))
+        return tuple(found)
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """The backends that it needs, tf.data aside unless steps on pixels are there."""
+        return tuple(dict.fromkeys(segment.backend for segment in self.segments))
+
+    @property
+    def decoder(self) -> str:
+        """The backend that decodes; where nothing does, the first that works on pixels."""
+        for step in self.steps:
+            if isinstance(step.primitive, (p.Decode, p.DecodeCrop)):
+                return step.backend
+        return next(iter(self.backends), "tf")
+
     def describe(self) -> str:
-        """The plan as text, a line a step."""
+        """The plan as text: a line a step, what crosses between backends, and why these were chosen."""
         rows = [("step", "stages", "backend", "images out")]
         rows += [(s.name, " + ".join(s.stages), s.backend, str(s.spec_out)) for s in self.steps]
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines += [f"crosses {crossing}" for crossing in self.crossings]
         if self.pipeline.one_hot:
             lines.append(f"labels: {self.label} ({self.pipeline.one_hot})")
-        return "\n".join([*lines, f"{self.threads} threads, {self.prefetch} results held ready"])
+        lines.append(f"{self.threads} threads, {self.prefetch} results held ready")
+        if self.expected:
+            lines += _why(self.expected)
+        return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON data, without its pipeline."""
@@ -105,247 +187,129 @@ class Plan:
         return self.describe()
 
 
+def _first(steps: Sequence[Step], before: Sequence[Step] | None, count: int) -> int:
+    """The place of the first stage whose params follow from the sizes of images as they enter some steps."""
+    place = min((step.stage for step in steps if step.stage is not None), default=count)
+    inside = before is not None and any(step.stage == place for step in before)
+    return place + 1 if inside else place
+
+
+def _image_bytes(spec: ImageSpec, size: float | None) -> float | None:
+    if size is None or spec.encoded:
+        return size if spec.encoded else spec.image_bytes()
+    one_pixel = ImageSpec((1, 1, spec.shape[-1]), spec.dtype, "HWC").image_bytes()
+    return spec.image_bytes() or (one_pixel and size * one_pixel)
+
+
+def _bytes(count: float) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB" if count >= 1e4 else f"{count:.0f} B"
+
+
+def _why(expected: Expected) -> list[str]:
+    def shown(cost: float) -> str:
+        return f"{cost * 1e3:.3g} ms of CPU" if expected.unit == "cpu_s" else f"{cost * 1e3:.3g} mJ"
+
+    lines = [f"expected: {shown(expected.cost)} an image ({expected.costs})"]
+    titles = ["runner-up", *["instead"] * len(expected.others)]
+    lines += [f"{title}: {name}, {shown(cost)}" for title, (name, cost) in zip(titles, expected.others, strict=False)]
+    return lines
+
+
 def processors() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def make_plan(pipeline: Pipeline, backend: str = "auto", *, threads: int | None = None, prefetch: int = 2) -> Plan:
-    """Decide how a pipeline runs.
+def place(pipeline: Pipeline, steps: Sequence[Step], *, threads: int, prefetch: int) -> Plan:
+    """The plan of steps whose backends are settled.
 
     Args:
-        pipeline: what to run.
-        backend: ``"tf"``, ``"dali-cpu"``, ``"dali"`` (on a GPU) or ``"auto"``, which today is ``"tf"``.
-        threads: threads that work on samples; all processors that this process may use if not given.
-        prefetch: batches held ready, at least 1.
+        pipeline: what is planned.
+        steps: of ``steps.steps_of``; each on pixels names its backend.
+        threads: threads that work on samples.
+        prefetch: batches held ready.
 
     Raises:
-        PipelineError: an argument is out of range, or the backend can't hold the pipeline.
-
-    Example:
-        >>> print(make_plan(train, backend="dali-cpu").describe())
+        PipelineError: a backend doesn't hold its step to tolerance, or steps can't follow each other that way.
     """
-    if not isinstance(pipeline, Pipeline):
-        raise PipelineError(f"what is planned must be a Pipeline, not {type(pipeline).__name__} {str(pipeline)[:40]!r}")
-    if backend not in (*BACKENDS, "auto"):
-        raise PipelineError(f"backend must be one of auto, {', '.join(BACKENDS)}, not {backend!r}")
-    threads = processors() if threads is None else threads
-    for name, value in (("threads", threads), ("prefetch", prefetch)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise PipelineError(f"{name} must be a positive integer, not {value!r}")
-    chosen = "tf" if backend == "auto" else backend
-    steps = _fuse(_lower(pipeline, chosen))
-    if chosen.startswith("dali"):
-        steps = _for_dali(pipeline, chosen, steps)
-    _check_claims(pipeline, chosen, steps)
-    return Plan(pipeline, chosen, threads, prefetch, tuple(_told_apart(steps)))
+    done = list(steps)
+    names = list(dict.fromkeys(step.backend for step in done if step.kind == "pixels"))
+    backend = names[0] if len(names) == 1 else MIXED if names else "tf"
+    _check_claims(pipeline, done)
+    _check_batches(pipeline, backend, done)
+    done = mirrored(done)
+    taking = [name for name in names if name != "tf"]
+    if taking:
+        hand_over = "Batch + hand-over"
+        done = [
+            replace(step, backend=" + ".join(taking), name=hand_over) if step.kind == "batch" else step for step in done
+        ]
+    return Plan(pipeline, backend, threads, prefetch, tuple(told_apart(done)))
 
 
-def _check_claims(pipeline: Pipeline, backend: str, steps: list[Step]) -> None:
+def _check_claims(pipeline: Pipeline, steps: Sequence[Step]) -> None:
     for step in steps:
-        if step.primitive is None or claims.claimed(backend, step.primitive, step.spec_in):
+        if step.primitive is None or claims.claimed(step.backend, step.primitive, step.spec_in):
             continue
         able = claims.others(step.primitive, step.spec_in)
         remedy = f"use backend={able[0]!r}" if able else "change its arguments, or remove it"
         stage = pipeline.stages[step.stage] if step.stage is not None else " + ".join(step.stages)
         if isinstance(step.primitive, p.Call):
             raise PipelineError(
-                f"{stage} can't run on backend {backend!r}: arbitrary code is the explicit stage Apply(fn), for the "
-                f"backends that can run it: {remedy}"
+                f"{stage} can't run on backend {step.backend!r}: arbitrary code is the explicit stage Apply(fn), for "
+                f"the backends that can run it: {remedy}"
             )
         raise PipelineError(
-            f"{stage} can't run on backend {backend!r} to tolerance, for images that are {step.spec_in}: {remedy}"
+            f"{stage} can't run on backend {step.backend!r} to tolerance, for images that are {step.spec_in}: {remedy}"
         )
 
 
-def _lower(pipeline: Pipeline, backend: str) -> list[Step]:
-    spec = pipeline.source.spec
-    order = ("Shuffle",) if pipeline.shuffled else ()
-    source = type(pipeline.source).__name__
-    steps = [Step("read", "Read", (source, *order), "tf", spec, spec)]
-    for place, (stage, before, after) in enumerate(
-        zip(pipeline.stages, pipeline.specs[:-1], pipeline.specs[1:], strict=True)
-    ):
-        name = type(stage).__name__
-        if isinstance(stage, Shuffle):
+def _check_batches(pipeline: Pipeline, backend: str, steps: Sequence[Step]) -> None:
+    """What takes batches can't be followed by what needs single samples of any size, or splits a stage in two."""
+    crossed: Step | None = None
+    last: Step | None = None
+    for step in steps:
+        if step.kind == "cache" and crossed is not None:
+            where = "Decode" if backend != MIXED else f"{crossed.name!r}"
+            raise PipelineError(
+                f"backend {crossed.backend!r} keeps pixels to itself until they are batched, so Cache must stand "
+                f"before {where}; move it there, or use backend='tf'"
+            )
+        if step.kind != "pixels":
             continue
-        if isinstance(stage, Cache):
-            steps.append(Step("cache", "Cache", (name,), "tf", before, after))
-        elif isinstance(stage, Batch):
-            steps.append(Step("batch", "Batch", (name,), "tf", before, after))
-        else:
-            parts = stage.primitives(before)
-            if not parts:  # what it wants is so already
-                continue
-            specs = [before, *(_between(part, before, after) for part in parts[:-1]), after]
-            for part, spec_in, spec_out in zip(parts, specs[:-1], specs[1:], strict=True):
-                label = name if len(parts) == 1 else f"{name}: {type(part).__name__.lower()}"
-                steps.append(Step("pixels", label, (name,), backend, spec_in, spec_out, part, place))
-    return steps
-
-
-def _between(part: p.Primitive, before: ImageSpec, after: ImageSpec) -> ImageSpec:
-    """The spec after a stage's primitive that isn't its last: a crop, whose size differs from image to image."""
-    return ImageSpec((None, None, before.shape[-1]), before.dtype, before.layout)
-
-
-def _fuse(steps: list[Step]) -> list[Step]:
-    fused: list[Step] = []
-    for step in steps:
-        last = fused[-1] if fused else None
-        if last and isinstance(last.primitive, p.Decode) and isinstance(step.primitive, p.Crop):
-            fused[-1] = replace(
-                step,
-                name="Decode + crop",
-                stages=last.stages + step.stages,
-                spec_in=last.spec_in,
-                primitive=p.DecodeCrop(last.primitive.exif),
+        if step.backend != "tf" and pipeline.batch is None:
+            raise PipelineError(
+                f"backend {step.backend!r} works on batches, but the pipeline has no Batch: add Batch(32)"
             )
-        elif last and (joined := _joined(last, step)):
-            stages = last.stages + step.stages
-            fused[-1] = replace(
-                step, name=" + ".join(stages), stages=stages, spec_in=last.spec_in, primitive=joined, stage=None
-            )
-        else:
-            fused.append(step)
-    return fused
+        if last is not None and last.backend != step.backend:
+            _check_crossing(last, step, crossed is not None)
+        crossed = crossed or (step if step.backend != "tf" else None)
+        last = step
 
 
-def _joined(first: Step, second: Step) -> p.Affine | None:
-    a, b = first.primitive, second.primitive
-    if not (isinstance(a, p.Affine) and isinstance(b, p.Affine) and a.dtype == "float32"):
-        return None
-    channels = max(len(a.scale), len(b.scale))
-    scales = [tuple(np.broadcast_to(x.scale, channels).tolist()) for x in (a, b)]
-    offsets = [tuple(np.broadcast_to(x.offset, channels).tolist()) for x in (a, b)]
-    scale = tuple(s * t for s, t in zip(*scales, strict=True))
-    offset = tuple(o * t + q for o, t, q in zip(offsets[0], scales[1], offsets[1], strict=True))
-    return p.Affine(scale, offset, b.dtype)
-
-
-def _told_apart(steps: list[Step]) -> list[Step]:
-    """Steps of one name numbered, so that a name is one row of a profile."""
-    counts = Counter(step.name for step in steps)
-    seen: Counter[str] = Counter()
-    named = []
-    for step in steps:
-        seen[step.name] += 1
-        named.append(replace(step, name=f"{step.name} ({seen[step.name]})") if counts[step.name] > 1 else step)
-    return named
-
-
-def _for_dali(pipeline: Pipeline, backend: str, steps: list[Step]) -> list[Step]:
-    """DALI's batches are its own: it stacks them, and a cache can only stand before its first step."""
-    if pipeline.batch is None:
-        raise PipelineError(f"backend {backend!r} works on batches, but the pipeline has no Batch: add Batch(32)")
-    steps = _mirrored(steps)
-    first = next((i for i, step in enumerate(steps) if step.kind == "pixels"), len(steps))
-    if any(step.kind == "cache" for step in steps[first:]):
+def _check_crossing(last: Step, step: Step, crossed: bool) -> None:
+    if last.backend == "dali":
         raise PipelineError(
-            f"backend {backend!r} keeps pixels to itself until they are batched, so Cache must stand before Decode; "
-            "move it there, or use backend='tf'"
+            f"step {step.name!r} on backend {step.backend!r} can't follow {last.name!r} on 'dali', whose images stay "
+            "on the GPU: put it on 'dali' too, or those before it on another backend"
         )
-    return [
-        replace(step, backend=backend, name="Batch + hand-over") if step.kind == "batch" else step for step in steps
-    ]
+    if crossed and step.backend == "tf" and not step.spec_in.static:
+        raise PipelineError(
+            f"step {step.name!r} on backend 'tf' can't follow {last.name!r} on {last.backend!r}: images come back to "
+            f"tf.data as a batch, whose images have one size, but here they are {step.spec_in}; put it on "
+            f"{last.backend!r} too, or resize before"
+        )
+    if crossed and last.backend == "tf" and not last.spec_out.static:
+        raise PipelineError(
+            f"step {step.name!r} on backend {step.backend!r} can't follow {last.name!r} on 'tf' there: tf.data has a "
+            f"batch, whose images have one size, but here they are {last.spec_out}; put both on one backend"
+        )
+    split = last.stage is not None and last.stage == step.stage
+    if split and (reads_params(step) or not step.spec_out.static):
+        raise PipelineError(
+            f"steps {last.name!r} and {step.name!r} are of one stage that can't be split between backends "
+            f"{last.backend!r} and {step.backend!r}: put both on one"
+        )
 
 
-def _mirrored(steps: list[Step]) -> list[Step]:
-    """A flip and the affine map right after it as one step: DALI has one operator for both."""
-    done: list[Step] = []
-    for step in steps:
-        last = done[-1] if done else None
-        affine = step.primitive
-        if last and last.primitive == p.Flip() and type(affine) is p.Affine:
-            stages = last.stages + step.stages
-            both = p.FlipAffine(affine.scale, affine.offset, affine.dtype)
-            done[-1] = replace(last, name=" + ".join(stages), stages=stages, spec_out=step.spec_out, primitive=both)
-        else:
-            done.append(step)
-    return done
-
-
-@dataclass(frozen=True)
-class Numbers:
-    """Where each stage finds its prepared numbers in the one vector a sample carries."""
-
-    stages: tuple[Stage, ...]
-    keys: tuple[int, ...]
-    starts: tuple[int, ...]
-    count: int
-    """How many numbers a sample carries."""
-
-    @classmethod
-    def of(cls, pipeline: Pipeline) -> Numbers:
-        """The layout for a pipeline."""
-        counts = [stage.numbers for stage in pipeline.stages]
-        starts = tuple(int(n) for n in np.cumsum([0, *counts])[:-1])
-        return cls(pipeline.stages, pipeline.keys, starts, sum(counts))
-
-    def prepare(self, seed: int, epoch: Array, index: Array, ops: Ops = NUMPY) -> Array:
-        """All random stages' prepared numbers for samples of an epoch.
-
-        Args:
-            seed: the pipeline's.
-            epoch: integer scalar, or the shape of ``index``.
-            index: int64 ``[n]``.
-            ops: the array namespace.
-
-        Returns:
-            float64 ``[n, count]``.
-        """
-        words = draws.base(seed, epoch, index, ops=ops)
-        parts = [
-            stage.prepare(draws.uniforms(words, key, stage.draws, ops), ops)
-            for stage, key in zip(self.stages, self.keys, strict=True)
-            if stage.draws
-        ]
-        if not parts:
-            return ops.f64(index)[..., None][..., :0]
-        return parts[0] if len(parts) == 1 else ops.concat(parts, axis=-1)
-
-    def of_stage(self, numbers: Array, place: int) -> Array:
-        """One stage's share ``[…, k]`` of the numbers ``[…, count]``."""
-        start = self.starts[place]
-        return numbers[..., start : start + self.stages[place].numbers]
-
-    def misfit(self, height: NDArray[np.int64], width: NDArray[np.int64]) -> tuple[int, str] | None:
-        """The first image that is too small for a stage, and why; ``None`` if none is.
-
-        Args:
-            height: int64 ``[n]``, rows of the images as they are decoded.
-            width: int64 ``[n]``, their columns.
-        """
-        picky = [place for place, stage in enumerate(self.stages) if type(stage).fits is not Stage.fits]
-        # Sizes behind a random stage don't depend on its draws.
-        drawn = np.zeros((len(height), self.count))
-        for place, stage in enumerate(self.stages[: max(picky, default=-1) + 1]):
-            fits = stage.fits(height, width)
-            if fits is not None and not fits.all():
-                wrong = int(np.argmin(fits))
-                return wrong, f"{stage.misfit()}; it is {height[wrong]}×{width[wrong]} there"
-            if isinstance(stage, Apply):
-                return None  # what size a user's function gives, or what it refuses, isn't known
-            params = stage.params(self.of_stage(drawn, place), height, width)
-            height, width = stage.out_size(params, height, width)
-        return None
-
-    def params(
-        self, numbers: Array, height: Array, width: Array, places: Sequence[int], ops: Ops = NUMPY
-    ) -> dict[int, Any]:
-        """The params of the stages at some places, the images' sizes followed from stage to stage.
-
-        Args:
-            numbers: float64 ``[n, count]``.
-            height: int64 ``[n]``, rows of the images as they are decoded.
-            width: int64 ``[n]``, their columns.
-            places: which stages' params are wanted; sizes are followed through all stages before them.
-            ops: the array namespace.
-        """
-        wanted: dict[int, Any] = {}
-        for place, stage in enumerate(self.stages[: max(places, default=-1) + 1]):
-            params = stage.params(self.of_stage(numbers, place), height, width, ops)
-            if place in places:
-                wanted[place] = params
-            height, width = stage.out_size(params, height, width, ops)
-        return wanted
+__all__ = ["BACKENDS", "DALI", "MIXED", "Crossing", "Expected", "Plan", "Segment", "Step", "place", "processors"]

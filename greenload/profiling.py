@@ -21,13 +21,15 @@ from greenload.errors import PipelineError, SourceError, UsageError
 from greenload.loading import require
 from greenload.machine import machine
 from greenload.pipeline import Pipeline
-from greenload.plan import Plan, Step, make_plan
+from greenload.plan import Plan
+from greenload.planning import make_plan
 from greenload.profiling_dataset import is_dataset, profile_dataset
 from greenload.report.data import Advice, FullRun, Idle, Report, Skipped
 from greenload.report.data import Step as StepRow
 from greenload.sources import Arrays, RecordSource
 from greenload.splitting import Split
 from greenload.stages import Stage
+from greenload.steps import Step
 from greenload.verifying import record_error, verify
 
 if TYPE_CHECKING:

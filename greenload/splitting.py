@@ -14,10 +14,10 @@ import numpy as np
 
 from greenload.errors import BackendUnavailable, PipelineError
 from greenload.pipeline import Pipeline
-from greenload.plan import Step
 from greenload.specs import ImageSpec
 from greenload.stages import Batch, Normalize, OneHot, Shuffle, Stage, ToDtype
 from greenload.stages import primitives as p
+from greenload.steps import Step
 
 _FLOATS = ("float16", "bfloat16", "float32")
 _ASIDE = (Batch, OneHot, Shuffle)

@@ -22,7 +22,7 @@ from greenload.backends.tf_read import reader
 from greenload.backends.tf_stream import REFUSED
 from greenload.errors import BackendUnavailable, RecordError, SourceError
 from greenload.pipeline import Pipeline
-from greenload.plan import Numbers
+from greenload.prepared import Numbers
 from greenload.sources import UNREADABLE, Arrays, RecordSource, Source
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import greenload as gl
-from greenload import verifying
+from greenload import backends, verifying
 from greenload.draws import permute
 from greenload.errors import RecordError, SourceError
 from greenload.sources import Arrays, Files, ImageFolder
@@ -115,15 +115,16 @@ def test_every_kind_of_bad_file_is_named(backend: str, kinds: dict[str, Path], g
 def test_a_cut_file_is_found_whatever_the_window(backend: str, kinds: dict[str, Path], name: str) -> None:
     # 60 draws of small windows of the one file: most lie in its good part
     source = Files([kinds[name]] * 60)
-    from greenload.backends import Records, get
-    from greenload.plan import Numbers, make_plan
+    from greenload.backends import Records
+    from greenload.planning import make_plan
+    from greenload.prepared import Numbers
 
     pipeline = gl.Pipeline(source, Decode(), RandomResizedCrop(8, scale=(0.001, 0.01)), Batch(60))
     numbers = Numbers.of(pipeline).prepare(0, 0, np.arange(60))
     for row in range(60):
         records = Records([source.read(0)], numbers[row : row + 1], ["x"])
         with pytest.raises(RecordError):
-            get(backend).run(make_plan(pipeline, backend, threads=1), records)
+            backends.run(make_plan(pipeline, backend, threads=1), records)
 
 
 @pytest.mark.slow

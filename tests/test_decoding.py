@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 import greenload as gl
-from greenload import cli, formats
-from greenload.backends import Records, get
+from greenload import backends, cli, formats
+from greenload.backends import Records
 from greenload.errors import PipelineError, RecordError
-from greenload.plan import Numbers, make_plan
+from greenload.planning import make_plan
+from greenload.prepared import Numbers
 from greenload.sources import Files
 from greenload.stages import Batch, CenterCrop, Decode, RandomResizedCrop, Stage
 
@@ -35,7 +36,7 @@ def decoded(backend: str, data: bytes, *stages: Stage, seed: int = 0) -> Pixels:
         pytest.importorskip("nvidia.dali")
     pipeline = gl.Pipeline(Files(["the file"]), *stages, Batch(1), seed=seed)
     numbers = Numbers.of(pipeline).prepare(seed, 0, np.arange(1))
-    image: Pixels = get(backend).run(make_plan(pipeline, backend, threads=1), Records([data], numbers, ["the file"]))[0]
+    image: Pixels = backends.run(make_plan(pipeline, backend, threads=1), Records([data], numbers, ["the file"]))[0]
     return image
 
 
@@ -199,10 +200,11 @@ import sys
 sys.path[:0] = [{support!r}]
 import encoders as e
 import numpy as np
-from greenload import Batch, CenterCrop, Decode, Pipeline
-from greenload.backends import Records, get
+from greenload import Batch, CenterCrop, Decode, Pipeline, backends
+from greenload.backends import Records
 from greenload.errors import RecordError
-from greenload.plan import Numbers, make_plan
+from greenload.planning import make_plan
+from greenload.prepared import Numbers
 from greenload.sources import Files
 image = e.pixels(5, 7)
 png, gif = e.png(image), e.gif(image[..., :1], e.palette(256))
@@ -226,7 +228,7 @@ for name, data in files.items():
         pipeline = Pipeline(Files([name]), *stages, Batch(1))
         numbers = Numbers.of(pipeline).prepare(0, 0, np.arange(1))
         try:
-            get({backend!r}).run(make_plan(pipeline, {backend!r}, threads=1), Records([data], numbers, [name]))
+            backends.run(make_plan(pipeline, {backend!r}, threads=1), Records([data], numbers, [name]))
         except RecordError as error:
             print("refused", error)
 """

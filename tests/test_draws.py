@@ -11,7 +11,7 @@ from scipy import stats
 from greenload import draws
 from greenload.draws import NUMPY, base, exp, mix, permute, stage_key, tensorflow_ops, uniforms
 from greenload.pipeline import Pipeline
-from greenload.plan import Numbers
+from greenload.prepared import Numbers
 from greenload.sources import Arrays
 from greenload.stages import Batch, CenterCrop, RandomHorizontalFlip, RandomResizedCrop, Shuffle
 

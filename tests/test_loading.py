@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import greenload as gl
 from greenload.draws import permute
 from greenload.errors import BackendUnavailable, PipelineError, SourceError, UsageError
-from greenload.plan import make_plan
+from greenload.planning import make_plan
 from greenload.sources import Arrays, Files
 from greenload.stages import (
     Batch,
@@ -117,14 +117,14 @@ def test_iterating_the_pure_form_again_gives_the_same(backend: str) -> None:
 def test_the_stream_is_what_backend_and_draws_say(photos: Files) -> None:
     from greenload import backends
     from greenload.backends import Records
-    from greenload.plan import Numbers
+    from greenload.prepared import Numbers
 
     pipeline = files(photos)
     for epoch in (0, 3):
         index = permute(np.arange(COUNT), COUNT, 7, epoch)
         numbers = Numbers.of(pipeline).prepare(7, epoch, index)
         records = Records([photos.read(int(i)) for i in index], numbers, [photos.name(int(i)) for i in index])
-        expected = backends.get("tf").run(make_plan(pipeline, "tf"), records)
+        expected = backends.run(make_plan(pipeline, "tf"), records)
         images, labels = flat(gl.load(pipeline, "tf", epochs=epoch + 1, start=gl.Position(epoch)))
         assert (images == expected).all()
         assert (labels == photos.labels[index]).all()

@@ -10,7 +10,9 @@ import pytest
 
 from greenload.errors import PipelineError
 from greenload.pipeline import Pipeline
-from greenload.plan import Numbers, Plan, make_plan
+from greenload.plan import Plan
+from greenload.planning import make_plan
+from greenload.prepared import Numbers
 from greenload.sources import Arrays, Files
 from greenload.stages import (
     Apply,

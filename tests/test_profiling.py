@@ -10,7 +10,7 @@ import pytest
 
 import greenload as gl
 from greenload import campaign, profiling
-from greenload.plan import make_plan
+from greenload.planning import make_plan
 from greenload.profiling import profile
 from greenload.report.data import validate
 

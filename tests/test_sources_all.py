@@ -161,7 +161,7 @@ def test_packed_pixels_are_the_folders_bit_for_bit_in_every_epoch(kind: str, mad
 def test_dali_sees_the_same_pixels(kind: str, made: dict[str, Source]) -> None:
     pytest.importorskip("nvidia.dali")
     from greenload.backends import dali
-    from greenload.plan import make_plan
+    from greenload.planning import make_plan
 
     source = made[kind]
     order = () if getattr(source, "sequential", False) else (Shuffle(block=3),)

@@ -14,7 +14,7 @@ from scipy import ndimage, stats
 
 from greenload.draws import base, stage_key, uniforms
 from greenload.pipeline import Pipeline
-from greenload.plan import Numbers
+from greenload.prepared import Numbers
 from greenload.sources import Arrays
 from greenload.stages import (
     Batch,

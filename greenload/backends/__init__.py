@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from greenload.backends.base import Availability, Backend, Records, Tolerance
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from greenload.backends.base import Availability, Backend, Images, Records, Runner, Tolerance
+from greenload.backends.chain import Chain
 from greenload.errors import PipelineError
+from greenload.plan import BACKENDS, Plan, Segment
 
 
 def get(name: str) -> Backend:
@@ -20,7 +27,46 @@ def get(name: str) -> Backend:
         from greenload.backends.dali import DaliBackend
 
         return DaliBackend(name)
-    raise PipelineError(f"backend must be one of tf, dali-cpu, dali, not {name!r}")
+    if name == "pillow":
+        from greenload.backends.pillow import PillowBackend
+
+        return PillowBackend()
+    raise PipelineError(f"backend must be one of {', '.join(BACKENDS)}, not {name!r}")
 
 
-__all__ = ["Availability", "Backend", "Records", "Tolerance", "get"]
+def chain(plan: Plan, batch_size: int, segments: Sequence[Segment] | None = None) -> Chain:
+    """A plan's segments, ready to take batches of records; some of them, where they are given.
+
+    Raises:
+        BackendUnavailable: a backend that they need can't run here.
+    """
+    chosen = plan.segments if segments is None else segments
+    return Chain(plan, chosen, batch_size, {segment.backend: get(segment.backend) for segment in chosen})
+
+
+def run(plan: Plan, records: Records) -> NDArray[Any]:
+    """A batch of records through all steps on pixels: what loading must give, and what conformance tests call.
+
+    Returns:
+        ``[n, height, width, channels]``, stacked as ``Batch`` stacks them.
+
+    Raises:
+        RecordError: a record is bad; names it.
+        BackendUnavailable: a backend can't run here.
+    """
+    with chain(plan, max(1, len(records.images))) as made:
+        return made.run(records)
+
+
+__all__ = [
+    "Availability",
+    "Backend",
+    "Chain",
+    "Images",
+    "Records",
+    "Runner",
+    "Tolerance",
+    "chain",
+    "get",
+    "run",
+]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload.plan import Plan
+from greenload.plan import Plan, Segment
 from greenload.specs import ImageSpec
 from greenload.stages.primitives import Primitive
 
@@ -42,11 +42,15 @@ class Availability:
     """What would make it usable; empty where it is."""
 
 
+Images = Sequence[bytes] | Sequence[NDArray[np.generic]] | NDArray[np.generic]
+"""A batch on its way: encoded bytes, pixels ``[H, W, C]`` each, or all of one size as ``[n, H, W, C]``."""
+
+
 @dataclass(frozen=True)
 class Records:
     """A batch of records as they come from the source, with the numbers that their stages' params derive from."""
 
-    images: Sequence[bytes] | Sequence[NDArray[np.generic]]
+    images: Images
     """Encoded bytes, or pixels ``[H, W, C]``."""
     numbers: NDArray[np.float64]
     """``[n, count]`` of ``Numbers.prepare``."""
@@ -54,8 +58,32 @@ class Records:
     """What names each record in an error."""
 
 
+class Runner(Protocol):
+    """One segment of a plan, ready to take batches, in any thread. ``close`` gives back what it holds."""
+
+    def run(self, records: Records) -> Images:
+        """A batch through all steps of the segment.
+
+        Args:
+            records: at most as many as it was made for; ``images`` as they enter the segment.
+
+        Returns:
+            The images as they leave, in order: ``[n, H, W, C]`` where they have one size, else one array each. They are
+            the caller's for good: no later call writes to them.
+
+        Raises:
+            RecordError: a record is bad; names it. The runner stays usable.
+            BackendUnavailable: the backend failed, but on no record alone.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back threads and buffers. Calling it twice is harmless."""
+        ...
+
+
 class Backend(Protocol):
-    """Runs steps on batches. Implementations: ``backends.tf``, ``backends.dali``."""
+    """Runs segments of plans on batches. Implementations: ``backends.tf``, ``backends.dali``, ``backends.pillow``."""
 
     @property
     def name(self) -> str:
@@ -70,14 +98,15 @@ class Backend(Protocol):
         """What this backend holds for a primitive on images of ``spec``; ``None`` where it doesn't claim it."""
         ...
 
-    def run(self, plan: Plan, records: Records) -> NDArray[Any]:
-        """A batch of records through all steps of a plan: what loading must give, and what conformance tests call.
+    def runner(self, plan: Plan, segment: Segment, batch_size: int) -> Runner:
+        """Make a segment of a plan ready to run.
 
-        Returns:
-            ``[n, height, width, channels]``, stacked as ``Batch`` stacks them.
+        Args:
+            plan: whose threads it may use.
+            segment: of this backend.
+            batch_size: the most records of a call.
 
         Raises:
-            RecordError: a record is bad; names it.
-            BackendUnavailable: this backend can't run here.
+            BackendUnavailable: this backend can't run here; names the remedy.
         """
         ...

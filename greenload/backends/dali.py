@@ -9,18 +9,16 @@ from __future__ import annotations
 import functools
 import threading
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from greenload.backends.base import EXACT, Availability, Records, Tolerance
+from greenload.backends.base import EXACT, Availability, Tolerance
 from greenload.backends.dali_replay import Replay, hand_over, replay
 from greenload.backends.dali_runner import INSTALL, DaliRunner, brief
 from greenload.backends.dali_stream import stream
 from greenload.claims import claimed
 from greenload.errors import BackendUnavailable
-from greenload.plan import Plan
+from greenload.plan import Plan, Segment
 from greenload.specs import ImageSpec
 from greenload.stages import primitives as p
 
@@ -116,18 +114,16 @@ class DaliBackend:
                 return _affine_tolerance(primitive, spec)
         return EXACT
 
-    def run(self, plan: Plan, records: Records) -> NDArray[Any]:
-        """A batch through all pixel steps of a plan, by a runner made for it.
+    def runner(self, plan: Plan, segment: Segment, batch_size: int) -> DaliRunner:
+        """A segment as one DALI graph.
 
         Raises:
-            RecordError: a record is bad; names it.
             BackendUnavailable: DALI can't run here.
         """
         found = self.availability()
         if not found.usable:
             raise BackendUnavailable(f"backend {self.name!r} can't run here: {found.detail}; {found.remedy}")
-        with DaliRunner(plan, batch_size=max(1, len(records.images)), threads=plan.threads) as runner:
-            return runner.run(records)
+        return DaliRunner(plan, segment, batch_size=batch_size, threads=plan.threads)
 
 
 def _resize_tolerance(primitive: p.Resize, spec: ImageSpec, gpu: bool) -> Tolerance:

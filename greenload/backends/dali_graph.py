@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.backends import orienting
+from greenload.backends.base import Images
 from greenload.backends.dali_base import Argument, Target
 from greenload.backends.dali_lowerings import LOWERINGS
 from greenload.errors import RecordError
 from greenload.formats import FormatError, header, orientation
-from greenload.plan import Numbers, Step
+from greenload.prepared import Numbers
 from greenload.specs import ImageSpec
 from greenload.stages import primitives as p
+from greenload.steps import Step
 
 IMAGES = "images"
 """The name of the input that takes the images."""
@@ -135,7 +137,7 @@ class Sizes:
 
 
 def sizes_of(
-    images: Sequence[bytes] | Sequence[NDArray[np.generic]],
+    images: Images,
     names: Sequence[str],
     backend: str = "dali-cpu",
     exif: bool = False,
@@ -176,11 +178,11 @@ def sizes_of(
     return Sizes(*orienting.upright_size(sides[0], sides[1], turns), tuple(blocks), tuple(stripped), turns)
 
 
-def without_exif(images: Sequence[Any], sizes: Sizes) -> Sequence[Any]:
+def without_exif(images: Images, sizes: Sizes) -> Images:
     """The images, with EXIF blocks hidden from DALI: its parser refuses a JPEG for an EXIF block that it can't read."""
     if not sizes.exif:
         return images
-    hidden = list(images)
+    hidden: list[Any] = list(images)
     for position, at in sizes.exif:
         hidden[position] = b"".join((hidden[position][:at], b"hidden", hidden[position][at + 6 :]))
     return hidden
@@ -192,12 +194,15 @@ def applies_exif(steps: Sequence[Step]) -> bool:
 
 
 def arguments_of(
-    numbers: Numbers, feeds: Sequence[Feed], drawn: NDArray[np.float64], sizes: Sizes
+    numbers: Numbers, feeds: Sequence[Feed], drawn: NDArray[np.float64], sizes: Sizes, first: int = 0
 ) -> dict[str, NDArray[np.generic]]:
-    """What the inputs beside the images are fed for a batch, by input name: ``[n, …]``, contiguous."""
+    """What the inputs beside the images are fed for a batch, by input name: ``[n, …]``, contiguous.
+
+    ``sizes`` are those of the images as they enter the stage at place ``first``.
+    """
     if not feeds:
         return {}
-    params = numbers.params(drawn, sizes.height, sizes.width, tuple({feed.place for feed in feeds}))
+    params = numbers.params(drawn, sizes.height, sizes.width, tuple({feed.place for feed in feeds}), first=first)
     return {
         feed.name: np.ascontiguousarray(
             feed.argument.take({**params[feed.place], **sizes.params()}), feed.argument.dtype
@@ -206,7 +211,7 @@ def arguments_of(
     }
 
 
-def image_list(images: Sequence[bytes | NDArray[np.generic]]) -> Any:
+def image_list(images: Sequence[Any] | NDArray[np.generic]) -> Any:
     """A batch's images as a DALI tensor list that refers to their memory: keep them until the run is over."""
     from nvidia.dali.tensors import TensorCPU, TensorListCPU
 

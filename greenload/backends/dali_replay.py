@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload.backends.base import Records
+from greenload.backends.base import Images, Records
 from greenload.backends.dali_graph import (
     applies_exif,
     arguments_of,
@@ -26,7 +26,8 @@ from greenload.backends.dali_graph import (
 )
 from greenload.backends.dali_runner import DaliRunner, target_of
 from greenload.errors import UsageError
-from greenload.plan import Numbers, Plan
+from greenload.plan import Plan
+from greenload.prepared import Numbers
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def replay(plan: Plan, step_index: int, records: Records, batch_size: int, threa
     if plan.steps[step_index].kind == "batch":
         return _hand_over(plan, parts, batch_size, threads)
     captured = _capture(plan, step_index, parts, threads)
-    target = target_of(plan)
+    target = target_of(plan.backend)
     step = pixel_steps([plan.steps[step_index]])
 
     def make(full: bool) -> Replay:
@@ -140,7 +141,7 @@ def _capture(plan: Plan, step_index: int, parts: Sequence[Records], threads: int
             before[0].spec_in,
             batch_size=len(parts[0].images),
             threads=threads,
-            target=target_of(plan),
+            target=target_of(plan.backend),
         )
     captured = []
     for part in parts:
@@ -155,7 +156,7 @@ def _capture(plan: Plan, step_index: int, parts: Sequence[Records], threads: int
     return captured
 
 
-def hand_over(plan: Plan, batch_size: int, threads: int) -> Callable[[Records], NDArray[Any]]:
+def hand_over(plan: Plan, batch_size: int, threads: int) -> Callable[[Records], Images]:
     """All that a runner does with a batch, save the work on pixels: headers, params, feeding, a run, taking a result.
 
     Args:
@@ -176,7 +177,7 @@ def hand_over(plan: Plan, batch_size: int, threads: int) -> Callable[[Records], 
         steps[0].spec_in,
         batch_size=batch_size,
         threads=threads,
-        target=target_of(plan),
+        target=target_of(plan.backend),
         shapes=True,
         idle=feeds_of(steps),
     )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload.backends.base import Records
+from greenload.backends.base import Images, Records
 from greenload.backends.dali_base import Target
 from greenload.backends.dali_graph import (
     applies_exif,
@@ -21,30 +21,31 @@ from greenload.backends.dali_graph import (
     feeds_of,
     image_list,
     make_graph,
-    pixel_steps,
     sizes_of,
     without_exif,
 )
 from greenload.errors import BackendUnavailable, RecordError, UsageError
-from greenload.plan import Numbers, Plan, Step
+from greenload.plan import Plan, Segment
+from greenload.prepared import Numbers
 from greenload.specs import ENCODED_SPEC, HWC, ImageSpec
 from greenload.stages import primitives as p
+from greenload.steps import Step
 
 _DECODED_SPEC = ImageSpec((None, None, 3), "uint8", HWC)
 _DECODE_FULLY = Step("pixels", "Decode", ("Decode",), "dali-cpu", ENCODED_SPEC, _DECODED_SPEC, p.Decode())
 
 
-def target_of(plan: Plan, device_id: int | None = None, hw_decoder_load: float | None = None) -> Target:
-    """Where a plan's graph runs.
+def target_of(backend: str, device_id: int | None = None, hw_decoder_load: float | None = None) -> Target:
+    """Where a backend's graphs run.
 
     Raises:
         UsageError: the plan is not DALI's, or asks for a device that it doesn't use.
     """
-    if plan.backend not in ("dali", "dali-cpu"):
-        raise UsageError(f"DALI runs plans of backend 'dali' or 'dali-cpu', not of {plan.backend!r}")
-    if plan.backend == "dali-cpu":
+    if backend not in ("dali", "dali-cpu"):
+        raise UsageError(f"DALI runs segments of backend 'dali' or 'dali-cpu', not of {backend!r}")
+    if backend == "dali-cpu":
         if device_id is not None or hw_decoder_load is not None:
-            raise UsageError("device_id and hw_decoder_load are for backend 'dali', but this plan is for 'dali-cpu'")
+            raise UsageError("device_id and hw_decoder_load are for backend 'dali', but this is for 'dali-cpu'")
         return Target()
     if hw_decoder_load is not None and not 0.0 <= hw_decoder_load <= 1.0:
         raise UsageError(f"hw_decoder_load is a share between 0 and 1, not {hw_decoder_load!r}")
@@ -65,7 +66,8 @@ class DaliRunner:
     """Runs batches of records through all pixel steps of a plan. Safe in threads: batches take turns.
 
     Args:
-        plan: of backend ``"dali-cpu"`` or ``"dali"``.
+        plan: that the segment belongs to.
+        segment: on backend ``"dali-cpu"`` or ``"dali"``; the plan's only one if not given.
         batch_size: the most records of one call.
         threads: DALI's worker threads.
         device_id: the GPU's number, for backend ``"dali"``; 0 if not given.
@@ -83,6 +85,7 @@ class DaliRunner:
     def __init__(
         self,
         plan: Plan,
+        segment: Segment | None = None,
         *,
         batch_size: int,
         threads: int,
@@ -94,8 +97,11 @@ class DaliRunner:
         self.plan = plan
         self.batch_size = batch_size
         self._threads = threads
-        self._target = target_of(plan, device_id, hw_decoder_load)
-        self._steps = pixel_steps(plan.steps)
+        segments = plan.segments if segment is None else (segment,)
+        self._backend = segments[0].backend if len(segments) == 1 else plan.backend
+        self._target = target_of(self._backend, device_id, hw_decoder_load)
+        self._segment = segments[0] if segments else None
+        self._steps = self._segment.steps if self._segment else ()
         self._feeds = feeds_of(self._steps)
         self._exif = applies_exif(self._steps)
         self._numbers = Numbers.of(plan.pipeline)
@@ -115,14 +121,14 @@ class DaliRunner:
                 target=self._target,
             )
         except ImportError as error:
-            raise BackendUnavailable(f"backend {self.plan.backend!r} needs DALI: {error}; {INSTALL}") from None
+            raise BackendUnavailable(f"backend {self._backend!r} needs DALI: {error}; {INSTALL}") from None
         except RuntimeError as error:
             raise BackendUnavailable(
-                f"backend {self.plan.backend!r} can't run here: {brief(error)}; see greenload doctor"
+                f"backend {self._backend!r} can't run here: {brief(error)}; see greenload doctor"
             ) from None
 
-    def run(self, records: Records) -> NDArray[Any]:
-        """A batch of records through all pixel steps.
+    def run(self, records: Records) -> Images:
+        """A batch of records through the segment.
 
         On the CPU the result is DALI's own buffer, not a copy: it lives as long as the array does, and no later call
         writes to it.
@@ -131,7 +137,7 @@ class DaliRunner:
             records: at most ``batch_size`` of them.
 
         Returns:
-            ``[n, height, width, channels]``.
+            ``[n, height, width, channels]``, or an array each where sizes differ.
 
         Raises:
             RecordError: a record is bad; names the first that is found. The runner stays usable.
@@ -147,9 +153,11 @@ class DaliRunner:
         with self._lock:
             self.submit(job)
             result = self.collect(job)
-        images: NDArray[Any]
-        images = np.asarray(result.as_tensor()) if self._target.gpu is None else result.as_cpu().as_array()
-        return images
+        there = result if self._target.gpu is None else result.as_cpu()
+        if self._segment is None or self._segment.spec_out.static or there.is_dense_tensor():
+            images: NDArray[Any] = np.asarray(there.as_tensor())
+            return images
+        return [np.asarray(there[i]) for i in range(len(there))]
 
     def prepare(self, records: Records) -> Job:
         """Everything about a batch that needs no graph: sizes, params, inputs. Any thread may do it, at any time.
@@ -160,15 +168,16 @@ class DaliRunner:
         """
         if len(records.images) > self.batch_size:
             raise UsageError(f"this runner takes up to {self.batch_size} records, not {len(records.images)}")
-        sizes = sizes_of(records.images, records.names, self.plan.backend, self._exif)
+        sizes = sizes_of(records.images, records.names, self._backend, self._exif)
         if sizes.stripped and any(isinstance(step.primitive, p.DecodeCrop) for step in self._steps):
             broken = first_undecodable([records.images[position] for position in sizes.stripped])
             if broken is not None:
                 raise RecordError(records.names[sizes.stripped[broken]], "broken TIFF: a strip can't be decoded")
         records = replace(records, images=without_exif(records.images, sizes))
-        if (misfit := self._numbers.misfit(sizes.height, sizes.width)) is not None:
+        first, end = (self._segment.first, self._segment.end) if self._segment else (0, None)
+        if (misfit := self._numbers.misfit(sizes.height, sizes.width, first, end)) is not None:
             raise RecordError(records.names[misfit[0]], misfit[1])
-        arguments = arguments_of(self._numbers, self._feeds, records.numbers, sizes)
+        arguments = arguments_of(self._numbers, self._feeds, records.numbers, sizes, first)
         return Job(records, arguments, image_list(records.images))
 
     def submit(self, job: Job) -> None:

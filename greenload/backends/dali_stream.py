@@ -17,7 +17,8 @@ from greenload import draws
 from greenload.backends.base import Records
 from greenload.backends.dali_runner import DaliRunner, Job
 from greenload.errors import PipelineError, UsageError
-from greenload.plan import Numbers, Plan
+from greenload.plan import Plan
+from greenload.prepared import Numbers
 from greenload.sources import read_many
 
 _Read = tuple[Job, NDArray[np.generic]]

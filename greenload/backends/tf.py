@@ -14,15 +14,17 @@ from numpy.typing import NDArray
 
 from greenload import claims
 from greenload.backends import tf_decode, tf_filters, tf_lowerings
-from greenload.backends.base import EXACT, Availability, Records, Tolerance
+from greenload.backends.base import EXACT, Availability, Images, Records, Tolerance
 from greenload.draws import tensorflow_ops
 from greenload.errors import BackendUnavailable, RecordError
 from greenload.formats import FormatError, header
 from greenload.pipeline import Pipeline
-from greenload.plan import Numbers, Plan, Step
+from greenload.plan import Plan, Segment
+from greenload.prepared import Numbers
 from greenload.specs import ImageSpec
 from greenload.stages import Stage
 from greenload.stages import primitives as p
+from greenload.steps import Step, reads_params
 
 State = dict[str, Any]
 """One sample on its way: tensors by name."""
@@ -44,22 +46,23 @@ def elements(plan: Plan, steps: Sequence[Step]) -> list[Element]:
     numbers = Numbers.of(plan.pipeline)
     lowered = []
     for position, step in enumerate(steps):
-        keep = any(later.stage == step.stage and _reads_params(later) for later in steps[position + 1 :])
-        known = _reads_params(step) and any(before.stage == step.stage for before in steps[:position])
-        lower = _lowering(step, plan.steps[plan.steps.index(step) + 1 :])
+        keep = any(later.stage == step.stage and reads_params(later) for later in steps[position + 1 :])
+        known = reads_params(step) and any(before.stage == step.stage for before in steps[:position])
+        lower = _lowering(step, _followers(plan, step))
         lowered.append(_element(step.stage, lower, numbers, keep=keep, known=known))
     return lowered
 
 
-def _reads_params(step: Step) -> bool:
-    primitive = step.primitive
-    static = isinstance(primitive, p.Resize) and primitive.height is not None and primitive.width is not None
-    return step.stage is not None and not static and not isinstance(primitive, (p.Affine, p.Call))
-
-
 def reads_numbers(step: Step) -> bool:
     """Whether a step on batches needs the numbers of its samples."""
-    return step.spec_out.batched and step.primitive is not None and _reads_params(step)
+    return step.spec_out.batched and step.primitive is not None and reads_params(step)
+
+
+def _followers(plan: Plan, step: Step) -> Sequence[Step]:
+    """The steps behind one, up to where its images are what its spec says: a cache, a batch, another backend."""
+    after = plan.steps[plan.steps.index(step) + 1 :]
+    ends = (i for i, later in enumerate(after) if later.kind != "pixels" or later.backend != step.backend)
+    return after[: next(ends, len(after))]
 
 
 _ROUNDING = (p.Resize, p.Warp, p.Color, p.Blur)
@@ -70,7 +73,6 @@ def _lowering(step: Step, later: Sequence[Step]) -> Any:
     assert primitive is not None  # what makes a step one of pixels
     lower = LOWERINGS[type(primitive)]
     if isinstance(primitive, _ROUNDING) and step.spec_out.dtype == "uint8":
-        # Not over a cache or a batch, which have no primitive: there the image is what its spec says.
         after = next((s.primitive for s in later if not isinstance(s.primitive, p.Flip)), None)
         # Whole numbers 0 … 255 that become float next stay float: the same values, two conversions less.
         stays = isinstance(after, _ROUNDING) or (isinstance(after, p.Affine) and after.dtype == "float32")
@@ -168,14 +170,14 @@ def _affine_tolerance(primitive: p.Affine, spec: ImageSpec) -> Tolerance:
     return Tolerance(steps, steps if primitive.dtype == "float32" else steps / 100)
 
 
-def _why(pipeline: Pipeline, image: Any, message: str) -> str:
+def _why(pipeline: Pipeline, segment: Segment, image: Any, message: str) -> str:
     """Why a record failed: it is too small for a stage, or can't be decoded."""
     try:
         head = header(image, "tf") if isinstance(image, bytes) else None
     except FormatError as error:
         return str(error)
     height, width = (head.height, head.width) if head else image.shape[:2]
-    misfit = Numbers.of(pipeline).misfit(np.array([height]), np.array([width]))
+    misfit = Numbers.of(pipeline).misfit(np.array([height]), np.array([width]), segment.first, segment.end)
     return misfit[1] if misfit else f"can't be decoded: {message}"
 
 
@@ -204,26 +206,54 @@ class TensorFlowBackend:
             return _warp_tolerance(primitive, spec)
         return _TOLERANCES.get(type(primitive), {}).get(spec.dtype, EXACT)
 
-    def run(self, plan: Plan, records: Records) -> NDArray[Any]:
-        """A batch of records, one after another."""
+    def runner(self, plan: Plan, segment: Segment, batch_size: int) -> TensorFlowRunner:
+        """A segment that runs eagerly, one image after another: not what tf.data runs, but the same operations."""
         found = self.availability()
         if not found.usable:
             raise BackendUnavailable(f"backend 'tf': {found.detail}; {found.remedy}")
+        return TensorFlowRunner(plan, segment)
+
+
+class TensorFlowRunner:
+    """A segment of a plan, run eagerly.
+
+    Args:
+        plan: that it belongs to.
+        segment: on backend ``"tf"``.
+    """
+
+    def __init__(self, plan: Plan, segment: Segment) -> None:
+        self._plan = plan
+        self._segment = segment
+        self._elements = elements(plan, segment.steps)
+
+    def run(self, records: Records) -> Images:
+        """A batch of records through the segment.
+
+        Raises:
+            RecordError: a record is bad; names it.
+        """
         import tensorflow as tf
 
-        single = [step for step in plan.steps if step.kind == "pixels" and not step.spec_out.batched]
-        whole = [step for step in plan.steps if step.kind == "pixels" and step.spec_out.batched]
+        if self._segment.batched:
+            whole = np.stack([np.asarray(image) for image in records.images])
+            done: NDArray[Any] = self._through(whole, records.numbers).numpy()
+            return done
         images = []
         for image, numbers, name in zip(records.images, records.numbers, records.names, strict=True):
-            state: State = {"image": tf.constant(image), "numbers": tf.constant(numbers)}
             try:
-                for element in elements(plan, single):
-                    state = element(state)
+                images.append(self._through(image, numbers).numpy())
             except tf.errors.InvalidArgumentError as error:
-                raise RecordError(name, _why(plan.pipeline, image, error.message)) from None
-            images.append(state["image"])
-        state = {"image": tf.stack(images), "numbers": tf.constant(records.numbers)}
-        for element in elements(plan, whole):
+                raise RecordError(name, _why(self._plan.pipeline, self._segment, image, error.message)) from None
+        return images
+
+    def _through(self, image: Any, numbers: NDArray[np.float64]) -> Any:
+        import tensorflow as tf
+
+        state: State = {"image": tf.constant(image), "numbers": tf.constant(numbers)}
+        for element in self._elements:
             state = element(state)
-        result: NDArray[Any] = state["image"].numpy()
-        return result
+        return state["image"]
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from greenload.backends.tf import Element
 from greenload.backends.tf_stream import Stream, compose, options
-from greenload.plan import Plan, Step
+from greenload.plan import Plan
+from greenload.steps import Step
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -99,21 +100,23 @@ class Replays:
         # In the pipeline, too, batching becomes one with the map before it.
         mapped = self._mapped(self.captured(step), _identity)
         batches = mapped.batch(batch.size).ignore_errors()
-        if self._plan.backend != "tf":
-            from greenload.backends import dali
+        for leg in self.stream.legs:
+            if leg.crosses:
+                from greenload.backends import dali
 
-            batches = self.stream.crossing(batches, dali.hand_over(self._plan, batch.size, self._plan.threads))
+                run = dali.hand_over(self._plan, batch.size, self._plan.threads)
+                batches = self.stream.crossing(batches, leg, run)
         return DatasetRun(batches, batch.size, self._plan), DatasetRun(mapped, 1, self._plan)
 
     def on_batches(self, step: Step) -> tuple[DatasetRun, DatasetRun]:
         """A step on captured batches, or an empty map of them."""
         batch = self._plan.pipeline.batch
         assert batch is not None
-        place = next(i for i, (s, _) in enumerate(self.stream.on_batches) if s is step)
-        earlier = compose([element for _, element in self.stream.on_batches[:place]])
+        steps = list(self.stream.on_batches)
+        earlier = compose([self.stream.on_batches[s] for s in steps[: steps.index(step)]])
         batches = self.stream.samples(self._roots().take(self.samples)).batch(batch.size)
         captured = batches.map(earlier).cache().repeat()
-        full, empty = (captured.map(compose([e])) for e in (self.stream.on_batches[place][1], _identity))
+        full, empty = (captured.map(compose([e])) for e in (self.stream.on_batches[step], _identity))
         return DatasetRun(full, batch.size, self._plan), DatasetRun(empty, batch.size, self._plan)
 
     def before(self, step: Step) -> Step:

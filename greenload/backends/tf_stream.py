@@ -1,7 +1,7 @@
 """What tf.data does around any backend: reads records, keeps caches, maps samples, hands batches on.
 
-With the ``tf`` backend all steps run in one parallel map, element by element; with DALI tf.data reads encoded bytes,
-and whole batches of them cross into DALI and come back as pixels.
+Steps of the ``tf`` backend run in one parallel map, element by element. Batches of what comes out of it cross into
+the other backends and come back as pixels.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from greenload.backends import tf as tf_backend
@@ -16,8 +17,9 @@ from greenload.backends.base import Records
 from greenload.backends.tf import Element, State
 from greenload.backends.tf_read import reader
 from greenload.errors import RecordError
-from greenload.plan import Plan, Step
+from greenload.plan import Plan, Segment
 from greenload.sources import Source
+from greenload.steps import DALI, Step
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -81,20 +83,59 @@ REFUSED = "greenload: bad record"
 """What an error that crosses from a backend into TensorFlow begins with; then come index, name and reason."""
 
 
-class _Crossing:
-    """A call from tf.data into a backend. A ``ValueError`` reaches users as ``InvalidArgumentError`` with its text."""
+class _Call:
+    """A call from tf.data into other backends. A ``ValueError`` reaches users as ``InvalidArgumentError`` with its
+    text."""
 
     def __init__(self, run: Callable[[Records], Any], source: Source) -> None:
         self.run = run
         self.source = source
 
-    def __call__(self, images: Any, numbers: Any, index: Any) -> Any:
+    def __call__(self, images: Any, sides: Any, numbers: Any, index: Any) -> Any:
         names = [self.source.name(int(i)) for i in index]
+        parts = _apart(images, sides) if len(sides) else list(images)
         try:
-            return self.run(Records(list(images), numbers, names))
+            return self.run(Records(parts, numbers, names))
         except RecordError as error:
             text = f"{REFUSED} [{index[names.index(error.path)]}] {error}"
             raise ValueError(text.encode(errors="backslashreplace").decode()) from None
+
+
+def _apart(values: Any, sides: Any) -> list[Any]:
+    """Images of different sizes that lie one after another, as views."""
+    import numpy as np
+
+    ends = np.cumsum(np.prod(sides, axis=1))
+    return [part.reshape(shape) for part, shape in zip(np.split(values, ends[:-1]), sides, strict=True)]
+
+
+@dataclass(frozen=True)
+class Leg:
+    """What is done to whole batches before the next crossing or the end: neighbouring segments on other backends than
+    tf.data, or one of tf.data's."""
+
+    segments: tuple[Segment, ...]
+
+    @property
+    def crosses(self) -> bool:
+        """Whether batches leave tf.data for it."""
+        return self.segments[0].backend != "tf"
+
+    @property
+    def batch_by_batch(self) -> bool:
+        """Whether the call is best made for one batch at a time: DALI's graphs take turns."""
+        return len(self.segments) == 1 and self.segments[0].backend in DALI
+
+
+def legs_of(segments: Sequence[Segment]) -> list[Leg]:
+    """Segments that work on batches, as legs."""
+    legs: list[Leg] = []
+    for segment in segments:
+        if legs and legs[-1].crosses and segment.backend != "tf":
+            legs[-1] = Leg((*legs[-1].segments, segment))
+        else:
+            legs.append(Leg((segment,)))
+    return legs
 
 
 class Stream:
@@ -108,14 +149,16 @@ class Stream:
     def __init__(self, plan: Plan, group: int | None = None) -> None:
         plan.pipeline.check_labels()
         self.plan = plan
-        self._crossings: list[_Crossing] = []
+        self._calls: list[_Call] = []
         caches = any(step.kind == "cache" for step in plan.steps)
         self.reading = reader(plan.pipeline.source, threads=plan.threads, group=group, apart=caches)
         """How records come in; its ``sample`` is the first of ``on_samples``."""
         self.on_samples: list[tuple[Step, Element]] = []
-        """Each step that works on single samples in tf.data, with its function; reading comes first."""
-        pixels = [s for s in plan.steps if s.kind == "pixels" and s.backend == "tf"]
-        single = [s for s in pixels if not s.spec_out.batched]
+        """Each step that works on single samples before they are batched, with its function; reading comes first."""
+        lead = next((s for s in plan.segments[:1] if not s.batched), None)
+        self.legs = legs_of(plan.segments[1:] if lead else plan.segments)
+        """What is done to batches, in order."""
+        single = lead.steps if lead else ()
         lowered = dict(zip(single, tf_backend.elements(plan, single), strict=True))
         for step in plan.steps:
             if step.kind == "read":
@@ -124,13 +167,22 @@ class Stream:
                 self.on_samples.append((step, cached(self.sample(), step)))
             elif step in lowered:
                 self.on_samples.append((step, lowered[step]))
-        after = [s for s in pixels if s.spec_out.batched]
-        self.on_batches = list(zip(after, tf_backend.elements(plan, after), strict=True))
-        """Each step that works on whole batches in tf.data, with its function."""
+        self.on_batches: dict[Step, Element] = {}
+        """Each step that works on batches in tf.data, with its function."""
+        for leg in self.legs:
+            if not leg.crosses:
+                steps = leg.segments[0].steps
+                done = tf_backend.elements(plan, steps)
+                if not leg.segments[0].batched:
+                    done = [_one_by_one(element, step) for step, element in zip(steps, done, strict=True)]
+                self.on_batches |= dict(zip(steps, done, strict=True))
+        entering = self.on_samples[-1][0].spec_out
+        self.ragged = not entering.encoded and not entering.static and bool(self.legs)
+        """Whether images of different sizes go into one batch, to cross."""
         self._kept = ["position", "label", "image"]
-        if plan.backend != "tf":
+        if any(leg.crosses for leg in self.legs):
             self._kept += ["index", "numbers"]
-        elif any(tf_backend.reads_numbers(step) for step in after):
+        elif any(tf_backend.reads_numbers(step) for step in self.on_batches):
             self._kept += ["numbers"]
 
     def sample(self) -> Element:
@@ -147,20 +199,41 @@ class Stream:
 
     def samples(self, roots: tf.data.Dataset) -> tf.data.Dataset:
         """Roots (position, index, label, numbers) to samples with images, in order, on the plan's threads."""
-        work = compose([self.sample(), lambda done: {key: done[key] for key in self._kept if key in done}])
+        work = compose([self.sample(), self.kept])
         return roots.map(work, num_parallel_calls=self.plan.threads, deterministic=True)
 
+    def kept(self, state: State) -> State:
+        """What of a sample's state goes into a batch."""
+        import tensorflow as tf
+
+        done = {key: state[key] for key in self._kept if key in state}
+        if self.ragged:
+            done["sides"] = tf.shape(done["image"])
+            done["image"] = tf.RaggedTensor.from_tensor(tf.reshape(done["image"], [1, -1]))
+        return done
+
     def finish(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-        """Batches of states to ``(images, labels)``: through DALI where the plan says so, and what follows
-        ``Batch``."""
-        if self.plan.backend != "tf":
-            batches = self.crossing(batches, self._dali)
-        whole = compose([element for _, element in self.on_batches])
+        """Batches of states to ``(images, labels)``, through every leg."""
+        waiting: list[Element] = []
+        one_by_one = False
+        for leg in self.legs:
+            if not leg.crosses:
+                waiting += [self.on_batches[step] for step in leg.segments[0].steps]
+                one_by_one |= not leg.segments[0].batched
+                continue
+            if waiting:
+                batches = batches.map(compose(waiting))
+            batches, waiting = self.crossing(batches, leg, self._chain(leg)), []
+        whole = compose(waiting)
 
         def pair(state: State) -> tuple[Any, Any]:
             done = whole(state)
+            if any(leg.crosses for leg in self.legs):
+                done["image"].set_shape(self.plan.out_spec.shape)
             return done["image"], self.labels(done["label"])
 
+        if one_by_one:
+            return batches.map(pair, num_parallel_calls=self.plan.threads, deterministic=True)
         return batches.map(pair)
 
     def labels(self, numbers: Any) -> Any:
@@ -170,36 +243,58 @@ class Stream:
         stage = self.plan.pipeline.one_hot
         return tf.one_hot(numbers, stage.num_classes, dtype=stage.dtype) if stage else numbers
 
-    @functools.cached_property
-    def _dali(self) -> Callable[[Records], Any]:
-        from greenload.backends import dali
+    @functools.cache  # noqa: B019  # lives and dies with the stream, which every dataset of it keeps
+    def _chain(self, leg: Leg) -> Callable[[Records], Any]:
+        from greenload import backends
 
         batch = self.plan.pipeline.batch
         assert batch is not None  # make_plan sees to it
-        return dali.DaliRunner(self.plan, batch_size=batch.size, threads=self.plan.threads).run
+        return backends.chain(self.plan, batch.size, leg.segments).run
 
-    def crossing(self, batches: tf.data.Dataset, run: Callable[[Records], Any]) -> tf.data.Dataset:
+    def crossing(self, batches: tf.data.Dataset, leg: Leg, run: Callable[[Records], Any]) -> tf.data.Dataset:
         """Batches of records out of tf.data, through ``run``, and back as images."""
         import tensorflow as tf
 
-        spec = self.plan.out_spec
-        held = _Crossing(run, self.plan.pipeline.source)
+        spec = leg.segments[-1].spec_out
+        held = _Call(run, self.plan.pipeline.source)
         # TensorFlow keeps every function it may call for the life of the process: it gets one that holds nothing. What
         # it refers to is kept by the dataset, through this stream or `cross`.
-        self._crossings.append(held)
+        self._calls.append(held)
         weak = weakref.ref(held)
 
-        def call(images: Any, numbers: Any, index: Any) -> Any:
-            crossing = weak()
-            assert crossing is not None  # the dataset that is running keeps it
-            return crossing(images, numbers, index)
+        def call(images: Any, sides: Any, numbers: Any, index: Any) -> Any:
+            made = weak()
+            assert made is not None  # the dataset that is running keeps it
+            return made(images, sides, numbers, index)
 
         def cross(state: State) -> State:
             _ = held
             numbers = state.get("numbers", tf.zeros([tf.size(state["index"]), 0], tf.float64))
-            inputs = [state["image"], numbers, state["index"]]
-            image = tf.numpy_function(call, inputs, tf.as_dtype(spec.dtype), stateful=True)
-            image.set_shape(spec.shape)
-            return {"image": image, "label": state["label"]}
+            image = state["image"]
+            sides = state.get("sides", tf.zeros([0, 3], tf.int32))
+            values = image.flat_values if isinstance(image, tf.RaggedTensor) else image
+            inputs = [values, sides, numbers, state["index"]]
+            done = tf.numpy_function(call, inputs, tf.as_dtype(spec.dtype), stateful=True)
+            done.set_shape((None, *spec.image_shape))
+            return {key: value for key, value in state.items() if key != "sides"} | {"image": done}
 
-        return batches.prefetch(1).map(cross)
+        ready = batches.prefetch(1)
+        return ready.map(cross) if leg.batch_by_batch else ready.map(cross, num_parallel_calls=_IN_FLIGHT)
+
+
+_IN_FLIGHT = 2  # batches on their way through other backends at once: while one's last images are worked on, or handed
+# over, another keeps the threads busy
+
+
+def _one_by_one(element: Element, step: Step) -> Element:
+    """A function of one sample as a function of a batch of them."""
+    import tensorflow as tf
+
+    out = tf.TensorSpec(step.spec_out.shape, step.spec_out.dtype)
+
+    def on_batch(state: State) -> State:
+        each = {key: state[key] for key in ("image", "numbers") if key in state}
+        image = tf.map_fn(lambda sample: element(sample)["image"], each, fn_output_signature=out)
+        return state | {"image": image}
+
+    return on_batch

@@ -18,7 +18,7 @@ from greenload import backends, claims
 from greenload.backends import dali_lowerings, tf
 from greenload.backends.base import EXACT, Tolerance
 from greenload.errors import PipelineError, RecordError
-from greenload.plan import make_plan
+from greenload.planning import make_plan
 from greenload.sources import Arrays
 from greenload.specs import DTYPES, ENCODED_SPEC, ImageSpec
 from greenload.stages import (

@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 from dali_cases import SIZES, compare, photo, photos, pipeline_of, png, records_of, reference
 
+from greenload import backends
 from greenload.backends import dali
 from greenload.backends.base import EXACT, Records, Tolerance
 from greenload.errors import BackendUnavailable, RecordError, UsageError
 from greenload.pipeline import Pipeline
-from greenload.plan import Numbers, Plan, make_plan
+from greenload.plan import Plan
+from greenload.planning import make_plan
+from greenload.prepared import Numbers
 from greenload.sources import Arrays
 from greenload.specs import ENCODED_SPEC, ImageSpec
 from greenload.stages import (
@@ -38,7 +41,7 @@ FLOAT = ImageSpec((None, None, 3), "float32", "HWC")
 
 
 def run(pipeline: Pipeline, records: Records, threads: int = 2) -> np.ndarray[Any, Any]:
-    return dali.DALI_CPU.run(make_plan(pipeline, "dali-cpu", threads=threads), records)
+    return backends.run(make_plan(pipeline, "dali-cpu", threads=threads), records)
 
 
 def held(plan: Plan) -> Tolerance:

@@ -27,12 +27,14 @@ from dali_stages import (
     see,
 )
 
+from greenload import backends
 from greenload.backends import dali
 from greenload.backends.base import EXACT, Records
 from greenload.backends.dali_graph import arguments_of, feeds_of, pixel_steps, sizes_of
 from greenload.errors import PipelineError, RecordError
 from greenload.pipeline import Pipeline
-from greenload.plan import Numbers, make_plan
+from greenload.planning import make_plan
+from greenload.prepared import Numbers
 from greenload.sources import Arrays
 from greenload.specs import ImageSpec
 from greenload.stages import (
@@ -169,7 +171,7 @@ def test_all_of_them_in_one_pipeline_follow_the_reference() -> None:
     pixels = [image(40 + 3 * k, 70 - 2 * k, "photo", "uint8", k) for k in range(12)]
     pipeline, records = ragged("uint8", pixels, *HEAVY)
     plan = make_plan(pipeline, "dali-cpu", threads=2)
-    result = dali.DALI_CPU.run(plan, records)
+    result = backends.run(plan, records)
     gap = np.abs(result - np.stack(references(pipeline, records))) * 0.225 * 255
     assert gap.max() < 3.1  # a level each for two warps and a recoloring; erasing and cropping are exact
     assert gap.mean() < 0.05
@@ -178,7 +180,7 @@ def test_all_of_them_in_one_pipeline_follow_the_reference() -> None:
 def test_the_same_pixels_at_any_thread_count_and_batch_size() -> None:
     pixels = [image(40 + 3 * k, 70 - 2 * k, "photo", "uint8", k) for k in range(10)]
     pipeline, records = ragged("uint8", pixels, *HEAVY)
-    whole = dali.DALI_CPU.run(make_plan(pipeline, "dali-cpu", threads=1), records)
+    whole = backends.run(make_plan(pipeline, "dali-cpu", threads=1), records)
     with dali.DaliRunner(make_plan(pipeline, "dali-cpu"), batch_size=4, threads=2) as runner:
         parts = [
             runner.run(Records(records.images[at : at + 4], records.numbers[at : at + 4], records.names[at : at + 4]))

@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 from dali_cases import photo, pipeline_of, png, records_of
 
+from greenload import backends
 from greenload.backends import dali
 from greenload.backends.base import Records
 from greenload.errors import PipelineError, RecordError, UsageError
 from greenload.pipeline import Pipeline
-from greenload.plan import Numbers, Plan, make_plan
+from greenload.plan import Plan
+from greenload.planning import make_plan
+from greenload.prepared import Numbers
 from greenload.sources import Files, ImageFolder
 from greenload.stages import (
     Batch,
@@ -33,7 +36,7 @@ pytest.importorskip("nvidia.dali")
 
 
 def run(pipeline: Pipeline, records: Records) -> np.ndarray[Any, Any]:
-    return dali.DALI_CPU.run(make_plan(pipeline, "dali-cpu", threads=2), records)
+    return backends.run(make_plan(pipeline, "dali-cpu", threads=2), records)
 
 
 @pytest.fixture
@@ -135,7 +138,7 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 from greenload.backends import dali
 from greenload.pipeline import Pipeline
-from greenload.plan import make_plan
+from greenload.planning import make_plan
 from greenload.sources import ImageFolder
 from greenload.stages import Batch, Decode, RandomResizedCrop
 pipeline = Pipeline(ImageFolder({str(folder)!r}), Decode(), RandomResizedCrop(8), Batch(4))

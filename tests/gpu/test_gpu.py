@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 from dali_cases import SIZES, compare, photo, photos, pipeline_of, png, records_of, reference
 
+from greenload import backends
 from greenload.backends import dali
 from greenload.backends.base import Records, Tolerance
 from greenload.errors import RecordError
 from greenload.pipeline import Pipeline
-from greenload.plan import Numbers, make_plan
+from greenload.planning import make_plan
+from greenload.prepared import Numbers
 from greenload.sources import ImageFolder
 from greenload.stages import (
     Batch,
@@ -45,7 +47,7 @@ def _gpu() -> None:
 
 
 def run(pipeline: Pipeline, records: Records) -> np.ndarray[Any, Any]:
-    return dali.DALI.run(make_plan(pipeline, "dali", threads=2), records)
+    return backends.run(make_plan(pipeline, "dali", threads=2), records)
 
 
 def tell(what: str, result: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> None:

@@ -29,9 +29,10 @@ from dali_stages import (
     see,
 )
 
+from greenload import backends
 from greenload.backends import dali
 from greenload.backends.base import Records
-from greenload.plan import make_plan
+from greenload.planning import make_plan
 from greenload.stages import GaussianBlur, RandomGrayscale, RandomHorizontalFlip, RandomVerticalFlip, Stage, ToDtype
 
 REHEARSAL = os.environ.get("GREENLOAD_GPU_REHEARSAL") == "1"
@@ -115,7 +116,7 @@ def heavy() -> tuple[Any, Records]:
 
 def test_all_of_them_in_one_pipeline_follow_the_reference() -> None:
     pipeline, records = heavy()
-    result = BACKEND.run(make_plan(pipeline, BACKEND.name, threads=2), records)
+    result = backends.run(make_plan(pipeline, BACKEND.name, threads=2), records)
     gap = np.abs(result - np.stack(references(pipeline, records))) * 0.225 * 255
     print(f"\nall augmentations: max {gap.max():.3g} levels, mean {gap.mean():.3g}")
     assert gap.max() < 3.1  # a level each for two warps and a recoloring; erasing and cropping are exact
@@ -124,7 +125,7 @@ def test_all_of_them_in_one_pipeline_follow_the_reference() -> None:
 
 def test_the_same_pixels_at_any_batch_size() -> None:
     pipeline, records = heavy()
-    whole = BACKEND.run(make_plan(pipeline, BACKEND.name, threads=2), records)
+    whole = backends.run(make_plan(pipeline, BACKEND.name, threads=2), records)
     with dali.DaliRunner(make_plan(pipeline, BACKEND.name), batch_size=5, threads=2) as runner:
         parts = [
             runner.run(Records(records.images[at : at + 5], records.numbers[at : at + 5], records.names[at : at + 5]))

@@ -16,7 +16,9 @@ from greenload import backends
 from greenload.backends.base import Records, Tolerance
 from greenload.errors import PipelineError
 from greenload.pipeline import Pipeline
-from greenload.plan import Numbers, Plan, make_plan
+from greenload.plan import Plan
+from greenload.planning import make_plan
+from greenload.prepared import Numbers
 from greenload.sources import Arrays, Files, Source
 from greenload.specs import ImageSpec
 from greenload.stages import (
@@ -291,7 +293,7 @@ def held(plan: Plan) -> Tolerance:
 
 def run(backend: str, pipeline: Pipeline, records: Records, threads: int = 2) -> Pixels:
     """A batch through a backend."""
-    found: Pixels = backends.get(backend).run(make_plan(pipeline, backend, threads=threads), records)
+    found: Pixels = backends.run(make_plan(pipeline, backend, threads=threads), records)
     return found
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from greenload.backends.base import Records, Tolerance
 from greenload.pipeline import Pipeline
-from greenload.plan import Numbers
+from greenload.prepared import Numbers
 from greenload.sources import Files
 from greenload.stages import Batch, Decode, Stage
 

@@ -14,7 +14,9 @@ from greenload.backends.dali_graph import arguments_of, feed, feeds_of, image_li
 from greenload.backends.dali_runner import target_of
 from greenload.errors import PipelineError
 from greenload.pipeline import Pipeline
-from greenload.plan import Numbers, Plan, Step, make_plan
+from greenload.plan import Plan
+from greenload.planning import make_plan
+from greenload.prepared import Numbers
 from greenload.specs import ImageSpec
 from greenload.stages import (
     Batch,
@@ -33,6 +35,7 @@ from greenload.stages import (
     ToDtype,
 )
 from greenload.stages import primitives as p
+from greenload.steps import Step
 
 Pixels = np.ndarray[Any, Any]
 SIZES = ((1, 1), (1, 40), (40, 1), (2, 2), (7, 5), (33, 57), (64, 48), (101, 203), (224, 224), (240, 320))

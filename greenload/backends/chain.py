@@ -1,0 +1,74 @@
+"""Segments of a plan one after another: a batch goes from backend to backend, its numbers and names beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greenload.backends.base import Backend, Images, Records, Runner
+from greenload.plan import Plan, Segment
+
+
+class Chain:
+    """Runs batches of records through neighbouring segments, each on its own backend.
+
+    Args:
+        plan: that the segments belong to.
+        segments: in order.
+        batch_size: the most records of one call.
+        backends: by name, those that the segments need.
+
+    Raises:
+        BackendUnavailable: one can't run here.
+    """
+
+    def __init__(
+        self, plan: Plan, segments: Sequence[Segment], batch_size: int, backends: Mapping[str, Backend]
+    ) -> None:
+        self._runners: list[Runner] = []
+        self._spec = segments[-1].spec_out if segments else plan.out_spec
+        try:
+            for segment in segments:
+                self._runners.append(backends[segment.backend].runner(plan, segment, batch_size))
+        except Exception:
+            self.close()
+            raise
+
+    def run(self, records: Records) -> NDArray[Any]:
+        """A batch through all segments.
+
+        Args:
+            records: at most ``batch_size`` of them.
+
+        Returns:
+            ``[n, height, width, channels]``.
+
+        Raises:
+            RecordError: a record is bad; names it. The chain stays usable.
+            BackendUnavailable: a backend failed on the batch, but on none of its records alone.
+        """
+        if not len(records.images):
+            height, width, channels = self._spec.image_shape
+            return np.empty((0, height or 0, width or 0, channels or 0), self._spec.dtype)
+        images: Images = records.images
+        for runner in self._runners:
+            images = runner.run(replace(records, images=images))
+        return images if isinstance(images, np.ndarray) else np.stack([np.asarray(image) for image in images])
+
+    def close(self) -> None:
+        """Give back what the segments hold. Calling it twice is harmless."""
+        for runner in self._runners:
+            runner.close()
+
+    def __enter__(self) -> Chain:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
