@@ -4,6 +4,7 @@
 # make setup       only the set-up, which the others do by themselves; tries again what was left out
 # make bench       greenload against hand-written pipelines; arguments in ARGS
 # make picture     the README's picture, from a new profile of the sample photographs
+# make tables      docs/backends.md, from what the backends claim
 # make pin         resolve anew the versions in constraints.txt
 # make clean       remove what was generated, except .venv and data/
 
@@ -13,7 +14,7 @@ SAMPLE := data/sample
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: profile test check setup ready lint bench picture pin clean
+.PHONY: profile test check setup ready lint bench picture tables pin clean
 
 # Without DATA= a ready pipeline gets sample photographs; one from a file is taken to know its data.
 ifndef DATA
@@ -55,6 +56,9 @@ bench: ready
 
 picture: photographs
 	$(BIN)/python tools/picture.py $(ARGS)
+
+tables: ready
+	$(BIN)/python tools/tables.py
 
 pin: ready
 	$(BIN)/python tools/pin.py

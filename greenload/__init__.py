@@ -60,12 +60,14 @@ _HOMES = {
     "pipeline": ("Pipeline",),
     "plan": ("Plan",),
     "planning": ("make_plan",),
+    "iterating": ("Batches", "iterate"),
     "loading": ("Position", "Shard", "load"),
     "verifying": ("verify",),
     "packing": ("pack",),
     "splitting": ("Split", "split_for_device"),
     "measuring": ("measure",),
     "profiling": ("profile",),
+    "calibrating": ("calibrate",),
     "report.data": ("Report",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -73,6 +75,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [*sorted(_HOME), "__version__"]
 
 if TYPE_CHECKING:
+    from greenload.calibrating import calibrate as calibrate
     from greenload.errors import BackendUnavailable as BackendUnavailable
     from greenload.errors import GreenloadError as GreenloadError
     from greenload.errors import MeterError as MeterError
@@ -81,6 +84,8 @@ if TYPE_CHECKING:
     from greenload.errors import ReportError as ReportError
     from greenload.errors import SourceError as SourceError
     from greenload.errors import UsageError as UsageError
+    from greenload.iterating import Batches as Batches
+    from greenload.iterating import iterate as iterate
     from greenload.loading import Position as Position
     from greenload.loading import Shard as Shard
     from greenload.loading import load as load

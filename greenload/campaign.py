@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload.backends.base import Records
 from greenload.backends.keras_replay import LayerRun, held
 from greenload.backends.tf_replay import DatasetRun, Replays
 from greenload.backends.tf_stream import options
@@ -21,7 +21,6 @@ from greenload.energy.settle import settle
 from greenload.energy.windows import Observation
 from greenload.loading import Build, Order
 from greenload.plan import Plan
-from greenload.prepared import Numbers
 from greenload.splitting import Split
 from greenload.steps import Step
 
@@ -155,6 +154,9 @@ class Campaign(Windows):
         split: the plan's other half, where the pipeline was split for a device.
     """
 
+    settle_s = 4.0
+    """Between backends six batches may be under way, beside those held ready."""
+
     def __init__(
         self,
         plan: Plan,
@@ -181,6 +183,7 @@ class Campaign(Windows):
             self._tell(f"building ({build + 1} of {BUILDS})")
             made = Build(self.plan, self._order)
             full = self._full(made)
+            replays = Replays(made.stream, made.endless_roots, len(self.indices))
             with closing({"full": full}):
                 self._warm(full)
                 size = self._window_samples(full, 3 * WINDOW_S)
@@ -189,7 +192,7 @@ class Campaign(Windows):
                     if step.kind == "device":
                         self._replay(step, self._device_pair(made), build)
                     else:
-                        self._step(Replays(made.stream, made.endless_roots, len(self.indices)), step, build)
+                        self._step(replays, step, build)
                     self._tell(f"the whole (build {build + 1} of {BUILDS})")
                     before, due = (place * 2 * self._rounds // steps for place in (position, position + 1))
                     for k in range(before, due):
@@ -256,9 +259,8 @@ class Campaign(Windows):
 
     def _pair(self, replays: Replays, step: Step) -> tuple[Runnable, Runnable]:
         """A step's runs with and without it."""
-        if step.kind == "pixels" and step.backend != "tf":
-            return self._dali_pair(step)
-        if step.kind == "pixels" and step.spec_out.batched:
+        if step.kind == "pixels" and not replays.on_samples(step):
+            self._count_crossing(replays, step)
             return replays.on_batches(step)
         before = replays.before(step)
         if before.name not in self.bytes_out:
@@ -268,6 +270,13 @@ class Campaign(Windows):
         if before.kind != "cache" and self._goes_behind(replays, before, step):
             return replays.behind(before, step)
         return replays.alone(step)
+
+    def _count_crossing(self, replays: Replays, step: Step) -> None:
+        """The bytes that leave the step before one, where both are on backends that take batches, but not the same."""
+        for before, segment in itertools.pairwise(self.plan.segments):
+            if step is segment.steps[0] and segment.backend != "tf" and before.batched:
+                images = [image for part in replays.entering(segment) for image in part.images]
+                self.bytes_out[before.steps[-1].name] = float(np.mean([np.asarray(image).nbytes for image in images]))
 
     def _goes_behind(self, replays: Replays, before: Step, step: Step) -> bool:
         """Whether a step is so large beside the one before it that both can run without hiding it in their noise.
@@ -295,17 +304,6 @@ class Campaign(Windows):
             if (windows := [w for w in self.seen if w.step == step.name and w.kind == kind])
         }
         return mean["with"] - mean["without"] if "with" in mean else mean["prefix"]
-
-    def _dali_pair(self, step: Step) -> tuple[Runnable, Runnable]:
-        from greenload.backends import dali
-
-        pipeline = self.plan.pipeline
-        assert pipeline.batch is not None  # make_plan sees to it
-        images: Any = [pipeline.source.read(int(i)) for i in self.indices]
-        names = [pipeline.source.name(int(i)) for i in self.indices]
-        records = Records(images, Numbers.of(pipeline).prepare(pipeline.seed, 0, self.indices), names)
-        size = min(pipeline.batch.size, len(self.indices))
-        return dali.replay(self.plan, self.plan.steps.index(step), records, size, self.plan.threads)
 
     def _warm(self, run: Runnable) -> None:
         """One pass over the samples: fills captures, caches and buffers, and settles."""

@@ -21,6 +21,8 @@ class Claim:
     """Of images that enter; ``"bytes"`` for encoded ones."""
     to: tuple[str, ...] = DTYPES
     """Of images that leave, for primitives that change it."""
+    plain: bool = True
+    """Whether ``Resize`` without antialiasing is taken too."""
 
 
 _ENCODED = Claim(("bytes",))
@@ -41,8 +43,14 @@ _DALI: Mapping[type[p.Primitive], Claim] = {  # which has no bfloat16
     p.Color: _FILTERED,
     p.Blur: _FILTERED,
     p.Affine: _DALI_CASTS,
-    p.FlipAffine: _DALI_CASTS,
+    p.FlipAffine: Claim(("uint8", "int8", "float32"), _DALI_CASTS.to),  # what Flip takes
 }
+
+# Without ml_dtypes NumPy has no bfloat16. Pillow has no unbiased resize without antialiasing, and no warp or blur that
+# is the formula's.
+_NUMPY = Claim(("uint8", "int8", "float16", "float32"))
+
+_GPU_WEIGHTS = 1024  # DALI's GPU operator has room for so many of a blur's weights, times channels
 
 CLAIMS: Mapping[str, Mapping[type[p.Primitive], Claim]] = {
     "tf": {
@@ -61,7 +69,17 @@ CLAIMS: Mapping[str, Mapping[type[p.Primitive], Claim]] = {
     },
     "dali-cpu": _DALI,
     "dali": _DALI,
-    "pillow": {},
+    "pillow": {
+        p.Decode: _ENCODED,
+        p.DecodeCrop: _ENCODED,
+        p.Crop: _NUMPY,
+        p.Pad: _NUMPY,
+        p.Flip: _NUMPY,
+        p.Erase: _NUMPY,
+        p.Resize: Claim(_FILTERED.dtypes, plain=False),
+        p.Color: _FILTERED,
+        p.Affine: Claim(_NUMPY.dtypes, _NUMPY.dtypes),
+    },
 }
 """By backend and primitive."""
 
@@ -71,6 +89,10 @@ def claimed(backend: str, primitive: p.Primitive, spec: ImageSpec) -> bool:
     claim = CLAIMS[backend].get(type(primitive))
     if claim is None or spec.dtype not in claim.dtypes:
         return False
+    if isinstance(primitive, p.Resize) and not (primitive.antialias or claim.plain):
+        return False
+    if isinstance(primitive, p.Blur) and backend == "dali":
+        return max(primitive.height, primitive.width) * (spec.shape[-1] or 3) < _GPU_WEIGHTS
     return not isinstance(primitive, p.Affine) or primitive.dtype in claim.to
 
 

@@ -97,6 +97,10 @@ def _parser() -> argparse.ArgumentParser:
     pack.add_argument("--seed", type=int, default=0, help="of the records' order (default %(default)s)")
     pack.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="what to do about bad images")
     pack.add_argument("--threads", type=_positive, default=None, help="threads (default: all processors)")
+    calibrate = command("calibrate", _calibrate, "measure what work costs on this machine: what backend auto goes by")
+    calibrate.add_argument("pipeline", nargs="?", help="also measure the steps of this one; named as for profile")
+    calibrate.add_argument("--data", metavar="FOLDER", help="the pipeline's data folder; without one, images to use")
+    calibrate.add_argument("--threads", type=_positive, default=None, help="threads (default: all processors)")
     profile = command("profile", _profile, "what each step of a pipeline costs per image")
     profile.add_argument("pipeline", help="a ready one (imagenet:train), path/to/file.py:name, or package.module:name")
     profile.add_argument("--data", metavar="FOLDER", help="the data folder, for a pipeline that takes one")
@@ -221,16 +225,39 @@ def _pack(options: argparse.Namespace) -> int:
     return _OK
 
 
-def _profile(options: argparse.Namespace) -> int:
+def _calibrate(options: argparse.Namespace) -> int:
     from rich.console import Console
 
+    _check_writable(options.json)
+    pipeline: Any = _resolved(options) if options.pipeline else None
+    _quiet_tensorflow()
+    from greenload.calibrating import calibrate, shown
+
+    with _progress("starting") as update:
+        data = None if pipeline else options.data  # else the pipeline's own
+        table = calibrate(pipeline, data=data, threads=options.threads, progress=update)
+    Console().print(shown(table))
+    if pipeline is not None:
+        print("\n".join(map(_printable, greenload.make_plan(pipeline).describe().splitlines())))
+    _write_json(options.json, table.to_dict())
+    return _OK
+
+
+def _resolved(options: argparse.Namespace) -> Any:
+    """The pipeline that a command names."""
     from greenload.resolving import resolve
 
-    _check_places(options)
     sys.path.insert(0, os.getcwd())  # package.module:name is looked for here too, as with python -m
     if _names_tensorflow(options.pipeline):
         _quiet_tensorflow()  # before the user's own import of it
-    pipeline = resolve(options.pipeline, options.data)
+    return resolve(options.pipeline, options.data)
+
+
+def _profile(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    _check_places(options)
+    pipeline = _resolved(options)
     _quiet_tensorflow()
     from greenload.profiling import profile
     from greenload.report.terminal import render

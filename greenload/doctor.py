@@ -10,6 +10,8 @@ from importlib import metadata
 from typing import Any
 
 from greenload import backends
+from greenload.backends import dali_plugin
+from greenload.backends.pillow import FASTER
 from greenload.energy.discover import discover
 from greenload.plan import BACKENDS
 
@@ -41,16 +43,12 @@ def examine() -> list[Finding]:
     for name in BACKENDS:
         found = backends.get(name).availability()
         findings.append(Finding("backend", name, found.usable, found.detail, found.remedy))
-    plugin = functools.partial(_version, "nvidia.dali.plugin.tf", "nvidia-dali-tf-plugin-cuda130")
+    plugin = dali_plugin.availability()
     datasets = functools.partial(_version, "tensorflow_datasets", "tensorflow-datasets")
     return [
         *findings,
-        _part("Pillow-SIMD", _pillow, "pip install pillow-simd (in place of pillow)"),
-        _part(
-            "DALI plugin for TensorFlow",
-            plugin,
-            "pip install --no-build-isolation nvidia-dali-tf-plugin-cuda130, after TensorFlow and DALI",
-        ),
+        _part("Pillow-SIMD", _pillow, FASTER),
+        Finding("part", plugin.name, plugin.usable, plugin.detail, plugin.remedy),
         _part("tensorflow-datasets", datasets, "pip install tensorflow-datasets"),
     ]
 
@@ -68,8 +66,7 @@ def _version(module: str, package: str) -> str:
 
 
 def _pillow() -> str:
-    version: str = importlib.import_module("PIL").__version__
-    if "post" not in version:
-        raise RuntimeError(f"Pillow {version} is installed instead")
-    importlib.import_module("PIL._imaging")
-    return f"loads, version {version}"
+    found = backends.get("pillow").availability()
+    if found.remedy:
+        raise RuntimeError(found.detail)
+    return found.detail

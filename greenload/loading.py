@@ -3,114 +3,36 @@ silence."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from greenload import backends, draws
+from greenload.backends import dali_plugin
+from greenload.backends.dali_base import Target
+from greenload.backends.dali_runner import target_of
+from greenload.backends.dali_tf import DaliNode
 from greenload.backends.tf_stream import Stream, options
 from greenload.errors import BackendUnavailable, PipelineError, SourceError, UsageError
+from greenload.order import Order, Position, Shard
 from greenload.pipeline import Pipeline
 from greenload.plan import Plan
 from greenload.planning import make_plan
 from greenload.prepared import Numbers
-from greenload.verifying import MARK, REMEDY, good_records, naming
+from greenload.verifying import MARK, REMEDY, good_records, naming, record_error
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
+__all__ = ["Build", "Order", "Position", "Shard", "assemble", "load", "require"]
+
 _NOTHING = np.int64(-1)  # a position that no sample has
-_ENDLESS = 1 << 40
-
-
-@dataclass(frozen=True)
-class Position:
-    """A place in the endless stream of a pipeline: where to start or to resume. It costs nothing to reach.
-
-    Keep a batch boundary: a stream begun at ``sample`` cuts its batches from there.
-    """
-
-    epoch: int = 0
-    """Which epoch, from 0."""
-    sample: int = 0
-    """How many samples of that epoch (and of this shard) to leave out."""
-
-    def __post_init__(self) -> None:
-        for name in ("epoch", "sample"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise UsageError(f"Position: {name} must be a whole number from 0, not {value!r}")
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One of ``count`` equal parts of every epoch: the positions that leave ``index`` over when divided by ``count``.
-
-    All shards together are the unsharded epoch; each sample's augmentation is the same in whichever shard it falls.
-    """
-
-    index: int = 0
-    count: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("index", "count"):
-            if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), int):
-                raise UsageError(f"Shard: {name} must be an integer, not {getattr(self, name)!r}")
-        if not 0 <= self.index < self.count:
-            raise UsageError(f"Shard: index must be in 0 … count − 1, not {self.index} of {self.count}")
-
-    def size(self, samples: int) -> int:
-        """How many of ``samples`` positions are this shard's."""
-        return (samples - self.index + self.count - 1) // self.count
-
-
-@dataclass(frozen=True)
-class Order:
-    """Which sample stands at which position of an epoch, and the numbers it brings along."""
-
-    pipeline: Pipeline
-    valid: NDArray[np.int64] | None
-    """The indices of good records, where bad ones are left out; ``None`` for all."""
-    shard: Shard = Shard()
-    endless: bool = False
-    """Whether an epoch starts over, with the same order and draws, instead of ending: for measuring."""
-
-    @property
-    def total(self) -> int:
-        """Samples in an epoch of all shards."""
-        return len(self.pipeline.source) if self.valid is None else len(self.valid)
-
-    @property
-    def samples(self) -> int:
-        """Samples in an epoch of this shard."""
-        return _ENDLESS if self.endless else self.shard.size(self.total)
-
-    @property
-    def group(self) -> int | None:
-        """How many positions of this shard, from 0 on, have samples that lie together; ``None`` if none do."""
-        shuffle = self.pipeline.shuffle
-        if shuffle is None or shuffle.block is None:
-            return None
-        return -(-draws.Blocks.of(self.total, shuffle.block).group // self.shard.count)
-
-    def indices(self, epoch: Any, position: Any, ops: draws.Ops = draws.NUMPY, valid: Any = None) -> Any:
-        """The samples at positions of this shard's epoch: int64 of the shape of ``position``, which has a dimension.
-
-        ``valid`` is the order's own as ``ops`` has it, where it shall not become part of a graph.
-        """
-        index = ops.i64(position) * self.shard.count + self.shard.index
-        if self.endless:
-            index = index % self.total
-        if self.pipeline.shuffle:
-            index = draws.permute(index, self.total, self.pipeline.seed, epoch, ops, self.pipeline.shuffle.block)
-        return index if self.valid is None else ops.take(ops.i64(self.valid if valid is None else valid), index)
 
 
 def load(
     pipeline: Pipeline | Plan,
-    backend: str = "auto",
+    backend: str | Mapping[str, str] = "auto",
     *,
     epochs: int | None = None,
     start: Position | None = None,
@@ -118,6 +40,8 @@ def load(
     threads: int | None = None,
     prefetch: int = 2,
     on_error: Literal["raise", "skip"] = "raise",
+    device_id: int | None = None,
+    hw_decoder_load: float | None = None,
 ) -> tf.data.Dataset:
     """A pipeline as an ordinary ``tf.data.Dataset`` of ``(image, label)``.
 
@@ -133,9 +57,15 @@ def load(
 
     For any of these, and to resume in the middle of an epoch, use the pure form with ``start``.
 
+    On backend ``"dali"`` DALI is the last node, and images and labels are on the GPU: put nothing behind it, as most of
+    tf.data's nodes want batches on the host. Each iterator builds a DALI pipeline, so the pure form with
+    ``steps_per_epoch`` saves one an epoch. A bad record stops the stream, up to ``prefetch`` batches before its own.
+    TensorFlow takes a GPU's whole memory, unless ``tf.config.experimental.set_memory_growth`` is set first.
+
     Args:
         pipeline: what to load, or a plan of it (then ``backend``, ``threads`` and ``prefetch`` are the plan's).
-        backend: ``"auto"``, ``"tf"`` or ``"dali-cpu"``.
+        backend: ``"auto"``, ``"tf"``, ``"dali-cpu"``, ``"dali"`` (on a GPU) or ``"pillow"``; or a backend by the name
+            of a step, as ``make_plan`` takes it.
         epochs: how many epochs the pure form holds, counted from epoch 0: with ``start`` at epoch 3, ``epochs=90``
             gives 87.
         start: where to begin. In the auto-advancing form an epoch only.
@@ -145,12 +75,15 @@ def load(
         on_error: ``"raise"`` stops at a bad record with an error that names it; ``"skip"`` verifies the whole set
             first (once; remembered until a file changes), leaves bad records out before epoch 0, and warns with their
             names.
+        device_id: the GPU's number, for backend ``"dali"``; 0 if not given.
+        hw_decoder_load: the share of JPEGs for the GPU's fixed-function decoder, for backend ``"dali"``.
 
     Returns:
         Images ``[batch, height, width, channels]`` of the pipeline's dtype and labels int64 ``[batch]``, or
         ``[batch, classes]`` behind ``OneHot`` (without the batch dimension where the pipeline has no ``Batch``). The
         number of batches is known (``len(ds)``). Iterating from Python raises ``RecordError`` for a bad record; inside
-        ``fit`` it is TensorFlow's ``InvalidArgumentError``, which names the same file.
+        ``fit`` it is TensorFlow's ``InvalidArgumentError``, which names the same file (but for damage that only DALI
+        finds on a GPU: there it is DALI's own ``InternalError``; iterate from Python, or run ``greenload check``).
 
     Raises:
         PipelineError: the backend can't hold the pipeline.
@@ -167,40 +100,117 @@ def load(
     chosen = (
         pipeline if isinstance(pipeline, Plan) else make_plan(pipeline, backend, threads=threads, prefetch=prefetch)
     )
-    require(chosen)
-    if on_error not in ("raise", "skip"):
-        raise UsageError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
+    target = device_of(chosen, device_id, hw_decoder_load)
+    return assemble(chosen, target, epochs=epochs, start=start, shard=shard, on_error=on_error)
+
+
+def assemble(
+    chosen: Plan,
+    target: Target | None = None,
+    *,
+    epochs: int | None = None,
+    start: Position | None = None,
+    shard: Shard | None = None,
+    on_error: Literal["raise", "skip"] = "raise",
+) -> tf.data.Dataset:
+    """What ``load`` does once it is clear that a plan runs here, and where.
+
+    Args:
+        chosen: the plan.
+        target: where its part on backend ``"dali"`` runs: a GPU; or the CPU, to rehearse the same there. ``None`` if it
+            has no such part.
+        epochs: as ``load``, and so are the others.
+    """
     if epochs is not None and (isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1):
         raise UsageError(f"epochs must be a positive integer or None, not {epochs!r}")
+    order, begin = settle(chosen, start, shard, on_error)
+    return dataset_of(chosen, order, begin, epochs, target)
+
+
+def settle(
+    plan: Plan, start: Position | None, shard: Shard | None, on_error: Literal["raise", "skip"]
+) -> tuple[Order, Position]:
+    """The order of a plan's samples, and where in it to begin.
+
+    Args:
+        plan: whose samples they are.
+        start: as ``load``, and so are the others.
+
+    Raises:
+        UsageError, SourceError, PipelineError, BackendUnavailable: as ``load``.
+    """
+    if on_error not in ("raise", "skip"):
+        raise UsageError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
     for name, value, kind in (("start", start, Position), ("shard", shard, Shard)):
         if value is not None and not isinstance(value, kind):
             raise UsageError(f"{name} must be a {kind.__name__}, not {value!r}")
-    valid = good_records(chosen.pipeline.source, chosen.threads, chosen.decoder) if on_error == "skip" else None
-    order = Order(chosen.pipeline, valid, shard or Shard())
+    valid = good_records(plan.pipeline.source, plan.threads, plan.decoder) if on_error == "skip" else None
+    order = Order(plan.pipeline, valid, shard or Shard())
     if order.samples == 0:
-        raise SourceError(f"{order.shard} of {len(chosen.pipeline.source)} samples is empty: use fewer shards")
+        raise SourceError(f"{order.shard} of {len(plan.pipeline.source)} samples is empty: use fewer shards")
     begin = start or Position()
     if begin.sample >= order.samples:
         raise UsageError(f"start: sample {begin.sample} is beyond the epoch's {order.samples} samples")
-    _check_batch(chosen.pipeline, order.samples)
-    return Build(chosen, order).dataset(epochs, begin)
+    _check_batch(plan.pipeline, order.samples)
+    return order, begin
+
+
+def dataset_of(
+    chosen: Plan, order: Order, begin: Position, epochs: int | None, target: Target | None = None
+) -> tf.data.Dataset:
+    """The dataset of a plan that runs here, whose order is settled.
+
+    Args:
+        chosen: the plan.
+        order: of its samples.
+        begin: where to begin in it.
+        epochs: as ``load``.
+        target: as ``assemble``.
+    """
+    import tensorflow as tf
+
+    if target is None:
+        return Build(chosen, order).dataset(epochs, begin)
+    with tf.device("/cpu:0"):  # whatever is the default here, as under a strategy: only DALI's node is elsewhere
+        return Build(chosen, order, target).dataset(epochs, begin)
+
+
+def device_of(plan: Plan, device_id: int | None, hw_decoder_load: float | None) -> Target | None:
+    """Where a plan's part of backend ``"dali"`` runs; ``None`` if it has none.
+
+    Raises:
+        BackendUnavailable: the plan can't be loaded here.
+        UsageError: it asks for a device that it doesn't use.
+    """
+    if "dali" not in plan.backends:
+        if device_id is not None or hw_decoder_load is not None:
+            raise UsageError(f"device_id and hw_decoder_load are for backend 'dali', but this is for {plan.backend!r}")
+        require(plan)
+        return None
+    target = target_of("dali", device_id, hw_decoder_load)
+    assert target.gpu is not None
+    _require(plan.backends)
+    dali_plugin.experimental()
+    dali_plugin.tensorflow_device(target.gpu)
+    return target
 
 
 def require(plan: Plan) -> None:
-    """Make sure that a plan can be loaded into tf.data here.
+    """Make sure that a plan can be loaded here, with its batches in tf.data's hands.
 
     Raises:
         BackendUnavailable: it can't; names the remedy.
     """
     if "dali" in plan.backends:
         raise BackendUnavailable(
-            "backend 'dali' keeps its output on the GPU and is not loaded into tf.data yet: use backend='dali-cpu' "
-            "or 'tf', or greenload.backends.dali.stream without TensorFlow"
+            "backend 'dali' keeps its output on the GPU, where tf.data's other nodes can't have it: "
+            "use backend='dali-cpu' or 'tf'"
         )
-    for name in dict.fromkeys(["tf", *plan.backends]):
-        found = backends.get(name).availability()
-        if not found.usable:
-            raise BackendUnavailable(f"backend {name!r}: {found.detail}; {found.remedy}")
+    _require(plan.backends)
+
+
+def _require(names: Sequence[str]) -> None:
+    backends.require(dict.fromkeys(["tf", *names]))
 
 
 def _check_batch(pipeline: Pipeline, samples: int) -> None:
@@ -213,15 +223,22 @@ def _check_batch(pipeline: Pipeline, samples: int) -> None:
 
 
 class Build:
-    """Puts one dataset together. Holds what its functions share: tables of paths or pixels, the caches."""
+    """Puts one dataset together. Holds what its functions share: tables of paths or pixels, the caches.
 
-    def __init__(self, plan: Plan, order: Order) -> None:
+    Args:
+        plan: what to build.
+        order: of its samples.
+        target: where the part on backend ``"dali"`` runs, as the last node; else batches come back to tf.data.
+    """
+
+    def __init__(self, plan: Plan, order: Order, target: Target | None = None) -> None:
         import tensorflow as tf
 
         self.plan = plan
         self.order = order
         self.numbers = Numbers.of(plan.pipeline)
         self.stream = Stream(plan, order.group)
+        self.node = DaliNode(plan, target) if target else None
         # Made within an epoch's functions, tables would be part of the graph, and copied at each start.
         self._labels = tf.constant(plan.pipeline.source.labels)
         self._valid = None if order.valid is None else tf.constant(order.valid)
@@ -241,7 +258,10 @@ class Build:
                     "pass epochs= to begin within one"
                 )
             counter = tf.Variable(start.epoch, dtype=tf.int64, trainable=False)
-            begin_next = plain(lambda _: self.epoch(counter.assign_add(1) - 1, tf.constant(0, tf.int64)))
+            # DALI's node begins without being asked, and so says itself when the next epoch has come.
+            advance = (lambda: counter.assign_add(1).op) if self.node else None
+            current = counter.read_value if self.node else lambda: counter.assign_add(1) - 1
+            begin_next = plain(lambda _: self.epoch(current(), tf.constant(0, tf.int64)))
             epochs_in_turn = tf.data.Dataset.from_tensors(0).flat_map(begin_next)
             length = self.batches(0)
         else:
@@ -251,7 +271,12 @@ class Build:
                 lambda epoch: self.epoch(epoch, tf.where(epoch == start.epoch, np.int64(start.sample), np.int64(0)))
             )
             epochs_in_turn = tf.data.Dataset.range(start.epoch, epochs).flat_map(begin)
+            advance = None
             length = self.batches(start.sample) + (epochs - start.epoch - 1) * self.batches(0)
+        if self.node:
+            rows = epochs_in_turn.with_options(options(self.plan))
+            source, pipeline = self.plan.pipeline.source, self.plan.pipeline
+            return self.node.dataset(rows, length, lambda text: record_error(text, source, pipeline), advance)
         bounded = epochs_in_turn.apply(tf.data.experimental.assert_cardinality(length)).prefetch(self.plan.prefetch)
         return naming(bounded.with_options(options(self.plan)), self.plan.pipeline)
 
@@ -290,6 +315,8 @@ class Build:
         checked = tf.data.Dataset.zip(expected, batches.concatenate(nothing)).map(
             lambda positions, state: self.checked(epoch, positions, state)
         )
+        if self.node:
+            return self.node.rows(checked)
         finished = self.stream.finish(checked)
         return finished if self.plan.pipeline.batch else finished.unbatch()
 

@@ -63,6 +63,10 @@ class Crossing:
     bytes: float | None
     """Bytes an image, where known."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """The crossing as JSON data."""
+        return {"from": self.source, "to": self.target, "images": str(self.spec), "bytes_per_image": self.bytes}
+
     def __str__(self) -> str:
         size = "" if self.bytes is None else f", {_bytes(self.bytes)} an image"
         return f"{self.source} → {self.target}: {self.spec}{size}"
@@ -80,6 +84,11 @@ class Expected:
     """Of others, the best first: which they are, and their costs. The first is the runner-up."""
     costs: str
     """Which costs these are, and where they were measured."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON data; ``others`` are cheapest first."""
+        others = [{"plan": name, "cost": cost} for name, cost in self.others]
+        return {"unit": self.unit, "cost_per_image": self.cost, "others": others, "costs": self.costs}
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,8 @@ class Plan:
     steps: tuple[Step, ...]
     expected: Expected | None = None
     """Why these backends, where ``"auto"`` chose them."""
+    sizes: str = ""
+    """What the sizes of its steps rest on, where they are estimates."""
 
     @property
     def out_spec(self) -> ImageSpec:
@@ -126,7 +137,7 @@ class Plan:
                 runs.append([step])
         count = len(self.pipeline.stages)
         firsts = [_first(steps, before, count) for steps, before in zip(runs, [None, *runs], strict=False)]
-        ends = [*firsts[1:], count]
+        ends = [*firsts, count][1:]
         return tuple(
             Segment(steps[0].backend, tuple(steps), first, end)
             for steps, first, end in zip(runs, firsts, ends, strict=True)
@@ -139,11 +150,11 @@ class Plan:
         for segment in self.segments:
             if segment.backend != at:
                 first = segment.steps[0]
-                found.append(Crossing(at, segment.backend, first.spec_in, _image_bytes(first.spec_in, first.size_in)))
+                found.append(Crossing(at, segment.backend, first.spec_in, image_bytes(first.spec_in, first.size_in)))
                 at = segment.backend
         if at not in ("tf", "dali"):
             last = self.segments[-1].steps[-1]
-            found.append(Crossing(at, "tf", self.out_spec, _image_bytes(last.spec_out, last.size_out)))
+            found.append(Crossing(at, "tf", self.out_spec, image_bytes(last.spec_out, last.size_out)))
         return tuple(found)
 
     @property
@@ -171,17 +182,21 @@ class Plan:
         lines.append(f"{self.threads} threads, {self.prefetch} results held ready")
         if self.expected:
             lines += _why(self.expected)
+        if self.sizes and (self.expected or self.crossings):
+            lines.append(self.sizes)
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON data, without its pipeline."""
-        return {
+        data = {
             "backend": self.backend,
             "threads": self.threads,
             "prefetch": self.prefetch,
             "steps": [step.to_dict() for step in self.steps],
+            "crossings": [crossing.to_dict() for crossing in self.crossings],
             "label": str(self.label),
         }
+        return data | ({"expected": self.expected.to_dict()} if self.expected else {})
 
     def __str__(self) -> str:
         return self.describe()
@@ -194,7 +209,8 @@ def _first(steps: Sequence[Step], before: Sequence[Step] | None, count: int) -> 
     return place + 1 if inside else place
 
 
-def _image_bytes(spec: ImageSpec, size: float | None) -> float | None:
+def image_bytes(spec: ImageSpec, size: float | None) -> float | None:
+    """Mean bytes of an image of ``spec``: ``size`` while encoded, else those of so many pixels; ``None`` if unknown."""
     if size is None or spec.encoded:
         return size if spec.encoded else spec.image_bytes()
     one_pixel = ImageSpec((1, 1, spec.shape[-1]), spec.dtype, "HWC").image_bytes()

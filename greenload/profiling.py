@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from greenload import formats
 from greenload.advising import best, measured
-from greenload.alternatives import alternatives
+from greenload.alternatives import alternatives, automatic
 from greenload.backends.tf_read import CHUNK
 from greenload.campaign import Campaign, Progress
 from greenload.energy.attribution import NEGLIGIBLE, Attribution, Domain, attribute
@@ -47,7 +47,7 @@ TRIED = 3
 
 def profile(
     pipeline: Pipeline | Plan | Split | tf.data.Dataset,
-    backend: str = "auto",
+    backend: str | Mapping[str, str] = "auto",
     *,
     threads: int | None = None,
     samples: int = SAMPLES,
@@ -63,7 +63,8 @@ def profile(
     step on pixels is measured by paired replay: its captured input runs in adjacent windows with and without it.
     Reading, and caches, are measured by prefixes of the pipeline. The full pipeline runs in between, held out: what
     it costs beyond the steps' sum is reported as unattributed. Last, changes that may be worth making (a cache, the end
-    handed to the model, resizing without a filter) are tried beside it in adjacent windows: ``advice``.
+    handed to the model, resizing without a filter, steps on the backends that ``"auto"`` would choose) are tried beside
+    it in adjacent windows: ``advice``.
 
     A ``tf.data.Dataset`` is taken apart into its chain: each transformation that does work has a row, named by the
     user's function or ``name=`` and its place; those on side branches (``zip``, ``choose``, …) and inside an
@@ -167,15 +168,14 @@ def _advice(
 
     plan = campaign.plan
     full_s = attribution.full.cpu_s_per_sample.value or 0.0
-    found = alternatives(
-        plan,
-        {step.name: step.cost.cpu_s_per_sample.value or 0.0 for step in attribution.steps},
-        decoded_bytes=decoded_bytes,
-        free_bytes=float(psutil.virtual_memory().available),
-    )
-    tried = [one for one in found if one.expected_s > NEGLIGIBLE * full_s][:TRIED]
+    costs = {step.name: step.cost.cpu_s_per_sample.value or 0.0 for step in attribution.steps}
+    free_bytes = float(psutil.virtual_memory().available)
+    found = alternatives(plan, costs, decoded_bytes=decoded_bytes, free_bytes=free_bytes)
+    found += [other] if (other := automatic(plan, costs)) else []
+    found.sort(key=lambda one: one.expected_s, reverse=True)
+    tried = [one for one in found if one.expected_s > NEGLIGIBLE * full_s and "dali" not in one.plan.backends][:TRIED]
     for one in tried:
-        campaign.trial(one.title, make_plan(one.pipeline, plan.backend, threads=plan.threads, prefetch=plan.prefetch))
+        campaign.trial(one.title, one.plan)
     return best((measured(one.title, one.detail, campaign.seen, domains, attribution) for one in tried), full_s)
 
 
@@ -274,7 +274,12 @@ def _choose(
     skipped: tuple[Skipped, ...] = ()
     good = np.arange(len(source))
     if on_error == "skip":
-        found = verify(source, plan.threads, lambda done, total: told(0.0, f"checking every image: {done} of {total}"))
+        found = verify(
+            source,
+            plan.threads,
+            lambda done, total: told(0.0, f"checking every image: {done} of {total}"),
+            backend=plan.decoder,
+        )
         skipped = tuple(Skipped(error.path, error.reason) for error in found.bad)
         good = np.setdiff1d(good, np.array(found.bad_indices, np.int64))
         if not len(good):
@@ -287,7 +292,7 @@ def _choose(
     chosen = np.sort(drawn).astype(np.int64)
     if on_error == "raise" and not isinstance(source, Arrays):
         # The samples run over and over without an end: a bad one would have to be found again in each turn.
-        bad = verify(source, plan.threads, indices=chosen).bad
+        bad = verify(source, plan.threads, indices=chosen, backend=plan.decoder).bad
         if bad:
             raise bad[0]
     return chosen, skipped

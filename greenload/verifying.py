@@ -15,7 +15,7 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from greenload import formats
+from greenload import forking, formats
 from greenload.backends.tf import TensorFlowBackend
 from greenload.backends.tf_formats import decode_full
 from greenload.backends.tf_read import reader
@@ -122,14 +122,16 @@ def reason(source: Source, index: int, backend: str = "tf") -> str:
         header = formats.header(data, backend)
     except formats.FormatError as error:
         return str(error)
-    if _decodes(data, header.kind):
+    if _decodes(data, header.kind, backend):
         return DECODES
     sides = f"{header.width}×{header.height}"
     return f"broken {header.format}: its header promises {sides} pixels that can't be decoded"
 
 
-def _decodes(data: bytes, kind: str) -> bool:
-    """Whether a file decodes: by TensorFlow where it reads the kind, whichever backend is to load it."""
+def _decodes(data: bytes, kind: str, backend: str) -> bool:
+    """Whether a file decodes: by Pillow for itself, else by TensorFlow where it reads the kind."""
+    if backend == "pillow":
+        return _pillow_decodes(data)
     if kind not in formats.support("tf"):
         from greenload.backends.dali_runner import first_undecodable
 
@@ -139,6 +141,16 @@ def _decodes(data: bytes, kind: str) -> bool:
     try:
         decode_full(tf.constant(data))
     except tf.errors.OpError:
+        return False
+    return True
+
+
+def _pillow_decodes(data: bytes) -> bool:
+    from greenload.backends.pillow_decode import decode
+
+    try:
+        decode(data)
+    except formats.FormatError:
         return False
     return True
 
@@ -180,10 +192,11 @@ def _undecodable(
 
 def _whole(data: bytes, backend: str) -> bool:
     try:
-        formats.header(data, backend)
+        kind = formats.header(data, backend).kind
     except formats.FormatError:
         return False
-    return True
+    # What TensorFlow decodes of a JPEG Pillow does too; not of a GIF or WebP.
+    return backend != "pillow" or kind == "JPEG" or _pillow_decodes(data)
 
 
 def _damaged(source: Source, indices: NDArray[np.int64]) -> set[int]:
@@ -263,11 +276,14 @@ def naming(dataset: tf.data.Dataset, pipeline: Pipeline) -> tf.data.Dataset:
     """
     import tensorflow as tf
 
+    made_in = os.getpid()
+
     def translated(iterator: Any) -> Any:
         class NamingIterator(type(iterator)):  # type: ignore[misc]  # of whatever class this TensorFlow makes
             stopped_by: RecordError | None = None
 
             def __next__(self) -> Any:
+                forking.check(made_in, "an iterator of a dataset")
                 if self.stopped_by:
                     raise self.stopped_by  # what came after it would be out of step
                 try:
@@ -283,6 +299,7 @@ def naming(dataset: tf.data.Dataset, pipeline: Pipeline) -> tf.data.Dataset:
 
     class NamingDataset(type(dataset)):  # type: ignore[misc]
         def __iter__(self) -> Any:
+            forking.check(made_in, "a dataset")
             return translated(super().__iter__())
 
     dataset.__class__ = NamingDataset

@@ -165,7 +165,7 @@ def test_sizes_of_the_other_formats() -> None:
 
 def test_a_backend_that_does_not_read_a_kind_is_named_with_one_that_does() -> None:
     assert header(GIF, "tf").kind == "GIF"
-    with pytest.raises(FormatError, match="GIF is not read by backend 'dali-cpu': use 'tf', or convert it to JPEG"):
+    with pytest.raises(FormatError, match="GIF is not read by backend 'dali-cpu': use 'tf' or 'pillow', or convert it"):
         header(GIF, "dali-cpu")
     with pytest.raises(FormatError, match="TIFF is not read by backend 'tf': use 'dali-cpu', or convert"):
         header(TIFF, "tf")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import greenload as gl
 from greenload.draws import permute
-from greenload.errors import BackendUnavailable, PipelineError, SourceError, UsageError
+from greenload.errors import PipelineError, SourceError, UsageError
 from greenload.planning import make_plan
 from greenload.sources import Arrays, Files
 from greenload.stages import (
@@ -141,7 +141,7 @@ WHOLE: dict[str, Any] = {}
     parts=st.integers(1, 2),
     part=st.integers(0, 1),
 )
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 def test_resuming_gives_the_tail_of_the_stream(epoch: int, sample: int, size: int, parts: int, part: int) -> None:
     shard = gl.Shard(part % parts, parts)
     mine = shard.size(COUNT)
@@ -150,10 +150,11 @@ def test_resuming_gives_the_tail_of_the_stream(epoch: int, sample: int, size: in
     if key not in WHOLE:
         WHOLE[key] = flat(gl.load(pixels(5), "tf", epochs=3, shard=shard))
     dataset = gl.load(pixels(size), "tf", epochs=3, start=gl.Position(epoch, sample), shard=shard)
-    tail = flat(dataset)
+    batches = collect(dataset)
+    tail = [np.concatenate(parts) for parts in zip(*batches, strict=True)]
     cut = epoch * mine + sample
     assert same(tail, tuple(part[cut:] for part in WHOLE[key]))
-    assert len(dataset) == len(collect(dataset))
+    assert len(dataset) == len(batches)
 
 
 @pytest.mark.slow
@@ -205,12 +206,12 @@ def test_seeds_have_their_own_order_and_augmentation() -> None:
 
 
 def test_the_advancing_form_gives_the_next_epoch_each_time(photos: Files, backend: str) -> None:
-    whole = flat(gl.load(files(photos), backend, epochs=4))
+    whole = flat(gl.load(files(photos), backend, epochs=3))
     dataset = gl.load(files(photos), backend)
-    for epoch in range(3):
+    for epoch in range(2):
         part = slice(epoch * COUNT, (epoch + 1) * COUNT)
         assert same(flat(dataset), (whole[0][part], whole[1][part]))
-    later = gl.load(files(photos), backend, start=gl.Position(epoch=3))
+    later = gl.load(files(photos), backend, start=gl.Position(epoch=2))
     assert same(flat(later), (whole[0][-COUNT:], whole[1][-COUNT:]))
 
 
@@ -246,9 +247,9 @@ def test_a_dataset_lives_as_long_as_its_iterator(photos: Files, backend: str) ->
 
 @pytest.mark.slow
 def test_an_abandoned_iterator_does_no_harm(photos: Files, backend: str) -> None:
-    dataset = gl.load(files(photos), backend, epochs=1)
+    dataset = gl.load(gl.Pipeline(photos, Decode(), *RANDOM, Batch(4), seed=7), backend, epochs=1)
     whole = flat(dataset)
-    for _ in range(3):
+    for _ in range(2):
         next(iter(dataset))
     assert same(flat(dataset), whole)
 
@@ -313,7 +314,7 @@ VALUES = (ToDtype("float32", scale=True), Normalize((0.4, 0.5, 0.6), (0.2, 0.3, 
 
 @pytest.mark.slow
 def test_values_may_change_before_or_after_batch(photos: Files, backend: str) -> None:
-    start = (Decode(), *RANDOM)
+    start = (Decode(), CenterCrop(12), Resize((6, 6)), RandomHorizontalFlip())
     before = flat(gl.load(gl.Pipeline(photos, *start, *VALUES, Batch(4)), backend, epochs=1))
     after = flat(gl.load(gl.Pipeline(photos, *start, Batch(4), *VALUES), backend, epochs=1))
     between = flat(gl.load(gl.Pipeline(photos, *start, VALUES[0], Batch(4), VALUES[1]), backend, epochs=1))
@@ -350,6 +351,8 @@ def copied(photos: Files, folder: Path) -> Files:
     return Files(paths, photos.labels.tolist())
 
 
+UNCACHED: dict[Any, Any] = {}
+"""What pipelines without a cache give, by stages and backend."""
 CACHES: dict[str, tuple[tuple[Stage, ...], str]] = {
     "bytes": ((Cache(), Decode(), *RANDOM, Batch(4)), "tf"),
     "bytes to dali": ((Cache(), Decode(), *RANDOM, Batch(4)), "dali-cpu"),
@@ -373,14 +376,15 @@ def test_a_cache_gives_the_same_pixels_and_needs_no_file_twice(photos: Files, tm
     if backend == "dali-cpu":
         pytest.importorskip("nvidia.dali")
     source = copied(photos, tmp_path / "copies")
-    without = gl.Pipeline(source, Shuffle(), *(stage for stage in stages if not isinstance(stage, Cache)), seed=7)
-    epochs = collect(gl.load(without, backend, epochs=3))
+    plain = tuple(stage for stage in stages if not isinstance(stage, Cache))
+    if (plain, backend) not in UNCACHED:
+        UNCACHED[plain, backend] = collect(gl.load(gl.Pipeline(photos, Shuffle(), *plain, seed=7), backend, epochs=2))
     cached = gl.load(gl.Pipeline(source, Shuffle(), *stages, seed=7), backend)
     found = collect(cached)
     for path in source.paths:
         Path(path).unlink()
-    found += collect(cached) + collect(cached)
-    assert all(same(a, b) for a, b in zip(found, epochs, strict=True))
+    found += collect(cached)
+    assert all(same(a, b) for a, b in zip(found, UNCACHED[plain, backend], strict=True))
 
 
 def test_what_is_decoded_once_is_not_decoded_again(photos: Files, tmp_path: Path) -> None:
@@ -399,7 +403,7 @@ def test_what_is_decoded_once_is_not_decoded_again(photos: Files, tmp_path: Path
 def test_arrays_can_be_cached_after_a_resize() -> None:
     pipeline = gl.Pipeline(PIXELS, Resize((5, 5)), Cache(), RandomHorizontalFlip(), Batch(4), seed=3)
     plain = gl.Pipeline(PIXELS, Resize((5, 5)), RandomHorizontalFlip(), Batch(4), seed=3)
-    assert same(flat(gl.load(pipeline, epochs=3)), flat(gl.load(plain, epochs=3)))
+    assert same(flat(gl.load(pipeline, "tf", epochs=3)), flat(gl.load(plain, "tf", epochs=3)))
 
 
 # Keras
@@ -437,7 +441,7 @@ def model(side: int = 6, noting: bool = True) -> Any:
 @pytest.mark.parametrize("backend", ["tf", pytest.param("dali-cpu", marks=pytest.mark.slow)])
 def test_fit_sees_another_augmentation_each_epoch(photos: Files, backend: str) -> None:
     train = gl.load(files(photos), backend)
-    check = gl.Pipeline(photos, Decode(), CenterCrop(6), ToDtype("float32"), Batch(4))
+    check = gl.load(gl.Pipeline(photos, Decode(), CenterCrop(6), ToDtype("float32"), Batch(4)), backend, epochs=1)
     made = model()
     Sums.seen = []
     history = made.fit(train, epochs=3, verbose=0)
@@ -449,10 +453,10 @@ def test_fit_sees_another_augmentation_each_epoch(photos: Files, backend: str) -
         k for k in (0, COUNT) if len(sums) == 3 * COUNT and np.allclose(sums, wanted[k : k + 3 * COUNT], rtol=1e-5)
     ]
     assert starts == [0], "fit didn't see epochs 0, 1, 2"
-    noted = made.fit(train, epochs=2, verbose=0, validation_data=gl.load(check, backend, epochs=1))
+    noted = made.fit(train, epochs=2, verbose=0, validation_data=check)
     assert len(noted.history["val_loss"]) == 2
-    assert made.evaluate(gl.load(check, backend, epochs=1), verbose=0) == pytest.approx(noted.history["val_loss"][-1])
-    assert made.predict(gl.load(check, backend, epochs=1), verbose=0).shape == (COUNT, 5)
+    assert made.evaluate(check, verbose=0) == pytest.approx(noted.history["val_loss"][-1])
+    assert made.predict(check, verbose=0).shape == (COUNT, 5)
 
 
 @pytest.mark.slow
@@ -486,13 +490,13 @@ def test_tf_data_goes_on_from_a_loaded_dataset() -> None:
 def test_threads_are_bounded(photos: Files) -> None:
     many = Files(list(photos.paths) * 10)
     most = {}
-    list(gl.load(files(photos), "tf", epochs=1, threads=1))
+    list(gl.load(gl.Pipeline(photos, Decode(), CenterCrop(6), Batch(4)), "tf", epochs=1, threads=1))
     for threads in (1, 4):
         gc.collect()
         time.sleep(0.3)
         before = psutil.Process().num_threads()
         peak = before
-        for _ in gl.load(files(many), "tf", epochs=1, threads=threads):
+        for _ in gl.load(gl.Pipeline(many, Decode(), CenterCrop(6), Batch(4)), "tf", epochs=1, threads=threads):
             peak = max(peak, psutil.Process().num_threads())
         most[threads] = peak - before
     assert most[1] <= 1 + 6
@@ -572,7 +576,6 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     (lambda: gl.load(pixels(), epochs=1, shard=gl.Shard(30, 31)), SourceError, "use fewer shards"),
     (lambda: gl.load(pixels(24, drop_remainder=True)), PipelineError, f"a size of at most {COUNT}"),
     (lambda: gl.load(pixels(12, drop_remainder=True), shard=gl.Shard(1, 2)), PipelineError, "a size of at most 11"),
-    (lambda: gl.load(pixels(), "dali"), BackendUnavailable, "use backend='dali-cpu' or 'tf'"),
     (lambda: gl.load(pixels(), "torch"), PipelineError, "backend must be one of"),
     (lambda: gl.load(pixels(), threads=0), PipelineError, "threads must be a positive integer"),
     (lambda: gl.load("data/train"), PipelineError, "must be a Pipeline"),  # type: ignore[arg-type]
@@ -588,13 +591,15 @@ def test_wrong_arguments_are_refused_before_anything_runs(make: Any, kind: type[
 
 
 def test_a_plan_is_loaded_as_it_says(backend: str) -> None:
-    plan = make_plan(pixels(), backend, threads=1, prefetch=1)
-    assert same(flat(gl.load(plan, epochs=1)), flat(gl.load(pixels(), backend, epochs=1)))
+    pipeline = gl.Pipeline(PIXELS, RandomHorizontalFlip(), Batch(4), seed=7)
+    plan = make_plan(pipeline, backend, threads=1, prefetch=1)
+    assert same(flat(gl.load(plan, epochs=1)), flat(gl.load(pipeline, backend, epochs=1)))
 
 
 @pytest.mark.slow
 def test_no_thread_of_python_is_left_behind(photos: Files, backend: str) -> None:
-    list(gl.load(files(photos), backend, epochs=1))
+    few = gl.Pipeline(photos, Decode(), CenterCrop(4), Batch(4))
+    list(gl.load(few, backend, epochs=1))
     before = {thread.name for thread in threading.enumerate()}
-    list(gl.load(files(photos), backend, epochs=1))
+    list(gl.load(few, backend, epochs=1))
     assert {thread.name for thread in threading.enumerate()} <= before

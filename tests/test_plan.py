@@ -173,12 +173,12 @@ def test_names_are_told_apart() -> None:
 
 
 REFUSED = [
-    (lambda: planned(PIXELS, backend="gpu"), "backend must be one of auto, tf, dali-cpu, dali, not 'gpu'"),
+    (lambda: planned(PIXELS, backend="gpu"), "backend must be one of auto, tf, dali-cpu, dali, pillow, not 'gpu'"),
     (lambda: planned(PIXELS, threads=0), "threads must be a positive integer, not 0"),
     (lambda: planned(PIXELS, threads=True), "threads must be"),
     (lambda: planned(PIXELS, threads=2.0), "threads must be"),
     (lambda: planned(PIXELS, prefetch=-1), "prefetch must be a positive integer, not -1"),
-    (lambda: planned(PIXELS, backend="dali-cpu"), "add Batch(32)"),
+    (lambda: planned(PIXELS, RandomHorizontalFlip(), backend="dali-cpu"), "add Batch(32)"),
     (lambda: planned(FILES, Decode(), Cache(), CenterCrop(8), Batch(2), backend="dali-cpu"), "Cache must stand before"),
     (
         lambda: planned(PIXELS, ToDtype("bfloat16"), Batch(2), backend="dali-cpu"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,15 @@ import numpy as np
 import pytest
 
 import greenload as gl
-from greenload import campaign, profiling
+from greenload import backends, campaign, profiling
+from greenload.backends import replay
+from greenload.backends.base import Records
 from greenload.planning import make_plan
+from greenload.prepared import Numbers
 from greenload.profiling import profile
+from greenload.report import table, terminal
 from greenload.report.data import validate
+from greenload.report.html import html
 
 
 @pytest.fixture
@@ -50,6 +56,121 @@ def test_a_report_has_a_row_for_every_step_of_the_plan(sample_folder: Path, back
     assert by_name["Decode + crop"] > by_name["RandomHorizontalFlip"]
     kinds = {(window.step, window.kind) for window in report.windows}
     assert ("", "full") in kinds and ("Decode + crop", "with") in kinds and ("Decode + crop", "without") in kinds
+
+
+def usable(*names: str) -> None:
+    for name in names:
+        if not (found := backends.get(name).availability()).usable:
+            pytest.skip(f"{name}: {found.detail}")
+
+
+FLOATS = (gl.ToDtype("float32", scale=True), gl.Normalize((0.5,), (0.2,)))
+PLACED = {
+    "Decode + crop": "dali-cpu",
+    "RandomResizedCrop: resize": "pillow",
+    "RandomVerticalFlip": "pillow",
+}
+
+
+def several(folder: Path, batch: int = 8) -> gl.Pipeline:
+    """Four crossings: tf.data reads, DALI decodes, Pillow resizes, tf flips one by one, Pillow flips, tf normalises."""
+    flips = (gl.RandomHorizontalFlip(), gl.RandomVerticalFlip())
+    return photos(folder, gl.RandomResizedCrop(48), *flips, gl.Batch(batch), *FLOATS)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_windows", "no_trials")
+def test_a_plan_of_several_backends_is_profiled(sample_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usable("dali-cpu", "pillow")
+    monkeypatch.setattr(campaign, "BUILDS", 1)
+    report = profile(several(sample_folder), PLACED, rounds=2, samples=24)
+    assert {step.name: step.backend for step in report.steps} == {
+        "Read": "tf",
+        "Decode + crop": "dali-cpu",
+        "RandomResizedCrop: resize": "pillow",
+        "RandomHorizontalFlip": "tf",
+        "RandomVerticalFlip": "pillow",
+        "Batch + hand-over": "dali-cpu + pillow",
+        "ToDtype + Normalize": "tf",
+    }
+    assert [step.method for step in report.steps] == ["prefix"] + ["replay"] * 6
+    rows = {step.name: step for step in report.steps}
+    assert rows["Decode + crop"].cpu_s_per_sample.value > rows["RandomVerticalFlip"].cpu_s_per_sample.value
+    crop_bytes = rows["Decode + crop"].bytes_out_per_sample
+    assert crop_bytes is not None and 48 * 48 * 3 < crop_bytes < 500 * 500 * 3
+    crossed = table.crossings(report)
+    assert [step for step, _ in crossed] == [
+        "Read", "Decode + crop", "RandomResizedCrop: resize", "RandomHorizontalFlip", "Batch + hand-over",
+    ]  # fmt: skip
+    assert [text.split(",")[0] for _, text in crossed] == [
+        "tf → dali-cpu", "dali-cpu → pillow", "pillow → tf", "tf → pillow", "pillow → tf",
+    ]  # fmt: skip
+    assert crossed[3][1] == "tf → pillow, 6.9 kB"
+    assert "dali-cpu → pillow, " in terminal.text(report, 200)
+    assert "<strong>tf → pillow, 6.9 kB</strong>" in html(report)
+    validate(report.to_dict())
+
+
+@pytest.mark.slow
+def test_batches_are_captured_as_they_reach_each_backend(sample_folder: Path) -> None:
+    from greenload.backends.tf_replay import Replays
+    from greenload.loading import Build, Order
+
+    usable("dali-cpu", "pillow")
+    plan = make_plan(several(sample_folder, 6), PLACED, threads=2)
+    indices = np.arange(12)
+    made = Build(plan, Order(plan.pipeline, indices, endless=True))
+    replays = Replays(made.stream, made.endless_roots, len(indices))
+    decode, resize, _, flip, _ = plan.segments
+    order = [plan.pipeline.source.name(int(i)) for i in Order(plan.pipeline, indices).indices(0, np.arange(12))]
+    for segment in (decode, resize, flip):
+        parts = replays.entering(segment)
+        assert [len(part.images) for part in parts] == [6, 6]
+        assert sorted(name for part in parts for name in part.names) == sorted(order)
+    crops = [image.shape for part in replays.entering(resize) for image in part.images]
+    assert len(set(crops)) > 1
+    flipped = {
+        name: image for part in replays.entering(flip) for name, image in zip(part.names, part.images, strict=True)
+    }
+    # What the same steps give without tf.data around them.
+    first = {name: PLACED[name] for name in ("Decode + crop", "RandomResizedCrop: resize")}
+    before = make_plan(photos(sample_folder, *plan.pipeline.stages[2:4], gl.Batch(6)), first, threads=2)
+    numbers = Numbers.of(before.pipeline).prepare(3, 0, indices)
+    records = Records([plan.pipeline.source.read(int(i)) for i in indices], numbers, ["?"] * 12)
+    for name, image in zip(
+        [plan.pipeline.source.name(int(i)) for i in indices], backends.run(before, records), strict=True
+    ):
+        assert (flipped[name] == image).all()
+
+
+@pytest.mark.parametrize("placed", ["pillow", PLACED], ids=["pillow", "dali-cpu and pillow"])
+def test_replays_of_all_steps_cost_about_what_the_chain_costs(sample_folder: Path, placed: Any) -> None:
+    usable("dali-cpu", "pillow")
+    pipeline = photos(sample_folder, gl.RandomResizedCrop(160), gl.RandomVerticalFlip(), gl.Batch(16))
+    plan = make_plan(pipeline, placed, threads=2)
+    numbers = Numbers.of(pipeline).prepare(3, 0, np.arange(16))
+    records = Records([pipeline.source.read(i) for i in range(16)], numbers, [str(i) for i in range(16)])
+
+    def cost(work: Any) -> float:
+        work()
+        costs = []
+        for _ in range(9):
+            begin = time.process_time()
+            work()
+            costs.append(time.process_time() - begin)
+        return min(costs)  # whatever runs beside the tests only adds
+
+    costs = {}
+    for place, step in enumerate(plan.steps):
+        if step.kind != "read":
+            pair = replay.replay(plan, place, records, 16, 2)
+            costs[step.name] = cost(lambda: pair[0].run(16)) - cost(lambda: pair[1].run(16))  # noqa: B023
+            for one in pair:
+                one.close()
+    with backends.chain(plan, 16) as chain:
+        whole = cost(lambda: chain.run(records))
+    assert costs["Decode + crop"] == max(costs.values())
+    assert 0.75 < sum(costs.values()) / whole < 1.25
 
 
 @pytest.mark.slow

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
 
 from greenload.backends.base import Availability, Backend, Images, Records, Runner, Tolerance
 from greenload.backends.chain import Chain
-from greenload.errors import PipelineError
+from greenload.errors import BackendUnavailable, PipelineError
 from greenload.plan import BACKENDS, Plan, Segment
 
 
@@ -32,6 +32,18 @@ def get(name: str) -> Backend:
 
         return PillowBackend()
     raise PipelineError(f"backend must be one of {', '.join(BACKENDS)}, not {name!r}")
+
+
+def require(names: Iterable[str]) -> None:
+    """Make sure that backends can run here.
+
+    Raises:
+        BackendUnavailable: one can't; says why, and names the remedy, as ``greenload doctor`` does.
+    """
+    for name in names:
+        found = get(name).availability()
+        if not found.usable:
+            raise BackendUnavailable(f"backend {name!r}: {found.detail}; {found.remedy}")
 
 
 def chain(plan: Plan, batch_size: int, segments: Sequence[Segment] | None = None) -> Chain:
@@ -68,5 +80,6 @@ __all__ = [
     "Tolerance",
     "chain",
     "get",
+    "require",
     "run",
 ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,17 @@ class Records:
     """``[n, count]`` of ``Numbers.prepare``."""
     names: Sequence[str]
     """What names each record in an error."""
+
+
+def empty(shape: Sequence[Any], dtype: str) -> NDArray[Any]:
+    """Memory for a batch's images, beginning at a multiple of 64 bytes: such memory JAX takes without a copy."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.empty(size + _ALIGNED, np.uint8)
+    begin = -memory.ctypes.data % _ALIGNED
+    return memory[begin : begin + size].view(dtype).reshape(shape)
+
+
+_ALIGNED = 64
 
 
 class Runner(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -10,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload.backends.base import Backend, Images, Records, Runner
+from greenload import forking
+from greenload.backends.base import Backend, Images, Records, Runner, empty
 from greenload.plan import Plan, Segment
 
 
@@ -30,6 +32,7 @@ class Chain:
     def __init__(
         self, plan: Plan, segments: Sequence[Segment], batch_size: int, backends: Mapping[str, Backend]
     ) -> None:
+        self._made_in = os.getpid()
         self._runners: list[Runner] = []
         self._spec = segments[-1].spec_out if segments else plan.out_spec
         try:
@@ -51,14 +54,21 @@ class Chain:
         Raises:
             RecordError: a record is bad; names it. The chain stays usable.
             BackendUnavailable: a backend failed on the batch, but on none of its records alone.
+            UsageError: this is a fork of the process that made the chain.
         """
+        images = self.images(records)
+        return images if isinstance(images, np.ndarray) else stacked([np.asarray(image) for image in images])
+
+    def images(self, records: Records) -> Images:
+        """As ``run``, but images are stacked only where the last segment does so: they may have several sizes."""
+        forking.check(self._made_in, "a pipeline's chain of backends")
         if not len(records.images):
             height, width, channels = self._spec.image_shape
             return np.empty((0, height or 0, width or 0, channels or 0), self._spec.dtype)
         images: Images = records.images
         for runner in self._runners:
             images = runner.run(replace(records, images=images))
-        return images if isinstance(images, np.ndarray) else np.stack([np.asarray(image) for image in images])
+        return images
 
     def close(self) -> None:
         """Give back what the segments hold. Calling it twice is harmless."""
@@ -72,3 +82,8 @@ class Chain:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def stacked(images: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Images of one size as one array."""
+    return np.stack(images, out=empty((len(images), *images[0].shape), str(images[0].dtype)))

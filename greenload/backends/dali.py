@@ -13,16 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from greenload.backends.base import EXACT, Availability, Tolerance
-from greenload.backends.dali_replay import Replay, hand_over, replay
 from greenload.backends.dali_runner import INSTALL, DaliRunner, brief
 from greenload.backends.dali_stream import stream
+from greenload.backends.replay import Replay, replay
 from greenload.claims import claimed
 from greenload.errors import BackendUnavailable
 from greenload.plan import Plan, Segment
 from greenload.specs import ImageSpec
 from greenload.stages import primitives as p
 
-__all__ = ["DALI", "DALI_CPU", "DaliBackend", "DaliRunner", "Replay", "backend", "hand_over", "replay", "stream"]
+__all__ = ["DALI", "DALI_CPU", "DaliBackend", "DaliRunner", "Replay", "backend", "replay", "stream"]
 
 _FLOAT_STEPS = 8 * float(np.finfo(np.float32).eps)
 # A driver that hangs must not hang its caller; the first start on a machine of eight GPUs takes about 10 s.
@@ -124,6 +124,19 @@ class DaliBackend:
         if not found.usable:
             raise BackendUnavailable(f"backend {self.name!r} can't run here: {found.detail}; {found.remedy}")
         return DaliRunner(plan, segment, batch_size=batch_size, threads=plan.threads)
+
+
+def measured_on_gpu(primitive: p.Primitive, spec: ImageSpec) -> bool:
+    """Whether what ``"dali"`` states for a primitive on images of ``spec`` was measured on a GPU (an H100); the rest
+    comes from analysis."""
+    match primitive:
+        case p.Decode() | p.DecodeCrop():
+            return True
+        case p.Crop() | p.Pad() | p.Resize() | p.Flip(vertical=False):
+            return spec.dtype == "uint8"
+        case p.Affine():
+            return spec.dtype == "uint8" and primitive.dtype == "float32"
+    return False
 
 
 def _resize_tolerance(primitive: p.Resize, spec: ImageSpec, gpu: bool) -> Tolerance:

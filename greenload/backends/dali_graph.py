@@ -9,19 +9,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload.backends import orienting
-from greenload.backends.base import Images
-from greenload.backends.dali_base import Argument, Target
+from greenload import forking
+from greenload.backends.dali_base import Argument, Node, Target
 from greenload.backends.dali_lowerings import LOWERINGS
-from greenload.errors import RecordError
-from greenload.formats import FormatError, header, orientation
+from greenload.backends.sizes import Sizes
 from greenload.prepared import Numbers
 from greenload.specs import ImageSpec
-from greenload.stages import primitives as p
 from greenload.steps import Step
 
 IMAGES = "images"
 """The name of the input that takes the images."""
+
+
+def dtypes() -> dict[str, Any]:
+    """DALI's dtypes by their names here."""
+    from nvidia.dali import types
+
+    return {
+        "bool": types.BOOL,
+        "uint8": types.UINT8,
+        "int8": types.INT8,
+        "int32": types.INT32,
+        "int64": types.INT64,
+        "float16": types.FLOAT16,
+        "float32": types.FLOAT,
+    }
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,16 @@ def feeds_of(steps: Sequence[Step]) -> tuple[Feed, ...]:
     return tuple(feeds)
 
 
+def lowered(steps: Sequence[Step], node: Node, fed: Mapping[str, Node], target: Target) -> Node:
+    """How a graph goes on from a node through some steps, whose further inputs are ``fed`` by ``Feed.name``."""
+    for position, step in enumerate(steps):
+        lowering = LOWERINGS[type(step.primitive)]
+        arguments = lowering.arguments(step.primitive, step.spec_in)
+        own = {argument.name: fed[f"{argument.name}_{position}"] for argument in arguments}
+        node = lowering.build(step.primitive, step.spec_in, node, own, target)
+    return node
+
+
 def make_graph(
     steps: Sequence[Step],
     spec: ImageSpec,
@@ -75,14 +97,7 @@ def make_graph(
     """
     from nvidia.dali import Pipeline, fn, types
 
-    kinds = {
-        "bool": types.BOOL,
-        "uint8": types.UINT8,
-        "int8": types.INT8,
-        "int32": types.INT32,
-        "float16": types.FLOAT16,
-        "float32": types.FLOAT,
-    }
+    kinds = dtypes()
     # The dynamic executor gives each run output buffers of its own, which live as long as someone refers to them. With
     # a greater depth the first schedule_run would start as many runs, fed or not; several may be in flight with 1 too.
     graph = Pipeline(
@@ -104,93 +119,17 @@ def make_graph(
             feed.name: fn.external_source(name=feed.name, ndim=feed.argument.ndim, dtype=kinds[feed.argument.dtype])
             for feed in (*feeds_of(steps), *idle)
         }
-        for position, step in enumerate(steps):
-            lowering = LOWERINGS[type(step.primitive)]
-            fed = {
-                argument.name: sources[f"{argument.name}_{position}"]
-                for argument in lowering.arguments(step.primitive, step.spec_in)
-            }
-            node = lowering.build(step.primitive, step.spec_in, node, fed, target)
+        node = lowered(steps, node, sources, target)
         graph.set_outputs(node.shape() if shapes else node, *(sources[feed.name] for feed in idle))
     graph.build()
+    forking.in_child(graph, _abandon)
     return graph
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """Rows and columns of each image of a batch as it enters, int64 ``[n]``, and which may be cut."""
-
-    height: NDArray[np.int64]
-    width: NDArray[np.int64]
-    exif: tuple[tuple[int, int], ...] = ()
-    """The position of each JPEG that has an EXIF block, and where it begins in it."""
-    stripped: tuple[int, ...] = ()
-    """Positions of TIFFs: a window's decode reads only the strips that it needs, so it misses damage in others."""
-    orientation: NDArray[np.int64] | None = None
-    """The EXIF orientations, where they are applied: then the sizes are those of upright images."""
-
-    def params(self) -> dict[str, NDArray[np.int64]]:
-        """What turning images upright needs, as further params."""
-        if self.orientation is None:
-            return {}
-        return {"orientation": self.orientation, "upright_height": self.height, "upright_width": self.width}
-
-
-def sizes_of(
-    images: Images,
-    names: Sequence[str],
-    backend: str = "dali-cpu",
-    exif: bool = False,
-) -> Sizes:
-    """The sizes of a batch's images, from their headers or shapes.
-
-    Args:
-        images: files' bytes, or pixels.
-        names: what names each in an error.
-        backend: the backend that is to decode them.
-        exif: whether EXIF orientation is applied.
-
-    Raises:
-        RecordError: a header can't be read, or the backend doesn't read such files; names the record.
-    """
-    sides = np.empty((2, len(images)), np.int64)
-    turns = np.ones(len(images), np.int64) if exif else None
-    blocks, stripped = [], []
-    image: Any  # mypy takes what isn't bytes for a collection
-    for position, image in enumerate(images):
-        if isinstance(image, bytes):
-            try:
-                head = header(image, backend)
-            except FormatError as error:
-                raise RecordError(names[position], str(error)) from None
-            sides[0, position] = head.height
-            sides[1, position] = head.width
-            if head.exif is not None:
-                blocks.append((position, head.exif))
-            if head.format == "TIFF":
-                stripped.append(position)
-            if turns is not None:
-                turns[position] = orientation(image)
-        else:
-            sides[:, position] = image.shape[:2]
-    if turns is None:
-        return Sizes(sides[0], sides[1], tuple(blocks), tuple(stripped))
-    return Sizes(*orienting.upright_size(sides[0], sides[1], turns), tuple(blocks), tuple(stripped), turns)
-
-
-def without_exif(images: Images, sizes: Sizes) -> Images:
-    """The images, with EXIF blocks hidden from DALI: its parser refuses a JPEG for an EXIF block that it can't read."""
-    if not sizes.exif:
-        return images
-    hidden: list[Any] = list(images)
-    for position, at in sizes.exif:
-        hidden[position] = b"".join((hidden[position][:at], b"hidden", hidden[position][at + 6 :]))
-    return hidden
-
-
-def applies_exif(steps: Sequence[Step]) -> bool:
-    """Whether one of some steps decodes with EXIF orientation applied."""
-    return any(isinstance(s.primitive, (p.Decode, p.DecodeCrop)) and s.primitive.exif for s in steps)
+def _abandon(graph: Any) -> None:
+    """Take from a graph what it would shut down, in a forked child: the threads to be ended are its parent's."""
+    forking.leak(graph._pipe)
+    graph._pipe = None
 
 
 def arguments_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
@@ -15,15 +15,14 @@ from numpy.typing import NDArray
 from greenload.backends.base import Images, Records
 from greenload.backends.dali_base import Target
 from greenload.backends.dali_graph import (
-    applies_exif,
+    Feed,
     arguments_of,
     feed,
     feeds_of,
     image_list,
     make_graph,
-    sizes_of,
-    without_exif,
 )
+from greenload.backends.sizes import Sizes, applies_exif, sizes_of, without_exif
 from greenload.errors import BackendUnavailable, RecordError, UsageError
 from greenload.plan import Plan, Segment
 from greenload.prepared import Numbers
@@ -50,6 +49,49 @@ def target_of(backend: str, device_id: int | None = None, hw_decoder_load: float
     if hw_decoder_load is not None and not 0.0 <= hw_decoder_load <= 1.0:
         raise UsageError(f"hw_decoder_load is a share between 0 and 1, not {hw_decoder_load!r}")
     return Target(device_id or 0, hw_decoder_load)
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What a segment's graph is given for a batch: everything about it that needs no graph."""
+
+    backend: str
+    steps: tuple[Step, ...]
+    feeds: tuple[Feed, ...]
+    numbers: Numbers
+    first: int = 0
+    end: int | None = None
+
+    @classmethod
+    def of(cls, plan: Plan, segment: Segment | None) -> Intake:
+        """A segment's, or of none: then nothing is fed."""
+        numbers = Numbers.of(plan.pipeline)
+        if segment is None:
+            return cls(plan.backend, (), (), numbers)
+        return cls(segment.backend, segment.steps, feeds_of(segment.steps), numbers, segment.first, segment.end)
+
+    def like(self, height: int, width: int) -> dict[str, NDArray[np.generic]]:
+        """What the inputs beside the images would be fed for one image of a size: all have these dtypes and shapes."""
+        ones = np.ones(1, np.int64)
+        upright = ones if applies_exif(self.steps) else None
+        sizes = Sizes(ones * height, ones * width, orientation=upright)
+        return arguments_of(self.numbers, self.feeds, np.zeros((1, self.numbers.count)), sizes, self.first)
+
+    def take(self, records: Records) -> tuple[Records, dict[str, NDArray[np.generic]]]:
+        """The records as DALI shall see them, and what the inputs beside the images are fed, by name.
+
+        Raises:
+            RecordError: a header can't be read, a JPEG is cut, or an image is too small for a stage.
+        """
+        sizes = sizes_of(records.images, records.names, self.backend, applies_exif(self.steps))
+        if sizes.stripped and any(isinstance(step.primitive, p.DecodeCrop) for step in self.steps):
+            broken = first_undecodable([records.images[position] for position in sizes.stripped])
+            if broken is not None:
+                raise RecordError(records.names[sizes.stripped[broken]], "broken TIFF: a strip can't be decoded")
+        if (misfit := self.numbers.misfit(sizes.height, sizes.width, self.first, self.end)) is not None:
+            raise RecordError(records.names[misfit[0]], misfit[1])
+        arguments = arguments_of(self.numbers, self.feeds, records.numbers, sizes, self.first)
+        return replace(records, images=without_exif(records.images, sizes)), arguments
 
 
 @dataclass(frozen=True)
@@ -102,9 +144,7 @@ class DaliRunner:
         self._target = target_of(self._backend, device_id, hw_decoder_load)
         self._segment = segments[0] if segments else None
         self._steps = self._segment.steps if self._segment else ()
-        self._feeds = feeds_of(self._steps)
-        self._exif = applies_exif(self._steps)
-        self._numbers = Numbers.of(plan.pipeline)
+        self._intake = Intake.of(plan, self._segment)
         self._lock = threading.Lock()
         self._graph: Any = None
         self._closed = False
@@ -168,16 +208,7 @@ class DaliRunner:
         """
         if len(records.images) > self.batch_size:
             raise UsageError(f"this runner takes up to {self.batch_size} records, not {len(records.images)}")
-        sizes = sizes_of(records.images, records.names, self._backend, self._exif)
-        if sizes.stripped and any(isinstance(step.primitive, p.DecodeCrop) for step in self._steps):
-            broken = first_undecodable([records.images[position] for position in sizes.stripped])
-            if broken is not None:
-                raise RecordError(records.names[sizes.stripped[broken]], "broken TIFF: a strip can't be decoded")
-        records = replace(records, images=without_exif(records.images, sizes))
-        first, end = (self._segment.first, self._segment.end) if self._segment else (0, None)
-        if (misfit := self._numbers.misfit(sizes.height, sizes.width, first, end)) is not None:
-            raise RecordError(records.names[misfit[0]], misfit[1])
-        arguments = arguments_of(self._numbers, self._feeds, records.numbers, sizes, first)
+        records, arguments = self._intake.take(records)
         return Job(records, arguments, image_list(records.images))
 
     def submit(self, job: Job) -> None:
@@ -211,25 +242,8 @@ class DaliRunner:
     def _blame(self, job: Job, error: RuntimeError) -> Exception:
         """The error to raise for a batch that DALI gave up on: the first record that fails alone, if one does."""
         self._graph = None  # DALI calls a graph invalid after an error, so the next batch builds another
-        records = job.records
-        hint = re.search(r"sample #(\d+)", str(error))
-        order = list(range(len(records.images)))
-        if hint and int(hint[1]) < len(order):
-            order.insert(0, order.pop(int(hint[1])))
-        single = None
-        for position in order:
-            if single is None:
-                single = make_graph(self._steps, self._steps[0].spec_in, batch_size=1, threads=1, target=self._target)
-            try:
-                arguments = {name: values[position : position + 1] for name, values in job.arguments.items()}
-                image = image_list([records.images[position]])
-                feed(single, image, arguments)
-                single.run()
-            except RuntimeError as reason:
-                return RecordError(records.names[position], f"can't be decoded: {brief(reason)}")
-        return BackendUnavailable(
-            f"DALI failed on a batch of {len(order)}, but on no record of it alone: {brief(error)}; try smaller batches"
-        )
+        found = first_failing(self._steps, self._target, job.records, job.arguments, str(error))
+        return found or BackendUnavailable(no_record(error))
 
     def close(self) -> None:
         """Give back DALI's threads and buffers. Calling it twice is harmless."""
@@ -259,6 +273,44 @@ def brief(error: BaseException) -> str:
     # In a batch of one the sample's number says nothing.
     message = re.sub(r"Failed to decode sample #0\b", "the data is cut or broken", " ".join(kept[:3]))
     return message[:300] or type(error).__name__
+
+
+def no_record(error: BaseException) -> str:
+    """What to say of a failure that no record alone explains."""
+    return f"DALI failed on a batch, but on no record of it alone: {brief(error)}; try smaller batches"
+
+
+def first_failing(
+    steps: Sequence[Step],
+    target: Target,
+    records: Records,
+    arguments: Mapping[str, NDArray[np.generic]],
+    message: str = "",
+) -> RecordError | None:
+    """The first record of a batch that DALI can't take through some steps by itself; ``None`` if it can all.
+
+    Args:
+        steps: with primitives.
+        target: where they run.
+        records: as ``Intake.take`` gives them, as well as ``arguments``.
+        message: what DALI said of the batch: the record it names is looked at first.
+    """
+    order = list(range(len(records.images)))
+    hint = re.search(r"sample #(\d+)", message)
+    if hint and int(hint[1]) < len(order):
+        order.insert(0, order.pop(int(hint[1])))
+    single: Any = None
+    for position in order:
+        if single is None:
+            single = make_graph(steps, steps[0].spec_in, batch_size=1, threads=1, target=target)
+        try:
+            one = {name: values[position : position + 1] for name, values in arguments.items()}
+            image = image_list([records.images[position]])
+            feed(single, image, one)
+            single.run()
+        except RuntimeError as reason:
+            return RecordError(records.names[position], f"can't be decoded: {brief(reason)}")
+    return None
 
 
 def first_undecodable(images: Sequence[Any]) -> int | None:

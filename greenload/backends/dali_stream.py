@@ -1,27 +1,20 @@
-"""Epochs of batches straight from files to a device, without TensorFlow: for GPU machines that have none.
+"""Epochs of batches straight from files to a device, in DALI's own tensors and without TensorFlow.
 
-A few threads read files and parse headers ahead; the thread that iterates only hands batches over and collects them.
+``greenload.iterate`` is this for any plan, and hands the batches over to NumPy, JAX or PyTorch.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from greenload import draws
-from greenload.backends.base import Records
-from greenload.backends.dali_runner import DaliRunner, Job
+from greenload.backends.dali_runner import DaliRunner
+from greenload.backends.flow import READERS, DaliEngine, Flow, Wanted
 from greenload.errors import PipelineError, UsageError
 from greenload.plan import Plan
-from greenload.prepared import Numbers
-from greenload.sources import read_many
-
-_Read = tuple[Job, NDArray[np.generic]]
 
 
 def stream(
@@ -32,9 +25,9 @@ def stream(
     shard: tuple[int, int] = (0, 1),
     device_id: int | None = None,
     hw_decoder_load: float | None = None,
-    readers: int = 4,
+    readers: int = READERS,
     in_flight: int | None = None,
-) -> Iterator[tuple[Any, NDArray[np.generic]]]:
+) -> Flow:
     """Batches of a plan, in the order and with the pixels that ``greenload.load`` gives.
 
     Args:
@@ -45,12 +38,12 @@ def stream(
         device_id: the GPU's number; 0 if not given. Only for backend ``"dali"``.
         hw_decoder_load: the share of JPEGs for the GPU's fixed-function decoder. Only for backend ``"dali"``.
         readers: threads that read files; each holds one batch of encoded bytes.
-        in_flight: batches that DALI works on at once; the plan's ``prefetch`` if not given.
+        in_flight: batches that DALI works on or holds ready; the plan's ``prefetch`` if not given.
 
-    Yields:
-        ``(images, labels)``: ``images`` a DALI ``TensorListGPU`` (``TensorListCPU``) on the device, whose
-        ``as_tensor()`` is ``[n, height, width, channels]`` and speaks DLPack; ``labels`` ``[n, …]`` of the plan's
-        ``label``, int64 ``[n]`` without ``OneHot``. Both are the consumer's to keep.
+    Returns:
+        An iterator of ``(images, labels)``: ``images`` a DALI ``TensorListGPU`` (``TensorListCPU``) on the device,
+        whose ``as_tensor()`` is ``[n, height, width, channels]`` and speaks DLPack; ``labels`` ``[n, …]`` of the
+        plan's ``label``, int64 ``[n]`` without ``OneHot``. Both are the consumer's to keep.
 
     Raises:
         UsageError, PipelineError: at once, where an argument is out of range, or the pipeline has no ``Batch``.
@@ -81,13 +74,11 @@ def stream(
         device_id=device_id,
         hw_decoder_load=hw_decoder_load,
     )
-    return _flow(runner, _batches(plan, epochs, start, shard), readers, depth)
+    wanted = _batches(plan, epochs, start, shard)
+    return Flow(replace(plan, prefetch=depth), DaliEngine(runner), wanted, readers=readers)
 
 
-def _batches(
-    plan: Plan, epochs: int, start: tuple[int, int], shard: tuple[int, int]
-) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Each batch's epoch and its samples' indices."""
+def _batches(plan: Plan, epochs: int, start: tuple[int, int], shard: tuple[int, int]) -> Iterator[Wanted]:
     pipeline = plan.pipeline
     assert pipeline.batch is not None
     size, drop = pipeline.batch.size, pipeline.batch.drop_remainder
@@ -102,41 +93,3 @@ def _batches(
             if pipeline.shuffle:
                 index = draws.permute(index, total, pipeline.seed, epoch, block=pipeline.shuffle.block)
             yield epoch, index
-
-
-def _flow(
-    runner: DaliRunner, batches: Iterator[tuple[int, NDArray[np.int64]]], readers: int, depth: int
-) -> Iterator[tuple[Any, NDArray[np.generic]]]:
-    source, seed = runner.plan.pipeline.source, runner.plan.pipeline.seed
-    numbers, labels = Numbers.of(runner.plan.pipeline), runner.plan.pipeline.source.labels
-
-    def read(epoch: int, index: NDArray[np.int64]) -> _Read:
-        order = index.tolist()
-        images: Any = read_many(source, order)
-        records = Records(images, numbers.prepare(seed, epoch, index), [source.name(i) for i in order])
-        return runner.prepare(records), runner.plan.pipeline.encode_labels(labels[index])
-
-    pool = ThreadPoolExecutor(readers, thread_name_prefix="greenload-read")
-    reading: deque[Future[_Read]] = deque()
-    flying: deque[_Read] = deque()
-    # A GPU may still copy from a batch's bytes just after its output is there: each batch outlives the next one's.
-    landed: deque[_Read] = deque(maxlen=2)
-    try:
-        while True:
-            while len(reading) < readers and (following := next(batches, None)) is not None:
-                reading.append(pool.submit(read, *following))
-            while reading and len(flying) < depth and (not flying or reading[0].done()):
-                if flying and reading[0].exception():
-                    break  # what was read before the bad record comes first
-                ready = reading.popleft().result()
-                runner.submit(ready[0])
-                flying.append(ready)
-                if (following := next(batches, None)) is not None:
-                    reading.append(pool.submit(read, *following))
-            if not flying:
-                return
-            landed.append(flying.popleft())
-            yield runner.collect(landed[-1][0]), landed[-1][1]
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        runner.close()

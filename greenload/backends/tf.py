@@ -6,13 +6,14 @@ rides along. TensorFlow is imported when a step is lowered, never at import.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import claims
+from greenload import claims, forking
 from greenload.backends import tf_decode, tf_filters, tf_lowerings
 from greenload.backends.base import EXACT, Availability, Images, Records, Tolerance
 from greenload.draws import tensorflow_ops
@@ -187,7 +188,14 @@ class TensorFlowBackend:
     name = "tf"
 
     def availability(self) -> Availability:
-        """Whether TensorFlow imports, and its version."""
+        """Whether TensorFlow imports and can run in this process, and its version."""
+        if forking.tensorflow_is_stuck():
+            return Availability(
+                self.name,
+                False,
+                f"TensorFlow was in use when this process ({os.getpid()}) was forked, and its threads are missing here",
+                "start processes with the method 'spawn', or fork before anything uses TensorFlow",
+            )
         try:
             import tensorflow as tf
         except ImportError as error:

@@ -6,11 +6,18 @@ Each run consumes its dataset in C++ (``shard`` hands one element in many to Pyt
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from greenload.backends import replay
+from greenload.backends import tf as tf_backend
+from greenload.backends.base import Records
 from greenload.backends.tf import Element
-from greenload.backends.tf_stream import Stream, compose, options
-from greenload.plan import Plan
+from greenload.backends.tf_stream import Leg, Stream, compose, options, sample_by_sample
+from greenload.plan import Plan, Segment
 from greenload.steps import Step
 
 if TYPE_CHECKING:
@@ -26,15 +33,23 @@ class DatasetRun:
         dataset: what to run.
         samples_per_element: how many samples each of its elements holds.
         plan: whose bounds on threads hold.
+        release: gives back what the dataset calls.
     """
 
-    def __init__(self, dataset: tf.data.Dataset, samples_per_element: int, plan: Plan) -> None:
+    def __init__(
+        self,
+        dataset: tf.data.Dataset,
+        samples_per_element: int,
+        plan: Plan,
+        release: Callable[[], None] = lambda: None,
+    ) -> None:
         bounded = options(plan)
         bounded.experimental_optimization.noop_elimination = False  # an empty map must stay a map
         group = max(1, _GROUP // samples_per_element)
         self.samples_per_element = samples_per_element * group
         """Samples that pass with each step of the iterator."""
         self._iterator = iter(dataset.shard(group, group - 1).with_options(bounded))
+        self._release = release
 
     def run(self, samples: int) -> int:
         """Consume at least ``samples`` samples; returns how many."""
@@ -47,6 +62,7 @@ class DatasetRun:
     def close(self) -> None:
         """Let go of the iterator, its threads and buffers."""
         del self._iterator
+        self._release()
 
 
 def _identity(state: dict[str, Any]) -> dict[str, Any]:
@@ -70,6 +86,7 @@ class Replays:
         self.samples = samples
         self._plan = stream.plan
         self._roots = roots
+        self._captured: dict[Segment, list[Records]] = {}
 
     def prefix(self, step: Step) -> DatasetRun:
         """The pipeline from its source up to and including a step on samples, at full speed."""
@@ -79,10 +96,14 @@ class Replays:
         """The samples as they reach a step, held in memory, over and over. Filled by its first pass."""
         roots = self._roots().take(self.samples)
         if step.kind == "batch":
-            return self.stream.samples(roots).cache().repeat()
+            return self._mapped(roots, self.stream.sample()).cache().repeat()
         place = self._place(step)
         before = self._mapped(roots, self._chain(place)) if place else roots
         return before.cache().repeat()
+
+    def on_samples(self, step: Step) -> bool:
+        """Whether a step works on single samples in tf.data."""
+        return any(s is step for s, _ in self.stream.on_samples)
 
     def alone(self, step: Step) -> tuple[DatasetRun, DatasetRun]:
         """A step on samples with and without its work: on captured samples, in a map that is otherwise empty."""
@@ -94,30 +115,91 @@ class Replays:
         return self._pair(self.captured(previous), [self._element(previous)], self._element(step))
 
     def batching(self, step: Step) -> tuple[DatasetRun, DatasetRun]:
-        """Stacking captured samples (and handing the batch to another backend and back), or only passing them on."""
-        batch = self._plan.pipeline.batch
-        assert batch is not None  # there is a step for it
+        """Stacking captured samples (and handing the batches to other backends and back), or only passing them on."""
+        before = self.before(step)
+        # Images of different sizes are large, and held until the batch is full: whatever makes them finds no memory
+        # that is still in the processor's caches. That is the batch's doing, so they are made anew here.
+        context = [self._element(before)] if self.stream.ragged and before.kind == "pixels" else []
+        captured = self.captured(before if context else step)
         # In the pipeline, too, batching becomes one with the map before it.
-        mapped = self._mapped(self.captured(step), _identity)
-        batches = mapped.batch(batch.size).ignore_errors()
+        work = compose([*context, self.stream.kept])
+        batches = self._mapped(captured, work).batch(self._batch_size).ignore_errors()
+        idle = []
         for leg in self.stream.legs:
             if leg.crosses:
-                from greenload.backends import dali
+                idle.append(replay.Idle(self._plan, leg.segments, self.entering(leg.segments[0]), self._batch_size))
+                batches = self.stream.crossing(batches, leg, idle[-1].run)
+            else:
+                batches = batches.map(compose([_standing_in(leg.segments[0], self._batch_size)]))
 
-                run = dali.hand_over(self._plan, batch.size, self._plan.threads)
-                batches = self.stream.crossing(batches, leg, run)
-        return DatasetRun(batches, batch.size, self._plan), DatasetRun(mapped, 1, self._plan)
+        def release() -> None:
+            for one in idle:
+                one.close()
 
-    def on_batches(self, step: Step) -> tuple[DatasetRun, DatasetRun]:
-        """A step on captured batches, or an empty map of them."""
-        batch = self._plan.pipeline.batch
-        assert batch is not None
-        steps = list(self.stream.on_batches)
-        earlier = compose([self.stream.on_batches[s] for s in steps[: steps.index(step)]])
-        batches = self.stream.samples(self._roots().take(self.samples)).batch(batch.size)
+        without = DatasetRun(self._mapped(captured, compose([*context, _identity])), 1, self._plan)
+        return DatasetRun(batches, self._batch_size, self._plan, release), without
+
+    def on_batches(self, step: Step) -> tuple[replay.Replay, replay.Replay] | tuple[DatasetRun, DatasetRun]:
+        """A step with and without its work, on captured batches as they reach it.
+
+        What tf.data does to the samples of a batch one by one is replayed on samples: taking batches apart, and
+        stacking them again, is the hand-over's.
+        """
+        leg = next(leg for leg in self.stream.legs if any(step in segment.steps for segment in leg.segments))
+        segment = next(segment for segment in leg.segments if step in segment.steps)
+        if leg.crosses:
+            return replay.of(step.backend).pair(self._plan, segment, step, self.entering(segment))
+        place = segment.steps.index(step)
+        batches = self._batches(self.stream.legs.index(leg))
+        if not segment.batched:
+            *before, element = tf_backend.elements(self._plan, segment.steps)[: place + 1]
+            return self._pair(self._mapped(batches.unbatch(), compose(before)).cache().repeat(), [], element)
+        earlier = compose([self.stream.on_batches[s] for s in segment.steps[:place]])
         captured = batches.map(earlier).cache().repeat()
         full, empty = (captured.map(compose([e])) for e in (self.stream.on_batches[step], _identity))
-        return DatasetRun(full, batch.size, self._plan), DatasetRun(empty, batch.size, self._plan)
+        size = min(self._batch_size, self.samples)
+        return DatasetRun(full, size, self._plan), DatasetRun(empty, size, self._plan)
+
+    def entering(self, segment: Segment) -> list[Records]:
+        """Captured batches as they enter a segment on another backend."""
+        leg = next(leg for leg in self.stream.legs if segment in leg.segments)
+        place = leg.segments.index(segment)
+        if segment not in self._captured:
+            before = leg.segments[place - 1]
+            self._captured[segment] = (
+                replay.through(self._plan, before, self.entering(before)) if place else self._entering(leg)
+            )
+        return self._captured[segment]
+
+    def _entering(self, leg: Leg) -> list[Records]:
+        """Captured batches as they leave tf.data."""
+        found: list[Records] = []
+        spec = leg.segments[-1].spec_out
+
+        def take(records: Records) -> NDArray[Any]:
+            images: list[Any] = [i if isinstance(i, bytes) else i.copy() for i in records.images]
+            found.append(replace(records, images=images, numbers=records.numbers.copy()))
+            return np.zeros((len(images), *(n or 0 for n in spec.image_shape)), spec.dtype)
+
+        for _ in self.stream.crossing(self._batches(self.stream.legs.index(leg)), leg, take):
+            pass
+        return found
+
+    def _batches(self, count: int) -> tf.data.Dataset:
+        """The samples in batches, through the first ``count`` legs."""
+        batches = self.stream.samples(self._roots().take(self.samples)).batch(self._batch_size)
+        for leg in self.stream.legs[:count]:
+            if leg.crosses:
+                batches = self.stream.crossing(batches, leg, self.stream.chain(leg))
+            else:
+                batches = batches.map(self.stream.back[leg])
+        return batches
+
+    @property
+    def _batch_size(self) -> int:
+        batch = self._plan.pipeline.batch
+        assert batch is not None  # there is a step for it
+        return batch.size
 
     def before(self, step: Step) -> Step:
         """The step on samples in tf.data that a step on samples, or the batching, comes after."""
@@ -125,7 +207,6 @@ class Replays:
 
     def bytes_in(self, step: Step) -> float:
         """Mean bytes of the images that enter a step on samples, or a batch."""
-        import numpy as np
         import tensorflow as tf
 
         def size(state: dict[str, Any]) -> Any:
@@ -159,3 +240,16 @@ class Replays:
         steps = self.stream.on_samples[:count]
         start = max((i for i, (s, _) in enumerate(steps) if s.kind == "cache"), default=0)
         return compose([element for _, element in steps[start:]])
+
+
+def _standing_in(segment: Segment, batch_size: int) -> Element:
+    """What is left of a segment of tf.data's behind a crossing without its work on pixels: images of its results' size,
+    one by one where they are worked on one by one."""
+    import tensorflow as tf
+
+    spec = segment.spec_out
+    if segment.batched:
+        whole = tf.zeros([batch_size, *spec.image_shape], spec.dtype)
+        return lambda state: state | {"image": whole[: tf.shape(state["image"])[0]]}
+    one = tf.zeros(spec.shape, spec.dtype)
+    return sample_by_sample(lambda state: {"image": one}, spec)

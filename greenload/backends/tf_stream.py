@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from greenload.backends import tf as tf_backend
 from greenload.backends.base import Records
+from greenload.backends.chain import Chain
 from greenload.backends.tf import Element, State
 from greenload.backends.tf_read import reader
 from greenload.errors import RecordError
 from greenload.plan import Plan, Segment
 from greenload.sources import Source
+from greenload.specs import ImageSpec
 from greenload.steps import DALI, Step
 
 if TYPE_CHECKING:
@@ -93,15 +95,20 @@ class _Call:
 
     def __call__(self, images: Any, sides: Any, numbers: Any, index: Any) -> Any:
         names = [self.source.name(int(i)) for i in index]
-        parts = _apart(images, sides) if len(sides) else list(images)
+        parts = apart(images, sides) if len(sides) else list(images)
         try:
             return self.run(Records(parts, numbers, names))
         except RecordError as error:
-            text = f"{REFUSED} [{index[names.index(error.path)]}] {error}"
-            raise ValueError(text.encode(errors="backslashreplace").decode()) from None
+            raise refusal(error, names, index) from None
 
 
-def _apart(values: Any, sides: Any) -> list[Any]:
+def refusal(error: RecordError, names: Sequence[str], index: Any) -> ValueError:
+    """What a call from tf.data raises for a bad record of a batch; ``verifying`` finds the record by its text."""
+    text = f"{REFUSED} [{index[names.index(error.path)]}] {error}"
+    return ValueError(text.encode(errors="backslashreplace").decode())
+
+
+def apart(values: Any, sides: Any) -> list[Any]:
     """Images of different sizes that lie one after another, as views."""
     import numpy as np
 
@@ -150,6 +157,7 @@ class Stream:
         plan.pipeline.check_labels()
         self.plan = plan
         self._calls: list[_Call] = []
+        self._chains: dict[Leg, Chain] = {}
         caches = any(step.kind == "cache" for step in plan.steps)
         self.reading = reader(plan.pipeline.source, threads=plan.threads, group=group, apart=caches)
         """How records come in; its ``sample`` is the first of ``on_samples``."""
@@ -168,14 +176,18 @@ class Stream:
             elif step in lowered:
                 self.on_samples.append((step, lowered[step]))
         self.on_batches: dict[Step, Element] = {}
-        """Each step that works on batches in tf.data, with its function."""
+        """Each step that takes whole batches in tf.data, with its function."""
+        self.back: dict[Leg, Element] = {}
+        """Each leg of tf.data's as one function of a batch."""
         for leg in self.legs:
             if not leg.crosses:
                 steps = leg.segments[0].steps
                 done = tf_backend.elements(plan, steps)
-                if not leg.segments[0].batched:
-                    done = [_one_by_one(element, step) for step, element in zip(steps, done, strict=True)]
-                self.on_batches |= dict(zip(steps, done, strict=True))
+                # Together, since between its steps images may differ in size, and carry params and unrounded values.
+                whole = compose(done)
+                self.back[leg] = whole if leg.segments[0].batched else sample_by_sample(whole, steps[-1].spec_out)
+                if leg.segments[0].batched:
+                    self.on_batches |= dict(zip(steps, done, strict=True))
         entering = self.on_samples[-1][0].spec_out
         self.ragged = not entering.encoded and not entering.static and bool(self.legs)
         """Whether images of different sizes go into one batch, to cross."""
@@ -218,12 +230,12 @@ class Stream:
         one_by_one = False
         for leg in self.legs:
             if not leg.crosses:
-                waiting += [self.on_batches[step] for step in leg.segments[0].steps]
+                waiting.append(self.back[leg])
                 one_by_one |= not leg.segments[0].batched
                 continue
             if waiting:
-                batches = batches.map(compose(waiting))
-            batches, waiting = self.crossing(batches, leg, self._chain(leg)), []
+                batches = self._mapped(batches, compose(waiting), one_by_one)
+            batches, waiting, one_by_one = self.crossing(batches, leg, self.chain(leg)), [], False
         whole = compose(waiting)
 
         def pair(state: State) -> tuple[Any, Any]:
@@ -232,9 +244,13 @@ class Stream:
                 done["image"].set_shape(self.plan.out_spec.shape)
             return done["image"], self.labels(done["label"])
 
+        return self._mapped(batches, pair, one_by_one)
+
+    def _mapped(self, batches: tf.data.Dataset, work: Callable[[State], Any], one_by_one: bool) -> tf.data.Dataset:
+        """A map of batches, several at a time where it goes through their images one by one."""
         if one_by_one:
-            return batches.map(pair, num_parallel_calls=self.plan.threads, deterministic=True)
-        return batches.map(pair)
+            return batches.map(work, num_parallel_calls=self.plan.threads, deterministic=True)
+        return batches.map(work)
 
     def labels(self, numbers: Any) -> Any:
         """A batch's labels as the pipeline gives them."""
@@ -243,13 +259,15 @@ class Stream:
         stage = self.plan.pipeline.one_hot
         return tf.one_hot(numbers, stage.num_classes, dtype=stage.dtype) if stage else numbers
 
-    @functools.cache  # noqa: B019  # lives and dies with the stream, which every dataset of it keeps
-    def _chain(self, leg: Leg) -> Callable[[Records], Any]:
+    def chain(self, leg: Leg) -> Callable[[Records], Any]:
+        """What runs batches of records through a leg's segments: one, which lives and dies with the stream."""
         from greenload import backends
 
-        batch = self.plan.pipeline.batch
-        assert batch is not None  # make_plan sees to it
-        return backends.chain(self.plan, batch.size, leg.segments).run
+        if leg not in self._chains:
+            batch = self.plan.pipeline.batch
+            assert batch is not None  # make_plan sees to it
+            self._chains[leg] = backends.chain(self.plan, batch.size, leg.segments)
+        return self._chains[leg].run
 
     def crossing(self, batches: tf.data.Dataset, leg: Leg, run: Callable[[Records], Any]) -> tf.data.Dataset:
         """Batches of records out of tf.data, through ``run``, and back as images."""
@@ -286,11 +304,11 @@ _IN_FLIGHT = 2  # batches on their way through other backends at once: while one
 # over, another keeps the threads busy
 
 
-def _one_by_one(element: Element, step: Step) -> Element:
-    """A function of one sample as a function of a batch of them."""
+def sample_by_sample(element: Element, spec: ImageSpec) -> Element:
+    """A function of one sample, whose images then are of a spec, as a function of a batch of them."""
     import tensorflow as tf
 
-    out = tf.TensorSpec(step.spec_out.shape, step.spec_out.dtype)
+    out = tf.TensorSpec(spec.shape, spec.dtype)
 
     def on_batch(state: State) -> State:
         each = {key: state[key] for key in ("image", "numbers") if key in state}

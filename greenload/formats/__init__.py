@@ -27,16 +27,16 @@ class Kind:
     """The backends that decode it, all to the same pixels."""
 
 
-_ALL = ("tf", "dali-cpu", "dali")
-_CPU = ("tf", "dali-cpu")
+_ALL = ("tf", "dali-cpu", "dali", "pillow")
+_CPU = ("tf", "dali-cpu", "pillow")
 KINDS: Mapping[str, Kind] = {
     "JPEG": Kind("8-bit grey, RGB, CMYK, YCCK; baseline, progressive, arithmetic-coded", _ALL),
     "PNG": Kind("1, 2, 4, 8 bits; grey, palette, RGB, each with alpha; interlaced", _ALL),
-    "16-bit PNG": Kind("each channel rounded to 8 bits: v / 257", _CPU),
+    "16-bit PNG": Kind("each channel rounded to 8 bits: v / 257", ("tf", "dali-cpu")),
     "BMP": Kind("24 and 32 bits, bottom-up and top-down", _CPU),
     "WebP": Kind("lossy, lossless, with alpha", _CPU),
-    "GIF": Kind("the first frame", ("tf",)),
-    "palette BMP": Kind("1, 4 and 8 bits, uncompressed", ("dali-cpu",)),
+    "GIF": Kind("the first frame", ("tf", "pillow")),
+    "palette BMP": Kind("1, 4 and 8 bits, uncompressed", ("dali-cpu", "pillow")),
     "TIFF": Kind("8-bit grey, RGB, palette, in strips: raw, LZW, deflate, PackBits; its first image", ("dali-cpu",)),
 }
 """What ``Decode`` reads, by kind. Alpha is dropped, never blended. What a GPU does with the others isn't known yet."""

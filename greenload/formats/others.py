@@ -54,21 +54,30 @@ def gif(data: bytes) -> Header:
     Raises:
         FormatError: it is cut or broken.
     """
-    try:
-        at = 13 + _gif_colours(data[10])
-        while data[at] == 0x21:
-            at = _gif_blocks(data, at + 2)
-        if data[at] != 0x2C:
-            raise FormatError(f"broken GIF: no frame at byte {at}")
-        width, height = struct.unpack_from("<HH", data, at + 5)
-        _gif_blocks(data, at + 11 + _gif_colours(data[at + 9]))
-    except (IndexError, struct.error):
-        raise FormatError("truncated GIF: it ends before its first frame does") from None
+    at, _ = gif_frame(data)
+    width, height = struct.unpack_from("<HH", data, at + 5)
     check_size("GIF", height, width)
     return Header("GIF", height, width)
 
 
-def _gif_colours(flags: int) -> int:
+def gif_frame(data: bytes) -> tuple[int, int]:
+    """Where a GIF's first frame begins and ends.
+
+    Raises:
+        FormatError: there is none, or it is cut.
+    """
+    try:
+        at = 13 + gif_colours(data[10])
+        while data[at] == 0x21:
+            at = _gif_blocks(data, at + 2)
+        if data[at] != 0x2C:
+            raise FormatError(f"broken GIF: no frame at byte {at}")
+        return at, _gif_blocks(data, at + 11 + gif_colours(data[at + 9]))
+    except IndexError:
+        raise FormatError("truncated GIF: it ends before its first frame does") from None
+
+
+def gif_colours(flags: int) -> int:
     """Bytes of a colour table, from the flags that announce it."""
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 

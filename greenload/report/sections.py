@@ -129,9 +129,9 @@ def flow(report: Report) -> list[dict[str, Any]]:
     The main chain is a part with a single branch without a name.
     """
     shares = [row.share or 0.0 for row in table.rows(report) if row.kind == "step"]
-    specs = _specs(report)
+    specs, crossings = _specs(report), dict(table.crossings(report))
     boxes = [
-        _box(step, share, specs.get(step.name), k)
+        _box(step, share, specs.get(step.name), k) | {"crosses": crossings.get(step.name, "")}
         for k, (step, share) in enumerate(zip(report.steps, shares, strict=True))
     ]
     runs = [

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from greenload.energy.attribution import Cost
 from greenload.energy.figures import Figure, scale, sum_figures
@@ -314,6 +316,28 @@ def subject(report: Report) -> str:
     parts += [f"on {printable(backend)}"] if backend else []
     parts += [f"{threads} threads"] if isinstance(threads, int) else []
     return ", ".join(parts)
+
+
+def crossings(report: Report) -> list[tuple[str, str]]:
+    """Where images go from one backend to another: the step behind which they do, and ``"tf → pillow, 82 kB"``."""
+    planned, left = _planned(report, "steps"), _planned(report, "crossings")
+    found, at = [], "tf"
+    for before, step in itertools.pairwise(planned):
+        if left and step.get("kind") == "pixels" and step.get("backend") != at:
+            at = str(step.get("backend"))
+            found.append((str(before.get("name")), _crossing(left.pop(0))))
+    return [*found, *((str(planned[-1].get("name")), _crossing(one)) for one in left[:1] if planned)]
+
+
+def _planned(report: Report, part: str) -> list[Mapping[str, Any]]:
+    found = report.plan.get(part)
+    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list | tuple) else []
+
+
+def _crossing(one: Mapping[str, Any]) -> str:
+    size = one.get("bytes_per_image")
+    ways = f"{printable(one.get('from'))} → {printable(one.get('to'))}"
+    return f"{ways}, {bytes_text(size)}" if isinstance(size, int | float) and math.isfinite(size) else ways
 
 
 def machine(report: Report) -> str:

@@ -48,6 +48,8 @@ def render(report: Report) -> RenderableType:
         lines.append(Text(cached))
     lines.append(_Fitted(report))
     lines.append(Text(table.throughput(report)))
+    if crossing := "; ".join(text for _, text in table.crossings(report)):
+        lines.append(Text(f"crosses, an image: {crossing}", style="dim"))
     steps = [row.energy_mj for row in table.rows(report) if row.kind == "step"]
     if any(
         name in energy and energy[name].value is not None and energy[name].unresolved

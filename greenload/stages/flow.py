@@ -45,18 +45,18 @@ class Shuffle(Stage):
 class Decode(Stage):
     """Encoded bytes to uint8 RGB pixels; formats are told apart by their first bytes, whatever a file's name says.
 
-    ==============  ===============================================================================  ==============
-    kind            what of it                                                                       backends
-    ==============  ===============================================================================  ==============
-    JPEG            8-bit grey, RGB, CMYK, YCCK; baseline, progressive, arithmetic-coded             tf, dali-cpu, dali
-    PNG             1, 2, 4, 8 bits; grey, palette, RGB, each with alpha; interlaced                 tf, dali-cpu, dali
-    16-bit PNG      each channel rounded to 8 bits: v / 257                                          tf, dali-cpu
-    BMP             24 and 32 bits, bottom-up and top-down                                           tf, dali-cpu
-    WebP            lossy, lossless, with alpha                                                      tf, dali-cpu
-    GIF             the first frame                                                                  tf
-    palette BMP     1, 4 and 8 bits, uncompressed                                                    dali-cpu
-    TIFF            8-bit grey, RGB, palette, in strips: raw, LZW, deflate, PackBits; first image    dali-cpu
-    ==============  ===============================================================================  ==============
+    ==============  ========================================================================  ==========================
+    kind            what of it                                                                backends
+    ==============  ========================================================================  ==========================
+    JPEG            8-bit grey, RGB, CMYK, YCCK; baseline, progressive, arithmetic-coded      tf, dali-cpu, dali, pillow
+    PNG             1, 2, 4, 8 bits; grey, palette, RGB, each with alpha; interlaced          tf, dali-cpu, dali, pillow
+    16-bit PNG      each channel rounded to 8 bits: v / 257                                   tf, dali-cpu
+    BMP             24 and 32 bits, bottom-up and top-down                                    tf, dali-cpu, pillow
+    WebP            lossy, lossless, with alpha                                               tf, dali-cpu, pillow
+    GIF             the first frame                                                           tf, pillow
+    palette BMP     1, 4 and 8 bits, uncompressed                                             dali-cpu, pillow
+    TIFF            8-bit grey, RGB, palette; strips: raw, LZW, deflate, PackBits; 1st image  dali-cpu
+    ==============  ========================================================================  ==========================
 
     The pixels are the same bits on every backend that reads a kind (on a GPU within its stated tolerance). JPEG is
     decoded with libjpeg's accurate integer DCT and fancy upsampling. Alpha is dropped, colour profiles and gamma are

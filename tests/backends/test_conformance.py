@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from greenload import backends, claims
-from greenload.backends import dali_lowerings, tf
+from greenload.backends import dali_lowerings, pillow_lowerings, tf
 from greenload.backends.base import EXACT, Tolerance
 from greenload.errors import PipelineError, RecordError
 from greenload.planning import make_plan
@@ -38,15 +39,19 @@ from greenload.stages import (
 from greenload.stages import primitives as p
 from greenload.stages.reference import resize_weights, warp
 
-BACKENDS = ("tf", "dali-cpu")
+BACKENDS = ("tf", "dali-cpu", "pillow")
 STAGES = (
     *suite.GEOMETRY,
     *suite.VALUES,
     *suite.MOVES,
     *suite.FILTERS[::2],
     *suite.DTYPES[:5],
+    *suite.CALLS[:1],
     *suite.WHOLE,
-    *(pytest.param(stages, marks=pytest.mark.slow) for stages in (*suite.FILTERS[1::2], *suite.DTYPES[5:])),
+    *(
+        pytest.param(stages, marks=pytest.mark.slow)
+        for stages in (*suite.FILTERS[1::2], *suite.DTYPES[5:], *suite.CONVERSIONS, *suite.CALLS[1:])
+    ),
 )
 
 
@@ -68,11 +73,15 @@ PRIMITIVES = (
 )
 
 
+def usable(name: str) -> None:
+    found = backends.get(name).availability()
+    if not found.usable:
+        pytest.skip(f"{name}: {found.detail}; {found.remedy}")
+
+
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> str:
-    found = backends.get(request.param).availability()
-    if not found.usable:
-        pytest.skip(f"{request.param}: {found.detail}; {found.remedy}")
+    usable(request.param)
     return str(request.param)
 
 
@@ -83,13 +92,19 @@ def test_the_reference_is_kept(backend: str, stages: tuple[Stage, ...]) -> None:
             suite.check(backend, case)
 
 
+def test_every_claim_is_put_to_the_test() -> None:
+    # Plans are made without a framework, so that a GPU's claims are looked at as well.
+    for name in claims.CLAIMS:
+        assert suite.claimed(name) - suite.exercised(name) == set(), name
+
+
 def used(backend: str, kind: type[p.Primitive]) -> dict[str, float]:
     """The largest share of each figure of the tolerance for a primitive that any case uses."""
     largest: dict[str, float] = {}
     for case in suite.cases():
-        if case.stages not in (*suite.GEOMETRY, *suite.VALUES):
+        if case.stages not in (*suite.GEOMETRY, *suite.VALUES) or not suite.taken(backend, case):
             continue
-        plan = make_plan(suite.pipeline_of(Arrays(suite.images_of(case)), case.stages), backend)
+        plan = make_plan(suite.outline(case), backend)
         if not any(isinstance(step.primitive, kind) for step in plan.steps):
             continue
         for name, share in suite.check(backend, case).items():
@@ -109,6 +124,8 @@ def test_a_rounded_value_is_one_of_the_two_nearest(backend: str) -> None:
     for case in suite.cases():
         if case.dtype != "uint8" or len(case.stages) != 1 or not isinstance(case.stages[0], Resize):
             continue
+        if not suite.taken(backend, case):
+            continue
         images = suite.images_of(case)
         pipeline = suite.pipeline_of(Arrays(images), case.stages)
         result = suite.run(backend, pipeline, suite.records_of(pipeline, images))
@@ -116,7 +133,8 @@ def test_a_rounded_value_is_one_of_the_two_nearest(backend: str) -> None:
         columns = resize_weights(case.width, result.shape[2], case.stages[0].antialias)
         exact = np.einsum("yh,nhwc,xw->nyxc", rows, images.astype(np.float64), columns, optimize=True)
         gap = np.abs(result - exact)[:, 1:-1, 1:-1]
-        assert gap.max(initial=0.0) <= 0.5 + 0.01, case
+        passes = 2 if backend == "pillow" else 1  # Pillow rounds after each axis
+        assert gap.max(initial=0.0) <= 0.5 * passes + 0.01, case
 
 
 SIDE = st.integers(1, 70)
@@ -131,13 +149,11 @@ SIDE = st.integers(1, 70)
     dtype=st.sampled_from(["uint8", "float32"]),
     kind=st.sampled_from(["noise", "photo", "steps"]),
 )
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=40, deadline=None, derandomize=True)
 def test_any_size_to_any_size(
     height: int, width: int, rows: int, columns: int, antialias: bool, dtype: str, kind: str
 ) -> None:
-    for name in BACKENDS:
-        if backends.get(name).availability().usable:
-            suite.check(name, Case(height, width, dtype, (Resize((rows, columns), antialias),), kind))
+    check_all(Case(height, width, dtype, (Resize((rows, columns), antialias),), kind))
 
 
 @given(
@@ -146,14 +162,18 @@ def test_any_size_to_any_size(
     scale=st.booleans(),
     dtype=st.sampled_from(["uint8", "float32"]),
 )
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 def test_any_numbers_to_normalize_with(
     mean: tuple[float, ...], std: tuple[float, ...], scale: bool, dtype: str
 ) -> None:
-    stages = (ToDtype("float32", scale), Normalize(mean, std))
+    check_all(Case(9, 13, dtype, (ToDtype("float32", scale), Normalize(mean, std)), "noise"))
+
+
+def check_all(case: Case) -> None:
+    """A case on every backend that takes it."""
     for name in BACKENDS:
-        if backends.get(name).availability().usable:
-            suite.check(name, Case(9, 13, dtype, stages, "noise"))
+        if backends.get(name).availability().usable and suite.taken(name, case):
+            suite.check(name, case)
 
 
 def test_floats_are_cut_to_levels_not_rounded(backend: str) -> None:
@@ -241,7 +261,8 @@ def test_all_primitives_are_claimed_or_refused(backend: str) -> None:
 
     spec = make_plan(suite.pipeline_of(Arrays(np.zeros((1, 2, 2, 3), np.uint8)), ()), "tf").out_spec
     assert backends.get(backend).tolerance(Sharpen(), spec) is None
-    assert {"tf": tf.LOWERINGS, "dali-cpu": dali_lowerings.LOWERINGS}[backend].keys() == claims.CLAIMS[backend].keys()
+    lowered = {"tf": tf.LOWERINGS, "dali-cpu": dali_lowerings.LOWERINGS, "pillow": pillow_lowerings.LOWERINGS}
+    assert {kind for kind in lowered[backend] if kind is not type(None)} == claims.CLAIMS[backend].keys()
     for primitive in PRIMITIVES:
         for dtype in ("bytes", *DTYPES):
             given = ENCODED_SPEC if dtype == "bytes" else ImageSpec((4, 4, 3), dtype, "HWC")
@@ -253,7 +274,7 @@ def test_all_primitives_are_claimed_or_refused(backend: str) -> None:
 
 
 def test_there_is_no_other_backend() -> None:
-    with pytest.raises(PipelineError, match="backend must be one of tf, dali-cpu, dali, not 'torch'"):
+    with pytest.raises(PipelineError, match="backend must be one of tf, dali-cpu, dali, pillow, not 'torch'"):
         backends.get("torch")
 
 
@@ -361,6 +382,31 @@ def test_whole_pipelines_from_files(backend: str, bad_images: ModuleType) -> Non
 
 
 MEANS = (suite.MEAN, suite.STD)
+COMBINATIONS = [
+    placed
+    for placed in itertools.product(BACKENDS, repeat=3)
+    if len(set(placed)) > 1 and not (placed[0] != "tf" and placed[1] == "tf")  # sizes differ there: refused
+]
+
+
+@pytest.mark.parametrize("placed", COMBINATIONS, ids=" ".join)
+def test_decoding_resizing_and_values_on_backends_of_their_own(placed: tuple[str, ...], bad_images: ModuleType) -> None:
+    for name in placed:
+        usable(name)
+    encoded = [bad_images.jpeg(40 + 9 * k, 90 - 7 * k, seed=k) for k in range(4)]
+    _, resizer, last = placed
+    values = {"ColorJitter": last, "ToDtype + Normalize": last}
+    crop, resize = ("Decode + crop", "RandomResizedCrop: resize"), ("Decode", "Resize")
+    for stages, names in (
+        ((RandomResizedCrop(24), RandomHorizontalFlip(1.0), ColorJitter(0.2)), crop),
+        ((Resize((30, 20)), RandomHorizontalFlip(1.0), Batch(4), ColorJitter(0.2)), resize),
+    ):
+        pipeline, records = suite.decoding(encoded, (*stages, ToDtype("float32", True), Normalize(*MEANS)))
+        placement = dict(zip(names, placed, strict=False)) | {"RandomHorizontalFlip": resizer} | values
+        plan = make_plan(pipeline, placement, threads=2)
+        expected = suite.reference(pipeline, [with_pillow(data) for data in encoded], records.numbers)
+        found = suite.Difference.of(backends.run(plan, records), expected)
+        assert found.within(suite.held(plan)), f"{plan}\n{found} is beyond {suite.held(plan)}"
 
 
 @pytest.mark.parametrize(

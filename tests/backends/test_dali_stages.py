@@ -30,7 +30,8 @@ from dali_stages import (
 from greenload import backends
 from greenload.backends import dali
 from greenload.backends.base import EXACT, Records
-from greenload.backends.dali_graph import arguments_of, feeds_of, pixel_steps, sizes_of
+from greenload.backends.dali_graph import arguments_of, feeds_of, pixel_steps
+from greenload.backends.sizes import sizes_of
 from greenload.errors import PipelineError, RecordError
 from greenload.pipeline import Pipeline
 from greenload.planning import make_plan
@@ -142,7 +143,7 @@ def fed(stage: Stage, pixels: list[np.ndarray[Any, Any]], name: str) -> np.ndarr
     pipeline, records = ragged("uint8", pixels, stage)
     feeds = feeds_of(pixel_steps(make_plan(pipeline, "dali-cpu").steps))
     numbers = Numbers.of(pipeline)
-    arguments = arguments_of(numbers, feeds, records.numbers, sizes_of(records.images, records.names))
+    arguments = arguments_of(numbers, feeds, records.numbers, sizes_of(records.images, records.names, "dali-cpu"))
     (found,) = (values for key, values in arguments.items() if key.startswith(name))
     return found
 

@@ -29,14 +29,15 @@ def _gpu() -> None:
 def test_the_reference_is_kept(stages: tuple[Stage, ...]) -> None:
     beyond, shares = [], {}
     for case in CASES:
-        if case.stages != stages:
+        if case.stages != stages or not suite.taken(BACKEND, case):
             continue
-        found, plan = suite.difference(BACKEND, case)
-        stated = suite.held(plan)
+        found, stated = suite.difference(BACKEND, case)
         for name, share in found.share_of(stated).items():
             shares[name] = max(shares.get(name, 0.0), share)
         if not found.within(stated):
             beyond.append(f"{case}: {found} is beyond {stated}")
+    if not shares:
+        pytest.skip(f"{BACKEND} doesn't claim {' '.join(map(str, stages))}")
     used = ", ".join(f"{name} {share:.2g}" for name, share in shares.items())
     print(f"\n{' '.join(map(str, stages))}: of what is stated {used}")
     assert not beyond, "\n".join(beyond)

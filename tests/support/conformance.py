@@ -6,13 +6,15 @@ through the same stages, each fed what the reference before it gave.
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from greenload import backends
+from greenload import backends, claims
 from greenload.backends.base import Records, Tolerance
 from greenload.errors import PipelineError
 from greenload.pipeline import Pipeline
@@ -20,8 +22,10 @@ from greenload.plan import Plan
 from greenload.planning import make_plan
 from greenload.prepared import Numbers
 from greenload.sources import Arrays, Files, Source
+from greenload.specs import DTYPES as KINDS_OF_NUMBERS
 from greenload.specs import ImageSpec
 from greenload.stages import (
+    Apply,
     Batch,
     CenterCrop,
     ColorJitter,
@@ -114,6 +118,7 @@ FILTERS: tuple[tuple[Stage, ...], ...] = (
     (GaussianBlur((23, 9), sigma=(0.1, 5.0)),),
 )
 """New values from colours or neighbourhoods."""
+SMALL = ("int8", "float16", "bfloat16")
 DTYPES: tuple[tuple[Stage, ...], ...] = (
     (ToDtype("int8", scale=True),),
     (ToDtype("int8"),),
@@ -131,9 +136,42 @@ DTYPES: tuple[tuple[Stage, ...], ...] = (
             RandomErasing(0.7),
             Pad(2),
         )
-        for dtype in ("int8", "float16", "bfloat16")
+        for dtype in SMALL
+    ),
+    *(
+        (ToDtype(dtype, scale=True), RandomCrop(20, padding=3, pad_if_needed=True), RandomErasing(0.7), Pad(2, fill=1))
+        for dtype in SMALL[1:]
     ),
 )
+CONVERSIONS: tuple[tuple[Stage, ...], ...] = (
+    *(
+        (ToDtype(before, scale=True), ToDtype(after, scale=True))
+        for before in SMALL
+        for after in KINDS_OF_NUMBERS
+        if after != before
+    ),
+    *((ToDtype(dtype, scale=True), Normalize(MEAN, STD)) for dtype in SMALL[1:]),
+    *((RandomHorizontalFlip(), ToDtype(dtype, scale=True)) for dtype in KINDS_OF_NUMBERS),
+    *(
+        (ToDtype("int8", scale=True), RandomHorizontalFlip(), ToDtype(dtype, scale=True))
+        for dtype in KINDS_OF_NUMBERS
+        if dtype != "int8"
+    ),
+    (ToDtype("float32", scale=True), RandomHorizontalFlip(), Normalize(MEAN, STD)),
+)
+"""Every dtype to every other; right behind a flip DALI has one operator for both."""
+
+
+def upside_down(image: Any) -> Any:
+    """A user's function, in NumPy and in TensorFlow."""
+    return image[::-1]
+
+
+CALLS: tuple[tuple[Stage, ...], ...] = (
+    (Apply(upside_down),),
+    *((ToDtype(dtype, scale=True), Apply(upside_down)) for dtype in SMALL),
+)
+"""Users' functions."""
 VALUES: tuple[tuple[Stage, ...], ...] = (
     (ToDtype("float32"),),
     (ToDtype("float32", scale=True),),
@@ -181,6 +219,10 @@ GAIN = 2.0
 """The largest factor by which a colour matrix of the cases of several stages enlarges a difference."""
 FEW = ((1, 1), (1, 40), (40, 1), (2, 2), (33, 57), (101, 203))
 """The sizes for stages that don't change one."""
+FEWEST = ((1, 1), (33, 57))
+"""The sizes for what looks at no neighbour and no place."""
+FILES: tuple[tuple[Stage, ...], ...] = ((Resize((20, 24)),), (CenterCrop((11, 8)),))
+"""What follows ``Decode``: a full decode, and one of a window."""
 
 
 def cases() -> list[Case]:
@@ -190,6 +232,8 @@ def cases() -> list[Case]:
         for turn, (height, width) in enumerate(SIZES if stages in (*GEOMETRY, *VALUES) else FEW):
             kind = ("noise", "photo", "steps")[(place + turn) % 3]
             found += [Case(height, width, dtype, stages, kind) for dtype in ("uint8", "float32")]
+    for stages in (*CONVERSIONS, *CALLS):
+        found += [Case(*size, dtype, stages, "noise") for size in FEWEST for dtype in ("uint8", "float32")]
     for stages in WHOLE:
         found += [Case(height, width, "uint8", stages, "photo") for height, width in ((33, 57), (101, 203), (240, 320))]
     return [case for case in found if _fits(case)]
@@ -222,6 +266,11 @@ def records_of(pipeline: Pipeline, images: Sequence[Any], epoch: int = 0) -> Rec
     return Records(
         list(images), Numbers.of(pipeline).prepare(pipeline.seed, epoch, index), [f"images[{i}]" for i in index]
     )
+
+
+def outline(case: Case) -> Pipeline:
+    """A case's pipeline over images that are all black: to be planned."""
+    return pipeline_of(Arrays(np.zeros((IMAGES, case.height, case.width, 3), case.dtype)), case.stages)
 
 
 def reference(pipeline: Pipeline, images: Sequence[Pixels], numbers: Pixels) -> Pixels:
@@ -298,19 +347,48 @@ def run(backend: str, pipeline: Pipeline, records: Records, threads: int = 2) ->
 
 
 def taken(backend: str, case: Case) -> bool:
-    """Whether a backend takes a case on; one that doesn't says so by name."""
-    pipeline = pipeline_of(Arrays(images_of(case)), case.stages)
+    """Whether a backend takes a case on; one that doesn't says so by name, and which other does."""
     try:
-        make_plan(pipeline, backend)
+        make_plan(outline(case), backend)
     except PipelineError as error:
         assert f"can't run on backend {backend!r}" in str(error)
-        assert "use backend='tf'" in str(error)
+        able = re.search(r"use backend='([\w-]+)'$", str(error))
+        assert able, error
+        assert able[1] in set(claims.CLAIMS) - {backend}
         return False
     return True
 
 
-def difference(backend: str, case: Case) -> tuple[Difference, Plan]:
-    """How far a backend lies from the reference on a case."""
+Work = tuple[type[p.Primitive], str, str]
+"""A primitive, the dtype that enters and, where it changes it, the one that leaves."""
+
+
+def claimed(backend: str) -> set[Work]:
+    """All that a backend claims. A conversion of integers to themselves is no work of any stage."""
+    found: set[Work] = set()
+    for kind, claim in claims.CLAIMS[backend].items():
+        for dtype in claim.dtypes:
+            to = claim.to if issubclass(kind, p.Affine) else ("",)
+            found |= {(kind, dtype, after) for after in to if not (dtype == after and dtype in ("uint8", "int8"))}
+    return found
+
+
+def exercised(backend: str) -> set[Work]:
+    """All that the cases, and files behind which ``FILES`` stand, make a backend do."""
+    kinds = {(case.stages, case.dtype): case for case in cases()}
+    plans = [decoding([b""], stages)[0] for stages in FILES]
+    plans += [outline(case) for case in kinds.values() if taken(backend, case)]
+    return {
+        (type(step.primitive), step.spec_in.dtype, getattr(step.primitive, "dtype", ""))
+        for pipeline in plans
+        for step in make_plan(pipeline, backend).steps
+        if step.primitive is not None
+    }
+
+
+@functools.cache
+def difference(backend: str, case: Case) -> tuple[Difference, Tolerance]:
+    """How far a backend lies from the reference on a case, and how far it may."""
     images = images_of(case)
     pipeline = pipeline_of(Arrays(images), case.stages)
     records = records_of(pipeline, images)
@@ -319,15 +397,14 @@ def difference(backend: str, case: Case) -> tuple[Difference, Plan]:
     spec: ImageSpec = plan.out_spec
     assert str(result.dtype) == spec.dtype
     assert all(stated is None or stated == n for stated, n in zip(spec.shape, result.shape, strict=True))
-    return Difference.of(result, reference(pipeline, images, records.numbers)), plan
+    return Difference.of(result, reference(pipeline, images, records.numbers)), held(plan)
 
 
 def check(backend: str, case: Case) -> dict[str, float]:
     """Assert that a backend keeps its stated tolerance on a case; returns the share of it that was used."""
-    found, plan = difference(backend, case)
-    tolerance = held(plan)
-    assert found.within(tolerance), f"{case}: {found} is beyond {tolerance}"
-    return found.share_of(tolerance)
+    found, stated = difference(backend, case)
+    assert found.within(stated), f"{case}: {found} is beyond {stated}"
+    return found.share_of(stated)
 
 
 def decoding(encoded: Sequence[bytes], stages: Sequence[Stage] = ()) -> tuple[Pipeline, Records]:

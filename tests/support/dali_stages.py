@@ -10,8 +10,9 @@ import numpy as np
 
 from greenload.backends.base import Records, Tolerance
 from greenload.backends.dali import DaliBackend
-from greenload.backends.dali_graph import arguments_of, feed, feeds_of, image_list, make_graph, pixel_steps, sizes_of
+from greenload.backends.dali_graph import arguments_of, feed, feeds_of, image_list, make_graph, pixel_steps
 from greenload.backends.dali_runner import target_of
+from greenload.backends.sizes import sizes_of
 from greenload.errors import PipelineError
 from greenload.pipeline import Pipeline
 from greenload.plan import Plan
@@ -174,9 +175,9 @@ def work(plan: Plan) -> list[Step]:
 
 def outputs(plan: Plan, records: Records) -> list[Pixels]:
     """What a plan's steps make of records, image by image: their sizes may differ."""
-    steps, sizes, images = work(plan), sizes_of(records.images, records.names), image_list(records.images)
+    steps, sizes, images = work(plan), sizes_of(records.images, records.names, "dali-cpu"), image_list(records.images)
     graph = make_graph(
-        steps, plan.pipeline.source.spec, batch_size=len(records.images), threads=2, target=target_of(plan)
+        steps, plan.pipeline.source.spec, batch_size=len(records.images), threads=2, target=target_of(plan.backend)
     )
     feed(graph, images, arguments_of(Numbers.of(plan.pipeline), feeds_of(steps), records.numbers, sizes))
     (result,) = graph.run()

@@ -1,0 +1,158 @@
+"""Decoding in Pillow: its readers, given what makes them find the pixels that the other backends find.
+
+Of PNG and GIF they get only what the pixels need. What else such files hold (transparency, text, animation, a canvas
+around the first frame) would change the pixels, warn, or take memory.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from greenload.backends import orienting
+from greenload.formats import FormatError, sniff
+from greenload.formats.others import gif_colours, gif_frame
+
+Image = Any
+"""A ``PIL.Image.Image``."""
+Window = tuple[int, int, int, int]
+"""Top, left, height, width."""
+
+
+def decode(data: bytes, window: Window | None = None, orientation: int = 1) -> Image:
+    """A file's pixels, or a window of them.
+
+    Args:
+        data: the whole file, whose header ``formats.header`` has passed.
+        window: in the image as the file stores it; all of it if not given.
+        orientation: 1 … 8, how the result is to be turned upright.
+
+    Returns:
+        A Pillow image of mode ``"RGB"``.
+
+    Raises:
+        FormatError: it can't be decoded wholly.
+    """
+    image = _read(data)
+    if window is not None:
+        image = crop(image, window)
+    return upright(_rgb(image), orientation)
+
+
+def crop(image: Image, window: Window) -> Image:
+    """A window of a Pillow image."""
+    top, left, height, width = window
+    if (width, height) == image.size:
+        return image
+    # Image.crop would hold the window against Pillow's own limit of pixels, and warn.
+    return image._new(image.im.crop((left, top, left + width, top + height)))
+
+
+def upright(image: Image, orientation: int) -> Image:
+    """A stored image as it is to be seen, by its EXIF orientation."""
+    from PIL.Image import Transpose
+
+    if orientation in orienting.TRANSPOSED:
+        image = image.transpose(Transpose.TRANSPOSE)
+    if orientation in orienting.MIRRORED:
+        image = image.transpose(Transpose.FLIP_LEFT_RIGHT)
+    if orientation in orienting.OVERTURNED:
+        image = image.transpose(Transpose.FLIP_TOP_BOTTOM)
+    return image
+
+
+def _read(data: bytes) -> Image:
+    """A file as a Pillow image of the mode that suits it, decoded."""
+    from PIL import ImageFile
+
+    name = sniff(data)
+    assert name is not None  # whoever parsed the header knows it
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise FormatError(
+            "can't be decoded: PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, so that Pillow would pass over damage; "
+            "set it to False"
+        )
+    try:
+        image = _READERS[name](data)
+        image.load()
+    except (FormatError, MemoryError):
+        raise
+    except Exception as error:  # whatever a reader makes of damaged bytes is the reason
+        raise FormatError(f"can't be decoded: {' '.join(str(error).split()) or type(error).__name__}") from None
+    return image
+
+
+def _rgb(image: Image) -> Image:
+    if image.mode == "RGB":
+        return image
+    return _mixed(image) if image.mode == "CMYK" else image.convert("RGB")
+
+
+def _mixed(image: Image) -> Image:
+    """A CMYK JPEG as libjpeg's other users mix it: each ink's light times black's, by 255, cut. Pillow would round."""
+    from PIL import ImageChops
+    from PIL.Image import merge
+
+    # Pillow inverts every one, as if all were Adobe's, whose files hold light, not ink.
+    *inks, black = (ImageChops.invert(image) if "adobe" in image.info else image).split()
+    return merge("RGB", [ImageChops.multiply(ink, black) for ink in inks])
+
+
+def _jpeg(data: bytes) -> Image:
+    from PIL.JpegImagePlugin import JpegImageFile
+
+    return JpegImageFile(io.BytesIO(data))
+
+
+def _png(data: bytes) -> Image:
+    """Of its critical chunks alone, whose names begin with a capital letter."""
+    from PIL.PngImagePlugin import PngImageFile
+
+    at, name, chunks = 8, b"", [data[:8]]
+    while name != b"IEND":
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        name = data[at + 4 : at + 8]
+        if not name[0] & 0x20:
+            chunks.append(data[at:end])
+        at = end
+    return PngImageFile(io.BytesIO(b"".join(chunks)))
+
+
+def _bmp(data: bytes) -> Image:
+    from PIL.BmpImagePlugin import BmpImageFile
+
+    return BmpImageFile(io.BytesIO(data))
+
+
+def _webp(data: bytes) -> Image:
+    try:
+        from PIL import _webp as _  # noqa: F401  # the part of Pillow that needs libwebp
+    except ImportError:
+        raise FormatError(
+            "this Pillow is built without libwebp, so it reads no WebP: install libwebp's headers and build it anew, "
+            "use backend 'tf', or convert it to JPEG or PNG"
+        ) from None
+    from PIL.WebPImagePlugin import WebPImageFile
+
+    return WebPImageFile(io.BytesIO(data))
+
+
+def _gif(data: bytes) -> Image:
+    """Of the first frame alone, on a canvas of its size."""
+    from PIL.GifImagePlugin import GifImageFile
+
+    at, end = gif_frame(data)
+    colours = data[10 : 13 + gif_colours(data[10])]
+    return GifImageFile(
+        io.BytesIO(b"".join((data[:6], data[at + 5 : at + 9], colours, b",\0\0\0\0", data[at + 5 : end], b";")))
+    )
+
+
+_READERS: Mapping[str, Callable[[bytes], Image]] = {
+    "JPEG": _jpeg,
+    "PNG": _png,
+    "BMP": _bmp,
+    "WebP": _webp,
+    "GIF": _gif,
+}

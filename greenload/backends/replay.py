@@ -1,0 +1,192 @@
+"""Replays of single steps on batches, for the profiler: the same captured input, with and without the step.
+
+Every backend that takes batches says how one of its steps is run alone (``pair``), and what is left of a segment
+without its work on pixels (``hand_over``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greenload import backends
+from greenload.backends.base import Images, Records, Runner
+from greenload.backends.chain import stacked
+from greenload.errors import UsageError
+from greenload.plan import Plan, Segment
+from greenload.steps import DALI, Step
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Something that can be done to the same samples over and over."""
+
+    batches: int
+    """How many captured batches are taken in turn."""
+    batch_size: int
+    once: Callable[[int], None]
+    """Process captured batch ``i``."""
+    release: Callable[[], None]
+
+    def run(self, samples: int) -> int:
+        """Process at least ``samples`` samples, in whole batches, from the first captured batch on.
+
+        Returns:
+            How many were processed.
+        """
+        count = -(-samples // self.batch_size)
+        for i in range(count):
+            self.once(i % self.batches)
+        return count * self.batch_size
+
+    def close(self) -> None:
+        """Give back threads and captured inputs."""
+        self.release()
+
+
+class Replaying(Protocol):
+    """What a backend's module of replays offers."""
+
+    def pair(self, plan: Plan, segment: Segment, step: Step, parts: Sequence[Records]) -> tuple[Replay, Replay]:
+        """A step with and without its work. Inside a segment images stay what the backend has made of them, so that
+        neither side pays for bringing them in or out.
+
+        Args:
+            plan: whose threads it may use.
+            segment: the step's.
+            step: on this backend.
+            parts: batches as they enter the segment; captured and held in memory as they reach the step.
+
+        Raises:
+            RecordError: a record is bad.
+        """
+        ...
+
+    def hand_over(
+        self, plan: Plan, segment: Segment, batch_size: int, parts: Sequence[Records], done: Sequence[Records]
+    ) -> Runner:
+        """A segment's runner whose work on pixels is left out: it brings images in, computes params, and hands on
+        stand-ins for its results.
+
+        Args:
+            plan: whose threads it may use.
+            segment: of this backend.
+            batch_size: the most records of a call; they are among those of ``parts``.
+            parts: batches as they enter the segment.
+            done: the same as they leave it.
+        """
+        ...
+
+
+def of(backend: str) -> Replaying:
+    """How a backend's steps are replayed.
+
+    Raises:
+        UsageError: it takes no batches of records.
+    """
+    if backend in DALI:
+        from greenload.backends import dali_replay
+
+        return dali_replay
+    if backend == "pillow":
+        from greenload.backends import pillow_replay
+
+        return pillow_replay
+    raise UsageError(f"backend {backend!r} takes no batches of records, so its steps are replayed by tf.data")
+
+
+def replay(plan: Plan, step_index: int, records: Records, batch_size: int, threads: int) -> tuple[Replay, Replay]:
+    """A step with and without its work, on captured input: the difference of their CPU time is what the step costs.
+
+    Of a ``Batch`` step what is left is the hand-over, once a batch: headers, params, feeding, starting a run and taking
+    its result, through all segments that batches pass without tf.data. ``with_run`` does that; ``without_run`` nothing.
+
+    Args:
+        plan: whose first segment isn't tf.data's.
+        step_index: place in ``plan.steps`` of a batch step, or of one on pixels that tf.data has no work before.
+        records: what enters the plan's first segment; all full batches of it are captured and held in memory.
+        batch_size: samples of one run.
+        threads: the backend's.
+
+    Returns:
+        ``(with_run, without_run)``; close both.
+
+    Raises:
+        UsageError: the step can't be replayed on batches, or there are fewer records than one batch.
+        RecordError: a record is bad.
+    """
+    if not 0 <= step_index < len(plan.steps) or plan.steps[step_index].kind not in ("pixels", "batch"):
+        raise UsageError(f"only pixel and batch steps can be replayed, not step {step_index} of {len(plan.steps)}")
+    parts = in_batches(records, batch_size)
+    if not parts:
+        raise UsageError(f"a replay needs one batch of {batch_size} or more, not {len(records.images)} records")
+    plan = replace(plan, threads=threads)
+    step = plan.steps[step_index]
+    if step.kind == "batch":
+        idle = Idle(plan, plan.segments, parts, batch_size)
+
+        def once(i: int) -> None:
+            idle.run(parts[i])
+
+        without = Replay(len(parts), batch_size, lambda i: None, lambda: None)
+        return Replay(len(parts), batch_size, once, idle.close), without
+    for segment in plan.segments:
+        if step in segment.steps:
+            return of(segment.backend).pair(plan, segment, step, parts)
+        parts = through(plan, segment, parts)
+    raise AssertionError(step)  # every step on pixels is in a segment
+
+
+def in_batches(records: Records, batch_size: int) -> list[Records]:
+    """All full batches of some records."""
+    return [
+        Records(
+            records.images[at : at + batch_size],
+            records.numbers[at : at + batch_size],
+            records.names[at : at + batch_size],
+        )
+        for at in range(0, len(records.images) - batch_size + 1, batch_size)
+    ]
+
+
+def through(plan: Plan, segment: Segment, parts: Sequence[Records]) -> list[Records]:
+    """Batches as they leave a segment."""
+    runner = backends.get(segment.backend).runner(plan, segment, len(parts[0].images))
+    try:
+        return [replace(part, images=runner.run(part)) for part in parts]
+    finally:
+        runner.close()
+
+
+class Idle:
+    """Segments that batches pass one after another, without their work on pixels.
+
+    Args:
+        plan: that they belong to.
+        segments: neighbours, none of them tf.data's.
+        parts: batches as they enter the first, to have the results that stand in for the work.
+        batch_size: the most records of a call.
+    """
+
+    def __init__(self, plan: Plan, segments: Sequence[Segment], parts: Sequence[Records], batch_size: int) -> None:
+        self._runners: list[Runner] = []
+        for segment in segments:
+            done = through(plan, segment, parts)
+            self._runners.append(of(segment.backend).hand_over(plan, segment, batch_size, parts, done))
+            parts = done
+
+    def run(self, records: Records) -> NDArray[Any]:
+        """A batch in at the first segment, and out at the last: ``[n, height, width, channels]``, of stand-ins."""
+        images: Images = records.images
+        for runner in self._runners:
+            images = runner.run(replace(records, images=images))
+        return images if isinstance(images, np.ndarray) else stacked([np.asarray(image) for image in images])
+
+    def close(self) -> None:
+        """Give back what the segments hold."""
+        for runner in self._runners:
+            runner.close()

@@ -1,0 +1,89 @@
+"""What a batch's images are before anything is decoded: their sizes, which stages' params follow from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greenload.backends import orienting
+from greenload.backends.base import Images
+from greenload.errors import RecordError
+from greenload.formats import FormatError, header, orientation
+from greenload.stages import primitives as p
+from greenload.steps import Step
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Rows and columns of each image of a batch as it enters, int64 ``[n]``, and which may be cut."""
+
+    height: NDArray[np.int64]
+    width: NDArray[np.int64]
+    exif: tuple[tuple[int, int], ...] = ()
+    """The position of each JPEG that has an EXIF block, and where it begins in it."""
+    stripped: tuple[int, ...] = ()
+    """Positions of TIFFs: a window's decode reads only the strips that it needs, so it misses damage in others."""
+    orientation: NDArray[np.int64] | None = None
+    """The EXIF orientations, where they are applied: then the sizes are those of upright images."""
+
+    def params(self) -> dict[str, NDArray[np.int64]]:
+        """What turning images upright needs, as further params."""
+        if self.orientation is None:
+            return {}
+        return {"orientation": self.orientation, "upright_height": self.height, "upright_width": self.width}
+
+
+def sizes_of(images: Images, names: Sequence[str], backend: str, exif: bool = False) -> Sizes:
+    """The sizes of a batch's images, from their headers or shapes.
+
+    Args:
+        images: files' bytes, or pixels.
+        names: what names each in an error.
+        backend: the backend that is to decode them.
+        exif: whether EXIF orientation is applied.
+
+    Raises:
+        RecordError: a header can't be read, or the backend doesn't read such files; names the record.
+    """
+    sides = np.empty((2, len(images)), np.int64)
+    turns = np.ones(len(images), np.int64) if exif else None
+    blocks, stripped = [], []
+    image: Any  # mypy takes what isn't bytes for a collection
+    for position, image in enumerate(images):
+        if isinstance(image, bytes):
+            try:
+                head = header(image, backend)
+            except FormatError as error:
+                raise RecordError(names[position], str(error)) from None
+            sides[0, position] = head.height
+            sides[1, position] = head.width
+            if head.exif is not None:
+                blocks.append((position, head.exif))
+            if head.format == "TIFF":
+                stripped.append(position)
+            if turns is not None:
+                turns[position] = orientation(image)
+        else:
+            sides[:, position] = image.shape[:2]
+    if turns is None:
+        return Sizes(sides[0], sides[1], tuple(blocks), tuple(stripped))
+    return Sizes(*orienting.upright_size(sides[0], sides[1], turns), tuple(blocks), tuple(stripped), turns)
+
+
+def without_exif(images: Images, sizes: Sizes) -> Images:
+    """The images, with EXIF blocks hidden: DALI refuses a JPEG for a block that it can't read, Pillow warns of it."""
+    if not sizes.exif:
+        return images
+    hidden: list[Any] = list(images)
+    for position, at in sizes.exif:
+        hidden[position] = b"".join((hidden[position][:at], b"hidden", hidden[position][at + 6 :]))
+    return hidden
+
+
+def applies_exif(steps: Sequence[Step]) -> bool:
+    """Whether one of some steps decodes with EXIF orientation applied."""
+    return any(isinstance(s.primitive, (p.Decode, p.DecodeCrop)) and s.primitive.exif for s in steps)

@@ -1,0 +1,67 @@
+"""What a forked child must leave alone: only the thread that forked lives on in it.
+
+What waits there for the other threads of its parent waits for ever; what takes them down crashes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from greenload.errors import UsageError
+
+
+def check(made_in: int, what: str) -> None:
+    """Make sure that something with threads is used in the process that made it.
+
+    Args:
+        made_in: that process's id.
+        what: what it is, for the error.
+
+    Raises:
+        UsageError: this is another process.
+    """
+    if os.getpid() != made_in:
+        raise UsageError(
+            f"{what} works only in the process that made it ({made_in}), not in its fork {os.getpid()}, where its "
+            "threads are missing: make another in this process"
+        )
+
+
+def in_child(value: Any, abandon: Callable[[Any], None]) -> None:
+    """See to it that a child of this process lets go of a value, as long as the value lives.
+
+    Args:
+        value: what the child must not free, since that would end threads that aren't there.
+        abandon: called in the child with the value; must hold no reference to it.
+    """
+    _abandoned[value] = abandon
+
+
+def leak(value: Any) -> None:
+    """Never free a value."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
+
+
+def tensorflow_is_stuck() -> bool:
+    """Whether TensorFlow was in use when this process was forked: then its threads are missing, and it hangs."""
+    return _tensorflow_ran_in_parent
+
+
+def _after_fork() -> None:
+    global _tensorflow_ran_in_parent
+    for value, abandon in list(_abandoned.items()):
+        abandon(value)
+    # TensorFlow starts its threads with its first operation; merely importing it starts none.
+    context = getattr(sys.modules.get("tensorflow.python.eager.context"), "_context", None)
+    _tensorflow_ran_in_parent |= getattr(context, "_context_handle", None) is not None
+
+
+_abandoned: weakref.WeakKeyDictionary[Any, Callable[[Any], None]] = weakref.WeakKeyDictionary()
+_tensorflow_ran_in_parent = False
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

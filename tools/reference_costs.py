@@ -1,0 +1,105 @@
+"""Measures the costs that are shipped: `python tools/reference_costs.py` writes greenload/costs.json anew.
+
+Runs the thorough set several times, takes each probe's median over the runs, and fits rates to them. Run it where
+nothing else runs. What DALI costs on a GPU is derived from the whole pipelines of bench/results/gpu-h100.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+TABLE = ROOT / "greenload" / "costs.json"
+ON_GPU = ROOT / "bench" / "results" / "gpu-h100.json"
+FREE = ("Resize antialias uint8", "Flip uint8", "Affine uint8→float32", "FlipAffine uint8→float32")
+"""What the GPU's pipeline did besides decoding."""
+
+
+def medians(runs: Sequence[Sequence[Any]]) -> list[Any]:
+    """Each probe's median over several runs of all."""
+    by_name: dict[str, list[Any]] = {}
+    for run in runs:
+        for row in run:
+            by_name.setdefault(row.name, []).append(row)
+    return [
+        replace(
+            rows[0],
+            cpu_s=statistics.median(row.cpu_s for row in rows),
+            energy_j={d: statistics.median(row.energy_j[d] for row in rows) for d in rows[0].energy_j},
+        )
+        for rows in by_name.values()
+    ]
+
+
+def on_gpu(measured: Mapping[str, Any], mean_bytes: float) -> list[Any]:
+    """Entries for DALI on a GPU, from whole pipelines at two batch sizes, with the fixed-function decoder.
+
+    What a batch costs and what an image costs follow from the two. An image's cost is put down to its encoded bytes,
+    and counted with decoding; that of the other steps of that pipeline isn't known apart, and is 0.
+    """
+    from greenload.costs import Amounts, Entry
+
+    found = {
+        row["setting"]["batch"]: row
+        for row in measured["summary"]
+        if row["contestant"] == "greenload"
+        and row["setting"]["hw_load"] == 1.0
+        and row["setting"]["dtype"] == "float32"
+    }
+    small, large = 64, 256
+
+    def split(key: str) -> tuple[float, float]:
+        batch = (found[small][key] - found[large][key]) / (1 / small - 1 / large)
+        return batch, (found[large][key] - batch / large) / (mean_bytes / 1e6)
+
+    note = f"derived from whole-pipeline figures on a {measured['machine']['gpu']}"
+    cpu, gpu = split("host_cpu_s_per_image"), split("gpu_j_per_image_net_of_idle")
+
+    def entry(what: str, place: int | None, part: str = "") -> Any:
+        rates = [Amounts() if place is None else Amounts(**{part: float(f"{v[place]:.4g}")}) for v in (cpu, gpu)]
+        return Entry("dali", what, rates[0], {"gpu": rates[1]}, note)
+
+    return [
+        entry("call", 0, "batch"),
+        entry("Decode JPEG", 1, "entering"),
+        entry("DecodeCrop JPEG", 1, "entering"),
+        *(entry(what, None) for what in FREE),
+    ]
+
+
+def main() -> None:
+    """Measure, fit, write."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=3, help="how often everything is measured (default %(default)s)")
+    options = parser.parse_args()
+    from greenload import calibrating, costs
+    from greenload.plan import processors
+    from greenload.samples import make_samples
+
+    begin = time.perf_counter()
+    runs = []
+    for number in range(options.runs):
+        runs.append(calibrating.measure(threads=processors(), thorough=True))
+        print(f"run {number + 1} of {options.runs}: {len(runs[-1])} probes, {time.perf_counter() - begin:.0f} s")
+    with tempfile.TemporaryDirectory() as folder:
+        mean_bytes = make_samples(Path(folder) / "photos", images=256).mean_bytes
+    seconds = round(time.perf_counter() - begin, 1)
+    table = calibrating.fit(medians(runs), source=costs.REFERENCE, samples="generated photographs", seconds=seconds)
+    gpu = on_gpu(json.loads(ON_GPU.read_text()), mean_bytes)
+    whole = replace(table, entries=(*table.entries, *gpu))
+    TABLE.write_text(json.dumps(whole.to_dict(), indent=1) + "\n", encoding="utf-8")
+    print(f"{len(whole.entries)} entries written to {TABLE.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""Writes `docs/backends.md`, which says what each backend does and how exactly: `make tables`.
+
+All of it is read from the package: stages, what they come down to, what backends claim of that and to which tolerance.
+No framework is imported, so it is the same text on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from greenload import backends, formats
+from greenload.backends.base import Tolerance
+from greenload.backends.dali import measured_on_gpu
+from greenload.errors import PipelineError
+from greenload.plan import BACKENDS
+from greenload.specs import DTYPES, ENCODED_SPEC, HWC, ImageSpec
+from greenload.stages import (
+    STAGES,
+    Apply,
+    CenterCrop,
+    ColorJitter,
+    Decode,
+    GaussianBlur,
+    Normalize,
+    Pad,
+    RandomAffine,
+    RandomCrop,
+    RandomErasing,
+    RandomGrayscale,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    RandomRotation,
+    RandomVerticalFlip,
+    Resize,
+    Stage,
+    ToDtype,
+)
+from greenload.stages import primitives as p
+
+ROOT = Path(__file__).resolve().parent.parent
+FILE = ROOT / "docs" / "backends.md"
+REMEDY = "make tables"
+
+AROUND = ("Shuffle", "OneHot", "Cache", "Batch")
+"""Stages that touch no pixel: tf.data does them, whichever backend does the others."""
+SHOWN: dict[str, Sequence[tuple[str, Stage]]] = {
+    "Decode": [("", Decode())],
+    "Resize": [("", Resize((224, 224))), ("without antialias", Resize((224, 224), antialias=False))],
+    "CenterCrop": [("", CenterCrop(224))],
+    "RandomCrop": [("", RandomCrop(224, padding=4))],
+    "RandomResizedCrop": [
+        ("", RandomResizedCrop(224)),
+        ("without antialias", RandomResizedCrop(224, antialias=False)),
+    ],
+    "RandomHorizontalFlip": [("", RandomHorizontalFlip())],
+    "RandomVerticalFlip": [("", RandomVerticalFlip())],
+    "RandomRotation": [("", RandomRotation(30))],
+    "RandomAffine": [("", RandomAffine(30, (0.1, 0.1), (0.8, 1.2), 10))],
+    "Pad": [("", Pad(4))],
+    "ColorJitter": [("", ColorJitter(0.4, 0.4, 0.4, 0.1))],
+    "RandomGrayscale": [("", RandomGrayscale())],
+    "GaussianBlur": [("", GaussianBlur(23))],
+    "RandomErasing": [("", RandomErasing())],
+    "Normalize": [("", Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))],
+    "ToDtype": [(f"to {dtype}", ToDtype(dtype, scale=True)) for dtype in DTYPES],
+    "Apply": [("", Apply(abs))],
+}
+"""Every other stage, with arguments that stand for it."""
+
+HEAD = """\
+# What each backend does, and how exactly
+
+Written by `make tables` from the package itself; don't edit it. A test fails if it is stale.
+
+A stage runs on a backend only if that backend keeps the stage's formula (its docstring) to a stated tolerance. A dash
+(—) is what it doesn't claim: a plan that asks for it is refused, with the name of a backend that does it. Nothing
+falls back in silence. `Shuffle`, `OneHot`, `Cache` and `Batch` touch no pixel; tf.data does them around every backend.
+
+**How to read a tolerance.** It is the largest distance of any value from the stage's reference, which is computed in
+float64, never from one backend to another: two backends may lie twice as far apart. "exact" means the same bits.
+"mean" is the largest mean distance over an image. "rim" is the largest distance in the outermost pixel on each side,
+where it is larger there. Units are those of the values that leave: levels (0 … 255) for uint8, the image's own range
+(0 … 1) for float32. After `Normalize` they are standard deviations. `ToDtype` and `Normalize` are shown for
+`scale=True` and for ImageNet's means and deviations. What depends on an image's size (rotating, other affine maps) is
+shown for sides of 1,000 pixels.
+
+**How the figures were found.** Those of `tf`, `dali-cpu` and `pillow` are kept by the conformance suite, which runs
+every claim on every change. Those of `dali`, on a GPU, were measured on an H100 where they have no mark; those with an
+asterisk (*) come from analysis, as the same formulas in another order of operations, and have not been run there.
+"""
+
+
+def text() -> str:
+    """The file's text."""
+    parts = [HEAD]
+    for dtype in ("uint8", "float32"):
+        parts.append(f"## Stages on {dtype} images\n\n{_table(_rows(dtype))}")
+    small = [dtype for dtype in DTYPES if dtype not in ("uint8", "float32")]
+    parts.append(
+        "## Stages on images of small types\n\n"
+        f"{_listed(small)}: stages that no backend takes on such images are left out.\n"
+    )
+    parts += [f"### {dtype}\n\n{_table(_rows(dtype, dashes=False))}" for dtype in small]
+    parts.append(
+        "## Files\n\n"
+        "All backends that read a kind give the same pixels of it, save JPEGs on a GPU (`Decode` above). A file of a\n"
+        'kind that a backend doesn\'t read is refused by name when it is met, and left out by `on_error="skip"`.\n\n'
+        f"{_table(_files())}"
+    )
+    return "\n".join(parts)
+
+
+def _rows(dtype: str, dashes: bool = True) -> list[list[str]]:
+    rows = [["stage", *(f"`{name}`" for name in BACKENDS)]]
+    for name, variants in SHOWN.items():
+        for what, stage in variants:
+            spec = ENCODED_SPEC if isinstance(stage, Decode) else ImageSpec((None, None, 3), dtype, HWC)
+            if spec.encoded and dtype != "uint8":
+                continue
+            try:
+                stage.out_spec(spec)
+            except PipelineError:  # it doesn't take such images
+                continue
+            parts = _parts(stage, spec)
+            cells = [_cell(backend, parts) for backend in BACKENDS] if parts else ["—"]
+            if parts and (dashes or set(cells) != {"—"}):
+                rows.append([f"`{name}` {what}".strip(), *cells])
+    return rows
+
+
+def _parts(stage: Stage, spec: ImageSpec) -> list[tuple[p.Primitive, ImageSpec]]:
+    """A stage's primitives, each with the images that enter it."""
+    between = ImageSpec((None, None, 3), spec.dtype, spec.layout) if not spec.encoded else spec
+    parts = stage.primitives(spec)
+    found = [(part, spec if place == 0 else between) for place, part in enumerate(parts)]
+    return [*found, (p.DecodeCrop(), spec)] if isinstance(stage, Decode) else found
+
+
+def _cell(backend: str, parts: Sequence[tuple[p.Primitive, ImageSpec]]) -> str:
+    stated = [backends.get(backend).tolerance(part, spec) for part, spec in parts]
+    if None in stated:
+        return "—"
+    if any(isinstance(part, p.Call) for part, _ in parts):
+        return "calls it"
+    held = [tolerance for tolerance in stated if tolerance is not None]
+    rim = max(tolerance.max if tolerance.rim is None else tolerance.rim for tolerance in held)
+    worst = Tolerance(max(t.max for t in held), max(t.mean for t in held))
+    cell = f"±{_number(worst.max)}, mean {_number(worst.mean)}" if rim else "exact"
+    cell += f", rim ±{_number(rim)}" if rim > worst.max else ""
+    return cell if backend != "dali" or all(measured_on_gpu(*part) for part in parts) else f"{cell} *"
+
+
+def _number(value: float) -> str:
+    """Two significant digits."""
+    if value >= 1e-3:
+        return f"{float(f'{value:.2g}'):g}"
+    digits, exponent = f"{value:.1e}".split("e")
+    return f"{float(digits):g}·10{str(int(exponent)).translate(_RAISED)}"
+
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def _files() -> list[list[str]]:
+    rows = [["kind", "what of it", *(f"`{name}`" for name in BACKENDS)]]
+    for name, kind in formats.KINDS.items():
+        rows.append([name, kind.what, *("yes" if backend in kind.backends else "—" for backend in BACKENDS)])
+    return rows
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    lines.insert(1, f"|{'---|' * len(rows[0])}")
+    return "\n".join(lines) + "\n"
+
+
+def _listed(names: Iterable[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def check() -> None:
+    """Fail if a stage is in no table."""
+    missing = [name for name in STAGES if name not in SHOWN and name not in AROUND]
+    assert not missing, f"tools/tables.py shows no {', '.join(missing)}: add them to SHOWN or AROUND"
+
+
+if __name__ == "__main__":
+    check()
+    FILE.write_text(text(), encoding="utf-8")
