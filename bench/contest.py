@@ -16,6 +16,8 @@ from greenload.energy.settle import settle
 
 MakeBatches = Callable[[], Iterator[Any]]
 """Builds a contestant: an endless iterator over batches ``[n, height, width, channels]``."""
+SETTLE_S = 4.0
+"""Seconds up to which a window waits for buffers to fill: six batches may be under way."""
 
 
 @dataclass(frozen=True)
@@ -143,11 +145,11 @@ def compete(
 
 
 def _window(group: str, name: str, batches: Iterator[Any], build: int, k: int, images: int) -> Window:
-    before = settle()
+    before = settle(SETTLE_S)
     cpu, wall = time.process_time(), time.perf_counter()
     passed = _pass(batches, images)
     wall = time.perf_counter() - wall
-    after = settle()  # buffers are full again: what was produced is what was consumed
+    after = settle(SETTLE_S)  # buffers are full again: what was produced is what was consumed
     return Window(group, name, build, k, passed, time.process_time() - cpu, wall, before and after)
 
 

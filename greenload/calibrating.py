@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 ROUNDS = 3
 """Rounds of windows; a probe's figure is the median over them."""
-WINDOW_S = 0.06
-"""Wall seconds that a window aims at."""
+WINDOW_S, LONG_WINDOW_S = 0.04, 0.1
+"""Wall seconds that a window aims at; for a table to be shipped."""
 _PHOTOS, _YOURS = 64, 48  # images: generated, or of the user's; of a user's pipeline
 _OWN_WEIGHT = 4.0  # of a user's own steps beside the standard ones, which they must outweigh where both name one work
 _LEAST_S = 5e-6  # errors below this many seconds an image don't count as relative ones
@@ -129,7 +129,7 @@ def measure(
         pipeline: also measure this one's steps.
         data: as in ``calibrate``.
         threads: threads that work.
-        thorough: rare operations too, for a table to be shipped.
+        thorough: rare operations too, and longer windows, for a table to be shipped.
         only: words, one of which a group's name must contain; all groups if none are given.
         rounds: rounds of windows.
         progress: as in ``calibrate``.
@@ -146,7 +146,8 @@ def measure(
         groups = [group for group in groups if not only or any(word in group.name for word in only)]
         meters, _ = discover()
         with Sampler(meters) as sampler:
-            return Calibration(sampler, rounds, told).measure(groups)
+            window_s = LONG_WINDOW_S if thorough else WINDOW_S
+            return Calibration(sampler, rounds, window_s, told).measure(groups)
 
 
 class Calibration(Windows):
@@ -155,11 +156,13 @@ class Calibration(Windows):
     Args:
         sampler: running; reads the meters.
         rounds: rounds of windows.
+        window_s: wall seconds that each aims at.
         progress: told what runs.
     """
 
-    def __init__(self, sampler: Sampler, rounds: int, progress: Progress) -> None:
+    def __init__(self, sampler: Sampler, rounds: int, window_s: float, progress: Progress) -> None:
         super().__init__(sampler, rounds, 0, progress)
+        self._window_s = window_s
         self._measured = [name for name, channel in sampler.channels.items() if channel.provenance == "measured"]
 
     def measure(self, groups: Sequence[Group]) -> list[Row]:
@@ -207,10 +210,10 @@ class Calibration(Windows):
     def _filling(self, run: Runnable) -> int:
         run.run(1)
         if not isinstance(run, RunnerRun):
-            return self._window_samples(run, WINDOW_S)
+            return self._window_samples(run, self._window_s)
         begin = time.perf_counter()
         passed = run.run(1)
-        return max(1, round(passed * WINDOW_S / (time.perf_counter() - begin)))
+        return max(1, round(passed * self._window_s / (time.perf_counter() - begin)))
 
     def _window(self, run: Runnable, samples: int, step: str, kind: str, k: int, build: int) -> None:
         if not isinstance(run, RunnerRun):

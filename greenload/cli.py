@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     profile = command("profile", _profile, "what each step of a pipeline costs per image")
     profile.add_argument("pipeline", help="a ready one (imagenet:train), path/to/file.py:name, or package.module:name")
     profile.add_argument("--data", metavar="FOLDER", help="the data folder, for a pipeline that takes one")
-    profile.add_argument("--backend", default="auto", help="auto, tf or dali-cpu (default %(default)s)")
+    profile.add_argument("--backend", default="auto", help="auto, tf, dali-cpu or pillow (default %(default)s)")
     profile.add_argument("--threads", type=_positive, default=None, help="threads that work on samples")
     profile.add_argument("--samples", type=_positive, default=512, help="samples to measure on (default %(default)s)")
     profile.add_argument("--rounds", type=_positive, default=5, help="rounds of windows a build (default %(default)s)")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import re
 import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -269,6 +271,15 @@ def _misfit(source: Source, index: int, pipeline: Pipeline | None) -> str:
     return found[1] if found else ""
 
 
+_live: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    """End the iterators that are left at the interpreter's end: their threads would call into what is gone."""
+    for iterator in list(_live):
+        iterator._iterator_resource = None
+
+
 def naming(dataset: tf.data.Dataset, pipeline: Pipeline) -> tf.data.Dataset:
     """The same dataset, whose iterators raise ``RecordError`` in Python where TensorFlow's error is about a bad record.
 
@@ -295,6 +306,10 @@ def naming(dataset: tf.data.Dataset, pipeline: Pipeline) -> tf.data.Dataset:
                     raise self.stopped_by from None
 
         iterator.__class__ = NamingIterator
+        _live.add(iterator)
+        # Anew each time, to come before what was imported meanwhile: last registered, first called.
+        atexit.unregister(_let_go)
+        atexit.register(_let_go)
         return iterator
 
     class NamingDataset(type(dataset)):  # type: ignore[misc]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -34,6 +36,8 @@ class Chain:
     ) -> None:
         self._made_in = os.getpid()
         self._runners: list[Runner] = []
+        # Also where it is given up, or left at the interpreter's end: DALI's graphs complain if they outlive DALI.
+        self._end = weakref.finalize(self, _close, self._runners, self._made_in)
         self._spec = segments[-1].spec_out if segments else plan.out_spec
         try:
             for segment in segments:
@@ -72,8 +76,7 @@ class Chain:
 
     def close(self) -> None:
         """Give back what the segments hold. Calling it twice is harmless."""
-        for runner in self._runners:
-            runner.close()
+        self._end()
 
     def __enter__(self) -> Chain:
         return self
@@ -82,6 +85,17 @@ class Chain:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _close(runners: Sequence[Runner], made_in: int) -> None:
+    if os.getpid() != made_in:
+        return  # the threads to wait for are the parent's
+    if threading.current_thread().name.startswith("greenload-"):
+        # Garbage may be collected in any thread, so also in a runner's, which can't wait for itself.
+        threading.Thread(target=_close, args=(runners, made_in)).start()
+        return
+    for runner in runners:
+        runner.close()
 
 
 def stacked(images: Sequence[NDArray[Any]]) -> NDArray[Any]:

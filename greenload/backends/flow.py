@@ -28,7 +28,6 @@ from greenload.sources import Source, read_many
 
 READERS = 4
 """Threads that read files; each holds one batch of encoded bytes."""
-_READER = "greenload-read"
 
 Wanted = tuple[int, NDArray[np.int64]]
 """A batch to come: its epoch, and its samples' indices."""
@@ -196,7 +195,7 @@ class Flow(Iterator[tuple[Any, NDArray[np.generic]]]):
         self._wanted = wanted
         cache = RecordCache() if any(step.kind == "cache" for step in plan.steps) else None
         self._read = _Reader(plan, engine, Numbers.of(plan.pipeline), cache)
-        self._pool = ThreadPoolExecutor(readers, thread_name_prefix=_READER)
+        self._pool = ThreadPoolExecutor(readers, thread_name_prefix="greenload-read")
         self._held = _Held()
         self._lock = threading.Lock()
         self._stopped_by: BaseException | None = None
@@ -262,7 +261,9 @@ class Flow(Iterator[tuple[Any, NDArray[np.generic]]]):
 def _end(pool: ThreadPoolExecutor, engine: Engine, made_in: int) -> None:
     if os.getpid() != made_in:
         return  # the threads to wait for are the parent's
-    # Garbage may be collected in any thread, so also in one of those.
-    own = threading.current_thread().name.startswith(_READER)
-    pool.shutdown(wait=not own, cancel_futures=True)
+    if threading.current_thread().name.startswith("greenload-"):
+        # Garbage may be collected in any thread, so also in one of those, which can't wait for itself.
+        threading.Thread(target=_end, args=(pool, engine, made_in)).start()
+        return
+    pool.shutdown(cancel_futures=True)
     engine.close()
