@@ -7,7 +7,9 @@ around the first frame) would change the pixels, warn, or take memory.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+import struct
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from greenload.backends import orienting
@@ -109,14 +111,48 @@ def _png(data: bytes) -> Image:
     """Of its critical chunks alone, whose names begin with a capital letter."""
     from PIL.PngImagePlugin import PngImageFile
 
-    at, name, chunks = 8, b"", [data[:8]]
+    at, name, chunks, pixels = 8, b"", [data[:8]], []
     while name != b"IEND":
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")
         name = data[at + 4 : at + 8]
         if not name[0] & 0x20:
             chunks.append(data[at:end])
+        if name == b"IDAT":
+            pixels.append(data[at + 8 : end - 4])
         at = end
+    _check_rows(data, pixels)
     return PngImageFile(io.BytesIO(b"".join(chunks)))
+
+
+def _check_rows(data: bytes, pixels: Sequence[bytes]) -> None:
+    """Pillow takes rows that the compressed pixels lack for black: make sure that all are there.
+
+    Raises:
+        FormatError: they aren't, or can't be decompressed.
+    """
+    width, height, depth, color = struct.unpack_from(">IIBB", data, 16)
+    passes = _ADAM7 if data[28] else ((0, 0, 1, 1),)
+    bits = depth * _CHANNELS[color]
+    expected = 0
+    for left, top, across, down in passes:
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        if columns > 0 and rows > 0:
+            expected += rows * (1 + -(-columns * bits // 8))  # a byte in front of each row names its filter
+    found, stream = 0, zlib.decompressobj()
+    for part in pixels:
+        rest = part
+        while rest and found < expected and not stream.eof:
+            found += len(stream.decompress(rest, 1 << 20))
+            rest = stream.unconsumed_tail
+    while found < expected and (more := stream.decompress(b"", 1 << 20)):
+        found += len(more)
+    if found < expected:
+        raise FormatError(f"truncated PNG: {found} bytes of rows, where its header promises {expected}")
+
+
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+# Left, top, and steps across and down of each pass: W3C "Portable Network Graphics (Third Edition)", section 8.1.
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
 def _bmp(data: bytes) -> Image:

@@ -30,13 +30,18 @@ Apply = Callable[[Pixels, Row, Values | None], Pixels]
 there, others needn't."""
 
 
+def _no_params(primitive: Any, spec: ImageSpec, params: Params) -> Params:
+    """Nothing of its stage's params is needed."""
+    return {}
+
+
 @dataclass(frozen=True)
 class Lowering:
     """A primitive as a function of an image."""
 
     build: Callable[[Any, ImageSpec], Apply]
     """From the primitive and the spec of what enters."""
-    params: Callable[[Any, ImageSpec, Params], Params] = lambda primitive, spec, params: {}
+    params: Callable[[Any, ImageSpec, Params], Params] = _no_params
     """What the function needs of its stage's params, for all images of a batch."""
 
 

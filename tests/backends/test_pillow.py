@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import warnings
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 import pytest
 
 from greenload import backends, doctor, formats
-from greenload.backends import pillow
+from greenload.backends import pillow, pillow_decode
 from greenload.backends.base import Records
 from greenload.errors import BackendUnavailable, PipelineError, RecordError, UsageError
 from greenload.planning import make_plan
@@ -344,3 +345,18 @@ def test_without_pillow_the_remedy_is_named(fresh_probe: None, monkeypatch: pyte
     with pytest.raises(BackendUnavailable, match=r"Pillow can't be imported: .*pip install 'greenload\[pillow\]'"):
         backends.get("pillow").runner(plan, plan.segments[0], 2)
     assert not backends.get("pillow").availability().usable
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("missing", [1, 400])
+def test_a_png_that_lacks_rows_is_refused_not_black(interlaced: bool, missing: int) -> None:
+    whole = e.png(e.pixels(11, 13), interlaced=interlaced)
+    begin = whole.index(b"IDAT")
+    length = int.from_bytes(whole[begin - 4 : begin], "big")
+    rows = zlib.decompress(whole[begin + 4 : begin + 4 + length])
+    short = e.chunk(b"IDAT", zlib.compress(rows[: len(rows) - missing]))
+    cut = whole[: begin - 4] + short + whole[begin + 8 + length :]
+    formats.header(cut, "pillow")  # its chunks are whole
+    pillow_decode.decode(whole)
+    with pytest.raises(formats.FormatError, match=f"{len(rows) - missing} bytes of rows, .* promises {len(rows)}"):
+        pillow_decode.decode(cut)
