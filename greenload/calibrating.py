@@ -20,14 +20,16 @@ from greenload.campaign import Progress, Runnable, Windows, closing
 from greenload.costs import Amounts, CostTable, Entry
 from greenload.energy.discover import discover
 from greenload.energy.sampler import Sampler
-from greenload.errors import BackendUnavailable, UsageError
+from greenload.errors import BackendUnavailable, RecordError, SourceError, UsageError
 from greenload.pipeline import Pipeline
 from greenload.plan import processors
+from greenload.prepared import Numbers
 from greenload.pricing import Work
 from greenload.probes import Group, Laid, RunnerRun, of_pipeline
 from greenload.samples import make_samples
 from greenload.sources import Files, Source, open_folder, read_many
 from greenload.standard import Material, standard
+from greenload.verifying import verify
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -38,6 +40,7 @@ WINDOW_S, LONG_WINDOW_S = 0.04, 0.1
 """Wall seconds that a window aims at; for a table to be shipped."""
 _PHOTOS, _YOURS = 64, 48  # images: generated, or of the user's; of a user's pipeline
 _OWN_WEIGHT = 4.0  # of a user's own steps beside the standard ones, which they must outweigh where both name one work
+_ON_CPU = ("tf", "dali-cpu", "pillow")
 _LEAST_S = 5e-6  # errors below this many seconds an image don't count as relative ones
 
 
@@ -81,7 +84,8 @@ def calibrate(
     Raises:
         BackendUnavailable: no backend can run here.
         SourceError: the data can't be opened, or none of it read.
-        UsageError: an argument is out of range, or samples can't be made.
+        RecordError: an image is too small for one of the pipeline's stages; names it.
+        UsageError: an argument is out of range, samples can't be made, or the cache folder can't be written.
 
     Example:
         >>> gl.calibrate(train)
@@ -92,6 +96,7 @@ def calibrate(
     threads = processors() if threads is None else threads
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise UsageError(f"threads must be a positive integer, not {threads!r}")
+    costs.prepared(costs.facts(processors()))  # before a minute of work, not after
     begin = time.perf_counter()
     rows = measure(pipeline, data=data, threads=threads, progress=progress)
     samples = f"{data}" if data else "generated photographs"
@@ -109,7 +114,7 @@ def able() -> tuple[str, ...]:
     found = backends.get("tf").availability()
     if not found.usable:
         raise BackendUnavailable(f"calibrate needs TensorFlow: {found.detail}; {found.remedy}")
-    others = [name for name in ("dali-cpu", "pillow") if backends.get(name).availability().usable]
+    others = [name for name in _ON_CPU[1:] if backends.get(name).availability().usable]
     return ("tf", *others)
 
 
@@ -139,7 +144,7 @@ def measure(
     names = able()
     with tempfile.TemporaryDirectory(prefix="greenload-") as folder:
         told(0.0, "making photos" if data is None else "reading images")
-        source = _generated(folder) if data is None else _held(open_folder(data), Path(folder) / "data", _PHOTOS)
+        source = _generated(folder) if data is None else _held(open_folder(data), Path(folder) / "data", _PHOTOS)[0]
         groups = list(standard(Material.of(source, names, folder), names, threads, thorough))
         if pipeline is not None:
             groups += _of(pipeline, names, Path(folder) / "yours", threads)
@@ -302,8 +307,8 @@ def _generated(folder: str) -> Source:
     return ImageFolder(Path(folder) / "photos")
 
 
-def _held(source: Source, folder: Path, count: int) -> Source:
-    """Some of a source's good records as files of their own, which nothing else reads meanwhile.
+def _held(source: Source, folder: Path, count: int) -> tuple[Source, list[str]]:
+    """Some of a source's good records as files of their own, which nothing else reads meanwhile; and their names in it.
 
     Raises:
         SourceError: none can be read.
@@ -312,27 +317,43 @@ def _held(source: Source, folder: Path, count: int) -> Source:
     last = len(source) - 1
     spread = np.unique(np.linspace(0, last, count).astype(int)).tolist()
     chosen = list(range(min(count, last + 1))) if getattr(source, "sequential", False) else spread
-    files = []
+    files, names, kinds = [], [], set()
     images: list[Any] = read_many(source, chosen)
-    for number, data in enumerate(images):
+    for number, data in zip(chosen, images, strict=True):
         try:
-            formats.header(data)
+            kinds.add(formats.header(data).kind)
         except formats.FormatError:
             continue
         files.append(folder / f"{number:06d}")
         files[-1].write_bytes(data)
-    return Files(files)
+        names.append(source.name(number))
+    reads = next((name for name in _ON_CPU if kinds <= set(formats.support(name))), "tf")
+    bad = {error.path for error in verify(Files(files), remember=False, backend=reads).bad} if files else set()
+    good = [(file, name) for file, name in zip(files, names, strict=True) if str(file) not in bad]
+    if not good:
+        raise SourceError(f"{source}: none of the {len(chosen)} records that were looked at decodes: check them")
+    return Files([file for file, _ in good]), [name for _, name in good]
 
 
 def _of(pipeline: Pipeline, names: Sequence[str], folder: Path, threads: int) -> Iterator[Group]:
     """A pipeline's own steps, over some of its own records in memory."""
     source = pipeline.source
     if source.spec.encoded:
-        source = _held(source, folder, _YOURS)
+        source, records = _held(source, folder, _YOURS)
     else:
         from greenload.sources import Arrays
 
         chosen = np.unique(np.linspace(0, len(source) - 1, 8 * _YOURS).astype(int)).tolist()
+        records = [source.name(i) for i in chosen]
         source = Arrays(np.stack([np.asarray(source.read(i)) for i in chosen]))
     kept = Pipeline(source, *pipeline.stages, seed=pipeline.seed)
+    images: list[Any] = [source.read(i) for i in range(len(source))]
+    if source.spec.encoded:
+        heads = [formats.header(data) for data in images]
+        sides = [(head.height, head.width) for head in heads]
+    else:
+        sides = [np.shape(image)[:2] for image in images]
+    small = Numbers.of(kept).misfit(*np.array(sides, np.int64).T)
+    if small is not None:
+        raise RecordError(records[small[0]], small[1])
     return of_pipeline(Laid.of(kept), names, threads, _OWN_WEIGHT)

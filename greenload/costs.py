@@ -273,26 +273,47 @@ def place(machine: Mapping[str, Any]) -> Path:
 
 
 def recall(machine: Mapping[str, Any]) -> CostTable | None:
-    """The table that was measured on a machine, if there is one. A damaged one is passed over with a warning."""
+    """The table that was measured on a machine, if there is one. One that is damaged or can't be read is passed over
+    with a warning."""
     try:
         path = place(machine)
         return CostTable.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, ImportError):
+    except (FileNotFoundError, NotADirectoryError, ImportError):
         return None
-    except (OSError, ValueError, TypeError) as error:  # a UsageError is a ValueError
+    except OSError as error:
+        warnings.warn(f"{path}: these costs can't be read, and so aren't used: {error}", stacklevel=2)
+        return None
+    except (ValueError, TypeError) as error:  # a UsageError is a ValueError
         text = f"{path}: these costs are damaged and not used ({error}): run greenload calibrate to measure them anew"
         warnings.warn(text, stacklevel=2)
         return None
+
+
+def prepared(machine: Mapping[str, Any]) -> Path:
+    """The file for a machine's table, in a folder that is there and can be written.
+
+    Raises:
+        UsageError: it can't; says how to name another.
+    """
+    path = place(machine)
+    remedy = "name another folder by the environment variable XDG_CACHE_HOME"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{path.parent}: costs can't be kept there ({error.strerror}): {remedy}") from None
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"{path.parent}: costs can't be kept there (permission denied): {remedy}")
+    return path
 
 
 def remember(table: CostTable) -> Path:
     """Keep a machine's table in the user's cache folder, in place of an older one.
 
     Raises:
-        OSError: the folder can't be written.
+        UsageError: the folder can't be written.
+        OSError: the file can't, as on a full disk.
     """
-    path = place(table.machine)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = prepared(table.machine)
     partial = path.with_suffix(f".partial-{os.getpid()}")
     partial.write_text(json.dumps(table.to_dict(), indent=1) + "\n", encoding="utf-8")
     partial.replace(path)

@@ -184,14 +184,12 @@ def _check_device(plan: Plan, device_id: int | None, hw_decoder_load: float | No
 
 
 def _plan(pipeline: Pipeline, backend: str | Mapping[str, str], threads: int | None, prefetch: int) -> Plan:
-    chosen = make_plan(pipeline, backend, threads=threads, prefetch=prefetch)
+    chosen = make_plan(pipeline, backend, threads=threads, prefetch=prefetch, gpu=True)
     if backend != "auto" or "tf" not in chosen.backends:
         return chosen
-    able = [name for name in usable() if name != "tf"]
-    sizes = estimate(pipeline, steps_of(pipeline))
-    without = choose(
-        pipeline, sizes, costs.in_use(processors()), able, threads=chosen.threads, prefetch=chosen.prefetch
-    )
+    known, sizes = costs.in_use(processors()), estimate(pipeline, steps_of(pipeline))
+    able = [name for name in usable(known, gpu=True) if name != "tf"]
+    without = choose(pipeline, sizes, known, able, threads=chosen.threads, prefetch=chosen.prefetch)
     return chosen if "tf" in without.backends else without
 
 

@@ -75,7 +75,8 @@ def load(
         on_error: ``"raise"`` stops at a bad record with an error that names it; ``"skip"`` verifies the whole set
             first (once; remembered until a file changes), leaves bad records out before epoch 0, and warns with their
             names.
-        device_id: the GPU's number, for backend ``"dali"``; 0 if not given.
+        device_id: the GPU's number, for backend ``"dali"``; 0 if not given. ``"auto"`` considers ``"dali"`` only
+            where it is given, since batches then stay on the GPU.
         hw_decoder_load: the share of JPEGs for the GPU's fixed-function decoder, for backend ``"dali"``.
 
     Returns:
@@ -97,9 +98,13 @@ def load(
         >>> model.fit(ds, epochs=3)                                   # three different augmentations
         >>> load(train, epochs=90, start=Position(epoch=3, sample=51200))
     """
-    chosen = (
-        pipeline if isinstance(pipeline, Plan) else make_plan(pipeline, backend, threads=threads, prefetch=prefetch)
-    )
+    if isinstance(pipeline, Plan):
+        chosen = pipeline
+    else:
+        gpu = device_id is not None and dali_plugin.availability().usable
+        chosen = make_plan(pipeline, backend, threads=threads, prefetch=prefetch, gpu=gpu)
+        if backend == "auto" and "dali" not in chosen.backends:
+            device_id = hw_decoder_load = None  # it might have been chosen
     target = device_of(chosen, device_id, hw_decoder_load)
     return assemble(chosen, target, epochs=epochs, start=start, shard=shard, on_error=on_error)
 

@@ -32,6 +32,7 @@ def make_plan(
     *,
     threads: int | None = None,
     prefetch: int = 2,
+    gpu: bool = False,
 ) -> Plan:
     """Decide how a pipeline runs.
 
@@ -48,6 +49,7 @@ def make_plan(
             not named are on ``"tf"``.
         threads: threads that work on samples; all processors that this process may use if not given.
         prefetch: batches held ready, at least 1.
+        gpu: whether ``"auto"`` may choose ``"dali"``, whose batches stay on the GPU.
 
     Raises:
         PipelineError: an argument is out of range, or a backend can't hold its steps.
@@ -61,12 +63,12 @@ def make_plan(
     for name, value in (("threads", threads), ("prefetch", prefetch)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise PipelineError(f"{name} must be a positive integer, not {value!r}")
-    known = isinstance(backend, Mapping) or backend in (*BACKENDS, "auto")
-    if not known:
+    if not isinstance(backend, Mapping) and backend not in (*BACKENDS, "auto"):
         raise PipelineError(f"backend must be one of auto, {', '.join(BACKENDS)}, not {backend!r}")
     sizes = estimate(pipeline, steps_of(pipeline))
     if backend == "auto":
-        return choose(pipeline, sizes, costs.in_use(processors()), usable(), threads=threads, prefetch=prefetch)
+        known = costs.in_use(processors())
+        return choose(pipeline, sizes, known, usable(known, gpu), threads=threads, prefetch=prefetch)
     named = _by_name(sizes.steps, backend) if isinstance(backend, Mapping) else [on(s, backend) for s in sizes.steps]
     return replace(place(pipeline, named, threads=threads, prefetch=prefetch), sizes=sizes.note)
 
@@ -76,10 +78,22 @@ def on(step: Step, backend: str) -> Step:
     return replace(step, backend=backend) if step.kind == "pixels" else step
 
 
-def usable() -> tuple[str, ...]:
-    """The backends that can run here. Loads each but TensorFlow, which is only looked for."""
-    others = [name for name in BACKENDS if name != "tf" and backends.get(name).availability().usable]
-    return (*(["tf"] if importlib.util.find_spec("tensorflow") else []), *others)
+def usable(known: Costs, gpu: bool = False) -> tuple[str, ...]:
+    """The backends that can run here and may be chosen. Loads each but TensorFlow, which is only looked for.
+
+    Args:
+        known: the costs to go by. The shipped ones are Pillow-SIMD's: by them plain Pillow is never chosen.
+        gpu: whether ``"dali"`` may be.
+    """
+    names = ["tf"] if importlib.util.find_spec("tensorflow") is not None else []
+    for name in BACKENDS:
+        if name == "tf" or (name == "dali" and not gpu):
+            continue
+        found = backends.get(name).availability()
+        slower = bool(found.remedy) and known.table.source == costs.REFERENCE
+        if found.usable and not slower:
+            names.append(name)
+    return tuple(names)
 
 
 @dataclass(frozen=True)
@@ -173,8 +187,8 @@ def candidates(pipeline: Pipeline, sizes: Sizes, known: Costs, able: Sequence[st
     free = [at for at, step in enumerate(sizes.steps) if step.kind == "pixels" and at > cached]
     batch = pipeline.batch.size if pipeline.batch else None
     names = [name for name in able if name == "tf" or (batch and free)]
-    holds = {name: [_holds(name, sizes.steps[at], sizes.kinds) for at in free] for name in names}
-    for runs in _placements(len(free), names, holds):
+    held = {name: [holds(name, sizes.steps[at], sizes.kinds) for at in free] for name in names}
+    for runs in _placements(len(free), names, held):
         steps = [on(step, "tf") for step in sizes.steps]
         for begin, end, name in runs:
             for at in free[begin:end]:
@@ -198,7 +212,7 @@ def _placements(
                     yield tuple((a, b, name) for (a, b), name in zip(bounds, chosen, strict=True))
 
 
-def _holds(backend: str, step: Step, kinds: Mapping[str, float]) -> bool:
+def holds(backend: str, step: Step, kinds: Mapping[str, float]) -> bool:
     """Whether a backend claims a step on pixels, and reads the kinds of files where it decodes."""
     if step.primitive is None or not claims.claimed(backend, step.primitive, step.spec_in):
         return False

@@ -15,10 +15,9 @@ from greenload.backends.base import Records, Runner
 from greenload.backends.tf_replay import DatasetRun
 from greenload.backends.tf_stream import Stream, compose, sample_by_sample
 from greenload.campaign import Runnable
-from greenload.claims import claimed
 from greenload.pipeline import Pipeline
 from greenload.plan import Plan, Segment, place
-from greenload.planning import on
+from greenload.planning import holds, on
 from greenload.prepared import Numbers
 from greenload.pricing import Work, segment, step_works, works
 from greenload.sizing import Sizes, estimate
@@ -106,8 +105,8 @@ class Laid:
 
     @property
     def batch(self) -> int:
-        """The batch size."""
-        return self.pipeline.batch.size if self.pipeline.batch else 1
+        """The batch size, as far as there are records for it."""
+        return min(self.pipeline.batch.size, len(self.pipeline.source)) if self.pipeline.batch else 1
 
     def numbers(self) -> NDArray[np.float64]:
         """The prepared numbers of all samples, epoch 0."""
@@ -258,26 +257,26 @@ def handing_over(name: str, laid: Laid, plan: Plan) -> Group:
 
 
 def of_pipeline(laid: Laid, names: Sequence[str], threads: int, weight: float) -> Iterator[Group]:
-    """A pipeline's own steps before ``Batch``, on every backend that claims them, in runs as long as it does."""
+    """A pipeline's own steps before ``Batch``, on every backend that claims them and reads the kinds of files, in runs
+    as long as it does."""
     pixels = [s for s in laid.plan("tf", threads).steps if s.kind == "pixels" and not s.spec_in.batched]
+    whole = all(holds("tf", step, laid.sizes.kinds) for step in pixels)
     for backend in names:
         if backend == "tf":
+            if not whole:
+                continue
             samples = Samples(laid, laid.plan("tf", threads))
             yield Group("yours on tf", tuple(on_samples("yours on tf", laid, threads, weight)), samples.alone)
             continue
         begin = 0
         while begin < len(pixels):
             end = begin
-            while end < len(pixels) and _claimed(backend, pixels[end]):
+            while end < len(pixels) and holds(backend, pixels[end], laid.sizes.kinds):
                 end += 1
-            if end > begin:
+            if end > begin and (whole or not begin):  # what is before it runs on tf
                 name = f"yours on {backend} from {begin + 1}"
                 yield Group(name, tuple(_prefixes(name, laid, pixels, (begin, end), backend, threads, weight)))
             begin = end + 1
-
-
-def _claimed(backend: str, step: Step) -> bool:
-    return step.primitive is not None and claimed(backend, step.primitive, step.spec_in)
 
 
 def _prefixes(

@@ -151,7 +151,7 @@ def standard(material: Material, names: Sequence[str], threads: int, thorough: b
         threads: threads that work.
         thorough: rare operations, dtypes and kinds of files too.
     """
-    files = [name for name in material.files if thorough or not name.startswith(("16-bit", "BMP"))]
+    files = [name for name in material.files if thorough or not name.startswith(("16-bit", "BMP", "PNG small"))]
     for backend in names:
         for name in files:
             yield from _on_files(name, material.files[name], backend, threads, thorough)
@@ -207,15 +207,15 @@ def _on_pixels(material: Material, thorough: bool) -> Iterator[tuple[str, Arrays
     yield (
         "photographs",
         material.wide,
-        [(Resize((SIDE, SIDE)),), (Resize((SIDE, SIDE), antialias=False),), (_FLIP,), (CenterCrop(SIDE),)],
+        [(Resize((SIDE, SIDE)),), (Resize((SIDE, SIDE), antialias=False),)],
     )
 
 
 def _alone(
     name: str, images: Arrays, stages: Sequence[tuple[Stage, ...]], backend: str, threads: int
 ) -> Iterator[Group]:
-    laid = [Laid.out(images, some) for some in stages]
-    if backend == "tf":
+    if backend == "tf":  # where every step stands alone: longer runs tell nothing more
+        laid = [Laid.out(images, some) for some in stages if len(some) == 1]
         probes = [
             probe
             for number, one in enumerate(laid)
@@ -224,7 +224,7 @@ def _alone(
         plain = Samples(Laid.out(images, ()), Laid.out(images, ()).plan("tf", threads))
         yield Group(name, tuple(probes), plain.alone)
         return
-    laid.append(Laid.out(images, (_FLIP,), SMALL_BATCH))
+    laid = [*(Laid.out(images, some) for some in stages), Laid.out(images, (_FLIP,), SMALL_BATCH)]
     probes = list(_claimed([(f"{name} {number}", one) for number, one in enumerate(laid)], backend, threads))
     yield Group(name, tuple(probes))
 
@@ -279,13 +279,15 @@ def _around(material: Material, names: Sequence[str], threads: int) -> Iterator[
         return
     jpeg = [files for name, files in material.files.items() if name.endswith(("small", "medium"))][:2]
     for number, files in enumerate(jpeg):
-        for side, batch in ((SIDE, None), (SMALL, None), (SMALL, SMALL_BATCH)):
+        for side, batch in ((SIDE, None), (SMALL, SMALL_BATCH)):
             stages = (Decode(), Resize((side, side)))
             laid_out = Laid.out(files, stages) if batch is None else Laid.out(files, stages, batch)
             plan = laid_out.plan(taking[0], threads)
             yield handing_over(f"hand over encoded {number} {side} {batch}", laid_out, plan)
     for name, images in (("small", material.small), ("images", material.side)):
-        for batch, ends in ((None, ()), (SMALL_BATCH, ()), (None, (_TO_FLOAT,))):
+        for batch, ends in ((None, ()), (SMALL_BATCH, ()), (None, (_TO_FLOAT,)))[
+            :: 1 if images is material.side else 2
+        ]:
             laid_out = Laid.out(images, (_FLIP, *ends)) if batch is None else Laid.out(images, (_FLIP, *ends), batch)
             plan = laid_out.plan(taking[0], threads)
             yield handing_over(f"hand over pixels {name} {batch} {len(ends)}", laid_out, plan)

@@ -18,6 +18,7 @@ import platformdirs
 from numpy.typing import NDArray
 
 from greenload import forking, formats
+from greenload.backends import pillow_decode
 from greenload.backends.tf import TensorFlowBackend
 from greenload.backends.tf_formats import decode_full
 from greenload.backends.tf_read import reader
@@ -89,7 +90,8 @@ def verify(
         found_bad = {i: why for i, why in suspects if why != DECODES}
         found_bad |= {i: CHECKSUM for i in _damaged(source, wanted) if i not in found_bad}
         remembered = sorted(found_bad.items())
-        if kept and not any(why.startswith(UNREADABLE) for _, why in remembered):
+        # What is this machine's fault, not the files', may be mended meanwhile.
+        if kept and not any(why.startswith((UNREADABLE, pillow_decode.NO_WEBP)) for _, why in remembered):
             _remember(kept, remembered)
     bad = tuple(RecordError(source.name(i), why) for i, why in remembered)
     return Verified(len(wanted), bad, tuple(i for i, _ in remembered))
@@ -124,16 +126,16 @@ def reason(source: Source, index: int, backend: str = "tf") -> str:
         header = formats.header(data, backend)
     except formats.FormatError as error:
         return str(error)
-    if _decodes(data, header.kind, backend):
+    if backend == "pillow":
+        return _pillow_refusal(data) or DECODES
+    if _decodes(data, header.kind):
         return DECODES
     sides = f"{header.width}×{header.height}"
     return f"broken {header.format}: its header promises {sides} pixels that can't be decoded"
 
 
-def _decodes(data: bytes, kind: str, backend: str) -> bool:
-    """Whether a file decodes: by Pillow for itself, else by TensorFlow where it reads the kind."""
-    if backend == "pillow":
-        return _pillow_decodes(data)
+def _decodes(data: bytes, kind: str) -> bool:
+    """Whether a file decodes: by TensorFlow where it reads the kind, else by DALI."""
     if kind not in formats.support("tf"):
         from greenload.backends.dali_runner import first_undecodable
 
@@ -147,14 +149,13 @@ def _decodes(data: bytes, kind: str, backend: str) -> bool:
     return True
 
 
-def _pillow_decodes(data: bytes) -> bool:
-    from greenload.backends.pillow_decode import decode
-
+def _pillow_refusal(data: bytes) -> str:
+    """Why Pillow can't decode a file; empty if it can."""
     try:
-        decode(data)
-    except formats.FormatError:
-        return False
-    return True
+        pillow_decode.decode(data)
+    except formats.FormatError as error:
+        return str(error)
+    return ""
 
 
 def _undecodable(
@@ -198,7 +199,7 @@ def _whole(data: bytes, backend: str) -> bool:
     except formats.FormatError:
         return False
     # What TensorFlow decodes of a JPEG Pillow does too; not of a GIF or WebP.
-    return backend != "pillow" or kind == "JPEG" or _pillow_decodes(data)
+    return backend != "pillow" or kind == "JPEG" or not _pillow_refusal(data)
 
 
 def _damaged(source: Source, indices: NDArray[np.int64]) -> set[int]:

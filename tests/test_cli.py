@@ -19,9 +19,10 @@ from greenload.resolving import resolve
 
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "greenload.cli", *arguments], capture_output=True, text=True, cwd=cwd, timeout=170
-    )
+    # Where a test has imported TensorFlow, that has set a level of its own here.
+    env = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    command = [sys.executable, "-m", "greenload.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, timeout=170)
 
 
 def error_line(capsys: pytest.CaptureFixture[str]) -> str:

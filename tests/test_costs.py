@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from greenload import costs
+from greenload import calibrating, costs
+from greenload.calibrating import calibrate
 from greenload.costs import Amounts, Costs, CostTable, Entry, typical
 from greenload.energy.model import VCPU_ACTIVE_W
-from greenload.errors import UsageError
+from greenload.errors import RecordError, UsageError
 from greenload.pipeline import Pipeline
 from greenload.planning import make_plan
 from greenload.pricing import Work, price, works
@@ -26,6 +27,7 @@ from greenload.stages import (
     CenterCrop,
     Decode,
     GaussianBlur,
+    RandomCrop,
     RandomHorizontalFlip,
     RandomResizedCrop,
     Resize,
@@ -341,3 +343,31 @@ def test_pixels_need_no_reading() -> None:
     assert [step.size_out for step in found.steps] == [1200, 150, 150]
     assert found.note == ""
     assert PIXELS.spec == ImageSpec((30, 40, 3), "uint8", HWC)
+
+
+def test_a_cache_folder_that_cant_be_written_is_told_before_measuring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(UsageError, match=r"can't be kept there .*XDG_CACHE_HOME"):
+        calibrate()
+    assert costs.recall(MACHINE) is None  # and no plan complains
+
+
+def test_a_pipelines_own_records_are_measured_where_they_can_be_read(tmp_path: Path, sample_folder: Path) -> None:
+    photos = sorted(sample_folder.rglob("*.jpg"))[:3]
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes(photos[0].read_bytes()[:3000])
+    gif = tmp_path / "one.gif"
+    tiny = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff"
+    gif.write_bytes(tiny + b",\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;")
+    pipeline = Pipeline(Files([*photos, cut, gif]), Decode(), Resize((20, 20)), Batch(64))
+    groups = list(calibrating._of(pipeline, ("tf", "dali-cpu", "pillow"), tmp_path / "held", 1))
+    begins = {group.name: group.probes[0] for group in groups}
+    assert set(begins) == {"yours on tf", "yours on dali-cpu from 2", "yours on pillow from 1"}  # DALI reads no GIF
+    call = next(work for work in begins["yours on pillow from 1"].works if work.what == "call")
+    assert call.amounts.batch == 1 / 4  # as many as there are, without the one that is cut
+    cropped = Pipeline(Files(photos), Decode(), RandomCrop(3000), Batch(4))
+    with pytest.raises(RecordError, match=rf"{photos[0].name}.*needs images of at least 3000"):
+        list(calibrating._of(cropped, ("tf",), tmp_path / "small", 1))

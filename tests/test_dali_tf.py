@@ -223,6 +223,28 @@ def test_files_of_long_records_go(tmp_path: Path, bad_images: ModuleType, monkey
     assert not folder.exists()
 
 
+FORK = """
+import os, pathlib, sys, tempfile
+from greenload.backends.dali_rows import Rows
+
+tempfile.tempdir = sys.argv[1]
+made = Rows({}, kept=2)
+made.pack({}, [b"short"] * 8 + [b"long" * 100])
+child = os.fork()
+if not child:
+    del made
+    sys.exit()
+os.waitpid(child, 0)
+print(len(list(pathlib.Path(sys.argv[1]).glob("greenload-*/*"))))
+"""
+
+
+def test_a_fork_leaves_the_files_of_long_records(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FORK, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
+    assert not list(tmp_path.iterdir())
+
+
 # bad records
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import struct
 import subprocess
 import sys
@@ -311,6 +312,22 @@ def test_a_bad_record_is_named_when_it_is_reached(
     assert batches.position == gl.Position(0, 8)
     del caught
     assert threads() == []
+
+
+def test_an_interrupt_ends_it_and_it_can_be_resumed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, threads: Callable[[], list[str]]
+) -> None:
+    pipeline = usual(folder)
+    whole = arrays(gl.iterate(pipeline, backend="pillow"))
+    batches = gl.iterate(pipeline, backend="pillow")
+    next(batches)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(flow.ChainEngine, "collect", lambda *_: signal.raise_signal(signal.SIGINT))
+        next(batches)
+    with pytest.raises(gl.UsageError, match=r"interrupted .* start=batches\.position"):
+        next(batches)
+    assert threads() == []
+    assert same(arrays(gl.iterate(pipeline, backend="pillow", start=batches.position)), whole[1:])
 
 
 # what it holds

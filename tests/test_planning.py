@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -176,11 +177,28 @@ def test_what_can_not_run_here_is_never_chosen(monkeypatch: pytest.MonkeyPatch) 
             return Availability(self.name, False, "not there", "")
 
     monkeypatch.setattr(backends, "get", Missing)
-    assert planning.usable() == ("tf",)
+    assert planning.usable(costs.Costs(costs.reference()), gpu=True) == ("tf",)
     plan = make_plan(Pipeline(FILES, *PHOTOS))
     assert plan.backend == "tf"
     assert plan.expected is not None
     assert plan.expected.others == ()
+
+
+def test_what_is_only_asked_for_or_slower_than_priced_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Found:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def availability(self) -> Availability:
+            remedy = "install Pillow-SIMD" if self.name == "pillow" else ""
+            return Availability(self.name, True, "there", remedy)
+
+    monkeypatch.setattr(backends, "get", Found)
+    shipped = costs.reference()
+    own = replace(shipped, source=costs.OWN)
+    assert planning.usable(costs.Costs(shipped)) == ("tf", "dali-cpu")
+    assert planning.usable(costs.Costs(shipped), gpu=True) == ("tf", "dali-cpu", "dali")
+    assert planning.usable(costs.Costs(own, shipped)) == ("tf", "dali-cpu", "pillow")
 
 
 def test_a_backend_that_does_not_read_a_kind_of_file_does_not_decode_it() -> None:

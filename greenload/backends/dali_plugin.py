@@ -56,7 +56,11 @@ def _probe() -> Availability:
         why = " ".join(str(error).split())[-160:] or type(error).__name__
         detail = f"the DALI plugin for TensorFlow was built for others than {versions} ({why})"
         return Availability(NAME, False, detail, f"{fresh} --force-reinstall --no-deps --no-cache-dir")
-    return Availability(NAME, True, f"loads, version {metadata.version(package)}, in {versions}")
+    try:
+        version = f"version {metadata.version(package)}"
+    except metadata.PackageNotFoundError:  # a nightly build's package has another name
+        version = "version unknown"
+    return Availability(NAME, True, f"loads, {version}, in {versions}")
 
 
 def _dali_package() -> str:

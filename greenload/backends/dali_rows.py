@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import shutil
 import tempfile
 import threading
+import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -65,7 +67,7 @@ class Rows:
         """Where the image begins in a row."""
         self._files: deque[list[str]] = deque()
         self._kept = kept
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: str | None = None
         self._names = itertools.count()
         self._lock = threading.Lock()
 
@@ -112,8 +114,9 @@ class Rows:
         """A batch's long images as files, while those of batches that are long done go."""
         with self._lock:
             if images and self._folder is None:
-                self._folder = tempfile.TemporaryDirectory(prefix="greenload-")
-            paths = [os.path.join(self._folder.name, str(next(self._names))) for _ in images] if self._folder else []
+                self._folder = tempfile.mkdtemp(prefix="greenload-")
+                weakref.finalize(self, _remove, self._folder, os.getpid())
+            paths = [os.path.join(self._folder, str(next(self._names))) for _ in images] if self._folder else []
             self._files.append(paths)
             done = [self._files.popleft() for _ in range(len(self._files) - self._kept)]
         for path, image in zip(paths, images, strict=True):
@@ -122,6 +125,11 @@ class Rows:
             with contextlib.suppress(OSError):
                 os.remove(path)
         return paths
+
+
+def _remove(folder: str, made_in: int) -> None:
+    if os.getpid() == made_in:  # a fork's end is not that of the files: its parent reads them
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _flat(image: Any) -> NDArray[np.uint8]:

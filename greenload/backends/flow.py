@@ -22,6 +22,7 @@ from greenload import forking
 from greenload.backends.base import Records
 from greenload.backends.chain import Chain
 from greenload.backends.dali_runner import DaliRunner, Job
+from greenload.errors import UsageError
 from greenload.plan import Plan
 from greenload.prepared import Numbers
 from greenload.sources import Source, read_many
@@ -179,7 +180,7 @@ class Flow(Iterator[tuple[Any, NDArray[np.generic]]]):
     """Batches of a plan one after another: what an engine gives, and labels ``[n, …]``, both the consumer's to keep.
 
     Several threads may ask: each batch is given to one of them. What is given up, or left at the interpreter's end,
-    gives back its threads. After an error every call raises it again.
+    gives back its threads. After an error every call raises it again; after an interrupt, a ``UsageError``.
 
     Args:
         plan: whose ``prefetch`` is how many batches are worked on or ready, at most.
@@ -215,7 +216,7 @@ class Flow(Iterator[tuple[Any, NDArray[np.generic]]]):
                 self._end()
                 raise
             except BaseException as error:  # what came after it would be out of step
-                self._stopped_by = error
+                self._stopped_by = error if isinstance(error, Exception) else UsageError(_INTERRUPTED)
                 self._end()
                 raise
 
@@ -256,6 +257,12 @@ class Flow(Iterator[tuple[Any, NDArray[np.generic]]]):
         if os.getpid() == self._made_in:
             with self._lock:
                 self._end()
+
+
+_INTERRUPTED = (
+    "an iterator of batches that was interrupted while it waited for one can't go on: make another, of iterate with "
+    "start=batches.position"
+)
 
 
 def _end(pool: ThreadPoolExecutor, engine: Engine, made_in: int) -> None:

@@ -20,6 +20,7 @@ Image = Any
 """A ``PIL.Image.Image``."""
 Window = tuple[int, int, int, int]
 """Top, left, height, width."""
+NO_WEBP = "this Pillow is built without libwebp"
 
 
 def decode(data: bytes, window: Window | None = None, orientation: int = 1) -> Image:
@@ -166,8 +167,8 @@ def _webp(data: bytes) -> Image:
         from PIL import _webp as _  # noqa: F401  # the part of Pillow that needs libwebp
     except ImportError:
         raise FormatError(
-            "this Pillow is built without libwebp, so it reads no WebP: install libwebp's headers and build it anew, "
-            "use backend 'tf', or convert it to JPEG or PNG"
+            f"{NO_WEBP}, so it reads no WebP: install libwebp's headers and build it anew, use backend 'tf', or "
+            "convert it to JPEG or PNG"
         ) from None
     from PIL.WebPImagePlugin import WebPImageFile
 

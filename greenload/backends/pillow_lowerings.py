@@ -66,7 +66,7 @@ def as_array(pixels: Pixels) -> Values:
     channels = len(pixels.getbands())
     # One call for all rows; Image.tobytes collects them in pieces of 64 kB.
     encoder = Image.core.raw_encoder(mode, mode, 0, 1)
-    encoder.setimage(pixels.im)
+    encoder.setimage(pixels.im, (0, 0, width, height))  # from Pillow 13 on the extents are required
     _, status, packed = encoder.encode(height * width * channels)
     assert status == 1, status
     return np.frombuffer(packed, np.uint8).reshape(height, width, channels)
@@ -185,7 +185,8 @@ def flip(primitive: p.Flip, spec: ImageSpec) -> Apply:
         done = np.empty(pixels.shape, pixels.dtype) if out is None else out
         # A pixel as one opaque value: half of what copying its channels one by one costs.
         pixel = np.dtype((np.void, pixels.shape[2] * pixels.itemsize))
-        done.view(pixel)[...] = pixels.view(pixel)[:, ::-1]
+        whole = pixels if pixels.strides[2] == pixels.itemsize else np.ascontiguousarray(pixels)  # BGR[..., ::-1] isn't
+        done.view(pixel)[...] = whole.view(pixel)[:, ::-1]
         return done
 
     return apply

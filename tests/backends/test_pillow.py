@@ -41,7 +41,7 @@ from greenload.stages import (
     Stage,
     ToDtype,
 )
-from greenload.verifying import verify
+from greenload.verifying import reason, verify
 
 pil = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
 Pixels = np.ndarray[Any, Any]
@@ -71,6 +71,13 @@ def fresh_probe() -> Iterator[None]:
     pillow._probe.cache_clear()
     yield
     pillow._probe.cache_clear()
+
+
+def test_channels_in_reverse_are_mirrored() -> None:
+    images = np.stack([suite.pixels(9, 13, "noise", k) for k in range(2)])[..., ::-1]  # BGR to RGB, without a copy
+    pipeline = suite.pipeline_of(Arrays(images), (RandomHorizontalFlip(1.0),))
+    found = backends.run(make_plan(pipeline, "pillow"), suite.records_of(pipeline, images))
+    assert (found == images[:, :, ::-1]).all()
 
 
 def named() -> list[str]:
@@ -266,19 +273,21 @@ def test_damage_is_refused_even_where_a_program_told_pillow_to_pass_over_it(
     body = whole.index(b"IDAT")
     half = whole[body + 4 : body + 400]
     cut = whole[: body - 4] + e.chunk(b"IDAT", half) + e.chunk(b"IEND", b"")
-    with pytest.raises(RecordError, match=r"can't be decoded: .*truncated"):
+    with pytest.raises(RecordError, match=r"truncated PNG: .* rows"):
         decoded(cut)
     monkeypatch.setattr(PIL.ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     with pytest.raises(RecordError, match="LOAD_TRUNCATED_IMAGES is set"):
         decoded(cut)
 
 
-def test_a_pillow_without_webp_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pillow_without_webp_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = e.kept("lossy.webp")
+    (tmp_path / "lossy.webp").write_bytes(data)
     monkeypatch.delattr("PIL._webp", raising=False)
     monkeypatch.setitem(sys.modules, "PIL._webp", None)
     with pytest.raises(RecordError, match=r"built without libwebp, so it reads no WebP: .*use backend 'tf'"):
         decoded(data)
+    assert reason(Files([tmp_path / "lossy.webp"]), 0, "pillow").startswith("this Pillow is built without libwebp")
 
 
 @pytest.mark.slow
