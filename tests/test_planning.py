@@ -263,7 +263,7 @@ def test_a_gpu_comes_last_and_only_with_figures() -> None:
 
 def test_auto_says_by_which_table_and_what_it_assumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(planning, "usable", lambda: ("tf", "pillow"))
+    monkeypatch.setattr(planning, "usable", lambda known, gpu=False: ("tf", "pillow"))
     pipeline = Pipeline(FILES, *PHOTOS)
     text = make_plan(pipeline).describe()
     assert "reference costs of" in text
