@@ -44,7 +44,7 @@ def examine() -> list[Finding]:
         found = backends.get(name).availability()
         findings.append(Finding("backend", name, found.usable, found.detail, found.remedy))
     plugin = dali_plugin.availability()
-    datasets = functools.partial(_version, "tensorflow_datasets", "tensorflow-datasets")
+    datasets = functools.partial(_version, "tensorflow_datasets.public_api", "tensorflow-datasets")
     return [
         *findings,
         _part("Pillow-SIMD", _pillow, FASTER),
