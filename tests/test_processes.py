@@ -70,7 +70,7 @@ def at_once(works: list[Callable[[], Any]]) -> list[Any]:
 def test_pipelines_of_all_backends_run_at_once() -> None:
     pytest.importorskip("tensorflow")
     # Large enough for Pillow's threads: small images are worked on by whoever asks.
-    source = gl.Arrays(np.random.default_rng(0).integers(0, 256, (22, 140, 150, 3), np.uint8))
+    source = gl.Arrays(np.random.default_rng(0).integers(0, 256, (22, 300, 320, 3), np.uint8))
 
     def begin(loaded: list[Any]) -> list[Any]:
         own = [gl.iterate(usual(source, 3 + place), backend=where) for place, where in enumerate(("pillow", MIXED))]
