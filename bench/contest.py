@@ -138,7 +138,7 @@ def compete(
             windows += [_window(group, name, running[name], build, build * rounds + k, images) for name in names]
         for batches in running.values():
             with suppress(AttributeError):
-                batches.close()  # type: ignore[attr-defined]  # a generator's; other iterators end when let go
+                batches.close()  # a generator's; other iterators end when let go
         del running, batches
         settle()
     return windows

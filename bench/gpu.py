@@ -212,7 +212,7 @@ def contest(args: argparse.Namespace, gpu: Gpu, folder: str, setting: Setting, k
                 keep(measure(args, gpu, name, flows[name], setting, turn))
     finally:
         for flow in flows.values():
-            flow.close()  # type: ignore[attr-defined]
+            flow.close()
 
 
 def write(path: Path, content: dict[str, Any]) -> None:

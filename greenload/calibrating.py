@@ -145,7 +145,7 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="greenload-") as folder:
         told(0.0, "making photos" if data is None else "reading images")
         source = _generated(folder) if data is None else _held(open_folder(data), Path(folder) / "data", _PHOTOS)[0]
-        groups = list(standard(Material.of(source, names, folder), names, threads, thorough))
+        groups = list(standard(Material.of(source, folder), names, threads, thorough))
         if pipeline is not None:
             groups += _of(pipeline, names, Path(folder) / "yours", threads)
         groups = [group for group in groups if not only or any(word in group.name for word in only)]

@@ -70,11 +70,11 @@ class Material:
     """uint8 ``[n, 32, 32, 3]``."""
 
     @classmethod
-    def of(cls, source: Source, names: Sequence[str], folder: str) -> Material:
+    def of(cls, source: Source, folder: str) -> Material:
         """Made from a source of encoded images, in a folder.
 
         Raises:
-            SourceError: none of them can be decoded by a backend.
+            SourceError: none of them is of a kind that tf reads.
         """
         found = []
         for index in range(len(source)):

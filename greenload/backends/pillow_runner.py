@@ -83,13 +83,13 @@ class PillowRunner:
         columns = self._columns(records.numbers, sizes)
         count, spec = len(records.images), self._segment.spec_out
         done: Any = empty((count, *spec.image_shape), spec.dtype) if spec.static else [None] * count
+        images: Images = done
         if not self._segment.spec_in.encoded and float(np.mean(sizes.height * sizes.width)) < ALONE_PIXELS:
             with self._turn:
                 if self._closed:
                     raise UsageError("this PillowRunner is closed: make another")
                 self._some(range(count), records, columns, done)
-            small: Images = done
-            return small
+            return images
         size = max(1, count // (self._threads * TASKS_A_THREAD))
         try:
             tasks = [
@@ -101,7 +101,6 @@ class PillowRunner:
         wait(tasks)  # all of them, before the batch's memory goes back to whoever owns it
         for task in tasks:
             task.result()
-        images: Images = done
         return images
 
     def _columns(self, numbers: NDArray[np.float64], sizes: Sizes) -> list[Columns]:

@@ -369,3 +369,18 @@ def test_a_png_that_lacks_rows_is_refused_not_black(interlaced: bool, missing: i
     pillow_decode.decode(whole)
     with pytest.raises(formats.FormatError, match=f"{len(rows) - missing} bytes of rows, .* promises {len(rows)}"):
         pillow_decode.decode(cut)
+
+
+def test_small_images_start_no_threads_and_are_refused_once_closed() -> None:
+    for side, threads in ((16, False), (200, True)):
+        images = np.zeros((4, side, side, 3), np.uint8)
+        pipeline = suite.pipeline_of(Arrays(images), (RandomHorizontalFlip(),))
+        plan = make_plan(pipeline, "pillow", threads=2)
+        records = suite.records_of(pipeline, images)
+        before = threading.active_count()
+        runner = pillow.PillowBackend().runner(plan, plan.segments[0], 4)
+        assert (np.asarray(runner.run(records)) == 0).all()
+        assert (threading.active_count() > before) == threads
+        runner.close()
+        with pytest.raises(UsageError, match="closed"):
+            runner.run(records)
