@@ -49,6 +49,8 @@ class Observation:
     """Read system calls of this process; None where they weren't counted."""
     start_ns: int | None = None
     """When it started, monotonic, after the start of the profile's first window; None where that wasn't kept."""
+    energy_wall_ns: Mapping[str, int] = field(default_factory=dict)
+    """How long a domain's joules were counted, where that isn't ``wall_ns``: up to a slow counter's next refresh."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -67,6 +69,8 @@ class Observation:
     def to_dict(self) -> dict[str, Any]:
         """The window in the report's JSON shape; what is None is left out."""
         values = {name: value for name in self.__dataclass_fields__ if (value := getattr(self, name)) is not None}
+        if not self.energy_wall_ns:
+            del values["energy_wall_ns"]
         return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
 
     @classmethod
@@ -88,6 +92,11 @@ class Domain:
     def __post_init__(self) -> None:
         if self.provenance not in PROVENANCES:
             raise UsageError(f"a provenance is one of {PROVENANCES}, found {self.provenance!r}: use one of them")
+
+
+def counted_ns(window: Observation, domain: str) -> int:
+    """Monotonic length of the time in which a domain's joules were counted."""
+    return window.energy_wall_ns.get(domain, window.wall_ns)
 
 
 def read(window: Observation, quantity: str) -> float | None:

@@ -1,0 +1,62 @@
+"""The command line: parses, calls the library, shows. Exit status 0 fine, 1 the work failed, 2 wrong usage."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+import greenload
+from greenload.cli import data, machine, profile, report
+from greenload.cli.shared import FAILED, OK, USAGE, Parser, fail, one_line_warnings
+from greenload.errors import GreenloadError, UsageError
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Errors are one line on standard error; ``--debug`` shows the traceback."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    try:
+        options = _parser().parse_args(given)
+        command: Callable[[argparse.Namespace], int] = options.command
+        with one_line_warnings():
+            return command(options)
+    except KeyboardInterrupt:
+        return fail("interrupted", 130)
+    except BrokenPipeError:  # whoever read the output has seen enough, as head has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except UsageError as error:
+        if debug:
+            raise
+        return fail(str(error), USAGE)
+    except (GreenloadError, OSError) as error:
+        if debug:
+            raise
+        return fail(str(error), FAILED)
+    except Exception as error:  # a bug of ours: even that is one line, and says how to see more
+        if debug:
+            raise
+        return fail(f"unexpected {type(error).__name__}: {error} (--debug shows where)", FAILED)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="greenload", description="What each step of an input pipeline costs, in CPU seconds and joules."
+    )
+    parser.add_argument("--version", action="version", version=f"greenload {greenload.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=summary, description=summary)
+        sub.set_defaults(command=run)
+        sub.add_argument("--json", metavar="FILE", help="write the result as JSON")
+        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        return sub
+
+    for commands_of in (machine, data, profile, report):
+        commands_of.add(command)
+    return parser

@@ -1,0 +1,112 @@
+"""Commands on data: sample, check, pack."""
+
+from __future__ import annotations
+
+import argparse
+
+from greenload.cli.shared import (
+    FAILED,
+    OK,
+    AddCommand,
+    check_writable,
+    positive,
+    printable,
+    progress,
+    quiet_tensorflow,
+    write_json,
+)
+
+
+def add(command: AddCommand) -> None:
+    """Add the commands to the parser."""
+    sample = command("sample", _sample, "make a folder of sample photos: crops of two real photographs")
+    sample.add_argument("folder", help="where to; must be new or empty")
+    sample.add_argument("--images", type=positive, default=512, help="how many (default %(default)s)")
+    sample.add_argument("--seed", type=int, default=0, help="the same seed gives the same files (default %(default)s)")
+    check = command("check", _check, "read and decode every image of a folder, and name the bad ones")
+    check.add_argument("data", help="the folder of images or records, a CSV or Parquet table, or a pattern")
+    check.add_argument("--threads", type=positive, default=None, help="threads that decode (default: all processors)")
+    pack = command("pack", _pack, "write a folder's images into few large files that are read in large stretches")
+    pack.add_argument("data", help="the folder of images or records, a CSV or Parquet table, or a pattern")
+    pack.add_argument("out", help="where to; must be new or empty")
+    pack.add_argument("--format", choices=("tfrecord", "arrayrecord"), default="tfrecord", help="(default %(default)s)")
+    pack.add_argument("--shard-mb", type=float, default=128, help="megabytes in a file (default %(default)s)")
+    pack.add_argument("--seed", type=int, default=0, help="of the records' order (default %(default)s)")
+    pack.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="what to do about bad images")
+    pack.add_argument("--threads", type=positive, default=None, help="threads (default: all processors)")
+
+
+def _sample(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from greenload.samples import make_samples
+
+    check_writable(options.json)
+    with progress("making photos") as update:
+        made = make_samples(
+            options.folder,
+            options.images,
+            options.seed,
+            classes=min(8, options.images),
+            progress=lambda done, total: update(done / total, f"making photos: {done} of {total}"),
+        )
+    print(
+        f"{made.images} photos in {made.classes} classes below {made.folder}: "
+        f"mean {made.mean_width:.0f}×{made.mean_height:.0f} pixels, {made.mean_bytes / 1e3:.0f} kB"
+    )
+    write_json(options.json, asdict(made) | {"folder": str(made.folder)})
+    return OK
+
+
+def _check(options: argparse.Namespace) -> int:
+    from greenload.plan import processors
+    from greenload.sources import open_all
+    from greenload.verifying import verify
+
+    check_writable(options.json)
+    source = open_all(options.data)
+    total = len(source)
+    quiet_tensorflow()
+    with progress("checking") as update:
+        found = verify(
+            source,
+            options.threads or processors(),
+            lambda done, all_: update(done / all_, f"checking: {done} of {all_} images"),
+            remember=False,
+        )
+    for error in found.bad:
+        print(printable(str(error)))
+    print(f"{total - len(found.bad)} of {total} images decode" + (f", {len(found.bad)} do not" if found.bad else ""))
+    bad = [{"path": error.path, "reason": error.reason} for error in found.bad]
+    write_json(options.json, {"samples": total, "bad": bad})
+    return FAILED if found.bad else OK
+
+
+def _pack(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from greenload.packing import pack
+    from greenload.sources import open_folder
+
+    check_writable(options.json)
+    quiet_tensorflow()
+    with progress("packing") as update:
+        packed = pack(
+            open_folder(options.data),
+            options.out,
+            format=options.format,
+            shard_mb=options.shard_mb,
+            seed=options.seed,
+            on_error=options.on_error,
+            threads=options.threads,
+            progress=update,
+        )
+    for error in packed.skipped:
+        print(printable(f"left out: {error}"))
+    print(
+        f"{packed.samples} images in {packed.shards} files below {printable(packed.folder)}: "
+        f"{packed.bytes / 1e6:.1f} MB, in {packed.seconds:.1f} s"
+    )
+    skipped = [{"path": error.path, "reason": error.reason} for error in packed.skipped]
+    write_json(options.json, asdict(packed) | {"skipped": skipped})
+    return OK

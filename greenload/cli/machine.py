@@ -1,0 +1,68 @@
+"""Commands on this machine: doctor, calibrate."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import greenload
+from greenload.cli.shared import (
+    OK,
+    AddCommand,
+    check_writable,
+    positive,
+    printable,
+    progress,
+    quiet_tensorflow,
+    resolved,
+    write_json,
+)
+
+
+def add(command: AddCommand) -> None:
+    """Add the commands to the parser."""
+    command("doctor", _doctor, "which meters and backends work here, why others don't, and what helps")
+    calibrate = command("calibrate", _calibrate, "measure what work costs on this machine: what backend auto goes by")
+    calibrate.add_argument("pipeline", nargs="?", help="also measure the steps of this one; named as for profile")
+    calibrate.add_argument("--data", metavar="FOLDER", help="the pipeline's data folder; without one, images to use")
+    calibrate.add_argument("--threads", type=positive, default=None, help="threads (default: all processors)")
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from greenload.doctor import examine
+
+    check_writable(options.json)
+    quiet_tensorflow()
+    findings = examine()
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for title in ("", "what", "found, or why not", "remedy"):
+        table.add_column(title, overflow="fold")
+    for finding in findings:
+        mark = Text("yes", style="green") if finding.usable else Text("no", style="red")
+        cells = (f"{finding.kind} {finding.name}", finding.detail, finding.remedy)
+        table.add_row(mark, *map(Text, cells))
+    Console().print(table)
+    write_json(options.json, {"findings": [finding.to_dict() for finding in findings]})
+    return OK
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    check_writable(options.json)
+    pipeline: Any = resolved(options) if options.pipeline else None
+    quiet_tensorflow()
+    from greenload.calibrating import calibrate, shown
+
+    with progress("starting") as update:
+        data = None if pipeline else options.data  # else the pipeline's own
+        table = calibrate(pipeline, data=data, threads=options.threads, progress=update)
+    Console().print(shown(table))
+    if pipeline is not None:
+        print("\n".join(map(printable, greenload.make_plan(pipeline).describe().splitlines())))
+    write_json(options.json, table.to_dict())
+    return OK

@@ -1,0 +1,37 @@
+"""The command report."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from greenload.cli.shared import OK, AddCommand, check_places, write_json
+
+
+def add(command: AddCommand) -> None:
+    """Add the command to the parser."""
+    report = command("report", _report, "show a saved report, or hold a second one against it")
+    report.add_argument("report", metavar="A.json", help="a report that profile --json wrote")
+    report.add_argument("other", metavar="B.json", nargs="?", help="another one: ratios are B / A")
+    report.add_argument("--html", metavar="FILE", help="write it as a web page")
+
+
+def _report(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from greenload.report.comparison import compare
+    from greenload.report.data import Report
+    from greenload.report.html import html
+    from greenload.report.terminal import render, render_comparison
+
+    check_places(options, options.report, *([options.other] if options.other else []))
+    report, other = Report.load(options.report), Report.load(options.other) if options.other else None
+    found = compare(report, other) if other else None
+    Console().print(render_comparison(found) if found else render(report))
+    write_json(options.json, found.to_dict() if found else report.to_dict())
+    if options.html:
+        Path(options.html).write_text(html(report, other), encoding="utf-8")
+    written = [file for file in (options.json, options.html) if file]
+    if written:
+        print(f"written: {', '.join(written)}")
+    return OK

@@ -1,0 +1,155 @@
+"""What the commands share: exit statuses, progress, checks of places to write, and warnings in one line."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+from greenload.errors import ReportError, UsageError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+OK, FAILED, USAGE = 0, 1, 2
+
+
+class AddCommand(Protocol):
+    """Adds a command with the options that all have."""
+
+    def __call__(
+        self, name: str, run: Callable[[argparse.Namespace], int], summary: str
+    ) -> argparse.ArgumentParser: ...
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def fail(message: str, status: int) -> int:
+    print(f"greenload: error: {printable(message)}", file=sys.stderr)
+    return status
+
+
+def printable(text: str) -> str:
+    """One line that no terminal chokes on: file names hold anything."""
+    from greenload.report.table import printable as escaped  # brings SciPy along, which most commands can do without
+
+    return escaped(text)
+
+
+def positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be a positive whole number, not {text!r}")
+    return value
+
+
+def resolved(options: argparse.Namespace) -> Any:
+    """The pipeline that a command names."""
+    from greenload.resolving import resolve
+
+    sys.path.insert(0, os.getcwd())  # package.module:name is looked for here too, as with python -m
+    if _names_tensorflow(options.pipeline):
+        quiet_tensorflow()  # before the user's own import of it
+    return resolve(options.pipeline, options.data)
+
+
+@contextmanager
+def progress(text: str) -> Iterator[Callable[[float, str], None]]:
+    """A bar on standard error that says what runs and how long it still takes; silent where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    bar: Progress
+    with Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f} %"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task(text, total=1.0)
+        yield lambda share, now: bar.update(task, completed=share, description=now)
+
+
+def check_places(options: argparse.Namespace, *taken: str) -> None:
+    """Refuse ``--json`` and ``--html`` before minutes of work, not after; ``taken`` are files that must stay."""
+    for file in (options.json, options.html):
+        check_writable(file)
+        if file and any(os.path.realpath(file) == os.path.realpath(one) for one in taken):
+            raise UsageError(f"{file}: is what is read: name another file to write")
+    if options.html:
+        if options.json and os.path.abspath(options.json) == os.path.abspath(options.html):
+            raise UsageError(f"{options.html}: --json and --html need a file each: name two")
+        if importlib.util.find_spec("jinja2") is None:
+            raise ReportError("--html needs jinja2: pip install 'greenload[report]'")
+
+
+def check_writable(file: str | None) -> None:
+    """Refuse a place that can't be written before minutes of work are lost to it."""
+    if not file:
+        return
+    folder = os.path.dirname(os.path.abspath(file))
+    if not os.path.isdir(folder):
+        raise UsageError(f"{file}: can't be written: its folder does not exist")
+    if os.path.isdir(file):
+        raise UsageError(f"{file}: can't be written: it is a folder")
+    if not os.access(file if os.path.exists(file) else folder, os.W_OK):
+        raise UsageError(f"{file}: can't be written: permission denied; name another place")
+
+
+def write_json(file: str | None, data: dict[str, Any]) -> None:
+    if file:
+        Path(file).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+def _names_tensorflow(pipeline: str) -> bool:
+    """Whether a pipeline is in a file that may import TensorFlow."""
+    file = pipeline.rpartition(":")[0]
+    if not file.endswith(".py") or not os.path.isfile(file):
+        return False
+    text = Path(file).read_text(encoding="utf-8", errors="replace")
+    return "tensorflow" in text or "keras" in text
+
+
+def quiet_tensorflow() -> None:
+    """Import TensorFlow, if it is there, without the notes that its libraries write past Python to standard error."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        import tensorflow
+
+        tensorflow.config.list_physical_devices()  # looks for a GPU's driver, and says so if there is none
+    except ImportError:
+        pass  # whoever needs it says so
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
+
+
+@contextmanager
+def one_line_warnings() -> Iterator[None]:
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"greenload: warning: {printable(str(message))}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
