@@ -17,8 +17,8 @@ from greenload.planning import make_plan
 from greenload.prepared import Numbers
 from greenload.profiling import profile
 from greenload.report import table, terminal
-from greenload.report.data import validate
 from greenload.report.html import html
+from greenload.report.validation import validate
 
 
 @pytest.fixture

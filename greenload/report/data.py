@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any
 
 from greenload.energy.attribution import Cost, unattributed_shares
 from greenload.energy.figures import Figure
 from greenload.energy.meter import MeterStatus
 from greenload.energy.windows import Observation
 from greenload.errors import ReportError, UsageError
+from greenload.report.extras import Cold, Precision
+from greenload.report.validation import SCHEMA, no_constant, refuse, short, validate
 
-if TYPE_CHECKING:
-    from jsonschema import Draft202012Validator
-
-SCHEMA = "greenload.report/1"
-"""The version of the format that this module reads and writes."""
 UNATTRIBUTED_LIMIT = 0.05
 """Share of the full run that may be in no step before a report says so first."""
 
@@ -129,6 +124,10 @@ class Report:
     skipped: tuple[Skipped, ...] = ()
     advice: tuple[Advice, ...] = ()
     """The changes most worth making, the largest saving first."""
+    precision: Precision | None = None
+    """How narrow the intervals were to be, and were; None where that wasn't asked."""
+    cold: Cold | None = None
+    """What was dropped from the page cache before each window that reads; None where files were read as they were."""
     windows: tuple[Observation, ...] = ()
     """Every window, as observed: the figures can be worked out again."""
 
@@ -183,6 +182,7 @@ class Report:
             "total": _cost_to_dict(self.total),
             "skipped": [asdict(skipped) for skipped in self.skipped],
             "advice": [_advice_to_dict(one) for one in self.advice],
+            **{name: asdict(part) for name in _PARTS if (part := getattr(self, name)) is not None},
             "windows": [window.to_dict() for window in self.windows],
         }
 
@@ -222,13 +222,14 @@ class Report:
                 total=Cost(**_cost(data["total"])),
                 skipped=tuple(Skipped(skipped["name"], skipped["reason"]) for skipped in data["skipped"]),
                 advice=tuple(_advice(one) for one in data.get("advice", ())),
+                **{name: part(**data[name]) for name, part in _PARTS.items() if name in data},
                 windows=tuple(Observation.from_dict(window) for window in data["windows"]),
             )
         except UsageError as error:
             raise ReportError(f"a report's figures must make sense: {error}; profile again") from None
         except (TypeError, KeyError, AttributeError) as error:
             # The schema leaves the inside of some objects open.
-            _refuse("a field", f"has the wrong type ({error})")
+            refuse("a field", f"has the wrong type ({error})")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the report as JSON.
@@ -254,58 +255,19 @@ class Report:
             ReportError: the file can't be read, isn't JSON, or isn't a report of this version; names the file.
         """
         try:
-            data = json.loads(Path(path).read_bytes(), parse_constant=_no_constant)
+            data = json.loads(Path(path).read_bytes(), parse_constant=no_constant)
         except OSError as error:
             raise ReportError(f"{path}: the report can't be read: {error.strerror}; check the path") from None
         except (ValueError, RecursionError) as error:
-            raise ReportError(f"{path}: a report is JSON, but {_short(str(error))}; profile again") from None
+            raise ReportError(f"{path}: a report is JSON, but {short(str(error))}; profile again") from None
         try:
             return cls.from_dict(data)
         except ReportError as error:
             raise ReportError(f"{path}: {error}") from None
 
 
-def validate(data: Any) -> None:
-    """Check JSON data against the report's schema.
-
-    Raises:
-        ReportError: with the place of the worst violation and what is wrong there, in one line.
-    """
-    version = data.get("schema") if isinstance(data, dict) else None
-    if isinstance(version, str) and version.startswith("greenload.report/") and version != SCHEMA:
-        raise ReportError(f"this greenload reads {SCHEMA}, found {_short(version)}: use the release that wrote it")
-    from jsonschema.exceptions import best_match  # costs more to import than everything else here, and is rarely needed
-
-    worst = best_match(_validator().iter_errors(data))
-    if worst is not None:
-        _refuse(worst.json_path, worst.message)
-
-
-def schema() -> dict[str, Any]:
-    """The report's JSON schema (draft 2020-12)."""
-    found: dict[str, Any] = json.loads((resources.files("greenload.report") / "schema.json").read_text("utf-8"))
-    return found
-
-
-@functools.cache
-def _validator() -> Draft202012Validator:
-    from jsonschema import Draft202012Validator
-
-    return Draft202012Validator(schema())
-
-
-def _refuse(place: str, message: str) -> NoReturn:
-    raise ReportError(f"a report follows {SCHEMA}, but {place}: {_short(message)}; profile again")
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"it holds {name}")
-
-
-def _short(text: str, limit: int = 160) -> str:
-    """One line of printable characters: the text may quote anything that was in a file."""
-    line = "".join(char if char.isprintable() else " " for char in text)
-    return line if len(line) <= limit else f"{line[: limit // 2]} … {line[-limit // 2 :]}"
+_PARTS: Mapping[str, Any] = {"precision": Precision, "cold": Cold}
+"""Optional parts of a report, as they stand in its JSON."""
 
 
 def _domains(data: Mapping[str, Any]) -> dict[str, Figure]:

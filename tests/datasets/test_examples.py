@@ -12,7 +12,7 @@ import pytest
 import greenload as gl
 from greenload.datasets.counting import batched
 from greenload.datasets.graph import walk
-from greenload.report.data import validate
+from greenload.report.validation import validate
 
 tf = pytest.importorskip("tensorflow")
 

@@ -16,7 +16,7 @@ from greenload.datasets import running
 from greenload.datasets.counting import batched, count
 from greenload.datasets.graph import walk
 from greenload.datasets.rebuild import Builder
-from greenload.report.data import validate
+from greenload.report.validation import validate
 
 tf = pytest.importorskip("tensorflow")
 

@@ -15,7 +15,8 @@ from jsonschema import Draft202012Validator
 from report_strategies import reports
 
 from greenload.errors import ReportError, UsageError
-from greenload.report.data import SCHEMA, Report, schema, validate
+from greenload.report.data import Report
+from greenload.report.validation import SCHEMA, schema, validate
 
 
 @settings(max_examples=25, deadline=None)

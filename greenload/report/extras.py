@@ -1,0 +1,44 @@
+"""Optional parts of a report: the precision that was asked for, and reading from cold files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How narrow the intervals were to be, what that took, and how narrow they are."""
+
+    wanted: float
+    """As a share: 0.05 asks that each step's interval is within ±5 % of the step, or ±1 % of the whole."""
+    found: float
+    """The same of the widest interval: at most ``wanted`` where it was reached."""
+    widest: str
+    """Which interval is the widest: the step and the quantity."""
+    builds: int
+    """Independent builds that were measured."""
+    rounds: int
+    """Rounds of windows on each."""
+    planned_s: float
+    """Wall seconds that were announced as the longest."""
+    took_s: float
+    """Wall seconds that it took."""
+
+    @property
+    def reached(self) -> bool:
+        """Whether the widest interval is as narrow as was asked."""
+        return self.found <= self.wanted
+
+
+@dataclass(frozen=True)
+class Cold:
+    """What was done so that files are read from their device, not from the page cache."""
+
+    files: int
+    """Files whose pages were dropped before each window that reads."""
+    bytes: int
+    """Their size."""
+    resident_bytes: int
+    """Bytes that were still in the page cache after dropping, at most."""
+    problem: str = ""
+    """Why some could not be dropped; empty where all were."""
