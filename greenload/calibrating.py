@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload import backends, costs, formats
-from greenload.campaign import Progress, Runnable, Windows, closing
 from greenload.costs import Amounts, CostTable, Entry
 from greenload.energy.discover import discover
 from greenload.energy.sampler import Sampler
+from greenload.energy.windows import counted_ns, read
 from greenload.errors import BackendUnavailable, RecordError, SourceError, UsageError
 from greenload.pipeline import Pipeline
 from greenload.plan import processors
@@ -30,6 +30,7 @@ from greenload.samples import make_samples
 from greenload.sources import Files, Source, open_folder, read_many
 from greenload.standard import Material, standard
 from greenload.verifying import verify
+from greenload.windowing import Progress, Runnable, Windows, closing
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -166,18 +167,17 @@ class Calibration(Windows):
     """
 
     def __init__(self, sampler: Sampler, rounds: int, window_s: float, progress: Progress) -> None:
-        super().__init__(sampler, rounds, 0, progress)
-        self._window_s = window_s
+        super().__init__(sampler, rounds, 0, progress, window_s)
         self._measured = [name for name, channel in sampler.channels.items() if channel.provenance == "measured"]
 
     def measure(self, groups: Sequence[Group]) -> list[Row]:
         """A row a probe."""
         self._idle()
-        idle_s = sum(window.wall_ns for window in self.seen) / 1e9
-        floor = {
-            name: sum(window.energy_j.get(name, 0.0) for window in self.seen) / idle_s if idle_s else 0.0
-            for name in self._measured
-        }
+        floor = {}
+        for name in self._measured:
+            watts = [joules / counted_ns(w, name) * 1e9 for w in self.seen if (joules := read(w, name)) is not None]
+            if watts:  # without a floor, joules would not be the work's own
+                floor[name] = statistics.mean(watts)
         rows: list[Row] = []
         total = sum(len(group.probes) + 1 for group in groups)
         for group in groups:
@@ -196,29 +196,31 @@ class Calibration(Windows):
                 runs[name] = make()
                 stack.enter_context(closing({name: runs[name]}))
             sizes = {name: self._filling(run) for name, run in runs.items()}
-            seen: dict[str, list[tuple[float, ...]]] = {name: [] for name in runs}
+            seen: dict[str, dict[str, list[float]]] = {name: {} for name in runs}
             for k in range(self._rounds):
                 for name in self._random.sample(list(runs), len(runs)):
                     self._window(runs[name], sizes[name], name or group.name, "with", k, 0)
                     window = self.seen[-1]
-                    wall_s = window.wall_ns / 1e9
-                    net = (window.energy_j.get(d, 0.0) - floor[d] * wall_s for d in self._measured)
-                    seen[name].append(tuple(value / window.samples for value in (window.cpu_s, *net)))
-        found = {name: [statistics.median(column) for column in zip(*s, strict=True)] for name, s in seen.items()}
+                    seen[name].setdefault("", []).append(window.cpu_s / window.samples)
+                    for domain, watts in floor.items():
+                        if (joules := read(window, domain)) is not None:
+                            net = joules - watts * counted_ns(window, domain) / 1e9
+                            seen[name].setdefault(domain, []).append(net / window.samples)
+        found = {name: {what: statistics.median(v) for what, v in values.items()} for name, values in seen.items()}
         for probe in group.probes:
             values = found[probe.name]
             if probe.without:
-                values = [a - b for a, b in zip(values, found[""], strict=True)]
-            joules = dict(zip(self._measured, values[1:], strict=True))
-            yield Row(probe.name, probe.works, values[0], joules, probe.weight)
+                values = {what: value - found[""][what] for what, value in values.items() if what in found[""]}
+            joules_of = {what: value for what, value in values.items() if what}
+            yield Row(probe.name, probe.works, values[""], joules_of, probe.weight)
 
     def _filling(self, run: Runnable) -> int:
         run.run(1)
         if not isinstance(run, RunnerRun):
-            return self._window_samples(run, self._window_s)
+            return self._window_samples(run, self.window_s)
         begin = time.perf_counter()
         passed = run.run(1)
-        return max(1, round(passed * self._window_s / (time.perf_counter() - begin)))
+        return max(1, round(passed * self.window_s / (time.perf_counter() - begin)))
 
     def _window(self, run: Runnable, samples: int, step: str, kind: str, k: int, build: int) -> None:
         if not isinstance(run, RunnerRun):
@@ -240,9 +242,17 @@ def fit(rows: Sequence[Row], *, source: str = costs.OWN, samples: str = "", seco
     """
     domains = sorted({domain for row in rows for domain in row.energy_j})
     cpu_s = _rates(rows, [row.cpu_s for row in rows])
-    energy = {domain: _rates(rows, [row.energy_j.get(domain, 0.0) for row in rows]) for domain in domains}
+    energy = {}
+    for domain in domains:
+        told = [row for row in rows if domain in row.energy_j]
+        energy[domain] = _rates(told, [row.energy_j[domain] for row in told])
     entries = tuple(
-        Entry(backend, what, rates, {domain: found[backend, what] for domain, found in energy.items()})
+        Entry(
+            backend,
+            what,
+            rates,
+            {domain: found[backend, what] for domain, found in energy.items() if (backend, what) in found},
+        )
         for (backend, what), rates in cpu_s.items()
     )
     created = datetime.now(UTC).isoformat(timespec="seconds")

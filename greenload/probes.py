@@ -14,7 +14,6 @@ from greenload.backends import tf as tf_backend
 from greenload.backends.base import Records, Runner
 from greenload.backends.tf_replay import DatasetRun
 from greenload.backends.tf_stream import Stream, compose, sample_by_sample
-from greenload.campaign import Runnable
 from greenload.pipeline import Pipeline
 from greenload.plan import Plan, Segment, place
 from greenload.planning import holds, on
@@ -24,6 +23,7 @@ from greenload.sizing import Sizes, estimate
 from greenload.sources import Arrays
 from greenload.stages import Batch, Stage
 from greenload.steps import Step, mirrored, reads_params, steps_of
+from greenload.windowing import Runnable
 
 if TYPE_CHECKING:
     import tensorflow as tf

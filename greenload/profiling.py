@@ -13,7 +13,7 @@ from greenload import formats
 from greenload.advising import best, measured
 from greenload.alternatives import alternatives, automatic
 from greenload.backends.tf_read import CHUNK
-from greenload.campaign import Campaign, Progress
+from greenload.campaign import Campaign
 from greenload.energy.attribution import NEGLIGIBLE, Attribution, Domain, attribute
 from greenload.energy.discover import discover
 from greenload.energy.sampler import Sampler
@@ -31,6 +31,7 @@ from greenload.splitting import Split
 from greenload.stages import Stage
 from greenload.steps import Step
 from greenload.verifying import record_error, verify
+from greenload.windowing import Progress
 
 if TYPE_CHECKING:
     import tensorflow as tf

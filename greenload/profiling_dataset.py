@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from greenload.advising import advise
-from greenload.campaign import Progress
 from greenload.datasets.campaign import DatasetCampaign
 from greenload.datasets.counting import count, unit
 from greenload.datasets.graph import Node, walk
@@ -22,6 +21,7 @@ from greenload.energy.windows import Domain, Observation
 from greenload.errors import UsageError
 from greenload.plan import processors
 from greenload.report.data import Advice, Skipped, Step
+from greenload.windowing import Progress
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import greenload as gl
-from greenload import backends, campaign, profiling
+from greenload import backends, profiling, windowing
 from greenload.backends import replay
 from greenload.backends.base import Records
 from greenload.planning import make_plan
@@ -24,7 +24,7 @@ from greenload.report.validation import validate
 @pytest.fixture
 def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a report holds doesn't depend on how long windows are; whether it is true does."""
-    monkeypatch.setattr(campaign, "WINDOW_S", 0.01)
+    monkeypatch.setattr(windowing, "WINDOW_S", 0.01)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def several(folder: Path, batch: int = 8) -> gl.Pipeline:
 @pytest.mark.usefixtures("short_windows", "no_trials")
 def test_a_plan_of_several_backends_is_profiled(sample_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usable("dali-cpu", "pillow")
-    monkeypatch.setattr(campaign, "BUILDS", 1)
+    monkeypatch.setattr(windowing, "BUILDS", 1)
     report = profile(several(sample_folder), PLACED, rounds=2, samples=24)
     assert {step.name: step.backend for step in report.steps} == {
         "Read": "tf",

@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from greenload import campaign
-from greenload.campaign import BUILDS, Progress, Windows, closing
 from greenload.datasets.counting import Counts
 from greenload.datasets.graph import STORES, Node
 from greenload.datasets.rebuild import Builder
@@ -17,6 +15,7 @@ from greenload.datasets.running import said
 from greenload.datasets.runs import Run
 from greenload.energy.sampler import Sampler
 from greenload.energy.settle import settle
+from greenload.windowing import BUILDS, WINDOW_S, Further, Progress, Windows, closing, enough
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -60,8 +59,9 @@ class DatasetCampaign(Windows):
         rounds: int,
         seed: int,
         progress: Progress,
+        window_s: float | None = None,
     ) -> None:
-        super().__init__(sampler, rounds, seed, progress)
+        super().__init__(sampler, rounds, seed, progress, window_s)
         self.root = root
         self.counts = counts
         self.rows = [node for node in root.nodes() if not node.hidden]
@@ -79,39 +79,39 @@ class DatasetCampaign(Windows):
         for node, flow in counts.flows.items():
             self.bytes_out[node.name] = flow.bytes_per_element * flow.elements_per_sample
 
-    def measure(self, share: float) -> None:
+    def measure(self, share: float, further: Further = enough) -> None:
         """All windows of the steps and the whole.
 
         Args:
             share: of the progress, that this takes.
+            further: how many builds are wanted beyond the first ones.
         """
-        deadline = time.monotonic() + MEASURING_S
-        self._deadline_s = deadline + TRYING_S
-        self._idle()
         places = max(1, len(self.rows))
-        for build in range(BUILDS):
-            self._tell(f"building ({build + 1} of {BUILDS})")
+        for build, name, part in self._builds(share, further):
+            deadline = time.monotonic() + MEASURING_S / BUILDS * max(1.0, self.window_s / WINDOW_S)
+            self._deadline_s = deadline + TRYING_S
+            self._tell(f"building ({name})")
             full = self.replays.full()
             with closing({"full": full}):
                 self._fill(full, whole=True)
-                size = self._whole_epochs(self._window_samples(full, 3 * campaign.WINDOW_S))
+                size = self._whole_epochs(self._window_samples(full, 3 * self.window_s))
                 for position, node in enumerate(self.rows):
-                    self._tell(f"{node.name} (build {build + 1} of {BUILDS})")
-                    left = (deadline - time.monotonic()) / (places * (BUILDS - build) - position)
+                    self._tell(f"{node.name} ({name})")
+                    left = (deadline - time.monotonic()) / (places - position)
                     if node.name not in self.failed:
                         self._step(node, self._seconds(left), build)
-                    self._tell(f"the whole (build {build + 1} of {BUILDS})")
+                    self._tell(f"the whole ({name})")
                     before, due = (place * 2 * self._rounds // places for place in (position, position + 1))
                     for k in range(before, due):
                         self._window(full, size, "", "full", k, build)
-                    self._done += share / (BUILDS * places)
+                    self._done += part / places
             self.replays.forget()
 
     def _seconds(self, left_s: float) -> float:
         """The length of a step's windows, of what is left for it and its share of the whole's windows."""
-        whole = 2 * self._rounds / max(1, len(self.rows)) * (3 * campaign.WINDOW_S + _AROUND_S)
+        whole = 2 * self._rounds / max(1, len(self.rows)) * (3 * self.window_s + _AROUND_S)
         each = (left_s - whole - _PREPARING_S) / (2 * self._rounds) - _AROUND_S
-        return min(campaign.WINDOW_S, max(_SHORTEST_S, each))
+        return min(self.window_s, max(_SHORTEST_S, each))
 
     def in_time(self) -> bool:
         """Whether there is time for another trial."""
@@ -132,8 +132,7 @@ class DatasetCampaign(Windows):
                 for run in runs.values():
                     self._fill(run, whole=True)
                 sizes = {
-                    kind: self._whole_epochs(self._window_samples(run, 2 * campaign.WINDOW_S))
-                    for kind, run in runs.items()
+                    kind: self._whole_epochs(self._window_samples(run, 2 * self.window_s)) for kind, run in runs.items()
                 }
                 self._pairs(runs, sizes, name, build)
             self._done += share / BUILDS

@@ -18,10 +18,10 @@ EXAMPLES = Path(__file__).parent / "examples"
 @pytest.fixture
 def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a report holds doesn't depend on how long windows are. Trials of changes are left to their own tests."""
-    from greenload import advising, campaign
+    from greenload import advising, windowing
     from greenload.datasets import campaign as dataset_campaign
 
-    monkeypatch.setattr(campaign, "WINDOW_S", 0.01)
+    monkeypatch.setattr(windowing, "WINDOW_S", 0.01)
     monkeypatch.setattr(dataset_campaign, "_SHORTEST_S", 0.01)
     monkeypatch.setattr(advising, "TRIED", 0)
 

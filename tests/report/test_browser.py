@@ -274,7 +274,7 @@ def test_a_profile_under_an_emulated_counter_makes_a_whole_page(
     """From real windows: start times in order, reads counted, measured joules with their idle floor, all drawn."""
     pytest.importorskip("tensorflow")
     import greenload as gl
-    from greenload import advising, campaign, profiling
+    from greenload import advising, profiling, windowing
     from greenload.energy.discover import discover
     from greenload.energy.emulator import Layout, PowercapEmulator
 
@@ -283,7 +283,7 @@ def test_a_profile_under_an_emulated_counter_makes_a_whole_page(
     root.mkdir()
     with PowercapEmulator(root, Layout(), pids=None):
         monkeypatch.setattr(profiling, "discover", lambda: discover(powercap_root=root))
-        monkeypatch.setattr(campaign, "WINDOW_S", 0.1)
+        monkeypatch.setattr(windowing, "WINDOW_S", 0.1)
         monkeypatch.setattr(advising, "TRIED", 0)  # trials have their own tests
         report = profiling.profile(pipeline, "tf", rounds=2, threads=2)
     starts = [window.start_ns for window in report.windows if window.start_ns is not None]
