@@ -1,4 +1,5 @@
-"""greenload against pipelines written by hand, side by side: CPU seconds per image, memory, and its own promises.
+"""greenload against pipelines written by hand, side by side: CPU seconds per image, memory, and its own promises, how
+far its joules can be trusted (``bench.truth``) among them.
 
     python -m bench [--quick] [--photos FOLDER] [--out bench-results.json] [--only float32,uint8,memory]
 
@@ -24,7 +25,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported, which else reports what it lacks
 
-from bench import choice, processes
+from bench import choice, processes, truth
 from bench.by_hand import Workload
 from bench.contest import Row, Spread, Window, compete, cpu_s_per_image, looks, ratios, table
 from bench.processes import Import, Memory, Profile
@@ -33,7 +34,7 @@ from greenload.backends import get
 
 FORMAT = "greenload.bench/1"
 CHOICES = (choice.PHOTOS, choice.EVALUATION, choice.CIFAR)
-PARTS = (FLOAT, UINT8, DALI, *CHOICES, "memory", "import", "profile")
+PARTS = (FLOAT, UINT8, DALI, *CHOICES, "memory", "import", "profile", "truth")
 REACH = {
     (FLOAT, "textbook"): 0.65,
     (UINT8, "hand-tuned, exact decoding"): 1.05,
@@ -52,7 +53,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("bench-results.json"), help="the JSON file to write")
     parser.add_argument("--photos", help="a folder of class folders with JPEGs; sample photographs if not given")
     parser.add_argument("--only", default=",".join(PARTS), help="parts to run, with commas between")
-    parser.add_argument("--quick", action="store_true", help="about a minute: fewer windows, no profile")
+    parser.add_argument("--quick", action="store_true", help="about a minute: fewer windows, no profile, no truth")
     parser.add_argument("--builds", type=int, help="how often every contestant is built")
     parser.add_argument("--rounds", type=int, help="rounds of windows on each build")
     parser.add_argument("--images", type=int, default=IMAGES, help="images a window, and sample photographs")
@@ -64,7 +65,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     if unknown := sorted(set(options.only) - set(PARTS)):
         parser.error(f"--only takes parts of {', '.join(PARTS)}, not {', '.join(unknown)}")
     if options.quick:
-        options.only = [part for part in options.only if part != "profile"]
+        options.only = [part for part in options.only if part not in ("profile", "truth")]
         options.memory_batches = min(options.memory_batches, 100)
     options.builds = options.builds or (2 if options.quick else 3)
     options.rounds = options.rounds or (3 if options.quick else 4)
@@ -196,6 +197,10 @@ def run(options: argparse.Namespace, folder: str) -> dict[str, Any]:
         profiles = [processes.profile(folder)]
         rows += profile_rows(profiles)
         result["profiles"] = [asdict(one) for one in profiles]
+    if "truth" in options.only:
+        found, raw, left_out = truth.run(truth.PARTS, truth.FULL)
+        rows += found
+        result["truth"] = {"parts": raw, "left_out": left_out}
     result["rows"] = [asdict(row) | {"met": row.met} for row in rows]
     result["load_average_after"] = os.getloadavg()
     print(table(rows))

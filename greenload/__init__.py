@@ -67,6 +67,7 @@ _HOMES = {
     "splitting": ("Split", "split_for_device"),
     "measuring": ("measure",),
     "profiling": ("profile",),
+    "training": ("EnergyCallback",),
     "calibrating": ("calibrate",),
     "report.data": ("Report",),
 }
@@ -125,6 +126,7 @@ if TYPE_CHECKING:
     from greenload.stages import Resize as Resize
     from greenload.stages import Shuffle as Shuffle
     from greenload.stages import ToDtype as ToDtype
+    from greenload.training import EnergyCallback as EnergyCallback
     from greenload.verifying import verify as verify
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from greenload.datasets.campaign import DatasetCampaign
 from greenload.datasets.rules import RULES, Candidate, Found, line
-from greenload.energy.attribution import NEGLIGIBLE, Attribution, own_energy, paired_cost
+from greenload.energy.attribution import NEGLIGIBLE, Attribution, trial_cost
 from greenload.energy.figures import Figure
 from greenload.energy.windows import Domain, Observation
 from greenload.errors import GreenloadError
@@ -33,7 +33,7 @@ def advise(
     full_s = attribution.full.cpu_s_per_sample.value or 0.0
     candidates = [one for one in candidates if one.expected_s > NEGLIGIBLE * full_s][:TRIED]
     tried = [
-        measured(candidate.title, candidate.detail, campaign.seen, domains, attribution)
+        measured(candidate.title, candidate.detail, campaign.seen, domains)
         for candidate in candidates
         if campaign.in_time() and _ran(campaign, candidate, share / len(candidates))
     ]
@@ -81,9 +81,7 @@ def _ran(campaign: DatasetCampaign, candidate: Candidate, share: float) -> bool:
     return True
 
 
-def measured(
-    title: str, detail: str, seen: Sequence[Observation], domains: Mapping[str, Domain], attribution: Attribution
-) -> Advice:
+def measured(title: str, detail: str, seen: Sequence[Observation], domains: Mapping[str, Domain]) -> Advice:
     """What a change saved in its trial.
 
     Args:
@@ -91,16 +89,12 @@ def measured(
         detail: what to write.
         seen: all windows of the profile.
         domains: of energy.
-        attribution: the profile's, for the idle floor.
     """
-    known = {name: figure.value for name, figure in attribution.idle_power_w.items() if figure.value is not None}
-    work, _ = own_energy(seen, domains, known)
+    cost = trial_cost(seen, step=title, domains=domains)
     return Advice(
         title=title,
         detail=detail,
         method="trial",
-        saves_cpu_s_per_sample=paired_cost(work, "cpu_s", step=title),
-        saves_energy_j_per_sample={
-            name: paired_cost(work, name, step=title, domain=domain) for name, domain in domains.items()
-        },
+        saves_cpu_s_per_sample=cost.cpu_s_per_sample,
+        saves_energy_j_per_sample=dict(cost.energy_j_per_sample),
     )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from greenload.backends.keras_replay import LayerRun, held
 from greenload.backends.tf_replay import DatasetRun, Replays
 from greenload.backends.tf_stream import options
+from greenload.cold import Cold
 from greenload.energy.sampler import Sampler
 from greenload.energy.settle import settle
 from greenload.energy.windows import Observation
@@ -32,6 +33,7 @@ class Campaign(Windows):
         indices: the samples, int64.
         sampler: as for `Windows`, like the others.
         split: the plan's other half, where the pipeline was split for a device.
+        cold: as for `Windows`.
     """
 
     settle_s = 4.0
@@ -46,14 +48,15 @@ class Campaign(Windows):
         seed: int,
         progress: Progress,
         split: Split | None = None,
-        window_s: float | None = None,
+        cold: Cold | None = None,
     ) -> None:
-        super().__init__(sampler, rounds, seed, progress, window_s)
+        super().__init__(sampler, rounds, seed, progress, cold=cold)
         self.plan = plan
         self.split = split
         self.steps = plan.steps + ((split.step,) if split else ())
         """What has a row: the plan's steps, and the layer on the device."""
         self.indices = indices
+        self._reading = {"", *(step.name for step in self.steps if step.kind in ("read", "cache"))}
         self._behind: dict[str, bool] = {}
 
     def measure(self, further: Further = enough) -> list[Observation]:
@@ -87,6 +90,7 @@ class Campaign(Windows):
     def trial(self, name: str, changed: Plan) -> None:
         """Adjacent windows of the pipeline as it is ("with") and of a changed one ("without"), each on one build."""
         self._tell(f"trying: {name}")
+        self._reading.add(name)
         order = replace(self._order, pipeline=changed.pipeline)
         runs = {"with": self._full(Build(self.plan, self._order)), "without": self._full(Build(changed, order))}
         with closing(runs):
@@ -179,6 +183,9 @@ class Campaign(Windows):
                     cost[kind] = (time.process_time() - start) / passed
             self._behind[step.name] = cost["with"] - cost["without"] >= _CONTEXT * self._cost(before)
         return self._behind[step.name]
+
+    def _reads_at_most(self, step: str) -> int:
+        return len(self.indices) if step in self._reading else 0
 
     def _cost(self, step: Step) -> float:
         """CPU seconds a sample of a step already seen, roughly."""

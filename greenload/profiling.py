@@ -14,18 +14,23 @@ from greenload.advising import best, measured
 from greenload.alternatives import alternatives, automatic
 from greenload.backends.tf_read import CHUNK
 from greenload.campaign import Campaign
+from greenload.cold import Cold, Dropped, files_of, some_of
 from greenload.energy.attribution import NEGLIGIBLE, Attribution, Domain, attribute
 from greenload.energy.discover import discover
+from greenload.energy.precision import check_precision
 from greenload.energy.sampler import Sampler
+from greenload.energy.windows import Observation
 from greenload.errors import PipelineError, SourceError, UsageError
 from greenload.loading import require
 from greenload.machine import machine
+from greenload.pacing import Announce, Pace
 from greenload.pipeline import Pipeline
 from greenload.plan import Plan
 from greenload.planning import make_plan
 from greenload.profiling_dataset import is_dataset, profile_dataset
 from greenload.report.data import Advice, FullRun, Idle, Report, Skipped
 from greenload.report.data import Step as StepRow
+from greenload.report.extras import Cold as ColdRun
 from greenload.sources import Arrays, RecordSource
 from greenload.splitting import Split
 from greenload.stages import Stage
@@ -56,7 +61,10 @@ def profile(
     seed: int = 0,
     name: str | None = None,
     on_error: str = "raise",
+    precision: float | None = None,
+    cold: bool = False,
     progress: Progress | None = None,
+    announce: Announce | None = None,
 ) -> Report:
     """Measure what each step of a pipeline, or of any ``tf.data.Dataset``, costs, and check the sum against the whole.
 
@@ -88,11 +96,17 @@ def profile(
         backend: as in ``load``; not for a dataset.
         threads: as in ``load``; for a dataset, what stands for ``AUTOTUNE``; all processors if not given.
         samples: different samples to work on, at most; fewer where the source is smaller or they would fill the memory.
-        rounds: rounds of windows on each of two builds, at least 2. More make intervals narrower.
+        rounds: rounds of windows on each build, at least 2. More make intervals narrower.
         seed: decides which samples are drawn, and the order of windows.
         name: a name for the report's ``pipeline``.
         on_error: ``"raise"``, or ``"skip"`` to leave bad records out, which the report lists; not for a dataset.
+        precision: how narrow intervals are to be: 0.05 for ±5 % of each step, or ±1 % of the whole where that is more,
+            in CPU seconds and in measured joules. Independent builds are then measured one after another until that
+            is reached, at most 8; without it there are two. ``report.precision`` says what was reached.
+        cold: drop the files' pages from the page cache before each window that reads them, so that reading comes from
+            the device; ``report.cold`` says what could not be dropped. Of a dataset those files that its graph names.
         progress: called with the share done and what runs now.
+        announce: told how long it will take, where a precision is wanted.
 
     Returns:
         Figures per sample: CPU seconds, joules by domain, bytes read from devices; each with its 95 % interval and
@@ -114,6 +128,8 @@ def profile(
         raise UsageError(f"samples must be at least 1 and rounds at least 2, not {samples} and {rounds}")
     if on_error not in ("raise", "skip"):
         raise UsageError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
+    if precision is not None:
+        check_precision(precision)
     split = pipeline if isinstance(pipeline, Split) else None
     if isinstance(pipeline, Split):
         pipeline = pipeline.pipeline
@@ -126,25 +142,29 @@ def profile(
             raise UsageError(
                 "a tf.data.Dataset runs on TensorFlow and raises what it raises: leave backend and on_error out"
             )
-        return _of_dataset(pipeline, threads, samples, rounds, seed, name, progress)
+        return _of_dataset(pipeline, threads, samples, rounds, seed, name, precision, cold, progress, announce)
     plan = pipeline if isinstance(pipeline, Plan) else make_plan(pipeline, backend, threads=threads)
     require(plan)
-    meters, statuses = discover()
+    meters, statuses = discover(data=some_of(plan.pipeline.source))
     told = progress or (lambda share, text: None)
     told(0.0, "choosing samples")
     indices, skipped = _choose(plan, samples, seed, on_error, told)
+    files = Cold(files_of(plan.pipeline.source, indices)) if cold else None
     with Sampler(meters) as sampler:
-        campaign = Campaign(plan, indices, sampler, rounds, seed, told, split)
+        campaign = Campaign(plan, indices, sampler, rounds, seed, told, split, files)
+
+        def attributed(seen: Sequence[Observation]) -> Attribution:
+            names = [step.name for step in campaign.steps]
+            return attribute(seen, steps=names, domains=_domains(sampler), idle_power_w=sampler.idle_power_w)
+
+        pace = Pace(precision, attributed, announce)
+        pace.plan(campaign, len(campaign.steps), rounds)
         try:
-            observations = campaign.measure()
+            campaign.measure(pace.further)
         except Exception as error:  # TensorFlow's own classes, whose text may name a record that went bad since
             raise record_error(str(error), plan.pipeline.source, plan.pipeline) or error from None
-        attribution = attribute(
-            observations,
-            steps=[step.name for step in campaign.steps],
-            domains=_domains(sampler),
-            idle_power_w=sampler.idle_power_w,
-        )
+        attribution = attributed(campaign.seen)
+        reached = pace.found(attribution, campaign.seen)
         advice = () if split else _advice(campaign, attribution, _domains(sampler), _decoded_bytes(plan, indices))
     told(1.0, "done")
     described = _described(plan.pipeline) | ({"name": name} if name else {})
@@ -157,6 +177,8 @@ def profile(
         steps=tuple(_rows(campaign.steps, attribution, campaign.bytes_out)),
         skipped=skipped,
         advice=advice,
+        precision=reached,
+        cold=_cold(campaign.dropped),
         windows=tuple(campaign.seen),
     )
 
@@ -177,7 +199,7 @@ def _advice(
     tried = [one for one in found if one.expected_s > NEGLIGIBLE * full_s and "dali" not in one.plan.backends][:TRIED]
     for one in tried:
         campaign.trial(one.title, one.plan)
-    return best((measured(one.title, one.detail, campaign.seen, domains, attribution) for one in tried), full_s)
+    return best((measured(one.title, one.detail, campaign.seen, domains) for one in tried), full_s)
 
 
 def _of_dataset(
@@ -187,7 +209,10 @@ def _of_dataset(
     rounds: int,
     seed: int,
     name: str | None,
+    precision: float | None,
+    cold: bool,
     progress: Progress | None,
+    announce: Announce | None,
 ) -> Report:
     meters, statuses = discover()
     with Sampler(meters) as sampler:
@@ -199,7 +224,10 @@ def _of_dataset(
             samples=samples,
             rounds=rounds,
             seed=seed,
+            precision=precision,
             told=progress or (lambda share, text: None),
+            announce=announce,
+            cold=cold,
         )
     return _report(
         found.attribution,
@@ -210,8 +238,20 @@ def _of_dataset(
         steps=found.steps,
         skipped=found.skipped,
         advice=found.advice,
+        precision=found.precision,
+        cold=_cold(found.dropped),
         windows=found.windows,
     )
+
+
+def _cold(dropped: Sequence[Dropped]) -> ColdRun | None:
+    """What a report says of dropping files, at its worst; None where none were to be."""
+    if not dropped:
+        return None
+    stayed = [one.resident_bytes for one in dropped]
+    most = None if None in stayed else max(one or 0 for one in stayed)
+    problem = next((one.problem for one in dropped if one.problem), "")
+    return ColdRun(dropped[0].files, dropped[0].bytes, most, problem)
 
 
 def _domains(sampler: Sampler) -> dict[str, Domain]:
@@ -232,6 +272,7 @@ def _report(attribution: Attribution, **found: Any) -> Report:
         idle=Idle(attribution.idle_power_w, attribution.idle_energy_j_per_sample),
         unattributed=attribution.unattributed,
         total=attribution.total,
+        together=attribution.together,
         **found,
     )
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from greenload.advising import advise
+from greenload.cold import Cold, Dropped
 from greenload.datasets.campaign import DatasetCampaign
 from greenload.datasets.counting import count, unit
 from greenload.datasets.graph import Node, walk
 from greenload.datasets.notes import notes
+from greenload.datasets.reading import files_of_dataset
 from greenload.datasets.rebuild import BUFFER, Builder
 from greenload.datasets.running import Pulse, kept, patiently
 from greenload.datasets.stores import spare
@@ -19,8 +21,10 @@ from greenload.energy.attribution import Attribution, attribute
 from greenload.energy.sampler import Sampler
 from greenload.energy.windows import Domain, Observation
 from greenload.errors import UsageError
+from greenload.pacing import Announce, Pace
 from greenload.plan import processors
 from greenload.report.data import Advice, Skipped, Step
+from greenload.report.extras import Precision
 from greenload.windowing import Progress
 
 if TYPE_CHECKING:
@@ -41,6 +45,8 @@ class DatasetProfile:
     skipped: tuple[Skipped, ...]
     advice: tuple[Advice, ...]
     windows: tuple[Observation, ...]
+    precision: Precision | None
+    dropped: tuple[Dropped, ...]
 
 
 def is_dataset(value: object) -> bool:
@@ -57,7 +63,10 @@ def profile_dataset(
     samples: int,
     rounds: int,
     seed: int,
+    precision: float | None,
     told: Progress,
+    announce: Announce | None,
+    cold: bool,
 ) -> DatasetProfile:
     """Measure the steps of a dataset; arguments as for ``greenload.profile``.
 
@@ -66,6 +75,7 @@ def profile_dataset(
         UsageError: it is empty.
     """
     root = walk(dataset)
+    files = Cold(files_of_dataset(dataset)) if cold else None
     pulse = Pulse()
     parallel = threads or processors()
 
@@ -77,29 +87,39 @@ def profile_dataset(
         progress(0.0, "counting elements")
         with tempfile.TemporaryDirectory(prefix="greenload-", ignore_cleanup_errors=True) as scratch, kept(root):
             counts = count(root, Builder(scratch), samples, pulse)
-            campaign = DatasetCampaign(root, counts, scratch, parallel, samples, pulse, sampler, rounds, seed, progress)
-            campaign.measure(_STEPS)
-            shown = [node for node in campaign.rows if node.name not in campaign.failed]
-            if not shown:
-                raise UsageError(f"no step of the dataset could be measured: {'; '.join(campaign.failed.values())}")
-            attribution = attribute(
-                campaign.seen,
-                steps=[node.name for node in shown],
-                domains=domains,
-                idle_power_w=sampler.idle_power_w,
+            campaign = DatasetCampaign(
+                root, counts, scratch, parallel, samples, pulse, sampler, rounds, seed, progress, files
             )
-            attribution = spare(attribution, shown)
+
+            def shown() -> list[Node]:
+                found = [node for node in campaign.rows if node.name not in campaign.failed]
+                if not found:
+                    raise UsageError(f"no step of the dataset could be measured: {'; '.join(campaign.failed.values())}")
+                return found
+
+            def attributed(seen: Sequence[Observation]) -> Attribution:
+                names = [node.name for node in shown()]
+                found = attribute(seen, steps=names, domains=domains, idle_power_w=sampler.idle_power_w)
+                return spare(found, shown())
+
+            pace = Pace(precision, attributed, announce)
+            pace.plan(campaign, len(campaign.rows), rounds)
+            campaign.measure(_STEPS, pace.further)
+            attribution = attributed(campaign.seen)
+            reached = pace.found(attribution, campaign.seen)
             advice = advise(campaign, attribution, domains, 1 - _STEPS)
             progress(1.0, "done")
             return DatasetProfile(
                 pipeline={"nodes": [node.to_dict() for node in root.nodes()], "element_spec": str(root.element_spec)},
                 plan=_plan(campaign, parallel),
                 samples=counts.samples,
-                steps=tuple(_rows(shown, campaign, attribution)),
+                steps=tuple(_rows(shown(), campaign, attribution)),
                 attribution=attribution,
                 skipped=tuple(notes(campaign)),
                 advice=advice,
                 windows=tuple(campaign.seen),
+                precision=reached,
+                dropped=tuple(campaign.dropped),
             )
 
     return patiently(work, pulse)

@@ -6,25 +6,24 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Protocol
 
-from greenload.energy.sampler import SLOW_UPDATE_S, Mark, Sampler, Window
+from greenload.cold import Cold, Dropped
+from greenload.energy.meter import Channel
+from greenload.energy.precision import WINDOW_S, Length
+from greenload.energy.sampler import Mark, Sampler
 from greenload.energy.settle import settle
 from greenload.energy.windows import Observation
 
 BUILDS = 2
 """Independent builds, at least: two of one pipeline have been seen 13 % apart, which windows on one never show."""
-WINDOW_S = 0.25
-"""Wall seconds that a window aims at; the full pipeline's are three times as long, so that settling is small beside
-them."""
 _SETTLING_S = 0.015  # what settling takes where nothing is left to do
 _IDLE_WINDOWS, _IDLE_S = 4, 0.5
 
 Progress = Callable[[float, str], None]
 """Called with the share done, 0 … 1, and what runs now."""
 Further = Callable[[Sequence[Observation]], int]
-"""Asked after a build, from the second on, with all windows so far: how many more builds are wanted, 0 for none."""
+"""Asked after the first builds, and after each lot that it wanted, with all windows so far: how many more builds."""
 
 
 def enough(seen: Sequence[Observation]) -> int:
@@ -52,14 +51,22 @@ class Windows:
         rounds: rounds of adjacent windows on each build.
         seed: of the windows' order.
         progress: told what runs.
-        window_s: wall seconds that a window aims at; `WINDOW_S` if None.
+        window_s: wall seconds that a window aims at; `WINDOW_S` if None. The full pipeline's are three times as long,
+            so that settling is small beside them.
+        cold: drops files from the page cache before each window that reads them; None leaves them there.
     """
 
     settle_s = 1.0
     """Seconds up to which a window waits for buffers to fill and threads to stop."""
 
     def __init__(
-        self, sampler: Sampler, rounds: int, seed: int, progress: Progress, window_s: float | None = None
+        self,
+        sampler: Sampler,
+        rounds: int,
+        seed: int,
+        progress: Progress,
+        window_s: float | None = None,
+        cold: Cold | None = None,
     ) -> None:
         self.bytes_out: dict[str, float] = {}
         """Mean bytes of a sample that leave a step, where they were counted."""
@@ -67,13 +74,24 @@ class Windows:
         """Every window so far."""
         self.window_s = WINDOW_S if window_s is None else window_s
         """Wall seconds that a window aims at."""
+        self.dropped: list[Dropped] = []
+        """What became of the files' pages, each time they were dropped."""
+        self._cold = cold
         self._sampler = sampler
-        self._slow = {name for name, channel in sampler.channels.items() if channel.update_s >= SLOW_UPDATE_S}
         self._rounds = rounds
         self._random = random.Random(seed)
         self._progress = progress
         self._done = 0.0
         self._first_ns = 0  # when the first window started
+
+    @property
+    def channels(self) -> Mapping[str, Channel]:
+        """What the meters have, by domain."""
+        return self._sampler.channels
+
+    def keep_to(self, length: Length) -> None:
+        """Make windows as long, and as many, as planned."""
+        self.window_s, self._rounds = length.window_s, length.rounds
 
     def _tell(self, text: str) -> None:
         self._progress(min(self._done, 1.0), text)
@@ -87,15 +105,16 @@ class Windows:
         """
         build, wanted, end = 0, BUILDS, self._done + share
         while wanted:
-            name = f"build {build + 1} of {build + wanted}"
-            self._idle(name)
-            yield build, name, (end - self._done) / wanted
-            build += 1
-            wanted = wanted - 1 if build < BUILDS else further(self.seen)
+            for left in range(wanted, 0, -1):
+                name = f"build {build + 1} of {build + left}"
+                self._idle(name)
+                yield build, name, (end - self._done) / left
+                build += 1
+            wanted = further(self.seen)
 
     def _idle(self, build: str = "") -> None:
         """The machine's floor; only where a counter contains it."""
-        if all(channel.provenance == "modelled" for channel in self._sampler.channels.values()):
+        if all(channel.provenance != "measured" for channel in self._sampler.channels.values()):
             return
         self._tell(f"the idle machine{build and f' ({build})'}")
         settle(self.settle_s)
@@ -124,7 +143,14 @@ class Windows:
                 return max(1, round(passed * seconds / took))
             samples = passed * max(2, min(8, int(seconds / 2 / max(took, 1e-4))))
 
+    def _reads_at_most(self, step: str) -> int:
+        """How many samples a window may pass so that none is read twice; 0 for windows that read no files."""
+        return 0
+
     def _window(self, run: Runnable, samples: int, step: str, kind: str, k: int, build: int) -> None:
+        if self._cold is not None and (most := self._reads_at_most(step)):
+            samples = min(samples, most)
+            self.dropped.append(self._cold.drop())
         doubt = "" if settle(self.settle_s) else "the process was not idle before it"
         start = self._start()
         passed = run.run(samples)
@@ -132,23 +158,11 @@ class Windows:
         self._note(step, kind, k, build, passed, start, doubt)
 
     def _start(self) -> Mark:
-        return self._sampler.mark(aligned=bool(self._slow))
-
-    def _end(self, start: Mark) -> tuple[Window, dict[str, int]]:
-        """The window from ``start`` until now. Joules of slow counters are those until their next refresh, and how
-        long that took is told: the process idles meanwhile, which is no time of its work."""
-        window = self._sampler.window(start, self._sampler.mark())
-        if not self._slow:
-            return window, {}
-        longer = self._sampler.window(start, self._sampler.mark(aligned=True))
-        energy_j = {**window.energy_j, **{name: longer.energy_j[name] for name in self._slow & set(longer.energy_j)}}
-        void = {name: why for name, why in window.void.items() if name not in self._slow}
-        void |= {name: longer.void[name] for name in self._slow & set(longer.void)}
-        counted_ns = {name: longer.wall_ns for name in self._slow & set(longer.energy_j)}
-        return replace(window, energy_j=energy_j, void=void), counted_ns
+        return self._sampler.mark(aligned=True)
 
     def _note(self, step: str, kind: str, k: int, build: int, passed: int, start: Mark, doubt: str = "") -> None:
-        window, counted_ns = self._end(start)
+        # Joules of slow counters go on until their next refresh, in which the process idles: no time of its work.
+        window = self._sampler.window(start, self._sampler.mark(aligned=True, closing=True))
         if not self.seen:
             self._first_ns = window.start_ns
         void = dict(window.void)
@@ -173,7 +187,7 @@ class Windows:
                 start_ns=window.start_ns - self._first_ns,
                 energy_j=dict(window.energy_j),
                 void=void,
-                energy_wall_ns=counted_ns,
+                energy_wall_ns=dict(window.energy_wall_ns),
             )
         )
 

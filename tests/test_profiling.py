@@ -28,6 +28,12 @@ def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def middling_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long enough for what is plain to see."""
+    monkeypatch.setattr(windowing, "WINDOW_S", 0.06)
+
+
+@pytest.fixture
 def no_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the changes that are tried last."""
     monkeypatch.setattr(profiling, "TRIED", 0)
@@ -191,7 +197,7 @@ def test_a_split_pipeline_shows_both_sides(sample_folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.alone
-@pytest.mark.usefixtures("no_trials")
+@pytest.mark.usefixtures("middling_windows", "no_trials")
 def test_steps_explain_the_full_run(sample_folder: Path) -> None:
     """Loose here, where anything may run beside the tests; the benchmark prints the figure."""
     pipeline = photos(sample_folder, gl.RandomResizedCrop(224), gl.RandomHorizontalFlip(), gl.Batch(16))
@@ -204,10 +210,10 @@ def test_steps_explain_the_full_run(sample_folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.alone
-@pytest.mark.usefixtures("no_trials")
+@pytest.mark.usefixtures("middling_windows", "no_trials")
 def test_a_cache_shows_what_it_saves_as_a_negative_cost(sample_folder: Path) -> None:
     pipeline = photos(sample_folder, gl.Resize((48, 48)), gl.Cache(), gl.RandomHorizontalFlip(), gl.Batch(16))
-    report = profile(pipeline, "tf", rounds=3)
+    report = profile(pipeline, "tf", rounds=2)
     rows = {step.name: step.cpu_s_per_sample.value or 0.0 for step in report.steps}
     assert rows["Cache"] < 0
     assert rows["Cache"] + rows["Decode"] < 0.5 * rows["Decode"]
@@ -216,6 +222,7 @@ def test_a_cache_shows_what_it_saves_as_a_negative_cost(sample_folder: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.alone
+@pytest.mark.usefixtures("middling_windows")
 def test_changes_are_tried_and_the_best_comes_first(sample_folder: Path) -> None:
     end = (gl.ToDtype("float32", scale=True), gl.Batch(16))
     report = profile(photos(sample_folder, gl.Resize((48, 48)), *end), "tf", rounds=2, samples=32)
@@ -296,7 +303,7 @@ def test_measured_joules_come_from_the_counter(
 
     with PowercapEmulator(tmp_path, Layout(), pids=None) as emulated:
         assert emulated is not None
-        monkeypatch.setattr(profiling, "discover", lambda: discover(powercap_root=tmp_path))
+        monkeypatch.setattr(profiling, "discover", lambda **where: discover(powercap_root=tmp_path, **where))
         report = profile(photos(sample_folder, gl.Resize((96, 96)), gl.Batch(16)), "tf", rounds=2)
     package = report.full.energy_j_per_sample["cpu:package-0"]
     assert package.provenance == "measured"

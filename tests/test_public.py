@@ -26,6 +26,7 @@ NAMES = [
     "CenterCrop",
     "ColorJitter",
     "Decode",
+    "EnergyCallback",
     "Files",
     "GaussianBlur",
     "GreenloadError",

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from greenload.cli.shared import OK, AddCommand, check_places, positive, progress, quiet_tensorflow, resolved
+from greenload.cli.carbon import add_carbon, check_carbon, with_carbon
+from greenload.cli.gates import add_gates, gates, status
+from greenload.cli.serve import Serving, add_serve, serving
+from greenload.cli.shared import AddCommand, check_places, positive, progress, quiet_tensorflow, resolved, share
+
+if TYPE_CHECKING:
+    from greenload.report.data import Report
 
 
 def add(command: AddCommand) -> None:
@@ -17,21 +25,47 @@ def add(command: AddCommand) -> None:
     profile.add_argument("--threads", type=positive, default=None, help="threads that work on samples")
     profile.add_argument("--samples", type=positive, default=512, help="samples to measure on (default %(default)s)")
     profile.add_argument("--rounds", type=positive, default=5, help="rounds of windows a build (default %(default)s)")
+    profile.add_argument(
+        "--precision",
+        type=share,
+        metavar="5%",
+        help="measure until each step is known this well, or to a fifth of it as a share of the whole",
+    )
+    profile.add_argument("--cold", action="store_true", help="read from the device: drop the files' pages first")
+    add_carbon(profile)
+    add_gates(profile)
+    add_serve(profile)
     profile.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="what to do about bad images")
     profile.add_argument("--html", metavar="FILE", help="write the report as a web page")
 
 
 def _profile(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     check_places(options)
+    check_carbon(options)
+    asked = gates(options)
+    with serving(options.serve) as served:
+        report = asked.judged(with_carbon(_measured(options, served), options))
+        _show(report, options)
+        ended = status(report.checks)
+        if served is not None:
+            served.show(report)
+            served.until_interrupted()
+    return ended
+
+
+def _measured(options: argparse.Namespace, served: Serving | None) -> Report:
     pipeline = resolved(options)
     quiet_tensorflow()
     from greenload.profiling import profile
-    from greenload.report.terminal import render
 
     with progress("starting") as update:
-        report = profile(
+
+        def told(done: float, text: str) -> None:
+            update(done, text)
+            if served is not None:
+                served.progress(done)
+
+        return profile(
             pipeline,
             options.backend,
             threads=options.threads,
@@ -39,8 +73,18 @@ def _profile(options: argparse.Namespace) -> int:
             rounds=options.rounds,
             name=options.pipeline,
             on_error=options.on_error,
-            progress=update,
+            precision=options.precision,
+            cold=options.cold,
+            progress=told,
+            announce=lambda text: print(text, file=sys.stderr, flush=True),
         )
+
+
+def _show(report: Report, options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from greenload.report.terminal import render
+
     Console().print(render(report))
     if options.json:
         report.save(options.json)
@@ -51,4 +95,3 @@ def _profile(options: argparse.Namespace) -> int:
     written = [file for file in (options.json, options.html) if file]
     if written:
         print(f"written: {', '.join(written)}")
-    return OK

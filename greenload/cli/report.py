@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from greenload.cli.carbon import add_carbon, check_carbon, with_carbon
+from greenload.cli.gates import add_gates, gates, status
 from greenload.cli.shared import OK, AddCommand, check_places, write_json
+from greenload.errors import UsageError
 
 
 def add(command: AddCommand) -> None:
@@ -13,6 +16,8 @@ def add(command: AddCommand) -> None:
     report = command("report", _report, "show a saved report, or hold a second one against it")
     report.add_argument("report", metavar="A.json", help="a report that profile --json wrote")
     report.add_argument("other", metavar="B.json", nargs="?", help="another one: ratios are B / A")
+    add_carbon(report)
+    add_gates(report)
     report.add_argument("--html", metavar="FILE", help="write it as a web page")
 
 
@@ -25,7 +30,14 @@ def _report(options: argparse.Namespace) -> int:
     from greenload.report.terminal import render, render_comparison
 
     check_places(options, options.report, *([options.other] if options.other else []))
-    report, other = Report.load(options.report), Report.load(options.other) if options.other else None
+    check_carbon(options)
+    asked = gates(options)
+    if asked and options.other:
+        raise UsageError(f"budgets and a baseline are for one report: leave {options.other} out")
+    report = with_carbon(Report.load(options.report), options)
+    if asked:
+        report = asked.judged(report)
+    other = with_carbon(Report.load(options.other), options) if options.other else None
     found = compare(report, other) if other else None
     Console().print(render_comparison(found) if found else render(report))
     write_json(options.json, found.to_dict() if found else report.to_dict())
@@ -34,4 +46,4 @@ def _report(options: argparse.Namespace) -> int:
     written = [file for file in (options.json, options.html) if file]
     if written:
         print(f"written: {', '.join(written)}")
-    return OK
+    return status(report.checks) if asked else OK

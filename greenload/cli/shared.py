@@ -30,13 +30,21 @@ class AddCommand(Protocol):
 
 
 class Parser(argparse.ArgumentParser):
+    """A parser whose errors are ours: one line, status 2."""
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see {self.prog} --help")
 
 
 def fail(message: str, status: int) -> int:
+    """Say on standard error what failed; gives the status back."""
     print(f"greenload: error: {printable(message)}", file=sys.stderr)
     return status
+
+
+def warn(message: str) -> None:
+    """Say on standard error what deserves attention, in one line."""
+    print(f"greenload: warning: {printable(message)}", file=sys.stderr)
 
 
 def printable(text: str) -> str:
@@ -47,12 +55,24 @@ def printable(text: str) -> str:
 
 
 def positive(text: str) -> int:
+    """A positive whole number."""
     try:
         value = int(text)
     except ValueError:
         value = 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be a positive whole number, not {text!r}")
+    return value
+
+
+def share(text: str) -> float:
+    """A share as ``5%`` or ``0.05``."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"must be a share such as 5% or 0.05, not {text!r}")
     return value
 
 
@@ -115,6 +135,7 @@ def check_writable(file: str | None) -> None:
 
 
 def write_json(file: str | None, data: dict[str, Any]) -> None:
+    """Write a result, where a file was named."""
     if file:
         Path(file).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
@@ -147,8 +168,10 @@ def quiet_tensorflow() -> None:
 
 @contextmanager
 def one_line_warnings() -> Iterator[None]:
+    """Show warnings as errors are shown, without the place in our source."""
+
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        print(f"greenload: warning: {printable(str(message))}", file=sys.stderr)
+        warn(str(message))
 
     with warnings.catch_warnings():
         warnings.showwarning = show

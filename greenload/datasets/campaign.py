@@ -7,15 +7,17 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from greenload.cold import Cold
 from greenload.datasets.counting import Counts
 from greenload.datasets.graph import STORES, Node
 from greenload.datasets.rebuild import Builder
 from greenload.datasets.replays import Pair, Replays
 from greenload.datasets.running import said
 from greenload.datasets.runs import Run
+from greenload.energy.precision import WINDOW_S
 from greenload.energy.sampler import Sampler
 from greenload.energy.settle import settle
-from greenload.windowing import BUILDS, WINDOW_S, Further, Progress, Windows, closing, enough
+from greenload.windowing import BUILDS, Further, Progress, Windows, closing, enough
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -59,9 +61,9 @@ class DatasetCampaign(Windows):
         rounds: int,
         seed: int,
         progress: Progress,
-        window_s: float | None = None,
+        cold: Cold | None = None,
     ) -> None:
-        super().__init__(sampler, rounds, seed, progress, window_s)
+        super().__init__(sampler, rounds, seed, progress, cold=cold)
         self.root = root
         self.counts = counts
         self.rows = [node for node in root.nodes() if not node.hidden]
@@ -75,6 +77,7 @@ class DatasetCampaign(Windows):
         work from one window to another."""
         self.replays = Replays(root, counts, self.builder, samples, told)
         self._contexts: dict[str, str] = {}
+        self._trials: set[str] = set()
         self._deadline_s = math.inf
         for node, flow in counts.flows.items():
             self.bytes_out[node.name] = flow.bytes_per_element * flow.elements_per_sample
@@ -125,6 +128,7 @@ class DatasetCampaign(Windows):
             make: builds the changed dataset, of the same batches.
             share: of the progress, that this takes.
         """
+        self._trials.add(name)
         for build in range(BUILDS):
             self._tell(f"trying: {name} (build {build + 1} of {BUILDS})")
             runs: Mapping[str, Run] = {"with": self.replays.full(), "without": self.replays.whole(make())}
@@ -216,6 +220,11 @@ class DatasetCampaign(Windows):
     def one_pass(self) -> int:
         """Samples in one pass over what is captured."""
         return min(self.counts.samples, self.replays.samples)
+
+    def _reads_at_most(self, step: str) -> int:
+        if step and step not in self._trials and self.methods.get(step) != "prefix":
+            return 0
+        return max(1, round(self._epoch() or self.counts.samples))
 
     def _fill(self, run: Run, whole: bool = False) -> None:
         """One pass over what is captured, or of the ``whole`` dataset: fills captures, caches, buffers, and settles."""

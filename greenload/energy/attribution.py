@@ -6,34 +6,34 @@ Everything here is arithmetic on numbers already read; nothing touches a meter.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
-from greenload.energy.figures import Figure, cannot_resolve, scale, sum_figures
-from greenload.energy.floor import own_energy
-from greenload.energy.intervals import Spread, Table, between_builds, interval
-from greenload.energy.windows import Domain, Observation, read
+from greenload.energy.figures import Figure, scale, sum_figures
+from greenload.energy.floor import find_floors, idle_power, own_energy, take_out
+from greenload.energy.quantities import FULL, NEGLIGIBLE, Difference, Index, Quantity, column, differences
+from greenload.energy.together import Together, together
+from greenload.energy.windows import Domain, Observation
 from greenload.errors import UsageError
 
 __all__ = [
+    "NEGLIGIBLE",
     "Attribution",
     "Cost",
     "Domain",
     "Figure",
     "Observation",
     "StepCost",
+    "Together",
     "attribute",
     "own_energy",
     "paired_cost",
     "prefix_cost",
     "scale",
     "sum_figures",
+    "trial_cost",
 ]
-
-NEGLIGIBLE = 0.01
-"""Share of the full pipeline's cost that counts as nothing: a step
-pinned to zero within it is resolved."""
-
 
 _UNCOUNTED = Figure.missing()
 
@@ -70,7 +70,8 @@ class Attribution:
 
     steps: tuple[StepCost, ...]
     full: Cost
-    """The held-out run at full speed. The error of the floor taken out of measured joules is in the interval."""
+    """The held-out run at full speed. The error of the floor and neighbours taken out of measured joules is in the
+    interval, as in every other figure of them."""
     samples_per_s: Figure
     """Throughput of the held-out run."""
     idle_power_w: Mapping[str, Figure]
@@ -78,9 +79,11 @@ class Attribution:
     idle_energy_j_per_sample: Mapping[str, Figure]
     """The floor's joules while one sample passes at full speed."""
     unattributed: Cost
-    """``full`` less the sum of ``steps``. Interval in quadrature: rather too wide where drift is shared."""
+    """``full`` less the sum of ``steps``. What of the floor's error is in both cancels."""
     total: Cost
     """``full`` with the idle floor: what the counters saw, so the floor's own error isn't in its interval."""
+    together: tuple[Together, ...] = ()
+    """Steps that can't be told apart in a quantity, with their sum; empty where all are."""
 
 
 def unattributed_shares(full: Cost, unattributed: Cost) -> dict[str, float]:
@@ -92,7 +95,7 @@ def unattributed_shares(full: Cost, unattributed: Cost) -> dict[str, float]:
     pairs = {"cpu_s": (full.cpu_s_per_sample, unattributed.cpu_s_per_sample)}
     for domain, figure in full.energy_j_per_sample.items():
         rest = unattributed.energy_j_per_sample.get(domain)
-        if rest is None or rest.low is None or rest.high is None or figure.provenance == "modelled":
+        if rest is None or rest.low is None or rest.high is None or figure.provenance != "measured":
             continue
         if not rest.low <= 0 <= rest.high:
             pairs[domain] = (figure, rest)
@@ -103,51 +106,8 @@ def unattributed_shares(full: Cost, unattributed: Cost) -> dict[str, float]:
     }
 
 
-def _per_sample(windows: Iterable[Observation], quantity: str) -> dict[tuple[int, int], float]:
-    """``{(build, round): per-sample value}``; several windows of one round are pooled, void ones left out."""
-    sums: dict[tuple[int, int], tuple[float, int]] = {}
-    for window in windows:
-        value = read(window, quantity)
-        if value is not None:
-            total, samples = sums.get((window.build, window.round), (0.0, 0))
-            sums[window.build, window.round] = (total + value, samples + window.samples)
-    return {key: total / samples for key, (total, samples) in sums.items()}
-
-
-def _table(values: Mapping[tuple[int, int], float], less: Mapping[tuple[int, int], float] | None = None) -> Table:
-    table: dict[int, list[float]] = {}
-    for key in sorted(values):
-        if less is None:
-            table.setdefault(key[0], []).append(values[key])
-        elif key in less:
-            table.setdefault(key[0], []).append(values[key] - less[key])
-    return table
-
-
-def _select(windows: Iterable[Observation], step: str, kind: str) -> list[Observation]:
-    return [window for window in windows if window.step == step and window.kind == kind]
-
-
-def _replay_table(windows: Sequence[Observation], step: str, quantity: str) -> Table:
-    present = _per_sample(_select(windows, step, "with"), quantity)
-    return _table(present, _per_sample(_select(windows, step, "without"), quantity))
-
-
-def _prefix_table(windows: Sequence[Observation], step: str, previous: str | None, quantity: str) -> Table:
-    upto = _per_sample(_select(windows, step, "prefix"), quantity)
-    return _table(upto, None if previous is None else _per_sample(_select(windows, previous, "prefix"), quantity))
-
-
-def _figure(table: Table, spread: Spread | None, domain: Domain, resolution: float = 0.0) -> Figure:
-    found = interval(table, spread)
-    if found is None:
-        return Figure.missing(domain.provenance, domain.systematic)
-    value, low, high = found
-    unresolved = cannot_resolve(low, high, resolution)
-    return Figure(value, low, high, domain.provenance, domain.systematic, unresolved)
-
-
 _MEASURED = Domain("measured")
+_COUNTS = ("cpu_s", "device_bytes", "reads")
 
 
 def paired_cost(
@@ -156,23 +116,24 @@ def paired_cost(
     *,
     step: str,
     domain: Domain = _MEASURED,
-    spread: Spread | None = None,
     resolution: float = 0.0,
 ) -> Figure:
     """Cost of a step per sample by paired replay: within each build and round, the window with it less the one without.
+
+    Judged alone: without the other steps' costs, the interval is wider than `attribute` gives it. Joules are taken as
+    they are; `trial_cost` takes the floor out.
 
     Args:
         observations: windows; this step's kinds "with" and "without" are used, rounds that lack either left out.
         quantity: ``"cpu_s"``, ``"device_bytes"``, ``"reads"``, ``"wall_ns"``, or a domain of ``energy_j``.
         step: the step's name.
         domain: provenance and band of the figure.
-        spread: between builds, from all costs of the profile; None judges by this step alone, which is wider.
         resolution: half-width below which a zero is a finding (see `figures.cannot_resolve`).
 
     Returns:
         A figure with the interval of `intervals.interval`; missing with fewer than two rounds.
     """
-    return _figure(_replay_table(observations, step, quantity), spread, domain, resolution)
+    return _alone(observations, quantity, Difference((step, "with"), (step, "without")), domain, resolution)
 
 
 def prefix_cost(
@@ -182,7 +143,6 @@ def prefix_cost(
     step: str,
     previous: str | None,
     domain: Domain = _MEASURED,
-    spread: Spread | None = None,
     resolution: float = 0.0,
 ) -> Figure:
     """Cost of a step per sample by prefixes: the pipeline up to it, less the pipeline up to the step before.
@@ -190,49 +150,33 @@ def prefix_cost(
     Negative where a step spares the ones before it, as a cache does. ``previous`` None compares with nothing (the
     source). Other arguments as for `paired_cost`; windows of kind "prefix" are used.
     """
-    return _figure(_prefix_table(observations, step, previous, quantity), spread, domain, resolution)
+    absent = None if previous is None else (previous, "prefix")
+    return _alone(observations, quantity, Difference((step, "prefix"), absent), domain, resolution)
 
 
-def _figures(tables: Sequence[Table], domain: Domain) -> list[Figure]:
-    """Figures of tables of one quantity, the last the full run's, which sets what is negligible."""
-    *parts, whole = tables
-    spread = between_builds(tables)
-    full = _figure(whole, spread, domain)
-    resolution = NEGLIGIBLE * abs(full.value or 0.0)
-    return [*(_figure(table, spread, domain, resolution) for table in parts), full]
+def _alone(
+    observations: Sequence[Observation], quantity: str, cost: Difference, domain: Domain, resolution: float = 0.0
+) -> Figure:
+    return Quantity(Index(observations), [cost], column(quantity), domain).figure(0, resolution)
 
 
-def _with_floor_error(figures: Sequence[Figure], watts: Figure | None, walls_s: Sequence[Figure]) -> list[Figure]:
-    """Figures of joules less ``watts`` times wall seconds: the floor's error is common to all windows, so rounds don't
-    show it. It is independent of their scatter, so it adds in quadrature; a modelled or given floor has none."""
-    error_w = watts.half_width if watts is not None else None
-    if not error_w:
-        return list(figures)
-    resolution = NEGLIGIBLE * abs(figures[-1].value or 0.0)
-    found = []
-    for figure, wall_s in zip(figures, walls_s, strict=True):
-        if figure.value is not None and wall_s.value is not None:
-            half = math.hypot(figure.half_width or 0.0, error_w * wall_s.value)
-            low, high = figure.value - half, figure.value + half
-            figure = replace(figure, low=low, high=high, unresolved=cannot_resolve(low, high, resolution))
-        found.append(figure)
-    return found
+def trial_cost(observations: Sequence[Observation], *, step: str, domains: Mapping[str, Domain]) -> Cost:
+    """Cost of a step per sample by paired replay, judged alone, in own joules, the floor's error included.
 
-
-def _with_floor(window: Observation, power: Mapping[str, Figure]) -> Observation:
-    """The window with the idle floor back in its joules."""
-    wall_s = window.wall_ns / 1e9
-    floor = {name: (watts.value or 0.0) * wall_s for name, watts in power.items()}
-    return replace(window, energy_j={name: joules + floor.get(name, 0.0) for name, joules in window.energy_j.items()})
-
-
-def _product(left: Figure, right: Figure) -> Figure:
-    """Product of independent figures; half-widths in quadrature to first order, the left one's provenance."""
-    if left.value is None or right.value is None:
-        return Figure.missing(left.provenance, left.systematic)
-    value = left.value * right.value
-    half = math.hypot((left.half_width or 0.0) * right.value, (right.half_width or 0.0) * left.value)
-    return Figure(value, value - half, value + half, left.provenance, left.systematic)
+    Args:
+        observations: all windows of a profile, those of the trial among them.
+        step: the trial's name; its windows are of kinds "with" and "without".
+        domains: the energy domains to report.
+    """
+    floors = find_floors(observations, domains)
+    index = Index(take_out(observations, domains, floors))
+    cost = [Difference((step, "with"), (step, "without"))]
+    cpu, device, reads = (Quantity(index, cost, column(name), _MEASURED).figure(0) for name in _COUNTS)
+    joules = {
+        name: Quantity(index, cost, column(name), domain, floors.get(name), name).figure(0)
+        for name, domain in domains.items()
+    }
+    return Cost(cpu, joules, device, reads_per_sample=reads)
 
 
 def attribute(
@@ -255,70 +199,64 @@ def attribute(
     Raises:
         UsageError: a step, or the full pipeline, has no windows.
     """
-    work, power = own_energy(observations, domains, idle_power_w)
-    full_windows = [window for window in work if window.kind == "full"]
-    if not full_windows:
+    floors = find_floors(observations, domains, idle_power_w)
+    power = idle_power(floors, domains, idle_power_w)
+    index = Index(take_out(observations, domains, floors))
+    if not index[FULL]:
         raise UsageError('an attribution is checked against the full pipeline, found no window of kind "full": run it')
-    methods = [_method(work, steps, index) for index in range(len(steps))]
-
-    def tables(quantity: str) -> list[Table]:
-        """The steps' tables and, last, the full run's."""
-        found = [
-            _replay_table(work, name, quantity)
-            if method == "replay"
-            else _prefix_table(work, name, steps[index - 1] if index else None, quantity)
-            for index, (name, method) in enumerate(zip(steps, methods, strict=True))
-        ]
-        return [*found, _table(_per_sample(full_windows, quantity))]
-
-    cpu = _figures(tables("cpu_s"), _MEASURED)
-    device = _figures(tables("device_bytes"), _MEASURED)
-    reads = _figures(tables("reads"), _MEASURED)
-    walls_s = [scale(figure, 1e-9) for figure in _figures(tables("wall_ns"), _MEASURED)]
+    methods = [_method(index, steps, place) for place in range(len(steps))]
+    costs = differences(steps, methods)
+    counts = {name: Quantity(index, costs, column(name), _MEASURED) for name in _COUNTS}
     energy = {
-        name: _with_floor_error(_figures(tables(name), domain), power.get(name), walls_s)
-        for name, domain in domains.items()
+        name: Quantity(index, costs, column(name), domain, floors.get(name), name) for name, domain in domains.items()
     }
-    counted = [_with_floor(window, power) for window in full_windows]
 
-    def total(name: str, domain: Domain) -> Figure:
-        # From joules with the floor still inside: full + idle would count an error that cancels.
-        return _figure(_table(_per_sample(counted, name)), between_builds(tables(name)), domain)
+    def cost(pick: Callable[[Quantity], Figure]) -> Cost:
+        cpu, device, reads = (pick(counts[name]) for name in _COUNTS)
+        return Cost(cpu, {name: pick(quantity) for name, quantity in energy.items()}, device, reads_per_sample=reads)
 
-    def cost(index: int) -> Cost:
-        joules = {name: energy[name][index] for name in energy}
-        return Cost(cpu[index], joules, device[index], reads_per_sample=reads[index])
-
-    full = cost(-1)
-    wall_s = scale(_figure(_table(_per_sample(full_windows, "wall_ns")), None, _MEASURED), 1e-9)
-    idle = {name: _product(watts, wall_s) for name, watts in power.items()}
+    full = cost(lambda quantity: quantity.figure(-1))
+    wall_s = scale(_alone(index[FULL], "wall_ns", Difference(FULL), _MEASURED), 1e-9)
+    judged = {"cpu_s": counts["cpu_s"]} | {
+        name: quantity for name, quantity in energy.items() if domains[name].provenance == "measured"
+    }
+    given = {name: watts.value or 0.0 for name, watts in power.items()}
     return Attribution(
-        steps=tuple(StepCost(name, methods[index], cost(index)) for index, name in enumerate(steps)),
+        steps=tuple(
+            StepCost(name, method, cost(partial(Quantity.figure, place=place)))
+            for place, (name, method) in enumerate(zip(steps, methods, strict=True))
+        ),
         full=full,
         samples_per_s=_inverse(wall_s),
         idle_power_w=power,
-        idle_energy_j_per_sample=idle,
-        unattributed=Cost(
-            _rest(cpu), {name: _rest(energy[name]) for name in energy}, _rest(device), reads_per_sample=_rest(reads)
+        idle_energy_j_per_sample={name: _product(watts, wall_s) for name, watts in power.items()},
+        unattributed=cost(Quantity.rest),
+        total=replace(
+            full,
+            energy_j_per_sample={name: quantity.total(given.get(name, 0.0)) for name, quantity in energy.items()},
         ),
-        total=replace(full, energy_j_per_sample={name: total(name, domain) for name, domain in domains.items()}),
+        together=tuple(group for name, quantity in judged.items() for group in together(name, quantity, steps)),
     )
 
 
-def _method(work: Sequence[Observation], steps: Sequence[str], index: int) -> str:
-    step, previous = steps[index], steps[index - 1] if index else None
-    if _select(work, step, "with") and _select(work, step, "without"):
+def _method(index: Index, steps: Sequence[str], place: int) -> str:
+    step, previous = steps[place], steps[place - 1] if place else None
+    if index[step, "with"] and index[step, "without"]:
         return "replay"
-    if not _select(work, step, "prefix"):
+    if not index[step, "prefix"]:
         raise UsageError(f"every step needs windows, found none for {step!r}: replay it, or run its prefix")
-    if previous is not None and not _select(work, previous, "prefix"):
+    if previous is not None and not index[previous, "prefix"]:
         raise UsageError(f"step {step!r} is measured by prefixes, found none ending in {previous!r}: run that one too")
     return "prefix"
 
 
-def _rest(figures: Sequence[Figure]) -> Figure:
-    *parts, full = figures
-    return sum_figures([full, *(scale(part, -1) for part in parts)], resolution=NEGLIGIBLE * abs(full.value or 0.0))
+def _product(left: Figure, right: Figure) -> Figure:
+    """Product of independent figures; half-widths in quadrature to first order, the left one's provenance."""
+    if left.value is None or right.value is None:
+        return Figure.missing(left.provenance, left.systematic)
+    value = left.value * right.value
+    half = math.hypot((left.half_width or 0.0) * right.value, (right.half_width or 0.0) * left.value)
+    return Figure(value, value - half, value + half, left.provenance, left.systematic)
 
 
 def _inverse(wall_s: Figure) -> Figure:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from greenload.energy.meter import Meter, MeterStatus
 from greenload.energy.model import ModelMeter
+from greenload.energy.nvme import Ioctl, find_drive
 from greenload.energy.nvml import find_nvml
-from greenload.energy.process import ProcessMeter, physical_disks
+from greenload.energy.process import ProcessMeter
 from greenload.energy.rapl import POWERCAP_ROOT, ReadText, find_rapl, read_text
+from greenload.energy.storage import Place, System, physical_disks, place_of
 
 
 def discover(
@@ -21,6 +23,9 @@ def discover(
     environ: Mapping[str, str] | None = None,
     read: ReadText = read_text,
     block_root: str | Path = "/sys/block",
+    data: Iterable[str | os.PathLike[str]] = (),
+    dev_root: str | Path = "/dev",
+    ioctl: Ioctl | None = None,
 ) -> tuple[list[Meter], list[MeterStatus]]:
     """Find counters, and model what has none. There is always a figure for the CPU and for memory.
 
@@ -30,6 +35,10 @@ def discover(
         environ: environment variables (CUDA_VISIBLE_DEVICES); the process's own if None.
         read: reads a powercap file's text.
         block_root: folder of block devices.
+        data: some files of what will be read, one for each folder or mount: ``storage:DEVICE`` is then the device that
+            holds them, and the machine's other disks don't widen its range. All disks if not given.
+        dev_root: folder of device files.
+        ioctl: asks NVMe drives in the system's place.
 
     Returns:
         Meters that can be used, to be given to one :class:`greenload.energy.sampler.Sampler`, which closes them; and
@@ -50,27 +59,51 @@ def discover(
     statuses += found
     if gpus is not None:
         meters.append(gpus)
+    place, note = _place(list(data), Path(block_root))
+    if len(place.disks) == 1:
+        drive, told = find_drive(place.disks[0], sys_root=Path(block_root).parent, dev_root=Path(dev_root), ioctl=ioctl)
+        statuses += [told] if told else []
+        meters += [drive] if drive else []
     measured = {channel.domain.split(":")[0] for meter in meters for channel in meter.channels}
-    disks = physical_disks(Path(block_root))
     model = ModelMeter(
-        [kind for kind in ("cpu", "dram", "storage") if kind not in measured], cpus=os.cpu_count() or 1, disks=disks
+        [kind for kind in ("cpu", "dram", "storage") if kind not in measured],
+        cpus=os.cpu_count() or 1,
+        disks=place.disks,
     )
     if model.channels:
         meters.append(model)
     statuses += model.statuses()
-    statuses.append(_storage_status(ProcessMeter(), disks))
+    statuses += _storage_statuses(ProcessMeter(), place, note)
     return meters, statuses
 
 
-def _storage_status(process: ProcessMeter, disks: Mapping[str, bool]) -> MeterStatus:
-    """How device bytes are counted: what the storage model, or its absence, rests on."""
+def _place(data: list[str | os.PathLike[str]], block_root: Path) -> tuple[Place, str]:
+    """What holds the data, and a remark: all disks where that isn't known."""
+    disks = physical_disks(block_root)
+    whole = Place(disks, "" if disks else "no physical disk is known", known=bool(disks))
+    if not data:
+        return whole, ""
+    found = place_of(data, System(sys=block_root.parent))
+    return (found, "") if found.known else (whole, f"{found.why}: taken for any of this machine's disks")
+
+
+def _storage_statuses(process: ProcessMeter, place: Place, note: str) -> list[MeterStatus]:
+    """How device bytes are counted, and why they have no joules: what the storage model, or its absence, rests on."""
+
+    def status(usable: bool, reason: str, remedy: str = "", domain: str = "storage") -> MeterStatus:
+        return MeterStatus(domain, "measured", usable, reason, remedy, "process")
+
+    found = []
+    why = place.why or ", ".join(
+        f"{disk.name} is reached over a network" for disk in place.disks if disk.storage is None
+    )
+    if why:
+        found.append(status(False, f"no joules of storage: {why}"))
     if process.bytes_source is None:
-        reason, remedy = "device bytes can't be read: neither /proc/self/io nor a physical disk's counters", ""
-    elif not disks:
-        reason, remedy = "no physical disk is known (network or memory file system): bytes are counted, joules not", ""
-    elif process.bytes_source == "machine":
-        reason = "/proc/self/io can't be read: device bytes are the whole machine's"
+        reason = "device bytes can't be read: neither /proc/self/io nor a physical disk's counters"
+        return [*found, status(False, reason)]
+    suffix = f"; {note}" if note else ""
+    if process.bytes_source == "machine":
         remedy = "run where a process may read its own /proc/self/io"
-    else:
-        return MeterStatus("storage", "measured", True, "device bytes of this process, /proc/self/io", "", "process")
-    return MeterStatus("storage", "measured", process.bytes_source is not None, reason, remedy, "process")
+        return [*found, status(True, f"/proc/self/io can't be read: device bytes are the machine's{suffix}", remedy)]
+    return [*found, status(True, f"device bytes of this process, /proc/self/io{suffix}")]

@@ -1,55 +1,124 @@
-"""Which joules are this process's own: the idle floor and the neighbours taken out of a counter's window."""
+"""Which joules are this process's own: the idle floor and the neighbours taken out of a counter's window.
+
+A counter sees the whole machine. Its joules of a window are taken as
+
+    joules = floor · seconds + neighbours · other CPU seconds + own
+
+with the floor in watts and what a neighbour's CPU second costs in joules estimated *together*, by generalised least
+squares over the idle windows, where nothing is our own, and over how like windows differ from each other (analysis of
+covariance). Together, since only their sum is known where a neighbour is steady: the idle windows contain it too, and
+what a steady neighbour draws cancels whatever its CPU seconds cost. How much idle windows scatter and how much working
+ones is estimated from their residuals (variance components as by F. R. Helmert; W. Förstner, *Zeitschrift für
+Vermessungswesen* 104, 1979). Where nothing varies, two weak assumptions decide, each with its own error.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from greenload.energy.figures import Figure
-from greenload.energy.intervals import interval
-from greenload.energy.windows import Domain, Observation, read
+from greenload.energy.intervals import Variance, half_width
+from greenload.energy.windows import Domain, Observation, counted_ns, read
 
 NEIGHBOUR_BAND = 0.5
 """Relative standard deviation given to "a neighbour's CPU second costs what ours does" before the windows are asked:
 a choice, as kinds of code differ in power per busy core by less; where neighbours vary, the windows outweigh it."""
+TICK_ERROR_S = 0.006
+"""Standard deviation of a window's neighbours' CPU seconds, which come in the kernel's ticks of 10 ms: two edges, each
+spread evenly over a tick, for two counters (user and system time), ``10 ms · sqrt(4 / 12)``."""
+TOLD = 10.0
+"""How often the variance of its ticks the neighbours' variation must hold to count: their joules then come out 10 % too
+small at worst."""
+_LEAST_IDLE = 2  # one idle window has no error
+_LEAST_DF = 1.0
+_PASSES = 3
+_LEAST_OWN = 0.1  # of the joules: below it, own ones are no scale
+
+Array = NDArray[np.float64]
 
 
-def _is_shared(domain: str) -> bool:
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What one kind of evidence adds to the covariance of floor and neighbours."""
+
+    covariance: tuple[tuple[float, float], tuple[float, float]]
+    """Of watts and joules per CPU second."""
+    df: float
+    """Degrees of freedom its scatter was estimated with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """What a counter shows besides this process.
+
+    Example:
+        >>> Floor(10.0, 30.0).own_j(joules=25.0, wall_s=1.0, other_cpu_s=0.1)
+        12.0
+    """
+
+    watts: float
+    """Of the idle machine."""
+    neighbour_j_per_cpu_s: float
+    """Joules of one CPU second of other processes."""
+    sources: tuple[Source, ...] = ()
+    """The error of both; none where they are given."""
+
+    def own_j(self, joules: float, wall_s: float, other_cpu_s: float) -> float:
+        """This process's part of a counter's joules, in a window or in a difference of windows."""
+        return joules - self.watts * wall_s - self.neighbour_j_per_cpu_s * other_cpu_s
+
+    def variances(self, wall_s: float, other_cpu_s: float) -> tuple[Variance, ...]:
+        """The variance, in square joules, that the floor's error brings into own joules.
+
+        Args:
+            wall_s: seconds of which the floor was taken out; of a step, the difference with and without it.
+            other_cpu_s: likewise, CPU seconds of the neighbours.
+        """
+        at = np.array([wall_s, other_cpu_s])
+        return tuple(
+            Variance(max(0.0, float(at @ np.array(source.covariance) @ at)), source.df) for source in self.sources
+        )
+
+
+def is_shared(domain: str) -> bool:
     """Whether neighbours' CPU time shows in the domain's counter."""
     return domain.split(":")[0] in ("cpu", "dram")
 
 
-def _neighbour_j_per_cpu_s(work: Sequence[Observation], joules: np.ndarray[Any, np.dtype[np.float64]]) -> float:
-    """Joules of one CPU second of the neighbours, from their variation between windows that ran the same thing.
+def find_floor(observations: Sequence[Observation], domain: str, *, watts: float | None = None) -> Floor | None:
+    """The floor of a measured domain, and what neighbours' CPU seconds cost there.
 
-    Least squares within groups of like windows (analysis of covariance), weighted by precision with the mean joules per
-    CPU second of all windows, whose standard deviation is taken as `NEIGHBOUR_BAND` of it.
+    Args:
+        observations: windows of a profile; those of kind "idle" and those that vary tell the most.
+        domain: a counter's. Neighbours count in ``cpu`` and ``dram`` only.
+        watts: the floor, where it is known; it is then taken as exact.
+
+    Returns:
+        None where the floor isn't given and fewer than two idle windows show it.
     """
-    other = np.array([window.other_cpu_s for window in work])
-    own = np.array([window.cpu_s for window in work])
-    busy = float((own + other).sum())
-    if not work or busy <= 0 or joules.sum() <= 0:
-        return 0.0
-    guess = float(joules.sum()) / busy
-    samples = np.array([window.samples for window in work], dtype=np.float64)
-    labels = [(window.step, window.kind) for window in work]
-    x, y = other.copy(), joules.copy()
-    groups = set(labels)
-    for label in groups:
-        mask = np.array([one == label for one in labels])
-        for column in (x, y):
-            column[mask] -= samples[mask] * column[mask].sum() / samples[mask].sum()
-    sxx = float(x @ x)
-    df = len(work) - len(groups) - 1
-    if sxx <= 0 or df < 1:
-        return guess
-    slope = float(x @ y) / sxx
-    precision = sxx * df / max(float(((y - slope * x) ** 2).sum()), 1e-300)
-    prior = (NEIGHBOUR_BAND * guess) ** -2
-    return max(0.0, (slope * precision + guess * prior) / (precision + prior))
+    sound = [window for window in observations if read(window, domain) is not None]
+    idle = [window for window in sound if window.kind == "idle"] if watts is None else []
+    work = [window for window in sound if window.kind != "idle"]
+    if watts is None and len(idle) < _LEAST_IDLE:
+        return None
+    if not is_shared(domain):
+        return Floor(watts, 0.0) if watts is not None else _mean_power(idle, domain)
+    busy_s = sum(window.cpu_s + window.other_cpu_s for window in work)
+    joules = sum(window.energy_j[domain] for window in work)
+    if not (busy_s > 0 and joules > 0):
+        return Floor(watts, 0.0) if watts is not None else _mean_power(idle, domain)
+    kinds = [_work_rows(work, domain)]
+    if watts is None:
+        kinds.append(_idle_rows(idle, domain))
+    found = Floor(0.0 if watts is None else watts, joules / busy_s)
+    for _ in range(_PASSES):  # what a CPU second costs only sets the scale of an error, so few passes settle it
+        found = _fit(kinds, _prior_rows(work, domain, found), watts)
+    return found
 
 
 def own_energy(
@@ -57,45 +126,196 @@ def own_energy(
 ) -> tuple[list[Observation], dict[str, Figure]]:
     """Split measured joules into the idle floor, the neighbours, and this process.
 
-    For a domain that isn't modelled: ``own = joules - floor_w * wall - neighbour_j_per_cpu_s * other_cpu_s``, the last
-    term for ``cpu`` and ``dram`` only. Modelled joules are this process's as they are. Domains without a floor (not
-    given, and no sound idle window) are left out: with the floor inside, joules would not be the steps' own. The floor
-    is taken out as if it were exact; its error is common to all windows, and whoever sums them up adds it.
+    Modelled joules are this process's as they are. Domains without a floor (not given, and fewer than two sound idle
+    windows) are left out: with the floor inside, joules would not be the steps' own. The floor is taken out as if it
+    were exact; `attribution` adds its error, which is common to all windows.
 
     Returns:
         The windows with their own joules, idle ones dropped, and the idle power in watts by domain.
     """
-    work = [window for window in observations if window.kind != "idle"]
-    idle = [window for window in observations if window.kind == "idle"]
+    floors = find_floors(observations, domains, idle_power_w)
+    return take_out(observations, domains, floors), idle_power(floors, domains, idle_power_w)
+
+
+def find_floors(
+    observations: Sequence[Observation], domains: Mapping[str, Domain], idle_power_w: Mapping[str, float] | None = None
+) -> dict[str, Floor]:
+    """The floors of all domains that a counter measures, where there is one: others are of this process alone."""
     given = dict(idle_power_w or {})
-    power: dict[str, Figure] = {}
-    energies: list[dict[str, float]] = [{} for _ in work]
+    found = {
+        name: find_floor(observations, name, watts=given.get(name))
+        for name, domain in domains.items()
+        if domain.provenance == "measured"
+    }
+    return {name: floor for name, floor in found.items() if floor is not None}
+
+
+def take_out(
+    observations: Sequence[Observation], domains: Mapping[str, Domain], floors: Mapping[str, Floor]
+) -> list[Observation]:
+    """The working windows with this process's own joules alone."""
+
+    def own(window: Observation) -> dict[str, float]:
+        energy = {}
+        for name, domain in domains.items():
+            joules = read(window, name)
+            if joules is None or (domain.provenance == "measured" and name not in floors):
+                continue
+            wall_s = counted_ns(window, name) / 1e9
+            energy[name] = floors[name].own_j(joules, wall_s, window.other_cpu_s) if name in floors else joules
+        return energy
+
+    return [replace(window, energy_j=own(window)) for window in observations if window.kind != "idle"]
+
+
+def idle_power(
+    floors: Mapping[str, Floor], domains: Mapping[str, Domain], idle_power_w: Mapping[str, float] | None = None
+) -> dict[str, Figure]:
+    """The idle power by domain, in watts: as found, or as given."""
+    found = {}
     for name, domain in domains.items():
-        modelled = domain.provenance == "modelled"
-        sound = [index for index, window in enumerate(work) if read(window, name) is not None]
-        joules = np.array([work[index].energy_j[name] for index in sound], dtype=np.float64)
-        wall = np.array([work[index].wall_ns / 1e9 for index in sound])
-        quiet = [] if modelled else [window for window in idle if read(window, name) is not None]
-        slope = 0.0
-        for _ in range(4):  # floor and neighbours depend on each other; the dependence is weak, so few passes settle it
-            if name not in given and quiet:
-                power[name] = _idle_power(quiet, name, slope, domain)
-            elif name in given:
-                power[name] = Figure(given[name], given[name], given[name], domain.provenance, domain.systematic)
-            floor = power[name].value if name in power and not modelled else 0.0
-            if modelled or floor is None or name not in power or not _is_shared(name):
-                break
-            slope = _neighbour_j_per_cpu_s([work[index] for index in sound], joules - floor * wall)
-        if not modelled and name not in power:
-            continue
-        for index, energy, seconds in zip(sound, joules, wall, strict=True):
-            energies[index][name] = float(energy - (floor or 0.0) * seconds - slope * work[index].other_cpu_s)
-    return [replace(window, energy_j=energy) for window, energy in zip(work, energies, strict=True)], power
+        watts = floors[name].watts if name in floors else (idle_power_w or {}).get(name)
+        if watts is not None:
+            half = half_width(floors[name].variances(1.0, 0.0)) if name in floors else 0.0
+            found[name] = Figure(watts, watts - half, watts + half, domain.provenance, domain.systematic)
+    return found
 
 
-def _idle_power(quiet: Sequence[Observation], name: str, slope: float, domain: Domain) -> Figure:
-    neighbours = slope if _is_shared(name) else 0.0
-    watts = [(window.energy_j[name] - neighbours * window.other_cpu_s) / (window.wall_ns / 1e9) for window in quiet]
-    mean = float(np.mean(watts))
-    _, low, high = interval({0: watts}) or (mean, mean, mean)
-    return Figure(mean, low, high, domain.provenance, domain.systematic)
+def _mean_power(idle: Sequence[Observation], domain: str) -> Floor:
+    """The floor where no neighbour shows: the mean of idle windows, studentised."""
+    watts = np.array([window.energy_j[domain] * 1e9 / counted_ns(window, domain) for window in idle])
+    variance = float(watts.var(ddof=1)) / len(watts)
+    return Floor(float(watts.mean()), 0.0, (Source(((variance, 0.0), (0.0, 0.0)), len(watts) - 1),))
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Linear equations of one kind: ``x @ (watts, neighbours) = y``, in watts."""
+
+    x: Array
+    y: Array
+    lost: int = 0
+    """Degrees of freedom that were taken out of them before."""
+
+
+def _columns(windows: Sequence[Observation], domain: str) -> Array:
+    """Seconds, neighbours' CPU seconds, joules, own CPU seconds, samples: shape (5, windows), float64."""
+    rows = [
+        (counted_ns(one, domain) / 1e9, one.other_cpu_s, one.energy_j[domain], one.cpu_s, one.samples)
+        for one in windows
+    ]
+    return np.array(rows, dtype=np.float64).reshape(len(rows), 5).T
+
+
+def _told(x: Array, tick: float) -> Array:
+    """The equations without what their neighbours' column varies by on its own, where ticks could be all of it.
+
+    Ticks tell nothing of joules, and would make those of the neighbours look too small (regression dilution: W. A.
+    Fuller, *Measurement Error Models*, 1987, section 1.1).
+    """
+    seconds, other = x.T
+    square = float(seconds @ seconds)
+    explained = seconds * (float(seconds @ other) / square if square else 0.0)
+    if float(((other - explained) ** 2).sum()) >= TOLD * tick:
+        return x
+    return np.stack([seconds, explained], axis=1)
+
+
+def _tick(seconds: Array) -> float:
+    return float((TICK_ERROR_S**2 / seconds**2).sum())
+
+
+def _idle_rows(idle: Sequence[Observation], domain: str) -> _Rows:
+    seconds, other, joules, _, _ = _columns(idle, domain)
+    x = np.stack([np.ones_like(seconds), other / seconds], axis=1)
+    return _Rows(_told(x, _tick(seconds)), joules / seconds)
+
+
+def _work_rows(work: Sequence[Observation], domain: str) -> _Rows:
+    """How each window differs from its like in the same build, in watts: so long and short windows count alike.
+
+    What goes with own CPU seconds is left out, step by step: it is our own, and how much of it shows in joules differs
+    from step to step.
+    """
+    like: dict[tuple[str, str], list[int]] = {}
+    builds: dict[tuple[str, str, int], list[int]] = {}
+    for index, one in enumerate(work):
+        like.setdefault((one.step, one.kind), []).append(index)
+        builds.setdefault((one.step, one.kind, one.build), []).append(index)
+    columns = _columns(work, domain)
+    tick, lost = 0.0, len(builds)
+    for places in builds.values():
+        part = columns[:4, places]
+        seconds, samples = part[0].mean(), columns[4, places]
+        columns[:4, places] = (part - np.outer(part.sum(axis=1), samples / samples.sum())) / seconds
+        tick += _tick(np.full(len(places), seconds))
+    for places in like.values():
+        cpu = columns[3, places]
+        square = float(cpu @ cpu)
+        if square > 0:
+            columns[:3, places] -= np.outer(columns[:3, places] @ cpu / square, cpu)
+            lost += 1
+    if float(columns[1] @ columns[1]) < TOLD * tick:  # what neighbours did with these seconds, ticks could have made up
+        return _Rows(np.zeros((len(work), 2)), columns[2], lost)
+    return _Rows(_told(columns[:2].T, tick), columns[2], lost)
+
+
+def _prior_rows(work: Sequence[Observation], domain: str, at: Floor) -> _Rows:
+    """The weak assumption that a neighbour's CPU second costs what ours do on average."""
+    seconds, other, joules, cpu, _ = _columns(work, domain).sum(axis=1)
+    own = max(at.own_j(joules, seconds, other), _LEAST_OWN * joules)
+    # neighbours = (joules - floor · seconds - neighbours · other) / cpu, over the error given to it.
+    error = NEIGHBOUR_BAND * own
+    return _Rows(np.array([[seconds / error, (cpu + other) / error]]), np.array([joules / error]))
+
+
+def _given(rows: _Rows, watts: float) -> _Rows:
+    """The equations with the floor known."""
+    return _Rows(rows.x * [0.0, 1.0], rows.y - watts * rows.x[:, 0], rows.lost)
+
+
+def _fit(kinds: Sequence[_Rows], prior: _Rows, watts: float | None) -> Floor:
+    """The joint estimate; given ``watts`` are exact."""
+    if watts is not None:  # they leave the equations, but for one that holds them
+        kinds = [_given(rows, watts) for rows in kinds]
+        prior = _given(prior, watts)
+        prior = _Rows(np.vstack([prior.x, [1.0, 0.0]]), np.append(prior.y, watts))
+    # Each kind's scatter from its own best fit: judged by the joint one, idle windows that the others contradict would
+    # pass for noisy ones and lose their say.
+    scatter = [_scatter(rows) for rows in kinds]
+    least = 1e-12 * max(float((rows.y**2).mean()) for rows in kinds) + 1e-30  # weights must not vanish in rounding
+    variances = [max(variance, least) for variance, _ in scatter]
+    precision = prior.x.T @ prior.x
+    right = prior.x.T @ prior.y
+    for rows, variance in zip(kinds, variances, strict=True):
+        precision = precision + rows.x.T @ rows.x / variance
+        right = right + rows.x.T @ rows.y / variance
+    inverse = np.linalg.inv(precision)
+    found = inverse @ right
+    dfs = [df for _, df in scatter]
+    return Floor(float(found[0]), float(found[1]), tuple(_sources(inverse, prior, kinds, variances, dfs, watts)))
+
+
+def _scatter(rows: _Rows) -> tuple[float, float]:
+    """The residual variance of the equations fitted alone, and its degrees of freedom."""
+    found, _, rank, _ = np.linalg.lstsq(rows.x, rows.y, rcond=1e-9)
+    df = max(_LEAST_DF, len(rows.y) - rows.lost - float(rank))
+    return float(((rows.y - rows.x @ found) ** 2).sum()) / df, df
+
+
+def _sources(
+    inverse: NDArray[np.floating[Any]],
+    prior: _Rows,
+    kinds: Sequence[_Rows],
+    variances: Sequence[float],
+    dfs: Sequence[float],
+    watts: float | None,
+) -> Iterable[Source]:
+    """How much of the covariance each kind of rows brings: they add up to the whole."""
+    assumed = prior.x.T @ prior.x
+    if watts is not None:  # given, not assumed: its row only holds the floor in place
+        assumed[0, 0] = 0.0
+    parts = [(rows.x.T @ rows.x / v, df) for rows, v, df in zip(kinds, variances, dfs, strict=True)]
+    for part, df in [*parts, (assumed, float("inf"))]:
+        (a, b), (c, d) = (inverse @ part @ inverse).tolist()
+        yield Source(((a, b), (c, d)), df)

@@ -23,6 +23,9 @@ MAX_POWER_W = 1000.0
 
 Counters are polled so that none could wrap unseen at this power, and a fall that would mean more is a reset."""
 
+COUNTS_TWICE = "adding it counts twice"
+"""Ends the reason of a counter that is left out because another holds its joules: nothing is missing without it."""
+
 
 @dataclass(frozen=True, slots=True)
 class MeterStatus:
@@ -65,11 +68,25 @@ class Channel:
     """Range after which the counter starts at 0 again, in joules; None if it never does."""
     max_power_w: float = MAX_POWER_W
     """No more power than this is believed, in watts."""
+    limit: str = ""
+    """Why no more is believed, and what else more may mean; empty for the general bound."""
+    sum_gap_s: float | None = None
+    """Where there is no counter and power is summed up: the longest time between two reads that is bridged, in seconds.
+
+    ``update_s`` is then the time that the power is a mean of. There is no refresh to align to."""
+
+    can_rest: bool = False
+    """Whether it may count nothing for a whole window, as of a drive that isn't read; another that does is stuck."""
 
     @property
     def max_gap_s(self) -> float | None:
-        """The longest time between two reads, in seconds, in which no wrap can pass unseen; None if it never wraps."""
-        return None if self.wrap_j is None else self.wrap_j / self.max_power_w
+        """The longest time between two reads, in seconds, in which no wrap can pass unseen and no power goes uncounted.
+
+        None if a figure doesn't depend on how often it is read.
+        """
+        wrap_s = None if self.wrap_j is None else self.wrap_j / self.max_power_w
+        gaps = [gap for gap in (wrap_s, self.sum_gap_s) if gap is not None]
+        return min(gaps) if gaps else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +99,10 @@ class Reading:
     """Each domain's raw counter in joules: not unwrapped, from an arbitrary start."""
     failed: Mapping[str, str] = field(default_factory=dict)
     """Domains that couldn't be read now, and why."""
+    power_w: Mapping[str, float] = field(default_factory=dict)
+    """Watts that the meter gives beside its counter, where it does: what the counter is held against."""
+    restarted: Mapping[str, str] = field(default_factory=dict)
+    """Domains whose counter isn't the one that was read before, and why: joules can't be told across the two."""
 
 
 class Meter(Protocol):

@@ -6,8 +6,8 @@ of its domain: it cancels in ratios between plans on one machine, and must be sh
 - ``cpu``: (3.5 W − 0.74 W) per busy vCPU second of this process, ±50 %. Source: Cloud Carbon Footprint's methodology,
   0.74 W idle to 3.5 W full per vCPU, averages over the servers of a large cloud.
 - ``dram``: 0.392 W per GB resident, ±40 %. Source: Cloud Carbon Footprint's methodology, 0.000392 kWh per GB and hour.
-- ``storage:NAME``: joules per GB read or written, by class of device, ±50 % to ±94 %. Source: data sheets, NVMe
-  0.5–3 J/GB, hard disks about 15 J/GB at streaming rates.
+- ``storage:NAME``: joules per GB read or written, by class of device, ±50 % to ±96 % (:mod:`greenload.energy.storage`
+  has the ranges and where they are from).
 
 **What the modelled cpu figure means**: what this process's work adds to the machine's draw, not a share of what the
 machine draws anyway. The idle floor is apart (:meth:`ModelMeter.idle_power_w`), so that the two add up to Cloud Carbon
@@ -17,11 +17,11 @@ the share of the process, and what nobody holds isn't charged to anyone; dram th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 from greenload.energy.meter import Channel, MeterStatus
 from greenload.energy.process import Usage
+from greenload.energy.storage import Disk, Place
 
 VCPU_IDLE_W = 0.74
 """Watts of an idle vCPU (Cloud Carbon Footprint, average)."""
@@ -37,69 +37,17 @@ DRAM_BAND = 0.4
 """Relative band of the dram model."""
 
 
-@dataclass(frozen=True, slots=True)
-class StorageClass:
-    """Joules per GB (10⁹ bytes) moved, as a centre and the relative band that covers the published range."""
-
-    name: str
-    low_j_per_gb: float
-    high_j_per_gb: float
-
-    @property
-    def j_per_byte(self) -> float:
-        """The centre of the range, per byte."""
-        return (self.low_j_per_gb + self.high_j_per_gb) / 2 / 1e9
-
-    @property
-    def systematic(self) -> float:
-        """Half the range over its centre: centre × (1 ± systematic) is the published range."""
-        return (self.high_j_per_gb - self.low_j_per_gb) / (self.high_j_per_gb + self.low_j_per_gb)
-
-
-FLASH = StorageClass("flash", 0.5, 3.0)
-"""NVMe and SATA flash: 0.5–3 J/GB."""
-DISK = StorageClass("hard disk", 7.5, 22.5)
-"""Rotating disks: about 15 J/GB streaming, ±50 %; seeks of small files cost more."""
-UNKNOWN = StorageClass("unknown, flash or hard disk", 0.5, 15.0)
-"""A virtual machine's disk doesn't tell what is under it: the range of both."""
-
-
-def storage_class(name: str, rotational: bool) -> StorageClass:
-    """The class of a block device. Virtual disks report any ``rotational`` flag, so it isn't believed for them.
-
-    Example:
-        >>> storage_class("nvme0n1", False).name, storage_class("vda", True).name
-        ('flash', 'unknown, flash or hard disk')
-    """
-    if name.startswith(("vd", "xvd")):
-        return UNKNOWN
-    return DISK if rotational else FLASH
-
-
-def _storage_channel(disks: Mapping[str, bool]) -> tuple[Channel, StorageClass] | None:
-    """One channel for all disks: a process's bytes aren't told apart by device."""
-    classes = {storage_class(name, rotational) for name, rotational in disks.items()}
-    if not classes:
-        return None
-    merged = (
-        next(iter(classes))
-        if len(classes) == 1
-        else StorageClass("mixed", min(c.low_j_per_gb for c in classes), max(c.high_j_per_gb for c in classes))
-    )
-    name = next(iter(disks)) if len(disks) == 1 else "all"
-    return Channel(f"storage:{name}", "modelled", systematic=merged.systematic), merged
-
-
 class ModelMeter:
     """Modelled domains of the whole machine. It is never read: :meth:`energy_j` turns a window's usage into joules.
 
     Args:
         kinds: which of ``"cpu"``, ``"dram"``, ``"storage"`` to model: those without a counter.
         cpus: number of vCPUs, for the idle floor.
-        disks: physical disks with their rotational flag, as from :func:`greenload.energy.process.physical_disks`.
+        disks: where this process's bytes come from: the data's disk, or all the machine has. A process's bytes aren't
+            told apart by device, so several disks are one domain, ``storage:all``, with the range of all classes.
 
     Example:
-        >>> meter = ModelMeter(("cpu", "dram"), cpus=2, disks={})
+        >>> meter = ModelMeter(("cpu", "dram"), cpus=2, disks=())
         >>> usage = Usage(wall_s=1.0, cpu_s=1.0, rss_byte_s=1e9, device_read_bytes=0, device_written_bytes=0)
         >>> {domain: round(joules, 3) for domain, joules in meter.energy_j(usage).items()}
         {'cpu': 2.76, 'dram': 0.392}
@@ -107,18 +55,21 @@ class ModelMeter:
 
     name = "model"
 
-    def __init__(self, kinds: Iterable[str], *, cpus: int, disks: Mapping[str, bool]) -> None:
+    def __init__(self, kinds: Iterable[str], *, cpus: int, disks: Iterable[Disk]) -> None:
         wanted = set(kinds)
         self._cpus = cpus
-        storage = _storage_channel(disks) if "storage" in wanted else None
-        self._storage = storage
+        place = Place(tuple(disks)) if "storage" in wanted else Place()
+        device = place.storage
+        self._storage = (
+            (Channel(f"storage:{place.name}", "modelled", systematic=device.systematic), device) if device else None
+        )
         channels = []
         if "cpu" in wanted:
             channels.append(Channel("cpu", "modelled", systematic=CPU_BAND))
         if "dram" in wanted:
             channels.append(Channel("dram", "modelled", systematic=DRAM_BAND))
-        if storage is not None:
-            channels.append(storage[0])
+        if self._storage is not None:
+            channels.append(self._storage[0])
         self.channels: Sequence[Channel] = tuple(channels)
 
     def energy_j(self, usage: Usage) -> dict[str, float]:

@@ -7,18 +7,16 @@ process and its neighbours.
 from __future__ import annotations
 
 import os
-import re
 import resource
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import psutil
 
-BytesSource = Literal["process", "machine"]
+from greenload.energy.storage import physical_disks
 
-_NOT_STORAGE = re.compile(r"(sr|fd)\d+$|mmcblk\d+(boot|rpmb)")
+BytesSource = Literal["process", "machine"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,27 +139,8 @@ def machine_cpu_s() -> float:
     return float(times.user + times.nice + times.system + getattr(times, "irq", 0.0) + getattr(times, "softirq", 0.0))
 
 
-def physical_disks(block_root: Path = Path("/sys/block")) -> dict[str, bool]:
-    """Names of the machine's physical disks, each with whether the kernel calls it rotational.
-
-    A physical (or virtual machine's) disk has a ``device`` link; loop, ram, zram, md and dm devices have none, and
-    counting them beside the disk they live on would count bytes twice.
-    """
-    found: dict[str, bool] = {}
-    if not block_root.is_dir():
-        return found
-    for entry in sorted(block_root.iterdir()):
-        if _NOT_STORAGE.match(entry.name) or not (entry / "device").exists():
-            continue
-        try:
-            found[entry.name] = (entry / "queue" / "rotational").read_text().strip() == "1"
-        except OSError:
-            found[entry.name] = False
-    return found
-
-
 def _disk_bytes() -> tuple[int, int] | None:
-    disks = physical_disks()
+    disks = {disk.name for disk in physical_disks()}
     try:
         counters = psutil.disk_io_counters(perdisk=True) or {}
     except (OSError, RuntimeError):

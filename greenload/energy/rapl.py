@@ -11,18 +11,31 @@ otherwise; both read the same counters.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from greenload.energy.meter import Channel, MeterStatus, Reading
+from greenload.energy.meter import COUNTS_TWICE, Channel, MeterStatus, Reading
 
 POWERCAP_ROOT = Path("/sys/class/powercap")
 """Where Linux shows the powercap class."""
 UPDATE_S = 0.001
 """RAPL counters are refreshed about every millisecond."""
+DRAM_W_PER_GIB = 1.0
+"""No more watts of memory are believed, for each GiB installed.
+
+Servers since Haswell-EP count memory in units of 15.3 µJ whatever their register of units says (Intel datasheet 330784,
+Xeon E5 v3), and a kernel that doesn't know it shows four times the joules: 59 W for idle memory in place of 15 W, with
+two Xeon E5-2650 v3 under two kernels (community.intel.com, thread 1144525). Modules draw some 0.4 W per GiB (Cloud
+Carbon Footprint's coefficient), small old ones twice that.
+"""
+DRAM_LEAST_W = 10.0
+"""Memory of a socket is always believed to draw this much: a single small module may."""
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO)
 
 ReadText = Callable[[Path], str]
 """Reads a file: a parameter, so that denied or vanishing files can be had without the hardware."""
@@ -105,6 +118,8 @@ def enumerate_zones(root: Path = POWERCAP_ROOT, read: ReadText = read_text) -> t
         try:
             name = read(path / "name").strip()
             wrap_j = int(read(path / "max_energy_range_uj")) / 1e6
+            if wrap_j <= 0:
+                raise ValueError(f"max_energy_range_uj is {wrap_j * 1e6:.0f}, so a wrap can't be told from a reset")
         except (OSError, ValueError) as error:
             broken.append(
                 _unusable(
@@ -147,12 +162,12 @@ def assign_domains(zones: Sequence[Zone]) -> tuple[dict[str, Zone], list[MeterSt
         elif zone.name == "dram" and parent is not None:
             domain = f"dram:{parent.name}"
         elif zone.parent_id is None:
-            left_out.append(_unusable(f"cpu:{zone.name}", f"{zone.path} contains other zones: adding it counts twice"))
+            left_out.append(_unusable(f"cpu:{zone.name}", f"{zone.path} contains other zones: {COUNTS_TWICE}"))
             continue
         else:
             continue
         if domain in chosen:
-            reason = f"{zone.path} repeats {chosen[domain].path}: adding it counts twice"
+            reason = f"{zone.path} repeats {chosen[domain].path}: {COUNTS_TWICE}"
             left_out.append(_unusable(_raw(zone.zone_id), reason))
         else:
             chosen[domain] = zone
@@ -166,29 +181,39 @@ def _drop_mirrors(chosen: dict[str, Zone], read: ReadText) -> list[MeterStatus]:
     AMD's first two Zen generations report their whole package.
     """
     dropped: list[MeterStatus] = []
-    dies = [domain for domain in chosen if "-die-" in domain and domain.startswith("cpu:")]
+    dies = [domain for domain in chosen if "-die-" in domain]
     for index, domain in enumerate(dies):
-        for other in dies[:index]:
-            if other in chosen and _same_counter(chosen[other], chosen[domain], read):
-                dropped.append(
-                    _unusable(domain, f"{chosen[domain].path} mirrors {chosen[other].path}: adding it counts twice")
-                )
+        kind = domain.partition(":")[0]
+        for other in (die for die in dies[:index] if die in chosen and die.partition(":")[0] == kind):
+            if _same_counter(chosen[other], chosen[domain], read):
+                dropped.append(_unusable(domain, f"{chosen[domain].path} mirrors {chosen[other].path}: {COUNTS_TWICE}"))
                 del chosen[domain]
                 break
     return dropped
 
 
+def _without_dram(chosen: Mapping[str, Zone]) -> list[MeterStatus]:
+    """Packages whose memory has no counter though others' has: the sum of the counters lacks it."""
+    packages = {domain.partition(":")[2]: zone for domain, zone in chosen.items()}
+    counted = {domain.partition(":")[2] for domain in chosen if domain.startswith("dram:")}
+    return [
+        _unusable(f"dram:{package}", f"{zone.path} has no dram zone: this package's memory isn't counted")
+        for package, zone in packages.items()
+        if counted and package not in counted
+    ]
+
+
 def _same_counter(first: Zone, second: Zone, read: ReadText) -> bool:
-    for _ in range(2):
-        # The middle read only decides if no refresh fell between the outer two.
-        for _ in range(5):
-            before, middle, after = (read(z.path / "energy_uj") for z in (first, second, first))
-            if before == after:
-                break
-        if not before == middle == after:
-            return False
-        time.sleep(2 * UPDATE_S)
-    return True
+    """Whether two zones agree at two refreshes. One miss is forgiven: a refresh may come between two reads."""
+    agreed = missed = 0
+    while agreed < 2 and missed < 2:
+        before, middle, after = (read(z.path / "energy_uj") for z in (first, second, first))
+        if before == middle == after:
+            agreed += 1
+            time.sleep(2 * UPDATE_S)
+        else:
+            missed += 1
+    return agreed == 2
 
 
 class RaplMeter:
@@ -198,20 +223,27 @@ class RaplMeter:
         zones: by domain, as from :func:`assign_domains`.
         read: reads a file's text.
         through_pyrapl: reads all domains at once, in microjoules; None to read the files.
+        memory_bytes: memory of the machine, that bounds what its counters are believed; None if it isn't known.
 
-    Reads are stateless (a file is opened, read and closed), so threads and forks need no care here.
+    A file is opened, read and closed each time, so threads and forks need no care here.
     """
 
     name = "rapl"
 
     def __init__(
-        self, zones: Mapping[str, Zone], read: ReadText = read_text, through_pyrapl: ReadEnergies | None = None
+        self,
+        zones: Mapping[str, Zone],
+        read: ReadText = read_text,
+        through_pyrapl: ReadEnergies | None = None,
+        memory_bytes: int | None = None,
     ) -> None:
         self._zones = dict(zones)
         self._read = read
         self._through_pyrapl = through_pyrapl
+        self._files: dict[str, int | None] = {}
+        drams = sum(domain.startswith("dram:") for domain in zones)
         self.channels: Sequence[Channel] = tuple(
-            Channel(domain, "measured", resolution_j=1e-6, update_s=UPDATE_S, wrap_j=zone.wrap_j)
+            _channel(domain, zone, None if memory_bytes is None else memory_bytes / max(1, drams))
             for domain, zone in self._zones.items()
         )
 
@@ -222,6 +254,7 @@ class RaplMeter:
 
     def read(self) -> Reading:
         """All counters now. What pyRAPL can't read (any more) is read from its file, and fails only if that does."""
+        before = {domain: _file_number(zone) for domain, zone in self._zones.items()}
         energies: Mapping[str, float] = {}
         if self._through_pyrapl is not None:
             try:
@@ -230,21 +263,73 @@ class RaplMeter:
                 energies = {}
         counter_j: dict[str, float] = {}
         failed: dict[str, str] = {}
+        restarted: dict[str, str] = {}
         for domain, zone in self._zones.items():
+            path = zone.path / "energy_uj"
             try:
                 value = energies.get(domain)
-                counter_j[domain] = (float(self._read(zone.path / "energy_uj")) if value is None else value) / 1e6
+                joules = (_parse_uj(self._read(path)) if value is None else value) / 1e6
             except (OSError, ValueError) as error:
-                failed[domain] = f"{zone.path / 'energy_uj'} couldn't be read: {error}"
-        return Reading(time.monotonic_ns(), counter_j, failed)
+                failed[domain] = f"{path} couldn't be read: {error}"
+                if isinstance(error, OSError) and error.errno in _GONE:
+                    self._files[domain] = None
+                continue
+            if before[domain] != _file_number(zone):
+                self._files[domain] = None
+                failed[domain] = f"{path} was replaced while it was read"
+                continue
+            if self._files.setdefault(domain, before[domain]) != before[domain]:
+                restarted[domain] = f"{zone.path} was removed and came back, as when a package goes offline"
+                self._files[domain] = before[domain]
+            counter_j[domain] = joules
+        return Reading(time.monotonic_ns(), counter_j, failed, restarted=restarted)
 
     def close(self) -> None:
         """Let go of pyRAPL's open files."""
         self._through_pyrapl = None
 
 
+def _channel(domain: str, zone: Zone, memory_bytes: float | None) -> Channel:
+    channel = Channel(domain, "measured", resolution_j=1e-6, update_s=UPDATE_S, wrap_j=zone.wrap_j)
+    if memory_bytes is None or not domain.startswith("dram:"):
+        return channel
+    gib = memory_bytes / 2**30
+    return replace(
+        channel,
+        max_power_w=min(channel.max_power_w, max(DRAM_LEAST_W, DRAM_W_PER_GIB * gib)),
+        limit=f"{DRAM_W_PER_GIB:g} W for each of {gib:.1f} GiB, {DRAM_LEAST_W:g} W at least: the kernel may count "
+        "this memory in a wrong energy unit",
+    )
+
+
+def _parse_uj(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError(f"a counter can't be negative, and reads {value}")
+    return value
+
+
+def _file_number(zone: Zone) -> int | None:
+    """The inode number of a counter's file, which another registration of the zone doesn't get again."""
+    try:
+        return os.stat(zone.path / "energy_uj").st_ino
+    except OSError:
+        return None
+
+
+def _installed_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return None
+
+
 def find_rapl(
-    root: Path = POWERCAP_ROOT, read: ReadText = read_text, *, use_pyrapl: bool = True
+    root: Path = POWERCAP_ROOT,
+    read: ReadText = read_text,
+    *,
+    use_pyrapl: bool = True,
+    memory_bytes: int | None = None,
 ) -> tuple[RaplMeter | None, list[MeterStatus]]:
     """Find the RAPL counters that can be read now.
 
@@ -252,6 +337,7 @@ def find_rapl(
         root: the powercap class folder.
         read: reads a file's text.
         use_pyrapl: read through pyRAPL where it can (only under the real root, which its paths are fixed to).
+        memory_bytes: the machine's memory, shared evenly by its packages; what the system says if None.
 
     Returns:
         A meter, or None if no counter can be read; and a status for every zone, usable or not.
@@ -273,10 +359,12 @@ def find_rapl(
             statuses.append(problem)
             del chosen[domain]
     left_out += _drop_mirrors(chosen, read)
+    said = {status.domain for status in (*statuses, *left_out)}
+    left_out += [status for status in _without_dram(chosen) if status.domain not in said]
     if not chosen:
         return None, statuses + left_out
     through = _through_pyrapl(root, chosen) if use_pyrapl else None
-    meter = RaplMeter(chosen, read, through)
+    meter = RaplMeter(chosen, read, through, _installed_bytes() if memory_bytes is None else memory_bytes)
     usable = [
         MeterStatus(domain, "measured", True, f"{zone.path / 'energy_uj'}, read through {meter.reader}", "", "rapl")
         for domain, zone in chosen.items()
@@ -295,7 +383,7 @@ def _through_pyrapl(root: Path, chosen: Mapping[str, Zone]) -> ReadEnergies | No
 def _try(domain: str, zone: Zone, read: ReadText) -> MeterStatus | None:
     path = zone.path / "energy_uj"
     try:
-        int(read(path))
+        _parse_uj(read(path))
     except PermissionError:
         return _unusable(
             domain,

@@ -7,17 +7,20 @@ Windows may overlap, nest, and be marked from several threads.
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import NoReturn
 
 from greenload.energy.meter import Channel, CounterMeter, Meter, Reading, domains
 from greenload.energy.model import ModelMeter
 from greenload.energy.process import Clocks, ProcessMeter, ProcessReading, Usage, read_clocks, suspended_s
-from greenload.energy.unwrap import Reset, unwrap
+from greenload.energy.tracks import Edge, Track, count
 from greenload.errors import MeterError, UsageError
 
 PERIOD_S = 0.5
@@ -26,8 +29,11 @@ POLLS_PER_WRAP = 4
 """Polls within the shortest time in which a counter can wrap: one or two may come late."""
 SUSPENDED_S = 0.001
 """Suspended for longer than this, a window is void."""
-SLOW_UPDATE_S = 0.01
-"""Counters refreshed less often than this are worth aligning to."""
+ALIGN_MAX_S = 1.0
+"""No aligned mark waits longer for one counter, but once, when it learns how often the counter is refreshed."""
+_ALIGN_STEP_S = 0.001  # time between polls while it waits: the edge is known to this
+_LEARNING = 8  # declared refresh times, in which a counter's real one is learned
+_SAMPLERS = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +43,10 @@ class Mark:
     clocks: Clocks
     process: ProcessReading
     rss_byte_s: float
-    total_j: Mapping[str, float]
-    resets: Mapping[str, int]
-    reasons: Mapping[str, str]
-    sampler: int
+    edges: Mapping[str, Edge]
+    began: Clocks
+    ended: Clocks
+    sampler: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,39 +70,17 @@ class Window:
     void: Mapping[str, str]
     """Domains without a figure for this window, and why."""
     resolution_j: Mapping[str, float] = field(default_factory=dict)
-    """How far a measured figure may be off because its counter is refreshed only so often, in joules."""
+    """How far a counter's figure may be off because its edges are late, in joules: by up to a refresh, or by the time
+    between two polls if aligned."""
     reads: int | None = None
     """Read system calls of this process, a dozen of the sampler's own included; None where the system doesn't tell."""
     start_ns: int = 0
     """When it started, on the monotonic clock."""
-
-
-class _Track:
-    """The unwrapped total of one counter."""
-
-    def __init__(self, channel: Channel) -> None:
-        self.channel = channel
-        self.total_j = 0.0
-        self.resets = 0
-        self.reason = ""
-        self.failure = ""
-        self._last: tuple[int, float] | None = None
-
-    def update(self, reading: Reading) -> None:
-        counter_j = reading.counter_j.get(self.channel.domain)
-        if counter_j is None:
-            # The last good value is kept: if the counter goes on from there, nothing was lost.
-            self.failure = reading.failed.get(self.channel.domain, "the meter said nothing about it")
-            return
-        self.failure = ""
-        if self._last is not None:
-            step = unwrap(self.channel, self._last[1], counter_j, (reading.time_ns - self._last[0]) / 1e9)
-            if isinstance(step, Reset):
-                self.resets += 1
-                self.reason = step.reason
-            else:
-                self.total_j += step
-        self._last = (reading.time_ns, counter_j)
+    aligned: frozenset[str] = frozenset()
+    """Domains whose joules were counted from one refresh of their counter to another."""
+    energy_wall_ns: Mapping[str, int] = field(default_factory=dict)
+    """Monotonic nanoseconds in which a domain's joules were counted, where an edge is a refresh of its counter and so
+    isn't the window's own."""
 
 
 class Sampler:
@@ -108,6 +92,7 @@ class Sampler:
         process: reads this process's CPU seconds, memory and device bytes.
         period_s: seconds between polls; shortened where a counter could wrap four times as fast.
         clocks: reads the monotonic and suspended time.
+        sleep: waits for so many seconds, between the polls of an aligned mark.
 
     Raises:
         UsageError: ``period_s`` isn't positive.
@@ -131,6 +116,7 @@ class Sampler:
         *,
         period_s: float = PERIOD_S,
         clocks: Callable[[], Clocks] = read_clocks,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         if not period_s > 0:
             raise UsageError(f"period_s must be positive, got {period_s}: leave it out for {PERIOD_S} s")
@@ -139,10 +125,13 @@ class Sampler:
         """Every domain's provenance, band and resolution."""
         self._counters = [meter for meter in self._meters if isinstance(meter, CounterMeter)]
         self._models = [meter for meter in self._meters if isinstance(meter, ModelMeter)]
-        self._polled = [m for m in self._counters if any(c.wrap_j is not None for c in m.channels)]
-        self._tracks = {c.domain: _Track(c) for meter in self._counters for c in meter.channels}
+        self._tracks = {c.domain: Track(c) for meter in self._counters for c in meter.channels}
+        self._slow = [m for m in self._counters if any(self._tracks[c.domain].alignable for c in m.channels)]
+        # Slow ones too: what is lost, reset or stuck in the midst of a window is seen only by those who look.
+        self._polled = [m for m in self._counters if m in self._slow or any(c.max_gap_s for c in m.channels)]
         self._process = process if process is not None else ProcessMeter()
         self._clocks = clocks
+        self._sleep = sleep
         gaps = [gap for channel in self.channels.values() if (gap := channel.max_gap_s) is not None]
         self.period_s = min([period_s, *(gap / POLLS_PER_WRAP for gap in gaps)])
         """Seconds between polls."""
@@ -150,6 +139,7 @@ class Sampler:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
+        self._id = (self._pid, next(_SAMPLERS))
         self._rss_byte_s = 0.0
         self._last_rss: tuple[int, int] | None = None
 
@@ -185,12 +175,23 @@ class Sampler:
         """Modelled idle watts by domain; a measured domain's idle power has to be measured."""
         return {domain: watts for model in self._models for domain, watts in model.idle_power_w().items()}
 
-    def mark(self, *, aligned: bool = False) -> Mark:
+    def refresh_s(self, domain: str) -> float:
+        """How often a counter is refreshed, in seconds: as its meter declares it, until an aligned mark watched it.
+
+        Raises:
+            KeyError: the domain has no counter.
+        """
+        return self._tracks[domain].refresh_s
+
+    def mark(self, *, aligned: bool = False, closing: bool = False) -> Mark:
         """Read everything now (0.1–0.3 ms): one edge of any number of windows.
 
         Args:
-            aligned: first wait until each slow counter (a GPU's) has just been refreshed, up to twice its refresh
-                time: with both edges aligned, a window of seconds is good to a few per cent less.
+            aligned: wait until each slow counter (a GPU's) was seen to be refreshed, up to twice its refresh time: that
+                refresh is then the edge of its joules (``Window.energy_wall_ns``), known to the milliseconds between
+                two polls. The first such mark takes longer: it learns how often each is refreshed.
+            closing: of an aligned mark, wait after everything else was read, not before. With both, a window opened by
+                an aligned mark and closed by an aligned, closing one has only what was done between the two calls.
 
         Raises:
             MeterError: the sampler isn't running, or was started in another process.
@@ -202,22 +203,26 @@ class Sampler:
             )
         if self._thread is None or self._stop.is_set():
             raise MeterError("a sampler gives marks only while it runs: use it in a with statement")
-        if aligned:
-            self._align()
+        began = self._clocks()
+        refreshed = self._align() if aligned and not closing else {}
         with self._lock:
             clocks = self._clocks()
             process = self._process.read()
             self._integrate_rss(clocks.monotonic_ns, process.rss_bytes)
             self._read(self._counters)
-            return Mark(
-                clocks=clocks,
-                process=process,
-                rss_byte_s=self._rss_byte_s,
-                total_j={domain: track.total_j for domain, track in self._tracks.items() if not track.failure},
-                resets={domain: track.resets for domain, track in self._tracks.items()},
-                reasons={domain: track.failure or track.reason for domain, track in self._tracks.items()},
-                sampler=id(self),
-            )
+            edges = {domain: track.edge(clocks.monotonic_ns) for domain, track in self._tracks.items()}
+            rss_byte_s = self._rss_byte_s
+        if aligned and closing:
+            refreshed = self._align()
+        return Mark(
+            clocks=clocks,
+            process=process,
+            rss_byte_s=rss_byte_s,
+            edges=edges | refreshed,
+            began=began,
+            ended=self._clocks(),
+            sampler=self._id,
+        )
 
     def window(self, start: Mark, end: Mark) -> Window:
         """The window between two marks of this sampler. Pure: any two marks, in any order of calls.
@@ -225,14 +230,15 @@ class Sampler:
         Raises:
             UsageError: ``end`` is before ``start``, or a mark is another sampler's.
         """
-        if start.sampler != id(self) or end.sampler != id(self):
+        if start.sampler != self._id or end.sampler != self._id:
             raise UsageError("a window needs two marks of the sampler that cuts it, got another's: use one sampler")
         wall_ns = end.clocks.monotonic_ns - start.clocks.monotonic_ns
         if wall_ns < 0:
             raise UsageError(f"a window must end after it starts, got {wall_ns / 1e9:.6f} s: swap the marks")
         usage = _usage(start, end)
-        energy_j, void = self._energies(start, end, wall_ns, usage)
+        energy_j, void, resolution_j = self._energies(start, end, usage)
         machine_cpu_s = end.process.machine_cpu_s - start.process.machine_cpu_s
+        refreshed = [d for d in self._tracks if start.edges[d].aligned or end.edges[d].aligned]
         return Window(
             wall_ns=wall_ns,
             cpu_s=usage.cpu_s,
@@ -243,45 +249,47 @@ class Sampler:
             rss_bytes=round(usage.rss_byte_s / usage.wall_s) if wall_ns else end.process.rss_bytes,
             energy_j=energy_j,
             void=void,
-            resolution_j={
-                domain: _resolution_j(self.channels[domain], joules, usage.wall_s)
-                for domain, joules in energy_j.items()
-                if self.channels[domain].provenance == "measured"
-            },
+            resolution_j=resolution_j,
             reads=_difference(start.process.reads, end.process.reads),
             start_ns=start.clocks.monotonic_ns,
+            aligned=frozenset(d for d in refreshed if start.edges[d].aligned and end.edges[d].aligned),
+            energy_wall_ns={d: end.edges[d].time_ns - start.edges[d].time_ns for d in refreshed if d in energy_j},
         )
 
-    def _energies(self, start: Mark, end: Mark, wall_ns: int, usage: Usage) -> tuple[dict[str, float], dict[str, str]]:
-        asleep_s = suspended_s(start.clocks, end.clocks)
+    def _energies(
+        self, start: Mark, end: Mark, usage: Usage
+    ) -> tuple[dict[str, float], dict[str, str], dict[str, float]]:
+        asleep_s = suspended_s(start.began, end.ended)
         if asleep_s > SUSPENDED_S:
             reason = f"the machine was suspended for {asleep_s:.3f} s in this window"
-            return {}, dict.fromkeys(self.channels, reason)
+            return {}, dict.fromkeys(self.channels, reason), {}
         energy_j: dict[str, float] = {}
         void: dict[str, str] = {}
+        resolution_j: dict[str, float] = {}
         for domain, track in self._tracks.items():
-            reason = _void_reason(track.channel, start, end, wall_ns)
-            if reason:
-                void[domain] = reason
+            counted = count(track.channel, start.edges[domain], end.edges[domain])
+            if isinstance(counted, str):
+                void[domain] = counted
             else:
-                energy_j[domain] = end.total_j[domain] - start.total_j[domain]
+                energy_j[domain], resolution_j[domain] = counted.energy_j, counted.resolution_j
         for model in self._models:
             modelled = model.energy_j(usage)
             energy_j |= modelled
             for channel in model.channels:
                 if channel.domain not in modelled:
                     void[channel.domain] = "what its model needs (device bytes) isn't told by this system"
-        return energy_j, void
+        return energy_j, void, resolution_j
 
     def _read(self, meters: Iterable[CounterMeter]) -> None:
         for meter in meters:
+            began_ns = self._clocks().monotonic_ns
             try:
                 reading = meter.read()
             except Exception as error:  # a meter's bug may void its figures, but must not end the polling of the others
                 what = f"{meter.name} failed: {type(error).__name__}: {error}"
                 reading = Reading(time.monotonic_ns(), {}, {channel.domain: what for channel in meter.channels})
             for channel in meter.channels:
-                self._tracks[channel.domain].update(reading)
+                self._tracks[channel.domain].update(reading, began_ns)
 
     def _integrate_rss(self, now_ns: int, rss_bytes: int) -> None:
         if self._last_rss is not None:
@@ -292,21 +300,41 @@ class Sampler:
     def _poll(self) -> None:
         while not self._stop.wait(self.period_s):
             with self._lock:
-                self._integrate_rss(time.monotonic_ns(), self._process.rss_bytes())
+                # Where no file can be opened, the next reading of memory stands for this one, and counters go on.
+                with suppress(Exception):
+                    self._integrate_rss(self._clocks().monotonic_ns, self._process.rss_bytes())
                 self._read(self._polled)
 
-    def _align(self) -> None:
-        slow = [m for m in self._counters if any(c.update_s >= SLOW_UPDATE_S for c in m.channels)]
-        for meter in slow:
-            deadline = time.monotonic() + 2 * max(channel.update_s for channel in meter.channels)
+    def _align(self) -> dict[str, Edge]:
+        """Poll the slow counters until each was seen to be refreshed: their edges, but of those that weren't."""
+        with self._lock:
+            self._read(self._slow)  # what came before now isn't taken for a refresh that was watched
+        began_ns = self._clocks().monotonic_ns
+        tracks = [self._tracks[c.domain] for m in self._slow for c in m.channels]
+        waiting = {t: (t.changes, began_ns + _patience_s(t) * 1e9) for t in tracks if t.alignable}
+        edges: dict[str, Edge] = {}
+        while waiting:
+            self._sleep(_ALIGN_STEP_S)
             with self._lock:
-                first = meter.read().counter_j
-            while time.monotonic() < deadline:
-                with self._lock:
-                    now = meter.read().counter_j
-                if all(now.get(domain) != value for domain, value in first.items()):
-                    break
-                time.sleep(0.001)
+                self._read(self._slow)
+                now_ns = self._clocks().monotonic_ns
+                for track, (changes, deadline_ns) in list(waiting.items()):
+                    if track.changes > changes and not track.failure and (track.learned or now_ns >= deadline_ns):
+                        edges[track.channel.domain] = track.refreshed()
+                        del waiting[track]
+                    elif track.failure or now_ns >= deadline_ns:
+                        del waiting[track]
+        return edges
+
+    def __reduce__(self) -> NoReturn:
+        raise MeterError("a sampler can't be sent to another process: start another there")
+
+
+def _patience_s(track: Track) -> float:
+    """How long an aligned mark waits for a counter."""
+    if track.learned:
+        return min(2 * track.refresh_s, ALIGN_MAX_S)
+    return _LEARNING * track.channel.update_s
 
 
 def _usage(start: Mark, end: Mark) -> Usage:
@@ -323,23 +351,3 @@ def _usage(start: Mark, end: Mark) -> Usage:
 def _difference(before: int | None, after: int | None) -> int | None:
     """None rather than a negative count: a disk that was unplugged takes its count along."""
     return None if before is None or after is None or after < before else after - before
-
-
-def _void_reason(channel: Channel, start: Mark, end: Mark, wall_ns: int) -> str:
-    """Why a counter has no figure between two marks; empty if it has one."""
-    domain = channel.domain
-    for mark in (start, end):
-        if domain not in mark.total_j:
-            return mark.reasons[domain]
-    if start.resets[domain] != end.resets[domain]:
-        return end.reasons[domain]
-    if wall_ns < channel.update_s * 1e9:
-        return f"the window ({wall_ns / 1e6:.3f} ms) is shorter than the counter's refresh ({channel.update_s:g} s)"
-    if end.total_j[domain] == start.total_j[domain]:
-        return f"the counter stood still for {wall_ns / 1e9:.3f} s: what can't draw nothing isn't being counted"
-    return ""
-
-
-def _resolution_j(channel: Channel, energy_j: float, wall_s: float) -> float:
-    """Each edge is late by up to one refresh, so the difference is off by up to one refresh of mean power."""
-    return channel.resolution_j + (channel.update_s * energy_j / wall_s if wall_s > 0 else 0.0)

@@ -85,7 +85,7 @@ class Domain:
     """What is known of one energy domain's figures."""
 
     provenance: str
-    """One of `figures.PROVENANCES`. Joules that aren't modelled contain the idle floor and the neighbours."""
+    """One of `figures.PROVENANCES`. Measured joules contain the idle floor and the neighbours."""
     systematic: float = 0.0
     """Relative band of its model."""
 

@@ -297,7 +297,7 @@ def _power(report: Report, window: Observation, group: str) -> float | None:
             return None
         total += joules * 1e9 / window.wall_ns
         floor = report.idle.power_w.get(name)
-        if report.total.energy_j_per_sample[name].provenance == "modelled" and floor is not None:
+        if report.total.energy_j_per_sample[name].provenance != "measured" and floor is not None:
             total += floor.value or 0.0
     return total if domains else None
 

@@ -203,11 +203,12 @@ def _facts(report: Report) -> dict[str, Any]:
     source = report.pipeline.get("source")
     found = source if isinstance(source, Mapping) else {}
     facts = {"pipeline": report.pipeline.get("name"), "seed": report.pipeline.get("seed"), "data": found.get("root")}
+    facts["cold"] = "no" if report.cold is None else "yes"
     return {name: value for name, value in facts.items() if value is not None} | plan
 
 
 def _on_one_scale(a: Report, b: Report, group: str) -> bool:
-    """Whether joules of a group may be divided: measured in both, or from one model on one machine."""
+    """Whether joules of a group may be divided: measured in both, or from one model or declaration on one machine."""
     known = [
         [one for one in table.group_figures(report, group) if one.value is not None and one.value != 0]
         for report in (a, b)
@@ -215,7 +216,7 @@ def _on_one_scale(a: Report, b: Report, group: str) -> bool:
     if not all(known):
         return False
     bands = [sum_figures(figures) for figures in known]
-    if all(one.provenance != "modelled" for one in bands):
+    if all(one.provenance == "measured" for one in bands):
         return True
     return _same_hardware(a.machine, b.machine) and table.band(known[0]) == table.band(known[1])
 

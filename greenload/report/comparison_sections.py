@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from greenload.energy.figures import Figure
-from greenload.report import charts, table
+from greenload.report import charts, notes, table
 from greenload.report.comparison import SEPARATE, Change, Comparison, times, verdict
 from greenload.report.data import Report
 
@@ -41,7 +41,7 @@ def _report(letter: str, report: Report) -> dict[str, str]:
         "subject": table.subject(report),
         "created": report.created,
         "warning": table.warning(report) or "",
-        "cached": table.cached(report) or "",
+        "reading": note.text if (note := notes.reading(report)) else "",
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,11 @@ from typing import Any
 from greenload.energy.attribution import Cost, unattributed_shares
 from greenload.energy.figures import Figure
 from greenload.energy.meter import MeterStatus
+from greenload.energy.together import Together
 from greenload.energy.windows import Observation
 from greenload.errors import ReportError, UsageError
+from greenload.report.carbon import Carbon, carbon
+from greenload.report.checks import Check
 from greenload.report.extras import Cold, Precision
 from greenload.report.validation import SCHEMA, no_constant, refuse, short, validate
 
@@ -124,6 +127,12 @@ class Report:
     skipped: tuple[Skipped, ...] = ()
     advice: tuple[Advice, ...] = ()
     """The changes most worth making, the largest saving first."""
+    together: tuple[Together, ...] = ()
+    """Neighbouring steps that can't be told apart in one quantity, and their sum."""
+    checks: tuple[Check, ...] = ()
+    """What budgets and a baseline said."""
+    carbon: Carbon | None = None
+    """What a million samples emit; None where that wasn't asked."""
     precision: Precision | None = None
     """How narrow the intervals were to be, and were; None where that wasn't asked."""
     cold: Cold | None = None
@@ -149,6 +158,19 @@ class Report:
         """
         shares = unattributed_shares(self.full, self.unattributed)
         return {name: found for name, found in shares.items() if abs(found) > share}
+
+    def with_carbon(self, g_per_kwh: float | None = None, pue: float = 1.0) -> Report:
+        """The report with grams of CO₂ equivalent, of the total with its idle floor.
+
+        Args:
+            g_per_kwh: the grid's factor; the world's average if None.
+            pue: the data centre's power usage effectiveness.
+
+        Raises:
+            UsageError: a factor is out of range.
+        """
+        found = carbon(self.total.energy_j_per_sample, self.meters, g_per_kwh=g_per_kwh, pue=pue)
+        return replace(self, carbon=found)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON data, valid by `SCHEMA`."""
@@ -182,7 +204,8 @@ class Report:
             "total": _cost_to_dict(self.total),
             "skipped": [asdict(skipped) for skipped in self.skipped],
             "advice": [_advice_to_dict(one) for one in self.advice],
-            **{name: asdict(part) for name in _PARTS if (part := getattr(self, name)) is not None},
+            **{name: part.to_dict() for name in _PARTS if (part := getattr(self, name)) is not None},
+            **{name: [one.to_dict() for one in found] for name in _LISTS if (found := getattr(self, name))},
             "windows": [window.to_dict() for window in self.windows],
         }
 
@@ -222,7 +245,7 @@ class Report:
                 total=Cost(**_cost(data["total"])),
                 skipped=tuple(Skipped(skipped["name"], skipped["reason"]) for skipped in data["skipped"]),
                 advice=tuple(_advice(one) for one in data.get("advice", ())),
-                **{name: part(**data[name]) for name, part in _PARTS.items() if name in data},
+                **_optional(data),
                 windows=tuple(Observation.from_dict(window) for window in data["windows"]),
             )
         except UsageError as error:
@@ -266,8 +289,15 @@ class Report:
             raise ReportError(f"{path}: {error}") from None
 
 
-_PARTS: Mapping[str, Any] = {"precision": Precision, "cold": Cold}
+_PARTS: Mapping[str, Any] = {"carbon": Carbon, "precision": Precision, "cold": Cold}
 """Optional parts of a report, as they stand in its JSON."""
+_LISTS: Mapping[str, Any] = {"together": Together, "checks": Check}
+"""Lists in a report that are left out where they are empty."""
+
+
+def _optional(data: Mapping[str, Any]) -> dict[str, Any]:
+    lists: dict[str, Any] = {name: tuple(map(one.from_dict, data.get(name, ()))) for name, one in _LISTS.items()}
+    return lists | {name: part.from_dict(data[name]) for name, part in _PARTS.items() if name in data}
 
 
 def _domains(data: Mapping[str, Any]) -> dict[str, Figure]:

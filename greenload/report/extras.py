@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,15 @@ class Precision:
     took_s: float
     """Wall seconds that it took."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """In the report's JSON shape."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Precision:
+        """The inverse of `to_dict`."""
+        return cls(**data)
+
     @property
     def reached(self) -> bool:
         """Whether the widest interval is as narrow as was asked."""
@@ -38,7 +49,16 @@ class Cold:
     """Files whose pages were dropped before each window that reads."""
     bytes: int
     """Their size."""
-    resident_bytes: int
-    """Bytes that were still in the page cache after dropping, at most."""
+    resident_bytes: int | None
+    """Bytes that were still in the page cache after dropping, at most; None where that can't be told."""
     problem: str = ""
     """Why some could not be dropped; empty where all were."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """In the report's JSON shape."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Cold:
+        """The inverse of `to_dict`."""
+        return cls(**data)

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from greenload.energy.figures import PROVENANCES, Figure, scale, sum_figures
-from greenload.report import charts, table
+from greenload.report import charts, notes, table
 from greenload.report.data import UNATTRIBUTED_LIMIT, Report, Step
 from greenload.report.table import Row
 
@@ -29,7 +29,10 @@ def page(report: Report) -> dict[str, Any]:
         "subject": table.subject(report),
         "machine_line": table.machine(report),
         "warning": table.warning(report),
-        "cached": table.cached(report),
+        "conditions": notes.conditions(report),
+        "together": notes.together(report.together, report),
+        "checks": notes.checks(report.checks),
+        "carbon_missing": notes.carbon_missing(report.carbon) if report.carbon else "",
         "noun": table.noun(report),
         "cards": cards(report),
         "chips": chips(report),
@@ -94,6 +97,14 @@ def cards(report: Report) -> list[dict[str, str]]:
     if steps:
         costliest = max(steps, key=lambda row: row.share or 0.0)
         found.append({"label": "Costliest step", "value": table.percent(costliest.share), "note": costliest.label})
+    if report.carbon:
+        found.append(
+            {
+                "label": f"CO₂e per million {table.noun(report)}s",
+                "value": notes.grams(report.carbon),
+                "note": notes.carbon_basis(report.carbon),
+            }
+        )
     return found
 
 

@@ -349,16 +349,6 @@ def machine(report: Report) -> str:
     return printable(text)
 
 
-def cached(report: Report) -> str | None:
-    """That the files' bytes came from memory, where they did; such a profile leaves out what a first epoch pays."""
-    source = report.pipeline.get("source")
-    kind = source.get("source") if isinstance(source, Mapping) else None
-    read = report.full.device_bytes_per_sample.value
-    if kind in (None, "Arrays") or read is None or read >= CACHED_BELOW_BYTES:
-        return None
-    return "Files were read from the page cache: fetching them from the device is not in these figures"
-
-
 def more_left_out(report: Report) -> str | None:
     """How many left-out records aren't named, where there are any."""
     more = len(report.skipped) - RECORDS_SHOWN

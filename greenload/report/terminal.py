@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from greenload.energy.figures import Figure, scale
-from greenload.report import table
+from greenload.report import notes, table
 from greenload.report.comparison import SEPARATE, Comparison, Difference, times, verdict
 from greenload.report.data import Report
 
@@ -25,14 +25,16 @@ _SHORTEST_NAME = 12
 """Columns that a name keeps where it doesn't."""
 _UNBOUNDED = 10_000
 _READ, _READS = "read", "reads"
+_MEANT = {"": "", "good": "green", "doubt": "yellow", "failed": "bold red"}
 _STYLES = {"step": "", "unattributed": "italic", "idle": "dim", "total": "bold"}
 
 
 def render(report: Report) -> RenderableType:
     """The report for a rich console: what was profiled where, what is measured, and a row per step.
 
-    Where more than 5 % of the full run is in no step, or that couldn't be checked, it comes first. Made for 80 columns
-    or more. Columns that would say nothing are left out (one backend for all, next to no joules); the JSON has them.
+    Where more than 5 % of the full run is in no step, or that couldn't be checked, it comes first; budgets come last,
+    where a log ends. Made for 80 columns or more. Columns that would say nothing are left out (one backend for all,
+    next to no joules); the JSON has them.
 
     Example:
         >>> rich.print(render(Report.load("report.json")))
@@ -44,10 +46,12 @@ def render(report: Report) -> RenderableType:
     lines.append(Text(table.machine(report), style="dim"))
     groups = table.notable_groups(report)
     lines.append(Text(table.provenance(report, groups)))
-    if cached := table.cached(report):
-        lines.append(Text(cached))
+    lines += map(_note, notes.conditions(report))
     lines.append(_Fitted(report))
     lines.append(Text(table.throughput(report)))
+    lines += map(_note, notes.together(report.together, report))
+    if carbon := notes.carbon(report.carbon, report):
+        lines.append(_note(carbon))
     if crossing := "; ".join(text for _, text in table.crossings(report)):
         lines.append(Text(f"crosses, an image: {crossing}", style="dim"))
     steps = [row.energy_mj for row in table.rows(report) if row.kind == "step"]
@@ -69,7 +73,14 @@ def render(report: Report) -> RenderableType:
         for one in report.meters
         if not one.usable
     ]
+    if report.checks:
+        lines.append(Text("Budgets and baseline", style="bold"))
+    lines += map(_note, notes.checks(report.checks))
     return Group(*lines)
+
+
+def _note(note: notes.Note) -> RenderableType:
+    return Text(note.text, style=_MEANT[note.kind])
 
 
 def render_comparison(found: Comparison) -> RenderableType:

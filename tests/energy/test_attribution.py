@@ -24,7 +24,7 @@ from greenload.energy.attribution import (
     sum_figures,
     unattributed_shares,
 )
-from greenload.energy.intervals import Spread, between_builds, interval
+from greenload.energy.intervals import interval
 from greenload.energy.windows import read
 from greenload.errors import UsageError
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from greenload.energy.model import DISK, FLASH, UNKNOWN, ModelMeter, StorageClass, storage_class
+from greenload.energy.model import ModelMeter
 from greenload.energy.process import Usage
+from greenload.energy.storage import DISK, FLASH, NVME, SATA, UNKNOWN, Disk, StorageClass
 
 
 def usage(**changed: float | None) -> Usage:
@@ -13,8 +14,8 @@ def usage(**changed: float | None) -> Usage:
     return Usage(**{**values, **changed})  # type: ignore[arg-type]
 
 
-def meter(**disks: bool) -> ModelMeter:
-    return ModelMeter(("cpu", "dram", "storage"), cpus=2, disks=disks)
+def meter(**disks: StorageClass | None) -> ModelMeter:
+    return ModelMeter(("cpu", "dram", "storage"), cpus=2, disks=[Disk(*one) for one in disks.items()])
 
 
 def test_two_busy_seconds_are_5_52_joules() -> None:
@@ -32,30 +33,30 @@ def test_a_resident_gigabyte_draws_0_392_watts() -> None:
 
 
 def test_storage_by_class_and_band() -> None:
-    assert meter(nvme0n1=False).energy_j(usage(device_read_bytes=10**9))["storage:nvme0n1"] == pytest.approx(1.75)
-    assert meter(sda=True).energy_j(usage(device_written_bytes=10**9))["storage:sda"] == pytest.approx(15.0)
-    for device in (FLASH, DISK, UNKNOWN):
+    assert meter(nvme0n1=NVME).energy_j(usage(device_read_bytes=10**9))["storage:nvme0n1"] == pytest.approx(1.75)
+    assert meter(sda=DISK).energy_j(usage(device_written_bytes=10**9))["storage:sda"] == pytest.approx(15.0)
+    for device in (NVME, SATA, FLASH, DISK, UNKNOWN):
         low, high = (device.j_per_byte * 1e9 * (1 + sign * device.systematic) for sign in (-1, 1))
         assert (low, high) == pytest.approx((device.low_j_per_gb, device.high_j_per_gb))
 
 
 def test_several_disks_are_one_domain_with_the_range_of_all() -> None:
-    model = meter(nvme0n1=False, sda=True)
+    model = meter(nvme0n1=NVME, sda=DISK)
     (channel,) = [c for c in model.channels if c.domain.startswith("storage")]
     assert channel.domain == "storage:all"
     assert channel.systematic == pytest.approx(StorageClass("", 0.5, 22.5).systematic)
 
 
-def test_a_virtual_disk_is_of_unknown_class() -> None:
-    assert storage_class("vda", True) is storage_class("xvda", False) is UNKNOWN
+def test_a_disk_of_unknown_cost_has_no_domain_beside_others_either() -> None:
+    assert not [c for c in meter(nvme0n1=NVME, nbd0=None).channels if c.domain.startswith("storage")]
 
 
 def test_unknown_bytes_give_no_figure() -> None:
-    assert "storage:sda" not in meter(sda=True).energy_j(usage(device_read_bytes=None))
+    assert "storage:sda" not in meter(sda=DISK).energy_j(usage(device_read_bytes=None))
 
 
 def test_models_are_additive_over_windows() -> None:
-    model = meter(sda=True)
+    model = meter(sda=DISK)
     parts = [usage(cpu_s=1.0, rss_byte_s=2e9, device_read_bytes=5), usage(cpu_s=3.0, rss_byte_s=1e9)]
     whole = model.energy_j(usage(wall_s=20.0, cpu_s=4.0, rss_byte_s=3e9, device_read_bytes=5))
     for domain, joules in whole.items():
@@ -63,6 +64,6 @@ def test_models_are_additive_over_windows() -> None:
 
 
 def test_every_band_is_40_percent_or_worse_and_said() -> None:
-    model = meter(nvme0n1=False)
+    model = meter(nvme0n1=NVME)
     assert all(channel.systematic >= 0.4 and channel.provenance == "modelled" for channel in model.channels)
     assert all("±" in status.reason for status in model.statuses())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from greenload.energy.process import Clocks, ProcessMeter, physical_disks, read_clocks, suspended_s
+from greenload.energy.process import Clocks, ProcessMeter, read_clocks, suspended_s
 
 
 def test_busy_threads_and_ended_children_count(burn: Callable[[float], None]) -> None:
@@ -68,17 +68,6 @@ def test_a_forked_child_reads_itself() -> None:
         os._exit(0)
     os.waitpid(child, 0)
     assert float(os.read(read_end, 100)) < 1.0 + meter.read().cpu_s
-
-
-def test_only_physical_disks_count(tmp_path: Path) -> None:
-    for name, rotational in (("nvme0n1", "0"), ("sda", "1"), ("sr0", "1"), ("mmcblk0boot0", "0")):
-        (tmp_path / name / "device").mkdir(parents=True)
-        (tmp_path / name / "queue").mkdir()
-        (tmp_path / name / "queue" / "rotational").write_text(rotational + "\n")
-    (tmp_path / "dm-0").mkdir()
-    (tmp_path / "loop0").mkdir()
-    assert physical_disks(tmp_path) == {"nvme0n1": False, "sda": True}
-    assert physical_disks(tmp_path / "none") == {}
 
 
 def test_suspend_is_seen_only_where_it_is_certain() -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
-from greenload.energy.settle import settle
+import pytest
+
+from greenload.energy.settle import settle, threads_at_work
 
 
 def test_an_idle_process_settles_soon() -> None:
@@ -32,6 +35,7 @@ class Clock:
     def __init__(self, loads: list[float]) -> None:
         self.wall = self.cpu = 0.0
         self.loads = loads
+        self.works: list[bool] = []
         self.slept = 0
 
     def sleep(self, seconds: float) -> None:
@@ -40,7 +44,13 @@ class Clock:
         self.slept += 1
 
     def run(self, max_s: float = 1.0) -> bool:
-        return settle(max_s, cpu_s=lambda: self.cpu, wall_s=lambda: self.wall, sleep=self.sleep)
+        return settle(
+            max_s,
+            cpu_s=lambda: self.cpu,
+            wall_s=lambda: self.wall,
+            sleep=self.sleep,
+            at_work=lambda: self.works.pop(0) if self.works else False,
+        )
 
 
 def test_three_idle_polls_in_a_row_are_needed() -> None:
@@ -52,3 +62,34 @@ def test_three_idle_polls_in_a_row_are_needed() -> None:
 def test_ten_percent_is_busy() -> None:
     assert not Clock([0.11]).run(max_s=0.1)
     assert Clock([0.09]).run()
+
+
+def test_a_thread_that_waits_for_a_device_is_not_idle() -> None:
+    clock = Clock([0.0])
+    clock.works = [True, True, False]
+    assert clock.run() and clock.slept == 9
+    clock.works = [True] * 1000
+    assert not clock.run(max_s=0.1)
+
+
+@pytest.mark.parametrize(("states", "found"), [("SSI", False), ("SD", True), ("SR", True), ("", False), ("t", False)])
+def test_the_state_of_every_other_thread_counts(tmp_path: Path, states: str, found: bool) -> None:
+    for number, state in enumerate(states):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "stat").write_text(f"{number} (R) D (x) {state} 1 2 3")
+    (tmp_path / "ended").mkdir()
+    assert threads_at_work(str(tmp_path)) is found
+    own = tmp_path / str(threading.get_native_id())
+    own.mkdir()
+    (own / "stat").write_text("1 (self) R 1")
+    assert threads_at_work(str(tmp_path)) is found, "the one that asks runs"
+
+
+def test_a_thread_at_work_is_seen_while_it_works(burn: Callable[[float], None]) -> None:
+    thread = threading.Thread(target=burn, args=(0.3,))
+    thread.start()
+    seen = False
+    while thread.is_alive():
+        seen = seen or threads_at_work()
+    assert seen
+    assert not threads_at_work("/nowhere")

@@ -15,22 +15,25 @@ SERVER = Channel("cpu:package-0", "measured", update_s=0.001, wrap_j=262143.0)
 
 
 @given(
-    start_j=st.floats(0, 262142.9),
-    steps=st.lists(st.tuples(st.floats(0.001, 60.0), st.floats(0.0, 1000.0)), max_size=60),
+    wrap_uj=st.integers(10**6, 2**32 * 62),
+    start=st.floats(0, 1, exclude_max=True),
+    steps=st.lists(st.tuples(st.floats(0.001, 0.999), st.floats(0.0, 998.0)), max_size=60),
 )
-def test_any_monotone_sequence_gives_back_its_total(start_j: float, steps: list[tuple[float, float]]) -> None:
-    """Whatever the power (up to 1 kW), the gaps (up to 60 s) and the number of wraps."""
-    totals = [start_j]
-    for gap_s, power_w in steps:
-        totals.append(totals[-1] + gap_s * power_w)
-    raw = [total % 262143.0 for total in totals]
-    found = 0.0
-    for (before, after), (gap_s, _) in zip(pairwise(raw), steps, strict=True):
-        step = unwrap(SERVER, before, after, gap_s)
-        assert not isinstance(step, Reset), step
-        assert step >= 0
-        found += step
-    assert found == pytest.approx(totals[-1] - totals[0], abs=1e-6)
+def test_any_monotone_sequence_is_recovered_to_the_microjoule(
+    wrap_uj: int, start: float, steps: list[tuple[float, float]]
+) -> None:
+    """Whatever the range, the start, the power below 1 kW, and the gaps in which none can wrap unseen."""
+    counter = Channel("cpu:package-0", "measured", update_s=0.001, wrap_j=wrap_uj / 1e6)
+    assert counter.max_gap_s is not None
+    gaps_s = [share * counter.max_gap_s for share, _ in steps]
+    totals = [int(start * wrap_uj)]
+    for gap_s, (_, power_w) in zip(gaps_s, steps, strict=True):
+        totals.append(totals[-1] + int(gap_s * power_w * 1e6))
+    shown_j = [total % wrap_uj / 1e6 for total in totals]
+    for (before, after), (low, high), gap_s in zip(pairwise(shown_j), pairwise(totals), gaps_s, strict=True):
+        step_j = unwrap(counter, before, after, gap_s)
+        assert not isinstance(step_j, Reset), step_j
+        assert round(step_j * 1e6) == high - low
 
 
 @given(before=st.floats(0, 262143.0), after=st.floats(0, 262143.0), gap_s=st.floats(0, 500))
@@ -47,6 +50,7 @@ def test_joules_are_never_negative_and_never_above_a_plausible_power(before: flo
         (SERVER, 200000.0, 5.0, 0.0, "no time at all"),
         (SERVER, 5.0, 200000.0, 0.25, "jumped"),
         (SERVER, 5.0, 6.0, 300.0, "may wrap unseen"),
+        (SERVER, 5.0, 5.0, 262.143, "may wrap unseen"),
         (Channel("gpu:0", "measured"), 7.0, 6.0, 1.0, "doesn't wrap"),
     ],
 )

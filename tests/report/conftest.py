@@ -11,7 +11,11 @@ import pytest
 from greenload.energy.attribution import Domain, Observation, attribute
 from greenload.energy.figures import Figure
 from greenload.energy.meter import MeterStatus
+from greenload.energy.together import Together
+from greenload.report.carbon import carbon
+from greenload.report.checks import Check
 from greenload.report.data import Advice, FullRun, Idle, Machine, Report, Skipped, Step
+from greenload.report.extras import Cold, Precision
 
 STEPS = (
     ("source", ("ImageFolder", "Shuffle"), "prefix", 0.08, 82e3),
@@ -197,6 +201,33 @@ def advised() -> Report:
 
 
 @pytest.fixture(scope="session")
+def judged() -> Report:
+    """A report with every optional part: read cold, less precise than asked, budgets, carbon, steps not told apart."""
+    report = build()
+    flip, batch = report.steps[3:]
+    groups = (
+        Together((flip.name, batch.name), "cpu_s", Figure(3.4e-5, 3e-5, 3.8e-5, "measured")),
+        Together((flip.name, batch.name), "cpu:package-0", Figure(4.6e-4, 4e-4, 5.2e-4, "measured")),
+    )
+    checks = (
+        Check("cpu_s_per_sample<=0.005", "met", 0.0022, 0.0021, 0.0023, 0.005, ""),
+        Check("energy_j_per_sample.gpu<=0.01", "missing", None, None, None, 0.01, "no figure for gpu"),
+        Check("cpu_s_per_sample<=0.0015", "exceeded", 0.0022, 0.0021, 0.0023, 0.0015, "most in Decode + crop, 38 %"),
+        Check("samples_per_s>=900", "undecided", 900.0, 880.0, 920.0, 900.0, "the interval holds the limit"),
+    )
+    meters = (*report.meters, MeterStatus("gpu:1", "measured", False, "NVML: not supported", "", "nvml"))
+    return replace(
+        report,
+        meters=meters,
+        together=groups,
+        checks=checks,
+        carbon=carbon(report.total.energy_j_per_sample, meters, pue=1.2),
+        precision=Precision(0.05, 0.083, "Batch, CPU seconds", builds=8, rounds=5, planned_s=180, took_s=176),
+        cold=Cold(512, 42_000_000, 8_400_000, "8.4 of 42.0 MB stay in memory: data/train/x.jpg is mapped by process 7"),
+    )
+
+
+@pytest.fixture(scope="session")
 def hostile() -> Report:
     """A report whose names try to be markup, terminal control, and what UTF-8 can't hold."""
     report = build(counter=False, root="data/<script>document.title='hacked'</script>\x1b[2J[red]\udc80")
@@ -205,6 +236,11 @@ def hostile() -> Report:
     return replace(
         report,
         advice=(advice,),
+        together=(Together((name, "\x1b[2J"), name, Figure(1.0, 0.9, 1.1, "measured")),),
+        checks=(Check(name, "exceeded", None, None, None, None, f"\x1b[2J{name}"),),
+        precision=Precision(0.05, 0.3, f"\x1b[2J{name}", 2, 5, 60, 50),
+        cold=Cold(1, 1, None, f"\x1b[2J\udc80{name}"),
+        carbon=carbon({}, [MeterStatus(name, "measured", False, "\x1b[2J", "", "rapl")]),
         windows=tuple(replace(one, step=name) if one.step == "source" else one for one in report.windows),
         steps=(replace(report.steps[0], name=name, where=name, branch=name, backend=name), *report.steps[1:]),
         pipeline={**report.pipeline, "name": name},

@@ -108,7 +108,7 @@ def tip(browser: driver.Browser) -> str | None:
     return browser.run(f"{text} return getComputedStyle(tip).visibility === 'visible' ? tip.textContent : null; }})()")
 
 
-@pytest.mark.parametrize("name", ["measured", "modelled", "advised", "hostile"])
+@pytest.mark.parametrize("name", ["measured", "modelled", "advised", "judged", "hostile"])
 def test_it_is_drawn_without_a_complaint_or_a_request(
     name: str, request: pytest.FixtureRequest, show: Callable[..., driver.Browser]
 ) -> None:
@@ -191,27 +191,31 @@ def test_the_toggle_shows_one_chart_at_a_time(show: Callable[..., driver.Browser
 
 @pytest.mark.parametrize("width", [390, 768, 1280])
 def test_nothing_overflows(width: int, show: Callable[..., driver.Browser], request: pytest.FixtureRequest) -> None:
-    advised, hostile, measured = (request.getfixturevalue(name) for name in ("advised", "hostile", "measured"))
+    names = ("advised", "hostile", "measured", "judged")
+    advised, hostile, measured, judged = (request.getfixturevalue(name) for name in names)
     long = replace(measured.steps[1], name="a_function_with_a_very_long_name_" * 4, where="/a/very/long/path" * 6)
     many = replace(measured, steps=(*(replace(long, name=f"{long.name}{k}") for k in range(40)),))
     tiny = Figure(0.119e-9, 0.101e-9, 0.137e-9, "measured")
     digits = replace(measured, steps=tuple(replace(one, cpu_s_per_sample=tiny) for one in measured.steps))
-    for reports in ((advised,), (hostile,), (many,), (digits,), (measured, advised)):
+    for reports in ((advised,), (hostile,), (judged,), (many,), (digits,), (measured, advised)):
         shown = show(*reports, size=(width, 844))
         assert shown.run(SPILT) == []
         assert shown.run(BEYOND) == []
         assert shown.run("document.documentElement.scrollWidth") <= width
 
 
-def test_dark_and_light_differ_and_both_can_be_read(show: Callable[..., driver.Browser], advised: Report) -> None:
+def test_dark_and_light_differ_and_both_can_be_read(
+    show: Callable[..., driver.Browser], advised: Report, judged: Report
+) -> None:
     colours = {}
     for dark in (False, True):
         shown = show(advised, dark=dark)
         colours[dark] = shown.run("getComputedStyle(document.body).backgroundColor")
         worst = shown.run(CONTRAST)
         assert worst[0][0] >= 4.5, worst
-        shown = show(advised, replace(advised, samples=1), dark=dark)
-        assert shown.run(CONTRAST)[0][0] >= 4.5
+        for reports in ((advised, replace(advised, samples=1)), (judged,)):
+            worst = show(*reports, dark=dark).run(CONTRAST)
+            assert worst[0][0] >= 4.5, worst
     light, dark_sum = (sum(map(int, re.findall(r"\d+", colours[key])[:3])) for key in (False, True))
     assert light > 600 and dark_sum < 150
 
@@ -282,7 +286,7 @@ def test_a_profile_under_an_emulated_counter_makes_a_whole_page(
     root = tmp_path / "powercap"
     root.mkdir()
     with PowercapEmulator(root, Layout(), pids=None):
-        monkeypatch.setattr(profiling, "discover", lambda: discover(powercap_root=root))
+        monkeypatch.setattr(profiling, "discover", lambda **where: discover(powercap_root=root, **where))
         monkeypatch.setattr(windowing, "WINDOW_S", 0.1)
         monkeypatch.setattr(advising, "TRIED", 0)  # trials have their own tests
         report = profiling.profile(pipeline, "tf", rounds=2, threads=2)

@@ -144,8 +144,8 @@ def test_the_headline_sums_all_domains(measured: Report) -> None:
 
 def test_records_left_out_and_the_page_cache_are_said(measured: Report) -> None:
     skipped = tuple(Skipped(f"{index}.jpg", "truncated") for index in range(9))
-    full = replace(measured.full, device_bytes_per_sample=Figure(0.0, 0.0, 0.0, "measured"))
-    words = Elements(html(replace(measured, skipped=skipped, full=full))).text
+    first = replace(measured.steps[0], device_bytes_per_sample=Figure(0.0, 0.0, 0.0, "measured"))
+    words = Elements(html(replace(measured, skipped=skipped, steps=(first, *measured.steps[1:])))).text
     assert "Left out 0.jpg" in words and "4.jpg" in words and "5.jpg" not in words
     assert "… and 4 more (in the JSON)" in words
     assert "Files were read from the page cache" in words

@@ -18,7 +18,6 @@ from greenload.report.table import (
     DASH,
     amount,
     bytes_text,
-    cached,
     count,
     percent,
     printable,
@@ -118,8 +117,8 @@ def test_what_is_missing_is_a_dash_not_zero(measured: Report) -> None:
     assert re.fullmatch(rf"Batch +{DASH} +{DASH} +{DASH} +{DASH} +{DASH} +{DASH} +0", line), line
 
 
-def test_it_fits(measured: Report, modelled: Report, hostile: Report) -> None:
-    for report in (measured, modelled, hostile):
+def test_it_fits(measured: Report, modelled: Report, hostile: Report, judged: Report) -> None:
+    for report in (measured, modelled, hostile, judged):
         for width in (80, 100):
             assert max(len(line) for line in text(report, width).splitlines()) <= width
         assert "read" in text(report, 100) and "…" not in text(report, 100), "nothing is cut at 100 columns"
@@ -185,19 +184,6 @@ def test_next_to_no_joules_and_bytes_need_no_column(measured: Report) -> None:
     energy = {**few.steps[0].energy_j_per_sample, "storage:nvme0n1": Figure.missing("modelled", 0.72)}
     step = dataclasses.replace(few.steps[0], energy_j_per_sample=energy)
     assert "storage" in text(dataclasses.replace(few, steps=(step, *few.steps[1:])), 100), "unknown isn't nothing"
-
-
-def test_files_from_the_page_cache_are_said_to_be(measured: Report) -> None:
-    said = "Files were read from the page cache: fetching them from the device is not in these figures"
-    assert cached(measured) is None and "page cache" not in text(measured)
-    few = without_reading(measured)
-    assert said in text(few, 200).splitlines()
-    assert cached(dataclasses.replace(few, pipeline={"source": {"source": "Files"}})) == said
-    assert cached(dataclasses.replace(few, pipeline={"source": {"source": "TFRecords"}})) == said
-    assert cached(dataclasses.replace(few, pipeline={"source": {"source": "Arrays"}})) is None
-    assert cached(dataclasses.replace(few, pipeline={})) is None
-    unread = dataclasses.replace(few.full, device_bytes_per_sample=Figure.missing())
-    assert cached(dataclasses.replace(few, full=unread)) is None
 
 
 @pytest.mark.parametrize(

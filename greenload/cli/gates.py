@@ -1,0 +1,118 @@
+"""Options that hold a report against budgets and a baseline, for the commands that have a report."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from greenload.cli.shared import FAILED, OK, fail, warn
+from greenload.errors import UsageError
+
+if TYPE_CHECKING:
+    from greenload.budgets import Budget
+    from greenload.report.checks import Check
+    from greenload.report.data import Report
+
+
+@dataclass(frozen=True)
+class Gates:
+    """What a report has to keep to."""
+
+    budgets: tuple[Budget, ...]
+    baseline: Report | None
+    name: str
+    """The baseline's."""
+    tolerance: float
+
+    def __bool__(self) -> bool:
+        return bool(self.budgets) or self.baseline is not None
+
+    def judged(self, report: Report) -> Report:
+        """The report with what became of each budget, and of the comparison with the baseline."""
+        if not self:
+            return report
+        from greenload.baselines import against
+        from greenload.budgets import check
+
+        checks = check(report, self.budgets, self.baseline)
+        if self.baseline is not None:
+            checks += against(self.baseline, report, tolerance=self.tolerance, name=self.name)
+        return replace(report, checks=checks)
+
+
+def add_gates(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument(
+        "--budget",
+        action="append",
+        default=[],
+        metavar="RULE",
+        help="status 1 if exceeded: 'cpu_s_per_sample<=1.5e-3', 'energy_j_per_sample.cpu<=0.02'; repeatable",
+    )
+    parser.add_argument(
+        "--baseline",
+        metavar="FILE",
+        help="an earlier report's JSON: say which steps changed since; status 1 if any grew",
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=_share,
+        default=None,
+        metavar="SHARE",
+        help="growth since the baseline that is allowed: of a step (default 5%%), or a fifth of it of the total",
+    )
+
+
+def gates(options: argparse.Namespace) -> Gates:
+    """What was asked for, read before minutes of work.
+
+    Raises:
+        UsageError: a rule isn't a budget, a tolerance has no baseline, or the baseline is what is written.
+        ReportError: the baseline can't be read.
+    """
+    if options.tolerance is not None and options.baseline is None:
+        raise UsageError("--tolerance is of growth since a baseline: give --baseline too")
+    if not options.budget and options.baseline is None:
+        return Gates((), None, "", 0.0)
+    from greenload.baselines import TOLERANCE
+    from greenload.budgets import parse
+    from greenload.report.data import Report
+
+    budgets = tuple(parse(rule) for rule in options.budget)
+    baseline = None
+    if options.baseline is not None:
+        for file in (options.json, options.html):
+            if file and os.path.realpath(file) == os.path.realpath(options.baseline):
+                raise UsageError(f"{file}: is the baseline: name another file to write")
+        baseline = Report.load(options.baseline)
+    tolerance = TOLERANCE if options.tolerance is None else options.tolerance
+    return Gates(budgets, baseline, f"baseline {os.path.basename(options.baseline or '')}", tolerance)
+
+
+def status(checks: Iterable[Check]) -> int:
+    """The exit status that checks call for; says in one line on standard error what failed, or couldn't be told."""
+    from greenload.report.checks import line
+
+    found = list(checks)
+    failed = [one for one in found if one.failed]
+    undecided = [one for one in found if one.outcome == "undecided"]
+    if failed:
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        return fail(f"{line(failed[0])}{more}", FAILED)
+    if undecided:
+        warn(f"{len(undecided)} of {len(found)} checks can't be decided: {line(undecided[0])}")
+    return OK
+
+
+def _share(text: str) -> float:
+    """``"5%"`` or ``"0.05"``."""
+    try:
+        value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 10:
+        raise argparse.ArgumentTypeError(f"must be a share, as 5% or 0.05, not {text!r}")
+    return value

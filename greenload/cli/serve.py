@@ -1,0 +1,90 @@
+"""The option ``--serve``: a profile that Prometheus can scrape."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from greenload.errors import UsageError
+
+if TYPE_CHECKING:
+    from greenload.report.data import Report
+    from greenload.serving import Metrics, Server
+
+
+def add_serve(parser: argparse.ArgumentParser) -> None:
+    """Add the option."""
+    parser.add_argument(
+        "--serve",
+        nargs="?",
+        const="9464",
+        type=_address,
+        default=None,
+        metavar="[HOST:]PORT",
+        help="for Prometheus: serve progress and counters at /metrics, then the figures until interrupted (port 9464)",
+    )
+
+
+class Serving:
+    """A running endpoint and what it shows."""
+
+    def __init__(self, metrics: Metrics, server: Server) -> None:
+        self._metrics = metrics
+        self._server = server
+
+    def progress(self, done: float) -> None:
+        """Show how far the profile is, 0 … 1."""
+        self._metrics.progress(done)
+
+    def show(self, report: Report) -> None:
+        """Show the figures."""
+        self._metrics.show_report(report)
+
+    def until_interrupted(self) -> None:
+        """Serve on until Ctrl-C, or until SIGTERM, by which services are stopped."""
+        stop = threading.Event()
+        before = None
+        if threading.current_thread() is threading.main_thread():
+            before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+        try:
+            with suppress(KeyboardInterrupt):
+                print(f"serving {self._server.url} until interrupted", file=sys.stderr, flush=True)
+                stop.wait()
+        finally:
+            if before is not None:
+                signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def serving(address: str | None) -> Iterator[Serving | None]:
+    """Serve this machine's counters; None where no address was given.
+
+    Raises:
+        UsageError: it can't be served there; before any work.
+    """
+    if address is None:
+        yield None
+        return
+    from greenload.energy.sharing import DEFAULT
+    from greenload.serving import Metrics, serve
+
+    metrics = Metrics()
+    with serve(metrics, address) as server, DEFAULT.use() as use:
+        metrics.attach(use.sampler, use.statuses)
+        print(f"serving {server.url}", file=sys.stderr, flush=True)
+        yield Serving(metrics, server)
+
+
+def _address(text: str) -> str:
+    from greenload.serving import parse_address
+
+    try:
+        parse_address(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(f"{error}; before a pipeline's name write --serve=9464") from None
+    return text

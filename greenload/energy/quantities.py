@@ -1,0 +1,220 @@
+"""One quantity in all windows of a profile: what each step adds to it, sums of steps, and their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from greenload.energy.figures import Figure, cannot_resolve
+from greenload.energy.floor import Floor
+from greenload.energy.intervals import Pool, Table, Variance, half_width
+from greenload.energy.windows import Domain, Observation, counted_ns, read
+
+NEGLIGIBLE = 0.01
+"""Share of the full pipeline's cost that counts as nothing: a step
+pinned to zero within it is resolved."""
+
+Group = tuple[str, str]
+"""Like windows: a step's name and a kind."""
+Column = Callable[[Observation], float | None]
+"""Reads a quantity of a window; None where void or absent."""
+FULL: Group = ("", "full")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What is measured: windows of one kind, less those of another in the same round."""
+
+    present: Group
+    absent: Group | None = None
+    """None compares with nothing."""
+
+
+class Index:
+    """The working windows of a profile, by step and kind."""
+
+    def __init__(self, windows: Iterable[Observation]) -> None:
+        self._windows: dict[Group, list[Observation]] = {}
+        for one in windows:
+            self._windows.setdefault((one.step, one.kind), []).append(one)
+
+    def __getitem__(self, group: Group) -> Sequence[Observation]:
+        return self._windows.get(group, ())
+
+    def per_sample(self, group: Group, column: Column) -> dict[tuple[int, int], float]:
+        """``{(build, round): per-sample value}``; several windows of one round are pooled, void ones left out."""
+        sums: dict[tuple[int, int], tuple[float, int]] = {}
+        for window in self[group]:
+            value = column(window)
+            if value is not None:
+                total, samples = sums.get((window.build, window.round), (0.0, 0))
+                sums[window.build, window.round] = (total + value, samples + window.samples)
+        return {key: total / samples for key, (total, samples) in sums.items()}
+
+    def table(self, difference: Difference, column: Column) -> Table:
+        """Values per sample by build, one for each round that has all it needs."""
+        values = self.per_sample(difference.present, column)
+        less = None if difference.absent is None else self.per_sample(difference.absent, column)
+        table: dict[int, list[float]] = {}
+        for key in sorted(values):
+            if less is None:
+                table.setdefault(key[0], []).append(values[key])
+            elif key in less:
+                table.setdefault(key[0], []).append(values[key] - less[key])
+        return table
+
+
+def column(quantity: str) -> Column:
+    """Reads ``"cpu_s"``, ``"device_bytes"``, ``"reads"``, ``"wall_ns"``, or a domain's joules."""
+    return lambda window: read(window, quantity)
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A cost per sample with its scatter, and how much of it hangs on the floor."""
+
+    value: float
+    variance: Variance
+    wall_s: float = 0.0
+    """Seconds per sample whose floor was taken out."""
+    other_cpu_s: float = 0.0
+    """Neighbours' CPU seconds per sample that were taken out."""
+
+
+class Quantity:
+    """One quantity of a profile's costs.
+
+    Args:
+        index: the working windows, own joules alone.
+        costs: of the steps, and last of the full pipeline, which sets what is negligible.
+        read_value: reads the quantity.
+        domain: provenance and band of its figures.
+        floor: what was taken out of it, for a domain.
+        name: the domain, whose windows may be longer than the work.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        costs: Sequence[Difference],
+        read_value: Column,
+        domain: Domain,
+        floor: Floor | None = None,
+        name: str = "",
+    ) -> None:
+        self._index = index
+        self._column = read_value
+        self._domain = domain
+        self._floor = floor
+        self._name = name
+        self._costs = costs
+        tables = [index.table(cost, read_value) for cost in costs]
+        levels = [self._level(cost) for cost in costs]
+        self._pool = Pool(tables, levels)
+        self._terms = [
+            self._term(cost, table, level, {place})
+            for place, (cost, table, level) in enumerate(zip(costs, tables, levels, strict=True))
+        ]
+        whole = self._terms[-1] if self._terms else None
+        self.resolution = NEGLIGIBLE * abs(whole.value) if whole is not None else 0.0
+        """What counts as nothing, per sample."""
+
+    def _level(self, cost: Difference) -> float:
+        values = self._index.per_sample(cost.present, self._column)
+        return sum(values.values()) / len(values) if values else 0.0
+
+    def _term(self, cost: Difference, table: Table, level: float, places: Collection[int]) -> Term | None:
+        """A cost with its scatter; ``places`` are those of this quantity's costs that it consists of."""
+        found = self._pool.estimate(table, level=level, without=places)
+        if found is None:
+            return None
+        if self._floor is None:
+            return Term(found.value, found.variance)
+
+        def wall_s(window: Observation) -> float | None:
+            return None if self._column(window) is None else counted_ns(window, self._name) / 1e9
+
+        def other_cpu_s(window: Observation) -> float | None:
+            return None if self._column(window) is None else window.other_cpu_s
+
+        return Term(found.value, found.variance, self._mean(cost, wall_s), self._mean(cost, other_cpu_s))
+
+    def _mean(self, cost: Difference, read_value: Column) -> float:
+        builds = self._index.table(cost, read_value).values()
+        return sum(sum(values) / len(values) for values in builds) / len(builds)
+
+    def figure(self, place: int, resolution: float | None = None) -> Figure:
+        """Of one cost; the last is the full pipeline's.
+
+        Args:
+            place: among the costs.
+            resolution: what counts as nothing; if None, 1 % of the full pipeline's, and 0 for that one itself.
+        """
+        if resolution is None:
+            resolution = 0.0 if place in (-1, len(self._terms) - 1) else self.resolution
+        return self._figure([(1, self._terms[place])], resolution)
+
+    def total(self, watts: float) -> Figure:
+        """The full pipeline's with an idle floor of so many watts back in: what the counters saw.
+
+        The floor's own error isn't in it then, the neighbours' is.
+        """
+        term = self._terms[-1]
+        if term is None:
+            return self._figure([(1, None)], 0.0)
+
+        def counted(window: Observation) -> float | None:
+            value = self._column(window)
+            return None if value is None else value + watts * counted_ns(window, self._name) / 1e9
+
+        table = self._index.table(self._costs[-1], counted)
+        found = self._pool.estimate(table, level=self._level(self._costs[-1]), without={len(self._costs) - 1})
+        assert found is not None
+        return self._figure([(1, Term(found.value, found.variance, 0.0, term.other_cpu_s))], 0.0)
+
+    def sum(self, places: Collection[int]) -> Figure:
+        """Of several costs together."""
+        return self._figure([(1, term) for term in self._joined(sorted(places))], self.resolution)
+
+    def rest(self) -> Figure:
+        """The full pipeline's less the sum of the steps. What of the floor is in both cancels."""
+        steps = self._joined(range(len(self._costs) - 1))
+        return self._figure([(1, self._terms[-1]), *((-1, term) for term in steps)], self.resolution)
+
+    def _joined(self, places: Iterable[int]) -> list[Term | None]:
+        """The terms of costs; where one is subtracted from the next, as in prefixes, both as a single difference."""
+        runs: list[list[int]] = []
+        for place in places:
+            if runs and self._costs[place].absent == self._costs[runs[-1][-1]].present:
+                runs[-1].append(place)
+            else:
+                runs.append([place])
+        return [self._terms[run[0]] if len(run) == 1 else self._run(run) for run in runs]
+
+    def _run(self, places: Sequence[int]) -> Term | None:
+        cost = Difference(self._costs[places[-1]].present, self._costs[places[0]].absent)
+        return self._term(cost, self._index.table(cost, self._column), self._level(cost), places)
+
+    def _figure(self, terms: Sequence[tuple[int, Term | None]], resolution: float) -> Figure:
+        known = [(sign, term) for sign, term in terms if term is not None]
+        if len(known) < len(terms):
+            return Figure.missing(self._domain.provenance, self._domain.systematic)
+        value = sum(sign * term.value for sign, term in known)
+        parts = [term.variance for _, term in known]
+        if self._floor is not None:
+            wall_s = sum(sign * term.wall_s for sign, term in known)
+            parts += self._floor.variances(wall_s, sum(sign * term.other_cpu_s for sign, term in known))
+        half = half_width(parts)
+        unresolved = cannot_resolve(value - half, value + half, resolution)
+        return Figure(value, value - half, value + half, self._domain.provenance, self._domain.systematic, unresolved)
+
+
+def differences(steps: Sequence[str], methods: Sequence[str]) -> list[Difference]:
+    """What is measured of each step, by its method, and last the full pipeline."""
+    found = []
+    for place, (name, method) in enumerate(zip(steps, methods, strict=True)):
+        if method == "replay":
+            found.append(Difference((name, "with"), (name, "without")))
+        else:
+            found.append(Difference((name, "prefix"), (steps[place - 1], "prefix") if place else None))
+    return [*found, Difference(FULL)]

@@ -1,0 +1,75 @@
+"""How long a profile runs: planned from the meters and the precision that is wanted, ended once that is reached."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from greenload.energy.attribution import Attribution
+from greenload.energy.precision import Length, further, plan_length, reached
+from greenload.energy.windows import Observation
+from greenload.report.extras import Precision
+from greenload.windowing import Windows
+
+Announce = Callable[[str], None]
+"""Told, before anything is measured, how long a profile is planned to be."""
+
+
+class Pace:
+    """Decides how long windows are and how many builds are measured, for one profile.
+
+    Args:
+        wanted: half-width of each step's interval as a share of the step, a fifth of it as a share of the whole, as in
+            ``energy.precision``; None for as many builds as by default.
+        attributed: works out the costs from the windows so far.
+        announce: told the planned length, where a precision is wanted.
+    """
+
+    def __init__(
+        self,
+        wanted: float | None,
+        attributed: Callable[[Sequence[Observation]], Attribution],
+        announce: Announce | None = None,
+    ) -> None:
+        self._wanted = wanted
+        self._attributed = attributed
+        self._announce = announce or (lambda text: None)
+        self._length: Length | None = None
+        self._begun_s = 0.0
+        self._took_s = 0.0
+
+    def plan(self, windows: Windows, steps: int, rounds: int) -> None:
+        """Make windows as long, and as many, as is planned for them; the clock starts.
+
+        Raises:
+            UsageError: the precision can't be had.
+        """
+        self._begun_s = time.monotonic()
+        if self._wanted is None:
+            return
+        self._length = plan_length(windows.channels, self._wanted, steps=steps, rounds=rounds)
+        self._announce(self._length.line(self._wanted))
+        windows.keep_to(self._length)
+
+    def further(self, seen: Sequence[Observation]) -> int:
+        """How many more builds are wanted; 0 ends the profile."""
+        self._took_s = time.monotonic() - self._begun_s
+        if self._wanted is None or self._length is None:
+            return 0
+        builds = 1 + max(window.build for window in seen)
+        return further(self._attributed(seen), self._wanted, builds=builds, most_builds=self._length.most_builds)
+
+    def found(self, attribution: Attribution, seen: Sequence[Observation]) -> Precision | None:
+        """What was reached; None where nothing was wanted."""
+        if self._wanted is None or self._length is None:
+            return None
+        worst = reached(attribution, self._wanted)
+        return Precision(
+            wanted=self._wanted,
+            found=worst.ratio * self._wanted,
+            widest=f"{worst.step}, {worst.quantity}" if worst.step else "",
+            builds=1 + max(window.build for window in seen),
+            rounds=self._length.rounds,
+            planned_s=round(self._length.most_seconds, 1),
+            took_s=round(self._took_s, 1),
+        )

@@ -1,0 +1,168 @@
+"""The pytest fixture ``energy_budget``: fails a test whose pipeline, dataset or code costs more than it may.
+
+pytest finds it by itself wherever greenload is installed; until a test asks for the fixture nothing else is imported.
+
+    def test_the_pipeline_keeps_to_its_budget(energy_budget):
+        energy_budget(train, "cpu_s_per_sample<=1.5e-3", "energy_j_per_sample.cpu<=0.02")
+
+    def test_the_index_is_cheap(energy_budget):
+        with energy_budget("cpu_s<=2", "energy_j.cpu<=50"):
+            build_index()
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, overload
+
+import pytest
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from greenload.budgets import Budget
+    from greenload.measuring import MeasuredWindow
+    from greenload.pipeline import Pipeline
+    from greenload.plan import Plan
+    from greenload.report.checks import Check
+    from greenload.report.data import Report
+
+
+class UndecidedBudget(pytest.PytestWarning):
+    """A figure's interval holds the budget's limit: it can't be told whether the budget was kept.
+
+    To let such a test fail: ``-W error::greenload.pytest_plugin.UndecidedBudget``.
+    """
+
+
+class EnergyBudget:
+    """What the fixture ``energy_budget`` gives. Rules are those of :mod:`greenload.budgets`."""
+
+    @overload
+    def __call__(self, subject: str, *rules: str) -> AbstractContextManager[MeasuredWindow]: ...
+
+    @overload
+    def __call__(
+        self,
+        subject: Report | Pipeline | Plan | tf.data.Dataset,
+        *rules: str,
+        baseline: Report | str | os.PathLike[str] | None = None,
+        tolerance: float | None = None,
+        **options: Any,
+    ) -> Report: ...
+
+    def __call__(
+        self,
+        subject: Any,
+        *rules: str,
+        baseline: Report | str | os.PathLike[str] | None = None,
+        tolerance: float | None = None,
+        **options: Any,
+    ) -> Report | AbstractContextManager[MeasuredWindow]:
+        """Fail the test if a budget is exceeded, or there is no figure to judge it by; warn if it can't be told.
+
+        Args:
+            subject: a report, or what `greenload.profile` takes, which is profiled; or the first rule of several for a
+                block of code, which is measured: ``with energy_budget("cpu_s<=2"): ...``.
+            rules: budgets, as ``"cpu_s_per_sample<=1.5e-3"``; for code, as ``"energy_j.cpu<=50"``.
+            baseline: an earlier report or its file, against which no step may have grown (`greenload.baselines`).
+            tolerance: growth that is allowed, as a share of a step; `baselines.TOLERANCE` if None.
+            options: for `greenload.profile`, as ``samples=`` and ``rounds=``.
+
+        Returns:
+            The report, its checks filled in; or the context manager, which gives a window as `greenload.measure` does.
+
+        Raises:
+            UsageError: a rule isn't one; before anything is measured.
+            ReportError: the baseline can't be read; as soon.
+        """
+        __tracebackhide__ = True
+        from greenload.budgets import OF_REPORTS, OF_WINDOWS, parse
+
+        if isinstance(subject, str):
+            if baseline is not None or tolerance is not None or options:
+                raise _usage("a block of code has no baseline and no options of profile: give budgets alone")
+            return _Block([parse(rule, OF_WINDOWS) for rule in (subject, *rules)])
+        budgets = [parse(rule, OF_REPORTS) for rule in rules]
+        if not budgets and baseline is None:
+            raise _usage(
+                "energy_budget needs budgets or a baseline, as energy_budget(train, 'cpu_s_per_sample<=0.001')"
+            )
+        return _judged(subject, budgets, baseline, tolerance, options)
+
+
+@pytest.fixture(scope="session")
+def energy_budget() -> EnergyBudget:
+    """Hold a pipeline, a dataset, a report or a block of code against budgets of CPU seconds and joules."""
+    return EnergyBudget()
+
+
+def _judged(subject: Any, budgets: Sequence[Budget], baseline: Any, tolerance: float | None, options: Any) -> Report:
+    __tracebackhide__ = True
+    from dataclasses import replace
+
+    from greenload.baselines import TOLERANCE, against
+    from greenload.budgets import check
+    from greenload.report.data import Report
+
+    before = Report.load(baseline) if isinstance(baseline, str | os.PathLike) else baseline
+    if isinstance(subject, Report):
+        if options:
+            raise _usage(f"a report is there already: leave {', '.join(options)} out")
+        report = subject
+    else:
+        from greenload.profiling import profile
+
+        report = profile(subject, **options)
+    checks = check(report, budgets, before)
+    if before is not None:
+        checks += against(before, report, tolerance=TOLERANCE if tolerance is None else tolerance)
+    _enforce(checks, stacklevel=4)
+    return replace(report, checks=checks)
+
+
+class _Block:
+    """Measures a block of code, and judges it unless it raised."""
+
+    def __init__(self, budgets: Sequence[Budget]) -> None:
+        self._budgets = budgets
+
+    def __enter__(self) -> MeasuredWindow:
+        from greenload.measuring import measure
+
+        self._running = measure()
+        self._window = self._running.__enter__()
+        return self._window
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        __tracebackhide__ = True
+        from greenload.budgets import check_window
+
+        self._running.__exit__(kind, error, trace)
+        if error is None:
+            _enforce(check_window(self._window, self._budgets), stacklevel=3)
+
+
+def _enforce(checks: Sequence[Check], stacklevel: int) -> None:
+    """Fail the test with a line for each check that failed; warn, at the user's line, of each that is undecided."""
+    __tracebackhide__ = True
+    from greenload.report.checks import line
+
+    failed = [line(one) for one in checks if one.failed]
+    if failed:
+        pytest.fail("\n".join(["the energy budget isn't kept", *failed]))
+    for one in checks:
+        if one.outcome == "undecided":
+            warnings.warn(UndecidedBudget(line(one)), stacklevel=stacklevel)
+
+
+def _usage(message: str) -> Exception:
+    from greenload.errors import UsageError
+
+    return UsageError(message)

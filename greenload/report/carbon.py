@@ -1,0 +1,159 @@
+"""`Carbon`: what a million samples emit, converted last from their joules by a grid's factor and a data centre's PUE.
+
+    g per million samples = joules per sample × 10⁶ / 3.6 × 10⁶ J per kWh × PUE × g per kWh
+
+PUE, power usage effectiveness, is a facility's energy over its computers' (ISO/IEC 30134-2): 1 is the least. Factor and
+PUE are taken as exact; what they are unsure of is not in any interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from greenload.energy.figures import Figure, scale, sum_figures
+from greenload.energy.meter import COUNTS_TWICE, MeterStatus
+from greenload.errors import UsageError
+
+WORLD_G_PER_KWH = 475.0
+"""Grams of CO₂ a kilowatt-hour, the world's average (International Energy Agency, Global Energy & CO₂ Status Report
+2019, which CodeCarbon falls back on too). Grids lie between some 20 and 900."""
+WORLD = "world average, IEA 2019"
+GIVEN = "given"
+_KINDS = ("cpu", "dram", "gpu", "storage")
+_J_PER_KWH = 3.6e6
+_MILLION = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Carbon:
+    """Grams of CO₂ equivalent, with everything that they rest on.
+
+    Example:
+        >>> joules = {"cpu:package-0": Figure(0.036, 0.034, 0.038, "measured")}
+        >>> carbon(joules, (), g_per_kwh=50, pue=1.2).g_per_million_samples.value
+        0.6
+    """
+
+    g_per_million_samples: Figure
+    """Of the domains known, idle floor and PUE included; the interval is that of the joules."""
+    g_per_kwh: float
+    """The grid's factor."""
+    factor: str
+    """Where the factor is from, with its year; ``"given"`` by the user."""
+    pue: float
+    domains: tuple[str, ...]
+    """What is in the sum."""
+    missing: tuple[str, ...]
+    """What isn't, and why: ``"gpu: no driver"``. The sum is too low by these."""
+
+    def __post_init__(self) -> None:
+        check_factors(self.g_per_kwh, self.pue)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The estimate in the report's JSON shape."""
+        return {
+            **asdict(self),
+            "g_per_million_samples": self.g_per_million_samples.to_dict(),
+            "domains": list(self.domains),
+            "missing": list(self.missing),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Carbon:
+        """The inverse of `to_dict`."""
+        return cls(
+            Figure.from_dict(data["g_per_million_samples"]),
+            data["g_per_kwh"],
+            data["factor"],
+            data["pue"],
+            tuple(data["domains"]),
+            tuple(data["missing"]),
+        )
+
+
+def check_factors(g_per_kwh: float | None, pue: float) -> None:
+    """Refuse a grid factor or a PUE that can't be, before minutes of work are spent.
+
+    Raises:
+        UsageError: the factor isn't positive, or the PUE is below 1; either isn't finite.
+    """
+    if g_per_kwh is not None and not (math.isfinite(g_per_kwh) and g_per_kwh > 0):
+        raise UsageError(
+            f"a grid factor is a positive number of grams of CO2e a kWh, found {g_per_kwh}: "
+            f"give the grid's, or leave it out for the world's average, {WORLD_G_PER_KWH:g}"
+        )
+    if not (math.isfinite(pue) and pue >= 1):
+        raise UsageError(
+            f"a PUE is 1 or more, a facility's energy over its computers', found {pue}: give 1 where there is none"
+        )
+
+
+def carbon(
+    energy_j_per_sample: Mapping[str, Figure],
+    meters: Sequence[MeterStatus],
+    *,
+    g_per_kwh: float | None = None,
+    pue: float = 1.0,
+) -> Carbon:
+    """Grams of CO₂ equivalent of a million samples.
+
+    Domains are disjoint, so their joules add; a model of the whole machine's ``cpu`` beside measured packages doesn't.
+    A model's band is common to its domain: bands add up in joules, so a small modelled part widens the sum by little.
+
+    Args:
+        energy_j_per_sample: joules by domain of the full run with its idle floor, as ``report.total`` has them.
+        meters: what was found or is missing, as ``report.meters``.
+        g_per_kwh: the grid's factor; the world's average if None.
+        pue: the facility's.
+
+    Raises:
+        UsageError: as for `check_factors`.
+    """
+    check_factors(g_per_kwh, pue)
+    known = {
+        name: one
+        for name, one in energy_j_per_sample.items()
+        if one.value is not None and not _twice(name, energy_j_per_sample)
+    }
+    factor = WORLD_G_PER_KWH if g_per_kwh is None else g_per_kwh
+    grams = scale(_sum(known), _MILLION / _J_PER_KWH * pue * factor)
+    return Carbon(
+        grams,
+        factor,
+        WORLD if g_per_kwh is None else GIVEN,
+        pue,
+        tuple(known),
+        tuple(_missing(energy_j_per_sample, meters)),
+    )
+
+
+def _sum(known: Mapping[str, Figure]) -> Figure:
+    total = sum_figures(known.values())
+    if not known or not total.value:
+        return Figure.missing() if not known else total
+    band = math.fsum(one.systematic * abs(one.value) for one in known.values() if one.value is not None)
+    return Figure(total.value, total.low, total.high, total.provenance, band / abs(total.value), total.unresolved)
+
+
+def _twice(name: str, energy: Mapping[str, Figure]) -> bool:
+    """Whether a domain is a whole kind, such as ``cpu``, of which parts are there as well."""
+    return ":" not in name and any(other.startswith(f"{name}:") for other in energy)
+
+
+def _missing(energy: Mapping[str, Figure], meters: Sequence[MeterStatus]) -> list[str]:
+    found = {name: "no figure in this profile" for name, one in energy.items() if one.value is None}
+    kinds = {name.split(":")[0] for name in energy}
+    for meter in meters:
+        # A kind that is modelled as a whole lacks none of its parts.
+        covered = meter.domain in energy or meter.domain.split(":")[0] in energy
+        part = ":" in meter.domain
+        if meter.usable or covered or COUNTS_TWICE in meter.reason or (not part and meter.domain in kinds):
+            continue
+        found.setdefault(meter.domain, meter.reason)
+    for kind in _KINDS:
+        if kind not in kinds and not any(name.split(":")[0] == kind for name in found):
+            found[kind] = "no meter"
+    return [f"{name}: {reason}" for name, reason in found.items()]

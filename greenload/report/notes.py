@@ -1,0 +1,146 @@
+"""What a report says in sentences beside its table: where bytes came from, how sure figures are, what was checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from greenload.energy.figures import scale
+from greenload.energy.together import Together
+from greenload.report import table
+from greenload.report.carbon import Carbon
+from greenload.report.checks import Check, line
+from greenload.report.data import Report
+from greenload.report.extras import Cold, Precision
+
+READ_AHEAD_FROM = 1.1
+"""Bytes fetched over bytes used from which reading ahead is mentioned: of files of 85 kB whole pages alone make 3 %."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence and how it is meant."""
+
+    text: str
+    kind: str = ""
+    """``"good"``, ``"doubt"`` or ``"failed"``; empty where it only tells."""
+
+
+def reading(report: Report) -> Note | None:
+    """Which share of the source's bytes came from its device, and which from the page cache; None where untold.
+
+    Of a greenload pipeline the first step reads, and its source's bytes are those that leave it. A dataset doesn't tell
+    which step does, so of one only what the device gave to all is said.
+    """
+    source = report.pipeline.get("source")
+    kind = source.get("source") if isinstance(source, Mapping) else None
+    reads = report.steps[0] if kind is not None and report.steps else report.full
+    device = reads.device_bytes_per_sample.value
+    if kind == "Arrays" or device is None:
+        return None
+    noun = table.noun(report)
+    if device < table.CACHED_BELOW_BYTES:
+        told = "Files were read from the page cache: fetching them from the device is not in these figures"
+        return Note(told) if kind is not None else None
+    used = reads.bytes_out_per_sample
+    if reads is report.full or not used:
+        return Note(f"{table.bytes_text(device)} per {noun} came from the device")
+    share = min(1.0, device / used)
+    text = f"Of {table.bytes_text(used)} read per {noun}, {table.percent(share)} came from the device"
+    if share < 0.995:
+        text += f" and {table.percent(1 - share)} from the page cache"
+    if device > READ_AHEAD_FROM * used:
+        text += f", which fetched {device / used:.1f} times that in whole pages and by reading ahead"
+    return Note(text)
+
+
+def cold(found: Cold | None) -> Note | None:
+    """That files were dropped from memory before each window that reads, and what could not be."""
+    if found is None:
+        return None
+    what = f"{found.files:,} {'file' if found.files == 1 else 'files'}, {table.bytes_text(found.bytes)}"
+    if not found.problem:
+        return Note(f"Read cold: {what}, left memory before each window that reads")
+    return Note(f"Read cold as far as could be: {what}; {table.printable(found.problem)}", "doubt")
+
+
+def precision(found: Precision | None) -> Note | None:
+    """How narrow the intervals were to be, and are."""
+    if found is None:
+        return None
+    took = f"after {found.builds} builds of {found.rounds} rounds, {found.took_s:.0f} s"
+    took += f" (at most {found.planned_s:.0f} s were planned)"
+    wanted = f"±{_percent(found.wanted)}"
+    if found.reached:
+        return Note(f"Intervals within {wanted} as asked, {took}", "good")
+    return Note(
+        f"Intervals of ±{_percent(found.found)} where {wanted} was asked, {took}; the widest: "
+        f"{table.printable(found.widest)}. A quieter machine, or less precision, would do",
+        "doubt",
+    )
+
+
+def together(groups: Iterable[Together], report: Report) -> list[Note]:
+    """Steps that can't be told apart, with what they cost in sum: one sentence for each group of steps."""
+    shown: dict[tuple[str, ...], list[str]] = {}
+    for one in groups:
+        shown.setdefault(one.steps, []).append(_sum(one, report))
+    return [
+        Note(f"Not told apart: {' + '.join(map(table.printable, steps))}; in sum {', '.join(parts)}")
+        for steps, parts in shown.items()
+    ]
+
+
+def _sum(one: Together, report: Report) -> str:
+    amount = table.amount(scale(one.figure, 1e3), resolve=False)
+    if one.quantity != "cpu_s":
+        return f"{amount} mJ of {table.printable(one.quantity)}"
+    whole = report.full.cpu_s_per_sample.value
+    share = f" ({table.percent(one.figure.value / whole)})" if whole and one.figure.value is not None else ""
+    return f"{amount} CPU ms{share}"
+
+
+def grams(found: Carbon) -> str:
+    """The estimate alone: ``"5.70 ±0.28 g"``."""
+    return f"{table.amount(found.g_per_million_samples, resolve=False)} g"
+
+
+def carbon_basis(found: Carbon) -> str:
+    """What the estimate rests on: the factor and where it is from, the PUE, and how the joules are known."""
+    parts = [f"{found.g_per_kwh:g} g/kWh ({found.factor})", f"PUE {found.pue:g}"]
+    figure = found.g_per_million_samples
+    if figure.value is not None:
+        band = f" ±{_percent(figure.systematic)}" if figure.systematic else ""
+        parts += [f"joules {figure.provenance}{band}", "idle floor included"]
+    return ", ".join(parts)
+
+
+def carbon_missing(found: Carbon) -> str:
+    """What the estimate leaves out; empty where nothing is."""
+    return table.printable("; ".join(found.missing))
+
+
+def carbon(found: Carbon | None, report: Report) -> Note | None:
+    """Grams of CO₂e with everything they rest on, in a sentence or two."""
+    if found is None:
+        return None
+    missing = carbon_missing(found)
+    text = f"{grams(found)} CO₂e per million {table.noun(report)}s: {carbon_basis(found)}"
+    return Note(f"{text}. Without {missing}" if missing else text)
+
+
+def checks(found: Iterable[Check]) -> list[Note]:
+    """Budgets, and comparisons with a baseline: those that failed first."""
+    kinds = {"met": "good", "undecided": "doubt"}
+    notes = [Note(table.printable(line(one)), kinds.get(one.outcome, "failed")) for one in found]
+    return sorted(notes, key=lambda note: ("failed", "doubt", "good").index(note.kind))
+
+
+def conditions(report: Report) -> list[Note]:
+    """What holds for all figures: how narrow they are, how files were read, and from where."""
+    found = (precision(report.precision), cold(report.cold), reading(report))
+    return [note for note in found if note is not None]
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.0f} %" if share >= 0.1 else f"{share * 100:.2g} %"

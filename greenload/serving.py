@@ -1,0 +1,345 @@
+"""What a profile or a training costs, at an HTTP endpoint that Prometheus scrapes.
+
+Names follow *Metric and label naming* (prometheus.io/docs/practices/naming): base units (seconds, joules, bytes, watts,
+ratios), ``_total`` for what only grows. A figure is three gauges, itself and the ends of its 95 % interval with
+``_low`` and ``_high``, so that sums over one name mean something. What no meter gave is absent, never 0.
+
+Served is on the loopback interface unless an address is given: whoever can reach it reads names of steps and of meters.
+prometheus_client (``pip install 'greenload[prometheus]'``) is imported when serving starts.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal
+
+from greenload.energy.attribution import Cost
+from greenload.energy.figures import Figure
+from greenload.energy.meter import MeterStatus
+from greenload.energy.sampler import Sampler
+from greenload.errors import MeterError, UsageError
+from greenload.report.data import Report, Step
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+
+PORT = 9464
+"""Port if none is given: the one that OpenTelemetry's specification gives to Prometheus exporters."""
+LOOPBACK = "127.0.0.1"
+Kind = Literal["gauge", "counter"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One metric: its name, what it means, and a value for each set of labels."""
+
+    name: str
+    help: str
+    kind: Kind
+    values: tuple[tuple[Mapping[str, str], float], ...]
+
+
+class Metrics:
+    """What is served now. Safe in threads: what is shown is replaced as a whole, never changed.
+
+    Example:
+        >>> metrics = Metrics()
+        >>> metrics.show("greenload_training_samples_total", "Samples seen.", [({}, 512.0)], "counter")
+        >>> [family.name for family in metrics.families()]
+        ['greenload_training_samples_total']
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._shown: dict[str, Family] = {}
+        self._live: _Live | None = None
+
+    def show(
+        self, name: str, help: str, values: Iterable[tuple[Mapping[str, str], float]], kind: Kind = "gauge"
+    ) -> None:
+        """Show one metric, in the place of the one with that name.
+
+        Args:
+            name: by Prometheus' rules; a counter's ends in ``_total``.
+            help: what it means, in a sentence.
+            values: a value for each set of labels; all sets have the same label names. Empty: the metric is absent.
+            kind: ``"gauge"``, or ``"counter"`` for what only grows.
+
+        Raises:
+            UsageError: a counter's name doesn't end in ``_total``, or a gauge's does; label names differ.
+        """
+        family = Family(name, help, kind, tuple((dict(labels), float(value)) for labels, value in values))
+        if name.endswith("_total") != (kind == "counter"):
+            raise UsageError(f"a counter's name ends in _total and a gauge's doesn't, found {kind} {name!r}: rename it")
+        if len({frozenset(labels) for labels, _ in family.values}) > 1:
+            raise UsageError(f"all values of a metric have the same label names, but {name!r} has several sets of them")
+        with self._lock:
+            self._shown = self._shown | {name: family}
+
+    def show_figures(self, name: str, help: str, figures: Iterable[tuple[Mapping[str, str], Figure]]) -> None:
+        """Show figures as three gauges: ``name``, ``name_low`` and ``name_high``. Missing ones are absent."""
+        known = [(labels, one) for labels, one in figures if one.value is not None]
+        self.show(name, help, [(labels, one.value) for labels, one in known if one.value is not None])
+        for suffix, what in (("low", "Lower"), ("high", "Upper")):
+            ends = [(labels, getattr(one, suffix)) for labels, one in known]
+            self.show(f"{name}_{suffix}", f"{what} end of the 95 % interval of {name}.", ends)
+
+    def show_report(self, report: Report) -> None:
+        """Show a report's figures, labelled with its pipeline's name."""
+        pipeline = {"pipeline": str(report.pipeline.get("name", ""))}
+        steps = [
+            (pipeline | {"step": step.name, "backend": step.backend, "branch": step.branch}, step)
+            for step in _distinct(report.steps)
+        ]
+        self._show_costs("greenload_step", "of one step for a sample", steps)
+        self._show_costs("greenload_unattributed", "in no step for a sample", [(pipeline, report.unattributed)])
+        whole = "of the pipeline for a sample, idle floor included"
+        self._show_costs("greenload_pipeline", whole, [(pipeline, report.total)])
+        self.show_figures(
+            "greenload_pipeline_samples_per_second",
+            "Samples a second at full speed.",
+            [(pipeline, report.full.samples_per_s)],
+        )
+        self.show_figures(
+            "greenload_idle_power_watts",
+            "Power of the idle machine.",
+            [(pipeline | _domain(name, one), one) for name, one in report.idle.power_w.items()],
+        )
+        created = datetime.fromisoformat(report.created).timestamp()
+        self.show("greenload_profile_timestamp_seconds", "When the report was made.", [(pipeline, created)])
+        checks = {(check.rule, check.outcome) for check in report.checks}
+        self.show(
+            "greenload_check",
+            "1 for each budget and comparison with the baseline, its outcome in a label.",
+            [(pipeline | {"rule": rule, "outcome": outcome}, 1.0) for rule, outcome in sorted(checks)],
+        )
+
+    def _show_costs(self, prefix: str, what: str, costs: Sequence[tuple[Mapping[str, str], Cost]]) -> None:
+        self.show_figures(
+            f"{prefix}_cpu_seconds_per_sample",
+            f"CPU time {what}.",
+            [(labels, cost.cpu_s_per_sample) for labels, cost in costs],
+        )
+        self.show_figures(
+            f"{prefix}_energy_joules_per_sample",
+            f"Energy {what}.",
+            [
+                ({**labels, **_domain(name, one)}, one)
+                for labels, cost in costs
+                for name, one in cost.energy_j_per_sample.items()
+            ],
+        )
+        self.show_figures(
+            f"{prefix}_device_read_bytes_per_sample",
+            f"Bytes read from storage devices {what}.",
+            [(labels, cost.device_bytes_per_sample) for labels, cost in costs],
+        )
+
+    def progress(self, share: float) -> None:
+        """Show how far a profile is, 0 … 1."""
+        self.show("greenload_profile_progress_ratio", "Share of the profile that is done.", [({}, share)])
+
+    def attach(self, sampler: Sampler, statuses: Iterable[MeterStatus]) -> None:
+        """Show a running sampler's counters, read at each scrape, and which meters can be used.
+
+        Joules that a reset or a failing counter lost are not in ``greenload_energy_joules_total``: where
+        ``greenload_energy_gaps_total`` grows, the total is a lower bound.
+        """
+        live = _Live(sampler, tuple(statuses))
+        with self._lock:
+            self._live = live
+
+    def detach(self) -> None:
+        """Read the counters a last time, and keep showing that. Call it before the sampler stops."""
+        if self._live is not None:
+            self._live.freeze()
+
+    def families(self) -> list[Family]:
+        """Everything that is shown now, the counters read now."""
+        with self._lock:
+            shown, live = list(self._shown.values()), self._live
+        return [family for family in (*shown, *(live.families() if live else ())) if family.values]
+
+
+class _Live:
+    """A sampler's counters since they were attached."""
+
+    def __init__(self, sampler: Sampler, statuses: tuple[MeterStatus, ...]) -> None:
+        self._lock = threading.Lock()
+        self._sampler = sampler
+        self._statuses = statuses
+        self._first = self._last = sampler.mark()
+        self._joules = dict.fromkeys(sampler.channels, 0.0)
+        self._frozen = False
+
+    def freeze(self) -> None:
+        with self._lock:
+            self._update()
+            self._frozen = True
+
+    def families(self) -> list[Family]:
+        with self._lock:
+            if not self._frozen:
+                self._update()
+            last = self._last
+            joules = dict(self._joules)
+        channels = self._sampler.channels
+        energy = [({"domain": name, "provenance": channels[name].provenance}, joules[name]) for name in channels]
+        resets = {name: edge.resets - self._first.edges[name].resets for name, edge in last.edges.items()}
+        gaps = [({"domain": name}, float(count)) for name, count in resets.items()]
+        cpu_s = last.process.cpu_s - self._first.process.cpu_s
+        failing = {name: edge.failure for name, edge in last.edges.items() if edge.failure}
+        return [
+            Family("greenload_energy_joules_total", _JOULES, "counter", tuple(energy)),
+            Family("greenload_energy_gaps_total", _GAPS, "counter", tuple(gaps)),
+            Family("greenload_process_cpu_seconds_total", _CPU, "counter", (({}, cpu_s),)),
+            Family("greenload_meter_usable", _USABLE, "gauge", tuple(self._usable(failing))),
+            Family("greenload_meter_info", _INFO, "gauge", tuple(self._info(failing))),
+        ]
+
+    def _update(self) -> None:
+        """Add what was used since the last time."""
+        try:
+            mark = self._sampler.mark()
+        except MeterError:  # the sampler was stopped without a word: what was seen last stays
+            self._frozen = True
+            return
+        window = self._sampler.window(self._last, mark)
+        for name in self._joules:
+            if name in mark.edges:
+                # The sampler's own unwrapped totals: exact however close two scrapes are.
+                self._joules[name] = mark.edges[name].total_j - self._first.edges[name].total_j
+            else:
+                self._joules[name] += window.energy_j.get(name, 0.0)
+        self._last = mark
+
+    def _usable(self, failing: Mapping[str, str]) -> Iterator[tuple[Mapping[str, str], float]]:
+        for one in _one_each(self._statuses):
+            yield {"domain": one.domain, "meter": one.meter}, float(one.usable and one.domain not in failing)
+
+    def _info(self, failing: Mapping[str, str]) -> Iterator[tuple[Mapping[str, str], float]]:
+        for one in _one_each(self._statuses):
+            reason = failing.get(one.domain, one.reason) if one.usable else one.reason
+            labels = {"domain": one.domain, "meter": one.meter, "provenance": one.provenance}
+            yield labels | {"reason": reason, "remedy": one.remedy}, 1.0
+
+
+_JOULES = "Energy since serving began: of the whole domain where measured, of this process where modelled."
+_GAPS = "Times that a counter was reset: joules around each are not in the total."
+_CPU = "CPU time of this process and its waited-for children since serving began."
+_USABLE = "1 if the meter gives figures now."
+_INFO = "Always 1; why a meter is usable or not, and what helps."
+
+
+def _one_each(statuses: Iterable[MeterStatus]) -> Iterable[MeterStatus]:
+    """One status for each domain and meter: the first, the usable ones before the others."""
+    ranked = sorted(statuses, key=lambda one: not one.usable)
+    return {(one.domain, one.meter): one for one in reversed(ranked)}.values()
+
+
+def _distinct(steps: Iterable[Step]) -> list[Step]:
+    """The steps, those whose labels would repeat with a number: a series that comes twice can't be scraped."""
+    seen: dict[tuple[str, str, str], int] = {}
+    found = []
+    for step in steps:
+        key = (step.name, step.backend, step.branch)
+        seen[key] = seen.get(key, 0) + 1
+        found.append(step if seen[key] == 1 else replace(step, name=f"{step.name} ({seen[key]})"))
+    return found
+
+
+def _domain(name: str, figure: Figure) -> dict[str, str]:
+    return {"domain": name, "provenance": figure.provenance}
+
+
+class Server:
+    """A running endpoint. Close it, or use it as a context manager; its threads are daemons."""
+
+    def __init__(self, metrics: Metrics, host: str, port: int) -> None:
+        from prometheus_client import start_http_server
+        from prometheus_client.registry import CollectorRegistry
+
+        registry = CollectorRegistry()
+        registry.register(_Collector(metrics))
+        try:
+            self._server, self._thread = start_http_server(port, host, registry)
+        except (OSError, OverflowError) as error:
+            raise UsageError(
+                f"{host}:{port} can't be served on: {error}; name another port, or 0 for any that is free"
+            ) from None
+        self.port: int = self._server.server_port
+        """The port, also where any was asked for."""
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"http://{shown}:{self.port}/metrics"
+        """Where to scrape."""
+
+    def close(self) -> None:
+        """Stop serving. Harmless if repeated."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+        self._server.server_close()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Collector:
+    """Metrics as prometheus_client collects them."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        from prometheus_client import Metric
+
+        for family in self._metrics.families():
+            found = Metric(family.name.removesuffix("_total"), family.help, family.kind)
+            for labels, value in family.values:
+                found.add_sample(family.name, dict(labels), value)
+            yield found
+
+
+def serve(metrics: Metrics, address: int | str = PORT) -> Server:
+    """Serve metrics at ``/metrics`` until closed.
+
+    Args:
+        metrics: what to serve; may be empty still.
+        address: a port (0: any that is free), or ``"HOST:PORT"``, as ``"0.0.0.0:9464"`` for every interface. Without a
+            host only this machine can scrape.
+
+    Raises:
+        UsageError: it can't be served there, as where the port is taken; or prometheus_client isn't installed.
+
+    Example:
+        >>> with serve(Metrics(), 0) as server:
+        ...     server.url
+        'http://127.0.0.1:40213/metrics'
+    """
+    host, port = parse_address(address)
+    try:
+        import prometheus_client  # noqa: F401
+    except ImportError:
+        raise UsageError("serving needs prometheus_client: pip install 'greenload[prometheus]'") from None
+    return Server(metrics, host, port)
+
+
+def parse_address(address: int | str) -> tuple[str, int]:
+    """Host and port of ``9464``, ``"9464"``, ``"localhost:9464"`` or ``"[::1]:9464"``.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    host, _, port = str(address).rpartition(":")
+    if not (port.isascii() and port.isdigit() and int(port) < 65536) or (":" in host and host[0] + host[-1] != "[]"):
+        raise UsageError(f"an address to serve on is PORT or HOST:PORT, as 9464 or 0.0.0.0:9464, found {address!r}")
+    return host.strip("[]") or LOOPBACK, int(port)

@@ -1,0 +1,233 @@
+"""`EnergyCallback`: what a Keras ``fit`` spends on loading by step, on waiting for data, and on the model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from greenload.energy.discover import discover
+from greenload.energy.figures import Figure
+from greenload.energy.sharing import DEFAULT, SharedSampler
+from greenload.errors import BackendUnavailable, UsageError
+from greenload.profiling import profile
+from greenload.report.data import Report
+from greenload.serving import Metrics, serve
+from greenload.training_data import FitReport, Part, Spent
+from greenload.training_run import IDLE_S, Fit, scalars
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from greenload.pipeline import Pipeline
+    from greenload.plan import Plan
+    from greenload.splitting import Split
+
+
+class EnergyCallback:
+    """A Keras callback that splits a fit's joules and CPU seconds into loader, waiting for data, and model.
+
+    Meters run beside the training: counters where there are any, models where not. What a sample costs to load, step by
+    step, comes from a profile; times the samples trained on it is the loader's part. The idle floor is a line of its
+    own; what of it the step spent waiting for its next batch is charged to the loader as *waiting*. Validation is
+    apart, and what is left is the model's. `training_split` has the formulas. Without a profile loader and model are
+    one figure; the rest stands.
+
+    It works with ``gl.load``, with any ``tf.data.Dataset``, and with arrays; with ``steps_per_epoch``, validation,
+    ``jit_compile``, ``run_eagerly``. Waiting is seen on TensorFlow, on one device, with ``steps_per_execution=1``;
+    elsewhere it is said to be unknown. On a GPU it is the time that the host waited, which the GPU may have spent on
+    the step before: the GPU waited at most so long. Batches that prefetching prepared but nobody trained on are not
+    counted as the loader's. The joules of a counter are the whole machine's: what others drew is estimated by CPU time
+    and kept apart.
+
+    Each epoch adds to Keras's logs, so that ``History`` and Keras's own ``TensorBoard`` (after this one in the list)
+    have them: ``energy_j``, ``loader_j``, ``waiting_j``, ``model_j`` (joules of all domains), ``waiting_s``,
+    ``loader_cpu_s``. What isn't known is left out.
+
+    Args:
+        loader: what the loader costs: a `Report` of `gl.profile`, or the path of one that was saved. A `Pipeline`, a
+            `Plan`, a `Split` or a dataset is profiled here and now, which takes a minute.
+        log_dir: folder for TensorBoard: scalars ``energy/total_j``, ``energy/loader_j``, ``energy/waiting_j``,
+            ``energy/model_j`` and ``energy/loader/STEP_j`` by epoch.
+        port: serves the figures to Prometheus there, up to `close`: a port, or ``"address:port"``.
+        idle_s: seconds before the first batch in which the idle floor is measured, where there is a counter; with 0 it
+            is the profile's.
+        discovery: passed to ``discover``, as ``powercap_root=…``.
+
+    Raises:
+        UsageError: an argument is out of range, or the port can't be had.
+        BackendUnavailable: Keras isn't installed.
+        ReportError: the file isn't a report.
+
+    Example:
+        >>> energy = gl.EnergyCallback(gl.profile(train), log_dir="logs")
+        >>> model.fit(gl.load(train), epochs=3, callbacks=[energy])
+        >>> print(energy.report)
+    """
+
+    params: Mapping[str, Any] | None
+    """What Keras says of the fit."""
+    model: Any
+    """The model that Keras trains."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> EnergyCallback:
+        made: EnergyCallback = super().__new__(_with_keras(cls))
+        return made
+
+    def __init__(
+        self,
+        loader: Report | str | os.PathLike[str] | Pipeline | Plan | Split | tf.data.Dataset | None = None,
+        *,
+        log_dir: str | os.PathLike[str] | None = None,
+        port: int | str | None = None,
+        idle_s: float = IDLE_S,
+        **discovery: Any,
+    ) -> None:
+        super().__init__()
+        if not idle_s >= 0:
+            raise UsageError(f"idle_s must be 0 or more, got {idle_s}: leave it out for {IDLE_S} s")
+        self.profile: Report | None = _profile(loader)
+        """What the loader costs, as profiled; None if nobody did."""
+        self.reports: tuple[FitReport, ...] = ()
+        """One for each fit that has ended."""
+        self._shared = SharedSampler(lambda: discover(**discovery)) if discovery else DEFAULT
+        self._idle_s = idle_s
+        self._log_dir = None if log_dir is None else os.fspath(log_dir)
+        self._fit: Fit | None = None
+        self._metrics = Metrics()
+        self._server = None if port is None else serve(self._metrics, port)
+        self._served = [0, 0]
+
+    @property
+    def report(self) -> FitReport:
+        """The last fit that ended, also if by an exception.
+
+        Raises:
+            UsageError: none has.
+        """
+        if not self.reports:
+            raise UsageError("a report is there once a fit has ended, and none has: call close() if it was interrupted")
+        return self.reports[-1]
+
+    @property
+    def epochs(self) -> tuple[Spent, ...]:
+        """The epochs of the running fit so far; of the last one, if none runs."""
+        if self._fit is not None:
+            return tuple(self._fit.epochs)
+        return self.reports[-1].epochs if self.reports else ()
+
+    def close(self) -> None:
+        """End what an interrupted fit left open, and stop serving. Harmless if repeated."""
+        self._end("an interruption")
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Start the meters and measure the idle floor."""
+        self._end("an interruption")
+        self._fit = Fit(
+            self.model,
+            self._shared,
+            profile=self.profile,
+            idle_s=self._idle_s,
+            log_dir=self._log_dir,
+            failed=self._failed,
+        )
+        if self._server is not None:
+            self._metrics.attach(self._fit.use.sampler, self._fit.use.statuses)
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Start the epoch's window."""
+        if self._fit is not None:
+            self._fit.begin_epoch(epoch)
+
+    def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Start a window of validation, where it is part of a fit."""
+        if self._fit is not None:
+            self._fit.begin_validation()
+
+    def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """End the window of validation."""
+        if self._fit is not None:
+            self._fit.end_validation()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Split the epoch's energy, and tell the logs, TensorBoard and Prometheus."""
+        if self._fit is None:
+            return
+        steps = (self.params or {}).get("steps")
+        spent = self._fit.end_epoch(None if steps is None else int(steps))
+        if logs is not None:
+            logs.update({name: value for name, value in scalars(spent) if "/" not in name})
+        self._fit.write(epoch, spent)
+        self._serve(spent)
+
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Stop the meters and make the report."""
+        self._end("")
+
+    def _end(self, ended: str) -> None:
+        fit, self._fit = self._fit, None
+        if fit is None:
+            return
+        self._metrics.detach()
+        if (report := fit.end(ended)) is not None:
+            self.reports = (*self.reports, report)
+
+    def _failed(self, fit: Fit, error: BaseException) -> None:
+        """The training step raised: Keras ends the fit without telling its callbacks."""
+        if fit is self._fit:
+            self._end(type(error).__name__)
+
+    def _serve(self, spent: Spent) -> None:
+        self._served = [self._served[0] + 1, self._served[1] + (spent.passed.samples or 0)]
+        show, figures = self._metrics.show, self._metrics.show_figures
+        show("greenload_training_epochs_total", "Epochs trained.", [({}, self._served[0])], "counter")
+        if spent.passed.samples is not None:
+            show("greenload_training_samples_total", "Samples trained on.", [({}, self._served[1])], "counter")
+        if spent.passed.waiting_s is not None:
+            waiting: list[tuple[Mapping[str, str], float]] = [({}, spent.passed.waiting_s)]
+            show("greenload_training_epoch_waiting_seconds", "Time the step waited for data, last epoch.", waiting)
+
+        def joules(label: str, parts: tuple[Part, ...]) -> list[tuple[Mapping[str, str], Figure]]:
+            return [
+                ({label: part.name, "domain": domain, "provenance": figure.provenance}, figure)
+                for part in parts
+                for domain, figure in part.energy_j.items()
+            ]
+
+        figures(
+            "greenload_training_epoch_energy_joules",
+            "Energy of the last epoch by what it went into; the parts add up to the total.",
+            joules("part", (*spent.parts, spent.total)),
+        )
+        figures(
+            "greenload_training_epoch_loader_energy_joules",
+            "Energy of the last epoch's loading by step.",
+            joules("step", spent.steps),
+        )
+
+
+def _with_keras(cls: Any) -> Any:
+    """The class as a Keras callback: made when the first one is, so that importing greenload imports no Keras."""
+    try:
+        from keras.callbacks import Callback
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"EnergyCallback needs Keras, which can't be imported ({error}): pip install 'greenload[tf]'"
+        ) from None
+    if issubclass(cls, Callback):
+        return cls
+    found = cls.__dict__.get("_made")
+    if found is None:
+        found = cls._made = type(cls.__name__, (cls, Callback), {"__module__": cls.__module__})
+    return found
+
+
+def _profile(loader: Any) -> Report | None:
+    if loader is None or isinstance(loader, Report):
+        return loader
+    if isinstance(loader, str | os.PathLike):
+        return Report.load(loader)
+    return profile(loader)

@@ -1,0 +1,118 @@
+"""A training run's energy as a table for the terminal."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from greenload.energy.figures import Figure
+from greenload.report.table import DASH, amount, band, by_group, group, percent, printable
+from greenload.training_data import FitReport, Part, Spent
+
+_EXPLAINED = {
+    "loader": "loader",
+    "loader and model": "loader and model",
+    "waiting": "waiting for data (idle floor)",
+    "model": "model (the rest)",
+    "validation": "validation",
+    "others": "the rest of the machine",
+    "idle": "idle floor",
+    "total": "total",
+}
+_STYLES = {"idle": "dim", "others": "dim", "total": "bold"}
+_EPOCHS_SHOWN = 20
+
+
+def render(report: FitReport) -> RenderableType:
+    """The report for a rich console: what must be known first, the whole fit by part, a row for each epoch.
+
+    Example:
+        >>> rich.print(render(callback.report))
+    """
+    fit = report.fit
+    groups = [name for name, figure in by_group(fit.total.energy_j).items() if figure.value != 0]
+    ended = f", ended by {printable(report.ended)}" if report.ended else ""
+    lines: list[RenderableType] = [
+        Text.assemble((f"fit of {printable(report.model)}", "bold"), f": {_passed(fit, len(report.epochs))}{ended}"),
+        Text(_waiting(fit)),
+        _whole(fit, groups),
+    ]
+    if len(report.epochs) > 1:
+        lines.append(_epochs(report.epochs, groups))
+    if report.profile:
+        lines.append(Text(f"loader: costs a sample as profiled on {printable(report.profile)}", style="dim"))
+    lines += [Text(f"note: {printable(note)}") for note in fit.notes]
+    lines += [Text(f"no figures for {printable(domain)}: {printable(why)}") for domain, why in fit.void.items()]
+    lines += [
+        Text(f"no figures for {printable(f'{one.domain}: {one.reason}')}", style="dim")
+        for one in report.meters
+        if not one.usable
+    ]
+    return Group(*lines)
+
+
+def text(report: FitReport, width: int = 100) -> str:
+    """What `render` shows as plain text, ``width`` columns wide."""
+    console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False, legacy_windows=False)
+    with console.capture() as capture:
+        console.print(render(report))
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def _passed(spent: Spent, epochs: int) -> str:
+    samples = f"{spent.passed.samples:,}" if spent.passed.samples is not None else "an unknown number of"
+    plural = "" if epochs == 1 else "s"
+    return f"{epochs} epoch{plural}, {spent.passed.batches:,} batches, {samples} samples in {spent.wall_s:,.1f} s"
+
+
+def _waiting(spent: Spent) -> str:
+    if spent.passed.waiting_s is None:
+        return "waiting for data: unknown"
+    return f"waiting for data: {spent.passed.waiting_s:,.2f} s, {percent(spent.waiting_share)} of the training's time"
+
+
+def _whole(spent: Spent, groups: Sequence[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    table.add_column("", overflow="fold")
+    table.add_column("CPU s", justify="right", no_wrap=True)
+    for name in groups:
+        told = band(figure for domain, figure in spent.total.energy_j.items() if group(domain) == name)
+        table.add_column(f"{name} J\n{told}", justify="right", no_wrap=True)
+    for part in spent.parts:
+        _add(table, _EXPLAINED[part.name], part, groups, _STYLES.get(part.name, ""))
+        if part.name == "loader":
+            for step in spent.steps:
+                _add(table, f"  {printable(step.name)}", step, groups, "")
+    table.add_section()
+    _add(table, _EXPLAINED["total"], spent.total, groups, _STYLES["total"])
+    return table
+
+
+def _add(table: Table, label: str, part: Part, groups: Sequence[str], style: str) -> None:
+    joules = by_group(part.energy_j)
+    cells = [amount(joules.get(name), resolve=False) for name in groups]
+    # The rest of the machine's CPU seconds are in no total of this process's.
+    cpu_s = None if part.name == "others" else part.cpu_s
+    table.add_row(*map(Text, (label, amount(cpu_s, resolve=False), *cells)), style=style)
+
+
+def _epochs(epochs: Sequence[Spent], groups: Sequence[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    for head in ("", "s", "waiting", "total J", *("loader J", "waiting J", "model J")):
+        table.add_column(head, justify="right", no_wrap=True)
+    for spent in epochs[-_EPOCHS_SHOWN:]:
+        joules = (spent.total, spent.loader, spent.waiting, spent.model)
+        cells = (_plain(part.total_j) for part in joules)
+        table.add_row(*map(Text, (spent.name, f"{spent.wall_s:,.1f}", percent(spent.waiting_share), *cells)))
+    if len(epochs) > _EPOCHS_SHOWN:
+        table.title = f"the last {_EPOCHS_SHOWN} of {len(epochs)} epochs"
+    return table
+
+
+def _plain(figure: Figure) -> str:
+    return DASH if figure.value is None else f"{figure.value:,.3g}".replace("-", "−")

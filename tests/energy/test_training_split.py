@@ -1,0 +1,239 @@
+"""Where a fit's joules went: the arithmetic, on windows made by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from greenload.energy.attribution import Cost
+from greenload.energy.figures import Figure, scale, sum_figures
+from greenload.energy.meter import Channel
+from greenload.energy.sampler import Window
+from greenload.report.data import FullRun, Idle, Machine, Report, Step
+from greenload.training_data import Passed, Spent
+from greenload.training_split import UNATTRIBUTED, Floor, split
+
+PACKAGE, GPU = "cpu:package-0", "gpu:0"
+CHANNELS = {PACKAGE: Channel(PACKAGE, "measured", update_s=0.001), GPU: Channel(GPU, "measured", update_s=0.1)}
+MODELLED = {"cpu": Channel("cpu", "modelled", systematic=0.5), "dram": Channel("dram", "modelled", systematic=0.4)}
+
+
+def exact(value: float, provenance: str = "measured") -> Figure:
+    return Figure(value, value, value, provenance)
+
+
+FLOORS = {PACKAGE: Floor(exact(10.0)), GPU: Floor(exact(25.0))}
+PASSED = Passed(batches=100, samples=1000, waiting_s=4.0)
+
+
+def window(wall_s: float, cpu_s: float, *, other_s: float = 0.0, off_j: float = 0.0, **energy_j: float) -> Window:
+    names = {"package": PACKAGE, "gpu": GPU}
+    joules = {names.get(name, name): value for name, value in energy_j.items()}
+    return Window(
+        wall_ns=round(wall_s * 1e9),
+        cpu_s=cpu_s,
+        other_cpu_s=other_s,
+        device_read_bytes=None,
+        device_written_bytes=None,
+        rss_bytes=0,
+        energy_j=joules,
+        void={},
+        resolution_j=dict.fromkeys(joules, off_j),
+    )
+
+
+def profiled(joules: dict[str, float], *, backend: str = "tf", cpu_s: float = 0.01) -> Report:
+    """Two steps, one and three quarters of the cost, and nothing besides."""
+
+    def cost(share: float) -> dict[str, Any]:
+        return {
+            "cpu_s_per_sample": Figure(share * cpu_s, share * cpu_s * 0.95, share * cpu_s * 1.05, "measured"),
+            "energy_j_per_sample": {
+                name: Figure(share * one, share * one * 0.9, share * one * 1.1, "measured")
+                for name, one in joules.items()
+            },
+            "device_bytes_per_sample": exact(0.0),
+        }
+
+    return Report(
+        created="2026-03-01T12:00:00+00:00",
+        machine=Machine("a processor", 2, 8_000_000_000, "Linux 6.1", "3.11.2", {}),
+        meters=(),
+        pipeline={"name": "photos"},
+        plan={},
+        samples=512,
+        steps=(
+            Step(**cost(0.25), name="read", stages=(), backend="tf", method="prefix"),
+            Step(**cost(0.75), name="decode", stages=(), backend=backend, method="replay"),
+        ),
+        full=FullRun(**cost(1.0), samples_per_s=exact(200.0)),
+        idle=Idle(),
+        unattributed=Cost(**cost(0.0)),
+        total=Cost(**cost(1.0)),
+    )
+
+
+def found(given_window: Window, **changed: Any) -> Spent:
+    options: dict[str, Any] = {"channels": CHANNELS, "floors": FLOORS, "profile": profiled({PACKAGE: 0.2, GPU: 0.0})}
+    validation, passed = changed.pop("validation", []), changed.pop("passed", PASSED)
+    return split("fit", given_window, validation, passed, **options | changed)
+
+
+def value(figure: Figure | None) -> float:
+    assert figure is not None and figure.value is not None
+    return figure.value
+
+
+def test_the_parts_of_a_fit_that_is_known() -> None:
+    # 20 s: 10 W and 25 W of floor, 10 J/s of loader and model for the package, 100 W more of the GPU
+    spent = found(window(20.0, 30.0, package=800.0, gpu=2500.0))
+    assert value(spent.waiting.energy_j[PACKAGE]) == pytest.approx(40.0)
+    assert value(spent.waiting.energy_j[GPU]) == pytest.approx(100.0), "the GPU's floor is drawn while it waits"
+    assert value(spent.idle.energy_j[PACKAGE]) == pytest.approx(160.0)
+    assert value(spent.loader.energy_j[PACKAGE]) == pytest.approx(200.0)
+    assert value(spent.model.energy_j[PACKAGE]) == pytest.approx(400.0)
+    assert value(spent.model.energy_j[GPU]) == pytest.approx(2000.0)
+    assert value(spent.loader.cpu_s) == pytest.approx(10.0) and value(spent.model.cpu_s) == pytest.approx(20.0)
+    assert [step.name for step in spent.steps] == ["read", "decode", UNATTRIBUTED]
+    assert value(spent.steps[1].energy_j[PACKAGE]) == pytest.approx(150.0)
+    assert spent.waiting_share == pytest.approx(0.2)
+    assert spent.model.energy_j[PACKAGE].provenance == "measured" and spent.notes == ()
+
+
+def test_the_remainder_inherits_every_error() -> None:
+    noisy = {PACKAGE: Floor(Figure(10.0, 9.7, 10.3, "measured"))}
+    spent = found(window(20.0, 30.0, package=800.0, off_j=2.0), floors=noisy, channels={PACKAGE: CHANNELS[PACKAGE]})
+    # the loader's ±20 J, the counter's ±2 J, the floor's 20 s × ±0.3 W
+    assert spent.model.energy_j[PACKAGE].half_width == pytest.approx((20.0**2 + 2.0**2 + 6.0**2) ** 0.5)
+    assert spent.total.energy_j[PACKAGE].half_width == pytest.approx(2.0), "what was counted needs no floor"
+    assert spent.model.cpu_s is not None and spent.model.cpu_s.half_width == pytest.approx(0.5)
+
+
+def test_validation_is_apart() -> None:
+    inner = window(5.0, 8.0, package=170.0, gpu=625.0)
+    spent = found(window(25.0, 38.0, package=970.0, gpu=3125.0), validation=[inner])
+    assert value(spent.validation.energy_j[PACKAGE]) == pytest.approx(120.0)
+    assert value(spent.validation.energy_j[GPU]) == pytest.approx(500.0)
+    assert value(spent.model.energy_j[PACKAGE]) == pytest.approx(400.0), "as without validation"
+    assert value(spent.model.cpu_s) == pytest.approx(20.0) and value(spent.validation.cpu_s) == 8.0
+    assert spent.validation_s == 5.0 and spent.waiting_share == pytest.approx(4 / 20)
+    assert [part.name for part in spent.parts] == ["loader", "waiting", "model", "validation", "others", "idle"]
+
+
+def test_neighbours_beyond_those_in_the_floor_are_apart() -> None:
+    busy = {PACKAGE: Floor(exact(14.0), others_per_s=0.2)}  # 4 W of the floor are a steady neighbour's
+    only = {PACKAGE: CHANNELS[PACKAGE]}
+    as_ever = found(window(20.0, 30.0, other_s=4.0, package=880.0), floors=busy, channels=only)
+    assert value(as_ever.others.energy_j[PACKAGE]) == 0 and value(as_ever.model.energy_j[PACKAGE]) == pytest.approx(400)
+    more = found(window(20.0, 30.0, other_s=14.0, package=1080.0), floors=busy, channels=only)
+    others = more.others.energy_j[PACKAGE]
+    assert others.value == pytest.approx(200.0) and others.half_width == pytest.approx(196.0)
+    assert value(more.model.energy_j[PACKAGE]) == pytest.approx(400.0)
+    assert (more.model.energy_j[PACKAGE].half_width or 0) > 190
+    assert value(more.others.cpu_s) == 14.0
+
+
+def test_neighbours_do_not_show_in_a_gpu() -> None:
+    spent = found(window(20.0, 30.0, other_s=15.0, package=800.0, gpu=2500.0))
+    assert value(spent.others.energy_j[GPU]) == 0 and value(spent.others.energy_j[PACKAGE]) == pytest.approx(200.0)
+
+
+def test_modelled_joules_are_the_process_s_own_and_the_floor_comes_on_top() -> None:
+    floors = {"cpu": Floor(Figure(1.5, 1.5, 1.5, "modelled", 0.5))}
+    profile = profiled({"cpu": 0.02, "dram": 0.001})
+    spent = found(
+        window(20.0, 30.0, other_s=9.0, cpu=82.8, dram=8.0), channels=MODELLED, floors=floors, profile=profile
+    )
+    assert value(spent.total.energy_j["cpu"]) == pytest.approx(112.8)
+    assert value(spent.model.energy_j["cpu"]) == pytest.approx(62.8) and value(spent.others.energy_j["cpu"]) == 0
+    assert value(spent.idle.energy_j["cpu"]) == pytest.approx(24.0) and value(spent.idle.energy_j["dram"]) == 0
+    assert spent.model.energy_j["cpu"].provenance == "modelled" and spent.model.energy_j["cpu"].systematic == 0.5
+
+
+def test_unknown_waiting_is_missing_not_zero() -> None:
+    why = "how long the step waited for data isn't known: because"
+    spent = found(window(20.0, 30.0, package=800.0, gpu=2500.0), passed=Passed(100, 1000, None, (why,)))
+    assert spent.waiting.energy_j[PACKAGE].value is None and spent.waiting_share is None
+    assert value(spent.idle.energy_j[PACKAGE]) == pytest.approx(200.0) and spent.notes == (why,)
+    assert value(spent.model.energy_j[PACKAGE]) == pytest.approx(400.0)
+
+
+@pytest.mark.parametrize("lacking", ["profile", "samples"])
+def test_without_a_profile_or_samples_loader_and_model_are_one(lacking: str) -> None:
+    changed: dict[str, Any] = (
+        {"profile": None} if lacking == "profile" else {"passed": Passed(100, None, 4.0, ("why",))}
+    )
+    spent = found(window(20.0, 30.0, package=800.0, gpu=2500.0), **changed)
+    assert spent.loader.energy_j[PACKAGE].value is None and spent.model.energy_j[PACKAGE].value is None
+    assert value(spent.work.energy_j[PACKAGE]) == pytest.approx(600.0) and value(spent.work.cpu_s) == 30.0
+    assert [part.name for part in spent.parts] == ["loader and model", "waiting", "others", "idle"]
+    assert spent.steps == () and len(spent.notes) == 1
+    assert ("EnergyCallback(gl.profile" in spent.notes[0]) == (lacking == "profile")
+
+
+def test_a_profile_without_counters_shares_out_by_cpu_seconds_and_says_so() -> None:
+    spent = found(window(20.0, 30.0, package=800.0, gpu=2500.0), profile=profiled({"cpu": 0.02}))
+    loader = spent.loader.energy_j[PACKAGE]
+    assert loader.value == pytest.approx(200.0) and loader.provenance == "modelled" and loader.systematic == 0.5
+    assert spent.model.energy_j[PACKAGE].provenance == "modelled"
+    assert spent.loader.energy_j[GPU].value is None, "a GPU's joules don't follow CPU seconds"
+    assert len(spent.notes) == 2 and PACKAGE in spent.notes[0] and GPU in spent.notes[1]
+
+
+def test_a_loader_dearer_than_everything_is_said_not_hidden() -> None:
+    spent = found(window(20.0, 9.0, package=350.0, gpu=2500.0))
+    assert value(spent.model.energy_j[PACKAGE]) == pytest.approx(-50.0)
+    assert value(spent.model.cpu_s) == pytest.approx(-1.0)
+    assert [note for note in spent.notes if "10 CPU s, is 1 more" in note]
+    assert [note for note in spent.notes if f"200 J in {PACKAGE}, is 50 more" in note]
+
+
+def test_an_unknown_floor_leaves_the_total_alone() -> None:
+    spent = found(window(20.0, 30.0, package=800.0, gpu=2500.0), floors={GPU: FLOORS[GPU]})
+    for part in (spent.waiting, spent.model, spent.idle, spent.work):
+        assert part.energy_j[PACKAGE].value is None and part.energy_j[GPU].value is not None
+    assert value(spent.total.energy_j[PACKAGE]) == 800.0
+
+
+def test_a_void_domain_has_a_reason_and_no_figure() -> None:
+    given_window = replace(window(20.0, 30.0, gpu=2500.0), void={PACKAGE: "the counter was reset"})
+    spent = found(given_window)
+    assert spent.void == {PACKAGE: "the counter was reset"} and PACKAGE not in spent.total.energy_j
+    inner = replace(window(5.0, 8.0, package=170.0), void={GPU: "the GPU is lost"})
+    spent = found(window(25.0, 38.0, package=970.0, gpu=3125.0), validation=[inner])
+    assert list(spent.total.energy_j) == [PACKAGE] and GPU in spent.void
+
+
+def test_a_step_that_the_model_runs_is_not_the_loader_s() -> None:
+    profile = profiled({PACKAGE: 0.2, GPU: 0.0}, backend="keras")
+    spent = found(window(20.0, 30.0, package=800.0, gpu=2500.0), profile=profile)
+    assert [step.name for step in spent.steps] == ["read", UNATTRIBUTED]
+    assert value(spent.loader.energy_j[PACKAGE]) == pytest.approx(50.0)
+    assert value(spent.loader.cpu_s) == pytest.approx(2.5)
+
+
+numbers = st.floats(0.0, 1e3)
+
+
+@given(st.lists(numbers, min_size=8, max_size=8), st.booleans(), st.floats(0, 2))
+def test_parts_always_add_up_to_the_total(made: list[float], waits: bool, others_per_s: float) -> None:
+    wall_s, cpu_s, other_s, joules, in_wall_s, in_cpu_s, in_joules, samples = made
+    whole = window(1 + wall_s + in_wall_s, cpu_s + in_cpu_s, other_s=2 * other_s, package=joules + in_joules)
+    inner = window(in_wall_s, in_cpu_s, other_s=other_s, package=in_joules)
+    spent = found(
+        whole,
+        validation=[inner],
+        passed=Passed(10, int(samples), wall_s / 2 if waits else None),
+        channels={PACKAGE: CHANNELS[PACKAGE]},
+        floors={PACKAGE: Floor(exact(10.0), others_per_s)},
+    )
+    parts = [part for part in spent.parts if waits or part.name != "waiting"]
+    parts += [] if spent.validation_s else [spent.validation]
+    rest = sum_figures([spent.total.energy_j[PACKAGE], *(scale(part.energy_j[PACKAGE], -1) for part in parts)])
+    assert rest.value == pytest.approx(0, abs=1e-6 * (1 + joules + in_joules + 10 * (wall_s + in_wall_s)))
+    steps = sum_figures(step.energy_j[PACKAGE] for step in spent.steps)
+    assert steps.value == pytest.approx(value(spent.loader.energy_j[PACKAGE]))

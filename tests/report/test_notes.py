@@ -1,0 +1,141 @@
+"""The sentences beside the table: where bytes came from, precision, steps not told apart, carbon, checks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from greenload.energy.figures import Figure
+from greenload.energy.together import Together
+from greenload.report import notes
+from greenload.report.carbon import carbon
+from greenload.report.data import Report
+from greenload.report.extras import Cold, Precision
+from greenload.report.terminal import text
+
+
+def read(report: Report, device: float, used: float | None = 82e3) -> Report:
+    """The report with so many bytes a sample from the device, of so many used."""
+    figure = Figure(device, device, device, "measured")
+    first = replace(report.steps[0], bytes_out_per_sample=used, device_bytes_per_sample=figure)
+    full = replace(report.full, device_bytes_per_sample=figure)
+    return replace(report, full=full, steps=(first, *report.steps[1:]))
+
+
+CACHED = "Files were read from the page cache: fetching them from the device is not in these figures"
+
+
+@pytest.mark.parametrize(
+    ("device", "used", "said"),
+    [
+        (0.0, 82e3, CACHED),
+        (511.0, 82e3, CACHED),
+        (82e3, 82e3, "Of 82.0 kB read per image, 100 % came from the device"),
+        (84e3, 82e3, "Of 82.0 kB read per image, 100 % came from the device"),
+        (20.5e3, 82e3, "Of 82.0 kB read per image, 25 % came from the device and 75 % from the page cache"),
+        (
+            164e3,
+            82e3,
+            "Of 82.0 kB read per image, 100 % came from the device, which fetched 2.0 times that in whole pages and by "
+            "reading ahead",
+        ),
+        (84e3, None, "84.0 kB per image came from the device"),
+    ],
+)
+def test_where_bytes_came_from(measured: Report, device: float, used: float | None, said: str) -> None:
+    report = read(measured, device, used)
+    assert notes.reading(report) == notes.Note(said)
+    assert said in text(report, 200).splitlines()
+
+
+def test_where_bytes_came_from_is_said_of_files_alone(measured: Report) -> None:
+    none, some = read(measured, 0.0), read(measured, 84e3)
+    for kind in ("Files", "TFRecords"):
+        assert notes.reading(replace(none, pipeline={"source": {"source": kind}})) == notes.Note(CACHED)
+    for report in (none, some):
+        assert notes.reading(replace(report, pipeline={"source": {"source": "Arrays"}})) is None
+    assert notes.reading(replace(none, pipeline={})) is None, "what a dataset reads isn't known"
+    assert notes.reading(replace(some, pipeline={})) == notes.Note("84.0 kB per sample came from the device")
+    untold = replace(none.steps[0], device_bytes_per_sample=Figure.missing())
+    assert notes.reading(replace(none, steps=(untold, *none.steps[1:]))) is None
+
+
+def test_a_cache_behind_it_does_not_hide_what_reading_fetches(measured: Report) -> None:
+    nothing = Figure(0.0, 0.0, 0.0, "measured")
+    cached = read(measured, 82e3)
+    cached = replace(cached, full=replace(cached.full, device_bytes_per_sample=nothing))
+    assert notes.reading(cached) == notes.Note("Of 82.0 kB read per image, 100 % came from the device")
+
+
+def test_a_cold_run_says_what_left_memory_and_what_stayed() -> None:
+    assert notes.cold(None) is None
+    assert notes.cold(Cold(512, 42_000_000, 0)) == notes.Note(
+        "Read cold: 512 files, 42.0 MB, left memory before each window that reads"
+    )
+    some = notes.cold(Cold(1, 8_000_000, 4_000_000, "4.0 of 8.0 MB stay in memory: x is mapped by process 7"))
+    assert some == notes.Note(
+        "Read cold as far as could be: 1 file, 8.0 MB; 4.0 of 8.0 MB stay in memory: x is mapped by process 7", "doubt"
+    )
+
+
+def test_precision_says_what_was_asked_reached_and_taken() -> None:
+    good = Precision(0.05, 0.043, "Batch, CPU seconds", builds=3, rounds=5, planned_s=180, took_s=61.4)
+    assert notes.precision(good) == notes.Note(
+        "Intervals within ±5 % as asked, after 3 builds of 5 rounds, 61 s (at most 180 s were planned)", "good"
+    )
+    missed = notes.precision(replace(good, found=0.123, wanted=0.005))
+    assert missed is not None and missed.kind == "doubt"
+    assert (
+        missed.text.startswith("Intervals of ±12 % where ±0.5 % was asked")
+        and "the widest: Batch, CPU seconds" in missed.text
+    )
+
+
+def test_steps_that_cannot_be_told_apart_stand_together(measured: Report) -> None:
+    flip = ("flip", "batch")
+    groups = (
+        Together(flip, "cpu_s", Figure(3.4e-5, 3e-5, 3.8e-5, "measured")),
+        Together(("resize", "flip"), "dram:package-0", Figure(1e-3, 0.9e-3, 1.1e-3, "measured")),
+        Together(flip, "cpu:package-0", Figure(4.6e-4, 4.2e-4, 5e-4, "measured")),
+    )
+    found = [note.text for note in notes.together(groups, measured)]
+    assert found == [
+        "Not told apart: flip + batch; in sum 0.034 ±0.004 CPU ms (2 %), 0.46 ±0.04 mJ of cpu:package-0",
+        "Not told apart: resize + flip; in sum 1.00 ±0.10 mJ of dram:package-0",
+    ]
+    assert found[0] in text(replace(measured, together=groups), 200).splitlines()
+
+
+def test_carbon_names_all_that_it_rests_on(measured: Report, modelled: Report) -> None:
+    assert notes.carbon(None, measured) is None
+    joules = {"cpu": Figure(0.036, 0.0342, 0.0378, "modelled", 0.5)}
+    note = notes.carbon(carbon(joules, (), g_per_kwh=100, pue=1.2), modelled)
+    assert note is not None and note.text == (
+        "1.20 ±0.06 g CO₂e per million images: 100 g/kWh (given), PUE 1.2, joules modelled ±50 %, idle floor included. "
+        "Without dram: no meter; gpu: no meter; storage: no meter"
+    )
+    world = carbon(measured.total.energy_j_per_sample, measured.meters)
+    shown = text(replace(measured, carbon=world), 300)
+    assert "475 g/kWh (world average, IEA 2019), PUE 1, joules modelled ±" in shown and "Without" not in shown
+
+
+def test_budgets_come_last_and_failures_first(judged: Report) -> None:
+    lines = text(judged, 200).splitlines()[-4:]
+    assert [line.split(":")[0] for line in lines] == ["missing", "exceeded", "undecided", "met"]
+    assert "most in Decode + crop, 38 %" in lines[1]
+    assert [note.kind for note in notes.checks(judged.checks)] == ["failed", "failed", "doubt", "good"]
+
+
+def test_everything_is_in_the_text_and_fits(judged: Report) -> None:
+    shown = text(judged, 300)
+    for note in (*notes.conditions(judged), *notes.together(judged.together, judged)):
+        assert note.text in shown
+    assert "gpu:1: NVML: not supported" in shown.split("Without ")[1].splitlines()[0]
+    assert all(len(line) <= 80 for line in text(judged, 80).splitlines())
+
+
+def test_names_cannot_steer_the_terminal(hostile: Report) -> None:
+    assert "\x1b" not in text(hostile, 300)
+    found = (*notes.conditions(hostile), *notes.together(hostile.together, hostile), *notes.checks(hostile.checks))
+    assert len(found) >= 5 and all(note.text.isprintable() for note in found)
