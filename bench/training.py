@@ -127,12 +127,13 @@ def split_rows() -> list[Row]:
 
 
 def judged(found: dict[str, Any]) -> list[Row]:
-    """Rows of one fit and its truth. What may be off is the wider of the interval, 5 % of a part, 1 % of the total."""
-    totals, ratios, lines = [], [], []
+    """Rows of one fit and its truth. What a part may be off: interval and band, or 5 % of it, or 1 % of the total."""
+    totals, loaders, ratios, lines = [], [], [], []
     for domain, truth in found["truth"].items():
         fit = found["fit"]
         total = fit["total"]["energy_j"][domain]["value"]
         totals.append(abs(total / truth["total"] - 1))
+        loaders.append(abs(fit["loader"]["energy_j"][domain]["value"] / truth["loader"] - 1))
         parts = {name: fit[name]["energy_j"][domain] for name in ("loader", "model")}
         parts |= {
             kind: step["energy_j"][domain] for kind, step in zip(_KINDS, _burning(fit["steps"], found), strict=True)
@@ -140,14 +141,16 @@ def judged(found: dict[str, Any]) -> list[Row]:
         floor = fit["idle"]["energy_j"][domain]["value"] + fit["waiting"]["energy_j"][domain]["value"]
         parts["floor"] = {"value": floor, "low": floor, "high": floor}
         for name, figure in parts.items():
-            allowed = max((figure["high"] - figure["low"]) / 2, 0.05 * truth[name], 0.01 * truth["total"])
-            ratios.append(abs(figure["value"] - truth[name]) / allowed)
             half = (figure["high"] - figure["low"]) / 2
+            band = figure.get("systematic", 0.0) * abs(figure["value"])
+            allowed = max(half + band, 0.05 * truth[name], 0.01 * truth["total"])
+            ratios.append(abs(figure["value"] - truth[name]) / allowed)
             lines.append(f"  {domain} {name}: {figure['value']:.2f} ±{half:.2f} J, truth {truth[name]:.2f} J")
     print("\n".join(lines), file=sys.stderr)
     outside = sum(ratio > 1 for ratio in ratios) / len(ratios)
     return [
         percent("a fit on the emulated machine, joules in all: off by", totals, 0.01),
+        percent("its loader: off by", loaders),
         percent("its loader, steps, model and floor: off by more than they may", [outside], OUTSIDE_REACH),
     ]
 

@@ -27,12 +27,13 @@ from typing import Any
 from bench import burning, crosscheck, gpu_windows, truth_steps
 from bench.contest import Row, Spread, table
 from bench.truth_steps import Judged, Truth
+from greenload.energy.precision import WINDOW_S
 from greenload.report.data import Report
-from greenload.windowing import WINDOW_S
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMAT = "greenload.bench.truth/1"
 PARTS = ("profiles", "precision", "coverage", "alignment", "training", "crosscheck")
+QUICK_PARTS = ("profiles", "coverage", "alignment", "crosscheck")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Size:
     simulated: int
     """Profiles that are simulated for each scenario."""
     precision: float
+    quick: bool = False
 
 
 BATCH = 8
@@ -59,7 +61,7 @@ ALIGNED_REACH = 0.05
 """The most that joules of one second on a slow counter may be off, in 95 % of windows."""
 ALONE, BESIDE = "alone", "beside a neighbour"
 FULL = Size(runs=6, rounds=None, samples=128, unit_s=2e-3, window_s=WINDOW_S, simulated=2000, precision=0.05)
-QUICK = Size(runs=1, rounds=2, samples=16, unit_s=0.5e-3, window_s=0.05, simulated=50, precision=0.2)
+QUICK = Size(runs=1, rounds=2, samples=16, unit_s=0.5e-3, window_s=0.05, simulated=50, precision=0.2, quick=True)
 
 
 @dataclass
@@ -193,7 +195,7 @@ def coverage(size: Size) -> Found:
 
 def alignment(size: Size) -> Found:
     """How far windows on a GPU's slow counter are off, with edges aligned to its refreshes and as they come."""
-    lines = gpu_windows.rows(windows=20 if size is QUICK else 200)
+    lines = gpu_windows.rows(windows=20 if size.quick else 200)
     rows = [
         truth_steps.percent(
             f"GPU, windows of 1 s, edges {line['edges']}: 95 % are off by less than",
@@ -208,17 +210,15 @@ def alignment(size: Size) -> Found:
 
 def training(size: Size) -> Found:
     """What ``EnergyCallback`` adds to a training's CPU seconds, and whether its split is right."""
-    return Found(list(_part("bench.training", "overhead")(pairs=2 if size is QUICK else 12)))
+    return Found(list(_part("bench.training", "overhead")(pairs=2 if size.quick else 12)))
 
 
 def crosschecked(size: Size) -> Found:
     """greenload beside Zeus, CodeCarbon and pyRAPL, over wraps, resets and odd layouts."""
     if why := crosscheck.left_out():
         raise NotHere(why)
-    cases = crosscheck.CASES[:2] if size is QUICK else crosscheck.CASES
-    readings = crosscheck.crosscheck(
-        cases, window_s=crosscheck.QUICK_WINDOW_S if size is QUICK else crosscheck.WINDOW_S
-    )
+    cases = crosscheck.CASES[:2] if size.quick else crosscheck.CASES
+    readings = crosscheck.crosscheck(cases, window_s=crosscheck.QUICK_WINDOW_S if size.quick else crosscheck.WINDOW_S)
     print(crosscheck.table(readings))
     return Found(crosscheck.rows(readings), {"readings": [asdict(one) | {"verdict": one.verdict} for one in readings]})
 
@@ -256,6 +256,11 @@ def run(parts: Sequence[str], size: Size) -> tuple[list[Row], dict[str, Any], di
             left_out[part] = str(error)
             _note(f"left out: {part}: {error}")
             continue
+        except (ProfileFailed, crosscheck.MachineFailed) as error:  # hours of other parts are not lost for it
+            left_out[part] = str(error)
+            _note(f"failed: {part}: {error}")
+            rows.append(Row(f"{part}: failed", "", Spread.of([1.0]), 0.0))
+            continue
         rows += found.rows
         raw[part] = {"wall_s": time.monotonic() - start, **found.raw}
     return rows, raw, left_out
@@ -264,15 +269,17 @@ def run(parts: Sequence[str], size: Size) -> tuple[list[Row], dict[str, Any], di
 def main(argv: list[str] | None = None) -> int:
     """Run it; 1 where something is out of reach."""
     parser = argparse.ArgumentParser(prog="python -m bench.truth", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a minute: shows that all runs, proves little")
-    parser.add_argument("--only", default=",".join(PARTS), help="parts to run, with commas between")
+    parser.add_argument("--quick", action="store_true", help="four parts, short: shows that they work, proves little")
+    parser.add_argument("--only", help=f"parts to run, with commas between: {', '.join(PARTS)}")
     parser.add_argument("--runs", type=int, help="profiles alone, and as many beside a neighbour")
     parser.add_argument("--out", type=Path, default=Path("bench-truth.json"), help="the JSON file to write")
     options = parser.parse_args(argv)
-    parts = [part.strip() for part in options.only.split(",")]
+    default = QUICK_PARTS if options.quick else PARTS
+    parts = [part.strip() for part in options.only.split(",")] if options.only else list(default)
     if unknown := sorted(set(parts) - set(PARTS)):
         parser.error(f"--only takes parts of {', '.join(PARTS)}, not {', '.join(unknown)}")
     size = QUICK if options.quick else FULL
+    size = replace(size, runs=options.runs or size.runs)
     rows, raw, left_out = run(parts, size)
     print(table(rows))
     from greenload.machine import machine

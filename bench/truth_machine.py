@@ -21,6 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is impor
 from bench import burning
 from bench.truth_steps import IDLE, NEIGHBOUR
 from greenload import profiling, windowing
+from greenload.energy import precision
 from greenload.energy.emulator import EmulatedMachine, attach
 from greenload.energy.sampler import Sampler, Window
 from greenload.report.data import Report
@@ -82,7 +83,7 @@ def main(path: str) -> None:
     options = {} if task["precision"] is None else {"precision": task["precision"]}
     if task["rounds"] is not None:
         options["rounds"] = task["rounds"]
-    windowing.WINDOW_S = task["window_s"]
+    precision.WINDOW_S = windowing.WINDOW_S = task["window_s"]
     profiling.TRIED = 0  # changes that might pay are no part of the figures
     with everyone(machine), beside:
         began = time.monotonic()

@@ -44,23 +44,28 @@ class Compared:
     allowed: float
     """Growth that counts as none, in the quantity's unit."""
 
-    def p_value(self, df: float, sign: int) -> float:
+    def p_value(self, df: tuple[float, float], sign: int) -> float:
         """Chance of a change this large where there was none but the allowed one.
 
-        The standard error is taken out of the two intervals with ``df`` degrees of freedom, added in quadrature.
+        A t test of unlike variances (Welch, *The generalization of "Student's" problem*, Biometrika 34 (1947) 28), each
+        standard error taken out of its figure's interval.
 
         Args:
-            df: degrees of freedom of the worse known of the two figures, a lower bound for their difference's.
+            df: degrees of freedom of the baseline's figure and of the other.
             sign: 1 for growth, -1 for a fall.
         """
         a, b = self.change.a, self.change.b
         assert a is not None and b is not None and a.value is not None and b.value is not None
         beyond = sign * (b.value - a.value) - self.allowed
-        half = math.hypot(a.half_width or 0.0, b.half_width or 0.0)
-        if half == 0:
+        variances = [
+            ((figure.half_width or 0.0) / float(stdtrit(n, 1 - LEVEL))) ** 2
+            for figure, n in zip((a, b), df, strict=True)
+        ]
+        both = sum(variances)
+        if both == 0:
             return 0.0 if beyond > 0 else 1.0
-        error = half / float(stdtrit(df, 1 - LEVEL))
-        return float(stdtr(df, -beyond / error))
+        of_both = both**2 / sum(one**2 / n for one, n in zip(variances, df, strict=True))
+        return float(stdtr(of_both, -beyond / math.sqrt(both)))
 
 
 def against(
@@ -68,8 +73,9 @@ def against(
 ) -> tuple[Check, ...]:
     """What changed since a baseline.
 
-    Compared are CPU seconds and joules of every step that both have, and of the total; not the throughput, which
-    depends on whatever else the machine does. Joules only where they are on one scale (see `comparison.compare`).
+    Compared are CPU seconds and joules of every step that both have, and of the total. Joules only where a counter
+    tells them, as modelled ones follow from CPU seconds. Not the throughput, which depends on whatever else the machine
+    does.
 
     Args:
         baseline: an earlier report of the same pipeline, from the same machine.
@@ -93,7 +99,7 @@ def against(
         units = f"its figures are for one {of_what[0]}, this report's for one {of_what[1]}: profile the baseline again"
         return (Check(name, "missing", None, None, None, None, units),)
     compared = list(_compared(found, tolerance))
-    df = min(_degrees(baseline), _degrees(report))
+    df = (_degrees(baseline), _degrees(report))
     grown, perhaps = _beyond(compared, df, 1)
     fallen, _ = _beyond(compared, df, -1)
     other_machine = _other_processor(found)
@@ -111,7 +117,7 @@ def against(
     return (Check(name, overall, None, None, None, None, said), *checks)
 
 
-_CHANCE = "grew beyond its own interval, as some of so many do by chance"
+_CHANCE = "grew beyond its own interval, as some of so many do by chance (--precision tells)"
 
 
 def _compared(found: Comparison, tolerance: float) -> Iterator[Compared]:
@@ -130,6 +136,8 @@ def _compared(found: Comparison, tolerance: float) -> Iterator[Compared]:
 def _one(step: str, group: str, change: Change, tolerance: float, total: float) -> Iterator[Compared]:
     if change.difference is None or change.a is None or change.b is None or change.a.value is None:
         return
+    if "modelled" in (change.a.provenance, change.b.provenance):
+        return  # worked out from CPU seconds, memory and bytes: the same change once more
     a, b, difference = (scale(one, 1e-3) for one in (change.a, change.b, change.difference))
     base = Change(change.name, "s" if group == "CPU" else "J", a, b, difference, change.ratio)
     allowed = tolerance * max(abs(change.a.value), TOTAL_SHARE * abs(total)) * 1e-3
@@ -141,7 +149,7 @@ def _rule(step: str, group: str) -> str:
     return f"{quantity(field, step)}<=baseline"
 
 
-def _beyond(compared: Sequence[Compared], df: float, sign: int) -> tuple[list[Compared], list[Compared]]:
+def _beyond(compared: Sequence[Compared], df: tuple[float, float], sign: int) -> tuple[list[Compared], list[Compared]]:
     """What changed for certain, and what lies beyond its own interval only: Holm's step-down procedure."""
     ranked = sorted(((one.p_value(df, sign), k) for k, one in enumerate(compared)))
     certain: list[int] = []
@@ -154,10 +162,11 @@ def _beyond(compared: Sequence[Compared], df: float, sign: int) -> tuple[list[Co
 
 
 def _degrees(report: Report) -> float:
-    """Degrees of freedom within builds: windows of a step with work in them, less one a build."""
+    """Degrees of freedom within builds: rounds of the step that has fewest, less one a build."""
+    names = {"", *(step.name for step in report.steps)}  # trials of changes ran on one build
     steps: dict[tuple[str, str], set[tuple[int, int]]] = {}
     for window in report.windows:
-        if window.kind != "idle":
+        if window.kind != "idle" and window.step in names:
             steps.setdefault((window.step, window.kind), set()).add((window.build, window.round))
     known = [len(seen) - len({build for build, _ in seen}) for seen in steps.values()]
     return float(max(1, min(known))) if known else _UNKNOWN_DF

@@ -35,12 +35,30 @@ Kind = Literal["gauge", "counter"]
 
 @dataclass(frozen=True)
 class Family:
-    """One metric: its name, what it means, and a value for each set of labels."""
+    """One metric: its name, what it means, and a value for each set of labels.
+
+    Raises:
+        UsageError: a counter's name doesn't end in ``_total``, or a gauge's does; label names differ.
+    """
 
     name: str
+    """By Prometheus' rules."""
     help: str
+    """What it means, in a sentence."""
     kind: Kind
+    """``"gauge"``, or ``"counter"`` for what only grows."""
     values: tuple[tuple[Mapping[str, str], float], ...]
+    """A value for each set of labels. Empty: the metric is absent."""
+
+    def __post_init__(self) -> None:
+        if self.name.endswith("_total") != (self.kind == "counter"):
+            raise UsageError(
+                f"a counter's name ends in _total and a gauge's doesn't, found {self.kind} {self.name!r}: rename it"
+            )
+        if len({frozenset(labels) for labels, _ in self.values}) > 1:
+            raise UsageError(
+                f"all values of a metric have the same label names, but those of {self.name!r} differ: use one set"
+            )
 
 
 class Metrics:
@@ -72,72 +90,20 @@ class Metrics:
         Raises:
             UsageError: a counter's name doesn't end in ``_total``, or a gauge's does; label names differ.
         """
-        family = Family(name, help, kind, tuple((dict(labels), float(value)) for labels, value in values))
-        if name.endswith("_total") != (kind == "counter"):
-            raise UsageError(f"a counter's name ends in _total and a gauge's doesn't, found {kind} {name!r}: rename it")
-        if len({frozenset(labels) for labels, _ in family.values}) > 1:
-            raise UsageError(f"all values of a metric have the same label names, but {name!r} has several sets of them")
-        with self._lock:
-            self._shown = self._shown | {name: family}
+        self._put([Family(name, help, kind, tuple((dict(labels), float(value)) for labels, value in values))])
 
     def show_figures(self, name: str, help: str, figures: Iterable[tuple[Mapping[str, str], Figure]]) -> None:
         """Show figures as three gauges: ``name``, ``name_low`` and ``name_high``. Missing ones are absent."""
-        known = [(labels, one) for labels, one in figures if one.value is not None]
-        self.show(name, help, [(labels, one.value) for labels, one in known if one.value is not None])
-        for suffix, what in (("low", "Lower"), ("high", "Upper")):
-            ends = [(labels, getattr(one, suffix)) for labels, one in known]
-            self.show(f"{name}_{suffix}", f"{what} end of the 95 % interval of {name}.", ends)
+        self._put(_gauges(name, help, figures))
 
     def show_report(self, report: Report) -> None:
-        """Show a report's figures, labelled with its pipeline's name."""
-        pipeline = {"pipeline": str(report.pipeline.get("name", ""))}
-        steps = [
-            (pipeline | {"step": step.name, "backend": step.backend, "branch": step.branch}, step)
-            for step in _distinct(report.steps)
-        ]
-        self._show_costs("greenload_step", "of one step for a sample", steps)
-        self._show_costs("greenload_unattributed", "in no step for a sample", [(pipeline, report.unattributed)])
-        whole = "of the pipeline for a sample, idle floor included"
-        self._show_costs("greenload_pipeline", whole, [(pipeline, report.total)])
-        self.show_figures(
-            "greenload_pipeline_samples_per_second",
-            "Samples a second at full speed.",
-            [(pipeline, report.full.samples_per_s)],
-        )
-        self.show_figures(
-            "greenload_idle_power_watts",
-            "Power of the idle machine.",
-            [(pipeline | _domain(name, one), one) for name, one in report.idle.power_w.items()],
-        )
-        created = datetime.fromisoformat(report.created).timestamp()
-        self.show("greenload_profile_timestamp_seconds", "When the report was made.", [(pipeline, created)])
-        checks = {(check.rule, check.outcome) for check in report.checks}
-        self.show(
-            "greenload_check",
-            "1 for each budget and comparison with the baseline, its outcome in a label.",
-            [(pipeline | {"rule": rule, "outcome": outcome}, 1.0) for rule, outcome in sorted(checks)],
-        )
+        """Show a report's figures, labelled with its pipeline's name, in the place of another report's."""
+        self._put(_of_report(report))
 
-    def _show_costs(self, prefix: str, what: str, costs: Sequence[tuple[Mapping[str, str], Cost]]) -> None:
-        self.show_figures(
-            f"{prefix}_cpu_seconds_per_sample",
-            f"CPU time {what}.",
-            [(labels, cost.cpu_s_per_sample) for labels, cost in costs],
-        )
-        self.show_figures(
-            f"{prefix}_energy_joules_per_sample",
-            f"Energy {what}.",
-            [
-                ({**labels, **_domain(name, one)}, one)
-                for labels, cost in costs
-                for name, one in cost.energy_j_per_sample.items()
-            ],
-        )
-        self.show_figures(
-            f"{prefix}_device_read_bytes_per_sample",
-            f"Bytes read from storage devices {what}.",
-            [(labels, cost.device_bytes_per_sample) for labels, cost in costs],
-        )
+    def _put(self, families: Iterable[Family]) -> None:
+        new = {family.name: family for family in families}
+        with self._lock:
+            self._shown = self._shown | new
 
     def progress(self, share: float) -> None:
         """Show how far a profile is, 0 … 1."""
@@ -228,11 +194,56 @@ class _Live:
             yield labels | {"reason": reason, "remedy": one.remedy}, 1.0
 
 
+_CHECK = "1 for each budget and comparison with the baseline, its outcome in a label."
 _JOULES = "Energy since serving began: of the whole domain where measured, of this process where modelled."
 _GAPS = "Times that a counter was reset: joules around each are not in the total."
 _CPU = "CPU time of this process and its waited-for children since serving began."
 _USABLE = "1 if the meter gives figures now."
 _INFO = "Always 1; why a meter is usable or not, and what helps."
+
+
+def _of_report(report: Report) -> Iterator[Family]:
+    pipeline = {"pipeline": str(report.pipeline.get("name", ""))}
+    steps = [
+        (pipeline | {"step": step.name, "backend": step.backend, "branch": step.branch}, step)
+        for step in _distinct(report.steps)
+    ]
+    yield from _costs("greenload_step", "of one step for a sample", steps)
+    yield from _costs("greenload_unattributed", "in no step for a sample", [(pipeline, report.unattributed)])
+    whole = "of the pipeline for a sample, idle floor included"
+    yield from _costs("greenload_pipeline", whole, [(pipeline, report.total)])
+    speed = [(pipeline, report.full.samples_per_s)]
+    yield from _gauges("greenload_pipeline_samples_per_second", "Samples a second at full speed.", speed)
+    idle = [(pipeline | _domain(name, one), one) for name, one in report.idle.power_w.items()]
+    yield from _gauges("greenload_idle_power_watts", "Power of the idle machine.", idle)
+    created = ((pipeline, datetime.fromisoformat(report.created).timestamp()),)
+    yield Family("greenload_profile_timestamp_seconds", "When the report was made.", "gauge", created)
+    outcomes = sorted({(check.rule, check.outcome) for check in report.checks})
+    checks = tuple((pipeline | {"rule": rule, "outcome": outcome}, 1.0) for rule, outcome in outcomes)
+    yield Family("greenload_check", _CHECK, "gauge", checks)
+
+
+def _costs(prefix: str, what: str, costs: Sequence[tuple[Mapping[str, str], Cost]]) -> Iterator[Family]:
+    cpu = [(labels, cost.cpu_s_per_sample) for labels, cost in costs]
+    yield from _gauges(f"{prefix}_cpu_seconds_per_sample", f"CPU time {what}.", cpu)
+    joules = [
+        ({**labels, **_domain(name, one)}, one)
+        for labels, cost in costs
+        for name, one in cost.energy_j_per_sample.items()
+    ]
+    yield from _gauges(f"{prefix}_energy_joules_per_sample", f"Energy {what}.", joules)
+    read = [(labels, cost.device_bytes_per_sample) for labels, cost in costs]
+    yield from _gauges(f"{prefix}_device_read_bytes_per_sample", f"Bytes read from storage devices {what}.", read)
+
+
+def _gauges(name: str, help: str, figures: Iterable[tuple[Mapping[str, str], Figure]]) -> Iterator[Family]:
+    known = [(dict(labels), one) for labels, one in figures if one.value is not None]
+    ends = (
+        ("value", "", help),
+        *((end, f"_{end}", f"95 % interval's {end} end of {name}.") for end in ("low", "high")),
+    )
+    for end, suffix, meaning in ends:
+        yield Family(name + suffix, meaning, "gauge", tuple((labels, getattr(one, end)) for labels, one in known))
 
 
 def _one_each(statuses: Iterable[MeterStatus]) -> Iterable[MeterStatus]:

@@ -36,9 +36,10 @@ class EnergyCallback:
     It works with ``gl.load``, with any ``tf.data.Dataset``, and with arrays; with ``steps_per_epoch``, validation,
     ``jit_compile``, ``run_eagerly``. Waiting is seen on TensorFlow, on one device, with ``steps_per_execution=1``;
     elsewhere it is said to be unknown. On a GPU it is the time that the host waited, which the GPU may have spent on
-    the step before: the GPU waited at most so long. Batches that prefetching prepared but nobody trained on are not
-    counted as the loader's. The joules of a counter are the whole machine's: what others drew is estimated by CPU time
-    and kept apart.
+    the step before: the GPU waited at most so long. The loader's part is what its samples cost at full speed, caches
+    warm: starting an epoch's iterator, filling a cache, and batches that were prepared but never trained on are in the
+    model's part. The joules of a counter are the whole machine's: what others drew is estimated by CPU time and kept
+    apart.
 
     Each epoch adds to Keras's logs, so that ``History`` and Keras's own ``TensorBoard`` (after this one in the list)
     have them: ``energy_j``, ``loader_j``, ``waiting_j``, ``model_j`` (joules of all domains), ``waiting_s``,

@@ -17,14 +17,14 @@ less than, that. The joules of models and of data sheets are this process's work
 there ``total`` is them and the modelled floor. What the loader's threads do while the step waits is in ``loader`` like
 the rest of their work.
 
-The loader's part rests on a profile, whose costs a model that works beside it may change; the model's part is a
-remainder and inherits every error, which its interval shows.
+The loader's part rests on a profile, whose costs a model that works beside it may change (`BESIDE`); the model's part
+is a remainder and inherits every error, which its interval and its band show.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from greenload.energy.attribution import Cost
 from greenload.energy.figures import Figure, scale, sum_figures
@@ -36,6 +36,10 @@ from greenload.training_data import Part, Passed, Spent
 
 UNATTRIBUTED = "in no step"
 """The loader's row for what the profile found in no step."""
+BESIDE = 0.15
+"""Relative band of the loader's measured joules: a CPU second costs less or more beside a model than in a profile, as
+cores share what wakes them and draw less each the more are busy. Steps of a fit on an emulated machine that draws so
+were up to 13 % off (``bench/training.py``)."""
 _IN_THE_MODEL = "keras"
 """Backend of a profiled step that Keras runs on the device: in a fit it is the model's."""
 _Z = 1.96
@@ -118,7 +122,7 @@ def split(
         if profile is None or not costs:
             found = [Figure.missing(channel.provenance, channel.systematic)]
         elif all(domain in cost.energy_j for cost in costs) and costs[0].energy_j[domain].value is not None:
-            found = [cost.energy_j[domain] for cost in costs]
+            found = [_beside(channel, cost.energy_j[domain]) for cost in costs]
         elif _follows_cpu(domain):
             shared.append(domain)
             found = [_by_cpu(trained.own, cost.cpu_s, work_cpu) for cost in costs]
@@ -128,7 +132,7 @@ def split(
         parts["loader"][domain] = found[0]
         for step, figure in zip(steps, found[1:], strict=True):
             step[domain] = figure
-        parts["model"][domain] = _minus(trained.own, found[0])
+        parts["model"][domain] = _model(channel, trained.own, found[0])
     model_cpu = _minus(work_cpu, loader_cpu)
 
     if profile is None:
@@ -232,6 +236,21 @@ def _by_cpu(work: Figure, part_cpu_s: Figure | None, work_cpu_s: Figure) -> Figu
     return Figure(found.value, found.low, found.high, "modelled", NEIGHBOUR_BAND, found.unresolved)
 
 
+def _beside(channel: Channel, figure: Figure) -> Figure:
+    """What was profiled alone, with the band of running beside a model."""
+    if channel.provenance != "measured" or not _follows_cpu(channel.domain):
+        return figure
+    return replace(figure, systematic=max(figure.systematic, BESIDE))
+
+
+def _model(channel: Channel, work: Figure, loader: Figure) -> Figure:
+    """The remainder: what the loader's band leaves open, in joules, it leaves open here as well."""
+    found = _minus(work, loader)
+    if channel.provenance != "measured" or not found.value or loader.value is None:
+        return found
+    return replace(found, systematic=loader.systematic * abs(loader.value / found.value))
+
+
 def _costs(profile: Report | None, samples: int | None) -> list[Part]:
     """What the loader cost as a whole, then by step and in no step; empty where that isn't known."""
     if profile is None or samples is None:
@@ -288,7 +307,7 @@ def _exceeding(
     pairs |= {f"J in {domain}": (parts["loader"][domain], figure) for domain, figure in parts["model"].items()}
     return [
         f"the loader's estimate, {loader.value:.3g} {what}, is {-model.value:.3g} more than loader and model used "
-        f"together: {advice}"
+        f"together{', within its interval' if model.high is not None and model.high >= 0 else ''}: {advice}"
         for what, (loader, model) in pairs.items()
         if loader.value is not None and model.value is not None and model.value < 0
     ]

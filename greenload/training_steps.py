@@ -28,16 +28,14 @@ class Steps:
     """
 
     def __init__(self, function: Callable[..., Any], model: Any, failed: Callable[[BaseException], None]) -> None:
-        import tensorflow as tf
-
         self.function = function
         self._failed = failed
         self._model = model
-        self._ends = (StopIteration, tf.errors.OutOfRangeError)
-        self._nest = tf.nest
+        self._ends = _ends()
         self._clock = time.monotonic_ns
         self._per_call = int(getattr(model, "steps_per_execution", 1) or 1)
         self._step: Callable[[Any], Any] | None = None
+        self._flatten: Callable[[Any], list[Any]] = list
         self._blind = ""
         self._static_rows: int | None = None
         self._begun = False
@@ -87,26 +85,26 @@ class Steps:
         samples = batches * self._static_rows if self._static_rows is not None and exact else None
         unknown: tuple[str, ...] = (f"how long the step waited for data isn't known: {self._blind}",)
         if samples is None:
-            unknown += (
-                "how many samples passed isn't known, and so not the loader's part: batch with drop_remainder=True",
-            )
+            helps = "; batch with drop_remainder=True" if self._per_call != 1 else ""
+            unknown += (f"how many samples passed isn't known, and so not the loader's part{helps}",)
         return Passed(batches, samples, None, unknown)
 
     def _begin(self, *args: Any, **kwargs: Any) -> None:
         """Decide, by the first call, whether batches can be fetched here."""
         self._begun = True
         iterator = args[0] if args else None
-        self._static_rows = _static_rows(getattr(iterator, "element_spec", None))
         self._blind = self._why_blind(iterator, len(args) == 1 and not kwargs)
+        self._static_rows = _static_rows(getattr(iterator, "element_spec", None))
         if not self._blind:
             self._step = self._make_step(iterator)
 
     def _why_blind(self, iterator: Any, alone: bool) -> str:
         import keras
-        import tensorflow as tf
 
         if keras.config.backend() != "tensorflow":
             return f"Keras runs on {keras.config.backend()}; it can be seen on tensorflow"
+        import tensorflow as tf
+
         if self._per_call != 1:
             return f"{self._per_call} steps run in one call; compile with steps_per_execution=1 to see it"
         for name in ("make_train_function", "_make_function"):
@@ -124,6 +122,7 @@ class Steps:
         """Keras's step on a batch that has been fetched: traced for the shapes that its own would be traced for."""
         import tensorflow as tf
 
+        self._flatten = tf.nest.flatten
         function, spec = self.function, iterator.element_spec
         if self._model.run_eagerly:
             return lambda batch: function([batch])
@@ -137,17 +136,25 @@ class Steps:
         return step
 
     def _count(self, batch: Any) -> None:
-        first = self._nest.flatten(batch)[0]
+        first = self._flatten(batch)[0]
         rows = first.shape[0] if len(first.shape) else None
         self._samples = None if self._samples is None or rows is None else self._samples + int(rows)
 
 
+def _ends() -> tuple[type[BaseException], ...]:
+    """What says that there are no more batches: Keras may run without TensorFlow."""
+    try:
+        from tensorflow.errors import OutOfRangeError
+    except ImportError:
+        return (StopIteration,)
+    return StopIteration, OutOfRangeError
+
+
 def _static_rows(spec: Any) -> int | None:
     """Samples of every batch, where the dataset's shapes say so."""
+    if spec is None:
+        return None
     import tensorflow as tf
 
-    shapes = [getattr(one, "shape", None) for one in tf.nest.flatten(spec)] if spec is not None else []
-    if not shapes or shapes[0] is None or shapes[0].rank in (None, 0):
-        return None
-    rows = shapes[0][0]
-    return None if rows is None else int(rows)
+    first = getattr(tf.nest.flatten(spec)[0], "shape", None)
+    return None if first is None or first.rank in (None, 0) or first[0] is None else int(first[0])

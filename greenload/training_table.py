@@ -45,7 +45,9 @@ def render(report: FitReport) -> RenderableType:
     if len(report.epochs) > 1:
         lines.append(_epochs(report.epochs, groups))
     if report.profile:
-        lines.append(Text(f"loader: costs a sample as profiled on {printable(report.profile)}", style="dim"))
+        lines.append(
+            Text(f"loader: costs a sample as profiled on {printable(report.profile)}{_band(fit)}", style="dim")
+        )
     lines += [Text(f"note: {printable(note)}") for note in fit.notes]
     lines += [Text(f"no figures for {printable(domain)}: {printable(why)}") for domain, why in fit.void.items()]
     lines += [
@@ -62,6 +64,13 @@ def text(report: FitReport, width: int = 100) -> str:
     with console.capture() as capture:
         console.print(render(report))
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def _band(spent: Spent) -> str:
+    """How far measured joules may be off because they were profiled alone."""
+    total, loader = spent.total.energy_j, spent.loader.energy_j
+    bands = [one.systematic for domain, one in loader.items() if total[domain].provenance == "measured"]
+    return f"; beside a model ±{max(bands):.0%} in joules, the model's by as many" if any(bands) else ""
 
 
 def _passed(spent: Spent, epochs: int) -> str:

@@ -13,6 +13,7 @@ import greenload as gl
 from greenload import backends, profiling, windowing
 from greenload.backends import replay
 from greenload.backends.base import Records
+from greenload.energy import precision
 from greenload.planning import make_plan
 from greenload.prepared import Numbers
 from greenload.profiling import profile
@@ -25,6 +26,7 @@ from greenload.report.validation import validate
 def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a report holds doesn't depend on how long windows are; whether it is true does."""
     monkeypatch.setattr(windowing, "WINDOW_S", 0.01)
+    monkeypatch.setattr(precision, "WINDOW_S", 0.01)
 
 
 @pytest.fixture
@@ -310,3 +312,45 @@ def test_measured_joules_come_from_the_counter(
     assert package.value is not None and package.value > 0
     assert report.idle.power_w["cpu:package-0"].value is not None
     assert "cpu" not in report.full.energy_j_per_sample
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_windows", "no_trials")
+def test_a_wanted_precision_is_announced_and_what_was_reached_is_said() -> None:
+    images = np.zeros((64, 24, 24, 3), np.uint8)
+    pipeline = gl.Pipeline(gl.Arrays(images), gl.Batch(16))
+    said: list[str] = []
+    report = profile(pipeline, "tf", rounds=2, precision=1.0, announce=said.append)
+    assert len(said) == 1 and said[0].startswith("planned: 2–8 builds of 2 rounds")
+    found = report.precision
+    assert found is not None
+    assert found.builds == 1 + max(window.build for window in report.windows)
+    assert found.reached or found.builds == 8
+    validate(report.to_dict())
+    with pytest.raises(gl.UsageError, match="precision"):
+        profile(pipeline, "tf", precision=0.0001)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_windows", "no_trials")
+@pytest.mark.parametrize("form", ["pipeline", "dataset"])
+def test_a_cold_profile_reads_from_the_device_or_says_why_not(sample_folder: Path, form: str) -> None:
+    import tensorflow as tf
+
+    pipeline = photos(sample_folder, gl.Resize((32, 32)), gl.Batch(16))
+    paths = sorted(map(str, sample_folder.rglob("*.jpg")))
+
+    def decoded(path: Any) -> Any:
+        return tf.image.resize(tf.io.decode_jpeg(tf.io.read_file(path), channels=3), (32, 32))
+
+    dataset = tf.data.Dataset.from_tensor_slices(paths).map(decoded).batch(16)
+    report = profile(pipeline if form == "pipeline" else dataset, rounds=2, samples=48, cold=True)
+    cold = report.cold
+    assert cold is not None and cold.files == 48
+    mean_bytes = sum(Path(path).stat().st_size for path in paths) / len(paths)
+    read = report.full.device_bytes_per_sample.value
+    if cold.problem or read is None:
+        assert cold.problem or cold.resident_bytes is None
+    else:
+        assert 0.8 * mean_bytes < read < 2 * mean_bytes + 8192
+    validate(report.to_dict())

@@ -31,8 +31,8 @@ a choice, as kinds of code differ in power per busy core by less; where neighbou
 TICK_ERROR_S = 0.006
 """Standard deviation of a window's neighbours' CPU seconds, which come in the kernel's ticks of 10 ms: two edges, each
 spread evenly over a tick, for two counters (user and system time), ``10 ms · sqrt(4 / 12)``."""
-TOLD = 10.0
-"""How often the variance of its ticks the neighbours' variation must hold to count: their joules then come out 10 % too
+TOLD = 30.0
+"""How often the variance of its ticks the neighbours' variation must hold to count: their joules then come out 3 % too
 small at worst."""
 _LEAST_IDLE = 2  # one idle window has no error
 _LEAST_DF = 1.0

@@ -208,6 +208,10 @@ class _Pass:
     def _samples(self, parts: list[tuple[TrueStep, float]], seconds: float) -> int:
         return max(1, round(seconds * self.scenario.cores / math.fsum(step.cpu_s * factor for step, factor in parts)))
 
+    def _slope(self, busy: float) -> float:
+        """Watts of a busy core, over those it draws where all are: more where few are."""
+        return float((busy / self.scenario.cores) ** (self.scenario.concavity - 1)) if busy > 0 else 1.0
+
     def _noise(self) -> float:
         if self.scenario.tails:
             return float(self.rng.standard_t(_TAILS_DF)) * math.sqrt((_TAILS_DF - 2) / _TAILS_DF)
@@ -240,21 +244,21 @@ class _Pass:
             wall_s = 0.0
         services_s = _BACKGROUND_CORES * self.rng.uniform(0, 2) * (wall_s + idle_s)
         other_s = wanted * share * wall_s + min(wanted, cores) * idle_s + services_s
-        busy = cores * share + wanted * share
-        slower = (busy / cores) ** (scenario.concavity - 1) if parts else 1.0
+        beside, quiet = self._slope((cores + wanted) * share), self._slope(min(wanted, cores))
         energy = {}
         for domain, watts in scenario.idle_w.items():
             theirs = neighbour.j_per_cpu_s[domain] if neighbour else 0.0
+            alone_w = quiet * theirs * min(wanted, cores)
             joules = watts * (wall_s + idle_s) + scenario.steps[0].j_per_cpu_s[domain] * services_s
             if parts:
                 power = noise * math.sqrt(1 - _FOLLOWING**2) * self._noise()
                 follows = 1 + _FOLLOWING * (cpu_s / mean_s - 1) + power
                 own = samples * math.fsum(part.cpu_s * f * part.j_per_cpu_s[domain] for part, f in parts) * follows
-                joules += slower * (own + theirs * wanted * share * wall_s) + theirs * min(wanted, cores) * idle_s
+                joules += beside * (own + theirs * wanted * share * wall_s) + alone_w * idle_s
             else:
-                joules += watts * idle_s * noise * self._noise() + theirs * min(wanted, cores) * idle_s
+                joules += watts * idle_s * noise * self._noise() + alone_w * idle_s
             # Both edges lie in idle time, up to a refresh late.
-            edge = (watts + theirs * min(wanted, cores)) * scenario.update_s.get(domain, 0.0)
+            edge = (watts + alone_w) * scenario.update_s.get(domain, 0.0)
             energy[domain] = joules + edge * (self.rng.uniform() - self.rng.uniform())
         ticks = math.floor(other_s / _TICK_S + self.rng.uniform())
         return Observation(

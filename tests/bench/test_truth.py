@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -128,6 +130,20 @@ def test_what_cannot_run_here_is_left_out_by_name(monkeypatch: pytest.MonkeyPatc
     rows, raw, left_out = truth.run(["precision"], truth.QUICK)
     assert (rows, raw, left_out) == ([], {}, {"precision": "no namespace: run as root"})
     assert "precision: no namespace" in capsys.readouterr().err
+
+
+def test_a_part_that_fails_is_a_row_that_is_missed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    def fails(size: truth.Size) -> truth.Found:
+        assert size.runs == 3
+        raise truth.ProfileFailed("it ended with status 1")
+
+    monkeypatch.setitem(truth.MEASURES, "profiles", fails)
+    out = tmp_path / "results" / "truth.json"
+    assert truth.main(["--quick", "--runs", "3", "--only", "profiles, alignment", "--out", str(out)]) == 1
+    found = json.loads(out.read_text())
+    assert found["left_out"] == {"profiles": "it ended with status 1"}
+    assert [row["what"] for row in found["rows"] if row["met"] is False] == ["profiles: failed"]
+    assert found["parts"]["alignment"]["windows"]
 
 
 @pytest.mark.alone

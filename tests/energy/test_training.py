@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 PACKAGE, DRAM = "cpu:package-0", "dram:package-0"
-SAMPLE_S, STEP_S, BATCH, BATCHES = 0.002, 0.010, 4, 30
+SAMPLE_S, STEP_S, BATCH, BATCHES = 0.002, 0.010, 4, 25
 LOADING, TRAINING = "parsing", "vector"
 
 
@@ -166,13 +166,13 @@ def test_loader_model_waiting_and_floor_against_an_emulated_machine(emulated: Po
 
 
 def test_a_starved_model_waits_and_a_slow_one_does_not() -> None:
-    slow_data = dataset(lambda: time.sleep(0.01), samples=40)
+    slow_data = dataset(lambda: time.sleep(0.04), samples=20)
     energy = gl.EnergyCallback()
     fit(small_model(), slow_data, energy, epochs=2)
     starved = energy.epochs[1]
     assert starved.passed.waiting_s is not None
-    # 40 ms a batch, and what the step takes itself
-    assert 0.2 < starved.passed.waiting_s < starved.wall_s
+    # 160 ms a batch, of which a step of a millisecond or so hides next to nothing even on a busy machine
+    assert 0.4 < starved.passed.waiting_s < starved.wall_s
     assert (starved.waiting_share or 0) > 0.5
     assert value(starved.waiting.energy_j["cpu"]) > 0
 
@@ -181,10 +181,11 @@ def test_a_starved_model_waits_and_a_slow_one_does_not() -> None:
         pass
     slow = gl.EnergyCallback()
     fit(small_model(lambda: time.sleep(0.04)), ready, slow, epochs=2)
-    assert (slow.epochs[1].waiting_share or 0) < 0.1
+    assert (slow.epochs[1].waiting_share or 0) < 0.2
     assert slow.epochs[1].wall_s >= 0.4
 
 
+@pytest.mark.slow
 def test_the_training_is_the_same_with_and_without(sample_folder: Path) -> None:
     import keras
     import tensorflow as tf

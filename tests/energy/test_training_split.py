@@ -15,7 +15,7 @@ from greenload.energy.meter import Channel
 from greenload.energy.sampler import Window
 from greenload.report.data import FullRun, Idle, Machine, Report, Step
 from greenload.training_data import Passed, Spent
-from greenload.training_split import UNATTRIBUTED, Floor, split
+from greenload.training_split import BESIDE, UNATTRIBUTED, Floor, split
 
 PACKAGE, GPU = "cpu:package-0", "gpu:0"
 CHANNELS = {PACKAGE: Channel(PACKAGE, "measured", update_s=0.001), GPU: Channel(GPU, "measured", update_s=0.1)}
@@ -102,6 +102,10 @@ def test_the_parts_of_a_fit_that_is_known() -> None:
     assert value(spent.steps[1].energy_j[PACKAGE]) == pytest.approx(150.0)
     assert spent.waiting_share == pytest.approx(0.2)
     assert spent.model.energy_j[PACKAGE].provenance == "measured" and spent.notes == ()
+    # ±15 % of the loader's 200 J, which was profiled alone, are ±30 J of the model's 400 J as well
+    assert spent.loader.energy_j[PACKAGE].systematic == spent.steps[0].energy_j[PACKAGE].systematic == BESIDE
+    assert spent.model.energy_j[PACKAGE].systematic == pytest.approx(BESIDE * 200 / 400)
+    assert spent.loader.energy_j[GPU].systematic == spent.total.energy_j[PACKAGE].systematic == 0
 
 
 def test_the_remainder_inherits_every_error() -> None:

@@ -162,6 +162,16 @@ def test_counters_are_compared_across_machines(measured: Report) -> None:
     assert compare(measured, elsewhere).pairs[1].changes["cpu"].ratio is not None
 
 
+def test_what_drives_declare_is_compared_on_one_machine_only(measured: Report) -> None:
+    energy = {
+        name: replace(one, provenance="vendor-declared") for name, one in measured.total.energy_j_per_sample.items()
+    }
+    declared = replace(measured, total=replace(measured.total, energy_j_per_sample=energy))
+    elsewhere = replace(declared, machine=replace(declared.machine, cpus=64))
+    assert compare(declared, declared).pairs[1].changes["cpu"].ratio is not None
+    assert compare(declared, elsewhere).pairs[1].changes["cpu"].ratio is None
+
+
 def test_it_is_json(measured: Report, modelled: Report) -> None:
     data = json.loads(json.dumps(compare(measured, modelled).to_dict(), allow_nan=False))
     assert data["steps"][1]["changes"][0]["ratio"]["value"] == pytest.approx(1.0, abs=0.2)

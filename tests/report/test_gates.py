@@ -186,8 +186,12 @@ def test_a_profile_is_served_while_it_runs_and_until_it_is_stopped(tmp_path: Pat
                 if "greenload_pipeline_cpu_seconds_per_sample" in found:
                     break
                 time.sleep(0.5)
+            said = ""
+            while "until interrupted" not in said:  # from here on a signal ends it well
+                said += (line := process.stderr.readline())
+                assert line, said
             process.send_signal(signal.SIGTERM)
-            said = process.stderr.read()
+            said += process.stderr.read()
             assert process.wait(60) == 1, said
             drain.join(60)
         finally:

@@ -27,7 +27,9 @@ def run(pytester: pytest.Pytester, measured: Report) -> Run:
     def run(code: str, *arguments: str) -> pytest.RunResult:
         head = "import time\nimport pytest\nfrom greenload.report.data import Report\nnew = Report.load('new.json')\n"
         pytester.makepyfile(head + code)
-        return pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:xdist", *arguments)
+        # Each run would load hypothesis anew.
+        without = ("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:hypothesispytest")
+        return pytester.runpytest_inprocess(*without, *arguments)
 
     return run
 

@@ -1,0 +1,99 @@
+"""The idle floor and the neighbours, taken out of a counter's joules, and what that leaves unsure."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from greenload.energy.attribution import Domain, Observation, attribute
+from greenload.energy.floor import find_floor
+from greenload.energy.intervals import half_width
+
+
+def window(step: str, kind: str, round_: int, build: int, cpu_s: float, **more: object) -> Observation:
+    fields = {"samples": 100, "wall_ns": 10**9, **more}
+    return Observation(step, kind, round_, build, cpu_s=cpu_s, **fields)  # type: ignore[arg-type]
+
+
+def beside(
+    other_cpu_s: tuple[float, ...], wall_s: tuple[float, ...], idle_other: tuple[float, ...], other_j: float = 40.0
+) -> list[Observation]:
+    """Windows of 1 CPU second each on a counter of 10 W, 20 J per own CPU second, and so many per other one."""
+    rng = np.random.default_rng(4)
+
+    def joules(wall: float, own: float, other: float) -> dict[str, float]:
+        return {"cpu:package-0": 10 * wall + 20 * own + other_j * other + 0.01 * rng.standard_normal()}
+
+    return [
+        *(
+            window("", "full", r, 0, 1.0, wall_ns=int(w * 1e9), other_cpu_s=o, energy_j=joules(w, 1.0, o))
+            for r, (w, o) in enumerate(zip(wall_s, other_cpu_s, strict=True))
+        ),
+        *(
+            window("", "idle", r, 0, 0.0, samples=0, other_cpu_s=o, energy_j=joules(1.0, 0.0, o))
+            for r, o in enumerate(idle_other)
+        ),
+    ]
+
+
+def test_neighbours_that_vary_are_told_by_the_windows_whatever_our_own_joules_are() -> None:
+    found = find_floor(beside((0.1, 1.0, 0.4, 0.8, 0.2, 0.6), (1.0,) * 6, (0.5, 0.1, 0.9, 0.3)), "cpu:package-0")
+    assert found is not None
+    assert (found.watts, found.neighbour_j_per_cpu_s) == pytest.approx((10.0, 40.0), rel=0.01)
+
+
+def test_a_steady_neighbour_cancels_against_the_idle_windows_that_hold_it_too() -> None:
+    """What its CPU seconds cost can't be seen, and needn't be: one and the same power is in all windows."""
+    windows = beside((0.5,) * 6, (1.0,) * 6, (0.5,) * 4)
+    found = find_floor(windows, "cpu:package-0")
+    assert found is not None
+    assert found.neighbour_j_per_cpu_s == pytest.approx(20 + 10 / 3, rel=0.5), "the assumption decides"
+    assert found.own_j(10 + 20 + 20, 1.0, 0.5) == pytest.approx(20.0, rel=0.01)
+    assert half_width(found.variances(1.0, 0.5)) < 0.2
+    assert half_width(found.variances(1.0, 0.0)) > 5, "the floor alone is not known"
+
+
+def test_what_neighbours_cost_is_in_the_interval_where_they_give_way_to_us() -> None:
+    """Half a CPU second a second while idle, a quarter beside us: the rest hangs on the assumption, and says so."""
+    windows = beside((0.25,) * 6, (1.0,) * 6, (0.5,) * 4, other_j=30.0)
+    own = attribute(windows, steps=[], domains={"cpu:package-0": Domain("measured")}).full
+    figure = own.energy_j_per_sample["cpu:package-0"]
+    assert figure.low is not None and figure.high is not None
+    assert figure.low < 0.2 < figure.high and figure.high - figure.low > 0.05
+
+
+def test_ticks_are_not_taken_for_a_neighbour() -> None:
+    """CPU seconds of others that move by less than their clock's ticks tell nothing of their joules."""
+    rng = np.random.default_rng(1)
+    noisy = [
+        dataclasses.replace(one, other_cpu_s=0.5 + 0.004 * rng.standard_normal())
+        for one in beside((0.5,) * 12, (1.0,) * 12, (0.5,) * 4)
+    ]
+    found, even = (
+        find_floor(windows, "cpu:package-0") for windows in (noisy, beside((0.5,) * 12, (1.0,) * 12, (0.5,) * 4))
+    )
+    assert found is not None and even is not None
+    assert found.neighbour_j_per_cpu_s == pytest.approx(even.neighbour_j_per_cpu_s, rel=0.05)
+
+
+def test_a_floor_needs_two_idle_windows() -> None:
+    windows = beside((0.5,) * 6, (1.0,) * 6, (0.5,))
+    assert find_floor(windows, "cpu:package-0") is None
+    assert find_floor(windows, "cpu:package-0", watts=10.0) is not None
+
+
+def test_the_floor_is_taken_out_over_the_time_in_which_joules_were_counted() -> None:
+    """A slow counter's window ends at its refresh, later than the work."""
+    idle = [window("", "idle", r, 0, 0.0, samples=0, energy_j={"gpu:0": 50.0}) for r in range(3)]
+    longer = {"gpu:0": 1_500_000_000}
+    full = [window("", "full", r, 0, 1.0, energy_j={"gpu:0": 85.0}, energy_wall_ns=longer) for r in range(4)]
+    found = attribute([*idle, *full], steps=[], domains={"gpu:0": Domain("measured")})
+    assert found.full.energy_j_per_sample["gpu:0"].value == pytest.approx(0.10)
+    assert found.total.energy_j_per_sample["gpu:0"].value == pytest.approx(0.85)
+    scattered = [dataclasses.replace(one, energy_j={"gpu:0": 48.0 + 2 * one.round}) for one in idle]
+    unsure = attribute([*scattered, *full], steps=[], domains={"gpu:0": Domain("measured")})
+    error_w = unsure.idle_power_w["gpu:0"].half_width
+    assert error_w is not None and error_w > 1
+    assert unsure.full.energy_j_per_sample["gpu:0"].half_width == pytest.approx(error_w * 0.015)
