@@ -233,7 +233,10 @@ def why_held(path: str) -> str:
     place = place_of([path])
     if place.known and not place.disks:
         return place.why
-    inode = os.stat(path).st_ino
+    try:
+        inode, path = os.stat(path).st_ino, os.path.realpath(path)  # maps name the file itself, not links to it
+    except OSError as error:
+        return f"{path} can't be found any more: {error.strerror}"
     for folder in sorted(Path("/proc").glob("[0-9]*"), key=lambda one: one.name != str(os.getpid())):
         try:
             with open(folder / "maps", encoding="utf-8", errors="replace") as lines:

@@ -21,6 +21,7 @@ from greenload.errors import MeterError, UsageError
 
 KEEP = 1000
 """Windows that a decorated function keeps."""
+_BELOW = "apply it below @property, @classmethod and @staticmethod"
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
@@ -250,16 +251,17 @@ class Measurement:
             raise UsageError(
                 "a function is called many times, but given meters are closed after one use: leave them out"
             )
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        if not callable(function) or isinstance(function, staticmethod):
+            raise UsageError(f"measure decorates functions, not {function!r}: {_BELOW}")
+        runs = (function, type(function).__call__)  # an object's own __call__ may be async as well
+        if any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in runs):
             raise UsageError(
                 f"{_name(function)} is a generator, whose body runs in pieces between its consumer's: "
                 "measure the loop that consumes it"
             )
-        if not callable(function):
-            raise UsageError(f"measure decorates functions, not {function!r}: apply it below @property and the like")
         shared, windows = self._shared, MeasuredWindows(self._keep)
 
-        if inspect.iscoroutinefunction(function):
+        if any(inspect.iscoroutinefunction(one) for one in runs):
 
             @functools.wraps(function)
             async def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -373,6 +375,8 @@ def measure(
     if keep < 1:
         raise UsageError(f"keep must be 1 or more, got {keep}: leave it out for the last {KEEP} windows")
     if meters is not None:
+        if not isinstance(meters, tuple):
+            raise UsageError(f"meters are a pair, as from discover, not {meters!r}: leave them out; or {_BELOW}")
         return Measurement(SharedSampler(lambda: meters, period_s=period_s), keep, once=True)
     if discovery or period_s != PERIOD_S:
         return Measurement(SharedSampler(lambda: discover(**discovery), period_s=period_s), keep, once=False)

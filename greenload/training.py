@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from greenload.profiling import profile
 from greenload.report.data import Report
 from greenload.serving import Metrics, serve
 from greenload.training_data import FitReport, Part, Spent
-from greenload.training_run import IDLE_S, Fit, scalars
+from greenload.training_run import IDLE_S, INTERRUPTED, Fit, scalars
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -87,6 +88,7 @@ class EnergyCallback:
         super().__init__()
         if not idle_s >= 0:
             raise UsageError(f"idle_s must be 0 or more, got {idle_s}: leave it out for {IDLE_S} s")
+        inspect.signature(discover).bind(**discovery)  # a misspelt option raises here, not in the fit
         self.profile: Report | None = _profile(loader)
         """What the loader costs, as profiled; None if nobody did."""
         self.reports: tuple[FitReport, ...] = ()
@@ -118,15 +120,18 @@ class EnergyCallback:
         return self.reports[-1].epochs if self.reports else ()
 
     def close(self) -> None:
-        """End what an interrupted fit left open, and stop serving. Harmless if repeated."""
-        self._end("an interruption")
+        """End what an interrupted fit left open, and stop serving. Harmless if repeated.
+
+        Keras tells nobody of a Ctrl-C between two steps: the figures then go on up to this call, or to the next fit.
+        """
+        self._end(INTERRUPTED)
         if self._server is not None:
             self._server.close()
             self._server = None
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         """Start the meters and measure the idle floor."""
-        self._end("an interruption")
+        self._end(INTERRUPTED)
         self._fit = Fit(
             self.model,
             self._shared,

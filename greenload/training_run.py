@@ -21,6 +21,8 @@ from greenload.training_steps import Steps
 
 IDLE_S = 1.0
 """Seconds before the first batch in which the machine's idle floor is measured."""
+INTERRUPTED = "an interruption"
+"""What ended a fit of which Keras said nothing more: ``FitReport.ended``."""
 _IDLE_WINDOWS = 4
 
 
@@ -110,17 +112,19 @@ class Fit:
 
     def end(self, ended: str) -> FitReport | None:
         """Stop, give everything back, and say what was spent; None in a fork of the process that began it."""
-        if self._steps is not None and self._model.train_function is self._steps:
-            self._model.train_function = self._steps.function
         try:
             if self.use.pid != os.getpid():
                 return None
+            if ended == INTERRUPTED:
+                self._notes += ("nothing said when the fit was interrupted: its figures go on up to what closed it",)
             self.end_validation()
             if self._epoch is not None:
                 self.end_epoch()
             window = self._sampler.window(self._start, self._sampler.mark())
             return self._report(window, ended)
         finally:
+            if self._steps is not None and self._model.train_function is self._steps:
+                self._model.train_function = self._steps.function
             if self._writer is not None:
                 self._writer.close()
             self._shared.release(self.use)
@@ -145,7 +149,7 @@ class Fit:
             return Passed(0, None, None, ("what passed isn't known: only model.fit shows its batches",))
         found = self._steps.passed(steps)
         if self._model.train_function is not self._steps:
-            why = "what passed isn't known: the model was compiled anew during the fit"
+            why = "what passed isn't known: during the fit the model was compiled anew, or got another EnergyCallback"
             found = Passed(found.batches, None, None, (why,))
         return found
 

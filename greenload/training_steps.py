@@ -28,7 +28,9 @@ class Steps:
     """
 
     def __init__(self, function: Callable[..., Any], model: Any, failed: Callable[[BaseException], None]) -> None:
-        self.function = function
+        while isinstance(function, Steps):  # left by a fit that was interrupted between steps, or another callback's
+            function = function.function
+        self.function: Callable[..., Any] = function
         self._failed = failed
         self._model = model
         self._ends = _ends()

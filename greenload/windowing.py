@@ -103,8 +103,10 @@ class Windows:
             share: of the progress, of all of them.
             further: how many more.
         """
-        build, wanted, end = 0, BUILDS, self._done + share
+        build, wanted, begun = 0, BUILDS, self._done
+        end = begun + share
         while wanted:
+            self._done = begun + share * build / (build + wanted)  # falls back where more are wanted than were known of
             for left in range(wanted, 0, -1):
                 name = f"build {build + 1} of {build + left}"
                 self._idle(name)

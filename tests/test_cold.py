@@ -97,6 +97,21 @@ def test_what_this_process_has_mapped_stays_and_is_said(make: Callable[..., list
     assert Cold([path]).drop().problem == ""
 
 
+def test_what_is_held_is_found_by_a_link_and_may_be_gone(make: Callable[..., list[str]]) -> None:
+    (path,) = make(100_000)
+    link = f"{path}.link"
+    os.symlink(path, link)
+    with open(link, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        assert sum(mapped[::PAGE]) >= 0
+        assert Cold([link]).drop().problem.endswith(f"{path} is mapped by this process")
+
+    def removed(*_: int) -> int:
+        Path(path).unlink(missing_ok=True)
+        return PAGE
+
+    assert "can't be found any more: No such file" in Cold([link], resident=removed).drop().problem
+
+
 def test_what_another_process_has_mapped_stays_and_it_is_named(make: Callable[..., list[str]]) -> None:
     (path,) = make(100_000)
     code = (

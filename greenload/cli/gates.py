@@ -64,6 +64,7 @@ def add_gates(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="growth since the baseline that is allowed: of a step (default 5%%), or a fifth of it of the total",
     )
+    parser.add_argument("--strict", action="store_true", help="status 1 too where a check can't be decided")
 
 
 def gates(options: argparse.Namespace) -> Gates:
@@ -75,6 +76,8 @@ def gates(options: argparse.Namespace) -> Gates:
     """
     if options.tolerance is not None and options.baseline is None:
         raise UsageError("--tolerance is of growth since a baseline: give --baseline too")
+    if options.strict and not options.budget and options.baseline is None:
+        raise UsageError("--strict is of budgets and a baseline: give --budget or --baseline too")
     if not options.budget and options.baseline is None:
         return Gates((), None, "", 0.0)
     from greenload.baselines import TOLERANCE
@@ -92,8 +95,13 @@ def gates(options: argparse.Namespace) -> Gates:
     return Gates(budgets, baseline, f"baseline {os.path.basename(options.baseline or '')}", tolerance)
 
 
-def status(checks: Iterable[Check]) -> int:
-    """The exit status that checks call for; says in one line on standard error what failed, or couldn't be told."""
+def status(checks: Iterable[Check], strict: bool = False) -> int:
+    """The exit status that checks call for; says in one line on standard error what failed, or couldn't be told.
+
+    Args:
+        checks: of a report.
+        strict: whether those that can't be decided fail too.
+    """
     from greenload.report.checks import line
 
     found = list(checks)
@@ -103,7 +111,10 @@ def status(checks: Iterable[Check]) -> int:
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         return fail(f"{line(failed[0])}{more}", FAILED)
     if undecided:
-        warn(f"{len(undecided)} of {len(found)} checks can't be decided: {line(undecided[0])}")
+        text = f"{len(undecided)} of {len(found)} checks can't be decided: {line(undecided[0])}"
+        if strict:
+            return fail(text, FAILED)
+        warn(text)
     return OK
 
 

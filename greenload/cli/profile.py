@@ -46,7 +46,7 @@ def _profile(options: argparse.Namespace) -> int:
     with serving(options.serve) as served:
         report = asked.judged(with_carbon(_measured(options, served), options))
         _show(report, options)
-        ended = status(report.checks)
+        ended = status(report.checks, options.strict)
         if served is not None:
             served.show(report)
             served.until_interrupted()

@@ -46,4 +46,4 @@ def _report(options: argparse.Namespace) -> int:
     written = [file for file in (options.json, options.html) if file]
     if written:
         print(f"written: {', '.join(written)}")
-    return status(report.checks) if asked else OK
+    return status(report.checks, options.strict) if asked else OK

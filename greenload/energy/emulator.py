@@ -105,6 +105,7 @@ class PowercapEmulator(EmulatedMachine):
         (folder / "machine.json").write_text(json.dumps(job))
         super().__init__(folder)
         self._writer: subprocess.Popen[bytes] | None = None
+        self._pid = os.getpid()
 
     def start(self, *, inheritable: bool = False) -> PowercapEmulator:
         """Fill the folder and start counting.
@@ -113,6 +114,7 @@ class PowercapEmulator(EmulatedMachine):
             inheritable: keep counting when this process is replaced by another program (``exec``). Whoever that is
                 has no one to clean up after it: the writer removes a temporary state folder when it ends.
         """
+        self._pid = os.getpid()
         self.root.mkdir(parents=True, exist_ok=True)
         job = {**self._job, "keep": not (inheritable and self._own_state)}
         # The writer imports the standard library and this package's own light modules only: it starts in some 30 ms.
@@ -129,9 +131,10 @@ class PowercapEmulator(EmulatedMachine):
         return self
 
     def stop(self) -> None:
-        """Stop counting. The files stay as they are, and the truth can still be asked for."""
-        if self._writer is not None:
-            self._writer.communicate()
+        """Stop counting. The files stay as they are, and the truth can still be asked for. A forked child can't."""
+        if self._writer is not None and os.getpid() == self._pid:
+            # Said, not only closed: a forked child that still runs has the pipe open too.
+            self._writer.communicate(b"end")
             self._writer = None
 
     def __enter__(self) -> PowercapEmulator:

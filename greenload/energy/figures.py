@@ -22,8 +22,8 @@ class Figure:
     not, so the two are never mixed.
 
     Example:
-        >>> Figure(2.0, 1.9, 2.1, "measured").half_width
-        0.1
+        >>> Figure(2.0, 1.5, 2.5, "measured").half_width
+        0.5
 
     Raises:
         UsageError: a number isn't finite, the interval doesn't hold the value, or the provenance is unknown.

@@ -4,12 +4,14 @@ A counter sees the whole machine. Its joules of a window are taken as
 
     joules = floor · seconds + neighbours · other CPU seconds + own
 
-with the floor in watts and what a neighbour's CPU second costs in joules estimated *together*, by generalised least
-squares over the idle windows, where nothing is our own, and over how like windows differ from each other (analysis of
-covariance). Together, since only their sum is known where a neighbour is steady: the idle windows contain it too, and
-what a steady neighbour draws cancels whatever its CPU seconds cost. How much idle windows scatter and how much working
-ones is estimated from their residuals (variance components as by F. R. Helmert; W. Förstner, *Zeitschrift für
-Vermessungswesen* 104, 1979). Where nothing varies, two weak assumptions decide, each with its own error.
+with the floor in watts and what a neighbour's CPU second costs in joules estimated *together*, by least squares over
+the idle windows, where nothing is our own, and over how like windows of one build differ from each other (analysis of
+covariance), each kind weighted by its own scatter (generalised least squares: A. C. Aitken, *Proceedings of the Royal
+Society of Edinburgh* 55, 1935). Together, since only their sum is known where a neighbour is steady: the idle windows
+contain it too, and what it draws cancels whatever its CPU seconds cost. Where nothing varies two weak assumptions
+decide, which enter as equations with an error of their own (mixed estimation: H. Theil and A. S. Goldberger,
+*International Economic Review* 2, 1961). The error of both is kept by where it comes from, each with its degrees of
+freedom, and so enters every figure by the seconds and the neighbours' CPU seconds that were taken out of it.
 """
 
 from __future__ import annotations
@@ -28,6 +30,10 @@ from greenload.energy.windows import Domain, Observation, counted_ns, read
 NEIGHBOUR_BAND = 0.5
 """Relative standard deviation given to "a neighbour's CPU second costs what ours does" before the windows are asked:
 a choice, as kinds of code differ in power per busy core by less; where neighbours vary, the windows outweigh it."""
+BEND_BAND = 0.15
+"""Standard deviation given to the exponent in "power grows with busy cores to the power of 1" before the windows are
+asked: a choice, since cores share caches, clocks and cooling; where neighbours vary between idle windows, these
+outweigh it."""
 TICK_ERROR_S = 0.006
 """Standard deviation of a window's neighbours' CPU seconds, which come in the kernel's ticks of 10 ms: two edges, each
 spread evenly over a tick, for two counters (user and system time), ``10 ms · sqrt(4 / 12)``."""
@@ -36,6 +42,7 @@ TOLD = 30.0
 small at worst."""
 _LEAST_IDLE = 2  # one idle window has no error
 _LEAST_DF = 1.0
+_LEAST_BUSY = 0.1  # of the working windows' cores: fewer than that are no load whose growth could be told
 _PASSES = 3
 _LEAST_OWN = 0.1  # of the joules: below it, own ones are no scale
 
@@ -114,7 +121,8 @@ def find_floor(observations: Sequence[Observation], domain: str, *, watts: float
         return Floor(watts, 0.0) if watts is not None else _mean_power(idle, domain)
     kinds = [_work_rows(work, domain)]
     if watts is None:
-        kinds.append(_idle_rows(idle, domain))
+        seconds = sum(counted_ns(window, domain) / 1e9 for window in work)
+        kinds.append(_idle_rows(idle, domain, busy_s / seconds))
     found = Floor(0.0 if watts is None else watts, joules / busy_s)
     for _ in range(_PASSES):  # what a CPU second costs only sets the scale of an error, so few passes settle it
         found = _fit(kinds, _prior_rows(work, domain, found), watts)
@@ -190,7 +198,11 @@ def _mean_power(idle: Sequence[Observation], domain: str) -> Floor:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Linear equations of one kind: ``x @ (watts, neighbours) = y``, in watts."""
+    """Linear equations of one kind: ``x @ (watts, neighbours, bend) = y``, in watts.
+
+    ``bend`` is the joules of a neighbour's CPU second times the exponent by which these grow with busy cores, to first
+    order; as many cores as are busy in the working windows are where it counts nothing.
+    """
 
     x: Array
     y: Array
@@ -221,14 +233,21 @@ def _told(x: Array, tick: float) -> Array:
     return np.stack([seconds, explained], axis=1)
 
 
+def _bent(x: Array, busy_cores: float) -> Array:
+    """The equations with the column of the bend: 0 where as many cores are busy as in the working windows."""
+    if not busy_cores > 0:
+        return np.column_stack([x, np.zeros(len(x))])
+    return np.column_stack([x, x[:, 1] * np.log(np.maximum(x[:, 1] / busy_cores, _LEAST_BUSY))])
+
+
 def _tick(seconds: Array) -> float:
     return float((TICK_ERROR_S**2 / seconds**2).sum())
 
 
-def _idle_rows(idle: Sequence[Observation], domain: str) -> _Rows:
+def _idle_rows(idle: Sequence[Observation], domain: str, busy_cores: float) -> _Rows:
     seconds, other, joules, _, _ = _columns(idle, domain)
     x = np.stack([np.ones_like(seconds), other / seconds], axis=1)
-    return _Rows(_told(x, _tick(seconds)), joules / seconds)
+    return _Rows(_bent(_told(x, _tick(seconds)), busy_cores), joules / seconds)
 
 
 def _work_rows(work: Sequence[Observation], domain: str) -> _Rows:
@@ -256,22 +275,24 @@ def _work_rows(work: Sequence[Observation], domain: str) -> _Rows:
             columns[:3, places] -= np.outer(columns[:3, places] @ cpu / square, cpu)
             lost += 1
     if float(columns[1] @ columns[1]) < TOLD * tick:  # what neighbours did with these seconds, ticks could have made up
-        return _Rows(np.zeros((len(work), 2)), columns[2], lost)
-    return _Rows(_told(columns[:2].T, tick), columns[2], lost)
+        return _Rows(np.zeros((len(work), 3)), columns[2], lost)
+    return _Rows(_bent(_told(columns[:2].T, tick), 0.0), columns[2], lost)
 
 
 def _prior_rows(work: Sequence[Observation], domain: str, at: Floor) -> _Rows:
-    """The weak assumption that a neighbour's CPU second costs what ours do on average."""
+    """The weak assumptions: a neighbour's CPU second costs what ours do on average, however busy the machine is."""
     seconds, other, joules, cpu, _ = _columns(work, domain).sum(axis=1)
     own = max(at.own_j(joules, seconds, other), _LEAST_OWN * joules)
     # neighbours = (joules - floor · seconds - neighbours · other) / cpu, over the error given to it.
     error = NEIGHBOUR_BAND * own
-    return _Rows(np.array([[seconds / error, (cpu + other) / error]]), np.array([joules / error]))
+    bend = 1 / (BEND_BAND * own / cpu) if cpu > 0 else 1 / BEND_BAND
+    x = np.array([[seconds / error, (cpu + other) / error, 0.0], [0.0, 0.0, bend]])
+    return _Rows(x, np.array([joules / error, 0.0]))
 
 
 def _given(rows: _Rows, watts: float) -> _Rows:
     """The equations with the floor known."""
-    return _Rows(rows.x * [0.0, 1.0], rows.y - watts * rows.x[:, 0], rows.lost)
+    return _Rows(rows.x * [0.0, 1.0, 1.0], rows.y - watts * rows.x[:, 0], rows.lost)
 
 
 def _fit(kinds: Sequence[_Rows], prior: _Rows, watts: float | None) -> Floor:
@@ -279,7 +300,7 @@ def _fit(kinds: Sequence[_Rows], prior: _Rows, watts: float | None) -> Floor:
     if watts is not None:  # they leave the equations, but for one that holds them
         kinds = [_given(rows, watts) for rows in kinds]
         prior = _given(prior, watts)
-        prior = _Rows(np.vstack([prior.x, [1.0, 0.0]]), np.append(prior.y, watts))
+        prior = _Rows(np.vstack([prior.x, [1.0, 0.0, 0.0]]), np.append(prior.y, watts))
     # Each kind's scatter from its own best fit: judged by the joint one, idle windows that the others contradict would
     # pass for noisy ones and lose their say.
     scatter = [_scatter(rows) for rows in kinds]
@@ -317,5 +338,5 @@ def _sources(
         assumed[0, 0] = 0.0
     parts = [(rows.x.T @ rows.x / v, df) for rows, v, df in zip(kinds, variances, dfs, strict=True)]
     for part, df in [*parts, (assumed, float("inf"))]:
-        (a, b), (c, d) = (inverse @ part @ inverse).tolist()
+        (a, b), (c, d) = (inverse @ part @ inverse)[:2, :2].tolist()
         yield Source(((a, b), (c, d)), df)

@@ -6,6 +6,9 @@ for as long as the drive works on this process's bytes: the drive's busy time (f
 Linux's Documentation/block/stat.rst), times this process's share of the bytes that it moved. So joules per byte are the
 declared power over the rate that was really reached. They are the maker's word (``vendor-declared``), not measured.
 
+What is written counts to this process as it is handed over, and reaches the drive seconds later: its joules are mostly
+missed, so these figures are those of reading.
+
 Of the declaration it is known what it leaves open: where a drive gives an active power, its most is the upper end of
 the band; where it gives the most alone, the centre is half of that, ±100 %.
 """
@@ -233,6 +236,10 @@ class DeclaredDriveMeter:
             if self._last is not None and self._pid == os.getpid():
                 busy_s, moved = now.busy_s - self._last.busy_s, now.disk_bytes - self._last.disk_bytes
                 own = now.own_bytes - self._last.own_bytes
+                if busy_s < 0 or moved < 0:
+                    self._last = now
+                    why = "the drive's statistics began anew, as when it was taken out and came back"
+                    return Reading(time.monotonic_ns(), {domain: self._total_j}, restarted={domain: why})
                 if busy_s > 0 and moved > 0 and own > 0:
                     self._total_j += self.power_w * busy_s * min(1.0, own / moved)
             self._last, self._pid = now, os.getpid()

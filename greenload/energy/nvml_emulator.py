@@ -147,29 +147,35 @@ class NvmlEmulator:
     # NVML's calls.
 
     def nvmlInit(self) -> None:
+        """Count one user more, or fail with ``init_error``."""
         if self.init_error:
             raise self._real.NVMLError(self.init_error)
         self.users += 1
 
     def nvmlShutdown(self) -> None:
+        """Count one user less; fails where there is none."""
         if not self.users:
             raise self._real.NVMLError(self._real.NVML_ERROR_UNINITIALIZED)
         self.users -= 1
 
     def nvmlSystemGetDriverVersion(self) -> str:
+        """A version of the driver."""
         return "580.65.06"
 
     def nvmlDeviceGetCount(self) -> int:
+        """How many boards there are, lost ones included."""
         self._check_initialised()
         return len(self._states)
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> Any:
+        """The handle of a board; fails if it is lost."""
         self._check_initialised()
         if not 0 <= index < len(self._states):
             self._fail("INVALID_ARGUMENT")
         return self._state(self._states[index].handle).handle
 
     def nvmlDeviceGetHandleByUUID(self, uuid: str) -> Any:
+        """The handle of a board, or of a MIG partition."""
         self._check_initialised()
         for state in self._states:
             for handle in (state.handle, *state.partitions):
@@ -178,57 +184,69 @@ class NvmlEmulator:
         self._fail("NOT_FOUND")
 
     def nvmlDeviceGetUUID(self, handle: Any) -> str:
+        """``GPU-…``, or ``MIG-…`` of a partition."""
         return self._state(handle).uuid(handle)
 
     def nvmlDeviceGetIndex(self, handle: Any) -> int:
+        """A board's place in NVML's order."""
         return self._states.index(self._whole(handle))
 
     def nvmlDeviceGetName(self, handle: Any) -> str:
+        """The product's name."""
         state = self._state(handle)
         return state.board.name if handle.partition is None else f"{state.board.name} MIG 1g.10gb"
 
     def nvmlDeviceGetArchitecture(self, device: Any) -> int:
+        """Hopper if it counts energy, Pascal if it doesn't."""
         state = self._state(device)
         volta = state.board.energy_field or state.board.energy_call
         return int(self._real.NVML_DEVICE_ARCH_HOPPER if volta else self._real.NVML_DEVICE_ARCH_PASCAL)
 
     def nvmlDeviceGetMigMode(self, device: Any) -> list[int]:
+        """Present and pending mode, on; not supported without partitions."""
         if not self._whole(device).partitions:
             self._fail("NOT_SUPPORTED")
         return [1, 1]
 
     def nvmlDeviceIsMigDeviceHandle(self, device: Any) -> Any:
+        """Whether a handle is a partition's, as ``c_uint``."""
         self._state(device)
         return c_uint(device.partition is not None)
 
     def nvmlDeviceGetMaxMigDeviceCount(self, device: Any) -> int:
+        """How many partitions a board may have."""
         return 7 if self._whole(device).partitions else 0
 
     def nvmlDeviceGetMigDeviceHandleByIndex(self, device: Any, index: int) -> Any:
+        """The handle of one of a board's partitions."""
         partitions = self._whole(device).partitions
         if index >= len(partitions):
             self._fail("NOT_FOUND")
         return partitions[index]
 
     def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, migDevice: Any) -> Any:
+        """The board's handle of a partition's."""
         state = self._state(migDevice)
         if migDevice.partition is None:
             self._fail("INVALID_ARGUMENT")
         return state.handle
 
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: Any) -> int:
+        """Millijoules, as of the last refresh."""
         state = self._whole(handle)
         if not state.board.energy_call:
             self._fail("NOT_SUPPORTED")
         return self._ask(state, lambda board: board.shown_mj)
 
     def nvmlDeviceGetPowerUsage(self, handle: Any) -> int:
+        """Milliwatts, the mean of ``average_s`` up to the last refresh."""
         state = self._whole(handle)
         if not state.board.power:
             self._fail("NOT_SUPPORTED")
         return self._ask(state, BoardState.power_mw)
 
     def nvmlDeviceGetFieldValues(self, handle: Any, fieldIds: Sequence[Any]) -> Any:
+        """Fields with a code and a time each; only the total energy is known."""
         self._check_initialised()
         values = (self._real.c_nvmlFieldValue_t * len(fieldIds))()
         for value, field_id in zip(values, fieldIds, strict=True):

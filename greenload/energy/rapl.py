@@ -207,7 +207,10 @@ def _same_counter(first: Zone, second: Zone, read: ReadText) -> bool:
     """Whether two zones agree at two refreshes. One miss is forgiven: a refresh may come between two reads."""
     agreed = missed = 0
     while agreed < 2 and missed < 2:
-        before, middle, after = (read(z.path / "energy_uj") for z in (first, second, first))
+        try:
+            before, middle, after = (read(z.path / "energy_uj") for z in (first, second, first))
+        except OSError:
+            return False  # its package went offline meanwhile, which the meter will say of it
         if before == middle == after:
             agreed += 1
             time.sleep(2 * UPDATE_S)

@@ -99,6 +99,11 @@ class Scenario:
                 f"a scenario has steps, noise of at least 0 and a concavity in (0, 1], found {len(self.steps)} steps, "
                 f"{self.noise} and {self.concavity}: change them"
             )
+        bare = [step.name for step in self.steps if step.method == "replay" and not step.context_s > 0]
+        if bare:
+            raise UsageError(
+                f"a replay runs something without its step too, found nothing for {bare}: give a context_s"
+            )
 
     @property
     def names(self) -> list[str]:
@@ -120,7 +125,7 @@ def simulate(scenario: Scenario, rng: np.random.Generator, builds: int = 2) -> l
         builds: passes over all steps, each on a fresh build.
 
     Example:
-        >>> step = TrueStep("decode", 7e-4, {PACKAGE: 20.0})
+        >>> step = TrueStep("decode", 7e-4, {PACKAGE: 20.0}, context_s=2e-5)
         >>> len(simulate(Scenario((step,)), np.random.default_rng(0)))
         48
     """

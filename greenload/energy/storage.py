@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_NOT_STORAGE = re.compile(r"(sr|fd)\d+$|mmcblk\d+(boot|rpmb)")
+# Of a drive with several controllers the kernel lists each path (nvme0c1n1) beside the drive itself (nvme0n1).
+_NOT_STORAGE = re.compile(r"(sr|fd)\d+$|mmcblk\d+(boot|rpmb)|nvme\d+c\d+n\d+$")
 _VIRTUAL_NAMES = ("vd", "xvd")
 # Models that hypervisors and clouds give their volumes: neither the rotational flag nor the interface is the disk's.
 _VIRTUAL_MODELS = re.compile(
@@ -176,7 +177,7 @@ def place_of(paths: Iterable[str | os.PathLike[str]], system: System | None = No
     """What holds some files. A few will do, one for each folder or mount.
 
     Args:
-        paths: files or folders; those that are missing are passed over.
+        paths: files or folders; one that is missing leaves the place unknown.
         system: where to look.
 
     Returns:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from greenload.energy.figures import Figure, sum_figures
-from greenload.energy.windows import Observation, read
+from greenload.energy.windows import Observation, counted_ns, read
 from greenload.report import table
 from greenload.report.data import Report
 
@@ -295,7 +295,7 @@ def _power(report: Report, window: Observation, group: str) -> float | None:
         joules = read(window, name)
         if joules is None:
             return None
-        total += joules * 1e9 / window.wall_ns
+        total += joules * 1e9 / counted_ns(window, name)
         floor = report.idle.power_w.get(name)
         if report.total.energy_j_per_sample[name].provenance != "measured" and floor is not None:
             total += floor.value or 0.0

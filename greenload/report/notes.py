@@ -73,8 +73,10 @@ def precision(found: Precision | None) -> Note | None:
     wanted = f"±{_percent(found.wanted)}"
     if found.reached:
         return Note(f"Intervals within {wanted} as asked, {took}", "good")
+    missed = f"±{_percent(found.found)}"
+    missed = f"a little over {wanted}" if missed == wanted else missed
     return Note(
-        f"Intervals of ±{_percent(found.found)} where {wanted} was asked, {took}; the widest: "
+        f"Intervals of {missed} where {wanted} was asked, {took}; the widest: "
         f"{table.printable(found.widest)}. A quieter machine, or less precision, would do",
         "doubt",
     )

@@ -128,6 +128,31 @@ def work_in_ledger(ledger: Ledger, kind: str, cpu_s: float) -> None:
         noted = now
 
 
+def test_it_ends_though_a_forked_child_lives_and_not_by_that_child(tmp_path: Path) -> None:
+    machine = PowercapEmulator(tmp_path).start()
+    ready, done = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            machine.stop()  # the parent's to stop
+            os.write(done, b".")
+            time.sleep(60)
+        finally:
+            os._exit(0)
+    try:
+        os.read(ready, 1)
+        assert machine.true_energy_j("cpu:package-0") > 0
+        machine._order("tick")
+        stopping = threading.Thread(target=machine.stop, daemon=True)
+        stopping.start()
+        stopping.join(20)
+        assert not stopping.is_alive(), "it waits for the child"
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+        os.close(ready)
+        os.close(done)
+
+
 def test_the_ledger_adds_up_over_threads_and_forks(tmp_path: Path) -> None:
     create_ledger(tmp_path / "ledger", ["parsing", "vector"])
     ledger = Ledger(tmp_path / "ledger")

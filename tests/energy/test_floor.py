@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -51,8 +52,10 @@ def test_a_steady_neighbour_cancels_against_the_idle_windows_that_hold_it_too() 
     assert found is not None
     assert found.neighbour_j_per_cpu_s == pytest.approx(20 + 10 / 3, rel=0.5), "the assumption decides"
     assert found.own_j(10 + 20 + 20, 1.0, 0.5) == pytest.approx(20.0, rel=0.01)
-    assert half_width(found.variances(1.0, 0.5)) < 0.2
-    assert half_width(found.variances(1.0, 0.0)) > 5, "the floor alone is not known"
+    together, floor = half_width(found.variances(1.0, 0.5)), half_width(found.variances(1.0, 0.0))
+    assert floor > 10, "the floor alone is not known"
+    # What is left: half a core may draw more while all others are quiet, by the power of 0.15.
+    assert together == pytest.approx(1.96 * 0.15 * 20 * 0.5 * math.log(1.5 / 0.5), rel=0.05)
 
 
 def test_what_neighbours_cost_is_in_the_interval_where_they_give_way_to_us() -> None:
@@ -97,3 +100,24 @@ def test_the_floor_is_taken_out_over_the_time_in_which_joules_were_counted() -> 
     error_w = unsure.idle_power_w["gpu:0"].half_width
     assert error_w is not None and error_w > 1
     assert unsure.full.energy_j_per_sample["gpu:0"].half_width == pytest.approx(error_w * 0.015)
+
+
+def test_power_that_grows_more_slowly_than_busy_cores_is_within_the_interval() -> None:
+    """Few busy cores draw more each: a straight line through the idle windows would put the floor too high."""
+    full = [
+        window(
+            "", "full", r, 0, 8 / 3, other_cpu_s=4 / 3 + 0.001 * r, energy_j={"cpu:package-0": 10 + 20 * 4 + 0.02 * r}
+        )
+        for r in range(6)
+    ]
+    idle = [
+        window("", "idle", r, 0, 0.0, samples=0, other_cpu_s=o, energy_j={"cpu:package-0": 10 + 20 * 4**0.15 * o**0.85})
+        for r, o in enumerate((0.5, 1.0, 2.0, 3.0, 1.5, 3.5, 2.5, 0.8))
+    ]
+    line = np.polyfit([one.other_cpu_s for one in idle], [one.energy_j["cpu:package-0"] for one in idle], 1)
+    assert line[1] > 13
+    own = attribute([*full, *idle], steps=[], domains={"cpu:package-0": Domain("measured")}).full
+    figure = own.energy_j_per_sample["cpu:package-0"]
+    assert figure.value == pytest.approx(20 * 8 / 3 / 100, rel=0.02)
+    found = find_floor([*full, *idle], "cpu:package-0")
+    assert found is not None and found.watts == pytest.approx(10.0, abs=1.0)

@@ -242,10 +242,24 @@ def test_what_cannot_be_decorated_is_refused() -> None:
         measure(([], []))(len)
     with pytest.raises(UsageError, match="decorates functions"):
         measure()(property(lambda self: 1))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"below @property.*@staticmethod"):
+        measure()(staticmethod(len))
+    with pytest.raises(UsageError, match=r"are a pair.*@classmethod"):
+        measure(classmethod(lambda cls: 1))  # type: ignore[call-overload]
     with pytest.raises(UsageError, match="keep must be 1"):
         measure(keep=0)
     with pytest.raises(UsageError, match="period_s must be positive"):
         measure(period_s=0)
+
+
+def test_an_object_with_an_async_call_is_measured_until_it_ends() -> None:
+    class Waits:
+        async def __call__(self) -> None:
+            await asyncio.sleep(0.05)
+
+    waits = measure(Waits())
+    asyncio.run(waits())
+    assert waits.windows[0].wall_s >= 0.05
 
 
 def test_another_thread_may_close_a_window() -> None:

@@ -110,6 +110,24 @@ def test_a_zone_that_vanishes_fails_alone(make_zones: MakeZones) -> None:
     assert "couldn't be read" in reading.failed["cpu:package-1"]
 
 
+def test_a_die_that_vanishes_while_dies_are_compared_stops_nothing(make_zones: MakeZones) -> None:
+    root = make_zones({"intel-rapl:0": "package-0-die-0", "intel-rapl:1": "package-0-die-1"})
+    reads = []
+
+    def vanishing(path: Path) -> str:
+        reads.append(path)
+        if path == root / "intel-rapl:1" / "energy_uj" and reads.count(path) > 1:
+            raise OSError(19, "No such device", str(path))
+        return read_text(path)
+
+    meter, _ = find_rapl(root, vanishing)
+    assert meter is not None
+    reading = meter.read()
+    assert (
+        set(reading.counter_j) == {"cpu:package-0-die-0"} and "No such device" in reading.failed["cpu:package-0-die-1"]
+    )
+
+
 def test_microjoules_become_joules(make_zones: MakeZones) -> None:
     root = make_zones({"intel-rapl:0": "package-0"})
     (root / "intel-rapl:0" / "energy_uj").write_text("123456789\n")

@@ -167,5 +167,7 @@ def test_where_power_is_concave_few_busy_cores_draw_more_each() -> None:
     assert idle[0] / idle[1] == pytest.approx(2.0, rel=0.1), "one core of four draws twice its share"
     with pytest.raises(UsageError, match="concavity"):
         Scenario(step, concavity=1.2)
+    with pytest.raises(UsageError, match="'bare'"):
+        Scenario((TrueStep("bare", 1e-3, {PACKAGE: 10.0}),))
     with pytest.raises(UsageError, match="'loud'"):
         typical(np.random.default_rng(0), neighbour="loud")

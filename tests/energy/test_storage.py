@@ -223,6 +223,8 @@ def test_only_physical_disks_count(tmp_path: Path) -> None:
     (tmp_path / "dm-0").mkdir()
     (tmp_path / "loop0").mkdir()
     assert physical_disks(tmp_path) == (Disk("nvme0n1", NVME), Disk("sda", DISK))
+    (tmp_path / "nvme0c1n1" / "device").mkdir(parents=True)
+    assert len(physical_disks(tmp_path)) == 2, "a path to a drive isn't another drive"
     assert physical_disks(tmp_path / "none") == ()
 
 
@@ -340,6 +342,18 @@ def test_activity_that_cannot_be_read_fails_and_is_no_zero() -> None:
     meter = DeclaredDriveMeter(Disk("nvme0n1", NVME), Drive("x", (PowerState(8, True, 0, 0, 1, 5, 0),)), broken)
     reading = meter.read()
     assert not reading.counter_j and "can't be read: gone" in reading.failed["storage:nvme0n1"]
+
+
+def test_a_drive_that_came_back_voids_the_window_and_is_no_zero() -> None:
+    """Its statistics start at 0 again: what it did before and since can't be told from their difference."""
+    steps = [Activity(10, 1000, 0), Activity(11, 2000, 1000), Activity(0.5, 500, 2000), Activity(1.5, 1500, 3000)]
+    work = iter([*steps, steps[-1]])
+    with Sampler([declared(work)], period_s=60) as sampler:
+        first, second, third, fourth = (sampler.mark() for _ in range(4))
+        lost, after = sampler.window(first, second), sampler.window(second, third)
+    assert "began anew" in lost.void["storage:nvme0n1"] and not lost.energy_j
+    assert after.energy_j["storage:nvme0n1"] == pytest.approx(5.6)
+    assert fourth.edges
 
 
 def test_a_window_of_the_sampler_has_the_declared_joules(drive: EmulatedDrive, tmp_path: Path) -> None:

@@ -348,11 +348,34 @@ def test_a_fit_that_ends_early_is_reported_and_gives_everything_back(where: str)
     report = energy.report
     assert report.ended in ("ValueError", "InvalidArgumentError", "UnknownError", "an interruption")
     assert len(report.epochs) == 1 and 0 < report.fit.passed.batches < 10
+    assert report.fit.passed.samples == 2 * report.fit.passed.batches and report.fit.passed.waiting_s is not None
+    assert any("up to what closed it" in note for note in report.fit.notes) == (where == "callback")
     assert report.ended in str(report)
     assert "Steps" not in type(model.train_function).__name__
     left[0] = 1000
     fit(model, data, energy)
     assert energy.report.ended == "" and energy.report.fit.passed.samples == 20
+
+
+def test_a_fit_after_an_interrupted_one_and_two_callbacks_in_one() -> None:
+    import keras
+
+    class Raises(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            raise Stopped
+
+    data, model = dataset(lambda: None, samples=20), small_model()
+    first, second, third = gl.EnergyCallback(), gl.EnergyCallback(), gl.EnergyCallback()
+    with pytest.raises(Stopped):
+        model.fit(data, callbacks=[first, Raises()], verbose=0)
+    fit(model, data, second)  # a new callback, as when a notebook's cell is run again, while the first is still open
+    first.close()
+    assert second.report.fit.passed.samples == 20 and first.report.fit.passed.samples is None
+    model.fit(data, callbacks=[second, third], verbose=0)
+    assert third.report.fit.passed.samples == 20
+    assert second.report.fit.passed.samples is None
+    assert any("another EnergyCallback" in note for note in second.report.fit.notes)
+    assert "Steps" not in type(model.train_function).__name__
 
 
 def test_it_leaves_keras_free_to_run_callbacks_aside() -> None:
@@ -430,5 +453,7 @@ def test_a_saved_profile_and_wrong_arguments(tmp_path: Path) -> None:
         gl.EnergyCallback(str(tmp_path / "none.json"))
     with pytest.raises(gl.UsageError, match="idle_s must be 0 or more"):
         gl.EnergyCallback(idle_s=-1)
+    with pytest.raises(TypeError, match="powercap"):
+        gl.EnergyCallback(powercap="/sys")
     with pytest.raises(gl.UsageError, match="profile takes"):
         gl.EnergyCallback(3)  # type: ignore[arg-type]

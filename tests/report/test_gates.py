@@ -51,10 +51,10 @@ def test_a_budget_that_is_not(files: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_what_cannot_be_told_is_a_warning(files: Path, measured: Report, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        cli.main(["report", "old.json", "--budget", f"cpu_s_per_sample<={measured.total.cpu_s_per_sample.value!r}"])
-        == 0
-    )
+    arguments = ["report", "old.json", "--budget", f"cpu_s_per_sample<={measured.total.cpu_s_per_sample.value!r}"]
+    assert cli.main([*arguments, "--strict"]) == 1
+    assert "error: 1 of 1 checks can't be decided" in capsys.readouterr().err
+    assert cli.main(arguments) == 0
     error = capsys.readouterr().err.strip()
     assert error.startswith("greenload: warning: 1 of 1 checks can't be decided: undecided: cpu_s_per_sample<=")
     assert "--precision" in error and "\n" not in error
@@ -87,6 +87,7 @@ def test_a_saved_outcome_is_shown_and_fails_only_where_asked(files: Path) -> Non
         (["report", "new.json", "--budget"], 2, "--budget"),
         (["report", "new.json", "old.json", "--budget", "cpu_s_per_sample<=1"], 2, "leave old.json out"),
         (["report", "new.json", "--tolerance", "5%"], 2, "give --baseline too"),
+        (["report", "new.json", "--strict"], 2, "give --budget or --baseline too"),
         (["report", "new.json", "--baseline", "old.json", "--tolerance", "-1"], 2, "must be a share"),
         (["report", "new.json", "--baseline", "old.json", "--tolerance", "nan"], 2, "must be a share"),
         (["report", "new.json", "--baseline", "gone.json"], 1, "gone.json: the report can't be read"),

@@ -278,6 +278,16 @@ def test_nothing_known_is_said_not_drawn(measured: Report) -> None:
     assert 'class="seg' not in page and 'class="whisker' not in page
 
 
+def test_power_is_of_the_time_in_which_its_joules_were_counted(measured: Report) -> None:
+    """A slow counter's joules go on to its next refresh: over the window's own time they would be too many watts."""
+    first, *others = measured.windows
+    stretched = replace(first, energy_wall_ns={"gpu:0": 2 * first.wall_ns})
+    found = timeline(replace(measured, windows=(stretched, *others)))
+    assert found is not None
+    watts = first.energy_j["gpu:0"] / (2 * first.wall_ns / 1e9)
+    assert f"gpu {watts:.3g} W" in found.tips[0][2]
+
+
 def test_power_over_time_is_joules_over_seconds(measured: Report, modelled: Report) -> None:
     found = timeline(measured)
     assert found is not None

@@ -84,6 +84,8 @@ def test_precision_says_what_was_asked_reached_and_taken() -> None:
     assert notes.precision(good) == notes.Note(
         "Intervals within ±5 % as asked, after 3 builds of 5 rounds, 61 s (at most 180 s were planned)", "good"
     )
+    just = notes.precision(replace(good, wanted=0.05, found=0.0501))
+    assert just is not None and just.text.startswith("Intervals of a little over ±5 % where ±5 % was asked")
     missed = notes.precision(replace(good, found=0.123, wanted=0.005))
     assert missed is not None and missed.kind == "doubt"
     assert (
