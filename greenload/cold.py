@@ -145,6 +145,8 @@ class Cold:
                 resident += min(stays, size)  # the last page is counted whole
                 held.append(extent.path)
         reasons = failed[:1]
+        if len(failed) > 1:
+            reasons = [f"{failed[0]}, nor can {len(failed) - 1} more"]
         if held:
             reasons.append(f"{resident / 1e6:.1f} of {total / 1e6:.1f} MB stay in memory: {why_held(held[0])}")
         elif untold:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
@@ -41,6 +41,9 @@ class UndecidedBudget(pytest.PytestWarning):
 
 class EnergyBudget:
     """What the fixture ``energy_budget`` gives. Rules are those of :mod:`greenload.budgets`."""
+
+    def __init__(self) -> None:
+        self._blocks: list[_Block] = []
 
     @overload
     def __call__(self, subject: str, *rules: str) -> AbstractContextManager[MeasuredWindow]: ...
@@ -86,7 +89,8 @@ class EnergyBudget:
         if isinstance(subject, str):
             if baseline is not None or tolerance is not None or options:
                 raise _usage("a block of code has no baseline and no options of profile: give budgets alone")
-            return _Block([parse(rule, OF_WINDOWS) for rule in (subject, *rules)])
+            self._blocks.append(_Block([parse(rule, OF_WINDOWS) for rule in (subject, *rules)]))
+            return self._blocks[-1]
         budgets = [parse(rule, OF_REPORTS) for rule in rules]
         if not budgets and baseline is None:
             raise _usage(
@@ -95,10 +99,13 @@ class EnergyBudget:
         return _judged(subject, budgets, baseline, tolerance, options)
 
 
-@pytest.fixture(scope="session")
-def energy_budget() -> EnergyBudget:
+@pytest.fixture
+def energy_budget() -> Iterator[EnergyBudget]:
     """Hold a pipeline, a dataset, a report or a block of code against budgets of CPU seconds and joules."""
-    return EnergyBudget()
+    found = EnergyBudget()
+    yield found
+    if not all(block.entered for block in found._blocks):
+        pytest.fail("energy_budget(rule) alone measures nothing: write `with energy_budget(rule):` around the code")
 
 
 def _judged(subject: Any, budgets: Sequence[Budget], baseline: Any, tolerance: float | None, options: Any) -> Report:
@@ -130,8 +137,10 @@ class _Block:
 
     def __init__(self, budgets: Sequence[Budget]) -> None:
         self._budgets = budgets
+        self.entered = False
 
     def __enter__(self) -> MeasuredWindow:
+        self.entered = True
         from greenload.measuring import measure
 
         self._running = measure()

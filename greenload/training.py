@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,7 @@ class EnergyCallback:
 
     Each epoch adds to Keras's logs, so that ``History`` and Keras's own ``TensorBoard`` (after this one in the list)
     have them: ``energy_j``, ``loader_j``, ``waiting_j``, ``model_j`` (joules of all domains), ``waiting_s``,
-    ``loader_cpu_s``. What isn't known is left out.
+    ``loader_cpu_s``. What isn't known is left out; joules are ``nan`` in an epoch in which a counter failed.
 
     Args:
         loader: what the loader costs: a `Report` of `gl.profile`, or the path of one that was saved. A `Pipeline`, a
@@ -165,7 +166,7 @@ class EnergyCallback:
         steps = (self.params or {}).get("steps")
         spent = self._fit.end_epoch(None if steps is None else int(steps))
         if logs is not None:
-            logs.update({name: value for name, value in scalars(spent) if "/" not in name})
+            logs.update(self._logged(spent))
         self._fit.write(epoch, spent)
         self._serve(spent)
 
@@ -185,6 +186,18 @@ class EnergyCallback:
         """The training step raised: Keras ends the fit without telling its callbacks."""
         if fit is self._fit:
             self._end(type(error).__name__)
+
+    def _logged(self, spent: Spent) -> dict[str, float]:
+        """What Keras's logs get. Its History appends what comes, so an epoch left out would shift those after it."""
+        parts = {"energy_j": spent.total, "waiting_j": spent.waiting}
+        parts |= {"loader_j": spent.loader, "model_j": spent.model} if self.profile is not None else {}
+        unknown = {
+            name: math.nan
+            for name, part in parts.items()
+            if spent.void
+            and all(joules.value is not None for domain, joules in part.energy_j.items() if domain not in spent.void)
+        }
+        return unknown | {name: value for name, value in scalars(spent) if "/" not in name}
 
     def _serve(self, spent: Spent) -> None:
         self._served = [self._served[0] + 1, self._served[1] + (spent.passed.samples or 0)]

@@ -31,8 +31,8 @@ class Part:
 
     @property
     def total_j(self) -> Figure:
-        """Joules of all domains together: of the weakest provenance among them."""
-        return sum_figures(self.energy_j.values())
+        """Joules of all domains together, of the weakest provenance among them; missing where a counter's are."""
+        return sum_figures(self.energy_j.values()) if self.energy_j else Figure.missing()
 
     def to_dict(self) -> dict[str, Any]:
         """The part as JSON data."""

@@ -116,7 +116,10 @@ def split(
         parts["total"][domain] = counted if channel.provenance == "measured" else sum_figures([counted, idle])
         parts["waiting"][domain] = _idle(channel, floor, passed.waiting_s)
         parts["idle"][domain] = _idle(channel, floor, wall_s - (passed.waiting_s or 0.0))
-        parts["others"][domain] = sum_figures([trained.others, *(one.others for one in validated)])
+        if channel.provenance == "measured":
+            parts["others"][domain] = sum_figures([trained.others, *(one.others for one in validated)])
+        else:  # not in the total: nobody knows what they drew
+            parts["others"][domain] = Figure.missing(channel.provenance, channel.systematic)
         parts["validation"][domain] = sum_figures(one.own for one in validated)
         parts["work"][domain] = trained.own
         if profile is None or not costs:
@@ -133,6 +136,10 @@ def split(
         for step, figure in zip(steps, found[1:], strict=True):
             step[domain] = figure
         parts["model"][domain] = _model(channel, trained.own, found[0])
+    for domain in void:
+        if domain in channels and channels[domain].provenance == "measured":  # a sum without it would be no total
+            for part in (*parts.values(), *steps):
+                part[domain] = Figure.missing("measured", channels[domain].systematic)
     model_cpu = _minus(work_cpu, loader_cpu)
 
     if profile is None:

@@ -77,6 +77,7 @@ class Windows:
         self.dropped: list[Dropped] = []
         """What became of the files' pages, each time they were dropped."""
         self._cold = cold
+        self._planned = False  # whether windows must be as long as planned, however long that takes
         self._sampler = sampler
         self._rounds = rounds
         self._random = random.Random(seed)
@@ -92,6 +93,7 @@ class Windows:
     def keep_to(self, length: Length) -> None:
         """Make windows as long, and as many, as planned."""
         self.window_s, self._rounds = length.window_s, length.rounds
+        self._planned = True
 
     def _tell(self, text: str) -> None:
         self._progress(min(self._done, 1.0), text)

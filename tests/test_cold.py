@@ -143,6 +143,7 @@ def test_what_cannot_be_opened_or_told_is_said(make: Callable[..., list[str]]) -
     missing = Cold([path, f"{path}.none"]).drop()
     assert missing.problem == f"{path}.none can't be dropped: No such file or directory"
     assert missing.resident_bytes is None and missing.bytes == 100
+    assert Cold([f"{path}.none"] * 3).drop().problem.endswith("No such file or directory, nor can 2 more")
     untold = Cold([path], resident=lambda *_: None).drop()
     assert untold.resident_bytes is None and "can't be told" in untold.problem
     with pytest.raises(UsageError, match="at least one file"):

@@ -14,7 +14,6 @@ from greenload.datasets.rebuild import Builder
 from greenload.datasets.replays import Pair, Replays
 from greenload.datasets.running import said
 from greenload.datasets.runs import Run
-from greenload.energy.precision import WINDOW_S
 from greenload.energy.sampler import Sampler
 from greenload.energy.settle import settle
 from greenload.windowing import BUILDS, Further, Progress, Windows, closing, enough
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 MEASURING_S = 50.0
-"""Wall seconds that all windows but the trials' aim at: with many steps, or on a busy machine, each is shorter."""
+"""Wall seconds that all windows but the trials' aim at, where no precision is wanted: with many steps, or on a busy
+machine, each is shorter."""
 TRYING_S = 15.0
 """Wall seconds after `MEASURING_S` until which another trial may begin."""
 _SHORTEST_S, _AROUND_S = 0.03, 0.06  # the shortest window, and what settling takes around each
@@ -89,10 +89,9 @@ class DatasetCampaign(Windows):
             share: of the progress, that this takes.
             further: how many builds are wanted beyond the first ones.
         """
-        places = max(1, len(self.rows))
+        places, begun = max(1, len(self.rows)), time.monotonic()
         for build, name, part in self._builds(share, further):
-            deadline = time.monotonic() + MEASURING_S / BUILDS * max(1.0, self.window_s / WINDOW_S)
-            self._deadline_s = deadline + TRYING_S
+            deadline = math.inf if self._planned else time.monotonic() + MEASURING_S / BUILDS
             self._tell(f"building ({name})")
             full = self.replays.full()
             with closing({"full": full}):
@@ -109,6 +108,7 @@ class DatasetCampaign(Windows):
                         self._window(full, size, "", "full", k, build)
                     self._done += part / places
             self.replays.forget()
+        self._deadline_s = max(begun + MEASURING_S, time.monotonic()) + TRYING_S
 
     def _seconds(self, left_s: float) -> float:
         """The length of a step's windows, of what is left for it and its share of the whole's windows."""

@@ -70,5 +70,5 @@ def _files(text: bytes) -> Iterator[str]:
         return
     if os.path.isfile(path):
         yield path
-    elif glob.has_magic(path):
+    elif glob.has_magic(path) and any(map(str.isalnum, path)):  # a mere "**" is hardly the name of a set
         yield from (one for one in sorted(glob.glob(path, recursive=True)) if os.path.isfile(one))

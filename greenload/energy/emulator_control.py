@@ -47,6 +47,17 @@ class Truth:
             self._rows = np.concatenate([self._rows, np.frombuffer(content[:whole], self._row)])
         return self._rows
 
+    def span(self) -> tuple[int, int]:
+        """First and last time of the log, in nanoseconds of CLOCK_MONOTONIC.
+
+        Raises:
+            MeterError: the machine hasn't started.
+        """
+        rows = self.rows()
+        if not len(rows):
+            raise MeterError(f"the truth is known once the machine has started, and {self._path} is empty: start it")
+        return int(rows["time_ns"][0]), int(rows["time_ns"][-1])
+
     def between(self, start_ns: int, end_ns: int, domain: str, kind: str | None = None) -> float:
         """Joules of a domain between two times of CLOCK_MONOTONIC, linear between ticks.
 
@@ -57,10 +68,11 @@ class Truth:
             kind: a kind of work, or ``idle``; all together if None.
 
         Raises:
+            MeterError: the machine hasn't started.
             UsageError: a time outside of the log, or an unknown kind.
         """
-        rows = self.rows()
-        first, last = int(rows["time_ns"][0]), int(rows["time_ns"][-1])
+        first, last = self.span()
+        rows = self._rows
         if not first <= start_ns <= end_ns <= last:
             raise UsageError(
                 f"the truth is known from {first} to {last} ns, got {start_ns} to {end_ns}: use time.monotonic_ns(), "
@@ -117,12 +129,11 @@ class EmulatedMachine:
             kind: a kind of work, or ``idle``; all together if None.
 
         Raises:
-            MeterError: the layout has no such domain.
+            MeterError: the layout has no such domain, or the machine hasn't started.
         """
         column = self._column(domain)
         self._refresh()
-        rows = self.truth.rows()["time_ns"]
-        return self.truth.between(int(rows[0]), int(rows[-1]), column, kind)
+        return self.truth.between(*self.truth.span(), column, kind)
 
     def true_between(self, start_ns: int, end_ns: int, domain: str, kind: str | None = None) -> float:
         """Joules of a domain between two times of CLOCK_MONOTONIC (``time.monotonic_ns()``), linear between ticks.

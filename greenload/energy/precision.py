@@ -1,6 +1,6 @@
 """How long a profile must be: planned from the meters' resolution, judged after each build, ended once precise enough.
 
-All functions are pure; :mod:`greenload.campaign` runs what they ask for.
+All functions are pure; :mod:`greenload.pacing` has run what they ask for.
 """
 
 from __future__ import annotations
@@ -91,6 +91,8 @@ def check_precision(precision: float) -> float:
     Raises:
         UsageError: below 0.5 %, which builds of one pipeline differ by, or above 100 %.
     """
+    if not isinstance(precision, int | float):
+        raise UsageError(f"a precision is a share, as 0.05 for 5 %, found {precision!r}: give a number")
     if not 0.005 <= precision <= 1:
         raise UsageError(f"a precision is 0.5 to 100 %, found {100 * precision:g} %: choose 5 %, or leave it out")
     return precision

@@ -128,6 +128,11 @@ def work_in_ledger(ledger: Ledger, kind: str, cpu_s: float) -> None:
         noted = now
 
 
+def test_before_the_start_there_is_no_truth(tmp_path: Path) -> None:
+    with pytest.raises(MeterError, match="once the machine has started"):
+        PowercapEmulator(tmp_path).true_energy_j("cpu:package-0")
+
+
 def test_it_ends_though_a_forked_child_lives_and_not_by_that_child(tmp_path: Path) -> None:
     machine = PowercapEmulator(tmp_path).start()
     ready, done = os.pipe()

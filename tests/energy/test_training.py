@@ -435,6 +435,26 @@ def test_the_report_is_json_and_a_table(tmp_path: Path, emulated: PowercapEmulat
         energy.report.save(tmp_path)
 
 
+def test_an_epoch_with_a_reset_has_no_joules_and_moves_no_other(tmp_path: Path, emulated: PowercapEmulator) -> None:
+    import keras
+
+    class Resets(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            self.epoch = epoch
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if (self.epoch, batch) == (1, 0):
+                emulated.reset(PACKAGE)
+
+    energy = gl.EnergyCallback(known(), powercap_root=tmp_path / "powercap")
+    data = dataset(lambda: work(emulated, LOADING, SAMPLE_S), samples=16)
+    kept = small_model().fit(data, epochs=3, callbacks=[energy, Resets()], verbose=0).history
+    assert [name for name in kept if len(kept[name]) != 3] == []
+    assert [bool(np.isnan(joules)) for joules in kept["energy_j"]] == [False, True, False]
+    assert PACKAGE in energy.report.fit.void and PACKAGE in str(energy.report)
+    energy.report.save(tmp_path / "fit.json")
+
+
 def test_figures_for_prometheus() -> None:
     energy = gl.EnergyCallback(known(), port=0)
     fit(small_model(), dataset(lambda: None, samples=8), energy, epochs=2)

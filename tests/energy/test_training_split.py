@@ -15,6 +15,7 @@ from greenload.energy.meter import Channel
 from greenload.energy.sampler import Window
 from greenload.report.data import FullRun, Idle, Machine, Report, Step
 from greenload.training_data import Passed, Spent
+from greenload.training_run import scalars
 from greenload.training_split import BESIDE, UNATTRIBUTED, Floor, split
 
 PACKAGE, GPU = "cpu:package-0", "gpu:0"
@@ -153,7 +154,7 @@ def test_modelled_joules_are_the_process_s_own_and_the_floor_comes_on_top() -> N
         window(20.0, 30.0, other_s=9.0, cpu=82.8, dram=8.0), channels=MODELLED, floors=floors, profile=profile
     )
     assert value(spent.total.energy_j["cpu"]) == pytest.approx(112.8)
-    assert value(spent.model.energy_j["cpu"]) == pytest.approx(62.8) and value(spent.others.energy_j["cpu"]) == 0
+    assert value(spent.model.energy_j["cpu"]) == pytest.approx(62.8) and spent.others.energy_j["cpu"].value is None
     assert value(spent.idle.energy_j["cpu"]) == pytest.approx(24.0) and value(spent.idle.energy_j["dram"]) == 0
     assert spent.model.energy_j["cpu"].provenance == "modelled" and spent.model.energy_j["cpu"].systematic == 0.5
 
@@ -206,10 +207,15 @@ def test_an_unknown_floor_leaves_the_total_alone() -> None:
 def test_a_void_domain_has_a_reason_and_no_figure() -> None:
     given_window = replace(window(20.0, 30.0, gpu=2500.0), void={PACKAGE: "the counter was reset"})
     spent = found(given_window)
-    assert spent.void == {PACKAGE: "the counter was reset"} and PACKAGE not in spent.total.energy_j
+    assert spent.void == {PACKAGE: "the counter was reset"}
+    for part in (*spent.parts, *spent.steps, spent.total):
+        assert part.energy_j[PACKAGE].value is None and part.total_j.value is None, "no sum of the rest alone"
+    assert spent.total.energy_j[GPU].value == 2500.0
+    assert not any(name.endswith("_j") for name, _ in scalars(spent))
     inner = replace(window(5.0, 8.0, package=170.0), void={GPU: "the GPU is lost"})
     spent = found(window(25.0, 38.0, package=970.0, gpu=3125.0), validation=[inner])
-    assert list(spent.total.energy_j) == [PACKAGE] and GPU in spent.void
+    assert spent.total.energy_j[PACKAGE].value is not None and spent.total.energy_j[GPU].value is None
+    assert GPU in spent.void
 
 
 def test_a_step_that_the_model_runs_is_not_the_loader_s() -> None:

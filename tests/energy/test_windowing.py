@@ -86,7 +86,7 @@ def test_two_builds_are_made_and_then_as_many_as_are_wanted() -> None:
         "build 5 of 5",
     ]
     shares = [share for share, _ in windows.told]
-    assert shares == sorted(shares)
+    assert shares == pytest.approx([0.0, 0.4, 0.4, 0.6, 0.64])  # more builds than known of take their share of the rest
     assert windows._done == pytest.approx(0.8)
 
 

@@ -110,6 +110,8 @@ def broken(data: dict[str, Any], *path: Any, value: Any = ...) -> dict[str, Any]
         (("created",), "2026-03-01T12:00:00", "offset"),
         (("total", "energy_j_per_sample", "moon:0"), {}, "moon"),
         (("windows", 0, "wall_ns"), 0, "0 ns"),
+        (("windows", 0, "energy_j", "gpu:0"), "much", "number"),
+        (("windows", 0, "void"), None, "void"),
         (("windows", 0, "kind"), "warm\nup", "warm"),
         (("machine", "cpus"), ..., "cpus"),
     ],

@@ -164,7 +164,7 @@ def test_a_profile_is_served_while_it_runs_and_until_it_is_stopped(tmp_path: Pat
         "--samples",
         "16",
         "--rounds",
-        "2",
+        "4",
         "--threads",
         "1",
     ]

@@ -50,9 +50,7 @@ def test_a_test_that_does_not_ask_for_it_pays_nothing(pytester: pytest.Pytester)
 
 
 def test_pytest_lists_it_with_its_meaning(run: Run) -> None:
-    run("", "--fixtures").stdout.fnmatch_lines(
-        ["energy_budget [[]session scope[]]*", "*Hold a pipeline*against budgets*"]
-    )
+    run("", "--fixtures").stdout.fnmatch_lines(["energy_budget -- *", "*Hold a pipeline*against budgets*"])
 
 
 def test_a_report_that_keeps_its_budget_passes_and_comes_back_with_its_checks(run: Run) -> None:
@@ -136,10 +134,13 @@ def test_void(energy_budget):
 def test_own_error(energy_budget):
     with energy_budget("cpu_s<=0"):
         raise KeyError("mine")
+def test_never_entered(energy_budget):
+    energy_budget("cpu_s<=0")
 """,
         "--tb=short",
     )
-    done.assert_outcomes(passed=1, failed=3)
+    done.assert_outcomes(passed=2, failed=3, errors=1)
+    done.stdout.fnmatch_lines(["*write `with energy_budget(rule):` around the code*"])
     done.stdout.fnmatch_lines(
         ["E*exceeded: cpu_s<=0.001, found 0.0*", "E*missing: energy_j.gpu:7<=1: *", "E*KeyError: 'mine'"]
     )
