@@ -27,8 +27,9 @@ def run(pytester: pytest.Pytester, measured: Report) -> Run:
     def run(code: str, *arguments: str) -> pytest.RunResult:
         head = "import time\nimport pytest\nfrom greenload.report.data import Report\nnew = Report.load('new.json')\n"
         pytester.makepyfile(head + code)
-        # Each run would load hypothesis anew.
-        without = ("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:hypothesispytest")
+        # Each run would load hypothesis anew. And greenload is imported here already, which pytest may remark on.
+        quiet = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+        without = (*quiet, "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:hypothesispytest")
         return pytester.runpytest_inprocess(*without, *arguments)
 
     return run
