@@ -203,7 +203,7 @@ def test_a_split_pipeline_shows_both_sides(sample_folder: Path) -> None:
 def test_steps_explain_the_full_run(sample_folder: Path) -> None:
     """Loose here, where anything may run beside the tests; the benchmark prints the figure."""
     pipeline = photos(sample_folder, gl.RandomResizedCrop(224), gl.RandomHorizontalFlip(), gl.Batch(16))
-    report = profile(pipeline, "tf", rounds=3)
+    report = profile(pipeline, "tf", rounds=2)
     full, rest = report.full.cpu_s_per_sample, report.unattributed.cpu_s_per_sample
     assert full.value and rest.value is not None
     assert abs(rest.value) < 0.25 * full.value
@@ -290,28 +290,6 @@ def test_skipped_records_are_listed(sample_folder: Path, tmp_path: Path) -> None
 def test_wrong_arguments(sample_folder: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises((gl.UsageError, gl.PipelineError)):
         profile(photos(sample_folder, gl.Resize((8, 8)), gl.Batch(4)), **wrong)
-
-
-@pytest.mark.slow
-@pytest.mark.alone
-@pytest.mark.usefixtures("short_windows", "no_trials")
-def test_measured_joules_come_from_the_counter(
-    sample_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An emulated RAPL driven by this process's real CPU time: its joules, not the model's, are in the rows."""
-    from greenload import profiling
-    from greenload.energy.discover import discover
-    from greenload.energy.emulator import Layout, PowercapEmulator
-
-    with PowercapEmulator(tmp_path, Layout(), pids=None) as emulated:
-        assert emulated is not None
-        monkeypatch.setattr(profiling, "discover", lambda **where: discover(powercap_root=tmp_path, **where))
-        report = profile(photos(sample_folder, gl.Resize((96, 96)), gl.Batch(16)), "tf", rounds=2)
-    package = report.full.energy_j_per_sample["cpu:package-0"]
-    assert package.provenance == "measured"
-    assert package.value is not None and package.value > 0
-    assert report.idle.power_w["cpu:package-0"].value is not None
-    assert "cpu" not in report.full.energy_j_per_sample
 
 
 @pytest.mark.slow

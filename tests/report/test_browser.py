@@ -294,6 +294,10 @@ def test_a_profile_under_an_emulated_counter_makes_a_whole_page(
     assert len(starts) == len(report.windows) and starts[0] == 0 and starts == sorted(starts)
     ends = [start + window.wall_ns for start, window in zip(starts, report.windows, strict=True)]
     assert all(end <= start for end, start in zip(ends, starts[1:], strict=False)), "windows don't overlap"
+    package = report.full.energy_j_per_sample["cpu:package-0"]
+    assert package.provenance == "measured" and package.value is not None and package.value > 0
+    assert report.idle.power_w["cpu:package-0"].value is not None
+    assert "cpu" not in report.full.energy_j_per_sample, "the counter's joules, not the model's"
     reads = report.steps[0].reads_per_sample
     # A file is read until nothing comes: its bytes in one call or two, and the end.
     assert reads.value is not None and 1 <= reads.value <= 4 and not reads.unresolved
