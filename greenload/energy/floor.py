@@ -30,6 +30,10 @@ from greenload.energy.windows import Domain, Observation, counted_ns, read
 NEIGHBOUR_BAND = 0.5
 """Relative standard deviation given to "a neighbour's CPU second costs what ours does" before the windows are asked:
 a choice, as kinds of code differ in power per busy core by less; where neighbours vary, the windows outweigh it."""
+WAKING_BAND = 0.3
+"""Standard deviation, as a share of what our CPU seconds cost, given to how much more a neighbour's costs while it is
+alone: it then wakes the package by itself, which it shares with us otherwise. A choice; without it, idle windows
+would decide what neighbours cost in working ones."""
 BEND_BAND = 0.15
 """Standard deviation given to the exponent in "power grows with busy cores to the power of 1" before the windows are
 asked: a choice, since cores share caches, clocks and cooling; where neighbours vary between idle windows, these
@@ -198,8 +202,9 @@ def _mean_power(idle: Sequence[Observation], domain: str) -> Floor:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Linear equations of one kind: ``x @ (watts, neighbours, bend) = y``, in watts.
+    """Linear equations of one kind: ``x @ (watts, neighbours, waking, bend) = y``, in watts.
 
+    ``waking`` is how many joules more a neighbour's CPU second costs while it is alone.
     ``bend`` is the joules of a neighbour's CPU second times the exponent by which these grow with busy cores, to first
     order; as many cores as are busy in the working windows are where it counts nothing.
     """
@@ -233,11 +238,12 @@ def _told(x: Array, tick: float) -> Array:
     return np.stack([seconds, explained], axis=1)
 
 
-def _bent(x: Array, busy_cores: float) -> Array:
-    """The equations with the column of the bend: 0 where as many cores are busy as in the working windows."""
+def _alone(x: Array, busy_cores: float) -> Array:
+    """The equations with the columns of what differs where neighbours are alone; 0 in working windows."""
     if not busy_cores > 0:
-        return np.column_stack([x, np.zeros(len(x))])
-    return np.column_stack([x, x[:, 1] * np.log(np.maximum(x[:, 1] / busy_cores, _LEAST_BUSY))])
+        return np.column_stack([x, np.zeros((len(x), 2))])
+    other = x[:, 1]
+    return np.column_stack([x, other, other * np.log(np.maximum(other / busy_cores, _LEAST_BUSY))])
 
 
 def _tick(seconds: Array) -> float:
@@ -247,7 +253,7 @@ def _tick(seconds: Array) -> float:
 def _idle_rows(idle: Sequence[Observation], domain: str, busy_cores: float) -> _Rows:
     seconds, other, joules, _, _ = _columns(idle, domain)
     x = np.stack([np.ones_like(seconds), other / seconds], axis=1)
-    return _Rows(_bent(_told(x, _tick(seconds)), busy_cores), joules / seconds)
+    return _Rows(_alone(_told(x, _tick(seconds)), busy_cores), joules / seconds)
 
 
 def _work_rows(work: Sequence[Observation], domain: str) -> _Rows:
@@ -257,26 +263,33 @@ def _work_rows(work: Sequence[Observation], domain: str) -> _Rows:
     from step to step.
     """
     like: dict[tuple[str, str], list[int]] = {}
-    builds: dict[tuple[str, str, int], list[int]] = {}
     for index, one in enumerate(work):
         like.setdefault((one.step, one.kind), []).append(index)
-        builds.setdefault((one.step, one.kind, one.build), []).append(index)
     columns = _columns(work, domain)
-    tick, lost = 0.0, len(builds)
-    for places in builds.values():
-        part = columns[:4, places]
-        seconds, samples = part[0].mean(), columns[4, places]
-        columns[:4, places] = (part - np.outer(part.sum(axis=1), samples / samples.sum())) / seconds
-        tick += _tick(np.full(len(places), seconds))
+    told: list[int] = []
+    lost, tick = 0, 0.0
     for places in like.values():
+        builds: dict[int, list[int]] = {}
+        for index in places:
+            builds.setdefault(work[index].build, []).append(index)
+        ticks = 0.0
+        for alike in builds.values():
+            part = columns[:4, alike]
+            seconds, samples = part[0].mean(), columns[4, alike]
+            columns[:4, alike] = (part - np.outer(part.sum(axis=1), samples / samples.sum())) / seconds
+            ticks += _tick(np.full(len(alike), seconds))
         cpu = columns[3, places]
         square = float(cpu @ cpu)
         if square > 0:
             columns[:3, places] -= np.outer(columns[:3, places] @ cpu / square, cpu)
-            lost += 1
-    if float(columns[1] @ columns[1]) < TOLD * tick:  # what neighbours did with these seconds, ticks could have made up
-        return _Rows(np.zeros((len(work), 3)), columns[2], lost)
-    return _Rows(_bent(_told(columns[:2].T, tick), 0.0), columns[2], lost)
+        # Judged step by step, since the ticks of short windows would drown what long ones tell.
+        if float(columns[1, places] @ columns[1, places]) >= TOLD * ticks:
+            told += places
+            tick += ticks
+            lost += len(builds) + (square > 0)
+    if not told:  # what neighbours did, ticks could have made up
+        return _Rows(np.zeros((1, 4)), np.zeros(1))
+    return _Rows(_alone(_told(columns[:2, told].T, tick), 0.0), columns[2, told], lost)
 
 
 def _prior_rows(work: Sequence[Observation], domain: str, at: Floor) -> _Rows:
@@ -285,14 +298,15 @@ def _prior_rows(work: Sequence[Observation], domain: str, at: Floor) -> _Rows:
     own = max(at.own_j(joules, seconds, other), _LEAST_OWN * joules)
     # neighbours = (joules - floor · seconds - neighbours · other) / cpu, over the error given to it.
     error = NEIGHBOUR_BAND * own
-    bend = 1 / (BEND_BAND * own / cpu) if cpu > 0 else 1 / BEND_BAND
-    x = np.array([[seconds / error, (cpu + other) / error, 0.0], [0.0, 0.0, bend]])
-    return _Rows(x, np.array([joules / error, 0.0]))
+    each = own / cpu if cpu > 0 else 1.0
+    x = np.diag([0.0, 0.0, 1 / (WAKING_BAND * each), 1 / (BEND_BAND * each)])[1:]
+    x[0, :2] = seconds / error, (cpu + other) / error
+    return _Rows(x, np.array([joules / error, 0.0, 0.0]))
 
 
 def _given(rows: _Rows, watts: float) -> _Rows:
     """The equations with the floor known."""
-    return _Rows(rows.x * [0.0, 1.0, 1.0], rows.y - watts * rows.x[:, 0], rows.lost)
+    return _Rows(rows.x * [0.0, 1.0, 1.0, 1.0], rows.y - watts * rows.x[:, 0], rows.lost)
 
 
 def _fit(kinds: Sequence[_Rows], prior: _Rows, watts: float | None) -> Floor:
@@ -300,7 +314,7 @@ def _fit(kinds: Sequence[_Rows], prior: _Rows, watts: float | None) -> Floor:
     if watts is not None:  # they leave the equations, but for one that holds them
         kinds = [_given(rows, watts) for rows in kinds]
         prior = _given(prior, watts)
-        prior = _Rows(np.vstack([prior.x, [1.0, 0.0, 0.0]]), np.append(prior.y, watts))
+        prior = _Rows(np.vstack([prior.x, [1.0, 0.0, 0.0, 0.0]]), np.append(prior.y, watts))
     # Each kind's scatter from its own best fit: judged by the joint one, idle windows that the others contradict would
     # pass for noisy ones and lose their say.
     scatter = [_scatter(rows) for rows in kinds]

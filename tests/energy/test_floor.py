@@ -55,7 +55,8 @@ def test_a_steady_neighbour_cancels_against_the_idle_windows_that_hold_it_too() 
     together, floor = half_width(found.variances(1.0, 0.5)), half_width(found.variances(1.0, 0.0))
     assert floor > 10, "the floor alone is not known"
     # What is left: half a core may draw more while all others are quiet, by the power of 0.15.
-    assert together == pytest.approx(1.96 * 0.15 * 20 * 0.5 * math.log(1.5 / 0.5), rel=0.05)
+    bend, waking = 0.15 * 20 * 0.5 * math.log(1.5 / 0.5), 0.3 * 20 * 0.5
+    assert together == pytest.approx(1.96 * math.hypot(bend, waking), rel=0.05)
 
 
 def test_what_neighbours_cost_is_in_the_interval_where_they_give_way_to_us() -> None:
@@ -121,3 +122,35 @@ def test_power_that_grows_more_slowly_than_busy_cores_is_within_the_interval() -
     assert figure.value == pytest.approx(20 * 8 / 3 / 100, rel=0.02)
     found = find_floor([*full, *idle], "cpu:package-0")
     assert found is not None and found.watts == pytest.approx(10.0, abs=1.0)
+
+
+def test_what_long_windows_tell_of_neighbours_is_not_drowned_by_the_ticks_of_short_ones() -> None:
+    """A package that wakes for a lone neighbour: idle windows would put 26 J on its CPU second, not 20."""
+    long = [
+        window(
+            "",
+            "full",
+            r,
+            0,
+            2.0,
+            # Both cores are busy: what the neighbour takes, we wait for.
+            wall_ns=round((2.0 + o) / 2 * 1e9),
+            other_cpu_s=o,
+            energy_j={"cpu:package-0": 10 * (2.0 + o) / 2 + 20 * 2.0 + 20 * o},
+        )
+        for r, o in enumerate((0.4, 0.9, 0.6, 1.1, 0.5, 1.0, 0.7, 0.8))
+    ]
+    short = [
+        window(
+            "a", "without", r, 0, 0.02, wall_ns=20_000_000, other_cpu_s=0.01 * (r % 2), energy_j={"cpu:package-0": 0.6}
+        )
+        for r in range(20)
+    ]
+    idle = [
+        window("", "idle", r, 0, 0.0, samples=0, other_cpu_s=o, energy_j={"cpu:package-0": 10 + 26 * o})
+        for r, o in enumerate((0.3, 0.7, 0.5, 0.8, 0.4, 0.9, 0.6, 0.2))
+    ]
+    found = find_floor([*long, *short, *idle], "cpu:package-0")
+    assert found is not None
+    assert found.neighbour_j_per_cpu_s == pytest.approx(20.0, abs=1.0)
+    assert found.watts == pytest.approx(10.0, abs=1.0)
