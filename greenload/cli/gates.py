@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from greenload.cli.shared import FAILED, OK, fail, warn
+from greenload.cli.shared import FAILED, OK, fail, share, warn
 from greenload.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def add_gates(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--tolerance",
-        type=_share,
+        type=share,
         default=None,
         metavar="SHARE",
         help="growth since the baseline that is allowed: of a step (default 5%%), or a fifth of it of the total",
@@ -116,14 +116,3 @@ def status(checks: Iterable[Check], strict: bool = False) -> int:
             return fail(text, FAILED)
         warn(text)
     return OK
-
-
-def _share(text: str) -> float:
-    """``"5%"`` or ``"0.05"``."""
-    try:
-        value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 10:
-        raise argparse.ArgumentTypeError(f"must be a share, as 5% or 0.05, not {text!r}")
-    return value

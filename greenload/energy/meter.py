@@ -27,6 +27,10 @@ COUNTS_TWICE = "adding it counts twice"
 """Ends the reason of a counter that is left out because another holds its joules: nothing is missing without it."""
 
 
+SLOW_UPDATE_S = 0.01
+"""Seconds: counters refreshed less often are worth aligning to."""
+
+
 @dataclass(frozen=True, slots=True)
 class MeterStatus:
     """Whether one domain can be metered, and if not, why and what helps. One line of ``greenload doctor``.
@@ -77,6 +81,11 @@ class Channel:
 
     can_rest: bool = False
     """Whether it may count nothing for a whole window, as of a drive that isn't read; another that does is stuck."""
+
+    @property
+    def alignable(self) -> bool:
+        """Whether it is refreshed so seldom that waiting for it pays. Power that is summed up has no refreshes."""
+        return self.update_s >= SLOW_UPDATE_S and self.sum_gap_s is None
 
     @property
     def max_gap_s(self) -> float | None:

@@ -26,14 +26,10 @@ WINDOW_S, LONGEST_S = 0.25, 2.0
 """Wall seconds of a step's window: where no counter is slow, and at most, since rounds average what is left."""
 EDGE_S = 0.002
 """How far off an edge is that waits for a slow counter's next update: the sampler looks that often."""
-SLOW_UPDATE_S = 0.01
-"""Counters refreshed less often are waited for."""
 _EDGE_SHARE = 0.5  # of the wanted precision, that both edges of a single window may take
-_SETTLING_S, _PREPARING_S, _IDLE_S = (
-    0.06,
-    1.0,
-    2.0,
-)  # around a window; a step's runs, built and filled; the idle machine
+_SETTLING_S = 0.06  # around a window
+_PREPARING_S = 1.0  # a step's runs, built and filled
+_IDLE_S = 2.0  # the idle machine's windows, before each build
 _FULL = 3.0  # the whole's windows are so much longer
 
 
@@ -129,9 +125,7 @@ def plan_length(
 
 
 def _edge_s(channel: Channel) -> float:
-    # Power that is summed up has no refreshes to wait for.
-    waited = channel.update_s > SLOW_UPDATE_S and channel.sum_gap_s is None
-    return EDGE_S if waited else channel.update_s / math.sqrt(12)
+    return EDGE_S if channel.alignable else channel.update_s / math.sqrt(12)
 
 
 def reached(attribution: Attribution, precision: float) -> Reached:

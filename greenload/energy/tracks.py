@@ -14,8 +14,6 @@ from greenload.energy.crosscheck import PowerSum, disagreement, sampling_error_j
 from greenload.energy.meter import Channel, Reading
 from greenload.energy.unwrap import REFRESH_SLACK_S, Reset, implausible, unwrap
 
-SLOW_UPDATE_S = 0.01
-"""Counters refreshed less often than this are worth aligning to."""
 STALE_S = 1.0
 """A counter that hasn't moved for longer is stuck: the slowest that work are refreshed every 0.1 s."""
 LEARNED_GAPS = 4
@@ -89,7 +87,7 @@ class Track:
     @property
     def alignable(self) -> bool:
         """Whether it is refreshed so seldom that waiting for it pays."""
-        return self.channel.update_s >= SLOW_UPDATE_S and self.channel.sum_gap_s is None
+        return self.channel.alignable
 
     @property
     def learned(self) -> bool:
