@@ -150,7 +150,7 @@ def _window(group: str, name: str, batches: Iterator[Any], build: int, k: int, i
     passed = _pass(batches, images)
     wall = time.perf_counter() - wall
     after = settle(SETTLE_S)  # buffers are full again: what was produced is what was consumed
-    return Window(group, name, build, k, passed, time.process_time() - cpu, wall, before and after)
+    return Window(group, name, build, k, passed, time.process_time() - cpu, wall, before.idle and after.idle)
 
 
 def _pass(batches: Iterator[Any], images: int) -> int:

@@ -64,8 +64,8 @@ def held(scenario: Scenario, windows: Sequence[Observation], found: Attribution)
     """Whether each interval of a profile holds the truth."""
     shown: dict[tuple[str, str], list[bool]] = {}
     full = [window for window in windows if window.kind == "full"]
-    # The floor's joules follow from how long the windows really took.
-    idle_j = scenario.idle_w[PACKAGE] * np.mean([one.wall_ns / 1e9 / one.samples for one in full])
+    # The floor's joules follow from how long the work really took.
+    idle_j = scenario.idle_w[PACKAGE] * np.mean([one.work_ns / 1e9 / one.samples for one in full])
     for name, quantity in (("CPU s", "cpu_s"), ("joules", PACKAGE)):
         pick, truth = _PICK[name], scenario.truth(quantity)
         whole = truth[-1]

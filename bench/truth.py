@@ -174,7 +174,7 @@ def precision(size: Size, groups: Sequence[str] = (ALONE, BESIDE)) -> Found:
         one = emulated(_task(size, neighbour=group == BESIDE, precision=size.precision))
         report = Report.from_dict(one["report"])
         reached = report.precision
-        if reached is None:
+        if reached is None or reached.found is None:
             raise ProfileFailed("a profile with a precision reports what it reached, but this report doesn't")
         what = f"--precision {size.precision:.0%}, {group}"
         judged = truth_steps.judge(group, report, [Truth(**truth) for truth in one["truths"]], one["kinds"])

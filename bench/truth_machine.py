@@ -123,6 +123,7 @@ def truths(report: Report, machine: EmulatedMachine, starts: list[int]) -> list[
                 "kind": window.kind,
                 "build": window.build,
                 "samples": window.samples,
+                "worked": window.work_ns / window.wall_ns,
                 "counted_j": {domain: window.energy_j[domain] for domain in domains},
                 "true_j": {
                     domain: {kind: machine.true_between(start, end, domain, kind) for kind in (IDLE, *machine.kinds)}

@@ -31,6 +31,8 @@ class Truth:
     """As of the report's window."""
     build: int
     samples: int
+    worked: float
+    """Share of the window in which work was done: the rest is settling, whose idle joules are nobody's."""
     counted_j: Mapping[str, float]
     """By domain: what the profile's meter counted."""
     true_j: Mapping[str, Mapping[str, float]]
@@ -76,13 +78,14 @@ class Judged:
 
 
 def per_sample(truths: Iterable[Truth], domain: str, kinds: Sequence[str] | None = None) -> float:
-    """True joules per sample of some kinds of work, all but the neighbour's if None: mean of the builds' means, as a
-    profile's figures are. 0 where there is no window."""
+    """True joules per sample of some kinds of work, all but the neighbour's if None, the idle machine's for as long as
+    there was work: mean of the builds' means, as a profile's figures are. 0 where there is no window."""
     by_build: dict[int, list[float]] = {}
     for truth in truths:
         joules = truth.true_j[domain]
         wanted = [kind for kind in joules if kind != NEIGHBOUR] if kinds is None else kinds
-        by_build.setdefault(truth.build, []).append(sum(joules[kind] for kind in wanted) / truth.samples)
+        used = sum(joules[kind] * (truth.worked if kind == IDLE else 1.0) for kind in wanted)
+        by_build.setdefault(truth.build, []).append(used / truth.samples)
     return fmean(fmean(values) for values in by_build.values()) if by_build else 0.0
 
 

@@ -17,15 +17,18 @@ from scipy.special import stdtr, stdtrit
 
 from greenload.energy.figures import Figure, scale
 from greenload.energy.intervals import CONFIDENCE
+from greenload.errors import UsageError
 from greenload.report import table
 from greenload.report.checks import Check, quantity, span
 from greenload.report.comparison import Change, Comparison, Difference, compare, times
 from greenload.report.data import Report
 
 TOLERANCE = 0.05
-"""Growth of a step that is allowed, as a share of it, or a fifth of that share of the total where that is more."""
-TOTAL_SHARE = 0.2
-"""The allowance in the total over that in a step: 5 % of a step, or 1 % of the total."""
+"""Growth that is allowed, as a share of the figure; of a step also `OF_TOTAL` of that share of the total if more.
+
+The total has no smaller allowance: where one step is most of it, that step's own would be void."""
+OF_TOTAL = 0.2
+"""A small step may grow by so much of the tolerance as a share of the total: by 1 % of the total at 5 %."""
 LEVEL = (1 - CONFIDENCE) / 2
 """Chance that a figure which didn't grow lies beyond the upper end of its interval."""
 _UNKNOWN_DF = 8.0
@@ -80,7 +83,7 @@ def against(
     Args:
         baseline: an earlier report of the same pipeline, from the same machine.
         report: the new one.
-        tolerance: growth that is allowed, as a share of a step; see `TOLERANCE`.
+        tolerance: growth that is allowed, as a share, 0 to 1; see `TOLERANCE`.
         name: the baseline's, for the checks.
 
     Returns:
@@ -89,10 +92,14 @@ def against(
         it; a kind of joules that only the baseline has is "missing". On another processor nothing is exceeded: a change
         may be the processor's, so it is "undecided".
 
+    Raises:
+        UsageError: the tolerance isn't such a share.
+
     Example:
         >>> [check.outcome for check in against(Report.load("main.json"), profile(train))]
         ['met']
     """
+    check_tolerance(tolerance)
     found = compare(baseline, report)
     of_what = [str(one.plan.get("sample", "sample")) for one in (baseline, report)]
     if of_what[0] != of_what[1]:
@@ -115,6 +122,16 @@ def against(
         overall = "undecided"
     said = _said(found, len(compared), len(grown), len(fallen), tolerance, other_machine)
     return (Check(name, overall, None, None, None, None, said), *checks)
+
+
+def check_tolerance(tolerance: float) -> None:
+    """Refuse a tolerance that isn't a share, before minutes of work.
+
+    Raises:
+        UsageError: it is below 0, above 1, or not a number.
+    """
+    if not 0 <= tolerance <= 1:
+        raise UsageError(f"a tolerance is a share, 0 to 1, found {tolerance:g}: write 0.05 for 5 %")
 
 
 _CHANCE = "grew beyond its own interval, as some of so many do by chance (--precision tells)"
@@ -140,7 +157,7 @@ def _one(step: str, group: str, change: Change, tolerance: float, total: float) 
         return  # worked out from CPU seconds, memory and bytes: the same change once more
     a, b, difference = (scale(one, 1e-3) for one in (change.a, change.b, change.difference))
     base = Change(change.name, "s" if group == "CPU" else "J", a, b, difference, change.ratio)
-    allowed = tolerance * max(abs(change.a.value), TOTAL_SHARE * abs(total)) * 1e-3
+    allowed = tolerance * max(abs(change.a.value), OF_TOTAL * abs(total)) * 1e-3
     yield Compared(_rule(step, group), step or "the total", base, allowed)
 
 

@@ -21,7 +21,7 @@ from greenload.errors import UsageError
 from greenload.measuring import MeasuredWindow
 from greenload.report import table
 from greenload.report.checks import Check
-from greenload.report.comparison import Change, Comparison, compare, times
+from greenload.report.comparison import COUNTED, Change, Comparison, compare, times
 from greenload.report.data import Report
 
 OF_REPORTS = ("cpu_s_per_sample", "energy_j_per_sample", "device_bytes_per_sample", "reads_per_sample", "samples_per_s")
@@ -145,9 +145,15 @@ def _check(report: Report, budget: Budget, found: Comparison | None) -> Check:
     judged = _judged(budget, figure, why)
     if judged.outcome in ("met", "missing") or budget.step:
         return judged
-    group = table.group(budget.domain) if budget.domain else "CPU"
-    blamed = (grew_most(found, group) if found is not None else "") or _weighs_most(report, budget)
+    blamed = (grew_most(found, _kind(budget)) if found is not None else "") or _weighs_most(report, budget)
     return _judged(budget, figure, blamed)
+
+
+def _kind(budget: Budget) -> str:
+    """What a step that is to blame has to have more of: what a sample takes in CPU time tells how fast they come."""
+    if budget.domain:
+        return table.group(budget.domain)
+    return budget.field if budget.field in COUNTED else "CPU"
 
 
 def _judged(budget: Budget, figure: Figure, why: str, narrower: str = _NARROWER) -> Check:
@@ -194,7 +200,12 @@ def _joules(
         return Figure.missing(), void[domain]
     unusable = [one for one in meters if not one.usable and COUNTS_TWICE not in one.reason]
     parts = [figure for name, figure in energy.items() if table.group(name) == domain]
-    lacking = [one for one in unusable if table.group(one.domain) == domain and one.domain != domain]
+    # A drive that can't be asked is no loss where a model speaks for it.
+    lacking = [
+        one
+        for one in unusable
+        if table.group(one.domain) == domain and one.domain != domain and one.domain not in energy
+    ]
     voided = [f"{name}: {why}" for name, why in void.items() if table.group(name) == domain]
     if reasons := _reasons(lacking) or "; ".join(voided):
         return Figure.missing(), f"a part of {domain} is missing: {reasons}" if parts else reasons
@@ -204,7 +215,7 @@ def _joules(
         lost = lost or [one for one in unusable if one.domain == table.group(domain)]
         there = _listed(sorted({*energy, *void})) or "nothing"
         return Figure.missing(), _reasons(lost) or f"nothing meters {domain}, only {there}"
-    figure = sum_figures(parts)
+    figure = sum_figures(parts, common=True)
     return figure, "" if figure.value is not None else f"a part of {domain} has no figure in these windows"
 
 
@@ -216,12 +227,19 @@ def _reasons(lost: Sequence[MeterStatus]) -> str:
     return f"{first.domain}: {first.reason}{more}{f': {first.remedy}' if first.remedy else ''}"
 
 
-def grew_most(found: Comparison, group: str = "CPU") -> str:
-    """The step that grew most in a kind of cost, and by how much; empty where none grew beyond its interval."""
+def grew_most(found: Comparison, kind: str = "CPU") -> str:
+    """The step that grew most in a kind of cost, and by how much; empty where none grew beyond its interval.
+
+    Args:
+        found: the reports' comparison.
+        kind: ``"CPU"``, a group of domains, or one of `greenload.report.comparison.COUNTED`.
+    """
     grown = {
         pair.name: change
         for pair in found.pairs
-        if pair.kind == "step" and (change := pair.changes.get(group)) is not None and _growth(change, least=True) > 0
+        if pair.kind == "step"
+        and (change := {**pair.changes, **pair.counted}.get(kind)) is not None
+        and _growth(change, least=True) > 0
     }
     if not grown:
         return ""

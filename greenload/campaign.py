@@ -20,7 +20,7 @@ from greenload.loading import Build, Order
 from greenload.plan import Plan
 from greenload.splitting import Split
 from greenload.steps import Step
-from greenload.windowing import Further, Progress, Runnable, Windows, closing, enough
+from greenload.windowing import BUILDS, Further, Progress, Runnable, Windows, closing, enough
 
 _CONTEXT = 0.25  # from this share of the step before it, a step is replayed behind that one
 
@@ -56,7 +56,7 @@ class Campaign(Windows):
         self.steps = plan.steps + ((split.step,) if split else ())
         """What has a row: the plan's steps, and the layer on the device."""
         self.indices = indices
-        self._reading = {"", *(step.name for step in self.steps if step.kind in ("read", "cache"))}
+        self._trials: set[str] = set()
         self._behind: dict[str, bool] = {}
 
     def measure(self, further: Further = enough) -> list[Observation]:
@@ -88,17 +88,21 @@ class Campaign(Windows):
         return self.seen
 
     def trial(self, name: str, changed: Plan) -> None:
-        """Adjacent windows of the pipeline as it is ("with") and of a changed one ("without"), each on one build."""
-        self._tell(f"trying: {name}")
-        self._reading.add(name)
+        """Adjacent windows of the pipeline as it is ("with") and of a changed one ("without").
+
+        On several builds of both, as builds of one pipeline differ too; the rounds are shared among them.
+        """
+        self._trials.add(name)
         order = replace(self._order, pipeline=changed.pipeline)
-        runs = {"with": self._full(Build(self.plan, self._order)), "without": self._full(Build(changed, order))}
-        with closing(runs):
-            for run in runs.values():
-                self._warm(run)  # which also fills a cache: it is measured warm
-                self._warm(run)
-            sizes = {kind: self._window_samples(run, self.window_s) for kind, run in runs.items()}
-            self._pairs(runs, sizes, name, build=0)
+        for build in range(BUILDS):
+            self._tell(f"trying: {name} (build {build + 1} of {BUILDS})")
+            runs = {"with": self._full(Build(self.plan, self._order)), "without": self._full(Build(changed, order))}
+            with closing(runs):
+                for run in runs.values():
+                    self._warm(run)  # which also fills a cache: it is measured warm
+                    self._warm(run)
+                sizes = {kind: self._window_samples(run, self.window_s) for kind, run in runs.items()}
+                self._pairs(runs, sizes, name, build, max(2, -(-self._rounds // BUILDS)))
 
     @property
     def _order(self) -> Order:
@@ -184,8 +188,9 @@ class Campaign(Windows):
             self._behind[step.name] = cost["with"] - cost["without"] >= _CONTEXT * self._cost(before)
         return self._behind[step.name]
 
-    def _reads_at_most(self, step: str) -> int:
-        return len(self.indices) if step in self._reading else 0
+    def _reads_at_most(self, step: str, kind: str) -> int:
+        # By kind, as a step on pixels before a cache has a prefix, which reads, beside its replay, which doesn't.
+        return len(self.indices) if kind in ("full", "prefix") or step in self._trials else 0
 
     def _cost(self, step: Step) -> float:
         """CPU seconds a sample of a step already seen, roughly."""

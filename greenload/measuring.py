@@ -16,7 +16,7 @@ from greenload.energy.discover import discover
 from greenload.energy.figures import Figure
 from greenload.energy.meter import Channel, Meter, MeterStatus
 from greenload.energy.sampler import PERIOD_S, Window
-from greenload.energy.sharing import DEFAULT, SharedSampler
+from greenload.energy.sharing import DEFAULT, LINGER_S, SharedSampler
 from greenload.errors import MeterError, UsageError
 
 KEEP = 1000
@@ -260,6 +260,7 @@ class Measurement:
                 "measure the loop that consumes it"
             )
         shared, windows = self._shared, MeasuredWindows(self._keep)
+        shared.linger_s = LINGER_S  # between calls
 
         if any(inspect.iscoroutinefunction(one) for one in runs):
 
@@ -345,7 +346,9 @@ def measure(
     machine's joules, and this process's CPU seconds, of its time**. What two windows overlap in is in both: their sum
     counts it twice. ``thread_cpu_s`` tells threads apart; two tasks of one event loop share their thread as well.
 
-    Entering and leaving read meters and never wait for anything else, so a plain ``with`` is right in async code.
+    Entering and leaving read the meters, so a plain ``with`` is right in async code. The first to enter also finds
+    them, as does whoever enters more than 5 s after the last has left: that opens the drivers' sessions, for which all
+    others wait. One ``measure()`` around all has it done once, at its beginning.
 
     Args:
         meters: meters and their statuses, as from :func:`greenload.energy.discover.discover`, which is asked if None.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -66,8 +67,8 @@ class Pace:
         worst = reached(attribution, self._wanted)
         return Precision(
             wanted=self._wanted,
-            found=worst.ratio * self._wanted,
-            widest=f"{worst.step}, {worst.quantity}" if worst.step else "",
+            found=worst.ratio * self._wanted if math.isfinite(worst.ratio) else None,
+            widest=f"{worst.step or 'the whole'}, {worst.quantity}" if worst.quantity else "",
             builds=1 + max(window.build for window in seen),
             rounds=self._length.rounds,
             planned_s=round(self._length.most_seconds, 1),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,10 @@ from greenload.alternatives import alternatives, automatic
 from greenload.backends.tf_read import CHUNK
 from greenload.campaign import Campaign
 from greenload.cold import Cold, Dropped, files_of, some_of
+from greenload.datasets.reading import some_files
 from greenload.energy.attribution import NEGLIGIBLE, Attribution, Domain, attribute
 from greenload.energy.discover import discover
+from greenload.energy.meter import MeterStatus
 from greenload.energy.precision import check_precision
 from greenload.energy.sampler import Sampler
 from greenload.energy.windows import Observation
@@ -41,6 +44,8 @@ from greenload.windowing import Progress
 if TYPE_CHECKING:
     import tensorflow as tf
 
+Watch = Callable[[Sampler, Sequence[MeterStatus]], AbstractContextManager[object]]
+"""Makes what is entered while a profile's meters run."""
 SAMPLES = 512
 """Different samples that a profile works on, at most."""
 CAPTURED_BYTES = 1 << 30
@@ -48,7 +53,7 @@ CAPTURED_BYTES = 1 << 30
 ROUNDS = 5
 """Rounds of adjacent windows on each of two builds."""
 TRIED = 3
-"""Changes that are tried, at most: each takes some seven seconds."""
+"""Changes that are tried, at most: each takes some ten seconds."""
 
 
 def profile(
@@ -65,6 +70,7 @@ def profile(
     cold: bool = False,
     progress: Progress | None = None,
     announce: Announce | None = None,
+    watch: Watch | None = None,
 ) -> Report:
     """Measure what each step of a pipeline, or of any ``tf.data.Dataset``, costs, and check the sum against the whole.
 
@@ -102,11 +108,14 @@ def profile(
         on_error: ``"raise"``, or ``"skip"`` to leave bad records out, which the report lists; not for a dataset.
         precision: how narrow intervals are to be: 0.05 for ±5 % of each step, or ±1 % of the whole where that is more,
             in CPU seconds and in measured joules. Independent builds are then measured one after another until that
-            is reached, at most 8; without it there are two. ``report.precision`` says what was reached.
+            is reached, at most 8; without it there are two. 0.02 is the least. ``report.precision`` says what was
+            reached.
         cold: drop the files' pages from the page cache before each window that reads them, so that reading comes from
             the device; ``report.cold`` says what could not be dropped. Of a dataset those files that its graph names.
         progress: called with the share done and what runs now.
         announce: told how long it will take, where a precision is wanted.
+        watch: called with the sampler and what is known of its meters; what it gives is entered while they run, to show
+            their counters meanwhile.
 
     Returns:
         Figures per sample: CPU seconds, joules by domain, bytes read from devices; each with its 95 % interval and
@@ -142,7 +151,7 @@ def profile(
             raise UsageError(
                 "a tf.data.Dataset runs on TensorFlow and raises what it raises: leave backend and on_error out"
             )
-        return _of_dataset(pipeline, threads, samples, rounds, seed, name, precision, cold, progress, announce)
+        return _of_dataset(pipeline, threads, samples, rounds, seed, name, precision, cold, progress, announce, watch)
     plan = pipeline if isinstance(pipeline, Plan) else make_plan(pipeline, backend, threads=threads)
     require(plan)
     meters, statuses = discover(data=some_of(plan.pipeline.source))
@@ -150,7 +159,7 @@ def profile(
     told(0.0, "choosing samples")
     indices, skipped = _choose(plan, samples, seed, on_error, told)
     files = Cold(files_of(plan.pipeline.source, indices)) if cold else None
-    with Sampler(meters) as sampler:
+    with Sampler(meters) as sampler, (watch or _unwatched)(sampler, statuses):
         campaign = Campaign(plan, indices, sampler, rounds, seed, told, split, files)
 
         def attributed(seen: Sequence[Observation]) -> Attribution:
@@ -213,9 +222,10 @@ def _of_dataset(
     cold: bool,
     progress: Progress | None,
     announce: Announce | None,
+    watch: Watch | None,
 ) -> Report:
-    meters, statuses = discover()
-    with Sampler(meters) as sampler:
+    meters, statuses = discover(data=some_files(dataset))
+    with Sampler(meters) as sampler, (watch or _unwatched)(sampler, statuses):
         found = profile_dataset(
             dataset,
             sampler,
@@ -242,6 +252,10 @@ def _of_dataset(
         cold=_cold(found.dropped),
         windows=found.windows,
     )
+
+
+def _unwatched(*_: object) -> AbstractContextManager[object]:
+    return nullcontext()
 
 
 def _cold(dropped: Sequence[Dropped]) -> ColdRun | None:

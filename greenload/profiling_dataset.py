@@ -183,6 +183,14 @@ def _plan(campaign: DatasetCampaign, parallel: int) -> dict[str, Any]:
             "steps": autotuned,
             "note": f"where it says AUTOTUNE, {parallel} calls ran in parallel and prefetch held {BUFFER} elements",
         },
-        "options": str(root.dataset.options()),
+        "options": _options(root.dataset.options()),
         "steps": steps,
     }
+
+
+def _options(given: tf.data.Options) -> dict[str, Any]:
+    """What is set, by the names of TensorFlow's protocol buffer: the text of ``tf.data.Options`` is an address."""
+    from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
+
+    found = MessageToDict(given._to_proto(), preserving_proto_field_name=True)
+    return {name: value for name, value in found.items() if value != {}}

@@ -73,14 +73,14 @@ class EnergyBudget:
                 block of code, which is measured: ``with energy_budget("cpu_s<=2"): ...``.
             rules: budgets, as ``"cpu_s_per_sample<=1.5e-3"``; for code, as ``"energy_j.cpu<=50"``.
             baseline: an earlier report or its file, against which no step may have grown (`greenload.baselines`).
-            tolerance: growth that is allowed, as a share of a step; `baselines.TOLERANCE` if None.
+            tolerance: growth that is allowed, as a share, 0 to 1; `baselines.TOLERANCE` if None.
             options: for `greenload.profile`, as ``samples=`` and ``rounds=``.
 
         Returns:
             The report, its checks filled in; or the context manager, which gives a window as `greenload.measure` does.
 
         Raises:
-            UsageError: a rule isn't one; before anything is measured.
+            UsageError: a rule isn't one, or the tolerance is no share; before anything is measured.
             ReportError: the baseline can't be read; as soon.
         """
         __tracebackhide__ = True
@@ -112,10 +112,12 @@ def _judged(subject: Any, budgets: Sequence[Budget], baseline: Any, tolerance: f
     __tracebackhide__ = True
     from dataclasses import replace
 
-    from greenload.baselines import TOLERANCE, against
+    from greenload.baselines import TOLERANCE, against, check_tolerance
     from greenload.budgets import check
     from greenload.report.data import Report
 
+    allowed = TOLERANCE if tolerance is None else tolerance
+    check_tolerance(allowed)
     before = Report.load(baseline) if isinstance(baseline, str | os.PathLike) else baseline
     if isinstance(subject, Report):
         if options:
@@ -127,7 +129,7 @@ def _judged(subject: Any, budgets: Sequence[Budget], baseline: Any, tolerance: f
         report = profile(subject, **options)
     checks = check(report, budgets, before)
     if before is not None:
-        checks += against(before, report, tolerance=TOLERANCE if tolerance is None else tolerance)
+        checks += against(before, report, tolerance=allowed)
     _enforce(checks, stacklevel=4)
     return replace(report, checks=checks)
 

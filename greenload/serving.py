@@ -112,10 +112,15 @@ class Metrics:
     def attach(self, sampler: Sampler, statuses: Iterable[MeterStatus]) -> None:
         """Show a running sampler's counters, read at each scrape, and which meters can be used.
 
-        Joules that a reset or a failing counter lost are not in ``greenload_energy_joules_total``: where
-        ``greenload_energy_gaps_total`` grows, the total is a lower bound.
+        A domain is in ``greenload_energy_joules_total`` from its first figure on. Joules that a reset or a failing
+        meter lost are not: where ``greenload_energy_gaps_total`` grows, the total is a lower bound. What was counted by
+        a sampler that was attached before stays in the totals, which never fall.
         """
-        live = _Live(sampler, tuple(statuses))
+        with self._lock:
+            before = self._live
+        if before is not None:
+            before.freeze()
+        live = _Live(sampler, tuple(statuses), before)
         with self._lock:
             self._live = live
 
@@ -131,34 +136,49 @@ class Metrics:
         return [family for family in (*shown, *(live.families() if live else ())) if family.values]
 
 
-class _Live:
-    """A sampler's counters since they were attached."""
+_Totals = tuple[dict[tuple[str, str], float], dict[str, int], float]
+"""Joules by domain and provenance, gaps by domain, CPU seconds."""
 
-    def __init__(self, sampler: Sampler, statuses: tuple[MeterStatus, ...]) -> None:
+
+class _Live:
+    """A sampler's counters since they were attached, on top of those of the one before."""
+
+    def __init__(self, sampler: Sampler, statuses: tuple[MeterStatus, ...], before: _Live | None = None) -> None:
         self._lock = threading.Lock()
         self._sampler = sampler
         self._statuses = statuses
         self._first = self._last = sampler.mark()
         self._joules = dict.fromkeys(sampler.channels, 0.0)
+        self._gaps = dict.fromkeys(sampler.channels, 0)
+        self._void: dict[str, str] = {}
+        self._told: set[str] = set()  # domains that ever gave a figure: no figure isn't 0 J
         self._frozen = False
+        self._base: _Totals = ({}, {}, 0.0) if before is None else before.totals()
 
     def freeze(self) -> None:
         with self._lock:
-            self._update()
+            if not self._frozen:
+                self._update()
             self._frozen = True
+
+    def totals(self) -> _Totals:
+        """What was counted up to the last update, by all that were attached."""
+        energy, gaps, cpu_s = dict(self._base[0]), dict(self._base[1]), self._base[2]
+        for name in sorted(self._told):
+            key = (name, self._sampler.channels[name].provenance)
+            energy[key] = energy.get(key, 0.0) + self._joules[name]
+            gaps[name] = gaps.get(name, 0) + self._gaps[name]
+        return energy, gaps, cpu_s + self._last.process.cpu_s - self._first.process.cpu_s
 
     def families(self) -> list[Family]:
         with self._lock:
             if not self._frozen:
                 self._update()
-            last = self._last
-            joules = dict(self._joules)
-        channels = self._sampler.channels
-        energy = [({"domain": name, "provenance": channels[name].provenance}, joules[name]) for name in channels]
-        resets = {name: edge.resets - self._first.edges[name].resets for name, edge in last.edges.items()}
-        gaps = [({"domain": name}, float(count)) for name, count in resets.items()]
-        cpu_s = last.process.cpu_s - self._first.process.cpu_s
-        failing = {name: edge.failure for name, edge in last.edges.items() if edge.failure}
+            joules, counts, cpu_s = self.totals()
+            edges = self._last.edges
+            failing = self._void | {name: edge.failure for name, edge in edges.items() if edge.failure}
+        energy = [({"domain": name, "provenance": source}, one) for (name, source), one in joules.items()]
+        gaps = [({"domain": name}, float(count)) for name, count in counts.items()]
         return [
             Family("greenload_energy_joules_total", _JOULES, "counter", tuple(energy)),
             Family("greenload_energy_gaps_total", _GAPS, "counter", tuple(gaps)),
@@ -175,12 +195,19 @@ class _Live:
             self._frozen = True
             return
         window = self._sampler.window(self._last, mark)
+        self._void = {name: why for name, why in window.void.items() if name not in mark.edges}
         for name in self._joules:
             if name in mark.edges:
                 # The sampler's own unwrapped totals: exact however close two scrapes are.
                 self._joules[name] = mark.edges[name].total_j - self._first.edges[name].total_j
+                self._gaps[name] = mark.edges[name].resets - self._first.edges[name].resets
             else:
                 self._joules[name] += window.energy_j.get(name, 0.0)
+                self._gaps[name] += name in window.void
+        # Two scrapes may be closer than a counter's refreshes, so its figure is that of all the time, or that it moved.
+        whole = self._sampler.window(self._first, mark)
+        known = {*window.energy_j, *whole.energy_j}
+        self._told |= {name for name, joules in self._joules.items() if joules or name in known}
         self._last = mark
 
     def _usable(self, failing: Mapping[str, str]) -> Iterator[tuple[Mapping[str, str], float]]:
@@ -196,7 +223,7 @@ class _Live:
 
 _CHECK = "1 for each budget and comparison with the baseline, its outcome in a label."
 _JOULES = "Energy since serving began: of the whole domain where measured, of this process where modelled."
-_GAPS = "Times that a counter was reset: joules around each are not in the total."
+_GAPS = "Times that a counter was reset, or a model gave no figure: joules around each are not in the total."
 _CPU = "CPU time of this process and its waited-for children since serving began."
 _USABLE = "1 if the meter gives figures now."
 _INFO = "Always 1; why a meter is usable or not, and what helps."

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import math
 import os
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from greenload.energy.discover import discover
@@ -52,9 +53,10 @@ class EnergyCallback:
             `Plan`, a `Split` or a dataset is profiled here and now, which takes a minute.
         log_dir: folder for TensorBoard: scalars ``energy/total_j``, ``energy/loader_j``, ``energy/waiting_j``,
             ``energy/model_j`` and ``energy/loader/STEP_j`` by epoch.
-        port: serves the figures to Prometheus there, up to `close`: a port, or ``"address:port"``.
+        port: serves the figures to Prometheus there, up to `close`: a port, or ``"address:port"``. A sum over the parts
+            of ``greenload_training_epoch_energy_joules`` is ``greenload_training_epoch_total_energy_joules``.
         idle_s: seconds before the first batch in which the idle floor is measured, where there is a counter; with 0 it
-            is the profile's.
+            is the profile's. A GPU without an energy counter takes some 16 s.
         discovery: passed to ``discover``, as ``powercap_root=…``.
 
     Raises:
@@ -90,17 +92,24 @@ class EnergyCallback:
         if not idle_s >= 0:
             raise UsageError(f"idle_s must be 0 or more, got {idle_s}: leave it out for {IDLE_S} s")
         inspect.signature(discover).bind(**discovery)  # a misspelt option raises here, not in the fit
-        self.profile: Report | None = _profile(loader)
-        """What the loader costs, as profiled; None if nobody did."""
+        self._metrics = Metrics()
+        self._server = None if port is None else serve(self._metrics, port)  # a taken port is told before the profile
+        try:
+            self.profile: Report | None = _profile(loader)
+            """What the loader costs, as profiled; None if nobody did."""
+        except BaseException:
+            if self._server is not None:
+                self._server.close()
+            raise
         self.reports: tuple[FitReport, ...] = ()
         """One for each fit that has ended."""
         self._shared = SharedSampler(lambda: discover(**discovery)) if discovery else DEFAULT
         self._idle_s = idle_s
         self._log_dir = None if log_dir is None else os.fspath(log_dir)
         self._fit: Fit | None = None
-        self._metrics = Metrics()
-        self._server = None if port is None else serve(self._metrics, port)
-        self._served = [0, 0]
+        self._finalizer: weakref.finalize[..., EnergyCallback] | None = None
+        self._epochs_served = 0
+        self._samples_served: int | None = 0
 
     @property
     def report(self) -> FitReport:
@@ -123,7 +132,8 @@ class EnergyCallback:
     def close(self) -> None:
         """End what an interrupted fit left open, and stop serving. Harmless if repeated.
 
-        Keras tells nobody of a Ctrl-C between two steps: the figures then go on up to this call, or to the next fit.
+        Keras tells nobody of a Ctrl-C between two steps: the figures then go on up to this call, or to the next fit. A
+        callback that nobody refers to any more stops its meters without a report.
         """
         self._end(INTERRUPTED)
         if self._server is not None:
@@ -139,8 +149,10 @@ class EnergyCallback:
             profile=self.profile,
             idle_s=self._idle_s,
             log_dir=self._log_dir,
-            failed=self._failed,
+            failed=_weakly_failed(self),
         )
+        self._finalizer = weakref.finalize(self, self._fit.abandon)
+        self._finalizer.atexit = False  # meters end with the process
         if self._server is not None:
             self._metrics.attach(self._fit.use.sampler, self._fit.use.statuses)
 
@@ -178,6 +190,8 @@ class EnergyCallback:
         fit, self._fit = self._fit, None
         if fit is None:
             return
+        if self._finalizer is not None:
+            self._finalizer.detach()
         self._metrics.detach()
         if (report := fit.end(ended)) is not None:
             self.reports = (*self.reports, report)
@@ -200,32 +214,50 @@ class EnergyCallback:
         return unknown | {name: value for name, value in scalars(spent) if "/" not in name}
 
     def _serve(self, spent: Spent) -> None:
-        self._served = [self._served[0] + 1, self._served[1] + (spent.passed.samples or 0)]
+        """Show all of it after each epoch, empty where unknown: what an earlier one showed isn't true of this one."""
+        self._epochs_served += 1
+        served, samples, waiting_s = self._samples_served, spent.passed.samples, spent.passed.waiting_s
+        # A total that lacks an epoch's isn't one, nor is it after that.
+        self._samples_served = None if served is None or samples is None else served + samples
         show, figures = self._metrics.show, self._metrics.show_figures
-        show("greenload_training_epochs_total", "Epochs trained.", [({}, self._served[0])], "counter")
-        if spent.passed.samples is not None:
-            show("greenload_training_samples_total", "Samples trained on.", [({}, self._served[1])], "counter")
-        if spent.passed.waiting_s is not None:
-            waiting: list[tuple[Mapping[str, str], float]] = [({}, spent.passed.waiting_s)]
-            show("greenload_training_epoch_waiting_seconds", "Time the step waited for data, last epoch.", waiting)
 
-        def joules(label: str, parts: tuple[Part, ...]) -> list[tuple[Mapping[str, str], Figure]]:
+        def one(value: float | None) -> list[tuple[Mapping[str, str], float]]:
+            return [] if value is None else [({}, value)]
+
+        show("greenload_training_epochs_total", "Epochs trained.", one(self._epochs_served), "counter")
+        show("greenload_training_samples_total", "Samples trained on.", one(self._samples_served), "counter")
+        waited = "Time the step waited for data, last epoch."
+        show("greenload_training_epoch_waiting_seconds", waited, one(waiting_s))
+
+        def joules(of: Part, **labels: str) -> list[tuple[Mapping[str, str], Figure]]:
             return [
-                ({label: part.name, "domain": domain, "provenance": figure.provenance}, figure)
-                for part in parts
-                for domain, figure in part.energy_j.items()
+                ({**labels, "domain": domain, "provenance": figure.provenance}, figure)
+                for domain, figure in of.energy_j.items()
             ]
 
+        total = "greenload_training_epoch_total_energy_joules"
+        figures(total, "Energy of the last epoch.", joules(spent.total))
         figures(
             "greenload_training_epoch_energy_joules",
-            "Energy of the last epoch by what it went into; the parts add up to the total.",
-            joules("part", (*spent.parts, spent.total)),
+            f"Energy of the last epoch by what it went into; the parts add up to {total}.",
+            [value for part in spent.parts for value in joules(part, part=part.name)],
         )
         figures(
             "greenload_training_epoch_loader_energy_joules",
             "Energy of the last epoch's loading by step.",
-            joules("step", spent.steps),
+            [value for step in spent.steps for value in joules(step, step=step.name)],
         )
+
+
+def _weakly_failed(callback: EnergyCallback) -> Callable[[Fit, BaseException], None]:
+    """What the model may hold while a fit runs: no reference to the callback, which may be left behind."""
+    found = weakref.ref(callback)
+
+    def failed(fit: Fit, error: BaseException) -> None:
+        if (callback := found()) is not None:
+            callback._failed(fit, error)
+
+    return failed
 
 
 def _with_keras(cls: Any) -> Any:

@@ -32,7 +32,7 @@ class Part:
     @property
     def total_j(self) -> Figure:
         """Joules of all domains together, of the weakest provenance among them; missing where a counter's are."""
-        return sum_figures(self.energy_j.values()) if self.energy_j else Figure.missing()
+        return sum_figures(self.energy_j.values(), common=True) if self.energy_j else Figure.missing()
 
     def to_dict(self) -> dict[str, Any]:
         """The part as JSON data."""
@@ -47,8 +47,8 @@ class Part:
 class Passed:
     """What the training step was fed in a window."""
 
-    batches: int
-    """Batches trained on."""
+    batches: int | None
+    """Batches trained on; None where they can't be counted."""
     samples: int | None
     """Samples in them; None where they can't be counted."""
     waiting_s: float | None

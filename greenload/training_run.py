@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from greenload.energy.figures import Figure
 from greenload.energy.intervals import interval
+from greenload.energy.precision import least_window_s
 from greenload.energy.sampler import Mark, Window
 from greenload.energy.settle import settle
 from greenload.energy.sharing import SharedSampler, Use
@@ -24,6 +26,7 @@ IDLE_S = 1.0
 INTERRUPTED = "an interruption"
 """What ended a fit of which Keras said nothing more: ``FitReport.ended``."""
 _IDLE_WINDOWS = 4
+_Number = TypeVar("_Number", int, float)
 
 
 class Fit:
@@ -33,9 +36,9 @@ class Fit:
         model: the Keras model, ready to train: its ``train_function`` is replaced until `end`.
         shared: gives the sampler.
         profile: what the loader costs by step, if anyone profiled it.
-        idle_s: seconds in which the idle floor is measured first.
+        idle_s: seconds in which the idle floor is measured first; more where the meters need longer windows.
         log_dir: TensorBoard's folder, if any.
-        failed: called with what the training step raised.
+        failed: called with what the training step raised. The model holds it while the fit runs.
     """
 
     def __init__(
@@ -69,7 +72,8 @@ class Fit:
                 model.train_function = self._steps
             self._start = self._sampler.mark()
         except BaseException:
-            shared.release(self.use)
+            self._put_back()
+            self._release()
             raise
         self._epoch: tuple[int, Mark] | None = None
         self._passed: list[Passed] = []
@@ -123,10 +127,27 @@ class Fit:
             window = self._sampler.window(self._start, self._sampler.mark())
             return self._report(window, ended)
         finally:
-            if self._steps is not None and self._model.train_function is self._steps:
-                self._model.train_function = self._steps.function
+            self._put_back()
+            self._release()
+
+    def abandon(self) -> None:
+        """Give everything back where nobody is left to ask for the report. Safe in a garbage collection."""
+        self._put_back()
+        if self.use.pid == os.getpid():
+            # Collections run in any thread, whatever locks it holds: the sampler's own, which can't wait for its end.
+            # threading.Thread takes a lock itself.
+            _thread.start_new_thread(self._release, ())
+
+    def _put_back(self) -> None:
+        steps, self._steps = self._steps, None  # the two hold each other, and the model
+        if steps is not None and self._model.train_function is steps:
+            self._model.train_function = steps.function
+
+    def _release(self) -> None:
+        try:
             if self._writer is not None:
                 self._writer.close()
+        finally:
             self._shared.release(self.use)
 
     def write(self, epoch: int, spent: Spent) -> None:
@@ -146,11 +167,11 @@ class Fit:
 
     def _count(self, steps: int | None) -> Passed:
         if self._steps is None:
-            return Passed(0, None, None, ("what passed isn't known: only model.fit shows its batches",))
+            return Passed(None, None, None, ("what passed isn't known: only model.fit shows its batches",))
         found = self._steps.passed(steps)
         if self._model.train_function is not self._steps:
             why = "what passed isn't known: during the fit the model was compiled anew, or got another EnergyCallback"
-            found = Passed(found.batches, None, None, (why,))
+            found = Passed(None, None, None, (why,))
         return found
 
     def _report(self, window: Window, ended: str) -> FitReport:
@@ -190,8 +211,9 @@ class Fit:
             return found, ()
         why = "idle_s is 0"
         if idle_s:
-            settled = settle()
-            windows = [self._idle_window(idle_s / _IDLE_WINDOWS) for _ in range(_IDLE_WINDOWS)]
+            settled = settle().idle
+            seconds = max(idle_s / _IDLE_WINDOWS, least_window_s(channels))
+            windows = [self._idle_window(seconds) for _ in range(_IDLE_WINDOWS)]
             if settled:
                 found |= {domain: floor for domain in counted if (floor := _floor(windows, domain)) is not None}
             why = "its counter gave no figure" if settled else "the process didn't come to rest before the fit"
@@ -224,13 +246,16 @@ def _floor(windows: Sequence[Window], domain: str) -> Floor | None:
     return Floor(Figure(*found, "measured"), others_per_s)
 
 
+def _sum(values: Iterable[_Number | None]) -> _Number | None:
+    found = list(values)
+    return None if None in found else sum(one for one in found if one is not None)
+
+
 def _together(parts: list[Passed]) -> Passed:
-    samples = [part.samples for part in parts]
-    waited = [part.waiting_s for part in parts]
     return Passed(
-        batches=sum(part.batches for part in parts),
-        samples=None if None in samples else sum(one for one in samples if one is not None),
-        waiting_s=None if None in waited else sum(one for one in waited if one is not None),
+        batches=_sum(part.batches for part in parts),
+        samples=_sum(part.samples for part in parts),
+        waiting_s=_sum(part.waiting_s for part in parts),
         unknown=tuple(dict.fromkeys(why for part in parts for why in part.unknown)),
     )
 

@@ -14,8 +14,9 @@ whose idle floor is ``P`` watts, found while the rest of the machine used ``r`` 
 
 What neighbours do all the time is in the floor, as nothing tells it from idling; ``others`` is what they did beyond, or
 less than, that. The joules of models and of data sheets are this process's work only, without floor and neighbours:
-there ``total`` is them and the modelled floor. What the loader's threads do while the step waits is in ``loader`` like
-the rest of their work.
+there ``total`` is them and the modelled floor. What a validation drew where a counter is too slow for it is in
+``model``, which a note says. What the loader's threads do while the step waits is in ``loader`` like the rest of their
+work.
 
 The loader's part rests on a profile, whose costs a model that works beside it may change (`BESIDE`); the model's part
 is a remainder and inherits every error, which its interval and its band show.
@@ -92,11 +93,11 @@ def split(
     wall_s = window.wall_ns / 1e9
     validation_s = sum(one.wall_ns for one in validation) / 1e9
     rest = _less(window, validation)
-    void = dict(window.void) | {domain: why for one in validation for domain, why in one.void.items()}
-    known = [domain for domain in channels if domain not in void]
+    known = [domain for domain in channels if domain not in window.void]
     told = [*notes, *passed.unknown]
 
-    costs = _costs(profile, passed.samples)
+    by_bytes = _by_bytes(profile, [channels[domain] for domain in known], window)
+    costs = _costs(profile, passed.samples, by_bytes)
     loader_cpu = costs[0].cpu_s if costs else Figure.missing()
     assert loader_cpu is not None
     work_cpu = _exact(rest.cpu_s)
@@ -106,11 +107,14 @@ def split(
     steps: list[dict[str, Figure]] = [{} for _ in costs[1:]]
     shared: list[str] = []
     untold: list[str] = []
+    left_out: list[str] = []
     for domain in known:
         channel = channels[domain]
         floor = floors.get(domain)
-        trained = _own(rest, channel, floor)
-        validated = [_own(one, channel, floor) for one in validation]
+        sound = [one for one in validation if domain not in one.void]
+        outside = rest if len(sound) == len(validation) else _less(window, sound)
+        trained = _own(outside, channel, floor)
+        validated = [_own(one, channel, floor) for one in sound]
         idle = _idle(channel, floor, wall_s)
         counted = _counted(channel, window)
         parts["total"][domain] = counted if channel.provenance == "measured" else sum_figures([counted, idle])
@@ -120,7 +124,10 @@ def split(
             parts["others"][domain] = sum_figures([trained.others, *(one.others for one in validated)])
         else:  # not in the total: nobody knows what they drew
             parts["others"][domain] = Figure.missing(channel.provenance, channel.systematic)
-        parts["validation"][domain] = sum_figures(one.own for one in validated)
+        if sound or not validation:
+            parts["validation"][domain] = sum_figures(one.own for one in validated)
+        else:
+            parts["validation"][domain] = Figure.missing(channel.provenance, channel.systematic)
         parts["work"][domain] = trained.own
         if profile is None or not costs:
             found = [Figure.missing(channel.provenance, channel.systematic)]
@@ -128,7 +135,10 @@ def split(
             found = [_beside(channel, cost.energy_j[domain]) for cost in costs]
         elif _follows_cpu(domain):
             shared.append(domain)
-            found = [_by_cpu(trained.own, cost.cpu_s, work_cpu) for cost in costs]
+            found = [_by_cpu(trained.own, cost.cpu_s, _exact(outside.cpu_s)) for cost in costs]
+        elif channel in by_bytes:  # too little to take every sum with it
+            left_out.append(domain)
+            continue
         else:
             untold.append(domain)
             found = [Figure.missing(channel.provenance, channel.systematic) for _ in costs]
@@ -136,7 +146,7 @@ def split(
         for step, figure in zip(steps, found[1:], strict=True):
             step[domain] = figure
         parts["model"][domain] = _model(channel, trained.own, found[0])
-    for domain in void:
+    for domain in window.void:
         if domain in channels and channels[domain].provenance == "measured":  # a sum without it would be no total
             for part in (*parts.values(), *steps):
                 part[domain] = Figure.missing("measured", channels[domain].systematic)
@@ -145,7 +155,9 @@ def split(
     if profile is None:
         told.append("nobody profiled the loader, so it isn't told from the model: EnergyCallback(gl.profile(dataset))")
     else:
-        told += _of_profile(profile, shared, untold)
+        counted_bytes = [one.domain for one in by_bytes if costs and one.domain not in left_out]
+        told += _of_profile(profile, shared, counted_bytes, left_out, untold)
+    told += _unseen(validation, known)
     told += _exceeding(loader_cpu, model_cpu, parts, passed)
     return Spent(
         name=name,
@@ -162,7 +174,7 @@ def split(
         validation=Part("validation", parts["validation"], _exact(sum(one.cpu_s for one in validation))),
         others=Part("others", parts["others"], _exact(window.other_cpu_s)),
         idle=Part("idle", parts["idle"]),
-        void=void,
+        void=dict(window.void),
         notes=tuple(told),
     )
 
@@ -258,13 +270,29 @@ def _model(channel: Channel, work: Figure, loader: Figure) -> Figure:
     return replace(found, systematic=loader.systematic * abs(loader.value / found.value))
 
 
-def _costs(profile: Report | None, samples: int | None) -> list[Part]:
+def _by_bytes(profile: Report | None, channels: Iterable[Channel], window: Window) -> dict[Channel, float]:
+    """Joules a byte of modelled storage that the profile doesn't have: it knows the data's disk, the fit may not."""
+    moved = (window.device_read_bytes or 0) + (window.device_written_bytes or 0)
+    return {
+        channel: window.energy_j[channel.domain] / moved if moved else 0.0
+        for channel in channels
+        if profile is not None
+        and channel.provenance == "modelled"
+        and channel.domain.split(":")[0] == "storage"
+        and channel.domain not in profile.full.energy_j_per_sample
+    }
+
+
+def _costs(profile: Report | None, samples: int | None, by_bytes: Mapping[Channel, float]) -> list[Part]:
     """What the loader cost as a whole, then by step and in no step; empty where that isn't known."""
     if profile is None or samples is None:
         return []
 
     def times(name: str, cost: Cost) -> Part:
         joules = {domain: scale(figure, samples) for domain, figure in cost.energy_j_per_sample.items()}
+        for channel, j_per_byte in by_bytes.items():
+            found = scale(cost.device_bytes_per_sample, samples * j_per_byte)
+            joules[channel.domain] = replace(found, provenance=channel.provenance, systematic=channel.systematic)
         return Part(name, joules, scale(cost.cpu_s_per_sample, samples))
 
     whole = times("loader", profile.full)
@@ -287,7 +315,9 @@ def _minus(figure: Figure, *others: Figure) -> Figure:
     return sum_figures([figure, *(scale(other, -1) for other in others)])
 
 
-def _of_profile(profile: Report, shared: Sequence[str], untold: Sequence[str]) -> list[str]:
+def _of_profile(
+    profile: Report, shared: Sequence[str], by_bytes: Sequence[str], left_out: Sequence[str], untold: Sequence[str]
+) -> list[str]:
     notes = []
     if over := profile.unattributed_exceeds():
         found = ", ".join(f"{share:.0%} of {name}" for name, share in over.items())
@@ -298,10 +328,34 @@ def _of_profile(profile: Report, shared: Sequence[str], untold: Sequence[str]) -
             f"the profile has no joules of {', '.join(shared)}: the loader's are its share of the CPU seconds, "
             f"a model; {remedy}"
         )
+    if by_bytes:
+        notes.append(
+            f"the profile has no joules of {', '.join(by_bytes)}: the loader's are the bytes that it read from devices "
+            "in the profile, by this fit's model"
+        )
+    if left_out:
+        notes.append(
+            f"the profile has neither joules of {', '.join(left_out)} nor bytes read from devices: the sums of loader "
+            f"and model go on without it; {remedy}"
+        )
     if untold:
         notes.append(
             f"the profile has no joules of {', '.join(untold)}: loader and model aren't told apart there; {remedy}"
         )
+    return notes
+
+
+def _unseen(validation: Sequence[Window], known: Sequence[str]) -> list[str]:
+    """Validations without a figure in a domain that has one over all: as those that a counter is too slow for."""
+    notes = []
+    for domain in known:
+        void = [one for one in validation if domain in one.void]
+        if void:
+            seconds = sum(one.wall_ns for one in void) / 1e9
+            notes.append(
+                f"the joules in {domain} of {len(void)} of {len(validation)} validations, {seconds:.2g} s, can't be "
+                f"told and are in the model's: {void[0].void[domain]}"
+            )
     return notes
 
 

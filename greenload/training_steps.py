@@ -14,12 +14,16 @@ from typing import Any
 
 from greenload.training_data import Passed
 
-_KEPT = "_greenload_step"
-"""Where a training function keeps what was traced for it: fit is often called once an epoch."""
+_KEPT = "_greenload_steps"
+"""Where a training function keeps what was traced for it, by what batches are: fit is often called once an epoch."""
+_UNDECIDED = object()
 
 
 class Steps:
     """Stands in for ``model.train_function`` during a fit.
+
+    Whether batches can be fetched here is decided for each iterator: other callbacks may train on batches of their own
+    (``train_on_batch``), and a fit that was interrupted leaves this in the model for the next one's data.
 
     Args:
         function: Keras's own.
@@ -36,35 +40,36 @@ class Steps:
         self._ends = _ends()
         self._clock = time.monotonic_ns
         self._per_call = int(getattr(model, "steps_per_execution", 1) or 1)
-        self._step: Callable[[Any], Any] | None = None
         self._flatten: Callable[[Any], list[Any]] = list
-        self._blind = ""
+        self._step: Callable[[Any], Any] | None = None
         self._static_rows: int | None = None
-        self._begun = False
         self.reset()
 
     def reset(self) -> None:
         """Count from here: a new epoch."""
-        self._calls = 0
-        self._samples: int | None = 0
+        self._iterator: Any = _UNDECIDED
+        self._calls: dict[int | None, int] = {}  # by samples in a batch
         self._waited_ns = 0
+        self._blind = ""
+        self._updates_before = self._updates()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Fetch a batch, noting the wait, and train on it."""
         try:
-            if not self._begun:
-                self._begin(*args, **kwargs)
+            iterator: Any = args[0] if args else None
+            if iterator is not self._iterator:
+                self._decide(iterator, len(args) == 1 and not kwargs)
             if self._step is None:
-                found = self.function(*args, **kwargs)
+                found, rows = self.function(*args, **kwargs), self._static_rows
             else:
                 before = self._clock()
                 try:
-                    batch = next(args[0])
+                    batch = next(iterator)
                 finally:  # that there is none left was waited for, too
                     self._waited_ns += self._clock() - before
                 found = self._step(batch)
-                self._count(batch)
-            self._calls += 1
+                rows = _rows(self._flatten(batch))
+            self._calls[rows] = self._calls.get(rows, 0) + 1
             return found
         except self._ends:
             raise
@@ -76,29 +81,65 @@ class Steps:
         """What passed since `reset`.
 
         Args:
-            steps: batches of an epoch where Keras knows them: the last of several steps in one call may be missing.
+            steps: batches of an epoch where Keras knows them: several steps in one call may run more, or find fewer.
         """
-        if self._step is not None or not self._begun:
-            why = () if self._samples is not None else ("samples can't be counted: batches have no first axis",)
-            return Passed(self._calls, self._samples, self._waited_ns / 1e9, why)
-        batches = self._calls * self._per_call
-        batches = batches if steps is None else min(batches, steps)
-        exact = self._per_call == 1 or steps is not None
-        samples = batches * self._static_rows if self._static_rows is not None and exact else None
+        calls = sum(self._calls.values())
+        batches = calls if self._per_call == 1 else self._batches(calls, steps)
+        samples = None
+        if batches is not None and None not in self._calls:
+            if self._per_call == 1:
+                samples = sum(rows * count for rows, count in self._calls.items() if rows is not None)
+            elif len(self._calls) < 2:
+                samples = batches * (next(iter(self._calls), 0) or 0)
+        if not self._blind:
+            why = () if samples is not None else ("samples can't be counted: batches have no first axis",)
+            return Passed(batches, samples, self._waited_ns / 1e9, why)
         unknown: tuple[str, ...] = (f"how long the step waited for data isn't known: {self._blind}",)
         if samples is None:
-            helps = "; batch with drop_remainder=True" if self._per_call != 1 else ""
+            helps = "; batch with drop_remainder=True" if self._per_call != 1 and None in self._calls else ""
             unknown += (f"how many samples passed isn't known, and so not the loader's part{helps}",)
         return Passed(batches, samples, None, unknown)
 
-    def _begin(self, *args: Any, **kwargs: Any) -> None:
-        """Decide, by the first call, whether batches can be fetched here."""
-        self._begun = True
-        iterator = args[0] if args else None
-        self._blind = self._why_blind(iterator, len(args) == 1 and not kwargs)
-        self._static_rows = _static_rows(getattr(iterator, "element_spec", None))
-        if not self._blind:
-            self._step = self._make_step(iterator)
+    def _batches(self, calls: int, steps: int | None) -> int | None:
+        """Of calls that run several batches, the last of which may have found fewer: as many as updates were made.
+
+        As many updates as all calls run, or as an epoch has batches, prove it. Others do only where each batch is one
+        update: not in a training step of one's own, nor with accumulated gradients or a scaled loss.
+        """
+        after, most = self._updates(), calls * self._per_call
+        if not calls or after is None or self._updates_before is None:
+            return None if calls else 0
+        found = after - self._updates_before
+        if not most - self._per_call < found <= most:
+            return None
+        return found if found in (most, steps) or self._updates_each_batch() else None
+
+    def _updates(self) -> int | None:
+        """How often the weights were updated, where that may be asked for and is needed."""
+        if self._per_call == 1:
+            return None
+        import keras
+
+        count = getattr(getattr(self._model, "optimizer", None), "iterations", None)
+        # On other backends the variable is away while the fit runs.
+        return None if count is None or keras.config.backend() != "tensorflow" else int(count)
+
+    def _updates_each_batch(self) -> bool:
+        import keras
+
+        optimizer = self._model.optimizer
+        sometimes = getattr(optimizer, "gradient_accumulation_steps", None) or hasattr(optimizer, "inner_optimizer")
+        return getattr(type(self._model), "train_step", None) is keras.Model.train_step and not sometimes
+
+    def _decide(self, iterator: Any, alone: bool) -> None:
+        """Whether batches of this iterator can be fetched here."""
+        spec = getattr(iterator, "element_spec", None)
+        # Others come anew with each call, and may hold much: a batch, or the weights.
+        self._iterator = _UNDECIDED if spec is None else iterator
+        why = self._why_blind(iterator, alone)
+        self._blind = self._blind or why
+        self._static_rows = _static_rows(spec)
+        self._step = None if why else self._make_step(spec)
 
     def _why_blind(self, iterator: Any, alone: bool) -> str:
         import keras
@@ -113,34 +154,29 @@ class Steps:
             if getattr(type(self._model), name, None) is not getattr(keras.Model, name):
                 return f"{type(self._model).__name__} has its own {name}; it can be seen with Keras's"
         if not alone or not isinstance(iterator, tf.data.Iterator):
-            return (
-                f"batches come from a {type(iterator).__name__}, as under tf.distribute; it can be seen on one device"
-            )
+            kind = type(iterator).__name__
+            return f"batches come from a {kind}, as under tf.distribute or train_on_batch; fit on one device shows it"
         if not all(isinstance(spec, tf.TypeSpec) for spec in tf.nest.flatten(iterator.element_spec)):
             return "elements hold what isn't a tensor"
         return ""
 
-    def _make_step(self, iterator: Any) -> Callable[[Any], Any]:
+    def _make_step(self, spec: Any) -> Callable[[Any], Any]:
         """Keras's step on a batch that has been fetched: traced for the shapes that its own would be traced for."""
         import tensorflow as tf
 
         self._flatten = tf.nest.flatten
-        function, spec = self.function, iterator.element_spec
+        function = self.function
         if self._model.run_eagerly:
             return lambda batch: function([batch])
-        kept = getattr(function, _KEPT, None)
-        if kept is not None and kept[0] == spec:
-            return kept[1]  # type: ignore[no-any-return]
-        step: Callable[[Any], Any] = tf.function(
+        kept = getattr(function, _KEPT, [])
+        for known, step in kept:
+            if known == spec:
+                return step  # type: ignore[no-any-return]
+        made: Callable[[Any], Any] = tf.function(
             lambda batch: function([batch]), input_signature=(spec,), autograph=False
         )
-        setattr(function, _KEPT, (spec, step))
-        return step
-
-    def _count(self, batch: Any) -> None:
-        first = self._flatten(batch)[0]
-        rows = first.shape[0] if len(first.shape) else None
-        self._samples = None if self._samples is None or rows is None else self._samples + int(rows)
+        setattr(function, _KEPT, [*kept, (spec, made)])
+        return made
 
 
 def _ends() -> tuple[type[BaseException], ...]:
@@ -158,5 +194,11 @@ def _static_rows(spec: Any) -> int | None:
         return None
     import tensorflow as tf
 
-    first = getattr(tf.nest.flatten(spec)[0], "shape", None)
-    return None if first is None or first.rank in (None, 0) or first[0] is None else int(first[0])
+    return _rows(tf.nest.flatten(spec))
+
+
+def _rows(leaves: list[Any]) -> int | None:
+    """The length of the first axis of a batch's first tensor; None where there is none, or it isn't known."""
+    shapes = (getattr(leaf, "shape", None) for leaf in leaves)  # None and Optional have no shape
+    shape: Any = next((one for one in shapes if one is not None), None)
+    return int(shape[0]) if getattr(shape, "rank", None) and shape[0] is not None else None

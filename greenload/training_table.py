@@ -74,9 +74,12 @@ def _band(spent: Spent) -> str:
 
 
 def _passed(spent: Spent, epochs: int) -> str:
-    samples = f"{spent.passed.samples:,}" if spent.passed.samples is not None else "an unknown number of"
+    batches, samples = (
+        "an unknown number of" if count is None else f"{count:,}"
+        for count in (spent.passed.batches, spent.passed.samples)
+    )
     plural = "" if epochs == 1 else "s"
-    return f"{epochs} epoch{plural}, {spent.passed.batches:,} batches, {samples} samples in {spent.wall_s:,.1f} s"
+    return f"{epochs} epoch{plural}, {batches} batches, {samples} samples in {spent.wall_s:,.1f} s"
 
 
 def _waiting(spent: Spent) -> str:

@@ -10,15 +10,13 @@ from typing import Protocol
 
 from greenload.cold import Cold, Dropped
 from greenload.energy.meter import Channel
-from greenload.energy.precision import WINDOW_S, Length
+from greenload.energy.precision import IDLE_WINDOWS, WINDOW_S, Length, idle_window_s
 from greenload.energy.sampler import Mark, Sampler
 from greenload.energy.settle import settle
 from greenload.energy.windows import Observation
 
 BUILDS = 2
 """Independent builds, at least: two of one pipeline have been seen 13 % apart, which windows on one never show."""
-_SETTLING_S = 0.015  # what settling takes where nothing is left to do
-_IDLE_WINDOWS, _IDLE_S = 4, 0.5
 
 Progress = Callable[[float, str], None]
 """Called with the share done, 0 … 1, and what runs now."""
@@ -121,16 +119,19 @@ class Windows:
         if all(channel.provenance != "measured" for channel in self._sampler.channels.values()):
             return
         self._tell(f"the idle machine{build and f' ({build})'}")
-        settle(self.settle_s)
         before = sum(window.kind == "idle" for window in self.seen)
-        for k in range(_IDLE_WINDOWS):
+        for k in range(IDLE_WINDOWS):
+            doubt = "" if settle(self.settle_s).idle else "the process was not idle before it"
             start = self._start()
-            time.sleep(_IDLE_S)
-            self._note("", "idle", before + k, 0, 0, start)
+            time.sleep(idle_window_s(self.channels))
+            self._note("", "idle", before + k, 0, 0, start, doubt)
 
-    def _pairs(self, runs: Mapping[str, Runnable], sizes: Mapping[str, int], step: str, build: int) -> None:
-        """Rounds of adjacent windows of runs and of so many samples, by kind, in random order."""
-        for k in range(self._rounds):
+    def _pairs(
+        self, runs: Mapping[str, Runnable], sizes: Mapping[str, int], step: str, build: int, rounds: int | None = None
+    ) -> None:
+        """Rounds of adjacent windows of runs and of so many samples, by kind, in random order; as many as in a build
+        if not given."""
+        for k in range(self._rounds if rounds is None else rounds):
             for kind in self._random.sample(list(runs), len(runs)):
                 self._window(runs[kind], sizes[kind], step, kind, k, build)
 
@@ -141,37 +142,48 @@ class Windows:
             start = time.perf_counter()
             passed = run.run(samples)
             worked = time.perf_counter() - start
-            settle(self.settle_s)
-            took = max(worked, time.perf_counter() - start - _SETTLING_S)
+            settled = settle(self.settle_s)
+            took = max(worked, time.perf_counter() - start - settled.quiet_s)
             if took >= seconds / 3:
                 return max(1, round(passed * seconds / took))
             samples = passed * max(2, min(8, int(seconds / 2 / max(took, 1e-4))))
 
-    def _reads_at_most(self, step: str) -> int:
+    def _reads_at_most(self, step: str, kind: str) -> int:
         """How many samples a window may pass so that none is read twice; 0 for windows that read no files."""
         return 0
 
     def _window(self, run: Runnable, samples: int, step: str, kind: str, k: int, build: int) -> None:
-        if self._cold is not None and (most := self._reads_at_most(step)):
+        if self._cold is not None and (most := self._reads_at_most(step, kind)):
             samples = min(samples, most)
             self.dropped.append(self._cold.drop())
-        doubt = "" if settle(self.settle_s) else "the process was not idle before it"
+        doubt = "" if settle(self.settle_s).idle else "the process was not idle before it"
         start = self._start()
         passed = run.run(samples)
-        doubt = doubt or ("" if settle(self.settle_s) else "the process did not become idle after it")
-        self._note(step, kind, k, build, passed, start, doubt)
+        settled = settle(self.settle_s)
+        doubt = doubt or ("" if settled.idle else "the process did not become idle after it")
+        self._note(step, kind, k, build, passed, start, doubt, settled.quiet_s)
 
     def _start(self) -> Mark:
         return self._sampler.mark(aligned=True)
 
-    def _note(self, step: str, kind: str, k: int, build: int, passed: int, start: Mark, doubt: str = "") -> None:
+    def _note(
+        self,
+        step: str,
+        kind: str,
+        k: int,
+        build: int,
+        passed: int,
+        start: Mark,
+        doubt: str = "",
+        idle_s: float = 0.0,
+    ) -> None:
         # Joules of slow counters go on until their next refresh, in which the process idles: no time of its work.
         window = self._sampler.window(start, self._sampler.mark(aligned=True, closing=True))
         if not self.seen:
             self._first_ns = window.start_ns
         void = dict(window.void)
         if doubt:  # what it did and what the meters saw are not the same
-            void |= dict.fromkeys(("cpu_s", "wall_ns", "device_bytes", "reads", *self._sampler.channels), doubt)
+            void |= dict.fromkeys(("cpu_s", "work_ns", "device_bytes", "reads", *self._sampler.channels), doubt)
         if window.device_read_bytes is None:
             void["device_bytes"] = "the system doesn't tell"
         if window.reads is None:
@@ -192,6 +204,7 @@ class Windows:
                 energy_j=dict(window.energy_j),
                 void=void,
                 energy_wall_ns=dict(window.energy_wall_ns),
+                idle_ns=min(round(idle_s * 1e9), window.wall_ns - 1),
             )
         )
 

@@ -41,7 +41,8 @@ def test_domains_add_up_and_keep_their_interval_provenance_and_band() -> None:
     found = carbon(joules, (), g_per_kwh=100)
     grams = found.g_per_million_samples
     assert grams.value == pytest.approx(1.0) and found.domains == tuple(joules)
-    assert grams.half_width == pytest.approx(0.005 / 0.036)
+    assert grams.half_width == pytest.approx(0.007 / 0.036), "sockets share their errors"
+    assert found.measured_share == pytest.approx(0.75)
     assert grams.provenance == "modelled"
     assert grams.systematic == pytest.approx(0.1), "40 % of a quarter of the joules"
 
@@ -78,6 +79,7 @@ def test_a_model_of_the_whole_kind_covers_its_unreadable_parts() -> None:
 
 def test_nothing_known_is_missing() -> None:
     found = carbon({"cpu": Figure.missing("modelled", 0.5)}, ())
+    assert found.measured_share is None
     assert found.g_per_million_samples.value is None and "cpu: no figure in this profile" in found.missing
 
 
@@ -96,3 +98,5 @@ def test_a_pue_is_one_or_more(pue: float) -> None:
 def test_it_comes_back_from_json() -> None:
     found = carbon({"cpu:package-0": measured(0.036, 0.001)}, (status("gpu"),), g_per_kwh=33.5, pue=1.1)
     assert Carbon.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    earlier = found.to_dict()
+    assert earlier.pop("measured_share") == 1.0 and Carbon.from_dict(earlier).measured_share is None

@@ -115,7 +115,11 @@ class Replays:
         return self._pair(self.captured(previous), [self._element(previous)], self._element(step))
 
     def batching(self, step: Step) -> tuple[DatasetRun, DatasetRun]:
-        """Stacking captured samples (and handing the batches to other backends and back), or only passing them on."""
+        """Stacking captured samples (and handing the batches to other backends and back), or only passing them on.
+
+        A batch is handed on in place of its samples one by one, as in the pipeline. The prefix that reads holds handing
+        those on, so what that spares is the batch's, whose cost may come out below zero.
+        """
         before = self.before(step)
         # Images of different sizes are large, and held until the batch is full: whatever makes them finds no memory
         # that is still in the processor's caches. That is the batch's doing, so they are made anew here.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 
 import greenload
 from greenload.cli import data, machine, profile, report
-from greenload.cli.shared import FAILED, OK, USAGE, Parser, fail, one_line_warnings
+from greenload.cli.shared import FAILED, USAGE, Parser, fail, flush, one_line_warnings
 from greenload.errors import GreenloadError, UsageError
 
 __all__ = ["main"]
@@ -20,15 +19,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     try:
-        options = _parser().parse_args(given)
-        command: Callable[[argparse.Namespace], int] = options.command
-        with one_line_warnings():
-            return command(options)
+        try:
+            options = _parser().parse_args(given)
+            command: Callable[[argparse.Namespace], int] = options.command
+            with one_line_warnings():
+                return command(options)
+        finally:  # also what --help, --version and a user's file printed
+            flush()
     except KeyboardInterrupt:
         return fail("interrupted", 130)
-    except BrokenPipeError:  # whoever read the output has seen enough, as head has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
     except UsageError as error:
         if debug:
             raise

@@ -13,6 +13,7 @@ from greenload.cli.shared import (
     printable,
     progress,
     quiet_tensorflow,
+    say,
     write_json,
 )
 
@@ -50,11 +51,11 @@ def _sample(options: argparse.Namespace) -> int:
             classes=min(8, options.images),
             progress=lambda done, total: update(done / total, f"making photos: {done} of {total}"),
         )
-    print(
+    write_json(options.json, asdict(made) | {"folder": str(made.folder)})
+    say(
         f"{made.images} photos in {made.classes} classes below {made.folder}: "
         f"mean {made.mean_width:.0f}×{made.mean_height:.0f} pixels, {made.mean_bytes / 1e3:.0f} kB"
     )
-    write_json(options.json, asdict(made) | {"folder": str(made.folder)})
     return OK
 
 
@@ -74,11 +75,10 @@ def _check(options: argparse.Namespace) -> int:
             lambda done, all_: update(done / all_, f"checking: {done} of {all_} images"),
             remember=False,
         )
-    for error in found.bad:
-        print(printable(str(error)))
-    print(f"{total - len(found.bad)} of {total} images decode" + (f", {len(found.bad)} do not" if found.bad else ""))
     bad = [{"path": error.path, "reason": error.reason} for error in found.bad]
     write_json(options.json, {"samples": total, "bad": bad})
+    say(*(printable(str(error)) for error in found.bad))
+    say(f"{total - len(found.bad)} of {total} images decode" + (f", {len(found.bad)} do not" if found.bad else ""))
     return FAILED if found.bad else OK
 
 
@@ -101,12 +101,11 @@ def _pack(options: argparse.Namespace) -> int:
             threads=options.threads,
             progress=update,
         )
-    for error in packed.skipped:
-        print(printable(f"left out: {error}"))
-    print(
+    skipped = [{"path": error.path, "reason": error.reason} for error in packed.skipped]
+    write_json(options.json, asdict(packed) | {"skipped": skipped})
+    say(*(printable(f"left out: {error}") for error in packed.skipped))
+    say(
         f"{packed.samples} images in {packed.shards} files below {printable(packed.folder)}: "
         f"{packed.bytes / 1e6:.1f} MB, in {packed.seconds:.1f} s"
     )
-    skipped = [{"path": error.path, "reason": error.reason} for error in packed.skipped]
-    write_json(options.json, asdict(packed) | {"skipped": skipped})
     return OK

@@ -62,7 +62,7 @@ def add_gates(parser: argparse.ArgumentParser) -> None:
         type=share,
         default=None,
         metavar="SHARE",
-        help="growth since the baseline that is allowed: of a step (default 5%%), or a fifth of it of the total",
+        help="growth since the baseline that is allowed, of each step and of the total (default 5%%)",
     )
     parser.add_argument("--strict", action="store_true", help="status 1 too where a check can't be decided")
 
@@ -71,7 +71,8 @@ def gates(options: argparse.Namespace) -> Gates:
     """What was asked for, read before minutes of work.
 
     Raises:
-        UsageError: a rule isn't a budget, a tolerance has no baseline, or the baseline is what is written.
+        UsageError: a rule isn't a budget, a tolerance has no baseline or is above 100 %, or the baseline is what is
+            written.
         ReportError: the baseline can't be read.
     """
     if options.tolerance is not None and options.baseline is None:
@@ -80,10 +81,12 @@ def gates(options: argparse.Namespace) -> Gates:
         raise UsageError("--strict is of budgets and a baseline: give --budget or --baseline too")
     if not options.budget and options.baseline is None:
         return Gates((), None, "", 0.0)
-    from greenload.baselines import TOLERANCE
+    from greenload.baselines import TOLERANCE, check_tolerance
     from greenload.budgets import parse
     from greenload.report.data import Report
 
+    tolerance = TOLERANCE if options.tolerance is None else options.tolerance
+    check_tolerance(tolerance)
     budgets = tuple(parse(rule) for rule in options.budget)
     baseline = None
     if options.baseline is not None:
@@ -91,7 +94,6 @@ def gates(options: argparse.Namespace) -> Gates:
             if file and os.path.realpath(file) == os.path.realpath(options.baseline):
                 raise UsageError(f"{file}: is the baseline: name another file to write")
         baseline = Report.load(options.baseline)
-    tolerance = TOLERANCE if options.tolerance is None else options.tolerance
     return Gates(budgets, baseline, f"baseline {os.path.basename(options.baseline or '')}", tolerance)
 
 

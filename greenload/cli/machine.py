@@ -15,6 +15,7 @@ from greenload.cli.shared import (
     progress,
     quiet_tensorflow,
     resolved,
+    say,
     write_json,
 )
 
@@ -29,7 +30,6 @@ def add(command: AddCommand) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -45,14 +45,12 @@ def _doctor(options: argparse.Namespace) -> int:
         mark = Text("yes", style="green") if finding.usable else Text("no", style="red")
         cells = (f"{finding.kind} {finding.name}", finding.detail, finding.remedy)
         table.add_row(mark, *map(Text, cells))
-    Console().print(table)
     write_json(options.json, {"findings": [finding.to_dict() for finding in findings]})
+    say(table)
     return OK
 
 
 def _calibrate(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     check_writable(options.json)
     pipeline: Any = resolved(options) if options.pipeline else None
     quiet_tensorflow()
@@ -61,8 +59,8 @@ def _calibrate(options: argparse.Namespace) -> int:
     with progress("starting") as update:
         data = None if pipeline else options.data  # else the pipeline's own
         table = calibrate(pipeline, data=data, threads=options.threads, progress=update)
-    Console().print(shown(table))
-    if pipeline is not None:
-        print("\n".join(map(printable, greenload.make_plan(pipeline).describe().splitlines())))
     write_json(options.json, table.to_dict())
+    say(shown(table))
+    if pipeline is not None:
+        say(*map(printable, greenload.make_plan(pipeline).describe().splitlines()))
     return OK

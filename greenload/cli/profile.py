@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from greenload.cli.carbon import add_carbon, check_carbon, with_carbon
 from greenload.cli.gates import add_gates, gates, status
 from greenload.cli.serve import Serving, add_serve, serving
-from greenload.cli.shared import AddCommand, check_places, positive, progress, quiet_tensorflow, resolved, share
+from greenload.cli.shared import (
+    AddCommand,
+    check_places,
+    positive,
+    present,
+    progress,
+    quiet_tensorflow,
+    resolved,
+    share,
+    tell,
+)
 
 if TYPE_CHECKING:
     from greenload.report.data import Report
@@ -76,22 +84,13 @@ def _measured(options: argparse.Namespace, served: Serving | None) -> Report:
             precision=options.precision,
             cold=options.cold,
             progress=told,
-            announce=lambda text: print(text, file=sys.stderr, flush=True),
+            announce=tell,
+            watch=served.watch if served is not None else None,
         )
 
 
 def _show(report: Report, options: argparse.Namespace) -> None:
-    from rich.console import Console
-
+    from greenload.report.html import html
     from greenload.report.terminal import render
 
-    Console().print(render(report))
-    if options.json:
-        report.save(options.json)
-    if options.html:
-        from greenload.report.html import html
-
-        Path(options.html).write_text(html(report), encoding="utf-8")
-    written = [file for file in (options.json, options.html) if file]
-    if written:
-        print(f"written: {', '.join(written)}")
+    present(options, report.save, lambda: html(report), render(report))

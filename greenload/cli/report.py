@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+from functools import partial
 
 from greenload.cli.carbon import add_carbon, check_carbon, with_carbon
 from greenload.cli.gates import add_gates, gates, status
-from greenload.cli.shared import OK, AddCommand, check_places, write_json
+from greenload.cli.shared import OK, AddCommand, check_places, present, write_json
 from greenload.errors import UsageError
 
 
@@ -22,8 +22,6 @@ def add(command: AddCommand) -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from greenload.report.comparison import compare
     from greenload.report.data import Report
     from greenload.report.html import html
@@ -39,11 +37,6 @@ def _report(options: argparse.Namespace) -> int:
         report = asked.judged(report)
     other = with_carbon(Report.load(options.other), options) if options.other else None
     found = compare(report, other) if other else None
-    Console().print(render_comparison(found) if found else render(report))
-    write_json(options.json, found.to_dict() if found else report.to_dict())
-    if options.html:
-        Path(options.html).write_text(html(report, other), encoding="utf-8")
-    written = [file for file in (options.json, options.html) if file]
-    if written:
-        print(f"written: {', '.join(written)}")
+    save = partial(write_json, data=found.to_dict()) if found else report.save
+    present(options, save, lambda: html(report, other), render_comparison(found) if found else render(report))
     return status(report.checks, options.strict) if asked else OK

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import signal
-import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from greenload.cli.shared import tell
 from greenload.errors import UsageError
 
 if TYPE_CHECKING:
+    from greenload.energy.meter import MeterStatus
+    from greenload.energy.sampler import Sampler
     from greenload.report.data import Report
     from greenload.serving import Metrics, Server
 
@@ -41,6 +43,15 @@ class Serving:
         """Show how far the profile is, 0 … 1."""
         self._metrics.progress(done)
 
+    @contextmanager
+    def watch(self, sampler: Sampler, statuses: Sequence[MeterStatus]) -> Iterator[None]:
+        """Show the counters of the profile's own sampler while it runs, and then what they said last."""
+        self._metrics.attach(sampler, statuses)
+        try:
+            yield
+        finally:
+            self._metrics.detach()
+
     def show(self, report: Report) -> None:
         """Show the figures."""
         self._metrics.show_report(report)
@@ -53,7 +64,7 @@ class Serving:
             before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
         try:
             with suppress(KeyboardInterrupt):
-                print(f"serving {self._server.url} until interrupted", file=sys.stderr, flush=True)
+                tell(f"serving {self._server.url} until interrupted")
                 stop.wait()
         finally:
             if before is not None:
@@ -62,7 +73,7 @@ class Serving:
 
 @contextmanager
 def serving(address: str | None) -> Iterator[Serving | None]:
-    """Serve this machine's counters; None where no address was given.
+    """Serve how far the profile is; None where no address was given.
 
     Raises:
         UsageError: it can't be served there; before any work.
@@ -70,13 +81,12 @@ def serving(address: str | None) -> Iterator[Serving | None]:
     if address is None:
         yield None
         return
-    from greenload.energy.sharing import DEFAULT
     from greenload.serving import Metrics, serve
 
     metrics = Metrics()
-    with serve(metrics, address) as server, DEFAULT.use() as use:
-        metrics.attach(use.sampler, use.statuses)
-        print(f"serving {server.url}", file=sys.stderr, flush=True)
+    metrics.progress(0.0)
+    with serve(metrics, address) as server:
+        tell(f"serving {server.url}")
         yield Serving(metrics, server)
 
 

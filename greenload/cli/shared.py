@@ -11,11 +11,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TextIO
 
 from greenload.errors import ReportError, UsageError
 
 if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
     from rich.progress import Progress
 
 OK, FAILED, USAGE = 0, 1, 2
@@ -38,13 +39,75 @@ class Parser(argparse.ArgumentParser):
 
 def fail(message: str, status: int) -> int:
     """Say on standard error what failed; gives the status back."""
-    print(f"greenload: error: {printable(message)}", file=sys.stderr)
+    tell(f"greenload: error: {printable(message)}")
     return status
 
 
 def warn(message: str) -> None:
     """Say on standard error what deserves attention, in one line."""
-    print(f"greenload: warning: {printable(message)}", file=sys.stderr)
+    tell(f"greenload: warning: {printable(message)}")
+
+
+def tell(line: str) -> None:
+    """Write a line to standard error. Where nobody reads that, the exit status still tells."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        _silence(sys.stderr)
+
+
+def say(*shown: RenderableType) -> None:
+    """Print texts, and what rich renders. Where nobody reads on, as behind ``| head``, the command goes on in silence.
+
+    Raises:
+        OSError: it can't be written, as where the disk is full.
+    """
+    with _writing():
+        for one in shown:
+            if isinstance(one, str):
+                print(one)
+            else:
+                _console().print(one)
+    flush()
+
+
+def flush() -> None:
+    """Write what was printed: what fails only as Python ends makes it complain, and end with a status of its own.
+
+    Raises:
+        OSError: as `say`.
+    """
+    with _writing():
+        if sys.stdout is not None:  # whoever started the command may have closed it
+            sys.stdout.flush()
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        _silence(sys.stdout)
+    except OSError as error:
+        _silence(sys.stdout)
+        raise OSError(f"standard output can't be written: {error.strerror}") from None
+
+
+def _silence(stream: TextIO) -> None:
+    """Send what is still to be written nowhere."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    class Patient(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would end the process here, whatever its status was to be
+
+    return Patient()
 
 
 def printable(text: str) -> str:
@@ -138,6 +201,21 @@ def write_json(file: str | None, data: dict[str, Any]) -> None:
     """Write a result, where a file was named."""
     if file:
         Path(file).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+def present(
+    options: argparse.Namespace, save: Callable[[str], None], page: Callable[[], str], shown: RenderableType
+) -> None:
+    """Write ``--json`` and ``--html``, then show: whether anybody reads along, the files are there; and the reverse."""
+    try:
+        if options.json:
+            save(options.json)
+        if options.html:
+            Path(options.html).write_text(page(), encoding="utf-8")
+    finally:
+        say(shown)
+    if files := [file for file in (options.json, options.html) if file]:
+        say(f"written: {', '.join(files)}")
 
 
 def _names_tensorflow(pipeline: str) -> bool:

@@ -221,7 +221,7 @@ class DatasetCampaign(Windows):
         """Samples in one pass over what is captured."""
         return min(self.counts.samples, self.replays.samples)
 
-    def _reads_at_most(self, step: str) -> int:
+    def _reads_at_most(self, step: str, kind: str) -> int:
         if step and step not in self._trials and self.methods.get(step) != "prefix":
             return 0
         return max(1, round(self._epoch() or self.counts.samples))

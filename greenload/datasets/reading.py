@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from greenload.datasets.graph import walk
 from greenload.datasets.running import said
 from greenload.errors import UsageError
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 _SCHEME = b"file://"
+_HOLDING = frozenset({"from_tensor_slices", "from_tensors"})
+_LOOKED_AT = 1000  # names, each a look at the file system
 
 
 def files_of_dataset(dataset: tf.data.Dataset) -> tuple[str, ...]:
@@ -50,6 +53,33 @@ def files_of_dataset(dataset: tf.data.Dataset) -> tuple[str, ...]:
             "put together while it runs aren't seen; use whole paths, or leave cold out"
         )
     return tuple(found)
+
+
+def some_files(dataset: tf.data.Dataset) -> tuple[str, ...]:
+    """Files that a dataset's sources name, one of each folder, to find the device by; none where they name none.
+
+    Looks at names that are a source's elements alone, the first thousand of each: not at the whole graph, which is as
+    large as what a dataset holds in memory.
+
+    Args:
+        dataset: looked at, not run.
+
+    Example:
+        >>> some_files(tf.data.TFRecordDataset(["a/train-0.tfrecord", "a/train-1.tfrecord"]))     # doctest: +SKIP
+        ('a/train-0.tfrecord',)
+    """
+    import tensorflow as tf
+
+    found: dict[str, str] = {}
+    for node in walk(dataset).nodes():
+        for held in getattr(node.dataset, "_tensors", ()) if node.kind in _HOLDING else ():
+            if held.dtype != tf.string or not hasattr(held, "numpy"):
+                continue
+            for text in tf.reshape(held, [-1])[:_LOOKED_AT].numpy().tolist():
+                path = os.fsdecode(text.removeprefix(_SCHEME))
+                if os.path.isfile(path):
+                    found.setdefault(os.path.dirname(path), path)
+    return tuple(found.values())
 
 
 def _texts(graph: Any) -> Iterator[bytes]:

@@ -12,7 +12,16 @@ from functools import partial
 
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.energy.floor import find_floors, idle_power, own_energy, take_out
-from greenload.energy.quantities import FULL, NEGLIGIBLE, Difference, Index, Quantity, column, differences
+from greenload.energy.quantities import (
+    CONTEXT,
+    FULL,
+    NEGLIGIBLE,
+    Difference,
+    Index,
+    Quantity,
+    column,
+    differences,
+)
 from greenload.energy.together import Together, together
 from greenload.energy.windows import Domain, Observation
 from greenload.errors import UsageError
@@ -81,7 +90,8 @@ class Attribution:
     unattributed: Cost
     """``full`` less the sum of ``steps``. What of the floor's error is in both cancels."""
     total: Cost
-    """``full`` with the idle floor: what the counters saw, so the floor's own error isn't in its interval."""
+    """``full`` with the idle floor for as long as it takes: the counters saw both, so the floor's error is hardly in
+    it."""
     together: tuple[Together, ...] = ()
     """Steps that can't be told apart in a quantity, with their sum; empty where all are."""
 
@@ -125,7 +135,7 @@ def paired_cost(
 
     Args:
         observations: windows; this step's kinds "with" and "without" are used, rounds that lack either left out.
-        quantity: ``"cpu_s"``, ``"device_bytes"``, ``"reads"``, ``"wall_ns"``, or a domain of ``energy_j``.
+        quantity: ``"cpu_s"``, ``"device_bytes"``, ``"reads"``, ``"work_ns"``, or a domain of ``energy_j``.
         step: the step's name.
         domain: provenance and band of the figure.
         resolution: half-width below which a zero is a finding (see `figures.cannot_resolve`).
@@ -206,9 +216,13 @@ def attribute(
         raise UsageError('an attribution is checked against the full pipeline, found no window of kind "full": run it')
     methods = [_method(index, steps, place) for place in range(len(steps))]
     costs = differences(steps, methods)
-    counts = {name: Quantity(index, costs, column(name), _MEASURED) for name in _COUNTS}
+    counts = {
+        name: Quantity(index, costs, column(name), _MEASURED, context=CONTEXT if name == "cpu_s" else 0.0)
+        for name in _COUNTS
+    }
     energy = {
-        name: Quantity(index, costs, column(name), domain, floors.get(name), name) for name, domain in domains.items()
+        name: Quantity(index, costs, column(name), domain, floors.get(name), name, CONTEXT)
+        for name, domain in domains.items()
     }
 
     def cost(pick: Callable[[Quantity], Figure]) -> Cost:
@@ -216,7 +230,7 @@ def attribute(
         return Cost(cpu, {name: pick(quantity) for name, quantity in energy.items()}, device, reads_per_sample=reads)
 
     full = cost(lambda quantity: quantity.figure(-1))
-    wall_s = scale(_alone(index[FULL], "wall_ns", Difference(FULL), _MEASURED), 1e-9)
+    wall_s = scale(_alone(index[FULL], "work_ns", Difference(FULL), _MEASURED), 1e-9)
     judged = {"cpu_s": counts["cpu_s"]} | {
         name: quantity for name, quantity in energy.items() if domains[name].provenance == "measured"
     }

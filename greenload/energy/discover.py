@@ -23,7 +23,7 @@ def discover(
     environ: Mapping[str, str] | None = None,
     read: ReadText = read_text,
     block_root: str | Path = "/sys/block",
-    data: Iterable[str | os.PathLike[str]] = (),
+    data: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
     dev_root: str | Path = "/dev",
     ioctl: Ioctl | None = None,
 ) -> tuple[list[Meter], list[MeterStatus]]:
@@ -35,8 +35,8 @@ def discover(
         environ: environment variables (CUDA_VISIBLE_DEVICES); the process's own if None.
         read: reads a powercap file's text.
         block_root: folder of block devices.
-        data: some files of what will be read, one for each folder or mount: ``storage:DEVICE`` is then the device that
-            holds them, and the machine's other disks don't widen its range. All disks if not given.
+        data: the folder or file that will be read, or some files, one for each folder or mount: ``storage:DEVICE`` is
+            then the device that holds them, and the machine's other disks don't widen its range. All if not given.
         dev_root: folder of device files.
         ioctl: asks NVMe drives in the system's place.
 
@@ -59,7 +59,8 @@ def discover(
     statuses += found
     if gpus is not None:
         meters.append(gpus)
-    place, note = _place(list(data), Path(block_root))
+    files = [data] if isinstance(data, str | os.PathLike) else list(data)
+    place, note = _place(files, Path(block_root))
     if len(place.disks) == 1:
         drive, told = find_drive(place.disks[0], sys_root=Path(block_root).parent, dev_root=Path(dev_root), ioctl=ioctl)
         statuses += [told] if told else []

@@ -101,15 +101,24 @@ def cannot_resolve(low: float, high: float, resolution: float = 0.0) -> bool:
     return low <= 0 <= high and (high - low) / 2 > resolution
 
 
-def sum_figures(figures: Iterable[Figure], *, resolution: float = 0.0) -> Figure:
-    """The sum of figures whose sampling errors are independent.
+def sum_figures(figures: Iterable[Figure], *, resolution: float = 0.0, common: bool = False) -> Figure:
+    """The sum of figures.
 
-    Half-widths add in quadrature; a missing part makes the sum missing; the provenance is the weakest, the model's band
-    the widest among the parts that count: bands of one model are common, so they never shrink by summing.
+    Half-widths add in quadrature where errors are independent, else as they are; a missing part makes the sum missing;
+    the provenance is the weakest, the model's band the widest among the parts that count: bands of one model are
+    common, so they never shrink by summing.
+
+    Args:
+        figures: the parts.
+        resolution: the smallest sum that matters, as for `cannot_resolve`.
+        common: errors may go together, as those of domains do that share their windows, builds and neighbours: the
+            interval then holds however they are correlated.
 
     Example:
         >>> sum_figures([Figure(1.0, 0.7, 1.3, "measured"), Figure(2.0, 1.6, 2.4, "measured")]).high
         3.5
+        >>> sum_figures([Figure(1.0, 0.5, 1.5, "measured"), Figure(2.0, 1.5, 2.5, "measured")], common=True).high
+        4.0
     """
     parts = list(figures)
     provenance = max((part.provenance for part in parts), key=PROVENANCES.index, default="measured")
@@ -119,8 +128,13 @@ def sum_figures(figures: Iterable[Figure], *, resolution: float = 0.0) -> Figure
     value = math.fsum(part.value for part in parts if part.value is not None)
     below = [part.value - part.low for part in parts if part.value is not None and part.low is not None]
     above = [part.high - part.value for part in parts if part.value is not None and part.high is not None]
-    low, high = value - math.hypot(*below), value + math.hypot(*above)
+    joint = math.fsum if common else _quadrature
+    low, high = value - joint(below), value + joint(above)
     return Figure(value, low, high, provenance, systematic, cannot_resolve(low, high, resolution))
+
+
+def _quadrature(half_widths: Iterable[float]) -> float:
+    return math.hypot(*half_widths)
 
 
 def scale(figure: Figure, factor: float) -> Figure:

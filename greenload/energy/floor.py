@@ -46,6 +46,8 @@ TOLD = 30.0
 small at worst."""
 _LEAST_IDLE = 2  # one idle window has no error
 _LEAST_DF = 1.0
+_JIFFY_S = 0.004
+"""What the kernel bills a core's time by where it doesn't read a clock (250 Hz, as most distributions build it)."""
 _LEAST_BUSY = 0.1  # of the working windows' cores: fewer than that are no load whose growth could be told
 _PASSES = 3
 _LEAST_OWN = 0.1  # of the joules: below it, own ones are no scale
@@ -121,7 +123,7 @@ def find_floor(observations: Sequence[Observation], domain: str, *, watts: float
         return Floor(watts, 0.0) if watts is not None else _mean_power(idle, domain)
     busy_s = sum(window.cpu_s + window.other_cpu_s for window in work)
     joules = sum(window.energy_j[domain] for window in work)
-    if not (busy_s > 0 and joules > 0):
+    if not (any(window.cpu_s > 0 for window in work) and joules > 0):
         return Floor(watts, 0.0) if watts is not None else _mean_power(idle, domain)
     kinds = [_work_rows(work, domain)]
     if watts is None:
@@ -129,7 +131,7 @@ def find_floor(observations: Sequence[Observation], domain: str, *, watts: float
         kinds.append(_idle_rows(idle, domain, busy_s / seconds))
     found = Floor(0.0 if watts is None else watts, joules / busy_s)
     for _ in range(_PASSES):  # what a CPU second costs only sets the scale of an error, so few passes settle it
-        found = _fit(kinds, _prior_rows(work, domain, found), watts)
+        found = _bounded(_fit(kinds, _prior_rows(work, domain, found), watts))
     return found
 
 
@@ -246,14 +248,16 @@ def _alone(x: Array, busy_cores: float) -> Array:
     return np.column_stack([x, other, other * np.log(np.maximum(other / busy_cores, _LEAST_BUSY))])
 
 
-def _tick(seconds: Array) -> float:
-    return float((TICK_ERROR_S**2 / seconds**2).sum())
+def _tick(seconds: Array, cores: float) -> float:
+    """The sum of the squares that ticks alone would make of the neighbours' busy cores in windows of these lengths."""
+    error = TICK_ERROR_S**2 + cores * _JIFFY_S**2 / 6  # two edges in each core, each spread evenly over a jiffy
+    return float((error / seconds**2).sum())
 
 
 def _idle_rows(idle: Sequence[Observation], domain: str, busy_cores: float) -> _Rows:
     seconds, other, joules, _, _ = _columns(idle, domain)
     x = np.stack([np.ones_like(seconds), other / seconds], axis=1)
-    return _Rows(_alone(_told(x, _tick(seconds)), busy_cores), joules / seconds)
+    return _Rows(_alone(_told(x, _tick(seconds, float(other.sum() / seconds.sum()))), busy_cores), joules / seconds)
 
 
 def _work_rows(work: Sequence[Observation], domain: str) -> _Rows:
@@ -276,8 +280,9 @@ def _work_rows(work: Sequence[Observation], domain: str) -> _Rows:
         for alike in builds.values():
             part = columns[:4, alike]
             seconds, samples = part[0].mean(), columns[4, alike]
+            cores = float((part[1] + part[3]).sum() / part[0].sum())
             columns[:4, alike] = (part - np.outer(part.sum(axis=1), samples / samples.sum())) / seconds
-            ticks += _tick(np.full(len(alike), seconds))
+            ticks += _tick(np.full(len(alike), seconds), cores)
         cpu = columns[3, places]
         square = float(cpu @ cpu)
         if square > 0:
@@ -302,6 +307,21 @@ def _prior_rows(work: Sequence[Observation], domain: str, at: Floor) -> _Rows:
     x = np.diag([0.0, 0.0, 1 / (WAKING_BAND * each), 1 / (BEND_BAND * each)])[1:]
     x[0, :2] = seconds / error, (cpu + other) / error
     return _Rows(x, np.array([joules / error, 0.0, 0.0]))
+
+
+def _bounded(floor: Floor) -> Floor:
+    """The estimate under what is sure: neither an idle machine nor a neighbour gives energy back.
+
+    Where one comes out below zero it is held there, and the other goes along as far as their errors do: the mean of the
+    bivariate normal distribution given its other part.
+    """
+    found = [floor.watts, floor.neighbour_j_per_cpu_s]
+    covariance = np.array([source.covariance for source in floor.sources]).sum(axis=0)
+    for low, other in ((0, 1), (1, 0)):
+        if found[low] < 0 < covariance[low, low]:
+            found[other] -= covariance[low, other] / covariance[low, low] * found[low]
+            found[low] = 0.0
+    return replace(floor, watts=max(0.0, found[0]), neighbour_j_per_cpu_s=max(0.0, found[1]))
 
 
 def _given(rows: _Rows, watts: float) -> _Rows:
@@ -333,9 +353,12 @@ def _fit(kinds: Sequence[_Rows], prior: _Rows, watts: float | None) -> Floor:
 
 def _scatter(rows: _Rows) -> tuple[float, float]:
     """The residual variance of the equations fitted alone, and its degrees of freedom."""
-    found, _, rank, _ = np.linalg.lstsq(rows.x, rows.y, rcond=1e-9)
-    df = max(_LEAST_DF, len(rows.y) - rows.lost - float(rank))
-    return float(((rows.y - rows.x @ found) ** 2).sum()) / df, df
+    for columns in (rows.x.shape[1], 1, 0):  # as few as leave a degree of freedom: an exact fit is no exact knowledge
+        found, _, rank, _ = np.linalg.lstsq(rows.x[:, :columns], rows.y, rcond=1e-9)
+        df = len(rows.y) - rows.lost - float(rank)
+        if df >= _LEAST_DF:
+            break
+    return float(((rows.y - rows.x[:, :columns] @ found) ** 2).sum()) / max(df, _LEAST_DF), max(df, _LEAST_DF)
 
 
 def _sources(

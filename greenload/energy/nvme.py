@@ -2,15 +2,16 @@
 
 A drive lists its power states in the Identify Controller data structure (NVM Express Base Specification 2.0, sections
 5.17.2.1 and 8.15): a most, and often an idle and an active power each. Joules are the active power less the idle one,
-for as long as the drive works on this process's bytes: the drive's busy time (field 10 of ``/sys/block/…/stat``,
-Linux's Documentation/block/stat.rst), times this process's share of the bytes that it moved. So joules per byte are the
+for as long as the drive reads for this process: the drive's busy time (field 10 of ``/sys/block/…/stat``, Linux's
+Documentation/block/stat.rst), times the share of the bytes it moved that this process read. So joules per byte are the
 declared power over the rate that was really reached. They are the maker's word (``vendor-declared``), not measured.
 
-What is written counts to this process as it is handed over, and reaches the drive seconds later: its joules are mostly
-missed, so these figures are those of reading.
+What is written counts to this process as a page is made dirty, and reaches the drive seconds later if ever: it is left
+out, and has no joules here. What this process reads from other drives counts as read from this one, as the system
+doesn't tell them apart: beside neighbours on this drive its share then comes out too large.
 
 Of the declaration it is known what it leaves open: where a drive gives an active power, its most is the upper end of
-the band; where it gives the most alone, the centre is half of that, ±100 %.
+the band, up to ±100 %; where it gives the most alone, the centre is half of that, ±100 %.
 """
 
 from __future__ import annotations
@@ -87,13 +88,27 @@ class Drive:
     """The power states, 0 first, which draws most."""
 
     @property
+    def active_w(self) -> float | None:
+        """The active power of state 0 in watts; None where it isn't reported, or isn't more than the idle one."""
+        state = self.states[0]
+        return None if state.active_w is None or state.active_w <= (state.idle_w or 0.0) else state.active_w
+
+    @property
+    def basis(self) -> str:
+        """What `power_w` was worked out from."""
+        if self.active_w is None:
+            above = "" if self.states[0].idle_w is None else " above idle"
+            return f"half of the most it may draw{above}"
+        return "active less idle power" if self.states[0].idle_w is not None else "active power, idle not reported"
+
+    @property
     def power_w(self) -> tuple[float, float]:
         """What work adds to the idle drive, in watts, and the relative band that the declaration leaves open.
 
         Raises:
             MeterError: state 0 declares no power.
         """
-        state = self.states[0]
+        state, active_w = self.states[0], self.active_w
         idle = state.idle_w or 0.0
         most = state.max_w - idle
         if most <= 0:
@@ -101,10 +116,10 @@ class Drive:
                 f"a drive's first power state draws more at work than idle, but {self.model or 'this drive'} declares "
                 f"{state.max_w} W and {idle} W: its power isn't known"
             )
-        if state.active_w is None or state.active_w <= idle:
+        if active_w is None:
             return most / 2, 1.0
-        active = state.active_w - idle
-        return active, max(0.0, (most - active) / active)
+        active = active_w - idle
+        return active, min(1.0, max(0.0, (most - active) / active))  # no work takes less than nothing
 
 
 def parse(data: bytes) -> Drive:
@@ -179,8 +194,8 @@ class Activity:
     """Time in which the disk had anything to do."""
     disk_bytes: int
     """Bytes read from it and written to it by all."""
-    own_bytes: int
-    """Bytes that this process read from and sent to devices."""
+    own_read_bytes: int
+    """Bytes that this process read from devices, of whichever drive."""
 
 
 def read_activity(disk: str, sys_root: Path = Path("/sys"), proc_io: Path = Path("/proc/self/io")) -> Activity:
@@ -193,7 +208,7 @@ def read_activity(disk: str, sys_root: Path = Path("/sys"), proc_io: Path = Path
     fields = [int(one) for one in (sys_root / "block" / disk / "stat").read_text().split()]
     own = dict(line.split(": ") for line in proc_io.read_text().splitlines())
     moved = (fields[2] + fields[6]) * _SECTOR
-    return Activity(fields[9] / 1e3, moved, int(own["read_bytes"]) + int(own["write_bytes"]))
+    return Activity(fields[9] / 1e3, moved, int(own["read_bytes"]))
 
 
 class DeclaredDriveMeter:
@@ -235,7 +250,7 @@ class DeclaredDriveMeter:
                 return Reading(time.monotonic_ns(), {}, {domain: f"the drive's activity can't be read: {error}"})
             if self._last is not None and self._pid == os.getpid():
                 busy_s, moved = now.busy_s - self._last.busy_s, now.disk_bytes - self._last.disk_bytes
-                own = now.own_bytes - self._last.own_bytes
+                own = now.own_read_bytes - self._last.own_read_bytes
                 if busy_s < 0 or moved < 0:
                     self._last = now
                     why = "the drive's statistics began anew, as when it was taken out and came back"
@@ -248,8 +263,10 @@ class DeclaredDriveMeter:
     def status(self) -> MeterStatus:
         """One line for ``greenload doctor``."""
         domain, band = self.channels[0].domain, self.channels[0].systematic
-        what = "active less idle power" if band < 1 else "half of the most it may draw"
-        reason = f"{self.drive.model} declares {self.power_w:.2f} W at work ({what}), ±{band:.0%}, times its busy time"
+        reason = (
+            f"{self.drive.model} declares {self.power_w:.2f} W at work ({self.drive.basis}), ±{band:.0%}, times its "
+            "busy time"
+        )
         return MeterStatus(domain, "vendor-declared", True, reason, "", self.name)
 
     def close(self) -> None:

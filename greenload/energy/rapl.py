@@ -15,7 +15,7 @@ import errno
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -121,13 +121,8 @@ def enumerate_zones(root: Path = POWERCAP_ROOT, read: ReadText = read_text) -> t
             if wrap_j <= 0:
                 raise ValueError(f"max_energy_range_uj is {wrap_j * 1e6:.0f}, so a wrap can't be told from a reset")
         except (OSError, ValueError) as error:
-            broken.append(
-                _unusable(
-                    _raw(zone_id),
-                    f"{path} can't be identified: {error}",
-                    "in a container, start it with /sys/class/powercap and /sys/devices/virtual/powercap readable",
-                )
-            )
+            remedy = "in a container, start it with /sys/class/powercap and /sys/devices/virtual/powercap readable"
+            broken.append(_unusable(_raw(zone_id), f"{path} can't be identified: {error}", remedy))
             continue
         zones.append(Zone(zone_id, name, path, wrap_j))
     return sorted(zones, key=lambda zone: zone.order), broken
@@ -142,11 +137,14 @@ def _unusable(domain: str, reason: str, remedy: str = "") -> MeterStatus:
     return MeterStatus(domain, "measured", False, reason, remedy, "rapl")
 
 
-def assign_domains(zones: Sequence[Zone]) -> tuple[dict[str, Zone], list[MeterStatus]]:
+def assign_domains(
+    zones: Sequence[Zone], unreadable: Collection[str] = ()
+) -> tuple[dict[str, Zone], list[MeterStatus]]:
     """Which zone counts for which domain, so that no joule counts twice. Pure.
 
     Args:
         zones: in the order of :func:`enumerate_zones`, which puts memory-mapped copies last.
+        unreadable: ids of zones whose counter can't be read: a copy that can be is taken in their place.
 
     Returns:
         Zones by domain, and a status for each top zone that is left out, saying why. Core and uncore zones are parts
@@ -166,11 +164,15 @@ def assign_domains(zones: Sequence[Zone]) -> tuple[dict[str, Zone], list[MeterSt
             continue
         else:
             continue
-        if domain in chosen:
-            reason = f"{zone.path} repeats {chosen[domain].path}: {COUNTS_TWICE}"
-            left_out.append(_unusable(_raw(zone.zone_id), reason))
-        else:
+        first = chosen.get(domain)
+        if first is None:
             chosen[domain] = zone
+        elif first.zone_id in unreadable and zone.zone_id not in unreadable:
+            chosen[domain] = zone
+            reason = f"{first.path} can't be read, and {zone.path}, which repeats it, can: {COUNTS_TWICE}"
+            left_out.append(_unusable(_raw(first.zone_id), reason))
+        else:
+            left_out.append(_unusable(_raw(zone.zone_id), f"{zone.path} repeats {first.path}: {COUNTS_TWICE}"))
     return chosen, left_out
 
 
@@ -348,18 +350,13 @@ def find_rapl(
     zones, statuses = enumerate_zones(root, read)
     if not zones and not statuses:
         where = "has no RAPL zone" if root.is_dir() else "doesn't exist"
-        return None, [
-            _unusable(
-                "cpu",
-                f"{root} {where}",
-                "on bare metal: sudo modprobe intel_rapl_msr (AMD too); virtual machines have no counter",
-            )
-        ]
-    chosen, left_out = assign_domains(zones)
+        remedy = "on bare metal: sudo modprobe intel_rapl_msr (AMD too); virtual machines have no counter"
+        return None, [_unusable("cpu", f"{root} {where}", remedy)]
+    problems = {zone.zone_id: problem for zone in zones if (problem := _try(zone, read)) is not None}
+    chosen, left_out = assign_domains(zones, problems)
     for domain, zone in list(chosen.items()):
-        problem = _try(domain, zone, read)
-        if problem is not None:
-            statuses.append(problem)
+        if zone.zone_id in problems:
+            statuses.append(_unusable(domain, *problems[zone.zone_id]))
             del chosen[domain]
     left_out += _drop_mirrors(chosen, read)
     said = {status.domain for status in (*statuses, *left_out)}
@@ -383,17 +380,17 @@ def _through_pyrapl(root: Path, chosen: Mapping[str, Zone]) -> ReadEnergies | No
     return open_pyrapl({domain: zone.zone_id for domain, zone in chosen.items()})
 
 
-def _try(domain: str, zone: Zone, read: ReadText) -> MeterStatus | None:
+def _try(zone: Zone, read: ReadText) -> tuple[str, str] | None:
+    """Why a zone's counter can't be read, and what helps."""
     path = zone.path / "energy_uj"
     try:
         _parse_uj(read(path))
     except PermissionError:
-        return _unusable(
-            domain,
+        return (
             f"{path}: permission denied (readable by root only since Linux 5.10)",
             "sudo chmod a+r /sys/class/powercap/intel-rapl*/energy_uj (until the next boot), or for good a udev rule: "
             'SUBSYSTEM=="powercap", RUN+="/bin/chmod a+r /sys%p/energy_uj"',
         )
     except (OSError, ValueError) as error:
-        return _unusable(domain, f"{path} couldn't be read: {error}", "check the kernel log for intel_rapl")
+        return f"{path} couldn't be read: {error}", "check the kernel log for intel_rapl"
     return None

@@ -32,6 +32,7 @@ SUSPENDED_S = 0.001
 ALIGN_MAX_S = 1.0
 """No aligned mark waits longer for one counter, but once, when it learns how often the counter is refreshed."""
 _ALIGN_STEP_S = 0.001  # time between polls while it waits: the edge is known to this
+_DRAIN_STEP_S = 0.02  # time between polls while summed power is waited for
 _LEARNING = 8  # declared refresh times, in which a counter's real one is learned
 _SAMPLERS = itertools.count()
 
@@ -189,7 +190,8 @@ class Sampler:
         Args:
             aligned: wait until each slow counter (a GPU's) was seen to be refreshed, up to twice its refresh time: that
                 refresh is then the edge of its joules (``Window.energy_wall_ns``), known to the milliseconds between
-                two polls. The first such mark takes longer: it learns how often each is refreshed.
+                two polls. The first such mark takes longer: it learns how often each is refreshed. Where there is no
+                counter and power is summed up, wait as long as it is a mean of: then it tells of no time before.
             closing: of an aligned mark, wait after everything else was read, not before. With both, a window opened by
                 an aligned mark and closed by an aligned, closing one has only what was done between the two calls.
 
@@ -324,7 +326,20 @@ class Sampler:
                         del waiting[track]
                     elif track.failure or now_ns >= deadline_ns:
                         del waiting[track]
-        return edges
+        return edges | self._drain(began_ns)
+
+    def _drain(self, began_ns: int) -> dict[str, Edge]:
+        """Poll summed power until it is a mean of the time since then alone, so that all that was drawn is in its sum.
+
+        Without that, joules of a window's end, half of those of a second, are counted in the one after it.
+        """
+        tracks = [track for track in self._tracks.values() if track.channel.sum_gap_s is not None]
+        due_ns = began_ns + max((round(track.channel.update_s * 1e9) for track in tracks), default=0)
+        while tracks and (left_ns := due_ns - self._clocks().monotonic_ns) > 0:
+            self._sleep(min(_DRAIN_STEP_S, left_ns / 1e9))
+            with self._lock:
+                self._read(self._polled)
+        return {track.channel.domain: track.refreshed() for track in tracks if not track.failure}
 
     def __reduce__(self) -> NoReturn:
         raise MeterError("a sampler can't be sent to another process: start another there")

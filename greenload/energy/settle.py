@@ -6,10 +6,21 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 POLL_S = 0.004
 POLLS = 3
 IDLE_FRACTION = 0.10
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How a process came to rest."""
+
+    idle: bool
+    """Whether it did; False means that it was still busy when time was up."""
+    quiet_s: float
+    """Seconds for which it had been idle when this was found, to half a poll; 0 where it wasn't."""
 
 
 def threads_at_work(tasks: str = "/proc/self/task") -> bool:
@@ -46,7 +57,7 @@ def settle(
     wall_s: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
     at_work: Callable[[], bool] = threads_at_work,
-) -> bool:
+) -> Settled:
     """Wait for three polls of 4 ms in a row in which this process used less than 10 % of one core.
 
     Buffers that fill after a pipeline starts, and threads that finish after it stops, would otherwise be billed to the
@@ -64,19 +75,22 @@ def settle(
         at_work: whether a thread still has something to do.
 
     Returns:
-        Whether it settled. False means that the process was still busy after ``max_s``.
+        Whether it did, and since when.
     """
     deadline = wall_s() + max_s
     quiet = 0
     last_wall, last_cpu = wall_s(), cpu_s()
+    since = last_wall
     while quiet < polls:
         if last_wall >= deadline:
-            return False
+            return Settled(False, 0.0)
         sleep(poll_s)
         now_wall, now_cpu = wall_s(), cpu_s()
         busy = now_cpu - last_cpu >= idle_fraction * (now_wall - last_wall)
         quiet = 0 if busy else quiet + 1
         if quiet == polls and at_work():
-            quiet = 0
+            quiet, since = 0, now_wall
+        elif busy:
+            since = (last_wall + now_wall) / 2  # it ended somewhere in this poll, if no other is busy
         last_wall, last_cpu = now_wall, now_cpu
-    return True
+    return Settled(True, last_wall - since)

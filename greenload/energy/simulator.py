@@ -29,6 +29,7 @@ _TAILS_DF = 4
 _CPU_S = np.array([84e-6, 723e-6, 946e-6, 43e-6, 34e-6])  # a profile of photos of 500×375
 _J_PER_CPU_S = (7.0, 24.0)
 _WIGGLES = {"": 0.0, "varying": 1.0, "steady": 0.03}
+_OUT_OF_PLACE = 0.005  # spread of what replays cost more or less than the same work in the pipeline
 _UNLIKE = 0.25  # spread, in log, of how much builds differ from step to step
 _BACKGROUND_CORES = 0.02  # what an idle system's own services keep busy
 
@@ -82,6 +83,8 @@ class Scenario:
     concavity: float = 1.0
     """Power above the floor grows with busy cores to this power; 1 is proportional. A step's true joules are those it
     draws with nothing else running."""
+    out_of_place: float = 1.0
+    """What a replayed step costs, over what it costs in the pipeline."""
     missing: float = 0.0
     """Share of the full run that no step explains."""
     update_s: Mapping[str, float] = field(default_factory=lambda: {PACKAGE: 0.001})
@@ -170,7 +173,15 @@ def typical(
         for place, name in enumerate(("read", "decode", "resize", "flip", "batch"))
     )
     beside = Neighbour(2.0, {PACKAGE: joules[-1]}, _WIGGLES[neighbour]) if neighbour else None
-    return Scenario(steps, neighbour=beside, noise=noise, build_ratio=build_ratio, tails=tails, concavity=concavity)
+    return Scenario(
+        steps,
+        neighbour=beside,
+        noise=noise,
+        build_ratio=build_ratio,
+        tails=tails,
+        concavity=concavity,
+        out_of_place=1 + _OUT_OF_PLACE * float(rng.standard_normal()),
+    )
 
 
 class _Pass:
@@ -194,7 +205,7 @@ class _Pass:
         steps = scenario.steps
         whole = [(step, factor * (1 + scenario.missing)) for step, factor in zip(steps, self.full, strict=True)]
         for place, step in enumerate(steps):
-            part = (step, self.replayed[place])
+            part = (step, self.replayed[place] * scenario.out_of_place)
             context = (TrueStep("", step.context_s, steps[place - 1].j_per_cpu_s), 1.0)
             for k in range(scenario.rounds):
                 if step.method == "prefix":
@@ -273,6 +284,7 @@ class _Pass:
             build=self.build,
             samples=samples if parts else 0,
             wall_ns=round((wall_s + idle_s) * 1e9),
+            idle_ns=round(idle_s * 1e9) if parts else 0,
             cpu_s=cpu_s,
             other_cpu_s=ticks * _TICK_S,
             energy_j=energy,

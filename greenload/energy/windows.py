@@ -51,6 +51,13 @@ class Observation:
     """When it started, monotonic, after the start of the profile's first window; None where that wasn't kept."""
     energy_wall_ns: Mapping[str, int] = field(default_factory=dict)
     """How long a domain's joules were counted, where that isn't ``wall_ns``: up to a slow counter's next refresh."""
+    idle_ns: int = 0
+    """For how long of ``wall_ns``, at its end, the process had nothing left to do: as long as settling takes to see."""
+
+    @property
+    def work_ns(self) -> int:
+        """How long its work took: of its joules and CPU seconds, nothing belongs to the rest."""
+        return self.wall_ns - self.idle_ns
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -60,6 +67,11 @@ class Observation:
         if self.wall_ns <= 0:
             raise UsageError(
                 f"a window lasts more than 0 ns, found {self.wall_ns} in {self.step!r}: use monotonic time"
+            )
+        if not 0 <= self.idle_ns < self.wall_ns:
+            raise UsageError(
+                f"a window idles at its end for less than all of its {self.wall_ns} ns, found {self.idle_ns} in "
+                f"{self.step!r}: use the same clock"
             )
         if self.start_ns is not None and self.start_ns < 0:
             raise UsageError(
@@ -100,7 +112,7 @@ def counted_ns(window: Observation, domain: str) -> int:
 
 
 def read(window: Observation, quantity: str) -> float | None:
-    """``"cpu_s"``, ``"device_bytes"``, ``"reads"``, ``"wall_ns"`` of a window, or a domain's joules.
+    """``"cpu_s"``, ``"device_bytes"``, ``"reads"``, ``"work_ns"`` of a window, or a domain's joules.
 
     None where void or absent.
     """
@@ -108,7 +120,7 @@ def read(window: Observation, quantity: str) -> float | None:
         return None
     if quantity == "reads":
         return window.reads
-    if quantity in ("cpu_s", "device_bytes", "wall_ns"):
+    if quantity in ("cpu_s", "device_bytes", "work_ns"):
         return float(getattr(window, quantity))
     value = window.energy_j.get(quantity)
     return None if value is None or not math.isfinite(value) else float(value)

@@ -9,7 +9,7 @@ PUE are taken as exact; what they are unsure of is not in any interval.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -48,6 +48,9 @@ class Carbon:
     """What is in the sum."""
     missing: tuple[str, ...]
     """What isn't, and why: ``"gpu: no driver"``. The sum is too low by these."""
+    measured_share: float | None = None
+    """Share of the grams whose joules a counter measured, 0 to 1: the sum has the weakest provenance of its parts, even
+    of a small one. None where nothing is known, or by a report of an earlier version."""
 
     def __post_init__(self) -> None:
         check_factors(self.g_per_kwh, self.pue)
@@ -71,6 +74,7 @@ class Carbon:
             data["pue"],
             tuple(data["domains"]),
             tuple(data["missing"]),
+            data.get("measured_share"),
         )
 
 
@@ -101,7 +105,8 @@ def carbon(
     """Grams of CO₂ equivalent of a million samples.
 
     Domains are disjoint, so their joules add; a model of the whole machine's ``cpu`` beside measured packages doesn't.
-    A model's band is common to its domain: bands add up in joules, so a small modelled part widens the sum by little.
+    They share their errors, so half-widths add as they are. A model's band is common to its domain: bands add up in
+    joules, so a small modelled part widens the sum by little; ``measured_share`` says how little.
 
     Args:
         energy_j_per_sample: joules by domain of the full run with its idle floor, as ``report.total`` has them.
@@ -127,11 +132,18 @@ def carbon(
         pue,
         tuple(known),
         tuple(_missing(energy_j_per_sample, meters)),
+        _measured_share(known.values()),
     )
 
 
+def _measured_share(known: Iterable[Figure]) -> float | None:
+    joules = [(one.provenance, abs(one.value)) for one in known if one.value is not None]
+    whole = math.fsum(value for _, value in joules)
+    return math.fsum(value for provenance, value in joules if provenance == "measured") / whole if whole else None
+
+
 def _sum(known: Mapping[str, Figure]) -> Figure:
-    total = sum_figures(known.values())
+    total = sum_figures(known.values(), common=True)
     if not known or not total.value:
         return Figure.missing() if not known else total
     band = math.fsum(one.systematic * abs(one.value) for one in known.values() if one.value is not None)

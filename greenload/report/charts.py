@@ -105,8 +105,20 @@ class Part:
     figure: Figure
 
 
-def bar(label: str, parts: Sequence[Part], axis: Axis, unit: str, kind: str = "step", **more: str) -> Bar:
-    """Parts stacked from zero, those below zero to the left, with a whisker around their sum."""
+def bar(
+    label: str, parts: Sequence[Part], axis: Axis, unit: str, kind: str = "step", *, common: bool = True, **more: str
+) -> Bar:
+    """Parts stacked from zero, those below zero to the left, with a whisker around their sum.
+
+    Args:
+        label: of the row.
+        parts: domains of one step; or steps, whose errors aren't ``common`` (see `sum_figures`).
+        axis: `axis_of` all rows.
+        unit: of the parts.
+        kind: of the row.
+        common: whether the parts' errors may go together.
+        more: further fields of `Bar`.
+    """
     spans, above, below = [], 0.0, 0.0
     for part in parts:
         value = part.figure.value
@@ -118,7 +130,7 @@ def bar(label: str, parts: Sequence[Part], axis: Axis, unit: str, kind: str = "s
         )
         above, below = (above + value, below) if value > 0 else (above, below + value)
     known = [part.figure for part in parts if part.figure.value is not None]
-    total = sum_figures(known) if known else Figure.missing()
+    total = sum_figures(known, common=common) if known else Figure.missing()
     whisker = None
     if total.low is not None and total.high is not None and total.high > total.low:
         left = axis.percent(total.low)
@@ -180,12 +192,12 @@ def _chart(name: str, unit: str, rows: Sequence[table.Row], costs: Sequence[Mapp
     return BarChart(f"{name}-chart", title, unit, axis, bars, legend, modelled)
 
 
-def axis_of(stacks: Sequence[Sequence[Figure]]) -> Axis:
-    """An axis that holds every stack and its interval."""
+def axis_of(stacks: Sequence[Sequence[Figure]], *, common: bool = True) -> Axis:
+    """An axis that holds every stack and its interval, as `bar` draws them."""
     ends = [0.0]
     for stack in stacks:
         known = [figure for figure in stack if figure.value is not None]
-        total = sum_figures(known)
+        total = sum_figures(known, common=common)
         ends += [one for one in (total.low, total.high) if one is not None]
         ends += [
             math.fsum(figure.value for figure in known if figure.value and figure.value * sign > 0) for sign in (1, -1)
@@ -202,10 +214,10 @@ def check_chart(report: Report) -> BarChart | None:
         return None
     parts = [Part(row.label, f"measured s{k % STEP_COLOURS}", row.cpu_ms) for k, row in enumerate(steps) if row.cpu_ms]
     whole = [Part("CPU time", "measured full", full)]
-    axis = axis_of([[part.figure for part in parts], [full]])
+    axis = axis_of([[part.figure for part in parts], [full]], common=False)
     unit = f"CPU ms per {table.noun(report)}"
     bars = (
-        bar("the steps' sum", parts, axis, "ms", "sum"),
+        bar("the steps' sum", parts, axis, "ms", "sum", common=False),
         bar("the whole, held out", whole, axis, "ms", "sum"),
     )
     legend = tuple((part.classes, part.name) for part in parts)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import SequenceMatcher
 from typing import Any
 
 from greenload.energy.figures import Figure, scale, sum_figures
-from greenload.report import table
+from greenload.report import notes, table
 from greenload.report.data import Machine, Report
 from greenload.report.table import Row
 
@@ -21,6 +21,8 @@ SEPARATE = (
     "Two separate runs, not paired: the intervals hold each run's sampling error, "
     "not what changed on the machine between them"
 )
+COUNTED = ("device_bytes_per_sample", "reads_per_sample")
+"""Costs that are counted, not drawn: bytes from storage devices, and read system calls."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Pair:
     """``"A"`` for a step that was removed, ``"B"`` for one that was added; empty for one that both have."""
     changes: Mapping[str, Change]
     """By kind of cost: ``"CPU"``, then groups of domains."""
+    counted: Mapping[str, Change] = field(default_factory=dict)
+    """By each of `COUNTED`."""
 
 
 @dataclass(frozen=True)
@@ -196,6 +200,11 @@ def _unlike(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Difference]:
 def _setups(a: Report, b: Report) -> Iterator[Difference]:
     facts = [{"samples": one.samples} | _facts(one) for one in (a, b)]
     yield from _unlike(*facts)
+    lacking = [notes.lacking(one) for one in (a, b)]
+    for name in sorted({*lacking[0], *lacking[1]}):
+        left, right = (f"without {', '.join(one[name])}" if name in one else "complete" for one in lacking)
+        if left != right:
+            yield Difference(f"{name} joules", left, right)
 
 
 def _facts(report: Report) -> dict[str, Any]:
@@ -262,7 +271,10 @@ def _pair(a: Row | None, b: Row | None, comparable: Mapping[str, bool]) -> Pair:
         left, right = (one.energy_mj.get(group) if one else None for one in (a, b))
         if left is not None or right is not None:
             changes[group] = _change(group, "mJ", left, right, divide=divide, comparable=comparable[group])
-    return Pair(row.name or row.label, row.label, row.kind, "" if a and b else "A" if a else "B", changes)
+    read = _change("read", "bytes", a.device_bytes if a else None, b.device_bytes if b else None, divide=divide)
+    reads = _change("reads", "reads", a.reads if a else None, b.reads if b else None, divide=divide)
+    counted = dict(zip(COUNTED, (read, reads), strict=True))
+    return Pair(row.name or row.label, row.label, row.kind, "" if a and b else "A" if a else "B", changes, counted)
 
 
 def _totals(a: Report, b: Report, comparable: Mapping[str, bool]) -> Iterator[Change]:

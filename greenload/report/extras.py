@@ -13,10 +13,10 @@ class Precision:
 
     wanted: float
     """As a share: 0.05 asks that each step's interval is within ±5 % of the step, or ±1 % of the whole."""
-    found: float
-    """The same of the widest interval: at most ``wanted`` where it was reached."""
+    found: float | None
+    """The same of the widest interval: at most ``wanted`` where it was reached; None where ``widest`` has no figure."""
     widest: str
-    """Which interval is the widest: the step and the quantity."""
+    """Which interval is the widest: the step, or the whole, and the quantity."""
     builds: int
     """Independent builds that were measured."""
     rounds: int
@@ -38,7 +38,7 @@ class Precision:
     @property
     def reached(self) -> bool:
         """Whether the widest interval is as narrow as was asked."""
-        return self.found <= self.wanted
+        return self.found is not None and self.found <= self.wanted
 
 
 @dataclass(frozen=True)

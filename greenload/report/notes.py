@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from greenload.energy.figures import scale
+from greenload.energy.meter import COUNTS_TWICE
 from greenload.energy.together import Together
 from greenload.report import table
 from greenload.report.carbon import Carbon
@@ -24,6 +26,26 @@ class Note:
     text: str
     kind: str = ""
     """``"good"``, ``"doubt"`` or ``"failed"``; empty where it only tells."""
+
+
+def lacking(report: Report) -> dict[str, dict[str, str]]:
+    """Parts that the joules of a group are without, as of a second socket, and why: ``{"cpu": {"package-1": …}}``.
+
+    A model of the whole group lacks none; a group without any figure isn't there.
+    """
+    energy = report.total.energy_j_per_sample
+    told = {table.group(name) for name in energy} - {name.removesuffix(":all") for name in energy}
+    found: dict[str, dict[str, str]] = {}
+    for one in report.meters:
+        kind, _, part = one.domain.partition(":")
+        if part and not one.usable and kind in told and one.domain not in energy and COUNTS_TWICE not in one.reason:
+            found.setdefault(kind, {}).setdefault(table.printable(part), table.printable(one.reason))
+    return found
+
+
+def without(parts: Mapping[str, str]) -> str:
+    """What `lacking` says of one group: ``"without package-1: permission denied"``."""
+    return f"without {', '.join(f'{part}: {reason}' for part, reason in parts.items())}"
 
 
 def reading(report: Report) -> Note | None:
@@ -73,6 +95,12 @@ def precision(found: Precision | None) -> Note | None:
     wanted = f"±{_percent(found.wanted)}"
     if found.reached:
         return Note(f"Intervals within {wanted} as asked, {took}", "good")
+    if found.found is None:
+        return Note(
+            f"{wanted} was asked, but there is no figure of {table.printable(found.widest)}, {took}: its windows, or "
+            "the idle machine's, are void, and in the JSON each says why",
+            "doubt",
+        )
     missed = f"±{_percent(found.found)}"
     missed = f"a little over {wanted}" if missed == wanted else missed
     return Note(
@@ -113,8 +141,16 @@ def carbon_basis(found: Carbon) -> str:
     figure = found.g_per_million_samples
     if figure.value is not None:
         band = f" ±{_percent(figure.systematic)}" if figure.systematic else ""
-        parts += [f"joules {figure.provenance}{band}", "idle floor included"]
+        parts += [f"joules {figure.provenance}{band}{_measured(found)}", "idle floor included"]
     return ", ".join(parts)
+
+
+def _measured(found: Carbon) -> str:
+    """How much of it is measured, where that isn't all or nothing; never rounded to either."""
+    share = found.measured_share
+    if share is None or share in (0, 1):
+        return ""
+    return f" ({math.floor(share * 100) or 'under 1'} % measured)"
 
 
 def carbon_missing(found: Carbon) -> str:

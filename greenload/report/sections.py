@@ -65,9 +65,10 @@ def energy_card(report: Report) -> dict[str, str] | None:
     # Part of the domains alone would look like a cheaper pipeline, so what isn't in the sum is said.
     summed = [name for name, one in energy.items() if one.value is not None]
     unknown = [f"{name} unknown and left out" for name, one in energy.items() if one.value is None]
+    unknown += [f"{name} {notes.without(parts)}" for name, parts in notes.lacking(report).items()]
     return {
         "label": f"Energy per {table.noun(report)}",
-        "value": f"{table.amount(scale(sum_figures(known), 1e3) if known else None, resolve=False)} mJ",
+        "value": f"{table.amount(scale(sum_figures(known, common=True), 1e3) if known else None, resolve=False)} mJ",
         "note": "; ".join([", ".join(summed), "idle floor included", *unknown]),
     }
 
@@ -213,7 +214,10 @@ def checked(report: Report) -> dict[str, str]:
 def heads(report: Report) -> list[str]:
     """The table's columns."""
     found = ["step", "backend", "CPU ms", "share of CPU"]
-    found += [f"{name} mJ, {table.band(table.group_figures(report, name))}" for name in table.groups(report)]
+    lacking = notes.lacking(report)
+    for name in table.groups(report):
+        parts = f", without {', '.join(lacking[name])}" if name in lacking else ""
+        found.append(f"{name} mJ, {table.band(table.group_figures(report, name))}{parts}")
     return [*found, "read", *(["reads"] if table.shows_reads(report) else [])]
 
 

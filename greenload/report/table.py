@@ -65,9 +65,9 @@ def group(domain: str) -> str:
 
 
 def by_group(energy: Mapping[str, Figure]) -> dict[str, Figure]:
-    """Sums of a mapping by domain, in the order of `GROUPS`."""
+    """Sums of a mapping by domain, in the order of `GROUPS`; domains of one run share their errors."""
     return {
-        name: sum_figures(figure for domain, figure in energy.items() if group(domain) == name)
+        name: sum_figures((figure for domain, figure in energy.items() if group(domain) == name), common=True)
         for name in GROUPS
         if any(group(domain) == name for domain in energy)
     }

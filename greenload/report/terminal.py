@@ -48,6 +48,11 @@ def render(report: Report) -> RenderableType:
     lines.append(Text(table.provenance(report, groups)))
     lines += map(_note, notes.conditions(report))
     lines.append(_Fitted(report))
+    lines += [
+        Text(f"{name} mJ in part: {notes.without(parts)}", style="yellow")
+        for name, parts in notes.lacking(report).items()
+        if name in groups
+    ]
     lines.append(Text(table.throughput(report)))
     lines += map(_note, notes.together(report.together, report))
     if carbon := notes.carbon(report.carbon, report):
@@ -178,6 +183,7 @@ def _table(report: Report, columns: Sequence[str], *, max_word: int, tight: bool
     groups = [name for name in columns if name not in (_READ, _READS)]
     noun = table.noun(report)
     rows = table.rows(report)
+    lacking = notes.lacking(report)
     one_backend = all(step.backend == report.plan.get("backend") for step in report.steps)
     found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
 
@@ -194,6 +200,7 @@ def _table(report: Report, columns: Sequence[str], *, max_word: int, tight: bool
     for name in groups:
         modelled = table.band(table.group_figures(report, name))
         suffix = "" if modelled == "measured" else f"\n{modelled.split(' ')[0]}"
+        suffix += "\nin part" if name in lacking else ""
         found.add_column(f"{name}\nmJ{suffix}", justify="right", no_wrap=True)
     if _READ in columns:
         found.add_column(f"{_READ}\nkB", justify="right", no_wrap=True)

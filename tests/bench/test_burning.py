@@ -48,7 +48,7 @@ def test_work_burns_what_is_asked_and_notes_it_in_time(tmp_path: Path, kind: str
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(0.05 <= cpu_s < 0.06 for cpu_s in used)
+    assert all(0.0495 <= cpu_s < 0.06 for cpu_s in used)
     assert noted_s(ledger) == {kind: pytest.approx(sum(used))}
     assert sum(moved for *_, moved in ledger.read()) > 0
     before = noted_s(ledger)[kind]
@@ -72,8 +72,8 @@ def test_steps_burn_in_the_pattern_1_2_4(machine: PowercapEmulator, monkeypatch:
     assert len(batches) == 4
     cpu_s = noted_s(machine.ledger)
     for step in burning.STEPS:
-        # Each piece is finished: up to 0.1 ms more than asked for, or a little longer on a busy machine.
-        assert 32 * step.units * 0.0005 <= cpu_s[step.name] < 32 * (step.units * 0.0005 + 0.0004)
+        # To half a piece, 0.05 ms, or a little longer on a busy machine.
+        assert 32 * (step.units * 0.0005 - 0.0001) <= cpu_s[step.name] < 32 * (step.units * 0.0005 + 0.0004)
     joules = {step.name: machine.true_energy_j("cpu:package-0", step.name) for step in burning.STEPS}
     per_cpu_s = {name: joules[name] / cpu_s[name] for name in joules}
     assert per_cpu_s["middle"] > 1.4 * per_cpu_s["heavy"]

@@ -63,7 +63,8 @@ LIGHT, HEAVY = KINDS
 
 def seen(build: int, light: float, heavy: float, *, step: str = "", kind: str = "full", other: float = 0.0) -> Truth:
     joules = {"idle": 0.2, "other": other, "neighbour": 5.0, "light": light, "heavy": heavy}
-    return Truth(step, kind, build, 10, {CPU: 10 * sum(joules.values())}, {CPU: {k: 10 * v for k, v in joules.items()}})
+    counted, true = {CPU: 10 * sum(joules.values())}, {CPU: {k: 10 * v for k, v in joules.items()}}
+    return Truth(step, kind, build, 10, 1.0, counted, true)
 
 
 def test_totals_and_steps_are_held_against_the_mean_of_the_builds():
@@ -75,6 +76,13 @@ def test_totals_and_steps_are_held_against_the_mean_of_the_builds():
     assert by_what["light"].truth == pytest.approx(0.25)
     assert by_what["heavy"].by_cpu_share == pytest.approx(0.75 * 4 / 5)
     assert {one.domain for one in judged} == {CPU}, "a modelled domain has no truth"
+
+
+def test_a_total_has_the_idle_machine_for_as_long_as_there_was_work():
+    half = [replace(seen(0, 0.2, 0.4), worked=0.5)]
+    judged = truth_steps.judge("r", report(step(LIGHT, 1.0, 0.2), step(HEAVY, 4.0, 0.4), total=0.7), half, KINDS)
+    found = {one.what: one.truth for one in judged}
+    assert (found[TOTAL], found[ALL]) == pytest.approx((0.7, 0.6))
 
 
 def test_what_calling_a_step_draws_is_its_own():
@@ -156,5 +164,5 @@ def test_a_profile_on_an_emulated_machine_is_judged():
     assert {one["what"] for one in judged} == {TOTAL, ALL, *(step.name for step in truth.burning.STEPS)}
     assert all(one["truth"] > 0 for one in judged)
     light, heavy = (next(one for one in judged if one["what"] == what) for what in ("light", "heavy"))
-    assert light["truth"] > 1.2 * light["by_cpu_share"] and heavy["truth"] < 0.9 * heavy["by_cpu_share"]
+    assert light["truth"] > 1.1 * light["by_cpu_share"] and heavy["truth"] < 0.9 * heavy["by_cpu_share"]
     assert any("full runs outside the interval of the steps' sum" in row.what for row in found.rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import greenload as gl
+from greenload import profiling_dataset
 from greenload.cli import main
 from greenload.datasets import running
 from greenload.datasets.counting import batched, count
@@ -34,6 +36,21 @@ def counts(dataset: Any, tmp_path: Path) -> dict[str, float]:
     root = walk(dataset)
     found = count(root, Builder(str(tmp_path)), 64, lambda: None)
     return {node.name: found.flows[node].elements_per_sample for node in root.nodes() if not node.hidden}
+
+
+def test_options_are_told_by_what_is_set_and_not_by_an_address() -> None:
+    options = tf.data.Options()
+    assert profiling_dataset._options(options) == {}
+    options.threading.private_threadpool_size = 2
+    options.autotune.enabled = False
+    options.deterministic = False
+    found = profiling_dataset._options(Range(3).with_options(options).options())
+    assert found == {
+        "deterministic": False,
+        "threading_options": {"private_threadpool_size": 2},
+        "autotune_options": {"enabled": False},
+    }
+    json.dumps(found)
 
 
 def test_elements_are_counted_at_every_node(tmp_path: Path) -> None:
@@ -86,6 +103,7 @@ def test_a_report_of_a_dataset(tmp_path: Path) -> None:
     assert [step.method for step in report.steps if step.name != "work"] == ["prefix"] + ["replay"] * 3
     assert report.samples == 64 and report.steps[1].bytes_out_per_sample == 4
     assert report.pipeline["name"] == "mine" and [one["kind"] for one in report.pipeline["nodes"]][1] == "map"
+    assert "0x" not in json.dumps(report.plan)
     assert report.plan["samples_per_element"] == 16 and "rows" in report.plan["sample"]
     shares = [share for share, _ in drawn]
     assert shares == sorted(shares) and shares[-1] == 1.0

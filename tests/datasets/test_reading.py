@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from greenload.datasets.reading import files_of_dataset
+from greenload import profiling
+from greenload.datasets.reading import files_of_dataset, some_files
 from greenload.errors import UsageError
 
 tf = pytest.importorskip("tensorflow")
@@ -80,3 +81,39 @@ def test_names_put_together_later_and_generators_are_refused(files: list[str]) -
     ):
         with pytest.raises(UsageError, match="names none that exists"):
             files_of_dataset(dataset)
+
+
+@pytest.mark.parametrize("make", [tf.data.TFRecordDataset, _mapped, _listed, _interleaved, _stateful])
+def test_one_file_of_each_folder_is_enough_to_find_the_device(
+    make: Callable[[list[str]], tf.data.Dataset], files: list[str]
+) -> None:
+    (found,) = some_files(make(files))
+    assert found in files
+
+
+def test_folders_are_told_apart_and_other_texts_are_no_files(files: list[str], tmp_path: Path) -> None:
+    other = tmp_path / "other" / "3.tfrecord"
+    other.parent.mkdir()
+    other.touch()
+    zipped = tf.data.Dataset.zip((tf.data.TFRecordDataset(files), tf.data.TextLineDataset(f"file://{other}")))
+    assert some_files(zipped) == (files[0], str(other))
+    texts = tf.data.Dataset.from_tensor_slices((["what?", "", "*", "a\0b", str(tmp_path)], [1, 2, 3, 4, 5]))
+    assert some_files(texts) == some_files(tf.data.Dataset.range(3)) == ()
+    assert (
+        some_files(tf.data.Dataset.from_generator(lambda: iter(files), output_signature=tf.TensorSpec((), tf.string)))
+        == ()
+    )
+
+
+def test_a_profile_looks_for_the_device_that_holds_the_files(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the storage model's range is that of all the machine's disks."""
+    asked = []
+
+    def discover(*, data: tuple[str, ...]) -> None:
+        asked.append(data)
+        raise UsageError("that is all")
+
+    monkeypatch.setattr(profiling, "discover", discover)
+    with pytest.raises(UsageError, match="that is all"):
+        profiling.profile(tf.data.TFRecordDataset(files))
+    assert asked == [(files[0],)]

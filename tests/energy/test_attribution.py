@@ -25,6 +25,8 @@ from greenload.energy.attribution import (
     trial_cost,
     unattributed_shares,
 )
+from greenload.energy.intervals import Variance, half_width
+from greenload.energy.quantities import CONTEXT
 from greenload.energy.windows import read
 from greenload.errors import UsageError
 
@@ -253,12 +255,60 @@ def test_the_floors_error_is_in_what_it_was_taken_from_and_not_in_the_total() ->
     # 100 samples in 4 s at full speed, in 2 s up to a, and b makes 1 s of difference: 1 s is in no step.
     assert half(found.full) == pytest.approx(error_w * 0.04)
     assert half(found.steps[0].cost) == pytest.approx(error_w * 0.02)
-    assert half(found.steps[1].cost) == pytest.approx(error_w * 0.01)
-    assert half(found.unattributed) == pytest.approx(error_w * 0.01), "what is in both cancels"
+    one_s = Variance((0.01 * error_w / 2.776) ** 2, 4)  # Student's t of five idle windows
+    out_of_place = Variance((CONTEXT * 0.2) ** 2, math.inf)  # the joules of b, which alone was replayed
+    both = half_width([one_s, out_of_place])
+    assert half(found.steps[1].cost) == pytest.approx(both, rel=1e-3)
+    assert half(found.unattributed) == pytest.approx(both, rel=1e-3), "what of the floor is in both cancels"
     total = found.total.energy_j_per_sample["cpu:package-0"]
     assert (total.value, half(found.total)) == pytest.approx((0.38, 0.0)), "the counter saw it all, floor or not"
     full, idle = found.full.energy_j_per_sample["cpu:package-0"].value, found.idle_energy_j_per_sample["cpu:package-0"]
     assert full is not None and idle.value is not None and full + idle.value == pytest.approx(0.38)
+
+
+def test_a_replay_is_no_surer_than_that_it_ran_out_of_its_place() -> None:
+    """However alike the windows are; counts of bytes and reads are the same in every place."""
+    same = [dataclasses.replace(one, device_bytes=800.0) for one in steady((2.0, 2.0))]
+    found = attribute(same, steps=["a", "b"], domains={})
+    read, work = (step.cost.cpu_s_per_sample.half_width for step in found.steps)
+    assert read == pytest.approx(0.0), "a prefix runs in its place"
+    assert work == pytest.approx(1.96 * CONTEXT * 0.02, rel=1e-3)
+    assert found.unattributed.cpu_s_per_sample.half_width == pytest.approx(1.96 * CONTEXT * 0.02, rel=1e-3)
+    assert found.steps[1].cost.device_bytes_per_sample.half_width == pytest.approx(0.0)
+
+
+def test_two_replays_are_out_of_place_together() -> None:
+    """What a machine's caches do to one they do to the other: their errors don't cancel in the sum."""
+    two = [
+        *steady((2.0, 2.0)),
+        *(dataclasses.replace(one, step="c") for one in steady(()) if one.kind in ("with", "without")),
+    ]
+    rest = attribute(two, steps=["a", "b", "c"], domains={}).unattributed.cpu_s_per_sample
+    assert rest.half_width == pytest.approx(2 * 1.96 * CONTEXT * 0.02, rel=1e-3)
+
+
+def test_settling_takes_no_time_of_a_sample_and_has_no_joules() -> None:
+    """4 s of work, and then 1 s in which it is seen that nothing is left, at 2 W."""
+    settled = [
+        dataclasses.replace(
+            one,
+            wall_ns=one.wall_ns + 10**9,
+            idle_ns=10**9,
+            energy_j={"cpu:package-0": one.energy_j["cpu:package-0"] + 2},
+        )
+        if one.kind != "idle"
+        else one
+        for one in steady((2.0, 2.0, 2.0))
+    ]
+    found, plain = (
+        attribute(windows, steps=["a", "b"], domains={"cpu:package-0": Domain("measured")})
+        for windows in (settled, steady((2.0, 2.0, 2.0)))
+    )
+    assert found.samples_per_s.value == pytest.approx(25.0)
+    for cost in ("full", "total", "unattributed"):
+        joules = getattr(found, cost).energy_j_per_sample["cpu:package-0"].value
+        assert joules == pytest.approx(getattr(plain, cost).energy_j_per_sample["cpu:package-0"].value)
+    assert found.idle_energy_j_per_sample["cpu:package-0"].value == pytest.approx(0.08)
 
 
 def test_a_step_within_the_floors_error_is_unresolved() -> None:
@@ -309,6 +359,7 @@ def test_sums_keep_the_weakest_provenance_and_grow_in_quadrature(parts: list[Fig
 
 def test_a_sum_with_a_missing_part_is_missing() -> None:
     assert sum_figures([Figure(1.0, 0.9, 1.1, "measured"), Figure.missing()]).value is None
+    assert sum_figures([Figure(1.0, 0.9, 1.1, "measured"), Figure.missing()], common=True).value is None
 
 
 @given(figures(), st.floats(-100, 100))
@@ -339,7 +390,10 @@ def test_an_unknown_provenance_is_refused() -> None:
         Domain("guessed")
 
 
-@pytest.mark.parametrize("change", [{"kind": "warm"}, {"samples": 0}, {"wall_ns": 0}, {"start_ns": -1}])
+@pytest.mark.parametrize(
+    "change",
+    [{"kind": "warm"}, {"samples": 0}, {"wall_ns": 0}, {"start_ns": -1}, {"idle_ns": 10**9}, {"idle_ns": -1}],
+)
 def test_impossible_windows_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         dataclasses.replace(window("a", "with", 0, 0, 1.0), **change)  # type: ignore[arg-type]

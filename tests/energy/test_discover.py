@@ -10,6 +10,7 @@ import pytest
 
 from greenload.energy.discover import discover
 from greenload.energy.meter import Channel, Meter, ReplayMeter, domains
+from greenload.energy.storage import Place
 from greenload.errors import MeterError
 
 
@@ -28,6 +29,19 @@ def test_a_kind_that_is_measured_is_not_modelled(make_zones: Callable[[Mapping[s
     root = make_zones({"intel-rapl:0": "package-0"})
     meters, _ = discover(root, block_root=root / "none")
     assert kinds(meters) == {"cpu:package-0": "measured", "dram": "modelled"}
+
+
+def test_one_folder_of_data_is_one_path_and_not_its_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[object]] = []
+
+    def place_of(paths: list[object], _: object) -> Place:
+        asked.append(paths)
+        return Place(why="a test's", known=True)
+
+    monkeypatch.setattr("greenload.energy.discover.place_of", place_of)
+    for data in ("data/train", tmp_path, ["data/train", tmp_path], iter(["data/train"])):
+        discover(tmp_path / "none", data=data)
+    assert asked == [["data/train"], [tmp_path], ["data/train", tmp_path], ["data/train"]]
 
 
 def test_every_status_can_be_shown(tmp_path: Path) -> None:

@@ -82,6 +82,62 @@ def test_ticks_are_not_taken_for_a_neighbour() -> None:
     assert found.neighbour_j_per_cpu_s == pytest.approx(even.neighbour_j_per_cpu_s, rel=0.05)
 
 
+def test_neither_an_idle_machine_nor_a_neighbour_gives_energy_back() -> None:
+    """A neighbour that never rests, at a third of what our CPU seconds cost: that they are alike would leave an idle
+    machine of less than nothing."""
+    rng = np.random.default_rng(1)
+
+    def at(kind: str, round_: int, own: float, other: float) -> Observation:
+        joules = {"cpu:package-0": 10 + 15 * own + 5 * other + 0.01 * rng.standard_normal()}
+        return window("", kind, round_, 0, own, samples=100 * (own > 0), other_cpu_s=other, energy_j=joules)
+
+    seen = [*(at("full", r, 1.0, 3.0) for r in range(6)), *(at("idle", r, 0.0, 3.0) for r in range(4))]
+    found = find_floor(seen, "cpu:package-0")
+    assert found is not None and found.watts == 0.0 and found.neighbour_j_per_cpu_s > 0
+    own = attribute(seen, steps=[], domains={"cpu:package-0": Domain("measured")}).full
+    joules = own.energy_j_per_sample["cpu:package-0"]
+    assert joules.value is not None and joules.low is not None and joules.high is not None
+    assert joules.low <= 0.15 <= joules.high
+
+    giving = [
+        dataclasses.replace(one, energy_j={"cpu:package-0": 10 + 15 * one.cpu_s - 4 * one.other_cpu_s})
+        for one in beside((0.1, 1.0, 0.4, 0.8, 0.2, 0.6), (1.0,) * 6, (0.5, 0.1, 0.9, 0.3))
+    ]
+    found = find_floor(giving, "cpu:package-0")
+    assert found is not None and found.neighbour_j_per_cpu_s == 0.0 and found.watts > 0
+    given = find_floor(giving, "cpu:package-0", watts=10.0)
+    assert given is not None and (given.watts, given.neighbour_j_per_cpu_s) == (10.0, 0.0)
+
+
+def test_windows_that_are_fitted_exactly_are_not_known_exactly() -> None:
+    """Two idle windows fix a floor and a neighbour to the last digit, and say nothing of their error."""
+    windows = beside((0.5,) * 6, (1.0,) * 6, (0.1, 0.9))
+    few = find_floor(windows, "cpu:package-0")
+    many = find_floor(beside((0.5,) * 6, (1.0,) * 6, (0.1, 0.9) * 4), "cpu:package-0")
+    assert few is not None and many is not None
+    assert half_width(few.variances(1.0, 0.0)) > 3 * half_width(many.variances(1.0, 0.0))
+
+
+def test_where_nothing_of_ours_ran_idle_windows_alone_decide() -> None:
+    resting = [dataclasses.replace(one, cpu_s=0.0) for one in beside((0.5,) * 6, (1.0,) * 6, (0.5,) * 4)]
+    found = find_floor(resting, "cpu:package-0")
+    assert found is not None and found.neighbour_j_per_cpu_s == 0.0
+    assert found.watts == pytest.approx(30.0, rel=0.01)
+
+
+def test_many_busy_cores_have_many_ticks() -> None:
+    """What a core's time is billed by adds up over cores: 256 of them vary by tens of ms that no neighbour took."""
+    rng = np.random.default_rng(2)
+    other = 0.5 + 0.05 * rng.standard_normal(8)
+    busy = [
+        window("", "full", r, 0, 255.5, other_cpu_s=o, energy_j={"cpu:package-0": 10 + 2 * 256.0})
+        for r, o in enumerate(other)
+    ]
+    idle = [window("", "idle", r, 0, 0.0, samples=0, energy_j={"cpu:package-0": 10.0}) for r in range(4)]
+    found = find_floor([*busy, *idle], "cpu:package-0")
+    assert found is not None and found.neighbour_j_per_cpu_s == pytest.approx(2.0, rel=0.2)
+
+
 def test_a_floor_needs_two_idle_windows() -> None:
     windows = beside((0.5,) * 6, (1.0,) * 6, (0.5,))
     assert find_floor(windows, "cpu:package-0") is None
@@ -95,7 +151,8 @@ def test_the_floor_is_taken_out_over_the_time_in_which_joules_were_counted() -> 
     full = [window("", "full", r, 0, 1.0, energy_j={"gpu:0": 85.0}, energy_wall_ns=longer) for r in range(4)]
     found = attribute([*idle, *full], steps=[], domains={"gpu:0": Domain("measured")})
     assert found.full.energy_j_per_sample["gpu:0"].value == pytest.approx(0.10)
-    assert found.total.energy_j_per_sample["gpu:0"].value == pytest.approx(0.85)
+    total = found.total.energy_j_per_sample["gpu:0"].value
+    assert total == pytest.approx(0.60), "of the floor only what belongs to the work"
     scattered = [dataclasses.replace(one, energy_j={"gpu:0": 48.0 + 2 * one.round}) for one in idle]
     unsure = attribute([*scattered, *full], steps=[], domains={"gpu:0": Domain("measured")})
     error_w = unsure.idle_power_w["gpu:0"].half_width

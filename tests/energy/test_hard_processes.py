@@ -143,7 +143,7 @@ def test_an_error_in_a_window_leaves_its_figures_and_closes_the_meters() -> None
         finally:
             marks.append(sampler.mark())
     assert about(sampler.window(*marks)) and meter.closed
-    assert not [thread for thread in threading.enumerate() if thread.name == "greenload-sampler"]
+    assert sampler._thread is not None and not sampler._thread.is_alive()
 
 
 def test_polling_goes_on_where_memory_cannot_be_read() -> None:

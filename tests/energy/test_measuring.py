@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,10 +16,18 @@ import pytest
 
 from greenload.energy.discover import discover
 from greenload.energy.emulator import PowercapEmulator
-from greenload.energy.meter import Channel, ReplayMeter
-from greenload.energy.sharing import SharedSampler
+from greenload.energy.meter import Channel, MeterStatus, ReplayMeter
+from greenload.energy.sharing import DEFAULT, SharedSampler
 from greenload.errors import MeterError, UsageError
 from greenload.measuring import Measurement, measure
+
+
+@pytest.fixture(autouse=True)
+def nothing_lingers() -> Iterator[None]:
+    """Without a sampler that another test left running for the next measurement."""
+    DEFAULT.stop_now()
+    yield
+    DEFAULT.stop_now()
 
 
 def test_measured_joules_with_provenance_and_interval(tmp_path: Path, burn: Callable[[float], None]) -> None:
@@ -100,7 +109,9 @@ def test_nested_and_concurrent_measures_share_one_sampler() -> None:
 
     with measure():
         assert decorated() == before + 1
-    assert samplers() == before, "stopped after the last"
+    assert samplers() == before + 1, "there for the next"
+    DEFAULT.stop_now()
+    assert samplers() == before
     assert inner.wall_s <= outer.wall_s and inner.cpu_s <= outer.cpu_s
 
 
@@ -122,6 +133,8 @@ def test_given_meters_and_places_have_their_own_sampler(tmp_path: Path) -> None:
     before = samplers()
     with measure(), measure(([], [])), measure(powercap_root=tmp_path), measure(period_s=0.1):
         assert samplers() == before + 4
+    assert samplers() == before + 1, "only the common one lingers"
+    DEFAULT.stop_now()
     assert samplers() == before
 
 
@@ -166,6 +179,7 @@ def test_recursion_and_exceptions_in_a_decorated_function() -> None:
         fall(3)
     walls = [window.wall_s for window in fall.windows]
     assert len(walls) == 4 and walls == sorted(walls), "the innermost call ends first"
+    DEFAULT.stop_now()
     assert samplers() == 0
 
 
@@ -272,9 +286,12 @@ def test_another_thread_may_close_a_window() -> None:
 
 FORKED = """
 import os, sys, threading
-from greenload.energy.sharing import SharedSampler
+from greenload.energy.sharing import DEFAULT, SharedSampler
 from greenload.errors import MeterError
 from greenload.measuring import measure
+
+with measure():
+    pass  # its sampler lingers as the process forks
 
 def check(window):
     assert window.wall_s >= 0 and window.cpu_s >= 0 and window.energy_j
@@ -307,6 +324,7 @@ for _ in range(20):
             with measure() as mine:
                 sum(range(10_000))
             check(mine)
+            DEFAULT.stop_now()
             names = [t.name for t in threading.enumerate()]
             assert "greenload-sampler" not in names, names
     if pid == 0:
@@ -328,6 +346,107 @@ thread.join()
 def test_a_fork_measures_with_a_sampler_of_its_own() -> None:
     done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
+
+
+class Found:
+    """Meters that count how often they were looked for and closed."""
+
+    def __init__(self) -> None:
+        self.found = 0
+        self.closed = 0
+
+    def __call__(self) -> tuple[list[ReplayMeter], list[MeterStatus]]:
+        self.found += 1
+        found = self
+
+        class Meter(ReplayMeter):
+            def close(self) -> None:
+                found.closed += 1
+
+        return [Meter([Channel("gpu:0", "measured", can_rest=True)], [{"gpu:0": 1.0}])], []
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    for _ in range(1000):
+        if holds():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never came")
+
+
+def test_calls_that_follow_each_other_find_the_meters_once() -> None:
+    found = Found()
+    shared = SharedSampler(found, linger_s=60)
+    for _ in range(20):
+        with shared.use() as use:
+            use.sampler.mark()
+    assert (found.found, found.closed) == (1, 0)
+    with shared.use():
+        shared.stop_now()
+        assert found.closed == 0, "it has a user"
+    shared.stop_now()
+    shared.stop_now()
+    assert (found.found, found.closed, samplers()) == (1, 1, 0)
+    until(lambda: not any(thread.name == "greenload-linger" for thread in threading.enumerate()))
+    with shared.use():
+        assert found.found == 2
+    shared.stop_now()
+
+
+def test_a_decorated_function_finds_meters_of_its_own_once() -> None:
+    found = Found()
+    shared = SharedSampler(found)
+    work = Measurement(shared, 9, once=False)(lambda: None)
+    for _ in range(5):
+        work()
+    assert (found.found, found.closed, len(work.windows)) == (1, 0, 5)
+    shared.stop_now()
+    assert found.closed == 1
+
+
+def test_a_sampler_that_lingers_stops_by_itself() -> None:
+    found = Found()
+    shared = SharedSampler(found, linger_s=0.05)
+    with shared.use():
+        time.sleep(0.1)
+        assert samplers() == 1, "not while it has a user"
+    until(lambda: found.closed == 1 and samplers() == 0)
+
+
+def test_meters_are_closed_once_however_calls_and_the_end_of_the_time_meet() -> None:
+    found = Found()
+    shared = SharedSampler(found, linger_s=0.002)
+
+    def work(pause_s: float) -> None:
+        for _ in range(40):
+            with shared.use() as use:
+                use.sampler.mark()
+            time.sleep(pause_s)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, [0.0, 0.001, 0.002, 0.004]))
+    until(lambda: found.closed == found.found and samplers() == 0)
+    assert found.found > 1
+
+
+LINGERS = """
+from greenload.energy.meter import Channel, ReplayMeter
+from greenload.energy.sharing import SharedSampler
+
+class Meter(ReplayMeter):
+    def close(self):
+        print("closed", flush=True)
+
+shared = SharedSampler(lambda: ([Meter([Channel("gpu:0", "measured")], [{"gpu:0": 1.0}])], []), linger_s=1000)
+with shared.use():
+    pass
+"""
+
+
+def test_a_sampler_that_lingers_ends_with_the_interpreter() -> None:
+    done = subprocess.run([sys.executable, "-c", LINGERS], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("closed\n", "", 0)
 
 
 def test_meters_are_closed_when_the_sampler_cannot_start() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,12 +67,28 @@ def test_builds_are_added_where_windows_scatter() -> None:
 
 
 def test_there_are_eight_builds_at_most() -> None:
-    assert builds(0.01, 0.5)[0] == 8
+    assert builds(0.02, 0.5)[0] == 8
 
 
 def test_without_a_wanted_precision_there_are_two_and_nothing_is_said() -> None:
     made, _, said = builds(None, 0.5)
     assert made == 2 and said == []
+
+
+def test_what_has_no_figure_is_not_within_the_precision() -> None:
+    """All windows were void: nothing is said of how narrow its interval is, and nothing infinite gets into JSON."""
+
+    def void(seen: Sequence[Observation]) -> Attribution:
+        return attributed([replace(window, void={"cpu_s": "the process was not idle"}) for window in seen])
+
+    pace = Pace(0.05, void)
+    with Sampler([]) as sampler:
+        windows = Simulated(sampler, 0.01)
+        pace.plan(windows, 1, 5)
+        windows.measure(pace)
+    found = pace.found(void(windows.seen), windows.seen)
+    assert found is not None and found.found is None and not found.reached
+    assert found.widest == "the whole, cpu_s" and found.builds == 2
 
 
 @pytest.mark.parametrize("wanted", [0.0, -1.0, 0.001, 2.0, float("nan")])

@@ -51,10 +51,29 @@ def test_measured_joules_are_judged_and_an_idle_gpus_noise_and_models_are_not() 
     assert found == Reached(False, "a", "cpu:package-0", pytest.approx(2.0))
 
 
-def test_what_is_missing_asks_for_no_more() -> None:
+@pytest.mark.parametrize("domain", ["cpu:package-0", "dram:package-0"])
+def test_hopeless_joules_of_a_busy_machine_are_judged(domain: str) -> None:
+    """A neighbour that is always on leaves a package's whole unresolved, which no one asked to have."""
+    found = attribution(
+        {"a": cost(figure(10.0, 0.1), {domain: figure(5.0, 8.0)})},
+        cost(figure(10.0, 0.1), {domain: figure(10.0, 12.0, unresolved=True)}),
+    )
+    assert reached(found, 0.05) == Reached(False, "a", domain, pytest.approx(32.0))
+    assert further(found, 0.05, builds=2) == 6
+
+
+def test_what_is_missing_is_not_reached_and_asks_for_no_more() -> None:
+    """Its windows are void, and so would those be that came."""
     nothing = attribution({"a": cost(Figure.missing())}, cost(Figure.missing()))
-    assert reached(nothing, 0.05) == Reached(True)
+    assert reached(nothing, 0.05) == Reached(False, "", "cpu_s", math.inf)
     assert further(nothing, 0.05, builds=2) == 0
+    good, lost = figure(10.0, 0.1), Figure.missing()
+    for step, whole, name in ((lost, good, "a"), (lost, lost, ""), (good, lost, "")):
+        found = attribution({"a": cost(good, {"gpu:0": step})}, cost(good, {"gpu:0": whole}))
+        assert reached(found, 0.05) == Reached(False, name, "gpu:0", math.inf)
+    wide = attribution({"a": cost(figure(10.0, 3.0), {"gpu:0": lost})}, cost(good, {"gpu:0": good}))
+    assert reached(wide, 0.05).quantity == "gpu:0" and further(wide, 0.05, builds=2) == 6, "others go on"
+    assert not reached(attribution({}, WHOLE), 0.05).ok, "nothing was judged"
 
 
 def test_builds_are_asked_for_until_the_precision_is_reached() -> None:
@@ -72,6 +91,7 @@ def test_builds_are_asked_for_until_the_precision_is_reached() -> None:
 def test_windows_are_long_beside_a_counters_refreshes() -> None:
     package = Channel("cpu:package-0", "measured", update_s=0.001)
     slow = Channel("gpu:0", "measured", update_s=0.1)
+    quick = Channel("dram:package-0", "measured", update_s=0.009)
     summed = Channel("gpu:0", "measured", update_s=1.0, sum_gap_s=1.0)
     model = Channel("dram", "modelled", update_s=10.0)
 
@@ -80,8 +100,9 @@ def test_windows_are_long_beside_a_counters_refreshes() -> None:
 
     assert window_s(None, slow) == window_s(0.05, package, model) == window_s(0.05) == 0.25
     assert window_s(0.05, slow) == 0.25, "the sampler waits for its updates: 2 ms is little"
-    assert window_s(0.01, slow) == pytest.approx(math.sqrt(2) * 0.002 / 0.005)
-    assert window_s(0.05, summed) == 2.0, "the longest"
+    assert window_s(0.02, slow) == pytest.approx(math.sqrt(2) * 0.002 / 0.01)
+    assert window_s(0.02, quick, slow) == pytest.approx(math.sqrt(2 / 12) * 0.009 / 0.01), "it isn't waited for"
+    assert window_s(0.05, summed) == 0.25, "power is waited for, too"
 
 
 def test_the_length_is_told_before_it_starts() -> None:
@@ -97,9 +118,9 @@ def test_the_length_is_told_before_it_starts() -> None:
     assert Length(0.25, 3, 2, 6, 20.0, 60.0).line(0.025).endswith("±2.5 %")
 
 
-@pytest.mark.parametrize("precision", [0.0, 0.001, 5.0, math.nan])
+@pytest.mark.parametrize("precision", [0.0, 0.001, 0.019, 5.0, math.nan])
 def test_a_precision_that_can_not_be_is_refused(precision: float) -> None:
-    with pytest.raises(UsageError, match=r"0\.5 to 100 %"):
+    with pytest.raises(UsageError, match="2 to 100 %"):
         plan_length({}, precision, steps=1)
     with pytest.raises(UsageError, match="precision"):
         reached(attribution({}, WHOLE), precision)

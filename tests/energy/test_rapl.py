@@ -75,6 +75,30 @@ def test_permission_denied_is_unusable_with_a_remedy_never_zero(make_zones: Make
     assert "chmod a+r" in status.remedy
 
 
+def test_a_copy_that_can_be_read_stands_for_a_package_that_cannot(make_zones: MakeZones) -> None:
+    """The memory-mapped interface counts the same package; where it is denied, too, the first is named."""
+
+    def denying(*parts: str) -> Callable[[Path], str]:
+        def read(path: Path) -> str:
+            if path.name == "energy_uj" and any(part in str(path) for part in parts):
+                raise PermissionError(13, "Permission denied", str(path))
+            return read_text(path)
+
+        return read
+
+    root = make_zones({"intel-rapl:0": "package-0", "intel-rapl:0:0": "dram", "intel-rapl-mmio:0": "package-0"})
+    denied = denying("intel-rapl:0/energy_uj")
+    assert usable(root, denied) == {"cpu:package-0": "intel-rapl-mmio:0", "dram:package-0": "intel-rapl:0:0"}
+    (status,) = [one for one in find_rapl(root, denied)[1] if not one.usable]
+    assert status.domain == "cpu:intel-rapl.0" and status.reason.endswith("adding it counts twice")
+    assert status.reason.startswith(f"{root / 'intel-rapl:0'} can't be read, and {root / 'intel-rapl-mmio:0'}")
+    for parts, left in ((("mmio",), "intel-rapl:0"), (("mmio", "intel-rapl:0/energy_uj"), None)):
+        assert usable(root, denying(*parts)).get("cpu:package-0") == left
+    both = find_rapl(root, denying("mmio", "intel-rapl:0/energy_uj"))[1]
+    (package,) = [one for one in both if one.domain == "cpu:package-0"]
+    assert f"{root / 'intel-rapl:0' / 'energy_uj'}: permission denied" in package.reason
+
+
 def test_all_denied_is_no_meter(make_zones: MakeZones) -> None:
     def denied(path: Path) -> str:
         if path.name == "energy_uj":

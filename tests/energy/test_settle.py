@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from greenload.energy.settle import settle, threads_at_work
+from greenload.energy.settle import POLL_S, Settled, settle, threads_at_work
 
 
 def test_an_idle_process_settles_soon() -> None:
     start = time.perf_counter()
-    assert settle(5.0)
+    assert settle(5.0).idle
     assert time.perf_counter() - start < 2.0
 
 
@@ -22,8 +22,8 @@ def test_a_busy_thread_keeps_it_from_settling_until_it_ends(burn: Callable[[floa
     thread = threading.Thread(target=burn, args=(0.6,))
     thread.start()
     try:
-        assert not settle(0.05)
-        assert settle(10.0)
+        assert not settle(0.05).idle
+        assert settle(10.0).idle
         assert not thread.is_alive()
     finally:
         thread.join()
@@ -43,7 +43,7 @@ class Clock:
         self.cpu += seconds * self.loads[min(self.slept, len(self.loads) - 1)]
         self.slept += 1
 
-    def run(self, max_s: float = 1.0) -> bool:
+    def run(self, max_s: float = 1.0) -> Settled:
         return settle(
             max_s,
             cpu_s=lambda: self.cpu,
@@ -55,21 +55,31 @@ class Clock:
 
 def test_three_idle_polls_in_a_row_are_needed() -> None:
     clock = Clock([1.0, 0.0, 0.0, 0.5, 0.0, 0.05, 0.09])
-    assert clock.run()
+    assert clock.run().idle
     assert clock.slept == 7
 
 
 def test_ten_percent_is_busy() -> None:
-    assert not Clock([0.11]).run(max_s=0.1)
-    assert Clock([0.09]).run()
+    assert not Clock([0.11]).run(max_s=0.1).idle
+    assert Clock([0.09]).run().idle
+
+
+@pytest.mark.parametrize(
+    ("loads", "polls"), [([0.0], 3.0), ([1.0, 0.0], 3.5), ([1.0, 0.0, 1.0, 0.0], 3.5), ([0.2, 0.0], 3.5)]
+)
+def test_it_says_for_how_long_it_has_been_quiet(loads: list[float], polls: float) -> None:
+    """Work ended somewhere in the last busy poll: half of that is quiet on average."""
+    assert Clock(loads).run().quiet_s == pytest.approx(polls * POLL_S)
 
 
 def test_a_thread_that_waits_for_a_device_is_not_idle() -> None:
     clock = Clock([0.0])
     clock.works = [True, True, False]
-    assert clock.run() and clock.slept == 9
+    found = clock.run()
+    assert found.idle and clock.slept == 9
+    assert found.quiet_s == pytest.approx(3 * POLL_S), "what came before the thread was seen at work isn't quiet"
     clock.works = [True] * 1000
-    assert not clock.run(max_s=0.1)
+    assert clock.run(max_s=0.1) == Settled(False, 0.0)
 
 
 @pytest.mark.parametrize(("states", "found"), [("SSI", False), ("SD", True), ("SR", True), ("", False), ("t", False)])

@@ -78,6 +78,18 @@ def profiled(joules: dict[str, float], *, backend: str = "tf", cpu_s: float = 0.
     )
 
 
+def reading(profile: Report, device_bytes: float | None) -> Report:
+    """The same, with bytes read from devices a sample, a quarter and three quarters of them in its two steps."""
+
+    def read(share: float) -> dict[str, Figure]:
+        found = Figure.missing() if device_bytes is None else exact(share * device_bytes)
+        return {"device_bytes_per_sample": found}
+
+    steps = tuple(replace(step, **read(share)) for step, share in zip(profile.steps, (0.25, 0.75), strict=True))
+    rest = replace(profile.unattributed, **read(0.0))
+    return replace(profile, steps=steps, full=replace(profile.full, **read(1.0)), unattributed=rest)
+
+
 def found(given_window: Window, **changed: Any) -> Spent:
     options: dict[str, Any] = {"channels": CHANNELS, "floors": FLOORS, "profile": profiled({PACKAGE: 0.2, GPU: 0.0})}
     validation, passed = changed.pop("validation", []), changed.pop("passed", PASSED)
@@ -212,10 +224,57 @@ def test_a_void_domain_has_a_reason_and_no_figure() -> None:
         assert part.energy_j[PACKAGE].value is None and part.total_j.value is None, "no sum of the rest alone"
     assert spent.total.energy_j[GPU].value == 2500.0
     assert not any(name.endswith("_j") for name, _ in scalars(spent))
-    inner = replace(window(5.0, 8.0, package=170.0), void={GPU: "the GPU is lost"})
-    spent = found(window(25.0, 38.0, package=970.0, gpu=3125.0), validation=[inner])
-    assert spent.total.energy_j[PACKAGE].value is not None and spent.total.energy_j[GPU].value is None
-    assert GPU in spent.void
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_a_validation_too_short_for_a_counter_takes_nothing_else_with_it(seen: bool) -> None:
+    short = replace(window(0.05, 0.1, package=2.0), void={GPU: "shorter than the counter's refresh"})
+    whole, also = window(20.05, 30.1, package=802.0, gpu=2505.0), [window(5.0, 8.0, package=170.0, gpu=625.0)]
+    if seen:  # and one that the counter saw
+        whole = window(25.05, 38.1, package=972.0, gpu=3130.0)
+    spent = found(whole, validation=[short, *also] if seen else [short])
+    wall_s = 25.05 if seen else 20.05
+    assert spent.void == {} and value(spent.total.energy_j[GPU]) == (3130.0 if seen else 2505.0)
+    assert value(spent.waiting.energy_j[GPU]) == 100.0
+    assert value(spent.idle.energy_j[GPU]) == pytest.approx(25.0 * (wall_s - 4))
+    drawn = 2505.0 - 25 * 20.05  # what the model and the short one drew, beyond the floor
+    assert value(spent.model.energy_j[GPU]) == value(spent.work.energy_j[GPU]) == pytest.approx(drawn)
+    assert spent.validation.energy_j[GPU].value == (500.0 if seen else None)
+    assert value(spent.model.energy_j[PACKAGE]) == pytest.approx(400.0), "its counter saw both"
+    assert [note for note in spent.notes if f"1 of {2 if seen else 1} validations, 0.05 s" in note and GPU in note]
+
+
+STORAGE = Channel("storage:all", "modelled", systematic=0.96)
+
+
+def test_a_storage_domain_that_the_profile_names_otherwise_is_told_by_its_bytes() -> None:
+    profile = reading(profiled({PACKAGE: 0.2, "storage:nvme1n1": 1e-5}), 1000.0)
+    channels = {PACKAGE: CHANNELS[PACKAGE], "storage:all": STORAGE}
+    moved = window(20.0, 30.0, package=800.0, **{"storage:all": 0.02})
+    moved = replace(moved, device_read_bytes=1_500_000, device_written_bytes=500_000)
+    # 10 nJ a byte; 1000 samples of 1000 bytes are the loader's
+    spent = found(moved, profile=profile, channels=channels)
+    loader = spent.loader.energy_j["storage:all"]
+    assert value(loader) == pytest.approx(0.01) and loader.provenance == "modelled" and loader.systematic == 0.96
+    assert [value(step.energy_j["storage:all"]) for step in spent.steps] == pytest.approx([0.0025, 0.0075, 0.0])
+    assert value(spent.model.energy_j["storage:all"]) == pytest.approx(0.01)
+    assert value(spent.loader.total_j) == pytest.approx(200.01) and value(spent.model.total_j) == pytest.approx(400.01)
+    assert [note for note in spent.notes if "storage:all" in note and "bytes that it read" in note]
+    assert {"loader_j", "model_j", "loader/read_j"} <= {name for name, _ in scalars(spent)}
+    at_rest = replace(moved, device_read_bytes=0, device_written_bytes=0, energy_j={PACKAGE: 800.0, "storage:all": 0.0})
+    assert value(found(at_rest, profile=profile, channels=channels).loader.energy_j["storage:all"]) == 0
+
+
+def test_storage_that_can_not_be_told_is_left_out_of_sums_with_a_note() -> None:
+    profile = reading(profiled({PACKAGE: 0.2}), None)
+    channels = {PACKAGE: CHANNELS[PACKAGE], "storage:all": STORAGE}
+    moved = replace(
+        window(20.0, 30.0, package=800.0, **{"storage:all": 0.02}), device_read_bytes=2_000_000, device_written_bytes=0
+    )
+    spent = found(moved, profile=profile, channels=channels)
+    assert value(spent.loader.total_j) == pytest.approx(200.0) and value(spent.model.total_j) == pytest.approx(400.0)
+    assert value(spent.total.total_j) == pytest.approx(800.02) and value(spent.work.total_j) == pytest.approx(600.02)
+    assert [note for note in spent.notes if "storage:all" in note and "go on without it" in note]
 
 
 def test_a_step_that_the_model_runs_is_not_the_loader_s() -> None:

@@ -15,6 +15,7 @@ from greenload.energy.meter import Channel, ReplayMeter
 from greenload.energy.nvml import find_nvml
 from greenload.energy.nvml_emulator import Board, NvmlEmulator, Trace
 from greenload.energy.sampler import Sampler
+from greenload.energy.settle import Settled
 from greenload.energy.windows import Observation, counted_ns
 from greenload.windowing import BUILDS, Windows
 
@@ -65,7 +66,7 @@ class Reading(Builds):
     def __init__(self, sampler: Sampler, cold: Cold) -> None:
         Windows.__init__(self, sampler, 2, 0, lambda share, text: None, cold=cold)
 
-    def _reads_at_most(self, step: str) -> int:
+    def _reads_at_most(self, step: str, kind: str) -> int:
         return 3 if step == "read" else 0
 
 
@@ -96,7 +97,7 @@ def test_by_default_no_further_build_is_made() -> None:
 
 
 def test_the_floor_is_measured_before_each_build_where_a_counter_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windowing, "_IDLE_S", 0.01)
+    monkeypatch.setattr(windowing, "idle_window_s", lambda channels: 0.01)
     with Sampler([]) as sampler:
         modelled = Builds(sampler)
         modelled.passes([0])
@@ -106,6 +107,18 @@ def test_the_floor_is_measured_before_each_build_where_a_counter_has_one(monkeyp
         windows.passes([1, 0])
     assert [window.kind for window in windows.seen] == ["idle"] * 12
     assert [window.round for window in windows.seen] == list(range(12)), "each is a value of its own"
+
+
+def test_idle_windows_are_void_where_the_process_is_not_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is judged by itself: what a floor would be too high by shows in no interval."""
+    answers = iter([True, False, True, False])
+    monkeypatch.setattr(windowing, "idle_window_s", lambda channels: 0.01)
+    monkeypatch.setattr(windowing, "settle", lambda max_s: Settled(next(answers), 0.0))
+    with Sampler([counting()]) as sampler:
+        windows = Builds(sampler)
+        windows._idle()
+    doubt = "the process was not idle before it"
+    assert [window.void.get("cpu:package-0") for window in windows.seen] == [None, doubt, None, doubt]
 
 
 def test_joules_of_a_slow_counter_are_those_of_their_own_time() -> None:
@@ -121,6 +134,16 @@ def test_joules_of_a_slow_counter_are_those_of_their_own_time() -> None:
                 assert window.energy_j["gpu:0"] == pytest.approx(250.0 * counted_s, rel=0.1)
                 assert counted_s >= window.wall_ns / 1e9 - 0.02, "up to a refresh of idling is counted behind the work"
             assert any(window.energy_wall_ns for window in windows.seen)
+
+
+def test_how_long_the_work_took_is_known_without_the_settling() -> None:
+    with Sampler([]) as sampler:
+        windows = Builds(sampler)
+        for _ in range(4):
+            window = windows.window(Busy(0.05), 2)
+            assert window.idle_ns / 1e9 >= 0.010, "three polls of 4 ms at least"
+            assert window.work_ns == window.wall_ns - window.idle_ns
+            assert window.work_ns / 1e9 >= 0.09, "a tenth of a second of work"
 
 
 def test_files_are_dropped_before_each_window_that_reads_and_none_is_read_twice(tmp_path: Path) -> None:

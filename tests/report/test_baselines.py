@@ -10,6 +10,7 @@ import pytest
 from greenload import baselines
 from greenload.baselines import against
 from greenload.energy.figures import Figure, scale
+from greenload.errors import UsageError
 from greenload.report.checks import Check
 from greenload.report.data import Report, Step
 from greenload.report.extras import Cold
@@ -114,6 +115,12 @@ def test_a_tolerance_allows_growth_and_small_steps_may_grow_by_a_share_of_the_to
         'steps."Batch".cpu_s_per_sample<=baseline'
     ]
     assert by_outcome(against(before, report(0.099, 0.0011), tolerance=0.0), "exceeded")
+
+
+@pytest.mark.parametrize("tolerance", [-0.01, 1.01, 5, float("nan"), float("inf")])
+def test_a_tolerance_is_a_share(tolerance: float, measured: Report) -> None:
+    with pytest.raises(UsageError, match=r"a tolerance is a share, 0 to 1, found .*: write 0\.05 for 5 %"):
+        against(measured, measured, tolerance=tolerance)
 
 
 def test_steps_of_one_report_only_are_told_and_judged_by_the_total(measured: Report) -> None:

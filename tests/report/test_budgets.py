@@ -174,7 +174,7 @@ def test_a_kind_of_domain_is_the_sum_of_its_domains(measured: Report) -> None:
     energy = {"cpu:package-0": figure(1.0, 0.3), "cpu:package-1": figure(2.0, 0.4), "dram:package-0": figure(9.0)}
     report = replace(measured, total=replace(measured.total, energy_j_per_sample=energy))
     found = one(report, "energy_j_per_sample.cpu<=10")
-    assert (found.value, found.low, found.high) == pytest.approx((3.0, 2.5, 3.5))
+    assert (found.value, found.low, found.high) == pytest.approx((3.0, 2.3, 3.7)), "sockets share their errors"
     assert one(report, "energy_j_per_sample.cpu:package-1<=10").value == 2.0
 
 
@@ -201,6 +201,34 @@ def test_a_missing_meter_never_passes(measured: Report, modelled: Report) -> Non
     assert one(no_gpu, "energy_j_per_sample.gpu:0<=1").detail == "gpu: no NVIDIA driver is loaded: install it"
     assert "nothing meters gpu, only cpu, dram, storage:nvme0n1" in one(modelled, "energy_j_per_sample.gpu<=1").detail
     assert one(measured, "reads_per_sample<=1e9").outcome == "missing"
+
+
+def test_a_drive_that_cannot_be_asked_lacks_nothing_where_a_model_speaks_for_it(measured: Report) -> None:
+    refused = unusable("storage:nvme0n1", "the drive tells no energy: permission denied", "sudo setcap")
+    report = replace(measured, meters=(refused, *measured.meters))
+    found = one(report, "energy_j_per_sample.storage<=1e9")
+    assert found.outcome == "met" and "modelled ±72 %" in found.detail
+    other = replace(report, meters=(*report.meters, unusable("storage:sda", "no counter")))
+    assert one(other, "energy_j_per_sample.storage<=1e9").outcome == "missing"
+
+
+@pytest.mark.parametrize(
+    ("field", "unit"), [("device_bytes_per_sample", "bytes"), ("reads_per_sample", "reads"), ("cpu_s_per_sample", "ms")]
+)
+def test_the_step_to_blame_is_the_one_that_grew_in_the_budgets_own_quantity(
+    measured: Report, field: str, unit: str
+) -> None:
+    fields = {"device_bytes_per_sample": 0, "reads_per_sample": 1, "cpu_s_per_sample": 2}
+
+    def report(factor: float) -> Report:
+        steps = list(measured.steps)
+        for name, place in fields.items():
+            steps[place] = replace(steps[place], **{name: figure(10.0 * factor, 0.1)})
+        return replace(measured, steps=tuple(steps), total=replace(measured.total, **{field: figure(99.0, 0.1)}))
+
+    found = one(report(2), f"{field}<=1", report(1))
+    assert found.outcome == "exceeded"
+    assert f"grew most: {measured.steps[fields[field]].name}, by 1" in found.detail and f" {unit}, ×" in found.detail
 
 
 def test_a_modelled_figure_says_so_and_is_judged_within_its_model(modelled: Report) -> None:

@@ -44,6 +44,14 @@ def test_a_file_holds_everything(measured: Report, hostile: Report, tmp_path: Pa
         assert again.steps[0].cpu_s_per_sample.value == report.steps[0].cpu_s_per_sample.value
 
 
+def test_a_report_in_a_console_is_a_line(measured: Report, modelled: Report, hostile: Report) -> None:
+    assert repr(measured).startswith("Report(imagenet:train on tf, 512 samples, 5 steps: 2.21 CPU ms a sample, ")
+    assert "cpu:package-0 43 mJ measured" in repr(measured) and "storage:nvme0n1 0.143 mJ modelled" in repr(measured)
+    assert all("\n" not in repr(one) and len(repr(one)) < 400 for one in (measured, modelled, hostile))
+    bare = dataclasses.replace(measured, pipeline={}, plan={})
+    assert repr(bare).startswith("Report(pipeline, 512 samples")
+
+
 def test_the_json_has_the_shape_of_the_data(measured: Report) -> None:
     data = measured.to_dict()
     assert data["steps"][0]["cpu_s_per_sample"]["value"] == measured.steps[0].cpu_s_per_sample.value

@@ -203,7 +203,7 @@ def test_joules_are_stacked_by_domain(measured: Report) -> None:
     classes = [classes for classes, _, _ in json.loads(rows[1]["spans"])]
     assert classes[:2] == ["cpu measured", "dram measured"]
     assert json.loads(rows[0]["spans"])[-1][0] == "storage modelled", "hatched: no counter is under it"
-    sums = sum_figures(figure for figure in step.energy_j_per_sample.values())
+    sums = sum_figures(step.energy_j_per_sample.values(), common=True)
     assert rows[1]["value"] == amount(scale(sums, 1e3))
 
 

@@ -7,12 +7,16 @@ from dataclasses import replace
 import pytest
 
 from greenload.energy.figures import Figure
+from greenload.energy.meter import COUNTS_TWICE, MeterStatus
 from greenload.energy.together import Together
 from greenload.report import notes
 from greenload.report.carbon import carbon
+from greenload.report.comparison import Difference, compare
 from greenload.report.data import Report
 from greenload.report.extras import Cold, Precision
+from greenload.report.html import html
 from greenload.report.terminal import text
+from greenload.report.validation import validate
 
 
 def read(report: Report, device: float, used: float | None = 82e3) -> Report:
@@ -94,6 +98,16 @@ def test_precision_says_what_was_asked_reached_and_taken() -> None:
     )
 
 
+def test_a_precision_without_a_figure_is_a_doubt(measured: Report) -> None:
+    found = Precision(0.05, None, "the whole, gpu:0", builds=2, rounds=5, planned_s=180, took_s=61.4)
+    note = notes.precision(found)
+    assert note is not None and note.kind == "doubt"
+    assert note.text.startswith("±5 % was asked, but there is no figure of the whole, gpu:0, after 2 builds")
+    data = replace(measured, precision=found).to_dict()
+    validate(data)
+    assert data["precision"]["found"] is None and Report.from_dict(data).precision == found
+
+
 def test_steps_that_cannot_be_told_apart_stand_together(measured: Report) -> None:
     flip = ("flip", "batch")
     groups = (
@@ -120,6 +134,46 @@ def test_carbon_names_all_that_it_rests_on(measured: Report, modelled: Report) -
     world = carbon(measured.total.energy_j_per_sample, measured.meters)
     shown = text(replace(measured, carbon=world), 300)
     assert "475 g/kWh (world average, IEA 2019), PUE 1, joules modelled ±" in shown and "Without" not in shown
+
+
+@pytest.mark.parametrize(
+    ("share", "says"),
+    [
+        (1.0, "joules measured, idle"),
+        (0.97, "joules modelled ±1.5 % (97 % measured), idle"),
+        (0.9999, "joules modelled ±0.005 % (99 % measured), idle"),
+        (0.0001, "joules modelled ±50 % (under 1 % measured), idle"),
+        (0.0, "joules modelled ±50 %, idle"),
+    ],
+)
+def test_carbon_says_how_much_of_it_is_measured(share: float, says: str, measured: Report) -> None:
+    joules = {"cpu:package-0": Figure(share, share, share, "measured")}
+    if share < 1:
+        rest = 1 - share
+        joules["storage:nvme0n1"] = Figure(rest, rest, rest, "modelled", 0.5)
+    found = carbon(joules, ())
+    assert says in notes.carbon_basis(found)
+    report = replace(measured, carbon=found)
+    assert says in text(report, 300) and says in html(report)
+    validate(report.to_dict())
+
+
+def test_a_sum_that_lacks_a_socket_says_so_at_the_figure(measured: Report, modelled: Report) -> None:
+    denied = MeterStatus("cpu:package-1", "measured", False, "permission denied", "sudo chmod", "rapl")
+    report = replace(measured, meters=(*measured.meters, denied))
+    assert notes.lacking(report) == {"cpu": {"package-1": "permission denied"}}
+    shown, page = text(report, 200), html(report)
+    assert "\ncpu mJ in part: without package-1: permission denied\n" in shown and "in part" in text(report, 80)
+    assert "cpu mJ, measured, without package-1</th>" in page
+    assert "idle floor included; cpu without package-1: permission denied<" in page
+    assert Difference("cpu joules", "complete", "without package-1") in compare(measured, report).setups
+    # Neither what another counter holds, nor what a model of the whole covers, nor a kind without figures.
+    mirror = replace(denied, reason=f"psys contains other zones: {COUNTS_TWICE}")
+    no_gpu = replace(denied, domain="gpu")
+    for fine in (measured, modelled, replace(measured, meters=(mirror, no_gpu))):
+        assert notes.lacking(fine) == {} and "mJ in part" not in text(fine, 200)
+    drive = replace(denied, domain="storage:nvme0n1")
+    assert notes.lacking(replace(measured, meters=(drive,))) == {}, "modelled in its place"
 
 
 def test_budgets_come_last_and_failures_first(judged: Report) -> None:

@@ -93,7 +93,7 @@ def test_a_baseline_names_the_step_that_grew(run: Run) -> None:
 def test_grown(energy_budget):
     energy_budget(new, "cpu_s_per_sample<=0.002", baseline="old.json")
 def test_allowed(energy_budget):
-    energy_budget(new, baseline=Report.load("old.json"), tolerance=5.0)
+    energy_budget(new, baseline=Report.load("old.json"), tolerance=1.0)
 """
     )
     done.assert_outcomes(failed=1, passed=1)
@@ -158,6 +158,7 @@ train = gl.Pipeline(gl.Files(["a.jpg"]))
 @pytest.mark.parametrize(("call", "says"), [
     ("energy_budget(new, 'cpu_s<=1')", "is of cpu_s_per_sample"),
     ("energy_budget('cpu_s_per_sample<=1')", "is of cpu_s, energy_j"),
+    ("energy_budget(train, baseline=new, tolerance=5)", "a tolerance is a share, 0 to 1, found 5: write 0.05 for 5 %"),
     ("energy_budget(new)", "needs budgets or a baseline"),
     ("energy_budget('cpu_s<=1', baseline=new)", "has no baseline"),
     ("energy_budget(new, 'cpu_s_per_sample<=1', rounds=3)", "leave rounds out"),
@@ -170,4 +171,4 @@ def test_wrong(energy_budget, call, says):
         eval(call)
 """
     )
-    done.assert_outcomes(passed=8)
+    done.assert_outcomes(passed=9)

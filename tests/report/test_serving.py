@@ -17,7 +17,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from greenload.energy.discover import discover
 from greenload.energy.meter import Channel, MeterStatus, ReplayMeter
+from greenload.energy.model import ModelMeter
+from greenload.energy.process import ProcessMeter, ProcessReading
 from greenload.energy.sampler import Sampler
+from greenload.energy.storage import NVME, Disk
 from greenload.errors import UsageError
 from greenload.report.checks import Check
 from greenload.report.data import Report
@@ -138,6 +141,39 @@ def test_a_reset_is_a_gap_and_a_failing_counter_is_unusable_and_keeps_its_total(
     assert [of(one, "greenload_energy_gaps_total") for one in found] == [[0.0], [1.0], [1.0], [1.0]]
     assert [of(one, "greenload_meter_usable") for one in found] == [[1.0], [1.0], [0.0], [1.0]]
     assert of(found[2], "greenload_meter_info", reason="permission denied") == [1.0]
+
+
+def test_a_domain_that_never_gave_a_figure_has_no_total(metrics: Metrics, server: Server) -> None:
+    with replayed(["permission denied"] * 3 + [5.0, 5.25, "permission denied"]) as sampler:
+        metrics.attach(sampler, [STATUS])
+        found = [scraped(server) for _ in range(4)]
+    totals = [of(one, "greenload_energy_joules_total") for one in found]
+    assert totals == [[], [], [pytest.approx(0.25)], [pytest.approx(0.25)]], "the first reading starts the count"
+    assert [of(one, "greenload_energy_gaps_total") for one in found] == [[], [], [0.0], [0.0]]
+
+
+def test_a_model_without_its_input_is_a_gap_and_never_zero(metrics: Metrics, server: Server) -> None:
+    class Counted(ProcessMeter):
+        """Device bytes that the system tells only now and then."""
+
+        bytes_read: list[int | None]
+
+        def read(self) -> ProcessReading:
+            read = self.bytes_read.pop(0)
+            return replace(super().read(), device_read_bytes=read, device_written_bytes=0)
+
+    process, model = Counted(), ModelMeter(["storage"], cpus=1, disks=[Disk("nvme0n1", NVME)])
+    gigabyte = 10**9
+    process.bytes_read = [None, None, 0, gigabyte, None, None]
+    with Sampler([model], process, period_s=600) as sampler:
+        metrics.attach(sampler, model.statuses())
+        found = [scraped(server) for _ in range(5)]
+    domain = {"domain": "storage:nvme0n1"}
+    assert [of(one, "greenload_energy_joules_total", **domain) for one in found] == [[], [], [1.75], [1.75], [1.75]]
+    # Twice before it was first told, then as it was lost, and since.
+    assert [of(one, "greenload_energy_gaps_total", **domain) for one in found] == [[], [], [2.0], [3.0], [4.0]]
+    assert [of(one, "greenload_meter_usable", **domain) for one in found] == [[0.0], [0.0], [1.0], [0.0], [0.0]]
+    assert of(found[3], "greenload_meter_info", reason="what its model needs (device bytes) isn't told by this system")
 
 
 def test_this_machines_meters_are_served(metrics: Metrics, server: Server) -> None:

@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 
 from greenload.energy.attribution import Cost
 from greenload.energy.figures import Figure
+from greenload.report.comparison import compare
 from greenload.report.data import Report, Skipped
+from greenload.report.sections import energy_card
 from greenload.report.table import (
     DASH,
     amount,
+    by_group,
     bytes_text,
     count,
     percent,
@@ -85,6 +88,17 @@ def test_steps_unattributed_and_idle_add_up_to_the_total(measured: Report) -> No
     for group in ("cpu", "dram", "gpu"):
         values = [row.energy_mj[group].value or 0.0 for row in parts if group in row.energy_mj]
         assert sum(values) == pytest.approx(total.energy_mj[group].value)
+
+
+def test_domains_of_one_run_may_err_together_and_runs_do_not(measured: Report) -> None:
+    socket = Figure(0.01, 0.008, 0.012, "measured")
+    energy = {"cpu:package-0": socket, "cpu:package-1": socket, "dram:package-0": socket}
+    assert by_group(energy)["cpu"].half_width == pytest.approx(0.004)
+    report = dataclasses.replace(measured, total=dataclasses.replace(measured.total, energy_j_per_sample=energy))
+    card = energy_card(report)
+    assert card is not None and card["value"] == "30 ±6 mJ"
+    cpu = next(one for one in compare(report, report).totals if one.name == "cpu joules")
+    assert cpu.difference is not None and cpu.difference.half_width == pytest.approx(4.0 * math.sqrt(2))
 
 
 def test_a_row_holds_cost_interval_share_and_joules(measured: Report) -> None:
