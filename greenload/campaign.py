@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from greenload.backends.keras_replay import LayerRun, held
 from greenload.backends.tf_replay import DatasetRun, Replays
 from greenload.backends.tf_stream import options
 from greenload.cold import Cold
+from greenload.energy.quantities import OUT_OF_PLACE_ON_BATCHES
 from greenload.energy.sampler import Sampler
 from greenload.energy.settle import settle
 from greenload.energy.windows import Observation
@@ -86,6 +88,16 @@ class Campaign(Windows):
                         self._window(full, size, "", "full", k, build)
                     self._done += share / steps
         return self.seen
+
+    @property
+    def out_of_place(self) -> Mapping[str, float]:
+        """By step, how far its replay may be off: as `attribute` takes it."""
+        crossing = any(backend != "tf" for backend in self.plan.backends)
+        return {
+            step.name: OUT_OF_PLACE_ON_BATCHES
+            for step in self.steps
+            if (step.kind == "pixels" and step.backend != "tf") or (step.kind == "batch" and crossing)
+        }
 
     def trial(self, name: str, changed: Plan) -> None:
         """Adjacent windows of the pipeline as it is ("with") and of a changed one ("without").

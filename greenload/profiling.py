@@ -164,7 +164,13 @@ def profile(
 
         def attributed(seen: Sequence[Observation]) -> Attribution:
             names = [step.name for step in campaign.steps]
-            return attribute(seen, steps=names, domains=_domains(sampler), idle_power_w=sampler.idle_power_w)
+            return attribute(
+                seen,
+                steps=names,
+                domains=_domains(sampler),
+                idle_power_w=sampler.idle_power_w,
+                out_of_place=campaign.out_of_place,
+            )
 
         pace = Pace(precision, attributed, announce)
         pace.plan(campaign, len(campaign.steps), rounds)

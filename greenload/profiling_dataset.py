@@ -99,7 +99,14 @@ def profile_dataset(
 
             def attributed(seen: Sequence[Observation]) -> Attribution:
                 names = [node.name for node in shown()]
-                found = attribute(seen, steps=names, domains=domains, idle_power_w=sampler.idle_power_w)
+                in_place = {name: 0.0 for name, method in campaign.methods.items() if method == "prefix"}
+                found = attribute(
+                    seen,
+                    steps=names,
+                    domains=domains,
+                    idle_power_w=sampler.idle_power_w,
+                    out_of_place=in_place,
+                )
                 return spare(found, shown())
 
             pace = Pace(precision, attributed, announce)

@@ -86,3 +86,25 @@ def test_all_prefixes_are_read_cold_and_replays_are_not() -> None:
         cold.trial("a change", cold.plan)
         cold._window(Passing(), 100, "", "full", 0, 0)
         assert len(cold.dropped) == 10 + 12 + 1 and cold.seen[-1].samples == 8
+
+
+def test_what_other_backends_do_on_batches_is_surest_to_be_out_of_place() -> None:
+    import greenload as gl
+    from greenload.planning import make_plan
+
+    pixels = (gl.Decode(), gl.Resize((8, 8)), gl.ToDtype("float32", scale=True))
+    pipeline = gl.Pipeline(gl.Files(["a.jpg"]), *pixels, gl.Batch(4))
+    alone = make_plan(pipeline, "tf", threads=1)
+    mixed = make_plan(pipeline, {"Decode": "tf", "Resize": "pillow", "ToDtype": "tf"}, threads=1)
+    with Sampler([]) as sampler:
+        for plan, names in ((alone, set()), (mixed, {"Resize", "Batch + hand-over"})):
+            made = Campaign(plan, np.arange(1), sampler, 2, 0, lambda share, text: None)
+            assert set(made.out_of_place) == names
+
+
+def test_bytes_that_reach_a_batch_are_the_same_in_memory_of_their_own() -> None:
+    tf = pytest.importorskip("tensorflow")
+    from greenload.backends.tf_replay import _anew
+
+    for data in (b"", b"\xff\xd8\x00\xff", b"a" * 40_000):
+        assert _anew({"image": tf.constant(data)})["image"].numpy() == data

@@ -125,6 +125,8 @@ class Replays:
         # that is still in the processor's caches. That is the batch's doing, so they are made anew here.
         context = [self._element(before)] if self.stream.ragged and before.kind == "pixels" else []
         captured = self.captured(before if context else step)
+        if not context and before.spec_out.encoded:
+            context = [_anew]
         # In the pipeline, too, batching becomes one with the map before it.
         work = compose([*context, self.stream.kept])
         batches = self._mapped(captured, work).batch(self._batch_size).ignore_errors()
@@ -244,6 +246,14 @@ class Replays:
         steps = self.stream.on_samples[:count]
         start = max((i for i, (s, _) in enumerate(steps) if s.kind == "cache"), default=0)
         return compose([element for _, element in steps[start:]])
+
+
+def _anew(state: dict[str, Any]) -> dict[str, Any]:
+    """Files' bytes in memory of their own, as reading leaves them: those that are captured can't be moved into a batch,
+    but are copied, which the pipeline doesn't do."""
+    import tensorflow as tf
+
+    return state | {"image": tf.strings.substr(state["image"], 0, tf.strings.length(state["image"]))}
 
 
 def _standing_in(segment: Segment, batch_size: int) -> Element:

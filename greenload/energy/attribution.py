@@ -12,16 +12,7 @@ from functools import partial
 
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.energy.floor import find_floors, idle_power, own_energy, take_out
-from greenload.energy.quantities import (
-    CONTEXT,
-    FULL,
-    NEGLIGIBLE,
-    Difference,
-    Index,
-    Quantity,
-    column,
-    differences,
-)
+from greenload.energy.quantities import FULL, NEGLIGIBLE, Difference, Index, Quantity, column, differences
 from greenload.energy.together import Together, together
 from greenload.energy.windows import Domain, Observation
 from greenload.errors import UsageError
@@ -195,6 +186,7 @@ def attribute(
     steps: Sequence[str],
     domains: Mapping[str, Domain],
     idle_power_w: Mapping[str, float] | None = None,
+    out_of_place: Mapping[str, float] | None = None,
 ) -> Attribution:
     """Costs of every step, the held-out full run, the idle floor, and what no step explains.
 
@@ -205,6 +197,8 @@ def attribute(
         steps: names in the pipeline's order; a prefix is compared with the prefix of the name before it.
         domains: the energy domains to report.
         idle_power_w: floor in watts by domain, where known otherwise than by idle windows.
+        out_of_place: by step, standard deviation, as a share of its cost, of what a replay has wrong for running out of
+            its place; `quantities.OUT_OF_PLACE` for those that aren't named.
 
     Raises:
         UsageError: a step, or the full pipeline, has no windows.
@@ -215,14 +209,10 @@ def attribute(
     if not index[FULL]:
         raise UsageError('an attribution is checked against the full pipeline, found no window of kind "full": run it')
     methods = [_method(index, steps, place) for place in range(len(steps))]
-    costs = differences(steps, methods)
-    counts = {
-        name: Quantity(index, costs, column(name), _MEASURED, context=CONTEXT if name == "cpu_s" else 0.0)
-        for name in _COUNTS
-    }
+    costs = differences(steps, methods, out_of_place or {})
+    counts = {name: Quantity(index, costs, column(name), _MEASURED, counts=name != "cpu_s") for name in _COUNTS}
     energy = {
-        name: Quantity(index, costs, column(name), domain, floors.get(name), name, CONTEXT)
-        for name, domain in domains.items()
+        name: Quantity(index, costs, column(name), domain, floors.get(name), name) for name, domain in domains.items()
     }
 
     def cost(pick: Callable[[Quantity], Figure]) -> Cost:

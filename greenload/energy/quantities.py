@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from greenload.energy.figures import Figure, cannot_resolve
@@ -15,10 +15,14 @@ NEGLIGIBLE = 0.01
 """Share of the full pipeline's cost that counts as nothing: a step
 pinned to zero within it is resolved."""
 
-CONTEXT = 0.005
+OUT_OF_PLACE = 0.005
 """Standard deviation, as a share of what replayed steps cost, of what the same work costs more or less in its place in
-the pipeline, where other steps use caches and cores beside it. A choice, after steps of a known cost: in nine profiles
+the pipeline, where other steps use caches and cores beside it. A choice, after steps of a known cost: in ten profiles
 the whole took 0.3 to 0.8 % more CPU time than their replays, which no number of windows shows."""
+OUT_OF_PLACE_ON_BATCHES = 0.02
+"""The same where backends other than tf.data work on whole batches, which are replayed one after another while the
+pipeline has two on their way. A choice, after photographs on DALI and Pillow: in eight profiles the whole took 3 to 5 %
+less CPU time than their replays, hand-over included."""
 
 Group = tuple[str, str]
 """Like windows: a step's name and a kind."""
@@ -34,8 +38,8 @@ class Difference:
     present: Group
     absent: Group | None = None
     """None compares with nothing."""
-    replayed: bool = False
-    """Whether a step is measured out of its place."""
+    out_of_place: float = 0.0
+    """As `OUT_OF_PLACE`, for a step that is replayed."""
 
 
 class Index:
@@ -87,8 +91,8 @@ class Term:
     """Seconds per sample whose floor was taken out."""
     other_cpu_s: float = 0.0
     """Neighbours' CPU seconds per sample that were taken out."""
-    replayed: float = 0.0
-    """How much of the value was measured out of its place."""
+    out_of_place: float = 0.0
+    """Standard deviation, with the value's sign, that it has for being measured out of its place."""
 
 
 class Quantity:
@@ -101,7 +105,7 @@ class Quantity:
         domain: provenance and band of its figures.
         floor: what was taken out of it, for a domain.
         name: the domain, whose windows may be longer than the work.
-        context: as `CONTEXT`; 0 for counts, which are the same everywhere.
+        counts: whether it counts what is the same in every place, as bytes.
     """
 
     def __init__(
@@ -112,9 +116,10 @@ class Quantity:
         domain: Domain,
         floor: Floor | None = None,
         name: str = "",
-        context: float = 0.0,
+        *,
+        counts: bool = False,
     ) -> None:
-        self._context = context
+        self._counts = counts
         self._index = index
         self._column = read_value
         self._domain = domain
@@ -141,9 +146,9 @@ class Quantity:
         found = self._pool.estimate(table, level=level, without=places)
         if found is None:
             return None
-        replayed = found.value if cost.replayed else 0.0
+        out_of_place = 0.0 if self._counts else cost.out_of_place * found.value
         if self._floor is None:
-            return Term(found.value, found.variance, replayed=replayed)
+            return Term(found.value, found.variance, out_of_place=out_of_place)
 
         def wall_s(window: Observation) -> float | None:
             return None if self._column(window) is None else counted_ns(window, self._name) / 1e9
@@ -152,7 +157,7 @@ class Quantity:
             return None if self._column(window) is None else window.other_cpu_s
 
         wall, other = self._mean(cost, wall_s), self._mean(cost, other_cpu_s)
-        return Term(found.value, found.variance, wall, other, replayed)
+        return Term(found.value, found.variance, wall, other, out_of_place)
 
     def _mean(self, cost: Difference, read_value: Column) -> float:
         builds = self._index.table(cost, read_value).values()
@@ -224,8 +229,8 @@ class Quantity:
             return Figure.missing(self._domain.provenance, self._domain.systematic)
         value = sum(sign * term.value for sign, term in known)
         parts = [term.variance for _, term in known]
-        replayed = sum(sign * term.replayed for sign, term in known)
-        parts.append(Variance((self._context * replayed) ** 2, math.inf))  # one machine, one context: common to all
+        # Common to all steps: what one machine's caches do to one they do to the others.
+        parts.append(Variance(sum(sign * term.out_of_place for sign, term in known) ** 2, math.inf))
         if self._floor is not None:
             wall_s = sum(sign * term.wall_s for sign, term in known)
             parts += self._floor.variances(wall_s, sum(sign * term.other_cpu_s for sign, term in known))
@@ -234,12 +239,12 @@ class Quantity:
         return Figure(value, value - half, value + half, self._domain.provenance, self._domain.systematic, unresolved)
 
 
-def differences(steps: Sequence[str], methods: Sequence[str]) -> list[Difference]:
-    """What is measured of each step, by its method, and last the full pipeline."""
+def differences(steps: Sequence[str], methods: Sequence[str], out_of_place: Mapping[str, float]) -> list[Difference]:
+    """What is measured of each step, by its method, and last the full pipeline; arguments as for `attribute`."""
     found = []
     for place, (name, method) in enumerate(zip(steps, methods, strict=True)):
         if method == "replay":
-            found.append(Difference((name, "with"), (name, "without"), replayed=True))
+            found.append(Difference((name, "with"), (name, "without"), out_of_place.get(name, OUT_OF_PLACE)))
         else:
             found.append(Difference((name, "prefix"), (steps[place - 1], "prefix") if place else None))
     return [*found, Difference(FULL)]
