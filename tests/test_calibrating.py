@@ -75,6 +75,7 @@ def test_joules_are_fitted_by_domain() -> None:
     assert found.energy_j == pytest.approx(0.021)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_measured_table_prices_what_is_run() -> None:
     """Steps on float images, on every backend here, against plain runs of them timed on their own."""
