@@ -211,7 +211,6 @@ def test_steps_explain_the_full_run(sample_folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.usefixtures("middling_windows", "no_trials")
 def test_a_cache_shows_what_it_saves_as_a_negative_cost(sample_folder: Path) -> None:
     pipeline = photos(sample_folder, gl.Resize((48, 48)), gl.Cache(), gl.RandomHorizontalFlip(), gl.Batch(16))
