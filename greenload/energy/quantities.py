@@ -12,8 +12,7 @@ from greenload.energy.intervals import Pool, Table, Variance, half_width
 from greenload.energy.windows import Domain, Observation, counted_ns, read
 
 NEGLIGIBLE = 0.01
-"""Share of the full pipeline's cost that counts as nothing: a step
-pinned to zero within it is resolved."""
+"""Share of the full pipeline's cost that counts as nothing: a step pinned to zero within it is resolved."""
 
 OUT_OF_PLACE = 0.005
 """Standard deviation, as a share of what replayed steps cost, of what the same work costs more or less in its place in
@@ -21,8 +20,8 @@ the pipeline, where other steps use caches and cores beside it. A choice, after 
 the whole took 0.3 to 0.8 % more CPU time than their replays, which no number of windows shows."""
 OUT_OF_PLACE_ON_BATCHES = 0.02
 """The same where backends other than tf.data work on whole batches, which are replayed one after another while the
-pipeline has two on their way. A choice, after photographs on DALI and Pillow: in eight profiles the whole took 3 to 5 %
-less CPU time than their replays, hand-over included."""
+pipeline has two on their way. A choice, after photographs on DALI and Pillow: in ten profiles the whole took 3 to 9 %
+(median 4 %) less CPU time than their replays, hand-over included; why isn't known."""
 
 Group = tuple[str, str]
 """Like windows: a step's name and a kind."""
