@@ -159,10 +159,10 @@ def test_a_part_that_fails_is_a_row_that_is_missed(monkeypatch: pytest.MonkeyPat
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="a mount namespace needs root")
 def test_a_profile_on_an_emulated_machine_is_judged():
     pytest.importorskip("tensorflow")
-    found = truth.profiles(truth.QUICK, [truth.ALONE])
+    found = truth.profiles(replace(truth.QUICK, unit_s=1e-3), [truth.ALONE])  # calling is small beside it
     judged = [one for one in found.raw["judged"] if one["domain"].startswith("cpu:")]
     assert {one["what"] for one in judged} == {TOTAL, ALL, *(step.name for step in truth.burning.STEPS)}
     assert all(one["truth"] > 0 for one in judged)
     light, heavy = (next(one for one in judged if one["what"] == what) for what in ("light", "heavy"))
-    assert light["truth"] > 1.1 * light["by_cpu_share"] and heavy["truth"] < 0.9 * heavy["by_cpu_share"]
+    assert light["truth"] > 1.2 * light["by_cpu_share"] and heavy["truth"] < 0.9 * heavy["by_cpu_share"]
     assert any("full runs outside the interval of the steps' sum" in row.what for row in found.rows)
