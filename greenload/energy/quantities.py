@@ -20,8 +20,8 @@ the pipeline, where other steps use caches and cores beside it. A choice, after 
 the whole took 0.3 to 0.8 % more CPU time than their replays, which no number of windows shows."""
 OUT_OF_PLACE_ON_BATCHES = 0.02
 """The same where backends other than tf.data work on whole batches, which are replayed one after another while the
-pipeline has two on their way. A choice, after photographs on DALI and Pillow: in ten profiles the whole took 3 to 9 %
-(median 4 %) less CPU time than their replays, hand-over included; why isn't known."""
+pipeline has two on their way. A choice, after photographs on DALI and Pillow: in eleven profiles the whole took 2 to
+9 % (median 4 %) less CPU time than their replays, hand-over included; why isn't known."""
 
 Group = tuple[str, str]
 """Like windows: a step's name and a kind."""
