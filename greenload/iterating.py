@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import backends, costs, forking
+from greenload import backends, costs, forking, shutdown
 from greenload.backends.dali_runner import DaliRunner, target_of
 from greenload.backends.flow import ChainEngine, DaliEngine, Engine, Flow, Wanted
 from greenload.errors import BackendUnavailable, PipelineError, UsageError
@@ -54,7 +54,7 @@ class Batches(Iterator[tuple[Any, Any]]):
             UsageError: this is a fork of the process that made the iterator.
         """
         forking.check(self._made_in, "an iterator of batches")
-        with self._lock:
+        with shutdown.request, self._lock:
             if self._over:
                 raise StopIteration
             images, labels = next(self._source)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import re
 import warnings
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from greenload import forking, formats
+from greenload import forking, formats, shutdown
 from greenload.backends import pillow_decode
 from greenload.backends.tf import TensorFlowBackend
 from greenload.backends.tf_formats import decode_full
@@ -272,15 +270,6 @@ def _misfit(source: Source, index: int, pipeline: Pipeline | None) -> str:
     return found[1] if found else ""
 
 
-_live: weakref.WeakSet[Any] = weakref.WeakSet()
-
-
-def _let_go() -> None:
-    """End the iterators that are left at the interpreter's end: their threads would call into what is gone."""
-    for iterator in list(_live):
-        iterator._iterator_resource = None
-
-
 def naming(dataset: tf.data.Dataset, pipeline: Pipeline) -> tf.data.Dataset:
     """The same dataset, whose iterators raise ``RecordError`` in Python where TensorFlow's error is about a bad record.
 
@@ -299,7 +288,8 @@ def naming(dataset: tf.data.Dataset, pipeline: Pipeline) -> tf.data.Dataset:
                 if self.stopped_by:
                     raise self.stopped_by  # what came after it would be out of step
                 try:
-                    return super().__next__()
+                    with shutdown.request:
+                        return super().__next__()
                 except tf.errors.OpError as error:
                     self.stopped_by = record_error(str(error.message), pipeline.source, pipeline)
                     if self.stopped_by is None:
@@ -307,10 +297,6 @@ def naming(dataset: tf.data.Dataset, pipeline: Pipeline) -> tf.data.Dataset:
                     raise self.stopped_by from None
 
         iterator.__class__ = NamingIterator
-        _live.add(iterator)
-        # Anew each time, to come before what was imported meanwhile: last registered, first called.
-        atexit.unregister(_let_go)
-        atexit.register(_let_go)
         return iterator
 
     class NamingDataset(type(dataset)):  # type: ignore[misc]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import forking
+from greenload import forking, shutdown
 from greenload.backends.base import Backend, Images, Records, Runner, empty
+from greenload.errors import UsageError
 from greenload.plan import Plan, Segment
 
 
@@ -36,8 +36,10 @@ class Chain:
     ) -> None:
         self._made_in = os.getpid()
         self._runners: list[Runner] = []
-        # Also where it is given up, or left at the interpreter's end: DALI's graphs complain if they outlive DALI.
+        self._gate = shutdown.Gate()
+        # Also where it is no longer referred to.
         self._end = weakref.finalize(self, _close, self._runners, self._made_in)
+        self._end.atexit = False
         self._spec = segments[-1].spec_out if segments else plan.out_spec
         try:
             for segment in segments:
@@ -45,6 +47,8 @@ class Chain:
         except Exception:
             self.close()
             raise
+        # Behind the runners, which have imported DALI: its graphs must be gone before its own end.
+        shutdown.close_at_end(self)
 
     def run(self, records: Records) -> NDArray[Any]:
         """A batch through all segments.
@@ -58,7 +62,7 @@ class Chain:
         Raises:
             RecordError: a record is bad; names it. The chain stays usable.
             BackendUnavailable: a backend failed on the batch, but on none of its records alone.
-            UsageError: this is a fork of the process that made the chain.
+            UsageError: it is closed, or this is a fork of the process that made it.
         """
         images = self.images(records)
         return images if isinstance(images, np.ndarray) else stacked([np.asarray(image) for image in images])
@@ -69,14 +73,21 @@ class Chain:
         if not len(records.images):
             height, width, channels = self._spec.image_shape
             return np.empty((0, height or 0, width or 0, channels or 0), self._spec.dtype)
-        images: Images = records.images
-        for runner in self._runners:
-            images = runner.run(replace(records, images=images))
-        return images
+        if not self._gate.enter():
+            raise UsageError("this pipeline's chain of backends is closed: make another")
+        try:
+            images: Images = records.images
+            for runner in self._runners:
+                images = runner.run(replace(records, images=images))
+            return images
+        finally:
+            self._gate.leave()
 
     def close(self) -> None:
-        """Give back what the segments hold. Calling it twice is harmless."""
-        self._end()
+        """Give back what the segments hold, once no thread is inside. Calling it twice is harmless."""
+        if os.getpid() == self._made_in:
+            self._gate.shut()
+            self._end()
 
     def __enter__(self) -> Chain:
         return self
@@ -88,14 +99,9 @@ class Chain:
 
 
 def _close(runners: Sequence[Runner], made_in: int) -> None:
-    if os.getpid() != made_in:
-        return  # the threads to wait for are the parent's
-    if threading.current_thread().name.startswith("greenload-"):
-        # Garbage may be collected in any thread, so also in a runner's, which can't wait for itself.
-        threading.Thread(target=_close, args=(runners, made_in)).start()
-        return
-    for runner in runners:
-        runner.close()
+    if os.getpid() == made_in:  # else the threads to wait for are the parent's
+        for runner in runners:
+            runner.close()
 
 
 def stacked(images: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from greenload import shutdown
 from greenload.backends.base import Records
 from greenload.backends.dali_base import Target
 from greenload.backends.dali_graph import dtypes, lowered
@@ -102,9 +103,10 @@ class DaliNode:
         weak = weakref.ref(self)
 
         def call(images: Any, sides: Any, numbers: Any, index: Any) -> Any:
-            made = weak()
-            assert made is not None  # the dataset that is running keeps it
-            return made.pack(images, sides, numbers, index)
+            with shutdown.call_from_tensorflow:
+                made = weak()
+                assert made is not None  # the dataset that is running keeps it
+                return made.pack(images, sides, numbers, index)
 
         def cross(state: State) -> Any:
             _ = self

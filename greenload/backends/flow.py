@@ -11,14 +11,14 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import forking
+from greenload import forking, shutdown
 from greenload.backends.base import Records
 from greenload.backends.chain import Chain
 from greenload.backends.dali_runner import DaliRunner, Job
@@ -26,6 +26,7 @@ from greenload.errors import UsageError
 from greenload.plan import Plan
 from greenload.prepared import Numbers
 from greenload.sources import Source, read_many
+from greenload.workers import Workers
 
 READERS = 4
 """Threads that read files; each holds one batch of encoded bytes."""
@@ -73,7 +74,7 @@ class ChainEngine:
 
     def __init__(self, chain: Chain, depth: int) -> None:
         self._chain = chain
-        self._pool = ThreadPoolExecutor(depth, thread_name_prefix="greenload-batch")
+        self._pool = Workers(depth, "batch")
 
     def prepare(self, records: Records) -> _Call:
         """As in ``Engine``."""
@@ -90,7 +91,7 @@ class ChainEngine:
 
     def close(self) -> None:
         """As in ``Engine``."""
-        self._pool.shutdown(cancel_futures=True)
+        self._pool.close(cancel=True)
         self._chain.close()
 
 
@@ -179,8 +180,9 @@ class _Held:
 class Flow(Iterator[tuple[Any, NDArray[np.generic]]]):
     """Batches of a plan one after another: what an engine gives, and labels ``[n, …]``, both the consumer's to keep.
 
-    Several threads may ask: each batch is given to one of them. What is given up, or left at the interpreter's end,
-    gives back its threads. After an error every call raises it again; after an interrupt, a ``UsageError``.
+    Several threads may ask: each batch is given to one of them. One that is no longer referred to, or left at the
+    interpreter's end, gives back its threads. After an error every call raises it again; after an interrupt, a
+    ``UsageError``.
 
     Args:
         plan: whose ``prefetch`` is how many batches are worked on or ready, at most.
@@ -196,12 +198,14 @@ class Flow(Iterator[tuple[Any, NDArray[np.generic]]]):
         self._wanted = wanted
         cache = RecordCache() if any(step.kind == "cache" for step in plan.steps) else None
         self._read = _Reader(plan, engine, Numbers.of(plan.pipeline), cache)
-        self._pool = ThreadPoolExecutor(readers, thread_name_prefix="greenload-read")
+        self._pool = Workers(readers, "read")
         self._held = _Held()
         self._lock = threading.Lock()
         self._stopped_by: BaseException | None = None
         self._made_in = os.getpid()
         self._end = weakref.finalize(self, _end, self._pool, engine, self._made_in)
+        self._end.atexit = False
+        shutdown.close_at_end(self)
 
     def __next__(self) -> tuple[Any, NDArray[np.generic]]:
         forking.check(self._made_in, "an iterator of batches")
@@ -265,12 +269,7 @@ _INTERRUPTED = (
 )
 
 
-def _end(pool: ThreadPoolExecutor, engine: Engine, made_in: int) -> None:
-    if os.getpid() != made_in:
-        return  # the threads to wait for are the parent's
-    if threading.current_thread().name.startswith("greenload-"):
-        # Garbage may be collected in any thread, so also in one of those, which can't wait for itself.
-        threading.Thread(target=_end, args=(pool, engine, made_in)).start()
-        return
-    pool.shutdown(cancel_futures=True)
-    engine.close()
+def _end(pool: Workers, engine: Engine, made_in: int) -> None:
+    if os.getpid() == made_in:  # else the threads to wait for are the parent's
+        pool.close(cancel=True)
+        engine.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from greenload.backends.base import Images, Records, empty
 from greenload.backends.pillow_lowerings import LOWERINGS, Apply, Lowering, as_array, written
 from greenload.backends.sizes import Sizes, applies_exif, sizes_of, without_exif
-from greenload.errors import RecordError, UsageError
+from greenload.errors import RecordError
 from greenload.formats import FormatError
 from greenload.plan import Plan, Segment
 from greenload.prepared import Numbers
 from greenload.steps import Step, reads_params
+from greenload.workers import Workers
 
 TASKS_A_THREAD = 4
 """Images differ in cost: with one task for each thread, threads would wait for the last. Each task costs 30 µs."""
@@ -58,9 +59,8 @@ class PillowRunner:
         self._exif = applies_exif(segment.steps)
         self._steps = [_lowered(step) for step in segment.steps]
         self._places = tuple({step.stage for step in segment.steps if step.stage is not None and reads_params(step)})
-        self._pool = ThreadPoolExecutor(plan.threads, thread_name_prefix="greenload-pillow")
+        self._pool = Workers(plan.threads, "pillow")
         self._turn = threading.Lock()
-        self._closed = False
 
     def run(self, records: Records) -> Images:
         """A batch of records through the segment.
@@ -74,6 +74,7 @@ class PillowRunner:
         Raises:
             RecordError: a record is bad; names the first. The runner stays usable.
             UsageError: the runner is closed.
+            BackendUnavailable: no thread can be started.
         """
         sizes = sizes_of(records.images, records.names, self._segment.backend, self._exif)
         misfit = self._numbers.misfit(sizes.height, sizes.width, self._segment.first, self._segment.end)
@@ -86,19 +87,16 @@ class PillowRunner:
         images: Images = done
         if not self._segment.spec_in.encoded and float(np.mean(sizes.height * sizes.width)) < ALONE_PIXELS:
             with self._turn:
-                if self._closed:
-                    raise UsageError("this PillowRunner is closed: make another")
                 self._some(range(count), records, columns, done)
             return images
         size = max(1, count // (self._threads * TASKS_A_THREAD))
+        tasks: list[Future[None]] = []
         try:
-            tasks = [
-                self._pool.submit(self._some, range(at, min(at + size, count)), records, columns, done)
-                for at in range(0, count, size)
-            ]
-        except RuntimeError:
-            raise UsageError("this PillowRunner is closed: make another") from None
-        wait(tasks)  # all of them, before the batch's memory goes back to whoever owns it
+            for at in range(0, count, size):
+                rows = range(at, min(at + size, count))
+                tasks.append(self._pool.submit(self._some, rows, records, columns, done))
+        finally:
+            wait(tasks)  # all of them, before the batch's memory goes back to whoever owns it
         for task in tasks:
             task.result()
         return images
@@ -132,8 +130,7 @@ class PillowRunner:
 
     def close(self) -> None:
         """Wait for batches on their way and end the threads. Calling it twice is harmless."""
-        self._closed = True
-        self._pool.shutdown()
+        self._pool.close()
 
 
 def _lowered(step: Step) -> _Lowered:

@@ -7,13 +7,14 @@ rides along. TensorFlow is imported when a step is lowered, never at import.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import claims, forking
+from greenload import claims, forking, shutdown
 from greenload.backends import tf_decode, tf_filters, tf_lowerings
 from greenload.backends.base import EXACT, Availability, Images, Records, Tolerance
 from greenload.draws import tensorflow_ops
@@ -195,6 +196,13 @@ class TensorFlowBackend:
                 False,
                 f"TensorFlow was in use when this process ({os.getpid()}) was forked, and its threads are missing here",
                 "start processes with the method 'spawn', or fork before anything uses TensorFlow",
+            )
+        if shutdown.is_ending() and "tensorflow" not in sys.modules:  # importing it now crashes
+            return Availability(
+                self.name,
+                False,
+                "the main thread has ended, and TensorFlow can't be imported behind its end",
+                "import tensorflow before it ends, or use iterate with backend='pillow' or 'dali-cpu'",
             )
         try:
             import tensorflow as tf

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from greenload import shutdown
 from greenload.backends.tf import Element, State
 from greenload.sources import Arrays, FileSource, RecordSource, Source
 
@@ -115,12 +116,13 @@ def _records(source: RecordSource, threads: int, group: int | None, apart: bool)
     weak = weakref.ref(source)
 
     def call(index: Any) -> Any:
-        held = weak()
-        assert held is not None  # the dataset that is running keeps it
-        found = held.read_many(index)
-        out = np.empty(len(found), object)
-        out[:] = [data or b"" for data in found]
-        return out
+        with shutdown.call_from_tensorflow:
+            held = weak()
+            assert held is not None  # the dataset that is running keeps it
+            found = held.read_many(index)
+            out = np.empty(len(found), object)
+            out[:] = [data or b"" for data in found]
+            return out
 
     def images(index: Any) -> Any:
         _ = source

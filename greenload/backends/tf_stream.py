@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from greenload import shutdown
 from greenload.backends import tf as tf_backend
 from greenload.backends.base import Records
 from greenload.backends.chain import Chain
@@ -281,9 +282,10 @@ class Stream:
         weak = weakref.ref(held)
 
         def call(images: Any, sides: Any, numbers: Any, index: Any) -> Any:
-            made = weak()
-            assert made is not None  # the dataset that is running keeps it
-            return made(images, sides, numbers, index)
+            with shutdown.call_from_tensorflow:
+                made = weak()
+                assert made is not None  # the dataset that is running keeps it
+                return made(images, sides, numbers, index)
 
         def cross(state: State) -> State:
             _ = held

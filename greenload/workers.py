@@ -1,0 +1,130 @@
+"""A few threads of a pipeline's own, which work until the interpreter's very end.
+
+``concurrent.futures`` takes no more work once the main thread has ended, though the user's other threads may go on
+loading then, and so may functions that ``atexit`` calls.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
+from typing import Any, ParamSpec, TypeVar
+
+from greenload import shutdown
+from greenload.errors import BackendUnavailable, UsageError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PREFIX = "greenload-"
+"""What the names of all these threads begin with."""
+
+_Task = tuple[Future[Any], Callable[[], Any]]
+_Tasks = SimpleQueue[_Task | None]  # None ends the thread that takes it
+
+
+class Workers:
+    """Threads that do what they are given, in order, several at a time. They are started as they are needed.
+
+    Where none can be started since the interpreter is ending, the caller does the work itself.
+
+    Args:
+        threads: how many, at most.
+        name: what they do; each is called ``greenload-NAME``.
+
+    Example:
+        >>> workers = Workers(2, "decode")
+        >>> workers.submit(sum, [1, 2]).result()
+        3
+    """
+
+    def __init__(self, threads: int, name: str) -> None:
+        self._most = threads
+        self._name = PREFIX + name
+        self._tasks: _Tasks = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._closed = False
+        # What is no longer referred to ends its threads; those left at the interpreter's end are in `shutdown`'s hands.
+        weakref.finalize(self, _dismiss, self._tasks, self._threads, os.getpid()).atexit = False
+
+    def submit(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Have some work done.
+
+        Raises:
+            UsageError: they are closed.
+            BackendUnavailable: no thread can be started; says why.
+        """
+        future: Future[T] = Future()
+        task: _Task = future, lambda: work(*args, **kwargs)
+        with self._lock:
+            if self._closed:
+                raise UsageError(f"the threads {self._name!r} are closed, so they take no more work")
+            if len(self._threads) < self._most:
+                self._start()
+            if self._threads:
+                self._tasks.put(task)
+                return future
+        _do(task)
+        return future
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=_work, args=(self._tasks,), name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            if not self._threads and not shutdown.is_ending():
+                raise BackendUnavailable(
+                    f"no thread can be started: {error}; let this process have more (ulimit -u, or its container's "
+                    "limit of processes), or end others"
+                ) from None
+        else:
+            self._threads.append(thread)
+
+    def close(self, *, cancel: bool = False) -> None:
+        """Take no more work, and wait until what was given is done. Calling it twice is harmless.
+
+        Args:
+            cancel: cancel what no thread has begun.
+        """
+        with self._lock:
+            self._closed = True
+        while cancel:
+            try:
+                task = self._tasks.get_nowait()
+            except Empty:
+                break
+            if task is not None:
+                task[0].cancel()
+        _dismiss(self._tasks, self._threads, os.getpid())
+
+
+def _work(tasks: _Tasks) -> None:
+    while (task := tasks.get()) is not None:
+        _do(task)
+        del task  # or what it refers to would live until the next one comes
+
+
+def _do(task: _Task) -> None:
+    future, work = task
+    if future.set_running_or_notify_cancel():
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+
+def _dismiss(tasks: _Tasks, threads: Sequence[threading.Thread], made_in: int) -> None:
+    if os.getpid() != made_in:
+        return  # the threads are the parent's
+    for _ in threads:
+        tasks.put(None)
+    # Garbage may be collected in any thread, so also in one of these, which would wait for itself, or for another that
+    # waits for it.
+    if not threading.current_thread().name.startswith(PREFIX):
+        for thread in threads:
+            thread.join()
