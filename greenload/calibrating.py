@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import backends, costs, formats
+from greenload import backends, costs, formats, scalars
 from greenload.costs import Amounts, CostTable, Entry
 from greenload.energy.discover import discover
 from greenload.energy.sampler import Sampler
@@ -94,9 +94,7 @@ def calibrate(
     """
     if pipeline is not None and not isinstance(pipeline, Pipeline):
         raise UsageError(f"calibrate takes a Pipeline or nothing, not {type(pipeline).__name__}: build a Pipeline")
-    threads = processors() if threads is None else threads
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise UsageError(f"threads must be a positive integer, not {threads!r}")
+    threads = scalars.positive(UsageError, "threads", processors() if threads is None else threads)
     costs.prepared(costs.facts(processors()))  # before a minute of work, not after
     begin = time.perf_counter()
     rows = measure(pipeline, data=data, threads=threads, progress=progress)

@@ -8,6 +8,7 @@ An Example is a map from keys to lists of bytes, integers or floats, in protocol
     BytesList = (0A length bytes)*    Int64List = 0A length varint* | (08 varint)*
 
 Messages of this usual form are walked side by side, one step for all; any other by hand. Images are found, not touched.
+A SequenceExample (0A length context, 12 length feature_lists) begins like an Example: it is told by its second field.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from numpy.typing import NDArray
 
 _FIELD_1, _FIELD_2, _FIELD_3, _VARINT_1 = 0x0A, 0x12, 0x1A, 0x08
 _KINDS = {1: "bytes", 2: "float", 3: "int64"}
+
+_FEATURE_LISTS = _FIELD_2
+"""The tag of a SequenceExample's frames. Its context has an Example's tag and form; an Example has no such field."""
 
 Buffer = NDArray[np.uint8]
 
@@ -226,8 +230,13 @@ def _shown(features: dict[str, tuple[int, int, int]]) -> str:
 
 def _features(message: bytes) -> dict[str, tuple[int, int, int]]:
     found: dict[str, tuple[int, int, int]] = {}
-    for number, begin, end in _fields(message, 0, len(message)):
-        for inner, a, b in _fields(message, begin, end) if number == 1 else ():
+    for tag, begin, end in _tagged(message, 0, len(message)):
+        if tag == _FEATURE_LISTS:
+            raise ExampleError(
+                "is a tf.train.SequenceExample, whose frames (feature_lists) would be ignored: write each frame as a "
+                "tf.train.Example, or load it with a tf.data.Dataset of your own"
+            )
+        for inner, a, b in _fields(message, begin, end) if tag >> 3 == 1 else ():
             if inner == 1:
                 entry = {n: (p, q) for n, p, q in _fields(message, a, b)}
                 key = message[slice(*entry.get(1, (0, 0)))].decode(errors="backslashreplace")
@@ -245,6 +254,12 @@ def _integers(message: bytes, begin: int, end: int) -> Iterator[int]:
 
 def _fields(message: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Each field's number, and where its content begins and ends; a varint's content is its own bytes."""
+    for tag, begin, behind in _tagged(message, at, end):
+        yield tag >> 3, begin, behind
+
+
+def _tagged(message: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Each field's tag, its number and type, and where its content begins and ends."""
     while at < end:
         tag, at = _read(message, at, end)
         match tag & 7:
@@ -261,7 +276,7 @@ def _fields(message: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]
                 raise ExampleError(f"is no Example: byte {at} begins a field of unknown type {kind}")
         if behind > end:
             raise ExampleError(f"is no Example: the field at byte {at} ends beyond what holds it")
-        yield tag >> 3, at, behind
+        yield tag, at, behind
         at = behind
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import backends, costs, forking, shutdown
+from greenload import backends, costs, forking, scalars, shutdown
 from greenload.backends.dali_runner import DaliRunner, target_of
 from greenload.backends.flow import ChainEngine, DaliEngine, Engine, Flow, Wanted
 from greenload.errors import BackendUnavailable, PipelineError, UsageError
@@ -156,8 +156,7 @@ def iterate(
     """
     if to not in ("numpy", "jax", "torch"):
         raise UsageError(f"to must be 'numpy', 'jax' or 'torch', not {to!r}")
-    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-        raise UsageError(f"epochs must be a positive integer, not {epochs!r}")
+    epochs = scalars.positive(UsageError, "epochs", epochs)
     plan = pipeline if isinstance(pipeline, Plan) else _plan(pipeline, backend, threads, prefetch)
     if plan.pipeline.batch is None:
         raise PipelineError("iterate gives batches, but the pipeline has no Batch: add Batch(32)")

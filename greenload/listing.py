@@ -1,21 +1,95 @@
-"""What lies below a folder: its folders, and its image files; and lists of paths that may hold millions."""
+"""What lies below a folder: its folders, and its image files; and lists of paths that may hold millions.
+
+What a listing finds by itself leaves out ``is_litter``; a path that a user names is taken as it is.
+"""
 
 from __future__ import annotations
 
 import itertools
 import os
+import re
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from greenload.errors import SourceError
+from greenload.notices import notify
 
-EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
-"""File names that ``ImageFolder`` takes for images (torchvision's list, and ``.gif``): one that ``Decode`` can't read
-is refused by name rather than passed over."""
+EXTENSIONS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".pjpeg", ".pjp", ".mpo"),
+    *(".png", ".apng", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp"),
+)
+"""Extensions of the kinds that ``Decode`` reads, in small letters: files with one are images. What a file holds is told
+by its first bytes: one that holds another kind is refused by name."""
+UNREAD = (
+    *(".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".j2c", ".jpf", ".jpx", ".jxr", ".wdp"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".pfm", ".tga", ".pcx", ".sgi", ".xpm", ".xbm", ".qoi", ".flif", ".bpg"),
+    *(".ico", ".icns", ".cur", ".psd", ".xcf", ".svg", ".eps", ".exr", ".hdr", ".dds", ".dcm"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".pef", ".srw"),
+)
+"""Extensions of kinds of images that nothing here reads: files with one are left out, counted and told."""
+_UNREAD = frozenset(UNREAD)
+_UNREAD_IN = re.compile(rb"\.(?:" + b"|".join(re.escape(name[1:].encode()) for name in UNREAD) + rb")")
+CONVERT = "convert them to JPEG or PNG"
+"""What helps against ``UNREAD``."""
+
+_LITTER = frozenset(
+    {
+        *("__macosx", "icon\r", "network trash folder", "temporary items"),
+        *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
+        *("@eadir", "@__thumb", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "lost+found", "__pycache__"),
+    }
+)
+_SCHEMES = "s3 s3a s3n gs gcs http https ftp sftp hdfs viewfs abfs abfss adl az wasb wasbs r2 oss dbfs hf file"
+_REMOTE = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]*://|(?:{_SCHEMES.replace(' ', '|')}):/", re.IGNORECASE)
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file or folder of this name was left by a system or a program, and is nobody's data.
+
+    That is every name that begins with a dot (``.DS_Store``, ``._1.jpg``, ``.ipynb_checkpoints``, ``.thumbnails``,
+    ``.Trash``), and, in small or capital letters, of macOS ``__MACOSX``, ``Icon`` and a carriage return, ``Network
+    Trash Folder``, ``Temporary Items``; of Windows ``Thumbs.db``, ``ehthumbs.db``, ``desktop.ini``, ``$RECYCLE.BIN``,
+    ``System Volume Information``; of Synology, QNAP and file systems ``@eaDir``, ``NAME@SynoEAStream``,
+    ``NAME@SynoResource``, ``@__thumb``, ``@Recycle``, ``@Recently-Snapshot``, ``#recycle``, ``#snapshot``,
+    ``lost+found``; and ``__pycache__``.
+    """
+    small = name.lower()
+    return name.startswith(".") or small in _LITTER or small.endswith(("@synoeastream", "@synoresource"))
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is an address of something elsewhere: ``s3://bucket/train``, ``https://host/a.jpg``."""
+    return _REMOTE.match(path) is not None
+
+
+def need_local(path: str) -> str:
+    """A path as it is, if it isn't the address of something elsewhere.
+
+    Raises:
+        SourceError: it is one, as ``s3://bucket/train``; names what helps.
+    """
+    if not is_remote(path):
+        return path
+    scheme, _, rest = path.partition(":")
+    match scheme.lower():
+        case "file":
+            remedy = f"write the path alone: /{rest.lstrip('/')}"
+        case "http" | "https" | "ftp" | "sftp":
+            remedy = "download it first, and name the file"
+        case "gs" | "gcs":
+            remedy = "copy it (gcloud storage cp -r) or mount the bucket (gcsfuse), and name the folder"
+        case _:
+            remedy = "copy it or mount it (for example with rclone mount), and name the folder"
+    raise SourceError(
+        f"{path}: samples are read from files of this machine, but this is an address: {remedy}; "
+        "gl.profile also takes a tf.data.Dataset that reads from there"
+    )
 
 
 class Paths(Sequence[str]):
@@ -81,6 +155,17 @@ class Paths(Sequence[str]):
         return os.fsdecode(self.blob).isprintable()
 
 
+def need_all_local(paths: Paths) -> None:
+    """Refuse paths of which one is an address.
+
+    Raises:
+        SourceError: as ``need_local``, for the first.
+    """
+    if b":/" in paths.blob:
+        for path in paths:
+            need_local(path)
+
+
 def scan(folder: str) -> Iterator[os.DirEntry[str]]:
     """A folder's entries, in no order, one at a time: a list of a million would take a third of a gigabyte.
 
@@ -95,26 +180,69 @@ def scan(folder: str) -> Iterator[os.DirEntry[str]]:
         raise SourceError(f"{folder}: the folder can't be read: {error.strerror}; {remedy}") from None
 
 
-def images_below(folder: str) -> list[str]:
-    """The paths of all files below a folder that have an image's extension, in no order.
+@dataclass(frozen=True)
+class Images:
+    """What lies below a folder."""
+
+    paths: list[str] = field(default_factory=list)
+    """Files with one of ``EXTENSIONS``, in no order."""
+    unread: Counter[str] = field(default_factory=Counter)
+    """How many files have each of ``UNREAD``."""
+
+
+def images_below(folder: str) -> Images:
+    """The image files below a folder, at any depth, without ``is_litter``.
 
     Follows links, but not in circles.
 
     Raises:
         SourceError: a folder can't be read.
     """
-    found, pending = [], [(folder, frozenset[str]())]
+    found, pending = Images(), [(folder, frozenset[str]())]
     while pending:
         below, above = pending.pop()
         real = os.path.realpath(below)
         if real in above:
             continue  # a link back to a folder that it lies in
         for entry in scan(below):
+            extension = os.path.splitext(entry.name)[1].lower()
+            if is_litter(entry.name):
+                continue
             if is_folder(entry):
                 pending.append((entry.path, above | {real}))
-            elif entry.name.lower().endswith(EXTENSIONS):
-                found.append(entry.path)
+            elif extension in EXTENSIONS:
+                found.paths.append(entry.path)
+            elif extension in _UNREAD:
+                found.unread[extension] += 1
     return found
+
+
+def shown_unread(unread: Mapping[str, int]) -> str:
+    """How many files there are of each kind that nothing reads: ``"12 .heic, 1 .avif"``."""
+    return ", ".join(
+        f"{count:,} {kind}" for kind, count in sorted(unread.items(), key=lambda item: (-item[1], item[0]))
+    )
+
+
+def tell_unread_names(where: str, paths: Paths) -> None:
+    """Warn of paths whose extension says that nothing reads them. They stay: what a file holds is told by its bytes."""
+    if not _UNREAD_IN.search(paths.blob.lower()):
+        return  # in a tenth of the time that each path takes
+    extensions = (os.path.splitext(path)[1].lower() for path in paths)
+    unread = Counter(extension for extension in extensions if extension in _UNREAD)
+    if unread:
+        notify(
+            f"{where}: {unread.total():,} of {len(paths):,} files have names of kinds that nothing here reads "
+            f"({shown_unread(unread)}) and will stop loading if they are of them: {CONVERT}"
+        )
+
+
+def tell_unread(where: str, unread: Mapping[str, int]) -> None:
+    """Warn of files that were left out, if there are any."""
+    if unread:
+        count = sum(unread.values())
+        files = "1 file of a kind" if count == 1 else f"{count:,} files of kinds"
+        notify(f"{where}: left out {files} that nothing here reads ({shown_unread(unread)}): {CONVERT}")
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:

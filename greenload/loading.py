@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from greenload import backends, draws
+from greenload import backends, draws, scalars
 from greenload.backends import dali_plugin
 from greenload.backends.dali_base import Target
 from greenload.backends.dali_runner import target_of
@@ -126,8 +126,8 @@ def assemble(
             has no such part.
         epochs: as ``load``, and so are the others.
     """
-    if epochs is not None and (isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1):
-        raise UsageError(f"epochs must be a positive integer or None, not {epochs!r}")
+    if epochs is not None:
+        epochs = scalars.positive(UsageError, "epochs", epochs, " or None")
     order, begin = settle(chosen, start, shard, on_error)
     return dataset_of(chosen, order, begin, epochs, target)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
 
+from greenload import scalars
 from greenload.energy.discover import discover
 from greenload.energy.figures import Figure
 from greenload.energy.meter import Channel, Meter, MeterStatus
@@ -375,8 +376,10 @@ def measure(
         return Measurement(DEFAULT, keep, once=False)(meters)
     if not period_s > 0:
         raise UsageError(f"period_s must be positive, got {period_s}: leave it out for {PERIOD_S} s")
-    if keep < 1:
-        raise UsageError(f"keep must be 1 or more, got {keep}: leave it out for the last {KEEP} windows")
+    count = scalars.whole(keep)
+    if count is None or count < 1:
+        raise UsageError(f"keep must be 1 or more, got {keep!r}: leave it out for the last {KEEP} windows")
+    keep = count
     if meters is not None:
         if not isinstance(meters, tuple):
             raise UsageError(f"meters are a pair, as from discover, not {meters!r}: leave them out; or {_BELOW}")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import draws
+from greenload import draws, scalars
 from greenload.errors import UsageError
 from greenload.pipeline import Pipeline
 
@@ -29,9 +29,10 @@ class Position:
 
     def __post_init__(self) -> None:
         for name in ("epoch", "sample"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise UsageError(f"Position: {name} must be a whole number from 0, not {value!r}")
+            value = scalars.whole(getattr(self, name))
+            if value is None or value < 0:
+                raise UsageError(f"Position: {name} must be a whole number from 0, not {getattr(self, name)!r}")
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,10 @@ class Shard:
 
     def __post_init__(self) -> None:
         for name in ("index", "count"):
-            if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), int):
+            value = scalars.whole(getattr(self, name))
+            if value is None:
                 raise UsageError(f"Shard: {name} must be an integer, not {getattr(self, name)!r}")
+            object.__setattr__(self, name, value)
         if not 0 <= self.index < self.count:
             raise UsageError(f"Shard: index must be in 0 … count − 1, not {self.index} of {self.count}")
 

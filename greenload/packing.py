@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import tempfile
@@ -18,8 +17,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import draws, examples, tfrecord
+from greenload import draws, examples, scalars, tfrecord
 from greenload.errors import BackendUnavailable, RecordError, SourceError, UsageError
+from greenload.listing import is_remote
 from greenload.plan import processors
 from greenload.sources import TFDS, Arrays, ImageFolder, RecordSource, Source, TFRecords, read_many
 from greenload.verifying import verify
@@ -77,7 +77,7 @@ def pack(
         progress: called with the share done and what runs now.
 
     Raises:
-        UsageError: an argument is out of range, or ``out`` holds something.
+        UsageError: an argument is out of range, or ``out`` holds something or is an address (``s3://…``).
         SourceError: the source can't be read; ``RecordError`` for a bad record.
         BackendUnavailable: TensorFlow, which verifies, or array_record is missing.
 
@@ -86,28 +86,33 @@ def pack(
         >>> train = Pipeline(TFRecords("data/packed"), Shuffle(block=256), Decode(), ...)
     """
     begun, told = time.monotonic(), progress or (lambda share, text: None)
-    for name, value, least in (("threads", threads, 1), ("seed", seed, None)):
-        whole = isinstance(value, int) and not isinstance(value, bool) and (least is None or value >= least)
-        if not whole and (name, value) != ("threads", None):
-            raise UsageError(f"{name} must be a {'positive ' if least else ''}whole number, not {value!r}")
-    folder = _check(source, os.fspath(out) and os.path.realpath(out), format, shard_mb, on_error)
-    threads = threads or processors()
+    workers = scalars.whole(processors() if threads is None else threads)
+    key, megabytes = scalars.whole(seed), scalars.number(shard_mb)
+    if workers is None or workers < 1:
+        raise UsageError(f"threads must be a positive whole number, not {threads!r}")
+    if key is None:
+        raise UsageError(f"seed must be a whole number, not {seed!r}")
+    if megabytes is None or megabytes <= 0:
+        raise UsageError(f"shard_mb must be a positive number, not {shard_mb!r}")
+    if is_remote(os.fspath(out)):
+        raise UsageError(f"{out}: packs go into a folder of this machine, but this is an address: copy the pack there")
+    folder = _check(source, os.fspath(out) and os.path.realpath(out), format, on_error)
     found = verify(
-        source, threads, lambda done, total: told(0.5 * done / total, f"verifying: {done} of {total} images")
+        source, workers, lambda done, total: told(0.5 * done / total, f"verifying: {done} of {total} images")
     )
     if found.bad and on_error == "raise":
         raise found.bad[0]
     good = np.setdiff1d(np.arange(found.samples, dtype=np.int64), np.array(found.bad_indices, np.int64))
     if not len(good):
         raise SourceError(f"all {found.samples} records are bad; the first: {found.bad[0]}")
-    order = good[draws.permute(np.arange(len(good)), len(good), seed, 0)]
+    order = good[draws.permute(np.arange(len(good)), len(good), key, 0)]
     with _partial(folder) as partial:
         kept = _spooled(source, partial) if isinstance(source, RecordSource) and source.sequential else source
-        shards = _write(kept, order, partial, format, shard_mb * 1e6, threads, told)
+        shards = _write(kept, order, partial, format, megabytes * 1e6, workers, told)
         if kept is not source:
             shutil.rmtree(partial / "spool")
         names = _rename(partial, shards, format)
-        _describe(partial, source, order, shards, format, seed)
+        _describe(partial, source, order, shards, format, key)
         size = sum((partial / name).stat().st_size for name in names)
         _compare(partial, source, order)
         try:
@@ -121,13 +126,11 @@ def pack(
     return Packed(str(out), format, len(order), len(shards), size, time.monotonic() - begun, found.bad)
 
 
-def _check(source: Source, out: str, format: str, shard_mb: float, on_error: str) -> Path:
+def _check(source: Source, out: str, format: str, on_error: str) -> Path:
     if isinstance(source, Arrays) or not source.spec.encoded:
         raise UsageError(f"pack keeps encoded images, but those of {source} are pixels: save them as files first")
     if format not in ("tfrecord", "arrayrecord"):
         raise UsageError(f"format must be 'tfrecord' or 'arrayrecord', not {format!r}")
-    if isinstance(shard_mb, bool) or not isinstance(shard_mb, (int, float)) or not 0 < shard_mb < math.inf:
-        raise UsageError(f"shard_mb must be a positive number, not {shard_mb!r}")
     if on_error not in ("raise", "skip"):
         raise UsageError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
     if not out:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import sources
+from greenload import scalars, sources
 from greenload.draws import stage_key
 from greenload.errors import PipelineError, RecordError
 from greenload.sources import RecordSource, Source
@@ -51,11 +51,12 @@ class Pipeline:
             if not isinstance(stage, Stage):
                 hint = "; write it with its parentheses" if isinstance(stage, type) else ""
                 raise PipelineError(f"a pipeline is made of stages such as Decode(), not {_shown(stage)}{hint}")
-        if isinstance(seed, bool) or not isinstance(seed, int):
+        number = scalars.whole(seed)
+        if number is None:
             raise PipelineError(f"seed must be an integer, not {seed!r}")
         object.__setattr__(self, "source", source)
         object.__setattr__(self, "stages", tuple(stages))
-        object.__setattr__(self, "seed", seed)
+        object.__setattr__(self, "seed", number)
         _check_order(self.stages)
         if self.shuffled and isinstance(source, RecordSource) and source.sequential:
             raise PipelineError(

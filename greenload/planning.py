@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from greenload import backends, claims, costs, formats
+from greenload import backends, claims, costs, formats, scalars
 from greenload.costs import Costs
 from greenload.errors import PipelineError
 from greenload.pipeline import Pipeline
@@ -59,10 +59,8 @@ def make_plan(
     """
     if not isinstance(pipeline, Pipeline):
         raise PipelineError(f"what is planned must be a Pipeline, not {type(pipeline).__name__} {str(pipeline)[:40]!r}")
-    threads = processors() if threads is None else threads
-    for name, value in (("threads", threads), ("prefetch", prefetch)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise PipelineError(f"{name} must be a positive integer, not {value!r}")
+    threads = scalars.positive(PipelineError, "threads", processors() if threads is None else threads)
+    prefetch = scalars.positive(PipelineError, "prefetch", prefetch)
     if not isinstance(backend, Mapping) and backend not in (*BACKENDS, "auto"):
         raise PipelineError(f"backend must be one of auto, {', '.join(BACKENDS)}, not {backend!r}")
     sizes = estimate(pipeline, steps_of(pipeline))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import formats
+from greenload import formats, scalars
 from greenload.advising import best, measured
 from greenload.alternatives import alternatives, automatic
 from greenload.backends.tf_read import CHUNK
@@ -133,12 +133,17 @@ def profile(
         >>> report.steps[1].name, report.steps[1].cpu_s_per_sample.value
         ('Decode + crop', 0.00079)
     """
-    if samples < 1 or rounds < 2:
-        raise UsageError(f"samples must be at least 1 and rounds at least 2, not {samples} and {rounds}")
+    count, turns, key = map(scalars.whole, (samples, rounds, seed))
+    if count is None or turns is None or count < 1 or turns < 2:
+        raise UsageError(f"samples must be at least 1 and rounds at least 2, not {samples!r} and {rounds!r}")
+    if key is None or key < 0:
+        raise UsageError(f"seed must be a whole number from 0, not {seed!r}")
+    samples, rounds, seed = count, turns, key
     if on_error not in ("raise", "skip"):
         raise UsageError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
     if precision is not None:
-        check_precision(precision)
+        share = scalars.number(precision)
+        precision = check_precision(precision if share is None else share)
     split = pipeline if isinstance(pipeline, Split) else None
     if isinstance(pipeline, Split):
         pipeline = pipeline.pipeline
@@ -151,6 +156,7 @@ def profile(
             raise UsageError(
                 "a tf.data.Dataset runs on TensorFlow and raises what it raises: leave backend and on_error out"
             )
+        threads = None if threads is None else scalars.positive(UsageError, "threads", threads)
         return _of_dataset(pipeline, threads, samples, rounds, seed, name, precision, cold, progress, announce, watch)
     plan = pipeline if isinstance(pipeline, Plan) else make_plan(pipeline, backend, threads=threads)
     require(plan)

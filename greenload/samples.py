@@ -20,6 +20,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from greenload import scalars
 from greenload.errors import UsageError
 
 MARKER: Final = ".greenload-sample.json"
@@ -54,7 +55,8 @@ class SampleSummary:
     """What `make_samples` made."""
 
     folder: str
-    """Holds ``class-0/000000.jpg`` and so on: image `i` is in class ``i % classes``."""
+    """Holds ``class-0/000000.jpg`` and so on (``class-00`` where there are more than ten): image `i` is in class
+    ``i % classes``."""
     images: int
     """How many images."""
     classes: int
@@ -127,6 +129,10 @@ def make_samples(
         >>> make_samples("data/sample").mean_width  # doctest: +SKIP
         495.69921875
     """
+    count, key, folders = map(scalars.whole, (images, seed, classes))
+    if count is None or key is None or folders is None:
+        raise UsageError(f"samples need whole numbers, got images={images!r}, seed={seed!r} and classes={classes!r}")
+    images, seed, classes = count, key, folders
     if classes < 1 or seed < 0:
         raise UsageError(f"samples need classes of at least 1 and a seed of at least 0, got {classes} and {seed}")
     if images < classes:
@@ -141,7 +147,8 @@ def make_samples(
         for index in range(images):
             recipe = _recipe(seed, index, index % classes)
             data = codec.encode(_render(photographs[recipe.photograph], recipe), recipe)
-            path = root / f"class-{index % classes}" / f"{index:06d}.jpg"
+            number = f"{index % classes:0{len(str(classes - 1))}}"  # sorted as text they are sorted by number
+            path = root / f"class-{number}" / f"{index:06d}.jpg"
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(data)
             sizes.append((recipe.width, recipe.height, len(data)))

@@ -32,7 +32,7 @@ from greenload.errors import SourceError
 HEADER, FOOTER = 12, 4
 """Bytes before and behind a record's own."""
 Packing = Literal["plain", "gzip", "zlib"]
-_VERSION = 1
+_VERSION = 2
 _READ_AHEAD = 16 << 20  # bytes of a compressed file that are looked at together
 _FAR = 1 << 16  # bytes between lengths from which reading ahead would fetch what isn't looked at
 _LENGTH, _HEADER, _FOOTER = struct.Struct("<Q"), struct.Struct("<QI"), struct.Struct("<I")

@@ -15,13 +15,13 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from greenload import forking, formats, shutdown
+from greenload import forking, formats, scalars, shutdown
 from greenload.backends import pillow_decode
 from greenload.backends.tf import TensorFlowBackend
 from greenload.backends.tf_formats import decode_full
 from greenload.backends.tf_read import reader
 from greenload.backends.tf_stream import REFUSED
-from greenload.errors import BackendUnavailable, RecordError, SourceError
+from greenload.errors import BackendUnavailable, RecordError, SourceError, UsageError
 from greenload.pipeline import Pipeline
 from greenload.prepared import Numbers
 from greenload.sources import UNREADABLE, Arrays, RecordSource, Source
@@ -68,6 +68,7 @@ def verify(
     Raises:
         SourceError: the source itself can't be listed.
         BackendUnavailable: TensorFlow, which decodes, is missing.
+        UsageError: ``threads`` is no positive integer.
     """
     total = len(source)
     if isinstance(source, Arrays):
@@ -76,6 +77,7 @@ def verify(
     if not found.usable:
         raise BackendUnavailable(f"verifying decodes with TensorFlow: {found.detail}; {found.remedy}")
     wanted = np.arange(total, dtype=np.int64) if indices is None else indices
+    threads = scalars.positive(UsageError, "threads", threads)
     remember = remember and indices is None
     # Named by the files as they are now: what changes while they are decoded must not be taken for verified.
     kept = _file(source, backend) if remember else None

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from greenload import samples
 from greenload.errors import UsageError
 from greenload.samples import MARKER, SampleSummary, make_samples
+from greenload.sources import ImageFolder
 
 pytestmark = pytest.mark.slow  # encodes hundreds of photographs
 
@@ -86,6 +88,14 @@ def test_making_them_again_replaces_all_of_them(tmp_path: Path) -> None:
     make_samples(tmp_path, images=4, classes=2, seed=5)
     assert list(files(tmp_path)) == [f"class-{n % 2}/{n:06d}.jpg" for n in (0, 2, 1, 3)]
     assert sorted(path.name for path in tmp_path.iterdir()) == [MARKER, "class-0", "class-1"]
+
+
+def test_the_label_of_an_image_is_its_class_however_many_there_are(tmp_path: Path) -> None:
+    make_samples(tmp_path, images=12, classes=12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        source = ImageFolder(tmp_path)
+        assert [int(Path(name).stem) for name in source.paths] == source.labels.tolist() == list(range(12))
 
 
 def test_an_interrupted_run_is_marked_and_can_be_repeated(tmp_path: Path) -> None:

@@ -198,6 +198,7 @@ BAD_FILES = [
     (lambda: Files("a.jpg"), "put it into a list"),
     (lambda: Files(Path("a.jpg")), "put it into a list"),  # type: ignore[arg-type]
     (lambda: Files(["a.jpg"], labels=[1, 2]), "1 paths and 2 labels"),
+    (lambda: Files(["a.jpg"], [0], "cat"), "classes must be a list of names in the order of labels, not 'cat'"),
     (lambda: Files([7]), "path"),  # type: ignore[list-item]
     (lambda: Files(["a.jpg"], labels=[0.5]), "label"),  # type: ignore[list-item]
     (lambda: Files(["a.jpg"], labels=["cat"]), "label"),  # type: ignore[list-item]

@@ -240,6 +240,38 @@ def test_a_record_that_lacks_something_is_one_bad_record(tmp_path: Path) -> None
     assert source.read_many(range(6))[1:5] == [None] * 4
 
 
+def test_a_sequence_is_told_from_an_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    example = record_files.example({"image": IMAGES[0], "label": 1})
+    sequence = tf.train.SequenceExample.FromString(example)
+    context = sequence.SerializeToString()  # without frames there is nothing to ignore, and nothing to tell it by
+    frames = sequence.feature_lists.feature_list["frames"].feature
+    frames.add().bytes_list.value.append(IMAGES[1])
+    whole = sequence.SerializeToString()
+    split = whole[len(context) :] + context  # protocol buffers may come in any order
+    empty = context + b"\x12\x00"
+    for made in (whole, split, empty):
+        assert tf.train.SequenceExample.FromString(made).context.feature["image"].bytes_list.value[0] == IMAGES[0]
+    assert sum(len(found.feature) for found in sequence.feature_lists.feature_list.values()) == 1
+
+    path = record_files.write(tmp_path / "a.tfrecord", [context, example, whole, split, empty])
+    source = TFRecords(path)
+    assert [source.read(0), source.read(1)] == [IMAGES[0]] * 2
+    assert source.read_many(range(2, 5)) == [None] * 3
+    for index in (2, 3, 4):
+        with pytest.raises(RecordError, match=r"is a tf\.train\.SequenceExample, whose frames .* write each frame as"):
+            source.read(index)
+    # An index of an older version, which took them for Examples, isn't used.
+    monkeypatch.setattr(tfrecord, "_VERSION", 1)
+    tfrecord.remember(str(path), tfrecord.stamp(str(path), "plain", "image", "label"), TFRecords(path).table.index)
+    monkeypatch.undo()
+    assert TFRecords(path).read_many([2]) == [None]
+
+    first = record_files.write(tmp_path / "b.tfrecord", [whole])
+    with pytest.raises(SourceError) as caught:
+        len(TFRecords(first))
+    assert "must be tf.train.Example messages, but the first is a tf.train.SequenceExample" in one_line(caught)
+
+
 def test_an_index_is_kept_beside_the_file_and_made_anew_when_stale(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[str] = []
     build = tfrecord.build

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from greenload import scalars
 from greenload.backends.base import Images, Records
 from greenload.backends.dali_base import Target
 from greenload.backends.dali_graph import (
@@ -46,9 +47,12 @@ def target_of(backend: str, device_id: int | None = None, hw_decoder_load: float
         if device_id is not None or hw_decoder_load is not None:
             raise UsageError("device_id and hw_decoder_load are for backend 'dali', but this is for 'dali-cpu'")
         return Target()
-    if hw_decoder_load is not None and not 0.0 <= hw_decoder_load <= 1.0:
+    share, device = scalars.number(hw_decoder_load), scalars.whole(device_id or 0)
+    if hw_decoder_load is not None and (share is None or not 0.0 <= share <= 1.0):
         raise UsageError(f"hw_decoder_load is a share between 0 and 1, not {hw_decoder_load!r}")
-    return Target(device_id or 0, hw_decoder_load)
+    if device is None:
+        raise UsageError(f"device_id is a GPU's number, 0 for the first, not {device_id!r}")
+    return Target(device, share)
 
 
 @dataclass(frozen=True)

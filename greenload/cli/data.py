@@ -30,6 +30,12 @@ def add(command: AddCommand) -> None:
     pack = command("pack", _pack, "write a folder's images into few large files that are read in large stretches")
     pack.add_argument("data", help="the folder of images or records, a CSV or Parquet table, or a pattern")
     pack.add_argument("out", help="where to; must be new or empty")
+    pack.add_argument(
+        "--order",
+        choices=("alphabetical", "natural"),
+        default="alphabetical",
+        help="how names of classes are sorted: 10 before 2, or 2 before 10 (default %(default)s)",
+    )
     pack.add_argument("--format", choices=("tfrecord", "arrayrecord"), default="tfrecord", help="(default %(default)s)")
     pack.add_argument("--shard-mb", type=float, default=128, help="megabytes in a file (default %(default)s)")
     pack.add_argument("--seed", type=int, default=0, help="of the records' order (default %(default)s)")
@@ -92,7 +98,7 @@ def _pack(options: argparse.Namespace) -> int:
     quiet_tensorflow()
     with progress("packing") as update:
         packed = pack(
-            open_folder(options.data),
+            open_folder(options.data, order=options.order),
             options.out,
             format=options.format,
             shard_mb=options.shard_mb,

@@ -20,6 +20,13 @@ _SIGNATURES = (
     (b"\x00\x00\x00\x0cjP  ", "JPEG 2000"),
 )
 
+_BRANDS = (
+    dict.fromkeys((b"avif", b"avis"), "AVIF")
+    | dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), "HEIC")
+    | {b"crx ": "Canon CR3", b"jxl ": "JPEG XL", b"jp2 ": "JPEG 2000"}
+)
+_VIDEO = (b"isom", b"iso2", b"mp41", b"mp42", b"M4V ", b"qt  ", b"3gp4", b"3gp5", b"avc1")
+
 
 @dataclass(frozen=True)
 class Header:
@@ -50,9 +57,17 @@ def sniff(data: bytes) -> str | None:
             return name
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
-    if data[4:8] == b"ftyp":
-        return "AVIF or HEIF"
-    return None
+    if data[:1] == b"P" and data[1:2] in b"1234567" and data[2:3].isspace():
+        return "PNM"  # .ppm, .pgm and their kin
+    return _of_brands(data) if data[4:8] == b"ftyp" else None
+
+
+def _of_brands(data: bytes) -> str:
+    """Which of the formats in ISO media files it is (ISO/IEC 14496-12, 4.3): by the major brand, or those behind it."""
+    end = min(max(int.from_bytes(data[:4], "big"), 16), 256)
+    brands = [data[8:12], *(data[at : at + 4] for at in range(16, min(end, len(data)) - 3, 4))]
+    otherwise = "video" if any(brand in _VIDEO for brand in brands) else "AVIF or HEIF"
+    return next((_BRANDS[brand] for brand in brands if brand in _BRANDS), otherwise)
 
 
 def check_size(name: str, height: int, width: int, channels: int = 3) -> None:

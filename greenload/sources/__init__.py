@@ -11,6 +11,7 @@ from greenload import listing
 from greenload.errors import SourceError
 from greenload.sources.arrays import Arrays
 from greenload.sources.base import UNREADABLE, Source, is_source
+from greenload.sources.class_order import ClassOrder
 from greenload.sources.files import Files, FileSource
 from greenload.sources.folder import ImageFolder, any_images
 from greenload.sources.records import RecordSource, TFRecords, record_files
@@ -35,7 +36,13 @@ __all__ = [
 ]
 
 
-def open_folder(folder: str | os.PathLike[str], split: str = "train") -> Source:
+def open_folder(
+    folder: str | os.PathLike[str],
+    split: str = "train",
+    *,
+    classes: Sequence[str] | None = None,
+    order: ClassOrder = "alphabetical",
+) -> Source:
     """The source that a folder holds, by what lies in it.
 
     ``TFDS`` where there is a ``dataset_info.json`` (as ``greenload pack`` writes it), ``TFRecords`` where there are
@@ -45,26 +52,41 @@ def open_folder(folder: str | os.PathLike[str], split: str = "train") -> Source:
     Args:
         folder: the folder, table, file or pattern.
         split: which split of a TFDS folder.
+        classes: the class names in the order of their labels, for class folders and tables.
+        order: ``"natural"`` sorts numbers in the names of class folders, or in a table's, by value; ``"alphabetical"``
+            as text.
 
     Raises:
-        SourceError: the folder is missing, or isn't what it looks like.
+        SourceError: the folder is missing, isn't what it looks like, or is an address (``s3://…``); or ``classes`` or
+            ``order`` are given for records, which hold their labels.
 
     Example:
         >>> open_folder("data/train")
     """
-    name = os.fspath(folder)
+    name = listing.need_local(os.fspath(folder))
     if name.endswith(".csv"):
-        return Files.from_csv(name)
+        return Files.from_csv(name, classes=classes, order=order)
     if name.endswith(".parquet"):
-        return Files.from_parquet(name)
-    if not os.path.isdir(name) and (glob.has_magic(name) or os.path.isfile(name)):
-        return TFRecords(name)
-    names = [entry.name for entry in listing.scan(name)] if os.path.isdir(name) else []
+        return Files.from_parquet(name, classes=classes, order=order)
+    records = _records(name, split)
+    if records is None:
+        return ImageFolder(name, classes=classes, order=order)
+    if classes is not None or order != "alphabetical":
+        raise SourceError(
+            f"{name}: classes and order number class folders and tables, but these records hold their labels: leave "
+            "them out"
+        )
+    return records
+
+
+def _records(name: str, split: str) -> Source | None:
+    """The records that a folder holds, or a file or pattern names; ``None`` if it holds none."""
+    if not os.path.isdir(name):
+        return TFRecords(name) if glob.has_magic(name) or os.path.isfile(name) else None
+    names = [entry.name for entry in listing.scan(name)]
     if "dataset_info.json" in names:
-        return TFDS(folder, split)
-    if record_files(names):
-        return TFRecords(folder)
-    return ImageFolder(folder)
+        return TFDS(name, split)
+    return TFRecords(name) if record_files(names) else None
 
 
 def open_all(data: str | os.PathLike[str]) -> Source:
@@ -73,7 +95,7 @@ def open_all(data: str | os.PathLike[str]) -> Source:
     Raises:
         SourceError: as by ``open_folder``; or there are no images.
     """
-    name = os.fspath(data)
+    name = listing.need_local(os.fspath(data))
     if not os.path.exists(name) and not glob.has_magic(name):
         return any_images(name)
     source = open_folder(name)
@@ -110,7 +132,8 @@ def from_dict(data: Mapping[str, Any]) -> Source:
 def _from_dict(data: Mapping[str, Any]) -> Source:
     match data.get("source"):
         case "ImageFolder":
-            return ImageFolder(data["root"], data["min_classes"])
+            order = data.get("order", "alphabetical")
+            return ImageFolder(data["root"], data["min_classes"], classes=data.get("classes"), order=order)
         case "Files":
             return Files(data["paths"], data["labels"], data.get("classes", ()))
         case "TFRecords":

@@ -11,44 +11,46 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from greenload.errors import SourceError
+from greenload.sources.given_labels import integer_labels
 from greenload.specs import DTYPES, HWC, ImageSpec
+
+_MOST_CHANNELS = 4  # red, green, blue and alpha
 
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
     """Images that are pixels in memory already. Don't change them afterwards. TensorFlow loads from a copy of its own.
 
+    Both may be lists, NumPy arrays, tensors or pandas columns.
+
     Args:
-        images: uint8, int8, float16, bfloat16 or float32 ``[n, height, width, channels]``.
-        labels: ``[n]`` integers; all 0 if not given.
+        images: uint8, int8, float16, bfloat16 or float32 ``[n, height, width, channels]``; with labels grey images may
+            be ``[n, height, width]`` (as MNIST is), and have one channel then.
+        labels: integers or truth values ``[n]`` or ``[n, 1]``; all 0 if not given.
 
     Raises:
-        SourceError: shapes or dtypes are others.
+        SourceError: shapes or dtypes are others; says what helps.
 
     Example:
         >>> Arrays(np.zeros((10, 32, 32, 3), np.uint8), np.arange(10))
+        >>> (images, labels), _ = keras.datasets.cifar10.load_data()
+        >>> Arrays(images, labels)
     """
 
     images: NDArray[np.generic]
     labels: NDArray[np.int64]
 
     def __init__(self, images: ArrayLike, labels: ArrayLike | None = None) -> None:
-        pixels = np.asarray(images)
-        if pixels.ndim != 4 or str(pixels.dtype) not in DTYPES:
-            raise SourceError(
-                f"Arrays needs images [n, height, width, channels] of {', '.join(DTYPES)}, "
-                f"not {pixels.dtype} {list(pixels.shape)}"
-            )
+        pixels = _pixels(images, labels is not None)
         if 0 in pixels.shape:
             raise SourceError(f"Arrays needs at least one image with pixels, but its shape is {list(pixels.shape)}")
-        marks = np.zeros(len(pixels), np.int64) if labels is None else np.asarray(labels)
-        if marks.shape != (len(pixels),) or not np.issubdtype(marks.dtype, np.integer):
-            raise SourceError(
-                f"Arrays needs one integer label an image, but for {len(pixels)} images labels are "
-                f"{marks.dtype} {list(marks.shape)}"
-            )
+        marks = (
+            np.zeros(len(pixels), np.int64)
+            if labels is None
+            else integer_labels("Arrays needs one integer label an image", labels, len(pixels), "images")
+        )
         object.__setattr__(self, "images", pixels)
-        object.__setattr__(self, "labels", marks.astype(np.int64))
+        object.__setattr__(self, "labels", marks)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -95,3 +97,30 @@ class Arrays:
         return f"Arrays({self.images.dtype} {list(self.images.shape)})"
 
     __str__ = __repr__
+
+
+def _pixels(images: ArrayLike, labelled: bool) -> NDArray[np.generic]:
+    try:
+        pixels = np.asarray(images)
+    except (TypeError, ValueError) as error:  # a list of images of several sizes
+        text = " ".join(str(error).split())
+        raise SourceError(
+            f"Arrays needs images [n, height, width, channels] of one size, but they are no array ({text}): resize "
+            "them, or save them as files"
+        ) from None
+    # Three dimensions may be one image with its channels; where there are labels the first one counts images.
+    if labelled and pixels.ndim == 3 and pixels.shape[-1] > _MOST_CHANNELS:
+        pixels = pixels[..., None]
+    if pixels.ndim == 4 and str(pixels.dtype) in DTYPES:
+        return pixels
+    remedies = []
+    if pixels.ndim == 3:
+        remedies.append("pass images[..., None] if they are grey, or images[None] if it is one image")
+    if pixels.dtype.kind in "biuf" and str(pixels.dtype) not in DTYPES:
+        remedies.append(
+            "make them float32 (images.astype('float32')), or uint8 if they are 0 … 255 (images.astype('uint8'))"
+        )
+    raise SourceError(
+        f"Arrays needs images [n, height, width, channels] of {', '.join(DTYPES)}, "
+        f"not {pixels.dtype} {list(pixels.shape)}" + "".join(f": {remedy}" for remedy in remedies)
+    )

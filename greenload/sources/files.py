@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import operator
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from greenload import listing
 from greenload.errors import RecordError, SourceError
 from greenload.listing import Paths
 from greenload.sources import tables
 from greenload.sources.base import UNREADABLE
+from greenload.sources.class_order import ClassOrder, check_order
+from greenload.sources.given_labels import integer_labels
 from greenload.specs import ENCODED_SPEC, ImageSpec
 
 
@@ -75,13 +77,17 @@ class FileSource:
 class Files(FileSource):
     """A list of encoded image files.
 
+    What is named is taken, hidden files too; a warning counts those whose names are of kinds that nothing reads
+    (``.heic``, ``.ppm``, …).
+
     Args:
         paths: the files, in order.
-        labels: one integer a file; all 0 if not given.
+        labels: one integer a file, ``[n]`` or ``[n, 1]``; all 0 if not given.
         classes: the classes' names, where labels are places in them.
 
     Raises:
-        SourceError: there are no files, or labels of another number. A missing file is found when it is read.
+        SourceError: there are no files, labels of another number or kind, or a path is an address (``https://…``). A
+            missing file is found when it is read.
 
     Example:
         >>> Files(["a.jpg", "b.png"], labels=[0, 1])
@@ -104,16 +110,18 @@ class Files(FileSource):
             files = paths if isinstance(paths, Paths) else Paths(paths)
         except TypeError as error:
             raise SourceError(f"Files takes a list of paths, but {error}") from None
-        try:
-            integers = np.zeros(len(files), np.int64) if labels is None else _integers(labels)
-        except (TypeError, OverflowError) as error:
-            raise SourceError(f"Files needs an integer label a path, but {error}") from None
+        if files is not paths:
+            listing.tell_unread_names("Files", files)
         if not files:
             raise SourceError("Files needs at least one path, but the list is empty")
-        if len(integers) != len(files):
-            raise SourceError(
-                f"Files needs one label a path, but there are {len(files)} paths and {len(integers)} labels"
-            )
+        if isinstance(classes, str):
+            raise SourceError(f"classes must be a list of names in the order of labels, not {classes!r}")
+        listing.need_all_local(files)
+        integers = (
+            np.zeros(len(files), np.int64)
+            if labels is None
+            else integer_labels("Files needs one integer label a path", labels, len(files), "paths")
+        )
         object.__setattr__(self, "files", files)
         object.__setattr__(self, "integers", integers)
         object.__setattr__(self, "classes", tuple(classes))
@@ -125,23 +133,37 @@ class Files(FileSource):
         image: str = "path",
         label: str | None = "label",
         root: str | os.PathLike[str] | None = None,
+        *,
+        classes: Sequence[str] | None = None,
+        order: ClassOrder = "alphabetical",
     ) -> Files:
         """The files that a CSV table with a line of column names lists.
 
         Args:
             path: the table, UTF-8, comma-separated.
             image: the column of paths.
-            label: the column of labels: whole numbers, or else class names, which are sorted and numbered from 0
-                (``classes`` keeps them). ``None`` for labels all 0.
+            label: the column of labels; ``None`` for labels all 0. Whole numbers (``7``, ``007``, ``2.0``, ``1e3``)
+                are labels as they are, ``True`` and ``False`` 1 and 0. Else they are class names, which are sorted and
+                numbered from 0 (``classes`` keeps them); blanks at a name's ends don't count, nor does whether an
+                accent is a character of its own.
             root: the folder that relative paths start from; the table's own if not given.
+            classes: the class names in the order of their labels, so that several tables number them alike; the table
+                may hold no others.
+            order: how class names are sorted: ``"alphabetical"`` as text, ``"natural"`` with numbers in them by value.
+
+        Warns where numbers in class names are sorted as text, numbers and names are mixed, names look alike, and an
+        image has several labels.
 
         Raises:
-            SourceError: the table can't be read, lacks a column, has no rows, or a row or a value that doesn't fit.
+            SourceError: the table can't be read, lacks a column, has no rows, or a row or a value that doesn't fit. No
+                label may be missing (``NaN`` too), be a fraction where all are numbers, or look like several
+                (``cat|dog``, ``['cat', 'dog']``).
 
         Example:
             >>> Files.from_csv("data/train.csv", image="file", label="species")
+            >>> Files.from_csv("data/test.csv", classes=["cat", "dog", "horse"])
         """
-        return cls._from_table(tables.read_csv(os.fspath(path), image, label), os.fspath(path), root)
+        return cls._from_table(tables.read_csv, path, image, label, root, classes, order)
 
     @classmethod
     def from_parquet(
@@ -150,18 +172,35 @@ class Files(FileSource):
         image: str = "path",
         label: str | None = "label",
         root: str | os.PathLike[str] | None = None,
+        *,
+        classes: Sequence[str] | None = None,
+        order: ClassOrder = "alphabetical",
     ) -> Files:
         """The files that a Parquet table lists. Needs pyarrow. Arguments and errors are those of ``from_csv``.
 
         Example:
             >>> Files.from_parquet("data/train.parquet", image="file", label="species")
         """
-        return cls._from_table(tables.read_parquet(os.fspath(path), image, label), os.fspath(path), root)
+        return cls._from_table(tables.read_parquet, path, image, label, root, classes, order)
 
     @classmethod
-    def _from_table(cls, table: tables.Table, path: str, root: str | os.PathLike[str] | None) -> Files:
-        base = os.path.dirname(path) if root is None else os.fspath(root)
-        return cls(Paths(os.path.join(base, image) for image in table.images), table.labels, table.classes)
+    def _from_table(
+        cls,
+        read: Callable[[str, str, str | None, tables.Naming], tables.Table],
+        path: str | os.PathLike[str],
+        image: str,
+        label: str | None,
+        root: str | os.PathLike[str] | None,
+        classes: Sequence[str] | None,
+        order: ClassOrder,
+    ) -> Files:
+        name = listing.need_local(os.fspath(path))
+        base = os.path.dirname(name) if root is None else listing.need_local(os.fspath(root))
+        table = read(name, image, label, tables.Naming(check_order(classes, order), order))
+        listing.need_all_local(table.images)
+        files = Paths(os.path.join(base, path) for path in table.images)
+        listing.tell_unread_names(name, files)
+        return cls(files, table.labels, table.classes)
 
     @property
     def paths(self) -> Paths:
@@ -192,10 +231,3 @@ class Files(FileSource):
 
     def __str__(self) -> str:
         return f"Files({len(self)} paths)"
-
-
-def _integers(labels: Sequence[int] | ArrayLike) -> NDArray[np.int64]:
-    if isinstance(labels, np.ndarray) and np.issubdtype(labels.dtype, np.integer):
-        return labels.astype(np.int64)
-    values: Any = labels
-    return np.array([operator.index(label) for label in values], np.int64)

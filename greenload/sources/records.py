@@ -231,13 +231,14 @@ class TFRecords(RecordSource):
     resuming decompress what they skip. ``greenload pack`` makes plain files of them.
 
     Args:
-        data: a folder, a glob pattern, one file, or a list of files in order.
+        data: a folder, a glob pattern, one file, or a list of files in order. Of a folder and a pattern hidden files
+            and folders are left out, and what systems leave behind (``__MACOSX``, …), as by ``ImageFolder``.
         image: the key of the image; ``"image/encoded"`` or ``"image"``, whichever the first record has, if not given.
         label: the key of the label; ``"image/class/label"`` or ``"label"`` if not given; ``None`` for labels all 0.
 
     Raises:
-        SourceError: nothing is there; at first use also: a file holds no TFRecords, is cut or damaged (names the file
-            and the byte), or a key is in no record (names those found).
+        SourceError: nothing is there, or it is an address (``gs://…``); at first use also: a file holds no TFRecords,
+            is cut or damaged (names the file and the byte), or a key is in no record (names those found).
 
     Example:
         >>> TFRecords("data/train-*.tfrecord")
@@ -255,6 +256,8 @@ class TFRecords(RecordSource):
             given = os.fspath(data) if isinstance(data, (str, os.PathLike)) else tuple(os.fspath(path) for path in data)
         except TypeError as error:
             raise SourceError(f"TFRecords takes a folder, a pattern, a file or a list of files, but {error}") from None
+        for path in (given,) if isinstance(given, str) else given:
+            listing.need_local(path)
         object.__setattr__(self, "data", given)
         object.__setattr__(self, "image", image)
         object.__setattr__(self, "label", label)
@@ -276,10 +279,10 @@ class TFRecords(RecordSource):
             return _files_in(self.data)
         if os.path.exists(self.data):
             return (self.data,)
-        found = sorted(path for path in glob.glob(self.data, recursive=True) if not path.endswith(".index"))
+        found = _of_pattern(self.data)
         if not found:
             raise SourceError(f"{self.data}: no file is of this pattern: correct it")
-        return tuple(found)
+        return found
 
     @functools.cached_property
     def _parts(self) -> tuple[Part, ...]:
@@ -348,13 +351,25 @@ def _chosen(path: str, argument: str, given: str, usual: tuple[str, ...], kind: 
     return key
 
 
+def _of_pattern(pattern: str) -> tuple[str, ...]:
+    """The files of a pattern, without indices and litter: but where the pattern spells out a name it is taken."""
+    spelled = set(pattern.split(os.sep))
+
+    def wanted(path: str) -> bool:
+        # A name that begins with a dot is found only by a pattern that has the dot.
+        names = (name for name in path.split(os.sep) if not name.startswith(".") and name not in spelled)
+        return not path.endswith(".index") and not any(map(listing.is_litter, names))
+
+    return tuple(sorted(filter(wanted, glob.glob(pattern, recursive=True))))
+
+
 _SHARD = re.compile(r"(.*?)[-_.]?(\d{4,})-of-(\d{4,})(.*)")
 
 
 def record_files(names: Iterable[str]) -> list[str]:
     """Which of a folder's names are those of TFRecord files, sorted."""
     named = (name for name in names if ".tfrec" in name or _SHARD.fullmatch(name))
-    return sorted(name for name in named if not name.startswith(".") and not name.endswith(".index"))
+    return sorted(name for name in named if not listing.is_litter(name) and not name.endswith(".index"))
 
 
 def _files_in(folder: str) -> tuple[str, ...]:

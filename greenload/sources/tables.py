@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from greenload.errors import SourceError
 from greenload.listing import Paths
+from greenload.notices import notify
+from greenload.sources.class_order import stripped
+from greenload.sources.table_labels import labels_of
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,17 @@ class Table:
     """The names that labels are places in; empty where the table holds numbers."""
 
 
-def read_csv(path: str, image: str, label: str | None) -> Table:
+@dataclass(frozen=True)
+class Naming:
+    """How names of classes become labels."""
+
+    classes: tuple[str, ...] = ()
+    """All names in the order of their labels; empty to number those that the table holds."""
+    order: str = "alphabetical"
+    """How those are sorted: ``"alphabetical"`` or ``"natural"``."""
+
+
+def read_csv(path: str, image: str, label: str | None, naming: Naming) -> Table:
     """The columns of paths and labels of a CSV table with a line of column names.
 
     Raises:
@@ -51,7 +64,7 @@ def read_csv(path: str, image: str, label: str | None) -> Table:
                     raise SourceError(f"{path}: line {rows.line_num} has no {image!r}: fill it or remove the line")
                 images.append(row[at])
                 if label_at is not None:
-                    if not row[label_at]:  # would be a class named nothing, and move all others' numbers
+                    if not stripped(row[label_at]):  # would be a class named nothing, and move all others' numbers
                         raise SourceError(f"{path}: line {rows.line_num} has no {label!r}: fill it or remove the line")
                     labels.append(row[label_at])
     except OSError as error:
@@ -60,10 +73,10 @@ def read_csv(path: str, image: str, label: str | None) -> Table:
         raise SourceError(f"{path}: a CSV table is UTF-8 text, but byte {error.start} is not: convert it") from None
     except csv.Error as error:
         raise SourceError(f"{path}: line {rows.line_num} is no CSV: {error}") from None
-    return _table(path, images, None if label is None else labels, label)
+    return _table(path, images, labels, label, naming)
 
 
-def read_parquet(path: str, image: str, label: str | None) -> Table:
+def read_parquet(path: str, image: str, label: str | None, naming: Naming) -> Table:
     """The columns of paths and labels of a Parquet table. Errors are those of ``read_csv``, and pyarrow missing."""
     try:
         import pyarrow
@@ -84,13 +97,15 @@ def read_parquet(path: str, image: str, label: str | None) -> Table:
     for name, column in values.items():
         if None in column:
             raise SourceError(f"{path}: row {column.index(None) + 1} has no {name!r}: fill it or remove the row")
-    odd = next((value for value in values[image] if not isinstance(value, str)), None)
+    odd = next((value for value in values[wanted[0]] if not isinstance(value, str)), None)
     if odd is not None:
         raise SourceError(f"{path}: column {image!r} must hold text, not {type(odd).__name__} {str(odd)[:40]!r}")
-    return _table(path, values[image], None if label is None else values[label], label)
+    return _table(path, values[wanted[0]], [] if label is None else values[wanted[1]], label, naming)
 
 
 def _column(path: str, header: Sequence[str], name: str) -> int:
+    if name not in header:  # "path, label" has a blank before its second name
+        header = [stripped(column) for column in header]
     if name not in header:
         found = ", ".join(map(repr, header)) if header else "none"
         raise SourceError(f"{path}: the table has no column {name!r}; its columns: {found}: name another")
@@ -99,20 +114,23 @@ def _column(path: str, header: Sequence[str], name: str) -> int:
     return list(header).index(name)
 
 
-def _table(path: str, images: list[str], values: list[Any] | None, column: str | None) -> Table:
+def _table(path: str, images: list[str], values: list[Any], column: str | None, naming: Naming) -> Table:
     if not images:
         raise SourceError(f"{path}: the table has no rows below its column names: list at least one image")
-    if values is None:
+    if column is None:
         return Table(Paths(images), np.zeros(len(images), np.int64), ())
-    try:
-        if any(isinstance(value, (bool, float)) for value in values):
-            raise SourceError(
-                f"{path}: labels in column {column!r} must be whole numbers or class names, "
-                f"not {next(v for v in values if isinstance(v, (bool, float)))!r}"
-            )
-        return Table(Paths(images), np.array([int(value) for value in values], np.int64), ())
-    except (ValueError, TypeError, OverflowError):
-        pass
-    classes = tuple(sorted(set(map(str, values))))
-    place = {name: i for i, name in enumerate(classes)}
-    return Table(Paths(images), np.array([place[str(value)] for value in values], np.int64), classes)
+    labels, classes = labels_of(f"{path}: column {column!r}", values, naming.order, naming.classes)
+    _tell_contradictions(path, images, labels, values)
+    return Table(Paths(images), labels, classes)
+
+
+def _tell_contradictions(path: str, images: list[str], labels: NDArray[np.int64], values: list[Any]) -> None:
+    """Warn of images that stand in several rows with different labels, as where each has several tags."""
+    first: dict[str, int] = {}
+    different = [row for row, image in enumerate(images) if labels[first.setdefault(image, row)] != labels[row]]
+    if different:
+        row = different[0]
+        notify(
+            f"{path}: {len(different):,} rows list an image again with another label (first {images[row]!r}: "
+            f"{values[first[images[row]]]!r}, then {values[row]!r}), and each is a sample: keep one row an image"
+        )

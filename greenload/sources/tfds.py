@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from greenload import tfrecord
+from greenload import listing, tfrecord
 from greenload.errors import BackendUnavailable, SourceError
 from greenload.sources.records import Kind, Part, RecordSource, class_names
 
@@ -36,8 +36,8 @@ class TFDS(RecordSource):
             labels all 0.
 
     Raises:
-        SourceError: there is no prepared dataset, no such split or feature, or its files are of another kind or
-            incomplete.
+        SourceError: there is no prepared dataset, no such split or feature, its files are of another kind or
+            incomplete, or a path is an address (``gs://…``).
         BackendUnavailable: at first use: TFDS or array_record is needed and missing.
 
     Example:
@@ -59,9 +59,9 @@ class TFDS(RecordSource):
         image: str = "",
         label: str | None = "",
     ) -> None:
-        object.__setattr__(self, "data", os.fspath(data))
+        object.__setattr__(self, "data", listing.need_local(os.fspath(data)))
         object.__setattr__(self, "split", split)
-        object.__setattr__(self, "data_dir", None if data_dir is None else os.fspath(data_dir))
+        object.__setattr__(self, "data_dir", None if data_dir is None else listing.need_local(os.fspath(data_dir)))
         object.__setattr__(self, "image", image)
         object.__setattr__(self, "label", label)
         _ = self.folder
@@ -74,6 +74,7 @@ class TFDS(RecordSource):
         else:
             name, _, version = self.data.partition(":")
             root = self.data_dir or os.environ.get("TFDS_DATA_DIR") or os.path.expanduser("~/tensorflow_datasets")
+            root = listing.need_local(root)
             place = Path(root) / name
         if (place / "dataset_info.json").is_file():
             return place

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from greenload import scalars
 from greenload.errors import PipelineError
 from greenload.specs import ImageSpec
 
@@ -13,7 +14,7 @@ _RANGES = {"uint8": (0, 255), "int8": (-128, 127)}
 
 def is_number(value: Any) -> bool:
     """Whether a value is a finite number, and no truth value."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return scalars.number(value) is not None
 
 
 def interval(
@@ -24,9 +25,9 @@ def interval(
     Raises:
         PipelineError: they are not.
     """
-    good = isinstance(value, (tuple, list)) and len(value) == 2 and all(map(is_number, value))
-    if good:
-        low, high = float(value[0]), float(value[1])
+    bounds = scalars.several(value)
+    if bounds is not None and len(bounds) == 2 and all(map(is_number, bounds)):
+        low, high = float(bounds[0]), float(bounds[1])
         inside = least < low <= high < most if strict else least <= low <= high <= most
         if inside:
             return (low, high)
@@ -44,10 +45,11 @@ def around(
     Raises:
         PipelineError: it is neither, or leaves ``least … most``.
     """
-    if is_number(value):
-        if value < 0:
+    reach = scalars.number(value)
+    if reach is not None:
+        if reach < 0:
             raise PipelineError(f"{stage}: {name} must be a number from 0, or (low, high), not {value!r}")
-        value = (max(centre - value, least), centre + value)
+        value = (max(centre - reach, least), centre + reach)
     return interval(stage, name, value, least, most)
 
 
@@ -57,9 +59,10 @@ def finite(stage: str, name: str, value: Any) -> float:
     Raises:
         PipelineError: it is not.
     """
-    if not is_number(value):
+    found = scalars.number(value)
+    if found is None:
         raise PipelineError(f"{stage}: {name} must be one finite number, not {value!r}")
-    return float(value)
+    return found
 
 
 def sides(stage: str, name: str, value: Any) -> tuple[int, int, int, int]:
@@ -69,12 +72,9 @@ def sides(stage: str, name: str, value: Any) -> tuple[int, int, int, int]:
     Raises:
         PipelineError: it is none of these, or one is below 0.
     """
-    numbers = (value,) if isinstance(value, int) else value
-    if (
-        not isinstance(numbers, (tuple, list))
-        or len(numbers) not in (1, 2, 4)
-        or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers)
-    ):
+    pads = [scalars.whole(n) for n in scalars.several(value) or (value,)]
+    numbers = [n for n in pads if n is not None and n >= 0]
+    if len(numbers) != len(pads) or len(pads) not in (1, 2, 4):
         raise PipelineError(
             f"{stage}: {name} must be one whole number from 0, two (left and right, top and bottom) or four "
             f"(left, top, right, bottom), not {value!r}"

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from greenload import scalars
 from greenload.draws import NUMPY, Array, Ops
 from greenload.errors import PipelineError
 from greenload.specs import ImageSpec, LabelSpec
@@ -145,14 +146,12 @@ def pair(stage: str, name: str, value: Any) -> tuple[int, int]:
     Raises:
         PipelineError: it is neither a positive integer nor two of them.
     """
-    sides = (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
-    if (
-        not isinstance(sides, (tuple, list))
-        or len(sides) != 2
-        or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in sides)
-    ):
-        raise PipelineError(f"{stage}: {name} must be a positive integer or two of them (height, width), not {value!r}")
-    return (sides[0], sides[1])
+    given = scalars.several(value)
+    sides = [scalars.whole(n) for n in ((value, value) if given is None else given)]
+    match sides:
+        case [int(height), int(width)] if height >= 1 and width >= 1:
+            return (height, width)
+    raise PipelineError(f"{stage}: {name} must be a positive integer or two of them (height, width), not {value!r}")
 
 
 def probability(stage: str, value: Any) -> float:
@@ -161,9 +160,10 @@ def probability(stage: str, value: Any) -> float:
     Raises:
         PipelineError: it is not.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
+    found = scalars.number(value)
+    if found is None or not 0.0 <= found <= 1.0:
         raise PipelineError(f"{stage}: p must be a probability between 0 and 1, not {value!r}")
-    return float(value)
+    return found
 
 
 def flag(stage: str, name: str, value: Any) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from greenload import scalars
 from greenload.draws import NUMPY, Array, Ops
 from greenload.errors import PipelineError
 from greenload.specs import DTYPES, ImageSpec
@@ -58,15 +59,12 @@ class Apply(Stage):
             raise PipelineError(f"Apply: fn must be a function or its name 'package.module:function', not {fn!r}")
         if self.shape is not None:
             shape: Any = self.shape
-            if (
-                not isinstance(shape, (tuple, list))
-                or len(shape) != 3
-                or not all(n is None or (isinstance(n, int) and not isinstance(n, bool) and n >= 1) for n in shape)
-            ):
+            sides = tuple(n if n is None else scalars.whole(n) or 0 for n in scalars.several(shape) or ())
+            if len(sides) != 3 or not all(n is None or n >= 1 for n in sides):
                 raise PipelineError(
                     f"Apply: shape must be (height, width, channels), each a positive integer or None, not {shape!r}"
                 )
-            object.__setattr__(self, "shape", tuple(shape))
+            object.__setattr__(self, "shape", sides)
         if self.dtype is not None and self.dtype not in DTYPES:
             raise PipelineError(f"Apply: dtype must be one of {', '.join(map(repr, DTYPES))}, not {self.dtype!r}")
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from greenload import scalars
 from greenload.draws import NUMPY, Array, Ops
 from greenload.errors import PipelineError
 from greenload.specs import ImageSpec
@@ -88,8 +89,9 @@ class ColorJitter(Stage):
     def _keep(self, name: str, centre: float, least: float, most: float) -> None:
         value: Any = getattr(self, name)
         if value is not None:
-            if name == "hue" and isinstance(value, (int, float)) and abs(value) > most:
-                interval("ColorJitter", name, (-value, value), least, most)
+            reach = scalars.number(value)
+            if name == "hue" and reach is not None and abs(reach) > most:
+                interval("ColorJitter", name, (-reach, reach), least, most)
             bounds = around("ColorJitter", name, value, centre, least, most)
             value = None if bounds == (centre, centre) else bounds
         object.__setattr__(self, name, value)

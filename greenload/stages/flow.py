@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from greenload import scalars
 from greenload.errors import PipelineError
 from greenload.specs import HWC, NHWC, ImageSpec
 from greenload.stages import primitives as pixels
@@ -31,9 +32,9 @@ class Shuffle(Stage):
     block: int | None = None
 
     def __post_init__(self) -> None:
-        good = isinstance(self.block, int) and not isinstance(self.block, bool) and self.block >= 1
-        if self.block is not None and not good:
-            raise PipelineError(f"Shuffle: block must be a positive integer or None, not {self.block!r}")
+        if self.block is not None:
+            block = scalars.positive(PipelineError, "Shuffle: block", self.block, " or None")
+            object.__setattr__(self, "block", block)
 
     def out_spec(self, spec: ImageSpec) -> ImageSpec:
         if spec.batched:
@@ -110,8 +111,7 @@ class Batch(Stage):
     drop_remainder: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
-            raise PipelineError(f"Batch: size must be a positive integer, not {self.size!r}")
+        object.__setattr__(self, "size", scalars.positive(PipelineError, "Batch: size", self.size))
         object.__setattr__(self, "drop_remainder", flag("Batch", "drop_remainder", self.drop_remainder))
 
     def out_spec(self, spec: ImageSpec) -> ImageSpec:

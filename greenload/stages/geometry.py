@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import draws
+from greenload import draws, scalars
 from greenload.draws import NUMPY, Array, Ops
 from greenload.errors import PipelineError
 from greenload.specs import HWC, ImageSpec
@@ -45,8 +45,8 @@ class Resize(Stage):
 
     def __post_init__(self) -> None:
         height, width = pair("Resize", "size", self.size)
-        if not isinstance(self.size, int):
-            object.__setattr__(self, "size", (height, width))
+        one = scalars.several(self.size) is None
+        object.__setattr__(self, "size", height if one else (height, width))
         object.__setattr__(self, "antialias", flag("Resize", "antialias", self.antialias))
 
     def out_spec(self, spec: ImageSpec) -> ImageSpec:

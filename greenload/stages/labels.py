@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from greenload import scalars
 from greenload.errors import PipelineError
 from greenload.specs import DTYPES, ImageSpec, LabelSpec
 from greenload.stages.base import Stage
@@ -32,8 +33,8 @@ class OneHot(Stage):
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        if isinstance(self.num_classes, bool) or not isinstance(self.num_classes, int) or self.num_classes < 1:
-            raise PipelineError(f"OneHot: num_classes must be a positive integer, not {self.num_classes!r}")
+        classes = scalars.positive(PipelineError, "OneHot: num_classes", self.num_classes)
+        object.__setattr__(self, "num_classes", classes)
         if self.dtype not in DTYPES:
             raise PipelineError(f"OneHot: dtype must be one of {', '.join(map(repr, DTYPES))}, not {self.dtype!r}")
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import draws
+from greenload import draws, scalars
 from greenload.draws import NUMPY, Array, Ops
 from greenload.errors import PipelineError
 from greenload.specs import ImageSpec
@@ -43,12 +43,9 @@ class GaussianBlur(Stage):
     sigma: float | tuple[float, float] = (0.1, 2.0)
 
     def __post_init__(self) -> None:
-        taps = (self.kernel_size, self.kernel_size) if isinstance(self.kernel_size, int) else self.kernel_size
-        if (
-            not isinstance(taps, (tuple, list))
-            or len(taps) != 2
-            or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 and n % 2 for n in taps)
-        ):
+        given: Any = self.kernel_size
+        taps = [scalars.whole(n) for n in scalars.several(given) or (given, given)]
+        if len(taps) != 2 or not all(n is not None and n >= 1 and n % 2 for n in taps):
             raise PipelineError(
                 "GaussianBlur: kernel_size must be an odd positive integer or two of them (width, height), "
                 f"not {self.kernel_size!r}"
@@ -111,11 +108,12 @@ class RandomErasing(Stage):
     value: float | tuple[float, ...] = 0.0
 
     def __post_init__(self) -> None:
-        value: Any = (self.value,) if is_number(self.value) else self.value
-        if not isinstance(value, (tuple, list)) or not value or not all(map(is_number, value)):
+        given: Any = self.value
+        value = (given,) if is_number(given) else scalars.several(given)
+        if not value or not all(map(is_number, value)):
             raise PipelineError(
                 f"RandomErasing: value must be one finite number, or one a channel, not {self.value!r}"
-                + ("; value='random' is not offered" if value == "random" else "")
+                + ("; value='random' is not offered" if isinstance(given, str) and given == "random" else "")
             )
         object.__setattr__(self, "value", float(value[0]) if len(value) == 1 else tuple(map(float, value)))
         object.__setattr__(self, "p", probability("RandomErasing", self.p))

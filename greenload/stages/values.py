@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from greenload import scalars
 from greenload.errors import PipelineError
 from greenload.specs import DTYPES, ImageSpec
 from greenload.stages import primitives as pixels
@@ -95,8 +95,9 @@ class Normalize(Stage):
             if (
                 isinstance(values, str)
                 or not isinstance(values, Iterable)
+                or getattr(values, "ndim", 1) != 1
                 or not (values := tuple(values))
-                or not all(isinstance(v, (int, float)) and math.isfinite(v) for v in values)
+                or not all(scalars.number(v) is not None for v in values)
             ):
                 raise PipelineError(f"Normalize: {name} must be one finite number a channel, not {values!r}")
             object.__setattr__(self, name, tuple(float(v) for v in values))

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from greenload import scalars
 from greenload.draws import NUMPY, Array, Ops
 from greenload.errors import PipelineError
 from greenload.specs import ImageSpec
@@ -124,14 +125,11 @@ class RandomAffine(_Warping):
             "fill": finite("RandomAffine", "fill", self.fill),
         }
         if self.translate is not None:
-            shares = self.translate
-            if (
-                not isinstance(shares, (tuple, list))
-                or len(shares) != 2
-                or not all(is_number(share) and 0 <= share <= 1 for share in shares)
-            ):
+            shares = scalars.several(self.translate) or ()
+            if len(shares) != 2 or not all(is_number(share) and 0 <= share <= 1 for share in shares):
                 raise PipelineError(
-                    f"RandomAffine: translate must be two shares (of width, of height) between 0 and 1, not {shares!r}"
+                    f"RandomAffine: translate must be two shares (of width, of height) between 0 and 1, "
+                    f"not {self.translate!r}"
                 )
             checked["translate"] = (float(shares[0]), float(shares[1]))
         if self.scale is not None:
@@ -166,9 +164,10 @@ def _between(uniform: Array, bounds: Any) -> Array:
 
 
 def _shear(value: Any) -> tuple[float, ...]:
-    if isinstance(value, (tuple, list)) and len(value) == 4:
+    bounds = scalars.several(value)
+    if bounds is not None and len(bounds) == 4:
         along_x, along_y = (
-            interval("RandomAffine", "shear", value[k : k + 2], -90.0, 90.0, strict=True) for k in (0, 2)
+            interval("RandomAffine", "shear", bounds[k : k + 2], -90.0, 90.0, strict=True) for k in (0, 2)
         )
         return (*along_x, *along_y)
     low, high = around("RandomAffine", "shear", value, 0.0)

@@ -1,0 +1,21 @@
+"""Warnings that show the user's own line."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+_PASSED = ("greenload", "functools")
+
+
+def notify(message: str) -> None:
+    """Warn, as from the line outside greenload that led here: Python shows one text once for each such line.
+
+    What can't be shown, as in names of files, is escaped.
+    """
+    frame, level = sys._getframe(1), 2
+    # Between ours there is functools, whose cached properties list folders.
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _PASSED:
+        frame, level = frame.f_back, level + 1
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in message)
+    warnings.warn(shown, stacklevel=level)

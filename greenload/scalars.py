@@ -1,0 +1,69 @@
+"""Numbers as users pass them: NumPy's become Python's, so that what is kept compares, hashes and is written as JSON."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+from typing import Any
+
+import numpy as np
+
+from greenload.errors import GreenloadError
+
+
+def whole(value: Any) -> int | None:
+    """A Python or NumPy integer as a Python one; ``None`` for anything else, truth values among it.
+
+    Example:
+        >>> whole(np.int64(224)), whole(True), whole(2.0)
+        (224, None, None)
+    """
+    if isinstance(value, (bool, np.bool_)) or str(getattr(value, "dtype", "")).endswith("bool"):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def number(value: Any) -> float | None:
+    """A finite Python or NumPy number as a Python float; ``None`` for anything else, truth values among it.
+
+    Example:
+        >>> number(np.float32(0.5)), number(3), number("3"), number(math.inf)
+        (0.5, 3.0, None, None)
+    """
+    array = isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf"
+    if isinstance(value, bool) or not (array or isinstance(value, numbers.Real)):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:  # an integer of 400 digits
+        return None
+    return found if math.isfinite(found) else None
+
+
+def several(value: Any) -> tuple[Any, ...] | None:
+    """What a tuple, a list or an array of one dimension holds; ``None`` for anything else."""
+    if isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim == 1):
+        return tuple(value)
+    return None
+
+
+def positive(error: type[GreenloadError], name: str, value: Any, otherwise: str = "") -> int:
+    """A whole number from 1.
+
+    Args:
+        error: what is raised.
+        name: the argument's name.
+        value: what was given.
+        otherwise: what else may be given, for the message: ``" or None"``.
+
+    Raises:
+        GreenloadError: ``error``, where it is another value.
+    """
+    found = whole(value)
+    if found is None or found < 1:
+        raise error(f"{name} must be a positive integer{otherwise}, not {value!r}")
+    return found

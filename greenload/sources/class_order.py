@@ -1,0 +1,108 @@
+"""Names of classes: in which order they are numbered, and what about them is likely a mistake."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Collection, Sequence
+from typing import Literal
+
+from greenload.errors import SourceError
+from greenload.notices import notify
+
+ClassOrder = Literal["alphabetical", "natural"]
+_INVISIBLE = "\ufeff\u200b\u2060\u200e\u200f"  # byte order mark, zero-width space and joiner, marks of direction
+_NUMBERS = re.compile(r"[0-9]+")
+_WHOLE = re.compile(r"[+-]?[0-9]{1,255}")
+
+
+def stripped(name: str) -> str:
+    """A name without blanks and invisible marks at its ends, in Unicode's composed form (NFC)."""
+    while name != (name := name.strip().strip(_INVISIBLE)):
+        pass
+    return unicodedata.normalize("NFC", name)
+
+
+def naturally(names: Collection[str]) -> tuple[str, ...]:
+    """Names sorted so that a number within one counts as such: ``"2"`` stands before ``"10"``.
+
+    Example:
+        >>> naturally(["b10", "b9", "a"])
+        ('a', 'b9', 'b10')
+    """
+    if all(_WHOLE.fullmatch(name) for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    width = max((len(run) for name in names for run in _NUMBERS.findall(name)), default=0)
+    return tuple(sorted(names, key=lambda name: (_NUMBERS.sub(lambda run: run[0].zfill(width), name), name)))
+
+
+def check_order(classes: Sequence[str] | None, order: str) -> tuple[str, ...]:
+    """The names in ``classes``, or none, once both arguments are found good.
+
+    Raises:
+        SourceError: ``order`` is unknown, ``classes`` is no list of different names, or both are given.
+    """
+    if order not in ("alphabetical", "natural"):
+        raise SourceError(f"order must be 'alphabetical' or 'natural', not {order!r}")
+    if classes is None:
+        return ()
+    names = () if isinstance(classes, (str, bytes)) else tuple(classes)
+    odd = next((name for name in names if not isinstance(name, str)), None)
+    if not names or odd is not None:
+        found = repr(classes) if odd is None else f"{type(odd).__name__} {odd!r} in it"
+        raise SourceError(f"classes must be a list of names in the order of labels, not {found}")
+    if len(set(names)) < len(names):
+        twice = next(name for place, name in enumerate(names) if name in names[:place])
+        raise SourceError(f"classes must be different names, but {twice!r} is there twice: remove one")
+    if order != "alphabetical":
+        raise SourceError(f"classes are in the order of labels, so order={order!r} can't hold too: leave one out")
+    return tuple(map(str, names))
+
+
+def numbered(where: str, names: Collection[str], order: str) -> tuple[str, ...]:
+    """Names in the order of their labels. Warns where numbers in them are sorted as text.
+
+    Args:
+        where: what they were found in, for the warning.
+        names: different names.
+        order: ``"alphabetical"`` or ``"natural"``.
+    """
+    by_number = naturally(names)
+    if order == "natural":
+        return by_number
+    as_text = tuple(sorted(names))
+    if _against_numbers(as_text, by_number):
+        label = next(place for place, name in enumerate(as_text) if name != by_number[place])
+        name = as_text[label]
+        notify(
+            f"{where}: names of classes are sorted as text, as Keras sorts them, so class {name!r} has label {label}, "
+            f"not {by_number.index(name)}: pass order='natural' to sort numbers by value, or classes=[...] in the "
+            "order of labels"
+        )
+    return as_text
+
+
+def _against_numbers(as_text: Sequence[str], by_number: Sequence[str]) -> bool:
+    """Whether two names that differ in their numbers alone stand in another order as text."""
+    place = {name: i for i, name in enumerate(by_number)}
+    last: dict[str, int] = {}
+    for name in as_text:
+        shape = "0" if _WHOLE.fullmatch(name) else _NUMBERS.sub("0", name)
+        if place[name] < last.get(shape, -1):
+            return True
+        last[shape] = place[name]
+    return False
+
+
+def tell_alike(where: str, names: Sequence[str]) -> None:
+    """Warn where two names differ only in what can't be seen: blanks, invisible marks, Unicode's forms."""
+    seen: dict[str, str] = {}
+    for name in names:
+        look = " ".join("".join(c for c in unicodedata.normalize("NFKC", name) if c not in _INVISIBLE).split())
+        if look in seen:
+            notify(
+                f"{where}: {seen[look]!a} and {name!a} look alike, but are two classes: give both one name "
+                "if they are one"
+            )
+            return
+        seen[look] = name
