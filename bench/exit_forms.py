@@ -224,10 +224,8 @@ def in_a_function(load: Loader) -> None:
     @tf.function
     def count() -> Any:
         seen = tf.constant(0)
-        for _, _ in held:
+        for _, _ in held.take(4):
             seen += 1
-            if seen > 3:
-                break
         return seen
 
     count()
