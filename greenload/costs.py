@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import math
 import os
 import platform
 import statistics
@@ -21,12 +20,16 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
+from greenload import json_data
 from greenload.errors import UsageError
+from greenload.json_data import DataError, Value
 
 FORMAT = "greenload.costs/1"
 """What a stored table begins with; another number is another format."""
 REFERENCE, OWN = "reference", "this machine"
 """Where a table comes from."""
+LARGEST_RATE = 1e9
+"""The most CPU seconds, or joules, that a table may give for one of anything: far beyond all work, and no overflow."""
 _PACKAGES = ("tensorflow", "nvidia-dali-cuda130", "nvidia-dali-cuda120", "pillow-simd", "pillow", "numpy")
 
 
@@ -91,28 +94,25 @@ class Entry:
         return data | ({"energy_j": energy} if energy else {}) | ({"note": self.note} if self.note else {})
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Entry:
-        """The entry that ``to_dict`` described.
+    def _from_value(cls, value: Value) -> Entry:
+        energy, note = value.get("energy_j"), value.get("note")
+        work = value.field("what")
+        if not work.text().split():
+            work.refuse("the name of some work")
+        return cls(
+            value.field("backend").text(),
+            work.text(),
+            _rates(value.field("cpu_s")),
+            {domain: _rates(rates) for domain, rates in energy.mapping().items()} if energy else {},
+            note.text() if note else "",
+        )
 
-        Raises:
-            UsageError: a part is missing, unknown, negative or no number.
-        """
-        energy = {str(domain): _rates(rates) for domain, rates in dict(data.get("energy_j", {})).items()}
-        texts = (data.get("backend"), data.get("what"), data.get("note", ""))
-        if not all(isinstance(text, str) for text in texts):
-            raise UsageError(f"an entry of costs has texts for backend, what and note, not {texts}: measure it anew")
-        return cls(str(texts[0]), str(texts[1]), _rates(data.get("cpu_s")), energy, str(texts[2]))
 
-
-def _rates(data: Any) -> Amounts:
-    known = [part.name for part in fields(Amounts)]
-    if not isinstance(data, Mapping) or not set(data) <= set(known):
-        raise UsageError(f"rates have {', '.join(known)}, but here are {data!r}: measure them anew")
-    for name, value in data.items():
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or value < 0:
-            raise UsageError(f"a rate is a finite number of at least 0, but {name} is {value!r}: measure it anew")
-    return Amounts(**data)
+def _rates(value: Value) -> Amounts:
+    given = value.mapping()
+    if not set(given) <= {part.name for part in fields(Amounts)}:
+        value.refuse(f"rates by {', '.join(part.name for part in fields(Amounts))}")
+    return Amounts(**{name: rate.number(0.0, LARGEST_RATE) for name, rate in given.items()})
 
 
 @dataclass(frozen=True)
@@ -177,20 +177,25 @@ class CostTable:
         Raises:
             UsageError: it isn't one, or a part is damaged.
         """
-        if not isinstance(data, Mapping) or data.get("format") != FORMAT:
-            found = data.get("format") if isinstance(data, Mapping) else type(data).__name__
-            raise UsageError(f"a table of costs has format {FORMAT!r}, not {found!r}: run greenload calibrate")
-        entries, machine, source = data.get("entries"), data.get("machine"), data.get("source")
-        if source not in (REFERENCE, OWN) or not isinstance(machine, Mapping) or not isinstance(entries, list):
-            raise UsageError("a table of costs has source, machine and entries: run greenload calibrate")
-        if not all(isinstance(entry, Mapping) for entry in entries):
-            raise UsageError("the entries of a table of costs are objects: run greenload calibrate")
-        made = tuple(Entry.from_dict(entry) for entry in entries)
-        seconds = data.get("seconds", 0.0)
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-            raise UsageError(f"a table's seconds are a number, not {seconds!r}: run greenload calibrate")
-        created, samples = str(data.get("created", "")), str(data.get("samples", ""))
-        return cls(str(source), created, dict(machine), made, float(seconds), samples)
+        try:
+            return cls._from_value(Value(data))
+        except DataError as error:
+            raise UsageError(f"a table of costs can't be used: {error}: run greenload calibrate") from None
+
+    @classmethod
+    def _from_value(cls, value: Value) -> CostTable:
+        value.field("format").text(among=(FORMAT,))
+        seconds, created, samples = value.get("seconds"), value.get("created"), value.get("samples")
+        machine = value.field("machine")
+        machine.mapping()
+        return cls(
+            value.field("source").text(among=(REFERENCE, OWN)),
+            created.text() if created else "",
+            machine.plain(),
+            tuple(Entry._from_value(entry) for entry in value.field("entries").list()),
+            seconds.number() if seconds else 0.0,
+            samples.text() if samples else "",
+        )
 
 
 @dataclass(frozen=True)
@@ -250,7 +255,7 @@ def _noted(entry: Entry, origin: str) -> str:
 def reference() -> CostTable:
     """The shipped table: another machine's."""
     text = resources.files("greenload").joinpath("costs.json").read_text(encoding="utf-8")
-    return CostTable.from_dict(json.loads(text))
+    return CostTable.from_dict(json_data.parse(text).data)
 
 
 def facts(cpus: int) -> dict[str, Any]:
@@ -277,13 +282,13 @@ def recall(machine: Mapping[str, Any]) -> CostTable | None:
     with a warning."""
     try:
         path = place(machine)
-        return CostTable.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return CostTable._from_value(json_data.load(path))
     except (FileNotFoundError, NotADirectoryError, ImportError):
         return None
     except OSError as error:
         warnings.warn(f"{path}: these costs can't be read, and so aren't used: {error}", stacklevel=2)
         return None
-    except (ValueError, TypeError) as error:  # a UsageError is a ValueError
+    except DataError as error:
         text = f"{path}: these costs are damaged and not used ({error}): run greenload calibrate to measure them anew"
         warnings.warn(text, stacklevel=2)
         return None

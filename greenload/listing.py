@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.errors import SourceError
+from greenload.json_data import shown
 from greenload.notices import notify
 
 EXTENSIONS = (
@@ -100,6 +101,7 @@ class Paths(Sequence[str]):
 
     Raises:
         TypeError: one is neither.
+        SourceError: one can be no file's path.
 
     Example:
         >>> list(Paths(["a.jpg", "b.png"]))
@@ -116,7 +118,7 @@ class Paths(Sequence[str]):
     def __init__(self, paths: Iterable[str | bytes | os.PathLike[str]]) -> None:
         blob, ends = bytearray(), array("q", [0])
         for path in paths:
-            blob += os.fsencode(path)
+            blob += _encoded(path)
             ends.append(len(blob))
         self.blob = bytes(blob)
         self.offsets = np.array(ends, np.int64)
@@ -164,6 +166,19 @@ def need_all_local(paths: Paths) -> None:
     if b":/" in paths.blob:
         for path in paths:
             need_local(path)
+
+
+def _encoded(path: str | bytes | os.PathLike[str]) -> bytes:
+    """A path in the file system's encoding."""
+    try:
+        encoded = os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise SourceError(
+            f"{shown(path)}: a path is text that can be encoded, but this is not: {error.reason}"
+        ) from None
+    if b"\0" in encoded:
+        raise SourceError(f"{shown(path)}: a path holds no zero byte, but this does: correct it")
+    return encoded
 
 
 def scan(folder: str) -> Iterator[os.DirEntry[str]]:

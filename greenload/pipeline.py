@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from greenload import scalars, sources
 from greenload.draws import stage_key
 from greenload.errors import PipelineError, RecordError
+from greenload.json_data import DataError, Value, short
 from greenload.sources import RecordSource, Source
 from greenload.specs import ImageSpec, LabelSpec
 from greenload.stages import STAGES, Batch, Cache, Decode, OneHot, Shuffle, Stage
 from greenload.stages.reference import as_dtype
 
 _FORMAT = "greenload.pipeline/1"
+_LARGEST_SEED = 2**1023  # what JSON holds; a seed is taken modulo 2^64
 
 
 @dataclass(frozen=True, init=False)
@@ -163,32 +165,35 @@ class Pipeline:
             source: the samples, where the description holds none (``Arrays``), or others than it names.
 
         Raises:
-            PipelineError: the description is of another format, lacks a part, or names an unknown stage or argument.
-            SourceError: the source can't be opened.
+            PipelineError: the description is of another format, lacks a part, names an unknown stage or argument, or
+                holds a value of another type or out of range; names its place.
+            SourceError: the source's description is damaged, or the source can't be opened.
         """
-        if data.get("format") != _FORMAT:
-            raise PipelineError(f"a pipeline's description has format {_FORMAT!r}, not {data.get('format')!r}")
-        for part in ("stages", "seed") if source is not None else ("stages", "seed", "source"):
-            if part not in data:
-                raise PipelineError(
-                    f"a pipeline's description has 'source', 'stages' and 'seed', but here is no {part!r}"
-                )
-        stages = []
-        for entry in data["stages"]:
-            arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items() if k != "stage"}
-            name = entry.get("stage")
-            kind = STAGES.get(name)
-            if kind is None:
-                raise PipelineError(f"stage must be one of {', '.join(STAGES)}, not {name!r}")
-            try:
-                stages.append(kind(**arguments))
-            except TypeError as error:
-                raise PipelineError(f"{name}: {error}") from None
-        given = sources.from_dict(data["source"]) if source is None else source
-        return cls(given, *stages, seed=data["seed"])
+        try:
+            value = Value(data)
+            value.field("format").text(among=(_FORMAT,))
+            stages = [_stage(one) for one in value.field("stages").list()]
+            seed = value.field("seed").integer(-_LARGEST_SEED, _LARGEST_SEED)
+            given = sources.from_dict(value.field("source").data) if source is None else source
+            return cls(given, *stages, seed=seed)
+        except DataError as error:
+            raise PipelineError(f"a pipeline's description can't be used: {error}") from None
+        except PipelineError as error:  # which may quote an argument of any length
+            raise PipelineError(short(str(error), 500)) from None
 
     def __str__(self) -> str:
         return f"Pipeline({', '.join(map(str, (self.source, *self.stages)))}, seed={self.seed})"
+
+
+def _stage(value: Value) -> Stage:
+    """The stage that an entry of a description is of."""
+    kind = STAGES[value.field("stage").text(among=STAGES)]
+    given = {name: part.plain() for name, part in value.mapping().items() if name != "stage"}
+    arguments = {name: tuple(part) if isinstance(part, list) else part for name, part in given.items()}
+    try:
+        return kind(**arguments)
+    except TypeError as error:
+        raise PipelineError(f"{kind.__name__}: {error}") from None
 
 
 def _check_order(stages: tuple[Stage, ...]) -> None:

@@ -378,6 +378,8 @@ def parse_address(address: int | str) -> tuple[str, int]:
         UsageError: it is none of these.
     """
     host, _, port = str(address).rpartition(":")
-    if not (port.isascii() and port.isdigit() and int(port) < 65536) or (":" in host and host[0] + host[-1] != "[]"):
+    if not (port.isascii() and port.isdigit() and len(port) < 6 and int(port) < 65536) or (
+        ":" in host and host[0] + host[-1] != "[]"
+    ):
         raise UsageError(f"an address to serve on is PORT or HOST:PORT, as 9464 or 0.0.0.0:9464, found {address!r}")
     return host.strip("[]") or LOOPBACK, int(port)

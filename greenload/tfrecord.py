@@ -25,9 +25,10 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import examples
+from greenload import examples, file_input, json_data
 from greenload.crc32c import crc32c_of, masked
 from greenload.errors import SourceError
+from greenload.json_data import DataError
 
 HEADER, FOOTER = 12, 4
 """Bytes before and behind a record's own."""
@@ -264,17 +265,32 @@ def places_of(path: str) -> tuple[Path, Path]:
 def recall(path: str, wanted: dict[str, Any]) -> Index | None:
     """The stored index of a file, or ``None`` if there is none that is whole and of this file as it is now."""
     for place in places_of(path):
-        try:
-            with open(place, "rb") as file:
-                head = json.loads(file.readline(1 << 16))
-                body = file.read()
-        except (OSError, ValueError):
-            continue
-        if not isinstance(head, dict) or {key: head.get(key) for key in wanted} != wanted or len(body) % 40:
-            continue
-        if head.get("digest") == hashlib.blake2b(body, digest_size=16).hexdigest():
-            return Index(*np.frombuffer(body, "<i8").reshape(5, -1).astype(np.int64))
+        with contextlib.suppress(OSError, DataError), open(place, "rb", opener=file_input.regular) as file:
+            head = json_data.parse(file.readline(1 << 16)).mapping()
+            if any(key not in head or head[key].data != value for key, value in wanted.items()):
+                continue
+            digest, body = head["digest"].text() if "digest" in head else "", file.read()
+            if len(body) % 40 or digest != hashlib.blake2b(body, digest_size=16).hexdigest():
+                continue
+            index = Index(*np.frombuffer(body, "<i8").reshape(5, -1).astype(np.int64))
+            if _lies_within(index, wanted["kind"], wanted["size"]):
+                return index
     return None
+
+
+def _lies_within(index: Index, kind: str, size: int) -> bool:
+    """Whether an index tells of nothing outside a file of so many bytes, nor outside its records."""
+    most = size if kind == "plain" else 1 << 48  # so many bytes may be compressed in a file
+    image = index.lengths >= 0
+    begins = np.zeros_like(index.records) if kind == "array_record" else index.records + HEADER
+    columns = (index.records, index.sizes, index.starts[image], index.lengths[image])
+    if not all(bool(((column >= 0) & (column <= most)).all()) for column in columns) or bool(
+        (index.lengths < -1).any()
+    ):
+        return False
+    offsets = (index.starts - begins)[image]
+    inside = (offsets >= 0) & (offsets + index.lengths[image] <= index.sizes[image])
+    return bool(inside.all()) and (kind != "plain" or bool((begins + index.sizes + FOOTER <= size).all()))
 
 
 def remember(path: str, wanted: dict[str, Any], index: Index) -> Path | None:

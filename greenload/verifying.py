@@ -15,13 +15,14 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from greenload import forking, formats, scalars, shutdown
+from greenload import forking, formats, json_data, scalars, shutdown
 from greenload.backends import pillow_decode
 from greenload.backends.tf import TensorFlowBackend
 from greenload.backends.tf_formats import decode_full
 from greenload.backends.tf_read import reader
 from greenload.backends.tf_stream import REFUSED
 from greenload.errors import BackendUnavailable, RecordError, SourceError, UsageError
+from greenload.json_data import DataError
 from greenload.pipeline import Pipeline
 from greenload.prepared import Numbers
 from greenload.sources import UNREADABLE, Arrays, RecordSource, Source
@@ -216,13 +217,18 @@ def _file(source: Source, backend: str) -> Path:
 
 
 def _remembered(path: Path, total: int) -> list[tuple[int, str]] | None:
+    """The bad records of a set of so many that were found before; ``None`` where nobody looked, or that is damaged."""
     try:
-        stored = json.loads(path.read_text())
-        bad = [(int(i), str(why)) for i, why in stored]
-    except (OSError, ValueError, TypeError):
-        return None  # never made, or damaged: made anew
-    whole = isinstance(stored, list) and all(0 <= i < total for i, _ in bad)
-    return bad if whole else None
+        pairs = [one.list() for one in json_data.load(path).list()]
+        if any(len(pair) != 2 for pair in pairs):
+            raise DataError("it must be a list of pairs")
+        return [(index.integer(0, total - 1), why.text()) for index, why in pairs]
+    except FileNotFoundError:
+        return None
+    except (OSError, DataError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        warnings.warn(f"{path}: what was verified can't be read, and is verified anew: {reason}", stacklevel=3)
+        return None
 
 
 def _remember(path: Path, bad: list[tuple[int, str]]) -> None:

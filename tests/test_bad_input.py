@@ -344,9 +344,11 @@ def test_a_damaged_memory_is_made_anew(good: list[Path], tmp_path: Path) -> None
     assert verify(put(good)).bad_indices == (2,)
     (memory,) = (tmp_path / "cache").rglob("*.json")
     assert json.loads(memory.read_text())
-    for text in ("not json", "{}", "[[1]]", '[["a", "b"]]', "7", '[[99, "out of range"]]'):
+    nonsense = ("not json", "{}", "[[1]]", '[["a", "b"]]', "7", '[[99, "out of range"]]', "[" * 100_000, "[[1e999, 0]]")
+    for text in nonsense:
         memory.write_text(text)
-        assert verify(put(good)).bad_indices == (2,), text
+        with pytest.warns(UserWarning, match="verified anew"):
+            assert verify(put(good)).bad_indices == (2,), text
 
 
 def test_a_memory_that_can_not_be_kept_is_a_warning(good: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,17 +64,22 @@ def test_a_cost_is_the_sum_over_four_amounts() -> None:
 
 DAMAGED: list[tuple[str, Any]] = [
     ("format", lambda d: d | {"format": "greenload.costs/0"}),
-    ("format", lambda d: [d]),
-    ("source, machine and entries", lambda d: d | {"source": "hearsay"}),
-    ("source, machine and entries", lambda d: {k: v for k, v in d.items() if k != "entries"}),
-    ("objects", lambda d: d | {"entries": [7]}),
-    ("seconds", lambda d: d | {"seconds": "long"}),
-    ("backend, what and note", lambda d: d | {"entries": [{"cpu_s": {}}]}),
-    ("rates have", lambda d: d | {"entries": [{"backend": "tf", "what": "x"}]}),
-    ("rates have", lambda d: d | {"entries": [{"backend": "tf", "what": "x", "cpu_s": {"pixels": 1}}]}),
-    ("at least 0", lambda d: d | {"entries": [{"backend": "tf", "what": "x", "cpu_s": {"image": -1e-9}}]}),
-    ("at least 0", lambda d: d | {"entries": [{"backend": "tf", "what": "x", "cpu_s": {"image": float("nan")}}]}),
-    ("at least 0", lambda d: d | {"entries": [{"backend": "tf", "what": "x", "cpu_s": {"image": "1"}}]}),
+    ("it must be an object, not a list of 1", lambda d: [d]),
+    ("source must be one of 'reference', 'this machine', not 'hearsay'", lambda d: d | {"source": "hearsay"}),
+    ("it lacks 'entries'", lambda d: {k: v for k, v in d.items() if k != "entries"}),
+    (r"entries\[0\] must be an object, not 7", lambda d: d | {"entries": [7]}),
+    ("seconds must be a finite number", lambda d: d | {"seconds": "long"}),
+    (r"entries\[0\] lacks 'what'", lambda d: d | {"entries": [{"cpu_s": {}}]}),
+    (r"entries\[0\] lacks 'cpu_s'", lambda d: d | {"entries": [{"backend": "tf", "what": "x"}]}),
+    ("rates by image", lambda d: d | {"entries": [{"backend": "tf", "what": "x", "cpu_s": {"pixels": 1}}]}),
+    ("number from 0", lambda d: d | {"entries": [{"backend": "tf", "what": "x", "cpu_s": {"image": -1e-9}}]}),
+    ("number from 0", lambda d: d | {"entries": [{"backend": "tf", "what": "x", "cpu_s": {"image": float("nan")}}]}),
+    ("number from 0", lambda d: d | {"entries": [{"backend": "tf", "what": "x", "cpu_s": {"image": "1"}}]}),
+    (
+        "an integer of 401 digits",
+        lambda d: d | {"entries": [{"backend": "tf", "what": "x", "cpu_s": {"image": 10**400}}]},
+    ),
+    ("the name of some work", lambda d: d | {"entries": [{"backend": "tf", "what": " ", "cpu_s": {}}]}),
 ]
 
 
@@ -99,7 +104,10 @@ def test_a_machines_own_table_is_kept_and_goes_first() -> None:
     assert costs.in_use(4).table.source == costs.REFERENCE
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "greenload.costs/1"}', "\x00\xff"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"format": "greenload.costs/1"}', "\x00\xff", "[" * 100_000, "1" * 5000, '{"seconds": 1e999}'],
+)
 def test_a_damaged_file_is_passed_over_with_a_warning_and_made_anew(text: str) -> None:
     path = costs.remember(table(FLIP))
     path.write_text(text)

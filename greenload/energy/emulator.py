@@ -25,6 +25,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 
+from greenload import json_data
 from greenload.energy.emulator_control import STATE_VARIABLE, EmulatedMachine, Truth, attach
 from greenload.energy.emulator_layout import OTHER, UNEVEN, Columns, Layout, Power
 from greenload.energy.emulator_ledger import Ledger, create_ledger
@@ -172,8 +173,8 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        layout = Layout(**{"packages": socket_names(), **json.loads(options.layout)})
-        power = UNEVEN if options.power == "uneven" else Power(**json.loads(options.power))
+        layout = Layout(**{"packages": socket_names(), **json_data.parse(options.layout).plain()})
+        power = UNEVEN if options.power == "uneven" else Power(**json_data.parse(options.power).plain())
     except (ValueError, TypeError) as error:
         print(f"--layout and --power are fields of Layout and Power as JSON: {error}", file=sys.stderr)
         return 2

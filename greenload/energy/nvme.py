@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from greenload.energy.kernel_text import kernel_count
 from greenload.energy.meter import Channel, MeterStatus, Reading
 from greenload.energy.storage import NVME, Disk
 from greenload.errors import MeterError
@@ -205,10 +206,10 @@ def read_activity(disk: str, sys_root: Path = Path("/sys"), proc_io: Path = Path
         OSError: either can't be read.
         ValueError: either is not what it should be.
     """
-    fields = [int(one) for one in (sys_root / "block" / disk / "stat").read_text().split()]
+    fields = [kernel_count(one) for one in (sys_root / "block" / disk / "stat").read_text().split()]
     own = dict(line.split(": ") for line in proc_io.read_text().splitlines())
     moved = (fields[2] + fields[6]) * _SECTOR
-    return Activity(fields[9] / 1e3, moved, int(own["read_bytes"]))
+    return Activity(fields[9] / 1e3, moved, kernel_count(own["read_bytes"]))
 
 
 class DeclaredDriveMeter:

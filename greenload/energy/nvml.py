@@ -64,7 +64,7 @@ def visible_gpus(selection: str | None, uuids: Sequence[str]) -> list[int]:
     chosen: list[int] = []
     for entry in selection.split(","):
         text = entry.strip()
-        if text.isascii() and text.isdigit() and int(text) < len(uuids):
+        if text.isascii() and text.isdigit() and len(text) < 10 and int(text) < len(uuids):
             match = [int(text)]
         else:
             match = [index for index, uuid in enumerate(uuids) if text.startswith("GPU-") and uuid.startswith(text)]
@@ -187,6 +187,8 @@ def _field_reader(nvml: Any) -> Callable[[Any], float]:
         if value.nvmlReturn != nvml.NVML_SUCCESS:
             raise nvml.NVMLError(value.nvmlReturn)
         # The value is a C union: the type says which member is the one that was written.
+        if not 0 <= value.valueType < len(_VALUE_MEMBERS):
+            raise nvml.NVMLError(nvml.NVML_ERROR_UNKNOWN)
         return float(getattr(value.value, _VALUE_MEMBERS[value.valueType]))
 
     return read_field

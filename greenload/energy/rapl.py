@@ -19,7 +19,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from greenload.energy.kernel_text import kernel_count
 from greenload.energy.meter import COUNTS_TWICE, Channel, MeterStatus, Reading
+from greenload.json_data import Value
 
 POWERCAP_ROOT = Path("/sys/class/powercap")
 """Where Linux shows the powercap class."""
@@ -116,8 +118,8 @@ def enumerate_zones(root: Path = POWERCAP_ROOT, read: ReadText = read_text) -> t
     broken: list[MeterStatus] = []
     for zone_id, path in _zone_folders(root).items():
         try:
-            name = read(path / "name").strip()
-            wrap_j = int(read(path / "max_energy_range_uj")) / 1e6
+            name = Value(read(path / "name").strip(), "its name").name()
+            wrap_j = kernel_count(read(path / "max_energy_range_uj")) / 1e6
             if wrap_j <= 0:
                 raise ValueError(f"max_energy_range_uj is {wrap_j * 1e6:.0f}, so a wrap can't be told from a reset")
         except (OSError, ValueError) as error:
@@ -273,7 +275,7 @@ class RaplMeter:
             path = zone.path / "energy_uj"
             try:
                 value = energies.get(domain)
-                joules = (_parse_uj(self._read(path)) if value is None else value) / 1e6
+                joules = (kernel_count(self._read(path)) if value is None else value) / 1e6
             except (OSError, ValueError) as error:
                 failed[domain] = f"{path} couldn't be read: {error}"
                 if isinstance(error, OSError) and error.errno in _GONE:
@@ -305,13 +307,6 @@ def _channel(domain: str, zone: Zone, memory_bytes: float | None) -> Channel:
         limit=f"{DRAM_W_PER_GIB:g} W for each of {gib:.1f} GiB, {DRAM_LEAST_W:g} W at least: the kernel may count "
         "this memory in a wrong energy unit",
     )
-
-
-def _parse_uj(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise ValueError(f"a counter can't be negative, and reads {value}")
-    return value
 
 
 def _file_number(zone: Zone) -> int | None:
@@ -384,7 +379,7 @@ def _try(zone: Zone, read: ReadText) -> tuple[str, str] | None:
     """Why a zone's counter can't be read, and what helps."""
     path = zone.path / "energy_uj"
     try:
-        _parse_uj(read(path))
+        kernel_count(read(path))
     except PermissionError:
         return (
             f"{path}: permission denied (readable by root only since Linux 5.10)",

@@ -14,6 +14,7 @@ from greenload.report.data import Report
 STEP_COLOURS = 8
 """Colours by which the steps are told apart; more steps take them in turn."""
 _HEIGHT = 100.0
+_LEAST = 1e-300  # below, powers of ten have too few digits left to make steps of
 _WIDTH = 1000.0
 _RAN = {
     "with": "with the step",
@@ -38,7 +39,9 @@ class Axis:
     def around(cls, values: Sequence[float], steps: int = 4) -> Axis:
         """The axis that holds zero and all values in about as many steps, each 1, 2, 2.5 or 5 times a power of ten."""
         low, high = min(0.0, *values, 0.0), max(0.0, *values, 0.0)
-        rough = (high - low) / steps or 1.0
+        rough = (high - low) / steps
+        if rough < _LEAST:
+            rough = 1.0
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * (1 - 1e-9))
         first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

@@ -22,7 +22,7 @@ class Check:
         True
 
     Raises:
-        UsageError: the outcome is unknown, or a number isn't finite.
+        UsageError: the outcome is unknown, a number isn't finite, or the interval's ends are exchanged.
     """
 
     rule: str
@@ -46,6 +46,8 @@ class Check:
         numbers = (self.value, self.low, self.high, self.limit)
         if not all(math.isfinite(number) for number in numbers if number is not None):
             raise UsageError(f"a check's numbers are finite, found {numbers}: use None for what is unknown")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise UsageError(f"a check's interval has its low end first, found {numbers}: exchange them")
 
     @property
     def failed(self) -> bool:
@@ -73,7 +75,8 @@ def span(value: float, low: float | None = None, high: float | None = None) -> s
     if low is None or high is None or low == high:
         return f"{value:.4g}"
     largest = max(abs(low), abs(high))
-    digits = min(6, max(2, 3 + math.floor(math.log10(largest / (high - low)))))
+    # Cut before the logarithm: an interval may be so narrow that the quotient is infinite.
+    digits = max(2, 3 + math.floor(math.log10(min(largest / (high - low), 1e3))))
     return f"{value:.{digits}g} ({low:.{digits}g} to {high:.{digits}g})"
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import json
 from importlib import resources
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from greenload.errors import ReportError
+from greenload.json_data import DataError, Value, short
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
@@ -17,11 +18,15 @@ SCHEMA = "greenload.report/1"
 
 
 def validate(data: Any) -> None:
-    """Check JSON data against the report's schema.
+    """Check JSON data against the report's schema, which types all that is shown, compared or judged.
 
     Raises:
         ReportError: with the place of the worst violation and what is wrong there, in one line.
     """
+    try:
+        Value(data).plain()  # else the schema's own comparisons and messages could end with the stack
+    except DataError as error:
+        raise ReportError(f"a report follows {SCHEMA}, but {error}; profile again") from None
     version = data.get("schema") if isinstance(data, dict) else None
     if isinstance(version, str) and version.startswith("greenload.report/") and version != SCHEMA:
         raise ReportError(f"this greenload reads {SCHEMA}, found {short(version)}: use the release that wrote it")
@@ -29,7 +34,8 @@ def validate(data: Any) -> None:
 
     worst = best_match(_validator().iter_errors(data))
     if worst is not None:
-        refuse(worst.json_path, worst.message)
+        place, message = short(worst.json_path), short(worst.message)
+        raise ReportError(f"a report follows {SCHEMA}, but {place}: {message}; profile again")
 
 
 def schema() -> dict[str, Any]:
@@ -43,19 +49,3 @@ def _validator() -> Draft202012Validator:
     from jsonschema import Draft202012Validator
 
     return Draft202012Validator(schema())
-
-
-def refuse(place: str, message: str) -> NoReturn:
-    """Raise what names the place in the data and what is wrong there."""
-    raise ReportError(f"a report follows {SCHEMA}, but {place}: {short(message)}; profile again")
-
-
-def no_constant(name: str) -> NoReturn:
-    """For ``json.loads``: NaN and infinities aren't JSON."""
-    raise ValueError(f"it holds {name}")
-
-
-def short(text: str, limit: int = 160) -> str:
-    """One line of printable characters: the text may quote anything that was in a file."""
-    line = "".join(char if char.isprintable() else " " for char in text)
-    return line if len(line) <= limit else f"{line[: limit // 2]} … {line[-limit // 2 :]}"

@@ -9,6 +9,7 @@ from typing import Any
 
 from greenload import listing
 from greenload.errors import SourceError
+from greenload.json_data import DataError, Value
 from greenload.sources.arrays import Arrays
 from greenload.sources.base import UNREADABLE, Source, is_source
 from greenload.sources.class_order import ClassOrder
@@ -121,26 +122,43 @@ def from_dict(data: Mapping[str, Any]) -> Source:
     """The source that ``to_dict`` described.
 
     Raises:
-        SourceError: the kind is unknown, an argument is lacking, or it is ``Arrays``, whose pixels aren't in it.
+        SourceError: the kind is unknown, an argument is lacking or of another type, or it is ``Arrays``, whose pixels
+            aren't in it.
     """
     try:
-        return _from_dict(data)
-    except KeyError as error:
-        raise SourceError(f"the description of a source of kind {data.get('source')!r} lacks {error}") from None
+        return _from_value(Value(data))
+    except DataError as error:
+        raise SourceError(f"a source's description can't be used: {error}") from None
 
 
-def _from_dict(data: Mapping[str, Any]) -> Source:
-    match data.get("source"):
+def _from_value(value: Value) -> Source:
+    match value.field("source").text(among=("ImageFolder", "Files", "TFRecords", "TFDS", "Arrays")):
         case "ImageFolder":
-            order = data.get("order", "alphabetical")
-            return ImageFolder(data["root"], data["min_classes"], classes=data.get("classes"), order=order)
+            classes, order = value.given("classes"), value.get("order")
+            natural = order is not None and order.text(among=("alphabetical", "natural")) == "natural"
+            return ImageFolder(
+                value.field("root").path(),
+                value.field("min_classes").integer(),
+                classes=[one.text() for one in classes.list()] if classes else None,
+                order="natural" if natural else "alphabetical",
+            )
         case "Files":
-            return Files(data["paths"], data["labels"], data.get("classes", ()))
+            paths = [one.path() for one in value.field("paths").list()]
+            labels = [one.integer() for one in value.field("labels").list()]
+            classes = value.get("classes")
+            return Files(paths, labels, [one.text() for one in classes.list()] if classes else ())
         case "TFRecords":
-            return TFRecords(data["data"], data["image"], data["label"])
+            data = value.field("data")
+            files = [one.path() for one in data.list()] if isinstance(data.data, (list, tuple)) else data.path()
+            return TFRecords(files, *_keys(value))
         case "TFDS":
-            return TFDS(data["data"], data["split"], data["data_dir"], data["image"], data["label"])
-        case "Arrays":
+            name, split, folder = value.field("data").path(), value.field("split").text(), value.given("data_dir")
+            return TFDS(name, split, folder.path() if folder else None, *_keys(value))
+        case _:
             raise SourceError("the description of an Arrays source holds no pixels: pass them as source=Arrays(...)")
-        case kind:
-            raise SourceError(f"source must be one of ImageFolder, Files, TFRecords, TFDS, Arrays, not {kind!r}")
+
+
+def _keys(value: Value) -> tuple[str, str | None]:
+    """The keys of image and label; null for labels all 0."""
+    label = value.field("label")
+    return value.field("image").text(), None if label.data is None else label.text()

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import examples, listing, tfrecord
+from greenload import examples, file_input, listing, tfrecord
 from greenload.errors import RecordError, SourceError
 from greenload.sources import readers
 from greenload.sources.base import UNREADABLE
@@ -328,12 +328,22 @@ class TFRecords(RecordSource):
         return f"TFRecords({self.data!r})" if isinstance(self.data, str) else f"TFRecords({len(self.data)} files)"
 
 
+_LARGEST = 64 << 20  # bytes of a list of names
+
+
 def class_names(folder: Path, label: str) -> tuple[str, ...]:
-    """The names in ``LABEL.labels.txt``, a line each; empty if there is no such file."""
+    """The names in ``LABEL.labels.txt``, a line each; empty if there is no such file.
+
+    Raises:
+        SourceError: it is not UTF-8 text.
+    """
+    path = folder / f"{label.replace('/', '.')}.labels.txt"
     try:
-        return tuple((folder / f"{label.replace('/', '.')}.labels.txt").read_text("utf-8").splitlines())
-    except OSError:
-        return ()
+        return tuple(file_input.read(path, _LARGEST).decode().splitlines())
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path}: class names are UTF-8 text, but byte {error.start} is not: copy it anew") from None
+    except (OSError, ValueError):
+        return ()  # none there, or no name that a file can have
 
 
 def _chosen(path: str, argument: str, given: str, usual: tuple[str, ...], kind: str, found: dict[str, str]) -> str:

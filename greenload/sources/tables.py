@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.errors import SourceError
+from greenload.json_data import short
 from greenload.listing import Paths
 from greenload.notices import notify
 from greenload.sources.class_order import stripped
@@ -88,12 +89,13 @@ def read_parquet(path: str, image: str, label: str | None, naming: Naming) -> Ta
             header = pyarrow.parquet.read_schema(file).names
             wanted = [header[_column(path, header, column)] for column in (image, label) if column is not None]
             columns = pyarrow.parquet.read_table(file, columns=wanted)
+            values = {name: columns.column(name).to_pylist() for name in wanted}
     except OSError as error:
-        raise SourceError(f"{path}: the table can't be read: {error.strerror or error}") from None
-    except pyarrow.ArrowException as error:
+        text = " ".join((error.strerror or str(error)).split())
+        raise SourceError(f"{path}: the table can't be read: {short(text, 200)}") from None
+    except (pyarrow.ArrowException, UnicodeDecodeError, MemoryError) as error:  # names and values are foreign bytes
         text = " ".join(str(error).split())
-        raise SourceError(f"{path}: this is no Parquet table: {text[:200]}") from None
-    values = {name: columns.column(name).to_pylist() for name in wanted}
+        raise SourceError(f"{path}: this is no Parquet table: {short(text, 200)}") from None
     for name, column in values.items():
         if None in column:
             raise SourceError(f"{path}: row {column.index(None) + 1} has no {name!r}: fill it or remove the row")
@@ -107,7 +109,7 @@ def _column(path: str, header: Sequence[str], name: str) -> int:
     if name not in header:  # "path, label" has a blank before its second name
         header = [stripped(column) for column in header]
     if name not in header:
-        found = ", ".join(map(repr, header)) if header else "none"
+        found = short(", ".join(map(repr, header)) if header else "none", 300)
         raise SourceError(f"{path}: the table has no column {name!r}; its columns: {found}: name another")
     if header.count(name) > 1:
         raise SourceError(f"{path}: the table has {header.count(name)} columns {name!r}: rename all but one")

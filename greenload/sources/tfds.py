@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from greenload import listing, tfrecord
+from greenload import json_data, listing, tfrecord
 from greenload.errors import BackendUnavailable, SourceError
+from greenload.json_data import DataError, Value
 from greenload.sources.records import Kind, Part, RecordSource, class_names
 
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"  # TFDS's core/naming.py
+_FIELD = re.compile(r"\{([^{}]*)\}")
+_Read = TypeVar("_Read")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
@@ -91,23 +94,21 @@ class TFDS(RecordSource):
         )
 
     @functools.cached_property
-    def _info(self) -> dict[str, Any]:
-        return read_json(self.folder / "dataset_info.json")
+    def _info(self) -> _Info:
+        return _read(self.folder / "dataset_info.json", _info_of)
 
     @functools.cached_property
-    def _features(self) -> dict[str, Any]:
+    def _features(self) -> dict[str, str]:
+        """The features' kinds by name."""
         if not (self.folder / "features.json").is_file():
             raise SourceError(
                 f"{self.folder}: has no features.json, which TFDS writes since version 4.3: prepare the dataset anew"
             )
-        found = read_json(self.folder / "features.json").get("featuresDict", {}).get("features", {})
-        if not isinstance(found, dict) or not found:
-            raise SourceError(f"{self.folder}: features.json names no features: prepare the dataset anew")
-        return found
+        return _read(self.folder / "features.json", _features_of)
 
     @functools.cached_property
     def _parts(self) -> tuple[Part, ...]:
-        kind = self._info.get("fileFormat") or "tfrecord"
+        kind = self._info.file_format
         if kind not in ("tfrecord", "array_record"):
             raise SourceError(
                 f"{self.folder}: files must be of format tfrecord or array_record, not {kind!r}: prepare the dataset "
@@ -132,29 +133,28 @@ class TFDS(RecordSource):
         return tuple(self._splits)
 
     @property
-    def _splits(self) -> dict[str, Any]:
-        return {split["name"]: split for split in self._info.get("splits", [])}
+    def _splits(self) -> Mapping[str, _Split]:
+        return self._info.splits
 
     def _whole(self, name: str) -> list[tuple[str, int, int, int]]:
-        split = self._splits[name]
-        lengths = split.get("shardLengths") or []
-        template = split.get("filepathTemplate") or _TEMPLATE
+        lengths, template = self._splits[name].lengths, self._splits[name].template
         digits = max(5, len(str(len(lengths))))
         found = []
         for place, length in enumerate(lengths):
             index, count = f"{place:0{digits}}", f"{len(lengths):0{digits}}"
             try:
-                file = template.format(
-                    DATASET=self._info.get("name", ""),
+                file = _filled(
+                    template,
+                    DATASET=self._info.name,
                     SPLIT=name,
-                    FILEFORMAT=self._info.get("fileFormat") or "tfrecord",
+                    FILEFORMAT=self._info.file_format,
                     SHARD_INDEX=index,
                     NUM_SHARDS=count,
                     SHARD_X_OF_Y=f"{index}-of-{count}",
                 )
-            except (KeyError, ValueError, IndexError):
+            except KeyError:
                 raise SourceError(f"{self.folder}: files are named by {template!r}, which can't be filled in") from None
-            found.append((str(self.folder / file), 0, -1, int(length)))
+            found.append((str(self.folder / file), 0, -1, length))
         return found
 
     def _sliced(self) -> list[tuple[str, int, int, int]]:
@@ -169,7 +169,7 @@ class TFDS(RecordSource):
             ) from None
         try:
             found = tfds.builder_from_directory(str(self.folder)).info.splits[self.split].file_instructions
-        except (ValueError, KeyError, AssertionError) as error:
+        except Exception as error:  # its own parser's, of whatever kind: the file is foreign to it too
             text = " ".join(str(error).split())
             raise SourceError(f"{self.folder}: split {self.split!r} can't be read: {text[:200]}") from None
         return [
@@ -181,12 +181,10 @@ class TFDS(RecordSource):
         image = self._feature("image", self.image, "Image", ())
         if self.label is None:
             return image, None
-        items = self._info.get("supervisedKeys", {}).get("tuple", {}).get("items", [])
-        supervised = tuple(item["featureKey"] for item in items if "featureKey" in item)
-        return image, self._feature("label", self.label, "ClassLabel", supervised)
+        return image, self._feature("label", self.label, "ClassLabel", self._info.supervised)
 
     def _feature(self, argument: str, given: str, kind: str, preferred: tuple[str, ...]) -> str:
-        kinds = {name: str(spec.get("pythonClassName", "")).rpartition(".")[2] for name, spec in self._features.items()}
+        kinds = self._features
         shown = ", ".join(f"{name!r} ({what})" for name, what in kinds.items())
         if given:
             if given not in kinds:
@@ -236,18 +234,91 @@ def _kind(path: str, kind: str) -> Kind:
     return "array_record" if kind == "array_record" else tfrecord.packing(path)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
+def _filled(template: str, **values: str) -> str:
+    """A template with its fields filled in. No ``str.format``: a foreign template could ask for gigabytes of blanks."""
+    return _FIELD.sub(lambda field: values[field[1]], template)
+
+
+@dataclass(frozen=True)
+class _Split:
+    """One split of a dataset's description."""
+
+    lengths: tuple[int, ...]
+    """Records of each file."""
+    template: str
+    """How files are named."""
+
+
+@dataclass(frozen=True)
+class _Info:
+    """What is used of ``dataset_info.json``."""
+
+    name: str
+    file_format: str
+    splits: Mapping[str, _Split]
+    supervised: tuple[str, ...]
+    """The features that the dataset's makers take for input and label."""
+
+
+def _info_of(value: Value) -> _Info:
+    name, kind = value.given("name"), value.given("fileFormat")
+    splits = [(split.field("name").name(), _split_of(split)) for split in _listed(value, "splits")]
+    if len(dict(splits)) < len(splits):
+        raise DataError("splits must have different names")
+    return _Info(
+        name.name() if name and name.data else "",
+        kind.name() if kind and kind.data else "tfrecord",
+        dict(splits),
+        tuple(key.name() for key in _supervised(value)),
+    )
+
+
+def _split_of(split: Value) -> _Split:
+    template = split.given("filepathTemplate")
+    lengths = tuple(_count(length) for length in _listed(split, "shardLengths"))
+    return _Split(lengths, template.name() if template and template.data else _TEMPLATE)
+
+
+def _count(length: Value) -> int:
+    """A number of records: TFDS writes them as text, since protocol buffers' JSON has no integers of 64 bits."""
+    text = length.data
+    if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < 20:
+        return Value(int(text), length.place).integer(0)
+    return length.integer(0)
+
+
+def _supervised(value: Value) -> list[Value]:
+    keys = value.given("supervisedKeys")
+    pair = keys.given("tuple") if keys else None
+    found = [item.given("featureKey") for item in _listed(pair, "items")] if pair else []
+    return [key for key in found if key is not None]
+
+
+def _listed(value: Value, name: str) -> list[Value]:
+    found = value.given(name)
+    return found.list() if found else []
+
+
+def _features_of(value: Value) -> dict[str, str]:
+    features = value.field("featuresDict").field("features")
+    kinds: dict[str, str] = {}
+    for name, spec in features.mapping().items():
+        kind = spec.given("pythonClassName")
+        kinds[Value(name, f"a name in {features.place}").name()] = kind.name().rpartition(".")[2] if kind else ""
+    if not kinds:
+        features.refuse("an object that names features")
+    return kinds
+
+
+def _read(path: Path, take: Callable[[Value], _Read]) -> _Read:
+    """A description of TFDS's, taken apart.
 
     Raises:
-        SourceError: it can't be read, or is none.
+        SourceError: it can't be read, or isn't what TFDS writes.
     """
     try:
-        found = json.loads(path.read_text("utf-8"))
+        return take(json_data.load(path))
     except OSError as error:
         raise SourceError(f"{path}: can't be read: {error.strerror}") from None
-    except ValueError as error:
-        raise SourceError(f"{path}: is no JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise SourceError(f"{path}: must hold a JSON object, not {type(found).__name__}")
-    return found
+    except DataError as error:
+        raise SourceError(f"{path}: is no description by TFDS: {error}; prepare the dataset anew") from None

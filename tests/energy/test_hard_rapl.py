@@ -301,7 +301,7 @@ def test_a_counter_that_stands_still(tmp_path: Path) -> None:
         assert_right(machine, sampler.window(before, after), (PACKAGE, DRAM))
 
 
-@pytest.mark.parametrize("text", ["", "\n", "-1\n", "nan\n", "12 34\n"])
+@pytest.mark.parametrize("text", ["", "\n", "-1\n", "nan\n", "12 34\n", "9" * 400, "1" * 5000])
 def test_what_is_no_count_is_a_failed_read(make_zones: Callable[[dict[str, str]], Path], text: str) -> None:
     root = make_zones({"intel-rapl:0": "package-0", "intel-rapl:1": "package-1"})
     meter, _ = find_rapl(root)

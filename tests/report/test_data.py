@@ -112,7 +112,7 @@ def broken(data: dict[str, Any], *path: Any, value: Any = ...) -> dict[str, Any]
         (("steps", 0, "cpu_s_per_sample", "provenance"), "felt", "provenance"),
         (("steps", 0, "cpu_s_per_sample", "low"), 1e9, "interval"),
         (("steps", 0, "cpu_s_per_sample", "value"), None, "all or none"),
-        (("steps", 0, "stages"), 3, "wrong type"),
+        (("steps", 0, "stages"), 3, r"steps\[0\]\.stages: 3 is not of type .array"),
         (("samples",), 0, "samples"),
         (("created",), "yesterday", "yesterday"),
         (("created",), "2026-03-01T12:00:00", "offset"),
