@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -311,24 +312,26 @@ def fit_steps(load: Loader) -> None:
     """Keras leaves the iterator of an endless dataset behind."""
     global held
     held = model()
-    held.fit(load.dataset().repeat(), epochs=2, steps_per_epoch=3, verbose=0)
+    held.fit(load.dataset().repeat(), epochs=2, steps_per_epoch=3, verbose=0, shuffle=False)
 
 
 @form()
 def fit_validation(load: Loader) -> None:
     global held
     held = model()
-    held.fit(load.dataset(), validation_data=load.dataset().repeat(), validation_steps=2, verbose=0)
+    held.fit(load.dataset(), validation_data=load.dataset().repeat(), validation_steps=2, verbose=0, shuffle=False)
 
 
 @form(status=(1,), raises="ValueError: mine")
 def fit_error(load: Loader) -> None:
-    model().fit(load.dataset().repeat(), steps_per_epoch=9, callbacks=[raising(ValueError("mine"))], verbose=0)
+    model().fit(
+        load.dataset().repeat(), steps_per_epoch=9, callbacks=[raising(ValueError("mine"))], verbose=0, shuffle=False
+    )
 
 
 @form(status=(-2,), raises="KeyboardInterrupt")
 def fit_interrupt(load: Loader) -> None:
-    model().fit(load.dataset(), callbacks=[raising(KeyboardInterrupt())], verbose=0)
+    model().fit(load.dataset(), callbacks=[raising(KeyboardInterrupt())], verbose=0, shuffle=False)
 
 
 def ready() -> None:
@@ -340,7 +343,7 @@ def fit_sigint(load: Loader) -> None:
     made = model()
     begun(load.dataset())
     ready()
-    made.fit(load.dataset().repeat(), epochs=10_000, steps_per_epoch=3, verbose=0)
+    made.fit(load.dataset().repeat(), epochs=10_000, steps_per_epoch=3, verbose=0, shuffle=False)
 
 
 @form(status=(-2,), raises="KeyboardInterrupt", signal="SIGINT")
@@ -350,7 +353,7 @@ def energy_sigint(load: Loader) -> None:
     made = model()
     begun(load.dataset())
     ready()
-    made.fit(load.dataset(), epochs=10_000, verbose=0, callbacks=[gl.EnergyCallback()])
+    made.fit(load.dataset(), epochs=10_000, verbose=0, shuffle=False, callbacks=[gl.EnergyCallback()])
 
 
 @form(status=(-2,), raises="KeyboardInterrupt", signal="SIGINT")
@@ -372,7 +375,7 @@ def fit_sigterm(load: Loader) -> None:
     made = model()
     begun(load.dataset())
     ready()
-    made.fit(load.dataset(), epochs=10_000, verbose=0)
+    made.fit(load.dataset(), epochs=10_000, verbose=0, shuffle=False)
 
 
 # Threads: a daemon's is cut off by the end, any other goes on until it is done.
@@ -570,5 +573,6 @@ def spawn_child(load: Loader) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is begun without
     FORMS[sys.argv[2]].run(Loader(sys.argv[1]))
     print("done", flush=True)
