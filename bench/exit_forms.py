@@ -9,12 +9,15 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 BATCH = 16
@@ -33,6 +36,8 @@ class Form:
     """The error whose traceback is printed."""
     signal: str = ""
     """The signal that is sent once it is `ready`."""
+    warned: bool = False
+    """Whether TensorFlow's warnings are shown: it has some of its own, but none may be of what was closed."""
 
 
 FORMS: dict[str, Form] = {}
@@ -278,6 +283,19 @@ def error_in_derived_loop(load: Loader) -> None:
     for place, _ in enumerate(load.dataset().repeat()):
         if place == 2:
             raise ValueError("mine")
+
+
+@form(status=(1,), raises="greenload.errors.RecordError", warned=True)
+def bad_record(load: Loader) -> None:
+    """The batches behind the bad record are on their way through two backends."""
+    folder = Path(tempfile.mkdtemp()) / "bad"
+    atexit.register(shutil.rmtree, folder.parent)
+    shutil.copytree(sys.argv[3], folder)
+    bad = sorted(folder.glob("*/*.jpg"))[11]
+    bad.write_bytes(bad.read_bytes()[:3000])
+    sys.argv[3] = str(folder)
+    for _ in load.dataset(epochs=2):
+        pass
 
 
 @form(status=(7,))

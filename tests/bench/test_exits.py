@@ -19,6 +19,7 @@ PART = (
     ("auto", "fit_error"),
     ("dali-cpu", "daemon_thread_iterate"),
     ("pillow", "thread"),
+    ("auto", "bad_record"),
     ("tf", "fork_exit"),
     ("auto", "spawn_child"),
     ("tf", "iterate_from_generator"),
