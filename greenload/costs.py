@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import statistics
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata, resources
@@ -23,6 +22,7 @@ from typing import Any
 from greenload import json_data
 from greenload.errors import UsageError
 from greenload.json_data import DataError, Value
+from greenload.notices import notify
 
 FORMAT = "greenload.costs/1"
 """What a stored table begins with; another number is another format."""
@@ -286,11 +286,11 @@ def recall(machine: Mapping[str, Any]) -> CostTable | None:
     except (FileNotFoundError, NotADirectoryError, ImportError):
         return None
     except OSError as error:
-        warnings.warn(f"{path}: these costs can't be read, and so aren't used: {error}", stacklevel=2)
+        notify(f"{path}: these costs can't be read, and so aren't used: {error}")
         return None
     except DataError as error:
         text = f"{path}: these costs are damaged and not used ({error}): run greenload calibrate to measure them anew"
-        warnings.warn(text, stacklevel=2)
+        notify(text)
         return None
 
 

@@ -9,14 +9,25 @@
     ├── ReportError (ValueError)         a report file is not one, or of another version
     └── UsageError (ValueError)          an argument of a command or a function is wrong
 
-Each message states the rule, the value found and the remedy, in one line.
+Each message states the rule, the value found and the remedy, in one line. As text it holds no character that a terminal
+would obey, whatever the names in it: file names hold anything.
 """
 
 from __future__ import annotations
 
+from greenload.text import printable
+
 
 class GreenloadError(Exception):
-    """Base of every exception that greenload raises."""
+    """Base of every exception that greenload raises.
+
+    Example:
+        >>> str(gl.SourceError("a\\x1b[2J.jpg: no such file"))
+        'a\\\\x1b[2J.jpg: no such file'
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class PipelineError(GreenloadError, ValueError):
@@ -31,7 +42,8 @@ class RecordError(SourceError):
     """One record of a source is bad.
 
     Args:
-        path: what names the record to its owner: a file's path, or ``"images[7]"`` for arrays.
+        path: what names the record to its owner: a file's path, or ``"images[7]"`` for arrays. It is kept as it is; in
+            the error's text control characters are escaped.
         reason: why it can't be used, without the path.
     """
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import warnings
 
+from greenload.text import printable
+
 _PASSED = ("greenload", "functools")
 
 
@@ -17,5 +19,4 @@ def notify(message: str) -> None:
     # Between ours there is functools, whose cached properties list folders.
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _PASSED:
         frame, level = frame.f_back, level + 1
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in message)
-    warnings.warn(shown, stacklevel=level)
+    warnings.warn(printable(message), stacklevel=level)

@@ -164,13 +164,14 @@ def _enforce(checks: Sequence[Check], stacklevel: int) -> None:
     """Fail the test with a line for each check that failed; warn, at the user's line, of each that is undecided."""
     __tracebackhide__ = True
     from greenload.report.checks import line
+    from greenload.text import printable
 
-    failed = [line(one) for one in checks if one.failed]
+    failed = [printable(line(one)) for one in checks if one.failed]
     if failed:
         pytest.fail("\n".join(["the energy budget isn't kept", *failed]))
     for one in checks:
         if one.outcome == "undecided":
-            warnings.warn(UndecidedBudget(line(one)), stacklevel=stacklevel)
+            warnings.warn(UndecidedBudget(printable(line(one))), stacklevel=stacklevel)
 
 
 def _usage(message: str) -> Exception:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +22,11 @@ from greenload.backends.tf_read import reader
 from greenload.backends.tf_stream import REFUSED
 from greenload.errors import BackendUnavailable, RecordError, SourceError, UsageError
 from greenload.json_data import DataError
+from greenload.notices import notify
 from greenload.pipeline import Pipeline
 from greenload.prepared import Numbers
 from greenload.sources import UNREADABLE, Arrays, RecordSource, Source
+from greenload.text import printable
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -111,7 +112,7 @@ def good_records(source: Source, threads: int, backend: str = "tf") -> NDArray[n
     if not len(good):
         raise SourceError(f"all {found.samples} records are bad; the first: {found.bad[0]}")
     shown = "; ".join(str(error) for error in found.bad[:5]) + ("; …" if len(found.bad) > 5 else "")
-    warnings.warn(f"left out {len(found.bad)} bad of {found.samples} records: {shown}", stacklevel=3)
+    notify(f"left out {len(found.bad)} bad of {found.samples} records: {shown}")
     return good
 
 
@@ -227,7 +228,7 @@ def _remembered(path: Path, total: int) -> list[tuple[int, str]] | None:
         return None
     except (OSError, DataError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        warnings.warn(f"{path}: what was verified can't be read, and is verified anew: {reason}", stacklevel=3)
+        notify(f"{path}: what was verified can't be read, and is verified anew: {reason}")
         return None
 
 
@@ -238,7 +239,7 @@ def _remember(path: Path, bad: list[tuple[int, str]]) -> None:
         partial.write_text(json.dumps(bad))
         partial.replace(path)
     except OSError as error:
-        warnings.warn(f"{path}: what was verified can't be remembered: {error.strerror}", stacklevel=3)
+        notify(f"{path}: what was verified can't be remembered: {error.strerror}")
 
 
 CHECKSUM = "its bytes don't fit their checksum: the file is damaged there; copy it anew"
@@ -262,10 +263,10 @@ def record_error(message: str, source: Source, pipeline: Pipeline | None = None)
     if not raised:
         return None
     name = source.name(int(raised[1]))
-    shown = f"{name}: ".encode(errors="backslashreplace").decode()
-    if not raised[2].startswith(shown):
-        return RecordError(name, reason(source, int(raised[1])))
-    return RecordError(name, raised[2].removeprefix(shown).split("\n", 1)[0])
+    for shown in (printable(name), name.encode(errors="backslashreplace").decode()):
+        if raised[2].startswith(f"{shown}: "):
+            return RecordError(name, raised[2].removeprefix(f"{shown}: ").split("\n", 1)[0])
+    return RecordError(name, reason(source, int(raised[1])))
 
 
 def _misfit(source: Source, index: int, pipeline: Pipeline | None) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 from greenload import shutdown
 from greenload.backends.tf import Element, State
 from greenload.sources import Arrays, FileSource, RecordSource, Source
+from greenload.text import printable
 
 CHUNK = 256
 """Positions, orders and draws are computed for so many samples at once."""
@@ -87,8 +88,8 @@ def _files(source: FileSource) -> Reading:
 
     path = name = texts(source.paths.blob, source.paths.offsets)
     if not source.paths.printable():
-        # An error's text must be UTF-8, which a file's name need not be.
-        shown = [text.encode(errors="backslashreplace") for text in source.paths]
+        # An error's text must be UTF-8, which a file's name need not be, and is shown in terminals.
+        shown = [printable(text).encode() for text in source.paths]
         name = texts(b"".join(shown), np.cumsum([0, *map(len, shown)], dtype=np.int64))
 
     def look_up(state: State) -> State:
@@ -104,7 +105,7 @@ def _records(source: RecordSource, threads: int, group: int | None, apart: bool)
     import tensorflow as tf
 
     table = source.table
-    paths = tf.constant([path.encode(errors="backslashreplace") for path in table.paths])
+    paths = tf.constant([printable(path).encode() for path in table.paths])
     bounds, numbers = tf.constant(table.bounds), tf.constant(table.numbers)
 
     def name(index: Any) -> Any:

@@ -10,6 +10,7 @@ from greenload.energy.figures import Figure, sum_figures
 from greenload.energy.windows import Observation, counted_ns, read
 from greenload.report import table
 from greenload.report.data import Report
+from greenload.text import printable
 
 STEP_COLOURS = 8
 """Colours by which the steps are told apart; more steps take them in turn."""
@@ -286,7 +287,7 @@ def timeline(report: Report) -> Timeline | None:
     for k, (window, (start, end)) in enumerate(zip(windows, ends, strict=True)):
         parts = [f"{group} {_digits(values[k])} W" for group, values in shown.items()]
         work = f"{window.samples:,} {table.noun(report)}s in {window.wall_ns / 1e9:.2f} s"
-        what = table.printable(window.step) or ("the whole pipeline" if window.kind == "full" else "idle")
+        what = printable(window.step) or ("the whole pipeline" if window.kind == "full" else "idle")
         kinds = _RAN if window.step in places else _RAN | _TRIED
         ran = f", {kinds[window.kind]}" if window.step else ""
         drew = ", ".join([*parts, f"{_digits(busy[k])} CPUs busy"])

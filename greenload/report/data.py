@@ -22,6 +22,7 @@ from greenload.report.carbon import Carbon, carbon
 from greenload.report.checks import Check
 from greenload.report.extras import Cold, Precision
 from greenload.report.validation import SCHEMA, validate
+from greenload.text import printable
 
 UNATTRIBUTED_LIMIT = 0.05
 """Share of the full run that may be in no step before a report says so first."""
@@ -155,15 +156,17 @@ class Report:
     def __repr__(self) -> str:
         """In a line: the whole is thousands of windows long, and `to_dict` has it."""
         name, backend = self.pipeline.get("name") or "pipeline", self.plan.get("backend")
-        on = f" on {backend}" if backend else ""
+        on = f" on {printable(backend)}" if backend else ""
         cpu = self.total.cpu_s_per_sample.value
         costs = ["CPU time unknown" if cpu is None else f"{cpu * 1e3:.3g} CPU ms a sample"]
         costs += [
-            f"{domain} {one.value * 1e3:.3g} mJ {one.provenance}"
+            f"{printable(domain)} {one.value * 1e3:.3g} mJ {one.provenance}"
             for domain, one in self.total.energy_j_per_sample.items()
             if one.value is not None
         ]
-        return f"Report({short(str(name))}{on}, {self.samples} samples, {len(self.steps)} steps: {', '.join(costs)})"
+        return (
+            f"Report({short(printable(name))}{on}, {self.samples} samples, {len(self.steps)} steps: {', '.join(costs)})"
+        )
 
     def unattributed_exceeds(self, share: float = UNATTRIBUTED_LIMIT) -> dict[str, float]:
         """What no step explains, where that is more than ``share`` of the full run in either direction.

@@ -7,9 +7,10 @@ from importlib import resources
 from typing import Any
 
 from greenload.errors import ReportError
-from greenload.report import comparison_sections, sections, table
+from greenload.report import comparison_sections, sections
 from greenload.report.comparison import compare
 from greenload.report.data import Report
+from greenload.text import printable
 
 
 def html(report: Report, other: Report | None = None) -> str:
@@ -74,4 +75,4 @@ def _finalize(value: Any) -> Any:
     """Every plain string of the page without characters that can't be encoded or shown; line ends stay."""
     if type(value) is not str:
         return value
-    return "\n".join(table.printable(line) for line in value.split("\n"))
+    return "\n".join(printable(line) for line in value.split("\n"))

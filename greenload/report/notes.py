@@ -14,6 +14,7 @@ from greenload.report.carbon import Carbon
 from greenload.report.checks import Check, line
 from greenload.report.data import Report
 from greenload.report.extras import Cold, Precision
+from greenload.text import printable
 
 READ_AHEAD_FROM = 1.1
 """Bytes fetched over bytes used from which reading ahead is mentioned: of files of 85 kB whole pages alone make 3 %."""
@@ -39,7 +40,7 @@ def lacking(report: Report) -> dict[str, dict[str, str]]:
     for one in report.meters:
         kind, _, part = one.domain.partition(":")
         if part and not one.usable and kind in told and one.domain not in energy and COUNTS_TWICE not in one.reason:
-            found.setdefault(kind, {}).setdefault(table.printable(part), table.printable(one.reason))
+            found.setdefault(kind, {}).setdefault(printable(part), printable(one.reason))
     return found
 
 
@@ -83,7 +84,7 @@ def cold(found: Cold | None) -> Note | None:
     what = f"{found.files:,} {'file' if found.files == 1 else 'files'}, {table.bytes_text(found.bytes)}"
     if not found.problem:
         return Note(f"Read cold: {what}, left memory before each window that reads")
-    return Note(f"Read cold as far as could be: {what}; {table.printable(found.problem)}", "doubt")
+    return Note(f"Read cold as far as could be: {what}; {printable(found.problem)}", "doubt")
 
 
 def precision(found: Precision | None) -> Note | None:
@@ -97,7 +98,7 @@ def precision(found: Precision | None) -> Note | None:
         return Note(f"Intervals within {wanted} as asked, {took}", "good")
     if found.found is None:
         return Note(
-            f"{wanted} was asked, but there is no figure of {table.printable(found.widest)}, {took}: its windows, or "
+            f"{wanted} was asked, but there is no figure of {printable(found.widest)}, {took}: its windows, or "
             "the idle machine's, are void, and in the JSON each says why",
             "doubt",
         )
@@ -105,7 +106,7 @@ def precision(found: Precision | None) -> Note | None:
     missed = f"a little over {wanted}" if missed == wanted else missed
     return Note(
         f"Intervals of {missed} where {wanted} was asked, {took}; the widest: "
-        f"{table.printable(found.widest)}. A quieter machine, or less precision, would do",
+        f"{printable(found.widest)}. A quieter machine, or less precision, would do",
         "doubt",
     )
 
@@ -116,7 +117,7 @@ def together(groups: Iterable[Together], report: Report) -> list[Note]:
     for one in groups:
         shown.setdefault(one.steps, []).append(_sum(one, report))
     return [
-        Note(f"Not told apart: {' + '.join(map(table.printable, steps))}; in sum {', '.join(parts)}")
+        Note(f"Not told apart: {' + '.join(map(printable, steps))}; in sum {', '.join(parts)}")
         for steps, parts in shown.items()
     ]
 
@@ -124,7 +125,7 @@ def together(groups: Iterable[Together], report: Report) -> list[Note]:
 def _sum(one: Together, report: Report) -> str:
     amount = table.amount(scale(one.figure, 1e3), resolve=False)
     if one.quantity != "cpu_s":
-        return f"{amount} mJ of {table.printable(one.quantity)}"
+        return f"{amount} mJ of {printable(one.quantity)}"
     whole = report.full.cpu_s_per_sample.value
     share = f" ({table.percent(one.figure.value / whole)})" if whole and one.figure.value is not None else ""
     return f"{amount} CPU ms{share}"
@@ -155,7 +156,7 @@ def _measured(found: Carbon) -> str:
 
 def carbon_missing(found: Carbon) -> str:
     """What the estimate leaves out; empty where nothing is."""
-    return table.printable("; ".join(found.missing))
+    return printable("; ".join(found.missing))
 
 
 def carbon(found: Carbon | None, report: Report) -> Note | None:
@@ -170,7 +171,7 @@ def carbon(found: Carbon | None, report: Report) -> Note | None:
 def checks(found: Iterable[Check]) -> list[Note]:
     """Budgets, and comparisons with a baseline: those that failed first."""
     kinds = {"met": "good", "undecided": "doubt"}
-    notes = [Note(table.printable(line(one)), kinds.get(one.outcome, "failed")) for one in found]
+    notes = [Note(printable(line(one)), kinds.get(one.outcome, "failed")) for one in found]
     return sorted(notes, key=lambda note: ("failed", "doubt", "good").index(note.kind))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from greenload.energy.attribution import Cost
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.report.data import UNATTRIBUTED_LIMIT, Advice, Report, Step
+from greenload.text import printable
 
 GROUPS = ("cpu", "dram", "gpu", "storage")
 """Kinds of energy domain, in the order shown. ``cpu:package-0`` and ``cpu:package-1`` are one group."""
@@ -47,16 +48,6 @@ class Row:
     """Where the user wrote the step."""
     name: str = ""
     """The step's own name, by which two reports' rows are matched."""
-
-
-def printable(text: object) -> str:
-    """The text with whatever could move a cursor, or can't be encoded, as a visible escape: file names hold anything.
-
-    Example:
-        >>> print(printable("a\\x1b[2J"))
-        a\\x1b[2J
-    """
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(text))
 
 
 def group(domain: str) -> str:

@@ -1,0 +1,115 @@
+"""What reaches a terminal: names of files, classes and stages can't steer it, whatever bytes they are made of."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import greenload as gl
+from greenload import errors
+from greenload.notices import notify
+from greenload.sources import Files
+from greenload.text import SPELT, breaks, printable
+
+NAME = os.fsdecode(b"a\x1b[2J\a\r\n\x7f\xc2\x9b\xe2\x80\xae\xe2\x80\xa8\xff b.jpg")
+"""ESC, BEL, CR, LF, DEL, CSI of C1, a right-to-left override, a line separator, and a byte that isn't UTF-8."""
+SHOWN = "a\\x1b[2J\\x07\\r\\n\\x7f\\x9b\\u202e\\u2028\\udcff b.jpg"
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.GreenloadError)]
+
+
+def test_what_steers_a_terminal_is_escaped_once() -> None:
+    assert printable(NAME) == SHOWN == printable(SHOWN)
+    assert printable("画像 ü 🎨.jpg") == "画像 ü 🎨.jpg"
+    assert printable(Path("a")) == "a"
+
+
+@given(st.text())
+def test_any_text_is_one_line_that_can_be_encoded(text: str) -> None:
+    shown = printable(text)
+    assert shown.isprintable() and shown.encode("utf-8").decode("utf-8") == shown
+    assert len(shown.splitlines()) <= 1 and text.encode("ascii", SPELT).isascii()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_error_is_one_printable_line(kind: type[errors.GreenloadError]) -> None:
+    record = kind is errors.RecordError
+    error = kind(NAME, "is cut\x1b[0m") if record else kind(f"{NAME}: can't be read")  # type: ignore[call-arg]
+    assert str(error) == (f"{SHOWN}: is cut\\x1b[0m" if record else f"{SHOWN}: can't be read")
+    assert f"{error}".isprintable() and repr(error).isprintable()
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is kind and str(again) == str(error) and again.args == error.args
+    if record:
+        assert (again.path, again.reason) == (NAME, "is cut\x1b[0m"), "whoever opens the file needs its name as it is"
+
+
+def test_warnings_are_one_printable_line_at_the_callers_place() -> None:
+    with pytest.warns(UserWarning) as caught:
+        notify(f"{NAME}: is left out")
+    assert str(caught[0].message) == f"{SHOWN}: is left out" and caught[0].filename == __file__
+
+
+@pytest.mark.slow
+def test_a_bad_record_of_any_name_is_told_as_text(sample_folder: Path, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    good = sorted(sample_folder.rglob("*.jpg"))[:2]
+    (tmp_path / "a" / "good.jpg").write_bytes(good[0].read_bytes())
+    (tmp_path / "b" / "good.jpg").write_bytes(good[1].read_bytes())
+    bad = os.path.join(tmp_path / "b", NAME)
+    Path(bad).write_bytes(good[0].read_bytes()[:2000])
+    train = gl.Pipeline(gl.ImageFolder(str(tmp_path)), gl.Decode(), gl.Resize((32, 32)), gl.Batch(3))
+    with pytest.warns(UserWarning, match="left out 1 bad of 3 records") as caught:
+        list(gl.load(train, epochs=1, backend="tf", on_error="skip"))
+    assert all(str(one.message).isprintable() and SHOWN in str(one.message) for one in caught)
+    with pytest.raises(Exception, match=r"b\.jpg") as raised:
+        list(gl.load(train, epochs=1, backend="tf"))
+    first = str(raised.value).splitlines()[0]
+    assert SHOWN in first and first.isprintable(), first
+    with pytest.raises(gl.RecordError) as found:
+        list(gl.iterate(train, epochs=1, backend="pillow"))
+    assert found.value.path == bad and str(found.value).isprintable()
+
+
+def test_errors_of_names_are_text_before_anything_runs(tmp_path: Path) -> None:
+    for wrong in (
+        lambda: gl.ImageFolder(str(tmp_path / NAME)),
+        lambda: gl.Report.load(tmp_path / NAME),
+        lambda: gl.make_plan(gl.Pipeline(Files(["a.jpg"]), gl.Decode(), gl.Resize((4, 4)), gl.Batch(2)), NAME),
+        lambda: gl.make_plan(gl.Pipeline(Files(["a.jpg"]), gl.Decode(), gl.Resize((4, 4)), gl.Batch(2)), {NAME: "tf"}),
+    ):
+        with pytest.raises((gl.GreenloadError, TypeError)) as raised:
+            wrong()
+        assert str(raised.value).isprintable(), repr(raised.value)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_the_command_line_can_say_it_in_any_encoding(encoding: str, tmp_path: Path) -> None:
+    env = {**os.environ, "PYTHONIOENCODING": encoding, "LC_ALL": "C"}
+    command = [sys.executable, "-m", "greenload.cli", "report", tmp_path / NAME]
+    done = subprocess.run(command, capture_output=True, env=env, timeout=60)
+    assert done.returncode == 1 and done.stdout == b""
+    assert done.stderr.decode(encoding).count("\n") == 1 and f"/{SHOWN}: " in done.stderr.decode(encoding)
+
+
+def test_figures_are_spelt_where_signs_are_lacking() -> None:
+    assert "0.84 ±0.02 → −1 × 2 …é".encode("ascii", SPELT) == b"0.84 +-0.02 -> -1 x 2 ...\\xe9"
+    assert "\udc80".encode("utf-8", SPELT) == b"\\udc80"
+
+
+@given(st.text(st.sampled_from("a0 /_画"), max_size=60), st.integers(2, 20))
+def test_lines_are_never_wider_than_they_may_be(text: str, width: int) -> None:
+    from rich.cells import cell_len
+
+    edges = [0, *breaks(text, width), len(text)]
+    lines = [text[begin:end] for begin, end in itertools.pairwise(edges)]
+    assert "".join(lines) == text
+    if not text.startswith(" "):
+        assert all(cell_len(line.rstrip()) <= width for line in lines)
