@@ -17,19 +17,20 @@ from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
+from greenload.endpoint import Answer, Endpoint, parse_address
 from greenload.energy.attribution import Cost
 from greenload.energy.figures import Figure
 from greenload.energy.meter import MeterStatus
 from greenload.energy.sampler import Sampler
 from greenload.errors import MeterError, UsageError
 from greenload.report.data import Report, Step
+from greenload.text import printable
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
 PORT = 9464
 """Port if none is given: the one that OpenTelemetry's specification gives to Prometheus exporters."""
-LOOPBACK = "127.0.0.1"
 Kind = Literal["gauge", "counter"]
 
 
@@ -295,21 +296,17 @@ def _domain(name: str, figure: Figure) -> dict[str, str]:
 
 
 class Server:
-    """A running endpoint. Close it, or use it as a context manager; its threads are daemons."""
+    """A running endpoint. Close it, or use it as a context manager; its thread is a daemon."""
 
     def __init__(self, metrics: Metrics, host: str, port: int) -> None:
-        from prometheus_client import start_http_server
-        from prometheus_client.registry import CollectorRegistry
-
-        registry = CollectorRegistry()
-        registry.register(_Collector(metrics))
         try:
-            self._server, self._thread = start_http_server(port, host, registry)
+            self._server = Endpoint(host, port, _answers(metrics))
         except (OSError, OverflowError) as error:
             raise UsageError(
                 f"{host}:{port} can't be served on: {error}; name another port, or 0 for any that is free"
             ) from None
-        self.port: int = self._server.server_port
+        self._thread = self._server.thread
+        self.port = self._server.server_address[1]
         """The port, also where any was asked for."""
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self.port}/metrics"
@@ -317,10 +314,7 @@ class Server:
 
     def close(self) -> None:
         """Stop serving. Harmless if repeated."""
-        if self._thread.is_alive():
-            self._server.shutdown()
-            self._thread.join()
-        self._server.server_close()
+        self._server.close()
 
     def __enter__(self) -> Server:
         return self
@@ -329,6 +323,26 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _answers(metrics: Metrics) -> Answer:
+    """Metrics in the format that a scrape asks for, by prometheus_client."""
+    from prometheus_client import make_wsgi_app
+    from prometheus_client.registry import CollectorRegistry
+
+    registry = CollectorRegistry()
+    registry.register(_Collector(metrics))
+    application = make_wsgi_app(registry)
+
+    def answer(target: str, headers: Mapping[str, str]) -> tuple[Mapping[str, str], bytes]:
+        path, _, query = target.partition("?")
+        environ = {"REQUEST_METHOD": "GET", "PATH_INFO": path, "QUERY_STRING": query}
+        environ |= {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in headers.items()}
+        found: dict[str, str] = {}
+        body = b"".join(application(environ, lambda status, fields: found.update(fields)))
+        return found, body
+
+    return answer
 
 
 class _Collector:
@@ -343,8 +357,13 @@ class _Collector:
         for family in self._metrics.families():
             found = Metric(family.name.removesuffix("_total"), family.help, family.kind)
             for labels, value in family.values:
-                found.add_sample(family.name, dict(labels), value)
+                found.add_sample(family.name, {name: _label(text) for name, text in labels.items()}, value)
             yield found
+
+
+def _label(text: str) -> str:
+    """A label as people may read it in a terminal; the format itself escapes line ends."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def serve(metrics: Metrics, address: int | str = PORT) -> Server:
@@ -369,17 +388,3 @@ def serve(metrics: Metrics, address: int | str = PORT) -> Server:
     except ImportError:
         raise UsageError("serving needs prometheus_client: pip install 'greenload[prometheus]'") from None
     return Server(metrics, host, port)
-
-
-def parse_address(address: int | str) -> tuple[str, int]:
-    """Host and port of ``9464``, ``"9464"``, ``"localhost:9464"`` or ``"[::1]:9464"``.
-
-    Raises:
-        UsageError: it is none of these.
-    """
-    host, _, port = str(address).rpartition(":")
-    if not (port.isascii() and port.isdigit() and len(port) < 6 and int(port) < 65536) or (
-        ":" in host and host[0] + host[-1] != "[]"
-    ):
-        raise UsageError(f"an address to serve on is PORT or HOST:PORT, as 9464 or 0.0.0.0:9464, found {address!r}")
-    return host.strip("[]") or LOOPBACK, int(port)

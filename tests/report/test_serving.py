@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +18,8 @@ pytest.importorskip("prometheus_client", reason="prometheus_client is not instal
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from greenload import endpoint
+from greenload.endpoint import MOST, parse_address
 from greenload.energy.discover import discover
 from greenload.energy.meter import Channel, MeterStatus, ReplayMeter
 from greenload.energy.model import ModelMeter
@@ -24,7 +29,7 @@ from greenload.energy.storage import NVME, Disk
 from greenload.errors import UsageError
 from greenload.report.checks import Check
 from greenload.report.data import Report
-from greenload.serving import Metrics, Server, parse_address, serve
+from greenload.serving import Metrics, Server, serve
 
 Values = dict[tuple[str, frozenset[tuple[str, str]]], float]
 DOMAIN = "cpu:package-0"
@@ -279,3 +284,109 @@ def test_without_prometheus_client_it_says_what_to_install(metrics: Metrics, mon
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(UsageError, match=r"pip install 'greenload\[prometheus\]'"):
         serve(metrics, 0)
+
+
+def asked(server: Server, request: bytes) -> tuple[int, bytes]:
+    """Status and all of the answer to a request that was written by hand."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+        client.sendall(request)
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    return int(answer.split()[1]), answer
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 200),
+        (b"GET / HTTP/1.0\n\n", 200),
+        (b"HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 200),
+        (b"POST /metrics HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", 405),
+        (b"GARBAGE\r\n", 400),
+        (b"\x16\x03\x01\x02\n", 400),
+        (b"GET /\r\n\r\n", 400),
+        (b"GET / HTTP/2.0\r\n\r\n", 400),
+        (b"GET /\x1b HTTP/1.1\r\n\r\n", 400),
+        (b"\r\n" * 3, 400),
+        (b"x" * 20_000, 400),
+        (b"GET /" + b"x" * 20_000, 400),
+        (b"GET / HTTP/1.1\r\n" + b"X: " + b"x" * 20_000, 431),
+        (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n", 400),
+    ],
+)
+def test_requests_are_answered_by_their_rule(
+    metrics: Metrics, server: Server, request_: bytes, status: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    metrics.progress(0.25)
+    found, answer = asked(server, request_)
+    assert found == status
+    assert (b"greenload_profile_progress_ratio 0.25" in answer) == (status == 200 and not request_.startswith(b"HEAD"))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_fails_inside_is_answered_and_the_next_scrape_works(
+    metrics: Metrics, server: Server, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with replayed([0.0, 0.0, 0.001, 0.002]) as sampler:
+        metrics.attach(sampler, [STATUS])
+        metrics.show("greenload x", "Prometheus' format can't hold this help: \udc80", [({}, 1.0)])
+        assert asked(server, b"GET / HTTP/1.1\r\n\r\n")[0] == 500
+        metrics.show("greenload x", "", [])
+        assert asked(server, b"GET / HTTP/1.1\r\n\r\n")[0] == 200
+    assert capfd.readouterr() == ("", "")
+
+
+def test_labels_can_be_read_in_a_terminal(metrics: Metrics, server: Server) -> None:
+    metrics.show("greenload_x", "X.", [({"path": "a\x1b[2J\x9b\u202e\udc80\nb"}, 1.0)])
+    assert of(scraped(server), "greenload_x", path="a\\x1b[2J\\x9b\\u202e\\udc80\nb") == [1.0]
+
+
+def files_open() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="the system doesn't tell which files are open")
+def test_connections_that_ask_nothing_are_bounded_and_scrapes_go_on(metrics: Metrics, server: Server) -> None:
+    metrics.progress(0.5)
+    before, clients = files_open(), []
+    try:
+        for number in range(400):
+            client = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+            client.sendall(b"GET /metrics HTTP/1.1\r\nX: " if number % 2 else b"")
+            clients.append(client)
+            if number % 100 == 99:
+                assert of(scraped(server), "greenload_profile_progress_ratio") == [0.5]
+        assert files_open() - before - len(clients) <= MOST
+        assert threading.active_count() < 30
+        begin = time.monotonic()
+        server.close()
+        assert time.monotonic() - begin < 1
+        assert files_open() - before - len(clients) < 0, "its own are closed"
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_who_sends_or_reads_too_slowly_is_cut_off(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "LONGEST_S", 0.5)
+    metrics.show("greenload_x", "X.", [({"n": f"{n:0>200}"}, 1.0) for n in range(30_000)])
+    with serve(metrics, 0) as server:
+        slow = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        lazy = socket.socket()
+        lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        lazy.connect(("127.0.0.1", server.port))
+        lazy.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        with slow, lazy:
+            sent = 0
+            with contextlib.suppress(OSError):
+                while sent < 200:
+                    slow.sendall(b"G" if sent == 0 else b"E")
+                    sent += 1
+                    time.sleep(0.05)
+            assert 1 < sent < 200, "a byte now and then keeps nothing open"
+            deadline = time.monotonic() + 20
+            while server._server._open and time.monotonic() < deadline:
+                time.sleep(0.05)
+            taken = b""
+            with contextlib.suppress(ConnectionError):
+                taken = b"".join(iter(lambda: lazy.recv(65536), b""))
+            assert len(taken) < 6_000_000, "what wasn't taken in time isn't sent"
