@@ -29,6 +29,7 @@ from greenload.probes import Group, Laid, RunnerRun, of_pipeline
 from greenload.samples import make_samples
 from greenload.sources import Files, Source, open_folder, read_many
 from greenload.standard import Material, standard
+from greenload.text import printable
 from greenload.verifying import verify
 from greenload.windowing import Progress, Runnable, Windows, closing
 
@@ -260,21 +261,18 @@ def fit(rows: Sequence[Row], *, source: str = costs.OWN, samples: str = "", seco
 def shown(table: CostTable) -> RenderableType:
     """A table of costs for a rich console: milliseconds of CPU time for a photograph made small, in batches of 32."""
     from rich.console import Group as Lines
-    from rich.table import Table
-    from rich.text import Text
+
+    from greenload.report.columns import Columns, Line, Sentence
 
     names = list(dict.fromkeys(entry.backend for entry in table.entries))
-    grid = Table(box=None, padding=(0, 2, 0, 0))
-    grid.add_column("ms of CPU an image")
-    for name in names:
-        grid.add_column(name, justify="right")
+    lines = []
     for what in dict.fromkeys(entry.what for entry in table.entries):
         entries = [table.get(name, what) for name in names]
         cells = [f"{costs.typical(what).at(entry.cpu_s) * 1e3:.3f}" if entry else "" for entry in entries]
-        grid.add_row(Text(what), *cells)
+        lines.append(Line((what, *cells)))
     size = "for a photograph of 500×375 and 82 kB made 224×224, in batches of 32"
-    kept = f"{size}; measured in {table.seconds:.0f} s on {table.samples}, kept for backend auto"
-    return Lines(grid, Text(kept, style="dim"))
+    kept = f"{size}; measured in {table.seconds:.0f} s on {printable(table.samples)}, kept for backend auto"
+    return Lines(Columns("ms of CPU an image", names, lines), Sentence(kept, "dim"))
 
 
 def _rates(rows: Sequence[Row], values: Sequence[float]) -> dict[tuple[str, str], Amounts]:

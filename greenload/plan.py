@@ -17,6 +17,7 @@ from greenload.pipeline import Pipeline
 from greenload.specs import ImageSpec, LabelSpec
 from greenload.stages import primitives as p
 from greenload.steps import DALI, Step, mirrored, reads_params, told_apart
+from greenload.text import screen_width, wrapped
 
 BACKENDS = ("tf", "dali-cpu", "dali", "pillow")
 """The backends that a plan can name. ``"auto"`` chooses among them, for each step."""
@@ -199,7 +200,8 @@ class Plan:
         return data | ({"expected": self.expected.to_dict()} if self.expected else {})
 
     def __str__(self) -> str:
-        return self.describe()
+        width = screen_width()
+        return "\n".join(wrapped(line, width) for line in self.describe().splitlines())
 
 
 def _first(steps: Sequence[Step], before: Sequence[Step] | None, count: int) -> int:

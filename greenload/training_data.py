@@ -13,6 +13,7 @@ from greenload.energy.figures import Figure, sum_figures
 from greenload.energy.meter import MeterStatus
 from greenload.errors import ReportError
 from greenload.report.data import Machine
+from greenload.text import screen_width
 
 SCHEMA = "greenload.fit/1"
 """The version of the format that `FitReport.save` writes."""
@@ -179,4 +180,4 @@ class FitReport:
     def __str__(self) -> str:
         from greenload.training_table import text
 
-        return text(self)
+        return text(self, screen_width())

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
+from dataclasses import replace
 
-from rich import box
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from greenload.energy.figures import Figure
-from greenload.report.table import DASH, amount, band, by_group, group, percent, printable
+from greenload.report.columns import Columns, Line, Sentence, plain
+from greenload.report.table import DASH, amount, band, by_group, group, percent
+from greenload.text import printable
 from greenload.training_data import FitReport, Part, Spent
 
 _EXPLAINED = {
@@ -38,20 +38,20 @@ def render(report: FitReport) -> RenderableType:
     groups = [name for name, figure in by_group(fit.total.energy_j).items() if figure.value != 0]
     ended = f", ended by {printable(report.ended)}" if report.ended else ""
     lines: list[RenderableType] = [
-        Text.assemble((f"fit of {printable(report.model)}", "bold"), f": {_passed(fit, len(report.epochs))}{ended}"),
-        Text(_waiting(fit)),
+        Sentence(
+            Text.assemble((f"fit of {printable(report.model)}", "bold"), f": {_passed(fit, len(report.epochs))}{ended}")
+        ),
+        Sentence(_waiting(fit)),
         _whole(fit, groups),
     ]
     if len(report.epochs) > 1:
-        lines.append(_epochs(report.epochs, groups))
+        lines += _epochs(report.epochs)
     if report.profile:
-        lines.append(
-            Text(f"loader: costs a sample as profiled on {printable(report.profile)}{_band(fit)}", style="dim")
-        )
-    lines += [Text(f"note: {printable(note)}") for note in fit.notes]
-    lines += [Text(f"no figures for {printable(domain)}: {printable(why)}") for domain, why in fit.void.items()]
+        lines.append(Sentence(f"loader: costs a sample as profiled on {printable(report.profile)}{_band(fit)}", "dim"))
+    lines += [Sentence(f"note: {printable(note)}") for note in fit.notes]
+    lines += [Sentence(f"no figures for {printable(domain)}: {printable(why)}") for domain, why in fit.void.items()]
     lines += [
-        Text(f"no figures for {printable(f'{one.domain}: {one.reason}')}", style="dim")
+        Sentence(f"no figures for {printable(f'{one.domain}: {one.reason}')}", "dim")
         for one in report.meters
         if not one.usable
     ]
@@ -60,10 +60,7 @@ def render(report: FitReport) -> RenderableType:
 
 def text(report: FitReport, width: int = 100) -> str:
     """What `render` shows as plain text, ``width`` columns wide."""
-    console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False, legacy_windows=False)
-    with console.capture() as capture:
-        console.print(render(report))
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+    return plain(render(report), width)
 
 
 def _band(spent: Spent) -> str:
@@ -88,42 +85,36 @@ def _waiting(spent: Spent) -> str:
     return f"waiting for data: {spent.passed.waiting_s:,.2f} s, {percent(spent.waiting_share)} of the training's time"
 
 
-def _whole(spent: Spent, groups: Sequence[str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    table.add_column("", overflow="fold")
-    table.add_column("CPU s", justify="right", no_wrap=True)
-    for name in groups:
-        told = band(figure for domain, figure in spent.total.energy_j.items() if group(domain) == name)
-        table.add_column(f"{name} J\n{told}", justify="right", no_wrap=True)
+def _whole(spent: Spent, groups: Sequence[str]) -> Columns:
+    told = [band(figure for domain, figure in spent.total.energy_j.items() if group(domain) == name) for name in groups]
+    lines = []
     for part in spent.parts:
-        _add(table, _EXPLAINED[part.name], part, groups, _STYLES.get(part.name, ""))
+        lines.append(_line(_EXPLAINED[part.name], part, groups, _STYLES.get(part.name, "")))
         if part.name == "loader":
-            for step in spent.steps:
-                _add(table, f"  {printable(step.name)}", step, groups, "")
-    table.add_section()
-    _add(table, _EXPLAINED["total"], spent.total, groups, _STYLES["total"])
-    return table
+            lines += [_line(f"  {printable(step.name)}", step, groups, "") for step in spent.steps]
+    lines[-1] = replace(lines[-1], end_section=True)
+    lines.append(_line(_EXPLAINED["total"], spent.total, groups, _STYLES["total"]))
+    return Columns("", ["CPU s", *(f"{name} J\n{one}" for name, one in zip(groups, told, strict=True))], lines)
 
 
-def _add(table: Table, label: str, part: Part, groups: Sequence[str], style: str) -> None:
+def _line(label: str, part: Part, groups: Sequence[str], style: str) -> Line:
     joules = by_group(part.energy_j)
     cells = [amount(joules.get(name), resolve=False) for name in groups]
     # The rest of the machine's CPU seconds are in no total of this process's.
     cpu_s = None if part.name == "others" else part.cpu_s
-    table.add_row(*map(Text, (label, amount(cpu_s, resolve=False), *cells)), style=style)
+    return Line((label, amount(cpu_s, resolve=False), *cells), style)
 
 
-def _epochs(epochs: Sequence[Spent], groups: Sequence[str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
-    for head in ("", "s", "waiting", "total J", *("loader J", "waiting J", "model J")):
-        table.add_column(head, justify="right", no_wrap=True)
+def _epochs(epochs: Sequence[Spent]) -> list[RenderableType]:
+    lines = []
     for spent in epochs[-_EPOCHS_SHOWN:]:
         joules = (spent.total, spent.loader, spent.waiting, spent.model)
         cells = (_plain(part.total_j) for part in joules)
-        table.add_row(*map(Text, (spent.name, f"{spent.wall_s:,.1f}", percent(spent.waiting_share), *cells)))
-    if len(epochs) > _EPOCHS_SHOWN:
-        table.title = f"the last {_EPOCHS_SHOWN} of {len(epochs)} epochs"
-    return table
+        lines.append(Line((printable(spent.name), f"{spent.wall_s:,.1f}", percent(spent.waiting_share), *cells)))
+    shown = Columns("", ("s", "waiting", "total J", "loader J", "waiting J", "model J"), lines)
+    if len(epochs) <= _EPOCHS_SHOWN:
+        return [shown]
+    return [Sentence(f"the last {_EPOCHS_SHOWN} of {len(epochs)} epochs:"), shown]
 
 
 def _plain(figure: Figure) -> str:

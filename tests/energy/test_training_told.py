@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import socket
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from known_fits import PACKAGE, dataset, fit, known, small_model, value
+from widths import assert_figures_are_whole
 
 import greenload as gl
 from greenload.energy.emulator import PowercapEmulator
@@ -37,7 +39,7 @@ def test_scalars_for_tensorboard(tmp_path: Path) -> None:
         assert written["energy/waiting_j"][epoch] == pytest.approx(value(spent.waiting.total_j))
 
 
-def test_the_report_is_json_and_a_table(tmp_path: Path) -> None:
+def test_the_report_is_json_and_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with PowercapEmulator(tmp_path / "powercap") as machine:
         energy = gl.EnergyCallback(known(), powercap_root=machine.root, idle_s=0.2)
         with pytest.raises(gl.UsageError, match="once a fit has ended"):
@@ -56,7 +58,9 @@ def test_the_report_is_json_and_a_table(tmp_path: Path) -> None:
         "measured",
     ):
         assert words in told, told
-    assert max(map(len, told.splitlines())) <= 100
+    assert_figures_are_whole(partial(text, energy.report))
+    monkeypatch.setenv("COLUMNS", "40")
+    assert str(energy.report) == text(energy.report, 40)
     with pytest.raises(gl.ReportError, match="choose another path"):
         energy.report.save(tmp_path)
 

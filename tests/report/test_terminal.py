@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from functools import partial
 from typing import TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from widths import assert_figures_are_whole
 
 from greenload.energy.attribution import Cost
 from greenload.energy.figures import Figure
@@ -23,13 +25,13 @@ from greenload.report.table import (
     bytes_text,
     count,
     percent,
-    printable,
     provenance,
     rounded,
     rows,
     warning,
 )
 from greenload.report.terminal import text
+from greenload.text import printable, wrapped
 
 
 def test_what_is_unattributed_comes_first(unexplained: Report, measured: Report) -> None:
@@ -131,16 +133,30 @@ def test_what_is_missing_is_a_dash_not_zero(measured: Report) -> None:
     assert re.fullmatch(rf"Batch +{DASH} +{DASH} +{DASH} +{DASH} +{DASH} +{DASH} +0", line), line
 
 
-def test_it_fits(measured: Report, modelled: Report, hostile: Report, judged: Report) -> None:
-    for report in (measured, modelled, hostile, judged):
-        for width in (80, 100):
-            assert max(len(line) for line in text(report, width).splitlines()) <= width
-        assert "read" in text(report, 100) and "…" not in text(report, 100), "nothing is cut at 100 columns"
+def test_every_figure_is_whole_at_every_width(
+    measured: Report, modelled: Report, mixed: Report, advised: Report, judged: Report
+) -> None:
+    for report in (measured, modelled, mixed, advised, judged):
+        assert_figures_are_whole(partial(text, report))
+        assert_figures_are_whole(partial(text, compare(report, modelled)))
+        for row in rows(report)[:-2]:
+            assert amount(row.cpu_ms) in text(report, 10), "a terminal breaks lines itself here"
+
+
+def test_names_from_anywhere_leave_figures_whole(measured: Report, hostile: Report) -> None:
+    names = ("画像を読み込んで展開する処理", "🔬🎨" * 18, "a" * 90, "a/" * 60, "Decode")
+    steps = tuple(dataclasses.replace(step, name=name) for step, name in zip(measured.steps, names, strict=True))
+    source = {"source": "ImageFolder", "root": "/mnt/画像/" + "long-name/" * 20}
+    named = dataclasses.replace(measured, steps=steps, pipeline={"name": names[0] * 5, "source": source})
+    for report in (named, hostile):
+        assert_figures_are_whole(partial(text, report))
+        assert_figures_are_whole(partial(text, compare(report, measured)))
+    assert names[0] in text(named, 80), "a word of up to 24 columns isn't broken for a figure's sake"
 
 
 def test_names_are_broken_only_between_words(measured: Report, modelled: Report, mixed: Report) -> None:
     for report in (measured, modelled, mixed):
-        for width in (80, 100):
+        for width in (40, 60, 80, 100):
             shown = text(report, width)
             words = {word for row in rows(report) for word in (*row.label.split(), *row.backend.split())}
             if report is not mixed:
@@ -148,17 +164,23 @@ def test_names_are_broken_only_between_words(measured: Report, modelled: Report,
             assert words <= set(shown.split()), (width, words - set(shown.split()))
 
 
-@pytest.mark.parametrize("width", [70, 76, 80, 90, 100])
-def test_numbers_are_never_cut(measured: Report, modelled: Report, mixed: Report, width: int) -> None:
-    for report in (measured, modelled, mixed):
-        shown = text(report, width)
-        assert "…" not in shown
-        total = next(line for line in shown.splitlines() if line.startswith("total"))
-        wide = next(line for line in text(report, 200).splitlines() if line.startswith("total"))
-        numbers = wide.split("held out)")[1].split()
-        found = total.split("  ", 1)[1].replace("held out)", "").split()
-        left = re.search(r"^no room for (.*): in the JSON", shown, re.MULTILINE)
-        assert found == numbers[: len(numbers) - len(left[1].split(", ") if left else [])]
+def test_columns_without_room_stand_in_a_further_table_with_the_names(measured: Report) -> None:
+    wide, narrow = text(measured, 200), text(measured, 60)
+    assert wide.count("idle floor") == 1 and narrow.count("idle floor") > 1
+    for name in ("storage", "modelled", "dram", "read"):
+        assert name in narrow.split()
+    lines = narrow.splitlines()
+    batch = " ".join(line.removeprefix("Batch") for line in lines if line.startswith("Batch"))
+    assert batch.split() == next(line for line in wide.splitlines() if line.startswith("Batch")).split()[1:]
+
+
+def test_sentences_are_broken_between_words_and_at_signs() -> None:
+    rule = "energy_j_per_sample.dram:package-0<=0.0123"
+    assert wrapped(f"met: {rule}", 60) == f"met: {rule}"
+    assert wrapped(f"met: {rule}", 45) == f"met:\n{rule}"
+    assert wrapped(f"met: {rule}", 30) == "met: energy_j_per_sample.dram:\npackage-0<=0.0123"
+    assert wrapped("/data/a/bb/ccc.jpg", 8) == "/data/a/\nbb/\nccc.jpg"
+    assert wrapped("読む 0.84", 5) == "読む\n0.84" and wrapped("", 5) == ""
 
 
 def test_one_backend_for_all_needs_no_column(measured: Report, mixed: Report) -> None:
