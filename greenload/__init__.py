@@ -18,7 +18,8 @@ Importing it loads neither TensorFlow nor DALI; names are resolved when first us
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False  # importing typing would take longer than all else here
 
 __version__ = "0.1.0"
 
@@ -76,6 +77,8 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [*sorted(_HOME), "__version__"]
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from greenload.calibrating import calibrate as calibrate
     from greenload.errors import BackendUnavailable as BackendUnavailable
     from greenload.errors import GreenloadError as GreenloadError

@@ -160,6 +160,27 @@ def test_a_bad_image_stops_a_profile_with_its_name(
     assert os.fspath(bad) in error_line(capsys)
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a device that is always full")
+@pytest.mark.parametrize("arguments", ["--version", "--help", "profile no/such:train"])
+@pytest.mark.parametrize(
+    ("streams", "lines", "status"),
+    [
+        ("> /dev/full", 1, 1),  # what can't be written is said
+        (">&-", 0, 0),
+        ("2>&-", 0, 0),
+        ("<&- >&- 2>&-", 0, 0),
+        ("| true; exit ${PIPESTATUS[0]}", 0, 0),
+    ],
+)
+def test_output_that_nobody_takes_is_no_traceback(arguments: str, streams: str, lines: int, status: int) -> None:
+    command = f"{sys.executable} -W error -m greenload.cli {arguments} {streams}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    if arguments.startswith("profile"):  # says nothing on standard output
+        lines, status = int("2>&-" not in streams), 2
+    assert (done.returncode, len(done.stderr.splitlines())) == (status, lines), done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_finished_pipeline_takes_no_folder(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text("import greenload as gl\ntrain = gl.Pipeline(gl.Files(['a.jpg']), gl.Decode())\n")

@@ -1,61 +1,35 @@
-"""The command line: parses, calls the library, shows. Exit status 0 fine, 1 the work failed, 2 wrong usage."""
+"""The command line: parses, calls the library, shows. Exit status 0 fine, 1 the work failed, 2 wrong usage, 130 Ctrl-C.
+
+The script imports this module before it calls `main`, so that nothing here may take long: a Ctrl-C in an import is
+Python's own until `main` runs.
+"""
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Callable, Sequence
+from greenload.cli import interrupt, streams
 
-import greenload
-from greenload.cli import data, machine, profile, report
-from greenload.cli.shared import FAILED, USAGE, Parser, fail, flush, one_line_warnings
-from greenload.errors import GreenloadError, UsageError
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Errors are one line on standard error; ``--debug`` shows the traceback."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
-    try:
-        try:
-            options = _parser().parse_args(given)
-            command: Callable[[argparse.Namespace], int] = options.command
-            with one_line_warnings():
-                return command(options)
-        finally:  # also what --help, --version and a user's file printed
-            flush()
-    except KeyboardInterrupt:
-        return fail("interrupted", 130)
-    except UsageError as error:
-        if debug:
-            raise
-        return fail(str(error), USAGE)
-    except (GreenloadError, OSError) as error:
-        if debug:
-            raise
-        return fail(str(error), FAILED)
-    except Exception as error:  # a bug of ours: even that is one line, and says how to see more
-        if debug:
-            raise
-        return fail(f"unexpected {type(error).__name__}: {error} (--debug shows where)", FAILED)
+    """Run one command. Errors are one line on standard error; ``--debug`` shows the traceback.
 
+    Args:
+        arguments: the command's own. None: those of the process, which then is this command's: an interrupt ends it.
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog="greenload", description="What each step of an input pipeline costs, in CPU seconds and joules."
-    )
-    parser.add_argument("--version", action="version", version=f"greenload {greenload.__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    Returns:
+        The exit status: 0 fine, 1 the work failed, 2 wrong usage, 130 interrupted.
+    """
 
-    def command(name: str, run: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=summary, description=summary)
-        sub.set_defaults(command=run)
-        sub.add_argument("--json", metavar="FILE", help="write the result as JSON")
-        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        return sub
+    def run() -> int:
+        from greenload.cli.commands import run
 
-    for commands_of in (machine, data, profile, report):
-        commands_of.add(command)
-    return parser
+        return run(arguments)
+
+    if arguments is None:
+        streams.prepare()
+    return interrupt.guarded(run, process=arguments is None)

@@ -10,7 +10,6 @@ from greenload.cli.shared import (
     AddCommand,
     check_writable,
     positive,
-    printable,
     progress,
     quiet_tensorflow,
     say,
@@ -83,7 +82,7 @@ def _check(options: argparse.Namespace) -> int:
         )
     bad = [{"path": error.path, "reason": error.reason} for error in found.bad]
     write_json(options.json, {"samples": total, "bad": bad})
-    say(*(printable(str(error)) for error in found.bad))
+    say(*map(str, found.bad))
     say(f"{total - len(found.bad)} of {total} images decode" + (f", {len(found.bad)} do not" if found.bad else ""))
     return FAILED if found.bad else OK
 
@@ -109,9 +108,9 @@ def _pack(options: argparse.Namespace) -> int:
         )
     skipped = [{"path": error.path, "reason": error.reason} for error in packed.skipped]
     write_json(options.json, asdict(packed) | {"skipped": skipped})
-    say(*(printable(f"left out: {error}") for error in packed.skipped))
+    say(*(f"left out: {error}" for error in packed.skipped))
     say(
-        f"{packed.samples} images in {packed.shards} files below {printable(packed.folder)}: "
+        f"{packed.samples} images in {packed.shards} files below {packed.folder}: "
         f"{packed.bytes / 1e6:.1f} MB, in {packed.seconds:.1f} s"
     )
     return OK

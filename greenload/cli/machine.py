@@ -11,13 +11,13 @@ from greenload.cli.shared import (
     AddCommand,
     check_writable,
     positive,
-    printable,
     progress,
     quiet_tensorflow,
     resolved,
     say,
     write_json,
 )
+from greenload.text import printable
 
 
 def add(command: AddCommand) -> None:
@@ -30,23 +30,21 @@ def add(command: AddCommand) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from rich.table import Table
     from rich.text import Text
 
     from greenload.doctor import examine
+    from greenload.report.columns import Facts
 
     check_writable(options.json)
     quiet_tensorflow()
     findings = examine()
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("", "what", "found, or why not", "remedy"):
-        table.add_column(title, overflow="fold")
+    rows: list[tuple[str | Text, ...]] = []
     for finding in findings:
         mark = Text("yes", style="green") if finding.usable else Text("no", style="red")
         cells = (f"{finding.kind} {finding.name}", finding.detail, finding.remedy)
-        table.add_row(mark, *map(Text, cells))
+        rows.append((mark, *map(printable, cells)))
     write_json(options.json, {"findings": [finding.to_dict() for finding in findings]})
-    say(table)
+    say(Facts(("", "what", "found, or why not", "remedy"), rows, named=2))
     return OK
 
 
@@ -62,5 +60,5 @@ def _calibrate(options: argparse.Namespace) -> int:
     write_json(options.json, table.to_dict())
     say(shown(table))
     if pipeline is not None:
-        say(*map(printable, greenload.make_plan(pipeline).describe().splitlines()))
+        say(*greenload.make_plan(pipeline).describe().splitlines())
     return OK

@@ -6,9 +6,11 @@ import argparse
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from greenload.cli import interrupt
 from greenload.cli.shared import tell
 from greenload.errors import UsageError
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from greenload.energy.sampler import Sampler
     from greenload.report.data import Report
     from greenload.serving import Metrics, Server
+
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 def add_serve(parser: argparse.ArgumentParser) -> None:
@@ -58,17 +62,16 @@ class Serving:
 
     def until_interrupted(self) -> None:
         """Serve on until Ctrl-C, or until SIGTERM, by which services are stopped."""
-        stop = threading.Event()
-        before = None
-        if threading.current_thread() is threading.main_thread():
-            before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+        came: SimpleQueue[int] = SimpleQueue()  # unlike an Event it may be filled by a handler at any time
+        interrupt.expected = True
+        main = threading.current_thread() is threading.main_thread()
+        before = {number: signal.signal(number, lambda got, _: came.put(got)) for number in _STOPS} if main else {}
         try:
-            with suppress(KeyboardInterrupt):
-                tell(f"serving {self._server.url} until interrupted")
-                stop.wait()
+            tell(f"serving {self._server.url} until interrupted")
+            came.get()
         finally:
-            if before is not None:
-                signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 @contextmanager
@@ -91,7 +94,7 @@ def serving(address: str | None) -> Iterator[Serving | None]:
 
 
 def _address(text: str) -> str:
-    from greenload.serving import parse_address
+    from greenload.endpoint import parse_address
 
     try:
         parse_address(text)

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TextIO
 
 from greenload.errors import ReportError, UsageError
+from greenload.text import printable, screen_width
 
 if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
     from rich.console import Console, RenderableType
     from rich.progress import Progress
 
@@ -36,38 +38,45 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see {self.prog} --help")
 
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        """Help and version, which argparse leaves out without a word where they can't be written."""
+        with _writing():
+            (file or sys.stderr).write(message)
+
 
 def fail(message: str, status: int) -> int:
     """Say on standard error what failed; gives the status back."""
-    tell(f"greenload: error: {printable(message)}")
+    tell(f"greenload: error: {message}")
     return status
 
 
 def warn(message: str) -> None:
     """Say on standard error what deserves attention, in one line."""
-    tell(f"greenload: warning: {printable(message)}")
+    tell(f"greenload: warning: {message}")
 
 
 def tell(line: str) -> None:
-    """Write a line to standard error. Where nobody reads that, the exit status still tells."""
+    """Write a line to standard error, printable. Where nobody reads that, the exit status still tells."""
     try:
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)
     except OSError:
         _silence(sys.stderr)
 
 
 def say(*shown: RenderableType) -> None:
-    """Print texts, and what rich renders. Where nobody reads on, as behind ``| head``, the command goes on in silence.
+    """Print texts, a line each, and what rich renders, as wide as the terminal, or as needed where there is none.
+
+    Where nobody reads on, as behind ``| head``, the command goes on in silence.
 
     Raises:
         OSError: it can't be written, as where the disk is full.
     """
+    from greenload.report.columns import Sentence
+
     with _writing():
+        console = _console()
         for one in shown:
-            if isinstance(one, str):
-                print(one)
-            else:
-                _console().print(one)
+            console.print(Sentence(printable(one)) if isinstance(one, str) else one, crop=False)
     flush()
 
 
@@ -78,7 +87,7 @@ def flush() -> None:
         OSError: as `say`.
     """
     with _writing():
-        if sys.stdout is not None:  # whoever started the command may have closed it
+        if sys.stdout is not None:
             sys.stdout.flush()
 
 
@@ -107,14 +116,7 @@ def _console() -> Console:
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError  # rich would end the process here, whatever its status was to be
 
-    return Patient()
-
-
-def printable(text: str) -> str:
-    """One line that no terminal chokes on: file names hold anything."""
-    from greenload.report.table import printable as escaped  # brings SciPy along, which most commands can do without
-
-    return escaped(text)
+    return Patient(width=screen_width(), height=25)  # rich takes a dumb terminal, or a file, for one of 80 columns
 
 
 def positive(text: str) -> int:

@@ -1,0 +1,63 @@
+"""Every command: its parser, and errors as one line on standard error."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from collections.abc import Callable, Sequence
+
+import greenload
+from greenload.cli import data, machine, profile, report
+from greenload.cli.shared import FAILED, USAGE, Parser, fail, flush, one_line_warnings
+from greenload.errors import GreenloadError, UsageError
+from greenload.text import SPELT
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command of ``arguments``, or of those of the process; gives the exit status."""
+    if arguments is None:  # the streams are this command's own
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors=SPELT)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    try:
+        try:
+            options = _parser().parse_args(given)
+            command: Callable[[argparse.Namespace], int] = options.command
+            with one_line_warnings():
+                return command(options)
+        finally:  # also what --help, --version and a user's file printed
+            flush()
+    except UsageError as error:
+        if debug:
+            raise
+        return fail(str(error), USAGE)
+    except (GreenloadError, OSError, Warning) as error:  # warnings are raised under python -W error
+        if debug:
+            raise
+        return fail(str(error), FAILED)
+    except Exception as error:  # a bug of ours: even that is one line, and says how to see more
+        if debug:
+            raise
+        return fail(f"unexpected {type(error).__name__}: {error} (--debug shows where)", FAILED)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="greenload", description="What each step of an input pipeline costs, in CPU seconds and joules."
+    )
+    parser.add_argument("--version", action="version", version=f"greenload {greenload.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=summary, description=summary)
+        sub.set_defaults(command=run)
+        sub.add_argument("--json", metavar="FILE", help="write the result as JSON")
+        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        return sub
+
+    for commands_of in (machine, data, profile, report):
+        commands_of.add(command)
+    return parser

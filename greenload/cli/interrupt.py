@@ -1,0 +1,138 @@
+"""Ctrl-C: whenever it comes, a command ends within seconds, with status 130 and one line at most.
+
+An interrupted import leaves modules in halves, libraries turn a KeyboardInterrupt into errors of their own or lose it,
+and C++ code may wait for long. So nothing is imported here once it came, what was raised doesn't matter, and a thread
+that only waits ends the process where the main thread doesn't. A process that was interrupted isn't torn down by
+Python: threads still at work would be waited for.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import select
+import signal
+import sys
+import threading
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+STATUS = 130
+"""Of what was interrupted: 128 + SIGINT, as shells say it."""
+GRACE_S = 4.0
+"""From the signal to the end: time to stop meters, close pools and remove what is temporary."""
+_POLL_S = 0.1
+_LINE = "greenload: error: interrupted"
+_INTERRUPT = bytes([signal.SIGINT])
+
+expected = False
+"""Whether the next interrupt is waited for, by what is interrupted when all work is done: it ends that alone."""
+
+
+def guarded(run: Callable[[], int], *, process: bool) -> int:
+    """What ``run`` gives, or `STATUS` if it was interrupted, with a line on standard error.
+
+    Args:
+        run: does the work; imports what it needs.
+        process: whether the process is for this alone. Then it doesn't outlive an interrupt by more than `GRACE_S`, a
+            second one ends it at once, and there is no return from either.
+    """
+    if process and signal.getsignal(signal.SIGINT) is signal.default_int_handler and os.name == "posix":
+        return _Guard().run(run)
+    try:
+        return run()
+    except KeyboardInterrupt:
+        if sys.stderr is not None:
+            print(_LINE, file=sys.stderr, flush=True)
+        return STATUS
+
+
+class _Guard:
+    """Ends this process on SIGINT."""
+
+    def __init__(self) -> None:
+        self._came = False
+        self._working = False
+        self._lost = False
+        self._telling = threading.Lock()
+        self._uncaught, self._unraisable, self._in_thread = sys.excepthook, sys.unraisablehook, threading.excepthook
+
+    def run(self, run: Callable[[], int]) -> int:
+        try:
+            self._begin()
+            self._working = True
+            status = run()
+            self._working = False
+        except BaseException:  # an interrupt inside a library may come out as anything
+            if self._came:
+                self._leave()
+            self._working = False
+            raise
+        if self._came:  # and somebody swallowed it
+            self._leave()
+        return status
+
+    def _begin(self) -> None:
+        reads, writes = os.pipe()
+        os.set_blocking(writes, False)
+        with contextlib.suppress(RuntimeError):  # no thread can be started: then nothing bounds the end
+            threading.Thread(target=self._watch, args=(reads,), daemon=True, name="greenload-interrupt").start()
+        signal.signal(signal.SIGINT, self._interrupt)
+        # Python writes the signal's number there as it comes, whatever the main thread does.
+        signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
+        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1) and None)
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)  # runs last: Python calls no handler after it
+        sys.excepthook = lambda *error: self._leave() if self._came else self._uncaught(*error)
+        sys.unraisablehook = self._ignored
+        threading.excepthook = lambda error: None if self._came else self._in_thread(error)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self._came and not self._lost:
+            self._end()
+        self._came, self._lost = True, False
+        if self._working:  # else all is done, and only Python's own end is left
+            raise KeyboardInterrupt
+
+    def _ignored(self, error: sys.UnraisableHookArgs) -> None:
+        """Python can't raise an interrupt out of a callback of its garbage collection: it is sent again."""
+        if not self._came:
+            self._unraisable(error)
+        elif error.exc_type is KeyboardInterrupt:
+            self._lost = True
+
+    def _watch(self, pipe: int) -> None:
+        """End the process if it is still there `GRACE_S` after an interrupt, or at a second one."""
+        while os.read(pipe, 1) != _INTERRUPT or expected:
+            pass
+        deadline_s = time.monotonic() + GRACE_S
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            if select.select([pipe], [], [], min(left_s, _POLL_S))[0] and os.read(pipe, 1) == _INTERRUPT:
+                break
+            if self._lost:
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # it may sleep
+                os.read(pipe, 1)  # written for this one, too
+        self._end()
+
+    def _leave(self) -> None:
+        """End the process in order: what was to be removed at its end is removed."""
+        self._working = self._lost = False
+        self._tell()
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)  # libraries complain of what was cut short
+        atexit._run_exitfuncs()
+        os._exit(STATUS)
+
+    def _end(self) -> None:
+        self._tell()
+        os._exit(STATUS)
+
+    def _tell(self) -> None:
+        if not self._telling.acquire(blocking=False):
+            return
+        with contextlib.suppress(OSError):  # nobody reads it; the status tells
+            os.write(2, f"{_LINE}\n".encode())
