@@ -23,6 +23,7 @@ from greenload.plan import Plan, processors
 from greenload.planning import choose, make_plan, usable
 from greenload.sizing import estimate
 from greenload.steps import DALI, steps_of
+from greenload.survey import warn_of_losses
 
 Framework = Literal["numpy", "jax", "torch"]
 """Whose arrays batches are."""
@@ -124,6 +125,8 @@ def iterate(
     Labels are on the images' device. A batch is complete when it is given, on a GPU as well, where the next ones are
     worked on meanwhile. It works in the process that made it, and in any of its threads, not in a fork.
 
+    Warns of what decoding drops without a word, as ``load`` does.
+
     Args:
         pipeline: what to load, or a plan of it (then ``backend``, ``threads`` and ``prefetch`` are the plan's).
         to: ``"numpy"``, ``"jax"`` or ``"torch"``.
@@ -166,11 +169,13 @@ def iterate(
     if "tf" in plan.backends:
         target = device_of(plan, device_id, hw_decoder_load)
         order, first = settle(plan, start, shard, on_error)
+        warn_of_losses(plan)
         return Batches(iter(dataset_of(plan, order, first, epochs, target)), to, order, first, epochs)
     _check_device(plan, device_id, hw_decoder_load)
     backends.require(plan.backends)
     order, first = settle(plan, start, shard, on_error)
     plan.pipeline.check_labels()
+    warn_of_losses(plan)
     flow = Flow(plan, _engine(plan, device_id, hw_decoder_load), _wanted(order, first, epochs))
     return Batches(flow, to, order, first, epochs)
 

@@ -20,6 +20,7 @@ from greenload.pipeline import Pipeline
 from greenload.plan import Plan
 from greenload.planning import make_plan
 from greenload.prepared import Numbers
+from greenload.survey import warn_of_losses
 from greenload.verifying import MARK, REMEDY, good_records, naming, record_error
 
 if TYPE_CHECKING:
@@ -79,6 +80,9 @@ def load(
             where it is given, since batches then stay on the GPU.
         hw_decoder_load: the share of JPEGs for the GPU's fixed-function decoder, for backend ``"dali"``.
 
+    Warns of images whose EXIF orientation isn't applied, and of 16-bit PNGs that use only their low bits, by a look at
+    16 records, and at one more of each extension; ``greenload check`` counts them all.
+
     Returns:
         Images ``[batch, height, width, channels]`` of the pipeline's dtype and labels int64 ``[batch]``, or
         ``[batch, classes]`` behind ``OneHot`` (without the batch dimension where the pipeline has no ``Batch``). The
@@ -106,7 +110,9 @@ def load(
         if backend == "auto" and "dali" not in chosen.backends:
             device_id = hw_decoder_load = None  # it might have been chosen
     target = device_of(chosen, device_id, hw_decoder_load)
-    return assemble(chosen, target, epochs=epochs, start=start, shard=shard, on_error=on_error)
+    dataset = assemble(chosen, target, epochs=epochs, start=start, shard=shard, on_error=on_error)
+    warn_of_losses(chosen)
+    return dataset
 
 
 def assemble(

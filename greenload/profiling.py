@@ -38,6 +38,7 @@ from greenload.sources import Arrays, RecordSource
 from greenload.splitting import Split
 from greenload.stages import Stage
 from greenload.steps import Step
+from greenload.survey import warn_of_losses
 from greenload.verifying import record_error, verify
 from greenload.windowing import Progress
 
@@ -160,6 +161,7 @@ def profile(
         return _of_dataset(pipeline, threads, samples, rounds, seed, name, precision, cold, progress, announce, watch)
     plan = pipeline if isinstance(pipeline, Plan) else make_plan(pipeline, backend, threads=threads)
     require(plan)
+    warn_of_losses(plan)
     meters, statuses = discover(data=some_of(plan.pipeline.source))
     told = progress or (lambda share, text: None)
     told(0.0, "choosing samples")

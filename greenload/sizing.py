@@ -118,6 +118,19 @@ def _of_pixels(source: Source, records: int) -> _Seen:
 
 def _headers(source: Source, records: int) -> Iterator[tuple[int, formats.Header, int, bool]]:
     """Index, header and bytes of some records that can be read, and whether the record counts for the means."""
+    for index, data, counts in some_records(source, records):
+        try:
+            yield index, formats.header(data), len(data), counts
+        except formats.FormatError:
+            continue
+
+
+def some_records(source: Source, records: int = RECORDS) -> Iterator[tuple[int, Any, bool]]:
+    """Index and image of some records that can be read, and whether the record stands for others.
+
+    They are the first where records can only be read in order, else evenly spread; then one file more of each other
+    extension, which stands for itself.
+    """
     total = len(source)
     if isinstance(source, RecordSource) and source.sequential:
         chosen = list(range(min(records, total)))
@@ -125,10 +138,7 @@ def _headers(source: Source, records: int) -> Iterator[tuple[int, formats.Header
         chosen = np.unique(np.linspace(0, total - 1, records).astype(np.int64)).tolist()
     rare = [index for index in _first_of_each_extension(source) if index not in chosen]
     for index, data in _read(source, chosen + rare):
-        try:
-            yield index, formats.header(data), len(data), index in chosen
-        except formats.FormatError:
-            continue
+        yield index, data, index in chosen
 
 
 def _read(source: Source, indices: Sequence[int]) -> Iterator[tuple[int, Any]]:

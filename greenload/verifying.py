@@ -52,6 +52,7 @@ def verify(
     remember: bool = True,
     backend: str = "tf",
     indices: NDArray[np.int64] | None = None,
+    look: Callable[[bytes], None] | None = None,
 ) -> Verified:
     """Read and wholly decode every record once, in parallel.
 
@@ -66,6 +67,7 @@ def verify(
         remember: whether to use and keep the remembered result.
         backend: the backend that is to load the records: one may read a format that another refuses.
         indices: the records to verify, ascending, int64 ``[n]``; all if not given. Of some nothing is remembered.
+        look: called with each file that decodes, unless the result was remembered.
 
     Raises:
         SourceError: the source itself can't be listed.
@@ -86,7 +88,8 @@ def verify(
     remembered = _remembered(kept, total) if kept else None
     if remembered is None:
         suspects = [
-            (i, reason(source, i, backend=backend)) for i in _undecodable(source, wanted, threads, progress, backend)
+            (i, reason(source, i, backend=backend))
+            for i in _undecodable(source, wanted, threads, progress, backend, look)
         ]
         # One that decodes on the second look failed for a reason of the moment.
         found_bad = {i: why for i, why in suspects if why != DECODES}
@@ -126,6 +129,7 @@ def reason(source: Source, index: int, backend: str = "tf") -> str:
         return DECODES
     try:
         header = formats.header(data, backend)
+        formats.verify(data, header)
     except formats.FormatError as error:
         return str(error)
     if backend == "pillow":
@@ -166,6 +170,7 @@ def _undecodable(
     threads: int,
     progress: Callable[[int, int], None] | None,
     backend: str,
+    look: Callable[[bytes], None] | None,
 ) -> list[int]:
     import tensorflow as tf
 
@@ -188,6 +193,9 @@ def _undecodable(
     for positions, files in stream.batch(64).as_numpy_iterator():
         # TensorFlow's decoders pass over some damage that others don't.
         good[positions] = [_whole(data, backend) for data in files]
+        for position, data in zip(positions, files, strict=True):
+            if look and good[position]:
+                look(data)
         if progress:
             progress(int(positions[-1]) + 1, total)
     if progress:
@@ -197,11 +205,12 @@ def _undecodable(
 
 def _whole(data: bytes, backend: str) -> bool:
     try:
-        kind = formats.header(data, backend).kind
+        header = formats.header(data, backend)
+        formats.verify(data, header)
     except formats.FormatError:
         return False
     # What TensorFlow decodes of a JPEG Pillow does too; not of a GIF or WebP.
-    return backend != "pillow" or kind == "JPEG" or not _pillow_refusal(data)
+    return backend != "pillow" or header.kind == "JPEG" or not _pillow_refusal(data)
 
 
 def _damaged(source: Source, indices: NDArray[np.int64]) -> set[int]:
@@ -245,7 +254,7 @@ def _remember(path: Path, bad: list[tuple[int, str]]) -> None:
 CHECKSUM = "its bytes don't fit their checksum: the file is damaged there; copy it anew"
 DECODES = "decodes now: it has changed, or what failed came later"
 _AT_ONCE = 256  # records whose checksums are computed side by side
-_RULES = 2  # to be raised with what counts as bad: what was remembered under other rules is found anew
+_RULES = 3  # to be raised with what counts as bad: what was remembered under other rules is found anew
 MARK = "greenload: this record cannot be read or decoded:"
 REMEDY = "(for the reason run: greenload check FOLDER; to leave such records out: on_error=skip)"
 _BAD = re.compile(rf"{re.escape(MARK)}\] \[(.*)\] \[(\d+)\] \[{re.escape(REMEDY)}", re.DOTALL)

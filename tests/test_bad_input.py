@@ -22,7 +22,11 @@ from greenload.stages import Batch, CenterCrop, Decode, RandomHorizontalFlip, Ra
 from greenload.verifying import verify
 
 tf = pytest.importorskip("tensorflow")
-pytestmark = [pytest.mark.timeout(60), pytest.mark.slow]
+pytestmark = [
+    pytest.mark.timeout(60),
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.* have an EXIF orientation"),  # tests/test_survey.py
+]
 
 BROKEN = (
     "truncated-early.jpg",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import damage
+import numpy as np
 import pytest
 
 from bench import corrupted
@@ -19,22 +20,29 @@ def test_damage_is_a_function_of_seed_and_index() -> None:
 
 
 def test_defects_are_told_apart() -> None:
-    good, bad = {"tf": "", "dali-cpu": ""}, {"tf": "bad", "dali-cpu": "bad"}
-    only_tf, only_dali = {"tf": "", "dali-cpu": "bad"}, {"tf": "bad", "dali-cpu": ""}
     jpeg, png = damage.whole()["420.jpg"], damage.whole()["rgb.png"]
     gif = damage.whole()["made.gif"]
 
+    def on(*backends: str) -> dict[str, str]:
+        return {name: "" if name in backends else "bad" for name in corrupted.BACKENDS}
+
     def outcome(data: bytes, verified: dict[str, str], full: dict[str, str], crop: dict[str, str]) -> str:
         found = {"verified": verified, "full": full, "crop": crop}
-        return corrupted._outcome(data, found, [None, None], [None, None])
+        return corrupted._outcome(data, found, [None] * 3, [None] * 3)
 
+    good, bad, only_tf, only_dali = on(*corrupted.BACKENDS), on(), on("tf"), on("dali-cpu")
+    reading = on("tf", "pillow")
     assert outcome(jpeg, good, good, good) == "accepted"
     assert outcome(jpeg, bad, bad, bad) == "refused"
-    assert outcome(gif, only_tf, only_tf, only_tf) == "by kind"
-    assert outcome(jpeg, bad, only_tf, bad) == outcome(jpeg, bad, bad, only_tf) == "tf passes"
+    assert outcome(gif, reading, reading, reading) == "by kind"
+    assert outcome(jpeg, bad, only_tf, bad) == outcome(gif, bad, bad, only_tf) == "tf passes"
     assert outcome(png, bad, only_tf, bad) == outcome(jpeg, bad, only_dali, bad) == "disagreed"
-    assert outcome(jpeg, only_tf, only_tf, only_tf) == outcome(gif, only_dali, bad, bad) == "disagreed"
+    assert outcome(jpeg, only_tf, only_tf, only_tf) == outcome(gif, only_tf, bad, bad) == "disagreed"
     assert outcome(jpeg, good, good, only_tf) == outcome(jpeg, good, only_dali, good) == "disagreed"
+    pixels = np.zeros((2, 2, 3), np.uint8)
+    found = {"verified": good, "full": good, "crop": good}
+    assert corrupted._outcome(jpeg, found, [pixels] * 3, [pixels] * 3) == "accepted"
+    assert corrupted._outcome(jpeg, found, [pixels] * 3, [pixels, pixels, pixels + 1]) == "pixels differ"
 
 
 @pytest.mark.slow
@@ -42,6 +50,7 @@ def test_defects_are_told_apart() -> None:
 def test_every_damaged_file_is_accepted_or_refused_by_all_alike() -> None:
     pytest.importorskip("tensorflow")
     pytest.importorskip("nvidia.dali")
+    pytest.importorskip("PIL.Image")
     found = corrupted.run(seed=1, first=0, count=COUNT)
     outcomes = Counter(one["outcome"] for one in found)
     assert not [one for one in found if one["outcome"] in corrupted.DEFECTS]

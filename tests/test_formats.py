@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zlib
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greenload.formats import KINDS, FormatError, header, orientation, sniff, support
+from greenload import formats
+from greenload.formats import KINDS, FormatError, header, orientation, plain, sniff, stated_orientation, support, verify
 
 SEGMENT = b"\xff\xe0\x00\x04ab"
 FRAME = b"\xff\xc0" + struct.pack(">HBHHB", 11, 8, 60, 80, 1) + b"\x01\x11\x00"
@@ -69,11 +72,19 @@ BMP = e.bmp(e.pixels(5, 7))
 GIF = e.gif(e.pixels(5, 7, 1), e.palette(256))
 TIFF = e.tiff(e.pixels(5, 7))
 WEBP = e.kept("lossy.webp")
+PALETTE_BMP = e.bmp(e.pixels(5, 7, 1), 8, colours=e.palette(256))
 LARGE = "is too large: at most 178,956,970 are decoded"
 
 
 def patched(data: bytes, at: int, patch: bytes) -> bytes:
     return data[:at] + patch + data[at + len(patch) :]
+
+
+def extended(chunks: bytes, canvas: tuple[int, int] = (45, 63)) -> bytes:
+    """A WebP of an extended header, and chunks."""
+    sides = b"".join((side - 1).to_bytes(3, "little") for side in canvas[::-1])
+    body = b"WEBPVP8X" + struct.pack("<II", 10, 0) + sides + chunks
+    return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
 REASONS = {
@@ -97,6 +108,11 @@ REASONS = {
     png()[:-12]: "truncated PNG: it ends before its end chunk",
     patched(png(), 43, b"x"): "broken PNG: the checksum of its IDAT chunk doesn't hold",
     png()[:33] + e.chunk(b"ABCD", b"") + png()[33:]: "broken PNG: unknown chunk b'ABCD'",
+    png()[:-12]
+    + e.chunk(b"tEXt", b"")
+    + e.chunk(b"IDAT", b"")
+    + png()[-12:]: "broken PNG: its pixels go on at byte 65",
+    png()[:33] + e.chunk(b"tEXt", b"") * 5000 + png()[33:]: "broken PNG: more than 4,565 chunks in 60,065 bytes",
     b"\xff\xd8\xff": "truncated JPEG: it ends before its size is given",
     WHOLE[:14]: "truncated JPEG: it ends before its size is given",
     WHOLE[:-2]: "truncated JPEG: it ends before its end marker",
@@ -117,7 +133,10 @@ REASONS = {
     BMP[:40]: "truncated BMP: its header is cut",
     patched(BMP, 28, b"\x10"): "16-bit BMP is not supported",
     patched(BMP, 30, b"\x03"): "compressed or bit-field BMP is not supported",
-    patched(BMP, 14, b"\x0c"): "BMP with a header of 12 bytes and 1 planes is not supported",
+    patched(BMP, 14, b"\x0c"): "OS/2 BMP, with a header of 12 bytes, is not supported: convert it to PNG",
+    b"BM" + struct.pack("<IHHIIHHHH", 30, 0, 0, 26, 12, 1, 1, 1, 24) + bytes(4): "OS/2 BMP, with a header of 12 bytes",
+    patched(BMP, 14, b"\x0d"): "BMP with a header of 13 bytes is not supported",
+    patched(BMP, 26, b"\0"): "broken BMP: its header says 0 planes, where there is one",
     patched(BMP, 10, b"\x00"): "broken BMP: its header says that pixels begin at byte 0",
     patched(BMP, 18, b"\xff\xff\xff\xff"): "broken BMP: its header says -1×5 pixels",
     patched(BMP, 18, b"\xff\xff\xff\x7f"): LARGE,
@@ -131,6 +150,17 @@ REASONS = {
     patched(WEBP, 12, b"ABCD"): "broken WebP: its first chunk is b'ABCD'",
     patched(WEBP, 23, b"no!"): "broken WebP: its image has no start code",
     e.kept("animated.webp"): "animated WebP is not supported: save its first frame as JPEG or PNG",
+    extended(WEBP[12:], canvas=(45, 64)): "broken WebP: its picture of 63×45 pixels doesn't fill its canvas",
+    extended(b"EXIF\2\0\0\0ab"): "broken WebP: there is no picture in it",
+    extended(b"ABCD\0\0\0\0" * 64 + WEBP[12:]): "broken WebP: there is no picture in it",
+    patched(WEBP, 16, b"\xff\xff"): "broken WebP: its picture ends at byte 65555, but its header promises 560",
+    patched(PALETTE_BMP, 10, b"\x36\0"): "broken BMP: its header says that pixels begin at byte 54",
+    patched(PALETTE_BMP, 46, b"\1\1"): "broken BMP: its header says 257 colours of 8 bits",
+    GIF[:10] + b"\0" + GIF[11:13] + GIF[781:]: "broken GIF: its first frame has no colours",
+    patched(GIF, 791, b"\x09"): "broken GIF: its first frame has codes of 9 bits",
+    e.tiff(e.pixels(5, 7), extra={256: [7, 7]}): "broken TIFF: 2 values of tag 256, where there is one",
+    e.tiff(e.pixels(5, 7), extra={273: [8], 279: [1, 1]}): "broken TIFF: 1 strips begin, but 2 have a length",
+    e.tiff(e.pixels(5, 7), strips=5).replace(bytes([21, 0, 0, 0]), b"\xf0\0\0\0"): "TIFF: ",
     TIFF[:9]: "truncated TIFF: its directory is cut",
     TIFF[:-1]: "truncated TIFF:",
     e.tiff(e.pixels(5, 7), bits=16): "TIFF other than 8-bit grey, RGB or palette without alpha",
@@ -200,6 +230,147 @@ def test_orientations(order: str) -> None:
         assert orientation(e.with_exif(plain, value, order)) == 1
     assert orientation(e.with_exif(plain, 6, order, entries=65)) == 1
     assert orientation(e.png(e.pixels(4, 4))) == 1
+
+
+def with_ifd0(entry: bytes, order: str = "<", at: int = 8) -> bytes:
+    """A block of EXIF whose directory has one entry."""
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    return mark + struct.pack(f"{order}I", at) + bytes(at - 8) + struct.pack(f"{order}H", 1) + entry + bytes(4)
+
+
+SIX = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
+PROFILE = b"\xff\xe2" + struct.pack(">H", 65000) + b"ICC_PROFILE\0\1\1" + b"z" * (65000 - 16)
+TURNED = e.with_exif(e.kept("420.jpg"), 6)
+STATED = {
+    "a JPEG": TURNED,
+    "behind 130 kB of colour profile": TURNED[:2] + PROFILE * 2 + TURNED[2:],
+    "behind a comment that begins so": TURNED[:2] + b"\xff\xfe\0\x08Exif\0\0" + TURNED[2:],
+    "behind fill bytes": TURNED[:2] + b"\xff" * 9 + TURNED[2:],
+    "among many entries": e.with_exif(e.kept("420.jpg"), 6, entries=500),
+    "far away": e.with_exif_block(e.kept("420.jpg"), b"Exif\0\0" + with_ifd0(SIX, at=9000)),
+    "a PNG": e.png(e.pixels(4, 4), before=e.chunk(b"eXIf", with_ifd0(SIX))),
+    "a WebP": extended(WEBP[12:] + b"EXIF" + struct.pack("<I", len(with_ifd0(SIX))) + with_ifd0(SIX)),
+    "a WebP, as JPEG has it": extended(WEBP[12:] + b"EXIF" + struct.pack("<I", 32) + b"Exif\0\0" + with_ifd0(SIX)),
+    "a TIFF": e.tiff(e.pixels(5, 7), extra={274: [6]}),
+    "a big-endian TIFF": e.tiff(e.pixels(5, 7), extra={274: [6]}, order=">"),
+    "a LONG": e.with_exif_block(e.kept("420.jpg"), b"Exif\0\0" + with_ifd0(struct.pack("<HHII", 274, 4, 1, 6))),
+    "a big LONG": e.with_exif_block(
+        e.kept("420.jpg"), b"Exif\0\0" + with_ifd0(struct.pack(">HHII", 274, 4, 1, 6), ">")
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STATED)
+def test_an_orientation_is_found_wherever_a_file_states_it(name: str) -> None:
+    assert stated_orientation(STATED[name]) == 6
+    for size in (0, 3, 10, 30, len(STATED[name]) // 2):
+        assert stated_orientation(STATED[name][:size]) in (1, 6)
+
+
+def test_a_file_that_states_no_orientation_has_none() -> None:
+    image = with_ifd0(struct.pack("<HHII", 0x0112, 3, 2, 6))
+    block = e.with_exif_block(e.kept("420.jpg"), b"Exif\0\0" + image)
+    behind = e.kept("420.jpg") + TURNED  # a thumbnail, or another image
+    for data in (WHOLE, png(), BMP, GIF, WEBP, TIFF, block, behind, e.with_exif(e.kept("420.jpg"), 9), b"", b"II*\0"):
+        assert stated_orientation(data) == 1
+
+
+def test_decoders_see_the_picture_of_a_webp_alone() -> None:
+    chunks = b"ABCD\3\0\0\0xyz\0" + WEBP[12:] + b"EXIF\1\0\0\0x\0"
+    for data in (WEBP, WEBP + b"behind it", extended(chunks), extended(chunks) + b"behind it"):
+        head = header(data)
+        assert (head.height, head.width) == (45, 63)
+        assert plain(data, head) == WEBP
+    assert plain(BMP, header(BMP)) == BMP
+
+
+def test_codes_that_cannot_be_there_are_found_by_verifying() -> None:
+    for data in (GIF, e.kept("palette.gif"), e.kept("interlaced.gif"), e.kept("animated.gif")):
+        verify(data, header(data))
+    # 9 bits: clear, colour 1, then a code that isn't there before the third
+    codes = (256 | 1 << 9 | 300 << 18).to_bytes(4, "little")
+    broken = GIF[:791] + b"\x08\4" + codes + b"\0;"
+    with pytest.raises(FormatError, match="compressed with a code that can't be there"):
+        verify(broken, header(broken))
+
+
+def test_a_kind_that_is_not_read_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def parse(data: bytes) -> formats.Header:
+        raise AssertionError("parsed")
+
+    monkeypatch.setattr(formats, "_PARSERS", dict.fromkeys(formats._PARSERS, parse))
+    for data, backend in ((TIFF, "tf"), (TIFF, "pillow"), (GIF, "dali-cpu"), (WEBP, "dali")):
+        with pytest.raises(FormatError, match=f"is not read by backend '{backend}'"):
+            header(data, backend)
+
+
+BOMB = 1_000_000
+
+
+def tiff_of(entries: list[tuple[int, int, int, int]], size: int = BOMB) -> bytes:
+    rows = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return (b"II*\0" + struct.pack("<IH", 8, len(entries)) + rows + bytes(4)).ljust(size, b"\0")
+
+
+SMALL_TIFF = [(256, 4, 1, 8), (257, 4, 1, 8), (258, 3, 1, 8), (262, 3, 1, 1), (273, 4, 1, 9000), (279, 4, 1, 64)]
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "TIFF: tags that overlap": lambda: tiff_of(SMALL_TIFF + [(1000 + k, 1, BOMB - 9, 8) for k in range(1000)]),
+    "TIFF: a tag of the whole file": lambda: tiff_of([*SMALL_TIFF, (258, 1, BOMB - 100, 8)]),
+    "TIFF: strips that overlap": lambda: tiff_of(
+        [(256, 4, 1, 8), (257, 4, 1, 60000), *SMALL_TIFF[2:4], (273, 3, 60000, 200), (279, 3, 60000, 200)]
+    ),
+    "TIFF: a tag over and over": lambda: tiff_of([(256, 4, 1, 8)] * 65535),
+    "JPEG: markers behind the end": lambda: WHOLE + b"\xff\xd9" * (BOMB // 2),
+    "JPEG: stuffed bytes": lambda: WHOLE[:-2] + b"\xff\0" * (BOMB // 2) + b"\xff\xd9",
+    "JPEG: restart markers": lambda: WHOLE[:-2] + b"\xff\xd3" * (BOMB // 2) + b"\xff\xd9",
+    "JPEG: fill bytes": lambda: b"\xff\xd8" + b"\xff" * BOMB + WHOLE[2:],
+    "JPEG: fill bytes in a scan": lambda: WHOLE[:-2] + b"\xff" * BOMB + b"\0\xff\xd9",
+    "JPEG: segments": lambda: b"\xff\xd8" + b"\xff\xe1\0\x08Exif\0\0" * (BOMB // 10) + WHOLE[2:],
+    "PNG: chunks": lambda: png()[:33] + e.chunk(b"tEXt", b"") * 4000 + png()[33:],
+    "PNG: chunks of pixels": lambda: png()[:33] + e.chunk(b"IDAT", b"") * 4000 + png()[33:],
+    "PNG: more chunks": lambda: png()[:33] + e.chunk(b"tEXt", b"") * (BOMB // 12) + png()[33:],
+    "PNG: zeros compressed": lambda: (
+        png()[:33] + e.chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 24))) + png()[33:]
+    ),
+    "GIF: blocks of a byte": lambda: GIF[:781] + b"!\xfe" + b"\1a" * (BOMB // 2) + b"\0" + GIF[781:],
+    "GIF: extensions": lambda: GIF[:781] + b"!\xfe\0" * (BOMB // 3) + GIF[781:],
+    "GIF: pixels in blocks of a byte": lambda: GIF[:792] + b"\1a" * (BOMB // 2) + b"\0;",
+    "WebP: chunks": lambda: extended(b"ABCD\0\0\0\0" * (BOMB // 8) + WEBP[12:]),
+    "EXIF: entries": lambda: e.png(
+        e.pixels(4, 4), before=e.chunk(b"eXIf", tiff_of([(0x0112, 3, 1, 0)] * 65535))
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("name", BOMBS)
+def test_parsing_costs_what_a_file_holds_not_what_it_claims(name: str) -> None:
+    data = BOMBS[name]()
+    for parse in (header, stated_orientation, orientation):
+        tracemalloc.start()
+        try:
+            parse(data)
+        except FormatError as error:
+            assert "\n" not in str(error)
+        finally:
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        assert peak < 3 * len(data) + 100_000, parse  # of overlapping tags it was 7,700 times
+
+
+def test_walking_is_bounded_by_counted_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counted(bytes):
+        read = 0
+
+        def __getitem__(self, key: Any) -> Any:
+            Counted.read += 1
+            return super().__getitem__(key)
+
+    for name in ("GIF: blocks of a byte", "GIF: extensions", "GIF: pixels in blocks of a byte", "WebP: chunks"):
+        Counted.read = 0
+        with pytest.raises(FormatError, match="broken"):
+            header(Counted(BOMBS[name]()))
+        assert Counted.read < 60_000
 
 
 @given(

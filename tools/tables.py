@@ -105,7 +105,10 @@ def text() -> str:
     parts.append(
         "## Files\n\n"
         "All backends that read a kind give the same pixels of it, save JPEGs on a GPU (`Decode` above). A file of a\n"
-        'kind that a backend doesn\'t read is refused by name when it is met, and left out by `on_error="skip"`.\n\n'
+        'kind that a backend doesn\'t read is refused by name when it is met, and left out by `on_error="skip"`.\n'
+        "What lies around or behind a picture (metadata, texts, other frames, bytes appended) decides nothing: where\n"
+        "decoders would differ in what they make of it, they are given the picture alone. A transparent pixel has the\n"
+        "colour that is stored.\n\n"
         f"{_table(_files())}"
     )
     return "\n".join(parts)

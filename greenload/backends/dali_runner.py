@@ -23,7 +23,7 @@ from greenload.backends.dali_graph import (
     image_list,
     make_graph,
 )
-from greenload.backends.sizes import Sizes, applies_exif, sizes_of, without_exif
+from greenload.backends.sizes import Sizes, applies_exif, plain, sizes_of
 from greenload.errors import BackendUnavailable, RecordError, UsageError
 from greenload.plan import Plan, Segment
 from greenload.prepared import Numbers
@@ -95,7 +95,7 @@ class Intake:
         if (misfit := self.numbers.misfit(sizes.height, sizes.width, self.first, self.end)) is not None:
             raise RecordError(records.names[misfit[0]], misfit[1])
         arguments = arguments_of(self.numbers, self.feeds, records.numbers, sizes, self.first)
-        return replace(records, images=without_exif(records.images, sizes)), arguments
+        return replace(records, images=plain(records.images, sizes)), arguments
 
 
 @dataclass(frozen=True)
@@ -315,6 +315,17 @@ def first_failing(
         except RuntimeError as reason:
             return RecordError(records.names[position], f"can't be decoded: {brief(reason)}")
     return None
+
+
+def decoded(image: bytes) -> NDArray[np.uint8] | None:
+    """A file's pixels, uint8 ``[H, W, 3]``, by DALI on the CPU; ``None`` if it can't decode it wholly."""
+    graph = make_graph([_DECODE_FULLY], ENCODED_SPEC, batch_size=1, threads=1, target=Target())
+    try:
+        feed(graph, image_list([image]), {})
+        found: NDArray[np.uint8] = np.asarray(graph.run()[0][0])
+    except RuntimeError:
+        return None
+    return found.copy()
 
 
 def first_undecodable(images: Sequence[Any]) -> int | None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from greenload.backends import orienting
-from greenload.formats import FormatError, sniff
-from greenload.formats.others import gif_colours, gif_frame
+from greenload.formats import FormatError, png, sniff
+from greenload.formats.others import bmp_colours, gif_colours, gif_frame, webp, webp_alone
 
 Image = Any
 """A ``PIL.Image.Image``."""
@@ -109,23 +109,14 @@ def _jpeg(data: bytes) -> Image:
 
 
 def _png(data: bytes) -> Image:
-    """Of its critical chunks alone, whose names begin with a capital letter."""
+    """Of its critical chunks alone, and its pixels in one: each chunk costs Pillow as much as a thousand pixels."""
     from PIL.PngImagePlugin import PngImageFile
 
-    at, name, chunks, pixels = 8, b"", [data[:8]], []
-    while name != b"IEND":
-        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
-        name = data[at + 4 : at + 8]
-        if not name[0] & 0x20:
-            chunks.append(data[at:end])
-        if name == b"IDAT":
-            pixels.append(data[at + 8 : end - 4])
-        at = end
-    _check_rows(data, pixels)
-    return PngImageFile(io.BytesIO(b"".join(chunks)))
+    _check_rows(data, png.pixels(data)[1])
+    return PngImageFile(io.BytesIO(png.alone(data)))
 
 
-def _check_rows(data: bytes, pixels: Sequence[bytes]) -> None:
+def _check_rows(data: bytes, pixels: bytes) -> None:
     """Pillow takes rows that the compressed pixels lack for black: make sure that all are there.
 
     Raises:
@@ -139,26 +130,37 @@ def _check_rows(data: bytes, pixels: Sequence[bytes]) -> None:
         columns, rows = -(-(width - left) // across), -(-(height - top) // down)
         if columns > 0 and rows > 0:
             expected += rows * (1 + -(-columns * bits // 8))  # a byte in front of each row names its filter
-    found, stream = 0, zlib.decompressobj()
-    for part in pixels:
-        rest = part
-        while rest and found < expected and not stream.eof:
-            found += len(stream.decompress(rest, 1 << 20))
-            rest = stream.unconsumed_tail
-    while found < expected and (more := stream.decompress(b"", 1 << 20)):
-        found += len(more)
+    found, stream, fed = 0, zlib.decompressobj(), 0
+    while found < expected and not stream.eof:
+        part = stream.unconsumed_tail
+        if not part:
+            part = pixels[fed : fed + _FED]
+            fed += len(part)
+        rows = len(stream.decompress(part, 1 << 20))
+        if not rows and not part:
+            break
+        found += rows
     if found < expected:
         raise FormatError(f"truncated PNG: {found} bytes of rows, where its header promises {expected}")
 
 
+_FED = 1 << 16  # bytes to decompress at a time
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # Left, top, and steps across and down of each pass: W3C "Portable Network Graphics (Third Edition)", section 8.1.
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
 def _bmp(data: bytes) -> Image:
+    """With all colours that a pixel's bits can name: what Pillow makes of a shorter palette depends on its colours."""
     from PIL.BmpImagePlugin import BmpImageFile
 
+    colours = bmp_colours(data)
+    if colours:
+        begin, size = struct.unpack_from("<II", data, 10)
+        (bits,) = struct.unpack_from("<H", data, 28)
+        start, most = 14 + size, 1 << bits
+        head = data[:10] + struct.pack("<I", start + 4 * most) + data[14:46] + bytes(4) + data[50:start]
+        data = head + data[start : start + 4 * colours].ljust(4 * most, b"\0") + data[begin:]
     return BmpImageFile(io.BytesIO(data))
 
 
@@ -172,7 +174,9 @@ def _webp(data: bytes) -> Image:
         ) from None
     from PIL.WebPImagePlugin import WebPImageFile
 
-    return WebPImageFile(io.BytesIO(data))
+    picture = webp(data).picture
+    assert picture is not None  # its header was parsed before
+    return WebPImageFile(io.BytesIO(webp_alone(data, picture)))
 
 
 def _gif(data: bytes) -> Image:
@@ -181,9 +185,23 @@ def _gif(data: bytes) -> Image:
 
     at, end = gif_frame(data)
     colours = data[10 : 13 + gif_colours(data[10])]
-    return GifImageFile(
+    image = GifImageFile(
         io.BytesIO(b"".join((data[:6], data[at + 5 : at + 9], colours, b",\0\0\0\0", data[at + 5 : end], b";")))
     )
+    image.load()
+    _check_colours("GIF", image, (gif_colours(data[at + 9]) or gif_colours(data[10])) // 3)
+    return image
+
+
+def _check_colours(name: str, image: Image, colours: int) -> None:
+    """Pillow takes colours that a palette lacks for shades of grey: make sure that none is used.
+
+    Raises:
+        FormatError: one is.
+    """
+    most = image.getextrema()[1]
+    if most >= colours:
+        raise FormatError(f"broken {name}: a pixel has colour {most}, but its palette ends at {colours - 1}")
 
 
 _READERS: Mapping[str, Callable[[bytes], Image]] = {

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from greenload.backends.base import Images, Records, empty
 from greenload.backends.pillow_lowerings import LOWERINGS, Apply, Lowering, as_array, written
-from greenload.backends.sizes import Sizes, applies_exif, sizes_of, without_exif
+from greenload.backends.sizes import Sizes, applies_exif, plain, sizes_of
 from greenload.errors import RecordError
 from greenload.formats import FormatError
 from greenload.plan import Plan, Segment
@@ -80,7 +80,7 @@ class PillowRunner:
         misfit = self._numbers.misfit(sizes.height, sizes.width, self._segment.first, self._segment.end)
         if misfit is not None:
             raise RecordError(records.names[misfit[0]], misfit[1])
-        records = replace(records, images=without_exif(records.images, sizes))
+        records = replace(records, images=plain(records.images, sizes))
         columns = self._columns(records.numbers, sizes)
         count, spec = len(records.images), self._segment.spec_out
         done: Any = empty((count, *spec.image_shape), spec.dtype) if spec.static else [None] * count

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from greenload import formats
 from greenload.backends import orienting
 from greenload.backends.base import Images
 from greenload.errors import RecordError
-from greenload.formats import FormatError, header, orientation
+from greenload.formats import FormatError, Header, header, orientation
 from greenload.stages import primitives as p
 from greenload.steps import Step
 
@@ -23,8 +24,8 @@ class Sizes:
 
     height: NDArray[np.int64]
     width: NDArray[np.int64]
-    exif: tuple[tuple[int, int], ...] = ()
-    """The position of each JPEG that has an EXIF block, and where it begins in it."""
+    heads: tuple[tuple[int, Header], ...] = ()
+    """The position and header of each file that a decoder must not see as it is."""
     stripped: tuple[int, ...] = ()
     """Positions of TIFFs: a window's decode reads only the strips that it needs, so it misses damage in others."""
     orientation: NDArray[np.int64] | None = None
@@ -51,7 +52,7 @@ def sizes_of(images: Images, names: Sequence[str], backend: str, exif: bool = Fa
     """
     sides = np.empty((2, len(images)), np.int64)
     turns = np.ones(len(images), np.int64) if exif else None
-    blocks, stripped = [], []
+    heads, stripped = [], []
     image: Any  # mypy takes what isn't bytes for a collection
     for position, image in enumerate(images):
         if isinstance(image, bytes):
@@ -61,8 +62,8 @@ def sizes_of(images: Images, names: Sequence[str], backend: str, exif: bool = Fa
                 raise RecordError(names[position], str(error)) from None
             sides[0, position] = head.height
             sides[1, position] = head.width
-            if head.exif is not None:
-                blocks.append((position, head.exif))
+            if head.exif is not None or head.picture is not None or head.burdened:
+                heads.append((position, head))
             if head.format == "TIFF":
                 stripped.append(position)
             if turns is not None:
@@ -70,18 +71,18 @@ def sizes_of(images: Images, names: Sequence[str], backend: str, exif: bool = Fa
         else:
             sides[:, position] = image.shape[:2]
     if turns is None:
-        return Sizes(sides[0], sides[1], tuple(blocks), tuple(stripped))
-    return Sizes(*orienting.upright_size(sides[0], sides[1], turns), tuple(blocks), tuple(stripped), turns)
+        return Sizes(sides[0], sides[1], tuple(heads), tuple(stripped))
+    return Sizes(*orienting.upright_size(sides[0], sides[1], turns), tuple(heads), tuple(stripped), turns)
 
 
-def without_exif(images: Images, sizes: Sizes) -> Images:
-    """The images, with EXIF blocks hidden: DALI refuses a JPEG for a block that it can't read, Pillow warns of it."""
-    if not sizes.exif:
+def plain(images: Images, sizes: Sizes) -> Images:
+    """The images as decoders are to see them: files as ``formats.plain`` gives them."""
+    if not sizes.heads:
         return images
-    hidden: list[Any] = list(images)
-    for position, at in sizes.exif:
-        hidden[position] = b"".join((hidden[position][:at], b"hidden", hidden[position][at + 6 :]))
-    return hidden
+    shown: list[Any] = list(images)
+    for position, head in sizes.heads:
+        shown[position] = formats.plain(shown[position], head)
+    return shown
 
 
 def applies_exif(steps: Sequence[Step]) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 
 from greenload import formats
 from greenload.formats import jpeg as exif
-from greenload.formats import others
+from greenload.formats import others, png
 
 
 def decode_full(data: Any, kinds: Collection[str] | None = None) -> Any:
@@ -40,10 +40,10 @@ def _others(kinds: tuple[str, ...]) -> Any:
     import tensorflow as tf
 
     branches: dict[str, Callable[[Any], Any]] = {
-        "PNG": lambda data: tf.io.decode_png(data, channels=3),
+        "PNG": lambda data: tf.io.decode_png(_unburdened(data), channels=3),
         "16-bit PNG": _sixteen,
         "BMP": _bmp,
-        "WebP": lambda data: tf.io.decode_webp(data)[0, ..., :3],
+        "WebP": _webp,
         "GIF": _gif,
     }
     chosen = [kind for kind in branches if kind in kinds]
@@ -72,9 +72,9 @@ def is_jpeg(data: Any) -> Any:
     return tf.strings.substr(data, 0, 3) == b"\xff\xd8\xff"
 
 
-_HEAD = 56
-# Where numbers lie in the first bytes: name, place, size, whether its most significant byte comes first.
-_FIELDS = (
+_Fields = tuple[tuple[str, int, int, bool], ...]
+# Where numbers lie: name, place, size, whether its most significant byte comes first.
+_FIELDS: _Fields = (
     ("png width", 16, 4, True),
     ("png height", 20, 4, True),
     ("png depth", 24, 1, True),
@@ -86,53 +86,58 @@ _FIELDS = (
     ("bmp bits", 28, 2, False),
     ("bmp compression", 30, 4, False),
     ("riff size", 4, 4, False),
-    ("extended flags", 20, 1, False),
-    ("extended width", 24, 3, False),
-    ("extended height", 27, 3, False),
-    ("lossless sides", 21, 4, False),
-    ("lossy width", 26, 2, False),
-    ("lossy height", 28, 2, False),
 )
 
 
-def _fields(data: Any) -> dict[str, Any]:
-    """Numbers of the first bytes by name, int64; of bytes that are not there, zeros count."""
+_PNG_CHUNK: _Fields = (("length", 0, 4, True),)
+_WEBP_HEAD: _Fields = (
+    ("riff size", 4, 4, False),
+    ("flags", 20, 1, False),
+    ("canvas width", 24, 3, False),
+    ("canvas height", 27, 3, False),
+)
+_WEBP_CHUNK: _Fields = (
+    ("length", 4, 4, False),
+    ("lossless sign", 8, 1, False),
+    ("lossless sides", 9, 4, False),
+    ("lossy sign", 11, 3, False),
+    ("lossy width", 14, 2, False),
+    ("lossy height", 16, 2, False),
+)
+
+
+def _read(data: Any, at: Any, fields: _Fields) -> dict[str, Any]:
+    """Numbers by name, counted from a place, int64; of bytes that are not there, zeros count."""
     import tensorflow as tf
 
-    weights = np.zeros((len(_FIELDS), _HEAD), np.int64)
-    for row, (_, place, size, big) in enumerate(_FIELDS):
+    length = max(place + size for _, place, size, _ in fields)
+    weights = np.zeros((len(fields), length), np.int64)
+    for row, (_, place, size, big) in enumerate(fields):
         powers = [256**k for k in range(size)]
         weights[row, place : place + size] = powers[::-1] if big else powers
-    head = tf.io.decode_raw(tf.strings.substr(data, 0, _HEAD), tf.uint8, fixed_length=_HEAD)
-    values = tf.unstack(tf.linalg.matvec(tf.constant(weights), tf.cast(head, tf.int64)), num=len(_FIELDS))
-    return {field[0]: value for field, value in zip(_FIELDS, values, strict=True)}
+    head = tf.io.decode_raw(tf.strings.substr(data, at, length), tf.uint8, fixed_length=length)
+    values = tf.unstack(tf.linalg.matvec(tf.constant(weights), tf.cast(head, tf.int64)), num=len(fields))
+    return {field[0]: value for field, value in zip(fields, values, strict=True)}
 
 
 def _kinds(data: Any) -> dict[str, Any]:
-    """Whether a file is of each kind, and as ``formats.header`` wants it; a GIF is looked at when it is decoded."""
+    """Whether a file is of each kind, and as ``formats.header`` wants it; WebP and GIF are looked at when decoded."""
     import tensorflow as tf
 
-    number, size = _fields(data), tf.cast(tf.strings.length(data), tf.int64)
-    start, first = tf.strings.substr(data, 0, 8), tf.strings.substr(data, 12, 4)
-    png = (start == b"\x89PNG\r\n\x1a\n") & _fits(number["png height"], number["png width"])
+    number, size = _read(data, 0, _FIELDS), tf.cast(tf.strings.length(data), tf.int64)
+    start = tf.strings.substr(data, 0, 8)
+    portable = (start == b"\x89PNG\r\n\x1a\n") & _fits(number["png height"], number["png width"])
     deep = number["png depth"] == 16
     bmp = (tf.strings.substr(data, 0, 2) == b"BM") & (size >= 54) & (number["bmp compression"] == 0)
     bmp &= _among(number["bmp header"], others.BMP_HEADERS) & _among(number["bmp bits"], others.BMP_DEPTHS)
     bmp &= (number["bmp planes"] == 1) & _fits(tf.abs(_signed(number["bmp height"])), number["bmp width"])
     bmp &= (number["bmp offset"] >= 14 + number["bmp header"]) & (_bmp_bytes(number) <= size)
-    extended, lossless = first == b"VP8X", first == b"VP8L"
-    sides = number["lossless sides"]
-    width = tf.where(lossless, sides % 16384 + 1, number["lossy width"] % 16384)
-    height = tf.where(lossless, sides // 16384 % 16384 + 1, number["lossy height"] % 16384)
-    width = tf.where(extended, number["extended width"] + 1, width)
-    height = tf.where(extended, number["extended height"] + 1, height)
     webp = (tf.strings.substr(data, 0, 4) == b"RIFF") & (tf.strings.substr(data, 8, 4) == b"WEBP") & (size >= 30)
-    webp &= (extended | lossless | (first == b"VP8 ")) & (number["riff size"] + 8 <= size) & _fits(height, width)
-    webp &= ~(extended & (number["extended flags"] // others.WEBP_ANIMATED % 2 == 1))
+    webp &= number["riff size"] + 8 <= size
     gif = tf.strings.substr(data, 0, 6)
     return {
-        "PNG": png & ~deep,
-        "16-bit PNG": png & deep,
+        "PNG": portable & ~deep,
+        "16-bit PNG": portable & deep,
         "BMP": bmp,
         "WebP": webp,
         "GIF": (gif == b"GIF87a") | (gif == b"GIF89a"),
@@ -165,11 +170,52 @@ def _bmp_bytes(number: Mapping[str, Any]) -> Any:
     return number["bmp offset"] + tf.abs(_signed(number["bmp height"])) * stride
 
 
+def _unburdened(data: Any) -> Any:
+    """A PNG without the texts that TensorFlow would decompress and keep: if there are any, its critical chunks alone.
+
+    Looking for chunks takes 10 µs each, so it is done where it must be.
+    """
+    import tensorflow as tf
+
+    def there(name: bytes) -> Any:
+        return tf.size(tf.strings.split(data, sep=name, maxsplit=1)) > 1
+
+    def alone() -> Any:
+        size = tf.cast(tf.strings.length(data), tf.int64)
+        most = png.CHUNKS + size // png.CHUNK_BYTES
+
+        def name(at: Any) -> Any:
+            return tf.strings.substr(data, tf.minimum(at + 4, size), 4)
+
+        def going(at: Any, count: Any, *_: Any) -> Any:
+            return (at + 12 <= size) & (count < most) & (name(at) != b"IEND")
+
+        def step(at: Any, count: Any, begin: Any, end: Any, head: Any, whole: Any) -> Any:
+            total = _read(data, at, _PNG_CHUNK)["length"] + 12
+            pixels = name(at) == b"IDAT"
+            critical = ((name(at) == b"IHDR") | (name(at) == b"PLTE")) & (begin == 0)
+            kept = tf.strings.substr(data, at, tf.minimum(tf.where(critical, total, 0), size - at))
+            whole &= ~pixels | (begin == 0) | (end == at)
+            begin, end = tf.where(pixels & (begin == 0), at, begin), tf.where(pixels, at + total, end)
+            return at + total, count + 1, begin, end, tf.strings.join([head, kept]), whole
+
+        zero = tf.constant(0, tf.int64)
+        start = (tf.constant(8, tf.int64), zero, zero, zero, tf.constant(b""), tf.constant(True))
+        at, count, begin, end, head, whole = tf.while_loop(going, step, start, parallel_iterations=1)
+        good = _checked(data, whole & (begin > 0) & (count < most) & (name(at) == b"IEND") & (at + 12 <= size))
+        parts = [(begin, end - begin), (at, tf.constant(12, tf.int64))]
+        return tf.strings.join(
+            [tf.strings.substr(good, 0, 8), head, *(tf.strings.substr(good, *part) for part in parts)]
+        )
+
+    return tf.cond(tf.reduce_any([there(text) for text in png.COMPRESSED]), alone, lambda: tf.identity(data))
+
+
 def _sixteen(data: Any) -> Any:
     """The nearest of 256 levels, v / 257 rounded, in integers: exact for all 65,536."""
     import tensorflow as tf
 
-    values = tf.cast(tf.io.decode_png(data, channels=3, dtype=tf.uint16), tf.int32)
+    values = tf.cast(tf.io.decode_png(_unburdened(data), channels=3, dtype=tf.uint16), tf.int32)
     return tf.cast((values * 255 + 32895) // 65536, tf.uint8)
 
 
@@ -177,7 +223,9 @@ def _bmp(data: Any) -> Any:
     import tensorflow as tf
 
     # TensorFlow refuses bytes appended. 32-bit pixels end in alpha, or in nothing.
-    return tf.io.decode_bmp(tf.strings.substr(data, tf.constant(0, tf.int64), _bmp_bytes(_fields(data))))[..., :3]
+    return tf.io.decode_bmp(tf.strings.substr(data, tf.constant(0, tf.int64), _bmp_bytes(_read(data, 0, _FIELDS))))[
+        ..., :3
+    ]
 
 
 def _checked(value: Any, condition: Any) -> Any:
@@ -188,30 +236,95 @@ def _checked(value: Any, condition: Any) -> Any:
         return tf.identity(value)
 
 
-def _gif(data: Any) -> Any:
-    """The first frame alone, at the origin: a GIF is cut behind it, as TensorFlow would decode all."""
+def _webp(data: Any) -> Any:
+    """A file of the picture alone, as ``formats.plain`` makes it: TensorFlow would decode whatever else is claimed."""
     import tensorflow as tf
 
-    raw = tf.cast(tf.io.decode_raw(data, tf.uint8), tf.int32)
+    start = tf.constant(12, tf.int64)
+    head = _read(data, 0, _WEBP_HEAD)
+    end = head["riff size"] + 8
+
+    def name(at: Any) -> Any:
+        return tf.strings.substr(data, tf.minimum(at, end), 4)
+
+    def going(at: Any, count: Any) -> Any:
+        picture = (name(at) == b"VP8 ") | (name(at) == b"VP8L")
+        return (at + 18 <= end) & (count < others.WEBP_CHUNKS) & ~picture
+
+    def step(at: Any, count: Any) -> Any:
+        length = _read(data, at, _WEBP_CHUNK)["length"]
+        return at + 8 + length + length % 2, count + 1
+
+    at, count = tf.while_loop(going, step, (start, tf.constant(0)), parallel_iterations=1)
+    there = (at + 18 <= end) & (count < others.WEBP_CHUNKS)
+    at = tf.where(there, at, start)
+    number, lossless = _read(data, at, _WEBP_CHUNK), name(at) == b"VP8L"
+    sides, length = number["lossless sides"], number["length"]
+    width = tf.where(lossless, sides % 16384 + 1, number["lossy width"] % 16384)
+    height = tf.where(lossless, sides // 16384 % 16384 + 1, number["lossy height"] % 16384)
+    begins = tf.where(lossless, number["lossless sign"] == 0x2F, number["lossy sign"] == 0x2A019D)
+    canvas = (head["canvas width"] + 1 == width) & (head["canvas height"] + 1 == height)
+    canvas &= head["flags"] // others.WEBP_ANIMATED % 2 == 0
+    first = name(start)
+    known = (first == b"VP8 ") | (first == b"VP8L") | ((first == b"VP8X") & canvas)
+    good = _checked(data, there & begins & known & (at + 8 + length <= end) & _fits(height, width))
+    padding = length % 2
+    size = tf.bitcast(tf.cast(12 + length + padding, tf.int32), tf.uint8)  # its bytes, the least significant first
+    letters = tf.constant([bytes([value]) for value in range(256)])
+    size = tf.strings.reduce_join(tf.gather(letters, tf.cast(size, tf.int32)))
+    body = [tf.strings.substr(good, at, 8 + length), tf.strings.substr(b"\0", tf.zeros_like(padding), padding)]
+    return tf.io.decode_webp(tf.strings.join([b"RIFF", size, b"WEBP", *body]))[0, ..., :3]
+
+
+def _gif(data: Any) -> Any:
+    """The first frame alone, at the origin, in the colours that it names: a GIF is cut around it, as TensorFlow would
+    decode all, and make black what is transparent.
+
+    Of a frame that can't be decoded wholly TensorFlow gives what it has, and stops: then the one behind it is missing.
+    """
+    import tensorflow as tf
+
+    raw = tf.io.decode_raw(data, tf.uint8)
+    most = others.GIF_BLOCKS + tf.size(raw) // others.GIF_BLOCK_BYTES
+
+    def byte(at: Any) -> Any:
+        return tf.cast(raw[at], tf.int32)
 
     def colours(flags: Any) -> Any:
         return tf.where(flags & 0x80 > 0, tf.bitwise.left_shift(3, (flags & 7) + 1), 0)
 
-    def blocks(at: Any) -> Any:
-        (end,) = tf.while_loop(lambda at: raw[at] > 0, lambda at: (at + raw[at] + 1,), (at,))
-        return end + 1
+    def extension(at: Any, count: Any, inside: Any) -> Any:
+        size = byte(at)
+        more = ~inside | (size > 0)
+        return at + tf.where(inside, size + 1, 2), count + tf.cast(more, tf.int32), more
 
-    (frame,) = tf.while_loop(lambda at: raw[at] == 0x21, lambda at: (blocks(at + 2),), (13 + colours(raw[10]),))
-    width, height = (tf.cast(raw[frame + k] + 256 * raw[frame + k + 1], tf.int64) for k in (5, 7))
-    good = _checked(data, (raw[frame] == 0x2C) & _fits(height, width))
-    end = blocks(frame + 11 + colours(raw[frame + 9]))
+    screen = 13 + colours(byte(10))
+    frame, count, _ = tf.while_loop(
+        lambda at, count, inside: (inside | (byte(at) == 0x21)) & (count < most),
+        extension,
+        (screen, tf.constant(0), tf.constant(False)),
+        parallel_iterations=1,
+    )
+    flags = byte(frame + 9)
+    body = frame + 10 + colours(flags)
+    end, count = tf.while_loop(
+        lambda at, count: (byte(at) > 0) & (count < most),
+        lambda at, count: (at + byte(at) + 1, count + 1),
+        (body + 1, count),
+        parallel_iterations=1,
+    )
+    width, height = (tf.cast(byte(frame + k) + 256 * byte(frame + k + 1), tf.int64) for k in (5, 7))
+    least, greatest = others.GIF_CODE_BITS
+    good = (byte(frame) == 0x2C) & (count < most) & ((byte(10) | flags) & 0x80 > 0) & _fits(height, width)
+    good = _checked(data, good & (byte(body) >= least) & (byte(body) <= greatest))
     alone = [
-        tf.strings.substr(good, 0, frame + 1),
-        tf.constant(b"\0\0\0\0"),
-        tf.strings.substr(good, frame + 5, end - frame - 5),
-        tf.constant(b";"),
+        tf.strings.substr(good, 0, screen),
+        tf.constant(b",\0\0\0\0"),
+        tf.strings.substr(good, frame + 5, end + 1 - frame - 5),
+        tf.constant(others.GIF_WITNESS + b";"),
     ]
-    return tf.io.decode_gif(tf.strings.join(alone))[0]
+    frames = tf.io.decode_gif(tf.strings.join(alone))
+    return _checked(frames[0], tf.shape(frames)[0] == 2)
 
 
 def orientation(data: Any) -> Any:

@@ -23,7 +23,9 @@ def add(command: AddCommand) -> None:
     sample.add_argument("folder", help="where to; must be new or empty")
     sample.add_argument("--images", type=positive, default=512, help="how many (default %(default)s)")
     sample.add_argument("--seed", type=int, default=0, help="the same seed gives the same files (default %(default)s)")
-    check = command("check", _check, "read and decode every image of a folder, and name the bad ones")
+    check = command(
+        "check", _check, "read and decode every image of a folder, name the bad ones, say what decoding drops"
+    )
     check.add_argument("data", help="the folder of images or records, a CSV or Parquet table, or a pattern")
     check.add_argument("--threads", type=positive, default=None, help="threads that decode (default: all processors)")
     pack = command("pack", _pack, "write a folder's images into few large files that are read in large stretches")
@@ -67,22 +69,27 @@ def _sample(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from greenload.plan import processors
     from greenload.sources import open_all
+    from greenload.survey import Survey
     from greenload.verifying import verify
 
     check_writable(options.json)
     source = open_all(options.data)
     total = len(source)
     quiet_tensorflow()
+    survey = Survey()
     with progress("checking") as update:
         found = verify(
             source,
             options.threads or processors(),
             lambda done, all_: update(done / all_, f"checking: {done} of {all_} images"),
             remember=False,
+            look=survey.look,
         )
     bad = [{"path": error.path, "reason": error.reason} for error in found.bad]
-    write_json(options.json, {"samples": total, "bad": bad})
+    counted = {"turned": survey.turned, "turnable": survey.turnable, "low_bits": survey.low_bits}
+    write_json(options.json, {"samples": total, "bad": bad} | counted)
     say(*map(str, found.bad))
+    say(*survey.sentences("images that decode"))
     say(f"{total - len(found.bad)} of {total} images decode" + (f", {len(found.bad)} do not" if found.bad else ""))
     return FAILED if found.bad else OK
 

@@ -2,7 +2,10 @@
 
 Only headers are parsed here, in plain Python: sizes must be known before decoding, so that windows can be computed on
 the host, and what a decoder can't be trusted with (sizes of gigabytes, kinds that it reads wrongly or that make it
-abort) must be refused before it. What is refused here the tf backend refuses in its graph by the same rules.
+abort) must be refused before it. What is refused here the tf backend refuses in its graph by the same rules, save what
+it would cost too much to look for: damage between a JPEG's segments, numbers of a PNG's chunks, codes of a GIF.
+
+Work and memory follow from what a file holds, whatever it claims: counts are held against the file's length.
 """
 
 from __future__ import annotations
@@ -10,11 +13,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from greenload.formats import jpeg, others, png
+from greenload.formats import jpeg, others, png, tiff
 from greenload.formats.base import MAX_VALUES, FormatError, Header, sniff
+from greenload.formats.exif import stated_orientation
 from greenload.formats.jpeg import orientation
 
-__all__ = ["KINDS", "MAX_VALUES", "FormatError", "Header", "Kind", "header", "orientation", "sniff", "support"]
+__all__ = [
+    "KINDS",
+    "MAX_VALUES",
+    "FormatError",
+    "Header",
+    "Kind",
+    "header",
+    "orientation",
+    "plain",
+    "sniff",
+    "stated_orientation",
+    "support",
+    "verify",
+]
 
 
 @dataclass(frozen=True)
@@ -47,8 +64,12 @@ _PARSERS: Mapping[str, Callable[[bytes], Header]] = {
     "BMP": others.bmp,
     "GIF": others.gif,
     "WebP": others.webp,
-    "TIFF": others.tiff,
+    "TIFF": tiff.parse,
 }
+_OF_FORMAT: Mapping[str, tuple[str, ...]] = {
+    name: tuple(kind for kind in KINDS if kind.endswith(name)) for name in _PARSERS
+}
+"""The kinds of each format."""
 
 
 def support(backend: str) -> tuple[str, ...]:
@@ -75,11 +96,45 @@ def header(data: bytes, backend: str | None = None) -> Header:
     parse = _PARSERS.get(name)
     if parse is None:
         raise FormatError(f"{name} is not supported: convert it to JPEG or PNG")
+    if len(_OF_FORMAT[name]) == 1:  # told by its first bytes, so that nothing need be parsed that isn't read
+        _check_read(name, backend)
     found = parse(data)
-    able = KINDS[found.kind].backends
+    _check_read(found.kind, backend)
+    return found
+
+
+def plain(data: bytes, head: Header) -> bytes:
+    """A file without what decoders stumble over, each in its own way, and no pixel depends on.
+
+    Args:
+        data: the file.
+        head: its header.
+    """
+    if head.picture is not None:
+        return others.webp_alone(data, head.picture)
+    if head.burdened:
+        return png.alone(data)
+    if head.exif is not None:  # DALI refuses a JPEG for a block that it can't read, Pillow warns of it
+        return b"".join((data[: head.exif], b"hidden", data[head.exif + len(jpeg.EXIF) :]))
+    return data
+
+
+def verify(data: bytes, head: Header) -> None:
+    """What a file is verified for besides its header: it would cost too much each time that it is loaded.
+
+    Args:
+        data: the file.
+        head: its header.
+
+    Raises:
+        FormatError: decoders would differ in what they make of it.
+    """
+    if head.format == "GIF" and not others.gif_codes(data):
+        raise FormatError("broken GIF: its pixels are compressed with a code that can't be there")
+
+
+def _check_read(kind: str, backend: str | None) -> None:
+    able = KINDS[kind].backends
     if backend is not None and backend not in able:
         others_can = " or ".join(repr(other) for other in able)
-        raise FormatError(
-            f"{found.kind} is not read by backend {backend!r}: use {others_can}, or convert it to JPEG or PNG"
-        )
-    return found
+        raise FormatError(f"{kind} is not read by backend {backend!r}: use {others_can}, or convert it to JPEG or PNG")

@@ -41,6 +41,10 @@ class Header:
     """The kind within the format, a key of ``formats.KINDS``."""
     exif: int | None = None
     """Where a JPEG's EXIF block begins, if it has one."""
+    picture: tuple[int, int] | None = None
+    """Where the part of a WebP begins and ends that holds its picture."""
+    burdened: bool = False
+    """Whether a PNG has texts to decompress, or animation."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", self.kind or self.format)

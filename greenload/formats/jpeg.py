@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import replace
-
-import numpy as np
 
 from greenload.formats.base import FormatError, Header, check_size
 
@@ -17,9 +16,12 @@ _PROGRESSIVE = frozenset((0xC2, 0xCA))
 # DHT, DAC, SOS, DQT, DNL, DRI, APP0 … APP15, COM
 _SEGMENTS = frozenset((0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE))
 _MOST_SCANS = 100  # encoders write about ten; each costs a pass over the whole image, so a few bytes could cost hours
-_ENDS_SCAN = np.ones(256, bool)
-_ENDS_SCAN[[0x00, *range(0xD0, 0xD8), 0xFF]] = False
+_ENDS_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)  # neither a stuffed byte nor a restart marker
 
+FILL = re.compile(rb"\xff+")
+"""What a marker begins with: any number of fill bytes."""
+MOST_SEGMENTS = 4096
+"""A JPEG may have so many segments: cameras write about ten, and a colour profile of 16 MB takes 255."""
 EXIF = b"Exif\0\0"
 """What an EXIF segment begins with, after its marker and length."""
 EXIF_WITHIN = 1 << 16
@@ -42,19 +44,23 @@ def parse(data: bytes) -> Header:
     Raises:
         FormatError: it is cut, broken, or of a kind that isn't decoded.
     """
-    at, end, scans, exif = 2, len(data), _Scans(), None
+    at, end, scans, exif, segments = 2, len(data), _Scans(), None, 0
     frame: Header | None = None
     while at + 2 <= end:
-        if data[at] != 0xFF:
+        fill = FILL.match(data, at)
+        if fill is None:
             raise FormatError(f"broken JPEG: no marker at byte {at}")
+        at = fill.end() - 1
+        if at + 2 > end:
+            break
         marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-            continue
         if marker == 0xD9 and frame and scans.count:
             return replace(frame, exif=exif)
         if marker in (0xD9, 0xDA) and not frame:
             raise FormatError("broken JPEG: its image data begins before its size is given")
+        segments += 1
+        if segments > MOST_SEGMENTS:
+            raise FormatError(f"broken JPEG: more than {MOST_SEGMENTS:,} segments")
         length = int.from_bytes(data[at + 2 : at + 4], "big")
         if at + 4 > end or length < 2:
             break
@@ -82,7 +88,6 @@ class _Scans:
         self.count = 0
         self._most = _MOST_SCANS
         self._components = 0
-        self._markers: list[int] | None = None
 
     def expect(self, frame: int, components: int) -> None:
         """What the frame header says: its marker and number of components."""
@@ -92,22 +97,14 @@ class _Scans:
     def end(self, data: bytes, start: int) -> int:
         """Where the marker stands that ends the scan whose data begin at ``start``; the file's end if none does."""
         self.count += 1
-        if self._markers is None:
-            self._markers = _markers(data, start)
+        if self.count == 1:
             place = start - 4 - 2 * self._components  # where a scan's header counts its components, if it has them all
             if self._components and data[place : place + 1] == bytes([self._components]):
                 self._most = 1
         if self.count > self._most:
             raise FormatError(f"broken JPEG: another scan at byte {start}")
-        return next((at for at in self._markers if at >= start), len(data))
-
-
-def _markers(data: bytes, start: int) -> list[int]:
-    """Where markers stand from a place on that end a scan: neither stuffed bytes nor restart markers."""
-    values = np.frombuffer(data, np.uint8)[start:]
-    places = np.flatnonzero(values[:-1] == 0xFF)
-    found: list[int] = (places[_ENDS_SCAN[values[places + 1]]] + start).tolist()
-    return found
+        marker = _ENDS_SCAN.search(data, start)
+        return marker.start() if marker else len(data)
 
 
 def _frame(data: bytes, at: int) -> Header:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 
 from greenload.formats.base import FormatError, Header, check_size
 
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+_CHUNK, _CHECKSUM = struct.Struct(">I4s"), struct.Struct(">I")
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+
+CHUNKS, CHUNK_BYTES = 4096, 128
+"""A PNG may have so many chunks, and another for each so many bytes of its own; encoders fill chunks of 8 kB."""
+COMPRESSED = (b"zTXt", b"iTXt")
+"""Chunks whose texts decoders decompress and keep: eight megabytes each, of as many kilobytes."""
+_ANIMATION = b"acTL"
 
 
 def parse(data: bytes) -> Header:
@@ -23,29 +31,79 @@ def parse(data: bytes) -> Header:
     if depth not in _DEPTHS.get(color, ()):
         raise FormatError(f"broken PNG: its header says {depth} bits of colour type {color}")
     check_size("PNG", height, width)
-    _check_chunks(data)
-    return Header("PNG", height, width, kind="16-bit PNG" if depth == 16 else "PNG")
+    burdened = _check_chunks(data)
+    return Header("PNG", height, width, kind="16-bit PNG" if depth == 16 else "PNG", burdened=burdened)
 
 
-def _check_chunks(data: bytes) -> None:
+def _check_chunks(data: bytes) -> bool:
     """Chunks up to the end chunk: lengths that fit, and checksums that hold where a decoder needs the chunk.
+
+    Returns:
+        Whether there are texts to decompress, or animation.
 
     Raises:
         FormatError: they don't.
     """
-    at, view = 8, memoryview(data)
-    while at + 12 <= len(data):
-        length = int.from_bytes(data[at : at + 4], "big")
-        name = data[at + 4 : at + 8]
-        end = at + 12 + length
-        if end > len(data):
-            break
-        critical = not name[0] & 0x20
-        if critical and name not in _CRITICAL:
+    view, burdened, pixels_end = memoryview(data), False, 0
+    left = CHUNKS + len(data) // CHUNK_BYTES
+    for name, at, end in chunks(data):
+        left -= 1
+        if left < 0:
+            raise FormatError(
+                f"broken PNG: more than {CHUNKS + len(data) // CHUNK_BYTES:,} chunks in {len(data):,} bytes"
+            )
+        if name[0] & 0x20:  # not critical
+            burdened |= name in COMPRESSED or name == _ANIMATION
+            continue
+        if name == b"IDAT":
+            if pixels_end not in (0, at):
+                raise FormatError(f"broken PNG: its pixels go on at byte {at}, behind another chunk")
+            pixels_end = end
+        if name not in _CRITICAL:
             raise FormatError(f"broken PNG: unknown chunk {name!r}")
-        if critical and zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+        (checksum,) = _CHECKSUM.unpack_from(data, end - 4)
+        if zlib.crc32(view[at + 4 : end - 4]) != checksum:
             raise FormatError(f"broken PNG: the checksum of its {name.decode()} chunk doesn't hold")
         if name == b"IEND":
-            return
-        at = end
+            return burdened
     raise FormatError("truncated PNG: it ends before its end chunk")
+
+
+def alone(data: bytes) -> bytes:
+    """A PNG of its critical chunks alone, and its pixels in one of them: nothing else decides what the pixels are.
+
+    Args:
+        data: the file, whose header ``parse`` has passed.
+    """
+    head, body = pixels(data)
+    file = bytearray(data[:8] + head)
+    for name, content in ((b"IDAT", body), (b"IEND", b"")):
+        file += len(content).to_bytes(4, "big") + name
+        file += content
+        file += zlib.crc32(content, zlib.crc32(name)).to_bytes(4, "big")
+    return bytes(file)
+
+
+def pixels(data: bytes) -> tuple[bytes, bytes]:
+    """The critical chunks in front of a PNG's pixels, and the pixels as they are compressed."""
+    view, head, body = memoryview(data), bytearray(), bytearray()
+    for name, at, end in chunks(data):
+        if name == b"IDAT":
+            body += view[at + 8 : end - 4]
+        elif name == b"IEND":
+            break
+        elif not name[0] & 0x20 and not body:
+            head += view[at:end]
+    return bytes(head), bytes(body)
+
+
+def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The name of each whole chunk of a PNG, where it begins, and where it ends behind its checksum."""
+    at, size = 8, len(data)
+    while at + 12 <= size:
+        length, name = _CHUNK.unpack_from(data, at)
+        end = at + 12 + length
+        if end > size:
+            return
+        yield name, at, end
+        at = end

@@ -61,13 +61,16 @@ class Decode(Stage):
 
     The pixels are the same bits on every backend that reads a kind (on a GPU within its stated tolerance). JPEG is
     decoded with libjpeg's accurate integer DCT and fancy upsampling. Alpha is dropped, colour profiles and gamma are
-    ignored. Everything else is refused with an error that names the file: animated WebP, 12-bit, lossless and
-    hierarchical JPEG, compressed BMP, other TIFF, AVIF, HEIF, JPEG XL, JPEG 2000, and images of 2²⁹ values or more
-    (178 million RGB pixels).
+    ignored: a transparent pixel has the colour that is stored. What lies around or behind the picture (metadata, other
+    frames, bytes appended) decides nothing. Everything else is refused with an error that names the file: animated
+    WebP, 12-bit, lossless and hierarchical JPEG, compressed and OS/2 BMP, other TIFF, AVIF, HEIF, JPEG XL, JPEG 2000,
+    and images of 2²⁹ values or more (178 million RGB pixels).
 
     Args:
-        exif: turn JPEGs upright by their EXIF orientation. Windows and sizes of later stages are then those of the
-            upright image. Other formats' orientation is ignored.
+        exif: turn JPEGs upright by their EXIF orientation, if it is a SHORT among the first 64 entries of an EXIF
+            segment near the front. Windows and sizes of later stages are then those of the upright image. Other
+            formats' orientation is ignored. ``load``, ``iterate`` and ``profile`` warn of orientations that aren't
+            applied, and ``greenload check`` counts them.
     """
 
     exif: bool = False

@@ -1,0 +1,121 @@
+"""What decoding drops without a word: orientations that aren't applied, and pixels in the low bits of 16."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from greenload import formats
+from greenload.backends.sizes import applies_exif
+from greenload.notices import notify
+from greenload.plan import Plan
+from greenload.sizing import some_records
+from greenload.stages import primitives as p
+
+LOW = 4096
+"""16-bit values below this are in the low 12 bits."""
+_LOW_LEVEL = 16  # what the greatest of them is rounded to
+
+
+@dataclass
+class Survey:
+    """Counts files as they are looked at."""
+
+    exif: bool = False
+    """Whether they are to be decoded with ``Decode(exif=True)``."""
+    backend: str = "tf"
+    """The backend that decodes them."""
+    records: int = 0
+    """Files that were looked at."""
+    turned: int = 0
+    """Those that state an orientation which isn't applied."""
+    turnable: int = 0
+    """Of these, those to which ``Decode(exif=True)`` would apply it."""
+    low_bits: int = 0
+    """16-bit PNGs that hold no value of ``LOW`` or more, as 12-bit cameras and scanners write them."""
+
+    def look(self, data: bytes) -> None:
+        """Count a file; one that can't be decoded counts as looked at.
+
+        Args:
+            data: the whole file.
+        """
+        self.records += 1
+        stated, applied = formats.stated_orientation(data), formats.orientation(data)
+        if stated > 1 and not (self.exif and applied == stated):
+            self.turned += 1
+            self.turnable += applied == stated
+        if formats.sniff(data) != "PNG":
+            return
+        try:
+            kind = formats.header(data, self.backend).kind
+        except formats.FormatError:
+            return
+        if kind == "16-bit PNG":
+            level = _highest_level(data, self.backend)
+            self.low_bits += level is not None and level <= _LOW_LEVEL
+
+    def sentences(self, of: str) -> list[str]:
+        """What there is to say, and what helps.
+
+        Args:
+            of: what was looked at: "images", or "records looked at".
+        """
+        said = []
+        counted = f"of the {self.records:,} {of}"
+        if self.turnable:
+            said.append(
+                f"{self.turnable:,} {counted} have an EXIF orientation, which Decode() doesn't apply: "
+                "Decode(exif=True) turns them upright"
+            )
+        if self.turned > self.turnable:
+            said.append(
+                f"{self.turned - self.turnable:,} {counted} have an EXIF orientation where Decode(exif=True) doesn't "
+                "look for it: turn the files themselves, or save them as JPEG with EXIF in front"
+            )
+        if self.low_bits:
+            said.append(
+                f"{self.low_bits:,} {counted} are 16-bit PNGs without a value of {LOW:,} or more, of which decoding "
+                f"leaves {_LOW_LEVEL + 1} levels at most: multiply what they hold (12-bit values by 16), or save it "
+                "in 8 bits"
+            )
+        return said
+
+
+def warn_of_losses(plan: Plan) -> None:
+    """Look at the records by whose headers a plan's sizes are estimated, and warn of what decoding them drops.
+
+    Args:
+        plan: what is about to be loaded.
+    """
+    source = plan.pipeline.source
+    if not any(isinstance(step.primitive, (p.Decode, p.DecodeCrop)) for step in plan.steps):
+        return
+    survey = Survey(applies_exif(plan.steps), plan.decoder)
+    try:
+        for _, data, _ in some_records(source):
+            survey.look(data)
+    except Exception:  # a source that can't be read: loading says why
+        return
+    for sentence in survey.sentences("records looked at"):
+        notify(sentence)
+
+
+def _highest_level(data: bytes, backend: str) -> int | None:
+    """The greatest value of a file's pixels, 0 … 255; ``None`` where they can't be decoded."""
+    if backend != "tf":
+        from greenload.backends.dali_runner import decoded
+
+        image = decoded(data)
+        return None if image is None else int(image.max())
+    import tensorflow as tf
+
+    from greenload.backends.tf_formats import decode_full
+
+    try:
+        pixels: Any = decode_full(tf.constant(data))
+    except tf.errors.OpError:
+        return None
+    return int(np.asarray(pixels).max())
