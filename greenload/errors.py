@@ -2,7 +2,8 @@
 
     GreenloadError
     ├── PipelineError (ValueError)       a stage, its argument, or the order of stages can't work
-    ├── SourceError                      a source can't be opened, or holds nothing to load
+    ├── SourceError                      a source can't be opened, holds nothing to load, or can't be read now, since
+    │   │                                open files or memory ran out (which is never a RecordError)
     │   └── RecordError                  one record is bad: names the file, the reason and its position
     ├── BackendUnavailable               a backend can't run here: says why, and the remedy
     ├── MeterError                       a meter can't be read, or a window of it is void
@@ -35,7 +36,7 @@ class PipelineError(GreenloadError, ValueError):
 
 
 class SourceError(GreenloadError):
-    """A source can't be opened, or holds nothing to load."""
+    """A source can't be opened, holds nothing to load, or can't be read now: open files or memory ran out."""
 
 
 class RecordError(SourceError):

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _FIELD_1, _FIELD_2, _FIELD_3, _VARINT_1 = 0x0A, 0x12, 0x1A, 0x08
+_MOST_FIELDS = 1 << 16  # of one message: Examples have tens, and a list of images as many as it has images
 _KINDS = {1: "bytes", 2: "float", 3: "int64"}
 
 _FEATURE_LISTS = _FIELD_2
@@ -59,7 +60,7 @@ def columns(
     walk = _Walk(data, starts, lengths, image.encode(), None if label is None else label.encode())
     if len(data):
         walk.run()
-    for place in np.flatnonzero(~walk.done).tolist():
+    for place in np.flatnonzero(~walk.done & (lengths > 0)).tolist():
         begin, length = int(starts[place]), int(lengths[place])
         try:
             at, size, number = locate(data[begin : begin + length].tobytes(), image, label)
@@ -260,8 +261,12 @@ def _fields(message: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]
 
 def _tagged(message: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Each field's tag, its number and type, and where its content begins and ends."""
+    seen = 0
     while at < end:
         tag, at = _read(message, at, end)
+        seen += 1
+        if tag < 8 or seen > _MOST_FIELDS:  # number 0 is none: what is read are zeros, or anything but messages
+            raise ExampleError(f"is no Example: {'field 0' if tag < 8 else 'too many fields'} at byte {at - 1}")
         match tag & 7:
             case 0:
                 _, behind = _read(message, at, end)

@@ -155,7 +155,9 @@ def settle(
     for name, value, kind in (("start", start, Position), ("shard", shard, Shard)):
         if value is not None and not isinstance(value, kind):
             raise UsageError(f"{name} must be a {kind.__name__}, not {value!r}")
-    valid = good_records(plan.pipeline.source, plan.threads, plan.decoder) if on_error == "skip" else None
+    pipeline, valid = plan.pipeline, None
+    if on_error == "skip":
+        valid = good_records(pipeline.source, plan.threads, plan.decoder, pipeline.max_bytes)
     order = Order(plan.pipeline, valid, shard or Shard())
     if order.samples == 0:
         raise SourceError(f"{order.shard} of {len(plan.pipeline.source)} samples is empty: use fewer shards")

@@ -17,8 +17,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import draws, examples, scalars, tfrecord
+from greenload import draws, examples, limits, scalars, tfrecord
 from greenload.errors import BackendUnavailable, RecordError, SourceError, UsageError
+from greenload.formats import MAX_BYTES
 from greenload.listing import is_remote
 from greenload.plan import processors
 from greenload.sources import TFDS, Arrays, ImageFolder, RecordSource, Source, TFRecords, read_many
@@ -56,6 +57,7 @@ def pack(
     seed: int = 0,
     on_error: Literal["raise", "skip"] = "raise",
     threads: int | None = None,
+    max_bytes: int = MAX_BYTES,
     progress: Callable[[float, str], None] | None = None,
 ) -> Packed:
     """Write a source's images, undecoded, and labels into few large files, in random order.
@@ -74,6 +76,8 @@ def pack(
         seed: decides the order.
         on_error: ``"raise"`` stops at the first bad record; ``"skip"`` leaves them out.
         threads: threads that verify and read; all processors of this process if not given.
+        max_bytes: the most bytes that decoding one image may take where records are verified, as in ``Decode``; those
+            that would take more are bad.
         progress: called with the share done and what runs now.
 
     Raises:
@@ -90,6 +94,7 @@ def pack(
     key, megabytes = scalars.whole(seed), scalars.number(shard_mb)
     if workers is None or workers < 1:
         raise UsageError(f"threads must be a positive whole number, not {threads!r}")
+    limit = scalars.positive(UsageError, "max_bytes", max_bytes)
     if key is None:
         raise UsageError(f"seed must be a whole number, not {seed!r}")
     if megabytes is None or megabytes <= 0:
@@ -98,7 +103,10 @@ def pack(
         raise UsageError(f"{out}: packs go into a folder of this machine, but this is an address: copy the pack there")
     folder = _check(source, os.fspath(out) and os.path.realpath(out), format, on_error)
     found = verify(
-        source, workers, lambda done, total: told(0.5 * done / total, f"verifying: {done} of {total} images")
+        source,
+        workers,
+        lambda done, total: told(0.5 * done / total, f"verifying: {done} of {total} images"),
+        max_bytes=limit,
     )
     if found.bad and on_error == "raise":
         raise found.bad[0]
@@ -261,7 +269,8 @@ def _read(source: Source, order: NDArray[np.int64], threads: int) -> Iterator[tu
             if isinstance(source, RecordSource):
                 yield places, read_many(source, places)
             else:
-                yield places, list(pool.map(source.read, places))  # type: ignore[arg-type]  # encoded, as was seen
+                reading = [limits.submit(pool, source.read, place) for place in places]
+                yield places, [read.result() for read in reading]  # type: ignore[misc]  # encoded, as was seen
 
 
 def _rename(folder: Path, shards: Sequence[int], format: Format) -> list[str]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from greenload import scalars, sources
 from greenload.draws import stage_key
 from greenload.errors import PipelineError, RecordError
+from greenload.formats import MAX_BYTES
 from greenload.json_data import DataError, Value, short
 from greenload.sources import RecordSource, Source
 from greenload.specs import ImageSpec, LabelSpec
@@ -141,6 +142,11 @@ class Pipeline:
     def shuffle(self) -> Shuffle | None:
         """The stage that orders, if there is one."""
         return next((stage for stage in self.stages if isinstance(stage, Shuffle)), None)
+
+    @property
+    def max_bytes(self) -> int:
+        """The most bytes that decoding one image may take, as its ``Decode`` says."""
+        return next((stage.max_bytes for stage in self.stages if isinstance(stage, Decode)), MAX_BYTES)
 
     @property
     def batch(self) -> Batch | None:

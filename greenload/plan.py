@@ -75,7 +75,7 @@ class Crossing:
 
 @dataclass(frozen=True)
 class Expected:
-    """What the choice of backends was made by: costs an image, of the steps that can be placed."""
+    """What the choice of backends was made by: costs an image in batches of 32, of the steps that can be placed."""
 
     unit: str
     """``"cpu_s"`` (CPU seconds) or ``"energy_j"`` (joules)."""

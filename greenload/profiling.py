@@ -349,6 +349,7 @@ def _choose(
             plan.threads,
             lambda done, total: told(0.0, f"checking every image: {done} of {total}"),
             backend=plan.decoder,
+            max_bytes=plan.pipeline.max_bytes,
         )
         skipped = tuple(Skipped(error.path, error.reason) for error in found.bad)
         good = np.setdiff1d(good, np.array(found.bad_indices, np.int64))
@@ -362,7 +363,8 @@ def _choose(
     chosen = np.sort(drawn).astype(np.int64)
     if on_error == "raise" and not isinstance(source, Arrays):
         # The samples run over and over without an end: a bad one would have to be found again in each turn.
-        bad = verify(source, plan.threads, indices=chosen, backend=plan.decoder).bad
+        limit = plan.pipeline.max_bytes
+        bad = verify(source, plan.threads, indices=chosen, backend=plan.decoder, max_bytes=limit).bad
         if bad:
             raise bad[0]
     return chosen, skipped

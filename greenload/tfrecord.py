@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import io
 import json
 import mmap
 import os
@@ -25,7 +26,7 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import examples, file_input, json_data
+from greenload import examples, file_input, json_data, limits
 from greenload.crc32c import crc32c_of, masked
 from greenload.errors import SourceError
 from greenload.json_data import DataError
@@ -35,6 +36,11 @@ HEADER, FOOTER = 12, 4
 Packing = Literal["plain", "gzip", "zlib"]
 _VERSION = 2
 _READ_AHEAD = 16 << 20  # bytes of a compressed file that are looked at together
+_LARGEST = 1 << 31  # bytes of a record: protocol buffers can't be longer
+_LARGEST_PACKED = 1 << 28  # of one in a compressed file, where a thousandth of its bytes may be there: it is held whole
+_AT_ONCE = 1 << 20  # records that are looked at together
+_HEADERS = 1 << 16  # headers whose checksums are compared together
+_BLOCK = 1 << 20  # bytes that are read together of what a header promises
 _FAR = 1 << 16  # bytes between lengths from which reading ahead would fetch what isn't looked at
 _LENGTH, _HEADER, _FOOTER = struct.Struct("<Q"), struct.Struct("<QI"), struct.Struct("<I")
 
@@ -64,6 +70,8 @@ def packing(path: str) -> Packing:
         with open(path, "rb") as file:
             head = file.read(HEADER)
     except OSError as error:
+        if why := limits.ran_out(error):
+            raise limits.unreadable(path, why) from error
         raise SourceError(f"{path}: the file can't be read: {error.strerror}") from None
     if not head or (len(head) == HEADER and _bad_header(np.frombuffer(head, np.uint8), np.zeros(1, np.int64)) is None):
         return "plain"
@@ -98,7 +106,9 @@ def opened(path: str, kind: Packing) -> Iterator[IO[bytes]]:
                     yield file  # type: ignore[misc]  # which reads bytes, as asked
             else:
                 yield plain if kind == "plain" else _Inflated(plain)  # type: ignore[misc]
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, MemoryError, zlib.error) as error:
+        if why := limits.ran_out(error):
+            raise limits.unreadable(path, why) from error
         raise SourceError(f"{path}: the file can't be read: {getattr(error, 'strerror', None) or error}") from None
 
 
@@ -110,10 +120,11 @@ class _Inflated:
 
     def read(self, size: int) -> bytes:
         while len(self._ready) < size and not self._inflate.eof:
-            more = self._file.read(1 << 16)
-            if not more:
+            more = self._inflate.unconsumed_tail or self._file.read(1 << 16)
+            found = self._inflate.decompress(more, _BLOCK)  # of no more input, what was held back
+            if not more and not found and not self._inflate.eof:
                 raise EOFError("the compressed data ends too early")
-            self._ready += self._inflate.decompress(more)
+            self._ready += found
         out = bytes(self._ready[:size])
         del self._ready[:size]
         return out
@@ -122,19 +133,39 @@ class _Inflated:
 def records(file: IO[bytes], path: str) -> Iterator[tuple[int, bytes]]:
     """The records of an open file with where each one's header begins.
 
+    A record is read in blocks: a length that the file doesn't hold takes no more memory than what it does hold.
+
     Raises:
-        SourceError: a length is damaged, or the file ends within a record; names the byte.
+        SourceError: a length is damaged, a record of a compressed file is above 256 MiB, or the file ends within a
+            record; names the byte.
     """
+    largest = _LARGEST if isinstance(file, io.BufferedReader) else _LARGEST_PACKED
     at = 0
     while head := file.read(HEADER):
         if len(head) == HEADER and _bad_header(np.frombuffer(head, np.uint8), np.zeros(1, np.int64)) is not None:
             raise _damaged(path, at)
         size = _LENGTH.unpack_from(head)[0] if len(head) == HEADER else 0
-        body = file.read(size + FOOTER) if len(head) == HEADER else b""
+        if size > largest:
+            kind, remedy = ("", "") if largest == _LARGEST else (" in a compressed file", "write it uncompressed, or ")
+            raise SourceError(
+                f"{path}: a record{kind} may have {largest:,} bytes, but that at byte {at} claims {size:,}: {remedy}"
+                "copy the file anew"
+            )
+        body = _read(file, size + FOOTER) if len(head) == HEADER else b""
         if len(body) < size + FOOTER:
             raise _cut(path, at, len(head) + len(body))
         yield at, body[:size]
         at += HEADER + size + FOOTER
+
+
+def _read(file: IO[bytes], size: int) -> bytes:
+    """So many bytes, or fewer where the file ends."""
+    if size <= _BLOCK:
+        return file.read(size)
+    found = bytearray()
+    while len(found) < size and (more := file.read(min(_BLOCK, size - len(found)))):
+        found += more
+    return bytes(found)
 
 
 def build(path: str, kind: Packing, image: str, label: str | None) -> Index:
@@ -161,29 +192,47 @@ def build(path: str, kind: Packing, image: str, label: str | None) -> Index:
         data = np.frombuffer(view, np.uint8)
         places = _walk(view, data, size, path)
         sizes = np.diff(places, append=size) - (HEADER + FOOTER)
-        found = examples.columns(data, places + HEADER, sizes, image, label)
-        return Index(places, sizes, found.starts, found.lengths, found.labels)
+        parts = []
+        for begin in range(0, len(places), _AT_ONCE):
+            some = slice(begin, begin + _AT_ONCE)
+            found = examples.columns(data, places[some] + HEADER, sizes[some], image, label)
+            parts.append(Index(places[some], sizes[some], found.starts, found.lengths, found.labels))
+        return joined(parts)
     except OSError as error:
         raise SourceError(f"{path}: the file can't be read: {error.strerror}") from None
 
 
 def _walk(view: mmap.mmap, data: NDArray[np.uint8], size: int, path: str) -> NDArray[np.int64]:
-    """Where each record begins. Their lengths' checksums are compared afterwards, all at once."""
-    places, at, unpack = array("q"), 0, _LENGTH.unpack_from
+    """Where each record begins. Their lengths' checksums are compared many at once: soon enough for what isn't records,
+    such as the zeros behind a file that was never filled, to take no memory."""
+    places, at, unpack, checked = array("q"), 0, _LENGTH.unpack_from, 0
     last = size - (HEADER + FOOTER)
     if size >= HEADER and unpack(view, 0)[0] > _FAR and hasattr(mmap, "MADV_RANDOM"):
         view.madvise(mmap.MADV_RANDOM)  # no reading ahead: of a large image only the pages with its ends are needed
     while at <= last:
         places.append(at)
         at += unpack(view, at)[0] + (HEADER + FOOTER)
+        if len(places) - checked == _HEADERS:
+            checked = _check_headers(path, data, places, checked)
+    _check_headers(path, data, places, checked)
     starts = np.array(places, np.int64)
-    bad = _bad_header(data, starts)
-    if bad is not None:
-        raise _damaged(path, int(starts[bad]))
     if at != size:
         begin = int(starts[-1]) if at > size else at
         raise _cut(path, begin, size - begin)
     return starts
+
+
+def _check_headers(path: str, data: NDArray[np.uint8], places: array[int], first: int) -> int:
+    """How many headers are good now: those before ``first``, and the others if they are.
+
+    Raises:
+        SourceError: one isn't; names the byte.
+    """
+    starts = np.array(places[first:], np.int64)
+    bad = _bad_header(data, starts)
+    if bad is not None:
+        raise _damaged(path, int(starts[bad]))
+    return len(places)
 
 
 def _bad_header(data: NDArray[np.uint8], starts: NDArray[np.int64]) -> int | None:

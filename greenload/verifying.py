@@ -14,13 +14,13 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from greenload import forking, formats, json_data, scalars, shutdown
+from greenload import forking, formats, json_data, limits, scalars, shutdown
 from greenload.backends import pillow_decode
 from greenload.backends.tf import TensorFlowBackend
 from greenload.backends.tf_formats import decode_full
 from greenload.backends.tf_read import reader
 from greenload.backends.tf_stream import REFUSED
-from greenload.errors import BackendUnavailable, RecordError, SourceError, UsageError
+from greenload.errors import BackendUnavailable, GreenloadError, RecordError, SourceError, UsageError
 from greenload.json_data import DataError
 from greenload.notices import notify
 from greenload.pipeline import Pipeline
@@ -53,6 +53,7 @@ def verify(
     backend: str = "tf",
     indices: NDArray[np.int64] | None = None,
     look: Callable[[bytes], None] | None = None,
+    max_bytes: int = formats.MAX_BYTES,
 ) -> Verified:
     """Read and wholly decode every record once, in parallel.
 
@@ -68,9 +69,10 @@ def verify(
         backend: the backend that is to load the records: one may read a format that another refuses.
         indices: the records to verify, ascending, int64 ``[n]``; all if not given. Of some nothing is remembered.
         look: called with each file that decodes, unless the result was remembered.
+        max_bytes: the most bytes that decoding one may take, as in ``Decode``.
 
     Raises:
-        SourceError: the source itself can't be listed.
+        SourceError: the source itself can't be listed, or nothing can be read now: a limit of the process is reached.
         BackendUnavailable: TensorFlow, which decodes, is missing.
         UsageError: ``threads`` is no positive integer.
     """
@@ -84,13 +86,12 @@ def verify(
     threads = scalars.positive(UsageError, "threads", threads)
     remember = remember and indices is None
     # Named by the files as they are now: what changes while they are decoded must not be taken for verified.
-    kept = _file(source, backend) if remember else None
+    kept = _file(source, backend, max_bytes) if remember else None
     remembered = _remembered(kept, total) if kept else None
     if remembered is None:
-        suspects = [
-            (i, reason(source, i, backend=backend))
-            for i in _undecodable(source, wanted, threads, progress, backend, look)
-        ]
+        limits.check_files()
+        failed = _undecodable(source, wanted, threads, progress, backend, max_bytes, look)
+        suspects = [(i, reason(source, i, backend, max_bytes)) for i in failed]
         # One that decodes on the second look failed for a reason of the moment.
         found_bad = {i: why for i, why in suspects if why != DECODES}
         found_bad |= {i: CHECKSUM for i in _damaged(source, wanted) if i not in found_bad}
@@ -102,13 +103,17 @@ def verify(
     return Verified(len(wanted), bad, tuple(i for i, _ in remembered))
 
 
-def good_records(source: Source, threads: int, backend: str = "tf") -> NDArray[np.int64] | None:
+def good_records(
+    source: Source, threads: int, backend: str = "tf", max_bytes: int = formats.MAX_BYTES
+) -> NDArray[np.int64] | None:
     """The indices of the records that a backend decodes, ascending, or ``None`` if all do; warns of the others.
+
+    Arguments are those of ``verify``.
 
     Raises:
         SourceError: none is left.
     """
-    found = verify(source, threads, backend=backend)
+    found = verify(source, threads, backend=backend, max_bytes=max_bytes)
     if not found.bad:
         return None
     good = np.setdiff1d(np.arange(found.samples, dtype=np.int64), np.array(found.bad_indices, np.int64))
@@ -119,8 +124,12 @@ def good_records(source: Source, threads: int, backend: str = "tf") -> NDArray[n
     return good
 
 
-def reason(source: Source, index: int, backend: str = "tf") -> str:
-    """Why a record can't be decoded for a backend, or that it can."""
+def reason(source: Source, index: int, backend: str = "tf", max_bytes: int = formats.MAX_BYTES) -> str:
+    """Why a record can't be decoded for a backend, or that it can.
+
+    Raises:
+        SourceError: that can't be told now: a limit of the process is reached.
+    """
     try:
         data = source.read(index)
     except RecordError as error:
@@ -128,20 +137,28 @@ def reason(source: Source, index: int, backend: str = "tf") -> str:
     if not isinstance(data, bytes):
         return DECODES
     try:
-        header = formats.header(data, backend)
+        header = formats.header(data, backend, max_bytes)
         formats.verify(data, header)
     except formats.FormatError as error:
         return str(error)
     if backend == "pillow":
         return _pillow_refusal(data) or DECODES
-    if _decodes(data, header.kind):
+    try:
+        decodes = _decodes(data, header.kind, max_bytes)
+    except MemoryError as error:
+        raise limits.unreadable(source.name(index), limits.ran_out(error)) from None
+    if decodes:
         return DECODES
     sides = f"{header.width}×{header.height}"
     return f"broken {header.format}: its header promises {sides} pixels that can't be decoded"
 
 
-def _decodes(data: bytes, kind: str) -> bool:
-    """Whether a file decodes: by TensorFlow where it reads the kind, else by DALI."""
+def _decodes(data: bytes, kind: str, max_bytes: int) -> bool:
+    """Whether a file decodes: by TensorFlow where it reads the kind, else by DALI.
+
+    Raises:
+        MemoryError: there is too little memory to tell.
+    """
     if kind not in formats.support("tf"):
         from greenload.backends.dali_runner import first_undecodable
 
@@ -149,7 +166,9 @@ def _decodes(data: bytes, kind: str) -> bool:
     import tensorflow as tf
 
     try:
-        decode_full(tf.constant(data))
+        decode_full(tf.constant(data), max_bytes=max_bytes)
+    except tf.errors.ResourceExhaustedError as error:
+        raise MemoryError(error.message) from None
     except tf.errors.OpError:
         return False
     return True
@@ -170,6 +189,7 @@ def _undecodable(
     threads: int,
     progress: Callable[[int, int], None] | None,
     backend: str,
+    max_bytes: int,
     look: Callable[[bytes], None] | None,
 ) -> list[int]:
     import tensorflow as tf
@@ -184,7 +204,7 @@ def _undecodable(
 
     def work(state: Any) -> Any:
         data = reading.sample(state)["image"]
-        with tf.control_dependencies([decode_full(data, kinds)]):
+        with tf.control_dependencies([decode_full(data, kinds, max_bytes)]):
             return tf.identity(state["position"]), data
 
     chunks = tf.data.Dataset.range(0, total, reading.samples).map(chunk, num_parallel_calls=reading.parallel)
@@ -192,7 +212,7 @@ def _undecodable(
     good = np.zeros(total, bool)
     for positions, files in stream.batch(64).as_numpy_iterator():
         # TensorFlow's decoders pass over some damage that others don't.
-        good[positions] = [_whole(data, backend) for data in files]
+        good[positions] = [_whole(data, backend, max_bytes) for data in files]
         for position, data in zip(positions, files, strict=True):
             if look and good[position]:
                 look(data)
@@ -203,9 +223,9 @@ def _undecodable(
     return [int(i) for i in indices[~good]]
 
 
-def _whole(data: bytes, backend: str) -> bool:
+def _whole(data: bytes, backend: str, max_bytes: int) -> bool:
     try:
-        header = formats.header(data, backend)
+        header = formats.header(data, backend, max_bytes)
         formats.verify(data, header)
     except formats.FormatError:
         return False
@@ -220,10 +240,9 @@ def _damaged(source: Source, indices: NDArray[np.int64]) -> set[int]:
     return {i for at in range(0, len(indices), _AT_ONCE) for i in source.damaged(indices[at : at + _AT_ONCE])}
 
 
-def _file(source: Source, backend: str) -> Path:
-    return (
-        Path(platformdirs.user_cache_dir("greenload")) / f"verified-{_RULES}" / f"{source.fingerprint()}-{backend}.json"
-    )
+def _file(source: Source, backend: str, max_bytes: int) -> Path:
+    name = f"{source.fingerprint()}-{backend}-{max_bytes}.json"
+    return Path(platformdirs.user_cache_dir("greenload")) / f"verified-{_RULES}" / name
 
 
 def _remembered(path: Path, total: int) -> list[tuple[int, str]] | None:
@@ -256,26 +275,55 @@ DECODES = "decodes now: it has changed, or what failed came later"
 _AT_ONCE = 256  # records whose checksums are computed side by side
 _RULES = 3  # to be raised with what counts as bad: what was remembered under other rules is found anew
 MARK = "greenload: this record cannot be read or decoded:"
-REMEDY = "(for the reason run: greenload check FOLDER; to leave such records out: on_error=skip)"
+REMEDY = (
+    "(for the reason run: greenload check FOLDER; where it finds none, open files or memory ran out; to leave bad "
+    "records out: on_error=skip)"
+)
 _BAD = re.compile(rf"{re.escape(MARK)}\] \[(.*)\] \[(\d+)\] \[{re.escape(REMEDY)}", re.DOTALL)
+_UNAVAILABLE = re.compile(r"\bBackendUnavailable: (.*)")
 _RAISED = re.compile(rf"{re.escape(REFUSED)} \[(\d+)\] (.*)", re.DOTALL)
 
 
-def record_error(message: str, source: Source, pipeline: Pipeline | None = None) -> RecordError | None:
-    """The bad record that an error of TensorFlow's names, or ``None`` if it is about something else."""
+def record_error(message: str, source: Source, pipeline: Pipeline | None = None) -> GreenloadError | None:
+    """What an error of TensorFlow's is about: a ``RecordError`` of the bad record that it names; a ``SourceError``
+    where that record is good, and reading it failed for want of something; what a backend raised; else ``None``."""
     found = _BAD.search(message)
-    if found:
-        index = int(found[2])
-        why = reason(source, index)
-        return RecordError(source.name(index), _misfit(source, index, pipeline) or why if why == DECODES else why)
-    raised = _RAISED.search(message)
-    if not raised:
-        return None
-    name = source.name(int(raised[1]))
+    try:
+        if found:
+            return _failed(source, int(found[2]), pipeline)
+        raised = _RAISED.search(message)
+        if raised:
+            return _refused(source, int(raised[1]), raised[2], pipeline)
+    except SourceError as error:
+        return error
+    other = _UNAVAILABLE.search(message)
+    return BackendUnavailable(other[1]) if other else None
+
+
+def _failed(source: Source, index: int, pipeline: Pipeline | None) -> SourceError:
+    """The error for a record that was asked for and didn't come."""
+    why = reason(source, index, max_bytes=_limit(pipeline))
+    if why != DECODES:
+        return RecordError(source.name(index), why)
+    if misfit := _misfit(source, index, pipeline):
+        return RecordError(source.name(index), misfit)
+    return SourceError(
+        f"{source.name(index)}: couldn't be read or decoded, but can be now: open files or memory ran out meanwhile "
+        "(ulimit -n; fewer threads or smaller batches take less), or the file has changed; start again"
+    )
+
+
+def _refused(source: Source, index: int, text: str, pipeline: Pipeline | None) -> RecordError:
+    """The error for a record that a backend refused, by what it said."""
+    name = source.name(index)
     for shown in (printable(name), name.encode(errors="backslashreplace").decode()):
-        if raised[2].startswith(f"{shown}: "):
-            return RecordError(name, raised[2].removeprefix(f"{shown}: ").split("\n", 1)[0])
-    return RecordError(name, reason(source, int(raised[1])))
+        if text.startswith(f"{shown}: "):
+            return RecordError(name, text.removeprefix(f"{shown}: ").split("\n", 1)[0])
+    return RecordError(name, reason(source, index, max_bytes=_limit(pipeline)))
+
+
+def _limit(pipeline: Pipeline | None) -> int:
+    return formats.MAX_BYTES if pipeline is None else pipeline.max_bytes
 
 
 def _misfit(source: Source, index: int, pipeline: Pipeline | None) -> str:
@@ -296,15 +344,18 @@ def naming(dataset: tf.data.Dataset, pipeline: Pipeline) -> tf.data.Dataset:
     import tensorflow as tf
 
     made_in = os.getpid()
+    reads = not isinstance(pipeline.source, Arrays)
 
     def translated(iterator: Any) -> Any:
         class NamingIterator(type(iterator)):  # type: ignore[misc]  # of whatever class this TensorFlow makes
-            stopped_by: RecordError | None = None
+            stopped_by: GreenloadError | None = None
 
             def __next__(self) -> Any:
                 forking.check(made_in, "an iterator of a dataset")
                 if self.stopped_by:
                     raise self.stopped_by  # what came after it would be out of step
+                if reads:
+                    limits.check_files()
                 try:
                     with shutdown.request:
                         return super().__next__()
@@ -320,6 +371,8 @@ def naming(dataset: tf.data.Dataset, pipeline: Pipeline) -> tf.data.Dataset:
     class NamingDataset(type(dataset)):  # type: ignore[misc]
         def __iter__(self) -> Any:
             forking.check(made_in, "a dataset")
+            if reads:
+                limits.check_files()
             return translated(super().__iter__())
 
     dataset.__class__ = NamingDataset

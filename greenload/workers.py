@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
-from greenload import shutdown
+from greenload import limits, shutdown
 from greenload.errors import BackendUnavailable, UsageError
 
 P = ParamSpec("P")
@@ -76,12 +76,9 @@ class Workers:
         thread = threading.Thread(target=_work, args=(self._tasks,), name=self._name, daemon=True)
         try:
             thread.start()
-        except RuntimeError as error:
-            if not self._threads and not shutdown.is_ending():
-                raise BackendUnavailable(
-                    f"no thread can be started: {error}; let this process have more (ulimit -u, or its container's "
-                    "limit of processes), or end others"
-                ) from None
+        except RuntimeError:
+            if not shutdown.is_ending():
+                raise BackendUnavailable(limits.no_thread()) from None
         else:
             self._threads.append(thread)
 

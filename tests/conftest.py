@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +13,7 @@ from greenload.samples import make_samples
 
 ALONE = ("energy", "datasets", "test_advising.py")
 """Folders and files of tests that judge times of this process, or of the machine."""
+os.environ.pop("COLUMNS", None)  # pytest-xdist gives its workers a width; what they print goes to no terminal
 SAMPLE_IMAGES = 48
 SAMPLE_CLASSES = 4
 

@@ -225,6 +225,25 @@ def test_a_cache_stays_in_tf_data_and_what_it_keeps_is_not_counted() -> None:
     assert on(chosen(behind, known)) == ["tf", "tf"]
 
 
+@pytest.mark.parametrize("size", [1, 2, 7, 256])
+def test_the_choice_does_not_depend_on_the_batch_size(size: int) -> None:
+    # A call of dali-cpu costs so much that by itself it would pay from batches of 8 on.
+    table = {name: value for name, value in AROUND.items() if name != "dali-cpu: call"}
+    entries = a_table(table | {f"{name}: Flip uint8": 1.0 if name != "dali-cpu" else 0.1 for name in ALL}).table.entries
+    known = Costs(
+        CostTable(
+            costs.OWN,
+            "2020-02-02",
+            {},
+            (*entries, Entry("dali-cpu", "call", Amounts(batch=6 * MS))),
+        )
+    )
+    plan = chosen(Pipeline(PIXELS, RandomHorizontalFlip(), Batch(size)), known)
+    assert on(plan) == ["dali-cpu"]
+    assert plan.expected is not None
+    assert plan.expected.cost == pytest.approx((0.1 + 6 / 32 + 0.1 + 0.1) * MS)
+
+
 def test_without_batches_there_is_only_tf() -> None:
     assert chosen(Pipeline(FILES, *PHOTOS[:-1]), photos(pillow_decode=0.01)).backend == "tf"
 
@@ -255,8 +274,8 @@ def test_a_gpu_comes_last_and_only_with_figures() -> None:
     assert on(plan) == ["dali"] * 3
     assert plan.expected is not None
     assert "dali: derived" in plan.expected.costs
-    # 0.1 handed over, three works of 0.1 ms and of 0.1 mJ, at 2.76 W, and an eighth of a call
-    assert plan.expected.cost == pytest.approx((0.1 + 4 * (0.1 + 0.1 / 2.76)) * MS)
+    # 0.1 handed over, three works of 0.1 ms and of 0.1 mJ, at 2.76 W, and of 0.8 of a call a 32nd
+    assert plan.expected.cost == pytest.approx((0.1 + 3.25 * (0.1 + 0.1 / 2.76)) * MS)
     pixels = Pipeline(PIXELS, RandomHorizontalFlip(), Batch(8))  # which no figure says what it takes to hand to a GPU
     assert chosen(pixels, with_gpu, ("tf", "dali")).backend == "tf"
 

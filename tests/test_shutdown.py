@@ -189,7 +189,7 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_where_no_thread_can_be_started_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("PIL")
     no_threads(monkeypatch)
-    with pytest.raises(gl.BackendUnavailable, match=r"no thread can be started: can't start new thread; .*ulimit -u"):
+    with pytest.raises(gl.BackendUnavailable, match=r"no more threads can be started: .*ulimit -u"):
         next(gl.iterate(arrays(), backend="pillow"))
 
 
@@ -201,11 +201,14 @@ def test_behind_the_main_threads_end_the_caller_does_the_work(monkeypatch: pytes
     assert [labels.tolist() for _, labels in gl.iterate(arrays(), backend="pillow")] == expected
 
 
-def test_fewer_threads_than_wanted_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fewer_threads_than_wanted_are_no_silent_substitute_before_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     workers = Workers(4, "test-few")
     assert workers.submit(sum, [1, 2]).result(20) == 3
     no_threads(monkeypatch)
-    assert [workers.submit(sum, [i]).result(20) for i in range(9)] == list(range(9))
+    with pytest.raises(gl.BackendUnavailable, match="no more threads can be started"):
+        workers.submit(sum, [1])
+    monkeypatch.setattr(shutdown, "is_ending", lambda: True)
+    assert [workers.submit(sum, [i, 1]).result(20) for i in range(9)] == list(range(1, 10))
     assert running("test-few") == 1
     workers.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import threading
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -433,3 +434,94 @@ def test_an_index_from_the_end_is_of_the_file_that_it_lies_in(tmp_path: Path) ->
 def test_what_names_no_files_is_refused(data: Any) -> None:
     with pytest.raises(SourceError, match="TFRecords takes a folder"):
         TFRecords(data)
+
+
+GOOD = examples.serialize(b"x" * 100, 1)
+
+
+def header(size: int) -> bytes:
+    """A record's, whose checksum holds."""
+    length = np.frombuffer(size.to_bytes(8, "little"), np.uint8)
+    check = masked(crc32c_of(length, np.zeros(1, np.int64), np.full(1, 8, np.int64)))
+    return length.tobytes() + check.astype("<u4").tobytes()
+
+
+def zeros_behind(path: Path, begin: bytes, size: int, kind: str) -> Path:
+    """A file of some bytes, then zeros up to a size: sparse where it is plain."""
+    if kind == "plain":
+        path.write_bytes(begin)
+        os.truncate(path, size)
+        return path
+    packed = zlib.compressobj(6, zlib.DEFLATED, 31 if kind == "gzip" else 15)
+    with path.open("wb") as file:
+        file.write(packed.compress(begin))
+        for _ in range(size >> 20):
+            file.write(packed.compress(bytes(1 << 20)))
+        file.write(packed.flush())
+    return path
+
+
+@pytest.mark.parametrize("kind", ["plain", "gzip", "zlib"])
+@pytest.mark.parametrize(
+    ("begin", "said"),
+    [
+        (tfrecord.framed([GOOD]), "the length at byte 150 doesn't fit its checksum"),
+        (tfrecord.framed([GOOD]) + header(1 << 40), "byte 150"),
+        (header(1 << 40), "at byte 0 claims 1,099,511,627,776"),
+        (header((1 << 63) - 1), "at byte 0 claims"),
+    ],
+)
+def test_memory_follows_what_is_there_not_what_a_length_claims(
+    tmp_path: Path, kind: str, begin: bytes, said: str
+) -> None:
+    path = zeros_behind(tmp_path / "x.tfrecord", begin, (1 << 30) if kind == "plain" else (64 << 20), kind)
+    tracemalloc.start()
+    try:
+        with pytest.raises(SourceError, match=said) as caught:
+            len(TFRecords(path, image="image", label="label"))
+        with pytest.raises(SourceError, match="byte"):
+            len(TFRecords(path))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    one_line(caught)
+    assert peak < 24 << 20  # what is looked at together; 5.3 times the file's size before
+
+
+def test_a_record_of_a_packed_file_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
+    begin = tfrecord.framed([GOOD]) + header((1 << 28) + 1)
+    path = zeros_behind(tmp_path / "x.tfrecord.gz", begin, 8 << 20, "gzip")
+    with pytest.raises(
+        SourceError, match="in a compressed file may have 268,435,456 bytes, but that at byte 150 claims"
+    ):
+        len(TFRecords(path))
+
+
+def test_an_index_that_claims_more_than_the_file_holds_takes_no_memory(tmp_path: Path) -> None:
+    path = record_files.write(tmp_path / "x.tfrecord", [GOOD])
+    tracemalloc.start()
+    try:
+        found = readers.PlainReader().read([readers.Span(str(path), 0, 12, 1 << 33)])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found == [None]
+    assert peak < 1 << 20
+
+
+@pytest.mark.parametrize("message", [bytes(4 << 20), b"\x08\x01" * (2 << 20)], ids=["zeros", "many fields"])
+def test_what_is_no_example_is_not_read_to_its_end(message: bytes) -> None:
+    with pytest.raises(examples.ExampleError, match=r"is no Example: (field 0|too many fields)"):
+        examples.keys(message)
+
+
+def test_a_zlib_stream_whose_last_bytes_were_held_back_is_whole(tmp_path: Path) -> None:
+    """Its input is used up before its output is: more than is taken out at once."""
+    body = examples.serialize(bytes(3 << 20), 1)
+    path = tmp_path / "x.tfrecord"
+    path.write_bytes(zlib.compress(tfrecord.framed([body, body])))
+    with tfrecord.opened(str(path), "zlib") as file:
+        assert [record for _, record in tfrecord.records(file, str(path))] == [body, body]
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(SourceError, match="ends too early"), tfrecord.opened(str(path), "zlib") as file:
+        list(tfrecord.records(file, str(path)))

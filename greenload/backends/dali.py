@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from greenload import limits
 from greenload.backends.base import EXACT, Availability, Tolerance
 from greenload.backends.dali_runner import INSTALL, DaliRunner, brief
 from greenload.backends.dali_stream import stream
@@ -203,7 +204,10 @@ def _probe(name: str, gpu: bool) -> Availability:
         return Availability(name, False, why, "install NVIDIA's driver; in a container, run it with --gpus all")
     found: list[str] = []
     prober = threading.Thread(target=lambda: found.append(_run_on_gpu()), daemon=True)
-    prober.start()
+    try:
+        limits.start(prober)
+    except BackendUnavailable as error:
+        return Availability(name, False, "no thread can be started", str(error))
     prober.join(_PROBE_S)
     if not found:
         return Availability(name, False, f"the GPU gave no answer within {_PROBE_S:.0f} s", "see dmesg for Xid errors")

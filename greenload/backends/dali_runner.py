@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import threading
 from collections.abc import Mapping, Sequence
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import scalars
+from greenload import limits, scalars
 from greenload.backends.base import Images, Records
 from greenload.backends.dali_base import Target
 from greenload.backends.dali_graph import (
@@ -23,7 +25,7 @@ from greenload.backends.dali_graph import (
     image_list,
     make_graph,
 )
-from greenload.backends.sizes import Sizes, applies_exif, plain, sizes_of
+from greenload.backends.sizes import Sizes, applies_exif, limit_of, plain, sizes_of
 from greenload.errors import BackendUnavailable, RecordError, UsageError
 from greenload.plan import Plan, Segment
 from greenload.prepared import Numbers
@@ -87,7 +89,8 @@ class Intake:
         Raises:
             RecordError: a header can't be read, a JPEG is cut, or an image is too small for a stage.
         """
-        sizes = sizes_of(records.images, records.names, self.backend, applies_exif(self.steps))
+        steps = self.steps
+        sizes = sizes_of(records.images, records.names, self.backend, applies_exif(steps), limit_of(steps))
         if sizes.stripped and any(isinstance(step.primitive, p.DecodeCrop) for step in self.steps):
             broken = first_undecodable([records.images[position] for position in sizes.stripped])
             if broken is not None:
@@ -168,7 +171,7 @@ class DaliRunner:
             raise BackendUnavailable(f"backend {self._backend!r} needs DALI: {error}; {INSTALL}") from None
         except RuntimeError as error:
             raise BackendUnavailable(
-                f"backend {self._backend!r} can't run here: {brief(error)}; see greenload doctor"
+                f"backend {self._backend!r} can't run here: {lacking(error) or brief(error) + '; see greenload doctor'}"
             ) from None
 
     def run(self, records: Records) -> Images:
@@ -279,6 +282,12 @@ def brief(error: BaseException) -> str:
     return message[:300] or type(error).__name__
 
 
+def lacking(error: RuntimeError) -> str:
+    """What the machine lacked where DALI failed, and the remedy; empty where it failed for another reason."""
+    threads = os.strerror(errno.EAGAIN) in str(error)
+    return limits.no_thread() if threads else limits.ran_out(error)
+
+
 def no_record(error: BaseException) -> str:
     """What to say of a failure that no record alone explains."""
     return f"DALI failed on a batch, but on no record of it alone: {brief(error)}; try smaller batches"
@@ -293,6 +302,9 @@ def first_failing(
 ) -> RecordError | None:
     """The first record of a batch that DALI can't take through some steps by itself; ``None`` if it can all.
 
+    Raises:
+        BackendUnavailable: memory or threads ran out, so that it can't be told.
+
     Args:
         steps: with primitives.
         target: where they run.
@@ -306,13 +318,17 @@ def first_failing(
     single: Any = None
     for position in order:
         if single is None:
-            single = make_graph(steps, steps[0].spec_in, batch_size=1, threads=1, target=target)
+            single = _single(steps, target)
         try:
             one = {name: values[position : position + 1] for name, values in arguments.items()}
             image = image_list([records.images[position]])
             feed(single, image, one)
             single.run()
         except RuntimeError as reason:
+            if why := lacking(reason):
+                raise BackendUnavailable(
+                    f"DALI failed on {records.names[position]}, for no fault of its own: {why}"
+                ) from None
             return RecordError(records.names[position], f"can't be decoded: {brief(reason)}")
     return None
 
@@ -328,6 +344,13 @@ def decoded(image: bytes) -> NDArray[np.uint8] | None:
     return found.copy()
 
 
+def _single(steps: Sequence[Step], target: Target) -> Any:
+    try:
+        return make_graph(steps, steps[0].spec_in, batch_size=1, threads=1, target=target)
+    except RuntimeError as error:
+        raise BackendUnavailable(f"DALI failed on a batch, and can't look for the record: {brief(error)}") from None
+
+
 def first_undecodable(images: Sequence[Any]) -> int | None:
     """The place of the first file's bytes that DALI can't decode wholly, on the CPU; ``None`` if it can all."""
     if not images:
@@ -337,6 +360,8 @@ def first_undecodable(images: Sequence[Any]) -> int | None:
         try:
             feed(graph, image_list([image]), {})
             graph.run()
-        except RuntimeError:
+        except RuntimeError as error:
+            if why := lacking(error):
+                raise MemoryError(why) from None
             return position
     return None

@@ -24,7 +24,7 @@ from greenload.backends.dali_rows import Rows
 from greenload.backends.dali_runner import Intake, brief, first_failing, no_record
 from greenload.backends.tf import State
 from greenload.backends.tf_stream import apart, refusal
-from greenload.errors import BackendUnavailable, PipelineError, RecordError
+from greenload.errors import BackendUnavailable, GreenloadError, PipelineError, RecordError
 from greenload.plan import Plan
 from greenload.sources import read_many
 
@@ -155,7 +155,7 @@ class DaliNode:
         self,
         rows: tf.data.Dataset,
         batches: int,
-        bad: Callable[[str], RecordError | None],
+        bad: Callable[[str], GreenloadError | None],
         advance: Callable[[], Any] | None = None,
     ) -> tf.data.Dataset:
         """``(images, labels)`` on the device, from all rows there are.
@@ -225,7 +225,7 @@ def _when_asked(rows: tf.data.Dataset, batches: int, depth: int, advance: Callab
 
 
 def _known(
-    dataset: tf.data.Dataset, node: DaliNode, batches: int, bad: Callable[[str], RecordError | None]
+    dataset: tf.data.Dataset, node: DaliNode, batches: int, bad: Callable[[str], GreenloadError | None]
 ) -> tf.data.Dataset:
     """The same dataset with its length, whose iterators name the record that caused an error, and end with it.
 

@@ -13,7 +13,7 @@ from greenload import formats
 from greenload.backends import orienting
 from greenload.backends.base import Images
 from greenload.errors import RecordError
-from greenload.formats import FormatError, Header, header, orientation
+from greenload.formats import MAX_BYTES, FormatError, Header, header, orientation
 from greenload.stages import primitives as p
 from greenload.steps import Step
 
@@ -38,7 +38,9 @@ class Sizes:
         return {"orientation": self.orientation, "upright_height": self.height, "upright_width": self.width}
 
 
-def sizes_of(images: Images, names: Sequence[str], backend: str, exif: bool = False) -> Sizes:
+def sizes_of(
+    images: Images, names: Sequence[str], backend: str, exif: bool = False, max_bytes: int = MAX_BYTES
+) -> Sizes:
     """The sizes of a batch's images, from their headers or shapes.
 
     Args:
@@ -46,9 +48,11 @@ def sizes_of(images: Images, names: Sequence[str], backend: str, exif: bool = Fa
         names: what names each in an error.
         backend: the backend that is to decode them.
         exif: whether EXIF orientation is applied.
+        max_bytes: the most bytes that decoding one may take.
 
     Raises:
-        RecordError: a header can't be read, or the backend doesn't read such files; names the record.
+        RecordError: a header can't be read, the backend doesn't read such files, or decoding one would take too much;
+            names the record.
     """
     sides = np.empty((2, len(images)), np.int64)
     turns = np.ones(len(images), np.int64) if exif else None
@@ -57,7 +61,7 @@ def sizes_of(images: Images, names: Sequence[str], backend: str, exif: bool = Fa
     for position, image in enumerate(images):
         if isinstance(image, bytes):
             try:
-                head = header(image, backend)
+                head = header(image, backend, max_bytes)
             except FormatError as error:
                 raise RecordError(names[position], str(error)) from None
             sides[0, position] = head.height
@@ -88,3 +92,9 @@ def plain(images: Images, sizes: Sizes) -> Images:
 def applies_exif(steps: Sequence[Step]) -> bool:
     """Whether one of some steps decodes with EXIF orientation applied."""
     return any(isinstance(s.primitive, (p.Decode, p.DecodeCrop)) and s.primitive.exif for s in steps)
+
+
+def limit_of(steps: Sequence[Step]) -> int:
+    """The most bytes that decoding one image may take in some steps."""
+    limits = (s.primitive.max_bytes for s in steps if isinstance(s.primitive, (p.Decode, p.DecodeCrop)))
+    return next(limits, MAX_BYTES)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from greenload import claims, forking, shutdown
 from greenload.backends import tf_decode, tf_filters, tf_lowerings
 from greenload.backends.base import EXACT, Availability, Images, Records, Tolerance
+from greenload.backends.sizes import limit_of
 from greenload.draws import tensorflow_ops
 from greenload.errors import BackendUnavailable, RecordError
 from greenload.formats import FormatError, header
@@ -175,7 +176,7 @@ def _affine_tolerance(primitive: p.Affine, spec: ImageSpec) -> Tolerance:
 def _why(pipeline: Pipeline, segment: Segment, image: Any, message: str) -> str:
     """Why a record failed: it is too small for a stage, or can't be decoded."""
     try:
-        head = header(image, "tf") if isinstance(image, bytes) else None
+        head = header(image, "tf", limit_of(segment.steps)) if isinstance(image, bytes) else None
     except FormatError as error:
         return str(error)
     height, width = (head.height, head.width) if head else image.shape[:2]

@@ -7,6 +7,7 @@ from typing import Any
 from greenload.backends import orienting
 from greenload.backends.tf_formats import decode_full, is_jpeg, orientation
 from greenload.backends.tf_lowerings import Wanted, cropped, resolve
+from greenload.backends.tf_memory import jpeg_within
 from greenload.draws import tensorflow_ops
 from greenload.specs import ImageSpec
 from greenload.stages import primitives as p
@@ -16,7 +17,9 @@ def decode(primitive: p.Decode, before: ImageSpec, after: ImageSpec) -> Any:
     """The whole image."""
 
     def lower(data: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
-        image = _upright(decode_full(data), orientation(data)) if primitive.exif else decode_full(data)
+        image = decode_full(data, max_bytes=primitive.max_bytes)
+        if primitive.exif:
+            image = _upright(image, orientation(data))
         image.set_shape((None, None, 3))
         return image, {}
 
@@ -30,17 +33,18 @@ def decode_crop(primitive: p.DecodeCrop, before: ImageSpec, after: ImageSpec) ->
     def lower(data: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
         def inside() -> Any:
             shape = tf.io.extract_jpeg_shape(data)
+            fitting = jpeg_within(data, shape, primitive.max_bytes)
             if not primitive.exif:
                 params = wanted(shape[0], shape[1])
-                return _window(data, shape, tf.cast(params["window"], tf.int32)), params
+                return _window(fitting, shape, tf.cast(params["window"], tf.int32)), params
             turn, ops = orientation(data), tensorflow_ops()
             height, width = orienting.upright_size(ops.i64(shape[0]), ops.i64(shape[1]), turn, ops)
             params = wanted(height, width)
             window = orienting.stored_window(params["window"], height, width, turn, ops)
-            return _upright(_window(data, shape, tf.cast(window, tf.int32)), turn), params
+            return _upright(_window(fitting, shape, tf.cast(window, tf.int32)), turn), params
 
         def whole() -> Any:
-            image = decode_full(data)
+            image = decode_full(data, max_bytes=primitive.max_bytes)
             if primitive.exif:
                 image = _upright(image, orientation(data))
             params = resolve(wanted, image)

@@ -13,28 +13,31 @@ from typing import Any
 import numpy as np
 
 from greenload import formats
+from greenload.backends.tf_memory import among, area_of, jpeg_within, most_pixels
 from greenload.formats import jpeg as exif
-from greenload.formats import others, png
+from greenload.formats import memory, others, png
 
 
-def decode_full(data: Any, kinds: Collection[str] | None = None) -> Any:
+def decode_full(data: Any, kinds: Collection[str] | None = None, max_bytes: int = formats.MAX_BYTES) -> Any:
     """A whole file to uint8 ``[H, W, 3]``: what decides whether a record is good.
 
     Args:
         data: a file's bytes, a scalar string tensor.
         kinds: the kinds of files to accept, of ``formats.support("tf")``; all of these if not given.
+        max_bytes: the most bytes that decoding it may take.
     """
     import tensorflow as tf
 
     def jpeg() -> Any:
-        return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
+        fitting = jpeg_within(data, tf.io.extract_jpeg_shape(data), max_bytes)
+        return tf.io.decode_jpeg(fitting, channels=3, dct_method="INTEGER_ACCURATE")
 
     accepted = formats.support("tf") if kinds is None else tuple(kinds)
-    return tf.cond(is_jpeg(data), jpeg, lambda: _others(accepted)(data))
+    return tf.cond(is_jpeg(data), jpeg, lambda: _others(accepted, max_bytes)(data))
 
 
 @functools.cache
-def _others(kinds: tuple[str, ...]) -> Any:
+def _others(kinds: tuple[str, ...], max_bytes: int) -> Any:
     """The decoder of everything but JPEG, as few ops as possible: an epoch begins with a pass over all of them, and a
     branch that isn't taken costs a visit to each of its ops, unless it is a function that isn't inlined."""
     import tensorflow as tf
@@ -43,13 +46,13 @@ def _others(kinds: tuple[str, ...]) -> Any:
         "PNG": lambda data: tf.io.decode_png(_unburdened(data), channels=3),
         "16-bit PNG": _sixteen,
         "BMP": _bmp,
-        "WebP": _webp,
-        "GIF": _gif,
+        "WebP": functools.partial(_webp, max_bytes=max_bytes),
+        "GIF": functools.partial(_gif, max_bytes=max_bytes),
     }
     chosen = [kind for kind in branches if kind in kinds]
 
     def decode(data: Any) -> Any:
-        known = _kinds(data)
+        known = _kinds(data, max_bytes)
         # Nothing decodes as nothing: that is how the rest is refused.
         which = tf.argmax(tf.stack([tf.constant(False), *(known[kind] for kind in chosen)]))
         refuse = functools.partial(tf.io.decode_png, tf.strings.substr(data, 0, 0), channels=3)
@@ -78,6 +81,7 @@ _FIELDS: _Fields = (
     ("png width", 16, 4, True),
     ("png height", 20, 4, True),
     ("png depth", 24, 1, True),
+    ("png colour", 25, 1, True),
     ("bmp offset", 10, 4, False),
     ("bmp header", 14, 4, False),
     ("bmp width", 18, 4, False),
@@ -120,40 +124,35 @@ def _read(data: Any, at: Any, fields: _Fields) -> dict[str, Any]:
     return {field[0]: value for field, value in zip(fields, values, strict=True)}
 
 
-def _kinds(data: Any) -> dict[str, Any]:
+def _kinds(data: Any, max_bytes: int) -> dict[str, Any]:
     """Whether a file is of each kind, and as ``formats.header`` wants it; WebP and GIF are looked at when decoded."""
     import tensorflow as tf
 
+    def at_most(area: Any, kind: str) -> Any:
+        return area <= most_pixels(kind, max_bytes)
+
     number, size = _read(data, 0, _FIELDS), tf.cast(tf.strings.length(data), tf.int64)
     start = tf.strings.substr(data, 0, 8)
-    portable = (start == b"\x89PNG\r\n\x1a\n") & _fits(number["png height"], number["png width"])
-    deep = number["png depth"] == 16
+    png, area = start == b"\x89PNG\r\n\x1a\n", area_of(number["png height"], number["png width"])
+    deep, opaque = number["png depth"] == 16, ~among(number["png colour"], memory.PNG_ALPHA)
+    flat = png & ~deep & at_most(area, "PNG") & (opaque | at_most(area, "PNG with alpha"))
+    sixteen = png & deep & at_most(area, "16-bit PNG")
     bmp = (tf.strings.substr(data, 0, 2) == b"BM") & (size >= 54) & (number["bmp compression"] == 0)
-    bmp &= _among(number["bmp header"], others.BMP_HEADERS) & _among(number["bmp bits"], others.BMP_DEPTHS)
-    bmp &= (number["bmp planes"] == 1) & _fits(tf.abs(_signed(number["bmp height"])), number["bmp width"])
+    bmp &= among(number["bmp header"], others.BMP_HEADERS) & among(number["bmp bits"], others.BMP_DEPTHS)
+    bmp &= (number["bmp planes"] == 1) & at_most(
+        area_of(tf.abs(_signed(number["bmp height"])), number["bmp width"]), "BMP"
+    )
     bmp &= (number["bmp offset"] >= 14 + number["bmp header"]) & (_bmp_bytes(number) <= size)
     webp = (tf.strings.substr(data, 0, 4) == b"RIFF") & (tf.strings.substr(data, 8, 4) == b"WEBP") & (size >= 30)
     webp &= number["riff size"] + 8 <= size
     gif = tf.strings.substr(data, 0, 6)
     return {
-        "PNG": portable & ~deep,
-        "16-bit PNG": portable & deep,
+        "PNG": flat,
+        "16-bit PNG": sixteen,
         "BMP": bmp,
         "WebP": webp,
         "GIF": (gif == b"GIF87a") | (gif == b"GIF89a"),
     }
-
-
-def _fits(height: Any, width: Any) -> Any:
-    # Sides of 2**31 and more would overflow as a product.
-    sides = (height > 0) & (width > 0) & (height < 1 << 31) & (width < 1 << 31)
-    return sides & (height * width < -(-formats.MAX_VALUES // 3))
-
-
-def _among(value: Any, numbers: tuple[int, ...]) -> Any:
-    import tensorflow as tf
-
-    return tf.reduce_any(value == tf.constant(numbers, tf.int64))
 
 
 def _signed(value: Any) -> Any:
@@ -212,11 +211,17 @@ def _unburdened(data: Any) -> Any:
 
 
 def _sixteen(data: Any) -> Any:
-    """The nearest of 256 levels, v / 257 rounded, in integers: exact for all 65,536."""
+    """The nearest of 256 levels, v / 257 rounded, exact for all 65,536; in 16 bits, so that nothing is widened."""
     import tensorflow as tf
 
-    values = tf.cast(tf.io.decode_png(_unburdened(data), channels=3, dtype=tf.uint16), tf.int32)
-    return tf.cast((values * 255 + 32895) // 65536, tf.uint8)
+    def number(value: int) -> Any:
+        return tf.constant(value, tf.uint16)
+
+    values = tf.io.decode_png(_unburdened(data), channels=3, dtype=tf.uint16)
+    # From 65,407 on all become 255, and half of 257 can be added. Then n / 257, cut, is (n − n / 256) / 256, cut.
+    raised = tf.minimum(values, number(65407)) + number(128)
+    high = tf.bitwise.right_shift(raised, number(8))
+    return tf.cast(tf.bitwise.right_shift(raised - high, number(8)), tf.uint8)
 
 
 def _bmp(data: Any) -> Any:
@@ -236,7 +241,7 @@ def _checked(value: Any, condition: Any) -> Any:
         return tf.identity(value)
 
 
-def _webp(data: Any) -> Any:
+def _webp(data: Any, max_bytes: int) -> Any:
     """A file of the picture alone, as ``formats.plain`` makes it: TensorFlow would decode whatever else is claimed."""
     import tensorflow as tf
 
@@ -267,7 +272,8 @@ def _webp(data: Any) -> Any:
     canvas &= head["flags"] // others.WEBP_ANIMATED % 2 == 0
     first = name(start)
     known = (first == b"VP8 ") | (first == b"VP8L") | ((first == b"VP8X") & canvas)
-    good = _checked(data, there & begins & known & (at + 8 + length <= end) & _fits(height, width))
+    within = area_of(height, width) <= most_pixels("WebP", max_bytes)
+    good = _checked(data, there & begins & known & (at + 8 + length <= end) & within)
     padding = length % 2
     size = tf.bitcast(tf.cast(12 + length + padding, tf.int32), tf.uint8)  # its bytes, the least significant first
     letters = tf.constant([bytes([value]) for value in range(256)])
@@ -276,7 +282,7 @@ def _webp(data: Any) -> Any:
     return tf.io.decode_webp(tf.strings.join([b"RIFF", size, b"WEBP", *body]))[0, ..., :3]
 
 
-def _gif(data: Any) -> Any:
+def _gif(data: Any, max_bytes: int) -> Any:
     """The first frame alone, at the origin, in the colours that it names: a GIF is cut around it, as TensorFlow would
     decode all, and make black what is transparent.
 
@@ -315,7 +321,8 @@ def _gif(data: Any) -> Any:
     )
     width, height = (tf.cast(byte(frame + k) + 256 * byte(frame + k + 1), tf.int64) for k in (5, 7))
     least, greatest = others.GIF_CODE_BITS
-    good = (byte(frame) == 0x2C) & (count < most) & ((byte(10) | flags) & 0x80 > 0) & _fits(height, width)
+    good = (byte(frame) == 0x2C) & (count < most) & ((byte(10) | flags) & 0x80 > 0)
+    good &= area_of(height, width) <= most_pixels("GIF", max_bytes)
     good = _checked(data, good & (byte(body) >= least) & (byte(body) <= greatest))
     alone = [
         tf.strings.substr(good, 0, screen),

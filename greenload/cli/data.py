@@ -15,6 +15,7 @@ from greenload.cli.shared import (
     say,
     write_json,
 )
+from greenload.formats import MAX_BYTES
 
 
 def add(command: AddCommand) -> None:
@@ -28,6 +29,7 @@ def add(command: AddCommand) -> None:
     )
     check.add_argument("data", help="the folder of images or records, a CSV or Parquet table, or a pattern")
     check.add_argument("--threads", type=positive, default=None, help="threads that decode (default: all processors)")
+    check.add_argument("--max-bytes", type=positive, default=MAX_BYTES, help=_MAX_BYTES)
     pack = command("pack", _pack, "write a folder's images into few large files that are read in large stretches")
     pack.add_argument("data", help="the folder of images or records, a CSV or Parquet table, or a pattern")
     pack.add_argument("out", help="where to; must be new or empty")
@@ -42,6 +44,10 @@ def add(command: AddCommand) -> None:
     pack.add_argument("--seed", type=int, default=0, help="of the records' order (default %(default)s)")
     pack.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="what to do about bad images")
     pack.add_argument("--threads", type=positive, default=None, help="threads (default: all processors)")
+    pack.add_argument("--max-bytes", type=positive, default=MAX_BYTES, help=_MAX_BYTES)
+
+
+_MAX_BYTES = "the most bytes that decoding one image may take, as Decode(max_bytes=) (default %(default)s)"
 
 
 def _sample(options: argparse.Namespace) -> int:
@@ -84,6 +90,7 @@ def _check(options: argparse.Namespace) -> int:
             lambda done, all_: update(done / all_, f"checking: {done} of {all_} images"),
             remember=False,
             look=survey.look,
+            max_bytes=options.max_bytes,
         )
     bad = [{"path": error.path, "reason": error.reason} for error in found.bad]
     counted = {"turned": survey.turned, "turnable": survey.turnable, "low_bits": survey.low_bits}
@@ -111,6 +118,7 @@ def _pack(options: argparse.Namespace) -> int:
             seed=options.seed,
             on_error=options.on_error,
             threads=options.threads,
+            max_bytes=options.max_bytes,
             progress=update,
         )
     skipped = [{"path": error.path, "reason": error.reason} for error in packed.skipped]

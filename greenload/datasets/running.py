@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from greenload import limits
 from greenload.datasets.graph import Node
 from greenload.errors import GreenloadError, SourceError
 
@@ -42,6 +43,7 @@ def patiently(work: Callable[[], Result], pulse: Pulse, patience_s: float | None
     In a thread of its own: what waits inside TensorFlow for a generator can't be interrupted.
 
     Raises:
+        BackendUnavailable: no thread can be started.
         SourceError: no element came for ``patience_s`` seconds, `PATIENCE_S` if not given, or the dataset raised.
     """
     limit_s = PATIENCE_S if patience_s is None else patience_s
@@ -56,7 +58,7 @@ def patiently(work: Callable[[], Result], pulse: Pulse, patience_s: float | None
 
     thread = threading.Thread(target=run, name="greenload-profile", daemon=True)
     pulse()
-    thread.start()
+    limits.start(thread)
     try:
         while thread.is_alive():
             thread.join(_POLL_S)

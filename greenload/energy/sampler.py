@@ -145,14 +145,25 @@ class Sampler:
         self._last_rss: tuple[int, int] | None = None
 
     def start(self) -> Sampler:
-        """Start polling. A sampler runs once."""
+        """Start polling. A sampler runs once.
+
+        Raises:
+            MeterError: it was started before, or no thread can be started.
+        """
         if self._thread is not None:
             raise MeterError("a sampler runs once, and this one was already started: make another")
         self._pid = os.getpid()
         with self._lock:
             self._read(self._counters)
-        self._thread = threading.Thread(target=self._poll, name="greenload-sampler", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._poll, name="greenload-sampler", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise MeterError(
+                f"meters are polled by a thread, but none can be started ({error}): raise the limit of threads "
+                "(ulimit -u, or the container's pids limit)"
+            ) from None
+        self._thread = thread
         return self
 
     def stop(self) -> None:

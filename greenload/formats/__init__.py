@@ -17,9 +17,11 @@ from greenload.formats import jpeg, others, png, tiff
 from greenload.formats.base import MAX_VALUES, FormatError, Header, sniff
 from greenload.formats.exif import stated_orientation
 from greenload.formats.jpeg import orientation
+from greenload.formats.memory import MAX_BYTES, check_memory
 
 __all__ = [
     "KINDS",
+    "MAX_BYTES",
     "MAX_VALUES",
     "FormatError",
     "Header",
@@ -77,12 +79,13 @@ def support(backend: str) -> tuple[str, ...]:
     return tuple(name for name, kind in KINDS.items() if backend in kind.backends)
 
 
-def header(data: bytes, backend: str | None = None) -> Header:
+def header(data: bytes, backend: str | None = None, max_bytes: int | None = None) -> Header:
     """Parse an encoded image's header.
 
     Args:
         data: the whole file.
         backend: which is to decode it; any will do if not given.
+        max_bytes: the most bytes that decoding it may take, as in ``Decode``; no limit if not given.
 
     Raises:
         FormatError: the bytes are empty, no image, cut or broken as far as the header tells, too large, or of a format
@@ -100,6 +103,8 @@ def header(data: bytes, backend: str | None = None) -> Header:
         _check_read(name, backend)
     found = parse(data)
     _check_read(found.kind, backend)
+    if max_bytes is not None:
+        check_memory(data, found, max_bytes)
     return found
 
 

@@ -40,6 +40,7 @@ class Source(Protocol):
 
         Raises:
             RecordError: it can't be read.
+            SourceError: nothing can be read now, for no fault of the record: a limit of the process is reached.
         """
         ...
 

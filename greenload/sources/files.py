@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import listing
+from greenload import limits, listing
 from greenload.errors import RecordError, SourceError
 from greenload.listing import Paths
 from greenload.sources import tables
@@ -52,13 +52,16 @@ class FileSource:
 
         Raises:
             RecordError: it can't be read.
+            SourceError: no file can: this process has too many open, or no more memory.
         """
         path = self.paths[index]
         try:
             with open(path, "rb", buffering=0) as file:
                 return file.read()
-        except OSError as error:
-            raise RecordError(path, f"{UNREADABLE}: {error.strerror}") from None
+        except (OSError, MemoryError) as error:
+            if why := limits.ran_out(error):
+                raise limits.unreadable(path, why) from None
+            raise RecordError(path, f"{UNREADABLE}: {getattr(error, 'strerror', error)}") from None
 
     def fingerprint(self) -> str:
         """A digest of every file's path, size and time of change. A missing file counts as such."""

@@ -13,7 +13,7 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
-from greenload import tfrecord
+from greenload import limits, tfrecord
 from greenload.errors import BackendUnavailable, SourceError
 from greenload.tfrecord import Index
 
@@ -24,6 +24,7 @@ _OPEN_FILES = 128  # well below the usual limit of 1024 a process
 _SKIP_BYTES = 1 << 20
 _STREAMS = 4  # so many places of compressed files are read on from: two iterators would else begin anew in turns
 _PASSED_BYTES = 8 << 20
+_LOOKED_AT_BYTES = 64 << 20  # of an ArrayRecord file's records, while it is indexed
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,11 @@ class Reader(Protocol):
     """Reads stretches of files of one format."""
 
     def read(self, spans: Sequence[Span]) -> list[bytes | None]:
-        """The bytes of each stretch; ``None`` for what can't be read."""
+        """The bytes of each stretch; ``None`` for what can't be read.
+
+        Raises:
+            SourceError: nothing can be read now: a limit of the process is reached.
+        """
         ...
 
 
@@ -65,7 +70,7 @@ class PlainReader:
             while end < len(order) and _near(first, stop, spans[order[end]]):
                 stop = spans[order[end]].start + spans[order[end]].length
                 end += 1
-            with contextlib.suppress(OSError):
+            try:
                 # Held until it is read: what several threads open at once, or a later file displaces, is closed with
                 # its last user.
                 file = self._open(first.path)
@@ -76,6 +81,9 @@ class PlainReader:
                     if offset + span.length <= len(data):
                         # Bytes cut whole are not copied.
                         out[place] = data[offset : offset + span.length]
+            except (OSError, MemoryError) as error:
+                if why := limits.ran_out(error):
+                    raise limits.unreadable(first.path, why) from None
             begin = end
         return out
 
@@ -89,6 +97,8 @@ def _near(first: Span, stop: int, following: Span) -> bool:
 
 
 def _read_at(number: int, length: int, offset: int) -> bytes:
+    if length > _RUN_BYTES:  # memory for what is there, not for what an index claims
+        length = max(0, min(length, os.fstat(number).st_size - offset))
     data = os.pread(number, length, offset)
     while data and len(data) < length:  # cut short by a signal or at 2 GB
         more = os.pread(number, length - len(data), offset + len(data))
@@ -123,8 +133,11 @@ class SequentialReader:
         with self._lock:
             for span in spans:
                 data = None
-                with contextlib.suppress(SourceError):
+                try:
                     data = self._next(span)
+                except SourceError as error:
+                    if limits.ran_out(error.__cause__):
+                        raise
                 out.append(data if data is not None and len(data) == span.length else None)
         return out
 
@@ -139,8 +152,10 @@ class SequentialReader:
             stream = _Stream(span.path)
         try:
             data = stream.read(span.start, span.length)
-        except (OSError, EOFError, ValueError, zlib.error) as error:
+        except (OSError, EOFError, ValueError, MemoryError, zlib.error) as error:
             stream.close()
+            if why := limits.ran_out(error):
+                raise limits.unreadable(span.path, why) from error
             raise SourceError(f"{span.path}: {error}") from None
         self._streams.append(stream)
         return data
@@ -201,7 +216,9 @@ class ArrayRecordReader:
     def _records(self, path: str, numbers: list[int]) -> Sequence[bytes | None]:
         try:
             return self._open(path).read(numbers)
-        except SourceError:
+        except SourceError as error:
+            if limits.ran_out(error.__cause__):
+                raise
             return [None] * len(numbers)
         except (RuntimeError, ValueError, IndexError):  # one that is damaged takes the others along
             return [None] if len(numbers) == 1 else [self._records(path, [number])[0] for number in numbers]
@@ -237,6 +254,8 @@ def open_array_record(path: str) -> Any:
             file.seek(0)  # raises where the file itself can't be opened
             raise RuntimeError("its end is missing or damaged, as of a file that was cut")
     except (RuntimeError, ValueError, IndexError) as error:
+        if why := limits.ran_out(error):
+            raise limits.unreadable(path, why) from error
         text = " ".join(str(error).split())
         raise SourceError(f"{path}: this ArrayRecord file can't be opened: {text[:200]}; copy it anew") from None
     return file
@@ -252,7 +271,8 @@ def build_array_record(path: str, image: str, label: str | None) -> Index:
     file = open_array_record(path)
     parts: list[Index] = []
     count = file.num_records()
-    at_once = 256
+    mean = max(1, os.stat(path).st_size // max(1, count))
+    at_once = max(1, min(256, _LOOKED_AT_BYTES // mean))
     for begin in range(0, count, at_once):
         end = min(count, begin + at_once)
         try:

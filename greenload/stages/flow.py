@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from greenload import scalars
 from greenload.errors import PipelineError
+from greenload.formats import MAX_BYTES
 from greenload.specs import HWC, NHWC, ImageSpec
 from greenload.stages import primitives as pixels
 from greenload.stages.base import Stage, flag, need_decoded
@@ -66,17 +67,37 @@ class Decode(Stage):
     WebP, 12-bit, lossless and hierarchical JPEG, compressed and OS/2 BMP, other TIFF, AVIF, HEIF, JPEG XL, JPEG 2000,
     and images of 2²⁹ values or more (178 million RGB pixels).
 
+    **Memory** is bounded by headers: an image whose decoding would take more than ``max_bytes`` is refused before
+    anything is decoded. What it takes is reckoned as on the backend that takes most, so that every backend refuses the
+    same images, at any number of threads: 5 bytes a pixel for JPEG, and 2 for each coefficient of a progressive one (8
+    in all, or 11 without chroma subsampling), 16 for CMYK; 6 for PNG, 8 with alpha, 13 at 16 bits; 9 for BMP and GIF;
+    17 for WebP; 6 for TIFF. Each thread decodes one image at a time, so decoding holds at most ``threads × max_bytes``,
+    beside the files themselves. The pixels of a batch come on top where a pipeline decodes whole images on DALI, which
+    holds a batch of them.
+
     Args:
         exif: turn JPEGs upright by their EXIF orientation, if it is a SHORT among the first 64 entries of an EXIF
             segment near the front. Windows and sizes of later stages are then those of the upright image. Other
             formats' orientation is ignored. ``load``, ``iterate`` and ``profile`` warn of orientations that aren't
             applied, and ``greenload check`` counts them.
+        max_bytes: the most bytes that decoding one image may take, on each thread; 1 GiB if not given.
+
+    Example:
+        >>> Decode()
+        >>> Decode(exif=True, max_bytes=4 << 30)                      # 4 GiB a thread
     """
 
     exif: bool = False
+    max_bytes: int = MAX_BYTES
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "exif", flag("Decode", "exif", self.exif))
+        limit = scalars.whole(self.max_bytes)
+        if limit is None or not 1 <= limit < 1 << 62:
+            raise PipelineError(
+                f"Decode: max_bytes must be a positive integer, such as {MAX_BYTES} for 1 GiB, not {self.max_bytes!r}"
+            )
+        object.__setattr__(self, "max_bytes", limit)
 
     def out_spec(self, spec: ImageSpec) -> ImageSpec:
         if not spec.encoded:
@@ -84,7 +105,7 @@ class Decode(Stage):
         return ImageSpec((None, None, 3), "uint8", HWC)
 
     def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
-        return (pixels.Decode(self.exif),)
+        return (pixels.Decode(self.exif, self.max_bytes),)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from greenload.formats import MAX_BYTES
+
 
 @dataclass(frozen=True)
 class Primitive:
@@ -23,6 +25,8 @@ class Decode(Primitive):
 
     exif: bool = False
     """Whether a JPEG's EXIF orientation is applied."""
+    max_bytes: int = MAX_BYTES
+    """The most bytes that decoding an image may take."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class DecodeCrop(Primitive):
     """``Decode`` then ``Crop``, decoding no more of a JPEG than the window needs. The same pixels."""
 
     exif: bool = False
+    max_bytes: int = MAX_BYTES
 
 
 @dataclass(frozen=True)

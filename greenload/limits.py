@@ -1,0 +1,172 @@
+"""What a process or a machine runs out of (open files, memory, threads), told apart from what is wrong with a record.
+
+A file that can't be opened since too many others are open is as good as ever: such an error stops the work and says
+which limit to raise; it never counts against the record.
+
+=========================================  =======================================================================
+the system says                            it is
+=========================================  =======================================================================
+EMFILE, ENFILE                             a limit: of open files, of the process or the machine
+ENOMEM, ENOBUFS, EAGAIN                    a limit: of memory or other resources
+ENOTCONN, EHOSTDOWN, ETIMEDOUT and alike   the file system's: all records there are out of reach
+ENOENT, EACCES, EPERM, EIO, ELOOP, …       the record's: missing, not to be read by this user, on a bad place of a disk
+=========================================  =======================================================================
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from threading import Event, Thread
+from typing import ParamSpec, TypeVar
+
+from greenload.errors import BackendUnavailable, SourceError
+
+_FILES = (errno.EMFILE, errno.ENFILE)
+_MEMORY = (errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN)
+_AWAY = (
+    errno.ENOTCONN,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.ETIMEDOUT,
+    errno.ECONNABORTED,
+    errno.ECONNREFUSED,
+    errno.ECONNRESET,
+)
+_NO_MEMORY = ("std::bad_alloc", "OOM when allocating", "out of memory")
+_NO_THREAD = "start new thread"
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def ran_out(error: BaseException | None) -> str:
+    """What ran out where an operation failed, and the remedy; empty where it failed for another reason.
+
+    Args:
+        error: of the operating system's, or one that was raised from it. Of others the text is looked at, as libraries
+            pass the system's on.
+    """
+    if error is None:
+        return ""
+    if isinstance(error, MemoryError):
+        return _told(errno.ENOMEM)
+    if isinstance(error, OSError):
+        return _told(error.errno)
+    if error.__cause__ is not None:
+        return ran_out(error.__cause__)
+    text = str(error)
+    if any(part in text for part in _NO_MEMORY):
+        return _told(errno.ENOMEM)
+    named = (code for code in (*_FILES, errno.ENOMEM) if os.strerror(code) in text)
+    return next(map(_told, named), "")
+
+
+def _told(code: int | None) -> str:
+    if code == errno.EMFILE:
+        return (
+            f"this process has as many files open as it may ({_limit('RLIMIT_NOFILE')}): close others, such as "
+            "sockets, or raise the limit (ulimit -n)"
+        )
+    if code == errno.ENFILE:
+        return "this machine has as many files open as it may: close others, or raise fs.file-max"
+    if code in _MEMORY:
+        return "this process gets no more memory: use fewer threads or smaller batches, or give it more"
+    if code in _AWAY:
+        return f"its file system can't be reached ({os.strerror(code or 0)}): mount it again"
+    return ""
+
+
+def unreadable(path: str, why: str) -> SourceError:
+    """The error for a file that can't be read now, for no fault of its own.
+
+    Args:
+        path: the file.
+        why: of ``ran_out``.
+    """
+    return SourceError(f"{path}: can't be read now, for no fault of its own: {why}")
+
+
+def check_files() -> None:
+    """Make sure that one more file can be opened. Where none can, TensorFlow aborts the process when it makes another
+    iterator, as between epochs: ``std::random_device`` needs one.
+
+    Raises:
+        SourceError: it can't; names the limit.
+    """
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        if why := ran_out(error):
+            raise SourceError(f"nothing can be read now: {why}") from None
+
+
+def start(thread: Thread) -> None:
+    """Start a thread.
+
+    Raises:
+        BackendUnavailable: none can be started; names the limit.
+    """
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise _no_thread(error) from None
+
+
+def submit(pool: Executor, work: Callable[_P, _T], *args: _P.args, **named: _P.kwargs) -> Future[_T]:
+    """Give work to a pool of threads.
+
+    Raises:
+        BackendUnavailable: it can't start a thread; names the limit.
+        RuntimeError: it is shut down.
+    """
+    try:
+        return pool.submit(work, *args, **named)
+    except RuntimeError as error:
+        raise _no_thread(error) from None
+
+
+def start_all(pool: Executor, threads: int) -> None:
+    """Start all threads of a pool that has none yet, so that none is found missing once work has begun.
+
+    Raises:
+        BackendUnavailable: they can't be started; names the limit. The pool is shut down then.
+        RuntimeError: it is shut down.
+    """
+    go_on = Event()
+    try:
+        for _ in range(threads):  # each holds one, so that the next needs another
+            submit(pool, go_on.wait)
+    except BackendUnavailable:
+        go_on.set()
+        pool.shutdown(cancel_futures=True)
+        raise
+    finally:
+        go_on.set()
+
+
+def _no_thread(error: RuntimeError) -> RuntimeError | BackendUnavailable:
+    if _NO_THREAD not in str(error):
+        return error
+    return BackendUnavailable(no_thread())
+
+
+def no_thread() -> str:
+    """What is said where the system starts no more threads."""
+    return (
+        f"no more threads can be started: this user may have {_limit('RLIMIT_NPROC')} (ulimit -u), a container what "
+        "its pids limit says: raise it, or pass a smaller threads="
+    )
+
+
+def _limit(name: str) -> str:
+    try:
+        import resource  # not on Windows
+
+        most = resource.getrlimit(getattr(resource, name))[0]
+    except (ImportError, AttributeError, OSError, ValueError):
+        return "as its system allows"
+    return "any number" if most == resource.RLIM_INFINITY else f"{most:,}"
