@@ -30,6 +30,7 @@ from bench.by_hand import Workload
 from bench.contest import Row, Spread, Window, compete, cpu_s_per_image, looks, ratios, table
 from bench.processes import Import, Memory, Profile
 from bench.subjects import DALI, FLOAT, GREENLOAD, UINT8, groups
+from greenload import file_output
 from greenload.backends import get
 
 FORMAT = "greenload.bench/1"
@@ -248,7 +249,7 @@ def main(argv: list[str] | None = None) -> int:
         result = run(options, folder)
     result["wall_s"] = time.perf_counter() - start
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    file_output.write(options.out, json.dumps(result, indent=1) + "\n")
     print(f"{options.out}: every window, in {result['wall_s']:.0f} s")
     return 0 if all(row["met"] is not False for row in result["rows"]) else 1
 

@@ -65,7 +65,9 @@ def main(arguments: list[str] | None = None) -> int:
     for one in wrong[:40]:
         print(json.dumps(one))
     if options.json:
-        Path(options.json).write_text(json.dumps({"seed": options.seed, "files": found}, indent=0) + "\n")
+        from greenload import file_output
+
+        file_output.write(options.json, json.dumps({"seed": options.seed, "files": found}, indent=0) + "\n")
     return 1 if wrong else 0
 
 

@@ -245,6 +245,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     print(table(readings))
     if options.out:
+        from greenload import file_output
         from greenload.machine import machine
 
         data = {
@@ -255,7 +256,7 @@ def main(argv: list[str] | None = None) -> int:
             "readings": [asdict(one) | {"off": one.off, "verdict": one.verdict} for one in readings],
         }
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(data, indent=1) + "\n")
+        file_output.write(options.out, json.dumps(data, indent=1) + "\n")
     return 0 if all(one.verdict in GOOD for one in readings if one.tool == OURS) else 1
 
 

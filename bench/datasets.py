@@ -150,10 +150,11 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"    {title}: saves {share:.0%}", flush=True)
             results.append(result)
     if options.json:
+        from greenload import file_output
         from greenload.machine import machine
 
         data = {"format": FORMAT, "machine": asdict(machine()), "results": [asdict(result) for result in results]}
-        options.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        file_output.write(options.json, json.dumps(data, indent=1) + "\n")
     return 0
 
 

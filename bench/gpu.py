@@ -29,6 +29,7 @@ from typing import Any
 from bench.gpu_meter import Gpu, idle_w, machine, to_update
 from bench.gpu_pixels import AUGMENTATIONS, DEGREES, ERASED, HUE_TURNS, JITTER, MEAN, SIGMA, STD, TAPS, pixels
 from bench.gpu_rows import BY_HAND, GREENLOAD, IN_TENSORFLOW, Setting, Window, reach, summary, table
+from greenload import file_output
 from greenload.backends import dali, dali_plugin
 from greenload.backends.dali_base import Target
 from greenload.loading import assemble, device_of
@@ -218,9 +219,7 @@ def contest(args: argparse.Namespace, gpu: Gpu, folder: str, setting: Setting, k
 def write(path: Path, content: dict[str, Any]) -> None:
     """Replace a file as a whole, so that a run cut short leaves the last state."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_text(json.dumps(content, indent=1) + "\n")
-    fresh.replace(path)
+    file_output.write(path, json.dumps(content, indent=1) + "\n")
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:

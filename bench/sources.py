@@ -29,7 +29,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 import greenload as gl
-from greenload import tfrecord
+from greenload import file_output, tfrecord
 from greenload.machine import machine
 from greenload.samples import make_samples
 
@@ -313,7 +313,7 @@ def main(argv: list[str] | None = None) -> int:
         **found,
         "reached": held,
     }
-    options.json.write_text(json.dumps(document, indent=1) + "\n")
+    file_output.write(options.json, json.dumps(document, indent=1) + "\n")
     print(f"written: {options.json}, after {document['seconds']:.0f} s")
     return 0 if all(held.values()) else 1
 

@@ -27,6 +27,7 @@ from typing import Any
 from bench import burning, crosscheck, gpu_windows, truth_steps
 from bench.contest import Row, Spread, table
 from bench.truth_steps import Judged, Truth
+from greenload import file_output
 from greenload.energy.precision import WINDOW_S
 from greenload.report.data import Report
 
@@ -294,7 +295,7 @@ def main(argv: list[str] | None = None) -> int:
         "parts": raw,
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(data, indent=1) + "\n")
+    file_output.write(options.out, json.dumps(data, indent=1) + "\n")
     print(f"{options.out}: every figure")
     return 0 if all(row.met is not False for row in rows) else 1
 

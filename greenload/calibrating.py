@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -27,6 +26,7 @@ from greenload.prepared import Numbers
 from greenload.pricing import Work
 from greenload.probes import Group, Laid, RunnerRun, of_pipeline
 from greenload.samples import make_samples
+from greenload.scratch import ScratchFolder
 from greenload.sources import Files, Source, open_folder, read_many
 from greenload.standard import Material, standard
 from greenload.text import printable
@@ -142,7 +142,7 @@ def measure(
     told = progress or (lambda share, text: None)
     told(0.0, "starting")
     names = able()
-    with tempfile.TemporaryDirectory(prefix="greenload-") as folder:
+    with ScratchFolder() as folder:
         told(0.0, "making photos" if data is None else "reading images")
         source = _generated(folder) if data is None else _held(open_folder(data), Path(folder) / "data", _PHOTOS)[0]
         groups = list(standard(Material.of(source, folder), names, threads, thorough))

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from greenload import file_input
 from greenload.energy.storage import place_of
 from greenload.errors import UsageError
 from greenload.sources import Arrays, FileSource, RecordSource, Source
@@ -158,7 +159,7 @@ class Cold:
 
     def _drop(self, extent: Extent) -> tuple[int, int | None]:
         """Bytes of a stretch, and how many of them stay."""
-        handle = os.open(extent.path, os.O_RDONLY | os.O_CLOEXEC)
+        handle = file_input.regular(extent.path)
         try:
             end = os.fstat(handle).st_size
             size = max(0, min(end - extent.start, end if extent.length is None else extent.length))

@@ -19,7 +19,7 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
-from greenload import json_data
+from greenload import cache_folder, file_output, json_data
 from greenload.errors import UsageError
 from greenload.json_data import DataError, Value
 from greenload.notices import notify
@@ -270,11 +270,9 @@ def facts(cpus: int) -> dict[str, Any]:
 
 def place(machine: Mapping[str, Any]) -> Path:
     """The file in the user's cache folder where a machine's own table is kept; another for other facts or format."""
-    import platformdirs  # not on a GPU machine that has little more than DALI
-
     text = json.dumps([FORMAT, machine], sort_keys=True)
     key = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-    return Path(platformdirs.user_cache_dir("greenload")) / f"costs-{key}.json"
+    return cache_folder.place(f"costs-{key}.json")
 
 
 def recall(machine: Mapping[str, Any]) -> CostTable | None:
@@ -303,7 +301,7 @@ def prepared(machine: Mapping[str, Any]) -> Path:
     path = place(machine)
     remedy = "name another folder by the environment variable XDG_CACHE_HOME"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        cache_folder.prepare(path)
     except OSError as error:
         raise UsageError(f"{path.parent}: costs can't be kept there ({error.strerror}): {remedy}") from None
     if not os.access(path.parent, os.W_OK):
@@ -319,9 +317,10 @@ def remember(table: CostTable) -> Path:
         OSError: the file can't, as on a full disk.
     """
     path = prepared(table.machine)
-    partial = path.with_suffix(f".partial-{os.getpid()}")
-    partial.write_text(json.dumps(table.to_dict(), indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    try:
+        cache_folder.remember(path, json.dumps(table.to_dict(), indent=1) + "\n")
+    except OSError as error:
+        raise OSError(f"{path}: costs can't be kept there: {file_output.why(error)}") from None
     return path
 
 

@@ -13,7 +13,7 @@ from greenload.backends import dali_plugin
 from greenload.backends.dali_base import Target
 from greenload.backends.dali_runner import target_of
 from greenload.backends.dali_tf import DaliNode
-from greenload.backends.tf_stream import Stream, options
+from greenload.backends.tf_stream import Stream, options, plain
 from greenload.errors import BackendUnavailable, PipelineError, SourceError, UsageError
 from greenload.order import Order, Position, Shard
 from greenload.pipeline import Pipeline
@@ -263,7 +263,6 @@ class Build:
         """The dataset that ``load`` returns: pure for a number of ``epochs``, auto-advancing for ``None``."""
         import tensorflow as tf
 
-        plain = tf.autograph.experimental.do_not_convert  # nothing in here is Python control flow to be traced
         if epochs is None:
             if start.sample:
                 raise UsageError(
@@ -326,7 +325,7 @@ class Build:
             self.batch, drop_remainder=self.drop_remainder
         )
         checked = tf.data.Dataset.zip(expected, batches.concatenate(nothing)).map(
-            lambda positions, state: self.checked(epoch, positions, state)
+            plain(lambda positions, state: self.checked(epoch, positions, state))
         )
         if self.node:
             return self.node.rows(checked)
@@ -372,7 +371,7 @@ class Build:
                 root["numbers"].set_shape((None, self.numbers.count))
             return root
 
-        return self.stream.roots(tf.data.Dataset.range(first // size, -(-end // size)).map(chunk))
+        return self.stream.roots(tf.data.Dataset.range(first // size, -(-end // size)).map(plain(chunk)))
 
 
 def _empty(key: str, spec: Any) -> Any:

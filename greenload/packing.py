@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,11 +16,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import draws, examples, limits, scalars, tfrecord
+from greenload import draws, examples, file_output, limits, scalars, tfrecord
 from greenload.errors import BackendUnavailable, RecordError, SourceError, UsageError
 from greenload.formats import MAX_BYTES
 from greenload.listing import is_remote
 from greenload.plan import processors
+from greenload.scratch import ScratchFolder
 from greenload.sources import TFDS, Arrays, ImageFolder, RecordSource, Source, TFRecords, read_many
 from greenload.verifying import verify
 
@@ -65,8 +65,9 @@ def pack(
     Since records are mixed already, ``Shuffle(block=...)`` can read them in large stretches at no loss. Every record is
     verified first. The folder is complete or not there: it is written under another name, its records are counted and
     their labels compared with the source's, and then it is renamed. (Killed outright, what was written so far is left
-    beside it as ``.NAME.partial-…``, to be removed.) It is a prepared TFDS folder, with class names: ``TFDS(out)`` and
-    tensorflow-datasets read it, and ``TFRecords(out)`` where the format is ``"tfrecord"``.
+    beside it as ``.NAME.partial-…``, and goes with the next pack to that name.) It is a prepared TFDS folder, with
+    class names: ``TFDS(out)`` and tensorflow-datasets read it, and so does ``TFRecords(out)`` where the format is
+    ``"tfrecord"``.
 
     Args:
         source: what to pack; its images must be encoded.
@@ -82,6 +83,7 @@ def pack(
 
     Raises:
         UsageError: an argument is out of range, or ``out`` holds something or is an address (``s3://…``).
+        OSError: the pack can't be written, as on a full disk.
         SourceError: the source can't be read; ``RecordError`` for a bad record.
         BackendUnavailable: TensorFlow, which verifies, or array_record is missing.
 
@@ -123,6 +125,8 @@ def pack(
         _describe(partial, source, order, shards, format, key)
         size = sum((partial / name).stat().st_size for name in names)
         _compare(partial, source, order)
+        for file in partial.iterdir():
+            file_output.to_disk(file)
         try:
             partial.rename(folder)  # takes the place of an empty folder
         except OSError as error:
@@ -159,15 +163,12 @@ def _check(source: Source, out: str, format: str, on_error: str) -> Path:
 @contextmanager
 def _partial(folder: Path) -> Iterator[Path]:
     """A folder beside the one that is meant, which is gone afterwards unless it was renamed."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
-    umask = os.umask(0)
-    os.umask(umask)
-    partial.chmod(0o777 & ~umask)
     try:
-        yield partial
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with ScratchFolder(str(folder.parent), f".{folder.name[:50]}.partial-", 0o777) as partial:
+            yield Path(partial)
+    except OSError as error:
+        raise OSError(f"{folder}: the pack can't be written: {file_output.why(error)}") from None
 
 
 class _Writer(Protocol):

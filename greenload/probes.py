@@ -13,7 +13,7 @@ from greenload import backends
 from greenload.backends import tf as tf_backend
 from greenload.backends.base import Records, Runner
 from greenload.backends.tf_replay import DatasetRun
-from greenload.backends.tf_stream import Stream, compose, sample_by_sample
+from greenload.backends.tf_stream import Stream, compose, plain, sample_by_sample
 from greenload.pipeline import Pipeline
 from greenload.plan import Plan, Segment, place
 from greenload.planning import holds, on
@@ -198,7 +198,7 @@ class Samples:
         lead = self.elements() if self.plan.segments[0].backend == "tf" else []
         batches = self.mapped(compose([*lead, stream.kept])).batch(self.laid.batch).ignore_errors()
         crossed = stream.crossing(batches, leg, lambda records: result[: len(records.images)])
-        return self._of_batches(crossed.map(lambda state: (state["image"], state["label"])))
+        return self._of_batches(crossed.map(plain(lambda state: (state["image"], state["label"]))))
 
     def _of_batches(self, batches: tf.data.Dataset) -> Runnable:
         return DatasetRun(batches, self.laid.batch, self.plan)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from greenload.pacing import Announce, Pace
 from greenload.plan import processors
 from greenload.report.data import Advice, Skipped, Step
 from greenload.report.extras import Precision
+from greenload.scratch import ScratchFolder
 from greenload.windowing import Progress
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def profile_dataset(
 
     def work() -> DatasetProfile:
         progress(0.0, "counting elements")
-        with tempfile.TemporaryDirectory(prefix="greenload-", ignore_cleanup_errors=True) as scratch, kept(root):
+        with ScratchFolder() as scratch, kept(root):
             counts = count(root, Builder(scratch), samples, pulse)
             campaign = DatasetCampaign(
                 root, counts, scratch, parallel, samples, pulse, sampler, rounds, seed, progress, files

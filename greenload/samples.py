@@ -20,8 +20,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from greenload import scalars
+from greenload import file_output, scalars
 from greenload.errors import UsageError
+from greenload.scratch import ScratchFolder
 
 MARKER: Final = ".greenload-sample.json"
 """The file in a sample folder that tells it from a folder of the user's own."""
@@ -33,7 +34,8 @@ Progress = Callable[[int, int], None]
 """Called with the images made so far, and all there will be."""
 
 _Pixels = npt.NDArray[np.uint8]
-_MADE_BY_US = re.compile(r"class-\d+/\d{6}\.jpg")
+_PARTIAL = ".greenload-sample-partial-"
+_MADE_BY_US = re.compile(rf"({re.escape(_PARTIAL)}[0-9a-f]+/)?class-\d+/\d{{6}}\.jpg")
 
 # Sizes: long sides are log-normal about _LONG_SIDE_MEDIAN and one image in eight is upright, which together give means
 # near 500 × 375, the typical size in ImageNet.
@@ -144,16 +146,19 @@ def make_samples(
     try:
         _write_marker(root, {"complete": False})
         sizes = []
-        for index in range(images):
-            recipe = _recipe(seed, index, index % classes)
-            data = codec.encode(_render(photographs[recipe.photograph], recipe), recipe)
-            number = f"{index % classes:0{len(str(classes - 1))}}"  # sorted as text they are sorted by number
-            path = root / f"class-{number}" / f"{index:06d}.jpg"
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(data)
-            sizes.append((recipe.width, recipe.height, len(data)))
-            if progress is not None:
-                progress(index + 1, images)
+        with ScratchFolder(str(root), _PARTIAL) as hidden:  # by its name, so that half of them are never taken for all
+            for index in range(images):
+                recipe = _recipe(seed, index, index % classes)
+                data = codec.encode(_render(photographs[recipe.photograph], recipe), recipe)
+                number = f"{index % classes:0{len(str(classes - 1))}}"  # sorted as text they are sorted by number
+                path = Path(hidden) / f"class-{number}" / f"{index:06d}.jpg"
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(data)
+                sizes.append((recipe.width, recipe.height, len(data)))
+                if progress is not None:
+                    progress(index + 1, images)
+            for made in Path(hidden).iterdir():
+                made.rename(root / made.name)
         mean_width, mean_height, mean_bytes = (float(value) for value in np.mean(sizes, axis=0))
         summary = SampleSummary(
             folder=str(root),
@@ -320,4 +325,4 @@ def _clear(root: Path) -> None:
 
 
 def _write_marker(root: Path, content: dict[str, Any]) -> None:
-    (root / MARKER).write_text(json.dumps(content, indent=1) + "\n")
+    file_output.write(root / MARKER, json.dumps(content, indent=1) + "\n")

@@ -14,8 +14,8 @@ import io
 import json
 import mmap
 import os
+import stat
 import struct
-import tempfile
 import zlib
 from array import array
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import examples, file_input, json_data, limits
+from greenload import cache_folder, examples, file_input, file_output, json_data, limits
 from greenload.crc32c import crc32c_of, masked
 from greenload.errors import SourceError
 from greenload.json_data import DataError
@@ -34,7 +34,8 @@ from greenload.json_data import DataError
 HEADER, FOOTER = 12, 4
 """Bytes before and behind a record's own."""
 Packing = Literal["plain", "gzip", "zlib"]
-_VERSION = 2
+_NAME, _VERSION = "greenload index", 2
+_MAGIC = f'{{"{_NAME}": '.encode()  # what every index begins with
 _READ_AHEAD = 16 << 20  # bytes of a compressed file that are looked at together
 _LARGEST = 1 << 31  # bytes of a record: protocol buffers can't be longer
 _LARGEST_PACKED = 1 << 28  # of one in a compressed file, where a thousandth of its bytes may be there: it is held whole
@@ -67,7 +68,7 @@ def packing(path: str) -> Packing:
         SourceError: it can't be read, or holds no TFRecords.
     """
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=file_input.regular) as file:
             head = file.read(HEADER)
     except OSError as error:
         if why := limits.ran_out(error):
@@ -100,7 +101,7 @@ def opened(path: str, kind: Packing) -> Iterator[IO[bytes]]:
         SourceError: it can't be read, or what is compressed in it is damaged.
     """
     try:
-        with open(path, "rb") as plain:
+        with open(path, "rb", opener=file_input.regular) as plain:
             if kind == "gzip":
                 with gzip.open(plain) as file:
                     yield file  # type: ignore[misc]  # which reads bytes, as asked
@@ -183,7 +184,7 @@ def build(path: str, kind: Packing, image: str, label: str | None) -> Index:
     if kind != "plain":
         return _build_compressed(path, kind, image, label)
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=file_input.regular) as file:
             size = os.fstat(file.fileno()).st_size
             if not size:
                 return joined([])
@@ -293,7 +294,7 @@ def stamp(path: str, kind: str, image: str, label: str | None) -> dict[str, Any]
     except OSError as error:
         raise SourceError(f"{path}: the file can't be read: {error.strerror}") from None
     return {
-        "greenload index": _VERSION,
+        _NAME: _VERSION,  # first: an index is known by it
         "size": state.st_size,
         "mtime_ns": state.st_mtime_ns,
         "kind": kind,
@@ -304,11 +305,9 @@ def stamp(path: str, kind: str, image: str, label: str | None) -> dict[str, Any]
 
 def places_of(path: str) -> tuple[Path, Path]:
     """Where a file's index may lie: beside it as ``NAME.index``, or in the user's cache folder."""
-    import platformdirs  # not on a GPU machine that has little more than DALI
-
     whole = os.path.abspath(path)
     digest = hashlib.blake2b(os.fsencode(whole), digest_size=16).hexdigest()
-    return Path(f"{whole}.index"), Path(platformdirs.user_cache_dir("greenload")) / "index" / f"{digest}.index"
+    return Path(f"{whole}.index"), cache_folder.place("index", f"{digest}.index")
 
 
 def recall(path: str, wanted: dict[str, Any]) -> Index | None:
@@ -343,26 +342,34 @@ def _lies_within(index: Index, kind: str, size: int) -> bool:
 
 
 def remember(path: str, wanted: dict[str, Any], index: Index) -> Path | None:
-    """Store an index beside its file, or else in the user's cache folder; where neither can be written it isn't kept.
+    """Store an index beside its file; in the user's cache folder where that can't be written, or where what bears the
+    index's name there is no index; where neither can be written it isn't kept.
 
     It is written under another name and then renamed, so that those who build it at the same time don't mix.
     """
     body = np.stack([index.records, index.sizes, index.starts, index.lengths, index.labels]).astype("<i8").tobytes()
     head = wanted | {"digest": hashlib.blake2b(body, digest_size=16).hexdigest()}
-    for place in places_of(path):
-        with contextlib.suppress(OSError):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            number, partial = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
-            try:
-                with open(number, "wb") as file:
-                    os.fchmod(number, 0o644)
-                    file.write(json.dumps(head).encode() + b"\n" + body)
-                os.replace(partial, place)
-            except OSError:
-                os.unlink(partial)
-                raise
-            return place
+    content = json.dumps(head).encode() + b"\n" + body
+    beside, cached = places_of(path)
+    with contextlib.suppress(OSError):
+        if _is_ours(beside):
+            file_output.replace(str(beside), content)
+            return beside
+    with contextlib.suppress(OSError):
+        cache_folder.remember(cached, content)
+        return cached
     return None
+
+
+def _is_ours(place: Path) -> bool:
+    """Whether an index may be written at a place: nothing is there, or no more than an empty file or an index."""
+    try:
+        if not stat.S_ISREG(os.lstat(place).st_mode):
+            return False
+    except FileNotFoundError:
+        return True
+    with open(place, "rb", opener=file_input.regular) as file:
+        return file.read(len(_MAGIC)) in (b"", _MAGIC)
 
 
 def intact(bodies: list[bytes]) -> list[bool]:

@@ -6,9 +6,9 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
+from greenload import file_output
 from greenload.energy.figures import Figure, sum_figures
 from greenload.energy.meter import MeterStatus
 from greenload.errors import ReportError
@@ -167,15 +167,15 @@ class FitReport:
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the report as JSON.
+        """Write the report as JSON: all of it, or the file stays as it was.
 
         Raises:
             ReportError: the file can't be written.
         """
         try:
-            Path(path).write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            file_output.write(path, json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
         except OSError as error:
-            raise ReportError(f"{path}: the report can't be written: {error.strerror}; choose another path") from None
+            raise ReportError(f"{path}: the report can't be written: {file_output.why(error)}") from None
 
     def __str__(self) -> str:
         from greenload.training_table import text

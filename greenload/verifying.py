@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 
-from greenload import forking, formats, json_data, limits, scalars, shutdown
+from greenload import cache_folder, forking, formats, json_data, limits, scalars, shutdown
 from greenload.backends import pillow_decode
 from greenload.backends.tf import TensorFlowBackend
 from greenload.backends.tf_formats import decode_full
 from greenload.backends.tf_read import reader
-from greenload.backends.tf_stream import REFUSED
+from greenload.backends.tf_stream import REFUSED, plain
 from greenload.errors import BackendUnavailable, GreenloadError, RecordError, SourceError, UsageError
 from greenload.json_data import DataError
 from greenload.notices import notify
@@ -207,8 +206,8 @@ def _undecodable(
         with tf.control_dependencies([decode_full(data, kinds, max_bytes)]):
             return tf.identity(state["position"]), data
 
-    chunks = tf.data.Dataset.range(0, total, reading.samples).map(chunk, num_parallel_calls=reading.parallel)
-    stream = chunks.unbatch().map(work, num_parallel_calls=threads).ignore_errors()
+    chunks = tf.data.Dataset.range(0, total, reading.samples).map(plain(chunk), num_parallel_calls=reading.parallel)
+    stream = chunks.unbatch().map(plain(work), num_parallel_calls=threads).ignore_errors()
     good = np.zeros(total, bool)
     for positions, files in stream.batch(64).as_numpy_iterator():
         # TensorFlow's decoders pass over some damage that others don't.
@@ -241,8 +240,7 @@ def _damaged(source: Source, indices: NDArray[np.int64]) -> set[int]:
 
 
 def _file(source: Source, backend: str, max_bytes: int) -> Path:
-    name = f"{source.fingerprint()}-{backend}-{max_bytes}.json"
-    return Path(platformdirs.user_cache_dir("greenload")) / f"verified-{_RULES}" / name
+    return cache_folder.place(f"verified-{_RULES}", f"{source.fingerprint()}-{backend}-{max_bytes}.json")
 
 
 def _remembered(path: Path, total: int) -> list[tuple[int, str]] | None:
@@ -262,10 +260,7 @@ def _remembered(path: Path, total: int) -> list[tuple[int, str]] | None:
 
 def _remember(path: Path, bad: list[tuple[int, str]]) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".partial-{os.getpid()}")
-        partial.write_text(json.dumps(bad))
-        partial.replace(path)
+        cache_folder.remember(path, json.dumps(bad))
     except OSError as error:
         notify(f"{path}: what was verified can't be remembered: {error.strerror}")
 

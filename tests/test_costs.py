@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -361,6 +362,20 @@ def test_a_cache_folder_that_cant_be_written_is_told_before_measuring(
     with pytest.raises(UsageError, match=r"can't be kept there .*XDG_CACHE_HOME"):
         calibrate()
     assert costs.recall(MACHINE) is None  # and no plan complains
+
+
+def test_costs_that_cant_be_kept_leave_those_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    table = costs.CostTable(costs.OWN, "", MACHINE, ())
+    place = costs.remember(table)
+    before, limit = place.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limit[1]))  # as on a full disk
+    try:
+        with pytest.raises(OSError, match=r"costs can't be kept there: File too large; choose another path"):
+            costs.remember(table)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert place.read_bytes() == before and [one.name for one in place.parent.iterdir()] == [place.name]
 
 
 def test_a_pipelines_own_records_are_measured_where_they_can_be_read(tmp_path: Path, sample_folder: Path) -> None:

@@ -298,3 +298,61 @@ def test_a_pack_does_not_go_into_its_own_source(tmp_path: Path) -> None:
         pack(ImageFolder(folder), folder / "packed")
     assert not (folder / "packed").exists()
     pack(ImageFolder(folder), tmp_path / "set-packed")
+
+
+@pytest.mark.parametrize("way", ["name", "template", "absolute", "folder link"])
+def test_a_datasets_files_stay_in_its_folder(folder: Path, tmp_path: Path, way: str) -> None:
+    root, foreign = tmp_path / "set" / "packed", tmp_path / "foreign"
+    pack(ImageFolder(folder), root)
+    shard = "packed-train.tfrecord-00000-of-00001"
+    foreign.mkdir()
+    (root / shard).rename(foreign / shard)
+    (root / f"{shard}.index").unlink()
+    info = json.loads((root / "dataset_info.json").read_text())
+    (split,) = info["splits"]
+    match way:
+        case "name":
+            info["name"] = "../../foreign/packed"
+        case "template":
+            split["filepathTemplate"] = "../../foreign/" + shard
+        case "absolute":
+            split["filepathTemplate"] = str(foreign / shard)
+        case _:
+            (root / "inner").symlink_to(foreign)
+            split["filepathTemplate"] = "inner/" + shard
+    (root / "dataset_info.json").write_text(json.dumps(info))
+    with pytest.raises(SourceError, match="must lie in its folder"):
+        len(TFDS(root, "train"))
+    assert [one.name for one in foreign.iterdir()] == [shard]
+
+
+def test_a_datasets_file_may_be_a_link_and_in_a_folder_of_its_own(folder: Path, tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "packed", tmp_path / "elsewhere"
+    pack(ImageFolder(folder), root)
+    shard = "packed-train.tfrecord-00000-of-00001"
+    elsewhere.mkdir()
+    (root / shard).rename(elsewhere / "held")
+    (root / f"{shard}.index").unlink()
+    (root / "inner").mkdir()
+    (root / "inner" / shard).symlink_to(elsewhere / "held")
+    info = json.loads((root / "dataset_info.json").read_text())
+    info["splits"][0]["filepathTemplate"] = "inner/" + shard
+    (root / "dataset_info.json").write_text(json.dumps(info))
+    (tmp_path / "link").symlink_to(root)
+    assert len(TFDS(tmp_path / "link", "train")) == 17
+    assert [one.name for one in elsewhere.iterdir()] == ["held"]  # the index lies beside the link
+
+
+def test_what_a_killed_pack_left_goes_with_the_next_one(folder: Path, tmp_path: Path) -> None:
+    dead, other = tmp_path / f".out.partial-{'0' * 16}", tmp_path / ".out.partial-mine"
+    for half in (dead, other):
+        half.mkdir()
+        (half / "0").write_bytes(b"half")
+    pack(ImageFolder(folder), tmp_path / "out")
+    assert left(tmp_path) == [other.name, "out", "photos"]
+    before = os.umask(0o027)
+    try:
+        pack(ImageFolder(folder), tmp_path / "narrow")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "narrow").stat().st_mode & 0o777 == 0o750

@@ -18,7 +18,7 @@ import record_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greenload import examples, tfrecord
+from greenload import examples, file_output, tfrecord
 from greenload.crc32c import crc32c, crc32c_of, masked
 from greenload.errors import GreenloadError, RecordError, SourceError
 from greenload.sources import TFRecords, readers
@@ -284,7 +284,7 @@ def test_an_index_is_kept_beside_the_file_and_made_anew_when_stale(path: Path, m
     assert index.exists()
     assert TFRecords(path.parent).files == (str(path),)  # it isn't taken for a file of records
     whole = index.read_bytes()
-    for damaged in (b"", whole[:-1], whole[:100], b"{}\n", b"[]\n" + bytes(40), whole[:-3] + b"xyz"):
+    for damaged in (b"", whole[:-1], whole[:100], whole[:20] + b"\n", whole[:-3] + b"xyz"):
         index.write_bytes(damaged)
         assert TFRecords(path).labels.tolist() == [i % 3 for i in range(9)]
         assert index.read_bytes() == whole
@@ -302,16 +302,40 @@ def test_where_the_folder_cannot_be_written_the_index_is_kept_in_the_users(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / "cache" / name))
-    make = tfrecord.tempfile.mkstemp
+    replace = file_output.replace
 
-    def refuse(**how: Any) -> Any:
-        if Path(how["dir"]) == path.parent:
+    def refuse(place: str, data: bytes) -> None:
+        if Path(place).parent == path.parent:
             raise PermissionError(13, "Permission denied")
-        return make(**how)
+        replace(place, data)
 
-    monkeypatch.setattr(tfrecord.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(file_output, "replace", refuse)
     assert len(TFRecords(path)) == 9
     assert [file.name for file in path.parent.iterdir()] == ["a.tfrecord"]
+    assert len(list((tmp_path / "cache").rglob("*.index"))) == 1
+    monkeypatch.setattr(tfrecord, "build", None)
+    assert len(TFRecords(path)) == 9
+
+
+@pytest.mark.parametrize("kind", ["text", "link", "folder", "pipe"])
+def test_what_is_no_index_keeps_its_name(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    beside, own = path.with_name("a.tfrecord.index"), tmp_path / "own.txt"
+    if kind == "text":
+        beside.write_text('{"the user\'s": "own"}')
+    elif kind == "link":
+        own.write_text("mine")
+        beside.symlink_to(own)
+    elif kind == "folder":
+        beside.mkdir()
+    else:
+        os.mkfifo(beside)
+    before = os.lstat(beside)
+    assert len(TFRecords(path)) == 9
+    assert (os.lstat(beside).st_ino, os.lstat(beside).st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert not own.exists() or own.read_text() == "mine"
     assert len(list((tmp_path / "cache").rglob("*.index"))) == 1
     monkeypatch.setattr(tfrecord, "build", None)
     assert len(TFRecords(path)) == 9

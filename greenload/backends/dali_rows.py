@@ -10,10 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import shutil
-import tempfile
 import threading
-import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +21,7 @@ from numpy.typing import NDArray
 
 from greenload.backends.dali_base import Node
 from greenload.backends.dali_graph import dtypes
+from greenload.scratch import ScratchFolder
 
 WIDEST = 4
 """No row is wider than this many times the batch's mean image."""
@@ -67,7 +65,7 @@ class Rows:
         """Where the image begins in a row."""
         self._files: deque[list[str]] = deque()
         self._kept = kept
-        self._folder: str | None = None
+        self._folder: ScratchFolder | None = None
         self._names = itertools.count()
         self._lock = threading.Lock()
 
@@ -114,9 +112,8 @@ class Rows:
         """A batch's long images as files, while those of batches that are long done go."""
         with self._lock:
             if images and self._folder is None:
-                self._folder = tempfile.mkdtemp(prefix="greenload-")
-                weakref.finalize(self, _remove, self._folder, os.getpid())
-            paths = [os.path.join(self._folder, str(next(self._names))) for _ in images] if self._folder else []
+                self._folder = ScratchFolder()
+            paths = [os.path.join(self._folder.path, str(next(self._names))) for _ in images] if self._folder else []
             self._files.append(paths)
             done = [self._files.popleft() for _ in range(len(self._files) - self._kept)]
         for path, image in zip(paths, images, strict=True):
@@ -125,11 +122,6 @@ class Rows:
             with contextlib.suppress(OSError):
                 os.remove(path)
         return paths
-
-
-def _remove(folder: str, made_in: int) -> None:
-    if os.getpid() == made_in:  # a fork's end is not that of the files: its parent reads them
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _flat(image: Any) -> NDArray[np.uint8]:

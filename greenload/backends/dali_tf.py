@@ -23,7 +23,7 @@ from greenload.backends.dali_plugin import experimental, tensorflow_device
 from greenload.backends.dali_rows import Rows
 from greenload.backends.dali_runner import Intake, brief, first_failing, no_record
 from greenload.backends.tf import State
-from greenload.backends.tf_stream import apart, refusal
+from greenload.backends.tf_stream import apart, plain, refusal
 from greenload.errors import BackendUnavailable, GreenloadError, PipelineError, RecordError
 from greenload.plan import Plan
 from greenload.sources import read_many
@@ -118,7 +118,7 @@ class DaliNode:
             rows.set_shape((None, None))
             return rows
 
-        return batches.map(cross)
+        return batches.map(plain(cross))
 
     def graph(self, depth: int) -> Any:
         """The ``nvidia.dali.Pipeline`` from rows to ``(images, labels)``, built, of ``depth`` batches at once.
@@ -221,7 +221,7 @@ def _when_asked(rows: tf.data.Dataset, batches: int, depth: int, advance: Callab
 
     end = tf.data.Dataset.from_tensors(tf.zeros([0, 0], tf.uint8))
     placed = tf.data.Dataset.zip(tf.data.Dataset.range(batches + 1), rows.concatenate(end))
-    return placed.filter(there).map(lambda _, row: row)
+    return placed.filter(plain(there)).map(plain(lambda _, row: row))
 
 
 def _known(

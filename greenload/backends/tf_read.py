@@ -16,6 +16,7 @@ import numpy as np
 
 from greenload import shutdown
 from greenload.backends.tf import Element, State
+from greenload.listing import Paths
 from greenload.sources import Arrays, FileSource, RecordSource, Source
 from greenload.text import printable
 
@@ -87,6 +88,10 @@ def _files(source: FileSource) -> Reading:
         return text
 
     path = name = texts(source.paths.blob, source.paths.offsets)
+    if source.special:
+        # TensorFlow would wait for a pipe for ever; asked for a file in it, it says at once that it can't be read.
+        kept = Paths(text + "/none" if i in source.special else text for i, text in enumerate(source.paths))
+        path = texts(kept.blob, kept.offsets)
     if not source.paths.printable():
         # An error's text must be UTF-8, which a file's name need not be, and is shown in terminals.
         shown = [printable(text).encode() for text in source.paths]

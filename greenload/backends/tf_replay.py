@@ -16,7 +16,7 @@ from greenload.backends import replay
 from greenload.backends import tf as tf_backend
 from greenload.backends.base import Records
 from greenload.backends.tf import Element
-from greenload.backends.tf_stream import Leg, Stream, compose, options, sample_by_sample
+from greenload.backends.tf_stream import Leg, Stream, compose, options, plain, sample_by_sample
 from greenload.plan import Plan, Segment
 from greenload.steps import Step
 
@@ -198,7 +198,7 @@ class Replays:
             if leg.crosses:
                 batches = self.stream.crossing(batches, leg, self.stream.chain(leg))
             else:
-                batches = batches.map(self.stream.back[leg])
+                batches = batches.map(compose([self.stream.back[leg]]))
         return batches
 
     @property
@@ -221,7 +221,7 @@ class Replays:
                 return tf.cast(tf.strings.length(image), tf.int64)
             return tf.size(image, tf.int64) * image.dtype.size
 
-        return float(np.mean(list(self.captured(step).take(self.samples).map(size).as_numpy_iterator())))
+        return float(np.mean(list(self.captured(step).take(self.samples).map(plain(size)).as_numpy_iterator())))
 
     def _pair(
         self, captured: tf.data.Dataset, context: Sequence[Element], element: Element

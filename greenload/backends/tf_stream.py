@@ -10,7 +10,7 @@ import functools
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from greenload import shutdown
 from greenload.backends import tf as tf_backend
@@ -23,6 +23,8 @@ from greenload.plan import Plan, Segment
 from greenload.sources import Source
 from greenload.specs import ImageSpec
 from greenload.steps import DALI, Step
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -44,13 +46,20 @@ def options(plan: Plan) -> Any:
 
 def compose(elements: Sequence[Element]) -> Element:
     """One function that applies several in order."""
-    import tensorflow as tf
 
     def chained(state: State) -> State:
         return functools.reduce(lambda so_far, element: element(so_far), elements, state)
 
-    plain: Element = tf.autograph.experimental.do_not_convert(chained)  # holds no control flow to be traced
-    return plain
+    return plain(chained)
+
+
+def plain(function: Function) -> Function:
+    """A function for tf.data to trace as it is: converting its control flow, of which it has none, would take time and
+    leave a file for each function that it calls until the process ends."""
+    import tensorflow as tf
+
+    traced: Function = tf.autograph.experimental.do_not_convert(function)
+    return traced
 
 
 def cached(upstream: Element, step: Step) -> Element:
@@ -245,7 +254,7 @@ class Stream:
                 done["image"].set_shape(self.plan.out_spec.shape)
             return done["image"], self.labels(done["label"])
 
-        return self._mapped(batches, pair, one_by_one)
+        return self._mapped(batches, plain(pair), one_by_one)
 
     def _mapped(self, batches: tf.data.Dataset, work: Callable[[State], Any], one_by_one: bool) -> tf.data.Dataset:
         """A map of batches, several at a time where it goes through their images one by one."""
@@ -299,7 +308,7 @@ class Stream:
             return {key: value for key, value in state.items() if key != "sides"} | {"image": done}
 
         ready = batches.prefetch(1)
-        return ready.map(cross) if leg.batch_by_batch else ready.map(cross, num_parallel_calls=_IN_FLIGHT)
+        return ready.map(plain(cross), num_parallel_calls=None if leg.batch_by_batch else _IN_FLIGHT)
 
 
 _IN_FLIGHT = 2  # batches on their way through other backends at once: while one's last images are worked on, or handed

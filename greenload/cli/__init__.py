@@ -1,4 +1,5 @@
-"""The command line: parses, calls the library, shows. Exit status 0 fine, 1 the work failed, 2 wrong usage, 130 Ctrl-C.
+"""The command line: parses, calls the library, shows. Exit status 0 fine, 1 the work failed, 2 wrong usage, 130 Ctrl-C,
+143 SIGTERM, 129 a closed terminal.
 
 The script imports this module before it calls `main`, so that nothing here may take long: a Ctrl-C in an import is
 Python's own until `main` runs.
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command's own. None: those of the process, which then is this command's: an interrupt ends it.
 
     Returns:
-        The exit status: 0 fine, 1 the work failed, 2 wrong usage, 130 interrupted.
+        The exit status: 0 fine, 1 the work failed, 2 wrong usage, 130 interrupted, 143 ended by SIGTERM, 129 by SIGHUP.
     """
 
     def run() -> int:

@@ -1,4 +1,5 @@
-"""Ctrl-C: whenever it comes, a command ends within seconds, with status 130 and one line at most.
+"""Ctrl-C, SIGTERM, or SIGHUP of a closed terminal: whenever one comes, a command ends within seconds, with a status
+that tells which, and one line at most.
 
 An interrupted import leaves modules in halves, libraries turn a KeyboardInterrupt into errors of their own or lose it,
 and C++ code may wait for long. So nothing is imported here once it came, what was raised doesn't matter, and a thread
@@ -27,8 +28,8 @@ STATUS = 130
 GRACE_S = 4.0
 """From the signal to the end: time to stop meters, close pools and remove what is temporary."""
 _POLL_S = 0.1
-_LINE = "greenload: error: interrupted"
-_INTERRUPT = bytes([signal.SIGINT])
+_SAID = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM", signal.SIGHUP: "ended by SIGHUP"}
+_LINE = "greenload: error: {}"
 
 expected = False
 """Whether the next interrupt is waited for, by what is interrupted when all work is done: it ends that alone."""
@@ -39,8 +40,9 @@ def guarded(run: Callable[[], int], *, process: bool) -> int:
 
     Args:
         run: does the work; imports what it needs.
-        process: whether the process is for this alone. Then it doesn't outlive an interrupt by more than `GRACE_S`, a
-            second one ends it at once, and there is no return from either.
+        process: whether the process is for this alone. Then SIGTERM and SIGHUP interrupt it too, unless whoever started
+            it ignores them, as nohup does; it doesn't outlive an interrupt by more than `GRACE_S`, a second Ctrl-C ends
+            it at once, and there is no return from either.
     """
     if process and signal.getsignal(signal.SIGINT) is signal.default_int_handler and os.name == "posix":
         return _Guard().run(run)
@@ -48,15 +50,17 @@ def guarded(run: Callable[[], int], *, process: bool) -> int:
         return run()
     except KeyboardInterrupt:
         if sys.stderr is not None:
-            print(_LINE, file=sys.stderr, flush=True)
+            print(_LINE.format(_SAID[signal.SIGINT]), file=sys.stderr, flush=True)
         return STATUS
 
 
 class _Guard:
-    """Ends this process on SIGINT."""
+    """Ends this process on a signal."""
 
     def __init__(self) -> None:
-        self._came = False
+        self._came = 0
+        """The first signal's number."""
+        self._caught = [signal.SIGINT]
         self._working = False
         self._lost = False
         self._telling = threading.Lock()
@@ -82,19 +86,31 @@ class _Guard:
         os.set_blocking(writes, False)
         with contextlib.suppress(RuntimeError):  # no thread can be started: then nothing bounds the end
             threading.Thread(target=self._watch, args=(reads,), daemon=True, name="greenload-interrupt").start()
-        signal.signal(signal.SIGINT, self._interrupt)
+        ours = (one for one in _SAID if one != signal.SIGINT and signal.getsignal(one) == signal.SIG_DFL)
+        self._caught += ours
+        for number in self._caught:
+            signal.signal(number, self._interrupt)
         # Python writes the signal's number there as it comes, whatever the main thread does.
         signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
-        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1) and None)
-        atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)  # runs last: Python calls no handler after it
+        os.register_at_fork(after_in_child=self._in_child)
+        for number in self._caught:
+            atexit.register(signal.signal, number, signal.SIG_DFL)  # runs last: Python calls no handler after it
         sys.excepthook = lambda *error: self._leave() if self._came else self._uncaught(*error)
         sys.unraisablehook = self._ignored
         threading.excepthook = lambda error: None if self._came else self._in_thread(error)
 
+    def _in_child(self) -> None:
+        """A child is ended by what ends any process, and its parent doesn't hear of it."""
+        signal.set_wakeup_fd(-1)
+        for number in self._caught[1:]:
+            signal.signal(number, signal.SIG_DFL)
+
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self._came and not self._lost:
-            self._end()
-        self._came, self._lost = True, False
+            if number == signal.SIGINT:
+                self._end(self._came)
+            return  # timeout(1) sends a signal to the process, and once more to its group
+        self._came, self._lost = self._came or number, False
         if self._working:  # else all is done, and only Python's own end is left
             raise KeyboardInterrupt
 
@@ -106,33 +122,45 @@ class _Guard:
             self._lost = True
 
     def _watch(self, pipe: int) -> None:
-        """End the process if it is still there `GRACE_S` after an interrupt, or at a second one."""
-        while os.read(pipe, 1) != _INTERRUPT or expected:
+        """End the process if it is still there `GRACE_S` after an interrupt, or at a second Ctrl-C."""
+        while (number := os.read(pipe, 1)[0]) not in self._caught or expected:
             pass
         deadline_s = time.monotonic() + GRACE_S
         while (left_s := deadline_s - time.monotonic()) > 0:
-            if select.select([pipe], [], [], min(left_s, _POLL_S))[0] and os.read(pipe, 1) == _INTERRUPT:
+            if select.select([pipe], [], [], min(left_s, _POLL_S))[0] and os.read(pipe, 1)[0] == signal.SIGINT:
                 break
             if self._lost:
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # it may sleep
                 os.read(pipe, 1)  # written for this one, too
-        self._end()
+        self._end(number)
 
     def _leave(self) -> None:
         """End the process in order: what was to be removed at its end is removed."""
         self._working = self._lost = False
-        self._tell()
+        self._tell(self._came)
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 2)  # libraries complain of what was cut short
         atexit._run_exitfuncs()
-        os._exit(STATUS)
+        os._exit(128 + self._came)
 
-    def _end(self) -> None:
-        self._tell()
-        os._exit(STATUS)
+    def _end(self, number: int) -> None:
+        """End the process at once, but for its temporary files."""
+        self._tell(number)
+        with contextlib.suppress(Exception):  # a module may be there in halves
+            _remove_temporary()
+        os._exit(128 + number)
 
-    def _tell(self) -> None:
+    def _tell(self, number: int) -> None:
         if not self._telling.acquire(blocking=False):
             return
         with contextlib.suppress(OSError):  # nobody reads it; the status tells
-            os.write(2, f"{_LINE}\n".encode())
+            os.write(2, f"{_LINE}\n".format(_SAID[signal.Signals(number)]).encode())
+
+
+def _remove_temporary() -> None:
+    if scratch := sys.modules.get("greenload.scratch"):
+        scratch.close_all()
+    for name, module in list(sys.modules.items()):
+        if name.startswith("__autograph_generated_file") and module.__file__:  # TensorFlow's, removed at a regular end
+            with contextlib.suppress(OSError):
+                os.unlink(module.__file__)

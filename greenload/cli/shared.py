@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TextIO
 
+from greenload import file_output
 from greenload.errors import ReportError, UsageError
 from greenload.text import printable, screen_width
 
@@ -190,7 +191,7 @@ def check_writable(file: str | None) -> None:
     """Refuse a place that can't be written before minutes of work are lost to it."""
     if not file:
         return
-    folder = os.path.dirname(os.path.abspath(file))
+    folder = os.path.dirname(os.path.realpath(file))
     if not os.path.isdir(folder):
         raise UsageError(f"{file}: can't be written: its folder does not exist")
     if os.path.isdir(file):
@@ -200,9 +201,20 @@ def check_writable(file: str | None) -> None:
 
 
 def write_json(file: str | None, data: dict[str, Any]) -> None:
-    """Write a result, where a file was named."""
+    """Write a result, where a file was named.
+
+    Raises:
+        OSError: it can't be written; says why and what helps.
+    """
     if file:
-        Path(file).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        _write(file, json.dumps(data, indent=1) + "\n")
+
+
+def _write(file: str, text: str) -> None:
+    try:
+        file_output.write(file, text)
+    except OSError as error:
+        raise OSError(f"{file}: can't be written: {file_output.why(error)}") from None
 
 
 def present(
@@ -213,7 +225,7 @@ def present(
         if options.json:
             save(options.json)
         if options.html:
-            Path(options.html).write_text(page(), encoding="utf-8")
+            _write(options.html, page())
     finally:
         say(shown)
     if files := [file for file in (options.json, options.html) if file]:

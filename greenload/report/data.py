@@ -7,10 +7,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from greenload import file_input, json_data
+from greenload import file_input, file_output, json_data
 from greenload.energy.attribution import Cost, unattributed_shares
 from greenload.energy.figures import Figure
 from greenload.energy.meter import MeterStatus
@@ -270,7 +269,7 @@ class Report:
             raise ReportError(f"a report's figures must make sense: {error}; profile again") from None
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the report as JSON.
+        """Write the report as JSON: all of it, or the file stays as it was.
 
         Raises:
             ReportError: the file can't be written, or the report holds what JSON can't.
@@ -279,15 +278,15 @@ class Report:
         validate(data)
         try:
             text = json.dumps(data, indent=1, allow_nan=False)
-            Path(path).write_text(text + "\n", encoding="utf-8")
+            file_output.write(path, text + "\n")
         except OSError as error:
-            raise ReportError(f"{path}: the report can't be written: {error.strerror}; choose another path") from None
+            raise ReportError(f"{path}: the report can't be written: {file_output.why(error)}") from None
         except (TypeError, ValueError) as error:
             raise ReportError(f"{path}: a report holds JSON data only: {error}; leave the value out") from None
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Report:
-        """Read a report that `save` wrote.
+        """Read a report that `save` wrote, from a file, or from a pipe, as a shell's ``<(…)`` is.
 
         Raises:
             ReportError: the file can't be read, isn't JSON, or isn't a report of this version; names the file.
@@ -304,6 +303,7 @@ class Report:
             raise ReportError(f"{path}: {error}") from None
 
 
+_LARGEST = 128 << 20  # bytes of a report
 _PARTS: Mapping[str, Any] = {"carbon": Carbon, "precision": Precision, "cold": Cold}
 """Optional parts of a report, as they stand in its JSON."""
 _LISTS: Mapping[str, Any] = {"together": Together, "checks": Check}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import itertools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import limits, listing
+from greenload import file_input, limits, listing
 from greenload.errors import RecordError, SourceError
 from greenload.listing import Paths
 from greenload.sources import tables
@@ -20,6 +23,10 @@ from greenload.sources.base import UNREADABLE
 from greenload.sources.class_order import ClassOrder, check_order
 from greenload.sources.given_labels import integer_labels
 from greenload.specs import ENCODED_SPEC, ImageSpec
+
+_LARGEST = (1 << 31) - 1  # bytes of an image's file
+_FEW = 32  # files of one folder that are looked at one by one rather than by listing it
+_MANY = 8  # times as many files as are looked for: so large a folder isn't listed to its end
 
 
 class FileSource:
@@ -56,12 +63,16 @@ class FileSource:
         """
         path = self.paths[index]
         try:
-            with open(path, "rb", buffering=0) as file:
-                return file.read()
+            return file_input.read(path, _LARGEST)
         except (OSError, MemoryError) as error:
             if why := limits.ran_out(error):
                 raise limits.unreadable(path, why) from None
             raise RecordError(path, f"{UNREADABLE}: {getattr(error, 'strerror', error)}") from None
+
+    @functools.cached_property
+    def special(self) -> frozenset[int]:
+        """The indices of what is no file to be read, but a pipe, a device or a socket, as it was found first."""
+        return frozenset(_special(self.paths))
 
     def fingerprint(self) -> str:
         """A digest of every file's path, size and time of change. A missing file counts as such."""
@@ -89,8 +100,8 @@ class Files(FileSource):
         classes: the classes' names, where labels are places in them.
 
     Raises:
-        SourceError: there are no files, labels of another number or kind, or a path is an address (``https://…``). A
-            missing file is found when it is read.
+        SourceError: there are no files, labels of another number or kind, or a path is an address (``https://…``).
+            What is missing, or is a pipe or a device, is found when it is read.
 
     Example:
         >>> Files(["a.jpg", "b.png"], labels=[0, 1])
@@ -149,7 +160,8 @@ class Files(FileSource):
                 are labels as they are, ``True`` and ``False`` 1 and 0. Else they are class names, which are sorted and
                 numbered from 0 (``classes`` keeps them); blanks at a name's ends don't count, nor does whether an
                 accent is a character of its own.
-            root: the folder that relative paths start from; the table's own if not given.
+            root: the folder that relative paths start from; the table's own if not given. Absolute ones stand as they
+                are.
             classes: the class names in the order of their labels, so that several tables number them alike; the table
                 may hold no others.
             order: how class names are sorted: ``"alphabetical"`` as text, ``"natural"`` with numbers in them by value.
@@ -234,3 +246,38 @@ class Files(FileSource):
 
     def __str__(self) -> str:
         return f"Files({len(self)} paths)"
+
+
+def _special(paths: Paths) -> Iterator[int]:
+    """The places of pipes, devices and sockets: a listed folder tells them without a look at each file."""
+    blob, begins = paths.blob, paths.offsets.tolist()
+    names = [max(begin, blob.rfind(b"/", begin, end) + 1) for begin, end in itertools.pairwise(begins)]
+    counts = Counter(blob[begin:name] for begin, name in zip(begins, names, strict=False))
+    odd = {folder: _odd_names(folder, count) for folder, count in counts.items()}
+    if not any(found is None or found for found in odd.values()):
+        return
+    for index, (begin, name, end) in enumerate(zip(begins, names, begins[1:], strict=False)):
+        found = odd[blob[begin:name]]
+        if found is None or blob[name:end] in found:
+            try:
+                if file_input.special(os.stat(blob[begin:end]).st_mode):
+                    yield index
+            except (OSError, ValueError):
+                pass  # missing: found when it is read
+
+
+def _odd_names(folder: bytes, count: int) -> frozenset[bytes] | None:
+    """The names in a folder that aren't simply files; None where it isn't listed."""
+    if count < _FEW:
+        return None
+    found = []
+    try:
+        with os.scandir(folder or b".") as entries:
+            for seen, entry in enumerate(entries):
+                if seen > _MANY * count:
+                    return None
+                if not entry.is_file(follow_symlinks=False):
+                    found.append(entry.name)
+    except (OSError, ValueError):
+        return None
+    return frozenset(found)

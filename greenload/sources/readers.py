@@ -13,7 +13,7 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
-from greenload import limits, tfrecord
+from greenload import file_input, limits, tfrecord
 from greenload.errors import BackendUnavailable, SourceError
 from greenload.tfrecord import Index
 
@@ -112,7 +112,7 @@ class _Descriptor:
     """An open file that is closed with its last user."""
 
     def __init__(self, path: str) -> None:
-        self.number = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        self.number = file_input.regular(path)
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
         if hasattr(self, "number"):
@@ -248,11 +248,16 @@ def open_array_record(path: str) -> Any:
             f"{path}: ArrayRecord needs array_record ({error}): pip install 'greenload[tfds]'"
         ) from None
     try:
+        os.close(file_input.regular(path))
         # Without reading ahead, which random access would throw away.
         file = array_record_module.ArrayRecordReader(path, "readahead_buffer_size:0,max_parallelism:0")
         if not file.ok():  # and would claim to hold no records: what it lacks is the index at its end
             file.seek(0)  # raises where the file itself can't be opened
             raise RuntimeError("its end is missing or damaged, as of a file that was cut")
+    except OSError as error:
+        if why := limits.ran_out(error):
+            raise limits.unreadable(path, why) from error
+        raise SourceError(f"{path}: the file can't be read: {error.strerror}") from None
     except (RuntimeError, ValueError, IndexError) as error:
         if why := limits.ran_out(error):
             raise limits.unreadable(path, why) from error

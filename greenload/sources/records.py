@@ -222,10 +222,10 @@ class TFRecords(RecordSource):
     """TFRecord files of ``tf.train.Example`` messages, each with one encoded image and one integer label.
 
     Plain files get an index of where their images are, built once (from 0.8 GB/s for images of 1 kB; more for larger
-    ones) and kept beside each file as ``NAME.index``, or else in the user's cache folder; it is built anew when the
-    file's size or time of change, or the keys, are others. With it records have random access: any order, shards, and
-    resuming cost nothing. The checksums of lengths are tested when the index is built, those of the records' bytes by
-    ``greenload check`` and ``verify``.
+    ones) and kept beside each file as ``NAME.index``, or, where that can't be written or is no index, in the user's
+    cache folder; it is built anew when the file's size or time of change, or the keys, are others. With it records have
+    random access: any order, shards, and resuming cost nothing. The checksums of lengths are tested when the index is
+    built, those of the records' bytes by ``greenload check`` and ``verify``.
 
     Files compressed as a whole with gzip or zlib can only be read in order: ``Shuffle`` is refused, and shards and
     resuming decompress what they skip. ``greenload pack`` makes plain files of them.
@@ -359,6 +359,9 @@ def _chosen(path: str, argument: str, given: str, usual: tuple[str, ...], kind: 
             f"the first record's keys: {shown}"
         )
     return key
+
+
+_LARGEST = 64 << 20  # bytes of a list of names
 
 
 def _of_pattern(pattern: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from greenload import file_input
 from greenload.errors import SourceError
 from greenload.json_data import short
 from greenload.listing import Paths
@@ -49,7 +50,7 @@ def read_csv(path: str, image: str, label: str | None, naming: Naming) -> Table:
     images: list[str] = []
     labels: list[str] = []
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
+        with open(path, newline="", encoding="utf-8-sig", opener=file_input.regular) as file:
             rows = csv.reader(file, strict=True)
             header = next(rows, [])
             at, label_at = _column(path, header, image), None if label is None else _column(path, header, label)
@@ -85,7 +86,7 @@ def read_parquet(path: str, image: str, label: str | None, naming: Naming) -> Ta
     except ImportError as error:
         raise SourceError(f"{path}: reading Parquet needs pyarrow ({error}): pip install 'greenload[tfds]'") from None
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=file_input.regular) as file:
             header = pyarrow.parquet.read_schema(file).names
             wanted = [header[_column(path, header, column)] for column in (image, label) if column is not None]
             columns = pyarrow.parquet.read_table(file, columns=wanted)

@@ -39,8 +39,8 @@ class TFDS(RecordSource):
             labels all 0.
 
     Raises:
-        SourceError: there is no prepared dataset, no such split or feature, its files are of another kind or
-            incomplete, or a path is an address (``gs://…``).
+        SourceError: there is no prepared dataset, no such split or feature, its files are of another kind,
+            incomplete or outside its folder, or a path is an address (``gs://…``).
         BackendUnavailable: at first use: TFDS or array_record is needed and missing.
 
     Example:
@@ -117,6 +117,8 @@ class TFDS(RecordSource):
         whole = self.split.split("+")
         known = all(split in self._splits for split in whole)
         stretches = [stretch for split in whole for stretch in self._whole(split)] if known else self._sliced()
+        for folder in {os.path.dirname(path) for path, *_ in stretches}:
+            self._check_inside(folder)
         missing = [path for path, *_ in stretches if not os.path.exists(path)]
         if missing:
             raise SourceError(
@@ -126,6 +128,15 @@ class TFDS(RecordSource):
             Part(path, _kind(path, kind), skip, None if take < 0 else take, held)
             for path, skip, take, held in stretches
         )
+
+    def _check_inside(self, folder: str) -> None:
+        """Refuse files in another folder, into which indices would be written. A file may itself be a link."""
+        found, root = os.path.realpath(folder), os.path.realpath(self.folder)
+        if os.path.commonpath([found, root]) != root:
+            raise SourceError(
+                f"{self.folder}: a dataset's files must lie in its folder, but dataset_info.json names some in {found}"
+                ": copy them into it, or name them with TFRecords"
+            )
 
     @property
     def splits(self) -> tuple[str, ...]:

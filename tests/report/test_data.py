@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import os
+import resource
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from hypothesis import given, settings
 from jsonschema import Draft202012Validator
 from report_strategies import reports
 
+from greenload import cli
 from greenload.errors import ReportError, UsageError
 from greenload.report.data import Report
 from greenload.report.validation import SCHEMA, schema, validate
@@ -182,3 +186,40 @@ def test_validation_alone_refuses_too(measured: Report) -> None:
 def test_a_report_without_samples_cannot_be_made(measured: Report) -> None:
     with pytest.raises(UsageError, match="at least one sample"):
         dataclasses.replace(measured, samples=0)
+
+
+def test_a_report_may_come_from_a_pipe_but_not_without_end(
+    tmp_path: Path, measured: Report, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, pipe = tmp_path / "a.json", tmp_path / "pipe"
+    measured.save(file)
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(file.read_bytes()))
+    writer.start()
+    assert Report.load(pipe) == Report.load(file)
+    writer.join(30)
+    monkeypatch.setattr("greenload.report.data._LARGEST", 1 << 20)
+    with pytest.raises(ReportError, match="it holds more than the 1 MB that are read; check the path"):
+        Report.load("/dev/zero")
+    assert cli.main(["report", str(file), "--baseline", "/dev/zero"]) == 1
+    assert "can't be read: it holds more" in capsys.readouterr().err
+
+
+def test_a_report_that_cant_be_written_leaves_the_one_before(
+    tmp_path: Path, measured: Report, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, page = tmp_path / "a.json", tmp_path / "a.html"
+    measured.save(file)
+    before = file.read_bytes()
+    page.write_text("before")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))  # as on a full disk
+    try:
+        with pytest.raises(ReportError, match=r"a\.json: the report can't be written: File too large; choose another"):
+            measured.save(file)
+        assert cli.main(["report", str(file), "--html", str(page)]) == 1
+        assert "a.html: can't be written: File too large; choose another path" in capsys.readouterr().err
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert (file.read_bytes(), page.read_text()) == (before, "before")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.html", "a.json"]
