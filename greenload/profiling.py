@@ -119,8 +119,7 @@ def profile(
             their counters meanwhile.
 
     Returns:
-        Figures per sample: CPU seconds, joules by domain, bytes read from devices; each with its 95 % interval and
-        provenance.
+        Figures per sample, each with its 95 % interval and provenance: CPU seconds, joules by domain, bytes read.
 
     Raises:
         PipelineError: the backend can't hold the pipeline.
@@ -143,8 +142,7 @@ def profile(
     if on_error not in ("raise", "skip"):
         raise UsageError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
     if precision is not None:
-        share = scalars.number(precision)
-        precision = check_precision(precision if share is None else share)
+        precision = check_precision(scalars.number(precision) or precision)
     split = pipeline if isinstance(pipeline, Split) else None
     if isinstance(pipeline, Split):
         pipeline = pipeline.pipeline

@@ -14,7 +14,7 @@ from greenload import json_data
 from greenload.json_data import DataError, Value, parse, shown
 
 
-@pytest.mark.parametrize("name", mutations.TEXTS.keys() - {"UTF-16"})
+@pytest.mark.parametrize("name", sorted(mutations.TEXTS.keys() - {"UTF-16"}))
 def test_what_is_no_document_is_refused_in_one_line(name: str) -> None:
     with pytest.raises(DataError) as caught:
         parse(mutations.TEXTS[name])

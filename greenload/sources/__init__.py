@@ -15,7 +15,8 @@ from greenload.sources.base import UNREADABLE, Source, is_source
 from greenload.sources.class_order import ClassOrder
 from greenload.sources.files import Files, FileSource
 from greenload.sources.folder import ImageFolder, any_images
-from greenload.sources.records import RecordSource, TFRecords, record_files
+from greenload.sources.record_files import record_files
+from greenload.sources.records import RecordSource, TFRecords
 from greenload.sources.tfds import TFDS
 
 __all__ = [

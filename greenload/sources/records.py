@@ -6,8 +6,7 @@ import functools
 import glob
 import hashlib
 import os
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +19,7 @@ from greenload.errors import RecordError, SourceError
 from greenload.sources import readers
 from greenload.sources.base import UNREADABLE
 from greenload.sources.readers import Span
+from greenload.sources.record_files import files_in, files_of_pattern
 from greenload.specs import ENCODED_SPEC, ImageSpec
 from greenload.tfrecord import Index
 
@@ -276,10 +276,10 @@ class TFRecords(RecordSource):
         if isinstance(self.data, tuple):
             return self.data
         if os.path.isdir(self.data):
-            return _files_in(self.data)
+            return files_in(self.data)
         if os.path.exists(self.data):
             return (self.data,)
-        found = _of_pattern(self.data)
+        found = files_of_pattern(self.data)
         if not found:
             raise SourceError(f"{self.data}: no file is of this pattern: correct it")
         return found
@@ -359,51 +359,3 @@ def _chosen(path: str, argument: str, given: str, usual: tuple[str, ...], kind: 
             f"the first record's keys: {shown}"
         )
     return key
-
-
-_LARGEST = 64 << 20  # bytes of a list of names
-
-
-def _of_pattern(pattern: str) -> tuple[str, ...]:
-    """The files of a pattern, without indices and litter: but where the pattern spells out a name it is taken."""
-    spelled = set(pattern.split(os.sep))
-
-    def wanted(path: str) -> bool:
-        # A name that begins with a dot is found only by a pattern that has the dot.
-        names = (name for name in path.split(os.sep) if not name.startswith(".") and name not in spelled)
-        return not path.endswith(".index") and not any(map(listing.is_litter, names))
-
-    return tuple(sorted(filter(wanted, glob.glob(pattern, recursive=True))))
-
-
-_SHARD = re.compile(r"(.*?)[-_.]?(\d{4,})-of-(\d{4,})(.*)")
-
-
-def record_files(names: Iterable[str]) -> list[str]:
-    """Which of a folder's names are those of TFRecord files, sorted."""
-    named = (name for name in names if ".tfrec" in name or _SHARD.fullmatch(name))
-    return sorted(name for name in named if not listing.is_litter(name) and not name.endswith(".index"))
-
-
-def _files_in(folder: str) -> tuple[str, ...]:
-    names = record_files(entry.name for entry in listing.scan(folder))
-    if not names:
-        raise SourceError(
-            f"{folder}: no TFRecord files in it (looked for names with .tfrec and NAME-00000-of-00010): "
-            "name them with a pattern, or make them with greenload pack"
-        )
-    sets: dict[tuple[str, int, str], int] = {}
-    for name in names:
-        found = _SHARD.fullmatch(name)
-        if found:
-            key = (found[1], int(found[3]), found[4])
-            sets[key] = sets.get(key, 0) + 1
-    if len(sets) > 1:
-        shown = ", ".join(f"{before}-*-of-{count:05}{behind}" for before, count, behind in sorted(sets))
-        raise SourceError(
-            f"{folder}: holds several sets of files: {shown}: name one as a pattern, or TFDS(..., split=)"
-        )
-    for (before, count, _), present in sets.items():
-        if present != count:
-            raise SourceError(f"{folder}: only {present} of the {count} files of {before!r} are there: copy the others")
-    return tuple(os.path.join(folder, name) for name in names)
