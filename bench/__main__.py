@@ -25,7 +25,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported, which else reports what it lacks
 
-from bench import choice, processes, truth
+from bench import choice, exits, interrupts, processes, truth
 from bench.by_hand import Workload
 from bench.contest import Row, Spread, Window, compete, cpu_s_per_image, looks, ratios, table
 from bench.processes import Import, Memory, Profile
@@ -35,7 +35,9 @@ from greenload.backends import get
 
 FORMAT = "greenload.bench/1"
 CHOICES = (choice.PHOTOS, choice.EVALUATION, choice.CIFAR)
-PARTS = (FLOAT, UINT8, DALI, *CHOICES, "memory", "import", "profile", "truth")
+PARTS = (FLOAT, UINT8, DALI, *CHOICES, "memory", "import", "profile", "truth", "exits", "interrupts")
+LONG = ("profile", "truth", "exits", "interrupts")
+"""The parts that ``--quick`` leaves out."""
 REACH = {
     (FLOAT, "textbook"): 0.65,
     (UINT8, "hand-tuned, exact decoding"): 1.05,
@@ -54,7 +56,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("bench-results.json"), help="the JSON file to write")
     parser.add_argument("--photos", help="a folder of class folders with JPEGs; sample photographs if not given")
     parser.add_argument("--only", default=",".join(PARTS), help="parts to run, with commas between")
-    parser.add_argument("--quick", action="store_true", help="about a minute: fewer windows, no profile, no truth")
+    parser.add_argument("--quick", action="store_true", help="about a minute: fewer windows, none of the long parts")
     parser.add_argument("--builds", type=int, help="how often every contestant is built")
     parser.add_argument("--rounds", type=int, help="rounds of windows on each build")
     parser.add_argument("--images", type=int, default=IMAGES, help="images a window, and sample photographs")
@@ -66,7 +68,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     if unknown := sorted(set(options.only) - set(PARTS)):
         parser.error(f"--only takes parts of {', '.join(PARTS)}, not {', '.join(unknown)}")
     if options.quick:
-        options.only = [part for part in options.only if part not in ("profile", "truth")]
+        options.only = [part for part in options.only if part not in LONG]
         options.memory_batches = min(options.memory_batches, 100)
     options.builds = options.builds or (2 if options.quick else 3)
     options.rounds = options.rounds or (3 if options.quick else 4)
@@ -118,6 +120,10 @@ def memory_rows(found: list[Memory]) -> list[Row]:
     pairs = [ours / theirs for ours, theirs in zip(peaks[GREENLOAD], peaks[TUNED], strict=True)]
     row = Row("peak memory, greenload over hand-tuned tf.data", "×", Spread.of(pairs), MEMORY_REACH)
     return [row, *(Row(f"peak memory: {n}", "MB", Spread.of([p / 1e6 for p in ps])) for n, ps in peaks.items())]
+
+
+def _count(what: str, bad: list[bool]) -> Row:
+    return Row(f"{what}, of {len(bad)}", "", Spread.of([float(sum(bad))]), 0.0)
 
 
 def import_rows(found: list[Import]) -> list[Row]:
@@ -202,6 +208,16 @@ def run(options: argparse.Namespace, folder: str) -> dict[str, Any]:
         found, raw, left_out = truth.run(truth.PARTS, truth.FULL)
         rows += found
         result["truth"] = {"parts": raw, "left_out": left_out}
+    if "exits" in options.only:
+        _note("how processes end")
+        ended = exits.run(folder, exits.BACKENDS, tuple(exits.FORMS), tries=3)
+        rows += [_count("processes that don't end as they have to", [bool(one.faults) for one in ended])]
+        result["exits"] = [asdict(one) for one in ended]
+    if "interrupts" in options.only:
+        _note("how commands end on Ctrl-C")
+        stopped = [one for name in interrupts.COMMANDS for one in interrupts.sweep(name, Path(folder), 24, 30.0)]
+        rows += [_count("commands that don't end well on Ctrl-C", [bool(one.fault) for one in stopped])]
+        result["interrupts"] = [asdict(one) for one in stopped]
     result["rows"] = [asdict(row) | {"met": row.met} for row in rows]
     result["load_average_after"] = os.getloadavg()
     print(table(rows))

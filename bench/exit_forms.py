@@ -520,9 +520,8 @@ def iterate_sigint(load: Loader) -> None:
 def iterate_from_generator(load: Loader) -> None:
     import tensorflow as tf
 
-    begun(
-        tf.data.Dataset.from_generator(load.iterate, output_types=(tf.uint8, tf.int64)).prefetch(2),
-    )
+    signature = (tf.TensorSpec((None, 160, 160, 3), tf.uint8), tf.TensorSpec((None,), tf.int64))
+    begun(tf.data.Dataset.from_generator(load.iterate, output_signature=signature).prefetch(2))
 
 
 @form()

@@ -14,6 +14,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -21,9 +22,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench.__main__ import photos
 from bench.exit_forms import FORMS, Form
 from greenload.machine import machine
+from greenload.samples import make_samples
 
 FORMAT = "greenload.exits/1"
 BACKENDS = ("auto", "tf", "dali-cpu", "pillow")
@@ -31,9 +32,15 @@ LIMIT_S = 120
 """So long may a process take, importing TensorFlow on a busy machine included."""
 ENDING_S = 20
 """So long may it take behind its last line, or behind the signal."""
+IMAGES = 96
 SCRIPT = Path(__file__).with_name("exit_forms.py")
 _CHATTER = re.compile(r"WARNING: All log messages before absl|[IWE]0000 .*(cuda|oneDNN|cpu_feature|computation_placer)")
 """What TensorFlow says while it is imported."""
+_CHAINED = (
+    "During handling of the above exception, another exception occurred:",
+    "The above exception was the direct cause of the following exception:",
+)
+"""Python's words between the tracebacks of one error: where Ctrl-C comes, TensorFlow may be handling another."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +117,30 @@ def _faults(form: Form, status: int | None, lines: Sequence[str], said: Sequence
     elif form.raises:  # its traceback, and nothing else
         if not said or said[0] != "Traceback (most recent call last):" or not said[-1].startswith(form.raises):
             yield f"more or less than the traceback of {form.raises}"
-        elif sum(line.startswith("Traceback") for line in said) > 1:
+        elif sum(line.startswith("Traceback") for line in said) > 1 + sum(line in _CHAINED for line in said):
             yield "more than one traceback"
     elif said:
         yield f"{len(said)} lines on standard error"
+
+
+def run(folder: str, backends: Sequence[str], forms: Sequence[str], tries: int, at_once: int = 2) -> list[Ended]:
+    """Every form on every backend, so many times; those that don't end as they have to are printed.
+
+    Args:
+        folder: class folders with JPEGs.
+        backends: by name.
+        forms: by name.
+        tries: of each form on each backend.
+        at_once: processes that run beside each other.
+    """
+    works = [(backend, form, folder) for form in forms for backend in backends for _ in range(tries)]
+    found = []
+    with ThreadPoolExecutor(at_once) as pool:
+        for ended in pool.map(lambda work: end(*work), works):
+            found.append(ended)
+            if ended.faults:
+                print(f"{ended.form} on {ended.backend}: {'; '.join(ended.faults)}\n{ended.stderr[-800:]}", flush=True)
+    return found
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -125,19 +152,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--forms", default=",".join(FORMS))
     parser.add_argument("--at-once", type=int, default=2, help="processes that run beside each other")
     options = parser.parse_args(argv)
-    names = options.forms.split(",")
-    with photos(None, 96) as folder, ThreadPoolExecutor(options.at_once) as pool:
-        works = [(b, f, folder) for f in names for b in options.backends.split(",") for _ in range(options.tries)]
-        all_ended = []
-        for ended in pool.map(lambda work: end(*work), works):
-            all_ended.append(ended)
-            if ended.faults:
-                print(f"{ended.form} on {ended.backend}: {'; '.join(ended.faults)}\n{ended.stderr[-800:]}", flush=True)
-    bad = [ended for ended in all_ended if ended.faults]
-    longest = max(all_ended, key=lambda ended: ended.seconds)
-    print(f"{len(all_ended)} processes, {len(names)} forms: {len(bad)} didn't end as they have to")
+    with tempfile.TemporaryDirectory() as folder:
+        make_samples(Path(folder) / "photos", images=IMAGES, classes=4)
+        photos, backends, forms = f"{folder}/photos", options.backends.split(","), options.forms.split(",")
+        found = run(photos, backends, forms, options.tries, options.at_once)
+    bad = [ended for ended in found if ended.faults]
+    longest = max(found, key=lambda ended: ended.seconds)
+    print(f"{len(found)} processes, {len(forms)} forms: {len(bad)} didn't end as they have to")
     print(f"the longest took {longest.seconds} s behind its last line or its signal: {longest.form}, {longest.backend}")
-    report = {"format": FORMAT, "machine": asdict(machine()), "processes": [asdict(ended) for ended in all_ended]}
+    report = {"format": FORMAT, "machine": asdict(machine()), "processes": [asdict(ended) for ended in found]}
     options.out.write_text(json.dumps(report, indent=1) + "\n")
     return 1 if bad else 0
 
