@@ -533,7 +533,7 @@ def iterate_at_exit(load: Loader) -> None:
         try:
             print("all", len(next(load.iterate(epochs=1))[1]) == BATCH, flush=True)
         except gl.BackendUnavailable as error:
-            print("all", "interpreter is ending" in str(error), flush=True)
+            print("all", "main thread has ended" in str(error), flush=True)
 
     atexit.register(late)
 
