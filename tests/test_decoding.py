@@ -181,10 +181,14 @@ def test_a_pngs_texts_and_animation_decide_nothing(backend: str) -> None:
     if backend != "pillow":
         deep = np.random.default_rng(0).integers(0, 65536, (9, 9, 3))
         assert (whole(backend, e.png(deep, 16, before=text)) == whole(backend, e.png(deep, 16))).all()
-    torn = e.png(e.pixels(9, 9), before=text)
-    torn = torn[:-12] + text + e.chunk(b"IDAT", b"") + torn[-12:]
-    for broken in (torn, parts[:-12], parts[:-14] + parts[-12:]):
-        with pytest.raises(RecordError, match=r"the file: (broken|truncated) PNG"):
+    image = e.pixels(9, 9)
+    body, plain = zlib.compress(b"".join(b"\0" + row.astype(np.uint8).tobytes() for row in image)), e.png(image)
+    start, end = plain[:33], plain[-12:]
+    pixels, rest = e.chunk(b"IDAT", body), e.chunk(b"IDAT", b"more")
+    assert (whole(backend, start + pixels + text + rest + end) == image).all()
+    halves = e.chunk(b"IDAT", body[:50]) + text + e.chunk(b"IDAT", body[50:])
+    for broken in (start + halves + end, parts[:-12], parts[:-14] + parts[-12:], start + text * 65 + pixels + end):
+        with pytest.raises(RecordError, match=r"the file: .*(broken|truncated|PNG|decoded)"):
             decoded(backend, broken, Decode(), CenterCrop(4))
 
 

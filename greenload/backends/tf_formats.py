@@ -43,7 +43,7 @@ def _others(kinds: tuple[str, ...], max_bytes: int) -> Any:
     import tensorflow as tf
 
     branches: dict[str, Callable[[Any], Any]] = {
-        "PNG": lambda data: tf.io.decode_png(_unburdened(data), channels=3),
+        "PNG": lambda data: tf.io.decode_png(_of_few_texts(data), channels=3),
         "16-bit PNG": _sixteen,
         "BMP": _bmp,
         "WebP": functools.partial(_webp, max_bytes=max_bytes),
@@ -93,7 +93,6 @@ _FIELDS: _Fields = (
 )
 
 
-_PNG_CHUNK: _Fields = (("length", 0, 4, True),)
 _WEBP_HEAD: _Fields = (
     ("riff size", 4, 4, False),
     ("flags", 20, 1, False),
@@ -169,45 +168,16 @@ def _bmp_bytes(number: Mapping[str, Any]) -> Any:
     return number["bmp offset"] + tf.abs(_signed(number["bmp height"])) * stride
 
 
-def _unburdened(data: Any) -> Any:
-    """A PNG without the texts that TensorFlow would decompress and keep: if there are any, its critical chunks alone.
-
-    Looking for chunks takes 10 µs each, so it is done where it must be.
-    """
+def _of_few_texts(data: Any) -> Any:
+    """A PNG, once it is clear that it has few texts: TensorFlow decompresses each, as ``formats.png`` says."""
     import tensorflow as tf
 
-    def there(name: bytes) -> Any:
-        return tf.size(tf.strings.split(data, sep=name, maxsplit=1)) > 1
+    def parts(name: bytes) -> Any:
+        return tf.size(tf.raw_ops.StringSplitV2(input=[data], sep=name).values)
 
-    def alone() -> Any:
-        size = tf.cast(tf.strings.length(data), tf.int64)
-        most = png.CHUNKS + size // png.CHUNK_BYTES
-
-        def name(at: Any) -> Any:
-            return tf.strings.substr(data, tf.minimum(at + 4, size), 4)
-
-        def going(at: Any, count: Any, *_: Any) -> Any:
-            return (at + 12 <= size) & (count < most) & (name(at) != b"IEND")
-
-        def step(at: Any, count: Any, begin: Any, end: Any, head: Any, whole: Any) -> Any:
-            total = _read(data, at, _PNG_CHUNK)["length"] + 12
-            pixels = name(at) == b"IDAT"
-            critical = ((name(at) == b"IHDR") | (name(at) == b"PLTE")) & (begin == 0)
-            kept = tf.strings.substr(data, at, tf.minimum(tf.where(critical, total, 0), size - at))
-            whole &= ~pixels | (begin == 0) | (end == at)
-            begin, end = tf.where(pixels & (begin == 0), at, begin), tf.where(pixels, at + total, end)
-            return at + total, count + 1, begin, end, tf.strings.join([head, kept]), whole
-
-        zero = tf.constant(0, tf.int64)
-        start = (tf.constant(8, tf.int64), zero, zero, zero, tf.constant(b""), tf.constant(True))
-        at, count, begin, end, head, whole = tf.while_loop(going, step, start, parallel_iterations=1)
-        good = _checked(data, whole & (begin > 0) & (count < most) & (name(at) == b"IEND") & (at + 12 <= size))
-        parts = [(begin, end - begin), (at, tf.constant(12, tf.int64))]
-        return tf.strings.join(
-            [tf.strings.substr(good, 0, 8), head, *(tf.strings.substr(good, *part) for part in parts)]
-        )
-
-    return tf.cond(tf.reduce_any([there(text) for text in png.COMPRESSED]), alone, lambda: tf.identity(data))
+    # Chunks aren't walked through here, as each step would take 10 µs: a name by chance among pixels counts too.
+    count = tf.add_n([parts(name) - 1 for name in png.COMPRESSED])
+    return _checked(data, count <= png.MOST_COMPRESSED)
 
 
 def _sixteen(data: Any) -> Any:
@@ -217,7 +187,7 @@ def _sixteen(data: Any) -> Any:
     def number(value: int) -> Any:
         return tf.constant(value, tf.uint16)
 
-    values = tf.io.decode_png(_unburdened(data), channels=3, dtype=tf.uint16)
+    values = tf.io.decode_png(_of_few_texts(data), channels=3, dtype=tf.uint16)
     # From 65,407 on all become 255, and half of 257 can be added. Then n / 257, cut, is (n − n / 256) / 256, cut.
     raised = tf.minimum(values, number(65407)) + number(128)
     high = tf.bitwise.right_shift(raised, number(8))
