@@ -39,6 +39,8 @@ class Header:
     """Columns."""
     kind: str = ""
     """The kind within the format, a key of ``formats.KINDS``."""
+    components: int = 3
+    """Of a JPEG: 1 for grey, 3 for colour, 4 for inks."""
     exif: int | None = None
     """Where a JPEG's EXIF block begins, if it has one."""
     picture: tuple[int, int] | None = None

@@ -117,7 +117,7 @@ def _frame(data: bytes, at: int) -> Header:
     if components not in (1, 3, 4):
         raise FormatError(f"JPEG of {components} components is not supported: convert it to grey or RGB")
     check_size("JPEG", height, width, components)
-    return Header("JPEG", height, width)
+    return Header("JPEG", height, width, components=components)
 
 
 def orientation(data: bytes) -> int:

@@ -69,11 +69,10 @@ class Decode(Stage):
 
     **Memory** is bounded by headers: an image whose decoding would take more than ``max_bytes`` is refused before
     anything is decoded. What it takes is reckoned as on the backend that takes most, so that every backend refuses the
-    same images, at any number of threads: 5 bytes a pixel for JPEG, and 2 for each coefficient of a progressive one (8
-    in all, or 11 without chroma subsampling), 16 for CMYK; 6 for PNG, 8 with alpha, 13 at 16 bits; 9 for BMP and GIF;
-    17 for WebP; 6 for TIFF. Each thread decodes one image at a time, so decoding holds at most ``threads × max_bytes``,
-    beside the files themselves. The pixels of a batch come on top where a pipeline decodes whole images on DALI, which
-    holds a batch of them.
+    same images, at any number of threads: 11 bytes a pixel for JPEG, 16 for CMYK; 6 for PNG, 8 with alpha, 13 at 16
+    bits; 9 for BMP and GIF; 17 for WebP; 6 for TIFF. Each thread decodes one image at a time, so decoding holds at most
+    ``threads × max_bytes``, beside the files themselves. The pixels of a batch come on top where a pipeline decodes
+    whole images on DALI, which holds a batch of them.
 
     Args:
         exif: turn JPEGs upright by their EXIF orientation, if it is a SHORT among the first 64 entries of an EXIF
