@@ -52,6 +52,11 @@ class Workers:
         # What is no longer referred to ends its threads; those left at the interpreter's end are in `shutdown`'s hands.
         weakref.finalize(self, _dismiss, self._tasks, self._threads, os.getpid()).atexit = False
 
+    @property
+    def closed(self) -> bool:
+        """Whether they take no more work."""
+        return self._closed
+
     def submit(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Have some work done.
 
@@ -63,7 +68,7 @@ class Workers:
         task: _Task = future, lambda: work(*args, **kwargs)
         with self._lock:
             if self._closed:
-                raise UsageError(f"the threads {self._name!r} are closed, so they take no more work")
+                raise UsageError(f"the threads {self._name!r} are closed: make another pipeline")
             if len(self._threads) < self._most:
                 self._start()
             if self._threads:

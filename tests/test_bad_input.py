@@ -19,6 +19,7 @@ from greenload.draws import permute
 from greenload.errors import RecordError, SourceError
 from greenload.sources import Arrays, Files, ImageFolder
 from greenload.stages import Batch, CenterCrop, Decode, RandomHorizontalFlip, RandomResizedCrop, Resize, Shuffle, Stage
+from greenload.text import printable
 from greenload.verifying import verify
 
 tf = pytest.importorskip("tensorflow")
@@ -111,7 +112,7 @@ def failing(dataset: Any) -> RecordError:
         for _ in dataset:
             pass
     assert "\n" not in caught.value.reason
-    assert str(caught.value) == f"{caught.value.path}: {caught.value.reason}"
+    assert str(caught.value) == printable(f"{caught.value.path}: {caught.value.reason}")
     return caught.value
 
 

@@ -97,7 +97,7 @@ def test_array_records_too(photos: list[Path]) -> None:
 
 @pytest.mark.parametrize("code", [errno.ENOENT, errno.EACCES, errno.EIO, errno.ELOOP, errno.EISDIR])
 def test_what_is_wrong_with_a_file_counts_against_its_record(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    monkeypatch.setattr("builtins.open", failing(OSError(code, os.strerror(code))))
+    monkeypatch.setattr("greenload.file_input.read", failing(OSError(code, os.strerror(code))))
     with pytest.raises(RecordError, match=f"can't be read: {os.strerror(code)}"):
         Files(["a.jpg"]).read(0)
 
@@ -113,7 +113,7 @@ def test_what_is_wrong_with_a_file_counts_against_its_record(monkeypatch: pytest
     ],
 )
 def test_what_is_wrong_with_the_machine_does_not(monkeypatch: pytest.MonkeyPatch, error: Exception, said: str) -> None:
-    monkeypatch.setattr("builtins.open", failing(error))
+    monkeypatch.setattr("greenload.file_input.read", failing(error))
     with pytest.raises(SourceError, match=said) as caught:
         Files(["a.jpg"]).read(0)
     assert not isinstance(caught.value, RecordError)

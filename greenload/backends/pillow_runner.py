@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from greenload.backends.base import Images, Records, empty
 from greenload.backends.pillow_lowerings import LOWERINGS, Apply, Lowering, as_array, written
 from greenload.backends.sizes import Sizes, applies_exif, limit_of, plain, sizes_of
-from greenload.errors import RecordError
+from greenload.errors import RecordError, UsageError
 from greenload.formats import FormatError
 from greenload.plan import Plan, Segment
 from greenload.prepared import Numbers
@@ -76,6 +76,8 @@ class PillowRunner:
             BackendUnavailable: no threads can be started; names the limit. The runner stays usable.
             UsageError: the runner is closed.
         """
+        if self._pool.closed:
+            raise UsageError("this PillowRunner is closed: make another")
         sizes = sizes_of(records.images, records.names, self._segment.backend, self._exif, self._max_bytes)
         misfit = self._numbers.misfit(sizes.height, sizes.width, self._segment.first, self._segment.end)
         if misfit is not None:

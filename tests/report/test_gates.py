@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -77,13 +78,14 @@ def test_a_page_that_cannot_be_written_still_shows_the_report(
     files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(*_: object, **__: object) -> None:
-        raise OSError("out.html: no space left")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr("os.replace", full)
     assert cli.main(["report", "new.json", "--html", "out.html"]) == 1
     captured = capsys.readouterr()
     assert "Decode + crop" in captured.out and "written" not in captured.out
-    assert captured.err == "greenload: error: out.html: no space left\n"
+    remedy = "free some space, or choose another path"
+    assert captured.err == f"greenload: error: out.html: can't be written: No space left on device; {remedy}\n"
 
 
 def test_what_cannot_be_told_is_a_warning(files: Path, measured: Report, capsys: pytest.CaptureFixture[str]) -> None:
