@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import encoders as e
 import numpy as np
 import pytest
 
@@ -333,12 +334,12 @@ def test_few_records_are_read_of_many_and_a_source_that_fails_fails_no_plan(samp
 
 def test_every_extension_is_looked_at(sample_folder: Path, tmp_path: Path) -> None:
     jpeg = ImageFolder(sample_folder).read(0)
-    gif = b"GIF89a" + (5).to_bytes(2, "little") * 2 + b"\x00\x00\x00\x2c" + bytes(4) + (5).to_bytes(2, "little") * 2
+    gif = e.gif(e.pixels(5, 5, 1), e.palette(256))
     paths = [tmp_path / f"{i}.jpg" for i in range(40)]
     for path in paths:
         path.write_bytes(jpeg)
     rare = tmp_path / "rare.GIF"
-    rare.write_bytes(gif + bytes(20))
+    rare.write_bytes(gif)
     files = [*paths[:7], rare, *paths[7:]]
     pipeline = Pipeline(Files(files), Decode(), Resize((8, 8)), Batch(2))
     found = estimate(pipeline, steps_of(pipeline))

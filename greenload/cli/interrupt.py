@@ -95,6 +95,7 @@ class _Guard:
         os.register_at_fork(after_in_child=self._in_child)
         for number in self._caught:
             atexit.register(signal.signal, number, signal.SIG_DFL)  # runs last: Python calls no handler after it
+        atexit.register(_remove_temporary)
         sys.excepthook = lambda *error: self._leave() if self._came else self._uncaught(*error)
         sys.unraisablehook = self._ignored
         threading.excepthook = lambda error: None if self._came else self._in_thread(error)
@@ -141,6 +142,8 @@ class _Guard:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 2)  # libraries complain of what was cut short
         atexit._run_exitfuncs()
+        with contextlib.suppress(Exception):
+            _remove_temporary()  # what threads that are still at work made meanwhile
         os._exit(128 + self._came)
 
     def _end(self, number: int) -> None:
@@ -161,6 +164,10 @@ def _remove_temporary() -> None:
     if scratch := sys.modules.get("greenload.scratch"):
         scratch.close_all()
     for name, module in list(sys.modules.items()):
-        if name.startswith("__autograph_generated_file") and module.__file__:  # TensorFlow's, removed at a regular end
-            with contextlib.suppress(OSError):
-                os.unlink(module.__file__)
+        if name.startswith("__autograph_generated_file") and module.__file__:
+            # TensorFlow removes the file at a regular end, but not what Python compiled of it.
+            for path in (module.__file__, module.__cached__):
+                with contextlib.suppress(OSError, TypeError):
+                    os.unlink(path)
+            with contextlib.suppress(OSError, TypeError):
+                os.rmdir(os.path.dirname(module.__cached__))

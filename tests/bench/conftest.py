@@ -1,8 +1,0 @@
-"""The bench is no part of the package: it is imported from the top of the checkout."""
-
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
