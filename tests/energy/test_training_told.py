@@ -61,7 +61,7 @@ def test_the_report_is_json_and_a_table(tmp_path: Path, monkeypatch: pytest.Monk
     assert_figures_are_whole(partial(text, energy.report))
     monkeypatch.setenv("COLUMNS", "40")
     assert str(energy.report) == text(energy.report, 40)
-    with pytest.raises(gl.ReportError, match="choose another path"):
+    with pytest.raises(gl.ReportError, match="name a file in it"):
         energy.report.save(tmp_path)
 
 
