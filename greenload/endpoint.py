@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.client import HTTPException, parse_headers
 
+from greenload import limits
 from greenload.errors import UsageError
 
 LOOPBACK = "127.0.0.1"
@@ -74,7 +75,14 @@ class Endpoint:
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._selector.register(self._stop, selectors.EVENT_READ)
         self.thread = threading.Thread(target=self._serve, daemon=True, name="greenload-endpoint")
-        self.thread.start()
+        try:
+            limits.start(self.thread)
+        except BaseException:
+            self._selector.close()
+            self._listener.close()
+            os.close(self._stop)
+            os.close(self._stopped)
+            raise
 
     def close(self) -> None:
         """Stop serving, at once. Harmless if repeated."""

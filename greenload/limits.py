@@ -19,7 +19,7 @@ import errno
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from threading import Event, Thread
+from threading import Thread
 from typing import ParamSpec, TypeVar
 
 from greenload.errors import BackendUnavailable, SourceError
@@ -127,25 +127,6 @@ def submit(pool: Executor, work: Callable[_P, _T], *args: _P.args, **named: _P.k
         return pool.submit(work, *args, **named)
     except RuntimeError as error:
         raise _no_thread(error) from None
-
-
-def start_all(pool: Executor, threads: int) -> None:
-    """Start all threads of a pool that has none yet, so that none is found missing once work has begun.
-
-    Raises:
-        BackendUnavailable: they can't be started; names the limit. The pool is shut down then.
-        RuntimeError: it is shut down.
-    """
-    go_on = Event()
-    try:
-        for _ in range(threads):  # each holds one, so that the next needs another
-            submit(pool, go_on.wait)
-    except BackendUnavailable:
-        go_on.set()
-        pool.shutdown(cancel_futures=True)
-        raise
-    finally:
-        go_on.set()
 
 
 def _no_thread(error: RuntimeError) -> RuntimeError | BackendUnavailable:

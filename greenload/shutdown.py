@@ -12,6 +12,7 @@ behind the ``atexit`` functions that the user registered later. It leaves alone 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import itertools
 import os
@@ -20,6 +21,7 @@ import sys
 import threading
 import time
 import weakref
+from collections import Counter
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -32,6 +34,8 @@ QUIET_S = 0.02
 """So long, ``QUIET_TIMES`` times in a row, no call may have been refused: then TensorFlow's buffers are full of
 refusals, and its threads ask for nothing more."""
 QUIET_TIMES = 3
+
+_POLL_S = 0.001
 
 ENDING = "greenload: the interpreter is ending, so no batch is made any more"
 
@@ -47,6 +51,9 @@ class Closable(Protocol):
 class Gate:
     """Counts the threads inside something, so that it is given back only when there is none.
 
+    The main thread may be interrupted at any instruction, also between going in and going out. So the count is by
+    thread, and what the thread that shuts the gate left in it doesn't count.
+
     Example:
         >>> gate = Gate()
         >>> if gate.enter():
@@ -57,39 +64,46 @@ class Gate:
     """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition(threading.Lock())
-        self._inside = 0
+        self._lock = threading.Lock()
+        self._inside: Counter[int] = Counter()
         self.open = True
         self.refused = 0
         """How many were refused since it was shut."""
 
     def enter(self) -> bool:
         """Go in, unless the gate is shut."""
-        with self._changed:
+        with self._lock:
             if self.open:
-                self._inside += 1
+                self._inside[threading.get_ident()] += 1
             else:
                 self.refused += 1
             return self.open
 
     def leave(self) -> None:
         """Go out."""
-        with self._changed:
-            self._inside -= 1
-            self._changed.notify_all()
+        with self._lock:
+            thread = threading.get_ident()
+            self._inside[thread] -= 1
+            if self._inside[thread] <= 0:
+                del self._inside[thread]
 
     def shut(self, timeout: float | None = None) -> bool:
-        """Let nobody in any more, and wait until nobody is inside.
+        """Let nobody in any more, and wait until no other thread is inside.
 
         Args:
             timeout: seconds to wait at most.
 
         Returns:
-            Whether nobody is inside.
+            Whether no other thread is inside.
         """
-        with self._changed:
-            self.open = False
-            return self._changed.wait_for(lambda: not self._inside, timeout)
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            with self._lock:
+                self.open = False
+                empty = not set(self._inside) - {threading.get_ident()}
+            if empty or (end is not None and time.monotonic() >= end):
+                return empty
+            time.sleep(_POLL_S)
 
 
 class _FromTensorFlow:
@@ -146,8 +160,9 @@ def close_at_end(value: Closable) -> None:
     whether or not a thread is inside.
     """
     _left[next(_count)] = value
-    atexit.unregister(_end)
-    atexit.register(_end)
+    if not is_ending():  # what is registered while such functions run is never called
+        atexit.unregister(_end)
+        atexit.register(_end)
 
 
 def is_ending() -> bool:
@@ -156,19 +171,20 @@ def is_ending() -> bool:
 
 
 def _end() -> None:
-    if forking.tensorflow_is_stuck():
+    stuck = forking.tensorflow_is_stuck()
+    if stuck:
         _leak_iterators()
-        return
     interrupt = signal.getsignal(signal.SIGINT)
     if interrupt is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # who doesn't want to wait gets out at once
     threading.excepthook = _without_refusals(threading.excepthook)
     _gate.shut(PATIENCE_S)
-    if not _quiet():
+    if not stuck and "tensorflow" in sys.modules and not _quiet():
         _end_iterators()
         _quiet()
     for _, value in sorted(_left.items(), reverse=True):
-        value.close()
+        with contextlib.suppress(Exception):  # as of a graph whose device failed: the others must be closed too
+            value.close()
     if interrupt is signal.default_int_handler:
         signal.signal(signal.SIGINT, interrupt)
 

@@ -14,8 +14,8 @@ from greenload.plan import Plan
 from greenload.sizing import some_records
 from greenload.stages import primitives as p
 
-LOW = 4096
-"""16-bit values below this are in the low 12 bits."""
+LOW = 4240
+"""16-bit values up to this are rounded to the lowest 17 of 256 levels: those of 12 bits (4,095) among them."""
 _LOW_LEVEL = 16  # what the greatest of them is rounded to
 
 
@@ -34,7 +34,7 @@ class Survey:
     turnable: int = 0
     """Of these, those to which ``Decode(exif=True)`` would apply it."""
     low_bits: int = 0
-    """16-bit PNGs that hold no value of ``LOW`` or more, as 12-bit cameras and scanners write them."""
+    """16-bit PNGs that hold no value above ``LOW``, as 12-bit cameras and scanners write them."""
 
     def look(self, data: bytes) -> None:
         """Count a file; one that can't be decoded counts as looked at.
@@ -77,9 +77,9 @@ class Survey:
             )
         if self.low_bits:
             said.append(
-                f"{self.low_bits:,} {counted} are 16-bit PNGs without a value of {LOW:,} or more, of which decoding "
-                f"leaves {_LOW_LEVEL + 1} levels at most: multiply what they hold (12-bit values by 16), or save it "
-                "in 8 bits"
+                f"{self.low_bits:,} {counted} are 16-bit PNGs without a value above {LOW:,}, as of 12-bit data, of "
+                f"which decoding leaves {_LOW_LEVEL + 1} levels at most: multiply 12-bit values by 16, or save them in "
+                "8 bits"
             )
         return said
 

@@ -80,10 +80,10 @@ class Workers:
     def _start(self) -> None:
         thread = threading.Thread(target=_work, args=(self._tasks,), name=self._name, daemon=True)
         try:
-            thread.start()
-        except RuntimeError:
+            limits.start(thread)
+        except (BackendUnavailable, RuntimeError):  # from Python 3.12 on none is started once the main thread ended
             if not shutdown.is_ending():
-                raise BackendUnavailable(limits.no_thread()) from None
+                raise
         else:
             self._threads.append(thread)
 
@@ -105,10 +105,20 @@ class Workers:
         _dismiss(self._tasks, self._threads, os.getpid())
 
 
+_here = threading.local()
+
+
+def in_worker() -> bool:
+    """Whether this is a thread of a pool, where garbage may be collected too: it must not wait for one."""
+    return getattr(_here, "works", False)
+
+
 def _work(tasks: _Tasks) -> None:
+    _here.works = True
     while (task := tasks.get()) is not None:
         _do(task)
         del task  # or what it refers to would live until the next one comes
+    tasks.put(None)  # for the next: an interrupt may have left one more than are known
 
 
 def _do(task: _Task) -> None:
@@ -123,10 +133,9 @@ def _do(task: _Task) -> None:
 def _dismiss(tasks: _Tasks, threads: Sequence[threading.Thread], made_in: int) -> None:
     if os.getpid() != made_in:
         return  # the threads are the parent's
-    for _ in threads:
-        tasks.put(None)
+    tasks.put(None)
     # Garbage may be collected in any thread, so also in one of these, which would wait for itself, or for another that
     # waits for it.
-    if not threading.current_thread().name.startswith(PREFIX):
+    if not in_worker():
         for thread in threads:
             thread.join()

@@ -54,6 +54,10 @@ NAMES: list[tuple[list[Any], list[int], tuple[str, ...]]] = [
     (["true", "true"], [1, 1], ("False", "True")),
     (["FALSE", "TRUE"], [0, 1], ("False", "True")),
     (["/a/abbey", "Pepper,_bell___Spot", "Pepper,_bell___healthy", "T-shirt/top"], [0, 1, 2, 3], ()),
+    (["Smith, John", "Smith, Jane", "Doe, Ann"], [2, 1, 0], ()),
+    (["Apple, green", "Apple, red", "Pear, green"], [0, 1, 2], ()),
+    (["4/3", "3/4"], [1, 0], ()),
+    (["1,2-dichloroethane", "benzene", "$5,000"], [1, 2, 0], ()),
     (["polar bear", "tench, Tinca tinca", "goldfish, Carassius auratus"], [1, 2, 0], ()),
     (["AC/DC", "rock & roll", "C++", "[other]", "(none)", "1_000", "none", "NA"], [2, 7, 3, 5, 0, 1, 6, 4], ()),
 ]
@@ -81,7 +85,31 @@ def test_names_are_numbered(
     assert [source.classes[label] for label in source.labels] == [source.classes[place] for place in expected]
 
 
+@BOTH
+def test_given_classes_overrule_what_names_look_like(tmp_path: Path, read: Read) -> None:
+    for labels in (["B/A", "A/B"], ["Paris", "Washington,DC"], ["cat|dog", "null"]):
+        source = read(tmp_path, labels, classes=labels)
+        assert (source.labels.tolist(), source.classes) == ([0, 1], tuple(labels))
+    assert read(tmp_path, ["2.0", "1", "2"], classes=["1", "2"]).labels.tolist() == [1, 0, 1]
+    with pytest.raises(SourceError, match="differ in blanks alone"):
+        read(tmp_path, ["a"], classes=["a", " a"])
+    with pytest.raises(SourceError, match=r"among classes, but 'cat\|dog' is not"):
+        read(tmp_path, ["cat|dog"], classes=["cat", "dog"])
+
+
+def test_labels_without_an_order_are_refused() -> None:
+    for labels in ({0, 1}, {0: 1, 1: 0}):
+        with pytest.raises(SourceError, match="has none: pass a list"):
+            gl.Files(["a.jpg", "b.jpg"], labels)
+    with pytest.raises(SourceError, match="classes must be a list of names"):
+        gl.Files(["a.jpg", "b.jpg"], [0, 1], {"cat", "dog"})  # type: ignore[arg-type]
+    with pytest.raises(SourceError, match="no whole number"):
+        gl.Files(["a.jpg", "b.jpg"], np.array([1, 2], "datetime64[ns]"))
+
+
 REFUSED: list[tuple[list[Any], str]] = [
+    (["1,000", "2,000"], "labels that are numbers are written without commas, but here is '1,000': write 1000"),
+    (["1,5", "2,5"], "written without commas"),
     (["cat|dog", "dog|cat"], "row 1: a sample has one label, but 'cat|dog' looks like several: keep one of them"),
     (["bird", "cat;dog"], "row 2: a sample has one label, but 'cat;dog'"),
     (["bird", "cat,dog"], "'cat,dog' looks like several"),

@@ -185,6 +185,16 @@ def test_a_job_in_the_background_that_ignores_it_goes_on() -> None:
     assert (found.status, found.stderr) == (3, "")
 
 
+def test_a_job_in_the_background_is_ended_by_sigterm_all_the_same() -> None:
+    code = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n" + script("time.sleep(30)\n        return 3")
+    process = started(code)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert "ended by SIGTERM" in said[1]
+
+
 IMPORTING = """
 import os, signal, sys
 from greenload.cli import main

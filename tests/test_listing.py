@@ -204,8 +204,10 @@ def test_numbers_in_names(
         ({"classes": ["cat", "dog"], "order": "natural"}, "leave one out"),
         ({"classes": ["cat", "cow"]}, "there is no folder 'cow'; its folders: 'cat', 'dog'"),
         ({"classes": ["cat"]}, "'dog' is not among them: add it, or move the folder away"),
-        ({"min_classes": 0}, "min_classes must be a positive integer, not 0"),
-        ({"min_classes": True}, "min_classes must be a positive integer, not True"),
+        ({"classes": {"cat", "dog"}}, "classes must be a list of names in the order of labels, not {"),
+        ({"classes": {"cat": 1, "dog": 0}}, "classes must be a list of names in the order of labels, not {"),
+        ({"min_classes": -1}, "min_classes must be a whole number from 0, not -1"),
+        ({"min_classes": True}, "min_classes must be a whole number from 0, not True"),
     ],
 )
 def test_classes_that_do_not_fit_are_refused(tmp_path: Path, options: dict[str, Any], says: str) -> None:

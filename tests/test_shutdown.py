@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import Any
@@ -60,10 +62,8 @@ def test_a_gate_waits_for_those_inside_and_lets_nobody_in_any_more() -> None:
 
 def test_a_gate_waits_no_longer_than_it_may() -> None:
     gate = Gate()
-    gate.enter()
+    in_thread(gate.enter).join(20)
     assert not gate.shut(timeout=0.01)
-    gate.leave()
-    assert gate.shut(timeout=0)
 
 
 @pytest.fixture
@@ -221,6 +221,12 @@ def arrays() -> gl.Pipeline:
     return gl.Pipeline(gl.Arrays(images, np.arange(22)), gl.Shuffle(), gl.RandomResizedCrop(16), gl.Batch(4))
 
 
+def records_of(pipeline: gl.Pipeline) -> Records:
+    source: Any = pipeline.source
+    numbers = Numbers.of(pipeline).prepare(0, 0, np.arange(4))
+    return Records(source.images[:4], numbers, [source.name(i) for i in range(4)])
+
+
 @pytest.mark.parametrize(("backend", "module"), [("pillow", "PIL"), ("dali-cpu", "nvidia.dali")])
 def test_a_chain_closes_when_no_thread_is_inside(monkeypatch: pytest.MonkeyPatch, backend: str, module: str) -> None:
     pytest.importorskip(module)
@@ -239,10 +245,7 @@ def test_a_chain_closes_when_no_thread_is_inside(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(runner, "run", slowly)
     monkeypatch.setattr(runner, "close", lambda: (happened.append("closed"), close()))
-    index = np.arange(4)
-    source = plan.pipeline.source
-    numbers = Numbers.of(plan.pipeline).prepare(0, 0, index)
-    records = Records(source.images[:4], numbers, [source.name(i) for i in range(4)])  # type: ignore[attr-defined]
+    records = records_of(plan.pipeline)
     working = in_thread(lambda: chain.run(records))
     assert inside.wait(20)
     closing = in_thread(chain.close)
@@ -254,3 +257,53 @@ def test_a_chain_closes_when_no_thread_is_inside(monkeypatch: pytest.MonkeyPatch
     for thread in (working, closing):
         thread.join(20)
     assert happened == ["left", "closed"]
+
+
+def test_a_chain_that_is_collected_in_a_worker_waits_for_nobody() -> None:
+    pytest.importorskip("PIL")
+    chain = backends.chain(gl.make_plan(arrays(), "pillow"), 4)
+    assert chain._gate.enter(), "a batch is under way"
+    workers = Workers(1, "test-collect")
+    workers.submit(chain.close).result(20)
+    with pytest.raises(gl.UsageError, match="is closed"):
+        chain.run(records_of(arrays()))
+    workers.close()
+
+
+def test_a_gate_is_not_held_up_by_what_an_interrupt_left_in_it() -> None:
+    gate = Gate()
+    assert gate.enter()  # and the interrupt came before the way out
+    assert gate.shut(timeout=5)
+
+
+# the end
+
+
+class Closing:
+    def __init__(self, name: str, order: list[str], error: Exception | None = None) -> None:
+        self.name, self.order, self.error = name, order, error
+
+    def close(self) -> None:
+        self.order.append(self.name)
+        if self.error:
+            raise self.error
+
+
+def test_the_end_closes_what_is_left_the_last_first_whatever_one_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutdown, "_gate", Gate())
+    monkeypatch.setattr(shutdown, "_left", weakref.WeakValueDictionary())
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    order: list[str] = []
+    values = [Closing("first", order), Closing("bad", order, RuntimeError("the device failed")), Closing("last", order)]
+    for value in values:
+        shutdown.close_at_end(value)
+    dropped = Closing("dropped", order)
+    shutdown.close_at_end(dropped)
+    del dropped
+    before = signal.getsignal(signal.SIGINT)
+    shutdown._end()
+    assert order == ["last", "bad", "first"]
+    assert signal.getsignal(signal.SIGINT) is before
+    with pytest.raises(gl.UsageError, match="the interpreter is ending"), shutdown.request:
+        raise AssertionError("let in")
+    shutdown._end()  # harmless

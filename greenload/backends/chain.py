@@ -16,6 +16,7 @@ from greenload import forking, shutdown
 from greenload.backends.base import Backend, Images, Records, Runner, empty
 from greenload.errors import UsageError
 from greenload.plan import Plan, Segment
+from greenload.workers import in_worker
 
 
 class Chain:
@@ -85,9 +86,13 @@ class Chain:
 
     def close(self) -> None:
         """Give back what the segments hold, once no thread is inside. Calling it twice is harmless."""
-        if os.getpid() == self._made_in:
-            self._gate.shut()
-            self._end()
+        if os.getpid() != self._made_in:
+            return
+        if in_worker():  # garbage is collected where who is inside may wait for: the last reference to go closes
+            self._gate.shut(timeout=0)
+            return
+        self._gate.shut()
+        self._end()
 
     def __enter__(self) -> Chain:
         return self

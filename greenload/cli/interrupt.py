@@ -44,7 +44,9 @@ def guarded(run: Callable[[], int], *, process: bool) -> int:
             it ignores them, as nohup does; it doesn't outlive an interrupt by more than `GRACE_S`, a second Ctrl-C ends
             it at once, and there is no return from either.
     """
-    if process and signal.getsignal(signal.SIGINT) is signal.default_int_handler and os.name == "posix":
+    # A shell that puts a command into the background has it ignore Ctrl-C, and SIGTERM is all that ends it.
+    usual = signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_IGN)
+    if process and usual and os.name == "posix":
         return _Guard().run(run)
     try:
         return run()
@@ -60,7 +62,9 @@ class _Guard:
     def __init__(self) -> None:
         self._came = 0
         """The first signal's number."""
-        self._caught = [signal.SIGINT]
+        usual = (signal.SIG_DFL, signal.default_int_handler)
+        self._caught = [number for number in _SAID if signal.getsignal(number) in usual]
+        """Those that it ends on: what whoever started it ignores, as nohup does, is ignored."""
         self._working = False
         self._lost = False
         self._telling = threading.Lock()
@@ -70,6 +74,8 @@ class _Guard:
         try:
             self._begin()
             self._working = True
+            if self._came:  # before there was anything to interrupt
+                self._leave()
             status = run()
             self._working = False
         except BaseException:  # an interrupt inside a library may come out as anything
@@ -86,12 +92,10 @@ class _Guard:
         os.set_blocking(writes, False)
         with contextlib.suppress(RuntimeError):  # no thread can be started: then nothing bounds the end
             threading.Thread(target=self._watch, args=(reads,), daemon=True, name="greenload-interrupt").start()
-        ours = (one for one in _SAID if one != signal.SIGINT and signal.getsignal(one) == signal.SIG_DFL)
-        self._caught += ours
-        for number in self._caught:
-            signal.signal(number, self._interrupt)
         # Python writes the signal's number there as it comes, whatever the main thread does.
         signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
+        for number in self._caught:
+            signal.signal(number, self._interrupt)
         os.register_at_fork(after_in_child=self._in_child)
         for number in self._caught:
             atexit.register(signal.signal, number, signal.SIG_DFL)  # runs last: Python calls no handler after it
@@ -103,8 +107,9 @@ class _Guard:
     def _in_child(self) -> None:
         """A child is ended by what ends any process, and its parent doesn't hear of it."""
         signal.set_wakeup_fd(-1)
-        for number in self._caught[1:]:
-            signal.signal(number, signal.SIG_DFL)
+        for number in self._caught:
+            if number != signal.SIGINT:
+                signal.signal(number, signal.SIG_DFL)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self._came and not self._lost:

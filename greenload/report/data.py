@@ -303,7 +303,6 @@ class Report:
             raise ReportError(f"{path}: {error}") from None
 
 
-_LARGEST = 128 << 20  # bytes of a report
 _PARTS: Mapping[str, Any] = {"carbon": Carbon, "precision": Precision, "cold": Cold}
 """Optional parts of a report, as they stand in its JSON."""
 _LISTS: Mapping[str, Any] = {"together": Together, "checks": Check}

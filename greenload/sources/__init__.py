@@ -66,9 +66,9 @@ def open_folder(
         >>> open_folder("data/train")
     """
     name = listing.need_local(os.fspath(folder))
-    if name.endswith(".csv"):
+    if name.lower().endswith(".csv"):
         return Files.from_csv(name, classes=classes, order=order)
-    if name.endswith(".parquet"):
+    if name.lower().endswith(".parquet"):
         return Files.from_parquet(name, classes=classes, order=order)
     records = _records(name, split)
     if records is None:

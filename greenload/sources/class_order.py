@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from greenload.errors import SourceError
 from greenload.notices import notify
@@ -32,8 +35,17 @@ def naturally(names: Collection[str]) -> tuple[str, ...]:
     """
     if all(_WHOLE.fullmatch(name) for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))
-    width = max((len(run) for name in names for run in _NUMBERS.findall(name)), default=0)
-    return tuple(sorted(names, key=lambda name: (_NUMBERS.sub(lambda run: run[0].zfill(width), name), name)))
+
+    def by_value(name: str) -> tuple[str, str]:
+        return _NUMBERS.sub(_in_order, name), name
+
+    return tuple(sorted(names, key=by_value))
+
+
+def _in_order(run: re.Match[str]) -> str:
+    """Digits so that a text of them is sorted by value: a number of more digits is greater."""
+    digits = run[0].lstrip("0")
+    return f"0{len(digits):09}{digits}"
 
 
 def check_order(classes: Sequence[str] | None, order: str) -> tuple[str, ...]:
@@ -46,16 +58,29 @@ def check_order(classes: Sequence[str] | None, order: str) -> tuple[str, ...]:
         raise SourceError(f"order must be 'alphabetical' or 'natural', not {order!r}")
     if classes is None:
         return ()
-    names = () if isinstance(classes, (str, bytes)) else tuple(classes)
-    odd = next((name for name in names if not isinstance(name, str)), None)
-    if not names or odd is not None:
-        found = repr(classes) if odd is None else f"{type(odd).__name__} {odd!r} in it"
-        raise SourceError(f"classes must be a list of names in the order of labels, not {found}")
+    names = class_names(classes)
+    if not names:
+        raise SourceError(f"classes must be a list of names in the order of labels, not {classes!r}")
     if len(set(names)) < len(names):
-        twice = next(name for place, name in enumerate(names) if name in names[:place])
+        twice, _ = Counter(names).most_common(1)[0]
         raise SourceError(f"classes must be different names, but {twice!r} is there twice: remove one")
     if order != "alphabetical":
         raise SourceError(f"classes are in the order of labels, so order={order!r} can't hold too: leave one out")
+    return names
+
+
+def class_names(classes: Any) -> tuple[str, ...]:
+    """The names in a list of classes, in the order of labels.
+
+    Raises:
+        SourceError: it isn't a list of text. A set or a dictionary has no order that labels could follow.
+    """
+    ordered = isinstance(classes, (Sequence, np.ndarray)) and not isinstance(classes, (str, bytes))
+    names = tuple(classes) if ordered else ()
+    odd = next((name for name in names if not isinstance(name, str)), None)
+    if not ordered or odd is not None:
+        found = repr(classes) if odd is None else f"{type(odd).__name__} {odd!r} in it"
+        raise SourceError(f"classes must be a list of names in the order of labels, not {found}")
     return tuple(map(str, names))
 
 

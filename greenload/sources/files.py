@@ -20,7 +20,7 @@ from greenload.errors import RecordError, SourceError
 from greenload.listing import Paths
 from greenload.sources import tables
 from greenload.sources.base import UNREADABLE
-from greenload.sources.class_order import ClassOrder, check_order
+from greenload.sources.class_order import ClassOrder, check_order, class_names
 from greenload.sources.given_labels import integer_labels
 from greenload.specs import ENCODED_SPEC, ImageSpec
 
@@ -128,8 +128,6 @@ class Files(FileSource):
             listing.tell_unread_names("Files", files)
         if not files:
             raise SourceError("Files needs at least one path, but the list is empty")
-        if isinstance(classes, str):
-            raise SourceError(f"classes must be a list of names in the order of labels, not {classes!r}")
         listing.need_all_local(files)
         integers = (
             np.zeros(len(files), np.int64)
@@ -138,7 +136,7 @@ class Files(FileSource):
         )
         object.__setattr__(self, "files", files)
         object.__setattr__(self, "integers", integers)
-        object.__setattr__(self, "classes", tuple(classes))
+        object.__setattr__(self, "classes", class_names(classes))
 
     @classmethod
     def from_csv(

@@ -67,7 +67,10 @@ class ImageFolder(FileSource):
         order: ClassOrder = "alphabetical",
     ) -> None:
         object.__setattr__(self, "root", listing.need_local(os.fspath(root)))
-        object.__setattr__(self, "min_classes", scalars.positive(SourceError, "min_classes", min_classes))
+        least = scalars.whole(min_classes)
+        if least is None or least < 0:
+            raise SourceError(f"min_classes must be a whole number from 0, not {min_classes!r}")
+        object.__setattr__(self, "min_classes", least)
         object.__setattr__(self, "label_names", class_order.check_order(classes, order))
         object.__setattr__(self, "order", order)
         if not os.path.isdir(self.root):

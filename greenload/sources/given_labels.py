@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ def integer_labels(rule: str, labels: Any, samples: int, each: str) -> NDArray[n
     Raises:
         SourceError: they are of another number, shape or kind; says what helps.
     """
+    if isinstance(labels, (set, frozenset, Mapping)):
+        raise SourceError(f"{rule}, in the order of the {each}, but {type(labels).__name__} has none: pass a list")
     try:
         array = np.asarray(labels if hasattr(labels, "__array__") else list(labels))
     except (TypeError, ValueError, RuntimeError) as error:
@@ -64,14 +67,14 @@ def _one_each(array: NDArray[Any]) -> bool:
 
 
 def _remedy(array: NDArray[Any]) -> str:
-    if array.dtype.kind == "f":
+    if array.dtype.kind == "f" or "float" in array.dtype.name:
         if np.isfinite(array).all() and (array == np.floor(array)).all():
             return "pass labels.astype('int64')"
         return "pass the numbers of classes, as from np.digitize(labels, bounds)"
     values = array.tolist()
     if all(isinstance(value, (str, bytes)) for value in values):
         return "pass integers, as from names, labels = np.unique(labels, return_inverse=True)"
-    odd = next(value for value in values if not _fits(value))
+    odd = next((value for value in values if not _fits(value)), values[0])
     return f"{odd!r} among them is no whole number below 2^63: correct it, or leave its sample out"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import decimal
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,8 @@ _MISSING_NUMBERS = (*_MISSING, "na", "none", "-", "?", ".")
 _TRUTHS = {"false": 0, "true": 1}
 # What parts the tags of one label. A comma with a blank or its stand-in behind it is part of many a name ("tench, Tinca
 # tinca", "Pepper,_bell___healthy").
-_TAGS = re.compile(r"[|;\t]|,(?![ _])")
+_TAGS = re.compile(r"[|;\t]|(?<!\d),(?![ _])|,(?![ _\d])")
+_GROUPED = re.compile(r"[+-]?[\d.]*\d,\d[\d.,]*")  # 1,000 or 1,5: which number that is depends on who wrote it
 _WEAK_TAGS = re.compile(r"\s*[|;,/+&\t]\s*")
 _LIST = re.compile(r"\[.*[,'\"\d].*\]|\[\s*\]|\{.*\}|\(.*,.*\)|[+-]?[\d.]+(?:\s+[+-]?[\d.]+)+", re.DOTALL)
 
@@ -78,16 +79,13 @@ def _codes(
 ) -> tuple[dict[str, int], tuple[str, ...]]:
     """The label of each different value, and the classes' names."""
     numbers = {name: value for name in names if (value := _number(name)) is not None}
+    if classes:
+        return _among(where, names, numbers, classes), classes
     _need_values(names, _MISSING_NUMBERS if len(numbers) > len(names) / 2 else _MISSING)
     _need_one_label(names)
-    if classes:
-        given = {class_order.stripped(name): label for label, name in enumerate(classes)}
-        for name in names:
-            if name not in given:
-                raise _Wrong(
-                    name, f"labels must be among classes, but {name[:60]!r} is not: add it, or correct the table"
-                )
-        return given, classes
+    if all(_GROUPED.fullmatch(name) for name in names):
+        name = next(iter(names))
+        raise _Wrong(name, f"labels that are numbers are written without commas, but here is {name[:40]!r}: write 1000")
     if len(numbers) == len(names):
         return {name: _whole(name, value) for name, value in numbers.items()}, ()
     if all(name.lower() in _TRUTHS for name in names):
@@ -102,6 +100,24 @@ def _codes(
     found = class_order.numbered(where, names, order)
     class_order.tell_alike(where, found)
     return {name: label for label, name in enumerate(found)}, found
+
+
+def _among(
+    where: str, names: Iterable[str], numbers: Mapping[str, int | float], classes: tuple[str, ...]
+) -> dict[str, int]:
+    """The label of each name among given classes: a whole float is the integer that a class is named by."""
+    given = {class_order.stripped(name): label for label, name in enumerate(classes)}
+    if len(given) < len(classes):
+        raise SourceError(f"{where}: two names in classes differ in blanks alone: remove one")
+    codes = {}
+    for name in names:
+        found = given.get(name)
+        if found is None and name in numbers:
+            found = given.get(str(_whole(name, numbers[name])))
+        if found is None:
+            raise _Wrong(name, f"labels must be among classes, but {name[:60]!r} is not: add it, or correct the table")
+        codes[name] = found
+    return codes
 
 
 def _text(where: str, value: Any) -> str:
@@ -158,13 +174,13 @@ def _need_values(names: Iterable[str], missing: tuple[str, ...]) -> None:
 def _need_one_label(names: Iterable[str]) -> None:
     """Refuse what looks like several tags in one label."""
     combined: dict[tuple[str, ...], str] = {}
-    members: Counter[str] = Counter()
+    stands: dict[str, set[int]] = {}  # where each part stands in the names: alone is -1
     commas: list[tuple[str, list[str]]] = []
     for name in names:
-        if _LIST.fullmatch(name) or _TAGS.search(name):
+        if _LIST.fullmatch(name if len(name) < 400 else name[:200] + name[-200:]) or _TAGS.search(name):
             raise _several(name)
         weak = [part for part in _WEAK_TAGS.split(name) if part]
-        if len(weak) > 1:
+        if len(weak) > 1 and not all(map(_DECIMAL.fullmatch, weak)):  # 16/9 and 9/16 are two
             same = tuple(sorted(weak))
             if same in combined:
                 raise _several(combined[same], name)
@@ -172,11 +188,12 @@ def _need_one_label(names: Iterable[str]) -> None:
         if ", " in name:
             listed = [part for part in name.split(", ") if part.strip()]
             commas.append((name, listed))
-            members.update(set(listed))
+            for position, part in enumerate(listed):
+                stands.setdefault(part, set()).add(position)
         else:
-            members[name] += 1
-    # Names with commas seldom share a part; tags do.
-    shared = [name for name, listed in commas if any(members[part] > 1 for part in listed)]
+            stands.setdefault(name, set()).add(-1)
+    # A part of a name ("Smith, John", "Smith, Jane", "apple, green") keeps its place; a tag stands anywhere.
+    shared = [name for name, listed in commas if any(len(stands[part]) > 1 for part in listed)]
     if len(shared) > len(commas) / 2:
         raise _several(shared[0])
 
@@ -186,5 +203,6 @@ def _several(name: str, same: str = "") -> _Wrong:
     return _Wrong(
         name,
         f"a sample has one label, but {found}: keep one of them, as in another column; write a name without "
-        "'|', ';', brackets and bare commas; or load several labels with a tf.data.Dataset of your own",
+        "'|', ';', brackets and bare commas, or pass classes=[...] if these are names; or load several labels with a "
+        "tf.data.Dataset of your own",
     )

@@ -75,6 +75,8 @@ def read_csv(path: str, image: str, label: str | None, naming: Naming) -> Table:
         raise SourceError(f"{path}: a CSV table is UTF-8 text, but byte {error.start} is not: convert it") from None
     except csv.Error as error:
         raise SourceError(f"{path}: line {rows.line_num} is no CSV: {error}") from None
+    if (blank := next((image for image in images if image != image.strip()), None)) is not None:
+        notify(f"{path}: paths are taken as they stand, with the blanks at their ends, as of {blank!r}: correct them")
     return _table(path, images, labels, label, naming)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from greenload import scalars
 from greenload.errors import PipelineError
@@ -97,6 +98,13 @@ class Decode(Stage):
                 f"Decode: max_bytes must be a positive integer, such as {MAX_BYTES} for 1 GiB, not {self.max_bytes!r}"
             )
         object.__setattr__(self, "max_bytes", limit)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As of any stage; the usual limit is left out, as in descriptions from before there was one."""
+        found = super().to_dict()
+        if self.max_bytes == MAX_BYTES:
+            del found["max_bytes"]
+        return found
 
     def out_spec(self, spec: ImageSpec) -> ImageSpec:
         if not spec.encoded:
