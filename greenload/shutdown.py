@@ -23,7 +23,7 @@ import time
 import weakref
 from collections import Counter
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from greenload import forking
 from greenload.errors import UsageError
@@ -131,7 +131,7 @@ class _OfCaller:
         if not _gate.open:
             thread = threading.current_thread()
             if thread.daemon and not isinstance(thread, threading._DummyThread):
-                raise SystemExit(ENDING)  # whatever it was given: the end waits for nobody who works on it
+                _end_thread()  # whatever it was given: the end waits for nobody who works on it
 
 
 def _refuse() -> None:
@@ -139,10 +139,16 @@ def _refuse() -> None:
     if isinstance(thread, threading._DummyThread):  # TensorFlow's
         raise StopIteration(ENDING)
     if thread.daemon:
-        raise SystemExit(ENDING)  # ends the thread, and nothing is printed
+        _end_thread()
     raise UsageError(
         f"{ENDING}: load in a function that atexit calls only if it was registered after the last dataset was made"
     )
+
+
+def _end_thread() -> NoReturn:
+    # What the thread drops as it ends must not be in the middle of being closed, in C++, when the interpreter goes.
+    _closed.wait(2 * PATIENCE_S)
+    raise SystemExit(ENDING)  # ends the thread, and nothing is printed
 
 
 call_from_tensorflow = _FromTensorFlow()
@@ -185,6 +191,7 @@ def _end() -> None:
     for _, value in sorted(_left.items(), reverse=True):
         with contextlib.suppress(Exception):  # as of a graph whose device failed: the others must be closed too
             value.close()
+    _closed.set()
     if interrupt is signal.default_int_handler:
         signal.signal(signal.SIGINT, interrupt)
 
@@ -232,12 +239,14 @@ def _without_refusals(hook: Any) -> Any:
 
 
 def _after_fork() -> None:
-    global _gate
-    _gate = Gate()  # who was inside is so in the parent
+    global _gate, _closed
+    _gate, _closed = Gate(), threading.Event()  # who was inside is so in the parent
     _left.clear()
 
 
 _gate = Gate()
+_closed = threading.Event()
+"""Set once what was left is closed."""
 _left: weakref.WeakValueDictionary[int, Closable] = weakref.WeakValueDictionary()
 _count = itertools.count()
 atexit.register(_end)

@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
 from greenload import limits, shutdown
-from greenload.errors import BackendUnavailable, UsageError
+from greenload.errors import UsageError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,7 +30,8 @@ _Tasks = SimpleQueue[_Task | None]  # None ends the thread that takes it
 class Workers:
     """Threads that do what they are given, in order, several at a time. They are started as they are needed.
 
-    Where none can be started since the interpreter is ending, the caller does the work itself.
+    Once the main thread has ended no more are started: nobody would end them, and from Python 3.12 on it isn't allowed.
+    Where there are none by then, the caller does the work itself.
 
     Args:
         threads: how many, at most.
@@ -69,7 +70,7 @@ class Workers:
         with self._lock:
             if self._closed:
                 raise UsageError(f"the threads {self._name!r} are closed: make another pipeline")
-            if len(self._threads) < self._most:
+            if len(self._threads) < self._most and not shutdown.is_ending():
                 self._start()
             if self._threads:
                 self._tasks.put(task)
@@ -79,13 +80,8 @@ class Workers:
 
     def _start(self) -> None:
         thread = threading.Thread(target=_work, args=(self._tasks,), name=self._name, daemon=True)
-        try:
-            limits.start(thread)
-        except (BackendUnavailable, RuntimeError):  # from Python 3.12 on none is started once the main thread ended
-            if not shutdown.is_ending():
-                raise
-        else:
-            self._threads.append(thread)
+        limits.start(thread)
+        self._threads.append(thread)
 
     def close(self, *, cancel: bool = False) -> None:
         """Take no more work, and wait until what was given is done. Calling it twice is harmless.

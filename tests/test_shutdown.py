@@ -69,9 +69,11 @@ def test_a_gate_waits_no_longer_than_it_may() -> None:
 @pytest.fixture
 def ended(monkeypatch: pytest.MonkeyPatch) -> Gate:
     """The process's gate, shut."""
-    gate = Gate()
+    gate, closed = Gate(), threading.Event()
     gate.shut()
+    closed.set()
     monkeypatch.setattr(shutdown, "_gate", gate)
+    monkeypatch.setattr(shutdown, "_closed", closed)
     return gate
 
 
@@ -95,8 +97,9 @@ def test_who_is_refused_hears_it_as_fits_the_thread(ended: Gate) -> None:
 
 
 def test_a_daemon_thread_that_was_inside_ends_when_it_comes_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = Gate()
+    gate, closed = Gate(), threading.Event()
     monkeypatch.setattr(shutdown, "_gate", gate)
+    monkeypatch.setattr(shutdown, "_closed", closed)
     inside, go_on, seen = threading.Event(), threading.Event(), []
 
     def ask() -> None:
@@ -110,8 +113,10 @@ def test_a_daemon_thread_that_was_inside_ends_when_it_comes_out(monkeypatch: pyt
     inside.wait(20)
     gate.shut(timeout=0)
     go_on.set()
-    for thread in threads:
-        thread.join(20)
+    threads[1].join(20)
+    assert threads[0].is_alive(), "what it drops is still being closed"
+    closed.set()
+    threads[0].join(20)
     assert seen == ["worked on"], "only the thread that the end waits for"
 
 
@@ -291,6 +296,7 @@ class Closing:
 
 def test_the_end_closes_what_is_left_the_last_first_whatever_one_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutdown, "_gate", Gate())
+    monkeypatch.setattr(shutdown, "_closed", threading.Event())
     monkeypatch.setattr(shutdown, "_left", weakref.WeakValueDictionary())
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     order: list[str] = []
