@@ -215,7 +215,7 @@ def run(options: argparse.Namespace, folder: str) -> dict[str, Any]:
         result["exits"] = [asdict(one) for one in ended]
     if "interrupts" in options.only:
         _note("how commands end on Ctrl-C")
-        stopped = [one for name in interrupts.COMMANDS for one in interrupts.sweep(name, Path(folder), 24, 30.0)]
+        stopped = [one for name in interrupts.COMMANDS for one in interrupts.sweep(name, Path(folder), 8, 30.0)]
         rows += [_count("commands that don't end well on Ctrl-C", [bool(one.fault) for one in stopped])]
         result["interrupts"] = [asdict(one) for one in stopped]
     result["rows"] = [asdict(row) | {"met": row.met} for row in rows]
