@@ -85,7 +85,8 @@ def end(backend: str, name: str, folder: str) -> Ended:
 
     with ThreadPoolExecutor(2) as pool:
         pool.submit(follow)
-        errors = pool.submit(process.stderr.read)  # type: ignore[union-attr]
+        assert process.stderr  # a pipe, as asked for
+        errors = pool.submit(process.stderr.read)
         over.wait(LIMIT_S)
         if lines[-1:] == ["ready"]:
             time.sleep(0.1 * (process.pid % 10))  # at any moment of what it does

@@ -20,9 +20,6 @@ from greenload.errors import UsageError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-PREFIX = "greenload-"
-"""What the names of all these threads begin with."""
-
 _Task = tuple[Future[Any], Callable[[], Any]]
 _Tasks = SimpleQueue[_Task | None]  # None ends the thread that takes it
 
@@ -45,7 +42,7 @@ class Workers:
 
     def __init__(self, threads: int, name: str) -> None:
         self._most = threads
-        self._name = PREFIX + name
+        self._name = f"greenload-{name}"
         self._tasks: _Tasks = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
