@@ -105,8 +105,13 @@ class MeasuredWindow:
 
     @property
     def cpu_s(self) -> float:
-        """CPU seconds of this process, all threads, and of its waited-for children."""
+        """CPU seconds of this process, all threads, and of its waited-for children, ``sampler_cpu_s`` left out."""
         return self.window.cpu_s
+
+    @property
+    def sampler_cpu_s(self) -> float:
+        """CPU seconds that measuring took within the window: windows inside it and polls. Measured joules hold them."""
+        return self.window.sampler_cpu_s
 
     @property
     def thread_cpu_s(self) -> float | None:
@@ -297,8 +302,8 @@ class _Open:
         try:
             self.window = MeasuredWindow(self._use.statuses, self._use.sampler.channels)
             self._thread = threading.get_ident()
-            self._thread_cpu_s = time.thread_time()
             self._start = self._use.sampler.mark()
+            self._thread_cpu_s = time.thread_time()
         except BaseException:
             shared.release(self._use)
             raise
@@ -347,9 +352,10 @@ def measure(
     machine's joules, and this process's CPU seconds, of its time**. What two windows overlap in is in both: their sum
     counts it twice. ``thread_cpu_s`` tells threads apart; two tasks of one event loop share their thread as well.
 
-    Entering and leaving read the meters, so a plain ``with`` is right in async code. The first to enter also finds
-    them, as does whoever enters more than 5 s after the last has left: that opens the drivers' sessions, for which all
-    others wait. One ``measure()`` around all has it done once, at its beginning.
+    Entering and leaving read the meters, so a plain ``with`` is right in async code; the CPU time that this takes is
+    left out of ``cpu_s``, and is ``sampler_cpu_s``. The first to enter also finds the meters, as does whoever enters
+    more than 5 s after the last has left: that opens the drivers' sessions, for which all others wait. One
+    ``measure()`` around all has it done once, at its beginning.
 
     Args:
         meters: meters and their statuses, as from :func:`greenload.energy.discover.discover`, which is asked if None.

@@ -12,8 +12,10 @@ from greenload.energy.model import ModelMeter
 from greenload.energy.nvme import Ioctl, find_drive
 from greenload.energy.nvml import find_nvml
 from greenload.energy.process import ProcessMeter
-from greenload.energy.rapl import POWERCAP_ROOT, ReadText, find_rapl, read_text
+from greenload.energy.rapl import find_rapl
 from greenload.energy.storage import Place, System, physical_disks, place_of
+from greenload.energy.surroundings import look, usable_cpus
+from greenload.energy.zones import POWERCAP_ROOT, ReadText, read_text
 
 
 def discover(
@@ -26,6 +28,7 @@ def discover(
     data: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
     dev_root: str | Path = "/dev",
     ioctl: Ioctl | None = None,
+    root: str | Path = "/",
 ) -> tuple[list[Meter], list[MeterStatus]]:
     """Find counters, and model what has none. There is always a figure for the CPU and for memory.
 
@@ -39,6 +42,7 @@ def discover(
             then the device that holds them, and the machine's other disks don't widen its range. All if not given.
         dev_root: folder of device files.
         ioctl: asks NVMe drives in the system's place.
+        root: of the file system, where control groups and traces of containers are looked for.
 
     Returns:
         Meters that can be used, to be given to one :class:`greenload.energy.sampler.Sampler`, which closes them; and
@@ -51,7 +55,7 @@ def discover(
     """
     meters: list[Meter] = []
     statuses: list[MeterStatus] = []
-    rapl, found = find_rapl(Path(powercap_root), read)
+    rapl, found = find_rapl(Path(powercap_root), read, surroundings=look(root, environ))
     statuses += found
     if rapl is not None:
         meters.append(rapl)
@@ -68,7 +72,7 @@ def discover(
     measured = {channel.domain.split(":")[0] for meter in meters for channel in meter.channels}
     model = ModelMeter(
         [kind for kind in ("cpu", "dram", "storage") if kind not in measured],
-        cpus=os.cpu_count() or 1,
+        cpus=usable_cpus(root),
         disks=place.disks,
     )
     if model.channels:

@@ -33,6 +33,7 @@ CPU_BAND = 0.5
 """Relative band of the cpu model: per-vCPU averages hide a factor of three between processors."""
 DRAM_W_PER_GB = 0.392
 """Watts per 10⁹ resident bytes (Cloud Carbon Footprint)."""
+_SOURCE = "Cloud Carbon Footprint"
 DRAM_BAND = 0.4
 """Relative band of the dram model."""
 
@@ -42,7 +43,8 @@ class ModelMeter:
 
     Args:
         kinds: which of ``"cpu"``, ``"dram"``, ``"storage"`` to model: those without a counter.
-        cpus: number of vCPUs, for the idle floor.
+        cpus: vCPUs that this process may use, for the idle floor: a share of a machine is charged its share. May be a
+            fraction, where a quota is one.
         disks: where this process's bytes come from: the data's disk, or all the machine has. A process's bytes aren't
             told apart by device, so several disks are one domain, ``storage:all``, with the range of all classes.
 
@@ -55,7 +57,7 @@ class ModelMeter:
 
     name = "model"
 
-    def __init__(self, kinds: Iterable[str], *, cpus: int, disks: Iterable[Disk]) -> None:
+    def __init__(self, kinds: Iterable[str], *, cpus: float, disks: Iterable[Disk]) -> None:
         wanted = set(kinds)
         self._cpus = cpus
         place = Place(tuple(disks)) if "storage" in wanted else Place()
@@ -87,18 +89,21 @@ class ModelMeter:
         return found
 
     def idle_power_w(self) -> dict[str, float]:
-        """Watts that the modelled machine draws with nothing to do: cpu only, 0.74 W for each vCPU."""
+        """Watts drawn with nothing to do: cpu only, 0.74 W for each vCPU that this process may use."""
         return {"cpu": VCPU_IDLE_W * self._cpus} if any(c.domain == "cpu" for c in self.channels) else {}
 
     def statuses(self) -> list[MeterStatus]:
         """One usable status per modelled domain, naming the model and its band."""
         models = {
-            "cpu": f"{VCPU_ACTIVE_W:.2f} W per busy CPU second of this process, idle floor apart",
-            "dram": f"{DRAM_W_PER_GB} W per GB resident",
+            "cpu": f"{VCPU_ACTIVE_W:.2f} W per busy CPU second of this process, and apart from it an idle floor of "
+            f"{VCPU_IDLE_W} W for each of the {self._cpus:g} CPUs that it may use, averages of {_SOURCE}",
+            "dram": f"{DRAM_W_PER_GB} W per GB resident, of {_SOURCE}",
         }
         if self._storage is not None:
             channel, device = self._storage
-            models[channel.domain] = f"{device.j_per_byte * 1e9:.2f} J per GB moved ({device.name})"
+            models[channel.domain] = (
+                f"{device.j_per_byte * 1e9:.2f} J per GB moved ({device.name}), by data sheets and reviews"
+            )
         return [
             MeterStatus(
                 channel.domain,

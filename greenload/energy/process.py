@@ -7,6 +7,7 @@ process and its neighbours.
 from __future__ import annotations
 
 import os
+import re
 import resource
 import time
 from dataclasses import dataclass
@@ -14,7 +15,15 @@ from typing import Literal
 
 import psutil
 
+from greenload.energy.proc_files import ProcFile
 from greenload.energy.storage import physical_disks
+
+_IO = ProcFile("/proc/self/io", b"rchar:")
+_STATM = ProcFile("/proc/self/statm")
+_STAT = ProcFile("/proc/stat", b"cpu ")
+_IO_COUNTS = re.compile(rb"^syscr: (\d+)\n.*^read_bytes: (\d+)\nwrite_bytes: (\d+)\n", re.DOTALL | re.MULTILINE)
+_PAGE = resource.getpagesize()
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 BytesSource = Literal["process", "machine"]
 
@@ -101,23 +110,25 @@ class ProcessMeter:
 
     def rss_bytes(self) -> int:
         """Resident memory now, in bytes. Cheap enough to poll."""
-        return int(self._self().memory_info().rss)
+        try:
+            return int(_STATM.read().split()[1]) * _PAGE  # proc_pid_statm(5)
+        except (OSError, ValueError, IndexError):
+            return int(self._self().memory_info().rss)
 
     def read(self) -> ProcessReading:
-        """Read everything now (about 0.1 ms)."""
+        """Read everything now (about 0.01 ms on Linux)."""
         read_bytes, written_bytes, reads = self._io()
-        return ProcessReading(
-            cpu_s=own_cpu_s(),
-            machine_cpu_s=machine_cpu_s(),
-            rss_bytes=self.rss_bytes(),
-            device_read_bytes=read_bytes,
-            device_written_bytes=written_bytes,
-            reads=reads,
-        )
+        machine_s, rss_bytes = machine_cpu_s(), self.rss_bytes()
+        # CPU seconds last: what reading the rest takes is then known to whoever reads the thread's clock next.
+        return ProcessReading(own_cpu_s(), machine_s, rss_bytes, read_bytes, written_bytes, reads)
 
     def _io(self) -> tuple[int | None, int | None, int | None]:
         """Device bytes read and written, and read system calls, which are known of a process only."""
         if self.bytes_source == "process":
+            try:
+                return _own_io(_IO.read())
+            except (OSError, ValueError):
+                pass  # psutil says what is wrong
             counters = self._self().io_counters()
             return int(counters.read_bytes), int(counters.write_bytes), int(counters.read_count)
         found = _disk_bytes() if self.bytes_source == "machine" else None
@@ -135,8 +146,21 @@ def machine_cpu_s() -> float:
 
     user + nice + system + irq + softirq: ``user`` already holds ``guest``; idle, iowait and steal aren't work here.
     """
-    times = psutil.cpu_times()
+    try:
+        fields = _STAT.read().split(b"\n", 1)[0].split()
+        user, nice, system, _, _, irq, softirq = map(int, fields[1:8])  # proc_stat(5)
+        return (user + nice + system + irq + softirq) / _TICKS
+    except (OSError, ValueError):
+        times = psutil.cpu_times()
     return float(times.user + times.nice + times.system + getattr(times, "irq", 0.0) + getattr(times, "softirq", 0.0))
+
+
+def _own_io(text: bytes) -> tuple[int, int, int]:
+    """Device bytes read and written, and read system calls, of ``/proc/self/io`` (proc_pid_io(5))."""
+    found = _IO_COUNTS.search(text)
+    if found is None:
+        raise ValueError(f"/proc/self/io must hold syscr, read_bytes and write_bytes, found {text!r}")
+    return int(found[2]), int(found[3]), int(found[1])
 
 
 def _disk_bytes() -> tuple[int, int] | None:

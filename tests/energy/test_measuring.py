@@ -455,3 +455,18 @@ def test_meters_are_closed_when_the_sampler_cannot_start() -> None:
     with pytest.raises(MeterError, match="one meter only"), measure((meters, [])):
         pass
     assert all(meter.closed for meter in meters)
+
+
+def test_what_measuring_takes_is_left_out_and_said(burn: Callable[[float], None]) -> None:
+    used = 0.0
+    with measure() as outer:
+        for _ in range(100):
+            with measure() as inner:
+                began = time.process_time()
+                burn(0.002)
+                used += time.process_time() - began
+            used -= inner.cpu_s
+    # What reading the meters takes, 100 times both edges, would be 5 ms and more.
+    assert abs(used) < 0.002
+    assert outer.sampler_cpu_s > 50 * inner.sampler_cpu_s >= 0
+    assert outer.sampler_cpu_s > 0.001

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from greenload.energy.proc_files import ProcFile
 from greenload.energy.process import Clocks, ProcessMeter, read_clocks, suspended_s
 
 
@@ -59,15 +60,48 @@ def test_written_bytes_reach_the_device(tmp_path: Path) -> None:
     assert after - before >= 1 << 20
 
 
+def test_figures_are_those_that_psutil_reads() -> None:
+    import psutil
+
+    meter, process = ProcessMeter(), psutil.Process()
+    if meter.bytes_source != "process":
+        pytest.skip("this process's /proc/self/io can't be read here")
+    found, counters, times = meter.read(), process.io_counters(), psutil.cpu_times()
+    assert found.device_read_bytes == counters.read_bytes and found.device_written_bytes == counters.write_bytes
+    assert found.reads is not None and 0 <= counters.read_count - found.reads < 50
+    assert found.rss_bytes == pytest.approx(process.memory_info().rss, abs=8 << 20)
+    machine_cpu_s = times.user + times.nice + times.system + times.irq + times.softirq
+    assert found.machine_cpu_s == pytest.approx(machine_cpu_s, abs=1.0)
+
+
+def test_a_file_of_proc_is_read_though_its_number_was_taken(tmp_path: Path) -> None:
+    """As after ``os.closerange``, which programs that become daemons call."""
+    other = tmp_path / "other"
+    other.write_text("something else")
+    file = ProcFile("/proc/self/io", b"rchar:")
+    assert file.read().startswith(b"rchar:")
+    number = file._opened[1]
+    os.close(number)
+    with other.open() as taken:
+        assert taken.fileno() == number
+        assert file.read().startswith(b"rchar:") and file._opened[1] != number
+    os.close(file._opened[1])
+    assert file.read().startswith(b"rchar:")
+
+
 def test_a_forked_child_reads_itself() -> None:
     meter = ProcessMeter()
+    meter.read()  # it has its files open
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(write_end, f"{meter.read().cpu_s}".encode())
+        found = meter.read()
+        os.write(write_end, f"{found.cpu_s} {found.reads}".encode())
         os._exit(0)
     os.waitpid(child, 0)
-    assert float(os.read(read_end, 100)) < 1.0 + meter.read().cpu_s
+    cpu_s, reads = os.read(read_end, 100).split()
+    assert float(cpu_s) < 1.0 + meter.read().cpu_s
+    assert reads == b"None" or int(reads) < 100
 
 
 def test_suspend_is_seen_only_where_it_is_certain() -> None:
