@@ -9,6 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _CONTAINER_FILES = {".dockerenv": "Docker", "run/.containerenv": "Podman"}
+_CONTAINER_NAMES = ("run/systemd/container", "run/host/container-manager")
+_MANAGERS = {
+    "kubepods": "Kubernetes",
+    "docker": "Docker",
+    "libpod": "Podman",
+    "/lxc": "LXC",
+    "containerd": "containerd",
+}
 _DRIVERS = ("intel_rapl_msr", "intel_rapl_tpmi", "intel_rapl")
 """Kernel modules that make zones: by registers, by tables of newer Xeons, and of kernels before 5.3."""
 
@@ -95,13 +103,16 @@ def _hypervisor(base: Path) -> str:
 
 
 def _container(base: Path, environ: Mapping[str, str]) -> str:
-    """As systemd-detect-virt looks for one, and Kubernetes, which sets a variable."""
+    """As systemd-detect-virt looks for one; besides by Kubernetes' variable, and the control groups of the first
+    process, which bear the container manager's name where they aren't hidden."""
     if "KUBERNETES_SERVICE_HOST" in environ:
         return "Kubernetes"
     for name, maker in _CONTAINER_FILES.items():
         if (base / name).exists():
             return maker
-    return environ.get("container", "") or _text(base / "run/systemd/container").strip()
+    said = (environ.get("container", ""), *(_text(base / name).strip() for name in _CONTAINER_NAMES))
+    groups = _text(base / "proc/1/cgroup")
+    return next((one for one in (*said, *(maker for name, maker in _MANAGERS.items() if name in groups)) if one), "")
 
 
 def usable_cpus(root: str | os.PathLike[str] = "/") -> float:

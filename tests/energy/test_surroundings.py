@@ -42,6 +42,10 @@ LOADED = {"sys/module/intel_rapl_msr/initstate": "live"}
         ({**BARE, ".dockerenv": ""}, {}, True, "container (Docker)"),
         ({**BARE, "run/.containerenv": ""}, {}, True, "container (Podman)"),
         ({**BARE, "run/systemd/container": "lxc\n"}, {}, False, "container (lxc)"),
+        ({**BARE, "run/host/container-manager": "systemd-nspawn\n"}, {}, True, "container (systemd-nspawn)"),
+        ({**BARE, "proc/1/cgroup": "0::/system.slice/docker-1f.scope\n"}, {}, True, "container (Docker)"),
+        ({**BARE, "proc/1/cgroup": "0::/init.scope\n"}, {}, True, "modprobe intel_rapl_msr"),
+        (BARE, {"container": "lxc"}, True, "container (lxc)"),
         (BARE, {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, True, "container (Kubernetes)"),
     ],
 )
