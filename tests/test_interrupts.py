@@ -188,7 +188,7 @@ def test_a_job_in_the_background_that_ignores_it_goes_on() -> None:
 def test_a_job_in_the_background_is_ended_by_sigterm_all_the_same() -> None:
     code = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n" + script("time.sleep(30)\n        return 3")
     process = started(code)
-    time.sleep(0.5)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=20)
     assert process.returncode == 143
