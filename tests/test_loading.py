@@ -101,7 +101,7 @@ def light(source: Files, size: int = 4) -> gl.Pipeline:
 def test_the_stream_is_the_same_at_any_thread_count_and_batch_size(photos: Files, backend: str) -> None:
     whole = flat(gl.load(files(photos), backend, epochs=2, threads=1))
     assert len(whole[1]) == 2 * COUNT
-    for threads, size in ((2, 4), (4, 7), (2, 100)):
+    for threads, size in ((2, 7), (4, 100)):
         assert same(flat(gl.load(files(photos, size), backend, epochs=2, threads=threads)), whole), (threads, size)
 
 
@@ -126,14 +126,14 @@ def test_the_stream_is_what_backend_and_draws_say(photos: Files) -> None:
     from greenload.prepared import Numbers
 
     pipeline = files(photos)
-    for epoch in (0, 3):
-        index = permute(np.arange(COUNT), COUNT, 7, epoch)
-        numbers = Numbers.of(pipeline).prepare(7, epoch, index)
-        records = Records([photos.read(int(i)) for i in index], numbers, [photos.name(int(i)) for i in index])
-        expected = backends.run(make_plan(pipeline, "tf"), records)
-        images, labels = flat(gl.load(pipeline, "tf", epochs=epoch + 1, start=gl.Position(epoch)))
-        assert (images == expected).all()
-        assert (labels == photos.labels[index]).all()
+    epoch = 3
+    index = permute(np.arange(COUNT), COUNT, 7, epoch)
+    numbers = Numbers.of(pipeline).prepare(7, epoch, index)
+    records = Records([photos.read(int(i)) for i in index], numbers, [photos.name(int(i)) for i in index])
+    expected = backends.run(make_plan(pipeline, "tf"), records)
+    images, labels = flat(gl.load(pipeline, "tf", epochs=epoch + 1, start=gl.Position(epoch)))
+    assert (images == expected).all()
+    assert (labels == photos.labels[index]).all()
 
 
 WHOLE: dict[str, Any] = {}
@@ -147,7 +147,7 @@ WHOLE: dict[str, Any] = {}
     parts=st.integers(1, 2),
     part=st.integers(0, 1),
 )
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=6, deadline=None, derandomize=True)
 def test_resuming_gives_the_tail_of_the_stream(epoch: int, sample: int, size: int, parts: int, part: int) -> None:
     shard = gl.Shard(part % parts, parts)
     mine = shard.size(COUNT)

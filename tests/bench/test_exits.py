@@ -13,16 +13,11 @@ from bench.exits import BACKENDS, Ended, end
 PART = (
     ("auto", "repeat"),
     ("dali-cpu", "map_prefetch"),
-    ("pillow", "ignore_errors"),
-    ("auto", "slow_map"),
     ("pillow", "loop_sigint"),
     ("auto", "fit_error"),
-    ("dali-cpu", "daemon_thread_iterate"),
     ("pillow", "thread"),
     ("auto", "bad_record"),
     ("tf", "fork_exit"),
-    ("auto", "spawn_child"),
-    ("tf", "iterate_from_generator"),
     ("tf", "iterate_at_exit"),
 )
 
