@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from greenload.datasets.campaign import DatasetCampaign
+from greenload.datasets.graph import Node
 from greenload.datasets.rules import RULES, Candidate, Found, line
 from greenload.energy.attribution import NEGLIGIBLE, Attribution, trial_cost
 from greenload.energy.figures import Figure
@@ -19,7 +20,11 @@ TRIED = 4
 
 
 def advise(
-    campaign: DatasetCampaign, attribution: Attribution, domains: Mapping[str, Domain], share: float
+    campaign: DatasetCampaign,
+    attribution: Attribution,
+    domains: Mapping[str, Domain],
+    share: float,
+    drawn: frozenset[Node] = frozenset(),
 ) -> tuple[Advice, ...]:
     """Try the changes that promise most, and give those that save more than 1 % of the whole, the largest first.
 
@@ -28,8 +33,9 @@ def advise(
         attribution: their costs.
         domains: of energy.
         share: of the progress, that this takes.
+        drawn: nodes that draw from Python's or NumPy's random while they are traced.
     """
-    candidates = sorted(_candidates(campaign, attribution), key=lambda one: one.expected_s, reverse=True)
+    candidates = sorted(_candidates(campaign, attribution, drawn), key=lambda one: one.expected_s, reverse=True)
     full_s = attribution.full.cpu_s_per_sample.value or 0.0
     candidates = [one for one in candidates if one.expected_s > NEGLIGIBLE * full_s][:TRIED]
     tried = [
@@ -55,7 +61,7 @@ def _worth(saves: Figure, full_s: float) -> bool:
     return saves.value is not None and saves.value > NEGLIGIBLE * full_s and (saves.low or 0.0) > 0
 
 
-def _candidates(campaign: DatasetCampaign, attribution: Attribution) -> list[Candidate]:
+def _candidates(campaign: DatasetCampaign, attribution: Attribution, drawn: frozenset[Node]) -> list[Candidate]:
     import psutil
 
     found = Found(
@@ -64,6 +70,7 @@ def _candidates(campaign: DatasetCampaign, attribution: Attribution) -> list[Can
         costs={step.name: step.cost.cpu_s_per_sample for step in attribution.steps},
         line=line(campaign.root),
         free_bytes=float(psutil.virtual_memory().available),
+        drawn=drawn,
     )
     return [one for rule in RULES if (one := rule(found)) is not None]
 

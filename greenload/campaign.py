@@ -20,6 +20,7 @@ from greenload.energy.settle import settle
 from greenload.energy.windows import Observation
 from greenload.loading import Build, Order
 from greenload.plan import Plan
+from greenload.random_states import random_states_kept
 from greenload.splitting import Split
 from greenload.steps import Step
 from greenload.windowing import BUILDS, Further, Progress, Runnable, Windows, closing, enough
@@ -61,6 +62,7 @@ class Campaign(Windows):
         self._trials: set[str] = set()
         self._behind: dict[str, bool] = {}
 
+    @random_states_kept()
     def measure(self, further: Further = enough) -> list[Observation]:
         """All windows of the profile. The full pipeline's are spread over the steps', so that a drift meets both.
 
@@ -99,6 +101,7 @@ class Campaign(Windows):
             if (step.kind == "pixels" and step.backend != "tf") or (step.kind == "batch" and crossing)
         }
 
+    @random_states_kept()
     def trial(self, name: str, changed: Plan) -> None:
         """Adjacent windows of the pipeline as it is ("with") and of a changed one ("without").
 

@@ -83,19 +83,19 @@ def profile(
     it in adjacent windows: ``advice``.
 
     A ``tf.data.Dataset`` is taken apart into its chain: each transformation that does work has a row, named by the
-    user's function or ``name=`` and its place; those on side branches (``zip``, ``choose``, …) and inside an
-    ``interleave`` say so in ``Step.branch``. It is built again from TensorFlow's own operations with the functions as
-    they are traced, and run over and over; elements are counted at every node, so that figures are per sample that
-    leaves it: a row of a batch, or an element where nothing is batched (``plan["sample"]`` says which). Sources, caches
-    and interleaves are measured by prefixes, as are steps that are cheap and large beside all before them; the rest by
-    replay. ``skipped`` lists what can't be looked into, and why. ``advice`` holds up to three changes that save most,
-    tried beside the dataset as it is; trying them may call a function once more, to trace it for batches.
+    user's function (a lambda's text, a Keras layer's name), ``name=``, or the user's call of a library, and its place;
+    ``Step.branch`` tells side branches (``zip``, …) and the inside of an ``interleave``. It is built again from
+    TensorFlow's own operations with the functions as they are traced, and run over and over; elements are counted at
+    every node, so that figures are per sample that leaves it: a row of a batch, or an element where nothing is batched
+    (``plan["sample"]``). Sources, caches, interleaves and steps that are cheap and large beside all before them are
+    measured by prefixes, the rest by replay. ``skipped`` lists what can't be seen, and what filters throw away.
+    ``advice`` names frozen random numbers, then up to three changes that save most; functions may be traced again.
 
-    The dataset gives the same elements afterwards as if never profiled: shuffles' and caches' state is the copies' own,
-    and variables that its functions capture are put back. Not kept is what lies outside TensorFlow: a generator over
-    something that is used up, files that a function writes. Its options are kept. Where ``AUTOTUNE`` would choose,
-    numbers are fixed, since one that changes moves work from window to window: as many calls as ``threads``, and 2
-    elements held by prefetch (``plan["autotune"]``).
+    The dataset gives the same elements afterwards as if never profiled, also after an error or Ctrl-C: shuffles' and
+    caches' state is the copies' own; variables, tables and generators of random numbers that its functions use, and
+    the global ones, are put back; what a generator used up, or a function wrote to files, is not. Where ``AUTOTUNE``
+    would choose, numbers are fixed, since a change moves work from window to window: as many calls as ``threads``, 2
+    elements held by prefetch (``plan["autotune"]``). Its options are kept.
 
     Args:
         pipeline: what to profile, a plan of it, or a dataset. Of what ``split_for_device`` gives both sides are shown:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from greenload.advising import advise
 from greenload.cold import Cold, Dropped
+from greenload.datasets import belonging
 from greenload.datasets.campaign import DatasetCampaign
 from greenload.datasets.counting import count, unit
 from greenload.datasets.graph import Node, walk
 from greenload.datasets.notes import notes
 from greenload.datasets.reading import files_of_dataset
 from greenload.datasets.rebuild import BUFFER, Builder
-from greenload.datasets.running import Pulse, kept, patiently
+from greenload.datasets.remarks import drawn_while_traced, remarks
+from greenload.datasets.running import Pulse, patiently
+from greenload.datasets.states import kept
 from greenload.datasets.stores import spare
 from greenload.energy.attribution import Attribution, attribute
 from greenload.energy.sampler import Sampler
@@ -22,6 +25,7 @@ from greenload.energy.windows import Domain, Observation
 from greenload.errors import UsageError
 from greenload.pacing import Announce, Pace
 from greenload.plan import processors
+from greenload.random_states import random_states_kept
 from greenload.report.data import Advice, Skipped, Step
 from greenload.report.extras import Precision
 from greenload.scratch import ScratchFolder
@@ -85,7 +89,8 @@ def profile_dataset(
 
     def work() -> DatasetProfile:
         progress(0.0, "counting elements")
-        with ScratchFolder() as scratch, kept(root):
+        with ScratchFolder() as scratch:
+            drawn = drawn_while_traced(root)
             counts = count(root, Builder(scratch), samples, pulse)
             campaign = DatasetCampaign(
                 root, counts, scratch, parallel, samples, pulse, sampler, rounds, seed, progress, files
@@ -114,22 +119,24 @@ def profile_dataset(
             campaign.measure(_STEPS, pace.further)
             attribution = attributed(campaign.seen)
             reached = pace.found(attribution, campaign.seen)
-            advice = advise(campaign, attribution, domains, 1 - _STEPS)
+            advice = remarks(root, drawn) + advise(campaign, attribution, domains, 1 - _STEPS, frozenset(drawn))
+            names = belonging.row_names(root)
             progress(1.0, "done")
             return DatasetProfile(
                 pipeline={"nodes": [node.to_dict() for node in root.nodes()], "element_spec": str(root.element_spec)},
                 plan=_plan(campaign, parallel),
                 samples=counts.samples,
-                steps=tuple(_rows(shown(), campaign, attribution)),
-                attribution=attribution,
-                skipped=tuple(notes(campaign)),
+                steps=belonging.together(list(_rows(shown(), campaign, attribution)), names),
+                attribution=replace(attribution, together=belonging.untouched(attribution.together, names)),
+                skipped=tuple(replace(one, name=names.get(one.name, one.name)) for one in notes(campaign)),
                 advice=advice,
                 windows=tuple(campaign.seen),
                 precision=reached,
                 dropped=tuple(campaign.dropped),
             )
 
-    return patiently(work, pulse)
+    with random_states_kept(), kept(root):
+        return patiently(work, pulse)
 
 
 def _rows(shown: list[Node], campaign: DatasetCampaign, attribution: Attribution) -> list[Step]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from greenload.datasets.names import function_file, function_name, function_place, unique, unwrap
+from greenload.datasets.calls import call_of
+from greenload.datasets.names import function_file, function_name, function_place, installed, unique, unwrap
 from greenload.errors import UsageError
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ PASSIVE = frozenset(
     {"options", "restructure", "repeat", "take", "skip", "shard", "assert_cardinality", "enumerate", *JOINS}
 )
 """Kinds that only pass elements on: they have no row."""
+_USERS = frozenset({"map", "filter", "flat_map", "interleave", "scan", "take_while"})
+"""Kinds whose row is named by their function."""
 _FUNCTIONS = ("_map_func", "_predicate", "_scan_func", "_reduce_func", "_shard_func")
 _PARAMETERS = (
     "batch_size", "batch_sizes", "drop_remainder", "num_parallel_calls", "deterministic", "buffer_size", "count",
@@ -98,9 +101,12 @@ class Node:
     name: str = ""
     """The row's name, unique in its graph."""
     where: str = ""
-    """``"train.py:31"``, where its function is written."""
+    """``"train.py:31"``, where the user wrote its function; the user's call where a library's function does it."""
     file: str = ""
     """Whole path of that file."""
+    call: str = ""
+    """What the user called that made it, with the place: ``"rejection_resample train.py:12"``; empty for a method of
+    the node's own kind, as ``map`` for a map."""
     branch: str = ""
     """``"zip 2"``, ``"interleave"``; several joined by `` / ``."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -154,6 +160,14 @@ def wrapper(dataset: Any) -> Any:
     return next((found for name in _FUNCTIONS if (found := getattr(dataset, name, None)) is not None), None)
 
 
+def wrappers(dataset: Any) -> list[Any]:
+    """All of tf.data's wrappers of functions that a dataset has: grouping has three, a snapshot two."""
+    held = [*vars(dataset).values(), *vars(reader(dataset)).values()]
+    if (mapped := getattr(dataset, "_mapped_dataset", None)) is not None:
+        held += vars(mapped).values()
+    return [one for one in held if hasattr(one, "_func") and hasattr(one, "function")]
+
+
 def plain(dataset: Any) -> Any:
     """The dataset below TensorFlow 1's adapter."""
     while hasattr(dataset, "_dataset") and type(dataset).__name__.endswith(("Adapter", "V1")):
@@ -178,9 +192,9 @@ def _tree(dataset: Any, branch: str, count: list[int]) -> Node:
         raise UsageError(f"a dataset to profile has up to {_MOST_NODES} nodes, this one has more: profile a part of it")
     dataset = plain(dataset)
     kind = KINDS.get(type(dataset).__name__, "dali" if "DALIDataset" in type(dataset).__name__ else "")
-    if kind == "flat_map" and (generator := _generator(dataset)) is not None:
+    if kind == "flat_map" and (generator := generator_of(dataset)) is not None:
         name, where, file = function_name(generator), function_place(generator), function_file(generator)
-        return Node(dataset, "from_generator", (), name, where, file, branch)
+        return Node(dataset, "from_generator", (), name, where, file, branch=branch)
     children = list(reader(dataset)._inputs())
     if kind == "unbatch":  # comes behind a map of TensorFlow's own, which is made anew with it
         children = list(children[0]._inputs()[0]._inputs())
@@ -193,22 +207,21 @@ def _tree(dataset: Any, branch: str, count: list[int]) -> Node:
         label = _branch(kind, place)
         one = _tree(child, " / ".join(part for part in (branch, label) if part), count)
         if kind == "choose" and place == 0:
-            one = Node(plain(child), "selector", (_hidden(one),), "choose", branch=one.branch, known=False)
+            name, where = (one.call.partition(" ")[0], one.where) if one.call else ("choose", "")
+            whole = _hidden(one)
+            one = Node(plain(child), "selector", (whole,), name, where, call=one.call, branch=one.branch, known=False)
         elif not known or (kind == "enumerate" and place == 0) or (hasattr(dataset, "_impl") and _written_here(one)):
             one = _hidden(one)  # what is before a dataset that can't be built on anything else is part of its row
         inputs.append(one)
-    function = wrapper(dataset)
-    user = None if function is None or kind in ("tfrecords", "snapshot") else function._func
-    given = getattr(dataset, "_name", None)
-    shown = kind in ("map", "filter", "flat_map", "interleave", "scan", "take_while") and user is not None
-    name = given or (function_name(user) if shown else kind)
+    name, where, file, call = _called(dataset, kind)
     node = Node(
         dataset,
         kind,
         tuple(inputs),
-        name,
-        function_place(user) if shown else "",
-        function_file(user) if shown else "",
+        getattr(dataset, "_name", None) or name,
+        where,
+        file,
+        call,
         branch,
         _parameters(dataset),
         kind in PASSIVE,
@@ -222,10 +235,26 @@ def _tree(dataset: Any, branch: str, count: list[int]) -> Node:
     return node
 
 
+def _called(dataset: Any, kind: str) -> tuple[str, str, str, str]:
+    """A node's name, place, file and call: the user's function's own, or the call that made a library's do it."""
+    function = wrapper(dataset)
+    if function is None or kind == "tfrecords":
+        return kind, "", "", ""
+    call = call_of(function)
+    made = "" if call is None else call.made(kind)
+    user = function._func if kind in _USERS else None
+    if user is not None and not installed(function_file(user) or "/built-in/site-packages/"):
+        return function_name(user), function_place(user), function_file(user), made
+    if call is None:
+        return kind if user is None else function_name(user), "", "", ""
+    name = call.name if made else kind if user is None else function_name(user)
+    return name, call.where, call.file, made
+
+
 def _written_here(node: Node) -> bool:
     """Whether all of a tree comes from a reader's own list of files, which is no row of its own."""
     return all(one.kind in ("from_tensor_slices", "from_tensors", "map", "range") for one in node.nodes()) and all(
-        "/tensorflow/" in one.file for one in node.nodes() if one.kind == "map"
+        installed(function_file(one.function._func)) for one in node.nodes() if one.kind == "map"
     )
 
 
@@ -253,7 +282,7 @@ def _counts(dataset: Any) -> bool:
     return endless and str(getattr(dataset.element_spec, "dtype", "")) == "<dtype: 'int64'>"
 
 
-def _generator(dataset: Any) -> Any:
+def generator_of(dataset: Any) -> Any:
     """The user's generator, if the dataset is what ``from_generator`` gives: it hides in closures."""
     function = dataset._map_func._func
     if "from_generator_op" not in function_file(function):

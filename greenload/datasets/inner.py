@@ -5,13 +5,15 @@ The function itself is never called: parts of its graph are copied into function
 
 from __future__ import annotations
 
-import os
+import linecache
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from greenload.datasets.calls import Call, traced_call
 from greenload.datasets.graph import Node
+from greenload.datasets.names import codes, lambda_text, trimmed
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -154,11 +156,13 @@ def look_inside(node: Node) -> tuple[Node, ...]:
         if kind in _PASSIVE and not last:
             continue
         spec = node.element_spec if last else _spec(operation)
-        place, file = _place(operation)
-        name = _name(operation) if kind in ("map", "filter", "flat_map", "interleave") else kind
-        found.append(
-            Node(None, kind, (), name, place, file, branch, inner=Inner(node.dataset, operation, source, spec))
-        )
+        call = traced_call(operation)
+        place, file = ("", "") if call is None else (call.where, call.file)
+        named = kind in ("map", "filter", "flat_map", "interleave")
+        made = call.made(kind) if named and call is not None else ""
+        name = _name(operation, node.function._func, call) if named else kind
+        inner = Inner(node.dataset, operation, source, spec)
+        found.append(Node(None, kind, (), name, place, file, made, branch, inner=inner))
         source = operation
     return tuple(found)
 
@@ -217,19 +221,24 @@ def _spec(operation: Any) -> Any:
     return specs if len(specs) > 1 else specs[0]
 
 
-def _name(operation: Any) -> str:
+def _name(operation: Any, outer: Any, call: Call | None) -> str:
+    """What the user named it, the call that made a library's function do it, its function's name or text."""
     from tensorflow.core.framework import dataset_metadata_pb2
 
     if given := dataset_metadata_pb2.Metadata.FromString(operation.get_attr("metadata")).name:
         return str(given)
+    if call is not None and call.inside(_KINDS[operation.type]):
+        return call.name
     attribute = "predicate" if operation.type == "FilterDataset" else "f"
     found = _TRACED.match(operation.get_attr(attribute).name)
-    return "<lambda>" if found is None or found[1] == "lambda" else found[1]
+    if found is not None and found[1] != "lambda":
+        return found[1]
+    return "<lambda>" if call is None else _lambda(outer, call)
 
 
-def _place(operation: Any) -> tuple[str, str]:
-    """Where the user made it: the last line on the way there that is not TensorFlow's own."""
-    frames = [frame for frame in operation.traceback or () if "/tensorflow/" not in frame.filename]
-    if not frames:
-        return "", ""
-    return f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}", frames[-1].filename
+def _lambda(outer: Any, call: Call) -> str:
+    """The text of a lambda inside a function: the only one on the call's line, else that line from its first one on."""
+    inside = [code for code in codes(outer) if code.co_name == "<lambda>" and code.co_firstlineno == call.line]
+    text = lambda_text(inside[0]) if len(inside) == 1 else "<lambda>"
+    written = re.search(r"\blambda\b[^'\"]*:.*", linecache.getline(call.file, call.line))
+    return trimmed(written[0]) if text == "<lambda>" and written else text

@@ -1,9 +1,10 @@
-"""What a profile of a dataset could not look into, and why."""
+"""What a profile of a dataset could not look into, and why; what its filters throw away."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from greenload.datasets.belonging import thrown_away
 from greenload.datasets.campaign import DatasetCampaign
 from greenload.datasets.graph import NESTING, STORES, Node
 from greenload.datasets.operations import calls_python
@@ -11,7 +12,7 @@ from greenload.report.data import Skipped
 
 
 def notes(campaign: DatasetCampaign) -> Iterator[Skipped]:
-    """Steps that are one row though more may be inside, and steps without figures."""
+    """Steps that are one row though more may be inside, filters that throw away, and steps without figures."""
     for node in campaign.root.nodes():
         if node.hidden and not node.looked:
             continue
@@ -20,6 +21,7 @@ def notes(campaign: DatasetCampaign) -> Iterator[Skipped]:
         if campaign.counts.cut and node.kind in STORES:
             held = round(campaign.counts.samples)
             yield Skipped(node.name, f"an epoch is too long to fill it whole: measured on its first {held} samples")
+    yield from thrown_away(campaign.root, campaign.counts, campaign.replays.before)
     for name, why in campaign.failed.items():
         yield Skipped(name, why)
 

@@ -20,12 +20,22 @@ def operations(node: Node) -> Iterator[Any]:
         attributes = node.inner.operation.node_def.attr
         names = [attributes[one].func.name for one in ("f", "predicate") if one in attributes]
     else:
-        function: Any = getattr(node.function, "function", None)
-        if getattr(function, "graph", None) is None:
-            return
-        graph = function.graph.as_graph_def()
-        yield from graph.node
-        names = [name for one in graph.node for name in _called(one)]
+        yield from operations_of(getattr(node.function, "function", None))
+        return
+    yield from _library(graph, names)
+
+
+def operations_of(function: Any) -> Iterator[Any]:
+    """``NodeDef`` of every operation in a traced function, and in the functions that it calls."""
+    if getattr(function, "graph", None) is None:
+        return
+    graph = function.graph.as_graph_def()
+    yield from graph.node
+    yield from _library(graph, [name for one in graph.node for name in _called(one)])
+
+
+def _library(graph: Any, names: list[str]) -> Iterator[Any]:
+    """What is in the functions of a graph that have one of the names, and in those that they call."""
     library = {one.signature.name: one for one in graph.library.function}
     seen: set[str] = set()
     while names:
@@ -52,6 +62,21 @@ def repeatable(node: Node) -> bool:
     return not any(
         one.op in _PYTHON or one.op in _STATE or any(word in one.op for word in _RANDOM) for one in operations(node)
     )
+
+
+def draws(node: Node) -> bool:
+    """Whether a node's function draws other random numbers each time it runs, in TensorFlow.
+
+    Stateless draws do so only where their seed is counted on in a variable, as Keras's layers do.
+    """
+    found = [one.op for one in operations(node)]
+    if any("Dataset" not in op and not op.startswith("Stateless") and _is_drawing(op) for op in found):
+        return True
+    return any(op.startswith("Stateless") and _is_drawing(op) for op in found) and any(op in _STATE for op in found)
+
+
+def _is_drawing(operation: str) -> bool:
+    return any(word in operation for word in (*_RANDOM, "RngReadAndSkip", "NonDeterministicInts"))
 
 
 def holds(node: Node, *names: str) -> bool:

@@ -13,6 +13,7 @@ from greenload.datasets.counting import Counts
 from greenload.datasets.graph import BATCHING, PASSIVE, STORES, Node, endless_repeat
 from greenload.datasets.operations import holds, repeatable
 from greenload.datasets.rebuild import Builder
+from greenload.datasets.remarks import at
 from greenload.energy.attribution import NEGLIGIBLE
 from greenload.energy.figures import Figure
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 MEMORY_SHARE = 0.5
 """Share of the free memory that a cache may fill."""
+_WITHOUT_BATCHES = ("_dataset_from_directory", "_dataset_from_array")
+"""Ends of the names of Keras's functions that give single samples with ``batch_size=None``."""
 _AFTER = frozenset({"batch", "padded_batch", "prefetch", "shuffle", "cache", *PASSIVE})
 
 
@@ -36,6 +39,8 @@ class Found:
     """The nodes from the source to the end, as far as they are one line back from the end."""
     free_bytes: float
     """Memory that is free."""
+    drawn: frozenset[Node] = frozenset()
+    """Nodes that draw from Python's or NumPy's random while they are traced."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,21 @@ def _cost(found: Found, node: Node) -> float:
     return sum(found.costs[name].value or 0.0 for name in names if name in found.costs)
 
 
-def _at(node: Node) -> str:
-    """A node as its user would call it: ``"map(parse) at train.py:31"``."""
-    called = f"{node.kind}({node.name})" if node.name != node.kind else node.kind
-    return f"{called} at {node.where}" if node.where else called
+def _steady(found: Found, node: Node) -> bool:
+    """Whether a node gives the same each time, also if its function is traced again."""
+    return repeatable(node) and node not in found.drawn
+
+
+def _made_inside(found: Found) -> set[Node]:
+    """The nodes of the line that a library's function made on its own, up to the last: nothing can stand between."""
+    import tensorflow as tf
+
+    ends = [
+        place
+        for place, node in enumerate(found.line)
+        if node.call and not callable(getattr(tf.data.Dataset, node.call.partition(" ")[0], None))
+    ]
+    return set(found.line[: ends[-1] + 1]) if ends else set()
 
 
 def _keep(found: Found) -> Candidate | None:
@@ -77,13 +93,16 @@ def _keep(found: Found) -> Candidate | None:
     """
     joined = [node for one in found.line[0].inputs for node in one.nodes()]
     # Without its shuffle a branch would pair with another one differently, or have other batches.
-    if any(not _stable(node) or node.kind == "shuffle" or endless_repeat(node) for node in joined):
+    if any(not _stable(found, node) or node.kind == "shuffle" or endless_repeat(node) for node in joined):
         return None
     ends = (
-        i for i, node in enumerate(found.line) if node.kind in BATCHING or endless_repeat(node) or not _stable(node)
+        i
+        for i, node in enumerate(found.line)
+        if node.kind in BATCHING or endless_repeat(node) or not _stable(found, node)
     )
     kept = found.line[: next(ends, len(found.line))]
-    while kept and not _point(kept[-1]):
+    inside = _made_inside(found)
+    while kept and not _point(kept[-1], inside):
         kept = kept[:-1]
     if not kept or any(node.kind in STORES for node in found.line[len(kept) :]) or found.counts.epoch_elements is None:
         return None
@@ -92,7 +111,7 @@ def _keep(found: Found) -> Candidate | None:
     while len(kept) > after + 1:  # a smaller element earlier, where the last one doesn't fit
         flow = found.counts.flows[kept[-1]]
         held = flow.bytes_per_element * flow.elements_per_sample * samples
-        if held <= MEMORY_SHARE * found.free_bytes and _point(kept[-1]):
+        if held <= MEMORY_SHARE * found.free_bytes and _point(kept[-1], inside):
             break
         kept = kept[:-1]
     else:
@@ -105,12 +124,17 @@ def _keep(found: Found) -> Candidate | None:
     order = "" if not shuffles else f", with shuffle({buffer}) behind it instead of before it"
     order = ", without the shuffle before it, which the one behind it makes up for" if shuffles and later else order
 
+    place = f"write .cache() behind {at(point)}{order}"
+    if point in inside:
+        again = f".shuffle({buffer}) and .batch()" if shuffles else ".batch()"
+        place = f"call {at(point)} with batch_size=None, shuffle=False, and write .cache() behind it, then {again}"
+
     def make(builder: Builder) -> tf.data.Dataset:
-        inside = {id(node) for node in point.nodes()}
+        before = {id(node) for node in point.nodes()}
 
         def alter(node: Node, inputs: Sequence[Any]) -> Any:
             made = None
-            if id(node) in inside and (node.kind == "shuffle" or node.kind in STORES):
+            if id(node) in before and (node.kind == "shuffle" or node.kind in STORES):
                 made = inputs[0]
             if node is point:
                 made = (builder.on(node, inputs) if made is None else made).cache()
@@ -121,15 +145,20 @@ def _keep(found: Found) -> Candidate | None:
 
     return Candidate(
         title=f"Cache what {(point.looked or (point,))[-1].name} gives",
-        detail=f"write .cache() behind {_at(point)}{order}: it holds {held / 1e6:,.0f} MB, and nothing random is before"
-        " it; the first epoch costs what it costs now",
+        detail=f"{place}: it holds {held / 1e6:,.0f} MB, and nothing random is before it; the first epoch costs what it"
+        " costs now",
         expected_s=spared,
         make=make,
     )
 
 
-def _point(node: Node) -> bool:
-    """Whether a cache may stand behind a node: one that only passes elements on is no place of its own."""
+def _point(node: Node, inside: set[Node]) -> bool:
+    """Whether a cache may stand behind a node: one that only passes elements on is no place of its own.
+
+    Nor is one inside a library's function, but where it can be had without the batches behind it.
+    """
+    if node in inside:
+        return node.call.partition(" ")[0].endswith(_WITHOUT_BATCHES)
     return len(node.inputs) > 1 or bool(node.looked) or node.kind not in (*PASSIVE, "shuffle", "prefetch")
 
 
@@ -137,18 +166,20 @@ def _all(node: Node) -> list[Node]:
     return [one for one in node.nodes() if not one.looked]
 
 
-def _stable(node: Node) -> bool:
+def _stable(found: Found, node: Node) -> bool:
     """Whether a node gives the same elements each time, in whatever order."""
     if node.looked:
-        return all(repeatable(one) for one in node.looked) and repeatable(node)
+        return all(repeatable(one) for one in node.looked) and _steady(found, node)
     moving = {"from_generator", "random", "dali", "data_service", "choose", "selector"}
-    return node.known and node.kind not in moving and repeatable(node)
+    return node.known and node.kind not in moving and _steady(found, node)
 
 
 def _vectorise(found: Found) -> Candidate | None:
     """A map directly before a batch, run on whole batches: one call a batch, where the numbers stay the same."""
     for before, node, after in zip(found.line, found.line[1:], found.line[2:], strict=False):
-        if node.kind != "map" or after.kind != "batch" or not repeatable(node) or not _slow_enough(found, node):
+        if node.kind != "map" or after.kind != "batch" or node.call or not _steady(found, node):
+            continue
+        if not _slow_enough(found, node):
             continue
 
         def make(builder: Builder, before: Node = before, node: Node = node, after: Node = after) -> tf.data.Dataset:
@@ -162,7 +193,7 @@ def _vectorise(found: Found) -> Candidate | None:
 
         return Candidate(
             title=f"Run {node.name} on batches",
-            detail=f"put {_at(node)} behind the batch: on samples, whole batches gave the same numbers, in one call a"
+            detail=f"put {at(node)} behind the batch: on samples, whole batches gave the same numbers, in one call a"
             " batch",
             expected_s=_cost(found, node),
             make=make,
@@ -211,7 +242,7 @@ def _normalise_later(found: Found) -> Candidate | None:
     import tensorflow as tf
 
     maps = [node for node in found.line if node.kind not in _AFTER]
-    if not maps or maps[-1].kind != "map" or maps[-1].inner is not None or not maps[-1].inputs:
+    if not maps or maps[-1].kind != "map" or maps[-1].inner is not None or not maps[-1].inputs or maps[-1].call:
         return None
     node = maps[-1]
     into, out = (tf.nest.flatten(spec) for spec in (node.inputs[0].element_spec, node.element_spec))
@@ -219,7 +250,9 @@ def _normalise_later(found: Found) -> Candidate | None:
         return None
     turned = into[0].dtype == tf.uint8 and out[0].dtype.is_floating and into[0].shape.is_compatible_with(out[0].shape)
     same = [one.dtype for one in into[1:]] == [one.dtype for one in out[1:]]
-    if not (turned and same and repeatable(node)) or holds(node, "ResizeBilinear", "ScaleAndTranslate", "ResizeArea"):
+    if not (turned and same and _steady(found, node)) or holds(
+        node, "ResizeBilinear", "ScaleAndTranslate", "ResizeArea"
+    ):
         return None
 
     def make(builder: Builder) -> tf.data.Dataset:
@@ -233,7 +266,7 @@ def _normalise_later(found: Found) -> Candidate | None:
 
     return Candidate(
         title=f"Do {node.name} on the device",
-        detail=f"leave {_at(node)} out and begin the model with it (keras.layers.Rescaling, Normalization): the device"
+        detail=f"leave {at(node)} out and begin the model with it (keras.layers.Rescaling, Normalization): the device"
         " does it in passing, and gets uint8, a quarter of the bytes",
         expected_s=sum(_cost(found, one) for one in found.line[found.line.index(node) :]),
         make=make,
@@ -288,7 +321,7 @@ def _fuse_maps(found: Found) -> Candidate | None:
     pairs = [
         (one, other)
         for one, other in zip(found.line, found.line[1:], strict=False)
-        if one.kind == other.kind == "map" and repeatable(one) and repeatable(other)
+        if one.kind == other.kind == "map" and all(_steady(found, each) and not each.call for each in (one, other))
     ]
     if not pairs or found.root.dataset.options().experimental_optimization.map_fusion:
         return None

@@ -1,21 +1,23 @@
-"""Running what a user wrote: waits bounded, errors in one line, variables put back."""
+"""Running what a user wrote: waits bounded, errors in one line."""
 
 from __future__ import annotations
 
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, TypeVar
+import traceback
+from collections.abc import Callable
+from typing import TypeVar
 
 from greenload import limits
-from greenload.datasets.graph import Node
 from greenload.errors import GreenloadError, SourceError
 
 PATIENCE_S = 60.0
 """Seconds without any element after which a dataset counts as stuck."""
+LEAVING_S = 2.0
+"""Seconds that an interrupt waits for the work to end, so that nothing of it runs on."""
 _POLL_S = 0.25
+_LONGEST_CHAIN = 64
 Result = TypeVar("Result")
 
 
@@ -40,7 +42,9 @@ class Pulse:
 def patiently(work: Callable[[], Result], pulse: Pulse, patience_s: float | None = None) -> Result:
     """Do work that runs a user's dataset, as long as its pulse is felt.
 
-    In a thread of its own: what waits inside TensorFlow for a generator can't be interrupted.
+    In a thread of its own: what waits inside TensorFlow for a generator can't be interrupted. Where it raises, its
+    iterators have ended, and with them TensorFlow's threads; where this thread is interrupted, that is waited for, 2 s
+    at most.
 
     Raises:
         BackendUnavailable: no thread can be started.
@@ -49,30 +53,44 @@ def patiently(work: Callable[[], Result], pulse: Pulse, patience_s: float | None
     limit_s = PATIENCE_S if patience_s is None else patience_s
     results: list[Result] = []
     errors: list[BaseException] = []
+    ended = threading.Event()  # not Thread.join: interrupted once, Python 3.11 takes a thread that runs for ended
 
     def run() -> None:
         try:
             results.append(work())
         except BaseException as error:
+            let_go(error)
             errors.append(error)
+        finally:
+            ended.set()
 
     thread = threading.Thread(target=run, name="greenload-profile", daemon=True)
     pulse()
     limits.start(thread)
     try:
-        while thread.is_alive():
-            thread.join(_POLL_S)
-            if time.monotonic() - pulse.last_s > limit_s and thread.is_alive():
+        while not ended.wait(_POLL_S):
+            if time.monotonic() - pulse.last_s > limit_s:
                 raise SourceError(
                     f"the dataset gave no element for {limit_s:g} s: check that its generator or filter ever gives one,"
                     " or make its shuffle buffer smaller"
                 )
-    except BaseException:
+    except BaseException as error:
         pulse.abandon()
+        if not isinstance(error, SourceError):  # one that is stuck won't end in time
+            ended.wait(LEAVING_S)
         raise
     if errors:
         raise translated(errors[0])
     return results[0]
+
+
+def let_go(error: BaseException) -> None:
+    """Clear the frames that an error came through: their iterators end, and with them TensorFlow's threads."""
+    chain: list[BaseException | None] = [error]
+    for one in chain:  # grows while it is read
+        if one is not None and len(chain) < _LONGEST_CHAIN:
+            traceback.clear_frames(one.__traceback__)
+            chain += [one.__cause__, one.__context__]
 
 
 def translated(error: BaseException) -> BaseException:
@@ -91,27 +109,3 @@ def said(error: BaseException) -> str:
     line = next((line for line in lines if line and not line.startswith(("Detected at", "Traceback"))), "")
     kind = re.match(r"(\w+(?:Error|Exception)): ", line)
     return (line if kind else f"{type(error).__name__}: {line}")[:300].rstrip(" :,")
-
-
-@contextmanager
-def kept(root: Node) -> Iterator[None]:
-    """Put the variables back that a dataset's functions capture: counters, generators of random numbers."""
-    import tensorflow as tf
-
-    saved: dict[int, tuple[Any, Any]] = {}
-    for node in root.nodes():
-        traced = getattr(node.function, "function", None) if node.inner is None else None
-        for handle in getattr(traced, "captured_inputs", ()):
-            data = getattr(handle, "_handle_data", None)
-            if handle.dtype != tf.resource or data is None or len(data.shape_and_type) != 1 or id(handle) in saved:
-                continue
-            try:
-                value = tf.raw_ops.ReadVariableOp(resource=handle, dtype=data.shape_and_type[0].dtype)
-            except (tf.errors.OpError, ValueError):
-                continue  # a table, which has nothing that running changes
-            saved[id(handle)] = handle, tf.identity(value)
-    try:
-        yield
-    finally:
-        for handle, value in saved.values():
-            tf.raw_ops.AssignVariableOp(resource=handle, value=value)

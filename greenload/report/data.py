@@ -73,6 +73,11 @@ class Advice:
     saves_energy_j_per_sample: Mapping[str, Figure] = field(default_factory=dict)
     """Joules by domain, without the idle floor."""
 
+    @property
+    def is_remark(self) -> bool:
+        """Whether it saves nothing that was looked for: it changes what is trained on, as random numbers drawn once."""
+        return self.method == "estimate" and self.saves_cpu_s_per_sample.value is None
+
 
 @dataclass(frozen=True, kw_only=True)
 class FullRun(Cost):
@@ -128,7 +133,7 @@ class Report:
     """``full`` with the idle floor."""
     skipped: tuple[Skipped, ...] = ()
     advice: tuple[Advice, ...] = ()
-    """The changes most worth making, the largest saving first."""
+    """The changes most worth making: remarks on what is trained on, then the largest saving first."""
     together: tuple[Together, ...] = ()
     """Neighbouring steps that can't be told apart in one quantity, and their sum."""
     checks: tuple[Check, ...] = ()

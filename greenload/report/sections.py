@@ -128,8 +128,8 @@ def advice(report: Report) -> list[dict[str, str]]:
             "title": one.title,
             "detail": one.detail,
             "method": one.method,
-            "found_by": table.found_by(one),
-            "saves": table.saving(report, one),
+            "found_by": "remark" if one.is_remark else table.found_by(one),
+            "saves": "" if one.is_remark else table.saving(report, one),
         }
         for one in report.advice
     ]

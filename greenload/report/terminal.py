@@ -125,8 +125,9 @@ def _advice(report: Report) -> list[RenderableType]:
     lines: list[RenderableType] = [Sentence("Worth changing first", "bold")]
     for number, one in enumerate(report.advice, 1):
         lines.append(Sentence(f"{number}. {printable(one.title)}"))
-        saved = f"{table.found_by(one)}: saves {table.saving(report, one)}"
-        lines.append(Sentence(saved, "green" if one.method == "trial" else "italic", indent=3))
+        if not one.is_remark:
+            saved = f"{table.found_by(one)}: saves {table.saving(report, one)}"
+            lines.append(Sentence(saved, "green" if one.method == "trial" else "italic", indent=3))
         if one.detail:
             lines.append(Sentence(printable(one.detail), "dim", indent=3))
     return lines

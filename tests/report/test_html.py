@@ -17,7 +17,7 @@ from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.errors import ReportError
 from greenload.report.charts import step_charts, timeline
 from greenload.report.comparison import compare
-from greenload.report.data import Report, Skipped
+from greenload.report.data import Advice, Report, Skipped
 from greenload.report.sections import brief
 from greenload.report.table import amount
 from greenload.report.terminal import text
@@ -358,3 +358,17 @@ def test_trials_are_drawn_apart_from_steps(measured: Report) -> None:
 )
 def test_specs_are_brief(spec: str, shown: str) -> None:
     assert brief(spec) == shown
+
+
+def test_a_remark_saves_nothing_and_says_so_nowhere(measured: Report) -> None:
+    advice = Advice(
+        title="Move flip behind the cache",
+        detail="map(flip) at train.py:3 draws random numbers",
+        method="estimate",
+        saves_cpu_s_per_sample=Figure.missing(),
+    )
+    report = Report.from_dict(replace(measured, advice=(advice,)).to_dict())
+    assert report.advice == (advice,) and advice.is_remark
+    for page in (html(report), text(report, 80)):
+        assert "Move flip behind the cache" in page and "train.py:3" in page
+        assert "saves" not in page.partition("Worth changing first")[2].partition("train.py:3")[0]
