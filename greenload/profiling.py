@@ -16,6 +16,7 @@ from greenload.alternatives import alternatives, automatic
 from greenload.backends.tf_read import CHUNK
 from greenload.campaign import Campaign
 from greenload.cold import Cold, Dropped, files_of, some_of
+from greenload.datasets import units
 from greenload.datasets.reading import some_files
 from greenload.energy.attribution import NEGLIGIBLE, Attribution, Domain, attribute
 from greenload.energy.discover import discover
@@ -69,6 +70,7 @@ def profile(
     on_error: str = "raise",
     precision: float | None = None,
     cold: bool = False,
+    samples_per_element: float | str | None = None,
     progress: Progress | None = None,
     announce: Announce | None = None,
     watch: Watch | None = None,
@@ -86,10 +88,11 @@ def profile(
     user's function (a lambda's text, a Keras layer's name), ``name=``, or the user's call of a library, and its place;
     ``Step.branch`` tells side branches (``zip``, …) and the inside of an ``interleave``. It is built again from
     TensorFlow's own operations with the functions as they are traced, and run over and over; elements are counted at
-    every node, so that figures are per sample that leaves it: a row of a batch, or an element where nothing is batched
-    (``plan["sample"]``). Sources, caches, interleaves and steps that are cheap and large beside all before them are
-    measured by prefixes, the rest by replay. ``skipped`` lists what can't be seen, and what filters throw away.
-    ``advice`` names frozen random numbers, then up to three changes that save most; functions may be traced again.
+    every node, so that figures are per sample that leaves it: a row of a batch, or an element where no step makes
+    batches (``plan["sample"]`` says which). Sources, caches, interleaves and steps that are cheap and large beside all
+    before them are measured by prefixes, the rest by replay. ``skipped`` lists what can't be seen, and what filters
+    throw away. ``advice`` names frozen random numbers, then up to three changes that save most; functions may be traced
+    again.
 
     The dataset gives the same elements afterwards as if never profiled, also after an error or Ctrl-C: shuffles' and
     caches' state is the copies' own; variables, tables and generators of random numbers that its functions use, and
@@ -113,6 +116,9 @@ def profile(
             reached.
         cold: drop the files' pages from the page cache before each window that reads them, so that reading comes from
             the device; ``report.cold`` says what could not be dropped. Of a dataset those files that its graph names.
+        samples_per_element: samples in an element of a dataset, on average, or ``"rows"`` to count the rows of each:
+            where its graph can't tell. Left out, rows are counted of the batches that ``batch`` and its kin,
+            ``rebatch``, ``bucket_by_sequence_length`` and ``group_by_window`` make, and otherwise elements.
         progress: called with the share done and what runs now.
         announce: told how long it will take, where a precision is wanted.
         watch: called with the sampler and what is known of its meters; what it gives is entered while they run, to show
@@ -148,6 +154,7 @@ def profile(
         pipeline = pipeline.pipeline
         if pipeline.batch is None:
             raise PipelineError("a model takes batches, but the pipeline that was split has no Batch: add Batch(32)")
+    per_element = units.check(samples_per_element)
     if not isinstance(pipeline, Pipeline | Plan):
         if not is_dataset(pipeline):
             raise UsageError(f"profile takes a Pipeline, a Plan or a tf.data.Dataset, not {type(pipeline).__name__}")
@@ -156,12 +163,17 @@ def profile(
                 "a tf.data.Dataset runs on TensorFlow and raises what it raises: leave backend and on_error out"
             )
         threads = None if threads is None else scalars.positive(UsageError, "threads", threads)
-        return _of_dataset(pipeline, threads, samples, rounds, seed, name, precision, cold, progress, announce, watch)
+        return _of_dataset(
+            pipeline, name, watch, threads=threads, samples=samples, rounds=rounds, seed=seed, precision=precision,
+            cold=cold, samples_per_element=per_element, told=progress or _silent, announce=announce,
+        )  # fmt: skip
+    if per_element is not None:
+        raise UsageError("samples_per_element is for a tf.data.Dataset, a Pipeline's samples are images: leave it out")
     plan = pipeline if isinstance(pipeline, Plan) else make_plan(pipeline, backend, threads=threads)
     require(plan)
     warn_of_losses(plan)
     meters, statuses = discover(data=some_of(plan.pipeline.source))
-    told = progress or (lambda share, text: None)
+    told = progress or _silent
     told(0.0, "choosing samples")
     indices, skipped = _choose(plan, samples, seed, on_error, told)
     files = Cold(files_of(plan.pipeline.source, indices)) if cold else None
@@ -223,34 +235,11 @@ def _advice(
     return best((measured(one.title, one.detail, campaign.seen, domains) for one in tried), full_s)
 
 
-def _of_dataset(
-    dataset: tf.data.Dataset,
-    threads: int | None,
-    samples: int,
-    rounds: int,
-    seed: int,
-    name: str | None,
-    precision: float | None,
-    cold: bool,
-    progress: Progress | None,
-    announce: Announce | None,
-    watch: Watch | None,
-) -> Report:
+def _of_dataset(dataset: tf.data.Dataset, name: str | None, watch: Watch | None, **options: Any) -> Report:
+    """The report of a dataset; ``options`` as for `profile_dataset`."""
     meters, statuses = discover(data=some_files(dataset))
     with Sampler(meters) as sampler, (watch or _unwatched)(sampler, statuses):
-        found = profile_dataset(
-            dataset,
-            sampler,
-            _domains(sampler),
-            threads=threads,
-            samples=samples,
-            rounds=rounds,
-            seed=seed,
-            precision=precision,
-            told=progress or (lambda share, text: None),
-            announce=announce,
-            cold=cold,
-        )
+        found = profile_dataset(dataset, sampler, _domains(sampler), **options)
     return _report(
         found.attribution,
         meters=tuple(statuses),
@@ -264,6 +253,10 @@ def _of_dataset(
         cold=_cold(found.dropped),
         windows=found.windows,
     )
+
+
+def _silent(share: float, text: str) -> None:
+    """Progress that nobody follows."""
 
 
 def _unwatched(*_: object) -> AbstractContextManager[object]:

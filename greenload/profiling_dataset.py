@@ -10,7 +10,7 @@ from greenload.advising import advise
 from greenload.cold import Cold, Dropped
 from greenload.datasets import belonging
 from greenload.datasets.campaign import DatasetCampaign
-from greenload.datasets.counting import count, unit
+from greenload.datasets.counting import count
 from greenload.datasets.graph import Node, walk
 from greenload.datasets.notes import notes
 from greenload.datasets.reading import files_of_dataset
@@ -19,6 +19,7 @@ from greenload.datasets.remarks import drawn_while_traced, remarks
 from greenload.datasets.running import Pulse, patiently
 from greenload.datasets.states import kept
 from greenload.datasets.stores import spare
+from greenload.datasets.units import ranks, unit
 from greenload.energy.attribution import Attribution, attribute
 from greenload.energy.sampler import Sampler
 from greenload.energy.windows import Domain, Observation
@@ -71,6 +72,7 @@ def profile_dataset(
     told: Progress,
     announce: Announce | None,
     cold: bool,
+    samples_per_element: float | str | None = None,
 ) -> DatasetProfile:
     """Measure the steps of a dataset; arguments as for ``greenload.profile``.
 
@@ -91,7 +93,7 @@ def profile_dataset(
         progress(0.0, "counting elements")
         with ScratchFolder() as scratch:
             drawn = drawn_while_traced(root)
-            counts = count(root, Builder(scratch), samples, pulse)
+            counts = count(root, Builder(scratch), samples, pulse, unit(root, samples_per_element))
             campaign = DatasetCampaign(
                 root, counts, scratch, parallel, samples, pulse, sampler, rounds, seed, progress, files
             )
@@ -189,7 +191,10 @@ def _plan(campaign: DatasetCampaign, parallel: int) -> dict[str, Any]:
     return {
         "backend": "tf",
         "threads": parallel,
-        "sample": unit(root),
+        "sample": counts.unit.text,
+        "sample_unit": counts.unit.name,
+        "sample_known": counts.unit.known,
+        "element_ranks": ranks(root.element_spec),
         "samples_per_element": counts.samples_per_element,
         "epoch_elements": counts.epoch_elements,
         "endless": counts.endless,

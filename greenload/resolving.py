@@ -8,9 +8,11 @@ import inspect
 import os
 import pkgutil
 import sys
+from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from greenload import script
 from greenload.errors import GreenloadError, UsageError
 from greenload.pipeline import Pipeline
 from greenload.profiling_dataset import is_dataset
@@ -32,17 +34,22 @@ def ready() -> list[str]:
     return names
 
 
-def resolve(name: str, data: str | None = None) -> Pipeline | Split | tf.data.Dataset:
+def resolve(name: str, data: str | None = None, arguments: Sequence[str] = ()) -> Pipeline | Split | tf.data.Dataset:
     """The pipeline of a name, or the dataset.
 
     Args:
         name: a ready one's (``"imagenet:train"``), ``"path/to/file.py:name"`` or ``"package.module:name"``. What
             stands behind it is a ``Pipeline``, a ``tf.data.Dataset``, or a function that returns one.
         data: the data folder, for a function that takes a parameter.
+        arguments: the script's own, which it sees in ``sys.argv`` behind its name while it is imported and its function
+            called. Flags that it defines with absl are parsed from them.
 
     Raises:
-        UsageError: nothing of that name can be found or imported, it is no pipeline, or the folder is missing or not
-            wanted.
+        UsageError: nothing of that name can be found or imported, it is no pipeline, it ended itself or refused its
+            arguments, or the folder is missing or not wanted.
+
+    Warns:
+        UserWarning: it ran for seconds while it was imported.
 
     Example:
         >>> resolve("imagenet:train", "data/sample")
@@ -52,7 +59,17 @@ def resolve(name: str, data: str | None = None) -> Pipeline | Split | tf.data.Da
         raise UsageError(
             f"a pipeline is named MODULE:NAME or FILE.py:NAME, not {name!r}; ready ones: {', '.join(ready())}"
         )
-    module = _from_file(place) if place.endswith(".py") else _from_package(place, name)
+    with script.running(place, arguments):
+        known = script.flags()
+        with script.timed(place):
+            module = _from_file(place) if place.endswith(".py") else _from_package(place, name)
+        if arguments and module.__name__.startswith(f"{READY}."):
+            raise UsageError(f"{name} is a ready pipeline and takes no arguments: leave out what stands behind --")
+        script.parse_flags(module, known)
+        return _taken(module, attribute, place, name, data)
+
+
+def _taken(module: ModuleType, attribute: str, place: str, name: str, data: str | None) -> Any:
     found: Any = getattr(module, attribute, None)
     if found is None:
         candidates = [n for n, value in vars(module).items() if not n.startswith("_") and _fits(value, module)]
@@ -93,7 +110,7 @@ def _from_file(path: str) -> ModuleType:
         spec.loader.exec_module(module)
     except GreenloadError:
         raise
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         raise UsageError(f"{path}: doesn't import: {_brief(error)}") from error
     return module
 
@@ -101,14 +118,15 @@ def _from_file(path: str) -> ModuleType:
 def _from_package(place: str, name: str) -> ModuleType:
     for full in (f"{READY}.{place}", place):
         try:
-            if importlib.util.find_spec(full) is not None:
+            if (spec := importlib.util.find_spec(full)) is not None:
+                sys.argv[0] = spec.origin or full
                 return importlib.import_module(full)
         except ModuleNotFoundError as error:
             if error.name and not full.startswith(error.name):
                 raise UsageError(f"{name}: {full} doesn't import: {_brief(error)}") from error
         except GreenloadError:
             raise
-        except (Exception, SystemExit) as error:
+        except Exception as error:
             raise UsageError(f"{name}: {full} doesn't import: {_brief(error)}") from error
     raise UsageError(f"{name}: there is no ready pipeline and no module of that name; ready ones: {', '.join(ready())}")
 
@@ -128,7 +146,7 @@ def _call(function: object, name: str, data: str | None) -> object:
         made: object = function(data) if parameters and data is not None else function()
     except GreenloadError:
         raise
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         raise UsageError(f"{name} failed: {_brief(error)}") from error
     return made
 

@@ -31,13 +31,17 @@ class EnergyCallback:
     """A Keras callback that splits a fit's joules and CPU seconds into loader, waiting for data, and model.
 
     Meters run beside the training: counters where there are any, models where not. What a sample costs to load, step by
-    step, comes from a profile; times the samples trained on it is the loader's part. The idle floor is a line of its
+    step, comes from a profile; times the samples trained on it is the loader's part, where a sample is what the profile
+    takes for one (``plan["sample"]``): a row of the batches, or an element of its dataset. A profile that claims more
+    than the fit used, beyond its interval and 15 %, is of something else: that is said first, and loader and model stay
+    one figure. The idle floor is a line of its
     own; what of it the step spent waiting for its next batch is charged to the loader as *waiting*. Validation is
     apart, and what is left is the model's. `training_split` has the formulas. Without a profile loader and model are
     one figure; the rest stands.
 
     It works with ``gl.load``, with any ``tf.data.Dataset``, and with arrays; with ``steps_per_epoch``, validation,
-    ``jit_compile``, ``run_eagerly``. Waiting is seen on TensorFlow, on one device, with ``steps_per_execution=1``;
+    ``jit_compile``, ``run_eagerly``, under ``tf.distribute.MirroredStrategy``, where the samples of all replicas are
+    counted. Waiting is seen on TensorFlow, without a strategy, with ``steps_per_execution=1``;
     elsewhere it is said to be unknown. On a GPU it is the time that the host waited, which the GPU may have spent on
     the step before: the GPU waited at most so long. The loader's part is what its samples cost at full speed, caches
     warm: starting an epoch's iterator, filling a cache, and batches that were prepared but never trained on are in the
@@ -208,9 +212,16 @@ class EnergyCallback:
         unknown = {
             name: math.nan
             for name, part in parts.items()
-            if spent.void
-            and all(joules.value is not None for domain, joules in part.energy_j.items() if domain not in spent.void)
+            if (spent.does_not_fit and name in ("loader_j", "model_j"))
+            or (
+                spent.void
+                and all(
+                    joules.value is not None for domain, joules in part.energy_j.items() if domain not in spent.void
+                )
+            )
         }
+        if spent.does_not_fit:
+            unknown["loader_cpu_s"] = math.nan
         return unknown | {name: value for name, value in scalars(spent) if "/" not in name}
 
     def _serve(self, spent: Spent) -> None:

@@ -56,6 +56,8 @@ class Passed:
     """Seconds that the step waited for batches, the host's time; None where that can't be seen."""
     unknown: tuple[str, ...] = ()
     """Why something is None, and what helps."""
+    ranks: tuple[int | None, ...] = ()
+    """How many axes each tensor of a batch has; empty where that isn't known, or differed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,9 @@ class Spent:
     """Domains without a figure, and why."""
     notes: tuple[str, ...] = ()
     """What a reader must know before trusting the figures."""
+    does_not_fit: str = ""
+    """Why the profile's costs can't be those of this time's samples, where they come to more than was used: loader and
+    model are then one figure. Empty where they may be."""
 
     @property
     def waiting_share(self) -> float | None:
@@ -124,7 +129,7 @@ class Spent:
             },
             "steps": [step.to_dict() for step in self.steps],
             "void": dict(self.void),
-            "notes": list(self.notes),
+            "notes": [*([self.does_not_fit] if self.does_not_fit else []), *self.notes],
         }
 
 

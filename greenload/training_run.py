@@ -257,6 +257,7 @@ def _together(parts: list[Passed]) -> Passed:
         samples=_sum(part.samples for part in parts),
         waiting_s=_sum(part.waiting_s for part in parts),
         unknown=tuple(dict.fromkeys(why for part in parts for why in part.unknown)),
+        ranks=parts[0].ranks if len({part.ranks for part in parts}) == 1 else (),
     )
 
 

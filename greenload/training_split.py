@@ -9,7 +9,7 @@ whose idle floor is ``P`` watts, found while the rest of the machine used ``r`` 
     idle        =  P · (wall_s − waiting_s)             the floor of the rest of the time
     others      =  (total − P · wall_s) · x / (cpu_s + x),  x = other_cpu_s − r · wall_s
     validation  =  total − P · wall_s − others          of the windows in which validation ran
-    loader      =  samples · joules per sample          as profiled, by step
+    loader      =  samples · joules per sample          as profiled, by step, in the profile's own unit of a sample
     model       =  what is left
 
 What neighbours do all the time is in the floor, as nothing tells it from idling; ``others`` is what they did beyond, or
@@ -19,7 +19,8 @@ there ``total`` is them and the modelled floor. What a validation drew where a c
 work.
 
 The loader's part rests on a profile, whose costs a model that works beside it may change (`BESIDE`); the model's part
-is a remainder and inherits every error, which its interval and its band show.
+is a remainder and inherits every error, which its interval and its band show. Where the profile claims more than was
+used, beyond its interval and that band, it is of something else: loader and model are then one figure.
 """
 
 from __future__ import annotations
@@ -27,22 +28,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from greenload.energy.attribution import Cost
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.energy.floor import NEIGHBOUR_BAND
 from greenload.energy.meter import Channel
 from greenload.energy.sampler import Window
 from greenload.report.data import Report
+from greenload.training_costs import BESIDE, does_not_fit, loader_costs, minus, samples_of
 from greenload.training_data import Part, Passed, Spent
 
-UNATTRIBUTED = "in no step"
-"""The loader's row for what the profile found in no step."""
-BESIDE = 0.15
-"""Relative band of the loader's measured joules: a CPU second costs less or more beside a model than in a profile, as
-cores share what wakes them and draw less each the more are busy. Steps of a fit on an emulated machine that draws so
-were up to 13 % off (``bench/training.py``)."""
-_IN_THE_MODEL = "keras"
-"""Backend of a profiled step that Keras runs on the device: in a fit it is the model's."""
 _Z = 1.96
 """95 % of a normal distribution lie within so many standard deviations."""
 
@@ -97,7 +90,8 @@ def split(
     told = [*notes, *passed.unknown]
 
     by_bytes = _by_bytes(profile, [channels[domain] for domain in known], window)
-    costs = _costs(profile, passed.samples, by_bytes)
+    samples, of_samples = samples_of(profile, passed)
+    costs = loader_costs(profile, samples, by_bytes)
     loader_cpu = costs[0].cpu_s if costs else Figure.missing()
     assert loader_cpu is not None
     work_cpu = _exact(rest.cpu_s)
@@ -150,15 +144,29 @@ def split(
         if domain in channels and channels[domain].provenance == "measured":  # a sum without it would be no total
             for part in (*parts.values(), *steps):
                 part[domain] = Figure.missing("measured", channels[domain].systematic)
-    model_cpu = _minus(work_cpu, loader_cpu)
+    model_cpu = minus(work_cpu, loader_cpu)
 
-    if profile is None:
+    claimed = {"CPU s": (loader_cpu, work_cpu)}
+    claimed |= {
+        f"J in {domain}": (parts["loader"][domain], parts["total"][domain])  # with the floor, which may be off
+        for domain in parts["loader"]
+        if channels[domain].provenance == "measured" and _follows_cpu(domain)
+    }
+    unfit = "" if profile is None else does_not_fit(profile, claimed, samples, passed)
+    if unfit:
+        for domain in parts["loader"]:
+            nobody_s = Figure.missing(channels[domain].provenance, channels[domain].systematic)
+            parts["loader"][domain] = parts["model"][domain] = nobody_s
+        loader_cpu = model_cpu = Figure.missing()
+        costs, steps = [], []
+    elif profile is None:
         told.append("nobody profiled the loader, so it isn't told from the model: EnergyCallback(gl.profile(dataset))")
     else:
         counted_bytes = [one.domain for one in by_bytes if costs and one.domain not in left_out]
+        told += of_samples
         told += _of_profile(profile, shared, counted_bytes, left_out, untold)
     told += _unseen(validation, known)
-    told += _exceeding(loader_cpu, model_cpu, parts, passed)
+    told += _exceeding(loader_cpu, model_cpu, parts, samples)
     return Spent(
         name=name,
         start_ns=window.start_ns,
@@ -176,6 +184,7 @@ def split(
         idle=Part("idle", parts["idle"]),
         void=dict(window.void),
         notes=tuple(told),
+        does_not_fit=unfit,
     )
 
 
@@ -228,7 +237,7 @@ def _own(window: Window, channel: Channel, floor: Floor | None) -> _Own:
     if channel.provenance != "measured":
         return _Own(counted, none)
     wall_s = window.wall_ns / 1e9
-    above = _minus(counted, _idle(channel, floor, wall_s))
+    above = minus(counted, _idle(channel, floor, wall_s))
     if floor is None or above.value is None or not _follows_cpu(channel.domain):
         return _Own(above, none)
     other_s = window.other_cpu_s - floor.others_per_s * wall_s
@@ -238,7 +247,7 @@ def _own(window: Window, channel: Channel, floor: Floor | None) -> _Own:
     joules = above.value * other_s / (window.cpu_s + other_s)
     half = _Z * NEIGHBOUR_BAND * abs(joules)
     others = Figure(joules, joules - half, joules + half, channel.provenance, channel.systematic)
-    return _Own(_minus(above, others), others)
+    return _Own(minus(above, others), others)
 
 
 def _follows_cpu(domain: str) -> bool:
@@ -264,7 +273,7 @@ def _beside(channel: Channel, figure: Figure) -> Figure:
 
 def _model(channel: Channel, work: Figure, loader: Figure) -> Figure:
     """The remainder: what the loader's band leaves open, in joules, it leaves open here as well."""
-    found = _minus(work, loader)
+    found = minus(work, loader)
     if channel.provenance != "measured" or not found.value or loader.value is None:
         return found
     return replace(found, systematic=loader.systematic * abs(loader.value / found.value))
@@ -281,38 +290,6 @@ def _by_bytes(profile: Report | None, channels: Iterable[Channel], window: Windo
         and channel.domain.split(":")[0] == "storage"
         and channel.domain not in profile.full.energy_j_per_sample
     }
-
-
-def _costs(profile: Report | None, samples: int | None, by_bytes: Mapping[Channel, float]) -> list[Part]:
-    """What the loader cost as a whole, then by step and in no step; empty where that isn't known."""
-    if profile is None or samples is None:
-        return []
-
-    def times(name: str, cost: Cost) -> Part:
-        joules = {domain: scale(figure, samples) for domain, figure in cost.energy_j_per_sample.items()}
-        for channel, j_per_byte in by_bytes.items():
-            found = scale(cost.device_bytes_per_sample, samples * j_per_byte)
-            joules[channel.domain] = replace(found, provenance=channel.provenance, systematic=channel.systematic)
-        return Part(name, joules, scale(cost.cpu_s_per_sample, samples))
-
-    whole = times("loader", profile.full)
-    elsewhere = [times(step.name, step) for step in profile.steps if step.backend == _IN_THE_MODEL]
-    assert whole.cpu_s is not None
-    loader = Part(
-        "loader",
-        {
-            domain: _minus(figure, *(step.energy_j[domain] for step in elsewhere))
-            for domain, figure in whole.energy_j.items()
-            if all(domain in step.energy_j for step in elsewhere)
-        },
-        _minus(whole.cpu_s, *(step.cpu_s for step in elsewhere if step.cpu_s is not None)),
-    )
-    steps = [times(step.name, step) for step in profile.steps if step.backend != _IN_THE_MODEL]
-    return [loader, *steps, times(UNATTRIBUTED, profile.unattributed)]
-
-
-def _minus(figure: Figure, *others: Figure) -> Figure:
-    return sum_figures([figure, *(scale(other, -1) for other in others)])
 
 
 def _of_profile(
@@ -360,10 +337,12 @@ def _unseen(validation: Sequence[Window], known: Sequence[str]) -> list[str]:
 
 
 def _exceeding(
-    loader_cpu: Figure, model_cpu: Figure, parts: Mapping[str, Mapping[str, Figure]], passed: Passed
+    loader_cpu: Figure, model_cpu: Figure, parts: Mapping[str, Mapping[str, Figure]], samples: float | None
 ) -> list[str]:
-    """Where the loader's estimate is more than there was."""
-    advice = f"its steps cost less here than in the profile, or fewer than {passed.samples} samples were prepared"
+    """Where the loader's estimate is a little more than there was."""
+    if samples is None:
+        return []
+    advice = f"its steps cost less here than in the profile, or fewer than {samples:g} samples were prepared"
     pairs = {"CPU s": (loader_cpu, model_cpu)}
     pairs |= {f"J in {domain}": (parts["loader"][domain], figure) for domain, figure in parts["model"].items()}
     return [

@@ -3,7 +3,8 @@
 Keras fetches a batch inside the function it trains with, where no callback sees it. On TensorFlow that function is
 replaced for the time of a fit by one that fetches the batch itself, with a clock before and after, and hands it to
 Keras's own: the operations and their order stay. It costs nothing measurable, on models of a few hundred microseconds
-a step, as one call of TensorFlow takes the place of another.
+a step, as one call of TensorFlow takes the place of another. On several replicas the batch is fetched in the same call
+that trains on it, as a second call for all replicas would cost a millisecond: its rows are seen, the wait is not.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from greenload.datasets.units import ranks, rows
 from greenload.training_data import Passed
 
+_Step = Callable[[Any], tuple[Any, int | None]]
+"""Trains on an iterator's next batch; gives what Keras's step gives, and the batch's rows."""
 _KEPT = "_greenload_steps"
 """Where a training function keeps what was traced for it, by what batches are: fit is often called once an epoch."""
 _UNDECIDED = object()
@@ -40,8 +44,7 @@ class Steps:
         self._ends = _ends()
         self._clock = time.monotonic_ns
         self._per_call = int(getattr(model, "steps_per_execution", 1) or 1)
-        self._flatten: Callable[[Any], list[Any]] = list
-        self._step: Callable[[Any], Any] | None = None
+        self._step: _Step | None = None
         self._static_rows: int | None = None
         self.reset()
 
@@ -50,6 +53,7 @@ class Steps:
         self._iterator: Any = _UNDECIDED
         self._calls: dict[int | None, int] = {}  # by samples in a batch
         self._waited_ns = 0
+        self._ranks: set[tuple[int | None, ...]] = set()
         self._blind = ""
         self._updates_before = self._updates()
 
@@ -60,16 +64,10 @@ class Steps:
             if iterator is not self._iterator:
                 self._decide(iterator, len(args) == 1 and not kwargs)
             if self._step is None:
-                found, rows = self.function(*args, **kwargs), self._static_rows
+                found, samples = self.function(*args, **kwargs), self._static_rows
             else:
-                before = self._clock()
-                try:
-                    batch = next(iterator)
-                finally:  # that there is none left was waited for, too
-                    self._waited_ns += self._clock() - before
-                found = self._step(batch)
-                rows = _rows(self._flatten(batch))
-            self._calls[rows] = self._calls.get(rows, 0) + 1
+                found, samples = self._step(iterator)
+            self._calls[samples] = self._calls.get(samples, 0) + 1
             return found
         except self._ends:
             raise
@@ -91,14 +89,15 @@ class Steps:
                 samples = sum(rows * count for rows, count in self._calls.items() if rows is not None)
             elif len(self._calls) < 2:
                 samples = batches * (next(iter(self._calls), 0) or 0)
+        axes = next(iter(self._ranks)) if len(self._ranks) == 1 else ()
         if not self._blind:
             why = () if samples is not None else ("samples can't be counted: batches have no first axis",)
-            return Passed(batches, samples, self._waited_ns / 1e9, why)
+            return Passed(batches, samples, self._waited_ns / 1e9, why, axes)
         unknown: tuple[str, ...] = (f"how long the step waited for data isn't known: {self._blind}",)
         if samples is None:
             helps = "; batch with drop_remainder=True" if self._per_call != 1 and None in self._calls else ""
             unknown += (f"how many samples passed isn't known, and so not the loader's part{helps}",)
-        return Passed(batches, samples, None, unknown)
+        return Passed(batches, samples, None, unknown, axes)
 
     def _batches(self, calls: int, steps: int | None) -> int | None:
         """Of calls that run several batches, the last of which may have found fewer: as many as updates were made.
@@ -139,7 +138,11 @@ class Steps:
         why = self._why_blind(iterator, alone)
         self._blind = self._blind or why
         self._static_rows = _static_rows(spec)
-        self._step = None if why else self._make_step(spec)
+        self._ranks.add(() if spec is None else tuple(ranks(spec)))
+        if not why:
+            self._step = self._fetching(self._make_step(spec))
+        else:
+            self._step = self._on_replicas(spec) if self._sees_replicas(iterator, alone) else None
 
     def _why_blind(self, iterator: Any, alone: bool) -> str:
         import keras
@@ -160,22 +163,70 @@ class Steps:
             return "elements hold what isn't a tensor"
         return ""
 
-    def _make_step(self, spec: Any) -> Callable[[Any], Any]:
-        """Keras's step on a batch that has been fetched: traced for the shapes that its own would be traced for."""
+    def _sees_replicas(self, iterator: Any, alone: bool) -> bool:
+        """Whether batches come for the replicas of this process alone, by a function that is Keras's own."""
+        import keras
+
+        if keras.config.backend() != "tensorflow" or self._per_call != 1 or not alone:
+            return False
         import tensorflow as tf
 
-        self._flatten = tf.nest.flatten
+        own = getattr(type(self._model), "_make_function", None) is not keras.Model._make_function
+        own = own or getattr(type(self._model), "make_train_function", None) is not keras.Model.make_train_function
+        strategies = (tf.distribute.MirroredStrategy, tf.distribute.OneDeviceStrategy)
+        here = isinstance(getattr(self._model, "distribute_strategy", None), strategies)
+        return here and not own and isinstance(iterator, tf.distribute.DistributedIterator)
+
+    def _fetching(self, step: Callable[[Any], Any]) -> _Step:
+        """Fetches a batch with a clock before and after, and trains on it."""
+        import tensorflow as tf
+
+        def train(iterator: Any) -> tuple[Any, int | None]:
+            before = self._clock()
+            try:
+                batch = next(iterator)
+            finally:  # that there is none left was waited for, too
+                self._waited_ns += self._clock() - before
+            return step(batch), _rows(tf.nest.flatten(batch))
+
+        return train
+
+    def _make_step(self, spec: Any) -> Callable[[Any], Any]:
+        """Keras's step on a batch that has been fetched: traced for the shapes that its own would be traced for."""
         function = self.function
         if self._model.run_eagerly:
             return lambda batch: function([batch])
-        kept = getattr(function, _KEPT, [])
-        for known, step in kept:
-            if known == spec:
-                return step  # type: ignore[no-any-return]
-        made: Callable[[Any], Any] = tf.function(
-            lambda batch: function([batch]), input_signature=(spec,), autograph=False
-        )
-        setattr(function, _KEPT, [*kept, (spec, made)])
+        return self._traced(spec, lambda batch: function([batch]), (spec,))
+
+    def _on_replicas(self, spec: Any) -> _Step:
+        """Fetches a batch for each replica and trains on them, in one call; their rows are added up."""
+        import tensorflow as tf
+
+        function, strategy = self.function, self._model.distribute_strategy
+
+        def step(iterator: Any) -> tuple[Any, Any]:
+            batch = iterator.get_next()
+            leaves = (strategy.experimental_local_results(leaf) for leaf in tf.nest.flatten(batch))
+            return function([batch]), tf.add_n([rows(part) for part in zip(*leaves, strict=True)])
+
+        called = step if self._model.run_eagerly else self._traced(("replicas", spec), step, None)
+
+        def train(iterator: Any) -> tuple[Any, int | None]:
+            found, samples = called(iterator)
+            return found, int(samples)
+
+        return train
+
+    def _traced(self, key: Any, step: Callable[[Any], Any], signature: Any) -> Callable[[Any], Any]:
+        """A step as TensorFlow's function: the one that was traced before for the same batches, if any."""
+        import tensorflow as tf
+
+        kept = getattr(self.function, _KEPT, [])
+        for known, traced in kept:
+            if known == key:
+                return traced  # type: ignore[no-any-return]
+        made: Callable[[Any], Any] = tf.function(step, input_signature=signature, autograph=False)
+        setattr(self.function, _KEPT, [*kept, (key, made)])
         return made
 
 

@@ -37,7 +37,8 @@ def render(report: FitReport) -> RenderableType:
     fit = report.fit
     groups = [name for name, figure in by_group(fit.total.energy_j).items() if figure.value != 0]
     ended = f", ended by {printable(report.ended)}" if report.ended else ""
-    lines: list[RenderableType] = [
+    lines: list[RenderableType] = [Sentence(printable(fit.does_not_fit), "bold red")] if fit.does_not_fit else []
+    lines += [
         Sentence(
             Text.assemble((f"fit of {printable(report.model)}", "bold"), f": {_passed(fit, len(report.epochs))}{ended}")
         ),

@@ -107,6 +107,8 @@ def test_sample_then_refuses_a_folder_that_is_not_its_own(tmp_path: Path, capsys
         (["profile", "imagenet:train", "--data", ".", "--samples", "0"], 2, "--samples"),
         (["check", "no/such/folder"], 1, "no/such/folder"),
         (["sample", "x", "--images", "many"], 2, "many"),
+        (["profile", "imagenet:train", "--samples-per-element", "columns"], 2, "columns"),
+        (["profile", "imagenet:train", "--samples-per-element", "0"], 2, "positive"),
     ],
 )
 def test_wrong_usage_is_one_line(

@@ -13,6 +13,9 @@ from greenload.cli.shared import FAILED, USAGE, Parser, fail, flush, one_line_wa
 from greenload.errors import GreenloadError, UsageError
 from greenload.text import SPELT
 
+_RUN_SCRIPTS = frozenset({profile.NAME, machine.CALIBRATE})
+"""Commands that import a user's script."""
+
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command of ``arguments``, or of those of the process; gives the exit status."""
@@ -21,10 +24,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors=SPELT)
     given = list(sys.argv[1:] if arguments is None else arguments)
+    given, behind = _split(given)
     debug = "--debug" in given
     try:
         try:
-            options = _parser().parse_args(given)
+            options = _parser().parse_args(given, argparse.Namespace(script_arguments=behind))
             command: Callable[[argparse.Namespace], int] = options.command
             with one_line_warnings():
                 return command(options)
@@ -42,6 +46,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         return fail(f"unexpected {type(error).__name__}: {error} (--debug shows where)", FAILED)
+
+
+def _split(given: list[str]) -> tuple[list[str], list[str]]:
+    """A command's own arguments, and those behind ``--`` of the script that it runs."""
+    command = next((one for one in given if not one.startswith("-")), "")
+    if command not in _RUN_SCRIPTS or "--" not in given:
+        return given, []
+    end = given.index("--")
+    return given[:end], given[end + 1 :]
 
 
 def _parser() -> argparse.ArgumentParser:

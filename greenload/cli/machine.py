@@ -17,13 +17,16 @@ from greenload.cli.shared import (
     say,
     write_json,
 )
+from greenload.errors import UsageError
 from greenload.text import printable
+
+CALIBRATE = "calibrate"
 
 
 def add(command: AddCommand) -> None:
     """Add the commands to the parser."""
     command("doctor", _doctor, "which meters and backends work here, why others don't, and what helps")
-    calibrate = command("calibrate", _calibrate, "measure what work costs on this machine: what backend auto goes by")
+    calibrate = command(CALIBRATE, _calibrate, "measure what work costs on this machine: what backend auto goes by")
     calibrate.add_argument("pipeline", nargs="?", help="also measure the steps of this one; named as for profile")
     calibrate.add_argument("--data", metavar="FOLDER", help="the pipeline's data folder; without one, images to use")
     calibrate.add_argument("--threads", type=positive, default=None, help="threads (default: all processors)")
@@ -50,6 +53,8 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _calibrate(options: argparse.Namespace) -> int:
     check_writable(options.json)
+    if options.script_arguments and not options.pipeline:
+        raise UsageError("what stands behind -- are a script's arguments, and no pipeline is named: leave it out")
     pipeline: Any = resolved(options) if options.pipeline else None
     quiet_tensorflow()
     from greenload.calibrating import calibrate, shown

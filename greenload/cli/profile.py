@@ -19,15 +19,23 @@ from greenload.cli.shared import (
     share,
     tell,
 )
+from greenload.errors import UsageError
 
 if TYPE_CHECKING:
     from greenload.report.data import Report
 
 
+NAME = "profile"
+_PIPELINE = (
+    "a ready one (imagenet:train), path/to/file.py:name, or package.module:name; "
+    "what stands behind -- are the file's own arguments"
+)
+
+
 def add(command: AddCommand) -> None:
     """Add the command to the parser."""
-    profile = command("profile", _profile, "what each step of a pipeline costs per image")
-    profile.add_argument("pipeline", help="a ready one (imagenet:train), path/to/file.py:name, or package.module:name")
+    profile = command(NAME, _profile, "what each step of a pipeline costs per image")
+    profile.add_argument("pipeline", help=_PIPELINE)
     profile.add_argument("--data", metavar="FOLDER", help="the data folder, for a pipeline that takes one")
     profile.add_argument("--backend", default="auto", help="auto, tf, dali-cpu or pillow (default %(default)s)")
     profile.add_argument("--threads", type=positive, default=None, help="threads that work on samples")
@@ -39,12 +47,31 @@ def add(command: AddCommand) -> None:
         metavar="5%",
         help="measure until each step is known this well, or to a fifth of it as a share of the whole",
     )
+    profile.add_argument(
+        "--samples-per-element",
+        type=_per_element,
+        metavar="N",
+        help="samples in each element of a tf.data.Dataset whose graph can't tell, or 'rows' to count each one's rows",
+    )
     profile.add_argument("--cold", action="store_true", help="read from the device: drop the files' pages first")
     add_carbon(profile)
     add_gates(profile)
     add_serve(profile)
     profile.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="what to do about bad images")
     profile.add_argument("--html", metavar="FILE", help="write the report as a web page")
+
+
+def _per_element(text: str) -> float | str:
+    """A positive number, or ``rows``."""
+    from greenload.datasets.units import ROWS, check
+
+    try:
+        found = check(text if text == ROWS else float(text))
+    except (ValueError, UsageError):
+        found = None
+    if found is None:
+        raise argparse.ArgumentTypeError(f"must be a positive number, or 'rows', not {text!r}")
+    return found
 
 
 def _profile(options: argparse.Namespace) -> int:
@@ -83,6 +110,7 @@ def _measured(options: argparse.Namespace, served: Serving | None) -> Report:
             on_error=options.on_error,
             precision=options.precision,
             cold=options.cold,
+            samples_per_element=options.samples_per_element,
             progress=told,
             announce=tell,
             watch=served.watch if served is not None else None,

@@ -143,13 +143,13 @@ def share(text: str) -> float:
 
 
 def resolved(options: argparse.Namespace) -> Any:
-    """The pipeline that a command names."""
+    """The pipeline that a command names, which gets what stands behind ``--`` as its script's own arguments."""
     from greenload.resolving import resolve
 
     sys.path.insert(0, os.getcwd())  # package.module:name is looked for here too, as with python -m
     if _names_tensorflow(options.pipeline):
         quiet_tensorflow()  # before the user's own import of it
-    return resolve(options.pipeline, options.data)
+    return resolve(options.pipeline, options.data, options.script_arguments)
 
 
 @contextmanager

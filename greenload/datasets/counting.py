@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from greenload.datasets.graph import BATCHING, NESTING, STORES, Node, endless_repeat
+from greenload.datasets.graph import STORES, Node, endless_repeat
 from greenload.datasets.rebuild import Builder
+from greenload.datasets.units import Unit, rows, unit
 from greenload.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,8 +36,10 @@ class Counts:
     """What flows through a dataset. Caches are counted as if empty."""
 
     flows: Mapping[Node, Flow]
+    unit: Unit
+    """What was counted as one sample."""
     samples_per_element: float
-    """Samples in an element of the whole: 1, or what its batches hold on average."""
+    """Samples in an element of the whole: what its batches hold on average where rows were counted."""
     epoch_elements: int | None
     """Elements in one epoch; None where it has no end, or wasn't reached in time."""
     samples: int
@@ -49,32 +52,7 @@ class Counts:
     """Whether every cache was given a part of its input, since filling it whole would take too long."""
 
 
-def batched(node: Node) -> bool:
-    """Whether elements of a node are batches of samples: more batching than unbatching on the way there.
-
-    Of a join the first branch tells. A chain inside an interleave counts, but not inside a ``flat_map`` of windows,
-    whose batches are sequences.
-    """
-    depth = 0
-    for one in _line(node):
-        if one.kind in BATCHING:
-            depth += 1
-        elif one.kind == "unbatch":
-            depth -= 1
-        elif one.kind in NESTING and one.looked and one.looked[0].kind not in ("from_tensors", "from_tensor_slices"):
-            depth += sum(inside.kind in BATCHING for inside in one.looked)
-        depth = max(depth, 0)
-    return depth > 0
-
-
-def unit(node: Node) -> str:
-    """What is counted as one sample, in words."""
-    if batched(node):
-        return "one row of a batch: elements are batches, whose rows were counted"
-    return "one element of the dataset, which has no batches"
-
-
-def count(root: Node, builder: Builder, samples: int, told: Callable[[], None]) -> Counts:
+def count(root: Node, builder: Builder, samples: int, told: Callable[[], None], sample: Unit | None = None) -> Counts:
     """Run a dataset for an epoch, or for some seconds of it, and count at every node.
 
     Args:
@@ -82,13 +60,15 @@ def count(root: Node, builder: Builder, samples: int, told: Callable[[], None]) 
         builder: makes the counted copy.
         samples: how many must leave it at least, where an epoch is too long to be counted whole.
         told: called whenever an element came.
+        sample: what is counted as one sample; None: what the dataset's graph shows.
 
     Raises:
         UsageError: the dataset is empty.
     """
-    counts = _count(root, builder, samples, told, None)
+    sample = sample or unit(root)
+    counts = _count(root, builder, samples, told, None, sample)
     if counts.epoch_elements is None and any(node.kind in STORES for node in root.nodes()):
-        counts = _count(root, builder, samples, told, counts)
+        counts = _count(root, builder, samples, told, counts, sample)
     return replace(counts, flows={**counts.flows, **_inside(root, builder, counts.flows, told)})
 
 
@@ -104,21 +84,13 @@ def cutting(builder: Builder, counts: Counts, samples: int) -> Callable[[Node, S
     return alter
 
 
-def _line(node: Node) -> list[Node]:
-    """The nodes on the way from a source to a node, along each join's first branch of data."""
-    found = [node]
-    while found[-1].inputs:
-        inputs = found[-1].inputs
-        found.append(inputs[1 if found[-1].kind in ("choose", "enumerate") else 0])
-    return found[::-1]
-
-
-def _count(root: Node, builder: Builder, samples: int, told: Callable[[], None], cut: Counts | None) -> Counts:
+def _count(
+    root: Node, builder: Builder, samples: int, told: Callable[[], None], cut: Counts | None, sample: Unit
+) -> Counts:
     import tensorflow as tf
 
     nodes = list(root.nodes())
     counters = {node: tf.Variable(tf.zeros(3, tf.int64), trainable=False) for node in nodes if node.inner is None}
-    rows = batched(root)
     repeated = [node for node in nodes if endless_repeat(node)]
     cardinality = int(root.dataset.cardinality())
     unroll = bool(repeated) and cardinality in (tf.data.INFINITE_CARDINALITY, tf.data.UNKNOWN_CARDINALITY)
@@ -130,7 +102,7 @@ def _count(root: Node, builder: Builder, samples: int, told: Callable[[], None],
                 made = made.take(max(1, round(samples * cut.flows[node].elements_per_sample)))
         else:
             made = builder.on(node, inputs)
-        passing = counted(made, counters[node], rows and node is root)
+        passing = counted(made, counters[node], sample.rows and node is root)
         if passing.element_spec == made.element_spec:
             return passing
         counters[node] = counters[node.inputs[0]]  # a map would lose what dense_to_ragged says of its elements
@@ -146,7 +118,7 @@ def _count(root: Node, builder: Builder, samples: int, told: Callable[[], None],
         if first is None:
             first = {node: counter.numpy() for node, counter in counters.items()}
         took = time.perf_counter() - start
-        if took > COUNT_S and (int(whole[1]) >= samples or took > 3 * COUNT_S):
+        if took > COUNT_S and (sample.per_element * int(whole[1]) >= samples or took > 3 * COUNT_S):
             ended = False
             break
     took = time.perf_counter() - start
@@ -156,22 +128,23 @@ def _count(root: Node, builder: Builder, samples: int, told: Callable[[], None],
     through = last[root][1] - first[root][1]
     if not ended and through > 0:  # what filled buffers before the first element is no one's cost in the long run
         last = {node: last[node] - first[node] for node in last}
-    passed = int(last[root][1])
+    passed = sample.per_element * int(last[root][1])
     return Counts(
         flows={
             node: Flow(float(found[0]) / passed, float(found[2]) / max(1, int(found[0])))
             for node, found in last.items()
         },
+        unit=sample,
         samples_per_element=passed / int(last[root][0]),
         epoch_elements=int(last[root][0]) if ended else None,
-        samples=passed,
-        s_per_sample=took / max(1, int(whole[1])),
+        samples=max(1, round(passed)),
+        s_per_sample=took / (sample.per_element * max(1, int(whole[1]))),
         endless=unroll or cardinality == tf.data.INFINITE_CARDINALITY,
         cut=cut is not None,
     )
 
 
-def counted(dataset: tf.data.Dataset, counter: Any, rows: bool = False) -> tf.data.Dataset:
+def counted(dataset: tf.data.Dataset, counter: Any, by_row: bool = False) -> tf.data.Dataset:
     """The same elements, added up on their way in a variable: (elements, samples, bytes)."""
     import tensorflow as tf
 
@@ -181,7 +154,7 @@ def counted(dataset: tf.data.Dataset, counter: Any, rows: bool = False) -> tf.da
         value = element if type(spec) is tuple else element[0]
         parts = tf.nest.flatten(value, expand_composites=True)
         size = sum((_bytes(part) for part in parts), tf.constant(0, tf.int64))
-        samples = _rows(tf.nest.flatten(value)[0]) if rows and tf.nest.flatten(value) else tf.constant(1, tf.int64)
+        samples = rows(value) if by_row else tf.constant(1, tf.int64)
         counter.assign_add(tf.stack([tf.constant(1, tf.int64), samples, size]))
         return value
 
@@ -196,19 +169,6 @@ def _bytes(part: Any) -> Any:
     if part.dtype in (tf.variant, tf.resource):
         return tf.constant(0, tf.int64)
     return tf.size(part, tf.int64) * part.dtype.size
-
-
-def _rows(leaf: Any) -> Any:
-    """How many rows the first leaf of a batch has."""
-    import tensorflow as tf
-
-    if isinstance(leaf, tf.RaggedTensor):
-        return tf.cast(leaf.nrows(), tf.int64)
-    if isinstance(leaf, tf.SparseTensor):
-        return leaf.dense_shape[0]
-    if not isinstance(leaf, tf.Tensor) or leaf.dtype == tf.variant or leaf.shape.rank == 0:
-        return tf.constant(1, tf.int64)
-    return tf.shape(leaf, tf.int64)[0]
 
 
 def _inside(root: Node, builder: Builder, flows: Mapping[Node, Flow], told: Callable[[], None]) -> dict[Node, Flow]:

@@ -175,9 +175,17 @@ def checks(found: Iterable[Check]) -> list[Note]:
     return sorted(notes, key=lambda note: ("failed", "doubt", "good").index(note.kind))
 
 
+def sample(report: Report) -> Note | None:
+    """What was taken for one sample of a dataset, in doubt where its graph doesn't tell; None for a Pipeline."""
+    said = report.plan.get("sample")
+    if "sample_unit" not in report.plan or not isinstance(said, str):
+        return None
+    return Note(f"A sample: {printable(said)}", "doubt" if report.plan.get("sample_known") is False else "")
+
+
 def conditions(report: Report) -> list[Note]:
-    """What holds for all figures: how narrow they are, how files were read, and from where."""
-    found = (precision(report.precision), cold(report.cold), reading(report))
+    """What holds for all figures: what a sample is, how narrow they are, how files were read, and from where."""
+    found = (sample(report), precision(report.precision), cold(report.cold), reading(report))
     return [note for note in found if note is not None]
 
 

@@ -10,14 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from known_fits import fit, small_model, value
 
 import greenload as gl
 from greenload import profiling_dataset
 from greenload.cli import main
 from greenload.datasets import running
-from greenload.datasets.counting import batched, count
+from greenload.datasets.counting import count
 from greenload.datasets.graph import walk
 from greenload.datasets.rebuild import Builder
+from greenload.report.terminal import text
 from greenload.report.validation import validate
 
 tf = pytest.importorskip("tensorflow")
@@ -73,14 +75,6 @@ def test_elements_inside_an_interleave_are_counted(tmp_path: Path) -> None:
     inside = Range(4).interleave(lambda n: Range(12).filter(lambda x: x % 3 == 0).map(work).batch(2), cycle_length=2)
     found = {"range": 0.25, "range (2)": 3.0, "lambda x: x % 3 == 0": 1.0, "work": 1.0, "batch": 0.5}
     assert counts(inside, tmp_path) == found
-
-
-def test_what_one_sample_is() -> None:
-    assert not batched(walk(Range(9)))
-    assert batched(walk(Range(9).batch(3).map(work)))
-    assert not batched(walk(Range(9).batch(3).unbatch()))
-    assert not batched(walk(Range(9).window(3).flat_map(lambda window: window.batch(3))))
-    assert batched(walk(tf.data.Dataset.zip((Range(9).batch(3), Range(3)))))
 
 
 @pytest.mark.slow
@@ -220,12 +214,27 @@ def test_unusual_datasets(make: Callable[[], Any], samples: int) -> None:
     assert report.full.cpu_s_per_sample.value and all(step.cpu_s_per_sample.value is not None for step in report.steps)
 
 
-@pytest.mark.parametrize("wrong", [{"samples": 0}, {"rounds": 1}, {"on_error": "skip"}, {"backend": "dali-cpu"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"samples": 0},
+        {"rounds": 1},
+        {"on_error": "skip"},
+        {"backend": "dali-cpu"},
+        {"samples_per_element": 0},
+        {"samples_per_element": "columns"},
+        {"samples_per_element": True},
+        {"samples_per_element": "rows"},  # of numbers
+    ],
+)
 def test_wrong_arguments(wrong: dict[str, Any]) -> None:
     with pytest.raises(gl.UsageError):
         gl.profile(Range(3), **wrong)
     with pytest.raises(gl.UsageError, match="not list"):
         gl.profile([1, 2])  # type: ignore[arg-type]
+    images = gl.Pipeline(gl.Arrays(np.zeros((2, 4, 4, 3), np.uint8), np.zeros(2, np.int64)))
+    with pytest.raises(gl.UsageError, match="samples are images: leave it out"):
+        gl.profile(images, samples_per_element=2)
 
 
 @pytest.mark.slow
@@ -254,3 +263,23 @@ def test_the_command_line_profiles_a_dataset(tmp_path: Path, capsys: pytest.Capt
     assert status == 1 and err.count("\n") == 1 and "NotFoundError" in err and "/nowhere/0" in err
     status, _, err = run(f"{file}:pair")
     assert status == 2 and "take one of them" in err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_windows")
+def test_batches_of_a_function_are_loaded_at_what_an_element_costs() -> None:
+    """Whether a function's elements are batches can't be known; a fit's batches are the profile's elements all the
+    same."""
+
+    def batch(n: Any) -> Any:
+        drawn = tf.random.stateless_uniform([32, 8_000], seed=(1, n))
+        return drawn[:, :8], tf.reduce_sum(drawn, 1)
+
+    data = Range(64).map(batch)
+    report = gl.profile(data, **QUICK)
+    assert not report.plan["sample_known"] and "samples_per_element=" in text(report, 1000)
+    energy = gl.EnergyCallback(report)
+    fit(small_model(), data, energy)
+    spent = energy.report.fit
+    assert spent.passed.samples == 64 * 32 and not spent.does_not_fit
+    assert value(spent.loader.cpu_s) == pytest.approx(64 * value(report.full.cpu_s_per_sample))

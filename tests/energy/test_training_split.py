@@ -14,9 +14,10 @@ from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.energy.meter import Channel
 from greenload.energy.sampler import Window
 from greenload.report.data import FullRun, Idle, Machine, Report, Step
+from greenload.training_costs import BESIDE, UNATTRIBUTED
 from greenload.training_data import Passed, Spent
 from greenload.training_run import scalars
-from greenload.training_split import BESIDE, UNATTRIBUTED, Floor, split
+from greenload.training_split import Floor, split
 
 PACKAGE, GPU = "cpu:package-0", "gpu:0"
 CHANNELS = {PACKAGE: Channel(PACKAGE, "measured", update_s=0.001), GPU: Channel(GPU, "measured", update_s=0.1)}
@@ -201,12 +202,60 @@ def test_a_profile_without_counters_shares_out_by_cpu_seconds_and_says_so() -> N
     assert len(spent.notes) == 2 and PACKAGE in spent.notes[0] and GPU in spent.notes[1]
 
 
-def test_a_loader_dearer_than_everything_is_said_not_hidden() -> None:
+def test_a_loader_a_little_dearer_than_everything_is_said_not_hidden() -> None:
     spent = found(window(20.0, 9.0, package=350.0, gpu=2500.0))
     assert value(spent.model.energy_j[PACKAGE]) == pytest.approx(-50.0)
-    assert value(spent.model.cpu_s) == pytest.approx(-1.0)
+    assert value(spent.model.cpu_s) == pytest.approx(-1.0) and not spent.does_not_fit
     assert [note for note in spent.notes if "10 CPU s, is 1 more" in note]
     assert [note for note in spent.notes if f"200 J in {PACKAGE}, is 50 more" in note]
+
+
+@pytest.mark.parametrize(("cpu_s", "package_j", "claim"), [(4.0, 800.0, "10 CPU s"), (30.0, 150.0, "200 J in")])
+def test_a_profile_that_claims_more_than_was_used_does_not_fit(cpu_s: float, package_j: float, claim: str) -> None:
+    spent = found(window(20.0, cpu_s, package=package_j, gpu=2500.0))
+    assert f"doesn't fit: 1,000 samples cost {claim}" in spent.does_not_fit and not spent.notes
+    assert spent.to_dict()["notes"] == [spent.does_not_fit]
+    assert [part.name for part in spent.parts] == ["loader and model", "waiting", "others", "idle"]
+    assert value(spent.work.cpu_s) == cpu_s and spent.steps == ()
+    for part in (spent.loader, spent.model):
+        assert part.cpu_s is not None and part.cpu_s.value is None
+        assert all(figure.value is None for figure in part.energy_j.values())
+    assert not {"loader_j", "model_j", "loader_cpu_s"} & {name for name, _ in scalars(spent)}
+
+
+def by_element(per_element: float, axes: list[int | None]) -> Report:
+    plan = {"sample_unit": "element", "samples_per_element": per_element, "element_ranks": axes}
+    return replace(profiled({PACKAGE: 0.2, GPU: 0.0}), plan=plan)
+
+
+@pytest.mark.parametrize(
+    ("per_element", "axes", "passed_axes", "samples"),
+    [
+        (1.0, [2, 1], (2, 1), 100),  # batches of a function: the elements that were profiled
+        (1.0, [2, 1], (2, 1, 1), 100),  # with class weights
+        (32.0, [2, 1], (2, 1), 3200),
+        (1.0, [1, 0], (2, 1), 1000),  # batched behind what was profiled
+        (2.0, [1, 0], (2, 1), 2000),
+        (1.0, [None], (None,), 1000),  # can't be known: rows, as ever
+    ],
+)
+def test_samples_are_counted_in_the_profile_s_unit(
+    per_element: float, axes: list[int | None], passed_axes: tuple[int | None, ...], samples: int
+) -> None:
+    passed = replace(PASSED, ranks=passed_axes)
+    spent = found(window(20.0, 300.0, package=8000.0, gpu=2500.0), profile=by_element(per_element, axes), passed=passed)
+    assert value(spent.loader.cpu_s) == pytest.approx(0.01 * samples) and spent.passed.samples == 1000
+    assert [note for note in spent.notes if "counts elements of its dataset" in note] == list(spent.notes)
+    assert bool(spent.notes) == (samples != 1000)
+
+
+def test_a_batch_taken_for_a_sample_is_named_as_the_reason() -> None:
+    profile = by_element(1.0, [None])
+    spent = found(window(20.0, 0.4, package=800.0, gpu=2500.0), profile=profile)
+    assert "one element of the dataset, while rows" in spent.does_not_fit
+    assert "samples_per_element=" in spent.does_not_fit
+    whole = found(window(20.0, 0.4, package=800.0, gpu=2500.0))
+    assert "must be a row of the batches" in whole.does_not_fit
 
 
 def test_an_unknown_floor_leaves_the_total_alone() -> None:
@@ -304,5 +353,6 @@ def test_parts_always_add_up_to_the_total(made: list[float], waits: bool, others
     parts += [] if spent.validation_s else [spent.validation]
     rest = sum_figures([spent.total.energy_j[PACKAGE], *(scale(part.energy_j[PACKAGE], -1) for part in parts)])
     assert rest.value == pytest.approx(0, abs=1e-6 * (1 + joules + in_joules + 10 * (wall_s + in_wall_s)))
-    steps = sum_figures(step.energy_j[PACKAGE] for step in spent.steps)
-    assert steps.value == pytest.approx(value(spent.loader.energy_j[PACKAGE]))
+    if not spent.does_not_fit:
+        steps = sum_figures(step.energy_j[PACKAGE] for step in spent.steps)
+        assert steps.value == pytest.approx(value(spent.loader.energy_j[PACKAGE]))

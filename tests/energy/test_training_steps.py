@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import mirrored_fits
 import numpy as np
 import pytest
 from known_fits import SAMPLE_S, dataset, fit, known, small_model, value
@@ -156,3 +162,20 @@ def test_elements_that_begin_with_none() -> None:
     fit(model, batches(), energy, steps_per_epoch=3)
     assert energy.report.fit.passed.samples == 6 and energy.report.fit.passed.waiting_s is not None
     assert _rows([]) is None and _rows([None]) is None
+
+
+@pytest.mark.slow
+def test_samples_on_replicas_are_counted_and_an_empty_one_has_none() -> None:
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(Path(gl.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, mirrored_fits.__file__], capture_output=True, text=True, timeout=200, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    for name in ("two", "eager", "one"):
+        assert found[name]["samples"] == [9, 9] and found[name]["batches"] == [3, 3], name
+        assert len(found[name]["unknown"]) == 1 and "waited" in found[name]["unknown"][0], name
+    for name in ("two", "eager"):
+        assert np.allclose(found[name]["weights"], found["without"]["weights"], atol=1e-6), (
+            "trained as without the callback"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import socket
 import urllib.request
 from functools import partial
@@ -63,6 +64,21 @@ def test_the_report_is_json_and_a_table(tmp_path: Path, monkeypatch: pytest.Monk
     assert str(energy.report) == text(energy.report, 40)
     with pytest.raises(gl.ReportError, match="name a file in it"):
         energy.report.save(tmp_path)
+
+
+def test_a_profile_that_claims_more_than_the_fit_used_is_said_first_and_not_split_by(tmp_path: Path) -> None:
+    energy = gl.EnergyCallback(known(cpu_s=50.0), log_dir=tmp_path, port=0)
+    history = fit(small_model(), dataset(lambda: None, samples=8), energy, epochs=2).history
+    first, *rest = text(energy.report, 1000).splitlines()
+    assert first.startswith("the profile doesn't fit: 16 samples cost 800 CPU s by it, and ")
+    assert not any("doesn't fit" in line or line.startswith(("loader  ", "model")) for line in rest)
+    assert any(line.startswith("loader and model") for line in rest)
+    for name in ("loader_j", "model_j", "loader_cpu_s"):
+        assert len(history[name]) == 2 and all(math.isnan(one) for one in history[name])
+    parts = shown(energy)["greenload_training_epoch_energy_joules"].values
+    assert {labels["part"] for labels, _ in parts} == {"loader and model", "waiting", "idle"}
+    assert "greenload_training_epoch_loader_energy_joules" not in shown(energy)
+    energy.close()
 
 
 def shown(energy: gl.EnergyCallback) -> dict[str, Family]:
