@@ -25,7 +25,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported, which else reports what it lacks
 
-from bench import choice, exits, interrupts, processes, truth
+from bench import choice, exits, interrupts, odd_pictures, processes, truth
 from bench.by_hand import Workload
 from bench.contest import Row, Spread, Window, compete, cpu_s_per_image, looks, ratios, table
 from bench.processes import Import, Memory, Profile
@@ -35,8 +35,8 @@ from greenload.backends import get
 
 FORMAT = "greenload.bench/1"
 CHOICES = (choice.PHOTOS, choice.EVALUATION, choice.CIFAR)
-PARTS = (FLOAT, UINT8, DALI, *CHOICES, "memory", "import", "profile", "truth", "exits", "interrupts")
-LONG = ("profile", "truth", "exits", "interrupts")
+PARTS = (FLOAT, UINT8, DALI, *CHOICES, "memory", "import", "profile", "truth", "exits", "interrupts", "pictures")
+LONG = ("profile", "truth", "exits", "interrupts", "pictures")
 """The parts that ``--quick`` leaves out."""
 REACH = {
     (FLOAT, "textbook"): 0.65,
@@ -218,6 +218,12 @@ def run(options: argparse.Namespace, folder: str) -> dict[str, Any]:
         stopped = [one for name in interrupts.COMMANDS for one in interrupts.sweep(name, Path(folder), 8, 30.0)]
         rows += [_count("commands that don't end well on Ctrl-C", [bool(one.fault) for one in stopped])]
         result["interrupts"] = [asdict(one) for one in stopped]
+    if "pictures" in options.only:
+        _note("odd pictures")
+        seen = odd_pictures.look(odd_pictures.pictures())
+        _note(odd_pictures.summary(seen))
+        rows += [_count("odd pictures that backends don't read alike", [bool(one.faults) for one in seen])]
+        result["pictures"] = [asdict(one) for one in seen]
     result["rows"] = [asdict(row) | {"met": row.met} for row in rows]
     result["load_average_after"] = os.getloadavg()
     print(table(rows))

@@ -215,10 +215,11 @@ def _cropping() -> tuple[Any, ...]:
 def _decoded(files: list[bytes], backend: str, crop: bool) -> list[tuple[Any, str]]:
     """Each file's pixels and ``""``, or ``None`` and why it is bad, from batches that hold good and bad ones."""
     plan, numbers = _plan(backend, len(files), crop)
-    return (_through_tf if backend == "tf" else _in_batches)(plan, files, numbers)
+    return (through_tf if backend == "tf" else in_batches)(plan, files, numbers)
 
 
-def _through_tf(plan: Any, files: list[bytes], numbers: Any) -> list[tuple[Any, str]]:
+def through_tf(plan: Any, files: list[bytes], numbers: Any) -> list[tuple[Any, str]]:
+    """Each file's pixels and ``""``, or ``None`` and that it is bad, from a plan on tf."""
     import tensorflow as tf
 
     from greenload.backends import tf as backend
@@ -234,7 +235,8 @@ def _through_tf(plan: Any, files: list[bytes], numbers: Any) -> list[tuple[Any, 
     return results
 
 
-def _in_batches(plan: Any, files: list[bytes], numbers: Any) -> list[tuple[Any, str]]:
+def in_batches(plan: Any, files: list[bytes], numbers: Any) -> list[tuple[Any, str]]:
+    """Each file's pixels and ``""``, or ``None`` and why it is bad, from a plan on another backend."""
     from greenload import backends
     from greenload.backends import Records
     from greenload.errors import RecordError

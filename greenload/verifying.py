@@ -268,7 +268,7 @@ def _remember(path: Path, bad: list[tuple[int, str]]) -> None:
 CHECKSUM = "its bytes don't fit their checksum: the file is damaged there; copy it anew"
 DECODES = "decodes now: it has changed, or what failed came later"
 _AT_ONCE = 256  # records whose checksums are computed side by side
-_RULES = 3  # to be raised with what counts as bad: what was remembered under other rules is found anew
+_RULES = 4  # to be raised with what counts as bad: what was remembered under other rules is found anew
 MARK = "greenload: this record cannot be read or decoded:"
 REMEDY = (
     "(for the reason run: greenload check FOLDER; where it finds none, open files or memory ran out; to leave bad "

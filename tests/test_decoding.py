@@ -101,7 +101,9 @@ def kinds() -> dict[str, tuple[bytes, Pixels]]:
         found[f"palette-{bits}.bmp"] = e.bmp(levels, bits, colours=colours), rgb(colours[levels[..., 0]])
     frame = rgb(palette[grey[..., 0]])
     found["frame.gif"] = e.gif(grey, palette), frame
-    found["frame-on-a-canvas.gif"] = e.gif(grey, palette, place=(3, 5), canvas=(80, 90)), frame
+    canvas = np.full((80, 90, 3), palette[0], np.uint8)
+    canvas[3:40, 5:48] = frame
+    found["frame-on-a-canvas.gif"] = e.gif(grey, palette, place=(3, 5), canvas=(80, 90)), canvas
     for order in ("<", ">"):
         found[f"rgb{order}.tif"] = e.tiff(image, order=order), rgb(image)
     for compression in (8, 32773):

@@ -23,6 +23,7 @@ FRAME = b"\xff\xc0" + struct.pack(">HBHHB", 11, 8, 60, 80, 1) + b"\x01\x11\x00"
 SCAN = b"\xff\xda" + struct.pack(">HB", 8, 1) + b"\x01\x00\x00\x3f\x00"
 END = SCAN + b"data\xff\x00\xff\xd3data\xff\xd9"
 WHOLE = b"\xff\xd8" + SEGMENT + FRAME + END
+PROGRESSIVE = b"\xff\xd8" + FRAME.replace(b"\xc0", b"\xc2") + b"\xff\xda"
 
 
 def png(width: int = 80, height: int = 60, depth: int = 8, colour: int = 2) -> bytes:
@@ -120,6 +121,7 @@ REASONS = {
     WHOLE[:-2] + SCAN + b"\xff\xd9": "broken JPEG: another scan",
     WHOLE[:-2] + b"\xff\x02" + b"\xff\xd9": "broken JPEG: marker 02 out of place",
     b"\xff\xd8" + FRAME.replace(b"\xc0", b"\xc2") + SCAN * 101 + b"\xff\xd9": "broken JPEG: another scan",
+    PROGRESSIVE + b"\0\2\xff\xd8\0\2": "broken JPEG: marker D8 out of place",
     WHOLE.replace(b"\x08\x00<\x00P", b"\x0c\x00<\x00P"): "12-bit JPEG is not supported",
     WHOLE.replace(b"\x08\x00<\x00P", b"\x08\x00<\x00\x00"): "broken JPEG: its header says 0×60 pixels",
     WHOLE.replace(b"\x00P\x01", b"\x00P\x02"): "JPEG of 2 components is not supported",
@@ -129,7 +131,9 @@ REASONS = {
     BMP[:-1]: "truncated BMP: 173 bytes, but its header promises 174",
     BMP[:40]: "truncated BMP: its header is cut",
     patched(BMP, 28, b"\x10"): "16-bit BMP is not supported",
-    patched(BMP, 30, b"\x03"): "compressed or bit-field BMP is not supported",
+    patched(BMP, 30, b"\x03"): "bit-field BMP is not supported: convert it to PNG",
+    patched(PALETTE_BMP, 30, b"\x01"): "run-length encoded BMP is not supported: convert it to PNG",
+    patched(BMP, 30, b"\x09"): "BMP of compression 9 is not supported: convert it to PNG",
     patched(BMP, 14, b"\x0c"): "OS/2 BMP, with a header of 12 bytes, is not supported: convert it to PNG",
     b"BM" + struct.pack("<IHHIIHHHH", 30, 0, 0, 26, 12, 1, 1, 1, 24) + bytes(4): "OS/2 BMP, with a header of 12 bytes",
     patched(BMP, 14, b"\x0d"): "BMP with a header of 13 bytes is not supported",
@@ -164,6 +168,35 @@ REASONS = {
     e.tiff(e.pixels(5, 7, 4)): "TIFF other than 8-bit grey, RGB or palette without alpha",
     e.tiff(e.pixels(5, 7), extra={259: [7]}): "TIFF of compression 7 is not supported",
     e.tiff(e.pixels(5, 7), extra={257: [1 << 30]}): LARGE,
+    e.tiff(e.pixels(5, 7), extra={266: [2]}): "TIFF whose bytes begin with their lowest bit is not supported",
+    png()[:8] + e.chunk(b"CgBI", bytes(4)) + png()[8:]: "Apple's own PNG (with a CgBI chunk) is not supported: convert",
+    b"P1 # by hand\n2 1\n1 0\n": "PNM is not supported: convert it to JPEG or PNG",
+    b"P4#c\n2 1\n\x80": "PNM is not supported",
+    b"P7\nWIDTH 1\n": "PNM is not supported",
+    b"P1 is the first part": "not an image: it begins with b'P1 is th'",
+    b"Pf\n1 1\n-1.0\n" + bytes(4): "PFM is not supported: map it to 8 bits a channel as PNG",
+    b"\xff\x0a\xfa\x1f": "JPEG XL is not supported: convert it to JPEG or PNG",
+    b"\xff\x4f\xff\x51\0\x29": "JPEG 2000 is not supported: convert it to JPEG or PNG",
+    b"\0\0\1\0\1\0\x10\x10": "icon (.ico) is not supported: save its largest image as PNG",
+    b"8BPS\0\1": "PSD is not supported: export it as JPEG or PNG",
+    b"%PDF-1.7\n": "PDF is not supported: render it to PNG",
+    b"%!PS-Adobe-3.0 EPSF-3.0\n": "PostScript is not supported: render it to PNG",
+    b"\xc5\xd0\xd3\xc6" + bytes(26): "EPS is not supported: render it to PNG",
+    b"DDS |\0\0\0": "DDS is not supported: convert it to JPEG or PNG",
+    b"<?xml version='1.0'?>\n<!-- made by -->\n<svg:svg xmlns": "SVG is not supported: render it to PNG",
+    b"\xef\xbb\xbf\n<svg>": "SVG is not supported: render it to PNG",
+    b"<!DOCTYPE html>\n<html><svg>": "not an image, but an HTML page",
+    b"\n<!doctype HTML>\n<p>404": "not an image, but an HTML page, as where a download failed: fetch the image anew",
+    b"<?xml version='1.0'?><Error><Code>AccessDenied": "not an image, but XML, as where a download failed",
+    b'{"error": "not found"}': "not an image, but JSON, as where a download failed",
+    b"version https://git-lfs.github.com/spec/v1\n": "Git LFS pointer is not supported: fetch the image itself: git",
+    b"\0\0\2\0\1\0" + bytes(20): "cursor (.cur) is not supported",
+    b"\0" * 40: "not an image: 40 zero bytes, as where a copy was interrupted; copy it anew",
+    bytes([0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1, 0, 24, 32]) + b"bgr" * 2: "TGA is not supported: convert it",
+    bytes([3, 0, 10]) + bytes(9) + bytes([2, 0, 1, 0, 24, 0]) + b"abc\x81bgr": "TGA is not supported",
+    b"x" * 40 + b"TRUEVISION-XFILE.\0": "TGA is not supported",
+    b"II+\0\x08\0\0\0": "BigTIFF is not supported: convert it to PNG",
+    b"PK\3\4\x14\0": "ZIP archive is not supported: unpack it",
 }
 
 
@@ -373,7 +406,18 @@ def test_walking_is_bounded_by_counted_steps(monkeypatch: pytest.MonkeyPatch) ->
 @given(
     st.binary(max_size=200),
     st.sampled_from(
-        [b"", b"\xff\xd8\xff", WHOLE[:12], png()[:14], b"\xff\xd8" + SEGMENT, BMP[:30], GIF[:790], WEBP[:20], TIFF[:20]]
+        [
+            b"",
+            b"\xff\xd8\xff",
+            PROGRESSIVE,
+            WHOLE[:12],
+            png()[:14],
+            b"\xff\xd8" + SEGMENT,
+            BMP[:30],
+            GIF[:790],
+            WEBP[:20],
+            TIFF[:20],
+        ]
     ),
 )
 @settings(max_examples=500, deadline=None)

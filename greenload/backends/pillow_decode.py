@@ -1,7 +1,7 @@
 """Decoding in Pillow: its readers, given what makes them find the pixels that the other backends find.
 
-Of PNG and GIF they get only what the pixels need. What else such files hold (transparency, text, animation, a canvas
-around the first frame) would change the pixels, warn, or take memory.
+Of PNG and GIF they get only what the pixels need. What else such files hold (transparency, text, animation) would
+change the pixels, warn, or take memory.
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ from typing import Any
 
 from greenload.backends import orienting
 from greenload.formats import FormatError, png, sniff
-from greenload.formats.others import bmp_colours, gif_colours, gif_frame, webp, webp_alone
+from greenload.formats.others import (
+    bmp_colours,
+    gif_background,
+    gif_canvas,
+    gif_colours,
+    gif_frame,
+    webp,
+    webp_alone,
+)
 
 Image = Any
 """A ``PIL.Image.Image``."""
@@ -97,8 +105,8 @@ def _mixed(image: Image) -> Image:
     from PIL import ImageChops
     from PIL.Image import merge
 
-    # Pillow inverts every one, as if all were Adobe's, whose files hold light, not ink.
-    *inks, black = (ImageChops.invert(image) if "adobe" in image.info else image).split()
+    # Pillow inverts every one, since such files hold light, not ink, whether Adobe's or not.
+    *inks, black = ImageChops.invert(image).split()
     return merge("RGB", [ImageChops.multiply(ink, black) for ink in inks])
 
 
@@ -180,7 +188,8 @@ def _webp(data: bytes) -> Image:
 
 
 def _gif(data: bytes) -> Image:
-    """Of the first frame alone, on a canvas of its size."""
+    """Of the first frame alone, then put onto the canvas."""
+    from PIL import Image as pil
     from PIL.GifImagePlugin import GifImageFile
 
     at, end = gif_frame(data)
@@ -190,7 +199,12 @@ def _gif(data: bytes) -> Image:
     )
     image.load()
     _check_colours("GIF", image, (gif_colours(data[at + 9]) or gif_colours(data[10])) // 3)
-    return image
+    rows, columns = gif_canvas(data, at)
+    if image.size == (columns, rows):
+        return image
+    canvas = pil.new("RGB", (columns, rows), gif_background(data, at))
+    canvas.paste(_rgb(image), struct.unpack_from("<HH", data, at + 1))
+    return canvas
 
 
 def _check_colours(name: str, image: Image, colours: int) -> None:

@@ -66,7 +66,7 @@ def sizes_of(
                 raise RecordError(names[position], str(error)) from None
             sides[0, position] = head.height
             sides[1, position] = head.width
-            if head.exif is not None or head.picture is not None or head.burdened:
+            if head.exif is not None or head.picture is not None or head.burdened or head.components == 4:
                 heads.append((position, head))
             if head.format == "TIFF":
                 stripped.append(position)

@@ -36,12 +36,12 @@ def decode_crop(primitive: p.DecodeCrop, before: ImageSpec, after: ImageSpec) ->
             fitting = jpeg_within(data, shape, primitive.max_bytes)
             if not primitive.exif:
                 params = wanted(shape[0], shape[1])
-                return _window(fitting, shape, tf.cast(params["window"], tf.int32)), params
+                return window_of(fitting, shape, tf.cast(params["window"], tf.int32)), params
             turn, ops = orientation(data), tensorflow_ops()
             height, width = orienting.upright_size(ops.i64(shape[0]), ops.i64(shape[1]), turn, ops)
             params = wanted(height, width)
             window = orienting.stored_window(params["window"], height, width, turn, ops)
-            return _upright(_window(fitting, shape, tf.cast(window, tf.int32)), turn), params
+            return _upright(window_of(fitting, shape, tf.cast(window, tf.int32)), turn), params
 
         def whole() -> Any:
             image = decode_full(data, max_bytes=primitive.max_bytes)
@@ -60,18 +60,38 @@ def decode_crop(primitive: p.DecodeCrop, before: ImageSpec, after: ImageSpec) ->
     return lower
 
 
-def _window(data: Any, shape: Any, window: Any) -> Any:
+def window_of(data: Any, shape: Any, window: Any) -> Any:
     """A window, int32 ``[4]``, of a JPEG of a shape."""
     import tensorflow as tf
 
     start, size = window[:2], window[2:]
     # The decoder upsamples chroma wrongly in a window's outermost columns; one pixel more on every side, cut off again,
     # makes the window's own pixels those of a full decode.
-    low = tf.maximum(start - 1, 0)
-    high = tf.minimum(start + size + 1, shape[:2])
+    margin = tf.where(is_baseline(data, shape), 1, _SMOOTHED + 1)
+    low = tf.maximum(start - margin, 0)
+    high = tf.minimum(start + size + margin, shape[:2])
     wider = tf.io.decode_and_crop_jpeg(data, tf.concat([low, high - low], 0), channels=3, dct_method="INTEGER_ACCURATE")
     begin = tf.concat([start - low, [0]], 0)
     return tf.slice(wider, begin, tf.concat([size, [3]], 0))
+
+
+_SMOOTHED = 64
+"""So far from a pixel lie others that decide it where a progressive JPEG is partial: two blocks of 8×8, where they are
+spread over as many as four times the pixels. What a window begins with the decoder takes for the image's border."""
+_FRAME_WITHIN, _FRAME_SHARE = 4096, 8
+"""In so many first bytes the frame header is looked for, or in this part of the file where that is more: in front of it
+stand tables, and in large files a thumbnail."""
+
+
+def is_baseline(data: Any, shape: Any) -> Any:
+    """Whether it is plain that a JPEG of a shape is baseline: by a frame header that states its sides."""
+    import tensorflow as tf
+
+    front = tf.strings.substr(data, 0, tf.maximum(tf.strings.length(data) // _FRAME_SHARE, _FRAME_WITHIN))
+    frames = tf.raw_ops.StringSplitV2(input=[front], sep=b"\xff\xc0\0").values
+    # Two bytes behind it that don't matter, then rows and columns.
+    stated = tf.io.decode_raw(frames, tf.uint16, little_endian=False, fixed_length=6)[:, 1:]
+    return tf.reduce_any(tf.reduce_all(stated == tf.cast(shape[:2], tf.uint16), 1))
 
 
 def _upright(image: Any, turn: Any) -> Any:

@@ -253,8 +253,8 @@ def _webp(data: Any, max_bytes: int) -> Any:
 
 
 def _gif(data: Any, max_bytes: int) -> Any:
-    """The first frame alone, at the origin, in the colours that it names: a GIF is cut around it, as TensorFlow would
-    decode all, and make black what is transparent.
+    """The first frame alone, in the colours that it names, then put onto the canvas: a GIF is cut around it, as
+    TensorFlow would decode all, and make black what is transparent or on the canvas alone.
 
     Of a frame that can't be decoded wholly TensorFlow gives what it has, and stops: then the one behind it is missing.
     """
@@ -269,16 +269,18 @@ def _gif(data: Any, max_bytes: int) -> Any:
     def colours(flags: Any) -> Any:
         return tf.where(flags & 0x80 > 0, tf.bitwise.left_shift(3, (flags & 7) + 1), 0)
 
-    def extension(at: Any, count: Any, inside: Any) -> Any:
+    def extension(at: Any, count: Any, inside: Any, transparent: Any) -> Any:
         size = byte(at)
         more = ~inside | (size > 0)
-        return at + tf.where(inside, size + 1, 2), count + tf.cast(more, tf.int32), more
+        names = ~inside & (byte(at + 1) == others.GIF_CONTROL) & (byte(at + 2) >= 4) & (byte(at + 3) & 1 > 0)
+        transparent = tf.where(names, byte(at + 6), transparent)
+        return at + tf.where(inside, size + 1, 2), count + tf.cast(more, tf.int32), more, transparent
 
     screen = 13 + colours(byte(10))
-    frame, count, _ = tf.while_loop(
-        lambda at, count, inside: (inside | (byte(at) == 0x21)) & (count < most),
+    frame, count, _, transparent = tf.while_loop(
+        lambda at, count, inside, _: (inside | (byte(at) == 0x21)) & (count < most),
         extension,
-        (screen, tf.constant(0), tf.constant(False)),
+        (screen, tf.constant(0), tf.constant(False), tf.constant(0)),
         parallel_iterations=1,
     )
     flags = byte(frame + 9)
@@ -289,10 +291,18 @@ def _gif(data: Any, max_bytes: int) -> Any:
         (body + 1, count),
         parallel_iterations=1,
     )
-    width, height = (tf.cast(byte(frame + k) + 256 * byte(frame + k + 1), tf.int64) for k in (5, 7))
+
+    def sides(at: Any) -> tuple[Any, Any]:
+        return byte(at) + 256 * byte(at + 1), byte(at + 2) + 256 * byte(at + 3)
+
+    (left, top), (width, height) = sides(frame + 1), sides(frame + 5)
+    columns, rows = (
+        tf.maximum(*pair) for pair in zip(sides(tf.constant(6)), (left + width, top + height), strict=True)
+    )
     least, greatest = others.GIF_CODE_BITS
     good = (byte(frame) == 0x2C) & (count < most) & ((byte(10) | flags) & 0x80 > 0)
-    good &= area_of(height, width) <= most_pixels("GIF", max_bytes)
+    good &= (width > 0) & (height > 0)
+    good &= area_of(tf.cast(rows, tf.int64), tf.cast(columns, tf.int64)) <= most_pixels("GIF", max_bytes)
     good = _checked(data, good & (byte(body) >= least) & (byte(body) <= greatest))
     alone = [
         tf.strings.substr(good, 0, screen),
@@ -301,7 +311,18 @@ def _gif(data: Any, max_bytes: int) -> Any:
         tf.constant(others.GIF_WITNESS + b";"),
     ]
     frames = tf.io.decode_gif(tf.strings.join(alone))
-    return _checked(frames[0], tf.shape(frames)[0] == 2)
+    image = _checked(frames[0], tf.shape(frames)[0] == 2)
+
+    def on_canvas() -> Any:
+        own = flags & 0x80 > 0
+        start, end = tf.where(own, frame + 10, 13), tf.where(own, body, screen)
+        named = start + 3 * transparent
+        there = tf.where(named < end, named, start)
+        colour = tf.where(named < end, raw[there : there + 3], tf.zeros((3,), tf.uint8))
+        around = [[top, rows - top - height], [left, columns - left - width], [0, 0]]
+        return tf.pad(image - colour, around) + colour  # modulo 256
+
+    return tf.cond((rows == height) & (columns == width), lambda: image, on_canvas)
 
 
 def orientation(data: Any) -> Any:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from greenload.formats import jpeg, others, png, tiff
+from greenload.formats import foreign, jpeg, others, png, tiff
 from greenload.formats.base import MAX_VALUES, FormatError, Header, sniff
 from greenload.formats.exif import stated_orientation
 from greenload.formats.jpeg import orientation
@@ -50,11 +50,12 @@ _ALL = ("tf", "dali-cpu", "dali", "pillow")
 _CPU = ("tf", "dali-cpu", "pillow")
 KINDS: Mapping[str, Kind] = {
     "JPEG": Kind("8-bit grey, RGB, CMYK, YCCK; baseline, progressive, arithmetic-coded", _ALL),
+    jpeg.PARTIAL: Kind("its scans leave out bits of its coefficients", ("tf", "pillow")),
     "PNG": Kind("1, 2, 4, 8 bits; grey, palette, RGB, each with alpha; interlaced", _ALL),
     "16-bit PNG": Kind("each channel rounded to 8 bits: v / 257", ("tf", "dali-cpu")),
     "BMP": Kind("24 and 32 bits, bottom-up and top-down", _CPU),
     "WebP": Kind("lossy, lossless, with alpha", _CPU),
-    "GIF": Kind("the first frame", ("tf", "pillow")),
+    "GIF": Kind("the first frame, on its canvas", ("tf", "pillow")),
     "palette BMP": Kind("1, 4 and 8 bits, uncompressed", ("dali-cpu", "pillow")),
     "TIFF": Kind("8-bit grey, RGB, palette, in strips: raw, LZW, deflate, PackBits; its first image", ("dali-cpu",)),
 }
@@ -94,11 +95,9 @@ def header(data: bytes, backend: str | None = None, max_bytes: int | None = None
     if not data:
         raise FormatError("the file is empty")
     name = sniff(data)
-    if name is None:
-        raise FormatError(f"not an image: it begins with {data[:8]!r}")
-    parse = _PARSERS.get(name)
-    if parse is None:
-        raise FormatError(f"{name} is not supported: convert it to JPEG or PNG")
+    parse = None if name is None else _PARSERS.get(name)
+    if name is None or parse is None:
+        raise FormatError(foreign.refusal(data))
     if len(_OF_FORMAT[name]) == 1:  # told by its first bytes, so that nothing need be parsed that isn't read
         _check_read(name, backend)
     found = parse(data)
@@ -120,8 +119,8 @@ def plain(data: bytes, head: Header) -> bytes:
     if head.burdened:
         return png.alone(data)
     if head.exif is not None:  # DALI refuses a JPEG for a block that it can't read, Pillow warns of it
-        return b"".join((data[: head.exif], b"hidden", data[head.exif + len(jpeg.EXIF) :]))
-    return data
+        data = b"".join((data[: head.exif], b"hidden", data[head.exif + len(jpeg.EXIF) :]))
+    return jpeg.of_light(data) if head.components == 4 else data
 
 
 def verify(data: bytes, head: Header) -> None:
@@ -142,4 +141,5 @@ def _check_read(kind: str, backend: str | None) -> None:
     able = KINDS[kind].backends
     if backend is not None and backend not in able:
         others_can = " or ".join(repr(other) for other in able)
-        raise FormatError(f"{kind} is not read by backend {backend!r}: use {others_can}, or convert it to JPEG or PNG")
+        anew = "save it anew as" if kind.endswith("JPEG") else "convert it to"
+        raise FormatError(f"{kind} is not read by backend {backend!r}: use {others_can}, or {anew} JPEG or PNG")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 MAX_VALUES = 1 << 29
@@ -25,6 +26,7 @@ _BRANDS = (
     | dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), "HEIC")
     | {b"crx ": "Canon CR3", b"jxl ": "JPEG XL", b"jp2 ": "JPEG 2000"}
 )
+_PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+\d|P7\n")
 _VIDEO = (b"isom", b"iso2", b"mp41", b"mp42", b"M4V ", b"qt  ", b"3gp4", b"3gp5", b"avc1")
 
 
@@ -63,7 +65,7 @@ def sniff(data: bytes) -> str | None:
             return name
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
-    if data[:1] == b"P" and data[1:2] in b"1234567" and data[2:3].isspace():
+    if _PNM.match(data):
         return "PNM"  # .ppm, .pgm and their kin
     return _of_brands(data) if data[4:8] == b"ftyp" else None
 

@@ -15,6 +15,10 @@ _LOSSLESS = frozenset((0xC3, 0xC7, 0xCB, 0xCF))
 _PROGRESSIVE = frozenset((0xC2, 0xCA))
 # DHT, DAC, SOS, DQT, DNL, DRI, APP0 … APP15, COM
 _SEGMENTS = frozenset((0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE))
+PARTIAL = "partial progressive JPEG"
+"""A progressive JPEG whose scans leave bits of its coefficients out, as where its last scans were dropped. Versions of
+libjpeg-turbo differ in how they smooth what is coarse then."""
+_COEFFICIENTS = 64  # of a block
 _MOST_SCANS = 100  # encoders write about ten; each costs a pass over the whole image, so a few bytes could cost hours
 _ENDS_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)  # neither a stuffed byte nor a restart marker
 
@@ -32,6 +36,9 @@ EXIF_ENTRIES = 64
 """So many entries of directory 0 are looked at; cameras write about 15."""
 ORIENTATION = 0x0112
 """The tag of the orientation, one SHORT."""
+ADOBE = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
+"""Adobe's segment, of four inks that are stored as light. In front of all others it decides nothing where the file has
+one of its own, and else that inks are read as in Adobe's files: without it libjpeg's users don't agree."""
 
 
 def parse(data: bytes) -> Header:
@@ -55,7 +62,7 @@ def parse(data: bytes) -> Header:
             break
         marker = data[at + 1]
         if marker == 0xD9 and frame and scans.count:
-            return replace(frame, exif=exif)
+            return replace(frame, exif=exif, kind=PARTIAL if scans.partial() else frame.kind)
         if marker in (0xD9, 0xDA) and not frame:
             raise FormatError("broken JPEG: its image data begins before its size is given")
         segments += 1
@@ -70,11 +77,13 @@ def parse(data: bytes) -> Header:
             if frame:
                 raise FormatError(f"broken JPEG: a second frame at byte {at}")
             frame = _frame(data, at)
-            scans.expect(data[at + 1], data[at + 9])
+            scans.expect(data[at + 1], data[at + 10 : at + 2 + length : 3])
         elif marker not in _SEGMENTS:
             raise FormatError(f"broken JPEG: marker {marker:02X} out of place at byte {at}")
         elif marker == 0xE1 and data.startswith(EXIF, at + 4) and exif is None:
             exif = at + 4
+        if marker == 0xDA:
+            scans.begin(data[at + 4 : at + 2 + length])
         at += 2 + length
         if marker == 0xDA:
             at = scans.end(data, at)
@@ -82,17 +91,33 @@ def parse(data: bytes) -> Header:
 
 
 class _Scans:
-    """Counts scans, and finds where each one's data end."""
+    """Counts scans, finds where each one's data end, and what a progressive image's leave out."""
 
     def __init__(self) -> None:
         self.count = 0
         self._most = _MOST_SCANS
         self._components = 0
+        self._missing: dict[int, bytearray] = {}  # low bits of each coefficient that no scan has sent, by component
 
-    def expect(self, frame: int, components: int) -> None:
-        """What the frame header says: its marker and number of components."""
+    def expect(self, frame: int, components: bytes) -> None:
+        """What the frame header says: its marker and its components' identifiers."""
         # Of a progressive image every component comes in several scans.
-        self._components = 0 if frame in _PROGRESSIVE else components
+        if frame in _PROGRESSIVE:
+            self._missing = {identifier: bytearray(b"\xff" * _COEFFICIENTS) for identifier in components}
+        else:
+            self._components = len(components)
+
+    def begin(self, header: bytes) -> None:
+        """What a scan's header says: which coefficients of which components it sends, down to which bit."""
+        if self._missing and len(header) > 3 and len(header) == 2 * header[0] + 4:
+            first, last, bits = header[-3], header[-2], header[-1] & 15
+            for identifier in header[1:-3:2]:
+                if identifier in self._missing and first <= last < _COEFFICIENTS:
+                    self._missing[identifier][first : last + 1] = bytes([bits]) * (last + 1 - first)
+
+    def partial(self) -> bool:
+        """Whether a progressive image's scans leave out bits of a coefficient."""
+        return any(map(any, self._missing.values()))
 
     def end(self, data: bytes, start: int) -> int:
         """Where the marker stands that ends the scan whose data begin at ``start``; the file's end if none does."""
@@ -118,6 +143,11 @@ def _frame(data: bytes, at: int) -> Header:
         raise FormatError(f"JPEG of {components} components is not supported: convert it to grey or RGB")
     check_size("JPEG", height, width, components)
     return Header("JPEG", height, width, components=components)
+
+
+def of_light(data: bytes) -> bytes:
+    """A JPEG of four components as decoders are to see it: its inks as light, whether it says so or not."""
+    return data[:2] + ADOBE + data[2:]
 
 
 def orientation(data: bytes) -> int:

@@ -18,6 +18,7 @@ PIXEL_BYTES: Mapping[str, int] = {
     # Pillow: grey and its RGB, of four bytes; and up to 6 for the coefficients of a progressive one. Whether a file is
     # progressive stands behind its tables, which TensorFlow's graph would have to walk through in every epoch.
     "JPEG": 11,
+    "partial progressive JPEG": 11,
     "CMYK JPEG": 16,  # Pillow: inks apart, and mixed; the coefficients of a progressive one are gone by then
     "PNG": 6,  # DALI
     "PNG with alpha": 8,  # Pillow
@@ -43,7 +44,7 @@ def needed(data: bytes, head: Header) -> int:
     kind = head.kind
     if kind == "PNG" and data[25] in PNG_ALPHA:
         kind = "PNG with alpha"
-    if kind == "JPEG" and head.components == 4:
+    if head.components == 4:
         kind = "CMYK JPEG"
     return head.height * head.width * PIXEL_BYTES[kind]
 

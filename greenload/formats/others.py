@@ -16,10 +16,20 @@ BMP_DEPTHS = (24, 32)
 """Bits a pixel without a palette."""
 _BMP_PALETTES = (1, 4, 8)
 _BMP_OS2 = (12, 16, 64)
+_BMP_COMPRESSIONS = {
+    1: "run-length encoded BMP",
+    2: "run-length encoded BMP",
+    3: "bit-field BMP",
+    4: "JPEG in a BMP",
+    5: "PNG in a BMP",
+    6: "bit-field BMP",
+}
 
 GIF_BLOCKS, GIF_BLOCK_BYTES = 4096, 128
 """A GIF may have so many blocks in front of and in its first frame, and another for each so many bytes of its own.
 Encoders fill blocks of 255 bytes; ones of a single byte would cost more to walk through than to decode."""
+GIF_CONTROL = 0xF9
+"""The label of the extension that names a frame's transparent colour."""
 GIF_CODE_BITS = (1, 8)
 """The least and the greatest size of a code with which a frame's data begin."""
 _GIF_CODES = 4096  # of 12 bits
@@ -47,7 +57,8 @@ def bmp(data: bytes) -> Header:
     if size not in BMP_HEADERS:
         raise FormatError(f"BMP with a header of {size} bytes is not supported: convert it to PNG")
     if compression:
-        raise FormatError("compressed or bit-field BMP is not supported: convert it to PNG")
+        how = _BMP_COMPRESSIONS.get(compression, f"BMP of compression {compression}")
+        raise FormatError(f"{how} is not supported: convert it to PNG")
     if bits not in BMP_DEPTHS + _BMP_PALETTES:
         raise FormatError(f"{bits}-bit BMP is not supported: convert it to PNG")
     if planes != 1:
@@ -74,7 +85,7 @@ def bmp_colours(data: bytes) -> int:
 
 
 def gif(data: bytes) -> Header:
-    """The header of a GIF's first frame, whose data must be whole; what follows it is not looked at.
+    """The header of a GIF: its canvas, and its first frame, whose data must be whole; what follows is not looked at.
 
     Raises:
         FormatError: it is cut or broken.
@@ -82,7 +93,41 @@ def gif(data: bytes) -> Header:
     at, _ = gif_frame(data)
     width, height = struct.unpack_from("<HH", data, at + 5)
     check_size("GIF", height, width)
+    height, width = gif_canvas(data, at)
+    check_size("GIF", height, width)
     return Header("GIF", height, width)
+
+
+def gif_canvas(data: bytes, frame: int) -> tuple[int, int]:
+    """Rows and columns of a GIF's canvas, which grows with its first frame.
+
+    Args:
+        data: the file.
+        frame: where its first frame begins.
+    """
+    columns, rows = struct.unpack_from("<HH", data, 6)
+    left, top, width, height = struct.unpack_from("<HHHH", data, frame + 1)
+    return max(rows, top + height), max(columns, left + width)
+
+
+def gif_background(data: bytes, frame: int) -> tuple[int, int, int]:
+    """The colour of a GIF's canvas around its first frame: the transparent one, or the first where none is; black where
+    the palette hasn't got it.
+
+    Args:
+        data: the file, whose header ``gif`` has passed.
+        frame: where its first frame begins.
+    """
+    at, index = 13 + gif_colours(data[10]), 0
+    while at < frame:
+        if data[at + 1] == GIF_CONTROL and data[at + 2] >= 4 and data[at + 3] & 1:
+            index = data[at + 6]
+        at, _ = _gif_blocks(data, at + 2, len(data))
+    start, flags = (frame + 10, data[frame + 9]) if data[frame + 9] & 0x80 else (13, data[10])
+    if 3 * index >= gif_colours(flags):
+        return 0, 0, 0
+    red, green, blue = data[start + 3 * index : start + 3 * index + 3]
+    return red, green, blue
 
 
 def gif_frame(data: bytes) -> tuple[int, int]:

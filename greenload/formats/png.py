@@ -26,6 +26,11 @@ def parse(data: bytes) -> Header:
     Raises:
         FormatError: it is cut, broken, or of a kind that isn't decoded.
     """
+    if data[12:16] == b"CgBI":
+        raise FormatError(
+            "Apple's own PNG (with a CgBI chunk) is not supported: convert it with pngcrush "
+            "-revert-iphone-optimizations, or on a Mac to PNG"
+        )
     if len(data) < 33 or data[8:16] != b"\0\0\0\rIHDR":
         raise FormatError("truncated PNG: its header is cut")
     width, height, depth, color = struct.unpack_from(">IIBB", data, 16)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from greenload.formats.base import FormatError, Header, check_size
 
-_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _COLOUR = 256, 257, 258, 259, 262
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _COLOUR, _FILL = 256, 257, 258, 259, 262, 266
 _STARTS, _CHANNELS, _COUNTS, _PLANAR = 273, 277, 279, 284
 _NEEDED = (_WIDTH, _HEIGHT, _COLOUR, _STARTS, _COUNTS)
-_SINGLE = (_WIDTH, _HEIGHT, _COMPRESSION, _COLOUR, _CHANNELS, _PLANAR)
+_SINGLE = (_WIDTH, _HEIGHT, _COMPRESSION, _COLOUR, _FILL, _CHANNELS, _PLANAR)
 _COMPRESSIONS = (1, 5, 8, 32773, 32946)  # none, LZW, deflate twice, PackBits
 _OF_COLOUR = {1: 1, 2: 3, 3: 1}  # channels by photometric interpretation: grey, RGB, palette
 
@@ -57,6 +57,8 @@ def parse(data: bytes) -> Header:
         raise FormatError(
             "TIFF other than 8-bit grey, RGB or palette without alpha is not supported: convert it to PNG"
         )
+    if set(tags[_FILL].tolist()) - {1}:
+        raise FormatError("TIFF whose bytes begin with their lowest bit is not supported: convert it to PNG")
     if compression not in _COMPRESSIONS:
         raise FormatError(f"TIFF of compression {compression} is not supported: convert it to PNG")
     check_size("TIFF", height, width)

@@ -48,25 +48,31 @@ class Shuffle(Stage):
 class Decode(Stage):
     """Encoded bytes to uint8 RGB pixels; formats are told apart by their first bytes, whatever a file's name says.
 
-    ==============  ========================================================================  ==========================
-    kind            what of it                                                                backends
-    ==============  ========================================================================  ==========================
-    JPEG            8-bit grey, RGB, CMYK, YCCK; baseline, progressive, arithmetic-coded      tf, dali-cpu, dali, pillow
-    PNG             1, 2, 4, 8 bits; grey, palette, RGB, each with alpha; interlaced          tf, dali-cpu, dali, pillow
-    16-bit PNG      each channel rounded to 8 bits: v / 257                                   tf, dali-cpu
-    BMP             24 and 32 bits, bottom-up and top-down                                    tf, dali-cpu, pillow
-    WebP            lossy, lossless, with alpha                                               tf, dali-cpu, pillow
-    GIF             the first frame                                                           tf, pillow
-    palette BMP     1, 4 and 8 bits, uncompressed                                             dali-cpu, pillow
-    TIFF            8-bit grey, RGB, palette; strips: raw, LZW, deflate, PackBits; 1st image  dali-cpu
-    ==============  ========================================================================  ==========================
+    ========================  ==============================================================  ==========================
+    kind                      what of it                                                      backends
+    ========================  ==============================================================  ==========================
+    JPEG                      8-bit grey, RGB, CMYK, YCCK; baseline, progressive, arithmetic  tf, dali-cpu, dali, pillow
+    partial progressive JPEG  its scans leave out bits of its coefficients                    tf, pillow
+    PNG                       1, 2, 4, 8 bits; grey, palette, RGB, with alpha; interlaced     tf, dali-cpu, dali, pillow
+    16-bit PNG                each channel rounded to 8 bits: v / 257                         tf, dali-cpu
+    BMP                       24 and 32 bits, bottom-up and top-down                          tf, dali-cpu, pillow
+    WebP                      lossy, lossless, with alpha                                     tf, dali-cpu, pillow
+    GIF                       the first frame, on its canvas                                  tf, pillow
+    palette BMP               1, 4 and 8 bits, uncompressed                                   dali-cpu, pillow
+    TIFF                      8-bit grey, RGB, palette; its first image, in strips that are   dali-cpu
+                              raw, or compressed by LZW, deflate or PackBits
+    ========================  ==============================================================  ==========================
 
     The pixels are the same bits on every backend that reads a kind (on a GPU within its stated tolerance). JPEG is
-    decoded with libjpeg's accurate integer DCT and fancy upsampling. Alpha is dropped, colour profiles and gamma are
-    ignored: a transparent pixel has the colour that is stored. What lies around or behind the picture (metadata, other
-    frames, bytes appended) decides nothing. Everything else is refused with an error that names the file: animated
-    WebP, 12-bit, lossless and hierarchical JPEG, compressed and OS/2 BMP, other TIFF, AVIF, HEIF, JPEG XL, JPEG 2000,
-    and images of 2²⁹ values or more (178 million RGB pixels).
+    decoded with libjpeg's accurate integer DCT and fancy upsampling; the inks of CMYK and YCCK are stored as light,
+    whether Adobe's marker says so or not, as Pillow, OpenCV and browsers have it. One rule for every kind with
+    transparency (PNG, WebP, BMP, GIF): a transparent pixel has the colour that is stored, and alpha is dropped, never
+    blended. Where a GIF's first frame doesn't fill its canvas, the rest has the frame's transparent colour, or the
+    first of its palette where none is transparent, as in Pillow. Colour profiles and gamma are ignored. What lies
+    around or behind the picture (metadata, other frames, bytes appended) decides nothing. Everything else is refused
+    with an error that names the file, what it is and what to do: animated WebP, 12-bit, lossless and hierarchical JPEG,
+    compressed, bit-field, 16-bit and OS/2 BMP, other TIFF, AVIF, HEIF, JPEG XL, JPEG 2000, PNM, and images of 2²⁹
+    values or more (178 million RGB pixels).
 
     **Memory** is bounded by headers: an image whose decoding would take more than ``max_bytes`` is refused before
     anything is decoded. What it takes is reckoned as on the backend that takes most, so that every backend refuses the

@@ -228,15 +228,17 @@ def without_adobe(jpeg: bytes) -> bytes:
 
 
 @pytest.mark.slow
-def test_cmyk_with_black_decodes_as_in_tensorflow() -> None:
+def test_cmyk_with_black_decodes_as_in_tensorflow_and_as_pillow_shows_it() -> None:
     tensorflow = pytest.importorskip("tensorflow")
     inks = np.random.default_rng(0).integers(0, 256, (64, 80, 4), np.uint8)
     file = io.BytesIO()
     pil.fromarray(inks, "CMYK").save(file, "JPEG", quality=100)
-    for data in (file.getvalue(), without_adobe(file.getvalue())):
-        expected = tensorflow.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE").numpy()
+    adobe = file.getvalue()
+    expected = tensorflow.io.decode_jpeg(adobe, channels=3, dct_method="INTEGER_ACCURATE").numpy()
+    for data in (adobe, without_adobe(adobe)):
         assert (decoded(data) == expected).all()
-        assert (expected != 255).mean() > 0.9
+        assert abs(np.array(pil.open(io.BytesIO(data)).convert("RGB")).astype(int) - expected).max() <= 1
+    assert (expected != 255).mean() > 0.9
 
 
 def test_pillows_own_limit_of_pixels_and_its_warnings_do_not_show(
@@ -258,10 +260,17 @@ def test_pillows_own_limit_of_pixels_and_its_warnings_do_not_show(
     runner.close()
 
 
-def test_a_gif_takes_no_more_than_its_frame() -> None:
+def test_a_gif_has_the_canvas_that_pillow_gives_it() -> None:
     levels, palette = e.pixels(31, 45, 1), e.palette(256)
-    data = e.gif(levels, palette, place=(5, 9), canvas=(65535, 65535))
-    assert (decoded(data) == palette[levels[..., 0]]).all()
+    for transparent in (None, 200):
+        data = e.gif(levels, palette, place=(5, 9), canvas=(60, 70))
+        if transparent is not None:
+            data = data[:781] + b"!\xf9\4\1\0\0" + bytes([transparent]) + b"\0" + data[781:]
+        expected = np.array(pil.open(io.BytesIO(data)).convert("RGB"))
+        assert expected.shape == (60, 70, 3)
+        assert (decoded(data) == expected).all()
+    with pytest.raises(formats.FormatError, match="GIF of 65535×65535 pixels is too large"):
+        decoded(e.gif(levels, palette, canvas=(65535, 65535)))
 
 
 def test_damage_is_refused_even_where_a_program_told_pillow_to_pass_over_it(
