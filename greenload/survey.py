@@ -30,9 +30,7 @@ class Survey:
     records: int = 0
     """Files that were looked at."""
     turned: int = 0
-    """Those that state an orientation which isn't applied."""
-    turnable: int = 0
-    """Of these, those to which ``Decode(exif=True)`` would apply it."""
+    """Those that state an orientation which isn't applied: none with ``exif``."""
     low_bits: int = 0
     """16-bit PNGs that hold no value above ``LOW``, as 12-bit cameras and scanners write them."""
 
@@ -43,10 +41,7 @@ class Survey:
             data: the whole file.
         """
         self.records += 1
-        stated, applied = formats.stated_orientation(data), formats.orientation(data)
-        if stated > 1 and not (self.exif and applied == stated):
-            self.turned += 1
-            self.turnable += applied == stated
+        self.turned += not self.exif and formats.orientation(data) > 1
         if formats.sniff(data) != "PNG":
             return
         try:
@@ -65,15 +60,10 @@ class Survey:
         """
         said = []
         counted = f"of the {self.records:,} {of}"
-        if self.turnable:
+        if self.turned:
             said.append(
-                f"{self.turnable:,} {counted} have an EXIF orientation, which Decode() doesn't apply: "
+                f"{self.turned:,} {counted} have an EXIF orientation, which Decode() doesn't apply: "
                 "Decode(exif=True) turns them upright"
-            )
-        if self.turned > self.turnable:
-            said.append(
-                f"{self.turned - self.turnable:,} {counted} have an EXIF orientation where Decode(exif=True) doesn't "
-                "look for it: turn the files themselves, or save them as JPEG with EXIF in front"
             )
         if self.low_bits:
             said.append(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from greenload import cache_folder, forking, formats, json_data, limits, scalars, shutdown
 from greenload.backends import pillow_decode
+from greenload.backends.sizes import sides_of
 from greenload.backends.tf import TensorFlowBackend
 from greenload.backends.tf_formats import decode_full
 from greenload.backends.tf_read import reader
@@ -25,6 +26,7 @@ from greenload.notices import notify
 from greenload.pipeline import Pipeline
 from greenload.prepared import Numbers
 from greenload.sources import UNREADABLE, Arrays, RecordSource, Source
+from greenload.stages import Decode
 from greenload.text import printable
 
 if TYPE_CHECKING:
@@ -326,8 +328,9 @@ def _misfit(source: Source, index: int, pipeline: Pipeline | None) -> str:
     data = source.read(index)
     if pipeline is None or not isinstance(data, bytes):
         return ""
-    header = formats.header(data)
-    found = Numbers.of(pipeline).misfit(np.array([header.height]), np.array([header.width]))
+    exif = any(isinstance(stage, Decode) and stage.exif for stage in pipeline.stages)
+    height, width = sides_of(data, formats.header(data), exif)
+    found = Numbers.of(pipeline).misfit(np.array([height]), np.array([width]))
     return found[1] if found else ""
 
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from greenload import formats
-from greenload.formats import KINDS, FormatError, header, orientation, plain, sniff, stated_orientation, support, verify
+from greenload.formats import KINDS, FormatError, header, orientation, plain, sniff, support, verify
 
 SEGMENT = b"\xff\xe0\x00\x04ab"
 FRAME = b"\xff\xc0" + struct.pack(">HBHHB", 11, 8, 60, 80, 1) + b"\x01\x11\x00"
@@ -247,64 +247,6 @@ def test_decode_says_what_each_backend_reads() -> None:
         assert any(row.startswith(name) and row.endswith(" " + ", ".join(kind.backends)) for row in rows), name
 
 
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_orientations(order: str) -> None:
-    plain = e.kept("420.jpg")
-    assert orientation(plain) == 1
-    for value in range(1, 9):
-        for entries, app0 in ((1, True), (3, False), (64, True)):
-            data = e.with_exif(plain, value, order, entries=entries, app0=app0)
-            assert orientation(data) == value
-            assert header(data).exif == data.index(b"Exif")
-    for value in (0, 9, 65535):
-        assert orientation(e.with_exif(plain, value, order)) == 1
-    assert orientation(e.with_exif(plain, 6, order, entries=65)) == 1
-    assert orientation(e.png(e.pixels(4, 4))) == 1
-
-
-def with_ifd0(entry: bytes, order: str = "<", at: int = 8) -> bytes:
-    """A block of EXIF whose directory has one entry."""
-    mark = b"II*\0" if order == "<" else b"MM\0*"
-    return mark + struct.pack(f"{order}I", at) + bytes(at - 8) + struct.pack(f"{order}H", 1) + entry + bytes(4)
-
-
-SIX = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
-PROFILE = b"\xff\xe2" + struct.pack(">H", 65000) + b"ICC_PROFILE\0\1\1" + b"z" * (65000 - 16)
-TURNED = e.with_exif(e.kept("420.jpg"), 6)
-STATED = {
-    "a JPEG": TURNED,
-    "behind 130 kB of colour profile": TURNED[:2] + PROFILE * 2 + TURNED[2:],
-    "behind a comment that begins so": TURNED[:2] + b"\xff\xfe\0\x08Exif\0\0" + TURNED[2:],
-    "behind fill bytes": TURNED[:2] + b"\xff" * 9 + TURNED[2:],
-    "among many entries": e.with_exif(e.kept("420.jpg"), 6, entries=500),
-    "far away": e.with_exif_block(e.kept("420.jpg"), b"Exif\0\0" + with_ifd0(SIX, at=9000)),
-    "a PNG": e.png(e.pixels(4, 4), before=e.chunk(b"eXIf", with_ifd0(SIX))),
-    "a WebP": extended(WEBP[12:] + b"EXIF" + struct.pack("<I", len(with_ifd0(SIX))) + with_ifd0(SIX)),
-    "a WebP, as JPEG has it": extended(WEBP[12:] + b"EXIF" + struct.pack("<I", 32) + b"Exif\0\0" + with_ifd0(SIX)),
-    "a TIFF": e.tiff(e.pixels(5, 7), extra={274: [6]}),
-    "a big-endian TIFF": e.tiff(e.pixels(5, 7), extra={274: [6]}, order=">"),
-    "a LONG": e.with_exif_block(e.kept("420.jpg"), b"Exif\0\0" + with_ifd0(struct.pack("<HHII", 274, 4, 1, 6))),
-    "a big LONG": e.with_exif_block(
-        e.kept("420.jpg"), b"Exif\0\0" + with_ifd0(struct.pack(">HHII", 274, 4, 1, 6), ">")
-    ),
-}
-
-
-@pytest.mark.parametrize("name", STATED)
-def test_an_orientation_is_found_wherever_a_file_states_it(name: str) -> None:
-    assert stated_orientation(STATED[name]) == 6
-    for size in (0, 3, 10, 30, len(STATED[name]) // 2):
-        assert stated_orientation(STATED[name][:size]) in (1, 6)
-
-
-def test_a_file_that_states_no_orientation_has_none() -> None:
-    image = with_ifd0(struct.pack("<HHII", 0x0112, 3, 2, 6))
-    block = e.with_exif_block(e.kept("420.jpg"), b"Exif\0\0" + image)
-    behind = e.kept("420.jpg") + TURNED  # a thumbnail, or another image
-    for data in (WHOLE, png(), BMP, GIF, WEBP, TIFF, block, behind, e.with_exif(e.kept("420.jpg"), 9), b"", b"II*\0"):
-        assert stated_orientation(data) == 1
-
-
 def test_decoders_see_the_picture_of_a_webp_alone() -> None:
     chunks = b"ABCD\3\0\0\0xyz\0" + WEBP[12:] + b"EXIF\1\0\0\0x\0"
     for data in (WEBP, WEBP + b"behind it", extended(chunks), extended(chunks) + b"behind it"):
@@ -376,7 +318,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 @pytest.mark.parametrize("name", BOMBS)
 def test_parsing_costs_what_a_file_holds_not_what_it_claims(name: str) -> None:
     data = BOMBS[name]()
-    for parse in (header, stated_orientation, orientation):
+    for parse in (header, orientation):
         tracemalloc.start()
         try:
             parse(data)

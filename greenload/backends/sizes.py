@@ -89,6 +89,18 @@ def plain(images: Images, sizes: Sizes) -> Images:
     return shown
 
 
+def sides_of(data: bytes, head: Header, exif: bool) -> tuple[int, int]:
+    """Rows and columns of a file's image as it is decoded.
+
+    Args:
+        data: the file.
+        head: its header.
+        exif: whether EXIF orientation is applied.
+    """
+    turned = exif and orientation(data) in orienting.TRANSPOSED
+    return (head.width, head.height) if turned else (head.height, head.width)
+
+
 def applies_exif(steps: Sequence[Step]) -> bool:
     """Whether one of some steps decodes with EXIF orientation applied."""
     return any(isinstance(s.primitive, (p.Decode, p.DecodeCrop)) and s.primitive.exif for s in steps)

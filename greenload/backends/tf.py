@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from greenload import claims, forking, shutdown
 from greenload.backends import tf_decode, tf_filters, tf_lowerings
 from greenload.backends.base import EXACT, Availability, Images, Records, Tolerance
-from greenload.backends.sizes import limit_of
+from greenload.backends.sizes import applies_exif, limit_of, sides_of
 from greenload.draws import tensorflow_ops
 from greenload.errors import BackendUnavailable, RecordError
 from greenload.formats import FormatError, header
@@ -179,7 +179,7 @@ def _why(pipeline: Pipeline, segment: Segment, image: Any, message: str) -> str:
         head = header(image, "tf", limit_of(segment.steps)) if isinstance(image, bytes) else None
     except FormatError as error:
         return str(error)
-    height, width = (head.height, head.width) if head else image.shape[:2]
+    height, width = sides_of(image, head, applies_exif(segment.steps)) if head else image.shape[:2]
     misfit = Numbers.of(pipeline).misfit(np.array([height]), np.array([width]), segment.first, segment.end)
     return misfit[1] if misfit else f"can't be decoded: {message}"
 

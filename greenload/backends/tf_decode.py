@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from greenload.backends import orienting
-from greenload.backends.tf_formats import decode_full, is_jpeg, orientation
+from greenload.backends.tf_formats import decode_full, is_jpeg
 from greenload.backends.tf_lowerings import Wanted, cropped, resolve
 from greenload.backends.tf_memory import jpeg_within
+from greenload.backends.tf_orientation import orientation
 from greenload.draws import tensorflow_ops
 from greenload.specs import ImageSpec
 from greenload.stages import primitives as p
@@ -31,13 +32,15 @@ def decode_crop(primitive: p.DecodeCrop, before: ImageSpec, after: ImageSpec) ->
     import tensorflow as tf
 
     def lower(data: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
+        turn = orientation(data) if primitive.exif else None
+
         def inside() -> Any:
             shape = tf.io.extract_jpeg_shape(data)
             fitting = jpeg_within(data, shape, primitive.max_bytes)
-            if not primitive.exif:
+            if turn is None:
                 params = wanted(shape[0], shape[1])
                 return window_of(fitting, shape, tf.cast(params["window"], tf.int32)), params
-            turn, ops = orientation(data), tensorflow_ops()
+            ops = tensorflow_ops()
             height, width = orienting.upright_size(ops.i64(shape[0]), ops.i64(shape[1]), turn, ops)
             params = wanted(height, width)
             window = orienting.stored_window(params["window"], height, width, turn, ops)
@@ -45,8 +48,8 @@ def decode_crop(primitive: p.DecodeCrop, before: ImageSpec, after: ImageSpec) ->
 
         def whole() -> Any:
             image = decode_full(data, max_bytes=primitive.max_bytes)
-            if primitive.exif:
-                image = _upright(image, orientation(data))
+            if turn is not None:
+                image = _upright(image, turn)
             params = resolve(wanted, image)
             return cropped(image, params["window"]), params
 

@@ -14,7 +14,6 @@ import numpy as np
 
 from greenload import formats
 from greenload.backends.tf_memory import among, area_of, jpeg_within, most_pixels
-from greenload.formats import jpeg as exif
 from greenload.formats import memory, others, png
 
 
@@ -323,37 +322,3 @@ def _gif(data: Any, max_bytes: int) -> Any:
         return tf.pad(image - colour, around) + colour  # modulo 256
 
     return tf.cond((rows == height) & (columns == width), lambda: image, on_canvas)
-
-
-def orientation(data: Any) -> Any:
-    """``formats.orientation`` as ops: int64, 1 … 8."""
-    import tensorflow as tf
-
-    parts = tf.strings.split(tf.strings.substr(data, 0, exif.EXIF_WITHIN), sep=exif.EXIF, maxsplit=1)
-    at = tf.strings.length(parts[0])
-    app1 = tf.strings.substr(parts[0], tf.maximum(at - 4, 0), 2) == b"\xff\xe1"
-
-    def read() -> Any:
-        block = tf.io.decode_raw(tf.strings.substr(data, at, exif.EXIF_BYTES), tf.uint8, fixed_length=exif.EXIF_BYTES)
-        block = tf.ensure_shape(tf.cast(block, tf.int64), (exif.EXIF_BYTES,))
-        order = tf.strings.substr(data, at + 6, 2)
-        big = order == b"MM"
-
-        def number(values: Any) -> Any:
-            """Bytes ``[…, k]`` in the file's order."""
-            weights = tf.constant([256**k for k in range(values.shape[-1])], tf.int64)
-            return tf.reduce_sum(values * tf.where(big, weights[::-1], weights), -1)
-
-        size = 12 * exif.EXIF_ENTRIES
-        directory = number(block[10:14])
-        sane = (big | (order == b"II")) & (directory <= exif.EXIF_BYTES - 8 - size)
-        start = tf.where(sane, directory, 0) + 6
-        count = number(tf.ensure_shape(block[start : start + 2], (2,)))
-        entries = tf.reshape(block[start + 2 : start + 2 + size], (exif.EXIF_ENTRIES, 12))
-        tags = (number(entries[:, :2]) == exif.ORIENTATION) & (number(entries[:, 2:4]) == 3)
-        tags &= (number(entries[:, 4:8]) == 1) & (tf.range(exif.EXIF_ENTRIES, dtype=tf.int64) < count)
-        value = number(tf.gather(entries[:, 8:10], tf.argmax(tags)))
-        return tf.where(sane & tf.reduce_any(tags) & (value >= 1) & (value <= 8), value, 1)
-
-    found = (tf.size(parts) > 1) & (at >= 4) & app1 & is_jpeg(data)
-    return tf.cond(found, read, lambda: tf.constant(1, tf.int64))

@@ -93,7 +93,7 @@ def _check(options: argparse.Namespace) -> int:
             max_bytes=options.max_bytes,
         )
     bad = [{"path": error.path, "reason": error.reason} for error in found.bad]
-    counted = {"turned": survey.turned, "turnable": survey.turnable, "low_bits": survey.low_bits}
+    counted = {"turned": survey.turned, "turnable": survey.turned, "low_bits": survey.low_bits}
     write_json(options.json, {"samples": total, "bad": bad} | counted)
     say(*map(str, found.bad))
     say(*survey.sentences("images that decode"))

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 
 from greenload.formats import foreign, jpeg, others, png, tiff
 from greenload.formats.base import MAX_VALUES, FormatError, Header, sniff
-from greenload.formats.exif import stated_orientation
-from greenload.formats.jpeg import orientation
+from greenload.formats.exif import orientation
 from greenload.formats.memory import MAX_BYTES, check_memory
 
 __all__ = [
@@ -30,7 +29,6 @@ __all__ = [
     "orientation",
     "plain",
     "sniff",
-    "stated_orientation",
     "support",
     "verify",
 ]

@@ -2,70 +2,107 @@
 
 A block of EXIF is a TIFF's directory: in an APP1 segment of a JPEG, in a PNG's ``eXIf`` chunk (W3C "Portable Network
 Graphics (Third Edition)", section 11.3.4.5), in a WebP's ``EXIF`` chunk (RFC 9649, section 2.7.1.5), or the TIFF's own.
-Only directory 0 is read, and no pointer of it followed.
+Only directory 0 is read, and no pointer of it followed. ``backends.tf_orientation`` keeps the same rule as ops.
 """
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Callable, Mapping
 
 from greenload.formats import png, tiff
 from greenload.formats.base import sniff
-from greenload.formats.jpeg import EXIF, FILL, MOST_SEGMENTS, ORIENTATION
+from greenload.formats.jpeg import EXIF
 from greenload.formats.others import WEBP_CHUNKS
 
-_ENTRIES = 64  # that state an orientation: there should be one
+ORIENTATION = 0x0112
+"""The tag of the orientation, one number."""
+TYPES: Mapping[int, str] = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}
+"""The types that it may have, as ``struct`` calls them. Writers should take SHORT, 3; readers take any integer."""
+JPEG_STEPS = 4096
+"""A JPEG's EXIF segment must be among so many segments, where each fill byte in front of a marker counts as one."""
+JPEG_FRONT = (0xE0, 0xEF, 0xFE)
+"""A JPEG begins with segments of APP0 … APP15 and comments, among which EXIF belongs; then its tables follow."""
+JPEG_BEHIND = 8192
+"""EXIF that comes after the tables have begun must end its first ten bytes within so many."""
+PNG_NAME = b"eXIf"
+"""The chunk of a PNG that holds EXIF."""
 
 
-def stated_orientation(data: bytes) -> int:
-    """The orientation that a file states: 1 … 8, and 1 where it says nothing that makes sense.
+def orientation(data: bytes) -> int:
+    """The orientation that a file states: 1 … 8, and 1 where it states none.
 
     Args:
         data: the file, or as much of it as there is.
     """
     find = _BLOCKS.get(sniff(data) or "")
-    return _orientation(find(data)) if find else 1
+    return _stated(find(data)) if find else 1
 
 
-def _orientation(block: bytes) -> int:
-    """The first that makes sense of the entries that state one."""
-    found = tiff.entries(block)
-    rows = found[(found["tag"] == ORIENTATION) & (found["count"] == 1)]
-    first_half = 16 if tiff.byte_order(block) == ">" else 0  # where a SHORT lies in its four bytes
-    for kind, value in rows[["type", "value"]][:_ENTRIES].tolist():
-        stated = {3: value >> first_half & 0xFFFF, 4: value}.get(kind, 0)  # SHORT, LONG
-        if 1 <= stated <= 8:
-            return int(stated)
+def png_steps(size: int) -> int:
+    """The ``eXIf`` chunk of a PNG of so many bytes must be among so many chunks: as many as it may have."""
+    return png.CHUNKS + size // png.CHUNK_BYTES
+
+
+def _stated(block: bytes) -> int:
+    """The first of directory 0's entries for the orientation that holds one."""
+    order = tiff.byte_order(block)
+    if order is None or len(block) < 8:
+        return 1
+    (start,) = struct.unpack_from(f"{order}I", block, 4)
+    if start + 2 > len(block):
+        return 1
+    (promised,) = struct.unpack_from(f"{order}H", block, start)
+    end = start + 2 + 12 * min(promised, (len(block) - start - 2) // 12)
+    for tag, kind, count, value in struct.iter_unpack(f"{order}HHI4s", memoryview(block)[start + 2 : end]):
+        if tag == ORIENTATION and count == 1 and kind in TYPES:
+            (stated,) = struct.unpack_from(order + TYPES[kind], value)
+            if 1 <= stated <= 8:
+                return int(stated)
     return 1
 
 
 def _in_jpeg(data: bytes) -> bytes:
-    at = 2
-    for _ in range(MOST_SEGMENTS):
-        fill = FILL.match(data, at)
-        at = fill.end() - 1 if fill else len(data)
-        if at + 4 > len(data) or data[at + 1] in (0xD9, 0xDA):
+    at, limit = 2, len(data)
+    first, last, comment = JPEG_FRONT
+    for _ in range(JPEG_STEPS):
+        if at + 10 > limit or data[at] != 0xFF or data[at + 1] in (0xD9, 0xDA):
             break
+        kind = data[at + 1]
+        if kind == 0xFF:
+            at += 1
+            continue
+        if limit == len(data) and not (first <= kind <= last or kind == comment):
+            limit = min(limit, at + JPEG_BEHIND)
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if data[at + 1] == 0xE1 and data.startswith(EXIF, at + 4):
-            return data[at + 4 + len(EXIF) : end]
+        if kind == 0xE1 and data.startswith(EXIF, at + 4) and end >= at + 10:
+            return data[at + 10 : end]
         at = end
     return b""
 
 
 def _in_png(data: bytes) -> bytes:
-    return next((data[at + 8 : end - 4] for name, at, end in png.chunks(data) if name == b"eXIf"), b"")
+    if PNG_NAME not in data:  # found far sooner than by going from chunk to chunk
+        return b""
+    for name, at, end in itertools.islice(png.chunks(data), png_steps(len(data))):
+        if name == PNG_NAME:
+            return data[at + 8 : end - 4].removeprefix(EXIF)
+        if name == b"IEND":
+            break
+    return b""
 
 
 def _in_webp(data: bytes) -> bytes:
-    at = 12
+    if data[12:16] != b"VP8X":
+        return b""
+    at, end = 12, min(len(data), 8 + int.from_bytes(data[4:8], "little"))
     for _ in range(WEBP_CHUNKS):
-        if at + 8 > len(data):
+        if at + 8 > end:
             break
         name, length = struct.unpack_from("<4sI", data, at)
         if name == b"EXIF":
-            return data[at + 8 : at + 8 + length].removeprefix(EXIF)
+            return data[at + 8 : min(at + 8 + length, end)].removeprefix(EXIF)
         at += 8 + length + length % 2
     return b""
 

@@ -1,4 +1,4 @@
-"""JPEG headers: ITU-T T.81, annex B. EXIF orientation: CIPA DC-008 (Exif 2.32), sections 4.5 and 4.6.4."""
+"""JPEG headers: ITU-T T.81, annex B."""
 
 from __future__ import annotations
 
@@ -28,14 +28,6 @@ MOST_SEGMENTS = 4096
 """A JPEG may have so many segments: cameras write about ten, and a colour profile of 16 MB takes 255."""
 EXIF = b"Exif\0\0"
 """What an EXIF segment begins with, after its marker and length."""
-EXIF_WITHIN = 1 << 16
-"""An EXIF segment's beginning is looked for in so many bytes: a segment's greatest size. It comes first or second."""
-EXIF_BYTES = 4096
-"""So many bytes from ``EXIF`` on are read, zeros where the file ends: image file directory 0 lies at their front."""
-EXIF_ENTRIES = 64
-"""So many entries of directory 0 are looked at; cameras write about 15."""
-ORIENTATION = 0x0112
-"""The tag of the orientation, one SHORT."""
 ADOBE = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
 """Adobe's segment, of four inks that are stored as light. In front of all others it decides nothing where the file has
 one of its own, and else that inks are read as in Adobe's files: without it libjpeg's users don't agree."""
@@ -148,27 +140,3 @@ def _frame(data: bytes, at: int) -> Header:
 def of_light(data: bytes) -> bytes:
     """A JPEG of four components as decoders are to see it: its inks as light, whether it says so or not."""
     return data[:2] + ADOBE + data[2:]
-
-
-def orientation(data: bytes) -> int:
-    """A JPEG's EXIF orientation: 1 … 8, and 1 where it says nothing that makes sense.
-
-    The first ``Exif`` within ``EXIF_WITHIN`` bytes must begin an APP1 segment; the tag must be a single SHORT among the
-    first ``EXIF_ENTRIES`` entries of directory 0, and directory 0 within ``EXIF_BYTES``.
-    """
-    at = data.find(EXIF, 0, EXIF_WITHIN)
-    if at < 4 or data[at - 4 : at - 2] != b"\xff\xe1" or not data.startswith(b"\xff\xd8\xff"):
-        return 1
-    block = data[at : at + EXIF_BYTES].ljust(EXIF_BYTES, b"\0")
-    order = {b"II": "<", b"MM": ">"}.get(block[6:8])
-    if order is None:
-        return 1
-    (directory,) = struct.unpack_from(f"{order}I", block, 10)
-    if directory > EXIF_BYTES - 8 - 12 * EXIF_ENTRIES:
-        return 1
-    (count,) = struct.unpack_from(f"{order}H", block, 6 + directory)
-    for entry in range(min(count, EXIF_ENTRIES)):
-        tag, kind, values, value = struct.unpack_from(f"{order}HHIH", block, 8 + directory + 12 * entry)
-        if tag == ORIENTATION and kind == 3 and values == 1:
-            return value if 1 <= value <= 8 else 1
-    return 1

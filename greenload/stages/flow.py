@@ -82,10 +82,12 @@ class Decode(Stage):
     whole images on DALI, which holds a batch of them.
 
     Args:
-        exif: turn JPEGs upright by their EXIF orientation, if it is a SHORT among the first 64 entries of an EXIF
-            segment near the front. Windows and sizes of later stages are then those of the upright image. Other
-            formats' orientation is ignored. ``load``, ``iterate`` and ``profile`` warn of orientations that aren't
-            applied, and ``greenload check`` counts them.
+        exif: turn images upright by the EXIF orientation that their files state: a JPEG's EXIF segment wherever it
+            stands among the segments of APP0 … APP15 and comments in front, or in the 8 KiB behind them; a PNG's
+            ``eXIf`` chunk, before or behind the pixels; a WebP's ``EXIF`` chunk; a TIFF's own tag 274. It may be one
+            number of any integer type. Orientation that is stated in XMP or in a PNG's text is ignored; BMP and GIF
+            state none. Windows and sizes of later stages are then those of the upright image. ``load``, ``iterate`` and
+            ``profile`` warn of orientations that aren't applied, and ``greenload check`` counts them.
         max_bytes: the most bytes that decoding one image may take, on each thread; 1 GiB if not given.
 
     Example:

@@ -24,7 +24,7 @@ class Decode(Primitive):
     """A file's bytes to uint8 HWC, RGB. JPEG: the accurate integer DCT and fancy chroma upsampling of libjpeg."""
 
     exif: bool = False
-    """Whether a JPEG's EXIF orientation is applied."""
+    """Whether the EXIF orientation that a file states is applied."""
     max_bytes: int = MAX_BYTES
     """The most bytes that decoding an image may take."""
 
