@@ -157,7 +157,7 @@ def settle(
             raise UsageError(f"{name} must be a {kind.__name__}, not {value!r}")
     pipeline, valid = plan.pipeline, None
     if on_error == "skip":
-        valid = good_records(pipeline.source, plan.threads, plan.decoder, pipeline.max_bytes)
+        valid = good_records(pipeline.source, plan.threads, plan.decoder, pipeline.max_bytes, pipeline.truncated)
     order = Order(plan.pipeline, valid, shard or Shard())
     if order.samples == 0:
         raise SourceError(f"{order.shard} of {len(plan.pipeline.source)} samples is empty: use fewer shards")

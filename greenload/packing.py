@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from greenload import draws, examples, file_output, limits, scalars, tfrecord
 from greenload.errors import BackendUnavailable, RecordError, SourceError, UsageError
-from greenload.formats import MAX_BYTES
+from greenload.formats import MAX_BYTES, Truncation
 from greenload.listing import is_remote
 from greenload.plan import processors
 from greenload.scratch import ScratchFolder
@@ -58,6 +58,7 @@ def pack(
     on_error: Literal["raise", "skip"] = "raise",
     threads: int | None = None,
     max_bytes: int = MAX_BYTES,
+    truncated: Truncation = "error",
     progress: Callable[[float, str], None] | None = None,
 ) -> Packed:
     """Write a source's images, undecoded, and labels into few large files, in random order.
@@ -79,6 +80,8 @@ def pack(
         threads: threads that verify and read; all processors of this process if not given.
         max_bytes: the most bytes that decoding one image may take where records are verified, as in ``Decode``; those
             that would take more are bad.
+        truncated: whether files that are cut off are bad, ``"error"``, or packed as they are where
+            ``Decode(truncated="fill")`` reads them, ``"fill"``.
         progress: called with the share done and what runs now.
 
     Raises:
@@ -109,6 +112,7 @@ def pack(
         workers,
         lambda done, total: told(0.5 * done / total, f"verifying: {done} of {total} images"),
         max_bytes=limit,
+        truncated=truncated,
     )
     if found.bad and on_error == "raise":
         raise found.bad[0]

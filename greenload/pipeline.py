@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from greenload import scalars, sources
 from greenload.draws import stage_key
 from greenload.errors import PipelineError, RecordError
-from greenload.formats import MAX_BYTES
+from greenload.formats import MAX_BYTES, Truncation
 from greenload.json_data import DataError, Value, short
 from greenload.sources import RecordSource, Source
 from greenload.specs import ImageSpec, LabelSpec
@@ -147,6 +147,11 @@ class Pipeline:
     def max_bytes(self) -> int:
         """The most bytes that decoding one image may take, as its ``Decode`` says."""
         return next((stage.max_bytes for stage in self.stages if isinstance(stage, Decode)), MAX_BYTES)
+
+    @property
+    def truncated(self) -> Truncation:
+        """What is done about files that are cut off, as its ``Decode`` says."""
+        return next((stage.truncated for stage in self.stages if isinstance(stage, Decode)), "error")
 
     @property
     def batch(self) -> Batch | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -334,14 +335,10 @@ def _choose(
     source = plan.pipeline.source
     skipped: tuple[Skipped, ...] = ()
     good = np.arange(len(source))
+    limit, truncated = plan.pipeline.max_bytes, plan.pipeline.truncated
+    check = partial(verify, source, plan.threads, backend=plan.decoder, max_bytes=limit, truncated=truncated)
     if on_error == "skip":
-        found = verify(
-            source,
-            plan.threads,
-            lambda done, total: told(0.0, f"checking every image: {done} of {total}"),
-            backend=plan.decoder,
-            max_bytes=plan.pipeline.max_bytes,
-        )
+        found = check(lambda done, total: told(0.0, f"checking every image: {done} of {total}"))
         skipped = tuple(Skipped(error.path, error.reason) for error in found.bad)
         good = np.setdiff1d(good, np.array(found.bad_indices, np.int64))
         if not len(good):
@@ -354,8 +351,7 @@ def _choose(
     chosen = np.sort(drawn).astype(np.int64)
     if on_error == "raise" and not isinstance(source, Arrays):
         # The samples run over and over without an end: a bad one would have to be found again in each turn.
-        limit = plan.pipeline.max_bytes
-        bad = verify(source, plan.threads, indices=chosen, backend=plan.decoder, max_bytes=limit).bad
+        bad = check(indices=chosen).bad
         if bad:
             raise bad[0]
     return chosen, skipped
@@ -386,7 +382,7 @@ def _decoded_bytes(plan: Plan, drawn: NDArray[np.int64]) -> float:
         record = plan.pipeline.source.read(int(index))
         if isinstance(record, bytes):
             try:
-                header = formats.header(record)
+                header = formats.opened(record, truncated=plan.pipeline.truncated)[1]
             except formats.FormatError:
                 continue  # the run names it
             decoded.append(header.height * header.width * 3)

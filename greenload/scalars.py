@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -67,3 +68,19 @@ def positive(error: type[GreenloadError], name: str, value: Any, otherwise: str 
     if found is None or found < 1:
         raise error(f"{name} must be a positive integer{otherwise}, not {value!r}")
     return found
+
+
+def one_of(error: type[GreenloadError], name: str, value: Any, choices: Sequence[str]) -> None:
+    """Make sure that a value is one of some texts.
+
+    Args:
+        error: what is raised.
+        name: the argument's name.
+        value: what was given.
+        choices: what may be given.
+
+    Raises:
+        GreenloadError: ``error``, where it is another value.
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise error(f"{name} must be {' or '.join(map(repr, choices))}, not {value!r}")

@@ -80,7 +80,7 @@ def _seen(pipeline: Pipeline, records: int) -> _Seen:
     if not source.spec.encoded:
         return _of_pixels(source, records)
     try:
-        found = list(_headers(source, records))
+        found = list(_headers(source, records, pipeline.truncated))
     except Exception:  # planning must not fail for a source that can't be read: loading says why
         found = []
     means = [(index, header, size) for index, header, size, counts in found if counts]
@@ -116,11 +116,13 @@ def _of_pixels(source: Source, records: int) -> _Seen:
     return _Seen(index, np.full(count, height), np.full(count, width), float(height * width), {}, note)
 
 
-def _headers(source: Source, records: int) -> Iterator[tuple[int, formats.Header, int, bool]]:
+def _headers(
+    source: Source, records: int, truncated: formats.Truncation
+) -> Iterator[tuple[int, formats.Header, int, bool]]:
     """Index, header and bytes of some records that can be read, and whether the record counts for the means."""
     for index, data, counts in some_records(source, records):
         try:
-            yield index, formats.header(data), len(data), counts
+            yield index, formats.opened(data, truncated=truncated)[1], len(data), counts
         except formats.FormatError:
             continue
 

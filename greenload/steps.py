@@ -110,7 +110,7 @@ def _fuse(steps: list[Step]) -> list[Step]:
                 stages=last.stages + step.stages,
                 spec_in=last.spec_in,
                 size_in=last.size_in,
-                primitive=p.DecodeCrop(last.primitive.exif, last.primitive.max_bytes),
+                primitive=p.DecodeCrop(last.primitive.exif, last.primitive.max_bytes, last.primitive.truncated),
             )
         elif last and (joined := _joined(last, step)):
             stages = last.stages + step.stages

@@ -20,6 +20,7 @@ from greenload.backends.tf import TensorFlowBackend
 from greenload.backends.tf_formats import decode_full
 from greenload.backends.tf_read import reader
 from greenload.backends.tf_stream import REFUSED, plain
+from greenload.backends.tf_truncation import decode_whole
 from greenload.errors import BackendUnavailable, GreenloadError, RecordError, SourceError, UsageError
 from greenload.json_data import DataError
 from greenload.notices import notify
@@ -55,6 +56,7 @@ def verify(
     indices: NDArray[np.int64] | None = None,
     look: Callable[[bytes], None] | None = None,
     max_bytes: int = formats.MAX_BYTES,
+    truncated: formats.Truncation = "error",
 ) -> Verified:
     """Read and wholly decode every record once, in parallel.
 
@@ -71,12 +73,15 @@ def verify(
         indices: the records to verify, ascending, int64 ``[n]``; all if not given. Of some nothing is remembered.
         look: called with each file that decodes, unless the result was remembered.
         max_bytes: the most bytes that decoding one may take, as in ``Decode``.
+        truncated: whether files that are cut off are bad, ``"error"``, or good where ``Decode(truncated="fill")`` reads
+            them, ``"fill"``.
 
     Raises:
         SourceError: the source itself can't be listed, or nothing can be read now: a limit of the process is reached.
         BackendUnavailable: TensorFlow, which decodes, is missing.
-        UsageError: ``threads`` is no positive integer.
+        UsageError: ``threads`` is no positive integer, or ``truncated`` another text.
     """
+    scalars.one_of(UsageError, "truncated", truncated, formats.TRUNCATED)
     total = len(source)
     if isinstance(source, Arrays):
         return Verified(total, (), ())
@@ -87,12 +92,12 @@ def verify(
     threads = scalars.positive(UsageError, "threads", threads)
     remember = remember and indices is None
     # Named by the files as they are now: what changes while they are decoded must not be taken for verified.
-    kept = _file(source, backend, max_bytes) if remember else None
+    kept = _file(source, backend, max_bytes, truncated) if remember else None
     remembered = _remembered(kept, total) if kept else None
     if remembered is None:
         limits.check_files()
-        failed = _undecodable(source, wanted, threads, progress, backend, max_bytes, look)
-        suspects = [(i, reason(source, i, backend, max_bytes)) for i in failed]
+        failed = _undecodable(source, wanted, threads, progress, backend, max_bytes, truncated, look)
+        suspects = [(i, reason(source, i, backend, max_bytes, truncated)) for i in failed]
         # One that decodes on the second look failed for a reason of the moment.
         found_bad = {i: why for i, why in suspects if why != DECODES}
         found_bad |= {i: CHECKSUM for i in _damaged(source, wanted) if i not in found_bad}
@@ -105,7 +110,11 @@ def verify(
 
 
 def good_records(
-    source: Source, threads: int, backend: str = "tf", max_bytes: int = formats.MAX_BYTES
+    source: Source,
+    threads: int,
+    backend: str = "tf",
+    max_bytes: int = formats.MAX_BYTES,
+    truncated: formats.Truncation = "error",
 ) -> NDArray[np.int64] | None:
     """The indices of the records that a backend decodes, ascending, or ``None`` if all do; warns of the others.
 
@@ -114,7 +123,7 @@ def good_records(
     Raises:
         SourceError: none is left.
     """
-    found = verify(source, threads, backend=backend, max_bytes=max_bytes)
+    found = verify(source, threads, backend=backend, max_bytes=max_bytes, truncated=truncated)
     if not found.bad:
         return None
     good = np.setdiff1d(np.arange(found.samples, dtype=np.int64), np.array(found.bad_indices, np.int64))
@@ -125,7 +134,13 @@ def good_records(
     return good
 
 
-def reason(source: Source, index: int, backend: str = "tf", max_bytes: int = formats.MAX_BYTES) -> str:
+def reason(
+    source: Source,
+    index: int,
+    backend: str = "tf",
+    max_bytes: int = formats.MAX_BYTES,
+    truncated: formats.Truncation = "error",
+) -> str:
     """Why a record can't be decoded for a backend, or that it can.
 
     Raises:
@@ -138,7 +153,7 @@ def reason(source: Source, index: int, backend: str = "tf", max_bytes: int = for
     if not isinstance(data, bytes):
         return DECODES
     try:
-        header = formats.header(data, backend, max_bytes)
+        data, header = formats.opened(data, backend, max_bytes, truncated)
         formats.verify(data, header)
     except formats.FormatError as error:
         return str(error)
@@ -191,6 +206,7 @@ def _undecodable(
     progress: Callable[[int, int], None] | None,
     backend: str,
     max_bytes: int,
+    truncated: formats.Truncation,
     look: Callable[[bytes], None] | None,
 ) -> list[int]:
     import tensorflow as tf
@@ -205,7 +221,7 @@ def _undecodable(
 
     def work(state: Any) -> Any:
         data = reading.sample(state)["image"]
-        with tf.control_dependencies([decode_full(data, kinds, max_bytes)]):
+        with tf.control_dependencies([decode_whole(data, kinds, max_bytes, truncated)]):
             return tf.identity(state["position"]), data
 
     chunks = tf.data.Dataset.range(0, total, reading.samples).map(plain(chunk), num_parallel_calls=reading.parallel)
@@ -213,7 +229,7 @@ def _undecodable(
     good = np.zeros(total, bool)
     for positions, files in stream.batch(64).as_numpy_iterator():
         # TensorFlow's decoders pass over some damage that others don't.
-        good[positions] = [_whole(data, backend, max_bytes) for data in files]
+        good[positions] = [_whole(data, backend, max_bytes, truncated) for data in files]
         for position, data in zip(positions, files, strict=True):
             if look and good[position]:
                 look(data)
@@ -224,9 +240,9 @@ def _undecodable(
     return [int(i) for i in indices[~good]]
 
 
-def _whole(data: bytes, backend: str, max_bytes: int) -> bool:
+def _whole(data: bytes, backend: str, max_bytes: int, truncated: formats.Truncation) -> bool:
     try:
-        header = formats.header(data, backend, max_bytes)
+        data, header = formats.opened(data, backend, max_bytes, truncated)
         formats.verify(data, header)
     except formats.FormatError:
         return False
@@ -241,8 +257,9 @@ def _damaged(source: Source, indices: NDArray[np.int64]) -> set[int]:
     return {i for at in range(0, len(indices), _AT_ONCE) for i in source.damaged(indices[at : at + _AT_ONCE])}
 
 
-def _file(source: Source, backend: str, max_bytes: int) -> Path:
-    return cache_folder.place(f"verified-{_RULES}", f"{source.fingerprint()}-{backend}-{max_bytes}.json")
+def _file(source: Source, backend: str, max_bytes: int, truncated: formats.Truncation) -> Path:
+    terms = f"{backend}-{max_bytes}" + ("" if truncated == "error" else f"-{truncated}")
+    return cache_folder.place(f"verified-{_RULES}", f"{source.fingerprint()}-{terms}.json")
 
 
 def _remembered(path: Path, total: int) -> list[tuple[int, str]] | None:
@@ -299,7 +316,7 @@ def record_error(message: str, source: Source, pipeline: Pipeline | None = None)
 
 def _failed(source: Source, index: int, pipeline: Pipeline | None) -> SourceError:
     """The error for a record that was asked for and didn't come."""
-    why = reason(source, index, max_bytes=_limit(pipeline))
+    why = reason(source, index, "tf", *_terms(pipeline))
     if why != DECODES:
         return RecordError(source.name(index), why)
     if misfit := _misfit(source, index, pipeline):
@@ -316,11 +333,12 @@ def _refused(source: Source, index: int, text: str, pipeline: Pipeline | None) -
     for shown in (printable(name), name.encode(errors="backslashreplace").decode()):
         if text.startswith(f"{shown}: "):
             return RecordError(name, text.removeprefix(f"{shown}: ").split("\n", 1)[0])
-    return RecordError(name, reason(source, index, max_bytes=_limit(pipeline)))
+    return RecordError(name, reason(source, index, "tf", *_terms(pipeline)))
 
 
-def _limit(pipeline: Pipeline | None) -> int:
-    return formats.MAX_BYTES if pipeline is None else pipeline.max_bytes
+def _terms(pipeline: Pipeline | None) -> tuple[int, formats.Truncation]:
+    """The most bytes that decoding may take in a pipeline, and what it does about files that are cut off."""
+    return (formats.MAX_BYTES, "error") if pipeline is None else (pipeline.max_bytes, pipeline.truncated)
 
 
 def _misfit(source: Source, index: int, pipeline: Pipeline | None) -> str:
@@ -329,7 +347,8 @@ def _misfit(source: Source, index: int, pipeline: Pipeline | None) -> str:
     if pipeline is None or not isinstance(data, bytes):
         return ""
     exif = any(isinstance(stage, Decode) and stage.exif for stage in pipeline.stages)
-    height, width = sides_of(data, formats.header(data), exif)
+    data, header = formats.opened(data, truncated=pipeline.truncated)
+    height, width = sides_of(data, header, exif)
     found = Numbers.of(pipeline).misfit(np.array([height]), np.array([width]))
     return found[1] if found else ""
 

@@ -90,6 +90,19 @@ every claim on every change. Those of `dali`, on a GPU, were measured on an H100
 asterisk (*) come from analysis, as the same formulas in another order of operations, and have not been run there.
 """
 
+CUT_OFF = """\
+Files that are cut off are refused. `Decode(truncated="fill")` takes what is there of them, with the same pixels on
+every backend that reads the kind:
+
+- **JPEG**: the rest is mid-grey (128); of a progressive one it is what the scans so far say, unsmoothed. `dali` refuses
+  it: what a GPU makes of such a file isn't known.
+- **PNG**: rows that are there wholly; the rest is black, or the palette's first colour. **BMP**: the same by bytes; its
+  bottom row comes first as a rule, so the top is what is missing.
+- **Refused** by name: GIF, WebP, TIFF, arithmetic-coded JPEG, interlaced PNG, and files that end before their pixels.
+
+`greenload check` counts the files that it would save.
+"""
+
 
 def text() -> str:
     """The file's text."""
@@ -110,7 +123,8 @@ def text() -> str:
         "decoders would differ in what they make of it, they are given the picture alone. A transparent pixel has the\n"
         "colour that is stored. `Decode(exif=True)` turns the images of every kind upright whose files state an EXIF\n"
         "orientation (JPEG, PNG, WebP and TIFF can), by one rule on every backend.\n\n"
-        f"{_table(_files())}"
+        f"{_table(_files())}\n"
+        f"{CUT_OFF}"
     )
     return "\n".join(parts)
 

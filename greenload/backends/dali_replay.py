@@ -14,7 +14,7 @@ from greenload.backends.base import Images, Records, empty
 from greenload.backends.dali_graph import arguments_of, feed, feeds_of, image_list, make_graph
 from greenload.backends.dali_runner import Intake, target_of
 from greenload.backends.replay import Replay
-from greenload.backends.sizes import applies_exif, limit_of, plain, sizes_of
+from greenload.backends.sizes import applies_exif, limit_of, plain, sizes_of, truncated_of
 from greenload.plan import Plan, Segment
 from greenload.prepared import Numbers
 from greenload.steps import Step
@@ -74,7 +74,9 @@ def _capture(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records])
     captured = []
     for part in parts:
         steps = segment.steps
-        sizes = sizes_of(part.images, part.names, segment.backend, applies_exif(steps), limit_of(steps))
+        sizes = sizes_of(
+            part.images, part.names, segment.backend, applies_exif(steps), limit_of(steps), truncated_of(steps)
+        )
         part = replace(part, images=plain(part.images, sizes))
         images = image_list(part.images)
         if graph is not None:

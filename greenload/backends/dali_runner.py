@@ -25,7 +25,7 @@ from greenload.backends.dali_graph import (
     image_list,
     make_graph,
 )
-from greenload.backends.sizes import Sizes, applies_exif, limit_of, plain, sizes_of
+from greenload.backends.sizes import Sizes, applies_exif, limit_of, plain, sizes_of, truncated_of
 from greenload.errors import BackendUnavailable, RecordError, UsageError
 from greenload.plan import Plan, Segment
 from greenload.prepared import Numbers
@@ -90,7 +90,9 @@ class Intake:
             RecordError: a header can't be read, a JPEG is cut, or an image is too small for a stage.
         """
         steps = self.steps
-        sizes = sizes_of(records.images, records.names, self.backend, applies_exif(steps), limit_of(steps))
+        sizes = sizes_of(
+            records.images, records.names, self.backend, applies_exif(steps), limit_of(steps), truncated_of(steps)
+        )
         if sizes.stripped and any(isinstance(step.primitive, p.DecodeCrop) for step in self.steps):
             broken = first_undecodable([records.images[position] for position in sizes.stripped])
             if broken is not None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -130,32 +129,10 @@ def _check_rows(data: bytes, pixels: bytes) -> None:
     Raises:
         FormatError: they aren't, or can't be decompressed.
     """
-    width, height, depth, color = struct.unpack_from(">IIBB", data, 16)
-    passes = _ADAM7 if data[28] else ((0, 0, 1, 1),)
-    bits = depth * _CHANNELS[color]
-    expected = 0
-    for left, top, across, down in passes:
-        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
-        if columns > 0 and rows > 0:
-            expected += rows * (1 + -(-columns * bits // 8))  # a byte in front of each row names its filter
-    found, stream, fed = 0, zlib.decompressobj(), 0
-    while found < expected and not stream.eof:
-        part = stream.unconsumed_tail
-        if not part:
-            part = pixels[fed : fed + _FED]
-            fed += len(part)
-        rows = len(stream.decompress(part, 1 << 20))
-        if not rows and not part:
-            break
-        found += rows
+    expected = sum(length * rows for length, rows in png.row_lengths(data))
+    found = sum(map(len, png.inflated(pixels, expected)))
     if found < expected:
         raise FormatError(f"truncated PNG: {found} bytes of rows, where its header promises {expected}")
-
-
-_FED = 1 << 16  # bytes to decompress at a time
-_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-# Left, top, and steps across and down of each pass: W3C "Portable Network Graphics (Third Edition)", section 8.1.
-_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
 def _bmp(data: bytes) -> Image:

@@ -13,7 +13,7 @@ from greenload import formats
 from greenload.backends import orienting
 from greenload.backends.base import Images
 from greenload.errors import RecordError
-from greenload.formats import MAX_BYTES, FormatError, Header, header, orientation
+from greenload.formats import MAX_BYTES, FormatError, Header, Truncation, opened, orientation
 from greenload.stages import primitives as p
 from greenload.steps import Step
 
@@ -28,6 +28,8 @@ class Sizes:
     """The position and header of each file that a decoder must not see as it is."""
     stripped: tuple[int, ...] = ()
     """Positions of TIFFs: a window's decode reads only the strips that it needs, so it misses damage in others."""
+    filled: tuple[tuple[int, bytes], ...] = ()
+    """The position of each file that is cut off, and how it was made whole."""
     orientation: NDArray[np.int64] | None = None
     """The EXIF orientations, where they are applied: then the sizes are those of upright images."""
 
@@ -39,7 +41,12 @@ class Sizes:
 
 
 def sizes_of(
-    images: Images, names: Sequence[str], backend: str, exif: bool = False, max_bytes: int = MAX_BYTES
+    images: Images,
+    names: Sequence[str],
+    backend: str,
+    exif: bool = False,
+    max_bytes: int = MAX_BYTES,
+    truncated: Truncation = "error",
 ) -> Sizes:
     """The sizes of a batch's images, from their headers or shapes.
 
@@ -49,6 +56,7 @@ def sizes_of(
         backend: the backend that is to decode them.
         exif: whether EXIF orientation is applied.
         max_bytes: the most bytes that decoding one may take.
+        truncated: what is done about files that are cut off.
 
     Raises:
         RecordError: a header can't be read, the backend doesn't read such files, or decoding one would take too much;
@@ -56,14 +64,16 @@ def sizes_of(
     """
     sides = np.empty((2, len(images)), np.int64)
     turns = np.ones(len(images), np.int64) if exif else None
-    heads, stripped = [], []
+    heads, stripped, filled = [], [], []
     image: Any  # mypy takes what isn't bytes for a collection
     for position, image in enumerate(images):
         if isinstance(image, bytes):
             try:
-                head = header(image, backend, max_bytes)
+                file, head = opened(image, backend, max_bytes, truncated)
             except FormatError as error:
                 raise RecordError(names[position], str(error)) from None
+            if file is not image:
+                filled.append((position, file))
             sides[0, position] = head.height
             sides[1, position] = head.width
             if head.exif is not None or head.picture is not None or head.burdened or head.components == 4:
@@ -74,16 +84,17 @@ def sizes_of(
                 turns[position] = orientation(image)
         else:
             sides[:, position] = image.shape[:2]
-    if turns is None:
-        return Sizes(sides[0], sides[1], tuple(heads), tuple(stripped))
-    return Sizes(*orienting.upright_size(sides[0], sides[1], turns), tuple(heads), tuple(stripped), turns)
+    height, width = sides if turns is None else orienting.upright_size(sides[0], sides[1], turns)
+    return Sizes(height, width, tuple(heads), tuple(stripped), tuple(filled), turns)
 
 
 def plain(images: Images, sizes: Sizes) -> Images:
-    """The images as decoders are to see them: files as ``formats.plain`` gives them."""
-    if not sizes.heads:
+    """The images as decoders are to see them: files as ``formats.plain`` gives them, and whole."""
+    if not sizes.heads and not sizes.filled:
         return images
     shown: list[Any] = list(images)
+    for position, file in sizes.filled:
+        shown[position] = file
     for position, head in sizes.heads:
         shown[position] = formats.plain(shown[position], head)
     return shown
@@ -110,3 +121,9 @@ def limit_of(steps: Sequence[Step]) -> int:
     """The most bytes that decoding one image may take in some steps."""
     limits = (s.primitive.max_bytes for s in steps if isinstance(s.primitive, (p.Decode, p.DecodeCrop)))
     return next(limits, MAX_BYTES)
+
+
+def truncated_of(steps: Sequence[Step]) -> Truncation:
+    """What some steps do about files that are cut off."""
+    found = (s.primitive.truncated for s in steps if isinstance(s.primitive, (p.Decode, p.DecodeCrop)))
+    return next(found, "error")

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from greenload import claims, forking, shutdown
 from greenload.backends import tf_decode, tf_filters, tf_lowerings
 from greenload.backends.base import EXACT, Availability, Images, Records, Tolerance
-from greenload.backends.sizes import applies_exif, limit_of, sides_of
+from greenload.backends.sizes import applies_exif, limit_of, sides_of, truncated_of
 from greenload.draws import tensorflow_ops
 from greenload.errors import BackendUnavailable, RecordError
-from greenload.formats import FormatError, header
+from greenload.formats import FormatError, opened
 from greenload.pipeline import Pipeline
 from greenload.plan import Plan, Segment
 from greenload.prepared import Numbers
@@ -176,7 +176,8 @@ def _affine_tolerance(primitive: p.Affine, spec: ImageSpec) -> Tolerance:
 def _why(pipeline: Pipeline, segment: Segment, image: Any, message: str) -> str:
     """Why a record failed: it is too small for a stage, or can't be decoded."""
     try:
-        head = header(image, "tf", limit_of(segment.steps)) if isinstance(image, bytes) else None
+        limit, truncated = limit_of(segment.steps), truncated_of(segment.steps)
+        head = opened(image, "tf", limit, truncated)[1] if isinstance(image, bytes) else None
     except FormatError as error:
         return str(error)
     height, width = sides_of(image, head, applies_exif(segment.steps)) if head else image.shape[:2]

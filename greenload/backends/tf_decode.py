@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from greenload.backends import orienting
-from greenload.backends.tf_formats import decode_full, is_jpeg
+from greenload.backends.tf_formats import decode_full, ends_as_jpeg
 from greenload.backends.tf_lowerings import Wanted, cropped, resolve
 from greenload.backends.tf_memory import jpeg_within
 from greenload.backends.tf_orientation import orientation
+from greenload.backends.tf_truncation import decode_filled, decode_whole
 from greenload.draws import tensorflow_ops
 from greenload.specs import ImageSpec
 from greenload.stages import primitives as p
@@ -18,7 +19,7 @@ def decode(primitive: p.Decode, before: ImageSpec, after: ImageSpec) -> Any:
     """The whole image."""
 
     def lower(data: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
-        image = decode_full(data, max_bytes=primitive.max_bytes)
+        image = decode_whole(data, None, primitive.max_bytes, primitive.truncated)
         if primitive.exif:
             image = _upright(image, orientation(data))
         image.set_shape((None, None, 3))
@@ -47,16 +48,15 @@ def decode_crop(primitive: p.DecodeCrop, before: ImageSpec, after: ImageSpec) ->
             return _upright(window_of(fitting, shape, tf.cast(window, tf.int32)), turn), params
 
         def whole() -> Any:
-            image = decode_full(data, max_bytes=primitive.max_bytes)
+            decoded = decode_full if primitive.truncated == "error" else decode_filled
+            image = decoded(data, max_bytes=primitive.max_bytes)
             if turn is not None:
                 image = _upright(image, turn)
             params = resolve(wanted, image)
             return cropped(image, params["window"]), params
 
         # A cropped decode doesn't see a file cut behind its window: without an end marker the whole is decoded.
-        length = tf.strings.length(data)
-        ends = tf.strings.substr(data, tf.maximum(length - 2, 0), 2) == b"\xff\xd9"
-        image, params = tf.cond(ends & is_jpeg(data), inside, whole)
+        image, params = tf.cond(ends_as_jpeg(data), inside, whole)
         image.set_shape((None, None, 3))
         return image, params
 

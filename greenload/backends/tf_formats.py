@@ -27,12 +27,16 @@ def decode_full(data: Any, kinds: Collection[str] | None = None, max_bytes: int 
     """
     import tensorflow as tf
 
-    def jpeg() -> Any:
-        fitting = jpeg_within(data, tf.io.extract_jpeg_shape(data), max_bytes)
-        return tf.io.decode_jpeg(fitting, channels=3, dct_method="INTEGER_ACCURATE")
-
     accepted = formats.support("tf") if kinds is None else tuple(kinds)
-    return tf.cond(is_jpeg(data), jpeg, lambda: _others(accepted, max_bytes)(data))
+    return tf.cond(is_jpeg(data), lambda: decode_jpeg(data, max_bytes), lambda: _others(accepted, max_bytes)(data))
+
+
+def decode_jpeg(data: Any, max_bytes: int) -> Any:
+    """A whole JPEG to uint8 ``[H, W, 3]``."""
+    import tensorflow as tf
+
+    fitting = jpeg_within(data, tf.io.extract_jpeg_shape(data), max_bytes)
+    return tf.io.decode_jpeg(fitting, channels=3, dct_method="INTEGER_ACCURATE")
 
 
 @functools.cache
@@ -72,6 +76,14 @@ def is_jpeg(data: Any) -> Any:
     import tensorflow as tf
 
     return tf.strings.substr(data, 0, 3) == b"\xff\xd8\xff"
+
+
+def ends_as_jpeg(data: Any) -> Any:
+    """Whether bytes begin as a JPEG does, and end in an end marker."""
+    import tensorflow as tf
+
+    end = tf.strings.substr(data, tf.maximum(tf.strings.length(data) - 2, 0), 2)
+    return (end == b"\xff\xd9") & is_jpeg(data)
 
 
 _Fields = tuple[tuple[str, int, int, bool], ...]
@@ -165,6 +177,13 @@ def _bmp_bytes(number: Mapping[str, Any]) -> Any:
 
     stride = (number["bmp width"] * number["bmp bits"] + 31) // 32 * 4
     return number["bmp offset"] + tf.abs(_signed(number["bmp height"])) * stride
+
+
+def bmp_is_short(data: Any) -> Any:
+    """Whether there are fewer bytes than a BMP's header promises."""
+    import tensorflow as tf
+
+    return _bmp_bytes(_read(data, 0, _FIELDS)) > tf.cast(tf.strings.length(data), tf.int64)
 
 
 def _of_few_texts(data: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 from greenload.cli.shared import (
     FAILED,
@@ -15,7 +16,7 @@ from greenload.cli.shared import (
     say,
     write_json,
 )
-from greenload.formats import MAX_BYTES
+from greenload.formats import FILL, MAX_BYTES, TRUNCATED
 
 
 def add(command: AddCommand) -> None:
@@ -30,6 +31,7 @@ def add(command: AddCommand) -> None:
     check.add_argument("data", help="the folder of images or records, a CSV or Parquet table, or a pattern")
     check.add_argument("--threads", type=positive, default=None, help="threads that decode (default: all processors)")
     check.add_argument("--max-bytes", type=positive, default=MAX_BYTES, help=_MAX_BYTES)
+    check.add_argument("--truncated", choices=TRUNCATED, default="error", help=_TRUNCATED)
     pack = command("pack", _pack, "write a folder's images into few large files that are read in large stretches")
     pack.add_argument("data", help="the folder of images or records, a CSV or Parquet table, or a pattern")
     pack.add_argument("out", help="where to; must be new or empty")
@@ -45,9 +47,13 @@ def add(command: AddCommand) -> None:
     pack.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="what to do about bad images")
     pack.add_argument("--threads", type=positive, default=None, help="threads (default: all processors)")
     pack.add_argument("--max-bytes", type=positive, default=MAX_BYTES, help=_MAX_BYTES)
+    pack.add_argument("--truncated", choices=TRUNCATED, default="error", help=_TRUNCATED)
 
 
 _MAX_BYTES = "the most bytes that decoding one image may take, as Decode(max_bytes=) (default %(default)s)"
+_TRUNCATED = (
+    "whether files that are cut off are bad, or good if Decode(truncated='fill') reads them (default %(default)s)"
+)
 
 
 def _sample(options: argparse.Namespace) -> int:
@@ -73,6 +79,8 @@ def _sample(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    import numpy as np
+
     from greenload.plan import processors
     from greenload.sources import open_all
     from greenload.survey import Survey
@@ -82,21 +90,25 @@ def _check(options: argparse.Namespace) -> int:
     source = open_all(options.data)
     total = len(source)
     quiet_tensorflow()
-    survey = Survey()
+    survey, fillable = Survey(), 0
+    judge = partial(verify, source, options.threads or processors(), remember=False, max_bytes=options.max_bytes)
     with progress("checking") as update:
-        found = verify(
-            source,
-            options.threads or processors(),
+        found = judge(
             lambda done, all_: update(done / all_, f"checking: {done} of {all_} images"),
-            remember=False,
             look=survey.look,
-            max_bytes=options.max_bytes,
+            truncated=options.truncated,
         )
+        if found.bad and options.truncated == "error":
+            update(1.0, f"checking which of {len(found.bad)} bad images are cut off")
+            suspects = np.array(found.bad_indices, np.int64)
+            fillable = len(suspects) - len(judge(indices=suspects, truncated="fill").bad)
     bad = [{"path": error.path, "reason": error.reason} for error in found.bad]
     counted = {"turned": survey.turned, "turnable": survey.turned, "low_bits": survey.low_bits}
-    write_json(options.json, {"samples": total, "bad": bad} | counted)
+    write_json(options.json, {"samples": total, "bad": bad, "fillable": fillable} | counted)
     say(*map(str, found.bad))
     say(*survey.sentences("images that decode"))
+    if fillable:
+        say(f"{fillable} of the {len(found.bad)} bad are cut off, and {FILL} takes what is there of them")
     say(f"{total - len(found.bad)} of {total} images decode" + (f", {len(found.bad)} do not" if found.bad else ""))
     return FAILED if found.bad else OK
 
@@ -119,6 +131,7 @@ def _pack(options: argparse.Namespace) -> int:
             on_error=options.on_error,
             threads=options.threads,
             max_bytes=options.max_bytes,
+            truncated=options.truncated,
             progress=update,
         )
     skipped = [{"path": error.path, "reason": error.reason} for error in packed.skipped]

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-from greenload.formats import foreign, jpeg, others, png, tiff
-from greenload.formats.base import MAX_VALUES, FormatError, Header, sniff
+from greenload.formats import foreign, jpeg, others, png, tiff, truncation
+from greenload.formats.base import MAX_VALUES, FormatError, Header, Truncated, sniff
 from greenload.formats.exif import orientation
 from greenload.formats.memory import MAX_BYTES, check_memory
 
@@ -22,10 +23,13 @@ __all__ = [
     "KINDS",
     "MAX_BYTES",
     "MAX_VALUES",
+    "TRUNCATED",
     "FormatError",
     "Header",
     "Kind",
+    "Truncation",
     "header",
+    "opened",
     "orientation",
     "plain",
     "sniff",
@@ -73,6 +77,13 @@ _OF_FORMAT: Mapping[str, tuple[str, ...]] = {
 """The kinds of each format."""
 
 
+Truncation = Literal["error", "fill"]
+"""What is done about files that are cut off: ``Decode`` says what each means."""
+TRUNCATED: tuple[Truncation, ...] = get_args(Truncation)
+FILL = 'Decode(truncated="fill")'
+"""What asks for cut-off files to be filled."""
+
+
 def support(backend: str) -> tuple[str, ...]:
     """The kinds of files that a backend reads: keys of ``KINDS``."""
     return tuple(name for name, kind in KINDS.items() if backend in kind.backends)
@@ -103,6 +114,36 @@ def header(data: bytes, backend: str | None = None, max_bytes: int | None = None
     if max_bytes is not None:
         check_memory(data, found, max_bytes)
     return found
+
+
+def opened(
+    data: bytes, backend: str | None = None, max_bytes: int = MAX_BYTES, truncated: Truncation = "error"
+) -> tuple[bytes, Header]:
+    """A file as it is to be decoded, and its header: a file that is cut off is filled first, if asked for.
+
+    Args:
+        data: the whole file.
+        backend: as for ``header``.
+        max_bytes: as for ``header``.
+        truncated: what is done about a file that is cut off, as in ``Decode``.
+
+    Raises:
+        FormatError: as ``header``; or the file is cut off, and can't be filled (for that backend).
+    """
+    try:
+        return data, header(data, backend, max_bytes)
+    except FormatError as error:
+        whole = truncation.filled(data, max_bytes) if truncated == "fill" else None
+        if whole is None:
+            if truncated == "error" or not isinstance(error, Truncated):
+                raise
+            name = sniff(data)
+            why = "finds no pixels in it" if name in truncation.FILLED else f"fills JPEG, PNG and BMP, not {name}"
+            raise FormatError(f"{error}; {FILL} {why}: remove it") from None
+    found = header(whole, backend, max_bytes)
+    if backend == "dali" and found.format == "JPEG":
+        raise FormatError(f"truncated JPEG: {FILL} fills it on 'tf', 'dali-cpu' and 'pillow', not on 'dali'")
+    return whole, found
 
 
 def plain(data: bytes, head: Header) -> bytes:

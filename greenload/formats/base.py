@@ -58,6 +58,10 @@ class FormatError(ValueError):
     """Why the bytes are no image that greenload reads; the message names no file."""
 
 
+class Truncated(FormatError):
+    """The file ends before its picture does."""
+
+
 def sniff(data: bytes) -> str | None:
     """The format by the first bytes, or ``None`` if they are no image's."""
     for signature, name in _SIGNATURES:

@@ -6,13 +6,17 @@ import re
 import struct
 from dataclasses import replace
 
-from greenload.formats.base import FormatError, Header, check_size
+from greenload.formats.base import FormatError, Header, Truncated, check_size
 
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 … SOF15 without DHT, JPG and DAC
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Markers of a frame: SOF0 … SOF15 without DHT, JPG and DAC."""
 # Baseline, extended and progressive with Huffman codes; extended and progressive with arithmetic ones.
 _DECODED = frozenset((0xC0, 0xC1, 0xC2, 0xC9, 0xCA))
 _LOSSLESS = frozenset((0xC3, 0xC7, 0xCB, 0xCF))
-_PROGRESSIVE = frozenset((0xC2, 0xCA))
+PROGRESSIVE = frozenset((0xC2, 0xCA))
+"""Those of a progressive one."""
+ARITHMETIC = frozenset((0xC9, 0xCA))
+"""Those of one with arithmetic codes."""
 # DHT, DAC, SOS, DQT, DNL, DRI, APP0 … APP15, COM
 _SEGMENTS = frozenset((0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE))
 PARTIAL = "partial progressive JPEG"
@@ -20,7 +24,8 @@ PARTIAL = "partial progressive JPEG"
 libjpeg-turbo differ in how they smooth what is coarse then."""
 _COEFFICIENTS = 64  # of a block
 _MOST_SCANS = 100  # encoders write about ten; each costs a pass over the whole image, so a few bytes could cost hours
-_ENDS_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)  # neither a stuffed byte nor a restart marker
+ENDS_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
+"""What a scan's data end at: neither a stuffed byte nor a restart marker."""
 
 FILL = re.compile(rb"\xff+")
 """What a marker begins with: any number of fill bytes."""
@@ -63,7 +68,7 @@ def parse(data: bytes) -> Header:
         length = int.from_bytes(data[at + 2 : at + 4], "big")
         if at + 4 > end or length < 2:
             break
-        if marker in _FRAMES:
+        if marker in FRAMES:
             if at + 2 + length > end:
                 break
             if frame:
@@ -79,7 +84,7 @@ def parse(data: bytes) -> Header:
         at += 2 + length
         if marker == 0xDA:
             at = scans.end(data, at)
-    raise FormatError(f"truncated JPEG: it ends before its {'end marker' if frame else 'size is given'}")
+    raise Truncated(f"truncated JPEG: it ends before its {'end marker' if frame else 'size is given'}")
 
 
 class _Scans:
@@ -94,7 +99,7 @@ class _Scans:
     def expect(self, frame: int, components: bytes) -> None:
         """What the frame header says: its marker and its components' identifiers."""
         # Of a progressive image every component comes in several scans.
-        if frame in _PROGRESSIVE:
+        if frame in PROGRESSIVE:
             self._missing = {identifier: bytearray(b"\xff" * _COEFFICIENTS) for identifier in components}
         else:
             self._components = len(components)
@@ -120,7 +125,7 @@ class _Scans:
                 self._most = 1
         if self.count > self._most:
             raise FormatError(f"broken JPEG: another scan at byte {start}")
-        marker = _ENDS_SCAN.search(data, start)
+        marker = ENDS_SCAN.search(data, start)
         return marker.start() if marker else len(data)
 
 

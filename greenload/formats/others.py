@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-from greenload.formats.base import FormatError, Header, check_size
+from greenload.formats.base import FormatError, Header, Truncated, check_size
 
 BMP_HEADERS = (40, 52, 56, 108, 124)
 """Sizes of the information header, version 1 to 5."""
@@ -52,7 +52,7 @@ def bmp(data: bytes) -> Header:
     if size in _BMP_OS2:
         raise FormatError(f"OS/2 BMP, with a header of {size} bytes, is not supported: convert it to PNG")
     if len(data) < 54:
-        raise FormatError("truncated BMP: its header is cut")
+        raise Truncated("truncated BMP: its header is cut")
     offset, _, width, height, planes, bits, compression = struct.unpack_from("<IIiiHHI", data, 10)
     if size not in BMP_HEADERS:
         raise FormatError(f"BMP with a header of {size} bytes is not supported: convert it to PNG")
@@ -71,7 +71,7 @@ def bmp(data: bytes) -> Header:
     if offset < 14 + size + 4 * colours or offset > len(data):
         raise FormatError(f"broken BMP: its header says that pixels begin at byte {offset}")
     if needed > len(data):
-        raise FormatError(f"truncated BMP: {len(data)} bytes, but its header promises {needed}")
+        raise Truncated(f"truncated BMP: {len(data)} bytes, but its header promises {needed}")
     return Header("BMP", abs(height), width, kind="BMP" if bits in BMP_DEPTHS else "palette BMP")
 
 
@@ -151,7 +151,7 @@ def gif_frame(data: bytes) -> tuple[int, int]:
             raise FormatError(f"broken GIF: its first frame has codes of {data[body]} bits")
         return at, _gif_blocks(data, body + 1, left)[0]
     except IndexError:
-        raise FormatError("truncated GIF: it ends before its first frame does") from None
+        raise Truncated("truncated GIF: it ends before its first frame does") from None
 
 
 def gif_codes(data: bytes) -> bool:
@@ -223,7 +223,7 @@ def webp(data: bytes) -> Header:
         FormatError: it is cut, broken or animated.
     """
     if len(data) < 30:
-        raise FormatError("truncated WebP: its header is cut")
+        raise Truncated("truncated WebP: its header is cut")
     end = 8 + struct.unpack_from("<I", data, 4)[0]
     first = data[12:16]
     if first not in (b"VP8X", b"VP8L", b"VP8 "):
@@ -237,12 +237,12 @@ def webp(data: bytes) -> Header:
     at = _webp_picture(data, min(end, len(data)))
     if at is None:
         if end > len(data):
-            raise FormatError(f"truncated WebP: {len(data)} bytes, but its header promises {end}")
+            raise Truncated(f"truncated WebP: {len(data)} bytes, but its header promises {end}")
         raise FormatError("broken WebP: there is no picture in it")
     height, width = _webp_size(data, at)
     check_size("WebP", height, width)
     if end > len(data):
-        raise FormatError(f"truncated WebP: {len(data)} bytes, but its header promises {end}")
+        raise Truncated(f"truncated WebP: {len(data)} bytes, but its header promises {end}")
     length = struct.unpack_from("<I", data, at + 4)[0]
     if at + 8 + length > end:
         raise FormatError(f"broken WebP: its picture ends at byte {at + 8 + length}, but its header promises {end}")

@@ -6,7 +6,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from greenload.formats.base import FormatError, Header, check_size
+from greenload.formats.base import FormatError, Header, Truncated, check_size
 
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _CHUNK, _CHECKSUM = struct.Struct(">I4s"), struct.Struct(">I")
@@ -18,6 +18,13 @@ COMPRESSED, MOST_COMPRESSED = (b"zTXt", b"iTXt"), 64
 """Chunks whose texts may be compressed, and how many of them a PNG may have: decoders decompress each, up to eight
 megabytes of as many kilobytes, in 30 ms."""
 _ANIMATION = b"acTL"
+
+HEAD, HEAD_BYTES = b"\0\0\0\rIHDR", 33
+"""What a PNG's header begins with, and how long it is with the signature in front."""
+_FED, _BLOCK = 1 << 16, 1 << 20  # bytes to decompress at a time, and what becomes of them at most
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+# Left, top, and steps across and down of each pass: W3C "Portable Network Graphics (Third Edition)", section 8.1.
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
 def parse(data: bytes) -> Header:
@@ -31,8 +38,8 @@ def parse(data: bytes) -> Header:
             "Apple's own PNG (with a CgBI chunk) is not supported: convert it with pngcrush "
             "-revert-iphone-optimizations, or on a Mac to PNG"
         )
-    if len(data) < 33 or data[8:16] != b"\0\0\0\rIHDR":
-        raise FormatError("truncated PNG: its header is cut")
+    if len(data) < HEAD_BYTES or data[8:16] != HEAD:
+        raise Truncated("truncated PNG: its header is cut")
     width, height, depth, color = struct.unpack_from(">IIBB", data, 16)
     if depth not in _DEPTHS.get(color, ()):
         raise FormatError(f"broken PNG: its header says {depth} bits of colour type {color}")
@@ -73,7 +80,7 @@ def _check_chunks(data: bytes) -> bool:
             raise FormatError(f"broken PNG: the checksum of its {name.decode()} chunk doesn't hold")
         if name == b"IEND":
             return texts > 0 or animated
-    raise FormatError("truncated PNG: it ends before its end chunk")
+    raise Truncated("truncated PNG: it ends before its end chunk")
 
 
 def alone(data: bytes) -> bytes:
@@ -82,7 +89,17 @@ def alone(data: bytes) -> bytes:
     Args:
         data: the file, whose header ``parse`` has passed.
     """
-    head, body = pixels(data)
+    return made(data, *pixels(data))
+
+
+def made(data: bytes, head: bytes, body: bytes) -> bytes:
+    """A PNG from its parts.
+
+    Args:
+        data: a file that begins as a PNG does.
+        head: the chunks in front of its pixels.
+        body: its pixels as they are compressed.
+    """
     file = bytearray(data[:8] + head)
     for name, content in ((b"IDAT", body), (b"IEND", b"")):
         file += len(content).to_bytes(4, "big") + name
@@ -106,6 +123,40 @@ def pixels(data: bytes) -> tuple[bytes, bytes]:
         elif not name[0] & 0x20:
             head += view[at:end]
     return bytes(head), bytes(body)
+
+
+def row_lengths(data: bytes) -> list[tuple[int, int]]:
+    """Of each pass over a PNG's pixels that has some, the bytes of a row, its filter's among them, and how many rows.
+
+    Args:
+        data: the file, or its first ``HEAD_BYTES``.
+    """
+    width, height, depth, color = struct.unpack_from(">IIBB", data, 16)
+    found, bits = [], depth * _CHANNELS[color]
+    for left, top, across, down in _ADAM7 if data[28] else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        if columns > 0 and rows > 0:
+            found.append((1 + -(-columns * bits // 8), rows))
+    return found
+
+
+def inflated(compressed: bytes, most: int) -> Iterator[bytes]:
+    """Blocks of what compressed bytes hold, until there are so many bytes or no more; together at most a block more.
+
+    Raises:
+        zlib.error: they can't be decompressed.
+    """
+    found, stream, fed = 0, zlib.decompressobj(), 0
+    while found < most and not stream.eof:
+        part = stream.unconsumed_tail
+        if not part:
+            part = compressed[fed : fed + _FED]
+            fed += len(part)
+        block = stream.decompress(part, _BLOCK)
+        if not block and not part:
+            return
+        found += len(block)
+        yield block
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload.formats.base import FormatError, Header, check_size
+from greenload.formats.base import FormatError, Header, Truncated, check_size
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _COLOUR, _FILL = 256, 257, 258, 259, 262, 266
 _STARTS, _CHANNELS, _COUNTS, _PLANAR = 273, 277, 279, 284
@@ -40,7 +40,7 @@ def parse(data: bytes) -> Header:
     """
     found = entries(data)
     if not len(found) or len(found) < _promised(data):
-        raise FormatError("truncated TIFF: its directory is cut")
+        raise Truncated("truncated TIFF: its directory is cut")
     claimed = int((found["count"].astype(np.int64) * _BYTES[found["type"]]).sum())
     if claimed > len(data):
         raise FormatError(f"broken TIFF: its tags claim {claimed:,} bytes of values, but the file has {len(data):,}")
@@ -111,7 +111,7 @@ def _values(data: bytes, found: Entries, tag: int) -> Numbers:
         return np.frombuffer(rows["value"].tobytes(), dtype, count)
     start = int(rows["value"][0])
     if start + dtype.itemsize * count > len(data):
-        raise FormatError(f"truncated TIFF: {len(data):,} bytes, but tag {tag} lies behind byte {start:,}")
+        raise Truncated(f"truncated TIFF: {len(data):,} bytes, but tag {tag} lies behind byte {start:,}")
     return np.frombuffer(data, dtype, count, start)
 
 
@@ -132,7 +132,7 @@ def _check_strips(size: int, height: int, starts: Numbers, counts: Numbers) -> N
         raise FormatError(f"broken TIFF: {len(starts):,} strips for {height:,} rows")
     end = int(np.add(starts, counts, dtype=np.int64).max())
     if end > size:
-        raise FormatError(f"truncated TIFF: {size:,} bytes, but its strips end at {end:,}")
+        raise Truncated(f"truncated TIFF: {size:,} bytes, but its strips end at {end:,}")
     held = int(counts.sum(dtype=np.int64))
     if held > size:
         raise FormatError(f"broken TIFF: its strips claim {held:,} bytes, but the file has {size:,}")

@@ -7,7 +7,7 @@ from typing import Any
 
 from greenload import scalars
 from greenload.errors import PipelineError
-from greenload.formats import MAX_BYTES
+from greenload.formats import MAX_BYTES, TRUNCATED, Truncation
 from greenload.specs import HWC, NHWC, ImageSpec
 from greenload.stages import primitives as pixels
 from greenload.stages.base import Stage, flag, need_decoded
@@ -89,14 +89,26 @@ class Decode(Stage):
             state none. Windows and sizes of later stages are then those of the upright image. ``load``, ``iterate`` and
             ``profile`` warn of orientations that aren't applied, and ``greenload check`` counts them.
         max_bytes: the most bytes that decoding one image may take, on each thread; 1 GiB if not given.
+        truncated: what is done about files that are cut off. ``"error"``, the default, refuses them. ``"fill"`` takes
+            what is there of JPEG, PNG and BMP, and fills the rest: of JPEG with mid-grey, or with what the scans so far
+            say where it is progressive (without the smoothing of viewers); of PNG and BMP with black, or the palette's
+            first colour. A tail of zeros, as transfers reserve it, isn't taken for pixels of JPEG and PNG. The pixels
+            are the same on every backend that reads the kind; ``"dali"`` refuses cut-off JPEGs, since what a GPU makes
+            of them isn't known. Refused by name are cut-off GIF, WebP and TIFF, arithmetic-coded JPEG, interlaced PNG,
+            and files that end before their pixels begin. Sizes, and so windows and draws, are those of the whole file;
+            other damage is judged as ever. ``greenload check`` counts the files that it would save. On ``"tf"`` a file
+            that seems cut, or has bytes behind its end, costs a call into Python, which tf.data service can't carry;
+            libjpeg prints a line on standard error for each filled JPEG.
 
     Example:
         >>> Decode()
         >>> Decode(exif=True, max_bytes=4 << 30)                      # 4 GiB a thread
+        >>> Decode(truncated="fill")                                  # what there is of cut-off files
     """
 
     exif: bool = False
     max_bytes: int = MAX_BYTES
+    truncated: Truncation = "error"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "exif", flag("Decode", "exif", self.exif))
@@ -106,12 +118,14 @@ class Decode(Stage):
                 f"Decode: max_bytes must be a positive integer, such as {MAX_BYTES} for 1 GiB, not {self.max_bytes!r}"
             )
         object.__setattr__(self, "max_bytes", limit)
+        scalars.one_of(PipelineError, "Decode: truncated", self.truncated, TRUNCATED)
 
     def to_dict(self) -> dict[str, Any]:
-        """As of any stage; the usual limit is left out, as in descriptions from before there was one."""
+        """As of any stage; usual values are left out, as in descriptions from before there were others."""
         found = super().to_dict()
-        if self.max_bytes == MAX_BYTES:
-            del found["max_bytes"]
+        for name, usual in (("max_bytes", MAX_BYTES), ("truncated", "error")):
+            if found[name] == usual:
+                del found[name]
         return found
 
     def out_spec(self, spec: ImageSpec) -> ImageSpec:
@@ -120,7 +134,7 @@ class Decode(Stage):
         return ImageSpec((None, None, 3), "uint8", HWC)
 
     def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
-        return (pixels.Decode(self.exif, self.max_bytes),)
+        return (pixels.Decode(self.exif, self.max_bytes, self.truncated),)
 
 
 @dataclass(frozen=True)

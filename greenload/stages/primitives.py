@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from greenload.formats import MAX_BYTES
+from greenload.formats import MAX_BYTES, Truncation
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class Decode(Primitive):
     """Whether the EXIF orientation that a file states is applied."""
     max_bytes: int = MAX_BYTES
     """The most bytes that decoding an image may take."""
+    truncated: Truncation = "error"
+    """What is done about files that are cut off."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class DecodeCrop(Primitive):
 
     exif: bool = False
     max_bytes: int = MAX_BYTES
+    truncated: Truncation = "error"
 
 
 @dataclass(frozen=True)
