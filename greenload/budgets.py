@@ -171,7 +171,7 @@ def _of_report(report: Report, budget: Budget) -> tuple[Figure, str]:
     """The budget's figure, and why it is missing if it is."""
     if budget.field == "samples_per_s":
         return report.full.samples_per_s, "the full run gave no figure"
-    costs = [step for step in report.steps if step.name == budget.step] if budget.step else [report.total]
+    costs = [step for step in report.own_steps if step.name == budget.step] if budget.step else [report.total]
     if not costs:
         return Figure.missing(), f"there is no step {budget.step!r}, only {_listed([s.name for s in report.steps])}"
     if budget.domain:

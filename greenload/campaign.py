@@ -14,6 +14,7 @@ from greenload.backends.keras_replay import LayerRun, held
 from greenload.backends.tf_replay import DatasetRun, Replays
 from greenload.backends.tf_stream import options
 from greenload.cold import Cold
+from greenload.energy.epochs import FIRST_EPOCH, writing
 from greenload.energy.quantities import OUT_OF_PLACE_ON_BATCHES
 from greenload.energy.sampler import Sampler
 from greenload.energy.settle import settle
@@ -59,7 +60,6 @@ class Campaign(Windows):
         self.steps = plan.steps + ((split.step,) if split else ())
         """What has a row: the plan's steps, and the layer on the device."""
         self.indices = indices
-        self._trials: set[str] = set()
         self._behind: dict[str, bool] = {}
 
     @random_states_kept()
@@ -89,7 +89,31 @@ class Campaign(Windows):
                     for k in range(before, due):
                         self._window(full, size, "", "full", k, build)
                     self._done += share / steps
+            self._first_epoch(replays, build, name)
         return self.seen
+
+    def _first_epoch(self, replays: Replays, build: int, name: str) -> None:
+        """Windows of the pass that fills the caches: the writing of each, and the whole, each on a build of its own."""
+        caches = [step for step in self.plan.steps if step.kind == "cache"]
+        samples = len(self.indices)
+        rounds = self._rounds if self._planned else 2  # each builds anew, which takes seconds
+        for step in caches:
+            self._tell(f"{step.name} filled ({name})")
+            passing = replays.prefix(self.plan.steps[self.plan.steps.index(step) - 1], samples)
+            with closing({"without": passing}):
+                self._warm(passing)
+                for k in range(rounds):
+                    made = Build(self.plan, self._order)
+                    filling = Replays(made.stream, made.endless_roots, samples).prefix(step, samples)
+                    runs: dict[str, Runnable] = {"with": filling, "without": passing}
+                    with closing({"with": filling}):
+                        for kind in self._random.sample(list(runs), 2):
+                            self._window(runs[kind], samples, writing(step.name), kind, k, build)
+        for k in range(rounds if caches else 0):
+            self._tell(f"{FIRST_EPOCH} ({name})")
+            whole = self._full(Build(self.plan, self._order), samples)
+            with closing({"with": whole}):
+                self._window(whole, samples, FIRST_EPOCH, "with", k, build)
 
     @property
     def out_of_place(self) -> Mapping[str, float]:
@@ -107,7 +131,6 @@ class Campaign(Windows):
 
         On several builds of both, as builds of one pipeline differ too; the rounds are shared among them.
         """
-        self._trials.add(name)
         order = replace(self._order, pipeline=changed.pipeline)
         for build in range(BUILDS):
             self._tell(f"trying: {name} (build {build + 1} of {BUILDS})")
@@ -123,11 +146,11 @@ class Campaign(Windows):
     def _order(self) -> Order:
         return Order(self.plan.pipeline, self.indices, endless=True)
 
-    def _full(self, made: Build) -> Runnable:
+    def _full(self, made: Build, whole: int = 0) -> Runnable:
         batch = made.plan.pipeline.batch
         if self.split:
             return LayerRun(made.endless().with_options(options(made.plan)), self.split.layer)
-        return DatasetRun(made.endless(), batch.size if batch else 1, made.plan)
+        return DatasetRun(made.endless(), batch.size if batch else 1, made.plan, whole=whole)
 
     def _device_pair(self, made: Build) -> tuple[Runnable, Runnable]:
         """Held batches with the layer, handing them to its device included, and without."""
@@ -205,7 +228,8 @@ class Campaign(Windows):
 
     def _reads_at_most(self, step: str, kind: str) -> int:
         # By kind, as a step on pixels before a cache has a prefix, which reads, beside its replay, which doesn't.
-        return len(self.indices) if kind in ("full", "prefix") or step in self._trials else 0
+        reads = kind in ("full", "prefix") or step not in {one.name for one in self.steps}
+        return len(self.indices) if reads else 0
 
     def _cost(self, step: Step) -> float:
         """CPU seconds a sample of a step already seen, roughly."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
@@ -33,13 +33,13 @@ from greenload.pipeline import Pipeline
 from greenload.plan import Plan
 from greenload.planning import make_plan
 from greenload.profiling_dataset import is_dataset, profile_dataset
-from greenload.report.data import Advice, FullRun, Idle, Report, Skipped
-from greenload.report.data import Step as StepRow
+from greenload.report.costs import whole
+from greenload.report.data import Advice, Report, Skipped
 from greenload.report.extras import Cold as ColdRun
 from greenload.sources import Arrays, RecordSource
 from greenload.splitting import Split
 from greenload.stages import Stage
-from greenload.steps import Step
+from greenload.step_rows import by_epoch
 from greenload.survey import warn_of_losses
 from greenload.verifying import record_error, verify
 from greenload.windowing import Progress
@@ -81,9 +81,11 @@ def profile(
     A fixed set of samples is drawn from the source and verified; all windows work on it, with the draws of epoch 0. A
     step on pixels is measured by paired replay: its captured input runs in adjacent windows with and without it.
     Reading, and caches, are measured by prefixes of the pipeline. The full pipeline runs in between, held out: what
-    it costs beyond the steps' sum is reported as unattributed. Last, changes that may be worth making (a cache, the end
-    handed to the model, resizing without a filter, steps on the backends that ``"auto"`` would choose) are tried beside
-    it in adjacent windows: ``advice``.
+    it costs beyond the steps' sum is reported as unattributed. Where it has a cache, the report's figures are those of
+    later epochs, which read it, and ``first_epoch`` holds those of the epoch that fills it.
+
+    Last, changes that may be worth making (a cache, the end handed to the model, resizing without a filter, steps on
+    the backends that ``"auto"`` would choose) are tried beside it in adjacent windows: ``advice``.
 
     A ``tf.data.Dataset`` is taken apart into its chain: each transformation that does work has a row, named by the
     user's function (a lambda's text, a Keras layer's name), ``name=``, or the user's call of a library, and its place;
@@ -181,15 +183,15 @@ def profile(
     with Sampler(meters) as sampler, (watch or _unwatched)(sampler, statuses):
         campaign = Campaign(plan, indices, sampler, rounds, seed, told, split, files)
 
+        def given() -> dict[str, Any]:
+            return {
+                "domains": _domains(sampler),
+                "idle_power_w": sampler.idle_power_w,
+                "out_of_place": campaign.out_of_place,
+            }
+
         def attributed(seen: Sequence[Observation]) -> Attribution:
-            names = [step.name for step in campaign.steps]
-            return attribute(
-                seen,
-                steps=names,
-                domains=_domains(sampler),
-                idle_power_w=sampler.idle_power_w,
-                out_of_place=campaign.out_of_place,
-            )
+            return attribute(seen, steps=[step.name for step in campaign.steps], **given())
 
         pace = Pace(precision, attributed, announce)
         pace.plan(campaign, len(campaign.steps), rounds)
@@ -200,15 +202,16 @@ def profile(
         attribution = attributed(campaign.seen)
         reached = pace.found(attribution, campaign.seen)
         advice = () if split else _advice(campaign, attribution, _domains(sampler), _decoded_bytes(plan, indices))
+        shown, rows = by_epoch(campaign, attribution, given())
     told(1.0, "done")
     described = _described(plan.pipeline) | ({"name": name} if name else {})
     return _report(
-        attribution,
+        shown,
         meters=tuple(statuses),
         pipeline=described,
         plan=plan.to_dict() | {"steps": [step.to_dict() for step in campaign.steps]},
         samples=len(indices),
-        steps=tuple(_rows(campaign.steps, attribution, campaign.bytes_out)),
+        **rows,
         skipped=skipped,
         advice=advice,
         precision=reached,
@@ -248,6 +251,9 @@ def _of_dataset(dataset: tf.data.Dataset, name: str | None, watch: Watch | None,
         plan=found.plan,
         samples=found.samples,
         steps=found.steps,
+        first_epoch=found.first_epoch,
+        caches=found.caches,
+        iterator_start=found.iterator_start,
         skipped=found.skipped,
         advice=found.advice,
         precision=found.precision,
@@ -282,34 +288,9 @@ def _report(attribution: Attribution, **found: Any) -> Report:
     return Report(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=machine(),
-        full=FullRun(
-            cpu_s_per_sample=attribution.full.cpu_s_per_sample,
-            energy_j_per_sample=attribution.full.energy_j_per_sample,
-            device_bytes_per_sample=attribution.full.device_bytes_per_sample,
-            reads_per_sample=attribution.full.reads_per_sample,
-            samples_per_s=attribution.samples_per_s,
-        ),
-        idle=Idle(attribution.idle_power_w, attribution.idle_energy_j_per_sample),
-        unattributed=attribution.unattributed,
-        total=attribution.total,
-        together=attribution.together,
+        **whole(attribution),
         **found,
     )
-
-
-def _rows(steps: Sequence[Step], attribution: Attribution, bytes_out: dict[str, float]) -> Iterator[StepRow]:
-    for step, found in zip(steps, attribution.steps, strict=True):
-        yield StepRow(
-            name=step.name,
-            stages=step.stages,
-            backend=step.backend,
-            method=found.method,
-            cpu_s_per_sample=found.cost.cpu_s_per_sample,
-            energy_j_per_sample=found.cost.energy_j_per_sample,
-            device_bytes_per_sample=found.cost.device_bytes_per_sample,
-            reads_per_sample=found.cost.reads_per_sample,
-            bytes_out_per_sample=bytes_out.get(step.name, step.spec_out.image_bytes()),
-        )
 
 
 def _described(pipeline: Pipeline) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +18,19 @@ from greenload.datasets.rebuild import BUFFER, Builder
 from greenload.datasets.remarks import drawn_while_traced, remarks
 from greenload.datasets.running import Pulse, patiently
 from greenload.datasets.states import kept
-from greenload.datasets.stores import spare
+from greenload.datasets.stores import Stores
 from greenload.datasets.units import ranks, unit
-from greenload.energy.attribution import Attribution, attribute
+from greenload.energy.attribution import Attribution, attribute, paired_cost, scale, trial_cost
+from greenload.energy.epochs import ITERATOR_START, first_epoch, later_epochs
 from greenload.energy.sampler import Sampler
 from greenload.energy.windows import Domain, Observation
 from greenload.errors import UsageError
 from greenload.pacing import Announce, Pace
 from greenload.plan import processors
 from greenload.random_states import random_states_kept
-from greenload.report.data import Advice, Skipped, Step
+from greenload.report.costs import Step, whole
+from greenload.report.data import Advice, Skipped
+from greenload.report.epochs import CacheState, FirstEpoch, IteratorStart
 from greenload.report.extras import Precision
 from greenload.scratch import ScratchFolder
 from greenload.windowing import Progress
@@ -47,6 +50,9 @@ class DatasetProfile:
     samples: int
     steps: tuple[Step, ...]
     attribution: Attribution
+    first_epoch: FirstEpoch | None
+    caches: tuple[CacheState, ...]
+    iterator_start: IteratorStart | None
     skipped: tuple[Skipped, ...]
     advice: tuple[Advice, ...]
     windows: tuple[Observation, ...]
@@ -104,32 +110,40 @@ def profile_dataset(
                     raise UsageError(f"no step of the dataset could be measured: {'; '.join(campaign.failed.values())}")
                 return found
 
-            def attributed(seen: Sequence[Observation]) -> Attribution:
-                names = [node.name for node in shown()]
+            def given() -> dict[str, Any]:
                 in_place = {name: 0.0 for name, method in campaign.methods.items() if method == "prefix"}
-                found = attribute(
-                    seen,
-                    steps=names,
-                    domains=domains,
-                    idle_power_w=sampler.idle_power_w,
-                    out_of_place=in_place,
-                )
-                return spare(found, shown())
+                return {"domains": domains, "idle_power_w": sampler.idle_power_w, "out_of_place": in_place}
 
-            pace = Pace(precision, attributed, announce)
+            def each(seen: Sequence[Observation]) -> Attribution:
+                """Every step's own cost whenever it runs; a cache's is that of reading it."""
+                return attribute(seen, steps=[node.name for node in shown()], **given())
+
+            pace = Pace(precision, each, announce)
             pace.plan(campaign, len(campaign.rows), rounds)
             campaign.measure(_STEPS, pace.further)
-            attribution = attributed(campaign.seen)
+            attribution = each(campaign.seen)
             reached = pace.found(attribution, campaign.seen)
             advice = remarks(root, drawn) + advise(campaign, attribution, domains, 1 - _STEPS, frozenset(drawn))
             names = belonging.row_names(root)
+            stores, first = campaign.stores, None
+            if stores:
+                runs = {node.name: stores.runs(node) for node in shown()}
+                always = [name for name, when in runs.items() if when == "every epoch"]
+                attribution = later_epochs(campaign.seen, steps=list(runs), runs=always, **given())
+            if stores.empty:
+                run = [name for name, when in runs.items() if when != "no epoch"]
+                filled = [node.name for node in stores.empty]
+                first = first_epoch(campaign.seen, steps=run, caches=filled, **given())
             progress(1.0, "done")
             return DatasetProfile(
                 pipeline={"nodes": [node.to_dict() for node in root.nodes()], "element_spec": str(root.element_spec)},
                 plan=_plan(campaign, parallel),
                 samples=counts.samples,
-                steps=belonging.together(list(_rows(shown(), campaign, attribution)), names),
+                steps=belonging.together(list(_rows(shown(), campaign, attribution, stores)), names),
                 attribution=replace(attribution, together=belonging.untouched(attribution.together, names)),
+                first_epoch=None if first is None else _first_epoch(shown(), campaign, first, names),
+                caches=stores.states(),
+                iterator_start=_iterator_start(campaign, domains),
                 skipped=tuple(replace(one, name=names.get(one.name, one.name)) for one in notes(campaign)),
                 advice=advice,
                 windows=tuple(campaign.seen),
@@ -141,23 +155,52 @@ def profile_dataset(
         return patiently(work, pulse)
 
 
-def _rows(shown: list[Node], campaign: DatasetCampaign, attribution: Attribution) -> list[Step]:
-    return [
-        Step(
+def _rows(
+    shown: Sequence[Node], campaign: DatasetCampaign, attribution: Attribution, stores: Stores | None = None
+) -> Iterator[Step]:
+    """Rows of the nodes that have a cost; of those of ``stores``, when they run."""
+    costs = {step.name: step for step in attribution.steps}
+    for node in shown:
+        if (found := costs.get(node.name)) is None:
+            continue
+        yield Step(
             name=node.name,
             stages=(node.kind,),
             backend=_backend(node),
-            method=campaign.methods[node.name],
+            method=campaign.methods[node.name] if stores is not None else found.method,
             branch=node.branch,
             where=node.where,
+            runs="every epoch" if stores is None else stores.runs(node),
             cpu_s_per_sample=found.cost.cpu_s_per_sample,
             energy_j_per_sample=found.cost.energy_j_per_sample,
             device_bytes_per_sample=found.cost.device_bytes_per_sample,
             reads_per_sample=found.cost.reads_per_sample,
             bytes_out_per_sample=campaign.bytes_out.get(node.name),
         )
-        for node, found in zip(shown, attribution.steps, strict=True)
-    ]
+
+
+def _first_epoch(
+    shown: Sequence[Node], campaign: DatasetCampaign, found: Attribution, names: Mapping[str, str]
+) -> FirstEpoch:
+    steps = belonging.together(list(_rows(shown, campaign, found)), names)
+    return FirstEpoch(steps=steps, **whole(replace(found, together=belonging.untouched(found.together, names))))
+
+
+def _iterator_start(campaign: DatasetCampaign, domains: Mapping[str, Domain]) -> IteratorStart | None:
+    """What starting an iterator costs; None where that wasn't measured, or isn't told from nothing."""
+    if not any(window.step == ITERATOR_START for window in campaign.seen):
+        return None
+    samples = (campaign.counts.epoch_elements or 0) * campaign.counts.samples_per_element
+    cost = trial_cost(campaign.seen, step=ITERATOR_START, domains=domains)
+    if not samples or cost.cpu_s_per_sample.low is None or cost.cpu_s_per_sample.low <= 0:
+        return None
+    wall = paired_cost(campaign.seen, "work_ns", step=ITERATOR_START)
+    return IteratorStart(
+        cpu_s=scale(cost.cpu_s_per_sample, samples),
+        wall_s=scale(wall, samples * 1e-9),
+        samples=samples,
+        energy_j={name: scale(figure, samples) for name, figure in cost.energy_j_per_sample.items()},
+    )
 
 
 def _backend(node: Node) -> str:

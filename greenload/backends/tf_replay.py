@@ -34,6 +34,7 @@ class DatasetRun:
         samples_per_element: how many samples each of its elements holds.
         plan: whose bounds on threads hold.
         release: gives back what the dataset calls.
+        whole: samples of which a whole number of groups is made, where the first pass over them is of its own; else 0.
     """
 
     def __init__(
@@ -42,10 +43,14 @@ class DatasetRun:
         samples_per_element: int,
         plan: Plan,
         release: Callable[[], None] = lambda: None,
+        whole: int = 0,
     ) -> None:
         bounded = options(plan)
         bounded.experimental_optimization.noop_elimination = False  # an empty map must stay a map
         group = max(1, _GROUP // samples_per_element)
+        if whole:
+            elements = max(1, whole // samples_per_element)
+            group = max(n for n in range(1, group + 1) if elements % n == 0)
         self.samples_per_element = samples_per_element * group
         """Samples that pass with each step of the iterator."""
         self._iterator = iter(dataset.shard(group, group - 1).with_options(bounded))
@@ -88,9 +93,15 @@ class Replays:
         self._roots = roots
         self._captured: dict[Segment, list[Records]] = {}
 
-    def prefix(self, step: Step) -> DatasetRun:
-        """The pipeline from its source up to and including a step on samples, at full speed."""
-        return DatasetRun(self._mapped(self._roots(), self._chain(self._place(step) + 1)), 1, self._plan)
+    def prefix(self, step: Step, whole: int = 0) -> DatasetRun:
+        """The pipeline from its source up to and including a step on samples, at full speed.
+
+        Args:
+            step: the last one.
+            whole: as for `DatasetRun`.
+        """
+        chain = self._mapped(self._roots(), self._chain(self._place(step) + 1))
+        return DatasetRun(chain, 1, self._plan, whole=whole)
 
     def captured(self, step: Step) -> tf.data.Dataset:
         """The samples as they reach a step, held in memory, over and over. Filled by its first pass."""

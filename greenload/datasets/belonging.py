@@ -83,6 +83,7 @@ def _sum(parts: Sequence[Step], name: str) -> Step:
         method="replay" if all(one.method == "replay" for one in parts) else "prefix",
         branch=" / ".join(same[0] for same in shared),
         where=next((one.where for one in parts if one.where), ""),
+        runs=next((one.runs for one in parts if one.runs == "every epoch"), last.runs),
         cpu_s_per_sample=figure(lambda one: one.cpu_s_per_sample),
         energy_j_per_sample={domain: energy(domain) for domain in last.energy_j_per_sample},
         device_bytes_per_sample=figure(lambda one: one.device_bytes_per_sample),

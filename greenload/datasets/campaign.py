@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING
 
 from greenload.cold import Cold
 from greenload.datasets.counting import Counts
+from greenload.datasets.epochs import FIRST_S, FirstEpochs, started_anew
 from greenload.datasets.graph import STORES, Node
 from greenload.datasets.rebuild import Builder
 from greenload.datasets.replays import Pair, Replays
 from greenload.datasets.running import said
-from greenload.datasets.runs import Run
+from greenload.datasets.runs import Run, whole_options
+from greenload.datasets.stores import Stores
+from greenload.energy.epochs import FIRST_EPOCH, ITERATOR_START, writing
 from greenload.energy.sampler import Sampler
 from greenload.energy.settle import settle
-from greenload.windowing import BUILDS, Further, Progress, Windows, closing, enough
+from greenload.windowing import BUILDS, Further, Progress, Runnable, Windows, closing, enough
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -31,6 +34,8 @@ _PREPARING_S = 1.0  # what building a step's runs and filling them takes
 _CONTEXT = 0.25  # from this share of the step before it, a step is replayed behind that one
 _CONTEXT_CHEAP = 0.1  # from this share of all before it, a step is measured behind it all, where that is cheap
 _HANDOVER_S = 2e-4  # CPU seconds an element below which handing it from thread to thread (0.03 ms) is no trifle
+_STARTS_S = 2.0  # wall seconds of the longest epoch whose start can be felt
+_STARTS_SHARE = 0.005  # of an epoch's CPU seconds, that making its iterator takes where the start may be felt
 _EPOCHS = 0.3  # epochs in a window from which it is made to hold whole ones
 
 
@@ -76,8 +81,11 @@ class DatasetCampaign(Windows):
         """Makes copies that run as the user wrote them, but for AUTOTUNE: a number that changes while it runs moves
         work from one window to another."""
         self.replays = Replays(root, counts, self.builder, samples, told)
+        self.stores = Stores.of(root)
+        """The dataset's caches."""
+        self._first = FirstEpochs(root, counts, scratch, parallel, self.replays, told)
+        self._told = told
         self._contexts: dict[str, str] = {}
-        self._trials: set[str] = set()
         self._deadline_s = math.inf
         for node, flow in counts.flows.items():
             self.bytes_out[node.name] = flow.bytes_per_element * flow.elements_per_sample
@@ -89,6 +97,7 @@ class DatasetCampaign(Windows):
             share: of the progress, that this takes.
             further: how many builds are wanted beyond the first ones.
         """
+        more = 1 + len(self.stores.empty) + bool(self.stores.empty)  # what a start takes, writing, and first epochs
         places, begun = max(1, len(self.rows)), time.monotonic()
         for build, name, part in self._builds(share, further):
             deadline = math.inf if self._planned else time.monotonic() + MEASURING_S / BUILDS
@@ -96,10 +105,12 @@ class DatasetCampaign(Windows):
             full = self.replays.full()
             with closing({"full": full}):
                 self._fill(full, whole=True)
+                if self.stores:
+                    self._regroup(full, self.counts.epoch_elements)
                 size = self._whole_epochs(self._window_samples(full, 3 * self.window_s))
                 for position, node in enumerate(self.rows):
                     self._tell(f"{node.name} ({name})")
-                    left = (deadline - time.monotonic()) / (places - position)
+                    left = (deadline - time.monotonic()) / (places + more - position)
                     if node.name not in self.failed:
                         self._step(node, self._seconds(left), build)
                     self._tell(f"the whole ({name})")
@@ -107,8 +118,72 @@ class DatasetCampaign(Windows):
                     for k in range(before, due):
                         self._window(full, size, "", "full", k, build)
                     self._done += part / places
+            self._first_epoch(build, name, deadline)
+            self._starts(build, name)
             self.replays.forget()
         self._deadline_s = max(begun + MEASURING_S, time.monotonic()) + TRYING_S
+
+    def _first_epoch(self, build: int, name: str, deadline: float) -> None:
+        """Windows of the epoch that fills the caches: the writing of each, then the whole."""
+        import tensorflow as tf
+
+        for position, node in enumerate(self.stores.empty):
+            if node.name in self.failed:
+                continue
+            self._tell(f"{node.name} filled ({name})")
+            left = (deadline - time.monotonic()) / (1 + len(self.stores.empty) - position)
+            elements = self._first.writing_elements(node, self._seconds(left))
+            for k in range(self._rounds):
+                for kind in self._random.sample(("with", "without"), 2):
+                    runs = self._first.writing(node, elements)
+                    with closing(runs):
+                        self._window(runs[kind], 0, writing(node.name), kind, k, build)
+        if not self.stores.empty:
+            return
+        self._tell(f"{FIRST_EPOCH} ({name})")
+        rounds = self._rounds if self._planned else int((deadline - time.monotonic()) / (FIRST_S + _PREPARING_S))
+        for k in range(max(2, min(self._rounds, rounds))):
+            try:
+                run = self._first.whole()
+            except tf.errors.OpError:  # of the part that is run no branch may be left
+                return
+            if run is None:
+                return
+            with closing({"with": run}):
+                self._window(run, 0, FIRST_EPOCH, "with", k, build)
+
+    def _starts(self, build: int, name: str) -> None:
+        """Windows of epochs by iterators of their own, and of as many without an end, where a start may be felt."""
+        found = started_anew(
+            self.root, self.counts, self.builder, whole_options(self.root.dataset.options()), self._told
+        )
+        if found is None:
+            return
+        anew, dataset, group = found
+        with closing({"with": anew}):
+            self._tell(f"{ITERATOR_START} ({name})")
+            epoch, wall = round(self._epoch()), time.perf_counter()
+            anew.run(epoch)
+            if self.stores:  # only the first one filled the caches
+                wall = time.perf_counter()
+                anew.run(epoch)
+            wall, cpu = time.perf_counter() - wall, time.process_time()
+            iter(dataset)
+            cpu = time.process_time() - cpu
+            if wall > _STARTS_S or cpu < _STARTS_SHARE * wall:
+                return
+            steady = Run(dataset.repeat(), self.counts.samples_per_element, group, self._told)
+            runs: Mapping[str, Runnable] = {"with": anew, "without": steady}
+            with closing({"without": steady}):
+                steady.run(epoch)
+                samples = epoch * max(1, round(self._window_samples(anew, self.window_s) / epoch))
+                self._pairs(runs, dict.fromkeys(runs, samples), ITERATOR_START, build)
+
+    def _regroup(self, run: Run, epoch: int | None = None) -> None:
+        """Make seeing elements in Python cheap again beside them, now that caches are filled."""
+        start = time.perf_counter()
+        passed = run.run(self.one_pass())
+        run.regroup((time.perf_counter() - start) / passed, epoch)
 
     def _seconds(self, left_s: float) -> float:
         """The length of a step's windows, of what is left for it and its share of the whole's windows."""
@@ -128,7 +203,6 @@ class DatasetCampaign(Windows):
             make: builds the changed dataset, of the same batches.
             share: of the progress, that this takes.
         """
-        self._trials.add(name)
         for build in range(BUILDS):
             self._tell(f"trying: {name} (build {build + 1} of {BUILDS})")
             runs: Mapping[str, Run] = {"with": self.replays.full(), "without": self.replays.whole(make())}
@@ -158,6 +232,8 @@ class DatasetCampaign(Windows):
             with closing(pair.runs()):
                 for run in pair.runs().values():
                     self._fill(run, whole=node.kind in STORES)
+                    if pair.method == "prefix" and self.stores:
+                        self._regroup(run)
                 sizes = dict.fromkeys(pair.runs(), self._window_samples(pair.present, seconds))
                 if pair.method == "prefix":  # before a cache, samples cost far more than behind it
                     sizes["without"] = self._window_samples(pair.absent, seconds)
@@ -175,7 +251,8 @@ class DatasetCampaign(Windows):
         """
         before = self.replays.step_before(node)
         if node.kind not in ("map", "filter"):
-            return "alone"
+            behind = any(one.kind in STORES for one in node.nodes() if one is not node)
+            return "all" if behind and self._upstream(node) < _HANDOVER_S else "alone"
         if node.name not in self._contexts:
             pair = self.replays.pair(node)
             found = "alone"
@@ -222,7 +299,7 @@ class DatasetCampaign(Windows):
         return min(self.counts.samples, self.replays.samples)
 
     def _reads_at_most(self, step: str, kind: str) -> int:
-        if step and step not in self._trials and self.methods.get(step) != "prefix":
+        if self.methods.get(step) == "replay":
             return 0
         return max(1, round(self._epoch() or self.counts.samples))
 

@@ -8,6 +8,7 @@ from greenload.datasets.belonging import thrown_away
 from greenload.datasets.campaign import DatasetCampaign
 from greenload.datasets.graph import NESTING, STORES, Node
 from greenload.datasets.operations import calls_python
+from greenload.datasets.stores import snapshot_there
 from greenload.report.data import Skipped
 
 
@@ -21,6 +22,8 @@ def notes(campaign: DatasetCampaign) -> Iterator[Skipped]:
         if campaign.counts.cut and node.kind in STORES:
             held = round(campaign.counts.samples)
             yield Skipped(node.name, f"an epoch is too long to fill it whole: measured on its first {held} samples")
+        if snapshot_there(node):
+            yield Skipped(node.name, "its folder holds a finished snapshot: it was measured as if that weren't there")
     yield from thrown_away(campaign.root, campaign.counts, campaign.replays.before)
     for name, why in campaign.failed.items():
         yield Skipped(name, why)

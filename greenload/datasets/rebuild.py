@@ -77,6 +77,11 @@ class Builder:
         return given if os.path.exists(given + suffix) else os.path.join(tempfile.mkdtemp(dir=self._scratch), "data")
 
 
+def finished_on_disk(cache: str) -> bool:
+    """Whether a cache's file is there, and whole: TensorFlow writes its index last."""
+    return bool(cache) and os.path.exists(cache + ".index")
+
+
 def _ops() -> tuple[Any, Any]:
     from tensorflow.python.ops import gen_dataset_ops, gen_experimental_dataset_ops
 

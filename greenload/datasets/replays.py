@@ -60,7 +60,8 @@ class Replays:
         self._builder = builder
         self.samples = samples
         self._told = told
-        self._options = step_options(root.dataset.options())
+        self.options = step_options(root.dataset.options())
+        """Of every run but the whole's."""
         self._whole_options = whole_options(root.dataset.options())
         self._captures: dict[Node, tf.data.Dataset] = {}
         self._outer: Mapping[Node, tuple[Node, int]] = {
@@ -119,7 +120,7 @@ class Replays:
         assert before is not None
         step = self.step_before(node) if behind else None
         context = None if step is None else self._behind(step)
-        captured = self._captured(before) if context is None else context
+        captured = self.captured(before) if context is None else context
         into = self._counts.flows[before].elements_per_sample
         absent = captured
         if node.kind == "batch" and before.kind == "map" and before.inner is None:
@@ -142,11 +143,11 @@ class Replays:
     def _behind(self, before: Node) -> tf.data.Dataset | None:
         """The step before another one, at work; None where it can't be replayed or read again."""
         if before.kind == "map" and before.inner is None:
-            return self._on(before, self._captured(before.inputs[0]))
+            return self._on(before, self.captured(before.inputs[0]))
         reads = not before.inputs or before.kind in READERS
         return self._bare(before).repeat() if before.inner is not None or (reads and not before.hidden) else None
 
-    def _captured(self, node: Node) -> tf.data.Dataset:
+    def captured(self, node: Node) -> tf.data.Dataset:
         """Elements that leave a node, held in memory, over and over. Filled by its first pass.
 
         The runs of a step share them, and the step after it may use them again.
@@ -186,7 +187,7 @@ class Replays:
         before = self.before(node)
         per_sample = self._counts.flows[node].elements_per_sample
         nothing = not node.known or (before is not None and before.hidden and not before.looked and not before.inputs)
-        if before is None or nothing or node.kind == "selector" or node.kind in STORES:
+        if before is None or nothing or node.kind == "selector" or (node.kind in STORES and node.inner is None):
             absent = tf.data.Dataset.range(1 << 62)
             return Pair(
                 self._run(self._upto(node).repeat(), 1 / per_sample), self._run(absent, 1 / per_sample), "prefix"
@@ -200,7 +201,7 @@ class Replays:
 
     def _run(self, dataset: tf.data.Dataset, samples_per_element: float) -> Run:
         group = group_size(samples_per_element, self._counts.s_per_sample)
-        return Run(dataset.with_options(self._options), samples_per_element, group, self._told)
+        return Run(dataset.with_options(self.options), samples_per_element, group, self._told)
 
 
 def _inputs_per_output(node: Node, ratio: float) -> float:

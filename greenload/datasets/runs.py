@@ -31,7 +31,26 @@ class Run:
         self.samples_per_next = samples_per_element * group
         """Samples that pass with each step of the iterator."""
         self._told = told
+        self._dataset = dataset
+        self._group = group
         self._iterator = iter(dataset.shard(group, group - 1) if group > 1 else dataset)
+
+    def regroup(self, s_per_sample: float, epoch: int | None = None) -> None:
+        """Let more elements pass for each that Python sees, where a filled cache makes them far cheaper.
+
+        A new iterator of the same dataset reads what the one before it filled.
+
+        Args:
+            s_per_sample: wall seconds that a sample takes by now.
+            epoch: elements in an epoch, where groups are to hold whole ones or divide one.
+        """
+        per_element = self.samples_per_next / self._group
+        group = group_size(per_element, s_per_sample)
+        if epoch is not None:
+            group = divisor(epoch, group) if group < epoch else round(group / epoch) * epoch
+        if group >= 2 * self._group:
+            self._group, self.samples_per_next = group, per_element * group
+            self._iterator = iter(self._dataset.shard(group, group - 1))
 
     def run(self, samples: int) -> int:
         """Consume at least ``samples`` samples; returns how many."""
@@ -49,7 +68,7 @@ class Run:
 
     def close(self) -> None:
         """Let go of the iterator, its threads and buffers."""
-        del self._iterator
+        del self._iterator, self._dataset
 
 
 def group_size(samples_per_element: float, s_per_sample: float) -> int:

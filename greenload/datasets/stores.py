@@ -1,65 +1,64 @@
-"""What a cache spares: what is before it, as measured, less what its full prefix costs."""
+"""Caches of a dataset: which were filled already, and what runs in the epoch that fills the others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from greenload.datasets.graph import STORES, Node
-from greenload.energy.attribution import NEGLIGIBLE, Attribution, Cost, StepCost
-from greenload.energy.figures import Figure, scale, sum_figures
+from greenload.datasets.rebuild import finished_on_disk
+from greenload.report.epochs import CacheState
 
 
-def spare(attribution: Attribution, shown: Sequence[Node]) -> Attribution:
-    """The attribution with the cost of each cache as what it adds to the steps before it, which is below zero.
+@dataclass(frozen=True)
+class Stores:
+    """A dataset's caches, and which of its nodes stand in front of one."""
 
-    A cache's windows tell what its filled prefix costs. Together with the steps that it spares it must come to that, so
-    its own cost is the difference; what stays unattributed is told by the prefix itself, whose error is far smaller
-    than that of what it spares. A cache inside another one's prefix stands for all before it there, too: its difference
-    and the steps in it share windows.
+    filled: tuple[Node, ...]
+    """Those that are on disk already: every epoch reads them."""
+    empty: tuple[Node, ...]
+    """Those that the first epoch fills."""
 
-    Args:
-        attribution: with a cache's whole prefix as its step's cost.
-        shown: the nodes of its steps, in the same order.
-    """
-    if not any(node.kind in STORES for node in shown):
-        return attribution
-    places = {node: place for place, node in enumerate(shown)}
-    costs: list[Cost] = [step.cost for step in attribution.steps]
-    measured = dict(zip(shown, costs, strict=True))
-    live: set[Node] = set(shown)
-    for node in shown:  # inputs first, so an outer cache comes after those inside it
-        if node.kind in STORES:
-            before = [one for one in node.nodes() if one in live and one is not node]
-            live -= set(before)
-            costs[places[node]] = _less(measured[node], [measured[one] for one in before])
-    rest = _less(attribution.full, [measured[node] for node in shown if node in live])
-    return replace(
-        attribution,
-        steps=tuple(StepCost(old.name, old.method, new) for old, new in zip(attribution.steps, costs, strict=True)),
-        unattributed=rest,
-    )
+    @classmethod
+    def of(cls, root: Node) -> Stores:
+        """The caches of a dataset. One inside an interleave's function is none: each call begins it anew."""
+        found = [node for node in root.nodes() if node.kind in STORES and node.inner is None]
+        filled = tuple(node for node in found if node.kind == "cache" and finished_on_disk(_path(node)))
+        return cls(filled, tuple(node for node in found if node not in filled))
+
+    def __bool__(self) -> bool:
+        return bool(self.filled or self.empty)
+
+    def runs(self, node: Node) -> str:
+        """When a node runs, as in a report's ``Step.runs``."""
+        if node in _before(self.filled):
+            return "no epoch"
+        return "first epoch" if node in _before(self.empty) else "every epoch"
+
+    def states(self) -> tuple[CacheState, ...]:
+        """As a report has them."""
+        return tuple(CacheState(node.name, _path(node), node in self.filled) for node in (*self.filled, *self.empty))
 
 
-def _less(whole: Cost, parts: Sequence[Cost]) -> Cost:
-    """A cost less others, kind by kind.
+def on_disk(node: Node) -> bool:
+    """Whether a cache writes files."""
+    return bool(_path(node))
 
-    Half-widths add up: the floor's error is common to all joules, and that of measuring out of place to all replays.
-    """
 
-    def figure(pick: Callable[[Cost], Figure]) -> Figure:
-        first = pick(whole)
-        resolution = NEGLIGIBLE * abs(first.value or 0.0)
-        return sum_figures([first, *(scale(pick(part), -1) for part in parts)], resolution=resolution, common=True)
+def _path(node: Node) -> str:
+    return str(node.parameters.get("filename") or node.parameters.get("path") or "")
 
-    def energy(name: str) -> Figure:
-        return figure(lambda cost: cost.energy_j_per_sample[name])
 
-    changed: Mapping[str, Any] = {
-        "cpu_s_per_sample": figure(lambda cost: cost.cpu_s_per_sample),
-        "energy_j_per_sample": {name: energy(name) for name in whole.energy_j_per_sample},
-        "device_bytes_per_sample": figure(lambda cost: cost.device_bytes_per_sample),
-        "reads_per_sample": figure(lambda cost: cost.reads_per_sample),
-    }
-    return replace(whole, bytes_out_per_sample=None, **changed)
+def _before(stores: Sequence[Node]) -> set[Node]:
+    return {node for store in stores for node in store.nodes() if node is not store}
+
+
+def snapshot_there(node: Node) -> bool:
+    """Whether a snapshot's folder holds a finished one, of whichever dataset."""
+    path = _path(node)
+    try:
+        runs: Collection[str] = os.listdir(path) if node.kind == "snapshot" and path else ()
+    except OSError:
+        return False
+    return any(os.path.exists(os.path.join(path, run, "snapshot.metadata")) for run in runs)

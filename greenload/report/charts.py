@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from greenload.energy.epochs import FIRST_EPOCH, ITERATOR_START, writing
 from greenload.energy.figures import Figure, sum_figures
 from greenload.energy.windows import Observation, counted_ns, read
 from greenload.report import table
@@ -24,6 +25,9 @@ _RAN = {
     "full": "the whole pipeline",
     "idle": "the idle machine",
 }
+_STARTED = {"with": "epochs by iterators of their own", "without": "epochs by one iterator"}
+_WRITTEN = {"with": "into an empty cache", "without": "what is written, passing by"}
+_FILLED = {"with": "the whole pipeline"}
 _TRIED = {"with": "a trial: as it is", "without": "a trial: with the change"}
 
 
@@ -269,6 +273,8 @@ def timeline(report: Report) -> Timeline | None:
     ends = [((w.start_ns or 0) / 1e9, ((w.start_ns or 0) + w.wall_ns) / 1e9) for w in windows]
     axis = Axis.around([end for _, end in ends], 8)
     places = {step.name: k % STEP_COLOURS for k, step in enumerate(report.steps)}
+    kinds = {step.name: _RAN for step in report.steps} | {FIRST_EPOCH: _FILLED, ITERATOR_START: _STARTED}
+    kinds |= {writing(cache.name): _WRITTEN for cache in report.caches}
     classes = [_class(window, places) for window in windows]
     watts = {group: [_power(report, window, group) for window in windows] for group in table.groups(report)}
     busy = [None if (cpu := read(w, "cpu_s")) is None else cpu * 1e9 / w.wall_ns for w in windows]
@@ -288,8 +294,7 @@ def timeline(report: Report) -> Timeline | None:
         parts = [f"{group} {_digits(values[k])} W" for group, values in shown.items()]
         work = f"{window.samples:,} {table.noun(report)}s in {window.wall_ns / 1e9:.2f} s"
         what = printable(window.step) or ("the whole pipeline" if window.kind == "full" else "idle")
-        kinds = _RAN if window.step in places else _RAN | _TRIED
-        ran = f", {kinds[window.kind]}" if window.step else ""
+        ran = f", {kinds.get(window.step, _TRIED).get(window.kind, _RAN[window.kind])}" if window.step else ""
         drew = ", ".join([*parts, f"{_digits(busy[k])} CPUs busy"])
         text = f"{what}{ran}\n{drew}\n{work}, {start:.1f} s after the start"
         tips.append((axis.percent(start), axis.percent(end), text))
@@ -358,14 +363,17 @@ def _legend(report: Report, windows: Sequence[Observation], places: Mapping[str,
     legend = [(f"s{places[step.name]}", table.step_label(step)) for step in report.steps if step.name in ran]
     kinds = {window.kind for window in windows}
     seen = {"full": "full" in kinds, "idle": "idle" in kinds, "less": "without" in kinds}
-    seen["other"] = bool(ran - set(places) - {""})
+    of_epochs = {FIRST_EPOCH, ITERATOR_START, *(writing(cache.name) for cache in report.caches)}
+    seen["other"] = bool(ran - set(places) - of_epochs - {""})
+    seen["epochs"] = bool(ran & of_epochs)
     more = (
         ("full", "the whole pipeline"),
         ("other", "a trial, paler with the change"),
+        ("epochs", "first epochs, writing, and starts of iterators"),
         ("idle", "the idle machine"),
         ("less", "paler: a step's input alone"),
     )
-    legend += [(name, text) for name, text in more if seen[name]]
+    legend += [("other" if name == "epochs" else name, text) for name, text in more if seen[name]]
     return tuple(legend)
 
 

@@ -113,7 +113,8 @@ def compare(a: Report, b: Report) -> Comparison:
     comparable = {name: _on_one_scale(a, b, name) for name in table.GROUPS}
     notable = {*table.notable_groups(a), *table.notable_groups(b)}
     held_back = [name for name, fine in comparable.items() if not fine and name in notable]
-    pairs = tuple(_pair(one, other, comparable) for one, other in _matched(table.rows(a), table.rows(b)))
+    rows_a, rows_b = (table.rows(replace(report, steps=report.own_steps)) for report in (a, b))
+    pairs = tuple(_pair(one, other, comparable) for one, other in _matched(rows_a, rows_b))
     return Comparison(a, b, machines, tuple(_setups(a, b)), tuple(_totals(a, b, comparable)), pairs, _untold(held_back))
 
 

@@ -19,6 +19,11 @@ from greenload.errors import ReportError, UsageError
 from greenload.json_data import DataError, short
 from greenload.report.carbon import Carbon, carbon
 from greenload.report.checks import Check
+from greenload.report.costs import FullRun as FullRun
+from greenload.report.costs import Idle as Idle
+from greenload.report.costs import Step as Step
+from greenload.report.costs import cost, cost_to_dict, domains, domains_to_dict
+from greenload.report.epochs import CacheState, FirstEpoch, IteratorStart
 from greenload.report.extras import Cold, Precision
 from greenload.report.validation import SCHEMA, validate
 from greenload.text import printable
@@ -44,22 +49,6 @@ class Machine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step(Cost):
-    """One step of the plan and its cost."""
-
-    name: str
-    stages: tuple[str, ...]
-    """The pipeline's stages that it holds: several where they are fused."""
-    backend: str
-    method: str
-    """``"replay"`` or ``"prefix"``."""
-    branch: str = ""
-    """The side branch that it belongs to, where a dataset has several inputs; empty on the main chain."""
-    where: str = ""
-    """Where the user wrote it, ``"train.py:31"``; empty where that isn't known."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Advice:
     """A change worth making, and what it would save."""
 
@@ -77,23 +66,6 @@ class Advice:
     def is_remark(self) -> bool:
         """Whether it saves nothing that was looked for: it changes what is trained on, as random numbers drawn once."""
         return self.method == "estimate" and self.saves_cpu_s_per_sample.value is None
-
-
-@dataclass(frozen=True, kw_only=True)
-class FullRun(Cost):
-    """The whole pipeline at full speed, held out from the steps' costs. Joules without the idle floor."""
-
-    samples_per_s: Figure
-
-
-@dataclass(frozen=True)
-class Idle:
-    """The machine's floor."""
-
-    power_w: Mapping[str, Figure] = field(default_factory=dict)
-    """Watts by domain."""
-    energy_j_per_sample: Mapping[str, Figure] = field(default_factory=dict)
-    """Joules by domain while one sample passes at full speed."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +103,14 @@ class Report:
     """``full`` less the sum of ``steps``."""
     total: Cost
     """``full`` with the idle floor."""
+    first_epoch: FirstEpoch | None = None
+    """What the first epoch costs, where it fills a cache: ``steps``, ``full``, ``idle``, ``unattributed``, ``total``
+    and ``together`` are then those of later epochs, which read it. None where all epochs cost the same."""
+    caches: tuple[CacheState, ...] = ()
+    """The pipeline's caches, and which of them were filled already."""
+    iterator_start: IteratorStart | None = None
+    """What starting an iterator costs, once an epoch; None where that wasn't told from nothing, or an epoch is so long
+    that it can't be felt."""
     skipped: tuple[Skipped, ...] = ()
     advice: tuple[Advice, ...] = ()
     """The changes most worth making: remarks on what is trained on, then the largest saving first."""
@@ -172,6 +152,15 @@ class Report:
             f"Report({short(printable(name))}{on}, {self.samples} samples, {len(self.steps)} steps: {', '.join(costs)})"
         )
 
+    @property
+    def own_steps(self) -> tuple[Step, ...]:
+        """The steps with what each costs in an epoch in which it runs: in front of a cache, that is the first one.
+
+        They don't sum to ``full``: use them to look at one step.
+        """
+        first = {step.name: step for step in self.first_epoch.steps} if self.first_epoch else {}
+        return tuple(first.get(step.name, step) if step.runs == "first epoch" else step for step in self.steps)
+
     def unattributed_exceeds(self, share: float = UNATTRIBUTED_LIMIT) -> dict[str, float]:
         """What no step explains, where that is more than ``share`` of the full run in either direction.
 
@@ -205,25 +194,11 @@ class Report:
             "pipeline": dict(self.pipeline),
             "plan": dict(self.plan),
             "samples": self.samples,
-            "steps": [
-                {
-                    "name": step.name,
-                    "stages": list(step.stages),
-                    "backend": step.backend,
-                    "method": step.method,
-                    "branch": step.branch,
-                    "where": step.where,
-                    **_cost_to_dict(step),
-                }
-                for step in self.steps
-            ],
-            "full": {**_cost_to_dict(self.full), "samples_per_s": self.full.samples_per_s.to_dict()},
-            "idle": {
-                "power_w": _domains_to_dict(self.idle.power_w),
-                "energy_j_per_sample": _domains_to_dict(self.idle.energy_j_per_sample),
-            },
-            "unattributed": _cost_to_dict(self.unattributed),
-            "total": _cost_to_dict(self.total),
+            "steps": [step.to_dict() for step in self.steps],
+            "full": self.full.to_dict(),
+            "idle": self.idle.to_dict(),
+            "unattributed": cost_to_dict(self.unattributed),
+            "total": cost_to_dict(self.total),
             "skipped": [asdict(skipped) for skipped in self.skipped],
             "advice": [_advice_to_dict(one) for one in self.advice],
             **{name: part.to_dict() for name in _PARTS if (part := getattr(self, name)) is not None},
@@ -247,24 +222,11 @@ class Report:
                 pipeline=data["pipeline"],
                 plan=data["plan"],
                 samples=data["samples"],
-                steps=tuple(
-                    Step(
-                        **_cost(step),
-                        name=step["name"],
-                        stages=tuple(step["stages"]),
-                        backend=step["backend"],
-                        method=step["method"],
-                        branch=step.get("branch", ""),
-                        where=step.get("where", ""),
-                    )
-                    for step in data["steps"]
-                ),
-                full=FullRun(**_cost(data["full"]), samples_per_s=Figure.from_dict(data["full"]["samples_per_s"])),
-                idle=Idle(
-                    _domains(data["idle"].get("power_w", {})), _domains(data["idle"].get("energy_j_per_sample", {}))
-                ),
-                unattributed=Cost(**_cost(data["unattributed"])),
-                total=Cost(**_cost(data["total"])),
+                steps=tuple(map(Step.from_dict, data["steps"])),
+                full=FullRun.from_dict(data["full"]),
+                idle=Idle.from_dict(data["idle"]),
+                unattributed=Cost(**cost(data["unattributed"])),
+                total=Cost(**cost(data["total"])),
                 skipped=tuple(Skipped(skipped["name"], skipped["reason"]) for skipped in data["skipped"]),
                 advice=tuple(_advice(one) for one in data.get("advice", ())),
                 **_optional(data),
@@ -308,9 +270,15 @@ class Report:
             raise ReportError(f"{path}: {error}") from None
 
 
-_PARTS: Mapping[str, Any] = {"carbon": Carbon, "precision": Precision, "cold": Cold}
+_PARTS: Mapping[str, Any] = {
+    "carbon": Carbon,
+    "precision": Precision,
+    "cold": Cold,
+    "first_epoch": FirstEpoch,
+    "iterator_start": IteratorStart,
+}
 """Optional parts of a report, as they stand in its JSON."""
-_LISTS: Mapping[str, Any] = {"together": Together, "checks": Check}
+_LISTS: Mapping[str, Any] = {"together": Together, "checks": Check, "caches": CacheState}
 """Lists in a report that are left out where they are empty."""
 
 
@@ -319,42 +287,13 @@ def _optional(data: Mapping[str, Any]) -> dict[str, Any]:
     return lists | {name: part.from_dict(data[name]) for name, part in _PARTS.items() if name in data}
 
 
-def _domains(data: Mapping[str, Any]) -> dict[str, Figure]:
-    return {name: Figure.from_dict(figure) for name, figure in data.items()}
-
-
-def _domains_to_dict(figures: Mapping[str, Figure]) -> dict[str, Any]:
-    return {name: figure.to_dict() for name, figure in figures.items()}
-
-
-def _cost_to_dict(cost: Cost) -> dict[str, Any]:
-    return {
-        "cpu_s_per_sample": cost.cpu_s_per_sample.to_dict(),
-        "energy_j_per_sample": _domains_to_dict(cost.energy_j_per_sample),
-        "device_bytes_per_sample": cost.device_bytes_per_sample.to_dict(),
-        "bytes_out_per_sample": cost.bytes_out_per_sample,
-        "reads_per_sample": cost.reads_per_sample.to_dict(),
-    }
-
-
-def _cost(data: Mapping[str, Any]) -> dict[str, Any]:
-    device, reads = data.get("device_bytes_per_sample"), data.get("reads_per_sample")
-    return {
-        "cpu_s_per_sample": Figure.from_dict(data["cpu_s_per_sample"]),
-        "energy_j_per_sample": _domains(data["energy_j_per_sample"]),
-        "device_bytes_per_sample": Figure.missing() if device is None else Figure.from_dict(device),
-        "bytes_out_per_sample": data.get("bytes_out_per_sample"),
-        "reads_per_sample": Figure.missing() if reads is None else Figure.from_dict(reads),
-    }
-
-
 def _advice_to_dict(advice: Advice) -> dict[str, Any]:
     return {
         "title": advice.title,
         "detail": advice.detail,
         "method": advice.method,
         "saves_cpu_s_per_sample": advice.saves_cpu_s_per_sample.to_dict(),
-        "saves_energy_j_per_sample": _domains_to_dict(advice.saves_energy_j_per_sample),
+        "saves_energy_j_per_sample": domains_to_dict(advice.saves_energy_j_per_sample),
     }
 
 
@@ -364,7 +303,7 @@ def _advice(data: Mapping[str, Any]) -> Advice:
         detail=data["detail"],
         method=data["method"],
         saves_cpu_s_per_sample=Figure.from_dict(data["saves_cpu_s_per_sample"]),
-        saves_energy_j_per_sample=_domains(data.get("saves_energy_j_per_sample", {})),
+        saves_energy_j_per_sample=domains(data.get("saves_energy_j_per_sample", {})),
     )
 
 

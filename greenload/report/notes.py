@@ -14,6 +14,7 @@ from greenload.report.carbon import Carbon
 from greenload.report.checks import Check, line
 from greenload.report.data import Report
 from greenload.report.extras import Cold, Precision
+from greenload.report.views import START_SHOWN, found_filled
 from greenload.text import printable
 
 READ_AHEAD_FROM = 1.1
@@ -185,8 +186,36 @@ def sample(report: Report) -> Note | None:
 
 def conditions(report: Report) -> list[Note]:
     """What holds for all figures: what a sample is, how narrow they are, how files were read, and from where."""
-    found = (sample(report), precision(report.precision), cold(report.cold), reading(report))
+    there = found_filled(report)
+    filled = Note(there, "doubt") if there else None
+    found = (sample(report), precision(report.precision), cold(report.cold), reading(report), filled)
     return [note for note in found if note is not None]
+
+
+def epochs(report: Report) -> Note | None:
+    """What later epochs cost beside the first one; None where all cost the same."""
+    first = report.first_epoch
+    later, whole = report.full.cpu_s_per_sample.value, first.full.cpu_s_per_sample.value if first else None
+    if not later or not whole:
+        return None
+    return Note(f"A later epoch takes {_percent(later / whole)} of the first epoch's CPU seconds")
+
+
+def iterator_start(report: Report) -> Note | None:
+    """What starting an iterator costs, where an epoch is so short that this is felt."""
+    found, full = report.iterator_start, report.full.cpu_s_per_sample.value
+    if found is None or found.cpu_s.value is None or not full:
+        return None
+    share = found.cpu_s.value / (full * found.samples)
+    if share < START_SHOWN:
+        return None
+    wall = f", {table.amount(scale(found.wall_s, 1e3), resolve=False)} ms of waiting" if found.wall_s.value else ""
+    much = f"{_percent(share)} of" if share < 1 else f"{share:.1f} times"
+    an_epoch = "a later epoch" if report.first_epoch else "an epoch"
+    return Note(
+        f"Starting an iterator: {table.amount(scale(found.cpu_s, 1e3), resolve=False)} CPU ms{wall}, once an epoch:"
+        f" {much} what {an_epoch} of {found.samples:,.0f} {table.noun(report)}s takes beside it"
+    )
 
 
 def _percent(share: float) -> str:

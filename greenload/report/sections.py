@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
 from greenload.energy.figures import PROVENANCES, Figure, scale, sum_figures
 from greenload.report import charts, notes, table
+from greenload.report.charts import BarChart
 from greenload.report.data import UNATTRIBUTED_LIMIT, Report, Step
 from greenload.report.table import Row
+from greenload.report.views import View, exceeded, views
 
 _DESCRIBED_LIMIT = 20_000
 """Characters of the pipeline's description that the page shows; a list of files can be far longer."""
@@ -23,36 +26,54 @@ _SPEC = re.compile(r"TensorSpec\(shape=(?P<shape>\([^)]*\)|<unknown>), dtype=tf\
 
 def page(report: Report) -> dict[str, Any]:
     """Everything that the template of one report's page shows."""
-    over_time = charts.timeline(report)
+    over_time, shown = charts.timeline(report), views(report)
     return {
         "title": table.title(report),
         "subject": table.subject(report),
         "machine_line": table.machine(report),
         "warning": table.warning(report),
         "conditions": notes.conditions(report),
-        "together": notes.together(report.together, report),
+        "epochs": [_epoch(view, place) for place, view in enumerate(shown)],
+        "between": [note for note in (notes.epochs(report), notes.iterator_start(report)) if note],
         "checks": notes.checks(report.checks),
         "carbon_missing": notes.carbon_missing(report.carbon) if report.carbon else "",
         "noun": table.noun(report),
         "cards": cards(report),
         "chips": chips(report),
         "provenance": table.provenance(report),
-        "charts": charts.step_charts(report),
-        "below_zero": table.below_zero(report),
         "advice": advice(report),
         "flow": flow(report),
         "rate": table.throughput(report),
         "timeline": over_time,
         "tips": [list(tip) for tip in over_time.tips] if over_time else [],
-        "check": charts.check_chart(report),
-        "checked": checked(report),
-        "heads": heads(report),
-        "body": body(report),
         "meters": report.meters,
         "skipped": report.skipped[: table.RECORDS_SHOWN],
         "more_left_out": table.more_left_out(report),
         "machine": machine(report),
         "described": described(report),
+    }
+
+
+def _epoch(view: View, place: int) -> dict[str, Any]:
+    """What the page shows of one kind of epoch."""
+    report = view.report
+    suffix = f"-{place}" if place else ""  # names of charts are unique in the page
+
+    def named(chart: BarChart) -> BarChart:
+        return replace(chart, name=f"{chart.name}{suffix}")
+
+    check = charts.check_chart(report)
+    return {
+        "name": view.name,
+        "text": view.text,
+        "charts": [named(chart) for chart in charts.step_charts(report)],
+        "together": notes.together(report.together, report),
+        "below_zero": table.below_zero(report),
+        "check": None if check is None else named(check),
+        "checked": checked(view),
+        "heads": heads(report),
+        "body": body(view),
+        "rate": table.throughput(report),
     }
 
 
@@ -84,9 +105,14 @@ def cpu_card(report: Report) -> dict[str, str]:
 
 def cards(report: Report) -> list[dict[str, str]]:
     """The headline figures, what leads first."""
-    found = [one for one in (energy_card(report), cpu_card(report)) if one]
-    if not table.energy_leads(report):
-        found.reverse()
+    shown = views(report)
+    leading = (energy_card, cpu_card) if table.energy_leads(report) else (cpu_card, energy_card)
+    found = [
+        one | {"label": f"{one['label']}, {view.name.lower()}" if view.name else one["label"]}
+        for card in leading
+        for view in shown
+        if (one := card(view.report))
+    ]
     found.append(
         {
             "label": "Full speed",
@@ -94,10 +120,12 @@ def cards(report: Report) -> list[dict[str, str]]:
             "note": f"{table.noun(report)}s per second, held out",
         }
     )
-    steps = [row for row in table.rows(report) if row.kind == "step" and row.share is not None]
+    steps = [row for row in table.rows(shown[0].report) if row.kind == "step" and row.share is not None]
     if steps:
         costliest = max(steps, key=lambda row: row.share or 0.0)
-        found.append({"label": "Costliest step", "value": table.percent(costliest.share), "note": costliest.label})
+        epoch = f", {shown[0].name.lower()}" if shown[0].name else ""
+        label = f"Costliest step{epoch}"
+        found.append({"label": label, "value": table.percent(costliest.share), "note": costliest.label})
     if report.carbon:
         found.append(
             {
@@ -140,11 +168,18 @@ def flow(report: Report) -> list[dict[str, Any]]:
 
     The main chain is a part with a single branch without a name.
     """
-    shares = [row.share or 0.0 for row in table.rows(report) if row.kind == "step"]
+    first = report.first_epoch
+    whole_s = {"first epoch": first.full.cpu_s_per_sample.value if first else None}
+    shares = [
+        table.share(one.cpu_s_per_sample, whole_s.get(step.runs, report.full.cpu_s_per_sample.value)) or 0.0
+        for one, step in zip(report.own_steps, report.steps, strict=True)
+    ]
     specs, crossings = _specs(report), dict(table.crossings(report))
     boxes = [
-        _box(step, share, specs.get(step.name), k) | {"crosses": crossings.get(step.name, "")}
-        for k, (step, share) in enumerate(zip(report.steps, shares, strict=True))
+        _box(step, share, specs.get(step.name), k)
+        | {"crosses": crossings.get(step.name, "")}
+        | {"runs": "" if report.steps[k].runs == "every epoch" else f"in {report.steps[k].runs} only"}
+        for k, (step, share) in enumerate(zip(report.own_steps, shares, strict=True))
     ]
     runs = [
         {"name": name, "boxes": [box for _, box in pairs]}
@@ -193,8 +228,9 @@ def brief(spec: str) -> str:
     return text if len(text) <= _SPEC_LIMIT else f"{text[:_SPEC_LIMIT]} …"
 
 
-def checked(report: Report) -> dict[str, str]:
+def checked(view: View) -> dict[str, str]:
     """The steps' sum against the held-out run, in words."""
+    report = view.report
     full, rest = report.full.cpu_s_per_sample, report.unattributed.cpu_s_per_sample
     if not full.value or rest.value is None:
         return {"kind": "open", "text": table.warning(report) or "The check could not be made"}
@@ -204,11 +240,13 @@ def checked(report: Report) -> dict[str, str]:
         f"The steps, measured apart, sum to {table.percent(1 - share)} of the held-out run of the whole: "
         f"{left} CPU ms per {table.noun(report)} ({table.percent(share)}) is in no step"
     )
-    exceeded = report.unattributed_exceeds()
+    over = exceeded(view)
     verdict = (
-        f"within the limit of {table.percent(UNATTRIBUTED_LIMIT)}" if not exceeded else table.warning(report) or ""
+        "which windows can't tell from nothing"
+        if abs(share) > UNATTRIBUTED_LIMIT
+        else f"within the limit of {table.percent(UNATTRIBUTED_LIMIT)}"
     )
-    return {"kind": "failed" if exceeded else "held", "text": f"{text}; {verdict}" if not exceeded else text}
+    return {"kind": "failed" if over else "held", "text": text if over else f"{text}; {verdict}"}
 
 
 def heads(report: Report) -> list[str]:
@@ -221,8 +259,9 @@ def heads(report: Report) -> list[str]:
     return [*found, "read", *(["reads"] if table.shows_reads(report) else [])]
 
 
-def body(report: Report) -> list[dict[str, Any]]:
+def body(view: View) -> list[dict[str, Any]]:
     """The table's rows."""
+    report = view.report
     return [
         {
             "kind": row.kind,
@@ -231,7 +270,7 @@ def body(report: Report) -> list[dict[str, Any]]:
             "where": row.where,
             "cells": list(_cells(report, row)),
         }
-        for row in table.rows(report)
+        for row in table.view_rows(view)
     ]
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from greenload.energy.attribution import Cost
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.report.data import UNATTRIBUTED_LIMIT, Advice, Report, Step
+from greenload.report.views import View, exceeded, views
 from greenload.text import printable
 
 GROUPS = ("cpu", "dram", "gpu", "storage")
@@ -36,7 +37,7 @@ class Row:
     cpu_ms: Figure | None
     """CPU milliseconds per image; None where the row has no such cost."""
     share: float | None
-    """Of the full run's CPU seconds."""
+    """Of the full run's CPU seconds; None where it has no such cost, or can't be told from nothing."""
     energy_mj: Mapping[str, Figure]
     """Millijoules per image by group."""
     device_bytes: Figure | None
@@ -138,10 +139,10 @@ def rows(report: Report) -> list[Row]:
 
     def row(label: str, kind: str, cost: Cost, backend: str = "", *more: str) -> Row:
         cpu = cost.cpu_s_per_sample
-        share = cpu.value / full if full and cpu.value is not None else None
         energy = {name: scale(figure, 1e3) for name, figure in by_group(cost.energy_j_per_sample).items()}
         read, reads = cost.device_bytes_per_sample, cost.reads_per_sample
-        return Row(label, kind, backend, scale(cpu, 1e3), share, energy, read, reads, *more)
+        part = None if kind == "step" and cpu.unresolved else share(cpu, full)
+        return Row(label, kind, backend, scale(cpu, 1e3), part, energy, read, reads, *more)
 
     found = [
         row(step_label(step), "step", step, *map(printable, (step.backend, step.branch, step.where, step.name)))
@@ -151,8 +152,23 @@ def rows(report: Report) -> list[Row]:
     idle = {name: scale(figure, 1e3) for name, figure in by_group(report.idle.energy_j_per_sample).items()}
     if idle:
         found.append(Row("idle floor", "idle", "", None, None, idle, None))
-    found.append(row("total (full run, held out)", "total", report.total))
-    return found
+    total = row("total (full run, held out)", "total", report.total)
+    whole = report.total.cpu_s_per_sample.value
+    return [*found, replace(total, share=whole / full if full and whole is not None else None)]
+
+
+def view_rows(view: View) -> list[Row]:
+    """The rows of one kind of epoch, whose total is named by it."""
+    label = f"total, {view.name.lower()}"
+    return [replace(row, label=label) if view.name and row.kind == "total" else row for row in rows(view.report)]
+
+
+def share(cpu: Figure, full: float | None) -> float | None:
+    """A figure's share of a whole; None where either isn't known, or a large one can't be told from nothing."""
+    if not full or cpu.value is None or cpu.low is None or cpu.high is None:
+        return None
+    found = cpu.value / full
+    return found if abs(found) <= UNATTRIBUTED_LIMIT or not cpu.low <= 0 <= cpu.high else None
 
 
 def rounded(figure: Figure) -> tuple[str, str] | None:
@@ -224,12 +240,14 @@ def bytes_text(count: float) -> str:
 def warning(report: Report) -> str | None:
     """What a report says before anything else: that its check failed, or couldn't be made.
 
-    The check is that no more than 5 % of the full run is in no step.
+    The check is that no more than 5 % of the full run is in no step, in each kind of epoch.
     """
-    return ". ".join(part for part in (_unchecked(report), _exceeded(report)) if part) or None
+    found = [(view.name, part) for view in views(report) for part in (_unchecked(view), _exceeded(view)) if part]
+    return ". ".join(f"{name}: {part}" if name else part for name, part in found) or None
 
 
-def _unchecked(report: Report) -> str | None:
+def _unchecked(view: View) -> str | None:
+    report = view.report
     if report.unattributed.cpu_s_per_sample.value is not None:
         return None
     names = [printable(step.name) for step in report.steps if step.cpu_s_per_sample.value is None]
@@ -239,16 +257,16 @@ def _unchecked(report: Report) -> str | None:
     return f"The steps' sum could not be checked against the full run{reason}"
 
 
-def _exceeded(report: Report) -> str | None:
-    exceeded = report.unattributed_exceeds()
-    if not exceeded:
+def _exceeded(view: View) -> str | None:
+    shares = exceeded(view)
+    if not shares:
         return None
     parts = [
         f"{percent(abs(share))} {'of' if share > 0 else 'more than'} "
         + ("the CPU seconds" if name == "cpu_s" else f"{printable(name)}'s joules")
-        for name, share in exceeded.items()
+        for name, share in shares.items()
     ]
-    missing = any(share > 0 for share in exceeded.values())
+    missing = any(share > 0 for share in shares.values())
     verb = "is in no step" if missing else "is claimed by the steps together"
     return (
         f"Unattributed: {', '.join(parts)} {verb} (limit {percent(UNATTRIBUTED_LIMIT)}): trust the total, not the steps"
@@ -258,7 +276,7 @@ def _exceeded(report: Report) -> str | None:
 def below_zero(report: Report) -> str | None:
     """Why a step's CPU time is below zero, where one is resolved to be."""
     figures = [(row.label, row.cpu_ms) for row in rows(report) if row.kind == "step"]
-    found = [label for label, one in figures if one and one.value is not None and one.value < 0 and not one.unresolved]
+    found = [label for label, one in figures if one and one.high is not None and one.high < 0]
     if not found:
         return None
     spares = "spares the steps before it more than it costs" if len(found) == 1 else "spare more than they cost"

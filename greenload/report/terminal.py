@@ -13,6 +13,7 @@ from greenload.report import notes, table
 from greenload.report.columns import Columns, Facts, Line, Sentence, plain
 from greenload.report.comparison import SEPARATE, Comparison, Difference, times, verdict
 from greenload.report.data import Report
+from greenload.report.views import View, views
 from greenload.text import printable
 
 _UNRESOLVED = "unres."
@@ -38,27 +39,27 @@ def render(report: Report) -> RenderableType:
     groups = table.notable_groups(report)
     lines.append(Sentence(table.provenance(report, groups)))
     lines += map(_note, notes.conditions(report))
-    lines.append(_table(report))
+    shown = views(report)
+    for view in shown:
+        lines += _view(view)
     lines += [
         Sentence(f"{name} mJ in part: {notes.without(parts)}", "yellow")
         for name, parts in notes.lacking(report).items()
         if name in groups
     ]
-    lines.append(Sentence(table.throughput(report)))
-    lines += map(_note, notes.together(report.together, report))
+    lines += [_note(note) for note in (notes.epochs(report), notes.iterator_start(report)) if note]
     if carbon := notes.carbon(report.carbon, report):
         lines.append(_note(carbon))
     if crossing := "; ".join(text for _, text in table.crossings(report)):
         lines.append(Sentence(f"crosses, an image: {crossing}", "dim"))
-    steps = [row.energy_mj for row in table.rows(report) if row.kind == "step"]
+    steps = [row.energy_mj for view in shown for row in table.rows(view.report) if row.kind == "step"]
     if any(
         name in energy and energy[name].value is not None and energy[name].unresolved
         for energy in steps
         for name in groups
     ):
         lines.append(Sentence(f"{_UNRESOLVED}: unresolved, the meter can't tell it from zero", "dim"))
-    if below := table.below_zero(report):
-        lines.append(Sentence(below, "dim"))
+    lines += [Sentence(below, "dim") for view in shown if (below := table.below_zero(view.report))]
     lines += _advice(report)
     left_out = report.skipped[: table.RECORDS_SHOWN]
     lines += [Sentence(f"left out: {printable(f'{one.name}: {one.reason}')}") for one in left_out]
@@ -138,10 +139,21 @@ def text(report: Report | Comparison, width: int = 100) -> str:
     return plain(render(report) if isinstance(report, Report) else render_comparison(report), width) + "\n"
 
 
-def _table(report: Report) -> Columns:
+def _view(view: View) -> list[RenderableType]:
+    """The table of one kind of epoch, with its name above it, and what belongs to its figures."""
+    report = view.report
+    found: list[RenderableType] = []
+    if view.name:
+        found += [Text(""), Sentence(Text.assemble((view.name, "bold"), ": ", view.text))]
+    found += [_table(view), Sentence(table.throughput(report))]
+    return found + [_note(note) for note in notes.together(report.together, report)]
+
+
+def _table(view: View) -> Columns:
     """A row for each step, what no step explains, the idle floor and the total."""
+    report = view.report
     groups = table.notable_groups(report)
-    noun, rows, lacking = table.noun(report), table.rows(report), notes.lacking(report)
+    noun, rows, lacking = table.noun(report), table.view_rows(view), notes.lacking(report)
     one_backend = all(step.backend == report.plan.get("backend") for step in report.steps)
     reading, reads = table.shows_reading(report), table.shows_reads(report)
     heads = ([] if one_backend else ["backend"]) + [f"CPU\nms/{noun}", "share"]

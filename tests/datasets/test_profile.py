@@ -137,15 +137,23 @@ def test_a_dataset_of_an_unknown_kind_is_one_row() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_windows")
-def test_a_cache_is_negative_and_the_sum_still_holds() -> None:
+def test_a_cache_has_a_first_epoch_and_later_ones() -> None:
     dataset = Range(128).map(work).cache().map(lambda x: x + 1).batch(16)
-    report = gl.profile(dataset, rounds=3, samples=128)
-    costs = {step.name: step.cpu_s_per_sample.value or 0.0 for step in report.steps}
-    full = report.full.cpu_s_per_sample.value or 0.0
-    assert costs["cache"] < 0 and costs["work"] > full
-    assert abs(costs["range"] + costs["work"] + costs["cache"]) < 0.2 * costs["work"]
+    report = gl.profile(dataset, **QUICK)
+    first, full = report.first_epoch, report.full.cpu_s_per_sample.value or 0.0
+    assert first is not None and (first.full.cpu_s_per_sample.value or 0.0) > 2 * full > 0
+    assert [step.runs for step in report.steps] == ["first epoch"] * 2 + ["every epoch"] * 3
+    assert [step.cpu_s_per_sample.value for step in report.steps][:2] == [0.0, 0.0]
+    costs = {step.name: step.cpu_s_per_sample.value or 0.0 for step in first.steps}
+    assert list(costs) == [step.name for step in report.steps]
+    assert (
+        costs["work"] > full and abs(sum(costs.values()) - (first.full.cpu_s_per_sample.value or 0.0)) < costs["work"]
+    )
+    later = sum(step.cpu_s_per_sample.value or 0.0 for step in report.steps)
     rest = report.unattributed.cpu_s_per_sample
-    assert rest.value is not None and abs(rest.value) < full
+    assert rest.value == pytest.approx(full - later, abs=1e-9) and abs(rest.value) < full
+    assert [cache.name for cache in report.caches] == ["cache"]
+    assert report.iterator_start is None or (report.iterator_start.cpu_s.low or 0.0) > 0
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from greenload.energy.together import Together
 from greenload.report.carbon import carbon
 from greenload.report.checks import Check
 from greenload.report.data import Advice, FullRun, Idle, Machine, Report, Skipped, Step
+from greenload.report.epochs import CacheState, FirstEpoch, IteratorStart
 from greenload.report.extras import Cold, Precision
 
 STEPS = (
@@ -198,6 +200,55 @@ def advised() -> Report:
         ),
     )
     return replace(report, steps=steps, advice=advice, pipeline={"name": "train.py:make_dataset"})
+
+
+@pytest.fixture(scope="session")
+def cached() -> Report:
+    """A report of a dataset that keeps what it resized: its first epoch costs what all of it does, later ones 5 %."""
+    report = build(counter=False)
+    source, decode, resize, flip, batch = report.steps
+
+    def cost(ms: float) -> dict[str, Any]:
+        def figure(value: float) -> Figure:
+            return Figure(value, value * 0.98, value * 1.02, "measured")
+
+        return {"cpu_s_per_sample": figure(ms / 1e3), "energy_j_per_sample": {"cpu": figure(ms * 2.76e-3)}}
+
+    def times(step: Step, runs: str, ms: float) -> Step:
+        return replace(step, runs=runs, **cost(ms))
+
+    cache = replace(resize, name="cache", stages=("cache",), where="train.py:40")
+    behind = (times(flip, "every epoch", 0.02), times(batch, "every epoch", 0.04))
+    first = FirstEpoch(
+        steps=(
+            times(source, "every epoch", 0.1),
+            times(decode, "every epoch", 0.9),
+            times(resize, "every epoch", 0.4),
+            times(cache, "every epoch", 0.05),
+            *behind,
+        ),
+        full=replace(report.full, **cost(1.52)),
+        idle=report.idle,
+        unattributed=replace(report.unattributed, **cost(0.01)),
+        total=replace(report.total, **cost(1.52)),
+    )
+    return replace(
+        report,
+        steps=(
+            *(times(step, "first epoch", 0.0) for step in (source, decode, resize)),
+            times(cache, "every epoch", 0.014),
+            *behind,
+        ),
+        full=replace(report.full, **cost(0.076)),
+        unattributed=replace(report.unattributed, **cost(0.002)),
+        total=replace(report.total, **cost(0.076)),
+        first_epoch=first,
+        caches=(CacheState("cache"),),
+        iterator_start=IteratorStart(
+            Figure(0.004, 0.0038, 0.0042, "measured"), Figure(0.002, 0.0018, 0.0022, "measured"), 512.0
+        ),
+        pipeline={"name": "train.py:make_dataset"},
+    )
 
 
 @pytest.fixture(scope="session")

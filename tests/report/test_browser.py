@@ -108,6 +108,22 @@ def tip(browser: driver.Browser) -> str | None:
     return browser.run(f"{text} return getComputedStyle(tip).visibility === 'visible' ? tip.textContent : null; }})()")
 
 
+def test_two_kinds_of_epoch_are_two_charts_with_a_switch_each(
+    cached: Report, show: Callable[..., driver.Browser]
+) -> None:
+    shown = show(cached)
+    assert shown.complaints == [] and shown.refused == []
+    assert shown.run(BEYOND) == [] and shown.run(SPILT) == []
+    rows = "[...document.querySelectorAll('.epoch .panel-0')].map((one) => one.querySelectorAll('.bars li').length)"
+    assert shown.run(rows) == [7, 4]
+    visible = (
+        "['panel-0', 'panel-1'].map((p) => [...document.querySelectorAll('.' + p)].map((x) => x.checkVisibility()))"
+    )
+    assert shown.run(visible) == [[True, True], [False, False]]
+    shown.run("document.querySelector('label[for=show-1-later]').click()")
+    assert shown.run(visible) == [[True, False], [False, True]]
+
+
 @pytest.mark.parametrize("name", ["measured", "modelled", "advised", "judged", "hostile"])
 def test_it_is_drawn_without_a_complaint_or_a_request(
     name: str, request: pytest.FixtureRequest, show: Callable[..., driver.Browser]
