@@ -33,11 +33,11 @@ photographs: ready
 
 # Two at a time, save those that judge times: beside others they would wait for an idle machine.
 test: lint
-	$(BIN)/pytest -n 2 --dist worksteal -m "not alone"
-	$(BIN)/pytest -m alone
+	$(BIN)/pytest -n 2 --dist worksteal -m "not alone and not long"
+	$(BIN)/pytest -m "alone and not long"
 
 check: lint
-	$(BIN)/pytest -m "not slow and not gpu" --timeout 30
+	$(BIN)/pytest -m "not slow and not gpu and not long" --timeout 30
 
 lint: ready
 	$(BIN)/ruff check .
@@ -53,6 +53,7 @@ ready:
 
 bench: ready
 	$(BIN)/python -m bench $(ARGS)
+	$(if $(ARGS),,$(BIN)/pytest -m long --timeout 600)
 
 picture: photographs
 	$(BIN)/python tools/picture.py $(ARGS)

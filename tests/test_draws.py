@@ -131,7 +131,7 @@ def test_neighbours_are_independent(name: str) -> None:
     assert stats.kstest((a - b) % 1.0, "uniform").pvalue > 1e-4
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("key", [FLIP, CROP])
 def test_many_uniforms_are_uniform(key: int) -> None:
     for epoch in range(5):
@@ -142,7 +142,7 @@ def test_many_uniforms_are_uniform(key: int) -> None:
         assert stats.chisquare(np.bincount(low, minlength=1024)).pvalue > 1e-4
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_pairs_of_neighbours_fill_the_square() -> None:
     values = drawn(count=2, samples=1_000_000)
     for pair in (values, np.stack([values[:-1, 0], values[1:, 0]], -1)):
@@ -160,7 +160,7 @@ def test_every_order_of_a_few_samples_is_equally_likely(size: int) -> None:
     assert stats.chisquare(counts).pvalue > 1e-4
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("by", ["epoch", "seed"])
 def test_every_sample_is_equally_likely_at_every_position(by: str) -> None:
     size, count = 23, 20_000

@@ -97,21 +97,27 @@ def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]):
 
 
 @pytest.mark.slow
-def test_a_small_run_of_all_contestants(sample_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize(
+    ("parts", "wanted"),
+    [
+        ("float32,import", {0.65, 0.3}),
+        pytest.param("dali-cpu,evaluation,memory", {1.05, 1.1}, marks=pytest.mark.long),
+    ],
+)
+def test_a_small_run_of_contestants(
+    parts: str, wanted: set[float], sample_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     pytest.importorskip("tensorflow")
     out = tmp_path / "results" / "bench.json"
-    parts = "float32,dali-cpu,evaluation,import,memory"
     asked = ["--photos", str(sample_folder), "--images", "48", "--batch", "16", "--builds", "1", "--rounds", "2"]
     command.main([*asked, "--only", parts, "--memory-batches", "3", "--quick", "--out", str(out)])
     result = json.loads(out.read_text())
     printed = capsys.readouterr().out
     reaches = {row["what"]: row["reach"] for row in result["rows"] if row["reach"] is not None}
-    assert set(reaches.values()) >= {0.65, 1.0, 1.05, 1.1, 0.3} - {
-        1.0 if result["choices"]["evaluation"]["same"] else None
-    }
+    assert set(reaches.values()) >= wanted
     assert all(what in printed for what in reaches)
     assert all(w["images"] == 48 for w in result["windows"])
     assert result["machine"]["cpus"] >= 1
     assert all(0.05 < row["measured"]["median"] < 20 for row in result["rows"] if row["unit"] == "×")
-    assert all(m["peak_bytes"] > m["before_bytes"] > 1e8 for m in result["memory"])
-    assert all(not one["heavy"] for one in result["imports"])
+    assert all(m["peak_bytes"] > m["before_bytes"] > 1e8 for m in result.get("memory", ()))
+    assert all(not one["heavy"] for one in result.get("imports", ()))

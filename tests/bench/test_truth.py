@@ -155,7 +155,7 @@ def test_a_part_that_fails_is_a_row_that_is_missed(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.alone
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="a mount namespace needs root")
 def test_a_profile_on_an_emulated_machine_is_judged():
     pytest.importorskip("tensorflow")
