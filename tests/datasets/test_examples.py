@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import greenload as gl
-from greenload.datasets.counting import batched
 from greenload.datasets.graph import walk
+from greenload.datasets.units import batched
 from greenload.report.validation import validate
 
 tf = pytest.importorskip("tensorflow")
