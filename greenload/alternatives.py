@@ -197,7 +197,8 @@ def _kept(plan: Plan, changed: Pipeline) -> Plan | None:
     choices: list[str | Mapping[str, str]] = ["auto"] if new else [placed, "auto"]
     for choice in choices:
         try:
-            return make_plan(changed, choice, threads=plan.threads, prefetch=plan.prefetch)
+            made = make_plan(changed, choice, threads=plan.threads, prefetch=plan.prefetch)
+            return made if made.decoder != plan.decoder else replace(made, readers=plan.readers)
         except PipelineError:
             continue
     return None

@@ -112,7 +112,8 @@ def iterate(
     """A pipeline's batches for NumPy, JAX or PyTorch: in the order, and with the pixels, that ``load`` gives.
 
     TensorFlow is imported only where a step of the plan is on backend ``"tf"``, or to verify records for
-    ``on_error="skip"``. ``backend="auto"`` therefore puts a step there only if no other backend can do it.
+    ``on_error="skip"``, or where it decodes a file that the plan's own backend doesn't read. ``backend="auto"``
+    therefore puts a step there only if no other backend can do it.
 
     What is copied:
 
@@ -169,13 +170,13 @@ def iterate(
     if "tf" in plan.backends:
         target = device_of(plan, device_id, hw_decoder_load)
         order, first = settle(plan, start, shard, on_error)
-        warn_of_losses(plan)
+        warn_of_losses(plan, skipped=on_error == "skip")
         return Batches(iter(dataset_of(plan, order, first, epochs, target)), to, order, first, epochs)
     _check_device(plan, device_id, hw_decoder_load)
     backends.require(plan.backends)
     order, first = settle(plan, start, shard, on_error)
     plan.pipeline.check_labels()
-    warn_of_losses(plan)
+    warn_of_losses(plan, skipped=on_error == "skip")
     flow = Flow(plan, _engine(plan, device_id, hw_decoder_load), _wanted(order, first, epochs))
     return Batches(flow, to, order, first, epochs)
 

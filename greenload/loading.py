@@ -80,8 +80,9 @@ def load(
             where it is given, since batches then stay on the GPU.
         hw_decoder_load: the share of JPEGs for the GPU's fixed-function decoder, for backend ``"dali"``.
 
-    Warns of images whose EXIF orientation isn't applied, and of 16-bit PNGs that use only their low bits, by a look at
-    16 records, and at one more of each extension; ``greenload check`` counts them all.
+    Warns of images whose EXIF orientation isn't applied, of 16-bit PNGs that use only their low bits, and with
+    ``backend="auto"`` of files of kinds that no backend here reads, by a look at 16 records, and at one more of each
+    extension; ``greenload check`` counts them all.
 
     Returns:
         Images ``[batch, height, width, channels]`` of the pipeline's dtype and labels int64 ``[batch]``, or
@@ -111,7 +112,7 @@ def load(
             device_id = hw_decoder_load = None  # it might have been chosen
     target = device_of(chosen, device_id, hw_decoder_load)
     dataset = assemble(chosen, target, epochs=epochs, start=start, shard=shard, on_error=on_error)
-    warn_of_losses(chosen)
+    warn_of_losses(chosen, skipped=on_error == "skip")
     return dataset
 
 
@@ -157,7 +158,8 @@ def settle(
             raise UsageError(f"{name} must be a {kind.__name__}, not {value!r}")
     pipeline, valid = plan.pipeline, None
     if on_error == "skip":
-        valid = good_records(pipeline.source, plan.threads, plan.decoder, pipeline.max_bytes, pipeline.truncated)
+        limit, truncated = pipeline.max_bytes, pipeline.truncated
+        valid = good_records(pipeline.source, plan.threads, plan.decoder, limit, truncated, plan.readers)
     order = Order(plan.pipeline, valid, shard or Shard())
     if order.samples == 0:
         raise SourceError(f"{order.shard} of {len(plan.pipeline.source)} samples is empty: use fewer shards")
@@ -287,10 +289,10 @@ class Build:
             length = self.batches(start.sample) + (epochs - start.epoch - 1) * self.batches(0)
         if self.node:
             rows = epochs_in_turn.with_options(options(self.plan))
-            source, pipeline = self.plan.pipeline.source, self.plan.pipeline
-            return self.node.dataset(rows, length, lambda text: record_error(text, source, pipeline), advance)
+            plan = self.plan
+            return self.node.dataset(rows, length, lambda text: record_error(text, plan.pipeline.source, plan), advance)
         bounded = epochs_in_turn.apply(tf.data.experimental.assert_cardinality(length)).prefetch(self.plan.prefetch)
-        return naming(bounded.with_options(options(self.plan)), self.plan.pipeline)
+        return naming(bounded.with_options(options(self.plan)), self.plan)
 
     def endless(self) -> tf.data.Dataset:
         """Epoch 0 over and over in one stream, for an order that is endless: for measuring."""

@@ -21,6 +21,7 @@ from greenload.errors import BackendUnavailable, RecordError, SourceError, Usage
 from greenload.formats import MAX_BYTES, Truncation
 from greenload.listing import is_remote
 from greenload.plan import processors
+from greenload.planning import reading
 from greenload.scratch import ScratchFolder
 from greenload.sources import TFDS, Arrays, ImageFolder, RecordSource, Source, TFRecords, read_many
 from greenload.verifying import verify
@@ -107,12 +108,15 @@ def pack(
     if is_remote(os.fspath(out)):
         raise UsageError(f"{out}: packs go into a folder of this machine, but this is an address: copy the pack there")
     folder = _check(source, os.fspath(out) and os.path.realpath(out), format, on_error)
+    decoder, readers = reading()
     found = verify(
         source,
         workers,
         lambda done, total: told(0.5 * done / total, f"verifying: {done} of {total} images"),
+        backend=decoder,
         max_bytes=limit,
         truncated=truncated,
+        readers=readers,
     )
     if found.bad and on_error == "raise":
         raise found.bad[0]

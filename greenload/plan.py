@@ -7,8 +7,8 @@ backend takes whole batches, so between two backends a batch crosses from one to
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from greenload import claims
@@ -111,6 +111,9 @@ class Plan:
     """Why these backends, where ``"auto"`` chose them."""
     sizes: str = ""
     """What the sizes of its steps rest on, where they are estimates."""
+    readers: Mapping[str, str] | None = field(default=None, hash=False)
+    """The backends that decode, by kind of file, what the decoding step's backend doesn't read. ``None`` where a user
+    named that backend: then a file that it doesn't read is refused."""
 
     @property
     def out_spec(self) -> ImageSpec:
@@ -171,6 +174,11 @@ class Plan:
                 return step.backend
         return next(iter(self.backends), "tf")
 
+    @property
+    def decoding(self) -> str:
+        """The name of the step that decodes; empty where none does."""
+        return next((s.name for s in self.steps if isinstance(s.primitive, (p.Decode, p.DecodeCrop))), "")
+
     def describe(self) -> str:
         """The plan as text: a line a step, what crosses between backends, and why these were chosen."""
         rows = [("step", "stages", "backend", "images out")]
@@ -178,6 +186,8 @@ class Plan:
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         lines += [f"crosses {crossing}" for crossing in self.crossings]
+        if self.readers:
+            lines.append(f"{self.decoding}: {self.decoder}; {_by_backend(self.readers)}")
         if self.pipeline.one_hot:
             lines.append(f"labels: {self.label} ({self.pipeline.one_hot})")
         lines.append(f"{self.threads} threads, {self.prefetch} results held ready")
@@ -197,6 +207,7 @@ class Plan:
             "crossings": [crossing.to_dict() for crossing in self.crossings],
             "label": str(self.label),
         }
+        data |= {"readers": dict(self.readers)} if self.readers else {}
         return data | ({"expected": self.expected.to_dict()} if self.expected else {})
 
     def __str__(self) -> str:
@@ -221,6 +232,12 @@ def image_bytes(spec: ImageSpec, size: float | None) -> float | None:
 
 def _bytes(count: float) -> str:
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB" if count >= 1e4 else f"{count:.0f} B"
+
+
+def _by_backend(readers: Mapping[str, str]) -> str:
+    """``"GIF, palette BMP by pillow; TIFF by dali-cpu"``."""
+    backends = dict.fromkeys(readers.values())
+    return "; ".join(f"{', '.join(k for k, b in readers.items() if b == name)} by {name}" for name in backends)
 
 
 def _why(expected: Expected) -> list[str]:

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from greenload import backends, claims, costs, formats, scalars
+from greenload.backends.readers import ORDER as READERS
 from greenload.costs import Costs
 from greenload.errors import PipelineError
 from greenload.pipeline import Pipeline
 from greenload.plan import BACKENDS, Expected, Plan, place, processors
-from greenload.pricing import Price, price, works
+from greenload.pricing import Price, Work, price, step_works, works
 from greenload.sizing import Sizes, estimate
 from greenload.stages import primitives as p
 from greenload.steps import Step, mirrored, steps_of, told_apart
@@ -46,6 +47,9 @@ def make_plan(
     leaves ``"tf"`` only for 3 % less, and one backend for several only for another 5 % less. ``describe()`` shows what
     was expected, for batches of 32. Mean sizes of images come from the headers of a few records; where these can't be
     read, typical photographs are assumed.
+
+    A file of a kind that the decoding step's backend doesn't read is decoded by another that does, if one can run here:
+    ``describe()`` shows which, for every kind. The backends that read all kinds among those records come first.
 
     What ``"auto"`` takes doesn't depend on the batch size, ``threads`` or the shard, but on the machine: on the
     backends installed, and on its own table of costs, which holds for its processor, how many of them this process may
@@ -92,7 +96,7 @@ def usable(known: Costs, gpu: bool = False) -> tuple[str, ...]:
         known: the costs to go by. The shipped ones are Pillow-SIMD's: by them plain Pillow is never chosen.
         gpu: whether ``"dali"`` may be.
     """
-    names = ["tf"] if importlib.util.find_spec("tensorflow") is not None else []
+    names = ["tf"] if _has_tensorflow() else []
     for name in BACKENDS:
         if name == "tf" or (name == "dali" and not gpu):
             continue
@@ -143,14 +147,19 @@ def choose(pipeline: Pipeline, sizes: Sizes, known: Costs, able: Sequence[str], 
         threads: as in ``make_plan``.
         prefetch: as in ``make_plan``.
     """
+    helping = helpers()
 
     def placed(steps: Sequence[Step]) -> Plan:
-        return replace(place(pipeline, steps, threads=threads, prefetch=prefetch), sizes=sizes.note)
+        plan = replace(place(pipeline, steps, threads=threads, prefetch=prefetch), sizes=sizes.note)
+        return replace(plan, readers=readers_for(plan.decoder, helping) if plan.decoding else None)
 
     simplest = [on(step, "tf") for step in sizes.steps]
     if not any(step.kind == "pixels" for step in sizes.steps):
         return placed(simplest)
-    found = [one for one in candidates(pipeline, sizes, known, able) if _possible(pipeline, one)]
+    found: list[Candidate] = []
+    for helped in (False, True):  # where no backend reads every kind, others help
+        tried = candidates(pipeline, sizes, known, able, helping if helped else ())
+        found = found or [one for one in tried if _possible(pipeline, one)]
     if not found:
         return placed(simplest)
     unit = "energy_j" if all(one.price.energy_j is not None for one in found) else "cpu_s"
@@ -187,20 +196,24 @@ def _best(found: Sequence[Candidate], unit: str) -> Candidate:
     return best
 
 
-def candidates(pipeline: Pipeline, sizes: Sizes, known: Costs, able: Sequence[str]) -> Iterator[Candidate]:
-    """Every placement in a few runs on backends that claim their steps and read the files, with its price. Whether
-    steps can follow each other that way isn't looked at."""
+def candidates(
+    pipeline: Pipeline, sizes: Sizes, known: Costs, able: Sequence[str], others: Sequence[str] = ()
+) -> Iterator[Candidate]:
+    """Every placement in a few runs on backends that claim their steps and read the files, with its price; ``others``
+    may decode what a backend doesn't read. Whether steps can follow each other that way isn't looked at."""
     cached = max((at for at, step in enumerate(sizes.steps) if step.kind == "cache"), default=-1)
     free = [at for at, step in enumerate(sizes.steps) if step.kind == "pixels" and at > cached]
     batch = PRICED_BATCH if pipeline.batch else None
     names = [name for name in able if name == "tf" or (batch and free)]
-    held = {name: [holds(name, sizes.steps[at], sizes.kinds) for at in free] for name in names}
+    # A kind that nobody reads can't decide between them.
+    kinds = {kind: share for kind, share in sizes.kinds.items() if set(formats.KINDS[kind].backends) & {*able, *others}}
+    held = {name: [holds(name, sizes.steps[at], kinds, readers_for(name, others)) for at in free] for name in names}
     for runs in _placements(len(free), names, held):
         steps = [on(step, "tf") for step in sizes.steps]
         for begin, end, name in runs:
             for at in free[begin:end]:
                 steps[at] = on(steps[at], name)
-        cost = price(works(mirrored(steps), batch, sizes.kinds), known)
+        cost = price(_works(steps, batch, kinds, others), known)
         if cost is not None:
             yield Candidate(tuple(steps), tuple(dict.fromkeys(name for _, _, name in runs)), len(runs), cost)
 
@@ -219,12 +232,58 @@ def _placements(
                     yield tuple((a, b, name) for (a, b), name in zip(bounds, chosen, strict=True))
 
 
-def holds(backend: str, step: Step, kinds: Mapping[str, float]) -> bool:
-    """Whether a backend claims a step on pixels, and reads the kinds of files where it decodes."""
+def _works(steps: Sequence[Step], batch: int | None, kinds: Mapping[str, float], others: Sequence[str]) -> list[Work]:
+    """The work of steps that are placed, and of the backends that decode for the decoding step's."""
+    decoding = next((s for s in steps if isinstance(s.primitive, (p.Decode, p.DecodeCrop))), None)
+    readers = readers_for(decoding.backend, others) if decoding else {}
+    handed_on = {kind: share for kind, share in kinds.items() if kind in readers}
+    if decoding is None or not handed_on:
+        return works(mirrored(steps), batch, kinds)
+    own = {kind: share for kind, share in kinds.items() if kind not in handed_on}
+    own["PNG"] = own.get("PNG", 0.0) + sum(handed_on.values())
+    helped = [
+        work
+        for kind, share in handed_on.items()
+        for work in step_works(replace(decoding, backend=readers[kind], primitive=p.Decode()), {kind: share})
+    ]
+    return works(mirrored(steps), batch, own) + helped
+
+
+def helpers() -> tuple[str, ...]:
+    """The backends that can run here and may decode what another doesn't read, the first choice first. Plain Pillow
+    too: what it is slow at is resizing."""
+    return tuple(
+        name for name in READERS if (_has_tensorflow() if name == "tf" else backends.get(name).availability().usable)
+    )
+
+
+def reading() -> tuple[str, dict[str, str]]:
+    """What decides which files ``backend="auto"`` reads here, whatever it then chooses: TensorFlow, and the backends
+    that decode what it doesn't read."""
+    return "tf", readers_for("tf", helpers())
+
+
+def _has_tensorflow() -> bool:
+    return importlib.util.find_spec("tensorflow") is not None
+
+
+def readers_for(backend: str, others: Sequence[str]) -> dict[str, str]:
+    """Which of some backends decodes each kind of file that a backend doesn't read."""
+    found: dict[str, str] = {}
+    for kind, what in formats.KINDS.items():
+        able = [name for name in others if name in what.backends and (name, kind) != ("pillow", "WebP")]
+        if backend not in what.backends and able:
+            found[kind] = able[0]
+    return found
+
+
+def holds(backend: str, step: Step, kinds: Mapping[str, float], readers: Mapping[str, str] | None = None) -> bool:
+    """Whether a backend claims a step on pixels, and reads the kinds of files where it decodes, but for those that
+    ``readers`` decode."""
     if step.primitive is None or not claims.claimed(backend, step.primitive, step.spec_in):
         return False
     decodes = isinstance(step.primitive, (p.Decode, p.DecodeCrop))
-    return not decodes or set(kinds) <= set(formats.support(backend))
+    return not decodes or set(kinds) <= {*formats.support(backend), *(readers or ())}
 
 
 def _possible(pipeline: Pipeline, candidate: Candidate) -> bool:

@@ -174,7 +174,7 @@ def profile(
         raise UsageError("samples_per_element is for a tf.data.Dataset, a Pipeline's samples are images: leave it out")
     plan = pipeline if isinstance(pipeline, Plan) else make_plan(pipeline, backend, threads=threads)
     require(plan)
-    warn_of_losses(plan)
+    warn_of_losses(plan, skipped=on_error == "skip")
     meters, statuses = discover(data=some_of(plan.pipeline.source))
     told = progress or _silent
     told(0.0, "choosing samples")
@@ -198,7 +198,7 @@ def profile(
         try:
             campaign.measure(pace.further)
         except Exception as error:  # TensorFlow's own classes, whose text may name a record that went bad since
-            raise record_error(str(error), plan.pipeline.source, plan.pipeline) or error from None
+            raise record_error(str(error), plan.pipeline.source, plan) or error from None
         attribution = attributed(campaign.seen)
         reached = pace.found(attribution, campaign.seen)
         advice = () if split else _advice(campaign, attribution, _domains(sampler), _decoded_bytes(plan, indices))
@@ -316,8 +316,10 @@ def _choose(
     source = plan.pipeline.source
     skipped: tuple[Skipped, ...] = ()
     good = np.arange(len(source))
-    limit, truncated = plan.pipeline.max_bytes, plan.pipeline.truncated
-    check = partial(verify, source, plan.threads, backend=plan.decoder, max_bytes=limit, truncated=truncated)
+    check = partial(
+        verify, source, plan.threads, backend=plan.decoder, max_bytes=plan.pipeline.max_bytes,
+        truncated=plan.pipeline.truncated, readers=plan.readers,
+    )  # fmt: skip
     if on_error == "skip":
         found = check(lambda done, total: told(0.0, f"checking every image: {done} of {total}"))
         skipped = tuple(Skipped(error.path, error.reason) for error in found.bad)

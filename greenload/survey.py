@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from greenload import formats
-from greenload.backends.sizes import applies_exif
+from greenload.backends.sizes import decode_of
+from greenload.errors import SourceError
 from greenload.notices import notify
 from greenload.plan import Plan
 from greenload.sizing import some_records
@@ -27,10 +30,14 @@ class Survey:
     """Whether they are to be decoded with ``Decode(exif=True)``."""
     backend: str = "tf"
     """The backend that decodes them."""
+    readers: Mapping[str, str] | None = None
+    """The backends that decode what that one doesn't, as ``Plan.readers``."""
     records: int = 0
     """Files that were looked at."""
     turned: int = 0
     """Those that state an orientation which isn't applied: none with ``exif``."""
+    unsupported: Counter[str] = field(default_factory=Counter)
+    """Files of kinds that no backend here reads, by kind; not counted where a user named the backend."""
     low_bits: int = 0
     """16-bit PNGs that hold no value above ``LOW``, as 12-bit cameras and scanners write them."""
 
@@ -42,14 +49,16 @@ class Survey:
         """
         self.records += 1
         self.turned += not self.exif and formats.orientation(data) > 1
-        if formats.sniff(data) != "PNG":
+        if formats.sniff(data) != "PNG" and self.readers is None:
             return
         try:
-            kind = formats.header(data, self.backend).kind
-        except formats.FormatError:
+            kind = formats.header(data, self.backend, None, self.readers).kind
+        except formats.FormatError as error:
+            if self.readers is not None and error.unsupported:
+                self.unsupported[error.unsupported] += 1
             return
         if kind == "16-bit PNG":
-            level = _highest_level(data, self.backend)
+            level = _highest_level(data, (self.readers or {}).get(kind, self.backend))
             self.low_bits += level is not None and level <= _LOW_LEVEL
 
     def sentences(self, of: str) -> list[str]:
@@ -60,6 +69,12 @@ class Survey:
         """
         said = []
         counted = f"of the {self.records:,} {of}"
+        if self.unsupported:
+            kinds = ", ".join(f"{count:,} {kind}" for kind, count in self.unsupported.most_common())
+            said.append(
+                f"{self.unsupported.total():,} {counted} are of kinds that no backend here reads: {kinds}; convert "
+                "them to JPEG or PNG, or leave them out with on_error='skip' (greenload check names them all)"
+            )
         if self.turned:
             said.append(
                 f"{self.turned:,} {counted} have an EXIF orientation, which Decode() doesn't apply: "
@@ -74,21 +89,31 @@ class Survey:
         return said
 
 
-def warn_of_losses(plan: Plan) -> None:
-    """Look at the records by whose headers a plan's sizes are estimated, and warn of what decoding them drops.
+def warn_of_losses(plan: Plan, *, skipped: bool = False) -> None:
+    """Look at the records by whose headers a plan's sizes are estimated, and warn of what decoding them drops, and of
+    those that no backend here reads.
 
     Args:
         plan: what is about to be loaded.
+        skipped: whether what isn't read was left out, and said.
+
+    Raises:
+        SourceError: all records are such as no backend here reads.
     """
     source = plan.pipeline.source
     if not any(isinstance(step.primitive, (p.Decode, p.DecodeCrop)) for step in plan.steps):
         return
-    survey = Survey(applies_exif(plan.steps), plan.decoder)
+    survey = Survey(decode_of(plan.steps).exif, plan.decoder, plan.readers)
     try:
         for _, data, _ in some_records(source):
             survey.look(data)
     except Exception:  # a source that can't be read: loading says why
         return
+    if skipped:
+        survey.unsupported.clear()
+    if survey.unsupported.total() == len(source):
+        kinds = ", ".join(survey.unsupported)
+        raise SourceError(f"all {len(source)} records are of kinds that no backend here reads: {kinds}; convert them")
     for sentence in survey.sentences("records looked at"):
         notify(sentence)
 

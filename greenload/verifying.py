@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,6 @@ from greenload import cache_folder, forking, formats, json_data, limits, scalars
 from greenload.backends import pillow_decode
 from greenload.backends.sizes import sides_of
 from greenload.backends.tf import TensorFlowBackend
-from greenload.backends.tf_formats import decode_full
 from greenload.backends.tf_read import reader
 from greenload.backends.tf_stream import REFUSED, plain
 from greenload.backends.tf_truncation import decode_whole
@@ -25,10 +25,12 @@ from greenload.errors import BackendUnavailable, GreenloadError, RecordError, So
 from greenload.json_data import DataError
 from greenload.notices import notify
 from greenload.pipeline import Pipeline
+from greenload.plan import Plan
 from greenload.prepared import Numbers
 from greenload.sources import UNREADABLE, Arrays, RecordSource, Source
 from greenload.stages import Decode
 from greenload.text import printable
+from greenload.verdicts import DECODES, Judge, reason
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -57,6 +59,7 @@ def verify(
     look: Callable[[bytes], None] | None = None,
     max_bytes: int = formats.MAX_BYTES,
     truncated: formats.Truncation = "error",
+    readers: Mapping[str, str] | None = None,
 ) -> Verified:
     """Read and wholly decode every record once, in parallel.
 
@@ -75,6 +78,7 @@ def verify(
         max_bytes: the most bytes that decoding one may take, as in ``Decode``.
         truncated: whether files that are cut off are bad, ``"error"``, or good where ``Decode(truncated="fill")`` reads
             them, ``"fill"``.
+        readers: the backends that decode, by kind, what ``backend`` doesn't read, as ``Plan.readers``.
 
     Raises:
         SourceError: the source itself can't be listed, or nothing can be read now: a limit of the process is reached.
@@ -92,14 +96,14 @@ def verify(
     threads = scalars.positive(UsageError, "threads", threads)
     remember = remember and indices is None
     # Named by the files as they are now: what changes while they are decoded must not be taken for verified.
-    kept = _file(source, backend, max_bytes, truncated) if remember else None
+    kept = _file(source, backend, max_bytes, truncated, readers) if remember else None
     remembered = _remembered(kept, total) if kept else None
     if remembered is None:
         limits.check_files()
-        failed = _undecodable(source, wanted, threads, progress, backend, max_bytes, truncated, look)
-        suspects = [(i, reason(source, i, backend, max_bytes, truncated)) for i in failed]
-        # One that decodes on the second look failed for a reason of the moment.
-        found_bad = {i: why for i, why in suspects if why != DECODES}
+        judge = Judge(backend, max_bytes, truncated, readers, threads)
+        failed = _undecodable(source, wanted, threads, progress, judge, look)
+        # One that decodes on the second look failed for a reason of the moment, or is of a kind that others read.
+        found_bad = {i: why for i, why in judge.reasons(source, failed, look) if why != DECODES}
         found_bad |= {i: CHECKSUM for i in _damaged(source, wanted) if i not in found_bad}
         remembered = sorted(found_bad.items())
         # What is this machine's fault, not the files', may be mended meanwhile.
@@ -115,6 +119,7 @@ def good_records(
     backend: str = "tf",
     max_bytes: int = formats.MAX_BYTES,
     truncated: formats.Truncation = "error",
+    readers: Mapping[str, str] | None = None,
 ) -> NDArray[np.int64] | None:
     """The indices of the records that a backend decodes, ascending, or ``None`` if all do; warns of the others.
 
@@ -123,7 +128,7 @@ def good_records(
     Raises:
         SourceError: none is left.
     """
-    found = verify(source, threads, backend=backend, max_bytes=max_bytes, truncated=truncated)
+    found = verify(source, threads, backend=backend, max_bytes=max_bytes, truncated=truncated, readers=readers)
     if not found.bad:
         return None
     good = np.setdiff1d(np.arange(found.samples, dtype=np.int64), np.array(found.bad_indices, np.int64))
@@ -134,84 +139,19 @@ def good_records(
     return good
 
 
-def reason(
-    source: Source,
-    index: int,
-    backend: str = "tf",
-    max_bytes: int = formats.MAX_BYTES,
-    truncated: formats.Truncation = "error",
-) -> str:
-    """Why a record can't be decoded for a backend, or that it can.
-
-    Raises:
-        SourceError: that can't be told now: a limit of the process is reached.
-    """
-    try:
-        data = source.read(index)
-    except RecordError as error:
-        return error.reason
-    if not isinstance(data, bytes):
-        return DECODES
-    try:
-        data, header = formats.opened(data, backend, max_bytes, truncated)
-        formats.verify(data, header)
-    except formats.FormatError as error:
-        return str(error)
-    if backend == "pillow":
-        return _pillow_refusal(data) or DECODES
-    try:
-        decodes = _decodes(data, header.kind, max_bytes)
-    except MemoryError as error:
-        raise limits.unreadable(source.name(index), limits.ran_out(error)) from None
-    if decodes:
-        return DECODES
-    sides = f"{header.width}×{header.height}"
-    return f"broken {header.format}: its header promises {sides} pixels that can't be decoded"
-
-
-def _decodes(data: bytes, kind: str, max_bytes: int) -> bool:
-    """Whether a file decodes: by TensorFlow where it reads the kind, else by DALI.
-
-    Raises:
-        MemoryError: there is too little memory to tell.
-    """
-    if kind not in formats.support("tf"):
-        from greenload.backends.dali_runner import first_undecodable
-
-        return first_undecodable([data]) is None
-    import tensorflow as tf
-
-    try:
-        decode_full(tf.constant(data), max_bytes=max_bytes)
-    except tf.errors.ResourceExhaustedError as error:
-        raise MemoryError(error.message) from None
-    except tf.errors.OpError:
-        return False
-    return True
-
-
-def _pillow_refusal(data: bytes) -> str:
-    """Why Pillow can't decode a file; empty if it can."""
-    try:
-        pillow_decode.decode(data)
-    except formats.FormatError as error:
-        return str(error)
-    return ""
-
-
 def _undecodable(
     source: Source,
     indices: NDArray[np.int64],
     threads: int,
     progress: Callable[[int, int], None] | None,
-    backend: str,
-    max_bytes: int,
-    truncated: formats.Truncation,
+    judge: Judge,
     look: Callable[[bytes], None] | None,
 ) -> list[int]:
+    """The records that TensorFlow doesn't decode, or that are found to be bad otherwise."""
     import tensorflow as tf
 
-    kinds = [kind for kind in formats.support("tf") if kind in formats.support(backend)]
+    wholly = {*formats.support(judge.backend), *(judge.readers or ())}
+    kinds = [kind for kind in formats.support("tf") if kind in wholly]
 
     reading, wanted, total = reader(source, threads=threads), tf.constant(indices), len(indices)
 
@@ -221,15 +161,14 @@ def _undecodable(
 
     def work(state: Any) -> Any:
         data = reading.sample(state)["image"]
-        with tf.control_dependencies([decode_whole(data, kinds, max_bytes, truncated)]):
+        with tf.control_dependencies([decode_whole(data, kinds, judge.max_bytes, judge.truncated)]):
             return tf.identity(state["position"]), data
 
     chunks = tf.data.Dataset.range(0, total, reading.samples).map(plain(chunk), num_parallel_calls=reading.parallel)
     stream = chunks.unbatch().map(plain(work), num_parallel_calls=threads).ignore_errors()
     good = np.zeros(total, bool)
     for positions, files in stream.batch(64).as_numpy_iterator():
-        # TensorFlow's decoders pass over some damage that others don't.
-        good[positions] = [_whole(data, backend, max_bytes, truncated) for data in files]
+        good[positions] = [judge.passes(data) for data in files]
         for position, data in zip(positions, files, strict=True):
             if look and good[position]:
                 look(data)
@@ -240,16 +179,6 @@ def _undecodable(
     return [int(i) for i in indices[~good]]
 
 
-def _whole(data: bytes, backend: str, max_bytes: int, truncated: formats.Truncation) -> bool:
-    try:
-        data, header = formats.opened(data, backend, max_bytes, truncated)
-        formats.verify(data, header)
-    except formats.FormatError:
-        return False
-    # What TensorFlow decodes of a JPEG Pillow does too; not of a GIF or WebP.
-    return backend != "pillow" or header.kind == "JPEG" or not _pillow_refusal(data)
-
-
 def _damaged(source: Source, indices: NDArray[np.int64]) -> set[int]:
     """Which records' bytes don't fit the checksum stored with them."""
     if not isinstance(source, RecordSource):
@@ -257,8 +186,11 @@ def _damaged(source: Source, indices: NDArray[np.int64]) -> set[int]:
     return {i for at in range(0, len(indices), _AT_ONCE) for i in source.damaged(indices[at : at + _AT_ONCE])}
 
 
-def _file(source: Source, backend: str, max_bytes: int, truncated: formats.Truncation) -> Path:
-    terms = f"{backend}-{max_bytes}" + ("" if truncated == "error" else f"-{truncated}")
+def _file(
+    source: Source, backend: str, max_bytes: int, truncated: formats.Truncation, readers: Mapping[str, str] | None
+) -> Path:
+    others = "" if readers is None else f"-{zlib.crc32(json.dumps(sorted(readers.items())).encode()):08x}"
+    terms = f"{backend}{others}-{max_bytes}" + ("" if truncated == "error" else f"-{truncated}")
     return cache_folder.place(f"verified-{_RULES}", f"{source.fingerprint()}-{terms}.json")
 
 
@@ -285,7 +217,6 @@ def _remember(path: Path, bad: list[tuple[int, str]]) -> None:
 
 
 CHECKSUM = "its bytes don't fit their checksum: the file is damaged there; copy it anew"
-DECODES = "decodes now: it has changed, or what failed came later"
 _AT_ONCE = 256  # records whose checksums are computed side by side
 _RULES = 4  # to be raised with what counts as bad: what was remembered under other rules is found anew
 MARK = "greenload: this record cannot be read or decoded:"
@@ -298,28 +229,28 @@ _UNAVAILABLE = re.compile(r"\bBackendUnavailable: (.*)")
 _RAISED = re.compile(rf"{re.escape(REFUSED)} \[(\d+)\] (.*)", re.DOTALL)
 
 
-def record_error(message: str, source: Source, pipeline: Pipeline | None = None) -> GreenloadError | None:
+def record_error(message: str, source: Source, plan: Plan | None = None) -> GreenloadError | None:
     """What an error of TensorFlow's is about: a ``RecordError`` of the bad record that it names; a ``SourceError``
     where that record is good, and reading it failed for want of something; what a backend raised; else ``None``."""
     found = _BAD.search(message)
     try:
         if found:
-            return _failed(source, int(found[2]), pipeline)
+            return _failed(source, int(found[2]), plan)
         raised = _RAISED.search(message)
         if raised:
-            return _refused(source, int(raised[1]), raised[2], pipeline)
+            return _refused(source, int(raised[1]), raised[2], plan)
     except SourceError as error:
         return error
     other = _UNAVAILABLE.search(message)
     return BackendUnavailable(other[1]) if other else None
 
 
-def _failed(source: Source, index: int, pipeline: Pipeline | None) -> SourceError:
+def _failed(source: Source, index: int, plan: Plan | None) -> SourceError:
     """The error for a record that was asked for and didn't come."""
-    why = reason(source, index, "tf", *_terms(pipeline))
+    why = _reason(source, index, plan)
     if why != DECODES:
         return RecordError(source.name(index), why)
-    if misfit := _misfit(source, index, pipeline):
+    if misfit := _misfit(source, index, plan.pipeline if plan else None):
         return RecordError(source.name(index), misfit)
     return SourceError(
         f"{source.name(index)}: couldn't be read or decoded, but can be now: open files or memory ran out meanwhile "
@@ -327,18 +258,21 @@ def _failed(source: Source, index: int, pipeline: Pipeline | None) -> SourceErro
     )
 
 
-def _refused(source: Source, index: int, text: str, pipeline: Pipeline | None) -> RecordError:
+def _refused(source: Source, index: int, text: str, plan: Plan | None) -> RecordError:
     """The error for a record that a backend refused, by what it said."""
     name = source.name(index)
     for shown in (printable(name), name.encode(errors="backslashreplace").decode()):
         if text.startswith(f"{shown}: "):
             return RecordError(name, text.removeprefix(f"{shown}: ").split("\n", 1)[0])
-    return RecordError(name, reason(source, index, "tf", *_terms(pipeline)))
+    return RecordError(name, _reason(source, index, plan))
 
 
-def _terms(pipeline: Pipeline | None) -> tuple[int, formats.Truncation]:
-    """The most bytes that decoding may take in a pipeline, and what it does about files that are cut off."""
-    return (formats.MAX_BYTES, "error") if pipeline is None else (pipeline.max_bytes, pipeline.truncated)
+def _reason(source: Source, index: int, plan: Plan | None) -> str:
+    """``reason``, for a plan's backends."""
+    if plan is None:
+        return reason(source, index)
+    made = plan.pipeline
+    return reason(source, index, plan.decoder, made.max_bytes, made.truncated, plan.readers)
 
 
 def _misfit(source: Source, index: int, pipeline: Pipeline | None) -> str:
@@ -353,15 +287,15 @@ def _misfit(source: Source, index: int, pipeline: Pipeline | None) -> str:
     return found[1] if found else ""
 
 
-def naming(dataset: tf.data.Dataset, pipeline: Pipeline) -> tf.data.Dataset:
+def naming(dataset: tf.data.Dataset, plan: Plan) -> tf.data.Dataset:
     """The same dataset, whose iterators raise ``RecordError`` in Python where TensorFlow's error is about a bad record.
 
     Inside a ``tf.function`` (Keras ``fit``) TensorFlow raises its own error, whose text names the record as well.
     """
     import tensorflow as tf
 
-    made_in = os.getpid()
-    reads = not isinstance(pipeline.source, Arrays)
+    made_in, source = os.getpid(), plan.pipeline.source
+    reads = not isinstance(source, Arrays)
 
     def translated(iterator: Any) -> Any:
         class NamingIterator(type(iterator)):  # type: ignore[misc]  # of whatever class this TensorFlow makes
@@ -377,7 +311,7 @@ def naming(dataset: tf.data.Dataset, pipeline: Pipeline) -> tf.data.Dataset:
                     with shutdown.request:
                         return super().__next__()
                 except tf.errors.OpError as error:
-                    self.stopped_by = record_error(str(error.message), pipeline.source, pipeline)
+                    self.stopped_by = record_error(str(error.message), source, plan)
                     if self.stopped_by is None:
                         raise
                     raise self.stopped_by from None

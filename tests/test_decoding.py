@@ -366,7 +366,7 @@ def test_check_names_every_file_that_is_not_read_and_the_backend_that_would(
         "bad.jpg": e.kept("420.jpg")[:-9],
     }.items():
         (tmp_path / name).write_bytes(data)
-    assert cli.main(["check", str(tmp_path)]) == 1
+    assert cli.main(["check", str(tmp_path), "--backend", "tf"]) == 1
     printed = capsys.readouterr().out
     lines = [line for line in printed.splitlines() if "bad." in line]
     assert len(lines) == 4

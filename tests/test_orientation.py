@@ -271,9 +271,8 @@ def test_every_backend_turns_them_upright(backend: str) -> None:
 @pytest.mark.parametrize("backend", ["tf", "pillow"])
 def test_what_is_too_small_is_told_by_the_upright_size(backend: str, tmp_path: Any) -> None:
     (tmp_path / "a.png").write_bytes(in_png(6, "<"))
-    wide = gl.Pipeline(Files([tmp_path / "a.png"]), Decode(exif=True), CenterCrop((10, 16)), Batch(1))
-    ((images, _),) = gl.load(wide, backend, epochs=1)
-    assert (np.asarray(images)[0] == UPRIGHT[6](PIXELS)).all()
+    (image,) = decoded(backend, [in_png(6, "<")], Decode(exif=True), CenterCrop((10, 16)))
+    assert (image == UPRIGHT[6](PIXELS)).all()
     tall = gl.Pipeline(Files([tmp_path / "a.png"]), Decode(exif=True), gl.RandomCrop((16, 10)), Batch(1))
     with pytest.raises(RecordError, match="10×16"):
         list(gl.load(tall, backend, epochs=1))

@@ -103,6 +103,28 @@ every backend that reads the kind:
 `greenload check` counts the files that it would save.
 """
 
+SEVERAL_KINDS = """\
+## Folders of several kinds
+
+With `backend="auto"` the plan looks at the headers of 16 records, and of one more of each extension, and takes
+a backend that reads all kinds among them, if there is one. For every kind that the decoding step's backend
+doesn't read, also one that wasn't among these records, the plan names another that does: Pillow, DALI on the
+CPU or TensorFlow, whichever can run, in this order. `plan.describe()` shows it, as in `Decode: tf; palette BMP
+by pillow; TIFF by dali-cpu`, and so does `readers` in `plan.to_dict()`.
+
+That backend decodes such a file, and hands it on as an uncompressed PNG of the same pixels. All else goes on as
+for any PNG: the crop, the EXIF orientation (already applied), the limit of `max_bytes` (the kind's own figure,
+or 10 bytes a pixel where that is more), `on_error`. A profile counts this work to the decoding step. Other
+files pay nothing for it.
+
+What no backend on the machine reads is counted and named, of the records looked at, before the first epoch;
+where that is all records, it is an error. `greenload check` and `greenload pack` judge by what `auto` reads
+here; `greenload check --backend NAME` judges by one backend.
+
+TensorFlow calls Python for such files, and workers of tf.data service can't: there a file of a kind that `tf`
+doesn't read fails, by name. Convert such files, or leave them out.
+"""
+
 
 def text() -> str:
     """The file's text."""
@@ -118,13 +140,17 @@ def text() -> str:
     parts.append(
         "## Files\n\n"
         "All backends that read a kind give the same pixels of it, save JPEGs on a GPU (`Decode` above). A file of a\n"
-        'kind that a backend doesn\'t read is refused by name when it is met, and left out by `on_error="skip"`.\n'
+        "kind that a backend doesn't read is refused by name when it is met, where a user named that backend; with\n"
+        '`backend="auto"` another that can run on the machine decodes it, as said below. `on_error="skip"` leaves out\n'
+        "what isn't read.\n"
         "What lies around or behind a picture (metadata, texts, other frames, bytes appended) decides nothing: where\n"
         "decoders would differ in what they make of it, they are given the picture alone. A transparent pixel has the\n"
         "colour that is stored. `Decode(exif=True)` turns the images of every kind upright whose files state an EXIF\n"
-        "orientation (JPEG, PNG, WebP and TIFF can), by one rule on every backend.\n\n"
+        "orientation (JPEG, PNG, WebP and TIFF can), by one rule on every backend. A TIFF of which a strip holds less\n"
+        "than its header promises is refused: decoders leave the rest of it black.\n\n"
         f"{_table(_files())}\n"
-        f"{CUT_OFF}"
+        f"{CUT_OFF}\n"
+        f"{SEVERAL_KINDS}"
     )
     return "\n".join(parts)
 

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from greenload.backends.base import Images, Records, empty
 from greenload.backends.dali_graph import arguments_of, feed, feeds_of, image_list, make_graph
 from greenload.backends.dali_runner import Intake, target_of
+from greenload.backends.readers import Readers, Remembered
 from greenload.backends.replay import Replay
-from greenload.backends.sizes import applies_exif, limit_of, plain, sizes_of, truncated_of
+from greenload.backends.sizes import decode_of, plain, sizes_of
 from greenload.plan import Plan, Segment
 from greenload.prepared import Numbers
+from greenload.stages import primitives as p
 from greenload.steps import Step
 
 
@@ -36,7 +38,9 @@ def pair(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records]) -> 
     between steps. Arguments as ``replay.Replaying`` says.
     """
     captured = _capture(plan, segment, step, parts)
-    size = len(parts[0].images)
+    size, readers = len(parts[0].images), Readers.of(plan)
+    decodes = isinstance(step.primitive, (p.Decode, p.DecodeCrop))
+    others = [readers.files(part.images, segment.backend, decode_of([step])) if decodes else [] for part in parts]
 
     def make(full: bool) -> Replay:
         graph = make_graph(
@@ -50,6 +54,8 @@ def pair(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records]) -> 
         held = list(captured)
 
         def once(i: int) -> None:
+            if full:
+                readers.handed_on(others[i])
             feed(graph, held[i].images, held[i].arguments if full else {})
             graph.run()
 
@@ -71,12 +77,9 @@ def _capture(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records])
             threads=plan.threads,
             target=target_of(segment.backend),
         )
-    captured = []
+    captured, readers = [], Readers.of(plan)
     for part in parts:
-        steps = segment.steps
-        sizes = sizes_of(
-            part.images, part.names, segment.backend, applies_exif(steps), limit_of(steps), truncated_of(steps)
-        )
+        sizes = sizes_of(part.images, part.names, segment.backend, decode_of(segment.steps), readers)
         part = replace(part, images=plain(part.images, sizes))
         images = image_list(part.images)
         if graph is not None:
@@ -95,14 +98,16 @@ def hand_over(
 
     Arguments as ``replay.Replaying`` says.
     """
-    return _HandOver(plan, segment, batch_size, done)
+    return _HandOver(plan, segment, batch_size, parts, done)
 
 
 class _HandOver:
     """A runner whose graph takes all inputs and works on none."""
 
-    def __init__(self, plan: Plan, segment: Segment, batch_size: int, done: Sequence[Records]) -> None:
-        self._intake = Intake.of(plan, segment)
+    def __init__(
+        self, plan: Plan, segment: Segment, batch_size: int, parts: Sequence[Records], done: Sequence[Records]
+    ) -> None:
+        self._intake = replace(Intake.of(plan, segment), readers=Remembered.after(plan, segment, parts))
         self._graph: Any = make_graph(
             (),
             segment.spec_in,

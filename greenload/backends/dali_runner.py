@@ -25,7 +25,8 @@ from greenload.backends.dali_graph import (
     image_list,
     make_graph,
 )
-from greenload.backends.sizes import Sizes, applies_exif, limit_of, plain, sizes_of, truncated_of
+from greenload.backends.readers import Readers
+from greenload.backends.sizes import Sizes, decode_of, plain, sizes_of
 from greenload.errors import BackendUnavailable, RecordError, UsageError
 from greenload.plan import Plan, Segment
 from greenload.prepared import Numbers
@@ -67,6 +68,7 @@ class Intake:
     numbers: Numbers
     first: int = 0
     end: int | None = None
+    readers: Readers | None = None
 
     @classmethod
     def of(cls, plan: Plan, segment: Segment | None) -> Intake:
@@ -74,12 +76,13 @@ class Intake:
         numbers = Numbers.of(plan.pipeline)
         if segment is None:
             return cls(plan.backend, (), (), numbers)
-        return cls(segment.backend, segment.steps, feeds_of(segment.steps), numbers, segment.first, segment.end)
+        feeds, readers = feeds_of(segment.steps), Readers.of(plan)
+        return cls(segment.backend, segment.steps, feeds, numbers, segment.first, segment.end, readers)
 
     def like(self, height: int, width: int) -> dict[str, NDArray[np.generic]]:
         """What the inputs beside the images would be fed for one image of a size: all have these dtypes and shapes."""
         ones = np.ones(1, np.int64)
-        upright = ones if applies_exif(self.steps) else None
+        upright = ones if decode_of(self.steps).exif else None
         sizes = Sizes(ones * height, ones * width, orientation=upright)
         return arguments_of(self.numbers, self.feeds, np.zeros((1, self.numbers.count)), sizes, self.first)
 
@@ -89,14 +92,7 @@ class Intake:
         Raises:
             RecordError: a header can't be read, a JPEG is cut, or an image is too small for a stage.
         """
-        steps = self.steps
-        sizes = sizes_of(
-            records.images, records.names, self.backend, applies_exif(steps), limit_of(steps), truncated_of(steps)
-        )
-        if sizes.stripped and any(isinstance(step.primitive, p.DecodeCrop) for step in self.steps):
-            broken = first_undecodable([records.images[position] for position in sizes.stripped])
-            if broken is not None:
-                raise RecordError(records.names[sizes.stripped[broken]], "broken TIFF: a strip can't be decoded")
+        sizes = sizes_of(records.images, records.names, self.backend, decode_of(self.steps), self.readers)
         if (misfit := self.numbers.misfit(sizes.height, sizes.width, self.first, self.end)) is not None:
             raise RecordError(records.names[misfit[0]], misfit[1])
         arguments = arguments_of(self.numbers, self.feeds, records.numbers, sizes, self.first)
@@ -335,9 +331,14 @@ def first_failing(
     return None
 
 
+def decoding_graph() -> Any:
+    """A graph that decodes one file a run, wholly, on the CPU."""
+    return make_graph([_DECODE_FULLY], ENCODED_SPEC, batch_size=1, threads=1, target=Target())
+
+
 def decoded(image: bytes) -> NDArray[np.uint8] | None:
     """A file's pixels, uint8 ``[H, W, 3]``, by DALI on the CPU; ``None`` if it can't decode it wholly."""
-    graph = make_graph([_DECODE_FULLY], ENCODED_SPEC, batch_size=1, threads=1, target=Target())
+    graph = decoding_graph()
     try:
         feed(graph, image_list([image]), {})
         found: NDArray[np.uint8] = np.asarray(graph.run()[0][0])
@@ -351,19 +352,3 @@ def _single(steps: Sequence[Step], target: Target) -> Any:
         return make_graph(steps, steps[0].spec_in, batch_size=1, threads=1, target=target)
     except RuntimeError as error:
         raise BackendUnavailable(f"DALI failed on a batch, and can't look for the record: {brief(error)}") from None
-
-
-def first_undecodable(images: Sequence[Any]) -> int | None:
-    """The place of the first file's bytes that DALI can't decode wholly, on the CPU; ``None`` if it can all."""
-    if not images:
-        return None
-    graph = make_graph([_DECODE_FULLY], ENCODED_SPEC, batch_size=1, threads=1, target=Target(), shapes=True)
-    for position, image in enumerate(images):
-        try:
-            feed(graph, image_list([image]), {})
-            graph.run()
-        except RuntimeError as error:
-            if why := lacking(error):
-                raise MemoryError(why) from None
-            return position
-    return None

@@ -12,10 +12,13 @@ import numpy as np
 from greenload.backends.base import Records, empty
 from greenload.backends.pillow_lowerings import Apply, Row, as_array, written
 from greenload.backends.pillow_runner import TASKS_A_THREAD, Columns, PillowRunner
+from greenload.backends.readers import Readers, Remembered
 from greenload.backends.replay import Replay
+from greenload.backends.sizes import decode_of
 from greenload.errors import RecordError
 from greenload.formats import FormatError
 from greenload.plan import Plan, Segment
+from greenload.stages import primitives as p
 from greenload.steps import Step
 
 
@@ -39,6 +42,9 @@ def pair(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records]) -> 
     last = place == len(segment.steps) - 1 and segment.spec_out.static
     out = empty((len(parts[0].images), *segment.spec_out.image_shape), segment.spec_out.dtype) if last else None
     batches = [[kept[name] for name in part.names] for part in parts]
+    readers = Readers.of(plan)
+    decodes = isinstance(step.primitive, (p.Decode, p.DecodeCrop))
+    others = [readers.files(part.images, segment.backend, decode_of([step])) if decodes else [] for part in parts]
 
     def make(apply: Apply | None) -> Replay:
         pool = ThreadPoolExecutor(plan.threads)
@@ -51,6 +57,8 @@ def pair(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records]) -> 
                     apply(one.pixels, one.row, None if out is None else out[row])
 
         def once(i: int) -> None:
+            if apply is not None:
+                readers.handed_on(others[i])
             count = len(held[i])
             size = max(1, count // (plan.threads * TASKS_A_THREAD))
             tasks = [pool.submit(some, held[i], range(at, min(at + size, count))) for at in range(0, count, size)]
@@ -73,7 +81,8 @@ def hand_over(
 
     Arguments as ``replay.Replaying`` says.
     """
-    return _HandOver(plan, segment, _Capturing(plan, segment, len(segment.steps)).through(parts))
+    finished = _Capturing(plan, segment, len(segment.steps)).through(parts)
+    return _HandOver(plan, segment, finished, Remembered.after(plan, segment, parts))
 
 
 class _Capturing(PillowRunner):
@@ -116,9 +125,10 @@ class _Capturing(PillowRunner):
 class _HandOver(PillowRunner):
     """A runner whose images are finished already."""
 
-    def __init__(self, plan: Plan, segment: Segment, finished: Mapping[str, _Kept]) -> None:
+    def __init__(self, plan: Plan, segment: Segment, finished: Mapping[str, _Kept], readers: Remembered) -> None:
         super().__init__(plan, segment)
         self._finished = finished
+        self._readers = readers
 
     def _some(self, rows: Sequence[int], records: Records, columns: Sequence[Columns], done: Any) -> None:
         for row in rows:

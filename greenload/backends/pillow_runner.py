@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from greenload.backends.base import Images, Records, empty
 from greenload.backends.pillow_lowerings import LOWERINGS, Apply, Lowering, as_array, written
-from greenload.backends.sizes import Sizes, applies_exif, limit_of, plain, sizes_of, truncated_of
+from greenload.backends.readers import Readers
+from greenload.backends.sizes import Sizes, decode_of, plain, sizes_of
 from greenload.errors import RecordError, UsageError
 from greenload.formats import FormatError
 from greenload.plan import Plan, Segment
@@ -56,11 +57,11 @@ class PillowRunner:
         self._segment = segment
         self._threads = plan.threads
         self._numbers = Numbers.of(plan.pipeline)
-        self._exif, self._max_bytes = applies_exif(segment.steps), limit_of(segment.steps)
-        self._truncated = truncated_of(segment.steps)
+        self._decode = decode_of(segment.steps)
         self._steps = [_lowered(step) for step in segment.steps]
         self._places = tuple({step.stage for step in segment.steps if step.stage is not None and reads_params(step)})
         self._pool = Workers(plan.threads, "pillow")
+        self._readers = Readers.of(plan)
         self._turn = threading.Lock()
 
     def run(self, records: Records) -> Images:
@@ -79,9 +80,7 @@ class PillowRunner:
         """
         if self._pool.closed:
             raise UsageError("this PillowRunner is closed: make another")
-        sizes = sizes_of(
-            records.images, records.names, self._segment.backend, self._exif, self._max_bytes, self._truncated
-        )
+        sizes = sizes_of(records.images, records.names, self._segment.backend, self._decode, self._readers)
         misfit = self._numbers.misfit(sizes.height, sizes.width, self._segment.first, self._segment.end)
         if misfit is not None:
             raise RecordError(records.names[misfit[0]], misfit[1])
@@ -136,6 +135,7 @@ class PillowRunner:
     def close(self) -> None:
         """Wait for batches on their way and end the threads. Calling it twice is harmless."""
         self._pool.close()
+        self._readers.close()
 
 
 def _lowered(step: Step) -> _Lowered:

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload import claims, forking, shutdown
-from greenload.backends import tf_decode, tf_filters, tf_lowerings
+from greenload.backends import tf_decode, tf_filters, tf_lowerings, tf_readers
 from greenload.backends.base import EXACT, Availability, Images, Records, Tolerance
-from greenload.backends.sizes import applies_exif, limit_of, sides_of, truncated_of
+from greenload.backends.readers import Readers
+from greenload.backends.sizes import decode_of, sides_of
 from greenload.draws import tensorflow_ops
 from greenload.errors import BackendUnavailable, RecordError
 from greenload.formats import FormatError, opened
-from greenload.pipeline import Pipeline
 from greenload.plan import Plan, Segment
 from greenload.prepared import Numbers
 from greenload.specs import ImageSpec
@@ -46,12 +46,12 @@ def elements(plan: Plan, steps: Sequence[Step]) -> list[Element]:
         One function a step. The first step of a stage computes its params; a later step of the same stage finds them in
         the state.
     """
-    numbers = Numbers.of(plan.pipeline)
+    numbers, readers = Numbers.of(plan.pipeline), Readers.of(plan)
     lowered = []
     for position, step in enumerate(steps):
         keep = any(later.stage == step.stage and reads_params(later) for later in steps[position + 1 :])
         known = reads_params(step) and any(before.stage == step.stage for before in steps[:position])
-        lower = _lowering(step, _followers(plan, step))
+        lower = _lowering(step, _followers(plan, step), readers)
         lowered.append(_element(step.stage, lower, numbers, keep=keep, known=known))
     return lowered
 
@@ -71,10 +71,12 @@ def _followers(plan: Plan, step: Step) -> Sequence[Step]:
 _ROUNDING = (p.Resize, p.Warp, p.Color, p.Blur)
 
 
-def _lowering(step: Step, later: Sequence[Step]) -> Any:
+def _lowering(step: Step, later: Sequence[Step], readers: Readers) -> Any:
     primitive = step.primitive
     assert primitive is not None  # what makes a step one of pixels
     lower = LOWERINGS[type(primitive)]
+    if isinstance(primitive, (p.Decode, p.DecodeCrop)):
+        return lower(primitive, step.spec_in, step.spec_out, tf_readers.handing_on(readers, primitive))
     if isinstance(primitive, _ROUNDING) and step.spec_out.dtype == "uint8":
         after = next((s.primitive for s in later if not isinstance(s.primitive, p.Flip)), None)
         # Whole numbers 0 … 255 that become float next stay float: the same values, two conversions less.
@@ -173,15 +175,16 @@ def _affine_tolerance(primitive: p.Affine, spec: ImageSpec) -> Tolerance:
     return Tolerance(steps, steps if primitive.dtype == "float32" else steps / 100)
 
 
-def _why(pipeline: Pipeline, segment: Segment, image: Any, message: str) -> str:
+def _why(plan: Plan, segment: Segment, image: Any, message: str) -> str:
     """Why a record failed: it is too small for a stage, or can't be decoded."""
     try:
-        limit, truncated = limit_of(segment.steps), truncated_of(segment.steps)
-        head = opened(image, "tf", limit, truncated)[1] if isinstance(image, bytes) else None
+        decode, head = decode_of(segment.steps), None
+        if isinstance(image, bytes):
+            head = opened(image, "tf", decode.max_bytes, decode.truncated, plan.readers)[1]
     except FormatError as error:
         return str(error)
-    height, width = sides_of(image, head, applies_exif(segment.steps)) if head else image.shape[:2]
-    misfit = Numbers.of(pipeline).misfit(np.array([height]), np.array([width]), segment.first, segment.end)
+    height, width = sides_of(image, head, decode.exif) if head else image.shape[:2]
+    misfit = Numbers.of(plan.pipeline).misfit(np.array([height]), np.array([width]), segment.first, segment.end)
     return misfit[1] if misfit else f"can't be decoded: {message}"
 
 
@@ -262,7 +265,7 @@ class TensorFlowRunner:
             try:
                 images.append(self._through(image, numbers).numpy())
             except tf.errors.InvalidArgumentError as error:
-                raise RecordError(name, _why(self._plan.pipeline, self._segment, image, error.message)) from None
+                raise RecordError(name, _why(self._plan, self._segment, image, error.message)) from None
         return images
 
     def _through(self, image: Any, numbers: NDArray[np.float64]) -> Any:

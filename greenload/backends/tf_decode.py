@@ -5,21 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from greenload.backends import orienting
-from greenload.backends.tf_formats import decode_full, ends_as_jpeg
+from greenload.backends.tf_formats import Handing, as_it_is, decode_full, ends_as_jpeg
 from greenload.backends.tf_lowerings import Wanted, cropped, resolve
 from greenload.backends.tf_memory import jpeg_within
 from greenload.backends.tf_orientation import orientation
-from greenload.backends.tf_truncation import decode_filled, decode_whole
+from greenload.backends.tf_truncation import decode_whole, filled
 from greenload.draws import tensorflow_ops
 from greenload.specs import ImageSpec
 from greenload.stages import primitives as p
 
 
-def decode(primitive: p.Decode, before: ImageSpec, after: ImageSpec) -> Any:
-    """The whole image."""
+def decode(primitive: p.Decode, before: ImageSpec, after: ImageSpec, handing: Handing = as_it_is) -> Any:
+    """The whole image; ``handing`` is of ``tf_readers``."""
 
     def lower(data: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
-        image = decode_whole(data, None, primitive.max_bytes, primitive.truncated)
+        image = decode_whole(data, None, primitive.max_bytes, primitive.truncated, handing)
         if primitive.exif:
             image = _upright(image, orientation(data))
         image.set_shape((None, None, 3))
@@ -28,8 +28,8 @@ def decode(primitive: p.Decode, before: ImageSpec, after: ImageSpec) -> Any:
     return lower
 
 
-def decode_crop(primitive: p.DecodeCrop, before: ImageSpec, after: ImageSpec) -> Any:
-    """A window: of JPEG no more is decoded than it needs."""
+def decode_crop(primitive: p.DecodeCrop, before: ImageSpec, after: ImageSpec, handing: Handing = as_it_is) -> Any:
+    """A window: of JPEG no more is decoded than it needs; ``handing`` is of ``tf_readers``."""
     import tensorflow as tf
 
     def lower(data: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
@@ -48,8 +48,8 @@ def decode_crop(primitive: p.DecodeCrop, before: ImageSpec, after: ImageSpec) ->
             return _upright(window_of(fitting, shape, tf.cast(window, tf.int32)), turn), params
 
         def whole() -> Any:
-            decoded = decode_full if primitive.truncated == "error" else decode_filled
-            image = decoded(data, max_bytes=primitive.max_bytes)
+            file = data if primitive.truncated == "error" else filled(data, primitive.max_bytes)
+            image = decode_full(file, None, primitive.max_bytes, handing)
             if turn is not None:
                 image = _upright(image, turn)
             params = resolve(wanted, image)

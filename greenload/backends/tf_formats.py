@@ -16,27 +16,38 @@ from greenload import formats
 from greenload.backends.tf_memory import among, area_of, jpeg_within, most_pixels
 from greenload.formats import memory, others, png
 
+Handing = Callable[[Any], Any]
+"""From the bytes of a file that is no JPEG, a scalar string tensor, to those that are to be decoded."""
 
-def decode_full(data: Any, kinds: Collection[str] | None = None, max_bytes: int = formats.MAX_BYTES) -> Any:
+
+def as_it_is(data: Any) -> Any:
+    """The same bytes."""
+    return data
+
+
+def decode_full(
+    data: Any,
+    kinds: Collection[str] | None = None,
+    max_bytes: int = formats.MAX_BYTES,
+    handing: Handing = as_it_is,
+) -> Any:
     """A whole file to uint8 ``[H, W, 3]``: what decides whether a record is good.
 
     Args:
         data: a file's bytes, a scalar string tensor.
         kinds: the kinds of files to accept, of ``formats.support("tf")``; all of these if not given.
         max_bytes: the most bytes that decoding it may take.
+        handing: of ``tf_readers``, where other backends decode what TensorFlow doesn't read. It costs a JPEG nothing.
     """
     import tensorflow as tf
 
     accepted = formats.support("tf") if kinds is None else tuple(kinds)
-    return tf.cond(is_jpeg(data), lambda: decode_jpeg(data, max_bytes), lambda: _others(accepted, max_bytes)(data))
 
+    def jpeg() -> Any:
+        fitting = jpeg_within(data, tf.io.extract_jpeg_shape(data), max_bytes)
+        return tf.io.decode_jpeg(fitting, channels=3, dct_method="INTEGER_ACCURATE")
 
-def decode_jpeg(data: Any, max_bytes: int) -> Any:
-    """A whole JPEG to uint8 ``[H, W, 3]``."""
-    import tensorflow as tf
-
-    fitting = jpeg_within(data, tf.io.extract_jpeg_shape(data), max_bytes)
-    return tf.io.decode_jpeg(fitting, channels=3, dct_method="INTEGER_ACCURATE")
+    return tf.cond(is_jpeg(data), jpeg, lambda: _others(accepted, max_bytes)(handing(data)))
 
 
 @functools.cache
@@ -69,6 +80,13 @@ def _others(kinds: tuple[str, ...], max_bytes: int) -> Any:
         autograph=False,
         experimental_attributes={"_noinline": True},
     )
+
+
+def known(data: Any, max_bytes: int) -> Any:
+    """Whether a file that is no JPEG begins as one that TensorFlow reads, and is as ``formats.header`` wants it."""
+    import tensorflow as tf
+
+    return tf.reduce_any(tf.stack(list(_kinds(data, max_bytes).values())))
 
 
 def is_jpeg(data: Any) -> Any:

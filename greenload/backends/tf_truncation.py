@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from greenload import formats, shutdown
-from greenload.backends.tf_formats import bmp_is_short, decode_full, decode_jpeg, ends_as_jpeg, is_jpeg
+from greenload.backends.tf_formats import Handing, as_it_is, bmp_is_short, decode_full, ends_as_jpeg, is_jpeg
 
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
@@ -17,6 +17,7 @@ def decode_whole(
     kinds: Collection[str] | None = None,
     max_bytes: int = formats.MAX_BYTES,
     truncated: formats.Truncation = "error",
+    handing: Handing = as_it_is,
 ) -> Any:
     """``decode_full``, of a file that may be cut off.
 
@@ -25,47 +26,45 @@ def decode_whole(
         kinds: the kinds of files to accept, of ``formats.support("tf")``; all of these if not given.
         max_bytes: the most bytes that decoding it may take.
         truncated: what is done about a file that is cut off.
+        handing: as for ``decode_full``.
     """
     import tensorflow as tf
 
-    if truncated == "error":
-        return decode_full(data, kinds, max_bytes)
-    return tf.cond(
-        ends_as_jpeg(data), lambda: decode_jpeg(data, max_bytes), lambda: decode_filled(data, kinds, max_bytes)
-    )
+    if truncated == "fill":
+        file = data
+        data = tf.cond(ends_as_jpeg(file), lambda: file, lambda: filled(file, max_bytes))
+    return decode_full(data, kinds, max_bytes, handing)
 
 
-def decode_filled(data: Any, kinds: Collection[str] | None = None, max_bytes: int = formats.MAX_BYTES) -> Any:
-    """``decode_full`` of a file that is filled where it is cut off; a JPEG that ends in an end marker needn't come
-    here."""
-    return _filling(formats.support("tf") if kinds is None else tuple(kinds), max_bytes)(data)
+def filled(data: Any, max_bytes: int) -> Any:
+    """A file that is filled where it is cut off; a JPEG that ends in an end marker needn't come here."""
+    return _filling(max_bytes)(data)
 
 
 @functools.cache
-def _filling(kinds: tuple[str, ...], max_bytes: int) -> Any:
+def _filling(max_bytes: int) -> Any:
     """Not inlined, so that its ops cost nothing where it isn't called."""
     import tensorflow as tf
 
-    def filled(data: bytes) -> bytes:
+    def call(data: bytes) -> bytes:
         with shutdown.call_from_tensorflow:
             try:
                 return formats.opened(data, None, max_bytes, "fill")[0]
             except formats.FormatError:
                 return data  # the decoder refuses it; why is told where the record is named
 
-    def decode(data: Any) -> Any:
+    def whole(data: Any) -> Any:
         end = tf.strings.substr(data, tf.maximum(tf.strings.length(data) - len(_PNG_END), 0), len(_PNG_END))
         png = (tf.strings.substr(data, 0, 4) == b"\x89PNG") & (end != _PNG_END)
         bmp = (tf.strings.substr(data, 0, 2) == b"BM") & bmp_is_short(data)
-        whole = tf.cond(
+        return tf.cond(
             is_jpeg(data) | png | bmp,
-            lambda: tf.ensure_shape(tf.numpy_function(filled, [data], tf.string, stateful=False), ()),
+            lambda: tf.ensure_shape(tf.numpy_function(call, [data], tf.string, stateful=False), ()),
             lambda: tf.identity(data),
         )
-        return decode_full(whole, kinds, max_bytes)
 
     return tf.function(
-        decode,
+        whole,
         input_signature=[tf.TensorSpec((), tf.string)],
         autograph=False,
         experimental_attributes={"_noinline": True},

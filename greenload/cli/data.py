@@ -32,6 +32,9 @@ def add(command: AddCommand) -> None:
     check.add_argument("--threads", type=positive, default=None, help="threads that decode (default: all processors)")
     check.add_argument("--max-bytes", type=positive, default=MAX_BYTES, help=_MAX_BYTES)
     check.add_argument("--truncated", choices=TRUNCATED, default="error", help=_TRUNCATED)
+    check.add_argument(
+        "--backend", default="auto", help="auto, tf, dali-cpu, dali or pillow, which is to decode (default %(default)s)"
+    )
     pack = command("pack", _pack, "write a folder's images into few large files that are read in large stretches")
     pack.add_argument("data", help="the folder of images or records, a CSV or Parquet table, or a pattern")
     pack.add_argument("out", help="where to; must be new or empty")
@@ -81,17 +84,25 @@ def _sample(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     import numpy as np
 
-    from greenload.plan import processors
+    from greenload.errors import UsageError
+    from greenload.plan import BACKENDS, processors
+    from greenload.planning import reading
     from greenload.sources import open_all
     from greenload.survey import Survey
     from greenload.verifying import verify
 
+    if options.backend not in ("auto", *BACKENDS):
+        raise UsageError(f"--backend must be one of auto, {', '.join(BACKENDS)}, not {options.backend!r}")
     check_writable(options.json)
     source = open_all(options.data)
     total = len(source)
     quiet_tensorflow()
-    survey, fillable = Survey(), 0
-    judge = partial(verify, source, options.threads or processors(), remember=False, max_bytes=options.max_bytes)
+    decoder, readers = reading() if options.backend == "auto" else (options.backend, None)
+    survey, fillable = Survey(backend=decoder, readers=readers), 0
+    judge = partial(
+        verify, source, options.threads or processors(), remember=False, max_bytes=options.max_bytes, backend=decoder,
+        readers=readers,
+    )  # fmt: skip
     with progress("checking") as update:
         found = judge(
             lambda done, all_: update(done / all_, f"checking: {done} of {all_} images"),

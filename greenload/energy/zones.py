@@ -117,6 +117,7 @@ def _raw(zone_id: str) -> str:
 
 
 def unusable(domain: str, reason: str, remedy: str = "") -> MeterStatus:
+    """The status of a domain whose energy RAPL can't give, and why."""
     return MeterStatus(domain, "measured", False, reason, remedy, "rapl")
 
 

@@ -10,12 +10,12 @@ Work and memory follow from what a file holds, whatever it claims: counts are he
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from greenload.formats import foreign, jpeg, others, png, tiff, truncation
-from greenload.formats.base import MAX_VALUES, FormatError, Header, Truncated, sniff
+from greenload.formats import foreign, jpeg, others, png, strips, tiff, truncation
+from greenload.formats.base import MAX_VALUES, FormatError, Header, Truncated, beginnings, sniff
 from greenload.formats.exif import orientation
 from greenload.formats.memory import MAX_BYTES, check_memory
 
@@ -33,6 +33,7 @@ __all__ = [
     "orientation",
     "plain",
     "sniff",
+    "starts",
     "support",
     "verify",
 ]
@@ -89,13 +90,25 @@ def support(backend: str) -> tuple[str, ...]:
     return tuple(name for name, kind in KINDS.items() if backend in kind.backends)
 
 
-def header(data: bytes, backend: str | None = None, max_bytes: int | None = None) -> Header:
+def starts(kinds: Collection[str]) -> tuple[bytes, ...]:
+    """What files begin with that may be of some kinds."""
+    return beginnings([name for name, own in _OF_FORMAT.items() if set(own) & set(kinds)])
+
+
+def header(
+    data: bytes,
+    backend: str | None = None,
+    max_bytes: int | None = None,
+    readers: Mapping[str, str] | None = None,
+) -> Header:
     """Parse an encoded image's header.
 
     Args:
         data: the whole file.
         backend: which is to decode it; any will do if not given.
         max_bytes: the most bytes that decoding it may take, as in ``Decode``; no limit if not given.
+        readers: the backends that decode, by kind, what ``backend`` doesn't read; ``None`` where a user named it, so
+            that no other may.
 
     Raises:
         FormatError: the bytes are empty, no image, cut or broken as far as the header tells, too large, or of a format
@@ -108,16 +121,20 @@ def header(data: bytes, backend: str | None = None, max_bytes: int | None = None
     if name is None or parse is None:
         raise FormatError(foreign.refusal(data))
     if len(_OF_FORMAT[name]) == 1:  # told by its first bytes, so that nothing need be parsed that isn't read
-        _check_read(name, backend)
+        _check_read(name, backend, readers)
     found = parse(data)
-    _check_read(found.kind, backend)
+    _check_read(found.kind, backend, readers)
     if max_bytes is not None:
-        check_memory(data, found, max_bytes)
+        check_memory(data, found, max_bytes, handed_on=readers is not None and found.kind in readers)
     return found
 
 
 def opened(
-    data: bytes, backend: str | None = None, max_bytes: int = MAX_BYTES, truncated: Truncation = "error"
+    data: bytes,
+    backend: str | None = None,
+    max_bytes: int = MAX_BYTES,
+    truncated: Truncation = "error",
+    readers: Mapping[str, str] | None = None,
 ) -> tuple[bytes, Header]:
     """A file as it is to be decoded, and its header: a file that is cut off is filled first, if asked for.
 
@@ -126,12 +143,13 @@ def opened(
         backend: as for ``header``.
         max_bytes: as for ``header``.
         truncated: what is done about a file that is cut off, as in ``Decode``.
+        readers: as for ``header``.
 
     Raises:
         FormatError: as ``header``; or the file is cut off, and can't be filled (for that backend).
     """
     try:
-        return data, header(data, backend, max_bytes)
+        return data, header(data, backend, max_bytes, readers)
     except FormatError as error:
         whole = truncation.filled(data, max_bytes) if truncated == "fill" else None
         if whole is None:
@@ -140,7 +158,7 @@ def opened(
             name = sniff(data)
             why = "finds no pixels in it" if name in truncation.FILLED else f"fills JPEG, PNG and BMP, not {name}"
             raise FormatError(f"{error}; {FILL} {why}: remove it") from None
-    found = header(whole, backend, max_bytes)
+    found = header(whole, backend, max_bytes, readers)
     if backend == "dali" and found.format == "JPEG":
         raise FormatError(f"truncated JPEG: {FILL} fills it on 'tf', 'dali-cpu' and 'pillow', not on 'dali'")
     return whole, found
@@ -170,15 +188,23 @@ def verify(data: bytes, head: Header) -> None:
         head: its header.
 
     Raises:
-        FormatError: decoders would differ in what they make of it.
+        FormatError: decoders would differ in what they make of it, or leave a part of it black.
     """
+    if head.format == "TIFF":
+        strips.check_strips(data)
     if head.format == "GIF" and not others.gif_codes(data):
         raise FormatError("broken GIF: its pixels are compressed with a code that can't be there")
 
 
-def _check_read(kind: str, backend: str | None) -> None:
+def _check_read(kind: str, backend: str | None, readers: Mapping[str, str] | None) -> None:
     able = KINDS[kind].backends
-    if backend is not None and backend not in able:
-        others_can = " or ".join(repr(other) for other in able)
-        anew = "save it anew as" if kind.endswith("JPEG") else "convert it to"
+    if backend is None or backend in able or (readers and kind in readers):
+        return
+    others_can = " or ".join(repr(other) for other in able)
+    anew = "save it anew as" if kind.endswith("JPEG") else "convert it to"
+    if readers is None:
         raise FormatError(f"{kind} is not read by backend {backend!r}: use {others_can}, or {anew} JPEG or PNG")
+    raise FormatError(
+        f"{kind} is not supported by the backends that can run here: install what {others_can} needs (greenload doctor "
+        f"says what), or {anew} JPEG or PNG"
+    )

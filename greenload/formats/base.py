@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 MAX_VALUES = 1 << 29
@@ -27,6 +28,7 @@ _BRANDS = (
     | {b"crx ": "Canon CR3", b"jxl ": "JPEG XL", b"jp2 ": "JPEG 2000"}
 )
 _PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+\d|P7\n")
+_UNSUPPORTED = " is not supported"  # with which every error begins that is about the kind of a file, behind its name
 _VIDEO = (b"isom", b"iso2", b"mp41", b"mp42", b"M4V ", b"qt  ", b"3gp4", b"3gp5", b"avc1")
 
 
@@ -56,6 +58,17 @@ class Header:
 
 class FormatError(ValueError):
     """Why the bytes are no image that greenload reads; the message names no file."""
+
+    @property
+    def unsupported(self) -> str:
+        """What kind of file it is, where the file is none of those that are read; empty where it is broken."""
+        what, found, _ = str(self).partition(_UNSUPPORTED)
+        return what if found else ""
+
+
+def beginnings(formats: Collection[str]) -> tuple[bytes, ...]:
+    """What files of some formats begin with; WebP as all of RIFF does."""
+    return tuple(start for start, name in (*_SIGNATURES, (b"RIFF", "WebP")) if name in formats)
 
 
 class Truncated(FormatError):

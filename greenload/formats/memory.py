@@ -30,32 +30,37 @@ PIXEL_BYTES: Mapping[str, int] = {
     "TIFF": 6,  # DALI
 }
 """Bytes a pixel, by kind."""
+HANDED_ON_BYTES = 10
+"""Bytes a pixel, at least, where another backend than the one that goes on decodes, and hands a PNG on: the PNG, and a
+copy of it, beside what decoding it takes."""
 PNG_ALPHA = (4, 6)
 """PNG's colour types with alpha."""
 
 
-def needed(data: bytes, head: Header) -> int:
+def needed(data: bytes, head: Header, handed_on: bool = False) -> int:
     """Bytes that decoding a file takes, at most, on any backend that reads it, beside the file's own.
 
     Args:
         data: the whole file.
         head: its header.
+        handed_on: whether it is decoded for another backend, as ``backends.readers`` does.
     """
     kind = head.kind
     if kind == "PNG" and data[25] in PNG_ALPHA:
         kind = "PNG with alpha"
     if head.components == 4:
         kind = "CMYK JPEG"
-    return head.height * head.width * PIXEL_BYTES[kind]
+    pixel = max(PIXEL_BYTES[kind], HANDED_ON_BYTES) if handed_on else PIXEL_BYTES[kind]
+    return head.height * head.width * pixel
 
 
-def check_memory(data: bytes, head: Header, max_bytes: int) -> None:
+def check_memory(data: bytes, head: Header, max_bytes: int, handed_on: bool = False) -> None:
     """Refuse an image whose decoding would take more than a limit.
 
     Raises:
         FormatError: it would.
     """
-    if (found := needed(data, head)) > max_bytes:
+    if (found := needed(data, head, handed_on)) > max_bytes:
         raise FormatError(
             f"{head.kind} of {head.width}×{head.height} pixels takes {found:,} bytes to decode, above the limit of "
             f"{max_bytes:,}: pass Decode(max_bytes={found}) where each thread may take so much, or shrink it"

@@ -7,6 +7,7 @@ there is before anything is read.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,12 @@ from numpy.typing import NDArray
 from greenload.formats.base import FormatError, Header, Truncated, check_size
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _COLOUR, _FILL = 256, 257, 258, 259, 262, 266
-_STARTS, _CHANNELS, _COUNTS, _PLANAR = 273, 277, 279, 284
+_STARTS, _CHANNELS, _ROWS, _COUNTS, _PLANAR = 273, 277, 278, 279, 284
 _NEEDED = (_WIDTH, _HEIGHT, _COLOUR, _STARTS, _COUNTS)
 _SINGLE = (_WIDTH, _HEIGHT, _COMPRESSION, _COLOUR, _FILL, _CHANNELS, _PLANAR)
-_COMPRESSIONS = (1, 5, 8, 32773, 32946)  # none, LZW, deflate twice, PackBits
+RAW, LZW, PACK_BITS = 1, 5, 32773
+DEFLATE = (8, 32946)
+_COMPRESSIONS = (RAW, LZW, PACK_BITS, *DEFLATE)
 _OF_COLOUR = {1: 1, 2: 3, 3: 1}  # channels by photometric interpretation: grey, RGB, palette
 
 _NUMBERS = {3: "u2", 4: "u4"}  # SHORT, LONG
@@ -64,6 +67,39 @@ def parse(data: bytes) -> Header:
     check_size("TIFF", height, width)
     _check_strips(len(data), height, tags[_STARTS], tags[_COUNTS])
     return Header("TIFF", height, width)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a TIFF keeps its first image."""
+
+    compression: int
+    height: int
+    rows: int
+    """Of each strip but the last, which may have fewer."""
+    row_bytes: int
+    """Of a row, once decompressed."""
+    starts: list[int]
+    """Where each strip begins."""
+    counts: list[int]
+    """Its bytes in the file."""
+
+
+def layout(data: bytes) -> Layout:
+    """How a TIFF keeps its first image.
+
+    Args:
+        data: a file that ``parse`` reads.
+
+    Raises:
+        FormatError: the rows of a strip are no number.
+    """
+    found = entries(data)
+    rows, starts, counts = (_values(data, found, tag) for tag in (_ROWS, _STARTS, _COUNTS))
+    height, width = (int(_values(data, found, tag)[0]) for tag in (_HEIGHT, _WIDTH))
+    compression, channels = (int((*_values(data, found, tag), 1)[0]) for tag in (_COMPRESSION, _CHANNELS))
+    per_strip = min(int(rows[0]), height) if len(rows) and rows[0] else height
+    return Layout(compression, height, per_strip, width * channels, starts.tolist(), counts.tolist())
 
 
 def entries(data: bytes) -> Entries:

@@ -121,7 +121,7 @@ def tiff(
     strips: int = 1,
     extra: Mapping[int, Sequence[int]] | None = None,
 ) -> bytes:
-    """A TIFF of grey, RGB or a palette's indices; compression 1 (none), 8 (deflate) or 32773 (PackBits)."""
+    """A TIFF of grey, RGB or a palette's indices; compression 1 (none), 5 (LZW), 8 (deflate) or 32773 (PackBits)."""
     height, width, channels = image.shape
     photometric = 3 if colours is not None else {1: 1}.get(channels, 2)
     per_strip = -(-height // strips)
@@ -164,10 +164,40 @@ def tiff(
 def _compressed(rows: Pixels, compression: int) -> bytes:
     if compression == 8:
         return zlib.compress(rows.tobytes())
+    if compression == 5:
+        return lzw(rows.tobytes())
     if compression == 32773:  # literal runs only, none longer than a row
         runs = (line.tobytes()[at : at + 128] for line in rows for at in range(0, line.nbytes, 128))
         return b"".join(bytes([len(run) - 1]) + run for run in runs)
     return rows.tobytes()
+
+
+def lzw(data: bytes) -> bytes:
+    """As TIFF has it, with a table that is cleared once it is full."""
+    bits, table, run = [format(256, "09b")], {}, b""
+
+    def put(code: int) -> None:
+        bits.append(format(code, f"0{min(12, max(9, (len(table) + 258).bit_length()))}b"))
+
+    def code_of(run: bytes) -> int:
+        return run[0] if len(run) == 1 else table[run]
+
+    for value in data:
+        longer = run + bytes([value])
+        if len(longer) == 1 or longer in table:
+            run = longer
+            continue
+        put(code_of(run))
+        table[longer] = 258 + len(table)
+        if len(table) == 4095 - 258:
+            put(256)
+            table.clear()
+        run = longer[-1:]
+    put(code_of(run))
+    table[b""] = 0  # the decoder's table grows with every code
+    put(257)
+    text = "".join(bits)
+    return int(text.ljust(-(-len(text) // 8) * 8, "0"), 2).to_bytes(-(-len(text) // 8), "big")
 
 
 def with_exif(jpeg: bytes, orientation: int, order: str = "<", *, entries: int = 3, app0: bool = True) -> bytes:
