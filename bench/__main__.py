@@ -25,7 +25,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported, which else reports what it lacks
 
-from bench import choice, exits, interrupts, odd_pictures, processes, truth
+from bench import choice, exits, interrupts, joins, odd_pictures, processes, truth
 from bench.by_hand import Workload
 from bench.contest import Row, Spread, Window, compete, cpu_s_per_image, looks, ratios, table
 from bench.processes import Import, Memory, Profile
@@ -35,9 +35,9 @@ from greenload.backends import get
 
 FORMAT = "greenload.bench/1"
 CHOICES = (choice.PHOTOS, choice.EVALUATION, choice.CIFAR)
-PARTS = (FLOAT, UINT8, DALI, *CHOICES, "memory", "import", "profile", "truth", "exits", "interrupts", "pictures")
-LONG = ("profile", "truth", "exits", "interrupts", "pictures")
+LONG = ("profile", "truth", "exits", "interrupts", "pictures", "joins")
 """The parts that ``--quick`` leaves out."""
+PARTS = (FLOAT, UINT8, DALI, *CHOICES, "memory", "import", *LONG)
 REACH = {
     (FLOAT, "textbook"): 0.65,
     (UINT8, "hand-tuned, exact decoding"): 1.05,
@@ -224,6 +224,15 @@ def run(options: argparse.Namespace, folder: str) -> dict[str, Any]:
         _note(odd_pictures.summary(seen))
         rows += [_count("odd pictures that backends don't read alike", [bool(one.faults) for one in seen])]
         result["pictures"] = [asdict(one) for one in seen]
+    if "joins" in options.only:
+        _note("profiles of joined datasets")
+        profiled = list(joins.run())
+        late = [one.over > joins.OVER_REACH for one in profiled]
+        rows += [
+            _count(f"profiles that take over {joins.OVER_REACH}× of what they announced", late),
+            _count("profiles whose total isn't what the dataset costs alone", [not one.held for one in profiled]),
+        ]
+        result["joins"] = [asdict(one) for one in profiled]
     result["rows"] = [asdict(row) | {"met": row.met} for row in rows]
     result["load_average_after"] = os.getloadavg()
     print(table(rows))

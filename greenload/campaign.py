@@ -89,30 +89,35 @@ class Campaign(Windows):
                     for k in range(before, due):
                         self._window(full, size, "", "full", k, build)
                     self._done += share / steps
-            self._first_epoch(replays, build, name)
+            self._first_epoch(made, replays, build, name)
         return self.seen
 
-    def _first_epoch(self, replays: Replays, build: int, name: str) -> None:
-        """Windows of the pass that fills the caches: the writing of each, and the whole, each on a build of its own."""
+    def _first_epoch(self, made: Build, replays: Replays, build: int, name: str) -> None:
+        """Windows of the pass that fills the caches: the writing of each, and the whole; they are emptied before."""
         caches = [step for step in self.plan.steps if step.kind == "cache"]
         samples = len(self.indices)
-        rounds = self._rounds if self._planned else 2  # each builds anew, which takes seconds
+        rounds = self._rounds if self._planned else 2  # each is a pass over all samples
         for step in caches:
             self._tell(f"{step.name} filled ({name})")
-            passing = replays.prefix(self.plan.steps[self.plan.steps.index(step) - 1], samples)
-            with closing({"without": passing}):
-                self._warm(passing)
+            passing = self.plan.steps[self.plan.steps.index(step) - 1]
+            runs: dict[str, Runnable] = {
+                kind: replays.prefix(one, samples) for kind, one in (("with", step), ("without", passing))
+            }
+            with closing(runs):
+                for run in runs.values():
+                    self._warm(run)
                 for k in range(rounds):
-                    made = Build(self.plan, self._order)
-                    filling = Replays(made.stream, made.endless_roots, samples).prefix(step, samples)
-                    runs: dict[str, Runnable] = {"with": filling, "without": passing}
-                    with closing({"with": filling}):
-                        for kind in self._random.sample(list(runs), 2):
-                            self._window(runs[kind], samples, writing(step.name), kind, k, build)
-        for k in range(rounds if caches else 0):
-            self._tell(f"{FIRST_EPOCH} ({name})")
-            whole = self._full(Build(self.plan, self._order), samples)
-            with closing({"with": whole}):
+                    for kind in self._random.sample(list(runs), 2):
+                        made.stream.empty_caches()
+                        self._window(runs[kind], samples, writing(step.name), kind, k, build)
+        if not caches:
+            return
+        self._tell(f"{FIRST_EPOCH} ({name})")
+        whole = self._full(made, samples)
+        with closing({"with": whole}):
+            self._warm(whole)
+            for k in range(rounds):
+                made.stream.empty_caches()
                 self._window(whole, samples, FIRST_EPOCH, "with", k, build)
 
     @property

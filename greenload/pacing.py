@@ -15,6 +15,9 @@ from greenload.windowing import Windows
 Announce = Callable[[str], None]
 """Told, before anything is measured, how long a profile is planned to be."""
 
+Bounded = Callable[[Length], tuple[Length, str]]
+"""Gives the length that a profile keeps to, for one that is planned, and what more is announced."""
+
 
 class Pace:
     """Decides how long windows are and how many builds are measured, for one profile.
@@ -23,7 +26,7 @@ class Pace:
         wanted: half-width of each step's interval as a share of the step, a fifth of it as a share of the whole, as in
             ``energy.precision``; None for as many builds as by default.
         attributed: works out the costs from the windows so far.
-        announce: told the planned length, where a precision is wanted.
+        announce: told the planned length.
     """
 
     def __init__(
@@ -39,18 +42,28 @@ class Pace:
         self._begun_s = 0.0
         self._took_s = 0.0
 
-    def plan(self, windows: Windows, steps: int, rounds: int) -> None:
-        """Make windows as long, and as many, as is planned for them; the clock starts.
+    def plan(self, windows: Windows, steps: int, rounds: int, bounded: Bounded | None = None) -> None:
+        """Make windows as long, and as many, as is planned for them, and announce it; the clock starts.
+
+        Args:
+            windows: those of the profile.
+            steps: how many are measured.
+            rounds: of windows in each build.
+            bounded: gives the length that the profile really keeps to, and what else is to be announced.
 
         Raises:
             UsageError: the precision can't be had.
         """
         self._begun_s = time.monotonic()
-        if self._wanted is None:
-            return
-        self._length = plan_length(windows.channels, self._wanted, steps=steps, rounds=rounds)
-        self._announce(self._length.line(self._wanted))
-        windows.keep_to(self._length)
+        length = plan_length(windows.channels, self._wanted, steps=steps, rounds=rounds)
+        if bounded is not None:
+            length, more = bounded(length)
+            self._announce(length.line(self._wanted) + more)
+        elif self._wanted is not None:
+            self._announce(length.line(self._wanted))
+        if self._wanted is not None:
+            self._length = length
+            windows.keep_to(length)
 
     def further(self, seen: Sequence[Observation]) -> int:
         """How many more builds are wanted; 0 ends the profile."""

@@ -93,9 +93,9 @@ def profile(
     TensorFlow's own operations with the functions as they are traced, and run over and over; elements are counted at
     every node, so that figures are per sample that leaves it: a row of a batch, or an element where no step makes
     batches (``plan["sample"]`` says which). Sources, caches, interleaves and steps that are cheap and large beside all
-    before them are measured by prefixes, the rest by replay. ``skipped`` lists what can't be seen, and what filters
-    throw away. ``advice`` names frozen random numbers, then up to three changes that save most; functions may be traced
-    again.
+    before them are measured by prefixes, the rest by replay. ``skipped`` lists what can't be seen, what gave no element
+    while elements were counted (a branch of a join that is empty, or comes too late), and what filters throw away.
+    ``advice`` names frozen random numbers, then up to three changes that save most; functions may be traced again.
 
     The dataset gives the same elements afterwards as if never profiled, also after an error or Ctrl-C: shuffles' and
     caches' state is the copies' own; variables, tables and generators of random numbers that its functions use, and
@@ -108,7 +108,9 @@ def profile(
             the last row is the layer on the device that Keras uses, and the whole runs through it.
         backend: as in ``load``; not for a dataset.
         threads: as in ``load``; for a dataset, what stands for ``AUTOTUNE``; all processors if not given.
-        samples: different samples to work on, at most; fewer where the source is smaller or they would fill the memory.
+        samples: different samples to work on, at most; fewer where the source is smaller or they would fill the memory,
+            or where a dataset takes too long for them, which ``skipped`` says. No pass takes more of a dataset whose
+            Python generator has no known length (``take`` or ``assert_cardinality`` tells it): its epoch isn't counted.
         rounds: rounds of windows on each build, at least 2. More make intervals narrower.
         seed: decides which samples are drawn, and the order of windows.
         name: a name for the report's ``pipeline``.
@@ -123,7 +125,8 @@ def profile(
             where its graph can't tell. Left out, rows are counted of the batches that ``batch`` and its kin,
             ``rebatch``, ``bucket_by_sequence_length`` and ``group_by_window`` make, and otherwise elements.
         progress: called with the share done and what runs now.
-        announce: told how long it will take, where a precision is wanted.
+        announce: told how long it will take, where a precision is wanted; of a dataset always, with the number of its
+            passes and the samples in each.
         watch: called with the sampler and what is known of its meters; what it gives is entered while they run, to show
             their counters meanwhile.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from greenload.advising import advise
 from greenload.cold import Cold, Dropped
 from greenload.datasets import belonging
+from greenload.datasets.bounds import bound, draws
 from greenload.datasets.campaign import DatasetCampaign
 from greenload.datasets.counting import count
 from greenload.datasets.graph import Node, walk
@@ -22,6 +24,7 @@ from greenload.datasets.stores import Stores
 from greenload.datasets.units import ranks, unit
 from greenload.energy.attribution import Attribution, attribute, paired_cost, scale, trial_cost
 from greenload.energy.epochs import ITERATOR_START, first_epoch, later_epochs
+from greenload.energy.precision import Length
 from greenload.energy.sampler import Sampler
 from greenload.energy.windows import Domain, Observation
 from greenload.errors import UsageError
@@ -86,6 +89,7 @@ def profile_dataset(
         SourceError: the dataset raised, or no element came for a minute.
         UsageError: it is empty.
     """
+    begun_s = time.monotonic()
     root = walk(dataset)
     files = Cold(files_of_dataset(dataset)) if cold else None
     pulse = Pulse()
@@ -118,8 +122,26 @@ def profile_dataset(
                 """Every step's own cost whenever it runs; a cache's is that of reading it."""
                 return attribute(seen, steps=[node.name for node in shown()], **given())
 
+            def bounded(length: Length) -> tuple[Length, str]:
+                rows = [node for node in campaign.rows if node.name not in campaign.failed]
+                found = bound(
+                    counts,
+                    rows,
+                    campaign.stores,
+                    samples,
+                    length.rounds,
+                    campaign.window_s if precision is None else length.window_s,
+                    time.monotonic() - begun_s,
+                    planned=precision is not None,
+                )
+                campaign.keep_within(found)
+                builds = dict.fromkeys(map(str, (length.builds, length.most_builds)))
+                text = draws(counts, rows, found, "–".join(builds))
+                least_s, most_s = found.seconds(length.builds), found.seconds(length.most_builds)
+                return replace(length, rounds=found.rounds, seconds=least_s, most_seconds=most_s), f": {text}"
+
             pace = Pace(precision, each, announce)
-            pace.plan(campaign, len(campaign.rows), rounds)
+            pace.plan(campaign, len(campaign.rows), rounds, bounded)
             campaign.measure(_STEPS, pace.further)
             attribution = each(campaign.seen)
             reached = pace.found(attribution, campaign.seen)
@@ -241,6 +263,7 @@ def _plan(campaign: DatasetCampaign, parallel: int) -> dict[str, Any]:
         "samples_per_element": counts.samples_per_element,
         "epoch_elements": counts.epoch_elements,
         "endless": counts.endless,
+        "bounds": campaign.bounds.to_dict() if campaign.bounds is not None else {},
         "autotune": {
             "steps": autotuned,
             "note": f"where it says AUTOTUNE, {parallel} calls ran in parallel and prefetch held {BUFFER} elements",

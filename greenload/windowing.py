@@ -132,6 +132,8 @@ class Windows:
         """Rounds of adjacent windows of runs and of so many samples, by kind, in random order; as many as in a build
         if not given."""
         for k in range(self._rounds if rounds is None else rounds):
+            if k >= 2 and self._late():
+                break
             for kind in self._random.sample(list(runs), len(runs)):
                 self._window(runs[kind], sizes[kind], step, kind, k, build)
 
@@ -147,6 +149,10 @@ class Windows:
             if took >= seconds / 3:
                 return max(1, round(passed * seconds / took))
             samples = passed * max(2, min(8, int(seconds / 2 / max(took, 1e-4))))
+
+    def _late(self) -> bool:
+        """Whether so much time has passed that there are no further rounds than two."""
+        return False
 
     def _reads_at_most(self, step: str, kind: str) -> int:
         """How many samples a window may pass so that none is read twice; 0 for windows that read no files."""

@@ -200,10 +200,11 @@ def test_a_split_pipeline_shows_both_sides(sample_folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.alone
 @pytest.mark.usefixtures("middling_windows", "no_trials")
-def test_steps_explain_the_full_run(sample_folder: Path) -> None:
+def test_steps_explain_the_full_run(sample_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Loose here, where anything may run beside the tests; the benchmark prints the figure."""
+    monkeypatch.setattr(windowing, "BUILDS", 1)
     pipeline = photos(sample_folder, gl.RandomResizedCrop(224), gl.RandomHorizontalFlip(), gl.Batch(16))
-    report = profile(pipeline, "tf", rounds=2)
+    report = profile(pipeline, "tf", rounds=3, samples=32)
     full, rest = report.full.cpu_s_per_sample, report.unattributed.cpu_s_per_sample
     assert full.value and rest.value is not None
     assert abs(rest.value) < 0.25 * full.value
@@ -212,7 +213,8 @@ def test_steps_explain_the_full_run(sample_folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_windows", "no_trials")
-def test_a_cache_has_a_first_epoch_and_later_ones(sample_folder: Path) -> None:
+def test_a_cache_has_a_first_epoch_and_later_ones(sample_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windowing, "BUILDS", 1)
     pipeline = photos(sample_folder, gl.Resize((48, 48)), gl.Cache(), gl.RandomHorizontalFlip(), gl.Batch(16))
     report = profile(pipeline, "tf", rounds=2)
     rows = {step.name: step.cpu_s_per_sample.value or 0.0 for step in report.steps}
@@ -231,6 +233,7 @@ def test_a_cache_has_a_first_epoch_and_later_ones(sample_folder: Path) -> None:
 @pytest.mark.usefixtures("middling_windows")
 def test_changes_are_tried_and_the_best_comes_first(sample_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(campaign, "BUILDS", 1)  # that there are two is tested with less work
+    monkeypatch.setattr(windowing, "BUILDS", 1)
     end = (gl.ToDtype("float32", scale=True), gl.Batch(16))
     report = profile(photos(sample_folder, gl.Resize((48, 48)), *end), "tf", rounds=2, samples=32)
     titles = [one.title for one in report.advice]

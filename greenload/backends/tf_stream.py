@@ -62,14 +62,13 @@ def plain(function: Function) -> Function:
     return traced
 
 
-def cached(upstream: Element, step: Step) -> Element:
+def cached(upstream: Element, step: Step, table: Any) -> Element:
     """``upstream``, kept by index from its first use on, in a table in memory that all iterators of a dataset share.
 
     tf.data's own ``cache`` stores the order of the first epoch along, and so would freeze it.
     """
     import tensorflow as tf
 
-    table = tf.lookup.experimental.MutableHashTable(tf.int64, tf.string, default_value="")
     dtype = tf.string if step.spec_out.encoded else tf.as_dtype(step.spec_out.dtype)
 
     def element(state: State) -> State:
@@ -164,8 +163,11 @@ class Stream:
     """
 
     def __init__(self, plan: Plan, group: int | None = None) -> None:
+        import tensorflow as tf
+
         plan.pipeline.check_labels()
         self.plan = plan
+        self._tables: list[Any] = []
         self._calls: list[_Call] = []
         self._chains: dict[Leg, Chain] = {}
         caches = any(step.kind == "cache" for step in plan.steps)
@@ -182,7 +184,8 @@ class Stream:
             if step.kind == "read":
                 self.on_samples.append((step, self.reading.sample))
             elif step.kind == "cache":
-                self.on_samples.append((step, cached(self.sample(), step)))
+                self._tables.append(tf.lookup.experimental.MutableHashTable(tf.int64, tf.string, default_value=""))
+                self.on_samples.append((step, cached(self.sample(), step, self._tables[-1])))
             elif step in lowered:
                 self.on_samples.append((step, lowered[step]))
         self.on_batches: dict[Step, Element] = {}
@@ -206,6 +209,11 @@ class Stream:
             self._kept += ["index", "numbers"]
         elif any(tf_backend.reads_numbers(step) for step in self.on_batches):
             self._kept += ["numbers"]
+
+    def empty_caches(self) -> None:
+        """Forget what caches hold: the next pass fills them anew."""
+        for table in self._tables:
+            table.remove(table.export()[0])
 
     def sample(self) -> Element:
         """All steps on samples as one function. What a cache holds isn't computed before it is asked."""

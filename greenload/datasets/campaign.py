@@ -8,35 +8,29 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from greenload.cold import Cold
+from greenload.datasets.bounds import AROUND_S, EPOCHS, LEAST_ROUNDS, PREPARING_S, REFILL_S, SHORTEST_S, Bounds
 from greenload.datasets.counting import Counts
-from greenload.datasets.epochs import FIRST_S, FirstEpochs, started_anew
-from greenload.datasets.graph import STORES, Node
+from greenload.datasets.epochs import STARTS_S, FirstEpochs, may_start_anew, started_anew
+from greenload.datasets.graph import Node
 from greenload.datasets.rebuild import Builder
 from greenload.datasets.replays import Pair, Replays
 from greenload.datasets.running import said
 from greenload.datasets.runs import Run, whole_options
-from greenload.datasets.stores import Stores
+from greenload.datasets.stores import Stores, on_disk
 from greenload.energy.epochs import FIRST_EPOCH, ITERATOR_START, writing
 from greenload.energy.sampler import Sampler
 from greenload.energy.settle import settle
+from greenload.errors import SourceError
 from greenload.windowing import BUILDS, Further, Progress, Runnable, Windows, closing, enough
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-MEASURING_S = 50.0
-"""Wall seconds that all windows but the trials' aim at, where no precision is wanted: with many steps, or on a busy
-machine, each is shorter."""
-TRYING_S = 15.0
-"""Wall seconds after `MEASURING_S` until which another trial may begin."""
-_SHORTEST_S, _AROUND_S = 0.03, 0.06  # the shortest window, and what settling takes around each
-_PREPARING_S = 1.0  # what building a step's runs and filling them takes
 _CONTEXT = 0.25  # from this share of the step before it, a step is replayed behind that one
 _CONTEXT_CHEAP = 0.1  # from this share of all before it, a step is measured behind it all, where that is cheap
 _HANDOVER_S = 2e-4  # CPU seconds an element below which handing it from thread to thread (0.03 ms) is no trifle
-_STARTS_S = 2.0  # wall seconds of the longest epoch whose start can be felt
 _STARTS_SHARE = 0.005  # of an epoch's CPU seconds, that making its iterator takes where the start may be felt
-_EPOCHS = 0.3  # epochs in a window from which it is made to hold whole ones
+_LATE = 0.1  # of a build's time, by which a step may end late and still has all its rounds
 
 
 class DatasetCampaign(Windows):
@@ -80,15 +74,25 @@ class DatasetCampaign(Windows):
         self.builder = Builder(scratch, parallel)
         """Makes copies that run as the user wrote them, but for AUTOTUNE: a number that changes while it runs moves
         work from one window to another."""
-        self.replays = Replays(root, counts, self.builder, samples, told)
-        self.stores = Stores.of(root)
+        self.stores = Stores.of(root, counts.unfilled)
         """The dataset's caches."""
+        self.replays = Replays(root, counts, self.builder, samples, told)
         self._first = FirstEpochs(root, counts, scratch, parallel, self.replays, told)
         self._told = told
         self._contexts: dict[str, str] = {}
-        self._deadline_s = math.inf
+        self._begun_s = 0.0
+        self._deadline_s = self._late_s = math.inf
+        self.bounds: Bounds | None = None
+        """What it keeps to."""
+        self.hurried = False
+        """Whether rounds were left out, so that it ends in time."""
+        self.failed |= self.replays.unreached(self.rows)
         for node, flow in counts.flows.items():
             self.bytes_out[node.name] = flow.bytes_per_element * flow.elements_per_sample
+
+    def keep_within(self, bounds: Bounds) -> None:
+        """Keep to what was announced."""
+        self.bounds, self._rounds, self.replays.samples = bounds, bounds.rounds, bounds.samples
 
     def measure(self, share: float, further: Further = enough) -> None:
         """All windows of the steps and the whole.
@@ -97,33 +101,43 @@ class DatasetCampaign(Windows):
             share: of the progress, that this takes.
             further: how many builds are wanted beyond the first ones.
         """
-        more = 1 + len(self.stores.empty) + bool(self.stores.empty)  # what a start takes, writing, and first epochs
-        places, begun = max(1, len(self.rows)), time.monotonic()
+        places, self._begun_s = max(1, len(self.rows)), time.monotonic()
         for build, name, part in self._builds(share, further):
-            deadline = math.inf if self._planned else time.monotonic() + MEASURING_S / BUILDS
             self._tell(f"building ({name})")
             full = self.replays.full()
             with closing({"full": full}):
                 self._fill(full, whole=True)
                 if self.stores:
                     self._regroup(full, self.counts.epoch_elements)
-                size = self._whole_epochs(self._window_samples(full, 3 * self.window_s))
+                size = self._sized(full, 3 * self.window_s)
                 for position, node in enumerate(self.rows):
                     self._tell(f"{node.name} ({name})")
-                    left = (deadline - time.monotonic()) / (places + more - position)
+                    left = (self._due_s(build, 1.0) - time.monotonic()) / (places - position)
+                    self._late_s = self._due_s(build, (position + 1) / places, late=_LATE)
                     if node.name not in self.failed:
                         self._step(node, self._seconds(left), build)
                     self._tell(f"the whole ({name})")
                     before, due = (place * 2 * self._rounds // places for place in (position, position + 1))
                     for k in range(before, due):
+                        if k >= 2 * LEAST_ROUNDS and self._late():
+                            break
                         self._window(full, size, "", "full", k, build)
                     self._done += part / places
-            self._first_epoch(build, name, deadline)
+            self._first_epoch(build, name)
             self._starts(build, name)
             self.replays.forget()
-        self._deadline_s = max(begun + MEASURING_S, time.monotonic()) + TRYING_S
+        self._late_s = math.inf
+        ends_s = self._due_s(BUILDS - 1, 1.0, math.inf, late=_LATE)
+        ends_s = time.monotonic() if math.isinf(ends_s) else ends_s
+        self._deadline_s = ends_s + (0.0 if self.bounds is None else self.bounds.trying_s)
 
-    def _first_epoch(self, build: int, name: str, deadline: float) -> None:
+    def _due_s(self, build: int, steps: float, parts: float = 0, late: float = 0.0) -> float:
+        """When so much of a build is due, or ``late`` by this share of a build; as in `Bounds.due_s`."""
+        if self._planned or self.bounds is None:
+            return math.inf
+        return self._begun_s + self.bounds.due_s(build, steps, parts) + late * self.bounds.build_s
+
+    def _first_epoch(self, build: int, name: str) -> None:
         """Windows of the epoch that fills the caches: the writing of each, then the whole."""
         import tensorflow as tf
 
@@ -131,69 +145,90 @@ class DatasetCampaign(Windows):
             if node.name in self.failed:
                 continue
             self._tell(f"{node.name} filled ({name})")
-            left = (deadline - time.monotonic()) / (1 + len(self.stores.empty) - position)
-            elements = self._first.writing_elements(node, self._seconds(left))
-            for k in range(self._rounds):
+            self._late_s = self._due_s(build, 1.0, position + 1, late=_LATE)
+            elements = self._first.writing_elements(node, self._window_or_less_s)
+            for k in range(self._further_rounds):
+                if k >= LEAST_ROUNDS and self._late():
+                    break
                 for kind in self._random.sample(("with", "without"), 2):
-                    runs = self._first.writing(node, elements)
-                    with closing(runs):
-                        self._window(runs[kind], 0, writing(node.name), kind, k, build)
+                    run = self._first.writing(node, elements, kind)
+                    with closing({kind: run}):
+                        self._window(run, 0, writing(node.name), kind, k, build)
         if not self.stores.empty:
             return
         self._tell(f"{FIRST_EPOCH} ({name})")
-        rounds = self._rounds if self._planned else int((deadline - time.monotonic()) / (FIRST_S + _PREPARING_S))
-        for k in range(max(2, min(self._rounds, rounds))):
+        self._late_s = self._due_s(build, 1.0, len(self.stores.empty) + 1, late=_LATE)
+        for k in range(self._further_rounds):
+            if k >= LEAST_ROUNDS and self._late():
+                return
             try:
-                run = self._first.whole()
+                whole = self._first.whole()
             except tf.errors.OpError:  # of the part that is run no branch may be left
                 return
-            if run is None:
+            if whole is None:
                 return
-            with closing({"with": run}):
-                self._window(run, 0, FIRST_EPOCH, "with", k, build)
+            with closing({"with": whole}):
+                self._window(whole, 0, FIRST_EPOCH, "with", k, build)
 
     def _starts(self, build: int, name: str) -> None:
         """Windows of epochs by iterators of their own, and of as many without an end, where a start may be felt."""
-        found = started_anew(
-            self.root, self.counts, self.builder, whole_options(self.root.dataset.options()), self._told
-        )
-        if found is None:
+        if not may_start_anew(self.counts, self.stores):
             return
-        anew, dataset, group = found
+        options = whole_options(self.root.dataset.options())
+        anew, dataset, group = started_anew(self.replays.copy(self.root).with_options(options), self.counts, self._told)
+        self._late_s = self._due_s(build, 1.0, math.inf, late=_LATE)
         with closing({"with": anew}):
             self._tell(f"{ITERATOR_START} ({name})")
             epoch, wall = round(self._epoch()), time.perf_counter()
             anew.run(epoch)
-            if self.stores:  # only the first one filled the caches
+            if any(map(on_disk, self.stores.empty)):  # only the first one filled the caches
                 wall = time.perf_counter()
                 anew.run(epoch)
             wall, cpu = time.perf_counter() - wall, time.process_time()
             iter(dataset)
             cpu = time.process_time() - cpu
-            if wall > _STARTS_S or cpu < _STARTS_SHARE * wall:
+            if wall > STARTS_S or cpu < _STARTS_SHARE * wall:
                 return
             steady = Run(dataset.repeat(), self.counts.samples_per_element, group, self._told)
             runs: Mapping[str, Runnable] = {"with": anew, "without": steady}
             with closing({"without": steady}):
                 steady.run(epoch)
-                samples = epoch * max(1, round(self._window_samples(anew, self.window_s) / epoch))
-                self._pairs(runs, dict.fromkeys(runs, samples), ITERATOR_START, build)
+                samples = epoch * max(1, round(self._window_samples(anew, self._window_or_less_s) / epoch))
+                self._pairs(runs, dict.fromkeys(runs, samples), ITERATOR_START, build, self._further_rounds)
 
     def _regroup(self, run: Run, epoch: int | None = None) -> None:
         """Make seeing elements in Python cheap again beside them, now that caches are filled."""
+        if self.counts.bounded:  # each group draws from a generator
+            return
         start = time.perf_counter()
         passed = run.run(self.one_pass())
         run.regroup((time.perf_counter() - start) / passed, epoch)
 
+    @property
+    def _further_rounds(self) -> int:
+        return self._rounds if self.bounds is None else self.bounds.further_rounds
+
+    @property
+    def _window_or_less_s(self) -> float:
+        """The length of a window, as it was planned for steps."""
+        return self.window_s if self.bounds is None else self.bounds.window_s
+
     def _seconds(self, left_s: float) -> float:
         """The length of a step's windows, of what is left for it and its share of the whole's windows."""
-        whole = 2 * self._rounds / max(1, len(self.rows)) * (3 * self.window_s + _AROUND_S)
-        each = (left_s - whole - _PREPARING_S) / (2 * self._rounds) - _AROUND_S
-        return min(self.window_s, max(_SHORTEST_S, each))
+        if math.isinf(left_s) or self.bounds is None:
+            return self.window_s
+        whole_s = 2 * self._rounds / max(1, len(self.rows)) * (self.bounds.whole_s + AROUND_S)
+        each_s = (left_s - whole_s - PREPARING_S) / (2 * self._rounds) - AROUND_S
+        return min(self.window_s, max(SHORTEST_S, each_s))
+
+    def _late(self) -> bool:
+        late = time.monotonic() > self._late_s
+        self.hurried |= late
+        return late
 
     def in_time(self) -> bool:
         """Whether there is time for another trial."""
-        return time.monotonic() < self._deadline_s
+        return self.bounds is None or time.monotonic() + self.bounds.trial_s <= self._deadline_s
 
     def trial(self, name: str, make: Callable[[], tf.data.Dataset], share: float) -> None:
         """Adjacent windows of the whole as it is and of what ``make`` gives in its place.
@@ -209,10 +244,9 @@ class DatasetCampaign(Windows):
             with closing(runs):
                 for run in runs.values():
                     self._fill(run, whole=True)
-                sizes = {
-                    kind: self._whole_epochs(self._window_samples(run, 2 * self.window_s)) for kind, run in runs.items()
-                }
+                sizes = {kind: self._sized(run, 2 * self.window_s) for kind, run in runs.items()}
                 self._pairs(runs, sizes, name, build)
+            self.replays.forget()
             self._done += share / BUILDS
 
     def cost(self, name: str) -> float:
@@ -231,15 +265,20 @@ class DatasetCampaign(Windows):
             self.methods[node.name] = pair.method
             with closing(pair.runs()):
                 for run in pair.runs().values():
-                    self._fill(run, whole=node.kind in STORES)
+                    self._fill(run, whole=pair.method == "prefix" and any(one in self.stores for one in node.nodes()))
                     if pair.method == "prefix" and self.stores:
                         self._regroup(run)
-                sizes = dict.fromkeys(pair.runs(), self._window_samples(pair.present, seconds))
                 if pair.method == "prefix":  # before a cache, samples cost far more than behind it
-                    sizes["without"] = self._window_samples(pair.absent, seconds)
+                    sizes = {
+                        kind: self._capped(run, self._window_samples(run, seconds)) for kind, run in pair.runs().items()
+                    }
+                else:
+                    sizes = dict.fromkeys(pair.runs(), self._window_samples(pair.present, seconds))
                 self._pairs(pair.runs(), sizes, node.name, build)
         except tf.errors.OpError as error:  # alone only: as part of the whole it ran
             self.failed[node.name] = f"does not run alone: {said(error)}"
+        except SourceError:
+            self.failed[node.name] = "gave no element when it was run alone"
 
     def _context(self, node: Node) -> str:
         """What a step is measured behind: nothing (``"alone"``), the step before it, or all before it (``"all"``).
@@ -251,8 +290,9 @@ class DatasetCampaign(Windows):
         """
         before = self.replays.step_before(node)
         if node.kind not in ("map", "filter"):
-            behind = any(one.kind in STORES for one in node.nodes() if one is not node)
-            return "all" if behind and self._upstream(node) < _HANDOVER_S else "alone"
+            behind = [one for one in node.nodes() if one in self.stores and one is not node]
+            filled = not any(map(on_disk, behind)) or self._epoch() * self.counts.s_per_sample <= REFILL_S
+            return "all" if behind and filled and self._upstream(node) < _HANDOVER_S else "alone"
         if node.name not in self._contexts:
             pair = self.replays.pair(node)
             found = "alone"
@@ -272,14 +312,14 @@ class DatasetCampaign(Windows):
         if before is None:
             return 0.0
         own = self.cost(before.name) if before.name in self.methods else 0.0
-        if before.kind in STORES:
+        if before in self.stores:
             return own
         rest = [before.looked[-1]] if before.looked else before.inputs
         return own + sum(self._upto(one) for one in rest)
 
     def _upto(self, node: Node) -> float:
         return (self.cost(node.name) if node.name in self.methods else 0.0) + (
-            0.0 if node.kind in STORES else self._upstream(node)
+            0.0 if node in self.stores else self._upstream(node)
         )
 
     def _roughly(self, pair: Pair) -> float:
@@ -306,8 +346,20 @@ class DatasetCampaign(Windows):
     def _fill(self, run: Run, whole: bool = False) -> None:
         """One pass over what is captured, or of the ``whole`` dataset: fills captures, caches, buffers, and settles."""
         samples = self._epoch() if whole and self._epoch() else self.one_pass()
-        run.run(round(1.05 * samples) + 1)  # past the end, where a cache knows that it is full
+        # Past the end, where a cache knows that it is full; but no further than a generator may be drawn from.
+        run.run(self._capped(run, round(1.05 * samples) + 1))
         settle(self.settle_s)
+
+    def _capped(self, run: Run, samples: int) -> int:
+        """So many samples, but no more than a pass may take from a generator without a known end."""
+        if not self.counts.bounded or self.bounds is None:
+            return samples
+        steps = max(1, int(min(samples, self.bounds.pass_samples) / run.samples_per_next + 1e-9))
+        return max(1, int(steps * run.samples_per_next))
+
+    def _sized(self, run: Run, seconds: float) -> int:
+        """Samples of a window of the whole."""
+        return self._capped(run, self._whole_epochs(self._window_samples(run, seconds)))
 
     def _epoch(self) -> float:
         """Samples in an epoch, as far as that was counted; else 0."""
@@ -316,6 +368,6 @@ class DatasetCampaign(Windows):
     def _whole_epochs(self, samples: int) -> int:
         """The size of a window in whole epochs where one isn't far longer: epochs begin with buffers to be filled."""
         epoch = self._epoch()
-        if not epoch or samples < _EPOCHS * epoch:
+        if not epoch or samples < EPOCHS * epoch:
             return samples
         return round(max(1, round(samples / epoch)) * epoch)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from greenload.datasets.graph import STORES, Node, endless_repeat
+from greenload.datasets.graph import JOINS, STORES, Node, endless_repeat
 from greenload.datasets.rebuild import Builder
 from greenload.datasets.units import Unit, rows, unit
 from greenload.errors import UsageError
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 COUNT_S = 8.0
 """Seconds after which counting ends, where an epoch is longer."""
+ENDLESS_S = 2.0
+"""Seconds after which it ends where there is no epoch to be counted."""
 _ONE_TO_ONE = frozenset({"map", "prefetch", "shuffle", "cache"})
 _INNER_ELEMENTS, _INNER_S = 64, 2.0
 
@@ -50,6 +53,18 @@ class Counts:
     """Whether the dataset repeats itself without an end."""
     cut: bool
     """Whether every cache was given a part of its input, since filling it whole would take too long."""
+    first_s: float = 0.0
+    """Wall seconds until the first element came: what filling buffers takes."""
+    unfilled: frozenset[Node] = frozenset()
+    """Caches that an epoch ends before the end of their input, so that no epoch reads them: as ``cache().take(9)``."""
+    bounded: bool = False
+    """Whether it draws from a Python generator that nothing tells the length of: for `samples` samples in each pass."""
+    bounded_first: bool = False
+    """Whether it does so in an epoch that fills its caches."""
+
+    def silent(self, node: Node) -> bool:
+        """Whether no element left a node while it was counted."""
+        return self.flows[node].elements_per_sample <= 0
 
 
 def count(root: Node, builder: Builder, samples: int, told: Callable[[], None], sample: Unit | None = None) -> Counts:
@@ -69,7 +84,7 @@ def count(root: Node, builder: Builder, samples: int, told: Callable[[], None], 
     counts = _count(root, builder, samples, told, None, sample)
     if counts.epoch_elements is None and any(node.kind in STORES for node in root.nodes()):
         counts = _count(root, builder, samples, told, counts, sample)
-    return replace(counts, flows={**counts.flows, **_inside(root, builder, counts.flows, told)})
+    return replace(counts, flows={**counts.flows, **_inside(root, builder, counts, told)})
 
 
 def cutting(builder: Builder, counts: Counts, samples: int) -> Callable[[Node, Sequence[Any]], Any]:
@@ -91,15 +106,19 @@ def _count(
 
     nodes = list(root.nodes())
     counters = {node: tf.Variable(tf.zeros(3, tf.int64), trainable=False) for node in nodes if node.inner is None}
-    repeated = [node for node in nodes if endless_repeat(node)]
+    ends: dict[Node, tf.Variable] = {}
+    repeated = epoch_repeats(root)
     cardinality = int(root.dataset.cardinality())
     unroll = bool(repeated) and cardinality in (tf.data.INFINITE_CARDINALITY, tf.data.UNKNOWN_CARDINALITY)
 
     def alter(node: Node, inputs: Sequence[Any]) -> Any:
-        if node.kind in STORES or node.kind == "prefetch" or (unroll and endless_repeat(node)):
+        if node.kind in STORES or node.kind == "prefetch" or (unroll and node in repeated):
             made = inputs[0]
             if cut is not None and node.kind in STORES:
                 made = made.take(max(1, round(samples * cut.flows[node].elements_per_sample)))
+            elif node.kind in STORES and int(made.cardinality()) != tf.data.INFINITE_CARDINALITY:
+                ends[node] = tf.Variable(False, trainable=False)
+                made = _with_end(made, ends[node])
         else:
             made = builder.on(node, inputs)
         passing = counted(made, counters[node], sample.rows and node is root)
@@ -110,38 +129,103 @@ def _count(
 
     dataset = builder.build(root, alter, shared=False)
     whole = counters[root]
+    no_epoch = int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY
+    bounded = unbounded_generator(root, cut is not None)
     start = time.perf_counter()
+    first_s = 0.0
     first: dict[Node, Any] | None = None
     ended = True
-    for _ in dataset:
+    for elements, _ in enumerate(dataset, 1):
         told()
-        if first is None:
-            first = {node: counter.numpy() for node, counter in counters.items()}
         took = time.perf_counter() - start
-        if took > COUNT_S and (sample.per_element * int(whole[1]) >= samples or took > 3 * COUNT_S):
+        if first is None:
+            first, first_s = {node: counter.numpy() for node, counter in counters.items()}, took
+        enough = sample.per_element * int(whole[1]) >= samples
+        limit_s = 0.0 if bounded and cut is None else ENDLESS_S if no_epoch else COUNT_S
+        if (enough and took > limit_s) or (took > COUNT_S and elements > 1):
             ended = False
             break
     took = time.perf_counter() - start
     last = {node: counter.numpy() for node, counter in counters.items()}
     if first is None or last[root][1] == 0:
         raise UsageError("a dataset to profile has elements, this one is empty: check what its source reads")
-    through = last[root][1] - first[root][1]
-    if not ended and through > 0:  # what filled buffers before the first element is no one's cost in the long run
-        last = {node: last[node] - first[node] for node in last}
-    passed = sample.per_element * int(last[root][1])
+    steady = not ended and last[root][1] > first[root][1]
+    through = last[root] - first[root] if steady else last[root]  # what filled buffers before the first one is no flow
+    passed = sample.per_element * int(through[1])
+    flows = _steady(root, first, last, passed) if steady else {node: int(one[0]) / passed for node, one in last.items()}
+    read = ended and cut is None
+    unfilled = [node for node in nodes if read and node.kind in STORES and not (node in ends and bool(ends[node]))]
     return Counts(
-        flows={
-            node: Flow(float(found[0]) / passed, float(found[2]) / max(1, int(found[0])))
-            for node, found in last.items()
-        },
+        flows={node: Flow(flows[node], float(one[2]) / max(1, int(one[0]))) for node, one in last.items()},
         unit=sample,
-        samples_per_element=passed / int(last[root][0]),
+        samples_per_element=passed / int(through[0]),
         epoch_elements=int(last[root][0]) if ended else None,
         samples=max(1, round(passed)),
-        s_per_sample=took / (sample.per_element * max(1, int(whole[1]))),
+        s_per_sample=(took - first_s if steady else took) / passed,
         endless=unroll or cardinality == tf.data.INFINITE_CARDINALITY,
         cut=cut is not None,
+        first_s=first_s,
+        unfilled=frozenset(unfilled),
+        bounded=bounded,
+        bounded_first=unbounded_generator(root),
     )
+
+
+def _with_end(dataset: tf.data.Dataset, ended: Any) -> tf.data.Dataset:
+    """The same elements, and a variable that is true once what comes next has been told that there are no more."""
+    import tensorflow as tf
+
+    def part(number: Any) -> Any:
+        ended.assign(number > 0)
+        return dataset.take(tf.where(number > 0, tf.constant(0, tf.int64), tf.constant(-1, tf.int64)))
+
+    return tf.data.Dataset.range(2).flat_map(tf.autograph.experimental.do_not_convert(part))
+
+
+def epoch_repeats(root: Node) -> list[Node]:
+    """The endless repeats without which a dataset ends with its epoch: on the one line back from its end.
+
+    Those in a branch of a join, or before something that ends by itself, are part of what the dataset gives.
+    """
+    found, node = [], root
+    while node.inputs and node.kind not in ("take", "take_while") and node.kind not in JOINS:
+        if endless_repeat(node):
+            found.append(node)
+        node = node.inputs[1 if node.kind == "enumerate" else 0]
+    return found
+
+
+def unbounded_generator(node: Node, cut: bool = False) -> bool:
+    """Whether a node draws from a Python generator that nothing tells the length of.
+
+    Args:
+        node: which.
+        cut: whether caches are given a part of their input, and so don't.
+    """
+    ends = (node.kind == "take" and node.parameters.get("count", -1) >= 0) or (cut and node.kind in STORES)
+    if ends or int(node.dataset.cardinality()) >= 0:
+        return False
+    return node.kind == "from_generator" or any(unbounded_generator(before, cut) for before in node.inputs)
+
+
+def _steady(root: Node, first: Mapping[Node, Any], last: Mapping[Node, Any], passed: float) -> dict[Node, float]:
+    """Elements that leave each node for each of the samples that ``passed``, once buffers are full.
+
+    A shuffle that had taken in its whole input by the first sample takes one for each that it gives, in the long run;
+    what was held elsewhere by then is spread over the samples that were counted.
+    """
+    flows: dict[Node, float] = {}
+
+    def follow(node: Node, held: float) -> None:
+        """``held``: flow over all that was counted, of nodes before a shuffle; 0 elsewhere."""
+        count, delta = int(last[node][0]), int(last[node][0] - first[node][0])
+        flows[node] = held * count if held else (delta or count) / passed
+        for before in node.inputs:
+            given = int(last[before][0])
+            follow(before, flows[node] / given if node.kind == "shuffle" and given else held)
+
+    follow(root, 0.0)
+    return flows
 
 
 def counted(dataset: tf.data.Dataset, counter: Any, by_row: bool = False) -> tf.data.Dataset:
@@ -171,29 +255,30 @@ def _bytes(part: Any) -> Any:
     return tf.size(part, tf.int64) * part.dtype.size
 
 
-def _inside(root: Node, builder: Builder, flows: Mapping[Node, Flow], told: Callable[[], None]) -> dict[Node, Flow]:
+def _inside(root: Node, builder: Builder, counts: Counts, told: Callable[[], None]) -> dict[Node, Flow]:
     """Flows of the chains inside interleaves, from their ends to their sources."""
     found: dict[Node, Flow] = {}
     for outer in root.nodes():
-        after = flows[outer].elements_per_sample if outer.looked else 0.0
+        after = counts.flows[outer].elements_per_sample if outer.looked else 0.0
         before = None
+        into = counts.flows[outer.inputs[0]].elements_per_sample if outer.looked else 0.0
         for one in reversed(outer.looked):
-            sizes, per_input = _measured(outer, one, builder, told)
-            if before is None or before.kind in _ONE_TO_ONE:
-                elements = after
-            else:
-                elements = per_input * flows[outer.inputs[0]].elements_per_sample
+            if not into:
+                found[one] = Flow(0.0, 0.0)
+                continue
+            sizes, per_input = _measured(outer, one, builder, math.ceil(counts.samples * into), told)
+            elements = after if before is None or before.kind in _ONE_TO_ONE else per_input * into
             found[one] = Flow(elements, sizes)
             after, before = elements, one
     return found
 
 
-def _measured(outer: Node, one: Node, builder: Builder, told: Callable[[], None]) -> tuple[float, float]:
-    """Bytes of an element of a node inside an interleave, and its elements for each of the interleave's input."""
+def _measured(outer: Node, one: Node, builder: Builder, inputs: int, told: Callable[[], None]) -> tuple[float, float]:
+    """Bytes of an element of a node inside an interleave, and its elements for each of the interleave's ``inputs``."""
     import tensorflow as tf
 
     into, out = (tf.Variable(tf.zeros(3, tf.int64), trainable=False) for _ in range(2))
-    below = counted(builder.build(outer.inputs[0], bare), into)
+    below = counted(builder.build(outer.inputs[0], bare).take(max(1, inputs)), into)
     start = time.perf_counter()
     for n, _ in enumerate(counted(one.inner.prefix(below), out)):
         told()
@@ -205,5 +290,5 @@ def _measured(outer: Node, one: Node, builder: Builder, told: Callable[[], None]
 
 
 def bare(node: Node, inputs: Sequence[Any]) -> Any:
-    """Leaves out what only orders, keeps or repeats elements: for taking samples of them."""
-    return inputs[0] if node.kind in ("shuffle", "prefetch") or node.kind in STORES or endless_repeat(node) else None
+    """Leaves out what only orders or keeps elements: for taking samples of them."""
+    return inputs[0] if node.kind in ("shuffle", "prefetch") or node.kind in STORES else None

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from greenload.datasets.counting import Counts, counted
-from greenload.datasets.graph import Node, endless_repeat
+from greenload.datasets.counting import Counts, counted, epoch_repeats
+from greenload.datasets.graph import Node
 from greenload.datasets.rebuild import Builder
 from greenload.datasets.replays import Replays
 from greenload.datasets.runs import divisor, group_size, whole_options
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 FIRST_S = 0.75
 """Wall seconds that a first epoch may take, roughly: of a longer one a part is run."""
+STARTS_S = 2.0
+"""Wall seconds of the longest epoch whose start can be felt."""
 WRITTEN_BYTES = 1 << 28
 """Bytes that a window writes into a cache on disk, at most."""
 _MOST_TIMES = 4  # the elements that a first epoch may give beyond those expected, before it is cut off
@@ -108,13 +110,15 @@ class FirstEpochs:
         self._parallel = parallel
         self._replays = replays
         self._told = told
-        self._stores = Stores.of(root)
+        self._stores = Stores.of(root, counts.unfilled)
         self._options = whole_options(root.dataset.options())
+        self._repeats = epoch_repeats(root)
         self._passed = 0
 
     def whole(self) -> Once | None:
         """A first epoch of the whole dataset, or of its first part where one takes long; None where neither ends."""
-        if self._part is not None and any(len(n.inputs) > 1 and n.kind not in _IN_STEP for n in self._root.nodes()):
+        joined = any(len(node.inputs) > 1 and node.kind not in _IN_STEP for node in self._root.nodes())
+        if joined and part_samples(self._counts) is not None:
             return None  # the parts would not be of the branches' sizes
         if not self._passed:
             counter = _counter()
@@ -135,16 +139,8 @@ class FirstEpochs:
         return tempfile.mkdtemp(dir=self._scratch)
 
     @property
-    def _part(self) -> float | None:
-        """Samples of which a part of an epoch is made; None for all of it."""
-        counts = self._counts
-        whole = None if counts.cut or counts.epoch_elements is None else counts.samples
-        wanted = max(float(counts.samples_per_element), FIRST_S / max(counts.s_per_sample, 1e-9))
-        return None if whole is not None and whole <= 2 * wanted else wanted
-
-    @property
     def _most(self) -> int:
-        samples = self._part or float(self._counts.samples)
+        samples = first_samples(self._counts)
         return math.ceil(_MOST_TIMES * samples / self._counts.samples_per_element) + 1
 
     @property
@@ -152,18 +148,21 @@ class FirstEpochs:
         return group_size(self._counts.samples_per_element, self._counts.s_per_sample)
 
     def _built(self, folder: str) -> Any:
-        builder, part = Builder(folder, self._parallel), self._part
+        builder, part = Builder(folder, self._parallel), part_samples(self._counts)
 
         def alter(node: Node, inputs: Sequence[Any]) -> Any:
             if part is not None and node in self._stores.empty:
                 elements = max(1, round(part * self._counts.flows[node].elements_per_sample))
                 return builder.on(node, [inputs[0].take(elements)])
-            return _once(node, inputs)
+            return self._once(node, inputs)
 
         return builder.build(self._root, alter)
 
-    def writing(self, node: Node, elements: int) -> dict[str, Once]:
-        """Elements written into an empty cache, and only passing, by the kinds of their windows.
+    def _once(self, node: Node, inputs: Sequence[Any]) -> Any:
+        return inputs[0] if node in self._repeats else None
+
+    def writing(self, node: Node, elements: int, kind: str) -> Once:
+        """Elements written into an empty cache ("with"), or only passing ("without"): the kinds of their windows.
 
         What a cache on disk is given is captured. What one in memory keeps is memory that nothing has used before,
         which is most of its cost: so what is before it runs, too.
@@ -175,13 +174,10 @@ class FirstEpochs:
         group = group_size(1 / max(1e-12, flow.elements_per_sample), self._counts.s_per_sample)
         folder = self._folder()
         builder = Builder(folder, self._parallel)
-        given = self._replays.captured(before) if on_disk(node) else builder.build(before, _once)
-        given = given.take(elements)
-        runs = {"with": builder.on(node, [given]), "without": given}
-        return {
-            kind: Once(run.with_options(self._replays.options), samples, group, self._told, folder)
-            for kind, run in runs.items()
-        }
+        given = self._replays.captured(before) if on_disk(node) else builder.build(before, self._once)
+        passing = given.take(elements)
+        run = builder.on(node, [passing]) if kind == "with" else passing
+        return Once(run.with_options(self._replays.options), samples, group, self._told, folder)
 
     def writing_elements(self, node: Node, seconds: float) -> int:
         """How many elements fill a window in which a cache is written: no more than an epoch has of one in memory."""
@@ -189,24 +185,40 @@ class FirstEpochs:
         assert before is not None
         flow = self._counts.flows[before]
         if not on_disk(node):
-            return max(1, round((self._part or self._counts.samples) * flow.elements_per_sample))
+            return max(1, round(first_samples(self._counts) * flow.elements_per_sample))
         most = max(1, int(WRITTEN_BYTES / max(1.0, flow.bytes_per_element)))
         elements = min(most, 64)
         while True:
-            runs = self.writing(node, elements)
-            runs["without"].run(0)  # its first one captures
-            start = time.perf_counter()
-            runs["with"].run(0)
-            took = time.perf_counter() - start
-            for run in runs.values():
+            for kind in ("without", "with"):  # the first one captures
+                run = self.writing(node, elements, kind)
+                start = time.perf_counter()
+                run.run(0)
+                took = time.perf_counter() - start
                 run.close()
             if took >= seconds / 3 or elements >= most:
                 return max(1, min(most, round(elements * seconds / max(took, 1e-4))))
             elements = min(most, elements * max(2, min(8, int(seconds / 2 / max(took, 1e-4)))))
 
 
-def _once(node: Node, inputs: Sequence[Any]) -> Any:
-    return inputs[0] if endless_repeat(node) else None
+def part_samples(counts: Counts) -> float | None:
+    """Samples of which a part of a first epoch is made; None for all of it."""
+    whole = None if counts.cut or counts.epoch_elements is None else counts.samples
+    wanted = max(float(counts.samples_per_element), FIRST_S / max(counts.s_per_sample, 1e-9))
+    if counts.bounded_first:
+        wanted = min(wanted, float(counts.samples))
+    return None if whole is not None and whole <= 2 * wanted else wanted
+
+
+def first_samples(counts: Counts) -> float:
+    """Samples of a first epoch, or of the part of it that is run."""
+    return part_samples(counts) or float(counts.samples)
+
+
+def may_start_anew(counts: Counts, stores: Stores) -> bool:
+    """Whether epochs can be started anew, and may be so short that the start is felt."""
+    if counts.endless or counts.cut or counts.epoch_elements is None:
+        return False
+    return bool(stores) or counts.samples * counts.s_per_sample <= 2 * STARTS_S  # counting slows an epoch down
 
 
 def _counter() -> Any:
@@ -216,15 +228,10 @@ def _counter() -> Any:
 
 
 def started_anew(
-    root: Node, counts: Counts, builder: Builder, options: Any, told: Callable[[], None]
-) -> tuple[Epochs, tf.data.Dataset, int] | None:
-    """Epochs of a dataset by iterators of their own, the same dataset for one without an end, and their group.
-
-    None where an epoch has no end, or wasn't counted whole.
-    """
-    if counts.endless or counts.cut or counts.epoch_elements is None:
-        return None
-    dataset = builder.build(root).with_options(options)
+    dataset: tf.data.Dataset, counts: Counts, told: Callable[[], None]
+) -> tuple[Epochs, tf.data.Dataset, int]:
+    """Epochs of a dataset by iterators of their own, the same dataset for one without an end, and their group."""
+    assert counts.epoch_elements is not None
     samples = counts.epoch_elements * counts.samples_per_element
     group = divisor(counts.epoch_elements, group_size(counts.samples_per_element, counts.s_per_sample))
     return Epochs(dataset, samples, group, told), dataset, group

@@ -22,11 +22,17 @@ def notes(campaign: DatasetCampaign) -> Iterator[Skipped]:
         if campaign.counts.cut and node.kind in STORES:
             held = round(campaign.counts.samples)
             yield Skipped(node.name, f"an epoch is too long to fill it whole: measured on its first {held} samples")
+        if node in campaign.counts.unfilled and node not in campaign.stores:
+            yield Skipped(node.name, "an epoch ends before its input does: it is filled anew each time, and never read")
         if snapshot_there(node):
             yield Skipped(node.name, "its folder holds a finished snapshot: it was measured as if that weren't there")
     yield from thrown_away(campaign.root, campaign.counts, campaign.replays.before)
     for name, why in campaign.failed.items():
         yield Skipped(name, why)
+    if campaign.bounds is not None:
+        yield from (Skipped(name, why) for name, why in campaign.bounds.reasons.items())
+        if campaign.hurried:
+            yield Skipped("rounds", f"some steps have fewer than {campaign.bounds.rounds}: all was slower than counted")
 
 
 def _opaque(node: Node) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _GROUP_S = 0.01  # work for each element that Python sees: a `next` costs 0.1 ms
 _GROUP = 64  # samples, at least, for each element that Python sees
+_GROUP_MOST_S = 0.05  # but no more work than this, so that a window ends in time
 
 
 class Run:
@@ -73,7 +74,8 @@ class Run:
 
 def group_size(samples_per_element: float, s_per_sample: float) -> int:
     """Elements to consume in C++ for each that Python sees, so that seeing them is cheap beside them."""
-    samples = max(_GROUP, _GROUP_S / max(s_per_sample, 1e-7))
+    s = max(s_per_sample, 1e-7)
+    samples = min(max(_GROUP, _GROUP_S / s), _GROUP_MOST_S / s)
     return max(1, round(samples / samples_per_element))
 
 

@@ -21,14 +21,24 @@ class Stores:
     """Those that the first epoch fills."""
 
     @classmethod
-    def of(cls, root: Node) -> Stores:
-        """The caches of a dataset. One inside an interleave's function is none: each call begins it anew."""
+    def of(cls, root: Node, unfilled: Collection[Node] = ()) -> Stores:
+        """The caches of a dataset.
+
+        One inside an interleave's function is none: each call begins it anew. Nor is one that no epoch fills.
+
+        Args:
+            root: the dataset.
+            unfilled: caches that an epoch doesn't take all of the input of, as of ``cache().take(9)``.
+        """
         found = [node for node in root.nodes() if node.kind in STORES and node.inner is None]
         filled = tuple(node for node in found if node.kind == "cache" and finished_on_disk(_path(node)))
-        return cls(filled, tuple(node for node in found if node not in filled))
+        return cls(filled, tuple(node for node in found if node not in filled and node not in unfilled))
 
     def __bool__(self) -> bool:
         return bool(self.filled or self.empty)
+
+    def __contains__(self, node: Node) -> bool:
+        return node in self.filled or node in self.empty
 
     def runs(self, node: Node) -> str:
         """When a node runs, as in a report's ``Step.runs``."""

@@ -17,12 +17,13 @@ EXAMPLES = Path(__file__).parent / "examples"
 
 @pytest.fixture
 def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a report holds doesn't depend on how long windows are. Trials of changes are left to their own tests."""
+    """What a report holds doesn't depend on how many windows there are, nor how long. Trials have their own tests."""
     from greenload import advising, windowing
     from greenload.datasets import campaign as dataset_campaign
 
     monkeypatch.setattr(windowing, "WINDOW_S", 0.01)
-    monkeypatch.setattr(dataset_campaign, "_SHORTEST_S", 0.01)
+    monkeypatch.setattr(windowing, "BUILDS", 1)
+    monkeypatch.setattr(dataset_campaign, "SHORTEST_S", 0.01)
     monkeypatch.setattr(advising, "TRIED", 0)
 
 
