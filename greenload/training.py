@@ -43,14 +43,17 @@ class EnergyCallback:
     ``jit_compile``, ``run_eagerly``, under ``tf.distribute.MirroredStrategy``, where the samples of all replicas are
     counted. Waiting is seen on TensorFlow, without a strategy, with ``steps_per_execution=1``;
     elsewhere it is said to be unknown. On a GPU it is the time that the host waited, which the GPU may have spent on
-    the step before: the GPU waited at most so long. The loader's part is what its samples cost at full speed, caches
-    warm: starting an epoch's iterator, filling a cache, and batches that were prepared but never trained on are in the
-    model's part. The joules of a counter are the whole machine's: what others drew is estimated by CPU time and kept
-    apart.
+    the step before: the GPU waited at most so long. The loader's part is what its samples cost at full speed:
+    starting an epoch's iterator, and batches that were prepared but never trained on, are in the model's part. An epoch
+    that fills a cache is charged what the profile's first epoch cost (``Report.first_epoch``), the others what later
+    ones did. Where it can't be seen which it is, as under a strategy, or where ``steps_per_epoch`` ends it early,
+    loader and model are one figure for it, and for the whole fit, which a note says. The joules of a counter are the
+    whole machine's: what others drew is estimated by CPU time and kept apart.
 
     Each epoch adds to Keras's logs, so that ``History`` and Keras's own ``TensorBoard`` (after this one in the list)
     have them: ``energy_j``, ``loader_j``, ``waiting_j``, ``model_j`` (joules of all domains), ``waiting_s``,
-    ``loader_cpu_s``. What isn't known is left out; joules are ``nan`` in an epoch in which a counter failed.
+    ``loader_cpu_s``. What isn't known is left out; joules are ``nan`` in an epoch in which a counter failed, and the
+    loader's and the model's in one of which isn't known whether it filled a cache.
 
     Args:
         loader: what the loader costs: a `Report` of `gl.profile`, or the path of one that was saved. A `Pipeline`, a
@@ -209,10 +212,11 @@ class EnergyCallback:
         """What Keras's logs get. Its History appends what comes, so an epoch left out would shift those after it."""
         parts = {"energy_j": spent.total, "waiting_j": spent.waiting}
         parts |= {"loader_j": spent.loader, "model_j": spent.model} if self.profile is not None else {}
+        one = bool(spent.does_not_fit) or self._knows_another(spent)
         unknown = {
             name: math.nan
             for name, part in parts.items()
-            if (spent.does_not_fit and name in ("loader_j", "model_j"))
+            if (one and name in ("loader_j", "model_j"))
             or (
                 spent.void
                 and all(
@@ -220,9 +224,14 @@ class EnergyCallback:
                 )
             )
         }
-        if spent.does_not_fit:
+        if one:
             unknown["loader_cpu_s"] = math.nan
         return unknown | {name: value for name, value in scalars(spent) if "/" not in name}
+
+    def _knows_another(self, spent: Spent) -> bool:
+        """Whether this epoch's loader isn't known where another's may be: that fills a cache, or reads it."""
+        cached = self.profile is not None and bool(self.profile.first_epoch or self.profile.caches)
+        return cached and (spent.loader.cpu_s is None or spent.loader.cpu_s.value is None)
 
     def _serve(self, spent: Spent) -> None:
         """Show all of it after each epoch, empty where unknown: what an earlier one showed isn't true of this one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from greenload import scalars
@@ -85,11 +85,48 @@ def _remedy(profile: Report, passed: Passed) -> str:
     return "profile the dataset that is trained on, on this machine; its sample must be a row of the batches here"
 
 
-def loader_costs(profile: Report | None, samples: float | None, by_bytes: Mapping[Channel, float]) -> list[Part]:
-    """What the loader cost as a whole, then by step and in no step; empty where that isn't known."""
-    if profile is None or samples is None:
-        return []
+def of_first_epoch(profile: Report) -> Report:
+    """The profile with the costs of the epoch that fills the caches."""
+    first = profile.first_epoch
+    assert first is not None
+    return replace(
+        profile,
+        steps=first.steps,
+        full=first.full,
+        idle=first.idle,
+        unattributed=first.unattributed,
+        total=first.total,
+        together=first.together,
+        first_epoch=None,
+    )
 
+
+def loader_costs(fed: Sequence[tuple[Report, float | None]], by_bytes: Mapping[Channel, float]) -> list[Part]:
+    """What the loader cost as a whole, then by step and in no step; empty where that isn't known.
+
+    Args:
+        fed: what a sample costs and how many of them passed, for each kind of epoch.
+        by_bytes: joules a byte of storage that the profile doesn't have.
+    """
+    kinds = [_costs(profile, samples, by_bytes) for profile, samples in fed if samples is not None]
+    if not kinds or len(kinds) < len(fed):
+        return []
+    if len(kinds) == 1:
+        return kinds[0]
+    names = dict.fromkeys(part.name for parts in kinds for part in parts[:-1])
+    return [_sum([part for parts in kinds for part in parts if part.name == name]) for name in (*names, UNATTRIBUTED)]
+
+
+def _sum(parts: Sequence[Part]) -> Part:
+    domains = [domain for domain in parts[0].energy_j if all(domain in part.energy_j for part in parts)]
+    return Part(
+        parts[0].name,
+        {domain: sum_figures(part.energy_j[domain] for part in parts) for domain in domains},
+        sum_figures(part.cpu_s for part in parts if part.cpu_s is not None),
+    )
+
+
+def _costs(profile: Report, samples: float, by_bytes: Mapping[Channel, float]) -> list[Part]:
     def times(name: str, cost: Cost) -> Part:
         joules = {domain: scale(figure, samples) for domain, figure in cost.energy_j_per_sample.items()}
         for channel, j_per_byte in by_bytes.items():
@@ -116,3 +153,13 @@ def loader_costs(profile: Report | None, samples: float | None, by_bytes: Mappin
 def minus(figure: Figure, *others: Figure) -> Figure:
     """What is left of a figure without others, with the errors of all."""
     return sum_figures([figure, *(scale(other, -1) for other in others)])
+
+
+def in_no_step(profile: Report) -> str:
+    """What the profile found in no step, where that is much and its interval tells it from nothing; else empty."""
+    rest, found = profile.unattributed, []
+    for name, share in profile.unattributed_exceeds().items():
+        figure = rest.cpu_s_per_sample if name == "cpu_s" else rest.energy_j_per_sample[name]
+        if figure.low is None or figure.high is None or not figure.low <= 0 <= figure.high:
+            found.append(f"{share:.0%} of {'CPU seconds' if name == 'cpu_s' else f'the joules in {name}'}")
+    return ", ".join(found)

@@ -6,6 +6,7 @@ import _thread
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -17,6 +18,8 @@ from greenload.energy.settle import settle
 from greenload.energy.sharing import SharedSampler, Use
 from greenload.machine import machine
 from greenload.report.data import Report
+from greenload.training_caches import CacheWatch, Kind
+from greenload.training_costs import of_first_epoch
 from greenload.training_data import FitReport, Passed, Spent
 from greenload.training_split import Floor, split
 from greenload.training_steps import Steps
@@ -60,6 +63,7 @@ class Fit:
         """The meters."""
         self._sampler = self.use.sampler
         self._steps: Steps | None = None
+        self._watch = CacheWatch(profile)
         self._writer: Any = None
         try:
             self._floors, self._notes = self._find_floors(idle_s)
@@ -68,7 +72,7 @@ class Fit:
 
                 self._writer = tf.summary.create_file_writer(log_dir)
             if model.train_function is not None:
-                self._steps = Steps(model.train_function, model, lambda error: failed(self, error))
+                self._steps = Steps(model.train_function, model, lambda error: failed(self, error), self._watch)
                 model.train_function = self._steps
             self._start = self._sampler.mark()
         except BaseException:
@@ -76,7 +80,7 @@ class Fit:
             self._release()
             raise
         self._epoch: tuple[int, Mark] | None = None
-        self._passed: list[Passed] = []
+        self._passed: list[tuple[Kind, Passed]] = []
         self._testing: Mark | None = None
         self._validation: list[Window] = []
         self._validated: list[Window] = []
@@ -107,11 +111,11 @@ class Fit:
         assert self._epoch is not None
         epoch, start = self._epoch
         self._epoch = None
-        passed = self._count(steps)
-        self._passed.append(passed)
+        kind, passed = self._count(steps)
+        self._passed.append((kind, passed))
         self._validated += self._validation
         window = self._sampler.window(start, self._sampler.mark())
-        self.epochs.append(self._split(f"epoch {epoch + 1}", window, self._validation, passed))
+        self.epochs.append(self._split(f"epoch {epoch + 1}", window, self._validation, [(kind, passed)]))
         return self.epochs[-1]
 
     def end(self, ended: str) -> FitReport | None:
@@ -165,14 +169,15 @@ class Fit:
                 tf.summary.write(tag, tf.constant(value, tf.float32), metadata=kind)
         self._writer.flush()
 
-    def _count(self, steps: int | None) -> Passed:
+    def _count(self, steps: int | None) -> tuple[Kind, Passed]:
         if self._steps is None:
-            return Passed(None, None, None, ("what passed isn't known: only model.fit shows its batches",))
+            return "unknown", Passed(None, None, None, ("what passed isn't known: only model.fit shows its batches",))
         found = self._steps.passed(steps)
         if self._model.train_function is not self._steps:
             why = "what passed isn't known: during the fit the model was compiled anew, or got another EnergyCallback"
-            found = Passed(None, None, None, (why,))
-        return found
+            return "unknown", Passed(None, None, None, (why,))
+        kind, why = self._watch.end(found, ended=self._steps.ended)
+        return kind, replace(found, unknown=(*found.unknown, why)) if why else found
 
     def _report(self, window: Window, ended: str) -> FitReport:
         profile = self._profile
@@ -182,22 +187,36 @@ class Fit:
             meters=self.use.statuses,
             model=str(getattr(self._model, "name", "") or type(self._model).__name__),
             profile="" if profile is None else f"{profile.pipeline.get('name') or 'a pipeline'}, {profile.created}",
-            fit=self._split("fit", window, self._validated, _together(self._passed)),
+            fit=self._split("fit", window, self._validated, self._passed),
             epochs=tuple(self.epochs),
             ended=ended,
         )
 
-    def _split(self, name: str, window: Window, validation: list[Window], passed: Passed) -> Spent:
+    def _split(
+        self, name: str, window: Window, validation: list[Window], epochs: Sequence[tuple[Kind, Passed]]
+    ) -> Spent:
         return split(
             name,
             window,
             validation,
-            passed,
+            _together([passed for _, passed in epochs]),
             channels=self._sampler.channels,
             floors=self._floors,
             profile=self._profile,
+            fed=self._fed(epochs),
             notes=self._notes,
         )
+
+    def _fed(self, epochs: Sequence[tuple[Kind, Passed]]) -> list[tuple[Report, Passed]] | None:
+        """What passed by its costs a sample; empty where they aren't known of an epoch, None where all are the same."""
+        profile, kinds = self._profile, {kind for kind, _ in epochs}
+        if profile is None or kinds <= {"later"}:
+            return None
+        if "unknown" in kinds:
+            return []
+        by_kind = {kind: _together([passed for of, passed in epochs if of == kind]) for kind in ("first", "later")}
+        first = [(of_first_epoch(profile), by_kind["first"])]
+        return first + ([(profile, by_kind["later"])] if "later" in kinds else [])
 
     def _find_floors(self, idle_s: float) -> tuple[dict[str, Floor], tuple[str, ...]]:
         """The idle floors, and what is to be said of them: modelled, measured now, or the profile's."""

@@ -9,7 +9,8 @@ whose idle floor is ``P`` watts, found while the rest of the machine used ``r`` 
     idle        =  P · (wall_s − waiting_s)             the floor of the rest of the time
     others      =  (total − P · wall_s) · x / (cpu_s + x),  x = other_cpu_s − r · wall_s
     validation  =  total − P · wall_s − others          of the windows in which validation ran
-    loader      =  samples · joules per sample          as profiled, by step, in the profile's own unit of a sample
+    loader      =  samples · joules per sample          as profiled, by step, in the profile's own unit of a sample;
+                                                        of the first epoch where that fills a cache
     model       =  what is left
 
 What neighbours do all the time is in the floor, as nothing tells it from idling; ``others`` is what they did beyond, or
@@ -33,7 +34,7 @@ from greenload.energy.floor import NEIGHBOUR_BAND
 from greenload.energy.meter import Channel
 from greenload.energy.sampler import Window
 from greenload.report.data import Report
-from greenload.training_costs import BESIDE, does_not_fit, loader_costs, minus, samples_of
+from greenload.training_costs import BESIDE, does_not_fit, in_no_step, loader_costs, minus, samples_of
 from greenload.training_data import Part, Passed, Spent
 
 _Z = 1.96
@@ -66,6 +67,7 @@ def split(
     channels: Mapping[str, Channel],
     floors: Mapping[str, Floor],
     profile: Report | None,
+    fed: Sequence[tuple[Report, Passed]] | None = None,
     notes: Sequence[str] = (),
 ) -> Spent:
     """Spent a window of training into loader, waiting, model, validation, the rest of the machine, and the idle floor.
@@ -78,6 +80,8 @@ def split(
         channels: provenance and band by domain, `Sampler.channels`.
         floors: the idle floor by domain, where known.
         profile: what a sample costs by step; None where nobody profiled the loader.
+        fed: what passed by what a sample of it costs, where that differs from epoch to epoch; empty where it isn't
+            known. Left out, all of ``passed`` costs what ``profile`` says.
         notes: what else a reader must know.
 
     Returns:
@@ -90,8 +94,11 @@ def split(
     told = [*notes, *passed.unknown]
 
     by_bytes = _by_bytes(profile, [channels[domain] for domain in known], window)
-    samples, of_samples = samples_of(profile, passed)
-    costs = loader_costs(profile, samples, by_bytes)
+    if fed is None:
+        fed = [] if profile is None else [(profile, passed)]
+    counted_samples = [samples_of(costs, part) for costs, part in fed]
+    costs = loader_costs([(of, count) for (of, _), (count, _) in zip(fed, counted_samples, strict=True)], by_bytes)
+    samples = sum(count for count, _ in counted_samples if count is not None) if costs else None
     loader_cpu = costs[0].cpu_s if costs else Figure.missing()
     assert loader_cpu is not None
     work_cpu = _exact(rest.cpu_s)
@@ -163,8 +170,8 @@ def split(
         told.append("nobody profiled the loader, so it isn't told from the model: EnergyCallback(gl.profile(dataset))")
     else:
         counted_bytes = [one.domain for one in by_bytes if costs and one.domain not in left_out]
-        told += of_samples
-        told += _of_profile(profile, shared, counted_bytes, left_out, untold)
+        told += dict.fromkeys(note for _, of_samples in counted_samples for note in of_samples)
+        told += _of_profile([of for of, _ in fed], shared, counted_bytes, left_out, untold)
     told += _unseen(validation, known)
     told += _exceeding(loader_cpu, model_cpu, parts, samples)
     return Spent(
@@ -293,12 +300,15 @@ def _by_bytes(profile: Report | None, channels: Iterable[Channel], window: Windo
 
 
 def _of_profile(
-    profile: Report, shared: Sequence[str], by_bytes: Sequence[str], left_out: Sequence[str], untold: Sequence[str]
+    profiles: Sequence[Report],
+    shared: Sequence[str],
+    by_bytes: Sequence[str],
+    left_out: Sequence[str],
+    untold: Sequence[str],
 ) -> list[str]:
     notes = []
-    if over := profile.unattributed_exceeds():
-        found = ", ".join(f"{share:.0%} of {name}" for name, share in over.items())
-        notes.append(f"the profile left {found} in no step: the loader's split by step is that uncertain")
+    for left in dict.fromkeys(filter(None, map(in_no_step, profiles))):
+        notes.append(f"the profile left {left} in no step: the loader's split by step is that uncertain")
     remedy = "profile on this machine, with the same meters"
     if shared:
         notes.append(

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from greenload.datasets.units import ranks, rows
+from greenload.training_caches import CacheWatch
 from greenload.training_data import Passed
 
 _Step = Callable[[Any], tuple[Any, int | None]]
@@ -33,14 +34,18 @@ class Steps:
         function: Keras's own.
         model: the model.
         failed: called with what the function raised, before it is passed on.
+        watch: looks at each iterator before and after its first batch.
     """
 
-    def __init__(self, function: Callable[..., Any], model: Any, failed: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, function: Callable[..., Any], model: Any, failed: Callable[[BaseException], None], watch: CacheWatch
+    ) -> None:
         while isinstance(function, Steps):  # left by a fit that was interrupted between steps, or another callback's
             function = function.function
         self.function: Callable[..., Any] = function
         self._failed = failed
         self._model = model
+        self._watch = watch
         self._ends = _ends()
         self._clock = time.monotonic_ns
         self._per_call = int(getattr(model, "steps_per_execution", 1) or 1)
@@ -55,21 +60,29 @@ class Steps:
         self._waited_ns = 0
         self._ranks: set[tuple[int | None, ...]] = set()
         self._blind = ""
+        self.ended = False
+        """Whether an iterator had no more batches."""
+        self._watch.reset()
         self._updates_before = self._updates()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Fetch a batch, noting the wait, and train on it."""
         try:
             iterator: Any = args[0] if args else None
-            if iterator is not self._iterator:
+            is_new = iterator is not self._iterator
+            if is_new:
+                self._watch.before(iterator)
                 self._decide(iterator, len(args) == 1 and not kwargs)
             if self._step is None:
                 found, samples = self.function(*args, **kwargs), self._static_rows
             else:
                 found, samples = self._step(iterator)
             self._calls[samples] = self._calls.get(samples, 0) + 1
+            if is_new:
+                self._watch.after()
             return found
         except self._ends:
+            self.ended = True
             raise
         except BaseException as error:
             self._failed(error)

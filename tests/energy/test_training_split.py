@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -332,6 +333,30 @@ def test_a_step_that_the_model_runs_is_not_the_loader_s() -> None:
     assert [step.name for step in spent.steps] == ["read", UNATTRIBUTED]
     assert value(spent.loader.energy_j[PACKAGE]) == pytest.approx(50.0)
     assert value(spent.loader.cpu_s) == pytest.approx(2.5)
+
+
+def test_epochs_that_cost_differently_are_charged_each_by_its_own() -> None:
+    first, later = profiled({PACKAGE: 0.2, GPU: 0.0}), profiled({PACKAGE: 0.02, GPU: 0.0}, cpu_s=0.001)
+    later = replace(later, steps=later.steps[1:])  # the first one stands before the cache
+    fed = [(first, replace(PASSED, batches=50, samples=500)), (later, replace(PASSED, batches=50, samples=500))]
+    spent = found(window(20.0, 30.0, package=800.0, gpu=2500.0), profile=later, fed=fed)
+    assert value(spent.loader.cpu_s) == pytest.approx(5.5) and value(spent.model.cpu_s) == pytest.approx(24.5)
+    assert value(spent.loader.energy_j[PACKAGE]) == pytest.approx(110.0)
+    assert [step.name for step in spent.steps] == ["read", "decode", UNATTRIBUTED]
+    assert [value(step.cpu_s) for step in spent.steps] == pytest.approx([1.25, 3.75 + 0.375, 0.0])
+    loader = spent.loader.cpu_s
+    assert loader is not None and loader.half_width == pytest.approx(math.hypot(0.25, 0.025))
+    one = found(window(20.0, 30.0, package=800.0, gpu=2500.0), profile=later, fed=[])
+    assert one.parts[0].name == "loader and model" and one.steps == ()
+
+
+@pytest.mark.parametrize("low", [0.002, -0.001])
+def test_what_the_profile_left_in_no_step_is_said_where_its_interval_tells_it_from_nothing(low: float) -> None:
+    profile = profiled({PACKAGE: 0.2, GPU: 0.0})
+    rest = replace(profile.unattributed, cpu_s_per_sample=Figure(0.003, low, 0.008 - low, "measured"))
+    spent = found(window(20.0, 30.0, package=800.0, gpu=2500.0), profile=replace(profile, unattributed=rest))
+    said = ["the profile left 30% of CPU seconds in no step: the loader's split by step is that uncertain"]
+    assert list(spent.notes) == (said if low > 0 else [])
 
 
 numbers = st.floats(0.0, 1e3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from greenload.energy.attribution import Cost
 from greenload.energy.emulator import Power, PowercapEmulator
 from greenload.energy.figures import Figure
 from greenload.report.data import FullRun, Idle, Machine, Report, Step
+from greenload.report.epochs import CacheState, FirstEpoch
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -55,6 +57,13 @@ def known(power: Power | None = None, cpu_s: float = SAMPLE_S) -> Report:
         unattributed=Cost(**cost(0.0)),
         total=Cost(**cost(1.0)),
     )
+
+
+def caching(first_s: float, later_s: float, *caches: CacheState) -> Report:
+    """A profile of a loader with a cache: what a sample costs in the epoch that fills it, and in later ones."""
+    of_first, of_later = known(cpu_s=first_s), known(cpu_s=later_s)
+    first = FirstEpoch(of_first.steps, of_first.full, of_first.idle, of_first.unattributed, of_first.total)
+    return replace(of_later, first_epoch=first, caches=caches or (CacheState("cache"),))
 
 
 def work(machine: PowercapEmulator | None, kind: str, cpu_s: float) -> None:
