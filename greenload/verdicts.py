@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from greenload import formats, limits
 from greenload.backends import pillow_decode
 from greenload.backends.readers import Readers
-from greenload.backends.tf_formats import decode_full
+from greenload.backends.tf_truncation import decode_whole
 from greenload.errors import RecordError
 from greenload.formats import Header
 from greenload.sources import Source
@@ -103,7 +103,7 @@ class Judge:
         if not isinstance(data, bytes):
             return DECODES
         try:
-            why = self._refusal(*self.opened(data))
+            why = self._refusal(data, *self.opened(data))
         except formats.FormatError as error:
             return str(error)
         except MemoryError as error:
@@ -113,16 +113,32 @@ class Judge:
                 look(data)
         return why or DECODES
 
-    def _refusal(self, data: bytes, header: Header) -> str:
-        """Why a file of a kind that is read can't be decoded; empty if it can."""
+    def _refusal(self, data: bytes, file: bytes, header: Header) -> str:
+        """Why data of a kind that is read, which is a file as it is to be decoded, can't be; empty if it can."""
         if self.by(header.kind) == "pillow":
-            return _pillow_refusal(data)
+            return _pillow_refusal(file)
         if header.kind in formats.support("tf"):
-            decodes = _decodes(data, self.max_bytes)
+            decodes = self._decodes_on_tensorflow(data)
         else:
-            decodes = self._decodes_on_dali(data, header)
+            decodes = self._decodes_on_dali(file, header)
         sides = f"{header.width}×{header.height}"
         return "" if decodes else f"broken {header.format}: its header promises {sides} pixels that can't be decoded"
+
+    def _decodes_on_tensorflow(self, data: bytes) -> bool:
+        """Whether what TensorFlow's graph does with a file decodes it.
+
+        Raises:
+            MemoryError: there is too little memory to tell.
+        """
+        import tensorflow as tf
+
+        try:
+            decode_whole(tf.constant(data), None, self.max_bytes, self.truncated)
+        except tf.errors.ResourceExhaustedError as error:
+            raise MemoryError(error.message) from None
+        except tf.errors.OpError:
+            return False
+        return True
 
     def _decodes_on_dali(self, data: bytes, header: Header) -> bool:
         try:
@@ -130,23 +146,6 @@ class Judge:
         except formats.FormatError:
             return False
         return True
-
-
-def _decodes(data: bytes, max_bytes: int) -> bool:
-    """Whether TensorFlow decodes a file.
-
-    Raises:
-        MemoryError: there is too little memory to tell.
-    """
-    import tensorflow as tf
-
-    try:
-        decode_full(tf.constant(data), max_bytes=max_bytes)
-    except tf.errors.ResourceExhaustedError as error:
-        raise MemoryError(error.message) from None
-    except tf.errors.OpError:
-        return False
-    return True
 
 
 def _pillow_refusal(data: bytes) -> str:

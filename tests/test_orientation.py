@@ -222,6 +222,35 @@ def test_they_agree_on_damaged_files(name: str, value: int, changes: list[tuple[
 
 
 @pytest.mark.timeout(20)
+def test_no_file_is_decoded_before_its_orientation_is_known() -> None:
+    """The search for it would be cancelled where decoding fails; now and then that is raised in place of the error."""
+    tf = pytest.importorskip("tensorflow")
+    from greenload.backends import tf_decode
+    from greenload.specs import ImageSpec
+    from greenload.stages import primitives as p
+
+    def comes_behind(op: Any, other: Any) -> bool:
+        seen, left = set(), [op]
+        while left and other.name not in seen:
+            found = left.pop()
+            before = [*(tensor.op for tensor in found.inputs), *found.control_inputs]
+            left += [one for one in before if one.name not in seen]
+            seen |= {one.name for one in before}
+        return other.name in seen
+
+    image, limit = ImageSpec((None, None, 3), "uint8", "HWC"), formats.MAX_BYTES
+    for truncated in formats.TRUNCATED:
+        for lower in (
+            tf_decode.decode(p.Decode(True, limit, truncated), image, image),
+            tf_decode.decode_crop(p.DecodeCrop(True, limit, truncated), image, image),
+        ):
+            traced = tf.function(partial(lower, wanted=lambda *_: {"window": tf.zeros(4, tf.int64)}), autograph=False)
+            ops = traced.get_concrete_function(tf.TensorSpec((), tf.string)).graph.get_operations()
+            search = next(op for op in ops if op.type == "StatelessCase")
+            files = [one for op in ops if op.type.endswith("If") for one in op.inputs if one.dtype == tf.string]
+            assert files and all(comes_behind(file.op, search) for file in files)
+
+
 def test_walks_are_bounded() -> None:
     part = e.chunk(b"tEXt", b"")
     for data in (

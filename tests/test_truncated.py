@@ -156,6 +156,43 @@ def test_the_rows_of_a_png_that_are_there_wholly_are_the_whole_s_and_the_rest_is
             assert (image[rows:] == black).all()
 
 
+@pytest.mark.parametrize("name", ["rgb.png", "palette.png"])
+def test_damage_in_a_cut_off_png_hides_no_row_in_front_of_it(name: str) -> None:
+    data = FILES[name]
+    begin, end, length = data.index(b"IDAT") + 4, len(data) - 16, formats.png.row_lengths(data)[0][0]
+    whole, at = pixels(data), (2 * begin + 3 * end) // 5
+    behind = bytes(np.random.default_rng(1).integers(0, 256, (end - at) // 2, np.uint8))
+    stream, found = zlib.decompressobj(), b""
+    for place in range(at + len(behind) - begin):
+        try:
+            found += stream.decompress((data[:at] + behind)[begin + place : begin + place + 1])
+        except zlib.error:
+            break
+    rows = [found[row * length] for row in range(len(found) // length)]
+    there = next((row for row, kind in enumerate(rows) if kind > 4), len(rows))
+    sure = len(zlib.decompressobj().decompress(data[begin:at])) // length
+    image = pixels(data[:at] + behind)
+    assert 0 < sure <= there < len(whole)
+    np.testing.assert_array_equal(image[:sure], whole[:sure])
+    kept = zlib.decompress(formats.png.pixels(opened(data[:at] + behind))[1])
+    assert kept == found[: there * length] + bytes(len(kept) - there * length)
+
+
+def test_a_row_that_no_decoder_reads_ends_what_is_there_of_a_png() -> None:
+    rows = bytes([0, *range(30)]) * 10
+    body = zlib.compress(rows[: 6 * 31] + b"\x05" + rows[6 * 31 + 1 :])
+    head = e.chunk(b"IHDR", (10).to_bytes(4, "big") * 2 + bytes((8, 2, 0, 0, 0)))
+    image = pixels(b"\x89PNG\r\n\x1a\n" + head + e.chunk(b"IDAT", body))
+    assert (image[:6].reshape(6, 30) == range(30)).all()
+    assert not image[6:].any()
+
+
+@pytest.mark.parametrize("count", [100, 511, 512, 5000])
+def test_zeros_that_reach_past_the_pixels_of_a_cut_off_png_are_none(count: int) -> None:
+    cut = FILES["rgb.png"][:-40].rstrip(b"\0")
+    assert opened(cut + bytes(count)) == opened(cut)
+
+
 def test_a_cut_off_bmp_keeps_the_rows_it_has() -> None:
     whole, cut = pixels(FILES["top-down.bmp"]), pixels(FILES["top-down.bmp"][:-1500])
     np.testing.assert_array_equal(cut[:30], whole[:30])
@@ -177,6 +214,25 @@ def test_cutting_between_a_progressive_jpeg_s_scans_leaves_no_coefficient_imprec
     assert opened(data[: scans[2] + 5]) == opened(data[: scans[2]])
 
 
+def half_and(behind: bytes) -> bytes:
+    """Half of a JPEG, and what stands behind it."""
+    return FILES["420.jpg"][: len(FILES["420.jpg"]) // 2].rstrip(b"\xff") + behind
+
+
+DAMAGED = {
+    FILES["420.jpg"]: "marker D8 out of place",
+    FILES["420.jpg"] + bytes(600): "marker D8 out of place",
+    FILES["420.jpg"][:-30]: "marker D8 out of place",
+    b"\xff\x01\xff\xf0" + FILES["420.jpg"][-90:]: "marker 01 out of place",
+    b"\xff\x01\0\0" + FILES["420.jpg"][-90:]: "marker 01 out of place",
+    b"\xff\xc0\xff\xf0" + FILES["420.jpg"][-90:]: "a second frame",
+    b"\xff\xe1\0\0" + FILES["420.jpg"][-90:-2]: "a segment of 0 bytes",
+    b"\xff\xe1\xff\xf0" + FILES["420.jpg"][-90:]: "broken JPEG: it has an end, but a part's length reaches past it",
+}
+"""What stands behind half of a JPEG that isn't only cut off, and why it is refused: decoders differ in what they make
+of it, and those that look at a file's end alone take it for whole."""
+
+
 @pytest.mark.parametrize(
     ("data", "why"),
     [
@@ -192,6 +248,9 @@ def test_cutting_between_a_progressive_jpeg_s_scans_leaves_no_coefficient_imprec
         (e.with_jpeg_size(e.kept("420.jpg"), 60000, 60000)[:-9], "too large"),
         (e.kept("420.jpg")[:300] + b"\xff\xc0" + e.kept("420.jpg")[300:-30], "broken JPEG|can't be"),
         (FILES["rgb.png"][:200] + b"!" + FILES["rgb.png"][201:-12], "the checksum of its IDAT chunk"),
+        (FILES["rgb.png"][:200] + b"!" + FILES["rgb.png"][201:] + bytes(9), "the checksum of its IDAT chunk"),
+        *((half_and(behind), why) for behind, why in DAMAGED.items()),
+        (FILES["rgb.png"][:33] + b"\0\1\0\0" + FILES["rgb.png"][37:], "broken PNG: it has an end"),
     ],
 )
 def test_what_cannot_be_filled_is_refused_with_its_reason(data: bytes, why: str) -> None:
@@ -271,30 +330,34 @@ def test_verifying_checking_and_packing_judge_by_it(
         "3.webp": e.kept("lossy.webp")[:-60],
         "4.jpg": b"no image",
         "5.jpg": e.kept("progressive.jpg")[:-60],
+        **{f"{6 + number}.jpg": half_and(behind) for number, behind in enumerate(DAMAGED)},
     }
+    bad = [1, 2, 3, 4, 5, *range(6, len(files))]
     folder = tmp_path / "data" / "class"
     folder.mkdir(parents=True)
     for name, data in files.items():
         (folder / name).write_bytes(data)
-    source = Files([folder / name for name in files], list(range(6)))
+    source = Files([folder / name for name in files], list(range(len(files))))
     for _ in range(2):  # found, then remembered: each under its own name
-        assert verify(source).bad_indices == (1, 2, 3, 4, 5)
+        assert verify(source).bad_indices == tuple(bad)
         still_bad = verify(source, truncated="fill")
-        assert still_bad.bad_indices == (3, 4)
+        assert still_bad.bad_indices == (3, 4, *bad[5:])
         assert re.search(r"3\.webp: truncated WebP: .*not WebP: remove it", str(still_bad.bad[0]))
     result = tmp_path / "check.json"
     assert cli.main(["check", str(folder.parent), "--json", str(result)]) == 1
     found = json.loads(result.read_text())
-    assert (len(found["bad"]), found["fillable"]) == (5, 3)
+    assert (len(found["bad"]), found["fillable"]) == (len(bad), 3)
+    assert found["bad"][0]["reason"].endswith('fetch it anew, or pass Decode(truncated="fill") for what is there of it')
     printed = capsys.readouterr().out
-    assert '3 of the 5 bad are cut off, and Decode(truncated="fill") takes what is there of them' in printed
+    assert 'Decode(truncated="fill") would take what is there of 3 of the 13 bad' in printed
     assert cli.main(["check", str(folder.parent), "--truncated", "fill", "--json", str(result)]) == 1
-    assert [Path(bad["path"]).name for bad in json.loads(result.read_text())["bad"]] == ["3.webp", "4.jpg"]
-    assert "3 of the 5" not in capsys.readouterr().out
+    still = {Path(one["path"]).name for one in json.loads(result.read_text())["bad"]}
+    assert still == {list(files)[index] for index in (3, 4, *bad[5:])}
+    assert "would take" not in capsys.readouterr().out
 
     pipeline = Pipeline(source, Decode(truncated="fill"), CenterCrop(8), Batch(2))
-    with pytest.warns(UserWarning, match="left out 2 bad of 6 records"):
+    with pytest.warns(UserWarning, match="left out 10 bad of 14 records"):
         labels = [int(n) for _, batch in gl.load(pipeline, backend="tf", epochs=1, on_error="skip") for n in batch]
     assert labels == [0, 1, 2, 5]
     packed = pack(source, tmp_path / "packed", on_error="skip", truncated="fill")
-    assert (packed.samples, len(packed.skipped)) == (4, 2)
+    assert (packed.samples, len(packed.skipped)) == (4, 10)

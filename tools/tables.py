@@ -94,13 +94,13 @@ CUT_OFF = """\
 Files that are cut off are refused. `Decode(truncated="fill")` takes what is there of them, with the same pixels on
 every backend that reads the kind:
 
-- **JPEG**: the rest is mid-grey (128); of a progressive one it is what the scans so far say, unsmoothed. `dali` refuses
-  it: what a GPU makes of such a file isn't known.
-- **PNG**: rows that are there wholly; the rest is black, or the palette's first colour. **BMP**: the same by bytes; its
-  bottom row comes first as a rule, so the top is what is missing.
+- **JPEG**: the rest is mid-grey (128; 64 of CMYK and YCCK); of a progressive one it is what the scans so far say,
+  unsmoothed. `dali` refuses it: what a GPU makes of such a file isn't known.
+- **PNG**: rows that are there wholly, up to the first that is damaged; the rest is black, or the palette's first
+  colour. **BMP**: the same by bytes; its bottom row comes first as a rule, so the top is what is missing.
 - **Refused** by name: GIF, WebP, TIFF, arithmetic-coded JPEG, interlaced PNG, and files that end before their pixels.
 
-`greenload check` counts the files that it would save.
+`greenload check` counts the files of which something is there.
 """
 
 SEVERAL_KINDS = """\

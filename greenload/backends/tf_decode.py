@@ -19,9 +19,10 @@ def decode(primitive: p.Decode, before: ImageSpec, after: ImageSpec, handing: Ha
     """The whole image; ``handing`` is of ``tf_readers``."""
 
     def lower(data: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
+        turn, data = _oriented(data) if primitive.exif else (None, data)
         image = decode_whole(data, None, primitive.max_bytes, primitive.truncated, handing)
-        if primitive.exif:
-            image = _upright(image, orientation(data))
+        if turn is not None:
+            image = _upright(image, turn)
         image.set_shape((None, None, 3))
         return image, {}
 
@@ -33,7 +34,7 @@ def decode_crop(primitive: p.DecodeCrop, before: ImageSpec, after: ImageSpec, ha
     import tensorflow as tf
 
     def lower(data: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
-        turn = orientation(data) if primitive.exif else None
+        turn, data = _oriented(data) if primitive.exif else (None, data)
 
         def inside() -> Any:
             shape = tf.io.extract_jpeg_shape(data)
@@ -61,6 +62,19 @@ def decode_crop(primitive: p.DecodeCrop, before: ImageSpec, after: ImageSpec, ha
         return image, params
 
     return lower
+
+
+def _oriented(data: Any) -> tuple[Any, Any]:
+    """The orientation that a file states, and the file, once that is known.
+
+    Where an op fails while a function is called beside it, such as a walk to the orientation, the call is cancelled,
+    and now and then that is what is raised, in place of the error: it isn't taken for one of the file's.
+    """
+    import tensorflow as tf
+
+    turn = orientation(data)
+    with tf.control_dependencies([turn]):
+        return turn, tf.identity(data)
 
 
 def window_of(data: Any, shape: Any, window: Any) -> Any:
@@ -91,10 +105,13 @@ def is_baseline(data: Any, shape: Any) -> Any:
     import tensorflow as tf
 
     front = tf.strings.substr(data, 0, tf.maximum(tf.strings.length(data) // _FRAME_SHARE, _FRAME_WITHIN))
-    frames = tf.raw_ops.StringSplitV2(input=[front], sep=b"\xff\xc0\0").values
-    # Two bytes behind it that don't matter, then rows and columns.
-    stated = tf.io.decode_raw(frames, tf.uint16, little_endian=False, fixed_length=6)[:, 1:]
-    return tf.reduce_any(tf.reduce_all(stated == tf.cast(shape[:2], tf.uint16), 1))
+    frames = tf.raw_ops.StringSplitV2(input=[front], sep=b"\xff\xc0").values
+    # Behind the marker stand the segment's length in two bytes, 8 bits, rows and columns in two each, and channels.
+    stated = tf.io.decode_raw(frames, tf.int64, little_endian=False, fixed_length=8)
+    length, rows, columns, channels = 1 << 48, 1 << 24, 1 << 8, 1
+    weights = tf.constant([rows, columns, 3 * length + channels], tf.int64)
+    expected = tf.reduce_sum(tf.cast(shape, tf.int64) * weights) + (8 * length + (8 << 40))
+    return tf.reduce_any(stated == expected)
 
 
 def _upright(image: Any, turn: Any) -> Any:

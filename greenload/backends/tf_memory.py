@@ -41,9 +41,10 @@ def jpeg_within(data: Any, shape: Any, max_bytes: int) -> Any:
     """
     import tensorflow as tf
 
-    least, most = most_pixels("CMYK JPEG", max_bytes), most_pixels("JPEG", max_bytes)
+    most = [most_pixels("CMYK JPEG" if channels == 4 else "JPEG", max_bytes) for channels in range(5)]
+    area = tf.reduce_prod(tf.cast(shape[:2], tf.int64))  # sides of 16 bits
+    within = area <= tf.gather(tf.constant(most, tf.int64), shape[2])
     # The bare operation: tf.debugging.Assert puts it into a branch.
-    within = area_of(*tf.unstack(tf.cast(shape[:2], tf.int64))) <= tf.where(shape[2] == 4, np.int64(least), most)
     found = tf.raw_ops.Assert(condition=within, data=["too large"])
     with tf.control_dependencies([found] if found is not None else []):
         checked = tf.identity(data)

@@ -8,8 +8,7 @@ from typing import Any
 
 from greenload import formats, shutdown
 from greenload.backends.tf_formats import Handing, as_it_is, bmp_is_short, decode_full, ends_as_jpeg, is_jpeg
-
-_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+from greenload.formats.png import END as PNG_END
 
 
 def decode_whole(
@@ -54,8 +53,8 @@ def _filling(max_bytes: int) -> Any:
                 return data  # the decoder refuses it; why is told where the record is named
 
     def whole(data: Any) -> Any:
-        end = tf.strings.substr(data, tf.maximum(tf.strings.length(data) - len(_PNG_END), 0), len(_PNG_END))
-        png = (tf.strings.substr(data, 0, 4) == b"\x89PNG") & (end != _PNG_END)
+        end = tf.strings.substr(data, tf.maximum(tf.strings.length(data) - len(PNG_END), 0), len(PNG_END))
+        png = (tf.strings.substr(data, 0, 4) == b"\x89PNG") & (end != PNG_END)
         bmp = (tf.strings.substr(data, 0, 2) == b"BM") & bmp_is_short(data)
         return tf.cond(
             is_jpeg(data) | png | bmp,

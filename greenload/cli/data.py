@@ -16,7 +16,7 @@ from greenload.cli.shared import (
     say,
     write_json,
 )
-from greenload.formats import FILL, MAX_BYTES, TRUNCATED
+from greenload.formats import FILL_ARGUMENT, MAX_BYTES, TRUNCATED
 
 
 def add(command: AddCommand) -> None:
@@ -114,12 +114,12 @@ def _check(options: argparse.Namespace) -> int:
             suspects = np.array(found.bad_indices, np.int64)
             fillable = len(suspects) - len(judge(indices=suspects, truncated="fill").bad)
     bad = [{"path": error.path, "reason": error.reason} for error in found.bad]
-    counted = {"turned": survey.turned, "turnable": survey.turned, "low_bits": survey.low_bits}
+    counted = {"turned": survey.turned, "low_bits": survey.low_bits}
     write_json(options.json, {"samples": total, "bad": bad, "fillable": fillable} | counted)
     say(*map(str, found.bad))
     say(*survey.sentences("images that decode"))
     if fillable:
-        say(f"{fillable} of the {len(found.bad)} bad are cut off, and {FILL} takes what is there of them")
+        say(f"{FILL_ARGUMENT} would take what is there of {fillable} of the {len(found.bad)} bad")
     say(f"{total - len(found.bad)} of {total} images decode" + (f", {len(found.bad)} do not" if found.bad else ""))
     return FAILED if found.bad else OK
 

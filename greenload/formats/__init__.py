@@ -81,8 +81,8 @@ _OF_FORMAT: Mapping[str, tuple[str, ...]] = {
 Truncation = Literal["error", "fill"]
 """What is done about files that are cut off: ``Decode`` says what each means."""
 TRUNCATED: tuple[Truncation, ...] = get_args(Truncation)
-FILL = 'Decode(truncated="fill")'
-"""What asks for cut-off files to be filled."""
+FILL_ARGUMENT = 'Decode(truncated="fill")'
+"""What asks ``Decode`` to fill cut-off files."""
 
 
 def support(backend: str) -> tuple[str, ...]:
@@ -151,16 +151,21 @@ def opened(
     try:
         return data, header(data, backend, max_bytes, readers)
     except FormatError as error:
-        whole = truncation.filled(data, max_bytes) if truncated == "fill" else None
-        if whole is None:
-            if truncated == "error" or not isinstance(error, Truncated):
+        name = sniff(data)
+        if truncated == "error":
+            if not isinstance(error, Truncated) or name not in truncation.FILLED or (name, backend) == ("JPEG", "dali"):
                 raise
-            name = sniff(data)
+            remedy = f"fetch it anew, or pass {FILL_ARGUMENT} for what is there of it"
+            raise Truncated(f"{error}: {remedy}") from None
+        whole = truncation.filled(data, max_bytes)
+        if whole is None:
+            if not isinstance(error, Truncated):
+                raise
             why = "finds no pixels in it" if name in truncation.FILLED else f"fills JPEG, PNG and BMP, not {name}"
-            raise FormatError(f"{error}; {FILL} {why}: remove it") from None
+            raise FormatError(f"{error}; {FILL_ARGUMENT} {why}: remove it") from None
     found = header(whole, backend, max_bytes, readers)
     if backend == "dali" and found.format == "JPEG":
-        raise FormatError(f"truncated JPEG: {FILL} fills it on 'tf', 'dali-cpu' and 'pillow', not on 'dali'")
+        raise FormatError(f"truncated JPEG: {FILL_ARGUMENT} fills it on 'tf', 'dali-cpu' and 'pillow', not on 'dali'")
     return whole, found
 
 

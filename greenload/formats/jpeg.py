@@ -27,7 +27,7 @@ _MOST_SCANS = 100  # encoders write about ten; each costs a pass over the whole 
 ENDS_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 """What a scan's data end at: neither a stuffed byte nor a restart marker."""
 
-FILL = re.compile(rb"\xff+")
+FILL_BYTES = re.compile(rb"\xff+")
 """What a marker begins with: any number of fill bytes."""
 MOST_SEGMENTS = 4096
 """A JPEG may have so many segments: cameras write about ten, and a colour profile of 16 MB takes 255."""
@@ -51,7 +51,7 @@ def parse(data: bytes) -> Header:
     at, end, scans, exif, segments = 2, len(data), _Scans(), None, 0
     frame: Header | None = None
     while at + 2 <= end:
-        fill = FILL.match(data, at)
+        fill = FILL_BYTES.match(data, at)
         if fill is None:
             raise FormatError(f"broken JPEG: no marker at byte {at}")
         at = fill.end() - 1
@@ -65,18 +65,20 @@ def parse(data: bytes) -> Header:
         segments += 1
         if segments > MOST_SEGMENTS:
             raise FormatError(f"broken JPEG: more than {MOST_SEGMENTS:,} segments")
-        length = int.from_bytes(data[at + 2 : at + 4], "big")
-        if at + 4 > end or length < 2:
+        if marker not in FRAMES and marker not in _SEGMENTS:
+            raise FormatError(f"broken JPEG: marker {marker:02X} out of place at byte {at}")
+        if marker in FRAMES and frame:
+            raise FormatError(f"broken JPEG: a second frame at byte {at}")
+        if at + 4 > end:
             break
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        if length < 2:
+            raise FormatError(f"broken JPEG: a segment of {length} bytes at byte {at}")
         if marker in FRAMES:
             if at + 2 + length > end:
                 break
-            if frame:
-                raise FormatError(f"broken JPEG: a second frame at byte {at}")
             frame = _frame(data, at)
             scans.expect(data[at + 1], data[at + 10 : at + 2 + length : 3])
-        elif marker not in _SEGMENTS:
-            raise FormatError(f"broken JPEG: marker {marker:02X} out of place at byte {at}")
         elif marker == 0xE1 and data.startswith(EXIF, at + 4) and exif is None:
             exif = at + 4
         if marker == 0xDA:

@@ -19,6 +19,8 @@ COMPRESSED, MOST_COMPRESSED = (b"zTXt", b"iTXt"), 64
 megabytes of as many kilobytes, in 30 ms."""
 _ANIMATION = b"acTL"
 
+END = b"\0\0\0\0IEND\xaeB`\x82"
+"""The end chunk."""
 HEAD, HEAD_BYTES = b"\0\0\0\rIHDR", 33
 """What a PNG's header begins with, and how long it is with the signature in front."""
 _FED, _BLOCK = 1 << 16, 1 << 20  # bytes to decompress at a time, and what becomes of them at most

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from greenload.formats.base import FormatError, Header, Truncated, check_size
 
-_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _COLOUR, _FILL = 256, 257, 258, 259, 262, 266
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _COLOUR, _FILL_ORDER = 256, 257, 258, 259, 262, 266
 _STARTS, _CHANNELS, _ROWS, _COUNTS, _PLANAR = 273, 277, 278, 279, 284
 _NEEDED = (_WIDTH, _HEIGHT, _COLOUR, _STARTS, _COUNTS)
-_SINGLE = (_WIDTH, _HEIGHT, _COMPRESSION, _COLOUR, _FILL, _CHANNELS, _PLANAR)
+_SINGLE = (_WIDTH, _HEIGHT, _COMPRESSION, _COLOUR, _FILL_ORDER, _CHANNELS, _PLANAR)
 RAW, LZW, PACK_BITS = 1, 5, 32773
 DEFLATE = (8, 32946)
 _COMPRESSIONS = (RAW, LZW, PACK_BITS, *DEFLATE)
@@ -60,7 +60,7 @@ def parse(data: bytes) -> Header:
         raise FormatError(
             "TIFF other than 8-bit grey, RGB or palette without alpha is not supported: convert it to PNG"
         )
-    if set(tags[_FILL].tolist()) - {1}:
+    if set(tags[_FILL_ORDER].tolist()) - {1}:
         raise FormatError("TIFF whose bytes begin with their lowest bit is not supported: convert it to PNG")
     if compression not in _COMPRESSIONS:
         raise FormatError(f"TIFF of compression {compression} is not supported: convert it to PNG")

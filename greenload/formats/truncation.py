@@ -2,27 +2,31 @@
 
 A file that a broken transfer or a full disk has cut off is mended in its bytes, and then decoded like any other:
 
-- JPEG: its data end where the file does, and an end marker follows; decoders take what is missing for mid-grey, or for
-  what the scans so far say. Behind the scans of a progressive one come empty ones that bring every coefficient to full
-  precision without changing it: decoders smooth what is imprecise, each in its own way.
-- PNG: the rows that are there wholly, then black ones (of colour 0 where there is a palette). Of an interlaced one each
-  pass spreads over the whole picture, so it is mended only where no row is missing.
+- JPEG: its data end where the file does, and an end marker follows; decoders take what is missing for mid-grey (128;
+  64 where inks are stored), or for what the scans so far say. Behind the scans of a progressive one come empty ones
+  that bring every coefficient to full precision without changing it: decoders smooth what is imprecise, each in its
+  own way.
+- PNG: the rows that are there wholly, up to the first that is damaged, then black ones (of colour 0 where there is a
+  palette). Of an interlaced one each pass spreads over the whole picture, so it is mended only where no row is missing.
 - BMP: zeros for the bytes that are missing, so black, or colour 0. Its bottom row comes first as a rule.
+
+A file that is broken otherwise, or has an end, isn't filled, so that decoders which look at its end alone agree.
 """
 
 from __future__ import annotations
 
-import contextlib
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 
-from greenload.formats import jpeg, png
+from greenload.formats import jpeg, others, png
 from greenload.formats.base import FormatError, Header, Truncated, sniff
 from greenload.formats.memory import check_memory
 
 ZEROS = 512
-"""So many zeros or more at a file's end were never written: a transfer reserved them. It is a sector of a disk."""
+"""So many zeros or more at a file's end were never written: a transfer reserved them. It is a sector of a disk. So are
+fewer ones, where the file is broken with them and cut off without them, as a PNG is by its checksums."""
 
 _EOI, _NO_RESTARTS = b"\xff\xd9", b"\xff\xdd\0\4\0\0"
 _SOS = 0xDA
@@ -31,6 +35,8 @@ _SOS = 0xDA
 _UNCHANGED = {0x00: b"\0", 0x10: b"\xe0"}
 _ALL_ZERO = bytes(2)  # what begins with these codes; where data end, zeros follow
 _COEFFICIENTS = 64
+_NO_FILTER = re.compile(rb"[^\0-\4]")  # what no row of a PNG begins with
+_FED, _BLOCK = 1 << 16, 1 << 20  # bytes to decompress at a time, and what becomes of them at most
 
 
 def filled(data: bytes, max_bytes: int) -> bytes | None:
@@ -45,21 +51,34 @@ def filled(data: bytes, max_bytes: int) -> bytes | None:
     Raises:
         FormatError: decoding would take more; or why it can't be filled.
     """
-    fill = _FILLS.get(sniff(data) or "")
-    return fill(data, max_bytes) if fill else None
+    name = sniff(data) or ""
+    if name not in _FILLS:
+        return None
+    parse, fill = _FILLS[name]
+    for there in (data,) if name == "BMP" else _without_zeros(data):
+        try:
+            parse(there)
+            return None
+        except Truncated:
+            whole = fill(there, max_bytes)
+            if whole and there.endswith(_ENDS.get(name, ())):
+                raise FormatError(f"broken {name}: it has an end, but a part's length reaches past it") from None
+            return whole
+        except FormatError:
+            pass
+    return None
 
 
-def _written(data: bytes) -> bytes:
-    """A file without the zeros that a transfer left at its end."""
+def _without_zeros(data: bytes) -> tuple[bytes, ...]:
+    """A file without the zeros that a transfer left at its end: many; or few, in case it is broken with them."""
     there = data.rstrip(b"\0")
-    return there if len(data) - len(there) >= ZEROS else data
+    return (there,) if len(data) - len(there) >= ZEROS else (data, there)
 
 
 def _jpeg(data: bytes, max_bytes: int) -> bytes | None:
-    data = _written(data)
     at, kept, frame, scans = 2, 0, b"", []
     for _ in range(jpeg.MOST_SEGMENTS):
-        fill = jpeg.FILL.match(data, at)
+        fill = jpeg.FILL_BYTES.match(data, at)
         if fill is None and at < len(data):
             return None
         at = fill.end() - 1 if fill else at
@@ -134,20 +153,22 @@ def _segment(marker: int, body: bytes) -> bytes:
 
 
 def _png(data: bytes, max_bytes: int) -> bytes | None:
-    data = _written(data)
-    if len(data) < png.HEAD_BYTES or data[8:16] != png.HEAD or not _is_cut_png(data):
+    if len(data) < png.HEAD_BYTES or data[8:16] != png.HEAD:
         return None
     width, height, depth = struct.unpack_from(">IIB", data, 16)
     check_memory(data, Header("PNG", height, width, kind="16-bit PNG" if depth == 16 else "PNG"), max_bytes)
     lengths = png.row_lengths(data)
     expected, unit = sum(length * rows for length, rows in lengths), 1 if data[28] else lengths[0][0]
     deflater, body, rest, found = zlib.compressobj(1), bytearray(), b"", 0
-    with contextlib.suppress(zlib.error):  # what comes behind damage isn't there either
-        for block in png.inflated(_png_pixels(data), expected):
-            rest += block
-            whole = min(len(rest) // unit * unit, expected - found)
-            body += deflater.compress(rest[:whole])
-            rest, found = rest[whole:], found + whole
+    for block in _inflated(_png_pixels(data), expected):
+        rest += block
+        whole = min(len(rest) // unit * unit, expected - found)
+        unknown = None if data[28] else _NO_FILTER.search(rest[:whole:unit])
+        whole = unknown.start() * unit if unknown else whole
+        body += deflater.compress(rest[:whole])
+        rest, found = rest[whole:], found + whole
+        if unknown:
+            break
     if not found:
         return None
     if found < expected and data[28]:
@@ -159,14 +180,24 @@ def _png(data: bytes, max_bytes: int) -> bytes | None:
     return png.made(data, png.pixels(data)[0], bytes(body + deflater.flush()))
 
 
-def _is_cut_png(data: bytes) -> bool:
-    try:
-        png.parse(data)
-    except Truncated:
-        return True
-    except FormatError:
-        pass
-    return False
+def _inflated(compressed: bytes, most: int) -> Iterator[bytes]:
+    """As ``png.inflated``, up to the first byte that damage hides: what comes behind it isn't there either."""
+    stream, part, fed, found, limit = zlib.decompressobj(), b"", 0, 0, _BLOCK
+    while found < most and limit and not stream.eof:
+        if not part:
+            part = compressed[fed : fed + _FED]
+            fed += len(part)
+        before = stream.copy()
+        try:
+            block = stream.decompress(part, limit)
+        except zlib.error:  # what this call found is lost
+            stream, limit = before, limit // 2
+            continue
+        if not block and not part:
+            return
+        part = stream.unconsumed_tail
+        found += len(block)
+        yield block
 
 
 def _png_pixels(data: bytes) -> bytes:
@@ -188,6 +219,11 @@ def _bmp(data: bytes, max_bytes: int) -> bytes | None:
     return data.ljust(needed, b"\0") if offset < len(data) < needed <= max_bytes else None
 
 
-_FILLS: Mapping[str, Callable[[bytes, int], bytes | None]] = {"JPEG": _jpeg, "PNG": _png, "BMP": _bmp}
+_FILLS: Mapping[str, tuple[Callable[[bytes], Header], Callable[[bytes, int], bytes | None]]] = {
+    "JPEG": (jpeg.parse, _jpeg),
+    "PNG": (png.parse, _png),
+    "BMP": (others.bmp, _bmp),
+}
+_ENDS = {"JPEG": _EOI, "PNG": png.END}
 FILLED = tuple(_FILLS)
 """The formats of which cut-off files can be filled."""

@@ -90,15 +90,16 @@ class Decode(Stage):
             ``profile`` warn of orientations that aren't applied, and ``greenload check`` counts them.
         max_bytes: the most bytes that decoding one image may take, on each thread; 1 GiB if not given.
         truncated: what is done about files that are cut off. ``"error"``, the default, refuses them. ``"fill"`` takes
-            what is there of JPEG, PNG and BMP, and fills the rest: of JPEG with mid-grey, or with what the scans so far
-            say where it is progressive (without the smoothing of viewers); of PNG and BMP with black, or the palette's
-            first colour. A tail of zeros, as transfers reserve it, isn't taken for pixels of JPEG and PNG. The pixels
-            are the same on every backend that reads the kind; ``"dali"`` refuses cut-off JPEGs, since what a GPU makes
-            of them isn't known. Refused by name are cut-off GIF, WebP and TIFF, arithmetic-coded JPEG, interlaced PNG,
-            and files that end before their pixels begin. Sizes, and so windows and draws, are those of the whole file;
-            other damage is judged as ever. ``greenload check`` counts the files that it would save. On ``"tf"`` a file
-            that seems cut, or has bytes behind its end, costs a call into Python, which tf.data service can't carry;
-            libjpeg prints a line on standard error for each filled JPEG.
+            what is there of JPEG, PNG and BMP, and fills the rest: of JPEG with mid-grey (128; 64 of CMYK and YCCK), or
+            with what the scans so far say where it is progressive (without the smoothing of viewers); of PNG and BMP
+            with black, or the palette's first colour. A tail of 512 zeros or more, as transfers reserve it, isn't taken
+            for pixels of JPEG and PNG. The pixels are the same on every backend that reads the kind; ``"dali"`` refuses
+            cut-off JPEGs, since what a GPU makes of them isn't known. Refused by name are cut-off GIF, WebP and TIFF,
+            arithmetic-coded JPEG, interlaced PNG, and files that end before their pixels begin. Sizes, and so windows
+            and draws, are those of the whole file; other damage is judged as ever, also that of a file which is cut off
+            and goes on with another. ``greenload check`` counts the files of which something is there. On ``"tf"`` a
+            file that seems cut, or has bytes behind its end, costs a call into Python, which tf.data service can't
+            carry; libjpeg prints a line on standard error for each filled JPEG.
 
     Example:
         >>> Decode()
