@@ -233,7 +233,7 @@ def _plan(campaign: DatasetCampaign, parallel: int) -> dict[str, Any]:
     """How the dataset was run, as data."""
     root, counts = campaign.root, campaign.counts
     autotuned = [
-        node.name
+        node.row
         for node in root.nodes()
         if -1 in (node.parameters.get("num_parallel_calls"), node.parameters.get("buffer_size"))
     ]
@@ -265,7 +265,7 @@ def _plan(campaign: DatasetCampaign, parallel: int) -> dict[str, Any]:
         "endless": counts.endless,
         "bounds": campaign.bounds.to_dict() if campaign.bounds is not None else {},
         "autotune": {
-            "steps": autotuned,
+            "steps": list(dict.fromkeys(autotuned)),
             "note": f"where it says AUTOTUNE, {parallel} calls ran in parallel and prefetch held {BUFFER} elements",
         },
         "options": _options(root.dataset.options()),

@@ -24,6 +24,8 @@ from greenload.notices import notify
 
 LONG_S = 5.0
 """Seconds that a script may run while it is imported, imports of installed packages apart, before that is said."""
+_HELP = frozenset({"-h", "-?", "--help", "--helpfull", "--helpshort", "--version"})
+"""Arguments behind which a script prints something and ends."""
 _GUARD = 'if __name__ == "__main__":'
 
 
@@ -33,6 +35,13 @@ class _Refused(SystemExit):
     def __init__(self, message: str) -> None:
         super().__init__(2)
         self.message = message
+
+
+class _Helped(SystemExit):
+    """A script's ``argparse`` ended it with status 0: behind its help or its version."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
 
 
 @contextmanager
@@ -45,14 +54,21 @@ def running(name: str, arguments: Sequence[str]) -> Iterator[None]:
 
     Raises:
         UsageError: it ended itself, or refused its arguments.
+        SystemExit: it printed its help, with status 0.
     """
-    own, error = sys.argv, argparse.ArgumentParser.error
+    own, error, end = sys.argv, argparse.ArgumentParser.error, argparse.ArgumentParser.exit
 
     def refuse(parser: argparse.ArgumentParser, message: str) -> NoReturn:
         raise _Refused(f"{message} ({' '.join(parser.format_usage().split())})")
 
+    def leave(parser: argparse.ArgumentParser, status: int = 0, message: str | None = None) -> NoReturn:
+        if status == 0 and message is None:
+            raise _Helped
+        end(parser, status, message)
+
     sys.argv = [name, *arguments]
     setattr(argparse.ArgumentParser, "error", refuse)  # noqa: B010 - its type says that it is a method
+    setattr(argparse.ArgumentParser, "exit", leave)  # noqa: B010
     try:
         yield
     except _Refused as refused:
@@ -60,13 +76,18 @@ def running(name: str, arguments: Sequence[str]) -> Iterator[None]:
             f"{name} refuses its arguments: {refused.message}; what stands behind -- is handed to it: "
             "greenload profile FILE.py:NAME -- ARGUMENTS"
         ) from refused
+    except _Helped:
+        raise
     except SystemExit as ended:
+        if ended.code in (None, 0) and not _HELP.isdisjoint(arguments):
+            raise
         raise UsageError(
             f"{name} ends itself by {_exit(ended)} instead of giving a pipeline: put what ends it behind {_GUARD}"
         ) from ended
     finally:
         sys.argv = own
         setattr(argparse.ArgumentParser, "error", error)  # noqa: B010
+        setattr(argparse.ArgumentParser, "exit", end)  # noqa: B010
 
 
 @contextmanager

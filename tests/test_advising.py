@@ -110,6 +110,29 @@ def test_a_cache_must_fit(tmp_path: Path) -> None:
     assert rules._keep(replace(seen, free_bytes=100.0)) is None
 
 
+def test_no_cache_goes_behind_what_says_which_samples_share_a_batch(tmp_path: Path) -> None:
+    source = Range(20).shuffle(20).map(lambda x: tf.fill([x % 4], x))
+    grouped = (
+        source.bucket_by_sequence_length(lambda x: tf.shape(x)[0], [2], [4, 4]),
+        source.ragged_batch(4),
+        Range(20).map(work).group_by_window(lambda x: tf.cast(x, tf.int64) % 2, lambda _, w: w.batch(4), 4),
+        Range(20).map(work).batch(4).rebatch(2),
+    )
+    for dataset in grouped:
+        candidate = rules._keep(found(dataset.prefetch(1), tmp_path)[0])
+        assert candidate is not None and candidate.title.startswith(("Cache what lambda", "Cache what work"))
+        assert ("it holds 80 B" in candidate.detail) == ("work" in candidate.title)
+
+
+def test_a_shuffle_that_list_files_makes_is_turned_off(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.txt").write_text(name)
+    dataset = tf.data.Dataset.list_files(f"{tmp_path}/*.txt").map(tf.io.read_file).batch(2)
+    candidate = rules._keep(found(dataset, tmp_path)[0])
+    assert candidate is not None
+    assert "list_files shuffles: pass it shuffle=False, and write .shuffle(3) behind it" in candidate.detail
+
+
 def test_a_map_goes_behind_its_batch_where_the_numbers_stay(tmp_path: Path) -> None:
     dataset = Range(20).map(tenth).batch(4)
     seen, builder = found(dataset, tmp_path)

@@ -134,6 +134,23 @@ def test_a_script_that_ends_itself_is_one_line(
     assert said in line and "Traceback" not in line
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (PARSES, "usage:"),
+        ("import sys\nif '--help' in sys.argv:\n    print('my help')\n    sys.exit(0)", "my help"),
+    ],
+)
+def test_a_script_s_own_help_ends_quietly(
+    text: str, said: str, write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["profile", f"{write(text)}:train", "--", "--help"])
+    seen = capsys.readouterr()
+    assert ended.value.code in (None, 0) and said in seen.out and seen.err == ""
+    assert argparse.ArgumentParser.exit.__module__ == "argparse"
+
+
 def test_a_script_that_runs_long_while_it_is_imported_is_named(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

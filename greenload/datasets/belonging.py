@@ -19,35 +19,13 @@ _NOTABLE = 0.005
 
 
 def row_names(root: Node) -> dict[str, str]:
-    """The row that each node's row becomes part of, by name: its own, or that of the call that made several nodes.
+    """The row that each node with a cost is part of, by the node's name.
 
     Example:
-        >>> row_names(walk(dataset.rejection_resample(kind, [0.5, 0.5], [0.9, 0.1])))["rejection_resample (2)"]
-        'rejection_resample'
+        >>> row_names(walk(keras.utils.image_dataset_from_directory("photos")))["image_dataset_from_directory: batch"]
+        'image_dataset_from_directory'
     """
-    shown = [node for node in root.nodes() if not node.hidden]
-    calls = _calls(root)
-    found = {node.name: node.name for node in shown}
-    for call in dict.fromkeys(calls[node] for node in shown if node in calls):
-        parts = [node.name for node in shown if calls.get(node) == call]
-        if len(parts) > 1:
-            taken = set(found) - set(parts)
-            plain = call.partition(" ")[0]
-            numbered = (f"{plain} ({number})" for number in itertools.count(2))
-            name = next(one for one in itertools.chain((plain,), numbered) if one not in taken)
-            found |= dict.fromkeys(parts, name)
-    return found
-
-
-def _calls(root: Node) -> dict[Node, str]:
-    """The call that each node belongs to, where that isn't a method of its own kind."""
-    found = {node: node.call for node in root.nodes() if node.call}
-    for node in root.nodes():
-        call = node.inputs[0].call if node.kind == "choose" else ""
-        if call.startswith("rejection_resample ") and node.inputs[1].inputs:
-            given = {id(one.dataset) for one in node.inputs[1].inputs[0].nodes()}
-            found |= {one: call for one in node.nodes() if one.dataset is not None and id(one.dataset) not in given}
-    return found
+    return {node.name: node.row for node in root.nodes() if not node.hidden}
 
 
 def together(steps: Sequence[Step], names: Mapping[str, str]) -> tuple[Step, ...]:

@@ -223,5 +223,5 @@ def draws(counts: Counts, rows: Sequence[Node], bounds: Bounds, builds: str) -> 
     sources = [node for node in rows if not node.inputs and node.inner is None]
     widest = max(sources, key=lambda node: counts.flows[node].elements_per_sample, default=None)
     if widest is not None and counts.flows[widest].elements_per_sample >= _LARGE:
-        text += f", each of which takes {counts.flows[widest].elements_per_sample:.1f} elements of {widest.name}"
+        text += f", each of which takes {counts.flows[widest].elements_per_sample:.1f} elements of {widest.row}"
     return text

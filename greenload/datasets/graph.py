@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from greenload.datasets.calls import call_of
-from greenload.datasets.names import function_file, function_name, function_place, installed, unique, unwrap
+from greenload.datasets.names import function_file, function_name, function_place, installed, unwrap
+from greenload.datasets.ownership import owners, places, rows
 from greenload.errors import UsageError
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ KINDS: Mapping[str, str] = {
 """Kinds by TensorFlow's class: where a transformation has a method of ``Dataset``, its name."""
 BATCHING = frozenset({"batch", "padded_batch", "dense_to_sparse_batch"})
 """Kinds that put elements together."""
+GROUPING = BATCHING | {"group_by_window", "rebatch", "window", "dense_to_ragged"}
+"""Kinds behind which a cache would keep which samples are together."""
 JOINS = frozenset({"zip", "concatenate", "choose"})
 """Kinds with several inputs, each a branch of its own."""
 NESTING = frozenset({"flat_map", "interleave"})
@@ -99,14 +102,14 @@ class Node:
     """One of `KINDS`, ``"enumerate"``, ``"from_generator"``, ``"selector"``; else the class's own name."""
     inputs: tuple[Node, ...] = ()
     name: str = ""
-    """The row's name, unique in its graph."""
+    """Its own, unique in its graph."""
     where: str = ""
     """``"train.py:31"``, where the user wrote its function; the user's call where a library's function does it."""
     file: str = ""
     """Whole path of that file."""
     call: str = ""
-    """What the user called that made it, with the place: ``"rejection_resample train.py:12"``; empty for a method of
-    the node's own kind, as ``map`` for a map."""
+    """What the user called that made it, with the place: ``"rejection_resample train.py:12"``, or with a number where
+    that isn't known: ``"list_files 1"``; empty for a method of the node's own kind, as ``map`` for a map."""
     branch: str = ""
     """``"zip 2"``, ``"interleave"``; several joined by `` / ``."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -118,6 +121,8 @@ class Node:
     """For a node inside an interleave's function: the `inner.Inner` that can build it."""
     looked: tuple[Node, ...] = ()
     """For an interleave: the chain inside its function, its source first; empty where that can't be seen."""
+    row: str = ""
+    """The name of the row that it is part of: that of the call where one call made several nodes."""
 
     @property
     def element_spec(self) -> Any:
@@ -150,7 +155,16 @@ def walk(dataset: tf.data.Dataset) -> Node:
         UsageError: the tree has more than 300 nodes.
     """
     root = _tree(dataset, "", [0])
-    return _renamed(root, iter(unique([node.name for node in root.nodes() if not node.hidden])))
+    calls = owners(root)
+    named, where = rows(root, calls), places(root, calls)
+
+    def finished(node: Node) -> Node:
+        name, row = named[node]
+        inputs, looked = (tuple(map(finished, nodes)) for nodes in (node.inputs, node.looked))
+        call = calls.get(node, "")
+        return replace(node, inputs=inputs, looked=looked, name=name, row=row, call=call, where=where[node])
+
+    return finished(root)
 
 
 def wrapper(dataset: Any) -> Any:
@@ -178,12 +192,6 @@ def plain(dataset: Any) -> Any:
 def reader(dataset: Any) -> Any:
     """What reads a reader's files: readers are a ``flat_map`` over the names of files, kept in ``_impl``."""
     return getattr(dataset, "_impl", dataset)
-
-
-def _renamed(node: Node, names: Iterator[str]) -> Node:
-    inputs = tuple(_renamed(one, names) for one in node.inputs)
-    looked = tuple(replace(one, name=next(names)) for one in node.looked)
-    return replace(node, inputs=inputs, looked=looked, name=node.name if node.hidden else next(names))
 
 
 def _tree(dataset: Any, branch: str, count: list[int]) -> Node:

@@ -162,9 +162,20 @@ def look_inside(node: Node) -> tuple[Node, ...]:
         made = call.made(kind) if named and call is not None else ""
         name = _name(operation, node.function._func, call) if named else kind
         inner = Inner(node.dataset, operation, source, spec)
-        found.append(Node(None, kind, (), name, place, file, made, branch, inner=inner))
+        found.append(Node(None, kind, (), name, place, file, made, branch, _parameters(operation, kind), inner=inner))
         source = operation
     return tuple(found)
+
+
+def _parameters(operation: Any, kind: str) -> dict[str, Any]:
+    """A shuffle's size, where it is a constant, and whether it shuffles anew."""
+    import tensorflow as tf
+
+    if kind != "shuffle":
+        return {}
+    size = tf.get_static_value(operation.inputs[1])
+    found = {"reshuffle_each_iteration": bool(operation.get_attr("reshuffle_each_iteration"))}
+    return found if size is None else {"buffer_size": int(size), **found}
 
 
 def _nested(outer: Any, inputs: tf.data.Dataset, function: Callable[..., Any]) -> tf.data.Dataset:

@@ -16,6 +16,8 @@ _MOST = 2000
 """Objects that are looked at, at most."""
 _ELEMENTS = 64
 """Elements of a container that are looked at, at most."""
+_GLOBALS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
+"""Instructions that name a global."""
 
 _FRAMEWORKS = frozenset({"tensorflow", "keras", "numpy", "greenload"})
 
@@ -75,20 +77,22 @@ def _of_function(function: FunctionType) -> list[Any]:
         return cells if hasattr(function, "__wrapped__") else []
     found = [*cells, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
     code = function.__code__
-    names = list(dict.fromkeys(name for one in (code, *nested(code)) for name in one.co_names))
-    given = [function.__globals__[name] for name in names if name in function.__globals__]
-    given += [sys.modules[name] for one in (code, *nested(code)) for name in _imports(one) if name in sys.modules]
+    within = (code, *nested(code))
+    names = list(dict.fromkeys(name for one in within for name in one.co_names))
+    named = dict.fromkeys(name for one in within for name in _named(one, *_GLOBALS))
+    given = [function.__globals__[name] for name in named if name in function.__globals__]
+    given += [sys.modules[name] for one in within for name in _named(one, "IMPORT_NAME") if name in sys.modules]
     modules = [one for one in given if isinstance(one, ModuleType)]
     for module in modules:  # grows while it is read: numpy, then numpy.random
-        named = [vars(module)[name] for name in names if name in vars(module)]
-        modules += [one for one in named if isinstance(one, ModuleType) and one not in modules]
-        given += named
+        held = [vars(module)[name] for name in names if name in vars(module)]
+        modules += [one for one in held if isinstance(one, ModuleType) and one not in modules]
+        given += held
     return found + given + modules
 
 
-def _imports(code: CodeType) -> list[str]:
-    """Modules that a function imports itself."""
-    return [one.argval for one in dis.get_instructions(code) if one.opname == "IMPORT_NAME"]
+def _named(code: CodeType, *operations: str) -> list[str]:
+    """The names that a function's instructions of some kinds have: of globals, or of modules that it imports."""
+    return [one.argval for one in dis.get_instructions(code) if one.opname in operations]
 
 
 def attribute(one: Any, name: str) -> Any:

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from greenload.datasets.counting import Counts
-from greenload.datasets.graph import BATCHING, PASSIVE, STORES, Node, endless_repeat
+from greenload.datasets.graph import GROUPING, PASSIVE, STORES, Node, endless_repeat
 from greenload.datasets.operations import holds, repeatable
+from greenload.datasets.ownership import made_inside
 from greenload.datasets.rebuild import Builder
 from greenload.datasets.remarks import at
 from greenload.energy.attribution import NEGLIGIBLE
 from greenload.energy.figures import Figure
+from greenload.report.table import bytes_text
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -75,15 +78,13 @@ def _steady(found: Found, node: Node) -> bool:
 
 
 def _made_inside(found: Found) -> set[Node]:
-    """The nodes of the line that a library's function made on its own, up to the last: nothing can stand between."""
-    import tensorflow as tf
+    """The nodes of the line that a library's function made on its own, up to the last: nothing can stand between.
 
-    ends = [
-        place
-        for place, node in enumerate(found.line)
-        if node.call and not callable(getattr(tf.data.Dataset, node.call.partition(" ")[0], None))
-    ]
-    return set(found.line[: ends[-1] + 1]) if ends else set()
+    Of a method of ``Dataset`` that made several, all but the last.
+    """
+    ends = [place for place, node in enumerate(found.line) if made_inside(node.call)]
+    parts = {one for one, after in pairwise(found.line) if one.call and one.call == after.call}
+    return {*found.line[: ends[-1] + 1 if ends else 0], *parts}
 
 
 def _keep(found: Found) -> Candidate | None:
@@ -98,7 +99,7 @@ def _keep(found: Found) -> Candidate | None:
     ends = (
         i
         for i, node in enumerate(found.line)
-        if node.kind in BATCHING or endless_repeat(node) or not _stable(found, node)
+        if node.kind in GROUPING or endless_repeat(node) or not _stable(found, node)
     )
     kept = found.line[: next(ends, len(found.line))]
     inside = _made_inside(found)
@@ -121,8 +122,7 @@ def _keep(found: Found) -> Candidate | None:
     shuffles = [node for node in point.nodes() if node.kind == "shuffle"]
     buffer = max((int(node.parameters.get("buffer_size", 1)) for node in shuffles), default=0)
     later = any(node.kind == "shuffle" for node in found.line[found.line.index(point) :])
-    order = "" if not shuffles else f", with shuffle({buffer}) behind it instead of before it"
-    order = ", without the shuffle before it, which the one behind it makes up for" if shuffles and later else order
+    order = _order(shuffles, buffer, later)
 
     place = f"write .cache() behind {at(point)}{order}"
     if point in inside:
@@ -144,12 +144,24 @@ def _keep(found: Found) -> Candidate | None:
         return builder.build(found.root, alter)
 
     return Candidate(
-        title=f"Cache what {(point.looked or (point,))[-1].name} gives",
-        detail=f"{place}: it holds {held / 1e6:,.0f} MB, and nothing random is before it; the first epoch costs what it"
+        title=f"Cache what {(point.looked or (point,))[-1].row} gives",
+        detail=f"{place}: it holds {bytes_text(held)}, and nothing random is before it; the first epoch costs what it"
         " costs now",
         expected_s=spared,
         make=make,
     )
+
+
+def _order(shuffles: Sequence[Node], buffer: int, later: bool) -> str:
+    """What becomes of the shuffles before a new cache: ``later`` where one behind it makes up for them."""
+    libraries = dict.fromkeys(node.call.partition(" ")[0] for node in shuffles if node.call)
+    if libraries:
+        names = " and ".join(libraries)
+        behind = "" if later else f", and write .shuffle({buffer}) behind it"
+        return f"; {names} shuffles: pass it shuffle=False{behind}"
+    if later:
+        return ", without the shuffle before it, which the one behind it makes up for" if shuffles else ""
+    return f", with shuffle({buffer}) behind it instead of before it" if shuffles else ""
 
 
 def _point(node: Node, inside: set[Node]) -> bool:
@@ -158,7 +170,7 @@ def _point(node: Node, inside: set[Node]) -> bool:
     Nor is one inside a library's function, but where it can be had without the batches behind it.
     """
     if node in inside:
-        return node.call.partition(" ")[0].endswith(_WITHOUT_BATCHES)
+        return node.kind == "map" and node.call.partition(" ")[0].endswith(_WITHOUT_BATCHES)
     return len(node.inputs) > 1 or bool(node.looked) or node.kind not in (*PASSIVE, "shuffle", "prefetch")
 
 
@@ -192,7 +204,7 @@ def _vectorise(found: Found) -> Candidate | None:
             return builder.build(found.root, alter)
 
         return Candidate(
-            title=f"Run {node.name} on batches",
+            title=f"Run {node.row} on batches",
             detail=f"put {at(node)} behind the batch: on samples, whole batches gave the same numbers, in one call a"
             " batch",
             expected_s=_cost(found, node),
@@ -265,7 +277,7 @@ def _normalise_later(found: Found) -> Candidate | None:
         return builder.build(found.root, alter)
 
     return Candidate(
-        title=f"Do {node.name} on the device",
+        title=f"Do {node.row} on the device",
         detail=f"leave {at(node)} out and begin the model with it (keras.layers.Rescaling, Normalization): the device"
         " does it in passing, and gets uint8, a quarter of the bytes",
         expected_s=sum(_cost(found, one) for one in found.line[found.line.index(node) :]),

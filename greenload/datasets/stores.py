@@ -48,7 +48,7 @@ class Stores:
 
     def states(self) -> tuple[CacheState, ...]:
         """As a report has them."""
-        return tuple(CacheState(node.name, _path(node), node in self.filled) for node in (*self.filled, *self.empty))
+        return tuple(CacheState(node.row, _path(node), node in self.filled) for node in (*self.filled, *self.empty))
 
 
 def on_disk(node: Node) -> bool:

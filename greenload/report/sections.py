@@ -43,7 +43,7 @@ def page(report: Report) -> dict[str, Any]:
         "provenance": table.provenance(report),
         "advice": advice(report),
         "flow": flow(report),
-        "rate": table.throughput(report),
+        "rate": table.throughput(report) + (f", {shown[-1].name.lower()}" if report.first_epoch else ""),
         "timeline": over_time,
         "tips": [list(tip) for tip in over_time.tips] if over_time else [],
         "meters": report.meters,
@@ -115,7 +115,7 @@ def cards(report: Report) -> list[dict[str, str]]:
     ]
     found.append(
         {
-            "label": "Full speed",
+            "label": f"Full speed, {shown[-1].name.lower()}" if report.first_epoch else "Full speed",
             "value": f"{table.amount(report.full.samples_per_s, resolve=False)}",
             "note": f"{table.noun(report)}s per second, held out",
         }
@@ -171,7 +171,7 @@ def flow(report: Report) -> list[dict[str, Any]]:
     first = report.first_epoch
     whole_s = {"first epoch": first.full.cpu_s_per_sample.value if first else None}
     shares = [
-        table.share(one.cpu_s_per_sample, whole_s.get(step.runs, report.full.cpu_s_per_sample.value)) or 0.0
+        table.share(one.cpu_s_per_sample, whole_s.get(step.runs, report.full.cpu_s_per_sample.value))
         for one, step in zip(report.own_steps, report.steps, strict=True)
     ]
     specs, crossings = _specs(report), dict(table.crossings(report))
@@ -194,9 +194,10 @@ def _specs(report: Report) -> Mapping[str, Any]:
     return {one["name"]: one.get("out") for one in found if isinstance(one, dict) and isinstance(one.get("name"), str)}
 
 
-def _box(step: Step, share: float, spec: object, place: int) -> dict[str, Any]:
+def _box(step: Step, share: float | None, spec: object, place: int) -> dict[str, Any]:
     size = table.bytes_text(step.bytes_out_per_sample) if step.bytes_out_per_sample is not None else ""
     cost = table.amount(scale(step.cpu_s_per_sample, 1e3))
+    share = None if cost in ("unresolved", table.DASH) else share  # as in the table
     return {
         "label": step.name,
         "stages": " + ".join(step.stages) if [step.name] != list(step.stages) else "",
@@ -204,8 +205,8 @@ def _box(step: Step, share: float, spec: object, place: int) -> dict[str, Any]:
         "method": step.method,
         "where": step.where,
         "cpu": cost if cost in ("unresolved", table.DASH) else f"{cost} CPU ms",
-        "share": table.percent(share),
-        "width": round(100 * min(1.0, max(0.0, share)), 1),
+        "share": "" if share is None else table.percent(share),
+        "width": round(100 * min(1.0, max(0.0, share or 0.0)), 1),
         "colour": f"s{place % charts.STEP_COLOURS}",
         "out": brief(str(spec)) if spec else "",
         "size": size,

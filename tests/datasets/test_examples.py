@@ -18,7 +18,7 @@ tf = pytest.importorskip("tensorflow")
 
 NAMED: dict[str, Sequence[tuple[str, str, str]]] = {
     "classification_from_scratch": [
-        ("image_dataset_from_directory", "map", ""),
+        ("image_dataset_from_directory", "image_dataset_from_directory", ""),
         ("lambda images, labels: (data_au…", "map", ""),
     ],
     "load_images": [("process_path", "map", ""), ("cache", "cache", "")],

@@ -109,6 +109,42 @@ def test_the_rows_of_one_call_are_one(tmp_path: Path) -> None:
     assert belonging.row_names(walk(Range(3).map(tenth))) == {"range": "range", "tenth": "tenth"}
 
 
+def test_rows_are_the_users_calls_and_numbered_among_themselves(tmp_path: Path) -> None:
+    import keras
+
+    for kind in ("a", "b"):
+        (tmp_path / kind).mkdir()
+        for number in range(2):
+            tf.io.write_file(str(tmp_path / kind / f"{number}.png"), tf.io.encode_png(tf.zeros([8, 8, 3], tf.uint8)))
+    table = tmp_path / "table.csv"
+    table.write_text("a,b\n1,2\n3,4\n")
+
+    def shown(dataset: Any) -> list[str]:
+        root = walk(dataset)
+        names = belonging.row_names(root)
+        assert len(names) == sum(not node.hidden for node in root.nodes())
+        return [one.name for one in belonging.together([step(name) for name in names], names)]
+
+    pictures = keras.utils.image_dataset_from_directory(tmp_path, image_size=(8, 8), batch_size=2, verbose=False)
+    place = here(-1)
+    trained = pictures.map(lambda x, y: (x, y)).cache().shuffle(9).prefetch(2)
+    made = "image_dataset_from_directory"
+    assert shown(trained) == [made, "lambda x, y: (x, y)", "cache", "shuffle", "prefetch"]
+    assert {node.where for node in walk(trained).nodes() if node.row == made} == {place}
+    assert shown(pictures.batch(3).prefetch(1)) == [made, "batch", "prefetch"]
+    for shuffles in (True, False):
+        listed = tf.data.Dataset.list_files(f"{tmp_path}/*/*", shuffle=shuffles).shuffle(3)
+        assert shown(listed.map(tf.io.read_file)) == ["list_files", "shuffle", "tf.io.read_file"]
+    assert shown(tf.data.Dataset.counter().map(tenth).take(3)) == ["counter", "tenth"]
+    kept = Range(3).snapshot(str(tmp_path / "1")).map(tenth).snapshot(str(tmp_path / "2"))
+    assert shown(kept) == ["range", "snapshot", "tenth", "snapshot (2)"]
+    assert shown(tf.data.experimental.make_csv_dataset(str(table), 2).prefetch(1)) == ["make_csv_dataset", "prefetch"]
+    windows = keras.utils.timeseries_dataset_from_array(list(range(30)), list(range(30)), 5, batch_size=2)
+    assert shown(windows.shuffle(4).batch(2)) == ["timeseries_dataset_from_array", "shuffle", "batch"]
+    assert shown(tf.data.Dataset.from_tensor_slices(["a", "b"]).shuffle(2)) == ["from_tensor_slices", "shuffle"]
+    assert shown(Range(9).map(tf.range).ragged_batch(2)) == ["range", "tf.range", "ragged_batch"]
+
+
 def test_what_a_filter_throws_away_is_said(tmp_path: Path) -> None:
     def said(dataset: Any) -> list[tuple[str, str]]:
         root = walk(dataset)

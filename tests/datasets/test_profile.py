@@ -19,6 +19,7 @@ from greenload.datasets import running
 from greenload.datasets.counting import count
 from greenload.datasets.graph import walk
 from greenload.datasets.rebuild import Builder
+from greenload.energy.epochs import ITERATOR_START
 from greenload.report.terminal import text
 from greenload.report.validation import validate
 
@@ -68,7 +69,7 @@ def test_elements_are_counted_at_every_node(tmp_path: Path) -> None:
     waste = Range(40).shuffle(40).take(10)
     assert counts(waste, tmp_path)["range"] == 4.0
     ragged = Range(7).map(tf.range).ragged_batch(2)
-    assert counts(ragged, tmp_path)["batch"] == 4 / 7
+    assert counts(ragged, tmp_path)["ragged_batch"] == 4 / 7
 
 
 def test_elements_inside_an_interleave_are_counted(tmp_path: Path) -> None:
@@ -153,6 +154,7 @@ def test_a_cache_has_a_first_epoch_and_later_ones() -> None:
     rest = report.unattributed.cpu_s_per_sample
     assert rest.value == pytest.approx(full - later, abs=1e-9) and abs(rest.value) < full
     assert [cache.name for cache in report.caches] == ["cache"]
+    assert ITERATOR_START in {window.step for window in report.windows}, "always where there is a cache"
     assert report.iterator_start is None or (report.iterator_start.cpu_s.low or 0.0) > 0
 
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import random
+import secrets
+import time
+from os import urandom
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -71,6 +76,26 @@ def seeded(x: Any) -> Any:
     return tf.random.stateless_uniform([], seed=(1, x))
 
 
+def fresh(x: Any) -> Any:
+    """Draws while it is traced, from a generator of its own."""
+    return x + np.random.default_rng().integers(0, 9)
+
+
+def fresh_state(x: Any) -> Any:
+    """Draws while it is traced, from an older generator of its own."""
+    return x + np.random.RandomState().randint(9)
+
+
+def fresh_python(x: Any) -> Any:
+    """Draws while it is traced, from a generator of its own in Python."""
+    return x + random.Random().randint(0, 9)
+
+
+def fresh_seed(x: Any) -> Any:
+    """The same number whenever it is traced."""
+    return x + np.random.default_rng(3).integers(0, 9) + random.Random(3).randint(0, 9)
+
+
 def pictures(count: int = 4) -> Any:
     """Small ones."""
     return Range(count).map(lambda x: tf.zeros([8, 8, 3]))
@@ -103,6 +128,23 @@ def test_draws_while_tracing_are_said() -> None:
     assert len(said(Range(3).map(imports_it))) == len(said(Range(3).map(of_a_package))) == 1
     for innocent in (named_only, in_python, noisy, seeded):
         assert said(Range(3).map(innocent)) == []
+
+
+def test_draws_while_tracing_from_generators_made_there_are_said() -> None:
+    cases = {
+        "NumPy's random": [fresh, fresh_state],
+        "Python's random": [fresh_python],
+        "Python's secrets": [lambda x: x + secrets.randbelow(99)],
+        "os.urandom": [lambda x: x + urandom(1)[0]],
+        "Python's uuid": [lambda x: x + uuid4().int % 99],
+        "the clock": [lambda x: x + time.time_ns()],
+    }
+    for whose, functions in cases.items():
+        for function in functions:
+            ((_, detail),) = said(Range(9).map(function))
+            assert f"draws from {whose} while TensorFlow traces it" in detail
+    for innocent in (fresh_seed, lambda x: tf.numpy_function(fresh, [x], tf.int64), lambda x: x + len(time.__name__)):
+        assert said(Range(9).map(innocent)) == []
 
 
 def test_random_numbers_in_front_of_a_cache_are_said() -> None:
@@ -139,6 +181,30 @@ def test_random_numbers_in_front_of_a_cache_are_said() -> None:
     assert [title for title, _ in said(Range(9).map(noisy).snapshot("never written"))] == [
         "Move noisy behind the snapshot"
     ]
+
+
+def test_a_generator_with_a_seed_is_not_said_to_draw() -> None:
+    seeded, sure = (
+        Range(4).map(lambda x, f=function: tf.numpy_function(f, [x], tf.int64)).cache()
+        for function in (lambda x: x + np.random.default_rng(0).integers(9), lambda x: x + np.random.randint(9))
+    )
+    ((_, detail),) = said(seeded)
+    assert "may draw random numbers in front of .cache(), which would freeze them" in detail
+    ((_, detail),) = said(sure)
+    assert "draws random numbers in front of .cache(), which freezes them" in detail
+
+
+def test_a_shuffle_that_the_user_never_wrote_is_its_call_s(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).write_text(name)
+    listed = tf.data.Dataset.list_files(f"{tmp_path}/*")
+    ((_, detail),) = said(listed.map(tf.io.read_file).cache())
+    assert detail.startswith("list_files shuffles in front of .cache()")
+    assert "pass it shuffle=False, and write .shuffle(3) behind .cache()" in detail
+    assert said(tf.data.Dataset.list_files(f"{tmp_path}/*", shuffle=False).cache()) == []
+    inside = Range(3).interleave(lambda x: Range(9).shuffle(5).map(lambda y: x + y))
+    ((_, detail),) = said(inside.cache())
+    assert detail.startswith("shuffle(5) at test_remarks.py:")
 
 
 def test_a_shuffle_in_front_of_a_cache_is_said() -> None:

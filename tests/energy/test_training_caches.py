@@ -169,7 +169,7 @@ def test_the_stage_cache(sample_folder: Path) -> None:
     assert kinds(energy) == ["unknown"], "two epochs in one"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_real_fit_is_charged_for_filling_the_cache() -> None:
     import tensorflow as tf
 

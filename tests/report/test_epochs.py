@@ -53,6 +53,13 @@ def test_starting_an_iterator_has_a_line_where_it_is_felt(cached: Report) -> Non
     assert "Starting an iterator" not in text(longer, 80)
 
 
+def test_the_page_s_full_speed_is_that_of_later_epochs(cached: Report) -> None:
+    page = html(cached)
+    assert "Full speed, later epochs" in page
+    assert re.search(r"<strong>the model</strong><small>[^<]* at full speed, later epochs</small>", page)
+    assert "at full speed, later epochs" not in html(replace(cached, first_epoch=None))
+
+
 def test_a_cache_that_was_there_is_said_to_be(cached: Report) -> None:
     steps = tuple(replace(one, runs="no epoch" if one.runs == "first epoch" else one.runs) for one in cached.steps)
     found = replace(cached, steps=steps, first_epoch=None, caches=(CacheState("cache", "/data/kept", True),))

@@ -251,6 +251,15 @@ def test_the_flow_ends_at_the_model_with_what_crosses(measured: Report) -> None:
     )
 
 
+def test_a_box_says_no_more_than_the_table(measured: Report) -> None:
+    unresolved = Figure(3e-4, -1e-4, 7e-4, "measured", unresolved=True)
+    steps = (*measured.steps[:-1], replace(measured.steps[-1], cpu_s_per_sample=unresolved))
+    boxes = html(replace(measured, steps=steps)).split('<ol class="flow">')[1].split('class="box')
+    own = boxes[len(steps)]
+    assert "<span>unresolved</span></small>" in own and "%" not in own
+    assert all('class="share"' in one for one in boxes[1 : len(steps)])
+
+
 @pytest.mark.parametrize("count", [1, 40])
 def test_few_steps_and_many(measured: Report, count: int) -> None:
     steps = tuple(replace(measured.steps[1], name=f"step {k}") for k in range(count))
