@@ -214,7 +214,7 @@ def test_a_generator_without_a_known_end_is_drawn_from_for_so_many_samples(tmp_p
             yield n
 
     counts = counted(generated(slowly).map(work).batch(4), tmp_path)[1]
-    assert counts.bounded and counts.epoch_elements is None and len(drawn) <= SAMPLES + 16  # what is under way when it ends
+    assert counts.bounded and counts.epoch_elements is None and len(drawn) <= SAMPLES + 16  # some are under way
     known = generated(slowly).apply(tf.data.experimental.assert_cardinality(100)).map(work)
     assert not counting.unbounded_generator(walk(known.batch(4).repeat()))
     assert not counted(generated(slowly).take(50), tmp_path)[1].bounded
