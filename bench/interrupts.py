@@ -46,7 +46,7 @@ class Try:
     took_s: float
     """From the signal to its end."""
     lines: int
-    """On standard error."""
+    """On standard error, but for what a profile announces before it starts."""
     left: int
     """Files and folders in its temporary folder at the end."""
     finished: bool
@@ -64,6 +64,10 @@ class Try:
         found += [f"{self.lines} lines"] if self.lines > 1 else []
         found += [f"{self.left} files left"] if self.left else []
         return ", ".join(found)
+
+
+def _lines(said: str) -> int:
+    return sum(not line.startswith("planned: ") for line in said.splitlines())
 
 
 def interrupt(command: Sequence[str], delay_s: float, name: str = "", again_s: float | None = None) -> Try:
@@ -93,10 +97,10 @@ def interrupt(command: Sequence[str], delay_s: float, name: str = "", again_s: f
         except subprocess.TimeoutExpired:
             process.kill()
             said = process.communicate()[1]
-            return Try(name, delay_s, None, time.monotonic() - sent_s, said.count("\n"), 0, finished, said)
+            return Try(name, delay_s, None, time.monotonic() - sent_s, _lines(said), 0, finished, said)
         took_s = time.monotonic() - sent_s
         left = len(list(Path(folder).rglob("*")))
-    return Try(name, delay_s, process.returncode, took_s, said.count("\n"), left, finished, said)
+    return Try(name, delay_s, process.returncode, took_s, _lines(said), left, finished, said)
 
 
 def arguments(name: str, photos: Path, folder: Path) -> list[str]:

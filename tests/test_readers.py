@@ -26,7 +26,7 @@ from greenload.plan import Plan
 from greenload.planning import helpers, make_plan, readers_for
 from greenload.prepared import Numbers
 from greenload.sources import Files
-from greenload.stages import Batch, CenterCrop, Decode, RandomHorizontalFlip, Stage
+from greenload.stages import Batch, CenterCrop, Decode, RandomHorizontalFlip, Stage, primitives
 from greenload.verifying import verify
 
 pytest.importorskip("tensorflow")
@@ -288,6 +288,12 @@ def test_a_png_that_is_handed_on_holds_the_pixels() -> None:
         formats.header(png(image))
         for turn in range(1, 9):
             np.testing.assert_array_equal(upright(image, turn), np.asarray(decode(png(image), orientation=turn)))
+
+
+def test_a_batch_of_pixels_holds_no_file_for_them() -> None:
+    """What a backend that doesn't decode is given."""
+    pixels = [np.zeros((2, 3, 3), np.uint8)]
+    assert Readers({"TIFF": "dali-cpu"}, 1).files(pixels, "pillow", primitives.Decode()) == []
 
 
 @pytest.mark.parametrize("backend", ["pillow", "dali-cpu"])

@@ -51,10 +51,12 @@ class Readers:
         return cls(plan.readers, plan.threads)
 
     def files(self, images: Images, backend: str, decode: Decode) -> list[Foreign]:
-        """The files of a batch that a backend doesn't read, and others do."""
+        """The files of a batch that a backend doesn't read, and others do; none where it is of pixels already."""
         found: list[Foreign] = []
         image: Any  # mypy takes what isn't bytes for a collection
         for image in images if self.backends else ():
+            if not isinstance(image, bytes):
+                continue
             try:
                 file, head = formats.opened(image, backend, decode.max_bytes, decode.truncated, self.backends)
             except FormatError:
