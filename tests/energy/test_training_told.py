@@ -86,7 +86,7 @@ def shown(energy: gl.EnergyCallback) -> dict[str, Family]:
 
 
 def test_figures_for_prometheus() -> None:
-    energy = gl.EnergyCallback(known(), port=0)
+    energy = gl.EnergyCallback(known(cpu_s=1e-5), port=0)  # no more than the fit uses
     fit(small_model(), dataset(lambda: None, samples=8), energy, epochs=2)
     assert energy._server is not None
     with urllib.request.urlopen(energy._server.url, timeout=30) as answer:
