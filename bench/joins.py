@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -185,7 +186,7 @@ def run(wanted: set[str] | None = None, rounds: int = 2, samples: int = 64) -> I
     for way, shape in itertools.product(WAYS, SHAPES):
         name = f"{way}:{shape}"
         if wanted is None or wanted & {way, shape, name}:
-            yield measured(name, lambda way=way, shape=shape: joined(way, shape), rounds, samples)  # type: ignore[misc]
+            yield measured(name, functools.partial(joined, way, shape), rounds, samples)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -8,7 +8,6 @@ import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -239,18 +238,6 @@ def test_a_bmps_palette_may_be_short_and_of_any_colours(backend: str) -> None:
         decoded(backend, data[:10] + struct.pack("<I", 1074) + data[14:], Decode(), CenterCrop(8))
 
 
-UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
-    1: lambda x: x,
-    2: lambda x: x[:, ::-1],
-    3: lambda x: x[::-1, ::-1],
-    4: lambda x: x[::-1],
-    5: lambda x: x.swapaxes(0, 1),
-    6: lambda x: np.rot90(x, -1),
-    7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
-    8: lambda x: np.rot90(x),
-}
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
 def test_exif_orientation(backend: str, orientation: int) -> None:
@@ -258,7 +245,7 @@ def test_exif_orientation(backend: str, orientation: int) -> None:
         stored = whole(backend, e.kept(name))
         data = e.with_exif(e.kept(name), orientation, ">" if orientation % 2 else "<")
         assert (whole(backend, data) == stored).all()  # the default
-        upright = UPRIGHT[orientation](stored)
+        upright = e.UPRIGHT[orientation](stored)
         assert (whole(backend, data, exif=True) == upright).all()
         png = e.png(upright.astype(int))
         for stages in ((CenterCrop((13, 8)),), (RandomResizedCrop((9, 12), scale=(0.05, 0.6)),)):

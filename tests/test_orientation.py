@@ -136,16 +136,6 @@ NOWHERE = {
     "a GIF": e.kept("palette.gif"),
     "nothing": b"",
 }  # fmt: skip
-UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
-    1: lambda x: x,
-    2: lambda x: x[:, ::-1],
-    3: lambda x: x[::-1, ::-1],
-    4: lambda x: x[::-1],
-    5: lambda x: x.swapaxes(0, 1),
-    6: lambda x: np.rot90(x, -1),
-    7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
-    8: lambda x: np.rot90(x),
-}
 
 
 @cache
@@ -283,7 +273,7 @@ def test_every_backend_turns_them_upright(backend: str) -> None:
         if value == 1:
             head = formats.header(data)
             stored.setdefault(head.kind, decoded(backend, [data], Decode(), CenterCrop((head.height, head.width)))[0])
-    uprights = [UPRIGHT[value](stored[formats.header(data).kind]) for (_, value), data in files.items()]
+    uprights = [e.UPRIGHT[value](stored[formats.header(data).kind]) for (_, value), data in files.items()]
     size = (6, 8)
     for margin in (0, 1):  # a window decoded alone, and one of the whole image
         pad, some = ((Pad(margin),), slice(0, None, 3)) if margin else ((), slice(None))
@@ -301,7 +291,7 @@ def test_every_backend_turns_them_upright(backend: str) -> None:
 def test_what_is_too_small_is_told_by_the_upright_size(backend: str, tmp_path: Any) -> None:
     (tmp_path / "a.png").write_bytes(in_png(6, "<"))
     (image,) = decoded(backend, [in_png(6, "<")], Decode(exif=True), CenterCrop((10, 16)))
-    assert (image == UPRIGHT[6](PIXELS)).all()
+    assert (image == e.UPRIGHT[6](PIXELS)).all()
     tall = gl.Pipeline(Files([tmp_path / "a.png"]), Decode(exif=True), gl.RandomCrop((16, 10)), Batch(1))
     with pytest.raises(RecordError, match="10×16"):
         list(gl.load(tall, backend, epochs=1))

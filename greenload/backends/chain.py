@@ -45,7 +45,7 @@ class Chain:
         try:
             for segment in segments:
                 self._runners.append(backends[segment.backend].runner(plan, segment, batch_size))
-        except Exception:
+        except BaseException:
             self.close()
             raise
         # Behind the runners, which have imported DALI: its graphs must be gone before its own end.

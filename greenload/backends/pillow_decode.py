@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from greenload.backends import orienting
 from greenload.formats import FormatError, png, sniff
+from greenload.formats.inflate import blocks
 from greenload.formats.others import (
     bmp_colours,
     gif_background,
@@ -130,7 +132,7 @@ def _check_rows(data: bytes, pixels: bytes) -> None:
         FormatError: they aren't, or can't be decompressed.
     """
     expected = sum(length * rows for length, rows in png.row_lengths(data))
-    found = sum(map(len, png.inflated(pixels, expected)))
+    found = sum(map(len, blocks(zlib.decompressobj(), pixels, expected)))
     if found < expected:
         raise FormatError(f"truncated PNG: {found} bytes of rows, where its header promises {expected}")
 

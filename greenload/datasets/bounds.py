@@ -173,7 +173,8 @@ def bound(
         reasons["samples"] = f"{work} are worked on, not {wanted}: a pass over those takes {wanted * s:,.0f} s"
     if kept < rounds:
         reasons["rounds"] = (
-            f"{kept} on each build, not {rounds}: those would take {_BUILDS * build(rounds, further)[1]:,.0f} s"
+            f"{kept} on each build, not {rounds}: with those measuring the steps would take "
+            f"{_BUILDS * build(rounds, rounds)[1]:,.0f} s, not {_BUILDS * build_s:,.0f}"
         )
     return Bounds(
         samples=work,

@@ -233,11 +233,13 @@ class Sampler:
             self._read(self._counters)
             edges = {domain: track.edge(clocks.monotonic_ns) for domain, track in self._tracks.items()}
             rss_byte_s = self._rss_byte_s
+            counted_s = time.thread_time()  # before another thread's mark sees what this one took
+            self._cpu_s += counted_s - began_cpu_s
         if aligned and closing:
             refreshed = self._align()
+            with self._lock:
+                self._cpu_s += time.thread_time() - counted_s
         ended = self._clocks()
-        with self._lock:
-            self._cpu_s += time.thread_time() - began_cpu_s
         return Mark(
             clocks=clocks,
             process=process,

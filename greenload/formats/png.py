@@ -23,7 +23,6 @@ END = b"\0\0\0\0IEND\xaeB`\x82"
 """The end chunk."""
 HEAD, HEAD_BYTES = b"\0\0\0\rIHDR", 33
 """What a PNG's header begins with, and how long it is with the signature in front."""
-_FED, _BLOCK = 1 << 16, 1 << 20  # bytes to decompress at a time, and what becomes of them at most
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # Left, top, and steps across and down of each pass: W3C "Portable Network Graphics (Third Edition)", section 8.1.
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -140,25 +139,6 @@ def row_lengths(data: bytes) -> list[tuple[int, int]]:
         if columns > 0 and rows > 0:
             found.append((1 + -(-columns * bits // 8), rows))
     return found
-
-
-def inflated(compressed: bytes, most: int) -> Iterator[bytes]:
-    """Blocks of what compressed bytes hold, until there are so many bytes or no more; together at most a block more.
-
-    Raises:
-        zlib.error: they can't be decompressed.
-    """
-    found, stream, fed = 0, zlib.decompressobj(), 0
-    while found < most and not stream.eof:
-        part = stream.unconsumed_tail
-        if not part:
-            part = compressed[fed : fed + _FED]
-            fed += len(part)
-        block = stream.decompress(part, _BLOCK)
-        if not block and not part:
-            return
-        found += len(block)
-        yield block
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

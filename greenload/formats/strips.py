@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.formats.base import FormatError
+from greenload.formats.inflate import blocks
 from greenload.formats.tiff import DEFLATE, LZW, PACK_BITS, RAW, Layout, layout
 
 _CLEAR, _FIRST = 256, 258  # codes of LZW: below are values, and the end between them; these and above stand for runs
@@ -61,18 +62,10 @@ def _raw(strip: bytes, rows: int, held: Layout) -> bool:
 
 
 def _deflate(strip: bytes, rows: int, held: Layout) -> bool:
-    stream, found, fed = zlib.decompressobj(), 0, 0
+    stream = zlib.decompressobj()
     try:
         # Up to its end, where the checksum is. Some writers fill the last strip up to the rows of the others.
-        while not stream.eof and found <= held.rows * held.row_bytes:
-            part = stream.unconsumed_tail
-            if not part:
-                part = strip[fed : fed + _BLOCK]
-                fed += len(part)
-            block = stream.decompress(part, _BLOCK)
-            if not block and not part:
-                break
-            found += len(block)
+        found = sum(map(len, blocks(stream, strip, held.rows * held.row_bytes + 1)))
     except zlib.error:
         return False
     return stream.eof and found >= rows * held.row_bytes

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from greenload.formats import jpeg, others, png
 from greenload.formats.base import FormatError, Header, Truncated, sniff
+from greenload.formats.inflate import blocks_before_damage
 from greenload.formats.memory import check_memory
 
 ZEROS = 512
@@ -36,7 +37,6 @@ _UNCHANGED = {0x00: b"\0", 0x10: b"\xe0"}
 _ALL_ZERO = bytes(2)  # what begins with these codes; where data end, zeros follow
 _COEFFICIENTS = 64
 _NO_FILTER = re.compile(rb"[^\0-\4]")  # what no row of a PNG begins with
-_FED, _BLOCK = 1 << 16, 1 << 20  # bytes to decompress at a time, and what becomes of them at most
 
 
 def filled(data: bytes, max_bytes: int) -> bytes | None:
@@ -160,7 +160,7 @@ def _png(data: bytes, max_bytes: int) -> bytes | None:
     lengths = png.row_lengths(data)
     expected, unit = sum(length * rows for length, rows in lengths), 1 if data[28] else lengths[0][0]
     deflater, body, rest, found = zlib.compressobj(1), bytearray(), b"", 0
-    for block in _inflated(_png_pixels(data), expected):
+    for block in blocks_before_damage(_png_pixels(data), expected):
         rest += block
         whole = min(len(rest) // unit * unit, expected - found)
         unknown = None if data[28] else _NO_FILTER.search(rest[:whole:unit])
@@ -178,26 +178,6 @@ def _png(data: bytes, max_bytes: int) -> bytes | None:
         body += deflater.compress(zeros[: expected - found])
         found = min(found + len(zeros), expected)
     return png.made(data, png.pixels(data)[0], bytes(body + deflater.flush()))
-
-
-def _inflated(compressed: bytes, most: int) -> Iterator[bytes]:
-    """As ``png.inflated``, up to the first byte that damage hides: what comes behind it isn't there either."""
-    stream, part, fed, found, limit = zlib.decompressobj(), b"", 0, 0, _BLOCK
-    while found < most and limit and not stream.eof:
-        if not part:
-            part = compressed[fed : fed + _FED]
-            fed += len(part)
-        before = stream.copy()
-        try:
-            block = stream.decompress(part, limit)
-        except zlib.error:  # what this call found is lost
-            stream, limit = before, limit // 2
-            continue
-        if not block and not part:
-            return
-        part = stream.unconsumed_tail
-        found += len(block)
-        yield block
 
 
 def _png_pixels(data: bytes) -> bytes:

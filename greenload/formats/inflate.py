@@ -1,0 +1,53 @@
+"""Decompressing deflate (RFC 1950) in pieces, so that a few bytes can't take gigabytes of memory."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+_FED, _BLOCK = 1 << 16, 1 << 20  # bytes to decompress at a time, and what becomes of them at most
+
+
+def blocks(stream: Any, compressed: bytes, most: int) -> Iterator[bytes]:
+    """Blocks of what compressed bytes hold, until there are so many bytes or no more; together at most a block more.
+
+    Args:
+        stream: a new ``zlib.decompressobj()``, whose ``eof`` says afterwards whether the end and its checksum came.
+        compressed: the bytes.
+        most: bytes that are wanted.
+
+    Raises:
+        zlib.error: they can't be decompressed.
+    """
+    found = fed = 0
+    while found < most and not stream.eof:
+        part = stream.unconsumed_tail
+        if not part:
+            part = compressed[fed : fed + _FED]
+            fed += len(part)
+        block = stream.decompress(part, _BLOCK)
+        if not block and not part:
+            return
+        found += len(block)
+        yield block
+
+
+def blocks_before_damage(compressed: bytes, most: int) -> Iterator[bytes]:
+    """As ``blocks``, up to the first byte that damage hides: what comes behind it isn't there either."""
+    stream, part, fed, found, limit = zlib.decompressobj(), b"", 0, 0, _BLOCK
+    while found < most and limit and not stream.eof:
+        if not part:
+            part = compressed[fed : fed + _FED]
+            fed += len(part)
+        before = stream.copy()
+        try:
+            block = stream.decompress(part, limit)
+        except zlib.error:  # what this call found is lost
+            stream, limit = before, limit // 2
+            continue
+        if not block and not part:
+            return
+        part = stream.unconsumed_tail
+        found += len(block)
+        yield block
