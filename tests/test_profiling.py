@@ -238,7 +238,8 @@ def test_changes_are_tried_and_the_best_comes_first(sample_folder: Path, monkeyp
     report = profile(photos(sample_folder, gl.Resize((48, 48)), *end), "tf", rounds=2, samples=32)
     titles = [one.title for one in report.advice]
     assert titles[0] == "Put Cache() behind Resize"
-    assert set(titles) <= {*titles[:1], "Hand ToDtype to the model", "Resize(antialias=False)"}
+    # Which of the lesser changes save anything is up to the machine; none but the four that were tried may be there.
+    assert set(titles) <= {*titles[:1], 'backend="auto"', "Hand ToDtype to the model", "Resize(antialias=False)"}
     full = report.full.cpu_s_per_sample.value
     saved = [one.saves_cpu_s_per_sample.value or 0.0 for one in report.advice]
     assert full and 0.3 * full < saved[0] < 1.2 * full
