@@ -30,8 +30,8 @@ from bench.by_hand import Workload
 from bench.contest import Row, Spread, Window, compete, cpu_s_per_image, looks, ratios, table
 from bench.processes import Import, Memory, Profile
 from bench.subjects import DALI, FLOAT, GREENLOAD, UINT8, groups
-from greenload import file_output
 from greenload.backends import get
+from greenload.system import file_output
 
 FORMAT = "greenload.bench/1"
 CHOICES = (choice.PHOTOS, choice.EVALUATION, choice.CIFAR)
@@ -81,7 +81,7 @@ def photos(given: str | None, images: int) -> Iterator[str]:
     if given is not None:
         yield os.path.abspath(given)
         return
-    from greenload.samples import make_samples
+    from greenload.sources.samples import make_samples
 
     with tempfile.TemporaryDirectory() as folder:
         print(f"making {images} sample photographs", file=sys.stderr)

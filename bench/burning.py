@@ -1,8 +1,9 @@
-"""Pipelines whose steps burn a known CPU time and move known bytes, with watts of their own on an emulated machine.
+r"""Pipelines whose steps burn a known CPU time and move known bytes, with watts of their own on an emulated machine.
 
-    unshare -m python -m greenload.energy.emulator --power "$(python -m bench.burning --power)" python -m bench.burning
+    unshare -m python -m greenload.energy.emulators.powercap --power "$(python -m bench.burning --power)" \
+        python -m bench.burning
 
-Work is noted in the emulated machine's ledger (:mod:`greenload.energy.emulator_ledger`), so the machine can give each
+Work is noted in the emulated machine's ledger (:mod:`greenload.energy.emulators.ledger`), so the machine can give each
 kind of work its own watts, and knows the joules of each: what a profile of the pipeline has to find. On a machine with
 the power model :data:`POWER`, each step is a kind of its own. Without a machine the pipelines run all the same, and
 nothing is noted.
@@ -31,8 +32,8 @@ from typing import Any
 
 import numpy as np
 
-from greenload.energy.emulator import UNEVEN, EmulatedMachine, Ledger, Power
-from greenload.energy.emulator_control import STATE_VARIABLE
+from greenload.energy.emulators.control import STATE_VARIABLE
+from greenload.energy.emulators.powercap import UNEVEN, EmulatedMachine, Ledger, Power
 
 PARSING, VECTOR, NEIGHBOUR = "parsing", "vector", "neighbour"
 NOTE_NS = 1_000_000
@@ -314,7 +315,7 @@ def main(arguments: list[str]) -> None:
         share, mean_s, seed = arguments[1:]
         disturb(float(share), float(mean_s), int(seed))
         return
-    from greenload.energy.emulator import attach
+    from greenload.energy.emulators.powercap import attach
 
     machine = attach()
     for step in STEPS:

@@ -14,7 +14,7 @@ from bench import by_hand
 from bench.by_hand import SIDE, Workload
 from bench.contest import MakeBatches, Row, Spread, Window, cpu_s_per_image, ratios
 from greenload import backends
-from greenload.plan import Plan
+from greenload.plans.plan import Plan
 
 AUTO = "auto"
 PHOTOS, EVALUATION, CIFAR = "photos", "evaluation", "cifar"

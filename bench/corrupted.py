@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     for one in wrong[:40]:
         print(json.dumps(one))
     if options.json:
-        from greenload import file_output
+        from greenload.system import file_output
 
         file_output.write(options.json, json.dumps({"seed": options.seed, "files": found}, indent=0) + "\n")
     return 1 if wrong else 0
@@ -158,7 +158,7 @@ def look_at(seed: int, first: int, count: int) -> list[dict[str, Any]]:
 
 
 def _outcome(data: bytes, found: dict[str, Any], full: list[Any], crops: list[Any]) -> str:
-    from greenload import formats
+    from greenload.sources import formats
 
     able: tuple[str, ...] = BACKENDS
     with contextlib.suppress(formats.FormatError):
@@ -183,8 +183,8 @@ def _outcome(data: bytes, found: dict[str, Any], full: list[Any], crops: list[An
 
 def _verified(paths: list[Path], backend: str) -> list[str]:
     """Why each file is bad for a backend; empty for good ones."""
+    from greenload.loading.verify import verify
     from greenload.sources import Files
-    from greenload.verifying import verify
 
     found = verify(Files(paths), remember=False, backend=backend)
     bad = dict(zip(found.bad_indices, found.bad, strict=True))
@@ -195,8 +195,8 @@ def _plan(backend: str, count: int, crop: bool) -> tuple[Any, Any]:
     import numpy as np
 
     from greenload import Batch, CenterCrop, Decode, Pad, Pipeline
-    from greenload.planning import make_plan
-    from greenload.prepared import Numbers
+    from greenload.planning.choose import make_plan
+    from greenload.plans.params import Numbers
     from greenload.sources import Files
 
     # With a border between them decoding and cropping don't become one.
@@ -222,8 +222,8 @@ def through_tf(plan: Any, files: list[bytes], numbers: Any) -> list[tuple[Any, s
     """Each file's pixels and ``""``, or ``None`` and that it is bad, from a plan on tf."""
     import tensorflow as tf
 
-    from greenload.backends import tf as backend
-    from greenload.backends.tf_stream import compose
+    from greenload.backends.tf import backend as backend
+    from greenload.loading.tf_graph import compose
 
     steps = [step for step in plan.steps if step.kind == "pixels"]
     work = compose(backend.elements(plan, steps))

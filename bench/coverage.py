@@ -18,11 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.contest import Row, Spread, table
-from greenload.energy.attribution import Attribution, Cost, Domain, attribute
+from greenload.energy.attribution.attribute import Attribution, Cost, Domain, attribute
+from greenload.energy.attribution.observation import Observation
+from greenload.energy.attribution.precision import further, reached
+from greenload.energy.emulators.simulator import PACKAGE, Scenario, simulate, simulate_build, typical
 from greenload.energy.figures import Figure
-from greenload.energy.precision import further, reached
-from greenload.energy.simulator import PACKAGE, Scenario, simulate, simulate_build, typical
-from greenload.energy.windows import Observation
 
 NOISES = (0.01, 0.03, 0.08)
 RATIOS = (0.0, 1.0, 2.0)

@@ -245,8 +245,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     print(table(readings))
     if options.out:
-        from greenload import file_output
         from greenload.machine import machine
+        from greenload.system import file_output
 
         data = {
             "format": FORMAT,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import crosscheck_worker
-from greenload.energy.emulator import Layout, PowercapEmulator, mount_powercap
+from greenload.energy.emulators.powercap import Layout, PowercapEmulator, mount_powercap
 
 WATTS = 30.0
 """What the emulated machine draws while one core is busy: to place a wrap in a window, roughly is enough."""

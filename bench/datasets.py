@@ -2,7 +2,7 @@
 
     python -m bench.datasets [--json FILE] [--photos FOLDER] [--only NAME,...] [--rounds 5] [--samples 512]
 
-The examples stand in tests/datasets/examples, in our own words; their data is made for the run.
+The examples stand in tests/profiling/tfdata/examples, in our own words; their data is made for the run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported, which else reports what it lacks
 
 FORMAT = "greenload.bench.datasets/1"
-EXAMPLES = Path(__file__).resolve().parent.parent / "tests" / "datasets" / "examples"
+EXAMPLES = Path(__file__).resolve().parent.parent / "tests" / "profiling" / "tfdata" / "examples"
 SECONDS_REACH, SUM_REACH = 120.0, 0.10
 """The most seconds that a profile may take, and the most that the steps' sum may be off the held-out full run."""
 
@@ -116,7 +116,7 @@ def photos_at(given: str | None) -> Iterator[str]:
     if given is not None:
         yield os.path.abspath(given)
         return
-    from greenload.samples import make_samples
+    from greenload.sources.samples import make_samples
 
     with tempfile.TemporaryDirectory() as folder:
         make_samples(os.path.join(folder, "photos"))
@@ -150,8 +150,8 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"    {title}: saves {share:.0%}", flush=True)
             results.append(result)
     if options.json:
-        from greenload import file_output
         from greenload.machine import machine
+        from greenload.system import file_output
 
         data = {"format": FORMAT, "machine": asdict(machine()), "results": [asdict(result) for result in results]}
         file_output.write(options.json, json.dumps(data, indent=1) + "\n")

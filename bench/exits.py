@@ -24,7 +24,7 @@ from pathlib import Path
 
 from bench.exit_forms import FORMS, Form
 from greenload.machine import machine
-from greenload.samples import make_samples
+from greenload.sources.samples import make_samples
 
 FORMAT = "greenload.exits/1"
 BACKENDS = ("auto", "tf", "dali-cpu", "pillow")

@@ -29,14 +29,13 @@ from typing import Any
 from bench.gpu_meter import Gpu, idle_w, machine, to_update
 from bench.gpu_pixels import AUGMENTATIONS, DEGREES, ERASED, HUE_TURNS, JITTER, MEAN, SIGMA, STD, TAPS, pixels
 from bench.gpu_rows import BY_HAND, GREENLOAD, IN_TENSORFLOW, Setting, Window, reach, summary, table
-from greenload import file_output
-from greenload.backends import dali, dali_plugin
-from greenload.backends.dali_base import Target
-from greenload.loading import assemble, device_of
-from greenload.pipeline import Pipeline
-from greenload.planning import make_plan
-from greenload.samples import make_samples
+from greenload.backends.dali import backend, plugin
+from greenload.backends.dali.base import Target
+from greenload.loading.load import assemble, device_of
+from greenload.planning.choose import make_plan
+from greenload.plans.pipeline import Pipeline
 from greenload.sources import ImageFolder
+from greenload.sources.samples import make_samples
 from greenload.stages import (
     Batch,
     Decode,
@@ -46,6 +45,7 @@ from greenload.stages import (
     Shuffle,
     ToDtype,
 )
+from greenload.system import file_output
 
 FORMAT = "greenload.bench.gpu/1"
 SIDE = 224
@@ -72,7 +72,7 @@ def greenload_batches(args: argparse.Namespace, folder: str, setting: Setting) -
     pipeline = greenload_pipeline(folder, setting)
     plan = make_plan(pipeline, args.backend, threads=args.threads, prefetch=args.in_flight)
     device = {} if args.cpu_rehearsal else {"device_id": args.device, "hw_decoder_load": setting.hw_load}
-    for images, _labels in dali.stream(plan, epochs=ENDLESS, readers=args.readers, **device):
+    for images, _labels in backend.stream(plan, epochs=ENDLESS, readers=args.readers, **device):
         yield len(images)
 
 
@@ -86,7 +86,7 @@ def tensorflow_batches(args: argparse.Namespace, folder: str, setting: Setting) 
 
 def without_tensorflow(args: argparse.Namespace) -> str:
     """Why there is no contestant in TensorFlow; empty if there is. Gives DALI room on TensorFlow's GPUs."""
-    found = dali_plugin.availability()
+    found = plugin.availability()
     if not found.usable:
         return f"{found.detail}; {found.remedy}"
     import tensorflow as tf
@@ -249,7 +249,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Run it; 1 if DALI can't run here."""
     args = arguments(argv)
-    found = dali.backend(args.backend).availability()
+    found = backend.backend(args.backend).availability()
     if not found.usable:
         print(f"backend {found.name!r} can't run here: {found.detail}; {found.remedy}", file=sys.stderr)
         return 1

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from greenload.energy.nvml import find_nvml
+from greenload.energy.meters.nvml import find_nvml
 
 UPDATE_MAX_S = 0.5  # NVML refreshes its counter every 20–100 ms; a window doesn't wait longer for its edge
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from greenload import backends
 from greenload.backends.base import Records
-from greenload.pipeline import Pipeline
-from greenload.planning import make_plan
-from greenload.prepared import Numbers
+from greenload.planning.choose import make_plan
+from greenload.plans.params import Numbers
+from greenload.plans.pipeline import Pipeline
 from greenload.sources import ImageFolder
 from greenload.stages import (
     Batch,

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from greenload.energy.nvml import find_nvml
-from greenload.energy.nvml_emulator import Board, ManualClock, NvmlEmulator
+from greenload.energy.emulators.nvml import Board, ManualClock, NvmlEmulator
+from greenload.energy.meters.nvml import find_nvml
 from greenload.energy.sampler import Sampler
 
 IDLE_W = 70.0

@@ -210,8 +210,8 @@ def main(argv: list[str] | None = None) -> int:
         f" {max((one.over for one in results), default=0):.2f}; beyond their reach: {', '.join(wrong) or 'none'}"
     )
     if options.json:
-        from greenload import file_output
         from greenload.machine import machine
+        from greenload.system import file_output
 
         data = {"format": FORMAT, "machine": asdict(machine()), "results": [asdict(result) for result in results]}
         file_output.write(options.json, json.dumps(data, indent=1) + "\n")

@@ -25,8 +25,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from bench.corrupted import in_batches, through_tf
-from greenload import formats
 from greenload.machine import machine
+from greenload.sources import formats
 
 FORMAT = "greenload.odd-pictures/1"
 BACKENDS = ("tf", "dali-cpu", "pillow")
@@ -101,8 +101,8 @@ def kind(data: bytes) -> str:
 def decoded(files: list[bytes], backend: str, way: str) -> list[tuple[Any, str]]:
     """Each file's pixels and ``""``, or ``None`` and why it is bad."""
     from greenload import Batch, CenterCrop, Decode, Pad, Pipeline, RandomCrop
-    from greenload.planning import make_plan
-    from greenload.prepared import Numbers
+    from greenload.planning.choose import make_plan
+    from greenload.plans.params import Numbers
     from greenload.sources import Files
 
     # With a border between them decoding and cropping don't become one.

@@ -29,9 +29,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 import greenload as gl
-from greenload import file_output, tfrecord
 from greenload.machine import machine
-from greenload.samples import make_samples
+from greenload.sources.formats import tfrecord
+from greenload.sources.samples import make_samples
+from greenload.system import file_output
 
 FORMAT = "greenload.bench.sources/1"
 LISTING_REACH_S, LISTING_REACH_MB, INDEX_REACH_MB_S, START_REACH, SLOPE_REACH = 10.0, 400.0, 500.0, 2.0, 4.0
@@ -114,9 +115,9 @@ def reads(folder: str, packed: str, rounds: int) -> dict[str, Any]:
     Without the parallel map that reading shares with decoding: waking its threads for so little work costs as much as
     the work, and differs with the machine's load.
     """
-    from greenload.backends.tf_replay import DatasetRun
     from greenload.energy.settle import settle
-    from greenload.loading import Build, Order
+    from greenload.loading.load import Build, Order
+    from greenload.profiling.replays import DatasetRun
 
     files, records = gl.ImageFolder(folder), gl.TFRecords(packed)
     pipelines = {

@@ -26,8 +26,8 @@ import numpy as np
 from bench import burning
 from bench.contest import Row, table
 from bench.truth_steps import percent
-from greenload.energy import process
-from greenload.energy.emulator import UNEVEN, attach
+from greenload.energy.emulators.powercap import UNEVEN, attach
+from greenload.energy.meters import process
 
 ROOT = Path(__file__).resolve().parents[1]
 PAIRS = 12
@@ -93,7 +93,7 @@ def photographs() -> Fit:
     import keras
 
     import greenload as gl
-    from greenload.samples import make_samples
+    from greenload.sources.samples import make_samples
 
     folder = Path(tempfile.mkdtemp(prefix="greenload-bench-"))
     make_samples(folder, images=96, classes=4)
@@ -117,7 +117,7 @@ def split_rows() -> list[Row]:
     power = json.dumps(asdict(replace(UNEVEN, weights=weights)))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "fit.json"
-        machine = ["unshare", "-m", sys.executable, "-m", "greenload.energy.emulator", "--power", power]
+        machine = ["unshare", "-m", sys.executable, "-m", "greenload.energy.emulators.powercap", "--power", power]
         done = subprocess.run([*machine, sys.executable, "-m", "bench.training", "--emulated", str(out)], cwd=ROOT)
         if done.returncode:
             raise RuntimeError(

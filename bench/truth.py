@@ -27,9 +27,9 @@ from typing import Any
 from bench import burning, crosscheck, gpu_windows, truth_steps
 from bench.contest import Row, Spread, table
 from bench.truth_steps import Judged, Truth
-from greenload import file_output
-from greenload.energy.precision import WINDOW_S
+from greenload.energy.attribution.precision import WINDOW_S
 from greenload.report.data import Report
+from greenload.system import file_output
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMAT = "greenload.bench.truth/1"
@@ -101,7 +101,7 @@ def emulated(task: Mapping[str, Any]) -> dict[str, Any]:
         path, out = Path(folder) / "task.json", Path(folder) / "out.json"
         path.write_text(json.dumps({**task, "out": str(out)}))
         power = json.dumps(asdict(replace(burning.POWER, weights=dict(burning.POWER.weights))))
-        machine = ["unshare", "-m", sys.executable, "-m", "greenload.energy.emulator", "--power", power]
+        machine = ["unshare", "-m", sys.executable, "-m", "greenload.energy.emulators.powercap", "--power", power]
         done = subprocess.run(
             [*machine, sys.executable, "-m", "bench.truth_machine", str(path)],
             cwd=ROOT,

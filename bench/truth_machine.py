@@ -1,4 +1,4 @@
-"""One profile on an emulated machine: the command of ``unshare -m python -m greenload.energy.emulator``.
+"""One profile on an emulated machine: the command of ``unshare -m python -m greenload.energy.emulators.powercap``.
 
 Everything is the real path: ``gl.profile`` finds the counters under ``/sys/class/powercap``, pyRAPL included. Beside
 the report it writes what the emulator knows of each window of the held-out run, which the profile never sees.
@@ -20,10 +20,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is impor
 
 from bench import burning
 from bench.truth_steps import IDLE, NEIGHBOUR
-from greenload import profiling, windowing
-from greenload.energy import precision
-from greenload.energy.emulator import EmulatedMachine, attach
+from greenload.energy.attribution import precision
+from greenload.energy.emulators.powercap import EmulatedMachine, attach
 from greenload.energy.sampler import Sampler, Window
+from greenload.profiling import profile, windows
 from greenload.report.data import Report
 
 
@@ -83,8 +83,8 @@ def main(path: str) -> None:
     options = {} if task["precision"] is None else {"precision": task["precision"]}
     if task["rounds"] is not None:
         options["rounds"] = task["rounds"]
-    precision.WINDOW_S = windowing.WINDOW_S = task["window_s"]
-    profiling.TRIED = 0  # changes that might pay are no part of the figures
+    precision.WINDOW_S = windows.WINDOW_S = task["window_s"]
+    profile.TRIED = 0  # changes that might pay are no part of the figures
     with everyone(machine), beside:
         began = time.monotonic()
         report = gl.profile(pipeline, "tf", name="burning", **options)

@@ -58,18 +58,18 @@ _HOMES = {
         "Shuffle",
         "ToDtype",
     ),
-    "pipeline": ("Pipeline",),
-    "plan": ("Plan",),
-    "planning": ("make_plan",),
-    "iterating": ("Batches", "iterate"),
-    "loading": ("Position", "Shard", "load"),
-    "verifying": ("verify",),
-    "packing": ("pack",),
-    "splitting": ("Split", "split_for_device"),
-    "measuring": ("measure",),
-    "profiling": ("profile",),
-    "training": ("EnergyCallback",),
-    "calibrating": ("calibrate",),
+    "plans.pipeline": ("Pipeline",),
+    "plans.plan": ("Plan",),
+    "planning.choose": ("make_plan",),
+    "loading.iterate": ("Batches", "iterate"),
+    "loading.load": ("Position", "Shard", "load"),
+    "loading.verify": ("verify",),
+    "loading.pack": ("pack",),
+    "planning.split": ("Split", "split_for_device"),
+    "energy.measure": ("measure",),
+    "profiling.profile": ("profile",),
+    "training.callback": ("EnergyCallback",),
+    "profiling.calibration.calibrate": ("calibrate",),
     "report.data": ("Report",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -79,7 +79,7 @@ __all__ = [*sorted(_HOME), "__version__"]
 if TYPE_CHECKING:
     from typing import Any
 
-    from greenload.calibrating import calibrate as calibrate
+    from greenload.energy.measure import measure as measure
     from greenload.errors import BackendUnavailable as BackendUnavailable
     from greenload.errors import GreenloadError as GreenloadError
     from greenload.errors import MeterError as MeterError
@@ -88,17 +88,20 @@ if TYPE_CHECKING:
     from greenload.errors import ReportError as ReportError
     from greenload.errors import SourceError as SourceError
     from greenload.errors import UsageError as UsageError
-    from greenload.iterating import Batches as Batches
-    from greenload.iterating import iterate as iterate
-    from greenload.loading import Position as Position
-    from greenload.loading import Shard as Shard
-    from greenload.loading import load as load
-    from greenload.measuring import measure as measure
-    from greenload.packing import pack as pack
-    from greenload.pipeline import Pipeline as Pipeline
-    from greenload.plan import Plan as Plan
-    from greenload.planning import make_plan as make_plan
-    from greenload.profiling import profile as profile
+    from greenload.loading.iterate import Batches as Batches
+    from greenload.loading.iterate import iterate as iterate
+    from greenload.loading.load import Position as Position
+    from greenload.loading.load import Shard as Shard
+    from greenload.loading.load import load as load
+    from greenload.loading.pack import pack as pack
+    from greenload.loading.verify import verify as verify
+    from greenload.planning.choose import make_plan as make_plan
+    from greenload.planning.split import Split as Split
+    from greenload.planning.split import split_for_device as split_for_device
+    from greenload.plans.pipeline import Pipeline as Pipeline
+    from greenload.plans.plan import Plan as Plan
+    from greenload.profiling.calibration.calibrate import calibrate as calibrate
+    from greenload.profiling.profile import profile as profile
     from greenload.report.data import Report as Report
     from greenload.sources import TFDS as TFDS
     from greenload.sources import Arrays as Arrays
@@ -106,8 +109,6 @@ if TYPE_CHECKING:
     from greenload.sources import ImageFolder as ImageFolder
     from greenload.sources import TFRecords as TFRecords
     from greenload.sources import open_folder as open_folder
-    from greenload.splitting import Split as Split
-    from greenload.splitting import split_for_device as split_for_device
     from greenload.stages import Apply as Apply
     from greenload.stages import Batch as Batch
     from greenload.stages import Cache as Cache
@@ -129,8 +130,7 @@ if TYPE_CHECKING:
     from greenload.stages import Resize as Resize
     from greenload.stages import Shuffle as Shuffle
     from greenload.stages import ToDtype as ToDtype
-    from greenload.training import EnergyCallback as EnergyCallback
-    from greenload.verifying import verify as verify
+    from greenload.training.callback import EnergyCallback as EnergyCallback
 
 
 def __getattr__(name: str) -> Any:

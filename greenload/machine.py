@@ -7,7 +7,7 @@ from importlib import metadata
 
 import psutil
 
-from greenload.plan import processors
+from greenload.plans.plan import processors
 from greenload.report.data import Machine
 
 _PACKAGES = ("greenload", "tensorflow", "nvidia-dali-cuda130", "nvidia-dali-cuda120", "numpy", "pyRAPL", "psutil")

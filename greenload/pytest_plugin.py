@@ -24,10 +24,10 @@ import pytest
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from greenload.budgets import Budget
-    from greenload.measuring import MeasuredWindow
-    from greenload.pipeline import Pipeline
-    from greenload.plan import Plan
+    from greenload.energy.measure import MeasuredWindow
+    from greenload.plans.pipeline import Pipeline
+    from greenload.plans.plan import Plan
+    from greenload.report.budgets import Budget
     from greenload.report.checks import Check
     from greenload.report.data import Report
 
@@ -40,7 +40,7 @@ class UndecidedBudget(pytest.PytestWarning):
 
 
 class EnergyBudget:
-    """What the fixture ``energy_budget`` gives. Rules are those of :mod:`greenload.budgets`."""
+    """What the fixture ``energy_budget`` gives. Rules are those of :mod:`greenload.report.budgets`."""
 
     def __init__(self) -> None:
         self._blocks: list[_Block] = []
@@ -72,7 +72,8 @@ class EnergyBudget:
             subject: a report, or what `greenload.profile` takes, which is profiled; or the first rule of several for a
                 block of code, which is measured: ``with energy_budget("cpu_s<=2"): ...``.
             rules: budgets, as ``"cpu_s_per_sample<=1.5e-3"``; for code, as ``"energy_j.cpu<=50"``.
-            baseline: an earlier report or its file, against which no step may have grown (`greenload.baselines`).
+            baseline: an earlier report or its file, against which no step may have grown
+                (`greenload.report.baselines`).
             tolerance: growth that is allowed, as a share, 0 to 1; `baselines.TOLERANCE` if None.
             options: for `greenload.profile`, as ``samples=`` and ``rounds=``.
 
@@ -84,7 +85,7 @@ class EnergyBudget:
             ReportError: the baseline can't be read; as soon.
         """
         __tracebackhide__ = True
-        from greenload.budgets import OF_REPORTS, OF_WINDOWS, parse
+        from greenload.report.budgets import OF_REPORTS, OF_WINDOWS, parse
 
         if isinstance(subject, str):
             if baseline is not None or tolerance is not None or options:
@@ -112,8 +113,8 @@ def _judged(subject: Any, budgets: Sequence[Budget], baseline: Any, tolerance: f
     __tracebackhide__ = True
     from dataclasses import replace
 
-    from greenload.baselines import TOLERANCE, against, check_tolerance
-    from greenload.budgets import check
+    from greenload.report.baselines import TOLERANCE, against, check_tolerance
+    from greenload.report.budgets import check
     from greenload.report.data import Report
 
     allowed = TOLERANCE if tolerance is None else tolerance
@@ -124,7 +125,7 @@ def _judged(subject: Any, budgets: Sequence[Budget], baseline: Any, tolerance: f
             raise _usage(f"a report is there already: leave {', '.join(options)} out")
         report = subject
     else:
-        from greenload.profiling import profile
+        from greenload.profiling.profile import profile
 
         report = profile(subject, **options)
     checks = check(report, budgets, before)
@@ -143,7 +144,7 @@ class _Block:
 
     def __enter__(self) -> MeasuredWindow:
         self.entered = True
-        from greenload.measuring import measure
+        from greenload.energy.measure import measure
 
         self._running = measure()
         self._window = self._running.__enter__()
@@ -153,7 +154,7 @@ class _Block:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         __tracebackhide__ = True
-        from greenload.budgets import check_window
+        from greenload.report.budgets import check_window
 
         self._running.__exit__(kind, error, trace)
         if error is None:

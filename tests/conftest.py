@@ -9,9 +9,10 @@ from types import ModuleType
 
 import pytest
 
-from greenload.samples import make_samples
+from greenload.sources.samples import make_samples
 
-ALONE = ("energy", "datasets", "test_advising.py")
+pytest_plugins = ("report_fixtures",)
+ALONE = ("energy", "tfdata", "training", "test_windows.py", "test_pace.py")
 """Folders and files of tests that judge times of this process, or of the machine."""
 os.environ.pop("COLUMNS", None)  # pytest-xdist gives its workers a width; what they print goes to no terminal
 SAMPLE_IMAGES = 48

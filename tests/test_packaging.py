@@ -117,7 +117,7 @@ for module in pkgutil.walk_packages(greenload.__path__, "greenload."):
         importlib.import_module(module.name)
         print(module.name)
 """
-    assert "greenload.samples" in python(code, tmp_path).split()
+    assert "greenload.sources.samples" in python(code, tmp_path).split()
 
 
 def test_every_extra_that_setup_installs_is_pinned(set_up: ModuleType) -> None:

@@ -11,8 +11,8 @@ import pytest
 import record_files
 
 import greenload as gl
-from greenload.packing import pack
-from greenload.resolving import ready, resolve
+from greenload.cli.resolve import ready, resolve
+from greenload.loading.pack import pack
 
 SHAPES = {
     "cifar10:train": (32, 32, "uint8"),

@@ -13,7 +13,7 @@ import pytest
 import greenload as gl
 from greenload import scalars
 from greenload.errors import GreenloadError, UsageError
-from greenload.samples import make_samples
+from greenload.sources.samples import make_samples
 from greenload.stages import STAGES, Stage
 
 INTEGERS = (np.int8, np.uint8, np.int32, np.int64, np.uint64, np.array)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import greenload as gl
 from greenload import errors
-from greenload.notices import notify
 from greenload.sources import Files
+from greenload.system.notices import notify
 from greenload.text import SPELT, breaks, printable
 
 NAME = os.fsdecode(b"a\x1b[2J\a\r\n\x7f\xc2\x9b\xe2\x80\xae\xe2\x80\xa8\xff b.jpg")

@@ -1,4 +1,4 @@
-"""Measures the costs that are shipped: `python tools/reference_costs.py` writes greenload/costs.json anew.
+"""Measures the costs that are shipped: `python tools/reference_costs.py` writes greenload/planning/costs.json anew.
 
 Runs the thorough set several times, takes each probe's median over the runs, and fits rates to them. Run it where
 nothing else runs. What DALI costs on a GPU is derived from the whole pipelines of bench/results/gpu-h100.json.
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-TABLE = ROOT / "greenload" / "costs.json"
+TABLE = ROOT / "greenload" / "planning" / "costs.json"
 ON_GPU = ROOT / "bench" / "results" / "gpu-h100.json"
 FREE = ("Resize antialias uint8", "Flip uint8", "Affine uint8→float32", "FlipAffine uint8→float32")
 """What the GPU's pipeline did besides decoding."""
@@ -46,7 +46,7 @@ def on_gpu(measured: Mapping[str, Any], mean_bytes: float) -> list[Any]:
     What a batch costs and what an image costs follow from the two. An image's cost is put down to its encoded bytes,
     and counted with decoding; that of the other steps of that pipeline isn't known apart, and is 0.
     """
-    from greenload.costs import Amounts, Entry
+    from greenload.planning.cost_table import Amounts, Entry
 
     found = {
         row["setting"]["batch"]: row
@@ -82,19 +82,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="how often everything is measured (default %(default)s)")
     options = parser.parse_args()
-    from greenload import calibrating, costs
-    from greenload.plan import processors
-    from greenload.samples import make_samples
+    from greenload.planning import cost_table
+    from greenload.plans.plan import processors
+    from greenload.profiling.calibration import calibrate
+    from greenload.sources.samples import make_samples
 
     begin = time.perf_counter()
     runs = []
     for number in range(options.runs):
-        runs.append(calibrating.measure(threads=processors(), thorough=True))
+        runs.append(calibrate.measure(threads=processors(), thorough=True))
         print(f"run {number + 1} of {options.runs}: {len(runs[-1])} probes, {time.perf_counter() - begin:.0f} s")
     with tempfile.TemporaryDirectory() as folder:
         mean_bytes = make_samples(Path(folder) / "photos", images=256).mean_bytes
     seconds = round(time.perf_counter() - begin, 1)
-    table = calibrating.fit(medians(runs), source=costs.REFERENCE, samples="generated photographs", seconds=seconds)
+    table = calibrate.fit(medians(runs), source=cost_table.REFERENCE, samples="generated photographs", seconds=seconds)
     gpu = on_gpu(json.loads(ON_GPU.read_text()), mean_bytes)
     whole = replace(table, entries=(*table.entries, *gpu))
     TABLE.write_text(json.dumps(whole.to_dict(), indent=1) + "\n", encoding="utf-8")

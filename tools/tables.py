@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from greenload import backends, formats
+from greenload import backends
 from greenload.backends.base import Tolerance
-from greenload.backends.dali import measured_on_gpu
+from greenload.backends.dali.backend import measured_on_gpu
 from greenload.errors import PipelineError
-from greenload.plan import BACKENDS
+from greenload.plans.plan import BACKENDS
+from greenload.sources import formats
 from greenload.specs import DTYPES, ENCODED_SPEC, HWC, ImageSpec
 from greenload.stages import (
     STAGES,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from greenload.backends.base import Availability, Backend, Images, Records, Runner, Tolerance
 from greenload.backends.chain import Chain
 from greenload.errors import BackendUnavailable, PipelineError
-from greenload.plan import BACKENDS, Plan, Segment
+from greenload.plans.plan import BACKENDS, Plan, Segment
 
 
 def get(name: str) -> Backend:
@@ -20,15 +20,15 @@ def get(name: str) -> Backend:
         PipelineError: there is none of that name.
     """
     if name == "tf":
-        from greenload.backends.tf import TensorFlowBackend
+        from greenload.backends.tf.backend import TensorFlowBackend
 
         return TensorFlowBackend()
     if name in ("dali", "dali-cpu"):
-        from greenload.backends.dali import DaliBackend
+        from greenload.backends.dali.backend import DaliBackend
 
         return DaliBackend(name)
     if name == "pillow":
-        from greenload.backends.pillow import PillowBackend
+        from greenload.backends.pillow.backend import PillowBackend
 
         return PillowBackend()
     raise PipelineError(f"backend must be one of {', '.join(BACKENDS)}, not {name!r}")

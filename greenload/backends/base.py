@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload.plan import Plan, Segment
+from greenload.plans.plan import Plan, Segment
 from greenload.specs import ImageSpec
 from greenload.stages.primitives import Primitive
 

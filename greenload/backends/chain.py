@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import forking, shutdown
 from greenload.backends.base import Backend, Images, Records, Runner, empty
 from greenload.errors import UsageError
-from greenload.plan import Plan, Segment
-from greenload.workers import in_worker
+from greenload.plans.plan import Plan, Segment
+from greenload.system import forking, shutdown
+from greenload.system.workers import in_worker
 
 
 class Chain:

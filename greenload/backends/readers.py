@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import formats, shutdown
-from greenload.backends import orienting
+from greenload.backends import orientation as orienting
 from greenload.backends.base import Images, Records
-from greenload.backends.sizes import Decode, Foreign, decode_of
-from greenload.formats import FormatError, Header
-from greenload.formats.strips import check_strips
-from greenload.plan import Plan, Segment
-from greenload.workers import Workers
+from greenload.backends.image_sizes import Decode, Foreign, decode_of
+from greenload.plans.plan import Plan, Segment
+from greenload.sources import formats
+from greenload.sources.formats import FormatError, Header
+from greenload.sources.formats.strips import check_strips
+from greenload.system import shutdown
+from greenload.system.workers import Workers
 
 ORDER = ("pillow", "dali-cpu", "tf")
 """Backends that may decode for another, the cheapest for single files first."""
@@ -93,7 +94,7 @@ class Readers:
         plain = formats.plain(data, head)
         match self.backends[head.kind]:
             case "pillow":
-                from greenload.backends.pillow_decode import decode
+                from greenload.backends.pillow.decode import decode
 
                 found: NDArray[np.uint8] = np.asarray(decode(plain))
                 return found
@@ -102,21 +103,21 @@ class Readers:
         return self._by_dali(plain)
 
     def _by_dali(self, data: bytes) -> NDArray[np.uint8]:
-        from greenload.backends import dali_runner
-        from greenload.backends.dali_graph import feed, image_list
+        from greenload.backends.dali import runner
+        from greenload.backends.dali.graph import feed, image_list
 
         try:
             graph = self._graphs.pop()
         except IndexError:
-            graph = dali_runner.decoding_graph()
+            graph = runner.decoding_graph()
             shutdown.close_at_end(self)
         try:
             feed(graph, image_list([data]), {})
             found = np.array(graph.run()[0][0])  # a copy: its memory is the graph's
         except RuntimeError as error:  # DALI calls a graph invalid after one
-            if why := dali_runner.lacking(error):
+            if why := runner.lacking(error):
                 raise MemoryError(why) from None
-            raise FormatError(f"can't be decoded: {dali_runner.brief(error)}") from None
+            raise FormatError(f"can't be decoded: {runner.brief(error)}") from None
         self._graphs.append(graph)
         return found
 
@@ -151,7 +152,7 @@ class Remembered(Readers):
 def _by_tensorflow(data: bytes, kind: str) -> NDArray[np.uint8]:
     import tensorflow as tf
 
-    from greenload.backends.tf_formats import decode_full
+    from greenload.backends.tf.formats import decode_full
 
     try:
         with tf.device("/cpu:0"):

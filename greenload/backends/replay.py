@@ -17,8 +17,8 @@ from greenload import backends
 from greenload.backends.base import Images, Records, Runner
 from greenload.backends.chain import stacked
 from greenload.errors import UsageError
-from greenload.plan import Plan, Segment
-from greenload.steps import DALI, Step
+from greenload.plans.plan import Plan, Segment
+from greenload.plans.steps import DALI, Step
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,11 @@ def of(backend: str) -> Replaying:
         UsageError: it takes no batches of records.
     """
     if backend in DALI:
-        from greenload.backends import dali_replay
+        from greenload.backends.dali import replay as dali_replay
 
         return dali_replay
     if backend == "pillow":
-        from greenload.backends import pillow_replay
+        from greenload.backends.pillow import replay as pillow_replay
 
         return pillow_replay
     raise UsageError(f"backend {backend!r} takes no batches of records, so its steps are replayed by tf.data")

@@ -16,7 +16,7 @@ from greenload.cli.shared import (
     say,
     write_json,
 )
-from greenload.formats import FILL_ARGUMENT, MAX_BYTES, TRUNCATED
+from greenload.sources.formats import FILL_ARGUMENT, MAX_BYTES, TRUNCATED
 
 
 def add(command: AddCommand) -> None:
@@ -62,7 +62,7 @@ _TRUNCATED = (
 def _sample(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from greenload.samples import make_samples
+    from greenload.sources.samples import make_samples
 
     check_writable(options.json)
     with progress("making photos") as update:
@@ -85,11 +85,11 @@ def _check(options: argparse.Namespace) -> int:
     import numpy as np
 
     from greenload.errors import UsageError
-    from greenload.plan import BACKENDS, processors
-    from greenload.planning import reading
+    from greenload.loading.survey import Survey
+    from greenload.loading.verify import verify
+    from greenload.planning.choose import reading
+    from greenload.plans.plan import BACKENDS, processors
     from greenload.sources import open_all
-    from greenload.survey import Survey
-    from greenload.verifying import verify
 
     if options.backend not in ("auto", *BACKENDS):
         raise UsageError(f"--backend must be one of auto, {', '.join(BACKENDS)}, not {options.backend!r}")
@@ -127,7 +127,7 @@ def _check(options: argparse.Namespace) -> int:
 def _pack(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from greenload.packing import pack
+    from greenload.loading.pack import pack
     from greenload.sources import open_folder
 
     check_writable(options.json)

@@ -12,7 +12,7 @@ from greenload.cli.shared import FAILED, OK, fail, share, warn
 from greenload.errors import UsageError
 
 if TYPE_CHECKING:
-    from greenload.budgets import Budget
+    from greenload.report.budgets import Budget
     from greenload.report.checks import Check
     from greenload.report.data import Report
 
@@ -34,8 +34,8 @@ class Gates:
         """The report with what became of each budget, and of the comparison with the baseline."""
         if not self:
             return report
-        from greenload.baselines import against
-        from greenload.budgets import check
+        from greenload.report.baselines import against
+        from greenload.report.budgets import check
 
         checks = check(report, self.budgets, self.baseline)
         if self.baseline is not None:
@@ -81,8 +81,8 @@ def gates(options: argparse.Namespace) -> Gates:
         raise UsageError("--strict is of budgets and a baseline: give --budget or --baseline too")
     if not options.budget and options.baseline is None:
         return Gates((), None, "", 0.0)
-    from greenload.baselines import TOLERANCE, check_tolerance
-    from greenload.budgets import parse
+    from greenload.report.baselines import TOLERANCE, check_tolerance
+    from greenload.report.budgets import parse
     from greenload.report.data import Report
 
     tolerance = TOLERANCE if options.tolerance is None else options.tolerance

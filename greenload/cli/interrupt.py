@@ -166,7 +166,7 @@ class _Guard:
 
 
 def _remove_temporary() -> None:
-    if scratch := sys.modules.get("greenload.scratch"):
+    if scratch := sys.modules.get("greenload.system.scratch"):
         scratch.close_all()
     for name, module in list(sys.modules.items()):
         if name.startswith("__autograph_generated_file") and module.__file__:

@@ -35,7 +35,7 @@ def add(command: AddCommand) -> None:
 def _doctor(options: argparse.Namespace) -> int:
     from rich.text import Text
 
-    from greenload.doctor import examine
+    from greenload.cli.doctor import examine
     from greenload.report.columns import Facts
 
     check_writable(options.json)
@@ -57,7 +57,7 @@ def _calibrate(options: argparse.Namespace) -> int:
         raise UsageError("what stands behind -- are a script's arguments, and no pipeline is named: leave it out")
     pipeline: Any = resolved(options) if options.pipeline else None
     quiet_tensorflow()
-    from greenload.calibrating import calibrate, shown
+    from greenload.profiling.calibration.calibrate import calibrate, shown
 
     with progress("starting") as update:
         data = None if pipeline else options.data  # else the pipeline's own

@@ -63,7 +63,7 @@ def add(command: AddCommand) -> None:
 
 def _per_element(text: str) -> float | str:
     """A positive number, or ``rows``."""
-    from greenload.datasets.units import ROWS, check
+    from greenload.profiling.tfdata.units import ROWS, check
 
     try:
         found = check(text if text == ROWS else float(text))
@@ -91,7 +91,7 @@ def _profile(options: argparse.Namespace) -> int:
 def _measured(options: argparse.Namespace, served: Serving | None) -> Report:
     pipeline = resolved(options)
     quiet_tensorflow()
-    from greenload.profiling import profile
+    from greenload.profiling.profile import profile
 
     with progress("starting") as update:
 

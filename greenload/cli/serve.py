@@ -15,10 +15,10 @@ from greenload.cli.shared import tell
 from greenload.errors import UsageError
 
 if TYPE_CHECKING:
-    from greenload.energy.meter import MeterStatus
+    from greenload.energy.meters.base import MeterStatus
     from greenload.energy.sampler import Sampler
     from greenload.report.data import Report
-    from greenload.serving import Metrics, Server
+    from greenload.report.prometheus import Metrics, Server
 
 _STOPS = (signal.SIGINT, signal.SIGTERM)
 
@@ -84,7 +84,7 @@ def serving(address: str | None) -> Iterator[Serving | None]:
     if address is None:
         yield None
         return
-    from greenload.serving import Metrics, serve
+    from greenload.report.prometheus import Metrics, serve
 
     metrics = Metrics()
     metrics.progress(0.0)
@@ -94,7 +94,7 @@ def serving(address: str | None) -> Iterator[Serving | None]:
 
 
 def _address(text: str) -> str:
-    from greenload.endpoint import parse_address
+    from greenload.system.endpoint import parse_address
 
     try:
         parse_address(text)

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TextIO
 
-from greenload import file_output
 from greenload.errors import ReportError, UsageError
+from greenload.system import file_output
 from greenload.text import printable, screen_width
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def share(text: str) -> float:
 
 def resolved(options: argparse.Namespace) -> Any:
     """The pipeline that a command names, which gets what stands behind ``--`` as its script's own arguments."""
-    from greenload.resolving import resolve
+    from greenload.cli.resolve import resolve
 
     sys.path.insert(0, os.getcwd())  # package.module:name is looked for here too, as with python -m
     if _names_tensorflow(options.pipeline):

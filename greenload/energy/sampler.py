@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NoReturn
 
-from greenload.energy.meter import Channel, CounterMeter, Meter, Reading, domains
-from greenload.energy.model import ModelMeter
-from greenload.energy.process import Clocks, ProcessMeter, ProcessReading, Usage, read_clocks, suspended_s
-from greenload.energy.tracks import Edge, Track, count
+from greenload.energy.meters.base import Channel, CounterMeter, Meter, Reading, domains
+from greenload.energy.meters.model import ModelMeter
+from greenload.energy.meters.process import Clocks, ProcessMeter, ProcessReading, Usage, read_clocks, suspended_s
+from greenload.energy.meters.tracks import Edge, Track, count
 from greenload.errors import MeterError, UsageError
 
 PERIOD_S = 0.5
@@ -93,8 +93,8 @@ class Sampler:
     """Polls meters from one thread, and cuts windows.
 
     Args:
-        meters: counters and models, as from :func:`greenload.energy.discover.discover`. The sampler takes them over
-            and closes them when it stops.
+        meters: counters and models, as from :func:`greenload.energy.meters.discover.discover`. The sampler takes them
+            over and closes them when it stops.
         process: reads this process's CPU seconds, memory and device bytes.
         period_s: seconds between polls; shortened where a counter could wrap four times as fast.
         clocks: reads the monotonic and suspended time.
@@ -105,7 +105,7 @@ class Sampler:
         MeterError: two meters claim one domain.
 
     Example:
-        >>> from greenload.energy.discover import discover
+        >>> from greenload.energy.meters.discover import discover
         >>> meters, statuses = discover()
         >>> with Sampler(meters) as sampler:
         ...     start = sampler.mark()

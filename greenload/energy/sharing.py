@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from greenload.energy.discover import discover
-from greenload.energy.meter import Meter, MeterStatus
+from greenload.energy.meters.base import Meter, MeterStatus
+from greenload.energy.meters.discover import discover
 from greenload.energy.sampler import PERIOD_S, Sampler
 
 Find = Callable[[], tuple[Sequence[Meter], Sequence[MeterStatus]]]

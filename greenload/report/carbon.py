@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from greenload.energy.figures import Figure, scale, sum_figures
-from greenload.energy.meter import COUNTS_TWICE, MeterStatus
+from greenload.energy.meters.base import COUNTS_TWICE, MeterStatus
 from greenload.errors import UsageError
 
 WORLD_G_PER_KWH = 475.0

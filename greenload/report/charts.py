@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from greenload.energy.epochs import FIRST_EPOCH, ITERATOR_START, writing
+from greenload.energy.attribution.epochs import FIRST_EPOCH, ITERATOR_START, writing
+from greenload.energy.attribution.observation import Observation, counted_ns, read
 from greenload.energy.figures import Figure, sum_figures
-from greenload.energy.windows import Observation, counted_ns, read
-from greenload.report import table
+from greenload.report import rows as table
 from greenload.report.data import Report
 from greenload.text import printable
 

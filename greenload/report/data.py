@@ -9,14 +9,12 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 
-from greenload import file_input, file_output, json_data
-from greenload.energy.attribution import Cost, unattributed_shares
+from greenload.energy.attribution.attribute import Cost, unattributed_shares
+from greenload.energy.attribution.indistinct import Together
+from greenload.energy.attribution.observation import Observation
 from greenload.energy.figures import Figure
-from greenload.energy.meter import MeterStatus
-from greenload.energy.together import Together
-from greenload.energy.windows import Observation
+from greenload.energy.meters.base import MeterStatus
 from greenload.errors import ReportError, UsageError
-from greenload.json_data import DataError, short
 from greenload.report.carbon import Carbon, carbon
 from greenload.report.checks import Check
 from greenload.report.costs import FullRun as FullRun
@@ -26,6 +24,8 @@ from greenload.report.costs import cost, cost_to_dict, domains, domains_to_dict
 from greenload.report.epochs import CacheState, FirstEpoch, IteratorStart
 from greenload.report.extras import Cold, Precision
 from greenload.report.validation import SCHEMA, validate
+from greenload.system import file_input, file_output, json_data
+from greenload.system.json_data import DataError, short
 from greenload.text import printable
 
 UNATTRIBUTED_LIMIT = 0.05

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from greenload.energy.attribution import Cost
+from greenload.energy.attribution.attribute import Cost
+from greenload.energy.attribution.indistinct import Together
 from greenload.energy.figures import Figure
-from greenload.energy.together import Together
 from greenload.report.costs import FullRun, Idle, Step, cost, cost_to_dict, domains, domains_to_dict
 
 

@@ -7,7 +7,8 @@ from importlib import resources
 from typing import Any
 
 from greenload.errors import ReportError
-from greenload.report import comparison_sections, sections
+from greenload.report import comparison_page
+from greenload.report import page as sections
 from greenload.report.comparison import compare
 from greenload.report.data import Report
 from greenload.text import printable
@@ -41,7 +42,7 @@ def compare_html(a: Report, b: Report) -> str:
     Raises:
         ReportError: jinja2 is missing.
     """
-    return _render("compare.html", comparison_sections.page(compare(a, b)))
+    return _render("compare.html", comparison_page.page(compare(a, b)))
 
 
 def _render(name: str, values: dict[str, Any]) -> str:

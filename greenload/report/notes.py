@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from greenload.energy.attribution.indistinct import Together
 from greenload.energy.figures import scale
-from greenload.energy.meter import COUNTS_TWICE
-from greenload.energy.together import Together
-from greenload.report import table
+from greenload.energy.meters.base import COUNTS_TWICE
+from greenload.report import rows
 from greenload.report.carbon import Carbon
 from greenload.report.checks import Check, line
 from greenload.report.data import Report
@@ -36,7 +36,7 @@ def lacking(report: Report) -> dict[str, dict[str, str]]:
     A model of the whole group lacks none; a group without any figure isn't there.
     """
     energy = report.total.energy_j_per_sample
-    told = {table.group(name) for name in energy} - {name.removesuffix(":all") for name in energy}
+    told = {rows.group(name) for name in energy} - {name.removesuffix(":all") for name in energy}
     found: dict[str, dict[str, str]] = {}
     for one in report.meters:
         kind, _, part = one.domain.partition(":")
@@ -62,17 +62,17 @@ def reading(report: Report) -> Note | None:
     device = reads.device_bytes_per_sample.value
     if kind == "Arrays" or device is None:
         return None
-    noun = table.noun(report)
-    if device < table.CACHED_BELOW_BYTES:
+    noun = rows.noun(report)
+    if device < rows.CACHED_BELOW_BYTES:
         told = "Files were read from the page cache: fetching them from the device is not in these figures"
         return Note(told) if kind is not None else None
     used = reads.bytes_out_per_sample
     if reads is report.full or not used:
-        return Note(f"{table.bytes_text(device)} per {noun} came from the device")
+        return Note(f"{rows.bytes_text(device)} per {noun} came from the device")
     share = min(1.0, device / used)
-    text = f"Of {table.bytes_text(used)} read per {noun}, {table.percent(share)} came from the device"
+    text = f"Of {rows.bytes_text(used)} read per {noun}, {rows.percent(share)} came from the device"
     if share < 0.995:
-        text += f" and {table.percent(1 - share)} from the page cache"
+        text += f" and {rows.percent(1 - share)} from the page cache"
     if device > READ_AHEAD_FROM * used:
         text += f", which fetched {device / used:.1f} times that in whole pages and by reading ahead"
     return Note(text)
@@ -82,7 +82,7 @@ def cold(found: Cold | None) -> Note | None:
     """That files were dropped from memory before each window that reads, and what could not be."""
     if found is None:
         return None
-    what = f"{found.files:,} {'file' if found.files == 1 else 'files'}, {table.bytes_text(found.bytes)}"
+    what = f"{found.files:,} {'file' if found.files == 1 else 'files'}, {rows.bytes_text(found.bytes)}"
     if not found.problem:
         return Note(f"Read cold: {what}, left memory before each window that reads")
     return Note(f"Read cold as far as could be: {what}; {printable(found.problem)}", "doubt")
@@ -124,17 +124,17 @@ def together(groups: Iterable[Together], report: Report) -> list[Note]:
 
 
 def _sum(one: Together, report: Report) -> str:
-    amount = table.amount(scale(one.figure, 1e3), resolve=False)
+    amount = rows.amount(scale(one.figure, 1e3), resolve=False)
     if one.quantity != "cpu_s":
         return f"{amount} mJ of {printable(one.quantity)}"
     whole = report.full.cpu_s_per_sample.value
-    share = f" ({table.percent(one.figure.value / whole)})" if whole and one.figure.value is not None else ""
+    share = f" ({rows.percent(one.figure.value / whole)})" if whole and one.figure.value is not None else ""
     return f"{amount} CPU ms{share}"
 
 
 def grams(found: Carbon) -> str:
     """The estimate alone: ``"5.70 ±0.28 g"``."""
-    return f"{table.amount(found.g_per_million_samples, resolve=False)} g"
+    return f"{rows.amount(found.g_per_million_samples, resolve=False)} g"
 
 
 def carbon_basis(found: Carbon) -> str:
@@ -165,7 +165,7 @@ def carbon(found: Carbon | None, report: Report) -> Note | None:
     if found is None:
         return None
     missing = carbon_missing(found)
-    text = f"{grams(found)} CO₂e per million {table.noun(report)}s: {carbon_basis(found)}"
+    text = f"{grams(found)} CO₂e per million {rows.noun(report)}s: {carbon_basis(found)}"
     return Note(f"{text}. Without {missing}" if missing else text)
 
 
@@ -209,12 +209,12 @@ def iterator_start(report: Report) -> Note | None:
     share = found.cpu_s.value / (full * found.samples)
     if share < START_SHOWN:
         return None
-    wall = f", {table.amount(scale(found.wall_s, 1e3), resolve=False)} ms of waiting" if found.wall_s.value else ""
+    wall = f", {rows.amount(scale(found.wall_s, 1e3), resolve=False)} ms of waiting" if found.wall_s.value else ""
     much = f"{_percent(share)} of" if share < 1 else f"{share:.1f} times"
     an_epoch = "a later epoch" if report.first_epoch else "an epoch"
     return Note(
-        f"Starting an iterator: {table.amount(scale(found.cpu_s, 1e3), resolve=False)} CPU ms{wall}, once an epoch:"
-        f" {much} what {an_epoch} of {found.samples:,.0f} {table.noun(report)}s takes beside it"
+        f"Starting an iterator: {rows.amount(scale(found.cpu_s, 1e3), resolve=False)} CPU ms{wall}, once an epoch:"
+        f" {much} what {an_epoch} of {found.samples:,.0f} {rows.noun(report)}s takes beside it"
     )
 
 

@@ -9,7 +9,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from greenload.energy.figures import Figure, scale
-from greenload.report import notes, table
+from greenload.report import notes
+from greenload.report import rows as table
 from greenload.report.columns import Columns, Facts, Line, Sentence, plain
 from greenload.report.comparison import SEPARATE, Comparison, Difference, times, verdict
 from greenload.report.data import Report

@@ -8,7 +8,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from greenload.errors import ReportError
-from greenload.json_data import DataError, Value, short
+from greenload.system.json_data import DataError, Value, short
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator

@@ -7,9 +7,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from greenload import listing
 from greenload.errors import SourceError
-from greenload.json_data import DataError, Value
+from greenload.sources import listing
 from greenload.sources.arrays import Arrays
 from greenload.sources.base import UNREADABLE, Source, is_source
 from greenload.sources.class_order import ClassOrder
@@ -18,6 +17,7 @@ from greenload.sources.folder import ImageFolder, any_images
 from greenload.sources.record_files import record_files
 from greenload.sources.records import RecordSource, TFRecords
 from greenload.sources.tfds import TFDS
+from greenload.system.json_data import DataError, Value
 
 __all__ = [
     "TFDS",

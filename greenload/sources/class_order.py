@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from greenload.errors import SourceError
-from greenload.notices import notify
+from greenload.system.notices import notify
 
 ClassOrder = Literal["alphabetical", "natural"]
 _INVISIBLE = "\ufeff\u200b\u2060\u200e\u200f"  # byte order mark, zero-width space and joiner, marks of direction

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import file_input, limits, listing
 from greenload.errors import RecordError, SourceError
-from greenload.listing import Paths
-from greenload.sources import tables
+from greenload.sources import csv_parquet, listing
 from greenload.sources.base import UNREADABLE
 from greenload.sources.class_order import ClassOrder, check_order, class_names
 from greenload.sources.given_labels import integer_labels
+from greenload.sources.listing import Paths
 from greenload.specs import ENCODED_SPEC, ImageSpec
+from greenload.system import file_input, limits
 
 _LARGEST = (1 << 31) - 1  # bytes of an image's file
 _FEW = 32  # files of one folder that are looked at one by one rather than by listing it
@@ -176,7 +176,7 @@ class Files(FileSource):
             >>> Files.from_csv("data/train.csv", image="file", label="species")
             >>> Files.from_csv("data/test.csv", classes=["cat", "dog", "horse"])
         """
-        return cls._from_table(tables.read_csv, path, image, label, root, classes, order)
+        return cls._from_table(csv_parquet.read_csv, path, image, label, root, classes, order)
 
     @classmethod
     def from_parquet(
@@ -194,12 +194,12 @@ class Files(FileSource):
         Example:
             >>> Files.from_parquet("data/train.parquet", image="file", label="species")
         """
-        return cls._from_table(tables.read_parquet, path, image, label, root, classes, order)
+        return cls._from_table(csv_parquet.read_parquet, path, image, label, root, classes, order)
 
     @classmethod
     def _from_table(
         cls,
-        read: Callable[[str, str, str | None, tables.Naming], tables.Table],
+        read: Callable[[str, str, str | None, csv_parquet.Naming], csv_parquet.Table],
         path: str | os.PathLike[str],
         image: str,
         label: str | None,
@@ -209,7 +209,7 @@ class Files(FileSource):
     ) -> Files:
         name = listing.need_local(os.fspath(path))
         base = os.path.dirname(name) if root is None else listing.need_local(os.fspath(root))
-        table = read(name, image, label, tables.Naming(check_order(classes, order), order))
+        table = read(name, image, label, csv_parquet.Naming(check_order(classes, order), order))
         listing.need_all_local(table.images)
         files = Paths(os.path.join(base, path) for path in table.images)
         listing.tell_unread_names(name, files)

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import listing, scalars
+from greenload import scalars
 from greenload.errors import SourceError
-from greenload.listing import Paths
-from greenload.sources import class_order
+from greenload.sources import class_order, listing
 from greenload.sources.class_order import ClassOrder
 from greenload.sources.files import Files, FileSource
+from greenload.sources.listing import Paths
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ImageFolder(FileSource):
 
     Hidden files and folders, and what systems leave behind, are left out at every depth: names that begin with a dot
     (``._1.jpg``, ``.ipynb_checkpoints``), ``__MACOSX``, ``@eaDir``, ``lost+found``, ``$RECYCLE.BIN``, ``Thumbs.db`` and
-    the like (``greenload.listing.is_litter`` has them all). The listing is made once, when first needed.
+    the like (``greenload.sources.listing.is_litter`` has them all). The listing is made once, when first needed.
 
     Args:
         root: the folder.

@@ -7,8 +7,8 @@ import os
 import re
 from collections.abc import Iterable
 
-from greenload import listing
 from greenload.errors import SourceError
+from greenload.sources import listing
 
 
 def files_of_pattern(pattern: str) -> tuple[str, ...]:

@@ -14,14 +14,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import examples, file_input, listing, tfrecord
 from greenload.errors import RecordError, SourceError
-from greenload.sources import readers
+from greenload.sources import listing, record_readers
 from greenload.sources.base import UNREADABLE
-from greenload.sources.readers import Span
+from greenload.sources.formats import tf_example, tfrecord
+from greenload.sources.formats.tfrecord import Index
 from greenload.sources.record_files import files_in, files_of_pattern
+from greenload.sources.record_readers import Span
 from greenload.specs import ENCODED_SPEC, ImageSpec
-from greenload.tfrecord import Index
+from greenload.system import file_input
 
 Kind = Literal["plain", "gzip", "zlib", "array_record"]
 IMAGE_KEYS = ("image/encoded", "image")
@@ -92,11 +93,11 @@ class RecordSource:
         return Table(tuple(part.path for part in parts), bounds, numbers, tfrecord.joined(found))
 
     @functools.cached_property
-    def _reader(self) -> readers.Reader:
+    def _reader(self) -> record_readers.Reader:
         kinds = {part.kind for part in self.parts()}
         if "array_record" in kinds:
-            return readers.ArrayRecordReader()
-        return readers.PlainReader() if kinds == {"plain"} else readers.SequentialReader()
+            return record_readers.ArrayRecordReader()
+        return record_readers.PlainReader() if kinds == {"plain"} else record_readers.SequentialReader()
 
     @property
     def spec(self) -> ImageSpec:
@@ -148,7 +149,7 @@ class RecordSource:
     def damaged(self, indices: Sequence[int] | NDArray[np.int64]) -> list[int]:
         """Which of some records' bytes don't fit their checksum. ArrayRecord files check theirs when they are read."""
         places = np.asarray(indices, np.int64)
-        if isinstance(self._reader, readers.ArrayRecordReader):
+        if isinstance(self._reader, record_readers.ArrayRecordReader):
             return []
         index = self.table.index
         wanted = self._spans(places, index.records + tfrecord.HEADER, index.sizes + tfrecord.FOOTER)
@@ -168,14 +169,14 @@ class RecordSource:
         """Why a record has no image."""
         place = np.array([index])
         table = self.table
-        in_array = isinstance(self._reader, readers.ArrayRecordReader)
+        in_array = isinstance(self._reader, record_readers.ArrayRecordReader)
         starts = np.zeros_like(table.index.records) if in_array else table.index.records + tfrecord.HEADER
         message = self._reader.read(self._spans(place, starts, table.index.sizes))[0]
         if message is None:
             return f"{UNREADABLE}: the file has changed, or is damaged there"
         try:
-            examples.locate(message, *self.keys())
-        except examples.ExampleError as error:
+            tf_example.locate(message, *self.keys())
+        except tf_example.ExampleError as error:
             return str(error)
         return f"{UNREADABLE}: the file has changed since it was indexed"
 
@@ -202,7 +203,7 @@ def _part_index(part: Part, image: str, label: str | None) -> Index:
     index = tfrecord.recall(part.path, wanted)
     if index is None:
         if part.kind == "array_record":
-            index = readers.build_array_record(part.path, image, label)
+            index = record_readers.build_array_record(part.path, image, label)
         else:
             index = tfrecord.build(part.path, part.kind, image, label)
         tfrecord.remember(part.path, wanted, index)
@@ -294,8 +295,8 @@ class TFRecords(RecordSource):
         if first is None:
             raise SourceError(f"{self}: there are no records in {len(self.files)} files: name others")
         try:
-            found = examples.keys(first)
-        except examples.ExampleError as error:
+            found = tf_example.keys(first)
+        except tf_example.ExampleError as error:
             raise SourceError(
                 f"{self.files[0]}: records must be tf.train.Example messages, but the first {error}"
             ) from None

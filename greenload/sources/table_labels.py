@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.errors import SourceError
-from greenload.notices import notify
 from greenload.sources import class_order
+from greenload.system.notices import notify
 
 _INTEGER = re.compile(r"[+-]?\d+")
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")

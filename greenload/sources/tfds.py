@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from greenload import json_data, listing, tfrecord
 from greenload.errors import BackendUnavailable, SourceError
-from greenload.json_data import DataError, Value
+from greenload.sources import listing
+from greenload.sources.formats import tfrecord
 from greenload.sources.records import Kind, Part, RecordSource, class_names
+from greenload.system import json_data
+from greenload.system.json_data import DataError, Value
 
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"  # TFDS's core/naming.py
 _FIELD = re.compile(r"\{([^{}]*)\}")

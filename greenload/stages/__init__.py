@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from greenload.stages.affine import RandomAffine, RandomRotation
+from greenload.stages.apply import Apply
 from greenload.stages.base import Params, Stage
-from greenload.stages.calling import Apply
 from greenload.stages.color import ColorJitter, RandomGrayscale
-from greenload.stages.flow import Batch, Cache, Decode, Shuffle
+from greenload.stages.conversion import Normalize, ToDtype
+from greenload.stages.dataset import Batch, Cache, Decode, Shuffle
+from greenload.stages.filters import GaussianBlur, RandomErasing
 from greenload.stages.framing import Pad, RandomCrop
 from greenload.stages.geometry import (
     CenterCrop,
@@ -15,9 +18,6 @@ from greenload.stages.geometry import (
     Resize,
 )
 from greenload.stages.labels import OneHot
-from greenload.stages.local import GaussianBlur, RandomErasing
-from greenload.stages.values import Normalize, ToDtype
-from greenload.stages.warping import RandomAffine, RandomRotation
 
 STAGES: dict[str, type[Stage]] = {
     stage.__name__: stage

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from greenload.draws import NUMPY, Array, Ops
+from greenload.randomness import NUMPY, Array, Ops
 
 
 def sin_cos(degrees: Array, ops: Ops = NUMPY) -> tuple[Array, Array]:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload import scalars
-from greenload.draws import NUMPY, Array, Ops
 from greenload.errors import PipelineError
+from greenload.randomness import NUMPY, Array, Ops
 from greenload.specs import ImageSpec, LabelSpec
 from greenload.stages.primitives import Primitive
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload import scalars
-from greenload.draws import NUMPY, Array, Ops
 from greenload.errors import PipelineError
+from greenload.randomness import NUMPY, Array, Ops
 from greenload.specs import ImageSpec
 from greenload.stages import primitives as pixels
 from greenload.stages.angles import sin_cos

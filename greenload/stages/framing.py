@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload.draws import NUMPY, Array, Ops
 from greenload.errors import PipelineError
+from greenload.randomness import NUMPY, Array, Ops
 from greenload.specs import HWC, ImageSpec
 from greenload.stages import primitives as pixels
 from greenload.stages.arguments import finite, need_level, sides

@@ -9,9 +9,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import draws, scalars
-from greenload.draws import NUMPY, Array, Ops
+from greenload import randomness as draws
+from greenload import scalars
 from greenload.errors import PipelineError
+from greenload.randomness import NUMPY, Array, Ops
 from greenload.specs import HWC, ImageSpec
 from greenload.stages import primitives as pixels
 from greenload.stages.arguments import interval

@@ -15,11 +15,14 @@ from conformance import Case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greenload import backends, claims
-from greenload.backends import dali_lowerings, pillow_lowerings, tf
+from greenload import backends
 from greenload.backends.base import EXACT, Tolerance
+from greenload.backends.dali import lowerings as dali_lowerings
+from greenload.backends.pillow import lowerings as pillow_lowerings
+from greenload.backends.tf import backend as tf
 from greenload.errors import PipelineError, RecordError
-from greenload.planning import make_plan
+from greenload.planning.choose import make_plan
+from greenload.plans import claims
 from greenload.sources import Arrays
 from greenload.specs import DTYPES, ENCODED_SPEC, ImageSpec
 from greenload.stages import (

@@ -12,13 +12,13 @@ import pytest
 from dali_cases import SIZES, compare, photo, photos, pipeline_of, png, records_of, reference
 
 from greenload import backends
-from greenload.backends import dali
 from greenload.backends.base import EXACT, Records, Tolerance
+from greenload.backends.dali import backend as dali
 from greenload.errors import BackendUnavailable, RecordError, UsageError
-from greenload.pipeline import Pipeline
-from greenload.plan import Plan
-from greenload.planning import make_plan
-from greenload.prepared import Numbers
+from greenload.planning.choose import make_plan
+from greenload.plans.params import Numbers
+from greenload.plans.pipeline import Pipeline
+from greenload.plans.plan import Plan
 from greenload.sources import Arrays
 from greenload.specs import ENCODED_SPEC, ImageSpec
 from greenload.stages import (

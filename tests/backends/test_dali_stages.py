@@ -28,14 +28,14 @@ from dali_stages import (
 )
 
 from greenload import backends
-from greenload.backends import dali
 from greenload.backends.base import EXACT, Records
-from greenload.backends.dali_graph import arguments_of, feeds_of, pixel_steps
-from greenload.backends.sizes import sizes_of
+from greenload.backends.dali import backend as dali
+from greenload.backends.dali.graph import arguments_of, feeds_of, pixel_steps
+from greenload.backends.image_sizes import sizes_of
 from greenload.errors import PipelineError, RecordError
-from greenload.pipeline import Pipeline
-from greenload.planning import make_plan
-from greenload.prepared import Numbers
+from greenload.planning.choose import make_plan
+from greenload.plans.params import Numbers
+from greenload.plans.pipeline import Pipeline
 from greenload.sources import Arrays
 from greenload.specs import ImageSpec
 from greenload.stages import (
@@ -275,7 +275,7 @@ def test_labels_are_encoded_in_a_stream() -> None:
 @pytest.mark.slow
 def test_a_loaded_dataset_has_the_streams_pixels_and_labels() -> None:
     pytest.importorskip("tensorflow")
-    from greenload.loading import load
+    from greenload.loading.load import load
 
     pixels, labels = np.stack([image(40, 44, "photo", "uint8", k) for k in range(5)]), np.array([0, 2, 1, 2, 0])
     stages = (
@@ -305,7 +305,7 @@ class Only(importlib.abc.MetaPathFinder):
         if name.split(".")[0] not in allowed:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Only())
-import greenload.samples, greenload.sources, greenload.backends.dali
+import greenload.sources.samples, greenload.sources, greenload.backends.dali.backend
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

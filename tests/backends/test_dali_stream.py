@@ -14,13 +14,13 @@ import pytest
 from dali_cases import photo, pipeline_of, png, records_of
 
 from greenload import backends
-from greenload.backends import dali
 from greenload.backends.base import Records
+from greenload.backends.dali import backend
 from greenload.errors import PipelineError, RecordError, UsageError
-from greenload.pipeline import Pipeline
-from greenload.plan import Plan
-from greenload.planning import make_plan
-from greenload.prepared import Numbers
+from greenload.planning.choose import make_plan
+from greenload.plans.params import Numbers
+from greenload.plans.pipeline import Pipeline
+from greenload.plans.plan import Plan
 from greenload.sources import Files, ImageFolder
 from greenload.stages import (
     Batch,
@@ -49,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def streamed(pipeline: Pipeline, **options: Any) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
-    batches = dali.stream(make_plan(pipeline, "dali-cpu", threads=2), **options)
+    batches = backend.stream(make_plan(pipeline, "dali-cpu", threads=2), **options)
     return [(np.asarray(images.as_tensor()), labels) for images, labels in batches]
 
 
@@ -59,7 +59,7 @@ def usual(folder: Path, *, size: int = 4, drop: bool = False) -> Pipeline:
 
 
 def test_a_stream_is_the_permutation_through_a_runner(folder: Path) -> None:
-    from greenload.draws import permute
+    from greenload.randomness import permute
 
     pipeline = usual(folder)
     got = streamed(pipeline, epochs=2)
@@ -105,7 +105,7 @@ def test_a_stream_names_a_bad_file(folder: Path) -> None:
 
 
 def test_an_abandoned_stream_leaves_no_threads(folder: Path) -> None:
-    batches = dali.stream(make_plan(usual(folder), "dali-cpu", threads=1), epochs=50)
+    batches = backend.stream(make_plan(usual(folder), "dali-cpu", threads=1), epochs=50)
     next(batches)
     batches.close()  # type: ignore[attr-defined]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("greenload-read")]
@@ -116,14 +116,14 @@ def test_an_abandoned_stream_leaves_no_threads(folder: Path) -> None:
 )
 def test_a_stream_refuses_wrong_arguments_at_once(folder: Path, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
-        dali.stream(make_plan(usual(folder), "dali-cpu"), **options)
+        backend.stream(make_plan(usual(folder), "dali-cpu"), **options)
 
 
 def test_devices_are_for_the_gpu_backend_only(folder: Path) -> None:
     with pytest.raises(UsageError, match="device_id"):
-        dali.stream(make_plan(usual(folder), "dali-cpu"), epochs=1, device_id=0)
+        backend.stream(make_plan(usual(folder), "dali-cpu"), epochs=1, device_id=0)
     with pytest.raises(UsageError, match="not of 'tf'"):
-        dali.DaliRunner(make_plan(usual(folder), "tf"), batch_size=1, threads=1)
+        backend.DaliRunner(make_plan(usual(folder), "tf"), batch_size=1, threads=1)
     with pytest.raises(PipelineError, match="Batch"):
         make_plan(Pipeline(ImageFolder(folder), Decode(), CenterCrop(8)), "dali-cpu")
 
@@ -136,9 +136,9 @@ class Refuse:
         if name.partition(".")[0] in ("tensorflow", "keras", "pyRAPL"):
             raise ImportError(name)
 sys.meta_path.insert(0, Refuse())
-from greenload.backends import dali
-from greenload.pipeline import Pipeline
-from greenload.planning import make_plan
+from greenload.backends.dali import backend as dali
+from greenload.plans.pipeline import Pipeline
+from greenload.planning.choose import make_plan
 from greenload.sources import ImageFolder
 from greenload.stages import Batch, Decode, RandomResizedCrop
 pipeline = Pipeline(ImageFolder({str(folder)!r}), Decode(), RandomResizedCrop(8), Batch(4))
@@ -160,14 +160,14 @@ def test_every_dali_step_can_be_replayed(folder: Path) -> None:
     for place, step in enumerate(plan.steps):
         if step.kind == "read":
             with pytest.raises(UsageError, match="only pixel and batch steps"):
-                dali.replay(plan, place, records, 7, 1)
+                backend.replay(plan, place, records, 7, 1)
             continue
-        for one in dali.replay(plan, place, records, 7, 2):
+        for one in backend.replay(plan, place, records, 7, 2):
             assert one.run(20) == 21
             assert one.run(7) == 7
             one.close()
     with pytest.raises(UsageError, match="one batch of 15"):
-        dali.replay(plan, 1, records, 15, 1)
+        backend.replay(plan, 1, records, 15, 1)
 
 
 def test_replays_of_all_steps_cost_about_what_the_pipeline_costs() -> None:
@@ -187,7 +187,7 @@ def test_replays_of_all_steps_cost_about_what_the_pipeline_costs() -> None:
     total = 0.0
     for place, step in enumerate(plan.steps):
         if step.kind != "read":
-            with_run, without_run = dali.replay(plan, place, records, 16, 2)
+            with_run, without_run = backend.replay(plan, place, records, 16, 2)
             total += cost(lambda: with_run.run(16)) - cost(lambda: without_run.run(16))  # noqa: B023
-    with dali.DaliRunner(plan, batch_size=16, threads=2) as runner:
+    with backend.DaliRunner(plan, batch_size=16, threads=2) as runner:
         assert 0.75 < total / cost(lambda: runner.run(records)) < 1.25

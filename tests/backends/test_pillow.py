@@ -19,13 +19,15 @@ import encoders as e
 import numpy as np
 import pytest
 
-from greenload import backends, doctor, formats
-from greenload.backends import pillow, pillow_decode
+from greenload import backends
 from greenload.backends.base import Records
+from greenload.backends.pillow import backend, decode
+from greenload.cli import doctor
 from greenload.errors import BackendUnavailable, PipelineError, RecordError, UsageError
-from greenload.planning import make_plan
-from greenload.prepared import Numbers
-from greenload.sources import Arrays, Files
+from greenload.loading.verify import reason, verify
+from greenload.planning.choose import make_plan
+from greenload.plans.params import Numbers
+from greenload.sources import Arrays, Files, formats
 from greenload.stages import (
     Batch,
     CenterCrop,
@@ -41,7 +43,6 @@ from greenload.stages import (
     Stage,
     ToDtype,
 )
-from greenload.verifying import reason, verify
 
 pil = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
 Pixels = np.ndarray[Any, Any]
@@ -68,9 +69,9 @@ def decoded(data: bytes) -> Pixels:
 
 @pytest.fixture
 def fresh_probe() -> Iterator[None]:
-    pillow._probe.cache_clear()
+    backend._probe.cache_clear()
     yield
-    pillow._probe.cache_clear()
+    backend._probe.cache_clear()
 
 
 def test_channels_in_reverse_are_mirrored() -> None:
@@ -107,7 +108,7 @@ sys.path[:0] = [{support!r}]
 import numpy as np
 import conformance as suite
 from greenload import backends
-from greenload.planning import make_plan
+from greenload.planning.choose import make_plan
 from greenload.sources import Arrays
 from greenload.stages import Resize
 images = [suite.pixels(50, 60, "noise", k) for k in range(8)]
@@ -337,8 +338,8 @@ def test_kernels_are_told_by_what_the_compiler_left(tmp_path: Path) -> None:
         (b"stripped", "instruction set unknown"),
     ):
         library.write_bytes(content)
-        assert pillow.kernels(library) == expected
-    assert pillow.kernels(tmp_path / "none.so") == "instruction set unknown"
+        assert backend.kernels(library) == expected
+    assert backend.kernels(tmp_path / "none.so") == "instruction set unknown"
 
 
 def test_plain_pillow_is_usable_and_said_to_cost_more(fresh_probe: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,12 +348,12 @@ def test_plain_pillow_is_usable_and_said_to_cost_more(fresh_probe: None, monkeyp
     assert (found.usable, found.remedy) == (True, "")
     assert found.detail.startswith("Pillow-SIMD 12.1.1.post0, ")
     monkeypatch.setattr(pil, "__version__", "12.1.1")
-    pillow._probe.cache_clear()
+    backend._probe.cache_clear()
     found = backends.get("pillow").availability()
     assert found.usable
     assert found.detail == "Pillow 12.1.1, not Pillow-SIMD: resizing costs several times as much CPU"
     assert found.remedy.endswith('CC="cc -mavx2" pip install pillow-simd')
-    part = doctor._part("Pillow-SIMD", doctor._pillow, pillow.FASTER)
+    part = doctor._part("Pillow-SIMD", doctor._pillow, backend.FASTER)
     assert not part.usable
     assert "not Pillow-SIMD" in part.detail
 
@@ -375,9 +376,9 @@ def test_a_png_that_lacks_rows_is_refused_not_black(interlaced: bool, missing: i
     short = e.chunk(b"IDAT", zlib.compress(rows[: len(rows) - missing]))
     cut = whole[: begin - 4] + short + whole[begin + 8 + length :]
     formats.header(cut, "pillow")  # its chunks are whole
-    pillow_decode.decode(whole)
+    decode.decode(whole)
     with pytest.raises(formats.FormatError, match=f"{len(rows) - missing} bytes of rows, .* promises {len(rows)}"):
-        pillow_decode.decode(cut)
+        decode.decode(cut)
 
 
 def test_small_images_start_no_threads_and_are_refused_once_closed() -> None:
@@ -387,7 +388,7 @@ def test_small_images_start_no_threads_and_are_refused_once_closed() -> None:
         plan = make_plan(pipeline, "pillow", threads=2)
         records = suite.records_of(pipeline, images)
         before = threading.active_count()
-        runner = pillow.PillowBackend().runner(plan, plan.segments[0], 4)
+        runner = backend.PillowBackend().runner(plan, plan.segments[0], 4)
         assert (np.asarray(runner.run(records)) == 0).all()
         assert (threading.active_count() > before) == threads
         runner.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench import gpu, gpu_pixels, gpu_rows
-from greenload.backends import dali_plugin
+from greenload.backends.dali import plugin
 
 
 @pytest.mark.slow
@@ -22,9 +22,7 @@ def test_a_rehearsal_of_every_contest(
     assert gpu.main([*asked, "--seconds", "0.2", "--warm-up", "0", "--rounds", "1"]) == 0
     result = json.loads(out.read_text())
     assert result["complete"]
-    contestants = [
-        name for name in gpu.CONTESTANTS if name != gpu_rows.IN_TENSORFLOW or dali_plugin.availability().usable
-    ]
+    contestants = [name for name in gpu.CONTESTANTS if name != gpu_rows.IN_TENSORFLOW or plugin.availability().usable]
     assert {row["contestant"] for row in result["summary"]} == set(contestants)
     assert [row["setting"]["augmented"] for row in result["summary"]].count(True) == len(contestants)
     assert all("not run" in line for line in result["reach"])  # what a CPU does says nothing of a GPU

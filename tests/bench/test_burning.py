@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from bench import burning
-from greenload.energy.emulator import Ledger, PowercapEmulator
-from greenload.energy.emulator_ledger import create_ledger
-from greenload.energy.emulator_writer import process_cpu_s
+from greenload.energy.emulators.ledger import create_ledger
+from greenload.energy.emulators.powercap import Ledger, PowercapEmulator
+from greenload.energy.emulators.writer import process_cpu_s
 
 pytestmark = pytest.mark.alone
 

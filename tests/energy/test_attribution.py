@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenload.energy.attribution import (
+from greenload.energy.attribution.attribute import (
     Cost,
     Domain,
     Figure,
@@ -25,9 +25,9 @@ from greenload.energy.attribution import (
     trial_cost,
     unattributed_shares,
 )
-from greenload.energy.intervals import Variance, half_width
-from greenload.energy.quantities import OUT_OF_PLACE
-from greenload.energy.windows import read
+from greenload.energy.attribution.intervals import Variance, half_width
+from greenload.energy.attribution.observation import read
+from greenload.energy.attribution.quantity import OUT_OF_PLACE
 from greenload.errors import UsageError
 
 FINITE = st.floats(-1e6, 1e6)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from greenload.energy.discover import discover
-from greenload.energy.meter import Channel, Meter, ReplayMeter, domains
-from greenload.energy.storage import Place
+from greenload.energy.meters.base import Channel, Meter, ReplayMeter, domains
+from greenload.energy.meters.discover import discover
+from greenload.energy.meters.storage import Place
 from greenload.errors import MeterError
 
 
@@ -38,7 +38,7 @@ def test_one_folder_of_data_is_one_path_and_not_its_letters(tmp_path: Path, monk
         asked.append(paths)
         return Place(why="a test's", known=True)
 
-    monkeypatch.setattr("greenload.energy.discover.place_of", place_of)
+    monkeypatch.setattr("greenload.energy.meters.discover.place_of", place_of)
     for data in ("data/train", tmp_path, ["data/train", tmp_path], iter(["data/train"])):
         discover(tmp_path / "none", data=data)
     assert asked == [["data/train"], [tmp_path], ["data/train", tmp_path], ["data/train"]]

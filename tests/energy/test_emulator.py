@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from mount_namespaces import private_mounts
 
-from greenload.energy.emulator import UNEVEN, Layout, Ledger, Power, PowercapEmulator, attach, mount_powercap
-from greenload.energy.emulator_layout import Columns, core_watts
-from greenload.energy.emulator_ledger import create_ledger
-from greenload.energy.emulator_writer import format_uj, process_cpu_s
+from greenload.energy.emulators.layout import Columns, core_watts
+from greenload.energy.emulators.ledger import create_ledger
+from greenload.energy.emulators.powercap import UNEVEN, Layout, Ledger, Power, PowercapEmulator, attach, mount_powercap
+from greenload.energy.emulators.writer import format_uj, process_cpu_s
 from greenload.errors import MeterError, UsageError
 
 Burn = Callable[[float], None]
@@ -373,7 +373,7 @@ def test_the_real_sysfs_is_never_covered() -> None:
 CHECK = """
 import json, logging, os, threading, time, warnings
 warnings.simplefilter("error")
-from greenload.energy.discover import discover
+from greenload.energy.meters.discover import discover
 from greenload.energy.sampler import Sampler
 
 meters, statuses = discover()
@@ -420,7 +420,16 @@ with Sampler(meters) as sampler:
 def test_pyrapl_reads_the_emulator_at_its_fixed_path(tmp_path: Path) -> None:
     """pyRAPL, unmodified, under /sys/class/powercap: figures, threads, a fork, and a quiet import."""
     pytest.importorskip("pyRAPL")
-    command = ["unshare", "-m", sys.executable, "-m", "greenload.energy.emulator", sys.executable, "-c", CHECK]
+    command = [
+        "unshare",
+        "-m",
+        sys.executable,
+        "-m",
+        "greenload.energy.emulators.powercap",
+        sys.executable,
+        "-c",
+        CHECK,
+    ]
     root = Path(__file__).parents[2]
     # An empty bytecode cache: pyRAPL's invalid escape is warned of only when it is compiled.
     environ = {**os.environ, "PYTHONPATH": str(root), "PYTHONPYCACHEPREFIX": str(tmp_path)}

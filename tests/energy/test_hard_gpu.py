@@ -12,13 +12,13 @@ from typing import Any
 import pynvml
 import pytest
 
-from greenload.energy.crosscheck import PowerSum
-from greenload.energy.discover import discover
-from greenload.energy.meter import Channel, MeterStatus
-from greenload.energy.nvml import NvmlMeter, find_nvml
-from greenload.energy.nvml_emulator import Board, ManualClock, NvmlEmulator, Trace
+from greenload.energy.emulators.nvml import Board, ManualClock, NvmlEmulator, Trace
+from greenload.energy.meters.base import Channel, MeterStatus
+from greenload.energy.meters.discover import discover
+from greenload.energy.meters.nvml import NvmlMeter, find_nvml
+from greenload.energy.meters.power_check import PowerSum
+from greenload.energy.meters.tracks import Counted, Edge, count
 from greenload.energy.sampler import Sampler, Window
-from greenload.energy.tracks import Counted, Edge, count
 
 STEADY = Trace([(0.0, 300.0)])
 MIG = Board(STEADY, partitions=["MIG-11111111-aaaa", "MIG-22222222-bbbb"])

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from greenload.energy.meter import Channel, Reading
-from greenload.energy.model import ModelMeter
-from greenload.energy.nvml import find_nvml
-from greenload.energy.nvml_emulator import Board, ManualClock, NvmlEmulator, Trace
-from greenload.energy.process import ProcessMeter
-from greenload.energy.rapl import RaplMeter, find_rapl
+from greenload.energy.emulators.nvml import Board, ManualClock, NvmlEmulator, Trace
+from greenload.energy.meters.base import Channel, Reading
+from greenload.energy.meters.model import ModelMeter
+from greenload.energy.meters.nvml import find_nvml
+from greenload.energy.meters.process import ProcessMeter
+from greenload.energy.meters.rapl import RaplMeter, find_rapl
 from greenload.energy.sampler import Mark, Sampler, Window
 from greenload.errors import MeterError, UsageError
 
@@ -304,7 +304,7 @@ def test_a_sampler_cannot_be_sent_to_another_process() -> None:
 
 _WORKER = """
 import multiprocessing, sys, time
-from greenload.energy.discover import discover
+from greenload.energy.meters.discover import discover
 from greenload.energy.sampler import Sampler
 
 def work(queue, root):

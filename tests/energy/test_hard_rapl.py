@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 from mount_namespaces import private_mounts
 
-from greenload.energy.discover import discover
-from greenload.energy.emulator import EmulatedMachine, Layout, Power, PowercapEmulator, attach
-from greenload.energy.meter import Channel, CounterMeter, ReplayMeter
-from greenload.energy.rapl import find_rapl
+from greenload.energy.emulators.powercap import EmulatedMachine, Layout, Power, PowercapEmulator, attach
+from greenload.energy.meters.base import Channel, CounterMeter, ReplayMeter
+from greenload.energy.meters.discover import discover
+from greenload.energy.meters.rapl import find_rapl
 from greenload.energy.sampler import Mark, Sampler, Window
 
 SERVER_J = 262143.328850
@@ -314,8 +314,8 @@ def test_what_is_no_count_is_a_failed_read(make_zones: Callable[[dict[str, str]]
 
 CHECK = """
 import json, time
-from greenload.energy.discover import discover
-from greenload.energy.emulator import attach
+from greenload.energy.meters.discover import discover
+from greenload.energy.emulators.powercap import attach
 from greenload.energy.sampler import Sampler
 
 machine = attach()
@@ -356,7 +356,15 @@ print(json.dumps(found))
 def test_hard_cases_at_the_real_path_through_pyrapl(tmp_path: Path) -> None:
     """pyRAPL keeps its files open: it reads on when permission is lost, as it would with the kernel's."""
     pytest.importorskip("pyRAPL")
-    emulator = ["unshare", "-m", sys.executable, "-m", "greenload.energy.emulator", "--state", str(tmp_path / "state")]
+    emulator = [
+        "unshare",
+        "-m",
+        sys.executable,
+        "-m",
+        "greenload.energy.emulators.powercap",
+        "--state",
+        str(tmp_path / "state"),
+    ]
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [*emulator, sys.executable, "-c", CHECK]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environ)

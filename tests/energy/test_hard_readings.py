@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from greenload.energy.meter import Channel, Reading
-from greenload.energy.nvml_emulator import ManualClock
-from greenload.energy.rapl import find_rapl
+from greenload.energy.emulators.nvml import ManualClock
+from greenload.energy.meters.base import Channel, Reading
+from greenload.energy.meters.rapl import find_rapl
 from greenload.energy.sampler import Mark, Sampler, Window
 
 DOMAIN = "cpu:package-0"

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from greenload.energy.intervals import Pool, Variance, half_width, interval
+from greenload.energy.attribution.intervals import Pool, Variance, half_width, interval
 
 
 def test_an_interval_never_excludes_a_builds_own_mean() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from greenload.energy.model import ModelMeter
-from greenload.energy.process import Usage
-from greenload.energy.storage import DISK, FLASH, NVME, SATA, UNKNOWN, Disk, StorageClass
+from greenload.energy.meters.model import ModelMeter
+from greenload.energy.meters.process import Usage
+from greenload.energy.meters.storage import DISK, FLASH, NVME, SATA, UNKNOWN, Disk, StorageClass
 
 
 def usage(**changed: float | None) -> Usage:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from greenload.energy.attribution import Domain, Observation, attribute
-from greenload.energy.discover import discover
-from greenload.energy.meter import domains
-from greenload.energy.nvme import (
+from greenload.energy.attribution.attribute import Domain, Observation, attribute
+from greenload.energy.emulators.nvme import EmulatedDrive, State, identify_bytes
+from greenload.energy.meters.base import domains
+from greenload.energy.meters.discover import discover
+from greenload.energy.meters.nvme import (
     Activity,
     DeclaredDriveMeter,
     Drive,
@@ -22,9 +23,8 @@ from greenload.energy.nvme import (
     parse,
     read_activity,
 )
-from greenload.energy.nvme_emulator import EmulatedDrive, State, identify_bytes
+from greenload.energy.meters.storage import NVME, Disk, disk_at
 from greenload.energy.sampler import Sampler
-from greenload.energy.storage import NVME, Disk, disk_at
 from greenload.errors import MeterError
 
 ACTIVE = State(mp=850, enlat_us=230, exlat_us=70, idlp=60, ips=2, actp=620, apw=2, aps=2)

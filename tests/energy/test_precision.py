@@ -6,10 +6,10 @@ import math
 
 import pytest
 
-from greenload.energy.attribution import Attribution, Cost, StepCost
+from greenload.energy.attribution.attribute import Attribution, Cost, StepCost
+from greenload.energy.attribution.precision import Length, Reached, further, plan_length, reached
 from greenload.energy.figures import Figure
-from greenload.energy.meter import Channel
-from greenload.energy.precision import Length, Reached, further, plan_length, reached
+from greenload.energy.meters.base import Channel
 from greenload.errors import UsageError
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from greenload.energy.proc_files import ProcFile
-from greenload.energy.process import Clocks, ProcessMeter, read_clocks, suspended_s
+from greenload.energy.meters.proc_files import ProcFile
+from greenload.energy.meters.process import Clocks, ProcessMeter, read_clocks, suspended_s
 
 
 def test_busy_threads_and_ended_children_count(burn: Callable[[float], None]) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from greenload.energy.pyrapl import fits
-from greenload.energy.rapl import find_rapl
-from greenload.energy.zones import POWERCAP_ROOT, read_text
+from greenload.energy.meters.pyrapl import fits
+from greenload.energy.meters.rapl import find_rapl
+from greenload.energy.meters.zones import POWERCAP_ROOT, read_text
 
 MakeZones = Callable[[Mapping[str, str]], Path]
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from greenload.energy.emulator import Layout, Power, PowercapEmulator
-from greenload.energy.meter import Channel, ReplayMeter
-from greenload.energy.model import ModelMeter
-from greenload.energy.process import Clocks, ProcessMeter, read_clocks
-from greenload.energy.rapl import RaplMeter, find_rapl
+from greenload.energy.emulators.powercap import Layout, Power, PowercapEmulator
+from greenload.energy.meters.base import Channel, ReplayMeter
+from greenload.energy.meters.model import ModelMeter
+from greenload.energy.meters.process import Clocks, ProcessMeter, read_clocks
+from greenload.energy.meters.rapl import RaplMeter, find_rapl
 from greenload.energy.sampler import Sampler
 from greenload.errors import MeterError, UsageError
 

@@ -10,11 +10,19 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from greenload.energy.attribution import Attribution, Cost, Domain, attribute
+from greenload.energy.attribution.attribute import Attribution, Cost, Domain, attribute
+from greenload.energy.attribution.observation import Observation
+from greenload.energy.attribution.precision import further
+from greenload.energy.emulators.simulator import (
+    PACKAGE,
+    Neighbour,
+    Scenario,
+    TrueStep,
+    simulate,
+    simulate_build,
+    typical,
+)
 from greenload.energy.figures import Figure
-from greenload.energy.precision import further
-from greenload.energy.simulator import PACKAGE, Neighbour, Scenario, TrueStep, simulate, simulate_build, typical
-from greenload.energy.windows import Observation
 from greenload.errors import UsageError
 
 DOMAINS = {PACKAGE: Domain("measured")}

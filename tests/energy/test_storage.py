@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from greenload.energy.discover import discover
-from greenload.energy.meter import domains
-from greenload.energy.storage import (
+from greenload.energy.meters.base import domains
+from greenload.energy.meters.discover import discover
+from greenload.energy.meters.storage import (
     DISK,
     FLASH,
     NVME,
@@ -251,7 +251,7 @@ def test_a_real_loop_device_in_a_real_overlay(tmp_path: Path) -> None:
     with image.open("wb") as file:
         file.truncate(16 << 20)
     subprocess.run(["mkfs.ext4", "-q", image], check=True)
-    look = "from greenload.energy.storage import place_of; import sys; print(place_of(sys.argv[1:]).name)"
+    look = "from greenload.energy.meters.storage import place_of; import sys; print(place_of(sys.argv[1:]).name)"
     script = f"""set -e
     cd {tmp_path}; mkdir lower work upper merged; mount -o loop image lower; touch lower/old upper/new
     mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work merged

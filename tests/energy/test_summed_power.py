@@ -8,16 +8,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from greenload import windowing
-from greenload.energy.attribution import attribute
-from greenload.energy.meter import Channel
-from greenload.energy.nvml import find_nvml
-from greenload.energy.nvml_emulator import Board, ManualClock, NvmlEmulator
-from greenload.energy.precision import IDLE_WINDOW_S, idle_window_s, least_window_s, plan_length
+from greenload.energy.attribution.attribute import attribute
+from greenload.energy.attribution.observation import Domain
+from greenload.energy.attribution.precision import IDLE_WINDOW_S, idle_window_s, least_window_s, plan_length
+from greenload.energy.emulators.nvml import Board, ManualClock, NvmlEmulator
+from greenload.energy.meters.base import Channel
+from greenload.energy.meters.nvml import find_nvml
 from greenload.energy.sampler import Sampler
 from greenload.energy.settle import Settled
-from greenload.energy.windows import Domain
-from greenload.windowing import Windows
+from greenload.profiling import windows as windowing
+from greenload.profiling.windows import Windows
 
 GPU = "gpu:0"
 IDLE_W, WORK_W, ALONE_W = 70.0, 250.0, 120.0

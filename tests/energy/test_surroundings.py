@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from greenload.energy.discover import discover
-from greenload.energy.model import VCPU_IDLE_W, ModelMeter
-from greenload.energy.rapl import RaplMeter, find_rapl
-from greenload.energy.surroundings import Surroundings, look, usable_cpus
-from greenload.energy.zones import read_text
+from greenload.energy.meters.discover import discover
+from greenload.energy.meters.model import VCPU_IDLE_W, ModelMeter
+from greenload.energy.meters.rapl import RaplMeter, find_rapl
+from greenload.energy.meters.surroundings import Surroundings, look, usable_cpus
+from greenload.energy.meters.zones import read_text
 
 CPUINFO = "processor\t: 0\nmodel name\t: Example 9000\nflags\t\t: fpu sse avx2{}\n"
 

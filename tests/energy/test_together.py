@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from greenload.energy.attribution import Observation, Together, attribute
+from greenload.energy.attribution.attribute import Observation, Together, attribute
 
 
 def window(step: str, kind: str, round_: int, build: int, cpu_s: float, **more: object) -> Observation:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenload.energy.meter import Channel
-from greenload.energy.unwrap import Reset, unwrap
+from greenload.energy.meters.base import Channel
+from greenload.energy.meters.unwrap import Reset, unwrap
 
 SERVER = Channel("cpu:package-0", "measured", update_s=0.001, wrap_j=262143.0)
 

@@ -30,13 +30,13 @@ from dali_stages import (
 )
 
 from greenload import backends
-from greenload.backends import dali
 from greenload.backends.base import Records
-from greenload.planning import make_plan
+from greenload.backends.dali import backend
+from greenload.planning.choose import make_plan
 from greenload.stages import GaussianBlur, RandomGrayscale, RandomHorizontalFlip, RandomVerticalFlip, Stage, ToDtype
 
 REHEARSAL = os.environ.get("GREENLOAD_GPU_REHEARSAL") == "1"
-BACKEND = dali.DALI_CPU if REHEARSAL else dali.DALI
+BACKEND = backend.DALI_CPU if REHEARSAL else backend.DALI
 pytestmark = pytest.mark.gpu
 
 
@@ -126,7 +126,7 @@ def test_all_of_them_in_one_pipeline_follow_the_reference() -> None:
 def test_the_same_pixels_at_any_batch_size() -> None:
     pipeline, records = heavy()
     whole = backends.run(make_plan(pipeline, BACKEND.name, threads=2), records)
-    with dali.DaliRunner(make_plan(pipeline, BACKEND.name), batch_size=5, threads=2) as runner:
+    with backend.DaliRunner(make_plan(pipeline, BACKEND.name), batch_size=5, threads=2) as runner:
         parts = [
             runner.run(Records(records.images[at : at + 5], records.numbers[at : at + 5], records.names[at : at + 5]))
             for at in (0, 5, 10)
@@ -139,6 +139,6 @@ def test_every_step_can_be_replayed() -> None:
     plan = make_plan(pipeline, BACKEND.name, threads=2)
     for i, step in enumerate(plan.steps):
         if step.kind in ("pixels", "batch"):
-            for each in dali.replay(plan, i, records, 4, 2):
+            for each in backend.replay(plan, i, records, 4, 2):
                 assert each.run(8) == 8
                 each.close()

@@ -15,21 +15,21 @@ from dali_cases import compare, photo, png
 
 import greenload as gl
 from greenload import backends
-from greenload.backends import dali, dali_plugin
 from greenload.backends.base import Records, Tolerance
-from greenload.backends.dali_base import Target
-from greenload.draws import permute
+from greenload.backends.dali import backend, plugin
+from greenload.backends.dali.base import Target
 from greenload.errors import RecordError
-from greenload.loading import Shard, assemble, device_of
-from greenload.planning import make_plan
-from greenload.prepared import Numbers
+from greenload.loading.load import Shard, assemble, device_of
+from greenload.planning.choose import make_plan
+from greenload.plans.params import Numbers
+from greenload.randomness import permute
 from greenload.sources import Files
 from greenload.stages import Batch, Decode, RandomHorizontalFlip, RandomResizedCrop, Shuffle, ToDtype
 
 tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
 
 REHEARSAL = os.environ.get("GREENLOAD_GPU_REHEARSAL") == "1"
-BACKEND = dali.DALI_CPU if REHEARSAL else dali.DALI
+BACKEND = backend.DALI_CPU if REHEARSAL else backend.DALI
 COUNT, SEED = 21, 5
 STAGES = (Shuffle(), Decode(), RandomResizedCrop(32), RandomHorizontalFlip(), ToDtype("float32", scale=True))
 pytestmark = pytest.mark.gpu
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.gpu
 
 @pytest.fixture(autouse=True, scope="module")
 def _gpu() -> None:
-    for found in (BACKEND.availability(), dali_plugin.availability()):
+    for found in (BACKEND.availability(), plugin.availability()):
         if not found.usable:
             pytest.skip(f"{found.detail}; {found.remedy}")
     seen = tf.config.list_physical_devices("GPU")

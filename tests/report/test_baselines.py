@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from greenload import baselines
-from greenload.baselines import against
 from greenload.energy.figures import Figure, scale
 from greenload.errors import UsageError
+from greenload.report import baselines
+from greenload.report.baselines import against
 from greenload.report.checks import Check
 from greenload.report.data import Report, Step
 from greenload.report.extras import Cold

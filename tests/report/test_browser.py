@@ -14,7 +14,7 @@ import pytest
 from greenload.energy.figures import Figure, scale
 from greenload.report.charts import timeline
 from greenload.report.data import Report
-from greenload.report.table import amount
+from greenload.report.rows import amount
 
 pytest.importorskip("jinja2")
 
@@ -294,18 +294,19 @@ def test_a_profile_under_an_emulated_counter_makes_a_whole_page(
     """From real windows: start times in order, reads counted, measured joules with their idle floor, all drawn."""
     pytest.importorskip("tensorflow")
     import greenload as gl
-    from greenload import advising, profiling, windowing
-    from greenload.energy.discover import discover
-    from greenload.energy.emulator import Layout, PowercapEmulator
+    from greenload.energy.emulators.powercap import Layout, PowercapEmulator
+    from greenload.energy.meters.discover import discover
+    from greenload.profiling import profile, windows
+    from greenload.profiling.tfdata import advice
 
     pipeline = gl.Pipeline(gl.ImageFolder(str(sample_folder)), gl.Decode(), gl.Resize((96, 96)), gl.Batch(16))
     root = tmp_path / "powercap"
     root.mkdir()
     with PowercapEmulator(root, Layout(), pids=None):
-        monkeypatch.setattr(profiling, "discover", lambda **where: discover(powercap_root=root, **where))
-        monkeypatch.setattr(windowing, "WINDOW_S", 0.1)
-        monkeypatch.setattr(advising, "TRIED", 0)  # trials have their own tests
-        report = profiling.profile(pipeline, "tf", rounds=2, threads=2)
+        monkeypatch.setattr(profile, "discover", lambda **where: discover(powercap_root=root, **where))
+        monkeypatch.setattr(windows, "WINDOW_S", 0.1)
+        monkeypatch.setattr(advice, "TRIED", 0)  # trials have their own tests
+        report = profile.profile(pipeline, "tf", rounds=2, threads=2)
     starts = [window.start_ns for window in report.windows if window.start_ns is not None]
     assert len(starts) == len(report.windows) and starts[0] == 0 and starts == sorted(starts)
     ends = [start + window.wall_ns for start, window in zip(starts, report.windows, strict=True)]

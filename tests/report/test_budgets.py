@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greenload.budgets import OF_REPORTS, OF_WINDOWS, Budget, check, check_window, parse
 from greenload.energy.figures import Figure
-from greenload.energy.meter import COUNTS_TWICE, Channel, MeterStatus, ReplayMeter
+from greenload.energy.measure import measure
+from greenload.energy.meters.base import COUNTS_TWICE, Channel, MeterStatus, ReplayMeter
 from greenload.errors import UsageError
-from greenload.measuring import measure
+from greenload.report.budgets import OF_REPORTS, OF_WINDOWS, Budget, check, check_window, parse
 from greenload.report.checks import Check, line, span
 from greenload.report.data import Report
 

@@ -19,8 +19,9 @@ from rich.text import Text
 from widths import WIDTHS, assert_figures_are_whole, figures
 
 import greenload as gl
-from greenload import cli, costs
-from greenload.calibrating import shown
+from greenload import cli
+from greenload.planning import cost_table
+from greenload.profiling.calibration.calibrate import shown
 from greenload.report.columns import Columns, Facts, Line, Sentence, plain
 from greenload.report.data import Report
 from greenload.report.terminal import text
@@ -36,7 +37,7 @@ FINDINGS = Facts(
 
 
 def test_costs_of_a_machine_and_findings_are_whole_at_every_width() -> None:
-    assert_figures_are_whole(partial(plain, shown(costs.reference())))
+    assert_figures_are_whole(partial(plain, shown(cost_table.reference())))
     assert_figures_are_whole(partial(plain, FINDINGS))
 
 

@@ -198,7 +198,7 @@ def test_a_report_may_come_from_a_pipe_but_not_without_end(
     writer.start()
     assert Report.load(pipe) == Report.load(file)
     writer.join(30)
-    monkeypatch.setattr("greenload.json_data.LARGEST_BYTES", 1 << 20)
+    monkeypatch.setattr("greenload.system.json_data.LARGEST_BYTES", 1 << 20)
     with pytest.raises(ReportError, match="it holds more than the 1 MB that are read; check the path"):
         Report.load("/dev/zero")
     assert cli.main(["report", str(file), "--baseline", "/dev/zero"]) == 1

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from greenload.budgets import Budget, check
+from greenload.report.budgets import Budget, check
 from greenload.report.comparison import compare
 from greenload.report.data import Report
 from greenload.report.epochs import CacheState
 from greenload.report.html import html
-from greenload.report.table import rows, warning
+from greenload.report.rows import rows, warning
 from greenload.report.terminal import text
 from greenload.report.views import views
 

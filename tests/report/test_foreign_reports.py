@@ -11,9 +11,8 @@ import mutations
 import pytest
 from mutations import Mutation, faults
 
-from greenload import baselines, budgets
 from greenload.errors import ReportError, UsageError
-from greenload.report import html, terminal
+from greenload.report import baselines, budgets, html, terminal
 from greenload.report.charts import Axis
 from greenload.report.checks import Check, span
 from greenload.report.comparison import compare

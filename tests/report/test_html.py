@@ -18,8 +18,8 @@ from greenload.errors import ReportError
 from greenload.report.charts import step_charts, timeline
 from greenload.report.comparison import compare
 from greenload.report.data import Advice, Report, Skipped
-from greenload.report.sections import brief
-from greenload.report.table import amount
+from greenload.report.page import brief
+from greenload.report.rows import amount
 from greenload.report.terminal import text
 
 pytest.importorskip("jinja2")

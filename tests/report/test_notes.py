@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from greenload.energy.attribution.indistinct import Together
 from greenload.energy.figures import Figure
-from greenload.energy.meter import COUNTS_TWICE, MeterStatus
-from greenload.energy.together import Together
+from greenload.energy.meters.base import COUNTS_TWICE, MeterStatus
 from greenload.report import notes
 from greenload.report.carbon import carbon
 from greenload.report.comparison import Difference, compare

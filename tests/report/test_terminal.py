@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from widths import assert_figures_are_whole
 
-from greenload.energy.attribution import Cost
+from greenload.energy.attribution.attribute import Cost
 from greenload.energy.figures import Figure
 from greenload.report.comparison import compare
 from greenload.report.data import Report, Skipped
-from greenload.report.sections import energy_card
-from greenload.report.table import (
+from greenload.report.page import energy_card
+from greenload.report.rows import (
     DASH,
     amount,
     by_group,

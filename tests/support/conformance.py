@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from greenload import backends, claims
+from greenload import backends
 from greenload.backends.base import Records, Tolerance
 from greenload.errors import PipelineError
-from greenload.pipeline import Pipeline
-from greenload.plan import Plan
-from greenload.planning import make_plan
-from greenload.prepared import Numbers
+from greenload.planning.choose import make_plan
+from greenload.plans import claims
+from greenload.plans.params import Numbers
+from greenload.plans.pipeline import Pipeline
+from greenload.plans.plan import Plan
 from greenload.sources import Arrays, Files, Source
 from greenload.specs import DTYPES as KINDS_OF_NUMBERS
 from greenload.specs import ImageSpec

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from greenload.backends.base import Records, Tolerance
-from greenload.pipeline import Pipeline
-from greenload.prepared import Numbers
+from greenload.plans.params import Numbers
+from greenload.plans.pipeline import Pipeline
 from greenload.sources import Files
 from greenload.stages import Batch, Decode, Stage
 

@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 
 from greenload.backends.base import Records, Tolerance
-from greenload.backends.dali import DaliBackend
-from greenload.backends.dali_graph import arguments_of, feed, feeds_of, image_list, make_graph, pixel_steps
-from greenload.backends.dali_runner import target_of
-from greenload.backends.sizes import sizes_of
+from greenload.backends.dali.backend import DaliBackend
+from greenload.backends.dali.graph import arguments_of, feed, feeds_of, image_list, make_graph, pixel_steps
+from greenload.backends.dali.runner import target_of
+from greenload.backends.image_sizes import sizes_of
 from greenload.errors import PipelineError
-from greenload.pipeline import Pipeline
-from greenload.plan import Plan
-from greenload.planning import make_plan
-from greenload.prepared import Numbers
+from greenload.planning.choose import make_plan
+from greenload.plans.params import Numbers
+from greenload.plans.pipeline import Pipeline
+from greenload.plans.plan import Plan
+from greenload.plans.steps import Step
 from greenload.specs import ImageSpec
 from greenload.stages import (
     Batch,
@@ -36,7 +37,6 @@ from greenload.stages import (
     ToDtype,
 )
 from greenload.stages import primitives as p
-from greenload.steps import Step
 
 Pixels = np.ndarray[Any, Any]
 SIZES = ((1, 1), (1, 40), (40, 1), (2, 2), (7, 5), (33, 57), (64, 48), (101, 203), (224, 224), (240, 320))

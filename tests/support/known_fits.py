@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from greenload.energy.attribution import Cost
-from greenload.energy.emulator import Power, PowercapEmulator
+from greenload.energy.attribution.attribute import Cost
+from greenload.energy.emulators.powercap import Power, PowercapEmulator
 from greenload.energy.figures import Figure
 from greenload.report.data import FullRun, Idle, Machine, Report, Step
 from greenload.report.epochs import CacheState, FirstEpoch

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from greenload import tfrecord
-from greenload.packing import pack
+from greenload.loading.pack import pack
 from greenload.sources import TFDS, Arrays, Files, ImageFolder, Source, TFRecords
+from greenload.sources.formats import tfrecord
 
 CLASSES = ("ant", "bee", "cat")
 COUNT = 17

@@ -8,10 +8,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from greenload.energy.attribution import Cost
+from greenload.energy.attribution.attribute import Cost
+from greenload.energy.attribution.observation import Observation
 from greenload.energy.figures import Figure
-from greenload.energy.meter import MeterStatus
-from greenload.energy.windows import Observation
+from greenload.energy.meters.base import MeterStatus
 from greenload.report.data import Advice, FullRun, Idle, Machine, Report, Skipped, Step
 
 NUMBERS = st.floats(-1e9, 1e9)

@@ -1,0 +1,86 @@
+"""Decoding in DALI. EXIF orientation is applied by operators after its decoder, which would give JPEGs that have one to
+another library, and reads EXIF in its own way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greenload.backends import orientation
+from greenload.backends.dali.base import WINDOW, Argument, Node, Target
+from greenload.specs import ImageSpec
+from greenload.stages import Params
+from greenload.stages import primitives as p
+
+_TURNS = (
+    Argument("turned", "bool", lambda params: params["orientation"] > 1, 0),
+    Argument("transposed", "bool", lambda params: orientation.is_one_of(_turned(params), orientation.TRANSPOSED), 0),
+    Argument("mirrored", "int32", lambda params: orientation.is_one_of(_turned(params), orientation.MIRRORED), 0),
+    Argument("overturned", "int32", lambda params: orientation.is_one_of(_turned(params), orientation.OVERTURNED), 0),
+)
+
+
+def _turned(params: Params) -> NDArray[np.int64]:
+    found: NDArray[np.int64] = params["orientation"]
+    return found
+
+
+def _stored_window(params: Params) -> NDArray[np.int64]:
+    window: NDArray[np.int64] = orientation.stored_window(
+        params["window"], params["upright_height"], params["upright_width"], params["orientation"]
+    )
+    return window
+
+
+_STORED_WINDOW = (
+    Argument("start", "int32", lambda params: _stored_window(params)[:, :2]),
+    Argument("shape", "int32", lambda params: _stored_window(params)[:, 2:]),
+)
+
+
+def decode_arguments(primitive: p.Decode, spec: ImageSpec) -> tuple[Argument, ...]:
+    """What decoding is fed."""
+    return _TURNS if primitive.exif else ()
+
+
+def decode(primitive: p.Decode, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
+    """The whole image."""
+    from nvidia.dali import fn
+
+    pixels = fn.decoders.image(image, **target.decoding())
+    return _upright(pixels, fed, target) if primitive.exif else pixels
+
+
+def decode_crop_arguments(primitive: p.DecodeCrop, spec: ImageSpec) -> tuple[Argument, ...]:
+    """What decoding a window is fed."""
+    return _STORED_WINDOW + _TURNS if primitive.exif else WINDOW
+
+
+def decode_crop(primitive: p.DecodeCrop, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
+    """A window, decoded alone."""
+    from nvidia.dali import fn
+
+    pixels = fn.decoders.image_slice(image, start=fed["start"], shape=fed["shape"], axes=(0, 1), **target.decoding())
+    return _upright(pixels, fed, target) if primitive.exif else pixels
+
+
+def _upright(image: Node, fed: Mapping[str, Node], target: Target) -> Node:
+    """Stored images as they are to be seen. Those that are upright already pass by untouched."""
+    from nvidia.dali import fn
+
+    conditional = cast(Any, fn)._conditional  # what DALI's own `if` in a pipeline definition comes down to
+
+    def of_turned(node: Node) -> Node:
+        return conditional.split(node, predicate=fed["turned"])[0]
+
+    _, upright = conditional.split(image, predicate=fed["turned"])
+    transposed = of_turned(fed["transposed"])
+    across, along = conditional.split(of_turned(image), predicate=transposed)
+    across = fn.transpose(across, perm=[1, 0, 2], transpose_layout=False, device=target.device)
+    turned = conditional.merge(across, along, predicate=transposed)
+    mirror = {"horizontal": of_turned(fed["mirrored"]), "vertical": of_turned(fed["overturned"])}
+    turned = fn.flip(turned, **mirror, device=target.device)
+    return conditional.merge(turned, upright, predicate=fed["turned"])

@@ -1,0 +1,143 @@
+"""Replays of Pillow's steps: on images as the step before has left them, Pillow's own or arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from greenload.backends.base import Records, empty
+from greenload.backends.image_sizes import decode_of
+from greenload.backends.pillow.lowerings import Apply, Row, as_array, written
+from greenload.backends.pillow.runner import TASKS_A_THREAD, Columns, PillowRunner
+from greenload.backends.readers import Readers, Remembered
+from greenload.backends.replay import Replay
+from greenload.errors import RecordError
+from greenload.plans.plan import Plan, Segment
+from greenload.plans.steps import Step
+from greenload.sources.formats import FormatError
+from greenload.stages import primitives as p
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """An image on its way, and what its next step is given."""
+
+    pixels: Any
+    """``None`` where the last step has put it into its place in the batch."""
+    row: Row
+
+
+def pair(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records]) -> tuple[Replay, Replay]:
+    """A step with and without its work: both go through the images, the first works on each and drops the result.
+
+    Arguments as ``replay.Replaying`` says.
+    """
+    place = segment.steps.index(step)
+    runner = _Capturing(plan, segment, place)
+    kept = runner.through(parts)
+    last = place == len(segment.steps) - 1 and segment.spec_out.static
+    out = empty((len(parts[0].images), *segment.spec_out.image_shape), segment.spec_out.dtype) if last else None
+    batches = [[kept[name] for name in part.names] for part in parts]
+    readers = Readers.of(plan)
+    decodes = isinstance(step.primitive, (p.Decode, p.DecodeCrop))
+    others = [readers.files(part.images, segment.backend, decode_of([step])) if decodes else [] for part in parts]
+
+    def make(apply: Apply | None) -> Replay:
+        pool = ThreadPoolExecutor(plan.threads)
+        held = list(batches)
+
+        def some(batch: Sequence[_Kept], rows: Sequence[int]) -> None:
+            for row in rows:
+                one = batch[row]
+                if apply is not None:
+                    apply(one.pixels, one.row, None if out is None else out[row])
+
+        def once(i: int) -> None:
+            if apply is not None:
+                readers.handed_on(others[i])
+            count = len(held[i])
+            size = max(1, count // (plan.threads * TASKS_A_THREAD))
+            tasks = [pool.submit(some, held[i], range(at, min(at + size, count))) for at in range(0, count, size)]
+            for task in tasks:
+                task.result()
+
+        def release() -> None:
+            pool.shutdown()
+            held.clear()
+
+        return Replay(len(held), len(parts[0].images), once, release)
+
+    return make(runner.apply), make(None)
+
+
+def hand_over(
+    plan: Plan, segment: Segment, batch_size: int, parts: Sequence[Records], done: Sequence[Records]
+) -> PillowRunner:
+    """All that a runner does with a batch, save its steps: headers, params, tasks, arrays from the finished images.
+
+    Arguments as ``replay.Replaying`` says.
+    """
+    finished = _Capturing(plan, segment, len(segment.steps)).through(parts)
+    return _HandOver(plan, segment, finished, Remembered.after(plan, segment, parts))
+
+
+class _Capturing(PillowRunner):
+    """Keeps what a segment's first steps, so many, make of each image."""
+
+    def __init__(self, plan: Plan, segment: Segment, count: int) -> None:
+        super().__init__(plan, segment)
+        self._count = count
+        self._kept: dict[str, _Kept] = {}
+
+    @property
+    def apply(self) -> Apply:
+        """The step behind those."""
+        return self._steps[self._count].apply
+
+    def through(self, parts: Sequence[Records]) -> Mapping[str, _Kept]:
+        """What is kept of batches as they enter the segment, by the records' names."""
+        try:
+            for part in parts:
+                self.run(part)
+        finally:
+            self.close()
+        return self._kept
+
+    def _some(self, rows: Sequence[int], records: Records, columns: Sequence[Columns], done: Any) -> None:
+        for row in rows:
+            pixels: Any = records.images[row]
+            out = done[row] if isinstance(done, np.ndarray) else None
+            given: list[Row] = [{name: values[row] for name, values in own.items()} for own in columns]
+            try:
+                for place in range(self._count):
+                    last = place == len(self._steps) - 1
+                    pixels = self._steps[place].apply(pixels, given[place], out if last else None)
+            except FormatError as error:
+                raise RecordError(records.names[row], str(error)) from None
+            written_there = out is not None and pixels is out
+            self._kept[records.names[row]] = _Kept(None if written_there else pixels, [*given, {}][self._count])
+
+
+class _HandOver(PillowRunner):
+    """A runner whose images are finished already."""
+
+    def __init__(self, plan: Plan, segment: Segment, finished: Mapping[str, _Kept], readers: Remembered) -> None:
+        super().__init__(plan, segment)
+        self._finished = finished
+        self._readers = readers
+
+    def _some(self, rows: Sequence[int], records: Records, columns: Sequence[Columns], done: Any) -> None:
+        for row in rows:
+            pixels = self._finished[records.names[row]].pixels
+            if not isinstance(done, np.ndarray):
+                done[row] = as_array(pixels)
+            elif pixels is not None:
+                written(pixels, done[row])
+
+    def close(self) -> None:
+        super().close()
+        self._finished = {}

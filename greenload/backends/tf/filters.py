@@ -1,0 +1,186 @@
+"""The tf backend's primitives that compute new values from colours or neighbourhoods, and a user's own function.
+
+uint8 images are worked on in float32 and rounded once; ``carried`` says whether the result becomes uint8 again or stays
+float32, where the next step takes the same whole numbers as they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from greenload.backends.tf.lowerings import Wanted, levels, resolve
+from greenload.errors import PipelineError
+from greenload.specs import ImageSpec
+from greenload.stages import primitives as p
+
+
+def warp(primitive: p.Warp, before: ImageSpec, after: ImageSpec, carried: str = "float32") -> Any:
+    """One operation, that interpolates in float32."""
+    import tensorflow as tf
+
+    def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
+        params = resolve(wanted, image)
+        (a, b, c), (d, e, f) = (tf.unstack(row) for row in tf.unstack(params["matrix"]))
+        # The operation counts pixel centres from 0, the params from ½: both ends of the map are shifted by it.
+        shifted = tf.stack([a, b, c + 0.5 * (a + b - 1.0), d, e, f + 0.5 * (d + e - 1.0), a * 0.0, a * 0.0])
+        warped = tf.raw_ops.ImageProjectiveTransformV3(
+            images=tf.cast(image, tf.float32)[tf.newaxis],
+            transforms=tf.cast(shifted, tf.float32)[tf.newaxis],
+            output_shape=tf.shape(image)[:2],
+            fill_value=primitive.fill,
+            interpolation="BILINEAR",
+            fill_mode="CONSTANT",
+        )[0]
+        if before.dtype == "uint8":
+            warped = levels(warped + 0.5, carried)
+        warped.set_shape(after.shape)
+        return warped, params
+
+    return lower
+
+
+def color(primitive: p.Color, before: ImageSpec, after: ImageSpec, carried: str = "float32") -> Any:
+    """One product with a matrix per image. On a batch where only some change, all are computed and some taken."""
+    import tensorflow as tf
+
+    whole = before.dtype == "uint8"
+
+    def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
+        params = resolve(wanted, image)
+        matrix = tf.cast(params["color"], tf.float32)
+        kept = tf.cast(image, carried) if whole else image
+
+        def recolored() -> Any:
+            values = tf.cast(image, tf.float32)
+            turned = tf.linalg.matrix_transpose(matrix[..., :3])
+            offset = matrix[..., 3] * 255.0 + 0.5 if whole else matrix[..., 3]
+            if before.batched:
+                rows = tf.reshape(values, [tf.shape(values)[0], -1, 3])
+                values = tf.reshape(tf.matmul(rows, turned) + offset[:, tf.newaxis], tf.shape(values))
+            else:
+                # a convolution of one tap: a quarter below the matrix product's time
+                taps = turned[tf.newaxis, tf.newaxis]
+                values = tf.nn.bias_add(tf.nn.conv2d(values[tf.newaxis], taps, 1, "VALID"), offset)[0]
+            if whole:
+                return levels(tf.clip_by_value(values, 0.0, 255.5), carried)
+            return tf.clip_by_value(values, 0.0, 1.0)
+
+        if not primitive.maybe:
+            done = recolored()
+        elif before.batched:
+            some = tf.reduce_any(params["apply"])
+            chosen = params["apply"][:, tf.newaxis, tf.newaxis, tf.newaxis]
+            done = tf.cond(some, lambda: tf.where(chosen, recolored(), kept), lambda: kept)
+        else:
+            done = tf.cond(params["apply"], recolored, lambda: kept)
+        done.set_shape(after.shape)
+        return done, params
+
+    return lower
+
+
+def blur(primitive: p.Blur, before: ImageSpec, after: ImageSpec, carried: str = "float32") -> Any:
+    """Two passes, down the columns and along the rows."""
+    import tensorflow as tf
+
+    rows, columns = primitive.height // 2, primitive.width // 2
+
+    def weights(sigma: Any, taps: int) -> Any:
+        bell = tf.exp(-0.5 * (tf.constant(np.arange(taps) - taps // 2, tf.float64) / sigma) ** 2)
+        return tf.cast(bell / tf.reduce_sum(bell), tf.float32)
+
+    def mirrored(image: Any) -> Any:
+        """The image with its border, also where that is longer than the image, which ``tf.pad`` refuses."""
+        for axis, reach in ((0, rows), (1, columns)):
+            side = tf.shape(image)[axis]
+            period = tf.maximum(2 * side - 2, 1)
+            place = tf.range(-reach, side + reach) % period
+            image = tf.gather(image, tf.minimum(place, period - place), axis=axis)
+        return image
+
+    def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
+        params = resolve(wanted, image)
+        values = tf.cast(image, tf.float32)
+        large = tf.reduce_all(tf.shape(values)[:2] > [rows, columns])
+        border = [[rows, rows], [columns, columns], [0, 0]]
+        padded = tf.cond(large, lambda: tf.pad(values, border, "REFLECT"), lambda: mirrored(values))
+        down = weights(params["sigma"], primitive.height)
+        across = weights(params["sigma"], primitive.width)
+        shape = tf.shape(padded)
+        # Down the columns, whole rows count as channels: for many taps an eighth below the time of three channels.
+        flat = tf.reshape(padded, [1, shape[0], 1, -1])
+        filters = tf.tile(down[:, None, None, None], [1, 1, tf.shape(flat)[3], 1])
+        flat = tf.nn.depthwise_conv2d(flat, filters, [1, 1, 1, 1], "VALID")
+        result = tf.reshape(flat, [1, -1, shape[1], shape[2]])
+        filters = tf.tile(across[None, :, None, None], [1, 1, shape[2], 1])
+        result = tf.nn.depthwise_conv2d(result, filters, [1, 1, 1, 1], "VALID")[0]
+        if before.dtype == "uint8":
+            result = levels(result + 0.5, carried)
+        result.set_shape(after.shape)
+        return result, params
+
+    return lower
+
+
+def erase(primitive: p.Erase, before: ImageSpec, after: ImageSpec) -> Any:
+    """A rectangle of one image by putting parts together, of a batch by a mask."""
+    import tensorflow as tf
+
+    def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
+        params = resolve(wanted, image)
+        window = tf.cast(params["erase"], tf.int32)
+        shape = tf.shape(image)
+        value = tf.cast(tf.constant(primitive.value), image.dtype)
+
+        def masked() -> Any:
+            inside = []
+            for axis, size in ((0, shape[-3]), (1, shape[-2])):
+                start, extent = window[..., axis, tf.newaxis], window[..., axis + 2, tf.newaxis]
+                place = tf.range(size)
+                inside.append((place >= start) & (place < start + extent))
+            mask = inside[0][..., :, tf.newaxis] & inside[1][..., tf.newaxis, :]
+            return tf.where(mask[..., tf.newaxis], value, image)
+
+        def patched() -> Any:
+            """Five parts put together: an eighth of what a mask costs."""
+            top, left, height, width = tf.unstack(window)
+            rows = image[top : top + height]
+            patch = tf.broadcast_to(value, tf.stack([height, width, shape[-1]]))
+            band = tf.concat([rows[:, :left], patch, rows[:, left + width :]], axis=1)
+            return tf.concat([image[:top], band, image[top + height :]], axis=0)
+
+        filled = masked if before.batched else patched
+        done = tf.cond(tf.reduce_any(window[..., 2] > 0), filled, lambda: image)
+        done.set_shape(after.shape)
+        return done, params
+
+    return lower
+
+
+def call(primitive: p.Call, before: ImageSpec, after: ImageSpec) -> Any:
+    """A user's function, traced with its Python control flow; what it returns is held to what was declared."""
+    import tensorflow as tf
+
+    name = getattr(primitive.function, "__qualname__", type(primitive.function).__name__)
+    traced = tf.function(primitive.function, autograph=True)
+
+    def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
+        given = traced(image)
+        if given is None:
+            raise PipelineError(f"Apply({name}) returned nothing: end the function with return image")
+        result = tf.convert_to_tensor(given)
+        if result.dtype.name != after.dtype:
+            raise PipelineError(
+                f"Apply({name}) returned {result.dtype.name}, but {after.dtype} was declared: "
+                f"pass dtype={result.dtype.name!r}, or cast inside the function"
+            )
+        if not result.shape.is_compatible_with(after.shape):
+            raise PipelineError(
+                f"Apply({name}) returned an image of shape {result.shape}, but {after} was declared: "
+                "pass shape=(height, width, channels)"
+            )
+        return tf.ensure_shape(result, after.shape), {}
+
+    return lower

@@ -1,0 +1,98 @@
+"""Files that TensorFlow doesn't read, decoded by other backends from within its graph.
+
+Python is called for these files alone. The call is stateless, so that a graph which never meets one can be fused,
+stored and sent to other processes as before.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Collection
+from typing import Any
+
+from greenload.backends.image_sizes import Foreign
+from greenload.backends.readers import Readers
+from greenload.backends.tf.formats import Handing, as_it_is, known
+from greenload.sources import formats
+from greenload.sources.formats import FormatError
+from greenload.stages import primitives as p
+from greenload.system import shutdown
+
+TURNED = ("JPEG", "PNG", "WebP")
+"""The formats whose EXIF orientation is applied in the graph, by the bytes of the file as it is."""
+
+
+def handing_on(readers: Readers, primitive: p.Decode | p.DecodeCrop) -> Handing:
+    """A function that gives a file as it is where TensorFlow reads it, else a PNG of what another backend decodes.
+
+    A file that can't be decoded stays as it is, and is refused by TensorFlow.
+
+    Args:
+        readers: of the plan.
+        primitive: the step that decodes.
+    """
+    import tensorflow as tf
+
+    if not readers.backends:
+        return as_it_is
+    starts = formats.starts(readers.backends)
+    held = _Call(readers, primitive)
+    # TensorFlow keeps every function it may call for the life of the process: it gets one that holds nothing.
+    weak = weakref.ref(held)
+
+    def call(data: Any) -> bytes:
+        with shutdown.call_from_tensorflow:
+            made = weak()
+            assert made is not None  # the dataset that is running keeps it
+            return made(bytes(data))
+
+    def hand(data: Any) -> Any:
+        def handed_on() -> Any:
+            return tf.ensure_shape(tf.numpy_function(call, [data], tf.string, stateful=False), ())
+
+        def looked_at() -> Any:
+            return tf.cond(known(data, primitive.max_bytes), lambda: data, handed_on)
+
+        return tf.cond(begins(data, starts), looked_at, lambda: data)
+
+    # A function that isn't inlined: each of its operations would cost a visit for every JPEG.
+    apart = tf.function(
+        hand,
+        input_signature=[tf.TensorSpec((), tf.string)],
+        autograph=False,
+        experimental_attributes={"_noinline": True},
+    )
+
+    def handing(data: Any) -> Any:
+        _ = held
+        return apart(data)
+
+    return handing
+
+
+def begins(data: Any, starts: Collection[bytes]) -> Any:
+    """Whether a file begins in one of some ways."""
+    import tensorflow as tf
+
+    lengths = sorted({len(start) for start in starts})
+    alike = [tf.strings.substr(data, 0, n) == [start for start in starts if len(start) == n] for n in lengths]
+    return tf.reduce_any(tf.concat(alike, 0))
+
+
+class _Call:
+    """A call from TensorFlow into the other backends, for one file, which is whole, or has been filled."""
+
+    def __init__(self, readers: Readers, primitive: p.Decode | p.DecodeCrop) -> None:
+        self._readers = readers
+        self._primitive = primitive
+
+    def __call__(self, data: bytes) -> bytes:
+        try:
+            head = formats.header(data, "tf", self._primitive.max_bytes, self._readers.backends)
+        except FormatError:
+            return data
+        if self._readers.backends is None or head.kind not in self._readers.backends:
+            return data
+        turned = self._primitive.exif and head.format not in TURNED
+        (result,) = self._readers.handed_on([Foreign(data, head, formats.orientation(data) if turned else 1)])
+        return data if isinstance(result, FormatError) else result

@@ -1,0 +1,156 @@
+"""From a pipeline's name on a command line to the pipeline, or to the ``tf.data.Dataset``."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from greenload.cli import script
+from greenload.errors import GreenloadError, UsageError
+from greenload.planning.split import Split
+from greenload.plans.pipeline import Pipeline
+from greenload.profiling.tfdata.profile import is_dataset
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+READY = "greenload.pipelines"
+"""The package of ready pipelines."""
+
+
+def ready() -> list[str]:
+    """The names of the ready pipelines: ``"imagenet:train"``, …"""
+    names = []
+    for found in pkgutil.iter_modules(importlib.import_module(READY).__path__):
+        module = importlib.import_module(f"{READY}.{found.name}")
+        names += [f"{found.name}:{name}" for name in getattr(module, "__all__", ())]
+    return names
+
+
+def resolve(name: str, data: str | None = None, arguments: Sequence[str] = ()) -> Pipeline | Split | tf.data.Dataset:
+    """The pipeline of a name, or the dataset.
+
+    Args:
+        name: a ready one's (``"imagenet:train"``), ``"path/to/file.py:name"`` or ``"package.module:name"``. What
+            stands behind it is a ``Pipeline``, a ``tf.data.Dataset``, or a function that returns one.
+        data: the data folder, for a function that takes a parameter.
+        arguments: the script's own, which it sees in ``sys.argv`` behind its name while it is imported and its function
+            called. Flags that it defines with absl are parsed from them.
+
+    Raises:
+        UsageError: nothing of that name can be found or imported, it is no pipeline, it ended itself or refused its
+            arguments, or the folder is missing or not wanted.
+
+    Warns:
+        UserWarning: it ran for seconds while it was imported.
+
+    Example:
+        >>> resolve("imagenet:train", "data/sample")
+    """
+    place, colon, attribute = name.rpartition(":")
+    if not colon or not place or not attribute:
+        raise UsageError(
+            f"a pipeline is named MODULE:NAME or FILE.py:NAME, not {name!r}; ready ones: {', '.join(ready())}"
+        )
+    with script.running(place, arguments):
+        known = script.flags()
+        with script.timed(place):
+            module = _from_file(place) if place.endswith(".py") else _from_package(place, name)
+        if arguments and module.__name__.startswith(f"{READY}."):
+            raise UsageError(f"{name} is a ready pipeline and takes no arguments: leave out what stands behind --")
+        script.parse_flags(module, known)
+        return _taken(module, attribute, place, name, data)
+
+
+def _taken(module: ModuleType, attribute: str, place: str, name: str, data: str | None) -> Any:
+    found: Any = getattr(module, attribute, None)
+    if found is None:
+        candidates = [n for n, value in vars(module).items() if not n.startswith("_") and _fits(value, module)]
+        hint = f"; it has {', '.join(candidates)}" if candidates else ""
+        raise UsageError(f"{place} has no pipeline {attribute!r}{hint}")
+    if callable(found) and not _is_pipeline(found):
+        found = _call(found, name, data)
+    elif data is not None:
+        raise UsageError(f"{name} is a finished pipeline and takes no data folder: leave --data out")
+    if not _is_pipeline(found):
+        several = " (take one of them)" if isinstance(found, tuple | list | dict) else ""
+        raise UsageError(
+            f"{name} must be a greenload.Pipeline, a tf.data.Dataset, or a function that returns one, "
+            f"not {type(found).__name__}{several}"
+        )
+    return found
+
+
+def _is_pipeline(found: object) -> bool:
+    return isinstance(found, Pipeline | Split) or is_dataset(found)
+
+
+def _fits(value: object, module: ModuleType) -> bool:
+    return _is_pipeline(value) or (inspect.isfunction(value) and value.__module__ == module.__name__)
+
+
+def _from_file(path: str) -> ModuleType:
+    if not os.path.isfile(path):
+        raise UsageError(f"{path}: there is no such file to take a pipeline from")
+    name = f"_pipeline_file_{os.path.splitext(os.path.basename(path))[0]}"  # must hide no module of that name
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path}: can't be loaded as Python")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    # Its neighbours can be imported as if it were run, now and when its functions are called.
+    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
+    try:
+        spec.loader.exec_module(module)
+    except GreenloadError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{path}: doesn't import: {_brief(error)}") from error
+    return module
+
+
+def _from_package(place: str, name: str) -> ModuleType:
+    for full in (f"{READY}.{place}", place):
+        try:
+            if (spec := importlib.util.find_spec(full)) is not None:
+                sys.argv[0] = spec.origin or full
+                return importlib.import_module(full)
+        except ModuleNotFoundError as error:
+            if error.name and not full.startswith(error.name):
+                raise UsageError(f"{name}: {full} doesn't import: {_brief(error)}") from error
+        except GreenloadError:
+            raise
+        except Exception as error:
+            raise UsageError(f"{name}: {full} doesn't import: {_brief(error)}") from error
+    raise UsageError(f"{name}: there is no ready pipeline and no module of that name; ready ones: {', '.join(ready())}")
+
+
+def _call(function: object, name: str, data: str | None) -> object:
+    assert callable(function)
+    parameters = [
+        p
+        for p in inspect.signature(function).parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    if not parameters and data is not None:
+        raise UsageError(f"{name} takes no data folder: leave --data out")
+    if parameters and data is None and parameters[0].default is inspect.Parameter.empty:
+        raise UsageError(f"{name} needs a data folder: pass --data FOLDER (greenload sample FOLDER makes one to try)")
+    try:
+        made: object = function(data) if parameters and data is not None else function()
+    except GreenloadError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{name} failed: {_brief(error)}") from error
+    return made
+
+
+def _brief(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}"

@@ -1,0 +1,309 @@
+"""From a plan to batches for NumPy, JAX or PyTorch: the stream that ``load`` gives, without TensorFlow."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greenload import backends, scalars
+from greenload.backends.dali.runner import DaliRunner, target_of
+from greenload.errors import BackendUnavailable, PipelineError, UsageError
+from greenload.loading.load import Order, Position, Shard, dataset_of, device_of, settle
+from greenload.loading.read_ahead import ChainEngine, DaliEngine, Engine, Flow, Wanted
+from greenload.loading.survey import warn_of_losses
+from greenload.planning import cost_table
+from greenload.planning.choose import choose, make_plan, usable
+from greenload.planning.sizes import estimate
+from greenload.plans.pipeline import Pipeline
+from greenload.plans.plan import Plan, processors
+from greenload.plans.steps import DALI, steps_of
+from greenload.system import forking, shutdown
+
+Framework = Literal["numpy", "jax", "torch"]
+"""Whose arrays batches are."""
+
+
+class Batches(Iterator[tuple[Any, Any]]):
+    """Batches of ``(images, labels)`` in order, once: what ``iterate`` returns.
+
+    Several threads may ask for batches: each is given to one of them. Threads and buffers are given back when it ends,
+    is closed or is no longer referred to. It works only in the process that made it, not in a fork of it.
+    """
+
+    def __init__(self, source: Any, to: Framework, order: Order, first: Position, epochs: int) -> None:
+        self._source = source
+        self._to: Framework = to
+        self._order = order
+        self._first = first
+        self._epochs = epochs
+        self._given = 0
+        self._over = False
+        self._lock = threading.Lock()
+        self._made_in = os.getpid()
+
+    def __next__(self) -> tuple[Any, Any]:
+        """The next batch.
+
+        Raises:
+            RecordError: it holds a bad record; names it. Iteration is over then: every further call raises it again.
+            UsageError: this is a fork of the process that made the iterator.
+        """
+        forking.check(self._made_in, "an iterator of batches")
+        with shutdown.request, self._lock:
+            if self._over:
+                raise StopIteration
+            images, labels = next(self._source)
+            self._given += 1
+            return _handed(images, labels, self._to)
+
+    def __len__(self) -> int:
+        """How many batches there are in all, given ones among them."""
+        return _count(self._order, self._first, self._epochs)
+
+    @property
+    def position(self) -> Position:
+        """Where the next batch begins. To resume there, pass it on as ``start``; it costs nothing to reach."""
+        pipeline, given = self._order.pipeline, self._given
+        for epoch in range(self._first.epoch, self._epochs):
+            begin = self._first.sample if epoch == self._first.epoch else 0
+            batches = _in_epoch(self._order, begin)
+            if given < batches:
+                assert pipeline.batch is not None  # iterate sees to it
+                return Position(epoch, begin + given * pipeline.batch.size)
+            given -= batches
+        return Position(self._epochs)
+
+    def close(self) -> None:
+        """End it, and give back threads and buffers. Calling it twice is harmless."""
+        self._over = True
+        if os.getpid() == self._made_in and isinstance(self._source, Flow):
+            self._source.close()
+        self._source = iter(())
+
+    def __enter__(self) -> Batches:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def iterate(
+    pipeline: Pipeline | Plan,
+    to: Framework = "numpy",
+    *,
+    backend: str | Mapping[str, str] = "auto",
+    epochs: int = 1,
+    start: Position | None = None,
+    shard: Shard | None = None,
+    threads: int | None = None,
+    prefetch: int = 2,
+    on_error: Literal["raise", "skip"] = "raise",
+    device_id: int | None = None,
+    hw_decoder_load: float | None = None,
+) -> Batches:
+    """A pipeline's batches for NumPy, JAX or PyTorch: in the order, and with the pixels, that ``load`` gives.
+
+    TensorFlow is imported only where a step of the plan is on backend ``"tf"``, or to verify records for
+    ``on_error="skip"``, or where it decodes a file that the plan's own backend doesn't read. ``backend="auto"``
+    therefore puts a step there only if no other backend can do it.
+
+    What is copied:
+
+    - ``"numpy"``: nothing; of a plan on backend ``"dali"`` each batch comes from the GPU to the host. Arrays are
+      writable, save those that come from TensorFlow.
+    - ``"torch"``: nothing. Tensors are on the device that made them: the GPU for ``"dali"``, else the CPU.
+    - ``"jax"``: nothing, on the device that made them, where memory begins at a multiple of 64 bytes, as JAX asks: so
+      it does from DALI, Pillow and TensorFlow. Labels become int32 unless ``jax_enable_x64`` is set.
+
+    Labels are on the images' device. A batch is complete when it is given, on a GPU as well, where the next ones are
+    worked on meanwhile. It works in the process that made it, and in any of its threads, not in a fork.
+
+    Warns of what decoding drops without a word, as ``load`` does.
+
+    Args:
+        pipeline: what to load, or a plan of it (then ``backend``, ``threads`` and ``prefetch`` are the plan's).
+        to: ``"numpy"``, ``"jax"`` or ``"torch"``.
+        backend: as ``load``.
+        epochs: how many epochs, counted from epoch 0: with ``start`` at epoch 3, ``epochs=90`` gives 87.
+        start: where to begin; a ``Batches.position`` to resume there.
+        shard: which part of every epoch.
+        threads: threads that work on samples, at most; all processors of this process if not given. Four more read
+            files.
+        prefetch: batches worked on or held ready, at most; four more are held as they were read.
+        on_error: ``"raise"`` or ``"skip"``, as ``load``.
+        device_id: the GPU's number, for backend ``"dali"``; 0 if not given.
+        hw_decoder_load: the share of JPEGs for the GPU's fixed-function decoder, for backend ``"dali"``.
+
+    Returns:
+        An iterator of ``(images, labels)``: images ``[n, height, width, channels]`` of the pipeline's dtype, labels
+        int64 ``[n]``, or ``[n, classes]`` behind ``OneHot``. It can be closed, and be used in ``with``.
+
+    Raises:
+        PipelineError: the backend can't hold the pipeline, or it has no ``Batch``.
+        SourceError: the source holds nothing to load, or the shard would be empty.
+        RecordError: a label is outside ``OneHot``'s classes; names its sample. Bad records are found when they are
+            reached.
+        BackendUnavailable: a backend or a framework can't be used here; names the remedy.
+        UsageError: an argument is out of range.
+
+    Example:
+        >>> for images, labels in iterate(train, "torch", epochs=90):
+        ...     loss = criterion(model(images.permute(0, 3, 1, 2)), labels)
+    """
+    if to not in ("numpy", "jax", "torch"):
+        raise UsageError(f"to must be 'numpy', 'jax' or 'torch', not {to!r}")
+    epochs = scalars.positive(UsageError, "epochs", epochs)
+    plan = pipeline if isinstance(pipeline, Plan) else _plan(pipeline, backend, threads, prefetch)
+    if plan.pipeline.batch is None:
+        raise PipelineError("iterate gives batches, but the pipeline has no Batch: add Batch(32)")
+    if start is not None and isinstance(start, Position) and start.epoch >= epochs:
+        raise UsageError(f"start: epoch {start.epoch} is not among the {epochs} epochs 0 … {epochs - 1}")
+    _require_framework(to)
+    if "tf" in plan.backends:
+        target = device_of(plan, device_id, hw_decoder_load)
+        order, first = settle(plan, start, shard, on_error)
+        warn_of_losses(plan, skipped=on_error == "skip")
+        return Batches(iter(dataset_of(plan, order, first, epochs, target)), to, order, first, epochs)
+    _check_device(plan, device_id, hw_decoder_load)
+    backends.require(plan.backends)
+    order, first = settle(plan, start, shard, on_error)
+    plan.pipeline.check_labels()
+    warn_of_losses(plan, skipped=on_error == "skip")
+    flow = Flow(plan, _engine(plan, device_id, hw_decoder_load), _wanted(order, first, epochs))
+    return Batches(flow, to, order, first, epochs)
+
+
+def _check_device(plan: Plan, device_id: int | None, hw_decoder_load: float | None) -> None:
+    if "dali" in plan.backends:
+        target_of("dali", device_id, hw_decoder_load)
+    elif device_id is not None or hw_decoder_load is not None:
+        raise UsageError(f"device_id and hw_decoder_load are for backend 'dali', but this is for {plan.backend!r}")
+
+
+def _plan(pipeline: Pipeline, backend: str | Mapping[str, str], threads: int | None, prefetch: int) -> Plan:
+    chosen = make_plan(pipeline, backend, threads=threads, prefetch=prefetch, gpu=True)
+    if backend != "auto" or "tf" not in chosen.backends:
+        return chosen
+    known, sizes = cost_table.in_use(processors()), estimate(pipeline, steps_of(pipeline))
+    able = [name for name in usable(known, gpu=True) if name != "tf"]
+    without = choose(pipeline, sizes, known, able, threads=chosen.threads, prefetch=chosen.prefetch)
+    return chosen if "tf" in without.backends else without
+
+
+def _require_framework(to: Framework) -> None:
+    """Import the framework.
+
+    Raises:
+        BackendUnavailable: it can't be imported; names the remedy.
+    """
+    try:
+        importlib.import_module(to)
+    except ImportError as error:
+        raise BackendUnavailable(f"to={to!r}: {to} can't be imported: {error}; pip install {to}") from None
+
+
+def _engine(plan: Plan, device_id: int | None, hw_decoder_load: float | None) -> Engine:
+    batch, segments = plan.pipeline.batch, plan.segments
+    assert batch is not None
+    if not segments or segments[-1].backend not in DALI:
+        return ChainEngine(backends.chain(plan, batch.size), plan.prefetch)
+    before = backends.chain(plan, batch.size, segments[:-1]) if len(segments) > 1 else None
+    runner = DaliRunner(
+        plan,
+        segments[-1],
+        batch_size=batch.size,
+        threads=plan.threads,
+        device_id=device_id,
+        hw_decoder_load=hw_decoder_load,
+    )
+    return DaliEngine(runner, before)
+
+
+def _in_epoch(order: Order, first: int) -> int:
+    """How many batches an epoch begun at position ``first`` has."""
+    batch = order.pipeline.batch
+    assert batch is not None
+    samples = order.samples - first
+    return samples // batch.size if batch.drop_remainder else -(-samples // batch.size)
+
+
+def _count(order: Order, first: Position, epochs: int) -> int:
+    return _in_epoch(order, first.sample) + (epochs - first.epoch - 1) * _in_epoch(order, 0)
+
+
+def _wanted(order: Order, first: Position, epochs: int) -> Iterator[Wanted]:
+    batch = order.pipeline.batch
+    assert batch is not None
+    for epoch in range(first.epoch, epochs):
+        begin = first.sample if epoch == first.epoch else 0
+        for number in range(_in_epoch(order, begin)):
+            at = begin + number * batch.size
+            positions = np.arange(at, min(at + batch.size, order.samples), dtype=np.int64)
+            yield epoch, np.asarray(order.indices(epoch, positions))
+
+
+def _handed(images: Any, labels: Any, to: Framework) -> tuple[Any, Any]:
+    """A batch as arrays of a framework, on the device that made it."""
+    if hasattr(images, "as_tensor"):  # DALI's tensor list
+        images = images.as_tensor()
+        images = images if type(images).__name__ == "TensorGPU" else np.asarray(images)
+    if to == "numpy":
+        return _numpy(images), _numpy(labels)
+    if to == "torch":
+        return _torch(images, labels)
+    return _jax(images, labels)
+
+
+def _numpy(value: Any) -> NDArray[np.generic]:
+    if isinstance(value, np.ndarray):
+        return value
+    if type(value).__name__ == "TensorGPU":
+        return np.asarray(value.as_cpu())
+    return _of_tensorflow(value)
+
+
+def _of_tensorflow(value: Any) -> NDArray[np.generic]:
+    """A tensor of TensorFlow's, read-only; a copy only if it is on a GPU."""
+    tf = sys.modules["tensorflow"]
+    if "GPU" in value.device:
+        found: NDArray[np.generic] = value.numpy()
+        return found
+    if value.dtype == tf.bfloat16:  # NumPy takes none by DLPack
+        view: NDArray[np.generic] = np.from_dlpack(tf.bitcast(value, tf.uint16)).view(tf.bfloat16.as_numpy_dtype)
+        return view
+    return np.from_dlpack(value)
+
+
+def _torch(images: Any, labels: Any) -> tuple[Any, Any]:
+    import torch
+
+    def tensor(value: Any) -> Any:
+        if isinstance(value, np.ndarray) and value.dtype.name == "bfloat16":
+            return torch.from_dlpack(value.view(np.int16)).view(torch.bfloat16)
+        return torch.from_dlpack(value)
+
+    pixels = tensor(images)
+    return pixels, tensor(labels).to(pixels.device)
+
+
+def _jax(images: Any, labels: Any) -> tuple[Any, Any]:
+    import jax
+
+    def array(value: Any) -> Any:
+        if isinstance(value, np.ndarray) and (value.dtype.name == "bfloat16" or not value.flags.writeable):
+            # NumPy gives neither away by DLPack. This takes aligned memory as it is, too.
+            return jax.device_put(value, jax.local_devices(backend="cpu")[0])
+        return jax.dlpack.from_dlpack(value)
+
+    pixels = array(images)
+    return pixels, jax.device_put(array(labels), pixels.device)

@@ -1,0 +1,360 @@
+"""Many small files into few large ones that are read in large stretches."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greenload import randomness, scalars
+from greenload.errors import BackendUnavailable, RecordError, SourceError, UsageError
+from greenload.loading.verify import verify
+from greenload.planning.choose import reading
+from greenload.plans.plan import processors
+from greenload.sources import TFDS, Arrays, ImageFolder, RecordSource, Source, TFRecords, read_many
+from greenload.sources.formats import MAX_BYTES, Truncation, tf_example, tfrecord
+from greenload.sources.listing import is_remote
+from greenload.system import file_output, limits
+from greenload.system.scratch import ScratchFolder
+
+Format = Literal["tfrecord", "arrayrecord"]
+NAME, SPLIT = "packed", "train"
+"""What the dataset and its one split are called in the folder's TFDS description."""
+_READ_TOGETHER = 256
+_FEATURES = "tensorflow_datasets.core.features"
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What ``pack`` wrote."""
+
+    folder: str
+    format: Format
+    samples: int
+    shards: int
+    bytes: int
+    """Bytes of the shards."""
+    seconds: float
+    """Wall seconds that it took, with verifying."""
+    skipped: tuple[RecordError, ...]
+    """Bad records that were left out."""
+
+
+def pack(
+    source: Source,
+    out: str | os.PathLike[str],
+    *,
+    format: Format = "tfrecord",
+    shard_mb: float = 128,
+    seed: int = 0,
+    on_error: Literal["raise", "skip"] = "raise",
+    threads: int | None = None,
+    max_bytes: int = MAX_BYTES,
+    truncated: Truncation = "error",
+    progress: Callable[[float, str], None] | None = None,
+) -> Packed:
+    """Write a source's images, undecoded, and labels into few large files, in random order.
+
+    Since records are mixed already, ``Shuffle(block=...)`` can read them in large stretches at no loss. Every record is
+    verified first. The folder is complete or not there: it is written under another name, its records are counted and
+    their labels compared with the source's, and then it is renamed. (Killed outright, what was written so far is left
+    beside it as ``.NAME.partial-…``, and goes with the next pack to that name.) It is a prepared TFDS folder, with
+    class names: ``TFDS(out)`` and tensorflow-datasets read it, and so does ``TFRecords(out)`` where the format is
+    ``"tfrecord"``.
+
+    Args:
+        source: what to pack; its images must be encoded.
+        out: the folder to make; must be new or empty.
+        format: ``"tfrecord"``, or ``"arrayrecord"`` (needs the array_record package).
+        shard_mb: megabytes (10^6 bytes) after which a file is full.
+        seed: decides the order.
+        on_error: ``"raise"`` stops at the first bad record; ``"skip"`` leaves them out.
+        threads: threads that verify and read; all processors of this process if not given.
+        max_bytes: the most bytes that decoding one image may take where records are verified, as in ``Decode``; those
+            that would take more are bad.
+        truncated: whether files that are cut off are bad, ``"error"``, or packed as they are where
+            ``Decode(truncated="fill")`` reads them, ``"fill"``.
+        progress: called with the share done and what runs now.
+
+    Raises:
+        UsageError: an argument is out of range, or ``out`` holds something or is an address (``s3://…``).
+        OSError: the pack can't be written, as on a full disk.
+        SourceError: the source can't be read; ``RecordError`` for a bad record.
+        BackendUnavailable: TensorFlow, which verifies, or array_record is missing.
+
+    Example:
+        >>> pack(ImageFolder("data/train"), "data/packed")
+        >>> train = Pipeline(TFRecords("data/packed"), Shuffle(block=256), Decode(), ...)
+    """
+    begun, told = time.monotonic(), progress or (lambda share, text: None)
+    workers = scalars.whole(processors() if threads is None else threads)
+    key, megabytes = scalars.whole(seed), scalars.number(shard_mb)
+    if workers is None or workers < 1:
+        raise UsageError(f"threads must be a positive whole number, not {threads!r}")
+    limit = scalars.positive(UsageError, "max_bytes", max_bytes)
+    if key is None:
+        raise UsageError(f"seed must be a whole number, not {seed!r}")
+    if megabytes is None or megabytes <= 0:
+        raise UsageError(f"shard_mb must be a positive number, not {shard_mb!r}")
+    if is_remote(os.fspath(out)):
+        raise UsageError(f"{out}: packs go into a folder of this machine, but this is an address: copy the pack there")
+    folder = _check(source, os.fspath(out) and os.path.realpath(out), format, on_error)
+    decoder, readers = reading()
+    found = verify(
+        source,
+        workers,
+        lambda done, total: told(0.5 * done / total, f"verifying: {done} of {total} images"),
+        backend=decoder,
+        max_bytes=limit,
+        truncated=truncated,
+        readers=readers,
+    )
+    if found.bad and on_error == "raise":
+        raise found.bad[0]
+    good = np.setdiff1d(np.arange(found.samples, dtype=np.int64), np.array(found.bad_indices, np.int64))
+    if not len(good):
+        raise SourceError(f"all {found.samples} records are bad; the first: {found.bad[0]}")
+    order = good[randomness.permute(np.arange(len(good)), len(good), key, 0)]
+    with _partial(folder) as partial:
+        kept = _spooled(source, partial) if isinstance(source, RecordSource) and source.sequential else source
+        shards = _write(kept, order, partial, format, megabytes * 1e6, workers, told)
+        if kept is not source:
+            shutil.rmtree(partial / "spool")
+        names = _rename(partial, shards, format)
+        _describe(partial, source, order, shards, format, key)
+        size = sum((partial / name).stat().st_size for name in names)
+        _compare(partial, source, order)
+        for file in partial.iterdir():
+            file_output.to_disk(file)
+        try:
+            partial.rename(folder)  # takes the place of an empty folder
+        except OSError as error:
+            raise UsageError(
+                f"{folder}: packs go into a new or empty folder, but meanwhile something else came there "
+                f"({error.strerror}): name another"
+            ) from None
+    told(1.0, "done")
+    return Packed(str(out), format, len(order), len(shards), size, time.monotonic() - begun, found.bad)
+
+
+def _check(source: Source, out: str, format: str, on_error: str) -> Path:
+    if isinstance(source, Arrays) or not source.spec.encoded:
+        raise UsageError(f"pack keeps encoded images, but those of {source} are pixels: save them as files first")
+    if format not in ("tfrecord", "arrayrecord"):
+        raise UsageError(f"format must be 'tfrecord' or 'arrayrecord', not {format!r}")
+    if on_error not in ("raise", "skip"):
+        raise UsageError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
+    if not out:
+        raise UsageError("packs go into a new or empty folder, but its name is empty: name one")
+    folder = Path(out)
+    if isinstance(source, ImageFolder) and folder.is_relative_to(os.path.realpath(source.root)):
+        raise UsageError(f"{out}: lies in {source.root}, where it would count as a class: name a folder outside it")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        what = "holds files already" if folder.is_dir() else "is a file"
+        raise UsageError(f"{out}: packs go into a new or empty folder, but this {what}: name another")
+    if folder.is_mount():  # it can't be replaced by the finished one
+        raise UsageError(f"{out}: packs go into a new or empty folder, but this is a mount point: name a folder in it")
+    if format == "arrayrecord":
+        _array_records()
+    return folder
+
+
+@contextmanager
+def _partial(folder: Path) -> Iterator[Path]:
+    """A folder beside the one that is meant, which is gone afterwards unless it was renamed."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with ScratchFolder(str(folder.parent), f".{folder.name[:50]}.partial-", 0o777) as partial:
+            yield Path(partial)
+    except OSError as error:
+        raise OSError(f"{folder}: the pack can't be written: {file_output.why(error)}") from None
+
+
+class _Writer(Protocol):
+    def write(self, records: list[bytes]) -> None: ...
+    def close(self) -> None: ...
+
+
+class _TFRecordWriter:
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, "wb")  # noqa: SIM115  # closed by close
+
+    def write(self, records: list[bytes]) -> None:
+        self._file.write(tfrecord.framed(records))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _ArrayRecordWriter:
+    def __init__(self, path: Path) -> None:
+        # A group a record, for random access, as TFDS does; images are compressed already.
+        self._file = _array_records().ArrayRecordWriter(str(path), "group_size:1,uncompressed")
+
+    def write(self, records: list[bytes]) -> None:
+        for record in records:
+            self._file.write(record)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _array_records() -> Any:
+    try:
+        from array_record.python import array_record_module
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"format 'arrayrecord' needs array_record ({error}): pip install 'greenload[tfds]'"
+        ) from None
+    return array_record_module
+
+
+def _spooled(source: RecordSource, folder: Path) -> TFRecords:
+    """A plain copy of a source that can only be read in order."""
+    (folder / "spool").mkdir()
+    path = folder / "spool" / "all.tfrecord"
+    writer, labels = _TFRecordWriter(path), source.labels
+    for begin in range(0, len(source), _READ_TOGETHER):
+        some = range(begin, min(begin + _READ_TOGETHER, len(source)))
+        # A bad one has been found and won't be asked for.
+        images = [data or b"" for data in source.read_many(some)]
+        writer.write([tf_example.serialize(image, int(labels[i])) for i, image in zip(some, images, strict=True)])
+    writer.close()
+    return TFRecords(path, "image", "label")
+
+
+def _write(
+    source: Source,
+    order: NDArray[np.int64],
+    folder: Path,
+    format: Format,
+    shard_bytes: float,
+    threads: int,
+    told: Callable[[float, str], None],
+) -> list[int]:
+    """Shards ``0``, ``1``, … in the folder; returns how many records each has."""
+    make = _TFRecordWriter if format == "tfrecord" else _ArrayRecordWriter
+    counts: list[int] = []
+    writer: _Writer | None = None
+    room, done, labels = 0.0, 0, source.labels
+    try:
+        for places, images in _read(source, order, threads):
+            batch: list[bytes] = []
+            for place, image in zip(places, images, strict=True):
+                record = tf_example.serialize(image, int(labels[place]))
+                if writer is None or room <= 0:
+                    if writer:
+                        writer.write(batch)
+                        writer.close()
+                    writer, room, batch = make(folder / str(len(counts))), shard_bytes, []
+                    counts.append(0)
+                batch.append(record)
+                room -= len(record) + tfrecord.HEADER + tfrecord.FOOTER
+                counts[-1] += 1
+            assert writer is not None
+            writer.write(batch)
+            done += len(places)
+            told(0.5 + 0.5 * done / len(order), f"writing: {done} of {len(order)} images")
+    finally:
+        if writer:
+            writer.close()
+    return counts
+
+
+def _read(source: Source, order: NDArray[np.int64], threads: int) -> Iterator[tuple[list[int], list[bytes]]]:
+    """Records in order, some at a time; several threads wait for files."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="greenload-pack") as pool:
+        for begin in range(0, len(order), _READ_TOGETHER):
+            places = order[begin : begin + _READ_TOGETHER].tolist()
+            if isinstance(source, RecordSource):
+                yield places, read_many(source, places)
+            else:
+                reading = [limits.submit(pool, source.read, place) for place in places]
+                yield places, [read.result() for read in reading]  # type: ignore[misc]  # encoded, as was seen
+
+
+def _rename(folder: Path, shards: Sequence[int], format: Format) -> list[str]:
+    """Give shards the names that TFDS's template makes, now that their number is known."""
+    kind = _file_format(format)
+    names = [f"{NAME}-{SPLIT}.{kind}-{place:05}-of-{len(shards):05}" for place in range(len(shards))]
+    for place, name in enumerate(names):
+        (folder / str(place)).rename(folder / name)
+    return names
+
+
+def _file_format(format: Format) -> str:
+    return "tfrecord" if format == "tfrecord" else "array_record"
+
+
+def _describe(
+    folder: Path, source: Source, order: NDArray[np.int64], shards: Sequence[int], format: Format, seed: int
+) -> None:
+    """What TFDS writes beside a dataset's files."""
+    labels = source.labels[order]
+    classes: tuple[str, ...] = getattr(source, "classes", ())
+    kind = _file_format(format)
+    written = [(folder / f"{NAME}-{SPLIT}.{kind}-{place:05}-of-{len(shards):05}") for place in range(len(shards))]
+    image = {
+        "pythonClassName": f"{_FEATURES}.image_feature.Image",
+        "image": {"dtype": "uint8", "shape": {"dimensions": ["-1", "-1", "3"]}},
+    }
+    label: dict[str, Any] = {
+        "pythonClassName": f"{_FEATURES}.class_label_feature.ClassLabel",
+        "classLabel": {"numClasses": str(max(len(classes), int(labels.max()) + 1))},
+    }
+    if labels.min() < 0:  # which no class of TFDS's can be
+        label = {
+            "pythonClassName": f"{_FEATURES}.tensor_feature.Tensor",
+            "tensor": {"shape": {}, "dtype": "int64", "encoding": "none"},
+        }
+    features = {
+        "pythonClassName": f"{_FEATURES}.features_dict.FeaturesDict",
+        "featuresDict": {"features": {"image": image, "label": label}},
+    }
+    info = {
+        "name": NAME,
+        "version": "1.0.0",
+        "description": f"Packed by greenload from {source}, in random order of seed {seed}.",
+        "fileFormat": kind,
+        "splits": [
+            {
+                "name": SPLIT,
+                "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+                "shardLengths": [str(count) for count in shards],
+                "numBytes": str(sum(file.stat().st_size for file in written)),
+            }
+        ],
+        "supervisedKeys": {"tuple": {"items": [{"featureKey": "image"}, {"featureKey": "label"}]}},
+    }
+    if classes:
+        names = "".join(f"{name.encode('unicode_escape').decode() if _odd(name) else name}\n" for name in classes)
+        (folder / "label.labels.txt").write_text(names, "utf-8")
+    (folder / "features.json").write_text(json.dumps(features, indent=1) + "\n", "utf-8")
+    (folder / "dataset_info.json").write_text(json.dumps(info, indent=1) + "\n", "utf-8")
+
+
+def _odd(name: str) -> bool:
+    """Whether a name can't be a line of a UTF-8 file."""
+    return not name.isprintable() or name != name.strip()
+
+
+def _compare(folder: Path, source: Source, order: NDArray[np.int64]) -> None:
+    """Read back what was written: so many records, with these labels. Leaves the shards' indices behind."""
+    written = TFDS(folder, SPLIT)
+    try:
+        same = np.array_equal(written.labels, source.labels[order]) and bool((written.table.index.lengths > 0).all())
+        found = "" if same else "labels or images are others"
+    except SourceError as error:
+        found = str(error)
+    if found:
+        raise SourceError(f"{folder}: what was written differs from its source: {found}; free the disk and pack again")

@@ -1,0 +1,275 @@
+"""Batches of any plan without tf.data: read ahead, run, and handed over in order, with bounds on what is held.
+
+A few threads read files and work on what needs no other batch; the thread that asks for a batch only hands others over
+and collects its own.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greenload.backends.base import Records
+from greenload.backends.chain import Chain
+from greenload.backends.dali.runner import DaliRunner, Job
+from greenload.errors import UsageError
+from greenload.plans.params import Numbers
+from greenload.plans.plan import Plan
+from greenload.sources import Source, read_many
+from greenload.system import forking, shutdown
+from greenload.system.workers import Workers
+
+READERS = 4
+"""Threads that read files; each holds one batch of encoded bytes."""
+
+Wanted = tuple[int, NDArray[np.int64]]
+"""A batch to come: its epoch, and its samples' indices."""
+
+
+class Engine(Protocol):
+    """Runs batches through a plan's steps on pixels, several at once."""
+
+    def prepare(self, records: Records) -> Any:
+        """What needs no other batch. Any thread may do it.
+
+        Raises:
+            RecordError: a record is bad; names it.
+        """
+        ...
+
+    def submit(self, job: Any) -> None:
+        """Start what ``prepare`` gave."""
+        ...
+
+    def collect(self, job: Any) -> Any:
+        """Wait for the oldest batch that was started.
+
+        Raises:
+            RecordError: a record is bad; names it.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back threads and buffers."""
+        ...
+
+
+@dataclass
+class _Call:
+    records: Records
+    done: Future[NDArray[Any]] | None = None
+
+
+class ChainEngine:
+    """A chain of segments, called for ``depth`` batches at once. Gives arrays ``[n, height, width, channels]``."""
+
+    def __init__(self, chain: Chain, depth: int) -> None:
+        self._chain = chain
+        self._pool = Workers(depth, "batch")
+
+    def prepare(self, records: Records) -> _Call:
+        """As in ``Engine``."""
+        return _Call(records)
+
+    def submit(self, job: _Call) -> None:
+        """As in ``Engine``."""
+        job.done = self._pool.submit(self._chain.run, job.records)
+
+    def collect(self, job: _Call) -> NDArray[Any]:
+        """As in ``Engine``."""
+        assert job.done is not None  # what is collected was started
+        return job.done.result()
+
+    def close(self) -> None:
+        """As in ``Engine``."""
+        self._pool.close(cancel=True)
+        self._chain.close()
+
+
+class DaliEngine:
+    """A plan whose last segment is DALI's: its batches are in flight in one graph. Gives DALI's tensor lists.
+
+    Args:
+        runner: of the last segment.
+        before: the segments before it.
+    """
+
+    def __init__(self, runner: DaliRunner, before: Chain | None = None) -> None:
+        self._runner = runner
+        self._before = before
+
+    def prepare(self, records: Records) -> Job:
+        """As in ``Engine``."""
+        if self._before is not None:
+            records = replace(records, images=self._before.images(records))
+        return self._runner.prepare(records)
+
+    def submit(self, job: Job) -> None:
+        """As in ``Engine``."""
+        self._runner.submit(job)
+
+    def collect(self, job: Job) -> Any:
+        """As in ``Engine``."""
+        return self._runner.collect(job)
+
+    def close(self) -> None:
+        """As in ``Engine``."""
+        self._runner.close()
+        if self._before is not None:
+            self._before.close()
+
+
+class RecordCache:
+    """Records as they were read, by index, for a plan that has a cache. Safe in threads."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, Any] = {}
+
+    def read(self, source: Source, indices: list[int]) -> list[Any]:
+        """Several records' images; only those that aren't held are read."""
+        lacking = [index for index in indices if index not in self._kept]
+        if lacking:
+            self._kept.update(zip(lacking, read_many(source, lacking), strict=True))
+        return [self._kept[index] for index in indices]
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """From a wanted batch to one that can be started. Knows nothing of the flow, so that the flow can end before it."""
+
+    plan: Plan
+    engine: Engine
+    numbers: Numbers
+    cache: RecordCache | None
+
+    def __call__(self, epoch: int, index: NDArray[np.int64]) -> _Read:
+        pipeline, order = self.plan.pipeline, index.tolist()
+        read = self.cache.read if self.cache else read_many
+        images: Any = read(pipeline.source, order)
+        records = Records(
+            images, self.numbers.prepare(pipeline.seed, epoch, index), [pipeline.source.name(i) for i in order]
+        )
+        return _Read(self.engine.prepare(records), pipeline.encode_labels(pipeline.source.labels[index]))
+
+
+@dataclass(frozen=True)
+class _Read:
+    job: Any
+    labels: NDArray[np.generic]
+
+
+@dataclass
+class _Held:
+    """Batches on their way: being read, being worked on, just handed out."""
+
+    reading: deque[Future[_Read]] = field(default_factory=deque)
+    working: deque[_Read] = field(default_factory=deque)
+    # A GPU may still copy from a batch's bytes just after its output is there: each batch outlives the next one's.
+    landed: deque[_Read] = field(default_factory=lambda: deque(maxlen=2))
+
+
+class Flow(Iterator[tuple[Any, NDArray[np.generic]]]):
+    """Batches of a plan one after another: what an engine gives, and labels ``[n, …]``, both the consumer's to keep.
+
+    Several threads may ask: each batch is given to one of them. One that is no longer referred to, or left at the
+    interpreter's end, gives back its threads. After an error every call raises it again; after an interrupt, a
+    ``UsageError``.
+
+    Args:
+        plan: whose ``prefetch`` is how many batches are worked on or ready, at most.
+        engine: runs its steps on pixels; closed with the flow.
+        wanted: the batches, in order.
+        readers: threads that read.
+    """
+
+    def __init__(self, plan: Plan, engine: Engine, wanted: Iterator[Wanted], *, readers: int = READERS) -> None:
+        self._depth = plan.prefetch
+        self._readers = readers
+        self._engine = engine
+        self._wanted = wanted
+        cache = RecordCache() if any(step.kind == "cache" for step in plan.steps) else None
+        self._read = _Reader(plan, engine, Numbers.of(plan.pipeline), cache)
+        self._pool = Workers(readers, "read")
+        self._held = _Held()
+        self._lock = threading.Lock()
+        self._stopped_by: BaseException | None = None
+        self._made_in = os.getpid()
+        self._end = weakref.finalize(self, _end, self._pool, engine, self._made_in)
+        self._end.atexit = False
+        shutdown.close_at_end(self)
+
+    def __next__(self) -> tuple[Any, NDArray[np.generic]]:
+        forking.check(self._made_in, "an iterator of batches")
+        with self._lock:
+            if self._stopped_by is not None:
+                raise self._stopped_by
+            if not self._end.alive:
+                raise StopIteration
+            try:
+                return self._next()
+            except StopIteration:
+                self._end()
+                raise
+            except BaseException as error:  # what came after it would be out of step
+                self._stopped_by = error if isinstance(error, Exception) else UsageError(_INTERRUPTED)
+                self._end()
+                raise
+
+    def _next(self) -> tuple[Any, NDArray[np.generic]]:
+        held = self._held
+        self._go_on(wait=not held.working)
+        if not held.working:
+            raise StopIteration
+        batch = held.working.popleft()
+        held.landed.append(batch)
+        images = self._engine.collect(batch.job)
+        try:
+            self._go_on(wait=False)
+        except Exception as error:  # of a later batch: this one comes first
+            self._stopped_by = error
+            self._end()
+        return images, batch.labels
+
+    def _go_on(self, *, wait: bool) -> None:
+        """Start to read and to work on as many batches as may be held; ``wait`` for the first that was to be read."""
+        held = self._held
+        self._read_on()
+        while held.reading and len(held.working) < self._depth and (wait or held.reading[0].done()):
+            if not wait and held.reading[0].exception():
+                break  # what was read before the bad record comes first
+            ready = held.reading.popleft().result()
+            self._engine.submit(ready.job)
+            held.working.append(ready)
+            wait = False
+            self._read_on()
+
+    def _read_on(self) -> None:
+        while len(self._held.reading) < self._readers and (wanted := next(self._wanted, None)) is not None:
+            self._held.reading.append(self._pool.submit(self._read, *wanted))
+
+    def close(self) -> None:
+        """End it: wait for what is being worked on, give back threads and buffers. Calling it twice is harmless."""
+        if os.getpid() == self._made_in:
+            with self._lock:
+                self._end()
+
+
+_INTERRUPTED = (
+    "an iterator of batches that was interrupted while it waited for one can't go on: make another, of iterate with "
+    "start=batches.position"
+)
+
+
+def _end(pool: Workers, engine: Engine, made_in: int) -> None:
+    if os.getpid() == made_in:  # else the threads to wait for are the parent's
+        pool.close(cancel=True)
+        engine.close()

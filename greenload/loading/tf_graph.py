@@ -1,0 +1,337 @@
+"""What tf.data does around any backend: reads records, keeps caches, maps samples, hands batches on.
+
+Steps of the ``tf`` backend run in one parallel map, element by element. Batches of what comes out of it cross into
+the other backends and come back as pixels.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from greenload.backends.base import Records
+from greenload.backends.chain import Chain
+from greenload.backends.tf import backend as tf_backend
+from greenload.backends.tf.backend import Element, State
+from greenload.errors import RecordError
+from greenload.loading.tf_reading import reader
+from greenload.plans.plan import Plan, Segment
+from greenload.plans.steps import DALI, Step
+from greenload.sources import Source
+from greenload.specs import ImageSpec
+from greenload.system import shutdown
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+def options(plan: Plan) -> Any:
+    """``tf.data.Options`` that keep a plan's stated bounds: a private pool of its threads, no autotuning."""
+    import tensorflow as tf
+
+    chosen = tf.data.Options()
+    chosen.threading.private_threadpool_size = plan.threads
+    chosen.threading.max_intra_op_parallelism = 1
+    chosen.autotune.enabled = False
+    # A cache's table makes the map stateful, and TensorFlow 2.21 fails when it fuses a stateful map inside flat_map.
+    chosen.experimental_optimization.map_and_batch_fusion = all(step.kind != "cache" for step in plan.steps)
+    chosen.deterministic = True
+    return chosen
+
+
+def compose(elements: Sequence[Element]) -> Element:
+    """One function that applies several in order."""
+
+    def chained(state: State) -> State:
+        return functools.reduce(lambda so_far, element: element(so_far), elements, state)
+
+    return plain(chained)
+
+
+def plain(function: Function) -> Function:
+    """A function for tf.data to trace as it is: converting its control flow, of which it has none, would take time and
+    leave a file for each function that it calls until the process ends."""
+    import tensorflow as tf
+
+    traced: Function = tf.autograph.experimental.do_not_convert(function)
+    return traced
+
+
+def cached(upstream: Element, step: Step, table: Any) -> Element:
+    """``upstream``, kept by index from its first use on, in a table in memory that all iterators of a dataset share.
+
+    tf.data's own ``cache`` stores the order of the first epoch along, and so would freeze it.
+    """
+    import tensorflow as tf
+
+    dtype = tf.string if step.spec_out.encoded else tf.as_dtype(step.spec_out.dtype)
+
+    def element(state: State) -> State:
+        kept = table.lookup(state["index"])
+
+        def fill() -> Any:
+            image = upstream(state)["image"]
+            stored = image if dtype == tf.string else tf.io.serialize_tensor(image)
+            with tf.control_dependencies([table.insert(state["index"], stored)]):
+                return tf.identity(image)
+
+        def recall() -> Any:
+            return kept if dtype == tf.string else tf.io.parse_tensor(kept, dtype)
+
+        image = tf.cond(tf.strings.length(kept) > 0, recall, fill)
+        image.set_shape(step.spec_out.shape)
+        return state | {"image": image}
+
+    return element
+
+
+REFUSED = "greenload: bad record"
+"""What an error that crosses from a backend into TensorFlow begins with; then come index, name and reason."""
+
+
+class _Call:
+    """A call from tf.data into other backends. A ``ValueError`` reaches users as ``InvalidArgumentError`` with its
+    text."""
+
+    def __init__(self, run: Callable[[Records], Any], source: Source) -> None:
+        self.run = run
+        self.source = source
+
+    def __call__(self, images: Any, sides: Any, numbers: Any, index: Any) -> Any:
+        names = [self.source.name(int(i)) for i in index]
+        parts = apart(images, sides) if len(sides) else list(images)
+        try:
+            return self.run(Records(parts, numbers, names))
+        except RecordError as error:
+            raise refusal(error, names, index) from None
+
+
+def refusal(error: RecordError, names: Sequence[str], index: Any) -> ValueError:
+    """What a call from tf.data raises for a bad record of a batch; ``verifying`` finds the record by its text."""
+    text = f"{REFUSED} [{index[names.index(error.path)]}] {error}"
+    return ValueError(text.encode(errors="backslashreplace").decode())
+
+
+def apart(values: Any, sides: Any) -> list[Any]:
+    """Images of different sizes that lie one after another, as views."""
+    import numpy as np
+
+    ends = np.cumsum(np.prod(sides, axis=1))
+    return [part.reshape(shape) for part, shape in zip(np.split(values, ends[:-1]), sides, strict=True)]
+
+
+@dataclass(frozen=True)
+class Leg:
+    """What is done to whole batches before the next crossing or the end: neighbouring segments on other backends than
+    tf.data, or one of tf.data's."""
+
+    segments: tuple[Segment, ...]
+
+    @property
+    def crosses(self) -> bool:
+        """Whether batches leave tf.data for it."""
+        return self.segments[0].backend != "tf"
+
+    @property
+    def batch_by_batch(self) -> bool:
+        """Whether the call is best made for one batch at a time: DALI's graphs take turns."""
+        return len(self.segments) == 1 and self.segments[0].backend in DALI
+
+
+def legs_of(segments: Sequence[Segment]) -> list[Leg]:
+    """Segments that work on batches, as legs."""
+    legs: list[Leg] = []
+    for segment in segments:
+        if legs and legs[-1].crosses and segment.backend != "tf":
+            legs[-1] = Leg((*legs[-1].segments, segment))
+        else:
+            legs.append(Leg((segment,)))
+    return legs
+
+
+class Stream:
+    """The functions of a plan's steps, lowered once, and how they make a dataset.
+
+    Args:
+        plan: what is lowered.
+        group: samples whose records lie together in the plan's order, if it keeps such groups.
+    """
+
+    def __init__(self, plan: Plan, group: int | None = None) -> None:
+        import tensorflow as tf
+
+        plan.pipeline.check_labels()
+        self.plan = plan
+        self._tables: list[Any] = []
+        self._calls: list[_Call] = []
+        self._chains: dict[Leg, Chain] = {}
+        caches = any(step.kind == "cache" for step in plan.steps)
+        self.reading = reader(plan.pipeline.source, threads=plan.threads, group=group, apart=caches)
+        """How records come in; its ``sample`` is the first of ``on_samples``."""
+        self.on_samples: list[tuple[Step, Element]] = []
+        """Each step that works on single samples before they are batched, with its function; reading comes first."""
+        lead = next((s for s in plan.segments[:1] if not s.batched), None)
+        self.legs = legs_of(plan.segments[1:] if lead else plan.segments)
+        """What is done to batches, in order."""
+        single = lead.steps if lead else ()
+        lowered = dict(zip(single, tf_backend.elements(plan, single), strict=True))
+        for step in plan.steps:
+            if step.kind == "read":
+                self.on_samples.append((step, self.reading.sample))
+            elif step.kind == "cache":
+                self._tables.append(tf.lookup.experimental.MutableHashTable(tf.int64, tf.string, default_value=""))
+                self.on_samples.append((step, cached(self.sample(), step, self._tables[-1])))
+            elif step in lowered:
+                self.on_samples.append((step, lowered[step]))
+        self.on_batches: dict[Step, Element] = {}
+        """Each step that takes whole batches in tf.data, with its function."""
+        self.back: dict[Leg, Element] = {}
+        """Each leg of tf.data's as one function of a batch."""
+        for leg in self.legs:
+            if not leg.crosses:
+                steps = leg.segments[0].steps
+                done = tf_backend.elements(plan, steps)
+                # Together, since between its steps images may differ in size, and carry params and unrounded values.
+                whole = compose(done)
+                self.back[leg] = whole if leg.segments[0].batched else sample_by_sample(whole, steps[-1].spec_out)
+                if leg.segments[0].batched:
+                    self.on_batches |= dict(zip(steps, done, strict=True))
+        entering = self.on_samples[-1][0].spec_out
+        self.ragged = not entering.encoded and not entering.static and bool(self.legs)
+        """Whether images of different sizes go into one batch, to cross."""
+        self._kept = ["position", "label", "image"]
+        if any(leg.crosses for leg in self.legs):
+            self._kept += ["index", "numbers"]
+        elif any(tf_backend.reads_numbers(step) for step in self.on_batches):
+            self._kept += ["numbers"]
+
+    def empty_caches(self) -> None:
+        """Forget what caches hold: the next pass fills them anew."""
+        for table in self._tables:
+            table.remove(table.export()[0])
+
+    def sample(self) -> Element:
+        """All steps on samples as one function. What a cache holds isn't computed before it is asked."""
+        last_cache = max((i for i, (step, _) in enumerate(self.on_samples) if step.kind == "cache"), default=0)
+        return compose([element for _, element in self.on_samples[last_cache:]])
+
+    def roots(self, chunks: tf.data.Dataset) -> tf.data.Dataset:
+        """Chunks of roots to single ones, with what reading them needs; where records are read in chunks, they are
+        read here."""
+        reading = self.reading
+        chunks = chunks.rebatch(reading.together) if reading.together else chunks
+        return chunks.map(compose([reading.chunk]), num_parallel_calls=reading.parallel, deterministic=True).unbatch()
+
+    def samples(self, roots: tf.data.Dataset) -> tf.data.Dataset:
+        """Roots (position, index, label, numbers) to samples with images, in order, on the plan's threads."""
+        work = compose([self.sample(), self.kept])
+        return roots.map(work, num_parallel_calls=self.plan.threads, deterministic=True)
+
+    def kept(self, state: State) -> State:
+        """What of a sample's state goes into a batch."""
+        import tensorflow as tf
+
+        done = {key: state[key] for key in self._kept if key in state}
+        if self.ragged:
+            done["sides"] = tf.shape(done["image"])
+            done["image"] = tf.RaggedTensor.from_tensor(tf.reshape(done["image"], [1, -1]))
+        return done
+
+    def finish(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Batches of states to ``(images, labels)``, through every leg."""
+        waiting: list[Element] = []
+        one_by_one = False
+        for leg in self.legs:
+            if not leg.crosses:
+                waiting.append(self.back[leg])
+                one_by_one |= not leg.segments[0].batched
+                continue
+            if waiting:
+                batches = self._mapped(batches, compose(waiting), one_by_one)
+            batches, waiting, one_by_one = self.crossing(batches, leg, self.chain(leg)), [], False
+        whole = compose(waiting)
+
+        def pair(state: State) -> tuple[Any, Any]:
+            done = whole(state)
+            if any(leg.crosses for leg in self.legs):
+                done["image"].set_shape(self.plan.out_spec.shape)
+            return done["image"], self.labels(done["label"])
+
+        return self._mapped(batches, plain(pair), one_by_one)
+
+    def _mapped(self, batches: tf.data.Dataset, work: Callable[[State], Any], one_by_one: bool) -> tf.data.Dataset:
+        """A map of batches, several at a time where it goes through their images one by one."""
+        if one_by_one:
+            return batches.map(work, num_parallel_calls=self.plan.threads, deterministic=True)
+        return batches.map(work)
+
+    def labels(self, numbers: Any) -> Any:
+        """A batch's labels as the pipeline gives them."""
+        import tensorflow as tf
+
+        stage = self.plan.pipeline.one_hot
+        return tf.one_hot(numbers, stage.num_classes, dtype=stage.dtype) if stage else numbers
+
+    def chain(self, leg: Leg) -> Callable[[Records], Any]:
+        """What runs batches of records through a leg's segments: one, which lives and dies with the stream."""
+        from greenload import backends
+
+        if leg not in self._chains:
+            batch = self.plan.pipeline.batch
+            assert batch is not None  # make_plan sees to it
+            self._chains[leg] = backends.chain(self.plan, batch.size, leg.segments)
+        return self._chains[leg].run
+
+    def crossing(self, batches: tf.data.Dataset, leg: Leg, run: Callable[[Records], Any]) -> tf.data.Dataset:
+        """Batches of records out of tf.data, through ``run``, and back as images."""
+        import tensorflow as tf
+
+        spec = leg.segments[-1].spec_out
+        held = _Call(run, self.plan.pipeline.source)
+        # TensorFlow keeps every function it may call for the life of the process: it gets one that holds nothing. What
+        # it refers to is kept by the dataset, through this stream or `cross`.
+        self._calls.append(held)
+        weak = weakref.ref(held)
+
+        def call(images: Any, sides: Any, numbers: Any, index: Any) -> Any:
+            with shutdown.call_from_tensorflow:
+                made = weak()
+                assert made is not None  # the dataset that is running keeps it
+                return made(images, sides, numbers, index)
+
+        def cross(state: State) -> State:
+            _ = held
+            numbers = state.get("numbers", tf.zeros([tf.size(state["index"]), 0], tf.float64))
+            image = state["image"]
+            sides = state.get("sides", tf.zeros([0, 3], tf.int32))
+            values = image.flat_values if isinstance(image, tf.RaggedTensor) else image
+            inputs = [values, sides, numbers, state["index"]]
+            done = tf.numpy_function(call, inputs, tf.as_dtype(spec.dtype), stateful=True)
+            done.set_shape((None, *spec.image_shape))
+            return {key: value for key, value in state.items() if key != "sides"} | {"image": done}
+
+        ready = batches.prefetch(1)
+        return ready.map(plain(cross), num_parallel_calls=None if leg.batch_by_batch else _IN_FLIGHT)
+
+
+_IN_FLIGHT = 2  # batches on their way through other backends at once: while one's last images are worked on, or handed
+# over, another keeps the threads busy
+
+
+def sample_by_sample(element: Element, spec: ImageSpec) -> Element:
+    """A function of one sample, whose images then are of a spec, as a function of a batch of them."""
+    import tensorflow as tf
+
+    out = tf.TensorSpec(spec.shape, spec.dtype)
+
+    def on_batch(state: State) -> State:
+        each = {key: state[key] for key in ("image", "numbers") if key in state}
+        image = tf.map_fn(lambda sample: element(sample)["image"], each, fn_output_signature=out)
+        return state | {"image": image}
+
+    return on_batch

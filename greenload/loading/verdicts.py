@@ -1,0 +1,157 @@
+"""Whether a file decodes, and why not: what a record is judged by before training, or when it stopped it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+from greenload.backends.pillow import decode
+from greenload.backends.readers import Readers
+from greenload.backends.tf.truncation import decode_whole
+from greenload.errors import RecordError
+from greenload.sources import Source, formats
+from greenload.sources.formats import Header
+from greenload.system import limits
+from greenload.system.workers import Workers
+
+DECODES = "decodes now: it has changed, or what failed came later"
+
+
+def reason(
+    source: Source,
+    index: int,
+    backend: str = "tf",
+    max_bytes: int = formats.MAX_BYTES,
+    truncated: formats.Truncation = "error",
+    readers: Mapping[str, str] | None = None,
+) -> str:
+    """Why a record can't be decoded for a backend, or that it can.
+
+    Raises:
+        SourceError: that can't be told now: a limit of the process is reached.
+    """
+    return Judge(backend, max_bytes, truncated, readers).reason(source, index)
+
+
+class Judge:
+    """Tells whether files decode: each by the backend that is to decode it, or by one that agrees with it.
+
+    Args:
+        backend: the backend that is to load the records.
+        max_bytes: the most bytes that decoding one may take.
+        truncated: what is done about files that are cut off.
+        readers: the backends that decode, by kind, what ``backend`` doesn't read, as ``Plan.readers``.
+        threads: threads that look for reasons.
+    """
+
+    def __init__(
+        self,
+        backend: str,
+        max_bytes: int,
+        truncated: formats.Truncation,
+        readers: Mapping[str, str] | None,
+        threads: int = 1,
+    ) -> None:
+        self.backend = backend
+        self.max_bytes = max_bytes
+        self.truncated = truncated
+        self.readers = readers
+        self._threads = threads
+        self._looking = threading.Lock()
+        self._decoding = Readers({kind: "dali-cpu" for kind in formats.KINDS}, threads=1)
+
+    def reasons(
+        self, source: Source, indices: Sequence[int], look: Callable[[bytes], None] | None
+    ) -> list[tuple[int, str]]:
+        """``reason`` of some records, in order."""
+        pool = Workers(min(self._threads, max(len(indices), 1)), "verify")
+        try:
+            tasks = [pool.submit(self.reason, source, index, look) for index in indices]
+            return [(index, task.result()) for index, task in zip(indices, tasks, strict=True)]
+        finally:
+            pool.close(cancel=True)
+
+    def opened(self, data: bytes) -> tuple[bytes, Header]:
+        """A file as it is to be decoded, and its header.
+
+        Raises:
+            FormatError: it can't be decoded, as far as can be told without trying.
+        """
+        file, header = formats.opened(data, self.backend, self.max_bytes, self.truncated, self.readers)
+        formats.verify(file, header)
+        return file, header
+
+    def passes(self, data: bytes) -> bool:
+        """Whether a file that TensorFlow decodes is good: it passes over some damage that others don't."""
+        try:
+            file, header = self.opened(data)
+        except formats.FormatError:
+            return False
+        # What TensorFlow decodes of a JPEG Pillow does too; not of a GIF or WebP.
+        return self.by(header.kind) != "pillow" or header.kind == "JPEG" or not _pillow_refusal(file)
+
+    def by(self, kind: str) -> str:
+        """The backend that is to decode files of a kind."""
+        return (self.readers or {}).get(kind, self.backend)
+
+    def reason(self, source: Source, index: int, look: Callable[[bytes], None] | None = None) -> str:
+        """As the function ``reason``; a file that decodes is looked at."""
+        try:
+            data = source.read(index)
+        except RecordError as error:
+            return error.reason
+        if not isinstance(data, bytes):
+            return DECODES
+        try:
+            why = self._refusal(data, *self.opened(data))
+        except formats.FormatError as error:
+            return str(error)
+        except MemoryError as error:
+            raise limits.unreadable(source.name(index), limits.ran_out(error)) from None
+        if look and not why:
+            with self._looking:
+                look(data)
+        return why or DECODES
+
+    def _refusal(self, data: bytes, file: bytes, header: Header) -> str:
+        """Why data of a kind that is read, which is a file as it is to be decoded, can't be; empty if it can."""
+        if self.by(header.kind) == "pillow":
+            return _pillow_refusal(file)
+        if header.kind in formats.support("tf"):
+            decodes = self._decodes_on_tensorflow(data)
+        else:
+            decodes = self._decodes_on_dali(file, header)
+        sides = f"{header.width}×{header.height}"
+        return "" if decodes else f"broken {header.format}: its header promises {sides} pixels that can't be decoded"
+
+    def _decodes_on_tensorflow(self, data: bytes) -> bool:
+        """Whether what TensorFlow's graph does with a file decodes it.
+
+        Raises:
+            MemoryError: there is too little memory to tell.
+        """
+        import tensorflow as tf
+
+        try:
+            decode_whole(tf.constant(data), None, self.max_bytes, self.truncated)
+        except tf.errors.ResourceExhaustedError as error:
+            raise MemoryError(error.message) from None
+        except tf.errors.OpError:
+            return False
+        return True
+
+    def _decodes_on_dali(self, data: bytes, header: Header) -> bool:
+        try:
+            self._decoding.pixels(data, header)
+        except formats.FormatError:
+            return False
+        return True
+
+
+def _pillow_refusal(data: bytes) -> str:
+    """Why Pillow can't decode a file; empty if it can."""
+    try:
+        decode.decode(data)
+    except formats.FormatError as error:
+        return str(error)
+    return ""

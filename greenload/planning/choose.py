@@ -1,0 +1,322 @@
+"""From a pipeline to a plan: which backend does which step."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from greenload import backends, scalars
+from greenload.backends.readers import ORDER as READERS
+from greenload.errors import PipelineError
+from greenload.planning import cost_table
+from greenload.planning.cost_table import Costs
+from greenload.planning.prices import Price, Work, price, step_works, works
+from greenload.planning.sizes import Sizes, estimate
+from greenload.plans import claims
+from greenload.plans.pipeline import Pipeline
+from greenload.plans.plan import BACKENDS, Expected, Plan, place, processors
+from greenload.plans.steps import Step, mirrored, steps_of, told_apart
+from greenload.sources import formats
+from greenload.stages import primitives as p
+
+SINGLE_SAVES, MIXED_SAVES = 0.03, 0.05
+"""What another backend must be expected to save against tf, and several together against the best alone: below that the
+simpler plan stays, since a table of costs is no more exact."""
+RUN_SAVES = 0.02
+"""What one more crossing must save, among plans of several backends."""
+PRICED_BATCH = 32
+"""Plans are priced for batches of this size, whatever the pipeline's own, so that the choice, and with it the last bits
+of pixels, doesn't change with the batch size. By the shipped costs, on training pipelines of photographs, the choice is
+the one that any batch size from 4 up would give; for batches of 1 the plan chosen costs up to 15 % more than the best
+one, for batches of 2 less than 1 %."""
+SEGMENTS = 3
+"""Runs of steps on one backend each, at most."""
+
+
+def make_plan(
+    pipeline: Pipeline,
+    backend: str | Mapping[str, str] = "auto",
+    *,
+    threads: int | None = None,
+    prefetch: int = 2,
+    gpu: bool = False,
+) -> Plan:
+    """Decide how a pipeline runs.
+
+    ``"auto"`` takes the backends that are expected to cost least, by this machine's table of costs (``greenload
+    calibrate``), else by the shipped reference: in joules where a meter measured every figure, else in CPU seconds. It
+    leaves ``"tf"`` only for 3 % less, and one backend for several only for another 5 % less. ``describe()`` shows what
+    was expected, for batches of 32. Mean sizes of images come from the headers of a few records; where these can't be
+    read, typical photographs are assumed.
+
+    A file of a kind that the decoding step's backend doesn't read is decoded by another that does, if one can run here:
+    ``describe()`` shows which, for every kind. The backends that read all kinds among those records come first.
+
+    What ``"auto"`` takes doesn't depend on the batch size, ``threads`` or the shard, but on the machine: on the
+    backends installed, and on its own table of costs, which holds for its processor, how many of them this process may
+    use, and the versions installed. For the same bits on every machine, name a backend.
+
+    Args:
+        pipeline: what to run.
+        backend: ``"tf"``, ``"dali-cpu"``, ``"dali"`` (on a GPU) or ``"pillow"`` for all steps on pixels; ``"auto"`` to
+            choose for each; or a backend by the name of a step, as ``describe()`` shows it, or of a stage: then those
+            not named are on ``"tf"``.
+        threads: threads that work on samples; all processors that this process may use if not given.
+        prefetch: batches held ready, at least 1.
+        gpu: whether ``"auto"`` may choose ``"dali"``, whose batches stay on the GPU.
+
+    Raises:
+        PipelineError: an argument is out of range, or a backend can't hold its steps.
+
+    Example:
+        >>> print(make_plan(train, {"Decode + crop": "dali-cpu", "RandomResizedCrop: resize": "pillow"}))
+    """
+    if not isinstance(pipeline, Pipeline):
+        raise PipelineError(f"what is planned must be a Pipeline, not {type(pipeline).__name__} {str(pipeline)[:40]!r}")
+    threads = scalars.positive(PipelineError, "threads", processors() if threads is None else threads)
+    prefetch = scalars.positive(PipelineError, "prefetch", prefetch)
+    if not isinstance(backend, Mapping) and backend not in (*BACKENDS, "auto"):
+        raise PipelineError(f"backend must be one of auto, {', '.join(BACKENDS)}, not {backend!r}")
+    sizes = estimate(pipeline, steps_of(pipeline))
+    if backend == "auto":
+        known = cost_table.in_use(processors())
+        return choose(pipeline, sizes, known, usable(known, gpu), threads=threads, prefetch=prefetch)
+    named = _by_name(sizes.steps, backend) if isinstance(backend, Mapping) else [on(s, backend) for s in sizes.steps]
+    return replace(place(pipeline, named, threads=threads, prefetch=prefetch), sizes=sizes.note)
+
+
+def on(step: Step, backend: str) -> Step:
+    """A step on a backend; what isn't work on pixels stays in tf.data."""
+    return replace(step, backend=backend) if step.kind == "pixels" else step
+
+
+def usable(known: Costs, gpu: bool = False) -> tuple[str, ...]:
+    """The backends that can run here and may be chosen. Loads each but TensorFlow, which is only looked for.
+
+    Args:
+        known: the costs to go by. The shipped ones are Pillow-SIMD's: by them plain Pillow is never chosen.
+        gpu: whether ``"dali"`` may be.
+    """
+    names = ["tf"] if _has_tensorflow() else []
+    for name in BACKENDS:
+        if name == "tf" or (name == "dali" and not gpu):
+            continue
+        found = backends.get(name).availability()
+        slower = bool(found.remedy) and known.table.source == cost_table.REFERENCE
+        if found.usable and not slower:
+            names.append(name)
+    return tuple(names)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A placement that might be chosen."""
+
+    steps: tuple[Step, ...]
+    names: tuple[str, ...]
+    """Its backends."""
+    runs: int
+    """How often they take turns."""
+    price: Price
+
+    @property
+    def label(self) -> str:
+        """The backend; of several, each with the first and last of its steps."""
+        if len(self.names) == 1:
+            return self.names[0]
+        runs = itertools.groupby((s for s in self.steps if s.kind == "pixels"), lambda step: step.backend)
+        parts = []
+        for backend, run in runs:
+            named = list(dict.fromkeys(step.name for step in run))
+            shown = named[0] if len(named) == 1 else f"{named[0]} … {named[-1]}"
+            parts.append(f"{backend} ({shown})")
+        return " → ".join(parts)
+
+    def cost(self, unit: str) -> float:
+        """Its expected cost."""
+        return self.price.cpu_s if unit == "cpu_s" or self.price.energy_j is None else self.price.energy_j
+
+
+def choose(pipeline: Pipeline, sizes: Sizes, known: Costs, able: Sequence[str], *, threads: int, prefetch: int) -> Plan:
+    """The plan that is expected to cost least, or a simpler one that costs hardly more.
+
+    Args:
+        pipeline: what is planned.
+        sizes: its steps with their sizes.
+        known: the costs to go by.
+        able: the backends that can run here.
+        threads: as in ``make_plan``.
+        prefetch: as in ``make_plan``.
+    """
+    helping = helpers()
+
+    def placed(steps: Sequence[Step]) -> Plan:
+        plan = replace(place(pipeline, steps, threads=threads, prefetch=prefetch), sizes=sizes.note)
+        return replace(plan, readers=readers_for(plan.decoder, helping) if plan.decoding else None)
+
+    simplest = [on(step, "tf") for step in sizes.steps]
+    if not any(step.kind == "pixels" for step in sizes.steps):
+        return placed(simplest)
+    found: list[Candidate] = []
+    for helped in (False, True):  # where no backend reads every kind, others help
+        tried = candidates(pipeline, sizes, known, able, helping if helped else ())
+        found = found or [one for one in tried if _possible(pipeline, one)]
+    if not found:
+        return placed(simplest)
+    unit = "energy_j" if all(one.price.energy_j is not None for one in found) else "cpu_s"
+    found.sort(key=lambda one: (one.cost(unit), one.runs))
+    chosen = _best(found, unit)
+    rest = [one for one in found if one is not chosen]
+    others = [*rest[:1], *(one for one in rest[1:] if len(one.names) == 1)]
+    expected = Expected(
+        unit,
+        chosen.cost(unit),
+        tuple((one.label, one.cost(unit)) for one in others),
+        "; ".join([known.table.label, *chosen.price.origins]),
+    )
+    return replace(placed(chosen.steps), expected=expected)
+
+
+def _best(found: Sequence[Candidate], unit: str) -> Candidate:
+    """Of candidates in the order of their costs: tf, unless another backend saves enough; one alone, unless several
+    do."""
+
+    def cheapest(of: Sequence[Candidate], runs: int) -> Candidate | None:
+        return next((one for one in of if one.runs == runs), None)
+
+    best = cheapest(found, 1)
+    tf = next((one for one in found if one.names == ("tf",)), None)
+    if best and tf and best.cost(unit) > tf.cost(unit) * (1 - SINGLE_SAVES):
+        best = tf
+    saves = MIXED_SAVES
+    for runs in range(2, SEGMENTS + 1):
+        mixed = cheapest(found, runs)
+        if mixed and (best is None or mixed.cost(unit) <= best.cost(unit) * (1 - saves)):
+            best, saves = mixed, RUN_SAVES
+    assert best is not None  # there are candidates
+    return best
+
+
+def candidates(
+    pipeline: Pipeline, sizes: Sizes, known: Costs, able: Sequence[str], others: Sequence[str] = ()
+) -> Iterator[Candidate]:
+    """Every placement in a few runs on backends that claim their steps and read the files, with its price; ``others``
+    may decode what a backend doesn't read. Whether steps can follow each other that way isn't looked at."""
+    cached = max((at for at, step in enumerate(sizes.steps) if step.kind == "cache"), default=-1)
+    free = [at for at, step in enumerate(sizes.steps) if step.kind == "pixels" and at > cached]
+    batch = PRICED_BATCH if pipeline.batch else None
+    names = [name for name in able if name == "tf" or (batch and free)]
+    # A kind that nobody reads can't decide between them.
+    kinds = {kind: share for kind, share in sizes.kinds.items() if set(formats.KINDS[kind].backends) & {*able, *others}}
+    held = {name: [holds(name, sizes.steps[at], kinds, readers_for(name, others)) for at in free] for name in names}
+    for runs in _placements(len(free), names, held):
+        steps = [on(step, "tf") for step in sizes.steps]
+        for begin, end, name in runs:
+            for at in free[begin:end]:
+                steps[at] = on(steps[at], name)
+        cost = price(_works(steps, batch, kinds, others), known)
+        if cost is not None:
+            yield Candidate(tuple(steps), tuple(dict.fromkeys(name for _, _, name in runs)), len(runs), cost)
+
+
+def _placements(
+    count: int, names: Sequence[str], holds: Mapping[str, Sequence[bool]]
+) -> Iterator[tuple[tuple[int, int, str], ...]]:
+    """Ways to put so many steps on backends in a few runs: where each begins and ends, and its backend."""
+    for cuts in range(min(SEGMENTS, max(count, 1))):
+        for inner in itertools.combinations(range(1, count), cuts):
+            bounds = list(itertools.pairwise((0, *inner, count)))
+            for chosen in itertools.product(names, repeat=len(bounds)):
+                if any(a == b for a, b in itertools.pairwise(chosen)):
+                    continue
+                if all(all(holds[name][a:b]) for (a, b), name in zip(bounds, chosen, strict=True)):
+                    yield tuple((a, b, name) for (a, b), name in zip(bounds, chosen, strict=True))
+
+
+def _works(steps: Sequence[Step], batch: int | None, kinds: Mapping[str, float], others: Sequence[str]) -> list[Work]:
+    """The work of steps that are placed, and of the backends that decode for the decoding step's."""
+    decoding = next((s for s in steps if isinstance(s.primitive, (p.Decode, p.DecodeCrop))), None)
+    readers = readers_for(decoding.backend, others) if decoding else {}
+    handed_on = {kind: share for kind, share in kinds.items() if kind in readers}
+    if decoding is None or not handed_on:
+        return works(mirrored(steps), batch, kinds)
+    own = {kind: share for kind, share in kinds.items() if kind not in handed_on}
+    own["PNG"] = own.get("PNG", 0.0) + sum(handed_on.values())
+    helped = [
+        work
+        for kind, share in handed_on.items()
+        for work in step_works(replace(decoding, backend=readers[kind], primitive=p.Decode()), {kind: share})
+    ]
+    return works(mirrored(steps), batch, own) + helped
+
+
+def helpers() -> tuple[str, ...]:
+    """The backends that can run here and may decode what another doesn't read, the first choice first. Plain Pillow
+    too: what it is slow at is resizing."""
+    return tuple(
+        name for name in READERS if (_has_tensorflow() if name == "tf" else backends.get(name).availability().usable)
+    )
+
+
+def reading() -> tuple[str, dict[str, str]]:
+    """What decides which files ``backend="auto"`` reads here, whatever it then chooses: TensorFlow, and the backends
+    that decode what it doesn't read."""
+    return "tf", readers_for("tf", helpers())
+
+
+def _has_tensorflow() -> bool:
+    return importlib.util.find_spec("tensorflow") is not None
+
+
+def readers_for(backend: str, others: Sequence[str]) -> dict[str, str]:
+    """Which of some backends decodes each kind of file that a backend doesn't read."""
+    found: dict[str, str] = {}
+    for kind, what in formats.KINDS.items():
+        able = [name for name in others if name in what.backends and (name, kind) != ("pillow", "WebP")]
+        if backend not in what.backends and able:
+            found[kind] = able[0]
+    return found
+
+
+def holds(backend: str, step: Step, kinds: Mapping[str, float], readers: Mapping[str, str] | None = None) -> bool:
+    """Whether a backend claims a step on pixels, and reads the kinds of files where it decodes, but for those that
+    ``readers`` decode."""
+    if step.primitive is None or not claims.claimed(backend, step.primitive, step.spec_in):
+        return False
+    decodes = isinstance(step.primitive, (p.Decode, p.DecodeCrop))
+    return not decodes or set(kinds) <= {*formats.support(backend), *(readers or ())}
+
+
+def _possible(pipeline: Pipeline, candidate: Candidate) -> bool:
+    """Whether a placement's steps can follow each other."""
+    try:
+        place(pipeline, candidate.steps, threads=1, prefetch=1)
+    except PipelineError:
+        return False
+    return True
+
+
+def _by_name(steps: Sequence[Step], wanted: Mapping[str, str]) -> list[Step]:
+    shown = [step.name for step in told_apart(steps)]
+    known = {name for name, step in zip(shown, steps, strict=True) if step.kind == "pixels"}
+    known |= {stage for step in steps if step.kind == "pixels" for stage in step.stages}
+    for name, backend in wanted.items():
+        if name not in known:
+            raise PipelineError(
+                f"backend: names a step or a stage on pixels, one of {', '.join(sorted(known))}, not {name!r}"
+            )
+        if backend not in BACKENDS:
+            raise PipelineError(f"backend of {name!r} must be one of {', '.join(BACKENDS)}, not {backend!r}")
+    placed = []
+    for name, step in zip(shown, steps, strict=True):
+        named = {key: wanted[key] for key in step.stages if key in wanted}
+        if name not in wanted and len(set(named.values())) > 1:
+            raise PipelineError(
+                f"backend: {' and '.join(named)} are one step here, which can't be on {' and '.join(named.values())}: "
+                f"place {name!r}"
+            )
+        chosen = wanted.get(name) or next(iter(named.values()), None)
+        placed.append(on(step, chosen) if chosen else step)
+    return placed

@@ -1,0 +1,116 @@
+"""The numbers that random stages need for a sample, prepared ahead; and every stage's params from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greenload import randomness
+from greenload.plans.pipeline import Pipeline
+from greenload.randomness import NUMPY, Array, Ops
+from greenload.stages import Apply, Stage
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Where each stage finds its prepared numbers in the one vector a sample carries."""
+
+    stages: tuple[Stage, ...]
+    keys: tuple[int, ...]
+    starts: tuple[int, ...]
+    count: int
+    """How many numbers a sample carries."""
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> Numbers:
+        """The layout for a pipeline."""
+        counts = [stage.numbers for stage in pipeline.stages]
+        starts = tuple(int(n) for n in np.cumsum([0, *counts])[:-1])
+        return cls(pipeline.stages, pipeline.keys, starts, sum(counts))
+
+    def prepare(self, seed: int, epoch: Array, index: Array, ops: Ops = NUMPY) -> Array:
+        """All random stages' prepared numbers for samples of an epoch.
+
+        Args:
+            seed: the pipeline's.
+            epoch: integer scalar, or the shape of ``index``.
+            index: int64 ``[n]``.
+            ops: the array namespace.
+
+        Returns:
+            float64 ``[n, count]``.
+        """
+        words = randomness.base(seed, epoch, index, ops=ops)
+        parts = [
+            stage.prepare(randomness.uniforms(words, key, stage.draws, ops), ops)
+            for stage, key in zip(self.stages, self.keys, strict=True)
+            if stage.draws
+        ]
+        if not parts:
+            return ops.f64(index)[..., None][..., :0]
+        return parts[0] if len(parts) == 1 else ops.concat(parts, axis=-1)
+
+    def of_stage(self, numbers: Array, place: int) -> Array:
+        """One stage's share ``[…, k]`` of the numbers ``[…, count]``."""
+        start = self.starts[place]
+        return numbers[..., start : start + self.stages[place].numbers]
+
+    def misfit(
+        self, height: NDArray[np.int64], width: NDArray[np.int64], first: int = 0, end: int | None = None
+    ) -> tuple[int, str] | None:
+        """The first image that is too small for a stage, and why; ``None`` if none is.
+
+        Args:
+            height: int64 ``[n]``, rows of the images as they enter the stage at place ``first``.
+            width: int64 ``[n]``, their columns.
+            first: where to begin; 0 is where images are decoded.
+            end: the place before which to stop; all stages are looked at if not given.
+        """
+        stages = list(enumerate(self.stages))[first:end]
+        picky = [place for place, stage in stages if type(stage).fits is not Stage.fits]
+        # Sizes behind a random stage don't depend on its draws.
+        drawn = np.zeros((len(height), self.count))
+        for place, stage in stages:
+            if place > max(picky, default=-1):
+                break
+            fits = stage.fits(height, width)
+            if fits is not None and not fits.all():
+                wrong = int(np.argmin(fits))
+                return wrong, f"{stage.misfit()}; it is {height[wrong]}×{width[wrong]} there"
+            if isinstance(stage, Apply):
+                return None  # what size a user's function gives, or what it refuses, isn't known
+            params = stage.params(self.of_stage(drawn, place), height, width)
+            height, width = stage.out_size(params, height, width)
+        return None
+
+    def params(
+        self,
+        numbers: Array,
+        height: Array,
+        width: Array,
+        places: Sequence[int],
+        ops: Ops = NUMPY,
+        *,
+        first: int = 0,
+    ) -> dict[int, Any]:
+        """The params of the stages at some places, the images' sizes followed from stage to stage.
+
+        Args:
+            numbers: float64 ``[n, count]``.
+            height: int64 ``[n]``, rows of the images as they enter the stage at place ``first``.
+            width: int64 ``[n]``, their columns.
+            places: which stages' params are wanted; sizes are followed through all stages from ``first`` on.
+            ops: the array namespace.
+            first: where to begin; 0 is where images are decoded.
+        """
+        wanted: dict[int, Any] = {}
+        for place, stage in list(enumerate(self.stages))[first : max(places, default=-1) + 1]:
+            params = stage.params(self.of_stage(numbers, place), height, width, ops)
+            if place in places:
+                wanted[place] = params
+            height, width = stage.out_size(params, height, width, ops)
+        return wanted

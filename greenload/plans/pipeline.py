@@ -1,0 +1,223 @@
+"""A pipeline: what happens to samples, as a value. How and where it runs is a plan's matter."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greenload import scalars, sources
+from greenload.errors import PipelineError, RecordError
+from greenload.randomness import stage_key
+from greenload.sources import RecordSource, Source
+from greenload.sources.formats import MAX_BYTES, Truncation
+from greenload.specs import ImageSpec, LabelSpec
+from greenload.stages import STAGES, Batch, Cache, Decode, OneHot, Shuffle, Stage
+from greenload.stages.reference import as_dtype
+from greenload.system.json_data import DataError, Value, short
+
+_FORMAT = "greenload.pipeline/1"
+_LARGEST_SEED = 2**1023  # what JSON holds; a seed is taken modulo 2^64
+
+
+@dataclass(frozen=True, init=False)
+class Pipeline:
+    """A source, the stages in order, and the seed of everything random.
+
+    Immutable, equal by value, checked when it is made. Randomness is a function of the seed, the epoch and each
+    sample's index.
+
+    Args:
+        source: where samples come from.
+        *stages: what happens to them, in order.
+        seed: any integer.
+
+    Raises:
+        PipelineError: stages can't stand in this order, or get images that they can't work on.
+
+    Example:
+        >>> Pipeline(ImageFolder("data/train"), Shuffle(), Decode(), RandomResizedCrop(224), Batch(256), seed=7)
+    """
+
+    source: Source
+    stages: tuple[Stage, ...]
+    seed: int
+
+    def __init__(self, source: Source, *stages: Stage, seed: int = 0) -> None:
+        if not sources.is_source(source):
+            raise PipelineError(f"a pipeline begins with a source such as ImageFolder(...), not with {_shown(source)}")
+        for stage in stages:
+            if not isinstance(stage, Stage):
+                hint = "; write it with its parentheses" if isinstance(stage, type) else ""
+                raise PipelineError(f"a pipeline is made of stages such as Decode(), not {_shown(stage)}{hint}")
+        number = scalars.whole(seed)
+        if number is None:
+            raise PipelineError(f"seed must be an integer, not {seed!r}")
+        object.__setattr__(self, "source", source)
+        object.__setattr__(self, "stages", tuple(stages))
+        object.__setattr__(self, "seed", number)
+        _check_order(self.stages)
+        if self.shuffled and isinstance(source, RecordSource) and source.sequential:
+            raise PipelineError(
+                f"{source} is compressed and can only be read in order: remove Shuffle, or make plain files of it with "
+                "greenload pack"
+            )
+        _ = self.specs, self.label
+
+    @property
+    def specs(self) -> tuple[ImageSpec, ...]:
+        """The spec of what enters each stage, and last of what leaves the pipeline: one more than there are stages."""
+        specs = [self.source.spec]
+        for position, stage in enumerate(self.stages, 1):
+            try:
+                specs.append(stage.out_spec(specs[-1]))
+            except PipelineError as error:
+                raise PipelineError(f"stage {position} of {len(self.stages)}: {error}") from None
+        return tuple(specs)
+
+    @property
+    def label(self) -> LabelSpec:
+        """The spec of a sample's label as it leaves the pipeline."""
+        spec = LabelSpec()
+        for stage in self.stages:
+            spec = stage.out_label(spec)
+        return spec
+
+    @property
+    def one_hot(self) -> OneHot | None:
+        """The stage that encodes labels, if there is one."""
+        return next((stage for stage in self.stages if isinstance(stage, OneHot)), None)
+
+    def check_labels(self) -> None:
+        """Make sure that the source's labels can be encoded. Lists the source.
+
+        Raises:
+            RecordError: one can't; names its sample.
+        """
+        if self.one_hot and (wrong := self.one_hot.check(self.source.labels)) is not None:
+            label, last = self.source.labels[wrong], self.one_hot.num_classes - 1
+            raise RecordError(
+                self.source.name(wrong),
+                f"its label must be in 0 … {last} for {self.one_hot}, not {label}: "
+                f"pass num_classes={label + 1} or more, or correct the label"
+                if label >= 0
+                else f"its label must be in 0 … {last} for {self.one_hot}, not {label}: correct the label",
+            )
+
+    def encode_labels(self, labels: NDArray[np.int64]) -> NDArray[np.generic]:
+        """Labels of a batch of samples as the pipeline gives them, without TensorFlow.
+
+        Args:
+            labels: int64 ``[n]`` from the source, found good by ``check_labels``.
+
+        Returns:
+            ``[n, …]`` of the label's spec.
+        """
+        if self.one_hot is None:
+            return labels
+        codes = (labels[:, None] == np.arange(self.one_hot.num_classes)).astype(np.float64)
+        return codes.astype(np.float32) if self.one_hot.dtype == "float32" else as_dtype(codes, self.one_hot.dtype)
+
+    @property
+    def keys(self) -> tuple[int, ...]:
+        """The key of each stage's draws: by its type and how many of that type stand before it."""
+        seen: Counter[str] = Counter()
+        keys = []
+        for stage in self.stages:
+            name = type(stage).__name__
+            keys.append(stage_key(name, seen[name]))
+            seen[name] += 1
+        return tuple(keys)
+
+    @property
+    def shuffled(self) -> bool:
+        """Whether each epoch has an order of its own."""
+        return self.shuffle is not None
+
+    @property
+    def shuffle(self) -> Shuffle | None:
+        """The stage that orders, if there is one."""
+        return next((stage for stage in self.stages if isinstance(stage, Shuffle)), None)
+
+    @property
+    def max_bytes(self) -> int:
+        """The most bytes that decoding one image may take, as its ``Decode`` says."""
+        return next((stage.max_bytes for stage in self.stages if isinstance(stage, Decode)), MAX_BYTES)
+
+    @property
+    def truncated(self) -> Truncation:
+        """What is done about files that are cut off, as its ``Decode`` says."""
+        return next((stage.truncated for stage in self.stages if isinstance(stage, Decode)), "error")
+
+    @property
+    def batch(self) -> Batch | None:
+        """The stage that batches, if there is one."""
+        return next((stage for stage in self.stages if isinstance(stage, Batch)), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The pipeline as JSON data."""
+        return {
+            "format": _FORMAT,
+            "seed": self.seed,
+            "source": self.source.to_dict(),
+            "stages": [stage.to_dict() for stage in self.stages],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], source: Source | None = None) -> Pipeline:
+        """The pipeline that ``to_dict`` described.
+
+        Args:
+            data: the description.
+            source: the samples, where the description holds none (``Arrays``), or others than it names.
+
+        Raises:
+            PipelineError: the description is of another format, lacks a part, names an unknown stage or argument, or
+                holds a value of another type or out of range; names its place.
+            SourceError: the source's description is damaged, or the source can't be opened.
+        """
+        try:
+            value = Value(data)
+            value.field("format").text(among=(_FORMAT,))
+            stages = [_stage(one) for one in value.field("stages").list()]
+            seed = value.field("seed").integer(-_LARGEST_SEED, _LARGEST_SEED)
+            given = sources.from_dict(value.field("source").data) if source is None else source
+            return cls(given, *stages, seed=seed)
+        except DataError as error:
+            raise PipelineError(f"a pipeline's description can't be used: {error}") from None
+        except PipelineError as error:  # which may quote an argument of any length
+            raise PipelineError(short(str(error), 500)) from None
+
+    def __str__(self) -> str:
+        return f"Pipeline({', '.join(map(str, (self.source, *self.stages)))}, seed={self.seed})"
+
+
+def _stage(value: Value) -> Stage:
+    """The stage that an entry of a description is of."""
+    kind = STAGES[value.field("stage").text(among=STAGES)]
+    given = {name: part.plain() for name, part in value.mapping().items() if name != "stage"}
+    arguments = {name: tuple(part) if isinstance(part, list) else part for name, part in given.items()}
+    try:
+        return kind(**arguments)
+    except TypeError as error:
+        raise PipelineError(f"{kind.__name__}: {error}") from None
+
+
+def _check_order(stages: tuple[Stage, ...]) -> None:
+    for kind in (Shuffle, Decode, Batch):
+        count = sum(isinstance(stage, kind) for stage in stages)
+        if count > 1:
+            raise PipelineError(f"a pipeline has at most one {kind.__name__}, but this has {count}: remove the others")
+    for position, stage in enumerate(stages):
+        if isinstance(stage, Cache):
+            random = next((before for before in stages[:position] if before.draws), None)
+            if random is not None:
+                raise PipelineError(f"Cache after {random} would freeze its draws: put Cache before it")
+
+
+def _shown(value: object) -> str:
+    return value.__name__ if isinstance(value, type) else f"{type(value).__name__} {str(value)[:40]!r}"

@@ -1,0 +1,350 @@
+"""A plan: how a pipeline will run, as data, to be read before anything runs.
+
+Each step on pixels has a backend. The steps of tf.data work on single samples until they are batched; every other
+backend takes whole batches, so between two backends a batch crosses from one to the other.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from greenload.errors import PipelineError
+from greenload.plans import claims
+from greenload.plans.pipeline import Pipeline
+from greenload.plans.steps import DALI, Step, mirrored, reads_params, told_apart
+from greenload.specs import ImageSpec, LabelSpec
+from greenload.stages import primitives as p
+from greenload.text import screen_width, wrapped
+
+BACKENDS = ("tf", "dali-cpu", "dali", "pillow")
+"""The backends that a plan can name. ``"auto"`` chooses among them, for each step."""
+MIXED = "mixed"
+"""What a plan calls its backend where its steps are on several."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Neighbouring steps on pixels that one backend does in one go."""
+
+    backend: str
+    steps: tuple[Step, ...]
+    first: int
+    """The place of the first stage whose params follow from the sizes of the images that enter."""
+    end: int
+    """The place of the first stage behind this segment."""
+
+    @property
+    def batched(self) -> bool:
+        """Whether it takes batches. Only tf.data takes single samples, as long as they aren't batched."""
+        return self.backend != "tf" or self.steps[0].spec_in.batched
+
+    @property
+    def spec_in(self) -> ImageSpec:
+        """What enters."""
+        return self.steps[0].spec_in
+
+    @property
+    def spec_out(self) -> ImageSpec:
+        """What leaves."""
+        return self.steps[-1].spec_out
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """A place where batches go from one backend to another."""
+
+    source: str
+    """The backend that they come from; ``"tf"`` where that is tf.data, which reads, caches and batches."""
+    target: str
+    spec: ImageSpec
+    """What crosses."""
+    bytes: float | None
+    """Bytes an image, where known."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The crossing as JSON data."""
+        return {"from": self.source, "to": self.target, "images": str(self.spec), "bytes_per_image": self.bytes}
+
+    def __str__(self) -> str:
+        size = "" if self.bytes is None else f", {_bytes(self.bytes)} an image"
+        return f"{self.source} → {self.target}: {self.spec}{size}"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the choice of backends was made by: costs an image in batches of 32, of the steps that can be placed."""
+
+    unit: str
+    """``"cpu_s"`` (CPU seconds) or ``"energy_j"`` (joules)."""
+    cost: float
+    """Of this plan."""
+    others: tuple[tuple[str, float], ...]
+    """Of others, the best first: which they are, and their costs. The first is the runner-up."""
+    costs: str
+    """Which costs these are, and where they were measured."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON data; ``others`` are cheapest first."""
+        others = [{"plan": name, "cost": cost} for name, cost in self.others]
+        return {"unit": self.unit, "cost_per_image": self.cost, "others": others, "costs": self.costs}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a pipeline runs: its steps in order, and the bounds on threads and buffers.
+
+    ``str(plan)`` and ``describe()`` show it; ``greenload.load`` takes it in place of a pipeline.
+    """
+
+    pipeline: Pipeline
+    backend: str
+    """The backend of all steps on pixels, or ``"mixed"``."""
+    threads: int
+    """Threads that work on samples."""
+    prefetch: int
+    """Finished batches (or samples, without ``Batch``) held ready ahead of the consumer, at most."""
+    steps: tuple[Step, ...]
+    expected: Expected | None = None
+    """Why these backends, where ``"auto"`` chose them."""
+    sizes: str = ""
+    """What the sizes of its steps rest on, where they are estimates."""
+    readers: Mapping[str, str] | None = field(default=None, hash=False)
+    """The backends that decode, by kind of file, what the decoding step's backend doesn't read. ``None`` where a user
+    named that backend: then a file that it doesn't read is refused."""
+
+    @property
+    def out_spec(self) -> ImageSpec:
+        """What leaves the pipeline."""
+        return self.steps[-1].spec_out
+
+    @property
+    def label(self) -> LabelSpec:
+        """The label of each sample that leaves the pipeline."""
+        return self.pipeline.label
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The steps on pixels in runs, each on one backend. A step behind ``Batch`` begins another in tf.data only:
+        other backends work on batches before it as well."""
+        runs: list[list[Step]] = []
+        for step in self.steps:
+            if step.kind != "pixels":
+                continue
+            last = runs[-1][-1] if runs else None
+            same = last is not None and last.backend == step.backend
+            if same and (step.backend != "tf" or step.spec_in.batched == runs[-1][0].spec_in.batched):
+                runs[-1].append(step)
+            else:
+                runs.append([step])
+        count = len(self.pipeline.stages)
+        firsts = [_first(steps, before, count) for steps, before in zip(runs, [None, *runs], strict=False)]
+        ends = [*firsts, count][1:]
+        return tuple(
+            Segment(steps[0].backend, tuple(steps), first, end)
+            for steps, first, end in zip(runs, firsts, ends, strict=True)
+        )
+
+    @property
+    def crossings(self) -> tuple[Crossing, ...]:
+        """Every place where batches go from one backend to another."""
+        found, at = [], "tf"
+        for segment in self.segments:
+            if segment.backend != at:
+                first = segment.steps[0]
+                found.append(Crossing(at, segment.backend, first.spec_in, image_bytes(first.spec_in, first.size_in)))
+                at = segment.backend
+        if at not in ("tf", "dali"):
+            last = self.segments[-1].steps[-1]
+            found.append(Crossing(at, "tf", self.out_spec, image_bytes(last.spec_out, last.size_out)))
+        return tuple(found)
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """The backends that it needs, tf.data aside unless steps on pixels are there."""
+        return tuple(dict.fromkeys(segment.backend for segment in self.segments))
+
+    @property
+    def decoder(self) -> str:
+        """The backend that decodes; where nothing does, the first that works on pixels."""
+        for step in self.steps:
+            if isinstance(step.primitive, (p.Decode, p.DecodeCrop)):
+                return step.backend
+        return next(iter(self.backends), "tf")
+
+    @property
+    def decoding(self) -> str:
+        """The name of the step that decodes; empty where none does."""
+        return next((s.name for s in self.steps if isinstance(s.primitive, (p.Decode, p.DecodeCrop))), "")
+
+    def describe(self) -> str:
+        """The plan as text: a line a step, what crosses between backends, and why these were chosen."""
+        rows = [("step", "stages", "backend", "images out")]
+        rows += [(s.name, " + ".join(s.stages), s.backend, str(s.spec_out)) for s in self.steps]
+        widths = [max(len(row[i]) for row in rows) for i in range(4)]
+        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines += [f"crosses {crossing}" for crossing in self.crossings]
+        if self.readers:
+            lines.append(f"{self.decoding}: {self.decoder}; {_by_backend(self.readers)}")
+        if self.pipeline.one_hot:
+            lines.append(f"labels: {self.label} ({self.pipeline.one_hot})")
+        lines.append(f"{self.threads} threads, {self.prefetch} results held ready")
+        if self.expected:
+            lines += _why(self.expected)
+        if self.sizes and (self.expected or self.crossings):
+            lines.append(self.sizes)
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as JSON data, without its pipeline."""
+        data = {
+            "backend": self.backend,
+            "threads": self.threads,
+            "prefetch": self.prefetch,
+            "steps": [step.to_dict() for step in self.steps],
+            "crossings": [crossing.to_dict() for crossing in self.crossings],
+            "label": str(self.label),
+        }
+        data |= {"readers": dict(self.readers)} if self.readers else {}
+        return data | ({"expected": self.expected.to_dict()} if self.expected else {})
+
+    def __str__(self) -> str:
+        width = screen_width()
+        return "\n".join(wrapped(line, width) for line in self.describe().splitlines())
+
+
+def _first(steps: Sequence[Step], before: Sequence[Step] | None, count: int) -> int:
+    """The place of the first stage whose params follow from the sizes of images as they enter some steps."""
+    place = min((step.stage for step in steps if step.stage is not None), default=count)
+    inside = before is not None and any(step.stage == place for step in before)
+    return place + 1 if inside else place
+
+
+def image_bytes(spec: ImageSpec, size: float | None) -> float | None:
+    """Mean bytes of an image of ``spec``: ``size`` while encoded, else those of so many pixels; ``None`` if unknown."""
+    if size is None or spec.encoded:
+        return size if spec.encoded else spec.image_bytes()
+    one_pixel = ImageSpec((1, 1, spec.shape[-1]), spec.dtype, "HWC").image_bytes()
+    return spec.image_bytes() or (one_pixel and size * one_pixel)
+
+
+def _bytes(count: float) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB" if count >= 1e4 else f"{count:.0f} B"
+
+
+def _by_backend(readers: Mapping[str, str]) -> str:
+    """``"GIF, palette BMP by pillow; TIFF by dali-cpu"``."""
+    backends = dict.fromkeys(readers.values())
+    return "; ".join(f"{', '.join(k for k, b in readers.items() if b == name)} by {name}" for name in backends)
+
+
+def _why(expected: Expected) -> list[str]:
+    def shown(cost: float) -> str:
+        return f"{cost * 1e3:.3g} ms of CPU" if expected.unit == "cpu_s" else f"{cost * 1e3:.3g} mJ"
+
+    lines = [f"expected: {shown(expected.cost)} an image ({expected.costs})"]
+    titles = ["runner-up", *["instead"] * len(expected.others)]
+    lines += [f"{title}: {name}, {shown(cost)}" for title, (name, cost) in zip(titles, expected.others, strict=False)]
+    return lines
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def place(pipeline: Pipeline, steps: Sequence[Step], *, threads: int, prefetch: int) -> Plan:
+    """The plan of steps whose backends are settled.
+
+    Args:
+        pipeline: what is planned.
+        steps: of ``steps.steps_of``; each on pixels names its backend.
+        threads: threads that work on samples.
+        prefetch: batches held ready.
+
+    Raises:
+        PipelineError: a backend doesn't hold its step to tolerance, or steps can't follow each other that way.
+    """
+    done = list(steps)
+    names = list(dict.fromkeys(step.backend for step in done if step.kind == "pixels"))
+    backend = names[0] if len(names) == 1 else MIXED if names else "tf"
+    _check_claims(pipeline, done)
+    _check_batches(pipeline, backend, done)
+    done = mirrored(done)
+    taking = [name for name in names if name != "tf"]
+    if taking:
+        hand_over = "Batch + hand-over"
+        done = [
+            replace(step, backend=" + ".join(taking), name=hand_over) if step.kind == "batch" else step for step in done
+        ]
+    return Plan(pipeline, backend, threads, prefetch, tuple(told_apart(done)))
+
+
+def _check_claims(pipeline: Pipeline, steps: Sequence[Step]) -> None:
+    for step in steps:
+        if step.primitive is None or claims.claimed(step.backend, step.primitive, step.spec_in):
+            continue
+        able = claims.others(step.primitive, step.spec_in)
+        remedy = f"use backend={able[0]!r}" if able else "change its arguments, or remove it"
+        stage = pipeline.stages[step.stage] if step.stage is not None else " + ".join(step.stages)
+        if isinstance(step.primitive, p.Call):
+            raise PipelineError(
+                f"{stage} can't run on backend {step.backend!r}: arbitrary code is the explicit stage Apply(fn), for "
+                f"the backends that can run it: {remedy}"
+            )
+        raise PipelineError(
+            f"{stage} can't run on backend {step.backend!r} to tolerance, for images that are {step.spec_in}: {remedy}"
+        )
+
+
+def _check_batches(pipeline: Pipeline, backend: str, steps: Sequence[Step]) -> None:
+    """What takes batches can't be followed by what needs single samples of any size, or splits a stage in two."""
+    crossed: Step | None = None
+    last: Step | None = None
+    for step in steps:
+        if step.kind == "cache" and crossed is not None:
+            where = "Decode" if backend != MIXED else f"{crossed.name!r}"
+            raise PipelineError(
+                f"backend {crossed.backend!r} keeps pixels to itself until they are batched, so Cache must stand "
+                f"before {where}; move it there, or use backend='tf'"
+            )
+        if step.kind != "pixels":
+            continue
+        if step.backend != "tf" and pipeline.batch is None:
+            raise PipelineError(
+                f"backend {step.backend!r} works on batches, but the pipeline has no Batch: add Batch(32)"
+            )
+        if last is not None and last.backend != step.backend:
+            _check_crossing(last, step, crossed is not None)
+        crossed = crossed or (step if step.backend != "tf" else None)
+        last = step
+
+
+def _check_crossing(last: Step, step: Step, crossed: bool) -> None:
+    if last.backend == "dali":
+        raise PipelineError(
+            f"step {step.name!r} on backend {step.backend!r} can't follow {last.name!r} on 'dali', whose images stay "
+            "on the GPU: put it on 'dali' too, or those before it on another backend"
+        )
+    if crossed and step.backend == "tf" and not step.spec_in.static:
+        raise PipelineError(
+            f"step {step.name!r} on backend 'tf' can't follow {last.name!r} on {last.backend!r}: images come back to "
+            f"tf.data as a batch, whose images have one size, but here they are {step.spec_in}; put it on "
+            f"{last.backend!r} too, or resize before"
+        )
+    if crossed and last.backend == "tf" and not last.spec_out.static:
+        raise PipelineError(
+            f"step {step.name!r} on backend {step.backend!r} can't follow {last.name!r} on 'tf' there: tf.data has a "
+            f"batch, whose images have one size, but here they are {last.spec_out}; put both on one backend"
+        )
+    split = last.stage is not None and last.stage == step.stage
+    if split and (reads_params(step) or not step.spec_out.static):
+        raise PipelineError(
+            f"steps {last.name!r} and {step.name!r} are of one stage that can't be split between backends "
+            f"{last.backend!r} and {step.backend!r}: put both on one"
+        )
+
+
+__all__ = ["BACKENDS", "DALI", "MIXED", "Crossing", "Expected", "Plan", "Segment", "Step", "place", "processors"]

@@ -1,0 +1,170 @@
+"""From stages to steps: what a pipeline comes down to, whichever backend is to do it.
+
+What can be fused without changing a pixel is fused here: a crop right after decoding happens inside the JPEG decoder,
+and neighbouring affine maps become one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from greenload.plans.pipeline import Pipeline
+from greenload.specs import ImageSpec
+from greenload.stages import Batch, Cache, Shuffle
+from greenload.stages import primitives as p
+
+DALI = ("dali-cpu", "dali")
+"""DALI's backends, on the CPU and on a GPU."""
+
+Kind = Literal["read", "pixels", "cache", "batch", "device"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that a backend does to samples: what a profile has a row for."""
+
+    kind: Kind
+    name: str
+    stages: tuple[str, ...]
+    """The names of the stages whose work this is; more than one where they are fused."""
+    backend: str
+    spec_in: ImageSpec
+    spec_out: ImageSpec
+    primitive: p.Primitive | None = None
+    stage: int | None = None
+    """The place in the pipeline of the stage whose params the primitive reads, if it reads any."""
+    size_in: float | None = None
+    """Mean pixels of an image that enters (bytes while it is encoded), where known."""
+    size_out: float | None = None
+    """The same of an image that leaves."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The step as JSON data."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "stages": list(self.stages),
+            "backend": self.backend,
+            "in": str(self.spec_in),
+            "out": str(self.spec_out),
+        }
+
+
+def steps_of(pipeline: Pipeline) -> list[Step]:
+    """A pipeline's steps in order, fused, not yet placed: those on pixels name the backend ``"tf"``."""
+    return _fuse(_lower(pipeline))
+
+
+def reads_params(step: Step) -> bool:
+    """Whether a step on pixels needs its stage's params for each image."""
+    primitive = step.primitive
+    static = isinstance(primitive, p.Resize) and primitive.height is not None and primitive.width is not None
+    plain = isinstance(primitive, p.Affine) and not isinstance(primitive, p.FlipAffine)
+    return step.stage is not None and not static and not plain and not isinstance(primitive, p.Call)
+
+
+def _lower(pipeline: Pipeline) -> list[Step]:
+    spec = pipeline.source.spec
+    order = ("Shuffle",) if pipeline.shuffled else ()
+    source = type(pipeline.source).__name__
+    steps = [Step("read", "Read", (source, *order), "tf", spec, spec)]
+    for place, (stage, before, after) in enumerate(
+        zip(pipeline.stages, pipeline.specs[:-1], pipeline.specs[1:], strict=True)
+    ):
+        name = type(stage).__name__
+        if isinstance(stage, Shuffle):
+            continue
+        if isinstance(stage, Cache):
+            steps.append(Step("cache", "Cache", (name,), "tf", before, after))
+        elif isinstance(stage, Batch):
+            steps.append(Step("batch", "Batch", (name,), "tf", before, after))
+        else:
+            parts = stage.primitives(before)
+            if not parts:  # what it wants is so already
+                continue
+            specs = [before, *(_between(part, before, after) for part in parts[:-1]), after]
+            for part, spec_in, spec_out in zip(parts, specs[:-1], specs[1:], strict=True):
+                label = name if len(parts) == 1 else f"{name}: {type(part).__name__.lower()}"
+                steps.append(Step("pixels", label, (name,), "tf", spec_in, spec_out, part, place))
+    return steps
+
+
+def _between(part: p.Primitive, before: ImageSpec, after: ImageSpec) -> ImageSpec:
+    """The spec after a stage's primitive that isn't its last: a crop, whose size differs from image to image."""
+    return ImageSpec((None, None, before.shape[-1]), before.dtype, before.layout)
+
+
+def _fuse(steps: list[Step]) -> list[Step]:
+    fused: list[Step] = []
+    for step in steps:
+        last = fused[-1] if fused else None
+        if last and isinstance(last.primitive, p.Decode) and isinstance(step.primitive, p.Crop):
+            fused[-1] = replace(
+                step,
+                name="Decode + crop",
+                stages=last.stages + step.stages,
+                spec_in=last.spec_in,
+                size_in=last.size_in,
+                primitive=p.DecodeCrop(last.primitive.exif, last.primitive.max_bytes, last.primitive.truncated),
+            )
+        elif last and (joined := _joined(last, step)):
+            stages = last.stages + step.stages
+            fused[-1] = replace(
+                step,
+                name=" + ".join(stages),
+                stages=stages,
+                spec_in=last.spec_in,
+                size_in=last.size_in,
+                primitive=joined,
+                stage=None,
+            )
+        else:
+            fused.append(step)
+    return fused
+
+
+def _joined(first: Step, second: Step) -> p.Affine | None:
+    a, b = first.primitive, second.primitive
+    if not (isinstance(a, p.Affine) and isinstance(b, p.Affine) and a.dtype == "float32"):
+        return None
+    channels = max(len(a.scale), len(b.scale))
+    scales = [tuple(np.broadcast_to(x.scale, channels).tolist()) for x in (a, b)]
+    offsets = [tuple(np.broadcast_to(x.offset, channels).tolist()) for x in (a, b)]
+    scale = tuple(s * t for s, t in zip(*scales, strict=True))
+    offset = tuple(o * t + q for o, t, q in zip(offsets[0], scales[1], offsets[1], strict=True))
+    return p.Affine(scale, offset, b.dtype)
+
+
+def told_apart(steps: Sequence[Step]) -> list[Step]:
+    """Steps of one name numbered, so that a name is one row of a profile."""
+    counts = Counter(step.name for step in steps)
+    seen: Counter[str] = Counter()
+    named = []
+    for step in steps:
+        seen[step.name] += 1
+        named.append(replace(step, name=f"{step.name} ({seen[step.name]})") if counts[step.name] > 1 else step)
+    return named
+
+
+def mirrored(steps: Sequence[Step]) -> list[Step]:
+    """A flip and the affine map right after it as one step: DALI has one operator for both."""
+    done: list[Step] = []
+    for step in steps:
+        last = done[-1] if done else None
+        affine = step.primitive
+        dali = last is not None and last.backend == step.backend and step.backend in DALI
+        if last and dali and last.primitive == p.Flip() and type(affine) is p.Affine:
+            stages = last.stages + step.stages
+            both = p.FlipAffine(affine.scale, affine.offset, affine.dtype)
+            name = " + ".join(stages)
+            done[-1] = replace(
+                last, name=name, stages=stages, spec_out=step.spec_out, size_out=step.size_out, primitive=both
+            )
+        else:
+            done.append(step)
+    return done

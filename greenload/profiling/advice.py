@@ -1,0 +1,213 @@
+"""Changes to a pipeline that may be worth making, as plans: each is tried beside the original before it is advised.
+
+No figure here is told to anyone: what a change is expected to save decides only whether to try it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from greenload.errors import PipelineError
+from greenload.planning import cost_table as tables
+from greenload.planning.choose import make_plan
+from greenload.planning.prices import price, works
+from greenload.planning.sizes import estimate
+from greenload.planning.split import movable, without
+from greenload.plans.pipeline import Pipeline
+from greenload.plans.plan import Plan, processors
+from greenload.plans.steps import steps_of, told_apart
+from greenload.specs import ImageSpec
+from greenload.stages import Apply, Cache, Decode, RandomResizedCrop, Resize, Shuffle, Stage
+
+MEMORY_SHARE = 0.5
+"""Share of the free memory that a cache may fill."""
+_CHEAPER = 0.05
+"""Share of a plan's expected cost that another placement of its steps must save to be tried."""
+_ALIASED = 0.25  # a share of an antialiased resize that one without may spare, at least, where it shrinks at all
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A plan that does the same otherwise."""
+
+    title: str
+    detail: str
+    """What to write, and what it costs otherwise: memory, other pixels."""
+    plan: Plan
+    expected_s: float
+    """CPU seconds a sample that it may save."""
+
+
+def alternatives(
+    plan: Plan, costs: Mapping[str, float], *, decoded_bytes: float, free_bytes: float
+) -> list[Alternative]:
+    """The changes to a plan's pipeline that promise most, in that order. Steps stay on their backends where they can.
+
+    Args:
+        plan: what was measured.
+        costs: CPU seconds a sample by step.
+        decoded_bytes: mean bytes of a decoded image.
+        free_bytes: memory that is free.
+    """
+    found = [
+        *_cached(plan, costs, decoded_bytes, free_bytes),
+        *_split(plan, costs),
+        *_aliased(plan, costs),
+    ]
+    return sorted(found, key=lambda one: one.expected_s, reverse=True)
+
+
+def _cost(plan: Plan, costs: Mapping[str, float], stage: Stage) -> float:
+    """Of all steps that do a stage's work, alone or with others."""
+    name = type(stage).__name__
+    return sum(costs.get(step.name, 0.0) for step in plan.steps if name in step.stages)
+
+
+def _cached(plan: Plan, costs: Mapping[str, float], decoded_bytes: float, free_bytes: float) -> Iterator[Alternative]:
+    """Keep what the last deterministic stage on single images gives: each epoch begins there."""
+    pipeline = plan.pipeline
+    elsewhere = {
+        stage for step in plan.steps if step.kind == "pixels" and step.backend != "tf" for stage in step.stages
+    }
+    if any(isinstance(stage, Cache) for stage in pipeline.stages):
+        return
+    place = next((i for i, stage in enumerate(pipeline.stages) if isinstance(stage, Decode)), None)
+    if place is None or "Decode" in elsewhere:
+        return
+    spec = pipeline.specs[place + 1]
+    kept_bytes = decoded_bytes
+    while place + 1 < len(pipeline.stages):
+        stage, after = pipeline.stages[place + 1], pipeline.specs[place + 2]
+        if stage.draws or after.batched or isinstance(stage, Apply) or type(stage).__name__ in elsewhere:
+            break
+        if _bytes(after, decoded_bytes) > kept_bytes:
+            break
+        place, spec, kept_bytes = place + 1, after, _bytes(after, decoded_bytes)
+    total = kept_bytes * len(pipeline.source)
+    if total > MEMORY_SHARE * free_bytes:
+        return
+    before = pipeline.stages[: place + 1]
+    stages = (*before, Cache(), *pipeline.stages[place + 1 :])
+    last = next(stage for stage in reversed(before) if not isinstance(stage, Shuffle))
+    changed = _kept(plan, Pipeline(pipeline.source, *stages, seed=pipeline.seed))
+    if changed is None:
+        return
+    yield Alternative(
+        f"Put Cache() behind {type(last).__name__}",
+        f"later epochs begin from {spec} in memory: {_size(total)} for {len(pipeline.source)} samples. "
+        "The first epoch, which fills it, isn't in the figure",
+        changed,
+        sum(_cost(plan, costs, stage) for stage in before) + costs.get("Read", 0.0),
+    )
+
+
+def _split(plan: Plan, costs: Mapping[str, float]) -> Iterator[Alternative]:
+    """Leave what only rescales values to the device."""
+    pipeline = plan.pipeline
+    places = movable(pipeline)
+    changed = _kept(plan, without(pipeline, places)) if places else None
+    if changed is not None:
+        moved = [pipeline.stages[place] for place in places]
+        yield Alternative(
+            f"Hand {' and '.join(dict.fromkeys(type(stage).__name__ for stage in moved))} to the model",
+            "host, layer = gl.split_for_device(pipeline): what the layer costs its device isn't in the figure; "
+            f"{changed.out_spec.dtype} is handed over",
+            changed,
+            sum(_cost(plan, costs, stage) for stage in moved),
+        )
+
+
+def _aliased(plan: Plan, costs: Mapping[str, float]) -> Iterator[Alternative]:
+    """Resize without a low-pass filter."""
+    pipeline = plan.pipeline
+    for place, stage in enumerate(pipeline.stages):
+        if isinstance(stage, Resize | RandomResizedCrop) and stage.antialias:
+            name = type(stage).__name__
+            resize = sum(cost for step, cost in costs.items() if step.startswith((f"{name}: resize", name)))
+            stages = [replace(stage, antialias=False) if i == place else one for i, one in enumerate(pipeline.stages)]
+            changed = _kept(plan, Pipeline(pipeline.source, *stages, seed=pipeline.seed))
+            moved = changed is not None and changed.expected is not None and plan.expected is None
+            if changed is None or (moved and _saved(plan, changed) <= 0):
+                continue
+            yield Alternative(
+                f"{name}(antialias=False)",
+                "other pixels: images that shrink alias, so train and evaluate alike, and check the accuracy"
+                + (f". {_placement(changed)}" if moved else ""),
+                changed,
+                _ALIASED * resize,
+            )
+
+
+def automatic(plan: Plan, costs: Mapping[str, float]) -> Alternative | None:
+    """The placement of its steps that ``"auto"`` would choose; ``None`` for a plan that it chose, or where it is
+    expected to save less than 5 %.
+
+    Args:
+        plan: what was measured.
+        costs: CPU seconds a sample by step.
+    """
+    if plan.expected is not None:
+        return None
+    chosen = make_plan(plan.pipeline, "auto", threads=plan.threads, prefetch=plan.prefetch)
+    if chosen.steps == plan.steps or chosen.expected is None:
+        return None
+    share = _saved(plan, chosen)
+    if share < _CHEAPER:
+        return None
+    work = sum(costs.get(step.name, 0.0) for step in plan.steps if step.kind in ("pixels", "batch"))
+    detail = f"{_placement(chosen)}. Chosen by {chosen.expected.costs}"
+    return Alternative('backend="auto"', detail, chosen, share * work)
+
+
+def _placement(plan: Plan) -> str:
+    """Which steps are on which backend."""
+    return "; ".join(f"{', '.join(step.name for step in one.steps)} on {one.backend}" for one in plan.segments)
+
+
+def _saved(plan: Plan, other: Plan) -> float:
+    """The share of a plan's cost that another is expected to save by the table of costs; 0 where that can't tell."""
+    now, then = _expected_s(plan), _expected_s(other)
+    return 0.0 if not now or then is None else 1.0 - then / now
+
+
+def _expected_s(plan: Plan) -> float | None:
+    """CPU seconds an image by the table of costs; ``None`` where it can't tell."""
+    batch = plan.pipeline.batch
+    kinds = estimate(plan.pipeline, steps_of(plan.pipeline)).kinds
+    found = price(works(plan.steps, batch.size if batch else None, kinds), tables.in_use(processors()))
+    return None if found is None else found.cpu_s
+
+
+def _kept(plan: Plan, changed: Pipeline) -> Plan | None:
+    """A changed pipeline with its steps on the backends that a plan has them on; where they can't be, or are new,
+    ``"auto"`` chooses. ``None`` if nothing holds it."""
+    backends: dict[str, str] = {}
+    for step in plan.steps:
+        if step.kind == "pixels":
+            for name in (step.name, *step.stages):
+                backends.setdefault(name, step.backend)
+    placed: dict[str, str] = {}
+    new = False
+    for step in told_apart(steps_of(changed)):
+        if step.kind == "pixels":
+            known = [backends[name] for name in (step.name, *step.stages) if name in backends]
+            placed |= {step.name: known[0]} if known else {}
+            new |= not known
+    choices: list[str | Mapping[str, str]] = ["auto"] if new else [placed, "auto"]
+    for choice in choices:
+        try:
+            made = make_plan(changed, choice, threads=plan.threads, prefetch=plan.prefetch)
+            return made if made.decoder != plan.decoder else replace(made, readers=plan.readers)
+        except PipelineError:
+            continue
+    return None
+
+
+def _bytes(spec: ImageSpec, decoded_bytes: float) -> float:
+    known = spec.image_bytes()
+    return decoded_bytes if known is None else float(known)
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"

@@ -1,0 +1,310 @@
+"""What is run to find out what work costs: single steps, and short runs of them, on images in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greenload import backends
+from greenload.backends.base import Records, Runner
+from greenload.backends.tf import backend as tf_backend
+from greenload.loading.tf_graph import Stream, compose, plain, sample_by_sample
+from greenload.planning.choose import holds, on
+from greenload.planning.prices import Work, segment, step_works, works
+from greenload.planning.sizes import Sizes, estimate
+from greenload.plans.params import Numbers
+from greenload.plans.pipeline import Pipeline
+from greenload.plans.plan import Plan, Segment, place
+from greenload.plans.steps import Step, mirrored, reads_params, steps_of
+from greenload.profiling.replays import DatasetRun
+from greenload.profiling.windows import Runnable
+from greenload.sources import Arrays
+from greenload.stages import Batch, Stage
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+BATCH = 32
+"""Images in a batch, where nothing else is said."""
+SMALL_BATCH = 8
+"""Of a few probes, which tell what a call costs from what an image costs."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Something that is run, and the work that this is."""
+
+    name: str
+    works: tuple[Work, ...]
+    make: Callable[[], Runnable]
+    without: bool = False
+    """Whether the group's run without any work is to be subtracted."""
+    weight: float = 1.0
+    """How much it counts, beside others."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Probes whose windows lie close together."""
+
+    name: str
+    probes: tuple[Probe, ...]
+    without: Callable[[], Runnable] | None = None
+    """What runs what they run on, and nothing else."""
+
+
+class RunnerRun:
+    """Batches of records through a runner, over and over."""
+
+    def __init__(self, runner: Runner, batches: Sequence[Records]) -> None:
+        self._runner = runner
+        self._batches = batches
+
+    def run(self, samples: int) -> int:
+        """At least so many samples; returns how many."""
+        done = 0
+        while done < samples:
+            for batch in self._batches:
+                self._runner.run(batch)
+                done += len(batch.images)
+        return done
+
+    def close(self) -> None:
+        """Close the runner."""
+        self._runner.close()
+
+
+@dataclass(frozen=True)
+class Laid:
+    """A pipeline over images in memory, with its steps and their sizes."""
+
+    pipeline: Pipeline
+    sizes: Sizes
+
+    @classmethod
+    def out(cls, source: Any, stages: Sequence[Stage], batch: int = BATCH, behind: Sequence[Stage] = ()) -> Laid:
+        """Of stages before, and ``behind``, a ``Batch``."""
+        return cls.of(Pipeline(source, *stages, Batch(min(batch, len(source))), *behind))
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> Laid:
+        """Of a whole pipeline, all of whose records count for the sizes."""
+        return cls(pipeline, estimate(pipeline, steps_of(pipeline), len(pipeline.source)))
+
+    def plan(self, backend: str, threads: int) -> Plan:
+        """All steps on pixels on one backend."""
+        return self.placed([on(step, backend) for step in self.sizes.steps], threads)
+
+    def placed(self, steps: Sequence[Step], threads: int) -> Plan:
+        """Steps whose backends are settled."""
+        return place(self.pipeline, steps, threads=threads, prefetch=2)
+
+    @property
+    def batch(self) -> int:
+        """The batch size, as far as there are records for it."""
+        return min(self.pipeline.batch.size, len(self.pipeline.source)) if self.pipeline.batch else 1
+
+    def numbers(self) -> NDArray[np.float64]:
+        """The prepared numbers of all samples, epoch 0."""
+        index = np.arange(len(self.pipeline.source))
+        drawn: NDArray[np.float64] = Numbers.of(self.pipeline).prepare(self.pipeline.seed, 0, index)
+        return drawn
+
+    def records(self) -> Records:
+        """All samples."""
+        source = self.pipeline.source
+        images: Any = [source.read(i) for i in range(len(source))]
+        return Records(images, self.numbers(), [source.name(i) for i in range(len(source))])
+
+
+def runs(laid: Laid, part: Segment, plan: Plan, records: Records) -> Runnable:
+    """A segment on its backend, over records in batches of the pipeline's size."""
+    size, images = laid.batch, records.images
+    whole = [
+        Records(images[at : at + size], records.numbers[at : at + size], records.names[at : at + size])
+        for at in range(0, len(images), size)
+    ]
+    return RunnerRun(backends.get(part.backend).runner(plan, part, size), whole)
+
+
+def on_batches(name: str, laid: Laid, backend: str, threads: int, first: int | None = None) -> Probe:
+    """All steps of a pipeline, or the ``first`` ones, as one segment of a backend that takes batches."""
+    plan = laid.plan(backend, threads)
+    (whole,) = plan.segments
+    part = replace(whole, steps=whole.steps[:first])
+    found = tuple(segment(part.steps, 1 / laid.batch, laid.sizes.kinds))
+    return Probe(name, found, lambda: runs(laid, part, plan, laid.records()))
+
+
+class Samples:
+    """A pipeline's samples in memory as tf.data gives them to its steps, over and over."""
+
+    def __init__(self, laid: Laid, plan: Plan) -> None:
+        self.laid = laid
+        self.plan = plan
+
+    def dataset(self) -> tf.data.Dataset:
+        """States of single samples, as they enter the first step on pixels."""
+        import tensorflow as tf
+
+        source = self.laid.pipeline.source
+        images = source.images if isinstance(source, Arrays) else [source.read(i) for i in range(len(source))]
+        index = np.arange(len(source))
+        state = {"position": index, "index": index, "label": source.labels, "image": images}
+        numbers = self.laid.numbers()
+        return tf.data.Dataset.from_tensor_slices(state | ({"numbers": numbers} if numbers.size else {})).repeat()
+
+    def mapped(self, element: Callable[[Any], Any]) -> tf.data.Dataset:
+        """The samples through a function, on the plan's threads."""
+        return self.dataset().map(compose([element]), num_parallel_calls=self.plan.threads, deterministic=True)
+
+    def alone(self) -> Runnable:
+        """The samples, in a map that does nothing."""
+        return DatasetRun(self.mapped(_identity), 1, self.plan)
+
+    def elements(self) -> list[Callable[[Any], Any]]:
+        """The functions of the steps on single samples, in order."""
+        (part, *_) = self.plan.segments
+        return tf_backend.elements(self.plan, part.steps)
+
+    def through(self, count: int) -> Runnable:
+        """The samples through the first steps."""
+        return DatasetRun(self.mapped(compose(self.elements()[:count])), 1, self.plan)
+
+    def batched(self) -> Runnable:
+        """The samples in batches."""
+        stream = Stream(self.plan)
+        return self._of_batches(self.mapped(stream.kept).batch(self.laid.batch).ignore_errors())
+
+    def on_whole_batches(self, apart: bool) -> Runnable:
+        """Batches that are there already through the steps; ``apart``: taken apart for each, as behind a crossing."""
+        (part,) = self.plan.segments
+        whole = compose(tf_backend.elements(self.plan, part.steps))
+        work = sample_by_sample(whole, part.spec_out) if apart else whole
+        ready = self.dataset().take(len(self.laid.pipeline.source)).batch(self.laid.batch, drop_remainder=True)
+        batches = ready.cache().repeat()
+        return self._of_batches(batches.map(compose([work]), num_parallel_calls=self.plan.threads))
+
+    def handed_over(self) -> Runnable:
+        """The samples in batches to another backend that does nothing, and images of its result's size back."""
+        stream = Stream(self.plan)
+        (leg,) = stream.legs
+        spec = leg.segments[-1].spec_out
+        result = np.zeros((self.laid.batch, *(n or 0 for n in spec.image_shape)), spec.dtype)
+        lead = self.elements() if self.plan.segments[0].backend == "tf" else []
+        batches = self.mapped(compose([*lead, stream.kept])).batch(self.laid.batch).ignore_errors()
+        crossed = stream.crossing(batches, leg, lambda records: result[: len(records.images)])
+        return self._of_batches(crossed.map(plain(lambda state: (state["image"], state["label"]))))
+
+    def _of_batches(self, batches: tf.data.Dataset) -> Runnable:
+        return DatasetRun(batches, self.laid.batch, self.plan)
+
+
+def _identity(state: dict[str, Any]) -> dict[str, Any]:
+    import tensorflow as tf
+
+    copied: dict[str, Any] = tf.nest.map_structure(tf.identity, state)
+    return copied
+
+
+def on_samples(name: str, laid: Laid, threads: int, weight: float = 1.0) -> Iterator[Probe]:
+    """The steps of a pipeline on single samples in tf.data: a probe for the first, one for the first two, and so on."""
+    samples = Samples(laid, laid.plan("tf", threads))
+    parts = [part for part in samples.plan.segments[:1] if not part.batched]
+    steps = parts[0].steps if parts else ()
+    for count in range(1, len(steps) + 1):
+        done = tuple(work for step in steps[:count] for work in step_works(step, laid.sizes.kinds))
+        yield Probe(f"{name} {count}", done, _bind(samples, count), without=True, weight=weight)
+
+
+def _bind(samples: Samples, count: int) -> Callable[[], Runnable]:
+    return lambda: samples.through(count)
+
+
+def batching(name: str, laid: Laid, threads: int) -> Probe:
+    """Stacking samples in tf.data."""
+    samples = Samples(laid, laid.plan("tf", threads))
+    return Probe(name, tuple(works(samples.plan.steps, laid.batch, laid.sizes.kinds)), samples.batched, without=True)
+
+
+def whole_batches(name: str, laid: Laid, threads: int, apart: bool) -> Probe:
+    """Steps on batches in tf.data."""
+    samples = Samples(laid, laid.plan("tf", threads))
+    steps = samples.plan.segments[0].steps
+    done = [work for step in steps for work in step_works(step, {})]
+    if apart:
+        done += [work for work in works([_elsewhere(steps[0]), *steps], laid.batch, {}) if work.what == "one by one"]
+    return Probe(name, tuple(done), lambda: samples.on_whole_batches(apart))
+
+
+def _elsewhere(step: Step) -> Step:
+    """A step of another backend before one, behind which tf.data takes batches apart."""
+    return replace(step, backend="pillow", spec_out=step.spec_in, size_out=step.size_in)
+
+
+def handing_over(name: str, laid: Laid, plan: Plan) -> Group:
+    """Batches out of tf.data to another backend, and back; images of different sizes as what decodes them leaves
+    them."""
+    samples = Samples(laid, plan)
+    found = [work for work in works(plan.steps, laid.batch, laid.sizes.kinds) if work.what.startswith("hand over")]
+    lead = plan.segments[0].steps if plan.segments[0].backend == "tf" else ()
+    without = _bind(samples, len(lead)) if lead else samples.alone
+    return Group(name, (Probe(name, tuple(found), samples.handed_over, without=True),), without)
+
+
+def of_pipeline(laid: Laid, names: Sequence[str], threads: int, weight: float) -> Iterator[Group]:
+    """A pipeline's own steps before ``Batch``, on every backend that claims them and reads the kinds of files, in runs
+    as long as it does."""
+    pixels = [s for s in laid.plan("tf", threads).steps if s.kind == "pixels" and not s.spec_in.batched]
+    whole = all(holds("tf", step, laid.sizes.kinds) for step in pixels)
+    for backend in names:
+        if backend == "tf":
+            if not whole:
+                continue
+            samples = Samples(laid, laid.plan("tf", threads))
+            yield Group("yours on tf", tuple(on_samples("yours on tf", laid, threads, weight)), samples.alone)
+            continue
+        begin = 0
+        while begin < len(pixels):
+            end = begin
+            while end < len(pixels) and holds(backend, pixels[end], laid.sizes.kinds):
+                end += 1
+            if end > begin and (whole or not begin):  # what is before it runs on tf
+                name = f"yours on {backend} from {begin + 1}"
+                yield Group(name, tuple(_prefixes(name, laid, pixels, (begin, end), backend, threads, weight)))
+            begin = end + 1
+
+
+def _prefixes(
+    name: str, laid: Laid, pixels: Sequence[Step], bounds: tuple[int, int], backend: str, threads: int, weight: float
+) -> Iterator[Probe]:
+    """The first step of a run, the first two, and so on, each as one segment."""
+    begin, end = bounds
+    while begin < end and begin and pixels[begin].stage == pixels[begin - 1].stage and reads_params(pixels[begin]):
+        begin += 1  # a stage's params follow from the images that enter it
+    if begin == end:
+        return
+    whole = laid.plan("tf", threads)
+    steps = [on(step, backend) if step in pixels[begin:] else step for step in whole.steps]
+    plan = replace(whole, backend=backend, steps=tuple(steps))
+    first = min((step.stage for step in pixels[begin:end] if step.stage is not None), default=0)
+    if begin and pixels[begin - 1].stage == first:
+        first += 1
+    records = laid.records()
+    if begin:
+        before = Segment("tf", tuple(pixels[:begin]), 0, first)
+        records = replace(records, images=backends.get("tf").runner(plan, before, laid.batch).run(records))
+    for count in range(begin + 1, end + 1):
+        chosen = tuple(mirrored([on(step, backend) for step in pixels[begin:count]]))
+        last = max((step.stage for step in chosen if step.stage is not None), default=first)
+        part = Segment(backend, chosen, first if begin else 0, last + 1)
+        found = tuple(segment(chosen, 1 / laid.batch, laid.sizes.kinds))
+        yield Probe(f"{name} to {count}", found, _bound(laid, part, plan, records), weight=weight)
+
+
+def _bound(laid: Laid, part: Segment, plan: Plan, records: Records) -> Callable[[], Runnable]:
+    return lambda: runs(laid, part, plan, records)

@@ -1,0 +1,297 @@
+"""The standard set of operations that ``greenload calibrate`` measures, on images of a few sizes."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greenload import backends
+from greenload.errors import PipelineError, SourceError
+from greenload.planning.choose import on
+from greenload.profiling.calibration.probes import (
+    SMALL_BATCH,
+    Group,
+    Laid,
+    Probe,
+    Samples,
+    batching,
+    handing_over,
+    on_batches,
+    on_samples,
+    whole_batches,
+)
+from greenload.sources import Arrays, Files, Source, formats
+from greenload.stages import (
+    CenterCrop,
+    ColorJitter,
+    Decode,
+    GaussianBlur,
+    Normalize,
+    Pad,
+    RandomCrop,
+    RandomErasing,
+    RandomGrayscale,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    RandomRotation,
+    RandomVerticalFlip,
+    Resize,
+    Stage,
+    ToDtype,
+)
+
+SIDE, SMALL = 224, 32
+"""Sides of images: as models of photographs take them, and as in CIFAR."""
+_WIDE = (360, 480)  # rows and columns of decoded photographs
+_A_SIZE, _SMALL_ONES = 20, 256  # images of each size; small ones
+_TO_FLOAT = ToDtype("float32", scale=True)
+_NORMALIZE = Normalize((0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
+_FLIP = RandomHorizontalFlip()
+_JITTER = ColorJitter(0.2, 0.2, 0.2, 0.05)
+
+
+@dataclass(frozen=True)
+class Material:
+    """Images to work on."""
+
+    files: dict[str, Files]
+    """Encoded ones, by kind of file and size: ``"JPEG small"``."""
+    wide: Arrays
+    """uint8 ``[n, 360, 480, 3]``, like the two below cut from the files."""
+    side: Arrays
+    """uint8 ``[n, 224, 224, 3]``."""
+    small: Arrays
+    """uint8 ``[n, 32, 32, 3]``."""
+
+    @classmethod
+    def of(cls, source: Source, folder: str) -> Material:
+        """Made from a source of encoded images, in a folder.
+
+        Raises:
+            SourceError: none of them is of a kind that tf reads.
+        """
+        found = []
+        for index in range(len(source)):
+            data: Any = source.read(index)
+            head = formats.header(data)
+            if "tf" in formats.KINDS[head.kind].backends:
+                found.append((head.height * head.width, index, head.kind))
+        if not found:
+            raise SourceError(f"{source}: none of its files is of a kind that tf reads: name a folder of JPEGs")
+        usual = max({kind for _, _, kind in found}, key=[kind for _, _, kind in found].count)
+        found = sorted(one for one in found if one[2] == usual)
+        paths = [source.name(index) for _, index, _ in found]
+        large = paths[-_A_SIZE:]
+        middle = max(0, (len(paths) - _A_SIZE) // 2)
+        files = {
+            f"{usual} small": Files(paths[:_A_SIZE]),
+            f"{usual} medium": Files(paths[middle : middle + _A_SIZE]),
+            f"{usual} large": Files(large),
+        }
+        wide = _decoded(Files(large))
+        files |= _encoded(wide, Path(folder), usual)
+        rows, columns = (_WIDE[0] - SIDE) // 2, (_WIDE[1] - SIDE) // 2
+        each = -(-_SMALL_ONES // len(wide))
+        tiles = [wide[:, rows : rows + SMALL, at : at + SMALL] for at in range(0, _WIDE[1] - SMALL, SMALL)][:each]
+        side = wide[:, rows : rows + SIDE, columns : columns + SIDE]
+        return cls(files, Arrays(wide), Arrays(np.ascontiguousarray(side)), Arrays(np.concatenate(tiles)))
+
+
+def _decoded(source: Files) -> NDArray[np.uint8]:
+    laid = Laid.out(source, (Decode(), Resize(_WIDE, antialias=False)), len(source))
+    images: NDArray[np.uint8] = backends.run(laid.plan("tf", 1), laid.records())
+    return images
+
+
+def _encoded(images: NDArray[np.uint8], folder: Path, usual: str) -> dict[str, Files]:
+    """The kinds of files that can be made without more libraries."""
+    import tensorflow as tf
+
+    def png(image: NDArray[np.uint8]) -> bytes:
+        data: bytes = tf.io.encode_png(image).numpy()
+        return data
+
+    def deep(image: NDArray[np.uint8]) -> bytes:
+        data: bytes = tf.io.encode_png(image.astype(np.uint16) * 257).numpy()
+        return data
+
+    made = {}
+    for kind, encode in (("PNG", png), ("16-bit PNG", deep), ("BMP", _bmp)):
+        if kind == usual:
+            continue
+        for size, cut in (("small", images[:8, :96, :128]), ("medium", images[:8])):
+            below = folder / f"{kind} {size}"
+            below.mkdir()
+            for number, image in enumerate(cut):
+                (below / f"{number:06d}").write_bytes(encode(image))
+            made[f"{kind} {size}"] = Files(sorted(below.iterdir()))
+    return made
+
+
+def _bmp(image: NDArray[np.uint8]) -> bytes:
+    """A bottom-up file of 24 bits; its rows must be multiples of four bytes."""
+    height, width, _ = image.shape
+    pixels = image[::-1, :, ::-1].tobytes()
+    head = struct.pack("<2sIHHI", b"BM", 54 + len(pixels), 0, 0, 54)
+    return head + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, len(pixels), 2835, 2835, 0, 0) + pixels
+
+
+def standard(material: Material, names: Sequence[str], threads: int, thorough: bool = False) -> Iterator[Group]:
+    """Groups of probes, backend by backend.
+
+    Args:
+        material: the images.
+        names: the backends, tf first.
+        threads: threads that work.
+        thorough: rare operations, dtypes and kinds of files too.
+    """
+    files = [name for name in material.files if thorough or not name.startswith(("16-bit", "BMP", "PNG small"))]
+    for backend in names:
+        for name in files:
+            yield from _on_files(name, material.files[name], backend, threads, thorough)
+        for name, images, stages in _on_pixels(material, thorough):
+            yield from _alone(f"{name} on {backend}", images, stages, backend, threads)
+    yield from _around(material, names, threads)
+
+
+def _on_pixels(material: Material, thorough: bool) -> Iterator[tuple[str, Arrays, list[tuple[Stage, ...]]]]:
+    """Images in memory, and what is done to them: some stages each."""
+    for name, images in (("small images", material.small), ("images", material.side)):
+        height = images.images.shape[1]
+        usual: list[tuple[Stage, ...]] = [
+            (_FLIP,),
+            (_FLIP,) * 4,
+            (RandomCrop(height * 7 // 8),),
+            (Pad(height // 16),),
+            (_JITTER,),
+            (Resize((height // 2, height // 2)),),
+            (Resize((height // 2, height // 2), antialias=False),),
+            (_TO_FLOAT,),
+            (_FLIP, _TO_FLOAT),
+            (RandomRotation(20),),
+            (GaussianBlur(5),),
+            (RandomErasing(p=1.0),),
+        ]
+        rare: list[tuple[Stage, ...]] = [
+            (RandomVerticalFlip(),),
+            (RandomGrayscale(0.5),),
+            (GaussianBlur(9 if height < SIDE else 23),),
+            (ToDtype("float16", scale=True),),
+            (ToDtype("bfloat16", scale=True),),
+            (Resize((height * 5 // 4, height * 5 // 4)),),
+        ]
+        yield name, images, usual + (rare if thorough else [])
+        floats = Arrays(images.images.astype(np.float32) / np.float32(255.0))
+        usual = [(_FLIP,), (_FLIP,) * 4, (_NORMALIZE,), (RandomErasing(p=1.0),)]
+        rare = [
+            (_FLIP, _NORMALIZE),
+            (RandomVerticalFlip(),),
+            (RandomCrop(height * 7 // 8),),
+            (Pad(height // 16),),
+            (_JITTER,),
+            (RandomGrayscale(0.5),),
+            (Resize((height // 2, height // 2)),),
+            (Resize((height // 2, height // 2), antialias=False),),
+            (RandomRotation(20),),
+            (GaussianBlur(5),),
+            (ToDtype("bfloat16"),),
+            (ToDtype("float16"),),
+        ]
+        yield f"float {name}", floats, usual + (rare if thorough else [])
+    yield (
+        "photographs",
+        material.wide,
+        [(Resize((SIDE, SIDE)),), (Resize((SIDE, SIDE), antialias=False),)],
+    )
+
+
+def _alone(
+    name: str, images: Arrays, stages: Sequence[tuple[Stage, ...]], backend: str, threads: int
+) -> Iterator[Group]:
+    if backend == "tf":  # where every step stands alone: longer runs tell nothing more
+        laid = [Laid.out(images, some) for some in stages if len(some) == 1]
+        probes = [
+            probe
+            for number, one in enumerate(laid)
+            for probe in list(on_samples(f"{name} {number}", one, threads))[-1:]
+        ]
+        plain = Samples(Laid.out(images, ()), Laid.out(images, ()).plan("tf", threads))
+        yield Group(name, tuple(probes), plain.alone)
+        return
+    laid = [*(Laid.out(images, some) for some in stages), Laid.out(images, (_FLIP,), SMALL_BATCH)]
+    probes = list(_claimed([(f"{name} {number}", one) for number, one in enumerate(laid)], backend, threads))
+    yield Group(name, tuple(probes))
+
+
+def _claimed(laid: Sequence[tuple[str, Laid]], backend: str, threads: int) -> Iterator[Probe]:
+    for name, one in laid:
+        try:
+            yield on_batches(name, one, backend, threads)
+        except PipelineError:
+            continue  # what a backend doesn't claim it isn't asked to do
+
+
+def _on_files(name: str, files: Files, backend: str, threads: int, thorough: bool) -> Iterator[Group]:
+    kind = name.rpartition(" ")[0]
+    if kind not in formats.support(backend):
+        return
+    usual = not name.endswith("small") or kind == "JPEG"
+    chains: list[tuple[Stage, ...]] = [(Decode(), Resize((SIDE, SIDE)))]
+    if kind == "JPEG":
+        chains += [(Decode(), RandomResizedCrop(SIDE), _FLIP)] + (
+            [(Decode(), CenterCrop(SIDE // 2))] if thorough else []
+        )
+    elif thorough and usual:
+        chains += [(Decode(), RandomResizedCrop(SIDE))]
+    laid = [(f"{name} {number} on {backend}", Laid.out(files, some)) for number, some in enumerate(chains)]
+    if backend == "tf":
+        lines = [list(on_samples(label, one, threads)) for label, one in laid]
+        probes = [probe for line in lines for probe in dict.fromkeys((line[0], line[-1]))]
+        yield Group(f"{name} on tf", tuple(probes), Samples(laid[0][1], laid[0][1].plan("tf", threads)).alone)
+        return
+    probes = list(_claimed(laid, backend, threads))
+    if usual:
+        probes += _claimed([(f"{name} few on {backend}", Laid.out(files, chains[0], SMALL_BATCH))], backend, threads)
+        probes.append(on_batches(f"{name} decoded on {backend}", laid[0][1], backend, threads, first=1))
+    yield Group(f"{name} on {backend}", tuple(probes))
+
+
+def _around(material: Material, names: Sequence[str], threads: int) -> Iterator[Group]:
+    """What tf.data does around steps: batching, work on batches, handing batches over."""
+    floats = Arrays(material.side.images.astype(np.float32))
+    for name, images in (("small", material.small), ("images", material.side), ("floats", floats)):
+        laid = [Laid.out(images, ()), Laid.out(images, (), SMALL_BATCH)]
+        probes = [batching(f"batch {name} {number}", one, threads) for number, one in enumerate(laid)]
+        yield Group(f"batching {name}", tuple(probes), Samples(laid[0], laid[0].plan("tf", threads)).alone)
+        ends: tuple[Stage, ...] = (_NORMALIZE,) if images is floats else (_TO_FLOAT,)
+        whole = whole_batches(f"{name} batched", Laid.out(images, (), behind=ends), threads, apart=False)
+        yield Group(f"batched {name}", (whole,))
+        apart = whole_batches(f"{name} one by one", Laid.out(images, (_FLIP,)), threads, apart=True)
+        yield Group(f"one by one {name}", (apart,))
+    taking = [name for name in names if name != "tf"]
+    if not taking:
+        return
+    jpeg = [files for name, files in material.files.items() if name.endswith(("small", "medium"))][:2]
+    for number, files in enumerate(jpeg):
+        for side, batch in ((SIDE, None), (SMALL, SMALL_BATCH)):
+            stages = (Decode(), Resize((side, side)))
+            laid_out = Laid.out(files, stages) if batch is None else Laid.out(files, stages, batch)
+            plan = laid_out.plan(taking[0], threads)
+            yield handing_over(f"hand over encoded {number} {side} {batch}", laid_out, plan)
+    for name, images in (("small", material.small), ("images", material.side)):
+        for batch, ends in ((None, ()), (SMALL_BATCH, ()), (None, (_TO_FLOAT,)))[
+            :: 1 if images is material.side else 2
+        ]:
+            laid_out = Laid.out(images, (_FLIP, *ends)) if batch is None else Laid.out(images, (_FLIP, *ends), batch)
+            plan = laid_out.plan(taking[0], threads)
+            yield handing_over(f"hand over pixels {name} {batch} {len(ends)}", laid_out, plan)
+    for number, files in enumerate(jpeg):
+        laid_out = Laid.out(files, (Decode(), Resize((SIDE, SIDE))))
+        steps = [on(s, taking[0] if s.name != "Decode" else "tf") for s in laid_out.sizes.steps]
+        yield handing_over(f"hand over sizes {number}", laid_out, laid_out.placed(steps, threads))

@@ -1,0 +1,89 @@
+"""How long a profile runs: planned from the meters and the precision that is wanted, ended once that is reached."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+
+from greenload.energy.attribution.attribute import Attribution
+from greenload.energy.attribution.observation import Observation
+from greenload.energy.attribution.precision import Length, further, plan_length, reached
+from greenload.profiling.windows import Windows
+from greenload.report.extras import Precision
+
+Announce = Callable[[str], None]
+"""Told, before anything is measured, how long a profile is planned to be."""
+
+Bounded = Callable[[Length], tuple[Length, str]]
+"""Gives the length that a profile keeps to, for one that is planned, and what more is announced."""
+
+
+class Pace:
+    """Decides how long windows are and how many builds are measured, for one profile.
+
+    Args:
+        wanted: half-width of each step's interval as a share of the step, a fifth of it as a share of the whole, as in
+            ``energy.precision``; None for as many builds as by default.
+        attributed: works out the costs from the windows so far.
+        announce: told the planned length.
+    """
+
+    def __init__(
+        self,
+        wanted: float | None,
+        attributed: Callable[[Sequence[Observation]], Attribution],
+        announce: Announce | None = None,
+    ) -> None:
+        self._wanted = wanted
+        self._attributed = attributed
+        self._announce = announce or (lambda text: None)
+        self._length: Length | None = None
+        self._begun_s = 0.0
+        self._took_s = 0.0
+
+    def plan(self, windows: Windows, steps: int, rounds: int, bounded: Bounded | None = None) -> None:
+        """Make windows as long, and as many, as is planned for them, and announce it; the clock starts.
+
+        Args:
+            windows: those of the profile.
+            steps: how many are measured.
+            rounds: of windows in each build.
+            bounded: gives the length that the profile really keeps to, and what else is to be announced.
+
+        Raises:
+            UsageError: the precision can't be had.
+        """
+        self._begun_s = time.monotonic()
+        length = plan_length(windows.channels, self._wanted, steps=steps, rounds=rounds)
+        if bounded is not None:
+            length, more = bounded(length)
+            self._announce(length.line(self._wanted) + more)
+        elif self._wanted is not None:
+            self._announce(length.line(self._wanted))
+        if self._wanted is not None:
+            self._length = length
+            windows.keep_to(length)
+
+    def further(self, seen: Sequence[Observation]) -> int:
+        """How many more builds are wanted; 0 ends the profile."""
+        self._took_s = time.monotonic() - self._begun_s
+        if self._wanted is None or self._length is None:
+            return 0
+        builds = 1 + max(window.build for window in seen)
+        return further(self._attributed(seen), self._wanted, builds=builds, most_builds=self._length.most_builds)
+
+    def found(self, attribution: Attribution, seen: Sequence[Observation]) -> Precision | None:
+        """What was reached; None where nothing was wanted."""
+        if self._wanted is None or self._length is None:
+            return None
+        worst = reached(attribution, self._wanted)
+        return Precision(
+            wanted=self._wanted,
+            found=worst.ratio * self._wanted if math.isfinite(worst.ratio) else None,
+            widest=f"{worst.step or 'the whole'}, {worst.quantity}" if worst.quantity else "",
+            builds=1 + max(window.build for window in seen),
+            rounds=self._length.rounds,
+            planned_s=round(self._length.most_seconds, 1),
+            took_s=round(self._took_s, 1),
+        )

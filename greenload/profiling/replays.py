@@ -1,0 +1,280 @@
+"""Parts of a plan as something that can be run for a while: what the profiler measures on tf.data.
+
+Each run consumes its dataset in C++ (``shard`` hands one element in many to Python), starts settled and ends settled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greenload.backends import replay
+from greenload.backends.base import Records
+from greenload.backends.tf import backend as tf_backend
+from greenload.backends.tf.backend import Element
+from greenload.loading.tf_graph import Leg, Stream, compose, options, plain, sample_by_sample
+from greenload.plans.plan import Plan, Segment
+from greenload.plans.steps import Step
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+_GROUP = 64  # samples consumed in C++ for each that Python sees: a `next` costs 0.1 ms
+
+
+class DatasetRun:
+    """An endless dataset, consumed on demand.
+
+    Args:
+        dataset: what to run.
+        samples_per_element: how many samples each of its elements holds.
+        plan: whose bounds on threads hold.
+        release: gives back what the dataset calls.
+        whole: samples of which a whole number of groups is made, where the first pass over them is of its own; else 0.
+    """
+
+    def __init__(
+        self,
+        dataset: tf.data.Dataset,
+        samples_per_element: int,
+        plan: Plan,
+        release: Callable[[], None] = lambda: None,
+        whole: int = 0,
+    ) -> None:
+        bounded = options(plan)
+        bounded.experimental_optimization.noop_elimination = False  # an empty map must stay a map
+        group = max(1, _GROUP // samples_per_element)
+        if whole:
+            elements = max(1, whole // samples_per_element)
+            group = max(n for n in range(1, group + 1) if elements % n == 0)
+        self.samples_per_element = samples_per_element * group
+        """Samples that pass with each step of the iterator."""
+        self._iterator = iter(dataset.shard(group, group - 1).with_options(bounded))
+        self._release = release
+
+    def run(self, samples: int) -> int:
+        """Consume at least ``samples`` samples; returns how many."""
+        done = 0
+        while done < samples:
+            next(self._iterator)
+            done += self.samples_per_element
+        return done
+
+    def close(self) -> None:
+        """Let go of the iterator, its threads and buffers."""
+        del self._iterator
+        self._release()
+
+
+def _identity(state: dict[str, Any]) -> dict[str, Any]:
+    import tensorflow as tf
+
+    copied: dict[str, Any] = tf.nest.map_structure(tf.identity, state)
+    return copied
+
+
+class Replays:
+    """Makes the runs of one plan's steps, over one fixed set of samples.
+
+    Args:
+        stream: the plan's lowered steps.
+        roots: endless roots of the samples (position, index, label, numbers), over and over.
+        samples: how many different samples ``roots`` has.
+    """
+
+    def __init__(self, stream: Stream, roots: Callable[[], tf.data.Dataset], samples: int) -> None:
+        self.stream = stream
+        self.samples = samples
+        self._plan = stream.plan
+        self._roots = roots
+        self._captured: dict[Segment, list[Records]] = {}
+
+    def prefix(self, step: Step, whole: int = 0) -> DatasetRun:
+        """The pipeline from its source up to and including a step on samples, at full speed.
+
+        Args:
+            step: the last one.
+            whole: as for `DatasetRun`.
+        """
+        chain = self._mapped(self._roots(), self._chain(self._place(step) + 1))
+        return DatasetRun(chain, 1, self._plan, whole=whole)
+
+    def captured(self, step: Step) -> tf.data.Dataset:
+        """The samples as they reach a step, held in memory, over and over. Filled by its first pass."""
+        roots = self._roots().take(self.samples)
+        if step.kind == "batch":
+            return self._mapped(roots, self.stream.sample()).cache().repeat()
+        place = self._place(step)
+        before = self._mapped(roots, self._chain(place)) if place else roots
+        return before.cache().repeat()
+
+    def on_samples(self, step: Step) -> bool:
+        """Whether a step works on single samples in tf.data."""
+        return any(s is step for s, _ in self.stream.on_samples)
+
+    def alone(self, step: Step) -> tuple[DatasetRun, DatasetRun]:
+        """A step on samples with and without its work: on captured samples, in a map that is otherwise empty."""
+        captured = self.captured(step)
+        return self._pair(captured, [], self._element(step))
+
+    def behind(self, previous: Step, step: Step) -> tuple[DatasetRun, DatasetRun]:
+        """A step on samples with and without its work, behind the step before it, as in the pipeline."""
+        return self._pair(self.captured(previous), [self._element(previous)], self._element(step))
+
+    def batching(self, step: Step) -> tuple[DatasetRun, DatasetRun]:
+        """Stacking captured samples (and handing the batches to other backends and back), or only passing them on.
+
+        A batch is handed on in place of its samples one by one, as in the pipeline. The prefix that reads holds handing
+        those on, so what that spares is the batch's, whose cost may come out below zero.
+        """
+        before = self.before(step)
+        # Images of different sizes are large, and held until the batch is full: whatever makes them finds no memory
+        # that is still in the processor's caches. That is the batch's doing, so they are made anew here.
+        context = [self._element(before)] if self.stream.ragged and before.kind == "pixels" else []
+        captured = self.captured(before if context else step)
+        if not context and before.spec_out.encoded:
+            context = [_anew]
+        # In the pipeline, too, batching becomes one with the map before it.
+        work = compose([*context, self.stream.kept])
+        batches = self._mapped(captured, work).batch(self._batch_size).ignore_errors()
+        idle = []
+        for leg in self.stream.legs:
+            if leg.crosses:
+                idle.append(replay.Idle(self._plan, leg.segments, self.entering(leg.segments[0]), self._batch_size))
+                batches = self.stream.crossing(batches, leg, idle[-1].run)
+            else:
+                batches = batches.map(compose([_standing_in(leg.segments[0], self._batch_size)]))
+
+        def release() -> None:
+            for one in idle:
+                one.close()
+
+        without = DatasetRun(self._mapped(captured, compose([*context, _identity])), 1, self._plan)
+        return DatasetRun(batches, self._batch_size, self._plan, release), without
+
+    def on_batches(self, step: Step) -> tuple[replay.Replay, replay.Replay] | tuple[DatasetRun, DatasetRun]:
+        """A step with and without its work, on captured batches as they reach it.
+
+        What tf.data does to the samples of a batch one by one is replayed on samples: taking batches apart, and
+        stacking them again, is the hand-over's.
+        """
+        leg = next(leg for leg in self.stream.legs if any(step in segment.steps for segment in leg.segments))
+        segment = next(segment for segment in leg.segments if step in segment.steps)
+        if leg.crosses:
+            return replay.of(step.backend).pair(self._plan, segment, step, self.entering(segment))
+        place = segment.steps.index(step)
+        batches = self._batches(self.stream.legs.index(leg))
+        if not segment.batched:
+            *before, element = tf_backend.elements(self._plan, segment.steps)[: place + 1]
+            return self._pair(self._mapped(batches.unbatch(), compose(before)).cache().repeat(), [], element)
+        earlier = compose([self.stream.on_batches[s] for s in segment.steps[:place]])
+        captured = batches.map(earlier).cache().repeat()
+        full, empty = (captured.map(compose([e])) for e in (self.stream.on_batches[step], _identity))
+        size = min(self._batch_size, self.samples)
+        return DatasetRun(full, size, self._plan), DatasetRun(empty, size, self._plan)
+
+    def entering(self, segment: Segment) -> list[Records]:
+        """Captured batches as they enter a segment on another backend."""
+        leg = next(leg for leg in self.stream.legs if segment in leg.segments)
+        place = leg.segments.index(segment)
+        if segment not in self._captured:
+            before = leg.segments[place - 1]
+            self._captured[segment] = (
+                replay.through(self._plan, before, self.entering(before)) if place else self._entering(leg)
+            )
+        return self._captured[segment]
+
+    def _entering(self, leg: Leg) -> list[Records]:
+        """Captured batches as they leave tf.data."""
+        found: list[Records] = []
+        spec = leg.segments[-1].spec_out
+
+        def take(records: Records) -> NDArray[Any]:
+            images: list[Any] = [i if isinstance(i, bytes) else i.copy() for i in records.images]
+            found.append(replace(records, images=images, numbers=records.numbers.copy()))
+            return np.zeros((len(images), *(n or 0 for n in spec.image_shape)), spec.dtype)
+
+        for _ in self.stream.crossing(self._batches(self.stream.legs.index(leg)), leg, take):
+            pass
+        return found
+
+    def _batches(self, count: int) -> tf.data.Dataset:
+        """The samples in batches, through the first ``count`` legs."""
+        batches = self.stream.samples(self._roots().take(self.samples)).batch(self._batch_size)
+        for leg in self.stream.legs[:count]:
+            if leg.crosses:
+                batches = self.stream.crossing(batches, leg, self.stream.chain(leg))
+            else:
+                batches = batches.map(compose([self.stream.back[leg]]))
+        return batches
+
+    @property
+    def _batch_size(self) -> int:
+        batch = self._plan.pipeline.batch
+        assert batch is not None  # there is a step for it
+        return batch.size
+
+    def before(self, step: Step) -> Step:
+        """The step on samples in tf.data that a step on samples, or the batching, comes after."""
+        return self.stream.on_samples[-1 if step.kind == "batch" else self._place(step) - 1][0]
+
+    def bytes_in(self, step: Step) -> float:
+        """Mean bytes of the images that enter a step on samples, or a batch."""
+        import tensorflow as tf
+
+        def size(state: dict[str, Any]) -> Any:
+            image = state["image"]
+            if image.dtype == tf.string:
+                return tf.cast(tf.strings.length(image), tf.int64)
+            return tf.size(image, tf.int64) * image.dtype.size
+
+        return float(np.mean(list(self.captured(step).take(self.samples).map(plain(size)).as_numpy_iterator())))
+
+    def _pair(
+        self, captured: tf.data.Dataset, context: Sequence[Element], element: Element
+    ) -> tuple[DatasetRun, DatasetRun]:
+        full, empty = compose([*context, element]), compose([*context, _identity])
+        return (
+            DatasetRun(self._mapped(captured, full), 1, self._plan),
+            DatasetRun(self._mapped(captured, empty), 1, self._plan),
+        )
+
+    def _mapped(self, dataset: tf.data.Dataset, element: Element) -> tf.data.Dataset:
+        return dataset.map(compose([element]), num_parallel_calls=self._plan.threads, deterministic=True)
+
+    def _place(self, step: Step) -> int:
+        return next(i for i, (s, _) in enumerate(self.stream.on_samples) if s is step)
+
+    def _element(self, step: Step) -> Element:
+        return self.stream.on_samples[self._place(step)][1]
+
+    def _chain(self, count: int) -> Element:
+        """The first ``count`` steps as one function; a cache stands for all before it."""
+        steps = self.stream.on_samples[:count]
+        start = max((i for i, (s, _) in enumerate(steps) if s.kind == "cache"), default=0)
+        return compose([element for _, element in steps[start:]])
+
+
+def _anew(state: dict[str, Any]) -> dict[str, Any]:
+    """Files' bytes in memory of their own, as reading leaves them: those that are captured can't be moved into a batch,
+    but are copied, which the pipeline doesn't do."""
+    import tensorflow as tf
+
+    return state | {"image": tf.strings.substr(state["image"], 0, tf.strings.length(state["image"]))}
+
+
+def _standing_in(segment: Segment, batch_size: int) -> Element:
+    """What is left of a segment of tf.data's behind a crossing without its work on pixels: images of its results' size,
+    one by one where they are worked on one by one."""
+    import tensorflow as tf
+
+    spec = segment.spec_out
+    if segment.batched:
+        whole = tf.zeros([batch_size, *spec.image_shape], spec.dtype)
+        return lambda state: state | {"image": whole[: tf.shape(state["image"])[0]]}
+    one = tf.zeros(spec.shape, spec.dtype)
+    return sample_by_sample(lambda state: {"image": one}, spec)

@@ -1,0 +1,318 @@
+"""A dataset as a tree of nodes: what each one is, who wrote it, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from greenload.errors import UsageError
+from greenload.profiling.tfdata.calls import call_of
+from greenload.profiling.tfdata.names import function_file, function_name, function_place, installed, unwrap
+from greenload.profiling.tfdata.ownership import owners, places, rows
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+KINDS: Mapping[str, str] = {
+    "_AssertCardinalityDataset": "assert_cardinality",
+    "_BatchDataset": "batch",
+    "_ParallelBatchDataset": "batch",
+    "CacheDataset": "cache",
+    "_DirectedInterleaveDataset": "choose",
+    "_ConcatenateDataset": "concatenate",
+    "CsvDatasetV2": "csv",
+    "_DataServiceDatasetV2": "data_service",
+    "_DenseToRaggedDataset": "dense_to_ragged",
+    "_DenseToSparseBatchDataset": "dense_to_sparse_batch",
+    "_FilterDataset": "filter",
+    "FixedLengthRecordDatasetV2": "fixed_length_records",
+    "_FlatMapDataset": "flat_map",
+    "_ListDataset": "from_list",
+    "_TensorSliceDataset": "from_tensor_slices",
+    "_TensorDataset": "from_tensors",
+    "_GroupByWindowDataset": "group_by_window",
+    "_IgnoreErrorsDataset": "ignore_errors",
+    "_InterleaveDataset": "interleave",
+    "_ParallelInterleaveDataset": "interleave",
+    "ParallelInterleaveDataset": "interleave",
+    "_LoadDataset": "load",
+    "_MapDataset": "map",
+    "_ParallelMapDataset": "map",
+    "MatchingFilesDataset": "matching_files",
+    "_OptionsDataset": "options",
+    "_PaddedBatchDataset": "padded_batch",
+    "_PrefetchDataset": "prefetch",
+    "_RandomDataset": "random",
+    "RandomDatasetV2": "random",
+    "_RangeDataset": "range",
+    "_RebatchDataset": "rebatch",
+    "_RepeatDataset": "repeat",
+    "_RestructuredDataset": "restructure",
+    "_ScanDataset": "scan",
+    "_ShardDataset": "shard",
+    "_ShuffleDataset": "shuffle",
+    "_SkipDataset": "skip",
+    "_SnapshotDataset": "snapshot",
+    "_TakeDataset": "take",
+    "_TakeWhileDataset": "take_while",
+    "TFRecordDatasetV2": "tfrecords",
+    "TextLineDatasetV2": "text_lines",
+    "_UnbatchDataset": "unbatch",
+    "_UniqueDataset": "unique",
+    "_WindowDataset": "window",
+    "_ZipDataset": "zip",
+}
+"""Kinds by TensorFlow's class: where a transformation has a method of ``Dataset``, its name."""
+BATCHING = frozenset({"batch", "padded_batch", "dense_to_sparse_batch"})
+"""Kinds that put elements together."""
+GROUPING = BATCHING | {"group_by_window", "rebatch", "window", "dense_to_ragged"}
+"""Kinds behind which a cache would keep which samples are together."""
+JOINS = frozenset({"zip", "concatenate", "choose"})
+"""Kinds with several inputs, each a branch of its own."""
+NESTING = frozenset({"flat_map", "interleave"})
+"""Kinds whose function gives a dataset."""
+STORES = frozenset({"cache", "snapshot"})
+"""Kinds that spare what is before them, once they are full."""
+READERS = frozenset({"tfrecords", "text_lines", "fixed_length_records", "csv"})
+"""Kinds that read files; the names of the files are their input."""
+PASSIVE = frozenset(
+    {"options", "restructure", "repeat", "take", "skip", "shard", "assert_cardinality", "enumerate", *JOINS}
+)
+"""Kinds that only pass elements on: they have no row."""
+_USERS = frozenset({"map", "filter", "flat_map", "interleave", "scan", "take_while"})
+"""Kinds whose row is named by their function."""
+_FUNCTIONS = ("_map_func", "_predicate", "_scan_func", "_reduce_func", "_shard_func")
+_PARAMETERS = (
+    "batch_size", "batch_sizes", "drop_remainder", "num_parallel_calls", "deterministic", "buffer_size", "count",
+    "cycle_length", "block_length", "num_shards", "index", "size", "shift", "stride", "filename", "path",
+    "reshuffle_each_iteration",
+)  # fmt: skip
+_ENDLESS_RANGE = 2**63 - 1
+_MOST_NODES = 300
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One dataset of a chain. Compared by identity: the same dataset in two branches is two nodes."""
+
+    dataset: Any
+    """TensorFlow's object; None for a node inside an interleave's function."""
+    kind: str
+    """One of `KINDS`, ``"enumerate"``, ``"from_generator"``, ``"selector"``; else the class's own name."""
+    inputs: tuple[Node, ...] = ()
+    name: str = ""
+    """Its own, unique in its graph."""
+    where: str = ""
+    """``"train.py:31"``, where the user wrote its function; the user's call where a library's function does it."""
+    file: str = ""
+    """Whole path of that file."""
+    call: str = ""
+    """What the user called that made it, with the place: ``"rejection_resample train.py:12"``, or with a number where
+    that isn't known: ``"list_files 1"``; empty for a method of the node's own kind, as ``map`` for a map."""
+    branch: str = ""
+    """``"zip 2"``, ``"interleave"``; several joined by `` / ``."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    hidden: bool = False
+    """Has no row: it passes elements on, or is part of another row."""
+    known: bool = True
+    """Whether greenload can build it again on another input."""
+    inner: Any = None
+    """For a node inside an interleave's function: the `inner.Inner` that can build it."""
+    looked: tuple[Node, ...] = ()
+    """For an interleave: the chain inside its function, its source first; empty where that can't be seen."""
+    row: str = ""
+    """The name of the row that it is part of: that of the call where one call made several nodes."""
+
+    @property
+    def element_spec(self) -> Any:
+        """The structure of its elements."""
+        return self.dataset.element_spec if self.inner is None else self.inner.element_spec
+
+    @property
+    def function(self) -> Any:
+        """The user's function as tf.data wraps it; None for kinds without one."""
+        return wrapper(self.dataset)
+
+    def nodes(self) -> Iterator[Node]:
+        """All nodes up to this one, inputs first; those inside an interleave's function before it."""
+        for one in self.inputs:
+            yield from one.nodes()
+        yield from self.looked
+        yield self
+
+    def to_dict(self) -> dict[str, Any]:
+        """The node as data, without its inputs."""
+        found: dict[str, Any] = {"kind": self.kind, "name": self.name}
+        found |= {key: value for key in ("where", "branch") if (value := getattr(self, key))}
+        return found | {"parameters": dict(self.parameters), "element_spec": str(self.element_spec)}
+
+
+def walk(dataset: tf.data.Dataset) -> Node:
+    """The tree that ends in a dataset. Nothing runs, and nothing is traced.
+
+    Raises:
+        UsageError: the tree has more than 300 nodes.
+    """
+    root = _tree(dataset, "", [0])
+    calls = owners(root)
+    named, where = rows(root, calls), places(root, calls)
+
+    def finished(node: Node) -> Node:
+        name, row = named[node]
+        inputs, looked = (tuple(map(finished, nodes)) for nodes in (node.inputs, node.looked))
+        call = calls.get(node, "")
+        return replace(node, inputs=inputs, looked=looked, name=name, row=row, call=call, where=where[node])
+
+    return finished(root)
+
+
+def wrapper(dataset: Any) -> Any:
+    """tf.data's wrapper of a dataset's function; None where it has none."""
+    if type(dataset).__name__ == "_DenseToRaggedDataset":
+        dataset = dataset._mapped_dataset
+    return next((found for name in _FUNCTIONS if (found := getattr(dataset, name, None)) is not None), None)
+
+
+def wrappers(dataset: Any) -> list[Any]:
+    """All of tf.data's wrappers of functions that a dataset has: grouping has three, a snapshot two."""
+    held = [*vars(dataset).values(), *vars(reader(dataset)).values()]
+    if (mapped := getattr(dataset, "_mapped_dataset", None)) is not None:
+        held += vars(mapped).values()
+    return [one for one in held if hasattr(one, "_func") and hasattr(one, "function")]
+
+
+def plain(dataset: Any) -> Any:
+    """The dataset below TensorFlow 1's adapter."""
+    while hasattr(dataset, "_dataset") and type(dataset).__name__.endswith(("Adapter", "V1")):
+        dataset = dataset._dataset
+    return dataset
+
+
+def reader(dataset: Any) -> Any:
+    """What reads a reader's files: readers are a ``flat_map`` over the names of files, kept in ``_impl``."""
+    return getattr(dataset, "_impl", dataset)
+
+
+def _tree(dataset: Any, branch: str, count: list[int]) -> Node:
+    count[0] += 1
+    if count[0] > _MOST_NODES:
+        raise UsageError(f"a dataset to profile has up to {_MOST_NODES} nodes, this one has more: profile a part of it")
+    dataset = plain(dataset)
+    kind = KINDS.get(type(dataset).__name__, "dali" if "DALIDataset" in type(dataset).__name__ else "")
+    if kind == "flat_map" and (generator := generator_of(dataset)) is not None:
+        name, where, file = function_name(generator), function_place(generator), function_file(generator)
+        return Node(dataset, "from_generator", (), name, where, file, branch=branch)
+    children = list(reader(dataset)._inputs())
+    if kind == "unbatch":  # comes behind a map of TensorFlow's own, which is made anew with it
+        children = list(children[0]._inputs()[0]._inputs())
+    if kind == "zip" and len(children) == 2 and _counts(children[0]):
+        kind = "enumerate"
+    known = bool(kind) and kind not in ("dali", "data_service")
+    kind = kind or type(dataset).__name__.strip("_")
+    inputs = []
+    for place, child in enumerate(children):
+        label = _branch(kind, place)
+        one = _tree(child, " / ".join(part for part in (branch, label) if part), count)
+        if kind == "choose" and place == 0:
+            name, where = (one.call.partition(" ")[0], one.where) if one.call else ("choose", "")
+            whole = _hidden(one)
+            one = Node(plain(child), "selector", (whole,), name, where, call=one.call, branch=one.branch, known=False)
+        elif not known or (kind == "enumerate" and place == 0) or (hasattr(dataset, "_impl") and _written_here(one)):
+            one = _hidden(one)  # what is before a dataset that can't be built on anything else is part of its row
+        inputs.append(one)
+    name, where, file, call = _called(dataset, kind)
+    node = Node(
+        dataset,
+        kind,
+        tuple(inputs),
+        getattr(dataset, "_name", None) or name,
+        where,
+        file,
+        call,
+        branch,
+        _parameters(dataset),
+        kind in PASSIVE,
+        known,
+    )
+    if kind in NESTING:
+        from greenload.profiling.tfdata.inner_graph import look_inside
+
+        looked = look_inside(node)
+        node = replace(node, looked=looked, hidden=bool(looked))  # its cost is in the rows of the chain inside
+    return node
+
+
+def _called(dataset: Any, kind: str) -> tuple[str, str, str, str]:
+    """A node's name, place, file and call: the user's function's own, or the call that made a library's do it."""
+    function = wrapper(dataset)
+    if function is None or kind == "tfrecords":
+        return kind, "", "", ""
+    call = call_of(function)
+    made = "" if call is None else call.made(kind)
+    user = function._func if kind in _USERS else None
+    if user is not None and not installed(function_file(user) or "/built-in/site-packages/"):
+        return function_name(user), function_place(user), function_file(user), made
+    if call is None:
+        return kind if user is None else function_name(user), "", "", ""
+    name = call.name if made else kind if user is None else function_name(user)
+    return name, call.where, call.file, made
+
+
+def _written_here(node: Node) -> bool:
+    """Whether all of a tree comes from a reader's own list of files, which is no row of its own."""
+    return all(one.kind in ("from_tensor_slices", "from_tensors", "map", "range") for one in node.nodes()) and all(
+        installed(function_file(one.function._func)) for one in node.nodes() if one.kind == "map"
+    )
+
+
+def _hidden(node: Node) -> Node:
+    return replace(node, hidden=True, inputs=tuple(_hidden(one) for one in node.inputs), looked=())
+
+
+def endless_repeat(node: Node) -> bool:
+    """Whether a node repeats without an end."""
+    return node.kind == "repeat" and node.parameters.get("count", -1) < 0
+
+
+def _branch(kind: str, place: int) -> str:
+    if kind == "choose":
+        return f"choose {place}" if place else "choose"
+    return f"{kind} {place + 1}" if kind in JOINS else ""
+
+
+def _counts(dataset: Any) -> bool:
+    """Whether it is the endless range that ``enumerate`` zips with, which TensorFlow hides in a variant."""
+    dataset = plain(dataset)
+    if type(dataset).__name__ == "_RangeDataset":
+        return int(dataset._stop) == _ENDLESS_RANGE
+    endless = type(dataset).__name__ == "_VariantDataset" and int(dataset.cardinality()) == -1
+    return endless and str(getattr(dataset.element_spec, "dtype", "")) == "<dtype: 'int64'>"
+
+
+def generator_of(dataset: Any) -> Any:
+    """The user's generator, if the dataset is what ``from_generator`` gives: it hides in closures."""
+    function = dataset._map_func._func
+    if "from_generator_op" not in function_file(function):
+        return None
+    seen = [function]
+    for one in seen:  # grows while it is read
+        for cell in getattr(one, "__closure__", None) or ():
+            found = cell.cell_contents
+            if hasattr(found, "_generator"):
+                return unwrap(found._generator)
+            if callable(found) and found not in seen and len(seen) < 50:
+                seen.append(found)
+    return function
+
+
+def _parameters(dataset: Any) -> dict[str, Any]:
+    found = {}
+    for name in _PARAMETERS:
+        value: Any = getattr(dataset, f"_{name}", None)
+        if hasattr(value, "numpy"):
+            array = value.numpy()
+            value = array.decode(errors="replace") if isinstance(array, bytes) else array.tolist()
+        if value is not None and isinstance(value, bool | int | str | list):
+            found[name] = value
+    return found

@@ -1,0 +1,343 @@
+"""Building a node again on another input: TensorFlow's own operation, with the function as it is already traced.
+
+So a user's function isn't called again, and nothing that belongs to the user's dataset is consumed: a shuffle built
+again draws from a state of its own, a memory cache built again starts empty.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from greenload.profiling.tfdata.graph import Node, reader
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+AUTOTUNE = -1
+BUFFER = 2
+"""Elements that ``prefetch(AUTOTUNE)`` holds in a copy. Left to TensorFlow it grows whenever the consumer finds it
+empty, to gigabytes where nothing slows the consumer down, and every window would pay for what a later one takes."""
+Alter = Callable[[Node, Sequence["tf.data.Dataset"]], "tf.data.Dataset | None"]
+"""Gives something else for a node on its rebuilt inputs; None leaves the node as it is."""
+
+
+class Builder:
+    """Builds datasets from nodes.
+
+    Args:
+        scratch: a folder for what caches and snapshots would write.
+        parallel: what stands for AUTOTUNE; None leaves it to TensorFlow.
+    """
+
+    def __init__(self, scratch: str, parallel: int | None = None) -> None:
+        self._scratch = scratch
+        self._parallel = parallel
+
+    def build(self, node: Node, alter: Alter | None = None, shared: bool = True) -> tf.data.Dataset:
+        """A dataset that gives what ``node`` gives. One that stands in two branches is built once if ``shared``."""
+        made: dict[int, Any] = {}
+
+        def one(node: Node) -> Any:
+            key = id(node.dataset) if shared and node.inner is None and node.kind != "selector" else id(node)
+            if key not in made:
+                inputs = [one(before) for before in node.inputs]
+                altered = alter(node, inputs) if alter is not None else None
+                made[key] = self.on(node, inputs) if altered is None else altered
+            return made[key]
+
+        return one(node)
+
+    def on(self, node: Node, inputs: Sequence[tf.data.Dataset]) -> tf.data.Dataset:
+        """A node on other inputs. One that isn't known stays on the user's own input."""
+        import tensorflow as tf
+
+        if node.inner is not None:
+            return node.inner.on(node, inputs)
+        if node.kind == "selector":
+            return inputs[0]
+        if node.kind == "rebatch":  # needs a map of TensorFlow's own that is kept nowhere
+            return inputs[0].rebatch(node.dataset._batch_sizes, node.dataset._drop_remainder)
+        if node.kind == "unbatch":
+            return inputs[0].unbatch()
+        if not node.known or (not inputs and node.kind != "random"):
+            return node.dataset  # a source has no state: whoever iterates over it opens its own files
+        dataset = reader(node.dataset)
+        variant = _MAKERS[type(dataset).__name__](self, dataset, [one._variant_tensor for one in inputs])
+        return tf.data.experimental.from_variant(variant, node.element_spec)
+
+    def parallelism(self, value: Any) -> Any:
+        """``num_parallel_calls`` to use for one that is given."""
+        return self._parallel if self._parallel is not None and int(value) == AUTOTUNE else value
+
+    def place(self, given: str, suffix: str) -> str:
+        """A cache's or snapshot's own place where it is filled already; else one below the scratch folder."""
+        return given if os.path.exists(given + suffix) else os.path.join(tempfile.mkdtemp(dir=self._scratch), "data")
+
+
+def finished_on_disk(cache: str) -> bool:
+    """Whether a cache's file is there, and whole: TensorFlow writes its index last."""
+    return bool(cache) and os.path.exists(cache + ".index")
+
+
+def _ops() -> tuple[Any, Any]:
+    from tensorflow.python.ops import gen_dataset_ops, gen_experimental_dataset_ops
+
+    return gen_dataset_ops, gen_experimental_dataset_ops
+
+
+def _unary(name: str, *attributes: str, experimental: bool = False) -> Callable[..., Any]:
+    """An operation of one input, whose arguments are kept in attributes of the same names."""
+
+    def make(_: Builder, d: Any, v: list[Any]) -> Any:
+        operation = getattr(_ops()[experimental], name)
+        return operation(v[0], **{one: getattr(d, f"_{one}") for one in attributes}, **d._common_args)
+
+    return make
+
+
+def _map(_: Builder, d: Any, v: list[Any]) -> Any:
+    f = d._map_func.function
+    return _ops()[0].map_dataset(
+        v[0],
+        f.captured_inputs,
+        f=f,
+        use_inter_op_parallelism=d._use_inter_op_parallelism,
+        preserve_cardinality=d._preserve_cardinality,
+        force_synchronous=getattr(d, "_force_synchronous", False),
+        **d._common_args,
+    )
+
+
+def _parallel_map(builder: Builder, d: Any, v: list[Any]) -> Any:
+    f = d._map_func.function
+    return _ops()[0].parallel_map_dataset_v2(
+        v[0],
+        f.captured_inputs,
+        f=f,
+        num_parallel_calls=builder.parallelism(d._num_parallel_calls),
+        deterministic=d._deterministic,
+        use_inter_op_parallelism=d._use_inter_op_parallelism,
+        preserve_cardinality=d._preserve_cardinality,
+        use_unbounded_threadpool=getattr(d, "_use_unbounded_threadpool", False),
+        **d._common_args,
+    )
+
+
+def _filter(_: Builder, d: Any, v: list[Any]) -> Any:
+    f = d._predicate.function
+    return _ops()[0].filter_dataset(v[0], other_arguments=f.captured_inputs, predicate=f, **d._common_args)
+
+
+def _take_while(_: Builder, d: Any, v: list[Any]) -> Any:
+    f = d._predicate.function
+    return _ops()[1].take_while_dataset(v[0], other_arguments=f.captured_inputs, predicate=f, **d._common_args)
+
+
+def _flat_map(_: Builder, d: Any, v: list[Any]) -> Any:
+    f = d._map_func.function
+    return _ops()[0].flat_map_dataset(v[0], f.captured_inputs, f=f, **d._common_args)
+
+
+def _interleave(_: Builder, d: Any, v: list[Any]) -> Any:
+    f = d._map_func.function
+    return _ops()[0].interleave_dataset(
+        v[0], f.captured_inputs, d._cycle_length, d._block_length, f=f, **d._common_args
+    )
+
+
+def _parallel_interleave(builder: Builder, d: Any, v: list[Any]) -> Any:
+    f = d._map_func.function
+    return _ops()[0].parallel_interleave_dataset_v4(
+        v[0],
+        f.captured_inputs,
+        d._cycle_length,
+        d._block_length,
+        d._buffer_output_elements,
+        d._prefetch_input_elements,
+        builder.parallelism(d._num_parallel_calls),
+        f=f,
+        deterministic=getattr(d, "_deterministic", "default"),
+        **d._common_args,
+    )
+
+
+def _legacy_interleave(_: Builder, d: Any, v: list[Any]) -> Any:
+    f = d._map_func.function
+    return _ops()[1].legacy_parallel_interleave_dataset_v2(
+        v[0],
+        f.captured_inputs,
+        d._cycle_length,
+        d._block_length,
+        d._buffer_output_elements,
+        d._prefetch_input_elements,
+        f=f,
+        deterministic=d._deterministic,
+        **d._common_args,
+    )
+
+
+def _parallel_batch(builder: Builder, d: Any, v: list[Any]) -> Any:
+    return _ops()[0].parallel_batch_dataset(
+        v[0],
+        batch_size=d._batch_size,
+        num_parallel_calls=builder.parallelism(d._num_parallel_calls),
+        drop_remainder=d._drop_remainder,
+        deterministic=d._deterministic,
+        **d._common_args,
+    )
+
+
+def _padded_batch(_: Builder, d: Any, v: list[Any]) -> Any:
+    from tensorflow.python.data.util import nest, structure
+
+    return _ops()[0].padded_batch_dataset_v2(
+        v[0],
+        batch_size=d._batch_size,
+        padded_shapes=nest.flatten(d._padded_shapes),
+        padding_values=nest.flatten(d._padding_values),
+        drop_remainder=d._drop_remainder,
+        output_shapes=structure.get_flat_tensor_shapes(d._structure),
+        metadata=d._metadata.SerializeToString(),
+    )
+
+
+def _ragged(builder: Builder, d: Any, v: list[Any]) -> Any:
+    return _MAKERS[type(d._mapped_dataset).__name__](builder, d._mapped_dataset, v)
+
+
+def _sparse_batch(_: Builder, d: Any, v: list[Any]) -> Any:
+    import tensorflow as tf
+
+    shape = tf.constant([-1 if n is None else n for n in tf.TensorShape(d._row_shape).as_list()], tf.int64)
+    return _ops()[1].dense_to_sparse_batch_dataset(v[0], d._batch_size, row_shape=shape, **d._flat_structure)
+
+
+def _shuffle(_: Builder, d: Any, v: list[Any]) -> Any:
+    return _ops()[0].shuffle_dataset_v3(
+        v[0],
+        buffer_size=d._buffer_size,
+        seed=d._seed,
+        seed2=d._seed2,
+        seed_generator=_ops()[0].dummy_seed_generator(),
+        reshuffle_each_iteration=True if d._reshuffle_each_iteration is None else d._reshuffle_each_iteration,
+        **d._common_args,
+    )
+
+
+def _cache(builder: Builder, d: Any, v: list[Any]) -> Any:
+    given = d._filename.numpy().decode()
+    return _ops()[0].cache_dataset_v2(
+        v[0],
+        filename=builder.place(given, ".index") if given else "",
+        cache=_ops()[0].dummy_memory_cache(),
+        **d._common_args,
+    )
+
+
+def _snapshot(builder: Builder, d: Any, v: list[Any]) -> Any:
+    read, shard = d._reader_func.function, d._shard_func.function
+    return _ops()[1].snapshot_dataset_v2(
+        v[0],
+        builder.place("", "/nowhere"),
+        read.captured_inputs,
+        shard.captured_inputs,
+        compression=d._compression,
+        reader_func=read,
+        shard_func=shard,
+        **d._common_args,
+    )
+
+
+def _prefetch(_: Builder, d: Any, v: list[Any]) -> Any:
+    size = BUFFER if int(d._buffer_size) == AUTOTUNE else d._buffer_size
+    return _ops()[0].prefetch_dataset(
+        v[0], buffer_size=size, slack_period=None, legacy_autotune=False, **d._common_args
+    )
+
+
+def _scan(_: Builder, d: Any, v: list[Any]) -> Any:
+    from tensorflow.python.data.util import structure
+
+    f = d._scan_func.function
+    state = structure.to_tensor_list(d._state_structure, d._initial_state)
+    return _ops()[1].scan_dataset(v[0], state, f.captured_inputs, f=f, preserve_cardinality=True, **d._common_args)
+
+
+def _group_by_window(_: Builder, d: Any, v: list[Any]) -> Any:
+    key, reduce, size = d._key_func.function, d._reduce_func.function, d._window_size_func.function
+    return _ops()[1].group_by_window_dataset(
+        v[0],
+        key.captured_inputs,
+        reduce.captured_inputs,
+        size.captured_inputs,
+        key_func=key,
+        reduce_func=reduce,
+        window_size_func=size,
+        **d._common_args,
+    )
+
+
+def _options(_: Builder, d: Any, v: list[Any]) -> Any:
+    return _ops()[0].options_dataset(v[0], d.options()._to_proto().SerializeToString(), **d._common_args)
+
+
+def _choose(_: Builder, d: Any, v: list[Any]) -> Any:
+    return _ops()[1].directed_interleave_dataset(
+        v[0], v[1:], stop_on_empty_dataset=d._stop_on_empty_dataset, **d._flat_structure
+    )
+
+
+def _random(_: Builder, d: Any, v: list[Any]) -> Any:
+    if not d._rerandomize:
+        return _ops()[1].random_dataset(seed=d._seed, seed2=d._seed2, **d._common_args)
+    return _ops()[1].random_dataset_v2(
+        seed=d._seed,
+        seed2=d._seed2,
+        seed_generator=_ops()[0].dummy_seed_generator(),
+        rerandomize_each_iteration=True,
+        **d._common_args,
+    )
+
+
+_MAKERS: dict[str, Callable[[Builder, Any, list[Any]], Any]] = {
+    "_AssertCardinalityDataset": lambda _, d, v: _ops()[1].assert_cardinality_dataset(
+        v[0], d._expected_cardinality, **d._flat_structure
+    ),
+    "_BatchDataset": _unary("batch_dataset_v2", "batch_size", "drop_remainder"),
+    "_ParallelBatchDataset": _parallel_batch,
+    "CacheDataset": _cache,
+    "_ConcatenateDataset": lambda _, d, v: _ops()[0].concatenate_dataset(v[0], v[1], **d._common_args),
+    "_DenseToRaggedDataset": _ragged,
+    "_DenseToSparseBatchDataset": _sparse_batch,
+    "_DirectedInterleaveDataset": _choose,
+    "_FilterDataset": _filter,
+    "_FlatMapDataset": _flat_map,
+    "_GroupByWindowDataset": _group_by_window,
+    "_IgnoreErrorsDataset": lambda _, d, v: _ops()[1].ignore_errors_dataset(v[0], **d._flat_structure),
+    "_InterleaveDataset": _interleave,
+    "_MapDataset": _map,
+    "_OptionsDataset": _options,
+    "_PaddedBatchDataset": _padded_batch,
+    "_ParallelInterleaveDataset": _parallel_interleave,
+    "ParallelInterleaveDataset": _legacy_interleave,
+    "_ParallelMapDataset": _parallel_map,
+    "_PrefetchDataset": _prefetch,
+    "_RandomDataset": _random,
+    "RandomDatasetV2": _random,
+    "_RepeatDataset": _unary("repeat_dataset", "count"),
+    "_RestructuredDataset": lambda _, d, v: v[0],
+    "_ScanDataset": _scan,
+    "_ShardDataset": _unary("shard_dataset", "num_shards", "index"),
+    "_ShuffleDataset": _shuffle,
+    "_SkipDataset": _unary("skip_dataset", "count"),
+    "_SnapshotDataset": _snapshot,
+    "_TakeDataset": _unary("take_dataset", "count"),
+    "_TakeWhileDataset": _take_while,
+    "_UniqueDataset": _unary("unique_dataset", experimental=True),
+    "_WindowDataset": _unary("window_dataset", "size", "shift", "stride", "drop_remainder"),
+    "_ZipDataset": lambda _, d, v: _ops()[0].zip_dataset(v, **d._common_args),
+}
+"""How TensorFlow 2.21 makes each of its datasets, by class."""

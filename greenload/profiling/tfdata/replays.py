@@ -1,0 +1,281 @@
+"""A node's runs with and without it: on captured elements where that can be, else as prefixes of the dataset."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from greenload.profiling.tfdata.caches import Stores, on_disk
+from greenload.profiling.tfdata.counting import Counts, bare, cutting
+from greenload.profiling.tfdata.graph import NESTING, PASSIVE, READERS, STORES, Node
+from greenload.profiling.tfdata.rebuild import Builder
+from greenload.profiling.tfdata.runs import Run, divisor, emptied, group_size, step_options, whole_options
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+CAPTURED_BYTES = 1 << 29
+"""Bytes of one capture, at most; two are held at a time."""
+REPLAYED = frozenset(
+    {
+        "map", "filter", "take_while", "scan", "batch", "padded_batch", "dense_to_ragged", "dense_to_sparse_batch",
+        "unbatch", "rebatch", "shuffle", "prefetch", "window", "group_by_window",
+    }
+)  # fmt: skip
+"""Kinds whose work on captured elements is their work in the dataset."""
+PREDICATES = frozenset({"filter", "take_while"})
+"""Kinds whose function says which elements pass: it is replayed with every element passed."""
+_LEAST = 8  # captured elements, where there are as many
+_HELD = 2  # captures at a time: what enters a step, and what enters the one before it
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A node's two runs, and by which method they tell its cost."""
+
+    present: Run
+    absent: Run
+    method: str
+    """``"replay"`` or ``"prefix"``."""
+
+    def runs(self) -> dict[str, Run]:
+        """By the kinds of their windows."""
+        return {"with": self.present, "without": self.absent}
+
+
+class Replays:
+    """Makes the runs of one dataset's nodes.
+
+    Args:
+        root: the dataset.
+        counts: what flows through it.
+        builder: makes the copies that steps run on, AUTOTUNE replaced.
+        samples: different samples to work on, at most.
+        told: called whenever elements have passed.
+    """
+
+    def __init__(self, root: Node, counts: Counts, builder: Builder, samples: int, told: Callable[[], None]) -> None:
+        self.root = root
+        self._counts = counts
+        self._builder = builder
+        self.samples = samples
+        """Different samples to work on, at most."""
+        self._cut = samples  # what caches hold that were cut: as many as were counted
+        self._told = told
+        self.options = step_options(root.dataset.options())
+        """Of every run but the whole's."""
+        self._whole_options = whole_options(root.dataset.options())
+        self._captures: dict[Node, tf.data.Dataset] = {}
+        self._stores = Stores.of(root, counts.unfilled)
+        self._filled: dict[int, tf.data.Dataset] = {}
+        self._outer: Mapping[Node, tuple[Node, int]] = {
+            one: (node, place) for node in root.nodes() for place, one in enumerate(node.looked)
+        }
+
+    def full(self) -> Run:
+        """The whole dataset, endlessly, with the user's own options."""
+        return self.whole(self.copy(self.root))
+
+    def whole(self, dataset: tf.data.Dataset) -> Run:
+        """A dataset in place of the whole one, of the same batches."""
+        counts = self._counts
+        per_element = counts.samples_per_element
+        group = self._group(per_element)
+        if counts.epoch_elements is not None:
+            group = divisor(counts.epoch_elements, group)
+        elif any(self._ends_by_turns(node) for node in self.root.nodes()):
+            # What was counted stands for the whole: going on would meet branches in other shares.
+            dataset = dataset.take(math.ceil(counts.samples / per_element))
+        # Also where it has no end: which of a join's branches ends it can't be told before.
+        return Run(dataset.repeat().with_options(self._whole_options), per_element, group, self._told)
+
+    def _ends_by_turns(self, node: Node) -> bool:
+        """Whether a join gives its branches in other shares later, once one of them has ended."""
+        return node.kind in ("concatenate", "choose") and any(
+            int(branch.dataset.cardinality()) != -1 for branch in node.inputs if branch.kind != "selector"
+        )
+
+    def pair(self, node: Node, context: str = "alone") -> Pair:
+        """A node's runs.
+
+        Args:
+            node: whose.
+            context: what else runs in both: nothing (``"alone"``), the step ``"before"`` it, or ``"all"`` before it.
+        """
+        if context == "all" and self._counts.silent(node):
+            context = "alone"  # a filter that passes none: behind it a prefix has nothing to be counted by
+        if node.kind not in REPLAYED or self._is_inner_source(node) or context == "all":
+            return self._prefixes(node)
+        try:
+            return self._replay(node, context == "before")
+        except ValueError:  # inside an interleave, what needs more of its argument than the dataset before it
+            return self._prefixes(node)
+
+    def before(self, node: Node) -> Node | None:
+        """The node whose elements a node works on; None for a source."""
+        if node in self._outer:
+            outer, place = self._outer[node]
+            return outer.looked[place - 1] if place else outer.inputs[0]
+        return node.inputs[0] if node.inputs else None
+
+    def unreached(self, rows: Sequence[Node]) -> dict[str, str]:
+        """By name, why nodes can't be measured of which nothing was seen while elements were counted."""
+        found, counts = {}, self._counts
+        for node in rows:
+            before = self.before(node)
+            if before is not None and node.known and counts.silent(before):
+                found[node.name] = f"nothing reached it in the {counts.samples:,} samples that were counted"
+            elif counts.silent(node) and (node.inner is not None or node.kind not in PREDICATES):
+                found[node.name] = f"gave no element in the {counts.samples:,} samples that were counted"
+        return found
+
+    def step_before(self, node: Node) -> Node | None:
+        """The node before a node that does work: those that only pass, order or hold elements are left out."""
+        found = self.before(node)
+        while found is not None and found.inner is None and len(found.inputs) == 1:
+            if found.kind not in PASSIVE and found.kind not in ("shuffle", "prefetch"):
+                break
+            found = found.inputs[0]
+        return found.looked[-1] if found is not None and found.looked else found
+
+    def _is_inner_source(self, node: Node) -> bool:
+        return node in self._outer and self._outer[node][1] == 0
+
+    def _replay(self, node: Node, behind: bool) -> Pair:
+        before = self.before(node)
+        assert before is not None
+        step = self.step_before(node) if behind else None
+        context = None if step is None else self._behind(step)
+        captured = self.captured(before) if context is None else context
+        into = self._counts.flows[before].elements_per_sample
+        absent = captured
+        if node.kind == "batch" and before.kind == "map" and before.inner is None:
+            # In the dataset, too, batching becomes one with the map before it, and hands on a batch in place of its
+            # elements one by one. The map's own row holds handing those on, so what that spares is the batch's.
+            absent = self._emptied(before, captured)
+        present = self._on(node, absent)
+        ratio = into / max(1e-12, self._counts.flows[node].elements_per_sample)
+        inputs = _inputs_per_output(node, ratio)
+        return Pair(self._run(present, inputs / into), self._run(absent, 1 / into), "replay")
+
+    def _on(self, node: Node, dataset: tf.data.Dataset) -> tf.data.Dataset:
+        return _predicate(node, dataset) if node.kind in PREDICATES else self._builder.on(node, [dataset])
+
+    def _emptied(self, node: Node, dataset: tf.data.Dataset) -> tf.data.Dataset:
+        calls = getattr(node.dataset, "_num_parallel_calls", None)
+        deterministic = {"true": True, "false": False}.get(getattr(node.dataset, "_deterministic", "default"))
+        return emptied(dataset, None if calls is None else self._builder.parallelism(calls), deterministic)
+
+    def _behind(self, before: Node) -> tf.data.Dataset | None:
+        """The step before another one, at work; None where it can't be replayed or read again."""
+        if before.kind == "map" and before.inner is None:
+            return self._on(before, self.captured(before.inputs[0]))
+        reads = not before.inputs or before.kind in READERS
+        return self._bare(before).repeat() if before.inner is not None or (reads and not before.hidden) else None
+
+    def captured(self, node: Node) -> tf.data.Dataset:
+        """Elements that leave a node, held in memory, over and over. Filled by its first pass.
+
+        The runs of a step share them, and the step after it may use them again.
+        """
+        if node not in self._captures:
+            flow = self._counts.flows[node]
+            wanted = max(_LEAST, math.ceil(min(self.samples, self._counts.samples) * flow.elements_per_sample))
+            held = int(CAPTURED_BYTES / max(1.0, flow.bytes_per_element))
+            while len(self._captures) >= _HELD:
+                del self._captures[next(iter(self._captures))]
+            self._captures[node] = self._bare(node).take(max(1, min(wanted, held))).cache().repeat()
+        return self._captures[node]
+
+    def forget(self) -> None:
+        """Let go of what is captured and cached, so that the next build captures and fills anew."""
+        self._captures.clear()
+        self._filled.clear()
+
+    def _bare(self, node: Node) -> tf.data.Dataset:
+        """The dataset up to a node without what only orders, keeps or repeats elements."""
+        if node in self._outer:
+            outer, _ = self._outer[node]
+            return node.inner.prefix(self._builder.build(outer.inputs[0], bare))
+        return self._builder.build(node, bare)
+
+    def copy(self, node: Node) -> tf.data.Dataset:
+        """The dataset up to a node, as it is. All copies of a build read the same caches in memory."""
+        cut = cutting(self._builder, self._counts, self._cut)
+
+        def alter(one: Node, inputs: Sequence[tf.data.Dataset]) -> tf.data.Dataset | None:
+            if one not in self._stores or on_disk(one):
+                return cut(one, inputs)
+            if id(one.dataset) not in self._filled:
+                self._filled[id(one.dataset)] = cut(one, inputs) or self._builder.on(one, inputs)
+            return self._filled[id(one.dataset)]
+
+        if node in self._outer:
+            outer, _ = self._outer[node]
+            return node.inner.prefix(self._builder.build(outer.inputs[0], alter))
+        return self._builder.build(node, alter)
+
+    def _prefixes(self, node: Node) -> Pair:
+        """The dataset up to a node, and up to the one before it; for a source or a cache, one that does nothing."""
+        import tensorflow as tf
+
+        before = self.before(node)
+        per_sample = self._counts.flows[node].elements_per_sample
+        nothing = not node.known or (before is not None and before.hidden and not before.looked and not before.inputs)
+        if before is None or nothing or node.kind == "selector" or node in self._stores:
+            absent = self._run(tf.data.Dataset.range(1 << 62), 1 / per_sample)
+        else:
+            absent = self._prefix(before)
+        return Pair(self._prefix(node), absent, "prefix")
+
+    def _prefix(self, node: Node) -> Run:
+        """The dataset up to a node, over and over; no further than an epoch goes where that leaves a cache unfilled."""
+        dataset, per_sample = self.copy(node), self._counts.flows[node].elements_per_sample
+        if any(one in self._counts.unfilled and one not in self._stores for one in node.nodes()):
+            dataset = dataset.take(max(1, round(per_sample * self._counts.samples)))
+        return self._run(dataset.repeat(), 1 / per_sample)
+
+    def _run(self, dataset: tf.data.Dataset, samples_per_element: float) -> Run:
+        group = self._group(samples_per_element)
+        return Run(dataset.with_options(self.options), samples_per_element, group, self._told)
+
+    def _group(self, samples_per_element: float) -> int:
+        group = group_size(samples_per_element, self._counts.s_per_sample)
+        if self._counts.bounded:  # a pass is over so many samples, and some groups
+            group = max(1, min(group, int(self.samples / samples_per_element / 4)))
+        return group
+
+
+def _inputs_per_output(node: Node, ratio: float) -> float:
+    """Elements that a replayed node takes in for each that it gives; ``ratio`` is what was counted."""
+    if node.kind in ("batch", "padded_batch") and "batch_size" in node.parameters:
+        return float(node.parameters["batch_size"])  # counted ones hold an epoch's smaller last batch
+    if node.kind in ("map", "scan", "shuffle", "prefetch", "dense_to_ragged") or node.kind in PREDICATES:
+        return 1.0
+    return float(node.parameters["shift"]) if node.kind == "window" else ratio
+
+
+def _predicate(node: Node, dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """A filter's predicate as a map: its work, with every element passed."""
+    import tensorflow as tf
+    from tensorflow.python.ops import gen_dataset_ops
+
+    if node.inner is not None:
+        raise ValueError("a predicate inside a function is measured by prefixes")
+    function = node.function.function
+    variant = gen_dataset_ops.map_dataset(
+        dataset._variant_tensor,
+        function.captured_inputs,
+        f=function,
+        output_types=[tf.bool],
+        output_shapes=[[]],
+        force_synchronous=True,  # as in a filter: TensorFlow makes other maps parallel
+    )
+    return tf.data.experimental.from_variant(variant, tf.TensorSpec((), tf.bool))
+
+
+def replayed(node: Node) -> bool:
+    """Whether a node is of a kind that keeps nothing and works on what is before it."""
+    return node.kind in REPLAYED and node.kind not in STORES and node.kind not in NESTING

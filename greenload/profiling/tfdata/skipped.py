@@ -1,0 +1,53 @@
+"""What a profile of a dataset could not look into, and why; what its filters throw away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from greenload.profiling.tfdata.belonging import thrown_away
+from greenload.profiling.tfdata.caches import snapshot_there
+from greenload.profiling.tfdata.campaign import DatasetCampaign
+from greenload.profiling.tfdata.graph import NESTING, STORES, Node
+from greenload.profiling.tfdata.operations import calls_python
+from greenload.report.data import Skipped
+
+
+def notes(campaign: DatasetCampaign) -> Iterator[Skipped]:
+    """Steps that are one row though more may be inside, filters that throw away, and steps without figures."""
+    for node in campaign.root.nodes():
+        if node.hidden and not node.looked:
+            continue
+        if why := _opaque(node):
+            yield Skipped(node.name, why)
+        if campaign.counts.cut and node.kind in STORES:
+            held = round(campaign.counts.samples)
+            yield Skipped(node.name, f"an epoch is too long to fill it whole: measured on its first {held} samples")
+        if node in campaign.counts.unfilled and node not in campaign.stores:
+            yield Skipped(node.name, "an epoch ends before its input does: it is filled anew each time, and never read")
+        if snapshot_there(node):
+            yield Skipped(node.name, "its folder holds a finished snapshot: it was measured as if that weren't there")
+    yield from thrown_away(campaign.root, campaign.counts, campaign.replays.before)
+    for name, why in campaign.failed.items():
+        yield Skipped(name, why)
+    if campaign.bounds is not None:
+        yield from (Skipped(name, why) for name, why in campaign.bounds.reasons.items())
+        if campaign.hurried:
+            yield Skipped("rounds", f"some steps have fewer than {campaign.bounds.rounds}: all was slower than counted")
+
+
+def _opaque(node: Node) -> str:
+    if node.kind == "from_generator":
+        return "a Python generator: its work is one row, greenload doesn't see inside"
+    if node.kind == "dali":
+        return "DALI's pipeline is one row: profile it as a greenload.Pipeline to see its operators"
+    if node.kind == "data_service":
+        return "tf.data service: what its workers do runs in other processes, and isn't in the figures"
+    if node.kind in NESTING and not node.looked:
+        return f"the dataset inside its {node.kind} isn't one chain of known datasets: measured as one row"
+    if calls_python(node):
+        return "calls Python (py_function or numpy_function): one row, greenload doesn't see inside"
+    if not node.known and node.kind != "selector":
+        return (
+            f"{node.kind} is no dataset that greenload knows: it and all before it are one row, run on their own state"
+        )
+    return ""

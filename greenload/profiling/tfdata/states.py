@@ -1,0 +1,122 @@
+"""What running a dataset changes in its user's program: variables, tables, generators of random numbers; put back."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from greenload.errors import GreenloadError
+from greenload.profiling.tfdata.graph import Node, generator_of, walk, wrappers
+from greenload.profiling.tfdata.operations import operations_of
+from greenload.profiling.tfdata.reach import reachable
+from greenload.system.random_states import Restore, put_back, python_states, variable_state
+
+_FILLING = frozenset({"LookupTableInsertV2", "LookupTableRemoveV2", "LookupTableImportV2"})
+
+
+@contextmanager
+def kept(root: Node) -> Iterator[None]:
+    """Put back what a dataset's functions refer to, also after an error: variables, tables, generators.
+
+    Variables and tables are found in the functions' graphs and, as generators of random numbers, among what their
+    Python code refers to. Tables are put back that a function fills.
+    """
+    with put_back(_states(root)):
+        yield
+
+
+def _states(root: Node) -> list[Restore]:
+    import tensorflow as tf
+
+    roots, seen = [root], set[int]()
+    found: list[Restore] = []
+    for one in roots:  # grows while it is read: functions may refer to datasets
+        nodes = [node for node in one.nodes() if node.dataset is not None]
+        for wrapper in (wrapper for node in nodes for wrapper in wrappers(node.dataset)):
+            found += _captured(wrapper.function, seen)
+        objects = list(reachable(*(function for node in nodes for function in _written(node))))
+        found += [restore for _, _, restore in python_states(objects)]
+        for held in objects:
+            found += _of_object(held, seen)
+            if isinstance(held, tf.data.Dataset) and id(held) not in seen and len(roots) < 16:
+                seen.add(id(held))
+                try:
+                    roots.append(walk(held))
+                except GreenloadError:
+                    continue
+    return found
+
+
+def _written(node: Node) -> list[Any]:
+    """The Python functions of a node."""
+    if node.kind == "from_generator":
+        return [generator_of(node.dataset)]
+    return [wrapper._func for wrapper in wrappers(node.dataset)]
+
+
+def _captured(function: Any, seen: set[int]) -> list[Restore]:
+    """The variables and tables that a traced function works on."""
+    import tensorflow as tf
+
+    found: list[Restore] = []
+    others = set()
+    for handle in getattr(function, "captured_inputs", ()):
+        if handle.dtype != tf.resource or id(handle) in seen:
+            continue
+        seen.add(id(handle))
+        data = getattr(handle, "_handle_data", None)
+        if data is not None and len(data.shape_and_type) == 1:
+            found += variable_state(handle, data.shape_and_type[0].dtype)
+        else:
+            others.add(id(handle))
+    if others and any(one.op in _FILLING for one in operations_of(function)):
+        # A handle doesn't say what its table holds, and exporting it as another type ends the process.
+        held = [one for one in gc.get_objects() if issubclass(type(one), _tables())]
+        found += [restore for one in held if id(one.resource_handle) in others for restore in _table(one)]
+    return found
+
+
+def _tables() -> tuple[type, ...]:
+    """Classes of the tables that change."""
+    import tensorflow as tf
+
+    return tf.lookup.experimental.MutableHashTable, tf.lookup.experimental.DenseHashTable
+
+
+def _of_object(held: Any, seen: set[int]) -> list[Restore]:
+    """Of what Python code refers to: a variable, a table, TensorFlow's generators, the variables of a module."""
+    import tensorflow as tf
+
+    variables = [held] if isinstance(held, tf.Variable) else []
+    if isinstance(held, tf.random.Generator):
+        variables = [held.state]
+    keras = sys.modules.get("keras")
+    if keras is not None and isinstance(held, keras.layers.Layer | keras.Variable | keras.random.SeedGenerator):
+        owned = held.variables if isinstance(held, keras.layers.Layer) else [getattr(held, "state", held)]
+        variables = [value for one in owned if isinstance(value := one.value, tf.Variable)]
+    elif isinstance(held, tf.Module):
+        variables = list(held.variables)
+    found = []
+    for one in variables:
+        if id(handle := one.handle) not in seen:
+            seen.add(id(handle))
+            found += variable_state(handle, one.dtype)
+    return found + (_table(held) if issubclass(type(held), _tables()) else [])
+
+
+def _table(table: Any) -> list[Restore]:
+    import tensorflow as tf
+
+    try:
+        exported = table.export()
+    except (tf.errors.OpError, ValueError):
+        return []  # made in another graph
+    # Copies: what a dense table exports are its own buckets, which change with it.
+    keys, values = (tf.constant(np.array(part.numpy()), part.dtype) for part in exported)
+    handle = table.resource_handle
+    return [lambda: tf.raw_ops.LookupTableImportV2(table_handle=handle, keys=keys, values=values)]

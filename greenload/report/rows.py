@@ -1,0 +1,383 @@
+"""What both the terminal and the page show: rows, groups of domains, and numbers rounded to what they support."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from greenload.energy.attribution.attribute import Cost
+from greenload.energy.figures import Figure, scale, sum_figures
+from greenload.report.data import UNATTRIBUTED_LIMIT, Advice, Report, Step
+from greenload.report.views import View, exceeded, views
+from greenload.text import printable
+
+GROUPS = ("cpu", "dram", "gpu", "storage")
+"""Kinds of energy domain, in the order shown. ``cpu:package-0`` and ``cpu:package-1`` are one group."""
+DASH = "–"
+"""Stands for a figure that doesn't exist; never for zero."""
+CACHED_BELOW_BYTES = 512
+"""Device bytes per sample below which no file was fetched: a device reads no less than a sector for any of them."""
+SHOWN_ABOVE = 1e-3
+"""Share of a table's largest joules below which a group is left out of narrow tables: no figure has more digits."""
+RECORDS_SHOWN = 5
+"""Left-out records that are named: a damaged set has thousands, and the JSON holds them all."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    label: str
+    kind: str
+    """``"step"``, ``"unattributed"``, ``"idle"`` or ``"total"``."""
+    backend: str
+    cpu_ms: Figure | None
+    """CPU milliseconds per image; None where the row has no such cost."""
+    share: float | None
+    """Of the full run's CPU seconds; None where it has no such cost, or can't be told from nothing."""
+    energy_mj: Mapping[str, Figure]
+    """Millijoules per image by group."""
+    device_bytes: Figure | None
+    reads: Figure | None = None
+    """Read system calls per image."""
+    branch: str = ""
+    """The side input that a step belongs to; empty on the main chain."""
+    where: str = ""
+    """Where the user wrote the step."""
+    name: str = ""
+    """The step's own name, by which two reports' rows are matched."""
+
+
+def group(domain: str) -> str:
+    """``"cpu"`` of ``"cpu:package-0"``."""
+    return domain.split(":")[0]
+
+
+def by_group(energy: Mapping[str, Figure]) -> dict[str, Figure]:
+    """Sums of a mapping by domain, in the order of `GROUPS`; domains of one run share their errors."""
+    return {
+        name: sum_figures((figure for domain, figure in energy.items() if group(domain) == name), common=True)
+        for name in GROUPS
+        if any(group(domain) == name for domain in energy)
+    }
+
+
+def groups(report: Report) -> list[str]:
+    """The groups that a report has figures for."""
+    costs: list[Mapping[str, Figure]] = [report.total.energy_j_per_sample, report.idle.energy_j_per_sample]
+    costs += [step.energy_j_per_sample for step in report.steps]
+    return [name for name in GROUPS if any(name == group(domain) for cost in costs for domain in cost)]
+
+
+def group_figures(report: Report, name: str) -> list[Figure]:
+    """The full run's figures of a group's domains: they tell its provenance and band."""
+    return [figure for domain, figure in report.total.energy_j_per_sample.items() if group(domain) == name]
+
+
+def band(figures: Iterable[Figure]) -> str:
+    """``"modelled ±40 %"``, ``"measured"``: the weakest provenance of figures, with the widest band."""
+    parts = list(figures)
+    weakest = sum_figures(parts).provenance
+    widest = max((part.systematic for part in parts), default=0.0)
+    return f"{weakest} ±{widest:.0%}".replace("%", " %") if widest else weakest
+
+
+def counted_groups(report: Report) -> list[str]:
+    """The groups with joules that a counter measured."""
+    energy = report.total.energy_j_per_sample
+    found = {group(name) for name, one in energy.items() if one.provenance == "measured" and one.value is not None}
+    return [name for name in GROUPS if name in found]
+
+
+def energy_leads(report: Report) -> bool:
+    """Whether joules come before CPU seconds: only where the processor's are measured, as it does most of the work."""
+    return "cpu" in counted_groups(report)
+
+
+def notable_groups(report: Report) -> list[str]:
+    """The groups without those whose joules, with their intervals, are next to nothing in every row.
+
+    A figure that is missing isn't nothing, so its group stays.
+    """
+    shown = rows(report)
+
+    def most(name: str) -> float:
+        figures = [row.energy_mj[name] for row in shown if name in row.energy_mj]
+        return max(
+            math.inf if one.low is None or one.high is None else max(abs(one.low), abs(one.high)) for one in figures
+        )
+
+    values = [abs(one.value) for row in shown for one in row.energy_mj.values() if one.value is not None]
+    return [name for name in groups(report) if most(name) > SHOWN_ABOVE * max(values, default=0.0)]
+
+
+def shows_reading(report: Report) -> bool:
+    """Whether any row's bytes from storage devices are worth a column."""
+    read = [row.device_bytes for row in rows(report) if row.device_bytes is not None]
+    return any(one.value is not None and abs(one.value) >= CACHED_BELOW_BYTES for one in read)
+
+
+def shows_reads(report: Report) -> bool:
+    """Whether the read system calls are worth a column: where a step makes any that its windows resolve."""
+    counts = [step.reads_per_sample for step in report.steps]
+    return any(one.value is not None and one.value > 0 and not one.unresolved for one in counts)
+
+
+def step_label(step: Step) -> str:
+    """The step's name, with its stages where it fuses several and the name doesn't say so."""
+    joined = " + ".join(step.stages)
+    fused = len(step.stages) > 1 and joined != step.name
+    return printable(f"{step.name}: {joined}" if fused else step.name)
+
+
+def rows(report: Report) -> list[Row]:
+    """The table: steps in order, what none of them explains, the idle floor, and the held-out full run with it."""
+    full = report.full.cpu_s_per_sample.value
+
+    def row(label: str, kind: str, cost: Cost, backend: str = "", *more: str) -> Row:
+        cpu = cost.cpu_s_per_sample
+        energy = {name: scale(figure, 1e3) for name, figure in by_group(cost.energy_j_per_sample).items()}
+        read, reads = cost.device_bytes_per_sample, cost.reads_per_sample
+        part = None if kind == "step" and cpu.unresolved else share(cpu, full)
+        return Row(label, kind, backend, scale(cpu, 1e3), part, energy, read, reads, *more)
+
+    found = [
+        row(step_label(step), "step", step, *map(printable, (step.backend, step.branch, step.where, step.name)))
+        for step in report.steps
+    ]
+    found.append(row("unattributed", "unattributed", report.unattributed))
+    idle = {name: scale(figure, 1e3) for name, figure in by_group(report.idle.energy_j_per_sample).items()}
+    if idle:
+        found.append(Row("idle floor", "idle", "", None, None, idle, None))
+    total = row("total (full run, held out)", "total", report.total)
+    whole = report.total.cpu_s_per_sample.value
+    return [*found, replace(total, share=whole / full if full and whole is not None else None)]
+
+
+def view_rows(view: View) -> list[Row]:
+    """The rows of one kind of epoch, whose total is named by it."""
+    label = f"total, {view.name.lower()}"
+    return [replace(row, label=label) if view.name and row.kind == "total" else row for row in rows(view.report)]
+
+
+def share(cpu: Figure, full: float | None) -> float | None:
+    """A figure's share of a whole; None where either isn't known, or a large one can't be told from nothing."""
+    if not full or cpu.value is None or cpu.low is None or cpu.high is None:
+        return None
+    found = cpu.value / full
+    return found if abs(found) <= UNATTRIBUTED_LIMIT or not cpu.low <= 0 <= cpu.high else None
+
+
+def rounded(figure: Figure) -> tuple[str, str] | None:
+    """Value and half-width as text, cut where the interval stops supporting digits; None for a missing figure.
+
+    The half-width keeps two digits where they are 10 to 35, else one, and the value ends at the same place (the
+    Particle Data Group's rule). Without an interval three significant digits are kept, and the half-width is empty.
+
+    Example:
+        >>> rounded(Figure(0.93241, 0.90911, 0.95571, "measured"))
+        ('0.932', '0.023')
+    """
+    if figure.value is None or figure.half_width is None:
+        return None
+    half = figure.half_width
+    if half <= max(abs(figure.value), 1.0) * 1e-12:
+        lead = abs(figure.value)
+        return (_fixed(figure.value, 2 - math.floor(math.log10(lead)) if lead else 0), "")
+    exponent = math.floor(math.log10(half))
+    digits = 1 if half / 10.0**exponent <= 3.55 else 0
+    places = digits - exponent
+    return _fixed(figure.value, places), _fixed(half, places)
+
+
+def _fixed(value: float, places: int) -> str:
+    places = min(places, 12)
+    text = f"{round(value, places):,.{max(places, 0)}f}"
+    return text.lstrip("-") if not text.strip("-0.,") else text.replace("-", "−")
+
+
+def amount(figure: Figure | None, *, resolve: bool = True) -> str:
+    """A figure for people: ``"0.932 ±0.023"``, ``"unresolved"``, or a dash where there is none.
+
+    Args:
+        figure: what to show.
+        resolve: whether an unresolved figure is called that; what is left over is shown as a number either way.
+    """
+    parts = rounded(figure) if figure is not None else None
+    if figure is None or parts is None:
+        return DASH
+    if figure.unresolved and resolve:
+        return "unresolved"
+    return f"{parts[0]} ±{parts[1]}" if parts[1] else parts[0]
+
+
+def percent(share: float | None) -> str:
+    """A share as whole per cents; a dash where there is none."""
+    if share is None or not math.isfinite(share * 100):
+        return DASH
+    return f"{share * 100:.0f} %".replace("-0 %", "0 %").replace("-", "−")
+
+
+def count(figure: Figure | None) -> str:
+    """A number of calls in three digits: ``"2"``, ``"0.00391"``; 0 where it isn't told from that, a dash if none."""
+    if figure is None or figure.value is None or figure.low is None or figure.high is None:
+        return DASH
+    return "0" if figure.low <= 0 <= figure.high else f"{figure.value:.3g}".replace("-", "−")
+
+
+def bytes_text(count: float) -> str:
+    """Bytes with a decimal unit: ``"82.1 kB"``."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(count) < 1000 or unit == "TB":
+            return f"{count:.0f} {unit}" if unit == "B" or abs(count) >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError("the last unit always returns")
+
+
+def warning(report: Report) -> str | None:
+    """What a report says before anything else: that its check failed, or couldn't be made.
+
+    The check is that no more than 5 % of the full run is in no step, in each kind of epoch.
+    """
+    found = [(view.name, part) for view in views(report) for part in (_unchecked(view), _exceeded(view)) if part]
+    return ". ".join(f"{name}: {part}" if name else part for name, part in found) or None
+
+
+def _unchecked(view: View) -> str | None:
+    report = view.report
+    if report.unattributed.cpu_s_per_sample.value is not None:
+        return None
+    names = [printable(step.name) for step in report.steps if step.cpu_s_per_sample.value is None]
+    names += ["the full run"] if report.full.cpu_s_per_sample.value is None else []
+    verb = "has" if len(names) == 1 else "have"
+    reason = f": {', '.join(names)} {verb} no figure" if names else ""
+    return f"The steps' sum could not be checked against the full run{reason}"
+
+
+def _exceeded(view: View) -> str | None:
+    shares = exceeded(view)
+    if not shares:
+        return None
+    parts = [
+        f"{percent(abs(share))} {'of' if share > 0 else 'more than'} "
+        + ("the CPU seconds" if name == "cpu_s" else f"{printable(name)}'s joules")
+        for name, share in shares.items()
+    ]
+    missing = any(share > 0 for share in shares.values())
+    verb = "is in no step" if missing else "is claimed by the steps together"
+    return (
+        f"Unattributed: {', '.join(parts)} {verb} (limit {percent(UNATTRIBUTED_LIMIT)}): trust the total, not the steps"
+    )
+
+
+def below_zero(report: Report) -> str | None:
+    """Why a step's CPU time is below zero, where one is resolved to be."""
+    figures = [(row.label, row.cpu_ms) for row in rows(report) if row.kind == "step"]
+    found = [label for label, one in figures if one and one.high is not None and one.high < 0]
+    if not found:
+        return None
+    spares = "spares the steps before it more than it costs" if len(found) == 1 else "spare more than they cost"
+    return f"Below zero: {', '.join(found)} {spares}, as a cache does, or a batch that is joined with its map"
+
+
+def noun(report: Report) -> str:
+    """What one sample is called: a pipeline of greenload's is of images, any other dataset of samples."""
+    return "image" if isinstance(report.pipeline.get("source"), Mapping) else "sample"
+
+
+def saving(report: Report, advice: Advice) -> str:
+    """What a change saves: ``"0.40 ±0.05 CPU ms per image (19 %), measured in a trial"``."""
+    cpu, full = advice.saves_cpu_s_per_sample, report.full.cpu_s_per_sample.value
+    text = f"{amount(scale(cpu, 1e3), resolve=False)} CPU ms per {noun(report)}"
+    if cpu.value is None:
+        text = f"CPU time per {noun(report)} unknown"
+    elif full:
+        text += f" ({percent(cpu.value / full)})"
+    text += ", not told from zero" if cpu.value is not None and cpu.unresolved else ""
+    energy = by_group(advice.saves_energy_j_per_sample)
+    parts = [
+        f"{name} {amount(scale(one, 1e3), resolve=False)} mJ {band([one])}"
+        for name, one in energy.items()
+        if one.value is not None
+    ]
+    return "; ".join([text, *([", ".join(parts)] if parts else [])])
+
+
+def found_by(advice: Advice) -> str:
+    """How a saving is known: ``"measured in a trial"`` or ``"estimate"``."""
+    return "measured in a trial" if advice.method == "trial" else "estimate"
+
+
+def title(report: Report) -> str:
+    """What was profiled."""
+    return printable(report.pipeline.get("name") or "pipeline")
+
+
+def subject(report: Report) -> str:
+    """What was profiled, how much of it, and how it ran."""
+    source = report.pipeline.get("source")
+    place = source.get("root") if isinstance(source, Mapping) else None
+    parts = [f"{report.samples:,} samples" + (f" of {printable(place)}" if place else "")]
+    backend, threads = report.plan.get("backend"), report.plan.get("threads")
+    parts += [f"on {printable(backend)}"] if backend else []
+    parts += [f"{threads} threads"] if isinstance(threads, int) else []
+    return ", ".join(parts)
+
+
+def crossings(report: Report) -> list[tuple[str, str]]:
+    """Where images go from one backend to another: the step behind which they do, and ``"tf → pillow, 82 kB"``."""
+    planned, left = _planned(report, "steps"), _planned(report, "crossings")
+    found, at = [], "tf"
+    for before, step in itertools.pairwise(planned):
+        if left and step.get("kind") == "pixels" and step.get("backend") != at:
+            at = str(step.get("backend"))
+            found.append((str(before.get("name")), _crossing(left.pop(0))))
+    return [*found, *((str(planned[-1].get("name")), _crossing(one)) for one in left[:1] if planned)]
+
+
+def _planned(report: Report, part: str) -> list[Mapping[str, Any]]:
+    found = report.plan.get(part)
+    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list | tuple) else []
+
+
+def _crossing(one: Mapping[str, Any]) -> str:
+    size = one.get("bytes_per_image")
+    ways = f"{printable(one.get('from'))} → {printable(one.get('to'))}"
+    return f"{ways}, {bytes_text(size)}" if isinstance(size, int | float) and math.isfinite(size) else ways
+
+
+def machine(report: Report) -> str:
+    """The machine in one line."""
+    found = report.machine
+    text = (
+        f"{found.cpu_model}, {found.cpus} CPUs, {bytes_text(found.memory_bytes)} RAM, {found.os}, Python {found.python}"
+    )
+    return printable(text)
+
+
+def more_left_out(report: Report) -> str | None:
+    """How many left-out records aren't named, where there are any."""
+    more = len(report.skipped) - RECORDS_SHOWN
+    return f"… and {more:,} more (in the JSON)" if more > 0 else None
+
+
+def provenance(report: Report, names: Iterable[str] | None = None) -> str:
+    """Which energy is measured and which modelled, in one sentence or two, for some groups or all."""
+    names = groups(report) if names is None else list(names)
+    measured = [name for name in names if band(group_figures(report, name)) == "measured"]
+    others = [f"{name} {band(group_figures(report, name))}" for name in names if name not in measured]
+    modelled = f"joules: {', '.join(others)}" if others else ""
+    if not counted_groups(report):
+        text = "CPU seconds are measured; no energy counter is readable here"
+        return f"{text}, so they come first. {modelled.capitalize()}" if others else f"{text}"
+    text = f"Measured: CPU seconds, joules of {', '.join(measured) or 'some domains'}"
+    text += "" if energy_leads(report) else "; the processor has no readable counter, so CPU seconds come first"
+    return f"{text}. Other {modelled}" if others else text
+
+
+def throughput(report: Report) -> str:
+    """Samples per second of the full run."""
+    return f"{amount(report.full.samples_per_s, resolve=False)} {noun(report)}s/s at full speed"

@@ -1,0 +1,215 @@
+"""Image files by their first bytes: what they are, how large, and which backends read them.
+
+Only headers are parsed here, in plain Python: sizes must be known before decoding, so that windows can be computed on
+the host, and what a decoder can't be trusted with (sizes of gigabytes, kinds that it reads wrongly or that make it
+abort) must be refused before it. What is refused here the tf backend refuses in its graph by the same rules, save what
+it would cost too much to look for: damage between a JPEG's segments, numbers of a PNG's chunks, codes of a GIF.
+
+Work and memory follow from what a file holds, whatever it claims: counts are held against the file's length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from greenload.sources.formats import foreign, jpeg, others, png, strips, tiff, truncation
+from greenload.sources.formats.base import MAX_VALUES, FormatError, Header, Truncated, beginnings, sniff
+from greenload.sources.formats.exif import orientation
+from greenload.sources.formats.memory import MAX_BYTES, check_memory
+
+__all__ = [
+    "KINDS",
+    "MAX_BYTES",
+    "MAX_VALUES",
+    "TRUNCATED",
+    "FormatError",
+    "Header",
+    "Kind",
+    "Truncation",
+    "header",
+    "opened",
+    "orientation",
+    "plain",
+    "sniff",
+    "starts",
+    "support",
+    "verify",
+]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of image file."""
+
+    what: str
+    """Its variants that are read."""
+    backends: tuple[str, ...]
+    """The backends that decode it, all to the same pixels."""
+
+
+_ALL = ("tf", "dali-cpu", "dali", "pillow")
+_CPU = ("tf", "dali-cpu", "pillow")
+KINDS: Mapping[str, Kind] = {
+    "JPEG": Kind("8-bit grey, RGB, CMYK, YCCK; baseline, progressive, arithmetic-coded", _ALL),
+    jpeg.PARTIAL: Kind("its scans leave out bits of its coefficients", ("tf", "pillow")),
+    "PNG": Kind("1, 2, 4, 8 bits; grey, palette, RGB, each with alpha; interlaced", _ALL),
+    "16-bit PNG": Kind("each channel rounded to 8 bits: v / 257", ("tf", "dali-cpu")),
+    "BMP": Kind("24 and 32 bits, bottom-up and top-down", _CPU),
+    "WebP": Kind("lossy, lossless, with alpha", _CPU),
+    "GIF": Kind("the first frame, on its canvas", ("tf", "pillow")),
+    "palette BMP": Kind("1, 4 and 8 bits, uncompressed", ("dali-cpu", "pillow")),
+    "TIFF": Kind("8-bit grey, RGB, palette, in strips: raw, LZW, deflate, PackBits; its first image", ("dali-cpu",)),
+}
+"""What ``Decode`` reads, by kind. Alpha is dropped, never blended. What a GPU does with the others isn't known yet."""
+
+_PARSERS: Mapping[str, Callable[[bytes], Header]] = {
+    "JPEG": jpeg.parse,
+    "PNG": png.parse,
+    "BMP": others.bmp,
+    "GIF": others.gif,
+    "WebP": others.webp,
+    "TIFF": tiff.parse,
+}
+_OF_FORMAT: Mapping[str, tuple[str, ...]] = {
+    name: tuple(kind for kind in KINDS if kind.endswith(name)) for name in _PARSERS
+}
+"""The kinds of each format."""
+
+
+Truncation = Literal["error", "fill"]
+"""What is done about files that are cut off: ``Decode`` says what each means."""
+TRUNCATED: tuple[Truncation, ...] = get_args(Truncation)
+FILL_ARGUMENT = 'Decode(truncated="fill")'
+"""What asks ``Decode`` to fill cut-off files."""
+
+
+def support(backend: str) -> tuple[str, ...]:
+    """The kinds of files that a backend reads: keys of ``KINDS``."""
+    return tuple(name for name, kind in KINDS.items() if backend in kind.backends)
+
+
+def starts(kinds: Collection[str]) -> tuple[bytes, ...]:
+    """What files begin with that may be of some kinds."""
+    return beginnings([name for name, own in _OF_FORMAT.items() if set(own) & set(kinds)])
+
+
+def header(
+    data: bytes,
+    backend: str | None = None,
+    max_bytes: int | None = None,
+    readers: Mapping[str, str] | None = None,
+) -> Header:
+    """Parse an encoded image's header.
+
+    Args:
+        data: the whole file.
+        backend: which is to decode it; any will do if not given.
+        max_bytes: the most bytes that decoding it may take, as in ``Decode``; no limit if not given.
+        readers: the backends that decode, by kind, what ``backend`` doesn't read; ``None`` where a user named it, so
+            that no other may.
+
+    Raises:
+        FormatError: the bytes are empty, no image, cut or broken as far as the header tells, too large, or of a format
+            or kind that isn't read (by that backend: then the message names one that does).
+    """
+    if not data:
+        raise FormatError("the file is empty")
+    name = sniff(data)
+    parse = None if name is None else _PARSERS.get(name)
+    if name is None or parse is None:
+        raise FormatError(foreign.refusal(data))
+    if len(_OF_FORMAT[name]) == 1:  # told by its first bytes, so that nothing need be parsed that isn't read
+        _check_read(name, backend, readers)
+    found = parse(data)
+    _check_read(found.kind, backend, readers)
+    if max_bytes is not None:
+        check_memory(data, found, max_bytes, handed_on=readers is not None and found.kind in readers)
+    return found
+
+
+def opened(
+    data: bytes,
+    backend: str | None = None,
+    max_bytes: int = MAX_BYTES,
+    truncated: Truncation = "error",
+    readers: Mapping[str, str] | None = None,
+) -> tuple[bytes, Header]:
+    """A file as it is to be decoded, and its header: a file that is cut off is filled first, if asked for.
+
+    Args:
+        data: the whole file.
+        backend: as for ``header``.
+        max_bytes: as for ``header``.
+        truncated: what is done about a file that is cut off, as in ``Decode``.
+        readers: as for ``header``.
+
+    Raises:
+        FormatError: as ``header``; or the file is cut off, and can't be filled (for that backend).
+    """
+    try:
+        return data, header(data, backend, max_bytes, readers)
+    except FormatError as error:
+        name = sniff(data)
+        if truncated == "error":
+            if not isinstance(error, Truncated) or name not in truncation.FILLED or (name, backend) == ("JPEG", "dali"):
+                raise
+            remedy = f"fetch it anew, or pass {FILL_ARGUMENT} for what is there of it"
+            raise Truncated(f"{error}: {remedy}") from None
+        whole = truncation.filled(data, max_bytes)
+        if whole is None:
+            if not isinstance(error, Truncated):
+                raise
+            why = "finds no pixels in it" if name in truncation.FILLED else f"fills JPEG, PNG and BMP, not {name}"
+            raise FormatError(f"{error}; {FILL_ARGUMENT} {why}: remove it") from None
+    found = header(whole, backend, max_bytes, readers)
+    if backend == "dali" and found.format == "JPEG":
+        raise FormatError(f"truncated JPEG: {FILL_ARGUMENT} fills it on 'tf', 'dali-cpu' and 'pillow', not on 'dali'")
+    return whole, found
+
+
+def plain(data: bytes, head: Header) -> bytes:
+    """A file without what decoders stumble over, each in its own way, and no pixel depends on.
+
+    Args:
+        data: the file.
+        head: its header.
+    """
+    if head.picture is not None:
+        return others.webp_alone(data, head.picture)
+    if head.burdened:
+        return png.alone(data)
+    if head.exif is not None:  # DALI refuses a JPEG for a block that it can't read, Pillow warns of it
+        data = b"".join((data[: head.exif], b"hidden", data[head.exif + len(jpeg.EXIF) :]))
+    return jpeg.of_light(data) if head.components == 4 else data
+
+
+def verify(data: bytes, head: Header) -> None:
+    """What a file is verified for besides its header: it would cost too much each time that it is loaded.
+
+    Args:
+        data: the file.
+        head: its header.
+
+    Raises:
+        FormatError: decoders would differ in what they make of it, or leave a part of it black.
+    """
+    if head.format == "TIFF":
+        strips.check_strips(data)
+    if head.format == "GIF" and not others.gif_codes(data):
+        raise FormatError("broken GIF: its pixels are compressed with a code that can't be there")
+
+
+def _check_read(kind: str, backend: str | None, readers: Mapping[str, str] | None) -> None:
+    able = KINDS[kind].backends
+    if backend is None or backend in able or (readers and kind in readers):
+        return
+    others_can = " or ".join(repr(other) for other in able)
+    anew = "save it anew as" if kind.endswith("JPEG") else "convert it to"
+    if readers is None:
+        raise FormatError(f"{kind} is not read by backend {backend!r}: use {others_can}, or {anew} JPEG or PNG")
+    raise FormatError(
+        f"{kind} is not supported by the backends that can run here: install what {others_can} needs (greenload doctor "
+        f"says what), or {anew} JPEG or PNG"
+    )

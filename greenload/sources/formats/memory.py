@@ -1,0 +1,67 @@
+"""How many bytes decoding an image takes, told from its header before anything is decoded.
+
+One rule for every backend, so that a record is refused by all of them or by none: of each kind what the backend takes
+that takes most, beside the file's own bytes. The figures are peaks of resident memory, measured on 25 megapixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from greenload.sources.formats.base import FormatError, Header
+
+MAX_BYTES = 1 << 30
+"""The limit if none is given: 1 GiB. It leaves JPEG 97 megapixels, and 8-bit PNG of 3 channels what ``MAX_VALUES``
+leaves it."""
+
+PIXEL_BYTES: Mapping[str, int] = {
+    # Pillow: grey and its RGB, of four bytes; and up to 6 for the coefficients of a progressive one. Whether a file is
+    # progressive stands behind its tables, which TensorFlow's graph would have to walk through in every epoch.
+    "JPEG": 11,
+    "partial progressive JPEG": 11,
+    "CMYK JPEG": 16,  # Pillow: inks apart, and mixed; the coefficients of a progressive one are gone by then
+    "PNG": 6,  # DALI
+    "PNG with alpha": 8,  # Pillow
+    "16-bit PNG": 13,  # TensorFlow
+    "BMP": 9,  # TensorFlow
+    "palette BMP": 6,  # DALI
+    "WebP": 17,  # Pillow: two canvases, a frame and two images, of four bytes each
+    "GIF": 9,  # TensorFlow
+    "TIFF": 6,  # DALI
+}
+"""Bytes a pixel, by kind."""
+HANDED_ON_BYTES = 10
+"""Bytes a pixel, at least, where another backend than the one that goes on decodes, and hands a PNG on: the PNG, and a
+copy of it, beside what decoding it takes."""
+PNG_ALPHA = (4, 6)
+"""PNG's colour types with alpha."""
+
+
+def needed(data: bytes, head: Header, handed_on: bool = False) -> int:
+    """Bytes that decoding a file takes, at most, on any backend that reads it, beside the file's own.
+
+    Args:
+        data: the whole file.
+        head: its header.
+        handed_on: whether it is decoded for another backend, as ``backends.readers`` does.
+    """
+    kind = head.kind
+    if kind == "PNG" and data[25] in PNG_ALPHA:
+        kind = "PNG with alpha"
+    if head.components == 4:
+        kind = "CMYK JPEG"
+    pixel = max(PIXEL_BYTES[kind], HANDED_ON_BYTES) if handed_on else PIXEL_BYTES[kind]
+    return head.height * head.width * pixel
+
+
+def check_memory(data: bytes, head: Header, max_bytes: int, handed_on: bool = False) -> None:
+    """Refuse an image whose decoding would take more than a limit.
+
+    Raises:
+        FormatError: it would.
+    """
+    if (found := needed(data, head, handed_on)) > max_bytes:
+        raise FormatError(
+            f"{head.kind} of {head.width}×{head.height} pixels takes {found:,} bytes to decode, above the limit of "
+            f"{max_bytes:,}: pass Decode(max_bytes={found}) where each thread may take so much, or shrink it"
+        )

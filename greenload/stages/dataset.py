@@ -1,0 +1,180 @@
+"""Stages that decide when and how often a sample flows: order, decoding, caching, batching."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from greenload import scalars
+from greenload.errors import PipelineError
+from greenload.sources.formats import MAX_BYTES, TRUNCATED, Truncation
+from greenload.specs import HWC, NHWC, ImageSpec
+from greenload.stages import primitives as pixels
+from greenload.stages.base import Stage, flag, need_decoded
+from greenload.stages.primitives import Primitive
+
+
+@dataclass(frozen=True)
+class Shuffle(Stage):
+    """Each epoch in another order: a keyed bijection on the index, so the whole set is shuffled without a buffer.
+
+    Wherever it stands before ``Batch`` it orders the whole pipeline. Without it, the source's order is kept.
+
+    With ``block`` the order is less random, and cheaper to read from files of records: the set is cut into blocks of
+    about so many neighbouring samples; each epoch the blocks are shuffled over the whole set, and groups of four are
+    read at once, whole, and mixed. Samples of one block thus stay less than ``4 * block`` positions apart. On a set
+    whose records are in random order already, as ``greenload pack`` writes them, batches are as mixed as ever; on one
+    that is sorted by class they are not. Two groups are held in memory: 200 MB with images of 100 kB and blocks of 256.
+    Resuming and shards are as exact; of several shards each reads its own samples, which are not neighbours.
+
+    Args:
+        block: neighbouring samples that stay together; ``None`` to shuffle all alike.
+    """
+
+    block: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.block is not None:
+            block = scalars.positive(PipelineError, "Shuffle: block", self.block, " or None")
+            object.__setattr__(self, "block", block)
+
+    def out_spec(self, spec: ImageSpec) -> ImageSpec:
+        if spec.batched:
+            raise PipelineError("Shuffle orders samples, but here they are batched: put it before Batch")
+        return spec
+
+
+@dataclass(frozen=True)
+class Decode(Stage):
+    """Encoded bytes to uint8 RGB pixels; formats are told apart by their first bytes, whatever a file's name says.
+
+    ========================  ==============================================================  ==========================
+    kind                      what of it                                                      backends
+    ========================  ==============================================================  ==========================
+    JPEG                      8-bit grey, RGB, CMYK, YCCK; baseline, progressive, arithmetic  tf, dali-cpu, dali, pillow
+    partial progressive JPEG  its scans leave out bits of its coefficients                    tf, pillow
+    PNG                       1, 2, 4, 8 bits; grey, palette, RGB, with alpha; interlaced     tf, dali-cpu, dali, pillow
+    16-bit PNG                each channel rounded to 8 bits: v / 257                         tf, dali-cpu
+    BMP                       24 and 32 bits, bottom-up and top-down                          tf, dali-cpu, pillow
+    WebP                      lossy, lossless, with alpha                                     tf, dali-cpu, pillow
+    GIF                       the first frame, on its canvas                                  tf, pillow
+    palette BMP               1, 4 and 8 bits, uncompressed                                   dali-cpu, pillow
+    TIFF                      8-bit grey, RGB, palette; its first image, in strips that are   dali-cpu
+                              raw, or compressed by LZW, deflate or PackBits
+    ========================  ==============================================================  ==========================
+
+    The pixels are the same bits on every backend that reads a kind (on a GPU within its stated tolerance). JPEG is
+    decoded with libjpeg's accurate integer DCT and fancy upsampling; the inks of CMYK and YCCK are stored as light,
+    whether Adobe's marker says so or not, as Pillow, OpenCV and browsers have it. One rule for every kind with
+    transparency (PNG, WebP, BMP, GIF): a transparent pixel has the colour that is stored, and alpha is dropped, never
+    blended. Where a GIF's first frame doesn't fill its canvas, the rest has the frame's transparent colour, or the
+    first of its palette where none is transparent, as in Pillow. Colour profiles and gamma are ignored. What lies
+    around or behind the picture (metadata, other frames, bytes appended) decides nothing. Everything else is refused
+    with an error that names the file, what it is and what to do: animated WebP, 12-bit, lossless and hierarchical JPEG,
+    compressed, bit-field, 16-bit and OS/2 BMP, other TIFF, AVIF, HEIF, JPEG XL, JPEG 2000, PNM, and images of 2²⁹
+    values or more (178 million RGB pixels).
+
+    **Memory** is bounded by headers: an image whose decoding would take more than ``max_bytes`` is refused before
+    anything is decoded. What it takes is reckoned as on the backend that takes most, so that every backend refuses the
+    same images, at any number of threads: 11 bytes a pixel for JPEG, 16 for CMYK; 6 for PNG, 8 with alpha, 13 at 16
+    bits; 9 for BMP and GIF; 17 for WebP; 6 for TIFF. Each thread decodes one image at a time, so decoding holds at most
+    ``threads × max_bytes``, beside the files themselves. The pixels of a batch come on top where a pipeline decodes
+    whole images on DALI, which holds a batch of them.
+
+    Args:
+        exif: turn images upright by the EXIF orientation that their files state: a JPEG's EXIF segment wherever it
+            stands among the segments of APP0 … APP15 and comments in front, or in the 8 KiB behind them; a PNG's
+            ``eXIf`` chunk, before or behind the pixels; a WebP's ``EXIF`` chunk; a TIFF's own tag 274. It may be one
+            number of any integer type. Orientation that is stated in XMP or in a PNG's text is ignored; BMP and GIF
+            state none. Windows and sizes of later stages are then those of the upright image. ``load``, ``iterate`` and
+            ``profile`` warn of orientations that aren't applied, and ``greenload check`` counts them.
+        max_bytes: the most bytes that decoding one image may take, on each thread; 1 GiB if not given.
+        truncated: what is done about files that are cut off. ``"error"``, the default, refuses them. ``"fill"`` takes
+            what is there of JPEG, PNG and BMP, and fills the rest: of JPEG with mid-grey (128; 64 of CMYK and YCCK), or
+            with what the scans so far say where it is progressive (without the smoothing of viewers); of PNG and BMP
+            with black, or the palette's first colour. A tail of 512 zeros or more, as transfers reserve it, isn't taken
+            for pixels of JPEG and PNG. The pixels are the same on every backend that reads the kind; ``"dali"`` refuses
+            cut-off JPEGs, since what a GPU makes of them isn't known. Refused by name are cut-off GIF, WebP and TIFF,
+            arithmetic-coded JPEG, interlaced PNG, and files that end before their pixels begin. Sizes, and so windows
+            and draws, are those of the whole file; other damage is judged as ever, also that of a file which is cut off
+            and goes on with another. ``greenload check`` counts the files of which something is there. On ``"tf"`` a
+            file that seems cut, or has bytes behind its end, costs a call into Python, which tf.data service can't
+            carry; libjpeg prints a line on standard error for each filled JPEG.
+
+    Example:
+        >>> Decode()
+        >>> Decode(exif=True, max_bytes=4 << 30)                      # 4 GiB a thread
+        >>> Decode(truncated="fill")                                  # what there is of cut-off files
+    """
+
+    exif: bool = False
+    max_bytes: int = MAX_BYTES
+    truncated: Truncation = "error"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "exif", flag("Decode", "exif", self.exif))
+        limit = scalars.whole(self.max_bytes)
+        if limit is None or not 1 <= limit < 1 << 62:
+            raise PipelineError(
+                f"Decode: max_bytes must be a positive integer, such as {MAX_BYTES} for 1 GiB, not {self.max_bytes!r}"
+            )
+        object.__setattr__(self, "max_bytes", limit)
+        scalars.one_of(PipelineError, "Decode: truncated", self.truncated, TRUNCATED)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As of any stage; usual values are left out, as in descriptions from before there were others."""
+        found = super().to_dict()
+        for name, usual in (("max_bytes", MAX_BYTES), ("truncated", "error")):
+            if found[name] == usual:
+                del found[name]
+        return found
+
+    def out_spec(self, spec: ImageSpec) -> ImageSpec:
+        if not spec.encoded:
+            raise PipelineError(f"Decode takes encoded bytes, but here images are {spec} already: remove it")
+        return ImageSpec((None, None, 3), "uint8", HWC)
+
+    def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
+        return (pixels.Decode(self.exif, self.max_bytes, self.truncated),)
+
+
+@dataclass(frozen=True)
+class Cache(Stage):
+    """Keep what reaches this place in memory, by sample, from its first use on; later epochs start from here.
+
+    Whatever stands before it must be deterministic: a random stage would be frozen at its first draw. It holds
+    encoded bytes before ``Decode``, pixels after it, and grows with the set.
+    """
+
+    def out_spec(self, spec: ImageSpec) -> ImageSpec:
+        if spec.batched:
+            raise PipelineError("Cache keeps samples, but here they are batched: put it before Batch")
+        return spec
+
+
+@dataclass(frozen=True)
+class Batch(Stage):
+    """``size`` samples stacked along a new first dimension; the last batch of an epoch may be smaller.
+
+    Args:
+        size: samples in a batch.
+        drop_remainder: leave out an epoch's last, smaller batch, so that the batch dimension is static.
+    """
+
+    size: int
+    drop_remainder: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", scalars.positive(PipelineError, "Batch: size", self.size))
+        object.__setattr__(self, "drop_remainder", flag("Batch", "drop_remainder", self.drop_remainder))
+
+    def out_spec(self, spec: ImageSpec) -> ImageSpec:
+        need_decoded(self, spec)
+        if spec.batched:
+            raise PipelineError(f"{self}: images are batched already; remove one Batch")
+        if not spec.static:
+            raise PipelineError(
+                f"{self} stacks images of one size, but here they are {spec}: put Resize((height, width)), "
+                "CenterCrop or RandomResizedCrop before it"
+            )
+        return ImageSpec((self.size if self.drop_remainder else None, *spec.shape), spec.dtype, NHWC)

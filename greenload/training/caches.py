@@ -1,0 +1,271 @@
+"""Whether an epoch of a fit fills its dataset's caches or reads them, which costs the loader differently.
+
+tf.data keeps a model of each iterator to tune it by: a tree in which a cache that is being filled has the steps before
+it below it, and one that is read has none. Behind a shuffle the tree grows with the first batch, and what a shuffle has
+swallowed whole is in it no more: a cache in memory is then asked by an iterator of its own, from which nothing is
+drawn, unless making one moves a seeded shuffle on. Greenload's own `Cache` keeps its samples in a table, which tells
+their number.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from greenload.errors import GreenloadError
+from greenload.profiling.tfdata.graph import JOINS, NESTING, STORES, Node, walk
+from greenload.profiling.tfdata.rebuild import finished_on_disk
+from greenload.report.data import Report
+from greenload.training.report import Passed
+
+Kind = Literal["first", "later", "unknown"]
+"""Of an epoch: ``"first"`` fills the caches, ``"later"`` reads them."""
+
+_FILLED: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Datasets whose cache in memory was seen filled: it stays so as long as they live."""
+_NOT_SHOWN = "tf.data's iterator can't be looked into here, as under tf.distribute"
+_NONE_THERE = "the fit's dataset shows no cache: profile the dataset that is trained on"
+_HIDDEN = "a shuffle took all of the cache with the first batch"
+_PART = "it was a part of an epoch, or several: train on whole epochs"
+_OTHERWISE = "the fit's dataset fills other caches than it did in the profile: profile the dataset that is trained on"
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """How many caches an iterator fills, and how many it reads. Those behind which nothing runs are in neither."""
+
+    writing: int = 0
+    reading: int = 0
+
+    def __add__(self, other: _Counts) -> _Counts:
+        return _Counts(self.writing + other.writing, self.reading + other.reading)
+
+    def __bool__(self) -> bool:
+        return bool(self.writing or self.reading)
+
+
+class CacheWatch:
+    """Looks at the iterators of a fit, epoch by epoch.
+
+    Args:
+        profile: what the loader costs; one of a pipeline without a cache leaves nothing to look for.
+    """
+
+    def __init__(self, profile: Report | None) -> None:
+        self._profile = profile if profile is not None and (profile.first_epoch or profile.caches) else None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the iterators: a new epoch."""
+        self._iterator: Any = None
+        self._root: Node | None = None
+        self._stores: tuple[Node, ...] = ()
+        self._tables: list[tuple[Any, int]] = []
+        self._counts = _Counts()
+        self._iterators = 0
+
+    def before(self, iterator: Any) -> None:
+        """Look at an iterator before its first batch of the epoch."""
+        if self._profile is None:
+            return
+        self._iterators += 1
+        self._root = _root(iterator)
+        if self._root is None:
+            return
+        self._iterator = iterator
+        self._stores = tuple(_outermost(self._root))
+        self._tables = [(handle, _entries(handle)) for handle in _tables(self._root)]
+        if not self._stores:
+            return
+        counts = _seen(iterator) or _Counts()
+        if counts.writing + counts.reading < len(self._stores):
+            asked = [_asked(store) for store in self._stores]
+            counts = sum((one for one in asked if one is not None), _Counts()) if None not in asked else _Counts()
+        self._counts = counts
+
+    def after(self) -> None:
+        """Look at it after that batch, where there was nothing to see."""
+        if not self._stores or self._counts:
+            return
+        counts = _seen(self._iterator)
+        if counts is None:
+            return
+        if counts.writing + counts.reading >= len(self._stores):
+            self._counts = counts
+        elif not counts and not any(node.kind in JOINS | NESTING for node in _behind(self._root)):
+            # What is before the shuffle has ended: the cache was filled, by this iterator or before.
+            _FILLED.update(store.dataset for store in self._stores if _in_memory(store))
+
+    def end(self, passed: Passed, *, ended: bool) -> tuple[Kind, str]:
+        """What kind of epoch it was, and why that isn't known.
+
+        Args:
+            passed: what passed in it.
+            ended: whether its iterator had no more batches.
+        """
+        if self._profile is None or not self._iterators:
+            return "later", ""
+        if self._root is None:
+            return "unknown", _said(_NOT_SHOWN)
+        if self._iterators > 1:
+            return "unknown", _said(_PART)
+        if not self._counts and not self._tables:
+            return "unknown", _said(_HIDDEN if self._stores else _NONE_THERE)
+        kinds = {self._of_stores()} if self._stores else set()
+        kinds |= {self._of_table(handle, before, passed) for handle, before in self._tables}
+        if kinds == {"later"}:
+            return "later", ""
+        if kinds != {"first"} or self._profile.first_epoch is None:
+            return "unknown", _said(_OTHERWISE if "unknown" not in kinds or self._stores else _PART)
+        if not self._is_whole(passed, ended):
+            return "unknown", _said(_PART)
+        return "first", ""
+
+    def _of_stores(self) -> Kind:
+        assert self._profile is not None
+        filled = sum(cache.filled for cache in self._profile.caches)
+        if not self._counts.writing:
+            _FILLED.update(store.dataset for store in self._stores if _in_memory(store))
+            return "later"
+        fits = self._counts.writing == len(self._profile.caches) - filled and self._counts.reading <= filled
+        return "first" if fits else "unknown"
+
+    def _of_table(self, handle: Any, before: int, passed: Passed) -> Kind:
+        after = _entries(handle)
+        if before:
+            return "later" if after == before else "unknown"
+        return "first" if passed.samples is not None and after >= passed.samples else "unknown"
+
+    def _is_whole(self, passed: Passed, ended: bool) -> bool:
+        """Whether each of the dataset's batches passed, and each of its caches' elements once."""
+        if any(node.kind == "repeat" and node.parameters.get("count") != 1 for node in _behind(self._root)):
+            return False
+        assert self._root is not None
+        batches = int(self._root.dataset.cardinality())
+        return passed.batches == batches if batches >= 0 else ended
+
+
+def _said(why: str) -> str:
+    return f"in an epoch of which isn't known whether it filled the cache, loader and model are one figure: {why}"
+
+
+def _root(iterator: Any) -> Node | None:
+    """The dataset of an iterator; None where it can't be had, as under a strategy."""
+    dataset = getattr(iterator, "_dataset", None)
+    if dataset is None or not hasattr(iterator, "_iterator_resource"):
+        return None
+    try:
+        return walk(dataset)
+    except GreenloadError:
+        return None
+
+
+def _outermost(node: Node) -> Iterator[Node]:
+    """The caches that nothing stands behind that is kept. One inside an interleave's function is none."""
+    if node.kind in STORES:
+        yield node
+        return
+    for one in node.inputs:
+        yield from _outermost(one)
+
+
+def _behind(node: Node | None) -> Iterator[Node]:
+    """The nodes that run in every epoch: those in front of no cache."""
+    if node is None or node.kind in STORES:
+        return
+    yield node
+    for one in node.inputs:
+        yield from _behind(one)
+
+
+def _path(store: Node) -> str:
+    return str(store.parameters.get("filename") or store.parameters.get("path") or "")
+
+
+def _in_memory(store: Node) -> bool:
+    return store.kind == "cache" and not _path(store)
+
+
+def _asked(store: Node) -> _Counts | None:
+    """Whether an iterator that is made now fills or reads a cache, and those before it; None if that can't be asked."""
+    if store.kind != "cache":
+        return None
+    if store.dataset in _FILLED or finished_on_disk(_path(store)):
+        return _Counts(reading=1)
+    if _path(store):
+        inside = [_asked(one) for node in store.inputs for one in _outermost(node)]
+        return None if None in inside else sum((one for one in inside if one is not None), _Counts(writing=1))
+    return _seen(iter(store.dataset)) if all(map(_is_quiet, _before(store))) else None
+
+
+def _before(store: Node) -> Iterator[Node]:
+    return (node for node in store.nodes() if node is not store and node.inner is None)
+
+
+def _is_quiet(node: Node) -> bool:
+    """Whether making an iterator leaves a dataset as it was: it moves seeded shuffles on."""
+    if node.kind == "shuffle":
+        seeds = [int(getattr(node.dataset, name, 1)) for name in ("_seed", "_seed2")]
+        return not any(seeds) or node.parameters.get("reshuffle_each_iteration") is False
+    return node.known and node.kind not in ("random", "selector", "choose")
+
+
+def _seen(iterator: Any) -> _Counts | None:
+    """What tf.data's model of an iterator shows; None where it keeps none, as without autotuning."""
+    import tensorflow as tf
+    from tensorflow.core.framework.model_pb2 import ModelProto
+
+    if iterator._dataset.options().autotune.enabled is False:
+        return None
+    try:
+        found = tf.raw_ops.IteratorGetModelProto(iterator=iterator._iterator_resource)
+    except tf.errors.OpError:
+        return None
+    model = ModelProto.FromString(found.numpy())
+    return _count(model.nodes, model.output)
+
+
+def _count(nodes: Any, number: int) -> _Counts:
+    node = nodes[number]
+    name, inputs = node.name, [one for one in node.inputs if one in nodes]
+    if name in ("MemoryCache", "FileCache", "Snapshot"):
+        if not inputs:
+            return _Counts()
+        inside = nodes[inputs[0]]
+        if not inside.inputs or inside.name == "SnapshotReader":
+            return _Counts(reading=1)
+        return sum((_count(nodes, one) for one in inside.inputs if one in nodes), _Counts(writing=1))
+    if "Interleave" in name or "FlatMap" in name:
+        inputs = inputs[:1]  # the others are inside its function
+    return sum((_count(nodes, one) for one in inputs), _Counts())
+
+
+def _tables(root: Node) -> list[Any]:
+    """The tables in which greenload's own pipelines keep samples."""
+    import tensorflow as tf
+
+    functions = [node.function for node in root.nodes() if node.dataset is not None]
+    own = [one.function for one in functions if one is not None and _is_own(one._func)]
+    handles = [handle for one in own for handle in one.captured_inputs if handle.dtype == tf.resource]
+    return [handle for handle in handles if not _is_variable(handle) and _entries(handle) >= 0]
+
+
+def _is_own(function: Any) -> bool:
+    return str(getattr(function, "__module__", "")).startswith("greenload.")
+
+
+def _is_variable(handle: Any) -> bool:
+    data = getattr(handle, "_handle_data", None)
+    return data is not None and len(data.shape_and_type) == 1
+
+
+def _entries(handle: Any) -> int:
+    """How many a table has; −1 where it is none."""
+    import tensorflow as tf
+
+    try:
+        return int(tf.raw_ops.LookupTableSizeV2(table_handle=handle))
+    except tf.errors.OpError:
+        return -1

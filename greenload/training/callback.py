@@ -1,0 +1,304 @@
+"""`EnergyCallback`: what a Keras ``fit`` spends on loading by step, on waiting for data, and on the model."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+import weakref
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from greenload.energy.figures import Figure
+from greenload.energy.meters.discover import discover
+from greenload.energy.sharing import DEFAULT, SharedSampler
+from greenload.errors import BackendUnavailable, UsageError
+from greenload.profiling.profile import profile
+from greenload.report.data import Report
+from greenload.report.prometheus import Metrics, serve
+from greenload.training.fit import IDLE_S, INTERRUPTED, Fit, scalars
+from greenload.training.report import FitReport, Part, Spent
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from greenload.planning.split import Split
+    from greenload.plans.pipeline import Pipeline
+    from greenload.plans.plan import Plan
+
+
+class EnergyCallback:
+    """A Keras callback that splits a fit's joules and CPU seconds into loader, waiting for data, and model.
+
+    Meters run beside the training: counters where there are any, models where not. What a sample costs to load, step by
+    step, comes from a profile; times the samples trained on it is the loader's part, where a sample is what the profile
+    takes for one (``plan["sample"]``): a row of the batches, or an element of its dataset. A profile that claims more
+    than the fit used, beyond its interval and 15 %, is of something else: that is said first, and loader and model stay
+    one figure. The idle floor is a line of its
+    own; what of it the step spent waiting for its next batch is charged to the loader as *waiting*. Validation is
+    apart, and what is left is the model's. `training_split` has the formulas. Without a profile loader and model are
+    one figure; the rest stands.
+
+    It works with ``gl.load``, with any ``tf.data.Dataset``, and with arrays; with ``steps_per_epoch``, validation,
+    ``jit_compile``, ``run_eagerly``, under ``tf.distribute.MirroredStrategy``, where the samples of all replicas are
+    counted. Waiting is seen on TensorFlow, without a strategy, with ``steps_per_execution=1``;
+    elsewhere it is said to be unknown. On a GPU it is the time that the host waited, which the GPU may have spent on
+    the step before: the GPU waited at most so long. The loader's part is what its samples cost at full speed:
+    starting an epoch's iterator, and batches that were prepared but never trained on, are in the model's part. An epoch
+    that fills a cache is charged what the profile's first epoch cost (``Report.first_epoch``), the others what later
+    ones did. Where it can't be seen which it is, as under a strategy, or where ``steps_per_epoch`` ends it early,
+    loader and model are one figure for it, and for the whole fit, which a note says. The joules of a counter are the
+    whole machine's: what others drew is estimated by CPU time and kept apart.
+
+    Each epoch adds to Keras's logs, so that ``History`` and Keras's own ``TensorBoard`` (after this one in the list)
+    have them: ``energy_j``, ``loader_j``, ``waiting_j``, ``model_j`` (joules of all domains), ``waiting_s``,
+    ``loader_cpu_s``. What isn't known is left out; joules are ``nan`` in an epoch in which a counter failed, and the
+    loader's and the model's in one of which isn't known whether it filled a cache.
+
+    Args:
+        loader: what the loader costs: a `Report` of `gl.profile`, or the path of one that was saved. A `Pipeline`, a
+            `Plan`, a `Split` or a dataset is profiled here and now, which takes a minute.
+        log_dir: folder for TensorBoard: scalars ``energy/total_j``, ``energy/loader_j``, ``energy/waiting_j``,
+            ``energy/model_j`` and ``energy/loader/STEP_j`` by epoch.
+        port: serves the figures to Prometheus there, up to `close`: a port, or ``"address:port"``. A sum over the parts
+            of ``greenload_training_epoch_energy_joules`` is ``greenload_training_epoch_total_energy_joules``.
+        idle_s: seconds before the first batch in which the idle floor is measured, where there is a counter; with 0 it
+            is the profile's. A GPU without an energy counter takes some 16 s.
+        discovery: passed to ``discover``, as ``powercap_root=…``.
+
+    Raises:
+        UsageError: an argument is out of range, or the port can't be had.
+        BackendUnavailable: Keras isn't installed.
+        ReportError: the file isn't a report.
+
+    Example:
+        >>> energy = gl.EnergyCallback(gl.profile(train), log_dir="logs")
+        >>> model.fit(gl.load(train), epochs=3, callbacks=[energy])
+        >>> print(energy.report)
+    """
+
+    params: Mapping[str, Any] | None
+    """What Keras says of the fit."""
+    model: Any
+    """The model that Keras trains."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> EnergyCallback:
+        made: EnergyCallback = super().__new__(_with_keras(cls))
+        return made
+
+    def __init__(
+        self,
+        loader: Report | str | os.PathLike[str] | Pipeline | Plan | Split | tf.data.Dataset | None = None,
+        *,
+        log_dir: str | os.PathLike[str] | None = None,
+        port: int | str | None = None,
+        idle_s: float = IDLE_S,
+        **discovery: Any,
+    ) -> None:
+        super().__init__()
+        if not idle_s >= 0:
+            raise UsageError(f"idle_s must be 0 or more, got {idle_s}: leave it out for {IDLE_S} s")
+        inspect.signature(discover).bind(**discovery)  # a misspelt option raises here, not in the fit
+        self._metrics = Metrics()
+        self._server = None if port is None else serve(self._metrics, port)  # a taken port is told before the profile
+        try:
+            self.profile: Report | None = _profile(loader)
+            """What the loader costs, as profiled; None if nobody did."""
+        except BaseException:
+            if self._server is not None:
+                self._server.close()
+            raise
+        self.reports: tuple[FitReport, ...] = ()
+        """One for each fit that has ended."""
+        self._shared = SharedSampler(lambda: discover(**discovery)) if discovery else DEFAULT
+        self._idle_s = idle_s
+        self._log_dir = None if log_dir is None else os.fspath(log_dir)
+        self._fit: Fit | None = None
+        self._finalizer: weakref.finalize[..., EnergyCallback] | None = None
+        self._epochs_served = 0
+        self._samples_served: int | None = 0
+
+    @property
+    def report(self) -> FitReport:
+        """The last fit that ended, also if by an exception.
+
+        Raises:
+            UsageError: none has.
+        """
+        if not self.reports:
+            raise UsageError("a report is there once a fit has ended, and none has: call close() if it was interrupted")
+        return self.reports[-1]
+
+    @property
+    def epochs(self) -> tuple[Spent, ...]:
+        """The epochs of the running fit so far; of the last one, if none runs."""
+        if self._fit is not None:
+            return tuple(self._fit.epochs)
+        return self.reports[-1].epochs if self.reports else ()
+
+    def close(self) -> None:
+        """End what an interrupted fit left open, and stop serving. Harmless if repeated.
+
+        Keras tells nobody of a Ctrl-C between two steps: the figures then go on up to this call, or to the next fit. A
+        callback that nobody refers to any more stops its meters without a report.
+        """
+        self._end(INTERRUPTED)
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Start the meters and measure the idle floor."""
+        self._end(INTERRUPTED)
+        self._fit = Fit(
+            self.model,
+            self._shared,
+            profile=self.profile,
+            idle_s=self._idle_s,
+            log_dir=self._log_dir,
+            failed=_weakly_failed(self),
+        )
+        self._finalizer = weakref.finalize(self, self._fit.abandon)
+        self._finalizer.atexit = False  # meters end with the process
+        if self._server is not None:
+            self._metrics.attach(self._fit.use.sampler, self._fit.use.statuses)
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Start the epoch's window."""
+        if self._fit is not None:
+            self._fit.begin_epoch(epoch)
+
+    def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Start a window of validation, where it is part of a fit."""
+        if self._fit is not None:
+            self._fit.begin_validation()
+
+    def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """End the window of validation."""
+        if self._fit is not None:
+            self._fit.end_validation()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Split the epoch's energy, and tell the logs, TensorBoard and Prometheus."""
+        if self._fit is None:
+            return
+        steps = (self.params or {}).get("steps")
+        spent = self._fit.end_epoch(None if steps is None else int(steps))
+        if logs is not None:
+            logs.update(self._logged(spent))
+        self._fit.write(epoch, spent)
+        self._serve(spent)
+
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        """Stop the meters and make the report."""
+        self._end("")
+
+    def _end(self, ended: str) -> None:
+        fit, self._fit = self._fit, None
+        if fit is None:
+            return
+        if self._finalizer is not None:
+            self._finalizer.detach()
+        self._metrics.detach()
+        if (report := fit.end(ended)) is not None:
+            self.reports = (*self.reports, report)
+
+    def _failed(self, fit: Fit, error: BaseException) -> None:
+        """The training step raised: Keras ends the fit without telling its callbacks."""
+        if fit is self._fit:
+            self._end(type(error).__name__)
+
+    def _logged(self, spent: Spent) -> dict[str, float]:
+        """What Keras's logs get. Its History appends what comes, so an epoch left out would shift those after it."""
+        parts = {"energy_j": spent.total, "waiting_j": spent.waiting}
+        parts |= {"loader_j": spent.loader, "model_j": spent.model} if self.profile is not None else {}
+        one = bool(spent.does_not_fit) or self._knows_another(spent)
+        unknown = {
+            name: math.nan
+            for name, part in parts.items()
+            if (one and name in ("loader_j", "model_j"))
+            or (
+                spent.void
+                and all(
+                    joules.value is not None for domain, joules in part.energy_j.items() if domain not in spent.void
+                )
+            )
+        }
+        if one:
+            unknown["loader_cpu_s"] = math.nan
+        return unknown | {name: value for name, value in scalars(spent) if "/" not in name}
+
+    def _knows_another(self, spent: Spent) -> bool:
+        """Whether this epoch's loader isn't known where another's may be: that fills a cache, or reads it."""
+        cached = self.profile is not None and bool(self.profile.first_epoch or self.profile.caches)
+        return cached and (spent.loader.cpu_s is None or spent.loader.cpu_s.value is None)
+
+    def _serve(self, spent: Spent) -> None:
+        """Show all of it after each epoch, empty where unknown: what an earlier one showed isn't true of this one."""
+        self._epochs_served += 1
+        served, samples, waiting_s = self._samples_served, spent.passed.samples, spent.passed.waiting_s
+        # A total that lacks an epoch's isn't one, nor is it after that.
+        self._samples_served = None if served is None or samples is None else served + samples
+        show, figures = self._metrics.show, self._metrics.show_figures
+
+        def one(value: float | None) -> list[tuple[Mapping[str, str], float]]:
+            return [] if value is None else [({}, value)]
+
+        show("greenload_training_epochs_total", "Epochs trained.", one(self._epochs_served), "counter")
+        show("greenload_training_samples_total", "Samples trained on.", one(self._samples_served), "counter")
+        waited = "Time the step waited for data, last epoch."
+        show("greenload_training_epoch_waiting_seconds", waited, one(waiting_s))
+
+        def joules(of: Part, **labels: str) -> list[tuple[Mapping[str, str], Figure]]:
+            return [
+                ({**labels, "domain": domain, "provenance": figure.provenance}, figure)
+                for domain, figure in of.energy_j.items()
+            ]
+
+        total = "greenload_training_epoch_total_energy_joules"
+        figures(total, "Energy of the last epoch.", joules(spent.total))
+        figures(
+            "greenload_training_epoch_energy_joules",
+            f"Energy of the last epoch by what it went into; the parts add up to {total}.",
+            [value for part in spent.parts for value in joules(part, part=part.name)],
+        )
+        figures(
+            "greenload_training_epoch_loader_energy_joules",
+            "Energy of the last epoch's loading by step.",
+            [value for step in spent.steps for value in joules(step, step=step.name)],
+        )
+
+
+def _weakly_failed(callback: EnergyCallback) -> Callable[[Fit, BaseException], None]:
+    """What the model may hold while a fit runs: no reference to the callback, which may be left behind."""
+    found = weakref.ref(callback)
+
+    def failed(fit: Fit, error: BaseException) -> None:
+        if (callback := found()) is not None:
+            callback._failed(fit, error)
+
+    return failed
+
+
+def _with_keras(cls: Any) -> Any:
+    """The class as a Keras callback: made when the first one is, so that importing greenload imports no Keras."""
+    try:
+        from keras.callbacks import Callback
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"EnergyCallback needs Keras, which can't be imported ({error}): pip install 'greenload[tf]'"
+        ) from None
+    if issubclass(cls, Callback):
+        return cls
+    found = cls.__dict__.get("_made")
+    if found is None:
+        found = cls._made = type(cls.__name__, (cls, Callback), {"__module__": cls.__module__})
+    return found
+
+
+def _profile(loader: Any) -> Report | None:
+    if loader is None or isinstance(loader, Report):
+        return loader
+    if isinstance(loader, str | os.PathLike):
+        return Report.load(loader)
+    return profile(loader)

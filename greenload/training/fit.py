@@ -1,0 +1,298 @@
+"""A Keras fit under meters: the windows of its epochs and of validation, its idle floor, and what comes of them."""
+
+from __future__ import annotations
+
+import _thread
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from greenload.energy.attribution.intervals import interval
+from greenload.energy.attribution.precision import least_window_s
+from greenload.energy.figures import Figure
+from greenload.energy.sampler import Mark, Window
+from greenload.energy.settle import settle
+from greenload.energy.sharing import SharedSampler, Use
+from greenload.machine import machine
+from greenload.report.data import Report
+from greenload.training.caches import CacheWatch, Kind
+from greenload.training.costs import of_first_epoch
+from greenload.training.report import FitReport, Passed, Spent
+from greenload.training.split import Floor, split
+from greenload.training.train_step import Steps
+
+IDLE_S = 1.0
+"""Seconds before the first batch in which the machine's idle floor is measured."""
+INTERRUPTED = "an interruption"
+"""What ended a fit of which Keras said nothing more: ``FitReport.ended``."""
+_IDLE_WINDOWS = 4
+_Number = TypeVar("_Number", int, float)
+
+
+class Fit:
+    """A fit under meters, from its first callback to its last.
+
+    Args:
+        model: the Keras model, ready to train: its ``train_function`` is replaced until `end`.
+        shared: gives the sampler.
+        profile: what the loader costs by step, if anyone profiled it.
+        idle_s: seconds in which the idle floor is measured first; more where the meters need longer windows.
+        log_dir: TensorBoard's folder, if any.
+        failed: called with what the training step raised. The model holds it while the fit runs.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        shared: SharedSampler,
+        *,
+        profile: Report | None,
+        idle_s: float,
+        log_dir: str | None,
+        failed: Callable[[Fit, BaseException], None],
+    ) -> None:
+        self.epochs: list[Spent] = []
+        """Those that have ended."""
+        self._model = model
+        self._profile = profile
+        self._shared = shared
+        self.use: Use = shared.acquire()
+        """The meters."""
+        self._sampler = self.use.sampler
+        self._steps: Steps | None = None
+        self._watch = CacheWatch(profile)
+        self._writer: Any = None
+        try:
+            self._floors, self._notes = self._find_floors(idle_s)
+            if log_dir is not None:
+                import tensorflow as tf
+
+                self._writer = tf.summary.create_file_writer(log_dir)
+            if model.train_function is not None:
+                self._steps = Steps(model.train_function, model, lambda error: failed(self, error), self._watch)
+                model.train_function = self._steps
+            self._start = self._sampler.mark()
+        except BaseException:
+            self._put_back()
+            self._release()
+            raise
+        self._epoch: tuple[int, Mark] | None = None
+        self._passed: list[tuple[Kind, Passed]] = []
+        self._testing: Mark | None = None
+        self._validation: list[Window] = []
+        self._validated: list[Window] = []
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Start an epoch's window."""
+        if self._steps is not None:
+            self._steps.reset()
+        self._validation = []
+        self._epoch = (epoch, self._sampler.mark())
+
+    def begin_validation(self) -> None:
+        """Start a window of validation."""
+        self._testing = self._sampler.mark()
+
+    def end_validation(self) -> None:
+        """End it, if one was started."""
+        if self._testing is not None:
+            self._validation.append(self._sampler.window(self._testing, self._sampler.mark()))
+            self._testing = None
+
+    def end_epoch(self, steps: int | None = None) -> Spent:
+        """End the epoch's window, and say what was spent.
+
+        Args:
+            steps: batches of an epoch, where Keras knows them.
+        """
+        assert self._epoch is not None
+        epoch, start = self._epoch
+        self._epoch = None
+        kind, passed = self._count(steps)
+        self._passed.append((kind, passed))
+        self._validated += self._validation
+        window = self._sampler.window(start, self._sampler.mark())
+        self.epochs.append(self._split(f"epoch {epoch + 1}", window, self._validation, [(kind, passed)]))
+        return self.epochs[-1]
+
+    def end(self, ended: str) -> FitReport | None:
+        """Stop, give everything back, and say what was spent; None in a fork of the process that began it."""
+        try:
+            if self.use.pid != os.getpid():
+                return None
+            if ended == INTERRUPTED:
+                self._notes += ("nothing said when the fit was interrupted: its figures go on up to what closed it",)
+            self.end_validation()
+            if self._epoch is not None:
+                self.end_epoch()
+            window = self._sampler.window(self._start, self._sampler.mark())
+            return self._report(window, ended)
+        finally:
+            self._put_back()
+            self._release()
+
+    def abandon(self) -> None:
+        """Give everything back where nobody is left to ask for the report. Safe in a garbage collection."""
+        self._put_back()
+        if self.use.pid == os.getpid():
+            # Collections run in any thread, whatever locks it holds: the sampler's own, which can't wait for its end.
+            # threading.Thread takes a lock itself.
+            _thread.start_new_thread(self._release, ())
+
+    def _put_back(self) -> None:
+        steps, self._steps = self._steps, None  # the two hold each other, and the model
+        if steps is not None and self._model.train_function is steps:
+            self._model.train_function = steps.function
+
+    def _release(self) -> None:
+        try:
+            if self._writer is not None:
+                self._writer.close()
+        finally:
+            self._shared.release(self.use)
+
+    def write(self, epoch: int, spent: Spent) -> None:
+        """Scalars for TensorBoard."""
+        if self._writer is None:
+            return
+        import tensorflow as tf
+
+        # What tf.summary.scalar writes, which in itself needs the package tensorboard.
+        kind = tf.compat.v1.SummaryMetadata(data_class="DATA_CLASS_SCALAR")
+        kind.plugin_data.plugin_name = "scalars"
+        with self._writer.as_default(step=epoch):
+            for name, value in scalars(spent):
+                tag = f"energy/{'total_j' if name == 'energy_j' else name}"
+                tf.summary.write(tag, tf.constant(value, tf.float32), metadata=kind)
+        self._writer.flush()
+
+    def _count(self, steps: int | None) -> tuple[Kind, Passed]:
+        if self._steps is None:
+            return "unknown", Passed(None, None, None, ("what passed isn't known: only model.fit shows its batches",))
+        found = self._steps.passed(steps)
+        if self._model.train_function is not self._steps:
+            why = "what passed isn't known: during the fit the model was compiled anew, or got another EnergyCallback"
+            return "unknown", Passed(None, None, None, (why,))
+        kind, why = self._watch.end(found, ended=self._steps.ended)
+        return kind, replace(found, unknown=(*found.unknown, why)) if why else found
+
+    def _report(self, window: Window, ended: str) -> FitReport:
+        profile = self._profile
+        return FitReport(
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            machine=machine(),
+            meters=self.use.statuses,
+            model=str(getattr(self._model, "name", "") or type(self._model).__name__),
+            profile="" if profile is None else f"{profile.pipeline.get('name') or 'a pipeline'}, {profile.created}",
+            fit=self._split("fit", window, self._validated, self._passed),
+            epochs=tuple(self.epochs),
+            ended=ended,
+        )
+
+    def _split(
+        self, name: str, window: Window, validation: list[Window], epochs: Sequence[tuple[Kind, Passed]]
+    ) -> Spent:
+        return split(
+            name,
+            window,
+            validation,
+            _together([passed for _, passed in epochs]),
+            channels=self._sampler.channels,
+            floors=self._floors,
+            profile=self._profile,
+            fed=self._fed(epochs),
+            notes=self._notes,
+        )
+
+    def _fed(self, epochs: Sequence[tuple[Kind, Passed]]) -> list[tuple[Report, Passed]] | None:
+        """What passed by its costs a sample; empty where they aren't known of an epoch, None where all are the same."""
+        profile, kinds = self._profile, {kind for kind, _ in epochs}
+        if profile is None or kinds <= {"later"}:
+            return None
+        if "unknown" in kinds:
+            return []
+        by_kind = {kind: _together([passed for of, passed in epochs if of == kind]) for kind in ("first", "later")}
+        first = [(of_first_epoch(profile), by_kind["first"])]
+        return first + ([(profile, by_kind["later"])] if "later" in kinds else [])
+
+    def _find_floors(self, idle_s: float) -> tuple[dict[str, Floor], tuple[str, ...]]:
+        """The idle floors, and what is to be said of them: modelled, measured now, or the profile's."""
+        channels = self._sampler.channels
+        found = {
+            domain: Floor(Figure(watts, watts, watts, "modelled", channels[domain].systematic))
+            for domain, watts in self._sampler.idle_power_w.items()
+        }
+        counted = [domain for domain, channel in channels.items() if channel.provenance == "measured"]
+        if not counted:
+            return found, ()
+        why = "idle_s is 0"
+        if idle_s:
+            settled = settle().idle
+            seconds = max(idle_s / _IDLE_WINDOWS, least_window_s(channels))
+            windows = [self._idle_window(seconds) for _ in range(_IDLE_WINDOWS)]
+            if settled:
+                found |= {domain: floor for domain in counted if (floor := _floor(windows, domain)) is not None}
+            why = "its counter gave no figure" if settled else "the process didn't come to rest before the fit"
+        notes = []
+        for domain in counted:
+            if domain in found:
+                continue
+            profiled = None if self._profile is None else self._profile.idle.power_w.get(domain)
+            if profiled is not None and profiled.value is not None:
+                found[domain] = Floor(profiled)
+                notes.append(f"the idle floor of {domain} is the profile's: {why}")
+            else:
+                notes.append(f"the idle floor of {domain} isn't known, and so only its total: {why}")
+        return found, tuple(notes)
+
+    def _idle_window(self, seconds: float) -> Window:
+        start = self._sampler.mark(aligned=True)
+        time.sleep(seconds)
+        return self._sampler.window(start, self._sampler.mark(aligned=True, closing=True))
+
+
+def _floor(windows: Sequence[Window], domain: str) -> Floor | None:
+    """A counter's floor by idle windows: the mean, studentised."""
+    sound = [window for window in windows if domain in window.energy_j]
+    watts = [window.energy_j[domain] / (window.energy_wall_ns.get(domain, window.wall_ns) / 1e9) for window in sound]
+    found = interval({0: watts})
+    if found is None:
+        return None
+    others_per_s = sum(window.other_cpu_s for window in sound) / sum(window.wall_ns / 1e9 for window in sound)
+    return Floor(Figure(*found, "measured"), others_per_s)
+
+
+def _sum(values: Iterable[_Number | None]) -> _Number | None:
+    found = list(values)
+    return None if None in found else sum(one for one in found if one is not None)
+
+
+def _together(parts: list[Passed]) -> Passed:
+    return Passed(
+        batches=_sum(part.batches for part in parts),
+        samples=_sum(part.samples for part in parts),
+        waiting_s=_sum(part.waiting_s for part in parts),
+        unknown=tuple(dict.fromkeys(why for part in parts for why in part.unknown)),
+        ranks=parts[0].ranks if len({part.ranks for part in parts}) == 1 else (),
+    )
+
+
+def scalars(spent: Spent) -> Iterator[tuple[str, float]]:
+    """What is known of an epoch, as numbers by name."""
+    named = [
+        ("energy_j", spent.total),
+        ("loader_j", spent.loader),
+        ("waiting_j", spent.waiting),
+        ("model_j", spent.model),
+    ]
+    named += [(f"loader/{step.name}_j", step) for step in spent.steps]
+    for name, part in named:
+        if part.energy_j and (value := part.total_j.value) is not None:
+            yield name, value
+    if spent.passed.waiting_s is not None:
+        yield "waiting_s", spent.passed.waiting_s
+    if spent.loader.cpu_s is not None and spent.loader.cpu_s.value is not None:
+        yield "loader_cpu_s", spent.loader.cpu_s.value

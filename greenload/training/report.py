@@ -1,0 +1,188 @@
+"""What a training run spent, as frozen data: a `FitReport` of what was `Spent`, by the `Part` it went into."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from greenload.energy.figures import Figure, sum_figures
+from greenload.energy.meters.base import MeterStatus
+from greenload.errors import ReportError
+from greenload.report.data import Machine
+from greenload.system import file_output
+from greenload.text import screen_width
+
+SCHEMA = "greenload.fit/1"
+"""The version of the format that `FitReport.save` writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One share of a training run."""
+
+    name: str
+    """``"loader"``, ``"waiting"``, ``"model"``, ``"validation"``, ``"others"``, ``"idle"``, ``"total"``, or a step."""
+    energy_j: Mapping[str, Figure]
+    """Joules by domain. A figure that can't be had is missing, never zero."""
+    cpu_s: Figure | None = None
+    """CPU seconds; None where a part has none of its own (waiting, idle)."""
+
+    @property
+    def total_j(self) -> Figure:
+        """Joules of all domains together, of the weakest provenance among them; missing where a counter's are."""
+        return sum_figures(self.energy_j.values(), common=True) if self.energy_j else Figure.missing()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The part as JSON data."""
+        return {
+            "name": self.name,
+            "energy_j": {domain: figure.to_dict() for domain, figure in self.energy_j.items()},
+            "cpu_s": None if self.cpu_s is None else self.cpu_s.to_dict(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What the training step was fed in a window."""
+
+    batches: int | None
+    """Batches trained on; None where they can't be counted."""
+    samples: int | None
+    """Samples in them; None where they can't be counted."""
+    waiting_s: float | None
+    """Seconds that the step waited for batches, the host's time; None where that can't be seen."""
+    unknown: tuple[str, ...] = ()
+    """Why something is None, and what helps."""
+    ranks: tuple[int | None, ...] = ()
+    """How many axes each tensor of a batch has; empty where that isn't known, or differed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """The energy of a fit, or of one of its epochs, by what it went into."""
+
+    name: str
+    """``"fit"``, or ``"epoch 3"``."""
+    start_ns: int
+    """When it began, on the monotonic clock."""
+    wall_s: float
+    """Seconds from begin to end, validation and callbacks included."""
+    validation_s: float
+    """Seconds of them in validation."""
+    passed: Passed
+    total: Part
+    """All joules of the time; CPU seconds of this process."""
+    loader: Part
+    """Preparing the samples trained on. Missing without a profile."""
+    steps: tuple[Part, ...]
+    """The loader's part by step of the profile."""
+    waiting: Part
+    """The idle floor's joules while the step waited for a batch: the loader's doing, but none of its work."""
+    model: Part
+    """The remainder: forward, backward, update, callbacks, compilation in the first epoch."""
+    work: Part
+    """Loader and model together, which no profile is needed for."""
+    validation: Part
+    """All work of validation, its own loading included. Empty where there was none."""
+    others: Part
+    """What the rest of the machine drew beyond what it did while the floor was found, where a counter contains it."""
+    idle: Part
+    """The idle floor without the waiting."""
+    void: Mapping[str, str] = field(default_factory=dict)
+    """Domains without a figure, and why."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know before trusting the figures."""
+    does_not_fit: str = ""
+    """Why the profile's costs can't be those of this time's samples, where they come to more than was used: loader and
+    model are then one figure. Empty where they may be."""
+
+    @property
+    def waiting_share(self) -> float | None:
+        """Share of the training's time, validation apart, in which the step waited for a batch; None where unknown."""
+        training_s = self.wall_s - self.validation_s
+        waiting_s = self.passed.waiting_s
+        return None if waiting_s is None or training_s <= 0 else waiting_s / training_s
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Those that add up to ``total``; loader and model as one where they can't be told apart."""
+        told = self.loader.cpu_s is not None and self.loader.cpu_s.value is not None
+        work = (self.loader, self.waiting, self.model) if told else (self.work, self.waiting)
+        return (*work, *((self.validation,) if self.validation_s else ()), self.others, self.idle)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as JSON data."""
+        return {
+            "name": self.name,
+            "start_ns": self.start_ns,
+            "wall_s": self.wall_s,
+            "validation_s": self.validation_s,
+            "batches": self.passed.batches,
+            "samples": self.passed.samples,
+            "waiting_s": self.passed.waiting_s,
+            **{
+                name: getattr(self, name).to_dict()
+                for name in ("total", "loader", "waiting", "model", "work", "validation", "others", "idle")
+            },
+            "steps": [step.to_dict() for step in self.steps],
+            "void": dict(self.void),
+            "notes": [*([self.does_not_fit] if self.does_not_fit else []), *self.notes],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class FitReport:
+    """Where the energy of a ``fit`` went. ``print(report)`` shows it as a table.
+
+    Example:
+        >>> callback.report.fit.waiting_share, callback.report.fit.loader.cpu_s.value
+        (0.31, 92.4)
+    """
+
+    created: str
+    """ISO 8601 date and time of the end, with its offset from UTC."""
+    machine: Machine
+    meters: tuple[MeterStatus, ...]
+    model: str
+    """The model's name."""
+    profile: str
+    """What the loader's costs were profiled on; empty where nobody did."""
+    fit: Spent
+    """The whole, what ran between epochs included."""
+    epochs: tuple[Spent, ...]
+    ended: str = ""
+    """What ended the fit early, ``"KeyboardInterrupt"``; empty where it went to its end."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON data."""
+        machine = asdict(self.machine)
+        return {
+            "schema": SCHEMA,
+            "created": self.created,
+            "machine": {**machine.pop("extra"), **machine},
+            "meters": [asdict(meter) for meter in self.meters],
+            "model": self.model,
+            "profile": self.profile,
+            "ended": self.ended,
+            "fit": self.fit.to_dict(),
+            "epochs": [epoch.to_dict() for epoch in self.epochs],
+        }
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the report as JSON: all of it, or the file stays as it was.
+
+        Raises:
+            ReportError: the file can't be written.
+        """
+        try:
+            file_output.write(path, json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
+        except OSError as error:
+            raise ReportError(f"{path}: the report can't be written: {file_output.why(error)}") from None
+
+    def __str__(self) -> str:
+        from greenload.training.table import text
+
+        return text(self, screen_width())

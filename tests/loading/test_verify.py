@@ -1,0 +1,36 @@
+"""The text between TensorFlow's errors and the record they are about. Whole sets are verified in test_bad_input.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from greenload.loading.tf_graph import REFUSED
+from greenload.loading.verify import MARK, REMEDY, reason, record_error
+from greenload.sources import Files
+
+NAMES = ["a.jpg", "br] [0] [1].jpg", "co: lon: x.jpg", "new\nline.jpg", "\udcff.jpg"]
+SOURCE = Files([f"/nowhere/{name}" for name in NAMES])
+
+
+@pytest.mark.parametrize("index", range(len(NAMES)))
+def test_a_missing_record_is_found_by_its_index_whatever_its_name(index: int) -> None:
+    text = f"assertion failed: [{MARK}] [{SOURCE.name(index)}] [{index}] [{REMEDY}]\n\t [[{{{{node Assert}}}}]]"
+    error = record_error(text, SOURCE)
+    assert error is not None
+    assert (error.path, error.reason) == (SOURCE.name(index), "can't be read: No such file or directory")
+
+
+@pytest.mark.parametrize("index", range(len(NAMES)))
+def test_a_refused_record_keeps_its_reason(index: int) -> None:
+    shown = SOURCE.name(index).encode(errors="backslashreplace").decode()
+    error = record_error(f"ValueError: {REFUSED} [{index}] {shown}: is cut: early\n\nTraceback", SOURCE)
+    assert error is not None
+    assert (error.path, error.reason) == (SOURCE.name(index), "is cut: early")
+
+
+def test_other_errors_are_about_no_record() -> None:
+    assert record_error("OOM when allocating a tensor [3] RecordError: a: b", SOURCE) is None
+
+
+def test_a_missing_file_has_its_reason() -> None:
+    assert reason(SOURCE, 0) == "can't be read: No such file or directory"

@@ -1,0 +1,313 @@
+"""What ``backend="auto"`` chooses, by made-up tables whose sums are done by hand."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from greenload import backends
+from greenload.backends.base import Availability
+from greenload.planning import choose as planning
+from greenload.planning import cost_table
+from greenload.planning.choose import choose, make_plan
+from greenload.planning.cost_table import Amounts, Costs, CostTable, Entry
+from greenload.planning.sizes import Sizes, estimate
+from greenload.plans.pipeline import Pipeline
+from greenload.plans.plan import MIXED, Plan
+from greenload.plans.steps import steps_of
+from greenload.sources import Arrays, Files, ImageFolder
+from greenload.stages import (
+    Apply,
+    Batch,
+    Cache,
+    ColorJitter,
+    Decode,
+    GaussianBlur,
+    Pad,
+    RandomAffine,
+    RandomCrop,
+    RandomErasing,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    RandomRotation,
+    Resize,
+    Shuffle,
+    ToDtype,
+)
+
+ALL = ("tf", "dali-cpu", "pillow")
+PIXELS = Arrays(np.zeros((64, 32, 32, 3), np.uint8))
+FILES = Files(["a.jpg", "b.jpg"])
+PHOTOS = (Decode(), RandomResizedCrop(32), RandomHorizontalFlip(), Batch(8))
+MS = 1e-3
+
+
+def a_table(rates: dict[str, float | tuple[float, float]], source: str = cost_table.OWN) -> Costs:
+    """Milliseconds an image, and joules where they were measured, by ``"backend: work"``."""
+    entries = []
+    for key, value in rates.items():
+        backend, what = key.split(": ")
+        seconds, joules = value if isinstance(value, tuple) else (value, None)
+        energy = {} if joules is None else {"cpu:package-0": Amounts(joules)}
+        entries.append(Entry(backend, what, Amounts(seconds * MS), energy))
+    return Costs(CostTable(source, "2020-02-02", {"cpu_model": "made up"}, tuple(entries)))
+
+
+def chosen(pipeline: Pipeline, known: Costs, able: tuple[str, ...] = ALL, sizes: Sizes | None = None) -> Plan:
+    found = sizes or estimate(pipeline, steps_of(pipeline))
+    return choose(pipeline, found, known, able, threads=2, prefetch=2)
+
+
+def on(plan: Plan) -> list[str]:
+    return [step.backend for step in plan.steps if step.kind == "pixels"]
+
+
+AROUND: dict[str, float | tuple[float, float]] = {
+    "tf: Batch": 0.0,
+    "tf: hand over encoded": 0.1,
+    "tf: hand over pixels": 0.1,
+    "tf: hand over sizes": 0.5,
+    "tf: one by one": 0.1,
+    "dali-cpu: call": 0.0,
+    "dali-cpu: take pixels": 0.1,
+    "dali-cpu: give sizes": 0.0,
+    "pillow: call": 0.0,
+    "pillow: take pixels": 0.05,
+    "pillow: give sizes": 0.0,
+}
+
+
+def photos(**rates: float) -> Costs:
+    """tf decodes in 1 ms, resizes in 1, flips in 0.01; the others as said."""
+    known = dict(AROUND)
+    for backend in ALL:
+        short = backend.split("-")[0]
+        known[f"{backend}: DecodeCrop JPEG"] = rates.get(f"{short}_decode", 1.0)
+        known[f"{backend}: Resize antialias uint8"] = rates.get(f"{short}_resize", 1.0)
+        known[f"{backend}: Flip uint8"] = rates.get(f"{short}_flip", 0.01)
+    return a_table(known)
+
+
+def test_the_cheapest_is_chosen_and_the_sum_is_the_hand_made_one() -> None:
+    plan = chosen(Pipeline(FILES, *PHOTOS), photos(pillow_resize=0.2))
+    assert on(plan) == ["pillow"] * 3
+    assert plan.backend == "pillow"
+    expected = plan.expected
+    assert expected is not None
+    assert expected.unit == "cpu_s"
+    assert expected.cost == pytest.approx((0.1 + 1.0 + 0.2 + 0.01) * MS)
+    others = dict(expected.others)
+    assert others["tf"] == pytest.approx(2.01 * MS)
+    assert others["dali-cpu"] == pytest.approx(2.11 * MS)
+    runner_up, cost = expected.others[0]
+    # Decoding in tf hands over images of different sizes; any other mixed plan takes pixels once more.
+    assert runner_up == "dali-cpu (Decode + crop) → pillow (RandomResizedCrop: resize … RandomHorizontalFlip)"
+    assert cost == pytest.approx((0.1 + 1.0 + 0.05 + 0.2 + 0.01) * MS)
+    text = plan.describe()
+    assert "expected: 1.31 ms of CPU an image (costs of this machine, 2020-02-02)" in text
+    assert f"runner-up: {runner_up}, 1.36 ms of CPU" in text
+    assert "instead: tf, 2.01 ms of CPU" in text
+
+
+def test_several_backends_where_each_is_best_at_something() -> None:
+    plan = chosen(Pipeline(FILES, *PHOTOS), photos(dali_decode=0.5, pillow_resize=0.2, tf_flip=0.3, dali_flip=0.3))
+    assert plan.backend == MIXED
+    assert on(plan) == ["dali-cpu", "pillow", "pillow"]
+    assert plan.expected is not None
+    assert plan.expected.cost == pytest.approx((0.1 + 0.5 + 0.05 + 0.2 + 0.01) * MS)
+
+
+@pytest.mark.parametrize(
+    ("decode", "wanted"), [(0.8501, "tf"), (0.82, "pillow"), (2.0, "tf"), (0.9, "tf"), (0.84, "pillow")]
+)
+def test_another_backend_must_save_three_percent(decode: float, wanted: str) -> None:
+    # tf: 2.01; pillow: 0.1 + decode + 1 + 0.01, so 3 % are saved from 0.8397 down
+    known = photos(pillow_decode=decode if decode != 0.84 else 0.8396)
+    assert chosen(Pipeline(FILES, *PHOTOS), known, ("tf", "pillow")).backend == wanted
+
+
+@pytest.mark.parametrize(("take", "wanted"), [(0.05, MIXED), (0.23, MIXED), (0.25, "pillow"), (0.4, "pillow")])
+def test_several_must_save_five_percent_of_the_best_alone(take: float, wanted: str) -> None:
+    # pillow alone: 0.1 + 1 + 0.2 + 0.01 = 1.31; mixed: 1.01 + take, and 95 % of 1.31 are 1.2445
+    known = photos(pillow_resize=0.2, dali_decode=0.7, dali_resize=3.0, dali_flip=1.0)
+    entries = tuple(
+        Entry(e.backend, e.what, Amounts(take * MS)) if (e.backend, e.what) == ("pillow", "take pixels") else e
+        for e in known.table.entries
+    )
+    known = Costs(CostTable(cost_table.OWN, "2020-02-02", {}, entries))
+    assert chosen(Pipeline(FILES, *PHOTOS), known).backend == wanted
+
+
+def test_ties_go_to_the_simple_plan() -> None:
+    free = {key: 0.0 for key in AROUND}
+    steps = ("DecodeCrop JPEG", "Resize antialias uint8", "Flip uint8")
+    same = a_table(free | {f"{backend}: {what}": 0.5 for backend in ALL for what in steps})
+    assert chosen(Pipeline(FILES, *PHOTOS), same).backend == "tf"
+    assert chosen(Pipeline(FILES, *PHOTOS), same, ("dali-cpu", "pillow")).backend == "dali-cpu"
+
+
+def test_joules_decide_only_where_a_meter_measured_them_all() -> None:
+    pipeline = Pipeline(PIXELS, RandomHorizontalFlip(), Batch(8))
+    around = {key: (0.0, 0.0) for key in AROUND}
+    rates: dict[str, Any] = around | {"tf: Flip uint8": (1.0, 9e-3), "pillow: Flip uint8": (3.0, 2e-3)}
+    measured = chosen(pipeline, a_table(rates), ("tf", "pillow"))
+    assert measured.backend == "pillow"
+    assert measured.expected is not None
+    assert (measured.expected.unit, measured.expected.cost) == ("energy_j", 2e-3)
+    assert "expected: 2 mJ an image" in measured.describe()
+    partly = chosen(pipeline, a_table(rates | {"pillow: call": 0.0}), ("tf", "pillow"))
+    assert partly.backend == "tf"
+    assert partly.expected is not None
+    assert (partly.expected.unit, partly.expected.cost) == ("cpu_s", pytest.approx(1 * MS))
+
+
+def test_what_can_not_run_here_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = photos(pillow_resize=0.01)
+    assert chosen(Pipeline(FILES, *PHOTOS), known, ("tf",)).backend == "tf"
+    assert chosen(Pipeline(FILES, *PHOTOS), known, ("tf", "dali-cpu")).backend == "tf"
+
+    class Missing:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def availability(self) -> Availability:
+            return Availability(self.name, False, "not there", "")
+
+    monkeypatch.setattr(backends, "get", Missing)
+    assert planning.usable(cost_table.Costs(cost_table.reference()), gpu=True) == ("tf",)
+    plan = make_plan(Pipeline(FILES, *PHOTOS))
+    assert plan.backend == "tf"
+    assert plan.expected is not None
+    assert plan.expected.others == ()
+
+
+def test_what_is_only_asked_for_or_slower_than_priced_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Found:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def availability(self) -> Availability:
+            remedy = "install Pillow-SIMD" if self.name == "pillow" else ""
+            return Availability(self.name, True, "there", remedy)
+
+    monkeypatch.setattr(backends, "get", Found)
+    shipped = cost_table.reference()
+    own = replace(shipped, source=cost_table.OWN)
+    assert planning.usable(cost_table.Costs(shipped)) == ("tf", "dali-cpu")
+    assert planning.usable(cost_table.Costs(shipped), gpu=True) == ("tf", "dali-cpu", "dali")
+    assert planning.usable(cost_table.Costs(own, shipped)) == ("tf", "dali-cpu", "pillow")
+
+
+def test_a_backend_that_does_not_read_a_kind_of_file_does_not_decode_it() -> None:
+    pipeline = Pipeline(FILES, *PHOTOS)
+    sizes = estimate(pipeline, steps_of(pipeline))
+    known = photos(dali_decode=0.1, pillow_resize=0.01)
+    assert on(chosen(pipeline, known, sizes=sizes))[0] == "dali-cpu"
+    gif = Sizes(sizes.steps, {"JPEG": 1.0, "GIF": 0.0}, "")
+    assert on(chosen(pipeline, known, ("tf", "dali-cpu"), gif)) == ["tf"] * 3
+    palette = Sizes(sizes.steps, {"palette BMP": 1.0}, "")
+    both = Costs(CostTable(cost_table.OWN, "", {}, known.table.entries))
+    assert on(chosen(pipeline, both, ("tf", "dali-cpu"), palette)) == ["dali-cpu"] * 3  # tf doesn't read it
+
+
+def test_a_cache_stays_in_tf_data_and_what_it_keeps_is_not_counted() -> None:
+    known = photos(pillow_resize=0.01, pillow_decode=0.01, pillow_flip=0.001)
+    before = Pipeline(FILES, Decode(), Cache(), RandomResizedCrop(32), Batch(8))
+    entries = (*known.table.entries, *(Entry(b, "Crop uint8", Amounts(0.1 * MS)) for b in ALL))
+    plan = chosen(before, Costs(CostTable(cost_table.OWN, "", {}, entries)))
+    assert on(plan) == ["tf", "pillow", "pillow"]
+    assert plan.expected is not None
+    assert plan.expected.cost == pytest.approx((0.5 + 0.05 + 0.1 + 0.01) * MS)
+    behind = Pipeline(FILES, Decode(), Resize((32, 32)), Cache(), Batch(8))
+    assert on(chosen(behind, known)) == ["tf", "tf"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 256])
+def test_the_choice_does_not_depend_on_the_batch_size(size: int) -> None:
+    # A call of dali-cpu costs so much that by itself it would pay from batches of 8 on.
+    table = {name: value for name, value in AROUND.items() if name != "dali-cpu: call"}
+    entries = a_table(table | {f"{name}: Flip uint8": 1.0 if name != "dali-cpu" else 0.1 for name in ALL}).table.entries
+    known = Costs(
+        CostTable(
+            cost_table.OWN,
+            "2020-02-02",
+            {},
+            (*entries, Entry("dali-cpu", "call", Amounts(batch=6 * MS))),
+        )
+    )
+    plan = chosen(Pipeline(PIXELS, RandomHorizontalFlip(), Batch(size)), known)
+    assert on(plan) == ["dali-cpu"]
+    assert plan.expected is not None
+    assert plan.expected.cost == pytest.approx((0.1 + 6 / 32 + 0.1 + 0.1) * MS)
+
+
+def test_without_batches_there_is_only_tf() -> None:
+    assert chosen(Pipeline(FILES, *PHOTOS[:-1]), photos(pillow_decode=0.01)).backend == "tf"
+
+
+def test_a_users_function_stays_on_tf_and_the_rest_goes_where_it_is_cheap() -> None:
+    pipeline = Pipeline(FILES, Decode(), Resize((32, 32)), Apply(abs), Batch(8))
+    entries = [(b, w, ms) for b in ALL for w, ms in (("Decode JPEG", 1.0), ("Resize antialias uint8", 1.0))]
+    table = a_table(AROUND | {f"{b}: {w}": 0.3 if b == "pillow" else ms for b, w, ms in entries})
+    assert on(chosen(pipeline, table)) == ["pillow", "pillow", "tf"]
+
+
+def test_nothing_is_chosen_where_nothing_is_known() -> None:
+    plan = chosen(Pipeline(FILES, *PHOTOS), a_table({"tf: Batch": 1.0}))
+    assert plan.backend == "tf"
+    assert plan.expected is None
+    assert make_plan(Pipeline(PIXELS, Batch(2))).expected is None  # no work on pixels
+
+
+def test_a_gpu_comes_last_and_only_with_figures() -> None:
+    known = photos()
+    gpu = [
+        Entry("dali", what, Amounts(0.1 * MS), {"gpu": Amounts(1e-4)}, "derived")
+        for what in ("DecodeCrop JPEG", "Resize antialias uint8", "Flip uint8")
+    ]
+    gpu.append(Entry("dali", "call", Amounts(batch=0.8 * MS), {"gpu": Amounts(batch=8e-4)}, "derived"))
+    with_gpu = Costs(CostTable(cost_table.REFERENCE, "", {}, (*known.table.entries, *gpu)))
+    plan = chosen(Pipeline(FILES, *PHOTOS), with_gpu, ("tf", "dali"))
+    assert on(plan) == ["dali"] * 3
+    assert plan.expected is not None
+    assert "dali: derived" in plan.expected.costs
+    # 0.1 handed over, three works of 0.1 ms and of 0.1 mJ, at 2.76 W, and of 0.8 of a call a 32nd
+    assert plan.expected.cost == pytest.approx((0.1 + 3.25 * (0.1 + 0.1 / 2.76)) * MS)
+    pixels = Pipeline(PIXELS, RandomHorizontalFlip(), Batch(8))  # which no figure says what it takes to hand to a GPU
+    assert chosen(pixels, with_gpu, ("tf", "dali")).backend == "tf"
+
+
+def test_auto_says_by_which_table_and_what_it_assumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(planning, "usable", lambda known, gpu=False: ("tf", "pillow"))
+    pipeline = Pipeline(FILES, *PHOTOS)
+    text = make_plan(pipeline).describe()
+    assert "reference costs of" in text
+    assert "greenload calibrate" in text
+    assert "sizes: assumed to be 500×375 JPEG of 82 kB" in text
+    own = CostTable(
+        cost_table.OWN, "2021-01-01", cost_table.facts(planning.processors()), photos(tf_resize=0.01).table.entries
+    )
+    cost_table.remember(own)
+    plan = make_plan(pipeline)
+    assert plan.backend == "tf"
+    assert plan.expected is not None
+    assert plan.expected.costs == "costs of this machine, 2021-01-01"
+
+
+def test_a_long_pipeline_is_planned_quickly(sample_folder: Path) -> None:
+    stages = (
+        Shuffle(), Decode(), RandomResizedCrop(64), RandomHorizontalFlip(), ColorJitter(0.1), RandomCrop(60),
+        Pad(2), RandomAffine(10), RandomRotation(10), GaussianBlur(3), RandomErasing(), ToDtype("float32"), Batch(8),
+    )  # fmt: skip
+    pipeline = Pipeline(ImageFolder(sample_folder), *stages)
+    make_plan(pipeline)
+    begin = time.process_time()
+    plan = make_plan(pipeline)
+    assert time.process_time() - begin < 0.4
+    assert len(on(plan)) >= 10

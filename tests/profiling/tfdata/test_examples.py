@@ -1,0 +1,90 @@
+"""Input pipelines of published Keras and TensorFlow examples, profiled as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import greenload as gl
+from greenload.profiling.tfdata.graph import walk
+from greenload.profiling.tfdata.units import batched
+from greenload.report.validation import validate
+
+tf = pytest.importorskip("tensorflow")
+
+NAMED: dict[str, Sequence[tuple[str, str, str]]] = {
+    "classification_from_scratch": [
+        ("image_dataset_from_directory", "image_dataset_from_directory", ""),
+        ("lambda images, labels: (data_au…", "map", ""),
+    ],
+    "load_images": [("process_path", "map", ""), ("cache", "cache", "")],
+    "tfrecords": [("tfrecords", "tfrecords", "interleave"), ("read_tfrecord", "map", "interleave")],
+    "mixup": [
+        ("from_tensor_slices", "from_tensor_slices", "zip 1"),
+        ("from_tensor_slices (2)", "from_tensor_slices", "zip 2"),
+        ("lambda one, two: mix_up(one, tw…", "map", ""),
+    ],
+    "text": [
+        ("labeler", "map", "concatenate 1 / concatenate 1"),
+        ("labeler (3)", "map", "concatenate 2"),
+        ("tokenize", "map", ""),
+        ("to_numbers", "map", ""),
+        ("padded_batch", "padded_batch", ""),
+    ],
+    "forecasting": [
+        ("series", "map", ""),
+        ("window", "window", ""),
+        ("to_sequence", "flat_map", ""),
+        ("split", "map", ""),
+    ],
+}
+"""Rows that each example's report has: name, kind, branch."""
+SAMPLES = {"classification_from_scratch": 39, "load_images": 39, "tfrecords": 48, "mixup": 1024, "text": 1800}
+
+
+@pytest.fixture
+def made(example: Callable[[str], ModuleType], sample_folder: Path, tmp_path: Path) -> Callable[[str], Any]:
+    """An example's dataset, its data written first."""
+
+    def make(name: str) -> Any:
+        module = example(name)
+        if name in ("classification_from_scratch", "load_images"):
+            return module.make_dataset(str(sample_folder))
+        if hasattr(module, "write_data"):
+            module.write_data(*([str(sample_folder)] if name == "tfrecords" else []), str(tmp_path))
+            return module.make_dataset(str(tmp_path))
+        return module.make_dataset()
+
+    return make
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_windows")
+@pytest.mark.parametrize("name", NAMED)
+def test_a_published_example_is_profiled_as_it_is(name: str, made: Callable[[str], Any]) -> None:
+    dataset = made(name)
+    report = gl.profile(dataset, rounds=2, samples=32, name=name)
+    validate(report.to_dict())
+    rows = [(step.name, step.stages[0], step.branch) for step in report.steps]
+    assert [row for row in rows if row in NAMED[name]] == list(NAMED[name])
+    for step in report.steps:
+        if step.stages[0] in ("map", "flat_map"):
+            assert step.where.startswith(f"{name}.py:"), step
+    assert report.samples == SAMPLES.get(name, report.samples)
+    full, rest = report.full.cpu_s_per_sample.value, report.unattributed.cpu_s_per_sample.value
+    assert full and rest is not None
+    assert -3 < 1 - rest / full < 3  # windows of 10 ms, beside other tests; the benchmark prints the figure
+    assert all(one.saves_cpu_s_per_sample.value for one in report.advice) and len(report.advice) <= 3
+
+
+@pytest.mark.parametrize("name", ["load_images", "mixup", "forecasting"])
+def test_an_example_is_walked_without_running(name: str, made: Callable[[str], Any]) -> None:
+    root = walk(made(name))
+    assert batched(root)
+    names = [node.name for node in root.nodes() if not node.hidden]
+    assert len(names) == len(set(names))
+    assert [node for node in NAMED[name] if node[0] not in names] == []
