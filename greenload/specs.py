@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from greenload.errors import PipelineError
 
 DTYPES = ("uint8", "int8", "float16", "bfloat16", "float32")
 """The element types that images may have."""
 _BYTES = {"uint8": 1, "int8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
+
+MAX_BYTES = 1 << 30
+"""The most bytes that decoding one image may take, if no limit is given: 1 GiB. It leaves JPEG 97 megapixels, and 8-bit
+PNG of 3 channels all that a PNG may hold."""
+Truncation = Literal["error", "fill"]
+"""What is done about files that are cut off: ``Decode`` says what each means."""
+TRUNCATED: tuple[Truncation, ...] = get_args(Truncation)
 
 ENCODED = "encoded"
 HWC = "HWC"

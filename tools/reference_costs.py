@@ -82,8 +82,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="how often everything is measured (default %(default)s)")
     options = parser.parse_args()
+    from greenload.machine import processors
     from greenload.planning import cost_table
-    from greenload.plans.plan import processors
     from greenload.profiling.calibration import calibrate
     from greenload.sources.samples import make_samples
 

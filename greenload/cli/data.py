@@ -16,7 +16,8 @@ from greenload.cli.shared import (
     say,
     write_json,
 )
-from greenload.sources.formats import FILL_ARGUMENT, MAX_BYTES, TRUNCATED
+from greenload.sources.formats import FILL_ARGUMENT
+from greenload.specs import MAX_BYTES, TRUNCATED
 
 
 def add(command: AddCommand) -> None:
@@ -87,8 +88,9 @@ def _check(options: argparse.Namespace) -> int:
     from greenload.errors import UsageError
     from greenload.loading.survey import Survey
     from greenload.loading.verify import verify
+    from greenload.machine import processors
     from greenload.planning.choose import reading
-    from greenload.plans.plan import BACKENDS, processors
+    from greenload.plans.plan import BACKENDS
     from greenload.sources import open_all
 
     if options.backend not in ("auto", *BACKENDS):

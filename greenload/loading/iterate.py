@@ -19,11 +19,12 @@ from greenload.errors import BackendUnavailable, PipelineError, UsageError
 from greenload.loading.load import Order, Position, Shard, dataset_of, device_of, settle
 from greenload.loading.read_ahead import ChainEngine, DaliEngine, Engine, Flow, Wanted
 from greenload.loading.survey import warn_of_losses
+from greenload.machine import processors
 from greenload.planning import cost_table
 from greenload.planning.choose import choose, make_plan, usable
 from greenload.planning.sizes import estimate
 from greenload.plans.pipeline import Pipeline
-from greenload.plans.plan import Plan, processors
+from greenload.plans.plan import Plan
 from greenload.plans.steps import DALI, steps_of
 from greenload.system import forking, shutdown
 

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from greenload import randomness, scalars
 from greenload.errors import BackendUnavailable, RecordError, SourceError, UsageError
 from greenload.loading.verify import verify
+from greenload.machine import processors
 from greenload.planning.choose import reading
-from greenload.plans.plan import processors
 from greenload.sources import TFDS, Arrays, ImageFolder, RecordSource, Source, TFRecords, read_many
-from greenload.sources.formats import MAX_BYTES, Truncation, tf_example, tfrecord
+from greenload.sources.formats import tf_example, tfrecord
 from greenload.sources.listing import is_remote
+from greenload.specs import MAX_BYTES, Truncation
 from greenload.system import file_output, limits
 from greenload.system.scratch import ScratchFolder
 

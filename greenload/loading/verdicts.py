@@ -11,6 +11,7 @@ from greenload.backends.tf.truncation import decode_whole
 from greenload.errors import RecordError
 from greenload.sources import Source, formats
 from greenload.sources.formats import Header
+from greenload.specs import MAX_BYTES, Truncation
 from greenload.system import limits
 from greenload.system.workers import Workers
 
@@ -21,8 +22,8 @@ def reason(
     source: Source,
     index: int,
     backend: str = "tf",
-    max_bytes: int = formats.MAX_BYTES,
-    truncated: formats.Truncation = "error",
+    max_bytes: int = MAX_BYTES,
+    truncated: Truncation = "error",
     readers: Mapping[str, str] | None = None,
 ) -> str:
     """Why a record can't be decoded for a backend, or that it can.
@@ -48,7 +49,7 @@ class Judge:
         self,
         backend: str,
         max_bytes: int,
-        truncated: formats.Truncation,
+        truncated: Truncation,
         readers: Mapping[str, str] | None,
         threads: int = 1,
     ) -> None:

@@ -27,6 +27,7 @@ from greenload.plans.params import Numbers
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 from greenload.sources import UNREADABLE, Arrays, RecordSource, Source, formats
+from greenload.specs import MAX_BYTES, TRUNCATED, Truncation
 from greenload.stages import Decode
 from greenload.system import cache_folder, forking, json_data, limits, shutdown
 from greenload.system.json_data import DataError
@@ -58,8 +59,8 @@ def verify(
     backend: str = "tf",
     indices: NDArray[np.int64] | None = None,
     look: Callable[[bytes], None] | None = None,
-    max_bytes: int = formats.MAX_BYTES,
-    truncated: formats.Truncation = "error",
+    max_bytes: int = MAX_BYTES,
+    truncated: Truncation = "error",
     readers: Mapping[str, str] | None = None,
 ) -> Verified:
     """Read and wholly decode every record once, in parallel.
@@ -86,7 +87,7 @@ def verify(
         BackendUnavailable: TensorFlow, which decodes, is missing.
         UsageError: ``threads`` is no positive integer, or ``truncated`` another text.
     """
-    scalars.one_of(UsageError, "truncated", truncated, formats.TRUNCATED)
+    scalars.one_of(UsageError, "truncated", truncated, TRUNCATED)
     total = len(source)
     if isinstance(source, Arrays):
         return Verified(total, (), ())
@@ -118,8 +119,8 @@ def good_records(
     source: Source,
     threads: int,
     backend: str = "tf",
-    max_bytes: int = formats.MAX_BYTES,
-    truncated: formats.Truncation = "error",
+    max_bytes: int = MAX_BYTES,
+    truncated: Truncation = "error",
     readers: Mapping[str, str] | None = None,
 ) -> NDArray[np.int64] | None:
     """The indices of the records that a backend decodes, ascending, or ``None`` if all do; warns of the others.
@@ -188,7 +189,7 @@ def _damaged(source: Source, indices: NDArray[np.int64]) -> set[int]:
 
 
 def _file(
-    source: Source, backend: str, max_bytes: int, truncated: formats.Truncation, readers: Mapping[str, str] | None
+    source: Source, backend: str, max_bytes: int, truncated: Truncation, readers: Mapping[str, str] | None
 ) -> Path:
     others = "" if readers is None else f"-{zlib.crc32(json.dumps(sorted(readers.items())).encode()):08x}"
     terms = f"{backend}{others}-{max_bytes}" + ("" if truncated == "error" else f"-{truncated}")

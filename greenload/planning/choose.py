@@ -10,13 +10,15 @@ from dataclasses import dataclass, replace
 from greenload import backends, scalars
 from greenload.backends.readers import ORDER as READERS
 from greenload.errors import PipelineError
+from greenload.machine import processors
 from greenload.planning import cost_table
 from greenload.planning.cost_table import Costs
+from greenload.planning.placement import place
 from greenload.planning.prices import Price, Work, price, step_works, works
 from greenload.planning.sizes import Sizes, estimate
 from greenload.plans import claims
 from greenload.plans.pipeline import Pipeline
-from greenload.plans.plan import BACKENDS, Expected, Plan, place, processors
+from greenload.plans.plan import BACKENDS, Expected, Plan
 from greenload.plans.steps import Step, mirrored, steps_of, told_apart
 from greenload.sources import formats
 from greenload.stages import primitives as p

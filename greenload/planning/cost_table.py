@@ -11,15 +11,15 @@ import functools
 import hashlib
 import json
 import os
-import platform
 import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from importlib import metadata, resources
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from greenload.errors import UsageError
+from greenload.machine import cpu_model, package_versions
 from greenload.system import cache_folder, file_output, json_data
 from greenload.system.json_data import DataError, Value
 from greenload.system.notices import notify
@@ -264,8 +264,7 @@ def facts(cpus: int) -> dict[str, Any]:
     Args:
         cpus: how many processors this process may use.
     """
-    packages = {name: version for name in _PACKAGES if (version := _version(name))}
-    return {"cpu_model": cpu_model(), "cpus": cpus, "packages": packages}
+    return {"cpu_model": cpu_model(), "cpus": cpus, "packages": package_versions(_PACKAGES)}
 
 
 def place(machine: Mapping[str, Any]) -> Path:
@@ -328,24 +327,3 @@ def in_use(cpus: int) -> Costs:
     """The costs that plans are made by: this machine's, if they were measured, else the reference."""
     own = recall(facts(cpus))
     return Costs(own, reference()) if own else Costs(reference())
-
-
-@functools.cache
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-@functools.cache
-def cpu_model() -> str:
-    """The processor's name, as far as the system tells."""
-    try:
-        with open("/proc/cpuinfo") as lines:
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass  # not Linux
-    return platform.processor() or platform.machine() or "unknown"

@@ -14,6 +14,7 @@ from greenload.plans.params import Numbers
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.steps import Step
 from greenload.sources import FileSource, RecordSource, Source, formats, read_many
+from greenload.specs import Truncation
 from greenload.stages import primitives as p
 
 RECORDS = 16
@@ -115,9 +116,7 @@ def _of_pixels(source: Source, records: int) -> _Seen:
     return _Seen(index, np.full(count, height), np.full(count, width), float(height * width), {}, note)
 
 
-def _headers(
-    source: Source, records: int, truncated: formats.Truncation
-) -> Iterator[tuple[int, formats.Header, int, bool]]:
+def _headers(source: Source, records: int, truncated: Truncation) -> Iterator[tuple[int, formats.Header, int, bool]]:
     """Index, header and bytes of some records that can be read, and whether the record counts for the means."""
     for index, data, counts in some_records(source, records):
         try:

@@ -14,8 +14,7 @@ from greenload import scalars, sources
 from greenload.errors import PipelineError, RecordError
 from greenload.randomness import stage_key
 from greenload.sources import RecordSource, Source
-from greenload.sources.formats import MAX_BYTES, Truncation
-from greenload.specs import ImageSpec, LabelSpec
+from greenload.specs import MAX_BYTES, ImageSpec, LabelSpec, Truncation
 from greenload.stages import STAGES, Batch, Cache, Decode, OneHot, Shuffle, Stage
 from greenload.stages.reference import as_dtype
 from greenload.system.json_data import DataError, Value, short

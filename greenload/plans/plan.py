@@ -6,15 +6,12 @@ backend takes whole batches, so between two backends a batch crosses from one to
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from greenload.errors import PipelineError
-from greenload.plans import claims
 from greenload.plans.pipeline import Pipeline
-from greenload.plans.steps import DALI, Step, mirrored, reads_params, told_apart
+from greenload.plans.steps import DALI, Step
 from greenload.specs import ImageSpec, LabelSpec
 from greenload.stages import primitives as p
 from greenload.text import screen_width, wrapped
@@ -250,101 +247,4 @@ def _why(expected: Expected) -> list[str]:
     return lines
 
 
-def processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def place(pipeline: Pipeline, steps: Sequence[Step], *, threads: int, prefetch: int) -> Plan:
-    """The plan of steps whose backends are settled.
-
-    Args:
-        pipeline: what is planned.
-        steps: of ``steps.steps_of``; each on pixels names its backend.
-        threads: threads that work on samples.
-        prefetch: batches held ready.
-
-    Raises:
-        PipelineError: a backend doesn't hold its step to tolerance, or steps can't follow each other that way.
-    """
-    done = list(steps)
-    names = list(dict.fromkeys(step.backend for step in done if step.kind == "pixels"))
-    backend = names[0] if len(names) == 1 else MIXED if names else "tf"
-    _check_claims(pipeline, done)
-    _check_batches(pipeline, backend, done)
-    done = mirrored(done)
-    taking = [name for name in names if name != "tf"]
-    if taking:
-        hand_over = "Batch + hand-over"
-        done = [
-            replace(step, backend=" + ".join(taking), name=hand_over) if step.kind == "batch" else step for step in done
-        ]
-    return Plan(pipeline, backend, threads, prefetch, tuple(told_apart(done)))
-
-
-def _check_claims(pipeline: Pipeline, steps: Sequence[Step]) -> None:
-    for step in steps:
-        if step.primitive is None or claims.claimed(step.backend, step.primitive, step.spec_in):
-            continue
-        able = claims.others(step.primitive, step.spec_in)
-        remedy = f"use backend={able[0]!r}" if able else "change its arguments, or remove it"
-        stage = pipeline.stages[step.stage] if step.stage is not None else " + ".join(step.stages)
-        if isinstance(step.primitive, p.Call):
-            raise PipelineError(
-                f"{stage} can't run on backend {step.backend!r}: arbitrary code is the explicit stage Apply(fn), for "
-                f"the backends that can run it: {remedy}"
-            )
-        raise PipelineError(
-            f"{stage} can't run on backend {step.backend!r} to tolerance, for images that are {step.spec_in}: {remedy}"
-        )
-
-
-def _check_batches(pipeline: Pipeline, backend: str, steps: Sequence[Step]) -> None:
-    """What takes batches can't be followed by what needs single samples of any size, or splits a stage in two."""
-    crossed: Step | None = None
-    last: Step | None = None
-    for step in steps:
-        if step.kind == "cache" and crossed is not None:
-            where = "Decode" if backend != MIXED else f"{crossed.name!r}"
-            raise PipelineError(
-                f"backend {crossed.backend!r} keeps pixels to itself until they are batched, so Cache must stand "
-                f"before {where}; move it there, or use backend='tf'"
-            )
-        if step.kind != "pixels":
-            continue
-        if step.backend != "tf" and pipeline.batch is None:
-            raise PipelineError(
-                f"backend {step.backend!r} works on batches, but the pipeline has no Batch: add Batch(32)"
-            )
-        if last is not None and last.backend != step.backend:
-            _check_crossing(last, step, crossed is not None)
-        crossed = crossed or (step if step.backend != "tf" else None)
-        last = step
-
-
-def _check_crossing(last: Step, step: Step, crossed: bool) -> None:
-    if last.backend == "dali":
-        raise PipelineError(
-            f"step {step.name!r} on backend {step.backend!r} can't follow {last.name!r} on 'dali', whose images stay "
-            "on the GPU: put it on 'dali' too, or those before it on another backend"
-        )
-    if crossed and step.backend == "tf" and not step.spec_in.static:
-        raise PipelineError(
-            f"step {step.name!r} on backend 'tf' can't follow {last.name!r} on {last.backend!r}: images come back to "
-            f"tf.data as a batch, whose images have one size, but here they are {step.spec_in}; put it on "
-            f"{last.backend!r} too, or resize before"
-        )
-    if crossed and last.backend == "tf" and not last.spec_out.static:
-        raise PipelineError(
-            f"step {step.name!r} on backend {step.backend!r} can't follow {last.name!r} on 'tf' there: tf.data has a "
-            f"batch, whose images have one size, but here they are {last.spec_out}; put both on one backend"
-        )
-    split = last.stage is not None and last.stage == step.stage
-    if split and (reads_params(step) or not step.spec_out.static):
-        raise PipelineError(
-            f"steps {last.name!r} and {step.name!r} are of one stage that can't be split between backends "
-            f"{last.backend!r} and {step.backend!r}: put both on one"
-        )
-
-
-__all__ = ["BACKENDS", "DALI", "MIXED", "Crossing", "Expected", "Plan", "Segment", "Step", "place", "processors"]
+__all__ = ["BACKENDS", "DALI", "MIXED", "Crossing", "Expected", "Plan", "Segment", "Step", "image_bytes"]

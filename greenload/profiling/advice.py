@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from greenload.errors import PipelineError
+from greenload.machine import processors
 from greenload.planning import cost_table as tables
 from greenload.planning.choose import make_plan
 from greenload.planning.prices import price, works
 from greenload.planning.sizes import estimate
 from greenload.planning.split import movable, without
 from greenload.plans.pipeline import Pipeline
-from greenload.plans.plan import Plan, processors
+from greenload.plans.plan import Plan
 from greenload.plans.steps import steps_of, told_apart
 from greenload.specs import ImageSpec
 from greenload.stages import Apply, Cache, Decode, RandomResizedCrop, Resize, Shuffle, Stage

@@ -13,9 +13,10 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from greenload.energy.figures import Figure, scale, sum_figures
+from greenload.machine import Machine
 from greenload.report import notes
 from greenload.report import rows as table
-from greenload.report.data import Machine, Report
+from greenload.report.data import Report
 from greenload.report.rows import Row
 
 SEPARATE = (

@@ -15,6 +15,7 @@ from greenload.energy.attribution.observation import Observation
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import MeterStatus
 from greenload.errors import ReportError, UsageError
+from greenload.machine import Machine
 from greenload.report.carbon import Carbon, carbon
 from greenload.report.checks import Check
 from greenload.report.costs import FullRun as FullRun
@@ -30,22 +31,6 @@ from greenload.text import printable
 
 UNATTRIBUTED_LIMIT = 0.05
 """Share of the full run that may be in no step before a report says so first."""
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What the figures were found on."""
-
-    cpu_model: str
-    cpus: int
-    """Processors that the process could use."""
-    memory_bytes: int
-    os: str
-    python: str
-    packages: Mapping[str, str]
-    """Versions by package."""
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    """Anything else that was known, such as GPUs; beside the other fields in JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,7 @@ from typing import Any
 
 from greenload import scalars
 from greenload.errors import PipelineError
-from greenload.sources.formats import MAX_BYTES, TRUNCATED, Truncation
-from greenload.specs import HWC, NHWC, ImageSpec
+from greenload.specs import HWC, MAX_BYTES, NHWC, TRUNCATED, ImageSpec, Truncation
 from greenload.stages import primitives as pixels
 from greenload.stages.base import Stage, flag, need_decoded
 from greenload.stages.primitives import Primitive

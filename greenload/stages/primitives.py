@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from greenload.sources.formats import MAX_BYTES, Truncation
+from greenload.specs import MAX_BYTES, Truncation
 
 
 @dataclass(frozen=True)

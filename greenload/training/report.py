@@ -11,7 +11,7 @@ from typing import Any
 from greenload.energy.figures import Figure, sum_figures
 from greenload.energy.meters.base import MeterStatus
 from greenload.errors import ReportError
-from greenload.report.data import Machine
+from greenload.machine import Machine
 from greenload.system import file_output
 from greenload.text import screen_width
 

@@ -23,6 +23,7 @@ from greenload.planning.choose import make_plan
 from greenload.plans.params import Numbers
 from greenload.sources import Files, formats
 from greenload.sources.formats import orientation
+from greenload.specs import MAX_BYTES, TRUNCATED
 from greenload.stages import Batch, CenterCrop, Decode, Pad, Stage
 
 Pixels = np.ndarray[Any, Any]
@@ -228,8 +229,8 @@ def test_no_file_is_decoded_before_its_orientation_is_known() -> None:
             seen |= {one.name for one in before}
         return other.name in seen
 
-    image, limit = ImageSpec((None, None, 3), "uint8", "HWC"), formats.MAX_BYTES
-    for truncated in formats.TRUNCATED:
+    image, limit = ImageSpec((None, None, 3), "uint8", "HWC"), MAX_BYTES
+    for truncated in TRUNCATED:
         for lower in (
             decode.decode(p.Decode(True, limit, truncated), image, image),
             decode.decode_crop(p.DecodeCrop(True, limit, truncated), image, image),

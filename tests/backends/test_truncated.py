@@ -21,7 +21,8 @@ from greenload.loading.pack import pack
 from greenload.loading.verify import verify
 from greenload.plans.pipeline import Pipeline
 from greenload.sources import Files, formats
-from greenload.sources.formats import MAX_BYTES, FormatError, truncation
+from greenload.sources.formats import FormatError, truncation
+from greenload.specs import MAX_BYTES
 from greenload.stages import Batch, CenterCrop, Decode
 
 tf = pytest.importorskip("tensorflow")

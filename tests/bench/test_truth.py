@@ -13,7 +13,8 @@ import pytest
 from bench import truth, truth_steps
 from bench.truth_steps import ALL, TOTAL, Judged, Truth
 from greenload.energy.figures import Figure
-from greenload.report.data import Cost, FullRun, Idle, Machine, Report, Step
+from greenload.machine import Machine
+from greenload.report.data import Cost, FullRun, Idle, Report, Step
 
 CPU = "cpu:package-0"
 

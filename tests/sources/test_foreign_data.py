@@ -15,10 +15,10 @@ from mutations import Mutation, faults, text_of
 import greenload as gl
 from greenload.errors import PipelineError, SourceError, UsageError
 from greenload.loading import verify
+from greenload.machine import processors
 from greenload.planning import cost_table
 from greenload.planning.choose import choose, make_plan, usable
 from greenload.planning.sizes import estimate
-from greenload.plans.plan import processors
 from greenload.plans.steps import steps_of
 from greenload.sources import TFDS, Files, ImageFolder
 from greenload.sources.formats import tf_example, tfrecord

@@ -13,7 +13,8 @@ import numpy as np
 from greenload.energy.attribution.attribute import Cost
 from greenload.energy.emulators.powercap import Power, PowercapEmulator
 from greenload.energy.figures import Figure
-from greenload.report.data import FullRun, Idle, Machine, Report, Step
+from greenload.machine import Machine
+from greenload.report.data import FullRun, Idle, Report, Step
 from greenload.report.epochs import CacheState, FirstEpoch
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ from greenload.energy.attribution.attribute import Domain, Observation, attribut
 from greenload.energy.attribution.indistinct import Together
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import MeterStatus
+from greenload.machine import Machine
 from greenload.report.carbon import carbon
 from greenload.report.checks import Check
-from greenload.report.data import Advice, FullRun, Idle, Machine, Report, Skipped, Step
+from greenload.report.data import Advice, FullRun, Idle, Report, Skipped, Step
 from greenload.report.epochs import CacheState, FirstEpoch, IteratorStart
 from greenload.report.extras import Cold, Precision
 

@@ -12,7 +12,8 @@ from greenload.energy.attribution.attribute import Cost
 from greenload.energy.attribution.observation import Observation
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import MeterStatus
-from greenload.report.data import Advice, FullRun, Idle, Machine, Report, Skipped, Step
+from greenload.machine import Machine
+from greenload.report.data import Advice, FullRun, Idle, Report, Skipped, Step
 
 NUMBERS = st.floats(-1e9, 1e9)
 PROVENANCE = st.sampled_from(["measured", "vendor-declared", "modelled"])

@@ -14,7 +14,8 @@ from greenload.energy.attribution.attribute import Cost
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.energy.meters.base import Channel
 from greenload.energy.sampler import Window
-from greenload.report.data import FullRun, Idle, Machine, Report, Step
+from greenload.machine import Machine
+from greenload.report.data import FullRun, Idle, Report, Step
 from greenload.training.costs import BESIDE, UNATTRIBUTED
 from greenload.training.fit import scalars
 from greenload.training.report import Passed, Spent

@@ -15,6 +15,7 @@ import numpy as np
 from greenload.backends.tf.memory import among, area_of, jpeg_within, most_pixels
 from greenload.sources import formats
 from greenload.sources.formats import memory, others, png
+from greenload.specs import MAX_BYTES
 
 Handing = Callable[[Any], Any]
 """From the bytes of a file that is no JPEG, a scalar string tensor, to those that are to be decoded."""
@@ -28,7 +29,7 @@ def as_it_is(data: Any) -> Any:
 def decode_full(
     data: Any,
     kinds: Collection[str] | None = None,
-    max_bytes: int = formats.MAX_BYTES,
+    max_bytes: int = MAX_BYTES,
     handing: Handing = as_it_is,
 ) -> Any:
     """A whole file to uint8 ``[H, W, 3]``: what decides whether a record is good.

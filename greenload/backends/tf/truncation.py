@@ -9,14 +9,15 @@ from typing import Any
 from greenload.backends.tf.formats import Handing, as_it_is, bmp_is_short, decode_full, ends_as_jpeg, is_jpeg
 from greenload.sources import formats
 from greenload.sources.formats.png import END as PNG_END
+from greenload.specs import MAX_BYTES, Truncation
 from greenload.system import shutdown
 
 
 def decode_whole(
     data: Any,
     kinds: Collection[str] | None = None,
-    max_bytes: int = formats.MAX_BYTES,
-    truncated: formats.Truncation = "error",
+    max_bytes: int = MAX_BYTES,
+    truncated: Truncation = "error",
     handing: Handing = as_it_is,
 ) -> Any:
     """``decode_full``, of a file that may be cut off.

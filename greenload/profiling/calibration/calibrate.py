@@ -20,12 +20,12 @@ from greenload.energy.meters.discover import discover
 from greenload.energy.sampler import Sampler
 from greenload.errors import BackendUnavailable, RecordError, SourceError, UsageError
 from greenload.loading.verify import verify
+from greenload.machine import processors
 from greenload.planning import cost_table
 from greenload.planning.cost_table import Amounts, CostTable, Entry
 from greenload.planning.prices import Work
 from greenload.plans.params import Numbers
 from greenload.plans.pipeline import Pipeline
-from greenload.plans.plan import processors
 from greenload.profiling.calibration.probes import Group, Laid, RunnerRun, of_pipeline
 from greenload.profiling.calibration.standard_set import Material, standard
 from greenload.profiling.windows import Progress, Runnable, Windows, closing

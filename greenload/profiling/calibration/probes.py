@@ -14,11 +14,12 @@ from greenload.backends.base import Records, Runner
 from greenload.backends.tf import backend as tf_backend
 from greenload.loading.tf_graph import Stream, compose, plain, sample_by_sample
 from greenload.planning.choose import holds, on
+from greenload.planning.placement import place
 from greenload.planning.prices import Work, segment, step_works, works
 from greenload.planning.sizes import Sizes, estimate
 from greenload.plans.params import Numbers
 from greenload.plans.pipeline import Pipeline
-from greenload.plans.plan import Plan, Segment, place
+from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step, mirrored, reads_params, steps_of
 from greenload.profiling.replays import DatasetRun
 from greenload.profiling.windows import Runnable

@@ -13,7 +13,7 @@ from greenload.energy.attribution.observation import Domain, Observation
 from greenload.energy.attribution.precision import Length
 from greenload.energy.sampler import Sampler
 from greenload.errors import UsageError
-from greenload.plans.plan import processors
+from greenload.machine import processors
 from greenload.profiling.pace import Announce, Pace
 from greenload.profiling.page_cache import Cold, Dropped
 from greenload.profiling.tfdata import belonging

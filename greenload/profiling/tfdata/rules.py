@@ -303,7 +303,7 @@ def _anew(node: Node, dataset: tf.data.Dataset) -> Any:
 
 def _bound_threads(found: Found) -> Candidate | None:
     """No autotuning, a pool of the process's processors, and operations that don't split over threads by themselves."""
-    from greenload.plans.plan import processors
+    from greenload.machine import processors
 
     given = found.root.dataset.options()
     if given.autotune.enabled is False or given.threading.private_threadpool_size:

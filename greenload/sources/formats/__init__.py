@@ -12,22 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from greenload.sources.formats import foreign, jpeg, others, png, strips, tiff, truncation
 from greenload.sources.formats.base import MAX_VALUES, FormatError, Header, Truncated, beginnings, sniff
 from greenload.sources.formats.exif import orientation
-from greenload.sources.formats.memory import MAX_BYTES, check_memory
+from greenload.sources.formats.memory import check_memory
+from greenload.specs import MAX_BYTES, Truncation
 
 __all__ = [
     "KINDS",
-    "MAX_BYTES",
     "MAX_VALUES",
-    "TRUNCATED",
     "FormatError",
     "Header",
     "Kind",
-    "Truncation",
     "header",
     "opened",
     "orientation",
@@ -78,9 +75,6 @@ _OF_FORMAT: Mapping[str, tuple[str, ...]] = {
 """The kinds of each format."""
 
 
-Truncation = Literal["error", "fill"]
-"""What is done about files that are cut off: ``Decode`` says what each means."""
-TRUNCATED: tuple[Truncation, ...] = get_args(Truncation)
 FILL_ARGUMENT = 'Decode(truncated="fill")'
 """What asks ``Decode`` to fill cut-off files."""
 

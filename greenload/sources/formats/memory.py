@@ -10,10 +10,6 @@ from collections.abc import Mapping
 
 from greenload.sources.formats.base import FormatError, Header
 
-MAX_BYTES = 1 << 30
-"""The limit if none is given: 1 GiB. It leaves JPEG 97 megapixels, and 8-bit PNG of 3 channels what ``MAX_VALUES``
-leaves it."""
-
 PIXEL_BYTES: Mapping[str, int] = {
     # Pillow: grey and its RGB, of four bytes; and up to 6 for the coefficients of a progressive one. Whether a file is
     # progressive stands behind its tables, which TensorFlow's graph would have to walk through in every epoch.
