@@ -196,13 +196,13 @@ def _plan(backend: str, count: int, crop: bool) -> tuple[Any, Any]:
 
     from greenload import Batch, CenterCrop, Decode, Pad, Pipeline
     from greenload.planning.choose import make_plan
-    from greenload.plans.params import Numbers
+    from greenload.plans.params import DrawLayout
     from greenload.sources import Files
 
     # With a border between them decoding and cropping don't become one.
     stages = _cropping() if crop else (Decode(exif=True), Pad(1), CenterCrop((64, 64)))
     pipeline = Pipeline(Files([str(i) for i in range(count)]), *stages, Batch(16), seed=5)
-    return make_plan(pipeline, backend, threads=1), Numbers.of(pipeline).prepare(5, 0, np.arange(count))
+    return make_plan(pipeline, backend, threads=1), DrawLayout.of(pipeline).prepare(5, 0, np.arange(count))
 
 
 def _cropping() -> tuple[Any, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from greenload import backends
 from greenload.backends.base import Records
 from greenload.planning.choose import make_plan
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.sources import ImageFolder
 from greenload.stages import (
@@ -58,7 +58,7 @@ def pixels(folder: str, backend: str, threads: int, side: int) -> dict[str, Any]
     found = {}
     for label, (stages, levels) in checks.items():
         pipeline = Pipeline(source, Decode(), *stages, Batch(len(order)), seed=SEED)
-        layout = Numbers.of(pipeline)
+        layout = DrawLayout.of(pipeline)
         numbers = layout.prepare(SEED, 0, np.array(order))
         plan = make_plan(pipeline, backend, threads=threads)
         result = backends.run(plan, Records(encoded, numbers, names))
@@ -93,7 +93,7 @@ def decode_on_cpu(data: bytes) -> Any:
     return np.array(graph.run()[0].at(0))
 
 
-def by_reference(pipeline: Pipeline, layout: Numbers, image: Any, numbers: Any) -> Any:
+def by_reference(pipeline: Pipeline, layout: DrawLayout, image: Any, numbers: Any) -> Any:
     """One decoded image through every stage's float64 reference."""
     for place, stage in enumerate(pipeline.stages):
         share = layout.of_stage(numbers, place)

@@ -102,7 +102,7 @@ def decoded(files: list[bytes], backend: str, way: str) -> list[tuple[Any, str]]
     """Each file's pixels and ``""``, or ``None`` and why it is bad."""
     from greenload import Batch, CenterCrop, Decode, Pad, Pipeline, RandomCrop
     from greenload.planning.choose import make_plan
-    from greenload.plans.params import Numbers
+    from greenload.plans.params import DrawLayout
     from greenload.sources import Files
 
     # With a border between them decoding and cropping don't become one.
@@ -110,7 +110,7 @@ def decoded(files: list[bytes], backend: str, way: str) -> list[tuple[Any, str]]
     stages = whole if way == "whole" else (Decode(), RandomCrop(_WINDOW, pad_if_needed=True))
     pipeline = Pipeline(Files([str(i) for i in range(len(files))]), *stages, Batch(16), seed=5)
     plan = make_plan(pipeline, backend, threads=1)
-    numbers = Numbers.of(pipeline).prepare(5, 0, np.arange(len(files)))
+    numbers = DrawLayout.of(pipeline).prepare(5, 0, np.arange(len(files)))
     return (through_tf if backend == "tf" else in_batches)(plan, files, numbers)
 
 

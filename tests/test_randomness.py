@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from greenload import randomness
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.randomness import NUMPY, base, exp, mix, permute, stage_key, tensorflow_ops, uniforms
 from greenload.sources import Arrays
@@ -208,7 +208,7 @@ def test_adding_a_stage_changes_no_other_stages_draws() -> None:
         seed=7,
     )
     index = np.arange(40)
-    few, many = Numbers.of(lean), Numbers.of(rich)
+    few, many = DrawLayout.of(lean), DrawLayout.of(rich)
     a, b = few.prepare(7, 2, index), many.prepare(7, 2, index)
     assert (few.of_stage(a, 0) == many.of_stage(b, 2)).all()
     assert (few.of_stage(a, 1) == many.of_stage(b, 4)).all()

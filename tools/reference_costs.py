@@ -46,7 +46,7 @@ def on_gpu(measured: Mapping[str, Any], mean_bytes: float) -> list[Any]:
     What a batch costs and what an image costs follow from the two. An image's cost is put down to its encoded bytes,
     and counted with decoding; that of the other steps of that pipeline isn't known apart, and is 0.
     """
-    from greenload.planning.cost_table import Amounts, Entry
+    from greenload.planning.cost_table import CostTerms, Entry
 
     found = {
         row["setting"]["batch"]: row
@@ -65,7 +65,7 @@ def on_gpu(measured: Mapping[str, Any], mean_bytes: float) -> list[Any]:
     cpu, gpu = split("host_cpu_s_per_image"), split("gpu_j_per_image_net_of_idle")
 
     def entry(what: str, place: int | None, part: str = "") -> Any:
-        rates = [Amounts() if place is None else Amounts(**{part: float(f"{v[place]:.4g}")}) for v in (cpu, gpu)]
+        rates = [CostTerms() if place is None else CostTerms(**{part: float(f"{v[place]:.4g}")}) for v in (cpu, gpu)]
         return Entry("dali", what, rates[0], {"gpu": rates[1]}, note)
 
     return [

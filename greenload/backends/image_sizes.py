@@ -37,7 +37,7 @@ class Foreign:
 
 
 @dataclass(frozen=True)
-class Sizes:
+class BatchSizes:
     """Rows and columns of each image of a batch as it enters, int64 ``[n]``, and which may be cut."""
 
     height: NDArray[np.int64]
@@ -64,7 +64,7 @@ def sizes_of(
     backend: str,
     decode: Decode = _BY_DEFAULT,
     readers: Readers | None = None,
-) -> Sizes:
+) -> BatchSizes:
     """The sizes of a batch's images, from their headers or shapes.
 
     Args:
@@ -108,7 +108,7 @@ def sizes_of(
             turns[position] = turn
     decoded = () if readers is None else _handed_on(readers, others, names)
     height, width = sides if turns is None else orienting.upright_size(sides[0], sides[1], turns)
-    return Sizes(height, width, tuple(heads), tuple(filled), decoded, turns)
+    return BatchSizes(height, width, tuple(heads), tuple(filled), decoded, turns)
 
 
 def _handed_on(
@@ -128,7 +128,7 @@ def _handed_on(
     return tuple(done)
 
 
-def plain(images: Images, sizes: Sizes) -> Images:
+def plain(images: Images, sizes: BatchSizes) -> Images:
     """The images as decoders are to see them: files as ``formats.plain`` gives them, and whole."""
     if not sizes.heads and not sizes.filled and not sizes.handed_on:
         return images

@@ -89,7 +89,7 @@ def _check(options: argparse.Namespace) -> int:
     from greenload.loading.survey import Survey
     from greenload.loading.verify import verify
     from greenload.machine import processors
-    from greenload.planning.choose import reading
+    from greenload.planning.choose import reading_backends
     from greenload.plans.plan import BACKENDS
     from greenload.sources import open_all
 
@@ -99,7 +99,7 @@ def _check(options: argparse.Namespace) -> int:
     source = open_all(options.data)
     total = len(source)
     quiet_tensorflow()
-    decoder, readers = reading() if options.backend == "auto" else (options.backend, None)
+    decoder, readers = reading_backends() if options.backend == "auto" else (options.backend, None)
     survey, fillable = Survey(backend=decoder, readers=readers), 0
     judge = partial(
         verify, source, options.threads or processors(), remember=False, max_bytes=options.max_bytes, backend=decoder,

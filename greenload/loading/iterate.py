@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from greenload import backends, scalars
 from greenload.backends.dali.runner import DaliRunner, target_of
 from greenload.errors import BackendUnavailable, PipelineError, UsageError
-from greenload.loading.load import Order, Position, Shard, dataset_of, device_of, settle
-from greenload.loading.read_ahead import ChainEngine, DaliEngine, Engine, Flow, Wanted
+from greenload.loading.load import Order, Position, Shard, dataset_of, device_of, resolve_order
+from greenload.loading.read_ahead import ChainEngine, DaliEngine, Engine, ReadAhead, Wanted
 from greenload.loading.survey import warn_of_losses
 from greenload.machine import processors
 from greenload.planning import cost_table
@@ -85,7 +85,7 @@ class Batches(Iterator[tuple[Any, Any]]):
     def close(self) -> None:
         """End it, and give back threads and buffers. Calling it twice is harmless."""
         self._over = True
-        if os.getpid() == self._made_in and isinstance(self._source, Flow):
+        if os.getpid() == self._made_in and isinstance(self._source, ReadAhead):
             self._source.close()
         self._source = iter(())
 
@@ -172,15 +172,15 @@ def iterate(
     _require_framework(to)
     if "tf" in plan.backends:
         target = device_of(plan, device_id, hw_decoder_load)
-        order, first = settle(plan, start, shard, on_error)
+        order, first = resolve_order(plan, start, shard, on_error)
         warn_of_losses(plan, skipped=on_error == "skip")
         return Batches(iter(dataset_of(plan, order, first, epochs, target)), to, order, first, epochs)
     _check_device(plan, device_id, hw_decoder_load)
     backends.require(plan.backends)
-    order, first = settle(plan, start, shard, on_error)
+    order, first = resolve_order(plan, start, shard, on_error)
     plan.pipeline.check_labels()
     warn_of_losses(plan, skipped=on_error == "skip")
-    flow = Flow(plan, _engine(plan, device_id, hw_decoder_load), _wanted(order, first, epochs))
+    flow = ReadAhead(plan, _engine(plan, device_id, hw_decoder_load), _wanted(order, first, epochs))
     return Batches(flow, to, order, first, epochs)
 
 

@@ -19,7 +19,7 @@ from greenload.loading.tf_graph import Stream, options, plain
 from greenload.loading.verify import MARK, REMEDY, good_records, naming, record_error
 from greenload.planning.choose import make_plan
 from greenload.plans.order import Order, Position, Shard
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 
@@ -135,11 +135,11 @@ def assemble(
     """
     if epochs is not None:
         epochs = scalars.positive(UsageError, "epochs", epochs, " or None")
-    order, begin = settle(chosen, start, shard, on_error)
+    order, begin = resolve_order(chosen, start, shard, on_error)
     return dataset_of(chosen, order, begin, epochs, target)
 
 
-def settle(
+def resolve_order(
     plan: Plan, start: Position | None, shard: Shard | None, on_error: Literal["raise", "skip"]
 ) -> tuple[Order, Position]:
     """The order of a plan's samples, and where in it to begin.
@@ -251,7 +251,7 @@ class Build:
 
         self.plan = plan
         self.order = order
-        self.numbers = Numbers.of(plan.pipeline)
+        self.numbers = DrawLayout.of(plan.pipeline)
         self.stream = Stream(plan, order.group)
         self.node = DaliNode(plan, target) if target else None
         # Made within an epoch's functions, tables would be part of the graph, and copied at each start.

@@ -20,7 +20,7 @@ from greenload import randomness, scalars
 from greenload.errors import BackendUnavailable, RecordError, SourceError, UsageError
 from greenload.loading.verify import verify
 from greenload.machine import processors
-from greenload.planning.choose import reading
+from greenload.planning.choose import reading_backends
 from greenload.sources import TFDS, Arrays, ImageFolder, RecordSource, Source, TFRecords, read_many
 from greenload.sources.formats import tf_example, tfrecord
 from greenload.sources.listing import is_remote
@@ -110,7 +110,7 @@ def pack(
     if is_remote(os.fspath(out)):
         raise UsageError(f"{out}: packs go into a folder of this machine, but this is an address: copy the pack there")
     folder = _check(source, os.fspath(out) and os.path.realpath(out), format, on_error)
-    decoder, readers = reading()
+    decoder, readers = reading_backends()
     found = verify(
         source,
         workers,
@@ -280,8 +280,8 @@ def _read(source: Source, order: NDArray[np.int64], threads: int) -> Iterator[tu
             if isinstance(source, RecordSource):
                 yield places, read_many(source, places)
             else:
-                reading = [limits.submit(pool, source.read, place) for place in places]
-                yield places, [read.result() for read in reading]  # type: ignore[misc]  # encoded, as was seen
+                reads = [limits.submit(pool, source.read, place) for place in places]
+                yield places, [read.result() for read in reads]  # type: ignore[misc]  # encoded, as was seen
 
 
 def _rename(folder: Path, shards: Sequence[int], format: Format) -> list[str]:

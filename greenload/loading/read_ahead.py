@@ -22,7 +22,7 @@ from greenload.backends.base import Records
 from greenload.backends.chain import Chain
 from greenload.backends.dali.runner import DaliRunner, Job
 from greenload.errors import UsageError
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan
 from greenload.sources import Source, read_many
 from greenload.system import forking, shutdown
@@ -148,7 +148,7 @@ class _Reader:
 
     plan: Plan
     engine: Engine
-    numbers: Numbers
+    numbers: DrawLayout
     cache: RecordCache | None
 
     def __call__(self, epoch: int, index: NDArray[np.int64]) -> _Read:
@@ -177,7 +177,7 @@ class _Held:
     landed: deque[_Read] = field(default_factory=lambda: deque(maxlen=2))
 
 
-class Flow(Iterator[tuple[Any, NDArray[np.generic]]]):
+class ReadAhead(Iterator[tuple[Any, NDArray[np.generic]]]):
     """Batches of a plan one after another: what an engine gives, and labels ``[n, …]``, both the consumer's to keep.
 
     Several threads may ask: each batch is given to one of them. One that is no longer referred to, or left at the
@@ -197,7 +197,7 @@ class Flow(Iterator[tuple[Any, NDArray[np.generic]]]):
         self._engine = engine
         self._wanted = wanted
         cache = RecordCache() if any(step.kind == "cache" for step in plan.steps) else None
-        self._read = _Reader(plan, engine, Numbers.of(plan.pipeline), cache)
+        self._read = _Reader(plan, engine, DrawLayout.of(plan.pipeline), cache)
         self._pool = Workers(readers, "read")
         self._held = _Held()
         self._lock = threading.Lock()

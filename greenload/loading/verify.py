@@ -23,7 +23,7 @@ from greenload.errors import BackendUnavailable, GreenloadError, RecordError, So
 from greenload.loading.tf_graph import REFUSED, plain
 from greenload.loading.tf_reading import reader
 from greenload.loading.verdicts import DECODES, Judge, reason
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 from greenload.sources import UNREADABLE, Arrays, RecordSource, Source, formats
@@ -285,7 +285,7 @@ def _misfit(source: Source, index: int, pipeline: Pipeline | None) -> str:
     exif = any(isinstance(stage, Decode) and stage.exif for stage in pipeline.stages)
     data, header = formats.opened(data, truncated=pipeline.truncated)
     height, width = sides_of(data, header, exif)
-    found = Numbers.of(pipeline).misfit(np.array([height]), np.array([width]))
+    found = DrawLayout.of(pipeline).misfit(np.array([height]), np.array([width]))
     return found[1] if found else ""
 
 

@@ -14,12 +14,12 @@ from greenload.machine import processors
 from greenload.planning import cost_table
 from greenload.planning.cost_table import Costs
 from greenload.planning.placement import place
-from greenload.planning.prices import Price, Work, price, step_works, works
-from greenload.planning.sizes import Sizes, estimate
+from greenload.planning.prices import Price, Work, price, work_of, work_of_step
+from greenload.planning.sizes import SizedSteps, estimate
 from greenload.plans import claims
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import BACKENDS, Expected, Plan
-from greenload.plans.steps import Step, mirrored, steps_of, told_apart
+from greenload.plans.steps import Step, mirrored, steps_of, unique_names
 from greenload.sources import formats
 from greenload.stages import primitives as p
 
@@ -85,11 +85,15 @@ def make_plan(
     if backend == "auto":
         known = cost_table.in_use(processors())
         return choose(pipeline, sizes, known, usable(known, gpu), threads=threads, prefetch=prefetch)
-    named = _by_name(sizes.steps, backend) if isinstance(backend, Mapping) else [on(s, backend) for s in sizes.steps]
+    named = (
+        _by_name(sizes.steps, backend)
+        if isinstance(backend, Mapping)
+        else [on_backend(s, backend) for s in sizes.steps]
+    )
     return replace(place(pipeline, named, threads=threads, prefetch=prefetch), sizes=sizes.note)
 
 
-def on(step: Step, backend: str) -> Step:
+def on_backend(step: Step, backend: str) -> Step:
     """A step on a backend; what isn't work on pixels stays in tf.data."""
     return replace(step, backend=backend) if step.kind == "pixels" else step
 
@@ -141,7 +145,9 @@ class Candidate:
         return self.price.cpu_s if unit == "cpu_s" or self.price.energy_j is None else self.price.energy_j
 
 
-def choose(pipeline: Pipeline, sizes: Sizes, known: Costs, able: Sequence[str], *, threads: int, prefetch: int) -> Plan:
+def choose(
+    pipeline: Pipeline, sizes: SizedSteps, known: Costs, able: Sequence[str], *, threads: int, prefetch: int
+) -> Plan:
     """The plan that is expected to cost least, or a simpler one that costs hardly more.
 
     Args:
@@ -158,7 +164,7 @@ def choose(pipeline: Pipeline, sizes: Sizes, known: Costs, able: Sequence[str], 
         plan = replace(place(pipeline, steps, threads=threads, prefetch=prefetch), sizes=sizes.note)
         return replace(plan, readers=readers_for(plan.decoder, helping) if plan.decoding else None)
 
-    simplest = [on(step, "tf") for step in sizes.steps]
+    simplest = [on_backend(step, "tf") for step in sizes.steps]
     if not any(step.kind == "pixels" for step in sizes.steps):
         return placed(simplest)
     found: list[Candidate] = []
@@ -202,7 +208,7 @@ def _best(found: Sequence[Candidate], unit: str) -> Candidate:
 
 
 def candidates(
-    pipeline: Pipeline, sizes: Sizes, known: Costs, able: Sequence[str], others: Sequence[str] = ()
+    pipeline: Pipeline, sizes: SizedSteps, known: Costs, able: Sequence[str], others: Sequence[str] = ()
 ) -> Iterator[Candidate]:
     """Every placement in a few runs on backends that claim their steps and read the files, with its price; ``others``
     may decode what a backend doesn't read. Whether steps can follow each other that way isn't looked at."""
@@ -212,19 +218,19 @@ def candidates(
     names = [name for name in able if name == "tf" or (batch and free)]
     # A kind that nobody reads can't decide between them.
     kinds = {kind: share for kind, share in sizes.kinds.items() if set(formats.KINDS[kind].backends) & {*able, *others}}
-    held = {name: [holds(name, sizes.steps[at], kinds, readers_for(name, others)) for at in free] for name in names}
+    held = {name: [supports(name, sizes.steps[at], kinds, readers_for(name, others)) for at in free] for name in names}
     for runs in _placements(len(free), names, held):
-        steps = [on(step, "tf") for step in sizes.steps]
+        steps = [on_backend(step, "tf") for step in sizes.steps]
         for begin, end, name in runs:
             for at in free[begin:end]:
-                steps[at] = on(steps[at], name)
+                steps[at] = on_backend(steps[at], name)
         cost = price(_works(steps, batch, kinds, others), known)
         if cost is not None:
             yield Candidate(tuple(steps), tuple(dict.fromkeys(name for _, _, name in runs)), len(runs), cost)
 
 
 def _placements(
-    count: int, names: Sequence[str], holds: Mapping[str, Sequence[bool]]
+    count: int, names: Sequence[str], supported: Mapping[str, Sequence[bool]]
 ) -> Iterator[tuple[tuple[int, int, str], ...]]:
     """Ways to put so many steps on backends in a few runs: where each begins and ends, and its backend."""
     for cuts in range(min(SEGMENTS, max(count, 1))):
@@ -233,7 +239,7 @@ def _placements(
             for chosen in itertools.product(names, repeat=len(bounds)):
                 if any(a == b for a, b in itertools.pairwise(chosen)):
                     continue
-                if all(all(holds[name][a:b]) for (a, b), name in zip(bounds, chosen, strict=True)):
+                if all(all(supported[name][a:b]) for (a, b), name in zip(bounds, chosen, strict=True)):
                     yield tuple((a, b, name) for (a, b), name in zip(bounds, chosen, strict=True))
 
 
@@ -243,15 +249,15 @@ def _works(steps: Sequence[Step], batch: int | None, kinds: Mapping[str, float],
     readers = readers_for(decoding.backend, others) if decoding else {}
     handed_on = {kind: share for kind, share in kinds.items() if kind in readers}
     if decoding is None or not handed_on:
-        return works(mirrored(steps), batch, kinds)
+        return work_of(mirrored(steps), batch, kinds)
     own = {kind: share for kind, share in kinds.items() if kind not in handed_on}
     own["PNG"] = own.get("PNG", 0.0) + sum(handed_on.values())
     helped = [
         work
         for kind, share in handed_on.items()
-        for work in step_works(replace(decoding, backend=readers[kind], primitive=p.Decode()), {kind: share})
+        for work in work_of_step(replace(decoding, backend=readers[kind], primitive=p.Decode()), {kind: share})
     ]
-    return works(mirrored(steps), batch, own) + helped
+    return work_of(mirrored(steps), batch, own) + helped
 
 
 def helpers() -> tuple[str, ...]:
@@ -262,7 +268,7 @@ def helpers() -> tuple[str, ...]:
     )
 
 
-def reading() -> tuple[str, dict[str, str]]:
+def reading_backends() -> tuple[str, dict[str, str]]:
     """What decides which files ``backend="auto"`` reads here, whatever it then chooses: TensorFlow, and the backends
     that decode what it doesn't read."""
     return "tf", readers_for("tf", helpers())
@@ -282,7 +288,7 @@ def readers_for(backend: str, others: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def holds(backend: str, step: Step, kinds: Mapping[str, float], readers: Mapping[str, str] | None = None) -> bool:
+def supports(backend: str, step: Step, kinds: Mapping[str, float], readers: Mapping[str, str] | None = None) -> bool:
     """Whether a backend claims a step on pixels, and reads the kinds of files where it decodes, but for those that
     ``readers`` decode."""
     if step.primitive is None or not claims.claimed(backend, step.primitive, step.spec_in):
@@ -301,7 +307,7 @@ def _possible(pipeline: Pipeline, candidate: Candidate) -> bool:
 
 
 def _by_name(steps: Sequence[Step], wanted: Mapping[str, str]) -> list[Step]:
-    shown = [step.name for step in told_apart(steps)]
+    shown = [step.name for step in unique_names(steps)]
     known = {name for name, step in zip(shown, steps, strict=True) if step.kind == "pixels"}
     known |= {stage for step in steps if step.kind == "pixels" for stage in step.stages}
     for name, backend in wanted.items():
@@ -320,5 +326,5 @@ def _by_name(steps: Sequence[Step], wanted: Mapping[str, str]) -> list[Step]:
                 f"place {name!r}"
             )
         chosen = wanted.get(name) or next(iter(named.values()), None)
-        placed.append(on(step, chosen) if chosen else step)
+        placed.append(on_backend(step, chosen) if chosen else step)
     return placed

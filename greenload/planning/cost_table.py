@@ -34,7 +34,7 @@ _PACKAGES = ("tensorflow", "nvidia-dali-cuda130", "nvidia-dali-cuda120", "pillow
 
 
 @dataclass(frozen=True)
-class Amounts:
+class CostTerms:
     """How much of something is done for an image; or, as rates, what one of each costs."""
 
     image: float = 0.0
@@ -46,7 +46,7 @@ class Amounts:
     leaving: float = 0.0
     """The same of what leaves."""
 
-    def at(self, rates: Amounts) -> float:
+    def at(self, rates: CostTerms) -> float:
         """What these amounts cost at some rates."""
         return (
             self.image * rates.image
@@ -55,23 +55,23 @@ class Amounts:
             + self.leaving * rates.leaving
         )
 
-    def times(self, factor: float) -> Amounts:
+    def times(self, factor: float) -> CostTerms:
         """All four, so many times."""
-        return Amounts(*(factor * getattr(self, part.name) for part in fields(self)))
+        return CostTerms(*(factor * getattr(self, part.name) for part in fields(self)))
 
 
-def typical(what: str) -> Amounts:
+def typical(what: str) -> CostTerms:
     """The amounts by which entries for a kind of work are compared: a photograph of 82 kB and 500 × 375 made small, in
     batches of 32."""
     if what.startswith("DecodeCrop"):
-        return Amounts(1.0, 1 / 32, 0.082, 0.08)
+        return CostTerms(1.0, 1 / 32, 0.082, 0.08)
     if what.startswith("Decode"):
-        return Amounts(1.0, 1 / 32, 0.082, 0.19)
+        return CostTerms(1.0, 1 / 32, 0.082, 0.19)
     if what.startswith("Resize"):
-        return Amounts(1.0, 1 / 32, 0.08, 0.05)
+        return CostTerms(1.0, 1 / 32, 0.08, 0.05)
     if what[0].islower() or what == "Batch":  # around steps, in megabytes
-        return Amounts(1.0, 1 / 32, 0.15, 0.15)
-    return Amounts(1.0, 1 / 32, 0.05, 0.05)
+        return CostTerms(1.0, 1 / 32, 0.15, 0.15)
+    return CostTerms(1.0, 1 / 32, 0.05, 0.05)
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ class Entry:
 
     backend: str
     what: str
-    cpu_s: Amounts
+    cpu_s: CostTerms
     """Rates in CPU seconds."""
-    energy_j: Mapping[str, Amounts] = field(default_factory=dict)
+    energy_j: Mapping[str, CostTerms] = field(default_factory=dict)
     """Rates in joules by domain, net of the idle machine; only what a meter measured."""
     note: str = ""
     """How it was found, where not by running this work with and without it."""
@@ -108,11 +108,11 @@ class Entry:
         )
 
 
-def _rates(value: Value) -> Amounts:
+def _rates(value: Value) -> CostTerms:
     given = value.mapping()
-    if not set(given) <= {part.name for part in fields(Amounts)}:
-        value.refuse(f"rates by {', '.join(part.name for part in fields(Amounts))}")
-    return Amounts(**{name: rate.number(0.0, LARGEST_RATE) for name, rate in given.items()})
+    if not set(given) <= {part.name for part in fields(CostTerms)}:
+        value.refuse(f"rates by {', '.join(part.name for part in fields(CostTerms))}")
+    return CostTerms(**{name: rate.number(0.0, LARGEST_RATE) for name, rate in given.items()})
 
 
 @dataclass(frozen=True)
@@ -202,8 +202,8 @@ class CostTable:
 class Found:
     """The rates for some work, and how they were come by."""
 
-    cpu_s: Amounts
-    energy_j: Mapping[str, Amounts]
+    cpu_s: CostTerms
+    energy_j: Mapping[str, CostTerms]
     origin: str
     """``""`` where the first table has them; else where they are from."""
 
@@ -267,18 +267,18 @@ def facts(cpus: int) -> dict[str, Any]:
     return {"cpu_model": cpu_model(), "cpus": cpus, "packages": package_versions(_PACKAGES)}
 
 
-def place(machine: Mapping[str, Any]) -> Path:
+def table_path(machine: Mapping[str, Any]) -> Path:
     """The file in the user's cache folder where a machine's own table is kept; another for other facts or format."""
     text = json.dumps([FORMAT, machine], sort_keys=True)
     key = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
     return cache_folder.place(f"costs-{key}.json")
 
 
-def recall(machine: Mapping[str, Any]) -> CostTable | None:
+def recall_table(machine: Mapping[str, Any]) -> CostTable | None:
     """The table that was measured on a machine, if there is one. One that is damaged or can't be read is passed over
     with a warning."""
     try:
-        path = place(machine)
+        path = table_path(machine)
         return CostTable._from_value(json_data.load(path))
     except (FileNotFoundError, NotADirectoryError, ImportError):
         return None
@@ -297,7 +297,7 @@ def prepared(machine: Mapping[str, Any]) -> Path:
     Raises:
         UsageError: it can't; says how to name another.
     """
-    path = place(machine)
+    path = table_path(machine)
     remedy = "name another folder by the environment variable XDG_CACHE_HOME"
     try:
         cache_folder.prepare(path)
@@ -308,7 +308,7 @@ def prepared(machine: Mapping[str, Any]) -> Path:
     return path
 
 
-def remember(table: CostTable) -> Path:
+def remember_table(table: CostTable) -> Path:
     """Keep a machine's table in the user's cache folder, in place of an older one.
 
     Raises:
@@ -325,5 +325,5 @@ def remember(table: CostTable) -> Path:
 
 def in_use(cpus: int) -> Costs:
     """The costs that plans are made by: this machine's, if they were measured, else the reference."""
-    own = recall(facts(cpus))
+    own = recall_table(facts(cpus))
     return Costs(own, reference()) if own else Costs(reference())

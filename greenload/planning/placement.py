@@ -9,7 +9,7 @@ from greenload.errors import PipelineError
 from greenload.plans import claims
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import MIXED, Plan
-from greenload.plans.steps import Step, mirrored, reads_params, told_apart
+from greenload.plans.steps import Step, mirrored, reads_params, unique_names
 from greenload.stages import primitives as p
 
 
@@ -37,7 +37,7 @@ def place(pipeline: Pipeline, steps: Sequence[Step], *, threads: int, prefetch: 
         done = [
             replace(step, backend=" + ".join(taking), name=hand_over) if step.kind == "batch" else step for step in done
         ]
-    return Plan(pipeline, backend, threads, prefetch, tuple(told_apart(done)))
+    return Plan(pipeline, backend, threads, prefetch, tuple(unique_names(done)))
 
 
 def _check_claims(pipeline: Pipeline, steps: Sequence[Step]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from greenload.energy.meters.model import VCPU_ACTIVE_W
-from greenload.planning.cost_table import Amounts, Costs
+from greenload.planning.cost_table import Costs, CostTerms
 from greenload.plans.plan import image_bytes
 from greenload.plans.steps import Step
 from greenload.specs import ImageSpec
@@ -21,7 +21,7 @@ class Work:
     backend: str
     what: str
     """What it is called in a table of costs."""
-    amounts: Amounts
+    amounts: CostTerms
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Price:
     """What the table has no rates for, and which were taken instead."""
 
 
-def works(steps: Sequence[Step], batch: int | None, kinds: Mapping[str, float]) -> list[Work]:
+def work_of(steps: Sequence[Step], batch: int | None, kinds: Mapping[str, float]) -> list[Work]:
     """The work of a plan's steps on pixels, and of handing batches between backends.
 
     Steps before the last cache aren't counted: it keeps their results.
@@ -57,23 +57,23 @@ def works(steps: Sequence[Step], batch: int | None, kinds: Mapping[str, float]) 
     batching = next((step for step in steps if step.kind == "batch"), None)
     if batching and all(run[0].backend == "tf" for run in runs):
         entering = _megabytes(batching.spec_in, batching.size_in)
-        found.append(Work("tf", "Batch", Amounts(1.0, per_batch, entering)))
+        found.append(Work("tf", "Batch", CostTerms(1.0, per_batch, entering)))
     at = "tf"
     for number, run in enumerate(runs):
         backend = run[0].backend
         if backend != "tf":
             if at == "tf":
                 found.append(_hand_over(runs[number:], per_batch))
-            found += segment(run, per_batch, kinds)
+            found += work_of_segment(run, per_batch, kinds)
         else:
             if number > 0 and not _batched(run[0]):
                 found.append(_one_by_one(run))
-            found += [work for step in run for work in step_works(step, kinds)]
+            found += [work for step in run for work in work_of_step(step, kinds)]
         at = backend
     return found
 
 
-def segment(steps: Sequence[Step], per_batch: float, kinds: Mapping[str, float]) -> list[Work]:
+def work_of_segment(steps: Sequence[Step], per_batch: float, kinds: Mapping[str, float]) -> list[Work]:
     """The work of one run of steps on a backend that takes batches.
 
     Args:
@@ -82,12 +82,12 @@ def segment(steps: Sequence[Step], per_batch: float, kinds: Mapping[str, float])
         kinds: shares of the kinds of files.
     """
     first, last = steps[0], steps[-1]
-    found = [Work(last.backend, "call", Amounts(batch=per_batch))]
+    found = [Work(last.backend, "call", CostTerms(batch=per_batch))]
     if not first.spec_in.encoded:
-        found.append(Work(last.backend, "take pixels", Amounts(1.0, 0.0, _megabytes(first.spec_in, first.size_in))))
+        found.append(Work(last.backend, "take pixels", CostTerms(1.0, 0.0, _megabytes(first.spec_in, first.size_in))))
     if not last.spec_out.static:
-        found.append(Work(last.backend, "give sizes", Amounts(1.0, 0.0, _megabytes(last.spec_out, last.size_out))))
-    return found + [work for step in steps for work in step_works(step, kinds)]
+        found.append(Work(last.backend, "give sizes", CostTerms(1.0, 0.0, _megabytes(last.spec_out, last.size_out))))
+    return found + [work for step in steps for work in work_of_step(step, kinds)]
 
 
 def _hand_over(runs: Sequence[Sequence[Step]], per_batch: float) -> Work:
@@ -98,19 +98,19 @@ def _hand_over(runs: Sequence[Sequence[Step]], per_batch: float) -> Work:
     entering = _megabytes(first.spec_in, first.size_in)
     leaving = 0.0 if last.backend == "dali" else _megabytes(last.spec_out, last.size_out)  # stays on the GPU
     form = "encoded" if first.spec_in.encoded else "pixels" if first.spec_in.static else "sizes"
-    return Work("tf", f"hand over {form}", Amounts(1.0, per_batch, entering, leaving))
+    return Work("tf", f"hand over {form}", CostTerms(1.0, per_batch, entering, leaving))
 
 
 def _one_by_one(run: Sequence[Step]) -> Work:
     """Taking batches apart in tf.data for steps on single images, and stacking them again."""
     moved = _megabytes(run[0].spec_in, run[0].size_in) + _megabytes(run[-1].spec_out, run[-1].size_out)
-    return Work("tf", "one by one", Amounts(1.0, 0.0, moved))
+    return Work("tf", "one by one", CostTerms(1.0, 0.0, moved))
 
 
-def step_works(step: Step, kinds: Mapping[str, float]) -> Iterator[Work]:
+def work_of_step(step: Step, kinds: Mapping[str, float]) -> Iterator[Work]:
     """The work of a step on pixels."""
     found, entering, leaving = step.primitive, _size(step.spec_in, step.size_in), _size(step.spec_out, step.size_out)
-    amounts = Amounts(1.0, 0.0, entering, leaving)
+    amounts = CostTerms(1.0, 0.0, entering, leaving)
     match found:
         case p.Decode() | p.DecodeCrop():
             for kind, share in kinds.items():
@@ -118,14 +118,14 @@ def step_works(step: Step, kinds: Mapping[str, float]) -> Iterator[Work]:
                     yield Work(step.backend, f"{type(found).__name__} {kind}", amounts.times(share))
         case p.Blur():  # a pass of each axis over its taps
             taps = (found.height + found.width) / 2
-            yield Work(step.backend, named(step), replace(amounts, entering=entering * taps))
+            yield Work(step.backend, work_name(step), replace(amounts, entering=entering * taps))
         case p.Call():
             pass  # the same wherever it can run
         case _:
-            yield Work(step.backend, named(step), amounts)
+            yield Work(step.backend, work_name(step), amounts)
 
 
-def named(step: Step) -> str:
+def work_name(step: Step) -> str:
     """What a step on pixels, not on encoded bytes, is called in a table of costs."""
     primitive = step.primitive
     words = [type(primitive).__name__]
@@ -148,7 +148,7 @@ def price(done: Sequence[Work], costs: Costs) -> Price | None:
     """What work is expected to cost an image; ``None`` where nothing is known of some of it.
 
     Args:
-        done: of ``works``.
+        done: of ``work_of``.
         costs: the table to go by.
     """
     cpu_s, modelled, joules, origins = 0.0, 0.0, 0.0, []

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.steps import Step
 from greenload.sources import FileSource, RecordSource, Source, formats, read_many
@@ -25,7 +25,7 @@ ASSUMED = f"sizes: assumed to be {_WIDTH}×{_HEIGHT} JPEG of {_BYTES // 1000} kB
 
 
 @dataclass(frozen=True)
-class Sizes:
+class SizedSteps:
     """Steps with their sizes, and what these rest on."""
 
     steps: tuple[Step, ...]
@@ -50,7 +50,7 @@ class _Seen:
     note: str
 
 
-def estimate(pipeline: Pipeline, steps: Sequence[Step], records: int = RECORDS) -> Sizes:
+def estimate(pipeline: Pipeline, steps: Sequence[Step], records: int = RECORDS) -> SizedSteps:
     """Mean sizes of images at each step, with the draws of epoch 0.
 
     Of encoded records the headers of a few are read: the first where records can only be read in order, else evenly
@@ -72,7 +72,7 @@ def estimate(pipeline: Pipeline, steps: Sequence[Step], records: int = RECORDS) 
         replace(step, size_in=before, size_out=after)
         for step, before, after in zip(steps, areas[:-1], areas[1:], strict=True)
     )
-    return Sizes(tuple(sized), seen.kinds, seen.note)
+    return SizedSteps(tuple(sized), seen.kinds, seen.note)
 
 
 def _seen(pipeline: Pipeline, records: int) -> _Seen:
@@ -172,7 +172,7 @@ def _first_of_each_extension(source: Source) -> list[int]:
 
 def _followed(pipeline: Pipeline, steps: Sequence[Step], seen: _Seen) -> list[float]:
     """What enters each step, and last what leaves: mean pixels, bytes while encoded."""
-    numbers = Numbers.of(pipeline)
+    numbers = DrawLayout.of(pipeline)
     drawn = numbers.prepare(pipeline.seed, 0, seen.index)
     height, width = seen.height, seen.width
     params: dict[int, Any] = {}

@@ -16,7 +16,7 @@ from greenload.stages import Apply, Stage
 
 
 @dataclass(frozen=True)
-class Numbers:
+class DrawLayout:
     """Where each stage finds its prepared numbers in the one vector a sample carries."""
 
     stages: tuple[Stage, ...]
@@ -26,7 +26,7 @@ class Numbers:
     """How many numbers a sample carries."""
 
     @classmethod
-    def of(cls, pipeline: Pipeline) -> Numbers:
+    def of(cls, pipeline: Pipeline) -> DrawLayout:
         """The layout for a pipeline."""
         counts = [stage.numbers for stage in pipeline.stages]
         starts = tuple(int(n) for n in np.cumsum([0, *counts])[:-1])

@@ -140,7 +140,7 @@ def _joined(first: Step, second: Step) -> p.Affine | None:
     return p.Affine(scale, offset, b.dtype)
 
 
-def told_apart(steps: Sequence[Step]) -> list[Step]:
+def unique_names(steps: Sequence[Step]) -> list[Step]:
     """Steps of one name numbered, so that a name is one row of a profile."""
     counts = Counter(step.name for step in steps)
     seen: Counter[str] = Counter()

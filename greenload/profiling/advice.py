@@ -12,12 +12,12 @@ from greenload.errors import PipelineError
 from greenload.machine import processors
 from greenload.planning import cost_table as tables
 from greenload.planning.choose import make_plan
-from greenload.planning.prices import price, works
+from greenload.planning.prices import price, work_of
 from greenload.planning.sizes import estimate
 from greenload.planning.split import movable, without
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
-from greenload.plans.steps import steps_of, told_apart
+from greenload.plans.steps import steps_of, unique_names
 from greenload.specs import ImageSpec
 from greenload.stages import Apply, Cache, Decode, RandomResizedCrop, Resize, Shuffle, Stage
 
@@ -176,7 +176,7 @@ def _expected_s(plan: Plan) -> float | None:
     """CPU seconds an image by the table of costs; ``None`` where it can't tell."""
     batch = plan.pipeline.batch
     kinds = estimate(plan.pipeline, steps_of(plan.pipeline)).kinds
-    found = price(works(plan.steps, batch.size if batch else None, kinds), tables.in_use(processors()))
+    found = price(work_of(plan.steps, batch.size if batch else None, kinds), tables.in_use(processors()))
     return None if found is None else found.cpu_s
 
 
@@ -190,7 +190,7 @@ def _kept(plan: Plan, changed: Pipeline) -> Plan | None:
                 backends.setdefault(name, step.backend)
     placed: dict[str, str] = {}
     new = False
-    for step in told_apart(steps_of(changed)):
+    for step in unique_names(steps_of(changed)):
         if step.kind == "pixels":
             known = [backends[name] for name in (step.name, *step.stages) if name in backends]
             placed |= {step.name: known[0]} if known else {}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from greenload.energy.attribution.epochs import FIRST_EPOCH, writing
 from greenload.energy.attribution.observation import Observation
-from greenload.energy.attribution.quantity import OUT_OF_PLACE_ON_BATCHES
+from greenload.energy.attribution.quantity import ISOLATION_BIAS_ON_BATCHES
 from greenload.energy.sampler import Sampler
 from greenload.energy.settle import settle
 from greenload.loading.load import Build, Order
@@ -21,7 +21,7 @@ from greenload.planning.split import Split
 from greenload.plans.plan import Plan
 from greenload.plans.steps import Step
 from greenload.profiling.layer_run import LayerRun, held
-from greenload.profiling.page_cache import Cold
+from greenload.profiling.page_cache import ColdFiles
 from greenload.profiling.replays import DatasetRun, Replays
 from greenload.profiling.windows import BUILDS, Further, Progress, Runnable, Windows, closing, enough
 from greenload.system.random_states import random_states_kept
@@ -52,7 +52,7 @@ class Campaign(Windows):
         seed: int,
         progress: Progress,
         split: Split | None = None,
-        cold: Cold | None = None,
+        cold: ColdFiles | None = None,
     ) -> None:
         super().__init__(sampler, rounds, seed, progress, cold=cold)
         self.plan = plan
@@ -125,7 +125,7 @@ class Campaign(Windows):
         """By step, how far its replay may be off: as `attribute` takes it."""
         crossing = any(backend != "tf" for backend in self.plan.backends)
         return {
-            step.name: OUT_OF_PLACE_ON_BATCHES
+            step.name: ISOLATION_BIAS_ON_BATCHES
             for step in self.steps
             if (step.kind == "pixels" and step.backend != "tf") or (step.kind == "batch" and crossing)
         }

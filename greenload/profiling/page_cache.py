@@ -108,7 +108,7 @@ def _merged(stretches: Iterable[tuple[str, int, int]]) -> Iterable[Extent]:
         yield Extent(path, begin, end - begin)
 
 
-class Cold:
+class ColdFiles:
     """Drops files from the page cache, as often as it is asked: before each window that reads.
 
     Args:

@@ -31,7 +31,7 @@ from greenload.plans.plan import Plan
 from greenload.profiling.advice import alternatives, automatic
 from greenload.profiling.campaign import Campaign
 from greenload.profiling.pace import Announce, Pace
-from greenload.profiling.page_cache import Cold, Dropped, files_of, some_of
+from greenload.profiling.page_cache import ColdFiles, Dropped, files_of, some_of
 from greenload.profiling.step_rows import by_epoch
 from greenload.profiling.tfdata import units
 from greenload.profiling.tfdata.advice import best, measured
@@ -182,7 +182,7 @@ def profile(
     told = progress or _silent
     told(0.0, "choosing samples")
     indices, skipped = _choose(plan, samples, seed, on_error, told)
-    files = Cold(files_of(plan.pipeline.source, indices)) if cold else None
+    files = ColdFiles(files_of(plan.pipeline.source, indices)) if cold else None
     with Sampler(meters) as sampler, (watch or _unwatched)(sampler, statuses):
         campaign = Campaign(plan, indices, sampler, rounds, seed, told, split, files)
 

@@ -13,7 +13,7 @@ from greenload.energy.attribution.precision import IDLE_WINDOWS, WINDOW_S, Lengt
 from greenload.energy.meters.base import Channel
 from greenload.energy.sampler import Mark, Sampler
 from greenload.energy.settle import settle
-from greenload.profiling.page_cache import Cold, Dropped
+from greenload.profiling.page_cache import ColdFiles, Dropped
 
 BUILDS = 2
 """Independent builds, at least: two of one pipeline have been seen 13 % apart, which windows on one never show."""
@@ -64,7 +64,7 @@ class Windows:
         seed: int,
         progress: Progress,
         window_s: float | None = None,
-        cold: Cold | None = None,
+        cold: ColdFiles | None = None,
     ) -> None:
         self.bytes_out: dict[str, float] = {}
         """Mean bytes of a sample that leave a step, where they were counted."""

@@ -141,5 +141,5 @@ def whole(found: Attribution) -> dict[str, Any]:
         "idle": Idle(found.idle_power_w, found.idle_energy_j_per_sample),
         "unattributed": found.unattributed,
         "total": found.total,
-        "together": found.together,
+        "together": found.indistinct,
     }

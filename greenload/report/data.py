@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from greenload.energy.attribution.attribute import Cost, unattributed_shares
-from greenload.energy.attribution.indistinct import Together
+from greenload.energy.attribution.indistinct import Indistinct
 from greenload.energy.attribution.observation import Observation
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import MeterStatus
@@ -99,7 +99,7 @@ class Report:
     skipped: tuple[Skipped, ...] = ()
     advice: tuple[Advice, ...] = ()
     """The changes most worth making: remarks on what is trained on, then the largest saving first."""
-    together: tuple[Together, ...] = ()
+    together: tuple[Indistinct, ...] = ()
     """Neighbouring steps that can't be told apart in one quantity, and their sum."""
     checks: tuple[Check, ...] = ()
     """What budgets and a baseline said."""
@@ -263,7 +263,7 @@ _PARTS: Mapping[str, Any] = {
     "iterator_start": IteratorStart,
 }
 """Optional parts of a report, as they stand in its JSON."""
-_LISTS: Mapping[str, Any] = {"together": Together, "checks": Check, "caches": CacheState}
+_LISTS: Mapping[str, Any] = {"together": Indistinct, "checks": Check, "caches": CacheState}
 """Lists in a report that are left out where they are empty."""
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from greenload.energy.attribution.attribute import Cost
-from greenload.energy.attribution.indistinct import Together
+from greenload.energy.attribution.indistinct import Indistinct
 from greenload.energy.figures import Figure
 from greenload.report.costs import FullRun, Idle, Step, cost, cost_to_dict, domains, domains_to_dict
 
@@ -48,7 +48,7 @@ class FirstEpoch:
     """``full`` less the sum of ``steps``."""
     total: Cost
     """``full`` with the idle floor."""
-    together: tuple[Together, ...] = ()
+    together: tuple[Indistinct, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """In the report's JSON shape."""
@@ -70,7 +70,7 @@ class FirstEpoch:
             idle=Idle.from_dict(data["idle"]),
             unattributed=Cost(**cost(data["unattributed"])),
             total=Cost(**cost(data["total"])),
-            together=tuple(map(Together.from_dict, data.get("together", ()))),
+            together=tuple(map(Indistinct.from_dict, data.get("together", ()))),
         )
 
 

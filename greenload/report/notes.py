@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from greenload.energy.attribution.indistinct import Together
+from greenload.energy.attribution.indistinct import Indistinct
 from greenload.energy.figures import scale
 from greenload.energy.meters.base import COUNTS_TWICE
 from greenload.report import rows
@@ -112,7 +112,7 @@ def precision(found: Precision | None) -> Note | None:
     )
 
 
-def together(groups: Iterable[Together], report: Report) -> list[Note]:
+def together(groups: Iterable[Indistinct], report: Report) -> list[Note]:
     """Steps that can't be told apart, with what they cost in sum: one sentence for each group of steps."""
     shown: dict[tuple[str, ...], list[str]] = {}
     for one in groups:
@@ -123,7 +123,7 @@ def together(groups: Iterable[Together], report: Report) -> list[Note]:
     ]
 
 
-def _sum(one: Together, report: Report) -> str:
+def _sum(one: Indistinct, report: Report) -> str:
     amount = rows.amount(scale(one.figure, 1e3), resolve=False)
     if one.quantity != "cpu_s":
         return f"{amount} mJ of {printable(one.quantity)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from greenload.energy.attribution.indistinct import Together
+from greenload.energy.attribution.indistinct import Indistinct
 from greenload.report.costs import Step
 from greenload.report.data import UNATTRIBUTED_LIMIT, Report
 from greenload.report.epochs import CacheState
@@ -68,7 +68,7 @@ def _named(steps: Sequence[Step], caches: Mapping[str, str]) -> tuple[Step, ...]
     return tuple(replace(step, name=caches.get(step.name, step.name)) for step in steps)
 
 
-def _all_named(groups: Sequence[Together], caches: Mapping[str, str]) -> tuple[Together, ...]:
+def _all_named(groups: Sequence[Indistinct], caches: Mapping[str, str]) -> tuple[Indistinct, ...]:
     return tuple(replace(one, steps=tuple(caches.get(name, name) for name in one.steps)) for one in groups)
 
 

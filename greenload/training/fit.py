@@ -21,7 +21,7 @@ from greenload.report.data import Report
 from greenload.training.caches import CacheWatch, Kind
 from greenload.training.costs import of_first_epoch
 from greenload.training.report import FitReport, Passed, Spent
-from greenload.training.split import Floor, split
+from greenload.training.split import MeasuredFloor, split
 from greenload.training.train_step import Steps
 
 IDLE_S = 1.0
@@ -218,11 +218,11 @@ class Fit:
         first = [(of_first_epoch(profile), by_kind["first"])]
         return first + ([(profile, by_kind["later"])] if "later" in kinds else [])
 
-    def _find_floors(self, idle_s: float) -> tuple[dict[str, Floor], tuple[str, ...]]:
+    def _find_floors(self, idle_s: float) -> tuple[dict[str, MeasuredFloor], tuple[str, ...]]:
         """The idle floors, and what is to be said of them: modelled, measured now, or the profile's."""
         channels = self._sampler.channels
         found = {
-            domain: Floor(Figure(watts, watts, watts, "modelled", channels[domain].systematic))
+            domain: MeasuredFloor(Figure(watts, watts, watts, "modelled", channels[domain].systematic))
             for domain, watts in self._sampler.idle_power_w.items()
         }
         counted = [domain for domain, channel in channels.items() if channel.provenance == "measured"]
@@ -242,7 +242,7 @@ class Fit:
                 continue
             profiled = None if self._profile is None else self._profile.idle.power_w.get(domain)
             if profiled is not None and profiled.value is not None:
-                found[domain] = Floor(profiled)
+                found[domain] = MeasuredFloor(profiled)
                 notes.append(f"the idle floor of {domain} is the profile's: {why}")
             else:
                 notes.append(f"the idle floor of {domain} isn't known, and so only its total: {why}")
@@ -254,7 +254,7 @@ class Fit:
         return self._sampler.window(start, self._sampler.mark(aligned=True, closing=True))
 
 
-def _floor(windows: Sequence[Window], domain: str) -> Floor | None:
+def _floor(windows: Sequence[Window], domain: str) -> MeasuredFloor | None:
     """A counter's floor by idle windows: the mean, studentised."""
     sound = [window for window in windows if domain in window.energy_j]
     watts = [window.energy_j[domain] / (window.energy_wall_ns.get(domain, window.wall_ns) / 1e9) for window in sound]
@@ -262,7 +262,7 @@ def _floor(windows: Sequence[Window], domain: str) -> Floor | None:
     if found is None:
         return None
     others_per_s = sum(window.other_cpu_s for window in sound) / sum(window.wall_ns / 1e9 for window in sound)
-    return Floor(Figure(*found, "measured"), others_per_s)
+    return MeasuredFloor(Figure(*found, "measured"), others_per_s)
 
 
 def _sum(values: Iterable[_Number | None]) -> _Number | None:

@@ -42,7 +42,7 @@ _Z = 1.96
 
 
 @dataclass(frozen=True, slots=True)
-class Floor:
+class MeasuredFloor:
     """The idle floor of a domain."""
 
     watts: Figure
@@ -65,7 +65,7 @@ def split(
     passed: Passed,
     *,
     channels: Mapping[str, Channel],
-    floors: Mapping[str, Floor],
+    floors: Mapping[str, MeasuredFloor],
     profile: Report | None,
     fed: Sequence[tuple[Report, Passed]] | None = None,
     notes: Sequence[str] = (),
@@ -228,7 +228,7 @@ def _counted(channel: Channel, window: Window) -> Figure:
     return Figure(joules, joules - off_j, joules + off_j, channel.provenance, channel.systematic)
 
 
-def _idle(channel: Channel, floor: Floor | None, seconds: float | None) -> Figure:
+def _idle(channel: Channel, floor: MeasuredFloor | None, seconds: float | None) -> Figure:
     """The idle floor's joules in a time."""
     if seconds is None or (floor is None and channel.provenance == "measured"):
         return Figure.missing(channel.provenance, channel.systematic)
@@ -237,7 +237,7 @@ def _idle(channel: Channel, floor: Floor | None, seconds: float | None) -> Figur
     return scale(floor.watts, seconds)
 
 
-def _own(window: Window, channel: Channel, floor: Floor | None) -> _Own:
+def _own(window: Window, channel: Channel, floor: MeasuredFloor | None) -> _Own:
     """This process's joules above the floor, and the rest of the machine's."""
     counted = _counted(channel, window)
     none = Figure(0.0, 0.0, 0.0, channel.provenance, channel.systematic)

@@ -16,7 +16,7 @@ from greenload.backends.base import EXACT, Records, Tolerance
 from greenload.backends.dali import backend as dali
 from greenload.errors import BackendUnavailable, RecordError, UsageError
 from greenload.planning.choose import make_plan
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 from greenload.sources import Arrays
@@ -116,7 +116,7 @@ def test_pixels_that_only_need_stacking() -> None:
 def test_one_channel_arrays() -> None:
     images = np.stack([photo(20, 30, seed)[..., :1] for seed in range(3)])
     pipeline = Pipeline(Arrays(images), Resize((9, 11)), RandomHorizontalFlip(1.0), ToDtype("float32", True), Batch(3))
-    records = Records(list(images), Numbers.of(pipeline).prepare(0, 0, np.arange(3)), list("abc"))
+    records = Records(list(images), DrawLayout.of(pipeline).prepare(0, 0, np.arange(3)), list("abc"))
     result = run(pipeline, records)
     expected = reference(pipeline, list(images), records.numbers)
     assert result.shape == (3, 9, 11, 1)

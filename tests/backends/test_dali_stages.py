@@ -34,7 +34,7 @@ from greenload.backends.dali.graph import arguments_of, feeds_of, pixel_steps
 from greenload.backends.image_sizes import sizes_of
 from greenload.errors import PipelineError, RecordError
 from greenload.planning.choose import make_plan
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.sources import Arrays
 from greenload.specs import ImageSpec
@@ -142,7 +142,7 @@ def test_recoloring_some_images_leaves_the_others_bits(chance: float) -> None:
 def fed(stage: Stage, pixels: list[np.ndarray[Any, Any]], name: str) -> np.ndarray[Any, Any]:
     pipeline, records = ragged("uint8", pixels, stage)
     feeds = feeds_of(pixel_steps(make_plan(pipeline, "dali-cpu").steps))
-    numbers = Numbers.of(pipeline)
+    numbers = DrawLayout.of(pipeline)
     arguments = arguments_of(numbers, feeds, records.numbers, sizes_of(records.images, records.names, "dali-cpu"))
     (found,) = (values for key, values in arguments.items() if key.startswith(name))
     return found

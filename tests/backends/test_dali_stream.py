@@ -18,7 +18,7 @@ from greenload.backends.base import Records
 from greenload.backends.dali import backend
 from greenload.errors import PipelineError, RecordError, UsageError
 from greenload.planning.choose import make_plan
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 from greenload.sources import Files, ImageFolder
@@ -63,7 +63,7 @@ def test_a_stream_is_the_permutation_through_a_runner(folder: Path) -> None:
 
     pipeline = usual(folder)
     got = streamed(pipeline, epochs=2)
-    source, numbers = pipeline.source, Numbers.of(pipeline)
+    source, numbers = pipeline.source, DrawLayout.of(pipeline)
     for epoch in range(2):
         order = permute(np.arange(14), 14, 3, epoch)
         records = Records(
@@ -151,7 +151,7 @@ assert "tensorflow" not in sys.modules
 def replayed(folder: Path) -> tuple[Plan, Records]:
     pipeline = usual(folder, size=7)
     source, order = pipeline.source, range(14)
-    numbers = Numbers.of(pipeline).prepare(3, 0, np.arange(14))
+    numbers = DrawLayout.of(pipeline).prepare(3, 0, np.arange(14))
     return make_plan(pipeline, "dali-cpu", threads=2), Records([source.read(i) for i in order], numbers, ["?"] * 14)
 
 

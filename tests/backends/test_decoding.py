@@ -21,7 +21,7 @@ from greenload import backends, cli
 from greenload.backends import Records
 from greenload.errors import PipelineError, RecordError
 from greenload.planning.choose import make_plan
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.sources import Files, formats
 from greenload.stages import Batch, CenterCrop, Decode, RandomResizedCrop, Stage
 
@@ -36,7 +36,7 @@ def decoded(backend: str, data: bytes, *stages: Stage, seed: int = 0) -> Pixels:
     if backend == "dali-cpu":
         pytest.importorskip("nvidia.dali")
     pipeline = gl.Pipeline(Files(["the file"]), *stages, Batch(1), seed=seed)
-    numbers = Numbers.of(pipeline).prepare(seed, 0, np.arange(1))
+    numbers = DrawLayout.of(pipeline).prepare(seed, 0, np.arange(1))
     image: Pixels = backends.run(make_plan(pipeline, backend, threads=1), Records([data], numbers, ["the file"]))[0]
     return image
 

@@ -20,7 +20,7 @@ from greenload import backends
 from greenload.backends import Records
 from greenload.errors import RecordError
 from greenload.planning.choose import make_plan
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.sources import Files, formats
 from greenload.sources.formats import orientation
 from greenload.specs import MAX_BYTES, TRUNCATED
@@ -257,7 +257,7 @@ def decoded(backend: str, files: list[bytes], *stages: Stage) -> Pixels:
     """Files through a backend, as one batch."""
     names = [str(k) for k in range(len(files))]
     pipeline = gl.Pipeline(Files(names), *stages, Batch(len(files)))
-    numbers = Numbers.of(pipeline).prepare(0, 0, np.arange(len(files)))
+    numbers = DrawLayout.of(pipeline).prepare(0, 0, np.arange(len(files)))
     plan = make_plan(pipeline, backend, threads=1)
     return np.stack(list(backends.run(plan, Records(files, numbers, names))))
 

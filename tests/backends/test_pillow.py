@@ -26,7 +26,7 @@ from greenload.cli import doctor
 from greenload.errors import BackendUnavailable, PipelineError, RecordError, UsageError
 from greenload.loading.verify import reason, verify
 from greenload.planning.choose import make_plan
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.sources import Arrays, Files, formats
 from greenload.stages import (
     Batch,
@@ -326,7 +326,7 @@ def test_what_pillow_can_not_hold_is_refused_with_a_backend_that_does() -> None:
         with pytest.raises(PipelineError, match=r"can't run on backend 'pillow' to tolerance.*use backend='tf'"):
             make_plan(suite.pipeline_of(source, (stage,)), "pillow")
     for stages in ((Resize((4, 4)),), (Resize((4, 4)), Batch(2), ToDtype("float16"))):
-        assert Numbers.of(make_plan(suite.pipeline_of(source, stages), "pillow").pipeline).count == 0
+        assert DrawLayout.of(make_plan(suite.pipeline_of(source, stages), "pillow").pipeline).count == 0
 
 
 def test_kernels_are_told_by_what_the_compiler_left(tmp_path: Path) -> None:

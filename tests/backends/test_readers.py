@@ -24,7 +24,7 @@ from greenload.backends.readers import Readers, png, upright
 from greenload.errors import RecordError, SourceError
 from greenload.loading.verify import verify
 from greenload.planning.choose import helpers, make_plan, readers_for
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan
 from greenload.sources import Files, formats
 from greenload.stages import Batch, CenterCrop, Decode, RandomHorizontalFlip, Stage, primitives
@@ -87,7 +87,7 @@ def by_their_own(source: Files, stages: tuple[Stage, ...]) -> np.ndarray[Any, An
         data: Any = source.read(index)
         backend = formats.KINDS[formats.opened(data, truncated="fill")[1].kind].backends[0]
         pipeline = gl.Pipeline(source, *stages)
-        numbers = Numbers.of(pipeline).prepare(pipeline.seed, 0, np.array([index]))
+        numbers = DrawLayout.of(pipeline).prepare(pipeline.seed, 0, np.array([index]))
         images.append(backends.run(make_plan(pipeline, backend, threads=1), Records([data], numbers, ["a file"]))[0])
     return np.stack(images)
 
@@ -99,7 +99,7 @@ def given(plan: Plan, **arguments: Any) -> np.ndarray[Any, Any]:
 def run(plan: Plan) -> np.ndarray[Any, Any]:
     """All records in one batch, without tf.data."""
     source, count = plan.pipeline.source, len(plan.pipeline.source)
-    numbers = Numbers.of(plan.pipeline).prepare(0, 0, np.arange(count))
+    numbers = DrawLayout.of(plan.pipeline).prepare(0, 0, np.arange(count))
     return backends.run(
         plan, Records([source.read(i) for i in range(count)], numbers, list(map(source.name, range(count))))
     )
@@ -301,7 +301,7 @@ def test_in_a_profile_their_work_is_the_decoding_steps(
     backend: str, mixed: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = helped(mixed, backend, CROPPED)
-    numbers = np.zeros((18, Numbers.of(plan.pipeline).count))
+    numbers = np.zeros((18, DrawLayout.of(plan.pipeline).count))
     parts = [Records([mixed.read(i) for i in range(18)], numbers, [mixed.name(i) for i in range(18)])]
     (segment,) = plan.segments
     kinds = sum(formats.header(data).kind in (plan.readers or ()) for data in parts[0].images)

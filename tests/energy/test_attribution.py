@@ -27,7 +27,7 @@ from greenload.energy.attribution.attribute import (
 )
 from greenload.energy.attribution.intervals import Variance, half_width
 from greenload.energy.attribution.observation import read
-from greenload.energy.attribution.quantity import OUT_OF_PLACE
+from greenload.energy.attribution.quantity import ISOLATION_BIAS
 from greenload.errors import UsageError
 
 FINITE = st.floats(-1e6, 1e6)
@@ -256,7 +256,7 @@ def test_the_floors_error_is_in_what_it_was_taken_from_and_not_in_the_total() ->
     assert half(found.full) == pytest.approx(error_w * 0.04)
     assert half(found.steps[0].cost) == pytest.approx(error_w * 0.02)
     one_s = Variance((0.01 * error_w / 2.776) ** 2, 4)  # Student's t of five idle windows
-    out_of_place = Variance((OUT_OF_PLACE * 0.2) ** 2, math.inf)  # the joules of b, which alone was replayed
+    out_of_place = Variance((ISOLATION_BIAS * 0.2) ** 2, math.inf)  # the joules of b, which alone was replayed
     both = half_width([one_s, out_of_place])
     assert half(found.steps[1].cost) == pytest.approx(both, rel=1e-3)
     assert half(found.unattributed) == pytest.approx(both, rel=1e-3), "what of the floor is in both cancels"
@@ -272,8 +272,8 @@ def test_a_replay_is_no_surer_than_that_it_ran_out_of_its_place() -> None:
     found = attribute(same, steps=["a", "b"], domains={})
     read, work = (step.cost.cpu_s_per_sample.half_width for step in found.steps)
     assert read == pytest.approx(0.0), "a prefix runs in its place"
-    assert work == pytest.approx(1.96 * OUT_OF_PLACE * 0.02, rel=1e-3)
-    assert found.unattributed.cpu_s_per_sample.half_width == pytest.approx(1.96 * OUT_OF_PLACE * 0.02, rel=1e-3)
+    assert work == pytest.approx(1.96 * ISOLATION_BIAS * 0.02, rel=1e-3)
+    assert found.unattributed.cpu_s_per_sample.half_width == pytest.approx(1.96 * ISOLATION_BIAS * 0.02, rel=1e-3)
     assert found.steps[1].cost.device_bytes_per_sample.half_width == pytest.approx(0.0)
 
 
@@ -289,7 +289,7 @@ def test_two_replays_are_out_of_place_together() -> None:
         *(dataclasses.replace(one, step="c") for one in steady(()) if one.kind in ("with", "without")),
     ]
     rest = attribute(two, steps=["a", "b", "c"], domains={}).unattributed.cpu_s_per_sample
-    assert rest.half_width == pytest.approx(2 * 1.96 * OUT_OF_PLACE * 0.02, rel=1e-3)
+    assert rest.half_width == pytest.approx(2 * 1.96 * ISOLATION_BIAS * 0.02, rel=1e-3)
 
 
 def test_settling_takes_no_time_of_a_sample_and_has_no_joules() -> None:

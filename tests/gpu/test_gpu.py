@@ -19,7 +19,7 @@ from greenload.backends.base import Records, Tolerance
 from greenload.backends.dali import backend
 from greenload.errors import RecordError
 from greenload.planning.choose import make_plan
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.sources import ImageFolder
 from greenload.stages import (
@@ -161,7 +161,7 @@ def test_a_stream_stays_on_the_device_and_is_what_the_runner_gives(
 
     order = np.concatenate([permute(np.arange(40), 40, 5, epoch) for epoch in range(2)])
     epochs = np.repeat(np.arange(2), 40)
-    source, layout = pipeline.source, Numbers.of(pipeline)
+    source, layout = pipeline.source, DrawLayout.of(pipeline)
     records = Records(
         [source.read(i) for i in order], layout.prepare(5, epochs, order), [source.name(i) for i in order]
     )
@@ -177,7 +177,7 @@ def test_pixels_in_memory_are_brought_to_the_device() -> None:
 
     images = np.stack([photo(40, 50, seed) for seed in range(6)])
     pipeline = Pipeline(Arrays(images), CenterCrop(31), RandomHorizontalFlip(1.0), Batch(6))
-    numbers = Numbers.of(pipeline).prepare(0, 0, np.arange(6))
+    numbers = DrawLayout.of(pipeline).prepare(0, 0, np.arange(6))
     expected = reference(pipeline, list(images), numbers)
     assert (run(pipeline, Records(list(images), numbers, list("abcdef"))) == expected).all()
 

@@ -21,7 +21,7 @@ from greenload.backends.dali.base import Target
 from greenload.errors import RecordError
 from greenload.loading.load import Shard, assemble, device_of
 from greenload.planning.choose import make_plan
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.randomness import permute
 from greenload.sources import Files
 from greenload.stages import Batch, Decode, RandomHorizontalFlip, RandomResizedCrop, Shuffle, ToDtype
@@ -75,7 +75,7 @@ def test_batches_are_on_the_device_and_those_of_the_runner(source: Files) -> Non
         assert images.backing_device.endswith(device(0))
         assert labels.backing_device.endswith(device(0))
     order = np.concatenate([permute(np.arange(COUNT), COUNT, SEED, epoch) for epoch in range(2)])
-    numbers = Numbers.of(pipeline).prepare(SEED, np.repeat(np.arange(2), COUNT), order)
+    numbers = DrawLayout.of(pipeline).prepare(SEED, np.repeat(np.arange(2), COUNT), order)
     records = Records([source.read(int(i)) for i in order], numbers, [source.name(int(i)) for i in order])
     expected = backends.run(make_plan(pipeline, BACKEND.name, threads=2), records)
     compare(np.concatenate([images.numpy() for images, _ in pairs]), expected, Tolerance(1e-6, 1e-7))

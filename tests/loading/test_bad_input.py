@@ -133,10 +133,10 @@ def test_a_cut_file_is_found_whatever_the_window(decoder: str, kinds: dict[str, 
     source = Files([kinds[name]] * 60)
     from greenload.backends import Records
     from greenload.planning.choose import make_plan
-    from greenload.plans.params import Numbers
+    from greenload.plans.params import DrawLayout
 
     pipeline = gl.Pipeline(source, Decode(), RandomResizedCrop(8, scale=(0.001, 0.01)), Batch(60))
-    numbers = Numbers.of(pipeline).prepare(0, 0, np.arange(60))
+    numbers = DrawLayout.of(pipeline).prepare(0, 0, np.arange(60))
     for row in range(60):
         records = Records([source.read(0)], numbers[row : row + 1], ["x"])
         with pytest.raises(RecordError):

@@ -22,7 +22,7 @@ from greenload.loading import dali_node
 from greenload.loading.dali_rows import WIDEST
 from greenload.loading.load import Position, Shard, assemble
 from greenload.planning.choose import make_plan
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.randomness import permute
 from greenload.sources import Arrays, Files
 from greenload.stages import (
@@ -83,7 +83,7 @@ def expected(pipeline: gl.Pipeline, epochs: int, shard: Shard | None = None) -> 
     source, total, part = pipeline.source, len(pipeline.source), shard or Shard()
     place = np.arange(part.index, total, part.count)
     order = np.concatenate([permute(place, total, pipeline.seed, epoch) for epoch in range(epochs)])
-    numbers = Numbers.of(pipeline).prepare(pipeline.seed, np.repeat(np.arange(epochs), len(place)), order)
+    numbers = DrawLayout.of(pipeline).prepare(pipeline.seed, np.repeat(np.arange(epochs), len(place)), order)
     records: Any = [source.read(int(i)) for i in order]
     plan = make_plan(pipeline, "dali-cpu", threads=2)
     images = backends.run(plan, Records(records, numbers, [source.name(int(i)) for i in order]))
@@ -202,7 +202,7 @@ def test_one_long_record_widens_no_row(tmp_path: Path, bad_images: ModuleType) -
     node = dali_node.DaliNode(plan, CPU)
     index = np.arange(12)
     data = [source.read(int(i)) for i in index]
-    numbers = Numbers.of(pipeline).prepare(SEED, 0, index)
+    numbers = DrawLayout.of(pipeline).prepare(SEED, 0, index)
     rows = node.pack(np.array(data, object), np.zeros((0, 3), np.int32), numbers, index)
     mean = np.mean([len(image) for image in data])
     assert len(data[-1]) > WIDEST * mean  # else nothing is tested

@@ -124,7 +124,7 @@ def test_a_cache_reads_records_once(folder: Path) -> None:
 
 def test_auto_needs_no_tensorflow_where_another_backend_can(folder: Path) -> None:
     batches = gl.iterate(usual(folder))
-    assert isinstance(batches._source, read_ahead.Flow)
+    assert isinstance(batches._source, read_ahead.ReadAhead)
     assert sum(len(labels) for _, labels in batches) == COUNT
 
 

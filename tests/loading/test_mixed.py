@@ -22,7 +22,7 @@ from greenload import backends
 from greenload.errors import BackendUnavailable, PipelineError, RecordError
 from greenload.loading.tf_graph import Stream
 from greenload.planning.choose import make_plan
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan
 from greenload.plans.steps import steps_of
 from greenload.randomness import permute
@@ -114,7 +114,7 @@ def expected(plan: Plan, epoch: int) -> np.ndarray[Any, Any]:
     pipeline, index = plan.pipeline, order(plan, epoch)
     exif = any(isinstance(stage, Decode) and stage.exif for stage in pipeline.stages)
     images = pixels_of(pipeline.source, exif)
-    numbers = Numbers.of(pipeline).prepare(SEED, epoch, index)
+    numbers = DrawLayout.of(pipeline).prepare(SEED, epoch, index)
     return suite.reference(pipeline, [images[i] for i in index], numbers)
 
 

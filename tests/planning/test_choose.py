@@ -15,8 +15,8 @@ from greenload.backends.base import Availability
 from greenload.planning import choose as planning
 from greenload.planning import cost_table
 from greenload.planning.choose import choose, make_plan
-from greenload.planning.cost_table import Amounts, Costs, CostTable, Entry
-from greenload.planning.sizes import Sizes, estimate
+from greenload.planning.cost_table import Costs, CostTable, CostTerms, Entry
+from greenload.planning.sizes import SizedSteps, estimate
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import MIXED, Plan
 from greenload.plans.steps import steps_of
@@ -53,12 +53,12 @@ def a_table(rates: dict[str, float | tuple[float, float]], source: str = cost_ta
     for key, value in rates.items():
         backend, what = key.split(": ")
         seconds, joules = value if isinstance(value, tuple) else (value, None)
-        energy = {} if joules is None else {"cpu:package-0": Amounts(joules)}
-        entries.append(Entry(backend, what, Amounts(seconds * MS), energy))
+        energy = {} if joules is None else {"cpu:package-0": CostTerms(joules)}
+        entries.append(Entry(backend, what, CostTerms(seconds * MS), energy))
     return Costs(CostTable(source, "2020-02-02", {"cpu_model": "made up"}, tuple(entries)))
 
 
-def chosen(pipeline: Pipeline, known: Costs, able: tuple[str, ...] = ALL, sizes: Sizes | None = None) -> Plan:
+def chosen(pipeline: Pipeline, known: Costs, able: tuple[str, ...] = ALL, sizes: SizedSteps | None = None) -> Plan:
     found = sizes or estimate(pipeline, steps_of(pipeline))
     return choose(pipeline, found, known, able, threads=2, prefetch=2)
 
@@ -136,7 +136,7 @@ def test_several_must_save_five_percent_of_the_best_alone(take: float, wanted: s
     # pillow alone: 0.1 + 1 + 0.2 + 0.01 = 1.31; mixed: 1.01 + take, and 95 % of 1.31 are 1.2445
     known = photos(pillow_resize=0.2, dali_decode=0.7, dali_resize=3.0, dali_flip=1.0)
     entries = tuple(
-        Entry(e.backend, e.what, Amounts(take * MS)) if (e.backend, e.what) == ("pillow", "take pixels") else e
+        Entry(e.backend, e.what, CostTerms(take * MS)) if (e.backend, e.what) == ("pillow", "take pixels") else e
         for e in known.table.entries
     )
     known = Costs(CostTable(cost_table.OWN, "2020-02-02", {}, entries))
@@ -208,9 +208,9 @@ def test_a_backend_that_does_not_read_a_kind_of_file_does_not_decode_it() -> Non
     sizes = estimate(pipeline, steps_of(pipeline))
     known = photos(dali_decode=0.1, pillow_resize=0.01)
     assert on(chosen(pipeline, known, sizes=sizes))[0] == "dali-cpu"
-    gif = Sizes(sizes.steps, {"JPEG": 1.0, "GIF": 0.0}, "")
+    gif = SizedSteps(sizes.steps, {"JPEG": 1.0, "GIF": 0.0}, "")
     assert on(chosen(pipeline, known, ("tf", "dali-cpu"), gif)) == ["tf"] * 3
-    palette = Sizes(sizes.steps, {"palette BMP": 1.0}, "")
+    palette = SizedSteps(sizes.steps, {"palette BMP": 1.0}, "")
     both = Costs(CostTable(cost_table.OWN, "", {}, known.table.entries))
     assert on(chosen(pipeline, both, ("tf", "dali-cpu"), palette)) == ["dali-cpu"] * 3  # tf doesn't read it
 
@@ -218,7 +218,7 @@ def test_a_backend_that_does_not_read_a_kind_of_file_does_not_decode_it() -> Non
 def test_a_cache_stays_in_tf_data_and_what_it_keeps_is_not_counted() -> None:
     known = photos(pillow_resize=0.01, pillow_decode=0.01, pillow_flip=0.001)
     before = Pipeline(FILES, Decode(), Cache(), RandomResizedCrop(32), Batch(8))
-    entries = (*known.table.entries, *(Entry(b, "Crop uint8", Amounts(0.1 * MS)) for b in ALL))
+    entries = (*known.table.entries, *(Entry(b, "Crop uint8", CostTerms(0.1 * MS)) for b in ALL))
     plan = chosen(before, Costs(CostTable(cost_table.OWN, "", {}, entries)))
     assert on(plan) == ["tf", "pillow", "pillow"]
     assert plan.expected is not None
@@ -237,7 +237,7 @@ def test_the_choice_does_not_depend_on_the_batch_size(size: int) -> None:
             cost_table.OWN,
             "2020-02-02",
             {},
-            (*entries, Entry("dali-cpu", "call", Amounts(batch=6 * MS))),
+            (*entries, Entry("dali-cpu", "call", CostTerms(batch=6 * MS))),
         )
     )
     plan = chosen(Pipeline(PIXELS, RandomHorizontalFlip(), Batch(size)), known)
@@ -267,10 +267,10 @@ def test_nothing_is_chosen_where_nothing_is_known() -> None:
 def test_a_gpu_comes_last_and_only_with_figures() -> None:
     known = photos()
     gpu = [
-        Entry("dali", what, Amounts(0.1 * MS), {"gpu": Amounts(1e-4)}, "derived")
+        Entry("dali", what, CostTerms(0.1 * MS), {"gpu": CostTerms(1e-4)}, "derived")
         for what in ("DecodeCrop JPEG", "Resize antialias uint8", "Flip uint8")
     ]
-    gpu.append(Entry("dali", "call", Amounts(batch=0.8 * MS), {"gpu": Amounts(batch=8e-4)}, "derived"))
+    gpu.append(Entry("dali", "call", CostTerms(batch=0.8 * MS), {"gpu": CostTerms(batch=8e-4)}, "derived"))
     with_gpu = Costs(CostTable(cost_table.REFERENCE, "", {}, (*known.table.entries, *gpu)))
     plan = chosen(Pipeline(FILES, *PHOTOS), with_gpu, ("tf", "dali"))
     assert on(plan) == ["dali"] * 3
@@ -293,7 +293,7 @@ def test_auto_says_by_which_table_and_what_it_assumed(tmp_path: Path, monkeypatc
     own = CostTable(
         cost_table.OWN, "2021-01-01", cost_table.facts(planning.processors()), photos(tf_resize=0.01).table.entries
     )
-    cost_table.remember(own)
+    cost_table.remember_table(own)
     plan = make_plan(pipeline)
     assert plan.backend == "tf"
     assert plan.expected is not None

@@ -16,8 +16,8 @@ from greenload.energy.meters.model import VCPU_ACTIVE_W
 from greenload.errors import RecordError, UsageError
 from greenload.planning import cost_table
 from greenload.planning.choose import make_plan
-from greenload.planning.cost_table import Amounts, Costs, CostTable, Entry, typical
-from greenload.planning.prices import Work, price, works
+from greenload.planning.cost_table import Costs, CostTable, CostTerms, Entry, typical
+from greenload.planning.prices import Work, price, work_of
 from greenload.planning.sizes import ASSUMED, estimate
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.steps import steps_of
@@ -46,8 +46,8 @@ def table(*entries: Entry, source: str = cost_table.OWN) -> CostTable:
     return CostTable(source, "2020-02-02T10:00:00+00:00", MACHINE, entries, 12.5, "photographs")
 
 
-FLIP = Entry("tf", "Flip uint8", Amounts(1e-6, 0.0, 2e-3))
-DECODE = Entry("tf", "Decode JPEG", Amounts(entering=1e-2), {"cpu:package-0": Amounts(entering=0.05)}, "by hand")
+FLIP = Entry("tf", "Flip uint8", CostTerms(1e-6, 0.0, 2e-3))
+DECODE = Entry("tf", "Decode JPEG", CostTerms(entering=1e-2), {"cpu:package-0": CostTerms(entering=0.05)}, "by hand")
 
 
 @pytest.fixture(autouse=True)
@@ -61,8 +61,8 @@ def test_a_table_survives_being_written() -> None:
 
 
 def test_a_cost_is_the_sum_over_four_amounts() -> None:
-    assert Amounts(1, 0.5, 2, 3).at(Amounts(10, 100, 1000, 10_000)) == 10 + 50 + 2000 + 30_000
-    assert Amounts(1, 2, 3, 4).times(0.5) == Amounts(0.5, 1, 1.5, 2)
+    assert CostTerms(1, 0.5, 2, 3).at(CostTerms(10, 100, 1000, 10_000)) == 10 + 50 + 2000 + 30_000
+    assert CostTerms(1, 2, 3, 4).times(0.5) == CostTerms(0.5, 1, 1.5, 2)
 
 
 DAMAGED: list[tuple[str, Any]] = [
@@ -94,15 +94,15 @@ def test_a_damaged_table_is_refused(says: str, damage: Any) -> None:
 
 
 def test_a_machines_own_table_is_kept_and_goes_first() -> None:
-    assert cost_table.recall(MACHINE) is None
-    path = cost_table.remember(table(FLIP))
+    assert cost_table.recall_table(MACHINE) is None
+    path = cost_table.remember_table(table(FLIP))
     assert path.name.startswith("costs-")
-    assert cost_table.recall(MACHINE) == table(FLIP)
+    assert cost_table.recall_table(MACHINE) == table(FLIP)
     assert list(path.parent.iterdir()) == [path]  # nothing half-written stays
 
     here = cost_table.facts(3)
     assert cost_table.in_use(3).table.source == cost_table.REFERENCE
-    cost_table.remember(replace(table(FLIP), machine=here))
+    cost_table.remember_table(replace(table(FLIP), machine=here))
     assert cost_table.in_use(3).table.entries == (FLIP,)
     assert cost_table.in_use(4).table.source == cost_table.REFERENCE
 
@@ -112,26 +112,26 @@ def test_a_machines_own_table_is_kept_and_goes_first() -> None:
     ["", "{", "[]", '{"format": "greenload.costs/1"}', "\x00\xff", "[" * 100_000, "1" * 5000, '{"seconds": 1e999}'],
 )
 def test_a_damaged_file_is_passed_over_with_a_warning_and_made_anew(text: str) -> None:
-    path = cost_table.remember(table(FLIP))
+    path = cost_table.remember_table(table(FLIP))
     path.write_text(text)
     with pytest.warns(UserWarning, match=r"damaged and not used .*: run greenload calibrate"):
-        assert cost_table.recall(MACHINE) is None
-    cost_table.remember(table(FLIP))
-    assert cost_table.recall(MACHINE) == table(FLIP)
+        assert cost_table.recall_table(MACHINE) is None
+    cost_table.remember_table(table(FLIP))
+    assert cost_table.recall_table(MACHINE) == table(FLIP)
 
 
 def test_the_file_is_another_for_another_machine_version_or_format(monkeypatch: pytest.MonkeyPatch) -> None:
     paths = {
-        cost_table.place(MACHINE),
-        cost_table.place(MACHINE | {"cpu_model": "another"}),
-        cost_table.place(MACHINE | {"cpus": 4}),
-        cost_table.place(MACHINE | {"packages": {"tensorflow": "2.0"}}),
-        cost_table.place(MACHINE | {"packages": {"tensorflow": "1.0", "pillow-simd": "1"}}),
+        cost_table.table_path(MACHINE),
+        cost_table.table_path(MACHINE | {"cpu_model": "another"}),
+        cost_table.table_path(MACHINE | {"cpus": 4}),
+        cost_table.table_path(MACHINE | {"packages": {"tensorflow": "2.0"}}),
+        cost_table.table_path(MACHINE | {"packages": {"tensorflow": "1.0", "pillow-simd": "1"}}),
     }
     assert len(paths) == 5
-    assert cost_table.place(dict(reversed(MACHINE.items()))) in paths
+    assert cost_table.table_path(dict(reversed(MACHINE.items()))) in paths
     monkeypatch.setattr(cost_table, "FORMAT", "greenload.costs/2")
-    assert cost_table.place(MACHINE) not in paths
+    assert cost_table.table_path(MACHINE) not in paths
 
 
 def test_facts_hold_the_versions_of_what_does_the_work() -> None:
@@ -144,7 +144,7 @@ def test_facts_hold_the_versions_of_what_does_the_work() -> None:
 def test_what_a_table_lacks_is_the_references_scaled_to_this_machine() -> None:
     slow = [replace(FLIP, cpu_s=FLIP.cpu_s.times(factor), what=name) for factor, name in ((3, "a"), (4, "b"), (9, "c"))]
     theirs = [replace(FLIP, what=name) for name in "abc"]
-    gpu = Entry("dali", "call", Amounts(batch=1e-3), {"gpu": Amounts(batch=2.0)}, "derived")
+    gpu = Entry("dali", "call", CostTerms(batch=1e-3), {"gpu": CostTerms(batch=2.0)}, "derived")
     both = Costs(table(*slow), table(*theirs, DECODE, gpu, source=cost_table.REFERENCE))
     assert both.scale == pytest.approx(4)  # the median
     assert both.find("tf", "a").cpu_s == slow[0].cpu_s  # type: ignore[union-attr]
@@ -152,12 +152,12 @@ def test_what_a_table_lacks_is_the_references_scaled_to_this_machine() -> None:
     assert found is not None
     assert found.cpu_s.entering == pytest.approx(4e-2)
     assert found.energy_j == {}  # joules of another machine's processor say nothing here
-    assert both.find("dali", "call").energy_j == {"gpu": Amounts(batch=2.0)}  # type: ignore[union-attr]
+    assert both.find("dali", "call").energy_j == {"gpu": CostTerms(batch=2.0)}  # type: ignore[union-attr]
     assert both.find("tf", "Blur uint8") is None
 
 
 def test_work_that_nobody_measured_costs_what_similar_work_does_and_says_so() -> None:
-    known = Costs(table(Entry("tf", "Resize uint8", Amounts(1)), Entry("tf", "Resize antialias uint8", Amounts(2))))
+    known = Costs(table(Entry("tf", "Resize uint8", CostTerms(1)), Entry("tf", "Resize antialias uint8", CostTerms(2))))
     found = known.find("tf", "Resize antialias float32")
     assert found is not None
     assert found.cpu_s.image == 2
@@ -180,10 +180,10 @@ def test_the_shipped_table_is_whole() -> None:
     assert all("derived from whole-pipeline figures" in entry.note for entry in derived)
 
 
-def named(pipeline: Pipeline, backend: Any) -> dict[tuple[str, str], Amounts]:
+def named(pipeline: Pipeline, backend: Any) -> dict[tuple[str, str], CostTerms]:
     plan = make_plan(pipeline, backend)
     batch = pipeline.batch.size if pipeline.batch else None
-    found = works(plan.steps, batch, {"JPEG": 1.0})
+    found = work_of(plan.steps, batch, {"JPEG": 1.0})
     assert len({(work.backend, work.what) for work in found}) == len(found)
     return {(work.backend, work.what): work.amounts for work in found}
 
@@ -192,15 +192,15 @@ def test_the_work_of_a_plan_on_one_backend() -> None:
     pipeline = Pipeline(PIXELS, RandomHorizontalFlip(), ToDtype("float32"), Batch(4))
     pixels, moved = 1200e-6, 3600e-6
     assert named(pipeline, "tf") == {
-        ("tf", "Batch"): Amounts(1, 0.25, 4 * moved),
-        ("tf", "Flip uint8"): Amounts(1, 0, pixels, pixels),
-        ("tf", "Affine uint8→float32"): Amounts(1, 0, pixels, pixels),
+        ("tf", "Batch"): CostTerms(1, 0.25, 4 * moved),
+        ("tf", "Flip uint8"): CostTerms(1, 0, pixels, pixels),
+        ("tf", "Affine uint8→float32"): CostTerms(1, 0, pixels, pixels),
     }
     assert named(pipeline, "dali-cpu") == {
-        ("tf", "hand over pixels"): Amounts(1, 0.25, moved, 4 * moved),
-        ("dali-cpu", "call"): Amounts(batch=0.25),
-        ("dali-cpu", "take pixels"): Amounts(1, 0, moved),
-        ("dali-cpu", "FlipAffine uint8→float32"): Amounts(1, 0, pixels, pixels),
+        ("tf", "hand over pixels"): CostTerms(1, 0.25, moved, 4 * moved),
+        ("dali-cpu", "call"): CostTerms(batch=0.25),
+        ("dali-cpu", "take pixels"): CostTerms(1, 0, moved),
+        ("dali-cpu", "FlipAffine uint8→float32"): CostTerms(1, 0, pixels, pixels),
     }
 
 
@@ -225,7 +225,7 @@ def test_the_work_of_a_mixed_plan_has_every_crossing(sample_folder: Path) -> Non
 
 def test_filters_count_their_taps_and_batches_are_work_of_their_own() -> None:
     blurred = named(Pipeline(PIXELS, GaussianBlur(5), Batch(2)), "tf")
-    assert blurred["tf", "Blur uint8"] == Amounts(1, 0, 5 * 1200e-6, 1200e-6)
+    assert blurred["tf", "Blur uint8"] == CostTerms(1, 0, 5 * 1200e-6, 1200e-6)
     behind = named(Pipeline(PIXELS, Batch(2), ToDtype("float32")), "tf")
     assert ("tf", "Affine uint8→float32 batched") in behind
 
@@ -238,21 +238,21 @@ def test_what_a_cache_keeps_costs_nothing() -> None:
 
 
 def test_a_price_adds_up_and_is_in_joules_only_where_all_were_measured() -> None:
-    joules = {"cpu:package-0": Amounts(1.0), "dram:package-0": Amounts(0.5)}
-    known = Costs(table(Entry("tf", "a", Amounts(1e-3), joules), Entry("tf", "b", Amounts(2e-3))))
-    one, other = Work("tf", "a", Amounts(1)), Work("tf", "b", Amounts(2))
+    joules = {"cpu:package-0": CostTerms(1.0), "dram:package-0": CostTerms(0.5)}
+    known = Costs(table(Entry("tf", "a", CostTerms(1e-3), joules), Entry("tf", "b", CostTerms(2e-3))))
+    one, other = Work("tf", "a", CostTerms(1)), Work("tf", "b", CostTerms(2))
     both = price([one, other], known)
     assert both is not None
     assert (both.cpu_s, both.energy_j) == (pytest.approx(5e-3), None)
     alone = price([one, one], known)
     assert alone is not None
     assert alone.energy_j == pytest.approx(3.0)
-    assert price([one, Work("tf", "c", Amounts(1))], known) is None
+    assert price([one, Work("tf", "c", CostTerms(1))], known) is None
 
 
 def test_joules_of_a_gpu_count_as_cpu_seconds_where_the_processors_are_not_measured() -> None:
-    known = Costs(table(Entry("dali", "a", Amounts(1e-3), {"gpu": Amounts(VCPU_ACTIVE_W * 1e-3)}, "derived")))
-    found = price([Work("dali", "a", Amounts(1))], known)
+    known = Costs(table(Entry("dali", "a", CostTerms(1e-3), {"gpu": CostTerms(VCPU_ACTIVE_W * 1e-3)}, "derived")))
+    found = price([Work("dali", "a", CostTerms(1))], known)
     assert found is not None
     assert found.cpu_s == pytest.approx(2e-3)
     assert found.energy_j is None
@@ -260,7 +260,7 @@ def test_joules_of_a_gpu_count_as_cpu_seconds_where_the_processors_are_not_measu
 
 
 def test_sizes_are_the_means_of_what_runs(sample_folder: Path) -> None:
-    from greenload.plans.params import Numbers
+    from greenload.plans.params import DrawLayout
     from greenload.sources import formats
 
     source = ImageFolder(sample_folder)
@@ -268,8 +268,8 @@ def test_sizes_are_the_means_of_what_runs(sample_folder: Path) -> None:
     files = [source.read(i) for i in range(len(source))]
     heads = [formats.header(data) for data in files]
     height, width = (np.array([getattr(head, side) for head in heads]) for side in ("height", "width"))
-    numbers = Numbers.of(pipeline).prepare(3, 0, np.arange(len(source)))
-    windows = Numbers.of(pipeline).params(numbers, height, width, [1])[1]["window"]
+    numbers = DrawLayout.of(pipeline).prepare(3, 0, np.arange(len(source)))
+    windows = DrawLayout.of(pipeline).params(numbers, height, width, [1])[1]["window"]
     exact = estimate(pipeline, steps_of(pipeline), records=len(source))
     read, decode, resize, batch = exact.steps
     assert (read.size_in, decode.size_in) == (pytest.approx(np.mean([len(data) for data in files])),) * 2
@@ -363,18 +363,18 @@ def test_a_cache_folder_that_cant_be_written_is_told_before_measuring(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(UsageError, match=r"can't be kept there .*XDG_CACHE_HOME"):
         calibrate()
-    assert cost_table.recall(MACHINE) is None  # and no plan complains
+    assert cost_table.recall_table(MACHINE) is None  # and no plan complains
 
 
 def test_costs_that_cant_be_kept_leave_those_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     table = cost_table.CostTable(cost_table.OWN, "", MACHINE, ())
-    place = cost_table.remember(table)
+    place = cost_table.remember_table(table)
     before, limit = place.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, limit[1]))  # as on a full disk
     try:
         with pytest.raises(OSError, match=r"costs can't be kept there: File too large; choose another path"):
-            cost_table.remember(table)
+            cost_table.remember_table(table)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert place.read_bytes() == before and [one.name for one in place.parent.iterdir()] == [place.name]

@@ -10,7 +10,7 @@ import pytest
 
 from greenload.errors import PipelineError
 from greenload.planning.choose import make_plan
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 from greenload.sources import Arrays, Files
@@ -215,18 +215,18 @@ def test_a_plan_can_be_read_before_it_runs() -> None:
 
 
 def test_a_sample_carries_each_stages_numbers() -> None:
-    layout = Numbers.of(Pipeline(FILES, *IMAGENET, seed=7))
+    layout = DrawLayout.of(Pipeline(FILES, *IMAGENET, seed=7))
     numbers = layout.prepare(7, 0, np.arange(5))
     assert numbers.shape == (5, layout.count) == (5, 23)
     assert layout.of_stage(numbers, 2).shape == (5, 22)
     assert (layout.of_stage(numbers, 3)[:, 0] == numbers[:, 22]).all()
     assert layout.of_stage(numbers, 1).shape == (5, 0)
-    assert Numbers.of(Pipeline(PIXELS, Batch(2))).prepare(7, 0, np.arange(5)).shape == (5, 0)
+    assert DrawLayout.of(Pipeline(PIXELS, Batch(2))).prepare(7, 0, np.arange(5)).shape == (5, 0)
 
 
 def test_sizes_are_followed_from_stage_to_stage() -> None:
     pipeline = Pipeline(FILES, Decode(), Resize(20), CenterCrop((30, 10)), RandomHorizontalFlip(), seed=1)
-    layout = Numbers.of(pipeline)
+    layout = DrawLayout.of(pipeline)
     numbers = layout.prepare(1, 0, np.arange(2))
     found = layout.params(numbers, np.array([40, 30]), np.array([20, 90]), [1, 2])
     assert found[1]["size"].tolist() == [[40, 20], [20, 60]]
@@ -241,5 +241,5 @@ def test_behind_a_users_function_no_image_is_called_too_small() -> None:
 
     stages = (Decode(), Apply(doubled, shape=(None, None, 3)), RandomCrop(64), Batch(2))
     sides = np.array([40]), np.array([40])
-    assert Numbers.of(Pipeline(FILES, *stages)).misfit(*sides) is None
-    assert Numbers.of(Pipeline(FILES, stages[0], *stages[2:])).misfit(*sides) is not None
+    assert DrawLayout.of(Pipeline(FILES, *stages)).misfit(*sides) is None
+    assert DrawLayout.of(Pipeline(FILES, stages[0], *stages[2:])).misfit(*sides) is not None

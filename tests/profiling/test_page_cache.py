@@ -17,7 +17,7 @@ from greenload.energy.meters.process import ProcessMeter
 from greenload.energy.meters.storage import place_of
 from greenload.errors import UsageError
 from greenload.profiling import page_cache
-from greenload.profiling.page_cache import Cold, Extent, cached_by_cachestat, cached_by_mincore, files_of, some_of
+from greenload.profiling.page_cache import ColdFiles, Extent, cached_by_cachestat, cached_by_mincore, files_of, some_of
 from greenload.sources import Arrays, Files, ImageFolder, TFRecords
 from greenload.sources.formats.tf_example import serialize
 from greenload.sources.formats.tfrecord import framed
@@ -63,7 +63,7 @@ def test_what_was_dropped_is_read_from_the_device_byte_for_byte(make: Callable[.
     paths = make(*range(1, 200_000, 9_973))
     whole_pages = sum(-(-os.path.getsize(path) // PAGE) * PAGE for path in paths)
     for _ in range(2):
-        dropped = Cold(paths).drop()
+        dropped = ColdFiles(paths).drop()
         assert (dropped.files, dropped.resident_bytes, dropped.problem) == (len(paths), 0, "")
         size, device = read(paths)
         assert size == dropped.bytes and device == whole_pages
@@ -73,28 +73,28 @@ def test_what_was_dropped_is_read_from_the_device_byte_for_byte(make: Callable[.
 def test_pages_not_written_yet_are_written_first(make: Callable[..., list[str]]) -> None:
     (path,) = make(PAGE)
     Path(path).write_bytes(bytes(range(256)) * 4096)
-    assert Cold([path]).drop().problem == ""
+    assert ColdFiles([path]).drop().problem == ""
     assert cached(path) == 0 and Path(path).read_bytes() == bytes(range(256)) * 4096
 
 
 def test_only_the_stretch_leaves(make: Callable[..., list[str]]) -> None:
     (path,) = make(64 * PAGE)
     read([path])
-    dropped = Cold([Extent(path, 8 * PAGE, 16 * PAGE)]).drop()
+    dropped = ColdFiles([Extent(path, 8 * PAGE, 16 * PAGE)]).drop()
     assert (dropped.files, dropped.bytes, dropped.resident_bytes) == (1, 16 * PAGE, 0)
     assert cached(path, 8 * PAGE, 16 * PAGE) == 0
     assert cached(path, 0, 8 * PAGE) in (0, 8 * PAGE), "all or, where pages are larger, none"
-    assert Cold([Extent(path, 63 * PAGE, None), Extent(path, 99 * PAGE, None)]).drop().bytes == PAGE
+    assert ColdFiles([Extent(path, 63 * PAGE, None), Extent(path, 99 * PAGE, None)]).drop().bytes == PAGE
 
 
 def test_what_this_process_has_mapped_stays_and_is_said(make: Callable[..., list[str]]) -> None:
     (path,) = make(100_000)
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
         assert sum(mapped[::PAGE]) >= 0
-        dropped = Cold([path]).drop()
+        dropped = ColdFiles([path]).drop()
     assert dropped.resident_bytes == 100_000
     assert dropped.problem == f"0.1 of 0.1 MB stay in memory: {path} is mapped by this process"
-    assert Cold([path]).drop().problem == ""
+    assert ColdFiles([path]).drop().problem == ""
 
 
 def test_what_is_held_is_found_by_a_link_and_may_be_gone(make: Callable[..., list[str]]) -> None:
@@ -103,13 +103,13 @@ def test_what_is_held_is_found_by_a_link_and_may_be_gone(make: Callable[..., lis
     os.symlink(path, link)
     with open(link, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
         assert sum(mapped[::PAGE]) >= 0
-        assert Cold([link]).drop().problem.endswith(f"{path} is mapped by this process")
+        assert ColdFiles([link]).drop().problem.endswith(f"{path} is mapped by this process")
 
     def removed(*_: int) -> int:
         Path(path).unlink(missing_ok=True)
         return PAGE
 
-    assert "can't be found any more: No such file" in Cold([link], resident=removed).drop().problem
+    assert "can't be found any more: No such file" in ColdFiles([link], resident=removed).drop().problem
 
 
 def test_what_another_process_has_mapped_stays_and_it_is_named(make: Callable[..., list[str]]) -> None:
@@ -120,10 +120,10 @@ def test_what_another_process_has_mapped_stays_and_it_is_named(make: Callable[..
     )
     with subprocess.Popen([sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None and other.stdout.readline() == b"mapped\n"
-        dropped = Cold([path]).drop()
+        dropped = ColdFiles([path]).drop()
         assert dropped.resident_bytes and dropped.problem.endswith(f"is mapped by process {other.pid}")
         other.communicate()
-    assert Cold([path]).drop().problem == ""
+    assert ColdFiles([path]).drop().problem == ""
 
 
 def test_a_file_in_shared_memory_has_no_device() -> None:
@@ -132,7 +132,7 @@ def test_a_file_in_shared_memory_has_no_device() -> None:
     path = Path(f"/dev/shm/greenload-test-{os.getpid()}")
     try:
         path.write_bytes(bytes(3 * PAGE))
-        dropped = Cold([path]).drop()
+        dropped = ColdFiles([path]).drop()
     finally:
         path.unlink(missing_ok=True)
     assert dropped.resident_bytes == 3 * PAGE and dropped.problem.endswith("is in memory (tmpfs)")
@@ -140,19 +140,19 @@ def test_a_file_in_shared_memory_has_no_device() -> None:
 
 def test_what_cannot_be_opened_or_told_is_said(make: Callable[..., list[str]]) -> None:
     (path,) = make(100)
-    missing = Cold([path, f"{path}.none"]).drop()
+    missing = ColdFiles([path, f"{path}.none"]).drop()
     assert missing.problem == f"{path}.none can't be dropped: No such file or directory"
     assert missing.resident_bytes is None and missing.bytes == 100
-    assert Cold([f"{path}.none"] * 3).drop().problem.endswith("No such file or directory, nor can 2 more")
-    untold = Cold([path], resident=lambda *_: None).drop()
+    assert ColdFiles([f"{path}.none"] * 3).drop().problem.endswith("No such file or directory, nor can 2 more")
+    untold = ColdFiles([path], resident=lambda *_: None).drop()
     assert untold.resident_bytes is None and "can't be told" in untold.problem
     with pytest.raises(UsageError, match="at least one file"):
-        Cold([])
+        ColdFiles([])
 
 
 def test_both_ways_of_counting_agree(make: Callable[..., list[str]]) -> None:
     (path,) = make(40 * PAGE + 5)
-    Cold([path]).drop()
+    ColdFiles([path]).drop()
     with open(path, "rb") as file:
         handle = file.fileno()
         if cached_by_cachestat(handle, 0, 1) is None:

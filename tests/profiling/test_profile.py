@@ -15,7 +15,7 @@ from greenload.backends import replay
 from greenload.backends.base import Records
 from greenload.energy.attribution import precision
 from greenload.planning.choose import make_plan
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.profiling import campaign, windows
 from greenload.profiling import profile as profiling
 from greenload.profiling.profile import profile
@@ -146,7 +146,7 @@ def test_batches_are_captured_as_they_reach_each_backend(sample_folder: Path) ->
     # What the same steps give without tf.data around them.
     first = {name: PLACED[name] for name in ("Decode + crop", "RandomResizedCrop: resize")}
     before = make_plan(photos(sample_folder, *plan.pipeline.stages[2:4], gl.Batch(6)), first, threads=2)
-    numbers = Numbers.of(before.pipeline).prepare(3, 0, indices)
+    numbers = DrawLayout.of(before.pipeline).prepare(3, 0, indices)
     records = Records([plan.pipeline.source.read(int(i)) for i in indices], numbers, ["?"] * 12)
     for name, image in zip(
         [plan.pipeline.source.name(int(i)) for i in indices], backends.run(before, records), strict=True
@@ -159,7 +159,7 @@ def test_replays_of_all_steps_cost_about_what_the_chain_costs(sample_folder: Pat
     usable("dali-cpu", "pillow")
     pipeline = photos(sample_folder, gl.RandomResizedCrop(160), gl.RandomVerticalFlip(), gl.Batch(16))
     plan = make_plan(pipeline, placed, threads=2)
-    numbers = Numbers.of(pipeline).prepare(3, 0, np.arange(16))
+    numbers = DrawLayout.of(pipeline).prepare(3, 0, np.arange(16))
     records = Records([pipeline.source.read(i) for i in range(16)], numbers, [str(i) for i in range(16)])
 
     def cost(work: Any) -> float:

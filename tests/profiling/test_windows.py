@@ -16,7 +16,7 @@ from greenload.energy.meters.nvml import find_nvml
 from greenload.energy.sampler import Sampler
 from greenload.energy.settle import Settled
 from greenload.profiling import windows as windowing
-from greenload.profiling.page_cache import Cold
+from greenload.profiling.page_cache import ColdFiles
 from greenload.profiling.windows import BUILDS, Windows
 
 
@@ -63,7 +63,7 @@ class Builds(Windows):
 class Reading(Builds):
     """Windows of a step that reads at most 3 samples without reading one twice."""
 
-    def __init__(self, sampler: Sampler, cold: Cold) -> None:
+    def __init__(self, sampler: Sampler, cold: ColdFiles) -> None:
         Windows.__init__(self, sampler, 2, 0, lambda share, text: None, cold=cold)
 
     def _reads_at_most(self, step: str, kind: str) -> int:
@@ -150,7 +150,7 @@ def test_files_are_dropped_before_each_window_that_reads_and_none_is_read_twice(
     file = tmp_path / "image"
     file.write_bytes(bytes(100_000))
     with Sampler([]) as sampler:
-        windows = Reading(sampler, Cold([file]))
+        windows = Reading(sampler, ColdFiles([file]))
         run = Busy(0.001)
         for step, samples in (("read", 9), ("flip", 9), ("read", 2)):
             windows.window(run, samples, step)

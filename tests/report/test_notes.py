@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from greenload.energy.attribution.indistinct import Together
+from greenload.energy.attribution.indistinct import Indistinct
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import COUNTS_TWICE, MeterStatus
 from greenload.report import notes
@@ -111,9 +111,9 @@ def test_a_precision_without_a_figure_is_a_doubt(measured: Report) -> None:
 def test_steps_that_cannot_be_told_apart_stand_together(measured: Report) -> None:
     flip = ("flip", "batch")
     groups = (
-        Together(flip, "cpu_s", Figure(3.4e-5, 3e-5, 3.8e-5, "measured")),
-        Together(("resize", "flip"), "dram:package-0", Figure(1e-3, 0.9e-3, 1.1e-3, "measured")),
-        Together(flip, "cpu:package-0", Figure(4.6e-4, 4.2e-4, 5e-4, "measured")),
+        Indistinct(flip, "cpu_s", Figure(3.4e-5, 3e-5, 3.8e-5, "measured")),
+        Indistinct(("resize", "flip"), "dram:package-0", Figure(1e-3, 0.9e-3, 1.1e-3, "measured")),
+        Indistinct(flip, "cpu:package-0", Figure(4.6e-4, 4.2e-4, 5e-4, "measured")),
     )
     found = [note.text for note in notes.together(groups, measured)]
     assert found == [

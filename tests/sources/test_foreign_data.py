@@ -108,23 +108,23 @@ def test_a_table_of_costs_is_refused_or_plans_by_it(folder: Path) -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_damaged_table_in_the_cache_stops_no_plan(folder: Path) -> None:
     pipeline, machine = next(iter(pipelines(folder))), cost_table.facts(processors())
-    path = cost_table.remember(cost_table.CostTable.from_dict(small_table().to_dict() | {"machine": machine}))
+    path = cost_table.remember_table(cost_table.CostTable.from_dict(small_table().to_dict() | {"machine": machine}))
     cases = mutations.some(json.loads(path.read_text()), 100, SEED)
 
     def read(case: Mutation) -> cost_table.CostTable | None:
         path.write_bytes(text_of(case))
-        return cost_table.recall(machine)
+        return cost_table.recall_table(machine)
 
     assert faults(cases, read, lambda found: found and found.label, ()) == []
     for text in mutations.TEXTS.values():
         path.write_bytes(text)
-        assert cost_table.recall(machine) is None
+        assert cost_table.recall_table(machine) is None
     make_plan(pipeline).describe()
-    assert cost_table.remember(small_table()).exists()
+    assert cost_table.remember_table(small_table()).exists()
 
 
 def test_a_damaged_table_is_told_of_and_then_the_reference_plans(folder: Path) -> None:
-    path = cost_table.place(cost_table.facts(processors()))
+    path = cost_table.table_path(cost_table.facts(processors()))
     path.parent.mkdir(parents=True)
     path.write_bytes(b"[" * 100_000)
     with pytest.warns(UserWarning, match="damaged and not used .*nested too deeply.*greenload calibrate"):

@@ -18,7 +18,7 @@ from greenload.backends.readers import Readers
 from greenload.errors import RecordError
 from greenload.loading.verify import verify
 from greenload.planning.choose import make_plan
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.sources import Files, formats
 from greenload.sources.formats import FormatError, tiff
 from greenload.sources.formats.strips import check_strips
@@ -128,7 +128,7 @@ def test_a_broken_strip_is_refused_by_name_on_dali() -> None:
         assert found is not None and (found != image).any()  # why it must be checked
         for stages in SHAPES:
             plan = make_plan(gl.Pipeline(Files(["a", "b"]), *stages, Batch(2)), "dali-cpu", threads=1)
-            numbers = Numbers.of(plan.pipeline).prepare(0, 0, np.arange(2))
+            numbers = DrawLayout.of(plan.pipeline).prepare(0, 0, np.arange(2))
             backends.run(plan, Records([good, good], numbers, ["a", "b"]))
             with pytest.raises(RecordError, match=r"b: broken TIFF: strip 2 doesn't hold its 20 rows"):
                 backends.run(plan, Records([good, broken], numbers, ["a", "b"]))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, stats
 
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.randomness import base, stage_key, uniforms
 from greenload.sources import Arrays
@@ -111,7 +111,7 @@ def test_an_image_too_small_for_a_random_crop_is_noticed() -> None:
     assert fits is not None
     assert fits.tolist() == [True, False, False, True]
     assert RandomCrop(9, pad_if_needed=True).fits(height, width) is None
-    layout = Numbers.of(Pipeline(Arrays(np.zeros((1, 40, 40, 3), np.uint8)), stage, RandomHorizontalFlip()))
+    layout = DrawLayout.of(Pipeline(Arrays(np.zeros((1, 40, 40, 3), np.uint8)), stage, RandomHorizontalFlip()))
     assert layout.misfit(height[3:], width[3:]) is None
     place, why = layout.misfit(height, width) or (None, "")
     assert place == 1
@@ -408,7 +408,7 @@ def test_a_stage_more_changes_no_other_stages_draws() -> None:
         Batch(2),
     ]
     index = np.arange(50)
-    short, long = (Numbers.of(Pipeline(source, *stages, seed=3)) for stages in (few, more))
+    short, long = (DrawLayout.of(Pipeline(source, *stages, seed=3)) for stages in (few, more))
     for before, after in ((0, 1), (1, 5)):
         ours = short.of_stage(short.prepare(3, 2, index), before)
         theirs = long.of_stage(long.prepare(3, 2, index), after)

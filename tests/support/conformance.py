@@ -19,7 +19,7 @@ from greenload.backends.base import Records, Tolerance
 from greenload.errors import PipelineError
 from greenload.planning.choose import make_plan
 from greenload.plans import claims
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 from greenload.sources import Arrays, Files, Source
@@ -265,7 +265,7 @@ def records_of(pipeline: Pipeline, images: Sequence[Any], epoch: int = 0) -> Rec
     """Records with the numbers that an epoch draws for them."""
     index = np.arange(len(images))
     return Records(
-        list(images), Numbers.of(pipeline).prepare(pipeline.seed, epoch, index), [f"images[{i}]" for i in index]
+        list(images), DrawLayout.of(pipeline).prepare(pipeline.seed, epoch, index), [f"images[{i}]" for i in index]
     )
 
 
@@ -276,7 +276,7 @@ def outline(case: Case) -> Pipeline:
 
 def reference(pipeline: Pipeline, images: Sequence[Pixels], numbers: Pixels) -> Pixels:
     """Decoded images through every stage's float64 reference, stacked. Floats stand for float32 images."""
-    layout = Numbers.of(pipeline)
+    layout = DrawLayout.of(pipeline)
     done = []
     for row, image in enumerate(images):
         current: Any = image if image.dtype == np.uint8 else image.astype(np.float64)

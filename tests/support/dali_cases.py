@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from greenload.backends.base import Records, Tolerance
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.sources import Files
 from greenload.stages import Batch, Decode, Stage
@@ -53,13 +53,13 @@ def pipeline_of(*stages: Stage, count: int = len(SIZES), seed: int = 7) -> Pipel
 def records_of(pipeline: Pipeline, encoded: list[bytes], epoch: int = 0) -> Records:
     """Records with the numbers that an epoch draws for them."""
     index = np.arange(len(encoded))
-    numbers = Numbers.of(pipeline).prepare(pipeline.seed, epoch, index)
+    numbers = DrawLayout.of(pipeline).prepare(pipeline.seed, epoch, index)
     return Records(encoded, numbers, [f"{i}.png" for i in index])
 
 
 def reference(pipeline: Pipeline, images: list[np.ndarray[Any, Any]], numbers: np.ndarray[Any, Any]) -> Any:
     """Decoded images through every stage's float64 reference, stacked."""
-    layout = Numbers.of(pipeline)
+    layout = DrawLayout.of(pipeline)
     done = []
     for row, pixels in enumerate(images):
         image: Any = pixels

@@ -15,7 +15,7 @@ from greenload.backends.dali.runner import target_of
 from greenload.backends.image_sizes import sizes_of
 from greenload.errors import PipelineError
 from greenload.planning.choose import make_plan
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 from greenload.plans.steps import Step
@@ -160,7 +160,7 @@ def ragged(dtype: str, pixels: Sequence[Pixels], *stages: Stage, seed: int = 3) 
     except PipelineError:
         pipeline = Pipeline(source, *stages, _STACKED, Batch(len(pixels)), seed=seed)
     index = np.arange(len(pixels))
-    numbers = Numbers.of(pipeline).prepare(seed, 0, index)
+    numbers = DrawLayout.of(pipeline).prepare(seed, 0, index)
     return pipeline, Records(list(pixels), numbers, [source.name(i) for i in index])
 
 
@@ -179,7 +179,7 @@ def outputs(plan: Plan, records: Records) -> list[Pixels]:
     graph = make_graph(
         steps, plan.pipeline.source.spec, batch_size=len(records.images), threads=2, target=target_of(plan.backend)
     )
-    feed(graph, images, arguments_of(Numbers.of(plan.pipeline), feeds_of(steps), records.numbers, sizes))
+    feed(graph, images, arguments_of(DrawLayout.of(plan.pipeline), feeds_of(steps), records.numbers, sizes))
     (result,) = graph.run()
     if plan.backend == "dali":
         result = result.as_cpu()
@@ -188,7 +188,7 @@ def outputs(plan: Plan, records: Records) -> list[Pixels]:
 
 def references(pipeline: Pipeline, records: Records) -> list[Pixels]:
     """The same through every stage's float64 reference."""
-    layout = Numbers.of(pipeline)
+    layout = DrawLayout.of(pipeline)
     done = []
     for row, pixels in enumerate(records.images):
         current: Any = pixels.astype(np.float64) if pixels.dtype == np.float32 else pixels  # type: ignore[union-attr]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from greenload.energy.attribution.attribute import Domain, Observation, attribute
-from greenload.energy.attribution.indistinct import Together
+from greenload.energy.attribution.indistinct import Indistinct
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import MeterStatus
 from greenload.machine import Machine
@@ -258,8 +258,8 @@ def judged() -> Report:
     report = build()
     flip, batch = report.steps[3:]
     groups = (
-        Together((flip.name, batch.name), "cpu_s", Figure(3.4e-5, 3e-5, 3.8e-5, "measured")),
-        Together((flip.name, batch.name), "cpu:package-0", Figure(4.6e-4, 4e-4, 5.2e-4, "measured")),
+        Indistinct((flip.name, batch.name), "cpu_s", Figure(3.4e-5, 3e-5, 3.8e-5, "measured")),
+        Indistinct((flip.name, batch.name), "cpu:package-0", Figure(4.6e-4, 4e-4, 5.2e-4, "measured")),
     )
     checks = (
         Check("cpu_s_per_sample<=0.005", "met", 0.0022, 0.0021, 0.0023, 0.005, ""),
@@ -288,7 +288,7 @@ def hostile() -> Report:
     return replace(
         report,
         advice=(advice,),
-        together=(Together((name, "\x1b[2J"), name, Figure(1.0, 0.9, 1.1, "measured")),),
+        together=(Indistinct((name, "\x1b[2J"), name, Figure(1.0, 0.9, 1.1, "measured")),),
         checks=(Check(name, "exceeded", None, None, None, None, f"\x1b[2J{name}"),),
         precision=Precision(0.05, 0.3, f"\x1b[2J{name}", 2, 5, 60, 50),
         cold=Cold(1, 1, None, f"\x1b[2J\udc80{name}"),

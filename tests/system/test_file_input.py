@@ -21,7 +21,7 @@ from greenload.errors import RecordError, SourceError
 from greenload.loading.pack import pack
 from greenload.loading.verify import verify
 from greenload.planning import cost_table
-from greenload.profiling.page_cache import Cold
+from greenload.profiling.page_cache import ColdFiles
 from greenload.sources import TFDS, Files, ImageFolder, TFRecords, open_folder
 from greenload.sources import files as sources_files
 from greenload.system import file_input
@@ -160,7 +160,7 @@ def test_records_tables_and_descriptions_are_refused_by_name(tmp_path: Path, kin
     make(kind, shard)
     with pytest.raises(SourceError, match=refused):
         len(TFDS(root))
-    assert Cold([place]).drop().problem.startswith(f"{place} can't be dropped: it is")
+    assert ColdFiles([place]).drop().problem.startswith(f"{place} can't be dropped: it is")
 
 
 def test_a_special_index_cost_table_or_memory_is_passed_over(
@@ -177,11 +177,11 @@ def test_a_special_index_cost_table_or_memory_is_passed_over(
     assert cached.is_file() and not cached.is_symlink()  # made anew in its place
 
     machine = cost_table.facts(1)
-    make(kind, cost_table.place(machine))
+    make(kind, cost_table.table_path(machine))
     with pytest.warns(UserWarning, match="these costs can't be read"):
-        assert cost_table.recall(machine) is None
-    cost_table.remember(cost_table.CostTable(cost_table.OWN, "", machine, ()))
-    assert cost_table.recall(machine) is not None
+        assert cost_table.recall_table(machine) is None
+    cost_table.remember_table(cost_table.CostTable(cost_table.OWN, "", machine, ()))
+    assert cost_table.recall_table(machine) is not None
 
     source = Files(images)
     assert verify(source).bad == ()

@@ -21,7 +21,7 @@ from greenload.backends import Records
 from greenload.errors import BackendUnavailable, MeterError, RecordError, SourceError
 from greenload.loading.verify import MARK, REMEDY, record_error, verify
 from greenload.planning.choose import make_plan
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.sources import Files, TFRecords
 from greenload.sources.base import Source
 from greenload.sources.formats import tf_example, tfrecord
@@ -174,7 +174,7 @@ def test_pillow_says_that_no_thread_can_be_started_and_stays_usable(
     pipeline = gl.Pipeline(Files(photos), Decode(), CenterCrop(8), Batch(4))
     plan = make_plan(pipeline, "pillow", threads=3)
     data = [path.read_bytes() for path in photos[:4]]
-    records = Records(data, Numbers.of(pipeline).prepare(0, 0, np.arange(4)), [str(path) for path in photos[:4]])
+    records = Records(data, DrawLayout.of(pipeline).prepare(0, 0, np.arange(4)), [str(path) for path in photos[:4]])
     started: list[threading.Thread] = []
     start = threading.Thread.start
 

@@ -19,7 +19,7 @@ import pytest
 import greenload as gl
 from greenload import backends
 from greenload.backends.base import Records
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.system import shutdown
 from greenload.system.shutdown import Gate
 from greenload.system.workers import Workers
@@ -229,7 +229,7 @@ def arrays() -> gl.Pipeline:
 
 def records_of(pipeline: gl.Pipeline) -> Records:
     source: Any = pipeline.source
-    numbers = Numbers.of(pipeline).prepare(0, 0, np.arange(4))
+    numbers = DrawLayout.of(pipeline).prepare(0, 0, np.arange(4))
     return Records(source.images[:4], numbers, [source.name(i) for i in range(4)])
 
 

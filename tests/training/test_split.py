@@ -19,7 +19,7 @@ from greenload.report.data import FullRun, Idle, Report, Step
 from greenload.training.costs import BESIDE, UNATTRIBUTED
 from greenload.training.fit import scalars
 from greenload.training.report import Passed, Spent
-from greenload.training.split import Floor, split
+from greenload.training.split import MeasuredFloor, split
 
 PACKAGE, GPU = "cpu:package-0", "gpu:0"
 CHANNELS = {PACKAGE: Channel(PACKAGE, "measured", update_s=0.001), GPU: Channel(GPU, "measured", update_s=0.1)}
@@ -30,7 +30,7 @@ def exact(value: float, provenance: str = "measured") -> Figure:
     return Figure(value, value, value, provenance)
 
 
-FLOORS = {PACKAGE: Floor(exact(10.0)), GPU: Floor(exact(25.0))}
+FLOORS = {PACKAGE: MeasuredFloor(exact(10.0)), GPU: MeasuredFloor(exact(25.0))}
 PASSED = Passed(batches=100, samples=1000, waiting_s=4.0)
 
 
@@ -125,7 +125,7 @@ def test_the_parts_of_a_fit_that_is_known() -> None:
 
 
 def test_the_remainder_inherits_every_error() -> None:
-    noisy = {PACKAGE: Floor(Figure(10.0, 9.7, 10.3, "measured"))}
+    noisy = {PACKAGE: MeasuredFloor(Figure(10.0, 9.7, 10.3, "measured"))}
     spent = found(window(20.0, 30.0, package=800.0, off_j=2.0), floors=noisy, channels={PACKAGE: CHANNELS[PACKAGE]})
     # the loader's ±20 J, the counter's ±2 J, the floor's 20 s × ±0.3 W
     assert spent.model.energy_j[PACKAGE].half_width == pytest.approx((20.0**2 + 2.0**2 + 6.0**2) ** 0.5)
@@ -145,7 +145,7 @@ def test_validation_is_apart() -> None:
 
 
 def test_neighbours_beyond_those_in_the_floor_are_apart() -> None:
-    busy = {PACKAGE: Floor(exact(14.0), others_per_s=0.2)}  # 4 W of the floor are a steady neighbour's
+    busy = {PACKAGE: MeasuredFloor(exact(14.0), others_per_s=0.2)}  # 4 W of the floor are a steady neighbour's
     only = {PACKAGE: CHANNELS[PACKAGE]}
     as_ever = found(window(20.0, 30.0, other_s=4.0, package=880.0), floors=busy, channels=only)
     assert value(as_ever.others.energy_j[PACKAGE]) == 0 and value(as_ever.model.energy_j[PACKAGE]) == pytest.approx(400)
@@ -163,7 +163,7 @@ def test_neighbours_do_not_show_in_a_gpu() -> None:
 
 
 def test_modelled_joules_are_the_process_s_own_and_the_floor_comes_on_top() -> None:
-    floors = {"cpu": Floor(Figure(1.5, 1.5, 1.5, "modelled", 0.5))}
+    floors = {"cpu": MeasuredFloor(Figure(1.5, 1.5, 1.5, "modelled", 0.5))}
     profile = profiled({"cpu": 0.02, "dram": 0.001})
     spent = found(
         window(20.0, 30.0, other_s=9.0, cpu=82.8, dram=8.0), channels=MODELLED, floors=floors, profile=profile
@@ -373,7 +373,7 @@ def test_parts_always_add_up_to_the_total(made: list[float], waits: bool, others
         validation=[inner],
         passed=Passed(10, int(samples), wall_s / 2 if waits else None),
         channels={PACKAGE: CHANNELS[PACKAGE]},
-        floors={PACKAGE: Floor(exact(10.0), others_per_s)},
+        floors={PACKAGE: MeasuredFloor(exact(10.0), others_per_s)},
     )
     parts = [part for part in spent.parts if waits or part.name != "waiting"]
     parts += [] if spent.validation_s else [spent.validation]

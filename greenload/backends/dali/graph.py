@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from greenload.backends.dali.base import Argument, Node, Target
 from greenload.backends.dali.lowerings import LOWERINGS
-from greenload.backends.image_sizes import Sizes
-from greenload.plans.params import Numbers
+from greenload.backends.image_sizes import BatchSizes
+from greenload.plans.params import DrawLayout
 from greenload.plans.steps import Step
 from greenload.specs import ImageSpec
 from greenload.system import forking
@@ -133,7 +133,7 @@ def _abandon(graph: Any) -> None:
 
 
 def arguments_of(
-    numbers: Numbers, feeds: Sequence[Feed], drawn: NDArray[np.float64], sizes: Sizes, first: int = 0
+    numbers: DrawLayout, feeds: Sequence[Feed], drawn: NDArray[np.float64], sizes: BatchSizes, first: int = 0
 ) -> dict[str, NDArray[np.generic]]:
     """What the inputs beside the images are fed for a batch, by input name: ``[n, …]``, contiguous.
 

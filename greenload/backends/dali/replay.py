@@ -16,7 +16,7 @@ from greenload.backends.dali.runner import Intake, target_of
 from greenload.backends.image_sizes import decode_of, plain, sizes_of
 from greenload.backends.readers import Readers, Remembered
 from greenload.backends.replay import Replay
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step
 from greenload.stages import primitives as p
@@ -67,7 +67,7 @@ def pair(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records]) -> 
 def _capture(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records]) -> list[_Captured]:
     """Batches as they reach a step, with the step's params."""
     before = segment.steps[: segment.steps.index(step)]
-    step_feeds, before_feeds, numbers = feeds_of([step]), feeds_of(before), Numbers.of(plan.pipeline)
+    step_feeds, before_feeds, numbers = feeds_of([step]), feeds_of(before), DrawLayout.of(plan.pipeline)
     graph = None
     if before:
         graph = make_graph(

@@ -25,10 +25,10 @@ from greenload.backends.dali.graph import (
     image_list,
     make_graph,
 )
-from greenload.backends.image_sizes import Sizes, decode_of, plain, sizes_of
+from greenload.backends.image_sizes import BatchSizes, decode_of, plain, sizes_of
 from greenload.backends.readers import Readers
 from greenload.errors import BackendUnavailable, RecordError, UsageError
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step
 from greenload.specs import ENCODED_SPEC, HWC, ImageSpec
@@ -66,7 +66,7 @@ class Intake:
     backend: str
     steps: tuple[Step, ...]
     feeds: tuple[Feed, ...]
-    numbers: Numbers
+    numbers: DrawLayout
     first: int = 0
     end: int | None = None
     readers: Readers | None = None
@@ -74,7 +74,7 @@ class Intake:
     @classmethod
     def of(cls, plan: Plan, segment: Segment | None) -> Intake:
         """A segment's, or of none: then nothing is fed."""
-        numbers = Numbers.of(plan.pipeline)
+        numbers = DrawLayout.of(plan.pipeline)
         if segment is None:
             return cls(plan.backend, (), (), numbers)
         feeds, readers = feeds_of(segment.steps), Readers.of(plan)
@@ -84,7 +84,7 @@ class Intake:
         """What the inputs beside the images would be fed for one image of a size: all have these dtypes and shapes."""
         ones = np.ones(1, np.int64)
         upright = ones if decode_of(self.steps).exif else None
-        sizes = Sizes(ones * height, ones * width, orientation=upright)
+        sizes = BatchSizes(ones * height, ones * width, orientation=upright)
         return arguments_of(self.numbers, self.feeds, np.zeros((1, self.numbers.count)), sizes, self.first)
 
     def take(self, records: Records) -> tuple[Records, dict[str, NDArray[np.generic]]]:

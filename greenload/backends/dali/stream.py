@@ -13,7 +13,7 @@ import numpy as np
 from greenload import randomness
 from greenload.backends.dali.runner import DaliRunner
 from greenload.errors import PipelineError, UsageError
-from greenload.loading.read_ahead import READERS, DaliEngine, Flow, Wanted
+from greenload.loading.read_ahead import READERS, DaliEngine, ReadAhead, Wanted
 from greenload.plans.plan import Plan
 
 
@@ -27,7 +27,7 @@ def stream(
     hw_decoder_load: float | None = None,
     readers: int = READERS,
     in_flight: int | None = None,
-) -> Flow:
+) -> ReadAhead:
     """Batches of a plan, in the order and with the pixels that ``greenload.load`` gives.
 
     Args:
@@ -75,7 +75,7 @@ def stream(
         hw_decoder_load=hw_decoder_load,
     )
     wanted = _batches(plan, epochs, start, shard)
-    return Flow(replace(plan, prefetch=depth), DaliEngine(runner), wanted, readers=readers)
+    return ReadAhead(replace(plan, prefetch=depth), DaliEngine(runner), wanted, readers=readers)
 
 
 def _batches(plan: Plan, epochs: int, start: tuple[int, int], shard: tuple[int, int]) -> Iterator[Wanted]:

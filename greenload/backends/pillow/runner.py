@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.backends.base import Images, Records, empty
-from greenload.backends.image_sizes import Sizes, decode_of, plain, sizes_of
+from greenload.backends.image_sizes import BatchSizes, decode_of, plain, sizes_of
 from greenload.backends.pillow.lowerings import LOWERINGS, Apply, Lowering, as_array, written
 from greenload.backends.readers import Readers
 from greenload.errors import RecordError, UsageError
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step, reads_params
 from greenload.sources.formats import FormatError
@@ -56,7 +56,7 @@ class PillowRunner:
     def __init__(self, plan: Plan, segment: Segment) -> None:
         self._segment = segment
         self._threads = plan.threads
-        self._numbers = Numbers.of(plan.pipeline)
+        self._numbers = DrawLayout.of(plan.pipeline)
         self._decode = decode_of(segment.steps)
         self._steps = [_lowered(step) for step in segment.steps]
         self._places = tuple({step.stage for step in segment.steps if step.stage is not None and reads_params(step)})
@@ -105,7 +105,7 @@ class PillowRunner:
             task.result()
         return images
 
-    def _columns(self, numbers: NDArray[np.float64], sizes: Sizes) -> list[Columns]:
+    def _columns(self, numbers: NDArray[np.float64], sizes: BatchSizes) -> list[Columns]:
         """What each step is given, for all images of a batch."""
         params = self._numbers.params(numbers, sizes.height, sizes.width, self._places, first=self._segment.first)
         columns = []

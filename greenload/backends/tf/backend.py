@@ -22,7 +22,7 @@ from greenload.backends.tf import filters, lowerings
 from greenload.backends.tf import readers as tf_readers
 from greenload.errors import BackendUnavailable, RecordError
 from greenload.plans import claims
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step, reads_params
 from greenload.randomness import tensorflow_ops
@@ -49,7 +49,7 @@ def elements(plan: Plan, steps: Sequence[Step]) -> list[Element]:
         One function a step. The first step of a stage computes its params; a later step of the same stage finds them in
         the state.
     """
-    numbers, readers = Numbers.of(plan.pipeline), Readers.of(plan)
+    numbers, readers = DrawLayout.of(plan.pipeline), Readers.of(plan)
     lowered = []
     for position, step in enumerate(steps):
         keep = any(later.stage == step.stage and reads_params(later) for later in steps[position + 1 :])
@@ -88,7 +88,7 @@ def _lowering(step: Step, later: Sequence[Step], readers: Readers) -> Any:
     return lower(primitive, step.spec_in, step.spec_out)
 
 
-def _element(place: int | None, lower: Any, numbers: Numbers, *, keep: bool, known: bool) -> Element:
+def _element(place: int | None, lower: Any, numbers: DrawLayout, *, keep: bool, known: bool) -> Element:
     slot = f"params{place}"
 
     def element(state: State) -> State:
@@ -187,7 +187,7 @@ def _why(plan: Plan, segment: Segment, image: Any, message: str) -> str:
     except FormatError as error:
         return str(error)
     height, width = sides_of(image, head, decode.exif) if head else image.shape[:2]
-    misfit = Numbers.of(plan.pipeline).misfit(np.array([height]), np.array([width]), segment.first, segment.end)
+    misfit = DrawLayout.of(plan.pipeline).misfit(np.array([height]), np.array([width]), segment.first, segment.end)
     return misfit[1] if misfit else f"can't be decoded: {message}"
 
 

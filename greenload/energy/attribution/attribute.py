@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from greenload.energy.attribution.idle_floor import find_floors, idle_power, own_energy, take_out
-from greenload.energy.attribution.indistinct import Together, together
+from greenload.energy.attribution.indistinct import Indistinct, indistinct_steps
 from greenload.energy.attribution.observation import Domain, Observation
 from greenload.energy.attribution.quantity import FULL, NEGLIGIBLE, Difference, Index, Quantity, column, differences
 from greenload.energy.figures import Figure, scale, sum_figures
@@ -23,9 +23,9 @@ __all__ = [
     "Cost",
     "Domain",
     "Figure",
+    "Indistinct",
     "Observation",
     "StepCost",
-    "Together",
     "attribute",
     "own_energy",
     "paired_cost",
@@ -83,7 +83,7 @@ class Attribution:
     total: Cost
     """``full`` with the idle floor for as long as it takes: the counters saw both, so the floor's error is hardly in
     it."""
-    together: tuple[Together, ...] = ()
+    indistinct: tuple[Indistinct, ...] = ()
     """Steps that can't be told apart in a quantity, with their sum; empty where all are."""
 
 
@@ -239,7 +239,9 @@ def attribute(
             full,
             energy_j_per_sample={name: quantity.total(given.get(name, 0.0)) for name, quantity in energy.items()},
         ),
-        together=tuple(group for name, quantity in judged.items() for group in together(name, quantity, steps)),
+        indistinct=tuple(
+            group for name, quantity in judged.items() for group in indistinct_steps(name, quantity, steps)
+        ),
     )
 
 

@@ -95,7 +95,7 @@ def _summed(found: Attribution) -> Attribution:
         unattributed=rest,
         samples_per_s=Figure.missing(),
         idle_energy_j_per_sample={},
-        together=(),
+        indistinct=(),
     )
 
 

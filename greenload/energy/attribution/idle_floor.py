@@ -56,7 +56,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ErrorSource:
     """What one kind of evidence adds to the covariance of floor and neighbours."""
 
     covariance: tuple[tuple[float, float], tuple[float, float]]
@@ -66,7 +66,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Floor:
+class IdleFloor:
     """What a counter shows besides this process.
 
     Example:
@@ -78,7 +78,7 @@ class Floor:
     """Of the idle machine."""
     neighbour_j_per_cpu_s: float
     """Joules of one CPU second of other processes."""
-    sources: tuple[Source, ...] = ()
+    sources: tuple[ErrorSource, ...] = ()
     """The error of both; none where they are given."""
 
     def own_j(self, joules: float, wall_s: float, other_cpu_s: float) -> float:
@@ -103,7 +103,7 @@ def is_shared(domain: str) -> bool:
     return domain.split(":")[0] in ("cpu", "dram")
 
 
-def find_floor(observations: Sequence[Observation], domain: str, *, watts: float | None = None) -> Floor | None:
+def find_floor(observations: Sequence[Observation], domain: str, *, watts: float | None = None) -> IdleFloor | None:
     """The floor of a measured domain, and what neighbours' CPU seconds cost there.
 
     Args:
@@ -120,16 +120,16 @@ def find_floor(observations: Sequence[Observation], domain: str, *, watts: float
     if watts is None and len(idle) < _LEAST_IDLE:
         return None
     if not is_shared(domain):
-        return Floor(watts, 0.0) if watts is not None else _mean_power(idle, domain)
+        return IdleFloor(watts, 0.0) if watts is not None else _mean_power(idle, domain)
     busy_s = sum(window.cpu_s + window.other_cpu_s for window in work)
     joules = sum(window.energy_j[domain] for window in work)
     if not (any(window.cpu_s > 0 for window in work) and joules > 0):
-        return Floor(watts, 0.0) if watts is not None else _mean_power(idle, domain)
+        return IdleFloor(watts, 0.0) if watts is not None else _mean_power(idle, domain)
     kinds = [_work_rows(work, domain)]
     if watts is None:
         seconds = sum(counted_ns(window, domain) / 1e9 for window in work)
         kinds.append(_idle_rows(idle, domain, busy_s / seconds))
-    found = Floor(0.0 if watts is None else watts, joules / busy_s)
+    found = IdleFloor(0.0 if watts is None else watts, joules / busy_s)
     for _ in range(_PASSES):  # what a CPU second costs only sets the scale of an error, so few passes settle it
         found = _bounded(_fit(kinds, _prior_rows(work, domain, found), watts))
     return found
@@ -153,7 +153,7 @@ def own_energy(
 
 def find_floors(
     observations: Sequence[Observation], domains: Mapping[str, Domain], idle_power_w: Mapping[str, float] | None = None
-) -> dict[str, Floor]:
+) -> dict[str, IdleFloor]:
     """The floors of all domains that a counter measures, where there is one: others are of this process alone."""
     given = dict(idle_power_w or {})
     found = {
@@ -165,7 +165,7 @@ def find_floors(
 
 
 def take_out(
-    observations: Sequence[Observation], domains: Mapping[str, Domain], floors: Mapping[str, Floor]
+    observations: Sequence[Observation], domains: Mapping[str, Domain], floors: Mapping[str, IdleFloor]
 ) -> list[Observation]:
     """The working windows with this process's own joules alone."""
 
@@ -183,7 +183,7 @@ def take_out(
 
 
 def idle_power(
-    floors: Mapping[str, Floor], domains: Mapping[str, Domain], idle_power_w: Mapping[str, float] | None = None
+    floors: Mapping[str, IdleFloor], domains: Mapping[str, Domain], idle_power_w: Mapping[str, float] | None = None
 ) -> dict[str, Figure]:
     """The idle power by domain, in watts: as found, or as given."""
     found = {}
@@ -195,11 +195,11 @@ def idle_power(
     return found
 
 
-def _mean_power(idle: Sequence[Observation], domain: str) -> Floor:
+def _mean_power(idle: Sequence[Observation], domain: str) -> IdleFloor:
     """The floor where no neighbour shows: the mean of idle windows, studentised."""
     watts = np.array([window.energy_j[domain] * 1e9 / counted_ns(window, domain) for window in idle])
     variance = float(watts.var(ddof=1)) / len(watts)
-    return Floor(float(watts.mean()), 0.0, (Source(((variance, 0.0), (0.0, 0.0)), len(watts) - 1),))
+    return IdleFloor(float(watts.mean()), 0.0, (ErrorSource(((variance, 0.0), (0.0, 0.0)), len(watts) - 1),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +297,7 @@ def _work_rows(work: Sequence[Observation], domain: str) -> _Rows:
     return _Rows(_alone(_told(columns[:2, told].T, tick), 0.0), columns[2, told], lost)
 
 
-def _prior_rows(work: Sequence[Observation], domain: str, at: Floor) -> _Rows:
+def _prior_rows(work: Sequence[Observation], domain: str, at: IdleFloor) -> _Rows:
     """The weak assumptions: a neighbour's CPU second costs what ours do on average, however busy the machine is."""
     seconds, other, joules, cpu, _ = _columns(work, domain).sum(axis=1)
     own = max(at.own_j(joules, seconds, other), _LEAST_OWN * joules)
@@ -309,7 +309,7 @@ def _prior_rows(work: Sequence[Observation], domain: str, at: Floor) -> _Rows:
     return _Rows(x, np.array([joules / error, 0.0, 0.0]))
 
 
-def _bounded(floor: Floor) -> Floor:
+def _bounded(floor: IdleFloor) -> IdleFloor:
     """The estimate under what is sure: neither an idle machine nor a neighbour gives energy back.
 
     Where one comes out below zero it is held there, and the other goes along as far as their errors do: the mean of the
@@ -329,7 +329,7 @@ def _given(rows: _Rows, watts: float) -> _Rows:
     return _Rows(rows.x * [0.0, 1.0, 1.0, 1.0], rows.y - watts * rows.x[:, 0], rows.lost)
 
 
-def _fit(kinds: Sequence[_Rows], prior: _Rows, watts: float | None) -> Floor:
+def _fit(kinds: Sequence[_Rows], prior: _Rows, watts: float | None) -> IdleFloor:
     """The joint estimate; given ``watts`` are exact."""
     if watts is not None:  # they leave the equations, but for one that holds them
         kinds = [_given(rows, watts) for rows in kinds]
@@ -348,7 +348,7 @@ def _fit(kinds: Sequence[_Rows], prior: _Rows, watts: float | None) -> Floor:
     inverse = np.linalg.inv(precision)
     found = inverse @ right
     dfs = [df for _, df in scatter]
-    return Floor(float(found[0]), float(found[1]), tuple(_sources(inverse, prior, kinds, variances, dfs, watts)))
+    return IdleFloor(float(found[0]), float(found[1]), tuple(_sources(inverse, prior, kinds, variances, dfs, watts)))
 
 
 def _scatter(rows: _Rows) -> tuple[float, float]:
@@ -368,7 +368,7 @@ def _sources(
     variances: Sequence[float],
     dfs: Sequence[float],
     watts: float | None,
-) -> Iterable[Source]:
+) -> Iterable[ErrorSource]:
     """How much of the covariance each kind of rows brings: they add up to the whole."""
     assumed = prior.x.T @ prior.x
     if watts is not None:  # given, not assumed: its row only holds the floor in place
@@ -376,4 +376,4 @@ def _sources(
     parts = [(rows.x.T @ rows.x / v, df) for rows, v, df in zip(kinds, variances, dfs, strict=True)]
     for part, df in [*parts, (assumed, float("inf"))]:
         (a, b), (c, d) = (inverse @ part @ inverse)[:2, :2].tolist()
-        yield Source(((a, b), (c, d)), df)
+        yield ErrorSource(((a, b), (c, d)), df)

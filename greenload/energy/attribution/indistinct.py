@@ -1,4 +1,4 @@
-"""`Together`: neighbouring steps that the windows can't tell apart, and what they cost together."""
+"""`Indistinct`: neighbouring steps that the windows can't tell apart, and what they cost together."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COARSE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Together:
+class Indistinct:
     """Steps that can't be told apart in one quantity, and their sum per sample.
 
     Example:
@@ -36,12 +36,12 @@ class Together:
         return {"steps": list(self.steps), "quantity": self.quantity, "figure": self.figure.to_dict()}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Together:
+    def from_dict(cls, data: Mapping[str, Any]) -> Indistinct:
         """The inverse of `to_dict`."""
         return cls(tuple(data["steps"]), data["quantity"], Figure.from_dict(data["figure"]))
 
 
-def together(name: str, quantity: Quantity, steps: Sequence[str]) -> list[Together]:
+def indistinct_steps(name: str, quantity: Quantity, steps: Sequence[str]) -> list[Indistinct]:
     """The groups of neighbouring steps that can't be told apart in one quantity.
 
     Two neighbours belong together
@@ -67,7 +67,7 @@ def together(name: str, quantity: Quantity, steps: Sequence[str]) -> list[Togeth
         else:
             groups.append([place])
     return [
-        Together(tuple(steps[place] for place in group), name, quantity.sum(group))
+        Indistinct(tuple(steps[place] for place in group), name, quantity.sum(group))
         for group in groups
         if len(group) > 1
     ]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from greenload.energy.attribution.idle_floor import Floor
+from greenload.energy.attribution.idle_floor import IdleFloor
 from greenload.energy.attribution.intervals import Pool, Table, Variance, half_width
 from greenload.energy.attribution.observation import Domain, Observation, counted_ns, read
 from greenload.energy.figures import Figure, cannot_resolve
@@ -14,11 +14,11 @@ from greenload.energy.figures import Figure, cannot_resolve
 NEGLIGIBLE = 0.01
 """Share of the full pipeline's cost that counts as nothing: a step pinned to zero within it is resolved."""
 
-OUT_OF_PLACE = 0.005
+ISOLATION_BIAS = 0.005
 """Standard deviation, as a share of what replayed steps cost, of what the same work costs more or less in its place in
 the pipeline, where other steps use caches and cores beside it. A choice, after steps of a known cost: in ten profiles
 the whole took 0.3 to 0.8 % more CPU time than their replays, which no number of windows shows."""
-OUT_OF_PLACE_ON_BATCHES = 0.02
+ISOLATION_BIAS_ON_BATCHES = 0.02
 """The same where backends other than tf.data work on whole batches, which are replayed one after another while the
 pipeline has two on their way. A choice, after photographs on DALI and Pillow: in eleven profiles the whole took 2 to
 9 % (median 4 %) less CPU time than their replays, hand-over included; why isn't known."""
@@ -38,7 +38,7 @@ class Difference:
     absent: Group | None = None
     """None compares with nothing."""
     out_of_place: float = 0.0
-    """As `OUT_OF_PLACE`, for a step that is replayed."""
+    """As `ISOLATION_BIAS`, for a step that is replayed."""
 
 
 class Index:
@@ -113,7 +113,7 @@ class Quantity:
         costs: Sequence[Difference],
         read_value: Column,
         domain: Domain,
-        floor: Floor | None = None,
+        floor: IdleFloor | None = None,
         name: str = "",
         *,
         counts: bool = False,
@@ -243,7 +243,7 @@ def differences(steps: Sequence[str], methods: Sequence[str], out_of_place: Mapp
     found = []
     for place, (name, method) in enumerate(zip(steps, methods, strict=True)):
         if method == "replay":
-            found.append(Difference((name, "with"), (name, "without"), out_of_place.get(name, OUT_OF_PLACE)))
+            found.append(Difference((name, "with"), (name, "without"), out_of_place.get(name, ISOLATION_BIAS)))
         else:
             found.append(Difference((name, "prefix"), (steps[place - 1], "prefix") if place else None))
     return [*found, Difference(FULL)]

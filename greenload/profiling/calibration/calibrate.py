@@ -22,9 +22,9 @@ from greenload.errors import BackendUnavailable, RecordError, SourceError, Usage
 from greenload.loading.verify import verify
 from greenload.machine import processors
 from greenload.planning import cost_table
-from greenload.planning.cost_table import Amounts, CostTable, Entry
+from greenload.planning.cost_table import CostTable, CostTerms, Entry
 from greenload.planning.prices import Work
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.profiling.calibration.probes import Group, Laid, RunnerRun, of_pipeline
 from greenload.profiling.calibration.standard_set import Material, standard
@@ -102,7 +102,7 @@ def calibrate(
     rows = measure(pipeline, data=data, threads=threads, progress=progress)
     samples = f"{data}" if data else "generated photographs"
     table = fit(rows, samples=samples, seconds=round(time.perf_counter() - begin, 1))
-    cost_table.remember(table)
+    cost_table.remember_table(table)
     return table
 
 
@@ -276,7 +276,7 @@ def shown(table: CostTable) -> RenderableType:
     return Lines(Columns("ms of CPU an image", names, lines), Sentence(kept, "dim"))
 
 
-def _rates(rows: Sequence[Row], values: Sequence[float]) -> dict[tuple[str, str], Amounts]:
+def _rates(rows: Sequence[Row], values: Sequence[float]) -> dict[tuple[str, str], CostTerms]:
     from scipy.optimize import nnls
 
     keys = list(dict.fromkeys((work.backend, work.what) for row in rows for work in row.works))
@@ -288,7 +288,7 @@ def _rates(rows: Sequence[Row], values: Sequence[float]) -> dict[tuple[str, str]
         _drop_twins(table[:, j])
     weights = np.array([row.weight for row in rows]) / np.maximum(values, _LEAST_S)
     found, _ = nnls(table.reshape(len(rows), -1) * weights[:, None], np.array(values) * weights, maxiter=20_000)
-    rates = [Amounts(*(float(f"{rate:.4g}") for rate in part)) for part in found.reshape(-1, 4)]
+    rates = [CostTerms(*(float(f"{rate:.4g}") for rate in part)) for part in found.reshape(-1, 4)]
     return dict(zip(keys, rates, strict=True))
 
 
@@ -360,7 +360,7 @@ def _of(pipeline: Pipeline, names: Sequence[str], folder: Path, threads: int) ->
         sides = [(head.height, head.width) for head in heads]
     else:
         sides = [np.shape(image)[:2] for image in images]
-    small = Numbers.of(kept).misfit(*np.array(sides, np.int64).T)
+    small = DrawLayout.of(kept).misfit(*np.array(sides, np.int64).T)
     if small is not None:
         raise RecordError(records[small[0]], small[1])
     return of_pipeline(Laid.of(kept), names, threads, _OWN_WEIGHT)

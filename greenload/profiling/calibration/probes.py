@@ -13,11 +13,11 @@ from greenload import backends
 from greenload.backends.base import Records, Runner
 from greenload.backends.tf import backend as tf_backend
 from greenload.loading.tf_graph import Stream, compose, plain, sample_by_sample
-from greenload.planning.choose import holds, on
+from greenload.planning.choose import on_backend, supports
 from greenload.planning.placement import place
-from greenload.planning.prices import Work, segment, step_works, works
-from greenload.planning.sizes import Sizes, estimate
-from greenload.plans.params import Numbers
+from greenload.planning.prices import Work, work_of, work_of_segment, work_of_step
+from greenload.planning.sizes import SizedSteps, estimate
+from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step, mirrored, reads_params, steps_of
@@ -84,7 +84,7 @@ class Laid:
     """A pipeline over images in memory, with its steps and their sizes."""
 
     pipeline: Pipeline
-    sizes: Sizes
+    sizes: SizedSteps
 
     @classmethod
     def out(cls, source: Any, stages: Sequence[Stage], batch: int = BATCH, behind: Sequence[Stage] = ()) -> Laid:
@@ -98,7 +98,7 @@ class Laid:
 
     def plan(self, backend: str, threads: int) -> Plan:
         """All steps on pixels on one backend."""
-        return self.placed([on(step, backend) for step in self.sizes.steps], threads)
+        return self.placed([on_backend(step, backend) for step in self.sizes.steps], threads)
 
     def placed(self, steps: Sequence[Step], threads: int) -> Plan:
         """Steps whose backends are settled."""
@@ -112,7 +112,7 @@ class Laid:
     def numbers(self) -> NDArray[np.float64]:
         """The prepared numbers of all samples, epoch 0."""
         index = np.arange(len(self.pipeline.source))
-        drawn: NDArray[np.float64] = Numbers.of(self.pipeline).prepare(self.pipeline.seed, 0, index)
+        drawn: NDArray[np.float64] = DrawLayout.of(self.pipeline).prepare(self.pipeline.seed, 0, index)
         return drawn
 
     def records(self) -> Records:
@@ -137,7 +137,7 @@ def on_batches(name: str, laid: Laid, backend: str, threads: int, first: int | N
     plan = laid.plan(backend, threads)
     (whole,) = plan.segments
     part = replace(whole, steps=whole.steps[:first])
-    found = tuple(segment(part.steps, 1 / laid.batch, laid.sizes.kinds))
+    found = tuple(work_of_segment(part.steps, 1 / laid.batch, laid.sizes.kinds))
     return Probe(name, found, lambda: runs(laid, part, plan, laid.records()))
 
 
@@ -218,7 +218,7 @@ def on_samples(name: str, laid: Laid, threads: int, weight: float = 1.0) -> Iter
     parts = [part for part in samples.plan.segments[:1] if not part.batched]
     steps = parts[0].steps if parts else ()
     for count in range(1, len(steps) + 1):
-        done = tuple(work for step in steps[:count] for work in step_works(step, laid.sizes.kinds))
+        done = tuple(work for step in steps[:count] for work in work_of_step(step, laid.sizes.kinds))
         yield Probe(f"{name} {count}", done, _bind(samples, count), without=True, weight=weight)
 
 
@@ -229,16 +229,16 @@ def _bind(samples: Samples, count: int) -> Callable[[], Runnable]:
 def batching(name: str, laid: Laid, threads: int) -> Probe:
     """Stacking samples in tf.data."""
     samples = Samples(laid, laid.plan("tf", threads))
-    return Probe(name, tuple(works(samples.plan.steps, laid.batch, laid.sizes.kinds)), samples.batched, without=True)
+    return Probe(name, tuple(work_of(samples.plan.steps, laid.batch, laid.sizes.kinds)), samples.batched, without=True)
 
 
 def whole_batches(name: str, laid: Laid, threads: int, apart: bool) -> Probe:
     """Steps on batches in tf.data."""
     samples = Samples(laid, laid.plan("tf", threads))
     steps = samples.plan.segments[0].steps
-    done = [work for step in steps for work in step_works(step, {})]
+    done = [work for step in steps for work in work_of_step(step, {})]
     if apart:
-        done += [work for work in works([_elsewhere(steps[0]), *steps], laid.batch, {}) if work.what == "one by one"]
+        done += [work for work in work_of([_elsewhere(steps[0]), *steps], laid.batch, {}) if work.what == "one by one"]
     return Probe(name, tuple(done), lambda: samples.on_whole_batches(apart))
 
 
@@ -251,7 +251,7 @@ def handing_over(name: str, laid: Laid, plan: Plan) -> Group:
     """Batches out of tf.data to another backend, and back; images of different sizes as what decodes them leaves
     them."""
     samples = Samples(laid, plan)
-    found = [work for work in works(plan.steps, laid.batch, laid.sizes.kinds) if work.what.startswith("hand over")]
+    found = [work for work in work_of(plan.steps, laid.batch, laid.sizes.kinds) if work.what.startswith("hand over")]
     lead = plan.segments[0].steps if plan.segments[0].backend == "tf" else ()
     without = _bind(samples, len(lead)) if lead else samples.alone
     return Group(name, (Probe(name, tuple(found), samples.handed_over, without=True),), without)
@@ -261,7 +261,7 @@ def of_pipeline(laid: Laid, names: Sequence[str], threads: int, weight: float) -
     """A pipeline's own steps before ``Batch``, on every backend that claims them and reads the kinds of files, in runs
     as long as it does."""
     pixels = [s for s in laid.plan("tf", threads).steps if s.kind == "pixels" and not s.spec_in.batched]
-    whole = all(holds("tf", step, laid.sizes.kinds) for step in pixels)
+    whole = all(supports("tf", step, laid.sizes.kinds) for step in pixels)
     for backend in names:
         if backend == "tf":
             if not whole:
@@ -272,7 +272,7 @@ def of_pipeline(laid: Laid, names: Sequence[str], threads: int, weight: float) -
         begin = 0
         while begin < len(pixels):
             end = begin
-            while end < len(pixels) and holds(backend, pixels[end], laid.sizes.kinds):
+            while end < len(pixels) and supports(backend, pixels[end], laid.sizes.kinds):
                 end += 1
             if end > begin and (whole or not begin):  # what is before it runs on tf
                 name = f"yours on {backend} from {begin + 1}"
@@ -290,7 +290,7 @@ def _prefixes(
     if begin == end:
         return
     whole = laid.plan("tf", threads)
-    steps = [on(step, backend) if step in pixels[begin:] else step for step in whole.steps]
+    steps = [on_backend(step, backend) if step in pixels[begin:] else step for step in whole.steps]
     plan = replace(whole, backend=backend, steps=tuple(steps))
     first = min((step.stage for step in pixels[begin:end] if step.stage is not None), default=0)
     if begin and pixels[begin - 1].stage == first:
@@ -300,10 +300,10 @@ def _prefixes(
         before = Segment("tf", tuple(pixels[:begin]), 0, first)
         records = replace(records, images=backends.get("tf").runner(plan, before, laid.batch).run(records))
     for count in range(begin + 1, end + 1):
-        chosen = tuple(mirrored([on(step, backend) for step in pixels[begin:count]]))
+        chosen = tuple(mirrored([on_backend(step, backend) for step in pixels[begin:count]]))
         last = max((step.stage for step in chosen if step.stage is not None), default=first)
         part = Segment(backend, chosen, first if begin else 0, last + 1)
-        found = tuple(segment(chosen, 1 / laid.batch, laid.sizes.kinds))
+        found = tuple(work_of_segment(chosen, 1 / laid.batch, laid.sizes.kinds))
         yield Probe(f"{name} to {count}", found, _bound(laid, part, plan, records), weight=weight)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from greenload import backends
 from greenload.errors import PipelineError, SourceError
-from greenload.planning.choose import on
+from greenload.planning.choose import on_backend
 from greenload.profiling.calibration.probes import (
     SMALL_BATCH,
     Group,
@@ -293,5 +293,5 @@ def _around(material: Material, names: Sequence[str], threads: int) -> Iterator[
             yield handing_over(f"hand over pixels {name} {batch} {len(ends)}", laid_out, plan)
     for number, files in enumerate(jpeg):
         laid_out = Laid.out(files, (Decode(), Resize((SIDE, SIDE))))
-        steps = [on(s, taking[0] if s.name != "Decode" else "tf") for s in laid_out.sizes.steps]
+        steps = [on_backend(s, taking[0] if s.name != "Decode" else "tf") for s in laid_out.sizes.steps]
         yield handing_over(f"hand over sizes {number}", laid_out, laid_out.placed(steps, threads))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from greenload.energy.attribution.indistinct import Together
+from greenload.energy.attribution.indistinct import Indistinct
 from greenload.energy.figures import Figure, sum_figures
 from greenload.profiling.tfdata.counting import Counts
 from greenload.profiling.tfdata.graph import Node
@@ -69,7 +69,7 @@ def _sum(parts: Sequence[Step], name: str) -> Step:
     )
 
 
-def untouched(groups: Sequence[Together], names: Mapping[str, str]) -> tuple[Together, ...]:
+def untouched(groups: Sequence[Indistinct], names: Mapping[str, str]) -> tuple[Indistinct, ...]:
     """Groups of steps that can't be told apart without those whose steps are a part of a row only."""
     sizes = Counter(names.values())
     return tuple(one for one in groups if all(sizes[names.get(name, name)] <= 1 for name in one.steps))

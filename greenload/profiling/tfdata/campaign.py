@@ -11,7 +11,7 @@ from greenload.energy.attribution.epochs import FIRST_EPOCH, ITERATOR_START, wri
 from greenload.energy.sampler import Sampler
 from greenload.energy.settle import settle
 from greenload.errors import SourceError
-from greenload.profiling.page_cache import Cold
+from greenload.profiling.page_cache import ColdFiles
 from greenload.profiling.tfdata.bounds import AROUND_S, EPOCHS, LEAST_ROUNDS, PREPARING_S, REFILL_S, SHORTEST_S, Bounds
 from greenload.profiling.tfdata.caches import Stores, on_disk
 from greenload.profiling.tfdata.counting import Counts
@@ -61,7 +61,7 @@ class DatasetCampaign(Windows):
         rounds: int,
         seed: int,
         progress: Progress,
-        cold: Cold | None = None,
+        cold: ColdFiles | None = None,
     ) -> None:
         super().__init__(sampler, rounds, seed, progress, cold=cold)
         self.root = root

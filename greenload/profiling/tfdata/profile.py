@@ -15,7 +15,7 @@ from greenload.energy.sampler import Sampler
 from greenload.errors import UsageError
 from greenload.machine import processors
 from greenload.profiling.pace import Announce, Pace
-from greenload.profiling.page_cache import Cold, Dropped
+from greenload.profiling.page_cache import ColdFiles, Dropped
 from greenload.profiling.tfdata import belonging
 from greenload.profiling.tfdata.advice import advise
 from greenload.profiling.tfdata.bounds import bound, draws
@@ -91,7 +91,7 @@ def profile_dataset(
     """
     begun_s = time.monotonic()
     root = walk(dataset)
-    files = Cold(files_of_dataset(dataset)) if cold else None
+    files = ColdFiles(files_of_dataset(dataset)) if cold else None
     pulse = Pulse()
     parallel = threads or processors()
 
@@ -162,7 +162,7 @@ def profile_dataset(
                 plan=_plan(campaign, parallel),
                 samples=counts.samples,
                 steps=belonging.together(list(_rows(shown(), campaign, attribution, stores)), names),
-                attribution=replace(attribution, together=belonging.untouched(attribution.together, names)),
+                attribution=replace(attribution, indistinct=belonging.untouched(attribution.indistinct, names)),
                 first_epoch=None if first is None else _first_epoch(shown(), campaign, first, names),
                 caches=stores.states(),
                 iterator_start=_iterator_start(campaign, domains),
@@ -205,7 +205,7 @@ def _first_epoch(
     shown: Sequence[Node], campaign: DatasetCampaign, found: Attribution, names: Mapping[str, str]
 ) -> FirstEpoch:
     steps = belonging.together(list(_rows(shown, campaign, found)), names)
-    return FirstEpoch(steps=steps, **whole(replace(found, together=belonging.untouched(found.together, names))))
+    return FirstEpoch(steps=steps, **whole(replace(found, indistinct=belonging.untouched(found.indistinct, names))))
 
 
 def _iterator_start(campaign: DatasetCampaign, domains: Mapping[str, Domain]) -> IteratorStart | None:

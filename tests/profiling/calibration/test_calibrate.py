@@ -17,8 +17,8 @@ from greenload.cli import main
 from greenload.errors import BackendUnavailable, UsageError
 from greenload.planning import cost_table
 from greenload.planning.choose import make_plan
-from greenload.planning.cost_table import Amounts, Costs
-from greenload.planning.prices import Work, price, works
+from greenload.planning.cost_table import Costs, CostTerms
+from greenload.planning.prices import Work, price, work_of
 from greenload.plans.pipeline import Pipeline
 from greenload.profiling.calibration import calibrate as calibrating
 from greenload.profiling.calibration.calibrate import Row, calibrate, fit, measure
@@ -35,15 +35,15 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_rates_are_found_again() -> None:
-    call, resize, flip = Amounts(batch=1e-3), Amounts(1e-5, 0.0, 2e-3, 8e-3), Amounts(2e-6, 0.0, 1e-3)
+    call, resize, flip = CostTerms(batch=1e-3), CostTerms(1e-5, 0.0, 2e-3, 8e-3), CostTerms(2e-6, 0.0, 1e-3)
     rows = []
     for side in SIDES:
         for out in SIDES:
             for batch in (8, 32):
-                first = Amounts(1, 0, side**2 / 1e6, out**2 / 1e6)
-                second = Amounts(1, 0, out**2 / 1e6, out**2 / 1e6)
+                first = CostTerms(1, 0, side**2 / 1e6, out**2 / 1e6)
+                second = CostTerms(1, 0, out**2 / 1e6, out**2 / 1e6)
                 done = [
-                    Work("pillow", "call", Amounts(batch=1 / batch)),
+                    Work("pillow", "call", CostTerms(batch=1 / batch)),
                     Work("pillow", "Resize", first),
                     Work("pillow", "Flip", second),
                 ]
@@ -62,15 +62,15 @@ def test_rates_are_found_again() -> None:
 
 
 def test_rates_are_never_negative_and_heavy_rows_win() -> None:
-    work = (Work("tf", "a", Amounts(1)),)
+    work = (Work("tf", "a", CostTerms(1)),)
     below = fit([Row("x", work, -1e-5, {}), Row("y", work, -2e-5, {})])
-    assert below.entries[0].cpu_s == Amounts()
+    assert below.entries[0].cpu_s == CostTerms()
     rows = [Row("x", work, 1e-3, {}), Row("yours", work, 2e-3, {}, weight=10)]
     assert fit(rows).entries[0].cpu_s.image == pytest.approx(2e-3, rel=0.05)
 
 
 def test_joules_are_fitted_by_domain() -> None:
-    work = (Work("tf", "a", Amounts(1)),)
+    work = (Work("tf", "a", CostTerms(1)),)
     table = fit([Row("x", work, 1e-3, {"cpu:package-0": 0.02, "dram:package-0": 0.001})])
     found = price(work, Costs(table))
     assert found is not None
@@ -89,7 +89,7 @@ def test_a_measured_table_prices_what_is_run() -> None:
         if name == "tf":
             continue
         plan = make_plan(pipeline, name)
-        done = [work for work in works(plan.steps, 32, {}) if work.backend != "tf"]
+        done = [work for work in work_of(plan.steps, 32, {}) if work.backend != "tf"]
         expected = price(done, Costs(table))
         assert expected is not None
         records = Laid.of(pipeline).records()
@@ -104,7 +104,7 @@ def test_a_measured_table_prices_what_is_run() -> None:
                 seen.append((time.process_time() - begin) / 128)
         assert 0.5 < expected.cpu_s / np.median(seen) < 2, name
     tf = {e.what: e.cpu_s for e in table.entries if e.backend == "tf"}
-    assert _alone_on_tf(images) / Amounts(1, 0, 224**2 / 1e6).at(tf["Affine float32→float32"]) == pytest.approx(
+    assert _alone_on_tf(images) / CostTerms(1, 0, 224**2 / 1e6).at(tf["Affine float32→float32"]) == pytest.approx(
         1, abs=1
     )
 
@@ -187,7 +187,7 @@ def test_the_command_fails_in_one_line(arguments: list[str], says: str, capsys: 
 def test_the_command_shows_and_writes_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = [Row("x", (Work("tf", "Flip uint8", Amounts(1, 0, 0.05, 0.05)),), 2e-5, {})]
+    rows = [Row("x", (Work("tf", "Flip uint8", CostTerms(1, 0, 0.05, 0.05)),), 2e-5, {})]
     monkeypatch.setattr(calibrating, "measure", lambda *_, **__: rows)
     file = tmp_path / "costs.json"
     assert main(["calibrate", "--json", str(file)]) == 0
@@ -195,7 +195,7 @@ def test_the_command_shows_and_writes_the_table(
     assert "Flip uint8" in out
     assert "0.020" in out
     written = cost_table.CostTable.from_dict(json.loads(file.read_text()))
-    kept = cost_table.recall(written.machine)
+    kept = cost_table.recall_table(written.machine)
     assert kept == written
     assert kept is not None
     assert kept.source == cost_table.OWN

@@ -10,7 +10,7 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
-from greenload.energy.attribution.indistinct import Together  # noqa: E402
+from greenload.energy.attribution.indistinct import Indistinct  # noqa: E402
 from greenload.energy.figures import Figure  # noqa: E402
 from greenload.profiling.tfdata import belonging  # noqa: E402
 from greenload.profiling.tfdata.counting import count  # noqa: E402
@@ -104,7 +104,7 @@ def test_the_rows_of_one_call_are_one(tmp_path: Path) -> None:
         (one,) = (one for one in merged if one.name == "rejection_resample")
         parts = len(shown) - len(kept)
         assert one.cpu_s_per_sample.value == pytest.approx(parts) and one.branch == "" and parts > 5
-        groups = (Together(("range", "rejection_resample"), "cpu_s", Figure.missing()),)
+        groups = (Indistinct(("range", "rejection_resample"), "cpu_s", Figure.missing()),)
         assert belonging.untouched(groups, names) == ()
     assert belonging.row_names(walk(Range(3).map(tenth))) == {"range": "range", "tenth": "tenth"}
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from greenload.energy.attribution.attribute import Observation, Together, attribute
+from greenload.energy.attribution.attribute import Indistinct, Observation, attribute
 
 
 def window(step: str, kind: str, round_: int, build: int, cpu_s: float, **more: object) -> Observation:
@@ -42,10 +42,10 @@ def test_neighbours_that_are_both_unresolved_are_reported_together() -> None:
     parts = (("read", "prefix", 5.0), ("flip", "replay", 0.02), ("crop", "replay", 0.03), ("decode", "replay", 5.0))
     found = attribute(chain(parts, noise=0.5), steps=[name for name, *_ in parts], domains={})
     assert [step.cost.cpu_s_per_sample.unresolved for step in found.steps] == [False, True, True, False]
-    (group,) = found.together
+    (group,) = found.indistinct
     assert (group.steps, group.quantity) == (("flip", "crop"), "cpu_s")
     assert group.figure.value == pytest.approx(sum(step.cost.cpu_s_per_sample.value or 0 for step in found.steps[1:3]))
-    assert Together.from_dict(group.to_dict()) == group
+    assert Indistinct.from_dict(group.to_dict()) == group
 
 
 def test_prefixes_that_trade_cost_are_reported_together() -> None:
@@ -57,7 +57,7 @@ def test_prefixes_that_trade_cost_are_reported_together() -> None:
         for one in chain(parts, noise=0.02)
     ]
     found = attribute(windows, steps=["a", "b", "c"], domains={})
-    (group,) = found.together
+    (group,) = found.indistinct
     assert group.steps == ("b", "c")
     assert group.figure.value == pytest.approx(6e-3, rel=0.02)
     narrow, apart = group.figure.half_width, [step.cost.cpu_s_per_sample.half_width for step in found.steps[1:]]
@@ -68,4 +68,4 @@ def test_prefixes_that_trade_cost_are_reported_together() -> None:
 
 def test_steps_that_are_told_apart_are_not_grouped() -> None:
     parts = (("read", "prefix", 5.0), ("flip", "replay", 0.5), ("decode", "replay", 5.0))
-    assert attribute(chain(parts, noise=0.02), steps=[name for name, *_ in parts], domains={}).together == ()
+    assert attribute(chain(parts, noise=0.02), steps=[name for name, *_ in parts], domains={}).indistinct == ()
