@@ -71,7 +71,7 @@ def test_a_cache_goes_behind_the_last_step_that_repeats(tmp_path: Path) -> None:
     seen, builder = found(dataset, tmp_path)
     candidate = rules._keep(seen)
     assert candidate is not None and candidate.title == "Cache what work gives"
-    assert "shuffle(20) behind it" in candidate.detail and f"test_advising.py:{work.__code__.co_firstlineno}" in (
+    assert "shuffle(20) behind it" in candidate.detail and f"test_advice.py:{work.__code__.co_firstlineno}" in (
         candidate.detail
     )
     assert candidate.expected_s == pytest.approx(3e-3)
