@@ -63,10 +63,10 @@ def add(command: AddCommand) -> None:
 
 def _per_element(text: str) -> float | str:
     """A positive number, or ``rows``."""
-    from greenload.profiling.tfdata.units import ROWS, check
+    from greenload.profiling.tfdata.units import COUNT_ROWS, checked_samples_per_element
 
     try:
-        found = check(text if text == ROWS else float(text))
+        found = checked_samples_per_element(text if text == COUNT_ROWS else float(text))
     except (ValueError, UsageError):
         found = None
     if found is None:

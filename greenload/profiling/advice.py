@@ -5,9 +5,12 @@ No figure here is told to anyone: what a change is expected to save decides only
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from greenload.energy.attribution.attribute import NEGLIGIBLE, trial_cost
+from greenload.energy.attribution.observation import Domain, Observation
+from greenload.energy.figures import Figure
 from greenload.errors import PipelineError
 from greenload.machine import processors
 from greenload.planning import cost_table as tables
@@ -18,11 +21,14 @@ from greenload.planning.split import movable, without
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 from greenload.plans.steps import steps_of, unique_names
+from greenload.report.data import Advice
 from greenload.specs import ImageSpec
 from greenload.stages import Apply, Cache, Decode, RandomResizedCrop, Resize, Shuffle, Stage
 
 MEMORY_SHARE = 0.5
 """Share of the free memory that a cache may fill."""
+SHOWN = 3
+"""Changes that a report names, at most."""
 _CHEAPER = 0.05
 """Share of a plan's expected cost that another placement of its steps must save to be tried."""
 _ALIASED = 0.25  # a share of an antialiased resize that one without may spare, at least, where it shrinks at all
@@ -57,6 +63,40 @@ def alternatives(
         *_aliased(plan, costs),
     ]
     return sorted(found, key=lambda one: one.expected_s, reverse=True)
+
+
+def trial_advice(title: str, detail: str, seen: Sequence[Observation], domains: Mapping[str, Domain]) -> Advice:
+    """What a change saved in its trial.
+
+    Args:
+        title: of the change, and of its windows: kind "with" as it is, "without" with the change made.
+        detail: what to write.
+        seen: all windows of the profile.
+        domains: of energy.
+    """
+    cost = trial_cost(seen, step=title, domains=domains)
+    return Advice(
+        title=title,
+        detail=detail,
+        method="trial",
+        saves_cpu_s_per_sample=cost.cpu_s_per_sample,
+        saves_energy_j_per_sample=dict(cost.energy_j_per_sample),
+    )
+
+
+def most_saving(tried: Iterable[Advice], full_s: float) -> tuple[Advice, ...]:
+    """Those that save more than 1 % of the whole, and resolved, the largest first.
+
+    Args:
+        tried: changes, as measured.
+        full_s: CPU seconds a sample of the whole.
+    """
+    worth = [one for one in tried if _worth(one.saves_cpu_s_per_sample, full_s)]
+    return tuple(sorted(worth, key=lambda one: one.saves_cpu_s_per_sample.value or 0.0, reverse=True)[:SHOWN])
+
+
+def _worth(saves: Figure, full_s: float) -> bool:
+    return saves.value is not None and saves.value > NEGLIGIBLE * full_s and (saves.low or 0.0) > 0
 
 
 def _cost(plan: Plan, costs: Mapping[str, float], stage: Stage) -> float:
@@ -140,7 +180,7 @@ def _aliased(plan: Plan, costs: Mapping[str, float]) -> Iterator[Alternative]:
             )
 
 
-def automatic(plan: Plan, costs: Mapping[str, float]) -> Alternative | None:
+def placed_by_auto(plan: Plan, costs: Mapping[str, float]) -> Alternative | None:
     """The placement of its steps that ``"auto"`` would choose; ``None`` for a plan that it chose, or where it is
     expected to save less than 5 %.
 

@@ -88,7 +88,7 @@ def files_of(source: Source, indices: Sequence[int] | NDArray[np.int64] | None =
     return tuple(_merged((source.table.paths[file], start, start + length) for file, start, length in rows))
 
 
-def some_of(source: Source) -> tuple[str, ...]:
+def first_files(source: Source) -> tuple[str, ...]:
     """A file that the source's first sample is read from, to find the device by; none for samples in memory."""
     return () if isinstance(source, Arrays) else tuple(one.path for one in files_of(source, [0]))
 

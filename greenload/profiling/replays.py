@@ -1,7 +1,4 @@
-"""Parts of a plan as something that can be run for a while: what the profiler measures on tf.data.
-
-Each run consumes its dataset in C++ (``shard`` hands one element in many to Python), starts settled and ends settled.
-"""
+"""Parts of a plan as something that can be run for a while: what the profiler measures on tf.data."""
 
 from __future__ import annotations
 
@@ -16,58 +13,13 @@ from greenload.backends import replay
 from greenload.backends.base import Records
 from greenload.backends.tf import backend as tf_backend
 from greenload.backends.tf.backend import Element
-from greenload.loading.tf_graph import Leg, Stream, compose, options, plain, sample_by_sample
-from greenload.plans.plan import Plan, Segment
+from greenload.loading.tf_graph import Leg, Stream, compose, plain, sample_by_sample
+from greenload.plans.plan import Segment
 from greenload.plans.steps import Step
+from greenload.profiling.runs import DatasetRun, plan_run
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-_GROUP = 64  # samples consumed in C++ for each that Python sees: a `next` costs 0.1 ms
-
-
-class DatasetRun:
-    """An endless dataset, consumed on demand.
-
-    Args:
-        dataset: what to run.
-        samples_per_element: how many samples each of its elements holds.
-        plan: whose bounds on threads hold.
-        release: gives back what the dataset calls.
-        whole: samples of which a whole number of groups is made, where the first pass over them is of its own; else 0.
-    """
-
-    def __init__(
-        self,
-        dataset: tf.data.Dataset,
-        samples_per_element: int,
-        plan: Plan,
-        release: Callable[[], None] = lambda: None,
-        whole: int = 0,
-    ) -> None:
-        bounded = options(plan)
-        bounded.experimental_optimization.noop_elimination = False  # an empty map must stay a map
-        group = max(1, _GROUP // samples_per_element)
-        if whole:
-            elements = max(1, whole // samples_per_element)
-            group = max(n for n in range(1, group + 1) if elements % n == 0)
-        self.samples_per_element = samples_per_element * group
-        """Samples that pass with each step of the iterator."""
-        self._iterator = iter(dataset.shard(group, group - 1).with_options(bounded))
-        self._release = release
-
-    def run(self, samples: int) -> int:
-        """Consume at least ``samples`` samples; returns how many."""
-        done = 0
-        while done < samples:
-            next(self._iterator)
-            done += self.samples_per_element
-        return done
-
-    def close(self) -> None:
-        """Let go of the iterator, its threads and buffers."""
-        del self._iterator
-        self._release()
 
 
 def _identity(state: dict[str, Any]) -> dict[str, Any]:
@@ -77,7 +29,7 @@ def _identity(state: dict[str, Any]) -> dict[str, Any]:
     return copied
 
 
-class Replays:
+class PipelineReplays:
     """Makes the runs of one plan's steps, over one fixed set of samples.
 
     Args:
@@ -98,10 +50,10 @@ class Replays:
 
         Args:
             step: the last one.
-            whole: as for `DatasetRun`.
+            whole: samples of which a whole number of groups is made; else 0.
         """
         chain = self._mapped(self._roots(), self._chain(self._place(step) + 1))
-        return DatasetRun(chain, 1, self._plan, whole=whole)
+        return plan_run(chain, 1, self._plan, whole=whole)
 
     def captured(self, step: Step) -> tf.data.Dataset:
         """The samples as they reach a step, held in memory, over and over. Filled by its first pass."""
@@ -153,8 +105,8 @@ class Replays:
             for one in idle:
                 one.close()
 
-        without = DatasetRun(self._mapped(captured, compose([*context, _identity])), 1, self._plan)
-        return DatasetRun(batches, self._batch_size, self._plan, release), without
+        without = plan_run(self._mapped(captured, compose([*context, _identity])), 1, self._plan)
+        return plan_run(batches, self._batch_size, self._plan, release=release), without
 
     def on_batches(self, step: Step) -> tuple[replay.Replay, replay.Replay] | tuple[DatasetRun, DatasetRun]:
         """A step with and without its work, on captured batches as they reach it.
@@ -175,7 +127,7 @@ class Replays:
         captured = batches.map(earlier).cache().repeat()
         full, empty = (captured.map(compose([e])) for e in (self.stream.on_batches[step], _identity))
         size = min(self._batch_size, self.samples)
-        return DatasetRun(full, size, self._plan), DatasetRun(empty, size, self._plan)
+        return plan_run(full, size, self._plan), plan_run(empty, size, self._plan)
 
     def entering(self, segment: Segment) -> list[Records]:
         """Captured batches as they enter a segment on another backend."""
@@ -239,8 +191,8 @@ class Replays:
     ) -> tuple[DatasetRun, DatasetRun]:
         full, empty = compose([*context, element]), compose([*context, _identity])
         return (
-            DatasetRun(self._mapped(captured, full), 1, self._plan),
-            DatasetRun(self._mapped(captured, empty), 1, self._plan),
+            plan_run(self._mapped(captured, full), 1, self._plan),
+            plan_run(self._mapped(captured, empty), 1, self._plan),
         )
 
     def _mapped(self, dataset: tf.data.Dataset, element: Element) -> tf.data.Dataset:

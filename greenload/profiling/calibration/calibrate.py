@@ -26,7 +26,7 @@ from greenload.planning.cost_table import CostTable, CostTerms, Entry
 from greenload.planning.prices import Work
 from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
-from greenload.profiling.calibration.probes import Group, Laid, RunnerRun, of_pipeline
+from greenload.profiling.calibration.probes import ProbeGroup, RunnerRun, SizedPipeline, of_pipeline
 from greenload.profiling.calibration.standard_set import Material, standard
 from greenload.profiling.windows import Progress, Runnable, Windows, closing
 from greenload.sources import Files, Source, formats, open_folder, read_many
@@ -48,7 +48,7 @@ _LEAST_S = 5e-6  # errors below this many seconds an image don't count as relati
 
 
 @dataclass(frozen=True)
-class Row:
+class ProbeCost:
     """What one probe showed: its work, and what that cost an image."""
 
     name: str
@@ -99,14 +99,14 @@ def calibrate(
     threads = scalars.positive(UsageError, "threads", processors() if threads is None else threads)
     cost_table.prepared(cost_table.facts(processors()))  # before a minute of work, not after
     begin = time.perf_counter()
-    rows = measure(pipeline, data=data, threads=threads, progress=progress)
+    rows = measure_probes(pipeline, data=data, threads=threads, progress=progress)
     samples = f"{data}" if data else "generated photographs"
-    table = fit(rows, samples=samples, seconds=round(time.perf_counter() - begin, 1))
+    table = fit_rates(rows, samples=samples, seconds=round(time.perf_counter() - begin, 1))
     cost_table.remember_table(table)
     return table
 
 
-def able() -> tuple[str, ...]:
+def usable_backends() -> tuple[str, ...]:
     """The backends of the CPU that can run here, tf first.
 
     Raises:
@@ -119,7 +119,7 @@ def able() -> tuple[str, ...]:
     return ("tf", *others)
 
 
-def measure(
+def measure_probes(
     pipeline: Pipeline | None = None,
     *,
     data: str | Path | None = None,
@@ -128,7 +128,7 @@ def measure(
     only: Sequence[str] = (),
     rounds: int = ROUNDS,
     progress: Progress | None = None,
-) -> list[Row]:
+) -> list[ProbeCost]:
     """Run the probes, and say what each cost an image.
 
     Args:
@@ -142,7 +142,7 @@ def measure(
     """
     told = progress or (lambda share, text: None)
     told(0.0, "starting")
-    names = able()
+    names = usable_backends()
     with ScratchFolder() as folder:
         told(0.0, "making photos" if data is None else "reading images")
         source = _generated(folder) if data is None else _held(open_folder(data), Path(folder) / "data", _PHOTOS)[0]
@@ -170,7 +170,7 @@ class Calibration(Windows):
         super().__init__(sampler, rounds, 0, progress, window_s)
         self._measured = [name for name, channel in sampler.channels.items() if channel.provenance == "measured"]
 
-    def measure(self, groups: Sequence[Group]) -> list[Row]:
+    def measure(self, groups: Sequence[ProbeGroup]) -> list[ProbeCost]:
         """A row a probe."""
         self._idle()
         floor = {}
@@ -178,7 +178,7 @@ class Calibration(Windows):
             watts = [joules / counted_ns(w, name) * 1e9 for w in self.seen if (joules := read(w, name)) is not None]
             if watts:  # without a floor, joules would not be the work's own
                 floor[name] = statistics.mean(watts)
-        rows: list[Row] = []
+        rows: list[ProbeCost] = []
         total = sum(len(group.probes) + 1 for group in groups)
         for group in groups:
             self._tell(group.name)
@@ -186,7 +186,7 @@ class Calibration(Windows):
             self._done += (len(group.probes) + 1) / total
         return rows
 
-    def _group(self, group: Group, floor: Mapping[str, float]) -> Iterator[Row]:
+    def _group(self, group: ProbeGroup, floor: Mapping[str, float]) -> Iterator[ProbeCost]:
         runs: dict[str, Runnable] = {}
         with ExitStack() as stack:
             makes = {probe.name: probe.make for probe in group.probes}
@@ -212,7 +212,7 @@ class Calibration(Windows):
             if probe.without:
                 values = {what: value - found[""][what] for what, value in values.items() if what in found[""]}
             joules_of = {what: value for what, value in values.items() if what}
-            yield Row(probe.name, probe.works, values[""], joules_of, probe.weight)
+            yield ProbeCost(probe.name, probe.works, values[""], joules_of, probe.weight)
 
     def _filling(self, run: Runnable) -> int:
         run.run(1)
@@ -231,7 +231,9 @@ class Calibration(Windows):
         self._note(step, kind, k, build, passed, start)
 
 
-def fit(rows: Sequence[Row], *, source: str = cost_table.OWN, samples: str = "", seconds: float = 0.0) -> CostTable:
+def fit_rates(
+    rows: Sequence[ProbeCost], *, source: str = cost_table.OWN, samples: str = "", seconds: float = 0.0
+) -> CostTable:
     """The rates, none of them negative, whose costs come nearest to what probes showed, each error relative to it.
 
     Args:
@@ -276,7 +278,7 @@ def shown(table: CostTable) -> RenderableType:
     return Lines(Columns("ms of CPU an image", names, lines), Sentence(kept, "dim"))
 
 
-def _rates(rows: Sequence[Row], values: Sequence[float]) -> dict[tuple[str, str], CostTerms]:
+def _rates(rows: Sequence[ProbeCost], values: Sequence[float]) -> dict[tuple[str, str], CostTerms]:
     from scipy.optimize import nnls
 
     keys = list(dict.fromkeys((work.backend, work.what) for row in rows for work in row.works))
@@ -342,7 +344,7 @@ def _held(source: Source, folder: Path, count: int) -> tuple[Source, list[str]]:
     return Files([file for file, _ in good]), [name for _, name in good]
 
 
-def _of(pipeline: Pipeline, names: Sequence[str], folder: Path, threads: int) -> Iterator[Group]:
+def _of(pipeline: Pipeline, names: Sequence[str], folder: Path, threads: int) -> Iterator[ProbeGroup]:
     """A pipeline's own steps, over some of its own records in memory."""
     source = pipeline.source
     if source.spec.encoded:
@@ -363,4 +365,4 @@ def _of(pipeline: Pipeline, names: Sequence[str], folder: Path, threads: int) ->
     small = DrawLayout.of(kept).misfit(*np.array(sides, np.int64).T)
     if small is not None:
         raise RecordError(records[small[0]], small[1])
-    return of_pipeline(Laid.of(kept), names, threads, _OWN_WEIGHT)
+    return of_pipeline(SizedPipeline.of(kept), names, threads, _OWN_WEIGHT)

@@ -21,7 +21,7 @@ from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step, mirrored, reads_params, steps_of
-from greenload.profiling.replays import DatasetRun
+from greenload.profiling.runs import plan_run
 from greenload.profiling.windows import Runnable
 from greenload.sources import Arrays
 from greenload.stages import Batch, Stage
@@ -49,7 +49,7 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Group:
+class ProbeGroup:
     """Probes whose windows lie close together."""
 
     name: str
@@ -80,19 +80,21 @@ class RunnerRun:
 
 
 @dataclass(frozen=True)
-class Laid:
+class SizedPipeline:
     """A pipeline over images in memory, with its steps and their sizes."""
 
     pipeline: Pipeline
     sizes: SizedSteps
 
     @classmethod
-    def out(cls, source: Any, stages: Sequence[Stage], batch: int = BATCH, behind: Sequence[Stage] = ()) -> Laid:
+    def out(
+        cls, source: Any, stages: Sequence[Stage], batch: int = BATCH, behind: Sequence[Stage] = ()
+    ) -> SizedPipeline:
         """Of stages before, and ``behind``, a ``Batch``."""
         return cls.of(Pipeline(source, *stages, Batch(min(batch, len(source))), *behind))
 
     @classmethod
-    def of(cls, pipeline: Pipeline) -> Laid:
+    def of(cls, pipeline: Pipeline) -> SizedPipeline:
         """Of a whole pipeline, all of whose records count for the sizes."""
         return cls(pipeline, estimate(pipeline, steps_of(pipeline), len(pipeline.source)))
 
@@ -122,7 +124,7 @@ class Laid:
         return Records(images, self.numbers(), [source.name(i) for i in range(len(source))])
 
 
-def runs(laid: Laid, part: Segment, plan: Plan, records: Records) -> Runnable:
+def segment_run(laid: SizedPipeline, part: Segment, plan: Plan, records: Records) -> Runnable:
     """A segment on its backend, over records in batches of the pipeline's size."""
     size, images = laid.batch, records.images
     whole = [
@@ -132,19 +134,19 @@ def runs(laid: Laid, part: Segment, plan: Plan, records: Records) -> Runnable:
     return RunnerRun(backends.get(part.backend).runner(plan, part, size), whole)
 
 
-def on_batches(name: str, laid: Laid, backend: str, threads: int, first: int | None = None) -> Probe:
+def on_batches(name: str, laid: SizedPipeline, backend: str, threads: int, first: int | None = None) -> Probe:
     """All steps of a pipeline, or the ``first`` ones, as one segment of a backend that takes batches."""
     plan = laid.plan(backend, threads)
     (whole,) = plan.segments
     part = replace(whole, steps=whole.steps[:first])
     found = tuple(work_of_segment(part.steps, 1 / laid.batch, laid.sizes.kinds))
-    return Probe(name, found, lambda: runs(laid, part, plan, laid.records()))
+    return Probe(name, found, lambda: segment_run(laid, part, plan, laid.records()))
 
 
 class Samples:
     """A pipeline's samples in memory as tf.data gives them to its steps, over and over."""
 
-    def __init__(self, laid: Laid, plan: Plan) -> None:
+    def __init__(self, laid: SizedPipeline, plan: Plan) -> None:
         self.laid = laid
         self.plan = plan
 
@@ -165,7 +167,7 @@ class Samples:
 
     def alone(self) -> Runnable:
         """The samples, in a map that does nothing."""
-        return DatasetRun(self.mapped(_identity), 1, self.plan)
+        return plan_run(self.mapped(_identity), 1, self.plan)
 
     def elements(self) -> list[Callable[[Any], Any]]:
         """The functions of the steps on single samples, in order."""
@@ -174,7 +176,7 @@ class Samples:
 
     def through(self, count: int) -> Runnable:
         """The samples through the first steps."""
-        return DatasetRun(self.mapped(compose(self.elements()[:count])), 1, self.plan)
+        return plan_run(self.mapped(compose(self.elements()[:count])), 1, self.plan)
 
     def batched(self) -> Runnable:
         """The samples in batches."""
@@ -202,7 +204,7 @@ class Samples:
         return self._of_batches(crossed.map(plain(lambda state: (state["image"], state["label"]))))
 
     def _of_batches(self, batches: tf.data.Dataset) -> Runnable:
-        return DatasetRun(batches, self.laid.batch, self.plan)
+        return plan_run(batches, self.laid.batch, self.plan)
 
 
 def _identity(state: dict[str, Any]) -> dict[str, Any]:
@@ -212,7 +214,7 @@ def _identity(state: dict[str, Any]) -> dict[str, Any]:
     return copied
 
 
-def on_samples(name: str, laid: Laid, threads: int, weight: float = 1.0) -> Iterator[Probe]:
+def on_samples(name: str, laid: SizedPipeline, threads: int, weight: float = 1.0) -> Iterator[Probe]:
     """The steps of a pipeline on single samples in tf.data: a probe for the first, one for the first two, and so on."""
     samples = Samples(laid, laid.plan("tf", threads))
     parts = [part for part in samples.plan.segments[:1] if not part.batched]
@@ -226,13 +228,13 @@ def _bind(samples: Samples, count: int) -> Callable[[], Runnable]:
     return lambda: samples.through(count)
 
 
-def batching(name: str, laid: Laid, threads: int) -> Probe:
+def batching(name: str, laid: SizedPipeline, threads: int) -> Probe:
     """Stacking samples in tf.data."""
     samples = Samples(laid, laid.plan("tf", threads))
     return Probe(name, tuple(work_of(samples.plan.steps, laid.batch, laid.sizes.kinds)), samples.batched, without=True)
 
 
-def whole_batches(name: str, laid: Laid, threads: int, apart: bool) -> Probe:
+def whole_batches(name: str, laid: SizedPipeline, threads: int, apart: bool) -> Probe:
     """Steps on batches in tf.data."""
     samples = Samples(laid, laid.plan("tf", threads))
     steps = samples.plan.segments[0].steps
@@ -247,17 +249,17 @@ def _elsewhere(step: Step) -> Step:
     return replace(step, backend="pillow", spec_out=step.spec_in, size_out=step.size_in)
 
 
-def handing_over(name: str, laid: Laid, plan: Plan) -> Group:
+def transfers(name: str, laid: SizedPipeline, plan: Plan) -> ProbeGroup:
     """Batches out of tf.data to another backend, and back; images of different sizes as what decodes them leaves
     them."""
     samples = Samples(laid, plan)
     found = [work for work in work_of(plan.steps, laid.batch, laid.sizes.kinds) if work.what.startswith("hand over")]
     lead = plan.segments[0].steps if plan.segments[0].backend == "tf" else ()
     without = _bind(samples, len(lead)) if lead else samples.alone
-    return Group(name, (Probe(name, tuple(found), samples.handed_over, without=True),), without)
+    return ProbeGroup(name, (Probe(name, tuple(found), samples.handed_over, without=True),), without)
 
 
-def of_pipeline(laid: Laid, names: Sequence[str], threads: int, weight: float) -> Iterator[Group]:
+def of_pipeline(laid: SizedPipeline, names: Sequence[str], threads: int, weight: float) -> Iterator[ProbeGroup]:
     """A pipeline's own steps before ``Batch``, on every backend that claims them and reads the kinds of files, in runs
     as long as it does."""
     pixels = [s for s in laid.plan("tf", threads).steps if s.kind == "pixels" and not s.spec_in.batched]
@@ -267,7 +269,7 @@ def of_pipeline(laid: Laid, names: Sequence[str], threads: int, weight: float) -
             if not whole:
                 continue
             samples = Samples(laid, laid.plan("tf", threads))
-            yield Group("yours on tf", tuple(on_samples("yours on tf", laid, threads, weight)), samples.alone)
+            yield ProbeGroup("yours on tf", tuple(on_samples("yours on tf", laid, threads, weight)), samples.alone)
             continue
         begin = 0
         while begin < len(pixels):
@@ -276,12 +278,18 @@ def of_pipeline(laid: Laid, names: Sequence[str], threads: int, weight: float) -
                 end += 1
             if end > begin and (whole or not begin):  # what is before it runs on tf
                 name = f"yours on {backend} from {begin + 1}"
-                yield Group(name, tuple(_prefixes(name, laid, pixels, (begin, end), backend, threads, weight)))
+                yield ProbeGroup(name, tuple(_prefixes(name, laid, pixels, (begin, end), backend, threads, weight)))
             begin = end + 1
 
 
 def _prefixes(
-    name: str, laid: Laid, pixels: Sequence[Step], bounds: tuple[int, int], backend: str, threads: int, weight: float
+    name: str,
+    laid: SizedPipeline,
+    pixels: Sequence[Step],
+    bounds: tuple[int, int],
+    backend: str,
+    threads: int,
+    weight: float,
 ) -> Iterator[Probe]:
     """The first step of a run, the first two, and so on, each as one segment."""
     begin, end = bounds
@@ -307,5 +315,5 @@ def _prefixes(
         yield Probe(f"{name} to {count}", found, _bound(laid, part, plan, records), weight=weight)
 
 
-def _bound(laid: Laid, part: Segment, plan: Plan, records: Records) -> Callable[[], Runnable]:
-    return lambda: runs(laid, part, plan, records)
+def _bound(laid: SizedPipeline, part: Segment, plan: Plan, records: Records) -> Callable[[], Runnable]:
+    return lambda: segment_run(laid, part, plan, records)

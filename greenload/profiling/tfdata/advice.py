@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-
-from greenload.energy.attribution.attribute import NEGLIGIBLE, Attribution, trial_cost
-from greenload.energy.attribution.observation import Domain, Observation
-from greenload.energy.figures import Figure
+from greenload.energy.attribution.attribute import NEGLIGIBLE, Attribution
 from greenload.errors import GreenloadError
+from greenload.profiling.advice import most_saving, trial_advice
 from greenload.profiling.tfdata.campaign import DatasetCampaign
 from greenload.profiling.tfdata.graph import Node
-from greenload.profiling.tfdata.rules import RULES, Candidate, Found, line
+from greenload.profiling.tfdata.rules import RULES, Change, MeasuredDataset, main_line
 from greenload.report.data import Advice
 
-SHOWN = 3
-"""Changes that a report names, at most."""
 TRIED = 4
 """Changes that are tried, at most: each takes some ten seconds."""
 
@@ -22,7 +17,6 @@ TRIED = 4
 def advise(
     campaign: DatasetCampaign,
     attribution: Attribution,
-    domains: Mapping[str, Domain],
     share: float,
     drawn: frozenset[Node] = frozenset(),
 ) -> tuple[Advice, ...]:
@@ -31,7 +25,6 @@ def advise(
     Args:
         campaign: of the dataset, its steps measured.
         attribution: their costs.
-        domains: of energy.
         share: of the progress, that this takes.
         drawn: nodes that draw from Python's or NumPy's random while they are traced.
     """
@@ -39,43 +32,28 @@ def advise(
     full_s = attribution.full.cpu_s_per_sample.value or 0.0
     candidates = [one for one in candidates if one.expected_s > NEGLIGIBLE * full_s][:TRIED]
     tried = [
-        measured(candidate.title, candidate.detail, campaign.seen, domains)
+        trial_advice(candidate.title, candidate.detail, campaign.seen, campaign.domains)
         for candidate in candidates
         if campaign.in_time() and _ran(campaign, candidate, share / len(candidates))
     ]
-    return best(tried, full_s)
+    return most_saving(tried, full_s)
 
 
-def best(tried: Iterable[Advice], full_s: float) -> tuple[Advice, ...]:
-    """Those that save more than 1 % of the whole, and resolved, the largest first.
-
-    Args:
-        tried: changes, as measured.
-        full_s: CPU seconds a sample of the whole.
-    """
-    worth = [one for one in tried if _worth(one.saves_cpu_s_per_sample, full_s)]
-    return tuple(sorted(worth, key=lambda one: one.saves_cpu_s_per_sample.value or 0.0, reverse=True)[:SHOWN])
-
-
-def _worth(saves: Figure, full_s: float) -> bool:
-    return saves.value is not None and saves.value > NEGLIGIBLE * full_s and (saves.low or 0.0) > 0
-
-
-def _candidates(campaign: DatasetCampaign, attribution: Attribution, drawn: frozenset[Node]) -> list[Candidate]:
+def _candidates(campaign: DatasetCampaign, attribution: Attribution, drawn: frozenset[Node]) -> list[Change]:
     import psutil
 
-    found = Found(
+    found = MeasuredDataset(
         root=campaign.root,
         counts=campaign.counts,
         costs={step.name: step.cost.cpu_s_per_sample for step in attribution.steps},
-        line=line(campaign.root),
+        line=main_line(campaign.root),
         free_bytes=float(psutil.virtual_memory().available),
         drawn=drawn,
     )
     return [one for rule in RULES if (one := rule(found)) is not None]
 
 
-def _ran(campaign: DatasetCampaign, candidate: Candidate, share: float) -> bool:
+def _ran(campaign: DatasetCampaign, candidate: Change, share: float) -> bool:
     """Run a candidate's windows. One that can't run is none: the user's own dataset did."""
     import tensorflow as tf
 
@@ -86,22 +64,3 @@ def _ran(campaign: DatasetCampaign, candidate: Candidate, share: float) -> bool:
         del campaign.seen[before:]
         return False
     return True
-
-
-def measured(title: str, detail: str, seen: Sequence[Observation], domains: Mapping[str, Domain]) -> Advice:
-    """What a change saved in its trial.
-
-    Args:
-        title: of the change, and of its windows: kind "with" as it is, "without" with the change made.
-        detail: what to write.
-        seen: all windows of the profile.
-        domains: of energy.
-    """
-    cost = trial_cost(seen, step=title, domains=domains)
-    return Advice(
-        title=title,
-        detail=detail,
-        method="trial",
-        saves_cpu_s_per_sample=cost.cpu_s_per_sample,
-        saves_energy_j_per_sample=dict(cost.energy_j_per_sample),
-    )

@@ -10,6 +10,7 @@ from greenload.profiling.tfdata.counting import Counts
 from greenload.profiling.tfdata.epochs import first_samples, may_start_anew
 from greenload.profiling.tfdata.graph import Node
 from greenload.profiling.tfdata.replays import REPLAYED
+from greenload.profiling.windows import BUILDS, LEAST_ROUNDS
 
 MEASURING_S = 50.0
 """Wall seconds that all windows but the trials' aim at, where no precision is wanted: with many steps, or on a busy
@@ -28,9 +29,6 @@ REFILL_S = 0.5
 """Wall seconds of an epoch up to which steps behind a cache on disk run behind it, in copies that fill it anew."""
 EPOCHS = 0.3
 """Epochs in a window from which it is made to hold whole ones."""
-LEAST_ROUNDS = 2
-"""Rounds without which there is no interval."""
-_BUILDS = 2
 _AFTER_S = 1.0  # working out the figures
 _LEAST_SAMPLES = 8
 _LARGE = 2.0  # elements for each sample from which that is told
@@ -65,7 +63,7 @@ class Bounds:
     reasons: Mapping[str, str] = field(default_factory=dict)
     """What was cut, and why."""
 
-    def seconds(self, builds: int = _BUILDS) -> float:
+    def seconds(self, builds: int = BUILDS) -> float:
         """Wall seconds of the whole profile."""
         return self.counting_s + builds * self.build_s + self.trying_s + _AFTER_S
 
@@ -91,12 +89,12 @@ class Bounds:
             "samples": self.samples,
             "rounds": self.rounds,
             "pass_samples": self.pass_samples,
-            "passes": _BUILDS * self.passes,
+            "passes": BUILDS * self.passes,
             "announced_s": round(self.seconds(), 1),
         }
 
 
-def bound(
+def plan_bounds(
     counts: Counts,
     rows: Sequence[Node],
     stores: Stores,
@@ -126,7 +124,7 @@ def bound(
     behind = [node for node in rows if node.kind not in REPLAYED]
     prefixes = len(behind)
     fills = 3 + len(rows) + prefixes
-    work = min(wanted, max(_LEAST_SAMPLES, counts.samples_per_element, int(PASSES_S / (_BUILDS * fills * s))))
+    work = min(wanted, max(_LEAST_SAMPLES, counts.samples_per_element, int(PASSES_S / (BUILDS * fills * s))))
     work = int(work)
     epoch = (counts.epoch_elements or 0) * counts.samples_per_element
     files = [node for node in stores.empty if on_disk(node)]
@@ -155,26 +153,26 @@ def bound(
         )
         each = 2 * rounds + 2  # two are tries
         windows = each * max(1, len(rows))
-        left_s = (MEASURING_S / _BUILDS - fixed_s) / windows - AROUND_S
+        left_s = (MEASURING_S / BUILDS - fixed_s) / windows - AROUND_S
         shown_s = window_s if planned else min(window_s, max(SHORTEST_S, left_s))
         steps_s = len(rows) * shown_s + prefixes * max(0.0, least_s - shown_s)
         return shown_s, fixed_s + each * (steps_s + len(rows) * AROUND_S)
 
     kept = further = rounds
-    if not planned and _BUILDS * build(rounds, rounds)[1] > MOST_S:
+    if not planned and BUILDS * build(rounds, rounds)[1] > MOST_S:
         further = min(rounds, LEAST_ROUNDS)
-    while not planned and kept > LEAST_ROUNDS and _BUILDS * build(kept, further)[1] > MOST_S:
+    while not planned and kept > LEAST_ROUNDS and BUILDS * build(kept, further)[1] > MOST_S:
         kept -= 1
     shown_s, build_s = build(kept, further)
     trial_s = 2 * (1.05 * epoch or work) * s + 2 * counts.first_s * (not epoch)
-    trial_s = _BUILDS * (trial_s + 2 * PREPARING_S + (2 * kept + 2) * (whole_s(2 * window_s) + AROUND_S))
+    trial_s = BUILDS * (trial_s + 2 * PREPARING_S + (2 * kept + 2) * (whole_s(2 * window_s) + AROUND_S))
     reasons = {}
     if work < wanted:
         reasons["samples"] = f"{work} are worked on, not {wanted}: a pass over those takes {wanted * s:,.0f} s"
     if kept < rounds:
         reasons["rounds"] = (
             f"{kept} on each build, not {rounds}: with those measuring the steps would take "
-            f"{_BUILDS * build(rounds, rounds)[1]:,.0f} s, not {_BUILDS * build_s:,.0f}"
+            f"{BUILDS * build(rounds, rounds)[1]:,.0f} s, not {BUILDS * build_s:,.0f}"
         )
     return Bounds(
         samples=work,
@@ -218,7 +216,7 @@ def _size(node: Node) -> int:
     return sum(1 for _ in node.nodes())
 
 
-def draws(counts: Counts, rows: Sequence[Node], bounds: Bounds, builds: str) -> str:
+def passes_text(counts: Counts, rows: Sequence[Node], bounds: Bounds, builds: str) -> str:
     """What is going to be drawn, in words; ``builds`` as they are announced."""
     text = f"{builds} times {bounds.passes} passes over at most {bounds.pass_samples:,} samples"
     sources = [node for node in rows if not node.inputs and node.inner is None]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from greenload.errors import UsageError
 from greenload.profiling.tfdata.graph import JOINS, STORES, Node, endless_repeat
 from greenload.profiling.tfdata.rebuild import Builder
-from greenload.profiling.tfdata.units import Unit, rows, unit
+from greenload.profiling.tfdata.units import SampleUnit, row_count, sample_unit
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -39,7 +39,7 @@ class Counts:
     """What flows through a dataset. Caches are counted as if empty."""
 
     flows: Mapping[Node, Flow]
-    unit: Unit
+    unit: SampleUnit
     """What was counted as one sample."""
     samples_per_element: float
     """Samples in an element of the whole: what its batches hold on average where rows were counted."""
@@ -67,7 +67,9 @@ class Counts:
         return self.flows[node].elements_per_sample <= 0
 
 
-def count(root: Node, builder: Builder, samples: int, told: Callable[[], None], sample: Unit | None = None) -> Counts:
+def count_elements(
+    root: Node, builder: Builder, samples: int, told: Callable[[], None], sample: SampleUnit | None = None
+) -> Counts:
     """Run a dataset for an epoch, or for some seconds of it, and count at every node.
 
     Args:
@@ -80,14 +82,14 @@ def count(root: Node, builder: Builder, samples: int, told: Callable[[], None], 
     Raises:
         UsageError: the dataset is empty.
     """
-    sample = sample or unit(root)
+    sample = sample or sample_unit(root)
     counts = _count(root, builder, samples, told, None, sample)
     if counts.epoch_elements is None and any(node.kind in STORES for node in root.nodes()):
         counts = _count(root, builder, samples, told, counts, sample)
     return replace(counts, flows={**counts.flows, **_inside(root, builder, counts, told)})
 
 
-def cutting(builder: Builder, counts: Counts, samples: int) -> Callable[[Node, Sequence[Any]], Any]:
+def cut_caches(builder: Builder, counts: Counts, samples: int) -> Callable[[Node, Sequence[Any]], Any]:
     """Gives caches the part of their input that makes ``samples`` samples, where they were cut for counting."""
 
     def alter(node: Node, inputs: Sequence[Any]) -> Any:
@@ -100,7 +102,7 @@ def cutting(builder: Builder, counts: Counts, samples: int) -> Callable[[Node, S
 
 
 def _count(
-    root: Node, builder: Builder, samples: int, told: Callable[[], None], cut: Counts | None, sample: Unit
+    root: Node, builder: Builder, samples: int, told: Callable[[], None], cut: Counts | None, sample: SampleUnit
 ) -> Counts:
     import tensorflow as tf
 
@@ -238,7 +240,7 @@ def counted(dataset: tf.data.Dataset, counter: Any, by_row: bool = False) -> tf.
         value = element if type(spec) is tuple else element[0]
         parts = tf.nest.flatten(value, expand_composites=True)
         size = sum((_bytes(part) for part in parts), tf.constant(0, tf.int64))
-        samples = rows(value) if by_row else tf.constant(1, tf.int64)
+        samples = row_count(value) if by_row else tf.constant(1, tf.int64)
         counter.assign_add(tf.stack([tf.constant(1, tf.int64), samples, size]))
         return value
 
@@ -278,7 +280,7 @@ def _measured(outer: Node, one: Node, builder: Builder, inputs: int, told: Calla
     import tensorflow as tf
 
     into, out = (tf.Variable(tf.zeros(3, tf.int64), trainable=False) for _ in range(2))
-    below = counted(builder.build(outer.inputs[0], bare).take(max(1, inputs)), into)
+    below = counted(builder.build(outer.inputs[0], leave_out_order).take(max(1, inputs)), into)
     start = time.perf_counter()
     for n, _ in enumerate(counted(one.inner.prefix(below), out)):
         told()
@@ -289,6 +291,6 @@ def _measured(outer: Node, one: Node, builder: Builder, inputs: int, told: Calla
     return size / max(1, elements), elements / max(1, int(into[0]))
 
 
-def bare(node: Node, inputs: Sequence[Any]) -> Any:
+def leave_out_order(node: Node, inputs: Sequence[Any]) -> Any:
     """Leaves out what only orders or keeps elements: for taking samples of them."""
     return inputs[0] if node.kind in ("shuffle", "prefetch") or node.kind in STORES else None

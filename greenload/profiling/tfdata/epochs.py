@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from greenload.profiling.runs import divisor, group_size, grouped_iterator
 from greenload.profiling.tfdata.caches import Stores, on_disk
 from greenload.profiling.tfdata.counting import Counts, counted, epoch_repeats
 from greenload.profiling.tfdata.graph import Node
 from greenload.profiling.tfdata.rebuild import Builder
-from greenload.profiling.tfdata.replays import Replays
-from greenload.profiling.tfdata.runs import divisor, group_size, whole_options
+from greenload.profiling.tfdata.replays import DatasetReplays, whole_options
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -46,7 +46,7 @@ class Once:
         self.samples = samples
         self._told = told
         self._folder = folder
-        self._iterator = iter(dataset.shard(group, group - 1) if group > 1 else dataset)
+        self._iterator = grouped_iterator(dataset, group)
 
     def run(self, samples: int) -> int:
         """The whole pass; returns how many samples that were."""
@@ -102,7 +102,7 @@ class FirstEpochs:
     """
 
     def __init__(
-        self, root: Node, counts: Counts, scratch: str, parallel: int, replays: Replays, told: Callable[[], None]
+        self, root: Node, counts: Counts, scratch: str, parallel: int, replays: DatasetReplays, told: Callable[[], None]
     ) -> None:
         self._root = root
         self._counts = counts

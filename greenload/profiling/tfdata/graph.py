@@ -7,14 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from greenload.errors import UsageError
-from greenload.profiling.tfdata.calls import call_of
-from greenload.profiling.tfdata.names import function_file, function_name, function_place, installed, unwrap
-from greenload.profiling.tfdata.ownership import owners, places, rows
+from greenload.profiling.tfdata.calls import call_of, call_places, calls_of_nodes, names_and_rows
+from greenload.profiling.tfdata.names import function_file, function_name, function_place, installed, user_function
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-KINDS: Mapping[str, str] = {
+KIND_OF_CLASS: Mapping[str, str] = {
     "_AssertCardinalityDataset": "assert_cardinality",
     "_BatchDataset": "batch",
     "_ParallelBatchDataset": "batch",
@@ -74,7 +73,7 @@ NESTING = frozenset({"flat_map", "interleave"})
 """Kinds whose function gives a dataset."""
 STORES = frozenset({"cache", "snapshot"})
 """Kinds that spare what is before them, once they are full."""
-READERS = frozenset({"tfrecords", "text_lines", "fixed_length_records", "csv"})
+FILE_READERS = frozenset({"tfrecords", "text_lines", "fixed_length_records", "csv"})
 """Kinds that read files; the names of the files are their input."""
 PASSIVE = frozenset(
     {"options", "restructure", "repeat", "take", "skip", "shard", "assert_cardinality", "enumerate", *JOINS}
@@ -132,7 +131,7 @@ class Node:
     @property
     def function(self) -> Any:
         """The user's function as tf.data wraps it; None for kinds without one."""
-        return wrapper(self.dataset)
+        return function_wrapper(self.dataset)
 
     def nodes(self) -> Iterator[Node]:
         """All nodes up to this one, inputs first; those inside an interleave's function before it."""
@@ -155,8 +154,8 @@ def walk(dataset: tf.data.Dataset) -> Node:
         UsageError: the tree has more than 300 nodes.
     """
     root = _tree(dataset, "", [0])
-    calls = owners(root)
-    named, where = rows(root, calls), places(root, calls)
+    calls = calls_of_nodes(root)
+    named, where = names_and_rows(root, calls), call_places(root, calls)
 
     def finished(node: Node) -> Node:
         name, row = named[node]
@@ -167,29 +166,29 @@ def walk(dataset: tf.data.Dataset) -> Node:
     return finished(root)
 
 
-def wrapper(dataset: Any) -> Any:
+def function_wrapper(dataset: Any) -> Any:
     """tf.data's wrapper of a dataset's function; None where it has none."""
     if type(dataset).__name__ == "_DenseToRaggedDataset":
         dataset = dataset._mapped_dataset
     return next((found for name in _FUNCTIONS if (found := getattr(dataset, name, None)) is not None), None)
 
 
-def wrappers(dataset: Any) -> list[Any]:
+def function_wrappers(dataset: Any) -> list[Any]:
     """All of tf.data's wrappers of functions that a dataset has: grouping has three, a snapshot two."""
-    held = [*vars(dataset).values(), *vars(reader(dataset)).values()]
+    held = [*vars(dataset).values(), *vars(file_reader(dataset)).values()]
     if (mapped := getattr(dataset, "_mapped_dataset", None)) is not None:
         held += vars(mapped).values()
     return [one for one in held if hasattr(one, "_func") and hasattr(one, "function")]
 
 
-def plain(dataset: Any) -> Any:
+def without_adapter(dataset: Any) -> Any:
     """The dataset below TensorFlow 1's adapter."""
     while hasattr(dataset, "_dataset") and type(dataset).__name__.endswith(("Adapter", "V1")):
         dataset = dataset._dataset
     return dataset
 
 
-def reader(dataset: Any) -> Any:
+def file_reader(dataset: Any) -> Any:
     """What reads a reader's files: readers are a ``flat_map`` over the names of files, kept in ``_impl``."""
     return getattr(dataset, "_impl", dataset)
 
@@ -198,12 +197,12 @@ def _tree(dataset: Any, branch: str, count: list[int]) -> Node:
     count[0] += 1
     if count[0] > _MOST_NODES:
         raise UsageError(f"a dataset to profile has up to {_MOST_NODES} nodes, this one has more: profile a part of it")
-    dataset = plain(dataset)
-    kind = KINDS.get(type(dataset).__name__, "dali" if "DALIDataset" in type(dataset).__name__ else "")
+    dataset = without_adapter(dataset)
+    kind = KIND_OF_CLASS.get(type(dataset).__name__, "dali" if "DALIDataset" in type(dataset).__name__ else "")
     if kind == "flat_map" and (generator := generator_of(dataset)) is not None:
         name, where, file = function_name(generator), function_place(generator), function_file(generator)
         return Node(dataset, "from_generator", (), name, where, file, branch=branch)
-    children = list(reader(dataset)._inputs())
+    children = list(file_reader(dataset)._inputs())
     if kind == "unbatch":  # comes behind a map of TensorFlow's own, which is made anew with it
         children = list(children[0]._inputs()[0]._inputs())
     if kind == "zip" and len(children) == 2 and _counts(children[0]):
@@ -217,7 +216,9 @@ def _tree(dataset: Any, branch: str, count: list[int]) -> Node:
         if kind == "choose" and place == 0:
             name, where = (one.call.partition(" ")[0], one.where) if one.call else ("choose", "")
             whole = _hidden(one)
-            one = Node(plain(child), "selector", (whole,), name, where, call=one.call, branch=one.branch, known=False)
+            one = Node(
+                without_adapter(child), "selector", (whole,), name, where, call=one.call, branch=one.branch, known=False
+            )
         elif not known or (kind == "enumerate" and place == 0) or (hasattr(dataset, "_impl") and _written_here(one)):
             one = _hidden(one)  # what is before a dataset that can't be built on anything else is part of its row
         inputs.append(one)
@@ -245,7 +246,7 @@ def _tree(dataset: Any, branch: str, count: list[int]) -> Node:
 
 def _called(dataset: Any, kind: str) -> tuple[str, str, str, str]:
     """A node's name, place, file and call: the user's function's own, or the call that made a library's do it."""
-    function = wrapper(dataset)
+    function = function_wrapper(dataset)
     if function is None or kind == "tfrecords":
         return kind, "", "", ""
     call = call_of(function)
@@ -283,7 +284,7 @@ def _branch(kind: str, place: int) -> str:
 
 def _counts(dataset: Any) -> bool:
     """Whether it is the endless range that ``enumerate`` zips with, which TensorFlow hides in a variant."""
-    dataset = plain(dataset)
+    dataset = without_adapter(dataset)
     if type(dataset).__name__ == "_RangeDataset":
         return int(dataset._stop) == _ENDLESS_RANGE
     endless = type(dataset).__name__ == "_VariantDataset" and int(dataset.cardinality()) == -1
@@ -300,7 +301,7 @@ def generator_of(dataset: Any) -> Any:
         for cell in getattr(one, "__closure__", None) or ():
             found = cell.cell_contents
             if hasattr(found, "_generator"):
-                return unwrap(found._generator)
+                return user_function(found._generator)
             if callable(found) and found not in seen and len(seen) < 50:
                 seen.append(found)
     return function

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from greenload.profiling.tfdata.calls import Call, traced_call
+from greenload.profiling.tfdata.calls import UserCall, traced_call
 from greenload.profiling.tfdata.graph import Node
-from greenload.profiling.tfdata.names import codes, lambda_text, trimmed
+from greenload.profiling.tfdata.names import lambda_text, nested_codes, trimmed
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -232,7 +232,7 @@ def _spec(operation: Any) -> Any:
     return specs if len(specs) > 1 else specs[0]
 
 
-def _name(operation: Any, outer: Any, call: Call | None) -> str:
+def _name(operation: Any, outer: Any, call: UserCall | None) -> str:
     """What the user named it, the call that made a library's function do it, its function's name or text."""
     from tensorflow.core.framework import dataset_metadata_pb2
 
@@ -247,9 +247,9 @@ def _name(operation: Any, outer: Any, call: Call | None) -> str:
     return "<lambda>" if call is None else _lambda(outer, call)
 
 
-def _lambda(outer: Any, call: Call) -> str:
+def _lambda(outer: Any, call: UserCall) -> str:
     """The text of a lambda inside a function: the only one on the call's line, else that line from its first one on."""
-    inside = [code for code in codes(outer) if code.co_name == "<lambda>" and code.co_firstlineno == call.line]
+    inside = [code for code in nested_codes(outer) if code.co_name == "<lambda>" and code.co_firstlineno == call.line]
     text = lambda_text(inside[0]) if len(inside) == 1 else "<lambda>"
     written = re.search(r"\blambda\b[^'\"]*:.*", linecache.getline(call.file, call.line))
     return trimmed(written[0]) if text == "<lambda>" and written else text

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from greenload.profiling.tfdata.graph import Node, reader
+from greenload.profiling.tfdata.graph import Node, file_reader
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -64,7 +64,7 @@ class Builder:
             return inputs[0].unbatch()
         if not node.known or (not inputs and node.kind != "random"):
             return node.dataset  # a source has no state: whoever iterates over it opens its own files
-        dataset = reader(node.dataset)
+        dataset = file_reader(node.dataset)
         variant = _MAKERS[type(dataset).__name__](self, dataset, [one._variant_tensor for one in inputs])
         return tf.data.experimental.from_variant(variant, node.element_spec)
 

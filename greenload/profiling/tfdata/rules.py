@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from greenload.energy.attribution.attribute import NEGLIGIBLE
 from greenload.energy.figures import Figure
+from greenload.profiling.tfdata.calls import made_inside
 from greenload.profiling.tfdata.counting import Counts
+from greenload.profiling.tfdata.functions import has_operation, repeatable
 from greenload.profiling.tfdata.graph import GROUPING, PASSIVE, STORES, Node, endless_repeat
-from greenload.profiling.tfdata.operations import holds, repeatable
-from greenload.profiling.tfdata.ownership import made_inside
 from greenload.profiling.tfdata.rebuild import Builder
-from greenload.profiling.tfdata.remarks import at
+from greenload.profiling.tfdata.remarks import call_text
 from greenload.report.rows import bytes_text
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _AFTER = frozenset({"batch", "padded_batch", "prefetch", "shuffle", "cache", *PA
 
 
 @dataclass(frozen=True)
-class Found:
+class MeasuredDataset:
     """What rules look at."""
 
     root: Node
@@ -47,7 +47,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Change:
     """A change that may be worth making."""
 
     title: str
@@ -58,7 +58,7 @@ class Candidate:
     """Builds the changed dataset."""
 
 
-def line(root: Node) -> list[Node]:
+def main_line(root: Node) -> list[Node]:
     """The nodes back from the end as far as each has one input, in their order."""
     found = [root]
     while len(found[-1].inputs) == 1:
@@ -66,18 +66,18 @@ def line(root: Node) -> list[Node]:
     return found[::-1]
 
 
-def _cost(found: Found, node: Node) -> float:
+def _cost(found: MeasuredDataset, node: Node) -> float:
     """CPU seconds per sample of a node's rows."""
     names = [one.name for one in node.looked] or [node.name]
     return sum(found.costs[name].value or 0.0 for name in names if name in found.costs)
 
 
-def _steady(found: Found, node: Node) -> bool:
+def _steady(found: MeasuredDataset, node: Node) -> bool:
     """Whether a node gives the same each time, also if its function is traced again."""
     return repeatable(node) and node not in found.drawn
 
 
-def _made_inside(found: Found) -> set[Node]:
+def _made_inside(found: MeasuredDataset) -> set[Node]:
     """The nodes of the line that a library's function made on its own, up to the last: nothing can stand between.
 
     Of a method of ``Dataset`` that made several, all but the last.
@@ -87,7 +87,7 @@ def _made_inside(found: Found) -> set[Node]:
     return {*found.line[: ends[-1] + 1 if ends else 0], *parts}
 
 
-def _keep(found: Found) -> Candidate | None:
+def _keep(found: MeasuredDataset) -> Change | None:
     """A cache behind the last step that gives the same each time: what is before it then runs in the first epoch only.
 
     Shuffles before it go behind it, else they would give the same order for ever.
@@ -124,10 +124,12 @@ def _keep(found: Found) -> Candidate | None:
     later = any(node.kind == "shuffle" for node in found.line[found.line.index(point) :])
     order = _order(shuffles, buffer, later)
 
-    place = f"write .cache() behind {at(point)}{order}"
+    place = f"write .cache() behind {call_text(point)}{order}"
     if point in inside:
         again = f".shuffle({buffer}) and .batch()" if shuffles else ".batch()"
-        place = f"call {at(point)} with batch_size=None, shuffle=False, and write .cache() behind it, then {again}"
+        place = (
+            f"call {call_text(point)} with batch_size=None, shuffle=False, and write .cache() behind it, then {again}"
+        )
 
     def make(builder: Builder) -> tf.data.Dataset:
         before = {id(node) for node in point.nodes()}
@@ -143,7 +145,7 @@ def _keep(found: Found) -> Candidate | None:
 
         return builder.build(found.root, alter)
 
-    return Candidate(
+    return Change(
         title=f"Cache what {(point.looked or (point,))[-1].row} gives",
         detail=f"{place}: it holds {bytes_text(held)}, and nothing random is before it; the first epoch costs what it"
         " costs now",
@@ -178,7 +180,7 @@ def _all(node: Node) -> list[Node]:
     return [one for one in node.nodes() if not one.looked]
 
 
-def _stable(found: Found, node: Node) -> bool:
+def _stable(found: MeasuredDataset, node: Node) -> bool:
     """Whether a node gives the same elements each time, in whatever order."""
     if node.looked:
         return all(repeatable(one) for one in node.looked) and _steady(found, node)
@@ -186,7 +188,7 @@ def _stable(found: Found, node: Node) -> bool:
     return node.known and node.kind not in moving and _steady(found, node)
 
 
-def _vectorise(found: Found) -> Candidate | None:
+def _vectorise(found: MeasuredDataset) -> Change | None:
     """A map directly before a batch, run on whole batches: one call a batch, where the numbers stay the same."""
     for before, node, after in zip(found.line, found.line[1:], found.line[2:], strict=False):
         if node.kind != "map" or after.kind != "batch" or node.call or not _steady(found, node):
@@ -203,17 +205,17 @@ def _vectorise(found: Found) -> Candidate | None:
             _check_equal(builder, before, node, after)
             return builder.build(found.root, alter)
 
-        return Candidate(
+        return Change(
             title=f"Run {node.row} on batches",
-            detail=f"put {at(node)} behind the batch: on samples, whole batches gave the same numbers, in one call a"
-            " batch",
+            detail=f"put {call_text(node)} behind the batch: on samples, whole batches gave the same numbers, in one"
+            " call a batch",
             expected_s=_cost(found, node),
             make=make,
         )
     return None
 
 
-def _slow_enough(found: Found, node: Node) -> bool:
+def _slow_enough(found: MeasuredDataset, node: Node) -> bool:
     return _cost(found, node) > NEGLIGIBLE * sum(figure.value or 0.0 for figure in found.costs.values())
 
 
@@ -248,7 +250,7 @@ def _check_equal(builder: Builder, before: Node, node: Node, after: Node) -> Non
                 raise ValueError(f"{node.name} gives other numbers on a batch than on its rows")
 
 
-def _normalise_later(found: Found) -> Candidate | None:
+def _normalise_later(found: MeasuredDataset) -> Change | None:
     """A last map that only turns uint8 into floats of the same shape: it can run on the device, which gets a quarter
     of the bytes."""
     import tensorflow as tf
@@ -262,7 +264,7 @@ def _normalise_later(found: Found) -> Candidate | None:
         return None
     turned = into[0].dtype == tf.uint8 and out[0].dtype.is_floating and into[0].shape.is_compatible_with(out[0].shape)
     same = [one.dtype for one in into[1:]] == [one.dtype for one in out[1:]]
-    if not (turned and same and _steady(found, node)) or holds(
+    if not (turned and same and _steady(found, node)) or has_operation(
         node, "ResizeBilinear", "ScaleAndTranslate", "ResizeArea"
     ):
         return None
@@ -276,10 +278,10 @@ def _normalise_later(found: Found) -> Candidate | None:
 
         return builder.build(found.root, alter)
 
-    return Candidate(
+    return Change(
         title=f"Do {node.row} on the device",
-        detail=f"leave {at(node)} out and begin the model with it (keras.layers.Rescaling, Normalization): the device"
-        " does it in passing, and gets uint8, a quarter of the bytes",
+        detail=f"leave {call_text(node)} out and begin the model with it (keras.layers.Rescaling, Normalization): the"
+        " device does it in passing, and gets uint8, a quarter of the bytes",
         expected_s=sum(_cost(found, one) for one in found.line[found.line.index(node) :]),
         make=make,
     )
@@ -301,7 +303,7 @@ def _anew(node: Node, dataset: tf.data.Dataset) -> Any:
     return dataset if node.kind in ("options", "assert_cardinality") else None
 
 
-def _bound_threads(found: Found) -> Candidate | None:
+def _bound_threads(found: MeasuredDataset) -> Change | None:
     """No autotuning, a pool of the process's processors, and operations that don't split over threads by themselves."""
     from greenload.machine import processors
 
@@ -319,7 +321,7 @@ def _bound_threads(found: Found) -> Candidate | None:
         return builder.build(found.root).with_options(bounded)
 
     work = [node for node in found.root.nodes() if node.kind in ("map", "interleave", "filter")]
-    return Candidate(
+    return Change(
         title="Bound tf.data's threads",
         detail="set options.threading.private_threadpool_size to the number of processors, max_intra_op_parallelism to"
         " 1 and options.autotune.enabled to False: fewer threads wake each other; the elements stay the same",
@@ -328,7 +330,7 @@ def _bound_threads(found: Found) -> Candidate | None:
     )
 
 
-def _fuse_maps(found: Found) -> Candidate | None:
+def _fuse_maps(found: MeasuredDataset) -> Change | None:
     """Maps that follow each other as one: each has its own hand-over from thread to thread."""
     pairs = [
         (one, other)
@@ -346,7 +348,7 @@ def _fuse_maps(found: Found) -> Candidate | None:
         return builder.build(found.root).with_options(fused)
 
     names = ", ".join(dict.fromkeys(name for pair in pairs for name in (pair[0].name, pair[1].name)))
-    return Candidate(
+    return Change(
         title="Make one map of several",
         detail=f"call {names} from one function in one map, or set options.experimental_optimization.map_fusion: fewer"
         " hand-overs from thread to thread; the elements stay the same",
@@ -355,7 +357,7 @@ def _fuse_maps(found: Found) -> Candidate | None:
     )
 
 
-RULES: tuple[Callable[[Found], Candidate | None], ...] = (
+RULES: tuple[Callable[[MeasuredDataset], Change | None], ...] = (
     _keep,
     _vectorise,
     _normalise_later,

@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 
 from greenload.errors import GreenloadError
-from greenload.profiling.tfdata.graph import Node, generator_of, walk, wrappers
-from greenload.profiling.tfdata.operations import operations_of
-from greenload.profiling.tfdata.reach import reachable
+from greenload.profiling.tfdata.functions import operations_of, reachable_objects
+from greenload.profiling.tfdata.graph import Node, function_wrappers, generator_of, walk
 from greenload.system.random_states import Restore, put_back, python_states, variable_state
 
 _FILLING = frozenset({"LookupTableInsertV2", "LookupTableRemoveV2", "LookupTableImportV2"})
 
 
 @contextmanager
-def kept(root: Node) -> Iterator[None]:
+def states_kept(root: Node) -> Iterator[None]:
     """Put back what a dataset's functions refer to, also after an error: variables, tables, generators.
 
     Variables and tables are found in the functions' graphs and, as generators of random numbers, among what their
@@ -37,9 +36,9 @@ def _states(root: Node) -> list[Restore]:
     found: list[Restore] = []
     for one in roots:  # grows while it is read: functions may refer to datasets
         nodes = [node for node in one.nodes() if node.dataset is not None]
-        for wrapper in (wrapper for node in nodes for wrapper in wrappers(node.dataset)):
+        for wrapper in (wrapper for node in nodes for wrapper in function_wrappers(node.dataset)):
             found += _captured(wrapper.function, seen)
-        objects = list(reachable(*(function for node in nodes for function in _written(node))))
+        objects = list(reachable_objects(*(function for node in nodes for function in _written(node))))
         found += [restore for _, _, restore in python_states(objects)]
         for held in objects:
             found += _of_object(held, seen)
@@ -56,7 +55,7 @@ def _written(node: Node) -> list[Any]:
     """The Python functions of a node."""
     if node.kind == "from_generator":
         return [generator_of(node.dataset)]
-    return [wrapper._func for wrapper in wrappers(node.dataset)]
+    return [wrapper._func for wrapper in function_wrappers(node.dataset)]
 
 
 def _captured(function: Any, seen: set[int]) -> list[Restore]:

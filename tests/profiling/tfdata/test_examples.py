@@ -11,7 +11,7 @@ import pytest
 
 import greenload as gl
 from greenload.profiling.tfdata.graph import walk
-from greenload.profiling.tfdata.units import batched
+from greenload.profiling.tfdata.units import gives_batches
 from greenload.report.validation import validate
 
 tf = pytest.importorskip("tensorflow")
@@ -84,7 +84,7 @@ def test_a_published_example_is_profiled_as_it_is(name: str, made: Callable[[str
 @pytest.mark.parametrize("name", ["load_images", "mixup", "forecasting"])
 def test_an_example_is_walked_without_running(name: str, made: Callable[[str], Any]) -> None:
     root = walk(made(name))
-    assert batched(root)
+    assert gives_batches(root)
     names = [node.name for node in root.nodes() if not node.hidden]
     assert len(names) == len(set(names))
     assert [node for node in NAMED[name] if node[0] not in names] == []

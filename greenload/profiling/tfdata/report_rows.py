@@ -1,0 +1,152 @@
+"""A report's rows of a dataset: by the epochs that they run in; nodes that one call of the user's made are one row."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from greenload.energy.attribution.attribute import Attribution, paired_cost, scale, trial_cost
+from greenload.energy.attribution.epochs import ITERATOR_START, first_epoch, later_epochs
+from greenload.energy.attribution.indistinct import Indistinct
+from greenload.energy.figures import Figure, sum_figures
+from greenload.profiling.tfdata.caches import Stores
+from greenload.profiling.tfdata.campaign import DatasetCampaign
+from greenload.profiling.tfdata.graph import Node
+from greenload.report.costs import Step, whole
+from greenload.report.epochs import FirstEpoch, IteratorStart
+
+
+def row_names(root: Node) -> dict[str, str]:
+    """The row that each node with a cost is part of, by the node's name.
+
+    Example:
+        >>> row_names(walk(keras.utils.image_dataset_from_directory("photos")))["image_dataset_from_directory: batch"]
+        'image_dataset_from_directory'
+    """
+    return {node.name: node.row for node in root.nodes() if not node.hidden}
+
+
+def merged_rows(steps: Sequence[Step], names: Mapping[str, str]) -> tuple[Step, ...]:
+    """Steps with those of one row as one: their sum, at the place of the last.
+
+    Args:
+        steps: one for each node with a row.
+        names: as `row_names` gives.
+    """
+    parts = {name: [step for step in steps if names[step.name] == name] for name in names.values()}
+    sizes = Counter(names.values())
+    return tuple(
+        _sum(parts[name], name) if sizes[name] > 1 else step
+        for step in steps
+        if step is parts[name := names[step.name]][-1]
+    )
+
+
+def _sum(parts: Sequence[Step], name: str) -> Step:
+    def figure(pick: Callable[[Step], Figure]) -> Figure:
+        return sum_figures((pick(one) for one in parts), common=True)
+
+    def energy(domain: str) -> Figure:
+        return figure(lambda one: one.energy_j_per_sample[domain])
+
+    last = parts[-1]
+    branches = zip(*(one.branch.split(" / ") for one in parts), strict=False)
+    shared = itertools.takewhile(lambda same: len(set(same)) == 1, branches)
+    return replace(
+        last,
+        name=name,
+        stages=(name.partition(" (")[0],),
+        method="replay" if all(one.method == "replay" for one in parts) else "prefix",
+        branch=" / ".join(same[0] for same in shared),
+        where=next((one.where for one in parts if one.where), ""),
+        runs=next((one.runs for one in parts if one.runs == "every epoch"), last.runs),
+        cpu_s_per_sample=figure(lambda one: one.cpu_s_per_sample),
+        energy_j_per_sample={domain: energy(domain) for domain in last.energy_j_per_sample},
+        device_bytes_per_sample=figure(lambda one: one.device_bytes_per_sample),
+        reads_per_sample=figure(lambda one: one.reads_per_sample),
+    )
+
+
+def indistinct_rows(groups: Sequence[Indistinct], names: Mapping[str, str]) -> tuple[Indistinct, ...]:
+    """Groups of steps that can't be told apart without those whose steps are a part of a row only."""
+    sizes = Counter(names.values())
+    return tuple(one for one in groups if all(sizes[names.get(name, name)] <= 1 for name in one.steps))
+
+
+def rows_by_epoch(campaign: DatasetCampaign, attribution: Attribution) -> tuple[Attribution, dict[str, Any]]:
+    """The costs of an epoch that reads a dataset's caches, and of the one that fills them.
+
+    Args:
+        campaign: its windows.
+        attribution: of them, each step's own cost whenever it runs.
+
+    Returns:
+        The costs of all epochs but the first, and the report's fields ``steps``, ``first_epoch`` and ``caches``.
+    """
+    names, nodes, stores = row_names(campaign.root), campaign.measured_steps, campaign.stores
+    runs = {node.name: stores.runs(node) for node in nodes}
+    first = None
+    if stores:
+        always = [name for name, when in runs.items() if when == "every epoch"]
+        attribution = later_epochs(campaign.seen, steps=list(runs), runs=always, **campaign.terms)
+    if stores.empty:
+        run = [name for name, when in runs.items() if when != "no epoch"]
+        filled = [node.name for node in stores.empty]
+        costs = first_epoch(campaign.seen, steps=run, caches=filled, **campaign.terms)
+        steps = merged_rows(list(_rows(nodes, campaign, costs)), names)
+        costs = replace(costs, indistinct=indistinct_rows(costs.indistinct, names))
+        first = FirstEpoch(steps=steps, **whole(costs))
+    return replace(attribution, indistinct=indistinct_rows(attribution.indistinct, names)), {
+        "steps": merged_rows(list(_rows(nodes, campaign, attribution, stores)), names),
+        "first_epoch": first,
+        "caches": stores.states(),
+    }
+
+
+def _rows(
+    nodes: Sequence[Node], campaign: DatasetCampaign, attribution: Attribution, stores: Stores | None = None
+) -> Iterator[Step]:
+    """Rows of the nodes that have a cost; of those of ``stores``, when they run."""
+    costs = {step.name: step for step in attribution.steps}
+    for node in nodes:
+        if (measured := costs.get(node.name)) is None:
+            continue
+        yield Step(
+            name=node.name,
+            stages=(node.kind,),
+            backend=backend_of(node),
+            method=campaign.methods[node.name] if stores is not None else measured.method,
+            branch=node.branch,
+            where=node.where,
+            runs="every epoch" if stores is None else stores.runs(node),
+            cpu_s_per_sample=measured.cost.cpu_s_per_sample,
+            energy_j_per_sample=measured.cost.energy_j_per_sample,
+            device_bytes_per_sample=measured.cost.device_bytes_per_sample,
+            reads_per_sample=measured.cost.reads_per_sample,
+            bytes_out_per_sample=campaign.bytes_out.get(node.name),
+        )
+
+
+def backend_of(node: Node) -> str:
+    """``"dali"`` for DALI's own dataset, else ``"tf"``."""
+    return "dali" if node.kind == "dali" else "tf"
+
+
+def iterator_start(campaign: DatasetCampaign) -> IteratorStart | None:
+    """What starting an iterator costs; None where that wasn't measured, or isn't told from nothing."""
+    if not any(window.step == ITERATOR_START for window in campaign.seen):
+        return None
+    samples = (campaign.counts.epoch_elements or 0) * campaign.counts.samples_per_element
+    cost = trial_cost(campaign.seen, step=ITERATOR_START, domains=campaign.domains)
+    if not samples or cost.cpu_s_per_sample.low is None or cost.cpu_s_per_sample.low <= 0:
+        return None
+    wall = paired_cost(campaign.seen, "work_ns", step=ITERATOR_START)
+    return IteratorStart(
+        cpu_s=scale(cost.cpu_s_per_sample, samples),
+        wall_s=scale(wall, samples * 1e-9),
+        samples=samples,
+        energy_j={name: scale(figure, samples) for name, figure in cost.energy_j_per_sample.items()},
+    )
