@@ -20,7 +20,7 @@ CAPTURED_BYTES = 1 << 30
 """Bytes of captured samples held in memory at once, at most: fewer samples are taken where they are large."""
 
 
-def choose(plan: Plan, options: Options) -> tuple[NDArray[np.int64], tuple[Skipped, ...]]:
+def choose_samples(plan: Plan, options: Options) -> tuple[NDArray[np.int64], tuple[Skipped, ...]]:
     """Which samples to work on, int64, ascending, and which were left out as bad.
 
     Drawn at random; fewer where they would fill the memory; a whole number of batches where there are enough.

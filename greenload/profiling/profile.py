@@ -19,12 +19,12 @@ from greenload.planning.split import Split
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 from greenload.profiling.advice import alternatives, most_saving, placed_by_auto, trial_advice
-from greenload.profiling.chosen_samples import choose, decoded_bytes
+from greenload.profiling.chosen_samples import choose_samples, decoded_bytes
 from greenload.profiling.options import ROUNDS, SAMPLES, Announce, Options, Watch, silent, unwatched
 from greenload.profiling.pace import Pace
 from greenload.profiling.page_cache import ColdFiles, files_of, first_files
 from greenload.profiling.pipeline_campaign import PipelineCampaign
-from greenload.profiling.report import make_report, rows_by_epoch
+from greenload.profiling.report import make_report, pipeline_rows
 from greenload.profiling.tfdata.files import some_files
 from greenload.profiling.tfdata.profile import is_dataset, profile_dataset
 from greenload.profiling.windows import Progress
@@ -156,7 +156,7 @@ def _of_pipeline(given: Pipeline | Plan | Split, options: Options) -> Report:
     warn_of_losses(plan, skipped=options.on_error == "skip")
     meters, statuses = discover(data=first_files(plan.pipeline.source))
     options.progress(0.0, "choosing samples")
-    indices, skipped = choose(plan, options)
+    indices, skipped = choose_samples(plan, options)
     cold = ColdFiles(files_of(plan.pipeline.source, indices)) if options.cold else None
     with Sampler(meters) as sampler, options.watch(sampler, statuses):
         campaign = PipelineCampaign(plan, indices, sampler, options, split, cold)
@@ -169,7 +169,7 @@ def _of_pipeline(given: Pipeline | Plan | Split, options: Options) -> Report:
         attribution = campaign.attributed(campaign.seen)
         reached = pace.reached(attribution, campaign.seen)
         advice = () if split else _advice(campaign, attribution)
-        shown, rows = rows_by_epoch(campaign, attribution)
+        shown, rows = pipeline_rows(campaign, attribution)
     options.progress(1.0, "done")
     return make_report(
         shown,

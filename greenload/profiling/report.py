@@ -44,7 +44,7 @@ def _cold(dropped: Sequence[Dropped]) -> Cold | None:
     return Cold(dropped[0].files, dropped[0].bytes, most, problem)
 
 
-def rows_by_epoch(campaign: PipelineCampaign, attribution: Attribution) -> tuple[Attribution, dict[str, Any]]:
+def pipeline_rows(campaign: PipelineCampaign, attribution: Attribution) -> tuple[Attribution, dict[str, Any]]:
     """The costs of an epoch that reads a pipeline's caches, and of the one that fills them.
 
     Args:

@@ -7,7 +7,7 @@ from greenload.errors import GreenloadError
 from greenload.profiling.advice import most_saving, trial_advice
 from greenload.profiling.tfdata.campaign import DatasetCampaign
 from greenload.profiling.tfdata.graph import Node
-from greenload.profiling.tfdata.rules import RULES, Change, MeasuredDataset, main_line
+from greenload.profiling.tfdata.rules import RULES, MeasuredDataset, Proposal, main_line
 from greenload.report.data import Advice
 
 TRIED = 4
@@ -39,7 +39,7 @@ def advise(
     return most_saving(tried, full_s)
 
 
-def _candidates(campaign: DatasetCampaign, attribution: Attribution, drawn: frozenset[Node]) -> list[Change]:
+def _candidates(campaign: DatasetCampaign, attribution: Attribution, drawn: frozenset[Node]) -> list[Proposal]:
     import psutil
 
     found = MeasuredDataset(
@@ -53,7 +53,7 @@ def _candidates(campaign: DatasetCampaign, attribution: Attribution, drawn: froz
     return [one for rule in RULES if (one := rule(found)) is not None]
 
 
-def _ran(campaign: DatasetCampaign, candidate: Change, share: float) -> bool:
+def _ran(campaign: DatasetCampaign, candidate: Proposal, share: float) -> bool:
     """Run a candidate's windows. One that can't run is none: the user's own dataset did."""
     import tensorflow as tf
 

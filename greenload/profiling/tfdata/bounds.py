@@ -98,11 +98,11 @@ def plan_bounds(
     counts: Counts,
     rows: Sequence[Node],
     stores: Stores,
+    *,
     samples: int,
     rounds: int,
     window_s: float,
     counting_s: float,
-    *,
     planned: bool,
 ) -> Bounds:
     """How much and how long, so that a profile ends in time.
@@ -119,75 +119,135 @@ def plan_bounds(
         counting_s: wall seconds that counting took.
         planned: whether windows and rounds must stay as they are, however long that takes.
     """
-    s, least_s = counts.s_per_sample, counts.s_per_sample * counts.samples_per_element
-    wanted = min(samples, counts.samples)
-    behind = [node for node in rows if node.kind not in REPLAYED]
-    prefixes = len(behind)
-    fills = 3 + len(rows) + prefixes
-    work = min(wanted, max(_LEAST_SAMPLES, counts.samples_per_element, int(PASSES_S / (BUILDS * fills * s))))
-    work = int(work)
-    epoch = (counts.epoch_elements or 0) * counts.samples_per_element
-    files = [node for node in stores.empty if on_disk(node)]
-    refilled = sum(any(one in files for one in node.nodes()) for node in rows) if epoch * s <= REFILL_S else 0
-    nodes = sum(1 for node in rows[-1].nodes()) if rows else 1
-    # A run's iterator takes as long to start as it has nodes, and each step has two.
-    starts_s = counts.first_s * (1 + sum(2 * _size(node) / nodes for node in rows))
-    filling_s = fills * work * s + (1.05 + len(files) + 2 * refilled) * epoch * s + starts_s
-    most = max(work, int(SHORTEST_S / s)) if counts.bounded else 0
-
-    def whole_s(seconds: float) -> float:
-        """Wall seconds of a window of the whole that aims at so many."""
-        epoch_s = epoch * s
-        if epoch and seconds >= EPOCHS * epoch_s:
-            return max(1, round(seconds / epoch_s)) * epoch_s
-        return max(least_s, min(seconds, most * s) if most else seconds)
-
-    def build(rounds: int, further: int) -> tuple[float, float]:
-        """Wall seconds of a step's window and of a build."""
-        fixed_s = (
-            filling_s
-            + sum(_parts_s(counts, stores, further, window_s))
-            + len(rows) * PREPARING_S
-            + 2 * whole_s(window_s)
-            + 2 * rounds * (whole_s(3 * window_s) + AROUND_S)
-        )
-        each = 2 * rounds + 2  # two are tries
-        windows = each * max(1, len(rows))
-        left_s = (MEASURING_S / BUILDS - fixed_s) / windows - AROUND_S
-        shown_s = window_s if planned else min(window_s, max(SHORTEST_S, left_s))
-        steps_s = len(rows) * shown_s + prefixes * max(0.0, least_s - shown_s)
-        return shown_s, fixed_s + each * (steps_s + len(rows) * AROUND_S)
-
+    work = _Work(counts, rows, stores, samples, window_s, planned)
     kept = further = rounds
-    if not planned and BUILDS * build(rounds, rounds)[1] > MOST_S:
+    if not planned and BUILDS * work.build(rounds, rounds)[1] > MOST_S:
         further = min(rounds, LEAST_ROUNDS)
-    while not planned and kept > LEAST_ROUNDS and BUILDS * build(kept, further)[1] > MOST_S:
+    while not planned and kept > LEAST_ROUNDS and BUILDS * work.build(kept, further)[1] > MOST_S:
         kept -= 1
-    shown_s, build_s = build(kept, further)
-    trial_s = 2 * (1.05 * epoch or work) * s + 2 * counts.first_s * (not epoch)
-    trial_s = BUILDS * (trial_s + 2 * PREPARING_S + (2 * kept + 2) * (whole_s(2 * window_s) + AROUND_S))
+    shown_s, build_s = work.build(kept, further)
     reasons = {}
-    if work < wanted:
-        reasons["samples"] = f"{work} are worked on, not {wanted}: a pass over those takes {wanted * s:,.0f} s"
+    if work.samples < work.wanted:
+        wanted_s = work.wanted * counts.s_per_sample
+        reasons["samples"] = (
+            f"{work.samples} are worked on, not {work.wanted}: a pass over those takes {wanted_s:,.0f} s"
+        )
     if kept < rounds:
         reasons["rounds"] = (
             f"{kept} on each build, not {rounds}: with those measuring the steps would take "
-            f"{BUILDS * build(rounds, rounds)[1]:,.0f} s, not {BUILDS * build_s:,.0f}"
+            f"{BUILDS * work.build(rounds, rounds)[1]:,.0f} s, not {BUILDS * build_s:,.0f}"
         )
     return Bounds(
-        samples=work,
+        samples=work.samples,
         rounds=kept,
         further_rounds=further,
         window_s=shown_s,
-        pass_samples=most or max(work, round(1.05 * epoch), round(whole_s(3 * window_s) / s)),
-        passes=1 + 2 * kept + 4 + len(rows) + prefixes * (2 * kept + 8) + _further_passes(counts, stores, further),
+        pass_samples=work.pass_samples,
+        passes=work.passes(kept, further),
         counting_s=counting_s,
         build_s=build_s,
         parts_s=_parts_s(counts, stores, further, window_s),
-        whole_s=whole_s(3 * window_s),
-        trial_s=trial_s,
+        whole_s=work.whole_s(3 * window_s),
+        trial_s=work.trial_s(kept),
         reasons=reasons,
     )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What each build of a profile runs, and how many wall seconds that takes."""
+
+    counts: Counts
+    rows: Sequence[Node]
+    stores: Stores
+    wanted_samples: int
+    window_s: float
+    planned: bool
+
+    @property
+    def wanted(self) -> int:
+        """Samples to work on, as far as there are as many."""
+        return min(self.wanted_samples, self.counts.samples)
+
+    @property
+    def prefixes(self) -> int:
+        """How many nodes are measured by prefixes."""
+        return sum(node.kind not in REPLAYED for node in self.rows)
+
+    @property
+    def fills(self) -> int:
+        """Passes that fill buffers, captures and caches."""
+        return 3 + len(self.rows) + self.prefixes
+
+    @property
+    def samples(self) -> int:
+        """Samples to work on: fewer where passes over them are long."""
+        least = max(_LEAST_SAMPLES, self.counts.samples_per_element)
+        return int(min(self.wanted, max(least, int(PASSES_S / (BUILDS * self.fills * self.counts.s_per_sample)))))
+
+    @property
+    def epoch(self) -> float:
+        """Samples in an epoch; 0 where that isn't known."""
+        return (self.counts.epoch_elements or 0) * self.counts.samples_per_element
+
+    @property
+    def most(self) -> int:
+        """Samples that a pass may draw from a generator without a known end; 0 where there is none."""
+        return max(self.samples, int(SHORTEST_S / self.counts.s_per_sample)) if self.counts.bounded else 0
+
+    @property
+    def pass_samples(self) -> int:
+        """Samples in a pass over the dataset, at most."""
+        whole = round(self.whole_s(3 * self.window_s) / self.counts.s_per_sample)
+        return self.most or max(self.samples, round(1.05 * self.epoch), whole)
+
+    def passes(self, rounds: int, further: int) -> int:
+        """Passes over the dataset in each build, at most."""
+        parts = _further_passes(self.counts, self.stores, further)
+        return 1 + 2 * rounds + 4 + len(self.rows) + self.prefixes * (2 * rounds + 8) + parts
+
+    @property
+    def filling_s(self) -> float:
+        """Wall seconds in which buffers, captures and caches are filled, and iterators start."""
+        s, files = self.counts.s_per_sample, [node for node in self.stores.empty if on_disk(node)]
+        refilled = 0
+        if self.epoch * s <= REFILL_S:
+            refilled = sum(any(one in files for one in node.nodes()) for node in self.rows)
+        nodes = sum(1 for node in self.rows[-1].nodes()) if self.rows else 1
+        # A run's iterator takes as long to start as it has nodes, and each step has two.
+        starts_s = self.counts.first_s * (1 + sum(2 * _size(node) / nodes for node in self.rows))
+        return self.fills * self.samples * s + (1.05 + len(files) + 2 * refilled) * self.epoch * s + starts_s
+
+    def whole_s(self, seconds: float) -> float:
+        """Wall seconds of a window of the whole that aims at so many."""
+        s, epoch_s = self.counts.s_per_sample, self.epoch * self.counts.s_per_sample
+        if self.epoch and seconds >= EPOCHS * epoch_s:
+            return max(1, round(seconds / epoch_s)) * epoch_s
+        return max(s * self.counts.samples_per_element, min(seconds, self.most * s) if self.most else seconds)
+
+    def build(self, rounds: int, further: int) -> tuple[float, float]:
+        """Wall seconds of a step's window and of a build."""
+        rows = len(self.rows)
+        fixed_s = (
+            self.filling_s
+            + sum(_parts_s(self.counts, self.stores, further, self.window_s))
+            + rows * PREPARING_S
+            + 2 * self.whole_s(self.window_s)
+            + 2 * rounds * (self.whole_s(3 * self.window_s) + AROUND_S)
+        )
+        each = 2 * rounds + 2  # two are tries
+        left_s = (MEASURING_S / BUILDS - fixed_s) / (each * max(1, rows)) - AROUND_S
+        shown_s = self.window_s if self.planned else min(self.window_s, max(SHORTEST_S, left_s))
+        least_s = self.counts.s_per_sample * self.counts.samples_per_element
+        steps_s = rows * shown_s + self.prefixes * max(0.0, least_s - shown_s)
+        return shown_s, fixed_s + each * (steps_s + rows * AROUND_S)
+
+    def trial_s(self, rounds: int) -> float:
+        """Wall seconds of a trial."""
+        fill_s = 2 * (1.05 * self.epoch or self.samples) * self.counts.s_per_sample
+        fill_s += 2 * self.counts.first_s * (not self.epoch)
+        windows_s = (2 * rounds + 2) * (self.whole_s(2 * self.window_s) + AROUND_S)
+        return BUILDS * (fill_s + 2 * PREPARING_S + windows_s)
 
 
 def _parts_s(counts: Counts, stores: Stores, rounds: int, window_s: float) -> tuple[float, ...]:

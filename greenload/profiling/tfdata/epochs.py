@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenload.profiling.runs import divisor, group_size, grouped_iterator
 from greenload.profiling.tfdata.caches import Stores, on_disk
-from greenload.profiling.tfdata.counting import Counts, counted, epoch_repeats
+from greenload.profiling.tfdata.counting import Counts, counted, element_counter, epoch_repeats
 from greenload.profiling.tfdata.graph import Node
 from greenload.profiling.tfdata.rebuild import Builder
 from greenload.profiling.tfdata.replays import DatasetReplays, whole_options
@@ -121,7 +121,7 @@ class FirstEpochs:
         if joined and part_samples(self._counts) is not None:
             return None  # the parts would not be of the branches' sizes
         if not self._passed:
-            counter = _counter()
+            counter = element_counter()
             folder = self._folder()
             dataset = counted(self._built(folder), counter, self._counts.unit.rows).take(self._most)
             run = Once(dataset, 0, self._group, self._told, folder)
@@ -219,12 +219,6 @@ def may_start_anew(counts: Counts, stores: Stores) -> bool:
     if counts.endless or counts.cut or counts.epoch_elements is None:
         return False
     return bool(stores) or counts.samples * counts.s_per_sample <= 2 * STARTS_S  # counting slows an epoch down
-
-
-def _counter() -> Any:
-    import tensorflow as tf
-
-    return tf.Variable(tf.zeros(3, tf.int64), trainable=False)
 
 
 def started_anew(

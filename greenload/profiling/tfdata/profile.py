@@ -23,7 +23,7 @@ from greenload.profiling.tfdata.graph import Node, walk
 from greenload.profiling.tfdata.guard import Pulse, patiently
 from greenload.profiling.tfdata.rebuild import BUFFER, Builder
 from greenload.profiling.tfdata.remarks import drawn_while_traced, remarks
-from greenload.profiling.tfdata.report_rows import backend_of, iterator_start, row_names, rows_by_epoch
+from greenload.profiling.tfdata.report_rows import backend_of, dataset_rows, iterator_start_cost, row_names
 from greenload.profiling.tfdata.skipped import skipped_steps
 from greenload.profiling.tfdata.states import states_kept
 from greenload.profiling.tfdata.units import ranks, sample_unit
@@ -101,7 +101,7 @@ class _Measurement:
             reached = pace.reached(attribution, campaign.seen)
             advice = remarks(root, drawn) + advise(campaign, attribution, 1 - _STEPS, frozenset(drawn))
             names = row_names(root)
-            shown, rows = rows_by_epoch(campaign, attribution)
+            shown, rows = dataset_rows(campaign, attribution)
             options.progress(1.0, "done")
             return make_report(
                 shown,
@@ -115,7 +115,7 @@ class _Measurement:
                 plan=_plan(campaign),
                 samples=counts.samples,
                 **rows,
-                iterator_start=iterator_start(campaign),
+                iterator_start=iterator_start_cost(campaign),
                 skipped=tuple(replace(one, name=names.get(one.name, one.name)) for one in skipped_steps(campaign)),
                 advice=advice,
                 precision=reached,

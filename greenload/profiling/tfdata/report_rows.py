@@ -76,7 +76,7 @@ def indistinct_rows(groups: Sequence[Indistinct], names: Mapping[str, str]) -> t
     return tuple(one for one in groups if all(sizes[names.get(name, name)] <= 1 for name in one.steps))
 
 
-def rows_by_epoch(campaign: DatasetCampaign, attribution: Attribution) -> tuple[Attribution, dict[str, Any]]:
+def dataset_rows(campaign: DatasetCampaign, attribution: Attribution) -> tuple[Attribution, dict[str, Any]]:
     """The costs of an epoch that reads a dataset's caches, and of the one that fills them.
 
     Args:
@@ -135,7 +135,7 @@ def backend_of(node: Node) -> str:
     return "dali" if node.kind == "dali" else "tf"
 
 
-def iterator_start(campaign: DatasetCampaign) -> IteratorStart | None:
+def iterator_start_cost(campaign: DatasetCampaign) -> IteratorStart | None:
     """What starting an iterator costs; None where that wasn't measured, or isn't told from nothing."""
     if not any(window.step == ITERATOR_START for window in campaign.seen):
         return None

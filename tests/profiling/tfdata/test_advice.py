@@ -16,7 +16,7 @@ from greenload.profiling.tfdata import advice, rules
 from greenload.profiling.tfdata.counting import count_elements
 from greenload.profiling.tfdata.graph import walk
 from greenload.profiling.tfdata.rebuild import Builder
-from greenload.profiling.tfdata.rules import Change, MeasuredDataset
+from greenload.profiling.tfdata.rules import MeasuredDataset, Proposal
 
 tf = pytest.importorskip("tensorflow")
 
@@ -62,7 +62,7 @@ def rows(dataset: Any) -> list[Any]:
     return sorted(row for batch in values(dataset) for row in batch)
 
 
-def made(candidate: Change | None, builder: Builder) -> Any:
+def made(candidate: Proposal | None, builder: Builder) -> Any:
     """The changed dataset."""
     assert candidate is not None
     return candidate.make(builder)
