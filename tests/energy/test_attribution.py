@@ -30,6 +30,8 @@ from greenload.energy.attribution.observation import read
 from greenload.energy.attribution.quantity import ISOLATION_BIAS
 from greenload.errors import UsageError
 
+pytestmark = pytest.mark.alone
+
 FINITE = st.floats(-1e6, 1e6)
 
 

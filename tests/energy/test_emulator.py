@@ -21,6 +21,8 @@ from greenload.energy.emulators.powercap import UNEVEN, Layout, Ledger, Power, P
 from greenload.energy.emulators.writer import format_uj, process_cpu_s
 from greenload.errors import MeterError, UsageError
 
+pytestmark = pytest.mark.alone
+
 Burn = Callable[[float], None]
 
 

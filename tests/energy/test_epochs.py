@@ -9,6 +9,8 @@ import pytest
 from greenload.energy.attribution.epochs import FIRST_EPOCH, first_epoch, later_epochs, writing
 from greenload.energy.attribution.observation import Domain, Observation
 
+pytestmark = pytest.mark.alone
+
 STEPS = ["source", "decode", "cache", "batch"]
 DOMAINS = {"cpu": Domain("modelled", 0.5)}
 

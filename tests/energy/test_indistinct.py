@@ -9,6 +9,8 @@ import pytest
 
 from greenload.energy.attribution.attribute import Indistinct, Observation, attribute
 
+pytestmark = pytest.mark.alone
+
 
 def window(step: str, kind: str, round_: int, build: int, cpu_s: float, **more: object) -> Observation:
     fields = {"samples": 100, "wall_ns": 10**9, **more}

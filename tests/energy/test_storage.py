@@ -31,6 +31,8 @@ from greenload.energy.meters.storage import (
     place_of,
 )
 
+pytestmark = pytest.mark.alone
+
 
 class Kernel:
     """A sysfs, mounts and device numbers that say what a test wants."""
