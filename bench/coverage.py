@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.contest import Row, Spread, table
-from greenload.energy.attribution.attribute import Attribution, Cost, Domain, attribute
-from greenload.energy.attribution.observation import Observation
+from greenload.energy.attribution.attribute import attribute
+from greenload.energy.attribution.costs import Attribution, Cost
+from greenload.energy.attribution.observation import Domain, Observation
 from greenload.energy.attribution.precision import further, reached
 from greenload.energy.emulators.simulator import PACKAGE, Scenario, simulate, simulate_build, typical
 from greenload.energy.figures import Figure

@@ -10,8 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload.energy.attribution.epochs import FIRST_EPOCH, writing
-from greenload.energy.attribution.observation import Observation
+from greenload.energy.attribution.observation import FIRST_EPOCH, Observation, writing
 from greenload.energy.attribution.quantity import ISOLATION_BIAS_ON_BATCHES
 from greenload.energy.sampler import Sampler
 from greenload.energy.settle import settle

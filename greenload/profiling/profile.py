@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload import scalars
-from greenload.energy.attribution.attribute import NEGLIGIBLE, Attribution, Domain, attribute
-from greenload.energy.attribution.observation import Observation
+from greenload.energy.attribution.attribute import attribute
+from greenload.energy.attribution.costs import Attribution
+from greenload.energy.attribution.observation import Domain, Observation
 from greenload.energy.attribution.precision import check_precision
+from greenload.energy.attribution.quantity import NEGLIGIBLE
 from greenload.energy.meters.base import MeterStatus
 from greenload.energy.meters.discover import discover
 from greenload.energy.sampler import Sampler

@@ -6,8 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from greenload.energy.attribution.epochs import FIRST_EPOCH, ITERATOR_START, writing
-from greenload.energy.attribution.observation import Observation, counted_ns, read
+from greenload.energy.attribution.observation import FIRST_EPOCH, ITERATOR_START, Observation, counted_ns, read, writing
 from greenload.energy.figures import Figure, sum_figures
 from greenload.report import rows as table
 from greenload.report.data import Report

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from greenload import scalars
-from greenload.energy.attribution.attribute import Cost
+from greenload.energy.attribution.costs import Cost
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.energy.meters.base import Channel
 from greenload.report.data import Report

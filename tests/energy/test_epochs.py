@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from greenload.energy.attribution.epochs import FIRST_EPOCH, first_epoch, later_epochs, writing
-from greenload.energy.attribution.observation import Domain, Observation
+from greenload.energy.attribution.epochs import first_epoch, later_epochs
+from greenload.energy.attribution.observation import FIRST_EPOCH, Domain, Observation, writing
 
 STEPS = ["source", "decode", "cache", "batch"]
 DOMAINS = {"cpu": Domain("modelled", 0.5)}

@@ -8,9 +8,10 @@ import math
 import numpy as np
 import pytest
 
-from greenload.energy.attribution.attribute import Domain, Observation, attribute
+from greenload.energy.attribution.attribute import attribute
 from greenload.energy.attribution.idle_floor import find_floor
 from greenload.energy.attribution.intervals import half_width
+from greenload.energy.attribution.observation import Domain, Observation
 
 
 def window(step: str, kind: str, round_: int, build: int, cpu_s: float, **more: object) -> Observation:

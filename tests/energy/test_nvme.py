@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from greenload.energy.attribution.attribute import Domain, Observation, attribute
+from greenload.energy.attribution.attribute import attribute
+from greenload.energy.attribution.observation import Domain, Observation
 from greenload.energy.emulators.nvme import EmulatedDrive, State, identify_bytes
 from greenload.energy.meters.base import domains
 from greenload.energy.meters.discover import discover

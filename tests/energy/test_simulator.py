@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from greenload.energy.attribution.attribute import Attribution, Cost, Domain, attribute
-from greenload.energy.attribution.observation import Observation
+from greenload.energy.attribution.attribute import attribute
+from greenload.energy.attribution.costs import Attribution, Cost
+from greenload.energy.attribution.observation import Domain, Observation
 from greenload.energy.attribution.precision import further
 from greenload.energy.emulators.simulator import (
     PACKAGE,

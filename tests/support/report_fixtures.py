@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from greenload.energy.attribution.attribute import Domain, Observation, attribute
-from greenload.energy.attribution.indistinct import Indistinct
+from greenload.energy.attribution.attribute import attribute
+from greenload.energy.attribution.costs import Indistinct
+from greenload.energy.attribution.observation import Domain, Observation
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import MeterStatus
 from greenload.machine import Machine

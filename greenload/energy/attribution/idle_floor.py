@@ -135,22 +135,6 @@ def find_floor(observations: Sequence[Observation], domain: str, *, watts: float
     return found
 
 
-def own_energy(
-    observations: Sequence[Observation], domains: Mapping[str, Domain], idle_power_w: Mapping[str, float] | None = None
-) -> tuple[list[Observation], dict[str, Figure]]:
-    """Split measured joules into the idle floor, the neighbours, and this process.
-
-    Modelled joules are this process's as they are. Domains without a floor (not given, and fewer than two sound idle
-    windows) are left out: with the floor inside, joules would not be the steps' own. The floor is taken out as if it
-    were exact; `attribution` adds its error, which is common to all windows.
-
-    Returns:
-        The windows with their own joules, idle ones dropped, and the idle power in watts by domain.
-    """
-    floors = find_floors(observations, domains, idle_power_w)
-    return take_out(observations, domains, floors), idle_power(floors, domains, idle_power_w)
-
-
 def find_floors(
     observations: Sequence[Observation], domains: Mapping[str, Domain], idle_power_w: Mapping[str, float] | None = None
 ) -> dict[str, IdleFloor]:

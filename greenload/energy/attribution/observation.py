@@ -12,6 +12,15 @@ from greenload.errors import UsageError
 
 KINDS = ("with", "without", "prefix", "full", "idle")
 """What a window ran: a replay with or without its step, a prefix ending in its step, the whole pipeline, or nothing."""
+FIRST_EPOCH = "the first epoch"
+"""Step of the windows that hold whole first epochs, of kind "with"."""
+ITERATOR_START = "starting an iterator"
+"""Step of the windows of epochs by iterators of their own ("with"), and by one without an end ("without")."""
+
+
+def writing(cache: str) -> str:
+    """Step of the windows in which a cache is written ("with"), and what is written only passes ("without")."""
+    return f"{cache}, writing"
 
 
 @dataclass(frozen=True, slots=True)

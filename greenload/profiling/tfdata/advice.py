@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from greenload.energy.attribution.attribute import NEGLIGIBLE, Attribution, trial_cost
+from greenload.energy.attribution.attribute import trial_cost
+from greenload.energy.attribution.costs import Attribution
 from greenload.energy.attribution.observation import Domain, Observation
+from greenload.energy.attribution.quantity import NEGLIGIBLE
 from greenload.energy.figures import Figure
 from greenload.errors import GreenloadError
 from greenload.profiling.tfdata.campaign import DatasetCampaign

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from greenload.energy.attribution.epochs import FIRST_EPOCH, ITERATOR_START, writing
+from greenload.energy.attribution.observation import FIRST_EPOCH, ITERATOR_START, writing
 from greenload.energy.sampler import Sampler
 from greenload.energy.settle import settle
 from greenload.errors import SourceError

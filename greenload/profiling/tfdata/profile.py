@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from greenload.energy.attribution.attribute import Attribution, attribute, paired_cost, scale, trial_cost
-from greenload.energy.attribution.epochs import ITERATOR_START, first_epoch, later_epochs
-from greenload.energy.attribution.observation import Domain, Observation
+from greenload.energy.attribution.attribute import attribute, trial_cost, trial_wall_ns
+from greenload.energy.attribution.costs import Attribution
+from greenload.energy.attribution.epochs import first_epoch, later_epochs
+from greenload.energy.attribution.observation import ITERATOR_START, Domain, Observation
 from greenload.energy.attribution.precision import Length
+from greenload.energy.figures import scale
 from greenload.energy.sampler import Sampler
 from greenload.errors import UsageError
 from greenload.machine import processors
@@ -216,7 +218,7 @@ def _iterator_start(campaign: DatasetCampaign, domains: Mapping[str, Domain]) ->
     cost = trial_cost(campaign.seen, step=ITERATOR_START, domains=domains)
     if not samples or cost.cpu_s_per_sample.low is None or cost.cpu_s_per_sample.low <= 0:
         return None
-    wall = paired_cost(campaign.seen, "work_ns", step=ITERATOR_START)
+    wall = trial_wall_ns(campaign.seen, step=ITERATOR_START)
     return IteratorStart(
         cpu_s=scale(cost.cpu_s_per_sample, samples),
         wall_s=scale(wall, samples * 1e-9),
