@@ -13,12 +13,19 @@ from functools import partial
 from greenload.energy.attribution.costs import Attribution, Cost, Indistinct, StepCost
 from greenload.energy.attribution.idle_floor import IdleFloor, find_floors, idle_power, take_out
 from greenload.energy.attribution.indistinct import indistinct_steps
-from greenload.energy.attribution.observation import Domain, Observation
-from greenload.energy.attribution.quantity import FULL, Difference, Index, Quantity, column, differences
+from greenload.energy.attribution.observation import Metering, Observation
+from greenload.energy.attribution.quantity import (
+    FULL,
+    Quantity,
+    WindowDifference,
+    WindowIndex,
+    step_differences,
+    value_reader,
+)
 from greenload.energy.figures import Figure, scale
 from greenload.errors import UsageError
 
-_MEASURED = Domain("measured")
+_MEASURED = Metering("measured")
 _COUNTS = ("cpu_s", "device_bytes", "reads")
 
 
@@ -34,16 +41,16 @@ class _Quantities:
     @classmethod
     def of(
         cls,
-        index: Index,
-        costs: Sequence[Difference],
-        domains: Mapping[str, Domain],
+        index: WindowIndex,
+        costs: Sequence[WindowDifference],
+        domains: Mapping[str, Metering],
         floors: Mapping[str, IdleFloor],
     ) -> _Quantities:
         """Those of windows with this process's own joules."""
         return cls(
-            {name: Quantity(index, costs, column(name), _MEASURED, counts=name != "cpu_s") for name in _COUNTS},
+            {name: Quantity(index, costs, value_reader(name), _MEASURED, counts=name != "cpu_s") for name in _COUNTS},
             {
-                name: Quantity(index, costs, column(name), domain, floors.get(name), name)
+                name: Quantity(index, costs, value_reader(name), domain, floors.get(name), name)
                 for name, domain in domains.items()
             },
         )
@@ -55,14 +62,14 @@ class _Quantities:
             cpu, {name: pick(quantity) for name, quantity in self.energy.items()}, device, reads_per_sample=reads
         )
 
-    def indistinct(self, steps: Sequence[str], domains: Mapping[str, Domain]) -> tuple[Indistinct, ...]:
+    def indistinct(self, steps: Sequence[str], domains: Mapping[str, Metering]) -> tuple[Indistinct, ...]:
         """Steps that can't be told apart in CPU seconds, or in a measured domain."""
         measured = {name: quantity for name, quantity in self.energy.items() if domains[name].provenance == "measured"}
         judged = {"cpu_s": self.counts["cpu_s"], **measured}
         return tuple(group for name, quantity in judged.items() for group in indistinct_steps(name, quantity, steps))
 
 
-def trial_cost(observations: Sequence[Observation], *, step: str, domains: Mapping[str, Domain]) -> Cost:
+def trial_cost(observations: Sequence[Observation], *, step: str, domains: Mapping[str, Metering]) -> Cost:
     """Cost of a trial per sample by paired replay, judged alone, in own joules, the error of the idle power included.
 
     Args:
@@ -71,7 +78,7 @@ def trial_cost(observations: Sequence[Observation], *, step: str, domains: Mappi
         domains: the energy domains to report.
     """
     floors = find_floors(observations, domains)
-    index = Index(take_out(observations, domains, floors))
+    index = WindowIndex(take_out(observations, domains, floors))
     return _Quantities.of(index, [_paired(step)], domains, floors).cost(lambda quantity: quantity.figure(0))
 
 
@@ -88,21 +95,21 @@ def trial_wall_ns(observations: Sequence[Observation], *, step: str) -> Figure:
     return _alone(observations, "work_ns", _paired(step))
 
 
-def _paired(step: str) -> Difference:
-    return Difference((step, "with"), (step, "without"))
+def _paired(step: str) -> WindowDifference:
+    return WindowDifference((step, "with"), (step, "without"))
 
 
-def _alone(observations: Sequence[Observation], quantity: str, cost: Difference) -> Figure:
-    return Quantity(Index(observations), [cost], column(quantity), _MEASURED).figure(0, 0.0)
+def _alone(observations: Sequence[Observation], quantity: str, cost: WindowDifference) -> Figure:
+    return Quantity(WindowIndex(observations), [cost], value_reader(quantity), _MEASURED).figure(0, 0.0)
 
 
 def attribute(
     observations: Sequence[Observation],
     *,
     steps: Sequence[str],
-    domains: Mapping[str, Domain],
+    domains: Mapping[str, Metering],
     idle_power_w: Mapping[str, float] | None = None,
-    out_of_place: Mapping[str, float] | None = None,
+    isolation_bias: Mapping[str, float] | None = None,
 ) -> Attribution:
     """Costs of every step, the held-out full run, the idle power, and what no step explains.
 
@@ -113,21 +120,21 @@ def attribute(
         steps: names in the pipeline's order; a prefix is compared with the prefix of the name before it.
         domains: the energy domains to report.
         idle_power_w: idle power in watts by domain, where known otherwise than by idle windows.
-        out_of_place: by step, standard deviation, as a share of its cost, of what a replay has wrong for running out of
-            its place; `ISOLATION_BIAS` for those that aren't named.
+        isolation_bias: by step, standard deviation, as a share of its cost, of what the step costs more or less in a
+            replay than in the pipeline; `ISOLATION_BIAS` for steps that aren't named.
 
     Raises:
         UsageError: a step, or the full pipeline, has no windows.
     """
     floors = find_floors(observations, domains, idle_power_w)
     power = idle_power(floors, domains, idle_power_w)
-    index = Index(take_out(observations, domains, floors))
+    index = WindowIndex(take_out(observations, domains, floors))
     if not index[FULL]:
         raise UsageError('an attribution is checked against the full pipeline, found no window of kind "full": run it')
     methods = [_method(index, steps, number) for number in range(len(steps))]
-    quantities = _Quantities.of(index, differences(steps, methods, out_of_place or {}), domains, floors)
+    quantities = _Quantities.of(index, step_differences(steps, methods, isolation_bias or {}), domains, floors)
     full = quantities.cost(lambda quantity: quantity.figure(-1))
-    wall_s = scale(_alone(index[FULL], "work_ns", Difference(FULL)), 1e-9)
+    wall_s = scale(_alone(index[FULL], "work_ns", WindowDifference(FULL)), 1e-9)
     return Attribution(
         steps=tuple(
             StepCost(name, method, quantities.cost(partial(Quantity.figure, place=number)))
@@ -149,7 +156,7 @@ def attribute(
     )
 
 
-def _method(index: Index, steps: Sequence[str], number: int) -> str:
+def _method(index: WindowIndex, steps: Sequence[str], number: int) -> str:
     step, previous = steps[number], steps[number - 1] if number else None
     if index[step, "with"] and index[step, "without"]:
         return "replay"

@@ -11,7 +11,7 @@ from typing import Any
 
 from greenload.energy.attribution.attribute import attribute
 from greenload.energy.attribution.costs import Attribution, Cost, StepCost
-from greenload.energy.attribution.observation import FIRST_EPOCH, Observation, writing
+from greenload.energy.attribution.observation import FIRST_EPOCH, Observation, writing_step
 from greenload.energy.figures import Figure, sum_figures
 
 
@@ -46,7 +46,7 @@ def first_epoch(
         caches: those of them that are filled. Their cost is that of writing; one without windows of that is left out.
         more: as for `attribute`.
     """
-    written = {writing(name): name for name in caches}
+    written = {writing_step(name): name for name in caches}
     windows = [counted for one in seen if (counted := _counted(one, written)) is not None]
     ran = any(one.kind == "full" for one in windows)
     if not ran:
