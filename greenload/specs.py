@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -9,6 +10,8 @@ from greenload.errors import PipelineError
 
 DTYPES = ("uint8", "int8", "float16", "bfloat16", "float32")
 """The element types that images may have."""
+RANGES: Mapping[str, tuple[int, int]] = {"uint8": (0, 255), "int8": (-128, 127)}
+"""The smallest and the largest value of those that are integers. The others' own range is 0 … 1."""
 _BYTES = {"uint8": 1, "int8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
 
 MAX_BYTES = 1 << 30

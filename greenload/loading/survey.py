@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from greenload.backends.image_sizes import decode_of
+from greenload.backends.tables import support
 from greenload.errors import SourceError
 from greenload.planning.sizes import some_records
 from greenload.plans.plan import Plan
@@ -52,7 +53,7 @@ class Survey:
         if formats.sniff(data) != "PNG" and self.readers is None:
             return
         try:
-            kind = formats.header(data, self.backend, None, self.readers).kind
+            kind = formats.header(data, support(self.backend, self.readers)).kind
         except formats.FormatError as error:
             if self.readers is not None and error.unsupported:
                 self.unsupported[error.unsupported] += 1

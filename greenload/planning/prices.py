@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from greenload.energy.meters.model import VCPU_ACTIVE_W
 from greenload.planning.cost_table import Costs, CostTerms
 from greenload.plans.plan import image_bytes
-from greenload.plans.steps import Step
+from greenload.plans.steps import TF_DATA, Step
 from greenload.specs import ImageSpec
 from greenload.stages import primitives as p
 
@@ -48,28 +48,24 @@ def work_of(steps: Sequence[Step], batch: int | None, kinds: Mapping[str, float]
     """
     cached = max((place for place, step in enumerate(steps) if step.kind == "cache"), default=-1)
     pixels = [step for step in steps[cached + 1 :] if step.kind == "pixels"]
-    runs = [
-        list(run)
-        for _, run in itertools.groupby(pixels, lambda step: (step.backend, step.backend == "tf" and _batched(step)))
-    ]
+    runs = [list(run) for _, run in itertools.groupby(pixels, lambda step: (step.backend, _on_whole_batches(step)))]
     found: list[Work] = []
     per_batch = 1.0 / (batch or 1)
     batching = next((step for step in steps if step.kind == "batch"), None)
-    if batching and all(run[0].backend == "tf" for run in runs):
+    if batching and not any(run[0].traits.takes_batches for run in runs):
         entering = _megabytes(batching.spec_in, batching.size_in)
-        found.append(Work("tf", "Batch", CostTerms(1.0, per_batch, entering)))
-    at = "tf"
+        found.append(Work(TF_DATA, "Batch", CostTerms(1.0, per_batch, entering)))
+    outside = False
     for number, run in enumerate(runs):
-        backend = run[0].backend
-        if backend != "tf":
-            if at == "tf":
+        if run[0].traits.takes_batches:
+            if not outside:
                 found.append(_hand_over(runs[number:], per_batch))
             found += work_of_segment(run, per_batch, kinds)
         else:
-            if number > 0 and not _batched(run[0]):
+            if number > 0 and not run[0].spec_in.batched:
                 found.append(_one_by_one(run))
             found += [work for step in run for work in work_of_step(step, kinds)]
-        at = backend
+        outside = run[0].traits.takes_batches
     return found
 
 
@@ -93,18 +89,18 @@ def work_of_segment(steps: Sequence[Step], per_batch: float, kinds: Mapping[str,
 def _hand_over(runs: Sequence[Sequence[Step]], per_batch: float) -> Work:
     """From tf.data to other backends, and back from the last of those that follow each other."""
     first = runs[0][0]
-    leg = list(itertools.takewhile(lambda run: run[0].backend != "tf", runs))
+    leg = list(itertools.takewhile(lambda run: run[0].traits.takes_batches, runs))
     last = leg[-1][-1]
     entering = _megabytes(first.spec_in, first.size_in)
-    leaving = 0.0 if last.backend == "dali" else _megabytes(last.spec_out, last.size_out)  # stays on the GPU
+    leaving = 0.0 if last.traits.on_gpu else _megabytes(last.spec_out, last.size_out)  # stays on the GPU
     form = "encoded" if first.spec_in.encoded else "pixels" if first.spec_in.static else "sizes"
-    return Work("tf", f"hand over {form}", CostTerms(1.0, per_batch, entering, leaving))
+    return Work(TF_DATA, f"hand over {form}", CostTerms(1.0, per_batch, entering, leaving))
 
 
 def _one_by_one(run: Sequence[Step]) -> Work:
     """Taking batches apart in tf.data for steps on single images, and stacking them again."""
     moved = _megabytes(run[0].spec_in, run[0].size_in) + _megabytes(run[-1].spec_out, run[-1].size_out)
-    return Work("tf", "one by one", CostTerms(1.0, 0.0, moved))
+    return Work(TF_DATA, "one by one", CostTerms(1.0, 0.0, moved))
 
 
 def work_of_step(step: Step, kinds: Mapping[str, float]) -> Iterator[Work]:
@@ -139,7 +135,7 @@ def work_name(step: Step) -> str:
     words.append(step.spec_in.dtype)
     if isinstance(primitive, p.Affine):
         words[-1] += f"→{primitive.dtype}"
-    if step.backend == "tf" and _batched(step):
+    if _on_whole_batches(step):
         words.append("batched")
     return " ".join(words)
 
@@ -168,8 +164,9 @@ def price(done: Sequence[Work], costs: Costs) -> Price | None:
     return Price(cpu_s + modelled / VCPU_ACTIVE_W, joules if measured and done else None, tuple(dict.fromkeys(origins)))
 
 
-def _batched(step: Step) -> bool:
-    return step.spec_in.batched
+def _on_whole_batches(step: Step) -> bool:
+    """Whether a step is tf.data's, behind ``Batch``."""
+    return step.spec_in.batched and not step.traits.takes_batches
 
 
 def _size(spec: ImageSpec, size: float | None) -> float:

@@ -236,7 +236,7 @@ def _advice(
     found = alternatives(plan, costs, decoded_bytes=decoded_bytes, free_bytes=free_bytes)
     found += [other] if (other := automatic(plan, costs)) else []
     found.sort(key=lambda one: one.expected_s, reverse=True)
-    tried = [one for one in found if one.expected_s > NEGLIGIBLE * full_s and "dali" not in one.plan.backends][:TRIED]
+    tried = [one for one in found if one.expected_s > NEGLIGIBLE * full_s and not one.plan.on_gpu][:TRIED]
     for one in tried:
         campaign.trial(one.title, one.plan)
     return best((measured(one.title, one.detail, campaign.seen, domains) for one in tried), full_s)

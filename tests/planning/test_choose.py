@@ -175,8 +175,8 @@ def test_what_can_not_run_here_is_never_chosen(monkeypatch: pytest.MonkeyPatch) 
         def __init__(self, name: str) -> None:
             self.name = name
 
-        def availability(self) -> Availability:
-            return Availability(self.name, False, "not there", "")
+        def presence(self) -> Availability:
+            return Availability(self.name, self.name == "tf", "", "")
 
     monkeypatch.setattr(backends, "get", Missing)
     assert planning.usable(cost_table.Costs(cost_table.reference()), gpu=True) == ("tf",)
@@ -191,7 +191,7 @@ def test_what_is_only_asked_for_or_slower_than_priced_is_left_out(monkeypatch: p
         def __init__(self, name: str) -> None:
             self.name = name
 
-        def availability(self) -> Availability:
+        def presence(self) -> Availability:
             remedy = "install Pillow-SIMD" if self.name == "pillow" else ""
             return Availability(self.name, True, "there", remedy)
 
