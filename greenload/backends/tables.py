@@ -17,6 +17,11 @@ TABLES: Mapping[str, BackendTable] = {table.name: table for table in (TF_TABLE, 
 """By the name that a plan calls a backend."""
 
 
+def in_tf_data(backend: object) -> bool:
+    """Whether something is the name of a backend whose steps are part of tf.data's graph."""
+    return isinstance(backend, str) and backend in TABLES and not TABLES[backend].traits.takes_batches
+
+
 def supporting(primitive: Primitive, spec: ImageSpec) -> tuple[str, ...]:
     """The backends that do a primitive on images of ``spec``."""
     return tuple(name for name, table in TABLES.items() if table.supports(primitive, spec))

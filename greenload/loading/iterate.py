@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from greenload import backends, scalars
 from greenload.backends.dali.runner import DaliRunner, target_of
-from greenload.backends.tables import TABLES
+from greenload.backends.tables import in_tf_data
 from greenload.errors import BackendUnavailable, PipelineError, UsageError
 from greenload.loading.load import Order, Position, Shard, dataset_of, device_of, resolve_order
 from greenload.loading.read_ahead import ChainEngine, DaliEngine, Engine, ReadAhead, Wanted
@@ -197,7 +197,7 @@ def _plan(pipeline: Pipeline, backend: str | Mapping[str, str], threads: int | N
     if backend != "auto" or not chosen.in_tf_data:
         return chosen
     known, sizes = cost_table.in_use(processors()), estimate(pipeline, steps_of(pipeline))
-    able = [name for name in usable(known, gpu=True) if TABLES[name].traits.takes_batches]
+    able = [name for name in usable(known, gpu=True) if not in_tf_data(name)]
     without = choose(pipeline, sizes, known, able, threads=chosen.threads, prefetch=chosen.prefetch)
     return chosen if without.in_tf_data else without
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from greenload import backends, scalars
 from greenload.backends import BACKENDS
 from greenload.backends.readers import ORDER as READERS
-from greenload.backends.tables import TABLES, reading
+from greenload.backends.tables import TABLES, in_tf_data, reading
 from greenload.errors import PipelineError
 from greenload.machine import processors
 from greenload.planning import cost_table
@@ -141,7 +141,7 @@ class Placement:
         return " → ".join(parts)
 
     @property
-    def in_tf_data(self) -> bool:
+    def only_tf_data(self) -> bool:
         """Whether all of it is in tf.data."""
         return not any(step.traits.takes_batches for step in self.steps)
 
@@ -200,7 +200,7 @@ def _best(found: Sequence[Placement], unit: str) -> Placement:
         return next((one for one in of if one.runs == runs), None)
 
     best = cheapest(found, 1)
-    tf = next((one for one in found if one.in_tf_data), None)
+    tf = next((one for one in found if one.only_tf_data), None)
     if best and tf and best.cost(unit) > tf.cost(unit) * (1 - SINGLE_SAVES):
         best = tf
     saves = MIXED_SAVES
@@ -220,7 +220,7 @@ def candidates(
     cached = max((at for at, step in enumerate(sizes.steps) if step.kind == "cache"), default=-1)
     free = [at for at, step in enumerate(sizes.steps) if step.kind == "pixels" and at > cached]
     batch = PRICED_BATCH if pipeline.batch else None
-    names = [name for name in able if (batch and free) or not TABLES[name].traits.takes_batches]
+    names = [name for name in able if (batch and free) or in_tf_data(name)]
     # A kind that nobody reads can't decide between them.
     kinds = {kind: share for kind, share in sizes.kinds.items() if set(reading(kind)) & {*able, *others}}
     held = {name: [supports(name, sizes.steps[at], kinds, readers_for(name, others)) for at in free] for name in names}

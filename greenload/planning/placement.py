@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from greenload.backends.tables import TABLES, supporting
+from greenload.backends.tables import TABLES, in_tf_data, supporting
 from greenload.errors import PipelineError
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import MIXED, Plan
@@ -31,7 +31,7 @@ def place(pipeline: Pipeline, steps: Sequence[Step], *, threads: int, prefetch: 
     _check_claims(pipeline, done)
     _check_batches(pipeline, backend, done)
     done = mirrored(done)
-    taking = [name for name in names if TABLES[name].traits.takes_batches]
+    taking = [name for name in names if not in_tf_data(name)]
     if taking:
         hand_over = "Batch + hand-over"
         done = [

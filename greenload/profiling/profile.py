@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload import scalars
+from greenload.backends.tables import in_tf_data
 from greenload.energy.attribution.attribute import NEGLIGIBLE, Attribution, Domain, attribute
 from greenload.energy.attribution.observation import Observation
 from greenload.energy.attribution.precision import check_precision
@@ -164,7 +165,7 @@ def profile(
     if not isinstance(pipeline, Pipeline | Plan):
         if not is_dataset(pipeline):
             raise UsageError(f"profile takes a Pipeline, a Plan or a tf.data.Dataset, not {type(pipeline).__name__}")
-        if backend not in ("auto", "tf") or on_error != "raise":
+        if (backend != "auto" and not in_tf_data(backend)) or on_error != "raise":
             raise UsageError(
                 "a tf.data.Dataset runs on TensorFlow and raises what it raises: leave backend and on_error out"
             )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from greenload import backends
 from greenload.backends.base import Records, Runner
-from greenload.backends.tables import TABLES
+from greenload.backends.tables import in_tf_data
 from greenload.backends.tf import backend as tf_backend
 from greenload.loading.tf_graph import Stream, compose, plain, sample_by_sample
 from greenload.planning.choose import on_backend, supports
@@ -264,7 +264,7 @@ def of_pipeline(laid: Laid, names: Sequence[str], threads: int, weight: float) -
     pixels = [s for s in laid.plan("tf", threads).steps if s.kind == "pixels" and not s.spec_in.batched]
     whole = all(supports("tf", step, laid.sizes.kinds) for step in pixels)
     for backend in names:
-        if not TABLES[backend].traits.takes_batches:
+        if in_tf_data(backend):
             if not whole:
                 continue
             samples = Samples(laid, laid.plan("tf", threads))

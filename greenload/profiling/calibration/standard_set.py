@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload import backends
-from greenload.backends.tables import TABLES
+from greenload.backends.tables import TABLES, in_tf_data
 from greenload.errors import PipelineError, SourceError
 from greenload.planning.choose import on_backend
 from greenload.profiling.calibration.probes import (
@@ -215,7 +215,7 @@ def _on_pixels(material: Material, thorough: bool) -> Iterator[tuple[str, Arrays
 def _alone(
     name: str, images: Arrays, stages: Sequence[tuple[Stage, ...]], backend: str, threads: int
 ) -> Iterator[Group]:
-    if not TABLES[backend].traits.takes_batches:  # where every step stands alone: longer runs tell nothing more
+    if in_tf_data(backend):  # where every step stands alone: longer runs tell nothing more
         laid = [Laid.out(images, some) for some in stages if len(some) == 1]
         probes = [
             probe
@@ -251,7 +251,7 @@ def _on_files(name: str, files: Files, backend: str, threads: int, thorough: boo
     elif thorough and usual:
         chains += [(Decode(), RandomResizedCrop(SIDE))]
     laid = [(f"{name} {number} on {backend}", Laid.out(files, some)) for number, some in enumerate(chains)]
-    if not TABLES[backend].traits.takes_batches:
+    if in_tf_data(backend):
         lines = [list(on_samples(label, one, threads)) for label, one in laid]
         probes = [probe for line in lines for probe in dict.fromkeys((line[0], line[-1]))]
         yield Group(f"{name} on tf", tuple(probes), Samples(laid[0][1], laid[0][1].plan("tf", threads)).alone)
@@ -275,7 +275,7 @@ def _around(material: Material, names: Sequence[str], threads: int) -> Iterator[
         yield Group(f"batched {name}", (whole,))
         apart = whole_batches(f"{name} one by one", Laid.out(images, (_FLIP,)), threads, apart=True)
         yield Group(f"one by one {name}", (apart,))
-    taking = [name for name in names if TABLES[name].traits.takes_batches]
+    taking = [name for name in names if not in_tf_data(name)]
     if not taking:
         return
     jpeg = [files for name, files in material.files.items() if name.endswith(("small", "medium"))][:2]
