@@ -188,6 +188,7 @@ def choose(
         chosen.cost(unit),
         tuple((one.label, one.cost(unit)) for one in others),
         "; ".join([known.table.label, *chosen.price.origins]),
+        chosen.price.unknown,
     )
     return replace(placed(chosen.steps), expected=expected)
 

@@ -241,6 +241,11 @@ class Costs:
             return self._scaled(entry, f"{what} on {backend}: as {entry.what}, reference × {self.scale:.2g}")
         return None
 
+    def nearest(self, backend: str, what: str) -> Entry | None:
+        """The entry for the most similar work on a backend, of the table, else of the fallback."""
+        found = self.table.like(backend, what)
+        return self.fallback.like(backend, what) if found is None and self.fallback is not None else found
+
     def _scaled(self, entry: Entry, origin: str) -> Rates:
         """A fallback's entry; its joules only where they aren't the CPU's, which are another machine's too."""
         other = {domain: rates for domain, rates in entry.energy_j.items() if domain.startswith("gpu")}

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from greenload.energy.meters.model import VCPU_ACTIVE_W
-from greenload.planning.cost_table import Costs, CostTerms
+from greenload.planning.cost_table import Costs, CostTerms, Rates
 from greenload.plans.plan import image_bytes
 from greenload.plans.steps import TF_DATA, Step
-from greenload.specs import ImageSpec
+from greenload.specs import DTYPE_BYTES, ImageSpec
 from greenload.stages import primitives as p
 
 
@@ -22,6 +22,8 @@ class Work:
     what: str
     """What it is called in a table of costs."""
     amounts: CostTerms
+    stages: str = ""
+    """The stages whose work it is, where it is that of a step on pixels."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Price:
     """Joules, where a meter measured all that they consist of."""
     origins: tuple[str, ...]
     """What the table has no rates for, and which were taken instead."""
+    unknown: tuple[str, ...] = ()
+    """The same in sentences, of stages that no table has anything like."""
 
 
 def work_of(steps: Sequence[Step], batch: int | None, kinds: Mapping[str, float]) -> list[Work]:
@@ -105,20 +109,21 @@ def _one_by_one(run: Sequence[Step]) -> Work:
 
 def work_of_step(step: Step, kinds: Mapping[str, float]) -> Iterator[Work]:
     """The work of a step on pixels."""
-    found, entering, leaving = step.primitive, _size(step.spec_in, step.size_in), _size(step.spec_out, step.size_out)
+    primitive, stages = step.primitive, " + ".join(step.stages)
+    entering, leaving = _size(step.spec_in, step.size_in), _size(step.spec_out, step.size_out)
     amounts = CostTerms(1.0, 0.0, entering, leaving)
-    match found:
+    match primitive:
         case p.Decode() | p.DecodeCrop():
             for kind, share in kinds.items():
                 if share:
-                    yield Work(step.backend, f"{type(found).__name__} {kind}", amounts.times(share))
+                    yield Work(step.backend, f"{type(primitive).__name__} {kind}", amounts.times(share), stages)
         case p.Blur():  # a pass of each axis over its taps
-            taps = (found.height + found.width) / 2
-            yield Work(step.backend, work_name(step), replace(amounts, entering=entering * taps))
+            taps = (primitive.height + primitive.width) / 2
+            yield Work(step.backend, work_name(step), replace(amounts, entering=entering * taps), stages)
         case p.Call():
             pass  # the same wherever it can run
         case _:
-            yield Work(step.backend, work_name(step), amounts)
+            yield Work(step.backend, work_name(step), amounts, stages)
 
 
 def work_name(step: Step) -> str:
@@ -143,25 +148,56 @@ def work_name(step: Step) -> str:
 def price(done: Sequence[Work], costs: Costs) -> Price | None:
     """What work is expected to cost an image; ``None`` where nothing is known of some of it.
 
+    A primitive that no table has is priced as another that works on as many bytes.
+
     Args:
         done: of ``work_of``.
         costs: the table to go by.
     """
-    cpu_s, modelled, joules, origins = 0.0, 0.0, 0.0, []
+    cpu_s, modelled, joules, origins, unknown = 0.0, 0.0, 0.0, [], []
     measured = True
     for work in done:
-        found = costs.find(work.backend, work.what)
-        if found is None:
+        amounts, rates = work.amounts, costs.find(work.backend, work.what)
+        if rates is None and (relative := _relative(work, costs)):
+            name, rates, factor = relative
+            amounts = amounts.times(factor)
+            unknown.append(f"{work.stages} isn't in the cost table: priced as {name}, by bytes")
+        if rates is None:
             return None
-        seconds = work.amounts.at(found.cpu_s)
-        energy = {domain: work.amounts.at(rates) for domain, rates in found.energy_j.items()}
+        energy = {domain: amounts.at(joule_rates) for domain, joule_rates in rates.energy_j.items()}
         measured &= any(domain.startswith("cpu") for domain in energy)
         joules += sum(energy.values())
-        cpu_s += seconds
+        cpu_s += amounts.at(rates.cpu_s)
         modelled += sum(value for domain, value in energy.items() if domain.startswith("gpu"))
-        if found.origin:
-            origins.append(found.origin)
-    return Price(cpu_s + modelled / VCPU_ACTIVE_W, joules if measured and done else None, tuple(dict.fromkeys(origins)))
+        if rates.origin and rates.origin not in origins:
+            origins.append(rates.origin)
+    energy_j = joules if measured and done else None
+    return Price(cpu_s + modelled / VCPU_ACTIVE_W, energy_j, tuple(origins), tuple(dict.fromkeys(unknown)))
+
+
+def _relative(work: Work, costs: Costs) -> tuple[str, Rates, float] | None:
+    """What comes nearest to the work of a step on pixels that no table has: its name, its rates, and how many times as
+    many bytes are read and written as by that."""
+    if not work.stages:
+        return None
+    _, *words = work.what.split()
+    for name in _RESAMPLING if work.amounts.entering != work.amounts.leaving else _BY_VALUE:
+        entry = costs.nearest(work.backend, " ".join([name, *words]))
+        if entry is not None and (rates := costs.find(work.backend, entry.what)):
+            return name, replace(rates, origin=""), _value_bytes(work.what) / _value_bytes(entry.what)
+    return None
+
+
+_BY_VALUE = ("Color", "Affine")
+"""Primitives that compute each value anew, the costlier first: what another of one size in and out is priced as."""
+_RESAMPLING = ("Resize",)
+
+
+def _value_bytes(what: str) -> int:
+    """Bytes of a value that enters and one that leaves, by what some work is called, as in ``"Affine uint8→int8"``."""
+    pairs = (word.partition("→") for word in what.split())
+    before, after = next((before, after or before) for before, _, after in pairs if before in DTYPE_BYTES)
+    return DTYPE_BYTES[before] + DTYPE_BYTES[after]
 
 
 def _on_whole_batches(step: Step) -> bool:

@@ -85,11 +85,14 @@ class Expected:
     """Of others, the best first: which they are, and their costs. The first is the runner-up."""
     costs: str
     """Which costs these are, and where they were measured."""
+    unknown: tuple[str, ...] = ()
+    """Sentences: which stages are in no table, and what they were priced as."""
 
     def to_dict(self) -> dict[str, Any]:
         """The same as JSON data; ``others`` are cheapest first."""
         others = [{"plan": name, "cost": cost} for name, cost in self.others]
-        return {"unit": self.unit, "cost_per_image": self.cost, "others": others, "costs": self.costs}
+        costs = "; ".join([self.costs, *self.unknown])
+        return {"unit": self.unit, "cost_per_image": self.cost, "others": others, "costs": costs}
 
 
 @dataclass(frozen=True)
@@ -254,6 +257,7 @@ def _why(expected: Expected) -> list[str]:
         return f"{cost * 1e3:.3g} ms of CPU" if expected.unit == "cpu_s" else f"{cost * 1e3:.3g} mJ"
 
     lines = [f"expected: {shown(expected.cost)} an image ({expected.costs})"]
+    lines += expected.unknown
     titles = ["runner-up", *["instead"] * len(expected.others)]
     lines += [f"{title}: {name}, {shown(cost)}" for title, (name, cost) in zip(titles, expected.others, strict=False)]
     return lines
