@@ -180,8 +180,33 @@ def iterate(
     order, first = resolve_order(plan, start, shard, on_error)
     plan.pipeline.check_labels()
     warn_of_losses(plan, skipped=on_error == "skip")
-    flow = ReadAhead(plan, _engine(plan, device_id, hw_decoder_load), _wanted(order, first, epochs))
+    flow = native_batches(plan, order, first, epochs, device_id, hw_decoder_load)
     return Batches(flow, to, order, first, epochs)
+
+
+def native_batches(
+    plan: Plan,
+    order: Order,
+    first: Position,
+    epochs: int,
+    device_id: int | None = None,
+    hw_decoder_load: float | None = None,
+) -> ReadAhead:
+    """A plan's batches as its last backend makes them: DALI's tensor lists, on their device, or arrays; and labels.
+
+    Args:
+        plan: of which no step is on backend ``"tf"``.
+        order: of its samples.
+        first: where to begin in it.
+        epochs: how many epochs, counted from epoch 0.
+        device_id: the GPU's number, for backend ``"dali"``; 0 if not given.
+        hw_decoder_load: the share of JPEGs for the GPU's fixed-function decoder, for backend ``"dali"``.
+
+    Raises:
+        BackendUnavailable: a backend can't run here; names the remedy.
+        UsageError: the plan has no use for the device.
+    """
+    return ReadAhead(plan, _engine(plan, device_id, hw_decoder_load), _wanted(order, first, epochs))
 
 
 def _check_device(plan: Plan, device_id: int | None, hw_decoder_load: float | None) -> None:

@@ -188,17 +188,15 @@ class ReadAhead(Iterator[tuple[Any, NDArray[np.generic]]]):
         plan: whose ``prefetch`` is how many batches are worked on or ready, at most.
         engine: runs its steps on pixels; closed with the flow.
         wanted: the batches, in order.
-        readers: threads that read.
     """
 
-    def __init__(self, plan: Plan, engine: Engine, wanted: Iterator[Wanted], *, readers: int = READERS) -> None:
+    def __init__(self, plan: Plan, engine: Engine, wanted: Iterator[Wanted]) -> None:
         self._depth = plan.prefetch
-        self._readers = readers
         self._engine = engine
         self._wanted = wanted
         cache = RecordCache() if any(step.kind == "cache" for step in plan.steps) else None
         self._read = _Reader(plan, engine, DrawLayout.of(plan.pipeline), cache)
-        self._pool = Workers(readers, "read")
+        self._pool = Workers(READERS, "read")
         self._held = _Held()
         self._lock = threading.Lock()
         self._stopped_by: BaseException | None = None
@@ -253,7 +251,7 @@ class ReadAhead(Iterator[tuple[Any, NDArray[np.generic]]]):
             self._read_on()
 
     def _read_on(self) -> None:
-        while len(self._held.reading) < self._readers and (wanted := next(self._wanted, None)) is not None:
+        while len(self._held.reading) < READERS and (wanted := next(self._wanted, None)) is not None:
             self._held.reading.append(self._pool.submit(self._read, *wanted))
 
     def close(self) -> None:

@@ -20,7 +20,11 @@ import pytest
 from dali_cases import photo, png
 
 import greenload as gl
+from greenload import backends
+from greenload.backends.base import Records
 from greenload.loading import iterate, read_ahead
+from greenload.plans.params import DrawLayout
+from greenload.randomness import permute
 
 COUNT = 14
 MIXED = {"Decode + crop": "dali-cpu", "RandomResizedCrop: resize": "pillow", "RandomHorizontalFlip": "pillow"}
@@ -107,6 +111,33 @@ def test_it_goes_on_where_it_was(folder: Path) -> None:
     dropping = gl.iterate(usual(folder, 5, drop=True), backend="dali-cpu")
     assert [len(labels) for _, labels in dropping] == [5, 5]
     assert dropping.position == gl.Position(1)
+
+
+def test_it_is_the_permutation_through_the_backend(folder: Path) -> None:
+    pipeline = usual(folder)
+    source, layout = pipeline.source, DrawLayout.of(pipeline)
+    got = arrays(gl.iterate(pipeline, backend="dali-cpu", epochs=2))
+    for epoch in range(2):
+        order = permute(np.arange(COUNT), COUNT, 3, epoch)
+        names = [source.name(i) for i in order]
+        records = Records([source.read(i) for i in order], layout.prepare(3, epoch, order), names)
+        batches = got[4 * epoch : 4 * epoch + 4]
+        assert [len(labels) for _, labels in batches] == [4, 4, 4, 2]
+        expected = backends.run(gl.make_plan(pipeline, "dali-cpu", threads=2), records)
+        assert (np.concatenate([images for images, _ in batches]) == expected).all()
+        assert (np.concatenate([labels for _, labels in batches]) == source.labels[order]).all()
+    assert not (got[0][0] == got[4][0]).all()
+
+
+def test_depth_and_shards_change_no_bit(folder: Path) -> None:
+    pipeline = usual(folder)
+    whole = arrays(gl.iterate(pipeline, backend="dali-cpu", epochs=2))
+    for prefetch in (1, 5):
+        assert same(arrays(gl.iterate(pipeline, backend="dali-cpu", epochs=2, prefetch=prefetch)), whole)
+    flat = np.concatenate([images for images, _ in whole[:4]])
+    for index in range(3):
+        shard = arrays(gl.iterate(pipeline, backend="dali-cpu", shard=gl.Shard(index, 3)))
+        assert (np.concatenate([images for images, _ in shard]) == flat[index::3]).all()
 
 
 def test_a_cache_reads_records_once(folder: Path) -> None:
@@ -310,6 +341,26 @@ def test_a_bad_record_is_named_when_it_is_reached(
         assert caught.value.path == str(bad)
     assert batches.position == gl.Position(0, 8)
     del caught
+    assert threads() == []
+
+
+@pytest.mark.parametrize(("damage", "reason"), [("cut", "truncated PNG"), ("gone", "can't be read")])
+def test_a_bad_file_says_why(folder: Path, damage: str, reason: str) -> None:
+    bad = folder / "class-1" / "3.png"
+    pipeline = usual(folder)
+    assert len(pipeline.source) == COUNT  # listed
+    bad.write_bytes(bad.read_bytes()[:200])
+    if damage == "gone":
+        bad.unlink()
+    with pytest.raises(gl.RecordError, match=rf"3\.png: .*{reason}") as caught:
+        list(gl.iterate(pipeline, backend="dali-cpu"))
+    assert caught.value.path == str(bad)
+
+
+def test_a_label_outside_the_classes_is_refused_at_once(threads: Callable[[], list[str]]) -> None:
+    source = gl.Arrays(np.zeros((5, 6, 6, 3), np.uint8), np.array([0, 2, 1, 2, 0]))
+    with pytest.raises(gl.RecordError, match="label"):
+        gl.iterate(gl.Pipeline(source, gl.OneHot(2), gl.Batch(4)), backend="dali-cpu")
     assert threads() == []
 
 

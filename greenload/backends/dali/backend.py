@@ -14,16 +14,12 @@ import numpy as np
 
 from greenload.backends.base import EXACT, Availability, Tolerance
 from greenload.backends.dali.runner import INSTALL, DaliRunner, brief
-from greenload.backends.dali.stream import stream
-from greenload.backends.replay import Replay, replay
 from greenload.errors import BackendUnavailable
 from greenload.plans.claims import claimed
 from greenload.plans.plan import Plan, Segment
 from greenload.specs import ImageSpec
 from greenload.stages import primitives as p
 from greenload.system import limits
-
-__all__ = ["DALI", "DALI_CPU", "DaliBackend", "DaliRunner", "Replay", "backend", "replay", "stream"]
 
 _FLOAT_STEPS = 8 * float(np.finfo(np.float32).eps)
 # A driver that hangs must not hang its caller; the first start on a machine of eight GPUs takes about 10 s.
@@ -179,15 +175,6 @@ DALI_CPU = DaliBackend("dali-cpu")
 """DALI's CPU operators."""
 DALI = DaliBackend("dali")
 """DALI on a GPU."""
-
-
-def backend(name: str) -> DaliBackend:
-    """The backend of a name: ``"dali-cpu"`` or ``"dali"``.
-
-    Raises:
-        BackendUnavailable: it is neither.
-    """
-    return DaliBackend(name)
 
 
 @functools.cache
