@@ -32,8 +32,9 @@ from bench.gpu_rows import BY_HAND, GREENLOAD, IN_TENSORFLOW, Setting, Window, r
 from greenload import backends
 from greenload.backends.dali import plugin
 from greenload.backends.dali.base import Target
-from greenload.loading.iterate import native_batches, resolve_order
-from greenload.loading.load import assemble, device_of
+from greenload.loading.dataset import build_dataset
+from greenload.loading.iterate import native_batches
+from greenload.loading.load import device_of, resolve_order
 from greenload.loading.read_ahead import READERS
 from greenload.planning.choose import make_plan
 from greenload.plans.pipeline import Pipeline
@@ -75,7 +76,7 @@ def greenload_batches(args: argparse.Namespace, folder: str, setting: Setting) -
     pipeline = greenload_pipeline(folder, setting)
     plan = make_plan(pipeline, args.backend, threads=args.threads, prefetch=args.in_flight)
     device = (None, None) if args.cpu_rehearsal else (args.device, setting.hw_load)
-    for images, _labels in native_batches(plan, *resolve_order(plan, None, None, "raise"), ENDLESS, *device):
+    for images, _labels in native_batches(plan, *resolve_order(plan), ENDLESS, *device):
         yield len(images)
 
 
@@ -83,7 +84,7 @@ def tensorflow_batches(args: argparse.Namespace, folder: str, setting: Setting) 
     """The same as ``greenload.load`` gives it, with DALI as the last node."""
     plan = make_plan(greenload_pipeline(folder, setting), "dali", threads=args.threads, prefetch=args.in_flight)
     target = Target() if args.cpu_rehearsal else device_of(plan, args.device, setting.hw_load)
-    for _images, labels in assemble(plan, target, epochs=ENDLESS):
+    for _images, labels in build_dataset(plan, *resolve_order(plan), ENDLESS, target):
         yield len(labels)
 
 

@@ -6,9 +6,9 @@ and collects its own.
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
-import weakref
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -201,8 +201,7 @@ class ReadAhead(Iterator[tuple[Any, NDArray[np.generic]]]):
         self._lock = threading.Lock()
         self._stopped_by: BaseException | None = None
         self._made_in = os.getpid()
-        self._end = weakref.finalize(self, _end, self._pool, engine, self._made_in)
-        self._end.atexit = False
+        self._end = forking.close_when_dropped(self, functools.partial(_close, self._pool, engine))
         shutdown.close_at_end(self)
 
     def __next__(self) -> tuple[Any, NDArray[np.generic]]:
@@ -267,7 +266,6 @@ _INTERRUPTED = (
 )
 
 
-def _end(pool: Workers, engine: Engine, made_in: int) -> None:
-    if os.getpid() == made_in:  # else the threads to wait for are the parent's
-        pool.close(cancel=True)
-        engine.close()
+def _close(pool: Workers, engine: Engine) -> None:
+    pool.close(cancel=True)
+    engine.close()

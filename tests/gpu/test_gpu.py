@@ -18,7 +18,8 @@ from greenload import backends
 from greenload.backends.base import Records, Tolerance
 from greenload.backends.dali import backend
 from greenload.errors import RecordError
-from greenload.loading.iterate import iterate, native_batches, resolve_order
+from greenload.loading.iterate import iterate, native_batches
+from greenload.loading.load import resolve_order
 from greenload.planning.choose import make_plan
 from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
@@ -151,7 +152,7 @@ def test_batches_stay_on_the_device_and_are_what_the_runner_gives(
     pipeline = Pipeline(ImageFolder(tmp_path), *stages, seed=5)
     plan = make_plan(pipeline, "dali", threads=2)
     labels, kept = [], []
-    order, begin = resolve_order(plan, None, None, "raise")
+    order, begin = resolve_order(plan)
     for images, marks in native_batches(plan, order, begin, 2, None, hw_decoder_load):
         assert type(images).__name__ == "TensorListGPU"
         assert images.as_tensor().shape() == [len(marks), 64, 64, 3]

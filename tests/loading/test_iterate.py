@@ -23,6 +23,7 @@ import greenload as gl
 from greenload import backends
 from greenload.backends.base import Records
 from greenload.loading import iterate, read_ahead
+from greenload.loading.arrays import converted
 from greenload.plans.params import DrawLayout
 from greenload.randomness import permute
 
@@ -187,13 +188,13 @@ else:
 def handed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What each batch's images were before they became a framework's."""
     seen: list[Any] = []
-    hand = iterate._handed
+    hand = converted
 
     def spy(images: Any, labels: Any, to: Any) -> Any:
         seen.append(images)
         return hand(images, labels, to)
 
-    monkeypatch.setattr(iterate, "_handed", spy)
+    monkeypatch.setattr(iterate, "converted", spy)
     return seen
 
 
@@ -230,7 +231,7 @@ def test_nothing_is_copied_from_tensorflow(folder: Path, handed: list[Any]) -> N
     assert not any(images.flags.writeable for images, _ in got)
     for to in ("jax", "torch"):
         if _installed(to):
-            images, labels = iterate._handed(handed[0], got[0][1].copy(), to)  # type: ignore[arg-type]
+            images, labels = converted(handed[0], got[0][1].copy(), to)  # type: ignore[arg-type]
             assert pointer(images) == pointer(handed[0])
             assert same([(np.asarray(images), np.asarray(labels))], got[:1])
 

@@ -16,7 +16,8 @@ from record_files import CLASSES, COUNT, SOURCES
 
 from greenload import sources
 from greenload.errors import PipelineError, RecordError
-from greenload.loading.load import Position, Shard, load
+from greenload.loading.load import load
+from greenload.plans.order import Position, Shard
 from greenload.plans.pipeline import Pipeline
 from greenload.sources import Arrays, Source, is_source, read_many
 from greenload.stages import Batch, CenterCrop, Decode, RandomHorizontalFlip, Shuffle
