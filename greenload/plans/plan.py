@@ -14,7 +14,7 @@ from greenload.plans.pipeline import Pipeline
 from greenload.plans.steps import DALI, Step
 from greenload.specs import ImageSpec, LabelSpec
 from greenload.stages import primitives as p
-from greenload.text import screen_width, wrapped
+from greenload.text import bytes_text, screen_width, wrapped
 
 BACKENDS = ("tf", "dali-cpu", "dali", "pillow")
 """The backends that a plan can name. ``"auto"`` chooses among them, for each step."""
@@ -66,7 +66,7 @@ class Crossing:
         return {"from": self.source, "to": self.target, "images": str(self.spec), "bytes_per_image": self.bytes}
 
     def __str__(self) -> str:
-        size = "" if self.bytes is None else f", {_bytes(self.bytes)} an image"
+        size = "" if self.bytes is None else f", {bytes_text(self.bytes)} an image"
         return f"{self.source} → {self.target}: {self.spec}{size}"
 
 
@@ -225,10 +225,6 @@ def image_bytes(spec: ImageSpec, size: float | None) -> float | None:
         return size if spec.encoded else spec.image_bytes()
     one_pixel = ImageSpec((1, 1, spec.shape[-1]), spec.dtype, "HWC").image_bytes()
     return spec.image_bytes() or (one_pixel and size * one_pixel)
-
-
-def _bytes(count: float) -> str:
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB" if count >= 1e4 else f"{count:.0f} B"
 
 
 def _by_backend(readers: Mapping[str, str]) -> str:

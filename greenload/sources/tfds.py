@@ -16,6 +16,7 @@ from greenload.sources.formats import tfrecord
 from greenload.sources.records import Kind, Part, RecordSource, class_names
 from greenload.system import json_data
 from greenload.system.json_data import DataError, Value
+from greenload.text import one_line
 
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"  # TFDS's core/naming.py
 _FIELD = re.compile(r"\{([^{}]*)\}")
@@ -183,8 +184,7 @@ class TFDS(RecordSource):
         try:
             found = tfds.builder_from_directory(str(self.folder)).info.splits[self.split].file_instructions
         except Exception as error:  # its own parser's, of whatever kind: the file is foreign to it too
-            text = " ".join(str(error).split())
-            raise SourceError(f"{self.folder}: split {self.split!r} can't be read: {text[:200]}") from None
+            raise SourceError(f"{self.folder}: split {self.split!r} can't be read: {one_line(error)}") from None
         return [
             (os.fspath(part.filename), int(part.skip), int(part.take), int(part.examples_in_shard)) for part in found
         ]
