@@ -11,7 +11,7 @@ from typing import TypeVar
 import pytest
 from widths import assert_figures_are_whole
 
-from greenload.energy.attribution.attribute import Cost
+from greenload.energy.attribution.costs import Cost
 from greenload.energy.figures import Figure
 from greenload.report.comparison import compare
 from greenload.report.data import Report, Skipped
