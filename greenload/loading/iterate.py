@@ -27,11 +27,13 @@ from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 from greenload.plans.steps import DALI, steps_of
 from greenload.system import forking, shutdown
+from greenload.text import public
 
 Framework = Literal["numpy", "jax", "torch"]
 """Whose arrays batches are."""
 
 
+@public
 class Batches(Iterator[tuple[Any, Any]]):
     """Batches of ``(images, labels)`` in order, once: what ``iterate`` returns.
 
@@ -98,6 +100,7 @@ class Batches(Iterator[tuple[Any, Any]]):
         self.close()
 
 
+@public
 def iterate(
     pipeline: Pipeline | Plan,
     to: Framework = "numpy",

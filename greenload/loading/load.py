@@ -23,6 +23,7 @@ from greenload.plans.order import Order, Position, Shard
 from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
+from greenload.text import public
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -32,6 +33,7 @@ __all__ = ["Build", "Order", "Position", "Shard", "assemble", "load", "require"]
 _NOTHING = np.int64(-1)  # a position that no sample has
 
 
+@public
 def load(
     pipeline: Pipeline | Plan,
     backend: str | Mapping[str, str] = "auto",

@@ -27,6 +27,7 @@ from greenload.sources.listing import is_remote
 from greenload.specs import MAX_BYTES, Truncation
 from greenload.system import file_output, limits
 from greenload.system.scratch import ScratchFolder
+from greenload.text import public
 
 Format = Literal["tfrecord", "arrayrecord"]
 NAME, SPLIT = "packed", "train"
@@ -51,6 +52,7 @@ class Packed:
     """Bad records that were left out."""
 
 
+@public
 def pack(
     source: Source,
     out: str | os.PathLike[str],

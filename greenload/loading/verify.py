@@ -32,7 +32,7 @@ from greenload.stages import Decode
 from greenload.system import cache_folder, forking, json_data, limits, shutdown
 from greenload.system.json_data import DataError
 from greenload.system.notices import notify
-from greenload.text import printable
+from greenload.text import printable, public
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -50,6 +50,7 @@ class Verified:
     """Their indices."""
 
 
+@public
 def verify(
     source: Source,
     threads: int = 2,

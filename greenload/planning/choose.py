@@ -22,6 +22,7 @@ from greenload.plans.plan import BACKENDS, Expected, Plan
 from greenload.plans.steps import Step, mirrored, steps_of, unique_names
 from greenload.sources import formats
 from greenload.stages import primitives as p
+from greenload.text import public
 
 SINGLE_SAVES, MIXED_SAVES = 0.03, 0.05
 """What another backend must be expected to save against tf, and several together against the best alone: below that the
@@ -37,6 +38,7 @@ SEGMENTS = 3
 """Runs of steps on one backend each, at most."""
 
 
+@public
 def make_plan(
     pipeline: Pipeline,
     backend: str | Mapping[str, str] = "auto",

@@ -18,11 +18,13 @@ from greenload.specs import MAX_BYTES, ImageSpec, LabelSpec, Truncation
 from greenload.stages import STAGES, Batch, Cache, Decode, OneHot, Shuffle, Stage
 from greenload.stages.reference import as_dtype
 from greenload.system.json_data import DataError, Value, short
+from greenload.text import public
 
 _FORMAT = "greenload.pipeline/1"
 _LARGEST_SEED = 2**1023  # what JSON holds; a seed is taken modulo 2^64
 
 
+@public
 @dataclass(frozen=True, init=False)
 class Pipeline:
     """A source, the stages in order, and the seed of everything random.

@@ -14,7 +14,7 @@ from greenload.plans.pipeline import Pipeline
 from greenload.plans.steps import DALI, Step
 from greenload.specs import ImageSpec, LabelSpec
 from greenload.stages import primitives as p
-from greenload.text import bytes_text, screen_width, wrapped
+from greenload.text import bytes_text, public, screen_width, wrapped
 
 BACKENDS = ("tf", "dali-cpu", "dali", "pillow")
 """The backends that a plan can name. ``"auto"`` chooses among them, for each step."""
@@ -89,6 +89,7 @@ class Expected:
         return {"unit": self.unit, "cost_per_image": self.cost, "others": others, "costs": self.costs}
 
 
+@public
 @dataclass(frozen=True)
 class Plan:
     """How a pipeline runs: its steps in order, and the bounds on threads and buffers.

@@ -45,6 +45,7 @@ from greenload.report.data import Advice, Report, Skipped
 from greenload.report.extras import Cold as ColdRun
 from greenload.sources import Arrays, RecordSource, formats
 from greenload.stages import Stage
+from greenload.text import public
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -61,6 +62,7 @@ TRIED = 3
 """Changes that are tried, at most: each takes some ten seconds."""
 
 
+@public
 def profile(
     pipeline: Pipeline | Plan | Split | tf.data.Dataset,
     backend: str | Mapping[str, str] = "auto",

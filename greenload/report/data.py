@@ -26,7 +26,7 @@ from greenload.report.extras import Cold, Precision
 from greenload.report.validation import SCHEMA, validate
 from greenload.system import file_input, file_output, json_data
 from greenload.system.json_data import DataError, short
-from greenload.text import printable
+from greenload.text import printable, public
 
 UNATTRIBUTED_LIMIT = 0.05
 """Share of the full run that may be in no step before a report says so first."""
@@ -60,6 +60,7 @@ class Skipped:
     reason: str
 
 
+@public
 @dataclass(frozen=True)
 class Report:
     """Where the energy of a pipeline goes.

@@ -18,6 +18,7 @@ from greenload.sources.record_files import record_files
 from greenload.sources.records import RecordSource, TFRecords
 from greenload.sources.tfds import TFDS
 from greenload.system.json_data import DataError, Value
+from greenload.text import public
 
 __all__ = [
     "TFDS",
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 
+@public
 def open_folder(
     folder: str | os.PathLike[str],
     split: str = "train",

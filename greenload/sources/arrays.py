@@ -13,11 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from greenload.errors import SourceError
 from greenload.sources.given_labels import integer_labels
 from greenload.specs import DTYPES, HWC, ImageSpec
-from greenload.text import one_line
+from greenload.text import one_line, public
 
 _MOST_CHANNELS = 4  # red, green, blue and alpha
 
 
+@public
 @dataclass(frozen=True, eq=False)
 class Arrays:
     """Images that are pixels in memory already. Don't change them afterwards. TensorFlow loads from a copy of its own.

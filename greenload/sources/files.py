@@ -23,6 +23,7 @@ from greenload.sources.given_labels import integer_labels
 from greenload.sources.listing import Paths
 from greenload.specs import ENCODED_SPEC, ImageSpec
 from greenload.system import file_input, limits
+from greenload.text import public
 
 _LARGEST = (1 << 31) - 1  # bytes of an image's file
 _FEW = 32  # files of one folder that are looked at one by one rather than by listing it
@@ -87,6 +88,7 @@ class FileSource:
         return digest.hexdigest()
 
 
+@public
 @dataclass(frozen=True, eq=False)
 class Files(FileSource):
     """A list of encoded image files.

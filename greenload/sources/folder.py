@@ -19,8 +19,10 @@ from greenload.sources import class_order, listing
 from greenload.sources.class_order import ClassOrder
 from greenload.sources.files import Files, FileSource
 from greenload.sources.listing import Paths
+from greenload.text import public
 
 
+@public
 @dataclass(frozen=True)
 class ImageFolder(FileSource):
     """A folder with one folder of images per class (``keras.utils.image_dataset_from_directory``'s layout).

@@ -23,6 +23,7 @@ from greenload.sources.record_files import files_in, files_of_pattern
 from greenload.sources.record_readers import Span
 from greenload.specs import ENCODED_SPEC, ImageSpec
 from greenload.system import file_input
+from greenload.text import public
 
 Kind = Literal["plain", "gzip", "zlib", "array_record"]
 IMAGE_KEYS = ("image/encoded", "image")
@@ -218,6 +219,7 @@ def _part_index(part: Part, image: str, label: str | None) -> Index:
     return Index(*(getattr(index, field.name)[cut] for field in fields(Index)))
 
 
+@public
 @dataclass(frozen=True)
 class TFRecords(RecordSource):
     """TFRecord files of ``tf.train.Example`` messages, each with one encoded image and one integer label.

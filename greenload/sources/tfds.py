@@ -16,7 +16,7 @@ from greenload.sources.formats import tfrecord
 from greenload.sources.records import Kind, Part, RecordSource, class_names
 from greenload.system import json_data
 from greenload.system.json_data import DataError, Value
-from greenload.text import one_line
+from greenload.text import one_line, public
 
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"  # TFDS's core/naming.py
 _FIELD = re.compile(r"\{([^{}]*)\}")
@@ -24,6 +24,7 @@ _Read = TypeVar("_Read")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
+@public
 @dataclass(frozen=True)
 class TFDS(RecordSource):
     """A dataset that tensorflow-datasets has prepared, as TFRecord or ArrayRecord files.

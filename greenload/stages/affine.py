@@ -21,6 +21,7 @@ from greenload.stages.arguments import around, finite, interval, is_number, need
 from greenload.stages.base import Params, Stage
 from greenload.stages.primitives import Primitive
 from greenload.stages.reference import warp
+from greenload.text import public
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class _Warping(Stage):
         return warp(image, np.asarray(params["matrix"]), self._fill)
 
 
+@public
 @dataclass(frozen=True)
 class RandomRotation(_Warping):
     """Turned about its centre by a random angle, counter-clockwise (``torchvision.transforms.v2.RandomRotation``).
@@ -90,6 +92,7 @@ class RandomRotation(_Warping):
         return ops.stack([cosine, -sine, sine, cosine, nothing, nothing], axis=-1)
 
 
+@public
 @dataclass(frozen=True)
 class RandomAffine(_Warping):
     """Turned (clockwise, as in torchvision), sheared, scaled about its centre, and shifted by whole pixels: all drawn

@@ -20,10 +20,12 @@ from greenload.stages.arguments import need_decoded
 from greenload.stages.base import Params, Stage
 from greenload.stages.primitives import Primitive
 from greenload.stages.reference import as_dtype
+from greenload.text import public
 
 _NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
+@public
 @dataclass(frozen=True)
 class Apply(Stage):
     """Any function of one image, or of a batch where it stands after ``Batch``: for what no stage does.

@@ -17,6 +17,7 @@ from greenload.stages.arguments import around, interval, need_decoded, need_filt
 from greenload.stages.base import Params, Stage
 from greenload.stages.primitives import Primitive
 from greenload.stages.reference import recolor
+from greenload.text import public
 
 # Rec. ITU-R BT.601: the share of each colour in brightness. torchvision has 0.2989 for red, whose sum is 0.9999.
 _GREY = (0.299, 0.587, 0.114)
@@ -38,6 +39,7 @@ def _need_rgb(stage: Stage, spec: ImageSpec) -> None:
         raise PipelineError(f"{stage} needs images of 3 channels (red, green, blue), but here they are {spec}")
 
 
+@public
 @dataclass(frozen=True)
 class ColorJitter(Stage):
     """Brightness, contrast, saturation and hue changed by random factors (``torchvision.transforms.v2.ColorJitter``),
@@ -141,6 +143,7 @@ class ColorJitter(Stage):
         return image if self._idle else recolor(image, np.asarray(params["color"]))
 
 
+@public
 @dataclass(frozen=True)
 class RandomGrayscale(Stage):
     """All three channels ``0.299 r + 0.587 g + 0.114 b``, with probability ``p``

@@ -17,11 +17,13 @@ from greenload.stages.arguments import flag, need_decoded
 from greenload.stages.base import Params, Stage
 from greenload.stages.primitives import Primitive
 from greenload.stages.reference import as_dtype, dtype_of
+from greenload.text import public
 
 _LARGEST = {"uint8": 255, "int8": 127}
 _EPSILON = 1e-3  # torchvision's to_dtype: 1.0 becomes the largest integer, and each level gets an equal share
 
 
+@public
 @dataclass(frozen=True)
 class ToDtype(Stage):
     """Another element type (``torchvision.transforms.v2.ToDtype``).
@@ -72,6 +74,7 @@ class ToDtype(Stage):
         return as_dtype(image.astype(np.float64) * self._factor(before), self.dtype)
 
 
+@public
 @dataclass(frozen=True)
 class Normalize(Stage):
     """``(x − mean) / std`` per channel (``torchvision.transforms.v2.Normalize``), on float images.

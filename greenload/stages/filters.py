@@ -26,8 +26,10 @@ from greenload.stages.arguments import (
 from greenload.stages.base import Params, Stage
 from greenload.stages.primitives import Primitive
 from greenload.stages.reference import blur, constant
+from greenload.text import public
 
 
+@public
 @dataclass(frozen=True)
 class GaussianBlur(Stage):
     """Blurred by a Gaussian of random width (``torchvision.transforms.v2.GaussianBlur``).
@@ -88,6 +90,7 @@ class GaussianBlur(Stage):
 _ATTEMPTS = 10  # torchvision's RandomErasing.make_params
 
 
+@public
 @dataclass(frozen=True)
 class RandomErasing(Stage):
     """A random rectangle set to ``value``, with probability ``p`` (``torchvision.transforms.v2.RandomErasing``).

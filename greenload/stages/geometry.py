@@ -16,8 +16,10 @@ from greenload.stages.arguments import flag, need_filterable, need_single, pair,
 from greenload.stages.base import Params, Stage
 from greenload.stages.primitives import Primitive
 from greenload.stages.reference import resize
+from greenload.text import public
 
 
+@public
 @dataclass(frozen=True)
 class Resize(Stage):
     """Bilinear resampling (``torchvision.transforms.v2.Resize``).
@@ -102,6 +104,7 @@ class _RandomFlip(Stage):
         return image[::-1] if self.vertical else image[:, ::-1]
 
 
+@public
 @dataclass(frozen=True)
 class RandomHorizontalFlip(_RandomFlip):
     """Left and right exchanged with probability ``p`` (``torchvision.transforms.v2.RandomHorizontalFlip``).
@@ -113,6 +116,7 @@ class RandomHorizontalFlip(_RandomFlip):
     vertical: ClassVar[bool] = False
 
 
+@public
 @dataclass(frozen=True)
 class RandomVerticalFlip(_RandomFlip):
     """Top and bottom exchanged with probability ``p`` (``torchvision.transforms.v2.RandomVerticalFlip``).

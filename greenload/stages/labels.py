@@ -11,8 +11,10 @@ from greenload import scalars
 from greenload.errors import PipelineError
 from greenload.specs import DTYPES, ImageSpec, LabelSpec
 from greenload.stages.base import Stage
+from greenload.text import public
 
 
+@public
 @dataclass(frozen=True)
 class OneHot(Stage):
     """The label as ``num_classes`` numbers: 1 at its place, 0 elsewhere (``torch.nn.functional.one_hot``,

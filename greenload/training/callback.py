@@ -16,6 +16,7 @@ from greenload.errors import BackendUnavailable, UsageError
 from greenload.profiling.profile import profile
 from greenload.report.data import Report
 from greenload.report.prometheus import Metrics, serve
+from greenload.text import public
 from greenload.training.fit import IDLE_S, INTERRUPTED, Fit, scalars
 from greenload.training.report import EnergyPart, FitReport, Spent
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from greenload.plans.plan import Plan
 
 
+@public
 class EnergyCallback:
     """A Keras callback that splits a fit's joules and CPU seconds into loader, waiting for data, and model.
 

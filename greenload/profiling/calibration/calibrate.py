@@ -32,7 +32,7 @@ from greenload.profiling.windows import Progress, Runnable, Windows, closing
 from greenload.sources import Files, Source, formats, open_folder, read_many
 from greenload.sources.samples import make_samples
 from greenload.system.scratch import ScratchFolder
-from greenload.text import printable
+from greenload.text import printable, public
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -59,6 +59,7 @@ class Row:
     weight: float = 1.0
 
 
+@public
 def calibrate(
     pipeline: Pipeline | None = None,
     *,
