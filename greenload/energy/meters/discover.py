@@ -14,8 +14,9 @@ from greenload.energy.meters.nvml import find_nvml
 from greenload.energy.meters.process import ProcessMeter
 from greenload.energy.meters.rapl import find_rapl
 from greenload.energy.meters.storage import DataLocation, System, locate, physical_disks
-from greenload.energy.meters.surroundings import look, usable_cpus
+from greenload.energy.meters.surroundings import look
 from greenload.energy.meters.zones import POWERCAP_ROOT, ReadText, read_text
+from greenload.machine import usable_cpus
 
 
 def discover(

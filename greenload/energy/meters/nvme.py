@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from greenload.energy.meters.base import Channel, MeterStatus, Reading
-from greenload.energy.meters.kernel_text import kernel_count
+from greenload.energy.meters.kernel_files import kernel_count
 from greenload.energy.meters.storage import NVME, Disk
 from greenload.errors import MeterError
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from greenload.energy.meters.base import Channel, MeterStatus, Reading
-from greenload.energy.meters.kernel_text import kernel_count
+from greenload.energy.meters.kernel_files import kernel_count
 from greenload.energy.meters.surroundings import Surroundings, look
 from greenload.energy.meters.zones import (
     POWERCAP_ROOT,

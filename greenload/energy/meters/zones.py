@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from greenload.energy.meters.base import COUNTS_TWICE, MeterStatus
-from greenload.energy.meters.kernel_text import kernel_count
+from greenload.energy.meters.kernel_files import kernel_count
 from greenload.system.json_data import Value
 
 POWERCAP_ROOT = Path("/sys/class/powercap")
