@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from greenload.energy.domains import Domain
 from greenload.energy.meters.model import VCPU_ACTIVE_W
 from greenload.planning.cost_table import Costs, CostTerms
 from greenload.plans.plan import image_bytes
@@ -159,10 +160,10 @@ def price(done: Sequence[Work], costs: Costs) -> Price | None:
             return None
         seconds = work.amounts.at(found.cpu_s)
         energy = {domain: work.amounts.at(rates) for domain, rates in found.energy_j.items()}
-        measured &= any(domain.startswith("cpu") for domain in energy)
+        measured &= any(Domain.parse(domain).kind == "cpu" for domain in energy)
         joules += sum(energy.values())
         cpu_s += seconds
-        modelled += sum(value for domain, value in energy.items() if domain.startswith("gpu"))
+        modelled += sum(value for domain, value in energy.items() if Domain.parse(domain).kind == "gpu")
         if found.origin:
             origins.append(found.origin)
     return Price(cpu_s + modelled / VCPU_ACTIVE_W, joules if measured and done else None, tuple(dict.fromkeys(origins)))

@@ -30,6 +30,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from greenload.energy.attribution.idle_floor import OTHERS_BAND
+from greenload.energy.domains import Domain
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.energy.meters.base import Channel
 from greenload.energy.sampler import Window
@@ -259,7 +260,7 @@ def _own(window: Window, channel: Channel, floor: MeasuredFloor | None) -> _Own:
 
 def _follows_cpu(domain: str) -> bool:
     """Whether a domain's joules above its floor are spent by CPU time."""
-    return domain.split(":")[0] in ("cpu", "dram")
+    return Domain.parse(domain).follows_cpu
 
 
 def _by_cpu(work: Figure, part_cpu_s: Figure | None, work_cpu_s: Figure) -> Figure:
@@ -294,7 +295,7 @@ def _by_bytes(profile: Report | None, channels: Iterable[Channel], window: Windo
         for channel in channels
         if profile is not None
         and channel.provenance == "modelled"
-        and channel.domain.split(":")[0] == "storage"
+        and Domain.parse(channel.domain).kind == "storage"
         and channel.domain not in profile.full.energy_j_per_sample
     }
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from greenload.energy.attribution.intervals import Variance, half_width
 from greenload.energy.attribution.observation import Metering, Observation, counted_ns, read_quantity
+from greenload.energy.domains import Domain
 from greenload.energy.figures import Figure
 
 OTHERS_BAND = 0.5
@@ -98,11 +99,6 @@ class IdleFloor:
         )
 
 
-def is_shared(domain: str) -> bool:
-    """Whether neighbours' CPU time shows in the domain's counter."""
-    return domain.split(":")[0] in ("cpu", "dram")
-
-
 def find_floor(observations: Sequence[Observation], domain: str, *, watts: float | None = None) -> IdleFloor | None:
     """The floor of a measured domain, and what neighbours' CPU seconds cost there.
 
@@ -119,7 +115,7 @@ def find_floor(observations: Sequence[Observation], domain: str, *, watts: float
     work = [window for window in sound if window.kind != "idle"]
     if watts is None and len(idle) < _LEAST_IDLE:
         return None
-    if not is_shared(domain):
+    if not Domain.parse(domain).follows_cpu:
         return IdleFloor(watts, 0.0) if watts is not None else _mean_power(idle, domain)
     busy_s = sum(window.cpu_s + window.other_cpu_s for window in work)
     joules = sum(window.energy_j[domain] for window in work)

@@ -13,6 +13,7 @@ from scipy.special import stdtrit
 
 from greenload.energy.attribution.costs import Attribution, Cost
 from greenload.energy.attribution.intervals import CONFIDENCE
+from greenload.energy.domains import Domain
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import Channel
 from greenload.errors import UsageError
@@ -193,7 +194,7 @@ def _ratios(attribution: Attribution, precision: float) -> Iterator[tuple[float,
 def _judged(attribution: Attribution) -> Iterator[tuple[str, Callable[[Cost], Figure]]]:
     yield "cpu_s", lambda cost: cost.cpu_s_per_sample
     for name, whole in attribution.full.energy_j_per_sample.items():
-        noise = name.startswith("gpu:") and whole.value is not None and whole.unresolved
+        noise = Domain.parse(name).kind == "gpu" and whole.value is not None and whole.unresolved
         if whole.provenance == "measured" and not noise:
             yield name, lambda cost, name=name: cost.energy_j_per_sample[name]  # type: ignore[misc]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from greenload.energy.domains import Domain
 from greenload.energy.meters.base import Meter, MeterStatus
 from greenload.energy.meters.model import ModelMeter
 from greenload.energy.meters.nvme import Ioctl, find_drive
@@ -51,7 +52,7 @@ def discover(
 
     Example:
         >>> meters, statuses = discover()
-        >>> {"cpu", "dram"} <= {status.domain.split(":")[0] for status in statuses if status.usable}
+        >>> {"cpu", "dram"} <= {Domain.parse(status.domain).kind for status in statuses if status.usable}
         True
     """
     meters: list[Meter] = []
@@ -70,7 +71,7 @@ def discover(
         drive, told = find_drive(place.disks[0], sys_root=Path(block_root).parent, dev_root=Path(dev_root), ioctl=ioctl)
         statuses += [told] if told else []
         meters += [drive] if drive else []
-    measured = {channel.domain.split(":")[0] for meter in meters for channel in meter.channels}
+    measured = {Domain.parse(channel.domain).kind for meter in meters for channel in meter.channels}
     model = ModelMeter(
         [kind for kind in ("cpu", "dram", "storage") if kind not in measured],
         cpus=usable_cpus(root),

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from greenload.energy.domains import Domain
 from greenload.energy.meters.base import Channel, MeterStatus, Reading
 from greenload.energy.meters.kernel_files import kernel_count
 from greenload.energy.meters.storage import NVME, Disk
@@ -233,7 +234,7 @@ class DeclaredDriveMeter:
         self.drive = drive
         self.power_w, band = drive.power_w
         self.channels: Sequence[Channel] = (
-            Channel(f"storage:{disk.name}", "vendor-declared", systematic=band, can_rest=True),
+            Channel(str(Domain("storage", disk.name)), "vendor-declared", systematic=band, can_rest=True),
         )
         self._activity = activity
         self._lock = threading.Lock()
@@ -287,7 +288,7 @@ def find_drive(
     """
     if disk.storage is not NVME:
         return None, None
-    domain = f"storage:{disk.name}"
+    domain = str(Domain("storage", disk.name))
     try:
         meter = DeclaredDriveMeter(
             disk, identify(dev_root / disk.name, ioctl), lambda: read_activity(disk.name, sys_root)
