@@ -204,19 +204,3 @@ class Pool:
             return 0.0, float(own.df_within)
         borrowed = max(0.0, 1 - own.within / expected)
         return expected, 1 / (borrowed / (df_share + lacking) + 1 / own.df_within)
-
-
-def interval_of(table: BuildTable) -> tuple[float, float, float] | None:
-    """Mean of the builds' means of one cost alone, and the 95 % interval around it.
-
-    Args:
-        table: values by build; any unit.
-
-    Returns:
-        ``(value, low, high)``; None where there are no values or a single one, which has no interval.
-    """
-    found = Pool([]).estimate(table)
-    if found is None:
-        return None
-    half = half_width([found.variance])
-    return found.value, found.value - half, found.value + half
