@@ -10,7 +10,7 @@ of its domain: it cancels in ratios between plans on one machine, and must be sh
   (:mod:`greenload.energy.meters.storage` has the ranges and where they are from).
 
 **What the modelled cpu figure means**: what this process's work adds to the machine's draw, not a share of what the
-machine draws anyway. The idle floor is apart (:meth:`ModelMeter.idle_power_w`), so that the two add up to Cloud Carbon
+machine draws anyway. The idle power is apart (:meth:`ModelMeter.idle_power_w`), so that the two add up to Cloud Carbon
 Footprint's straight line between idle and full. Memory draws nearly the same whether used or not: the dram figure is
 the share of the process, and what nobody holds isn't charged to anyone; dram therefore has no idle floor here.
 """
@@ -61,10 +61,10 @@ class ModelMeter:
     def __init__(self, kinds: Iterable[str], *, cpus: float, disks: Iterable[Disk]) -> None:
         self._kinds = frozenset(kinds)
         self._cpus = cpus
-        place = DataLocation(tuple(disks)) if "storage" in self._kinds else DataLocation()
-        device = place.storage
+        location = DataLocation(tuple(disks)) if "storage" in self._kinds else DataLocation()
+        device = location.storage
         self._storage = (
-            (Channel(str(Domain("storage", place.name)), "modelled", systematic=device.systematic), device)
+            (Channel(str(Domain("storage", location.name)), "modelled", systematic=device.systematic), device)
             if device
             else None
         )
@@ -79,16 +79,16 @@ class ModelMeter:
 
     def energy_j(self, usage: Usage) -> dict[str, float]:
         """Joules per domain of what was used. A domain whose input is unknown is left out, never 0."""
-        found: dict[str, float] = {}
+        joules: dict[str, float] = {}
         if "cpu" in self._kinds:
-            found["cpu"] = VCPU_ACTIVE_W * usage.cpu_s
+            joules["cpu"] = VCPU_ACTIVE_W * usage.cpu_s
         if "dram" in self._kinds:
-            found["dram"] = DRAM_W_PER_GB * usage.rss_byte_s / 1e9
+            joules["dram"] = DRAM_W_PER_GB * usage.rss_byte_s / 1e9
         moved = (usage.device_read_bytes, usage.device_written_bytes)
         if self._storage is not None and moved[0] is not None and moved[1] is not None:
             channel, device = self._storage
-            found[channel.domain] = device.j_per_byte * (moved[0] + moved[1])
-        return found
+            joules[channel.domain] = device.j_per_byte * (moved[0] + moved[1])
+        return joules
 
     def idle_power_w(self) -> dict[str, float]:
         """Watts drawn with nothing to do: cpu only, 0.74 W for each vCPU that this process may use."""

@@ -1,4 +1,4 @@
-"""Reading RAPL through pyRAPL, kept to the part of it that is right.
+"""Reads RAPL through the part of pyRAPL that is right.
 
 pyRAPL assumes the layout of a plain machine: ``/sys/class/powercap/intel-rapl/intel-rapl:0``, ``:1`` … without a gap,
 one zone named ``package-N`` for each socket, and ``dram`` either in all of them or in none. :func:`fits` decides that
