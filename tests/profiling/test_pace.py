@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from greenload.energy.attribution.attribute import Attribution, attribute
+from greenload.energy.attribution.attribute import attribute
+from greenload.energy.attribution.costs import Attribution
 from greenload.energy.attribution.observation import Observation
 from greenload.energy.sampler import Sampler
 from greenload.profiling.pace import Pace

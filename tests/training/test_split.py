@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenload.energy.attribution.attribute import Cost
+from greenload.energy.attribution.costs import Cost
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.energy.meters.base import Channel
 from greenload.energy.sampler import Window

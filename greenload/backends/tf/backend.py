@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from greenload.array_ops import tensorflow_ops
 from greenload.backends.base import EXACT, Availability, Images, Records, Tolerance
 from greenload.backends.image_sizes import decode_of, sides_of
 from greenload.backends.readers import Readers
@@ -25,7 +26,6 @@ from greenload.plans import claims
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step, reads_params
-from greenload.randomness import tensorflow_ops
 from greenload.sources.formats import FormatError, opened
 from greenload.specs import ImageSpec
 from greenload.stages import Stage

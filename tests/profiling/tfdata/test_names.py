@@ -10,7 +10,7 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
-from greenload.energy.attribution.indistinct import Indistinct  # noqa: E402
+from greenload.energy.attribution.costs import Indistinct  # noqa: E402
 from greenload.energy.figures import Figure  # noqa: E402
 from greenload.profiling.tfdata import belonging  # noqa: E402
 from greenload.profiling.tfdata.counting import count  # noqa: E402
