@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NoReturn
 
-from greenload.energy.meters.base import Channel, CounterMeter, Meter, Reading, domains
+from greenload.energy.meters.base import Channel, CounterMeter, Meter, Reading, channels_by_domain
 from greenload.energy.meters.model import ModelMeter
 from greenload.energy.meters.process import Clocks, ProcessMeter, ProcessReading, Usage, read_clocks, suspended_s
-from greenload.energy.meters.tracks import Edge, Track, count
+from greenload.energy.meters.tracks import Edge, Track, joules_between
 from greenload.errors import MeterError, UsageError
 
 PERIOD_S = 0.5
@@ -28,7 +28,7 @@ PERIOD_S = 0.5
 POLLS_PER_WRAP = 4
 """Polls within the shortest time in which a counter can wrap: one or two may come late."""
 SUSPENDED_S = 0.001
-"""Suspended for longer than this, a window is void."""
+"""A window in which the machine was suspended for longer than this is invalid."""
 ALIGN_MAX_S = 1.0
 """No aligned mark waits longer for one counter, but once, when it learns how often the counter is refreshed."""
 _ALIGN_STEP_S = 0.001  # time between polls while it waits: the edge is known to this
@@ -127,7 +127,7 @@ class Sampler:
         if not period_s > 0:
             raise UsageError(f"period_s must be positive, got {period_s}: leave it out for {PERIOD_S} s")
         self._meters = tuple(meters)
-        self.channels: Mapping[str, Channel] = domains(self._meters)
+        self.channels: Mapping[str, Channel] = channels_by_domain(self._meters)
         """Every domain's provenance, band and resolution."""
         self._counters = [meter for meter in self._meters if isinstance(meter, CounterMeter)]
         self._models = [meter for meter in self._meters if isinstance(meter, ModelMeter)]
@@ -296,7 +296,7 @@ class Sampler:
         void: dict[str, str] = {}
         resolution_j: dict[str, float] = {}
         for domain, track in self._tracks.items():
-            counted = count(track.channel, start.edges[domain], end.edges[domain])
+            counted = joules_between(track.channel, start.edges[domain], end.edges[domain])
             if isinstance(counted, str):
                 void[domain] = counted
             else:
@@ -314,7 +314,7 @@ class Sampler:
             began_ns = self._clocks().monotonic_ns
             try:
                 reading = meter.read()
-            except Exception as error:  # a meter's bug may void its figures, but must not end the polling of the others
+            except Exception as error:  # a meter's bug may cost its figures, but must not end the polling of others
                 what = f"{meter.name} failed: {type(error).__name__}: {error}"
                 reading = Reading(time.monotonic_ns(), {}, {channel.domain: what for channel in meter.channels})
             for channel in meter.channels:

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from greenload.energy.attribution.attribute import Attribution, attribute
-from greenload.energy.attribution.observation import Domain, Observation
+from greenload.energy.attribution.attribute import attribute
+from greenload.energy.attribution.costs import Attribution
+from greenload.energy.attribution.observation import Metering, Observation
 from greenload.energy.sampler import Sampler
 from greenload.energy.settle import settle
 from greenload.profiling.options import Options
@@ -48,9 +49,9 @@ class Campaign(Windows):
         super().__init__(sampler, options.rounds, options.seed, options.progress, cold=cold)
 
     @property
-    def domains(self) -> dict[str, Domain]:
-        """The energy domains that its meters see."""
-        return {name: Domain(one.provenance, one.systematic) for name, one in self._sampler.channels.items()}
+    def domains(self) -> dict[str, Metering]:
+        """How each energy domain is measured, by its name."""
+        return {name: Metering(one.provenance, one.systematic) for name, one in self._sampler.channels.items()}
 
     @property
     def measured_steps(self) -> Sequence[Named]:
@@ -68,7 +69,7 @@ class Campaign(Windows):
         return {
             "domains": self.domains,
             "idle_power_w": self._sampler.idle_power_w,
-            "out_of_place": self.isolation_bias,
+            "isolation_bias": self.isolation_bias,
         }
 
     def attributed(self, seen: Sequence[Observation]) -> Attribution:

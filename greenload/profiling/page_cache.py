@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload.energy.meters.storage import place_of
+from greenload.energy.meters.storage import locate
 from greenload.errors import UsageError
 from greenload.sources import Arrays, FileSource, RecordSource, Source
 from greenload.system import file_input
+from greenload.text import bytes_text
 
 _CACHESTAT = 451  # the system call's number on every architecture but Alpha
 _PAGE = mmap.PAGESIZE
@@ -149,7 +150,7 @@ class ColdFiles:
         if len(failed) > 1:
             reasons = [f"{failed[0]}, nor can {len(failed) - 1} more"]
         if held:
-            reasons.append(f"{resident / 1e6:.1f} of {total / 1e6:.1f} MB stay in memory: {why_held(held[0])}")
+            reasons.append(f"{bytes_text(resident)} of {bytes_text(total)} stay in memory: {why_held(held[0])}")
         elif untold:
             reasons.append(
                 "whether the files left memory can't be told: it needs Linux 6.5 and files that the process may write"
@@ -233,7 +234,7 @@ def cached_by_mincore(handle: int, start: int, length: int) -> int | None:
 
 def why_held(path: str) -> str:
     """Why a file's pages stay in memory, as far as that can be seen from here."""
-    place = place_of([path])
+    place = locate([path])
     if place.known and not place.disks:
         return place.why
     try:

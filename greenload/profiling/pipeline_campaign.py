@@ -10,14 +10,14 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload.energy.attribution.epochs import FIRST_EPOCH, writing
-from greenload.energy.attribution.observation import Observation
+from greenload.energy.attribution.observation import FIRST_EPOCH, Observation, writing_step
 from greenload.energy.attribution.quantity import ISOLATION_BIAS_ON_BATCHES
 from greenload.energy.sampler import Sampler
 from greenload.energy.settle import settle
-from greenload.loading.load import Build, Order
+from greenload.loading.dataset import DatasetBuilder
 from greenload.loading.tf_graph import options
 from greenload.planning.split import Split
+from greenload.plans.order import Order
 from greenload.plans.plan import Plan
 from greenload.plans.steps import Step
 from greenload.profiling.campaign import BEHIND_SHARE, Campaign
@@ -75,7 +75,7 @@ class PipelineCampaign(Campaign):
         """
         for build, name, share in self._builds(1.0, further):
             self._tell(f"building ({name})")
-            made = Build(self.plan, self._order)
+            made = DatasetBuilder(self.plan, self._order)
             full = self._full(made)
             replays = PipelineReplays(made.stream, made.endless_roots, len(self.indices))
 
@@ -87,7 +87,7 @@ class PipelineCampaign(Campaign):
             self._first_epoch(made, replays, build, name)
         return self.seen
 
-    def _first_epoch(self, made: Build, replays: PipelineReplays, build: int, name: str) -> None:
+    def _first_epoch(self, made: DatasetBuilder, replays: PipelineReplays, build: int, name: str) -> None:
         """Windows of the pass that fills the caches: the writing of each, and the whole; they are emptied before."""
         caches = [step for step in self.plan.steps if step.kind == "cache"]
         samples = len(self.indices)
@@ -104,7 +104,7 @@ class PipelineCampaign(Campaign):
                 for k in range(rounds):
                     for kind in self._random.sample(list(runs), 2):
                         made.stream.empty_caches()
-                        self._window(runs[kind], samples, writing(step.name), kind, k, build)
+                        self._window(runs[kind], samples, writing_step(step.name), kind, k, build)
         if not caches:
             return
         self._tell(f"{FIRST_EPOCH} ({name})")
@@ -118,11 +118,11 @@ class PipelineCampaign(Campaign):
     @property
     def isolation_bias(self) -> Mapping[str, float]:
         """By step, how far its replay may be off for running alone: that of steps on batches of other backends."""
-        crossing = any(backend != "tf" for backend in self.plan.backends)
+        crossing = any(segment.traits.takes_batches for segment in self.plan.segments)
         return {
             step.name: ISOLATION_BIAS_ON_BATCHES
             for step in self.steps
-            if (step.kind == "pixels" and step.backend != "tf") or (step.kind == "batch" and crossing)
+            if (step.kind == "pixels" and step.traits.takes_batches) or (step.kind == "batch" and crossing)
         }
 
     @random_states_kept()
@@ -134,7 +134,10 @@ class PipelineCampaign(Campaign):
         order = replace(self._order, pipeline=changed.pipeline)
 
         def make() -> dict[str, Runnable]:
-            return {"with": self._full(Build(self.plan, self._order)), "without": self._full(Build(changed, order))}
+            return {
+                "with": self._full(DatasetBuilder(self.plan, self._order)),
+                "without": self._full(DatasetBuilder(changed, order)),
+            }
 
         def size(run: Runnable) -> int:
             return self._window_samples(run, self.window_s)
@@ -145,19 +148,19 @@ class PipelineCampaign(Campaign):
     def _order(self) -> Order:
         return Order(self.plan.pipeline, self.indices, endless=True)
 
-    def _full(self, made: Build, whole: int = 0) -> Runnable:
+    def _full(self, made: DatasetBuilder, whole: int = 0) -> Runnable:
         batch = made.plan.pipeline.batch
         if self.split:
             return LayerRun(made.endless().with_options(options(made.plan)), self.split.layer)
         return plan_run(made.endless(), batch.size if batch else 1, made.plan, whole=whole)
 
-    def _device_pair(self, made: Build) -> tuple[Runnable, Runnable]:
+    def _device_pair(self, made: DatasetBuilder) -> tuple[Runnable, Runnable]:
         """Held batches with the layer, handing them to its device included, and without."""
         assert self.split is not None
         batches = held_batches(made.endless().with_options(options(self.plan)), len(self.indices))
         return LayerRun(batches(), self.split.layer), LayerRun(batches(), None)
 
-    def _step(self, replays: PipelineReplays, made: Build, build: int, step: Step) -> None:
+    def _step(self, replays: PipelineReplays, made: DatasetBuilder, build: int, step: Step) -> None:
         if step.kind == "device":
             self._replay(step, self._device_pair(made), build)
         elif step.kind in ("read", "cache"):
@@ -204,7 +207,7 @@ class PipelineCampaign(Campaign):
     def _count_crossing(self, replays: PipelineReplays, step: Step) -> None:
         """The bytes that leave the step before one, where both are on backends that take batches, but not the same."""
         for before, segment in itertools.pairwise(self.plan.segments):
-            if step is segment.steps[0] and segment.backend != "tf" and before.batched:
+            if step is segment.steps[0] and segment.traits.takes_batches and before.batched:
                 images = [image for part in replays.entering(segment) for image in part.images]
                 self.bytes_out[before.steps[-1].name] = float(np.mean([np.asarray(image).nbytes for image in images]))
 

@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from greenload import scalars
-from greenload.energy.attribution.attribute import NEGLIGIBLE, Attribution
+from greenload.backends.tables import in_tf_data
+from greenload.energy.attribution.costs import Attribution
+from greenload.energy.attribution.quantity import NEGLIGIBLE
 from greenload.energy.meters.discover import discover
 from greenload.energy.sampler import Sampler
 from greenload.errors import PipelineError, UsageError
@@ -28,6 +30,7 @@ from greenload.profiling.report import make_report, pipeline_rows
 from greenload.profiling.tfdata.files import some_files
 from greenload.profiling.tfdata.profile import is_dataset, profile_dataset
 from greenload.profiling.windows import Progress
+from greenload.public import public
 from greenload.report.data import Advice, Report
 from greenload.stages import Stage
 
@@ -38,6 +41,7 @@ TRIED = 3
 """Changes that are tried, at most: each takes some ten seconds."""
 
 
+@public
 def profile(
     pipeline: Pipeline | Plan | Split | tf.data.Dataset,
     backend: str | Mapping[str, str] = "auto",
@@ -189,7 +193,7 @@ def _of_pipeline(given: Pipeline | Plan | Split, options: Options) -> Report:
 def _of_dataset(dataset: tf.data.Dataset, options: Options) -> Report:
     if not is_dataset(dataset):
         raise UsageError(f"profile takes a Pipeline, a Plan or a tf.data.Dataset, not {type(dataset).__name__}")
-    if options.backend not in ("auto", "tf") or options.on_error != "raise":
+    if (options.backend != "auto" and not in_tf_data(options.backend)) or options.on_error != "raise":
         raise UsageError(
             "a tf.data.Dataset runs on TensorFlow and raises what it raises: leave backend and on_error out"
         )
@@ -212,7 +216,7 @@ def _advice(campaign: PipelineCampaign, attribution: Attribution) -> tuple[Advic
     changes = alternatives(plan, costs, decoded_bytes=image_bytes, free_bytes=free_bytes)
     changes += [placed] if (placed := placed_by_auto(plan, costs)) else []
     changes.sort(key=lambda change: change.expected_s, reverse=True)
-    worth = [one for one in changes if one.expected_s > NEGLIGIBLE * full_s and "dali" not in one.plan.backends]
+    worth = [one for one in changes if one.expected_s > NEGLIGIBLE * full_s and not one.plan.on_gpu]
     tried = worth[:TRIED]
     for change in tried:
         campaign.trial(change.title, change.plan)

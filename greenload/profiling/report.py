@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from greenload.energy.attribution.attribute import Attribution
+from greenload.energy.attribution.costs import Attribution
 from greenload.energy.attribution.epochs import first_epoch, later_epochs
 from greenload.machine import machine
 from greenload.profiling.page_cache import Dropped

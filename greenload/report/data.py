@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 
-from greenload.energy.attribution.attribute import Cost, unattributed_shares
-from greenload.energy.attribution.indistinct import Indistinct
+from greenload.energy.attribution.costs import Cost, Indistinct, unattributed_shares
 from greenload.energy.attribution.observation import Observation
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import MeterStatus
 from greenload.errors import ReportError, UsageError
 from greenload.machine import Machine
+from greenload.public import public
 from greenload.report.carbon import Carbon, carbon
 from greenload.report.checks import Check
 from greenload.report.costs import FullRun as FullRun
@@ -61,6 +61,7 @@ class Skipped:
     reason: str
 
 
+@public
 @dataclass(frozen=True)
 class Report:
     """Where the energy of a pipeline goes.

@@ -59,7 +59,7 @@ class Faked(PipelineCampaign):
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (windows, campaign, pipeline_campaign):
         monkeypatch.setattr(module, "settle", lambda *_: Settled(True, 0.0))
-    monkeypatch.setattr(pipeline_campaign, "Build", lambda plan, order: None)
+    monkeypatch.setattr(pipeline_campaign, "DatasetBuilder", lambda plan, order: None)
 
 
 def test_a_change_is_tried_on_several_builds_that_share_the_rounds() -> None:

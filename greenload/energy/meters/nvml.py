@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from greenload.energy.domains import Domain
 from greenload.energy.meters.base import Channel, MeterStatus, Reading
 
-UPDATE_S = 0.1
+GPU_UPDATE_S = 0.1
 """The slowest refresh that was seen; many boards refresh every 20 ms."""
 MAX_GPU_W = 3000.0
 """No board draws more: the largest of 2025 are rated at 1,400 W."""
@@ -107,7 +108,7 @@ class NvmlMeter:
         self._power_due_ns = 0
         self._sums: dict[str, tuple[int, float, float]] = {}
         self.channels: Sequence[Channel] = tuple(
-            Channel(domain, "measured", resolution_j=1e-3, update_s=UPDATE_S, max_power_w=MAX_GPU_W)
+            Channel(domain, "measured", resolution_j=1e-3, update_s=GPU_UPDATE_S, max_power_w=MAX_GPU_W)
             if gpu.energy_mj is not None
             else Channel(
                 domain,
@@ -262,6 +263,10 @@ def find_nvml(
     return NvmlMeter(nvml, gpus, clock_ns), statuses
 
 
+def _domain(index: int) -> str:
+    return str(Domain("gpu", str(index)))
+
+
 def _open_gpus(nvml: Any, environ: Mapping[str, str], gpus: dict[str, Gpu]) -> list[MeterStatus]:
     found: list[Any] = []
     statuses: list[MeterStatus] = []
@@ -271,7 +276,7 @@ def _open_gpus(nvml: Any, environ: Mapping[str, str], gpus: dict[str, Gpu]) -> l
         except nvml.NVMLError as error:
             # A lost GPU keeps its place, so that the others keep their index.
             found.append(None)
-            statuses.append(_unusable(f"gpu:{index}", f"NVML can't open it: {error}", error))
+            statuses.append(_unusable(_domain(index), f"NVML can't open it: {error}", error))
     selection = environ.get("CUDA_VISIBLE_DEVICES")
     shown = _select(nvml, selection, found)
     if not found:
@@ -287,7 +292,7 @@ def _open_gpus(nvml: Any, environ: Mapping[str, str], gpus: dict[str, Gpu]) -> l
         ]
     note = _order_note(nvml, selection, environ, found)
     for index in shown:
-        handle, domain = found[index], f"gpu:{index}"
+        handle, domain = found[index], _domain(index)
         if handle is None:
             continue
         try:

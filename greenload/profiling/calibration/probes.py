@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from greenload import backends
 from greenload.backends.base import Records, Runner
+from greenload.backends.tables import in_tf_data
 from greenload.backends.tf import backend as tf_backend
 from greenload.loading.tf_graph import Stream, compose, plain, sample_by_sample
 from greenload.planning.choose import on_backend, supports
@@ -198,7 +199,7 @@ class Samples:
         (leg,) = stream.legs
         spec = leg.segments[-1].spec_out
         result = np.zeros((self.laid.batch, *(n or 0 for n in spec.image_shape)), spec.dtype)
-        lead = self.elements() if self.plan.segments[0].backend == "tf" else []
+        lead = self.elements() if not self.plan.segments[0].traits.takes_batches else []
         batches = self.mapped(compose([*lead, stream.kept])).batch(self.laid.batch).ignore_errors()
         crossed = stream.crossing(batches, leg, lambda records: result[: len(records.images)])
         return self._of_batches(crossed.map(plain(lambda state: (state["image"], state["label"]))))
@@ -246,7 +247,7 @@ def whole_batches(name: str, laid: SizedPipeline, threads: int, apart: bool) -> 
 
 def _elsewhere(step: Step) -> Step:
     """A step of another backend before one, behind which tf.data takes batches apart."""
-    return replace(step, backend="pillow", spec_out=step.spec_in, size_out=step.size_in)
+    return replace(on_backend(step, "pillow"), spec_out=step.spec_in, size_out=step.size_in)
 
 
 def transfers(name: str, laid: SizedPipeline, plan: Plan) -> ProbeGroup:
@@ -254,7 +255,7 @@ def transfers(name: str, laid: SizedPipeline, plan: Plan) -> ProbeGroup:
     them."""
     samples = Samples(laid, plan)
     found = [work for work in work_of(plan.steps, laid.batch, laid.sizes.kinds) if work.what.startswith("hand over")]
-    lead = plan.segments[0].steps if plan.segments[0].backend == "tf" else ()
+    lead = plan.segments[0].steps if not plan.segments[0].traits.takes_batches else ()
     without = _bind(samples, len(lead)) if lead else samples.alone
     return ProbeGroup(name, (Probe(name, tuple(found), samples.handed_over, without=True),), without)
 
@@ -265,7 +266,7 @@ def of_pipeline(laid: SizedPipeline, names: Sequence[str], threads: int, weight:
     pixels = [s for s in laid.plan("tf", threads).steps if s.kind == "pixels" and not s.spec_in.batched]
     whole = all(supports("tf", step, laid.sizes.kinds) for step in pixels)
     for backend in names:
-        if backend == "tf":
+        if in_tf_data(backend):
             if not whole:
                 continue
             samples = Samples(laid, laid.plan("tf", threads))

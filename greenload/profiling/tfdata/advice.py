@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from greenload.energy.attribution.attribute import NEGLIGIBLE, Attribution
+from greenload.energy.attribution.costs import Attribution
+from greenload.energy.attribution.quantity import NEGLIGIBLE
 from greenload.errors import GreenloadError
 from greenload.profiling.advice import most_saving, trial_advice
 from greenload.profiling.tfdata.campaign import DatasetCampaign

@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from greenload.energy.attribution.attribute import Attribution, paired_cost, scale, trial_cost
-from greenload.energy.attribution.epochs import ITERATOR_START, first_epoch, later_epochs
-from greenload.energy.attribution.indistinct import Indistinct
-from greenload.energy.figures import Figure, sum_figures
+from greenload.energy.attribution.attribute import trial_cost, trial_wall_ns
+from greenload.energy.attribution.costs import Attribution, Indistinct
+from greenload.energy.attribution.epochs import first_epoch, later_epochs
+from greenload.energy.attribution.observation import ITERATOR_START
+from greenload.energy.figures import Figure, scale, sum_figures
+from greenload.plans.steps import TF_DATA
 from greenload.profiling.tfdata.caches import Stores
 from greenload.profiling.tfdata.campaign import DatasetCampaign
-from greenload.profiling.tfdata.graph import Node
+from greenload.profiling.tfdata.graph import DALI_NODE, Node
 from greenload.report.costs import Step, whole
 from greenload.report.epochs import FirstEpoch, IteratorStart
 
@@ -132,7 +134,7 @@ def _rows(
 
 def backend_of(node: Node) -> str:
     """``"dali"`` for DALI's own dataset, else ``"tf"``."""
-    return "dali" if node.kind == "dali" else "tf"
+    return "dali" if node.kind == DALI_NODE else TF_DATA
 
 
 def iterator_start_cost(campaign: DatasetCampaign) -> IteratorStart | None:
@@ -143,7 +145,7 @@ def iterator_start_cost(campaign: DatasetCampaign) -> IteratorStart | None:
     cost = trial_cost(campaign.seen, step=ITERATOR_START, domains=campaign.domains)
     if not samples or cost.cpu_s_per_sample.low is None or cost.cpu_s_per_sample.low <= 0:
         return None
-    wall = paired_cost(campaign.seen, "work_ns", step=ITERATOR_START)
+    wall = trial_wall_ns(campaign.seen, step=ITERATOR_START)
     return IteratorStart(
         cpu_s=scale(cost.cpu_s_per_sample, samples),
         wall_s=scale(wall, samples * 1e-9),

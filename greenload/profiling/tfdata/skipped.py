@@ -8,8 +8,9 @@ from greenload.profiling.tfdata.caches import snapshot_there
 from greenload.profiling.tfdata.campaign import DatasetCampaign
 from greenload.profiling.tfdata.counting import Counts
 from greenload.profiling.tfdata.functions import calls_python
-from greenload.profiling.tfdata.graph import NESTING, STORES, Node
+from greenload.profiling.tfdata.graph import DALI_NODE, NESTING, STORES, Node
 from greenload.report.data import Skipped
+from greenload.text import percent
 
 _NOTABLE = 0.005
 """Share of elements from which it is said that a filter throws them away."""
@@ -41,7 +42,7 @@ def skipped_steps(campaign: DatasetCampaign) -> Iterator[Skipped]:
 def _opaque(node: Node) -> str:
     if node.kind == "from_generator":
         return "a Python generator: its work is one row, greenload doesn't see inside"
-    if node.kind == "dali":
+    if node.kind == DALI_NODE:
         return "DALI's pipeline is one row: profile it as a greenload.Pipeline to see its operators"
     if node.kind == "data_service":
         return "tf.data service: what its workers do runs in other processes, and isn't in the figures"
@@ -72,4 +73,4 @@ def thrown_away(root: Node, counts: Counts, before: Callable[[Node], Node | None
         share = 1 - left.elements_per_sample / given.elements_per_sample
         if share >= _NOTABLE:
             place = f" at {node.where}" if node.where else ""
-            yield Skipped(node.name, f"throws away {share:.0%} of the elements that reach it{place}".replace("%", " %"))
+            yield Skipped(node.name, f"throws away {percent(share)} of the elements that reach it{place}")
