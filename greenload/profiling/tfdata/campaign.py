@@ -22,7 +22,7 @@ from greenload.profiling.tfdata.caches import Stores, on_disk
 from greenload.profiling.tfdata.counting import Counts
 from greenload.profiling.tfdata.epochs import STARTS_S, Epochs, FirstEpochs, may_start_anew, started_anew
 from greenload.profiling.tfdata.graph import Node
-from greenload.profiling.tfdata.guard import error_line
+from greenload.profiling.tfdata.guard import tf_error_line
 from greenload.profiling.tfdata.rebuild import Builder
 from greenload.profiling.tfdata.replays import DatasetReplays, whole_options
 from greenload.profiling.windows import BUILDS, LEAST_ROUNDS, Further, Runnable, closing, no_further_build
@@ -293,7 +293,7 @@ class DatasetCampaign(Campaign):
                     sizes = dict.fromkeys(pair.runs(), self._window_samples(pair.present, seconds))
                 self._pairs(pair.runs(), sizes, node.name, build)
         except tf.errors.OpError as error:  # alone only: as part of the whole it ran
-            self.failed[node.name] = f"does not run alone: {error_line(error)}"
+            self.failed[node.name] = f"does not run alone: {tf_error_line(error)}"
         except SourceError:
             self.failed[node.name] = "gave no element when it was run alone"
 

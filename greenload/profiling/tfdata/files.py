@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenload.errors import UsageError
 from greenload.profiling.tfdata.graph import walk
-from greenload.profiling.tfdata.guard import error_line
+from greenload.profiling.tfdata.guard import tf_error_line
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -43,7 +43,7 @@ def files_of_dataset(dataset: tf.data.Dataset) -> tuple[str, ...]:
         )
     except (tf.errors.OpError, ValueError, TypeError) as error:
         raise UsageError(
-            f"a cold run needs the names of the dataset's files, but its graph can't be had: {error_line(error)}: "
+            f"a cold run needs the names of the dataset's files, but its graph can't be had: {tf_error_line(error)}: "
             "profile a greenload pipeline, or leave cold out"
         ) from None
     found = dict.fromkeys(path for text in _texts(graph) for path in _files(text))

@@ -98,11 +98,11 @@ def translated(error: BaseException) -> BaseException:
     import tensorflow as tf
 
     if isinstance(error, tf.errors.OpError) and not isinstance(error, GreenloadError):
-        return SourceError(f"the dataset raised {error_line(error)}")
+        return SourceError(f"the dataset raised {tf_error_line(error)}")
     return error
 
 
-def error_line(error: BaseException) -> str:
+def tf_error_line(error: BaseException) -> str:
     """An error of TensorFlow's in one line: its class and what it says, without the places in graphs."""
     text = re.sub(r"\{\{[^}]*\}\}|\[\[[^\]]*\]\]|\[Op:[^\]]*\]", " ", str(getattr(error, "message", None) or error))
     lines = [" ".join(line.split()) for line in text.splitlines()]
