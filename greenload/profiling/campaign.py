@@ -51,7 +51,9 @@ class Campaign(Windows):
     @property
     def domains(self) -> dict[str, Metering]:
         """How each energy domain is measured, by its name."""
-        return {name: Metering(one.provenance, one.systematic) for name, one in self._sampler.channels.items()}
+        return {
+            name: Metering(channel.provenance, channel.systematic) for name, channel in self._sampler.channels.items()
+        }
 
     @property
     def measured_steps(self) -> Sequence[Named]:
@@ -83,9 +85,9 @@ class Campaign(Windows):
     def cost(self, name: str) -> float:
         """CPU seconds per sample of a step already seen, roughly."""
         mean = {
-            kind: sum(one.cpu_s for one in windows) / sum(one.samples for one in windows)
+            kind: sum(window.cpu_s for window in windows) / sum(window.samples for window in windows)
             for kind in ("prefix", "with", "without")
-            if (windows := [one for one in self.seen if one.step == name and one.kind == kind])
+            if (windows := [window for window in self.seen if window.step == name and window.kind == kind])
         }
         return mean.get("with", mean.get("prefix", 0.0)) - mean.get("without", 0.0)
 

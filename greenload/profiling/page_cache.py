@@ -91,7 +91,7 @@ def files_of(source: Source, indices: Sequence[int] | NDArray[np.int64] | None =
 
 def first_files(source: Source) -> tuple[str, ...]:
     """A file that the source's first sample is read from, to find the device by; none for samples in memory."""
-    return () if isinstance(source, Arrays) else tuple(one.path for one in files_of(source, [0]))
+    return () if isinstance(source, Arrays) else tuple(extent.path for extent in files_of(source, [0]))
 
 
 def _merged(stretches: Iterable[tuple[str, int, int]]) -> Iterable[Extent]:
@@ -122,7 +122,7 @@ class ColdFiles:
     """
 
     def __init__(self, extents: Iterable[Extent | str | os.PathLike[str]], *, resident: Resident | None = None) -> None:
-        self.extents = tuple(one if isinstance(one, Extent) else Extent(os.fspath(one)) for one in extents)
+        self.extents = tuple(extent if isinstance(extent, Extent) else Extent(os.fspath(extent)) for extent in extents)
         """What is dropped."""
         self._resident = resident or resident_bytes
         if not self.extents:
@@ -196,8 +196,8 @@ class _CacheStat(ctypes.Structure):
 
 def resident_bytes(handle: int, start: int, length: int) -> int | None:
     """Bytes of a file's stretch that are in the page cache, in whole pages; None where the system doesn't tell."""
-    found = cached_by_cachestat(handle, start, length)
-    return cached_by_mincore(handle, start, length) if found is None else found
+    cached = cached_by_cachestat(handle, start, length)
+    return cached_by_mincore(handle, start, length) if cached is None else cached
 
 
 def cached_by_cachestat(handle: int, start: int, length: int) -> int | None:
@@ -241,7 +241,7 @@ def why_held(path: str) -> str:
         inode, path = os.stat(path).st_ino, os.path.realpath(path)  # maps name the file itself, not links to it
     except OSError as error:
         return f"{path} can't be found any more: {error.strerror}"
-    for folder in sorted(Path("/proc").glob("[0-9]*"), key=lambda one: one.name != str(os.getpid())):
+    for folder in sorted(Path("/proc").glob("[0-9]*"), key=lambda process: process.name != str(os.getpid())):
         try:
             with open(folder / "maps", encoding="utf-8", errors="replace") as lines:
                 if any(_maps(line, path, inode) for line in lines):

@@ -96,7 +96,7 @@ class PipelineCampaign(Campaign):
             self._tell(f"{step.name} filled ({name})")
             passing = self.plan.steps[self.plan.steps.index(step) - 1]
             runs: dict[str, Runnable] = {
-                kind: replays.prefix(one, samples) for kind, one in (("with", step), ("without", passing))
+                kind: replays.prefix(last, samples) for kind, last in (("with", step), ("without", passing))
             }
             with closing(runs):
                 for run in runs.values():
@@ -221,7 +221,7 @@ class PipelineCampaign(Campaign):
 
     def _reads_at_most(self, step: str, kind: str) -> int:
         # By kind, as a step on pixels before a cache has a prefix, which reads, beside its replay, which doesn't.
-        reads = kind in ("full", "prefix") or step not in {one.name for one in self.steps}
+        reads = kind in ("full", "prefix") or step not in {row.name for row in self.steps}
         return len(self.indices) if reads else 0
 
     def _fill(self, run: Runnable) -> None:

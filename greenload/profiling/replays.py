@@ -60,8 +60,8 @@ class PipelineReplays:
         roots = self._roots().take(self.samples)
         if step.kind == "batch":
             return self._mapped(roots, self.stream.sample()).cache().repeat()
-        place = self._place(step)
-        before = self._mapped(roots, self._chain(place)) if place else roots
+        index = self._place(step)
+        before = self._mapped(roots, self._chain(index)) if index else roots
         return before.cache().repeat()
 
     def on_samples(self, step: Step) -> bool:
@@ -104,8 +104,8 @@ class PipelineReplays:
                 batches = batches.map(compose([_standing_in(leg.segments[0], self._batch_size)]))
 
         def release() -> None:
-            for one in idle:
-                one.close()
+            for run in idle:
+                run.close()
 
         without = plan_run(self._mapped(captured, compose([*context, _identity])), 1, self._plan)
         return plan_run(batches, self._batch_size, self._plan, release=release), without
@@ -120,12 +120,12 @@ class PipelineReplays:
         segment = next(segment for segment in leg.segments if step in segment.steps)
         if leg.crosses:
             return replay.of(step.backend).pair(self._plan, segment, step, self.entering(segment))
-        place = segment.steps.index(step)
+        index = segment.steps.index(step)
         batches = self._batches(self.stream.legs.index(leg))
         if not segment.batched:
-            *before, element = tf_backend.elements(self._plan, segment.steps)[: place + 1]
+            *before, element = tf_backend.elements(self._plan, segment.steps)[: index + 1]
             return self._pair(self._mapped(batches.unbatch(), compose(before)).cache().repeat(), [], element)
-        earlier = compose([self.stream.on_batches[s] for s in segment.steps[:place]])
+        earlier = compose([self.stream.on_batches[s] for s in segment.steps[:index]])
         captured = batches.map(earlier).cache().repeat()
         full, empty = (captured.map(compose([e])) for e in (self.stream.on_batches[step], _identity))
         size = min(self._batch_size, self.samples)
@@ -134,27 +134,27 @@ class PipelineReplays:
     def entering(self, segment: Segment) -> list[Records]:
         """Captured batches as they enter a segment on another backend."""
         leg = next(leg for leg in self.stream.legs if segment in leg.segments)
-        place = leg.segments.index(segment)
+        index = leg.segments.index(segment)
         if segment not in self._captured:
-            before = leg.segments[place - 1]
+            before = leg.segments[index - 1]
             self._captured[segment] = (
-                replay.through(self._plan, before, self.entering(before)) if place else self._entering(leg)
+                replay.through(self._plan, before, self.entering(before)) if index else self._entering(leg)
             )
         return self._captured[segment]
 
     def _entering(self, leg: Leg) -> list[Records]:
         """Captured batches as they leave tf.data."""
-        found: list[Records] = []
+        batches: list[Records] = []
         spec = leg.segments[-1].spec_out
 
         def take(records: Records) -> NDArray[Any]:
             images: list[Any] = [i if isinstance(i, bytes) else i.copy() for i in records.images]
-            found.append(replace(records, images=images, numbers=records.numbers.copy()))
+            batches.append(replace(records, images=images, numbers=records.numbers.copy()))
             return np.zeros((len(images), *(n or 0 for n in spec.image_shape)), spec.dtype)
 
         for _ in self.stream.crossing(self._batches(self.stream.legs.index(leg)), leg, take):
             pass
-        return found
+        return batches
 
     def _batches(self, count: int) -> tf.data.Dataset:
         """The samples in batches, through the first ``count`` legs."""
@@ -230,5 +230,5 @@ def _standing_in(segment: Segment, batch_size: int) -> Element:
     if segment.batched:
         whole = tf.zeros([batch_size, *spec.image_shape], spec.dtype)
         return lambda state: state | {"image": whole[: tf.shape(state["image"])[0]]}
-    one = tf.zeros(spec.shape, spec.dtype)
-    return sample_by_sample(lambda state: {"image": one}, spec)
+    blank = tf.zeros(spec.shape, spec.dtype)
+    return sample_by_sample(lambda state: {"image": blank}, spec)

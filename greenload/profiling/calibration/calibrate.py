@@ -115,9 +115,9 @@ def usable_backends() -> tuple[str, ...]:
     Raises:
         BackendUnavailable: tf can't: it reads and batches for all.
     """
-    found = backends.get("tf").availability()
-    if not found.usable:
-        raise BackendUnavailable(f"calibrate needs TensorFlow: {found.detail}; {found.remedy}")
+    availability = backends.get("tf").availability()
+    if not availability.usable:
+        raise BackendUnavailable(f"calibrate needs TensorFlow: {availability.detail}; {availability.remedy}")
     others = [name for name in _ON_CPU[1:] if backends.get(name).availability().usable]
     return ("tf", *others)
 
@@ -211,11 +211,11 @@ class Calibration(Windows):
                         if (joules := read_quantity(window, domain)) is not None:
                             net = joules - watts * counted_ns(window, domain) / 1e9
                             seen[name].setdefault(domain, []).append(net / window.samples)
-        found = {name: {what: statistics.median(v) for what, v in values.items()} for name, values in seen.items()}
+        medians = {name: {what: statistics.median(v) for what, v in values.items()} for name, values in seen.items()}
         for probe in group.probes:
-            values = found[probe.name]
+            values = medians[probe.name]
             if probe.without:
-                values = {what: value - found[""][what] for what, value in values.items() if what in found[""]}
+                values = {what: value - medians[""][what] for what, value in values.items() if what in medians[""]}
             joules_of = {what: value for what, value in values.items() if what}
             yield ProbeCost(probe.name, probe.works, values[""], joules_of, probe.weight)
 
@@ -258,7 +258,7 @@ def fit_rates(
             backend,
             what,
             rates,
-            {domain: found[backend, what] for domain, found in energy.items() if (backend, what) in found},
+            {domain: rates_of[backend, what] for domain, rates_of in energy.items() if (backend, what) in rates_of},
         )
         for (backend, what), rates in cpu_s.items()
     )
@@ -294,8 +294,8 @@ def _rates(rows: Sequence[ProbeCost], values: Sequence[float]) -> dict[tuple[str
     for j in range(len(keys)):
         _drop_twins(table[:, j])
     weights = np.array([row.weight for row in rows]) / np.maximum(values, _LEAST_S)
-    found, _ = nnls(table.reshape(len(rows), -1) * weights[:, None], np.array(values) * weights, maxiter=20_000)
-    rates = [CostTerms(*(float(f"{rate:.4g}") for rate in part)) for part in found.reshape(-1, 4)]
+    solution, _ = nnls(table.reshape(len(rows), -1) * weights[:, None], np.array(values) * weights, maxiter=20_000)
+    rates = [CostTerms(*(float(f"{rate:.4g}") for rate in part)) for part in solution.reshape(-1, 4)]
     return dict(zip(keys, rates, strict=True))
 
 

@@ -140,8 +140,8 @@ def on_batches(name: str, laid: SizedPipeline, backend: str, threads: int, first
     plan = laid.plan(backend, threads)
     (whole,) = plan.segments
     part = replace(whole, steps=whole.steps[:first])
-    found = tuple(work_of_segment(part.steps, 1 / laid.batch, laid.sizes.kinds))
-    return Probe(name, found, lambda: segment_run(laid, part, plan, laid.records()))
+    work = tuple(work_of_segment(part.steps, 1 / laid.batch, laid.sizes.kinds))
+    return Probe(name, work, lambda: segment_run(laid, part, plan, laid.records()))
 
 
 class Samples:
@@ -254,10 +254,10 @@ def transfers(name: str, laid: SizedPipeline, plan: Plan) -> ProbeGroup:
     """Batches out of tf.data to another backend, and back; images of different sizes as what decodes them leaves
     them."""
     samples = Samples(laid, plan)
-    found = [work for work in work_of(plan.steps, laid.batch, laid.sizes.kinds) if work.what.startswith("hand over")]
+    terms = [work for work in work_of(plan.steps, laid.batch, laid.sizes.kinds) if work.what.startswith("hand over")]
     lead = plan.segments[0].steps if not plan.segments[0].traits.takes_batches else ()
     without = _bind(samples, len(lead)) if lead else samples.alone
-    return ProbeGroup(name, (Probe(name, tuple(found), samples.handed_over, without=True),), without)
+    return ProbeGroup(name, (Probe(name, tuple(terms), samples.handed_over, without=True),), without)
 
 
 def of_pipeline(laid: SizedPipeline, names: Sequence[str], threads: int, weight: float) -> Iterator[ProbeGroup]:
@@ -312,8 +312,8 @@ def _prefixes(
         chosen = tuple(mirrored([on_backend(step, backend) for step in pixels[begin:count]]))
         last = max((step.stage for step in chosen if step.stage is not None), default=first)
         part = Segment(backend, chosen, first if begin else 0, last + 1)
-        found = tuple(work_of_segment(chosen, 1 / laid.batch, laid.sizes.kinds))
-        yield Probe(f"{name} to {count}", found, _bound(laid, part, plan, records), weight=weight)
+        work = tuple(work_of_segment(chosen, 1 / laid.batch, laid.sizes.kinds))
+        yield Probe(f"{name} to {count}", work, _bound(laid, part, plan, records), weight=weight)
 
 
 def _bound(laid: SizedPipeline, part: Segment, plan: Plan, records: Records) -> Callable[[], Runnable]:

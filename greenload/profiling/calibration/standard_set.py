@@ -77,17 +77,17 @@ class Material:
         Raises:
             SourceError: none of them is of a kind that tf reads.
         """
-        found = []
+        images = []
         for index in range(len(source)):
             data: Any = source.read(index)
             head = formats.header(data)
             if head.kind in TABLES["tf"].kinds:
-                found.append((head.height * head.width, index, head.kind))
-        if not found:
+                images.append((head.height * head.width, index, head.kind))
+        if not images:
             raise SourceError(f"{source}: none of its files is of a kind that tf reads: name a folder of JPEGs")
-        usual = max({kind for _, _, kind in found}, key=[kind for _, _, kind in found].count)
-        found = sorted(one for one in found if one[2] == usual)
-        paths = [source.name(index) for _, index, _ in found]
+        usual = max({kind for _, _, kind in images}, key=[kind for _, _, kind in images].count)
+        images = sorted(image for image in images if image[2] == usual)
+        paths = [source.name(index) for _, index, _ in images]
         large = paths[-_A_SIZE:]
         middle = max(0, (len(paths) - _A_SIZE) // 2)
         files = {
@@ -219,21 +219,21 @@ def _alone(
         laid = [SizedPipeline.out(images, some) for some in stages if len(some) == 1]
         probes = [
             probe
-            for number, one in enumerate(laid)
-            for probe in list(on_samples(f"{name} {number}", one, threads))[-1:]
+            for number, pipeline in enumerate(laid)
+            for probe in list(on_samples(f"{name} {number}", pipeline, threads))[-1:]
         ]
         plain = Samples(SizedPipeline.out(images, ()), SizedPipeline.out(images, ()).plan("tf", threads))
         yield ProbeGroup(name, tuple(probes), plain.alone)
         return
     laid = [*(SizedPipeline.out(images, some) for some in stages), SizedPipeline.out(images, (_FLIP,), SMALL_BATCH)]
-    probes = list(_claimed([(f"{name} {number}", one) for number, one in enumerate(laid)], backend, threads))
+    probes = list(_claimed([(f"{name} {number}", pipeline) for number, pipeline in enumerate(laid)], backend, threads))
     yield ProbeGroup(name, tuple(probes))
 
 
 def _claimed(laid: Sequence[tuple[str, SizedPipeline]], backend: str, threads: int) -> Iterator[Probe]:
-    for name, one in laid:
+    for name, pipeline in laid:
         try:
-            yield on_batches(name, one, backend, threads)
+            yield on_batches(name, pipeline, backend, threads)
         except PipelineError:
             continue  # what a backend doesn't claim it isn't asked to do
 
@@ -252,7 +252,7 @@ def _on_files(name: str, files: Files, backend: str, threads: int, thorough: boo
         chains += [(Decode(), RandomResizedCrop(SIDE))]
     laid = [(f"{name} {number} on {backend}", SizedPipeline.out(files, some)) for number, some in enumerate(chains)]
     if in_tf_data(backend):
-        lines = [list(on_samples(label, one, threads)) for label, one in laid]
+        lines = [list(on_samples(label, pipeline, threads)) for label, pipeline in laid]
         probes = [probe for line in lines for probe in dict.fromkeys((line[0], line[-1]))]
         yield ProbeGroup(f"{name} on tf", tuple(probes), Samples(laid[0][1], laid[0][1].plan("tf", threads)).alone)
         return
@@ -270,7 +270,7 @@ def _around(material: Material, names: Sequence[str], threads: int) -> Iterator[
     floats = Arrays(material.side.images.astype(np.float32))
     for name, images in (("small", material.small), ("images", material.side), ("floats", floats)):
         laid = [SizedPipeline.out(images, ()), SizedPipeline.out(images, (), SMALL_BATCH)]
-        probes = [batching(f"batch {name} {number}", one, threads) for number, one in enumerate(laid)]
+        probes = [batching(f"batch {name} {number}", pipeline, threads) for number, pipeline in enumerate(laid)]
         yield ProbeGroup(f"batching {name}", tuple(probes), Samples(laid[0], laid[0].plan("tf", threads)).alone)
         ends: tuple[Stage, ...] = (_NORMALIZE,) if images is floats else (_TO_FLOAT,)
         whole = whole_batches(f"{name} batched", SizedPipeline.out(images, (), behind=ends), threads, apart=False)

@@ -29,13 +29,15 @@ def advise(
         share: of the progress, that this takes.
         drawn: nodes that draw from Python's or NumPy's random while they are traced.
     """
-    candidates = sorted(_candidates(campaign, attribution, drawn), key=lambda one: one.expected_s, reverse=True)
+    proposals = sorted(
+        _candidates(campaign, attribution, drawn), key=lambda proposal: proposal.expected_s, reverse=True
+    )
     full_s = attribution.full.cpu_s_per_sample.value or 0.0
-    candidates = [one for one in candidates if one.expected_s > NEGLIGIBLE * full_s][:TRIED]
+    proposals = [proposal for proposal in proposals if proposal.expected_s > NEGLIGIBLE * full_s][:TRIED]
     tried = [
         trial_advice(candidate.title, candidate.detail, campaign.seen, campaign.domains)
-        for candidate in candidates
-        if campaign.in_time() and _ran(campaign, candidate, share / len(candidates))
+        for candidate in proposals
+        if campaign.in_time() and _ran(campaign, candidate, share / len(proposals))
     ]
     return most_saving(tried, full_s)
 
@@ -43,7 +45,7 @@ def advise(
 def _candidates(campaign: DatasetCampaign, attribution: Attribution, drawn: frozenset[Node]) -> list[Proposal]:
     import psutil
 
-    found = MeasuredDataset(
+    measured = MeasuredDataset(
         root=campaign.root,
         counts=campaign.counts,
         costs={step.name: step.cost.cpu_s_per_sample for step in attribution.steps},
@@ -51,7 +53,7 @@ def _candidates(campaign: DatasetCampaign, attribution: Attribution, drawn: froz
         free_bytes=float(psutil.virtual_memory().available),
         drawn=drawn,
     )
-    return [one for rule in RULES if (one := rule(found)) is not None]
+    return [proposal for rule in RULES if (proposal := rule(measured)) is not None]
 
 
 def _ran(campaign: DatasetCampaign, candidate: Proposal, share: float) -> bool:

@@ -75,7 +75,7 @@ class Bounds:
             steps: the share; 1 for all.
             parts: how many of what follows them are due, too.
         """
-        behind_s = sum(one for place, one in enumerate(self.parts_s) if place >= parts)
+        behind_s = sum(seconds for part, seconds in enumerate(self.parts_s) if part >= parts)
         return (build + 1) * self.build_s - behind_s - (1 - steps) * (self.build_s - sum(self.parts_s))
 
     @property
@@ -212,7 +212,7 @@ class _Work:
         s, files = self.counts.s_per_sample, [node for node in self.stores.empty if on_disk(node)]
         refilled = 0
         if self.epoch * s <= REFILL_S:
-            refilled = sum(any(one in files for one in node.nodes()) for node in self.rows)
+            refilled = sum(any(source in files for source in node.nodes()) for node in self.rows)
         nodes = sum(1 for node in self.rows[-1].nodes()) if self.rows else 1
         # A run's iterator takes as long to start as it has nodes, and each step has two.
         starts_s = self.counts.first_s * (1 + sum(2 * _size(node) / nodes for node in self.rows))
@@ -254,8 +254,10 @@ def _parts_s(counts: Counts, stores: Stores, rounds: int, window_s: float) -> tu
     """Wall seconds of the writing of each cache, of first epochs, and of starting iterators; in each build."""
     each_s, first_s = AROUND_S + PREPARING_S / 2, first_samples(counts) * counts.s_per_sample
     epoch_s = counts.samples * counts.s_per_sample
-    writing = [2 * rounds * (each_s + (window_s if on_disk(one) else first_s)) for one in stores.empty]
-    writing = [one + (3 * window_s if on_disk(node) else 0.0) for one, node in zip(writing, stores.empty, strict=True)]
+    writing = [2 * rounds * (each_s + (window_s if on_disk(store) else first_s)) for store in stores.empty]
+    writing = [
+        seconds + (3 * window_s if on_disk(node) else 0.0) for seconds, node in zip(writing, stores.empty, strict=True)
+    ]
     firsts_s = (rounds + 1) * (each_s + first_s) if stores.empty else 0.0
     starts_s = 0.0
     if may_start_anew(counts, stores):
@@ -267,7 +269,7 @@ def _parts_s(counts: Counts, stores: Stores, rounds: int, window_s: float) -> tu
 
 def _further_passes(counts: Counts, stores: Stores, rounds: int) -> int:
     """How many passes of each build those take."""
-    written = sum(2 * rounds + 2 * on_disk(one) for one in stores.empty)
+    written = sum(2 * rounds + 2 * on_disk(store) for store in stores.empty)
     return written + (rounds + 1 if stores.empty else 0) + (2 * rounds + 6 if may_start_anew(counts, stores) else 0)
 
 

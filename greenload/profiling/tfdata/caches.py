@@ -30,9 +30,9 @@ class Stores:
             root: the dataset.
             unfilled: caches that an epoch doesn't take all of the input of, as of ``cache().take(9)``.
         """
-        found = [node for node in root.nodes() if node.kind in STORES and node.inner is None]
-        filled = tuple(node for node in found if node.kind == "cache" and finished_on_disk(_path(node)))
-        return cls(filled, tuple(node for node in found if node not in filled and node not in unfilled))
+        stores = [node for node in root.nodes() if node.kind in STORES and node.inner is None]
+        filled = tuple(node for node in stores if node.kind == "cache" and finished_on_disk(_path(node)))
+        return cls(filled, tuple(node for node in stores if node not in filled and node not in unfilled))
 
     def __bool__(self) -> bool:
         return bool(self.filled or self.empty)

@@ -76,20 +76,20 @@ def call_of(function: Any) -> UserCall | None:
 def traced_call(operation: Any) -> UserCall | None:
     """The call that led to an operation of a graph."""
     frames = list(operation.traceback or ())
-    place = _last(frames, lambda file: not installed(file))
-    if place is None:  # a program that is itself installed
-        place = _last(frames, lambda file: not any(part in file for part in _FRAMEWORKS))
-    if place is None:
+    index = _last(frames, lambda file: not installed(file))
+    if index is None:  # a program that is itself installed
+        index = _last(frames, lambda file: not any(part in file for part in _FRAMEWORKS))
+    if index is None:
         return None
-    behind = itertools.takewhile(lambda frame: not frame.filename.endswith(_TRACING), frames[place + 1 :])
+    behind = itertools.takewhile(lambda frame: not frame.filename.endswith(_TRACING), frames[index + 1 :])
     public = (one.name for one in behind if one.name.isidentifier() and one.name[0] != "_")
     name = _VERSION.sub("", next((name for name in public if name not in _PASSING), ""))
-    frame = frames[place]
+    frame = frames[index]
     return UserCall(name, f"{os.path.basename(frame.filename)}:{frame.lineno}", frame.filename, frame.lineno)
 
 
 def _last(frames: Sequence[Any], wanted: Any) -> int | None:
-    return next((place for place in reversed(range(len(frames))) if wanted(frames[place].filename)), None)
+    return next((index for index in reversed(range(len(frames))) if wanted(frames[index].filename)), None)
 
 
 def made_inside(call: str) -> bool:
@@ -112,38 +112,38 @@ def calls_of_nodes(root: Node) -> dict[Node, str]:
     """
     line = list(root.nodes())
     behind = {before: node for node in line for before in node.inputs}
-    found = {node: node.call for node in line if node.call}
+    calls = {node: node.call for node in line if node.call}
     for node in line:
         call = node.inputs[0].call if node.kind == "choose" else ""
         if call.startswith("rejection_resample ") and node.inputs[1].inputs:
             given = {id(one.dataset) for one in node.inputs[1].inputs[0].nodes()}
-            found |= {one: call for one in node.nodes() if one.dataset is not None and id(one.dataset) not in given}
+            calls |= {one: call for one in node.nodes() if one.dataset is not None and id(one.dataset) not in given}
     for number, node in enumerate(line, 1):
         before = node.inputs[0] if len(node.inputs) == 1 else node
         if before.kind == "snapshot" and node.call == f"snapshot {before.where}":  # what it reads is mapped
-            found |= dict.fromkeys((before, node), f"{node.call} {number}")
-    for call in dict.fromkeys(found.values()):
-        ends = [node for node in line if found.get(node) == call]
-        found |= dict.fromkeys(_before(ends, call, found), call)
-        found |= dict.fromkeys(_tail(ends[-1], call, behind), call)
+            calls |= dict.fromkeys((before, node), f"{node.call} {number}")
+    for call in dict.fromkeys(calls.values()):
+        ends = [node for node in line if calls.get(node) == call]
+        calls |= dict.fromkeys(_before(ends, call, calls), call)
+        calls |= dict.fromkeys(_tail(ends[-1], call, behind), call)
     for number, node in enumerate(line, 1):
         if _lists_files(node):
             files = int(node.dataset.cardinality())
             shuffle = behind.get(node)
-            own = shuffle is not None and shuffle.kind == "shuffle" and node not in found
+            own = shuffle is not None and shuffle.kind == "shuffle" and node not in calls
             if own and shuffle is not None and shuffle.parameters.get("buffer_size") == max(1, files):
-                found.setdefault(shuffle, f"list_files {number}")
-            found.setdefault(node, f"list_files {number}")
-    return found
+                calls.setdefault(shuffle, f"list_files {number}")
+            calls.setdefault(node, f"list_files {number}")
+    return calls
 
 
-def _before(ends: Sequence[Node], call: str, found: Mapping[Node, str]) -> Iterable[Node]:
+def _before(ends: Sequence[Node], call: str, calls: Mapping[Node, str]) -> Iterable[Node]:
     """The nodes between those of a call, and all before them where it makes a dataset from nothing."""
     name = call.partition(" ")[0]
     ours = set(ends)
     for end in ends:
         above = [node for node in end.nodes() if node not in ours]
-        foreign = [node for node in above if _is_users(node) or found.get(node, call) != call]
+        foreign = [node for node in above if _is_users(node) or calls.get(node, call) != call]
         if not foreign and (name in _SOURCES or made_inside(call)):
             yield from above
             continue
@@ -193,7 +193,7 @@ def _lists_files(node: Node) -> bool:
     if not 0 <= int(node.dataset.cardinality()) <= _MOST_FILES:
         return False
     graph = tf.compat.v1.GraphDef.FromString(node.dataset._as_serialized_graph().numpy())
-    return any(one.op == "TensorSliceDataset" and one.attr["is_files"].b for one in graph.node)
+    return any(operation.op == "TensorSliceDataset" and operation.attr["is_files"].b for operation in graph.node)
 
 
 def call_places(root: Node, calls: Mapping[Node, str]) -> dict[Node, str]:
@@ -220,12 +220,12 @@ def names_and_rows(root: Node, calls: Mapping[Node, str]) -> dict[Node, tuple[st
     order = [node for node in shown if node in last]
     wanted = [key.partition(" ")[0] if isinstance(key := last[node][0], str) else node.name for node in order]
     named = dict(zip(order, numbered_names(wanted), strict=True))
-    found = {node: (node.name, node.name) for node in line if node.hidden}
+    names = {node: (node.name, node.name) for node in line if node.hidden}
     for end, row in named.items():
         *others, _ = last[end][1]
-        found |= {
+        names |= {
             node: (name, row)
             for node, name in zip(others, numbered_names([f"{row}: {node.kind}" for node in others]), strict=True)
         }
-        found[end] = row, row
-    return found
+        names[end] = row, row
+    return names

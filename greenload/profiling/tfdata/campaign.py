@@ -282,7 +282,9 @@ class DatasetCampaign(Campaign):
             self.methods[node.name] = pair.method
             with closing(pair.runs()):
                 for run in pair.runs().values():
-                    self._fill(run, whole=pair.method == "prefix" and any(one in self.stores for one in node.nodes()))
+                    self._fill(
+                        run, whole=pair.method == "prefix" and any(source in self.stores for source in node.nodes())
+                    )
                     if pair.method == "prefix" and self.stores:
                         self._regroup(run)
                 if pair.method == "prefix":  # before a cache, samples cost far more than behind it
@@ -307,21 +309,21 @@ class DatasetCampaign(Campaign):
         """
         before = self.replays.step_before(node)
         if node.kind not in ("map", "filter"):
-            behind = [one for one in node.nodes() if one in self.stores and one is not node]
+            behind = [store for store in node.nodes() if store in self.stores and store is not node]
             filled = not any(map(on_disk, behind)) or self._epoch() * self.counts.s_per_sample <= REFILL_S
             return "all" if behind and filled and self._upstream(node) < _HANDOVER_S else "alone"
         if node.name not in self._contexts:
             pair = self.replays.pair(node)
-            found = "alone"
+            context = "alone"
             if pair.method == "replay":
                 own = self._rough_cost(pair.runs(), self._fill, self.one_pass())
                 all_s = self._upstream(node)
                 per_element = all_s / max(1e-9, self.counts.flows[node].elements_per_sample)
                 if per_element < _HANDOVER_S and own >= _BEHIND_ALL_SHARE * all_s:
-                    found = "all"
+                    context = "all"
                 elif node.kind == "map" and before is not None and before.name in self.methods:
-                    found = "before" if own >= BEHIND_SHARE * self.cost(before.name) else "alone"
-            self._contexts[node.name] = found
+                    context = "before" if own >= BEHIND_SHARE * self.cost(before.name) else "alone"
+            self._contexts[node.name] = context
         return self._contexts[node.name]
 
     def _upstream(self, node: Node) -> float:
@@ -333,7 +335,7 @@ class DatasetCampaign(Campaign):
         if before in self.stores:
             return own
         rest = [before.looked[-1]] if before.looked else before.inputs
-        return own + sum(self._upto(one) for one in rest)
+        return own + sum(self._upto(last) for last in rest)
 
     def _upto(self, node: Node) -> float:
         return (self.cost(node.name) if node.name in self.methods else 0.0) + (

@@ -138,10 +138,12 @@ def _count(
     steady = not seen.ended and last[root][1] > first[root][1]
     through = last[root] - first[root] if steady else last[root]  # what filled buffers before the first one is no flow
     passed = sample.per_element * int(through[1])
-    flows = _steady(root, first, last, passed) if steady else {node: int(one[0]) / passed for node, one in last.items()}
+    flows = (
+        _steady(root, first, last, passed) if steady else {node: int(total[0]) / passed for node, total in last.items()}
+    )
     stores = [node for node in root.nodes() if node.kind in STORES] if seen.ended and cut is None else []
     return Counts(
-        flows={node: Flow(flows[node], float(one[2]) / max(1, int(one[0]))) for node, one in last.items()},
+        flows={node: Flow(flows[node], float(total[2]) / max(1, int(total[0]))) for node, total in last.items()},
         unit=sample,
         samples_per_element=passed / int(through[0]),
         epoch_elements=int(last[root][0]) if seen.ended else None,
@@ -247,12 +249,12 @@ def epoch_repeats(root: Node) -> list[Node]:
 
     Those in a branch of a join, or before something that ends by itself, are part of what the dataset gives.
     """
-    found, node = [], root
+    repeats, node = [], root
     while node.inputs and node.kind not in ("take", "take_while") and node.kind not in JOINS:
         if endless_repeat(node):
-            found.append(node)
+            repeats.append(node)
         node = node.inputs[1 if node.kind == "enumerate" else 0]
-    return found
+    return repeats
 
 
 def unbounded_generator(node: Node, cut: bool = False) -> bool:
@@ -317,31 +319,31 @@ def _bytes(part: Any) -> Any:
 
 def _inside(root: Node, builder: Builder, counts: Counts, told: Callable[[], None]) -> dict[Node, Flow]:
     """Flows of the chains inside interleaves, from their ends to their sources."""
-    found: dict[Node, Flow] = {}
+    flows: dict[Node, Flow] = {}
     for outer in root.nodes():
         after = counts.flows[outer].elements_per_sample if outer.looked else 0.0
         before = None
         into = counts.flows[outer.inputs[0]].elements_per_sample if outer.looked else 0.0
-        for one in reversed(outer.looked):
+        for inner in reversed(outer.looked):
             if not into:
-                found[one] = Flow(0.0, 0.0)
+                flows[inner] = Flow(0.0, 0.0)
                 continue
-            sizes, per_input = _measured(outer, one, builder, math.ceil(counts.samples * into), told)
+            sizes, per_input = _measured(outer, inner, builder, math.ceil(counts.samples * into), told)
             elements = after if before is None or before.kind in _ONE_TO_ONE else per_input * into
-            found[one] = Flow(elements, sizes)
-            after, before = elements, one
-    return found
+            flows[inner] = Flow(elements, sizes)
+            after, before = elements, inner
+    return flows
 
 
-def _measured(outer: Node, one: Node, builder: Builder, inputs: int, told: Callable[[], None]) -> tuple[float, float]:
+def _measured(outer: Node, inner: Node, builder: Builder, inputs: int, told: Callable[[], None]) -> tuple[float, float]:
     """Bytes of an element of a node inside an interleave, and its elements for each of the interleave's ``inputs``."""
     into, out = element_counter(), element_counter()
     below = counted(builder.build(outer.inputs[0], leave_out_order).take(max(1, inputs)), into)
     start = time.perf_counter()
-    for n, _ in enumerate(counted(one.inner.prefix(below), out)):
+    for n, _ in enumerate(counted(inner.inner.prefix(below), out)):
         told()
         took = time.perf_counter() - start
-        if took > _INNER_S or (n + 1 >= _INNER_ELEMENTS and one.kind in _ONE_TO_ONE):
+        if took > _INNER_S or (n + 1 >= _INNER_ELEMENTS and inner.kind in _ONE_TO_ONE):
             break
     elements, _, size = (int(number) for number in out.numpy())
     return size / max(1, elements), elements / max(1, int(into[0]))

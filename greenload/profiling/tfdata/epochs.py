@@ -127,7 +127,7 @@ class FirstEpochs:
             run = Once(dataset, 0, self._group, self._told, folder)
             run.run(0)
             run.close()
-            elements, passed, _ = (int(one) for one in counter.numpy())
+            elements, passed, _ = (int(number) for number in counter.numpy())
             self._passed = round(passed * self._counts.unit.per_element) if elements < self._most else 0
         if not self._passed:
             return None

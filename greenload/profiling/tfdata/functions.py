@@ -31,7 +31,7 @@ def operations(node: Node) -> Iterator[Any]:
     if node.inner is not None:
         graph = node.inner.operation.graph.as_graph_def()
         attributes = node.inner.operation.node_def.attr
-        names = [attributes[one].func.name for one in ("f", "predicate") if one in attributes]
+        names = [attributes[attribute].func.name for attribute in ("f", "predicate") if attribute in attributes]
     else:
         yield from operations_of(getattr(node.function, "function", None))
         return
@@ -44,36 +44,37 @@ def operations_of(function: Any) -> Iterator[Any]:
         return
     graph = function.graph.as_graph_def()
     yield from graph.node
-    yield from _library(graph, [name for one in graph.node for name in _called(one)])
+    yield from _library(graph, [name for operation in graph.node for name in _called(operation)])
 
 
 def _library(graph: Any, names: list[str]) -> Iterator[Any]:
     """What is in the functions of a graph that have one of the names, and in those that they call."""
-    library = {one.signature.name: one for one in graph.library.function}
+    library = {function.signature.name: function for function in graph.library.function}
     seen: set[str] = set()
     while names:
         name = names.pop()
         if name in library and name not in seen:
             seen.add(name)
-            for one in library[name].node_def:
-                yield one
-                names += _called(one)
+            for operation in library[name].node_def:
+                yield operation
+                names += _called(operation)
 
 
 def _called(operation: Any) -> list[str]:
-    found = [value.func.name for value in operation.attr.values() if value.HasField("func")]
-    return found + [one.name for value in operation.attr.values() for one in value.list.func]
+    names = [value.func.name for value in operation.attr.values() if value.HasField("func")]
+    return names + [function.name for value in operation.attr.values() for function in value.list.func]
 
 
 def calls_python(node: Node) -> bool:
     """Whether a node's function calls Python: TensorFlow can't say what that does."""
-    return node.kind != "from_generator" and any(one.op in _PYTHON for one in operations(node))
+    return node.kind != "from_generator" and any(operation.op in _PYTHON for operation in operations(node))
 
 
 def repeatable(node: Node) -> bool:
     """Whether a node gives the same each time: no random numbers, no state, no Python in its function."""
     return not any(
-        one.op in _PYTHON or one.op in _STATE or any(word in one.op for word in _RANDOM) for one in operations(node)
+        operation.op in _PYTHON or operation.op in _STATE or any(word in operation.op for word in _RANDOM)
+        for operation in operations(node)
     )
 
 
@@ -82,10 +83,10 @@ def draws_random(node: Node) -> bool:
 
     Stateless draws do so only where their seed is counted on in a variable, as Keras's layers do.
     """
-    found = [one.op for one in operations(node)]
-    if any("Dataset" not in op and not op.startswith("Stateless") and _is_drawing(op) for op in found):
+    kinds = [operation.op for operation in operations(node)]
+    if any("Dataset" not in op and not op.startswith("Stateless") and _is_drawing(op) for op in kinds):
         return True
-    return any(op.startswith("Stateless") and _is_drawing(op) for op in found) and any(op in _STATE for op in found)
+    return any(op.startswith("Stateless") and _is_drawing(op) for op in kinds) and any(op in _STATE for op in kinds)
 
 
 def _is_drawing(operation: str) -> bool:
@@ -94,7 +95,7 @@ def _is_drawing(operation: str) -> bool:
 
 def has_operation(node: Node, *names: str) -> bool:
     """Whether a node's function has an operation of one of the names."""
-    return any(one.op in names for one in operations(node))
+    return any(operation.op in names for operation in operations(node))
 
 
 def reachable_objects(*starts: Any) -> Iterator[Any]:
@@ -107,40 +108,40 @@ def reachable_objects(*starts: Any) -> Iterator[Any]:
         >>> rng in list(reachable(lambda x: x * rng.random()))
         True
     """
-    found: dict[int, Any] = {}
+    seen: dict[int, Any] = {}
     queue = list(starts)
-    for one in queue:  # grows while it is read
-        if len(found) >= _MOST:
+    for value in queue:  # grows while it is read
+        if len(seen) >= _MOST:
             return
-        if id(one) in found or one is None or isinstance(one, int | float | str | bytes):
+        if id(value) in seen or value is None or isinstance(value, int | float | str | bytes):
             continue
-        found[id(one)] = one
-        yield one
-        queue += _next(one)
+        seen[id(value)] = value
+        yield value
+        queue += _next(value)
 
 
-def _next(one: Any) -> list[Any]:
-    if isinstance(one, functools.partial):
-        return [one.func, *one.args, *one.keywords.values()]
-    if inspect.ismethod(one):
-        return [one.__self__, one.__func__]
-    if isinstance(one, FunctionType):
-        return _of_function(one)
-    if isinstance(one, Mapping):
-        return list(one.values())[:_ELEMENTS] if type(one) is dict else []
-    if isinstance(one, list | tuple | set | frozenset):
-        return list(one)[:_ELEMENTS]
-    if isinstance(one, ModuleType) or inspect.isclass(one):
+def _next(value: Any) -> list[Any]:
+    if isinstance(value, functools.partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if inspect.ismethod(value):
+        return [value.__self__, value.__func__]
+    if isinstance(value, FunctionType):
+        return _of_function(value)
+    if isinstance(value, Mapping):
+        return list(value.values())[:_ELEMENTS] if type(value) is dict else []
+    if isinstance(value, list | tuple | set | frozenset):
+        return list(value)[:_ELEMENTS]
+    if isinstance(value, ModuleType) or inspect.isclass(value):
         return []
     wrapped = [
         inner
         for name in ("python_function", "_python_function", "__wrapped__")
-        if (inner := attribute_or_none(one, name))
+        if (inner := attribute_or_none(value, name))
     ]
-    if wrapped or is_framework(type(one).__module__):
+    if wrapped or is_framework(type(value).__module__):
         return wrapped
-    called = [vars(kind).get(name) for kind in type(one).__mro__[:-1] for name in ("__call__", "call", "__iter__")]
-    return [*vars(one).values(), *called] if hasattr(one, "__dict__") else called
+    called = [vars(kind).get(name) for kind in type(value).__mro__[:-1] for name in ("__call__", "call", "__iter__")]
+    return [*vars(value).values(), *called] if hasattr(value, "__dict__") else called
 
 
 def _of_function(function: FunctionType) -> list[Any]:
@@ -152,7 +153,7 @@ def _of_function(function: FunctionType) -> list[Any]:
             continue  # not yet assigned
     if installed(function.__code__.co_filename):
         return cells if hasattr(function, "__wrapped__") else []
-    found = [*cells, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    values = [*cells, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
     code = function.__code__
     within = (code, *codes_inside(code))
     names = list(dict.fromkeys(name for one in within for name in one.co_names))
@@ -164,18 +165,18 @@ def _of_function(function: FunctionType) -> list[Any]:
         held = [vars(module)[name] for name in names if name in vars(module)]
         modules += [one for one in held if isinstance(one, ModuleType) and one not in modules]
         given += held
-    return found + given + modules
+    return values + given + modules
 
 
 def _named(code: CodeType, *operations: str) -> list[str]:
     """The names that a function's instructions of some kinds have: of globals, or of modules that it imports."""
-    return [one.argval for one in dis.get_instructions(code) if one.opname in operations]
+    return [instruction.argval for instruction in dis.get_instructions(code) if instruction.opname in operations]
 
 
-def attribute_or_none(one: Any, name: str) -> Any:
+def attribute_or_none(value: Any, name: str) -> Any:
     """An attribute of anything; None where it has none, or says so by raising."""
     try:
-        return getattr(one, name, None)
+        return getattr(value, name, None)
     except Exception:  # a property of a user's class may raise anything
         return None
 

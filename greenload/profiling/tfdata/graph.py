@@ -137,16 +137,16 @@ class Node:
 
     def nodes(self) -> Iterator[Node]:
         """All nodes up to this one, inputs first; those inside an interleave's function before it."""
-        for one in self.inputs:
-            yield from one.nodes()
+        for before in self.inputs:
+            yield from before.nodes()
         yield from self.looked
         yield self
 
     def to_dict(self) -> dict[str, Any]:
         """The node as data, without its inputs."""
-        found: dict[str, Any] = {"kind": self.kind, "name": self.name}
-        found |= {key: value for key in ("where", "branch") if (value := getattr(self, key))}
-        return found | {"parameters": dict(self.parameters), "element_spec": str(self.element_spec)}
+        data: dict[str, Any] = {"kind": self.kind, "name": self.name}
+        data |= {key: value for key in ("where", "branch") if (value := getattr(self, key))}
+        return data | {"parameters": dict(self.parameters), "element_spec": str(self.element_spec)}
 
 
 def walk(dataset: tf.data.Dataset) -> Node:
@@ -172,7 +172,7 @@ def function_wrapper(dataset: Any) -> Any:
     """tf.data's wrapper of a dataset's function; None where it has none."""
     if type(dataset).__name__ == "_DenseToRaggedDataset":
         dataset = dataset._mapped_dataset
-    return next((found for name in _FUNCTIONS if (found := getattr(dataset, name, None)) is not None), None)
+    return next((function for name in _FUNCTIONS if (function := getattr(dataset, name, None)) is not None), None)
 
 
 def function_wrappers(dataset: Any) -> list[Any]:
@@ -180,7 +180,7 @@ def function_wrappers(dataset: Any) -> list[Any]:
     held = [*vars(dataset).values(), *vars(file_reader(dataset)).values()]
     if (mapped := getattr(dataset, "_mapped_dataset", None)) is not None:
         held += vars(mapped).values()
-    return [one for one in held if hasattr(one, "_func") and hasattr(one, "function")]
+    return [value for value in held if hasattr(value, "_func") and hasattr(value, "function")]
 
 
 def without_adapter(dataset: Any) -> Any:
@@ -212,18 +212,25 @@ def _tree(dataset: Any, branch: str, count: list[int]) -> Node:
     known = bool(kind) and kind not in (DALI_NODE, "data_service")
     kind = kind or type(dataset).__name__.strip("_")
     inputs = []
-    for place, child in enumerate(children):
-        label = _branch(kind, place)
-        one = _tree(child, " / ".join(part for part in (branch, label) if part), count)
-        if kind == "choose" and place == 0:
-            name, where = (one.call.partition(" ")[0], one.where) if one.call else ("choose", "")
-            whole = _hidden(one)
-            one = Node(
-                without_adapter(child), "selector", (whole,), name, where, call=one.call, branch=one.branch, known=False
+    for index, child in enumerate(children):
+        label = _branch(kind, index)
+        before = _tree(child, " / ".join(part for part in (branch, label) if part), count)
+        if kind == "choose" and index == 0:
+            name, where = (before.call.partition(" ")[0], before.where) if before.call else ("choose", "")
+            whole = _hidden(before)
+            before = Node(
+                without_adapter(child),
+                "selector",
+                (whole,),
+                name,
+                where,
+                call=before.call,
+                branch=before.branch,
+                known=False,
             )
-        elif not known or (kind == "enumerate" and place == 0) or (hasattr(dataset, "_impl") and _written_here(one)):
-            one = _hidden(one)  # what is before a dataset that can't be built on anything else is part of its row
-        inputs.append(one)
+        elif not known or (kind == "enumerate" and index == 0) or (hasattr(dataset, "_impl") and _written_here(before)):
+            before = _hidden(before)  # what is before a dataset that can't be built on anything else is part of its row
+        inputs.append(before)
     name, where, file, call = _called(dataset, kind)
     node = Node(
         dataset,
@@ -264,13 +271,13 @@ def _called(dataset: Any, kind: str) -> tuple[str, str, str, str]:
 
 def _written_here(node: Node) -> bool:
     """Whether all of a tree comes from a reader's own list of files, which is no row of its own."""
-    return all(one.kind in ("from_tensor_slices", "from_tensors", "map", "range") for one in node.nodes()) and all(
-        installed(function_file(one.function._func)) for one in node.nodes() if one.kind == "map"
-    )
+    return all(
+        source.kind in ("from_tensor_slices", "from_tensors", "map", "range") for source in node.nodes()
+    ) and all(installed(function_file(source.function._func)) for source in node.nodes() if source.kind == "map")
 
 
 def _hidden(node: Node) -> Node:
-    return replace(node, hidden=True, inputs=tuple(_hidden(one) for one in node.inputs), looked=())
+    return replace(node, hidden=True, inputs=tuple(_hidden(before) for before in node.inputs), looked=())
 
 
 def endless_repeat(node: Node) -> bool:
@@ -278,10 +285,10 @@ def endless_repeat(node: Node) -> bool:
     return node.kind == "repeat" and node.parameters.get("count", -1) < 0
 
 
-def _branch(kind: str, place: int) -> str:
+def _branch(kind: str, index: int) -> str:
     if kind == "choose":
-        return f"choose {place}" if place else "choose"
-    return f"{kind} {place + 1}" if kind in JOINS else ""
+        return f"choose {index}" if index else "choose"
+    return f"{kind} {index + 1}" if kind in JOINS else ""
 
 
 def _counts(dataset: Any) -> bool:
@@ -299,23 +306,23 @@ def generator_of(dataset: Any) -> Any:
     if "from_generator_op" not in function_file(function):
         return None
     seen = [function]
-    for one in seen:  # grows while it is read
-        for cell in getattr(one, "__closure__", None) or ():
-            found = cell.cell_contents
-            if hasattr(found, "_generator"):
-                return user_function(found._generator)
-            if callable(found) and found not in seen and len(seen) < 50:
-                seen.append(found)
+    for held in seen:  # grows while it is read
+        for cell in getattr(held, "__closure__", None) or ():
+            value = cell.cell_contents
+            if hasattr(value, "_generator"):
+                return user_function(value._generator)
+            if callable(value) and value not in seen and len(seen) < 50:
+                seen.append(value)
     return function
 
 
 def _parameters(dataset: Any) -> dict[str, Any]:
-    found = {}
+    parameters = {}
     for name in _PARAMETERS:
         value: Any = getattr(dataset, f"_{name}", None)
         if hasattr(value, "numpy"):
             array = value.numpy()
             value = array.decode(errors="replace") if isinstance(array, bytes) else array.tolist()
         if value is not None and isinstance(value, bool | int | str | list):
-            found[name] = value
-    return found
+            parameters[name] = value
+    return parameters

@@ -87,10 +87,10 @@ def patiently(work: Callable[[], Result], pulse: Pulse, patience_s: float | None
 def clear_frames(error: BaseException) -> None:
     """Clear the frames that an error came through: their iterators end, and with them TensorFlow's threads."""
     chain: list[BaseException | None] = [error]
-    for one in chain:  # grows while it is read
-        if one is not None and len(chain) < _LONGEST_CHAIN:
-            traceback.clear_frames(one.__traceback__)
-            chain += [one.__cause__, one.__context__]
+    for cause in chain:  # grows while it is read
+        if cause is not None and len(chain) < _LONGEST_CHAIN:
+            traceback.clear_frames(cause.__traceback__)
+            chain += [cause.__cause__, cause.__context__]
 
 
 def translated(error: BaseException) -> BaseException:

@@ -145,26 +145,26 @@ def look_inside(node: Node) -> tuple[Node, ...]:
     if not operations or operations[0] is None:
         return ()
     branch = " / ".join(part for part in (node.branch, node.kind) if part)
-    found: list[Node] = []
+    chain: list[Node] = []
     source = None
     for operation in operations:
         kind = _KINDS[operation.type]
         reading = _reads(operation)
         if reading:  # a reader is a flat_map over the names of files
-            kind, source, found = reading, None, []
+            kind, source, chain = reading, None, []
         last = operation is operations[-1]
         if kind in _PASSIVE and not last:
             continue
         spec = node.element_spec if last else _spec(operation)
         call = traced_call(operation)
-        place, file = ("", "") if call is None else (call.where, call.file)
+        where, file = ("", "") if call is None else (call.where, call.file)
         named = kind in ("map", "filter", "flat_map", "interleave")
         made = call.made(kind) if named and call is not None else ""
         name = _name(operation, node.function._func, call) if named else kind
         inner = Inner(node.dataset, operation, source, spec)
-        found.append(Node(None, kind, (), name, place, file, made, branch, _parameters(operation, kind), inner=inner))
+        chain.append(Node(None, kind, (), name, where, file, made, branch, _parameters(operation, kind), inner=inner))
         source = operation
-    return tuple(found)
+    return tuple(chain)
 
 
 def _parameters(operation: Any, kind: str) -> dict[str, Any]:
@@ -174,8 +174,8 @@ def _parameters(operation: Any, kind: str) -> dict[str, Any]:
     if kind != "shuffle":
         return {}
     size = tf.get_static_value(operation.inputs[1])
-    found = {"reshuffle_each_iteration": bool(operation.get_attr("reshuffle_each_iteration"))}
-    return found if size is None else {"buffer_size": int(size), **found}
+    parameters = {"reshuffle_each_iteration": bool(operation.get_attr("reshuffle_each_iteration"))}
+    return parameters if size is None else {"buffer_size": int(size), **parameters}
 
 
 def _nested(outer: Any, inputs: tf.data.Dataset, function: Callable[..., Any]) -> tf.data.Dataset:
@@ -191,19 +191,19 @@ def _nested(outer: Any, inputs: tf.data.Dataset, function: Callable[..., Any]) -
 
 def _chain(operation: Any) -> list[Any]:
     """Operations on datasets from the source to the one given; ``[None]`` where they aren't one known line."""
-    found: list[Any] = []
+    chain: list[Any] = []
     while True:
         if operation.type == "Identity":
             operation = operation.inputs[0].op
             continue
         if operation.type not in _KINDS:
             return [None]
-        found.append(operation)
+        chain.append(operation)
         before = [tensor.op for tensor in operation.inputs if tensor.dtype.name == "variant"]
         if len(before) > 1:
             return [None]
         if not before:
-            return found[::-1]
+            return chain[::-1]
         operation = before[0]
 
 
@@ -241,9 +241,9 @@ def _name(operation: Any, outer: Any, call: UserCall | None) -> str:
     if call is not None and call.inside(_KINDS[operation.type]):
         return call.name
     attribute = "predicate" if operation.type == "FilterDataset" else "f"
-    found = _TRACED.match(operation.get_attr(attribute).name)
-    if found is not None and found[1] != "lambda":
-        return found[1]
+    traced = _TRACED.match(operation.get_attr(attribute).name)
+    if traced is not None and traced[1] != "lambda":
+        return traced[1]
     return "<lambda>" if call is None else _lambda(outer, call)
 
 

@@ -93,13 +93,13 @@ def lambda_text(code: CodeType) -> str:
         >>> lambda_text((lambda x: x + 1).__code__)
         'lambda x: x + 1'
     """
-    written = [one for one in _lambdas(code.co_filename) if one[1].lineno == code.co_firstlineno]
+    written = [pair for pair in _lambdas(code.co_filename) if pair[1].lineno == code.co_firstlineno]
     ran = [spot for spot in code.co_positions() if None not in spot and spot[2] != spot[3]]
-    fitting = [one for one in written if all(_holds(one[1].body, spot) for spot in ran)]
+    fitting = [pair for pair in written if all(_holds(pair[1].body, spot) for spot in ran)]
     if not fitting:
         return "<lambda>"
-    source, found = min(fitting, key=lambda one: len(ast.unparse(one[1].body)))  # the innermost
-    return trimmed(ast.get_source_segment(source, found) or "<lambda>")
+    source, shortest = min(fitting, key=lambda pair: len(ast.unparse(pair[1].body)))  # the innermost
+    return trimmed(ast.get_source_segment(source, shortest) or "<lambda>")
 
 
 def trimmed(text: str) -> str:
@@ -161,8 +161,8 @@ def codes_inside(code: CodeType) -> Iterator[CodeType]:
 def numbered_names(names: list[str]) -> list[str]:
     """The names in order, later ones of the same name numbered: ``["map", "map (2)"]``."""
     seen: dict[str, int] = {}
-    found = []
+    numbered = []
     for name in names:
         seen[name] = seen.get(name, 0) + 1
-        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return found
+        numbered.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return numbered

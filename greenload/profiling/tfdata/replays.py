@@ -71,7 +71,7 @@ class DatasetReplays:
         self._stores = Stores.of(root, counts.unfilled)
         self._filled: dict[int, tf.data.Dataset] = {}
         self._outer: Mapping[Node, tuple[Node, int]] = {
-            one: (node, place) for node in root.nodes() for place, one in enumerate(node.looked)
+            inner: (node, index) for node in root.nodes() for index, inner in enumerate(node.looked)
         }
 
     def full(self) -> DatasetRun:
@@ -116,29 +116,29 @@ class DatasetReplays:
     def before(self, node: Node) -> Node | None:
         """The node whose elements a node works on; None for a source."""
         if node in self._outer:
-            outer, place = self._outer[node]
-            return outer.looked[place - 1] if place else outer.inputs[0]
+            outer, index = self._outer[node]
+            return outer.looked[index - 1] if index else outer.inputs[0]
         return node.inputs[0] if node.inputs else None
 
     def unreached(self, rows: Sequence[Node]) -> dict[str, str]:
         """By name, why nodes can't be measured of which nothing was seen while elements were counted."""
-        found, counts = {}, self._counts
+        reasons, counts = {}, self._counts
         for node in rows:
             before = self.before(node)
             if before is not None and node.known and counts.silent(before):
-                found[node.name] = f"nothing reached it in the {counts.samples:,} samples that were counted"
+                reasons[node.name] = f"nothing reached it in the {counts.samples:,} samples that were counted"
             elif counts.silent(node) and (node.inner is not None or node.kind not in PREDICATES):
-                found[node.name] = f"gave no element in the {counts.samples:,} samples that were counted"
-        return found
+                reasons[node.name] = f"gave no element in the {counts.samples:,} samples that were counted"
+        return reasons
 
     def step_before(self, node: Node) -> Node | None:
         """The node before a node that does work: those that only pass, order or hold elements are left out."""
-        found = self.before(node)
-        while found is not None and found.inner is None and len(found.inputs) == 1:
-            if found.kind not in PASSIVE and found.kind not in ("shuffle", "prefetch"):
+        before = self.before(node)
+        while before is not None and before.inner is None and len(before.inputs) == 1:
+            if before.kind not in PASSIVE and before.kind not in ("shuffle", "prefetch"):
                 break
-            found = found.inputs[0]
-        return found.looked[-1] if found is not None and found.looked else found
+            before = before.inputs[0]
+        return before.looked[-1] if before is not None and before.looked else before
 
     def _is_inner_source(self, node: Node) -> bool:
         return node in self._outer and self._outer[node][1] == 0
@@ -205,12 +205,12 @@ class DatasetReplays:
         """The dataset up to a node, as it is. All copies of a build read the same caches in memory."""
         cut = cut_caches(self._builder, self._counts, self._cut)
 
-        def alter(one: Node, inputs: Sequence[tf.data.Dataset]) -> tf.data.Dataset | None:
-            if one not in self._stores or on_disk(one):
-                return cut(one, inputs)
-            if id(one.dataset) not in self._filled:
-                self._filled[id(one.dataset)] = cut(one, inputs) or self._builder.on(one, inputs)
-            return self._filled[id(one.dataset)]
+        def alter(below: Node, inputs: Sequence[tf.data.Dataset]) -> tf.data.Dataset | None:
+            if below not in self._stores or on_disk(below):
+                return cut(below, inputs)
+            if id(below.dataset) not in self._filled:
+                self._filled[id(below.dataset)] = cut(below, inputs) or self._builder.on(below, inputs)
+            return self._filled[id(below.dataset)]
 
         if node in self._outer:
             outer, _ = self._outer[node]
@@ -233,7 +233,7 @@ class DatasetReplays:
     def _prefix(self, node: Node) -> DatasetRun:
         """The dataset up to a node, over and over; no further than an epoch goes where that leaves a cache unfilled."""
         dataset, per_sample = self.copy(node), self._counts.flows[node].elements_per_sample
-        if any(one in self._counts.unfilled and one not in self._stores for one in node.nodes()):
+        if any(cache in self._counts.unfilled and cache not in self._stores for cache in node.nodes()):
             dataset = dataset.take(max(1, round(per_sample * self._counts.samples)))
         return self._run(dataset.repeat(), 1 / per_sample)
 

@@ -49,26 +49,26 @@ def merged_rows(steps: Sequence[Step], names: Mapping[str, str]) -> tuple[Step, 
 
 def _sum(parts: Sequence[Step], name: str) -> Step:
     def figure(pick: Callable[[Step], Figure]) -> Figure:
-        return sum_figures((pick(one) for one in parts), common=True)
+        return sum_figures((pick(step) for step in parts), common=True)
 
     def energy(domain: str) -> Figure:
-        return figure(lambda one: one.energy_j_per_sample[domain])
+        return figure(lambda step: step.energy_j_per_sample[domain])
 
     last = parts[-1]
-    branches = zip(*(one.branch.split(" / ") for one in parts), strict=False)
+    branches = zip(*(step.branch.split(" / ") for step in parts), strict=False)
     shared = itertools.takewhile(lambda same: len(set(same)) == 1, branches)
     return replace(
         last,
         name=name,
         stages=(name.partition(" (")[0],),
-        method="replay" if all(one.method == "replay" for one in parts) else "prefix",
+        method="replay" if all(step.method == "replay" for step in parts) else "prefix",
         branch=" / ".join(same[0] for same in shared),
-        where=next((one.where for one in parts if one.where), ""),
-        runs=next((one.runs for one in parts if one.runs == "every epoch"), last.runs),
-        cpu_s_per_sample=figure(lambda one: one.cpu_s_per_sample),
+        where=next((step.where for step in parts if step.where), ""),
+        runs=next((step.runs for step in parts if step.runs == "every epoch"), last.runs),
+        cpu_s_per_sample=figure(lambda step: step.cpu_s_per_sample),
         energy_j_per_sample={domain: energy(domain) for domain in last.energy_j_per_sample},
-        device_bytes_per_sample=figure(lambda one: one.device_bytes_per_sample),
-        reads_per_sample=figure(lambda one: one.reads_per_sample),
+        device_bytes_per_sample=figure(lambda step: step.device_bytes_per_sample),
+        reads_per_sample=figure(lambda step: step.reads_per_sample),
     )
 
 

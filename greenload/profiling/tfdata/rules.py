@@ -60,15 +60,15 @@ class Proposal:
 
 def main_line(root: Node) -> list[Node]:
     """The nodes back from the end as far as each has one input, in their order."""
-    found = [root]
-    while len(found[-1].inputs) == 1:
-        found.append(found[-1].inputs[0])
-    return found[::-1]
+    nodes = [root]
+    while len(nodes[-1].inputs) == 1:
+        nodes.append(nodes[-1].inputs[0])
+    return nodes[::-1]
 
 
 def _cost(dataset: MeasuredDataset, node: Node) -> float:
     """CPU seconds per sample of a node's rows."""
-    names = [one.name for one in node.looked] or [node.name]
+    names = [inner.name for inner in node.looked] or [node.name]
     return sum(dataset.costs[name].value or 0.0 for name in names if name in dataset.costs)
 
 
@@ -82,8 +82,8 @@ def _made_inside(dataset: MeasuredDataset) -> set[Node]:
 
     Of a method of ``Dataset`` that made several, all but the last.
     """
-    ends = [place for place, node in enumerate(dataset.line) if made_inside(node.call)]
-    parts = {one for one, after in pairwise(dataset.line) if one.call and one.call == after.call}
+    ends = [index for index, node in enumerate(dataset.line) if made_inside(node.call)]
+    parts = {before for before, after in pairwise(dataset.line) if before.call and before.call == after.call}
     return {*dataset.line[: ends[-1] + 1 if ends else 0], *parts}
 
 
@@ -131,7 +131,7 @@ def _keep(dataset: MeasuredDataset) -> Proposal | None:
 
 def _cacheable(dataset: MeasuredDataset, inside: set[Node]) -> Sequence[Node]:
     """The nodes of the line up to the last one behind which a cache may stand; empty where there is none."""
-    joined = [node for one in dataset.line[0].inputs for node in one.nodes()]
+    joined = [node for source in dataset.line[0].inputs for node in source.nodes()]
     # Without its shuffle a branch would pair with another one differently, or have other batches.
     if any(not _stable(dataset, node) or node.kind == "shuffle" or endless_repeat(node) for node in joined):
         return ()
@@ -192,13 +192,13 @@ def _takes_cache(node: Node, inside: set[Node]) -> bool:
 
 
 def _all(node: Node) -> list[Node]:
-    return [one for one in node.nodes() if not one.looked]
+    return [before for before in node.nodes() if not before.looked]
 
 
 def _stable(dataset: MeasuredDataset, node: Node) -> bool:
     """Whether a node gives the same elements each time, in whatever order."""
     if node.looked:
-        return all(repeatable(one) for one in node.looked) and _steady(dataset, node)
+        return all(repeatable(inner) for inner in node.looked) and _steady(dataset, node)
     moving = {"from_generator", "random", DALI_NODE, "data_service", "choose", "selector"}
     return node.known and node.kind not in moving and _steady(dataset, node)
 
@@ -254,8 +254,8 @@ def _check_equal(builder: Builder, before: Node, node: Node, after: Node) -> Non
     single = builder.on(node, [rows]).batch(size)
     whole = _mapped(rows.batch(size), node)
     tf.nest.assert_same_structure(single.element_spec, whole.element_spec)
-    for one, other in zip(single, whole, strict=True):
-        pairs = zip(*(tf.nest.flatten(value, expand_composites=True) for value in (one, other)), strict=True)
+    for sample, other in zip(single, whole, strict=True):
+        pairs = zip(*(tf.nest.flatten(value, expand_composites=True) for value in (sample, other)), strict=True)
         for left, right in pairs:
             same = left.dtype == right.dtype and left.shape == right.shape
             exact = left.dtype == tf.string or not left.dtype.is_floating
@@ -348,9 +348,10 @@ def _bound_threads(dataset: MeasuredDataset) -> Proposal | None:
 def _fuse_maps(dataset: MeasuredDataset) -> Proposal | None:
     """Maps that follow each other as one: each has its own hand-over from thread to thread."""
     pairs = [
-        (one, other)
-        for one, other in zip(dataset.line, dataset.line[1:], strict=False)
-        if one.kind == other.kind == "map" and all(_steady(dataset, each) and not each.call for each in (one, other))
+        (first, second)
+        for first, second in zip(dataset.line, dataset.line[1:], strict=False)
+        if first.kind == second.kind == "map"
+        and all(_steady(dataset, each) and not each.call for each in (first, second))
     ]
     if not pairs or dataset.root.dataset.options().experimental_optimization.map_fusion:
         return None

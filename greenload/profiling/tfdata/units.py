@@ -83,12 +83,12 @@ def checked_samples_per_element(given: Any) -> float | str | None:
     """
     if given is None or (isinstance(given, str) and given == COUNT_ROWS):
         return given
-    found = scalars.number(given)
-    if found is None or found <= 0:
+    number = scalars.number(given)
+    if number is None or number <= 0:
         raise UsageError(
             f"samples_per_element must be a positive number, or 'rows' where each element is a batch, not {given!r}"
         )
-    return found
+    return number
 
 
 def gives_batches(node: Node) -> bool:
@@ -127,7 +127,7 @@ def row_count(value: Any) -> Any:
 
 def _depth(node: Node) -> int:
     """How often elements were put together: 0 for samples, 1 for batches."""
-    depth = max((_depth(one) for one in _data(node)), default=0)
+    depth = max((_depth(source) for source in _data(node)), default=0)
     if node.kind in _BATCHES:
         depth += 1
     elif node.kind == DALI_NODE:  # its batches of one need not have an axis for it
@@ -163,8 +163,8 @@ def _of_operation(operation: Any) -> tuple[int, set[str]]:
     before = [_of_operation(tensor.op) for tensor in operation.inputs if tensor.dtype.name == "variant"]
     if not before:
         return 0, {operation.type}
-    depth = max(found for found, _ in before)
-    sources = set[str]().union(*(types for found, types in before if found == depth))
+    depth = max(count for count, _ in before)
+    sources = set[str]().union(*(types for count, types in before if count == depth))
     own = -1 if operation.type == "UnbatchDataset" else int(operation.type.startswith(_TENSOR_BATCHES))
     return max(depth + own, 0), sources
 
