@@ -10,8 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload.energy.attribution.epochs import FIRST_EPOCH, writing
-from greenload.energy.attribution.observation import Observation
+from greenload.energy.attribution.observation import FIRST_EPOCH, Observation, writing_step
 from greenload.energy.attribution.quantity import ISOLATION_BIAS_ON_BATCHES
 from greenload.energy.sampler import Sampler
 from greenload.energy.settle import settle
@@ -109,7 +108,7 @@ class Campaign(Windows):
                 for k in range(rounds):
                     for kind in self._random.sample(list(runs), 2):
                         made.stream.empty_caches()
-                        self._window(runs[kind], samples, writing(step.name), kind, k, build)
+                        self._window(runs[kind], samples, writing_step(step.name), kind, k, build)
         if not caches:
             return
         self._tell(f"{FIRST_EPOCH} ({name})")

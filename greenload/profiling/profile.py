@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from greenload import scalars
 from greenload.backends.tables import in_tf_data
-from greenload.energy.attribution.attribute import NEGLIGIBLE, Attribution, Domain, attribute
-from greenload.energy.attribution.observation import Observation
+from greenload.energy.attribution.attribute import attribute
+from greenload.energy.attribution.costs import Attribution
+from greenload.energy.attribution.observation import Metering, Observation
 from greenload.energy.attribution.precision import check_precision
+from greenload.energy.attribution.quantity import NEGLIGIBLE
 from greenload.energy.meters.base import MeterStatus
 from greenload.energy.meters.discover import discover
 from greenload.energy.sampler import Sampler
@@ -191,7 +193,7 @@ def profile(
             return {
                 "domains": _domains(sampler),
                 "idle_power_w": sampler.idle_power_w,
-                "out_of_place": campaign.out_of_place,
+                "isolation_bias": campaign.out_of_place,
             }
 
         def attributed(seen: Sequence[Observation]) -> Attribution:
@@ -225,7 +227,7 @@ def profile(
 
 
 def _advice(
-    campaign: Campaign, attribution: Attribution, domains: Mapping[str, Domain], decoded_bytes: float
+    campaign: Campaign, attribution: Attribution, domains: Mapping[str, Metering], decoded_bytes: float
 ) -> tuple[Advice, ...]:
     """Try the changes that promise most beside the pipeline as it is."""
     import psutil
@@ -284,8 +286,8 @@ def _cold(dropped: Sequence[Dropped]) -> ColdRun | None:
     return ColdRun(dropped[0].files, dropped[0].bytes, most, problem)
 
 
-def _domains(sampler: Sampler) -> dict[str, Domain]:
-    return {name: Domain(channel.provenance, channel.systematic) for name, channel in sampler.channels.items()}
+def _domains(sampler: Sampler) -> dict[str, Metering]:
+    return {name: Metering(channel.provenance, channel.systematic) for name, channel in sampler.channels.items()}
 
 
 def _report(attribution: Attribution, **found: Any) -> Report:

@@ -13,7 +13,8 @@ from greenload import scalars
 from greenload.errors import PipelineError
 from greenload.specs import DTYPES, RANGES, ImageSpec
 from greenload.stages import primitives as pixels
-from greenload.stages.base import Params, Stage, flag, need_decoded
+from greenload.stages.arguments import flag, need_decoded
+from greenload.stages.base import Params, Stage
 from greenload.stages.primitives import Primitive
 from greenload.stages.reference import as_dtype, dtype_of
 

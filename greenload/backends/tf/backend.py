@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from greenload.array_ops import tensorflow_ops
 from greenload.backends.base import Availability, Images, Records
 from greenload.backends.image_sizes import decode_of, sides_of
 from greenload.backends.readers import Readers
@@ -25,7 +26,6 @@ from greenload.errors import BackendUnavailable, RecordError
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step, reads_params
-from greenload.randomness import tensorflow_ops
 from greenload.sources.formats import FormatError, opened
 from greenload.stages import Stage
 from greenload.stages import primitives as p

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from greenload import backends, scalars
 from greenload.backends.tables import TABLES
-from greenload.energy.attribution.observation import counted_ns, read
+from greenload.energy.attribution.observation import counted_ns, read_quantity
 from greenload.energy.meters.discover import discover
 from greenload.energy.sampler import Sampler
 from greenload.errors import BackendUnavailable, RecordError, SourceError, UsageError
@@ -176,7 +176,9 @@ class Calibration(Windows):
         self._idle()
         floor = {}
         for name in self._measured:
-            watts = [joules / counted_ns(w, name) * 1e9 for w in self.seen if (joules := read(w, name)) is not None]
+            watts = [
+                joules / counted_ns(w, name) * 1e9 for w in self.seen if (joules := read_quantity(w, name)) is not None
+            ]
             if watts:  # without a floor, joules would not be the work's own
                 floor[name] = statistics.mean(watts)
         rows: list[Row] = []
@@ -204,7 +206,7 @@ class Calibration(Windows):
                     window = self.seen[-1]
                     seen[name].setdefault("", []).append(window.cpu_s / window.samples)
                     for domain, watts in floor.items():
-                        if (joules := read(window, domain)) is not None:
+                        if (joules := read_quantity(window, domain)) is not None:
                             net = joules - watts * counted_ns(window, domain) / 1e9
                             seen[name].setdefault(domain, []).append(net / window.samples)
         found = {name: {what: statistics.median(v) for what, v in values.items()} for name, values in seen.items()}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from greenload.energy.attribution.attribute import NEGLIGIBLE
+from greenload.energy.attribution.quantity import NEGLIGIBLE
 from greenload.energy.figures import Figure
 from greenload.profiling.tfdata.counting import Counts
 from greenload.profiling.tfdata.graph import DALI_NODE, GROUPING, PASSIVE, STORES, Node, endless_repeat
