@@ -58,11 +58,12 @@ _HOMES = {
         "Shuffle",
         "ToDtype",
     ),
+    "plans.order": ("Position", "Shard"),
     "plans.pipeline": ("Pipeline",),
     "plans.plan": ("Plan",),
     "planning.choose": ("make_plan",),
     "loading.iterate": ("Batches", "iterate"),
-    "loading.load": ("Position", "Shard", "load"),
+    "loading.load": ("load",),
     "loading.verify": ("verify",),
     "loading.pack": ("pack",),
     "planning.split": ("Split", "split_for_device"),
@@ -90,14 +91,14 @@ if TYPE_CHECKING:
     from greenload.errors import UsageError as UsageError
     from greenload.loading.iterate import Batches as Batches
     from greenload.loading.iterate import iterate as iterate
-    from greenload.loading.load import Position as Position
-    from greenload.loading.load import Shard as Shard
     from greenload.loading.load import load as load
     from greenload.loading.pack import pack as pack
     from greenload.loading.verify import verify as verify
     from greenload.planning.choose import make_plan as make_plan
     from greenload.planning.split import Split as Split
     from greenload.planning.split import split_for_device as split_for_device
+    from greenload.plans.order import Position as Position
+    from greenload.plans.order import Shard as Shard
     from greenload.plans.pipeline import Pipeline as Pipeline
     from greenload.plans.plan import Plan as Plan
     from greenload.profiling.calibration.calibrate import calibrate as calibrate
