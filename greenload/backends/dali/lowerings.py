@@ -101,6 +101,23 @@ def flip(primitive: p.Flip, spec: ImageSpec, image: Node, fed: Mapping[str, Node
     return fn.flip(image, horizontal=fed["flip"], device=target.device)
 
 
+def applied_arguments(primitive: p.Primitive, spec: ImageSpec) -> tuple[Argument, ...]:
+    """Which images are changed."""
+    return (Argument("apply", "bool", lambda params: params["apply"], 0),)
+
+
+def look_up(primitive: p.LookUp, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
+    """``lookup_table`` for the images that are changed; the others take a way around it, which copies nothing."""
+    from nvidia.dali import fn, types
+
+    branch: Any = fn  # its stubs leave these operators out
+    chosen, others = branch._conditional.split(image, predicate=fed["apply"], _if_stmt=True)
+    found = fn.lookup_table(
+        chosen, keys=list(range(256)), values=list(primitive.table), dtype=types.UINT8, device=target.device
+    )
+    return branch._conditional.merge(found, others, predicate=fed["apply"])
+
+
 def affine(primitive: p.Affine, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
     """``crop_mirror_normalize``: a tenth of what arithmetic operators cost, and closer to the reference."""
     from nvidia.dali import fn, math, types
@@ -176,6 +193,7 @@ def rows(gpu: bool) -> tuple[TableRow, ...]:
         TableRow(p.Pad, Lowering(pad_arguments, pad), MOVED, tolerance=_padded),
         TableRow(p.Resize, Lowering(resize_arguments, resize), FILTERED, tolerance=resized),
         TableRow(p.Flip, Lowering(flip_arguments, flip), _FLIPPED),
+        TableRow(p.LookUp, Lowering(applied_arguments, look_up), ("uint8",)),
         TableRow(p.Affine, Lowering(no_arguments, affine), MOVED, to=MOVED, tolerance=_affine),
         TableRow(p.FlipAffine, Lowering(flip_arguments, affine), _FLIPPED, to=MOVED, tolerance=_affine),
     )

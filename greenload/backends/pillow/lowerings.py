@@ -242,6 +242,25 @@ def erase_params(primitive: p.Erase, spec: ImageSpec, params: Params) -> Params:
     return {"erase": params["erase"]}
 
 
+def look_up(primitive: p.LookUp, spec: ImageSpec) -> Apply:
+    """``Image.point``; of an array, NumPy's ``take``."""
+    table = np.frombuffer(primitive.table, np.uint8)
+
+    def apply(pixels: Pixels, row: ImageParams, out: Values | None) -> Pixels:
+        if not row["apply"]:
+            return pixels
+        if not is_array(pixels):
+            return pixels.point(list(primitive.table) * len(pixels.getbands()))
+        return np.take(table, pixels, out=out, mode="clip")  # in other modes it would copy through a buffer
+
+    return apply
+
+
+def applied_params(primitive: p.Primitive, spec: ImageSpec, params: Params) -> Params:
+    """Which images are changed."""
+    return {"apply": params["apply"]}
+
+
 def affine(primitive: p.Affine, spec: ImageSpec) -> Apply:
     """In float32; from integers to integers by a table of all 256 results."""
     if spec.dtype in RANGES and primitive.dtype in RANGES:
@@ -304,5 +323,6 @@ ROWS = (
     TableRow(p.Resize, Lowering(resize, size_params), FILTERED, tolerance=_resized, condition=_antialiased),
     TableRow(p.Color, Lowering(color, color_params), FILTERED, tolerance=_recolored),
     TableRow(p.Erase, Lowering(erase, erase_params), _NUMPY),
+    TableRow(p.LookUp, Lowering(look_up, applied_params), ("uint8",)),
     TableRow(p.Affine, Lowering(affine), _NUMPY, to=_NUMPY, tolerance=tolerances.affine),
 )

@@ -127,6 +127,25 @@ def flip(primitive: p.Flip, before: ImageSpec, after: ImageSpec) -> Any:
     return lower
 
 
+def look_up(primitive: p.LookUp, before: ImageSpec, after: ImageSpec) -> Any:
+    """A gather from the table. On a batch where only some change, all are looked up and some taken."""
+    import tensorflow as tf
+
+    def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
+        params = resolve(wanted, image)
+        apply = params["apply"]
+
+        def found() -> Any:
+            values = tf.gather(tf.constant(list(primitive.table), tf.uint8), tf.cast(image, tf.int32))
+            return tf.where(apply[:, tf.newaxis, tf.newaxis, tf.newaxis], values, image) if before.batched else values
+
+        done = tf.cond(tf.reduce_any(apply), found, lambda: image)
+        done.set_shape(after.shape)
+        return done, params
+
+    return lower
+
+
 def affine(primitive: p.Affine, before: ImageSpec, after: ImageSpec) -> Any:
     """In float32, whatever enters and leaves."""
     import tensorflow as tf
@@ -160,5 +179,6 @@ ROWS = (
     TableRow(p.Pad, pad, DTYPES),
     TableRow(p.Resize, resize, FILTERED, tolerance=_resized),
     TableRow(p.Flip, flip, DTYPES),
+    TableRow(p.LookUp, look_up, ("uint8",)),
     TableRow(p.Affine, affine, DTYPES, tolerance=tolerances.affine),
 )
