@@ -99,7 +99,7 @@ def verify(
     remember = remember and indices is None
     # Named by the files as they are now: what changes while they are decoded must not be taken for verified.
     kept = _file(source, backend, max_bytes, truncated, readers) if remember else None
-    remembered = _remembered(kept, total) if kept else None
+    remembered = cache_folder.recall(kept, lambda text: _bad_records(text, total), _WHAT, _REMEDY) if kept else None
     if remembered is None:
         limits.check_files()
         judge = Judge(backend, max_bytes, truncated, readers, threads)
@@ -110,7 +110,7 @@ def verify(
         remembered = sorted(found_bad.items())
         # What is this machine's fault, not the files', may be mended meanwhile.
         if kept and not any(why.startswith((UNREADABLE, decode.NO_WEBP)) for _, why in remembered):
-            _remember(kept, remembered)
+            cache_folder.remember(kept, json.dumps(remembered), _WHAT)
     bad = tuple(RecordError(source.name(i), why) for i, why in remembered)
     return Verified(len(wanted), bad, tuple(i for i, _ in remembered))
 
@@ -193,31 +193,22 @@ def _file(
 ) -> Path:
     others = "" if readers is None else f"-{zlib.crc32(json.dumps(sorted(readers.items())).encode()):08x}"
     terms = f"{backend}{others}-{max_bytes}" + ("" if truncated == "error" else f"-{truncated}")
-    return cache_folder.place(f"verified-{_RULES}", f"{source.fingerprint()}-{terms}.json")
+    return cache_folder.locate(f"verified-{_RULES}", f"{source.fingerprint()}-{terms}.json")
 
 
-def _remembered(path: Path, total: int) -> list[tuple[int, str]] | None:
-    """The bad records of a set of so many that were found before; ``None`` where nobody looked, or that is damaged."""
-    try:
-        pairs = [one.list() for one in json_data.load(path).list()]
-        if any(len(pair) != 2 for pair in pairs):
-            raise DataError("it must be a list of pairs")
-        return [(index.integer(0, total - 1), why.text()) for index, why in pairs]
-    except FileNotFoundError:
-        return None
-    except (OSError, DataError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        notify(f"{path}: what was verified can't be read, and is verified anew: {reason}")
-        return None
+def _bad_records(content: bytes, total: int) -> list[tuple[int, str]]:
+    """The bad records of a set of so many, as they are kept.
+
+    Raises:
+        DataError: the content is damaged.
+    """
+    pairs = [pair.list() for pair in json_data.parse(content).list()]
+    if any(len(pair) != 2 for pair in pairs):
+        raise DataError("it must be a list of pairs")
+    return [(index.integer(0, total - 1), why.text()) for index, why in pairs]
 
 
-def _remember(path: Path, bad: list[tuple[int, str]]) -> None:
-    try:
-        cache_folder.remember(path, json.dumps(bad))
-    except OSError as error:
-        notify(f"{path}: what was verified can't be remembered: {error.strerror}")
-
-
+_WHAT, _REMEDY = "what was verified", "it is verified anew"
 CHECKSUM = "its bytes don't fit their checksum: the file is damaged there; copy it anew"
 _AT_ONCE = 256  # records whose checksums are computed side by side
 _RULES = 4  # to be raised with what counts as bad: what was remembered under other rules is found anew

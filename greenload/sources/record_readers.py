@@ -14,8 +14,8 @@ from typing import IO, Any, Protocol
 import numpy as np
 
 from greenload.errors import BackendUnavailable, SourceError
-from greenload.sources.formats import tfrecord
-from greenload.sources.formats.tfrecord import Index
+from greenload.sources.formats import record_index, tfrecord
+from greenload.sources.formats.record_index import RecordIndex
 from greenload.system import file_input, limits
 
 GAP_BYTES = 16 << 10
@@ -267,7 +267,7 @@ def open_array_record(path: str) -> Any:
     return file
 
 
-def build_array_record(path: str, image: str, label: str | None) -> Index:
+def build_array_record(path: str, image: str, label: str | None) -> RecordIndex:
     """Look through an ArrayRecord file of Examples. ``records`` are numbers, ``starts`` places within a record.
 
     Raises:
@@ -275,7 +275,7 @@ def build_array_record(path: str, image: str, label: str | None) -> Index:
         SourceError: the file can't be read.
     """
     file = open_array_record(path)
-    parts: list[Index] = []
+    parts: list[RecordIndex] = []
     count = file.num_records()
     mean = max(1, os.stat(path).st_size // max(1, count))
     at_once = max(1, min(256, _LOOKED_AT_BYTES // mean))
@@ -285,9 +285,9 @@ def build_array_record(path: str, image: str, label: str | None) -> Index:
             some: list[bytes] = file.read(list(range(begin, end)))
         except (RuntimeError, ValueError, IndexError):
             some = [_one(file, number) for number in range(begin, end)]
-        found = tfrecord.located(some, np.zeros(len(some), np.int64), image, label)
-        parts.append(Index(np.arange(begin, end), found.sizes, found.starts, found.lengths, found.labels))
-    return tfrecord.joined(parts)
+        found = record_index.located(some, np.zeros(len(some), np.int64), image, label)
+        parts.append(RecordIndex(np.arange(begin, end), found.sizes, found.starts, found.lengths, found.labels))
+    return record_index.joined(parts)
 
 
 def _one(file: Any, number: int) -> bytes:

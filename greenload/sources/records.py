@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from greenload.errors import RecordError, SourceError
 from greenload.sources import listing, record_readers
 from greenload.sources.base import UNREADABLE
-from greenload.sources.formats import tf_example, tfrecord
-from greenload.sources.formats.tfrecord import Index
+from greenload.sources.formats import record_index, tf_example, tfrecord
+from greenload.sources.formats.record_index import RecordIndex
 from greenload.sources.record_files import files_in, files_of_pattern
 from greenload.sources.record_readers import Span
 from greenload.specs import ENCODED_SPEC, ImageSpec
@@ -53,7 +53,7 @@ class Table:
     """The first sample of each file, and the end: int64 ``[files + 1]``."""
     numbers: NDArray[np.int64]
     """The number of each file's first sample among its records, int64 ``[files]``."""
-    index: Index
+    index: RecordIndex
 
     def file(self, index: Any) -> Any:
         """Which file a sample, or each of several, lies in."""
@@ -90,7 +90,7 @@ class RecordSource:
             raise SourceError(f"{self}: there are no records in {len(parts)} files: name others")
         bounds = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         numbers = np.array([part.skip for part in parts], np.int64)
-        return Table(tuple(part.path for part in parts), bounds, numbers, tfrecord.joined(found))
+        return Table(tuple(part.path for part in parts), bounds, numbers, record_index.joined(found))
 
     @functools.cached_property
     def _reader(self) -> record_readers.Reader:
@@ -198,15 +198,15 @@ class RecordSource:
         return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
 
 
-def _part_index(part: Part, image: str, label: str | None) -> Index:
-    wanted = tfrecord.stamp(part.path, part.kind, image, label)
-    index = tfrecord.recall(part.path, wanted)
+def _part_index(part: Part, image: str, label: str | None) -> RecordIndex:
+    wanted = record_index.stamp(part.path, part.kind, image, label)
+    index = record_index.recall(part.path, wanted)
     if index is None:
         if part.kind == "array_record":
             index = record_readers.build_array_record(part.path, image, label)
         else:
-            index = tfrecord.build(part.path, part.kind, image, label)
-        tfrecord.remember(part.path, wanted, index)
+            index = record_index.build(part.path, part.kind, image, label)
+        record_index.remember(part.path, wanted, index)
     if part.held not in (None, len(index.records)):
         raise SourceError(
             f"{part.path}: holds {len(index.records)} records, but its dataset's description says {part.held}: "
@@ -215,7 +215,7 @@ def _part_index(part: Part, image: str, label: str | None) -> Index:
     if not part.skip and part.take is None:
         return index
     cut = slice(part.skip, None if part.take is None else part.skip + part.take)
-    return Index(*(getattr(index, field.name)[cut] for field in fields(Index)))
+    return RecordIndex(*(getattr(index, field.name)[cut] for field in fields(RecordIndex)))
 
 
 @dataclass(frozen=True)

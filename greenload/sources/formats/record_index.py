@@ -1,0 +1,282 @@
+"""An index of a file of records, which gives random access to its images: built once, and kept.
+
+Building it reads lengths and the few bytes around an image; the images themselves stay untouched, and so do the
+checksums of the records' bytes: ``greenload check`` tests those.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import mmap
+import os
+import stat
+from array import array
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greenload.errors import SourceError
+from greenload.sources.formats import tf_example
+from greenload.sources.formats.tfrecord import (
+    FOOTER,
+    HEADER,
+    LENGTH,
+    Packing,
+    bad_header,
+    cut_error,
+    damaged_error,
+    opened,
+    records,
+)
+from greenload.system import cache_folder, file_input, file_output, json_data
+from greenload.system.json_data import DataError
+
+_NAME, _VERSION = "greenload index", 2
+_MAGIC = f'{{"{_NAME}": '.encode()  # what every index begins with
+_LONGEST_HEAD = 1 << 16  # bytes of an index's first line
+_LARGEST = 1 << 40  # bytes of an index: of more than 10^10 records
+_WHAT = "this index of records"
+_AT_ONCE = 1 << 20  # records that are looked at together
+_HEADERS = 1 << 16  # headers whose checksums are compared together
+_READ_AHEAD = 16 << 20  # bytes of a compressed file that are looked at together
+_FAR = 1 << 16  # bytes between lengths from which reading ahead would fetch what isn't looked at
+
+
+@dataclass(frozen=True)
+class RecordIndex:
+    """Where a file's records and their images are. All int64 ``[n]``; places count uncompressed bytes."""
+
+    records: NDArray[np.int64]
+    """Where each record's header begins."""
+    sizes: NDArray[np.int64]
+    """Bytes of each record without header and footer."""
+    starts: NDArray[np.int64]
+    """Where each image begins."""
+    lengths: NDArray[np.int64]
+    """Bytes of each image; −1 where the record lacks it or its label."""
+    labels: NDArray[np.int64]
+
+
+_COLUMNS = len(fields(RecordIndex))
+
+
+def build(path: str, kind: Packing, image: str, label: str | None) -> RecordIndex:
+    """Look through a file of Examples.
+
+    Args:
+        path: the file.
+        kind: whether it is compressed.
+        image: the key of the images.
+        label: the key of the labels; ``None`` for all 0.
+
+    Raises:
+        SourceError: it can't be read, a length is damaged, or it ends within a record; names the byte.
+    """
+    if kind != "plain":
+        return _build_compressed(path, kind, image, label)
+    try:
+        with open(path, "rb", opener=file_input.regular) as file:
+            size = os.fstat(file.fileno()).st_size
+            if not size:
+                return joined([])
+            # Not closed by hand: it ends with the last array over it, which an error's traceback may hold.
+            view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        data = np.frombuffer(view, np.uint8)
+        places = _walk(view, data, size, path)
+        sizes = np.diff(places, append=size) - (HEADER + FOOTER)
+        parts = []
+        for begin in range(0, len(places), _AT_ONCE):
+            some = slice(begin, begin + _AT_ONCE)
+            found = tf_example.columns(data, places[some] + HEADER, sizes[some], image, label)
+            parts.append(RecordIndex(places[some], sizes[some], found.starts, found.lengths, found.labels))
+        return joined(parts)
+    except OSError as error:
+        raise SourceError(f"{path}: the file can't be read: {error.strerror}") from None
+
+
+def _walk(view: mmap.mmap, data: NDArray[np.uint8], size: int, path: str) -> NDArray[np.int64]:
+    """Where each record begins. Their lengths' checksums are compared many at once: soon enough for what isn't records,
+    such as the zeros behind a file that was never filled, to take no memory."""
+    places, at, unpack, checked = array("q"), 0, LENGTH.unpack_from, 0
+    last = size - (HEADER + FOOTER)
+    if size >= HEADER and unpack(view, 0)[0] > _FAR and hasattr(mmap, "MADV_RANDOM"):
+        view.madvise(mmap.MADV_RANDOM)  # no reading ahead: of a large image only the pages with its ends are needed
+    while at <= last:
+        places.append(at)
+        at += unpack(view, at)[0] + (HEADER + FOOTER)
+        if len(places) - checked == _HEADERS:
+            checked = _check_headers(path, data, places, checked)
+    _check_headers(path, data, places, checked)
+    starts = np.array(places, np.int64)
+    if at != size:
+        begin = int(starts[-1]) if at > size else at
+        raise cut_error(path, begin, size - begin)
+    return starts
+
+
+def _check_headers(path: str, data: NDArray[np.uint8], places: array[int], first: int) -> int:
+    """How many headers are good now: those before ``first``, and the others if they are.
+
+    Raises:
+        SourceError: one isn't; names the byte.
+    """
+    starts = np.array(places[first:], np.int64)
+    bad = bad_header(data, starts)
+    if bad is not None:
+        raise damaged_error(path, int(starts[bad]))
+    return len(places)
+
+
+def _build_compressed(path: str, kind: Packing, image: str, label: str | None) -> RecordIndex:
+    parts: list[RecordIndex] = []
+    with opened(path, kind) as file:
+        places: list[int] = []
+        some: list[bytes] = []
+        for at, record in records(file, path):
+            places.append(at)
+            some.append(record)
+            if at + len(record) - places[0] >= _READ_AHEAD:
+                parts.append(located(some, np.array(places, np.int64) + HEADER, image, label, HEADER))
+                places, some = [], []
+        if some:
+            parts.append(located(some, np.array(places, np.int64) + HEADER, image, label, HEADER))
+    return joined(parts)
+
+
+def located(
+    some: list[bytes], begins: NDArray[np.int64], image: str, label: str | None, header: int = 0
+) -> RecordIndex:
+    """An index of records in memory, which stand at ``begins`` of their file."""
+    sizes = np.array([len(record) for record in some], np.int64)
+    starts = np.cumsum(sizes) - sizes
+    found = tf_example.columns(np.frombuffer(b"".join(some), np.uint8), starts, sizes, image, label)
+    return RecordIndex(begins - header, sizes, found.starts - starts + begins, found.lengths, found.labels)
+
+
+def joined(parts: list[RecordIndex]) -> RecordIndex:
+    """Several indices as one, as they stand."""
+    empty = np.zeros(0, np.int64)
+    names = [field.name for field in fields(RecordIndex)]
+    return RecordIndex(*(np.concatenate([empty, *(getattr(part, name) for part in parts)]) for name in names))
+
+
+def stamp(path: str, kind: str, image: str, label: str | None) -> dict[str, Any]:
+    """What an index is valid for.
+
+    Raises:
+        SourceError: the file can't be looked at.
+    """
+    try:
+        state = os.stat(path)
+    except OSError as error:
+        raise SourceError(f"{path}: the file can't be read: {error.strerror}") from None
+    return {
+        _NAME: _VERSION,  # first: an index is known by it
+        "size": state.st_size,
+        "mtime_ns": state.st_mtime_ns,
+        "kind": kind,
+        "image": image,
+        "label": label,
+    }
+
+
+def places_of(path: str) -> tuple[Path, Path]:
+    """Where a file's index may lie: beside it as ``NAME.index``, or in the user's cache folder."""
+    whole = os.path.abspath(path)
+    digest = hashlib.blake2b(os.fsencode(whole), digest_size=16).hexdigest()
+    return Path(f"{whole}.index"), cache_folder.locate("index", f"{digest}.index")
+
+
+def recall(path: str, wanted: dict[str, Any]) -> RecordIndex | None:
+    """The stored index of a file, or ``None`` if there is none that is whole and of this file as it is now.
+
+    Args:
+        path: the file.
+        wanted: its ``stamp``.
+    """
+
+    def parse(content: bytes) -> RecordIndex | None:
+        return _parse(content, wanted)
+
+    beside, cached = places_of(path)
+    for place in (beside, cached) if _is_ours(beside) else (cached,):
+        index = cache_folder.recall(place, parse, _WHAT, "it is built anew", _LARGEST)
+        if index is not None:
+            return index
+    return None
+
+
+def _parse(content: bytes, wanted: dict[str, Any]) -> RecordIndex | None:
+    """An index as it is stored; ``None`` if it is another version's, or of a file that has changed since.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    end = content.find(b"\n", 0, _LONGEST_HEAD)
+    stored, body = json_data.parse(content[: max(end, 0)]).mapping(), memoryview(content)[end + 1 :]
+    if any(key not in stored or stored[key].data != value for key, value in wanted.items()):
+        return None
+    digest = stored["digest"].text() if "digest" in stored else ""
+    if len(body) % (_COLUMNS * 8) or digest != hashlib.blake2b(body, digest_size=16).hexdigest():
+        raise DataError("its bytes don't fit their checksum")
+    index = RecordIndex(*np.frombuffer(body, "<i8").reshape(_COLUMNS, -1).astype(np.int64))
+    if not _lies_within(index, wanted["kind"], wanted["size"]):
+        raise DataError("it points outside its file")
+    return index
+
+
+def _lies_within(index: RecordIndex, kind: str, size: int) -> bool:
+    """Whether an index tells of nothing outside a file of so many bytes, nor outside its records."""
+    most = size if kind == "plain" else 1 << 48  # so many bytes may be compressed in a file
+    image = index.lengths >= 0
+    begins = np.zeros_like(index.records) if kind == "array_record" else index.records + HEADER
+    columns = (index.records, index.sizes, index.starts[image], index.lengths[image])
+    if not all(bool(((column >= 0) & (column <= most)).all()) for column in columns) or bool(
+        (index.lengths < -1).any()
+    ):
+        return False
+    offsets = (index.starts - begins)[image]
+    inside = (offsets >= 0) & (offsets + index.lengths[image] <= index.sizes[image])
+    return bool(inside.all()) and (kind != "plain" or bool((begins + index.sizes + FOOTER <= size).all()))
+
+
+def remember(path: str, wanted: dict[str, Any], index: RecordIndex) -> Path | None:
+    """Store an index beside its file; in the user's cache folder where that can't be written, or where what bears the
+    index's name there is no index; where neither can be written it isn't kept, and a warning says so.
+
+    Args:
+        path: the file.
+        wanted: its ``stamp`` from before the index was built.
+        index: of the file.
+
+    Returns:
+        Where it is kept; ``None`` if it isn't.
+    """
+    columns = [getattr(index, field.name) for field in fields(RecordIndex)]
+    body = np.stack(columns).astype("<i8").tobytes()
+    head = wanted | {"digest": hashlib.blake2b(body, digest_size=16).hexdigest()}
+    content = json.dumps(head).encode() + b"\n" + body
+    beside, cached = places_of(path)
+    if _is_ours(beside, or_missing=True):
+        with contextlib.suppress(OSError):
+            file_output.replace(str(beside), content)
+            return beside
+    return cached if cache_folder.remember(cached, content, _WHAT) else None
+
+
+def _is_ours(place: Path, *, or_missing: bool = False) -> bool:
+    """Whether a file can be read, and is an index or empty; or, with ``or_missing``, isn't there."""
+    try:
+        if not stat.S_ISREG(os.lstat(place).st_mode):
+            return False
+        with open(place, "rb", opener=file_input.regular) as file:
+            return file.read(len(_MAGIC)) in (b"", _MAGIC)
+    except FileNotFoundError:
+        return or_missing
+    except OSError:
+        return False
