@@ -23,7 +23,7 @@ from greenload.backends.dali.runner import Intake, brief, first_failing, no_reco
 from greenload.backends.tf.backend import State
 from greenload.errors import BackendUnavailable, GreenloadError, PipelineError, RecordError
 from greenload.loading.dali_rows import Rows
-from greenload.loading.tf_graph import apart, plain, refusal
+from greenload.loading.tf_graph import bad_record_error, plain, split_images
 from greenload.plans.plan import Plan
 from greenload.sources import read_many
 from greenload.system import shutdown
@@ -86,11 +86,11 @@ class DaliNode:
         """A batch's rows."""
         source = self.plan.pipeline.source
         names = [source.name(int(i)) for i in index]
-        parts = apart(images, sides) if len(sides) else list(images)
+        parts = split_images(images, sides) if len(sides) else list(images)
         try:
             records, arguments = self._intake.take(Records(parts, numbers, names))
         except RecordError as error:
-            raise refusal(error, names, index) from None
+            raise bad_record_error(error, names, index) from None
         self._recent.append((index, numbers))
         entering: Any = records.images
         return self._rows.pack(self._values(arguments, index, entering), entering)

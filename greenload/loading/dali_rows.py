@@ -30,7 +30,7 @@ _COUNT, _APART = "count", "apart"
 
 
 @dataclass(frozen=True)
-class Part:
+class RowField:
     """What every row holds at one place."""
 
     name: str
@@ -57,7 +57,7 @@ class Rows:
         own = {_COUNT: np.zeros((1, 1), np.int32), _APART: np.zeros(1, bool)}
         parts, at = [], 0
         for name, values in (own | dict(like)).items():
-            parts.append(Part(name, str(values.dtype), values.shape[1:], at))
+            parts.append(RowField(name, str(values.dtype), values.shape[1:], at))
             at += parts[-1].bytes
         self.parts = tuple(parts)
         """In order."""

@@ -98,6 +98,32 @@ def pack(
         >>> train = Pipeline(TFRecords("data/packed"), Shuffle(block=256), Decode(), ...)
     """
     begun, told = time.monotonic(), progress or (lambda share, text: None)
+    workers, limit, key, shard_bytes = _numbers(threads, max_bytes, seed, shard_mb)
+    if is_remote(os.fspath(out)):
+        raise UsageError(f"{out}: packs go into a folder of this machine, but this is an address: copy the pack there")
+    folder = _check(source, os.fspath(out) and os.path.realpath(out), format, on_error)
+    good, bad = _good_records(source, on_error, workers, limit, truncated, told)
+    order = good[randomness.permute(np.arange(len(good)), len(good), key, 0)]
+    with _partial(folder) as partial:
+        kept = _spooled(source, partial) if isinstance(source, RecordSource) and source.sequential else source
+        shards = _write(kept, order, partial, format, shard_bytes, workers, told)
+        if kept is not source:
+            shutil.rmtree(partial / "spool")
+        names = _rename(partial, shards, format)
+        _describe(partial, source, order, shards, format, key)
+        size = sum((partial / name).stat().st_size for name in names)
+        _compare(partial, source, order)
+        _put_in_place(partial, folder)
+    told(1.0, "done")
+    return Packed(str(out), format, len(order), len(shards), size, time.monotonic() - begun, bad)
+
+
+def _numbers(threads: Any, max_bytes: Any, seed: Any, shard_mb: Any) -> tuple[int, int, int, float]:
+    """Threads, the limit of memory, the seed and the bytes of a shard, of arguments in range.
+
+    Raises:
+        UsageError: one is out of range.
+    """
     workers = scalars.whole(processors() if threads is None else threads)
     key, megabytes = scalars.whole(seed), scalars.number(shard_mb)
     if workers is None or workers < 1:
@@ -107,45 +133,52 @@ def pack(
         raise UsageError(f"seed must be a whole number, not {seed!r}")
     if megabytes is None or megabytes <= 0:
         raise UsageError(f"shard_mb must be a positive number, not {shard_mb!r}")
-    if is_remote(os.fspath(out)):
-        raise UsageError(f"{out}: packs go into a folder of this machine, but this is an address: copy the pack there")
-    folder = _check(source, os.fspath(out) and os.path.realpath(out), format, on_error)
+    return workers, limit, key, megabytes * 1e6
+
+
+def _good_records(
+    source: Source,
+    on_error: str,
+    threads: int,
+    max_bytes: int,
+    truncated: Truncation,
+    told: Callable[[float, str], None],
+) -> tuple[NDArray[np.int64], tuple[RecordError, ...]]:
+    """The indices of the records that decode, ascending, and the errors of the others.
+
+    Raises:
+        RecordError: the first bad record, where they aren't to be skipped.
+        SourceError: none decodes.
+    """
     decoder, readers = reading_backends()
-    found = verify(
+    verified = verify(
         source,
-        workers,
+        threads,
         lambda done, total: told(0.5 * done / total, f"verifying: {done} of {total} images"),
         backend=decoder,
-        max_bytes=limit,
+        max_bytes=max_bytes,
         truncated=truncated,
         readers=readers,
     )
-    if found.bad and on_error == "raise":
-        raise found.bad[0]
-    good = np.setdiff1d(np.arange(found.samples, dtype=np.int64), np.array(found.bad_indices, np.int64))
+    if verified.bad and on_error == "raise":
+        raise verified.bad[0]
+    good = np.setdiff1d(np.arange(verified.samples, dtype=np.int64), np.array(verified.bad_indices, np.int64))
     if not len(good):
-        raise SourceError(f"all {found.samples} records are bad; the first: {found.bad[0]}")
-    order = good[randomness.permute(np.arange(len(good)), len(good), key, 0)]
-    with _partial(folder) as partial:
-        kept = _spooled(source, partial) if isinstance(source, RecordSource) and source.sequential else source
-        shards = _write(kept, order, partial, format, megabytes * 1e6, workers, told)
-        if kept is not source:
-            shutil.rmtree(partial / "spool")
-        names = _rename(partial, shards, format)
-        _describe(partial, source, order, shards, format, key)
-        size = sum((partial / name).stat().st_size for name in names)
-        _compare(partial, source, order)
-        for file in partial.iterdir():
-            file_output.to_disk(file)
-        try:
-            partial.rename(folder)  # takes the place of an empty folder
-        except OSError as error:
-            raise UsageError(
-                f"{folder}: packs go into a new or empty folder, but meanwhile something else came there "
-                f"({error.strerror}): name another"
-            ) from None
-    told(1.0, "done")
-    return Packed(str(out), format, len(order), len(shards), size, time.monotonic() - begun, found.bad)
+        raise SourceError(f"all {verified.samples} records are bad; the first: {verified.bad[0]}")
+    return good, verified.bad
+
+
+def _put_in_place(partial: Path, folder: Path) -> None:
+    """Give a finished pack its name, once it is on the disk."""
+    for file in partial.iterdir():
+        file_output.to_disk(file)
+    try:
+        partial.rename(folder)  # takes the place of an empty folder
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: packs go into a new or empty folder, but meanwhile something else came there "
+            f"({error.strerror}): name another"
+        ) from None
 
 
 def _check(source: Source, out: str, format: str, on_error: str) -> Path:

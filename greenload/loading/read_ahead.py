@@ -64,7 +64,7 @@ class Engine(Protocol):
 
 
 @dataclass
-class _Call:
+class _ChainJob:
     records: Records
     done: Future[NDArray[Any]] | None = None
 
@@ -76,15 +76,15 @@ class ChainEngine:
         self._chain = chain
         self._pool = Workers(depth, "batch")
 
-    def prepare(self, records: Records) -> _Call:
+    def prepare(self, records: Records) -> _ChainJob:
         """As in ``Engine``."""
-        return _Call(records)
+        return _ChainJob(records)
 
-    def submit(self, job: _Call) -> None:
+    def submit(self, job: _ChainJob) -> None:
         """As in ``Engine``."""
         job.done = self._pool.submit(self._chain.run, job.records)
 
-    def collect(self, job: _Call) -> NDArray[Any]:
+    def collect(self, job: _ChainJob) -> NDArray[Any]:
         """As in ``Engine``."""
         assert job.done is not None  # what is collected was started
         return job.done.result()

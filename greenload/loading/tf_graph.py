@@ -94,7 +94,7 @@ REFUSED = "greenload: bad record"
 """What an error that crosses from a backend into TensorFlow begins with; then come index, name and reason."""
 
 
-class _Call:
+class _SegmentCall:
     """A call from tf.data into other backends. A ``ValueError`` reaches users as ``InvalidArgumentError`` with its
     text."""
 
@@ -104,20 +104,20 @@ class _Call:
 
     def __call__(self, images: Any, sides: Any, numbers: Any, index: Any) -> Any:
         names = [self.source.name(int(i)) for i in index]
-        parts = apart(images, sides) if len(sides) else list(images)
+        parts = split_images(images, sides) if len(sides) else list(images)
         try:
             return self.run(Records(parts, numbers, names))
         except RecordError as error:
-            raise refusal(error, names, index) from None
+            raise bad_record_error(error, names, index) from None
 
 
-def refusal(error: RecordError, names: Sequence[str], index: Any) -> ValueError:
+def bad_record_error(error: RecordError, names: Sequence[str], index: Any) -> ValueError:
     """What a call from tf.data raises for a bad record of a batch; ``verifying`` finds the record by its text."""
     text = f"{REFUSED} [{index[names.index(error.path)]}] {error}"
     return ValueError(text.encode(errors="backslashreplace").decode())
 
 
-def apart(values: Any, sides: Any) -> list[Any]:
+def split_images(values: Any, sides: Any) -> list[Any]:
     """Images of different sizes that lie one after another, as views."""
     import numpy as np
 
@@ -168,7 +168,7 @@ class Stream:
         plan.pipeline.check_labels()
         self.plan = plan
         self._tables: list[Any] = []
-        self._calls: list[_Call] = []
+        self._calls: list[_SegmentCall] = []
         self._chains: dict[Leg, Chain] = {}
         caches = any(step.kind == "cache" for step in plan.steps)
         self.reading = reader(plan.pipeline.source, threads=plan.threads, group=group, apart=caches)
@@ -292,7 +292,7 @@ class Stream:
         import tensorflow as tf
 
         spec = leg.segments[-1].spec_out
-        held = _Call(run, self.plan.pipeline.source)
+        held = _SegmentCall(run, self.plan.pipeline.source)
         # TensorFlow keeps every function it may call for the life of the process: it gets one that holds nothing. What
         # it refers to is kept by the dataset, through this stream or `cross`.
         self._calls.append(held)

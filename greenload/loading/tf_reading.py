@@ -29,7 +29,7 @@ IN_FLIGHT_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
-class Reading:
+class RecordReading:
     """How a source's records are read inside tf.data."""
 
     chunk: Element
@@ -46,7 +46,7 @@ class Reading:
     """How many calls of ``chunk`` go on at once."""
 
 
-def reader(source: Source, *, threads: int = 1, group: int | None = None, apart: bool = False) -> Reading:
+def reader(source: Source, *, threads: int = 1, group: int | None = None, apart: bool = False) -> RecordReading:
     """How records of a source are read inside tf.data.
 
     Args:
@@ -63,7 +63,7 @@ def reader(source: Source, *, threads: int = 1, group: int | None = None, apart:
     return _records(source, threads, group, apart)
 
 
-def _arrays(source: Arrays) -> Reading:
+def _arrays(source: Arrays) -> RecordReading:
     import tensorflow as tf
 
     images = tf.constant(source.images)
@@ -71,10 +71,10 @@ def _arrays(source: Arrays) -> Reading:
     def gather(state: State) -> State:
         return state | {"image": tf.gather(images, state["index"])}
 
-    return Reading(dict, gather, lambda index: tf.strings.format("images[{}]", index))
+    return RecordReading(dict, gather, lambda index: tf.strings.format("images[{}]", index))
 
 
-def _files(source: FileSource) -> Reading:
+def _files(source: FileSource) -> RecordReading:
     import tensorflow as tf
 
     def texts(blob: bytes, offsets: Any) -> Callable[[Any], Any]:
@@ -103,10 +103,10 @@ def _files(source: FileSource) -> Reading:
     def read(state: State) -> State:
         return {key: value for key, value in state.items() if key != "path"} | {"image": tf.io.read_file(state["path"])}
 
-    return Reading(look_up, read, name)
+    return RecordReading(look_up, read, name)
 
 
-def _records(source: RecordSource, threads: int, group: int | None, apart: bool) -> Reading:
+def _records(source: RecordSource, threads: int, group: int | None, apart: bool) -> RecordReading:
     import tensorflow as tf
 
     table = source.table
@@ -152,8 +152,8 @@ def _records(source: RecordSource, threads: int, group: int | None, apart: bool)
         return state | {"image": there(images(state["index"][tf.newaxis])[0])}
 
     if apart:
-        return Reading(dict, read_one, name)
+        return RecordReading(dict, read_one, name)
     mean = max(1.0, source.mean_bytes)
     together = max(1, min(CHUNK, int(TOGETHER_BYTES / mean))) if group is None else group
     ahead = 1 if source.sequential else max(1, min(threads, int(IN_FLIGHT_BYTES / (together * mean))))
-    return Reading(read_chunk, check, name, group or CHUNK, None if group else together, ahead)
+    return RecordReading(read_chunk, check, name, group or CHUNK, None if group else together, ahead)

@@ -57,7 +57,7 @@ class Judge:
         self.max_bytes = max_bytes
         self.truncated = truncated
         self.readers = readers
-        self._threads = threads
+        self.threads = threads
         self._looking = threading.Lock()
         self._decoding = Readers({kind: "dali-cpu" for kind in formats.KINDS}, threads=1)
 
@@ -65,7 +65,7 @@ class Judge:
         self, source: Source, indices: Sequence[int], look: Callable[[bytes], None] | None
     ) -> list[tuple[int, str]]:
         """``reason`` of some records, in order."""
-        pool = Workers(min(self._threads, max(len(indices), 1)), "verify")
+        pool = Workers(min(self.threads, max(len(indices), 1)), "verify")
         try:
             tasks = [pool.submit(self.reason, source, index, look) for index in indices]
             return [(index, task.result()) for index, task in zip(indices, tasks, strict=True)]

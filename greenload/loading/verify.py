@@ -66,8 +66,8 @@ def verify(
     """Read and wholly decode every record once, in parallel.
 
     A full decode is what finds a truncated file whatever window is cropped from it later. In files of records the
-    checksums of the records' bytes are tested too. The result is remembered in
-    the user's cache folder by the source's fingerprint (every file's path, size and time of change).
+    checksums of the records' bytes are tested too. The result is remembered in the user's cache folder by the source's
+    fingerprint (every file's path, size and time of change).
 
     Args:
         source: what to verify.
@@ -91,9 +91,9 @@ def verify(
     total = len(source)
     if isinstance(source, Arrays):
         return Verified(total, (), ())
-    found = TensorFlowBackend().availability()
-    if not found.usable:
-        raise BackendUnavailable(f"verifying decodes with TensorFlow: {found.detail}; {found.remedy}")
+    support = TensorFlowBackend().availability()
+    if not support.usable:
+        raise BackendUnavailable(f"verifying decodes with TensorFlow: {support.detail}; {support.remedy}")
     wanted = np.arange(total, dtype=np.int64) if indices is None else indices
     threads = scalars.positive(UsageError, "threads", threads)
     remember = remember and indices is None
@@ -101,13 +101,8 @@ def verify(
     kept = _file(source, backend, max_bytes, truncated, readers) if remember else None
     remembered = cache_folder.recall(kept, lambda text: _bad_records(text, total), _WHAT, _REMEDY) if kept else None
     if remembered is None:
-        limits.check_files()
         judge = Judge(backend, max_bytes, truncated, readers, threads)
-        failed = _undecodable(source, wanted, threads, progress, judge, look)
-        # One that decodes on the second look failed for a reason of the moment, or is of a kind that others read.
-        found_bad = {i: why for i, why in judge.reasons(source, failed, look) if why != DECODES}
-        found_bad |= {i: CHECKSUM for i in _damaged(source, wanted) if i not in found_bad}
-        remembered = sorted(found_bad.items())
+        remembered = _look_through(source, wanted, judge, progress, look)
         # What is this machine's fault, not the files', may be mended meanwhile.
         if kept and not any(why.startswith((UNREADABLE, decode.NO_WEBP)) for _, why in remembered):
             cache_folder.remember(kept, json.dumps(remembered), _WHAT)
@@ -141,12 +136,27 @@ def good_records(
     return good
 
 
+def _look_through(
+    source: Source,
+    indices: NDArray[np.int64],
+    judge: Judge,
+    progress: Callable[[int, int], None] | None,
+    look: Callable[[bytes], None] | None,
+) -> list[tuple[int, str]]:
+    """The bad ones of some records, in order, each with its reason. Arguments are those of ``verify``."""
+    limits.check_files()
+    failed = _undecodable(source, indices, judge, progress, look)
+    # One that decodes on the second look failed for a reason of the moment, or is of a kind that others read.
+    reasons = {i: why for i, why in judge.reasons(source, failed, look) if why != DECODES}
+    reasons |= {i: CHECKSUM for i in _damaged(source, indices) if i not in reasons}
+    return sorted(reasons.items())
+
+
 def _undecodable(
     source: Source,
     indices: NDArray[np.int64],
-    threads: int,
-    progress: Callable[[int, int], None] | None,
     judge: Judge,
+    progress: Callable[[int, int], None] | None,
     look: Callable[[bytes], None] | None,
 ) -> list[int]:
     """The records that TensorFlow doesn't decode, or that are found to be bad otherwise."""
@@ -155,6 +165,7 @@ def _undecodable(
     wholly = {*formats.support(judge.backend), *(judge.readers or ())}
     kinds = [kind for kind in formats.support("tf") if kind in wholly]
 
+    threads = judge.threads
     reading, wanted, total = reader(source, threads=threads), tf.constant(indices), len(indices)
 
     def chunk(begin: Any) -> Any:

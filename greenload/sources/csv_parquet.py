@@ -20,7 +20,7 @@ from greenload.system.notices import notify
 
 
 @dataclass(frozen=True)
-class Table:
+class LabelledPaths:
     """Two columns of a table."""
 
     images: Paths
@@ -41,7 +41,7 @@ class Naming:
     """How those are sorted: ``"alphabetical"`` or ``"natural"``."""
 
 
-def read_csv(path: str, image: str, label: str | None, naming: Naming) -> Table:
+def read_csv(path: str, image: str, label: str | None, naming: Naming) -> LabelledPaths:
     """The columns of paths and labels of a CSV table with a line of column names.
 
     Raises:
@@ -80,7 +80,7 @@ def read_csv(path: str, image: str, label: str | None, naming: Naming) -> Table:
     return _table(path, images, labels, label, naming)
 
 
-def read_parquet(path: str, image: str, label: str | None, naming: Naming) -> Table:
+def read_parquet(path: str, image: str, label: str | None, naming: Naming) -> LabelledPaths:
     """The columns of paths and labels of a Parquet table. Errors are those of ``read_csv``, and pyarrow missing."""
     try:
         import pyarrow
@@ -119,14 +119,14 @@ def _column(path: str, header: Sequence[str], name: str) -> int:
     return list(header).index(name)
 
 
-def _table(path: str, images: list[str], values: list[Any], column: str | None, naming: Naming) -> Table:
+def _table(path: str, images: list[str], values: list[Any], column: str | None, naming: Naming) -> LabelledPaths:
     if not images:
         raise SourceError(f"{path}: the table has no rows below its column names: list at least one image")
     if column is None:
-        return Table(Paths(images), np.zeros(len(images), np.int64), ())
+        return LabelledPaths(Paths(images), np.zeros(len(images), np.int64), ())
     labels, classes = labels_of(f"{path}: column {column!r}", values, naming.order, naming.classes)
     _tell_contradictions(path, images, labels, values)
-    return Table(Paths(images), labels, classes)
+    return LabelledPaths(Paths(images), labels, classes)
 
 
 def _tell_contradictions(path: str, images: list[str], labels: NDArray[np.int64], values: list[Any]) -> None:

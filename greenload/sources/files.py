@@ -199,7 +199,7 @@ class Files(FileSource):
     @classmethod
     def _from_table(
         cls,
-        read: Callable[[str, str, str | None, csv_parquet.Naming], csv_parquet.Table],
+        read: Callable[[str, str, str | None, csv_parquet.Naming], csv_parquet.LabelledPaths],
         path: str | os.PathLike[str],
         image: str,
         label: str | None,

@@ -29,7 +29,7 @@ _LOOKED_AT_BYTES = 64 << 20  # of an ArrayRecord file's records, while it is ind
 
 
 @dataclass(frozen=True)
-class Span:
+class ByteRange:
     """What is read of one record."""
 
     path: str
@@ -45,7 +45,7 @@ class Span:
 class Reader(Protocol):
     """Reads stretches of files of one format."""
 
-    def read(self, spans: Sequence[Span]) -> list[bytes | None]:
+    def read(self, ranges: Sequence[ByteRange]) -> list[bytes | None]:
         """The bytes of each stretch; ``None`` for what can't be read.
 
         Raises:
@@ -60,16 +60,16 @@ class PlainReader:
     def __init__(self) -> None:
         self._open = functools.lru_cache(_OPEN_FILES)(_Descriptor)
 
-    def read(self, spans: Sequence[Span]) -> list[bytes | None]:
+    def read(self, ranges: Sequence[ByteRange]) -> list[bytes | None]:
         """As in ``Reader``."""
-        out: list[bytes | None] = [None] * len(spans)
-        order = sorted(range(len(spans)), key=lambda i: (spans[i].path, spans[i].start))
+        out: list[bytes | None] = [None] * len(ranges)
+        order = sorted(range(len(ranges)), key=lambda i: (ranges[i].path, ranges[i].start))
         begin = 0
         while begin < len(order):
-            first = spans[order[begin]]
+            first = ranges[order[begin]]
             end, stop = begin + 1, first.start + first.length
-            while end < len(order) and _near(first, stop, spans[order[end]]):
-                stop = spans[order[end]].start + spans[order[end]].length
+            while end < len(order) and _near(first, stop, ranges[order[end]]):
+                stop = ranges[order[end]].start + ranges[order[end]].length
                 end += 1
             try:
                 # Held until it is read: what several threads open at once, or a later file displaces, is closed with
@@ -77,11 +77,11 @@ class PlainReader:
                 file = self._open(first.path)
                 data = _read_at(file.number, stop - first.start, first.start)
                 for place in order[begin:end]:
-                    span = spans[place]
-                    offset = span.start - first.start
-                    if offset + span.length <= len(data):
+                    wanted = ranges[place]
+                    offset = wanted.start - first.start
+                    if offset + wanted.length <= len(data):
                         # Bytes cut whole are not copied.
-                        out[place] = data[offset : offset + span.length]
+                        out[place] = data[offset : offset + wanted.length]
             except (OSError, MemoryError) as error:
                 if why := limits.ran_out(error):
                     raise limits.unreadable(first.path, why) from None
@@ -89,7 +89,7 @@ class PlainReader:
         return out
 
 
-def _near(first: Span, stop: int, following: Span) -> bool:
+def _near(first: ByteRange, stop: int, following: ByteRange) -> bool:
     return (
         following.path == first.path
         and 0 <= following.start - stop <= GAP_BYTES
@@ -128,36 +128,36 @@ class SequentialReader:
         self._lock = threading.Lock()
         self._streams: list[_Stream] = []  # the last used one last
 
-    def read(self, spans: Sequence[Span]) -> list[bytes | None]:
+    def read(self, ranges: Sequence[ByteRange]) -> list[bytes | None]:
         """As in ``Reader``. Stretches that come in the order of the files cost least."""
         out: list[bytes | None] = []
         with self._lock:
-            for span in spans:
+            for wanted in ranges:
                 data = None
                 try:
-                    data = self._next(span)
+                    data = self._next(wanted)
                 except SourceError as error:
                     if limits.ran_out(error.__cause__):
                         raise
-                out.append(data if data is not None and len(data) == span.length else None)
+                out.append(data if data is not None and len(data) == wanted.length else None)
         return out
 
-    def _next(self, span: Span) -> bytes:
-        fitting = [stream for stream in self._streams if stream.path == span.path and stream.first <= span.start]
+    def _next(self, wanted: ByteRange) -> bytes:
+        fitting = [stream for stream in self._streams if stream.path == wanted.path and stream.first <= wanted.start]
         if fitting:
             stream = max(fitting, key=lambda one: one.at)
             self._streams.remove(stream)
         else:
             if len(self._streams) == _STREAMS:
                 self._streams.pop(0).close()
-            stream = _Stream(span.path)
+            stream = _Stream(wanted.path)
         try:
-            data = stream.read(span.start, span.length)
+            data = stream.read(wanted.start, wanted.length)
         except (OSError, EOFError, ValueError, MemoryError, zlib.error) as error:
             stream.close()
             if why := limits.ran_out(error):
-                raise limits.unreadable(span.path, why) from error
-            raise SourceError(f"{span.path}: {error}") from None
+                raise limits.unreadable(wanted.path, why) from error
+            raise SourceError(f"{wanted.path}: {error}") from None
         self._streams.append(stream)
         return data
 
@@ -199,19 +199,19 @@ class ArrayRecordReader:
     def __init__(self) -> None:
         self._open = functools.lru_cache(_OPEN_FILES)(_ArrayRecord)
 
-    def read(self, spans: Sequence[Span]) -> list[bytes | None]:
+    def read(self, ranges: Sequence[ByteRange]) -> list[bytes | None]:
         """As in ``Reader``."""
-        out: list[bytes | None] = [None] * len(spans)
+        out: list[bytes | None] = [None] * len(ranges)
         places: dict[str, list[int]] = {}
-        for place, span in enumerate(spans):
-            places.setdefault(span.path, []).append(place)
+        for place, wanted in enumerate(ranges):
+            places.setdefault(wanted.path, []).append(place)
         for path, some in places.items():
-            some.sort(key=lambda i: spans[i].record)
-            for place, record in zip(some, self._records(path, [spans[i].record for i in some]), strict=True):
+            some.sort(key=lambda i: ranges[i].record)
+            for place, record in zip(some, self._records(path, [ranges[i].record for i in some]), strict=True):
                 if record is not None:
-                    start = spans[place].start
-                    cut = record[start : start + spans[place].length]
-                    out[place] = cut if len(cut) == spans[place].length else None
+                    start = ranges[place].start
+                    cut = record[start : start + ranges[place].length]
+                    out[place] = cut if len(cut) == ranges[place].length else None
         return out
 
     def _records(self, path: str, numbers: list[int]) -> Sequence[bytes | None]:

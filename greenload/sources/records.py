@@ -20,7 +20,7 @@ from greenload.sources.base import UNREADABLE
 from greenload.sources.formats import record_index, tf_example, tfrecord
 from greenload.sources.formats.record_index import RecordIndex
 from greenload.sources.record_files import files_in, files_of_pattern
-from greenload.sources.record_readers import Span
+from greenload.sources.record_readers import ByteRange
 from greenload.specs import ENCODED_SPEC, ImageSpec
 from greenload.system import file_input
 
@@ -32,7 +32,7 @@ LABEL_KEYS = ("image/class/label", "label")
 
 
 @dataclass(frozen=True)
-class Part:
+class FilePart:
     """A stretch of one file's records."""
 
     path: str
@@ -45,7 +45,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Table:
+class RecordTable:
     """Where each sample of a set is."""
 
     paths: tuple[str, ...]
@@ -63,7 +63,7 @@ class Table:
 class RecordSource:
     """What sources over files of ``tf.train.Example`` records share: everything but which files and which keys."""
 
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[FilePart, ...]:
         """The stretches of files that make the set, in order."""
         raise NotImplementedError
 
@@ -77,7 +77,7 @@ class RecordSource:
         return any(part.kind in ("gzip", "zlib") for part in self.parts())
 
     @functools.cached_property
-    def table(self) -> Table:
+    def table(self) -> RecordTable:
         """Where each sample is. Made, or remembered, when first needed.
 
         Raises:
@@ -90,7 +90,7 @@ class RecordSource:
             raise SourceError(f"{self}: there are no records in {len(parts)} files: name others")
         bounds = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         numbers = np.array([part.skip for part in parts], np.int64)
-        return Table(tuple(part.path for part in parts), bounds, numbers, record_index.joined(found))
+        return RecordTable(tuple(part.path for part in parts), bounds, numbers, record_index.joined(found))
 
     @functools.cached_property
     def _reader(self) -> record_readers.Reader:
@@ -140,9 +140,9 @@ class RecordSource:
         """Several records' images, with as few reads as their places allow; ``None`` for those that can't be read."""
         places = np.asarray(indices, np.int64)
         good = np.flatnonzero(self.table.index.lengths[places] >= 0)
-        spans = self._spans(places[good], self.table.index.starts, self.table.index.lengths)
+        ranges = self._ranges(places[good], self.table.index.starts, self.table.index.lengths)
         out: list[bytes | None] = [None] * len(places)
-        for place, data in zip(good.tolist(), self._reader.read(spans), strict=True):
+        for place, data in zip(good.tolist(), self._reader.read(ranges), strict=True):
             out[place] = data
         return out
 
@@ -152,16 +152,18 @@ class RecordSource:
         if isinstance(self._reader, record_readers.ArrayRecordReader):
             return []
         index = self.table.index
-        wanted = self._spans(places, index.records + tfrecord.HEADER, index.sizes + tfrecord.FOOTER)
+        wanted = self._ranges(places, index.records + tfrecord.HEADER, index.sizes + tfrecord.FOOTER)
         found = self._reader.read(wanted)
         intact = tfrecord.intact([data or b"" for data in found])
         return [i for i, good in zip(places.tolist(), intact, strict=True) if not good]
 
-    def _spans(self, places: NDArray[np.int64], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[Span]:
+    def _ranges(
+        self, places: NDArray[np.int64], starts: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> list[ByteRange]:
         table = self.table
         columns = (table.file(places), table.index.records[places], starts[places], lengths[places])
         return [
-            Span(table.paths[file], record, start, length)
+            ByteRange(table.paths[file], record, start, length)
             for file, record, start, length in zip(*(column.tolist() for column in columns), strict=True)
         ]
 
@@ -171,7 +173,7 @@ class RecordSource:
         table = self.table
         in_array = isinstance(self._reader, record_readers.ArrayRecordReader)
         starts = np.zeros_like(table.index.records) if in_array else table.index.records + tfrecord.HEADER
-        message = self._reader.read(self._spans(place, starts, table.index.sizes))[0]
+        message = self._reader.read(self._ranges(place, starts, table.index.sizes))[0]
         if message is None:
             return f"{UNREADABLE}: the file has changed, or is damaged there"
         try:
@@ -198,7 +200,7 @@ class RecordSource:
         return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
 
 
-def _part_index(part: Part, image: str, label: str | None) -> RecordIndex:
+def _part_index(part: FilePart, image: str, label: str | None) -> RecordIndex:
     wanted = record_index.stamp(part.path, part.kind, image, label)
     index = record_index.recall(part.path, wanted)
     if index is None:
@@ -286,8 +288,8 @@ class TFRecords(RecordSource):
         return found
 
     @functools.cached_property
-    def _parts(self) -> tuple[Part, ...]:
-        return tuple(Part(path, tfrecord.packing(path)) for path in self.files)
+    def _parts(self) -> tuple[FilePart, ...]:
+        return tuple(FilePart(path, tfrecord.packing(path)) for path in self.files)
 
     @functools.cached_property
     def _keys(self) -> tuple[str, str | None]:
@@ -305,7 +307,7 @@ class TFRecords(RecordSource):
             return image, None
         return image, _chosen(self.files[0], "label", self.label, LABEL_KEYS, "int64", found)
 
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[FilePart, ...]:
         """Every file, whole."""
         return self._parts
 

@@ -132,22 +132,15 @@ def make_samples(
         >>> make_samples("data/sample").mean_width  # doctest: +SKIP
         495.69921875
     """
-    count, key, folders = map(scalars.whole, (images, seed, classes))
-    if count is None or key is None or folders is None:
-        raise UsageError(f"samples need whole numbers, got images={images!r}, seed={seed!r} and classes={classes!r}")
-    images, seed, classes = count, key, folders
-    if classes < 1 or seed < 0:
-        raise UsageError(f"samples need classes of at least 1 and a seed of at least 0, got {classes} and {seed}")
-    if images < classes:
-        raise UsageError(f"samples need one image or more per class, got images={images} for classes={classes}")
+    images, seed, classes = _numbers(images, seed, classes)
     root = Path(folder)
     codec = _codec()
     photographs = _photographs(codec)
     _clear(root)
     try:
         _write_marker(root, {"complete": False})
-        sizes = []
         with ScratchFolder(str(root), _PARTIAL) as hidden:  # by its name, so that half of them are never taken for all
+            sizes = []
             for index in range(images):
                 recipe = _recipe(seed, index, index % classes)
                 data = codec.encode(_render(photographs[recipe.photograph], recipe), recipe)
@@ -160,24 +153,35 @@ def make_samples(
                     progress(index + 1, images)
             for made in Path(hidden).iterdir():
                 made.rename(root / made.name)
-        mean_width, mean_height, mean_bytes = (float(value) for value in np.mean(sizes, axis=0))
-        summary = SampleSummary(
-            folder=str(root),
-            images=images,
-            classes=classes,
-            seed=seed,
-            encoder=codec.name,
-            mean_width=mean_width,
-            mean_height=mean_height,
-            mean_bytes=mean_bytes,
-            total_bytes=sum(size for _, _, size in sizes),
-        )
+        summary = SampleSummary(str(root), images, classes, seed, codec.name, *_means(sizes))
         _write_marker(root, {"complete": True, **asdict(summary)})
     except OSError as error:
         raise UsageError(
             f"{root}: samples can't be written: {error.strerror or error}; name a writable folder"
         ) from error
     return summary
+
+
+def _numbers(images: Any, seed: Any, classes: Any) -> tuple[int, int, int]:
+    """The numbers of images and classes and the seed, as integers.
+
+    Raises:
+        UsageError: one is out of range.
+    """
+    count, key, folders = map(scalars.whole, (images, seed, classes))
+    if count is None or key is None or folders is None:
+        raise UsageError(f"samples need whole numbers, got images={images!r}, seed={seed!r} and classes={classes!r}")
+    if folders < 1 or key < 0:
+        raise UsageError(f"samples need classes of at least 1 and a seed of at least 0, got {folders} and {key}")
+    if count < folders:
+        raise UsageError(f"samples need one image or more per class, got images={count} for classes={folders}")
+    return count, key, folders
+
+
+def _means(sizes: list[tuple[int, int, int]]) -> tuple[float, float, float, int]:
+    """Mean width, height and bytes of images, and the bytes of all; of their widths, heights and bytes."""
+    width, height, size = (float(value) for value in np.mean(sizes, axis=0))
+    return width, height, size, sum(size for _, _, size in sizes)
 
 
 def _recipe(seed: int, index: int, label: int) -> _Recipe:

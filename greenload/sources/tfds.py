@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from greenload.errors import BackendUnavailable, SourceError
 from greenload.sources import listing
 from greenload.sources.formats import tfrecord
-from greenload.sources.records import Kind, Part, RecordSource, class_names
+from greenload.sources.records import FilePart, Kind, RecordSource, class_names
 from greenload.system import json_data
 from greenload.system.json_data import DataError, Value
 
@@ -109,7 +109,7 @@ class TFDS(RecordSource):
         return _read(self.folder / "features.json", _features_of)
 
     @functools.cached_property
-    def _parts(self) -> tuple[Part, ...]:
+    def _parts(self) -> tuple[FilePart, ...]:
         kind = self._info.file_format
         if kind not in ("tfrecord", "array_record"):
             raise SourceError(
@@ -127,7 +127,7 @@ class TFDS(RecordSource):
                 f"{missing[0]}: {len(missing)} of the split's files are missing: copy them, or prepare anew"
             )
         return tuple(
-            Part(path, _kind(path, kind), skip, None if take < 0 else take, held)
+            FilePart(path, _kind(path, kind), skip, None if take < 0 else take, held)
             for path, skip, take, held in stretches
         )
 
@@ -214,7 +214,7 @@ class TFDS(RecordSource):
             )
         return fitting[0]
 
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[FilePart, ...]:
         """The split's stretches of files."""
         return self._parts
 

@@ -391,7 +391,7 @@ def test_a_file_stays_open_while_a_thread_reads_it(tmp_path: Path, monkeypatch: 
 
     def look(turn: int) -> bool:
         path = list(content)[turn % len(content)]
-        return reader.read([record_readers.Span(path, 0, 10, 500)]) == [content[path][10:510]]
+        return reader.read([record_readers.ByteRange(path, 0, 10, 500)]) == [content[path][10:510]]
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(look, range(4000)))
@@ -411,7 +411,7 @@ def test_compressed_files_are_read_on_from_where_several_readers_stand(
     reader = record_readers.SequentialReader()
 
     def has(start: int, length: int) -> bool:
-        data = reader.read([record_readers.Span(str(path), 0, start, length)])[0]
+        data = reader.read([record_readers.ByteRange(str(path), 0, start, length)])[0]
         return data == (content[start : start + length] if start + length <= len(content) else None)
 
     swapped = [place + 10_000 * (1 - 2 * (i % 2)) for i, place in enumerate(range(0, 800_000, 10_000))]
@@ -511,7 +511,7 @@ def test_an_index_that_claims_more_than_the_file_holds_takes_no_memory(tmp_path:
     path = record_files.write(tmp_path / "x.tfrecord", [GOOD])
     tracemalloc.start()
     try:
-        found = record_readers.PlainReader().read([record_readers.Span(str(path), 0, 12, 1 << 33)])
+        found = record_readers.PlainReader().read([record_readers.ByteRange(str(path), 0, 12, 1 << 33)])
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

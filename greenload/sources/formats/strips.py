@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from greenload.sources.formats.base import FormatError
 from greenload.sources.formats.inflate import blocks
-from greenload.sources.formats.tiff import DEFLATE, LZW, PACK_BITS, RAW, Layout, layout
+from greenload.sources.formats.tiff import DEFLATE, LZW, PACK_BITS, RAW, StripLayout, layout
 
 _CLEAR, _FIRST = 256, 258  # codes of LZW: below are values, and the end between them; these and above stand for runs
 # Codes become longer when the table has 511, 1023 and 2047 entries; decoders go on for 1,024 beyond the last.
@@ -57,11 +57,11 @@ def check_strips(data: bytes) -> None:
         raise FormatError(f"broken TIFF: its strips hold {len(found.starts) * found.rows:,} of {found.height:,} rows")
 
 
-def _raw(strip: bytes, rows: int, held: Layout) -> bool:
+def _raw(strip: bytes, rows: int, held: StripLayout) -> bool:
     return len(strip) >= rows * held.row_bytes
 
 
-def _deflate(strip: bytes, rows: int, held: Layout) -> bool:
+def _deflate(strip: bytes, rows: int, held: StripLayout) -> bool:
     stream = zlib.decompressobj()
     try:
         # Up to its end, where the checksum is. Some writers fill the last strip up to the rows of the others.
@@ -71,7 +71,7 @@ def _deflate(strip: bytes, rows: int, held: Layout) -> bool:
     return stream.eof and found >= rows * held.row_bytes
 
 
-def _pack_bits(strip: bytes, rows: int, held: Layout) -> bool:
+def _pack_bits(strip: bytes, rows: int, held: StripLayout) -> bool:
     at, end = 0, len(strip)
     for _ in range(rows):
         lacking = held.row_bytes
@@ -94,7 +94,7 @@ def _pack_bits(strip: bytes, rows: int, held: Layout) -> bool:
     return True
 
 
-def _lzw(strip: bytes, rows: int, held: Layout) -> bool:
+def _lzw(strip: bytes, rows: int, held: StripLayout) -> bool:
     if strip[:1] == b"\0" and strip[1:2] and strip[1] & 1:
         return True  # an older order of bits, in which decoders read it
     lacking, at = rows * held.row_bytes, 0
@@ -128,7 +128,7 @@ def _length(entries: NDArray[np.int64]) -> int:
     return int(lengths.sum())
 
 
-_HOLDS: Mapping[int, Callable[[bytes, int, Layout], bool]] = {
+_HOLDS: Mapping[int, Callable[[bytes, int, StripLayout], bool]] = {
     RAW: _raw,
     LZW: _lzw,
     PACK_BITS: _pack_bits,

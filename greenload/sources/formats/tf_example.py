@@ -34,7 +34,7 @@ class ExampleError(Exception):
 
 
 @dataclass(frozen=True)
-class Columns:
+class ImageColumns:
     """Where images stand, and labels."""
 
     starts: NDArray[np.int64]
@@ -47,7 +47,7 @@ class Columns:
 
 def columns(
     data: Buffer, starts: NDArray[np.int64], lengths: NDArray[np.int64], image: str, label: str | None
-) -> Columns:
+) -> ImageColumns:
     """Find the image and the label in each of many messages.
 
     Args:
@@ -67,7 +67,7 @@ def columns(
         except ExampleError:
             at, size, number = -begin, -1, 0
         walk.image_at[place], walk.image_bytes[place], walk.labels[place] = begin + at, size, number
-    return Columns(walk.image_at, walk.image_bytes, walk.labels)
+    return ImageColumns(walk.image_at, walk.image_bytes, walk.labels)
 
 
 class _Walk:

@@ -70,7 +70,7 @@ def parse(data: bytes) -> Header:
 
 
 @dataclass(frozen=True)
-class Layout:
+class StripLayout:
     """How a TIFF keeps its first image."""
 
     compression: int
@@ -85,7 +85,7 @@ class Layout:
     """Its bytes in the file."""
 
 
-def layout(data: bytes) -> Layout:
+def layout(data: bytes) -> StripLayout:
     """How a TIFF keeps its first image.
 
     Args:
@@ -99,7 +99,7 @@ def layout(data: bytes) -> Layout:
     height, width = (int(_values(data, found, tag)[0]) for tag in (_HEIGHT, _WIDTH))
     compression, channels = (int((*_values(data, found, tag), 1)[0]) for tag in (_COMPRESSION, _CHANNELS))
     per_strip = min(int(rows[0]), height) if len(rows) and rows[0] else height
-    return Layout(compression, height, per_strip, width * channels, starts.tolist(), counts.tolist())
+    return StripLayout(compression, height, per_strip, width * channels, starts.tolist(), counts.tolist())
 
 
 def entries(data: bytes) -> Entries:
