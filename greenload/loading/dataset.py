@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from greenload import randomness
+from greenload.array_ops import tensorflow_ops
 from greenload.backends.dali.base import Target
 from greenload.loading.dali_node import DaliNode
 from greenload.loading.tf_graph import Stream, options, plain
@@ -159,7 +159,7 @@ class DatasetBuilder:
                 positions[0], lambda next_one, state: next_one + tf.cast(state["position"] == next_one, tf.int64)
             )
             position = tf.minimum(position, positions[-1])
-            index = self.order.indices(epoch, position[tf.newaxis], randomness.tensorflow_ops(), self._valid)[0]
+            index = self.order.indices(epoch, position[tf.newaxis], tensorflow_ops(), self._valid)[0]
             return tf.debugging.Assert(False, [MARK, self.stream.reading.name(index), index, REMEDY])
 
         with tf.control_dependencies([tf.cond(tf.reduce_any(differs), missing, tf.no_op)]):
@@ -170,7 +170,7 @@ class DatasetBuilder:
         """The samples of an epoch: position, index, label, prepared numbers, and what reading them one by one needs."""
         import tensorflow as tf
 
-        ops = randomness.tensorflow_ops()
+        ops = tensorflow_ops()
         size, end = self.stream.reading.samples, self.order.samples
 
         def chunk(number: Any) -> dict[str, Any]:

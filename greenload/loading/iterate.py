@@ -12,6 +12,7 @@ import numpy as np
 
 from greenload import backends, scalars
 from greenload.backends.dali.runner import DaliRunner, target_of
+from greenload.backends.tables import in_tf_data
 from greenload.errors import PipelineError, UsageError
 from greenload.loading.arrays import Framework, converted, require_framework
 from greenload.loading.dataset import build_dataset
@@ -25,7 +26,7 @@ from greenload.planning.sizes import estimate
 from greenload.plans.order import Order, Position, Shard
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
-from greenload.plans.steps import DALI, steps_of
+from greenload.plans.steps import steps_of
 from greenload.system import forking, shutdown
 
 
@@ -165,7 +166,7 @@ def iterate(
     if plan.pipeline.batch is None:
         raise PipelineError("iterate gives batches, but the pipeline has no Batch: add Batch(32)")
     require_framework(to)
-    if "tf" in plan.backends:
+    if plan.in_tf_data:
         target = device_of(plan, device_id, hw_decoder_load)
         order, first = resolve_order(plan, epochs=epochs, start=start, shard=shard, on_error=on_error)
         warn_of_losses(plan, skipped=on_error == "skip")
@@ -205,7 +206,7 @@ def native_batches(
 
 
 def _check_device(plan: Plan, device_id: int | None, hw_decoder_load: float | None) -> None:
-    if "dali" in plan.backends:
+    if plan.on_gpu:
         target_of("dali", device_id, hw_decoder_load)
     elif device_id is not None or hw_decoder_load is not None:
         raise UsageError(f"device_id and hw_decoder_load are for backend 'dali', but this is for {plan.backend!r}")
@@ -213,18 +214,18 @@ def _check_device(plan: Plan, device_id: int | None, hw_decoder_load: float | No
 
 def _plan(pipeline: Pipeline, backend: str | Mapping[str, str], threads: int | None, prefetch: int) -> Plan:
     chosen = make_plan(pipeline, backend, threads=threads, prefetch=prefetch, gpu=True)
-    if backend != "auto" or "tf" not in chosen.backends:
+    if backend != "auto" or not chosen.in_tf_data:
         return chosen
     known, sizes = cost_table.in_use(processors()), estimate(pipeline, steps_of(pipeline))
-    able = [name for name in usable(known, gpu=True) if name != "tf"]
+    able = [name for name in usable(known, gpu=True) if not in_tf_data(name)]
     without = choose(pipeline, sizes, known, able, threads=chosen.threads, prefetch=chosen.prefetch)
-    return chosen if "tf" in without.backends else without
+    return chosen if without.in_tf_data else without
 
 
 def _engine(plan: Plan, device_id: int | None, hw_decoder_load: float | None) -> Engine:
     batch, segments = plan.pipeline.batch, plan.segments
     assert batch is not None
-    if not segments or segments[-1].backend not in DALI:
+    if not segments or not segments[-1].traits.queues_batches:
         return ChainEngine(backends.chain(plan, batch.size), plan.prefetch)
     before = backends.chain(plan, batch.size, segments[:-1]) if len(segments) > 1 else None
     runner = DaliRunner(
