@@ -11,8 +11,8 @@ import numpy as np
 from greenload.array_ops import tensorflow_ops
 from greenload.backends.dali.base import Target
 from greenload.loading.dali_node import DaliNode
+from greenload.loading.record_errors import MARK, REMEDY, naming, record_error
 from greenload.loading.tf_graph import Stream, options, plain
-from greenload.loading.verify import MARK, REMEDY, naming, record_error
 from greenload.plans.order import Order, Position
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan

@@ -17,6 +17,7 @@ import greenload as gl
 from greenload import backends
 from greenload.errors import RecordError, SourceError
 from greenload.loading import verify as verifying
+from greenload.loading.record_errors import record_error
 from greenload.loading.verify import verify
 from greenload.randomness import permute
 from greenload.sources import Arrays, Files, ImageFolder
@@ -278,7 +279,7 @@ def test_files_of_odd_names_are_named(backend: str, kinds: dict[str, Path], good
 
 def test_errors_that_are_not_about_a_record_stay_what_they_are() -> None:
     source = Files(["a.jpg"])
-    assert verifying.record_error("something else went wrong", source) is None
+    assert record_error("something else went wrong", source) is None
 
 
 # on_error="skip"
