@@ -77,16 +77,20 @@ class ChainEngine:
         self._pool = Workers(depth, "batch")
 
     def prepare(self, records: Records) -> _ChainJob:
+        """A job of a batch, which does nothing yet."""
         return _ChainJob(records)
 
     def submit(self, job: _ChainJob) -> None:
+        """Run a batch in one of the chain's threads."""
         job.done = self._pool.submit(self._chain.run, job.records)
 
     def collect(self, job: _ChainJob) -> NDArray[Any]:
+        """Wait for a batch's images."""
         assert job.done is not None  # what is collected was started
         return job.done.result()
 
     def close(self) -> None:
+        """Give back the threads and the chain."""
         self._pool.close(cancel=True)
         self._chain.close()
 
@@ -104,17 +108,21 @@ class DaliEngine:
         self._before = before
 
     def prepare(self, records: Records) -> Job:
+        """Run the earlier segments on a batch, and make the inputs of DALI's graph."""
         if self._before is not None:
             records = replace(records, images=self._before.images(records))
         return self._runner.prepare(records)
 
     def submit(self, job: Job) -> None:
+        """Start a batch in DALI's graph."""
         self._runner.submit(job)
 
     def collect(self, job: Job) -> Any:
+        """Wait for the oldest batch's tensor list."""
         return self._runner.collect(job)
 
     def close(self) -> None:
+        """Give back DALI's graph and the earlier segments."""
         self._runner.close()
         if self._before is not None:
             self._before.close()

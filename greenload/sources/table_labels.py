@@ -98,7 +98,7 @@ def _codes(
             "are taken for names of classes and numbered anew: correct the names if labels are numbers"
         )
     found = class_order.numbered(where, names, order)
-    class_order.tell_alike(where, found)
+    class_order.warn_of_alike(where, found)
     return {name: label for label, name in enumerate(found)}, found
 
 
