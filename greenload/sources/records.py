@@ -33,15 +33,15 @@ LABEL_KEYS = ("image/class/label", "label")
 
 @dataclass(frozen=True)
 class FilePart:
-    """A stretch of one file's records."""
+    """A range of one file's records."""
 
     path: str
     kind: Kind
     skip: int = 0
     take: int | None = None
-    """How many; ``None`` for all that follow."""
+    """How many records; ``None`` for all that follow."""
     held: int | None = None
-    """How many the whole file must hold; ``None`` where nothing says so."""
+    """How many records the whole file must hold; ``None`` where that is unknown."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ class RecordTable:
 
 
 class RecordSource:
-    """What sources over files of ``tf.train.Example`` records share: everything but which files and which keys."""
+    """A source of files of ``tf.train.Example`` records. Its subclasses give the files and the keys."""
 
     def parts(self) -> tuple[FilePart, ...]:
-        """The stretches of files that make the set, in order."""
+        """The ranges of files that make up the set, in order."""
         raise NotImplementedError
 
     def keys(self) -> tuple[str, str | None]:
@@ -78,19 +78,19 @@ class RecordSource:
 
     @functools.cached_property
     def table(self) -> RecordTable:
-        """Where each sample is. Made, or remembered, when first needed.
+        """Where each sample is. Read from the files' indices, or built, when first needed.
 
         Raises:
             SourceError: a file is damaged, a key is missing, or there are no records.
         """
         parts, (image, label) = self.parts(), self.keys()
-        found = [_part_index(part, image, label) for part in parts]
-        counts = [len(index.records) for index in found]
+        indices = [_part_index(part, image, label) for part in parts]
+        counts = [len(index.records) for index in indices]
         if not sum(counts):
             raise SourceError(f"{self}: there are no records in {len(parts)} files: name others")
         bounds = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         numbers = np.array([part.skip for part in parts], np.int64)
-        return RecordTable(tuple(part.path for part in parts), bounds, numbers, record_index.joined(found))
+        return RecordTable(tuple(part.path for part in parts), bounds, numbers, record_index.joined(indices))
 
     @functools.cached_property
     def _reader(self) -> record_readers.Reader:
@@ -130,24 +130,24 @@ class RecordSource:
         Raises:
             RecordError: it can't be read, or the record lacks an image or a label.
         """
-        place = range(len(self))[index]
-        found = self.read_many([place])[0]
-        if found is None:
-            raise RecordError(self.name(place), self._reason(place))
-        return found
+        number = range(len(self))[index]
+        image = self.read_many([number])[0]
+        if image is None:
+            raise RecordError(self.name(number), self._reason(number))
+        return image
 
     def read_many(self, indices: Sequence[int] | NDArray[np.int64]) -> list[bytes | None]:
-        """Several records' images, with as few reads as their places allow; ``None`` for those that can't be read."""
-        places = np.asarray(indices, np.int64)
-        good = np.flatnonzero(self.table.index.lengths[places] >= 0)
-        ranges = self._ranges(places[good], self.table.index.starts, self.table.index.lengths)
-        out: list[bytes | None] = [None] * len(places)
-        for place, data in zip(good.tolist(), self._reader.read(ranges), strict=True):
-            out[place] = data
-        return out
+        """Several records' images, with as few reads as possible; ``None`` for those that can't be read."""
+        numbers = np.asarray(indices, np.int64)
+        good = np.flatnonzero(self.table.index.lengths[numbers] >= 0)
+        ranges = self._ranges(numbers[good], self.table.index.starts, self.table.index.lengths)
+        images: list[bytes | None] = [None] * len(numbers)
+        for position, data in zip(good.tolist(), self._reader.read(ranges), strict=True):
+            images[position] = data
+        return images
 
     def damaged(self, indices: Sequence[int] | NDArray[np.int64]) -> list[int]:
-        """Which of some records' bytes don't fit their checksum. ArrayRecord files check theirs when they are read."""
+        """The records, among some, whose bytes don't fit their checksum. ArrayRecord files are checked on reading."""
         places = np.asarray(indices, np.int64)
         if isinstance(self._reader, record_readers.ArrayRecordReader):
             return []
@@ -196,7 +196,7 @@ class RecordSource:
         return digest.hexdigest()
 
     def __getstate__(self) -> dict[str, Any]:
-        # Its arguments: open files can't travel, and an index is remembered.
+        # Its arguments alone: open files can't be pickled, and an index is stored with its file.
         return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
 
 

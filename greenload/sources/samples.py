@@ -1,4 +1,4 @@
-"""Sample photographs to try greenload on, made without a download.
+"""Makes sample photographs to try greenload with, without a download.
 
 JPEG crops of the two photographs that scikit-learn ships, with sizes, qualities and encodings spread as in a crawl of
 the web. Decoding them costs what decoding photographs costs; their labels say little.
@@ -80,7 +80,7 @@ class SampleSummary:
 
 @dataclass(frozen=True)
 class _Recipe:
-    """One image, before any pixel is touched."""
+    """The random choices of one image."""
 
     photograph: int
     width: int
@@ -243,10 +243,10 @@ def _interpolate(
 
 
 def _photographs(codec: _Codec) -> list[_Pixels]:
-    # The files are read where they lie: sklearn.datasets takes a second to import, and needs Pillow to load them.
+    # The files are read from scikit-learn's folder: importing sklearn.datasets takes a second, and needs Pillow.
     spec = importlib.util.find_spec("sklearn")
-    places = [] if spec is None else spec.submodule_search_locations or []
-    folders = [Path(place) / "datasets" / "images" for place in places]
+    packages = [] if spec is None else spec.submodule_search_locations or []
+    folders = [Path(package) / "datasets" / "images" for package in packages]
     for folder in folders:
         if all((folder / name).is_file() for name in PHOTOGRAPHS):
             return [codec.decode((folder / name).read_bytes()) for name in PHOTOGRAPHS]
@@ -314,9 +314,9 @@ def _clear(root: Path) -> None:
         files = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*")) if not path.is_dir()]
         foreign = [name for name in files if name != MARKER and not _MADE_BY_US.fullmatch(name)]
         if files and (MARKER not in files or foreign):
-            found = (foreign or files)[0]
+            other = (foreign or files)[0]
             raise UsageError(
-                f"{root}: samples go into an empty folder, and this holds {found}; name another folder, or empty it"
+                f"{root}: samples go into an empty folder, and this holds {other}; name another folder, or empty it"
             )
         for name in files:
             if name != MARKER:

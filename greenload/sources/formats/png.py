@@ -1,4 +1,4 @@
-"""PNG headers and structure: W3C "Portable Network Graphics (Third Edition)", sections 5 and 11."""
+"""Parses the headers and chunks of PNG files (W3C "Portable Network Graphics (Third Edition)", sections 5 and 11)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 
 
 def parse(data: bytes) -> Header:
-    """A PNG's header, and whether its chunks are whole: decoders differ in what damage they let pass.
+    """A PNG's header; its chunks must be whole, as decoders differ in the damage that they accept.
 
     Raises:
         FormatError: it is cut, broken, or of a kind that isn't decoded.

@@ -1,7 +1,7 @@
-"""An index of a file of records, which gives random access to its images: built once, and kept.
+"""Indexes files of records, so that their images can be read at random: an index is built once, and kept.
 
-Building it reads lengths and the few bytes around an image; the images themselves stay untouched, and so do the
-checksums of the records' bytes: ``greenload check`` tests those.
+Building it reads lengths and the few bytes around each image, but neither the images nor the checksums of the records'
+bytes: ``greenload check`` tests those.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _FAR = 1 << 16  # bytes between lengths from which reading ahead would fetch wha
 
 @dataclass(frozen=True)
 class RecordIndex:
-    """Where a file's records and their images are. All int64 ``[n]``; places count uncompressed bytes."""
+    """Where a file's records and their images are. All int64 ``[n]``; offsets count uncompressed bytes."""
 
     records: NDArray[np.int64]
     """Where each record's header begins."""
@@ -66,7 +66,7 @@ _COLUMNS = len(fields(RecordIndex))
 
 
 def build(path: str, kind: Packing, image: str, label: str | None) -> RecordIndex:
-    """Look through a file of Examples.
+    """Index a TFRecord file of Examples.
 
     Args:
         path: the file.
@@ -91,17 +91,17 @@ def build(path: str, kind: Packing, image: str, label: str | None) -> RecordInde
         sizes = np.diff(places, append=size) - (HEADER + FOOTER)
         parts = []
         for begin in range(0, len(places), _AT_ONCE):
-            some = slice(begin, begin + _AT_ONCE)
-            found = tf_example.columns(data, places[some] + HEADER, sizes[some], image, label)
-            parts.append(RecordIndex(places[some], sizes[some], found.starts, found.lengths, found.labels))
+            part = slice(begin, begin + _AT_ONCE)
+            images = tf_example.columns(data, places[part] + HEADER, sizes[part], image, label)
+            parts.append(RecordIndex(places[part], sizes[part], images.starts, images.lengths, images.labels))
         return joined(parts)
     except OSError as error:
         raise SourceError(f"{path}: the file can't be read: {error.strerror}") from None
 
 
 def _walk(view: mmap.mmap, data: NDArray[np.uint8], size: int, path: str) -> NDArray[np.int64]:
-    """Where each record begins. Their lengths' checksums are compared many at once: soon enough for what isn't records,
-    such as the zeros behind a file that was never filled, to take no memory."""
+    """Where each record begins. The checksums of lengths are compared many at a time, but so often that bytes that
+    aren't records, such as the zeros of a file that was never filled, take no memory."""
     places, at, unpack, checked = array("q"), 0, LENGTH.unpack_from, 0
     last = size - (HEADER + FOOTER)
     if size >= HEADER and unpack(view, 0)[0] > _FAR and hasattr(mmap, "MADV_RANDOM"):
@@ -120,10 +120,10 @@ def _walk(view: mmap.mmap, data: NDArray[np.uint8], size: int, path: str) -> NDA
 
 
 def _check_headers(path: str, data: NDArray[np.uint8], places: array[int], first: int) -> int:
-    """How many headers are good now: those before ``first``, and the others if they are.
+    """Check the headers from number ``first`` on; returns how many have been checked in all.
 
     Raises:
-        SourceError: one isn't; names the byte.
+        SourceError: a length doesn't fit its checksum; names the byte.
     """
     starts = np.array(places[first:], np.int64)
     bad = bad_header(data, starts)
@@ -151,25 +151,33 @@ def _build_compressed(path: str, kind: Packing, image: str, label: str | None) -
 def located(
     some: list[bytes], begins: NDArray[np.int64], image: str, label: str | None, header: int = 0
 ) -> RecordIndex:
-    """An index of records in memory, which stand at ``begins`` of their file."""
+    """An index of records in memory.
+
+    Args:
+        some: the records.
+        begins: where the bytes of each begin in their file, int64 ``[n]``.
+        image: the key of the images.
+        label: the key of the labels; ``None`` for all 0.
+        header: bytes of a header before each record.
+    """
     sizes = np.array([len(record) for record in some], np.int64)
     starts = np.cumsum(sizes) - sizes
-    found = tf_example.columns(np.frombuffer(b"".join(some), np.uint8), starts, sizes, image, label)
-    return RecordIndex(begins - header, sizes, found.starts - starts + begins, found.lengths, found.labels)
+    images = tf_example.columns(np.frombuffer(b"".join(some), np.uint8), starts, sizes, image, label)
+    return RecordIndex(begins - header, sizes, images.starts - starts + begins, images.lengths, images.labels)
 
 
 def joined(parts: list[RecordIndex]) -> RecordIndex:
-    """Several indices as one, as they stand."""
+    """The indices of several files, or of parts of one, joined."""
     empty = np.zeros(0, np.int64)
     names = [field.name for field in fields(RecordIndex)]
     return RecordIndex(*(np.concatenate([empty, *(getattr(part, name) for part in parts)]) for name in names))
 
 
 def stamp(path: str, kind: str, image: str, label: str | None) -> dict[str, Any]:
-    """What an index is valid for.
+    """What an index is valid for: a file as it is now, and keys.
 
     Raises:
-        SourceError: the file can't be looked at.
+        SourceError: the file can't be read.
     """
     try:
         state = os.stat(path)
@@ -231,7 +239,7 @@ def _parse(content: bytes, wanted: dict[str, Any]) -> RecordIndex | None:
 
 
 def _lies_within(index: RecordIndex, kind: str, size: int) -> bool:
-    """Whether an index tells of nothing outside a file of so many bytes, nor outside its records."""
+    """Whether an index points nowhere outside a file of ``size`` bytes, nor outside its records."""
     most = size if kind == "plain" else 1 << 48  # so many bytes may be compressed in a file
     image = index.lengths >= 0
     begins = np.zeros_like(index.records) if kind == "array_record" else index.records + HEADER
@@ -246,8 +254,8 @@ def _lies_within(index: RecordIndex, kind: str, size: int) -> bool:
 
 
 def remember(path: str, wanted: dict[str, Any], index: RecordIndex) -> Path | None:
-    """Store an index beside its file; in the user's cache folder where that can't be written, or where what bears the
-    index's name there is no index; where neither can be written it isn't kept, and a warning says so.
+    """Store an index beside its file. Where that can't be written, or where another file has the index's name, it is
+    stored in the user's cache folder; where that can't be written either it isn't kept, and a warning says so.
 
     Args:
         path: the file.

@@ -1,8 +1,8 @@
-"""Whether a TIFF's strips hold the pixels that its header promises: of one that is broken a decoder may give what it
-has, and leave the rest black, without a word.
+"""Checks that a TIFF's strips hold the pixels that its header promises: for a broken strip a decoder may leave pixels
+black without an error.
 
 Adobe, "TIFF Revision 6.0": PackBits in section 9, LZW in section 13; deflate is RFC 1950. Damage that only changes
-values passes, save in deflate, which has a checksum.
+values isn't found, except in deflate, which has a checksum.
 """
 
 from __future__ import annotations

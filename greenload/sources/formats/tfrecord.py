@@ -33,7 +33,7 @@ _HEADER, _FOOTER = struct.Struct("<QI"), struct.Struct("<I")
 
 
 def packing(path: str) -> Packing:
-    """Whether a file of records is compressed, told by its first bytes.
+    """Whether and how a file of records is compressed, by its first bytes.
 
     Raises:
         SourceError: it can't be read, or holds no TFRecords.
@@ -92,20 +92,20 @@ class _Inflated:
 
     def read(self, size: int) -> bytes:
         while len(self._ready) < size and not self._inflate.eof:
-            more = self._inflate.unconsumed_tail or self._file.read(1 << 16)
-            found = self._inflate.decompress(more, _BLOCK)  # of no more input, what was held back
-            if not more and not found and not self._inflate.eof:
+            compressed = self._inflate.unconsumed_tail or self._file.read(1 << 16)
+            block = self._inflate.decompress(compressed, _BLOCK)  # without input: what was held back
+            if not compressed and not block and not self._inflate.eof:
                 raise EOFError("the compressed data ends too early")
-            self._ready += found
+            self._ready += block
         out = bytes(self._ready[:size])
         del self._ready[:size]
         return out
 
 
 def records(file: IO[bytes], path: str) -> Iterator[tuple[int, bytes]]:
-    """The records of an open file with where each one's header begins.
+    """The records of an open file, each with the byte where its header begins.
 
-    A record is read in blocks: a length that the file doesn't hold takes no more memory than what it does hold.
+    A record is read in blocks: a length beyond the file's end takes no more memory than the bytes that are there.
 
     Raises:
         SourceError: a length is damaged, a record of a compressed file is above 256 MiB, or the file ends within a
@@ -131,13 +131,13 @@ def records(file: IO[bytes], path: str) -> Iterator[tuple[int, bytes]]:
 
 
 def _read(file: IO[bytes], size: int) -> bytes:
-    """So many bytes, or fewer where the file ends."""
+    """``size`` bytes, or fewer where the file ends."""
     if size <= _BLOCK:
         return file.read(size)
-    found = bytearray()
-    while len(found) < size and (more := file.read(min(_BLOCK, size - len(found)))):
-        found += more
-    return bytes(found)
+    data = bytearray()
+    while len(data) < size and (block := file.read(min(_BLOCK, size - len(data)))):
+        data += block
+    return bytes(data)
 
 
 def bad_header(data: NDArray[np.uint8], starts: NDArray[np.int64]) -> int | None:
@@ -159,7 +159,11 @@ def cut_error(path: str, at: int, left: int) -> SourceError:
 
 
 def intact(bodies: list[bytes]) -> list[bool]:
-    """Whether some records' bytes, each with the checksum behind them, fit it."""
+    """Which of some records fit their checksums.
+
+    Args:
+        bodies: the bytes of each record, with the checksum behind them.
+    """
     ends = np.cumsum([len(body) for body in bodies], dtype=np.int64)
     sizes = np.diff(ends, prepend=0) - FOOTER
     data = np.frombuffer(b"".join(bodies), np.uint8)
@@ -171,7 +175,7 @@ def intact(bodies: list[bytes]) -> list[bool]:
 
 
 def framed(some: list[bytes]) -> bytes:
-    """Records as they stand in a file."""
+    """Records as the bytes of a file."""
     sizes = np.array([len(record) for record in some], np.int64)
     heads = np.frombuffer(sizes.astype("<u8").tobytes(), np.uint8)
     places = np.arange(len(some), dtype=np.int64) * LENGTH.size

@@ -1,8 +1,8 @@
-"""TIFF headers, as far as greenload reads them: Adobe, "TIFF Revision 6.0", part 1.
+"""Parses the headers of TIFF files (Adobe, "TIFF Revision 6.0", part 1).
 
-A directory's entries claim where their values lie, and how many there are. Several may claim the same bytes, so that a
-small file would cost gigabytes, here and in a decoder that reads all of them; what is claimed is held against what
-there is before anything is read.
+A directory's entries say where their values are, and how many there are. Several entries may refer to the same bytes,
+so that a small file would cost gigabytes, here and in a decoder that reads all of them; every entry is compared with
+the file's length before anything is read.
 """
 
 from __future__ import annotations
@@ -71,22 +71,22 @@ def parse(data: bytes) -> Header:
 
 @dataclass(frozen=True)
 class StripLayout:
-    """How a TIFF keeps its first image."""
+    """Where the strips of a TIFF's first image are, and how they are compressed."""
 
     compression: int
     height: int
     rows: int
-    """Of each strip but the last, which may have fewer."""
+    """Rows of each strip except the last, which may have fewer."""
     row_bytes: int
-    """Of a row, once decompressed."""
+    """Bytes of a row, once decompressed."""
     starts: list[int]
     """Where each strip begins."""
     counts: list[int]
-    """Its bytes in the file."""
+    """Bytes of each strip in the file."""
 
 
 def layout(data: bytes) -> StripLayout:
-    """How a TIFF keeps its first image.
+    """Where the strips of a TIFF's first image are, and how they are compressed.
 
     Args:
         data: a file that ``parse`` reads.
@@ -157,7 +157,7 @@ def _all_eight(bits: Numbers) -> bool:
 
 
 def _check_strips(size: int, height: int, starts: Numbers, counts: Numbers) -> None:
-    """Strips that lie in the file, each in a place of its own: a decoder reads every one of them.
+    """Make sure that strips lie within the file and don't overlap: a decoder reads every strip.
 
     Raises:
         FormatError: they don't.

@@ -1,14 +1,14 @@
-"""Cut-off files made whole: what is there, and a stated fill for the rest, so that every decoder gives the same pixels.
+"""Completes cut-off files with a stated fill for the missing part, so that every decoder gives the same pixels.
 
-A file that a broken transfer or a full disk has cut off is mended in its bytes, and then decoded like any other:
+A file that a broken transfer or a full disk has cut off is completed in its bytes, and then decoded like any other:
 
 - JPEG: its data end where the file does, and an end marker follows; decoders take what is missing for mid-grey (128;
-  64 where inks are stored), or for what the scans so far say. Behind the scans of a progressive one come empty ones
-  that bring every coefficient to full precision without changing it: decoders smooth what is imprecise, each in its
-  own way.
-- PNG: the rows that are there wholly, up to the first that is damaged, then black ones (of colour 0 where there is a
-  palette). Of an interlaced one each pass spreads over the whole picture, so it is mended only where no row is missing.
-- BMP: zeros for the bytes that are missing, so black, or colour 0. Its bottom row comes first as a rule.
+  64 where inks are stored), or for the values of the scans so far. Behind the scans of a progressive JPEG empty scans
+  are added that bring every coefficient to full precision without changing it: decoders differ in how they smooth
+  imprecise coefficients.
+- PNG: its complete rows up to the first damaged one, then black rows (of colour 0 where there is a palette). In an
+  interlaced PNG each pass covers the whole picture, so it is completed only where no row is missing.
+- BMP: zeros for the missing bytes, so black, or colour 0. Usually its bottom row comes first.
 
 A file that is broken otherwise, or has an end, isn't filled, so that decoders which look at its end alone agree.
 """
