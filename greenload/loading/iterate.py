@@ -27,9 +27,11 @@ from greenload.plans.order import Order, Position, Shard
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 from greenload.plans.steps import steps_of
+from greenload.public import public
 from greenload.system import forking, shutdown
 
 
+@public
 class Batches(Iterator[tuple[Any, Any]]):
     """Batches of ``(images, labels)`` in order, once: what ``iterate`` returns.
 
@@ -96,6 +98,7 @@ class Batches(Iterator[tuple[Any, Any]]):
         self.close()
 
 
+@public
 def iterate(
     pipeline: Pipeline | Plan,
     to: Framework = "numpy",

@@ -17,11 +17,13 @@ from greenload.planning.choose import make_plan
 from greenload.plans.order import Order, Position, Shard
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
+from greenload.public import public
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 
+@public
 def load(
     pipeline: Pipeline | Plan,
     backend: str | Mapping[str, str] = "auto",

@@ -21,6 +21,7 @@ from greenload.errors import BackendUnavailable, RecordError, SourceError, Usage
 from greenload.loading.tf_graph import plain
 from greenload.loading.tf_reading import reader
 from greenload.loading.verdicts import DECODES, Judge
+from greenload.public import public
 from greenload.sources import UNREADABLE, Arrays, RecordSource, Source
 from greenload.specs import MAX_BYTES, TRUNCATED, Truncation
 from greenload.system import cache_folder, json_data, limits
@@ -43,6 +44,7 @@ class Verified:
     """The indices of the bad records."""
 
 
+@public
 def verify(
     source: Source,
     threads: int = 2,

@@ -12,10 +12,12 @@ from greenload import randomness, scalars
 from greenload.array_ops import NUMPY, Ops
 from greenload.errors import UsageError
 from greenload.plans.pipeline import Pipeline
+from greenload.public import public
 
 _ENDLESS = 1 << 40
 
 
+@public
 @dataclass(frozen=True)
 class Position:
     """A place in the endless stream of a pipeline: where to start or to resume. It costs nothing to reach.
@@ -36,6 +38,7 @@ class Position:
             object.__setattr__(self, name, value)
 
 
+@public
 @dataclass(frozen=True)
 class Shard:
     """One of ``count`` equal parts of every epoch: the positions that leave ``index`` over when divided by ``count``.

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.errors import RecordError, SourceError
+from greenload.public import public
 from greenload.sources import listing, record_readers
 from greenload.sources.base import UNREADABLE
 from greenload.sources.formats import record_index, tf_example, tfrecord
@@ -220,6 +221,7 @@ def _part_index(part: FilePart, image: str, label: str | None) -> RecordIndex:
     return RecordIndex(*(getattr(index, field.name)[cut] for field in fields(RecordIndex)))
 
 
+@public
 @dataclass(frozen=True)
 class TFRecords(RecordSource):
     """TFRecord files of ``tf.train.Example`` messages, each with one encoded image and one integer label.
