@@ -148,9 +148,9 @@ class DatasetBuilder:
         """The batch as it is, or an error naming the first record that should be in it and isn't."""
         import tensorflow as tf
 
-        found = state.pop("position")
-        count = tf.minimum(tf.size(positions), tf.size(found))
-        differs = tf.concat([positions[:count] != found[:count], tf.ones_like(positions[count:], tf.bool)], 0)
+        present = state.pop("position")
+        count = tf.minimum(tf.size(positions), tf.size(present))
+        differs = tf.concat([positions[:count] != present[:count], tf.ones_like(positions[count:], tf.bool)], 0)
 
         def missing() -> Any:
             again = self.stream.samples(self.roots(epoch, positions[0]).take(tf.size(positions, tf.int64)))

@@ -79,8 +79,8 @@ def class_names(classes: Any) -> tuple[str, ...]:
     names = tuple(classes) if ordered else ()
     odd = next((name for name in names if not isinstance(name, str)), None)
     if not ordered or odd is not None:
-        found = repr(classes) if odd is None else f"{type(odd).__name__} {odd!r} in it"
-        raise SourceError(f"classes must be a list of names in the order of labels, not {found}")
+        given = repr(classes) if odd is None else f"{type(odd).__name__} {odd!r} in it"
+        raise SourceError(f"classes must be a list of names in the order of labels, not {given}")
     return tuple(map(str, names))
 
 

@@ -115,8 +115,8 @@ def _column(path: str, header: Sequence[str], name: str) -> int:
     if name not in header:  # "path, label" has a blank before its second name
         header = [stripped(column) for column in header]
     if name not in header:
-        found = short(", ".join(map(repr, header)) if header else "none", 300)
-        raise SourceError(f"{path}: the table has no column {name!r}; its columns: {found}: name another")
+        columns = short(", ".join(map(repr, header)) if header else "none", 300)
+        raise SourceError(f"{path}: the table has no column {name!r}; its columns: {columns}: name another")
     if header.count(name) > 1:
         raise SourceError(f"{path}: the table has {header.count(name)} columns {name!r}: rename all but one")
     return list(header).index(name)

@@ -1,4 +1,4 @@
-"""Files of records: many images in few files, found through an index."""
+"""Reads files of records, many images in each, at random through an index."""
 
 from __future__ import annotations
 
@@ -121,9 +121,9 @@ class RecordSource:
     def name(self, index: int) -> str:
         """The file's path and the record's number in it: ``"train-00001.tfrecord[17]"``."""
         table = self.table
-        place = range(len(self))[index]
-        file = int(table.file(place))
-        return f"{table.paths[file]}[{place - int(table.bounds[file]) + int(table.numbers[file])}]"
+        number = range(len(self))[index]
+        file = int(table.file(number))
+        return f"{table.paths[file]}[{number - int(table.bounds[file]) + int(table.numbers[file])}]"
 
     def read(self, index: int) -> bytes:
         """One record's image.
@@ -149,14 +149,14 @@ class RecordSource:
 
     def damaged(self, indices: Sequence[int] | NDArray[np.int64]) -> list[int]:
         """The records, among some, whose bytes don't fit their checksum. ArrayRecord files are checked on reading."""
-        places = np.asarray(indices, np.int64)
+        numbers = np.asarray(indices, np.int64)
         if isinstance(self._reader, record_readers.ArrayRecordReader):
             return []
         index = self.table.index
-        wanted = self._ranges(places, index.records + tfrecord.HEADER, index.sizes + tfrecord.FOOTER)
-        found = self._reader.read(wanted)
-        intact = tfrecord.intact([data or b"" for data in found])
-        return [i for i, good in zip(places.tolist(), intact, strict=True) if not good]
+        wanted = self._ranges(numbers, index.records + tfrecord.HEADER, index.sizes + tfrecord.FOOTER)
+        bodies = self._reader.read(wanted)
+        intact = tfrecord.intact([data or b"" for data in bodies])
+        return [i for i, good in zip(numbers.tolist(), intact, strict=True) if not good]
 
     def _ranges(
         self, places: NDArray[np.int64], starts: NDArray[np.int64], lengths: NDArray[np.int64]
@@ -284,10 +284,10 @@ class TFRecords(RecordSource):
             return files_in(self.data)
         if os.path.exists(self.data):
             return (self.data,)
-        found = files_of_pattern(self.data)
-        if not found:
+        files = files_of_pattern(self.data)
+        if not files:
             raise SourceError(f"{self.data}: no file is of this pattern: correct it")
-        return found
+        return files
 
     @functools.cached_property
     def _parts(self) -> tuple[FilePart, ...]:
@@ -299,15 +299,15 @@ class TFRecords(RecordSource):
         if first is None:
             raise SourceError(f"{self}: there are no records in {len(self.files)} files: name others")
         try:
-            found = tf_example.keys(first)
+            kinds = tf_example.keys(first)
         except tf_example.ExampleError as error:
             raise SourceError(
                 f"{self.files[0]}: records must be tf.train.Example messages, but the first {error}"
             ) from None
-        image = _chosen(self.files[0], "image", self.image, IMAGE_KEYS, "bytes", found)
+        image = _chosen(self.files[0], "image", self.image, IMAGE_KEYS, "bytes", kinds)
         if self.label is None:
             return image, None
-        return image, _chosen(self.files[0], "label", self.label, LABEL_KEYS, "int64", found)
+        return image, _chosen(self.files[0], "label", self.label, LABEL_KEYS, "int64", kinds)
 
     def parts(self) -> tuple[FilePart, ...]:
         """Every file, whole."""
@@ -351,16 +351,16 @@ def class_names(folder: Path, label: str) -> tuple[str, ...]:
         return ()  # none there, or no name that a file can have
 
 
-def _chosen(path: str, argument: str, given: str, usual: tuple[str, ...], kind: str, found: dict[str, str]) -> str:
-    key = given or next((key for key in usual if key in found), "")
-    shown = ", ".join(f"{name!r} ({values or 'empty'})" for name, values in found.items()) or "none"
-    if key not in found:
+def _chosen(path: str, argument: str, given: str, usual: tuple[str, ...], kind: str, kinds: dict[str, str]) -> str:
+    key = given or next((key for key in usual if key in kinds), "")
+    shown = ", ".join(f"{name!r} ({values or 'empty'})" for name, values in kinds.items()) or "none"
+    if key not in kinds:
         wanted = repr(key) if key else " or ".join(map(repr, usual))
         remedy = f"name one with {argument}=" + (", or pass label=None for labels all 0" if argument == "label" else "")
         raise SourceError(f"{path}: the first record has no {wanted}; its keys: {shown}: {remedy}")
-    if found[key] != kind:
+    if kinds[key] != kind:
         raise SourceError(
-            f"{path}: {argument} must be one value of {kind}, but {key!r} holds {found[key] or 'nothing'}; "
+            f"{path}: {argument} must be one value of {kind}, but {key!r} holds {kinds[key] or 'nothing'}; "
             f"the first record's keys: {shown}"
         )
     return key

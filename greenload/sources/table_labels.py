@@ -199,10 +199,10 @@ def _need_one_label(names: Iterable[str]) -> None:
 
 
 def _several(name: str, same: str = "") -> _Wrong:
-    found = f"{name[:60]!r} and {same[:60]!r} hold the same tags" if same else f"{name[:60]!r} looks like several"
+    problem = f"{name[:60]!r} and {same[:60]!r} hold the same tags" if same else f"{name[:60]!r} looks like several"
     return _Wrong(
         name,
-        f"a sample has one label, but {found}: keep one of them, as in another column; write a name without "
+        f"a sample has one label, but {problem}: keep one of them, as in another column; write a name without "
         "'|', ';', brackets and bare commas, or pass classes=[...] if these are names; or load several labels with a "
         "tf.data.Dataset of your own",
     )

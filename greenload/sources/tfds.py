@@ -155,7 +155,7 @@ class TFDS(RecordSource):
     def _whole(self, name: str) -> list[tuple[str, int, int, int]]:
         lengths, template = self._splits[name].lengths, self._splits[name].template
         digits = max(5, len(str(len(lengths))))
-        found = []
+        ranges = []
         for place, length in enumerate(lengths):
             index, count = f"{place:0{digits}}", f"{len(lengths):0{digits}}"
             try:
@@ -170,8 +170,8 @@ class TFDS(RecordSource):
                 )
             except KeyError:
                 raise SourceError(f"{self.folder}: files are named by {template!r}, which can't be filled in") from None
-            found.append((str(self.folder / file), 0, -1, length))
-        return found
+            ranges.append((str(self.folder / file), 0, -1, length))
+        return ranges
 
     def _sliced(self) -> list[tuple[str, int, int, int]]:
         base = re.split(r"[\[+]", self.split)[0]
@@ -184,11 +184,12 @@ class TFDS(RecordSource):
                 f"parts of splits ({self.split!r}) need tensorflow-datasets ({error}): pip install 'greenload[tfds]'"
             ) from None
         try:
-            found = tfds.builder_from_directory(str(self.folder)).info.splits[self.split].file_instructions
+            instructions = tfds.builder_from_directory(str(self.folder)).info.splits[self.split].file_instructions
         except Exception as error:  # its own parser's, of whatever kind: the file is foreign to it too
             raise SourceError(f"{self.folder}: split {self.split!r} can't be read: {one_line(error)}") from None
         return [
-            (os.fspath(part.filename), int(part.skip), int(part.take), int(part.examples_in_shard)) for part in found
+            (os.fspath(part.filename), int(part.skip), int(part.take), int(part.examples_in_shard))
+            for part in instructions
         ]
 
     @functools.cached_property

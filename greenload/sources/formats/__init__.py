@@ -120,12 +120,12 @@ def header(
         raise FormatError(foreign.refusal(data))
     if len(_OF_FORMAT[name]) == 1:  # its first bytes decide, so that a kind that isn't read needn't be parsed
         _check_read(name, support)
-    found = parse(data)
-    _check_read(found.kind, support)
+    head = parse(data)
+    _check_read(head.kind, support)
     if max_bytes is not None:
         readers = () if support is None else support.readers or ()
-        check_memory(data, found, max_bytes, handed_on=found.kind in readers)
-    return found
+        check_memory(data, head, max_bytes, handed_on=head.kind in readers)
+    return head
 
 
 def opened(
@@ -161,12 +161,12 @@ def opened(
                 raise
             why = "finds no pixels in it" if name in truncation.FILLED else f"fills JPEG, PNG and BMP, not {name}"
             raise FormatError(f"{error}; {FILL_ARGUMENT} {why}: remove it") from None
-    found = header(whole, support, max_bytes)
-    if support is not None and unfilled and found.format == "JPEG":
+    head = header(whole, support, max_bytes)
+    if support is not None and unfilled and head.format == "JPEG":
         *others_fill, last = map(repr, support.fillers)
         where = f"{', '.join(others_fill)} and {last}, not on {support.backend!r}"
         raise FormatError(f"truncated JPEG: {FILL_ARGUMENT} fills it on {where}")
-    return whole, found
+    return whole, head
 
 
 def plain(data: bytes, head: Header) -> bytes:

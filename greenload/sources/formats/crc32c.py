@@ -46,7 +46,7 @@ def crc32c_of(data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArr
     Returns:
         uint32 ``[n]``.
     """
-    found = np.zeros(len(starts), np.uint32)
+    crcs = np.zeros(len(starts), np.uint32)
     # Ranges of about one length together: each is padded with leading zeros, which change nothing.
     doublings = np.ceil(np.log2(np.maximum(1, -(-lengths // _LANE)))).astype(np.int64)
     for doubling in np.unique(doublings):
@@ -54,8 +54,8 @@ def crc32c_of(data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArr
         at_once = max(1, _LANES_AT_ONCE >> int(doubling))
         for begin in range(0, len(places), at_once):
             some = places[begin : begin + at_once]
-            found[some] = _raw(data, starts[some], lengths[some], 1 << int(doubling))
-    return found ^ _moved_on(np.full(len(starts), _ONES, np.uint32), lengths) ^ np.uint32(_ONES)
+            crcs[some] = _raw(data, starts[some], lengths[some], 1 << int(doubling))
+    return crcs ^ _moved_on(np.full(len(starts), _ONES, np.uint32), lengths) ^ np.uint32(_ONES)
 
 
 def _raw(

@@ -20,8 +20,8 @@ def blocks(stream: Any, compressed: bytes, most: int) -> Iterator[bytes]:
     Raises:
         zlib.error: they can't be decompressed.
     """
-    found = fed = 0
-    while found < most and not stream.eof:
+    size = fed = 0
+    while size < most and not stream.eof:
         part = stream.unconsumed_tail
         if not part:
             part = compressed[fed : fed + _FED]
@@ -29,7 +29,7 @@ def blocks(stream: Any, compressed: bytes, most: int) -> Iterator[bytes]:
         block = stream.decompress(part, _BLOCK)
         if not block and not part:
             return
-        found += len(block)
+        size += len(block)
         yield block
 
 
@@ -40,8 +40,8 @@ def blocks_before_damage(compressed: bytes, most: int) -> Iterator[bytes]:
         compressed: the bytes.
         most: bytes that are wanted.
     """
-    stream, part, fed, found, limit = zlib.decompressobj(), b"", 0, 0, _BLOCK
-    while found < most and limit and not stream.eof:
+    stream, part, fed, size, limit = zlib.decompressobj(), b"", 0, 0, _BLOCK
+    while size < most and limit and not stream.eof:
         if not part:
             part = compressed[fed : fed + _FED]
             fed += len(part)
@@ -54,5 +54,5 @@ def blocks_before_damage(compressed: bytes, most: int) -> Iterator[bytes]:
         if not block and not part:
             return
         part = stream.unconsumed_tail
-        found += len(block)
+        size += len(block)
         yield block

@@ -133,12 +133,12 @@ def row_lengths(data: bytes) -> list[tuple[int, int]]:
         data: the file, or its first ``HEAD_BYTES``.
     """
     width, height, depth, color = struct.unpack_from(">IIBB", data, 16)
-    found, bits = [], depth * _CHANNELS[color]
+    passes, bits = [], depth * _CHANNELS[color]
     for left, top, across, down in _ADAM7 if data[28] else ((0, 0, 1, 1),):
         columns, rows = -(-(width - left) // across), -(-(height - top) // down)
         if columns > 0 and rows > 0:
-            found.append((1 + -(-columns * bits // 8), rows))
-    return found
+            passes.append((1 + -(-columns * bits // 8), rows))
+    return passes
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

@@ -41,20 +41,22 @@ def check_strips(data: bytes) -> None:
     Raises:
         FormatError: one does; names the first.
     """
-    found = layout(data)
-    holds = _HOLDS[found.compression]
-    for number, (start, count) in enumerate(zip(found.starts, found.counts, strict=True)):
-        rows = min(found.rows, found.height - number * found.rows)
+    strips = layout(data)
+    holds = _HOLDS[strips.compression]
+    for number, (start, count) in enumerate(zip(strips.starts, strips.counts, strict=True)):
+        rows = min(strips.rows, strips.height - number * strips.rows)
         if rows <= 0:
             return
-        if len(found.starts) == 1 and found.compression == RAW:
+        if len(strips.starts) == 1 and strips.compression == RAW:
             count = len(data)  # decoders don't need it
-        if not holds(data[start : start + count], rows, found):
+        if not holds(data[start : start + count], rows, strips):
             raise FormatError(
-                f"broken TIFF: strip {number} doesn't hold its {rows:,} rows of {found.row_bytes:,} bytes"
+                f"broken TIFF: strip {number} doesn't hold its {rows:,} rows of {strips.row_bytes:,} bytes"
             )
-    if len(found.starts) * found.rows < found.height:
-        raise FormatError(f"broken TIFF: its strips hold {len(found.starts) * found.rows:,} of {found.height:,} rows")
+    if len(strips.starts) * strips.rows < strips.height:
+        raise FormatError(
+            f"broken TIFF: its strips hold {len(strips.starts) * strips.rows:,} of {strips.height:,} rows"
+        )
 
 
 def _raw(strip: bytes, rows: int, held: StripLayout) -> bool:
@@ -65,10 +67,10 @@ def _deflate(strip: bytes, rows: int, held: StripLayout) -> bool:
     stream = zlib.decompressobj()
     try:
         # Up to its end, where the checksum is. Some writers fill the last strip up to the rows of the others.
-        found = sum(map(len, blocks(stream, strip, held.rows * held.row_bytes + 1)))
+        size = sum(map(len, blocks(stream, strip, held.rows * held.row_bytes + 1)))
     except zlib.error:
         return False
-    return stream.eof and found >= rows * held.row_bytes
+    return stream.eof and size >= rows * held.row_bytes
 
 
 def _pack_bits(strip: bytes, rows: int, held: StripLayout) -> bool:

@@ -231,7 +231,7 @@ def _shown(features: dict[str, tuple[int, int, int]]) -> str:
 
 
 def _features(message: bytes) -> dict[str, tuple[int, int, int]]:
-    found: dict[str, tuple[int, int, int]] = {}
+    features: dict[str, tuple[int, int, int]] = {}
     for tag, begin, end in _tagged(message, 0, len(message)):
         if tag == _FEATURE_LISTS:
             raise ExampleError(
@@ -243,8 +243,8 @@ def _features(message: bytes) -> dict[str, tuple[int, int, int]]:
                 entry = {n: (p, q) for n, p, q in _fields(message, a, b)}
                 key = message[slice(*entry.get(1, (0, 0)))].decode(errors="backslashreplace")
                 kinds = list(_fields(message, *entry[2])) if 2 in entry else []
-                found[key] = kinds[-1] if kinds else (0, 0, 0)
-    return found
+                features[key] = kinds[-1] if kinds else (0, 0, 0)
+    return features
 
 
 def _integers(message: bytes, begin: int, end: int) -> Iterator[int]:

@@ -41,13 +41,13 @@ def parse(data: bytes) -> Header:
     Raises:
         FormatError: it is cut, broken, or of a kind that isn't decoded.
     """
-    found = entries(data)
-    if not len(found) or len(found) < _promised(data):
+    directory = entries(data)
+    if not len(directory) or len(directory) < _promised(data):
         raise Truncated("truncated TIFF: its directory is cut")
-    claimed = int((found["count"].astype(np.int64) * _BYTES[found["type"]]).sum())
+    claimed = int((directory["count"].astype(np.int64) * _BYTES[directory["type"]]).sum())
     if claimed > len(data):
         raise FormatError(f"broken TIFF: its tags claim {claimed:,} bytes of values, but the file has {len(data):,}")
-    tags = {tag: _values(data, found, tag) for tag in (*_SINGLE, _BITS, _STARTS, _COUNTS)}
+    tags = {tag: _values(data, directory, tag) for tag in (*_SINGLE, _BITS, _STARTS, _COUNTS)}
     missing = [tag for tag in _NEEDED if not len(tags[tag])]
     if missing:
         raise FormatError(f"TIFF without tag {missing[0]} is not supported: convert it to PNG")
@@ -94,10 +94,10 @@ def layout(data: bytes) -> StripLayout:
     Raises:
         FormatError: the rows of a strip are no number.
     """
-    found = entries(data)
-    rows, starts, counts = (_values(data, found, tag) for tag in (_ROWS, _STARTS, _COUNTS))
-    height, width = (int(_values(data, found, tag)[0]) for tag in (_HEIGHT, _WIDTH))
-    compression, channels = (int((*_values(data, found, tag), 1)[0]) for tag in (_COMPRESSION, _CHANNELS))
+    directory = entries(data)
+    rows, starts, counts = (_values(data, directory, tag) for tag in (_ROWS, _STARTS, _COUNTS))
+    height, width = (int(_values(data, directory, tag)[0]) for tag in (_HEIGHT, _WIDTH))
+    compression, channels = (int((*_values(data, directory, tag), 1)[0]) for tag in (_COMPRESSION, _CHANNELS))
     per_strip = min(int(rows[0]), height) if len(rows) and rows[0] else height
     return StripLayout(compression, height, per_strip, width * channels, starts.tolist(), counts.tolist())
 
@@ -128,13 +128,13 @@ def byte_order(data: bytes) -> str | None:
     return {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
 
 
-def _values(data: bytes, found: Entries, tag: int) -> Numbers:
+def _values(data: bytes, directory: Entries, tag: int) -> Numbers:
     """The values of a tag, whole and unsigned; none where it is missing.
 
     Raises:
         FormatError: it is there twice, of another type, or its values lie beyond the file.
     """
-    rows = found[found["tag"] == tag]
+    rows = directory[directory["tag"] == tag]
     if not len(rows):
         return np.zeros(0, np.uint8)
     if len(rows) > 1:

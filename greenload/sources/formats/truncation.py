@@ -95,12 +95,12 @@ def _jpeg(data: bytes, max_bytes: int) -> bytes | None:
             continue
         if length < 8 or length != 6 + 2 * data[at + 4]:
             return None
-        found = jpeg.ENDS_SCAN.search(data, stop)
-        end = found.start() if found else len(data.rstrip(b"\xff"))  # what is left of a marker, or of a stuffed byte
+        marker = jpeg.ENDS_SCAN.search(data, stop)
+        end = marker.start() if marker else len(data.rstrip(b"\xff"))  # what is left of a marker, or of a stuffed byte
         if end > stop:
             kept = end
             scans.append(data[at:stop])
-        if not found:
+        if not marker:
             break
         at = end
     if not kept or len(frame) < 10:
@@ -159,24 +159,24 @@ def _png(data: bytes, max_bytes: int) -> bytes | None:
     check_memory(data, Header("PNG", height, width, kind="16-bit PNG" if depth == 16 else "PNG"), max_bytes)
     lengths = png.row_lengths(data)
     expected, unit = sum(length * rows for length, rows in lengths), 1 if data[28] else lengths[0][0]
-    deflater, body, rest, found = zlib.compressobj(1), bytearray(), b"", 0
+    deflater, body, rest, size = zlib.compressobj(1), bytearray(), b"", 0
     for block in blocks_before_damage(_png_pixels(data), expected):
         rest += block
-        whole = min(len(rest) // unit * unit, expected - found)
+        whole = min(len(rest) // unit * unit, expected - size)
         unknown = None if data[28] else _NO_FILTER.search(rest[:whole:unit])
         whole = unknown.start() * unit if unknown else whole
         body += deflater.compress(rest[:whole])
-        rest, found = rest[whole:], found + whole
+        rest, size = rest[whole:], size + whole
         if unknown:
             break
-    if not found:
+    if not size:
         return None
-    if found < expected and data[28]:
+    if size < expected and data[28]:
         raise FormatError("truncated interlaced PNG can't be filled: of every part of the picture pixels are missing")
     zeros = bytes(1 << 20)
-    while found < expected:
-        body += deflater.compress(zeros[: expected - found])
-        found = min(found + len(zeros), expected)
+    while size < expected:
+        body += deflater.compress(zeros[: expected - size])
+        size = min(size + len(zeros), expected)
     return png.made(data, png.pixels(data)[0], bytes(body + deflater.flush()))
 
 
