@@ -1,4 +1,4 @@
-"""Opens where samples come from: folders of images, lists of files, files of records, arrays."""
+"""Opens sources of samples: folders of images, lists of files, files of records, arrays."""
 
 from __future__ import annotations
 

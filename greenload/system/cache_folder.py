@@ -1,8 +1,8 @@
-"""The user's cache folder: what is worth keeping between runs, and can be made anew.
+"""Keeps data between runs in the user's cache folder: data that can be made anew.
 
-One rule for all that is kept there. A file is written whole, and two writers never mix. What is damaged or can't be
-read is passed over with a warning, and rewritten. What another version wrote lies under another name, or is passed
-over in silence. Where the folder can't be written that is said once, and nothing is lost but time.
+One rule holds for all of it. A file is written whole, and the data of two writers never mix. A file that is damaged or
+can't be read isn't used: a warning says so, and it is rewritten. A file of another version has another name, or isn't
+used without a warning. Where the folder can't be written one warning says so, and nothing is lost but time.
 """
 
 from __future__ import annotations

@@ -87,13 +87,13 @@ def build(path: str, kind: Packing, image: str, label: str | None) -> RecordInde
             # Not closed by hand: it ends with the last array over it, which an error's traceback may hold.
             view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         data = np.frombuffer(view, np.uint8)
-        places = _walk(view, data, size, path)
-        sizes = np.diff(places, append=size) - (HEADER + FOOTER)
+        begins = _walk(view, data, size, path)
+        sizes = np.diff(begins, append=size) - (HEADER + FOOTER)
         parts = []
-        for begin in range(0, len(places), _AT_ONCE):
+        for begin in range(0, len(begins), _AT_ONCE):
             part = slice(begin, begin + _AT_ONCE)
-            images = tf_example.columns(data, places[part] + HEADER, sizes[part], image, label)
-            parts.append(RecordIndex(places[part], sizes[part], images.starts, images.lengths, images.labels))
+            images = tf_example.columns(data, begins[part] + HEADER, sizes[part], image, label)
+            parts.append(RecordIndex(begins[part], sizes[part], images.starts, images.lengths, images.labels))
         return joined(parts)
     except OSError as error:
         raise SourceError(f"{path}: the file can't be read: {error.strerror}") from None
@@ -102,49 +102,49 @@ def build(path: str, kind: Packing, image: str, label: str | None) -> RecordInde
 def _walk(view: mmap.mmap, data: NDArray[np.uint8], size: int, path: str) -> NDArray[np.int64]:
     """Where each record begins. The checksums of lengths are compared many at a time, but so often that bytes that
     aren't records, such as the zeros of a file that was never filled, take no memory."""
-    places, at, unpack, checked = array("q"), 0, LENGTH.unpack_from, 0
+    begins, at, unpack, checked = array("q"), 0, LENGTH.unpack_from, 0
     last = size - (HEADER + FOOTER)
     if size >= HEADER and unpack(view, 0)[0] > _FAR and hasattr(mmap, "MADV_RANDOM"):
         view.madvise(mmap.MADV_RANDOM)  # no reading ahead: of a large image only the pages with its ends are needed
     while at <= last:
-        places.append(at)
+        begins.append(at)
         at += unpack(view, at)[0] + (HEADER + FOOTER)
-        if len(places) - checked == _HEADERS:
-            checked = _check_headers(path, data, places, checked)
-    _check_headers(path, data, places, checked)
-    starts = np.array(places, np.int64)
+        if len(begins) - checked == _HEADERS:
+            checked = _check_headers(path, data, begins, checked)
+    _check_headers(path, data, begins, checked)
+    starts = np.array(begins, np.int64)
     if at != size:
         begin = int(starts[-1]) if at > size else at
         raise cut_error(path, begin, size - begin)
     return starts
 
 
-def _check_headers(path: str, data: NDArray[np.uint8], places: array[int], first: int) -> int:
+def _check_headers(path: str, data: NDArray[np.uint8], begins: array[int], first: int) -> int:
     """Check the headers from number ``first`` on; returns how many have been checked in all.
 
     Raises:
         SourceError: a length doesn't fit its checksum; names the byte.
     """
-    starts = np.array(places[first:], np.int64)
+    starts = np.array(begins[first:], np.int64)
     bad = bad_header(data, starts)
     if bad is not None:
         raise damaged_error(path, int(starts[bad]))
-    return len(places)
+    return len(begins)
 
 
 def _build_compressed(path: str, kind: Packing, image: str, label: str | None) -> RecordIndex:
     parts: list[RecordIndex] = []
     with opened(path, kind) as file:
-        places: list[int] = []
+        begins: list[int] = []
         some: list[bytes] = []
         for at, record in records(file, path):
-            places.append(at)
+            begins.append(at)
             some.append(record)
-            if at + len(record) - places[0] >= _READ_AHEAD:
-                parts.append(located(some, np.array(places, np.int64) + HEADER, image, label, HEADER))
-                places, some = [], []
+            if at + len(record) - begins[0] >= _READ_AHEAD:
+                parts.append(located(some, np.array(begins, np.int64) + HEADER, image, label, HEADER))
+                begins, some = [], []
         if some:
-            parts.append(located(some, np.array(places, np.int64) + HEADER, image, label, HEADER))
+            parts.append(located(some, np.array(begins, np.int64) + HEADER, image, label, HEADER))
     return joined(parts)
 
 
@@ -193,7 +193,7 @@ def stamp(path: str, kind: str, image: str, label: str | None) -> dict[str, Any]
     }
 
 
-def places_of(path: str) -> tuple[Path, Path]:
+def paths_of(path: str) -> tuple[Path, Path]:
     """Where a file's index may lie: beside it as ``NAME.index``, or in the user's cache folder."""
     whole = os.path.abspath(path)
     digest = hashlib.blake2b(os.fsencode(whole), digest_size=16).hexdigest()
@@ -211,9 +211,9 @@ def recall(path: str, wanted: dict[str, Any]) -> RecordIndex | None:
     def parse(content: bytes) -> RecordIndex | None:
         return _parse(content, wanted)
 
-    beside, cached = places_of(path)
-    for place in (beside, cached) if _is_ours(beside) else (cached,):
-        index = cache_folder.recall(place, parse, _WHAT, "it is built anew", _LARGEST)
+    beside, cached = paths_of(path)
+    for stored in (beside, cached) if _is_ours(beside) else (cached,):
+        index = cache_folder.recall(stored, parse, _WHAT, "it is built anew", _LARGEST)
         if index is not None:
             return index
     return None
@@ -269,7 +269,7 @@ def remember(path: str, wanted: dict[str, Any], index: RecordIndex) -> Path | No
     body = np.stack(columns).astype("<i8").tobytes()
     head = wanted | {"digest": hashlib.blake2b(body, digest_size=16).hexdigest()}
     content = json.dumps(head).encode() + b"\n" + body
-    beside, cached = places_of(path)
+    beside, cached = paths_of(path)
     if _is_ours(beside, or_missing=True):
         with contextlib.suppress(OSError):
             file_output.replace(str(beside), content)
@@ -277,12 +277,12 @@ def remember(path: str, wanted: dict[str, Any], index: RecordIndex) -> Path | No
     return cached if cache_folder.remember(cached, content, _WHAT) else None
 
 
-def _is_ours(place: Path, *, or_missing: bool = False) -> bool:
+def _is_ours(path: Path, *, or_missing: bool = False) -> bool:
     """Whether a file can be read, and is an index or empty; or, with ``or_missing``, isn't there."""
     try:
-        if not stat.S_ISREG(os.lstat(place).st_mode):
+        if not stat.S_ISREG(os.lstat(path).st_mode):
             return False
-        with open(place, "rb", opener=file_input.regular) as file:
+        with open(path, "rb", opener=file_input.regular) as file:
             return file.read(len(_MAGIC)) in (b"", _MAGIC)
     except FileNotFoundError:
         return or_missing
