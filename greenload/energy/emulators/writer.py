@@ -151,7 +151,7 @@ class MachineWriter:
         """CPU seconds and bytes moved so far, by kind."""
         cpu_s, moved = [0.0] * len(self._kinds), [0.0] * len(self._kinds)
         noted_s: dict[int, float] = {}
-        # First the processes, then the ledger: what is noted in between is taken for nobody's at no time.
+        # First the processes, then the ledger: so no CPU second is taken for nobody's because it is noted in between.
         for pid, last in self._cpu_s.items():
             self._cpu_s[pid] = process_cpu_s(pid, last)
         for pid, kind, slot_s, slot_bytes in self._ledger.read():
