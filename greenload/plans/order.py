@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload import randomness, scalars
+from greenload.array_ops import NUMPY, Ops
 from greenload.errors import UsageError
 from greenload.plans.pipeline import Pipeline
+from greenload.public import public
 
 _ENDLESS = 1 << 40
 
 
+@public
 @dataclass(frozen=True)
 class Position:
     """A place in the endless stream of a pipeline: where to start or to resume. It costs nothing to reach.
@@ -35,6 +38,7 @@ class Position:
             object.__setattr__(self, name, value)
 
 
+@public
 @dataclass(frozen=True)
 class Shard:
     """One of ``count`` equal parts of every epoch: the positions that leave ``index`` over when divided by ``count``.
@@ -80,6 +84,17 @@ class Order:
         """Samples in an epoch of this shard."""
         return _ENDLESS if self.endless else self.shard.size(self.total)
 
+    def batches_in_epoch(self, begin: int) -> int:
+        """How many batches an epoch has from a position on; without a ``Batch`` each sample is one."""
+        batch, samples = self.pipeline.batch, self.samples - begin
+        if batch is None:
+            return samples
+        return samples // batch.size if batch.drop_remainder else -(-samples // batch.size)
+
+    def batches(self, begin: Position, epochs: int) -> int:
+        """How many batches there are from a position on, before epoch ``epochs``."""
+        return self.batches_in_epoch(begin.sample) + (epochs - begin.epoch - 1) * self.batches_in_epoch(0)
+
     @property
     def group(self) -> int | None:
         """How many positions of this shard, from 0 on, have samples that lie together; ``None`` if none do."""
@@ -88,7 +103,7 @@ class Order:
             return None
         return -(-randomness.Blocks.of(self.total, shuffle.block).group // self.shard.count)
 
-    def indices(self, epoch: Any, position: Any, ops: randomness.Ops = randomness.NUMPY, valid: Any = None) -> Any:
+    def indices(self, epoch: Any, position: Any, ops: Ops = NUMPY, valid: Any = None) -> Any:
         """The samples at positions of this shard's epoch: int64 of the shape of ``position``, which has a dimension.
 
         ``valid`` is the order's own as ``ops`` has it, where it shall not become part of a graph.

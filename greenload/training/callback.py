@@ -14,6 +14,7 @@ from greenload.energy.meters.discover import discover
 from greenload.energy.sharing import DEFAULT, SharedSampler
 from greenload.errors import BackendUnavailable, UsageError
 from greenload.profiling.profile import profile
+from greenload.public import public
 from greenload.report.data import Report
 from greenload.report.prometheus import Metrics, serve
 from greenload.training.fit import INTERRUPTED, Fit, scalars
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from greenload.plans.plan import Plan
 
 
+@public
 class EnergyCallback:
     """A Keras callback that splits a fit's joules and CPU seconds into loader, waiting for data, and model.
 

@@ -29,6 +29,8 @@ from greenload.energy.emulators.powercap import (
 from greenload.energy.emulators.writer import format_uj, process_cpu_s
 from greenload.errors import MeterError, UsageError
 
+pytestmark = pytest.mark.alone
+
 Burn = Callable[[float], None]
 
 

@@ -20,6 +20,8 @@ from greenload.energy.meters.power_check import PowerSum
 from greenload.energy.meters.tracks import Counted, Edge, joules_between
 from greenload.energy.sampler import Sampler, Window
 
+pytestmark = pytest.mark.alone
+
 STEADY = Trace([(0.0, 300.0)])
 MIG = Board(STEADY, partitions=["MIG-11111111-aaaa", "MIG-22222222-bbbb"])
 

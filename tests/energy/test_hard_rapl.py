@@ -23,6 +23,8 @@ from greenload.energy.meters.discover import discover
 from greenload.energy.meters.rapl import find_rapl
 from greenload.energy.sampler import Mark, Sampler, Window
 
+pytestmark = pytest.mark.alone
+
 SERVER_J = 262143.328850
 PACKAGE, DRAM = "cpu:package-0", "dram:package-0"
 TWO = ("package-0", "package-1")

@@ -19,6 +19,8 @@ from greenload.energy.meters.rapl import RaplMeter, find_rapl
 from greenload.energy.sampler import Sampler
 from greenload.errors import MeterError, UsageError
 
+pytestmark = pytest.mark.alone
+
 PACKAGE = Channel("cpu:package-0", "measured", update_s=0.001, wrap_j=262143.0)
 Burn = Callable[[float], None]
 

@@ -26,6 +26,8 @@ from greenload.energy.emulators.simulator import (
 from greenload.energy.figures import Figure
 from greenload.errors import UsageError
 
+pytestmark = pytest.mark.alone
+
 DOMAINS = {PACKAGE: Metering("measured")}
 
 

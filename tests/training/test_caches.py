@@ -15,6 +15,8 @@ import greenload as gl
 from greenload.report.epochs import CacheState
 from greenload.training.table import fit_text
 
+pytestmark = pytest.mark.alone
+
 if TYPE_CHECKING:
     import tensorflow as tf
 

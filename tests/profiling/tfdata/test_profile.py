@@ -22,6 +22,8 @@ from greenload.profiling.tfdata.rebuild import Builder
 from greenload.report.terminal import text
 from greenload.report.validation import validate
 
+pytestmark = pytest.mark.alone
+
 tf = pytest.importorskip("tensorflow")
 
 Range = tf.data.Dataset.range
