@@ -205,7 +205,7 @@ def test_idle_windows_are_as_long_as_the_meters_need(sum_gap_s: float | None, mo
     shared = SharedSampler(lambda: ([ReplayMeter([channel], [{"gpu:0": 1.0}])], []))
     clock = Sleeps()
     monkeypatch.setattr("greenload.training.idle.time", clock)
-    monkeypatch.setattr("greenload.training.fit.settle", lambda: Settled(True, 0.0))
+    monkeypatch.setattr("greenload.training.idle.settle", lambda: Settled(True, 0.0))
     model = SimpleNamespace(train_function=None)
     run = Fit(model, shared, profile=None, idle_s=0.1, log_dir=None, failed=lambda fit, error: None)
     run.end("")
