@@ -40,7 +40,7 @@ pytestmark = pytest.mark.alone
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No one else on the machine: the emulated one counts this process only, so neighbours there draw nothing."""
+    """No one else on the machine: the emulated one counts this process only, so other processes draw nothing there."""
     monkeypatch.setattr("greenload.energy.meters.process.machine_cpu_s", own_cpu_s)
 
 
