@@ -254,7 +254,7 @@ def _answer(listener: socket.socket, machine: MachineWriter) -> None:
             connection.sendall(json.dumps(answer).encode() + b"\n")
 
 
-def run(job: Mapping[str, Any]) -> None:
+def write_counters(job: Mapping[str, Any]) -> None:
     """Advance every 2 ms until standard input ends, or says anything."""
     state = Path(job["state"])
     power = Power(**job["power"])
@@ -285,7 +285,7 @@ def run(job: Mapping[str, Any]) -> None:
 
 def main() -> None:
     """Run the job whose description is the first argument."""
-    run(json.loads(sys.argv[1]))
+    write_counters(json.loads(sys.argv[1]))
 
 
 if __name__ == "__main__":

@@ -175,7 +175,7 @@ def mount_of(path: str, table: Sequence[Mount]) -> Mount | None:
     return best
 
 
-def locate(paths: Iterable[str | os.PathLike[str]], system: System | None = None) -> DataLocation:
+def data_location(paths: Iterable[str | os.PathLike[str]], system: System | None = None) -> DataLocation:
     """What holds some files. A few will do, one for each folder or mount.
 
     Args:
@@ -186,7 +186,7 @@ def locate(paths: Iterable[str | os.PathLike[str]], system: System | None = None
         The disks that hold them, through partitions, device mapper, RAID, loop devices and overlays.
 
     Example:
-        >>> locate(["data/train"]).name      # doctest: +SKIP
+        >>> data_location(["data/train"]).name      # doctest: +SKIP
         'nvme0n1'
     """
     system = system or System()
