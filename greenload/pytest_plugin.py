@@ -85,14 +85,14 @@ class EnergyBudget:
             ReportError: the baseline can't be read; as soon.
         """
         __tracebackhide__ = True
-        from greenload.report.budgets import OF_REPORTS, OF_WINDOWS, parse
+        from greenload.report.budgets import OF_REPORTS, OF_WINDOWS, parse_budget
 
         if isinstance(subject, str):
             if baseline is not None or tolerance is not None or options:
                 raise _usage("a block of code has no baseline and no options of profile: give budgets alone")
-            self._blocks.append(_Block([parse(rule, OF_WINDOWS) for rule in (subject, *rules)]))
+            self._blocks.append(_Block([parse_budget(rule, OF_WINDOWS) for rule in (subject, *rules)]))
             return self._blocks[-1]
-        budgets = [parse(rule, OF_REPORTS) for rule in rules]
+        budgets = [parse_budget(rule, OF_REPORTS) for rule in rules]
         if not budgets and baseline is None:
             raise _usage(
                 "energy_budget needs budgets or a baseline, as energy_budget(train, 'cpu_s_per_sample<=0.001')"
@@ -114,7 +114,7 @@ def _judged(subject: Any, budgets: Sequence[Budget], baseline: Any, tolerance: f
     from dataclasses import replace
 
     from greenload.report.baselines import TOLERANCE, against, check_tolerance
-    from greenload.report.budgets import check
+    from greenload.report.budgets import check_budgets
     from greenload.report.data import Report
 
     allowed = TOLERANCE if tolerance is None else tolerance
@@ -128,7 +128,7 @@ def _judged(subject: Any, budgets: Sequence[Budget], baseline: Any, tolerance: f
         from greenload.profiling.profile import profile
 
         report = profile(subject, **options)
-    checks = check(report, budgets, before)
+    checks = check_budgets(report, budgets, before)
     if before is not None:
         checks += against(before, report, tolerance=allowed)
     _enforce(checks, stacklevel=4)
@@ -164,15 +164,15 @@ class _Block:
 def _enforce(checks: Sequence[Check], stacklevel: int) -> None:
     """Fail the test with a line for each check that failed; warn, at the user's line, of each that is undecided."""
     __tracebackhide__ = True
-    from greenload.report.checks import line
+    from greenload.report.checks import check_line
     from greenload.text import printable
 
-    failed = [printable(line(one)) for one in checks if one.failed]
+    failed = [printable(check_line(one)) for one in checks if one.failed]
     if failed:
         pytest.fail("\n".join(["the energy budget isn't kept", *failed]))
     for one in checks:
         if one.outcome == "undecided":
-            warnings.warn(UndecidedBudget(printable(line(one))), stacklevel=stacklevel)
+            warnings.warn(UndecidedBudget(printable(check_line(one))), stacklevel=stacklevel)
 
 
 def _usage(message: str) -> Exception:

@@ -119,7 +119,7 @@ def wrapped(text: str, width: int) -> str:
     return "\n".join(text[begin:end].rstrip() for begin, end in itertools.pairwise(edges))
 
 
-def rounded(figure: Interval) -> tuple[str, str] | None:
+def rounded_figure(figure: Interval) -> tuple[str, str] | None:
     """Value and half-width as text, cut where the interval stops supporting digits; None for a missing figure.
 
     The half-width keeps two digits where they are 10 to 35, else one, and the value ends at the same place (the
@@ -154,7 +154,7 @@ def amount(figure: Interval | None, *, resolve: bool = True) -> str:
         figure: what to show.
         resolve: whether an unresolved figure is called that; what is left over is shown as a number either way.
     """
-    parts = rounded(figure) if figure is not None else None
+    parts = rounded_figure(figure) if figure is not None else None
     if figure is None or parts is None:
         return DASH
     if figure.unresolved and resolve:

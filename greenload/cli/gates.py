@@ -35,9 +35,9 @@ class Gates:
         if not self:
             return report
         from greenload.report.baselines import against
-        from greenload.report.budgets import check
+        from greenload.report.budgets import check_budgets
 
-        checks = check(report, self.budgets, self.baseline)
+        checks = check_budgets(report, self.budgets, self.baseline)
         if self.baseline is not None:
             checks += against(self.baseline, report, tolerance=self.tolerance, name=self.name)
         return replace(report, checks=checks)
@@ -82,12 +82,12 @@ def gates(options: argparse.Namespace) -> Gates:
     if not options.budget and options.baseline is None:
         return Gates((), None, "", 0.0)
     from greenload.report.baselines import TOLERANCE, check_tolerance
-    from greenload.report.budgets import parse
+    from greenload.report.budgets import parse_budget
     from greenload.report.data import Report
 
     tolerance = TOLERANCE if options.tolerance is None else options.tolerance
     check_tolerance(tolerance)
-    budgets = tuple(parse(rule) for rule in options.budget)
+    budgets = tuple(parse_budget(rule) for rule in options.budget)
     baseline = None
     if options.baseline is not None:
         for file in (options.json, options.html):
@@ -104,16 +104,16 @@ def status(checks: Iterable[Check], strict: bool = False) -> int:
         checks: of a report.
         strict: whether those that can't be decided fail too.
     """
-    from greenload.report.checks import line
+    from greenload.report.checks import check_line
 
     found = list(checks)
     failed = [one for one in found if one.failed]
     undecided = [one for one in found if one.outcome == "undecided"]
     if failed:
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        return fail(f"{line(failed[0])}{more}", FAILED)
+        return fail(f"{check_line(failed[0])}{more}", FAILED)
     if undecided:
-        text = f"{len(undecided)} of {len(found)} checks can't be decided: {line(undecided[0])}"
+        text = f"{len(undecided)} of {len(found)} checks can't be decided: {check_line(undecided[0])}"
         if strict:
             return fail(text, FAILED)
         warn(text)

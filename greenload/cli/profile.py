@@ -119,6 +119,6 @@ def _measured(options: argparse.Namespace, served: Serving | None) -> Report:
 
 def _show(report: Report, options: argparse.Namespace) -> None:
     from greenload.report.html import html
-    from greenload.report.terminal import render
+    from greenload.report.terminal import render_report
 
-    present(options, report.save, lambda: html(report), render(report))
+    present(options, report.save, lambda: html(report), render_report(report))

@@ -25,7 +25,7 @@ def _report(options: argparse.Namespace) -> int:
     from greenload.report.comparison import compare
     from greenload.report.data import Report
     from greenload.report.html import html
-    from greenload.report.terminal import render, render_comparison
+    from greenload.report.terminal import render_comparison, render_report
 
     check_places(options, options.report, *([options.other] if options.other else []))
     check_carbon(options)
@@ -38,5 +38,5 @@ def _report(options: argparse.Namespace) -> int:
     other = with_carbon(Report.load(options.other), options) if options.other else None
     found = compare(report, other) if other else None
     save = partial(write_json, data=found.to_dict()) if found else report.save
-    present(options, save, lambda: html(report, other), render_comparison(found) if found else render(report))
+    present(options, save, lambda: html(report, other), render_comparison(found) if found else render_report(report))
     return status(report.checks, options.strict) if asked else OK

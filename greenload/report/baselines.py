@@ -19,7 +19,7 @@ from greenload.energy.attribution.intervals import CONFIDENCE
 from greenload.energy.figures import Figure, scale
 from greenload.errors import UsageError
 from greenload.report import rows
-from greenload.report.checks import Check, quantity, span
+from greenload.report.checks import Check, interval_text, quantity
 from greenload.report.comparison import Change, Comparison, Difference, compare, times
 from greenload.report.data import Report
 from greenload.text import percent
@@ -194,7 +194,7 @@ def _check(one: Compared, outcome: str, what: str) -> Check:
     a, b = one.change.a, one.change.b
     assert a is not None and b is not None and a.value is not None
     ratio = f", × {times(one.change.ratio)}" if one.change.ratio is not None else ""
-    detail = f"{one.name} {what}{ratio}; the baseline says {span(a.value, a.low, a.high)}"
+    detail = f"{one.name} {what}{ratio}; the baseline says {interval_text(a.value, a.low, a.high)}"
     return Check(one.rule, outcome, b.value, b.low, b.high, a.value + one.allowed, detail)
 
 

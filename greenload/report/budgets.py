@@ -81,7 +81,7 @@ class Budget:
         return "met" if all(ends) else "undecided" if any(ends) else "exceeded"
 
 
-def parse(rule: str, fields: Sequence[str] = OF_REPORTS) -> Budget:
+def parse_budget(rule: str, fields: Sequence[str] = OF_REPORTS) -> Budget:
     """Read a budget.
 
     Args:
@@ -117,7 +117,7 @@ def parse(rule: str, fields: Sequence[str] = OF_REPORTS) -> Budget:
     return Budget(rule.strip(), field, found["operator"], limit, found["domain"] or "", step)
 
 
-def check(report: Report, budgets: Iterable[Budget], baseline: Report | None = None) -> tuple[Check, ...]:
+def check_budgets(report: Report, budgets: Iterable[Budget], baseline: Report | None = None) -> tuple[Check, ...]:
     """Hold a report against budgets.
 
     Args:

@@ -95,7 +95,7 @@ def check_factors(g_per_kwh: float | None, pue: float) -> None:
         )
 
 
-def carbon(
+def estimate_carbon(
     energy_j_per_sample: Mapping[str, Figure],
     meters: Sequence[MeterStatus],
     *,

@@ -111,7 +111,7 @@ class BarChart:
 
 
 @dataclass(frozen=True)
-class Part:
+class BarPart:
     """One figure of a stacked bar."""
 
     name: str
@@ -120,7 +120,7 @@ class Part:
 
 
 def bar(
-    label: str, parts: Sequence[Part], axis: Axis, unit: str, kind: str = "step", *, common: bool = True, **more: str
+    label: str, parts: Sequence[BarPart], axis: Axis, unit: str, kind: str = "step", *, common: bool = True, **more: str
 ) -> Bar:
     """Parts stacked from zero, those below zero to the left, with a whisker around their sum.
 
@@ -169,7 +169,7 @@ def described(figure: Figure, unit: str, *, model: bool = True) -> str:
 
 def step_charts(report: Report) -> list[BarChart]:
     """CPU time and, where there are any, joules per step; first what leads."""
-    rows = [row for row in table.rows(report) if row.kind in ("step", "unattributed")]
+    rows = [row for row in table.report_rows(report) if row.kind in ("step", "unattributed")]
     noun = table.noun(report)
     cpu = _chart("cpu", f"CPU ms per {noun}", rows, [{"cpu": row.cpu_ms} if row.cpu_ms else {} for row in rows])
     energies = [row.energy_mj for row in rows]
@@ -179,7 +179,7 @@ def step_charts(report: Report) -> list[BarChart]:
     return [energy, cpu] if table.energy_leads(report) else [cpu, energy]
 
 
-def _chart(name: str, unit: str, rows: Sequence[table.Row], costs: Sequence[Mapping[str, Figure]]) -> BarChart:
+def _chart(name: str, unit: str, rows: Sequence[table.ReportRow], costs: Sequence[Mapping[str, Figure]]) -> BarChart:
     groups = [
         group
         for group in table.GROUPS
@@ -188,7 +188,7 @@ def _chart(name: str, unit: str, rows: Sequence[table.Row], costs: Sequence[Mapp
     label = {group: "CPU time" if name == "cpu" else group for group in groups}
     of = {group: [cost[group] for cost in costs if group in cost and cost[group].value is not None] for group in groups}
     stacks = [
-        [Part(label[group], f"{group} {cost[group].provenance}", cost[group]) for group in groups if group in cost]
+        [BarPart(label[group], f"{group} {cost[group].provenance}", cost[group]) for group in groups if group in cost]
         for cost in costs
     ]
     axis = axis_of([[part.figure for part in parts] for parts in stacks])
@@ -221,13 +221,15 @@ def axis_of(stacks: Sequence[Sequence[Figure]], *, common: bool = True) -> Axis:
 
 def check_chart(report: Report) -> BarChart | None:
     """The steps' sum, stacked, over the held-out run of the whole, in CPU time; None where either isn't known."""
-    rows = table.rows(report)
+    rows = table.report_rows(report)
     steps = [row for row in rows if row.kind == "step"]
     full = next(row.cpu_ms for row in rows if row.kind == "total")
     if full is None or full.value is None or any(row.cpu_ms is None or row.cpu_ms.value is None for row in steps):
         return None
-    parts = [Part(row.label, f"measured s{k % STEP_COLOURS}", row.cpu_ms) for k, row in enumerate(steps) if row.cpu_ms]
-    whole = [Part("CPU time", "measured full", full)]
+    parts = [
+        BarPart(row.label, f"measured s{k % STEP_COLOURS}", row.cpu_ms) for k, row in enumerate(steps) if row.cpu_ms
+    ]
+    whole = [BarPart("CPU time", "measured full", full)]
     axis = axis_of([[part.figure for part in parts], [full]], common=False)
     unit = f"CPU ms per {table.noun(report)}"
     bars = (

@@ -35,7 +35,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Columns:
+class FigureTable:
     """A table of names and their figures. Figures that have no room stand in further tables, each with the names.
 
     Example:
@@ -152,7 +152,7 @@ class Sentence:
             yield shown.append_text(line)
 
 
-def plain(shown: RenderableType, width: int) -> str:
+def plain_text(shown: RenderableType, width: int) -> str:
     """What is shown as plain text, ``width`` columns wide, without colour."""
     console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False, legacy_windows=False)
     with console.capture() as capture:

@@ -17,7 +17,7 @@ from greenload.machine import Machine
 from greenload.report import notes
 from greenload.report import rows as table
 from greenload.report.data import Report
-from greenload.report.rows import Row
+from greenload.report.rows import ReportRow
 from greenload.text import DASH, bytes_text
 
 SEPARATE = (
@@ -53,7 +53,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Pair:
+class RowPair:
     """One row of the two tables, and what became of it."""
 
     name: str
@@ -79,7 +79,7 @@ class Comparison:
     setups: tuple[Difference, ...]
     """How what was profiled differs."""
     totals: tuple[Change, ...]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[RowPair, ...]
     untold: str
     """Why some ratios aren't given; empty where none is held back."""
 
@@ -116,7 +116,7 @@ def compare(a: Report, b: Report) -> Comparison:
     comparable = {name: _on_one_scale(a, b, name) for name in table.GROUPS}
     notable = {*table.notable_groups(a), *table.notable_groups(b)}
     held_back = [name for name, fine in comparable.items() if not fine and name in notable]
-    rows_a, rows_b = (table.rows(replace(report, steps=report.own_steps)) for report in (a, b))
+    rows_a, rows_b = (table.report_rows(replace(report, steps=report.own_steps)) for report in (a, b))
     pairs = tuple(_pair(one, other, comparable) for one, other in _matched(rows_a, rows_b))
     return Comparison(a, b, machines, tuple(_setups(a, b)), tuple(_totals(a, b, comparable)), pairs, _untold(held_back))
 
@@ -204,7 +204,7 @@ def _unlike(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Difference]:
 def _setups(a: Report, b: Report) -> Iterator[Difference]:
     facts = [{"samples": one.samples} | _facts(one) for one in (a, b)]
     yield from _unlike(*facts)
-    lacking = [notes.lacking(one) for one in (a, b)]
+    lacking = [notes.missing_parts(one) for one in (a, b)]
     for name in sorted({*lacking[0], *lacking[1]}):
         left, right = (f"without {', '.join(one[name])}" if name in one else "complete" for one in lacking)
         if left != right:
@@ -248,7 +248,7 @@ def _untold(groups: list[str]) -> str:
     )
 
 
-def _matched(a: list[Row], b: list[Row]) -> Iterator[tuple[Row | None, Row | None]]:
+def _matched(a: list[ReportRow], b: list[ReportRow]) -> Iterator[tuple[ReportRow | None, ReportRow | None]]:
     """Rows of one name together, in an order that keeps both tables' own as far as there is one."""
     names = [[_key(rows, k) for k in range(len(rows))] for rows in (a, b)]
     of_b = dict(zip(names[1], b, strict=True))
@@ -260,12 +260,12 @@ def _matched(a: list[Row], b: list[Row]) -> Iterator[tuple[Row | None, Row | Non
             yield from ((None, b[place]) for place in range(k, n) if names[1][place] not in moved)
 
 
-def _key(rows: list[Row], place: int) -> tuple[str, str, str, int]:
+def _key(rows: list[ReportRow], place: int) -> tuple[str, str, str, int]:
     found = [(row.kind, row.branch, row.name) for row in rows]
     return *found[place], found[:place].count(found[place])
 
 
-def _pair(a: Row | None, b: Row | None, comparable: Mapping[str, bool]) -> Pair:
+def _pair(a: ReportRow | None, b: ReportRow | None, comparable: Mapping[str, bool]) -> RowPair:
     row = a or b
     assert row is not None  # matching gives at least one
     divide = row.kind != "unattributed"  # a ratio of what is left over means nothing
@@ -278,7 +278,7 @@ def _pair(a: Row | None, b: Row | None, comparable: Mapping[str, bool]) -> Pair:
     read = _change("read", "bytes", a.device_bytes if a else None, b.device_bytes if b else None, divide=divide)
     reads = _change("reads", "reads", a.reads if a else None, b.reads if b else None, divide=divide)
     counted = dict(zip(COUNTED, (read, reads), strict=True))
-    return Pair(row.name or row.label, row.label, row.kind, "" if a and b else "A" if a else "B", changes, counted)
+    return RowPair(row.name or row.label, row.label, row.kind, "" if a and b else "A" if a else "B", changes, counted)
 
 
 def _totals(a: Report, b: Report, comparable: Mapping[str, bool]) -> Iterator[Change]:

@@ -13,7 +13,7 @@ from greenload.report.data import Report
 from greenload.text import amount
 
 
-def page(found: Comparison) -> dict[str, Any]:
+def comparison_values(found: Comparison) -> dict[str, Any]:
     """Everything that the template of two reports' page shows."""
     a, b = found.a, found.b
     lead = "energy" if rows.energy_leads(a) and rows.energy_leads(b) else "cpu"
@@ -128,7 +128,7 @@ def _pairs(
                 label = "CPU time" if name == "cpu-chart" else group
                 classes = f"{group} {one.provenance}"
                 used.setdefault(classes, f"{label}, {rows.band([one])}")
-                parts.append(charts.Part(label, f"{classes} {letter.lower()}", one))
+                parts.append(charts.BarPart(label, f"{classes} {letter.lower()}", one))
             made = charts.bar(f"{letter}: {pair.label}", parts, axis, short)
             if pair.only:
                 made = replace(made, label=f"{made.label} (not in {'B' if letter == 'A' else 'A'})", kind="step end")

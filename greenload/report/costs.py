@@ -11,7 +11,7 @@ from greenload.energy.figures import Figure
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step(Cost):
+class StepCost(Cost):
     """One step of the plan and its cost."""
 
     name: str
@@ -42,7 +42,7 @@ class Step(Cost):
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Step:
+    def from_dict(cls, data: Mapping[str, Any]) -> StepCost:
         """The inverse of `to_dict`."""
         return cls(
             **cost(data),
@@ -73,7 +73,7 @@ class FullRun(Cost):
 
 
 @dataclass(frozen=True)
-class Idle:
+class IdleCost:
     """The machine's floor."""
 
     power_w: Mapping[str, Figure] = field(default_factory=dict)
@@ -89,7 +89,7 @@ class Idle:
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Idle:
+    def from_dict(cls, data: Mapping[str, Any]) -> IdleCost:
         """The inverse of `to_dict`."""
         return cls(domains(data.get("power_w", {})), domains(data.get("energy_j_per_sample", {})))
 
@@ -127,7 +127,7 @@ def cost(data: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def whole(found: Attribution) -> dict[str, Any]:
+def whole_costs(found: Attribution) -> dict[str, Any]:
     """What an attribution says of the whole, by the names of a report's fields."""
     full = FullRun(
         cpu_s_per_sample=found.full.cpu_s_per_sample,
@@ -138,7 +138,7 @@ def whole(found: Attribution) -> dict[str, Any]:
     )
     return {
         "full": full,
-        "idle": Idle(found.idle_power_w, found.idle_energy_j_per_sample),
+        "idle": IdleCost(found.idle_power_w, found.idle_energy_j_per_sample),
         "unattributed": found.unattributed,
         "total": found.total,
         "together": found.indistinct,

@@ -15,14 +15,11 @@ from greenload.energy.figures import Figure
 from greenload.energy.meters.base import MeterStatus
 from greenload.errors import ReportError, UsageError
 from greenload.machine import Machine
-from greenload.report.carbon import Carbon, carbon
+from greenload.report.carbon import Carbon, estimate_carbon
 from greenload.report.checks import Check
-from greenload.report.costs import FullRun as FullRun
-from greenload.report.costs import Idle as Idle
-from greenload.report.costs import Step as Step
-from greenload.report.costs import cost, cost_to_dict, domains, domains_to_dict
+from greenload.report.costs import FullRun, IdleCost, StepCost, cost, cost_to_dict, domains, domains_to_dict
 from greenload.report.epochs import CacheState, FirstEpoch, IteratorStart
-from greenload.report.extras import Cold, Precision
+from greenload.report.extras import ColdRun, Precision
 from greenload.report.validation import SCHEMA, validate
 from greenload.system import file_input, file_output, json_data
 from greenload.system.json_data import DataError, short
@@ -81,9 +78,9 @@ class Report:
     """The plan's ``to_dict()``."""
     samples: int
     """Samples of the source that were profiled."""
-    steps: tuple[Step, ...]
+    steps: tuple[StepCost, ...]
     full: FullRun
-    idle: Idle
+    idle: IdleCost
     unattributed: Cost
     """``full`` less the sum of ``steps``."""
     total: Cost
@@ -107,7 +104,7 @@ class Report:
     """What a million samples emit; None where that wasn't asked."""
     precision: Precision | None = None
     """How narrow the intervals were to be, and were; None where that wasn't asked."""
-    cold: Cold | None = None
+    cold: ColdRun | None = None
     """What was dropped from the page cache before each window that reads; None where files were read as they were."""
     windows: tuple[Observation, ...] = ()
     """Every window, as observed: the figures can be worked out again."""
@@ -138,7 +135,7 @@ class Report:
         )
 
     @property
-    def own_steps(self) -> tuple[Step, ...]:
+    def own_steps(self) -> tuple[StepCost, ...]:
         """The steps with what each costs in an epoch in which it runs: in front of a cache, that is the first one.
 
         They don't sum to ``full``: use them to look at one step.
@@ -165,7 +162,7 @@ class Report:
         Raises:
             UsageError: a factor is out of range.
         """
-        found = carbon(self.total.energy_j_per_sample, self.meters, g_per_kwh=g_per_kwh, pue=pue)
+        found = estimate_carbon(self.total.energy_j_per_sample, self.meters, g_per_kwh=g_per_kwh, pue=pue)
         return replace(self, carbon=found)
 
     def to_dict(self) -> dict[str, Any]:
@@ -207,9 +204,9 @@ class Report:
                 pipeline=data["pipeline"],
                 plan=data["plan"],
                 samples=data["samples"],
-                steps=tuple(map(Step.from_dict, data["steps"])),
+                steps=tuple(map(StepCost.from_dict, data["steps"])),
                 full=FullRun.from_dict(data["full"]),
-                idle=Idle.from_dict(data["idle"]),
+                idle=IdleCost.from_dict(data["idle"]),
                 unattributed=Cost(**cost(data["unattributed"])),
                 total=Cost(**cost(data["total"])),
                 skipped=tuple(Skipped(skipped["name"], skipped["reason"]) for skipped in data["skipped"]),
@@ -258,7 +255,7 @@ class Report:
 _PARTS: Mapping[str, Any] = {
     "carbon": Carbon,
     "precision": Precision,
-    "cold": Cold,
+    "cold": ColdRun,
     "first_epoch": FirstEpoch,
     "iterator_start": IteratorStart,
 }

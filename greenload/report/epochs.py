@@ -8,7 +8,7 @@ from typing import Any
 
 from greenload.energy.attribution.costs import Cost, Indistinct
 from greenload.energy.figures import Figure
-from greenload.report.costs import FullRun, Idle, Step, cost, cost_to_dict, domains, domains_to_dict
+from greenload.report.costs import FullRun, IdleCost, StepCost, cost, cost_to_dict, domains, domains_to_dict
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class FirstEpoch:
     A cache's row is what writing it costs. A row behind it is the same as in later epochs.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[StepCost, ...]
     full: FullRun
     """The whole pipeline in such an epoch, held out from the steps."""
-    idle: Idle
+    idle: IdleCost
     unattributed: Cost
     """``full`` less the sum of ``steps``."""
     total: Cost
@@ -64,9 +64,9 @@ class FirstEpoch:
     def from_dict(cls, data: Mapping[str, Any]) -> FirstEpoch:
         """The inverse of `to_dict`."""
         return cls(
-            steps=tuple(map(Step.from_dict, data["steps"])),
+            steps=tuple(map(StepCost.from_dict, data["steps"])),
             full=FullRun.from_dict(data["full"]),
-            idle=Idle.from_dict(data["idle"]),
+            idle=IdleCost.from_dict(data["idle"]),
             unattributed=Cost(**cost(data["unattributed"])),
             total=Cost(**cost(data["total"])),
             together=tuple(map(Indistinct.from_dict, data.get("together", ()))),

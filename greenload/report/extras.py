@@ -42,7 +42,7 @@ class Precision:
 
 
 @dataclass(frozen=True)
-class Cold:
+class ColdRun:
     """What was done so that files are read from their device, not from the page cache."""
 
     files: int
@@ -59,6 +59,6 @@ class Cold:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Cold:
+    def from_dict(cls, data: Mapping[str, Any]) -> ColdRun:
         """The inverse of `to_dict`."""
         return cls(**data)

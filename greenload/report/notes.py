@@ -11,9 +11,9 @@ from greenload.energy.figures import scale
 from greenload.energy.meters.base import COUNTS_TWICE
 from greenload.report import rows
 from greenload.report.carbon import Carbon
-from greenload.report.checks import Check, line
+from greenload.report.checks import Check, check_line
 from greenload.report.data import Report
-from greenload.report.extras import Cold, Precision
+from greenload.report.extras import ColdRun, Precision
 from greenload.report.views import START_SHOWN, found_filled
 from greenload.text import amount, bytes_text, percent, printable
 
@@ -30,7 +30,7 @@ class Note:
     """``"good"``, ``"doubt"`` or ``"failed"``; empty where it only tells."""
 
 
-def lacking(report: Report) -> dict[str, dict[str, str]]:
+def missing_parts(report: Report) -> dict[str, dict[str, str]]:
     """Parts that the joules of a group are without, as of a second socket, and why: ``{"cpu": {"package-1": …}}``.
 
     A model of the whole group lacks none; a group without any figure isn't there.
@@ -45,7 +45,7 @@ def lacking(report: Report) -> dict[str, dict[str, str]]:
     return found
 
 
-def without(parts: Mapping[str, str]) -> str:
+def without_parts(parts: Mapping[str, str]) -> str:
     """What `lacking` says of one group: ``"without package-1: permission denied"``."""
     return f"without {', '.join(f'{part}: {reason}' for part, reason in parts.items())}"
 
@@ -78,7 +78,7 @@ def reading(report: Report) -> Note | None:
     return Note(text)
 
 
-def cold(found: Cold | None) -> Note | None:
+def cold(found: ColdRun | None) -> Note | None:
     """That files were dropped from memory before each window that reads, and what could not be."""
     if found is None:
         return None
@@ -112,7 +112,7 @@ def precision(found: Precision | None) -> Note | None:
     )
 
 
-def together(groups: Iterable[Indistinct], report: Report) -> list[Note]:
+def indistinguishable(groups: Iterable[Indistinct], report: Report) -> list[Note]:
     """Steps that can't be told apart, with what they cost in sum: one sentence for each group of steps."""
     shown: dict[tuple[str, ...], list[str]] = {}
     for one in groups:
@@ -172,7 +172,7 @@ def carbon(found: Carbon | None, report: Report) -> Note | None:
 def checks(found: Iterable[Check]) -> list[Note]:
     """Budgets, and comparisons with a baseline: those that failed first."""
     kinds = {"met": "good", "undecided": "doubt"}
-    notes = [Note(printable(line(one)), kinds.get(one.outcome, "failed")) for one in found]
+    notes = [Note(printable(check_line(one)), kinds.get(one.outcome, "failed")) for one in found]
     return sorted(notes, key=lambda note: ("failed", "doubt", "good").index(note.kind))
 
 

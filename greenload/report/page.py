@@ -12,8 +12,9 @@ from typing import Any
 from greenload.energy.figures import PROVENANCES, Figure, scale, sum_figures
 from greenload.report import charts, notes, rows
 from greenload.report.charts import BarChart
-from greenload.report.data import UNATTRIBUTED_LIMIT, Report, Step
-from greenload.report.rows import Row
+from greenload.report.costs import StepCost
+from greenload.report.data import UNATTRIBUTED_LIMIT, Report
+from greenload.report.rows import ReportRow
 from greenload.report.views import View, exceeded, views
 from greenload.text import DASH, amount, bytes_text, call_count, percent
 
@@ -25,13 +26,13 @@ _SPEC_LIMIT = 120
 _SPEC = re.compile(r"TensorSpec\(shape=(?P<shape>\([^)]*\)|<unknown>), dtype=tf\.(?P<dtype>\w+)(?:, name=[^)]*)?\)")
 
 
-def page(report: Report) -> dict[str, Any]:
+def page_values(report: Report) -> dict[str, Any]:
     """Everything that the template of one report's page shows."""
     over_time, shown = charts.timeline(report), views(report)
     return {
         "title": rows.title(report),
         "subject": rows.subject(report),
-        "machine_line": rows.machine(report),
+        "machine_line": rows.machine_line(report),
         "warning": rows.warning(report),
         "conditions": notes.conditions(report),
         "epochs": [_epoch(view, place) for place, view in enumerate(shown)],
@@ -50,8 +51,8 @@ def page(report: Report) -> dict[str, Any]:
         "meters": report.meters,
         "skipped": report.skipped[: rows.RECORDS_SHOWN],
         "more_left_out": rows.more_left_out(report),
-        "machine": machine(report),
-        "described": described(report),
+        "machine": machine_facts(report),
+        "described": description(report),
     }
 
 
@@ -68,7 +69,7 @@ def _epoch(view: View, place: int) -> dict[str, Any]:
         "name": view.name,
         "text": view.text,
         "charts": [named(chart) for chart in charts.step_charts(report)],
-        "together": notes.together(report.together, report),
+        "together": notes.indistinguishable(report.together, report),
         "below_zero": rows.below_zero(report),
         "check": None if check is None else named(check),
         "checked": checked(view),
@@ -87,7 +88,7 @@ def energy_card(report: Report) -> dict[str, str] | None:
     # Part of the domains alone would look like a cheaper pipeline, so what isn't in the sum is said.
     summed = [name for name, one in energy.items() if one.value is not None]
     unknown = [f"{name} unknown and left out" for name, one in energy.items() if one.value is None]
-    unknown += [f"{name} {notes.without(parts)}" for name, parts in notes.lacking(report).items()]
+    unknown += [f"{name} {notes.without_parts(parts)}" for name, parts in notes.missing_parts(report).items()]
     return {
         "label": f"Energy per {rows.noun(report)}",
         "value": f"{amount(scale(sum_figures(known, common=True), 1e3) if known else None, resolve=False)} mJ",
@@ -121,7 +122,7 @@ def cards(report: Report) -> list[dict[str, str]]:
             "note": f"{rows.noun(report)}s per second, held out",
         }
     )
-    steps = [row for row in rows.rows(shown[0].report) if row.kind == "step" and row.share is not None]
+    steps = [row for row in rows.report_rows(shown[0].report) if row.kind == "step" and row.share is not None]
     if steps:
         costliest = max(steps, key=lambda row: row.share or 0.0)
         epoch = f", {shown[0].name.lower()}" if shown[0].name else ""
@@ -172,7 +173,7 @@ def flow(report: Report) -> list[dict[str, Any]]:
     first = report.first_epoch
     whole_s = {"first epoch": first.full.cpu_s_per_sample.value if first else None}
     shares = [
-        rows.share(one.cpu_s_per_sample, whole_s.get(step.runs, report.full.cpu_s_per_sample.value))
+        rows.share_of(one.cpu_s_per_sample, whole_s.get(step.runs, report.full.cpu_s_per_sample.value))
         for one, step in zip(report.own_steps, report.steps, strict=True)
     ]
     specs, crossings = _specs(report), dict(rows.crossings(report))
@@ -195,7 +196,7 @@ def _specs(report: Report) -> Mapping[str, Any]:
     return {one["name"]: one.get("out") for one in found if isinstance(one, dict) and isinstance(one.get("name"), str)}
 
 
-def _box(step: Step, share: float | None, spec: object, place: int) -> dict[str, Any]:
+def _box(step: StepCost, share: float | None, spec: object, place: int) -> dict[str, Any]:
     size = bytes_text(step.bytes_out_per_sample) if step.bytes_out_per_sample is not None else ""
     cost = amount(scale(step.cpu_s_per_sample, 1e3))
     share = None if cost in ("unresolved", DASH) else share  # as in the table
@@ -209,12 +210,12 @@ def _box(step: Step, share: float | None, spec: object, place: int) -> dict[str,
         "share": "" if share is None else percent(share),
         "width": round(100 * min(1.0, max(0.0, share or 0.0)), 1),
         "colour": f"s{place % charts.STEP_COLOURS}",
-        "out": brief(str(spec)) if spec else "",
+        "out": brief_spec(str(spec)) if spec else "",
         "size": size,
     }
 
 
-def brief(spec: str) -> str:
+def brief_spec(spec: str) -> str:
     """A spec in few words: TensorFlow's own text names every argument.
 
     Example:
@@ -254,7 +255,7 @@ def checked(view: View) -> dict[str, str]:
 def heads(report: Report) -> list[str]:
     """The table's columns."""
     found = ["step", "backend", "CPU ms", "share of CPU"]
-    lacking = notes.lacking(report)
+    lacking = notes.missing_parts(report)
     for name in rows.groups(report):
         parts = f", without {', '.join(lacking[name])}" if name in lacking else ""
         found.append(f"{name} mJ, {rows.band(rows.group_figures(report, name))}{parts}")
@@ -276,7 +277,7 @@ def body(view: View) -> list[dict[str, Any]]:
     ]
 
 
-def _cells(report: Report, row: Row) -> Iterator[dict[str, str]]:
+def _cells(report: Report, row: ReportRow) -> Iterator[dict[str, str]]:
     yield _plain(row.backend)
     yield _cell(row.cpu_ms, row)
     yield _plain(percent(row.share) if row.cpu_ms else "")
@@ -292,7 +293,7 @@ def _plain(text: str) -> dict[str, str]:
     return {"text": text, "kind": "", "hint": ""}
 
 
-def _cell(figure: Figure | None, row: Row) -> dict[str, str]:
+def _cell(figure: Figure | None, row: ReportRow) -> dict[str, str]:
     if figure is None:
         return _plain("")
     text = amount(figure, resolve=row.kind == "step")
@@ -302,7 +303,7 @@ def _cell(figure: Figure | None, row: Row) -> dict[str, str]:
     return {"text": text, "kind": kind, "hint": hint}
 
 
-def machine(report: Report) -> list[tuple[str, str]]:
+def machine_facts(report: Report) -> list[tuple[str, str]]:
     """What the figures were found on, line by line."""
     found = report.machine
     packages = ", ".join(f"{name} {version}" for name, version in sorted(found.packages.items()))
@@ -317,7 +318,7 @@ def machine(report: Report) -> list[tuple[str, str]]:
     ]
 
 
-def described(report: Report) -> str:
+def description(report: Report) -> str:
     """The pipeline and its plan as JSON, cut where they are long."""
     text = json.dumps({"pipeline": report.pipeline, "plan": report.plan}, indent=1, default=str)
     return text if len(text) <= _DESCRIBED_LIMIT else f"{text[:_DESCRIBED_LIMIT]}\n… (the rest is in the JSON report)"

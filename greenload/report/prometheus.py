@@ -22,7 +22,8 @@ from greenload.energy.figures import Figure
 from greenload.energy.meters.base import MeterStatus
 from greenload.energy.sampler import Sampler
 from greenload.errors import MeterError, UsageError
-from greenload.report.data import Report, Step
+from greenload.report.costs import StepCost
+from greenload.report.data import Report
 from greenload.system.endpoint import Answer, Endpoint, parse_address
 from greenload.text import printable
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 PORT = 9464
 """Port if none is given: the one that OpenTelemetry's specification gives to Prometheus exporters."""
-Kind = Literal["gauge", "counter"]
+FamilyKind = Literal["gauge", "counter"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Family:
     """By Prometheus' rules."""
     help: str
     """What it means, in a sentence."""
-    kind: Kind
+    kind: FamilyKind
     """``"gauge"``, or ``"counter"`` for what only grows."""
     values: tuple[tuple[Mapping[str, str], float], ...]
     """A value for each set of labels. Empty: the metric is absent."""
@@ -78,7 +79,7 @@ class Metrics:
         self._live: _Live | None = None
 
     def show(
-        self, name: str, help: str, values: Iterable[tuple[Mapping[str, str], float]], kind: Kind = "gauge"
+        self, name: str, help: str, values: Iterable[tuple[Mapping[str, str], float]], kind: FamilyKind = "gauge"
     ) -> None:
         """Show one metric, in the place of the one with that name.
 
@@ -280,7 +281,7 @@ def _one_each(statuses: Iterable[MeterStatus]) -> Iterable[MeterStatus]:
     return {(one.domain, one.meter): one for one in reversed(ranked)}.values()
 
 
-def _distinct(steps: Iterable[Step]) -> list[Step]:
+def _distinct(steps: Iterable[StepCost]) -> list[StepCost]:
     """The steps, those whose labels would repeat with a number: a series that comes twice can't be scraped."""
     seen: dict[tuple[str, str, str], int] = {}
     found = []

@@ -10,7 +10,8 @@ from typing import Any
 
 from greenload.energy.attribution.costs import Cost
 from greenload.energy.figures import Figure, scale, sum_figures
-from greenload.report.data import UNATTRIBUTED_LIMIT, Advice, Report, Step
+from greenload.report.costs import StepCost
+from greenload.report.data import UNATTRIBUTED_LIMIT, Advice, Report
 from greenload.report.views import View, exceeded, views
 from greenload.text import amount, bytes_text, percent, printable
 
@@ -25,7 +26,7 @@ RECORDS_SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Row:
+class ReportRow:
     """One line of the table."""
 
     label: str
@@ -100,7 +101,7 @@ def notable_groups(report: Report) -> list[str]:
 
     A figure that is missing isn't nothing, so its group stays.
     """
-    shown = rows(report)
+    shown = report_rows(report)
 
     def most(name: str) -> float:
         figures = [row.energy_mj[name] for row in shown if name in row.energy_mj]
@@ -114,7 +115,7 @@ def notable_groups(report: Report) -> list[str]:
 
 def shows_reading(report: Report) -> bool:
     """Whether any row's bytes from storage devices are worth a column."""
-    read = [row.device_bytes for row in rows(report) if row.device_bytes is not None]
+    read = [row.device_bytes for row in report_rows(report) if row.device_bytes is not None]
     return any(one.value is not None and abs(one.value) >= CACHED_BELOW_BYTES for one in read)
 
 
@@ -124,23 +125,23 @@ def shows_reads(report: Report) -> bool:
     return any(one.value is not None and one.value > 0 and not one.unresolved for one in counts)
 
 
-def step_label(step: Step) -> str:
+def step_label(step: StepCost) -> str:
     """The step's name, with its stages where it fuses several and the name doesn't say so."""
     joined = " + ".join(step.stages)
     fused = len(step.stages) > 1 and joined != step.name
     return printable(f"{step.name}: {joined}" if fused else step.name)
 
 
-def rows(report: Report) -> list[Row]:
+def report_rows(report: Report) -> list[ReportRow]:
     """The table: steps in order, what none of them explains, the idle floor, and the held-out full run with it."""
     full = report.full.cpu_s_per_sample.value
 
-    def row(label: str, kind: str, cost: Cost, backend: str = "", *more: str) -> Row:
+    def row(label: str, kind: str, cost: Cost, backend: str = "", *more: str) -> ReportRow:
         cpu = cost.cpu_s_per_sample
         energy = {name: scale(figure, 1e3) for name, figure in by_group(cost.energy_j_per_sample).items()}
         read, reads = cost.device_bytes_per_sample, cost.reads_per_sample
-        part = None if kind == "step" and cpu.unresolved else share(cpu, full)
-        return Row(label, kind, backend, scale(cpu, 1e3), part, energy, read, reads, *more)
+        part = None if kind == "step" and cpu.unresolved else share_of(cpu, full)
+        return ReportRow(label, kind, backend, scale(cpu, 1e3), part, energy, read, reads, *more)
 
     found = [
         row(step_label(step), "step", step, *map(printable, (step.backend, step.branch, step.where, step.name)))
@@ -149,19 +150,19 @@ def rows(report: Report) -> list[Row]:
     found.append(row("unattributed", "unattributed", report.unattributed))
     idle = {name: scale(figure, 1e3) for name, figure in by_group(report.idle.energy_j_per_sample).items()}
     if idle:
-        found.append(Row("idle floor", "idle", "", None, None, idle, None))
+        found.append(ReportRow("idle floor", "idle", "", None, None, idle, None))
     total = row("total (full run, held out)", "total", report.total)
     whole = report.total.cpu_s_per_sample.value
     return [*found, replace(total, share=whole / full if full and whole is not None else None)]
 
 
-def view_rows(view: View) -> list[Row]:
+def view_rows(view: View) -> list[ReportRow]:
     """The rows of one kind of epoch, whose total is named by it."""
     label = f"total, {view.name.lower()}"
-    return [replace(row, label=label) if view.name and row.kind == "total" else row for row in rows(view.report)]
+    return [replace(row, label=label) if view.name and row.kind == "total" else row for row in report_rows(view.report)]
 
 
-def share(cpu: Figure, full: float | None) -> float | None:
+def share_of(cpu: Figure, full: float | None) -> float | None:
     """A figure's share of a whole; None where either isn't known, or a large one can't be told from nothing."""
     if not full or cpu.value is None or cpu.low is None or cpu.high is None:
         return None
@@ -207,7 +208,7 @@ def _exceeded(view: View) -> str | None:
 
 def below_zero(report: Report) -> str | None:
     """Why a step's CPU time is below zero, where one is resolved to be."""
-    figures = [(row.label, row.cpu_ms) for row in rows(report) if row.kind == "step"]
+    figures = [(row.label, row.cpu_ms) for row in report_rows(report) if row.kind == "step"]
     found = [label for label, one in figures if one and one.high is not None and one.high < 0]
     if not found:
         return None
@@ -281,7 +282,7 @@ def _crossing(one: Mapping[str, Any]) -> str:
     return f"{ways}, {bytes_text(size)}" if isinstance(size, int | float) and math.isfinite(size) else ways
 
 
-def machine(report: Report) -> str:
+def machine_line(report: Report) -> str:
     """The machine in one line."""
     found = report.machine
     text = (

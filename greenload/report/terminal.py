@@ -11,7 +11,7 @@ from rich.text import Text
 from greenload.energy.figures import Figure, scale
 from greenload.report import notes
 from greenload.report import rows as table
-from greenload.report.columns import Columns, Facts, Line, Sentence, plain
+from greenload.report.columns import Facts, FigureTable, Line, Sentence, plain_text
 from greenload.report.comparison import SEPARATE, Comparison, Difference, times, verdict
 from greenload.report.data import Report
 from greenload.report.views import View, views
@@ -22,7 +22,7 @@ _MEANT = {"": "", "good": "green", "doubt": "yellow", "failed": "bold red"}
 _STYLES = {"step": "", "unattributed": "italic", "idle": "dim", "total": "bold"}
 
 
-def render(report: Report) -> RenderableType:
+def render_report(report: Report) -> RenderableType:
     """The report for a rich console: what was profiled where, what is measured, and a row per step.
 
     Where more than 5 % of the full run is in no step, or that couldn't be checked, it comes first; budgets come last,
@@ -36,7 +36,7 @@ def render(report: Report) -> RenderableType:
     if warning := table.warning(report):
         lines.append(Sentence(warning, "bold red"))
     lines.append(Sentence(Text.assemble((table.title(report), "bold"), ": ", table.subject(report))))
-    lines.append(Sentence(table.machine(report), "dim"))
+    lines.append(Sentence(table.machine_line(report), "dim"))
     groups = table.notable_groups(report)
     lines.append(Sentence(table.provenance(report, groups)))
     lines += map(_note, notes.conditions(report))
@@ -44,8 +44,8 @@ def render(report: Report) -> RenderableType:
     for view in shown:
         lines += _view(view)
     lines += [
-        Sentence(f"{name} mJ in part: {notes.without(parts)}", "yellow")
-        for name, parts in notes.lacking(report).items()
+        Sentence(f"{name} mJ in part: {notes.without_parts(parts)}", "yellow")
+        for name, parts in notes.missing_parts(report).items()
         if name in groups
     ]
     lines += [_note(note) for note in (notes.epochs(report), notes.iterator_start(report)) if note]
@@ -53,7 +53,7 @@ def render(report: Report) -> RenderableType:
         lines.append(_note(carbon))
     if crossing := "; ".join(text for _, text in table.crossings(report)):
         lines.append(Sentence(f"crosses, an image: {crossing}", "dim"))
-    steps = [row.energy_mj for view in shown for row in table.rows(view.report) if row.kind == "step"]
+    steps = [row.energy_mj for view in shown for row in table.report_rows(view.report) if row.kind == "step"]
     if any(
         name in energy and energy[name].value is not None and energy[name].unresolved
         for energy in steps
@@ -110,7 +110,7 @@ def render_comparison(found: Comparison) -> RenderableType:
         sides = (_cell(change.a, False), _cell(change.b, False))
         rows.append(Line((f"{change.name}, {change.unit}", *sides, times(change.ratio), verdict(change))))
     heads = ("A", "B", "B / A (95 %)", "B is")
-    lines.append(Columns(f"CPU ms/{table.noun(found.a)}", heads, rows, left=frozenset({"B is"})))
+    lines.append(FigureTable(f"CPU ms/{table.noun(found.a)}", heads, rows, left=frozenset({"B is"})))
     unclear = "unclear: the interval of B − A holds zero"
     lines += [Sentence(note, "dim") for note in (unclear, SEPARATE, found.untold) if note]
     return Group(*lines)
@@ -135,9 +135,9 @@ def _advice(report: Report) -> list[RenderableType]:
     return lines
 
 
-def text(report: Report | Comparison, width: int = 100) -> str:
+def report_text(report: Report | Comparison, width: int = 100) -> str:
     """What `render` or `render_comparison` shows as plain text, ``width`` columns wide, without colour."""
-    return plain(render(report) if isinstance(report, Report) else render_comparison(report), width) + "\n"
+    return plain_text(render_report(report) if isinstance(report, Report) else render_comparison(report), width) + "\n"
 
 
 def _view(view: View) -> list[RenderableType]:
@@ -147,14 +147,14 @@ def _view(view: View) -> list[RenderableType]:
     if view.name:
         found += [Text(""), Sentence(Text.assemble((view.name, "bold"), ": ", view.text))]
     found += [_table(view), Sentence(table.throughput(report))]
-    return found + [_note(note) for note in notes.together(report.together, report)]
+    return found + [_note(note) for note in notes.indistinguishable(report.together, report)]
 
 
-def _table(view: View) -> Columns:
+def _table(view: View) -> FigureTable:
     """A row for each step, what no step explains, the idle floor and the total."""
     report = view.report
     groups = table.notable_groups(report)
-    noun, rows, lacking = table.noun(report), table.view_rows(view), notes.lacking(report)
+    noun, rows, lacking = table.noun(report), table.view_rows(view), notes.missing_parts(report)
     one_backend = all(step.backend == report.plan.get("backend") for step in report.steps)
     reading, reads = table.shows_reading(report), table.shows_reads(report)
     heads = ([] if one_backend else ["backend"]) + [f"CPU\nms/{noun}", "share"]
@@ -175,7 +175,7 @@ def _table(view: View) -> Columns:
         # The last step and the total are followed by a rule.
         last = step and following is not None and following.kind != "step"
         lines.append(Line(tuple(cells), _STYLES[row.kind], end_section=last or row.kind == "total"))
-    return Columns("step", heads, lines, left=frozenset({"backend"}))
+    return FigureTable("step", heads, lines, left=frozenset({"backend"}))
 
 
 def _group_head(report: Report, name: str, in_part: bool) -> str:
@@ -184,7 +184,7 @@ def _group_head(report: Report, name: str, in_part: bool) -> str:
     return f"{name}\nmJ{suffix}" + ("\nin part" if in_part else "")
 
 
-def _name(row: table.Row) -> Text:
+def _name(row: table.ReportRow) -> Text:
     """The step's label, set in under its side input, with where it was written below."""
     margin = "  " if row.branch else ""
     where = [(f"\n{margin}{row.where}", "dim")] if row.where else []

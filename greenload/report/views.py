@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from greenload.energy.attribution.costs import Indistinct
-from greenload.report.costs import Step
+from greenload.report.costs import StepCost
 from greenload.report.data import UNATTRIBUTED_LIMIT, Report
 from greenload.report.epochs import CacheState
 from greenload.text import printable
@@ -63,7 +63,7 @@ def views(report: Report) -> tuple[View, ...]:
     )
 
 
-def _named(steps: Sequence[Step], caches: Mapping[str, str]) -> tuple[Step, ...]:
+def _named(steps: Sequence[StepCost], caches: Mapping[str, str]) -> tuple[StepCost, ...]:
     """The steps, those that are caches named by what is done to them."""
     return tuple(replace(step, name=caches.get(step.name, step.name)) for step in steps)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from greenload.energy.figures import Figure
 from greenload.report.comparison import SEPARATE, Comparison, compare, ratio, times, verdict
 from greenload.report.data import Report
-from greenload.report.terminal import text
+from greenload.report.terminal import report_text
 
 
 def figure(value: float, half: float, provenance: str = "measured") -> Figure:
@@ -122,7 +122,7 @@ def test_one_machine_has_no_differences(measured: Report, make_report: Callable[
     change = found.totals[0]
     assert change.ratio is not None and change.ratio.low is not None and change.ratio.high is not None
     assert change.ratio.low < 1 < change.ratio.high
-    assert SEPARATE in " ".join(text(found, 300).split("\n"))
+    assert SEPARATE in " ".join(report_text(found, 300).split("\n"))
 
 
 def test_what_differs_comes_first(measured: Report) -> None:
@@ -136,7 +136,7 @@ def test_what_differs_comes_first(measured: Report) -> None:
         ("gpu", "not there", "H100"),
     }
     assert {(one.name, one.a, one.b) for one in found.setups} == {("samples", "512", "256"), ("threads", "2", "8")}
-    assert text(found).startswith("Not the same machine or versions")
+    assert report_text(found).startswith("Not the same machine or versions")
 
 
 def test_what_one_sample_is_differs_in_sight(measured: Report) -> None:
@@ -181,7 +181,7 @@ def test_it_is_json(measured: Report, modelled: Report) -> None:
 @pytest.mark.parametrize("width", [80, 100])
 def test_the_table_fits(measured: Report, modelled: Report, hostile: Report, advised: Report, width: int) -> None:
     for a, b in ((measured, modelled), (modelled, hostile), (advised, measured)):
-        shown = text(compare(a, b), width)
+        shown = report_text(compare(a, b), width)
         assert max(len(line) for line in shown.splitlines()) <= width
         assert "\x1b" not in shown and "…" not in shown
 

@@ -266,7 +266,7 @@ def shown(table: CostTable) -> RenderableType:
     """A table of costs for a rich console: milliseconds of CPU time for a photograph made small, in batches of 32."""
     from rich.console import Group as Lines
 
-    from greenload.report.columns import Columns, Line, Sentence
+    from greenload.report.columns import FigureTable, Line, Sentence
 
     names = list(dict.fromkeys(entry.backend for entry in table.entries))
     lines = []
@@ -276,7 +276,7 @@ def shown(table: CostTable) -> RenderableType:
         lines.append(Line((what, *cells)))
     size = "for a photograph of 500×375 and 82 kB made 224×224, in batches of 32"
     kept = f"{size}; measured in {table.seconds:.0f} s on {printable(table.samples)}, kept for backend auto"
-    return Lines(Columns("ms of CPU an image", names, lines), Sentence(kept, "dim"))
+    return Lines(FigureTable("ms of CPU an image", names, lines), Sentence(kept, "dim"))
 
 
 def _rates(rows: Sequence[Row], values: Sequence[float]) -> dict[tuple[str, str], CostTerms]:
