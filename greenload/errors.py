@@ -16,7 +16,8 @@ would obey, whatever the names in it: file names hold anything.
 
 from __future__ import annotations
 
-from greenload.text import printable, public
+from greenload.public import public
+from greenload.text import printable
 
 
 @public

@@ -10,9 +10,7 @@ import re
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Protocol, TypeVar
-
-    T = TypeVar("T")
+    from typing import Protocol
 
     class Interval(Protocol):
         """A value with its 95 % interval; None where there is none. A `greenload.energy.figures.Figure` is one."""
@@ -199,22 +197,3 @@ def _spell(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 codecs.register_error(SPELT, _spell)
-
-
-def public(thing: T) -> T:
-    """Decorates a public class or function: tracebacks, pickles and ``help`` say ``greenload``, not its module.
-
-    It stands above ``@dataclass``, and the name in ``greenload/__init__.pyi``. Type hints are still found in the
-    module. ``inspect.getsource`` finds functions and methods, but no class, since it looks for a class in the file of
-    the module that the class names.
-    """
-    if isinstance(thing, type):
-        from typing import ForwardRef
-
-        module = thing.__module__
-        hints = thing.__annotations__.items()
-        thing.__annotations__ = {name: ForwardRef(hint, module=module, is_class=True) for name, hint in hints}
-        if "__firstlineno__" in vars(thing):  # Python 3.13 would show these lines of the other file
-            delattr(thing, "__firstlineno__")
-    thing.__module__ = "greenload"
-    return thing

@@ -19,7 +19,7 @@ from greenload.energy.meters.discover import discover
 from greenload.energy.sampler import PERIOD_S, Window
 from greenload.energy.sharing import DEFAULT, LINGER_S, SharedSampler
 from greenload.errors import MeterError, UsageError
-from greenload.text import public
+from greenload.public import public
 
 KEEP = 1000
 """Windows that a decorated function keeps."""

@@ -21,13 +21,13 @@ from greenload.errors import BackendUnavailable, RecordError, SourceError, Usage
 from greenload.loading.verify import verify
 from greenload.machine import processors
 from greenload.planning.choose import reading_backends
+from greenload.public import public
 from greenload.sources import TFDS, Arrays, ImageFolder, RecordSource, Source, TFRecords, read_many
 from greenload.sources.formats import tf_example, tfrecord
 from greenload.sources.listing import is_remote
 from greenload.specs import MAX_BYTES, Truncation
 from greenload.system import file_output, limits
 from greenload.system.scratch import ScratchFolder
-from greenload.text import public
 
 Format = Literal["tfrecord", "arrayrecord"]
 NAME, SPLIT = "packed", "train"

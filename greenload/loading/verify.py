@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from greenload import scalars
 from greenload.backends.image_sizes import sides_of
 from greenload.backends.pillow import decode
+from greenload.backends.tables import TABLES
 from greenload.backends.tf.backend import TensorFlowBackend
 from greenload.backends.tf.truncation import decode_whole
 from greenload.errors import BackendUnavailable, GreenloadError, RecordError, SourceError, UsageError
@@ -26,13 +27,14 @@ from greenload.loading.verdicts import DECODES, Judge, reason
 from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
+from greenload.public import public
 from greenload.sources import UNREADABLE, Arrays, RecordSource, Source, formats
 from greenload.specs import MAX_BYTES, TRUNCATED, Truncation
 from greenload.stages import Decode
 from greenload.system import cache_folder, forking, json_data, limits, shutdown
 from greenload.system.json_data import DataError
 from greenload.system.notices import notify
-from greenload.text import printable, public
+from greenload.text import printable
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -153,8 +155,7 @@ def _undecodable(
     """The records that TensorFlow doesn't decode, or that are found to be bad otherwise."""
     import tensorflow as tf
 
-    wholly = {*formats.support(judge.backend), *(judge.readers or ())}
-    kinds = [kind for kind in formats.support("tf") if kind in wholly]
+    kinds = sorted({*TABLES[judge.backend].kinds, *(judge.readers or ())})
 
     reading, wanted, total = reader(source, threads=threads), tf.constant(indices), len(indices)
 

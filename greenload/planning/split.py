@@ -15,10 +15,10 @@ import numpy as np
 from greenload.errors import BackendUnavailable, PipelineError
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.steps import Step
+from greenload.public import public
 from greenload.specs import ImageSpec
 from greenload.stages import Batch, Normalize, OneHot, Shuffle, Stage, ToDtype
 from greenload.stages import primitives as p
-from greenload.text import public
 
 _FLOATS = ("float16", "bfloat16", "float32")
 _ASIDE = (Batch, OneHot, Shuffle)

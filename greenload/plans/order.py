@@ -12,7 +12,7 @@ from greenload import randomness, scalars
 from greenload.array_ops import NUMPY, Ops
 from greenload.errors import UsageError
 from greenload.plans.pipeline import Pipeline
-from greenload.text import public
+from greenload.public import public
 
 _ENDLESS = 1 << 40
 
@@ -83,6 +83,17 @@ class Order:
     def samples(self) -> int:
         """Samples in an epoch of this shard."""
         return _ENDLESS if self.endless else self.shard.size(self.total)
+
+    def batches_in_epoch(self, begin: int) -> int:
+        """How many batches an epoch has from a position on; without a ``Batch`` each sample is one."""
+        batch, samples = self.pipeline.batch, self.samples - begin
+        if batch is None:
+            return samples
+        return samples // batch.size if batch.drop_remainder else -(-samples // batch.size)
+
+    def batches(self, begin: Position, epochs: int) -> int:
+        """How many batches there are from a position on, before epoch ``epochs``."""
+        return self.batches_in_epoch(begin.sample) + (epochs - begin.epoch - 1) * self.batches_in_epoch(0)
 
     @property
     def group(self) -> int | None:

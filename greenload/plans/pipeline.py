@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from greenload import scalars, sources
 from greenload.errors import PipelineError, RecordError
+from greenload.public import public
 from greenload.randomness import stage_key
 from greenload.sources import RecordSource, Source
 from greenload.specs import MAX_BYTES, ImageSpec, LabelSpec, Truncation
 from greenload.stages import STAGES, Batch, Cache, Decode, OneHot, Shuffle, Stage
 from greenload.stages.reference import as_dtype
 from greenload.system.json_data import DataError, Value, short
-from greenload.text import public
 
 _FORMAT = "greenload.pipeline/1"
 _LARGEST_SEED = 2**1023  # what JSON holds; a seed is taken modulo 2^64

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload import scalars
+from greenload.backends.tables import in_tf_data
 from greenload.energy.attribution.attribute import attribute
 from greenload.energy.attribution.costs import Attribution
 from greenload.energy.attribution.observation import Metering, Observation
@@ -40,12 +41,12 @@ from greenload.profiling.tfdata.advice import best, measured
 from greenload.profiling.tfdata.files import some_files
 from greenload.profiling.tfdata.profile import is_dataset, profile_dataset
 from greenload.profiling.windows import Progress
+from greenload.public import public
 from greenload.report.costs import whole_costs
 from greenload.report.data import Advice, Report, Skipped
 from greenload.report.extras import ColdRun as ColdRun
 from greenload.sources import Arrays, RecordSource, formats
 from greenload.stages import Stage
-from greenload.text import public
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -168,7 +169,7 @@ def profile(
     if not isinstance(pipeline, Pipeline | Plan):
         if not is_dataset(pipeline):
             raise UsageError(f"profile takes a Pipeline, a Plan or a tf.data.Dataset, not {type(pipeline).__name__}")
-        if backend not in ("auto", "tf") or on_error != "raise":
+        if (backend != "auto" and not in_tf_data(backend)) or on_error != "raise":
             raise UsageError(
                 "a tf.data.Dataset runs on TensorFlow and raises what it raises: leave backend and on_error out"
             )
@@ -240,7 +241,7 @@ def _advice(
     found = alternatives(plan, costs, decoded_bytes=decoded_bytes, free_bytes=free_bytes)
     found += [other] if (other := automatic(plan, costs)) else []
     found.sort(key=lambda one: one.expected_s, reverse=True)
-    tried = [one for one in found if one.expected_s > NEGLIGIBLE * full_s and "dali" not in one.plan.backends][:TRIED]
+    tried = [one for one in found if one.expected_s > NEGLIGIBLE * full_s and not one.plan.on_gpu][:TRIED]
     for one in tried:
         campaign.trial(one.title, one.plan)
     return best((measured(one.title, one.detail, campaign.seen, domains) for one in tried), full_s)

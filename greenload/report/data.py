@@ -15,6 +15,7 @@ from greenload.energy.figures import Figure
 from greenload.energy.meters.base import MeterStatus
 from greenload.errors import ReportError, UsageError
 from greenload.machine import Machine
+from greenload.public import public
 from greenload.report.carbon import Carbon, estimate_carbon
 from greenload.report.checks import Check
 from greenload.report.costs import FullRun, IdleCost, StepCost, cost, cost_to_dict, domains, domains_to_dict
@@ -23,7 +24,7 @@ from greenload.report.extras import ColdRun, Precision
 from greenload.report.validation import SCHEMA, validate
 from greenload.system import file_input, file_output, json_data
 from greenload.system.json_data import DataError, short
-from greenload.text import printable, public
+from greenload.text import printable
 
 UNATTRIBUTED_LIMIT = 0.05
 """Share of the full run that may be in no step before a report says so first."""

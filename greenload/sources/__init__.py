@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from greenload.errors import SourceError
+from greenload.public import public
 from greenload.sources import listing
 from greenload.sources.arrays import Arrays
 from greenload.sources.base import UNREADABLE, Source, is_source
@@ -18,7 +19,6 @@ from greenload.sources.record_files import record_files
 from greenload.sources.records import RecordSource, TFRecords
 from greenload.sources.tfds import TFDS
 from greenload.system.json_data import DataError, Value
-from greenload.text import public
 
 __all__ = [
     "TFDS",

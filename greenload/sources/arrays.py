@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from greenload.errors import SourceError
+from greenload.public import public
 from greenload.sources.given_labels import integer_labels
 from greenload.specs import DTYPES, HWC, ImageSpec
-from greenload.text import one_line, public
+from greenload.text import one_line
 
 _MOST_CHANNELS = 4  # red, green, blue and alpha
 

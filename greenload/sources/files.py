@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.errors import RecordError, SourceError
+from greenload.public import public
 from greenload.sources import csv_parquet, listing
 from greenload.sources.base import UNREADABLE
 from greenload.sources.class_order import ClassOrder, check_order, class_names
@@ -23,7 +24,6 @@ from greenload.sources.given_labels import integer_labels
 from greenload.sources.listing import Paths
 from greenload.specs import ENCODED_SPEC, ImageSpec
 from greenload.system import file_input, limits
-from greenload.text import public
 
 _LARGEST = (1 << 31) - 1  # bytes of an image's file
 _FEW = 32  # files of one folder that are looked at one by one rather than by listing it

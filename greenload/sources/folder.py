@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from greenload import scalars
 from greenload.errors import SourceError
+from greenload.public import public
 from greenload.sources import class_order, listing
 from greenload.sources.class_order import ClassOrder
 from greenload.sources.files import Files, FileSource
 from greenload.sources.listing import Paths
-from greenload.text import public
 
 
 @public

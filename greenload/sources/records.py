@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.errors import RecordError, SourceError
+from greenload.public import public
 from greenload.sources import listing, record_readers
 from greenload.sources.base import UNREADABLE
 from greenload.sources.formats import tf_example, tfrecord
@@ -23,7 +24,6 @@ from greenload.sources.record_files import files_in, files_of_pattern
 from greenload.sources.record_readers import Span
 from greenload.specs import ENCODED_SPEC, ImageSpec
 from greenload.system import file_input
-from greenload.text import public
 
 Kind = Literal["plain", "gzip", "zlib", "array_record"]
 IMAGE_KEYS = ("image/encoded", "image")

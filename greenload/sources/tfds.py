@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from greenload.errors import BackendUnavailable, SourceError
+from greenload.public import public
 from greenload.sources import listing
 from greenload.sources.formats import tfrecord
 from greenload.sources.records import Kind, Part, RecordSource, class_names
 from greenload.system import json_data
 from greenload.system.json_data import DataError, Value
-from greenload.text import one_line, public
+from greenload.text import one_line
 
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"  # TFDS's core/naming.py
 _FIELD = re.compile(r"\{([^{}]*)\}")

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from greenload import scalars
 from greenload.array_ops import NUMPY, Array, Ops, sin_cos
 from greenload.errors import PipelineError
+from greenload.public import public
 from greenload.specs import ImageSpec
 from greenload.stages import primitives as pixels
 from greenload.stages.arguments import around, finite, interval, is_number, need_filterable, need_level, need_single
 from greenload.stages.base import Params, Stage
 from greenload.stages.primitives import Primitive
 from greenload.stages.reference import warp
-from greenload.text import public
 
 
 @dataclass(frozen=True)

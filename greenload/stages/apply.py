@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from greenload import scalars
 from greenload.array_ops import NUMPY, Array, Ops
 from greenload.errors import PipelineError
+from greenload.public import public
 from greenload.specs import DTYPES, ImageSpec
 from greenload.stages import primitives as pixels
 from greenload.stages.arguments import need_decoded
 from greenload.stages.base import Params, Stage
 from greenload.stages.primitives import Primitive
 from greenload.stages.reference import as_dtype
-from greenload.text import public
 
 _NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from greenload import scalars
 from greenload.array_ops import NUMPY, Array, Ops, sin_cos
 from greenload.errors import PipelineError
+from greenload.public import public
 from greenload.specs import ImageSpec
 from greenload.stages import primitives as pixels
 from greenload.stages.arguments import around, interval, need_decoded, need_filterable, probability
 from greenload.stages.base import Params, Stage
 from greenload.stages.primitives import Primitive
 from greenload.stages.reference import recolor
-from greenload.text import public
 
 # Rec. ITU-R BT.601: the share of each colour in brightness. torchvision has 0.2989 for red, whose sum is 0.9999.
 _GREY = (0.299, 0.587, 0.114)

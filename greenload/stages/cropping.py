@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from greenload.array_ops import NUMPY, Array, Ops, exp
 from greenload.errors import PipelineError
+from greenload.public import public
 from greenload.specs import HWC, ImageSpec
 from greenload.stages import primitives as pixels
 from greenload.stages.arguments import finite, flag, interval, need_filterable, need_level, need_single, pair, sides
 from greenload.stages.base import Params, Stage
 from greenload.stages.primitives import Primitive
 from greenload.stages.reference import place, resize
-from greenload.text import public
 
 
 def cropped(image: NDArray[np.generic], window: Array) -> NDArray[np.generic]:

@@ -7,12 +7,12 @@ from typing import Any
 
 from greenload import scalars
 from greenload.errors import PipelineError
+from greenload.public import public
 from greenload.specs import HWC, MAX_BYTES, NHWC, TRUNCATED, ImageSpec, Truncation
 from greenload.stages import primitives as pixels
 from greenload.stages.arguments import flag, need_decoded
 from greenload.stages.base import Stage
 from greenload.stages.primitives import Primitive
-from greenload.text import public
 
 
 @public

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from greenload import scalars
 from greenload.array_ops import NUMPY, Array, Ops, exp
 from greenload.errors import PipelineError
+from greenload.public import public
 from greenload.specs import ImageSpec
 from greenload.stages import primitives as pixels
 from greenload.stages.arguments import (
@@ -26,7 +27,6 @@ from greenload.stages.arguments import (
 from greenload.stages.base import Params, Stage
 from greenload.stages.primitives import Primitive
 from greenload.stages.reference import blur, constant
-from greenload.text import public
 
 
 @public

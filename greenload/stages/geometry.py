@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from greenload import scalars
 from greenload.array_ops import NUMPY, Array, Ops
+from greenload.public import public
 from greenload.specs import HWC, ImageSpec
 from greenload.stages import primitives as pixels
 from greenload.stages.arguments import flag, need_filterable, need_single, pair, probability
 from greenload.stages.base import Params, Stage
 from greenload.stages.primitives import Primitive
 from greenload.stages.reference import resize
-from greenload.text import public
 
 
 @public

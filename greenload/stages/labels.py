@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from greenload import scalars
 from greenload.errors import PipelineError
+from greenload.public import public
 from greenload.specs import DTYPES, ImageSpec, LabelSpec
 from greenload.stages.base import Stage
-from greenload.text import public
 
 
 @public

@@ -14,9 +14,9 @@ from greenload.energy.meters.discover import discover
 from greenload.energy.sharing import DEFAULT, SharedSampler
 from greenload.errors import BackendUnavailable, UsageError
 from greenload.profiling.profile import profile
+from greenload.public import public
 from greenload.report.data import Report
 from greenload.report.prometheus import Metrics, serve
-from greenload.text import public
 from greenload.training.fit import IDLE_S, INTERRUPTED, Fit, scalars
 from greenload.training.report import EnergyPart, FitReport, Spent
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload import backends, scalars
+from greenload.backends.tables import TABLES
 from greenload.energy.attribution.observation import counted_ns, read_quantity
 from greenload.energy.meters.discover import discover
 from greenload.energy.sampler import Sampler
@@ -29,10 +30,11 @@ from greenload.plans.pipeline import Pipeline
 from greenload.profiling.calibration.probes import Group, Laid, RunnerRun, of_pipeline
 from greenload.profiling.calibration.standard_set import Material, standard
 from greenload.profiling.windows import Progress, Runnable, Windows, closing
+from greenload.public import public
 from greenload.sources import Files, Source, formats, open_folder, read_many
 from greenload.sources.samples import make_samples
 from greenload.system.scratch import ScratchFolder
-from greenload.text import printable, public
+from greenload.text import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -43,7 +45,7 @@ WINDOW_S, LONG_WINDOW_S = 0.04, 0.1
 """Wall seconds that a window aims at; for a table to be shipped."""
 _PHOTOS, _YOURS = 64, 48  # images: generated, or of the user's; of a user's pipeline
 _OWN_WEIGHT = 4.0  # of a user's own steps beside the standard ones, which they must outweigh where both name one work
-_ON_CPU = ("tf", "dali-cpu", "pillow")
+_ON_CPU = tuple(name for name, table in TABLES.items() if not table.traits.on_gpu)
 _LEAST_S = 5e-6  # errors below this many seconds an image don't count as relative ones
 
 
@@ -337,7 +339,7 @@ def _held(source: Source, folder: Path, count: int) -> tuple[Source, list[str]]:
         files.append(folder / f"{number:06d}")
         files[-1].write_bytes(data)
         names.append(source.name(number))
-    reads = next((name for name in _ON_CPU if kinds <= set(formats.support(name))), "tf")
+    reads = next((name for name in _ON_CPU if kinds <= set(TABLES[name].kinds)), "tf")
     bad = {error.path for error in verify(Files(files), remember=False, backend=reads).bad} if files else set()
     good = [(file, name) for file, name in zip(files, names, strict=True) if str(file) not in bad]
     if not good:

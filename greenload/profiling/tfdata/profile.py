@@ -16,6 +16,7 @@ from greenload.energy.figures import scale
 from greenload.energy.sampler import Sampler
 from greenload.errors import UsageError
 from greenload.machine import processors
+from greenload.plans.steps import TF_DATA
 from greenload.profiling.pace import Announce, Pace
 from greenload.profiling.page_cache import ColdFiles, Dropped
 from greenload.profiling.tfdata import belonging
@@ -25,7 +26,7 @@ from greenload.profiling.tfdata.caches import Stores
 from greenload.profiling.tfdata.campaign import DatasetCampaign
 from greenload.profiling.tfdata.counting import count
 from greenload.profiling.tfdata.files import files_of_dataset
-from greenload.profiling.tfdata.graph import Node, walk
+from greenload.profiling.tfdata.graph import DALI_NODE, Node, walk
 from greenload.profiling.tfdata.guard import Pulse, patiently
 from greenload.profiling.tfdata.rebuild import BUFFER, Builder
 from greenload.profiling.tfdata.remarks import drawn_while_traced, remarks
@@ -230,7 +231,7 @@ def _iterator_start(campaign: DatasetCampaign, domains: Mapping[str, Metering]) 
 
 
 def _backend(node: Node) -> str:
-    return "dali" if node.kind == "dali" else "tf"
+    return "dali" if node.kind == DALI_NODE else TF_DATA
 
 
 def _plan(campaign: DatasetCampaign, parallel: int) -> dict[str, Any]:
