@@ -43,8 +43,7 @@ from greenload.profiling.tfdata.profile import is_dataset, profile_dataset
 from greenload.profiling.windows import Progress
 from greenload.public import public
 from greenload.report.costs import whole_costs
-from greenload.report.data import Advice, Report, Skipped
-from greenload.report.extras import ColdRun as ColdRun
+from greenload.report.data import Advice, ColdRun, Report, Skipped
 from greenload.sources import Arrays, RecordSource, formats
 from greenload.stages import Stage
 

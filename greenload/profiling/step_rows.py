@@ -8,8 +8,7 @@ from typing import Any
 from greenload.energy.attribution.costs import Attribution
 from greenload.energy.attribution.epochs import first_epoch, later_epochs
 from greenload.profiling.campaign import Campaign
-from greenload.report.costs import StepCost, whole_costs
-from greenload.report.epochs import CacheState, FirstEpoch
+from greenload.report.costs import CacheState, FirstEpoch, StepCost, whole_costs
 
 
 def by_epoch(

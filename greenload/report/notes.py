@@ -12,8 +12,7 @@ from greenload.energy.meters.base import COUNTS_TWICE
 from greenload.report import rows
 from greenload.report.carbon import Carbon
 from greenload.report.checks import Check, check_line
-from greenload.report.data import Report
-from greenload.report.extras import ColdRun, Precision
+from greenload.report.data import ColdRun, Precision, Report
 from greenload.report.views import START_SHOWN, found_filled
 from greenload.text import amount, bytes_text, percent, printable
 

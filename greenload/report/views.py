@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from greenload.energy.attribution.costs import Indistinct
-from greenload.report.costs import StepCost
+from greenload.report.costs import CacheState, StepCost
 from greenload.report.data import UNATTRIBUTED_LIMIT, Report
-from greenload.report.epochs import CacheState
 from greenload.text import printable
 
 START_SHOWN = 0.02

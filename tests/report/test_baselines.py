@@ -13,8 +13,7 @@ from greenload.report import baselines
 from greenload.report.baselines import against
 from greenload.report.checks import Check
 from greenload.report.costs import StepCost
-from greenload.report.data import Report
-from greenload.report.extras import ColdRun
+from greenload.report.data import ColdRun, Report
 
 Make = Callable[..., Report]
 

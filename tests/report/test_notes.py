@@ -12,8 +12,7 @@ from greenload.energy.meters.base import COUNTS_TWICE, MeterStatus
 from greenload.report import notes
 from greenload.report.carbon import estimate_carbon
 from greenload.report.comparison import Difference, compare
-from greenload.report.data import Report
-from greenload.report.extras import ColdRun, Precision
+from greenload.report.data import ColdRun, Precision, Report
 from greenload.report.html import html
 from greenload.report.terminal import report_text
 from greenload.report.validation import validate

@@ -14,9 +14,8 @@ from greenload.energy.attribution.costs import Cost
 from greenload.energy.emulators.powercap import Power, PowercapEmulator
 from greenload.energy.figures import Figure
 from greenload.machine import Machine
-from greenload.report.costs import FullRun, IdleCost, StepCost
+from greenload.report.costs import CacheState, FirstEpoch, FullRun, IdleCost, StepCost
 from greenload.report.data import Report
-from greenload.report.epochs import CacheState, FirstEpoch
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -17,10 +17,8 @@ from greenload.energy.meters.base import MeterStatus
 from greenload.machine import Machine
 from greenload.report.carbon import estimate_carbon
 from greenload.report.checks import Check
-from greenload.report.costs import FullRun, IdleCost, StepCost
-from greenload.report.data import Advice, Report, Skipped
-from greenload.report.epochs import CacheState, FirstEpoch, IteratorStart
-from greenload.report.extras import ColdRun, Precision
+from greenload.report.costs import CacheState, FirstEpoch, FullRun, IdleCost, IteratorStart, StepCost
+from greenload.report.data import Advice, ColdRun, Precision, Report, Skipped
 
 STEPS = (
     ("source", ("ImageFolder", "Shuffle"), "prefix", 0.08, 82e3),

@@ -34,10 +34,8 @@ from greenload.profiling.tfdata.skipped import notes
 from greenload.profiling.tfdata.states import kept
 from greenload.profiling.tfdata.units import ranks, unit
 from greenload.profiling.windows import Progress
-from greenload.report.costs import StepCost, whole_costs
-from greenload.report.data import Advice, Skipped
-from greenload.report.epochs import CacheState, FirstEpoch, IteratorStart
-from greenload.report.extras import Precision
+from greenload.report.costs import CacheState, FirstEpoch, IteratorStart, StepCost, whole_costs
+from greenload.report.data import Advice, Precision, Skipped
 from greenload.system.random_states import random_states_kept
 from greenload.system.scratch import ScratchFolder
 
