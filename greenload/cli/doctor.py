@@ -1,7 +1,8 @@
-"""What works on this machine: every meter, backend and optional part, why not, and what helps."""
+"""The command doctor: what works on this machine, every meter, backend and optional part, why not, and what helps."""
 
 from __future__ import annotations
 
+import argparse
 import functools
 import importlib
 from collections.abc import Callable
@@ -9,12 +10,9 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any
 
-from greenload import backends
-from greenload.backends import BACKENDS
-from greenload.backends.dali import plugin as dali_plugin
-from greenload.backends.pillow.backend import FASTER
-from greenload.energy.meters.discover import discover
-from greenload.text import error_line
+from greenload.cli.arguments import AddCommand, check_writable
+from greenload.cli.output import OK, quiet_tensorflow, say, write_json
+from greenload.text import error_line, printable
 
 
 @dataclass(frozen=True)
@@ -35,13 +33,41 @@ class Finding:
         return asdict(self)
 
 
+def add_command(add: AddCommand) -> None:
+    """Add the command to the parser."""
+    add("doctor", _doctor, "which meters and backends work here, why others don't, and what helps")
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from rich.text import Text
+
+    from greenload.report.columns import Facts
+
+    check_writable(options.json)
+    quiet_tensorflow()
+    findings = examine()
+    rows: list[tuple[str | Text, ...]] = []
+    for finding in findings:
+        mark = Text("yes", style="green") if finding.usable else Text("no", style="red")
+        cells = (f"{finding.kind} {finding.name}", finding.detail, finding.remedy)
+        rows.append((mark, *map(printable, cells)))
+    write_json(options.json, {"findings": [finding.to_dict() for finding in findings]})
+    say(Facts(("", "what", "found, or why not", "remedy"), rows, named=2))
+    return OK
+
+
 def examine() -> list[Finding]:
     """Look at everything; takes a few seconds, since backends are loaded for real."""
+    from greenload import backends
+    from greenload.backends.dali import plugin as dali_plugin
+    from greenload.backends.pillow.backend import FASTER
+    from greenload.energy.meters.discover import discover
+
     meters, statuses = discover()
     for meter in meters:
         meter.close()
     findings = [Finding("meter", f"{s.domain} ({s.provenance})", s.usable, s.reason, s.remedy) for s in statuses]
-    for name in BACKENDS:
+    for name in backends.BACKENDS:
         found = backends.get(name).availability()
         findings.append(Finding("backend", name, found.usable, found.detail, found.remedy))
     plugin = dali_plugin.availability()
@@ -67,6 +93,8 @@ def _version(module: str, package: str) -> str:
 
 
 def _pillow() -> str:
+    from greenload import backends
+
     found = backends.get("pillow").availability()
     if found.remedy:
         raise RuntimeError(found.detail)

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from greenload.cli.shared import FAILED, OK, fail, share, warn
+from greenload.cli.arguments import share_argument
+from greenload.cli.output import FAILED, OK, fail, warn
 from greenload.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def add_gates(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--tolerance",
-        type=share,
+        type=share_argument,
         default=None,
         metavar="SHARE",
         help="growth since the baseline that is allowed, of each step and of the total (default 5%%)",

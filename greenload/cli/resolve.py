@@ -35,7 +35,9 @@ def ready() -> list[str]:
     return names
 
 
-def resolve(name: str, data: str | None = None, arguments: Sequence[str] = ()) -> Pipeline | Split | tf.data.Dataset:
+def find_pipeline(
+    name: str, data: str | None = None, arguments: Sequence[str] = ()
+) -> Pipeline | Split | tf.data.Dataset:
     """The pipeline of a name, or the dataset.
 
     Args:
@@ -53,7 +55,7 @@ def resolve(name: str, data: str | None = None, arguments: Sequence[str] = ()) -
         UserWarning: it ran for seconds while it was imported.
 
     Example:
-        >>> resolve("imagenet:train", "data/sample")
+        >>> find_pipeline("imagenet:train", "data/sample")
     """
     place, colon, attribute = name.rpartition(":")
     if not colon or not place or not attribute:
@@ -105,7 +107,7 @@ def _from_file(path: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise UsageError(f"{path}: can't be loaded as Python")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    # Its neighbours can be imported as if it were run, now and when its functions are called.
+    # The files beside it can be imported as if it were run, now and when its functions are called.
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
     try:
         spec.loader.exec_module(module)

@@ -6,7 +6,7 @@ import os
 import sys
 
 
-def prepare() -> None:
+def open_closed_streams() -> None:
     """Put the null device where whoever started the process closed one: what is opened next would take its place."""
     for number in (0, 1, 2):
         try:

@@ -20,8 +20,8 @@ from widths import WIDTHS, assert_figures_are_whole, figures
 
 import greenload as gl
 from greenload import cli
+from greenload.cli.calibrate import cost_text
 from greenload.planning import cost_table
-from greenload.profiling.calibration.calibrate import shown
 from greenload.report.columns import Facts, FigureTable, Line, Sentence, plain_text
 from greenload.report.data import Report
 from greenload.report.terminal import report_text
@@ -37,7 +37,7 @@ FINDINGS = Facts(
 
 
 def test_costs_of_a_machine_and_findings_are_whole_at_every_width() -> None:
-    assert_figures_are_whole(partial(plain_text, shown(cost_table.reference())))
+    assert_figures_are_whole(partial(plain_text, cost_text(cost_table.reference())))
     assert_figures_are_whole(partial(plain_text, FINDINGS))
 
 
