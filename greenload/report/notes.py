@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from greenload.energy.attribution.costs import Indistinct
+from greenload.energy.domains import Domain
 from greenload.energy.figures import scale
 from greenload.energy.meters.base import COUNTS_TWICE
 from greenload.report import rows
@@ -35,12 +36,14 @@ def missing_parts(report: Report) -> dict[str, dict[str, str]]:
     A model of the whole group lacks none; a group without any figure isn't there.
     """
     energy = report.total.energy_j_per_sample
-    told = {rows.group(name) for name in energy} - {name.removesuffix(":all") for name in energy}
+    metered = [Domain.parse(name) for name in energy]
+    told = {domain.kind for domain in metered} - {domain.kind for domain in metered if domain.is_whole}
     found: dict[str, dict[str, str]] = {}
     for one in report.meters:
-        kind, _, part = one.domain.partition(":")
-        if part and not one.usable and kind in told and one.domain not in energy and COUNTS_TWICE not in one.reason:
-            found.setdefault(kind, {}).setdefault(printable(part), printable(one.reason))
+        domain = Domain.parse(one.domain)
+        lost = domain.part and not one.usable and one.domain not in energy and COUNTS_TWICE not in one.reason
+        if lost and domain.kind in told:
+            found.setdefault(domain.kind, {}).setdefault(printable(domain.part), printable(one.reason))
     return found
 
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from greenload.energy.attribution.costs import Cost
+from greenload.energy.domains import DOMAIN_KINDS, Domain
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.report.costs import StepCost
 from greenload.report.data import UNATTRIBUTED_LIMIT, Advice, Report
 from greenload.report.views import View, exceeded, views
 from greenload.text import amount, bytes_text, percent, printable
 
-GROUPS = ("cpu", "dram", "gpu", "storage")
+GROUPS = DOMAIN_KINDS
 """Kinds of energy domain, in the order shown. ``cpu:package-0`` and ``cpu:package-1`` are one group."""
 CACHED_BELOW_BYTES = 512
 """Device bytes per sample below which no file was fetched: a device reads no less than a sector for any of them."""
@@ -52,7 +53,7 @@ class ReportRow:
 
 def group(domain: str) -> str:
     """``"cpu"`` of ``"cpu:package-0"``."""
-    return domain.split(":")[0]
+    return Domain.parse(domain).kind
 
 
 def by_group(energy: Mapping[str, Figure]) -> dict[str, Figure]:
