@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class UndecidedBudget(pytest.PytestWarning):
-    """A figure's interval holds the budget's limit: it can't be told whether the budget was kept.
+    """A figure's interval holds the budget's limit: whether the budget was kept is undecided.
 
     To let such a test fail: ``-W error::greenload.pytest_plugin.UndecidedBudget``.
     """
@@ -66,7 +66,7 @@ class EnergyBudget:
         tolerance: float | None = None,
         **options: Any,
     ) -> Report | AbstractContextManager[MeasuredWindow]:
-        """Fail the test if a budget is exceeded, or there is no figure to judge it by; warn if it can't be told.
+        """Fail the test if a budget is exceeded, or there is no figure to judge it by; warn if it is undecided.
 
         Args:
             subject: a report, or what `greenload.profile` takes, which is profiled; or the first rule of several for a
@@ -103,9 +103,9 @@ class EnergyBudget:
 @pytest.fixture
 def energy_budget() -> Iterator[EnergyBudget]:
     """Hold a pipeline, a dataset, a report or a block of code against budgets of CPU seconds and joules."""
-    found = EnergyBudget()
-    yield found
-    if not all(block.entered for block in found._blocks):
+    budget = EnergyBudget()
+    yield budget
+    if not all(block.entered for block in budget._blocks):
         pytest.fail("energy_budget(rule) alone measures nothing: write `with energy_budget(rule):` around the code")
 
 
@@ -167,12 +167,12 @@ def _enforce(checks: Sequence[Check], stacklevel: int) -> None:
     from greenload.report.checks import check_line
     from greenload.text import printable
 
-    failed = [printable(check_line(one)) for one in checks if one.failed]
+    failed = [printable(check_line(check)) for check in checks if check.failed]
     if failed:
         pytest.fail("\n".join(["the energy budget isn't kept", *failed]))
-    for one in checks:
-        if one.outcome == "undecided":
-            warnings.warn(UndecidedBudget(printable(check_line(one))), stacklevel=stacklevel)
+    for check in checks:
+        if check.outcome == "undecided":
+            warnings.warn(UndecidedBudget(printable(check_line(check))), stacklevel=stacklevel)
 
 
 def _usage(message: str) -> Exception:

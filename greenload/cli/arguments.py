@@ -74,7 +74,7 @@ def check_outputs(options: argparse.Namespace, *inputs: str) -> None:
     """Refuse ``--json`` and ``--html`` before minutes of work, not after; ``inputs`` are files that must stay."""
     for file in (options.json, options.html):
         check_writable(file)
-        if file and any(os.path.realpath(file) == os.path.realpath(one) for one in inputs):
+        if file and any(os.path.realpath(file) == os.path.realpath(taken) for taken in inputs):
             raise UsageError(f"{file}: is what is read: name another file to write")
     if options.html:
         if options.json and os.path.abspath(options.json) == os.path.abspath(options.html):

@@ -44,21 +44,24 @@ def _check(options: argparse.Namespace) -> int:
         readers=readers,
     )  # fmt: skip
     with progress("checking") as update:
-        found = judge(
+        verified = judge(
             lambda done, all_: update(done / all_, f"checking: {done} of {all_} images"),
             look=survey.look,
             truncated=options.truncated,
         )
-        if found.bad and options.truncated == "error":
-            update(1.0, f"checking which of {len(found.bad)} bad images are cut off")
-            suspects = np.array(found.bad_indices, np.int64)
+        if verified.bad and options.truncated == "error":
+            update(1.0, f"checking which of {len(verified.bad)} bad images are cut off")
+            suspects = np.array(verified.bad_indices, np.int64)
             fillable = len(suspects) - len(judge(indices=suspects, truncated="fill").bad)
-    bad = [{"path": error.path, "reason": error.reason} for error in found.bad]
+    bad = [{"path": error.path, "reason": error.reason} for error in verified.bad]
     counted = {"turned": survey.turned, "low_bits": survey.low_bits}
     write_json(options.json, {"samples": total, "bad": bad, "fillable": fillable} | counted)
-    say(*map(str, found.bad))
+    say(*map(str, verified.bad))
     say(*survey.sentences("images that decode"))
     if fillable:
-        say(f"{FILL_ARGUMENT} would take what is there of {fillable} of the {len(found.bad)} bad")
-    say(f"{total - len(found.bad)} of {total} images decode" + (f", {len(found.bad)} do not" if found.bad else ""))
-    return FAILED if found.bad else OK
+        say(f"{FILL_ARGUMENT} would take what is there of {fillable} of the {len(verified.bad)} bad")
+    say(
+        f"{total - len(verified.bad)} of {total} images decode"
+        + (f", {len(verified.bad)} do not" if verified.bad else "")
+    )
+    return FAILED if verified.bad else OK

@@ -51,7 +51,7 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
 
 def _split(given: list[str]) -> tuple[list[str], list[str]]:
     """A command's own arguments, and those behind ``--`` of the script that it runs."""
-    command = next((one for one in given if not one.startswith("-")), "")
+    command = next((word for word in given if not word.startswith("-")), "")
     if command not in _RUN_SCRIPTS or "--" not in given:
         return given, []
     end = given.index("--")

@@ -24,7 +24,7 @@ class Finding:
     name: str
     usable: bool
     detail: str
-    """What was found, or why it can't be used."""
+    """Its version or device, or why it can't be used."""
     remedy: str = ""
     """What would make it usable; empty where nothing needs to be done, or nothing can."""
 
@@ -68,8 +68,8 @@ def examine() -> list[Finding]:
         meter.close()
     findings = [Finding("meter", f"{s.domain} ({s.provenance})", s.usable, s.reason, s.remedy) for s in statuses]
     for name in backends.BACKENDS:
-        found = backends.get(name).availability()
-        findings.append(Finding("backend", name, found.usable, found.detail, found.remedy))
+        known = backends.get(name).availability()
+        findings.append(Finding("backend", name, known.usable, known.detail, known.remedy))
     plugin = dali_plugin.availability()
     datasets = functools.partial(_version, "tensorflow_datasets.public_api", "tensorflow-datasets")
     return [
@@ -83,7 +83,7 @@ def examine() -> list[Finding]:
 def _part(name: str, look: Callable[[], str], remedy: str) -> Finding:
     try:
         return Finding("part", name, True, look())
-    except Exception as error:  # whatever a broken installation throws is the finding
+    except Exception as error:  # any error of a broken installation is the finding
         return Finding("part", name, False, error_line(error), remedy)
 
 
@@ -95,7 +95,7 @@ def _version(module: str, package: str) -> str:
 def _pillow() -> str:
     from greenload import backends
 
-    found = backends.get("pillow").availability()
-    if found.remedy:
-        raise RuntimeError(found.detail)
-    return found.detail
+    backend = backends.get("pillow").availability()
+    if backend.remedy:
+        raise RuntimeError(backend.detail)
+    return backend.detail

@@ -99,7 +99,7 @@ def gates(options: argparse.Namespace) -> Gates:
 
 
 def status(checks: Iterable[Check], strict: bool = False) -> int:
-    """The exit status that checks call for; says in one line on standard error what failed, or couldn't be told.
+    """The exit status that checks call for; says in one line on standard error what failed, or couldn't be decided.
 
     Args:
         checks: of a report.
@@ -107,14 +107,14 @@ def status(checks: Iterable[Check], strict: bool = False) -> int:
     """
     from greenload.report.checks import check_line
 
-    found = list(checks)
-    failed = [one for one in found if one.failed]
-    undecided = [one for one in found if one.outcome == "undecided"]
+    given = list(checks)
+    failed = [check for check in given if check.failed]
+    undecided = [check for check in given if check.outcome == "undecided"]
     if failed:
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         return fail(f"{check_line(failed[0])}{more}", FAILED)
     if undecided:
-        text = f"{len(undecided)} of {len(found)} checks can't be decided: {check_line(undecided[0])}"
+        text = f"{len(undecided)} of {len(given)} checks can't be decided: {check_line(undecided[0])}"
         if strict:
             return fail(text, FAILED)
         warn(text)

@@ -62,7 +62,7 @@ def flush() -> None:
     """Write what was printed: what fails only as Python ends makes it complain, and end with a status of its own.
 
     Raises:
-        OSError: as `say`.
+        OSError: it can't be written, as where the disk is full.
     """
     with writing():
         if sys.stdout is not None:
@@ -175,7 +175,7 @@ def quiet_tensorflow() -> None:
 
 @contextmanager
 def one_line_warnings() -> Iterator[None]:
-    """Show warnings as errors are shown, without the place in our source."""
+    """Show warnings as errors are shown, without the line of our source."""
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         warn(str(message))

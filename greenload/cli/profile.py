@@ -61,12 +61,12 @@ def _per_element(text: str) -> float | str:
     from greenload.profiling.tfdata.units import ROWS, check
 
     try:
-        found = check(text if text == ROWS else float(text))
+        per_element = check(text if text == ROWS else float(text))
     except (ValueError, UsageError):
-        found = None
-    if found is None:
+        per_element = None
+    if per_element is None:
         raise argparse.ArgumentTypeError(f"must be a positive number, or 'rows', not {text!r}")
-    return found
+    return per_element
 
 
 def _profile(options: argparse.Namespace) -> int:
@@ -90,7 +90,7 @@ def _measured(options: argparse.Namespace, served: Serving | None) -> Report:
 
     with progress("starting") as update:
 
-        def told(done: float, text: str) -> None:
+        def show(done: float, text: str) -> None:
             update(done, text)
             if served is not None:
                 served.progress(done)
@@ -106,7 +106,7 @@ def _measured(options: argparse.Namespace, served: Serving | None) -> Report:
             precision=options.precision,
             cold=options.cold,
             samples_per_element=options.samples_per_element,
-            progress=told,
+            progress=show,
             announce=tell,
             watch=served.watch if served is not None else None,
         )

@@ -37,7 +37,12 @@ def _report(options: argparse.Namespace) -> int:
     if asked:
         report = asked.judged(report)
     other = with_carbon(Report.load(options.other), options) if options.other else None
-    found = compare(report, other) if other else None
-    save = partial(write_json, data=found.to_dict()) if found else report.save
-    present(options, save, lambda: html(report, other), render_comparison(found) if found else render_report(report))
+    comparison = compare(report, other) if other else None
+    save = partial(write_json, data=comparison.to_dict()) if comparison else report.save
+    present(
+        options,
+        save,
+        lambda: html(report, other),
+        render_comparison(comparison) if comparison else render_report(report),
+    )
     return status(report.checks, options.strict) if asked else OK

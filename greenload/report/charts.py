@@ -1,4 +1,4 @@
-"""Charts as plain numbers: places in per cent and paths, which the page's style draws at any width, in any colours."""
+"""Charts as numbers: positions in per cent, and paths, which the page's style draws at any width, in any colours."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from greenload.report.data import Report
 from greenload.text import DASH, amount, printable
 
 STEP_COLOURS = 8
-"""Colours by which the steps are told apart; more steps take them in turn."""
+"""Colours of the steps; more steps take them in turn."""
 _HEIGHT = 100.0
 _LEAST = 1e-300  # below, powers of ten have too few digits left to make steps of
 _WIDTH = 1000.0
@@ -212,7 +212,7 @@ def axis_of(stacks: Sequence[Sequence[Figure]], *, common: bool = True) -> Axis:
     for stack in stacks:
         known = [figure for figure in stack if figure.value is not None]
         total = sum_figures(known, common=common)
-        ends += [one for one in (total.low, total.high) if one is not None]
+        ends += [end for end in (total.low, total.high) if end is not None]
         ends += [
             math.fsum(figure.value for figure in known if figure.value and figure.value * sign > 0) for sign in (1, -1)
         ]
@@ -317,7 +317,7 @@ def _class(window: Observation, places: Mapping[str, int]) -> str:
 
 
 def _power(report: Report, window: Observation, group: str) -> float | None:
-    """Watts of a group's domains in a window, idle floor included; None where any of them is void."""
+    """Watts of a group's domains in a window, idle floor included; None where any of them is invalid."""
     domains = [name for name in report.total.energy_j_per_sample if table.group(name) == group]
     total = 0.0
     for name in domains:
@@ -332,7 +332,7 @@ def _power(report: Report, window: Observation, group: str) -> float | None:
 
 
 def _floor(report: Report, group: str) -> float | None:
-    values = [one.value for name, one in report.idle.power_w.items() if table.group(name) == group]
+    values = [figure.value for name, figure in report.idle.power_w.items() if table.group(name) == group]
     return math.fsum(value for value in values if value is not None) if _known(values) else None
 
 
@@ -351,7 +351,7 @@ def _lane(
     zero = _HEIGHT * (1 - axis.percent(0.0) / 100)
     for value, (start, end), kind in zip(values, ends, classes, strict=True):
         if value is not None:
-            left, right = (time.percent(one) * _WIDTH / 100 for one in (start, end))
+            left, right = (time.percent(time_s) * _WIDTH / 100 for time_s in (start, end))
             top = _HEIGHT * (1 - axis.percent(value) / 100)
             paths.setdefault(kind, []).append(f"M{left:.1f} {zero:.1f}V{top:.1f}H{right:.1f}V{zero:.1f}z")
     return Lane(

@@ -66,8 +66,8 @@ class Check:
 
 def check_line(check: Check) -> str:
     """The check in one line, ``"exceeded: cpu_s_per_sample<=0.0015, found 0.002123 (0.002 to 0.0022): …"``."""
-    found = "" if check.value is None else f", found {interval_text(check.value, check.low, check.high)}"
-    return f"{check.outcome}: {check.rule}{found}{f': {check.detail}' if check.detail else ''}"
+    number = "" if check.value is None else f", found {interval_text(check.value, check.low, check.high)}"
+    return f"{check.outcome}: {check.rule}{number}{f': {check.detail}' if check.detail else ''}"
 
 
 def interval_text(value: float, low: float | None = None, high: float | None = None) -> str:

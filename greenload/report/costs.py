@@ -74,7 +74,7 @@ class FullRun(Cost):
 
 @dataclass(frozen=True)
 class IdleCost:
-    """The machine's floor."""
+    """The idle machine: its power, and its energy while one sample passes."""
 
     power_w: Mapping[str, Figure] = field(default_factory=dict)
     """Watts by domain."""
@@ -96,10 +96,10 @@ class IdleCost:
 
 @dataclass(frozen=True)
 class CacheState:
-    """A cache of the pipeline as it was found."""
+    """A cache of the pipeline before the profile."""
 
     name: str
-    """Of its step."""
+    """The name of its step."""
     path: str = ""
     """The file, or folder, that keeps it; empty for one in memory."""
     filled: bool = False
@@ -117,7 +117,7 @@ class CacheState:
 
 @dataclass(frozen=True)
 class FirstEpoch:
-    """The epoch that fills the caches. Its fields are as those of `Report`, which are of later epochs.
+    """The epoch that fills the caches. Its fields mean what those of `Report` mean, which describe later epochs.
 
     A cache's row is what writing it costs. A row behind it is the same as in later epochs.
     """
@@ -140,7 +140,7 @@ class FirstEpoch:
             "idle": self.idle.to_dict(),
             "unattributed": cost_to_dict(self.unattributed),
             "total": cost_to_dict(self.total),
-            **({"together": [one.to_dict() for one in self.together]} if self.together else {}),
+            **({"together": [group.to_dict() for group in self.together]} if self.together else {}),
         }
 
     @classmethod
@@ -158,7 +158,7 @@ class FirstEpoch:
 
 @dataclass(frozen=True)
 class IteratorStart:
-    """What starting an iterator costs, beyond what its samples do: once an epoch."""
+    """What starting an iterator costs beside its samples; it starts once an epoch."""
 
     cpu_s: Figure
     """CPU seconds of one start."""
@@ -222,19 +222,19 @@ def cost(data: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def whole_costs(found: Attribution) -> dict[str, Any]:
-    """What an attribution says of the whole, by the names of a report's fields."""
+def whole_costs(attribution: Attribution) -> dict[str, Any]:
+    """The costs of the whole pipeline, by the names of a report's fields."""
     full = FullRun(
-        cpu_s_per_sample=found.full.cpu_s_per_sample,
-        energy_j_per_sample=found.full.energy_j_per_sample,
-        device_bytes_per_sample=found.full.device_bytes_per_sample,
-        reads_per_sample=found.full.reads_per_sample,
-        samples_per_s=found.samples_per_s,
+        cpu_s_per_sample=attribution.full.cpu_s_per_sample,
+        energy_j_per_sample=attribution.full.energy_j_per_sample,
+        device_bytes_per_sample=attribution.full.device_bytes_per_sample,
+        reads_per_sample=attribution.full.reads_per_sample,
+        samples_per_s=attribution.samples_per_s,
     )
     return {
         "full": full,
-        "idle": IdleCost(found.idle_power_w, found.idle_energy_j_per_sample),
-        "unattributed": found.unattributed,
-        "total": found.total,
-        "together": found.indistinct,
+        "idle": IdleCost(attribution.idle_power_w, attribution.idle_energy_j_per_sample),
+        "unattributed": attribution.unattributed,
+        "total": attribution.total,
+        "together": attribution.indistinct,
     }

@@ -35,7 +35,7 @@ def page_values(report: Report) -> dict[str, Any]:
         "machine_line": rows.machine_line(report),
         "warning": rows.warning(report),
         "conditions": notes.conditions(report),
-        "epochs": [_epoch(view, place) for place, view in enumerate(shown)],
+        "epochs": [_epoch(view, number) for number, view in enumerate(shown)],
         "between": [note for note in (notes.epochs(report), notes.iterator_start(report)) if note],
         "checks": notes.checks(report.checks),
         "carbon_missing": notes.carbon_missing(report.carbon) if report.carbon else "",
@@ -56,10 +56,10 @@ def page_values(report: Report) -> dict[str, Any]:
     }
 
 
-def _epoch(view: View, place: int) -> dict[str, Any]:
+def _epoch(view: View, number: int) -> dict[str, Any]:
     """What the page shows of one kind of epoch."""
     report = view.report
-    suffix = f"-{place}" if place else ""  # names of charts are unique in the page
+    suffix = f"-{number}" if number else ""  # names of charts are unique in the page
 
     def named(chart: BarChart) -> BarChart:
         return replace(chart, name=f"{chart.name}{suffix}")
@@ -82,12 +82,12 @@ def _epoch(view: View, place: int) -> dict[str, Any]:
 def energy_card(report: Report) -> dict[str, str] | None:
     """The joules of one sample over all domains; None where there are no domains."""
     energy = rows.by_group(report.total.energy_j_per_sample)
-    known = [one for one in energy.values() if one.value is not None]
+    known = [figure for figure in energy.values() if figure.value is not None]
     if not energy:
         return None
     # Part of the domains alone would look like a cheaper pipeline, so what isn't in the sum is said.
-    summed = [name for name, one in energy.items() if one.value is not None]
-    unknown = [f"{name} unknown and left out" for name, one in energy.items() if one.value is None]
+    summed = [name for name, figure in energy.items() if figure.value is not None]
+    unknown = [f"{name} unknown and left out" for name, figure in energy.items() if figure.value is None]
     unknown += [f"{name} {notes.without_parts(parts)}" for name, parts in notes.missing_parts(report).items()]
     return {
         "label": f"Energy per {rows.noun(report)}",
@@ -109,13 +109,13 @@ def cards(report: Report) -> list[dict[str, str]]:
     """The headline figures, what leads first."""
     shown = views(report)
     leading = (energy_card, cpu_card) if rows.energy_leads(report) else (cpu_card, energy_card)
-    found = [
-        one | {"label": f"{one['label']}, {view.name.lower()}" if view.name else one["label"]}
+    headlines = [
+        headline | {"label": f"{headline['label']}, {view.name.lower()}" if view.name else headline["label"]}
         for card in leading
         for view in shown
-        if (one := card(view.report))
+        if (headline := card(view.report))
     ]
-    found.append(
+    headlines.append(
         {
             "label": f"Full speed, {shown[-1].name.lower()}" if report.first_epoch else "Full speed",
             "value": f"{amount(report.full.samples_per_s, resolve=False)}",
@@ -127,41 +127,41 @@ def cards(report: Report) -> list[dict[str, str]]:
         costliest = max(steps, key=lambda row: row.share or 0.0)
         epoch = f", {shown[0].name.lower()}" if shown[0].name else ""
         label = f"Costliest step{epoch}"
-        found.append({"label": label, "value": percent(costliest.share), "note": costliest.label})
+        headlines.append({"label": label, "value": percent(costliest.share), "note": costliest.label})
     if report.carbon:
-        found.append(
+        headlines.append(
             {
                 "label": f"CO₂e per million {rows.noun(report)}s",
                 "value": notes.grams(report.carbon),
                 "note": notes.carbon_basis(report.carbon),
             }
         )
-    return found
+    return headlines
 
 
 def chips(report: Report) -> list[dict[str, str]]:
     """What is measured and what is modelled, one chip each, and the sentence that sums it up."""
-    found = [{"kind": "measured", "text": "CPU seconds measured"}]
+    shown = [{"kind": "measured", "text": "CPU seconds measured"}]
     for name in rows.groups(report):
         figures = rows.group_figures(report, name)
         kind = sum_figures(figures).provenance
-        unknown = bool(figures) and all(one.value is None for one in figures)
+        unknown = bool(figures) and all(figure.value is None for figure in figures)
         text = f"{name} joules unknown" if unknown else f"{name} joules {rows.band(figures)}"
-        found.append({"kind": kind if kind in PROVENANCES else "measured", "text": text})
-    return found
+        shown.append({"kind": kind if kind in PROVENANCES else "measured", "text": text})
+    return shown
 
 
 def advice(report: Report) -> list[dict[str, str]]:
     """The changes most worth making."""
     return [
         {
-            "title": one.title,
-            "detail": one.detail,
-            "method": one.method,
-            "found_by": "remark" if one.is_remark else rows.found_by(one),
-            "saves": "" if one.is_remark else rows.saving(report, one),
+            "title": advice.title,
+            "detail": advice.detail,
+            "method": advice.method,
+            "found_by": "remark" if advice.is_remark else rows.found_by(advice),
+            "saves": "" if advice.is_remark else rows.saving(report, advice),
         }
-        for one in report.advice
+        for advice in report.advice
     ]
 
 
@@ -173,8 +173,8 @@ def flow(report: Report) -> list[dict[str, Any]]:
     first = report.first_epoch
     whole_s = {"first epoch": first.full.cpu_s_per_sample.value if first else None}
     shares = [
-        rows.share_of(one.cpu_s_per_sample, whole_s.get(step.runs, report.full.cpu_s_per_sample.value))
-        for one, step in zip(report.own_steps, report.steps, strict=True)
+        rows.share_of(own.cpu_s_per_sample, whole_s.get(step.runs, report.full.cpu_s_per_sample.value))
+        for own, step in zip(report.own_steps, report.steps, strict=True)
     ]
     specs, crossings = _specs(report), dict(rows.crossings(report))
     boxes = [
@@ -192,11 +192,13 @@ def flow(report: Report) -> list[dict[str, Any]]:
 
 def _specs(report: Report) -> Mapping[str, Any]:
     planned = report.plan.get("steps")
-    found = planned if isinstance(planned, list) else []
-    return {one["name"]: one.get("out") for one in found if isinstance(one, dict) and isinstance(one.get("name"), str)}
+    steps = planned if isinstance(planned, list) else []
+    return {
+        step["name"]: step.get("out") for step in steps if isinstance(step, dict) and isinstance(step.get("name"), str)
+    }
 
 
-def _box(step: StepCost, share: float | None, spec: object, place: int) -> dict[str, Any]:
+def _box(step: StepCost, share: float | None, spec: object, number: int) -> dict[str, Any]:
     size = bytes_text(step.bytes_out_per_sample) if step.bytes_out_per_sample is not None else ""
     cost = amount(scale(step.cpu_s_per_sample, 1e3))
     share = None if cost in ("unresolved", DASH) else share  # as in the table
@@ -209,7 +211,7 @@ def _box(step: StepCost, share: float | None, spec: object, place: int) -> dict[
         "cpu": cost if cost in ("unresolved", DASH) else f"{cost} CPU ms",
         "share": "" if share is None else percent(share),
         "width": round(100 * min(1.0, max(0.0, share or 0.0)), 1),
-        "colour": f"s{place % charts.STEP_COLOURS}",
+        "colour": f"s{number % charts.STEP_COLOURS}",
         "out": brief_spec(str(spec)) if spec else "",
         "size": size,
     }
@@ -219,13 +221,13 @@ def brief_spec(spec: str) -> str:
     """A spec in few words: TensorFlow's own text names every argument.
 
     Example:
-        >>> brief("(TensorSpec(shape=(None, 8), dtype=tf.float32, name=None), TensorSpec(shape=(), dtype=tf.int64))")
-        '(float32 ?×8, int64)'
+        >>> brief_spec("(TensorSpec(shape=(None,), dtype=tf.float32, name=None), TensorSpec(shape=(), dtype=tf.int8))")
+        '(float32 ?, int8)'
     """
 
-    def short(found: re.Match[str]) -> str:
-        sizes = [size.strip().replace("None", "?") for size in found["shape"].strip("()").split(",") if size.strip()]
-        return " ".join(part for part in (found["dtype"], "×".join(sizes)) if part)
+    def short(match: re.Match[str]) -> str:
+        sizes = [size.strip().replace("None", "?") for size in match["shape"].strip("()").split(",") if size.strip()]
+        return " ".join(part for part in (match["dtype"], "×".join(sizes)) if part)
 
     text = _SPEC.sub(short, spec)
     return text if len(text) <= _SPEC_LIMIT else f"{text[:_SPEC_LIMIT]} …"
@@ -254,12 +256,12 @@ def checked(view: View) -> dict[str, str]:
 
 def heads(report: Report) -> list[str]:
     """The table's columns."""
-    found = ["step", "backend", "CPU ms", "share of CPU"]
+    columns = ["step", "backend", "CPU ms", "share of CPU"]
     lacking = notes.missing_parts(report)
     for name in rows.groups(report):
         parts = f", without {', '.join(lacking[name])}" if name in lacking else ""
-        found.append(f"{name} mJ, {rows.band(rows.group_figures(report, name))}{parts}")
-    return [*found, "read", *(["reads"] if rows.shows_reads(report) else [])]
+        columns.append(f"{name} mJ, {rows.band(rows.group_figures(report, name))}{parts}")
+    return [*columns, "read", *(["reads"] if rows.shows_reads(report) else [])]
 
 
 def body(view: View) -> list[dict[str, Any]]:
@@ -305,15 +307,15 @@ def _cell(figure: Figure | None, row: ReportRow) -> dict[str, str]:
 
 def machine_facts(report: Report) -> list[tuple[str, str]]:
     """What the figures were found on, line by line."""
-    found = report.machine
-    packages = ", ".join(f"{name} {version}" for name, version in sorted(found.packages.items()))
+    facts = report.machine
+    packages = ", ".join(f"{name} {version}" for name, version in sorted(facts.packages.items()))
     return [
-        ("processor", f"{found.cpu_model}, {found.cpus} CPUs"),
-        ("memory", bytes_text(found.memory_bytes)),
-        ("system", found.os),
-        ("Python", found.python),
+        ("processor", f"{facts.cpu_model}, {facts.cpus} CPUs"),
+        ("memory", bytes_text(facts.memory_bytes)),
+        ("system", facts.os),
+        ("Python", facts.python),
         ("packages", packages),
-        *((name, DASH if value is None else str(value)) for name, value in found.extra.items()),
+        *((name, DASH if value is None else str(value)) for name, value in facts.extra.items()),
         ("profiled", report.created),
     ]
 

@@ -198,3 +198,16 @@ def test_a_file_can_import_its_neighbours(tmp_path: Path) -> None:
         "import greenload as gl\nimport my_paths\ndef train():\n    return gl.Pipeline(gl.Files(my_paths.PATHS))\n"
     )
     assert find_pipeline(f"{file}:train").source.name(0) == "a.jpg"
+
+
+def test_help_loads_no_heavy_package() -> None:
+    script = """
+import sys
+from greenload.cli import main
+try:
+    main(["--help"])
+finally:
+    print([name for name in ("numpy", "rich", "scipy", "tensorflow") if name in sys.modules], file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert "usage: greenload" in done.stdout and done.stderr.strip() == "[]"

@@ -118,7 +118,7 @@ def test_half_the_cost_is_half_the_ratio(measured: Report) -> None:
 
 def test_one_machine_has_no_differences(measured: Report, make_report: Callable[..., Report]) -> None:
     found = compare(measured, make_report(seed=2))
-    assert found.machines == () and found.setups == () and found.untold == ""
+    assert found.machines == () and found.setups == () and found.incomparable == ""
     change = found.totals[0]
     assert change.ratio is not None and change.ratio.low is not None and change.ratio.high is not None
     assert change.ratio.low < 1 < change.ratio.high
@@ -151,7 +151,7 @@ def test_modelled_joules_have_a_ratio_on_one_machine_only(modelled: Report, meas
     for found in (compare(modelled, elsewhere), compare(modelled, measured)):
         change = found.pairs[1].changes["cpu"]
         assert change.ratio is None and change.difference is None and verdict(change) == ""
-        assert "No ratio of cpu and dram" in found.untold
+        assert "No ratio of cpu and dram" in found.incomparable
         assert found.pairs[1].changes["CPU"].ratio is not None, "CPU seconds are measured"
     newer = replace(modelled, machine=replace(modelled.machine, packages={"tensorflow": "3"}))
     assert compare(modelled, newer).pairs[1].changes["cpu"].ratio is not None, "the same hardware, other versions"
