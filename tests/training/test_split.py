@@ -23,8 +23,6 @@ from greenload.training.joules import MeasuredFloor, SplitBasis
 from greenload.training.report import Passed, Spent
 from greenload.training.split import split
 
-pytestmark = pytest.mark.alone
-
 PACKAGE, GPU = "cpu:package-0", "gpu:0"
 CHANNELS = {PACKAGE: Channel(PACKAGE, "measured", update_s=0.001), GPU: Channel(GPU, "measured", update_s=0.1)}
 MODELLED = {"cpu": Channel("cpu", "modelled", systematic=0.5), "dram": Channel("dram", "modelled", systematic=0.4)}
