@@ -11,7 +11,7 @@ from greenload.energy.attribution.observation import Observation
 from greenload.energy.attribution.precision import Length, further, plan_length, reached
 from greenload.profiling.options import Announce
 from greenload.profiling.windows import Windows
-from greenload.report.extras import Precision
+from greenload.report.data import Precision
 
 Bounded = Callable[[Length], tuple[Length, str]]
 """Gives the length that a profile keeps to, for one that is planned, and what more is announced."""

@@ -14,8 +14,8 @@ from greenload.energy.meters.discover import discover
 from greenload.energy.sampler import Sampler
 from greenload.errors import PipelineError, UsageError
 from greenload.loading.load import require
+from greenload.loading.record_errors import record_error
 from greenload.loading.survey import warn_of_losses
-from greenload.loading.verify import record_error
 from greenload.planning.choose import make_plan
 from greenload.planning.split import Split
 from greenload.plans.pipeline import Pipeline
@@ -233,5 +233,5 @@ def _described(pipeline: Pipeline) -> dict[str, Any]:
         except PipelineError:
             return {"stage": str(stage)}
 
-    whole = Pipeline(pipeline.source, seed=pipeline.seed).to_dict()
-    return whole | {"stages": [described(stage) for stage in pipeline.stages]}
+    empty = Pipeline(pipeline.source, seed=pipeline.seed).to_dict()
+    return empty | {"stages": [described(stage) for stage in pipeline.stages]}

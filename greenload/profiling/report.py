@@ -11,10 +11,8 @@ from greenload.energy.attribution.epochs import first_epoch, later_epochs
 from greenload.machine import machine
 from greenload.profiling.page_cache import Dropped
 from greenload.profiling.pipeline_campaign import PipelineCampaign
-from greenload.report.costs import Step, whole
-from greenload.report.data import Report
-from greenload.report.epochs import CacheState, FirstEpoch
-from greenload.report.extras import Cold
+from greenload.report.costs import CacheState, FirstEpoch, StepCost, whole_costs
+from greenload.report.data import ColdRun, Report
 
 
 def make_report(attribution: Attribution, dropped: Sequence[Dropped], **fields: Any) -> Report:
@@ -29,19 +27,19 @@ def make_report(attribution: Attribution, dropped: Sequence[Dropped], **fields: 
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=machine(),
         cold=_cold(dropped),
-        **whole(attribution),
+        **whole_costs(attribution),
         **fields,
     )
 
 
-def _cold(dropped: Sequence[Dropped]) -> Cold | None:
+def _cold(dropped: Sequence[Dropped]) -> ColdRun | None:
     """What a report says of dropping files, at its worst; None where none were to be."""
     if not dropped:
         return None
     resident = [drop.resident_bytes for drop in dropped]
     most = None if None in resident else max(count or 0 for count in resident)
     problem = next((drop.problem for drop in dropped if drop.problem), "")
-    return Cold(dropped[0].files, dropped[0].bytes, most, problem)
+    return ColdRun(dropped[0].files, dropped[0].bytes, most, problem)
 
 
 def pipeline_rows(campaign: PipelineCampaign, attribution: Attribution) -> tuple[Attribution, dict[str, Any]]:
@@ -63,15 +61,15 @@ def pipeline_rows(campaign: PipelineCampaign, attribution: Attribution) -> tuple
     first = first_epoch(campaign.seen, steps=names, caches=caches, **campaign.terms)
     return later, {
         "steps": tuple(_rows(campaign, later, runs)),
-        "first_epoch": FirstEpoch(steps=tuple(_rows(campaign, first, names)), **whole(first)),
+        "first_epoch": FirstEpoch(steps=tuple(_rows(campaign, first, names)), **whole_costs(first)),
         "caches": tuple(CacheState(name) for name in caches),
     }
 
 
-def _rows(campaign: PipelineCampaign, attribution: Attribution, runs: Collection[str]) -> Iterator[Step]:
+def _rows(campaign: PipelineCampaign, attribution: Attribution, runs: Collection[str]) -> Iterator[StepCost]:
     """The steps' rows; those that aren't among ``runs`` run in the first epoch only."""
     for step, measured in zip(campaign.steps, attribution.steps, strict=True):
-        yield Step(
+        yield StepCost(
             name=step.name,
             stages=step.stages,
             backend=step.backend,

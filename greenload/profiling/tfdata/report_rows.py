@@ -17,8 +17,7 @@ from greenload.plans.steps import TF_DATA
 from greenload.profiling.tfdata.caches import Stores
 from greenload.profiling.tfdata.campaign import DatasetCampaign
 from greenload.profiling.tfdata.graph import DALI_NODE, Node
-from greenload.report.costs import Step, whole
-from greenload.report.epochs import FirstEpoch, IteratorStart
+from greenload.report.costs import FirstEpoch, IteratorStart, StepCost, whole_costs
 
 
 def row_names(root: Node) -> dict[str, str]:
@@ -31,7 +30,7 @@ def row_names(root: Node) -> dict[str, str]:
     return {node.name: node.row for node in root.nodes() if not node.hidden}
 
 
-def merged_rows(steps: Sequence[Step], names: Mapping[str, str]) -> tuple[Step, ...]:
+def merged_rows(steps: Sequence[StepCost], names: Mapping[str, str]) -> tuple[StepCost, ...]:
     """Steps with those of one row as one: their sum, at the place of the last.
 
     Args:
@@ -47,8 +46,8 @@ def merged_rows(steps: Sequence[Step], names: Mapping[str, str]) -> tuple[Step, 
     )
 
 
-def _sum(parts: Sequence[Step], name: str) -> Step:
-    def figure(pick: Callable[[Step], Figure]) -> Figure:
+def _sum(parts: Sequence[StepCost], name: str) -> StepCost:
+    def figure(pick: Callable[[StepCost], Figure]) -> Figure:
         return sum_figures((pick(step) for step in parts), common=True)
 
     def energy(domain: str) -> Figure:
@@ -100,7 +99,7 @@ def dataset_rows(campaign: DatasetCampaign, attribution: Attribution) -> tuple[A
         costs = first_epoch(campaign.seen, steps=run, caches=filled, **campaign.terms)
         steps = merged_rows(list(_rows(nodes, campaign, costs)), names)
         costs = replace(costs, indistinct=indistinct_rows(costs.indistinct, names))
-        first = FirstEpoch(steps=steps, **whole(costs))
+        first = FirstEpoch(steps=steps, **whole_costs(costs))
     return replace(attribution, indistinct=indistinct_rows(attribution.indistinct, names)), {
         "steps": merged_rows(list(_rows(nodes, campaign, attribution, stores)), names),
         "first_epoch": first,
@@ -110,13 +109,13 @@ def dataset_rows(campaign: DatasetCampaign, attribution: Attribution) -> tuple[A
 
 def _rows(
     nodes: Sequence[Node], campaign: DatasetCampaign, attribution: Attribution, stores: Stores | None = None
-) -> Iterator[Step]:
+) -> Iterator[StepCost]:
     """Rows of the nodes that have a cost; of those of ``stores``, when they run."""
     costs = {step.name: step for step in attribution.steps}
     for node in nodes:
         if (measured := costs.get(node.name)) is None:
             continue
-        yield Step(
+        yield StepCost(
             name=node.name,
             stages=(node.kind,),
             backend=backend_of(node),
