@@ -1,6 +1,6 @@
 """Changes to a pipeline that may be worth making, as plans: each is tried beside the original before it is advised.
 
-No figure here is told to anyone: what a change is expected to save decides only whether to try it.
+No figure here is reported: what a change is expected to save decides only whether it is tried.
 """
 
 from __future__ import annotations

@@ -113,11 +113,11 @@ class ColdFiles:
     """Drops files from the page cache, as often as it is asked: before each window that reads.
 
     Args:
-        extents: what to drop, as of `files_of`; a path stands for the whole file.
+        extents: what to drop, such as what `files_of` gives; a path stands for the whole file.
         resident: counts what is in memory; the system is asked if None.
 
     Example:
-        >>> Cold(files_of(source)).drop()      # doctest: +SKIP
+        >>> ColdFiles(files_of(source)).drop()      # doctest: +SKIP
         Dropped(files=512, bytes=43684608, resident_bytes=0, problem='')
     """
 
@@ -201,7 +201,7 @@ def resident_bytes(handle: int, start: int, length: int) -> int | None:
 
 
 def cached_by_cachestat(handle: int, start: int, length: int) -> int | None:
-    """As `resident_bytes`, by cachestat(2); None where the kernel hasn't it, or refuses."""
+    """Bytes of a file's stretch in the page cache, by cachestat(2); None where the kernel lacks it, or refuses."""
     stretch, stat, libc = _Range(start, length), _CacheStat(), _libc()
     if not hasattr(libc, "syscall") or libc.syscall(_CACHESTAT, handle, ctypes.byref(stretch), ctypes.byref(stat), 0):
         return None
@@ -209,7 +209,7 @@ def cached_by_cachestat(handle: int, start: int, length: int) -> int | None:
 
 
 def cached_by_mincore(handle: int, start: int, length: int) -> int | None:
-    """As `resident_bytes`, by mincore(2) on a map that is made for it; None where it tells nothing.
+    """Bytes of a file's stretch in the page cache, by mincore(2) on a map of it; None where it tells nothing.
 
     To a process that doesn't own the file and can't write it, it calls all pages resident (Linux 5.2).
     """

@@ -30,7 +30,7 @@ from greenload.system.random_states import random_states_kept
 
 
 class PipelineCampaign(Campaign):
-    """Runs a plan's steps and the whole of it under meters, on a fixed set of samples.
+    """Runs a plan's steps, and the whole plan, under meters, on a fixed set of samples.
 
     Args:
         plan: what to measure.
@@ -155,7 +155,7 @@ class PipelineCampaign(Campaign):
         return plan_run(made.endless(), batch.size if batch else 1, made.plan, whole=whole)
 
     def _device_pair(self, made: DatasetBuilder) -> tuple[Runnable, Runnable]:
-        """Held batches with the layer, handing them to its device included, and without."""
+        """Held batches with the layer, their transfer to its device included, and without."""
         assert self.split is not None
         batches = held_batches(made.endless().with_options(options(self.plan)), len(self.indices))
         return LayerRun(batches(), self.split.layer), LayerRun(batches(), None)

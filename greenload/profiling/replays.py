@@ -34,7 +34,7 @@ class PipelineReplays:
 
     Args:
         stream: the plan's lowered steps.
-        roots: endless roots of the samples (position, index, label, numbers), over and over.
+        roots: endless roots of the samples (position, index, label, prepared random values), over and over.
         samples: how many different samples ``roots`` has.
     """
 
@@ -78,7 +78,7 @@ class PipelineReplays:
         return self._pair(self.captured(previous), [self._element(previous)], self._element(step))
 
     def batching(self, step: Step) -> tuple[DatasetRun, DatasetRun]:
-        """Stacking captured samples (and handing the batches to other backends and back), or only passing them on.
+        """Stacking captured samples, with the transfer of batches to other backends and back, or only passing them on.
 
         A batch is handed on in place of its samples one by one, as in the pipeline. The prefix that reads holds handing
         those on, so what that spares is the batch's, whose cost may come out below zero.
@@ -114,7 +114,7 @@ class PipelineReplays:
         """A step with and without its work, on captured batches as they reach it.
 
         What tf.data does to the samples of a batch one by one is replayed on samples: taking batches apart, and
-        stacking them again, is the hand-over's.
+        stacking them again, belongs to the transfer.
         """
         leg = next(leg for leg in self.stream.legs if any(step in segment.steps for segment in leg.segments))
         segment = next(segment for segment in leg.segments if step in segment.steps)

@@ -18,7 +18,7 @@ _GROUP_S, _GROUP_MOST_S = 0.01, 0.05  # seconds of their work, at least, and at 
 
 
 def _nothing() -> None:
-    """Does nothing."""
+    """Do nothing."""
 
 
 class DatasetRun:

@@ -118,7 +118,7 @@ class Windows:
             wanted = further(self.seen)
 
     def _idle(self, build: str = "") -> None:
-        """The machine's floor; only where a counter contains it."""
+        """Windows of the idle machine; only where a counter contains its power."""
         if all(channel.provenance != "measured" for channel in self._sampler.channels.values()):
             return
         self._tell(f"the idle machine{build and f' ({build})'}")

@@ -172,22 +172,22 @@ class Calibration(Windows):
     def measure(self, groups: Sequence[ProbeGroup]) -> list[ProbeCost]:
         """A row a probe."""
         self._idle()
-        floor = {}
+        idle_w = {}
         for name in self._measured:
             watts = [
                 joules / counted_ns(w, name) * 1e9 for w in self.seen if (joules := read_quantity(w, name)) is not None
             ]
-            if watts:  # without a floor, joules would not be the work's own
-                floor[name] = statistics.mean(watts)
+            if watts:  # without the idle power, joules would not be the work's own
+                idle_w[name] = statistics.mean(watts)
         rows: list[ProbeCost] = []
         total = sum(len(group.probes) + 1 for group in groups)
         for group in groups:
             self._tell(group.name)
-            rows += self._group(group, floor)
+            rows += self._group(group, idle_w)
             self._done += (len(group.probes) + 1) / total
         return rows
 
-    def _group(self, group: ProbeGroup, floor: Mapping[str, float]) -> Iterator[ProbeCost]:
+    def _group(self, group: ProbeGroup, idle_w: Mapping[str, float]) -> Iterator[ProbeCost]:
         runs: dict[str, Runnable] = {}
         with ExitStack() as stack:
             makes = {probe.name: probe.make for probe in group.probes}
@@ -203,7 +203,7 @@ class Calibration(Windows):
                     self._window(runs[name], sizes[name], name or group.name, "with", k, 0)
                     window = self.seen[-1]
                     seen[name].setdefault("", []).append(window.cpu_s / window.samples)
-                    for domain, watts in floor.items():
+                    for domain, watts in idle_w.items():
                         if (joules := read_quantity(window, domain)) is not None:
                             net = joules - watts * counted_ns(window, domain) / 1e9
                             seen[name].setdefault(domain, []).append(net / window.samples)

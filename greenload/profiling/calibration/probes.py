@@ -38,7 +38,7 @@ SMALL_BATCH = 8
 
 @dataclass(frozen=True)
 class Probe:
-    """Something that is run, and the work that this is."""
+    """Something that is run, and its work."""
 
     name: str
     works: tuple[Work, ...]
@@ -104,7 +104,7 @@ class SizedPipeline:
         return self.placed([on_backend(step, backend) for step in self.sizes.steps], threads)
 
     def placed(self, steps: Sequence[Step], threads: int) -> Plan:
-        """Steps whose backends are settled."""
+        """Steps whose backends are given, as a plan."""
         return place(self.pipeline, steps, threads=threads, prefetch=2)
 
     @property
@@ -113,7 +113,7 @@ class SizedPipeline:
         return min(self.pipeline.batch.size, len(self.pipeline.source)) if self.pipeline.batch else 1
 
     def numbers(self) -> NDArray[np.float64]:
-        """The prepared numbers of all samples, epoch 0."""
+        """The prepared random values of all samples, epoch 0."""
         index = np.arange(len(self.pipeline.source))
         drawn: NDArray[np.float64] = DrawLayout.of(self.pipeline).prepare(self.pipeline.seed, 0, index)
         return drawn
@@ -185,7 +185,7 @@ class Samples:
         return self._of_batches(self.mapped(stream.kept).batch(self.laid.batch).ignore_errors())
 
     def on_whole_batches(self, apart: bool) -> Runnable:
-        """Batches that are there already through the steps; ``apart``: taken apart for each, as behind a crossing."""
+        """Ready batches through the steps, sample by sample if ``apart``, as behind a transfer from another backend."""
         (part,) = self.plan.segments
         whole = compose(tf_backend.elements(self.plan, part.steps))
         work = sample_by_sample(whole, part.spec_out) if apart else whole
@@ -246,13 +246,12 @@ def whole_batches(name: str, laid: SizedPipeline, threads: int, apart: bool) -> 
 
 
 def _elsewhere(step: Step) -> Step:
-    """A step of another backend before one, behind which tf.data takes batches apart."""
+    """A step of another backend before a given one, so that tf.data works on the batch's samples one by one."""
     return replace(on_backend(step, "pillow"), spec_out=step.spec_in, size_out=step.size_in)
 
 
 def transfers(name: str, laid: SizedPipeline, plan: Plan) -> ProbeGroup:
-    """Batches out of tf.data to another backend, and back; images of different sizes as what decodes them leaves
-    them."""
+    """Transfers of batches from tf.data to another backend, and back; images keep the sizes that decoding gave."""
     samples = Samples(laid, plan)
     terms = [work for work in work_of(plan.steps, laid.batch, laid.sizes.kinds) if work.what.startswith("hand over")]
     lead = plan.segments[0].steps if not plan.segments[0].traits.takes_batches else ()

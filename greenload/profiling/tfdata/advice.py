@@ -57,7 +57,7 @@ def _candidates(campaign: DatasetCampaign, attribution: Attribution, drawn: froz
 
 
 def _ran(campaign: DatasetCampaign, candidate: Proposal, share: float) -> bool:
-    """Run a candidate's windows. One that can't run is none: the user's own dataset did."""
+    """Run a proposal's windows; False where the changed dataset can't run, though the user's own does."""
     import tensorflow as tf
 
     before = len(campaign.seen)

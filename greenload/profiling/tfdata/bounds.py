@@ -1,4 +1,4 @@
-"""How much a profile of a dataset draws and how long it takes: planned from what was counted, and kept to."""
+"""How many elements a profile of a dataset draws and how long it takes, planned from what was counted."""
 
 from __future__ import annotations
 

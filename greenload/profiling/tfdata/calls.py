@@ -66,7 +66,7 @@ def call_of(function: Any) -> UserCall | None:
     """The call that led to a function's tracing: the innermost line of the user's, and what it called.
 
     Args:
-        function: tf.data's wrapper of it; None gives None.
+        function: tf.data's wrapper of the function; None gives None.
     """
     graph = getattr(getattr(function, "function", None), "graph", None)
     operations = () if graph is None else graph.get_operations()

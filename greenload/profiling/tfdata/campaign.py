@@ -38,7 +38,7 @@ _LATE = 0.1  # of a build's time, by which a step may end late and still has all
 
 
 class DatasetCampaign(Campaign):
-    """Runs a dataset's nodes and the whole of it under meters.
+    """Runs a dataset's nodes, and the whole dataset, under meters.
 
     Args:
         root: the dataset.

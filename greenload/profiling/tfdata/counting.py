@@ -70,7 +70,7 @@ class Counts:
 def count_elements(
     root: Node, builder: Builder, samples: int, told: Callable[[], None], sample: SampleUnit | None = None
 ) -> Counts:
-    """Run a dataset for an epoch, or for some seconds of it, and count at every node.
+    """Run a dataset for an epoch, or for some seconds, and count what leaves every node.
 
     Args:
         root: the dataset.

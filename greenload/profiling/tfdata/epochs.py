@@ -201,7 +201,7 @@ class FirstEpochs:
 
 
 def part_samples(counts: Counts) -> float | None:
-    """Samples of which a part of a first epoch is made; None for all of it."""
+    """How many samples of a first epoch are run; None for all."""
     whole = None if counts.cut or counts.epoch_elements is None else counts.samples
     wanted = max(float(counts.samples_per_element), FIRST_S / max(counts.s_per_sample, 1e-9))
     if counts.bounded_first:
@@ -210,7 +210,7 @@ def part_samples(counts: Counts) -> float | None:
 
 
 def first_samples(counts: Counts) -> float:
-    """Samples of a first epoch, or of the part of it that is run."""
+    """How many samples of a first epoch are run."""
     return part_samples(counts) or float(counts.samples)
 
 

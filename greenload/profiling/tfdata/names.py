@@ -87,7 +87,7 @@ def function_file(function: Any) -> str:
 
 
 def lambda_text(code: CodeType) -> str:
-    """A lambda as it is written, in one line of 32 characters at most; ``"<lambda>"`` where its text isn't to be had.
+    """A lambda as it is written, in one line of 32 characters at most; ``"<lambda>"`` where its text isn't known.
 
     Example:
         >>> lambda_text((lambda x: x + 1).__code__)

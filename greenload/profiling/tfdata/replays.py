@@ -169,7 +169,7 @@ class DatasetReplays:
         return through_empty_map(dataset, None if calls is None else self._builder.parallelism(calls), deterministic)
 
     def _behind(self, before: Node) -> tf.data.Dataset | None:
-        """The step before another one, at work; None where it can't be replayed or read again."""
+        """What a step gives when it works on captured elements; None where it can't be replayed or read again."""
         if before.kind == "map" and before.inner is None:
             return self._on(before, self.captured(before.inputs[0]))
         reads = not before.inputs or before.kind in FILE_READERS

@@ -72,7 +72,7 @@ def _sum(parts: Sequence[StepCost], name: str) -> StepCost:
 
 
 def indistinct_rows(groups: Sequence[Indistinct], names: Mapping[str, str]) -> tuple[Indistinct, ...]:
-    """Groups of steps that can't be told apart without those whose steps are a part of a row only."""
+    """The groups of indistinguishable steps, without those that hold only a part of a row."""
     sizes = Counter(names.values())
     return tuple(one for one in groups if all(sizes[names.get(name, name)] <= 1 for name in one.steps))
 

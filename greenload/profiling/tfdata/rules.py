@@ -1,6 +1,6 @@
-"""Rules that look for changes worth trying: each a function from a walked dataset and its costs to a `Candidate`.
+"""Rules that look for changes worth trying: each takes a measured dataset and gives a `Proposal`, or None.
 
-No rule has a figure of its own: a candidate is run beside the dataset as it is, and only what that shows is told.
+No rule has a figure of its own: a proposal is run beside the dataset as it is, and only what that shows is reported.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def _order(shuffles: Sequence[Node], buffer: int, later: bool) -> str:
 def _takes_cache(node: Node, inside: set[Node]) -> bool:
     """Whether a cache may stand behind a node: one that only passes elements on is no place of its own.
 
-    Nor is one inside a library's function, but where it can be had without the batches behind it.
+    Nor behind a node inside a library's function, unless that function can leave out its batches.
     """
     if node in inside:
         return node.kind == "map" and node.call.partition(" ")[0].endswith(_WITHOUT_BATCHES)
