@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from greenload.energy.figures import Figure
-from greenload.report.columns import Columns, Line, Sentence, plain
+from greenload.report.columns import FigureTable, Line, Sentence, plain_text
 from greenload.report.rows import band, by_group, group
 from greenload.text import DASH, amount, percent, printable
 from greenload.training.report import EnergyPart, FitReport, Spent
@@ -61,7 +61,7 @@ def render_fit(report: FitReport) -> RenderableType:
 
 def fit_text(report: FitReport, width: int = 100) -> str:
     """What `render_fit` shows as plain text, ``width`` columns wide."""
-    return plain(render_fit(report), width)
+    return plain_text(render_fit(report), width)
 
 
 def _band(spent: Spent) -> str:
@@ -86,7 +86,7 @@ def _waiting(spent: Spent) -> str:
     return f"waiting for data: {spent.passed.waiting_s:,.2f} s, {percent(spent.waiting_share)} of the training's time"
 
 
-def _whole(spent: Spent, groups: Sequence[str]) -> Columns:
+def _whole(spent: Spent, groups: Sequence[str]) -> FigureTable:
     bands = [
         band(figure for domain, figure in spent.total.energy_j.items() if group(domain) == name) for name in groups
     ]
@@ -97,7 +97,7 @@ def _whole(spent: Spent, groups: Sequence[str]) -> Columns:
             lines += [_line(f"  {printable(step.name)}", step, groups, "") for step in spent.steps]
     lines[-1] = replace(lines[-1], end_section=True)
     lines.append(_line(_EXPLAINED["total"], spent.total, groups, _STYLES["total"]))
-    return Columns("", ["CPU s", *(f"{name} J\n{said}" for name, said in zip(groups, bands, strict=True))], lines)
+    return FigureTable("", ["CPU s", *(f"{name} J\n{said}" for name, said in zip(groups, bands, strict=True))], lines)
 
 
 def _line(label: str, part: EnergyPart, groups: Sequence[str], style: str) -> Line:
@@ -114,7 +114,7 @@ def _epochs(epochs: Sequence[Spent]) -> list[RenderableType]:
         joules = (spent.total, spent.loader, spent.waiting, spent.model)
         cells = (_plain(part.total_j) for part in joules)
         lines.append(Line((printable(spent.name), f"{spent.wall_s:,.1f}", percent(spent.waiting_share), *cells)))
-    shown = Columns("", ("s", "waiting", "total J", "loader J", "waiting J", "model J"), lines)
+    shown = FigureTable("", ("s", "waiting", "total J", "loader J", "waiting J", "model J"), lines)
     if len(epochs) <= _EPOCHS_SHOWN:
         return [shown]
     return [Sentence(f"the last {_EPOCHS_SHOWN} of {len(epochs)} epochs:"), shown]

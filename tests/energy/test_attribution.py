@@ -19,8 +19,6 @@ from greenload.energy.attribution.quantity import ISOLATION_BIAS
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.errors import UsageError
 
-pytestmark = pytest.mark.alone
-
 FINITE = st.floats(-1e6, 1e6)
 
 

@@ -13,8 +13,6 @@ from greenload.energy.meters.discover import discover
 from greenload.energy.meters.storage import DataLocation
 from greenload.errors import MeterError
 
-pytestmark = pytest.mark.alone
-
 
 def kinds(meters: list[Meter]) -> dict[str, str]:
     return {domain: channel.provenance for domain, channel in channels_by_domain(meters).items()}

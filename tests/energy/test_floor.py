@@ -13,8 +13,6 @@ from greenload.energy.attribution.idle_floor import find_floor
 from greenload.energy.attribution.intervals import half_width
 from greenload.energy.attribution.observation import Metering, Observation
 
-pytestmark = pytest.mark.alone
-
 
 def window(step: str, kind: str, round_: int, build: int, cpu_s: float, **more: object) -> Observation:
     fields = {"samples": 100, "wall_ns": 10**9, **more}

@@ -11,8 +11,6 @@ from greenload.energy.attribution.attribute import attribute
 from greenload.energy.attribution.costs import Indistinct
 from greenload.energy.attribution.observation import Observation
 
-pytestmark = pytest.mark.alone
-
 
 def window(step: str, kind: str, round_: int, build: int, cpu_s: float, **more: object) -> Observation:
     fields = {"samples": 100, "wall_ns": 10**9, **more}

@@ -28,8 +28,6 @@ from greenload.energy.meters.storage import NVME, Disk, disk_at
 from greenload.energy.sampler import Sampler
 from greenload.errors import MeterError
 
-pytestmark = pytest.mark.alone
-
 ACTIVE = DeclaredState(mp=850, enlat_us=230, exlat_us=70, idlp=60, ips=2, actp=620, apw=2, aps=2)
 ASLEEP = DeclaredState(mp=50, mxps=1, nops=1, enlat_us=2000, exlat_us=5000)
 

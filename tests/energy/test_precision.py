@@ -12,8 +12,6 @@ from greenload.energy.figures import Figure
 from greenload.energy.meters.base import Channel
 from greenload.errors import UsageError
 
-pytestmark = pytest.mark.alone
-
 
 def figure(value: float, half: float, provenance: str = "measured", unresolved: bool = False) -> Figure:
     return Figure(value, value - half, value + half, provenance, unresolved=unresolved)

@@ -26,8 +26,6 @@ from greenload.energy.emulators.simulator import (
 from greenload.energy.figures import Figure
 from greenload.errors import UsageError
 
-pytestmark = pytest.mark.alone
-
 DOMAINS = {PACKAGE: Metering("measured")}
 
 

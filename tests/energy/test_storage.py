@@ -31,8 +31,6 @@ from greenload.energy.meters.storage import (
     physical_disks,
 )
 
-pytestmark = pytest.mark.alone
-
 
 class Kernel:
     """A sysfs, mounts and device numbers that say what a test wants."""

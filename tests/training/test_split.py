@@ -15,14 +15,13 @@ from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.energy.meters.base import Channel
 from greenload.energy.sampler import Window
 from greenload.machine import Machine
-from greenload.report.data import FullRun, Idle, Report, Step
+from greenload.report.costs import FullRun, IdleCost, StepCost
+from greenload.report.data import Report
 from greenload.training.costs import BESIDE, UNATTRIBUTED
 from greenload.training.fit import scalars
 from greenload.training.joules import MeasuredFloor, SplitBasis
 from greenload.training.report import Passed, Spent
 from greenload.training.split import split
-
-pytestmark = pytest.mark.alone
 
 PACKAGE, GPU = "cpu:package-0", "gpu:0"
 CHANNELS = {PACKAGE: Channel(PACKAGE, "measured", update_s=0.001), GPU: Channel(GPU, "measured", update_s=0.1)}
@@ -74,11 +73,11 @@ def profiled(joules: dict[str, float], *, backend: str = "tf", cpu_s: float = 0.
         plan={},
         samples=512,
         steps=(
-            Step(**cost(0.25), name="read", stages=(), backend="tf", method="prefix"),
-            Step(**cost(0.75), name="decode", stages=(), backend=backend, method="replay"),
+            StepCost(**cost(0.25), name="read", stages=(), backend="tf", method="prefix"),
+            StepCost(**cost(0.75), name="decode", stages=(), backend=backend, method="replay"),
         ),
         full=FullRun(**cost(1.0), samples_per_s=exact(200.0)),
-        idle=Idle(),
+        idle=IdleCost(),
         unattributed=Cost(**cost(0.0)),
         total=Cost(**cost(1.0)),
     )
