@@ -50,13 +50,7 @@ from greenload.training.joules import (
     split_joules,
     time_outside,
 )
-from greenload.training.notes import (
-    NOT_PROFILED,
-    exceeding_notes,
-    origin_notes,
-    profile_notes,
-    validation_notes,
-)
+from greenload.training.notes import NOT_PROFILED, exceeding_notes, origin_notes, profile_notes, validation_notes
 from greenload.training.report import EnergyPart, Passed, Spent
 
 
