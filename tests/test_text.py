@@ -104,6 +104,7 @@ def test_errors_of_names_are_text_before_anything_runs(tmp_path: Path) -> None:
         assert str(raised.value).isprintable(), repr(raised.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_the_command_line_can_say_it_in_any_encoding(encoding: str, tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONIOENCODING": encoding, "LC_ALL": "C"}

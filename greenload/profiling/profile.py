@@ -23,9 +23,10 @@ from greenload.energy.meters.discover import discover
 from greenload.energy.sampler import Sampler
 from greenload.errors import PipelineError, SourceError, UsageError
 from greenload.loading.load import require
+from greenload.loading.record_errors import record_error
 from greenload.loading.survey import warn_of_losses
 from greenload.loading.tf_reading import CHUNK
-from greenload.loading.verify import record_error, verify
+from greenload.loading.verify import verify
 from greenload.machine import machine
 from greenload.planning.choose import make_plan
 from greenload.planning.split import Split

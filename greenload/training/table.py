@@ -52,9 +52,9 @@ def render_fit(report: FitReport) -> RenderableType:
     lines += [Sentence(f"note: {printable(note)}") for note in fit.notes]
     lines += [Sentence(f"no figures for {printable(domain)}: {printable(why)}") for domain, why in fit.void.items()]
     lines += [
-        Sentence(f"no figures for {printable(f'{one.domain}: {one.reason}')}", "dim")
-        for one in report.meters
-        if not one.usable
+        Sentence(f"no figures for {printable(f'{status.domain}: {status.reason}')}", "dim")
+        for status in report.meters
+        if not status.usable
     ]
     return Group(*lines)
 
@@ -67,7 +67,7 @@ def fit_text(report: FitReport, width: int = 100) -> str:
 def _band(spent: Spent) -> str:
     """How far measured joules may be off because they were profiled alone."""
     total, loader = spent.total.energy_j, spent.loader.energy_j
-    bands = [one.systematic for domain, one in loader.items() if total[domain].provenance == "measured"]
+    bands = [figure.systematic for domain, figure in loader.items() if total[domain].provenance == "measured"]
     return f"; beside a model ±{max(bands):.0%} in joules, the model's by as many" if any(bands) else ""
 
 
@@ -87,7 +87,9 @@ def _waiting(spent: Spent) -> str:
 
 
 def _whole(spent: Spent, groups: Sequence[str]) -> FigureTable:
-    told = [band(figure for domain, figure in spent.total.energy_j.items() if group(domain) == name) for name in groups]
+    bands = [
+        band(figure for domain, figure in spent.total.energy_j.items() if group(domain) == name) for name in groups
+    ]
     lines = []
     for part in spent.parts:
         lines.append(_line(_EXPLAINED[part.name], part, groups, _STYLES.get(part.name, "")))
@@ -95,7 +97,7 @@ def _whole(spent: Spent, groups: Sequence[str]) -> FigureTable:
             lines += [_line(f"  {printable(step.name)}", step, groups, "") for step in spent.steps]
     lines[-1] = replace(lines[-1], end_section=True)
     lines.append(_line(_EXPLAINED["total"], spent.total, groups, _STYLES["total"]))
-    return FigureTable("", ["CPU s", *(f"{name} J\n{one}" for name, one in zip(groups, told, strict=True))], lines)
+    return FigureTable("", ["CPU s", *(f"{name} J\n{said}" for name, said in zip(groups, bands, strict=True))], lines)
 
 
 def _line(label: str, part: EnergyPart, groups: Sequence[str], style: str) -> Line:

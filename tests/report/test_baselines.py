@@ -74,6 +74,7 @@ def test_a_step_that_fell_is_told_and_fails_nothing(make_report: Make) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("counter", [True, False])
 def test_runs_of_one_pipeline_rarely_raise_an_alarm(make_report: Make, counter: bool) -> None:
     """Of 24 figures some lie beyond their own intervals in a fifth of such pairs: those are undecided, not grown."""

@@ -88,6 +88,7 @@ def test_a_file_has_no_edge_but_columns_overrule_it(
         assert [line.rstrip() for line in found] == report_text(measured, width).splitlines(), columns
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env", [{"TERM": "dumb"}, {"TERM": "xterm", "NO_COLOR": "1"}])
 def test_a_terminal_has_its_own_width(file: Path, measured: Report, env: dict[str, str]) -> None:
     ours, theirs = pty.openpty()

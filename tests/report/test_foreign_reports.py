@@ -65,6 +65,7 @@ def of_report(report: Report) -> Any:
     return json.loads(json.dumps(report.to_dict()))
 
 
+@pytest.mark.slow
 def test_a_damaged_report_is_refused_or_works_everywhere(whole: Report, use: Callable[[Report], None]) -> None:
     cases = mutations.some(of_report(whole), 120, 5)
     assert faults(cases, lambda case: Report.from_dict(case.data), use, (ReportError,)) == []

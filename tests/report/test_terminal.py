@@ -122,6 +122,7 @@ def test_what_is_missing_is_a_dash_not_zero(measured: Report) -> None:
     assert re.fullmatch(rf"Batch +{DASH} +{DASH} +{DASH} +{DASH} +{DASH} +{DASH} +0", line), line
 
 
+@pytest.mark.slow
 def test_every_figure_is_whole_at_every_width(
     measured: Report, modelled: Report, mixed: Report, advised: Report, judged: Report
 ) -> None:

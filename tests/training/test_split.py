@@ -23,8 +23,6 @@ from greenload.training.joules import MeasuredFloor, SplitBasis
 from greenload.training.report import Passed, Spent
 from greenload.training.split import split
 
-pytestmark = pytest.mark.alone
-
 PACKAGE, GPU = "cpu:package-0", "gpu:0"
 CHANNELS = {PACKAGE: Channel(PACKAGE, "measured", update_s=0.001), GPU: Channel(GPU, "measured", update_s=0.1)}
 MODELLED = {"cpu": Channel("cpu", "modelled", systematic=0.5), "dram": Channel("dram", "modelled", systematic=0.4)}
@@ -148,8 +146,8 @@ def test_validation_is_apart() -> None:
     assert [part.name for part in spent.parts] == ["loader", "waiting", "model", "validation", "others", "idle"]
 
 
-def test_neighbours_beyond_those_in_the_floor_are_apart() -> None:
-    busy = {PACKAGE: MeasuredFloor(exact(14.0), others_per_s=0.2)}  # 4 W of the floor are a steady neighbour's
+def test_other_processes_beyond_those_in_the_idle_power_are_apart() -> None:
+    busy = {PACKAGE: MeasuredFloor(exact(14.0), others_per_s=0.2)}  # 4 W of it are a steady process's
     only = {PACKAGE: CHANNELS[PACKAGE]}
     as_ever = found(window(20.0, 30.0, other_s=4.0, package=880.0), floors=busy, channels=only)
     assert value(as_ever.others.energy_j[PACKAGE]) == 0 and value(as_ever.model.energy_j[PACKAGE]) == pytest.approx(400)
@@ -161,7 +159,7 @@ def test_neighbours_beyond_those_in_the_floor_are_apart() -> None:
     assert value(more.others.cpu_s) == 14.0
 
 
-def test_neighbours_do_not_show_in_a_gpu() -> None:
+def test_other_processes_do_not_show_in_a_gpu() -> None:
     spent = found(window(20.0, 30.0, other_s=15.0, package=800.0, gpu=2500.0))
     assert value(spent.others.energy_j[GPU]) == 0 and value(spent.others.energy_j[PACKAGE]) == pytest.approx(200.0)
 

@@ -19,8 +19,6 @@ from greenload.profiling.tfdata.names import installed, lambda_text  # noqa: E40
 from greenload.profiling.tfdata.rebuild import Builder  # noqa: E402
 from greenload.report.costs import StepCost  # noqa: E402
 
-pytestmark = pytest.mark.alone
-
 Range = tf.data.Dataset.range
 
 

@@ -11,8 +11,6 @@ from greenload.profiling.tfdata.caches import Stores, snapshot_there
 from greenload.profiling.tfdata.graph import walk
 from greenload.report.costs import CacheState
 
-pytestmark = pytest.mark.alone
-
 tf = pytest.importorskip("tensorflow")
 Range: Any = tf.data.Dataset.range
 
