@@ -43,9 +43,8 @@ from greenload.profiling.tfdata.files import some_files
 from greenload.profiling.tfdata.profile import is_dataset, profile_dataset
 from greenload.profiling.windows import Progress
 from greenload.public import public
-from greenload.report.costs import whole
-from greenload.report.data import Advice, Report, Skipped
-from greenload.report.extras import Cold as ColdRun
+from greenload.report.costs import whole_costs
+from greenload.report.data import Advice, ColdRun, Report, Skipped
 from greenload.sources import Arrays, RecordSource, formats
 from greenload.stages import Stage
 
@@ -297,7 +296,7 @@ def _report(attribution: Attribution, **found: Any) -> Report:
     return Report(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=machine(),
-        **whole(attribution),
+        **whole_costs(attribution),
         **found,
     )
 
@@ -311,8 +310,8 @@ def _described(pipeline: Pipeline) -> dict[str, Any]:
         except PipelineError:
             return {"stage": str(stage)}
 
-    whole = Pipeline(pipeline.source, seed=pipeline.seed).to_dict()
-    return whole | {"stages": [described(stage) for stage in pipeline.stages]}
+    empty = Pipeline(pipeline.source, seed=pipeline.seed).to_dict()
+    return empty | {"stages": [described(stage) for stage in pipeline.stages]}
 
 
 def _choose(

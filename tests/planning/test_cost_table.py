@@ -376,6 +376,7 @@ def test_costs_that_cant_be_kept_leave_those_before(tmp_path: Path, monkeypatch:
     assert place.read_bytes() == before and [one.name for one in place.parent.iterdir()] == [place.name]
 
 
+@pytest.mark.slow
 def test_a_pipelines_own_records_are_measured_where_they_can_be_read(tmp_path: Path, sample_folder: Path) -> None:
     photos = sorted(sample_folder.rglob("*.jpg"))[:3]
     cut = tmp_path / "cut.jpg"

@@ -471,6 +471,7 @@ def zeros_behind(path: Path, begin: bytes, size: int, kind: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "gzip", "zlib"])
 @pytest.mark.parametrize(
     ("begin", "said"),

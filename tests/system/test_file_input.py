@@ -131,6 +131,7 @@ def test_special_files_are_told_by_listing_or_one_by_one(images: list[Path], mon
             assert found == {len(images), len(images) + 2, len(images) + 3}, (few, many)
 
 
+@pytest.mark.slow
 def test_records_tables_and_descriptions_are_refused_by_name(tmp_path: Path, kind: str) -> None:
     refused = REFUSED.format(SPECIAL[kind]).replace("(", r"\(").replace(")", r"\)")
     tried: list[Callable[[Path], Any]] = [
@@ -163,6 +164,7 @@ def test_records_tables_and_descriptions_are_refused_by_name(tmp_path: Path, kin
     assert ColdFiles([place]).drop().problem.startswith(f"{place} can't be dropped: it is")
 
 
+@pytest.mark.slow
 def test_a_special_index_cost_table_or_memory_is_passed_over(
     tmp_path: Path, images: list[Path], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
