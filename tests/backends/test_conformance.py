@@ -41,16 +41,19 @@ from greenload.stages.reference import resize_weights, warp
 
 BACKENDS = ("tf", "dali-cpu", "pillow")
 STAGES = (
-    *suite.GEOMETRY,
     *suite.VALUES,
-    *suite.MOVES,
-    *suite.FILTERS[::2],
-    *suite.DTYPES[:5],
     *suite.CALLS[:1],
     *suite.WHOLE,
     *(
         pytest.param(stages, marks=pytest.mark.slow)
-        for stages in (*suite.FILTERS[1::2], *suite.DTYPES[5:], *suite.CONVERSIONS, *suite.CALLS[1:])
+        for stages in (
+            *suite.GEOMETRY,
+            *suite.MOVES,
+            *suite.FILTERS,
+            *suite.DTYPES,
+            *suite.CONVERSIONS,
+            *suite.CALLS[1:],
+        )
     ),
 )
 
@@ -140,6 +143,7 @@ def test_a_rounded_value_is_one_of_the_two_nearest(backend: str) -> None:
 SIDE = st.integers(1, 70)
 
 
+@pytest.mark.slow
 @given(
     height=SIDE,
     width=SIDE,
@@ -338,6 +342,7 @@ def test_pngs_decode_to_pillows_bits(backend: str, bad_images: ModuleType, mode:
     assert (decoded(backend, [data], CenterCrop((31, 45)))[0] == with_pillow(data)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["4:4:4", "4:2:2", "4:2:0", "progressive 4:2:0", "grey", "cmyk"])
 def test_a_crop_inside_decoding_has_a_full_decodes_bits_at_every_edge(
     backend: str, bad_images: ModuleType, name: str

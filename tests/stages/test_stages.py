@@ -248,6 +248,7 @@ PARAMS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", PARAMS, ids=str)
 def test_params_are_bit_equal_in_tensorflow(stage: Stage) -> None:
     tf = pytest.importorskip("tensorflow")
