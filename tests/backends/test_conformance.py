@@ -266,7 +266,6 @@ def test_all_primitives_are_claimed_or_refused(backend: str) -> None:
     spec = make_plan(suite.pipeline_of(Arrays(np.zeros((1, 2, 2, 3), np.uint8)), ()), "tf").out_spec
     assert TABLES[backend].tolerance(Sharpen(), spec) is None
     assert all(row.primitive is kind for kind, row in TABLES[backend].rows.items())
-    assert TABLES[backend].rows.keys() <= {type(primitive) for primitive in PRIMITIVES}
     for primitive in PRIMITIVES:
         for dtype in ("bytes", *DTYPES):
             given = ENCODED_SPEC if dtype == "bytes" else ImageSpec((4, 4, 3), dtype, "HWC")

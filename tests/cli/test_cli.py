@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from greenload import cli
-from greenload.cli.resolve import resolve
+from greenload.cli.resolve import find_pipeline
 from greenload.errors import UsageError
 from greenload.plans.pipeline import Pipeline
 from greenload.report.data import Report
@@ -197,9 +197,9 @@ def test_output_that_nobody_takes_is_no_traceback(arguments: str, streams: str, 
 def test_a_finished_pipeline_takes_no_folder(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text("import greenload as gl\ntrain = gl.Pipeline(gl.Files(['a.jpg']), gl.Decode())\n")
-    assert isinstance(resolve(f"{file}:train"), Pipeline)
+    assert isinstance(find_pipeline(f"{file}:train"), Pipeline)
     with pytest.raises(UsageError, match="takes no data folder"):
-        resolve(f"{file}:train", str(tmp_path))
+        find_pipeline(f"{file}:train", str(tmp_path))
 
 
 def test_a_file_can_import_its_neighbours(tmp_path: Path) -> None:
@@ -208,4 +208,17 @@ def test_a_file_can_import_its_neighbours(tmp_path: Path) -> None:
     file.write_text(
         "import greenload as gl\nimport my_paths\ndef train():\n    return gl.Pipeline(gl.Files(my_paths.PATHS))\n"
     )
-    assert resolve(f"{file}:train").source.name(0) == "a.jpg"
+    assert find_pipeline(f"{file}:train").source.name(0) == "a.jpg"
+
+
+def test_help_loads_no_heavy_package() -> None:
+    script = """
+import sys
+from greenload.cli import main
+try:
+    main(["--help"])
+finally:
+    print([name for name in ("numpy", "rich", "scipy", "tensorflow") if name in sys.modules], file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert "usage: greenload" in done.stdout and done.stderr.strip() == "[]"

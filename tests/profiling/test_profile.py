@@ -118,7 +118,7 @@ def test_a_plan_of_several_backends_is_profiled(sample_folder: Path) -> None:
         "tf → dali-cpu", "dali-cpu → pillow", "pillow → tf", "tf → pillow", "pillow → tf",
     ]  # fmt: skip
     assert crossed[3][1] == "tf → pillow, 6.9 kB"
-    assert "dali-cpu → pillow, " in terminal.text(report, 200)
+    assert "dali-cpu → pillow, " in terminal.report_text(report, 200)
     assert "<strong>tf → pillow, 6.9 kB</strong>" in html(report)
     validate(report.to_dict())
 

@@ -39,8 +39,10 @@ from greenload.stages import (
     RandomErasing,
     RandomGrayscale,
     RandomHorizontalFlip,
+    RandomInvert,
     RandomResizedCrop,
     RandomRotation,
+    RandomSolarize,
     RandomVerticalFlip,
     Resize,
     Stage,
@@ -214,6 +216,9 @@ WHOLE: tuple[tuple[Stage, ...], ...] = (
         RandomErasing(0.7),
         ToDtype("float16"),
     ),
+    (RandomSolarize(100.5, 0.6), RandomInvert(0.4), RandomHorizontalFlip()),
+    (CenterCrop(28), Batch(IMAGES), RandomSolarize(0, 0.5), RandomInvert(0.6), RandomSolarize(255, 1.0)),
+    (Resize((30, 30)), RandomInvert(0.6), ToDtype("float32", scale=True)),
 )
 """Several stages one after another, as pipelines have them."""
 GAIN = 2.0

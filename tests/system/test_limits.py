@@ -19,7 +19,8 @@ import greenload as gl
 from greenload import backends
 from greenload.backends import Records
 from greenload.errors import BackendUnavailable, MeterError, RecordError, SourceError
-from greenload.loading.verify import MARK, REMEDY, record_error, verify
+from greenload.loading.record_errors import MARK, REMEDY, record_error
+from greenload.loading.verify import verify
 from greenload.planning.choose import make_plan
 from greenload.plans.params import DrawLayout
 from greenload.sources import Files, TFRecords

@@ -20,7 +20,7 @@ from greenload.profiling.tfdata import guard, profile
 from greenload.profiling.tfdata.counting import count
 from greenload.profiling.tfdata.graph import walk
 from greenload.profiling.tfdata.rebuild import Builder
-from greenload.report.terminal import text
+from greenload.report.terminal import report_text
 from greenload.report.validation import validate
 
 tf = pytest.importorskip("tensorflow")
@@ -293,7 +293,7 @@ def test_batches_of_a_function_are_loaded_at_what_an_element_costs() -> None:
 
     data = Range(64).map(batch)
     report = gl.profile(data, **QUICK)
-    assert not report.plan["sample_known"] and "samples_per_element=" in text(report, 1000)
+    assert not report.plan["sample_known"] and "samples_per_element=" in report_text(report, 1000)
     energy = gl.EnergyCallback(report)
     fit(small_model(), data, energy)
     spent = energy.report.fit
