@@ -11,7 +11,7 @@ from greenload.energy.attribution.epochs import first_epoch, later_epochs
 from greenload.machine import machine
 from greenload.profiling.page_cache import Dropped
 from greenload.profiling.pipeline_campaign import PipelineCampaign
-from greenload.report.costs import CacheState, FirstEpoch, StepCost, whole_costs
+from greenload.report.costs import CacheState, FirstEpoch, ReportStep, whole_costs
 from greenload.report.data import ColdRun, Report
 
 
@@ -66,10 +66,10 @@ def pipeline_rows(campaign: PipelineCampaign, attribution: Attribution) -> tuple
     }
 
 
-def _rows(campaign: PipelineCampaign, attribution: Attribution, runs: Collection[str]) -> Iterator[StepCost]:
+def _rows(campaign: PipelineCampaign, attribution: Attribution, runs: Collection[str]) -> Iterator[ReportStep]:
     """The steps' rows; those that aren't among ``runs`` run in the first epoch only."""
     for step, measured in zip(campaign.steps, attribution.steps, strict=True):
-        yield StepCost(
+        yield ReportStep(
             name=step.name,
             stages=step.stages,
             backend=step.backend,

@@ -112,10 +112,10 @@ def look_up(primitive: p.LookUp, spec: ImageSpec, image: Node, fed: Mapping[str,
 
     branch: Any = fn  # its stubs leave these operators out
     chosen, others = branch._conditional.split(image, predicate=fed["apply"], _if_stmt=True)
-    found = fn.lookup_table(
+    changed = fn.lookup_table(
         chosen, keys=list(range(256)), values=list(primitive.table), dtype=types.UINT8, device=target.device
     )
-    return branch._conditional.merge(found, others, predicate=fed["apply"])
+    return branch._conditional.merge(changed, others, predicate=fed["apply"])
 
 
 def affine(primitive: p.Affine, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:

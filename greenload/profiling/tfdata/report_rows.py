@@ -17,7 +17,7 @@ from greenload.plans.steps import TF_DATA
 from greenload.profiling.tfdata.caches import Stores
 from greenload.profiling.tfdata.campaign import DatasetCampaign
 from greenload.profiling.tfdata.graph import DALI_NODE, Node
-from greenload.report.costs import FirstEpoch, IteratorStart, StepCost, whole_costs
+from greenload.report.costs import FirstEpoch, IteratorStart, ReportStep, whole_costs
 
 
 def row_names(root: Node) -> dict[str, str]:
@@ -30,7 +30,7 @@ def row_names(root: Node) -> dict[str, str]:
     return {node.name: node.row for node in root.nodes() if not node.hidden}
 
 
-def merged_rows(steps: Sequence[StepCost], names: Mapping[str, str]) -> tuple[StepCost, ...]:
+def merged_rows(steps: Sequence[ReportStep], names: Mapping[str, str]) -> tuple[ReportStep, ...]:
     """Steps with those of one row as one: their sum, at the place of the last.
 
     Args:
@@ -46,8 +46,8 @@ def merged_rows(steps: Sequence[StepCost], names: Mapping[str, str]) -> tuple[St
     )
 
 
-def _sum(parts: Sequence[StepCost], name: str) -> StepCost:
-    def figure(pick: Callable[[StepCost], Figure]) -> Figure:
+def _sum(parts: Sequence[ReportStep], name: str) -> ReportStep:
+    def figure(pick: Callable[[ReportStep], Figure]) -> Figure:
         return sum_figures((pick(step) for step in parts), common=True)
 
     def energy(domain: str) -> Figure:
@@ -109,13 +109,13 @@ def dataset_rows(campaign: DatasetCampaign, attribution: Attribution) -> tuple[A
 
 def _rows(
     nodes: Sequence[Node], campaign: DatasetCampaign, attribution: Attribution, stores: Stores | None = None
-) -> Iterator[StepCost]:
+) -> Iterator[ReportStep]:
     """Rows of the nodes that have a cost; of those of ``stores``, when they run."""
     costs = {step.name: step for step in attribution.steps}
     for node in nodes:
         if (measured := costs.get(node.name)) is None:
             continue
-        yield StepCost(
+        yield ReportStep(
             name=node.name,
             stages=(node.kind,),
             backend=backend_of(node),
