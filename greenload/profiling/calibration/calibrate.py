@@ -35,7 +35,7 @@ from greenload.sources import Files, Source, formats, open_folder, read_many
 from greenload.sources.samples import make_samples
 from greenload.system.scratch import ScratchFolder
 
-ROUNDS = 3
+PROBE_ROUNDS = 3
 """Rounds of windows; a probe's figure is the median over them."""
 WINDOW_S, LONG_WINDOW_S = 0.04, 0.1
 """Wall seconds that a window aims at; for a table to be shipped."""
@@ -125,7 +125,7 @@ def measure_probes(
     threads: int,
     thorough: bool = False,
     only: Sequence[str] = (),
-    rounds: int = ROUNDS,
+    rounds: int = PROBE_ROUNDS,
     progress: Progress | None = None,
 ) -> list[ProbeCost]:
     """Run the probes, and say what each cost an image.
