@@ -38,6 +38,7 @@ def as_found() -> tuple[Any, ...]:
     )
 
 
+@pytest.mark.slow
 def test_tables_and_variables_are_put_back() -> None:
     import keras
 
