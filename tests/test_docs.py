@@ -138,13 +138,22 @@ def help_of(command: str) -> str:
 
 
 def test_the_architecture_page_has_every_room() -> None:
-    tree = text(ARCHITECTURE).split("## One picture")[0]
-    rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
-    hall = {path.name for path in PACKAGE.glob("*.py")} - {"__init__.py"}
-    lines = [line for line in tree.splitlines() if "greenload/" in line]
-    named = re.findall(r"`greenload/(\w+)/`", tree), re.findall(r"`greenload/(\w+\.py)`", tree)
-    assert sorted(named[0]) == sorted(rooms), lines
-    assert sorted(named[1]) == sorted(hall), lines
+    tree = text(ARCHITECTURE).split("```\ngreenload/\n")[1].split("```")[0]
+    assert sorted(re.findall(r"^  ([\w./]+)  ", tree, re.MULTILINE)) == sorted(_children(PACKAGE))
+    inner: dict[str, list[str]] = {}
+    for line in tree.splitlines():
+        if room := re.match(r"  (\w+/)  ", line):
+            inner[room[1]] = []
+        elif line.startswith("    "):
+            inner[[*inner][-1]] += re.findall(r"\w+/", line.split("  ")[2])
+    for room, folders in inner.items():
+        assert sorted(folders) == sorted(name for name in _children(PACKAGE / room) if name.endswith("/")), room
+
+
+def _children(folder: Path) -> list[str]:
+    """The packages and modules in a folder, as a tree shows them."""
+    packages = [f"{path.name}/" for path in folder.iterdir() if path.is_dir() and path.name != "__pycache__"]
+    return [*packages, *(path.name for path in folder.glob("*.py") if path.name != "__init__.py")]
 
 
 def test_the_picture_of_the_rooms_is_what_they_import() -> None:

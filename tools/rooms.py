@@ -70,7 +70,7 @@ def diagram() -> str:
     lines = ["```mermaid", "flowchart TD"]
     for number, rooms in enumerate(levels):
         named = [room for room in rooms if (PACKAGE / room).is_dir()]
-        lines.append(f"  subgraph floor{len(levels) + 1 - number} [ ]")
+        lines.append(f"  subgraph floor{len(levels) + 1 - number} [floor {len(levels) + 1 - number}]")
         lines += [f"    {room}" for room in named]
         lines.append("  end")
     lines += [f"  {room} --> {other}" for room, other in arrows(levels)]
