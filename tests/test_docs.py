@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import greenload as gl
+from greenload.backends import BACKENDS
 from greenload.cli.commands import run
-from greenload.plans.plan import BACKENDS
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "greenload"
