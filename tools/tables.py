@@ -1,7 +1,7 @@
 """Writes `docs/backends.md`, which says what each backend does and how exactly: `make tables`.
 
-All of it is read from the package: stages, what they come down to, what backends claim of that and to which tolerance.
-No framework is imported, so it is the same text on every machine.
+Everything is read from the package: stages, their primitives, which backends have them, and to which tolerance. No
+framework is imported, so it is the same text on every machine.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ All backends that read a kind give the same pixels, except JPEGs on a GPU (`Deco
 A user may name a backend. It then refuses, by name, a file of a kind that it doesn't read. With `backend="auto"`
 another backend decodes that file (below). `on_error="skip"` leaves it out where none can.
 
-- What lies around or behind a picture (metadata, texts, other frames, bytes appended) decides nothing. Where decoders
-  would differ about it, they are given the picture alone.
+- What lies around or after a picture (metadata, texts, other frames, appended bytes) decides nothing. Where decoders
+  would differ about it, they get the picture alone.
 - A transparent pixel has the colour that is stored.
 - `Decode(exif=True)` turns images upright whose files state an EXIF orientation (JPEG, PNG, WebP and TIFF can), by one
   rule on every backend.
@@ -211,7 +211,7 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def _files() -> list[list[str]]:
-    rows = [["kind", "what of it", *(f"`{name}`" for name in BACKENDS)]]
+    rows = [["kind", "what is read", *(f"`{name}`" for name in BACKENDS)]]
     for name, kind in formats.KINDS.items():
         rows.append([name, kind.what, *("yes" if backend in kind.backends else "—" for backend in BACKENDS)])
     return rows
