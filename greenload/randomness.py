@@ -7,9 +7,7 @@ applied once per word of the counter. The order of an epoch is a Feistel network
 (Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002): a bijection on ``0 … n−1`` that needs no
 buffer.
 
-Every function takes ``ops``, the namespace of array operations: ``NUMPY`` or ``tensorflow_ops()``. Only operations
-whose result IEEE 754 or integer arithmetic fixes to the bit are in it, so both give the same bits; ``exp`` is built
-from them.
+Every function takes ``ops``, the namespace of array operations, of ``greenload.array_ops``: both give the same bits.
 
 Example:
     >>> uniforms(base(seed=7, epoch=0, index=np.arange(3)), stage_key("RandomHorizontalFlip", 0), 1).shape
@@ -18,15 +16,12 @@ Example:
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 
-Array = Any
-"""A NumPy array or a TensorFlow tensor: whatever ``ops`` works on."""
+from greenload.array_ops import NUMPY, Array, Ops
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, the increment of SplitMix64
@@ -35,163 +30,6 @@ _MIX_2 = 0x94D049BB133111EB
 # With 8 rounds some of the 120 orders of 5 elements come up visibly too often; 10 pass a chi-square test over all.
 _ROUNDS = 12
 _GROUP = 4  # blocks that an order by blocks mixes: as many samples as a shuffle buffer of a thousand, at 256 a block
-
-
-class Ops(Protocol):
-    """The array operations that draws and stage params are written in; all are exact or correctly rounded."""
-
-    def u64(self, x: Array) -> Array: ...
-    def i64(self, x: Array) -> Array: ...
-    def f64(self, x: Array) -> Array: ...
-    def xor(self, x: Array, y: Array) -> Array: ...
-    def shift_right(self, x: Array, bits: int) -> Array: ...
-    def floor(self, x: Array) -> Array: ...
-    def rint(self, x: Array) -> Array: ...
-    def sqrt(self, x: Array) -> Array: ...
-    def minimum(self, x: Array, y: Array) -> Array: ...
-    def maximum(self, x: Array, y: Array) -> Array: ...
-    def where(self, condition: Array, x: Array, y: Array) -> Array: ...
-    def any(self, x: Array, axis: int) -> Array: ...
-    def argmax(self, x: Array, axis: int) -> Array: ...
-    def pick(self, x: Array, position: Array) -> Array: ...
-    def take(self, x: Array, index: Array) -> Array: ...
-    def stack(self, arrays: list[Array], axis: int) -> Array: ...
-    def concat(self, arrays: list[Array], axis: int) -> Array: ...
-    def walk(self, step: Any, x: Array, size: Array) -> Array: ...
-
-
-class _NumPyOps:
-    """``Ops`` over NumPy. Unsigned overflow wraps, as the hash wants."""
-
-    def u64(self, x: Array) -> Array:
-        return np.asarray(x).astype(np.uint64)
-
-    def i64(self, x: Array) -> Array:
-        return np.asarray(x).astype(np.int64)
-
-    def f64(self, x: Array) -> Array:
-        return np.asarray(x).astype(np.float64)
-
-    def xor(self, x: Array, y: Array) -> Array:
-        return np.bitwise_xor(x, y)
-
-    def shift_right(self, x: Array, bits: int) -> Array:
-        return np.right_shift(x, np.uint64(bits))
-
-    def floor(self, x: Array) -> Array:
-        return np.floor(x)
-
-    def rint(self, x: Array) -> Array:
-        return np.rint(x)
-
-    def sqrt(self, x: Array) -> Array:
-        return np.sqrt(x)
-
-    def minimum(self, x: Array, y: Array) -> Array:
-        return np.minimum(x, y)
-
-    def maximum(self, x: Array, y: Array) -> Array:
-        return np.maximum(x, y)
-
-    def where(self, condition: Array, x: Array, y: Array) -> Array:
-        return np.where(condition, x, y)
-
-    def any(self, x: Array, axis: int) -> Array:
-        return np.any(x, axis=axis)
-
-    def argmax(self, x: Array, axis: int) -> Array:
-        return np.argmax(x, axis=axis)
-
-    def pick(self, x: Array, position: Array) -> Array:
-        return np.take_along_axis(x, np.asarray(position)[..., None], axis=-1)[..., 0]
-
-    def take(self, x: Array, index: Array) -> Array:
-        return np.take(x, index, axis=0)
-
-    def stack(self, arrays: list[Array], axis: int) -> Array:
-        return np.stack(arrays, axis=axis)
-
-    def concat(self, arrays: list[Array], axis: int) -> Array:
-        return np.concatenate(arrays, axis=axis)
-
-    def walk(self, step: Any, x: Array, size: Array) -> Array:
-        y = step(x)
-        while (outside := y >= size).any():
-            y = np.where(outside, step(y), y)
-        return y
-
-
-NUMPY: Ops = _NumPyOps()
-"""``Ops`` over NumPy arrays."""
-
-
-@functools.cache
-def tensorflow_ops() -> Ops:
-    """``Ops`` over TensorFlow tensors, usable inside ``tf.data`` functions. Imports TensorFlow."""
-    import tensorflow as tf
-
-    class TensorFlowOps:
-        def u64(self, x: Array) -> Array:
-            return tf.cast(x, tf.uint64)
-
-        def i64(self, x: Array) -> Array:
-            return tf.cast(x, tf.int64)
-
-        def f64(self, x: Array) -> Array:
-            return tf.cast(x, tf.float64)
-
-        def xor(self, x: Array, y: Array) -> Array:
-            return tf.bitwise.bitwise_xor(x, y)
-
-        def shift_right(self, x: Array, bits: int) -> Array:
-            return tf.bitwise.right_shift(x, tf.constant(bits, tf.uint64))
-
-        def floor(self, x: Array) -> Array:
-            return tf.floor(x)
-
-        def rint(self, x: Array) -> Array:
-            return tf.round(x)  # half to even, as NumPy's
-
-        def sqrt(self, x: Array) -> Array:
-            return tf.sqrt(x)
-
-        def minimum(self, x: Array, y: Array) -> Array:
-            return tf.minimum(x, y)
-
-        def maximum(self, x: Array, y: Array) -> Array:
-            return tf.maximum(x, y)
-
-        def where(self, condition: Array, x: Array, y: Array) -> Array:
-            return tf.where(condition, x, y)
-
-        def any(self, x: Array, axis: int) -> Array:
-            return tf.reduce_any(x, axis=axis)
-
-        def argmax(self, x: Array, axis: int) -> Array:
-            return tf.argmax(tf.cast(x, tf.int32), axis=axis)
-
-        def pick(self, x: Array, position: Array) -> Array:
-            return tf.gather(x, position, batch_dims=position.shape.rank, axis=-1)
-
-        def take(self, x: Array, index: Array) -> Array:
-            return tf.gather(x, index)
-
-        def stack(self, arrays: list[Array], axis: int) -> Array:
-            return tf.stack(arrays, axis=axis)
-
-        def concat(self, arrays: list[Array], axis: int) -> Array:
-            return tf.concat(arrays, axis=axis)
-
-        def walk(self, step: Any, x: Array, size: Array) -> Array:
-            # The first step is taken inside the loop too: one copy in the graph, quicker to build and start.
-            return tf.while_loop(
-                lambda first, y: first | tf.reduce_any(y >= size),
-                lambda first, y: (tf.constant(False), tf.where(first | (y >= size), step(y), y)),
-                (tf.constant(True), x),
-            )[1]
-
-    ops: Ops = TensorFlowOps()
-    return ops
 
 
 def _mix_int(x: int) -> int:
@@ -357,18 +195,3 @@ def _bijection(x: Array, size: int, keys: Array, ops: Ops) -> Array:
         return left * b + right
 
     return ops.walk(step, x, _constant(size, ops))
-
-
-def exp(x: Array, ops: Ops = NUMPY) -> Array:
-    """``e^x`` from additions and products alone, hence the same bits everywhere.
-
-    ``exp(x) = exp(x / 64)^64``: a Taylor polynomial of degree 12, then six squarings; the relative error is below 2e-14
-    for ``|x| ≤ 3``. Library ``exp`` functions differ in the last bit between NumPy and TensorFlow.
-    """
-    y = ops.f64(x) * (1.0 / 64.0)
-    total = y * (1.0 / 479001600.0) + 1.0 / 39916800.0
-    for factorial in (3628800.0, 362880.0, 40320.0, 5040.0, 720.0, 120.0, 24.0, 6.0, 2.0, 1.0, 1.0):
-        total = total * y + 1.0 / factorial
-    for _ in range(6):
-        total = total * total
-    return total

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from greenload import randomness
+from greenload.array_ops import NUMPY, tensorflow_ops
 from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
-from greenload.randomness import NUMPY, base, exp, mix, permute, stage_key, tensorflow_ops, uniforms
+from greenload.randomness import base, mix, permute, stage_key, uniforms
 from greenload.sources import Arrays
 from greenload.stages import Batch, CenterCrop, RandomHorizontalFlip, RandomResizedCrop, Shuffle
 
@@ -219,38 +219,3 @@ def test_stage_keys_are_pinned_and_differ() -> None:
     assert stage_key("RandomHorizontalFlip", 0) == 0xDDB1106C8194DE41
     keys = {stage_key(name, k) for name in ("Shuffle", "RandomResizedCrop", "RandomHorizontalFlip") for k in range(9)}
     assert len(keys) == 27
-
-
-@given(st.floats(-3, 3))
-@settings(max_examples=300, deadline=None)
-def test_exp_is_accurate(x: float) -> None:
-    assert float(exp(np.float64(x))) == pytest.approx(float(np.exp(x)), rel=2e-14)
-
-
-def test_exp_is_bit_equal_in_tensorflow() -> None:
-    tf = pytest.importorskip("tensorflow")
-    x = np.linspace(-3, 3, 1_000_003)
-    compiled = tf.function(lambda y: exp(y, tensorflow_ops()))
-    assert exp(x).tobytes() == compiled(tf.constant(x)).numpy().tobytes()
-
-
-OPERATIONS = {
-    "rint": lambda o: o.rint(o.f64(np.array([-1.5, -0.5, 0.5, 1.5, 2.5, 2.4999999]))),
-    "floor": lambda o: o.floor(o.f64(np.array([-1.5, -0.0, 0.999, 3.0]))),
-    "argmax": lambda o: o.argmax(o.f64(np.array([[0.0, 1, 1], [0, 0, 0]])) > 0.0, 1),
-    "any": lambda o: o.any(o.f64(np.array([[0.0, 1, 1], [0, 0, 0]])) > 0.0, 1),
-    "pick": lambda o: o.pick(o.f64(np.arange(12.0).reshape(2, 2, 3)), o.i64(np.array([[0, 2], [1, 1]]))),
-    "take": lambda o: o.take(o.i64(np.array([5, 6, 7])), o.i64(np.array([2, 0]))),
-    "concat": lambda o: o.concat([o.f64(np.zeros((2, 1))), o.f64(np.ones((2, 2)))], -1),
-    "stack": lambda o: o.stack([o.f64(np.zeros(2)), o.f64(np.ones(2))], -1),
-    "where": lambda o: o.where(o.f64(np.arange(3.0)) > 1.0, o.f64(np.ones(3)), o.f64(np.zeros(3))),
-    "shift": lambda o: o.shift_right(o.u64(np.array([2**64 - 1], np.uint64)), 11),
-    "xor": lambda o: o.xor(o.u64(np.array([5])), o.u64(np.array([3]))),
-}
-
-
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_operations_mean_the_same_in_tensorflow(name: str) -> None:
-    pytest.importorskip("tensorflow")
-    operation = OPERATIONS[name]
-    assert np.array_equal(operation(randomness.NUMPY), np.asarray(operation(tensorflow_ops())))

@@ -5,7 +5,7 @@ CIPA DC-008 (Exif 2.32), section 4.6.4, tag 274, and the TIFF 6.0 specification 
 
 from __future__ import annotations
 
-from greenload.randomness import NUMPY, Array, Ops
+from greenload.array_ops import NUMPY, Array, Ops
 
 TRANSPOSED = (5, 6, 7, 8)
 """Orientations whose upright image is the stored one with rows and columns exchanged, then mirrored as follows."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from greenload import backends, randomness, scalars
+from greenload import backends, scalars
+from greenload.array_ops import tensorflow_ops
 from greenload.backends.dali import plugin
 from greenload.backends.dali.base import Target
 from greenload.backends.dali.runner import target_of
@@ -108,7 +109,7 @@ def load(
     else:
         gpu = device_id is not None and plugin.availability().usable
         chosen = make_plan(pipeline, backend, threads=threads, prefetch=prefetch, gpu=gpu)
-        if backend == "auto" and "dali" not in chosen.backends:
+        if backend == "auto" and not chosen.on_gpu:
             device_id = hw_decoder_load = None  # it might have been chosen
     target = device_of(chosen, device_id, hw_decoder_load)
     dataset = assemble(chosen, target, epochs=epochs, start=start, shard=shard, on_error=on_error)
@@ -197,7 +198,7 @@ def device_of(plan: Plan, device_id: int | None, hw_decoder_load: float | None) 
         BackendUnavailable: the plan can't be loaded here.
         UsageError: it asks for a device that it doesn't use.
     """
-    if "dali" not in plan.backends:
+    if not plan.on_gpu:
         if device_id is not None or hw_decoder_load is not None:
             raise UsageError(f"device_id and hw_decoder_load are for backend 'dali', but this is for {plan.backend!r}")
         require(plan)
@@ -216,7 +217,7 @@ def require(plan: Plan) -> None:
     Raises:
         BackendUnavailable: it can't; names the remedy.
     """
-    if "dali" in plan.backends:
+    if plan.on_gpu:
         raise BackendUnavailable(
             "backend 'dali' keeps its output on the GPU, where tf.data's other nodes can't have it: "
             "use backend='dali-cpu' or 'tf'"
@@ -349,7 +350,7 @@ class Build:
                 positions[0], lambda next_one, state: next_one + tf.cast(state["position"] == next_one, tf.int64)
             )
             position = tf.minimum(position, positions[-1])
-            index = self.order.indices(epoch, position[tf.newaxis], randomness.tensorflow_ops(), self._valid)[0]
+            index = self.order.indices(epoch, position[tf.newaxis], tensorflow_ops(), self._valid)[0]
             return tf.debugging.Assert(False, [MARK, self.stream.reading.name(index), index, REMEDY])
 
         with tf.control_dependencies([tf.cond(tf.reduce_any(differs), missing, tf.no_op)]):
@@ -360,7 +361,7 @@ class Build:
         """The samples of an epoch: position, index, label, prepared numbers, and what reading them one by one needs."""
         import tensorflow as tf
 
-        ops = randomness.tensorflow_ops()
+        ops = tensorflow_ops()
         size, end = self.stream.reading.samples, self.order.samples
 
         def chunk(number: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload import randomness, scalars
+from greenload.array_ops import NUMPY, Ops
 from greenload.errors import UsageError
 from greenload.plans.pipeline import Pipeline
 
@@ -88,7 +89,7 @@ class Order:
             return None
         return -(-randomness.Blocks.of(self.total, shuffle.block).group // self.shard.count)
 
-    def indices(self, epoch: Any, position: Any, ops: randomness.Ops = randomness.NUMPY, valid: Any = None) -> Any:
+    def indices(self, epoch: Any, position: Any, ops: Ops = NUMPY, valid: Any = None) -> Any:
         """The samples at positions of this shard's epoch: int64 of the shape of ``position``, which has a dimension.
 
         ``valid`` is the order's own as ``ops`` has it, where it shall not become part of a graph.

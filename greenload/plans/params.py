@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload import randomness
+from greenload.array_ops import NUMPY, Array, Ops
 from greenload.plans.pipeline import Pipeline
-from greenload.randomness import NUMPY, Array, Ops
 from greenload.stages import Apply, Stage
 
 

@@ -7,16 +7,10 @@ from greenload.stages.apply import Apply
 from greenload.stages.base import Params, Stage
 from greenload.stages.color import ColorJitter, RandomGrayscale
 from greenload.stages.conversion import Normalize, ToDtype
+from greenload.stages.cropping import CenterCrop, Pad, RandomCrop, RandomResizedCrop
 from greenload.stages.dataset import Batch, Cache, Decode, Shuffle
 from greenload.stages.filters import GaussianBlur, RandomErasing
-from greenload.stages.framing import Pad, RandomCrop
-from greenload.stages.geometry import (
-    CenterCrop,
-    RandomHorizontalFlip,
-    RandomResizedCrop,
-    RandomVerticalFlip,
-    Resize,
-)
+from greenload.stages.geometry import RandomHorizontalFlip, RandomVerticalFlip, Resize
 from greenload.stages.labels import OneHot
 
 STAGES: dict[str, type[Stage]] = {

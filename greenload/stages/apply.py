@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload import scalars
+from greenload.array_ops import NUMPY, Array, Ops
 from greenload.errors import PipelineError
-from greenload.randomness import NUMPY, Array, Ops
 from greenload.specs import DTYPES, ImageSpec
 from greenload.stages import primitives as pixels
-from greenload.stages.base import Params, Stage, need_decoded
+from greenload.stages.arguments import need_decoded
+from greenload.stages.base import Params, Stage
 from greenload.stages.primitives import Primitive
 from greenload.stages.reference import as_dtype
 

@@ -5,16 +5,53 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from greenload import scalars
 from greenload.errors import PipelineError
-from greenload.specs import ImageSpec
-
-_RANGES = {"uint8": (0, 255), "int8": (-128, 127)}
+from greenload.specs import RANGES, ImageSpec
 
 
 def is_number(value: Any) -> bool:
     """Whether a value is a finite number, and no truth value."""
     return scalars.number(value) is not None
+
+
+def pair(stage: str, name: str, value: Any) -> tuple[int, int]:
+    """``size`` as ``(height, width)``, both at least 1.
+
+    Raises:
+        PipelineError: it is neither a positive integer nor two of them.
+    """
+    given = scalars.several(value)
+    sides = [scalars.whole(n) for n in ((value, value) if given is None else given)]
+    match sides:
+        case [int(height), int(width)] if height >= 1 and width >= 1:
+            return (height, width)
+    raise PipelineError(f"{stage}: {name} must be a positive integer or two of them (height, width), not {value!r}")
+
+
+def probability(stage: str, value: Any) -> float:
+    """A number in [0, 1].
+
+    Raises:
+        PipelineError: it is not.
+    """
+    found = scalars.number(value)
+    if found is None or not 0.0 <= found <= 1.0:
+        raise PipelineError(f"{stage}: p must be a probability between 0 and 1, not {value!r}")
+    return found
+
+
+def flag(stage: str, name: str, value: Any) -> bool:
+    """A switch.
+
+    Raises:
+        PipelineError: it is neither ``True`` nor ``False``: a text such as ``"no"`` would count as true.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise PipelineError(f"{stage}: {name} must be True or False, not {value!r}")
+    return bool(value)
 
 
 def interval(
@@ -83,14 +120,48 @@ def sides(stage: str, name: str, value: Any) -> tuple[int, int, int, int]:
     return (left, top, right, bottom)
 
 
+def need_decoded(stage: object, spec: ImageSpec) -> None:
+    """Refuse encoded bytes.
+
+    Raises:
+        PipelineError: ``spec`` is encoded.
+    """
+    if spec.encoded:
+        raise PipelineError(f"{stage} works on pixels, but here images are still encoded: put Decode() before it")
+
+
+def need_single(stage: object, spec: ImageSpec) -> None:
+    """Refuse encoded bytes and batches.
+
+    Raises:
+        PipelineError: ``spec`` is encoded or batched.
+    """
+    need_decoded(stage, spec)
+    if spec.batched:
+        raise PipelineError(f"{stage} works on one image at a time, but here images are batched: put it before Batch")
+
+
+def need_filterable(stage: object, spec: ImageSpec) -> None:
+    """Refuse dtypes that values between pixels aren't computed in.
+
+    Raises:
+        PipelineError: ``spec`` is of another dtype than uint8 and float32.
+    """
+    if spec.dtype not in ("uint8", "float32"):
+        raise PipelineError(
+            f"{stage} works on uint8 or float32 images, but here they are {spec.dtype}: "
+            f"put it before ToDtype({spec.dtype!r})"
+        )
+
+
 def need_level(stage: object, name: str, value: tuple[float, ...], spec: ImageSpec) -> None:
     """Refuse values that images of a dtype can't have.
 
     Raises:
         PipelineError: ``spec`` is of integers, and one of the values is no whole number in their range.
     """
-    low, high = _RANGES.get(spec.dtype, (-math.inf, math.inf))
-    wrong = [v for v in value if not low <= v <= high or (spec.dtype in _RANGES and v != int(v))]
+    low, high = RANGES.get(spec.dtype, (-math.inf, math.inf))
+    wrong = [v for v in value if not low <= v <= high or (spec.dtype in RANGES and v != int(v))]
     if wrong:
         raise PipelineError(
             f"{stage}: {name} is in the images' own range, for {spec.dtype} a whole number from {low} to {high}, "

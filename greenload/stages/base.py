@@ -9,9 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import scalars
-from greenload.errors import PipelineError
-from greenload.randomness import NUMPY, Array, Ops
+from greenload.array_ops import NUMPY, Array, Ops
 from greenload.specs import ImageSpec, LabelSpec
 from greenload.stages.primitives import Primitive
 
@@ -104,74 +102,3 @@ class Stage:
             f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if getattr(self, f.name) != f.default
         )
         return f"{type(self).__name__}({shown})"
-
-
-def need_decoded(stage: Stage, spec: ImageSpec) -> None:
-    """Refuse encoded bytes.
-
-    Raises:
-        PipelineError: ``spec`` is encoded.
-    """
-    if spec.encoded:
-        raise PipelineError(f"{stage} works on pixels, but here images are still encoded: put Decode() before it")
-
-
-def need_single(stage: Stage, spec: ImageSpec) -> None:
-    """Refuse encoded bytes and batches.
-
-    Raises:
-        PipelineError: ``spec`` is encoded or batched.
-    """
-    need_decoded(stage, spec)
-    if spec.batched:
-        raise PipelineError(f"{stage} works on one image at a time, but here images are batched: put it before Batch")
-
-
-def need_filterable(stage: Stage, spec: ImageSpec) -> None:
-    """Refuse dtypes that values between pixels aren't computed in.
-
-    Raises:
-        PipelineError: ``spec`` is of another dtype than uint8 and float32.
-    """
-    if spec.dtype not in ("uint8", "float32"):
-        raise PipelineError(
-            f"{stage} works on uint8 or float32 images, but here they are {spec.dtype}: "
-            f"put it before ToDtype({spec.dtype!r})"
-        )
-
-
-def pair(stage: str, name: str, value: Any) -> tuple[int, int]:
-    """``size`` as ``(height, width)``, both at least 1.
-
-    Raises:
-        PipelineError: it is neither a positive integer nor two of them.
-    """
-    given = scalars.several(value)
-    sides = [scalars.whole(n) for n in ((value, value) if given is None else given)]
-    match sides:
-        case [int(height), int(width)] if height >= 1 and width >= 1:
-            return (height, width)
-    raise PipelineError(f"{stage}: {name} must be a positive integer or two of them (height, width), not {value!r}")
-
-
-def probability(stage: str, value: Any) -> float:
-    """A number in [0, 1].
-
-    Raises:
-        PipelineError: it is not.
-    """
-    found = scalars.number(value)
-    if found is None or not 0.0 <= found <= 1.0:
-        raise PipelineError(f"{stage}: p must be a probability between 0 and 1, not {value!r}")
-    return found
-
-
-def flag(stage: str, name: str, value: Any) -> bool:
-    """A switch.
-
-    Raises:
-        PipelineError: it is neither ``True`` nor ``False``: a text such as ``"no"`` would count as true.
-    """
-    if not isinstance(value, (bool, np.bool_)):
-        raise PipelineError(f"{stage}: {name} must be True or False, not {value!r}")
-    return bool(value)

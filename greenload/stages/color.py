@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload import scalars
+from greenload.array_ops import NUMPY, Array, Ops, sin_cos
 from greenload.errors import PipelineError
-from greenload.randomness import NUMPY, Array, Ops
 from greenload.specs import ImageSpec
 from greenload.stages import primitives as pixels
-from greenload.stages.angles import sin_cos
-from greenload.stages.arguments import around, interval
-from greenload.stages.base import Params, Stage, need_decoded, need_filterable, probability
+from greenload.stages.arguments import around, interval, need_decoded, need_filterable, probability
+from greenload.stages.base import Params, Stage
 from greenload.stages.primitives import Primitive
 from greenload.stages.reference import recolor
 

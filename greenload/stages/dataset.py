@@ -9,7 +9,8 @@ from greenload import scalars
 from greenload.errors import PipelineError
 from greenload.specs import HWC, MAX_BYTES, NHWC, TRUNCATED, ImageSpec, Truncation
 from greenload.stages import primitives as pixels
-from greenload.stages.base import Stage, flag, need_decoded
+from greenload.stages.arguments import flag, need_decoded
+from greenload.stages.base import Stage
 from greenload.stages.primitives import Primitive
 
 

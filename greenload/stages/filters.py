@@ -9,14 +9,21 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import randomness as draws
 from greenload import scalars
+from greenload.array_ops import NUMPY, Array, Ops, exp
 from greenload.errors import PipelineError
-from greenload.randomness import NUMPY, Array, Ops
 from greenload.specs import ImageSpec
 from greenload.stages import primitives as pixels
-from greenload.stages.arguments import interval, is_number, need_level
-from greenload.stages.base import Params, Stage, need_decoded, need_filterable, need_single, probability
+from greenload.stages.arguments import (
+    interval,
+    is_number,
+    need_decoded,
+    need_filterable,
+    need_level,
+    need_single,
+    probability,
+)
+from greenload.stages.base import Params, Stage
 from greenload.stages.primitives import Primitive
 from greenload.stages.reference import blur, constant
 
@@ -140,7 +147,7 @@ class RandomErasing(Stage):
         # √(share · ratio) and √(share / ratio): sides of the rectangle in an image of unit area
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
         share = uniforms[..., :_ATTEMPTS] * (self.scale[1] - self.scale[0]) + self.scale[0]
-        ratio = draws.exp(uniforms[..., _ATTEMPTS : 2 * _ATTEMPTS] * (high - low) + low, ops)
+        ratio = exp(uniforms[..., _ATTEMPTS : 2 * _ATTEMPTS] * (high - low) + low, ops)
         rows, columns = ops.sqrt(share * ratio), ops.sqrt(share / ratio)
         return ops.concat([rows, columns, uniforms[..., -3:]], axis=-1)
 

@@ -11,10 +11,11 @@ import record_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from greenload.array_ops import tensorflow_ops
 from greenload.errors import PipelineError, RecordError
 from greenload.loading.load import load
 from greenload.plans.pipeline import Pipeline
-from greenload.randomness import Blocks, permute, tensorflow_ops
+from greenload.randomness import Blocks, permute
 from greenload.sources import Files, TFRecords
 from greenload.stages import Batch, Cache, CenterCrop, Decode, Shuffle
 

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from greenload.array_ops import tensorflow_ops
 from greenload.errors import PipelineError
-from greenload.randomness import base, stage_key, tensorflow_ops, uniforms
+from greenload.randomness import base, stage_key, uniforms
 from greenload.specs import DTYPES, ENCODED_SPEC, ImageSpec, LabelSpec
 from greenload.stages import (
     STAGES,

@@ -33,7 +33,6 @@ from greenload.stages import (
     Stage,
     ToDtype,
 )
-from greenload.stages.angles import sin_cos
 from greenload.stages.color import _GREY, _QUARTER
 
 Pixels = np.ndarray[Any, Any]
@@ -222,15 +221,6 @@ def test_warping_is_scipys(shape: tuple[int, int]) -> None:
             for k in range(3)
         ]
         np.testing.assert_allclose(out, np.stack(planes, -1), atol=1e-9)
-
-
-@given(st.floats(-1e6, 1e6))
-@settings(max_examples=200, deadline=None)
-def test_sine_and_cosine_are_the_published_functions(degrees: float) -> None:
-    sine, cosine = sin_cos(np.float64(degrees))
-    exact = math.radians(math.fmod(degrees, 360.0))
-    assert sine == pytest.approx(math.sin(exact), abs=2e-15)
-    assert cosine == pytest.approx(math.cos(exact), abs=2e-15)
 
 
 # colour

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from greenload.array_ops import tensorflow_ops
 from greenload.backends import orientation as orienting
 from greenload.backends.tf.formats import Handing, as_it_is, decode_full, ends_as_jpeg
 from greenload.backends.tf.lowerings import Wanted, cropped, resolve
 from greenload.backends.tf.memory import jpeg_within
 from greenload.backends.tf.orientation import orientation
 from greenload.backends.tf.truncation import decode_whole, filled
-from greenload.randomness import tensorflow_ops
 from greenload.specs import ImageSpec
 from greenload.stages import primitives as p
 
