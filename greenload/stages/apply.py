@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from greenload import scalars
 from greenload.array_ops import NUMPY, Array, Ops
 from greenload.errors import PipelineError
+from greenload.public import public
 from greenload.specs import DTYPES, ImageSpec
 from greenload.stages import primitives as pixels
 from greenload.stages.arguments import need_decoded
@@ -24,6 +25,7 @@ from greenload.stages.reference import as_dtype
 _NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
+@public
 @dataclass(frozen=True)
 class Apply(Stage):
     """Any function of one image, or of a batch where it stands after ``Batch``: for what no stage does.

@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 
 from greenload import scalars
 from greenload.errors import PipelineError
+from greenload.public import public
 from greenload.specs import DTYPES, ImageSpec, LabelSpec
 from greenload.stages.base import Stage
 
 
+@public
 @dataclass(frozen=True)
 class OneHot(Stage):
     """The label as ``num_classes`` numbers: 1 at its place, 0 elsewhere (``torch.nn.functional.one_hot``,
