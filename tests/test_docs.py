@@ -14,7 +14,7 @@ import pytest
 
 import greenload as gl
 from greenload.backends import BACKENDS
-from greenload.cli.commands import run
+from greenload.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "greenload"
@@ -132,7 +132,7 @@ def help_of(command: str) -> str:
     """What a command says of itself; fails if there is none of that name."""
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
-        run([command, "--help"])
+        main([command, "--help"])
     assert shown.getvalue().startswith(f"usage: greenload {command}"), command
     return shown.getvalue()
 
