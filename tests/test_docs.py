@@ -102,7 +102,8 @@ def test_files_and_names_in_files_exist(page: Path) -> None:
     named = [span for span in spans if re.fullmatch(r"[\w.]+/[\w./]*", span) and span.split("/")[0] in tops]
     assert [span for span in named if not file_of(span).exists()] == []
     pairs = NAME_IN_FILE.findall(prose(page))
-    assert [f"{name} in {file}" for name, file in pairs if not defines(file_of(file), name)] == []
+    missing = [f"{name} in {file}" for name, file in pairs if not defines(file_of(file), name)]
+    assert not missing, ", ".join(missing)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
