@@ -9,6 +9,8 @@ from greenload.stages.base import Params as Params
 from greenload.stages.base import Stage as Stage
 from greenload.stages.color import ColorJitter as ColorJitter
 from greenload.stages.color import RandomGrayscale as RandomGrayscale
+from greenload.stages.color import RandomInvert as RandomInvert
+from greenload.stages.color import RandomSolarize as RandomSolarize
 from greenload.stages.conversion import Normalize as Normalize
 from greenload.stages.conversion import ToDtype as ToDtype
 from greenload.stages.cropping import CenterCrop as CenterCrop

@@ -308,7 +308,7 @@ def test_in_a_profile_their_work_is_the_decoding_steps(
     kinds = sum(formats.header(data).kind in (plan.readers or ()) for data in parts[0].images)
     full, without = replay.of(backend).pair(plan, segment, segment.steps[0], parts)
     done = replay.through(plan, segment, parts)
-    idle = replay.of(backend).hand_over(plan, segment, 18, parts, done)
+    idle = replay.of(backend).idle_runner(plan, segment, 18, parts, done)
     decoded: list[str] = []
     pixels = Readers.pixels
     monkeypatch.setattr(

@@ -19,8 +19,9 @@ import pytest
 
 from greenload import cli
 from greenload.cli.serve import Serving, serving
+from greenload.energy.emulators.replay import ReplayMeter
 from greenload.energy.figures import Figure
-from greenload.energy.meters.base import Channel, MeterStatus, ReplayMeter
+from greenload.energy.meters.base import Channel, MeterStatus
 from greenload.energy.sampler import Sampler
 from greenload.report.data import Report
 
@@ -55,6 +56,7 @@ def test_a_budget_that_is_not(files: Path, capsys: pytest.CaptureFixture[str]) -
     assert "cpu_s_per_sample&lt;=0.001" in Path("out.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
 @pytest.mark.parametrize(
     ("reader", "says"),
@@ -167,6 +169,7 @@ train = gl.Pipeline(gl.Arrays(pixels, np.arange(64)), gl.Batch(8))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_serving_ends_well_when_interrupted(sent: signal.Signals) -> None:
     pytest.importorskip("prometheus_client", reason="prometheus_client is not installed")

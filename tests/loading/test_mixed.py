@@ -346,7 +346,7 @@ def test_a_plan_shows_what_crosses(photos: Files) -> None:
     assert [(c.source, c.target) for c in plan.crossings] == [(TF, DALI), (DALI, TF)]
     text = plan.describe()
     assert "crosses tf → dali-cpu: encoded bytes" in text
-    assert "crosses dali-cpu → tf: uint8 24×24×3 HWC, 1728 B an image" in text
+    assert "crosses dali-cpu → tf: uint8 24×24×3 HWC, 1.7 kB an image" in text
     assert "Batch + hand-over" in text
     described = plan.to_dict()
     assert described["backend"] == "mixed"

@@ -63,3 +63,6 @@ WINDOW = (
     Argument("start", "int32", lambda params: params["window"][:, :2]),
     Argument("shape", "int32", lambda params: params["window"][:, 2:]),
 )
+
+MOVED = ("uint8", "int8", "float16", "float32")
+"""The dtypes that DALI moves: it has no bfloat16."""
