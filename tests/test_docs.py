@@ -106,6 +106,16 @@ def test_files_and_names_in_files_exist(page: Path) -> None:
     assert not missing, ", ".join(missing)
 
 
+@pytest.mark.parametrize("page", [ROOT / "CONTRIBUTING.md", ARCHITECTURE], ids=lambda page: page.name)
+def test_names_occur_in_the_code(page: Path) -> None:
+    folders = ("greenload", "bench", "pipelines", "tests", "tools")
+    files = [file for folder in folders for file in (ROOT / folder).rglob("*.py") if file != Path(__file__)]
+    words = set(re.findall(r"\w+", "".join(map(text, [*files, ROOT / "pyproject.toml", ROOT / "Makefile"]))))
+    names = [span for span in SPAN.findall(prose(page)) if re.fullmatch(r"@?[A-Za-z_][\w.]*", span)]
+    missing = [name for name in names if name.lstrip("@").split(".")[-1] not in words]
+    assert not missing, ", ".join(missing)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_code_is_python_and_names_what_greenload_has(page: Path) -> None:
     for language, code in BLOCK.findall(text(page)):
