@@ -224,6 +224,7 @@ def test_check_judges_by_what_load_would_do(mixed: Files, capsys: pytest.Capture
     assert "--backend must be one of auto, tf, dali-cpu, dali, pillow, not 'opencv'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tf", "pillow"])
 def test_the_limit_of_memory_holds_for_them(backend: str, mixed: Files) -> None:
     source = Files([mixed.name(1 if backend == "tf" else 3)])
