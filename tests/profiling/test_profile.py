@@ -156,6 +156,7 @@ def test_batches_are_captured_as_they_reach_each_backend(sample_folder: Path) ->
         assert (flipped[name] == image).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("placed", ["pillow", PLACED], ids=["pillow", "dali-cpu and pillow"])
 def test_replays_of_all_steps_cost_about_what_the_chain_costs(sample_folder: Path, placed: Any) -> None:
     usable("dali-cpu", "pillow")

@@ -83,6 +83,7 @@ def test_a_cache_goes_behind_the_last_step_that_repeats(tmp_path: Path) -> None:
     assert sorted(int(value) for value in first) == list(range(20))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [

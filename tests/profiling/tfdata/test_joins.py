@@ -169,6 +169,7 @@ def test_what_buffers_hold_is_no_end_of_a_flow(tmp_path: Path, monkeypatch: pyte
     assert not replays.unreached([node for node in root.nodes() if not node.hidden])
 
 
+@pytest.mark.slow
 def test_a_long_branch_stands_for_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counting, "COUNT_S", 0.0)  # ends behind the second element
     drawn = tf.Variable(0, dtype=tf.int64)
@@ -215,6 +216,7 @@ def test_copies_of_a_build_read_one_filled_cache(tmp_path: Path) -> None:
     assert sum(1 for _ in replays.copy(root)) == 8 and int(calls) - before == 60
 
 
+@pytest.mark.slow
 def test_a_generator_without_a_known_end_is_drawn_from_for_so_many_samples(tmp_path: Path) -> None:
     drawn = []
 

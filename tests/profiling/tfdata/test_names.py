@@ -157,6 +157,7 @@ def test_what_a_filter_throws_away_is_said(tmp_path: Path) -> None:
     assert said(Range(40).filter(lambda x: x >= 0)) == []
 
 
+@pytest.mark.slow
 def test_no_advice_points_into_a_package_or_freezes_a_draw(tmp_path: Path) -> None:
     import random
 

@@ -73,6 +73,7 @@ def test_elements_are_counted_at_every_node(tmp_path: Path) -> None:
     assert counts(ragged, tmp_path)["ragged_batch"] == 4 / 7
 
 
+@pytest.mark.slow
 def test_elements_inside_an_interleave_are_counted(tmp_path: Path) -> None:
     inside = Range(4).interleave(lambda n: Range(12).filter(lambda x: x % 3 == 0).map(work).batch(2), cycle_length=2)
     found = {"range": 0.25, "range (2)": 3.0, "lambda x: x % 3 == 0": 1.0, "work": 1.0, "batch": 0.5}

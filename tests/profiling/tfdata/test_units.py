@@ -143,6 +143,7 @@ def test_where_it_can_not_be_known_elements_are_taken_and_that_is_said() -> None
         assert "samples_per_element=" in found.text, name
 
 
+@pytest.mark.slow
 def test_what_the_user_says_is_taken(tmp_path: Path) -> None:
     def counted(make: Make, given: float | str) -> tuple[float, int]:
         root = walk(make())
