@@ -72,7 +72,7 @@ def _names(node: ast.stmt) -> list[str]:
     return [getattr(node, "name", "")]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
 def test_no_line_is_too_wide(page: Path) -> None:
     assert [line for line in text(page).splitlines() if len(line) > WIDTH] == []
 
