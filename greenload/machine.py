@@ -1,4 +1,4 @@
-"""The machine: its facts, as a report, a cost table and a benchmark carry them, and how many CPUs may be used."""
+"""The machine's facts, for reports, cost tables and benchmarks, and how many CPUs this process may use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a plan is expected to cost, by a table of costs: its work, named and counted, times the rates."""
+"""What a plan is expected to cost: how much work of each kind it does, times the rates in a table of costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How large images are at each step, in the mean, before anything runs: by the headers of a few records."""
+"""Estimates how large images are at each step, in the mean, from the headers of a few records."""
 
 from __future__ import annotations
 

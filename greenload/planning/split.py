@@ -1,7 +1,7 @@
-"""Hand the last steps to the model: what only rescales values is as well done where the model runs.
+"""Moves a pipeline's last stages, which only rescale values, into a Keras layer on the device that trains.
 
-Float32 is four times uint8's bytes to batch, to hold ready and to move. What the layer costs its device instead, a
-profile of the split shows.
+Rescaling is as well done there: float32 is four times uint8's bytes to batch, to hold ready and to move. What the layer
+costs its device instead, a profile of the split shows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Changes to a pipeline that may be worth making, as plans: each is tried beside the original before it is advised.
+"""Finds changes that may make a pipeline cheaper, as plans: each is tried beside the original before it is advised.
 
 No figure here is reported: what a change is expected to save decides only whether it is tried.
 """

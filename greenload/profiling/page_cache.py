@@ -1,4 +1,4 @@
-"""Cold runs: the pages of a set's files leave the page cache before a window, and what stays is counted.
+"""Drops a set's files from the page cache before the windows of a cold run, and counts what stays.
 
 posix_fadvise(2) with ``POSIX_FADV_DONTNEED`` drops clean pages that nobody has mapped or locked; dirty ones go after an
 fsync(2). Whether they are gone is asked of cachestat(2) (Linux 6.5), else of mincore(2). Neither is told to a process

@@ -1,4 +1,4 @@
-"""Parts of a plan as something that can be run for a while: what the profiler measures on tf.data."""
+"""Makes the runs of a plan's steps in tf.data: prefixes, and single steps with and without their work."""
 
 from __future__ import annotations
 

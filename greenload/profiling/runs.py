@@ -1,4 +1,4 @@
-"""Datasets and layers as something that a window can run for a while."""
+"""What a window runs: batches of a dataset, or passes through a layer on the device that trains."""
 
 from __future__ import annotations
 

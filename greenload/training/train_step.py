@@ -1,4 +1,4 @@
-"""Keras's training step, seen from outside: batches and samples that passed, and how long it waited for them.
+"""Counts the batches and samples of Keras's training step, and times how long it waits for them.
 
 Keras fetches a batch inside the function it trains with, where no callback sees it. On TensorFlow that function is
 replaced during a fit by one that fetches the batch itself, with a clock before and after, and calls Keras's own with

@@ -1,7 +1,7 @@
-"""Decoding in Pillow: its readers, given what makes them find the pixels that the other backends find.
+"""Decodes files with Pillow to the same pixels as the other backends do.
 
-Of PNG and GIF they get only what the pixels need. What else such files hold (transparency, text, animation) would
-change the pixels, warn, or take memory.
+Of PNG and GIF Pillow's readers get only what the pixels need. What else such files hold (transparency, text,
+animation) would change the pixels, warn, or take memory.
 """
 
 from __future__ import annotations

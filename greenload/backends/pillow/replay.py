@@ -1,4 +1,4 @@
-"""Replays of Pillow's steps: on images as the step before has left them, Pillow's own or arrays."""
+"""Replays of Pillow's steps: images as the step before has left them, with and without a step's work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decoding in TensorFlow: routed by first bytes, and no more of a file than a window needs."""
+"""Decodes files in TensorFlow, each by the format of its first bytes, and no more of it than a window needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tf backend's primitives that compute new values from colours or neighbourhoods, and a user's own function.
+"""The tf backend's primitives that compute new values from colours or neighbouring pixels, and a user's own function.
 
 uint8 images are worked on in float32 and rounded once; ``carried`` says whether the result becomes uint8 again or stays
 float32, where the next step takes the same whole numbers as they are.

@@ -1,4 +1,4 @@
-"""The orientation that a file states, as ops: the rule of ``formats.exif``.
+"""Reads the orientation that a file states, inside TensorFlow's graph: the rule of ``formats.exif`` as ops.
 
 It takes few ops for a JPEG whose EXIF segment comes first or behind an APP0 segment, and for one without metadata. In
 other files there is a walk from segment to segment, or chunk to chunk, at some 10 µs a step; of a PNG only where the

@@ -1,4 +1,4 @@
-"""Decoding in TensorFlow where files that are cut off are filled: only of a file that seems cut is Python asked."""
+"""Decodes files in TensorFlow and fills those that are cut off: Python is called only for a file that seems cut."""
 
 from __future__ import annotations
 

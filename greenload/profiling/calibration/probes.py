@@ -1,4 +1,4 @@
-"""What is run to find out what work costs: single steps, and short runs of them, on images in memory."""
+"""What calibration runs: single steps, and short sequences of steps, on images in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The windows of a dataset's profile: steps with and without, the whole in between, and trials of changes to it."""
+"""Runs the windows of a dataset's profile: each step with and without its work, the whole, and trials of changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Building a node again on another input: TensorFlow's own operation, with the function as it is already traced.
+"""Builds a node again on another input, by TensorFlow's own operation, with the function as it is already traced.
 
 So a user's function isn't called again, and nothing that belongs to the user's dataset is consumed: a shuffle built
 again draws from a state of its own, a memory cache built again starts empty.

@@ -1,4 +1,4 @@
-"""A node's runs with and without it: on captured elements where that can be, else as prefixes of the dataset."""
+"""Makes runs of a dataset with and without a node: on captured elements where that can be, else as prefixes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A report's rows of a dataset: by the epochs that they run in; nodes that one call of the user's made are one row."""
+"""A dataset's rows in a report, by the epochs that they run in; nodes that one call of the user's made are one row."""
 
 from __future__ import annotations
 
