@@ -46,16 +46,21 @@ _HOMES = {
         "Normalize",
         "OneHot",
         "Pad",
+        "Primitive",
         "RandomAffine",
+        "RandomApply",
+        "RandomChoice",
         "RandomCrop",
         "RandomErasing",
         "RandomGrayscale",
         "RandomHorizontalFlip",
+        "RandomOrder",
         "RandomResizedCrop",
         "RandomRotation",
         "RandomVerticalFlip",
         "Resize",
         "Shuffle",
+        "Stage",
         "ToDtype",
     ),
     "plans.pipeline": ("Pipeline",),
@@ -119,16 +124,21 @@ if TYPE_CHECKING:
     from greenload.stages import Normalize as Normalize
     from greenload.stages import OneHot as OneHot
     from greenload.stages import Pad as Pad
+    from greenload.stages import Primitive as Primitive
     from greenload.stages import RandomAffine as RandomAffine
+    from greenload.stages import RandomApply as RandomApply
+    from greenload.stages import RandomChoice as RandomChoice
     from greenload.stages import RandomCrop as RandomCrop
     from greenload.stages import RandomErasing as RandomErasing
     from greenload.stages import RandomGrayscale as RandomGrayscale
     from greenload.stages import RandomHorizontalFlip as RandomHorizontalFlip
+    from greenload.stages import RandomOrder as RandomOrder
     from greenload.stages import RandomResizedCrop as RandomResizedCrop
     from greenload.stages import RandomRotation as RandomRotation
     from greenload.stages import RandomVerticalFlip as RandomVerticalFlip
     from greenload.stages import Resize as Resize
     from greenload.stages import Shuffle as Shuffle
+    from greenload.stages import Stage as Stage
     from greenload.stages import ToDtype as ToDtype
     from greenload.training.callback import EnergyCallback as EnergyCallback
 

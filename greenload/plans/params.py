@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from greenload import randomness
 from greenload.array_ops import NUMPY, Array, Ops
 from greenload.plans.pipeline import Pipeline
-from greenload.stages import Apply, Stage
+from greenload.specs import ImageSpec
+from greenload.stages import Apply, Params, Stage
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,15 @@ class DrawLayout:
     starts: tuple[int, ...]
     count: int
     """How many numbers a sample carries."""
+    specs: tuple[ImageSpec, ...]
+    """Of the images that enter each stage."""
 
     @classmethod
     def of(cls, pipeline: Pipeline) -> DrawLayout:
         """The layout for a pipeline."""
         counts = [stage.numbers for stage in pipeline.stages]
         starts = tuple(int(n) for n in np.cumsum([0, *counts])[:-1])
-        return cls(pipeline.stages, pipeline.keys, starts, sum(counts))
+        return cls(pipeline.stages, pipeline.keys, starts, sum(counts), pipeline.specs[:-1])
 
     def prepare(self, seed: int, epoch: Array, index: Array, ops: Ops = NUMPY) -> Array:
         """All random stages' prepared numbers for samples of an epoch.
@@ -45,11 +48,7 @@ class DrawLayout:
             float64 ``[n, count]``.
         """
         words = randomness.base(seed, epoch, index, ops=ops)
-        parts = [
-            stage.prepare(randomness.uniforms(words, key, stage.draws, ops), ops)
-            for stage, key in zip(self.stages, self.keys, strict=True)
-            if stage.draws
-        ]
+        parts = [stage.draw(words, key, ops) for stage, key in zip(self.stages, self.keys, strict=True) if stage.draws]
         if not parts:
             return ops.f64(index)[..., None][..., :0]
         return parts[0] if len(parts) == 1 else ops.concat(parts, axis=-1)
@@ -114,3 +113,31 @@ class DrawLayout:
                 wanted[place] = params
             height, width = stage.out_size(params, height, width, ops)
         return wanted
+
+    @property
+    def of_labels(self) -> bool:
+        """Whether what becomes of labels depends on their samples' numbers."""
+        return any(stage.changes_labels and stage.numbers for stage in self.stages)
+
+    def labels(self, labels: Array, numbers: Array, ops: Ops = NUMPY) -> Array:
+        """The labels of a batch as the pipeline gives them.
+
+        Args:
+            labels: int64 ``[n]`` from the source, found good by ``Pipeline.check_labels``.
+            numbers: float64 ``[n, count]``; not looked at unless ``of_labels``.
+            ops: the array namespace.
+
+        Returns:
+            ``[n, …]`` of the pipeline's label.
+        """
+        for place, stage in enumerate(self.stages):
+            if not stage.changes_labels:
+                continue
+            params: Params = {}
+            if stage.numbers:
+                own = self.of_stage(numbers, place)
+                height, width, _ = self.specs[place].image_shape  # known behind Batch
+                nothing = ops.i64(own[..., 0] * 0.0)
+                params = stage.params(own, nothing + height, nothing + width, ops)
+            labels = stage.change_labels(labels, params, ops)
+        return labels

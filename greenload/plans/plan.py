@@ -185,8 +185,8 @@ class Plan:
         lines += [f"crosses {crossing}" for crossing in self.crossings]
         if self.readers:
             lines.append(f"{self.decoding}: {self.decoder}; {_by_backend(self.readers)}")
-        if self.pipeline.one_hot:
-            lines.append(f"labels: {self.label} ({self.pipeline.one_hot})")
+        if self.pipeline.label_stages:
+            lines.append(f"labels: {self.label} ({', '.join(map(str, self.pipeline.label_stages))})")
         lines.append(f"{self.threads} threads, {self.prefetch} results held ready")
         if self.expected:
             lines += _why(self.expected)

@@ -6,12 +6,14 @@ from greenload.stages.affine import RandomAffine, RandomRotation
 from greenload.stages.apply import Apply
 from greenload.stages.base import Params, Stage
 from greenload.stages.color import ColorJitter, RandomGrayscale
+from greenload.stages.combinators import RandomApply, RandomChoice, RandomOrder
 from greenload.stages.conversion import Normalize, ToDtype
 from greenload.stages.cropping import CenterCrop, Pad, RandomCrop, RandomResizedCrop
 from greenload.stages.dataset import Batch, Cache, Decode, Shuffle
 from greenload.stages.filters import GaussianBlur, RandomErasing
 from greenload.stages.geometry import RandomHorizontalFlip, RandomVerticalFlip, Resize
 from greenload.stages.labels import OneHot
+from greenload.stages.primitives import Primitive
 
 STAGES: dict[str, type[Stage]] = {
     stage.__name__: stage
@@ -34,6 +36,9 @@ STAGES: dict[str, type[Stage]] = {
         Normalize,
         ToDtype,
         Apply,
+        RandomApply,
+        RandomChoice,
+        RandomOrder,
         OneHot,
         Cache,
         Batch,
@@ -54,11 +59,15 @@ __all__ = [
     "OneHot",
     "Pad",
     "Params",
+    "Primitive",
     "RandomAffine",
+    "RandomApply",
+    "RandomChoice",
     "RandomCrop",
     "RandomErasing",
     "RandomGrayscale",
     "RandomHorizontalFlip",
+    "RandomOrder",
     "RandomResizedCrop",
     "RandomRotation",
     "RandomVerticalFlip",

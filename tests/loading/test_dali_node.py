@@ -87,7 +87,7 @@ def expected(pipeline: gl.Pipeline, epochs: int, shard: Shard | None = None) -> 
     records: Any = [source.read(int(i)) for i in order]
     plan = make_plan(pipeline, "dali-cpu", threads=2)
     images = backends.run(plan, Records(records, numbers, [source.name(int(i)) for i in order]))
-    return images, pipeline.encode_labels(source.labels[order])
+    return images, DrawLayout.of(pipeline).labels(source.labels[order], None)
 
 
 def same(a: Pair, b: Pair) -> bool:

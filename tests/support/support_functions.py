@@ -26,3 +26,8 @@ def twice(image: Any) -> Any:
     import tensorflow as tf
 
     return tf.concat([image, image], -3)
+
+
+def inverted(image: Any) -> Any:
+    """Light for dark, in NumPy and in TensorFlow."""
+    return 255 - image
