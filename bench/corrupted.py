@@ -158,11 +158,12 @@ def look_at(seed: int, first: int, count: int) -> list[dict[str, Any]]:
 
 
 def _outcome(data: bytes, found: dict[str, Any], full: list[Any], crops: list[Any]) -> str:
+    from greenload.backends.tables import reading
     from greenload.sources import formats
 
     able: tuple[str, ...] = BACKENDS
     with contextlib.suppress(formats.FormatError):
-        able = formats.KINDS[formats.header(data).kind].backends
+        able = reading(formats.header(data).kind)
     good = [name for name in BACKENDS if found["verified"][name] == ""]
     if good != [name for name in BACKENDS if name in able] and good:
         return "disagreed"

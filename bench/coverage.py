@@ -18,10 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.contest import Row, Spread, table
-from greenload.energy.attribution.attribute import Attribution, Cost, Domain, attribute
-from greenload.energy.attribution.observation import Observation
+from greenload.energy.attribution.attribute import attribute
+from greenload.energy.attribution.costs import Attribution, Cost
+from greenload.energy.attribution.observation import Metering, Observation
 from greenload.energy.attribution.precision import further, reached
-from greenload.energy.emulators.simulator import PACKAGE, Scenario, simulate, simulate_build, typical
+from greenload.energy.emulators.simulator import PACKAGE, Scenario, simulate, simulate_build, typical_scenario
 from greenload.energy.figures import Figure
 
 NOISES = (0.01, 0.03, 0.08)
@@ -31,7 +32,7 @@ CONCAVITY = 0.85
 """Power that grows with busy cores to this power breaks what neighbours' joules are told by: shown, not claimed."""
 MOST_MISSES = 0.07
 """Intervals cover 93 to 97 %: so many may miss the truth."""
-DOMAINS = {PACKAGE: Domain("measured")}
+DOMAINS = {PACKAGE: Metering("measured")}
 _PICK: dict[str, Callable[[Cost], Figure]] = {
     "CPU s": lambda cost: cost.cpu_s_per_sample,
     "joules": lambda cost: cost.energy_j_per_sample[PACKAGE],
@@ -105,7 +106,9 @@ def cell(what: str, neighbour: str, noise: float, profiles: int, precision: floa
     for number in range(profiles):
         rng = np.random.default_rng((number, round(1000 * noise)))
         ratio = RATIOS[number % len(RATIOS)]
-        scenario = typical(rng, noise=noise, build_ratio=ratio, neighbour=neighbour, tails=number % 2 == 1, **more)
+        scenario = typical_scenario(
+            rng, noise=noise, build_ratio=ratio, neighbour=neighbour, tails=number % 2 == 1, **more
+        )
         windows, found, took = profile(scenario, rng, precision)
         for key, values in held(scenario, windows, found).items():
             shown[ratio].setdefault(key, []).extend(values)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import crosscheck_worker
-from greenload.energy.emulators.powercap import Layout, PowercapEmulator, mount_powercap
+from greenload.energy.emulators.powercap import PowercapEmulator, PowercapLayout, mount_powercap
 
 WATTS = 30.0
 """What the emulated machine draws while one core is busy: to place a wrap in a window, roughly is enough."""
@@ -96,7 +96,7 @@ def burn_to_wrap(counter: Path, most_s: float) -> None:
 def run(task: dict[str, Any]) -> dict[str, Any]:
     """One window of a case, by tool: version, answer, and the least and most joules that it can have seen."""
     case, window_s = task["case"], task["window_s"]
-    layout = Layout(
+    layout = PowercapLayout(
         packages=tuple(case["packages"]),
         numbers=None if case["numbers"] is None else tuple(case["numbers"]),
         psys=case["psys"],

@@ -25,6 +25,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from bench.corrupted import in_batches, through_tf
+from greenload.backends.tables import support
 from greenload.machine import machine
 from greenload.sources import formats
 
@@ -84,7 +85,7 @@ _WAYS = ("whole", "cropped")
 
 def _refusal(data: bytes, backend: str) -> str:
     try:
-        formats.header(data, backend)
+        formats.header(data, support(backend))
     except formats.FormatError as error:
         return str(error)
     return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -9,7 +10,10 @@ from greenload.errors import PipelineError
 
 DTYPES = ("uint8", "int8", "float16", "bfloat16", "float32")
 """The element types that images may have."""
-_BYTES = {"uint8": 1, "int8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
+RANGES: Mapping[str, tuple[int, int]] = {"uint8": (0, 255), "int8": (-128, 127)}
+"""The smallest and the largest value of those that are integers. The others' own range is 0 … 1."""
+DTYPE_BYTES: Mapping[str, int] = {"uint8": 1, "int8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
+"""Bytes of a value."""
 
 MAX_BYTES = 1 << 30
 """The most bytes that decoding one image may take, if no limit is given: 1 GiB. It leaves JPEG 97 megapixels, and 8-bit
@@ -75,7 +79,7 @@ class ImageSpec:
         height, width, channels = self.image_shape
         if height is None or width is None or channels is None:
             return None
-        return height * width * channels * _BYTES[self.dtype]
+        return height * width * channels * DTYPE_BYTES[self.dtype]
 
     def __str__(self) -> str:
         if self.encoded:

@@ -12,18 +12,9 @@ import pytest
 from greenload.sources.samples import make_samples
 
 pytest_plugins = ("report_fixtures",)
-ALONE = ("energy", "tfdata", "training", "test_windows.py", "test_pace.py")
-"""Folders and files of tests that judge times of this process, or of the machine."""
 os.environ.pop("COLUMNS", None)  # pytest-xdist gives its workers a width; what they print goes to no terminal
 SAMPLE_IMAGES = 48
 SAMPLE_CLASSES = 4
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `make test` runs after the others, by itself."""
-    for item in items:
-        if set(item.path.parts) & set(ALONE):
-            item.add_marker("alone")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from greenload.plans.plan import BACKENDS
+from greenload.backends import BACKENDS
 from greenload.stages import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from greenload import backends
+from greenload.backends import BACKENDS
 from greenload.backends.base import Tolerance
-from greenload.backends.dali.backend import measured_on_gpu
+from greenload.backends.dali.table import measured_on_gpu
+from greenload.backends.tables import TABLES
 from greenload.errors import PipelineError
-from greenload.plans.plan import BACKENDS
 from greenload.sources import formats
 from greenload.specs import DTYPES, ENCODED_SPEC, HWC, ImageSpec
 from greenload.stages import (
@@ -183,7 +183,7 @@ def _parts(stage: Stage, spec: ImageSpec) -> list[tuple[p.Primitive, ImageSpec]]
 
 
 def _cell(backend: str, parts: Sequence[tuple[p.Primitive, ImageSpec]]) -> str:
-    stated = [backends.get(backend).tolerance(part, spec) for part, spec in parts]
+    stated = [TABLES[backend].tolerance(part, spec) for part, spec in parts]
     if None in stated:
         return "—"
     if any(isinstance(part, p.Call) for part, _ in parts):
@@ -193,7 +193,7 @@ def _cell(backend: str, parts: Sequence[tuple[p.Primitive, ImageSpec]]) -> str:
     worst = Tolerance(max(t.max for t in held), max(t.mean for t in held))
     cell = f"±{_number(worst.max)}, mean {_number(worst.mean)}" if rim else "exact"
     cell += f", rim ±{_number(rim)}" if rim > worst.max else ""
-    return cell if backend != "dali" or all(measured_on_gpu(*part) for part in parts) else f"{cell} *"
+    return cell if not TABLES[backend].traits.on_gpu or all(measured_on_gpu(*part) for part in parts) else f"{cell} *"
 
 
 def _number(value: float) -> str:
@@ -210,7 +210,7 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 def _files() -> list[list[str]]:
     rows = [["kind", "what of it", *(f"`{name}`" for name in BACKENDS)]]
     for name, kind in formats.KINDS.items():
-        rows.append([name, kind.what, *("yes" if backend in kind.backends else "—" for backend in BACKENDS)])
+        rows.append([name, kind.what, *("yes" if name in table.kinds else "—" for table in TABLES.values())])
     return rows
 
 

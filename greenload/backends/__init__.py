@@ -9,8 +9,12 @@ from numpy.typing import NDArray
 
 from greenload.backends.base import Availability, Backend, Images, Records, Runner, Tolerance
 from greenload.backends.chain import Chain
+from greenload.backends.tables import TABLES
 from greenload.errors import BackendUnavailable, PipelineError
-from greenload.plans.plan import BACKENDS, Plan, Segment
+from greenload.plans.plan import Plan, Segment
+
+BACKENDS = tuple(TABLES)
+"""The backends that a plan can name. ``"auto"`` chooses among them, for each step."""
 
 
 def get(name: str) -> Backend:
@@ -71,6 +75,8 @@ def run(plan: Plan, records: Records) -> NDArray[Any]:
 
 
 __all__ = [
+    "BACKENDS",
+    "TABLES",
     "Availability",
     "Backend",
     "Chain",

@@ -1,18 +1,22 @@
-"""What a backend is: a table from primitive to lowering, the tolerance it holds, and whether it can run here."""
+"""What a backend is: a table of the primitives that it does, whether it can run here, and what runs its segments."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from greenload.plans.plan import Plan, Segment
-from greenload.specs import ImageSpec
+from greenload.plans.steps import IN_TF_DATA, BackendTraits
+from greenload.specs import DTYPES, ImageSpec
 from greenload.stages.primitives import Primitive
+
+if TYPE_CHECKING:
+    from greenload.backends.replay import Replaying
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,77 @@ class Tolerance:
 
 EXACT = Tolerance(0.0, 0.0)
 """The same bits."""
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One line of a backend's table: a primitive that it does, how, on which images, and how exactly.
+
+    Example:
+        >>> TableRow(p.Crop, lowerings.crop, DTYPES)
+        >>> TableRow(p.Affine, lowerings.affine, DTYPES, to=DTYPES, tolerance=tolerances.affine)
+    """
+
+    primitive: type[Primitive]
+    lowering: Any
+    """How it is built, in the form that the backend's runner takes. It imports the framework when it is called."""
+    dtypes: tuple[str, ...]
+    """Of images that enter; ``("bytes",)`` for files."""
+    to: tuple[str, ...] = DTYPES
+    """Of images that leave, for a primitive that changes it: one with a ``dtype``."""
+    tolerance: Tolerance | Callable[[Any, ImageSpec], Tolerance] = EXACT
+    """What is held against the reference; where that depends on its arguments or the images, a function of the
+    primitive and the spec of what enters."""
+    condition: Callable[[Any, ImageSpec], bool] | None = None
+    """Which of its arguments and images are taken, where not all are: a function of the same."""
+
+    def supports(self, primitive: Primitive, spec: ImageSpec) -> bool:
+        """Whether images of ``spec`` are taken."""
+        if spec.dtype not in self.dtypes or getattr(primitive, "dtype", self.to[0]) not in self.to:
+            return False
+        return self.condition is None or self.condition(primitive, spec)
+
+    def tolerance_for(self, primitive: Primitive, spec: ImageSpec) -> Tolerance:
+        """What is held on images of ``spec``."""
+        return self.tolerance if isinstance(self.tolerance, Tolerance) else self.tolerance(primitive, spec)
+
+
+@dataclass(frozen=True)
+class BackendTable:
+    """All that is known of a backend before it is loaded: what a plan asks, and what `docs/backends.md` shows."""
+
+    name: str
+    """What a plan calls it."""
+    rows: Mapping[type[Primitive], TableRow]
+    """What it does, by primitive."""
+    kinds: tuple[str, ...]
+    """The kinds of files that it reads, keys of ``formats.KINDS``: all to the same pixels as other backends."""
+    traits: BackendTraits = IN_TF_DATA
+    fills_jpeg: bool = True
+    """Whether it decodes a JPEG that was cut off and has been filled."""
+    not_for_others: tuple[str, ...] = ()
+    """Kinds that it doesn't decode for other backends, since it may turn out not to read them."""
+
+    def supports(self, primitive: Primitive, spec: ImageSpec) -> bool:
+        """Whether it does a primitive on images of ``spec``."""
+        row = self.rows.get(type(primitive))
+        return row is not None and row.supports(primitive, spec)
+
+    def tolerance(self, primitive: Primitive, spec: ImageSpec) -> Tolerance | None:
+        """What it holds for a primitive on images of ``spec``; ``None`` where it doesn't do it."""
+        row = self.rows.get(type(primitive))
+        return row.tolerance_for(primitive, spec) if row is not None and row.supports(primitive, spec) else None
+
+
+def rows(*given: TableRow) -> Mapping[type[Primitive], TableRow]:
+    """Rows by their primitives."""
+    return {row.primitive: row for row in given}
+
+
+ENCODED = ("bytes",)
+"""Of files' bytes."""
+FILTERED = ("uint8", "float32")
+"""The dtypes that values between pixels are computed in."""
 
 
 @dataclass(frozen=True)
@@ -102,12 +177,17 @@ class Backend(Protocol):
         """What a plan calls it."""
         ...
 
+    @property
+    def table(self) -> BackendTable:
+        """What it does."""
+        ...
+
     def availability(self) -> Availability:
         """Whether this backend can run here, found out by loading it."""
         ...
 
-    def tolerance(self, primitive: Primitive, spec: ImageSpec) -> Tolerance | None:
-        """What this backend holds for a primitive on images of ``spec``; ``None`` where it doesn't claim it."""
+    def presence(self) -> Availability:
+        """The same as far as it can be told without importing TensorFlow."""
         ...
 
     def runner(self, plan: Plan, segment: Segment, batch_size: int) -> Runner:
@@ -120,5 +200,18 @@ class Backend(Protocol):
 
         Raises:
             BackendUnavailable: this backend can't run here; names the remedy.
+        """
+        ...
+
+    def replays(self) -> Replaying | None:
+        """How its steps are replayed on batches, for the profiler; ``None`` where tf.data replays them."""
+        ...
+
+    def refusal(self, data: bytes) -> str | None:
+        """Why it can't decode a file of a kind that it reads; empty if it can. ``None`` where it gives no reason of its
+        own, and decodes what TensorFlow decodes of that kind, if that reads it.
+
+        Args:
+            data: the whole file, filled where it was cut off.
         """
         ...

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from greenload.backends import orientation as orienting
 from greenload.backends.base import Images
+from greenload.backends.tables import support
 from greenload.errors import RecordError
 from greenload.plans.steps import Step
 from greenload.sources import formats
@@ -81,15 +82,15 @@ def sizes_of(
     sides = np.empty((2, len(images)), np.int64)
     turns = np.ones(len(images), np.int64) if decode.exif else None
     heads, filled, others = [], [], []
-    table = None if readers is None else readers.backends
+    able = support(backend, None if readers is None else readers.backends)
     image: Any  # mypy takes what isn't bytes for a collection
     for position, image in enumerate(images):
         if not isinstance(image, bytes):
             sides[:, position] = image.shape[:2]
             continue
         try:
-            file, head = opened(image, backend, decode.max_bytes, decode.truncated, table)
-            own = not table or head.kind not in table
+            file, head = opened(image, able, decode.max_bytes, decode.truncated)
+            own = head.kind not in (able.readers or ())
             if own and head.format == "TIFF":
                 check_strips(file)
         except FormatError as error:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from greenload.backends import orientation as orienting
 from greenload.backends.base import Images, Records
 from greenload.backends.image_sizes import Decode, Foreign, decode_of
+from greenload.backends.tables import support
 from greenload.plans.plan import Plan, Segment
 from greenload.sources import formats
 from greenload.sources.formats import FormatError, Header
@@ -36,7 +37,7 @@ class Readers:
 
     Example:
         >>> readers = Readers({"TIFF": "dali-cpu"}, threads=2)
-        >>> png, = readers.handed_on([Foreign(data, header(data, "tf", readers=readers.backends))])
+        >>> png, = readers.handed_on([Foreign(data, header(data, support("tf", readers.backends)))])
     """
 
     def __init__(self, backends: Mapping[str, str] | None, threads: int) -> None:
@@ -54,15 +55,16 @@ class Readers:
     def files(self, images: Images, backend: str, decode: Decode) -> list[Foreign]:
         """The files of a batch that a backend doesn't read, and others do; none where it is of pixels already."""
         found: list[Foreign] = []
+        able = support(backend, self.backends)
         image: Any  # mypy takes what isn't bytes for a collection
         for image in images if self.backends else ():
             if not isinstance(image, bytes):
                 continue
             try:
-                file, head = formats.opened(image, backend, decode.max_bytes, decode.truncated, self.backends)
+                file, head = formats.opened(image, able, decode.max_bytes, decode.truncated)
             except FormatError:
                 continue  # the run names it
-            if head.kind in (self.backends or ()):
+            if head.kind in (able.readers or ()):
                 found.append(Foreign(file, head, formats.orientation(image) if decode.exif else 1))
         return found
 

@@ -18,7 +18,7 @@ from greenload.backends.base import Images, Records, Runner
 from greenload.backends.chain import stacked
 from greenload.errors import UsageError
 from greenload.plans.plan import Plan, Segment
-from greenload.plans.steps import DALI, Step
+from greenload.plans.steps import Step
 
 
 @dataclass(frozen=True)
@@ -88,15 +88,10 @@ def of(backend: str) -> Replaying:
     Raises:
         UsageError: it takes no batches of records.
     """
-    if backend in DALI:
-        from greenload.backends.dali import replay as dali_replay
-
-        return dali_replay
-    if backend == "pillow":
-        from greenload.backends.pillow import replay as pillow_replay
-
-        return pillow_replay
-    raise UsageError(f"backend {backend!r} takes no batches of records, so its steps are replayed by tf.data")
+    replaying = backends.get(backend).replays()
+    if replaying is None:
+        raise UsageError(f"backend {backend!r} takes no batches of records, so its steps are replayed by tf.data")
+    return replaying
 
 
 def replay(plan: Plan, step_index: int, records: Records, batch_size: int, threads: int) -> tuple[Replay, Replay]:
@@ -127,7 +122,7 @@ def replay(plan: Plan, step_index: int, records: Records, batch_size: int, threa
     plan = replace(plan, threads=threads)
     step = plan.steps[step_index]
     if step.kind == "batch":
-        idle = Idle(plan, plan.segments, parts, batch_size)
+        idle = IdleSegments(plan, plan.segments, parts, batch_size)
 
         def once(i: int) -> None:
             idle.run(parts[i])
@@ -162,7 +157,7 @@ def through(plan: Plan, segment: Segment, parts: Sequence[Records]) -> list[Reco
         runner.close()
 
 
-class Idle:
+class IdleSegments:
     """Segments that batches pass one after another, without their work on pixels.
 
     Args:

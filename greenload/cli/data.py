@@ -85,12 +85,12 @@ def _sample(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     import numpy as np
 
+    from greenload.backends import BACKENDS
     from greenload.errors import UsageError
     from greenload.loading.survey import Survey
     from greenload.loading.verify import verify
     from greenload.machine import processors
     from greenload.planning.choose import reading_backends
-    from greenload.plans.plan import BACKENDS
     from greenload.sources import open_all
 
     if options.backend not in ("auto", *BACKENDS):

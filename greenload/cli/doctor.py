@@ -10,10 +10,10 @@ from importlib import metadata
 from typing import Any
 
 from greenload import backends
+from greenload.backends import BACKENDS
 from greenload.backends.dali import plugin as dali_plugin
 from greenload.backends.pillow.backend import FASTER
 from greenload.energy.meters.discover import discover
-from greenload.plans.plan import BACKENDS
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NoReturn
 
-from greenload.energy.meters.base import Channel, CounterMeter, Meter, Reading, domains
+from greenload.energy.meters.base import Channel, CounterMeter, Meter, Reading, channels_by_domain
 from greenload.energy.meters.model import ModelMeter
 from greenload.energy.meters.process import Clocks, ProcessMeter, ProcessReading, Usage, read_clocks, suspended_s
-from greenload.energy.meters.tracks import Edge, Track, count
+from greenload.energy.meters.tracks import Edge, Track, joules_between
 from greenload.errors import MeterError, UsageError
 
 PERIOD_S = 0.5
@@ -127,7 +127,7 @@ class Sampler:
         if not period_s > 0:
             raise UsageError(f"period_s must be positive, got {period_s}: leave it out for {PERIOD_S} s")
         self._meters = tuple(meters)
-        self.channels: Mapping[str, Channel] = domains(self._meters)
+        self.channels: Mapping[str, Channel] = channels_by_domain(self._meters)
         """Every domain's provenance, band and resolution."""
         self._counters = [meter for meter in self._meters if isinstance(meter, CounterMeter)]
         self._models = [meter for meter in self._meters if isinstance(meter, ModelMeter)]
@@ -296,7 +296,7 @@ class Sampler:
         void: dict[str, str] = {}
         resolution_j: dict[str, float] = {}
         for domain, track in self._tracks.items():
-            counted = count(track.channel, start.edges[domain], end.edges[domain])
+            counted = joules_between(track.channel, start.edges[domain], end.edges[domain])
             if isinstance(counted, str):
                 void[domain] = counted
             else:

@@ -7,6 +7,7 @@ several times; and only as one tensor does it take batches of any size.
 
 from __future__ import annotations
 
+import re
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +37,7 @@ ROWS = "rows"
 """The name of the graph's only input."""
 _ANY_SIDE = 4096  # pixels: large enough for any window
 _SIDES, _LABEL = "sides", "label"
+_BY_DALI = re.compile("dali", re.IGNORECASE)  # in an error's text
 _ITERATORS = 8  # of one dataset at a time: for so many it is remembered what they took last
 
 
@@ -54,7 +56,7 @@ class DaliNode:
         self.plan = plan
         self.target = target
         *before, last = plan.segments
-        if last.backend != "dali" or any(segment.batched for segment in before):
+        if not last.traits.on_gpu or any(segment.batched for segment in before):
             others = ", ".join(dict.fromkeys(repr(s.backend) for s in before if s.batched)) or repr(last.backend)
             raise PipelineError(
                 f"into backend 'dali' tf.data hands single samples, but here batches come from {others}: put these "
@@ -243,7 +245,7 @@ def _known(
 
     def named(error: Any) -> Exception:
         text = str(error.message)
-        return bad(text) or (node.blame(RuntimeError(text)) if "dali" in text.lower() else error)
+        return bad(text) or (node.blame(RuntimeError(text)) if _BY_DALI.search(text) else error)
 
     def ending(iterator: Any) -> Any:
         class EndingIterator(type(iterator)):  # type: ignore[misc]  # of whatever class this TensorFlow makes

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from greenload import backends, scalars
 from greenload.backends.dali.runner import DaliRunner, target_of
+from greenload.backends.tables import in_tf_data
 from greenload.errors import BackendUnavailable, PipelineError, UsageError
 from greenload.loading.load import Order, Position, Shard, dataset_of, device_of, resolve_order
 from greenload.loading.read_ahead import ChainEngine, DaliEngine, Engine, ReadAhead, Wanted
@@ -25,7 +26,7 @@ from greenload.planning.choose import choose, make_plan, usable
 from greenload.planning.sizes import estimate
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
-from greenload.plans.steps import DALI, steps_of
+from greenload.plans.steps import steps_of
 from greenload.system import forking, shutdown
 
 Framework = Literal["numpy", "jax", "torch"]
@@ -170,7 +171,7 @@ def iterate(
     if start is not None and isinstance(start, Position) and start.epoch >= epochs:
         raise UsageError(f"start: epoch {start.epoch} is not among the {epochs} epochs 0 … {epochs - 1}")
     _require_framework(to)
-    if "tf" in plan.backends:
+    if plan.in_tf_data:
         target = device_of(plan, device_id, hw_decoder_load)
         order, first = resolve_order(plan, start, shard, on_error)
         warn_of_losses(plan, skipped=on_error == "skip")
@@ -185,7 +186,7 @@ def iterate(
 
 
 def _check_device(plan: Plan, device_id: int | None, hw_decoder_load: float | None) -> None:
-    if "dali" in plan.backends:
+    if plan.on_gpu:
         target_of("dali", device_id, hw_decoder_load)
     elif device_id is not None or hw_decoder_load is not None:
         raise UsageError(f"device_id and hw_decoder_load are for backend 'dali', but this is for {plan.backend!r}")
@@ -193,12 +194,12 @@ def _check_device(plan: Plan, device_id: int | None, hw_decoder_load: float | No
 
 def _plan(pipeline: Pipeline, backend: str | Mapping[str, str], threads: int | None, prefetch: int) -> Plan:
     chosen = make_plan(pipeline, backend, threads=threads, prefetch=prefetch, gpu=True)
-    if backend != "auto" or "tf" not in chosen.backends:
+    if backend != "auto" or not chosen.in_tf_data:
         return chosen
     known, sizes = cost_table.in_use(processors()), estimate(pipeline, steps_of(pipeline))
-    able = [name for name in usable(known, gpu=True) if name != "tf"]
+    able = [name for name in usable(known, gpu=True) if not in_tf_data(name)]
     without = choose(pipeline, sizes, known, able, threads=chosen.threads, prefetch=chosen.prefetch)
-    return chosen if "tf" in without.backends else without
+    return chosen if without.in_tf_data else without
 
 
 def _require_framework(to: Framework) -> None:
@@ -216,7 +217,7 @@ def _require_framework(to: Framework) -> None:
 def _engine(plan: Plan, device_id: int | None, hw_decoder_load: float | None) -> Engine:
     batch, segments = plan.pipeline.batch, plan.segments
     assert batch is not None
-    if not segments or segments[-1].backend not in DALI:
+    if not segments or not segments[-1].traits.queues_batches:
         return ChainEngine(backends.chain(plan, batch.size), plan.prefetch)
     before = backends.chain(plan, batch.size, segments[:-1]) if len(segments) > 1 else None
     runner = DaliRunner(

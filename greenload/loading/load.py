@@ -109,7 +109,7 @@ def load(
     else:
         gpu = device_id is not None and plugin.availability().usable
         chosen = make_plan(pipeline, backend, threads=threads, prefetch=prefetch, gpu=gpu)
-        if backend == "auto" and "dali" not in chosen.backends:
+        if backend == "auto" and not chosen.on_gpu:
             device_id = hw_decoder_load = None  # it might have been chosen
     target = device_of(chosen, device_id, hw_decoder_load)
     dataset = assemble(chosen, target, epochs=epochs, start=start, shard=shard, on_error=on_error)
@@ -198,7 +198,7 @@ def device_of(plan: Plan, device_id: int | None, hw_decoder_load: float | None) 
         BackendUnavailable: the plan can't be loaded here.
         UsageError: it asks for a device that it doesn't use.
     """
-    if "dali" not in plan.backends:
+    if not plan.on_gpu:
         if device_id is not None or hw_decoder_load is not None:
             raise UsageError(f"device_id and hw_decoder_load are for backend 'dali', but this is for {plan.backend!r}")
         require(plan)
@@ -217,7 +217,7 @@ def require(plan: Plan) -> None:
     Raises:
         BackendUnavailable: it can't; names the remedy.
     """
-    if "dali" in plan.backends:
+    if plan.on_gpu:
         raise BackendUnavailable(
             "backend 'dali' keeps its output on the GPU, where tf.data's other nodes can't have it: "
             "use backend='dali-cpu' or 'tf'"

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
 
 from greenload.backends.image_sizes import decode_of
+from greenload.backends.readers import Readers
+from greenload.backends.tables import support
 from greenload.errors import SourceError
 from greenload.planning.sizes import some_records
 from greenload.plans.plan import Plan
 from greenload.sources import formats
+from greenload.specs import MAX_BYTES
 from greenload.stages import primitives as p
 from greenload.system.notices import notify
 
@@ -52,13 +52,13 @@ class Survey:
         if formats.sniff(data) != "PNG" and self.readers is None:
             return
         try:
-            kind = formats.header(data, self.backend, None, self.readers).kind
+            head = formats.header(data, support(self.backend, self.readers), MAX_BYTES)
         except formats.FormatError as error:
             if self.readers is not None and error.unsupported:
                 self.unsupported[error.unsupported] += 1
             return
-        if kind == "16-bit PNG":
-            level = _highest_level(data, (self.readers or {}).get(kind, self.backend))
+        if head.kind == "16-bit PNG":
+            level = _highest_level(data, head, (self.readers or {}).get(head.kind, self.backend))
             self.low_bits += level is not None and level <= _LOW_LEVEL
 
     def sentences(self, of: str) -> list[str]:
@@ -118,19 +118,12 @@ def warn_of_losses(plan: Plan, *, skipped: bool = False) -> None:
         notify(sentence)
 
 
-def _highest_level(data: bytes, backend: str) -> int | None:
+def _highest_level(data: bytes, head: formats.Header, backend: str) -> int | None:
     """The greatest value of a file's pixels, 0 … 255; ``None`` where they can't be decoded."""
-    if backend != "tf":
-        from greenload.backends.dali.runner import decoded
-
-        image = decoded(data)
-        return None if image is None else int(image.max())
-    import tensorflow as tf
-
-    from greenload.backends.tf.formats import decode_full
-
+    decoding = Readers({head.kind: backend}, threads=1)
     try:
-        pixels: Any = decode_full(tf.constant(data))
-    except tf.errors.OpError:
+        return int(decoding.pixels(data, head).max())
+    except (formats.FormatError, MemoryError):
         return None
-    return int(np.asarray(pixels).max())
+    finally:
+        decoding.close()

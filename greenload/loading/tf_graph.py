@@ -21,7 +21,7 @@ from greenload.errors import RecordError
 from greenload.loading.tf_reading import reader
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan, Segment
-from greenload.plans.steps import DALI, Step
+from greenload.plans.steps import Step
 from greenload.sources import Source
 from greenload.specs import ImageSpec
 from greenload.system import shutdown
@@ -137,19 +137,19 @@ class Leg:
     @property
     def crosses(self) -> bool:
         """Whether batches leave tf.data for it."""
-        return self.segments[0].backend != "tf"
+        return self.segments[0].traits.takes_batches
 
     @property
     def batch_by_batch(self) -> bool:
-        """Whether the call is best made for one batch at a time: DALI's graphs take turns."""
-        return len(self.segments) == 1 and self.segments[0].backend in DALI
+        """Whether the call is best made for one batch at a time: there they queue up."""
+        return len(self.segments) == 1 and self.segments[0].traits.queues_batches
 
 
 def legs_of(segments: Sequence[Segment]) -> list[Leg]:
     """Segments that work on batches, as legs."""
     legs: list[Leg] = []
     for segment in segments:
-        if legs and legs[-1].crosses and segment.backend != "tf":
+        if legs and legs[-1].crosses and segment.traits.takes_batches:
             legs[-1] = Leg((*legs[-1].segments, segment))
         else:
             legs.append(Leg((segment,)))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from greenload.backends.pillow import decode
+from greenload import backends
 from greenload.backends.readers import Readers
+from greenload.backends.tables import TABLES, support
 from greenload.backends.tf.truncation import decode_whole
 from greenload.errors import RecordError
+from greenload.plans.steps import TF_DATA
 from greenload.sources import Source, formats
 from greenload.sources.formats import Header
 from greenload.specs import MAX_BYTES, Truncation
@@ -78,7 +80,7 @@ class Judge:
         Raises:
             FormatError: it can't be decoded, as far as can be told without trying.
         """
-        file, header = formats.opened(data, self.backend, self.max_bytes, self.truncated, self.readers)
+        file, header = formats.opened(data, support(self.backend, self.readers), self.max_bytes, self.truncated)
         formats.verify(file, header)
         return file, header
 
@@ -89,7 +91,7 @@ class Judge:
         except formats.FormatError:
             return False
         # What TensorFlow decodes of a JPEG Pillow does too; not of a GIF or WebP.
-        return self.by(header.kind) != "pillow" or header.kind == "JPEG" or not _pillow_refusal(file)
+        return header.kind == "JPEG" or not backends.get(self.by(header.kind)).refusal(file)
 
     def by(self, kind: str) -> str:
         """The backend that is to decode files of a kind."""
@@ -116,9 +118,10 @@ class Judge:
 
     def _refusal(self, data: bytes, file: bytes, header: Header) -> str:
         """Why data of a kind that is read, which is a file as it is to be decoded, can't be; empty if it can."""
-        if self.by(header.kind) == "pillow":
-            return _pillow_refusal(file)
-        if header.kind in formats.support("tf"):
+        own = backends.get(self.by(header.kind)).refusal(file)
+        if own is not None:
+            return own
+        if header.kind in TABLES[TF_DATA].kinds:
             decodes = self._decodes_on_tensorflow(data)
         else:
             decodes = self._decodes_on_dali(file, header)
@@ -147,12 +150,3 @@ class Judge:
         except formats.FormatError:
             return False
         return True
-
-
-def _pillow_refusal(data: bytes) -> str:
-    """Why Pillow can't decode a file; empty if it can."""
-    try:
-        decode.decode(data)
-    except formats.FormatError as error:
-        return str(error)
-    return ""

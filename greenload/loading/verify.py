@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from greenload import scalars
 from greenload.backends.image_sizes import sides_of
 from greenload.backends.pillow import decode
+from greenload.backends.tables import TABLES
 from greenload.backends.tf.backend import TensorFlowBackend
 from greenload.backends.tf.truncation import decode_whole
 from greenload.errors import BackendUnavailable, GreenloadError, RecordError, SourceError, UsageError
@@ -152,8 +153,7 @@ def _undecodable(
     """The records that TensorFlow doesn't decode, or that are found to be bad otherwise."""
     import tensorflow as tf
 
-    wholly = {*formats.support(judge.backend), *(judge.readers or ())}
-    kinds = [kind for kind in formats.support("tf") if kind in wholly]
+    kinds = sorted({*TABLES[judge.backend].kinds, *(judge.readers or ())})
 
     reading, wanted, total = reader(source, threads=threads), tf.constant(indices), len(indices)
 

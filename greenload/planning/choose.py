@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from greenload import backends, scalars
+from greenload.backends import BACKENDS
 from greenload.backends.readers import ORDER as READERS
+from greenload.backends.tables import TABLES, in_tf_data, reading
 from greenload.errors import PipelineError
 from greenload.machine import processors
 from greenload.planning import cost_table
@@ -16,10 +17,9 @@ from greenload.planning.cost_table import Costs
 from greenload.planning.placement import place
 from greenload.planning.prices import Price, Work, price, work_of, work_of_step
 from greenload.planning.sizes import SizedSteps, estimate
-from greenload.plans import claims
 from greenload.plans.pipeline import Pipeline
-from greenload.plans.plan import BACKENDS, Expected, Plan
-from greenload.plans.steps import Step, mirrored, steps_of, unique_names
+from greenload.plans.plan import Expected, Plan
+from greenload.plans.steps import TF_DATA, Step, mirrored, steps_of, unique_names
 from greenload.sources import formats
 from greenload.stages import primitives as p
 
@@ -95,7 +95,7 @@ def make_plan(
 
 def on_backend(step: Step, backend: str) -> Step:
     """A step on a backend; what isn't work on pixels stays in tf.data."""
-    return replace(step, backend=backend) if step.kind == "pixels" else step
+    return replace(step, backend=backend, traits=TABLES[backend].traits) if step.kind == "pixels" else step
 
 
 def usable(known: Costs, gpu: bool = False) -> tuple[str, ...]:
@@ -105,19 +105,19 @@ def usable(known: Costs, gpu: bool = False) -> tuple[str, ...]:
         known: the costs to go by. The shipped ones are Pillow-SIMD's: by them plain Pillow is never chosen.
         gpu: whether ``"dali"`` may be.
     """
-    names = ["tf"] if _has_tensorflow() else []
-    for name in BACKENDS:
-        if name == "tf" or (name == "dali" and not gpu):
+    names = []
+    for name, table in TABLES.items():
+        if table.traits.on_gpu and not gpu:
             continue
-        found = backends.get(name).availability()
-        slower = bool(found.remedy) and known.table.source == cost_table.REFERENCE
-        if found.usable and not slower:
+        seen = backends.get(name).presence()
+        slower = bool(seen.remedy) and known.table.source == cost_table.REFERENCE
+        if seen.usable and not slower:
             names.append(name)
     return tuple(names)
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Placement:
     """A placement that might be chosen."""
 
     steps: tuple[Step, ...]
@@ -139,6 +139,11 @@ class Candidate:
             shown = named[0] if len(named) == 1 else f"{named[0]} … {named[-1]}"
             parts.append(f"{backend} ({shown})")
         return " → ".join(parts)
+
+    @property
+    def only_tf_data(self) -> bool:
+        """Whether all of it is in tf.data."""
+        return not any(step.traits.takes_batches for step in self.steps)
 
     def cost(self, unit: str) -> float:
         """Its expected cost."""
@@ -164,10 +169,10 @@ def choose(
         plan = replace(place(pipeline, steps, threads=threads, prefetch=prefetch), sizes=sizes.note)
         return replace(plan, readers=readers_for(plan.decoder, helping) if plan.decoding else None)
 
-    simplest = [on_backend(step, "tf") for step in sizes.steps]
+    simplest = [on_backend(step, TF_DATA) for step in sizes.steps]
     if not any(step.kind == "pixels" for step in sizes.steps):
         return placed(simplest)
-    found: list[Candidate] = []
+    found: list[Placement] = []
     for helped in (False, True):  # where no backend reads every kind, others help
         tried = candidates(pipeline, sizes, known, able, helping if helped else ())
         found = found or [one for one in tried if _possible(pipeline, one)]
@@ -183,19 +188,20 @@ def choose(
         chosen.cost(unit),
         tuple((one.label, one.cost(unit)) for one in others),
         "; ".join([known.table.label, *chosen.price.origins]),
+        chosen.price.unknown,
     )
     return replace(placed(chosen.steps), expected=expected)
 
 
-def _best(found: Sequence[Candidate], unit: str) -> Candidate:
+def _best(found: Sequence[Placement], unit: str) -> Placement:
     """Of candidates in the order of their costs: tf, unless another backend saves enough; one alone, unless several
     do."""
 
-    def cheapest(of: Sequence[Candidate], runs: int) -> Candidate | None:
+    def cheapest(of: Sequence[Placement], runs: int) -> Placement | None:
         return next((one for one in of if one.runs == runs), None)
 
     best = cheapest(found, 1)
-    tf = next((one for one in found if one.names == ("tf",)), None)
+    tf = next((one for one in found if one.only_tf_data), None)
     if best and tf and best.cost(unit) > tf.cost(unit) * (1 - SINGLE_SAVES):
         best = tf
     saves = MIXED_SAVES
@@ -209,24 +215,24 @@ def _best(found: Sequence[Candidate], unit: str) -> Candidate:
 
 def candidates(
     pipeline: Pipeline, sizes: SizedSteps, known: Costs, able: Sequence[str], others: Sequence[str] = ()
-) -> Iterator[Candidate]:
+) -> Iterator[Placement]:
     """Every placement in a few runs on backends that claim their steps and read the files, with its price; ``others``
     may decode what a backend doesn't read. Whether steps can follow each other that way isn't looked at."""
     cached = max((at for at, step in enumerate(sizes.steps) if step.kind == "cache"), default=-1)
     free = [at for at, step in enumerate(sizes.steps) if step.kind == "pixels" and at > cached]
     batch = PRICED_BATCH if pipeline.batch else None
-    names = [name for name in able if name == "tf" or (batch and free)]
+    names = [name for name in able if (batch and free) or in_tf_data(name)]
     # A kind that nobody reads can't decide between them.
-    kinds = {kind: share for kind, share in sizes.kinds.items() if set(formats.KINDS[kind].backends) & {*able, *others}}
+    kinds = {kind: share for kind, share in sizes.kinds.items() if set(reading(kind)) & {*able, *others}}
     held = {name: [supports(name, sizes.steps[at], kinds, readers_for(name, others)) for at in free] for name in names}
     for runs in _placements(len(free), names, held):
-        steps = [on_backend(step, "tf") for step in sizes.steps]
+        steps = [on_backend(step, TF_DATA) for step in sizes.steps]
         for begin, end, name in runs:
             for at in free[begin:end]:
                 steps[at] = on_backend(steps[at], name)
         cost = price(_works(steps, batch, kinds, others), known)
         if cost is not None:
-            yield Candidate(tuple(steps), tuple(dict.fromkeys(name for _, _, name in runs)), len(runs), cost)
+            yield Placement(tuple(steps), tuple(dict.fromkeys(name for _, _, name in runs)), len(runs), cost)
 
 
 def _placements(
@@ -263,27 +269,21 @@ def _works(steps: Sequence[Step], batch: int | None, kinds: Mapping[str, float],
 def helpers() -> tuple[str, ...]:
     """The backends that can run here and may decode what another doesn't read, the first choice first. Plain Pillow
     too: what it is slow at is resizing."""
-    return tuple(
-        name for name in READERS if (_has_tensorflow() if name == "tf" else backends.get(name).availability().usable)
-    )
+    return tuple(name for name in READERS if backends.get(name).presence().usable)
 
 
 def reading_backends() -> tuple[str, dict[str, str]]:
     """What decides which files ``backend="auto"`` reads here, whatever it then chooses: TensorFlow, and the backends
     that decode what it doesn't read."""
-    return "tf", readers_for("tf", helpers())
-
-
-def _has_tensorflow() -> bool:
-    return importlib.util.find_spec("tensorflow") is not None
+    return TF_DATA, readers_for(TF_DATA, helpers())
 
 
 def readers_for(backend: str, others: Sequence[str]) -> dict[str, str]:
     """Which of some backends decodes each kind of file that a backend doesn't read."""
     found: dict[str, str] = {}
-    for kind, what in formats.KINDS.items():
-        able = [name for name in others if name in what.backends and (name, kind) != ("pillow", "WebP")]
-        if backend not in what.backends and able:
+    for kind in formats.KINDS:
+        able = [name for name in others if kind in TABLES[name].kinds and kind not in TABLES[name].not_for_others]
+        if kind not in TABLES[backend].kinds and able:
             found[kind] = able[0]
     return found
 
@@ -291,13 +291,13 @@ def readers_for(backend: str, others: Sequence[str]) -> dict[str, str]:
 def supports(backend: str, step: Step, kinds: Mapping[str, float], readers: Mapping[str, str] | None = None) -> bool:
     """Whether a backend claims a step on pixels, and reads the kinds of files where it decodes, but for those that
     ``readers`` decode."""
-    if step.primitive is None or not claims.claimed(backend, step.primitive, step.spec_in):
+    if step.primitive is None or not TABLES[backend].supports(step.primitive, step.spec_in):
         return False
     decodes = isinstance(step.primitive, (p.Decode, p.DecodeCrop))
-    return not decodes or set(kinds) <= {*formats.support(backend), *(readers or ())}
+    return not decodes or set(kinds) <= {*TABLES[backend].kinds, *(readers or ())}
 
 
-def _possible(pipeline: Pipeline, candidate: Candidate) -> bool:
+def _possible(pipeline: Pipeline, candidate: Placement) -> bool:
     """Whether a placement's steps can follow each other."""
     try:
         place(pipeline, candidate.steps, threads=1, prefetch=1)

@@ -199,7 +199,7 @@ class CostTable:
 
 
 @dataclass(frozen=True)
-class Found:
+class Rates:
     """The rates for some work, and how they were come by."""
 
     cpu_s: CostTerms
@@ -228,23 +228,28 @@ class Costs:
                 ratios.append(mine / theirs)
         return statistics.median(ratios) if ratios else 1.0
 
-    def find(self, backend: str, what: str) -> Found | None:
+    def find(self, backend: str, what: str) -> Rates | None:
         """The rates for some work: the table's; else the fallback's, scaled to this machine; else those of similar
         work on that backend, from either. ``None`` where nothing comes near."""
         if (entry := self.table.get(backend, what)) is not None:
-            return Found(entry.cpu_s, entry.energy_j, _noted(entry, ""))
+            return Rates(entry.cpu_s, entry.energy_j, _noted(entry, ""))
         if self.fallback is not None and (entry := self.fallback.get(backend, what)) is not None:
             return self._scaled(entry, f"{what} on {backend}: reference × {self.scale:.2g}")
         if (entry := self.table.like(backend, what)) is not None:
-            return Found(entry.cpu_s, entry.energy_j, _noted(entry, f"{what} on {backend}: as {entry.what}"))
+            return Rates(entry.cpu_s, entry.energy_j, _noted(entry, f"{what} on {backend}: as {entry.what}"))
         if self.fallback is not None and (entry := self.fallback.like(backend, what)) is not None:
             return self._scaled(entry, f"{what} on {backend}: as {entry.what}, reference × {self.scale:.2g}")
         return None
 
-    def _scaled(self, entry: Entry, origin: str) -> Found:
+    def nearest(self, backend: str, what: str) -> Entry | None:
+        """The entry for the most similar work on a backend, of the table, else of the fallback."""
+        found = self.table.like(backend, what)
+        return self.fallback.like(backend, what) if found is None and self.fallback is not None else found
+
+    def _scaled(self, entry: Entry, origin: str) -> Rates:
         """A fallback's entry; its joules only where they aren't the CPU's, which are another machine's too."""
         other = {domain: rates for domain, rates in entry.energy_j.items() if domain.startswith("gpu")}
-        return Found(entry.cpu_s.times(self.scale), other, _noted(entry, origin))
+        return Rates(entry.cpu_s.times(self.scale), other, _noted(entry, origin))
 
 
 def _noted(entry: Entry, origin: str) -> str:

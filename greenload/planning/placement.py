@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from greenload.backends.tables import TABLES, in_tf_data, supporting
 from greenload.errors import PipelineError
-from greenload.plans import claims
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import MIXED, Plan
-from greenload.plans.steps import Step, mirrored, reads_params, unique_names
+from greenload.plans.steps import TF_DATA, Step, mirrored, reads_params, unique_names
 from greenload.stages import primitives as p
 
 
@@ -27,11 +27,11 @@ def place(pipeline: Pipeline, steps: Sequence[Step], *, threads: int, prefetch: 
     """
     done = list(steps)
     names = list(dict.fromkeys(step.backend for step in done if step.kind == "pixels"))
-    backend = names[0] if len(names) == 1 else MIXED if names else "tf"
+    backend = names[0] if len(names) == 1 else MIXED if names else TF_DATA
     _check_claims(pipeline, done)
     _check_batches(pipeline, backend, done)
     done = mirrored(done)
-    taking = [name for name in names if name != "tf"]
+    taking = [name for name in names if not in_tf_data(name)]
     if taking:
         hand_over = "Batch + hand-over"
         done = [
@@ -42,9 +42,9 @@ def place(pipeline: Pipeline, steps: Sequence[Step], *, threads: int, prefetch: 
 
 def _check_claims(pipeline: Pipeline, steps: Sequence[Step]) -> None:
     for step in steps:
-        if step.primitive is None or claims.claimed(step.backend, step.primitive, step.spec_in):
+        if step.primitive is None or TABLES[step.backend].supports(step.primitive, step.spec_in):
             continue
-        able = claims.others(step.primitive, step.spec_in)
+        able = supporting(step.primitive, step.spec_in)
         remedy = f"use backend={able[0]!r}" if able else "change its arguments, or remove it"
         stage = pipeline.stages[step.stage] if step.stage is not None else " + ".join(step.stages)
         if isinstance(step.primitive, p.Call):
@@ -70,32 +70,33 @@ def _check_batches(pipeline: Pipeline, backend: str, steps: Sequence[Step]) -> N
             )
         if step.kind != "pixels":
             continue
-        if step.backend != "tf" and pipeline.batch is None:
+        if step.traits.takes_batches and pipeline.batch is None:
             raise PipelineError(
                 f"backend {step.backend!r} works on batches, but the pipeline has no Batch: add Batch(32)"
             )
         if last is not None and last.backend != step.backend:
             _check_crossing(last, step, crossed is not None)
-        crossed = crossed or (step if step.backend != "tf" else None)
+        crossed = crossed or (step if step.traits.takes_batches else None)
         last = step
 
 
 def _check_crossing(last: Step, step: Step, crossed: bool) -> None:
-    if last.backend == "dali":
+    if last.traits.on_gpu:
         raise PipelineError(
-            f"step {step.name!r} on backend {step.backend!r} can't follow {last.name!r} on 'dali', whose images stay "
-            "on the GPU: put it on 'dali' too, or those before it on another backend"
+            f"step {step.name!r} on backend {step.backend!r} can't follow {last.name!r} on {last.backend!r}, whose "
+            f"images stay on the GPU: put it on {last.backend!r} too, or those before it on another backend"
         )
-    if crossed and step.backend == "tf" and not step.spec_in.static:
+    if crossed and not step.traits.takes_batches and not step.spec_in.static:
         raise PipelineError(
-            f"step {step.name!r} on backend 'tf' can't follow {last.name!r} on {last.backend!r}: images come back to "
-            f"tf.data as a batch, whose images have one size, but here they are {step.spec_in}; put it on "
+            f"step {step.name!r} on backend {step.backend!r} can't follow {last.name!r} on {last.backend!r}: images "
+            f"come back to tf.data as a batch, whose images have one size, but here they are {step.spec_in}; put it on "
             f"{last.backend!r} too, or resize before"
         )
-    if crossed and last.backend == "tf" and not last.spec_out.static:
+    if crossed and not last.traits.takes_batches and not last.spec_out.static:
         raise PipelineError(
-            f"step {step.name!r} on backend {step.backend!r} can't follow {last.name!r} on 'tf' there: tf.data has a "
-            f"batch, whose images have one size, but here they are {last.spec_out}; put both on one backend"
+            f"step {step.name!r} on backend {step.backend!r} can't follow {last.name!r} on {last.backend!r} there: "
+            f"tf.data has a batch, whose images have one size, but here they are {last.spec_out}; put both on one "
+            "backend"
         )
     split = last.stage is not None and last.stage == step.stage
     if split and (reads_params(step) or not step.spec_out.static):

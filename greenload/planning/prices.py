@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from greenload.energy.meters.model import VCPU_ACTIVE_W
-from greenload.planning.cost_table import Costs, CostTerms
+from greenload.planning.cost_table import Costs, CostTerms, Rates
 from greenload.plans.plan import image_bytes
-from greenload.plans.steps import Step
-from greenload.specs import ImageSpec
+from greenload.plans.steps import TF_DATA, Step
+from greenload.specs import DTYPE_BYTES, ImageSpec
 from greenload.stages import primitives as p
 
 
@@ -22,6 +22,8 @@ class Work:
     what: str
     """What it is called in a table of costs."""
     amounts: CostTerms
+    stages: str = ""
+    """The stages whose work it is, where it is that of a step on pixels."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Price:
     """Joules, where a meter measured all that they consist of."""
     origins: tuple[str, ...]
     """What the table has no rates for, and which were taken instead."""
+    unknown: tuple[str, ...] = ()
+    """The same in sentences, of stages that no table has anything like."""
 
 
 def work_of(steps: Sequence[Step], batch: int | None, kinds: Mapping[str, float]) -> list[Work]:
@@ -48,28 +52,24 @@ def work_of(steps: Sequence[Step], batch: int | None, kinds: Mapping[str, float]
     """
     cached = max((place for place, step in enumerate(steps) if step.kind == "cache"), default=-1)
     pixels = [step for step in steps[cached + 1 :] if step.kind == "pixels"]
-    runs = [
-        list(run)
-        for _, run in itertools.groupby(pixels, lambda step: (step.backend, step.backend == "tf" and _batched(step)))
-    ]
+    runs = [list(run) for _, run in itertools.groupby(pixels, lambda step: (step.backend, _on_whole_batches(step)))]
     found: list[Work] = []
     per_batch = 1.0 / (batch or 1)
     batching = next((step for step in steps if step.kind == "batch"), None)
-    if batching and all(run[0].backend == "tf" for run in runs):
+    if batching and not any(run[0].traits.takes_batches for run in runs):
         entering = _megabytes(batching.spec_in, batching.size_in)
-        found.append(Work("tf", "Batch", CostTerms(1.0, per_batch, entering)))
-    at = "tf"
+        found.append(Work(TF_DATA, "Batch", CostTerms(1.0, per_batch, entering)))
+    outside = False
     for number, run in enumerate(runs):
-        backend = run[0].backend
-        if backend != "tf":
-            if at == "tf":
+        if run[0].traits.takes_batches:
+            if not outside:
                 found.append(_hand_over(runs[number:], per_batch))
             found += work_of_segment(run, per_batch, kinds)
         else:
-            if number > 0 and not _batched(run[0]):
+            if number > 0 and not run[0].spec_in.batched:
                 found.append(_one_by_one(run))
             found += [work for step in run for work in work_of_step(step, kinds)]
-        at = backend
+        outside = run[0].traits.takes_batches
     return found
 
 
@@ -93,36 +93,37 @@ def work_of_segment(steps: Sequence[Step], per_batch: float, kinds: Mapping[str,
 def _hand_over(runs: Sequence[Sequence[Step]], per_batch: float) -> Work:
     """From tf.data to other backends, and back from the last of those that follow each other."""
     first = runs[0][0]
-    leg = list(itertools.takewhile(lambda run: run[0].backend != "tf", runs))
+    leg = list(itertools.takewhile(lambda run: run[0].traits.takes_batches, runs))
     last = leg[-1][-1]
     entering = _megabytes(first.spec_in, first.size_in)
-    leaving = 0.0 if last.backend == "dali" else _megabytes(last.spec_out, last.size_out)  # stays on the GPU
+    leaving = 0.0 if last.traits.on_gpu else _megabytes(last.spec_out, last.size_out)  # stays on the GPU
     form = "encoded" if first.spec_in.encoded else "pixels" if first.spec_in.static else "sizes"
-    return Work("tf", f"hand over {form}", CostTerms(1.0, per_batch, entering, leaving))
+    return Work(TF_DATA, f"hand over {form}", CostTerms(1.0, per_batch, entering, leaving))
 
 
 def _one_by_one(run: Sequence[Step]) -> Work:
     """Taking batches apart in tf.data for steps on single images, and stacking them again."""
     moved = _megabytes(run[0].spec_in, run[0].size_in) + _megabytes(run[-1].spec_out, run[-1].size_out)
-    return Work("tf", "one by one", CostTerms(1.0, 0.0, moved))
+    return Work(TF_DATA, "one by one", CostTerms(1.0, 0.0, moved))
 
 
 def work_of_step(step: Step, kinds: Mapping[str, float]) -> Iterator[Work]:
     """The work of a step on pixels."""
-    found, entering, leaving = step.primitive, _size(step.spec_in, step.size_in), _size(step.spec_out, step.size_out)
+    primitive, stages = step.primitive, " + ".join(step.stages)
+    entering, leaving = _size(step.spec_in, step.size_in), _size(step.spec_out, step.size_out)
     amounts = CostTerms(1.0, 0.0, entering, leaving)
-    match found:
+    match primitive:
         case p.Decode() | p.DecodeCrop():
             for kind, share in kinds.items():
                 if share:
-                    yield Work(step.backend, f"{type(found).__name__} {kind}", amounts.times(share))
+                    yield Work(step.backend, f"{type(primitive).__name__} {kind}", amounts.times(share), stages)
         case p.Blur():  # a pass of each axis over its taps
-            taps = (found.height + found.width) / 2
-            yield Work(step.backend, work_name(step), replace(amounts, entering=entering * taps))
+            taps = (primitive.height + primitive.width) / 2
+            yield Work(step.backend, work_name(step), replace(amounts, entering=entering * taps), stages)
         case p.Call():
             pass  # the same wherever it can run
         case _:
-            yield Work(step.backend, work_name(step), amounts)
+            yield Work(step.backend, work_name(step), amounts, stages)
 
 
 def work_name(step: Step) -> str:
@@ -139,7 +140,7 @@ def work_name(step: Step) -> str:
     words.append(step.spec_in.dtype)
     if isinstance(primitive, p.Affine):
         words[-1] += f"→{primitive.dtype}"
-    if step.backend == "tf" and _batched(step):
+    if _on_whole_batches(step):
         words.append("batched")
     return " ".join(words)
 
@@ -147,29 +148,61 @@ def work_name(step: Step) -> str:
 def price(done: Sequence[Work], costs: Costs) -> Price | None:
     """What work is expected to cost an image; ``None`` where nothing is known of some of it.
 
+    A primitive that no table has is priced as another that works on as many bytes.
+
     Args:
         done: of ``work_of``.
         costs: the table to go by.
     """
-    cpu_s, modelled, joules, origins = 0.0, 0.0, 0.0, []
+    cpu_s, modelled, joules, origins, unknown = 0.0, 0.0, 0.0, [], []
     measured = True
     for work in done:
-        found = costs.find(work.backend, work.what)
-        if found is None:
+        amounts, rates = work.amounts, costs.find(work.backend, work.what)
+        if rates is None and (relative := _relative(work, costs)):
+            name, rates, factor = relative
+            amounts = amounts.times(factor)
+            unknown.append(f"{work.stages} isn't in the cost table: priced as {name}, by bytes")
+        if rates is None:
             return None
-        seconds = work.amounts.at(found.cpu_s)
-        energy = {domain: work.amounts.at(rates) for domain, rates in found.energy_j.items()}
+        energy = {domain: amounts.at(joule_rates) for domain, joule_rates in rates.energy_j.items()}
         measured &= any(domain.startswith("cpu") for domain in energy)
         joules += sum(energy.values())
-        cpu_s += seconds
+        cpu_s += amounts.at(rates.cpu_s)
         modelled += sum(value for domain, value in energy.items() if domain.startswith("gpu"))
-        if found.origin:
-            origins.append(found.origin)
-    return Price(cpu_s + modelled / VCPU_ACTIVE_W, joules if measured and done else None, tuple(dict.fromkeys(origins)))
+        if rates.origin and rates.origin not in origins:
+            origins.append(rates.origin)
+    energy_j = joules if measured and done else None
+    return Price(cpu_s + modelled / VCPU_ACTIVE_W, energy_j, tuple(origins), tuple(dict.fromkeys(unknown)))
 
 
-def _batched(step: Step) -> bool:
-    return step.spec_in.batched
+def _relative(work: Work, costs: Costs) -> tuple[str, Rates, float] | None:
+    """What comes nearest to the work of a step on pixels that no table has: its name, its rates, and how many times as
+    many bytes are read and written as by that."""
+    if not work.stages:
+        return None
+    _, *words = work.what.split()
+    for name in _RESAMPLING if work.amounts.entering != work.amounts.leaving else _BY_VALUE:
+        entry = costs.nearest(work.backend, " ".join([name, *words]))
+        if entry is not None and (rates := costs.find(work.backend, entry.what)):
+            return name, replace(rates, origin=""), _value_bytes(work.what) / _value_bytes(entry.what)
+    return None
+
+
+_BY_VALUE = ("Color", "Affine")
+"""Primitives that compute each value anew, the costlier first: what another of one size in and out is priced as."""
+_RESAMPLING = ("Resize",)
+
+
+def _value_bytes(what: str) -> int:
+    """Bytes of a value that enters and one that leaves, by what some work is called, as in ``"Affine uint8→int8"``."""
+    pairs = (word.partition("→") for word in what.split())
+    before, after = next((before, after or before) for before, _, after in pairs if before in DTYPE_BYTES)
+    return DTYPE_BYTES[before] + DTYPE_BYTES[after]
+
+
+def _on_whole_batches(step: Step) -> bool:
+    """Whether a step is tf.data's, behind ``Batch``."""
+    return step.spec_in.batched and not step.traits.takes_batches
 
 
 def _size(spec: ImageSpec, size: float | None) -> float:

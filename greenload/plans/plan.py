@@ -11,13 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from greenload.plans.pipeline import Pipeline
-from greenload.plans.steps import DALI, Step
+from greenload.plans.steps import TF_DATA, BackendTraits, Step
 from greenload.specs import ImageSpec, LabelSpec
 from greenload.stages import primitives as p
 from greenload.text import screen_width, wrapped
 
-BACKENDS = ("tf", "dali-cpu", "dali", "pillow")
-"""The backends that a plan can name. ``"auto"`` chooses among them, for each step."""
 MIXED = "mixed"
 """What a plan calls its backend where its steps are on several."""
 
@@ -34,9 +32,14 @@ class Segment:
     """The place of the first stage behind this segment."""
 
     @property
+    def traits(self) -> BackendTraits:
+        """How its backend works."""
+        return self.steps[0].traits
+
+    @property
     def batched(self) -> bool:
         """Whether it takes batches. Only tf.data takes single samples, as long as they aren't batched."""
-        return self.backend != "tf" or self.steps[0].spec_in.batched
+        return self.traits.takes_batches or self.spec_in.batched
 
     @property
     def spec_in(self) -> ImageSpec:
@@ -82,11 +85,14 @@ class Expected:
     """Of others, the best first: which they are, and their costs. The first is the runner-up."""
     costs: str
     """Which costs these are, and where they were measured."""
+    unknown: tuple[str, ...] = ()
+    """Sentences: which stages are in no table, and what they were priced as."""
 
     def to_dict(self) -> dict[str, Any]:
         """The same as JSON data; ``others`` are cheapest first."""
         others = [{"plan": name, "cost": cost} for name, cost in self.others]
-        return {"unit": self.unit, "cost_per_image": self.cost, "others": others, "costs": self.costs}
+        costs = "; ".join([self.costs, *self.unknown])
+        return {"unit": self.unit, "cost_per_image": self.cost, "others": others, "costs": costs}
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,7 @@ class Plan:
                 continue
             last = runs[-1][-1] if runs else None
             same = last is not None and last.backend == step.backend
-            if same and (step.backend != "tf" or step.spec_in.batched == runs[-1][0].spec_in.batched):
+            if same and (step.traits.takes_batches or step.spec_in.batched == runs[-1][0].spec_in.batched):
                 runs[-1].append(step)
             else:
                 runs.append([step])
@@ -147,16 +153,25 @@ class Plan:
     @property
     def crossings(self) -> tuple[Crossing, ...]:
         """Every place where batches go from one backend to another."""
-        found, at = [], "tf"
+        found, at, last = [], TF_DATA, None
         for segment in self.segments:
             if segment.backend != at:
                 first = segment.steps[0]
                 found.append(Crossing(at, segment.backend, first.spec_in, image_bytes(first.spec_in, first.size_in)))
-                at = segment.backend
-        if at not in ("tf", "dali"):
-            last = self.segments[-1].steps[-1]
-            found.append(Crossing(at, "tf", self.out_spec, image_bytes(last.spec_out, last.size_out)))
+            at, last = segment.backend, segment.steps[-1]
+        if last is not None and last.traits.takes_batches and not last.traits.on_gpu:
+            found.append(Crossing(at, TF_DATA, self.out_spec, image_bytes(last.spec_out, last.size_out)))
         return tuple(found)
+
+    @property
+    def in_tf_data(self) -> bool:
+        """Whether tf.data works on pixels."""
+        return any(not segment.traits.takes_batches for segment in self.segments)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether its batches are made on a GPU, and stay there."""
+        return any(segment.traits.on_gpu for segment in self.segments)
 
     @property
     def backends(self) -> tuple[str, ...]:
@@ -169,7 +184,7 @@ class Plan:
         for step in self.steps:
             if isinstance(step.primitive, (p.Decode, p.DecodeCrop)):
                 return step.backend
-        return next(iter(self.backends), "tf")
+        return next(iter(self.backends), TF_DATA)
 
     @property
     def decoding(self) -> str:
@@ -242,9 +257,10 @@ def _why(expected: Expected) -> list[str]:
         return f"{cost * 1e3:.3g} ms of CPU" if expected.unit == "cpu_s" else f"{cost * 1e3:.3g} mJ"
 
     lines = [f"expected: {shown(expected.cost)} an image ({expected.costs})"]
+    lines += expected.unknown
     titles = ["runner-up", *["instead"] * len(expected.others)]
     lines += [f"{title}: {name}, {shown(cost)}" for title, (name, cost) in zip(titles, expected.others, strict=False)]
     return lines
 
 
-__all__ = ["BACKENDS", "DALI", "MIXED", "Crossing", "Expected", "Plan", "Segment", "Step", "image_bytes"]
+__all__ = ["MIXED", "Crossing", "Expected", "Plan", "Segment", "Step", "image_bytes"]

@@ -18,10 +18,29 @@ from greenload.specs import ImageSpec
 from greenload.stages import Batch, Cache, Shuffle
 from greenload.stages import primitives as p
 
-DALI = ("dali-cpu", "dali")
-"""DALI's backends, on the CPU and on a GPU."""
+TF_DATA = "tf"
+"""What a plan calls tf.data, which reads, shuffles, caches and batches, and works on pixels where no other backend
+does."""
 
 Kind = Literal["read", "pixels", "cache", "batch", "device"]
+
+
+@dataclass(frozen=True)
+class BackendTraits:
+    """How a backend works on pixels, as far as a plan depends on it. As it stands it is tf.data's own way."""
+
+    takes_batches: bool = False
+    """Whether it takes whole batches of records out of tf.data; else its steps are part of tf.data's graph."""
+    on_gpu: bool = False
+    """Whether it works on a GPU, where its results stay."""
+    queues_batches: bool = False
+    """Whether batches queue up in it: they are submitted and collected in order, and worked on one after another."""
+    fuses_flip: bool = False
+    """Whether it has one operator for a flip and the affine map right after it."""
+
+
+IN_TF_DATA = BackendTraits()
+"""tf.data's own."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +61,8 @@ class Step:
     """Mean pixels of an image that enters (bytes while it is encoded), where known."""
     size_out: float | None = None
     """The same of an image that leaves."""
+    traits: BackendTraits = IN_TF_DATA
+    """How its backend works."""
 
     def to_dict(self) -> dict[str, Any]:
         """The step as JSON data."""
@@ -56,7 +77,7 @@ class Step:
 
 
 def steps_of(pipeline: Pipeline) -> list[Step]:
-    """A pipeline's steps in order, fused, not yet placed: those on pixels name the backend ``"tf"``."""
+    """A pipeline's steps in order, fused, not yet placed: those on pixels are in tf.data."""
     return _fuse(_lower(pipeline))
 
 
@@ -72,7 +93,7 @@ def _lower(pipeline: Pipeline) -> list[Step]:
     spec = pipeline.source.spec
     order = ("Shuffle",) if pipeline.shuffled else ()
     source = type(pipeline.source).__name__
-    steps = [Step("read", "Read", (source, *order), "tf", spec, spec)]
+    steps = [Step("read", "Read", (source, *order), TF_DATA, spec, spec)]
     for place, (stage, before, after) in enumerate(
         zip(pipeline.stages, pipeline.specs[:-1], pipeline.specs[1:], strict=True)
     ):
@@ -80,14 +101,14 @@ def _lower(pipeline: Pipeline) -> list[Step]:
         if isinstance(stage, Shuffle):
             continue
         if isinstance(stage, Cache):
-            steps.append(Step("cache", "Cache", kind, "tf", before, after))
+            steps.append(Step("cache", "Cache", kind, TF_DATA, before, after))
         elif isinstance(stage, Batch):
-            steps.append(Step("batch", "Batch", kind, "tf", before, after))
+            steps.append(Step("batch", "Batch", kind, TF_DATA, before, after))
         else:
             operations = stage.operations(before)  # none where what it wants is so already
             for primitive, spec_in, spec_out in operations:
                 label = name if len(operations) == 1 else f"{name}: {type(primitive).__name__.lower()}"
-                steps.append(Step("pixels", label, kind, "tf", spec_in, spec_out, primitive, place))
+                steps.append(Step("pixels", label, kind, TF_DATA, spec_in, spec_out, primitive, place))
     return steps
 
 
@@ -144,13 +165,13 @@ def unique_names(steps: Sequence[Step]) -> list[Step]:
 
 
 def mirrored(steps: Sequence[Step]) -> list[Step]:
-    """A flip and the affine map right after it as one step: DALI has one operator for both."""
+    """A flip and the affine map right after it as one step, on backends that have one operator for both."""
     done: list[Step] = []
     for step in steps:
         last = done[-1] if done else None
         affine = step.primitive
-        dali = last is not None and last.backend == step.backend and step.backend in DALI
-        if last and dali and last.primitive == p.Flip() and type(affine) is p.Affine:
+        fuses = last is not None and last.backend == step.backend and step.traits.fuses_flip
+        if last and fuses and last.primitive == p.Flip() and type(affine) is p.Affine:
             stages = last.stages + step.stages
             both = p.FlipAffine(affine.scale, affine.offset, affine.dtype)
             name = " + ".join(stages)

@@ -69,7 +69,7 @@ def _cached(plan: Plan, costs: Mapping[str, float], decoded_bytes: float, free_b
     """Keep what the last deterministic stage on single images gives: each epoch begins there."""
     pipeline = plan.pipeline
     elsewhere = {
-        stage for step in plan.steps if step.kind == "pixels" and step.backend != "tf" for stage in step.stages
+        stage for step in plan.steps if step.kind == "pixels" and step.traits.takes_batches for stage in step.stages
     }
     if any(isinstance(stage, Cache) for stage in pipeline.stages):
         return

@@ -10,8 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload.energy.attribution.epochs import FIRST_EPOCH, writing
-from greenload.energy.attribution.observation import Observation
+from greenload.energy.attribution.observation import FIRST_EPOCH, Observation, writing_step
 from greenload.energy.attribution.quantity import ISOLATION_BIAS_ON_BATCHES
 from greenload.energy.sampler import Sampler
 from greenload.energy.settle import settle
@@ -109,7 +108,7 @@ class Campaign(Windows):
                 for k in range(rounds):
                     for kind in self._random.sample(list(runs), 2):
                         made.stream.empty_caches()
-                        self._window(runs[kind], samples, writing(step.name), kind, k, build)
+                        self._window(runs[kind], samples, writing_step(step.name), kind, k, build)
         if not caches:
             return
         self._tell(f"{FIRST_EPOCH} ({name})")
@@ -123,11 +122,11 @@ class Campaign(Windows):
     @property
     def out_of_place(self) -> Mapping[str, float]:
         """By step, how far its replay may be off: as `attribute` takes it."""
-        crossing = any(backend != "tf" for backend in self.plan.backends)
+        crossing = any(segment.traits.takes_batches for segment in self.plan.segments)
         return {
             step.name: ISOLATION_BIAS_ON_BATCHES
             for step in self.steps
-            if (step.kind == "pixels" and step.backend != "tf") or (step.kind == "batch" and crossing)
+            if (step.kind == "pixels" and step.traits.takes_batches) or (step.kind == "batch" and crossing)
         }
 
     @random_states_kept()
@@ -209,7 +208,7 @@ class Campaign(Windows):
     def _count_crossing(self, replays: Replays, step: Step) -> None:
         """The bytes that leave the step before one, where both are on backends that take batches, but not the same."""
         for before, segment in itertools.pairwise(self.plan.segments):
-            if step is segment.steps[0] and segment.backend != "tf" and before.batched:
+            if step is segment.steps[0] and segment.traits.takes_batches and before.batched:
                 images = [image for part in replays.entering(segment) for image in part.images]
                 self.bytes_out[before.steps[-1].name] = float(np.mean([np.asarray(image).nbytes for image in images]))
 

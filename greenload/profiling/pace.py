@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
-from greenload.energy.attribution.attribute import Attribution
+from greenload.energy.attribution.costs import Attribution
 from greenload.energy.attribution.observation import Observation
 from greenload.energy.attribution.precision import Length, further, plan_length, reached
 from greenload.profiling.windows import Windows

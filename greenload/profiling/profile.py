@@ -12,9 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload import scalars
-from greenload.energy.attribution.attribute import NEGLIGIBLE, Attribution, Domain, attribute
-from greenload.energy.attribution.observation import Observation
+from greenload.backends.tables import in_tf_data
+from greenload.energy.attribution.attribute import attribute
+from greenload.energy.attribution.costs import Attribution
+from greenload.energy.attribution.observation import Metering, Observation
 from greenload.energy.attribution.precision import check_precision
+from greenload.energy.attribution.quantity import NEGLIGIBLE
 from greenload.energy.meters.base import MeterStatus
 from greenload.energy.meters.discover import discover
 from greenload.energy.sampler import Sampler
@@ -164,7 +167,7 @@ def profile(
     if not isinstance(pipeline, Pipeline | Plan):
         if not is_dataset(pipeline):
             raise UsageError(f"profile takes a Pipeline, a Plan or a tf.data.Dataset, not {type(pipeline).__name__}")
-        if backend not in ("auto", "tf") or on_error != "raise":
+        if (backend != "auto" and not in_tf_data(backend)) or on_error != "raise":
             raise UsageError(
                 "a tf.data.Dataset runs on TensorFlow and raises what it raises: leave backend and on_error out"
             )
@@ -190,7 +193,7 @@ def profile(
             return {
                 "domains": _domains(sampler),
                 "idle_power_w": sampler.idle_power_w,
-                "out_of_place": campaign.out_of_place,
+                "isolation_bias": campaign.out_of_place,
             }
 
         def attributed(seen: Sequence[Observation]) -> Attribution:
@@ -224,7 +227,7 @@ def profile(
 
 
 def _advice(
-    campaign: Campaign, attribution: Attribution, domains: Mapping[str, Domain], decoded_bytes: float
+    campaign: Campaign, attribution: Attribution, domains: Mapping[str, Metering], decoded_bytes: float
 ) -> tuple[Advice, ...]:
     """Try the changes that promise most beside the pipeline as it is."""
     import psutil
@@ -236,7 +239,7 @@ def _advice(
     found = alternatives(plan, costs, decoded_bytes=decoded_bytes, free_bytes=free_bytes)
     found += [other] if (other := automatic(plan, costs)) else []
     found.sort(key=lambda one: one.expected_s, reverse=True)
-    tried = [one for one in found if one.expected_s > NEGLIGIBLE * full_s and "dali" not in one.plan.backends][:TRIED]
+    tried = [one for one in found if one.expected_s > NEGLIGIBLE * full_s and not one.plan.on_gpu][:TRIED]
     for one in tried:
         campaign.trial(one.title, one.plan)
     return best((measured(one.title, one.detail, campaign.seen, domains) for one in tried), full_s)
@@ -283,8 +286,8 @@ def _cold(dropped: Sequence[Dropped]) -> ColdRun | None:
     return ColdRun(dropped[0].files, dropped[0].bytes, most, problem)
 
 
-def _domains(sampler: Sampler) -> dict[str, Domain]:
-    return {name: Domain(channel.provenance, channel.systematic) for name, channel in sampler.channels.items()}
+def _domains(sampler: Sampler) -> dict[str, Metering]:
+    return {name: Metering(channel.provenance, channel.systematic) for name, channel in sampler.channels.items()}
 
 
 def _report(attribution: Attribution, **found: Any) -> Report:

@@ -144,7 +144,9 @@ class Replays:
         idle = []
         for leg in self.stream.legs:
             if leg.crosses:
-                idle.append(replay.Idle(self._plan, leg.segments, self.entering(leg.segments[0]), self._batch_size))
+                idle.append(
+                    replay.IdleSegments(self._plan, leg.segments, self.entering(leg.segments[0]), self._batch_size)
+                )
                 batches = self.stream.crossing(batches, leg, idle[-1].run)
             else:
                 batches = batches.map(compose([_standing_in(leg.segments[0], self._batch_size)]))

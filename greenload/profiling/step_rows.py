@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from greenload.energy.attribution.attribute import Attribution
+from greenload.energy.attribution.costs import Attribution
 from greenload.energy.attribution.epochs import first_epoch, later_epochs
 from greenload.profiling.campaign import Campaign
 from greenload.report.costs import Step, whole

@@ -6,8 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from greenload.energy.attribution.epochs import FIRST_EPOCH, ITERATOR_START, writing
-from greenload.energy.attribution.observation import Observation, counted_ns, read
+from greenload.energy.attribution.observation import (
+    FIRST_EPOCH,
+    ITERATOR_START,
+    Observation,
+    counted_ns,
+    read_quantity,
+    writing_step,
+)
 from greenload.energy.figures import Figure, sum_figures
 from greenload.report import rows as table
 from greenload.report.data import Report
@@ -274,10 +280,10 @@ def timeline(report: Report) -> Timeline | None:
     axis = Axis.around([end for _, end in ends], 8)
     places = {step.name: k % STEP_COLOURS for k, step in enumerate(report.steps)}
     kinds = {step.name: _RAN for step in report.steps} | {FIRST_EPOCH: _FILLED, ITERATOR_START: _STARTED}
-    kinds |= {writing(cache.name): _WRITTEN for cache in report.caches}
+    kinds |= {writing_step(cache.name): _WRITTEN for cache in report.caches}
     classes = [_class(window, places) for window in windows]
     watts = {group: [_power(report, window, group) for window in windows] for group in table.groups(report)}
-    busy = [None if (cpu := read(w, "cpu_s")) is None else cpu * 1e9 / w.wall_ns for w in windows]
+    busy = [None if (cpu := read_quantity(w, "cpu_s")) is None else cpu * 1e9 / w.wall_ns for w in windows]
     most = max((value for values in watts.values() for value in values if value is not None), default=0.0)
     shown = {name: values for name, values in watts.items() if max(_known(values), default=0.0) > most / 200}
     lanes = [
@@ -313,7 +319,7 @@ def _power(report: Report, window: Observation, group: str) -> float | None:
     domains = [name for name in report.total.energy_j_per_sample if table.group(name) == group]
     total = 0.0
     for name in domains:
-        joules = read(window, name)
+        joules = read_quantity(window, name)
         if joules is None:
             return None
         total += joules * 1e9 / counted_ns(window, name)
@@ -363,7 +369,7 @@ def _legend(report: Report, windows: Sequence[Observation], places: Mapping[str,
     legend = [(f"s{places[step.name]}", table.step_label(step)) for step in report.steps if step.name in ran]
     kinds = {window.kind for window in windows}
     seen = {"full": "full" in kinds, "idle": "idle" in kinds, "less": "without" in kinds}
-    of_epochs = {FIRST_EPOCH, ITERATOR_START, *(writing(cache.name) for cache in report.caches)}
+    of_epochs = {FIRST_EPOCH, ITERATOR_START, *(writing_step(cache.name) for cache in report.caches)}
     seen["other"] = bool(ran - set(places) - of_epochs - {""})
     seen["epochs"] = bool(ran & of_epochs)
     more = (

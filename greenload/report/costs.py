@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from greenload.energy.attribution.attribute import Attribution, Cost
+from greenload.energy.attribution.costs import Attribution, Cost
 from greenload.energy.figures import Figure
 
 

@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 
-from greenload.energy.attribution.attribute import Cost, unattributed_shares
-from greenload.energy.attribution.indistinct import Indistinct
+from greenload.energy.attribution.costs import Cost, Indistinct, unattributed_shares
 from greenload.energy.attribution.observation import Observation
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import MeterStatus

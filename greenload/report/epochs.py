@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from greenload.energy.attribution.attribute import Cost
-from greenload.energy.attribution.indistinct import Indistinct
+from greenload.energy.attribution.costs import Cost, Indistinct
 from greenload.energy.figures import Figure
 from greenload.report.costs import FullRun, Idle, Step, cost, cost_to_dict, domains, domains_to_dict
 

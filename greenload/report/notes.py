@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from greenload.energy.attribution.indistinct import Indistinct
+from greenload.energy.attribution.costs import Indistinct
 from greenload.energy.figures import scale
 from greenload.energy.meters.base import COUNTS_TWICE
 from greenload.report import rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from greenload.energy.attribution.indistinct import Indistinct
+from greenload.energy.attribution.costs import Indistinct
 from greenload.report.costs import Step
 from greenload.report.data import UNATTRIBUTED_LIMIT, Report
 from greenload.report.epochs import CacheState

@@ -11,9 +11,8 @@ import numpy as np
 
 from greenload import scalars
 from greenload.errors import PipelineError
-from greenload.specs import ImageSpec
+from greenload.specs import RANGES, ImageSpec
 
-_RANGES = {"uint8": (0, 255), "int8": (-128, 127)}
 _NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
@@ -165,8 +164,8 @@ def need_level(stage: object, name: str, value: tuple[float, ...], spec: ImageSp
     Raises:
         PipelineError: ``spec`` is of integers, and one of the values is no whole number in their range.
     """
-    low, high = _RANGES.get(spec.dtype, (-math.inf, math.inf))
-    wrong = [v for v in value if not low <= v <= high or (spec.dtype in _RANGES and v != int(v))]
+    low, high = RANGES.get(spec.dtype, (-math.inf, math.inf))
+    wrong = [v for v in value if not low <= v <= high or (spec.dtype in RANGES and v != int(v))]
     if wrong:
         raise PipelineError(
             f"{stage}: {name} is in the images' own range, for {spec.dtype} a whole number from {low} to {high}, "

@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from greenload import scalars
 from greenload.errors import PipelineError
-from greenload.specs import DTYPES, ImageSpec
+from greenload.specs import DTYPES, RANGES, ImageSpec
 from greenload.stages import primitives as pixels
 from greenload.stages.arguments import flag, need_decoded
 from greenload.stages.base import Params, Stage
 from greenload.stages.primitives import Primitive
 from greenload.stages.reference import as_dtype, dtype_of
 
-_LARGEST = {"uint8": 255, "int8": 127}
 _EPSILON = 1e-3  # torchvision's to_dtype: 1.0 becomes the largest integer, and each level gets an equal share
 
 
@@ -53,7 +52,7 @@ class ToDtype(Stage):
         return ImageSpec(spec.shape, self.dtype, spec.layout)
 
     def _factor(self, dtype_in: str) -> float:
-        before, after = _LARGEST.get(dtype_in), _LARGEST.get(self.dtype)
+        before, after = _largest(dtype_in), _largest(self.dtype)
         if not self.scale or before == after:
             return 1.0
         if before and after:
@@ -70,6 +69,11 @@ class ToDtype(Stage):
         if before == self.dtype:
             return image
         return as_dtype(image.astype(np.float64) * self._factor(before), self.dtype)
+
+
+def _largest(dtype: str) -> int | None:
+    """The value that stands for a float's 1; ``None`` for floats."""
+    return RANGES[dtype][1] if dtype in RANGES else None
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from greenload.specs import RANGES
+
 Image = NDArray[np.generic]
-_INTEGERS = {"uint8": (0, 255), "int8": (-128, 127)}
 
 
 def dtype_of(image: Image) -> str:
@@ -22,8 +23,8 @@ def dtype_of(image: Image) -> str:
 def as_dtype(values: NDArray[np.float64], dtype: str) -> Image:
     """Exact values as a dtype has them: integers clipped and cut, floats rounded to nearest even; float32 stays
     float64."""
-    if dtype in _INTEGERS:
-        return np.clip(values, *_INTEGERS[dtype]).astype(dtype)
+    if dtype in RANGES:
+        return np.clip(values, *RANGES[dtype]).astype(dtype)
     with np.errstate(over="ignore"):  # beyond a float16's range is infinity, as everywhere
         if dtype == "float16":
             return values.astype(np.float16)

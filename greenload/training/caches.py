@@ -20,7 +20,7 @@ from greenload.profiling.tfdata.rebuild import finished_on_disk
 from greenload.report.data import Report
 from greenload.training.report import Passed
 
-Kind = Literal["first", "later", "unknown"]
+EpochKind = Literal["first", "later", "unknown"]
 """Of an epoch: ``"first"`` fills the caches, ``"later"`` reads them."""
 
 _FILLED: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -98,7 +98,7 @@ class CacheWatch:
             # What is before the shuffle has ended: the cache was filled, by this iterator or before.
             _FILLED.update(store.dataset for store in self._stores if _in_memory(store))
 
-    def end(self, passed: Passed, *, ended: bool) -> tuple[Kind, str]:
+    def end(self, passed: Passed, *, ended: bool) -> tuple[EpochKind, str]:
         """What kind of epoch it was, and why that isn't known.
 
         Args:
@@ -123,7 +123,7 @@ class CacheWatch:
             return "unknown", _said(_PART)
         return "first", ""
 
-    def _of_stores(self) -> Kind:
+    def _of_stores(self) -> EpochKind:
         assert self._profile is not None
         filled = sum(cache.filled for cache in self._profile.caches)
         if not self._counts.writing:
@@ -132,7 +132,7 @@ class CacheWatch:
         fits = self._counts.writing == len(self._profile.caches) - filled and self._counts.reading <= filled
         return "first" if fits else "unknown"
 
-    def _of_table(self, handle: Any, before: int, passed: Passed) -> Kind:
+    def _of_table(self, handle: Any, before: int, passed: Passed) -> EpochKind:
         after = _entries(handle)
         if before:
             return "later" if after == before else "unknown"

@@ -17,7 +17,7 @@ from greenload.profiling.profile import profile
 from greenload.report.data import Report
 from greenload.report.prometheus import Metrics, serve
 from greenload.training.fit import IDLE_S, INTERRUPTED, Fit, scalars
-from greenload.training.report import FitReport, Part, Spent
+from greenload.training.report import EnergyPart, FitReport, Spent
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -249,7 +249,7 @@ class EnergyCallback:
         waited = "Time the step waited for data, last epoch."
         show("greenload_training_epoch_waiting_seconds", waited, one(waiting_s))
 
-        def joules(of: Part, **labels: str) -> list[tuple[Mapping[str, str], Figure]]:
+        def joules(of: EnergyPart, **labels: str) -> list[tuple[Mapping[str, str], Figure]]:
             return [
                 ({**labels, "domain": domain, "provenance": figure.provenance}, figure)
                 for domain, figure in of.energy_j.items()

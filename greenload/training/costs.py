@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from greenload import scalars
-from greenload.energy.attribution.attribute import Cost
+from greenload.energy.attribution.costs import Cost
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.energy.meters.base import Channel
 from greenload.report.data import Report
-from greenload.training.report import Part, Passed
+from greenload.training.report import EnergyPart, Passed
 
 UNATTRIBUTED = "in no step"
 """The loader's row for what the profile found in no step."""
@@ -101,7 +101,7 @@ def of_first_epoch(profile: Report) -> Report:
     )
 
 
-def loader_costs(fed: Sequence[tuple[Report, float | None]], by_bytes: Mapping[Channel, float]) -> list[Part]:
+def loader_costs(fed: Sequence[tuple[Report, float | None]], by_bytes: Mapping[Channel, float]) -> list[EnergyPart]:
     """What the loader cost as a whole, then by step and in no step; empty where that isn't known.
 
     Args:
@@ -117,27 +117,27 @@ def loader_costs(fed: Sequence[tuple[Report, float | None]], by_bytes: Mapping[C
     return [_sum([part for parts in kinds for part in parts if part.name == name]) for name in (*names, UNATTRIBUTED)]
 
 
-def _sum(parts: Sequence[Part]) -> Part:
+def _sum(parts: Sequence[EnergyPart]) -> EnergyPart:
     domains = [domain for domain in parts[0].energy_j if all(domain in part.energy_j for part in parts)]
-    return Part(
+    return EnergyPart(
         parts[0].name,
         {domain: sum_figures(part.energy_j[domain] for part in parts) for domain in domains},
         sum_figures(part.cpu_s for part in parts if part.cpu_s is not None),
     )
 
 
-def _costs(profile: Report, samples: float, by_bytes: Mapping[Channel, float]) -> list[Part]:
-    def times(name: str, cost: Cost) -> Part:
+def _costs(profile: Report, samples: float, by_bytes: Mapping[Channel, float]) -> list[EnergyPart]:
+    def times(name: str, cost: Cost) -> EnergyPart:
         joules = {domain: scale(figure, samples) for domain, figure in cost.energy_j_per_sample.items()}
         for channel, j_per_byte in by_bytes.items():
             found = scale(cost.device_bytes_per_sample, samples * j_per_byte)
             joules[channel.domain] = replace(found, provenance=channel.provenance, systematic=channel.systematic)
-        return Part(name, joules, scale(cost.cpu_s_per_sample, samples))
+        return EnergyPart(name, joules, scale(cost.cpu_s_per_sample, samples))
 
     whole = times("loader", profile.full)
     elsewhere = [times(step.name, step) for step in profile.steps if step.backend == _IN_THE_MODEL]
     assert whole.cpu_s is not None
-    loader = Part(
+    loader = EnergyPart(
         "loader",
         {
             domain: minus(figure, *(step.energy_j[domain] for step in elsewhere))

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from greenload.energy.attribution.intervals import interval
+from greenload.energy.attribution.intervals import interval_of
 from greenload.energy.attribution.precision import least_window_s
 from greenload.energy.figures import Figure
 from greenload.energy.sampler import Mark, Window
@@ -18,7 +18,7 @@ from greenload.energy.settle import settle
 from greenload.energy.sharing import SharedSampler, Use
 from greenload.machine import machine
 from greenload.report.data import Report
-from greenload.training.caches import CacheWatch, Kind
+from greenload.training.caches import CacheWatch, EpochKind
 from greenload.training.costs import of_first_epoch
 from greenload.training.report import FitReport, Passed, Spent
 from greenload.training.split import MeasuredFloor, split
@@ -80,7 +80,7 @@ class Fit:
             self._release()
             raise
         self._epoch: tuple[int, Mark] | None = None
-        self._passed: list[tuple[Kind, Passed]] = []
+        self._passed: list[tuple[EpochKind, Passed]] = []
         self._testing: Mark | None = None
         self._validation: list[Window] = []
         self._validated: list[Window] = []
@@ -169,7 +169,7 @@ class Fit:
                 tf.summary.write(tag, tf.constant(value, tf.float32), metadata=kind)
         self._writer.flush()
 
-    def _count(self, steps: int | None) -> tuple[Kind, Passed]:
+    def _count(self, steps: int | None) -> tuple[EpochKind, Passed]:
         if self._steps is None:
             return "unknown", Passed(None, None, None, ("what passed isn't known: only model.fit shows its batches",))
         found = self._steps.passed(steps)
@@ -193,7 +193,7 @@ class Fit:
         )
 
     def _split(
-        self, name: str, window: Window, validation: list[Window], epochs: Sequence[tuple[Kind, Passed]]
+        self, name: str, window: Window, validation: list[Window], epochs: Sequence[tuple[EpochKind, Passed]]
     ) -> Spent:
         return split(
             name,
@@ -207,7 +207,7 @@ class Fit:
             notes=self._notes,
         )
 
-    def _fed(self, epochs: Sequence[tuple[Kind, Passed]]) -> list[tuple[Report, Passed]] | None:
+    def _fed(self, epochs: Sequence[tuple[EpochKind, Passed]]) -> list[tuple[Report, Passed]] | None:
         """What passed by its costs a sample; empty where they aren't known of an epoch, None where all are the same."""
         profile, kinds = self._profile, {kind for kind, _ in epochs}
         if profile is None or kinds <= {"later"}:
@@ -258,7 +258,7 @@ def _floor(windows: Sequence[Window], domain: str) -> MeasuredFloor | None:
     """A counter's floor by idle windows: the mean, studentised."""
     sound = [window for window in windows if domain in window.energy_j]
     watts = [window.energy_j[domain] / (window.energy_wall_ns.get(domain, window.wall_ns) / 1e9) for window in sound]
-    found = interval({0: watts})
+    found = interval_of({0: watts})
     if found is None:
         return None
     others_per_s = sum(window.other_cpu_s for window in sound) / sum(window.wall_ns / 1e9 for window in sound)

@@ -1,4 +1,4 @@
-"""What a training run spent, as frozen data: a `FitReport` of what was `Spent`, by the `Part` it went into."""
+"""What a training run spent, as frozen data: a `FitReport` of what was `Spent`, by the `EnergyPart` it went into."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from greenload.machine import Machine
 from greenload.system import file_output
 from greenload.text import screen_width
 
-SCHEMA = "greenload.fit/1"
+FIT_SCHEMA = "greenload.fit/1"
 """The version of the format that `FitReport.save` writes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class EnergyPart:
     """One share of a training run."""
 
     name: str
@@ -73,23 +73,23 @@ class Spent:
     validation_s: float
     """Seconds of them in validation."""
     passed: Passed
-    total: Part
+    total: EnergyPart
     """All joules of the time; CPU seconds of this process."""
-    loader: Part
+    loader: EnergyPart
     """Preparing the samples trained on. Missing without a profile."""
-    steps: tuple[Part, ...]
+    steps: tuple[EnergyPart, ...]
     """The loader's part by step of the profile."""
-    waiting: Part
+    waiting: EnergyPart
     """The idle floor's joules while the step waited for a batch: the loader's doing, but none of its work."""
-    model: Part
+    model: EnergyPart
     """The remainder: forward, backward, update, callbacks, compilation in the first epoch."""
-    work: Part
+    work: EnergyPart
     """Loader and model together, which no profile is needed for."""
-    validation: Part
+    validation: EnergyPart
     """All work of validation, its own loading included. Empty where there was none."""
-    others: Part
+    others: EnergyPart
     """What the rest of the machine drew beyond what it did while the floor was found, where a counter contains it."""
-    idle: Part
+    idle: EnergyPart
     """The idle floor without the waiting."""
     void: Mapping[str, str] = field(default_factory=dict)
     """Domains without a figure, and why."""
@@ -107,7 +107,7 @@ class Spent:
         return None if waiting_s is None or training_s <= 0 else waiting_s / training_s
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[EnergyPart, ...]:
         """Those that add up to ``total``; loader and model as one where they can't be told apart."""
         told = self.loader.cpu_s is not None and self.loader.cpu_s.value is not None
         work = (self.loader, self.waiting, self.model) if told else (self.work, self.waiting)
@@ -160,7 +160,7 @@ class FitReport:
         """The report as JSON data."""
         machine = asdict(self.machine)
         return {
-            "schema": SCHEMA,
+            "schema": FIT_SCHEMA,
             "created": self.created,
             "machine": {**machine.pop("extra"), **machine},
             "meters": [asdict(meter) for meter in self.meters],
@@ -183,6 +183,6 @@ class FitReport:
             raise ReportError(f"{path}: the report can't be written: {file_output.why(error)}") from None
 
     def __str__(self) -> str:
-        from greenload.training.table import text
+        from greenload.training.table import fit_text
 
-        return text(self, screen_width())
+        return fit_text(self, screen_width())

@@ -29,13 +29,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from greenload.energy.attribution.idle_floor import NEIGHBOUR_BAND
+from greenload.energy.attribution.idle_floor import OTHERS_BAND
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.energy.meters.base import Channel
 from greenload.energy.sampler import Window
 from greenload.report.data import Report
 from greenload.training.costs import BESIDE, does_not_fit, in_no_step, loader_costs, minus, samples_of
-from greenload.training.report import Part, Passed, Spent
+from greenload.training.report import EnergyPart, Passed, Spent
 
 _Z = 1.96
 """95 % of a normal distribution lie within so many standard deviations."""
@@ -180,15 +180,15 @@ def split(
         wall_s=wall_s,
         validation_s=validation_s,
         passed=passed,
-        total=Part("total", parts["total"], _exact(window.cpu_s)),
-        loader=Part("loader", parts["loader"], loader_cpu),
-        steps=tuple(Part(cost.name, step, cost.cpu_s) for cost, step in zip(costs[1:], steps, strict=True)),
-        waiting=Part("waiting", parts["waiting"]),
-        model=Part("model", parts["model"], model_cpu),
-        work=Part("loader and model", parts["work"], work_cpu),
-        validation=Part("validation", parts["validation"], _exact(sum(one.cpu_s for one in validation))),
-        others=Part("others", parts["others"], _exact(window.other_cpu_s)),
-        idle=Part("idle", parts["idle"]),
+        total=EnergyPart("total", parts["total"], _exact(window.cpu_s)),
+        loader=EnergyPart("loader", parts["loader"], loader_cpu),
+        steps=tuple(EnergyPart(cost.name, step, cost.cpu_s) for cost, step in zip(costs[1:], steps, strict=True)),
+        waiting=EnergyPart("waiting", parts["waiting"]),
+        model=EnergyPart("model", parts["model"], model_cpu),
+        work=EnergyPart("loader and model", parts["work"], work_cpu),
+        validation=EnergyPart("validation", parts["validation"], _exact(sum(one.cpu_s for one in validation))),
+        others=EnergyPart("others", parts["others"], _exact(window.other_cpu_s)),
+        idle=EnergyPart("idle", parts["idle"]),
         void=dict(window.void),
         notes=tuple(told),
         does_not_fit=unfit,
@@ -252,7 +252,7 @@ def _own(window: Window, channel: Channel, floor: MeasuredFloor | None) -> _Own:
         return _Own(above, none)  # neighbours that fell silent: no sharing out would mean anything
     # A neighbour's CPU second may draw half as much or half as much again as ours (energy.floor).
     joules = above.value * other_s / (window.cpu_s + other_s)
-    half = _Z * NEIGHBOUR_BAND * abs(joules)
+    half = _Z * OTHERS_BAND * abs(joules)
     others = Figure(joules, joules - half, joules + half, channel.provenance, channel.systematic)
     return _Own(minus(above, others), others)
 
@@ -265,10 +265,10 @@ def _follows_cpu(domain: str) -> bool:
 def _by_cpu(work: Figure, part_cpu_s: Figure | None, work_cpu_s: Figure) -> Figure:
     """A part of joules by its part of the CPU seconds: modelled, as kinds of code differ in watts."""
     if part_cpu_s is None or part_cpu_s.value is None or work.value is None or not work_cpu_s.value:
-        return Figure.missing("modelled", NEIGHBOUR_BAND)
+        return Figure.missing("modelled", OTHERS_BAND)
     found = scale(part_cpu_s, work.value / work_cpu_s.value)
     assert found.value is not None and found.low is not None and found.high is not None
-    return Figure(found.value, found.low, found.high, "modelled", NEIGHBOUR_BAND, found.unresolved)
+    return Figure(found.value, found.low, found.high, "modelled", OTHERS_BAND, found.unresolved)
 
 
 def _beside(channel: Channel, figure: Figure) -> Figure:

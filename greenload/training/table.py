@@ -12,7 +12,7 @@ from greenload.energy.figures import Figure
 from greenload.report.columns import Columns, Line, Sentence, plain
 from greenload.report.rows import DASH, amount, band, by_group, group, percent
 from greenload.text import printable
-from greenload.training.report import FitReport, Part, Spent
+from greenload.training.report import EnergyPart, FitReport, Spent
 
 _EXPLAINED = {
     "loader": "loader",
@@ -28,7 +28,7 @@ _STYLES = {"idle": "dim", "others": "dim", "total": "bold"}
 _EPOCHS_SHOWN = 20
 
 
-def render(report: FitReport) -> RenderableType:
+def render_fit(report: FitReport) -> RenderableType:
     """The report for a rich console: what must be known first, the whole fit by part, a row for each epoch.
 
     Example:
@@ -59,9 +59,9 @@ def render(report: FitReport) -> RenderableType:
     return Group(*lines)
 
 
-def text(report: FitReport, width: int = 100) -> str:
-    """What `render` shows as plain text, ``width`` columns wide."""
-    return plain(render(report), width)
+def fit_text(report: FitReport, width: int = 100) -> str:
+    """What `render_fit` shows as plain text, ``width`` columns wide."""
+    return plain(render_fit(report), width)
 
 
 def _band(spent: Spent) -> str:
@@ -98,7 +98,7 @@ def _whole(spent: Spent, groups: Sequence[str]) -> Columns:
     return Columns("", ["CPU s", *(f"{name} J\n{one}" for name, one in zip(groups, told, strict=True))], lines)
 
 
-def _line(label: str, part: Part, groups: Sequence[str], style: str) -> Line:
+def _line(label: str, part: EnergyPart, groups: Sequence[str], style: str) -> Line:
     joules = by_group(part.energy_j)
     cells = [amount(joules.get(name), resolve=False) for name in groups]
     # The rest of the machine's CPU seconds are in no total of this process's.

@@ -17,12 +17,9 @@ from hypothesis import strategies as st
 
 from greenload import backends
 from greenload.backends.base import EXACT, Tolerance
-from greenload.backends.dali import lowerings as dali_lowerings
-from greenload.backends.pillow import lowerings as pillow_lowerings
-from greenload.backends.tf import backend as tf
+from greenload.backends.tables import TABLES
 from greenload.errors import PipelineError, RecordError
 from greenload.planning.choose import make_plan
-from greenload.plans import claims
 from greenload.sources import Arrays
 from greenload.specs import DTYPES, ENCODED_SPEC, ImageSpec
 from greenload.stages import (
@@ -97,7 +94,7 @@ def test_the_reference_is_kept(backend: str, stages: tuple[Stage, ...]) -> None:
 
 def test_every_claim_is_put_to_the_test() -> None:
     # Plans are made without a framework, so that a GPU's claims are looked at as well.
-    for name in claims.CLAIMS:
+    for name in TABLES:
         assert suite.claimed(name) - suite.exercised(name) == set(), name
 
 
@@ -216,9 +213,9 @@ def test_a_large_enlarged_image_is_warped_to_tolerance() -> None:
     spec = ImageSpec((900, 900, 1), "float32", "HWC")
     image = np.random.default_rng(0).random((900, 900, 1), np.float32)
     turn = np.array([[0.1, 0.02, 700.0], [-0.02, 0.1, 800.0]])
-    lower = tf.LOWERINGS[p.Warp](p.Warp(), spec, spec)
+    lower = TABLES["tf"].rows[p.Warp].lowering(p.Warp(), spec, spec)
     found = np.asarray(lower(image, {"matrix": turn})[0])
-    stated = backends.get("tf").tolerance(p.Warp(), spec)
+    stated = TABLES["tf"].tolerance(p.Warp(), spec)
     assert stated is not None
     gap = np.abs(found - warp(image.astype(np.float64), turn, 0.0))
     assert 0.05 * stated.max < gap.max() < stated.max
@@ -263,16 +260,16 @@ def test_all_primitives_are_claimed_or_refused(backend: str) -> None:
         pass
 
     spec = make_plan(suite.pipeline_of(Arrays(np.zeros((1, 2, 2, 3), np.uint8)), ()), "tf").out_spec
-    assert backends.get(backend).tolerance(Sharpen(), spec) is None
-    lowered = {"tf": tf.LOWERINGS, "dali-cpu": dali_lowerings.LOWERINGS, "pillow": pillow_lowerings.LOWERINGS}
-    assert {kind for kind in lowered[backend] if kind is not type(None)} == claims.CLAIMS[backend].keys()
+    assert TABLES[backend].tolerance(Sharpen(), spec) is None
+    assert all(row.primitive is kind for kind, row in TABLES[backend].rows.items())
+    assert TABLES[backend].rows.keys() <= {type(primitive) for primitive in PRIMITIVES}
     for primitive in PRIMITIVES:
         for dtype in ("bytes", *DTYPES):
             given = ENCODED_SPEC if dtype == "bytes" else ImageSpec((4, 4, 3), dtype, "HWC")
-            stated = backends.get(backend).tolerance(primitive, given)
-            assert (stated is not None) == claims.claimed(backend, primitive, given), (primitive, dtype)
+            stated = TABLES[backend].tolerance(primitive, given)
+            assert (stated is not None) == TABLES[backend].supports(primitive, given), (primitive, dtype)
     for primitive in (p.Crop(), p.Pad(3, 3), p.Flip()):
-        assert backends.get(backend).tolerance(primitive, spec) == EXACT
+        assert TABLES[backend].tolerance(primitive, spec) == EXACT
     assert backends.get(backend).name == backend
 
 

@@ -46,7 +46,7 @@ def run(pipeline: Pipeline, records: Records, threads: int = 2) -> np.ndarray[An
 
 def held(plan: Plan) -> Tolerance:
     """What the backend states for the one step of a plan that isn't exact."""
-    stated = [dali.DALI_CPU.tolerance(s.primitive, s.spec_in) for s in plan.steps if s.primitive is not None]
+    stated = [dali.DALI_CPU.table.tolerance(s.primitive, s.spec_in) for s in plan.steps if s.primitive is not None]
     assert None not in stated
     loose = [tolerance for tolerance in stated if tolerance != EXACT]
     assert len(loose) <= 1
@@ -268,9 +268,9 @@ def test_what_is_claimed_and_what_is_not() -> None:
         pass
 
     for backend in (dali.DALI_CPU, dali.DALI):
-        assert backend.tolerance(Unknown(), UINT8) is None
-    assert dali.DALI_CPU.tolerance(p.Decode(), ENCODED_SPEC) == EXACT
-    assert dali.DALI_CPU.tolerance(p.Flip(), FLOAT) == EXACT
+        assert backend.table.tolerance(Unknown(), UINT8) is None
+    assert dali.DALI_CPU.table.tolerance(p.Decode(), ENCODED_SPEC) == EXACT
+    assert dali.DALI_CPU.table.tolerance(p.Flip(), FLOAT) == EXACT
     assert dali.backend("dali") == dali.DALI
     with pytest.raises(BackendUnavailable, match="'tf'"):
         dali.backend("tf")

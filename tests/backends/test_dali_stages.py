@@ -228,21 +228,21 @@ def test_what_is_claimed_is_stated_and_what_is_not_is_none() -> None:
     for backend in (dali.DALI_CPU, dali.DALI):
         for dtype in ("uint8", "int8", "float16", "bfloat16", "float32"):
             spec = ImageSpec((20, 30, 3), dtype, "HWC")
-            moved = backend.tolerance(p.Crop(), spec)
+            moved = backend.table.tolerance(p.Crop(), spec)
             assert moved == (None if dtype == "bfloat16" else EXACT)
             for primitive in (p.Warp(), p.Color(), p.Blur(3, 3), p.Resize(True, 3, 3)):
-                assert (backend.tolerance(primitive, spec) is None) == (dtype not in ("uint8", "float32"))
+                assert (backend.table.tolerance(primitive, spec) is None) == (dtype not in ("uint8", "float32"))
         floats = ImageSpec((20, 30, 3), "float32", "HWC")
-        assert backend.tolerance(p.Affine((1.0,), (0.0,), "bfloat16"), floats) is None
-        assert backend.tolerance(p.Call(abs), floats) is None
-        assert backend.tolerance(p.Erase((0.5,)), floats) == EXACT
-        erased = backend.tolerance(p.Erase((0.485,)), floats)
+        assert backend.table.tolerance(p.Affine((1.0,), (0.0,), "bfloat16"), floats) is None
+        assert backend.table.tolerance(p.Call(abs), floats) is None
+        assert backend.table.tolerance(p.Erase((0.5,)), floats) == EXACT
+        erased = backend.table.tolerance(p.Erase((0.485,)), floats)
         assert erased is not None and 0 < erased.max < 3e-8  # float32 has no 0.485
 
 
 def test_a_warp_of_a_large_image_is_stated_to_be_coarser_on_the_cpu() -> None:
     def stated(backend: dali.DaliBackend, side: int | None) -> float:
-        tolerance = backend.tolerance(p.Warp(), ImageSpec((side, side, 3), "float32", "HWC"))
+        tolerance = backend.table.tolerance(p.Warp(), ImageSpec((side, side, 3), "float32", "HWC"))
         assert tolerance is not None
         return tolerance.max
 

@@ -12,6 +12,7 @@ import odd_jpegs as oj
 import pytest
 
 from bench import odd_pictures
+from greenload.backends.tables import support
 from greenload.sources import formats
 
 EVERY = 13
@@ -70,8 +71,8 @@ def test_a_partial_progressive_jpeg_is_told_by_what_its_scans_send() -> None:
     cut = oj.jpeg(image, frame=0xC2, scans=oj.progressive(3)[:4])
     for backend in ("dali-cpu", "dali"):
         with pytest.raises(formats.FormatError, match=f"partial progressive JPEG is not read by backend '{backend}'"):
-            formats.header(cut, backend)
-    assert formats.header(cut, "tf") == formats.header(cut, "pillow")
+            formats.header(cut, support(backend))
+    assert formats.header(cut, support("tf")) == formats.header(cut, support("pillow"))
 
 
 @pytest.mark.slow

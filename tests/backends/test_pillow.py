@@ -22,6 +22,7 @@ import pytest
 from greenload import backends
 from greenload.backends.base import Records
 from greenload.backends.pillow import backend, decode
+from greenload.backends.tables import support
 from greenload.cli import doctor
 from greenload.errors import BackendUnavailable, PipelineError, RecordError, UsageError
 from greenload.loading.verify import reason, verify
@@ -375,7 +376,7 @@ def test_a_png_that_lacks_rows_is_refused_not_black(interlaced: bool, missing: i
     rows = zlib.decompress(whole[begin + 4 : begin + 4 + length])
     short = e.chunk(b"IDAT", zlib.compress(rows[: len(rows) - missing]))
     cut = whole[: begin - 4] + short + whole[begin + 8 + length :]
-    formats.header(cut, "pillow")  # its chunks are whole
+    formats.header(cut, support("pillow"))  # its chunks are whole
     decode.decode(whole)
     with pytest.raises(formats.FormatError, match=f"{len(rows) - missing} bytes of rows, .* promises {len(rows)}"):
         decode.decode(cut)

@@ -21,6 +21,7 @@ from greenload.backends.base import Availability, Records
 from greenload.backends.dali.backend import DaliBackend
 from greenload.backends.pillow.decode import decode
 from greenload.backends.readers import Readers, png, upright
+from greenload.backends.tables import TABLES, reading
 from greenload.errors import RecordError, SourceError
 from greenload.loading.verify import verify
 from greenload.planning.choose import helpers, make_plan, readers_for
@@ -85,7 +86,7 @@ def by_their_own(source: Files, stages: tuple[Stage, ...]) -> np.ndarray[Any, An
     images = []
     for index in range(len(source)):
         data: Any = source.read(index)
-        backend = formats.KINDS[formats.opened(data, truncated="fill")[1].kind].backends[0]
+        backend = reading(formats.opened(data, truncated="fill")[1].kind)[0]
         pipeline = gl.Pipeline(source, *stages)
         numbers = DrawLayout.of(pipeline).prepare(pipeline.seed, 0, np.array([index]))
         images.append(backends.run(make_plan(pipeline, backend, threads=1), Records([data], numbers, ["a file"]))[0])
@@ -278,7 +279,7 @@ def test_dali_has_partial_progressive_jpegs_decoded_by_others(tmp_path: Path) ->
 
 def test_tf_reads_every_kind_of_jpeg() -> None:
     """Its graph hands on none, so that JPEGs pay nothing."""
-    assert all("tf" in kind.backends for name, kind in formats.KINDS.items() if name.endswith("JPEG"))
+    assert {kind for kind in formats.KINDS if kind.endswith("JPEG")} <= set(TABLES["tf"].kinds)
 
 
 def test_a_png_that_is_handed_on_holds_the_pixels() -> None:

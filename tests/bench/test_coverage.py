@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from bench.coverage import PARTS, cell, held, line, profile, rows
-from greenload.energy.emulators.simulator import typical
+from greenload.energy.emulators.simulator import typical_scenario
 
 
 def test_intervals_that_miss_are_counted() -> None:
     rng = np.random.default_rng(0)
-    scenario = typical(rng, noise=0.01)
+    scenario = typical_scenario(rng, noise=0.01)
     windows, found, builds = profile(scenario, rng)
     assert builds == 2
     shown = held(scenario, windows, found)

@@ -11,24 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenload.energy.attribution.attribute import (
-    Cost,
-    Domain,
-    Figure,
-    Observation,
-    attribute,
-    own_energy,
-    paired_cost,
-    prefix_cost,
-    scale,
-    sum_figures,
-    trial_cost,
-    unattributed_shares,
-)
+from greenload.energy.attribution.attribute import attribute, trial_cost
+from greenload.energy.attribution.costs import Cost, unattributed_shares
 from greenload.energy.attribution.intervals import Variance, half_width
-from greenload.energy.attribution.observation import read
+from greenload.energy.attribution.observation import Metering, Observation, read_quantity
 from greenload.energy.attribution.quantity import ISOLATION_BIAS
+from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.errors import UsageError
+
+pytestmark = pytest.mark.alone
 
 FINITE = st.floats(-1e6, 1e6)
 
@@ -81,20 +72,36 @@ def observed(
     return Observation(step, kind, round_, build, samples, int(wall_s * 1e9), cpu_s, other, 8e4 * samples, joules)
 
 
-DOMAINS = {"cpu:package-0": Domain("measured"), "dram": Domain("modelled", 0.4)}
+DOMAINS = {"cpu:package-0": Metering("measured"), "dram": Metering("modelled", 0.4)}
 STEPS = ("source", "decode", "flip")
+
+
+def full_runs(cpu_s: float = 2.0, **more: object) -> list[Observation]:
+    """The held-out run, of 100 samples, in two builds of three rounds."""
+    return [window("", "full", r, b, cpu_s, **more) for b in (0, 1) for r in range(3)]
+
+
+def cost_of_a(windows: list[Observation], domain: str | None = None) -> Figure:
+    """What the replayed step a costs, free of the bias of running in isolation: CPU seconds, or joules of a GPU that
+    draws nothing when idle."""
+    domains = {} if domain is None else {domain: Metering("measured")}
+    found = attribute(
+        [*windows, *full_runs()], steps=["a"], domains=domains, idle_power_w={"gpu:0": 0.0}, isolation_bias={"a": 0.0}
+    )
+    cost = found.steps[0].cost
+    return cost.cpu_s_per_sample if domain is None else cost.energy_j_per_sample[domain]
 
 
 def test_replay_takes_the_difference_within_each_round() -> None:
     windows = [window("a", "with", r, b, 1.0 + r) for b in (0, 1) for r in range(4)]
     windows += [window("a", "without", r, b, 0.25 + r) for b in (0, 1) for r in range(4)]
-    found = paired_cost(windows, "cpu_s", step="a")
+    found = cost_of_a(windows)
     # Unpaired, the drift of 1 s per round would drown the difference.
     assert (found.value, found.low, found.high) == pytest.approx((0.0075, 0.0075, 0.0075))
     assert not found.unresolved
 
 
-def test_replay_leaves_out_void_windows_and_unpaired_rounds() -> None:
+def test_replay_leaves_out_invalid_windows_and_unpaired_rounds() -> None:
     windows = [
         window("a", kind, r, 0, cpu, energy_j={"gpu:0": 50 * cpu})
         for r in range(4)
@@ -102,13 +109,13 @@ def test_replay_leaves_out_void_windows_and_unpaired_rounds() -> None:
     ]
     windows[0] = dataclasses.replace(windows[0], energy_j={"gpu:0": -1e6}, void={"gpu:0": "the counter was reset"})
     windows.append(window("a", "with", 9, 0, 77.0, energy_j={"gpu:0": 77.0}))
-    assert paired_cost(windows, "gpu:0", step="a").value == pytest.approx(0.5)
-    assert paired_cost(windows, "cpu_s", step="a").value == pytest.approx(0.01)
+    assert cost_of_a(windows, "gpu:0").value == pytest.approx(0.5)
+    assert cost_of_a(windows).value == pytest.approx(0.01)
 
 
 def test_what_no_window_shows_is_missing_not_zero() -> None:
     windows = [window("a", kind, r, 0, 1.0) for r in range(3) for kind in ("with", "without")]
-    found = paired_cost(windows, "gpu:0", step="a")
+    found = cost_of_a(windows, "gpu:0")
     assert found.value is None and found.low is None and found.unresolved
 
 
@@ -119,8 +126,8 @@ def test_a_cache_shows_as_a_negative_prefix_difference() -> None:
         for r in range(3)
         for step, cpu in (("decode", 1.0), ("cache", 0.2))
     ]
-    assert prefix_cost(windows, "cpu_s", step="cache", previous="decode").value == pytest.approx(-0.008)
-    assert prefix_cost(windows, "cpu_s", step="decode", previous=None).value == pytest.approx(0.01)
+    found = attribute([*windows, *full_runs(0.2)], steps=["decode", "cache"], domains={})
+    assert [step.cost.cpu_s_per_sample.value for step in found.steps] == pytest.approx([0.01, -0.008])
 
 
 def test_unresolved_is_an_interval_around_zero_that_is_too_wide_to_be_a_finding() -> None:
@@ -129,10 +136,13 @@ def test_unresolved_is_an_interval_around_zero_that_is_too_wide_to_be_a_finding(
         for r in range(6)
         for kind in ("with", "without")
     ]
-    found = paired_cost(windows, "cpu_s", step="a")
-    assert found.low is not None and found.high is not None and found.low < 0 < found.high
-    assert found.unresolved
-    assert not paired_cost(windows, "cpu_s", step="a", resolution=0.1).unresolved
+    cheap, dear = (
+        attribute([*windows, *full_runs(cpu_s)], steps=["a"], domains={}).steps[0].cost.cpu_s_per_sample
+        for cpu_s in (1.0, 100.0)
+    )
+    assert cheap.low is not None and cheap.high is not None and cheap.low < 0 < cheap.high
+    assert cheap.unresolved
+    assert not dear.unresolved, "below 1 % of the full run either way: a finding"
 
 
 def test_attribution_finds_the_steps_the_floor_and_nothing_left() -> None:
@@ -203,16 +213,21 @@ def test_neighbours_joules_are_not_ours() -> None:
     assert found.idle_power_w["cpu:package-0"].value == pytest.approx(2.0, rel=0.1)
 
 
-def test_a_neighbour_that_never_varies_is_charged_its_share_of_cpu_seconds() -> None:
-    windows = [window("a", "full", r, 0, 1.0, other_cpu_s=1.0, energy_j={"cpu:package-0": 42.0}) for r in range(4)]
-    own, _ = own_energy(windows, {"cpu:package-0": Domain("measured")}, {"cpu:package-0": 2.0})
-    assert [one.energy_j["cpu:package-0"] for one in own] == pytest.approx([20.0] * 4)
+def test_another_process_that_never_varies_is_charged_its_share_of_cpu_seconds() -> None:
+    windows = full_runs(1.0, other_cpu_s=1.0, energy_j={"cpu:package-0": 42.0})
+    windows += [dataclasses.replace(one, step="a", kind="prefix") for one in windows]
+    found = attribute(
+        windows, steps=["a"], domains={"cpu:package-0": Metering("measured")}, idle_power_w={"cpu:package-0": 2.0}
+    )
+    assert found.full.energy_j_per_sample["cpu:package-0"].value == pytest.approx(0.2)
 
 
-def test_a_gpu_is_not_charged_for_neighbours_on_the_cpu() -> None:
-    windows = [window("a", "full", r, 0, 1.0, other_cpu_s=5.0 * r, energy_j={"gpu:0": 42.0}) for r in range(4)]
-    own, _ = own_energy(windows, {"gpu:0": Domain("measured")}, {"gpu:0": 2.0})
-    assert [one.energy_j["gpu:0"] for one in own] == pytest.approx([40.0] * 4)
+def test_a_gpu_is_not_charged_for_other_processes_on_the_cpu() -> None:
+    windows = [window("", "full", r, 0, 1.0, other_cpu_s=5.0 * r, energy_j={"gpu:0": 42.0}) for r in range(4)]
+    windows += [window("a", "prefix", r, 0, 1.0, energy_j={"gpu:0": 42.0}) for r in range(4)]
+    found = attribute(windows, steps=["a"], domains={"gpu:0": Metering("measured")}, idle_power_w={"gpu:0": 2.0})
+    assert found.full.energy_j_per_sample["gpu:0"].value == pytest.approx(0.4)
+    assert found.unattributed.energy_j_per_sample["gpu:0"].value == pytest.approx(0.0)
 
 
 def test_modelled_joules_are_taken_as_they_are_and_their_floor_added_in_the_total() -> None:
@@ -222,7 +237,7 @@ def test_modelled_joules_are_taken_as_they_are_and_their_floor_added_in_the_tota
         for r in range(3)
         for kind, c in (("with", 2.0), ("without", 1.0))
     ]
-    found = attribute(windows, steps=["a"], domains={"cpu": Domain("modelled", 0.4)}, idle_power_w={"cpu": 1.0})
+    found = attribute(windows, steps=["a"], domains={"cpu": Metering("modelled", 0.4)}, idle_power_w={"cpu": 1.0})
     assert found.full.energy_j_per_sample["cpu"].value == pytest.approx(0.03)
     assert found.idle_energy_j_per_sample["cpu"].value == pytest.approx(0.01)
     assert found.total.energy_j_per_sample["cpu"].value == pytest.approx(0.04)
@@ -244,7 +259,7 @@ def steady(idle_w: tuple[float, ...]) -> list[Observation]:
 
 
 def test_the_floors_error_is_in_what_it_was_taken_from_and_not_in_the_total() -> None:
-    domains = {"cpu:package-0": Domain("measured")}
+    domains = {"cpu:package-0": Metering("measured")}
     found = attribute(steady((1.8, 1.9, 2.0, 2.1, 2.2)), steps=["a", "b"], domains=domains)
     error_w = found.idle_power_w["cpu:package-0"].half_width
     assert error_w is not None and error_w > 0.1
@@ -256,8 +271,8 @@ def test_the_floors_error_is_in_what_it_was_taken_from_and_not_in_the_total() ->
     assert half(found.full) == pytest.approx(error_w * 0.04)
     assert half(found.steps[0].cost) == pytest.approx(error_w * 0.02)
     one_s = Variance((0.01 * error_w / 2.776) ** 2, 4)  # Student's t of five idle windows
-    out_of_place = Variance((ISOLATION_BIAS * 0.2) ** 2, math.inf)  # the joules of b, which alone was replayed
-    both = half_width([one_s, out_of_place])
+    isolation_bias = Variance((ISOLATION_BIAS * 0.2) ** 2, math.inf)  # the joules of b, which alone was replayed
+    both = half_width([one_s, isolation_bias])
     assert half(found.steps[1].cost) == pytest.approx(both, rel=1e-3)
     assert half(found.unattributed) == pytest.approx(both, rel=1e-3), "what of the floor is in both cancels"
     total = found.total.energy_j_per_sample["cpu:package-0"]
@@ -270,15 +285,15 @@ def test_a_replay_is_no_surer_than_that_it_ran_out_of_its_place() -> None:
     """However alike the windows are; counts of bytes and reads are the same in every place."""
     same = [dataclasses.replace(one, device_bytes=800.0) for one in steady((2.0, 2.0))]
     found = attribute(same, steps=["a", "b"], domains={})
-    read, work = (step.cost.cpu_s_per_sample.half_width for step in found.steps)
-    assert read == pytest.approx(0.0), "a prefix runs in its place"
+    reading, work = (step.cost.cpu_s_per_sample.half_width for step in found.steps)
+    assert reading == pytest.approx(0.0), "a prefix runs in its place"
     assert work == pytest.approx(1.96 * ISOLATION_BIAS * 0.02, rel=1e-3)
     assert found.unattributed.cpu_s_per_sample.half_width == pytest.approx(1.96 * ISOLATION_BIAS * 0.02, rel=1e-3)
     assert found.steps[1].cost.device_bytes_per_sample.half_width == pytest.approx(0.0)
 
 
 def test_how_far_a_replay_may_be_out_of_place_is_told_by_step() -> None:
-    found = attribute(steady((2.0, 2.0)), steps=["a", "b"], domains={}, out_of_place={"b": 0.1})
+    found = attribute(steady((2.0, 2.0)), steps=["a", "b"], domains={}, isolation_bias={"b": 0.1})
     assert found.steps[1].cost.cpu_s_per_sample.half_width == pytest.approx(1.96 * 0.1 * 0.02, rel=1e-3)
 
 
@@ -306,7 +321,7 @@ def test_settling_takes_no_time_of_a_sample_and_has_no_joules() -> None:
         for one in steady((2.0, 2.0, 2.0))
     ]
     found, plain = (
-        attribute(windows, steps=["a", "b"], domains={"cpu:package-0": Domain("measured")})
+        attribute(windows, steps=["a", "b"], domains={"cpu:package-0": Metering("measured")})
         for windows in (settled, steady((2.0, 2.0, 2.0)))
     )
     assert found.samples_per_s.value == pytest.approx(25.0)
@@ -322,7 +337,7 @@ def test_a_step_within_the_floors_error_is_unresolved() -> None:
         for one in steady(())
     ]
     idle = [window("", "idle", r, 0, 0.0, samples=0, energy_j={"gpu:0": w}) for r, w in enumerate((19, 20.1, 21.1))]
-    found = attribute([*windows, *idle], steps=["a", "b"], domains={"gpu:0": Domain("measured")})
+    found = attribute([*windows, *idle], steps=["a", "b"], domains={"gpu:0": Metering("measured")})
     assert found.steps[0].cost.energy_j_per_sample["gpu:0"].unresolved
 
 
@@ -392,7 +407,7 @@ def test_an_unknown_provenance_is_refused() -> None:
     with pytest.raises(UsageError, match="guessed"):
         Figure(1.0, 1.0, 1.0, "guessed")
     with pytest.raises(UsageError, match="guessed"):
-        Domain("guessed")
+        Metering("guessed")
 
 
 @pytest.mark.parametrize(
@@ -413,7 +428,10 @@ def test_what_a_window_does_not_know_is_left_out_of_its_json() -> None:
     bare = window("a", "with", 0, 0, 1.0)
     assert not {"reads", "start_ns"} & set(bare.to_dict())
     assert {"reads", "start_ns"} <= set(window("a", "with", 0, 0, 1.0, reads=0.0, start_ns=0).to_dict())
-    assert read(bare, "reads") is None and read(window("a", "with", 0, 0, 1.0, reads=3.0), "reads") == 3.0
+    assert (
+        read_quantity(bare, "reads") is None
+        and read_quantity(window("a", "with", 0, 0, 1.0, reads=3.0), "reads") == 3.0
+    )
 
 
 def test_results_are_frozen() -> None:

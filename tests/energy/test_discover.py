@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from greenload.energy.meters.base import Channel, Meter, ReplayMeter, domains
+from greenload.energy.meters.base import Channel, Meter, ReplayMeter, channels_by_domain
 from greenload.energy.meters.discover import discover
-from greenload.energy.meters.storage import Place
+from greenload.energy.meters.storage import DataLocation
 from greenload.errors import MeterError
+
+pytestmark = pytest.mark.alone
 
 
 def kinds(meters: list[Meter]) -> dict[str, str]:
-    return {domain: channel.provenance for domain, channel in domains(meters).items()}
+    return {domain: channel.provenance for domain, channel in channels_by_domain(meters).items()}
 
 
 def test_without_any_counter_cpu_and_dram_are_modelled(tmp_path: Path) -> None:
@@ -34,11 +36,11 @@ def test_a_kind_that_is_measured_is_not_modelled(make_zones: Callable[[Mapping[s
 def test_one_folder_of_data_is_one_path_and_not_its_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[object]] = []
 
-    def place_of(paths: list[object], _: object) -> Place:
+    def place_of(paths: list[object], _: object) -> DataLocation:
         asked.append(paths)
-        return Place(why="a test's", known=True)
+        return DataLocation(why="a test's", known=True)
 
-    monkeypatch.setattr("greenload.energy.meters.discover.place_of", place_of)
+    monkeypatch.setattr("greenload.energy.meters.discover.locate", place_of)
     for data in ("data/train", tmp_path, ["data/train", tmp_path], iter(["data/train"])):
         discover(tmp_path / "none", data=data)
     assert asked == [["data/train"], [tmp_path], ["data/train", tmp_path], ["data/train"]]

@@ -15,11 +15,21 @@ from pathlib import Path
 import pytest
 from mount_namespaces import private_mounts
 
-from greenload.energy.emulators.layout import Columns, core_watts
+from greenload.energy.emulators.layout import TruthColumns, core_watts
 from greenload.energy.emulators.ledger import create_ledger
-from greenload.energy.emulators.powercap import UNEVEN, Layout, Ledger, Power, PowercapEmulator, attach, mount_powercap
+from greenload.energy.emulators.powercap import (
+    UNEVEN,
+    Ledger,
+    Power,
+    PowercapEmulator,
+    PowercapLayout,
+    attach,
+    mount_powercap,
+)
 from greenload.energy.emulators.writer import format_uj, process_cpu_s
 from greenload.errors import MeterError, UsageError
+
+pytestmark = pytest.mark.alone
 
 Burn = Callable[[float], None]
 
@@ -29,7 +39,7 @@ def read_j(root: Path, zone: str) -> float:
 
 
 def test_the_tree_has_the_kernels_layout(tmp_path: Path) -> None:
-    layout = Layout(packages=("package-0", "package-1"), numbers=(0, 10), psys=True, mmio=True)
+    layout = PowercapLayout(packages=("package-0", "package-1"), numbers=(0, 10), psys=True, mmio=True)
     with PowercapEmulator(tmp_path, layout):
         names = {
             zone: (tmp_path / zone / "name").read_text().strip()
@@ -45,7 +55,7 @@ def test_the_tree_has_the_kernels_layout(tmp_path: Path) -> None:
 
 
 def test_idle_and_busy_watts_are_what_the_layout_says(tmp_path: Path, burn: Burn) -> None:
-    with PowercapEmulator(tmp_path, Layout(), Power(idle_w=10.0, busy_core_w=20.0)) as machine:
+    with PowercapEmulator(tmp_path, PowercapLayout(), Power(idle_w=10.0, busy_core_w=20.0)) as machine:
         for work_s in (0.0, 0.4):
             start, wall, cpu = read_j(tmp_path, "intel-rapl:0"), time.monotonic(), time.process_time()
             burn(work_s)
@@ -57,7 +67,7 @@ def test_idle_and_busy_watts_are_what_the_layout_says(tmp_path: Path, burn: Burn
 
 
 def test_work_is_split_between_packages(tmp_path: Path) -> None:
-    layout = Layout(packages=("package-0", "package-1"))
+    layout = PowercapLayout(packages=("package-0", "package-1"))
     with PowercapEmulator(tmp_path, layout, Power(idle_w=0.0)) as machine:
         start_ns = time.monotonic_ns()
         sum(range(500_000))
@@ -67,7 +77,7 @@ def test_work_is_split_between_packages(tmp_path: Path) -> None:
 
 
 def test_wrap_and_reset(tmp_path: Path) -> None:
-    with PowercapEmulator(tmp_path, Layout(wrap_j=100.0, start_j=99.8)) as machine:
+    with PowercapEmulator(tmp_path, PowercapLayout(wrap_j=100.0, start_j=99.8)) as machine:
         time.sleep(0.1)
         assert read_j(tmp_path, "intel-rapl:0") < 50
         machine.reset()
@@ -84,7 +94,7 @@ def test_it_stops_and_its_files_stay(tmp_path: Path) -> None:
 
 
 def test_each_domain_has_its_own_range_and_start(tmp_path: Path) -> None:
-    layout = Layout(wrap_j={"dram:package-0": 65712.999613}, start_j={"cpu:package-0": 500.0})
+    layout = PowercapLayout(wrap_j={"dram:package-0": 65712.999613}, start_j={"cpu:package-0": 500.0})
     with PowercapEmulator(tmp_path, layout) as machine:
         ranges = {
             zone: (tmp_path / zone / "max_energy_range_uj").read_text() for zone in ("intel-rapl:0", "intel-rapl:0:1")
@@ -93,7 +103,7 @@ def test_each_domain_has_its_own_range_and_start(tmp_path: Path) -> None:
         machine.true_energy_j("cpu:package-0")
         assert read_j(tmp_path, "intel-rapl:0") > 500 > 400 > read_j(tmp_path, "intel-rapl:0:1")
     with pytest.raises(UsageError, match="package-7"):
-        Layout(wrap_j={"cpu:package-7": 1.0})
+        PowercapLayout(wrap_j={"cpu:package-7": 1.0})
 
 
 def test_further_cores_add_less_and_heavier_work_draws_more() -> None:
@@ -109,8 +119,8 @@ def test_further_cores_add_less_and_heavier_work_draws_more() -> None:
 
 
 def test_psys_is_the_sum_of_the_parts_and_the_platform() -> None:
-    layout = Layout(packages=("package-0", "package-1"), dram=("package-1",), psys=True)
-    columns = Columns.of(layout, UNEVEN)
+    layout = PowercapLayout(packages=("package-0", "package-1"), dram=("package-1",), psys=True)
+    columns = TruthColumns.of(layout, UNEVEN)
     rows = columns.joules(2.0, [0.5, 1.0, 0.0, 0.2], [0.0, 1e9, 0.0, 0.0])
     total = {name: sum(rows[i * columns.width : (i + 1) * columns.width]) for i, name in enumerate(columns.names)}
     parts = sum(total[domain] for domain in layout.domains)
@@ -190,7 +200,7 @@ def test_the_ledger_adds_up_over_threads_and_forks(tmp_path: Path) -> None:
 
 def test_the_truth_tells_kinds_of_work_apart(tmp_path: Path) -> None:
     power = Power(idle_w=10.0, busy_core_w=20.0, weights={"other": 1.0, "parsing": 1.0, "vector": 3.0})
-    with PowercapEmulator(tmp_path, Layout(), power) as machine:
+    with PowercapEmulator(tmp_path, PowercapLayout(), power) as machine:
         start_ns = time.monotonic_ns()
         work_in_ledger(machine.ledger, "parsing", 0.1)
         work_in_ledger(machine.ledger, "vector", 0.2)
@@ -214,7 +224,7 @@ def test_the_truth_tells_kinds_of_work_apart(tmp_path: Path) -> None:
 
 def test_power_that_lags_loses_no_joules(tmp_path: Path) -> None:
     """Once the load has ended for a while, all of it was counted."""
-    with PowercapEmulator(tmp_path, Layout(), Power(lag_s=0.01)) as machine:
+    with PowercapEmulator(tmp_path, PowercapLayout(), Power(lag_s=0.01)) as machine:
         work_in_ledger(machine.ledger, "other", 0.3)
         time.sleep(0.15)
         joules = machine.true_energy_j("core:package-0")
@@ -228,7 +238,7 @@ def test_a_neighbours_work_is_of_its_own_kind(tmp_path: Path) -> None:
         [sys.executable, "-c", "import sys; sys.stdin.readline()\nwhile True: pass"], stdin=subprocess.PIPE
     )
     try:
-        with PowercapEmulator(tmp_path, Layout(), power, pids=()) as machine:
+        with PowercapEmulator(tmp_path, PowercapLayout(), power, pids=()) as machine:
             machine.watch(child.pid, "neighbour")
             before_s = process_cpu_s(child.pid, 0.0)
             assert child.stdin is not None
@@ -247,7 +257,7 @@ def test_a_neighbours_work_is_of_its_own_kind(tmp_path: Path) -> None:
 
 
 def test_counters_may_be_noisy_and_slow_and_the_truth_is_neither(tmp_path: Path) -> None:
-    with PowercapEmulator(tmp_path, Layout(), Power(noise=0.3, refresh_s=0.05)) as machine:
+    with PowercapEmulator(tmp_path, PowercapLayout(), Power(noise=0.3, refresh_s=0.05)) as machine:
         seen = set()
         start_ns = time.monotonic_ns()
         end = time.monotonic() + 0.5
@@ -265,7 +275,7 @@ def test_counters_may_be_noisy_and_slow_and_the_truth_is_neither(tmp_path: Path)
 
 def test_the_counters_obey(tmp_path: Path) -> None:
     """Each order hits the counters that it names, and no others."""
-    layout = Layout(packages=("package-0", "package-1"), mmio=True, start_j=300.0)
+    layout = PowercapLayout(packages=("package-0", "package-1"), mmio=True, start_j=300.0)
     with PowercapEmulator(tmp_path, layout) as machine:
         machine.jump(200000.0, "cpu:package-0")
         assert read_j(tmp_path, "intel-rapl:0") > 199999 < read_j(tmp_path, "intel-rapl-mmio:0")
@@ -298,7 +308,7 @@ def test_the_counters_obey(tmp_path: Path) -> None:
 
 
 def test_mirrored_dies_show_one_counter(tmp_path: Path) -> None:
-    layout = Layout(packages=("package-0-die-0", "package-0-die-1"), dram=False, mirrored=True)
+    layout = PowercapLayout(packages=("package-0-die-0", "package-0-die-1"), dram=False, mirrored=True)
     with PowercapEmulator(tmp_path, layout) as machine:
         start_ns = time.monotonic_ns()
         time.sleep(0.02)
@@ -338,9 +348,9 @@ def test_its_own_folder_goes_with_it_but_not_with_a_fork(tmp_path: Path) -> None
 
 def test_misuse_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="zone number"):
-        Layout(packages=("package-0",), numbers=(1, 2))
+        PowercapLayout(packages=("package-0",), numbers=(1, 2))
     with pytest.raises(UsageError, match="start_j"):
-        Layout(wrap_j=1.0, start_j=2.0)
+        PowercapLayout(wrap_j=1.0, start_j=2.0)
     machine = PowercapEmulator(tmp_path)
     with pytest.raises(MeterError, match="while it runs"):
         machine.reset()

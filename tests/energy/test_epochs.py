@@ -6,11 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from greenload.energy.attribution.epochs import FIRST_EPOCH, first_epoch, later_epochs, writing
-from greenload.energy.attribution.observation import Domain, Observation
+from greenload.energy.attribution.epochs import first_epoch, later_epochs
+from greenload.energy.attribution.observation import FIRST_EPOCH, Metering, Observation, writing_step
+
+pytestmark = pytest.mark.alone
 
 STEPS = ["source", "decode", "cache", "batch"]
-DOMAINS = {"cpu": Domain("modelled", 0.5)}
+DOMAINS = {"cpu": Metering("modelled", 0.5)}
 
 
 def windows(*, first: bool = True) -> Iterator[Observation]:
@@ -24,7 +26,7 @@ def windows(*, first: bool = True) -> Iterator[Observation]:
         for k in range(3):
             for step, more, less in [
                 ("source", 1.1, 0.1), ("decode", 8.1, 0.1), ("cache", 0.3, 0.1), ("batch", 0.4, 0.1),
-                (writing("cache"), 9.5, 9.0),
+                (writing_step("cache"), 9.5, 9.0),
             ]:  # fmt: skip
                 yield window(step, "with", more, k, build)
                 yield window(step, "without", less, k, build)
@@ -54,7 +56,7 @@ def test_a_first_epoch_that_could_not_be_run_is_the_sum_of_its_steps() -> None:
 
 
 def test_a_cache_whose_writing_was_not_measured_has_no_row() -> None:
-    seen = [one for one in windows() if one.step != writing("cache")]
+    seen = [one for one in windows() if one.step != writing_step("cache")]
     assert [step.name for step in first_epoch(seen, steps=STEPS, caches=["cache"], domains=DOMAINS).steps] == [
         "source", "decode", "batch",
     ]  # fmt: skip

@@ -8,9 +8,12 @@ import math
 import numpy as np
 import pytest
 
-from greenload.energy.attribution.attribute import Domain, Observation, attribute
+from greenload.energy.attribution.attribute import attribute
 from greenload.energy.attribution.idle_floor import find_floor
 from greenload.energy.attribution.intervals import half_width
+from greenload.energy.attribution.observation import Metering, Observation
+
+pytestmark = pytest.mark.alone
 
 
 def window(step: str, kind: str, round_: int, build: int, cpu_s: float, **more: object) -> Observation:
@@ -42,7 +45,7 @@ def beside(
 def test_neighbours_that_vary_are_told_by_the_windows_whatever_our_own_joules_are() -> None:
     found = find_floor(beside((0.1, 1.0, 0.4, 0.8, 0.2, 0.6), (1.0,) * 6, (0.5, 0.1, 0.9, 0.3)), "cpu:package-0")
     assert found is not None
-    assert (found.watts, found.neighbour_j_per_cpu_s) == pytest.approx((10.0, 40.0), rel=0.01)
+    assert (found.watts, found.other_j_per_cpu_s) == pytest.approx((10.0, 40.0), rel=0.01)
 
 
 def test_a_steady_neighbour_cancels_against_the_idle_windows_that_hold_it_too() -> None:
@@ -50,7 +53,7 @@ def test_a_steady_neighbour_cancels_against_the_idle_windows_that_hold_it_too() 
     windows = beside((0.5,) * 6, (1.0,) * 6, (0.5,) * 4)
     found = find_floor(windows, "cpu:package-0")
     assert found is not None
-    assert found.neighbour_j_per_cpu_s == pytest.approx(20 + 10 / 3, rel=0.5), "the assumption decides"
+    assert found.other_j_per_cpu_s == pytest.approx(20 + 10 / 3, rel=0.5), "the assumption decides"
     assert found.own_j(10 + 20 + 20, 1.0, 0.5) == pytest.approx(20.0, rel=0.01)
     together, floor = half_width(found.variances(1.0, 0.5)), half_width(found.variances(1.0, 0.0))
     assert floor > 10, "the floor alone is not known"
@@ -62,7 +65,7 @@ def test_a_steady_neighbour_cancels_against_the_idle_windows_that_hold_it_too() 
 def test_what_neighbours_cost_is_in_the_interval_where_they_give_way_to_us() -> None:
     """Half a CPU second a second while idle, a quarter beside us: the rest hangs on the assumption, and says so."""
     windows = beside((0.25,) * 6, (1.0,) * 6, (0.5,) * 4, other_j=30.0)
-    own = attribute(windows, steps=[], domains={"cpu:package-0": Domain("measured")}).full
+    own = attribute(windows, steps=[], domains={"cpu:package-0": Metering("measured")}).full
     figure = own.energy_j_per_sample["cpu:package-0"]
     assert figure.low is not None and figure.high is not None
     assert figure.low < 0.2 < figure.high and figure.high - figure.low > 0.05
@@ -79,7 +82,7 @@ def test_ticks_are_not_taken_for_a_neighbour() -> None:
         find_floor(windows, "cpu:package-0") for windows in (noisy, beside((0.5,) * 12, (1.0,) * 12, (0.5,) * 4))
     )
     assert found is not None and even is not None
-    assert found.neighbour_j_per_cpu_s == pytest.approx(even.neighbour_j_per_cpu_s, rel=0.05)
+    assert found.other_j_per_cpu_s == pytest.approx(even.other_j_per_cpu_s, rel=0.05)
 
 
 def test_neither_an_idle_machine_nor_a_neighbour_gives_energy_back() -> None:
@@ -93,8 +96,8 @@ def test_neither_an_idle_machine_nor_a_neighbour_gives_energy_back() -> None:
 
     seen = [*(at("full", r, 1.0, 3.0) for r in range(6)), *(at("idle", r, 0.0, 3.0) for r in range(4))]
     found = find_floor(seen, "cpu:package-0")
-    assert found is not None and found.watts == 0.0 and found.neighbour_j_per_cpu_s > 0
-    own = attribute(seen, steps=[], domains={"cpu:package-0": Domain("measured")}).full
+    assert found is not None and found.watts == 0.0 and found.other_j_per_cpu_s > 0
+    own = attribute(seen, steps=[], domains={"cpu:package-0": Metering("measured")}).full
     joules = own.energy_j_per_sample["cpu:package-0"]
     assert joules.value is not None and joules.low is not None and joules.high is not None
     assert joules.low <= 0.15 <= joules.high
@@ -104,9 +107,9 @@ def test_neither_an_idle_machine_nor_a_neighbour_gives_energy_back() -> None:
         for one in beside((0.1, 1.0, 0.4, 0.8, 0.2, 0.6), (1.0,) * 6, (0.5, 0.1, 0.9, 0.3))
     ]
     found = find_floor(giving, "cpu:package-0")
-    assert found is not None and found.neighbour_j_per_cpu_s == 0.0 and found.watts > 0
+    assert found is not None and found.other_j_per_cpu_s == 0.0 and found.watts > 0
     given = find_floor(giving, "cpu:package-0", watts=10.0)
-    assert given is not None and (given.watts, given.neighbour_j_per_cpu_s) == (10.0, 0.0)
+    assert given is not None and (given.watts, given.other_j_per_cpu_s) == (10.0, 0.0)
 
 
 def test_windows_that_are_fitted_exactly_are_not_known_exactly() -> None:
@@ -121,7 +124,7 @@ def test_windows_that_are_fitted_exactly_are_not_known_exactly() -> None:
 def test_where_nothing_of_ours_ran_idle_windows_alone_decide() -> None:
     resting = [dataclasses.replace(one, cpu_s=0.0) for one in beside((0.5,) * 6, (1.0,) * 6, (0.5,) * 4)]
     found = find_floor(resting, "cpu:package-0")
-    assert found is not None and found.neighbour_j_per_cpu_s == 0.0
+    assert found is not None and found.other_j_per_cpu_s == 0.0
     assert found.watts == pytest.approx(30.0, rel=0.01)
 
 
@@ -135,7 +138,7 @@ def test_many_busy_cores_have_many_ticks() -> None:
     ]
     idle = [window("", "idle", r, 0, 0.0, samples=0, energy_j={"cpu:package-0": 10.0}) for r in range(4)]
     found = find_floor([*busy, *idle], "cpu:package-0")
-    assert found is not None and found.neighbour_j_per_cpu_s == pytest.approx(2.0, rel=0.2)
+    assert found is not None and found.other_j_per_cpu_s == pytest.approx(2.0, rel=0.2)
 
 
 def test_a_floor_needs_two_idle_windows() -> None:
@@ -149,12 +152,12 @@ def test_the_floor_is_taken_out_over_the_time_in_which_joules_were_counted() -> 
     idle = [window("", "idle", r, 0, 0.0, samples=0, energy_j={"gpu:0": 50.0}) for r in range(3)]
     longer = {"gpu:0": 1_500_000_000}
     full = [window("", "full", r, 0, 1.0, energy_j={"gpu:0": 85.0}, energy_wall_ns=longer) for r in range(4)]
-    found = attribute([*idle, *full], steps=[], domains={"gpu:0": Domain("measured")})
+    found = attribute([*idle, *full], steps=[], domains={"gpu:0": Metering("measured")})
     assert found.full.energy_j_per_sample["gpu:0"].value == pytest.approx(0.10)
     total = found.total.energy_j_per_sample["gpu:0"].value
     assert total == pytest.approx(0.60), "of the floor only what belongs to the work"
     scattered = [dataclasses.replace(one, energy_j={"gpu:0": 48.0 + 2 * one.round}) for one in idle]
-    unsure = attribute([*scattered, *full], steps=[], domains={"gpu:0": Domain("measured")})
+    unsure = attribute([*scattered, *full], steps=[], domains={"gpu:0": Metering("measured")})
     error_w = unsure.idle_power_w["gpu:0"].half_width
     assert error_w is not None and error_w > 1
     assert unsure.full.energy_j_per_sample["gpu:0"].half_width == pytest.approx(error_w * 0.015)
@@ -174,7 +177,7 @@ def test_power_that_grows_more_slowly_than_busy_cores_is_within_the_interval() -
     ]
     line = np.polyfit([one.other_cpu_s for one in idle], [one.energy_j["cpu:package-0"] for one in idle], 1)
     assert line[1] > 13
-    own = attribute([*full, *idle], steps=[], domains={"cpu:package-0": Domain("measured")}).full
+    own = attribute([*full, *idle], steps=[], domains={"cpu:package-0": Metering("measured")}).full
     figure = own.energy_j_per_sample["cpu:package-0"]
     assert figure.value == pytest.approx(20 * 8 / 3 / 100, rel=0.02)
     found = find_floor([*full, *idle], "cpu:package-0")
@@ -209,5 +212,5 @@ def test_what_long_windows_tell_of_neighbours_is_not_drowned_by_the_ticks_of_sho
     ]
     found = find_floor([*long, *short, *idle], "cpu:package-0")
     assert found is not None
-    assert found.neighbour_j_per_cpu_s == pytest.approx(20.0, abs=1.0)
+    assert found.other_j_per_cpu_s == pytest.approx(20.0, abs=1.0)
     assert found.watts == pytest.approx(10.0, abs=1.0)

@@ -17,8 +17,10 @@ from greenload.energy.meters.base import Channel, MeterStatus
 from greenload.energy.meters.discover import discover
 from greenload.energy.meters.nvml import NvmlMeter, find_nvml
 from greenload.energy.meters.power_check import PowerSum
-from greenload.energy.meters.tracks import Counted, Edge, count
+from greenload.energy.meters.tracks import Counted, Edge, joules_between
 from greenload.energy.sampler import Sampler, Window
+
+pytestmark = pytest.mark.alone
 
 STEADY = Trace([(0.0, 300.0)])
 MIG = Board(STEADY, partitions=["MIG-11111111-aaaa", "MIG-22222222-bbbb"])
@@ -331,7 +333,7 @@ def test_samples_of_power_add_their_error_to_the_resolution() -> None:
     nothing = PowerSum().add(0, 100.0)
     start = Edge(0, 1.0, 1.0, 0.0, 0.0, 0, "", "", nothing)
     end = Edge(10 * 10**9, 1.0, 1.0, 0.0, 2000.0, 0, "", "", power)
-    counted = count(channel, start, end)
+    counted = joules_between(channel, start, end)
     assert isinstance(counted, Counted)
     assert counted.resolution_j == pytest.approx(2000 / 9 + 320, rel=0.01)
 

@@ -24,6 +24,8 @@ from greenload.energy.meters.rapl import RaplMeter, find_rapl
 from greenload.energy.sampler import Mark, Sampler, Window
 from greenload.errors import MeterError, UsageError
 
+pytestmark = pytest.mark.alone
+
 DEADLINE_S = 60.0
 
 

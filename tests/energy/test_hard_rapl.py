@@ -17,11 +17,13 @@ from pathlib import Path
 import pytest
 from mount_namespaces import private_mounts
 
-from greenload.energy.emulators.powercap import EmulatedMachine, Layout, Power, PowercapEmulator, attach
+from greenload.energy.emulators.powercap import EmulatedMachine, Power, PowercapEmulator, PowercapLayout, attach
 from greenload.energy.meters.base import Channel, CounterMeter, ReplayMeter
 from greenload.energy.meters.discover import discover
 from greenload.energy.meters.rapl import find_rapl
 from greenload.energy.sampler import Mark, Sampler, Window
+
+pytestmark = pytest.mark.alone
 
 SERVER_J = 262143.328850
 PACKAGE, DRAM = "cpu:package-0", "dram:package-0"
@@ -99,7 +101,7 @@ def test_a_wrap_exactly_at_a_read(at_the_wrap: float) -> None:
 
 def test_several_windows_open_across_one_wrap(tmp_path: Path) -> None:
     with (
-        PowercapEmulator(tmp_path, Layout(start_j={PACKAGE: SERVER_J - 2.5})) as machine,
+        PowercapEmulator(tmp_path, PowercapLayout(start_j={PACKAGE: SERVER_J - 2.5})) as machine,
         Sampler([meter_of(machine)]) as sampler,
     ):
         marks = []
@@ -114,7 +116,7 @@ def test_several_windows_open_across_one_wrap(tmp_path: Path) -> None:
 def test_a_window_longer_than_several_wraps(tmp_path: Path) -> None:
     """The sampler has to poll by itself, and to say so where a busy machine didn't let it."""
     power = Power(idle_w=600.0)
-    with PowercapEmulator(tmp_path, Layout(wrap_j={PACKAGE: 150.0}), power) as machine:
+    with PowercapEmulator(tmp_path, PowercapLayout(wrap_j={PACKAGE: 150.0}), power) as machine:
         for _ in range(6):
             with Sampler([meter_of(machine)]) as sampler:
                 start = mark(machine, sampler)
@@ -139,7 +141,7 @@ def test_a_range_that_isnt_known_is_no_counter(make_zones: Callable[[dict[str, s
 def test_a_reset_in_a_window(tmp_path: Path) -> None:
     """Of one counter only: the other one's figure stays."""
     with (
-        PowercapEmulator(tmp_path, Layout(start_j=9000.0)) as machine,
+        PowercapEmulator(tmp_path, PowercapLayout(start_j=9000.0)) as machine,
         Sampler([meter_of(machine)]) as sampler,
     ):
         first = mark(machine, sampler)
@@ -155,7 +157,7 @@ def test_a_reset_in_a_window(tmp_path: Path) -> None:
 
 
 def test_permission_denied_from_the_start(public: Path) -> None:
-    with PowercapEmulator(public / "powercap", Layout(packages=TWO)) as machine:
+    with PowercapEmulator(public / "powercap", PowercapLayout(packages=TWO)) as machine:
         machine.deny()
         with ordinary_user():
             meter, statuses = find_rapl(machine.root)
@@ -194,7 +196,7 @@ def test_without_powercap_the_cpu_is_modelled_and_its_counter_stated(tmp_path: P
 
 
 def test_one_socket_wraps_and_one_has_no_memory_counter(tmp_path: Path) -> None:
-    layout = Layout(packages=TWO, dram=("package-0",), start_j={"cpu:package-1": SERVER_J - 1.0})
+    layout = PowercapLayout(packages=TWO, dram=("package-0",), start_j={"cpu:package-1": SERVER_J - 1.0})
     with PowercapEmulator(tmp_path, layout) as machine:
         meter, statuses = find_rapl(tmp_path)
         assert meter is not None
@@ -211,21 +213,26 @@ def test_one_socket_wraps_and_one_has_no_memory_counter(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("layout", "domains"),
     [
-        (Layout(psys=True), {PACKAGE, DRAM}),
-        (Layout(mmio=True), {PACKAGE, DRAM}),
-        (Layout(packages=("package-0-die-0", "package-0-die-1"), dram=False, mirrored=True), {"cpu:package-0-die-0"}),
+        (PowercapLayout(psys=True), {PACKAGE, DRAM}),
+        (PowercapLayout(mmio=True), {PACKAGE, DRAM}),
         (
-            Layout(packages=("package-0-die-0", "package-0-die-1"), mirrored=True),
+            PowercapLayout(packages=("package-0-die-0", "package-0-die-1"), dram=False, mirrored=True),
+            {"cpu:package-0-die-0"},
+        ),
+        (
+            PowercapLayout(packages=("package-0-die-0", "package-0-die-1"), mirrored=True),
             {"cpu:package-0-die-0", "dram:package-0-die-0"},
         ),
         (
-            Layout(packages=tuple(f"package-{n}" for n in range(4)), numbers=(1, 10, 13, 15), dram=False, psys=True),
+            PowercapLayout(
+                packages=tuple(f"package-{n}" for n in range(4)), numbers=(1, 10, 13, 15), dram=False, psys=True
+            ),
             {f"cpu:package-{n}" for n in range(4)},
         ),
     ],
     ids=["psys", "mmio", "mirrored-dies", "mirrored-dram", "a-to-f-with-gaps"],
 )
-def test_each_joule_counts_once(tmp_path: Path, layout: Layout, domains: set[str]) -> None:
+def test_each_joule_counts_once(tmp_path: Path, layout: PowercapLayout, domains: set[str]) -> None:
     """The counters' sum is what the machine's parts drew, and who is left out is named."""
     with PowercapEmulator(tmp_path, layout) as machine:
         meter, statuses = find_rapl(tmp_path)
@@ -246,7 +253,7 @@ def test_each_joule_counts_once(tmp_path: Path, layout: Layout, domains: set[str
 def test_a_package_goes_offline_and_comes_back(tmp_path: Path, seen: bool) -> None:
     """It comes back a plausible joule further: only that its files are others tells that joules are missing."""
     with (
-        PowercapEmulator(tmp_path, Layout(packages=TWO, start_j=50.0)) as machine,
+        PowercapEmulator(tmp_path, PowercapLayout(packages=TWO, start_j=50.0)) as machine,
         Sampler([meter_of(machine)], period_s=60.0) as sampler,
     ):
         before = mark(machine, sampler)
@@ -268,7 +275,7 @@ def test_a_package_goes_offline_and_comes_back(tmp_path: Path, seen: bool) -> No
 
 def test_implausible_watts_of_memory_are_void(tmp_path: Path) -> None:
     """Four times what 40 GiB draw, as a kernel shows that doesn't know the memory's energy unit."""
-    with PowercapEmulator(tmp_path, Layout(), Power(dram_idle_w=4 * 15.0)) as machine:
+    with PowercapEmulator(tmp_path, PowercapLayout(), Power(dram_idle_w=4 * 15.0)) as machine:
         windows = {}
         for gib in (40, 400):
             with Sampler([meter_of(machine, gib * GIB)]) as sampler:

@@ -7,7 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from greenload.energy.attribution.attribute import Indistinct, Observation, attribute
+from greenload.energy.attribution.attribute import attribute
+from greenload.energy.attribution.costs import Indistinct
+from greenload.energy.attribution.observation import Observation
+
+pytestmark = pytest.mark.alone
 
 
 def window(step: str, kind: str, round_: int, build: int, cpu_s: float, **more: object) -> Observation:

@@ -21,6 +21,8 @@ from greenload.energy.meters.discover import discover
 from greenload.energy.sharing import DEFAULT, SharedSampler
 from greenload.errors import MeterError, UsageError
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(autouse=True)
 def nothing_lingers() -> Iterator[None]:

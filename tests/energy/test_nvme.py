@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from greenload.energy.attribution.attribute import Domain, Observation, attribute
-from greenload.energy.emulators.nvme import EmulatedDrive, State, identify_bytes
-from greenload.energy.meters.base import domains
+from greenload.energy.attribution.attribute import attribute
+from greenload.energy.attribution.observation import Metering, Observation
+from greenload.energy.emulators.nvme import DeclaredState, EmulatedDrive, identify_bytes
+from greenload.energy.meters.base import channels_by_domain
 from greenload.energy.meters.discover import discover
 from greenload.energy.meters.nvme import (
     Activity,
@@ -20,37 +21,39 @@ from greenload.energy.meters.nvme import (
     PowerState,
     find_drive,
     identify,
-    parse,
+    parse_identify,
     read_activity,
 )
 from greenload.energy.meters.storage import NVME, Disk, disk_at
 from greenload.energy.sampler import Sampler
 from greenload.errors import MeterError
 
-ACTIVE = State(mp=850, enlat_us=230, exlat_us=70, idlp=60, ips=2, actp=620, apw=2, aps=2)
-ASLEEP = State(mp=50, mxps=1, nops=1, enlat_us=2000, exlat_us=5000)
+pytestmark = pytest.mark.alone
+
+ACTIVE = DeclaredState(mp=850, enlat_us=230, exlat_us=70, idlp=60, ips=2, actp=620, apw=2, aps=2)
+ASLEEP = DeclaredState(mp=50, mxps=1, nops=1, enlat_us=2000, exlat_us=5000)
 
 
 def test_power_states_come_out_as_they_were_laid_out() -> None:
-    drive = parse(identify_bytes("Example 2 TB", [ACTIVE, ASLEEP]))
+    drive = parse_identify(identify_bytes("Example 2 TB", [ACTIVE, ASLEEP]))
     assert drive.model == "Example 2 TB"
     assert drive.states == (
         PowerState(8.5, True, 230e-6, 70e-6, pytest.approx(0.6), pytest.approx(6.2), 2),  # type: ignore[arg-type]
         PowerState(0.005, False, 0.002, 0.005, None, None, 0),
     )
-    fine = parse(identify_bytes("fine", [replace(ACTIVE, idlp=6000, ips=1, actp=62000, aps=1)])).states[0]
+    fine = parse_identify(identify_bytes("fine", [replace(ACTIVE, idlp=6000, ips=1, actp=62000, aps=1)])).states[0]
     assert (fine.idle_w, fine.active_w) == (pytest.approx(0.6), pytest.approx(6.2))
 
 
 def test_what_work_adds_and_what_the_declaration_leaves_open() -> None:
-    watts, band = parse(identify_bytes("x", [ACTIVE])).power_w
+    watts, band = parse_identify(identify_bytes("x", [ACTIVE])).power_w
     assert watts == pytest.approx(6.2 - 0.6) and watts * (1 + band) == pytest.approx(8.5 - 0.6)
-    watts, band = parse(identify_bytes("x", [replace(ACTIVE, aps=0)])).power_w
+    watts, band = parse_identify(identify_bytes("x", [replace(ACTIVE, aps=0)])).power_w
     assert (watts, band) == (pytest.approx((8.5 - 0.6) / 2), 1.0)
-    watts, band = parse(identify_bytes("x", [replace(ACTIVE, actp=200)])).power_w
+    watts, band = parse_identify(identify_bytes("x", [replace(ACTIVE, actp=200)])).power_w
     assert (watts, band) == (pytest.approx(1.4), 1.0), "no work takes less than nothing"
     with pytest.raises(MeterError, match="power isn't known"):
-        _ = parse(identify_bytes("x", [State(mp=0)])).power_w
+        _ = parse_identify(identify_bytes("x", [DeclaredState(mp=0)])).power_w
 
 
 @pytest.mark.parametrize(
@@ -64,14 +67,14 @@ def test_what_work_adds_and_what_the_declaration_leaves_open() -> None:
         (replace(ACTIVE, aps=0, ips=0), "4.25 W at work (half of the most it may draw), ±100%"),
     ],
 )
-def test_the_status_says_what_the_power_was_worked_out_from(state: State, said: str) -> None:
+def test_the_status_says_what_the_power_was_worked_out_from(state: DeclaredState, said: str) -> None:
     assert said in declared(iter([]), (state,)).status().reason
 
 
 def test_a_damaged_answer_is_refused() -> None:
     for data in (b"", bytes(4096), identify_bytes("x", [ACTIVE])[:-1], identify_bytes("x", [ACTIVE] * 33)):
         with pytest.raises(MeterError):
-            parse(data)
+            parse_identify(data)
 
 
 @pytest.fixture
@@ -90,8 +93,8 @@ def test_identify_asks_as_the_kernel_wants_it(drive: EmulatedDrive) -> None:
         identify(drive.device.with_name("nvme9"), drive.ioctl)
 
 
-def declared(work: Iterator[Activity], states: tuple[State, ...] = (ACTIVE,)) -> DeclaredDriveMeter:
-    return DeclaredDriveMeter(Disk("nvme0n1", NVME), parse(identify_bytes("x", states)), lambda: next(work))
+def declared(work: Iterator[Activity], states: tuple[DeclaredState, ...] = (ACTIVE,)) -> DeclaredDriveMeter:
+    return DeclaredDriveMeter(Disk("nvme0n1", NVME), parse_identify(identify_bytes("x", states)), lambda: next(work))
 
 
 def test_joules_are_power_while_busy_shared_by_bytes() -> None:
@@ -173,11 +176,11 @@ def test_a_window_of_the_sampler_has_the_declared_joules(drive: EmulatedDrive, t
 def test_discover_prefers_the_declaration_and_says_why_not(drive: EmulatedDrive, tmp_path: Path) -> None:
     where = {"block_root": drive.sys_root / "block", "dev_root": drive.dev_root}
     meters, statuses = discover(tmp_path / "none", ioctl=drive.ioctl, **where)  # type: ignore[arg-type]
-    assert domains(meters)["storage:nvme0n1"].provenance == "vendor-declared"
+    assert channels_by_domain(meters)["storage:nvme0n1"].provenance == "vendor-declared"
     assert [s.usable for s in statuses if s.domain == "storage:nvme0n1"] == [True]
     drive.status = 0x4002
     meters, statuses = discover(tmp_path / "none", ioctl=drive.ioctl, **where)  # type: ignore[arg-type]
-    assert domains(meters)["storage:nvme0n1"].provenance == "modelled"
+    assert channels_by_domain(meters)["storage:nvme0n1"].provenance == "modelled"
     refused, modelled = (s for s in statuses if s.domain == "storage:nvme0n1")
     assert not refused.usable and "NVMe status" in refused.reason
     assert "1.75 J per GB moved (NVMe)" in modelled.reason
@@ -194,7 +197,7 @@ def test_declared_joules_are_the_steps_own_without_a_floor() -> None:
 
     windows = [window("read", "prefix", k, 2.0) for k in range(4)] + [window("", "full", k, 2.0) for k in range(4)]
     found = attribute(
-        windows, steps=["read"], domains={"storage:nvme0n1": Domain("vendor-declared", 0.4)}, idle_power_w=None
+        windows, steps=["read"], domains={"storage:nvme0n1": Metering("vendor-declared", 0.4)}, idle_power_w=None
     )
     figure = found.full.energy_j_per_sample["storage:nvme0n1"]
     assert figure.value == pytest.approx(0.02, rel=0.01) and figure.provenance == "vendor-declared"

@@ -13,6 +13,8 @@ from greenload.energy.emulators.nvml import Board, CpuWork, ManualClock, NvmlEmu
 from greenload.energy.meters.nvml import find_nvml, visible_gpus
 from greenload.errors import UsageError
 
+pytestmark = pytest.mark.alone
+
 
 def one(board: Board, **options: Any) -> tuple[ManualClock, NvmlEmulator]:
     clock = ManualClock()

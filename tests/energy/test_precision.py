@@ -6,11 +6,13 @@ import math
 
 import pytest
 
-from greenload.energy.attribution.attribute import Attribution, Cost, StepCost
+from greenload.energy.attribution.costs import Attribution, Cost, StepCost
 from greenload.energy.attribution.precision import Length, Reached, further, plan_length, reached
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import Channel
 from greenload.errors import UsageError
+
+pytestmark = pytest.mark.alone
 
 
 def figure(value: float, half: float, provenance: str = "measured", unresolved: bool = False) -> Figure:

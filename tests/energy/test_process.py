@@ -14,6 +14,8 @@ import pytest
 from greenload.energy.meters.proc_files import ProcFile
 from greenload.energy.meters.process import Clocks, ProcessMeter, read_clocks, suspended_s
 
+pytestmark = pytest.mark.alone
+
 
 def test_busy_threads_and_ended_children_count(burn: Callable[[float], None]) -> None:
     meter = ProcessMeter()

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from greenload.energy.emulators.powercap import Layout, Power, PowercapEmulator
+from greenload.energy.emulators.powercap import Power, PowercapEmulator, PowercapLayout
 from greenload.energy.meters.base import Channel, ReplayMeter
 from greenload.energy.meters.model import ModelMeter
 from greenload.energy.meters.process import Clocks, ProcessMeter, read_clocks
 from greenload.energy.meters.rapl import RaplMeter, find_rapl
 from greenload.energy.sampler import Sampler
 from greenload.errors import MeterError, UsageError
+
+pytestmark = pytest.mark.alone
 
 PACKAGE = Channel("cpu:package-0", "measured", update_s=0.001, wrap_j=262143.0)
 Burn = Callable[[float], None]
@@ -173,7 +175,7 @@ def test_counted_joules_agree_with_the_emulated_machine_to_one_percent(
 
 def test_many_wraps_are_counted_through(tmp_path: Path, burn: Burn) -> None:
     """A counter of 200 J at some 300 W wraps in under a second, twice here: the sampler has to poll by itself."""
-    layout, power = Layout(wrap_j=200.0, start_j=198.0), Power(busy_core_w=300.0)
+    layout, power = PowercapLayout(wrap_j=200.0, start_j=198.0), Power(busy_core_w=300.0)
     with PowercapEmulator(tmp_path, layout, power) as machine, Sampler([emulated(machine)]) as sampler:
         assert sampler.period_s == pytest.approx(0.05)
         true, start = machine.true_energy_j("cpu:package-0"), sampler.mark()
@@ -187,7 +189,7 @@ def test_many_wraps_are_counted_through(tmp_path: Path, burn: Burn) -> None:
 
 
 def test_a_reset_of_the_emulated_machine_is_found(tmp_path: Path) -> None:
-    with PowercapEmulator(tmp_path, Layout(start_j=9000.0)) as machine, Sampler([emulated(machine)]) as sampler:
+    with PowercapEmulator(tmp_path, PowercapLayout(start_j=9000.0)) as machine, Sampler([emulated(machine)]) as sampler:
         start = sampler.mark()
         machine.reset()
         time.sleep(0.02)

@@ -11,6 +11,8 @@ import pytest
 
 from greenload.energy.settle import POLL_S, Settled, settle, threads_at_work
 
+pytestmark = pytest.mark.alone
+
 
 def test_an_idle_process_settles_soon() -> None:
     start = time.perf_counter()

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from greenload.energy.attribution.attribute import Attribution, Cost, Domain, attribute
-from greenload.energy.attribution.observation import Observation
+from greenload.energy.attribution.attribute import attribute
+from greenload.energy.attribution.costs import Attribution, Cost
+from greenload.energy.attribution.observation import Metering, Observation
 from greenload.energy.attribution.precision import further
 from greenload.energy.emulators.simulator import (
     PACKAGE,
@@ -20,12 +21,14 @@ from greenload.energy.emulators.simulator import (
     TrueStep,
     simulate,
     simulate_build,
-    typical,
+    typical_scenario,
 )
 from greenload.energy.figures import Figure
 from greenload.errors import UsageError
 
-DOMAINS = {PACKAGE: Domain("measured")}
+pytestmark = pytest.mark.alone
+
+DOMAINS = {PACKAGE: Metering("measured")}
 
 
 def joules(cost: Cost) -> Figure:
@@ -42,7 +45,7 @@ def profiles(
     found = []
     for number in range(count):
         rng = np.random.default_rng((seed, number))
-        scenario = typical(rng, **kind)  # type: ignore[arg-type]
+        scenario = typical_scenario(rng, **kind)  # type: ignore[arg-type]
         windows, builds, more = [], 0, 2
         while more:
             for build in range(builds, builds + more):
@@ -121,7 +124,7 @@ def test_intervals_are_no_wider_than_they_need_be() -> None:
 
 def test_means_are_the_truth() -> None:
     rng = np.random.default_rng(0)
-    scenario = dataclasses.replace(typical(rng, noise=0.02), rounds=40)
+    scenario = dataclasses.replace(typical_scenario(rng, noise=0.02), rounds=40)
     found = attribute(simulate(scenario, rng), steps=scenario.names, domains=DOMAINS)
     for quantity, pick in (("cpu_s", cpu_s), (PACKAGE, joules)):
         truth = scenario.truth(quantity)
@@ -146,7 +149,7 @@ def windows_of(kind: str, seen: Sequence[Observation]) -> list[Observation]:
 
 def test_windows_are_those_of_a_campaign() -> None:
     rng = np.random.default_rng(0)
-    scenario = typical(rng)
+    scenario = typical_scenario(rng)
     seen = simulate(scenario, rng, builds=3)
     for build in range(3):
         mine = [one for one in seen if one.build == build]
@@ -159,7 +162,7 @@ def test_windows_are_those_of_a_campaign() -> None:
 
 
 def test_a_neighbour_takes_a_third_beside_us_and_slows_us_down() -> None:
-    alone, beside = (typical(np.random.default_rng(0), neighbour=kind) for kind in ("", "steady"))
+    alone, beside = (typical_scenario(np.random.default_rng(0), neighbour=kind) for kind in ("", "steady"))
     seen = {kind: simulate(one, np.random.default_rng(0)) for kind, one in (("alone", alone), ("beside", beside))}
     full = windows_of("full", seen["beside"])
     assert sum(w.other_cpu_s for w in full) / sum(w.wall_ns / 1e9 for w in full) == pytest.approx(4 / 3, rel=0.1)
@@ -184,4 +187,4 @@ def test_where_power_is_concave_few_busy_cores_draw_more_each() -> None:
     with pytest.raises(UsageError, match="'bare'"):
         Scenario((TrueStep("bare", 1e-3, {PACKAGE: 10.0}),))
     with pytest.raises(UsageError, match="'loud'"):
-        typical(np.random.default_rng(0), neighbour="loud")
+        typical_scenario(np.random.default_rng(0), neighbour="loud")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from greenload.energy.meters.base import domains
+from greenload.energy.meters.base import channels_by_domain
 from greenload.energy.meters.discover import discover
 from greenload.energy.meters.storage import (
     DISK,
@@ -19,17 +19,19 @@ from greenload.energy.meters.storage import (
     NVME,
     SATA,
     UNKNOWN,
+    DataLocation,
     Disk,
-    Place,
     StorageClass,
     System,
     disk_at,
-    joined,
+    joint_class,
+    locate,
     mount_of,
     mounts,
     physical_disks,
-    place_of,
 )
+
+pytestmark = pytest.mark.alone
 
 
 class Kernel:
@@ -79,8 +81,8 @@ class Kernel:
 
         return System(self.sys, file, number)
 
-    def where(self, *paths: str) -> Place:
-        return place_of(paths, self.system)
+    def where(self, *paths: str) -> DataLocation:
+        return locate(paths, self.system)
 
 
 REAL = {"queue/rotational": "0", "device/model": "Example 2 TB"}
@@ -100,7 +102,7 @@ def kernel(tmp_path: Path) -> Kernel:
 
 
 def test_a_file_on_a_partition_is_on_its_drive(kernel: Kernel) -> None:
-    assert kernel.where("/data/train") == Place((Disk("nvme0n1", NVME, "Example 2 TB"),))
+    assert kernel.where("/data/train") == DataLocation((Disk("nvme0n1", NVME, "Example 2 TB"),))
 
 
 def test_the_mount_that_holds_the_file_decides(kernel: Kernel) -> None:
@@ -180,7 +182,7 @@ def test_what_names_no_device_is_a_failure_that_says_so(kernel: Kernel) -> None:
     assert not kernel.where("/tank/x").known and "file system (zfs) names no device" in kernel.where("/tank/x").why
     kernel.mount("/gone", "ext4", "/dev/gone", "8:99")
     assert not kernel.where("/gone/x").known and "8:99 is missing" in kernel.where("/gone/x").why
-    assert not place_of([]).known
+    assert not locate([]).known
 
 
 @pytest.mark.parametrize(
@@ -223,10 +225,12 @@ def test_only_physical_disks_count(tmp_path: Path) -> None:
 
 
 def test_a_joint_class_has_the_range_of_all() -> None:
-    assert joined([]) is None and joined([NVME, NVME]) is NVME
-    both = joined([NVME, DISK])
+    assert joint_class([]) is None and joint_class([NVME, NVME]) is NVME
+    both = joint_class([NVME, DISK])
     assert both is not None and (both.low_j_per_gb, both.high_j_per_gb) == (0.5, 22.5)
-    assert Place((Disk("nvme0n1", NVME), Disk("nbd0", None))).storage is None, "a part without a figure is no zero"
+    assert DataLocation((Disk("nvme0n1", NVME), Disk("nbd0", None))).storage is None, (
+        "a part without a figure is no zero"
+    )
 
 
 def test_mounts_are_read_as_the_kernel_writes_them() -> None:
@@ -238,7 +242,7 @@ def test_mounts_are_read_as_the_kernel_writes_them() -> None:
 
 
 def test_here_a_file_is_on_one_of_the_disks() -> None:
-    place = place_of([__file__])
+    place = locate([__file__])
     if not place.known or not place.disks:
         pytest.skip(f"no disk can be seen here: {place.why}")
     assert set(place.disks) <= set(physical_disks())
@@ -246,12 +250,12 @@ def test_here_a_file_is_on_one_of_the_disks() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mkfs.ext4") is None, reason="mounts: needs root and mkfs.ext4")
 def test_a_real_loop_device_in_a_real_overlay(tmp_path: Path) -> None:
-    here = place_of([tmp_path])
+    here = locate([tmp_path])
     image = tmp_path / "image"
     with image.open("wb") as file:
         file.truncate(16 << 20)
     subprocess.run(["mkfs.ext4", "-q", image], check=True)
-    look = "from greenload.energy.meters.storage import place_of; import sys; print(place_of(sys.argv[1:]).name)"
+    look = "from greenload.energy.meters.storage import locate; import sys; print(locate(sys.argv[1:]).name)"
     script = f"""set -e
     cd {tmp_path}; mkdir lower work upper merged; mount -o loop image lower; touch lower/old upper/new
     mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work merged
@@ -264,14 +268,14 @@ def test_a_real_loop_device_in_a_real_overlay(tmp_path: Path) -> None:
 
 
 def test_discover_takes_the_disk_of_the_data(tmp_path: Path) -> None:
-    place = place_of([tmp_path])
+    place = locate([tmp_path])
     meters, statuses = discover(tmp_path / "none", data=[tmp_path])
-    found = [name for name in domains(meters) if name.startswith("storage")]
+    found = [name for name in channels_by_domain(meters) if name.startswith("storage")]
     assert found == ([f"storage:{place.name}"] if place.storage else [])
     memory = Path("/dev/shm")
-    if place_of([memory]).why:
+    if locate([memory]).why:
         meters, statuses = discover(tmp_path / "none", data=[memory])
-        assert not [name for name in domains(meters) if name.startswith("storage")]
+        assert not [name for name in channels_by_domain(meters) if name.startswith("storage")]
         assert any("no joules of storage: /dev/shm is in memory" in s.reason and not s.usable for s in statuses)
     meters, statuses = discover(tmp_path / "none", data=["/proc/self/io"])
     assert any("names no device: taken for any of this machine's disks" in status.reason for status in statuses)

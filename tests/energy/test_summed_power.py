@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from greenload.energy.attribution.attribute import attribute
-from greenload.energy.attribution.observation import Domain
+from greenload.energy.attribution.observation import Metering
 from greenload.energy.attribution.precision import IDLE_WINDOW_S, idle_window_s, least_window_s, plan_length
 from greenload.energy.emulators.nvml import Board, ManualClock, NvmlEmulator
 from greenload.energy.meters.base import Channel
@@ -18,6 +18,8 @@ from greenload.energy.sampler import Sampler
 from greenload.energy.settle import Settled
 from greenload.profiling import windows as windowing
 from greenload.profiling.windows import Windows
+
+pytestmark = pytest.mark.alone
 
 GPU = "gpu:0"
 IDLE_W, WORK_W, ALONE_W = 70.0, 250.0, 120.0
@@ -92,7 +94,7 @@ def test_steps_have_joules_beside_a_gpu_without_a_counter(monkeypatch: pytest.Mo
             for k in range(5):
                 windows._window(runs["with"], round(windows.window_s / STEP_S), "", "full", k, build)
     assert not any(window.void.get(GPU) for window in windows.seen)
-    found = attribute(windows.seen, steps=["a"], domains={GPU: Domain("measured")})
+    found = attribute(windows.seen, steps=["a"], domains={GPU: Metering("measured")})
     idle, full = found.idle_power_w[GPU].value, found.full.energy_j_per_sample[GPU].value
     step = found.steps[0].cost.energy_j_per_sample[GPU].value
     assert idle == pytest.approx(IDLE_W, rel=0.01)

@@ -14,6 +14,8 @@ from greenload.energy.meters.rapl import RaplMeter, find_rapl
 from greenload.energy.meters.surroundings import Surroundings, look, usable_cpus
 from greenload.energy.meters.zones import read_text
 
+pytestmark = pytest.mark.alone
+
 CPUINFO = "processor\t: 0\nmodel name\t: Example 9000\nflags\t\t: fpu sse avx2{}\n"
 
 

@@ -78,7 +78,7 @@ def test_operators_follow_the_reference(stages: list[Stage]) -> None:
     result, expected = run(pipeline, records), reference(pipeline, images, records.numbers)
     tell(" ".join(map(str, stages)), result, expected)
     stated = [
-        backend.DALI.tolerance(step.primitive, step.spec_in)
+        backend.DALI.table.tolerance(step.primitive, step.spec_in)
         for step in make_plan(pipeline, "dali").steps
         if step.primitive is not None and "Decode" not in type(step.primitive).__name__
     ]
@@ -97,7 +97,7 @@ def test_jpegs_decode_within_the_stated_tolerance(bad_images: ModuleType, option
     records = records_of(pipeline, encoded)
     result, expected = run(pipeline, records), reference(pipeline, decoded, records.numbers)
     tell(f"decode {options}", result, expected)
-    (tolerance,) = {backend.DALI.tolerance(make_plan(pipeline, "dali").steps[1].primitive, pipeline.specs[0])}  # type: ignore[arg-type]
+    (tolerance,) = {backend.DALI.table.tolerance(make_plan(pipeline, "dali").steps[1].primitive, pipeline.specs[0])}  # type: ignore[arg-type]
     assert tolerance is not None
     compare(result, expected, tolerance)
 

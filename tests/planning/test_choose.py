@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from greenload import backends
-from greenload.backends.base import Availability
+from greenload.backends.base import Availability, TableRow
+from greenload.backends.tables import TABLES
 from greenload.planning import choose as planning
 from greenload.planning import cost_table
 from greenload.planning.choose import choose, make_plan
@@ -21,6 +22,7 @@ from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import MIXED, Plan
 from greenload.plans.steps import steps_of
 from greenload.sources import Arrays, Files, ImageFolder
+from greenload.specs import ImageSpec
 from greenload.stages import (
     Apply,
     Batch,
@@ -37,8 +39,10 @@ from greenload.stages import (
     RandomRotation,
     Resize,
     Shuffle,
+    Stage,
     ToDtype,
 )
+from greenload.stages import primitives as pixels
 
 ALL = ("tf", "dali-cpu", "pillow")
 PIXELS = Arrays(np.zeros((64, 32, 32, 3), np.uint8))
@@ -122,6 +126,52 @@ def test_several_backends_where_each_is_best_at_something() -> None:
     assert plan.expected.cost == pytest.approx((0.1 + 0.5 + 0.05 + 0.2 + 0.01) * MS)
 
 
+@dataclass(frozen=True)
+class _Halved(pixels.Primitive):
+    """A primitive that no table of costs has."""
+
+
+@dataclass(frozen=True)
+class Halve(Stage):
+    """A stage that no table of costs has."""
+
+    def out_spec(self, spec: ImageSpec) -> ImageSpec:
+        return spec
+
+    def primitives(self, spec: ImageSpec) -> tuple[pixels.Primitive, ...]:
+        return (_Halved(),)
+
+
+def test_a_primitive_that_no_table_has_is_priced_as_its_nearest_relative_and_the_plan_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ALL:
+        row = TableRow(_Halved, None, ("uint8", "float32"))
+        monkeypatch.setitem(TABLES, name, replace(TABLES[name], rows={**TABLES[name].rows, _Halved: row}))  # type: ignore[misc]
+    colours = {"tf": 0.4, "dali-cpu": 0.3, "pillow": 0.1}
+    known = photos(pillow_resize=0.2)
+    entries = [Entry(name, "Color uint8", CostTerms(cost * MS)) for name, cost in colours.items()]
+    known = Costs(replace(known.table, entries=(*known.table.entries, *entries)))
+    plan = chosen(Pipeline(FILES, *PHOTOS[:-1], Halve(), Batch(8)), known)
+    assert on(plan) == ["pillow"] * 4
+    assert plan.expected is not None
+    assert plan.expected.cost == pytest.approx((0.1 + 1.0 + 0.2 + 0.01 + 0.1) * MS)
+    said = "Halve isn't in the cost table: priced as Color, by bytes"
+    assert said in plan.describe().splitlines()
+    assert plan.to_dict()["expected"]["costs"].endswith(f"; {said}")
+    # Four times the bytes of what is known: four times the cost.
+    floats = Pipeline(PIXELS, ToDtype("float32", scale=True), Halve(), Batch(8))
+    affine = Entry("tf", "Affine uint8→float32", CostTerms(0.2 * MS))
+    plan = chosen(floats, Costs(replace(known.table, entries=(*known.table.entries, affine))), ("tf",))
+    assert plan.expected is not None
+    assert plan.expected.cost == pytest.approx((0.2 + 4 * 0.4) * MS)
+    assert said in plan.describe()
+    shipped = chosen(Pipeline(FILES, *PHOTOS[:-1], Halve(), Batch(8)), Costs(cost_table.reference()))
+    assert shipped.expected is not None
+    assert len(shipped.expected.others) >= 2
+    assert said in shipped.describe()
+
+
 @pytest.mark.parametrize(
     ("decode", "wanted"), [(0.8501, "tf"), (0.82, "pillow"), (2.0, "tf"), (0.9, "tf"), (0.84, "pillow")]
 )
@@ -175,8 +225,8 @@ def test_what_can_not_run_here_is_never_chosen(monkeypatch: pytest.MonkeyPatch) 
         def __init__(self, name: str) -> None:
             self.name = name
 
-        def availability(self) -> Availability:
-            return Availability(self.name, False, "not there", "")
+        def presence(self) -> Availability:
+            return Availability(self.name, self.name == "tf", "", "")
 
     monkeypatch.setattr(backends, "get", Missing)
     assert planning.usable(cost_table.Costs(cost_table.reference()), gpu=True) == ("tf",)
@@ -191,7 +241,7 @@ def test_what_is_only_asked_for_or_slower_than_priced_is_left_out(monkeypatch: p
         def __init__(self, name: str) -> None:
             self.name = name
 
-        def availability(self) -> Availability:
+        def presence(self) -> Availability:
             remedy = "install Pillow-SIMD" if self.name == "pillow" else ""
             return Availability(self.name, True, "there", remedy)
 

@@ -8,11 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from greenload.energy.attribution.attribute import Attribution, attribute
+from greenload.energy.attribution.attribute import attribute
+from greenload.energy.attribution.costs import Attribution
 from greenload.energy.attribution.observation import Observation
 from greenload.energy.sampler import Sampler
 from greenload.profiling.pace import Pace
 from greenload.profiling.windows import Windows
+
+pytestmark = pytest.mark.alone
 
 
 class Simulated(Windows):

@@ -19,6 +19,8 @@ from greenload.profiling import windows as windowing
 from greenload.profiling.page_cache import ColdFiles
 from greenload.profiling.windows import BUILDS, Windows
 
+pytestmark = pytest.mark.alone
+
 
 class Busy:
     """Uses one core for a given time a sample."""

@@ -294,7 +294,7 @@ def test_a_profile_under_an_emulated_counter_makes_a_whole_page(
     """From real windows: start times in order, reads counted, measured joules with their idle floor, all drawn."""
     pytest.importorskip("tensorflow")
     import greenload as gl
-    from greenload.energy.emulators.powercap import Layout, PowercapEmulator
+    from greenload.energy.emulators.powercap import PowercapEmulator, PowercapLayout
     from greenload.energy.meters.discover import discover
     from greenload.profiling import profile, windows
     from greenload.profiling.tfdata import advice
@@ -302,7 +302,7 @@ def test_a_profile_under_an_emulated_counter_makes_a_whole_page(
     pipeline = gl.Pipeline(gl.ImageFolder(str(sample_folder)), gl.Decode(), gl.Resize((96, 96)), gl.Batch(16))
     root = tmp_path / "powercap"
     root.mkdir()
-    with PowercapEmulator(root, Layout(), pids=None):
+    with PowercapEmulator(root, PowercapLayout(), pids=None):
         monkeypatch.setattr(profile, "discover", lambda **where: discover(powercap_root=root, **where))
         monkeypatch.setattr(windows, "WINDOW_S", 0.1)
         monkeypatch.setattr(advice, "TRIED", 0)  # trials have their own tests

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from greenload.energy.attribution.indistinct import Indistinct
+from greenload.energy.attribution.costs import Indistinct
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import COUNTS_TWICE, MeterStatus
 from greenload.report import notes

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from widths import assert_figures_are_whole
 
-from greenload.energy.attribution.attribute import Cost
+from greenload.energy.attribution.costs import Cost
 from greenload.energy.figures import Figure
 from greenload.report.comparison import compare
 from greenload.report.data import Report, Skipped

@@ -16,9 +16,9 @@ import numpy as np
 
 from greenload import backends
 from greenload.backends.base import Records, Tolerance
+from greenload.backends.tables import TABLES
 from greenload.errors import PipelineError
 from greenload.planning.choose import make_plan
-from greenload.plans import claims
 from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
@@ -325,7 +325,7 @@ def held(plan: Plan) -> Tolerance:
     for step in plan.steps:
         if step.primitive is None:
             continue
-        own = backends.get(step.backend).tolerance(step.primitive, step.spec_in)
+        own = TABLES[step.backend].tolerance(step.primitive, step.spec_in)
         assert own is not None, f"{step.backend} doesn't claim {step.primitive} on {step.spec_in}"
         if isinstance(step.primitive, p.Affine):
             gain = max(map(abs, step.primitive.scale))
@@ -355,7 +355,7 @@ def taken(backend: str, case: Case) -> bool:
         assert f"can't run on backend {backend!r}" in str(error)
         able = re.search(r"use backend='([\w-]+)'$", str(error))
         assert able, error
-        assert able[1] in set(claims.CLAIMS) - {backend}
+        assert able[1] in set(TABLES) - {backend}
         return False
     return True
 
@@ -367,9 +367,9 @@ Work = tuple[type[p.Primitive], str, str]
 def claimed(backend: str) -> set[Work]:
     """All that a backend claims. A conversion of integers to themselves is no work of any stage."""
     found: set[Work] = set()
-    for kind, claim in claims.CLAIMS[backend].items():
-        for dtype in claim.dtypes:
-            to = claim.to if issubclass(kind, p.Affine) else ("",)
+    for kind, row in TABLES[backend].rows.items():
+        for dtype in row.dtypes:
+            to = row.to if issubclass(kind, p.Affine) else ("",)
             found |= {(kind, dtype, after) for after in to if not (dtype == after and dtype in ("uint8", "int8"))}
     return found
 

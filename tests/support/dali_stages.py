@@ -233,7 +233,9 @@ def see(backend: DaliBackend, stage: Stage, dtype: str, pixels: Sequence[Pixels]
         assert str(result.dtype) == plan.out_spec.dtype
         gap = np.abs(result.astype(np.float64) - wanted.astype(np.float64))
         spec = ImageSpec(before.shape, dtype, "HWC")
-        stated = [backend.tolerance(step.primitive, spec) for step in steps if isinstance(step.primitive, p.Primitive)]
+        stated = [
+            backend.table.tolerance(step.primitive, spec) for step in steps if isinstance(step.primitive, p.Primitive)
+        ]
         total = Tolerance(sum(t.max for t in stated if t), sum(t.mean for t in stated if t))
         seen.append(Seen(what, before.shape[:2], float(gap.max()), float(gap.mean()), total))
     return seen

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from greenload.energy.attribution.attribute import Cost
+from greenload.energy.attribution.costs import Cost
 from greenload.energy.emulators.powercap import Power, PowercapEmulator
 from greenload.energy.figures import Figure
 from greenload.machine import Machine

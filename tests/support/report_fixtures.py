@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from greenload.energy.attribution.attribute import Domain, Observation, attribute
-from greenload.energy.attribution.indistinct import Indistinct
+from greenload.energy.attribution.attribute import attribute
+from greenload.energy.attribution.costs import Indistinct
+from greenload.energy.attribution.observation import Metering, Observation
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import MeterStatus
 from greenload.machine import Machine
@@ -92,7 +93,7 @@ def build(
     found = attribute(
         observed,
         steps=[name for name, *_ in STEPS],
-        domains={name: Domain(*one) for name, one in domains.items()},
+        domains={name: Metering(*one) for name, one in domains.items()},
         idle_power_w=None if counter else {"cpu": 1.48},
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from greenload.energy.attribution.attribute import Cost
+from greenload.energy.attribution.costs import Cost
 from greenload.energy.attribution.observation import Observation
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import MeterStatus

@@ -249,7 +249,7 @@ def test_what_is_missing_is_said_as_doctor_says_it(tmp_path: Path) -> None:
         tmp_path,
         """
         from greenload.cli.doctor import examine
-        from greenload.plans.plan import BACKENDS
+        from greenload.backends import BACKENDS
 
         def compare(missing, *works):
             found = next(f for f in examine() if f.kind == "backend" and f.name == missing)

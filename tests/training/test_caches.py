@@ -13,7 +13,9 @@ from known_fits import caching, fit, small_model, value
 
 import greenload as gl
 from greenload.report.epochs import CacheState
-from greenload.training.table import text
+from greenload.training.table import fit_text
+
+pytestmark = pytest.mark.alone
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -188,4 +190,4 @@ def test_a_real_fit_is_charged_for_filling_the_cache() -> None:
     first, later = (value(spent.loader.cpu_s) for spent in energy.epochs)
     assert true_s / 2 < first < 2 * true_s and later < first / 4
     assert value(energy.report.fit.loader.cpu_s) == pytest.approx(first + later)
-    assert "cpu_s" not in text(energy.report)
+    assert "cpu_s" not in fit_text(energy.report)

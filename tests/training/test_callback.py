@@ -35,6 +35,8 @@ from greenload.energy.settle import Settled
 from greenload.energy.sharing import SharedSampler
 from greenload.training.fit import Fit
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:

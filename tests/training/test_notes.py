@@ -19,7 +19,9 @@ from greenload.energy.emulators.powercap import PowercapEmulator
 from greenload.energy.meters.base import Channel, ReplayMeter
 from greenload.energy.sampler import Sampler
 from greenload.report.prometheus import Family, Metrics
-from greenload.training.table import text
+from greenload.training.table import fit_text
+
+pytestmark = pytest.mark.alone
 
 
 def test_scalars_for_tensorboard(tmp_path: Path) -> None:
@@ -50,7 +52,7 @@ def test_the_report_is_json_and_a_table(tmp_path: Path, monkeypatch: pytest.Monk
     data = json.loads((tmp_path / "fit.json").read_text())
     assert data["schema"] == "greenload.fit/1" and data["fit"]["samples"] == 16 and len(data["epochs"]) == 2
     assert data["fit"]["loader"]["energy_j"][PACKAGE]["provenance"] == "measured"
-    told = text(energy.report)
+    told = fit_text(energy.report)
     for words in (
         "fit of small: 2 epochs, 4 batches, 16 samples",
         "  parse",
@@ -59,9 +61,9 @@ def test_the_report_is_json_and_a_table(tmp_path: Path, monkeypatch: pytest.Monk
         "measured",
     ):
         assert words in told, told
-    assert_figures_are_whole(partial(text, energy.report))
+    assert_figures_are_whole(partial(fit_text, energy.report))
     monkeypatch.setenv("COLUMNS", "40")
-    assert str(energy.report) == text(energy.report, 40)
+    assert str(energy.report) == fit_text(energy.report, 40)
     with pytest.raises(gl.ReportError, match="name a file in it"):
         energy.report.save(tmp_path)
 
@@ -69,7 +71,7 @@ def test_the_report_is_json_and_a_table(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_profile_that_claims_more_than_the_fit_used_is_said_first_and_not_split_by(tmp_path: Path) -> None:
     energy = gl.EnergyCallback(known(cpu_s=50.0), log_dir=tmp_path, port=0)
     history = fit(small_model(), dataset(lambda: None, samples=8), energy, epochs=2).history
-    first, *rest = text(energy.report, 1000).splitlines()
+    first, *rest = fit_text(energy.report, 1000).splitlines()
     assert first.startswith("the profile doesn't fit: 16 samples cost 800 CPU s by it, and ")
     assert not any("doesn't fit" in line or line.startswith(("loader  ", "model")) for line in rest)
     assert any(line.startswith("loader and model") for line in rest)

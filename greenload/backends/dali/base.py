@@ -63,5 +63,3 @@ WINDOW = (
     Argument("start", "int32", lambda params: params["window"][:, :2]),
     Argument("shape", "int32", lambda params: params["window"][:, 2:]),
 )
-
-MIRROR = (Argument("flip", "int32", lambda params: params["flip"], 0),)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload.backends.dali.base import Argument, Node, Target
-from greenload.backends.dali.lowerings import LOWERINGS
+from greenload.backends.dali.base import Argument, Lowering, Node, Target
+from greenload.backends.dali.table import CPU_TABLE
 from greenload.backends.image_sizes import BatchSizes
 from greenload.plans.params import DrawLayout
 from greenload.plans.steps import Step
@@ -58,16 +58,22 @@ def feeds_of(steps: Sequence[Step]) -> tuple[Feed, ...]:
     """
     feeds = []
     for position, step in enumerate(steps):
-        for argument in LOWERINGS[type(step.primitive)].arguments(step.primitive, step.spec_in):
+        for argument in _lowering(step).arguments(step.primitive, step.spec_in):
             assert step.stage is not None, step  # only primitives of a stage's own have params
             feeds.append(Feed(f"{argument.name}_{position}", step.stage, argument))
     return tuple(feeds)
 
 
+def _lowering(step: Step) -> Lowering:
+    assert step.primitive is not None  # what makes a step one of pixels
+    found: Lowering = CPU_TABLE.rows[type(step.primitive)].lowering  # the GPU's are the same
+    return found
+
+
 def lowered(steps: Sequence[Step], node: Node, fed: Mapping[str, Node], target: Target) -> Node:
     """How a graph goes on from a node through some steps, whose further inputs are ``fed`` by ``Feed.name``."""
     for position, step in enumerate(steps):
-        lowering = LOWERINGS[type(step.primitive)]
+        lowering = _lowering(step)
         arguments = lowering.arguments(step.primitive, step.spec_in)
         own = {argument.name: fed[f"{argument.name}_{position}"] for argument in arguments}
         node = lowering.build(step.primitive, step.spec_in, node, own, target)

@@ -1,5 +1,4 @@
-"""The DALI backends' table from primitive to operators. One table serves the CPU and the GPU: the device is the only
-difference."""
+"""The DALI backends' primitives, each as operators of a graph, on the CPU or on a GPU, and what these are fed."""
 
 from __future__ import annotations
 
@@ -9,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload.backends.dali import decode
-from greenload.backends.dali.base import MIRROR, WINDOW, Argument, Lowering, Node, Target
+from greenload.backends.dali.base import WINDOW, Argument, Node, Target
 from greenload.specs import ImageSpec
 from greenload.stages import Params
 from greenload.stages import primitives as p
@@ -25,11 +23,27 @@ _HALVES_UP = 2.0**-14
 _REACH = 5.5
 
 
+def no_arguments(primitive: p.Primitive, spec: ImageSpec) -> tuple[Argument, ...]:
+    """Nothing: what it does is the same for all images."""
+    return ()
+
+
+def crop_arguments(primitive: p.Crop, spec: ImageSpec) -> tuple[Argument, ...]:
+    """The windows."""
+    return WINDOW
+
+
 def crop(primitive: p.Crop, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
     """A window."""
     from nvidia.dali import fn
 
     return fn.slice(image, start=fed["start"], shape=fed["shape"], axes=(0, 1), device=target.device)
+
+
+def pad_arguments(primitive: p.Pad, spec: ImageSpec) -> tuple[Argument, ...]:
+    """Where the images begin in the padded ones, and the sizes of these where they differ."""
+    start = Argument("start", "int32", lambda params: -params["pad"])
+    return (start,) if _static(primitive) else (start, Argument("shape", "int32", lambda params: params["size"]))
 
 
 def pad(primitive: p.Pad, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
@@ -47,6 +61,11 @@ def pad(primitive: p.Pad, spec: ImageSpec, image: Node, fed: Mapping[str, Node],
     )
 
 
+def resize_arguments(primitive: p.Resize, spec: ImageSpec) -> tuple[Argument, ...]:
+    """The sizes, where they differ."""
+    return () if _static(primitive) else (Argument("size", "float32", lambda params: params["size"]),)
+
+
 def resize(primitive: p.Resize, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
     """Bilinear resampling."""
     from nvidia.dali import fn, types
@@ -60,6 +79,11 @@ def resize(primitive: p.Resize, spec: ImageSpec, image: Node, fed: Mapping[str, 
     )
 
 
+def flip_arguments(primitive: p.Primitive, spec: ImageSpec) -> tuple[Argument, ...]:
+    """Which images are mirrored."""
+    return (Argument("flip", "int32", lambda params: params["flip"], 0),)
+
+
 def flip(primitive: p.Flip, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
     """Mirrored where the params say so."""
     from nvidia.dali import fn
@@ -67,6 +91,11 @@ def flip(primitive: p.Flip, spec: ImageSpec, image: Node, fed: Mapping[str, Node
     if primitive.vertical:
         return fn.flip(image, horizontal=0, vertical=fed["flip"], device=target.device)
     return fn.flip(image, horizontal=fed["flip"], device=target.device)
+
+
+def warp_arguments(primitive: p.Warp, spec: ImageSpec) -> tuple[Argument, ...]:
+    """The maps."""
+    return (Argument("matrix", "float32", lambda params: params["matrix"], 2),)
 
 
 def warp(primitive: p.Warp, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
@@ -103,7 +132,9 @@ def _recolored(image: Node, matrices: Node, spec: ImageSpec, target: Target) -> 
     return math.clamp(fn.coord_transform(image, MT=matrices, device=target.device), 0.0, 1.0)
 
 
-def _color_arguments(primitive: p.Color, spec: ImageSpec) -> tuple[Argument, ...]:
+def color_arguments(primitive: p.Color, spec: ImageSpec) -> tuple[Argument, ...]:
+    """The matrices, and which images are changed where not all are."""
+
     def matrices(params: Params) -> NDArray[np.float64]:
         found = np.array(params["color"], np.float64)
         if spec.dtype == "uint8":
@@ -121,12 +152,20 @@ def blur(primitive: p.Blur, spec: ImageSpec, image: Node, fed: Mapping[str, Node
     return fn.gaussian_blur(image, sigma=fed["sigma"], window_size=fed["taps"], device=target.device)
 
 
-def _blur_arguments(primitive: p.Blur, spec: ImageSpec) -> tuple[Argument, ...]:
+def blur_arguments(primitive: p.Blur, spec: ImageSpec) -> tuple[Argument, ...]:
+    """The widths of the Gaussians, and over how many pixels they are taken."""
+
     def taps(params: Params) -> NDArray[np.int64]:
         enough = 2.0 * np.floor(_REACH * np.asarray(params["sigma"])[:, None]) + 1.0
         return np.minimum([primitive.height, primitive.width], enough).astype(np.int64)
 
     return Argument("sigma", "float32", lambda params: params["sigma"], 0), Argument("taps", "int32", taps)
+
+
+def erase_arguments(primitive: p.Erase, spec: ImageSpec) -> tuple[Argument, ...]:
+    """The windows that are erased."""
+    anchor = Argument("anchor", "float32", lambda params: params["erase"][:, :2])
+    return anchor, Argument("shape", "float32", lambda params: params["erase"][:, 2:])
 
 
 def erase(primitive: p.Erase, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
@@ -182,42 +221,6 @@ def affine(primitive: p.Affine, spec: ImageSpec, image: Node, fed: Mapping[str, 
             cut = math.floor(math.max(values, 0.0) + _STEP) + math.ceil(math.min(values, 0.0) - _STEP)
             return fn.cast(cut, dtype=types.INT8, device=target.device)
     return mapped(types.FLOAT16 if primitive.dtype == "float16" else types.FLOAT)
-
-
-LOWERINGS: Mapping[type[p.Primitive] | type[None], Lowering] = {
-    p.Decode: Lowering(decode.decode_arguments, decode.decode),
-    p.DecodeCrop: Lowering(decode.decode_crop_arguments, decode.decode_crop),
-    p.Crop: Lowering(lambda primitive, spec: WINDOW, crop),
-    p.Pad: Lowering(
-        lambda primitive, spec: (
-            Argument("start", "int32", lambda params: -params["pad"]),
-            *(() if _static(primitive) else (Argument("shape", "int32", lambda params: params["size"]),)),
-        ),
-        pad,
-    ),
-    p.Resize: Lowering(
-        lambda primitive, spec: (
-            () if _static(primitive) else (Argument("size", "float32", lambda params: params["size"]),)
-        ),
-        resize,
-    ),
-    p.Flip: Lowering(lambda primitive, spec: MIRROR, flip),
-    p.Warp: Lowering(
-        lambda primitive, spec: (Argument("matrix", "float32", lambda params: params["matrix"], 2),), warp
-    ),
-    p.Color: Lowering(_color_arguments, color),
-    p.Blur: Lowering(_blur_arguments, blur),
-    p.Erase: Lowering(
-        lambda primitive, spec: (
-            Argument("anchor", "float32", lambda params: params["erase"][:, :2]),
-            Argument("shape", "float32", lambda params: params["erase"][:, 2:]),
-        ),
-        erase,
-    ),
-    p.Affine: Lowering(lambda primitive, spec: (), affine),
-    p.FlipAffine: Lowering(lambda primitive, spec: MIRROR, affine),
-}
-"""What each primitive comes down to."""
 
 
 def _static(primitive: p.Pad | p.Resize) -> bool:

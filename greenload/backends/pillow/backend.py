@@ -6,60 +6,32 @@ import functools
 import re
 from pathlib import Path
 
-import numpy as np
-
-from greenload.backends.base import EXACT, Availability, Tolerance
+from greenload.backends.base import Availability
+from greenload.backends.pillow.decode import decode
 from greenload.backends.pillow.runner import PillowRunner
+from greenload.backends.pillow.table import TABLE
+from greenload.backends.replay import Replaying
 from greenload.errors import BackendUnavailable
-from greenload.plans import claims
 from greenload.plans.plan import Plan, Segment
-from greenload.specs import ImageSpec
-from greenload.stages import primitives as p
+from greenload.sources.formats import FormatError
 
 INSTALL = "pip install 'greenload[pillow]'"
 FASTER = 'pip uninstall pillow, then CC="cc -mavx2" pip install pillow-simd'
 
 
-# Pillow rounds to levels after each axis, so a value may be a whole level off. Over photographs and noise, with sides
-# from 1 to 1,000 pixels, 0.3 was the most of any image's mean difference, and 0.1 is usual. A pattern of hard edges
-# repeats few values: 0.45 was seen, and 0.96 where it is a few pixels wide.
-_RESIZED = Tolerance(1.0, 0.5)
-_NARROW_PX = 10
-_RESIZED_NARROW = Tolerance(1.0, 1.0)
-# It sums floats in double precision: the most seen was the rounding of the result, 6e-8 of values in 0 … 1.
-_RESIZED_FLOATS = Tolerance(1e-7, 3e-8)
-
-# A float32 sum that falls to the other side of a half: up to 3e-3 of an image's values were seen, 4e-3 in one of a few
-# hundred. Floats: the most seen was 2.4e-6, from a matrix of factors up to 27, as three strong jitters make.
-_COLOR = {"uint8": Tolerance(1.0, 5e-3), "float32": Tolerance(3e-6, 2e-7)}
-
-_LARGEST = {"uint8": 255.0, "int8": 128.0}
-# The distance between neighbours around 1: of float32 two steps, of float16 one, where a value lies on a rounding
-# boundary.
-_STEPS = {"float32": 2 * float(np.finfo(np.float32).eps), "float16": 2.0**-10}
-
-
 class PillowBackend:
     """Pillow on the CPU."""
 
-    name = "pillow"
+    name = TABLE.name
+    table = TABLE
 
     def availability(self) -> Availability:
         """Whether Pillow imports with its C core, which Pillow it is, and what its kernels were compiled for."""
         return _probe()
 
-    def tolerance(self, primitive: p.Primitive, spec: ImageSpec) -> Tolerance | None:
-        """What is held for a primitive on images of ``spec``; ``None`` for one that isn't claimed."""
-        if not claims.claimed(self.name, primitive, spec):
-            return None
-        match primitive:
-            case p.Resize():
-                return _resize_tolerance(primitive, spec)
-            case p.Color():
-                return _COLOR[spec.dtype]
-            case p.Affine():
-                return _affine_tolerance(primitive, spec)
-        return EXACT
+    def presence(self) -> Availability:
+        """The same: this doesn't import TensorFlow."""
+        return self.availability()
 
     def runner(self, plan: Plan, segment: Segment, batch_size: int) -> PillowRunner:
         """A segment on threads of its own.
@@ -72,20 +44,19 @@ class PillowBackend:
             raise BackendUnavailable(f"backend {self.name!r} can't run here: {found.detail}; {found.remedy}")
         return PillowRunner(plan, segment)
 
+    def replays(self) -> Replaying:
+        """Replays on images as the step before has left them."""
+        from greenload.backends.pillow import replay
 
-def _resize_tolerance(primitive: p.Resize, spec: ImageSpec) -> Tolerance:
-    if spec.dtype != "uint8":
-        return _RESIZED_FLOATS
-    narrow = any(side is not None and side < _NARROW_PX for side in (primitive.height, primitive.width))
-    return _RESIZED_NARROW if narrow else _RESIZED
+        return replay
 
-
-def _affine_tolerance(primitive: p.Affine, spec: ImageSpec) -> Tolerance:
-    if primitive.dtype not in _STEPS:
-        return Tolerance(1.0, 1e-3)  # a value within a float32 step of an integer is cut to either side
-    reach = max(map(abs, primitive.scale)) * _LARGEST.get(spec.dtype, 1.0) + max(map(abs, primitive.offset))
-    steps = _STEPS[primitive.dtype] * reach
-    return Tolerance(steps, steps if primitive.dtype == "float32" else steps / 100)
+    def refusal(self, data: bytes) -> str:
+        """Why Pillow can't decode a file; empty if it can."""
+        try:
+            decode(data)
+        except FormatError as error:
+            return str(error)
+        return ""
 
 
 @functools.cache

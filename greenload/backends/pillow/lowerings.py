@@ -1,4 +1,4 @@
-"""The Pillow backend's table from primitive to a function of one image.
+"""The Pillow backend's primitives, each a function of one image.
 
 An image on its way is a Pillow image (uint8 of 1, 3 or 4 channels) or an array ``[H, W, C]``, as the last step left it;
 a step turns it into the other only where it needs to. Pillow resamples and recolours; pixels are moved, and values
@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 
 from greenload.backends import orientation
 from greenload.backends.pillow import decode as pillow_decode
-from greenload.specs import ImageSpec
+from greenload.specs import RANGES, ImageSpec
 from greenload.stages import Params
 from greenload.stages import primitives as p
 
 Pixels = Any
 """A file's bytes, a ``PIL.Image.Image``, or an array ``[H, W, C]``."""
 Values = NDArray[Any]
-Row = Mapping[str, Any]
+ImageParams = Mapping[str, Any]
 """What a step does to one image: numbers, booleans, and lists of them."""
-Apply = Callable[[Pixels, Row, Values | None], Pixels]
+Apply = Callable[[Pixels, ImageParams, Values | None], Pixels]
 """A step on one image. The array, if there is one, is where the result is wanted: a step that makes an array makes it
 there, others needn't."""
 
@@ -97,19 +97,21 @@ def written(pixels: Pixels, out: Values | None) -> Values:
 def decode(primitive: p.Decode | p.DecodeCrop, spec: ImageSpec) -> Apply:
     """A file's pixels, or those of a window: Pillow decodes the whole file either way."""
 
-    def apply(pixels: Pixels, row: Row, out: Values | None) -> Pixels:
+    def apply(pixels: Pixels, row: ImageParams, out: Values | None) -> Pixels:
         return pillow_decode.decode(pixels, row.get("window"), row.get("orientation", 1))
 
     return apply
 
 
-def _decode_params(primitive: p.Decode, spec: ImageSpec, params: Params) -> Params:
+def decode_params(primitive: p.Decode, spec: ImageSpec, params: Params) -> Params:
+    """The orientations, where they are applied."""
     return {"orientation": params["orientation"]} if primitive.exif else {}
 
 
-def _decode_crop_params(primitive: p.DecodeCrop, spec: ImageSpec, params: Params) -> Params:
+def decode_crop_params(primitive: p.DecodeCrop, spec: ImageSpec, params: Params) -> Params:
+    """The windows in the stored images, and their orientations where they are applied."""
     if not primitive.exif:
-        return _window(primitive, spec, params)
+        return crop_params(primitive, spec, params)
     turns = params["orientation"]
     window = orientation.stored_window(params["window"], params["upright_height"], params["upright_width"], turns)
     return {"window": window, "orientation": turns}
@@ -118,7 +120,7 @@ def _decode_crop_params(primitive: p.DecodeCrop, spec: ImageSpec, params: Params
 def crop(primitive: p.Crop, spec: ImageSpec) -> Apply:
     """A window; of an array, a view."""
 
-    def apply(pixels: Pixels, row: Row, out: Values | None) -> Pixels:
+    def apply(pixels: Pixels, row: ImageParams, out: Values | None) -> Pixels:
         if not is_array(pixels):
             return pillow_decode.crop(pixels, row["window"])
         top, left, height, width = row["window"]
@@ -127,7 +129,8 @@ def crop(primitive: p.Crop, spec: ImageSpec) -> Apply:
     return apply
 
 
-def _window(primitive: p.Primitive, spec: ImageSpec, params: Params) -> Params:
+def crop_params(primitive: p.Primitive, spec: ImageSpec, params: Params) -> Params:
+    """The windows."""
     return {"window": params["window"]}
 
 
@@ -135,7 +138,7 @@ def pad(primitive: p.Pad, spec: ImageSpec) -> Apply:
     """A constant around the image, which is copied only where something is added."""
     fill = np.asarray(primitive.fill).astype(spec.dtype)
 
-    def apply(pixels: Pixels, row: Row, out: Values | None) -> Pixels:
+    def apply(pixels: Pixels, row: ImageParams, out: Values | None) -> Pixels:
         top, left = row["pad"]
         height, width = _size(primitive, row)
         array = as_array(pixels)
@@ -153,11 +156,12 @@ def pad(primitive: p.Pad, spec: ImageSpec) -> Apply:
     return apply
 
 
-def _pad_params(primitive: p.Pad, spec: ImageSpec, params: Params) -> Params:
-    return {"pad": params["pad"], **_size_params(primitive, spec, params)}
+def pad_params(primitive: p.Pad, spec: ImageSpec, params: Params) -> Params:
+    """How much is added above and on the left, and the sizes after it."""
+    return {"pad": params["pad"], **size_params(primitive, spec, params)}
 
 
-def _size(primitive: p.Pad | p.Resize, row: Row) -> tuple[int, int]:
+def _size(primitive: p.Pad | p.Resize, row: ImageParams) -> tuple[int, int]:
     """The size after a step: one for all images, or an image's own."""
     if primitive.height is not None and primitive.width is not None:
         return primitive.height, primitive.width
@@ -165,7 +169,8 @@ def _size(primitive: p.Pad | p.Resize, row: Row) -> tuple[int, int]:
     return height, width
 
 
-def _size_params(primitive: p.Pad | p.Resize, spec: ImageSpec, params: Params) -> Params:
+def size_params(primitive: p.Pad | p.Resize, spec: ImageSpec, params: Params) -> Params:
+    """The sizes after it; nothing where all images get one size."""
     static = primitive.height is not None and primitive.width is not None
     return {} if static else {"size": params["size"]}
 
@@ -176,7 +181,7 @@ def flip(primitive: p.Flip, spec: ImageSpec) -> Apply:
 
     method = Transpose.FLIP_TOP_BOTTOM if primitive.vertical else Transpose.FLIP_LEFT_RIGHT
 
-    def apply(pixels: Pixels, row: Row, out: Values | None) -> Pixels:
+    def apply(pixels: Pixels, row: ImageParams, out: Values | None) -> Pixels:
         if not row["flip"]:
             return pixels
         if not is_array(pixels):
@@ -193,7 +198,8 @@ def flip(primitive: p.Flip, spec: ImageSpec) -> Apply:
     return apply
 
 
-def _flip_params(primitive: p.Flip, spec: ImageSpec, params: Params) -> Params:
+def flip_params(primitive: p.Flip, spec: ImageSpec, params: Params) -> Params:
+    """Which images are mirrored."""
     return {"flip": params["flip"]}
 
 
@@ -204,7 +210,7 @@ def resize(primitive: p.Resize, spec: ImageSpec) -> Apply:
     bilinear = Image.Resampling.BILINEAR
     planar = spec.dtype != "uint8" or spec.shape[-1] not in _MODES
 
-    def apply(pixels: Pixels, row: Row, out: Values | None) -> Pixels:
+    def apply(pixels: Pixels, row: ImageParams, out: Values | None) -> Pixels:
         height, width = _size(primitive, row)
         if not planar:
             return as_image(pixels).resize((width, height), bilinear)
@@ -220,7 +226,7 @@ def resize(primitive: p.Resize, spec: ImageSpec) -> Apply:
 def color(primitive: p.Color, spec: ImageSpec) -> Apply:
     """``Image.convert`` with a matrix, in float32 and rounded half up; floats plane by plane."""
 
-    def apply(pixels: Pixels, row: Row, out: Values | None) -> Pixels:
+    def apply(pixels: Pixels, row: ImageParams, out: Values | None) -> Pixels:
         if not row.get("apply", True):
             return pixels
         if spec.dtype == "uint8":
@@ -239,7 +245,8 @@ def color(primitive: p.Color, spec: ImageSpec) -> Apply:
     return apply
 
 
-def _color_params(primitive: p.Color, spec: ImageSpec, params: Params) -> Params:
+def color_params(primitive: p.Color, spec: ImageSpec, params: Params) -> Params:
+    """The matrices, in the images' own range; and which images are changed, where not all are."""
     matrices = np.array(params["color"], np.float64)
     if spec.dtype == "uint8":
         matrices[..., 3] *= 255.0
@@ -250,7 +257,7 @@ def erase(primitive: p.Erase, spec: ImageSpec) -> Apply:
     """One window set to constants, in a copy of the image."""
     value = np.asarray(primitive.value).astype(spec.dtype)
 
-    def apply(pixels: Pixels, row: Row, out: Values | None) -> Pixels:
+    def apply(pixels: Pixels, row: ImageParams, out: Values | None) -> Pixels:
         top, left, height, width = row["erase"]
         if not height:
             return pixels
@@ -261,21 +268,19 @@ def erase(primitive: p.Erase, spec: ImageSpec) -> Apply:
     return apply
 
 
-def _erase_params(primitive: p.Erase, spec: ImageSpec, params: Params) -> Params:
+def erase_params(primitive: p.Erase, spec: ImageSpec, params: Params) -> Params:
+    """The windows that are erased."""
     return {"erase": params["erase"]}
-
-
-_RANGES = {"uint8": (0.0, 255.0), "int8": (-128.0, 127.0)}
 
 
 def affine(primitive: p.Affine, spec: ImageSpec) -> Apply:
     """In float32; from integers to integers by a table of all 256 results."""
-    if spec.dtype in _RANGES and primitive.dtype in _RANGES:
+    if spec.dtype in RANGES and primitive.dtype in RANGES:
         return _tabled(primitive, spec)
     scales = _spread(primitive.scale)
     offsets = _spread(primitive.offset)
 
-    def apply(pixels: Pixels, row: Row, out: Values | None) -> Pixels:
+    def apply(pixels: Pixels, row: ImageParams, out: Values | None) -> Pixels:
         array = as_array(pixels)
         height, width, channels = array.shape
         done = np.empty(array.shape, primitive.dtype) if out is None else out
@@ -287,8 +292,8 @@ def affine(primitive: p.Affine, spec: ImageSpec) -> Apply:
         if any(o != 0.0 for o in primitive.offset):
             rows += offsets(width)
         if values is not done:
-            if primitive.dtype in _RANGES:
-                np.clip(values, *_RANGES[primitive.dtype], out=values)
+            if primitive.dtype in RANGES:
+                np.clip(values, *RANGES[primitive.dtype], out=values)
             with np.errstate(over="ignore"):  # beyond a float16's range is infinity, as everywhere
                 done[...] = values
         return done
@@ -306,9 +311,9 @@ def _spread(numbers: tuple[float, ...]) -> Callable[[int], Any]:
 def _tabled(primitive: p.Affine, spec: ImageSpec) -> Apply:
     levels = np.arange(256, dtype=np.uint8).view(spec.dtype).astype(np.float64)
     exact = levels[:, None] * np.asarray(primitive.scale) + np.asarray(primitive.offset)
-    table = np.clip(exact, *_RANGES[primitive.dtype]).astype(primitive.dtype)
+    table = np.clip(exact, *RANGES[primitive.dtype]).astype(primitive.dtype)
 
-    def apply(pixels: Pixels, row: Row, out: Values | None) -> Pixels:
+    def apply(pixels: Pixels, row: ImageParams, out: Values | None) -> Pixels:
         array = as_array(pixels).view(np.uint8)
         done = np.empty(array.shape, primitive.dtype) if out is None else out
         for channel in range(array.shape[2]):
@@ -316,17 +321,3 @@ def _tabled(primitive: p.Affine, spec: ImageSpec) -> Apply:
         return done
 
     return apply
-
-
-LOWERINGS: Mapping[type[p.Primitive] | type[None], Lowering] = {
-    p.Decode: Lowering(decode, _decode_params),
-    p.DecodeCrop: Lowering(decode, _decode_crop_params),
-    p.Crop: Lowering(crop, _window),
-    p.Pad: Lowering(pad, _pad_params),
-    p.Resize: Lowering(resize, _size_params),
-    p.Flip: Lowering(flip, _flip_params),
-    p.Color: Lowering(color, _color_params),
-    p.Erase: Lowering(erase, _erase_params),
-    p.Affine: Lowering(affine),
-}
-"""What each primitive comes down to."""

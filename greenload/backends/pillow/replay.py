@@ -11,7 +11,7 @@ import numpy as np
 
 from greenload.backends.base import Records, empty
 from greenload.backends.image_sizes import decode_of
-from greenload.backends.pillow.lowerings import Apply, Row, as_array, written
+from greenload.backends.pillow.lowerings import Apply, ImageParams, as_array, written
 from greenload.backends.pillow.runner import TASKS_A_THREAD, Columns, PillowRunner
 from greenload.backends.readers import Readers, Remembered
 from greenload.backends.replay import Replay
@@ -28,7 +28,7 @@ class _Kept:
 
     pixels: Any
     """``None`` where the last step has put it into its place in the batch."""
-    row: Row
+    row: ImageParams
 
 
 def pair(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records]) -> tuple[Replay, Replay]:
@@ -111,7 +111,7 @@ class _Capturing(PillowRunner):
         for row in rows:
             pixels: Any = records.images[row]
             out = done[row] if isinstance(done, np.ndarray) else None
-            given: list[Row] = [{name: values[row] for name, values in own.items()} for own in columns]
+            given: list[ImageParams] = [{name: values[row] for name, values in own.items()} for own in columns]
             try:
                 for place in range(self._count):
                     last = place == len(self._steps) - 1

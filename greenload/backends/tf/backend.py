@@ -6,6 +6,7 @@ rides along. TensorFlow is imported when a step is lowered, never at import.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -15,19 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.array_ops import tensorflow_ops
-from greenload.backends.base import EXACT, Availability, Images, Records, Tolerance
+from greenload.backends.base import Availability, Images, Records
 from greenload.backends.image_sizes import decode_of, sides_of
 from greenload.backends.readers import Readers
-from greenload.backends.tf import decode as tf_decode
-from greenload.backends.tf import filters, lowerings
+from greenload.backends.tables import support
 from greenload.backends.tf import readers as tf_readers
+from greenload.backends.tf.table import TABLE
 from greenload.errors import BackendUnavailable, RecordError
-from greenload.plans import claims
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step, reads_params
 from greenload.sources.formats import FormatError, opened
-from greenload.specs import ImageSpec
 from greenload.stages import Stage
 from greenload.stages import primitives as p
 from greenload.system import forking, shutdown
@@ -77,7 +76,7 @@ _ROUNDING = (p.Resize, p.Warp, p.Color, p.Blur)
 def _lowering(step: Step, later: Sequence[Step], readers: Readers) -> Any:
     primitive = step.primitive
     assert primitive is not None  # what makes a step one of pixels
-    lower = LOWERINGS[type(primitive)]
+    lower = TABLE.rows[type(primitive)].lowering
     if isinstance(primitive, (p.Decode, p.DecodeCrop)):
         return lower(primitive, step.spec_in, step.spec_out, tf_readers.handing_on(readers, primitive))
     if isinstance(primitive, _ROUNDING) and step.spec_out.dtype == "uint8":
@@ -125,65 +124,12 @@ def _fitting(stage: Stage, height: Any, width: Any) -> tuple[Any, Any]:
         return tf.identity(height), tf.identity(width)
 
 
-LOWERINGS: dict[type[p.Primitive], Callable[..., Any]] = {
-    p.Decode: tf_decode.decode,
-    p.DecodeCrop: tf_decode.decode_crop,
-    p.Crop: lowerings.crop,
-    p.Pad: lowerings.pad,
-    p.Resize: lowerings.resize,
-    p.Flip: lowerings.flip,
-    p.Affine: lowerings.affine,
-    p.Warp: filters.warp,
-    p.Color: filters.color,
-    p.Blur: filters.blur,
-    p.Erase: filters.erase,
-    p.Call: filters.call,
-}
-"""What each primitive comes down to."""
-
-# float32 weights put a value that lies on a rounding boundary to either side; in an image of few levels that resizing
-# shrinks by a whole factor a sixth of all values do. Colours and filters have such ties rarely: up to 7e-4 of an
-# image's values were seen, and one of a few hundred makes 5e-3. float32: the most seen was 2.5e-7.
-_FILTERED = {"uint8": Tolerance(1.0, 5e-3), "float32": Tolerance(1e-6, 2e-7)}
-_TOLERANCES: dict[type[p.Primitive], dict[str, Tolerance]] = {
-    p.Resize: {"uint8": Tolerance(1.0, 0.25), "float32": Tolerance(4e-5, 3e-6)},
-    p.Color: _FILTERED,
-    p.Blur: _FILTERED,
-}
-"""By primitive and dtype that enters. ``Warp`` and ``Affine`` have their own; the rest moves pixels and is exact."""
-# Warping counts positions in float32: over noise, values were off by up to 3e-7 of their range times the longer side
-# (8e-7 where a map enlarges tenfold), by a sixth of it in the mean; sides from 32 to 3,000.
-_PER_SIDE = 1e-6
-_UNKNOWN_SIDE = 1000
-_LARGEST = {"uint8": 255.0, "int8": 128.0}
-# The distance between neighbours around 1: of float32 two steps, of the small types one, where a value lies on a
-# rounding boundary.
-_STEPS = {"float32": 2 * float(np.finfo(np.float32).eps), "float16": 2.0**-10, "bfloat16": 2.0**-7}
-
-
-def _warp_tolerance(primitive: p.Warp, spec: ImageSpec) -> Tolerance:
-    largest = _LARGEST.get(spec.dtype, 1.0)
-    reach = max(largest, abs(primitive.fill), abs(largest - primitive.fill))
-    error = reach * (2e-6 + _PER_SIDE * max(side or _UNKNOWN_SIDE for side in spec.image_shape[:2]))
-    if spec.dtype == "uint8":
-        return Tolerance(float(np.ceil(error)), 5e-3 + error / 5)
-    return Tolerance(error, error / 5)
-
-
-def _affine_tolerance(primitive: p.Affine, spec: ImageSpec) -> Tolerance:
-    if primitive.dtype not in _STEPS:
-        return Tolerance(1.0, 1e-3)  # a value within a float32 step of an integer is cut to either side
-    reach = max(map(abs, primitive.scale)) * _LARGEST.get(spec.dtype, 1.0) + max(map(abs, primitive.offset))
-    steps = _STEPS[primitive.dtype] * reach
-    return Tolerance(steps, steps if primitive.dtype == "float32" else steps / 100)
-
-
 def _why(plan: Plan, segment: Segment, image: Any, message: str) -> str:
     """Why a record failed: it is too small for a stage, or can't be decoded."""
     try:
         decode, head = decode_of(segment.steps), None
         if isinstance(image, bytes):
-            head = opened(image, "tf", decode.max_bytes, decode.truncated, plan.readers)[1]
+            head = opened(image, support(TABLE.name, plan.readers), decode.max_bytes, decode.truncated)[1]
     except FormatError as error:
         return str(error)
     height, width = sides_of(image, head, decode.exif) if head else image.shape[:2]
@@ -194,7 +140,8 @@ def _why(plan: Plan, segment: Segment, image: Any, message: str) -> str:
 class TensorFlowBackend:
     """tf.data on the CPU."""
 
-    name = "tf"
+    name = TABLE.name
+    table = TABLE
 
     def availability(self) -> Availability:
         """Whether TensorFlow imports and can run in this process, and its version."""
@@ -220,15 +167,9 @@ class TensorFlowBackend:
             )
         return Availability(self.name, True, f"TensorFlow {tf.__version__}")
 
-    def tolerance(self, primitive: p.Primitive, spec: ImageSpec) -> Tolerance | None:
-        """What is held for a primitive on images of ``spec``."""
-        if not claims.claimed(self.name, primitive, spec):
-            return None
-        if isinstance(primitive, p.Affine):
-            return _affine_tolerance(primitive, spec)
-        if isinstance(primitive, p.Warp):
-            return _warp_tolerance(primitive, spec)
-        return _TOLERANCES.get(type(primitive), {}).get(spec.dtype, EXACT)
+    def presence(self) -> Availability:
+        """Whether TensorFlow is installed."""
+        return Availability(self.name, importlib.util.find_spec("tensorflow") is not None, "found, not imported")
 
     def runner(self, plan: Plan, segment: Segment, batch_size: int) -> TensorFlowRunner:
         """A segment that runs eagerly, one image after another: not what tf.data runs, but the same operations."""
@@ -236,6 +177,14 @@ class TensorFlowBackend:
         if not found.usable:
             raise BackendUnavailable(f"backend 'tf': {found.detail}; {found.remedy}")
         return TensorFlowRunner(plan, segment)
+
+    def replays(self) -> None:
+        """``None``: tf.data replays its steps."""
+        return None
+
+    def refusal(self, data: bytes) -> str | None:
+        """``None``: it gives no reason of its own."""
+        return None
 
 
 class TensorFlowRunner:

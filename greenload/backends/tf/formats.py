@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from greenload.backends.tf.memory import among, area_of, jpeg_within, most_pixels
-from greenload.sources import formats
 from greenload.sources.formats import memory, others, png
 from greenload.specs import MAX_BYTES
 
@@ -36,13 +35,13 @@ def decode_full(
 
     Args:
         data: a file's bytes, a scalar string tensor.
-        kinds: the kinds of files to accept, of ``formats.support("tf")``; all of these if not given.
+        kinds: the kinds of files to accept; all that TensorFlow decodes if not given.
         max_bytes: the most bytes that decoding it may take.
         handing: of ``tf_readers``, where other backends decode what TensorFlow doesn't read. It costs a JPEG nothing.
     """
     import tensorflow as tf
 
-    accepted = formats.support("tf") if kinds is None else tuple(kinds)
+    accepted = None if kinds is None else tuple(kinds)
 
     def jpeg() -> Any:
         fitting = jpeg_within(data, tf.io.extract_jpeg_shape(data), max_bytes)
@@ -52,7 +51,7 @@ def decode_full(
 
 
 @functools.cache
-def _others(kinds: tuple[str, ...], max_bytes: int) -> Any:
+def _others(kinds: tuple[str, ...] | None, max_bytes: int) -> Any:
     """The decoder of everything but JPEG, as few ops as possible: an epoch begins with a pass over all of them, and a
     branch that isn't taken costs a visit to each of its ops, unless it is a function that isn't inlined."""
     import tensorflow as tf
@@ -64,7 +63,7 @@ def _others(kinds: tuple[str, ...], max_bytes: int) -> Any:
         "WebP": functools.partial(_webp, max_bytes=max_bytes),
         "GIF": functools.partial(_gif, max_bytes=max_bytes),
     }
-    chosen = [kind for kind in branches if kind in kinds]
+    chosen = [kind for kind in branches if kinds is None or kind in kinds]
 
     def decode(data: Any) -> Any:
         known = _kinds(data, max_bytes)

@@ -6,14 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from greenload.specs import ImageSpec
+from greenload.specs import RANGES, ImageSpec
 from greenload.stages import primitives as p
 
 Wanted = Any
 """A stage's params, or the function of an image's height and width that computes them."""
-
-
-_RANGES = {"uint8": (0.0, 255.0), "int8": (-128.0, 127.0)}
 
 
 def resolve(wanted: Wanted, image: Any) -> dict[str, Any]:
@@ -130,8 +127,8 @@ def affine(primitive: p.Affine, before: ImageSpec, after: ImageSpec) -> Any:
             values = values * _spread(primitive.scale, after)
         if any(o != 0.0 for o in primitive.offset):
             values = values + _spread(primitive.offset, after)
-        if primitive.dtype in _RANGES:
-            values = tf.clip_by_value(values, *_RANGES[primitive.dtype])
+        if primitive.dtype in RANGES:
+            values = tf.clip_by_value(values, *RANGES[primitive.dtype])
         return tf.cast(values, primitive.dtype), {}
 
     return lower

@@ -12,7 +12,9 @@ from typing import Any
 
 from greenload.backends.image_sizes import Foreign
 from greenload.backends.readers import Readers
+from greenload.backends.tables import support
 from greenload.backends.tf.formats import Handing, as_it_is, known
+from greenload.backends.tf.table import TABLE
 from greenload.sources import formats
 from greenload.sources.formats import FormatError
 from greenload.stages import primitives as p
@@ -84,14 +86,15 @@ class _Call:
 
     def __init__(self, readers: Readers, primitive: p.Decode | p.DecodeCrop) -> None:
         self._readers = readers
+        self._able = support(TABLE.name, readers.backends)
         self._primitive = primitive
 
     def __call__(self, data: bytes) -> bytes:
         try:
-            head = formats.header(data, "tf", self._primitive.max_bytes, self._readers.backends)
+            head = formats.header(data, self._able, self._primitive.max_bytes)
         except FormatError:
             return data
-        if self._readers.backends is None or head.kind not in self._readers.backends:
+        if head.kind not in (self._able.readers or ()):
             return data
         turned = self._primitive.exif and head.format not in TURNED
         (result,) = self._readers.handed_on([Foreign(data, head, formats.orientation(data) if turned else 1)])

@@ -24,7 +24,7 @@ def decode_whole(
 
     Args:
         data: a file's bytes, a scalar string tensor.
-        kinds: the kinds of files to accept, of ``formats.support("tf")``; all of these if not given.
+        kinds: the kinds of files to accept; all that TensorFlow decodes if not given.
         max_bytes: the most bytes that decoding it may take.
         truncated: what is done about a file that is cut off.
         handing: as for ``decode_full``.

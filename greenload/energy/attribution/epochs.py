@@ -9,19 +9,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
-from greenload.energy.attribution.attribute import Attribution, Cost, StepCost, attribute
-from greenload.energy.attribution.observation import Observation
+from greenload.energy.attribution.attribute import attribute
+from greenload.energy.attribution.costs import Attribution, Cost, StepCost
+from greenload.energy.attribution.observation import FIRST_EPOCH, Observation, writing_step
 from greenload.energy.figures import Figure, sum_figures
-
-FIRST_EPOCH = "the first epoch"
-"""Step of the windows that hold whole first epochs, of kind "with"."""
-ITERATOR_START = "starting an iterator"
-"""Step of the windows of epochs by iterators of their own ("with"), and by one without an end ("without")."""
-
-
-def writing(cache: str) -> str:
-    """Step of the windows in which a cache is written ("with"), and what is written only passes ("without")."""
-    return f"{cache}, writing"
 
 
 def later_epochs(
@@ -55,7 +46,7 @@ def first_epoch(
         caches: those of them that are filled. Their cost is that of writing; one without windows of that is left out.
         more: as for `attribute`.
     """
-    written = {writing(name): name for name in caches}
+    written = {writing_step(name): name for name in caches}
     windows = [counted for one in seen if (counted := _counted(one, written)) is not None]
     ran = any(one.kind == "full" for one in windows)
     if not ran:

@@ -24,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.energy.attribution.intervals import Variance, half_width
-from greenload.energy.attribution.observation import Domain, Observation, counted_ns, read
+from greenload.energy.attribution.observation import Metering, Observation, counted_ns, read_quantity
 from greenload.energy.figures import Figure
 
-NEIGHBOUR_BAND = 0.5
+OTHERS_BAND = 0.5
 """Relative standard deviation given to "a neighbour's CPU second costs what ours does" before the windows are asked:
 a choice, as kinds of code differ in power per busy core by less; where neighbours vary, the windows outweigh it."""
 WAKING_BAND = 0.3
@@ -52,7 +52,7 @@ _LEAST_BUSY = 0.1  # of the working windows' cores: fewer than that are no load 
 _PASSES = 3
 _LEAST_OWN = 0.1  # of the joules: below it, own ones are no scale
 
-Array = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +76,14 @@ class IdleFloor:
 
     watts: float
     """Of the idle machine."""
-    neighbour_j_per_cpu_s: float
+    other_j_per_cpu_s: float
     """Joules of one CPU second of other processes."""
     sources: tuple[ErrorSource, ...] = ()
     """The error of both; none where they are given."""
 
     def own_j(self, joules: float, wall_s: float, other_cpu_s: float) -> float:
         """This process's part of a counter's joules, in a window or in a difference of windows."""
-        return joules - self.watts * wall_s - self.neighbour_j_per_cpu_s * other_cpu_s
+        return joules - self.watts * wall_s - self.other_j_per_cpu_s * other_cpu_s
 
     def variances(self, wall_s: float, other_cpu_s: float) -> tuple[Variance, ...]:
         """The variance, in square joules, that the floor's error brings into own joules.
@@ -114,7 +114,7 @@ def find_floor(observations: Sequence[Observation], domain: str, *, watts: float
     Returns:
         None where the floor isn't given and fewer than two idle windows show it.
     """
-    sound = [window for window in observations if read(window, domain) is not None]
+    sound = [window for window in observations if read_quantity(window, domain) is not None]
     idle = [window for window in sound if window.kind == "idle"] if watts is None else []
     work = [window for window in sound if window.kind != "idle"]
     if watts is None and len(idle) < _LEAST_IDLE:
@@ -135,24 +135,10 @@ def find_floor(observations: Sequence[Observation], domain: str, *, watts: float
     return found
 
 
-def own_energy(
-    observations: Sequence[Observation], domains: Mapping[str, Domain], idle_power_w: Mapping[str, float] | None = None
-) -> tuple[list[Observation], dict[str, Figure]]:
-    """Split measured joules into the idle floor, the neighbours, and this process.
-
-    Modelled joules are this process's as they are. Domains without a floor (not given, and fewer than two sound idle
-    windows) are left out: with the floor inside, joules would not be the steps' own. The floor is taken out as if it
-    were exact; `attribution` adds its error, which is common to all windows.
-
-    Returns:
-        The windows with their own joules, idle ones dropped, and the idle power in watts by domain.
-    """
-    floors = find_floors(observations, domains, idle_power_w)
-    return take_out(observations, domains, floors), idle_power(floors, domains, idle_power_w)
-
-
 def find_floors(
-    observations: Sequence[Observation], domains: Mapping[str, Domain], idle_power_w: Mapping[str, float] | None = None
+    observations: Sequence[Observation],
+    domains: Mapping[str, Metering],
+    idle_power_w: Mapping[str, float] | None = None,
 ) -> dict[str, IdleFloor]:
     """The floors of all domains that a counter measures, where there is one: others are of this process alone."""
     given = dict(idle_power_w or {})
@@ -165,14 +151,14 @@ def find_floors(
 
 
 def take_out(
-    observations: Sequence[Observation], domains: Mapping[str, Domain], floors: Mapping[str, IdleFloor]
+    observations: Sequence[Observation], domains: Mapping[str, Metering], floors: Mapping[str, IdleFloor]
 ) -> list[Observation]:
     """The working windows with this process's own joules alone."""
 
     def own(window: Observation) -> dict[str, float]:
         energy = {}
         for name, domain in domains.items():
-            joules = read(window, name)
+            joules = read_quantity(window, name)
             if joules is None or (domain.provenance == "measured" and name not in floors):
                 continue
             wall_s = counted_ns(window, name) / 1e9
@@ -183,7 +169,7 @@ def take_out(
 
 
 def idle_power(
-    floors: Mapping[str, IdleFloor], domains: Mapping[str, Domain], idle_power_w: Mapping[str, float] | None = None
+    floors: Mapping[str, IdleFloor], domains: Mapping[str, Metering], idle_power_w: Mapping[str, float] | None = None
 ) -> dict[str, Figure]:
     """The idle power by domain, in watts: as found, or as given."""
     found = {}
@@ -211,13 +197,13 @@ class _Rows:
     order; as many cores as are busy in the working windows are where it counts nothing.
     """
 
-    x: Array
-    y: Array
+    x: Floats
+    y: Floats
     lost: int = 0
     """Degrees of freedom that were taken out of them before."""
 
 
-def _columns(windows: Sequence[Observation], domain: str) -> Array:
+def _columns(windows: Sequence[Observation], domain: str) -> Floats:
     """Seconds, neighbours' CPU seconds, joules, own CPU seconds, samples: shape (5, windows), float64."""
     rows = [
         (counted_ns(one, domain) / 1e9, one.other_cpu_s, one.energy_j[domain], one.cpu_s, one.samples)
@@ -226,7 +212,7 @@ def _columns(windows: Sequence[Observation], domain: str) -> Array:
     return np.array(rows, dtype=np.float64).reshape(len(rows), 5).T
 
 
-def _told(x: Array, tick: float) -> Array:
+def _told(x: Floats, tick: float) -> Floats:
     """The equations without what their neighbours' column varies by on its own, where ticks could be all of it.
 
     Ticks tell nothing of joules, and would make those of the neighbours look too small (regression dilution: W. A.
@@ -240,7 +226,7 @@ def _told(x: Array, tick: float) -> Array:
     return np.stack([seconds, explained], axis=1)
 
 
-def _alone(x: Array, busy_cores: float) -> Array:
+def _alone(x: Floats, busy_cores: float) -> Floats:
     """The equations with the columns of what differs where neighbours are alone; 0 in working windows."""
     if not busy_cores > 0:
         return np.column_stack([x, np.zeros((len(x), 2))])
@@ -248,7 +234,7 @@ def _alone(x: Array, busy_cores: float) -> Array:
     return np.column_stack([x, other, other * np.log(np.maximum(other / busy_cores, _LEAST_BUSY))])
 
 
-def _tick(seconds: Array, cores: float) -> float:
+def _tick(seconds: Floats, cores: float) -> float:
     """The sum of the squares that ticks alone would make of the neighbours' busy cores in windows of these lengths."""
     error = TICK_ERROR_S**2 + cores * _JIFFY_S**2 / 6  # two edges in each core, each spread evenly over a jiffy
     return float((error / seconds**2).sum())
@@ -302,7 +288,7 @@ def _prior_rows(work: Sequence[Observation], domain: str, at: IdleFloor) -> _Row
     seconds, other, joules, cpu, _ = _columns(work, domain).sum(axis=1)
     own = max(at.own_j(joules, seconds, other), _LEAST_OWN * joules)
     # neighbours = (joules - floor · seconds - neighbours · other) / cpu, over the error given to it.
-    error = NEIGHBOUR_BAND * own
+    error = OTHERS_BAND * own
     each = own / cpu if cpu > 0 else 1.0
     x = np.diag([0.0, 0.0, 1 / (WAKING_BAND * each), 1 / (BEND_BAND * each)])[1:]
     x[0, :2] = seconds / error, (cpu + other) / error
@@ -315,13 +301,13 @@ def _bounded(floor: IdleFloor) -> IdleFloor:
     Where one comes out below zero it is held there, and the other goes along as far as their errors do: the mean of the
     bivariate normal distribution given its other part.
     """
-    found = [floor.watts, floor.neighbour_j_per_cpu_s]
+    found = [floor.watts, floor.other_j_per_cpu_s]
     covariance = np.array([source.covariance for source in floor.sources]).sum(axis=0)
     for low, other in ((0, 1), (1, 0)):
         if found[low] < 0 < covariance[low, low]:
             found[other] -= covariance[low, other] / covariance[low, low] * found[low]
             found[low] = 0.0
-    return replace(floor, watts=max(0.0, found[0]), neighbour_j_per_cpu_s=max(0.0, found[1]))
+    return replace(floor, watts=max(0.0, found[0]), other_j_per_cpu_s=max(0.0, found[1]))
 
 
 def _given(rows: _Rows, watts: float) -> _Rows:

@@ -1,11 +1,10 @@
-"""`Indistinct`: neighbouring steps that the windows can't tell apart, and what they cost together."""
+"""Which steps that stand side by side the windows can't tell apart."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
+from greenload.energy.attribution.costs import Indistinct
 from greenload.energy.attribution.quantity import Quantity
 from greenload.energy.figures import Figure
 
@@ -13,32 +12,6 @@ TRADING = 0.5
 """Neighbours trade cost where their sum is known better than this share of what either is known to."""
 COARSE = 0.05
 """Trading matters where a step's half-width exceeds this share of the sum."""
-
-
-@dataclass(frozen=True, slots=True)
-class Indistinct:
-    """Steps that can't be told apart in one quantity, and their sum per sample.
-
-    Example:
-        >>> Together(("flip", "crop"), "cpu_s", Figure(2e-5, 1e-5, 3e-5, "measured")).to_dict()["steps"]
-        ['flip', 'crop']
-    """
-
-    steps: tuple[str, ...]
-    """Two or more, in the pipeline's order."""
-    quantity: str
-    """``"cpu_s"`` or an energy domain."""
-    figure: Figure
-    """CPU seconds or joules of all of them."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """In the report's JSON shape."""
-        return {"steps": list(self.steps), "quantity": self.quantity, "figure": self.figure.to_dict()}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Indistinct:
-        """The inverse of `to_dict`."""
-        return cls(tuple(data["steps"]), data["quantity"], Figure.from_dict(data["figure"]))
 
 
 def indistinct_steps(name: str, quantity: Quantity, steps: Sequence[str]) -> list[Indistinct]:

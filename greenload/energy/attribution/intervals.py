@@ -39,7 +39,7 @@ PRIOR_DF = 1.0
 _LEAST_FACTOR = 0.5  # builds that seem to differ less than their rounds explain do so by chance
 _PASSES = 6  # of the fit of the share, which settles in three or four
 
-Table = Mapping[int, Sequence[float]]
+BuildTable = Mapping[int, Sequence[float]]
 """Values by build: ``{build: [a value per round]}``."""
 
 
@@ -100,7 +100,7 @@ class _Squares:
         return self.rounds * self.level**2 / self.within
 
 
-def _squares(table: Table, level: float | None) -> _Squares | None:
+def _squares(table: BuildTable, level: float | None) -> _Squares | None:
     groups = [group for _, group in sorted(table.items()) if len(group)]
     if not groups:
         return None
@@ -135,7 +135,7 @@ class Pool:
         1.1
     """
 
-    def __init__(self, tables: Sequence[Table], levels: Sequence[float] | None = None) -> None:
+    def __init__(self, tables: Sequence[BuildTable], levels: Sequence[float] | None = None) -> None:
         given: Sequence[float | None] = [None] * len(tables) if levels is None else levels
         self._all = [_squares(table, level) for table, level in zip(tables, given, strict=True)]
 
@@ -163,7 +163,9 @@ class Pool:
         asked = own.slope / (1 + own.slope * at) if own.within else math.inf
         return share, sum(df * min(1.0, slope / (1 + slope * at) / max(asked, 1e-300)) for _, slope, df in known)
 
-    def estimate(self, table: Table, *, level: float | None = None, without: Collection[int] = ()) -> Estimate | None:
+    def estimate(
+        self, table: BuildTable, *, level: float | None = None, without: Collection[int] = ()
+    ) -> Estimate | None:
         """Mean of a cost's builds' means, and its variance.
 
         Args:
@@ -204,7 +206,7 @@ class Pool:
         return expected, 1 / (borrowed / (df_share + lacking) + 1 / own.df_within)
 
 
-def interval(table: Table) -> tuple[float, float, float] | None:
+def interval_of(table: BuildTable) -> tuple[float, float, float] | None:
     """Mean of the builds' means of one cost alone, and the 95 % interval around it.
 
     Args:

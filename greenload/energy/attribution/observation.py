@@ -1,4 +1,4 @@
-"""`Observation`: one window of a profile, as data; `Domain`: what is known of an energy domain's figures."""
+"""`Observation`: one window of a profile, as data; `Metering`: what is known of an energy domain's figures."""
 
 from __future__ import annotations
 
@@ -10,8 +10,17 @@ from typing import Any
 from greenload.energy.figures import PROVENANCES
 from greenload.errors import UsageError
 
-KINDS = ("with", "without", "prefix", "full", "idle")
+WINDOW_KINDS = ("with", "without", "prefix", "full", "idle")
 """What a window ran: a replay with or without its step, a prefix ending in its step, the whole pipeline, or nothing."""
+FIRST_EPOCH = "the first epoch"
+"""Step of the windows that hold whole first epochs, of kind "with"."""
+ITERATOR_START = "starting an iterator"
+"""Step of the windows of epochs by iterators of their own ("with"), and by one without an end ("without")."""
+
+
+def writing_step(cache: str) -> str:
+    """Step of the windows in which a cache is written ("with"), and what is written only passes ("without")."""
+    return f"{cache}, writing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +35,7 @@ class Observation:
     step: str
     """The step's name; ``""`` for kinds "full" and "idle"."""
     kind: str
-    """One of `KINDS`."""
+    """One of `WINDOW_KINDS`."""
     round: int
     """Adjacent windows with and without a step share round and build."""
     build: int
@@ -60,8 +69,8 @@ class Observation:
         return self.wall_ns - self.idle_ns
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise UsageError(f"a window's kind is one of {KINDS}, found {self.kind!r}: use one of them")
+        if self.kind not in WINDOW_KINDS:
+            raise UsageError(f"a window's kind is one of {WINDOW_KINDS}, found {self.kind!r}: use one of them")
         if self.kind != "idle" and self.samples < 1:
             raise UsageError(f"a working window passes samples, found {self.samples} in {self.step!r}: make it longer")
         if self.wall_ns <= 0:
@@ -93,7 +102,7 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
-class Domain:
+class Metering:
     """What is known of one energy domain's figures."""
 
     provenance: str
@@ -111,7 +120,7 @@ def counted_ns(window: Observation, domain: str) -> int:
     return window.energy_wall_ns.get(domain, window.wall_ns)
 
 
-def read(window: Observation, quantity: str) -> float | None:
+def read_quantity(window: Observation, quantity: str) -> float | None:
     """``"cpu_s"``, ``"device_bytes"``, ``"reads"``, ``"work_ns"`` of a window, or a domain's joules.
 
     None where void or absent.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from scipy.special import stdtrit
 
-from greenload.energy.attribution.attribute import Attribution, Cost
+from greenload.energy.attribution.costs import Attribution, Cost
 from greenload.energy.attribution.intervals import CONFIDENCE
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import Channel

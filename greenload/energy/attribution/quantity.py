@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from greenload.energy.attribution.idle_floor import IdleFloor
-from greenload.energy.attribution.intervals import Pool, Table, Variance, half_width
-from greenload.energy.attribution.observation import Domain, Observation, counted_ns, read
+from greenload.energy.attribution.intervals import BuildTable, Pool, Variance, half_width
+from greenload.energy.attribution.observation import Metering, Observation, counted_ns, read_quantity
 from greenload.energy.figures import Figure, cannot_resolve
 
 NEGLIGIBLE = 0.01
@@ -23,49 +23,49 @@ ISOLATION_BIAS_ON_BATCHES = 0.02
 pipeline has two on their way. A choice, after photographs on DALI and Pillow: in eleven profiles the whole took 2 to
 9 % (median 4 %) less CPU time than their replays, hand-over included; why isn't known."""
 
-Group = tuple[str, str]
+WindowGroup = tuple[str, str]
 """Like windows: a step's name and a kind."""
-Column = Callable[[Observation], float | None]
+ReadValue = Callable[[Observation], float | None]
 """Reads a quantity of a window; None where void or absent."""
-FULL: Group = ("", "full")
+FULL: WindowGroup = ("", "full")
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class WindowDifference:
     """What is measured: windows of one kind, less those of another in the same round."""
 
-    present: Group
-    absent: Group | None = None
+    present: WindowGroup
+    absent: WindowGroup | None = None
     """None compares with nothing."""
-    out_of_place: float = 0.0
+    isolation_bias: float = 0.0
     """As `ISOLATION_BIAS`, for a step that is replayed."""
 
 
-class Index:
+class WindowIndex:
     """The working windows of a profile, by step and kind."""
 
     def __init__(self, windows: Iterable[Observation]) -> None:
-        self._windows: dict[Group, list[Observation]] = {}
+        self._windows: dict[WindowGroup, list[Observation]] = {}
         for one in windows:
             self._windows.setdefault((one.step, one.kind), []).append(one)
 
-    def __getitem__(self, group: Group) -> Sequence[Observation]:
+    def __getitem__(self, group: WindowGroup) -> Sequence[Observation]:
         return self._windows.get(group, ())
 
-    def per_sample(self, group: Group, column: Column) -> dict[tuple[int, int], float]:
+    def per_sample(self, group: WindowGroup, read_value: ReadValue) -> dict[tuple[int, int], float]:
         """``{(build, round): per-sample value}``; several windows of one round are pooled, void ones left out."""
         sums: dict[tuple[int, int], tuple[float, int]] = {}
         for window in self[group]:
-            value = column(window)
+            value = read_value(window)
             if value is not None:
                 total, samples = sums.get((window.build, window.round), (0.0, 0))
                 sums[window.build, window.round] = (total + value, samples + window.samples)
         return {key: total / samples for key, (total, samples) in sums.items()}
 
-    def table(self, difference: Difference, column: Column) -> Table:
+    def table(self, difference: WindowDifference, read_value: ReadValue) -> BuildTable:
         """Values per sample by build, one for each round that has all it needs."""
-        values = self.per_sample(difference.present, column)
-        less = None if difference.absent is None else self.per_sample(difference.absent, column)
+        values = self.per_sample(difference.present, read_value)
+        less = None if difference.absent is None else self.per_sample(difference.absent, read_value)
         table: dict[int, list[float]] = {}
         for key in sorted(values):
             if less is None:
@@ -75,9 +75,9 @@ class Index:
         return table
 
 
-def column(quantity: str) -> Column:
+def value_reader(quantity: str) -> ReadValue:
     """Reads ``"cpu_s"``, ``"device_bytes"``, ``"reads"``, ``"work_ns"``, or a domain's joules."""
-    return lambda window: read(window, quantity)
+    return lambda window: read_quantity(window, quantity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Term:
     """Seconds per sample whose floor was taken out."""
     other_cpu_s: float = 0.0
     """Neighbours' CPU seconds per sample that were taken out."""
-    out_of_place: float = 0.0
+    isolation_bias: float = 0.0
     """Standard deviation, with the value's sign, that it has for being measured out of its place."""
 
 
@@ -109,10 +109,10 @@ class Quantity:
 
     def __init__(
         self,
-        index: Index,
-        costs: Sequence[Difference],
-        read_value: Column,
-        domain: Domain,
+        index: WindowIndex,
+        costs: Sequence[WindowDifference],
+        read_value: ReadValue,
+        domain: Metering,
         floor: IdleFloor | None = None,
         name: str = "",
         *,
@@ -136,18 +136,18 @@ class Quantity:
         self.resolution = NEGLIGIBLE * abs(whole.value) if whole is not None else 0.0
         """What counts as nothing, per sample."""
 
-    def _level(self, cost: Difference) -> float:
+    def _level(self, cost: WindowDifference) -> float:
         values = self._index.per_sample(cost.present, self._column)
         return sum(values.values()) / len(values) if values else 0.0
 
-    def _term(self, cost: Difference, table: Table, level: float, places: Collection[int]) -> Term | None:
+    def _term(self, cost: WindowDifference, table: BuildTable, level: float, places: Collection[int]) -> Term | None:
         """A cost with its scatter; ``places`` are those of this quantity's costs that it consists of."""
         found = self._pool.estimate(table, level=level, without=places)
         if found is None:
             return None
-        out_of_place = 0.0 if self._counts else cost.out_of_place * found.value
+        isolation_bias = 0.0 if self._counts else cost.isolation_bias * found.value
         if self._floor is None:
-            return Term(found.value, found.variance, out_of_place=out_of_place)
+            return Term(found.value, found.variance, isolation_bias=isolation_bias)
 
         def wall_s(window: Observation) -> float | None:
             return None if self._column(window) is None else counted_ns(window, self._name) / 1e9
@@ -156,9 +156,9 @@ class Quantity:
             return None if self._column(window) is None else window.other_cpu_s
 
         wall, other = self._mean(cost, wall_s), self._mean(cost, other_cpu_s)
-        return Term(found.value, found.variance, wall, other, out_of_place)
+        return Term(found.value, found.variance, wall, other, isolation_bias)
 
-    def _mean(self, cost: Difference, read_value: Column) -> float:
+    def _mean(self, cost: WindowDifference, read_value: ReadValue) -> float:
         builds = self._index.table(cost, read_value).values()
         return sum(sum(values) / len(values) for values in builds) / len(builds)
 
@@ -219,7 +219,7 @@ class Quantity:
 
     def _run(self, places: Sequence[int]) -> Term | None:
         # Prefixes alone share windows, so nothing here is replayed.
-        cost = Difference(self._costs[places[-1]].present, self._costs[places[0]].absent)
+        cost = WindowDifference(self._costs[places[-1]].present, self._costs[places[0]].absent)
         return self._term(cost, self._index.table(cost, self._column), self._level(cost), places)
 
     def _figure(self, terms: Sequence[tuple[int, Term | None]], resolution: float) -> Figure:
@@ -229,7 +229,7 @@ class Quantity:
         value = sum(sign * term.value for sign, term in known)
         parts = [term.variance for _, term in known]
         # Common to all steps: what one machine's caches do to one they do to the others.
-        parts.append(Variance(sum(sign * term.out_of_place for sign, term in known) ** 2, math.inf))
+        parts.append(Variance(sum(sign * term.isolation_bias for sign, term in known) ** 2, math.inf))
         if self._floor is not None:
             wall_s = sum(sign * term.wall_s for sign, term in known)
             parts += self._floor.variances(wall_s, sum(sign * term.other_cpu_s for sign, term in known))
@@ -238,12 +238,14 @@ class Quantity:
         return Figure(value, value - half, value + half, self._domain.provenance, self._domain.systematic, unresolved)
 
 
-def differences(steps: Sequence[str], methods: Sequence[str], out_of_place: Mapping[str, float]) -> list[Difference]:
+def step_differences(
+    steps: Sequence[str], methods: Sequence[str], isolation_bias: Mapping[str, float]
+) -> list[WindowDifference]:
     """What is measured of each step, by its method, and last the full pipeline; arguments as for `attribute`."""
     found = []
     for place, (name, method) in enumerate(zip(steps, methods, strict=True)):
         if method == "replay":
-            found.append(Difference((name, "with"), (name, "without"), out_of_place.get(name, ISOLATION_BIAS)))
+            found.append(WindowDifference((name, "with"), (name, "without"), isolation_bias.get(name, ISOLATION_BIAS)))
         else:
-            found.append(Difference((name, "prefix"), (steps[place - 1], "prefix") if place else None))
-    return [*found, Difference(FULL)]
+            found.append(WindowDifference((name, "prefix"), (steps[place - 1], "prefix") if place else None))
+    return [*found, WindowDifference(FULL)]

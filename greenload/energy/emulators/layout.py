@@ -24,11 +24,11 @@ SERVER_WRAP_J = 262143.328850
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class PowercapLayout:
     """The zones of the emulated machine.
 
     Example:
-        >>> Layout(packages=("package-0", "package-1"), dram=("package-0",), wrap_j={"cpu:package-1": 65713.0}).domains
+        >>> PowercapLayout(packages=("package-0", "package-1"), dram=("package-0",)).domains
         ('cpu:package-0', 'dram:package-0', 'cpu:package-1')
     """
 
@@ -223,7 +223,7 @@ def core_watts(power: Power, cores: Sequence[float]) -> tuple[float, list[float]
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class TruthColumns:
     """Which joules are kept: one row of idle joules and joules by kind for each domain that has a counter."""
 
     power: Power
@@ -232,7 +232,7 @@ class Columns:
     """Domains, each once: mirrored dies share one."""
 
     @classmethod
-    def of(cls, layout: Layout, power: Power) -> Columns:
+    def of(cls, layout: PowercapLayout, power: Power) -> TruthColumns:
         """Columns of a machine."""
         return cls(power, tuple(dict.fromkeys(zone.column for zone in layout.zones())))
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class DeclaredState:
     """A power state to declare, in the descriptor's own units (NVM Express Base Specification 2.0, figure 276)."""
 
     mp: int
@@ -34,7 +34,7 @@ class State:
     aps: int = 0
 
 
-def descriptor(state: State) -> bytes:
+def descriptor(state: DeclaredState) -> bytes:
     """The 32 bytes of a power state, bit by bit."""
     bits = state.mp
     for first, value in (
@@ -52,7 +52,7 @@ def descriptor(state: State) -> bytes:
     return bits.to_bytes(32, "little")
 
 
-def identify_bytes(model: str, states: Sequence[State]) -> bytes:
+def identify_bytes(model: str, states: Sequence[DeclaredState]) -> bytes:
     """An Identify Controller data structure of 4096 bytes."""
     data = bytearray(4096)
     data[4:24] = b"S0NGREENLOAD".ljust(20)
@@ -77,7 +77,7 @@ class EmulatedDrive:
         6.2
     """
 
-    def __init__(self, root: Path, model: str, states: Sequence[State], name: str = "nvme0n1") -> None:
+    def __init__(self, root: Path, model: str, states: Sequence[DeclaredState], name: str = "nvme0n1") -> None:
         self.sys_root, self.dev_root = root / "sys", root / "dev"
         self.name = name
         self.data = identify_bytes(model, states)

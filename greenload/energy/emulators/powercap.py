@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 
 from greenload.energy.emulators.control import STATE_VARIABLE, EmulatedMachine, Truth, attach
-from greenload.energy.emulators.layout import OTHER, UNEVEN, Columns, Layout, Power
+from greenload.energy.emulators.layout import OTHER, UNEVEN, Power, PowercapLayout, TruthColumns
 from greenload.energy.emulators.ledger import Ledger, create_ledger
 from greenload.energy.emulators.mount import mount_powercap, socket_names
 from greenload.errors import GreenloadError, MeterError, UsageError
@@ -35,10 +35,10 @@ from greenload.system import json_data
 __all__ = [
     "UNEVEN",
     "EmulatedMachine",
-    "Layout",
     "Ledger",
     "Power",
     "PowercapEmulator",
+    "PowercapLayout",
     "Truth",
     "attach",
     "mount_powercap",
@@ -72,13 +72,13 @@ class PowercapEmulator(EmulatedMachine):
     def __init__(
         self,
         root: Path,
-        layout: Layout | None = None,
+        layout: PowercapLayout | None = None,
         power: Power | None = None,
         pids: Iterable[int] | Mapping[int, str] | None = None,
         *,
         state: Path | None = None,
     ) -> None:
-        self.layout = layout if layout is not None else Layout()
+        self.layout = layout if layout is not None else PowercapLayout()
         self.power = power if power is not None else Power()
         self.pids: dict[int, str] = dict(
             pids if isinstance(pids, Mapping) else dict.fromkeys((os.getpid(),) if pids is None else pids, OTHER)
@@ -99,7 +99,7 @@ class PowercapEmulator(EmulatedMachine):
             "keep": True,
             "socket": f"greenload-emulator-{secrets.token_hex(8)}",
             "zones": [asdict(zone) for zone in self.layout.zones()],
-            "columns": Columns.of(self.layout, self.power).names,
+            "columns": TruthColumns.of(self.layout, self.power).names,
             "power": asdict(replace(self.power, weights=dict(self.power.weights))),
             "pids": self.pids,
         }
@@ -158,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="unshare -m python -m greenload.energy.emulators.powercap",
         description="Run a command that sees emulated RAPL counters, which count the command's CPU time.",
     )
-    parser.add_argument("--layout", default="{}", metavar="JSON", help="the zones: fields of Layout")
+    parser.add_argument("--layout", default="{}", metavar="JSON", help="the zones: fields of PowercapLayout")
     parser.add_argument("--power", default="{}", metavar="JSON", help="what it draws: fields of Power, or 'uneven'")
     parser.add_argument("--state", type=Path, help="keep the truth in this folder after the command has ended")
     parser.add_argument("command", metavar="COMMAND")
@@ -173,10 +173,10 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        layout = Layout(**{"packages": socket_names(), **json_data.parse(options.layout).plain()})
+        layout = PowercapLayout(**{"packages": socket_names(), **json_data.parse(options.layout).plain()})
         power = UNEVEN if options.power == "uneven" else Power(**json_data.parse(options.power).plain())
     except (ValueError, TypeError) as error:
-        print(f"--layout and --power are fields of Layout and Power as JSON: {error}", file=sys.stderr)
+        print(f"--layout and --power are fields of PowercapLayout and Power as JSON: {error}", file=sys.stderr)
         return 2
     try:
         emulator = PowercapEmulator(mount_powercap(), layout, power, state=options.state)

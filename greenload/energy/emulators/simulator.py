@@ -29,7 +29,7 @@ _TAILS_DF = 4
 _CPU_S = np.array([84e-6, 723e-6, 946e-6, 43e-6, 34e-6])  # a profile of photos of 500×375
 _J_PER_CPU_S = (7.0, 24.0)
 _WIGGLES = {"": 0.0, "varying": 1.0, "steady": 0.03}
-_OUT_OF_PLACE = 0.005  # spread of what replays cost more or less than the same work in the pipeline
+_ISOLATION_SD = 0.005  # spread of what replays cost more or less than the same work in the pipeline
 _UNLIKE = 0.25  # spread, in log, of how much builds differ from step to step
 _BACKGROUND_CORES = 0.02  # what an idle system's own services keep busy
 
@@ -83,7 +83,7 @@ class Scenario:
     concavity: float = 1.0
     """Power above the floor grows with busy cores to this power; 1 is proportional. A step's true joules are those it
     draws with nothing else running."""
-    out_of_place: float = 1.0
+    isolation_factor: float = 1.0
     """What a replayed step costs, over what it costs in the pipeline."""
     missing: float = 0.0
     """Share of the full run that no step explains."""
@@ -140,7 +140,7 @@ def simulate_build(scenario: Scenario, rng: np.random.Generator, build: int) -> 
     return list(_Pass(scenario, rng, build).windows())
 
 
-def typical(
+def typical_scenario(
     rng: np.random.Generator,
     *,
     noise: float = 0.03,
@@ -180,7 +180,7 @@ def typical(
         build_ratio=build_ratio,
         tails=tails,
         concavity=concavity,
-        out_of_place=1 + _OUT_OF_PLACE * float(rng.standard_normal()),
+        isolation_factor=1 + _ISOLATION_SD * float(rng.standard_normal()),
     )
 
 
@@ -205,7 +205,7 @@ class _Pass:
         steps = scenario.steps
         whole = [(step, factor * (1 + scenario.missing)) for step, factor in zip(steps, self.full, strict=True)]
         for place, step in enumerate(steps):
-            part = (step, self.replayed[place] * scenario.out_of_place)
+            part = (step, self.replayed[place] * scenario.isolation_factor)
             context = (TrueStep("", step.context_s, steps[place - 1].j_per_cpu_s), 1.0)
             for k in range(scenario.rounds):
                 if step.method == "prefix":

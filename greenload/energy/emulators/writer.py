@@ -20,11 +20,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from greenload.energy.emulators.layout import Columns, EmulatedZone, Power
+from greenload.energy.emulators.layout import EmulatedZone, Power, TruthColumns
 from greenload.energy.emulators.ledger import Ledger
 from greenload.errors import MeterError
 
-PERIOD_S = 0.002
+TICK_S = 0.002
 """Time between ticks, in seconds."""
 UNIT_J = 2.0**-14
 """A counter's smallest step: 61.04 µJ, most processors' energy status unit (Intel SDM vol. 3B, "RAPL Interfaces")."""
@@ -104,7 +104,7 @@ class ZoneFile:
             os.fchmod(self._file, 0o644 if allowed else 0)
 
 
-class Machine:
+class MachineWriter:
     """The emulated machine: it advances with each tick, and takes orders.
 
     Args:
@@ -120,7 +120,7 @@ class Machine:
         self,
         root: Path,
         zones: list[EmulatedZone],
-        columns: Columns,
+        columns: TruthColumns,
         pids: Mapping[int, str],
         ledger: Ledger,
         truth: Path,
@@ -230,7 +230,7 @@ class Machine:
             self._start_at(zone, order)
             zone.appear()
 
-    _orders: Mapping[str, Callable[[Machine, ZoneFile, Mapping[str, Any]], None]] = {
+    _orders: Mapping[str, Callable[[MachineWriter, ZoneFile, Mapping[str, Any]], None]] = {
         "jump": _start_at,
         "freeze": _freeze,
         "allow": _allow,
@@ -239,7 +239,7 @@ class Machine:
     }
 
 
-def _answer(listener: socket.socket, machine: Machine) -> None:
+def _answer(listener: socket.socket, machine: MachineWriter) -> None:
     """Take one order, and say what went wrong, or nothing."""
     connection, _ = listener.accept()
     with connection:
@@ -260,7 +260,7 @@ def run(job: Mapping[str, Any]) -> None:
     power = Power(**job["power"])
     zones = [EmulatedZone(**zone) for zone in job["zones"]]
     pids = {int(pid): str(kind) for pid, kind in job["pids"].items()}
-    columns = Columns(power, tuple(job["columns"]))
+    columns = TruthColumns(power, tuple(job["columns"]))
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # An abstract name: no file to clean up, and no limit on the folder's length.
     listener.bind("\0" + job["socket"])
@@ -268,10 +268,10 @@ def run(job: Mapping[str, Any]) -> None:
     # A real counter isn't late because the machine is busy; who may not have that priority has a counter that is.
     with suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-    machine = Machine(Path(job["root"]), zones, columns, pids, Ledger(state / "ledger.bin"), state / "truth.bin")
+    machine = MachineWriter(Path(job["root"]), zones, columns, pids, Ledger(state / "ledger.bin"), state / "truth.bin")
     os.write(1, b"ready\n")
     while True:
-        readable, _, _ = select.select([0, listener.fileno()], [], [], PERIOD_S)
+        readable, _, _ = select.select([0, listener.fileno()], [], [], TICK_S)
         if 0 in readable:
             machine.tick(show=True)
             break

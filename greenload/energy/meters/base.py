@@ -141,7 +141,7 @@ class CounterMeter(Meter, Protocol):
         """Read all counters now."""
 
 
-def domains(meters: Iterable[Meter]) -> dict[str, Channel]:
+def channels_by_domain(meters: Iterable[Meter]) -> dict[str, Channel]:
     """Channels of all meters by domain.
 
     Raises:

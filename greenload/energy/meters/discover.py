@@ -13,7 +13,7 @@ from greenload.energy.meters.nvme import Ioctl, find_drive
 from greenload.energy.meters.nvml import find_nvml
 from greenload.energy.meters.process import ProcessMeter
 from greenload.energy.meters.rapl import find_rapl
-from greenload.energy.meters.storage import Place, System, physical_disks, place_of
+from greenload.energy.meters.storage import DataLocation, System, locate, physical_disks
 from greenload.energy.meters.surroundings import look, usable_cpus
 from greenload.energy.meters.zones import POWERCAP_ROOT, ReadText, read_text
 
@@ -82,17 +82,17 @@ def discover(
     return meters, statuses
 
 
-def _place(data: list[str | os.PathLike[str]], block_root: Path) -> tuple[Place, str]:
+def _place(data: list[str | os.PathLike[str]], block_root: Path) -> tuple[DataLocation, str]:
     """What holds the data, and a remark: all disks where that isn't known."""
     disks = physical_disks(block_root)
-    whole = Place(disks, "" if disks else "no physical disk is known", known=bool(disks))
+    whole = DataLocation(disks, "" if disks else "no physical disk is known", known=bool(disks))
     if not data:
         return whole, ""
-    found = place_of(data, System(sys=block_root.parent))
+    found = locate(data, System(sys=block_root.parent))
     return (found, "") if found.known else (whole, f"{found.why}: taken for any of this machine's disks")
 
 
-def _storage_statuses(process: ProcessMeter, place: Place, note: str) -> list[MeterStatus]:
+def _storage_statuses(process: ProcessMeter, place: DataLocation, note: str) -> list[MeterStatus]:
     """How device bytes are counted, and why they have no joules: what the storage model, or its absence, rests on."""
 
     def status(usable: bool, reason: str, remedy: str = "", domain: str = "storage") -> MeterStatus:

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 
 from greenload.energy.meters.base import Channel, MeterStatus
 from greenload.energy.meters.process import Usage
-from greenload.energy.meters.storage import Disk, Place
+from greenload.energy.meters.storage import DataLocation, Disk
 
 VCPU_IDLE_W = 0.74
 """Watts of an idle vCPU (Cloud Carbon Footprint, average)."""
@@ -60,7 +60,7 @@ class ModelMeter:
     def __init__(self, kinds: Iterable[str], *, cpus: float, disks: Iterable[Disk]) -> None:
         wanted = set(kinds)
         self._cpus = cpus
-        place = Place(tuple(disks)) if "storage" in wanted else Place()
+        place = DataLocation(tuple(disks)) if "storage" in wanted else DataLocation()
         device = place.storage
         self._storage = (
             (Channel(f"storage:{place.name}", "modelled", systematic=device.systematic), device) if device else None

@@ -123,7 +123,7 @@ class Drive:
         return active, min(1.0, max(0.0, (most - active) / active))  # no work takes less than nothing
 
 
-def parse(data: bytes) -> Drive:
+def parse_identify(data: bytes) -> Drive:
     """The model and power states in an Identify Controller data structure of 4096 bytes.
 
     Raises:
@@ -184,7 +184,7 @@ def identify(device: str | os.PathLike[str], ioctl: Ioctl | None = None) -> Driv
         os.close(handle)
     if status:
         raise MeterError(f"{os.fspath(device)}: refuses to identify itself: NVMe status {status:#x}")
-    return parse(answer.raw)
+    return parse_identify(answer.raw)
 
 
 @dataclass(frozen=True, slots=True)

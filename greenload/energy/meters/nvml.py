@@ -15,7 +15,7 @@ from typing import Any
 
 from greenload.energy.meters.base import Channel, MeterStatus, Reading
 
-UPDATE_S = 0.1
+GPU_UPDATE_S = 0.1
 """The slowest refresh that was seen; many boards refresh every 20 ms."""
 MAX_GPU_W = 3000.0
 """No board draws more: the largest of 2025 are rated at 1,400 W."""
@@ -107,7 +107,7 @@ class NvmlMeter:
         self._power_due_ns = 0
         self._sums: dict[str, tuple[int, float, float]] = {}
         self.channels: Sequence[Channel] = tuple(
-            Channel(domain, "measured", resolution_j=1e-3, update_s=UPDATE_S, max_power_w=MAX_GPU_W)
+            Channel(domain, "measured", resolution_j=1e-3, update_s=GPU_UPDATE_S, max_power_w=MAX_GPU_W)
             if gpu.energy_mj is not None
             else Channel(
                 domain,

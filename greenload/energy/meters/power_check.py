@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 AVERAGE_S = 1.0
 """A power reading is a mean of up to so long."""
-TOLERANCE = 0.25
+POWER_TOLERANCE = 0.25
 """Relative difference that isn't remarked: ±5 % of either figure is documented, and boards whose sensor looks only part
 of the time are off by more (Yang, Adámek, Armour, Part-time Power Measurements, arXiv:2312.02741)."""
 JUDGED_S = 3.0
@@ -95,8 +95,8 @@ def sampling_error_j(power: PowerSum, wall_s: float) -> float:
 def disagreement(energy_j: float, wall_s: float, power: PowerSum) -> str:
     """Whether a counter's joules can't be those of the power readings of the same time, and how not.
 
-    They differ if ``|energy/wall − joules/seconds|`` is more than ``TOLERANCE`` of the greater, two standard errors of
-    the readings' mean, and what averaging smears over both edges (two standard deviations for ``AVERAGE_S``).
+    They differ if ``|energy/wall − joules/seconds|`` is more than ``POWER_TOLERANCE`` of the greater, two standard
+    errors of the readings' mean, and what averaging smears over both edges (two standard deviations for ``AVERAGE_S``).
 
     Args:
         energy_j: the counter's joules.
@@ -119,7 +119,7 @@ def disagreement(energy_j: float, wall_s: float, power: PowerSum) -> str:
         return ""
     counted_w, read_w = energy_j / wall_s, power.joules / power.seconds
     smeared_w = 2 * power.deviation_w * AVERAGE_S / wall_s
-    allowed_w = TOLERANCE * max(counted_w, read_w) + smeared_w + sampling_error_j(power, wall_s) / wall_s
+    allowed_w = POWER_TOLERANCE * max(counted_w, read_w) + smeared_w + sampling_error_j(power, wall_s) / wall_s
     if abs(counted_w - read_w) <= allowed_w:
         return ""
     return (

@@ -18,7 +18,7 @@ from greenload.energy.meters.kernel_text import kernel_count
 from greenload.energy.meters.surroundings import Surroundings, look
 from greenload.energy.meters.zones import (
     POWERCAP_ROOT,
-    UPDATE_S,
+    RAPL_UPDATE_S,
     ReadText,
     Zone,
     assign_domains,
@@ -119,7 +119,7 @@ class RaplMeter:
 
 
 def _channel(domain: str, zone: Zone, memory_bytes: float | None) -> Channel:
-    channel = Channel(domain, "measured", resolution_j=1e-6, update_s=UPDATE_S, wrap_j=zone.wrap_j)
+    channel = Channel(domain, "measured", resolution_j=1e-6, update_s=RAPL_UPDATE_S, wrap_j=zone.wrap_j)
     if memory_bytes is None or not domain.startswith("dram:"):
         return channel
     gib = memory_bytes / 2**30

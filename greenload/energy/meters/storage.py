@@ -66,7 +66,7 @@ UNKNOWN = StorageClass("virtual: flash or hard disk", 0.5, 22.5)
 """A virtual machine's disk doesn't tell what is under it: the range of all."""
 
 
-def joined(classes: Iterable[StorageClass]) -> StorageClass | None:
+def joint_class(classes: Iterable[StorageClass]) -> StorageClass | None:
     """The class of data that lies on any of several classes of device: the range of all; None of none."""
     found = sorted(set(classes), key=lambda one: one.name)
     if len(found) < 2:
@@ -96,7 +96,7 @@ class Disk:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DataLocation:
     """What holds some data."""
 
     disks: tuple[Disk, ...] = ()
@@ -115,7 +115,7 @@ class Place:
     def storage(self) -> StorageClass | None:
         """The joint class of the devices; None where that of any isn't known."""
         classes = [disk.storage for disk in self.disks]
-        return None if None in classes else joined(one for one in classes if one is not None)
+        return None if None in classes else joint_class(one for one in classes if one is not None)
 
 
 def device_number(path: str) -> int:
@@ -173,7 +173,7 @@ def mount_of(path: str, table: Sequence[Mount]) -> Mount | None:
     return best
 
 
-def place_of(paths: Iterable[str | os.PathLike[str]], system: System | None = None) -> Place:
+def locate(paths: Iterable[str | os.PathLike[str]], system: System | None = None) -> DataLocation:
     """What holds some files. A few will do, one for each folder or mount.
 
     Args:
@@ -184,36 +184,36 @@ def place_of(paths: Iterable[str | os.PathLike[str]], system: System | None = No
         The disks that hold them, through partitions, device mapper, RAID, loop devices and overlays.
 
     Example:
-        >>> place_of(["data/train"]).name      # doctest: +SKIP
+        >>> locate(["data/train"]).name      # doctest: +SKIP
         'nvme0n1'
     """
     system = system or System()
     places = [_place(os.path.realpath(path), system, 0) for path in paths]
     if not places:
-        return Place(why="no file is known to be read", known=False)
+        return DataLocation(why="no file is known to be read", known=False)
     unknown = [place for place in places if not place.known]
     if unknown:
         return unknown[0]
     disks = {disk.name: disk for place in places for disk in place.disks}
     if not disks:
         return places[0]
-    return Place(tuple(disks[name] for name in sorted(disks)))
+    return DataLocation(tuple(disks[name] for name in sorted(disks)))
 
 
-def _place(path: str, system: System, depth: int) -> Place:
+def _place(path: str, system: System, depth: int) -> DataLocation:
     if depth > _DEEPEST:
-        return Place(why=f"{path}: its devices lie more than {_DEEPEST} layers deep", known=False)
+        return DataLocation(why=f"{path}: its devices lie more than {_DEEPEST} layers deep", known=False)
     try:
         table = list(mounts(system.mountinfo.read_text(errors="surrogateescape")))
         number = system.device(path)
     except OSError as error:
-        return Place(why=f"{path}: the device that holds it can't be told ({error.strerror})", known=False)
+        return DataLocation(why=f"{path}: the device that holds it can't be told ({error.strerror})", known=False)
     mount = mount_of(path, table)
     kind = mount.type if mount else ""
     if kind in _MEMORY_TYPES:
-        return Place(why=f"{path} is in memory ({kind})")
+        return DataLocation(why=f"{path} is in memory ({kind})")
     if kind in _NETWORK_TYPES or (kind.startswith("fuse.") and mount and ":" in mount.source):
-        return Place(why=f"{path} is on a network file system ({kind}): the devices are not this machine's")
+        return DataLocation(why=f"{path} is on a network file system ({kind}): the devices are not this machine's")
     if os.major(number):
         return _by_number(os.major(number), os.minor(number), system, depth)
     if mount and kind in ("overlay", "overlayfs"):
@@ -222,43 +222,45 @@ def _place(path: str, system: System, depth: int) -> Place:
         entry = system.sys / "class" / "block" / os.path.basename(os.path.realpath(mount.source))
         if entry.exists():
             return _below(entry.resolve(), system, depth)
-    return Place(why=f"{path}: its file system ({kind or 'unknown'}) names no device", known=False)
+    return DataLocation(why=f"{path}: its file system ({kind or 'unknown'}) names no device", known=False)
 
 
-def _in_overlay(path: str, mount: Mount, system: System, depth: int) -> Place:
+def _in_overlay(path: str, mount: Mount, system: System, depth: int) -> DataLocation:
     """The layer of an overlay that holds a file, where its folders can be seen from here."""
     inner = os.path.relpath(path, mount.point)
     layers = [mount.options.get("upperdir", ""), *mount.options.get("lowerdir", "").split(":")]
     for layer in filter(None, layers):
         if os.path.lexists(found := os.path.join(layer, inner)):
             return _place(os.path.realpath(found), system, depth + 1)
-    return Place(why=f"{path}: is in an overlay whose layers can't be seen from inside", known=False)
+    return DataLocation(why=f"{path}: is in an overlay whose layers can't be seen from inside", known=False)
 
 
-def _by_number(major: int, minor: int, system: System, depth: int) -> Place:
+def _by_number(major: int, minor: int, system: System, depth: int) -> DataLocation:
     entry = system.sys / "dev" / "block" / f"{major}:{minor}"
     if not entry.exists():
-        return Place(why=f"{entry} is missing: the device can't be told", known=False)
+        return DataLocation(why=f"{entry} is missing: the device can't be told", known=False)
     return _below(entry.resolve(), system, depth)
 
 
-def _below(entry: Path, system: System, depth: int) -> Place:
+def _below(entry: Path, system: System, depth: int) -> DataLocation:
     """The disks below a block device's folder."""
     if depth > _DEEPEST:
-        return Place(why=f"{entry.name}: its devices lie more than {_DEEPEST} layers deep", known=False)
+        return DataLocation(why=f"{entry.name}: its devices lie more than {_DEEPEST} layers deep", known=False)
     if (entry / "partition").exists():
         return _below(entry.parent, system, depth + 1)
     slaves = sorted((entry / "slaves").iterdir()) if (entry / "slaves").is_dir() else []
     if slaves:
         places = [_below(slave.resolve(), system, depth + 1) for slave in slaves]
         odd = next((place for place in places if not place.disks), None)
-        return odd or Place(tuple(sorted({disk for place in places for disk in place.disks}, key=lambda d: d.name)))
+        return odd or DataLocation(
+            tuple(sorted({disk for place in places for disk in place.disks}, key=lambda d: d.name))
+        )
     backing = _text(entry / "loop" / "backing_file")
     if backing:
         return _place(backing, system, depth + 1)
     if entry.name.startswith(("ram", "zram")):
-        return Place(why=f"{entry.name} is in memory")
-    return Place((disk_at(entry),))
+        return DataLocation(why=f"{entry.name} is in memory")
+    return DataLocation((disk_at(entry),))
 
 
 def disk_at(entry: Path) -> Disk:

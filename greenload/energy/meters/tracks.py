@@ -176,7 +176,7 @@ class Track:
         )
 
 
-def count(channel: Channel, start: Edge, end: Edge) -> Counted | str:
+def joules_between(channel: Channel, start: Edge, end: Edge) -> Counted | str:
     """Joules of a counter between two edges, or why there are none. Pure.
 
     Each edge is late by up to ``late_s`` and was read up to ``delay_s`` after its time, so their difference may hold

@@ -20,7 +20,7 @@ from greenload.system.json_data import Value
 
 POWERCAP_ROOT = Path("/sys/class/powercap")
 """Where Linux shows the powercap class."""
-UPDATE_S = 0.001
+RAPL_UPDATE_S = 0.001
 """RAPL counters are refreshed about every millisecond."""
 ReadText = Callable[[Path], str]
 """Reads a file: a parameter, so that denied or vanishing files can be had without the hardware."""
@@ -218,7 +218,7 @@ def _same_counter(first: Zone, second: Zone, read: ReadText) -> bool:
             return False  # its package went offline meanwhile, which the meter will say of it
         if before == middle == after:
             agreed += 1
-            time.sleep(2 * UPDATE_S)
+            time.sleep(2 * RAPL_UPDATE_S)
         else:
             missed += 1
     return agreed == 2

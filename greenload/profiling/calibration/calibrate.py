@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload import backends, scalars
-from greenload.energy.attribution.observation import counted_ns, read
+from greenload.backends.tables import TABLES
+from greenload.energy.attribution.observation import counted_ns, read_quantity
 from greenload.energy.meters.discover import discover
 from greenload.energy.sampler import Sampler
 from greenload.errors import BackendUnavailable, RecordError, SourceError, UsageError
@@ -43,7 +44,7 @@ WINDOW_S, LONG_WINDOW_S = 0.04, 0.1
 """Wall seconds that a window aims at; for a table to be shipped."""
 _PHOTOS, _YOURS = 64, 48  # images: generated, or of the user's; of a user's pipeline
 _OWN_WEIGHT = 4.0  # of a user's own steps beside the standard ones, which they must outweigh where both name one work
-_ON_CPU = ("tf", "dali-cpu", "pillow")
+_ON_CPU = tuple(name for name, table in TABLES.items() if not table.traits.on_gpu)
 _LEAST_S = 5e-6  # errors below this many seconds an image don't count as relative ones
 
 
@@ -175,7 +176,9 @@ class Calibration(Windows):
         self._idle()
         floor = {}
         for name in self._measured:
-            watts = [joules / counted_ns(w, name) * 1e9 for w in self.seen if (joules := read(w, name)) is not None]
+            watts = [
+                joules / counted_ns(w, name) * 1e9 for w in self.seen if (joules := read_quantity(w, name)) is not None
+            ]
             if watts:  # without a floor, joules would not be the work's own
                 floor[name] = statistics.mean(watts)
         rows: list[Row] = []
@@ -203,7 +206,7 @@ class Calibration(Windows):
                     window = self.seen[-1]
                     seen[name].setdefault("", []).append(window.cpu_s / window.samples)
                     for domain, watts in floor.items():
-                        if (joules := read(window, domain)) is not None:
+                        if (joules := read_quantity(window, domain)) is not None:
                             net = joules - watts * counted_ns(window, domain) / 1e9
                             seen[name].setdefault(domain, []).append(net / window.samples)
         found = {name: {what: statistics.median(v) for what, v in values.items()} for name, values in seen.items()}
@@ -334,7 +337,7 @@ def _held(source: Source, folder: Path, count: int) -> tuple[Source, list[str]]:
         files.append(folder / f"{number:06d}")
         files[-1].write_bytes(data)
         names.append(source.name(number))
-    reads = next((name for name in _ON_CPU if kinds <= set(formats.support(name))), "tf")
+    reads = next((name for name in _ON_CPU if kinds <= set(TABLES[name].kinds)), "tf")
     bad = {error.path for error in verify(Files(files), remember=False, backend=reads).bad} if files else set()
     good = [(file, name) for file, name in zip(files, names, strict=True) if str(file) not in bad]
     if not good:

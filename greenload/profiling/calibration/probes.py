@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from greenload import backends
 from greenload.backends.base import Records, Runner
+from greenload.backends.tables import in_tf_data
 from greenload.backends.tf import backend as tf_backend
 from greenload.loading.tf_graph import Stream, compose, plain, sample_by_sample
 from greenload.planning.choose import on_backend, supports
@@ -196,7 +197,7 @@ class Samples:
         (leg,) = stream.legs
         spec = leg.segments[-1].spec_out
         result = np.zeros((self.laid.batch, *(n or 0 for n in spec.image_shape)), spec.dtype)
-        lead = self.elements() if self.plan.segments[0].backend == "tf" else []
+        lead = self.elements() if not self.plan.segments[0].traits.takes_batches else []
         batches = self.mapped(compose([*lead, stream.kept])).batch(self.laid.batch).ignore_errors()
         crossed = stream.crossing(batches, leg, lambda records: result[: len(records.images)])
         return self._of_batches(crossed.map(plain(lambda state: (state["image"], state["label"]))))
@@ -244,7 +245,7 @@ def whole_batches(name: str, laid: Laid, threads: int, apart: bool) -> Probe:
 
 def _elsewhere(step: Step) -> Step:
     """A step of another backend before one, behind which tf.data takes batches apart."""
-    return replace(step, backend="pillow", spec_out=step.spec_in, size_out=step.size_in)
+    return replace(on_backend(step, "pillow"), spec_out=step.spec_in, size_out=step.size_in)
 
 
 def handing_over(name: str, laid: Laid, plan: Plan) -> Group:
@@ -252,7 +253,7 @@ def handing_over(name: str, laid: Laid, plan: Plan) -> Group:
     them."""
     samples = Samples(laid, plan)
     found = [work for work in work_of(plan.steps, laid.batch, laid.sizes.kinds) if work.what.startswith("hand over")]
-    lead = plan.segments[0].steps if plan.segments[0].backend == "tf" else ()
+    lead = plan.segments[0].steps if not plan.segments[0].traits.takes_batches else ()
     without = _bind(samples, len(lead)) if lead else samples.alone
     return Group(name, (Probe(name, tuple(found), samples.handed_over, without=True),), without)
 
@@ -263,7 +264,7 @@ def of_pipeline(laid: Laid, names: Sequence[str], threads: int, weight: float) -
     pixels = [s for s in laid.plan("tf", threads).steps if s.kind == "pixels" and not s.spec_in.batched]
     whole = all(supports("tf", step, laid.sizes.kinds) for step in pixels)
     for backend in names:
-        if backend == "tf":
+        if in_tf_data(backend):
             if not whole:
                 continue
             samples = Samples(laid, laid.plan("tf", threads))

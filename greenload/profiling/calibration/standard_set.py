@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload import backends
+from greenload.backends.tables import TABLES, in_tf_data
 from greenload.errors import PipelineError, SourceError
 from greenload.planning.choose import on_backend
 from greenload.profiling.calibration.probes import (
@@ -80,7 +81,7 @@ class Material:
         for index in range(len(source)):
             data: Any = source.read(index)
             head = formats.header(data)
-            if "tf" in formats.KINDS[head.kind].backends:
+            if head.kind in TABLES["tf"].kinds:
                 found.append((head.height * head.width, index, head.kind))
         if not found:
             raise SourceError(f"{source}: none of its files is of a kind that tf reads: name a folder of JPEGs")
@@ -214,7 +215,7 @@ def _on_pixels(material: Material, thorough: bool) -> Iterator[tuple[str, Arrays
 def _alone(
     name: str, images: Arrays, stages: Sequence[tuple[Stage, ...]], backend: str, threads: int
 ) -> Iterator[Group]:
-    if backend == "tf":  # where every step stands alone: longer runs tell nothing more
+    if in_tf_data(backend):  # where every step stands alone: longer runs tell nothing more
         laid = [Laid.out(images, some) for some in stages if len(some) == 1]
         probes = [
             probe
@@ -239,7 +240,7 @@ def _claimed(laid: Sequence[tuple[str, Laid]], backend: str, threads: int) -> It
 
 def _on_files(name: str, files: Files, backend: str, threads: int, thorough: bool) -> Iterator[Group]:
     kind = name.rpartition(" ")[0]
-    if kind not in formats.support(backend):
+    if kind not in TABLES[backend].kinds:
         return
     usual = not name.endswith("small") or kind == "JPEG"
     chains: list[tuple[Stage, ...]] = [(Decode(), Resize((SIDE, SIDE)))]
@@ -250,7 +251,7 @@ def _on_files(name: str, files: Files, backend: str, threads: int, thorough: boo
     elif thorough and usual:
         chains += [(Decode(), RandomResizedCrop(SIDE))]
     laid = [(f"{name} {number} on {backend}", Laid.out(files, some)) for number, some in enumerate(chains)]
-    if backend == "tf":
+    if in_tf_data(backend):
         lines = [list(on_samples(label, one, threads)) for label, one in laid]
         probes = [probe for line in lines for probe in dict.fromkeys((line[0], line[-1]))]
         yield Group(f"{name} on tf", tuple(probes), Samples(laid[0][1], laid[0][1].plan("tf", threads)).alone)
@@ -274,7 +275,7 @@ def _around(material: Material, names: Sequence[str], threads: int) -> Iterator[
         yield Group(f"batched {name}", (whole,))
         apart = whole_batches(f"{name} one by one", Laid.out(images, (_FLIP,)), threads, apart=True)
         yield Group(f"one by one {name}", (apart,))
-    taking = [name for name in names if name != "tf"]
+    taking = [name for name in names if not in_tf_data(name)]
     if not taking:
         return
     jpeg = [files for name, files in material.files.items() if name.endswith(("small", "medium"))][:2]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from greenload.energy.attribution.attribute import NEGLIGIBLE, Attribution, trial_cost
-from greenload.energy.attribution.observation import Domain, Observation
+from greenload.energy.attribution.attribute import trial_cost
+from greenload.energy.attribution.costs import Attribution
+from greenload.energy.attribution.observation import Metering, Observation
+from greenload.energy.attribution.quantity import NEGLIGIBLE
 from greenload.energy.figures import Figure
 from greenload.errors import GreenloadError
 from greenload.profiling.tfdata.campaign import DatasetCampaign
@@ -22,7 +24,7 @@ TRIED = 4
 def advise(
     campaign: DatasetCampaign,
     attribution: Attribution,
-    domains: Mapping[str, Domain],
+    domains: Mapping[str, Metering],
     share: float,
     drawn: frozenset[Node] = frozenset(),
 ) -> tuple[Advice, ...]:
@@ -88,7 +90,7 @@ def _ran(campaign: DatasetCampaign, candidate: Candidate, share: float) -> bool:
     return True
 
 
-def measured(title: str, detail: str, seen: Sequence[Observation], domains: Mapping[str, Domain]) -> Advice:
+def measured(title: str, detail: str, seen: Sequence[Observation], domains: Mapping[str, Metering]) -> Advice:
     """What a change saved in its trial.
 
     Args:

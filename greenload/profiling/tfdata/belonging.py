@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from greenload.energy.attribution.indistinct import Indistinct
+from greenload.energy.attribution.costs import Indistinct
 from greenload.energy.figures import Figure, sum_figures
 from greenload.profiling.tfdata.counting import Counts
 from greenload.profiling.tfdata.graph import Node

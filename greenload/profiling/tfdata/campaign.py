@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from greenload.energy.attribution.epochs import FIRST_EPOCH, ITERATOR_START, writing
+from greenload.energy.attribution.observation import FIRST_EPOCH, ITERATOR_START, writing_step
 from greenload.energy.sampler import Sampler
 from greenload.energy.settle import settle
 from greenload.errors import SourceError
@@ -154,7 +154,7 @@ class DatasetCampaign(Windows):
                 for kind in self._random.sample(("with", "without"), 2):
                     run = self._first.writing(node, elements, kind)
                     with closing({kind: run}):
-                        self._window(run, 0, writing(node.name), kind, k, build)
+                        self._window(run, 0, writing_step(node.name), kind, k, build)
         if not self.stores.empty:
             return
         self._tell(f"{FIRST_EPOCH} ({name})")

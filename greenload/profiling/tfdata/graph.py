@@ -14,6 +14,8 @@ from greenload.profiling.tfdata.ownership import owners, places, rows
 if TYPE_CHECKING:
     import tensorflow as tf
 
+DALI_NODE = "dali"
+"""The kind of a dataset of DALI's."""
 KINDS: Mapping[str, str] = {
     "_AssertCardinalityDataset": "assert_cardinality",
     "_BatchDataset": "batch",
@@ -199,7 +201,7 @@ def _tree(dataset: Any, branch: str, count: list[int]) -> Node:
     if count[0] > _MOST_NODES:
         raise UsageError(f"a dataset to profile has up to {_MOST_NODES} nodes, this one has more: profile a part of it")
     dataset = plain(dataset)
-    kind = KINDS.get(type(dataset).__name__, "dali" if "DALIDataset" in type(dataset).__name__ else "")
+    kind = KINDS.get(type(dataset).__name__, DALI_NODE if "DALIDataset" in type(dataset).__name__ else "")
     if kind == "flat_map" and (generator := generator_of(dataset)) is not None:
         name, where, file = function_name(generator), function_place(generator), function_file(generator)
         return Node(dataset, "from_generator", (), name, where, file, branch=branch)
@@ -208,7 +210,7 @@ def _tree(dataset: Any, branch: str, count: list[int]) -> Node:
         children = list(children[0]._inputs()[0]._inputs())
     if kind == "zip" and len(children) == 2 and _counts(children[0]):
         kind = "enumerate"
-    known = bool(kind) and kind not in ("dali", "data_service")
+    known = bool(kind) and kind not in (DALI_NODE, "data_service")
     kind = kind or type(dataset).__name__.strip("_")
     inputs = []
     for place, child in enumerate(children):

@@ -7,13 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from greenload.energy.attribution.attribute import Attribution, attribute, paired_cost, scale, trial_cost
-from greenload.energy.attribution.epochs import ITERATOR_START, first_epoch, later_epochs
-from greenload.energy.attribution.observation import Domain, Observation
+from greenload.energy.attribution.attribute import attribute, trial_cost, trial_wall_ns
+from greenload.energy.attribution.costs import Attribution
+from greenload.energy.attribution.epochs import first_epoch, later_epochs
+from greenload.energy.attribution.observation import ITERATOR_START, Metering, Observation
 from greenload.energy.attribution.precision import Length
+from greenload.energy.figures import scale
 from greenload.energy.sampler import Sampler
 from greenload.errors import UsageError
 from greenload.machine import processors
+from greenload.plans.steps import TF_DATA
 from greenload.profiling.pace import Announce, Pace
 from greenload.profiling.page_cache import ColdFiles, Dropped
 from greenload.profiling.tfdata import belonging
@@ -23,7 +26,7 @@ from greenload.profiling.tfdata.caches import Stores
 from greenload.profiling.tfdata.campaign import DatasetCampaign
 from greenload.profiling.tfdata.counting import count
 from greenload.profiling.tfdata.files import files_of_dataset
-from greenload.profiling.tfdata.graph import Node, walk
+from greenload.profiling.tfdata.graph import DALI_NODE, Node, walk
 from greenload.profiling.tfdata.guard import Pulse, patiently
 from greenload.profiling.tfdata.rebuild import BUFFER, Builder
 from greenload.profiling.tfdata.remarks import drawn_while_traced, remarks
@@ -71,7 +74,7 @@ def is_dataset(value: object) -> bool:
 def profile_dataset(
     dataset: tf.data.Dataset,
     sampler: Sampler,
-    domains: Mapping[str, Domain],
+    domains: Mapping[str, Metering],
     *,
     threads: int | None,
     samples: int,
@@ -116,7 +119,7 @@ def profile_dataset(
 
             def given() -> dict[str, Any]:
                 in_place = {name: 0.0 for name, method in campaign.methods.items() if method == "prefix"}
-                return {"domains": domains, "idle_power_w": sampler.idle_power_w, "out_of_place": in_place}
+                return {"domains": domains, "idle_power_w": sampler.idle_power_w, "isolation_bias": in_place}
 
             def each(seen: Sequence[Observation]) -> Attribution:
                 """Every step's own cost whenever it runs; a cache's is that of reading it."""
@@ -208,7 +211,7 @@ def _first_epoch(
     return FirstEpoch(steps=steps, **whole(replace(found, indistinct=belonging.untouched(found.indistinct, names))))
 
 
-def _iterator_start(campaign: DatasetCampaign, domains: Mapping[str, Domain]) -> IteratorStart | None:
+def _iterator_start(campaign: DatasetCampaign, domains: Mapping[str, Metering]) -> IteratorStart | None:
     """What starting an iterator costs; None where that wasn't measured, or isn't told from nothing."""
     if not any(window.step == ITERATOR_START for window in campaign.seen):
         return None
@@ -216,7 +219,7 @@ def _iterator_start(campaign: DatasetCampaign, domains: Mapping[str, Domain]) ->
     cost = trial_cost(campaign.seen, step=ITERATOR_START, domains=domains)
     if not samples or cost.cpu_s_per_sample.low is None or cost.cpu_s_per_sample.low <= 0:
         return None
-    wall = paired_cost(campaign.seen, "work_ns", step=ITERATOR_START)
+    wall = trial_wall_ns(campaign.seen, step=ITERATOR_START)
     return IteratorStart(
         cpu_s=scale(cost.cpu_s_per_sample, samples),
         wall_s=scale(wall, samples * 1e-9),
@@ -226,7 +229,7 @@ def _iterator_start(campaign: DatasetCampaign, domains: Mapping[str, Domain]) ->
 
 
 def _backend(node: Node) -> str:
-    return "dali" if node.kind == "dali" else "tf"
+    return "dali" if node.kind == DALI_NODE else TF_DATA
 
 
 def _plan(campaign: DatasetCampaign, parallel: int) -> dict[str, Any]:

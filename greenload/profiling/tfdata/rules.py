@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from greenload.energy.attribution.attribute import NEGLIGIBLE
+from greenload.energy.attribution.quantity import NEGLIGIBLE
 from greenload.energy.figures import Figure
 from greenload.profiling.tfdata.counting import Counts
-from greenload.profiling.tfdata.graph import GROUPING, PASSIVE, STORES, Node, endless_repeat
+from greenload.profiling.tfdata.graph import DALI_NODE, GROUPING, PASSIVE, STORES, Node, endless_repeat
 from greenload.profiling.tfdata.operations import holds, repeatable
 from greenload.profiling.tfdata.ownership import made_inside
 from greenload.profiling.tfdata.rebuild import Builder
@@ -182,7 +182,7 @@ def _stable(found: Found, node: Node) -> bool:
     """Whether a node gives the same elements each time, in whatever order."""
     if node.looked:
         return all(repeatable(one) for one in node.looked) and _steady(found, node)
-    moving = {"from_generator", "random", "dali", "data_service", "choose", "selector"}
+    moving = {"from_generator", "random", DALI_NODE, "data_service", "choose", "selector"}
     return node.known and node.kind not in moving and _steady(found, node)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from greenload.profiling.tfdata.belonging import thrown_away
 from greenload.profiling.tfdata.caches import snapshot_there
 from greenload.profiling.tfdata.campaign import DatasetCampaign
-from greenload.profiling.tfdata.graph import NESTING, STORES, Node
+from greenload.profiling.tfdata.graph import DALI_NODE, NESTING, STORES, Node
 from greenload.profiling.tfdata.operations import calls_python
 from greenload.report.data import Skipped
 
@@ -38,7 +38,7 @@ def notes(campaign: DatasetCampaign) -> Iterator[Skipped]:
 def _opaque(node: Node) -> str:
     if node.kind == "from_generator":
         return "a Python generator: its work is one row, greenload doesn't see inside"
-    if node.kind == "dali":
+    if node.kind == DALI_NODE:
         return "DALI's pipeline is one row: profile it as a greenload.Pipeline to see its operators"
     if node.kind == "data_service":
         return "tf.data service: what its workers do runs in other processes, and isn't in the figures"

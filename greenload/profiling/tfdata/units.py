@@ -13,7 +13,7 @@ from typing import Any
 
 from greenload import scalars
 from greenload.errors import UsageError
-from greenload.profiling.tfdata.graph import BATCHING, JOINS, NESTING, Node
+from greenload.profiling.tfdata.graph import BATCHING, DALI_NODE, JOINS, NESTING, Node
 
 ROWS = "rows"
 """What ``samples_per_element`` may be where elements are batches of different sizes."""
@@ -130,7 +130,7 @@ def _depth(node: Node) -> int:
     depth = max((_depth(one) for one in _data(node)), default=0)
     if node.kind in _BATCHES:
         depth += 1
-    elif node.kind == "dali":  # its batches of one need not have an axis for it
+    elif node.kind == DALI_NODE:  # its batches of one need not have an axis for it
         depth = int(getattr(node.dataset, "_batch_size", 1) != 1) or depth
     elif node.kind == "rebatch":  # takes batches, and gives batches
         depth = max(depth, 1)

@@ -1,4 +1,4 @@
-"""Image files by their first bytes: what they are, how large, and which backends read them.
+"""Image files by their first bytes: what they are, and how large.
 
 Only headers are parsed here, in plain Python: sizes must be known before decoding, so that windows can be computed on
 the host, and what a decoder can't be trusted with (sizes of gigabytes, kinds that it reads wrongly or that make it
@@ -10,7 +10,7 @@ Work and memory follow from what a file holds, whatever it claims: counts are he
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from greenload.sources.formats import foreign, jpeg, others, png, strips, tiff, truncation
@@ -25,13 +25,13 @@ __all__ = [
     "FormatError",
     "Header",
     "Kind",
+    "Support",
     "header",
     "opened",
     "orientation",
     "plain",
     "sniff",
     "starts",
-    "support",
     "verify",
 ]
 
@@ -42,24 +42,20 @@ class Kind:
 
     what: str
     """Its variants that are read."""
-    backends: tuple[str, ...]
-    """The backends that decode it, all to the same pixels."""
 
 
-_ALL = ("tf", "dali-cpu", "dali", "pillow")
-_CPU = ("tf", "dali-cpu", "pillow")
 KINDS: Mapping[str, Kind] = {
-    "JPEG": Kind("8-bit grey, RGB, CMYK, YCCK; baseline, progressive, arithmetic-coded", _ALL),
-    jpeg.PARTIAL: Kind("its scans leave out bits of its coefficients", ("tf", "pillow")),
-    "PNG": Kind("1, 2, 4, 8 bits; grey, palette, RGB, each with alpha; interlaced", _ALL),
-    "16-bit PNG": Kind("each channel rounded to 8 bits: v / 257", ("tf", "dali-cpu")),
-    "BMP": Kind("24 and 32 bits, bottom-up and top-down", _CPU),
-    "WebP": Kind("lossy, lossless, with alpha", _CPU),
-    "GIF": Kind("the first frame, on its canvas", ("tf", "pillow")),
-    "palette BMP": Kind("1, 4 and 8 bits, uncompressed", ("dali-cpu", "pillow")),
-    "TIFF": Kind("8-bit grey, RGB, palette, in strips: raw, LZW, deflate, PackBits; its first image", ("dali-cpu",)),
+    "JPEG": Kind("8-bit grey, RGB, CMYK, YCCK; baseline, progressive, arithmetic-coded"),
+    jpeg.PARTIAL: Kind("its scans leave out bits of its coefficients"),
+    "PNG": Kind("1, 2, 4, 8 bits; grey, palette, RGB, each with alpha; interlaced"),
+    "16-bit PNG": Kind("each channel rounded to 8 bits: v / 257"),
+    "BMP": Kind("24 and 32 bits, bottom-up and top-down"),
+    "WebP": Kind("lossy, lossless, with alpha"),
+    "GIF": Kind("the first frame, on its canvas"),
+    "palette BMP": Kind("1, 4 and 8 bits, uncompressed"),
+    "TIFF": Kind("8-bit grey, RGB, palette, in strips: raw, LZW, deflate, PackBits; its first image"),
 }
-"""What ``Decode`` reads, by kind. Alpha is dropped, never blended. What a GPU does with the others isn't known yet."""
+"""What ``Decode`` reads, by kind. Alpha is dropped, never blended; the pixels are the same whatever reads it."""
 
 _PARSERS: Mapping[str, Callable[[bytes], Header]] = {
     "JPEG": jpeg.parse,
@@ -79,9 +75,20 @@ FILL_ARGUMENT = 'Decode(truncated="fill")'
 """What asks ``Decode`` to fill cut-off files."""
 
 
-def support(backend: str) -> tuple[str, ...]:
-    """The kinds of files that a backend reads: keys of ``KINDS``."""
-    return tuple(name for name, kind in KINDS.items() if backend in kind.backends)
+@dataclass(frozen=True)
+class Support:
+    """Which kinds of files may be decoded, and who decodes them."""
+
+    backend: str
+    """The backend that is to decode: its name, for errors."""
+    kinds: Collection[str]
+    """The kinds that it reads, keys of ``KINDS``."""
+    readers: Collection[str] | None
+    """The kinds that others decode for it; ``None`` where a user named it, so that no other may."""
+    reading: Callable[[str], Sequence[str]]
+    """The names of all backends that read a kind, for errors."""
+    fillers: Collection[str]
+    """Those that decode a JPEG which was cut off and has been filled."""
 
 
 def starts(kinds: Collection[str]) -> tuple[bytes, ...]:
@@ -91,18 +98,15 @@ def starts(kinds: Collection[str]) -> tuple[bytes, ...]:
 
 def header(
     data: bytes,
-    backend: str | None = None,
+    support: Support | None = None,
     max_bytes: int | None = None,
-    readers: Mapping[str, str] | None = None,
 ) -> Header:
     """Parse an encoded image's header.
 
     Args:
         data: the whole file.
-        backend: which is to decode it; any will do if not given.
+        support: the kinds that may be decoded; all of ``KINDS`` if not given.
         max_bytes: the most bytes that decoding it may take, as in ``Decode``; no limit if not given.
-        readers: the backends that decode, by kind, what ``backend`` doesn't read; ``None`` where a user named it, so
-            that no other may.
 
     Raises:
         FormatError: the bytes are empty, no image, cut or broken as far as the header tells, too large, or of a format
@@ -115,39 +119,39 @@ def header(
     if name is None or parse is None:
         raise FormatError(foreign.refusal(data))
     if len(_OF_FORMAT[name]) == 1:  # told by its first bytes, so that nothing need be parsed that isn't read
-        _check_read(name, backend, readers)
+        _check_read(name, support)
     found = parse(data)
-    _check_read(found.kind, backend, readers)
+    _check_read(found.kind, support)
     if max_bytes is not None:
-        check_memory(data, found, max_bytes, handed_on=readers is not None and found.kind in readers)
+        readers = () if support is None else support.readers or ()
+        check_memory(data, found, max_bytes, handed_on=found.kind in readers)
     return found
 
 
 def opened(
     data: bytes,
-    backend: str | None = None,
+    support: Support | None = None,
     max_bytes: int = MAX_BYTES,
     truncated: Truncation = "error",
-    readers: Mapping[str, str] | None = None,
 ) -> tuple[bytes, Header]:
     """A file as it is to be decoded, and its header: a file that is cut off is filled first, if asked for.
 
     Args:
         data: the whole file.
-        backend: as for ``header``.
-        max_bytes: as for ``header``.
+        support: the kinds that may be decoded, and by whom; all of ``KINDS`` if not given.
+        max_bytes: the most bytes that decoding it may take, as in ``Decode``.
         truncated: what is done about a file that is cut off, as in ``Decode``.
-        readers: as for ``header``.
 
     Raises:
         FormatError: as ``header``; or the file is cut off, and can't be filled (for that backend).
     """
+    unfilled = support is not None and support.backend not in support.fillers
     try:
-        return data, header(data, backend, max_bytes, readers)
+        return data, header(data, support, max_bytes)
     except FormatError as error:
         name = sniff(data)
         if truncated == "error":
-            if not isinstance(error, Truncated) or name not in truncation.FILLED or (name, backend) == ("JPEG", "dali"):
+            if not isinstance(error, Truncated) or name not in truncation.FILLED or (name == "JPEG" and unfilled):
                 raise
             remedy = f"fetch it anew, or pass {FILL_ARGUMENT} for what is there of it"
             raise Truncated(f"{error}: {remedy}") from None
@@ -157,9 +161,11 @@ def opened(
                 raise
             why = "finds no pixels in it" if name in truncation.FILLED else f"fills JPEG, PNG and BMP, not {name}"
             raise FormatError(f"{error}; {FILL_ARGUMENT} {why}: remove it") from None
-    found = header(whole, backend, max_bytes, readers)
-    if backend == "dali" and found.format == "JPEG":
-        raise FormatError(f"truncated JPEG: {FILL_ARGUMENT} fills it on 'tf', 'dali-cpu' and 'pillow', not on 'dali'")
+    found = header(whole, support, max_bytes)
+    if support is not None and unfilled and found.format == "JPEG":
+        *others_fill, last = map(repr, support.fillers)
+        where = f"{', '.join(others_fill)} and {last}, not on {support.backend!r}"
+        raise FormatError(f"truncated JPEG: {FILL_ARGUMENT} fills it on {where}")
     return whole, found
 
 
@@ -195,14 +201,13 @@ def verify(data: bytes, head: Header) -> None:
         raise FormatError("broken GIF: its pixels are compressed with a code that can't be there")
 
 
-def _check_read(kind: str, backend: str | None, readers: Mapping[str, str] | None) -> None:
-    able = KINDS[kind].backends
-    if backend is None or backend in able or (readers and kind in readers):
+def _check_read(kind: str, support: Support | None) -> None:
+    if support is None or kind in support.kinds or kind in (support.readers or ()):
         return
-    others_can = " or ".join(repr(other) for other in able)
+    others_can = " or ".join(map(repr, support.reading(kind)))
     anew = "save it anew as" if kind.endswith("JPEG") else "convert it to"
-    if readers is None:
-        raise FormatError(f"{kind} is not read by backend {backend!r}: use {others_can}, or {anew} JPEG or PNG")
+    if support.readers is None:
+        raise FormatError(f"{kind} is not read by backend {support.backend!r}: use {others_can}, or {anew} JPEG or PNG")
     raise FormatError(
         f"{kind} is not supported by the backends that can run here: install what {others_can} needs (greenload doctor "
         f"says what), or {anew} JPEG or PNG"

@@ -18,6 +18,8 @@ from greenload.profiling.tfdata.graph import walk
 from greenload.profiling.tfdata.rebuild import Builder
 from greenload.profiling.tfdata.rules import Candidate, Found
 
+pytestmark = pytest.mark.alone
+
 tf = pytest.importorskip("tensorflow")
 
 Range = tf.data.Dataset.range

@@ -14,6 +14,8 @@ from greenload.profiling.tfdata.graph import walk
 from greenload.profiling.tfdata.units import batched
 from greenload.report.validation import validate
 
+pytestmark = pytest.mark.alone
+
 tf = pytest.importorskip("tensorflow")
 
 NAMED: dict[str, Sequence[tuple[str, str, str]]] = {

@@ -21,6 +21,8 @@ from greenload.profiling.tfdata.graph import Node, walk
 from greenload.profiling.tfdata.rebuild import Builder
 from greenload.profiling.tfdata.replays import Replays
 
+pytestmark = pytest.mark.alone
+
 tf = pytest.importorskip("tensorflow")
 
 Range, Zip = tf.data.Dataset.range, tf.data.Dataset.zip

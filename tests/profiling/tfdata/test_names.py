@@ -10,7 +10,7 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
-from greenload.energy.attribution.indistinct import Indistinct  # noqa: E402
+from greenload.energy.attribution.costs import Indistinct  # noqa: E402
 from greenload.energy.figures import Figure  # noqa: E402
 from greenload.profiling.tfdata import belonging  # noqa: E402
 from greenload.profiling.tfdata.counting import count  # noqa: E402
@@ -18,6 +18,8 @@ from greenload.profiling.tfdata.graph import Node, walk  # noqa: E402
 from greenload.profiling.tfdata.names import installed, lambda_text  # noqa: E402
 from greenload.profiling.tfdata.rebuild import Builder  # noqa: E402
 from greenload.report.data import Step  # noqa: E402
+
+pytestmark = pytest.mark.alone
 
 Range = tf.data.Dataset.range
 

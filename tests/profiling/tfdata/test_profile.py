@@ -14,13 +14,15 @@ from known_fits import fit, small_model, value
 
 import greenload as gl
 from greenload.cli import main
-from greenload.energy.attribution.epochs import ITERATOR_START
+from greenload.energy.attribution.observation import ITERATOR_START
 from greenload.profiling.tfdata import guard, profile
 from greenload.profiling.tfdata.counting import count
 from greenload.profiling.tfdata.graph import walk
 from greenload.profiling.tfdata.rebuild import Builder
 from greenload.report.terminal import text
 from greenload.report.validation import validate
+
+pytestmark = pytest.mark.alone
 
 tf = pytest.importorskip("tensorflow")
 

@@ -15,6 +15,8 @@ tf = pytest.importorskip("tensorflow")
 from greenload.profiling.tfdata.graph import Node, walk  # noqa: E402
 from greenload.profiling.tfdata.rebuild import Builder  # noqa: E402
 
+pytestmark = pytest.mark.alone
+
 Range = tf.data.Dataset.range
 
 

@@ -19,6 +19,8 @@ from greenload.profiling.tfdata.graph import walk  # noqa: E402
 from greenload.profiling.tfdata.states import kept  # noqa: E402
 from greenload.system.random_states import random_states_kept  # noqa: E402
 
+pytestmark = pytest.mark.alone
+
 Range = tf.data.Dataset.range
 dice = random.Random(5)
 

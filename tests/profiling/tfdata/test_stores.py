@@ -11,6 +11,8 @@ from greenload.profiling.tfdata.caches import Stores, snapshot_there
 from greenload.profiling.tfdata.graph import walk
 from greenload.report.epochs import CacheState
 
+pytestmark = pytest.mark.alone
+
 tf = pytest.importorskip("tensorflow")
 Range: Any = tf.data.Dataset.range
 

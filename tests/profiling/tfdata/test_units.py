@@ -16,6 +16,8 @@ from greenload.profiling.tfdata.graph import walk
 from greenload.profiling.tfdata.rebuild import Builder
 from greenload.profiling.tfdata.units import ranks, unit
 
+pytestmark = pytest.mark.alone
+
 tf = pytest.importorskip("tensorflow")
 
 Dataset = tf.data.Dataset

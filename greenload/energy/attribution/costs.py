@@ -1,0 +1,106 @@
+"""What attribution gives: the cost of one sample, of each step and of the whole, as frozen data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from greenload.energy.figures import Figure
+
+_UNCOUNTED = Figure.missing()
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one sample costs, by kind of cost."""
+
+    cpu_s_per_sample: Figure
+    """CPU seconds, user plus system."""
+    energy_j_per_sample: Mapping[str, Figure]
+    """Joules by domain, without the idle floor."""
+    device_bytes_per_sample: Figure
+    """Bytes read from storage devices."""
+    bytes_out_per_sample: float | None = None
+    """Bytes handed on; None where unknown."""
+    reads_per_sample: Figure = _UNCOUNTED
+    """Read system calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepCost:
+    """The cost of one step, and how it was found."""
+
+    name: str
+    method: str
+    """``"replay"`` or ``"prefix"``."""
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class Indistinct:
+    """Steps that can't be told apart in one quantity, and their sum per sample.
+
+    Example:
+        >>> Indistinct(("flip", "crop"), "cpu_s", Figure(2e-5, 1e-5, 3e-5, "measured")).to_dict()["steps"]
+        ['flip', 'crop']
+    """
+
+    steps: tuple[str, ...]
+    """Two or more, in the pipeline's order."""
+    quantity: str
+    """``"cpu_s"`` or an energy domain."""
+    figure: Figure
+    """CPU seconds or joules of all of them."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """In the report's JSON shape."""
+        return {"steps": list(self.steps), "quantity": self.quantity, "figure": self.figure.to_dict()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Indistinct:
+        """The inverse of `to_dict`."""
+        return cls(tuple(data["steps"]), data["quantity"], Figure.from_dict(data["figure"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """Where the full pipeline's cost goes."""
+
+    steps: tuple[StepCost, ...]
+    full: Cost
+    """The held-out run at full speed. The error of the floor and neighbours taken out of measured joules is in the
+    interval, as in every other figure of them."""
+    samples_per_s: Figure
+    """Throughput of the held-out run."""
+    idle_power_w: Mapping[str, Figure]
+    """The machine's floor by domain."""
+    idle_energy_j_per_sample: Mapping[str, Figure]
+    """The floor's joules while one sample passes at full speed."""
+    unattributed: Cost
+    """``full`` less the sum of ``steps``. What of the floor's error is in both cancels."""
+    total: Cost
+    """``full`` with the idle floor for as long as it takes: the counters saw both, so the floor's error is hardly in
+    it."""
+    indistinct: tuple[Indistinct, ...] = ()
+    """Steps that can't be told apart in a quantity, with their sum; empty where all are."""
+
+
+def unattributed_shares(full: Cost, unattributed: Cost) -> dict[str, float]:
+    """What no step explains, as a share of the full run: for ``cpu_s`` and each domain that is not modelled.
+
+    Modelled joules follow CPU seconds and bytes, so they add nothing. A domain counts only where its meter can tell the
+    rest from zero: of an idle GPU's joules above its floor, which are noise, any share may be left over.
+    """
+    pairs = {"cpu_s": (full.cpu_s_per_sample, unattributed.cpu_s_per_sample)}
+    for domain, figure in full.energy_j_per_sample.items():
+        rest = unattributed.energy_j_per_sample.get(domain)
+        if rest is None or rest.low is None or rest.high is None or figure.provenance != "measured":
+            continue
+        if not rest.low <= 0 <= rest.high:
+            pairs[domain] = (figure, rest)
+    return {
+        name: rest.value / whole.value
+        for name, (whole, rest) in pairs.items()
+        if whole.value and rest.value is not None
+    }
