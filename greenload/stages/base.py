@@ -77,6 +77,11 @@ class Stage:
         return type(self).__name__
 
     @property
+    def inside(self) -> tuple[Stage, ...]:
+        """The stages that it is made of, in order; none for most."""
+        return ()
+
+    @property
     def key_names(self) -> tuple[str, ...]:
         """What it counts as for the keys of the stages behind it; the first is what its own key is made of."""
         return (type(self).__name__,)

@@ -35,15 +35,14 @@ class _Combinator(Stage):
     """Whether its stages count among those behind it, as if they stood there by themselves."""
 
     @property
-    def _inside(self) -> tuple[Stage, ...]:
-        """The stages inside, in order."""
+    def inside(self) -> tuple[Stage, ...]:
         inside: tuple[Stage, ...] = self.stages
         return inside
 
     @property
     def _alternatives(self) -> tuple[tuple[int, ...], ...]:
         """The places of each alternative's stages."""
-        return tuple((place,) for place in range(len(self._inside)))
+        return tuple((place,) for place in range(len(self.inside)))
 
     @property
     def _turns(self) -> int:
@@ -57,7 +56,7 @@ class _Combinator(Stage):
     @property
     def draws(self) -> int:  # type: ignore[override]  # it depends on the stages inside
         """How many uniforms a sample needs, those of the stages inside among them."""
-        return self._own_draws + sum(stage.draws for stage in self._inside)
+        return self._own_draws + sum(stage.draws for stage in self.inside)
 
     @property
     def _own_draws(self) -> int:
@@ -66,15 +65,15 @@ class _Combinator(Stage):
     @property
     def numbers(self) -> int:  # type: ignore[override]  # it depends on the stages inside
         """How many numbers a sample carries, those of the stages inside among them."""
-        return self._turns + sum(stage.numbers for stage in self._inside)
+        return self._turns + sum(stage.numbers for stage in self.inside)
 
     @property
     def title(self) -> str:
-        return f"{type(self).__name__}({', '.join(stage.title for stage in self._inside)})"
+        return f"{type(self).__name__}({', '.join(stage.title for stage in self.inside)})"
 
     @property
     def key_names(self) -> tuple[str, ...]:
-        inside = [stage.key_names for stage in self._inside]
+        inside = [stage.key_names for stage in self.inside]
         name = type(self).__name__
         name += f"({', '.join(names[0] for names in inside)})" if self._named else ""
         return (name, *(n for names in inside for n in names)) if self._counted else (name,)
@@ -84,7 +83,7 @@ class _Combinator(Stage):
         for alternative in self._alternatives:
             after = spec
             for place in alternative:
-                stage = self._inside[place]
+                stage = self.inside[place]
                 moves = type(stage).out_size is not Stage.out_size or type(stage).fits is not Stage.fits
                 if moves and not spec.static:
                     raise PipelineError(
@@ -93,7 +92,7 @@ class _Combinator(Stage):
                     )
                 after = stage.out_spec(after)
             if after != spec:
-                shown = ", ".join(str(self._inside[place]) for place in alternative)
+                shown = ", ".join(str(self.inside[place]) for place in alternative)
                 raise PipelineError(
                     f"{self.title}: what it is applied to must leave as it enters, since other images pass it by, but "
                     f"{shown} makes {after} of {spec}: put it into the pipeline by itself"
@@ -104,18 +103,18 @@ class _Combinator(Stage):
         own = self.prepare(draw_uniforms(words, key, self._own_draws, ops), ops)
         inside = [
             stage.draw(words, inner, ops)
-            for stage, inner in zip(self._inside, keys_of(self._inside, key), strict=True)
+            for stage, inner in zip(self.inside, keys_of(self.inside, key), strict=True)
             if stage.draws
         ]
         return ops.concat([own, *inside], axis=-1)
 
     def params(self, numbers: Array, height: Array, width: Array, ops: Ops = NUMPY) -> Params:
         params: dict[str, Array] = {"choices": ops.i64(numbers[..., : self._turns])}
-        starts = np.cumsum([self._turns, *(stage.numbers for stage in self._inside)]).tolist()
+        starts = np.cumsum([self._turns, *(stage.numbers for stage in self.inside)]).tolist()
         for alternative in self._alternatives:
             rows, columns = height, width
             for place in alternative:
-                stage = self._inside[place]
+                stage = self.inside[place]
                 own = stage.params(numbers[..., starts[place] : starts[place + 1]], rows, columns, ops)
                 rows, columns = stage.out_size(own, rows, columns, ops)
                 params |= {f"{place}.{name}": value for name, value in own.items()}
@@ -128,7 +127,7 @@ class _Combinator(Stage):
     def _parts(self, places: Sequence[int], spec: ImageSpec) -> tuple[Part, ...]:
         parts: list[Part] = []
         for place in places:
-            stage = self._inside[place]
+            stage = self.inside[place]
             parts += [Part(place, *operation) for operation in stage.operations(spec)]
             spec = stage.out_spec(spec)
         return tuple(parts)
@@ -136,7 +135,7 @@ class _Combinator(Stage):
     def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
         for choice in np.asarray(params["choices"]).tolist():
             for place in self._alternatives[choice] if choice >= 0 else ():
-                image = self._inside[place].reference(image, params_of(params, place))
+                image = self.inside[place].reference(image, params_of(params, place))
         return image
 
 
@@ -168,7 +167,7 @@ class RandomApply(_Combinator):
 
     @property
     def _alternatives(self) -> tuple[tuple[int, ...], ...]:
-        return (tuple(range(len(self._inside))),)
+        return (tuple(range(len(self.inside))),)
 
     @property
     def _shares(self) -> tuple[float, ...]:
@@ -182,7 +181,7 @@ class RandomApply(_Combinator):
         return ops.where(uniforms < self.p, uniforms * 0.0, uniforms * 0.0 - 1.0)
 
     def __str__(self) -> str:
-        return f"RandomApply({_shown(self._inside)}, p={self.p:g})"
+        return f"RandomApply({_shown(self.inside)}, p={self.p:g})"
 
 
 @dataclass(frozen=True)
@@ -222,7 +221,7 @@ class RandomChoice(_Combinator):
 
     @property
     def _shares(self) -> tuple[float, ...]:
-        weights = tuple(self.p or (1.0,) * len(self._inside))
+        weights = tuple(self.p or (1.0,) * len(self.inside))
         return tuple(weight / sum(weights) for weight in weights)
 
     def prepare(self, uniforms: Array, ops: Ops = NUMPY) -> Array:
@@ -233,7 +232,7 @@ class RandomChoice(_Combinator):
         return choice
 
     def __str__(self) -> str:
-        return f"RandomChoice({_shown(self._inside, many=True)}{'' if self.p is None else f', p={list(self.p)}'})"
+        return f"RandomChoice({_shown(self.inside, many=True)}{'' if self.p is None else f', p={list(self.p)}'})"
 
 
 @dataclass(frozen=True)
@@ -257,21 +256,21 @@ class RandomOrder(_Combinator):
 
     @property
     def _turns(self) -> int:
-        return len(self._inside)
+        return len(self.inside)
 
     @property
     def _own_draws(self) -> int:
-        return len(self._inside)
+        return len(self.inside)
 
     @property
     def _shares(self) -> tuple[float, ...]:
-        return (1.0,) * len(self._inside)
+        return (1.0,) * len(self.inside)
 
     def prepare(self, uniforms: Array, ops: Ops = NUMPY) -> Array:
         return ops.f64(ops.argsort(uniforms))
 
     def __str__(self) -> str:
-        return f"RandomOrder({_shown(self._inside, many=True)})"
+        return f"RandomOrder({_shown(self.inside, many=True)})"
 
 
 def _stages_inside(name: str, value: Any) -> tuple[Stage, ...]:

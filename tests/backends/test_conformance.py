@@ -47,14 +47,23 @@ STAGES = (
     *suite.FILTERS[::2],
     *suite.DTYPES[:5],
     *suite.CALLS[:1],
+    *suite.CHOICES,
+    *suite.RESIZED,
     *suite.WHOLE,
     *(
         pytest.param(stages, marks=pytest.mark.slow)
-        for stages in (*suite.FILTERS[1::2], *suite.DTYPES[5:], *suite.CONVERSIONS, *suite.CALLS[1:])
+        for stages in (
+            *suite.FILTERS[1::2],
+            *suite.DTYPES[5:],
+            *suite.CONVERSIONS,
+            *suite.CALLS[1:],
+            *suite.CHOICES[7:],
+        )
     ),
 )
 
 
+LEVELS = ImageSpec((4, 4, 3), "uint8", "HWC")
 PRIMITIVES = (
     p.Decode(),
     p.DecodeCrop(),
@@ -70,6 +79,8 @@ PRIMITIVES = (
     p.Call(abs),
     *(p.Affine((1.0,), (0.0,), dtype) for dtype in DTYPES),
     p.FlipAffine((1.0,), (0.0,), "float32"),
+    p.Choice(((p.Part(0, p.Crop(), LEVELS, LEVELS), p.Part(0, p.Pad(4, 4), LEVELS, LEVELS)),), (0.5,)),
+    p.Primitive(),
 )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from greenload.backends.base import ENCODED, EXACT, FILTERED, BackendTable, TableRow, Tolerance, rows
-from greenload.backends.dali import decode, lowerings
+from greenload.backends.dali import choice, decode, lowerings
 from greenload.backends.dali.base import Lowering
 from greenload.backends.tolerances import CUT, reach
 from greenload.plans.steps import BackendTraits
@@ -127,6 +127,7 @@ def _rows(gpu: bool) -> Mapping[type[p.Primitive], TableRow]:
         TableRow(p.Blur, blur, FILTERED, tolerance=blurred, condition=_within_weights if gpu else None),
         TableRow(p.Affine, affine, _MOVED, to=_MOVED, tolerance=_affine),
         TableRow(p.FlipAffine, flip_affine, _FLIPPED, to=_MOVED, tolerance=_affine),
+        TableRow(p.Choice, Lowering(choice.choice_arguments, choice.choice), _MOVED),
     )
 
 

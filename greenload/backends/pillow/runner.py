@@ -141,5 +141,5 @@ class PillowRunner:
 
 def _lowered(step: Step) -> _Lowered:
     assert step.primitive is not None  # what makes a step one of pixels
-    lowering: Lowering = TABLE.rows[type(step.primitive)].lowering
+    lowering: Lowering = TABLE.lowering(step.primitive)
     return _Lowered(step, lowering, lowering.build(step.primitive, step.spec_in))

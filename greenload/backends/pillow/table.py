@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from greenload.backends import tolerances
-from greenload.backends.base import ENCODED, FILTERED, BackendTable, TableRow, Tolerance, rows
-from greenload.backends.pillow import lowerings
+from greenload.backends.base import ENCODED, FILTERED, UNKNOWN, BackendTable, TableRow, Tolerance, rows
+from greenload.backends.pillow import choice, lowerings
 from greenload.backends.pillow.lowerings import Lowering
 from greenload.plans.steps import BackendTraits
 from greenload.sources.formats.jpeg import PARTIAL
@@ -62,6 +62,8 @@ TABLE = BackendTable(
         ),
         TableRow(p.Color, Lowering(lowerings.color, lowerings.color_params), FILTERED, tolerance=_recolored),
         TableRow(p.Affine, Lowering(lowerings.affine), _NUMPY, to=_NUMPY, tolerance=tolerances.affine),
+        TableRow(p.Choice, Lowering(choice.choice, choice.choice_params), _NUMPY),
+        TableRow(p.Primitive, Lowering(choice.own, choice.own_params), _NUMPY, tolerance=UNKNOWN),
     ),
     kinds=("JPEG", PARTIAL, "PNG", "BMP", "WebP", "GIF", "palette BMP"),
     traits=BackendTraits(takes_batches=True),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from greenload.backends import tolerances
-from greenload.backends.base import ENCODED, FILTERED, BackendTable, TableRow, Tolerance, rows
-from greenload.backends.tf import decode, filters, lowerings
+from greenload.backends.base import ENCODED, FILTERED, UNKNOWN, BackendTable, TableRow, Tolerance, rows
+from greenload.backends.tf import choice, decode, filters, lowerings
 from greenload.plans.steps import TF_DATA
 from greenload.sources.formats.jpeg import PARTIAL
 from greenload.specs import DTYPES, ImageSpec
@@ -55,6 +55,8 @@ TABLE = BackendTable(
         TableRow(p.Blur, filters.blur, FILTERED, tolerance=_filtered),
         TableRow(p.Affine, lowerings.affine, DTYPES, tolerance=tolerances.affine),
         TableRow(p.Call, filters.call, DTYPES),
+        TableRow(p.Choice, choice.choice, DTYPES),
+        TableRow(p.Primitive, filters.own, DTYPES, tolerance=UNKNOWN),
     ),
     kinds=("JPEG", PARTIAL, "PNG", "16-bit PNG", "BMP", "WebP", "GIF"),
 )
