@@ -44,6 +44,7 @@ def _check_claims(pipeline: Pipeline, steps: Sequence[Step]) -> None:
     for step in steps:
         if step.primitive is None:
             continue
+        _check_lowerings(step.primitive)
         if step.stage is not None and pipeline.stages[step.stage].mixes and step.traits.takes_batches:
             raise PipelineError(
                 f"{pipeline.stages[step.stage]} mixes a batch, and backend {step.backend!r} works on its images one by "
@@ -66,6 +67,17 @@ def _check_claims(pipeline: Pipeline, steps: Sequence[Step]) -> None:
             )
         raise PipelineError(
             f"{stage} can't run on backend {step.backend!r} to tolerance, for images that are {step.spec_in}: {remedy}"
+        )
+
+
+def _check_lowerings(primitive: p.Primitive) -> None:
+    for part in primitive.parts if isinstance(primitive, p.Choice) else ():
+        _check_lowerings(part.primitive)
+    taking = [name for name, table in TABLES.items() if p.Primitive in table.rows]
+    wrong = [name for name in primitive.lowerings if name not in taking]
+    if wrong:
+        raise PipelineError(
+            f"{type(primitive).__name__}: lowerings are for {' or '.join(map(repr, taking))}, not {wrong[0]!r}"
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
 from typing import Any
 
 import numpy as np
@@ -14,17 +14,25 @@ from greenload.stages import Params
 from greenload.stages import primitives as p
 
 
-def _lowering(part: p.Part) -> Lowering:
+def lowering_of(primitive: p.Primitive) -> Lowering:
+    """How a primitive is done."""
     from greenload.backends.pillow.table import TABLE  # which has a row for what is here
 
-    found: Lowering = TABLE.lowering(part.primitive)
+    found: Lowering = TABLE.lowering(primitive)
     return found
+
+
+def built(primitive: p.Primitive, before: ImageSpec, after: ImageSpec) -> Apply:
+    """A primitive as a function of one image; of a user's own, one that holds it to ``after``."""
+    apply = lowering_of(primitive).build(primitive, before)
+    return _declared(type(primitive).__name__, apply, after) if primitive.lowerings else apply
 
 
 def choice(primitive: p.Choice, spec: ImageSpec) -> Apply:
     """An image through the alternatives that its params say."""
-    numbered = iter(enumerate(primitive.parts))
-    alternatives = [[_built(*next(numbered)) for _ in parts] for parts in primitive.alternatives]
+    functions = iter([built(part.primitive, part.spec_in, part.spec_out) for part in primitive.parts])
+    numbers = itertools.count()
+    alternatives = [[(next(numbers), next(functions)) for _ in parts] for parts in primitive.alternatives]
 
     def apply(pixels: Pixels, params: ImageParams, out: Values | None) -> Pixels:
         for chosen in params["choices"]:
@@ -35,30 +43,19 @@ def choice(primitive: p.Choice, spec: ImageSpec) -> Apply:
     return apply
 
 
-def _built(number: int, part: p.Part) -> tuple[int, Apply]:
-    return number, _lowering(part).build(part.primitive, part.spec_in)
-
-
 def choice_params(primitive: p.Choice, spec: ImageSpec, params: Params) -> Params:
     """The choices, and what each part needs, its names led by the part's number."""
     wanted: dict[str, Any] = {"choices": params["choices"]}
     for number, part in enumerate(primitive.parts):
-        own = _lowering(part).params(part.primitive, part.spec_in, p.params_of(params, part.place))
+        own = lowering_of(part.primitive).params(part.primitive, part.spec_in, p.params_of(params, part.place))
         wanted |= {f"{number}.{name}": values for name, values in own.items()}
     return wanted
 
 
 def own(primitive: p.Primitive, spec: ImageSpec) -> Apply:
     """A user's own primitive: its function, of an array."""
-    function, name = primitive.lowerings["pillow"], type(primitive).__name__
-
-    def apply(pixels: Pixels, params: ImageParams, out: Values | None) -> Pixels:
-        result = function(primitive, as_array(pixels), params)
-        if not isinstance(result, np.ndarray) or result.ndim != 3:
-            raise PipelineError(f"{name} must return an array [height, width, channels], not {_kind(result)}")
-        return result
-
-    return apply
+    function = primitive.lowerings["pillow"]
+    return lambda pixels, params, out: function(primitive, as_array(pixels), params)
 
 
 def own_params(primitive: p.Primitive, spec: ImageSpec, params: Params) -> Params:
@@ -66,6 +63,26 @@ def own_params(primitive: p.Primitive, spec: ImageSpec, params: Params) -> Param
     return params
 
 
-def _kind(result: Any) -> str:
-    shape: Sequence[int] = getattr(result, "shape", ())
-    return f"one of shape {list(shape)}" if isinstance(result, np.ndarray) else type(result).__name__
+def _declared(name: str, apply: Apply, after: ImageSpec) -> Apply:
+    """A user's function, whose result must be what was declared."""
+
+    def checked(pixels: Pixels, params: ImageParams, out: Values | None) -> Pixels:
+        result = apply(pixels, params, out)
+        if not isinstance(result, np.ndarray):
+            raise PipelineError(f"{name} must return an array, not {type(result).__name__}")
+        fits = result.ndim == 3 and all(
+            n in (None, side) for n, side in zip(after.image_shape, result.shape, strict=True)
+        )
+        if not fits:
+            raise PipelineError(
+                f"{name} returned an image of shape {result.shape}, but {after} was declared: "
+                "return its shape in out_spec"
+            )
+        if result.dtype.name != after.dtype:
+            raise PipelineError(
+                f"{name} returned {result.dtype.name}, but {after.dtype} was declared: "
+                "return that in out_spec, or cast inside the function"
+            )
+        return result
+
+    return checked

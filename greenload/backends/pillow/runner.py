@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from greenload.backends.base import Images, Records, empty
 from greenload.backends.image_sizes import BatchSizes, decode_of, plain, sizes_of
+from greenload.backends.pillow.choice import built, lowering_of
 from greenload.backends.pillow.lowerings import Apply, Lowering, as_array, written
-from greenload.backends.pillow.table import TABLE
 from greenload.backends.readers import Readers
 from greenload.errors import RecordError, UsageError
 from greenload.plans.params import DrawLayout
@@ -141,5 +141,4 @@ class PillowRunner:
 
 def _lowered(step: Step) -> _Lowered:
     assert step.primitive is not None  # what makes a step one of pixels
-    lowering: Lowering = TABLE.lowering(step.primitive)
-    return _Lowered(step, lowering, lowering.build(step.primitive, step.spec_in))
+    return _Lowered(step, lowering_of(step.primitive), built(step.primitive, step.spec_in, step.spec_out))
