@@ -45,6 +45,8 @@ REMEDY = "make tables"
 
 AROUND = ("Shuffle", "OneHot", "Cache", "Batch")
 """Stages that touch no pixel: tf.data does them, whichever backend does the others."""
+COMBINATORS = ("RandomApply", "RandomChoice", "RandomOrder")
+"""Stages made of stages, which are in the tables."""
 SHOWN: dict[str, Sequence[tuple[str, Stage]]] = {
     "Decode": [("", Decode())],
     "Resize": [("", Resize((224, 224))), ("without antialias", Resize((224, 224), antialias=False))],
@@ -77,6 +79,8 @@ Written by `make tables` from the package itself; don't edit it. A test fails if
 A stage runs on a backend only if that backend keeps the stage's formula (its docstring) to a stated tolerance. A dash
 (—) is what it doesn't claim: a plan that asks for it is refused, with the name of a backend that does it. Nothing
 falls back in silence. `Shuffle`, `OneHot`, `Cache` and `Batch` touch no pixel; tf.data does them around every backend.
+`RandomApply`, `RandomChoice` and `RandomOrder` run on the backends that run all stages inside them, to the tolerances of
+those that an image goes through.
 
 **How to read a tolerance.** It is the largest distance of any value from the stage's reference, which is computed in
 float64, never from one backend to another: two backends may lie twice as far apart. "exact" means the same bits.
@@ -176,9 +180,7 @@ def _rows(dtype: str, dashes: bool = True) -> list[list[str]]:
 
 def _parts(stage: Stage, spec: ImageSpec) -> list[tuple[p.Primitive, ImageSpec]]:
     """A stage's primitives, each with the images that enter it."""
-    between = ImageSpec((None, None, 3), spec.dtype, spec.layout) if not spec.encoded else spec
-    parts = stage.primitives(spec)
-    found = [(part, spec if place == 0 else between) for place, part in enumerate(parts)]
+    found = [(primitive, spec_in) for primitive, spec_in, _ in stage.operations(spec)]
     return [*found, (p.DecodeCrop(), spec)] if isinstance(stage, Decode) else found
 
 
@@ -227,7 +229,7 @@ def _listed(names: Iterable[str]) -> str:
 
 def check() -> None:
     """Fail if a stage is in no table."""
-    missing = [name for name in STAGES if name not in SHOWN and name not in AROUND]
+    missing = [name for name in STAGES if name not in (*SHOWN, *AROUND, *COMBINATORS)]
     assert not missing, f"tools/tables.py shows no {', '.join(missing)}: add them to SHOWN or AROUND"
 
 
