@@ -285,7 +285,7 @@ def error_in_derived_loop(load: Loader) -> None:
             raise ValueError("mine")
 
 
-@form(status=(1,), raises="greenload.errors.RecordError", warned=True)
+@form(status=(1,), raises="greenload.RecordError", warned=True)
 def bad_record(load: Loader) -> None:
     """The batches behind the bad record are on their way through two backends."""
     folder = Path(tempfile.mkdtemp()) / "bad"

@@ -29,9 +29,13 @@ from typing import Any
 from bench.gpu_meter import Gpu, idle_w, machine, to_update
 from bench.gpu_pixels import AUGMENTATIONS, DEGREES, ERASED, HUE_TURNS, JITTER, MEAN, SIGMA, STD, TAPS, pixels
 from bench.gpu_rows import BY_HAND, GREENLOAD, IN_TENSORFLOW, Setting, Window, reach, summary, table
-from greenload.backends.dali import backend, plugin
+from greenload import backends
+from greenload.backends.dali import plugin
 from greenload.backends.dali.base import Target
-from greenload.loading.load import assemble, device_of
+from greenload.loading.dataset import build_dataset
+from greenload.loading.iterate import native_batches
+from greenload.loading.load import device_of, resolve_order
+from greenload.loading.read_ahead import READERS
 from greenload.planning.choose import make_plan
 from greenload.plans.pipeline import Pipeline
 from greenload.sources import ImageFolder
@@ -71,8 +75,8 @@ def greenload_batches(args: argparse.Namespace, folder: str, setting: Setting) -
     """greenload's contestant: the number of images of each batch, which is on the device by then."""
     pipeline = greenload_pipeline(folder, setting)
     plan = make_plan(pipeline, args.backend, threads=args.threads, prefetch=args.in_flight)
-    device = {} if args.cpu_rehearsal else {"device_id": args.device, "hw_decoder_load": setting.hw_load}
-    for images, _labels in backend.stream(plan, epochs=ENDLESS, readers=args.readers, **device):
+    device = (None, None) if args.cpu_rehearsal else (args.device, setting.hw_load)
+    for images, _labels in native_batches(plan, *resolve_order(plan), ENDLESS, *device):
         yield len(images)
 
 
@@ -80,7 +84,7 @@ def tensorflow_batches(args: argparse.Namespace, folder: str, setting: Setting) 
     """The same as ``greenload.load`` gives it, with DALI as the last node."""
     plan = make_plan(greenload_pipeline(folder, setting), "dali", threads=args.threads, prefetch=args.in_flight)
     target = Target() if args.cpu_rehearsal else device_of(plan, args.device, setting.hw_load)
-    for _images, labels in assemble(plan, target, epochs=ENDLESS):
+    for _images, labels in build_dataset(plan, *resolve_order(plan), ENDLESS, target):
         yield len(labels)
 
 
@@ -233,8 +237,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=10.0, help="length of a window")
     parser.add_argument("--warm-up", type=float, default=1.5, help="seconds before each window")
     parser.add_argument("--rounds", type=int, default=2, help="windows of each contestant in each setting")
-    parser.add_argument("--threads", type=int, help="DALI's threads, of both contestants; processors less --readers")
-    parser.add_argument("--readers", type=int, default=4, help="greenload's threads that read files")
+    parser.add_argument("--threads", type=int, help=f"DALI's threads, of both contestants; processors less {READERS}")
     parser.add_argument("--in-flight", type=int, default=3, help="batches in flight, of both contestants")
     parser.add_argument("--device", type=int, default=0, help="the GPU's number")
     parser.add_argument("--cpu-rehearsal", action="store_true", help="on DALI's CPU operators, without a GPU")
@@ -242,14 +245,14 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     args.batch = [int(part) for part in args.batch.split(",")]
     args.hw_load = [None] if args.cpu_rehearsal else [float(part) for part in args.hw_load.split(",")]
     args.backend = "dali-cpu" if args.cpu_rehearsal else "dali"
-    args.threads = args.threads or max(2, len(os.sched_getaffinity(0)) - args.readers)
+    args.threads = args.threads or max(2, len(os.sched_getaffinity(0)) - READERS)
     return args
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run it; 1 if DALI can't run here."""
     args = arguments(argv)
-    found = backend.backend(args.backend).availability()
+    found = backends.get(args.backend).availability()
     if not found.usable:
         print(f"backend {found.name!r} can't run here: {found.detail}; {found.remedy}", file=sys.stderr)
         return 1

@@ -116,7 +116,8 @@ def reads(folder: str, packed: str, rounds: int) -> dict[str, Any]:
     the work, and differs with the machine's load.
     """
     from greenload.energy.settle import settle
-    from greenload.loading.load import Build, Order
+    from greenload.loading.dataset import DatasetBuilder
+    from greenload.plans.order import Order
     from greenload.profiling.replays import DatasetRun
 
     files, records = gl.ImageFolder(folder), gl.TFRecords(packed)
@@ -130,7 +131,7 @@ def reads(folder: str, packed: str, rounds: int) -> dict[str, Any]:
     runs: dict[str, DatasetRun] = {}
     for name, pipeline in pipelines.items():
         plan = gl.make_plan(pipeline, "tf", threads=2)
-        build = Build(plan, Order(pipeline, None, endless=True))
+        build = DatasetBuilder(plan, Order(pipeline, None, endless=True))
         runs[name] = DatasetRun(build.endless_roots().map(build.stream.reading.sample), 1, plan)
         runs[name].run(len(files))
         settle()

@@ -16,9 +16,11 @@ would obey, whatever the names in it: file names hold anything.
 
 from __future__ import annotations
 
+from greenload.public import public
 from greenload.text import printable
 
 
+@public
 class GreenloadError(Exception):
     """Base of every exception that greenload raises.
 
@@ -31,14 +33,17 @@ class GreenloadError(Exception):
         return printable(super().__str__())
 
 
+@public
 class PipelineError(GreenloadError, ValueError):
     """A stage, its argument, or the order of stages can't work. Raised before anything runs."""
 
 
+@public
 class SourceError(GreenloadError):
     """A source can't be opened, holds nothing to load, or can't be read now: open files or memory ran out."""
 
 
+@public
 class RecordError(SourceError):
     """One record of a source is bad.
 
@@ -62,17 +67,21 @@ class RecordError(SourceError):
         return type(self), (self.path, self.reason)
 
 
+@public
 class BackendUnavailable(GreenloadError):
     """A backend can't run on this machine; the message names the remedy."""
 
 
+@public
 class MeterError(GreenloadError):
     """A meter can't be read, or what it said in a window can't be trusted."""
 
 
+@public
 class ReportError(GreenloadError, ValueError):
     """A report file is not one, or was written by another version of the format."""
 
 
+@public
 class UsageError(GreenloadError, ValueError):
     """An argument of a command or a function is wrong."""

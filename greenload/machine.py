@@ -1,13 +1,14 @@
-"""The machine that figures were found on: what a report, a cost table and a benchmark carry."""
+"""The machine: its facts, as a report, a cost table and a benchmark carry them, and how many CPUs may be used."""
 
 from __future__ import annotations
 
 import functools
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 _PACKAGES = ("greenload", "tensorflow", "nvidia-dali-cuda130", "nvidia-dali-cuda120", "numpy", "pyRAPL", "psutil")
@@ -44,8 +45,71 @@ def machine() -> Machine:
 
 
 def processors() -> int:
-    """How many processors this process may use, by its affinity."""
+    """How many processors this process may run on, by its affinity: as many threads can run at once.
+
+    Control groups may give it less time than that: see `usable_cpus`.
+    """
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def usable_cpus(root: str | os.PathLike[str] = "/") -> float:
+    """CPU seconds a second that this process may use: its `processors`, or the quota of its control groups if less.
+
+    A quota may be a fraction: ``docker run --cpus 1.5`` sets one of 1.5 CPUs. Control groups nest, and the least quota
+    on the way to the root counts (kernel documentation, ``cgroup-v2.rst``, ``cpu.max``; in version 1
+    ``cpu.cfs_quota_us`` and ``cpu.cfs_period_us``).
+
+    Args:
+        root: of the file system.
+
+    Example:
+        >>> 0 < usable_cpus() <= processors()
+        True
+    """
+    return min([float(processors()), *_quotas(Path(root))])
+
+
+def _quotas(base: Path) -> Iterator[float]:
+    """CPUs that control groups allow, one figure for each that has a limit."""
+    mounted = base / "sys/fs/cgroup"
+    for line in _text(base / "proc/self/cgroup").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if not controllers:
+            for folder in _upwards(mounted, path):
+                quota, _, period = _text(folder / "cpu.max").strip().partition(" ")
+                yield from _limit(quota, period)
+        elif "cpu" in controllers.split(","):
+            for name in dict.fromkeys((controllers, "cpu")):
+                for folder in _upwards(mounted / name, path):
+                    quota, period = (_text(folder / f"cpu.cfs_{one}_us").strip() for one in ("quota", "period"))
+                    yield from _limit(quota, period)
+
+
+def _upwards(mounted: Path, path: str) -> Iterator[Path]:
+    """A control group's folder and those it is nested in, up to where the hierarchy is mounted.
+
+    In a container the path is the host's, and not there: the container's own group is what is mounted.
+    """
+    folder = mounted / path.strip("/")
+    while folder != mounted and mounted in folder.parents:
+        yield folder
+        folder = folder.parent
+    yield mounted
+
+
+def _limit(quota: str, period: str) -> Iterator[float]:
+    """A quota in CPUs; none where it is ``max``, -1 or missing."""
+    if quota.isdigit() and period.isdigit() and int(quota) > 0 and int(period) > 0:
+        yield int(quota) / int(period)
+
+
+def _text(path: Path) -> str:
+    """A kernel file's text; empty where it can't be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def package_versions(packages: tuple[str, ...]) -> dict[str, str]:

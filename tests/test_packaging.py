@@ -61,7 +61,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def package_files(root: Path) -> set[str]:
     sources = {
-        path for pattern in ("*.py", "*.json", "*.html", "*.css", "*.js", "py.typed") for path in root.rglob(pattern)
+        path
+        for pattern in ("*.py", "*.pyi", "*.json", "*.html", "*.css", "*.js", "py.typed")
+        for path in root.rglob(pattern)
     }
     return {path.relative_to(root).as_posix() for path in sources if "__pycache__" not in path.parts}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import pickle
 import subprocess
@@ -15,9 +16,22 @@ from hypothesis import strategies as st
 
 import greenload as gl
 from greenload import errors
+from greenload.energy.figures import Figure
 from greenload.sources import Files
 from greenload.system.notices import notify
-from greenload.text import SPELT, breaks, printable
+from greenload.text import (
+    DASH,
+    SPELT,
+    amount,
+    breaks,
+    bytes_text,
+    call_count,
+    error_line,
+    one_line,
+    percent,
+    printable,
+    rounded,
+)
 
 NAME = os.fsdecode(b"a\x1b[2J\a\r\n\x7f\xc2\x9b\xe2\x80\xae\xe2\x80\xa8\xff b.jpg")
 """ESC, BEL, CR, LF, DEL, CSI of C1, a right-to-left override, a line separator, and a byte that isn't UTF-8."""
@@ -113,3 +127,55 @@ def test_lines_are_never_wider_than_they_may_be(text: str, width: int) -> None:
     assert "".join(lines) == text
     if not text.startswith(" "):
         assert all(cell_len(line.rstrip()) <= width for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("value", "half", "expected"),
+    [
+        (0.93241, 0.0233, ("0.932", "0.023")),
+        (0.93241, 0.0433, ("0.93", "0.04")),
+        (0.93241, 0.0, ("0.932", "")),
+        (1234.5, 35.4, ("1,234", "35")),
+        (1234.5, 86.0, ("1,230", "90")),
+        (123456.0, 1200.0, ("123,500", "1,200")),
+        (-0.001, 0.029, ("−0.001", "0.029")),
+        (-0.0001, 0.05, ("0.00", "0.05")),
+        (0.0, 0.0, ("0", "")),
+        (5.0, 0.996, ("5.0", "1.0")),
+    ],
+)
+def test_digits_end_where_the_interval_does(value: float, half: float, expected: tuple[str, str]) -> None:
+    assert rounded(Figure(value, value - half, value + half, "measured")) == expected
+
+
+@given(st.floats(-1e12, 1e12), st.floats(0, 1e12))
+def test_any_figure_can_be_shown(value: float, half: float) -> None:
+    figure = Figure(value, value - half, value + half, "measured")
+    parts = rounded(figure)
+    assert parts is not None
+    shown = float(parts[0].replace(",", "").replace("−", "-"))
+    assert abs(shown - value) <= max(half, abs(value) * 0.006, 1e-12)
+    assert amount(figure)
+
+
+def test_shares_and_bytes() -> None:
+    assert percent(math.inf) == DASH and percent(None) == DASH
+    assert percent(-0.001) == "0 %" and percent(-0.104) == "−10 %"
+    assert percent(0.025, fine=True) == "2.5 %" and percent(0.254, fine=True) == "25 %"
+    assert bytes_text(82_100) == "82.1 kB" and bytes_text(150_528) == "151 kB" and bytes_text(12) == "12 B"
+
+
+def test_counts_are_zero_only_where_they_may_be() -> None:
+    assert call_count(Figure(0.0039, 0.0038, 0.004, "measured")) == "0.0039"
+    assert call_count(Figure(0.001, -0.001, 0.003, "measured")) == "0"
+    assert call_count(Figure.missing()) == DASH and call_count(None) == DASH
+
+
+def test_foreign_errors_are_one_line() -> None:
+    assert error_line(ValueError("a  b\n  c")) == "ValueError: a b c"
+    assert one_line("x" * 300) == "x" * 200 and one_line(" a \n") == "a"
+
+
+def test_text_needs_no_numpy() -> None:
+    script = "import sys, greenload.text, greenload.errors; assert not {'numpy', 'scipy', 'rich'} & {*sys.modules}"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

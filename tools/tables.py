@@ -79,8 +79,8 @@ Written by `make tables` from the package itself; don't edit it. A test fails if
 A stage runs on a backend only if that backend keeps the stage's formula (its docstring) to a stated tolerance. A dash
 (—) is what it doesn't claim: a plan that asks for it is refused, with the name of a backend that does it. Nothing
 falls back in silence. `Shuffle`, `OneHot`, `Cache` and `Batch` touch no pixel; tf.data does them around every backend.
-`RandomApply`, `RandomChoice` and `RandomOrder` run on the backends that run all stages inside them, to the tolerances of
-those that an image goes through.
+`RandomApply`, `RandomChoice` and `RandomOrder` run on the backends that run all stages inside them, to the tolerances
+of those that an image goes through.
 
 **How to read a tolerance.** It is the largest distance of any value from the stage's reference, which is computed in
 float64, never from one backend to another: two backends may lie twice as far apart. "exact" means the same bits.

@@ -173,7 +173,7 @@ class Records:
 
 
 def empty(shape: Sequence[Any], dtype: str) -> NDArray[Any]:
-    """Memory for a batch's images, beginning at a multiple of 64 bytes: such memory JAX takes without a copy."""
+    """Memory for a batch, beginning at a multiple of 64 bytes: such memory JAX and TensorFlow take without a copy."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     memory = np.empty(size + _ALIGNED, np.uint8)
     begin = -memory.ctypes.data % _ALIGNED

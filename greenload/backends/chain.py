@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import os
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -38,9 +38,7 @@ class Chain:
         self._made_in = os.getpid()
         self._runners: list[Runner] = []
         self._gate = shutdown.Gate()
-        # Also where it is no longer referred to.
-        self._end = weakref.finalize(self, _close, self._runners, self._made_in)
-        self._end.atexit = False
+        self._end = forking.close_when_dropped(self, functools.partial(_close, self._runners))
         self._spec = segments[-1].spec_out if segments else plan.out_spec
         try:
             for segment in segments:
@@ -103,10 +101,9 @@ class Chain:
         self.close()
 
 
-def _close(runners: Sequence[Runner], made_in: int) -> None:
-    if os.getpid() == made_in:  # else the threads to wait for are the parent's
-        for runner in runners:
-            runner.close()
+def _close(runners: Sequence[Runner]) -> None:
+    for runner in runners:
+        runner.close()
 
 
 def stacked(images: Sequence[NDArray[Any]]) -> NDArray[Any]:

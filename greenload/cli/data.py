@@ -18,6 +18,7 @@ from greenload.cli.shared import (
 )
 from greenload.sources.formats import FILL_ARGUMENT
 from greenload.specs import MAX_BYTES, TRUNCATED
+from greenload.text import bytes_text
 
 
 def add(command: AddCommand) -> None:
@@ -77,7 +78,7 @@ def _sample(options: argparse.Namespace) -> int:
     write_json(options.json, asdict(made) | {"folder": str(made.folder)})
     say(
         f"{made.images} photos in {made.classes} classes below {made.folder}: "
-        f"mean {made.mean_width:.0f}×{made.mean_height:.0f} pixels, {made.mean_bytes / 1e3:.0f} kB"
+        f"mean {made.mean_width:.0f}×{made.mean_height:.0f} pixels, {bytes_text(made.mean_bytes)}"
     )
     return OK
 
@@ -152,6 +153,6 @@ def _pack(options: argparse.Namespace) -> int:
     say(*(f"left out: {error}" for error in packed.skipped))
     say(
         f"{packed.samples} images in {packed.shards} files below {packed.folder}: "
-        f"{packed.bytes / 1e6:.1f} MB, in {packed.seconds:.1f} s"
+        f"{bytes_text(packed.bytes)}, in {packed.seconds:.1f} s"
     )
     return OK

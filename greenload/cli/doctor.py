@@ -14,6 +14,7 @@ from greenload.backends import BACKENDS
 from greenload.backends.dali import plugin as dali_plugin
 from greenload.backends.pillow.backend import FASTER
 from greenload.energy.meters.discover import discover
+from greenload.text import error_line
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def _part(name: str, look: Callable[[], str], remedy: str) -> Finding:
     try:
         return Finding("part", name, True, look())
     except Exception as error:  # whatever a broken installation throws is the finding
-        return Finding("part", name, False, " ".join(f"{type(error).__name__}: {error}".split())[:200], remedy)
+        return Finding("part", name, False, error_line(error), remedy)
 
 
 def _version(module: str, package: str) -> str:

@@ -17,6 +17,7 @@ from greenload.errors import GreenloadError, UsageError
 from greenload.planning.split import Split
 from greenload.plans.pipeline import Pipeline
 from greenload.profiling.tfdata.profile import is_dataset
+from greenload.text import error_line
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -111,7 +112,7 @@ def _from_file(path: str) -> ModuleType:
     except GreenloadError:
         raise
     except Exception as error:
-        raise UsageError(f"{path}: doesn't import: {_brief(error)}") from error
+        raise UsageError(f"{path}: doesn't import: {error_line(error)}") from error
     return module
 
 
@@ -123,11 +124,11 @@ def _from_package(place: str, name: str) -> ModuleType:
                 return importlib.import_module(full)
         except ModuleNotFoundError as error:
             if error.name and not full.startswith(error.name):
-                raise UsageError(f"{name}: {full} doesn't import: {_brief(error)}") from error
+                raise UsageError(f"{name}: {full} doesn't import: {error_line(error)}") from error
         except GreenloadError:
             raise
         except Exception as error:
-            raise UsageError(f"{name}: {full} doesn't import: {_brief(error)}") from error
+            raise UsageError(f"{name}: {full} doesn't import: {error_line(error)}") from error
     raise UsageError(f"{name}: there is no ready pipeline and no module of that name; ready ones: {', '.join(ready())}")
 
 
@@ -147,10 +148,5 @@ def _call(function: object, name: str, data: str | None) -> object:
     except GreenloadError:
         raise
     except Exception as error:
-        raise UsageError(f"{name} failed: {_brief(error)}") from error
+        raise UsageError(f"{name} failed: {error_line(error)}") from error
     return made
-
-
-def _brief(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:200]}"

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 from greenload.errors import UsageError
 from greenload.system.notices import notify
+from greenload.text import one_line
 
 LONG_S = 5.0
 """Seconds that a script may run while it is imported, imports of installed packages apart, before that is said."""
@@ -129,7 +130,7 @@ def parse_flags(module: ModuleType, known: frozenset[str]) -> None:
         absl.FLAGS(list(sys.argv), known_only=not own)
     except absl.Error as error:
         raise UsageError(
-            f"{sys.argv[0]} refuses its flags: {' '.join(str(error).split())}; what stands behind -- is handed to it: "
+            f"{sys.argv[0]} refuses its flags: {one_line(error)}; what stands behind -- is handed to it: "
             "greenload profile FILE.py:NAME -- FLAGS"
         ) from error
 
@@ -145,8 +146,7 @@ def flags() -> frozenset[str]:
 
 def _exit(ended: SystemExit) -> str:
     """``"sys.exit(1)"``."""
-    code = " ".join(str(ended.code).split())
-    return f"sys.exit({'' if ended.code is None else code[:200]})"
+    return f"sys.exit({'' if ended.code is None else one_line(ended.code)})"
 
 
 class _Imports:

@@ -110,9 +110,9 @@ def sum_figures(figures: Iterable[Figure], *, resolution: float = 0.0, common: b
 
     Args:
         figures: the parts.
-        resolution: the smallest sum that matters, as for `cannot_resolve`.
-        common: errors may go together, as those of domains do that share their windows, builds and neighbours: the
-            interval then holds however they are correlated.
+        resolution: the smallest sum that matters, in the figures' unit.
+        common: errors may go together, as those of domains do that share their windows, builds and other processes:
+            the interval then holds however they are correlated.
 
     Example:
         >>> sum_figures([Figure(1.0, 0.7, 1.3, "measured"), Figure(2.0, 1.6, 2.4, "measured")]).high

@@ -19,6 +19,7 @@ from greenload.energy.meters.discover import discover
 from greenload.energy.sampler import PERIOD_S, Window
 from greenload.energy.sharing import DEFAULT, LINGER_S, SharedSampler
 from greenload.errors import MeterError, UsageError
+from greenload.public import public
 
 KEEP = 1000
 """Windows that a decorated function keeps."""
@@ -338,6 +339,7 @@ def measure(
     keep: int = KEEP,
     **discovery: Any,
 ) -> Measurement: ...
+@public
 def measure(
     meters: Any = None, *, period_s: float = PERIOD_S, keep: int = KEEP, **discovery: Any
 ) -> Measurement | MeasuredFunction[P, R]:

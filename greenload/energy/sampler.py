@@ -28,7 +28,7 @@ PERIOD_S = 0.5
 POLLS_PER_WRAP = 4
 """Polls within the shortest time in which a counter can wrap: one or two may come late."""
 SUSPENDED_S = 0.001
-"""Suspended for longer than this, a window is void."""
+"""A window in which the machine was suspended for longer than this is invalid."""
 ALIGN_MAX_S = 1.0
 """No aligned mark waits longer for one counter, but once, when it learns how often the counter is refreshed."""
 _ALIGN_STEP_S = 0.001  # time between polls while it waits: the edge is known to this
@@ -314,7 +314,7 @@ class Sampler:
             began_ns = self._clocks().monotonic_ns
             try:
                 reading = meter.read()
-            except Exception as error:  # a meter's bug may void its figures, but must not end the polling of the others
+            except Exception as error:  # a meter's bug may cost its figures, but must not end the polling of others
                 what = f"{meter.name} failed: {type(error).__name__}: {error}"
                 reading = Reading(time.monotonic_ns(), {}, {channel.domain: what for channel in meter.channels})
             for channel in meter.channels:

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from greenload.backends.base import empty
 from greenload.backends.dali.base import Node
 from greenload.backends.dali.graph import dtypes
 from greenload.system.scratch import ScratchFolder
 
 WIDEST = 4
 """No row is wider than this many times the batch's mean image."""
-_ALIGNED = 64  # bytes: TensorFlow takes over memory that begins at a multiple, and copies any other
 _COUNT, _APART = "count", "apart"
 
 
@@ -83,9 +83,7 @@ class Rows:
             flat[i] = np.frombuffer(os.fsencode(path), np.uint8)
         count = np.array([[len(image)] for image in flat], np.int32)
         width = self.begin + int(count.max())
-        memory = np.empty(len(flat) * width + _ALIGNED, np.uint8)
-        at = -memory.ctypes.data % _ALIGNED
-        rows = memory[at : at + len(flat) * width].reshape(len(flat), width)
+        rows = empty((len(flat), width), "uint8")  # aligned as TensorFlow takes memory over without a copy
         for part in self.parts:
             value = {_COUNT: count, _APART: apart}.get(part.name, values.get(part.name))
             there = np.ascontiguousarray(value, part.dtype).reshape(len(flat), -1)

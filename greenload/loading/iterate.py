@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from greenload import backends, scalars
 from greenload.backends.dali.runner import DaliRunner, target_of
 from greenload.backends.tables import in_tf_data
-from greenload.errors import BackendUnavailable, PipelineError, UsageError
-from greenload.loading.load import Order, Position, Shard, dataset_of, device_of, resolve_order
+from greenload.errors import PipelineError, UsageError
+from greenload.loading.arrays import Framework, converted, require_framework
+from greenload.loading.dataset import build_dataset
+from greenload.loading.load import device_of, resolve_order
 from greenload.loading.read_ahead import ChainEngine, DaliEngine, Engine, ReadAhead, Wanted
 from greenload.loading.survey import warn_of_losses
 from greenload.machine import processors
 from greenload.planning import cost_table
 from greenload.planning.choose import choose, make_plan, usable
 from greenload.planning.sizes import estimate
+from greenload.plans.order import Order, Position, Shard
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 from greenload.plans.steps import steps_of
+from greenload.public import public
 from greenload.system import forking, shutdown
 
-Framework = Literal["numpy", "jax", "torch"]
-"""Whose arrays batches are."""
 
-
+@public
 class Batches(Iterator[tuple[Any, Any]]):
     """Batches of ``(images, labels)`` in order, once: what ``iterate`` returns.
 
@@ -64,11 +63,11 @@ class Batches(Iterator[tuple[Any, Any]]):
                 raise StopIteration
             images, labels = next(self._source)
             self._given += 1
-            return _handed(images, labels, self._to)
+            return converted(images, labels, self._to)
 
     def __len__(self) -> int:
         """How many batches there are in all, given ones among them."""
-        return _count(self._order, self._first, self._epochs)
+        return self._order.batches(self._first, self._epochs)
 
     @property
     def position(self) -> Position:
@@ -76,7 +75,7 @@ class Batches(Iterator[tuple[Any, Any]]):
         pipeline, given = self._order.pipeline, self._given
         for epoch in range(self._first.epoch, self._epochs):
             begin = self._first.sample if epoch == self._first.epoch else 0
-            batches = _in_epoch(self._order, begin)
+            batches = self._order.batches_in_epoch(begin)
             if given < batches:
                 assert pipeline.batch is not None  # iterate sees to it
                 return Position(epoch, begin + given * pipeline.batch.size)
@@ -99,6 +98,7 @@ class Batches(Iterator[tuple[Any, Any]]):
         self.close()
 
 
+@public
 def iterate(
     pipeline: Pipeline | Plan,
     to: Framework = "numpy",
@@ -168,21 +168,44 @@ def iterate(
     plan = pipeline if isinstance(pipeline, Plan) else _plan(pipeline, backend, threads, prefetch)
     if plan.pipeline.batch is None:
         raise PipelineError("iterate gives batches, but the pipeline has no Batch: add Batch(32)")
-    if start is not None and isinstance(start, Position) and start.epoch >= epochs:
-        raise UsageError(f"start: epoch {start.epoch} is not among the {epochs} epochs 0 … {epochs - 1}")
-    _require_framework(to)
+    require_framework(to)
     if plan.in_tf_data:
         target = device_of(plan, device_id, hw_decoder_load)
-        order, first = resolve_order(plan, start, shard, on_error)
+        order, first = resolve_order(plan, epochs=epochs, start=start, shard=shard, on_error=on_error)
         warn_of_losses(plan, skipped=on_error == "skip")
-        return Batches(iter(dataset_of(plan, order, first, epochs, target)), to, order, first, epochs)
+        return Batches(iter(build_dataset(plan, order, first, epochs, target)), to, order, first, epochs)
     _check_device(plan, device_id, hw_decoder_load)
     backends.require(plan.backends)
-    order, first = resolve_order(plan, start, shard, on_error)
+    order, first = resolve_order(plan, epochs=epochs, start=start, shard=shard, on_error=on_error)
     plan.pipeline.check_labels()
     warn_of_losses(plan, skipped=on_error == "skip")
-    flow = ReadAhead(plan, _engine(plan, device_id, hw_decoder_load), _wanted(order, first, epochs))
+    flow = native_batches(plan, order, first, epochs, device_id, hw_decoder_load)
     return Batches(flow, to, order, first, epochs)
+
+
+def native_batches(
+    plan: Plan,
+    order: Order,
+    first: Position,
+    epochs: int,
+    device_id: int | None = None,
+    hw_decoder_load: float | None = None,
+) -> ReadAhead:
+    """A plan's batches as its last backend makes them: DALI's tensor lists, on their device, or arrays; and labels.
+
+    Args:
+        plan: of which no step is on backend ``"tf"``.
+        order: of its samples.
+        first: where to begin in it.
+        epochs: how many epochs, counted from epoch 0.
+        device_id: the GPU's number, for backend ``"dali"``; 0 if not given.
+        hw_decoder_load: the share of JPEGs for the GPU's fixed-function decoder, for backend ``"dali"``.
+
+    Raises:
+        BackendUnavailable: a backend can't run here; names the remedy.
+        UsageError: the plan has no use for the device.
+    """
+    return ReadAhead(plan, _engine(plan, device_id, hw_decoder_load), _wanted(order, first, epochs))
 
 
 def _check_device(plan: Plan, device_id: int | None, hw_decoder_load: float | None) -> None:
@@ -202,18 +225,6 @@ def _plan(pipeline: Pipeline, backend: str | Mapping[str, str], threads: int | N
     return chosen if without.in_tf_data else without
 
 
-def _require_framework(to: Framework) -> None:
-    """Import the framework.
-
-    Raises:
-        BackendUnavailable: it can't be imported; names the remedy.
-    """
-    try:
-        importlib.import_module(to)
-    except ImportError as error:
-        raise BackendUnavailable(f"to={to!r}: {to} can't be imported: {error}; pip install {to}") from None
-
-
 def _engine(plan: Plan, device_id: int | None, hw_decoder_load: float | None) -> Engine:
     batch, segments = plan.pipeline.batch, plan.segments
     assert batch is not None
@@ -231,81 +242,12 @@ def _engine(plan: Plan, device_id: int | None, hw_decoder_load: float | None) ->
     return DaliEngine(runner, before)
 
 
-def _in_epoch(order: Order, first: int) -> int:
-    """How many batches an epoch begun at position ``first`` has."""
-    batch = order.pipeline.batch
-    assert batch is not None
-    samples = order.samples - first
-    return samples // batch.size if batch.drop_remainder else -(-samples // batch.size)
-
-
-def _count(order: Order, first: Position, epochs: int) -> int:
-    return _in_epoch(order, first.sample) + (epochs - first.epoch - 1) * _in_epoch(order, 0)
-
-
 def _wanted(order: Order, first: Position, epochs: int) -> Iterator[Wanted]:
     batch = order.pipeline.batch
     assert batch is not None
     for epoch in range(first.epoch, epochs):
         begin = first.sample if epoch == first.epoch else 0
-        for number in range(_in_epoch(order, begin)):
+        for number in range(order.batches_in_epoch(begin)):
             at = begin + number * batch.size
             positions = np.arange(at, min(at + batch.size, order.samples), dtype=np.int64)
             yield epoch, np.asarray(order.indices(epoch, positions))
-
-
-def _handed(images: Any, labels: Any, to: Framework) -> tuple[Any, Any]:
-    """A batch as arrays of a framework, on the device that made it."""
-    if hasattr(images, "as_tensor"):  # DALI's tensor list
-        images = images.as_tensor()
-        images = images if type(images).__name__ == "TensorGPU" else np.asarray(images)
-    if to == "numpy":
-        return _numpy(images), _numpy(labels)
-    if to == "torch":
-        return _torch(images, labels)
-    return _jax(images, labels)
-
-
-def _numpy(value: Any) -> NDArray[np.generic]:
-    if isinstance(value, np.ndarray):
-        return value
-    if type(value).__name__ == "TensorGPU":
-        return np.asarray(value.as_cpu())
-    return _of_tensorflow(value)
-
-
-def _of_tensorflow(value: Any) -> NDArray[np.generic]:
-    """A tensor of TensorFlow's, read-only; a copy only if it is on a GPU."""
-    tf = sys.modules["tensorflow"]
-    if "GPU" in value.device:
-        found: NDArray[np.generic] = value.numpy()
-        return found
-    if value.dtype == tf.bfloat16:  # NumPy takes none by DLPack
-        view: NDArray[np.generic] = np.from_dlpack(tf.bitcast(value, tf.uint16)).view(tf.bfloat16.as_numpy_dtype)
-        return view
-    return np.from_dlpack(value)
-
-
-def _torch(images: Any, labels: Any) -> tuple[Any, Any]:
-    import torch
-
-    def tensor(value: Any) -> Any:
-        if isinstance(value, np.ndarray) and value.dtype.name == "bfloat16":
-            return torch.from_dlpack(value.view(np.int16)).view(torch.bfloat16)
-        return torch.from_dlpack(value)
-
-    pixels = tensor(images)
-    return pixels, tensor(labels).to(pixels.device)
-
-
-def _jax(images: Any, labels: Any) -> tuple[Any, Any]:
-    import jax
-
-    def array(value: Any) -> Any:
-        if isinstance(value, np.ndarray) and (value.dtype.name == "bfloat16" or not value.flags.writeable):
-            # NumPy gives neither away by DLPack. This takes aligned memory as it is, too.
-            return jax.device_put(value, jax.local_devices(backend="cpu")[0])
-        return jax.dlpack.from_dlpack(value)
-
-    pixels = array(images)
-    return pixels, jax.device_put(array(labels), pixels.device)

@@ -21,6 +21,7 @@ from greenload.errors import BackendUnavailable, RecordError, SourceError, Usage
 from greenload.loading.verify import verify
 from greenload.machine import processors
 from greenload.planning.choose import reading_backends
+from greenload.public import public
 from greenload.sources import TFDS, Arrays, ImageFolder, RecordSource, Source, TFRecords, read_many
 from greenload.sources.formats import tf_example, tfrecord
 from greenload.sources.listing import is_remote
@@ -51,6 +52,7 @@ class Packed:
     """Bad records that were left out."""
 
 
+@public
 def pack(
     source: Source,
     out: str | os.PathLike[str],

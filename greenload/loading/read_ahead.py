@@ -6,9 +6,9 @@ and collects its own.
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
-import weakref
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -188,23 +188,20 @@ class ReadAhead(Iterator[tuple[Any, NDArray[np.generic]]]):
         plan: whose ``prefetch`` is how many batches are worked on or ready, at most.
         engine: runs its steps on pixels; closed with the flow.
         wanted: the batches, in order.
-        readers: threads that read.
     """
 
-    def __init__(self, plan: Plan, engine: Engine, wanted: Iterator[Wanted], *, readers: int = READERS) -> None:
+    def __init__(self, plan: Plan, engine: Engine, wanted: Iterator[Wanted]) -> None:
         self._depth = plan.prefetch
-        self._readers = readers
         self._engine = engine
         self._wanted = wanted
         cache = RecordCache() if any(step.kind == "cache" for step in plan.steps) else None
         self._read = _Reader(plan, engine, DrawLayout.of(plan.pipeline), cache)
-        self._pool = Workers(readers, "read")
+        self._pool = Workers(READERS, "read")
         self._held = _Held()
         self._lock = threading.Lock()
         self._stopped_by: BaseException | None = None
         self._made_in = os.getpid()
-        self._end = weakref.finalize(self, _end, self._pool, engine, self._made_in)
-        self._end.atexit = False
+        self._end = forking.close_when_dropped(self, functools.partial(_close, self._pool, engine))
         shutdown.close_at_end(self)
 
     def __next__(self) -> tuple[Any, NDArray[np.generic]]:
@@ -253,7 +250,7 @@ class ReadAhead(Iterator[tuple[Any, NDArray[np.generic]]]):
             self._read_on()
 
     def _read_on(self) -> None:
-        while len(self._held.reading) < self._readers and (wanted := next(self._wanted, None)) is not None:
+        while len(self._held.reading) < READERS and (wanted := next(self._wanted, None)) is not None:
             self._held.reading.append(self._pool.submit(self._read, *wanted))
 
     def close(self) -> None:
@@ -269,7 +266,6 @@ _INTERRUPTED = (
 )
 
 
-def _end(pool: Workers, engine: Engine, made_in: int) -> None:
-    if os.getpid() == made_in:  # else the threads to wait for are the parent's
-        pool.close(cancel=True)
-        engine.close()
+def _close(pool: Workers, engine: Engine) -> None:
+    pool.close(cancel=True)
+    engine.close()

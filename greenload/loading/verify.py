@@ -27,6 +27,7 @@ from greenload.loading.verdicts import DECODES, Judge, reason
 from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
+from greenload.public import public
 from greenload.sources import UNREADABLE, Arrays, RecordSource, Source, formats
 from greenload.specs import MAX_BYTES, TRUNCATED, Truncation
 from greenload.stages import Decode
@@ -51,6 +52,7 @@ class Verified:
     """Their indices."""
 
 
+@public
 def verify(
     source: Source,
     threads: int = 2,

@@ -20,6 +20,7 @@ from greenload.planning.sizes import SizedSteps, estimate
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Expected, Plan
 from greenload.plans.steps import TF_DATA, Step, mirrored, steps_of, unique_names
+from greenload.public import public
 from greenload.sources import formats
 from greenload.stages import primitives as p
 
@@ -37,6 +38,7 @@ SEGMENTS = 3
 """Runs of steps on one backend each, at most."""
 
 
+@public
 def make_plan(
     pipeline: Pipeline,
     backend: str | Mapping[str, str] = "auto",

@@ -18,6 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from greenload.energy.domains import Domain
 from greenload.errors import UsageError
 from greenload.machine import cpu_model, package_versions
 from greenload.system import cache_folder, file_output, json_data
@@ -248,7 +249,7 @@ class Costs:
 
     def _scaled(self, entry: Entry, origin: str) -> Rates:
         """A fallback's entry; its joules only where they aren't the CPU's, which are another machine's too."""
-        other = {domain: rates for domain, rates in entry.energy_j.items() if domain.startswith("gpu")}
+        other = {domain: rates for domain, rates in entry.energy_j.items() if Domain.parse(domain).kind == "gpu"}
         return Rates(entry.cpu_s.times(self.scale), other, _noted(entry, origin))
 
 

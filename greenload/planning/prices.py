@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from greenload.energy.domains import Domain
 from greenload.energy.meters.model import VCPU_ACTIVE_W
 from greenload.planning.cost_table import Costs, CostTerms, Rates
 from greenload.plans.plan import image_bytes
@@ -187,10 +188,10 @@ def price(done: Sequence[Work], costs: Costs) -> Price | None:
         if rates is None:
             return None
         energy = {domain: amounts.at(joule_rates) for domain, joule_rates in rates.energy_j.items()}
-        measured &= any(domain.startswith("cpu") for domain in energy)
+        measured &= any(Domain.parse(domain).kind == "cpu" for domain in energy)
         joules += sum(energy.values())
         cpu_s += amounts.at(rates.cpu_s)
-        modelled += sum(value for domain, value in energy.items() if domain.startswith("gpu"))
+        modelled += sum(value for domain, value in energy.items() if Domain.parse(domain).kind == "gpu")
         if rates.origin and rates.origin not in origins:
             origins.append(rates.origin)
     energy_j = joules if measured and done else None

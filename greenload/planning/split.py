@@ -15,6 +15,7 @@ import numpy as np
 from greenload.errors import BackendUnavailable, PipelineError
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.steps import Step
+from greenload.public import public
 from greenload.specs import ImageSpec
 from greenload.stages import Batch, Normalize, Shuffle, Stage, ToDtype
 from greenload.stages import primitives as p
@@ -22,6 +23,7 @@ from greenload.stages import primitives as p
 _FLOATS = ("float16", "bfloat16", "float32")
 
 
+@public
 @dataclass(frozen=True, eq=False)
 class Split:
     """A pipeline in two halves. Unpacks as ``host, layer = split``."""
@@ -45,6 +47,7 @@ class Split:
         return iter((self.pipeline, self.layer))
 
 
+@public
 def split_for_device(pipeline: Pipeline) -> Split:
     """Move a pipeline's trailing ``ToDtype`` and ``Normalize`` into a Keras layer, for the device that trains.
 

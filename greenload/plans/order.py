@@ -12,10 +12,12 @@ from greenload import randomness, scalars
 from greenload.array_ops import NUMPY, Ops
 from greenload.errors import UsageError
 from greenload.plans.pipeline import Pipeline
+from greenload.public import public
 
 _ENDLESS = 1 << 40
 
 
+@public
 @dataclass(frozen=True)
 class Position:
     """A place in the endless stream of a pipeline: where to start or to resume. It costs nothing to reach.
@@ -36,6 +38,7 @@ class Position:
             object.__setattr__(self, name, value)
 
 
+@public
 @dataclass(frozen=True)
 class Shard:
     """One of ``count`` equal parts of every epoch: the positions that leave ``index`` over when divided by ``count``.
@@ -80,6 +83,17 @@ class Order:
     def samples(self) -> int:
         """Samples in an epoch of this shard."""
         return _ENDLESS if self.endless else self.shard.size(self.total)
+
+    def batches_in_epoch(self, begin: int) -> int:
+        """How many batches an epoch has from a position on; without a ``Batch`` each sample is one."""
+        batch, samples = self.pipeline.batch, self.samples - begin
+        if batch is None:
+            return samples
+        return samples // batch.size if batch.drop_remainder else -(-samples // batch.size)
+
+    def batches(self, begin: Position, epochs: int) -> int:
+        """How many batches there are from a position on, before epoch ``epochs``."""
+        return self.batches_in_epoch(begin.sample) + (epochs - begin.epoch - 1) * self.batches_in_epoch(0)
 
     @property
     def group(self) -> int | None:

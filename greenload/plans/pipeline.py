@@ -8,6 +8,7 @@ from typing import Any
 
 from greenload import scalars, sources
 from greenload.errors import PipelineError, RecordError
+from greenload.public import public
 from greenload.sources import RecordSource, Source
 from greenload.specs import MAX_BYTES, ImageSpec, LabelSpec, Truncation
 from greenload.stages import STAGES, Batch, Cache, Decode, Shuffle, Stage
@@ -19,6 +20,7 @@ _FORMAT = "greenload.pipeline/1"
 _LARGEST_SEED = 2**1023  # what JSON holds; a seed is taken modulo 2^64
 
 
+@public
 @dataclass(frozen=True, init=False)
 class Pipeline:
     """A source, the stages in order, and the seed of everything random.

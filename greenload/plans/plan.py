@@ -12,9 +12,10 @@ from typing import Any
 
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.steps import TF_DATA, BackendTraits, Step
+from greenload.public import public
 from greenload.specs import ImageSpec, LabelSpec
 from greenload.stages import primitives as p
-from greenload.text import screen_width, wrapped
+from greenload.text import bytes_text, screen_width, wrapped
 
 MIXED = "mixed"
 """What a plan calls its backend where its steps are on several."""
@@ -69,7 +70,7 @@ class Crossing:
         return {"from": self.source, "to": self.target, "images": str(self.spec), "bytes_per_image": self.bytes}
 
     def __str__(self) -> str:
-        size = "" if self.bytes is None else f", {_bytes(self.bytes)} an image"
+        size = "" if self.bytes is None else f", {bytes_text(self.bytes)} an image"
         return f"{self.source} → {self.target}: {self.spec}{size}"
 
 
@@ -95,6 +96,7 @@ class Expected:
         return {"unit": self.unit, "cost_per_image": self.cost, "others": others, "costs": costs}
 
 
+@public
 @dataclass(frozen=True)
 class Plan:
     """How a pipeline runs: its steps in order, and the bounds on threads and buffers.
@@ -240,10 +242,6 @@ def image_bytes(spec: ImageSpec, size: float | None) -> float | None:
         return size if spec.encoded else spec.image_bytes()
     one_pixel = ImageSpec((1, 1, spec.shape[-1]), spec.dtype, "HWC").image_bytes()
     return spec.image_bytes() or (one_pixel and size * one_pixel)
-
-
-def _bytes(count: float) -> str:
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB" if count >= 1e4 else f"{count:.0f} B"
 
 
 def _by_backend(readers: Mapping[str, str]) -> str:

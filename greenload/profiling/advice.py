@@ -20,6 +20,7 @@ from greenload.plans.plan import Plan
 from greenload.plans.steps import steps_of, unique_names
 from greenload.specs import ImageSpec
 from greenload.stages import Apply, Cache, Decode, RandomResizedCrop, Resize, Shuffle, Stage
+from greenload.text import bytes_text
 
 MEMORY_SHARE = 0.5
 """Share of the free memory that a cache may fill."""
@@ -96,7 +97,7 @@ def _cached(plan: Plan, costs: Mapping[str, float], decoded_bytes: float, free_b
         return
     yield Alternative(
         f"Put Cache() behind {type(last).__name__}",
-        f"later epochs begin from {spec} in memory: {_size(total)} for {len(pipeline.source)} samples. "
+        f"later epochs begin from {spec} in memory: {bytes_text(total)} for {len(pipeline.source)} samples. "
         "The first epoch, which fills it, isn't in the figure",
         changed,
         sum(_cost(plan, costs, stage) for stage in before) + costs.get("Read", 0.0),
@@ -208,7 +209,3 @@ def _kept(plan: Plan, changed: Pipeline) -> Plan | None:
 def _bytes(spec: ImageSpec, decoded_bytes: float) -> float:
     known = spec.image_bytes()
     return decoded_bytes if known is None else float(known)
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"

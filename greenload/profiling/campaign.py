@@ -14,9 +14,10 @@ from greenload.energy.attribution.observation import FIRST_EPOCH, Observation, w
 from greenload.energy.attribution.quantity import ISOLATION_BIAS_ON_BATCHES
 from greenload.energy.sampler import Sampler
 from greenload.energy.settle import settle
-from greenload.loading.load import Build, Order
+from greenload.loading.dataset import DatasetBuilder
 from greenload.loading.tf_graph import options
 from greenload.planning.split import Split
+from greenload.plans.order import Order
 from greenload.plans.plan import Plan
 from greenload.plans.steps import Step
 from greenload.profiling.layer_run import LayerRun, held
@@ -71,7 +72,7 @@ class Campaign(Windows):
         steps = len(self.steps)
         for build, name, share in self._builds(1.0, further):
             self._tell(f"building ({name})")
-            made = Build(self.plan, self._order)
+            made = DatasetBuilder(self.plan, self._order)
             full = self._full(made)
             replays = Replays(made.stream, made.endless_roots, len(self.indices))
             with closing({"full": full}):
@@ -91,7 +92,7 @@ class Campaign(Windows):
             self._first_epoch(made, replays, build, name)
         return self.seen
 
-    def _first_epoch(self, made: Build, replays: Replays, build: int, name: str) -> None:
+    def _first_epoch(self, made: DatasetBuilder, replays: Replays, build: int, name: str) -> None:
         """Windows of the pass that fills the caches: the writing of each, and the whole; they are emptied before."""
         caches = [step for step in self.plan.steps if step.kind == "cache"]
         samples = len(self.indices)
@@ -138,7 +139,10 @@ class Campaign(Windows):
         order = replace(self._order, pipeline=changed.pipeline)
         for build in range(BUILDS):
             self._tell(f"trying: {name} (build {build + 1} of {BUILDS})")
-            runs = {"with": self._full(Build(self.plan, self._order)), "without": self._full(Build(changed, order))}
+            runs = {
+                "with": self._full(DatasetBuilder(self.plan, self._order)),
+                "without": self._full(DatasetBuilder(changed, order)),
+            }
             with closing(runs):
                 for run in runs.values():
                     self._warm(run)  # which also fills a cache: it is measured warm
@@ -150,13 +154,13 @@ class Campaign(Windows):
     def _order(self) -> Order:
         return Order(self.plan.pipeline, self.indices, endless=True)
 
-    def _full(self, made: Build, whole: int = 0) -> Runnable:
+    def _full(self, made: DatasetBuilder, whole: int = 0) -> Runnable:
         batch = made.plan.pipeline.batch
         if self.split:
             return LayerRun(made.endless().with_options(options(made.plan)), self.split.layer)
         return DatasetRun(made.endless(), batch.size if batch else 1, made.plan, whole=whole)
 
-    def _device_pair(self, made: Build) -> tuple[Runnable, Runnable]:
+    def _device_pair(self, made: DatasetBuilder) -> tuple[Runnable, Runnable]:
         """Held batches with the layer, handing them to its device included, and without."""
         assert self.split is not None
         batches = held(made.endless().with_options(options(self.plan)), len(self.indices))

@@ -24,6 +24,7 @@ from greenload.energy.meters.storage import locate
 from greenload.errors import UsageError
 from greenload.sources import Arrays, FileSource, RecordSource, Source
 from greenload.system import file_input
+from greenload.text import bytes_text
 
 _CACHESTAT = 451  # the system call's number on every architecture but Alpha
 _PAGE = mmap.PAGESIZE
@@ -149,7 +150,7 @@ class ColdFiles:
         if len(failed) > 1:
             reasons = [f"{failed[0]}, nor can {len(failed) - 1} more"]
         if held:
-            reasons.append(f"{resident / 1e6:.1f} of {total / 1e6:.1f} MB stay in memory: {why_held(held[0])}")
+            reasons.append(f"{bytes_text(resident)} of {bytes_text(total)} stay in memory: {why_held(held[0])}")
         elif untold:
             reasons.append(
                 "whether the files left memory can't be told: it needs Linux 6.5 and files that the process may write"

@@ -41,6 +41,7 @@ from greenload.profiling.tfdata.advice import best, measured
 from greenload.profiling.tfdata.files import some_files
 from greenload.profiling.tfdata.profile import is_dataset, profile_dataset
 from greenload.profiling.windows import Progress
+from greenload.public import public
 from greenload.report.costs import whole
 from greenload.report.data import Advice, Report, Skipped
 from greenload.report.extras import Cold as ColdRun
@@ -62,6 +63,7 @@ TRIED = 3
 """Changes that are tried, at most: each takes some ten seconds."""
 
 
+@public
 def profile(
     pipeline: Pipeline | Plan | Split | tf.data.Dataset,
     backend: str | Mapping[str, str] = "auto",

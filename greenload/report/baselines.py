@@ -22,6 +22,7 @@ from greenload.report import rows
 from greenload.report.checks import Check, quantity, span
 from greenload.report.comparison import Change, Comparison, Difference, compare, times
 from greenload.report.data import Report
+from greenload.text import percent
 
 TOLERANCE = 0.05
 """Growth that is allowed, as a share of the figure; of a step also `OF_TOTAL` of that share of the total if more.
@@ -237,8 +238,8 @@ def _said(found: Comparison, count: int, grown: int, fallen: int, tolerance: flo
     if other_machine:
         parts.append("ANOTHER PROCESSOR, whose a change may be, so none counts: profile the baseline on this one")
     parts.append(
-        f"{count} figures compared, {grown} grew by more than {tolerance:.0%} and their intervals, {fallen} fell; "
-        f"{count * LEVEL:.1f} would lie beyond by chance, which Holm's correction allows for".replace("%", " %")
+        f"{count} figures compared, {grown} grew by more than {percent(tolerance)} and their intervals, {fallen} fell; "
+        f"{count * LEVEL:.1f} would lie beyond by chance, which Holm's correction allows for"
         if count
         else "nothing that both reports hold can be compared"
     )

@@ -23,6 +23,7 @@ from greenload.report import rows
 from greenload.report.checks import Check
 from greenload.report.comparison import COUNTED, Change, Comparison, compare, times
 from greenload.report.data import Report
+from greenload.text import percent
 
 OF_REPORTS = ("cpu_s_per_sample", "energy_j_per_sample", "device_bytes_per_sample", "reads_per_sample", "samples_per_s")
 """Quantities of a report: of its total, joules with the idle floor; ``samples_per_s`` of the full run."""
@@ -161,7 +162,7 @@ def _judged(budget: Budget, figure: Figure, why: str, narrower: str = _NARROWER)
     said = [narrower] if outcome == "undecided" else []
     said += [why] if why else []
     if outcome != "missing" and figure.provenance != "measured":
-        band = f" ±{figure.systematic:.0%}".replace("%", " %") if figure.systematic else ""
+        band = f" ±{percent(figure.systematic)}" if figure.systematic else ""
         said.append(f"{figure.provenance}{band}, judged without that band" if band else figure.provenance)
     detail = "; ".join(said)
     return Check(budget.rule, outcome, figure.value, figure.low, figure.high, budget.limit, detail)
@@ -269,7 +270,7 @@ def _weighs_most(report: Report, budget: Budget) -> str:
         return ""
     name, most = max(costs.items(), key=lambda one: one[1])
     whole = sum(cost for cost in costs.values() if cost > 0)
-    return f"weighs most: {name}, {most / whole:.0%} of the steps".replace("%", " %") if whole > 0 else ""
+    return f"weighs most: {name}, {percent(most / whole)} of the steps" if whole > 0 else ""
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from greenload.energy.domains import DOMAIN_KINDS, Domain
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.energy.meters.base import COUNTS_TWICE, MeterStatus
 from greenload.errors import UsageError
@@ -22,7 +23,6 @@ WORLD_G_PER_KWH = 475.0
 2019, which CodeCarbon falls back on too). Grids lie between some 20 and 900."""
 WORLD = "world average, IEA 2019"
 GIVEN = "given"
-_KINDS = ("cpu", "dram", "gpu", "storage")
 _J_PER_KWH = 3.6e6
 _MILLION = 1e6
 
@@ -152,20 +152,22 @@ def _sum(known: Mapping[str, Figure]) -> Figure:
 
 def _twice(name: str, energy: Mapping[str, Figure]) -> bool:
     """Whether a domain is a whole kind, such as ``cpu``, of which parts are there as well."""
-    return ":" not in name and any(other.startswith(f"{name}:") for other in energy)
+    domain = Domain.parse(name)
+    parts = [other for other in map(Domain.parse, energy) if other.kind == domain.kind and other.part]
+    return not domain.part and bool(parts)
 
 
 def _missing(energy: Mapping[str, Figure], meters: Sequence[MeterStatus]) -> list[str]:
     found = {name: "no figure in this profile" for name, one in energy.items() if one.value is None}
-    kinds = {name.split(":")[0] for name in energy}
+    kinds = {Domain.parse(name).kind for name in energy}
     for meter in meters:
         # A kind that is modelled as a whole lacks none of its parts.
-        covered = meter.domain in energy or meter.domain.split(":")[0] in energy
-        part = ":" in meter.domain
-        if meter.usable or covered or COUNTS_TWICE in meter.reason or (not part and meter.domain in kinds):
+        domain = Domain.parse(meter.domain)
+        covered = meter.domain in energy or domain.kind in energy
+        if meter.usable or covered or COUNTS_TWICE in meter.reason or (not domain.part and domain.kind in kinds):
             continue
         found.setdefault(meter.domain, meter.reason)
-    for kind in _KINDS:
-        if kind not in kinds and not any(name.split(":")[0] == kind for name in found):
+    for kind in DOMAIN_KINDS:
+        if kind not in kinds and not any(Domain.parse(name).kind == kind for name in found):
             found[kind] = "no meter"
     return [f"{name}: {reason}" for name, reason in found.items()]

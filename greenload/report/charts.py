@@ -17,7 +17,7 @@ from greenload.energy.attribution.observation import (
 from greenload.energy.figures import Figure, sum_figures
 from greenload.report import rows as table
 from greenload.report.data import Report
-from greenload.text import printable
+from greenload.text import DASH, amount, printable
 
 STEP_COLOURS = 8
 """Colours by which the steps are told apart; more steps take them in turn."""
@@ -150,7 +150,7 @@ def bar(
         left = axis.percent(total.low)
         whisker = Span(left, round(axis.percent(total.high) - left, 3))
     resolve = kind == "step"
-    text = table.amount(total, resolve=resolve)
+    text = amount(total, resolve=resolve)
     lines = [label] + [f"{part.name} {described(part.figure, unit)}" for part in parts]
     if len(known) > 1:
         lines.append(f"sum {described(total, unit, model=False)}")
@@ -164,7 +164,7 @@ def described(figure: Figure, unit: str, *, model: bool = True) -> str:
     name = f", {table.band([figure])}" if model else ""
     unresolved = ", not told from zero" if figure.unresolved else ""
     ends = f" ({figure.low:.3g} to {figure.high:.3g})".replace("-", "−") if figure.high > figure.low else ""
-    return f"{table.amount(figure, resolve=False)} {unit}{ends}{name}{unresolved}"
+    return f"{amount(figure, resolve=False)} {unit}{ends}{name}{unresolved}"
 
 
 def step_charts(report: Report) -> list[BarChart]:
@@ -388,4 +388,4 @@ def _known(values: Sequence[float | None]) -> list[float]:
 
 
 def _digits(value: float | None) -> str:
-    return table.DASH if value is None else f"{value:.3g}"
+    return DASH if value is None else f"{value:.3g}"

@@ -18,6 +18,7 @@ from greenload.report import notes
 from greenload.report import rows as table
 from greenload.report.data import Report
 from greenload.report.rows import Row
+from greenload.text import DASH, bytes_text
 
 SEPARATE = (
     "Two separate runs, not paired: the intervals hold each run's sampling error, "
@@ -171,7 +172,7 @@ def verdict(change: Change) -> str:
 def times(figure: Figure | None) -> str:
     """A ratio for people: ``"0.87 (0.81 to 0.93)"``; a dash where it can't be told."""
     if figure is None or figure.value is None or figure.low is None or figure.high is None:
-        return table.DASH
+        return DASH
     wide = max(figure.high - figure.low, 1e-3 * max(abs(figure.value), 1e-9))
     places = min(6, max(0, 1 - math.floor(math.log10(wide))))
     return f"{figure.value:.{places}f} ({figure.low:.{places}f} to {figure.high:.{places}f})".replace("-", "−")
@@ -189,7 +190,7 @@ def _machines(a: Machine, b: Machine) -> Iterator[Difference]:
         if isinstance(left, Mapping) and isinstance(right, Mapping):
             yield from _unlike(left, right)
         elif left != right:
-            show = table.bytes_text if one.name == "memory_bytes" else str
+            show = bytes_text if one.name == "memory_bytes" else str
             yield Difference(one.name.replace("_", " ").replace(" bytes", ""), show(left), show(right))
 
 

@@ -10,6 +10,7 @@ from greenload.energy.figures import Figure
 from greenload.report import charts, notes, rows
 from greenload.report.comparison import SEPARATE, Change, Comparison, times, verdict
 from greenload.report.data import Report
+from greenload.text import amount
 
 
 def page(found: Comparison) -> dict[str, Any]:
@@ -48,8 +49,8 @@ def _report(letter: str, report: Report) -> dict[str, str]:
 def _total(change: Change) -> dict[str, str]:
     return {
         "name": f"{change.name}, {change.unit}",
-        "a": rows.amount(change.a, resolve=False),
-        "b": rows.amount(change.b, resolve=False),
+        "a": amount(change.a, resolve=False),
+        "b": amount(change.b, resolve=False),
         "times": times(change.ratio),
         "verdict": verdict(change),
         "provenance": "" if change.a is None else rows.band([one for one in (change.a, change.b) if one is not None]),
@@ -71,9 +72,9 @@ def _rows(found: Comparison, name: str) -> Iterator[dict[str, str]]:
             "label": pair.label,
             "kind": pair.kind,
             "only": {"A": "removed", "B": "added"}.get(pair.only, ""),
-            "a": "" if change.a is None else rows.amount(change.a, resolve=resolve),
-            "b": "" if change.b is None else rows.amount(change.b, resolve=resolve),
-            "difference": "" if change.difference is None else rows.amount(change.difference, resolve=False),
+            "a": "" if change.a is None else amount(change.a, resolve=resolve),
+            "b": "" if change.b is None else amount(change.b, resolve=resolve),
+            "difference": "" if change.difference is None else amount(change.difference, resolve=False),
             "times": times(change.ratio),
             "verdict": verdict(change),
         }

@@ -15,6 +15,7 @@ from greenload.energy.figures import Figure
 from greenload.energy.meters.base import MeterStatus
 from greenload.errors import ReportError, UsageError
 from greenload.machine import Machine
+from greenload.public import public
 from greenload.report.carbon import Carbon, carbon
 from greenload.report.checks import Check
 from greenload.report.costs import FullRun as FullRun
@@ -60,6 +61,7 @@ class Skipped:
     reason: str
 
 
+@public
 @dataclass(frozen=True)
 class Report:
     """Where the energy of a pipeline goes.

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from greenload.energy.attribution.costs import Indistinct
+from greenload.energy.domains import Domain
 from greenload.energy.figures import scale
 from greenload.energy.meters.base import COUNTS_TWICE
 from greenload.report import rows
@@ -15,7 +16,7 @@ from greenload.report.checks import Check, line
 from greenload.report.data import Report
 from greenload.report.extras import Cold, Precision
 from greenload.report.views import START_SHOWN, found_filled
-from greenload.text import printable
+from greenload.text import amount, bytes_text, percent, printable
 
 READ_AHEAD_FROM = 1.1
 """Bytes fetched over bytes used from which reading ahead is mentioned: of files of 85 kB whole pages alone make 3 %."""
@@ -36,12 +37,14 @@ def lacking(report: Report) -> dict[str, dict[str, str]]:
     A model of the whole group lacks none; a group without any figure isn't there.
     """
     energy = report.total.energy_j_per_sample
-    told = {rows.group(name) for name in energy} - {name.removesuffix(":all") for name in energy}
+    metered = [Domain.parse(name) for name in energy]
+    told = {domain.kind for domain in metered} - {domain.kind for domain in metered if domain.is_whole}
     found: dict[str, dict[str, str]] = {}
     for one in report.meters:
-        kind, _, part = one.domain.partition(":")
-        if part and not one.usable and kind in told and one.domain not in energy and COUNTS_TWICE not in one.reason:
-            found.setdefault(kind, {}).setdefault(printable(part), printable(one.reason))
+        domain = Domain.parse(one.domain)
+        lost = domain.part and not one.usable and one.domain not in energy and COUNTS_TWICE not in one.reason
+        if lost and domain.kind in told:
+            found.setdefault(domain.kind, {}).setdefault(printable(domain.part), printable(one.reason))
     return found
 
 
@@ -68,11 +71,11 @@ def reading(report: Report) -> Note | None:
         return Note(told) if kind is not None else None
     used = reads.bytes_out_per_sample
     if reads is report.full or not used:
-        return Note(f"{rows.bytes_text(device)} per {noun} came from the device")
+        return Note(f"{bytes_text(device)} per {noun} came from the device")
     share = min(1.0, device / used)
-    text = f"Of {rows.bytes_text(used)} read per {noun}, {rows.percent(share)} came from the device"
+    text = f"Of {bytes_text(used)} read per {noun}, {percent(share)} came from the device"
     if share < 0.995:
-        text += f" and {rows.percent(1 - share)} from the page cache"
+        text += f" and {percent(1 - share)} from the page cache"
     if device > READ_AHEAD_FROM * used:
         text += f", which fetched {device / used:.1f} times that in whole pages and by reading ahead"
     return Note(text)
@@ -82,7 +85,7 @@ def cold(found: Cold | None) -> Note | None:
     """That files were dropped from memory before each window that reads, and what could not be."""
     if found is None:
         return None
-    what = f"{found.files:,} {'file' if found.files == 1 else 'files'}, {rows.bytes_text(found.bytes)}"
+    what = f"{found.files:,} {'file' if found.files == 1 else 'files'}, {bytes_text(found.bytes)}"
     if not found.problem:
         return Note(f"Read cold: {what}, left memory before each window that reads")
     return Note(f"Read cold as far as could be: {what}; {printable(found.problem)}", "doubt")
@@ -94,7 +97,7 @@ def precision(found: Precision | None) -> Note | None:
         return None
     took = f"after {found.builds} builds of {found.rounds} rounds, {found.took_s:.0f} s"
     took += f" (at most {found.planned_s:.0f} s were planned)"
-    wanted = f"±{_percent(found.wanted)}"
+    wanted = f"±{percent(found.wanted, fine=True)}"
     if found.reached:
         return Note(f"Intervals within {wanted} as asked, {took}", "good")
     if found.found is None:
@@ -103,7 +106,7 @@ def precision(found: Precision | None) -> Note | None:
             "the idle machine's, are void, and in the JSON each says why",
             "doubt",
         )
-    missed = f"±{_percent(found.found)}"
+    missed = f"±{percent(found.found, fine=True)}"
     missed = f"a little over {wanted}" if missed == wanted else missed
     return Note(
         f"Intervals of {missed} where {wanted} was asked, {took}; the widest: "
@@ -124,17 +127,17 @@ def together(groups: Iterable[Indistinct], report: Report) -> list[Note]:
 
 
 def _sum(one: Indistinct, report: Report) -> str:
-    amount = rows.amount(scale(one.figure, 1e3), resolve=False)
+    shown = amount(scale(one.figure, 1e3), resolve=False)
     if one.quantity != "cpu_s":
-        return f"{amount} mJ of {printable(one.quantity)}"
+        return f"{shown} mJ of {printable(one.quantity)}"
     whole = report.full.cpu_s_per_sample.value
-    share = f" ({rows.percent(one.figure.value / whole)})" if whole and one.figure.value is not None else ""
-    return f"{amount} CPU ms{share}"
+    share = f" ({percent(one.figure.value / whole)})" if whole and one.figure.value is not None else ""
+    return f"{shown} CPU ms{share}"
 
 
 def grams(found: Carbon) -> str:
     """The estimate alone: ``"5.70 ±0.28 g"``."""
-    return f"{rows.amount(found.g_per_million_samples, resolve=False)} g"
+    return f"{amount(found.g_per_million_samples, resolve=False)} g"
 
 
 def carbon_basis(found: Carbon) -> str:
@@ -142,7 +145,7 @@ def carbon_basis(found: Carbon) -> str:
     parts = [f"{found.g_per_kwh:g} g/kWh ({found.factor})", f"PUE {found.pue:g}"]
     figure = found.g_per_million_samples
     if figure.value is not None:
-        band = f" ±{_percent(figure.systematic)}" if figure.systematic else ""
+        band = f" ±{percent(figure.systematic, fine=True)}" if figure.systematic else ""
         parts += [f"joules {figure.provenance}{band}{_measured(found)}", "idle floor included"]
     return ", ".join(parts)
 
@@ -198,7 +201,7 @@ def epochs(report: Report) -> Note | None:
     later, whole = report.full.cpu_s_per_sample.value, first.full.cpu_s_per_sample.value if first else None
     if not later or not whole:
         return None
-    return Note(f"A later epoch takes {_percent(later / whole)} of the first epoch's CPU seconds")
+    return Note(f"A later epoch takes {percent(later / whole, fine=True)} of the first epoch's CPU seconds")
 
 
 def iterator_start(report: Report) -> Note | None:
@@ -209,14 +212,10 @@ def iterator_start(report: Report) -> Note | None:
     share = found.cpu_s.value / (full * found.samples)
     if share < START_SHOWN:
         return None
-    wall = f", {rows.amount(scale(found.wall_s, 1e3), resolve=False)} ms of waiting" if found.wall_s.value else ""
-    much = f"{_percent(share)} of" if share < 1 else f"{share:.1f} times"
+    wall = f", {amount(scale(found.wall_s, 1e3), resolve=False)} ms of waiting" if found.wall_s.value else ""
+    much = f"{percent(share, fine=True)} of" if share < 1 else f"{share:.1f} times"
     an_epoch = "a later epoch" if report.first_epoch else "an epoch"
     return Note(
-        f"Starting an iterator: {rows.amount(scale(found.cpu_s, 1e3), resolve=False)} CPU ms{wall}, once an epoch:"
+        f"Starting an iterator: {amount(scale(found.cpu_s, 1e3), resolve=False)} CPU ms{wall}, once an epoch:"
         f" {much} what {an_epoch} of {found.samples:,.0f} {rows.noun(report)}s takes beside it"
     )
-
-
-def _percent(share: float) -> str:
-    return f"{share * 100:.0f} %" if share >= 0.1 else f"{share * 100:.2g} %"

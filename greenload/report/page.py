@@ -15,6 +15,7 @@ from greenload.report.charts import BarChart
 from greenload.report.data import UNATTRIBUTED_LIMIT, Report, Step
 from greenload.report.rows import Row
 from greenload.report.views import View, exceeded, views
+from greenload.text import DASH, amount, bytes_text, call_count, percent
 
 _DESCRIBED_LIMIT = 20_000
 """Characters of the pipeline's description that the page shows; a list of files can be far longer."""
@@ -89,7 +90,7 @@ def energy_card(report: Report) -> dict[str, str] | None:
     unknown += [f"{name} {notes.without(parts)}" for name, parts in notes.lacking(report).items()]
     return {
         "label": f"Energy per {rows.noun(report)}",
-        "value": f"{rows.amount(scale(sum_figures(known, common=True), 1e3) if known else None, resolve=False)} mJ",
+        "value": f"{amount(scale(sum_figures(known, common=True), 1e3) if known else None, resolve=False)} mJ",
         "note": "; ".join([", ".join(summed), "idle floor included", *unknown]),
     }
 
@@ -98,7 +99,7 @@ def cpu_card(report: Report) -> dict[str, str]:
     """The CPU time of one sample."""
     return {
         "label": f"CPU time per {rows.noun(report)}",
-        "value": f"{rows.amount(scale(report.total.cpu_s_per_sample, 1e3), resolve=False)} ms",
+        "value": f"{amount(scale(report.total.cpu_s_per_sample, 1e3), resolve=False)} ms",
         "note": "user + system, measured",
     }
 
@@ -116,7 +117,7 @@ def cards(report: Report) -> list[dict[str, str]]:
     found.append(
         {
             "label": f"Full speed, {shown[-1].name.lower()}" if report.first_epoch else "Full speed",
-            "value": f"{rows.amount(report.full.samples_per_s, resolve=False)}",
+            "value": f"{amount(report.full.samples_per_s, resolve=False)}",
             "note": f"{rows.noun(report)}s per second, held out",
         }
     )
@@ -125,7 +126,7 @@ def cards(report: Report) -> list[dict[str, str]]:
         costliest = max(steps, key=lambda row: row.share or 0.0)
         epoch = f", {shown[0].name.lower()}" if shown[0].name else ""
         label = f"Costliest step{epoch}"
-        found.append({"label": label, "value": rows.percent(costliest.share), "note": costliest.label})
+        found.append({"label": label, "value": percent(costliest.share), "note": costliest.label})
     if report.carbon:
         found.append(
             {
@@ -195,17 +196,17 @@ def _specs(report: Report) -> Mapping[str, Any]:
 
 
 def _box(step: Step, share: float | None, spec: object, place: int) -> dict[str, Any]:
-    size = rows.bytes_text(step.bytes_out_per_sample) if step.bytes_out_per_sample is not None else ""
-    cost = rows.amount(scale(step.cpu_s_per_sample, 1e3))
-    share = None if cost in ("unresolved", rows.DASH) else share  # as in the table
+    size = bytes_text(step.bytes_out_per_sample) if step.bytes_out_per_sample is not None else ""
+    cost = amount(scale(step.cpu_s_per_sample, 1e3))
+    share = None if cost in ("unresolved", DASH) else share  # as in the table
     return {
         "label": step.name,
         "stages": " + ".join(step.stages) if [step.name] != list(step.stages) else "",
         "backend": step.backend,
         "method": step.method,
         "where": step.where,
-        "cpu": cost if cost in ("unresolved", rows.DASH) else f"{cost} CPU ms",
-        "share": "" if share is None else rows.percent(share),
+        "cpu": cost if cost in ("unresolved", DASH) else f"{cost} CPU ms",
+        "share": "" if share is None else percent(share),
         "width": round(100 * min(1.0, max(0.0, share or 0.0)), 1),
         "colour": f"s{place % charts.STEP_COLOURS}",
         "out": brief(str(spec)) if spec else "",
@@ -236,16 +237,16 @@ def checked(view: View) -> dict[str, str]:
     if not full.value or rest.value is None:
         return {"kind": "open", "text": rows.warning(report) or "The check could not be made"}
     share = rest.value / full.value
-    left = rows.amount(scale(rest, 1e3), resolve=False)
+    left = amount(scale(rest, 1e3), resolve=False)
     text = (
-        f"The steps, measured apart, sum to {rows.percent(1 - share)} of the held-out run of the whole: "
-        f"{left} CPU ms per {rows.noun(report)} ({rows.percent(share)}) is in no step"
+        f"The steps, measured apart, sum to {percent(1 - share)} of the held-out run of the whole: "
+        f"{left} CPU ms per {rows.noun(report)} ({percent(share)}) is in no step"
     )
     over = exceeded(view)
     verdict = (
         "which windows can't tell from nothing"
         if abs(share) > UNATTRIBUTED_LIMIT
-        else f"within the limit of {rows.percent(UNATTRIBUTED_LIMIT)}"
+        else f"within the limit of {percent(UNATTRIBUTED_LIMIT)}"
     )
     return {"kind": "failed" if over else "held", "text": text if over else f"{text}; {verdict}"}
 
@@ -278,13 +279,13 @@ def body(view: View) -> list[dict[str, Any]]:
 def _cells(report: Report, row: Row) -> Iterator[dict[str, str]]:
     yield _plain(row.backend)
     yield _cell(row.cpu_ms, row)
-    yield _plain(rows.percent(row.share) if row.cpu_ms else "")
+    yield _plain(percent(row.share) if row.cpu_ms else "")
     for name in rows.groups(report):
         yield _cell(row.energy_mj.get(name, Figure.missing()), row)
     read = row.device_bytes.value if row.device_bytes else None
-    yield _plain("" if read is None else rows.bytes_text(read))
+    yield _plain("" if read is None else bytes_text(read))
     if rows.shows_reads(report):
-        yield _plain("") if row.kind == "idle" else _cell(row.reads, row) | {"text": rows.count(row.reads), "kind": ""}
+        yield _plain("") if row.kind == "idle" else _cell(row.reads, row) | {"text": call_count(row.reads), "kind": ""}
 
 
 def _plain(text: str) -> dict[str, str]:
@@ -294,7 +295,7 @@ def _plain(text: str) -> dict[str, str]:
 def _cell(figure: Figure | None, row: Row) -> dict[str, str]:
     if figure is None:
         return _plain("")
-    text = rows.amount(figure, resolve=row.kind == "step")
+    text = amount(figure, resolve=row.kind == "step")
     kind = "unresolved" if text == "unresolved" else "" if figure.provenance == "measured" else "modelled-cell"
     # What is unresolved is still known to be no more than the end of its interval.
     hint = f"95 %: {figure.low:.3g} to {figure.high:.3g}" if figure.low is not None else "no meter could say"
@@ -307,11 +308,11 @@ def machine(report: Report) -> list[tuple[str, str]]:
     packages = ", ".join(f"{name} {version}" for name, version in sorted(found.packages.items()))
     return [
         ("processor", f"{found.cpu_model}, {found.cpus} CPUs"),
-        ("memory", rows.bytes_text(found.memory_bytes)),
+        ("memory", bytes_text(found.memory_bytes)),
         ("system", found.os),
         ("Python", found.python),
         ("packages", packages),
-        *((name, rows.DASH if value is None else str(value)) for name, value in found.extra.items()),
+        *((name, DASH if value is None else str(value)) for name, value in found.extra.items()),
         ("profiled", report.created),
     ]
 

@@ -1,4 +1,4 @@
-"""What both the terminal and the page show: rows, groups of domains, and numbers rounded to what they support."""
+"""What both the terminal and the page show: rows, groups of domains, sentences."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from greenload.energy.attribution.costs import Cost
+from greenload.energy.domains import DOMAIN_KINDS, Domain
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.report.data import UNATTRIBUTED_LIMIT, Advice, Report, Step
 from greenload.report.views import View, exceeded, views
-from greenload.text import printable
+from greenload.text import amount, bytes_text, percent, printable
 
-GROUPS = ("cpu", "dram", "gpu", "storage")
+GROUPS = DOMAIN_KINDS
 """Kinds of energy domain, in the order shown. ``cpu:package-0`` and ``cpu:package-1`` are one group."""
-DASH = "–"
-"""Stands for a figure that doesn't exist; never for zero."""
 CACHED_BELOW_BYTES = 512
 """Device bytes per sample below which no file was fetched: a device reads no less than a sector for any of them."""
 SHOWN_ABOVE = 1e-3
@@ -53,7 +52,7 @@ class Row:
 
 def group(domain: str) -> str:
     """``"cpu"`` of ``"cpu:package-0"``."""
-    return domain.split(":")[0]
+    return Domain.parse(domain).kind
 
 
 def by_group(energy: Mapping[str, Figure]) -> dict[str, Figure]:
@@ -82,7 +81,7 @@ def band(figures: Iterable[Figure]) -> str:
     parts = list(figures)
     weakest = sum_figures(parts).provenance
     widest = max((part.systematic for part in parts), default=0.0)
-    return f"{weakest} ±{widest:.0%}".replace("%", " %") if widest else weakest
+    return f"{weakest} ±{percent(widest)}" if widest else weakest
 
 
 def counted_groups(report: Report) -> list[str]:
@@ -169,72 +168,6 @@ def share(cpu: Figure, full: float | None) -> float | None:
         return None
     found = cpu.value / full
     return found if abs(found) <= UNATTRIBUTED_LIMIT or not cpu.low <= 0 <= cpu.high else None
-
-
-def rounded(figure: Figure) -> tuple[str, str] | None:
-    """Value and half-width as text, cut where the interval stops supporting digits; None for a missing figure.
-
-    The half-width keeps two digits where they are 10 to 35, else one, and the value ends at the same place (the
-    Particle Data Group's rule). Without an interval three significant digits are kept, and the half-width is empty.
-
-    Example:
-        >>> rounded(Figure(0.93241, 0.90911, 0.95571, "measured"))
-        ('0.932', '0.023')
-    """
-    if figure.value is None or figure.half_width is None:
-        return None
-    half = figure.half_width
-    if half <= max(abs(figure.value), 1.0) * 1e-12:
-        lead = abs(figure.value)
-        return (_fixed(figure.value, 2 - math.floor(math.log10(lead)) if lead else 0), "")
-    exponent = math.floor(math.log10(half))
-    digits = 1 if half / 10.0**exponent <= 3.55 else 0
-    places = digits - exponent
-    return _fixed(figure.value, places), _fixed(half, places)
-
-
-def _fixed(value: float, places: int) -> str:
-    places = min(places, 12)
-    text = f"{round(value, places):,.{max(places, 0)}f}"
-    return text.lstrip("-") if not text.strip("-0.,") else text.replace("-", "−")
-
-
-def amount(figure: Figure | None, *, resolve: bool = True) -> str:
-    """A figure for people: ``"0.932 ±0.023"``, ``"unresolved"``, or a dash where there is none.
-
-    Args:
-        figure: what to show.
-        resolve: whether an unresolved figure is called that; what is left over is shown as a number either way.
-    """
-    parts = rounded(figure) if figure is not None else None
-    if figure is None or parts is None:
-        return DASH
-    if figure.unresolved and resolve:
-        return "unresolved"
-    return f"{parts[0]} ±{parts[1]}" if parts[1] else parts[0]
-
-
-def percent(share: float | None) -> str:
-    """A share as whole per cents; a dash where there is none."""
-    if share is None or not math.isfinite(share * 100):
-        return DASH
-    return f"{share * 100:.0f} %".replace("-0 %", "0 %").replace("-", "−")
-
-
-def count(figure: Figure | None) -> str:
-    """A number of calls in three digits: ``"2"``, ``"0.00391"``; 0 where it isn't told from that, a dash if none."""
-    if figure is None or figure.value is None or figure.low is None or figure.high is None:
-        return DASH
-    return "0" if figure.low <= 0 <= figure.high else f"{figure.value:.3g}".replace("-", "−")
-
-
-def bytes_text(count: float) -> str:
-    """Bytes with a decimal unit: ``"82.1 kB"``."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if abs(count) < 1000 or unit == "TB":
-            return f"{count:.0f} {unit}" if unit == "B" or abs(count) >= 100 else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError("the last unit always returns")
 
 
 def warning(report: Report) -> str | None:

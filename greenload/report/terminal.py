@@ -15,7 +15,7 @@ from greenload.report.columns import Columns, Facts, Line, Sentence, plain
 from greenload.report.comparison import SEPARATE, Comparison, Difference, times, verdict
 from greenload.report.data import Report
 from greenload.report.views import View, views
-from greenload.text import printable
+from greenload.text import DASH, amount, call_count, percent, printable
 
 _UNRESOLVED = "unres."
 _MEANT = {"": "", "good": "green", "doubt": "yellow", "failed": "bold red"}
@@ -168,10 +168,10 @@ def _table(view: View) -> Columns:
         branch = row.branch
         step = row.kind == "step"
         cells: list[str | Text] = [_name(row)] if one_backend else [_name(row), row.backend]
-        cells += [_cell(row.cpu_ms, step), table.percent(row.share) if row.cpu_ms else ""]
+        cells += [_cell(row.cpu_ms, step), percent(row.share) if row.cpu_ms else ""]
         cells += [_energy(row.energy_mj, name, step) for name in groups]
         cells += [_kilobytes(row.device_bytes, step)] if reading else []
-        cells += ["" if row.kind == "idle" else table.count(row.reads)] if reads else []
+        cells += ["" if row.kind == "idle" else call_count(row.reads)] if reads else []
         # The last step and the total are followed by a rule.
         last = step and following is not None and following.kind != "step"
         lines.append(Line(tuple(cells), _STYLES[row.kind], end_section=last or row.kind == "total"))
@@ -192,16 +192,16 @@ def _name(row: table.Row) -> Text:
 
 
 def _cell(figure: Figure | None, resolve: bool) -> str:
-    return "" if figure is None else table.amount(figure, resolve=resolve)
+    return "" if figure is None else amount(figure, resolve=resolve)
 
 
 def _energy(energy: Mapping[str, Figure], name: str, resolve: bool) -> str:
     """The value alone, cut where its interval stops supporting digits: four columns of intervals don't fit."""
     if name not in energy:
-        return table.DASH
-    shown = table.amount(energy[name], resolve=resolve).split(" ±")[0]
+        return DASH
+    shown = amount(energy[name], resolve=resolve).split(" ±")[0]
     return _UNRESOLVED if shown == "unresolved" else shown
 
 
 def _kilobytes(figure: Figure | None, resolve: bool) -> str:
-    return "" if figure is None else table.amount(scale(figure, 1e-3), resolve=resolve)
+    return "" if figure is None else amount(scale(figure, 1e-3), resolve=resolve)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from greenload.errors import SourceError
+from greenload.public import public
 from greenload.sources import listing
 from greenload.sources.arrays import Arrays
 from greenload.sources.base import UNREADABLE, Source, is_source
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 
+@public
 def open_folder(
     folder: str | os.PathLike[str],
     split: str = "train",

@@ -11,12 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from greenload.errors import SourceError
+from greenload.public import public
 from greenload.sources.given_labels import integer_labels
 from greenload.specs import DTYPES, HWC, ImageSpec
+from greenload.text import one_line
 
 _MOST_CHANNELS = 4  # red, green, blue and alpha
 
 
+@public
 @dataclass(frozen=True, eq=False)
 class Arrays:
     """Images that are pixels in memory already. Don't change them afterwards. TensorFlow loads from a copy of its own.
@@ -103,10 +106,9 @@ def _pixels(images: ArrayLike, labelled: bool) -> NDArray[np.generic]:
     try:
         pixels = np.asarray(images)
     except (TypeError, ValueError) as error:  # a list of images of several sizes
-        text = " ".join(str(error).split())
         raise SourceError(
-            f"Arrays needs images [n, height, width, channels] of one size, but they are no array ({text}): resize "
-            "them, or save them as files"
+            "Arrays needs images [n, height, width, channels] of one size, but they are no array "
+            f"({one_line(error)}): resize them, or save them as files"
         ) from None
     # Three dimensions may be one image with its channels; where there are labels the first one counts images.
     if labelled and pixels.ndim == 3 and pixels.shape[-1] > _MOST_CHANNELS:

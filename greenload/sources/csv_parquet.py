@@ -17,6 +17,7 @@ from greenload.sources.table_labels import labels_of
 from greenload.system import file_input
 from greenload.system.json_data import short
 from greenload.system.notices import notify
+from greenload.text import one_line
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,9 @@ def read_parquet(path: str, image: str, label: str | None, naming: Naming) -> Ta
             columns = pyarrow.parquet.read_table(file, columns=wanted)
             values = {name: columns.column(name).to_pylist() for name in wanted}
     except OSError as error:
-        text = " ".join((error.strerror or str(error)).split())
-        raise SourceError(f"{path}: the table can't be read: {short(text, 200)}") from None
+        raise SourceError(f"{path}: the table can't be read: {one_line(error.strerror or error)}") from None
     except (pyarrow.ArrowException, UnicodeDecodeError, MemoryError) as error:  # names and values are foreign bytes
-        text = " ".join(str(error).split())
-        raise SourceError(f"{path}: this is no Parquet table: {short(text, 200)}") from None
+        raise SourceError(f"{path}: this is no Parquet table: {one_line(error)}") from None
     for name, column in values.items():
         if None in column:
             raise SourceError(f"{path}: row {column.index(None) + 1} has no {name!r}: fill it or remove the row")

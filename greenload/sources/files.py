@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.errors import RecordError, SourceError
+from greenload.public import public
 from greenload.sources import csv_parquet, listing
 from greenload.sources.base import UNREADABLE
 from greenload.sources.class_order import ClassOrder, check_order, class_names
@@ -87,6 +88,7 @@ class FileSource:
         return digest.hexdigest()
 
 
+@public
 @dataclass(frozen=True, eq=False)
 class Files(FileSource):
     """A list of encoded image files.

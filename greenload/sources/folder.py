@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from greenload import scalars
 from greenload.errors import SourceError
+from greenload.public import public
 from greenload.sources import class_order, listing
 from greenload.sources.class_order import ClassOrder
 from greenload.sources.files import Files, FileSource
 from greenload.sources.listing import Paths
 
 
+@public
 @dataclass(frozen=True)
 class ImageFolder(FileSource):
     """A folder with one folder of images per class (``keras.utils.image_dataset_from_directory``'s layout).

@@ -17,6 +17,7 @@ from greenload.errors import BackendUnavailable, SourceError
 from greenload.sources.formats import tfrecord
 from greenload.sources.formats.tfrecord import Index
 from greenload.system import file_input, limits
+from greenload.text import one_line
 
 GAP_BYTES = 16 << 10
 """Images at most so far apart in a file are read in one call: skipping 16 kB costs less than another call."""
@@ -262,8 +263,7 @@ def open_array_record(path: str) -> Any:
     except (RuntimeError, ValueError, IndexError) as error:
         if why := limits.ran_out(error):
             raise limits.unreadable(path, why) from error
-        text = " ".join(str(error).split())
-        raise SourceError(f"{path}: this ArrayRecord file can't be opened: {text[:200]}; copy it anew") from None
+        raise SourceError(f"{path}: this ArrayRecord file can't be opened: {one_line(error)}; copy it anew") from None
     return file
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.errors import RecordError, SourceError
+from greenload.public import public
 from greenload.sources import listing, record_readers
 from greenload.sources.base import UNREADABLE
 from greenload.sources.formats import tf_example, tfrecord
@@ -218,6 +219,7 @@ def _part_index(part: Part, image: str, label: str | None) -> Index:
     return Index(*(getattr(index, field.name)[cut] for field in fields(Index)))
 
 
+@public
 @dataclass(frozen=True)
 class TFRecords(RecordSource):
     """TFRecord files of ``tf.train.Example`` messages, each with one encoded image and one integer label.

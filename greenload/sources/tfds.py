@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from greenload.errors import BackendUnavailable, SourceError
+from greenload.public import public
 from greenload.sources import listing
 from greenload.sources.formats import tfrecord
 from greenload.sources.records import Kind, Part, RecordSource, class_names
 from greenload.system import json_data
 from greenload.system.json_data import DataError, Value
+from greenload.text import one_line
 
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"  # TFDS's core/naming.py
 _FIELD = re.compile(r"\{([^{}]*)\}")
@@ -23,6 +25,7 @@ _Read = TypeVar("_Read")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
+@public
 @dataclass(frozen=True)
 class TFDS(RecordSource):
     """A dataset that tensorflow-datasets has prepared, as TFRecord or ArrayRecord files.
@@ -183,8 +186,7 @@ class TFDS(RecordSource):
         try:
             found = tfds.builder_from_directory(str(self.folder)).info.splits[self.split].file_instructions
         except Exception as error:  # its own parser's, of whatever kind: the file is foreign to it too
-            text = " ".join(str(error).split())
-            raise SourceError(f"{self.folder}: split {self.split!r} can't be read: {text[:200]}") from None
+            raise SourceError(f"{self.folder}: split {self.split!r} can't be read: {one_line(error)}") from None
         return [
             (os.fspath(part.filename), int(part.skip), int(part.take), int(part.examples_in_shard)) for part in found
         ]

@@ -2,77 +2,37 @@
 
 from __future__ import annotations
 
-from greenload.stages.affine import RandomAffine, RandomRotation
-from greenload.stages.apply import Apply
-from greenload.stages.base import Params, Stage
-from greenload.stages.color import ColorJitter, RandomGrayscale
-from greenload.stages.combinators import RandomApply, RandomChoice, RandomOrder
-from greenload.stages.conversion import Normalize, ToDtype
-from greenload.stages.cropping import CenterCrop, Pad, RandomCrop, RandomResizedCrop
-from greenload.stages.dataset import Batch, Cache, Decode, Shuffle
-from greenload.stages.filters import GaussianBlur, RandomErasing
-from greenload.stages.geometry import RandomHorizontalFlip, RandomVerticalFlip, Resize
-from greenload.stages.labels import OneHot
-from greenload.stages.primitives import Primitive
+from greenload.stages.affine import RandomAffine as RandomAffine
+from greenload.stages.affine import RandomRotation as RandomRotation
+from greenload.stages.apply import Apply as Apply
+from greenload.stages.base import Params as Params
+from greenload.stages.base import Stage as Stage
+from greenload.stages.color import ColorJitter as ColorJitter
+from greenload.stages.color import RandomGrayscale as RandomGrayscale
+from greenload.stages.combinators import RandomApply as RandomApply
+from greenload.stages.combinators import RandomChoice as RandomChoice
+from greenload.stages.combinators import RandomOrder as RandomOrder
+from greenload.stages.conversion import Normalize as Normalize
+from greenload.stages.conversion import ToDtype as ToDtype
+from greenload.stages.cropping import CenterCrop as CenterCrop
+from greenload.stages.cropping import Pad as Pad
+from greenload.stages.cropping import RandomCrop as RandomCrop
+from greenload.stages.cropping import RandomResizedCrop as RandomResizedCrop
+from greenload.stages.dataset import Batch as Batch
+from greenload.stages.dataset import Cache as Cache
+from greenload.stages.dataset import Decode as Decode
+from greenload.stages.dataset import Shuffle as Shuffle
+from greenload.stages.filters import GaussianBlur as GaussianBlur
+from greenload.stages.filters import RandomErasing as RandomErasing
+from greenload.stages.geometry import RandomHorizontalFlip as RandomHorizontalFlip
+from greenload.stages.geometry import RandomVerticalFlip as RandomVerticalFlip
+from greenload.stages.geometry import Resize as Resize
+from greenload.stages.labels import OneHot as OneHot
+from greenload.stages.primitives import Primitive as Primitive
 
 STAGES: dict[str, type[Stage]] = {
-    stage.__name__: stage
-    for stage in (
-        Shuffle,
-        Decode,
-        Resize,
-        CenterCrop,
-        RandomCrop,
-        RandomResizedCrop,
-        RandomHorizontalFlip,
-        RandomVerticalFlip,
-        RandomRotation,
-        RandomAffine,
-        Pad,
-        ColorJitter,
-        RandomGrayscale,
-        GaussianBlur,
-        RandomErasing,
-        Normalize,
-        ToDtype,
-        Apply,
-        RandomApply,
-        RandomChoice,
-        RandomOrder,
-        OneHot,
-        Cache,
-        Batch,
-    )
+    name: value
+    for name, value in [*globals().items()]
+    if isinstance(value, type) and issubclass(value, Stage) and value is not Stage
 }
-"""Every stage by name, as ``Pipeline.from_dict`` finds them."""
-
-__all__ = [
-    "STAGES",
-    "Apply",
-    "Batch",
-    "Cache",
-    "CenterCrop",
-    "ColorJitter",
-    "Decode",
-    "GaussianBlur",
-    "Normalize",
-    "OneHot",
-    "Pad",
-    "Params",
-    "Primitive",
-    "RandomAffine",
-    "RandomApply",
-    "RandomChoice",
-    "RandomCrop",
-    "RandomErasing",
-    "RandomGrayscale",
-    "RandomHorizontalFlip",
-    "RandomOrder",
-    "RandomResizedCrop",
-    "RandomRotation",
-    "RandomVerticalFlip",
-    "Resize",
-    "Shuffle",
-    "Stage",
-    "ToDtype",
-]
+"""Every stage imported above, by name, as ``Pipeline.from_dict`` finds them."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from greenload import scalars
 from greenload.array_ops import NUMPY, Array, Ops, sin_cos
 from greenload.errors import PipelineError
+from greenload.public import public
 from greenload.specs import ImageSpec
 from greenload.stages import primitives as pixels
 from greenload.stages.arguments import around, finite, interval, is_number, need_filterable, need_level, need_single
@@ -58,6 +59,7 @@ class _Warping(Stage):
         return warp(image, np.asarray(params["matrix"]), self._fill)
 
 
+@public
 @dataclass(frozen=True)
 class RandomRotation(_Warping):
     """Turned about its centre by a random angle, counter-clockwise (``torchvision.transforms.v2.RandomRotation``).
@@ -90,6 +92,7 @@ class RandomRotation(_Warping):
         return ops.stack([cosine, -sine, sine, cosine, nothing, nothing], axis=-1)
 
 
+@public
 @dataclass(frozen=True)
 class RandomAffine(_Warping):
     """Turned (clockwise, as in torchvision), sheared, scaled about its centre, and shifted by whole pixels: all drawn

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from greenload import scalars
 from greenload.array_ops import NUMPY, Array, Ops
 from greenload.errors import PipelineError
+from greenload.public import public
 from greenload.specs import DTYPES, ImageSpec
 from greenload.stages import primitives as pixels
 from greenload.stages.arguments import importable_name, imported, need_decoded
@@ -20,6 +21,7 @@ from greenload.stages.primitives import Primitive
 from greenload.stages.reference import as_dtype
 
 
+@public
 @dataclass(frozen=True)
 class Apply(Stage):
     """Any function of one image, or of a batch where it stands after ``Batch``: for what no stage does.

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.array_ops import NUMPY, Array, Ops
+from greenload.public import public
 from greenload.randomness import stage_key, uniforms
 from greenload.specs import ImageSpec, LabelSpec
 from greenload.stages.arguments import importable_name
@@ -35,6 +36,7 @@ Params = Mapping[str, Array]
 """What a stage does to a sample: integer windows, booleans, sizes; leading dimensions are the samples'."""
 
 
+@public
 @dataclass(frozen=True)
 class Stage:
     """Base of every stage. A stage is immutable, equal by value, and imports no framework.

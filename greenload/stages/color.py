@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from greenload import scalars
 from greenload.array_ops import NUMPY, Array, Ops, sin_cos
 from greenload.errors import PipelineError
+from greenload.public import public
 from greenload.specs import ImageSpec
 from greenload.stages import primitives as pixels
 from greenload.stages.arguments import around, interval, need_decoded, need_filterable, probability
@@ -38,6 +39,7 @@ def _need_rgb(stage: Stage, spec: ImageSpec) -> None:
         raise PipelineError(f"{stage} needs images of 3 channels (red, green, blue), but here they are {spec}")
 
 
+@public
 @dataclass(frozen=True)
 class ColorJitter(Stage):
     """Brightness, contrast, saturation and hue changed by random factors (``torchvision.transforms.v2.ColorJitter``),
@@ -141,6 +143,7 @@ class ColorJitter(Stage):
         return image if self._idle else recolor(image, np.asarray(params["color"]))
 
 
+@public
 @dataclass(frozen=True)
 class RandomGrayscale(Stage):
     """All three channels ``0.299 r + 0.587 g + 0.114 b``, with probability ``p``

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from greenload import scalars
 from greenload.array_ops import NUMPY, Array, Ops
 from greenload.errors import PipelineError
+from greenload.public import public
 from greenload.randomness import uniforms as draw_uniforms
 from greenload.specs import ImageSpec
 from greenload.stages.arguments import is_number, need_decoded, probability
@@ -139,6 +140,7 @@ class _Combinator(Stage):
         return image
 
 
+@public
 @dataclass(frozen=True)
 class RandomApply(_Combinator):
     """Stages applied one after another with probability ``p``, all or none of them
@@ -184,6 +186,7 @@ class RandomApply(_Combinator):
         return f"RandomApply({_shown(self.inside)}, p={self.p:g})"
 
 
+@public
 @dataclass(frozen=True)
 class RandomChoice(_Combinator):
     """One of several stages, drawn for each image (``torchvision.transforms.v2.RandomChoice``).
@@ -235,6 +238,7 @@ class RandomChoice(_Combinator):
         return f"RandomChoice({_shown(self.inside, many=True)}{'' if self.p is None else f', p={list(self.p)}'})"
 
 
+@public
 @dataclass(frozen=True)
 class RandomOrder(_Combinator):
     """Several stages in an order drawn for each image (``torchvision.transforms.v2.RandomOrder``).

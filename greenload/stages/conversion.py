@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from greenload import scalars
 from greenload.errors import PipelineError
+from greenload.public import public
 from greenload.specs import DTYPES, RANGES, ImageSpec
 from greenload.stages import primitives as pixels
 from greenload.stages.arguments import flag, need_decoded
@@ -21,6 +22,7 @@ from greenload.stages.reference import as_dtype, dtype_of
 _EPSILON = 1e-3  # torchvision's to_dtype: 1.0 becomes the largest integer, and each level gets an equal share
 
 
+@public
 @dataclass(frozen=True)
 class ToDtype(Stage):
     """Another element type (``torchvision.transforms.v2.ToDtype``).
@@ -76,6 +78,7 @@ def _largest(dtype: str) -> int | None:
     return RANGES[dtype][1] if dtype in RANGES else None
 
 
+@public
 @dataclass(frozen=True)
 class Normalize(Stage):
     """``(x − mean) / std`` per channel (``torchvision.transforms.v2.Normalize``), on float images.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from greenload.array_ops import NUMPY, Array, Ops, exp
 from greenload.errors import PipelineError
+from greenload.public import public
 from greenload.specs import HWC, ImageSpec
 from greenload.stages import primitives as pixels
 from greenload.stages.arguments import finite, flag, interval, need_filterable, need_level, need_single, pair, sides
@@ -25,6 +26,7 @@ def cropped(image: NDArray[np.generic], window: Array) -> NDArray[np.generic]:
     return image[top : top + height, left : left + width]
 
 
+@public
 @dataclass(frozen=True)
 class CenterCrop(Stage):
     """The middle ``size`` of an image; where the image is smaller, zeros around it
@@ -73,6 +75,7 @@ class CenterCrop(Stage):
         return place(cropped(image, params["window"]), params["pad"], *self._sides, fill=0)
 
 
+@public
 @dataclass(frozen=True)
 class RandomCrop(Stage):
     """A random window of a given size (``torchvision.transforms.v2.RandomCrop``).
@@ -184,6 +187,7 @@ class RandomCrop(Stage):
 _ATTEMPTS = 10  # torchvision's RandomResizedCrop.get_params
 
 
+@public
 @dataclass(frozen=True)
 class RandomResizedCrop(Stage):
     """A random window, resized (``torchvision.transforms.v2.RandomResizedCrop``, its distribution included).
@@ -273,6 +277,7 @@ class RandomResizedCrop(Stage):
         return resize(cropped(image, params["window"]), *self._sides, self.antialias)
 
 
+@public
 @dataclass(frozen=True)
 class Pad(Stage):
     """``fill`` around the image (``torchvision.transforms.v2.Pad``).

@@ -7,6 +7,7 @@ from typing import Any
 
 from greenload import scalars
 from greenload.errors import PipelineError
+from greenload.public import public
 from greenload.specs import HWC, MAX_BYTES, NHWC, TRUNCATED, ImageSpec, Truncation
 from greenload.stages import primitives as pixels
 from greenload.stages.arguments import flag, need_decoded
@@ -14,6 +15,7 @@ from greenload.stages.base import Stage
 from greenload.stages.primitives import Primitive
 
 
+@public
 @dataclass(frozen=True)
 class Shuffle(Stage):
     """Each epoch in another order: a keyed bijection on the index, so the whole set is shuffled without a buffer.
@@ -44,6 +46,7 @@ class Shuffle(Stage):
         return spec
 
 
+@public
 @dataclass(frozen=True)
 class Decode(Stage):
     """Encoded bytes to uint8 RGB pixels; formats are told apart by their first bytes, whatever a file's name says.
@@ -138,6 +141,7 @@ class Decode(Stage):
         return (pixels.Decode(self.exif, self.max_bytes, self.truncated),)
 
 
+@public
 @dataclass(frozen=True)
 class Cache(Stage):
     """Keep what reaches this place in memory, by sample, from its first use on; later epochs start from here.
@@ -152,6 +156,7 @@ class Cache(Stage):
         return spec
 
 
+@public
 @dataclass(frozen=True)
 class Batch(Stage):
     """``size`` samples stacked along a new first dimension; the last batch of an epoch may be smaller.

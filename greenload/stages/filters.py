@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from greenload import scalars
 from greenload.array_ops import NUMPY, Array, Ops, exp
 from greenload.errors import PipelineError
+from greenload.public import public
 from greenload.specs import ImageSpec
 from greenload.stages import primitives as pixels
 from greenload.stages.arguments import (
@@ -28,6 +29,7 @@ from greenload.stages.primitives import Primitive
 from greenload.stages.reference import blur, constant
 
 
+@public
 @dataclass(frozen=True)
 class GaussianBlur(Stage):
     """Blurred by a Gaussian of random width (``torchvision.transforms.v2.GaussianBlur``).
@@ -88,6 +90,7 @@ class GaussianBlur(Stage):
 _ATTEMPTS = 10  # torchvision's RandomErasing.make_params
 
 
+@public
 @dataclass(frozen=True)
 class RandomErasing(Stage):
     """A random rectangle set to ``value``, with probability ``p`` (``torchvision.transforms.v2.RandomErasing``).

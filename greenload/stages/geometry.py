@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from greenload import scalars
 from greenload.array_ops import NUMPY, Array, Ops
+from greenload.public import public
 from greenload.specs import HWC, ImageSpec
 from greenload.stages import primitives as pixels
 from greenload.stages.arguments import flag, need_filterable, need_single, pair, probability
@@ -18,6 +19,7 @@ from greenload.stages.primitives import Primitive
 from greenload.stages.reference import resize
 
 
+@public
 @dataclass(frozen=True)
 class Resize(Stage):
     """Bilinear resampling (``torchvision.transforms.v2.Resize``).
@@ -102,6 +104,7 @@ class _RandomFlip(Stage):
         return image[::-1] if self.vertical else image[:, ::-1]
 
 
+@public
 @dataclass(frozen=True)
 class RandomHorizontalFlip(_RandomFlip):
     """Left and right exchanged with probability ``p`` (``torchvision.transforms.v2.RandomHorizontalFlip``).
@@ -113,6 +116,7 @@ class RandomHorizontalFlip(_RandomFlip):
     vertical: ClassVar[bool] = False
 
 
+@public
 @dataclass(frozen=True)
 class RandomVerticalFlip(_RandomFlip):
     """Top and bottom exchanged with probability ``p`` (``torchvision.transforms.v2.RandomVerticalFlip``).

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from greenload import scalars
 from greenload.array_ops import NUMPY, Array, Ops
 from greenload.errors import PipelineError
+from greenload.public import public
 from greenload.specs import DTYPES, ImageSpec, LabelSpec
 from greenload.stages.base import Params, Stage
 
 
+@public
 @dataclass(frozen=True)
 class OneHot(Stage):
     """The label as ``num_classes`` numbers: 1 at its place, 0 elsewhere (``torch.nn.functional.one_hot``,

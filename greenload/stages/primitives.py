@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from greenload.public import public
 from greenload.specs import MAX_BYTES, ImageSpec, Truncation
 
 
+@public
 @dataclass(frozen=True)
 class Primitive:
     """Base of the operations on pixels.

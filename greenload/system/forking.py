@@ -42,6 +42,27 @@ def in_child(value: Any, abandon: Callable[[Any], None]) -> None:
     _abandoned[value] = abandon
 
 
+def close_when_dropped(value: Any, close: Callable[[], None]) -> weakref.finalize[[], Any]:
+    """Have ``close`` called once: when a value is no longer referred to, or when the result is called.
+
+    In a fork of this process it does nothing: the threads to wait for are the parent's. Nor does it run at the
+    interpreter's end, which ``shutdown.close_at_end`` is for.
+
+    Args:
+        value: what is closed.
+        close: gives back its threads and buffers; must hold no reference to it.
+    """
+    made_in = os.getpid()
+
+    def close_here() -> None:
+        if os.getpid() == made_in:
+            close()
+
+    end = weakref.finalize(value, close_here)
+    end.atexit = False
+    return end
+
+
 def leak(value: Any) -> None:
     """Never free a value."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))

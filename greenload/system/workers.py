@@ -6,16 +6,15 @@ loading then, and so may functions that ``atexit`` calls.
 
 from __future__ import annotations
 
-import os
+import functools
 import threading
-import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
 from greenload.errors import UsageError
-from greenload.system import limits, shutdown
+from greenload.system import forking, limits, shutdown
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,7 +47,7 @@ class Workers:
         self._lock = threading.Lock()
         self._closed = False
         # What is no longer referred to ends its threads; those left at the interpreter's end are in `shutdown`'s hands.
-        weakref.finalize(self, _dismiss, self._tasks, self._threads, os.getpid()).atexit = False
+        forking.close_when_dropped(self, functools.partial(_dismiss, self._tasks, self._threads))
 
     @property
     def closed(self) -> bool:
@@ -95,7 +94,7 @@ class Workers:
                 break
             if task is not None:
                 task[0].cancel()
-        _dismiss(self._tasks, self._threads, os.getpid())
+        _dismiss(self._tasks, self._threads)
 
 
 _here = threading.local()
@@ -123,9 +122,7 @@ def _do(task: _Task) -> None:
             future.set_exception(error)
 
 
-def _dismiss(tasks: _Tasks, threads: Sequence[threading.Thread], made_in: int) -> None:
-    if os.getpid() != made_in:
-        return  # the threads are the parent's
+def _dismiss(tasks: _Tasks, threads: Sequence[threading.Thread]) -> None:
     tasks.put(None)
     # Garbage may be collected in any thread, so also in one of these, which would wait for itself, or for another that
     # waits for it.

@@ -14,9 +14,11 @@ from greenload.energy.meters.discover import discover
 from greenload.energy.sharing import DEFAULT, SharedSampler
 from greenload.errors import BackendUnavailable, UsageError
 from greenload.profiling.profile import profile
+from greenload.public import public
 from greenload.report.data import Report
 from greenload.report.prometheus import Metrics, serve
-from greenload.training.fit import IDLE_S, INTERRUPTED, Fit, scalars
+from greenload.training.fit import INTERRUPTED, Fit, scalars
+from greenload.training.idle import IDLE_S
 from greenload.training.report import EnergyPart, FitReport, Spent
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from greenload.plans.plan import Plan
 
 
+@public
 class EnergyCallback:
     """A Keras callback that splits a fit's joules and CPU seconds into loader, waiting for data, and model.
 
@@ -34,10 +37,9 @@ class EnergyCallback:
     step, comes from a profile; times the samples trained on it is the loader's part, where a sample is what the profile
     takes for one (``plan["sample"]``): a row of the batches, or an element of its dataset. A profile that claims more
     than the fit used, beyond its interval and 15 %, is of something else: that is said first, and loader and model stay
-    one figure. The idle floor is a line of its
-    own; what of it the step spent waiting for its next batch is charged to the loader as *waiting*. Validation is
-    apart, and what is left is the model's. `training_split` has the formulas. Without a profile loader and model are
-    one figure; the rest stands.
+    one figure. The idle floor is a line of its own; what of it the step spent waiting for its next batch is charged to
+    the loader as *waiting*. Validation is apart, and what is left is the model's. `greenload.training.split` has the
+    formulas. Without a profile loader and model are one figure; the rest stands.
 
     It works with ``gl.load``, with any ``tf.data.Dataset``, and with arrays; with ``steps_per_epoch``, validation,
     ``jit_compile``, ``run_eagerly``, under ``tf.distribute.MirroredStrategy``, where the samples of all replicas are

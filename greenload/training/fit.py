@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import _thread
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from greenload.energy.attribution.intervals import interval_of
-from greenload.energy.attribution.precision import least_window_s
-from greenload.energy.figures import Figure
 from greenload.energy.sampler import Mark, Window
-from greenload.energy.settle import settle
 from greenload.energy.sharing import SharedSampler, Use
 from greenload.machine import machine
 from greenload.report.data import Report
 from greenload.training.caches import CacheWatch, EpochKind
 from greenload.training.costs import of_first_epoch
+from greenload.training.idle import idle_floors
+from greenload.training.joules import SplitBasis
 from greenload.training.report import FitReport, Passed, Spent
-from greenload.training.split import MeasuredFloor, split
+from greenload.training.split import split
 from greenload.training.train_step import Steps
 
-IDLE_S = 1.0
-"""Seconds before the first batch in which the machine's idle floor is measured."""
 INTERRUPTED = "an interruption"
 """What ended a fit of which Keras said nothing more: ``FitReport.ended``."""
-_IDLE_WINDOWS = 4
 _Number = TypeVar("_Number", int, float)
 
 
@@ -66,7 +60,8 @@ class Fit:
         self._watch = CacheWatch(profile)
         self._writer: Any = None
         try:
-            self._floors, self._notes = self._find_floors(idle_s)
+            floors, notes = idle_floors(self._sampler, profile, idle_s)
+            self._basis = SplitBasis(self._sampler.channels, floors, profile, notes)
             if log_dir is not None:
                 import tensorflow as tf
 
@@ -124,7 +119,8 @@ class Fit:
             if self.use.pid != os.getpid():
                 return None
             if ended == INTERRUPTED:
-                self._notes += ("nothing said when the fit was interrupted: its figures go on up to what closed it",)
+                late = "nothing said when the fit was interrupted: its figures go on up to what closed it"
+                self._basis = replace(self._basis, notes=(*self._basis.notes, late))
             self.end_validation()
             if self._epoch is not None:
                 self.end_epoch()
@@ -200,11 +196,8 @@ class Fit:
             window,
             validation,
             _together([passed for _, passed in epochs]),
-            channels=self._sampler.channels,
-            floors=self._floors,
-            profile=self._profile,
+            self._basis,
             fed=self._fed(epochs),
-            notes=self._notes,
         )
 
     def _fed(self, epochs: Sequence[tuple[EpochKind, Passed]]) -> list[tuple[Report, Passed]] | None:
@@ -217,52 +210,6 @@ class Fit:
         by_kind = {kind: _together([passed for of, passed in epochs if of == kind]) for kind in ("first", "later")}
         first = [(of_first_epoch(profile), by_kind["first"])]
         return first + ([(profile, by_kind["later"])] if "later" in kinds else [])
-
-    def _find_floors(self, idle_s: float) -> tuple[dict[str, MeasuredFloor], tuple[str, ...]]:
-        """The idle floors, and what is to be said of them: modelled, measured now, or the profile's."""
-        channels = self._sampler.channels
-        found = {
-            domain: MeasuredFloor(Figure(watts, watts, watts, "modelled", channels[domain].systematic))
-            for domain, watts in self._sampler.idle_power_w.items()
-        }
-        counted = [domain for domain, channel in channels.items() if channel.provenance == "measured"]
-        if not counted:
-            return found, ()
-        why = "idle_s is 0"
-        if idle_s:
-            settled = settle().idle
-            seconds = max(idle_s / _IDLE_WINDOWS, least_window_s(channels))
-            windows = [self._idle_window(seconds) for _ in range(_IDLE_WINDOWS)]
-            if settled:
-                found |= {domain: floor for domain in counted if (floor := _floor(windows, domain)) is not None}
-            why = "its counter gave no figure" if settled else "the process didn't come to rest before the fit"
-        notes = []
-        for domain in counted:
-            if domain in found:
-                continue
-            profiled = None if self._profile is None else self._profile.idle.power_w.get(domain)
-            if profiled is not None and profiled.value is not None:
-                found[domain] = MeasuredFloor(profiled)
-                notes.append(f"the idle floor of {domain} is the profile's: {why}")
-            else:
-                notes.append(f"the idle floor of {domain} isn't known, and so only its total: {why}")
-        return found, tuple(notes)
-
-    def _idle_window(self, seconds: float) -> Window:
-        start = self._sampler.mark(aligned=True)
-        time.sleep(seconds)
-        return self._sampler.window(start, self._sampler.mark(aligned=True, closing=True))
-
-
-def _floor(windows: Sequence[Window], domain: str) -> MeasuredFloor | None:
-    """A counter's floor by idle windows: the mean, studentised."""
-    sound = [window for window in windows if domain in window.energy_j]
-    watts = [window.energy_j[domain] / (window.energy_wall_ns.get(domain, window.wall_ns) / 1e9) for window in sound]
-    found = interval_of({0: watts})
-    if found is None:
-        return None
-    others_per_s = sum(window.other_cpu_s for window in sound) / sum(window.wall_ns / 1e9 for window in sound)
-    return MeasuredFloor(Figure(*found, "measured"), others_per_s)
 
 
 def _sum(values: Iterable[_Number | None]) -> _Number | None:

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from greenload.energy.figures import Figure
 from greenload.report.columns import Columns, Line, Sentence, plain
-from greenload.report.rows import DASH, amount, band, by_group, group, percent
-from greenload.text import printable
+from greenload.report.rows import band, by_group, group
+from greenload.text import DASH, amount, percent, printable
 from greenload.training.report import EnergyPart, FitReport, Spent
 
 _EXPLAINED = {

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dali_cases import runner_of
 from dali_stages import (
     AUGMENTATIONS,
     CASTS,
@@ -28,6 +29,7 @@ from dali_stages import (
 )
 
 from greenload import backends
+from greenload.backends import replay
 from greenload.backends.base import EXACT, Records
 from greenload.backends.dali import backend as dali
 from greenload.backends.dali.graph import arguments_of, feeds_of, pixel_steps
@@ -182,7 +184,7 @@ def test_the_same_pixels_at_any_thread_count_and_batch_size() -> None:
     pixels = [image(40 + 3 * k, 70 - 2 * k, "photo", "uint8", k) for k in range(10)]
     pipeline, records = ragged("uint8", pixels, *HEAVY)
     whole = backends.run(make_plan(pipeline, "dali-cpu", threads=1), records)
-    with dali.DaliRunner(make_plan(pipeline, "dali-cpu"), batch_size=4, threads=2) as runner:
+    with runner_of(make_plan(pipeline, "dali-cpu"), 4) as runner:
         parts = [
             runner.run(Records(records.images[at : at + 4], records.numbers[at : at + 4], records.names[at : at + 4]))
             for at in (0, 4, 8)
@@ -198,7 +200,7 @@ def test_every_step_can_be_replayed() -> None:
     pixel_work = [i for i, step in enumerate(plan.steps) if step.kind in ("pixels", "batch")]
     assert len(pixel_work) >= 10
     for i in pixel_work:
-        with_step, without = dali.replay(plan, i, records, 4, 1)
+        with_step, without = replay.replay(plan, i, records, 4, 1)
         for each in (with_step, without):
             assert each.run(8) == 8
             each.close()
@@ -255,26 +257,16 @@ def test_an_image_too_small_for_a_crop_is_named() -> None:
     pixels = [image(30, 40, "photo", "uint8"), image(20, 19, "photo", "uint8"), image(30, 40, "photo", "uint8")]
     pipeline, records = ragged("uint8", pixels, RandomCrop(20))
     with (
-        dali.DaliRunner(make_plan(pipeline, "dali-cpu"), batch_size=3, threads=1) as runner,
+        runner_of(make_plan(pipeline, "dali-cpu"), 3, threads=1) as runner,
         pytest.raises(RecordError, match=r"images\[1\].*20×19"),
     ):
         runner.run(records)
 
 
-def test_labels_are_encoded_in_a_stream() -> None:
-    pixels, labels = np.stack([image(6, 6, "noise", "uint8", k) for k in range(5)]), np.array([0, 2, 1, 2, 0])
-    pipeline = Pipeline(Arrays(pixels, labels), RandomErasing(), OneHot(3), Batch(4))
-    streamed = [marks for _, marks in dali.stream(make_plan(pipeline, "dali-cpu", threads=1), epochs=1)]
-    assert [marks.shape for marks in streamed] == [(4, 3), (1, 3)]
-    assert (np.concatenate(streamed) == np.eye(3)[labels]).all()
-    wrong = Pipeline(Arrays(pixels, labels), OneHot(2), Batch(4))
-    with pytest.raises(RecordError, match="label"):
-        dali.stream(make_plan(wrong, "dali-cpu", threads=1), epochs=1)
-
-
 @pytest.mark.slow
-def test_a_loaded_dataset_has_the_streams_pixels_and_labels() -> None:
+def test_load_and_iterate_give_the_same_pixels_and_labels() -> None:
     pytest.importorskip("tensorflow")
+    from greenload.loading.iterate import iterate
     from greenload.loading.load import load
 
     pixels, labels = np.stack([image(40, 44, "photo", "uint8", k) for k in range(5)]), np.array([0, 2, 1, 2, 0])
@@ -288,24 +280,32 @@ def test_a_loaded_dataset_has_the_streams_pixels_and_labels() -> None:
     )
     pipeline = Pipeline(Arrays(pixels, labels), *stages, Batch(4))
     plan = make_plan(pipeline, "dali-cpu", threads=1)
-    streamed = [(np.array(batch.as_tensor()), marks) for batch, marks in dali.stream(plan, epochs=1)]
-    for (expected, codes), (batch, marks) in zip(streamed, load(plan, epochs=1), strict=True):
+    for (expected, codes), (batch, marks) in zip(iterate(plan), load(plan, epochs=1), strict=True):
+        assert codes.shape[1] == 3
         assert batch.dtype.name == "float16"
         assert (batch.numpy() == expected).all()
         assert (marks.numpy() == codes).all()
 
 
-def test_dali_needs_no_more_than_numpy() -> None:
+@pytest.mark.parametrize(
+    ("modules", "others"),
+    [
+        ("greenload.sources.samples, greenload.sources, greenload.backends.dali.backend", ""),
+        ("greenload.loading.iterate", "psutil"),
+    ],
+    ids=["backend", "iterate"],
+)
+def test_dali_needs_no_more_than_numpy(modules: str, others: str) -> None:
     """What a GPU machine without TensorFlow or a network has."""
-    code = """
+    code = f"""
 import importlib.abc, sys
-allowed = {"numpy", "nvidia", "greenload", "dali_stages", *sys.stdlib_module_names}
+allowed = {{"numpy", "nvidia", "greenload", {others!r}, *sys.stdlib_module_names}}
 class Only(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
         if name.split(".")[0] not in allowed:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Only())
-import greenload.sources.samples, greenload.sources, greenload.backends.dali.backend
+import {modules}
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -11,8 +11,9 @@ import pytest
 from greenload.energy.meters.discover import discover
 from greenload.energy.meters.model import VCPU_IDLE_W, ModelMeter
 from greenload.energy.meters.rapl import RaplMeter, find_rapl
-from greenload.energy.meters.surroundings import Surroundings, look, usable_cpus
+from greenload.energy.meters.surroundings import Surroundings, look
 from greenload.energy.meters.zones import read_text
+from greenload.machine import usable_cpus
 
 pytestmark = pytest.mark.alone
 

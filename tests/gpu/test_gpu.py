@@ -12,15 +12,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dali_cases import SIZES, compare, photo, photos, pipeline_of, png, records_of, reference
+from dali_cases import SIZES, compare, photo, photos, pipeline_of, png, records_of, reference, runner_of
 
 from greenload import backends
 from greenload.backends.base import Records, Tolerance
 from greenload.backends.dali import backend
 from greenload.errors import RecordError
+from greenload.loading.iterate import iterate, native_batches
+from greenload.loading.load import resolve_order
 from greenload.planning.choose import make_plan
 from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
+from greenload.randomness import permute
 from greenload.sources import ImageFolder
 from greenload.stages import (
     Batch,
@@ -118,7 +121,7 @@ def test_batches_of_any_size_give_the_same_pixels() -> None:
     pipeline = pipeline_of(RandomResizedCrop(32), RandomHorizontalFlip(), ToDtype("float32", True))
     records = records_of(pipeline, [png(image) for image in photos()])
     whole = run(pipeline, records)
-    with backend.DaliRunner(make_plan(pipeline, "dali"), batch_size=4, threads=2) as runner:
+    with runner_of(make_plan(pipeline, "dali"), 4) as runner:
         parts = [
             runner.run(Records(records.images[at : at + 4], records.numbers[at : at + 4], records.names[at : at + 4]))
             for at in (0, 4, 8)
@@ -130,7 +133,7 @@ def test_batches_of_any_size_give_the_same_pixels() -> None:
 def test_a_bad_record_is_named_and_the_next_batch_is_fine(bad_images: ModuleType, name: str) -> None:
     pipeline = pipeline_of(CenterCrop(24))
     good = [bad_images.jpeg(30, 40, seed=i) for i in range(5)]
-    with backend.DaliRunner(make_plan(pipeline, "dali"), batch_size=8, threads=2) as runner:
+    with runner_of(make_plan(pipeline, "dali"), 8) as runner:
         expected = runner.run(records_of(pipeline, good))
         with pytest.raises(RecordError, match=r"3\.png"):
             runner.run(records_of(pipeline, [*good[:3], bad_images.build()[name].data, *good[3:]]))
@@ -138,7 +141,7 @@ def test_a_bad_record_is_named_and_the_next_batch_is_fine(bad_images: ModuleType
 
 
 @pytest.mark.parametrize("hw_decoder_load", [None, 0.0, 1.0])
-def test_a_stream_stays_on_the_device_and_is_what_the_runner_gives(
+def test_batches_stay_on_the_device_and_are_what_the_runner_gives(
     tmp_path: Path, bad_images: ModuleType, hw_decoder_load: float | None
 ) -> None:
     for label in range(2):
@@ -149,7 +152,8 @@ def test_a_stream_stays_on_the_device_and_is_what_the_runner_gives(
     pipeline = Pipeline(ImageFolder(tmp_path), *stages, seed=5)
     plan = make_plan(pipeline, "dali", threads=2)
     labels, kept = [], []
-    for images, marks in backend.stream(plan, epochs=2, hw_decoder_load=hw_decoder_load):
+    order, begin = resolve_order(plan)
+    for images, marks in native_batches(plan, order, begin, 2, None, hw_decoder_load):
         assert type(images).__name__ == "TensorListGPU"
         assert images.as_tensor().shape() == [len(marks), 64, 64, 3]
         assert hasattr(images.as_tensor(), "__dlpack__") or hasattr(images.as_tensor(), "__cuda_array_interface__")
@@ -157,19 +161,19 @@ def test_a_stream_stays_on_the_device_and_is_what_the_runner_gives(
         labels.append(marks)
     assert [len(marks) for marks in labels] == [16, 16, 8] * 2
     got = np.concatenate([images.as_cpu().as_array() for images in kept])
-    from greenload.randomness import permute
-
-    order = np.concatenate([permute(np.arange(40), 40, 5, epoch) for epoch in range(2)])
+    indices = np.concatenate([permute(np.arange(40), 40, 5, epoch) for epoch in range(2)])
     epochs = np.repeat(np.arange(2), 40)
     source, layout = pipeline.source, DrawLayout.of(pipeline)
     records = Records(
-        [source.read(i) for i in order], layout.prepare(5, epochs, order), [source.name(i) for i in order]
+        [source.read(i) for i in indices], layout.prepare(5, epochs, indices), [source.name(i) for i in indices]
     )
-    with backend.DaliRunner(plan, batch_size=80, threads=2, hw_decoder_load=hw_decoder_load) as runner:
+    with runner_of(plan, 80, hw_decoder_load=hw_decoder_load) as runner:
         expected = runner.run(records)
     # Which decoder takes an image depends on its batch, and they differ by rounding.
     compare(got, expected, Tolerance(12.0, 1.0))
-    assert (np.concatenate(labels) == source.labels[order]).all()
+    assert (np.concatenate(labels) == source.labels[indices]).all()
+    copied = iterate(plan, epochs=2, hw_decoder_load=hw_decoder_load)
+    compare(np.concatenate([images for images, _ in copied]), got, Tolerance(12.0, 1.0))
 
 
 def test_pixels_in_memory_are_brought_to_the_device() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dali_cases import runner_of
 from dali_stages import (
     AUGMENTATIONS,
     CASTS,
@@ -30,6 +31,7 @@ from dali_stages import (
 )
 
 from greenload import backends
+from greenload.backends import replay
 from greenload.backends.base import Records
 from greenload.backends.dali import backend
 from greenload.planning.choose import make_plan
@@ -126,7 +128,7 @@ def test_all_of_them_in_one_pipeline_follow_the_reference() -> None:
 def test_the_same_pixels_at_any_batch_size() -> None:
     pipeline, records = heavy()
     whole = backends.run(make_plan(pipeline, BACKEND.name, threads=2), records)
-    with backend.DaliRunner(make_plan(pipeline, BACKEND.name), batch_size=5, threads=2) as runner:
+    with runner_of(make_plan(pipeline, BACKEND.name), 5) as runner:
         parts = [
             runner.run(Records(records.images[at : at + 5], records.numbers[at : at + 5], records.names[at : at + 5]))
             for at in (0, 5, 10)
@@ -139,6 +141,6 @@ def test_every_step_can_be_replayed() -> None:
     plan = make_plan(pipeline, BACKEND.name, threads=2)
     for i, step in enumerate(plan.steps):
         if step.kind in ("pixels", "batch"):
-            for each in backend.replay(plan, i, records, 4, 2):
+            for each in replay.replay(plan, i, records, 4, 2):
                 assert each.run(8) == 8
                 each.close()

@@ -19,7 +19,8 @@ from greenload.backends.base import Records, Tolerance
 from greenload.backends.dali import backend, plugin
 from greenload.backends.dali.base import Target
 from greenload.errors import RecordError
-from greenload.loading.load import Shard, assemble, device_of
+from greenload.loading.dataset import build_dataset
+from greenload.loading.load import device_of, resolve_order
 from greenload.planning.choose import make_plan
 from greenload.plans.params import DrawLayout
 from greenload.randomness import permute
@@ -58,7 +59,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 def loaded(pipeline: gl.Pipeline, gpu: int = 0, **options: Any) -> Any:
     plan = make_plan(pipeline, "dali", threads=2)
-    return assemble(plan, Target() if REHEARSAL else device_of(plan, gpu, None), **options)
+    target = Target() if REHEARSAL else device_of(plan, gpu, None)
+    return build_dataset(plan, *resolve_order(plan, **options), options.get("epochs"), target)
 
 
 def device(gpu: int) -> str:
@@ -129,7 +131,7 @@ def test_every_replica_gets_its_shard_on_its_device(source: Files) -> None:
 
     def of_replica(context: Any) -> Any:
         number = context.input_pipeline_id
-        return loaded(pipeline, number, shard=Shard(number, context.num_input_pipelines))
+        return loaded(pipeline, number, shard=gl.Shard(number, context.num_input_pipelines))
 
     with strategy.scope():
         dataset = strategy.distribute_datasets_from_function(of_replica, options)

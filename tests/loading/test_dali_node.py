@@ -20,7 +20,8 @@ from greenload.backends.dali.base import Target
 from greenload.errors import PipelineError, RecordError, UsageError
 from greenload.loading import dali_node
 from greenload.loading.dali_rows import WIDEST
-from greenload.loading.load import Position, Shard, assemble
+from greenload.loading.dataset import build_dataset
+from greenload.loading.load import resolve_order
 from greenload.planning.choose import make_plan
 from greenload.plans.params import DrawLayout
 from greenload.randomness import permute
@@ -70,7 +71,8 @@ def files(folder: Path, contents: list[bytes]) -> Files:
 
 
 def rehearse(pipeline: gl.Pipeline, backend: Any = "dali", **options: Any) -> Any:
-    return assemble(make_plan(pipeline, backend, threads=2), CPU, **options)
+    plan = make_plan(pipeline, backend, threads=2)
+    return build_dataset(plan, *resolve_order(plan, **options), options.get("epochs"), CPU)
 
 
 def flat(dataset: Any) -> Pair:
@@ -78,9 +80,9 @@ def flat(dataset: Any) -> Pair:
     return np.concatenate([image for image, _ in batches]), np.concatenate([label for _, label in batches])
 
 
-def expected(pipeline: gl.Pipeline, epochs: int, shard: Shard | None = None) -> Pair:
+def expected(pipeline: gl.Pipeline, epochs: int, shard: gl.Shard | None = None) -> Pair:
     """The stream by the backend itself, without TensorFlow."""
-    source, total, part = pipeline.source, len(pipeline.source), shard or Shard()
+    source, total, part = pipeline.source, len(pipeline.source), shard or gl.Shard()
     place = np.arange(part.index, total, part.count)
     order = np.concatenate([permute(place, total, pipeline.seed, epoch) for epoch in range(epochs)])
     numbers = DrawLayout.of(pipeline).prepare(pipeline.seed, np.repeat(np.arange(epochs), len(place)), order)
@@ -104,8 +106,8 @@ def test_pixels_labels_order_and_batches_are_those_of_the_backend(photos: Files)
     assert sizes == [4, 4, 4, 2] * 2
     assert len(dataset) == len(sizes)
     assert same(flat(dataset), expected(pipeline, 2))  # iterated a second time, the pure form begins again
-    part = rehearse(pipeline, epochs=1, start=Position(0, 2), shard=Shard(1, 3))
-    images, labels = expected(pipeline, 1, Shard(1, 3))
+    part = rehearse(pipeline, epochs=1, start=gl.Position(0, 2), shard=gl.Shard(1, 3))
+    images, labels = expected(pipeline, 1, gl.Shard(1, 3))
     assert same(flat(part), (images[2:], labels[2:]))
     assert len(part) == 1
 
@@ -207,7 +209,7 @@ def test_one_long_record_widens_no_row(tmp_path: Path, bad_images: ModuleType) -
     mean = np.mean([len(image) for image in data])
     assert len(data[-1]) > WIDEST * mean  # else nothing is tested
     assert rows.nbytes < 12 * (WIDEST * mean + 200)
-    assert same(flat(assemble(plan, CPU, epochs=1)), expected(pipeline, 1))
+    assert same(flat(build_dataset(plan, *resolve_order(plan, epochs=1), 1, CPU)), expected(pipeline, 1))
 
 
 def test_files_of_long_records_go(tmp_path: Path, bad_images: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,7 +326,8 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import greenload as gl, keras
 from greenload.backends.dali.base import Target
-from greenload.loading.load import assemble
+from greenload.loading.dataset import build_dataset
+from greenload.loading.load import resolve_order
 from greenload.planning.choose import make_plan
 count = 17
 pixels = np.zeros((count, 6, 6, 3), np.uint8) + np.arange(count, dtype=np.uint8)[:, None, None, None]
@@ -340,7 +343,7 @@ def dataset(backend):
     def of_replica(context):
         shard = gl.Shard(context.input_pipeline_id, context.num_input_pipelines)
         plan = make_plan(pipeline, backend, threads=1)
-        return assemble(plan, Target() if backend == "dali" else None, shard=shard)
+        return build_dataset(plan, *resolve_order(plan, shard=shard), None, Target() if backend == "dali" else None)
     with strategy.scope():  # where a variable would become one of each replica
         return strategy.distribute_datasets_from_function(of_replica, options)
 

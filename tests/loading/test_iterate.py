@@ -20,7 +20,12 @@ import pytest
 from dali_cases import photo, png
 
 import greenload as gl
+from greenload import backends
+from greenload.backends.base import Records
 from greenload.loading import iterate, read_ahead
+from greenload.loading.arrays import converted
+from greenload.plans.params import DrawLayout
+from greenload.randomness import permute
 
 COUNT = 14
 MIXED = {"Decode + crop": "dali-cpu", "RandomResizedCrop: resize": "pillow", "RandomHorizontalFlip": "pillow"}
@@ -109,6 +114,33 @@ def test_it_goes_on_where_it_was(folder: Path) -> None:
     assert dropping.position == gl.Position(1)
 
 
+def test_it_is_the_permutation_through_the_backend(folder: Path) -> None:
+    pipeline = usual(folder)
+    source, layout = pipeline.source, DrawLayout.of(pipeline)
+    got = arrays(gl.iterate(pipeline, backend="dali-cpu", epochs=2))
+    for epoch in range(2):
+        order = permute(np.arange(COUNT), COUNT, 3, epoch)
+        names = [source.name(i) for i in order]
+        records = Records([source.read(i) for i in order], layout.prepare(3, epoch, order), names)
+        batches = got[4 * epoch : 4 * epoch + 4]
+        assert [len(labels) for _, labels in batches] == [4, 4, 4, 2]
+        expected = backends.run(gl.make_plan(pipeline, "dali-cpu", threads=2), records)
+        assert (np.concatenate([images for images, _ in batches]) == expected).all()
+        assert (np.concatenate([labels for _, labels in batches]) == source.labels[order]).all()
+    assert not (got[0][0] == got[4][0]).all()
+
+
+def test_depth_and_shards_change_no_bit(folder: Path) -> None:
+    pipeline = usual(folder)
+    whole = arrays(gl.iterate(pipeline, backend="dali-cpu", epochs=2))
+    for prefetch in (1, 5):
+        assert same(arrays(gl.iterate(pipeline, backend="dali-cpu", epochs=2, prefetch=prefetch)), whole)
+    flat = np.concatenate([images for images, _ in whole[:4]])
+    for index in range(3):
+        shard = arrays(gl.iterate(pipeline, backend="dali-cpu", shard=gl.Shard(index, 3)))
+        assert (np.concatenate([images for images, _ in shard]) == flat[index::3]).all()
+
+
 def test_a_cache_reads_records_once(folder: Path) -> None:
     batches = gl.iterate(usual(folder, 4, gl.Cache()), backend="dali-cpu", epochs=2)
     uncached = gl.iterate(usual(folder), backend="dali-cpu", epochs=4)
@@ -156,13 +188,13 @@ else:
 def handed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What each batch's images were before they became a framework's."""
     seen: list[Any] = []
-    hand = iterate._handed
+    hand = converted
 
     def spy(images: Any, labels: Any, to: Any) -> Any:
         seen.append(images)
         return hand(images, labels, to)
 
-    monkeypatch.setattr(iterate, "_handed", spy)
+    monkeypatch.setattr(iterate, "converted", spy)
     return seen
 
 
@@ -199,7 +231,7 @@ def test_nothing_is_copied_from_tensorflow(folder: Path, handed: list[Any]) -> N
     assert not any(images.flags.writeable for images, _ in got)
     for to in ("jax", "torch"):
         if _installed(to):
-            images, labels = iterate._handed(handed[0], got[0][1].copy(), to)  # type: ignore[arg-type]
+            images, labels = converted(handed[0], got[0][1].copy(), to)  # type: ignore[arg-type]
             assert pointer(images) == pointer(handed[0])
             assert same([(np.asarray(images), np.asarray(labels))], got[:1])
 
@@ -310,6 +342,26 @@ def test_a_bad_record_is_named_when_it_is_reached(
         assert caught.value.path == str(bad)
     assert batches.position == gl.Position(0, 8)
     del caught
+    assert threads() == []
+
+
+@pytest.mark.parametrize(("damage", "reason"), [("cut", "truncated PNG"), ("gone", "can't be read")])
+def test_a_bad_file_says_why(folder: Path, damage: str, reason: str) -> None:
+    bad = folder / "class-1" / "3.png"
+    pipeline = usual(folder)
+    assert len(pipeline.source) == COUNT  # listed
+    bad.write_bytes(bad.read_bytes()[:200])
+    if damage == "gone":
+        bad.unlink()
+    with pytest.raises(gl.RecordError, match=rf"3\.png: .*{reason}") as caught:
+        list(gl.iterate(pipeline, backend="dali-cpu"))
+    assert caught.value.path == str(bad)
+
+
+def test_a_label_outside_the_classes_is_refused_at_once(threads: Callable[[], list[str]]) -> None:
+    source = gl.Arrays(np.zeros((5, 6, 6, 3), np.uint8), np.array([0, 2, 1, 2, 0]))
+    with pytest.raises(gl.RecordError, match="label"):
+        gl.iterate(gl.Pipeline(source, gl.OneHot(2), gl.Batch(4)), backend="dali-cpu")
     assert threads() == []
 
 

@@ -16,7 +16,8 @@ from record_files import CLASSES, COUNT, SOURCES
 
 from greenload import sources
 from greenload.errors import PipelineError, RecordError
-from greenload.loading.load import Position, Shard, load
+from greenload.loading.load import load
+from greenload.plans.order import Position, Shard
 from greenload.plans.pipeline import Pipeline
 from greenload.sources import Arrays, Source, is_source, read_many
 from greenload.stages import Batch, CenterCrop, Decode, RandomHorizontalFlip, Shuffle
@@ -160,18 +161,14 @@ def test_packed_pixels_are_the_folders_bit_for_bit_in_every_epoch(kind: str, mad
 @pytest.mark.parametrize("kind", ["packed, tfrecord"])
 def test_dali_sees_the_same_pixels(kind: str, made: dict[str, Source]) -> None:
     pytest.importorskip("nvidia.dali")
-    from greenload.backends.dali import backend
-    from greenload.planning.choose import make_plan
+    from greenload.loading.iterate import iterate
 
     source = made[kind]
     order = () if getattr(source, "sequential", False) else (Shuffle(block=3),)
     pipeline = Pipeline(source, *order, Decode(), CenterCrop(24), RandomHorizontalFlip(), Batch(5), seed=9)
     tf_batches = [(x.numpy(), y.numpy()) for x, y in load(pipeline, "tf", epochs=1, threads=2)]
     dali_batches = [(x.numpy(), y.numpy()) for x, y in load(pipeline, "dali-cpu", epochs=1, threads=2)]
-    streamed = [
-        (np.asarray(x.as_tensor()), y) for x, y in backend.stream(make_plan(pipeline, "dali-cpu", threads=2), epochs=1)
-    ]
-    for batches in (dali_batches, streamed):
+    for batches in (dali_batches, list(iterate(pipeline, backend="dali-cpu", threads=2))):
         for (x, y), (u, v) in zip(tf_batches, batches, strict=True):
             assert (x == u).all()
             assert (y == v).all()

@@ -58,7 +58,7 @@ class Faked(Campaign):
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (windows, campaign):
         monkeypatch.setattr(module, "settle", lambda *_: Settled(True, 0.0))
-    monkeypatch.setattr(campaign, "Build", lambda plan, order: None)
+    monkeypatch.setattr(campaign, "DatasetBuilder", lambda plan, order: None)
 
 
 def test_a_change_is_tried_on_several_builds_that_share_the_rounds() -> None:

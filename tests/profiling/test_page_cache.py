@@ -93,7 +93,7 @@ def test_what_this_process_has_mapped_stays_and_is_said(make: Callable[..., list
         assert sum(mapped[::PAGE]) >= 0
         dropped = ColdFiles([path]).drop()
     assert dropped.resident_bytes == 100_000
-    assert dropped.problem == f"0.1 of 0.1 MB stay in memory: {path} is mapped by this process"
+    assert dropped.problem == f"100 kB of 100 kB stay in memory: {path} is mapped by this process"
     assert ColdFiles([path]).drop().problem == ""
 
 

@@ -124,13 +124,14 @@ def test_a_plan_of_several_backends_is_profiled(sample_folder: Path, monkeypatch
 
 @pytest.mark.slow
 def test_batches_are_captured_as_they_reach_each_backend(sample_folder: Path) -> None:
-    from greenload.loading.load import Build, Order
+    from greenload.loading.dataset import DatasetBuilder
+    from greenload.plans.order import Order
     from greenload.profiling.replays import Replays
 
     usable("dali-cpu", "pillow")
     plan = make_plan(several(sample_folder, 6), PLACED, threads=2)
     indices = np.arange(12)
-    made = Build(plan, Order(plan.pipeline, indices, endless=True))
+    made = DatasetBuilder(plan, Order(plan.pipeline, indices, endless=True))
     replays = Replays(made.stream, made.endless_roots, len(indices))
     decode, resize, _, flip, _ = plan.segments
     order = [plan.pipeline.source.name(int(i)) for i in Order(plan.pipeline, indices).indices(0, np.arange(12))]

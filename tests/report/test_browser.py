@@ -14,7 +14,7 @@ import pytest
 from greenload.energy.figures import Figure, scale
 from greenload.report.charts import timeline
 from greenload.report.data import Report
-from greenload.report.rows import amount
+from greenload.text import amount
 
 pytest.importorskip("jinja2")
 

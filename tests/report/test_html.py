@@ -19,8 +19,8 @@ from greenload.report.charts import step_charts, timeline
 from greenload.report.comparison import compare
 from greenload.report.data import Advice, Report, Skipped
 from greenload.report.page import brief
-from greenload.report.rows import amount
 from greenload.report.terminal import text
+from greenload.text import amount
 
 pytest.importorskip("jinja2")
 

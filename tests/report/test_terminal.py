@@ -9,8 +9,6 @@ from functools import partial
 from typing import TypeVar
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from widths import assert_figures_are_whole
 
 from greenload.energy.attribution.costs import Cost
@@ -18,20 +16,9 @@ from greenload.energy.figures import Figure
 from greenload.report.comparison import compare
 from greenload.report.data import Report, Skipped
 from greenload.report.page import energy_card
-from greenload.report.rows import (
-    DASH,
-    amount,
-    by_group,
-    bytes_text,
-    count,
-    percent,
-    provenance,
-    rounded,
-    rows,
-    warning,
-)
+from greenload.report.rows import by_group, provenance, rows, warning
 from greenload.report.terminal import text
-from greenload.text import printable, wrapped
+from greenload.text import DASH, amount, wrapped
 
 
 def test_what_is_unattributed_comes_first(unexplained: Report, measured: Report) -> None:
@@ -241,43 +228,6 @@ def test_names_cannot_steer_the_terminal(hostile: Report) -> None:
     shown.encode("utf-8")
 
 
-@pytest.mark.parametrize(
-    ("value", "half", "expected"),
-    [
-        (0.93241, 0.0233, ("0.932", "0.023")),
-        (0.93241, 0.0433, ("0.93", "0.04")),
-        (0.93241, 0.0, ("0.932", "")),
-        (1234.5, 35.4, ("1,234", "35")),
-        (1234.5, 86.0, ("1,230", "90")),
-        (123456.0, 1200.0, ("123,500", "1,200")),
-        (-0.001, 0.029, ("−0.001", "0.029")),
-        (-0.0001, 0.05, ("0.00", "0.05")),
-        (0.0, 0.0, ("0", "")),
-        (5.0, 0.996, ("5.0", "1.0")),
-    ],
-)
-def test_digits_end_where_the_interval_does(value: float, half: float, expected: tuple[str, str]) -> None:
-    assert rounded(Figure(value, value - half, value + half, "measured")) == expected
-
-
-@given(st.floats(-1e12, 1e12), st.floats(0, 1e12))
-def test_any_figure_can_be_shown(value: float, half: float) -> None:
-    figure = Figure(value, value - half, value + half, "measured")
-    parts = rounded(figure)
-    assert parts is not None
-    shown = float(parts[0].replace(",", "").replace("−", "-"))
-    assert abs(shown - value) <= max(half, abs(value) * 0.006, 1e-12)
-    assert amount(figure)
-
-
-def test_small_texts() -> None:
-    assert (
-        percent(math.inf) == DASH and percent(None) == DASH and percent(-0.001) == "0 %" and percent(-0.104) == "−10 %"
-    )
-    assert bytes_text(82_100) == "82.1 kB" and bytes_text(150_528) == "151 kB" and bytes_text(12) == "12 B"
-    assert printable("plain ü") == "plain ü" and printable("a\nb") == "a\\nb"
-
-
 def test_advice_side_inputs_and_reads(advised: Report, measured: Report) -> None:
     shown = text(advised, 120)
     lines = shown.splitlines()
@@ -293,9 +243,3 @@ def test_advice_side_inputs_and_reads(advised: Report, measured: Report) -> None
     assert "Below zero: Batch spares the steps before it" in shown
     plain = text(measured, 120)
     assert "Worth changing" not in plain and " reads" not in plain and "Below zero" not in plain
-
-
-def test_counts_are_zero_only_where_they_may_be() -> None:
-    assert count(Figure(0.0039, 0.0038, 0.004, "measured")) == "0.0039"
-    assert count(Figure(0.001, -0.001, 0.003, "measured")) == "0"
-    assert count(Figure.missing()) == DASH and count(None) == DASH

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from greenload.backends.base import Records, Tolerance
+from greenload.backends.dali.runner import DaliRunner
 from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
+from greenload.plans.plan import Plan
 from greenload.sources import Files
 from greenload.stages import Batch, Decode, Stage
 
@@ -55,6 +57,12 @@ def records_of(pipeline: Pipeline, encoded: list[bytes], epoch: int = 0) -> Reco
     index = np.arange(len(encoded))
     numbers = DrawLayout.of(pipeline).prepare(pipeline.seed, epoch, index)
     return Records(encoded, numbers, [f"{i}.png" for i in index])
+
+
+def runner_of(plan: Plan, batch_size: int, threads: int = 2, **device: Any) -> DaliRunner:
+    """A runner of a plan's only segment."""
+    (segment,) = plan.segments
+    return DaliRunner(plan, segment, batch_size=batch_size, threads=threads, **device)
 
 
 def reference(pipeline: Pipeline, images: list[np.ndarray[Any, Any]], numbers: np.ndarray[Any, Any]) -> Any:

@@ -18,8 +18,9 @@ from greenload.machine import Machine
 from greenload.report.data import FullRun, Idle, Report, Step
 from greenload.training.costs import BESIDE, UNATTRIBUTED
 from greenload.training.fit import scalars
+from greenload.training.joules import MeasuredFloor, SplitBasis
 from greenload.training.report import Passed, Spent
-from greenload.training.split import MeasuredFloor, split
+from greenload.training.split import split
 
 pytestmark = pytest.mark.alone
 
@@ -96,9 +97,9 @@ def reading(profile: Report, device_bytes: float | None) -> Report:
 
 
 def found(given_window: Window, **changed: Any) -> Spent:
-    options: dict[str, Any] = {"channels": CHANNELS, "floors": FLOORS, "profile": profiled({PACKAGE: 0.2, GPU: 0.0})}
-    validation, passed = changed.pop("validation", []), changed.pop("passed", PASSED)
-    return split("fit", given_window, validation, passed, **options | changed)
+    validation, passed, fed = changed.pop("validation", []), changed.pop("passed", PASSED), changed.pop("fed", None)
+    basis = replace(SplitBasis(CHANNELS, FLOORS, profiled({PACKAGE: 0.2, GPU: 0.0})), **changed)
+    return split("fit", given_window, validation, passed, basis, fed=fed)
 
 
 def value(figure: Figure | None) -> float:

@@ -8,14 +8,11 @@ from dataclasses import dataclass
 
 from greenload.backends.base import Availability, BackendTable
 from greenload.backends.dali.runner import INSTALL, DaliRunner, brief
-from greenload.backends.dali.stream import stream
 from greenload.backends.dali.table import CPU_TABLE, GPU_TABLE
-from greenload.backends.replay import Replay, Replaying, replay
+from greenload.backends.replay import Replaying
 from greenload.errors import BackendUnavailable
 from greenload.plans.plan import Plan, Segment
 from greenload.system import limits
-
-__all__ = ["DALI", "DALI_CPU", "DaliBackend", "DaliRunner", "Replay", "backend", "replay", "stream"]
 
 # A driver that hangs must not hang its caller; the first start on a machine of eight GPUs takes about 10 s.
 _PROBE_S = 20.0
@@ -71,15 +68,6 @@ DALI_CPU = DaliBackend("dali-cpu")
 """DALI's CPU operators."""
 DALI = DaliBackend("dali")
 """DALI on a GPU."""
-
-
-def backend(name: str) -> DaliBackend:
-    """The backend of a name: ``"dali-cpu"`` or ``"dali"``.
-
-    Raises:
-        BackendUnavailable: it is neither.
-    """
-    return DaliBackend(name)
 
 
 @functools.cache

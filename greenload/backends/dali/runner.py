@@ -67,18 +67,15 @@ class Intake:
     steps: tuple[Step, ...]
     feeds: tuple[Feed, ...]
     numbers: DrawLayout
-    first: int = 0
-    end: int | None = None
-    readers: Readers | None = None
+    first: int
+    end: int | None
+    readers: Readers | None
 
     @classmethod
-    def of(cls, plan: Plan, segment: Segment | None) -> Intake:
-        """A segment's, or of none: then nothing is fed."""
-        numbers = DrawLayout.of(plan.pipeline)
-        if segment is None:
-            return cls(plan.backend, (), (), numbers)
-        feeds, readers = feeds_of(segment.steps), Readers.of(plan)
-        return cls(segment.backend, segment.steps, feeds, numbers, segment.first, segment.end, readers)
+    def of(cls, plan: Plan, segment: Segment) -> Intake:
+        """What a segment of a plan is given."""
+        feeds, numbers = feeds_of(segment.steps), DrawLayout.of(plan.pipeline)
+        return cls(segment.backend, segment.steps, feeds, numbers, segment.first, segment.end, Readers.of(plan))
 
     def like(self, height: int, width: int) -> dict[str, NDArray[np.generic]]:
         """What the inputs beside the images would be fed for one image of a size: all have these dtypes and shapes."""
@@ -111,11 +108,11 @@ class Job:
 
 
 class DaliRunner:
-    """Runs batches of records through all pixel steps of a plan. Safe in threads: batches take turns.
+    """Runs batches of records through a segment of a plan. Safe in threads: batches take turns.
 
     Args:
         plan: that the segment belongs to.
-        segment: on backend ``"dali-cpu"`` or ``"dali"``; the plan's only one if not given.
+        segment: on backend ``"dali-cpu"`` or ``"dali"``.
         batch_size: the most records of one call.
         threads: DALI's worker threads.
         device_id: the GPU's number, for backend ``"dali"``; 0 if not given.
@@ -126,14 +123,14 @@ class DaliRunner:
         BackendUnavailable: DALI can't run here.
 
     Example:
-        >>> with DaliRunner(plan(pipeline, "dali-cpu"), batch_size=64, threads=2) as runner:
+        >>> with DaliRunner(plan, plan.segments[-1], batch_size=64, threads=2) as runner:
         ...     images = runner.run(records)
     """
 
     def __init__(
         self,
         plan: Plan,
-        segment: Segment | None = None,
+        segment: Segment,
         *,
         batch_size: int,
         threads: int,
@@ -145,33 +142,28 @@ class DaliRunner:
         self.plan = plan
         self.batch_size = batch_size
         self._threads = threads
-        segments = plan.segments if segment is None else (segment,)
-        self._backend = segments[0].backend if len(segments) == 1 else plan.backend
-        self._target = target_of(self._backend, device_id, hw_decoder_load)
-        self._segment = segments[0] if segments else None
-        self._steps = self._segment.steps if self._segment else ()
-        self._intake = Intake.of(plan, self._segment)
+        self._segment = segment
+        self._target = target_of(segment.backend, device_id, hw_decoder_load)
+        self._intake = Intake.of(plan, segment)
         self._lock = threading.Lock()
         self._graph: Any = None
         self._closed = False
-        if self._steps:
-            self._build()
+        self._build()
 
     def _build(self) -> None:
         try:
             self._graph = make_graph(
-                self._steps,
-                self._steps[0].spec_in,
+                self._segment.steps,
+                self._segment.spec_in,
                 batch_size=self.batch_size,
                 threads=self._threads,
                 target=self._target,
             )
         except ImportError as error:
-            raise BackendUnavailable(f"backend {self._backend!r} needs DALI: {error}; {INSTALL}") from None
+            raise BackendUnavailable(f"backend {self._segment.backend!r} needs DALI: {error}; {INSTALL}") from None
         except RuntimeError as error:
-            raise BackendUnavailable(
-                f"backend {self._backend!r} can't run here: {lacking(error) or brief(error) + '; see greenload doctor'}"
-            ) from None
+            why = lacking(error) or f"{brief(error)}; see greenload doctor"
+            raise BackendUnavailable(f"backend {self._segment.backend!r} can't run here: {why}") from None
 
     def run(self, records: Records) -> Images:
         """A batch of records through the segment.
@@ -193,14 +185,12 @@ class DaliRunner:
         if not len(records.images):
             height, width, channels = self.plan.out_spec.image_shape
             return np.empty((0, height or 0, width or 0, channels or 0), self.plan.out_spec.dtype)
-        if not self._steps:
-            return np.stack([np.asarray(image) for image in records.images])
         job = self.prepare(records)
         with self._lock:
             self.submit(job)
             result = self.collect(job)
         there = result if self._target.gpu is None else result.as_cpu()
-        if self._segment is None or self._segment.spec_out.static or there.is_dense_tensor():
+        if self._segment.spec_out.static or there.is_dense_tensor():
             images: NDArray[Any] = np.asarray(there.as_tensor())
             return images
         return [np.asarray(there[i]) for i in range(len(there))]
@@ -248,7 +238,7 @@ class DaliRunner:
     def _blame(self, job: Job, error: RuntimeError) -> Exception:
         """The error to raise for a batch that DALI gave up on: the first record that fails alone, if one does."""
         self._graph = None  # DALI calls a graph invalid after an error, so the next batch builds another
-        found = first_failing(self._steps, self._target, job.records, job.arguments, str(error))
+        found = first_failing(self._segment.steps, self._target, job.records, job.arguments, str(error))
         return found or BackendUnavailable(no_record(error))
 
     def close(self) -> None:

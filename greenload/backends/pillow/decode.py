@@ -24,6 +24,7 @@ from greenload.sources.formats.others import (
     webp,
     webp_alone,
 )
+from greenload.text import one_line
 
 Image = Any
 """A ``PIL.Image.Image``."""
@@ -91,7 +92,7 @@ def _read(data: bytes) -> Image:
     except (FormatError, MemoryError):
         raise
     except Exception as error:  # whatever a reader makes of damaged bytes is the reason
-        raise FormatError(f"can't be decoded: {' '.join(str(error).split()) or type(error).__name__}") from None
+        raise FormatError(f"can't be decoded: {one_line(error) or type(error).__name__}") from None
     return image
 
 

@@ -41,16 +41,16 @@ class _Quantities:
     @classmethod
     def of(
         cls,
-        index: WindowIndex,
+        windows: WindowIndex,
         costs: Sequence[WindowDifference],
         domains: Mapping[str, Metering],
         floors: Mapping[str, IdleFloor],
     ) -> _Quantities:
         """Those of windows with this process's own joules."""
         return cls(
-            {name: Quantity(index, costs, value_reader(name), _MEASURED, counts=name != "cpu_s") for name in _COUNTS},
+            {name: Quantity(windows, costs, value_reader(name), _MEASURED, counts=name != "cpu_s") for name in _COUNTS},
             {
-                name: Quantity(index, costs, value_reader(name), domain, floors.get(name), name)
+                name: Quantity(windows, costs, value_reader(name), domain, floors.get(name), name)
                 for name, domain in domains.items()
             },
         )
@@ -78,8 +78,8 @@ def trial_cost(observations: Sequence[Observation], *, step: str, domains: Mappi
         domains: the energy domains to report.
     """
     floors = find_floors(observations, domains)
-    index = WindowIndex(take_out(observations, domains, floors))
-    return _Quantities.of(index, [_paired(step)], domains, floors).cost(lambda quantity: quantity.figure(0))
+    windows = WindowIndex(take_out(observations, domains, floors))
+    return _Quantities.of(windows, [_paired(step)], domains, floors).cost(lambda quantity: quantity.figure(0))
 
 
 def trial_wall_ns(observations: Sequence[Observation], *, step: str) -> Figure:
@@ -128,17 +128,17 @@ def attribute(
     """
     floors = find_floors(observations, domains, idle_power_w)
     power = idle_power(floors, domains, idle_power_w)
-    index = WindowIndex(take_out(observations, domains, floors))
-    if not index[FULL]:
+    windows = WindowIndex(take_out(observations, domains, floors))
+    if not windows[FULL]:
         raise UsageError('an attribution is checked against the full pipeline, found no window of kind "full": run it')
-    methods = [_method(index, steps, number) for number in range(len(steps))]
-    quantities = _Quantities.of(index, step_differences(steps, methods, isolation_bias or {}), domains, floors)
+    methods = [_method(windows, steps, index) for index in range(len(steps))]
+    quantities = _Quantities.of(windows, step_differences(steps, methods, isolation_bias or {}), domains, floors)
     full = quantities.cost(lambda quantity: quantity.figure(-1))
-    wall_s = scale(_alone(index[FULL], "work_ns", WindowDifference(FULL)), 1e-9)
+    wall_s = scale(_alone(windows[FULL], "work_ns", WindowDifference(FULL)), 1e-9)
     return Attribution(
         steps=tuple(
-            StepCost(name, method, quantities.cost(partial(Quantity.figure, place=number)))
-            for number, (name, method) in enumerate(zip(steps, methods, strict=True))
+            StepCost(name, method, quantities.cost(partial(Quantity.figure, index=index)))
+            for index, (name, method) in enumerate(zip(steps, methods, strict=True))
         ),
         full=full,
         samples_per_s=_inverse(wall_s),
@@ -156,13 +156,13 @@ def attribute(
     )
 
 
-def _method(index: WindowIndex, steps: Sequence[str], number: int) -> str:
-    step, previous = steps[number], steps[number - 1] if number else None
-    if index[step, "with"] and index[step, "without"]:
+def _method(windows: WindowIndex, steps: Sequence[str], index: int) -> str:
+    step, previous = steps[index], steps[index - 1] if index else None
+    if windows[step, "with"] and windows[step, "without"]:
         return "replay"
-    if not index[step, "prefix"]:
+    if not windows[step, "prefix"]:
         raise UsageError(f"every step needs windows, found none for {step!r}: replay it, or run its prefix")
-    if previous is not None and not index[previous, "prefix"]:
+    if previous is not None and not windows[previous, "prefix"]:
         raise UsageError(f"step {step!r} is measured by prefixes, found none ending in {previous!r}: run that one too")
     return "prefix"
 

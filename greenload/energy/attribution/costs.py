@@ -18,18 +18,18 @@ class Cost:
     cpu_s_per_sample: Figure
     """CPU seconds, user plus system."""
     energy_j_per_sample: Mapping[str, Figure]
-    """Joules by domain, without the idle floor."""
+    """Joules by domain, without idle power."""
     device_bytes_per_sample: Figure
     """Bytes read from storage devices."""
     bytes_out_per_sample: float | None = None
-    """Bytes handed on; None where unknown."""
+    """Bytes that leave a step for the next; None where unknown."""
     reads_per_sample: Figure = _UNCOUNTED
     """Read system calls."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepCost:
-    """The cost of one step, and how it was found."""
+    """The cost of one step, and how it was measured."""
 
     name: str
     method: str
@@ -69,19 +69,19 @@ class Attribution:
 
     steps: tuple[StepCost, ...]
     full: Cost
-    """The held-out run at full speed. The error of the floor and neighbours taken out of measured joules is in the
-    interval, as in every other figure of them."""
+    """The held-out run at full speed. Of measured joules the idle power and other processes are taken out; the error of
+    that is in the interval, as in the interval of every step."""
     samples_per_s: Figure
     """Throughput of the held-out run."""
     idle_power_w: Mapping[str, Figure]
-    """The machine's floor by domain."""
+    """The machine's idle power by domain."""
     idle_energy_j_per_sample: Mapping[str, Figure]
-    """The floor's joules while one sample passes at full speed."""
+    """Joules of the idle power while one sample passes at full speed."""
     unattributed: Cost
-    """``full`` less the sum of ``steps``. What of the floor's error is in both cancels."""
+    """``full`` less the sum of ``steps``. The error of the idle power that is in both cancels."""
     total: Cost
-    """``full`` with the idle floor for as long as it takes: the counters saw both, so the floor's error is hardly in
-    it."""
+    """``full`` with the idle power for as long as it takes: the counters saw both, so the total has hardly any of the
+    idle power's error."""
     indistinct: tuple[Indistinct, ...] = ()
     """Steps that can't be told apart in a quantity, with their sum; empty where all are."""
 
@@ -90,7 +90,7 @@ def unattributed_shares(full: Cost, unattributed: Cost) -> dict[str, float]:
     """What no step explains, as a share of the full run: for ``cpu_s`` and each domain that is not modelled.
 
     Modelled joules follow CPU seconds and bytes, so they add nothing. A domain counts only where its meter can tell the
-    rest from zero: of an idle GPU's joules above its floor, which are noise, any share may be left over.
+    rest from zero: above its idle power an idle GPU's joules are noise, of which any share may be left over.
     """
     pairs = {"cpu_s": (full.cpu_s_per_sample, unattributed.cpu_s_per_sample)}
     for domain, figure in full.energy_j_per_sample.items():

@@ -16,24 +16,24 @@ from greenload.energy.figures import Figure, sum_figures
 
 
 def later_epochs(
-    seen: Sequence[Observation], *, steps: Sequence[str], runs: Collection[str], **more: Any
+    observations: Sequence[Observation], *, steps: Sequence[str], runs: Collection[str], **options: Any
 ) -> Attribution:
     """What an epoch costs that reads the caches: a step in front of one costs nothing.
 
     Args:
-        seen: all windows of a profile.
+        observations: all windows of a profile.
         steps: names in the pipeline's order.
         runs: those that run in such an epoch. A cache's cost is that of its filled prefix.
-        more: as for `attribute`.
+        options: what else `attribute` takes.
     """
-    found = attribute(seen, steps=[name for name in steps if name in runs], **more)
-    costs = {step.name: step for step in found.steps}
-    nothing = _every(found.full, lambda one: Figure(0.0, 0.0, 0.0, one.provenance, one.systematic))
-    return replace(found, steps=tuple(costs.get(name) or StepCost(name, "replay", nothing) for name in steps))
+    attribution = attribute(observations, steps=[name for name in steps if name in runs], **options)
+    costs = {step.name: step for step in attribution.steps}
+    nothing = _each(attribution.full, lambda figure: Figure(0.0, 0.0, 0.0, figure.provenance, figure.systematic))
+    return replace(attribution, steps=tuple(costs.get(name) or StepCost(name, "replay", nothing) for name in steps))
 
 
 def first_epoch(
-    seen: Sequence[Observation], *, steps: Sequence[str], caches: Collection[str], **more: Any
+    observations: Sequence[Observation], *, steps: Sequence[str], caches: Collection[str], **options: Any
 ) -> Attribution:
     """What an epoch costs that fills caches.
 
@@ -41,23 +41,23 @@ def first_epoch(
     known of what is in no step.
 
     Args:
-        seen: all windows of a profile.
+        observations: all windows of a profile.
         steps: names of those that run in such an epoch, in the pipeline's order.
         caches: those of them that are filled. Their cost is that of writing; one without windows of that is left out.
-        more: as for `attribute`.
+        options: what else `attribute` takes.
     """
     written = {writing_step(name): name for name in caches}
-    windows = [counted for one in seen if (counted := _counted(one, written)) is not None]
-    ran = any(one.kind == "full" for one in windows)
+    windows = [of_first for window in observations if (of_first := _in_first_epoch(window, written)) is not None]
+    ran = any(window.kind == "full" for window in windows)
     if not ran:
-        windows += [one for one in seen if one.kind == "full"]
-    measured = {one.step for one in windows}
-    found = attribute(windows, steps=[name for name in steps if name in measured], **more)
-    return found if ran else _summed(found)
+        windows += [window for window in observations if window.kind == "full"]
+    measured = {window.step for window in windows}
+    attribution = attribute(windows, steps=[name for name in steps if name in measured], **options)
+    return attribution if ran else _summed(attribution)
 
 
-def _counted(window: Observation, written: dict[str, str]) -> Observation | None:
-    """A window as it counts for a first epoch; None where it is one of later epochs."""
+def _in_first_epoch(window: Observation, written: dict[str, str]) -> Observation | None:
+    """A window as a first epoch's; None where it is one of later epochs."""
     if window.step == FIRST_EPOCH:
         return replace(window, step="", kind="full")
     if window.step in written:
@@ -66,21 +66,21 @@ def _counted(window: Observation, written: dict[str, str]) -> Observation | None
     return None if window.kind == "full" or reads else window
 
 
-def _summed(found: Attribution) -> Attribution:
+def _summed(attribution: Attribution) -> Attribution:
     """The steps' sum in place of a whole that couldn't be run."""
-    costs = [step.cost for step in found.steps]
+    costs = [step.cost for step in attribution.steps]
     full = Cost(
         sum_figures([cost.cpu_s_per_sample for cost in costs]),
         {
             name: sum_figures([cost.energy_j_per_sample[name] for cost in costs], common=True)
-            for name in found.full.energy_j_per_sample
+            for name in attribution.full.energy_j_per_sample
         },
         sum_figures([cost.device_bytes_per_sample for cost in costs]),
         reads_per_sample=sum_figures([cost.reads_per_sample for cost in costs]),
     )
-    rest = _every(full, lambda one: Figure.missing(one.provenance, one.systematic))
+    rest = _each(full, lambda figure: Figure.missing(figure.provenance, figure.systematic))
     return replace(
-        found,
+        attribution,
         full=full,
         total=full,
         unattributed=rest,
@@ -90,7 +90,8 @@ def _summed(found: Attribution) -> Attribution:
     )
 
 
-def _every(cost: Cost, change: Callable[[Figure], Figure]) -> Cost:
+def _each(cost: Cost, change: Callable[[Figure], Figure]) -> Cost:
+    """The cost with each of its figures changed."""
     return Cost(
         change(cost.cpu_s_per_sample),
         {name: change(figure) for name, figure in cost.energy_j_per_sample.items()},

@@ -9,15 +9,15 @@ from greenload.energy.attribution.quantity import Quantity
 from greenload.energy.figures import Figure
 
 TRADING = 0.5
-"""Neighbours trade cost where their sum is known better than this share of what either is known to."""
+"""Two steps trade cost where their sum is known better than this share of what either is known to."""
 COARSE = 0.05
 """Trading matters where a step's half-width exceeds this share of the sum."""
 
 
 def indistinct_steps(name: str, quantity: Quantity, steps: Sequence[str]) -> list[Indistinct]:
-    """The groups of neighbouring steps that can't be told apart in one quantity.
+    """The groups of adjacent steps that can't be told apart in one quantity.
 
-    Two neighbours belong together
+    Two adjacent steps are indistinguishable
 
     - where both are unresolved: each one's interval holds zero and is wider than 1 % of the whole, so that the windows
       can't say which of them costs anything; or
@@ -29,18 +29,18 @@ def indistinct_steps(name: str, quantity: Quantity, steps: Sequence[str]) -> lis
         quantity: of these steps.
         steps: their names, in order.
     """
-    figures = [quantity.figure(place) for place in range(len(steps))]
+    figures = [quantity.figure(index) for index in range(len(steps))]
     if quantity.figure(-1).unresolved or any(figure.value is None for figure in figures):
         return []
-    groups: list[list[int]] = [[place] for place in range(min(1, len(steps)))]
-    for place in range(1, len(steps)):
-        before, after = figures[place - 1], figures[place]
-        if (before.unresolved and after.unresolved) or _trade(before, after, quantity.sum([place - 1, place])):
-            groups[-1].append(place)
+    groups: list[list[int]] = [[index] for index in range(min(1, len(steps)))]
+    for index in range(1, len(steps)):
+        before, after = figures[index - 1], figures[index]
+        if (before.unresolved and after.unresolved) or _trade(before, after, quantity.sum([index - 1, index])):
+            groups[-1].append(index)
         else:
-            groups.append([place])
+            groups.append([index])
     return [
-        Indistinct(tuple(steps[place] for place in group), name, quantity.sum(group))
+        Indistinct(tuple(steps[index] for index in group), name, quantity.sum(group))
         for group in groups
         if len(group) > 1
     ]

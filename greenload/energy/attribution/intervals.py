@@ -33,7 +33,7 @@ CONFIDENCE = 0.95
 """Coverage of every interval."""
 PRIOR_RATIO = 0.3
 """Build variance over noise variance, assumed where the other costs show too little: builds that differ by half of the
-noise of a window, a choice between the none and the whole of it that prototypes showed."""
+noise of a window, a choice between none and all of that noise, as prototypes showed."""
 PRIOR_DF = 1.0
 """Degrees of freedom up to which the assumed ratio fills in: as much as two builds of one like cost would tell."""
 _LEAST_FACTOR = 0.5  # builds that seem to differ less than their rounds explain do so by chance
@@ -62,11 +62,11 @@ def half_width(parts: Iterable[Variance]) -> float:
         >>> round(half_width([Variance(1.0, 3.0)]), 3)
         3.182
     """
-    found = [part for part in parts if part.value > 0]
-    total = math.fsum(part.value for part in found)
+    positive = [part for part in parts if part.value > 0]
+    total = math.fsum(part.value for part in positive)
     if not total:
         return 0.0
-    inverse = sum((part.value / total) ** 2 / part.df for part in found)
+    inverse = sum((part.value / total) ** 2 / part.df for part in positive)
     # Student's t with a huge df is the normal distribution, for which stdtrit has no other name.
     return float(stdtrit(1 / max(inverse, 1e-9), (1 + CONFIDENCE) / 2)) * math.sqrt(total)
 
@@ -147,11 +147,12 @@ class Pool:
         less where its windows are noisier.
         """
         known = [
-            (one.ratio - 1, one.slope, one.builds - 1)
-            for index, one in enumerate(self._all)
-            if one is not None and index not in without and one.builds > 1 and one.df_within > 2 and one.within > 0
+            (other.ratio - 1, other.slope, other.builds - 1)
+            for index, other in enumerate(self._all)
+            if other is not None and index not in without
+            if other.builds > 1 and other.df_within > 2 and other.within > 0
         ]
-        known = [one for one in known if one[1] > 0]
+        known = [(excess, slope, df) for excess, slope, df in known if slope > 0]
         if not known:
             return 0.0, 0.0
         share = 0.0
@@ -171,7 +172,7 @@ class Pool:
         Args:
             table: values by build; those of one build have no spread between builds, which the interval then lacks.
             level: as for the pool's tables.
-            without: places of the pool's tables that are this cost itself, or part of it.
+            without: indices of the pool's tables that are this cost itself, or part of this cost.
 
         Returns:
             None where there are no values or a single one, which has no interval.
@@ -204,19 +205,3 @@ class Pool:
             return 0.0, float(own.df_within)
         borrowed = max(0.0, 1 - own.within / expected)
         return expected, 1 / (borrowed / (df_share + lacking) + 1 / own.df_within)
-
-
-def interval_of(table: BuildTable) -> tuple[float, float, float] | None:
-    """Mean of the builds' means of one cost alone, and the 95 % interval around it.
-
-    Args:
-        table: values by build; any unit.
-
-    Returns:
-        ``(value, low, high)``; None where there are no values or a single one, which has no interval.
-    """
-    found = Pool([]).estimate(table)
-    if found is None:
-        return None
-    half = half_width([found.variance])
-    return found.value, found.value - half, found.value + half

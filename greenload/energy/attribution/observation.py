@@ -1,4 +1,4 @@
-"""`Observation`: one window of a profile, as data; `Metering`: what is known of an energy domain's figures."""
+"""`Observation`: one window of a profile, as data; `Metering`: how an energy domain's figures are had."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Observation:
 
     @property
     def work_ns(self) -> int:
-        """How long its work took: of its joules and CPU seconds, nothing belongs to the rest."""
+        """How long its work took: all of its own joules and CPU seconds belong to that time."""
         return self.wall_ns - self.idle_ns
 
     def __post_init__(self) -> None:
@@ -103,10 +103,10 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Metering:
-    """What is known of one energy domain's figures."""
+    """How one energy domain's figures are had."""
 
     provenance: str
-    """One of `figures.PROVENANCES`. Measured joules contain the idle floor and the neighbours."""
+    """One of `figures.PROVENANCES`. Measured joules contain the idle power's and those of other processes."""
     systematic: float = 0.0
     """Relative band of its model."""
 
@@ -123,7 +123,7 @@ def counted_ns(window: Observation, domain: str) -> int:
 def read_quantity(window: Observation, quantity: str) -> float | None:
     """``"cpu_s"``, ``"device_bytes"``, ``"reads"``, ``"work_ns"`` of a window, or a domain's joules.
 
-    None where void or absent.
+    None where invalid or absent.
     """
     if quantity in window.void:
         return None

@@ -13,6 +13,7 @@ from scipy.special import stdtrit
 
 from greenload.energy.attribution.costs import Attribution, Cost
 from greenload.energy.attribution.intervals import CONFIDENCE
+from greenload.energy.domains import Domain
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import Channel
 from greenload.errors import UsageError
@@ -193,7 +194,7 @@ def _ratios(attribution: Attribution, precision: float) -> Iterator[tuple[float,
 def _judged(attribution: Attribution) -> Iterator[tuple[str, Callable[[Cost], Figure]]]:
     yield "cpu_s", lambda cost: cost.cpu_s_per_sample
     for name, whole in attribution.full.energy_j_per_sample.items():
-        noise = name.startswith("gpu:") and whole.value is not None and whole.unresolved
+        noise = Domain.parse(name).kind == "gpu" and whole.value is not None and whole.unresolved
         if whole.provenance == "measured" and not noise:
             yield name, lambda cost, name=name: cost.energy_j_per_sample[name]  # type: ignore[misc]
 
@@ -201,7 +202,7 @@ def _judged(attribution: Attribution) -> Iterator[tuple[str, Callable[[Cost], Fi
 def further(attribution: Attribution, precision: float, *, builds: int, most_builds: int = MOST_BUILDS) -> int:
     """How many more builds are needed; 0 where it is precise enough, or no more are to be had.
 
-    What has no figure asks for none: its windows so far are void, as those to come would be.
+    What has no figure asks for none: its windows so far are invalid, as those to come would be.
 
     A half-width shrinks with the root of the builds and with Student's t, which more builds make smaller too. Asking
     for as many as that takes, instead of looking after each, leaves less to chance: a profile that stops at a scatter
@@ -209,12 +210,12 @@ def further(attribution: Attribution, precision: float, *, builds: int, most_bui
 
     Args:
         attribution: of all windows so far.
-        precision: as for `reached`.
+        precision: wanted half-width, as a share of a step.
         builds: how many there were.
         most_builds: how many there may be.
     """
     check_precision(precision)
-    ratio = max((one for one, *_ in _ratios(attribution, precision) if math.isfinite(one)), default=0.0)
+    ratio = max((value for value, *_ in _ratios(attribution, precision) if math.isfinite(value)), default=0.0)
     if ratio <= 1:
         return 0
     for wanted in range(builds + 1, most_builds):

@@ -7,10 +7,10 @@ cores add less, any work wakes the package, memory draws by bytes moved, and pow
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from greenload.energy.domains import Domain
 from greenload.errors import UsageError
 
 OTHER = "other"
@@ -21,6 +21,7 @@ PLATFORM_W = 5.0
 """Watts of ``psys`` beside packages and memory."""
 SERVER_WRAP_J = 262143.328850
 """``max_energy_range_uj`` of servers in joules: 2³² − 1 units of 61.035 µJ."""
+_PSYS = Domain("cpu", "psys")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +99,10 @@ class PowercapLayout:
         return tuple(zones)
 
     def _zone(self, zone_id: str, folder: str, name: str, kind: str, package: str) -> EmulatedZone:
-        domain = f"{kind}:{package}"
+        domain, column = str(Domain(kind, package)), str(Domain(kind, self._counted(package)))
         wrap_j = self.wrap_j.get(domain, SERVER_WRAP_J) if isinstance(self.wrap_j, Mapping) else self.wrap_j
         start_j = self.start_j.get(domain, 0.0) if isinstance(self.start_j, Mapping) else self.start_j
-        return EmulatedZone(zone_id, folder, name, domain, f"{kind}:{self._counted(package)}", package, wrap_j, start_j)
+        return EmulatedZone(zone_id, folder, name, domain, column, package, wrap_j, start_j)
 
     def _counted(self, package: str) -> str:
         """The package whose counter a package's zone shows: the first die's, where dies are mirrored."""
@@ -250,8 +251,8 @@ class TruthColumns:
             moved_bytes: bytes moved in this time by kind.
         """
         power = self.power
-        packages = [name for name in self.names if re.match(r"cpu:package-", name)]
-        count = len(packages)
+        domains = [Domain.parse(name) for name in self.names]
+        count = sum(domain.kind == "cpu" and domain.part.startswith("package-") for domain in domains)
         _, by_kind = core_watts(power, [value / count for value in cores])
         core = [watts * seconds for watts in by_kind]
         package = [power.idle_w * seconds, *core]
@@ -259,16 +260,16 @@ class TruthColumns:
             (power.dram_busy_core_w * busy * seconds + power.dram_j_per_byte * moved) / count
             for busy, moved in zip(cores, moved_bytes, strict=True)
         ]
-        drams = sum(name.startswith("dram:") for name in self.names)
+        drams = sum(domain.kind == "dram" for domain in domains)
         rows: list[float] = []
-        for name in self.names:
-            if name == "cpu:psys":
+        for domain in domains:
+            if domain == _PSYS:
                 total = [
                     count * of_package + drams * of_dram for of_package, of_dram in zip(package, dram, strict=True)
                 ]
                 rows += [total[0] + PLATFORM_W * seconds, *total[1:]]
-            elif name.startswith("core:"):
+            elif domain.kind == "core":
                 rows += [0.0, *core]
             else:
-                rows += dram if name.startswith("dram:") else package
+                rows += dram if domain.kind == "dram" else package
         return rows

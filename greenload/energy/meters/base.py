@@ -147,15 +147,15 @@ def channels_by_domain(meters: Iterable[Meter]) -> dict[str, Channel]:
     Raises:
         MeterError: two meters claim one domain, whose joules would be counted twice.
     """
-    found: dict[str, Channel] = {}
+    channels: dict[str, Channel] = {}
     for meter in meters:
         for channel in meter.channels:
-            if channel.domain in found:
+            if channel.domain in channels:
                 raise MeterError(
                     f"a domain may have one meter only, but {channel.domain} has two: leave out one of them"
                 )
-            found[channel.domain] = channel
-    return found
+            channels[channel.domain] = channel
+    return channels
 
 
 class ReplayMeter:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from greenload.energy.domains import Domain
 from greenload.energy.meters.base import Meter, MeterStatus
 from greenload.energy.meters.model import ModelMeter
 from greenload.energy.meters.nvme import Ioctl, find_drive
@@ -14,8 +15,9 @@ from greenload.energy.meters.nvml import find_nvml
 from greenload.energy.meters.process import ProcessMeter
 from greenload.energy.meters.rapl import find_rapl
 from greenload.energy.meters.storage import DataLocation, System, locate, physical_disks
-from greenload.energy.meters.surroundings import look, usable_cpus
+from greenload.energy.meters.surroundings import look
 from greenload.energy.meters.zones import POWERCAP_ROOT, ReadText, read_text
+from greenload.machine import usable_cpus
 
 
 def discover(
@@ -50,65 +52,57 @@ def discover(
 
     Example:
         >>> meters, statuses = discover()
-        >>> {"cpu", "dram"} <= {status.domain.split(":")[0] for status in statuses if status.usable}
+        >>> {"cpu", "dram"} <= {Domain.parse(status.domain).kind for status in statuses if status.usable}
         True
     """
-    meters: list[Meter] = []
-    statuses: list[MeterStatus] = []
-    rapl, found = find_rapl(Path(powercap_root), read, surroundings=look(root, environ))
-    statuses += found
-    if rapl is not None:
-        meters.append(rapl)
-    gpus, found = find_nvml(nvml, environ)
-    statuses += found
-    if gpus is not None:
-        meters.append(gpus)
+    rapl, statuses = find_rapl(Path(powercap_root), read, surroundings=look(root, environ))
+    gpus, gpu_statuses = find_nvml(nvml, environ)
     files = [data] if isinstance(data, str | os.PathLike) else list(data)
-    place, note = _place(files, Path(block_root))
-    if len(place.disks) == 1:
-        drive, told = find_drive(place.disks[0], sys_root=Path(block_root).parent, dev_root=Path(dev_root), ioctl=ioctl)
-        statuses += [told] if told else []
-        meters += [drive] if drive else []
-    measured = {channel.domain.split(":")[0] for meter in meters for channel in meter.channels}
+    location, note = _location(files, Path(block_root))
+    drive, drive_status = None, None
+    if len(location.disks) == 1:
+        folders = {"sys_root": Path(block_root).parent, "dev_root": Path(dev_root)}
+        drive, drive_status = find_drive(location.disks[0], **folders, ioctl=ioctl)
+    meters: list[Meter] = [meter for meter in (rapl, gpus, drive) if meter is not None]
+    measured = {Domain.parse(channel.domain).kind for meter in meters for channel in meter.channels}
     model = ModelMeter(
         [kind for kind in ("cpu", "dram", "storage") if kind not in measured],
         cpus=usable_cpus(root),
-        disks=place.disks,
+        disks=location.disks,
     )
     if model.channels:
         meters.append(model)
-    statuses += model.statuses()
-    statuses += _storage_statuses(ProcessMeter(), place, note)
-    return meters, statuses
+    statuses = [*statuses, *gpu_statuses, *([drive_status] if drive_status else []), *model.statuses()]
+    return meters, statuses + _storage_statuses(ProcessMeter(), location, note)
 
 
-def _place(data: list[str | os.PathLike[str]], block_root: Path) -> tuple[DataLocation, str]:
+def _location(data: list[str | os.PathLike[str]], block_root: Path) -> tuple[DataLocation, str]:
     """What holds the data, and a remark: all disks where that isn't known."""
     disks = physical_disks(block_root)
     whole = DataLocation(disks, "" if disks else "no physical disk is known", known=bool(disks))
     if not data:
         return whole, ""
-    found = locate(data, System(sys=block_root.parent))
-    return (found, "") if found.known else (whole, f"{found.why}: taken for any of this machine's disks")
+    location = locate(data, System(sys=block_root.parent))
+    return (location, "") if location.known else (whole, f"{location.why}: taken for any of this machine's disks")
 
 
-def _storage_statuses(process: ProcessMeter, place: DataLocation, note: str) -> list[MeterStatus]:
+def _storage_statuses(process: ProcessMeter, location: DataLocation, note: str) -> list[MeterStatus]:
     """How device bytes are counted, and why they have no joules: what the storage model, or its absence, rests on."""
 
-    def status(usable: bool, reason: str, remedy: str = "", domain: str = "storage") -> MeterStatus:
-        return MeterStatus(domain, "measured", usable, reason, remedy, "process")
+    def status(usable: bool, reason: str, remedy: str = "") -> MeterStatus:
+        return MeterStatus("storage", "measured", usable, reason, remedy, "process")
 
-    found = []
-    why = place.why or ", ".join(
-        f"{disk.name} is reached over a network" for disk in place.disks if disk.storage is None
+    statuses = []
+    why = location.why or ", ".join(
+        f"{disk.name} is reached over a network" for disk in location.disks if disk.storage is None
     )
     if why:
-        found.append(status(False, f"no joules of storage: {why}"))
+        statuses.append(status(False, f"no joules of storage: {why}"))
     if process.bytes_source is None:
         reason = "device bytes can't be read: neither /proc/self/io nor a physical disk's counters"
-        return [*found, status(False, reason)]
+        return [*statuses, status(False, reason)]
     suffix = f"; {note}" if note else ""
     if process.bytes_source == "machine":
         remedy = "run where a process may read its own /proc/self/io"
-        return [*found, status(True, f"/proc/self/io can't be read: device bytes are the machine's{suffix}", remedy)]
-    return [*found, status(True, f"device bytes of this process, /proc/self/io{suffix}")]
+        return [*statuses, status(True, f"/proc/self/io can't be read: device bytes are the machine's{suffix}", remedy)]
+    return [*statuses, status(True, f"device bytes of this process, /proc/self/io{suffix}")]

@@ -10,7 +10,7 @@ of its domain: it cancels in ratios between plans on one machine, and must be sh
   (:mod:`greenload.energy.meters.storage` has the ranges and where they are from).
 
 **What the modelled cpu figure means**: what this process's work adds to the machine's draw, not a share of what the
-machine draws anyway. The idle floor is apart (:meth:`ModelMeter.idle_power_w`), so that the two add up to Cloud Carbon
+machine draws anyway. The idle power is apart (:meth:`ModelMeter.idle_power_w`), so that the two add up to Cloud Carbon
 Footprint's straight line between idle and full. Memory draws nearly the same whether used or not: the dram figure is
 the share of the process, and what nobody holds isn't charged to anyone; dram therefore has no idle floor here.
 """
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from greenload.energy.domains import Domain
 from greenload.energy.meters.base import Channel, MeterStatus
 from greenload.energy.meters.process import Usage
 from greenload.energy.meters.storage import DataLocation, Disk
@@ -58,17 +59,19 @@ class ModelMeter:
     name = "model"
 
     def __init__(self, kinds: Iterable[str], *, cpus: float, disks: Iterable[Disk]) -> None:
-        wanted = set(kinds)
+        self._kinds = frozenset(kinds)
         self._cpus = cpus
-        place = DataLocation(tuple(disks)) if "storage" in wanted else DataLocation()
-        device = place.storage
+        location = DataLocation(tuple(disks)) if "storage" in self._kinds else DataLocation()
+        device = location.storage
         self._storage = (
-            (Channel(f"storage:{place.name}", "modelled", systematic=device.systematic), device) if device else None
+            (Channel(str(Domain("storage", location.name)), "modelled", systematic=device.systematic), device)
+            if device
+            else None
         )
         channels = []
-        if "cpu" in wanted:
+        if "cpu" in self._kinds:
             channels.append(Channel("cpu", "modelled", systematic=CPU_BAND))
-        if "dram" in wanted:
+        if "dram" in self._kinds:
             channels.append(Channel("dram", "modelled", systematic=DRAM_BAND))
         if self._storage is not None:
             channels.append(self._storage[0])
@@ -76,21 +79,20 @@ class ModelMeter:
 
     def energy_j(self, usage: Usage) -> dict[str, float]:
         """Joules per domain of what was used. A domain whose input is unknown is left out, never 0."""
-        found: dict[str, float] = {}
-        for channel in self.channels:
-            if channel.domain == "cpu":
-                found["cpu"] = VCPU_ACTIVE_W * usage.cpu_s
-            elif channel.domain == "dram":
-                found["dram"] = DRAM_W_PER_GB * usage.rss_byte_s / 1e9
+        joules: dict[str, float] = {}
+        if "cpu" in self._kinds:
+            joules["cpu"] = VCPU_ACTIVE_W * usage.cpu_s
+        if "dram" in self._kinds:
+            joules["dram"] = DRAM_W_PER_GB * usage.rss_byte_s / 1e9
         moved = (usage.device_read_bytes, usage.device_written_bytes)
         if self._storage is not None and moved[0] is not None and moved[1] is not None:
             channel, device = self._storage
-            found[channel.domain] = device.j_per_byte * (moved[0] + moved[1])
-        return found
+            joules[channel.domain] = device.j_per_byte * (moved[0] + moved[1])
+        return joules
 
     def idle_power_w(self) -> dict[str, float]:
         """Watts drawn with nothing to do: cpu only, 0.74 W for each vCPU that this process may use."""
-        return {"cpu": VCPU_IDLE_W * self._cpus} if any(c.domain == "cpu" for c in self.channels) else {}
+        return {"cpu": VCPU_IDLE_W * self._cpus} if "cpu" in self._kinds else {}
 
     def statuses(self) -> list[MeterStatus]:
         """One usable status per modelled domain, naming the model and its band."""

@@ -8,7 +8,7 @@ declared power over the rate that was really reached. They are the maker's word 
 
 What is written counts to this process as a page is made dirty, and reaches the drive seconds later if ever: it is left
 out, and has no joules here. What this process reads from other drives counts as read from this one, as the system
-doesn't tell them apart: beside neighbours on this drive its share then comes out too large.
+doesn't tell them apart: beside other processes on this drive its share then comes out too large.
 
 Of the declaration it is known what it leaves open: where a drive gives an active power, its most is the upper end of
 the band, up to ±100 %; where it gives the most alone, the centre is half of that, ±100 %.
@@ -27,8 +27,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from greenload.energy.domains import Domain
 from greenload.energy.meters.base import Channel, MeterStatus, Reading
-from greenload.energy.meters.kernel_text import kernel_count
+from greenload.energy.meters.kernel_files import kernel_count
 from greenload.energy.meters.storage import NVME, Disk
 from greenload.errors import MeterError
 
@@ -71,7 +72,7 @@ class PowerState:
     idle_w: float | None
     active_w: float | None
     workload: int
-    """Of what the active power holds: 1 light, 2 heavy sequential writes (section 8.15.3), 0 untold."""
+    """Of what the active power holds: 1 light, 2 heavy sequential writes (section 8.15.3), 0 not declared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +207,7 @@ def read_activity(disk: str, sys_root: Path = Path("/sys"), proc_io: Path = Path
         OSError: either can't be read.
         ValueError: either is not what it should be.
     """
-    fields = [kernel_count(one) for one in (sys_root / "block" / disk / "stat").read_text().split()]
+    fields = [kernel_count(field) for field in (sys_root / "block" / disk / "stat").read_text().split()]
     own = dict(line.split(": ") for line in proc_io.read_text().splitlines())
     moved = (fields[2] + fields[6]) * _SECTOR
     return Activity(fields[9] / 1e3, moved, kernel_count(own["read_bytes"]))
@@ -233,7 +234,7 @@ class DeclaredDriveMeter:
         self.drive = drive
         self.power_w, band = drive.power_w
         self.channels: Sequence[Channel] = (
-            Channel(f"storage:{disk.name}", "vendor-declared", systematic=band, can_rest=True),
+            Channel(str(Domain("storage", disk.name)), "vendor-declared", systematic=band, can_rest=True),
         )
         self._activity = activity
         self._lock = threading.Lock()
@@ -287,7 +288,7 @@ def find_drive(
     """
     if disk.storage is not NVME:
         return None, None
-    domain = f"storage:{disk.name}"
+    domain = str(Domain("storage", disk.name))
     try:
         meter = DeclaredDriveMeter(
             disk, identify(dev_root / disk.name, ioctl), lambda: read_activity(disk.name, sys_root)

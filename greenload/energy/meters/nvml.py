@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from greenload.energy.domains import Domain
 from greenload.energy.meters.base import Channel, MeterStatus, Reading
 
 GPU_UPDATE_S = 0.1
@@ -262,6 +263,10 @@ def find_nvml(
     return NvmlMeter(nvml, gpus, clock_ns), statuses
 
 
+def _domain(index: int) -> str:
+    return str(Domain("gpu", str(index)))
+
+
 def _open_gpus(nvml: Any, environ: Mapping[str, str], gpus: dict[str, Gpu]) -> list[MeterStatus]:
     found: list[Any] = []
     statuses: list[MeterStatus] = []
@@ -271,7 +276,7 @@ def _open_gpus(nvml: Any, environ: Mapping[str, str], gpus: dict[str, Gpu]) -> l
         except nvml.NVMLError as error:
             # A lost GPU keeps its place, so that the others keep their index.
             found.append(None)
-            statuses.append(_unusable(f"gpu:{index}", f"NVML can't open it: {error}", error))
+            statuses.append(_unusable(_domain(index), f"NVML can't open it: {error}", error))
     selection = environ.get("CUDA_VISIBLE_DEVICES")
     shown = _select(nvml, selection, found)
     if not found:
@@ -287,7 +292,7 @@ def _open_gpus(nvml: Any, environ: Mapping[str, str], gpus: dict[str, Gpu]) -> l
         ]
     note = _order_note(nvml, selection, environ, found)
     for index in shown:
-        handle, domain = found[index], f"gpu:{index}"
+        handle, domain = found[index], _domain(index)
         if handle is None:
             continue
         try:

@@ -1,7 +1,7 @@
 """What this process and the machine used: CPU seconds, resident memory, device bytes. From clocks and psutil.
 
 CPU seconds are what joules fall back on where no counter can be read, and what splits a package's energy between this
-process and its neighbours.
+process and others.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class ProcessMeter:
         """Read everything now (about 0.01 ms on Linux)."""
         read_bytes, written_bytes, reads = self._io()
         machine_s, rss_bytes = machine_cpu_s(), self.rss_bytes()
-        # CPU seconds last: what reading the rest takes is then known to whoever reads the thread's clock next.
+        # CPU seconds last: what reading the rest takes is then known to the caller, who reads the thread's clock next.
         return ProcessReading(own_cpu_s(), machine_s, rss_bytes, read_bytes, written_bytes, reads)
 
     def _io(self) -> tuple[int | None, int | None, int | None]:

@@ -1,4 +1,4 @@
-"""Reading RAPL through pyRAPL, kept to the part of it that is right.
+"""Reads RAPL through the part of pyRAPL that is right.
 
 pyRAPL assumes the layout of a plain machine: ``/sys/class/powercap/intel-rapl/intel-rapl:0``, ``:1`` … without a gap,
 one zone named ``package-N`` for each socket, and ``dram`` either in all of them or in none. :func:`fits` decides that
@@ -18,7 +18,9 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-_PACKAGE = re.compile(r"(cpu|dram):package-(\d+)$")
+from greenload.energy.domains import Domain
+
+_SOCKET = re.compile(r"package-(\d+)$")
 
 
 def fits(zone_ids: Mapping[str, str]) -> bool:
@@ -35,11 +37,11 @@ def fits(zone_ids: Mapping[str, str]) -> bool:
     """
     sockets: dict[str, set[int]] = {"cpu": set(), "dram": set()}
     for domain, zone_id in zone_ids.items():
-        match = _PACKAGE.match(domain)
+        kind, socket = _kind_and_socket(domain)
         # A hexadecimal digit ends pyRAPL's decimal count; mmio zones are outside its path.
-        if match is None or not re.match(r"intel-rapl(:\d)+$", zone_id):
+        if kind not in sockets or socket is None or not re.match(r"intel-rapl(:\d)+$", zone_id):
             return False
-        sockets[match[1]].add(int(match[2]))
+        sockets[kind].add(socket)
     return bool(sockets["cpu"]) and sockets["dram"] in (set(), sockets["cpu"])
 
 
@@ -86,9 +88,16 @@ class PyRapl:
 
 def _slot(domain: str) -> int:
     """Where pyRAPL's flat list (package 0, dram 0, package 1, …) holds a domain."""
-    match = _PACKAGE.match(domain)
-    assert match is not None, "fits() was asked first"
-    return 2 * int(match[2]) + (match[1] == "dram")
+    kind, socket = _kind_and_socket(domain)
+    assert socket is not None, "fits() was asked first"
+    return 2 * socket + (kind == "dram")
+
+
+def _kind_and_socket(text: str) -> tuple[str, int | None]:
+    """A domain's kind, and the number of its package; None of one that isn't called by its number."""
+    domain = Domain.parse(text)
+    match = _SOCKET.match(domain.part)
+    return domain.kind, None if match is None else int(match[1])
 
 
 def open_pyrapl(zone_ids: Mapping[str, str]) -> Callable[[], Mapping[str, float]] | None:

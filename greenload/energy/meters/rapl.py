@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from greenload.energy.domains import Domain
 from greenload.energy.meters.base import Channel, MeterStatus, Reading
-from greenload.energy.meters.kernel_text import kernel_count
+from greenload.energy.meters.kernel_files import kernel_count
 from greenload.energy.meters.surroundings import Surroundings, look
 from greenload.energy.meters.zones import (
     POWERCAP_ROOT,
@@ -70,7 +71,7 @@ class RaplMeter:
         self._read = read
         self._through_pyrapl = through_pyrapl
         self._files: dict[str, int | None] = {}
-        drams = sum(domain.startswith("dram:") for domain in zones)
+        drams = sum(Domain.parse(domain).kind == "dram" for domain in zones)
         self.channels: Sequence[Channel] = tuple(
             _channel(domain, zone, None if memory_bytes is None else memory_bytes / max(1, drams))
             for domain, zone in self._zones.items()
@@ -120,7 +121,7 @@ class RaplMeter:
 
 def _channel(domain: str, zone: Zone, memory_bytes: float | None) -> Channel:
     channel = Channel(domain, "measured", resolution_j=1e-6, update_s=RAPL_UPDATE_S, wrap_j=zone.wrap_j)
-    if memory_bytes is None or not domain.startswith("dram:"):
+    if memory_bytes is None or Domain.parse(domain).kind != "dram":
         return channel
     gib = memory_bytes / 2**30
     return replace(

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from greenload.energy.meters.kernel_files import kernel_text
+
 # Of a drive with several controllers the kernel lists each path (nvme0c1n1) beside the drive itself (nvme0n1).
 _NOT_STORAGE = re.compile(r"(sr|fd)\d+$|mmcblk\d+(boot|rpmb)|nvme\d+c\d+n\d+$")
 _VIRTUAL_NAMES = ("vd", "xvd")
@@ -255,7 +257,7 @@ def _below(entry: Path, system: System, depth: int) -> DataLocation:
         return odd or DataLocation(
             tuple(sorted({disk for place in places for disk in place.disks}, key=lambda d: d.name))
         )
-    backing = _text(entry / "loop" / "backing_file")
+    backing = kernel_text(entry / "loop" / "backing_file").strip()
     if backing:
         return _place(backing, system, depth + 1)
     if entry.name.startswith(("ram", "zram")):
@@ -269,10 +271,14 @@ def disk_at(entry: Path) -> Disk:
     The rotational flag and the interface are believed of real disks only: hypervisors set them as they like, and clouds
     show volumes over a network as NVMe drives.
     """
-    name, model = entry.name, _text(entry / "device" / "model")
+    name, model = entry.name, kernel_text(entry / "device" / "model").strip()
     parents = f"{entry.resolve()}/"
     # With several paths to a drive, its controllers lie below the subsystem that the device link leads to.
-    transports = [_text(found) for kind in ("transport", "nvme*/transport") for found in (entry / "device").glob(kind)]
+    transports = [
+        kernel_text(found).strip()
+        for kind in ("transport", "nvme*/transport")
+        for found in (entry / "device").glob(kind)
+    ]
     fabric = any(transport != "pcie" for transport in transports)
     if name.startswith(_NETWORK_DISKS) or fabric or re.search(r"/session\d+/|/rport-", parents):
         return Disk(name, None, model)
@@ -280,7 +286,7 @@ def disk_at(entry: Path) -> Disk:
         return Disk(name, UNKNOWN, model)
     if name.startswith("nvme"):
         return Disk(name, NVME, model)
-    if _text(entry / "queue" / "rotational") == "1":
+    if kernel_text(entry / "queue" / "rotational").strip() == "1":
         return Disk(name, DISK, model)
     return Disk(name, SATA if name.startswith("sd") else FLASH, model)
 
@@ -295,11 +301,3 @@ def physical_disks(block_root: Path = Path("/sys/block")) -> tuple[Disk, ...]:
         return ()
     found = (entry for entry in sorted(block_root.iterdir()) if not _NOT_STORAGE.match(entry.name))
     return tuple(disk_at(entry) for entry in found if (entry / "device").exists())
-
-
-def _text(path: Path) -> str:
-    """A sysfs file's text; empty where there is none."""
-    try:
-        return path.read_text(errors="replace").strip()
-    except OSError:
-        return ""

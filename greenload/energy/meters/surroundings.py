@@ -1,12 +1,14 @@
-"""What a process runs in: a container, a virtual machine, a share of the CPUs."""
+"""What a process runs in: a container, a virtual machine, a kernel with or without RAPL's driver."""
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from greenload.energy.meters.kernel_files import kernel_text
 
 _CONTAINER_FILES = {".dockerenv": "Docker", "run/.containerenv": "Podman"}
 _CONTAINER_NAMES = ("run/systemd/container", "run/host/container-manager")
@@ -82,7 +84,7 @@ def look(root: str | os.PathLike[str] = "/", environ: Mapping[str, str] | None =
         'Linux'
     """
     base, variables = Path(root), os.environ if environ is None else environ
-    cpuinfo = _text(base / "proc/cpuinfo")
+    cpuinfo = kernel_text(base / "proc/cpuinfo")
     fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in cpuinfo.splitlines())}
     hypervisor = "hypervisor" in fields.get("flags", "").split()  # CPUID's bit for guests, set by all common ones
     return Surroundings(
@@ -97,8 +99,8 @@ def look(root: str | os.PathLike[str] = "/", environ: Mapping[str, str] | None =
 
 def _hypervisor(base: Path) -> str:
     dmi = base / "sys/class/dmi/id"
-    names = [_text(dmi / name).strip() for name in ("sys_vendor", "product_name")]
-    names.append("" if any(names) else _text(base / "sys/hypervisor/type").strip())
+    names = [kernel_text(dmi / name).strip() for name in ("sys_vendor", "product_name")]
+    names.append("" if any(names) else kernel_text(base / "sys/hypervisor/type").strip())
     return " ".join(name for name in names if name) or "its maker isn't named"
 
 
@@ -110,66 +112,6 @@ def _container(base: Path, environ: Mapping[str, str]) -> str:
     for name, maker in _CONTAINER_FILES.items():
         if (base / name).exists():
             return maker
-    said = (environ.get("container", ""), *(_text(base / name).strip() for name in _CONTAINER_NAMES))
-    groups = _text(base / "proc/1/cgroup")
+    said = (environ.get("container", ""), *(kernel_text(base / name).strip() for name in _CONTAINER_NAMES))
+    groups = kernel_text(base / "proc/1/cgroup")
     return next((one for one in (*said, *(maker for name, maker in _MANAGERS.items() if name in groups)) if one), "")
-
-
-def usable_cpus(root: str | os.PathLike[str] = "/") -> float:
-    """CPUs that this process may use: by its affinity, and by the quota of its control groups, whichever is less.
-
-    A quota may be a fraction: ``docker run --cpus 1.5`` sets one of 1.5 CPUs. Control groups nest, and the least quota
-    on the way to the root counts (kernel documentation, ``cgroup-v2.rst``, ``cpu.max``; in version 1
-    ``cpu.cfs_quota_us`` and ``cpu.cfs_period_us``).
-
-    Args:
-        root: of the file system.
-
-    Example:
-        >>> 0 < usable_cpus() <= os.cpu_count()
-        True
-    """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min([float(allowed), *_quotas(Path(root))])
-
-
-def _quotas(base: Path) -> Iterator[float]:
-    """CPUs that control groups allow, one figure for each that has a limit."""
-    mounted = base / "sys/fs/cgroup"
-    for line in _text(base / "proc/self/cgroup").splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if not controllers:
-            for folder in _upwards(mounted, path):
-                quota, _, period = _text(folder / "cpu.max").strip().partition(" ")
-                yield from _limit(quota, period)
-        elif "cpu" in controllers.split(","):
-            for name in dict.fromkeys((controllers, "cpu")):
-                for folder in _upwards(mounted / name, path):
-                    quota, period = (_text(folder / f"cpu.cfs_{one}_us").strip() for one in ("quota", "period"))
-                    yield from _limit(quota, period)
-
-
-def _upwards(mounted: Path, path: str) -> Iterator[Path]:
-    """A control group's folder and those it is nested in, up to where the hierarchy is mounted.
-
-    In a container the path is the host's, and not there: the container's own group is what is mounted.
-    """
-    folder = mounted / path.strip("/")
-    while folder != mounted and mounted in folder.parents:
-        yield folder
-        folder = folder.parent
-    yield mounted
-
-
-def _limit(quota: str, period: str) -> Iterator[float]:
-    """A quota in CPUs; none where it is ``max``, -1 or missing."""
-    if quota.isdigit() and period.isdigit() and int(quota) > 0 and int(period) > 0:
-        yield int(quota) / int(period)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

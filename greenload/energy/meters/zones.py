@@ -14,8 +14,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from greenload.energy.domains import Domain
 from greenload.energy.meters.base import COUNTS_TWICE, MeterStatus
-from greenload.energy.meters.kernel_text import kernel_count
+from greenload.energy.meters.kernel_files import kernel_count
 from greenload.system.json_data import Value
 
 POWERCAP_ROOT = Path("/sys/class/powercap")
@@ -105,15 +106,19 @@ def enumerate_zones(root: Path = POWERCAP_ROOT, read: ReadText = read_text) -> t
                 raise ValueError(f"max_energy_range_uj is {wrap_j * 1e6:.0f}, so a wrap can't be told from a reset")
         except (OSError, ValueError) as error:
             remedy = "in a container, start it with /sys/class/powercap and /sys/devices/virtual/powercap readable"
-            broken.append(unusable(_raw(zone_id), f"{path} can't be identified: {error}", remedy))
+            broken.append(unusable(_domain_of_id(zone_id), f"{path} can't be identified: {error}", remedy))
             continue
         zones.append(Zone(zone_id, name, path, wrap_j))
     return sorted(zones, key=lambda zone: zone.order), broken
 
 
-def _raw(zone_id: str) -> str:
-    """A domain's name for a zone that has none of its own, or whose name is taken."""
-    return f"cpu:{zone_id.replace(':', '.')}"
+def _part_of_id(zone_id: str) -> str:
+    """A domain's part for a zone that has no name of its own, or whose name is taken."""
+    return zone_id.replace(":", ".")
+
+
+def _domain_of_id(zone_id: str) -> str:
+    return str(Domain("cpu", _part_of_id(zone_id)))
 
 
 def unusable(domain: str, reason: str, remedy: str = "") -> MeterStatus:
@@ -142,11 +147,12 @@ def assign_domains(
     for zone in zones:
         parent = by_id.get(zone.parent_id) if zone.parent_id is not None else None
         if zone.parent_id is None and zone.zone_id in names:
-            domain = f"cpu:{names[zone.zone_id]}"
+            domain = str(Domain("cpu", names[zone.zone_id]))
         elif zone.name == "dram" and parent is not None:
-            domain = f"dram:{names.get(parent.zone_id, parent.name)}"
+            domain = str(Domain("dram", names.get(parent.zone_id, parent.name)))
         elif zone.parent_id is None:
-            left_out.append(unusable(f"cpu:{zone.name}", f"{zone.path} contains other zones: {COUNTS_TWICE}"))
+            reason = f"{zone.path} contains other zones: {COUNTS_TWICE}"
+            left_out.append(unusable(str(Domain("cpu", zone.name)), reason))
             continue
         else:
             continue
@@ -156,9 +162,10 @@ def assign_domains(
         elif first.zone_id in unreadable and zone.zone_id not in unreadable:
             chosen[domain] = zone
             reason = f"{first.path} can't be read, and {zone.path}, which repeats it, can: {COUNTS_TWICE}"
-            left_out.append(unusable(_raw(first.zone_id), reason))
+            left_out.append(unusable(_domain_of_id(first.zone_id), reason))
         else:
-            left_out.append(unusable(_raw(zone.zone_id), f"{zone.path} repeats {first.path}: {COUNTS_TWICE}"))
+            reason = f"{zone.path} repeats {first.path}: {COUNTS_TWICE}"
+            left_out.append(unusable(_domain_of_id(zone.zone_id), reason))
     return chosen, left_out
 
 
@@ -170,7 +177,7 @@ def _package_names(zones: Sequence[Zone]) -> dict[str, str]:
     for zone in zones:
         if zone.parent_id is None and _PACKAGE.match(zone.name):
             first = (zone.mmio, zone.name) not in taken
-            names[zone.zone_id] = zone.name if first else _raw(zone.zone_id).partition(":")[2]
+            names[zone.zone_id] = zone.name if first else _part_of_id(zone.zone_id)
             taken.add((zone.mmio, zone.name))
     return names
 
@@ -182,27 +189,29 @@ def drop_mirrors(chosen: dict[str, Zone], read: ReadText) -> list[MeterStatus]:
     generations report their whole package. Packages of different names are never compared.
     """
     dropped: list[MeterStatus] = []
-    suspects = [domain for domain in chosen if "-die-" in domain or "intel-rapl" in domain]
-    for domain in suspects:
-        kind = domain.partition(":")[0]
+    domains = {text: Domain.parse(text) for text in chosen}
+    by_id = {text for text, domain in domains.items() if "intel-rapl" in domain.part}
+    suspects = [text for text, domain in domains.items() if "-die-" in domain.part or text in by_id]
+    for text in suspects:
         for other in list(chosen):
-            if other == domain:
+            if other == text:
                 break
-            if other.partition(":")[0] != kind or not ("intel-rapl" in domain or other in suspects):
+            if domains[other].kind != domains[text].kind or not (text in by_id or other in suspects):
                 continue
-            if _same_counter(chosen[other], chosen[domain], read):
-                dropped.append(unusable(domain, f"{chosen[domain].path} mirrors {chosen[other].path}: {COUNTS_TWICE}"))
-                del chosen[domain]
+            if _same_counter(chosen[other], chosen[text], read):
+                dropped.append(unusable(text, f"{chosen[text].path} mirrors {chosen[other].path}: {COUNTS_TWICE}"))
+                del chosen[text]
                 break
     return dropped
 
 
 def without_dram(chosen: Mapping[str, Zone]) -> list[MeterStatus]:
     """Packages whose memory has no counter though others' has: the sum of the counters lacks it."""
-    packages = {domain.partition(":")[2]: zone for domain, zone in chosen.items()}
-    counted = {domain.partition(":")[2] for domain in chosen if domain.startswith("dram:")}
+    domains = {Domain.parse(text): zone for text, zone in chosen.items()}
+    packages = {domain.part: zone for domain, zone in domains.items()}
+    counted = {domain.part for domain in domains if domain.kind == "dram"}
     return [
-        unusable(f"dram:{package}", f"{zone.path} has no dram zone: this package's memory isn't counted")
+        unusable(str(Domain("dram", package)), f"{zone.path} has no dram zone: this package's memory isn't counted")
         for package, zone in packages.items()
         if counted and package not in counted
     ]

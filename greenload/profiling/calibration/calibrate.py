@@ -30,6 +30,7 @@ from greenload.plans.pipeline import Pipeline
 from greenload.profiling.calibration.probes import Group, Laid, RunnerRun, of_pipeline
 from greenload.profiling.calibration.standard_set import Material, standard
 from greenload.profiling.windows import Progress, Runnable, Windows, closing
+from greenload.public import public
 from greenload.sources import Files, Source, formats, open_folder, read_many
 from greenload.sources.samples import make_samples
 from greenload.system.scratch import ScratchFolder
@@ -60,6 +61,7 @@ class Row:
     weight: float = 1.0
 
 
+@public
 def calibrate(
     pipeline: Pipeline | None = None,
     *,

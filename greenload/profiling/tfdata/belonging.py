@@ -13,6 +13,7 @@ from greenload.energy.figures import Figure, sum_figures
 from greenload.profiling.tfdata.counting import Counts
 from greenload.profiling.tfdata.graph import Node
 from greenload.report.data import Skipped, Step
+from greenload.text import percent
 
 _NOTABLE = 0.005
 """Share of elements from which it is said that a filter throws them away."""
@@ -92,4 +93,4 @@ def thrown_away(root: Node, counts: Counts, before: Callable[[Node], Any]) -> It
         share = 1 - left.elements_per_sample / given.elements_per_sample
         if share >= _NOTABLE:
             place = f" at {node.where}" if node.where else ""
-            yield Skipped(node.name, f"throws away {share:.0%} of the elements that reach it{place}".replace("%", " %"))
+            yield Skipped(node.name, f"throws away {percent(share)} of the elements that reach it{place}")

@@ -18,7 +18,7 @@ from greenload.profiling.tfdata.operations import holds, repeatable
 from greenload.profiling.tfdata.ownership import made_inside
 from greenload.profiling.tfdata.rebuild import Builder
 from greenload.profiling.tfdata.remarks import at
-from greenload.report.rows import bytes_text
+from greenload.text import bytes_text
 
 if TYPE_CHECKING:
     import tensorflow as tf

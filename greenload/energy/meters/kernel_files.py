@@ -1,6 +1,8 @@
-"""Numbers that the kernel writes as text, in sysfs and in proc."""
+"""Text and numbers of the files in which the kernel tells about itself, in sysfs and in proc."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from greenload.system.json_data import shown
 
@@ -23,3 +25,11 @@ def kernel_count(text: str) -> int:
     if not 0 <= value <= LARGEST_COUNT:
         raise ValueError(f"a counter is a whole number below 2^64, and reads {shown(digits)}")
     return value
+
+
+def kernel_text(path: Path) -> str:
+    """A file's text; empty where it can't be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
