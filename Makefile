@@ -37,7 +37,7 @@ test: lint
 	$(BIN)/pytest -m "alone and not long"
 
 check: lint
-	$(BIN)/pytest -m "not slow and not gpu and not long" --timeout 30
+	$(BIN)/pytest -n 2 --dist worksteal -m "not alone and not slow and not gpu and not long" --timeout 30
 
 lint: ready
 	$(BIN)/ruff check .

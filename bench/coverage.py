@@ -106,9 +106,7 @@ def cell(what: str, neighbour: str, noise: float, profiles: int, precision: floa
     for number in range(profiles):
         rng = np.random.default_rng((number, round(1000 * noise)))
         ratio = RATIOS[number % len(RATIOS)]
-        scenario = typical_scenario(
-            rng, noise=noise, build_ratio=ratio, neighbour=neighbour, tails=number % 2 == 1, **more
-        )
+        scenario = typical_scenario(rng, noise=noise, build_ratio=ratio, other=neighbour, tails=number % 2 == 1, **more)
         windows, found, took = profile(scenario, rng, precision)
         for key, values in held(scenario, windows, found).items():
             shown[ratio].setdefault(key, []).extend(values)

@@ -30,7 +30,7 @@ import numpy as np
 
 import greenload as gl
 from greenload.machine import machine
-from greenload.sources.formats import tfrecord
+from greenload.sources.formats import record_index
 from greenload.sources.samples import make_samples
 from greenload.system import file_output
 
@@ -104,7 +104,7 @@ def index(files: list[str]) -> dict[str, Any]:
     seconds = []
     for _ in range(4):
         start = time.perf_counter()
-        records = sum(len(tfrecord.build(path, "plain", "image", "label").records) for path in files)
+        records = sum(len(record_index.build(path, "plain", "image", "label").records) for path in files)
         seconds.append(time.perf_counter() - start)
     return {"records": records, "megabytes": size / 1e6, "mb_per_s": size / 1e6 / min(seconds[1:])}
 

@@ -48,9 +48,11 @@ from greenload.stages import RandomCrop as RandomCrop
 from greenload.stages import RandomErasing as RandomErasing
 from greenload.stages import RandomGrayscale as RandomGrayscale
 from greenload.stages import RandomHorizontalFlip as RandomHorizontalFlip
+from greenload.stages import RandomInvert as RandomInvert
 from greenload.stages import RandomOrder as RandomOrder
 from greenload.stages import RandomResizedCrop as RandomResizedCrop
 from greenload.stages import RandomRotation as RandomRotation
+from greenload.stages import RandomSolarize as RandomSolarize
 from greenload.stages import RandomVerticalFlip as RandomVerticalFlip
 from greenload.stages import Resize as Resize
 from greenload.stages import Shuffle as Shuffle

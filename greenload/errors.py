@@ -6,7 +6,7 @@
     │   │                                open files or memory ran out (which is never a RecordError)
     │   └── RecordError                  one record is bad: names the file, the reason and its position
     ├── BackendUnavailable               a backend can't run here: says why, and the remedy
-    ├── MeterError                       a meter can't be read, or a window of it is void
+    ├── MeterError                       a meter can't be read, or a window of it is invalid
     ├── ReportError (ValueError)         a report file is not one, or of another version
     └── UsageError (ValueError)          an argument of a command or a function is wrong
 

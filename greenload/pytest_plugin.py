@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class UndecidedBudget(pytest.PytestWarning):
-    """A figure's interval holds the budget's limit: it can't be told whether the budget was kept.
+    """A figure's interval holds the budget's limit: whether the budget was kept is undecided.
 
     To let such a test fail: ``-W error::greenload.pytest_plugin.UndecidedBudget``.
     """
@@ -66,7 +66,7 @@ class EnergyBudget:
         tolerance: float | None = None,
         **options: Any,
     ) -> Report | AbstractContextManager[MeasuredWindow]:
-        """Fail the test if a budget is exceeded, or there is no figure to judge it by; warn if it can't be told.
+        """Fail the test if a budget is exceeded, or there is no figure to judge it by; warn if it is undecided.
 
         Args:
             subject: a report, or what `greenload.profile` takes, which is profiled; or the first rule of several for a
@@ -85,14 +85,14 @@ class EnergyBudget:
             ReportError: the baseline can't be read; as soon.
         """
         __tracebackhide__ = True
-        from greenload.report.budgets import OF_REPORTS, OF_WINDOWS, parse
+        from greenload.report.budgets import OF_REPORTS, OF_WINDOWS, parse_budget
 
         if isinstance(subject, str):
             if baseline is not None or tolerance is not None or options:
                 raise _usage("a block of code has no baseline and no options of profile: give budgets alone")
-            self._blocks.append(_Block([parse(rule, OF_WINDOWS) for rule in (subject, *rules)]))
+            self._blocks.append(_Block([parse_budget(rule, OF_WINDOWS) for rule in (subject, *rules)]))
             return self._blocks[-1]
-        budgets = [parse(rule, OF_REPORTS) for rule in rules]
+        budgets = [parse_budget(rule, OF_REPORTS) for rule in rules]
         if not budgets and baseline is None:
             raise _usage(
                 "energy_budget needs budgets or a baseline, as energy_budget(train, 'cpu_s_per_sample<=0.001')"
@@ -103,9 +103,9 @@ class EnergyBudget:
 @pytest.fixture
 def energy_budget() -> Iterator[EnergyBudget]:
     """Hold a pipeline, a dataset, a report or a block of code against budgets of CPU seconds and joules."""
-    found = EnergyBudget()
-    yield found
-    if not all(block.entered for block in found._blocks):
+    budget = EnergyBudget()
+    yield budget
+    if not all(block.entered for block in budget._blocks):
         pytest.fail("energy_budget(rule) alone measures nothing: write `with energy_budget(rule):` around the code")
 
 
@@ -114,7 +114,7 @@ def _judged(subject: Any, budgets: Sequence[Budget], baseline: Any, tolerance: f
     from dataclasses import replace
 
     from greenload.report.baselines import TOLERANCE, against, check_tolerance
-    from greenload.report.budgets import check
+    from greenload.report.budgets import check_budgets
     from greenload.report.data import Report
 
     allowed = TOLERANCE if tolerance is None else tolerance
@@ -128,7 +128,7 @@ def _judged(subject: Any, budgets: Sequence[Budget], baseline: Any, tolerance: f
         from greenload.profiling.profile import profile
 
         report = profile(subject, **options)
-    checks = check(report, budgets, before)
+    checks = check_budgets(report, budgets, before)
     if before is not None:
         checks += against(before, report, tolerance=allowed)
     _enforce(checks, stacklevel=4)
@@ -164,15 +164,15 @@ class _Block:
 def _enforce(checks: Sequence[Check], stacklevel: int) -> None:
     """Fail the test with a line for each check that failed; warn, at the user's line, of each that is undecided."""
     __tracebackhide__ = True
-    from greenload.report.checks import line
+    from greenload.report.checks import check_line
     from greenload.text import printable
 
-    failed = [printable(line(one)) for one in checks if one.failed]
+    failed = [printable(check_line(check)) for check in checks if check.failed]
     if failed:
         pytest.fail("\n".join(["the energy budget isn't kept", *failed]))
-    for one in checks:
-        if one.outcome == "undecided":
-            warnings.warn(UndecidedBudget(printable(line(one))), stacklevel=stacklevel)
+    for check in checks:
+        if check.outcome == "undecided":
+            warnings.warn(UndecidedBudget(printable(check_line(check))), stacklevel=stacklevel)
 
 
 def _usage(message: str) -> Exception:

@@ -1,4 +1,4 @@
-"""Numbers as users pass them: NumPy's become Python's, so that what is kept compares, hashes and is written as JSON."""
+"""Turns users' arguments into Python's numbers, so that they compare, hash and are written as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from greenload.errors import GreenloadError
 
 
 def whole(value: Any) -> int | None:
-    """A Python or NumPy integer as a Python one; ``None`` for anything else, truth values among it.
+    """A Python or NumPy integer as a Python one; ``None`` for anything else, also for truth values.
 
     Example:
         >>> whole(np.int64(224)), whole(True), whole(2.0)
@@ -29,7 +29,7 @@ def whole(value: Any) -> int | None:
 
 
 def number(value: Any) -> float | None:
-    """A finite Python or NumPy number as a Python float; ``None`` for anything else, truth values among it.
+    """A finite Python or NumPy number as a Python float; ``None`` for anything else, also for truth values.
 
     Example:
         >>> number(np.float32(0.5)), number(3), number("3"), number(math.inf)
@@ -39,21 +39,21 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool) or not (array or isinstance(value, numbers.Real)):
         return None
     try:
-        found = float(value)
+        result = float(value)
     except OverflowError:  # an integer of 400 digits
         return None
-    return found if math.isfinite(found) else None
+    return result if math.isfinite(result) else None
 
 
 def several(value: Any) -> tuple[Any, ...] | None:
-    """What a tuple, a list or an array of one dimension holds; ``None`` for anything else."""
+    """The elements of a tuple, a list or an array of one dimension; ``None`` for anything else."""
     if isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim == 1):
         return tuple(value)
     return None
 
 
 def positive(error: type[GreenloadError], name: str, value: Any, otherwise: str = "") -> int:
-    """A whole number from 1.
+    """An argument that must be a whole number from 1, as an integer.
 
     Args:
         error: what is raised.
@@ -64,10 +64,10 @@ def positive(error: type[GreenloadError], name: str, value: Any, otherwise: str 
     Raises:
         GreenloadError: ``error``, where it is another value.
     """
-    found = whole(value)
-    if found is None or found < 1:
+    integer = whole(value)
+    if integer is None or integer < 1:
         raise error(f"{name} must be a positive integer{otherwise}, not {value!r}")
-    return found
+    return integer
 
 
 def one_of(error: type[GreenloadError], name: str, value: Any, choices: Sequence[str]) -> None:

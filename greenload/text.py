@@ -39,7 +39,7 @@ _PIECES = re.compile(r"[^/\\\\_:=|]+[/\\\\_:=|]*|[/\\\\_:=|]+")
 
 
 def printable(text: object) -> str:
-    """The text in one line, with whatever could move a cursor, or can't be encoded, as a visible escape.
+    """The text in one line, with every character that could move a cursor, or can't be encoded, as a visible escape.
 
     Escaped are control characters (ESC, BEL, CR, LF, those of C1), marks that turn the direction of writing, and lone
     surrogates, which stand for bytes of a file name that aren't UTF-8. Text that is printable stays as it is, so
@@ -89,18 +89,18 @@ def breaks(text: str, width: int) -> list[int]:
     """
     from rich.cells import cell_len
 
-    found, at, used = [], 0, 0
+    offsets, offset, used = [], 0, 0
     for piece in _pieces(text, width):
         if used and used + cell_len(piece.rstrip()) > width:
-            found.append(at)
+            offsets.append(offset)
             used = 0
-        at += len(piece)
+        offset += len(piece)
         used += cell_len(piece)
-    return found
+    return offsets
 
 
 def _pieces(text: str, width: int) -> Iterator[str]:
-    """What stays together: words with the blanks behind them, and parts of words that are too wide."""
+    """Pieces that aren't broken: words with the blanks behind them, and parts of words that are too wide."""
     from rich.cells import cell_len, chop_cells
 
     for word in re.findall(r"\s*\S+\s*", text):
@@ -117,14 +117,14 @@ def wrapped(text: str, width: int) -> str:
     return "\n".join(text[begin:end].rstrip() for begin, end in itertools.pairwise(edges))
 
 
-def rounded(figure: Interval) -> tuple[str, str] | None:
+def rounded_figure(figure: Interval) -> tuple[str, str] | None:
     """Value and half-width as text, cut where the interval stops supporting digits; None for a missing figure.
 
-    The half-width keeps two digits where they are 10 to 35, else one, and the value ends at the same place (the
+    The half-width keeps two digits where they are 10 to 35, else one, and the value ends at the same digit (the
     Particle Data Group's rule). Without an interval three significant digits are kept, and the half-width is empty.
 
     Example:
-        >>> rounded(Figure(0.93241, 0.90911, 0.95571, "measured"))
+        >>> rounded_figure(Figure(0.93241, 0.90911, 0.95571, "measured"))
         ('0.932', '0.023')
     """
     if figure.value is None or figure.half_width is None:
@@ -152,7 +152,7 @@ def amount(figure: Interval | None, *, resolve: bool = True) -> str:
         figure: what to show.
         resolve: whether an unresolved figure is called that; what is left over is shown as a number either way.
     """
-    parts = rounded(figure) if figure is not None else None
+    parts = rounded_figure(figure) if figure is not None else None
     if figure is None or parts is None:
         return DASH
     if figure.unresolved and resolve:
@@ -161,7 +161,7 @@ def amount(figure: Interval | None, *, resolve: bool = True) -> str:
 
 
 def call_count(figure: Interval | None) -> str:
-    """A number of calls in three digits: ``"2"``, ``"0.00391"``; 0 where it isn't told from that, a dash if none."""
+    """A number of calls in three digits: ``"2"``, ``"0.00391"``; 0 if its interval holds zero, a dash if missing."""
     if figure is None or figure.value is None or figure.low is None or figure.high is None:
         return DASH
     return "0" if figure.low <= 0 <= figure.high else f"{figure.value:.3g}".replace("-", "−")

@@ -8,10 +8,15 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from greenload.sources.samples import make_samples
 
 pytest_plugins = ("report_fixtures",)
+settings.register_profile(  # the same examples everywhere, on a busy machine too
+    "suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")  # others with pytest --hypothesis-profile=default
 os.environ.pop("COLUMNS", None)  # pytest-xdist gives its workers a width; what they print goes to no terminal
 SAMPLE_IMAGES = 48
 SAMPLE_CLASSES = 4

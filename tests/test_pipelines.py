@@ -11,7 +11,7 @@ import pytest
 import record_files
 
 import greenload as gl
-from greenload.cli.resolve import ready, resolve
+from greenload.cli.resolve import find_pipeline, ready
 from greenload.loading.pack import pack
 
 SHAPES = {
@@ -58,7 +58,7 @@ def test_every_ready_pipeline_is_known_here_and_explained() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_it_gives_what_it_says(name: str, request: pytest.FixtureRequest) -> None:
-    pipeline = resolve(name, data_for(name, request))
+    pipeline = find_pipeline(name, data_for(name, request))
     assert isinstance(pipeline, gl.Pipeline)
     assert pipeline.shuffled == name.endswith("train")
     count = 0
@@ -74,7 +74,7 @@ def test_it_gives_what_it_says(name: str, request: pytest.FixtureRequest) -> Non
 @pytest.mark.parametrize("name", [name for name in IN_RECORDS if name.endswith("evaluate")])
 def test_a_packed_set_gives_the_same_images_as_its_folder(name: str, sample_folder: Path, packed: Path) -> None:
     def images(folder: Path) -> list[tuple[bytes, int]]:
-        loaded = gl.load(resolve(name, str(folder)), epochs=1).unbatch().as_numpy_iterator()
+        loaded = gl.load(find_pipeline(name, str(folder)), epochs=1).unbatch().as_numpy_iterator()
         return sorted((np.asarray(image).tobytes(), int(label)) for image, label in loaded)
 
     assert images(packed) == images(sample_folder)

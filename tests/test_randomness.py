@@ -58,6 +58,7 @@ def test_a_million_draws_are_bit_equal_in_tensorflow(seed: int) -> None:
     assert plain.tobytes() == compiled(tf.constant(index), tf.constant(5, tf.int64)).numpy().tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 def test_the_permutation_is_bit_equal_in_tensorflow(size: int) -> None:
     tf = pytest.importorskip("tensorflow")
@@ -150,6 +151,7 @@ def test_pairs_of_neighbours_fill_the_square() -> None:
         assert stats.chisquare(table.ravel()).pvalue > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 3, 4, 5])
 def test_every_order_of_a_few_samples_is_equally_likely(size: int) -> None:
     epochs = 4000

@@ -42,7 +42,9 @@ OF_FLOATS: dict[str, Callable[[Any], Stage]] = {
     "RandomErasing": lambda x: gl.RandomErasing(x(0.25), (x(0.25), x(0.5)), (x(0.5), x(2.0)), x(0.5)),
     "RandomGrayscale": lambda x: gl.RandomGrayscale(x(0.25)),
     "RandomHorizontalFlip": lambda x: gl.RandomHorizontalFlip(x(0.25)),
+    "RandomInvert": lambda x: gl.RandomInvert(x(0.25)),
     "RandomResizedCrop": lambda x: gl.RandomResizedCrop(64, (x(0.25), x(1.0)), (x(0.5), x(2.0))),
+    "RandomSolarize": lambda x: gl.RandomSolarize(x(100.5), x(0.25)),
     "RandomVerticalFlip": lambda x: gl.RandomVerticalFlip(x(0.25)),
 }
 

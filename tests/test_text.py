@@ -30,7 +30,7 @@ from greenload.text import (
     one_line,
     percent,
     printable,
-    rounded,
+    rounded_figure,
 )
 
 NAME = os.fsdecode(b"a\x1b[2J\a\r\n\x7f\xc2\x9b\xe2\x80\xae\xe2\x80\xa8\xff b.jpg")
@@ -104,6 +104,7 @@ def test_errors_of_names_are_text_before_anything_runs(tmp_path: Path) -> None:
         assert str(raised.value).isprintable(), repr(raised.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_the_command_line_can_say_it_in_any_encoding(encoding: str, tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONIOENCODING": encoding, "LC_ALL": "C"}
@@ -145,13 +146,13 @@ def test_lines_are_never_wider_than_they_may_be(text: str, width: int) -> None:
     ],
 )
 def test_digits_end_where_the_interval_does(value: float, half: float, expected: tuple[str, str]) -> None:
-    assert rounded(Figure(value, value - half, value + half, "measured")) == expected
+    assert rounded_figure(Figure(value, value - half, value + half, "measured")) == expected
 
 
 @given(st.floats(-1e12, 1e12), st.floats(0, 1e12))
 def test_any_figure_can_be_shown(value: float, half: float) -> None:
     figure = Figure(value, value - half, value + half, "measured")
-    parts = rounded(figure)
+    parts = rounded_figure(figure)
     assert parts is not None
     shown = float(parts[0].replace(",", "").replace("−", "-"))
     assert abs(shown - value) <= max(half, abs(value) * 0.006, 1e-12)

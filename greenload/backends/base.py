@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -42,8 +42,8 @@ class TableRow:
     """One line of a backend's table: a primitive that it does, how, on which images, and how exactly.
 
     Example:
-        >>> TableRow(p.Crop, lowerings.crop, DTYPES)
-        >>> TableRow(p.Affine, lowerings.affine, DTYPES, to=DTYPES, tolerance=tolerances.affine)
+        >>> TableRow(p.Crop, crop, DTYPES)
+        >>> TableRow(p.Affine, affine, DTYPES, to=DTYPES, tolerance=tolerances.affine)
     """
 
     primitive: type[Primitive]
@@ -133,9 +133,9 @@ def _summed(stated: Sequence[Tolerance]) -> Tolerance:
     return Tolerance(worst, sum(one.mean for one in stated), rim if rim > worst else None)
 
 
-def rows(*given: TableRow) -> Mapping[type[Primitive], TableRow]:
-    """Rows by their primitives."""
-    return {row.primitive: row for row in given}
+def rows(*parts: Iterable[TableRow]) -> Mapping[type[Primitive], TableRow]:
+    """The rows of several parts by their primitives."""
+    return {row.primitive: row for part in parts for row in part}
 
 
 ENCODED = ("bytes",)

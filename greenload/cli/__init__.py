@@ -27,10 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
 
     def run() -> int:
-        from greenload.cli.commands import run
+        from greenload.cli.commands import run_command
 
-        return run(arguments)
+        return run_command(arguments)
 
     if arguments is None:
-        streams.prepare()
+        streams.open_closed_streams()
     return interrupt.guarded(run, process=arguments is None)

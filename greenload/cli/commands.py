@@ -8,16 +8,17 @@ import sys
 from collections.abc import Callable, Sequence
 
 import greenload
-from greenload.cli import data, machine, profile, report
-from greenload.cli.shared import FAILED, USAGE, Parser, fail, flush, one_line_warnings
+from greenload.cli import calibrate, check, doctor, pack, profile, report, sample
+from greenload.cli.arguments import Parser
+from greenload.cli.output import FAILED, USAGE, fail, flush, one_line_warnings
 from greenload.errors import GreenloadError, UsageError
 from greenload.text import SPELT
 
-_RUN_SCRIPTS = frozenset({profile.NAME, machine.CALIBRATE})
+_RUN_SCRIPTS = frozenset({profile.PROFILE, calibrate.CALIBRATE})
 """Commands that import a user's script."""
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
+def run_command(arguments: Sequence[str] | None = None) -> int:
     """Run one command of ``arguments``, or of those of the process; gives the exit status."""
     if arguments is None:  # the streams are this command's own
         for stream in (sys.stdout, sys.stderr):
@@ -50,7 +51,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _split(given: list[str]) -> tuple[list[str], list[str]]:
     """A command's own arguments, and those behind ``--`` of the script that it runs."""
-    command = next((one for one in given if not one.startswith("-")), "")
+    command = next((word for word in given if not word.startswith("-")), "")
     if command not in _RUN_SCRIPTS or "--" not in given:
         return given, []
     end = given.index("--")
@@ -71,6 +72,6 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
         return sub
 
-    for commands_of in (machine, data, profile, report):
-        commands_of.add(command)
+    for module in (doctor, calibrate, sample, check, pack, profile, report):
+        module.add_command(command)
     return parser

@@ -1,7 +1,8 @@
-"""What works on this machine: every meter, backend and optional part, why not, and what helps."""
+"""The command doctor: what works on this machine, every meter, backend and optional part, why not, and what helps."""
 
 from __future__ import annotations
 
+import argparse
 import functools
 import importlib
 from collections.abc import Callable
@@ -9,12 +10,9 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any
 
-from greenload import backends
-from greenload.backends import BACKENDS
-from greenload.backends.dali import plugin as dali_plugin
-from greenload.backends.pillow.backend import FASTER
-from greenload.energy.meters.discover import discover
-from greenload.text import error_line
+from greenload.cli.arguments import AddCommand, check_writable
+from greenload.cli.output import OK, quiet_tensorflow, say, write_json
+from greenload.text import error_line, printable
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class Finding:
     name: str
     usable: bool
     detail: str
-    """What was found, or why it can't be used."""
+    """Its version or device, or why it can't be used."""
     remedy: str = ""
     """What would make it usable; empty where nothing needs to be done, or nothing can."""
 
@@ -35,15 +33,43 @@ class Finding:
         return asdict(self)
 
 
+def add_command(add: AddCommand) -> None:
+    """Add the command to the parser."""
+    add("doctor", _doctor, "which meters and backends work here, why others don't, and what helps")
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from rich.text import Text
+
+    from greenload.report.columns import Facts
+
+    check_writable(options.json)
+    quiet_tensorflow()
+    findings = examine()
+    rows: list[tuple[str | Text, ...]] = []
+    for finding in findings:
+        mark = Text("yes", style="green") if finding.usable else Text("no", style="red")
+        cells = (f"{finding.kind} {finding.name}", finding.detail, finding.remedy)
+        rows.append((mark, *map(printable, cells)))
+    write_json(options.json, {"findings": [finding.to_dict() for finding in findings]})
+    say(Facts(("", "what", "found, or why not", "remedy"), rows, named=2))
+    return OK
+
+
 def examine() -> list[Finding]:
     """Look at everything; takes a few seconds, since backends are loaded for real."""
+    from greenload import backends
+    from greenload.backends.dali import plugin as dali_plugin
+    from greenload.backends.pillow.backend import FASTER
+    from greenload.energy.meters.discover import discover
+
     meters, statuses = discover()
     for meter in meters:
         meter.close()
     findings = [Finding("meter", f"{s.domain} ({s.provenance})", s.usable, s.reason, s.remedy) for s in statuses]
-    for name in BACKENDS:
-        found = backends.get(name).availability()
-        findings.append(Finding("backend", name, found.usable, found.detail, found.remedy))
+    for name in backends.BACKENDS:
+        known = backends.get(name).availability()
+        findings.append(Finding("backend", name, known.usable, known.detail, known.remedy))
     plugin = dali_plugin.availability()
     datasets = functools.partial(_version, "tensorflow_datasets.public_api", "tensorflow-datasets")
     return [
@@ -57,7 +83,7 @@ def examine() -> list[Finding]:
 def _part(name: str, look: Callable[[], str], remedy: str) -> Finding:
     try:
         return Finding("part", name, True, look())
-    except Exception as error:  # whatever a broken installation throws is the finding
+    except Exception as error:  # any error of a broken installation is the finding
         return Finding("part", name, False, error_line(error), remedy)
 
 
@@ -67,7 +93,9 @@ def _version(module: str, package: str) -> str:
 
 
 def _pillow() -> str:
-    found = backends.get("pillow").availability()
-    if found.remedy:
-        raise RuntimeError(found.detail)
-    return found.detail
+    from greenload import backends
+
+    backend = backends.get("pillow").availability()
+    if backend.remedy:
+        raise RuntimeError(backend.detail)
+    return backend.detail

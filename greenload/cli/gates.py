@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from greenload.cli.shared import FAILED, OK, fail, share, warn
+from greenload.cli.arguments import share_argument
+from greenload.cli.output import FAILED, OK, fail, warn
 from greenload.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ class Gates:
         if not self:
             return report
         from greenload.report.baselines import against
-        from greenload.report.budgets import check
+        from greenload.report.budgets import check_budgets
 
-        checks = check(report, self.budgets, self.baseline)
+        checks = check_budgets(report, self.budgets, self.baseline)
         if self.baseline is not None:
             checks += against(self.baseline, report, tolerance=self.tolerance, name=self.name)
         return replace(report, checks=checks)
@@ -59,7 +60,7 @@ def add_gates(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--tolerance",
-        type=share,
+        type=share_argument,
         default=None,
         metavar="SHARE",
         help="growth since the baseline that is allowed, of each step and of the total (default 5%%)",
@@ -82,12 +83,12 @@ def gates(options: argparse.Namespace) -> Gates:
     if not options.budget and options.baseline is None:
         return Gates((), None, "", 0.0)
     from greenload.report.baselines import TOLERANCE, check_tolerance
-    from greenload.report.budgets import parse
+    from greenload.report.budgets import parse_budget
     from greenload.report.data import Report
 
     tolerance = TOLERANCE if options.tolerance is None else options.tolerance
     check_tolerance(tolerance)
-    budgets = tuple(parse(rule) for rule in options.budget)
+    budgets = tuple(parse_budget(rule) for rule in options.budget)
     baseline = None
     if options.baseline is not None:
         for file in (options.json, options.html):
@@ -98,22 +99,22 @@ def gates(options: argparse.Namespace) -> Gates:
 
 
 def status(checks: Iterable[Check], strict: bool = False) -> int:
-    """The exit status that checks call for; says in one line on standard error what failed, or couldn't be told.
+    """The exit status that checks call for; says in one line on standard error what failed, or couldn't be decided.
 
     Args:
         checks: of a report.
         strict: whether those that can't be decided fail too.
     """
-    from greenload.report.checks import line
+    from greenload.report.checks import check_line
 
-    found = list(checks)
-    failed = [one for one in found if one.failed]
-    undecided = [one for one in found if one.outcome == "undecided"]
+    given = list(checks)
+    failed = [check for check in given if check.failed]
+    undecided = [check for check in given if check.outcome == "undecided"]
     if failed:
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        return fail(f"{line(failed[0])}{more}", FAILED)
+        return fail(f"{check_line(failed[0])}{more}", FAILED)
     if undecided:
-        text = f"{len(undecided)} of {len(found)} checks can't be decided: {line(undecided[0])}"
+        text = f"{len(undecided)} of {len(given)} checks can't be decided: {check_line(undecided[0])}"
         if strict:
             return fail(text, FAILED)
         warn(text)

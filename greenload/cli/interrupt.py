@@ -40,8 +40,8 @@ def guarded(run: Callable[[], int], *, process: bool) -> int:
 
     Args:
         run: does the work; imports what it needs.
-        process: whether the process is for this alone. Then SIGTERM and SIGHUP interrupt it too, unless whoever started
-            it ignores them, as nohup does; it doesn't outlive an interrupt by more than `GRACE_S`, a second Ctrl-C ends
+        process: whether the process is for this alone. Then SIGTERM and SIGHUP interrupt it too, unless its parent
+            ignores them, as nohup does; it doesn't outlive an interrupt by more than `GRACE_S`, a second Ctrl-C ends
             it at once, and there is no return from either.
     """
     # A shell that puts a command into the background has it ignore Ctrl-C, and SIGTERM is all that ends it.
@@ -64,7 +64,7 @@ class _Guard:
         """The first signal's number."""
         usual = (signal.SIG_DFL, signal.default_int_handler)
         self._caught = [number for number in _SAID if signal.getsignal(number) in usual]
-        """Those that it ends on: what whoever started it ignores, as nohup does, is ignored."""
+        """Those that it ends on: a signal that its parent ignores, as nohup does, stays ignored."""
         self._working = False
         self._lost = False
         self._telling = threading.Lock()

@@ -5,45 +5,40 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from greenload.cli.arguments import AddCommand, check_outputs, named_pipeline, positive_int, share_argument
 from greenload.cli.carbon import add_carbon, check_carbon, with_carbon
 from greenload.cli.gates import add_gates, gates, status
+from greenload.cli.output import present, progress, quiet_tensorflow, tell
 from greenload.cli.serve import Serving, add_serve, serving
-from greenload.cli.shared import (
-    AddCommand,
-    check_places,
-    positive,
-    present,
-    progress,
-    quiet_tensorflow,
-    resolved,
-    share,
-    tell,
-)
 from greenload.errors import UsageError
 
 if TYPE_CHECKING:
     from greenload.report.data import Report
 
 
-NAME = "profile"
+PROFILE = "profile"
 _PIPELINE = (
     "a ready one (imagenet:train), path/to/file.py:name, or package.module:name; "
     "what stands behind -- are the file's own arguments"
 )
 
 
-def add(command: AddCommand) -> None:
+def add_command(add: AddCommand) -> None:
     """Add the command to the parser."""
-    profile = command(NAME, _profile, "what each step of a pipeline costs per image")
+    profile = add(PROFILE, _profile, "what each step of a pipeline costs per image")
     profile.add_argument("pipeline", help=_PIPELINE)
     profile.add_argument("--data", metavar="FOLDER", help="the data folder, for a pipeline that takes one")
     profile.add_argument("--backend", default="auto", help="auto, tf, dali-cpu or pillow (default %(default)s)")
-    profile.add_argument("--threads", type=positive, default=None, help="threads that work on samples")
-    profile.add_argument("--samples", type=positive, default=512, help="samples to measure on (default %(default)s)")
-    profile.add_argument("--rounds", type=positive, default=5, help="rounds of windows a build (default %(default)s)")
+    profile.add_argument("--threads", type=positive_int, default=None, help="threads that work on samples")
+    profile.add_argument(
+        "--samples", type=positive_int, default=512, help="samples to measure on (default %(default)s)"
+    )
+    profile.add_argument(
+        "--rounds", type=positive_int, default=5, help="rounds of windows a build (default %(default)s)"
+    )
     profile.add_argument(
         "--precision",
-        type=share,
+        type=share_argument,
         metavar="5%",
         help="measure until each step is known this well, or to a fifth of it as a share of the whole",
     )
@@ -66,16 +61,16 @@ def _per_element(text: str) -> float | str:
     from greenload.profiling.tfdata.units import ROWS, check
 
     try:
-        found = check(text if text == ROWS else float(text))
+        per_element = check(text if text == ROWS else float(text))
     except (ValueError, UsageError):
-        found = None
-    if found is None:
+        per_element = None
+    if per_element is None:
         raise argparse.ArgumentTypeError(f"must be a positive number, or 'rows', not {text!r}")
-    return found
+    return per_element
 
 
 def _profile(options: argparse.Namespace) -> int:
-    check_places(options)
+    check_outputs(options)
     check_carbon(options)
     asked = gates(options)
     with serving(options.serve) as served:
@@ -89,13 +84,13 @@ def _profile(options: argparse.Namespace) -> int:
 
 
 def _measured(options: argparse.Namespace, served: Serving | None) -> Report:
-    pipeline = resolved(options)
+    pipeline = named_pipeline(options)
     quiet_tensorflow()
     from greenload.profiling.profile import profile
 
     with progress("starting") as update:
 
-        def told(done: float, text: str) -> None:
+        def show(done: float, text: str) -> None:
             update(done, text)
             if served is not None:
                 served.progress(done)
@@ -111,7 +106,7 @@ def _measured(options: argparse.Namespace, served: Serving | None) -> Report:
             precision=options.precision,
             cold=options.cold,
             samples_per_element=options.samples_per_element,
-            progress=told,
+            progress=show,
             announce=tell,
             watch=served.watch if served is not None else None,
         )
@@ -119,6 +114,6 @@ def _measured(options: argparse.Namespace, served: Serving | None) -> Report:
 
 def _show(report: Report, options: argparse.Namespace) -> None:
     from greenload.report.html import html
-    from greenload.report.terminal import render
+    from greenload.report.terminal import render_report
 
-    present(options, report.save, lambda: html(report), render(report))
+    present(options, report.save, lambda: html(report), render_report(report))

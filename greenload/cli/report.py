@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
+from greenload.cli.arguments import AddCommand, check_outputs
 from greenload.cli.carbon import add_carbon, check_carbon, with_carbon
 from greenload.cli.gates import add_gates, gates, status
-from greenload.cli.shared import OK, AddCommand, check_places, present, write_json
+from greenload.cli.output import OK, present, write_json
 from greenload.errors import UsageError
 
 
-def add(command: AddCommand) -> None:
+def add_command(add: AddCommand) -> None:
     """Add the command to the parser."""
-    report = command("report", _report, "show a saved report, or hold a second one against it")
+    report = add("report", _report, "show a saved report, or hold a second one against it")
     report.add_argument("report", metavar="A.json", help="a report that profile --json wrote")
     report.add_argument("other", metavar="B.json", nargs="?", help="another one: ratios are B / A")
     add_carbon(report)
@@ -25,9 +26,9 @@ def _report(options: argparse.Namespace) -> int:
     from greenload.report.comparison import compare
     from greenload.report.data import Report
     from greenload.report.html import html
-    from greenload.report.terminal import render, render_comparison
+    from greenload.report.terminal import render_comparison, render_report
 
-    check_places(options, options.report, *([options.other] if options.other else []))
+    check_outputs(options, options.report, *([options.other] if options.other else []))
     check_carbon(options)
     asked = gates(options)
     if asked and options.other:
@@ -36,7 +37,12 @@ def _report(options: argparse.Namespace) -> int:
     if asked:
         report = asked.judged(report)
     other = with_carbon(Report.load(options.other), options) if options.other else None
-    found = compare(report, other) if other else None
-    save = partial(write_json, data=found.to_dict()) if found else report.save
-    present(options, save, lambda: html(report, other), render_comparison(found) if found else render(report))
+    comparison = compare(report, other) if other else None
+    save = partial(write_json, data=comparison.to_dict()) if comparison else report.save
+    present(
+        options,
+        save,
+        lambda: html(report, other),
+        render_comparison(comparison) if comparison else render_report(report),
+    )
     return status(report.checks, options.strict) if asked else OK

@@ -29,13 +29,15 @@ READY = "greenload.pipelines"
 def ready() -> list[str]:
     """The names of the ready pipelines: ``"imagenet:train"``, …"""
     names = []
-    for found in pkgutil.iter_modules(importlib.import_module(READY).__path__):
-        module = importlib.import_module(f"{READY}.{found.name}")
-        names += [f"{found.name}:{name}" for name in getattr(module, "__all__", ())]
+    for info in pkgutil.iter_modules(importlib.import_module(READY).__path__):
+        module = importlib.import_module(f"{READY}.{info.name}")
+        names += [f"{info.name}:{name}" for name in getattr(module, "__all__", ())]
     return names
 
 
-def resolve(name: str, data: str | None = None, arguments: Sequence[str] = ()) -> Pipeline | Split | tf.data.Dataset:
+def find_pipeline(
+    name: str, data: str | None = None, arguments: Sequence[str] = ()
+) -> Pipeline | Split | tf.data.Dataset:
     """The pipeline of a name, or the dataset.
 
     Args:
@@ -53,44 +55,44 @@ def resolve(name: str, data: str | None = None, arguments: Sequence[str] = ()) -
         UserWarning: it ran for seconds while it was imported.
 
     Example:
-        >>> resolve("imagenet:train", "data/sample")
+        >>> find_pipeline("imagenet:train", "data/sample")
     """
-    place, colon, attribute = name.rpartition(":")
-    if not colon or not place or not attribute:
+    origin, colon, attribute = name.rpartition(":")
+    if not colon or not origin or not attribute:
         raise UsageError(
             f"a pipeline is named MODULE:NAME or FILE.py:NAME, not {name!r}; ready ones: {', '.join(ready())}"
         )
-    with script.running(place, arguments):
+    with script.running(origin, arguments):
         known = script.flags()
-        with script.timed(place):
-            module = _from_file(place) if place.endswith(".py") else _from_package(place, name)
+        with script.timed(origin):
+            module = _from_file(origin) if origin.endswith(".py") else _from_package(origin, name)
         if arguments and module.__name__.startswith(f"{READY}."):
             raise UsageError(f"{name} is a ready pipeline and takes no arguments: leave out what stands behind --")
         script.parse_flags(module, known)
-        return _taken(module, attribute, place, name, data)
+        return _taken(module, attribute, origin, name, data)
 
 
-def _taken(module: ModuleType, attribute: str, place: str, name: str, data: str | None) -> Any:
-    found: Any = getattr(module, attribute, None)
-    if found is None:
+def _taken(module: ModuleType, attribute: str, origin: str, name: str, data: str | None) -> Any:
+    value: Any = getattr(module, attribute, None)
+    if value is None:
         candidates = [n for n, value in vars(module).items() if not n.startswith("_") and _fits(value, module)]
         hint = f"; it has {', '.join(candidates)}" if candidates else ""
-        raise UsageError(f"{place} has no pipeline {attribute!r}{hint}")
-    if callable(found) and not _is_pipeline(found):
-        found = _call(found, name, data)
+        raise UsageError(f"{origin} has no pipeline {attribute!r}{hint}")
+    if callable(value) and not _is_pipeline(value):
+        value = _call(value, name, data)
     elif data is not None:
         raise UsageError(f"{name} is a finished pipeline and takes no data folder: leave --data out")
-    if not _is_pipeline(found):
-        several = " (take one of them)" if isinstance(found, tuple | list | dict) else ""
+    if not _is_pipeline(value):
+        several = " (take one of them)" if isinstance(value, tuple | list | dict) else ""
         raise UsageError(
             f"{name} must be a greenload.Pipeline, a tf.data.Dataset, or a function that returns one, "
-            f"not {type(found).__name__}{several}"
+            f"not {type(value).__name__}{several}"
         )
-    return found
+    return value
 
 
-def _is_pipeline(found: object) -> bool:
-    return isinstance(found, Pipeline | Split) or is_dataset(found)
+def _is_pipeline(value: object) -> bool:
+    return isinstance(value, Pipeline | Split) or is_dataset(value)
 
 
 def _fits(value: object, module: ModuleType) -> bool:
@@ -105,7 +107,7 @@ def _from_file(path: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise UsageError(f"{path}: can't be loaded as Python")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    # Its neighbours can be imported as if it were run, now and when its functions are called.
+    # The files beside it can be imported as if it were run, now and when its functions are called.
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
     try:
         spec.loader.exec_module(module)
@@ -116,8 +118,8 @@ def _from_file(path: str) -> ModuleType:
     return module
 
 
-def _from_package(place: str, name: str) -> ModuleType:
-    for full in (f"{READY}.{place}", place):
+def _from_package(origin: str, name: str) -> ModuleType:
+    for full in (f"{READY}.{origin}", origin):
         try:
             if (spec := importlib.util.find_spec(full)) is not None:
                 sys.argv[0] = spec.origin or full

@@ -141,7 +141,9 @@ def flags() -> frozenset[str]:
     if absl is None:
         return frozenset()
     by_module = absl.FLAGS.flags_by_module_dict()
-    return frozenset(flag.name for name, found in by_module.items() if not name.startswith("absl.") for flag in found)
+    return frozenset(
+        flag.name for name, flags_of in by_module.items() if not name.startswith("absl.") for flag in flags_of
+    )
 
 
 def _exit(ended: SystemExit) -> str:
@@ -178,5 +180,5 @@ class _Imports:
             spec = importlib.util.find_spec(name) if loaded is None else loaded.__spec__
         except (ImportError, ValueError, AttributeError):
             return False
-        place = None if spec is None else spec.origin or next(iter(spec.submodule_search_locations or ()), None)
-        return place is not None and os.path.realpath(place).startswith(self._places)
+        file = None if spec is None else spec.origin or next(iter(spec.submodule_search_locations or ()), None)
+        return file is not None and os.path.realpath(file).startswith(self._places)

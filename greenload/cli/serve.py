@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from greenload.cli import interrupt
-from greenload.cli.shared import tell
+from greenload.cli.output import tell
 from greenload.errors import UsageError
 
 if TYPE_CHECKING:

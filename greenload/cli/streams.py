@@ -6,8 +6,8 @@ import os
 import sys
 
 
-def prepare() -> None:
-    """Put the null device where whoever started the process closed one: what is opened next would take its place."""
+def open_closed_streams() -> None:
+    """Put the null device where the process was started with one closed: the next file would take its number."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)

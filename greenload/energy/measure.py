@@ -261,7 +261,7 @@ class Measurement:
         if not callable(function) or isinstance(function, staticmethod):
             raise UsageError(f"measure decorates functions, not {function!r}: {_BELOW}")
         runs = (function, type(function).__call__)  # an object's own __call__ may be async as well
-        if any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in runs):
+        if any(inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call) for call in runs):
             raise UsageError(
                 f"{_name(function)} is a generator, whose body runs in pieces between its consumer's: "
                 "measure the loop that consumes it"
@@ -269,7 +269,7 @@ class Measurement:
         shared, windows = self._shared, MeasuredWindows(self._keep)
         shared.linger_s = LINGER_S  # between calls
 
-        if any(inspect.iscoroutinefunction(one) for one in runs):
+        if any(inspect.iscoroutinefunction(call) for call in runs):
 
             @functools.wraps(function)
             async def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -355,9 +355,9 @@ def measure(
     counts it twice. ``thread_cpu_s`` tells threads apart; two tasks of one event loop share their thread as well.
 
     Entering and leaving read the meters, so a plain ``with`` is right in async code; the CPU time that this takes is
-    left out of ``cpu_s``, and is ``sampler_cpu_s``. The first to enter also finds the meters, as does whoever enters
-    more than 5 s after the last has left: that opens the drivers' sessions, for which all others wait. One
-    ``measure()`` around all has it done once, at its beginning.
+    left out of ``cpu_s``, and is ``sampler_cpu_s``. The first to enter also finds the meters, and so does the next
+    one once none was inside for 5 s: that opens the drivers' sessions, for which all others wait. One ``measure()``
+    around all has it done once, at its beginning.
 
     Args:
         meters: meters and their statuses, as from :func:`greenload.energy.meters.discover.discover`, which is asked if

@@ -9,8 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 POLL_S = 0.004
+"""Length of a poll, in seconds."""
 POLLS = 3
+"""How many in a row must be idle."""
 IDLE_FRACTION = 0.10
+"""CPU seconds per second of wall time below which a poll is idle."""
 
 
 @dataclass(frozen=True, slots=True)

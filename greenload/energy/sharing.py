@@ -1,4 +1,4 @@
-"""One running sampler for all who measure at the same time in one process."""
+"""One running sampler for everything that is measured at the same time in one process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Find = Callable[[], tuple[Sequence[Meter], Sequence[MeterStatus]]]
 """Finds meters, and says of each whether it can be used: as `discover`."""
 LINGER_S = 5.0
 """Seconds that a sampler of many short measurements outlives the last of them: finding meters and opening a driver's
-session take longer than most, and the few polls in between take next to nothing."""
+session take longer than most of them, and the few polls in between take next to nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class SharedSampler:
             use.sampler.stop()
 
     def _watched(self) -> bool:
-        """Whether a thread stops the sampler when its time has come: one for all calls that follow each other."""
+        """Whether a thread stops the sampler when its time has come: one thread for all calls in a row."""
         if self._watch is None:
             self._watch = threading.Thread(target=self._linger, name="greenload-linger", daemon=True)
             try:

@@ -1,8 +1,8 @@
-"""DALI as the last node of a tf.data pipeline: its batches stay on the device where DALI made them.
+"""Runs DALI as the last node of a tf.data pipeline: its batches stay on the device where DALI made them.
 
 tf.data reads, keeps the order, caches and computes params on the host. Everything about a batch goes into DALI as one
-matrix of bytes: NVIDIA's plugin pulls each input of a graph by itself, so with several every record would be read
-several times; and only as one tensor does it take batches of any size.
+matrix of bytes, since NVIDIA's plugin pulls each input of a graph separately: with several inputs every record would be
+read several times. It also takes batches of any size only as one tensor.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from greenload.backends.dali.runner import Intake, brief, first_failing, no_reco
 from greenload.backends.tf.backend import State
 from greenload.errors import BackendUnavailable, GreenloadError, PipelineError, RecordError
 from greenload.loading.dali_rows import Rows
-from greenload.loading.tf_graph import apart, plain, refusal
+from greenload.loading.tf_graph import bad_record_error, plain, split_images
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan
 from greenload.sources import read_many
@@ -38,11 +38,11 @@ ROWS = "rows"
 _ANY_SIDE = 4096  # pixels: large enough for any window
 _SIDES, _LABEL = "sides", "label"
 _BY_DALI = re.compile("dali", re.IGNORECASE)  # in an error's text
-_ITERATORS = 8  # of one dataset at a time: for so many it is remembered what they took last
+_ITERATORS = 8  # of one dataset at a time: the last batches of so many are remembered
 
 
 class DaliNode:
-    """The part of a plan that DALI does on a device, with what leads into it and out of it.
+    """The last segment of a plan, run by DALI on a device, with its input and output.
 
     Args:
         plan: whose last segment is on backend ``"dali"``.
@@ -72,13 +72,13 @@ class DaliNode:
         self._intake = Intake.of(plan, last)
         # The shapes of all that is fed are those that it has for any one image.
         shape = (None, None, 3) if last.spec_in.encoded else last.spec_in.image_shape
-        some = np.broadcast_to(np.uint8(0), [n or _ANY_SIDE for n in shape])
+        image = np.broadcast_to(np.uint8(0), [n or _ANY_SIDE for n in shape])
         drawn = np.zeros((1, self._layout.count))
-        like = self._values(self._intake.like(*some.shape[:2]), np.zeros(1, np.int64), drawn, [some])
-        # Besides DALI's own, one is being packed, one is held ready, one is being handed over.
-        under_way = _ITERATORS * (plan.prefetch + 3)
-        self._rows = Rows(like, under_way)
-        self._recent: deque[tuple[NDArray[np.int64], NDArray[np.float64]]] = deque(maxlen=under_way)
+        like = self._values(self._intake.like(*image.shape[:2]), np.zeros(1, np.int64), drawn, [image])
+        # Besides DALI's own batches, one is being packed, one is held ready, one is being transferred.
+        in_flight = _ITERATORS * (plan.prefetch + 3)
+        self._rows = Rows(like, in_flight)
+        self._recent: deque[tuple[NDArray[np.int64], NDArray[np.float64]]] = deque(maxlen=in_flight)
 
     def _values(
         self,
@@ -96,11 +96,11 @@ class DaliNode:
         """A batch's rows."""
         source = self.plan.pipeline.source
         names = [source.name(int(i)) for i in index]
-        parts = apart(images, sides) if len(sides) else list(images)
+        separate = split_images(images, sides) if len(sides) else list(images)
         try:
-            records, arguments = self._intake.take(Records(parts, numbers, names))
+            records, arguments = self._intake.take(Records(separate, numbers, names))
         except RecordError as error:
-            raise refusal(error, names, index) from None
+            raise bad_record_error(error, names, index) from None
         self._recent.append((index, numbers))
         entering: Any = records.images
         return self._rows.pack(self._values(arguments, index, numbers, entering), entering)
@@ -118,7 +118,7 @@ class DaliNode:
                 assert made is not None  # the dataset that is running keeps it
                 return made.pack(images, sides, numbers, index)
 
-        def cross(state: State) -> Any:
+        def packed(state: State) -> Any:
             _ = self
             numbers = state.get("numbers", tf.zeros([tf.size(state["index"]), 0], tf.float64))
             image = state["image"]
@@ -128,7 +128,7 @@ class DaliNode:
             rows.set_shape((None, None))
             return rows
 
-        return batches.map(plain(cross))
+        return batches.map(plain(packed))
 
     def graph(self, depth: int) -> Any:
         """The ``nvidia.dali.Pipeline`` from rows to ``(images, labels)``, built, of ``depth`` batches at once.
@@ -148,13 +148,13 @@ class DaliNode:
             exec_dynamic=True,
         )
         with made:
-            found, image = self._rows.taken(fn.external_source(name=ROWS, ndim=1, dtype=types.UINT8))
+            fields, image = self._rows.unpacked(fn.external_source(name=ROWS, ndim=1, dtype=types.UINT8))
             if not self._spec.encoded:
-                image = fn.reinterpret(image, dtype=dtypes()[self._spec.dtype], shape=found[_SIDES], layout="HWC")
+                image = fn.reinterpret(image, dtype=dtypes()[self._spec.dtype], shape=fields[_SIDES], layout="HWC")
             on_gpu = self.target.gpu is not None
             node = image.gpu() if on_gpu and not self._spec.encoded else image
-            node = lowered(self._steps, node, found, self.target)
-            made.set_outputs(node, found[_LABEL].gpu() if on_gpu else found[_LABEL])
+            node = lowered(self._steps, node, fields, self.target)
+            made.set_outputs(node, fields[_LABEL].gpu() if on_gpu else fields[_LABEL])
         try:
             made.build()
         except RuntimeError as error:
@@ -173,7 +173,7 @@ class DaliNode:
         Args:
             rows: of every epoch in turn; each iterator begins anew.
             batches: how many there are: the plugin itself can't say.
-            bad: the record that the text of an error of tf.data's names, if it names one.
+            bad: gives the error for the record that the text of an error of tf.data's names, if it names one.
             advance: gives an operation that is run once in each iterator that is asked for a batch.
         """
         import tensorflow as tf
@@ -210,8 +210,8 @@ class DaliNode:
             names = [source.name(int(i)) for i in index]
             try:
                 records, arguments = self._intake.take(Records(read_many(source, index.tolist()), numbers, names))
-            except RecordError as found:
-                return found
+            except RecordError as bad:
+                return bad
             failing = first_failing(self._steps, self.target, records, arguments)
             if failing is not None:
                 return failing
@@ -219,27 +219,27 @@ class DaliNode:
 
 
 def _when_asked(rows: tf.data.Dataset, batches: int, depth: int, advance: Callable[[], Any]) -> tf.data.Dataset:
-    """The same rows; something is done when DALI takes more than the ``depth`` batches that it takes unasked.
+    """The same rows; ``advance`` runs once DALI takes more than the ``depth`` batches that it takes before it is asked.
 
-    Keras makes an iterator in vain before each epoch. To tf.data that is nothing, but DALI begins to work at once.
+    Keras makes an iterator before each epoch that it doesn't use. tf.data does nothing then, but DALI begins to work.
     """
     import tensorflow as tf
 
-    def there(place: Any, _: Any) -> Any:
-        with tf.control_dependencies([tf.cond(place == depth, advance, tf.no_op)]):
-            return place < batches
+    def is_row(number: Any, _: Any) -> Any:
+        with tf.control_dependencies([tf.cond(number == depth, advance, tf.no_op)]):
+            return number < batches
 
     end = tf.data.Dataset.from_tensors(tf.zeros([0, 0], tf.uint8))
-    placed = tf.data.Dataset.zip(tf.data.Dataset.range(batches + 1), rows.concatenate(end))
-    return placed.filter(plain(there)).map(plain(lambda _, row: row))
+    numbered = tf.data.Dataset.zip(tf.data.Dataset.range(batches + 1), rows.concatenate(end))
+    return numbered.filter(plain(is_row)).map(plain(lambda _, row: row))
 
 
 def _known(
     dataset: tf.data.Dataset, node: DaliNode, batches: int, bad: Callable[[str], GreenloadError | None]
 ) -> tf.data.Dataset:
-    """The same dataset with its length, whose iterators name the record that caused an error, and end with it.
+    """The same dataset with its length, whose iterators name the record that caused an error, and end with the error.
 
-    The plugin's own fail again and again after an error, without end.
+    The plugin's own iterators fail again at every call after an error, without end.
     """
     import tensorflow as tf
 

@@ -1,8 +1,8 @@
-"""Batches as matrices of bytes, a row a sample: what a DALI graph is given as its only input, and takes apart.
+"""Packs a batch into one matrix of bytes, a row per sample: the only input of a DALI graph, which unpacks it.
 
-A row holds what the sample's operators are fed and its label, then its image: a file's bytes, or pixels. Rows are as
-wide as the batch's longest image needs, so a few long ones among many would multiply a batch's memory: those more than
-``WIDEST`` times the mean lie in files meanwhile, and their rows hold the files' names.
+A row holds the inputs of the sample's operators and its label, then its image: a file's bytes, or pixels. Rows are as
+wide as the batch's longest image needs, so a few long images among many would multiply a batch's memory: images of more
+than ``WIDEST`` times the mean length are written to files meanwhile, and their rows hold the files' names.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from greenload.system.scratch import ScratchFolder
 
 WIDEST = 4
 """No row is wider than this many times the batch's mean image."""
-_COUNT, _APART = "count", "apart"
+_COUNT, _IN_FILE = "count", "in file"
 
 
 @dataclass(frozen=True)
-class Part:
-    """What every row holds at one place."""
+class RowField:
+    """What every row holds at one offset."""
 
     name: str
     dtype: str
@@ -46,20 +46,20 @@ class Part:
 
 
 class Rows:
-    """Packs batches into rows, and takes them apart in a graph.
+    """Packs batches into rows, and unpacks them in a graph.
 
     Args:
-        like: what every row shall hold beside its image, for any one sample: ``[1, …]`` each, by name.
-        kept: batches that may be under way at once: so long their files are kept.
+        like: what every row holds beside its image, for any one sample: ``[1, …]`` each, by name.
+        kept: batches that may be in flight at a time: so long their files are kept.
     """
 
     def __init__(self, like: Mapping[str, NDArray[np.generic]], kept: int) -> None:
-        own = {_COUNT: np.zeros((1, 1), np.int32), _APART: np.zeros(1, bool)}
-        parts, at = [], 0
+        own = {_COUNT: np.zeros((1, 1), np.int32), _IN_FILE: np.zeros(1, bool)}
+        fields, at = [], 0
         for name, values in (own | dict(like)).items():
-            parts.append(Part(name, str(values.dtype), values.shape[1:], at))
-            at += parts[-1].bytes
-        self.parts = tuple(parts)
+            fields.append(RowField(name, str(values.dtype), values.shape[1:], at))
+            at += fields[-1].bytes
+        self.fields = tuple(fields)
         """In order."""
         self.begin = at
         """Where the image begins in a row."""
@@ -73,41 +73,41 @@ class Rows:
         """A batch's rows, uint8 ``[n, width]``. What lies behind the end of an image has no meaning.
 
         Args:
-            values: ``[n, …]`` of every part, by name.
+            values: ``[n, …]`` of every field, by name.
             images: bytes, or pixels.
         """
         flat = [_flat(image) for image in images]
-        apart = np.array([len(image) for image in flat]) > WIDEST * np.mean([len(image) for image in flat])
-        long = np.flatnonzero(apart).tolist()
+        in_file = np.array([len(image) for image in flat]) > WIDEST * np.mean([len(image) for image in flat])
+        long = np.flatnonzero(in_file).tolist()
         for i, path in zip(long, self._written([flat[i] for i in long]), strict=True):
             flat[i] = np.frombuffer(os.fsencode(path), np.uint8)
         count = np.array([[len(image)] for image in flat], np.int32)
         width = self.begin + int(count.max())
         rows = empty((len(flat), width), "uint8")  # aligned as TensorFlow takes memory over without a copy
-        for part in self.parts:
-            value = {_COUNT: count, _APART: apart}.get(part.name, values.get(part.name))
-            there = np.ascontiguousarray(value, part.dtype).reshape(len(flat), -1)
-            rows[:, part.at : part.at + part.bytes] = there.view(np.uint8)
+        for field in self.fields:
+            value = {_COUNT: count, _IN_FILE: in_file}.get(field.name, values.get(field.name))
+            column = np.ascontiguousarray(value, field.dtype).reshape(len(flat), -1)
+            rows[:, field.at : field.at + field.bytes] = column.view(np.uint8)
         for row, image in zip(rows, flat, strict=True):
             row[self.begin : self.begin + len(image)] = image
         return rows
 
-    def taken(self, rows: Node) -> tuple[dict[str, Node], Node]:
-        """Every part by name, and the image's bytes, as nodes of a graph that has rows."""
+    def unpacked(self, rows: Node) -> tuple[dict[str, Node], Node]:
+        """Every field by name, and the image's bytes, as nodes of a graph that has rows."""
         from nvidia.dali import fn
 
-        kinds, found = dtypes(), {}
-        for part in self.parts:
-            piece = fn.slice(rows, start=[part.at], shape=[part.bytes], axes=[0])
-            piece = fn.reinterpret(piece, dtype=kinds[part.dtype], shape=list(part.shape or (1,)))
-            found[part.name] = piece if part.shape else fn.squeeze(piece, axes=[0])
-        image = fn.slice(rows, start=[self.begin], shape=found[_COUNT], axes=[0])
+        kinds, nodes = dtypes(), {}
+        for field in self.fields:
+            piece = fn.slice(rows, start=[field.at], shape=[field.bytes], axes=[0])
+            piece = fn.reinterpret(piece, dtype=kinds[field.dtype], shape=list(field.shape or (1,)))
+            nodes[field.name] = piece if field.shape else fn.squeeze(piece, axes=[0])
+        image = fn.slice(rows, start=[self.begin], shape=nodes[_COUNT], axes=[0])
         branch: Any = fn  # its stubs leave these operators out
-        name, inside = branch._conditional.split(image, predicate=found[_APART], _if_stmt=True)
-        return found, branch._conditional.merge(branch.io.file.read(name), inside, predicate=found[_APART])
+        name, inside = branch._conditional.split(image, predicate=nodes[_IN_FILE], _if_stmt=True)
+        return nodes, branch._conditional.merge(branch.io.file.read(name), inside, predicate=nodes[_IN_FILE])
 
     def _written(self, images: Sequence[NDArray[np.uint8]]) -> list[str]:
-        """A batch's long images as files, while those of batches that are long done go."""
+        """Write a batch's long images to files; remove those of batches that are no longer in flight."""
         with self._lock:
             if images and self._folder is None:
                 self._folder = ScratchFolder()

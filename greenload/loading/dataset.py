@@ -11,8 +11,8 @@ import numpy as np
 from greenload.array_ops import tensorflow_ops
 from greenload.backends.dali.base import Target
 from greenload.loading.dali_node import DaliNode
+from greenload.loading.record_errors import MARK, REMEDY, naming, record_error
 from greenload.loading.tf_graph import Stream, options, plain
-from greenload.loading.verify import MARK, REMEDY, naming, record_error
 from greenload.plans.order import Order, Position
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan
@@ -45,12 +45,12 @@ def build_dataset(
 
 
 class DatasetBuilder:
-    """Builds one dataset. Holds what its functions share: tables of paths or pixels, the caches.
+    """Builds one dataset. Holds what its functions share: tables of paths or pixels, and caches.
 
     Args:
         plan: what to build.
         order: of its samples.
-        target: where the part on backend ``"dali"`` runs, as the last node; else batches come back to tf.data.
+        target: where the part on backend ``"dali"`` runs, as the last node; ``None``: batches come back to tf.data.
     """
 
     def __init__(self, plan: Plan, order: Order, target: Target | None = None) -> None:
@@ -69,7 +69,7 @@ class DatasetBuilder:
         self.drop_remainder = bool(batch and batch.drop_remainder)
 
     def pure(self, begin: Position, epochs: int) -> tf.data.Dataset:
-        """The epochs from a position on, before epoch ``epochs``, in one stream."""
+        """The pure form: the epochs from a position on, up to epoch ``epochs`` − 1, in one stream."""
         import tensorflow as tf
 
         def epoch(number: Any) -> tf.data.Dataset:
@@ -79,11 +79,11 @@ class DatasetBuilder:
         return self._finished(stream, self.order.batches(begin, epochs))
 
     def advancing(self, begin: Position) -> tf.data.Dataset:
-        """One epoch in each iteration: the first that of a position, then the next ones."""
+        """The auto-advancing form: each iteration is the next epoch, from that of a position on."""
         import tensorflow as tf
 
         counter = tf.Variable(begin.epoch, dtype=tf.int64, trainable=False)
-        # DALI's node begins without being asked, and so says itself when the next epoch has come.
+        # DALI's node begins before it is asked for a batch, and so decides itself when the next epoch begins.
         advance = (lambda: counter.assign_add(1).op) if self.node else None
         current = counter.read_value if self.node else lambda: counter.assign_add(1) - 1
         epoch = plain(lambda _: self.epoch(current(), tf.constant(0, tf.int64)))
@@ -93,12 +93,12 @@ class DatasetBuilder:
     def _finished(
         self, stream: tf.data.Dataset, length: int, advance: Callable[[], Any] | None = None
     ) -> tf.data.Dataset:
-        """Batches in order as the dataset of them that users get: its length, its options, its errors.
+        """The dataset that users get: with its length, its options and its errors.
 
         Args:
-            stream: the batches; rows where DALI is the last node.
-            length: how many they are.
-            advance: as ``DaliNode.dataset`` takes it.
+            stream: the batches in order; rows of bytes where DALI is the last node.
+            length: how many batches there are.
+            advance: begins the next epoch, as ``DaliNode.dataset`` takes it.
         """
         import tensorflow as tf
 
@@ -110,7 +110,7 @@ class DatasetBuilder:
         return naming(bounded.with_options(options(plan)), plan)
 
     def endless(self) -> tf.data.Dataset:
-        """Epoch 0 over and over in one stream, for an order that is endless: for measuring."""
+        """Epoch 0 again and again in one stream, for an order that is endless: for measuring."""
         import tensorflow as tf
 
         zero = tf.constant(0, tf.int64)
@@ -128,8 +128,8 @@ class DatasetBuilder:
         import tensorflow as tf
 
         samples = self.stream.samples(self.roots(epoch, first))
-        # Directly behind its map, batching becomes one with it: samples are stacked while the processor still has them
-        # cached, which saves 3 to 5 %. A record that fails takes its batch along, and is looked for below.
+        # Directly behind its map, batching is fused with it: samples are stacked while the processor still has them
+        # cached, which saves 3 to 5 %. A record that fails removes its whole batch, and is looked for in `checked`.
         batches = samples.batch(self.batch, drop_remainder=self.drop_remainder).ignore_errors()
         # Stands for a last batch all of whose records failed: the stream would otherwise just end.
         nothing = tf.data.Dataset.from_tensors({key: _empty(key, spec) for key, spec in batches.element_spec.items()})
@@ -148,9 +148,9 @@ class DatasetBuilder:
         """The batch as it is, or an error naming the first record that should be in it and isn't."""
         import tensorflow as tf
 
-        found = state.pop("position")
-        count = tf.minimum(tf.size(positions), tf.size(found))
-        differs = tf.concat([positions[:count] != found[:count], tf.ones_like(positions[count:], tf.bool)], 0)
+        present = state.pop("position")
+        count = tf.minimum(tf.size(positions), tf.size(present))
+        differs = tf.concat([positions[:count] != present[:count], tf.ones_like(positions[count:], tf.bool)], 0)
 
         def missing() -> Any:
             again = self.stream.samples(self.roots(epoch, positions[0]).take(tf.size(positions, tf.int64)))
@@ -167,14 +167,14 @@ class DatasetBuilder:
             return passed
 
     def roots(self, epoch: Any, first: Any) -> tf.data.Dataset:
-        """The samples of an epoch: position, index, label, prepared numbers, and what reading them one by one needs."""
+        """The samples of an epoch: position, index, label, prepared random values, and what reading each needs."""
         import tensorflow as tf
 
         ops = tensorflow_ops()
         size, end = self.stream.reading.samples, self.order.samples
 
         def chunk(number: Any) -> dict[str, Any]:
-            # Where an epoch is begun doesn't move its chunks: what lies together stays together.
+            # Where an epoch begins doesn't move its chunks: adjacent records stay in one chunk.
             position = tf.range(tf.maximum(first, number * size), tf.minimum((number + 1) * size, end))
             index = self.order.indices(epoch, position, ops, self._valid)
             root = {"position": position, "index": index, "label": tf.gather(self._labels, index)}

@@ -1,4 +1,4 @@
-"""From a plan to batches for NumPy, JAX or PyTorch: the stream that ``load`` gives, without TensorFlow."""
+"""Gives a pipeline's batches to NumPy, JAX or PyTorch, without TensorFlow where no step needs it."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ from greenload.system import forking, shutdown
 class Batches(Iterator[tuple[Any, Any]]):
     """Batches of ``(images, labels)`` in order, once: what ``iterate`` returns.
 
-    Several threads may ask for batches: each is given to one of them. Threads and buffers are given back when it ends,
-    is closed or is no longer referred to. It works only in the process that made it, not in a fork of it.
+    Several threads may ask for batches: each is given to one of them. Its threads and buffers are given back when it
+    ends, is closed or is no longer referred to. It works only in the process that made it, not in a fork of that.
     """
 
     def __init__(self, source: Any, to: Framework, order: Order, first: Position, epochs: int) -> None:
@@ -66,7 +66,7 @@ class Batches(Iterator[tuple[Any, Any]]):
             return converted(images, labels, self._to)
 
     def __len__(self) -> int:
-        """How many batches there are in all, given ones among them."""
+        """How many batches there are in all, with those already given."""
         return self._order.batches(self._first, self._epochs)
 
     @property
@@ -121,28 +121,28 @@ def iterate(
 
     What is copied:
 
-    - ``"numpy"``: nothing; of a plan on backend ``"dali"`` each batch comes from the GPU to the host. Arrays are
-      writable, save those that come from TensorFlow.
+    - ``"numpy"``: nothing on the CPU; on backend ``"dali"`` each batch is copied from the GPU to the host. Arrays are
+      writable, except those that come from TensorFlow.
     - ``"torch"``: nothing. Tensors are on the device that made them: the GPU for ``"dali"``, else the CPU.
-    - ``"jax"``: nothing, on the device that made them, where memory begins at a multiple of 64 bytes, as JAX asks: so
-      it does from DALI, Pillow and TensorFlow. Labels become int32 unless ``jax_enable_x64`` is set.
+    - ``"jax"``: nothing. Arrays are on the device that made them; DALI, Pillow and TensorFlow align memory to 64 bytes,
+      as JAX needs. Labels become int32 unless ``jax_enable_x64`` is set.
 
-    Labels are on the images' device. A batch is complete when it is given, on a GPU as well, where the next ones are
-    worked on meanwhile. It works in the process that made it, and in any of its threads, not in a fork.
+    Labels are on the images' device. A batch is complete when it is given, also on a GPU, which works on the next
+    batches meanwhile. The iterator works in the process that made it, in any thread, but not in a fork.
 
-    Warns of what decoding drops without a word, as ``load`` does.
+    Warns of what decoding drops without an error, as ``load`` does.
 
     Args:
         pipeline: what to load, or a plan of it (then ``backend``, ``threads`` and ``prefetch`` are the plan's).
         to: ``"numpy"``, ``"jax"`` or ``"torch"``.
-        backend: as ``load``.
+        backend: as ``load`` takes it.
         epochs: how many epochs, counted from epoch 0: with ``start`` at epoch 3, ``epochs=90`` gives 87.
         start: where to begin; a ``Batches.position`` to resume there.
         shard: which part of every epoch.
         threads: threads that work on samples, at most; all processors of this process if not given. Four more read
             files.
         prefetch: batches worked on or held ready, at most; four more are held as they were read.
-        on_error: ``"raise"`` or ``"skip"``, as ``load``.
+        on_error: ``"raise"`` or ``"skip"``, as ``load`` takes it.
         device_id: the GPU's number, for backend ``"dali"``; 0 if not given.
         hw_decoder_load: the share of JPEGs for the GPU's fixed-function decoder, for backend ``"dali"``.
 
@@ -151,7 +151,7 @@ def iterate(
         int64 ``[n]``, or ``[n, classes]`` behind ``OneHot``. It can be closed, and be used in ``with``.
 
     Raises:
-        PipelineError: the backend can't hold the pipeline, or it has no ``Batch``.
+        PipelineError: the backend can't run the pipeline, or it has no ``Batch``.
         SourceError: the source holds nothing to load, or the shard would be empty.
         RecordError: a label is outside ``OneHot``'s classes; names its sample. Bad records are found when they are
             reached.

@@ -44,17 +44,18 @@ def load(
     epochs=…)``: each new iteration is the next epoch, with its own order and augmentation. That form keeps a counter
     in the dataset, hence:
 
-    - a peek (``next(iter(ds))``, ``ds.take(1)``) and an iterator given up halfway each use up an epoch; with
+    - a peek (``next(iter(ds))``, ``ds.take(1)``) and an abandoned iterator each use up an epoch; with
       ``steps_per_epoch`` below the epoch's length, the rest of each epoch is never seen;
-    - ``.cache()`` behind it freezes its first epoch (use the stage ``Cache``), and tf.data service sees only the first;
+    - ``.cache()`` behind it repeats its first epoch (use the stage ``Cache``), and tf.data service sees only the first;
     - two iterators at a time share the counter; iterator checkpoints can't store it.
 
-    For any of these, and to resume in the middle of an epoch, use the pure form with ``start``.
+    Where any of these matters, and to resume in the middle of an epoch, use the pure form with ``start``.
 
     On backend ``"dali"`` DALI is the last node, and images and labels are on the GPU: put nothing behind it, as most of
-    tf.data's nodes want batches on the host. Each iterator builds a DALI pipeline, so the pure form with
-    ``steps_per_epoch`` saves one an epoch. A bad record stops the stream, up to ``prefetch`` batches before its own.
-    TensorFlow takes a GPU's whole memory, unless ``tf.config.experimental.set_memory_growth`` is set first.
+    tf.data's nodes need batches on the host. Each iterator builds a DALI pipeline: the pure form with
+    ``steps_per_epoch`` builds one in all, not one per epoch. A bad record stops the stream, up to ``prefetch`` batches
+    before its own. TensorFlow takes a GPU's whole memory, unless ``tf.config.experimental.set_memory_growth`` is set
+    first.
 
     Args:
         pipeline: what to load, or a plan of it (then ``backend``, ``threads`` and ``prefetch`` are the plan's).
@@ -74,18 +75,18 @@ def load(
         hw_decoder_load: the share of JPEGs for the GPU's fixed-function decoder, for backend ``"dali"``.
 
     Warns of images whose EXIF orientation isn't applied, of 16-bit PNGs that use only their low bits, and with
-    ``backend="auto"`` of files of kinds that no backend here reads, by a look at 16 records, and at one more of each
+    ``backend="auto"`` of files of kinds that no backend here reads. It looks at 16 records, and at one more of each
     extension; ``greenload check`` counts them all.
 
     Returns:
         Images ``[batch, height, width, channels]`` of the pipeline's dtype and labels int64 ``[batch]``, or
         ``[batch, classes]`` behind ``OneHot`` (without the batch dimension where the pipeline has no ``Batch``). The
-        number of batches is known (``len(ds)``). Iterating from Python raises ``RecordError`` for a bad record; inside
-        ``fit`` it is TensorFlow's ``InvalidArgumentError``, which names the same file (but for damage that only DALI
-        finds on a GPU: there it is DALI's own ``InternalError``; iterate from Python, or run ``greenload check``).
+        number of batches is known (``len(ds)``). Iterating from Python raises ``RecordError`` for a bad record. Inside
+        ``fit`` TensorFlow raises ``InvalidArgumentError``, which names the same file. For damage that only DALI finds
+        on a GPU it raises DALI's own ``InternalError``: iterate from Python, or run ``greenload check``.
 
     Raises:
-        PipelineError: the backend can't hold the pipeline.
+        PipelineError: the backend can't run the pipeline.
         SourceError: the source holds nothing to load, or the shard would be empty.
         RecordError: a label is outside ``OneHot``'s classes; names its sample.
         BackendUnavailable: the backend can't run here; names the remedy.
@@ -187,7 +188,7 @@ def device_of(plan: Plan, device_id: int | None, hw_decoder_load: float | None) 
 
 
 def require(plan: Plan) -> None:
-    """Make sure that a plan can be loaded here, with its batches in tf.data's hands.
+    """Make sure that a plan can be loaded here, with its batches on the host, in tf.data.
 
     Raises:
         BackendUnavailable: it can't; names the remedy.

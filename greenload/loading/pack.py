@@ -1,12 +1,11 @@
-"""Many small files into few large ones that are read in large stretches."""
+"""Packs many small files into few large ones, which are read in long contiguous reads."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from greenload import randomness, scalars
 from greenload.errors import BackendUnavailable, RecordError, SourceError, UsageError
+from greenload.loading.pack_description import SPLIT, Format, describe, shard_names
 from greenload.loading.verify import verify
 from greenload.machine import processors
 from greenload.planning.choose import reading_backends
@@ -29,16 +29,12 @@ from greenload.specs import MAX_BYTES, Truncation
 from greenload.system import file_output, limits
 from greenload.system.scratch import ScratchFolder
 
-Format = Literal["tfrecord", "arrayrecord"]
-NAME, SPLIT = "packed", "train"
-"""What the dataset and its one split are called in the folder's TFDS description."""
 _READ_TOGETHER = 256
-_FEATURES = "tensorflow_datasets.core.features"
 
 
 @dataclass(frozen=True)
 class Packed:
-    """What ``pack`` wrote."""
+    """The result of ``pack``."""
 
     folder: str
     format: Format
@@ -47,7 +43,7 @@ class Packed:
     bytes: int
     """Bytes of the shards."""
     seconds: float
-    """Wall seconds that it took, with verifying."""
+    """Wall seconds that it took, verifying included."""
     skipped: tuple[RecordError, ...]
     """Bad records that were left out."""
 
@@ -68,10 +64,10 @@ def pack(
 ) -> Packed:
     """Write a source's images, undecoded, and labels into few large files, in random order.
 
-    Since records are mixed already, ``Shuffle(block=...)`` can read them in large stretches at no loss. Every record is
-    verified first. The folder is complete or not there: it is written under another name, its records are counted and
-    their labels compared with the source's, and then it is renamed. (Killed outright, what was written so far is left
-    beside it as ``.NAME.partial-…``, and goes with the next pack to that name.) It is a prepared TFDS folder, with
+    Records are in random order already, so ``Shuffle(block=...)`` can read them in long contiguous reads at no loss.
+    Every record is verified first. The folder is complete or not there: it is written under another name, its records
+    are counted and their labels compared with the source's, and then it is renamed. (A killed process leaves what it
+    wrote as ``.NAME.partial-…``; the next pack to that name removes it.) The result is a prepared TFDS folder with
     class names: ``TFDS(out)`` and tensorflow-datasets read it, and so does ``TFRecords(out)`` where the format is
     ``"tfrecord"``.
 
@@ -87,7 +83,7 @@ def pack(
             that would take more are bad.
         truncated: whether files that are cut off are bad, ``"error"``, or packed as they are where
             ``Decode(truncated="fill")`` reads them, ``"fill"``.
-        progress: called with the share done and what runs now.
+        progress: called with the share done, 0 … 1, and the current work as a text.
 
     Raises:
         UsageError: an argument is out of range, or ``out`` holds something or is an address (``s3://…``).
@@ -99,7 +95,33 @@ def pack(
         >>> pack(ImageFolder("data/train"), "data/packed")
         >>> train = Pipeline(TFRecords("data/packed"), Shuffle(block=256), Decode(), ...)
     """
-    begun, told = time.monotonic(), progress or (lambda share, text: None)
+    begun, tell = time.monotonic(), progress or (lambda share, text: None)
+    workers, limit, key, shard_bytes = _numbers(threads, max_bytes, seed, shard_mb)
+    if is_remote(os.fspath(out)):
+        raise UsageError(f"{out}: packs go into a folder of this machine, but this is an address: copy the pack there")
+    folder = _check(source, os.fspath(out) and os.path.realpath(out), format, on_error)
+    good, bad = _good_records(source, on_error, workers, limit, truncated, tell)
+    order = good[randomness.permute(np.arange(len(good)), len(good), key, 0)]
+    with _partial(folder) as partial:
+        kept = _spooled(source, partial) if isinstance(source, RecordSource) and source.sequential else source
+        shards = _write(kept, order, partial, format, shard_bytes, workers, tell)
+        if kept is not source:
+            shutil.rmtree(partial / "spool")
+        names = _rename(partial, len(shards), format)
+        describe(partial, source, order, shards, format, key)
+        size = sum((partial / name).stat().st_size for name in names)
+        _compare(partial, source, order)
+        _put_in_place(partial, folder)
+    tell(1.0, "done")
+    return Packed(str(out), format, len(order), len(shards), size, time.monotonic() - begun, bad)
+
+
+def _numbers(threads: Any, max_bytes: Any, seed: Any, shard_mb: Any) -> tuple[int, int, int, float]:
+    """Threads, the limit of memory, the seed and the bytes of a shard, of arguments in range.
+
+    Raises:
+        UsageError: one is out of range.
+    """
     workers = scalars.whole(processors() if threads is None else threads)
     key, megabytes = scalars.whole(seed), scalars.number(shard_mb)
     if workers is None or workers < 1:
@@ -109,45 +131,52 @@ def pack(
         raise UsageError(f"seed must be a whole number, not {seed!r}")
     if megabytes is None or megabytes <= 0:
         raise UsageError(f"shard_mb must be a positive number, not {shard_mb!r}")
-    if is_remote(os.fspath(out)):
-        raise UsageError(f"{out}: packs go into a folder of this machine, but this is an address: copy the pack there")
-    folder = _check(source, os.fspath(out) and os.path.realpath(out), format, on_error)
+    return workers, limit, key, megabytes * 1e6
+
+
+def _good_records(
+    source: Source,
+    on_error: str,
+    threads: int,
+    max_bytes: int,
+    truncated: Truncation,
+    tell: Callable[[float, str], None],
+) -> tuple[NDArray[np.int64], tuple[RecordError, ...]]:
+    """The indices of the records that decode, ascending, and the errors of the others.
+
+    Raises:
+        RecordError: the first bad record, where they aren't to be skipped.
+        SourceError: none decodes.
+    """
     decoder, readers = reading_backends()
-    found = verify(
+    verified = verify(
         source,
-        workers,
-        lambda done, total: told(0.5 * done / total, f"verifying: {done} of {total} images"),
+        threads,
+        lambda done, total: tell(0.5 * done / total, f"verifying: {done} of {total} images"),
         backend=decoder,
-        max_bytes=limit,
+        max_bytes=max_bytes,
         truncated=truncated,
         readers=readers,
     )
-    if found.bad and on_error == "raise":
-        raise found.bad[0]
-    good = np.setdiff1d(np.arange(found.samples, dtype=np.int64), np.array(found.bad_indices, np.int64))
+    if verified.bad and on_error == "raise":
+        raise verified.bad[0]
+    good = np.setdiff1d(np.arange(verified.samples, dtype=np.int64), np.array(verified.bad_indices, np.int64))
     if not len(good):
-        raise SourceError(f"all {found.samples} records are bad; the first: {found.bad[0]}")
-    order = good[randomness.permute(np.arange(len(good)), len(good), key, 0)]
-    with _partial(folder) as partial:
-        kept = _spooled(source, partial) if isinstance(source, RecordSource) and source.sequential else source
-        shards = _write(kept, order, partial, format, megabytes * 1e6, workers, told)
-        if kept is not source:
-            shutil.rmtree(partial / "spool")
-        names = _rename(partial, shards, format)
-        _describe(partial, source, order, shards, format, key)
-        size = sum((partial / name).stat().st_size for name in names)
-        _compare(partial, source, order)
-        for file in partial.iterdir():
-            file_output.to_disk(file)
-        try:
-            partial.rename(folder)  # takes the place of an empty folder
-        except OSError as error:
-            raise UsageError(
-                f"{folder}: packs go into a new or empty folder, but meanwhile something else came there "
-                f"({error.strerror}): name another"
-            ) from None
-    told(1.0, "done")
-    return Packed(str(out), format, len(order), len(shards), size, time.monotonic() - begun, found.bad)
+        raise SourceError(f"all {verified.samples} records are bad; the first: {verified.bad[0]}")
+    return good, verified.bad
+
+
+def _put_in_place(partial: Path, folder: Path) -> None:
+    """Give a finished pack its name, once it is on the disk."""
+    for file in partial.iterdir():
+        file_output.to_disk(file)
+    try:
+        partial.rename(folder)  # takes the place of an empty folder
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: packs go into a new or empty folder, but meanwhile something else came there "
+            f"({error.strerror}): name another"
+        ) from None
 
 
 def _check(source: Source, out: str, format: str, on_error: str) -> Path:
@@ -174,7 +203,7 @@ def _check(source: Source, out: str, format: str, on_error: str) -> Path:
 
 @contextmanager
 def _partial(folder: Path) -> Iterator[Path]:
-    """A folder beside the one that is meant, which is gone afterwards unless it was renamed."""
+    """A folder beside the final one; it is removed afterwards unless it was renamed."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with ScratchFolder(str(folder.parent), f".{folder.name[:50]}.partial-", 0o777) as partial:
@@ -229,7 +258,7 @@ def _spooled(source: RecordSource, folder: Path) -> TFRecords:
     writer, labels = _TFRecordWriter(path), source.labels
     for begin in range(0, len(source), _READ_TOGETHER):
         some = range(begin, min(begin + _READ_TOGETHER, len(source)))
-        # A bad one has been found and won't be asked for.
+        # Bad records have been found, and won't be asked for.
         images = [data or b"" for data in source.read_many(some)]
         writer.write([tf_example.serialize(image, int(labels[i])) for i, image in zip(some, images, strict=True)])
     writer.close()
@@ -243,9 +272,9 @@ def _write(
     format: Format,
     shard_bytes: float,
     threads: int,
-    told: Callable[[float, str], None],
+    tell: Callable[[float, str], None],
 ) -> list[int]:
-    """Shards ``0``, ``1``, … in the folder; returns how many records each has."""
+    """Write shards ``0``, ``1``, … into a folder; returns how many records each has."""
     make = _TFRecordWriter if format == "tfrecord" else _ArrayRecordWriter
     counts: list[int] = []
     writer: _Writer | None = None
@@ -267,7 +296,7 @@ def _write(
             assert writer is not None
             writer.write(batch)
             done += len(places)
-            told(0.5 + 0.5 * done / len(order), f"writing: {done} of {len(order)} images")
+            tell(0.5 + 0.5 * done / len(order), f"writing: {done} of {len(order)} images")
     finally:
         if writer:
             writer.close()
@@ -275,7 +304,7 @@ def _write(
 
 
 def _read(source: Source, order: NDArray[np.int64], threads: int) -> Iterator[tuple[list[int], list[bytes]]]:
-    """Records in order, some at a time; several threads wait for files."""
+    """Records in order, some at a time: their indices and images. Several threads read files."""
     with ThreadPoolExecutor(threads, thread_name_prefix="greenload-pack") as pool:
         for begin in range(0, len(order), _READ_TOGETHER):
             places = order[begin : begin + _READ_TOGETHER].tolist()
@@ -286,78 +315,27 @@ def _read(source: Source, order: NDArray[np.int64], threads: int) -> Iterator[tu
                 yield places, [read.result() for read in reads]  # type: ignore[misc]  # encoded, as was seen
 
 
-def _rename(folder: Path, shards: Sequence[int], format: Format) -> list[str]:
+def _rename(folder: Path, count: int, format: Format) -> list[str]:
     """Give shards the names that TFDS's template makes, now that their number is known."""
-    kind = _file_format(format)
-    names = [f"{NAME}-{SPLIT}.{kind}-{place:05}-of-{len(shards):05}" for place in range(len(shards))]
-    for place, name in enumerate(names):
-        (folder / str(place)).rename(folder / name)
+    names = shard_names(format, count)
+    for number, name in enumerate(names):
+        (folder / str(number)).rename(folder / name)
     return names
 
 
-def _file_format(format: Format) -> str:
-    return "tfrecord" if format == "tfrecord" else "array_record"
-
-
-def _describe(
-    folder: Path, source: Source, order: NDArray[np.int64], shards: Sequence[int], format: Format, seed: int
-) -> None:
-    """What TFDS writes beside a dataset's files."""
-    labels = source.labels[order]
-    classes: tuple[str, ...] = getattr(source, "classes", ())
-    kind = _file_format(format)
-    written = [(folder / f"{NAME}-{SPLIT}.{kind}-{place:05}-of-{len(shards):05}") for place in range(len(shards))]
-    image = {
-        "pythonClassName": f"{_FEATURES}.image_feature.Image",
-        "image": {"dtype": "uint8", "shape": {"dimensions": ["-1", "-1", "3"]}},
-    }
-    label: dict[str, Any] = {
-        "pythonClassName": f"{_FEATURES}.class_label_feature.ClassLabel",
-        "classLabel": {"numClasses": str(max(len(classes), int(labels.max()) + 1))},
-    }
-    if labels.min() < 0:  # which no class of TFDS's can be
-        label = {
-            "pythonClassName": f"{_FEATURES}.tensor_feature.Tensor",
-            "tensor": {"shape": {}, "dtype": "int64", "encoding": "none"},
-        }
-    features = {
-        "pythonClassName": f"{_FEATURES}.features_dict.FeaturesDict",
-        "featuresDict": {"features": {"image": image, "label": label}},
-    }
-    info = {
-        "name": NAME,
-        "version": "1.0.0",
-        "description": f"Packed by greenload from {source}, in random order of seed {seed}.",
-        "fileFormat": kind,
-        "splits": [
-            {
-                "name": SPLIT,
-                "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
-                "shardLengths": [str(count) for count in shards],
-                "numBytes": str(sum(file.stat().st_size for file in written)),
-            }
-        ],
-        "supervisedKeys": {"tuple": {"items": [{"featureKey": "image"}, {"featureKey": "label"}]}},
-    }
-    if classes:
-        names = "".join(f"{name.encode('unicode_escape').decode() if _odd(name) else name}\n" for name in classes)
-        (folder / "label.labels.txt").write_text(names, "utf-8")
-    (folder / "features.json").write_text(json.dumps(features, indent=1) + "\n", "utf-8")
-    (folder / "dataset_info.json").write_text(json.dumps(info, indent=1) + "\n", "utf-8")
-
-
-def _odd(name: str) -> bool:
-    """Whether a name can't be a line of a UTF-8 file."""
-    return not name.isprintable() or name != name.strip()
-
-
 def _compare(folder: Path, source: Source, order: NDArray[np.int64]) -> None:
-    """Read back what was written: so many records, with these labels. Leaves the shards' indices behind."""
+    """Compare a pack with its source: the number of records and their labels. Leaves the shards' indices behind.
+
+    Raises:
+        SourceError: they differ.
+    """
     written = TFDS(folder, SPLIT)
     try:
         same = np.array_equal(written.labels, source.labels[order]) and bool((written.table.index.lengths > 0).all())
-        found = "" if same else "labels or images are others"
+        difference = "" if same else "labels or images are others"
     except SourceError as error:
-        found = str(error)
-    if found:
-        raise SourceError(f"{folder}: what was written differs from its source: {found}; free the disk and pack again")
+        difference = str(error)
+    if difference:
+        raise SourceError(
+            f"{folder}: what was written differs from its source: {difference}; free the disk and pack again"
+        )

@@ -1,7 +1,7 @@
-"""Batches of any plan without tf.data: read ahead, run, and handed over in order, with bounds on what is held.
+"""Reads and runs the batches of a plan ahead of their use, without tf.data, and gives them in order.
 
-A few threads read files and work on what needs no other batch; the thread that asks for a batch only hands others over
-and collects its own.
+A few threads read files and do what needs no other batch; the thread that asks for a batch only starts others and waits
+for its own. How many batches are held is bounded.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Wanted = tuple[int, NDArray[np.int64]]
 
 
 class Engine(Protocol):
-    """Runs batches through a plan's steps on pixels, several at once."""
+    """Runs batches through a plan's steps on pixels, several at a time."""
 
     def prepare(self, records: Records) -> Any:
         """What needs no other batch. Any thread may do it.
@@ -64,39 +64,39 @@ class Engine(Protocol):
 
 
 @dataclass
-class _Call:
+class _ChainJob:
     records: Records
     done: Future[NDArray[Any]] | None = None
 
 
 class ChainEngine:
-    """A chain of segments, called for ``depth`` batches at once. Gives arrays ``[n, height, width, channels]``."""
+    """Runs ``depth`` batches at a time through a chain of segments. Gives arrays ``[n, height, width, channels]``."""
 
     def __init__(self, chain: Chain, depth: int) -> None:
         self._chain = chain
         self._pool = Workers(depth, "batch")
 
-    def prepare(self, records: Records) -> _Call:
-        """As in ``Engine``."""
-        return _Call(records)
+    def prepare(self, records: Records) -> _ChainJob:
+        """A job of a batch, which does nothing yet."""
+        return _ChainJob(records)
 
-    def submit(self, job: _Call) -> None:
-        """As in ``Engine``."""
+    def submit(self, job: _ChainJob) -> None:
+        """Run a batch in one of the chain's threads."""
         job.done = self._pool.submit(self._chain.run, job.records)
 
-    def collect(self, job: _Call) -> NDArray[Any]:
-        """As in ``Engine``."""
+    def collect(self, job: _ChainJob) -> NDArray[Any]:
+        """Wait for a batch's images."""
         assert job.done is not None  # what is collected was started
         return job.done.result()
 
     def close(self) -> None:
-        """As in ``Engine``."""
+        """Give back the threads and the chain."""
         self._pool.close(cancel=True)
         self._chain.close()
 
 
 class DaliEngine:
-    """A plan whose last segment is DALI's: its batches are in flight in one graph. Gives DALI's tensor lists.
+    """Runs batches of a plan whose last segment is DALI's, all in one graph. Gives DALI's tensor lists.
 
     Args:
         runner: of the last segment.
@@ -108,21 +108,21 @@ class DaliEngine:
         self._before = before
 
     def prepare(self, records: Records) -> Job:
-        """As in ``Engine``."""
+        """Run the earlier segments on a batch, and make the inputs of DALI's graph."""
         if self._before is not None:
             records = replace(records, images=self._before.images(records))
         return self._runner.prepare(records)
 
     def submit(self, job: Job) -> None:
-        """As in ``Engine``."""
+        """Start a batch in DALI's graph."""
         self._runner.submit(job)
 
     def collect(self, job: Job) -> Any:
-        """As in ``Engine``."""
+        """Wait for the oldest batch's tensor list."""
         return self._runner.collect(job)
 
     def close(self) -> None:
-        """As in ``Engine``."""
+        """Give back DALI's graph and the earlier segments."""
         self._runner.close()
         if self._before is not None:
             self._before.close()
@@ -144,7 +144,7 @@ class RecordCache:
 
 @dataclass(frozen=True)
 class _Reader:
-    """From a wanted batch to one that can be started. Knows nothing of the flow, so that the flow can end before it."""
+    """Reads a wanted batch, so that it can be started. Holds no reference to ``ReadAhead``, which can end before it."""
 
     plan: Plan
     engine: Engine
@@ -169,24 +169,24 @@ class _Read:
 
 @dataclass
 class _Held:
-    """Batches on their way: being read, being worked on, just handed out."""
+    """The batches that are being read, are being worked on, or were just given."""
 
     reading: deque[Future[_Read]] = field(default_factory=deque)
     working: deque[_Read] = field(default_factory=deque)
     # A GPU may still copy from a batch's bytes just after its output is there: each batch outlives the next one's.
-    landed: deque[_Read] = field(default_factory=lambda: deque(maxlen=2))
+    given: deque[_Read] = field(default_factory=lambda: deque(maxlen=2))
 
 
 class ReadAhead(Iterator[tuple[Any, NDArray[np.generic]]]):
-    """Batches of a plan one after another: what an engine gives, and labels ``[n, …]``, both the consumer's to keep.
+    """Batches of a plan in order: what an engine gives, and labels ``[n, …]``. No later call writes to either.
 
-    Several threads may ask: each batch is given to one of them. One that is no longer referred to, or left at the
-    interpreter's end, gives back its threads. After an error every call raises it again; after an interrupt, a
-    ``UsageError``.
+    Several threads may ask for batches: each is given to one of them. An iterator that is no longer referred to, or
+    still open at the interpreter's end, gives back its threads. After an error every call raises that error again;
+    after an interrupt every call raises a ``UsageError``.
 
     Args:
         plan: whose ``prefetch`` is how many batches are worked on or ready, at most.
-        engine: runs its steps on pixels; closed with the flow.
+        engine: runs its steps on pixels; closed with the iterator.
         wanted: the batches, in order.
     """
 
@@ -216,7 +216,7 @@ class ReadAhead(Iterator[tuple[Any, NDArray[np.generic]]]):
             except StopIteration:
                 self._end()
                 raise
-            except BaseException as error:  # what came after it would be out of step
+            except BaseException as error:  # the batches behind it would be out of order
                 self._stopped_by = error if isinstance(error, Exception) else UsageError(_INTERRUPTED)
                 self._end()
                 raise
@@ -227,7 +227,7 @@ class ReadAhead(Iterator[tuple[Any, NDArray[np.generic]]]):
         if not held.working:
             raise StopIteration
         batch = held.working.popleft()
-        held.landed.append(batch)
+        held.given.append(batch)
         images = self._engine.collect(batch.job)
         try:
             self._go_on(wait=False)

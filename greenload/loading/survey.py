@@ -1,4 +1,4 @@
-"""What decoding drops without a word: orientations that aren't applied, and pixels in the low bits of 16."""
+"""Warns of what decoding drops without an error: orientations that aren't applied, and 16-bit pixels of low values."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Survey:
     backend: str = "tf"
     """The backend that decodes them."""
     readers: Mapping[str, str] | None = None
-    """The backends that decode what that one doesn't, as ``Plan.readers``."""
+    """The backends that decode files for ``backend``, by kind of file, as ``Plan.readers``."""
     records: int = 0
-    """Files that were looked at."""
+    """Files that were counted."""
     turned: int = 0
-    """Those that state an orientation which isn't applied: none with ``exif``."""
+    """Files that state an orientation which isn't applied: none with ``exif``."""
     unsupported: Counter[str] = field(default_factory=Counter)
     """Files of kinds that no backend here reads, by kind; not counted where a user named the backend."""
     low_bits: int = 0
@@ -62,7 +62,7 @@ class Survey:
             self.low_bits += level is not None and level <= _LOW_LEVEL
 
     def sentences(self, of: str) -> list[str]:
-        """What there is to say, and what helps.
+        """The warnings, each with its remedy; none where nothing was dropped.
 
         Args:
             of: what was looked at: "images", or "records looked at".

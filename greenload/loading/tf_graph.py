@@ -1,7 +1,7 @@
-"""What tf.data does around any backend: reads records, keeps caches, maps samples, hands batches on.
+"""Builds the part of a plan that tf.data runs: reading records, caches, steps on samples, transfers of batches.
 
-Steps of the ``tf`` backend run in one parallel map, element by element. Batches of what comes out of it cross into
-the other backends and come back as pixels.
+Steps of the ``tf`` backend run in one parallel map, element by element. Its results are batched, transferred to the
+other backends, and come back as pixels.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def compose(elements: Sequence[Element]) -> Element:
 
 
 def plain(function: Function) -> Function:
-    """A function for tf.data to trace as it is: converting its control flow, of which it has none, would take time and
-    leave a file for each function that it calls until the process ends."""
+    """A function for tf.data to trace without AutoGraph: it has no control flow to convert, and converting takes time
+    and leaves a file for each function that it calls until the process ends."""
     import tensorflow as tf
 
     traced: Function = tf.autograph.experimental.do_not_convert(function)
@@ -65,9 +65,9 @@ def plain(function: Function) -> Function:
 
 
 def cached(upstream: Element, step: Step, table: Any) -> Element:
-    """``upstream``, kept by index from its first use on, in a table in memory that all iterators of a dataset share.
+    """``upstream`` with a cache: its results by index, in a table in memory that all iterators of a dataset share.
 
-    tf.data's own ``cache`` stores the order of the first epoch along, and so would freeze it.
+    tf.data's own ``cache`` also stores the order of the first epoch, and would repeat it.
     """
     import tensorflow as tf
 
@@ -93,10 +93,10 @@ def cached(upstream: Element, step: Step, table: Any) -> Element:
 
 
 REFUSED = "greenload: bad record"
-"""What an error that crosses from a backend into TensorFlow begins with; then come index, name and reason."""
+"""What the text of a backend's error begins with inside TensorFlow; then come index, name and reason."""
 
 
-class _Call:
+class _SegmentCall:
     """A call from tf.data into other backends. A ``ValueError`` reaches users as ``InvalidArgumentError`` with its
     text."""
 
@@ -106,21 +106,27 @@ class _Call:
 
     def __call__(self, images: Any, sides: Any, numbers: Any, index: Any) -> Any:
         names = [self.source.name(int(i)) for i in index]
-        parts = apart(images, sides) if len(sides) else list(images)
+        separate = split_images(images, sides) if len(sides) else list(images)
         try:
-            return self.run(Records(parts, numbers, names))
+            return self.run(Records(separate, numbers, names))
         except RecordError as error:
-            raise refusal(error, names, index) from None
+            raise bad_record_error(error, names, index) from None
 
 
-def refusal(error: RecordError, names: Sequence[str], index: Any) -> ValueError:
-    """What a call from tf.data raises for a bad record of a batch; ``verifying`` finds the record by its text."""
+def bad_record_error(error: RecordError, names: Sequence[str], index: Any) -> ValueError:
+    """What a call from tf.data raises for a bad record of a batch; ``record_errors`` finds the record by its
+    text."""
     text = f"{REFUSED} [{index[names.index(error.path)]}] {error}"
     return ValueError(text.encode(errors="backslashreplace").decode())
 
 
-def apart(values: Any, sides: Any) -> list[Any]:
-    """Images of different sizes that lie one after another, as views."""
+def split_images(values: Any, sides: Any) -> list[Any]:
+    """Images of different sizes that lie one after another in one array, as views.
+
+    Args:
+        values: all their values, ``[sum of sizes]``.
+        sides: height, width and channels of each, ``[n, 3]``.
+    """
     import numpy as np
 
     ends = np.cumsum(np.prod(sides, axis=1))
@@ -129,14 +135,14 @@ def apart(values: Any, sides: Any) -> list[Any]:
 
 @dataclass(frozen=True)
 class Leg:
-    """What is done to whole batches before the next crossing or the end: neighbouring segments on other backends than
-    tf.data, or one of tf.data's."""
+    """Adjacent segments that work on batches without a transfer back to tf.data: one of tf.data's own, or all
+    that follow each other on other backends."""
 
     segments: tuple[Segment, ...]
 
     @property
     def crosses(self) -> bool:
-        """Whether batches leave tf.data for it."""
+        """Whether batches are transferred out of tf.data for it."""
         return self.segments[0].traits.takes_batches
 
     @property
@@ -146,7 +152,7 @@ class Leg:
 
 
 def legs_of(segments: Sequence[Segment]) -> list[Leg]:
-    """Segments that work on batches, as legs."""
+    """Segments that work on batches, grouped into legs."""
     legs: list[Leg] = []
     for segment in segments:
         if legs and legs[-1].crosses and segment.traits.takes_batches:
@@ -171,11 +177,11 @@ class Stream:
         self.plan = plan
         self._layout = DrawLayout.of(plan.pipeline)
         self._tables: list[Any] = []
-        self._calls: list[_Call] = []
+        self._calls: list[_SegmentCall] = []
         self._chains: dict[Leg, Chain] = {}
         caches = any(step.kind == "cache" for step in plan.steps)
         self.reading = reader(plan.pipeline.source, threads=plan.threads, group=group, apart=caches)
-        """How records come in; its ``sample`` is the first of ``on_samples``."""
+        """How records are read; its ``sample`` is the first of ``on_samples``."""
         self.on_samples: list[tuple[Step, Element]] = []
         """Each step that works on single samples before they are batched, with its function; reading comes first."""
         lead = next((s for s in plan.segments[:1] if not s.batched), None)
@@ -194,19 +200,20 @@ class Stream:
         self.on_batches: dict[Step, Element] = {}
         """Each step that takes whole batches in tf.data, with its function."""
         self.back: dict[Leg, Element] = {}
-        """Each leg of tf.data's as one function of a batch."""
+        """Each leg of tf.data's own as one function of a batch."""
         for leg in self.legs:
             if not leg.crosses:
                 steps = leg.segments[0].steps
                 done = tf_backend.elements(plan, steps)
-                # Together, since between its steps images may differ in size, and carry params and unrounded values.
+                # As one function, since between its steps images may differ in size, and have params and unrounded
+                # values with them.
                 whole = compose(done)
                 self.back[leg] = whole if leg.segments[0].batched else sample_by_sample(whole, steps[-1].spec_out)
                 if leg.segments[0].batched:
                     self.on_batches |= dict(zip(steps, done, strict=True))
         entering = self.on_samples[-1][0].spec_out
         self.ragged = not entering.encoded and not entering.static and bool(self.legs)
-        """Whether images of different sizes go into one batch, to cross."""
+        """Whether images of different sizes go into one batch, to be transferred."""
         self._kept = ["position", "label", "image"]
         if any(leg.crosses for leg in self.legs):
             self._kept += ["index", "numbers"]
@@ -219,24 +226,32 @@ class Stream:
             table.remove(table.export()[0])
 
     def sample(self) -> Element:
-        """All steps on samples as one function. What a cache holds isn't computed before it is asked."""
+        """All steps on samples as one function, which computes only what the last cache doesn't hold."""
         last_cache = max((i for i, (step, _) in enumerate(self.on_samples) if step.kind == "cache"), default=0)
         return compose([element for _, element in self.on_samples[last_cache:]])
 
     def roots(self, chunks: tf.data.Dataset) -> tf.data.Dataset:
-        """Chunks of roots to single ones, with what reading them needs; where records are read in chunks, they are
-        read here."""
+        """Single samples of chunks of them, with what reading them needs; where records are read in chunks, they are
+        read here.
+
+        Args:
+            chunks: of states with position, index, label and prepared random values.
+        """
         reading = self.reading
         chunks = chunks.rebatch(reading.together) if reading.together else chunks
         return chunks.map(compose([reading.chunk]), num_parallel_calls=reading.parallel, deterministic=True).unbatch()
 
     def samples(self, roots: tf.data.Dataset) -> tf.data.Dataset:
-        """Roots (position, index, label, numbers) to samples with images, in order, on the plan's threads."""
+        """The samples with their images, in order, on the plan's threads.
+
+        Args:
+            roots: as the method ``roots`` gives them.
+        """
         work = compose([self.sample(), self.kept])
         return roots.map(work, num_parallel_calls=self.plan.threads, deterministic=True)
 
     def kept(self, state: State) -> State:
-        """What of a sample's state goes into a batch."""
+        """The part of a sample's state that goes into a batch."""
         import tensorflow as tf
 
         done = {key: state[key] for key in self._kept if key in state}
@@ -246,7 +261,7 @@ class Stream:
         return done
 
     def finish(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-        """Batches of states to ``(images, labels)``, through every leg."""
+        """``(images, labels)`` of batches of states, through every leg."""
         waiting: list[Element] = []
         one_by_one = False
         for leg in self.legs:
@@ -268,7 +283,7 @@ class Stream:
         return self._mapped(batches, plain(pair), one_by_one)
 
     def _mapped(self, batches: tf.data.Dataset, work: Callable[[State], Any], one_by_one: bool) -> tf.data.Dataset:
-        """A map of batches, several at a time where it goes through their images one by one."""
+        """Batches after a function, several at a time where it works on their images one by one."""
         if one_by_one:
             return batches.map(work, num_parallel_calls=self.plan.threads, deterministic=True)
         return batches.map(work)
@@ -278,7 +293,7 @@ class Stream:
         return self._layout.labels(state["label"], state.get("numbers"), tensorflow_ops())
 
     def chain(self, leg: Leg) -> Callable[[Records], Any]:
-        """What runs batches of records through a leg's segments: one, which lives and dies with the stream."""
+        """What runs batches of records through a leg's segments; made once, and closed with this object."""
         from greenload import backends
 
         if leg not in self._chains:
@@ -288,13 +303,13 @@ class Stream:
         return self._chains[leg].run
 
     def crossing(self, batches: tf.data.Dataset, leg: Leg, run: Callable[[Records], Any]) -> tf.data.Dataset:
-        """Batches of records out of tf.data, through ``run``, and back as images."""
+        """Batches transferred out of tf.data, through ``run``, and back as images."""
         import tensorflow as tf
 
         spec = leg.segments[-1].spec_out
-        held = _Call(run, self.plan.pipeline.source)
+        held = _SegmentCall(run, self.plan.pipeline.source)
         # TensorFlow keeps every function it may call for the life of the process: it gets one that holds nothing. What
-        # it refers to is kept by the dataset, through this stream or `cross`.
+        # it refers to is kept by the dataset, through this object or `transferred`.
         self._calls.append(held)
         weak = weakref.ref(held)
 
@@ -304,7 +319,7 @@ class Stream:
                 assert made is not None  # the dataset that is running keeps it
                 return made(images, sides, numbers, index)
 
-        def cross(state: State) -> State:
+        def transferred(state: State) -> State:
             _ = held
             numbers = state.get("numbers", tf.zeros([tf.size(state["index"]), 0], tf.float64))
             image = state["image"]
@@ -316,15 +331,20 @@ class Stream:
             return {key: value for key, value in state.items() if key != "sides"} | {"image": done}
 
         ready = batches.prefetch(1)
-        return ready.map(plain(cross), num_parallel_calls=None if leg.batch_by_batch else _IN_FLIGHT)
+        return ready.map(plain(transferred), num_parallel_calls=None if leg.batch_by_batch else _IN_FLIGHT)
 
 
-_IN_FLIGHT = 2  # batches on their way through other backends at once: while one's last images are worked on, or handed
-# over, another keeps the threads busy
+_IN_FLIGHT = 2  # batches in other backends at a time: while the last images of one are worked on or transferred,
+# another keeps the threads busy
 
 
 def sample_by_sample(element: Element, spec: ImageSpec) -> Element:
-    """A function of one sample, whose images then are of a spec, as a function of a batch of them."""
+    """A function of one sample as a function of a batch.
+
+    Args:
+        element: the function.
+        spec: of the images that it gives.
+    """
     import tensorflow as tf
 
     out = tf.TensorSpec(spec.shape, spec.dtype)

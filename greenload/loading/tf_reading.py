@@ -1,7 +1,7 @@
-"""Reading inside tf.data: how records of each kind of source come in, and what each costs to ask for.
+"""Reads the records of each kind of source inside tf.data.
 
 Files are read one by one by TensorFlow's own operation, in parallel. Records in files of many are read in chunks: one
-call into Python asks for all records of a chunk, those that lie together are read in one go, and the interpreter's lock
+call into Python asks for all records of a chunk, adjacent ones are read in one system call, and the interpreter's lock
 is free meanwhile.
 """
 
@@ -29,7 +29,7 @@ IN_FLIGHT_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
-class Reading:
+class RecordReading:
     """How a source's records are read inside tf.data."""
 
     chunk: Element
@@ -46,13 +46,13 @@ class Reading:
     """How many calls of ``chunk`` go on at once."""
 
 
-def reader(source: Source, *, threads: int = 1, group: int | None = None, apart: bool = False) -> Reading:
+def reader(source: Source, *, threads: int = 1, group: int | None = None, apart: bool = False) -> RecordReading:
     """How records of a source are read inside tf.data.
 
     Args:
         source: files, records, or arrays.
-        threads: at most so many chunks at once.
-        group: samples whose records lie together, where the order keeps such groups: each is one chunk.
+        threads: chunks that are read at a time, at most.
+        group: samples whose records are adjacent, where the order keeps such groups: each is one chunk.
         apart: read each record where its sample asks for it, since a cache may hold it already.
     """
     if isinstance(source, Arrays):
@@ -63,7 +63,7 @@ def reader(source: Source, *, threads: int = 1, group: int | None = None, apart:
     return _records(source, threads, group, apart)
 
 
-def _arrays(source: Arrays) -> Reading:
+def _arrays(source: Arrays) -> RecordReading:
     import tensorflow as tf
 
     images = tf.constant(source.images)
@@ -71,19 +71,19 @@ def _arrays(source: Arrays) -> Reading:
     def gather(state: State) -> State:
         return state | {"image": tf.gather(images, state["index"])}
 
-    return Reading(dict, gather, lambda index: tf.strings.format("images[{}]", index))
+    return RecordReading(dict, gather, lambda index: tf.strings.format("images[{}]", index))
 
 
-def _files(source: FileSource) -> Reading:
+def _files(source: FileSource) -> RecordReading:
     import tensorflow as tf
 
     def texts(blob: bytes, offsets: Any) -> Callable[[Any], Any]:
-        # One string and the places in it: a tensor of a million strings takes 100 MB.
-        held, places = tf.constant(blob), tf.constant(offsets)
+        # One string and the offsets in it: a tensor of a million strings takes 100 MB.
+        whole, begins = tf.constant(blob), tf.constant(offsets)
 
         def text(index: Any) -> Any:
-            begin = tf.gather(places, index)
-            return tf.strings.substr(held, begin, tf.gather(places, index + 1) - begin)
+            begin = tf.gather(begins, index)
+            return tf.strings.substr(whole, begin, tf.gather(begins, index + 1) - begin)
 
         return text
 
@@ -103,10 +103,10 @@ def _files(source: FileSource) -> Reading:
     def read(state: State) -> State:
         return {key: value for key, value in state.items() if key != "path"} | {"image": tf.io.read_file(state["path"])}
 
-    return Reading(look_up, read, name)
+    return RecordReading(look_up, read, name)
 
 
-def _records(source: RecordSource, threads: int, group: int | None, apart: bool) -> Reading:
+def _records(source: RecordSource, threads: int, group: int | None, apart: bool) -> RecordReading:
     import tensorflow as tf
 
     table = source.table
@@ -125,35 +125,35 @@ def _records(source: RecordSource, threads: int, group: int | None, apart: bool)
         with shutdown.call_from_tensorflow:
             held = weak()
             assert held is not None  # the dataset that is running keeps it
-            found = held.read_many(index)
-            out = np.empty(len(found), object)
-            out[:] = [data or b"" for data in found]
+            records = held.read_many(index)
+            out = np.empty(len(records), object)
+            out[:] = [data or b"" for data in records]
             return out
 
     def images(index: Any) -> Any:
         _ = source
-        found = tf.numpy_function(call, [index], tf.string, stateful=False)
-        found.set_shape(index.shape)
-        return found
+        records = tf.numpy_function(call, [index], tf.string, stateful=False)
+        records.set_shape(index.shape)
+        return records
 
-    def there(image: Any) -> Any:
+    def checked(image: Any) -> Any:
         # The bare operation: tf.debugging.Assert puts it into a branch, which costs as much as reading does.
-        found = tf.raw_ops.Assert(condition=tf.strings.length(image) > 0, data=["no record"])
-        with tf.control_dependencies([found] if found is not None else []):
+        check = tf.raw_ops.Assert(condition=tf.strings.length(image) > 0, data=["no record"])
+        with tf.control_dependencies([check] if check is not None else []):
             return tf.identity(image)
 
     def read_chunk(state: State) -> State:
         return state | {"image": images(state["index"])}
 
     def check(state: State) -> State:
-        return state | {"image": there(state["image"])}
+        return state | {"image": checked(state["image"])}
 
     def read_one(state: State) -> State:
-        return state | {"image": there(images(state["index"][tf.newaxis])[0])}
+        return state | {"image": checked(images(state["index"][tf.newaxis])[0])}
 
     if apart:
-        return Reading(dict, read_one, name)
+        return RecordReading(dict, read_one, name)
     mean = max(1.0, source.mean_bytes)
     together = max(1, min(CHUNK, int(TOGETHER_BYTES / mean))) if group is None else group
     ahead = 1 if source.sequential else max(1, min(threads, int(IN_FLIGHT_BYTES / (together * mean))))
-    return Reading(read_chunk, check, name, group or CHUNK, None if group else together, ahead)
+    return RecordReading(read_chunk, check, name, group or CHUNK, None if group else together, ahead)

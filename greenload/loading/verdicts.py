@@ -1,4 +1,4 @@
-"""Whether a file decodes, and why not: what a record is judged by before training, or when it stopped it."""
+"""Finds out whether a file decodes, and why not: before training, or when a record stopped it."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def reason(
     """Why a record can't be decoded for a backend, or that it can.
 
     Raises:
-        SourceError: that can't be told now: a limit of the process is reached.
+        SourceError: nothing can be found out now: a limit of the process is reached.
     """
     return Judge(backend, max_bytes, truncated, readers).reason(source, index)
 
 
 class Judge:
-    """Tells whether files decode: each by the backend that is to decode it, or by one that agrees with it.
+    """Finds out whether files decode, each by its own backend, or by one that agrees with that.
 
     Args:
         backend: the backend that is to load the records.
@@ -59,7 +59,7 @@ class Judge:
         self.max_bytes = max_bytes
         self.truncated = truncated
         self.readers = readers
-        self._threads = threads
+        self.threads = threads
         self._looking = threading.Lock()
         self._decoding = Readers({kind: "dali-cpu" for kind in formats.KINDS}, threads=1)
 
@@ -67,7 +67,7 @@ class Judge:
         self, source: Source, indices: Sequence[int], look: Callable[[bytes], None] | None
     ) -> list[tuple[int, str]]:
         """``reason`` of some records, in order."""
-        pool = Workers(min(self._threads, max(len(indices), 1)), "verify")
+        pool = Workers(min(self.threads, max(len(indices), 1)), "verify")
         try:
             tasks = [pool.submit(self.reason, source, index, look) for index in indices]
             return [(index, task.result()) for index, task in zip(indices, tasks, strict=True)]
@@ -78,14 +78,14 @@ class Judge:
         """A file as it is to be decoded, and its header.
 
         Raises:
-            FormatError: it can't be decoded, as far as can be told without trying.
+            FormatError: its header or structure shows that it can't be decoded.
         """
         file, header = formats.opened(data, support(self.backend, self.readers), self.max_bytes, self.truncated)
         formats.verify(file, header)
         return file, header
 
     def passes(self, data: bytes) -> bool:
-        """Whether a file that TensorFlow decodes is good: it passes over some damage that others don't."""
+        """Whether a file that TensorFlow decodes is good: TensorFlow passes over some damage that others refuse."""
         try:
             file, header = self.opened(data)
         except formats.FormatError:
@@ -117,7 +117,13 @@ class Judge:
         return why or DECODES
 
     def _refusal(self, data: bytes, file: bytes, header: Header) -> str:
-        """Why data of a kind that is read, which is a file as it is to be decoded, can't be; empty if it can."""
+        """Why a file of a kind that is read can't be decoded; empty if it can.
+
+        Args:
+            data: the record as it is stored.
+            file: the file as it is to be decoded.
+            header: of the file.
+        """
         own = backends.get(self.by(header.kind)).refusal(file)
         if own is not None:
             return own
@@ -132,7 +138,7 @@ class Judge:
         """Whether what TensorFlow's graph does with a file decodes it.
 
         Raises:
-            MemoryError: there is too little memory to tell.
+            MemoryError: there is too little memory to try.
         """
         import tensorflow as tf
 

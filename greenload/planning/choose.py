@@ -27,15 +27,15 @@ from greenload.stages import primitives as p
 SINGLE_SAVES, MIXED_SAVES = 0.03, 0.05
 """What another backend must be expected to save against tf, and several together against the best alone: below that the
 simpler plan stays, since a table of costs is no more exact."""
-RUN_SAVES = 0.02
-"""What one more crossing must save, among plans of several backends."""
+SEGMENT_SAVES = 0.02
+"""What one more segment must save, among plans of several backends."""
 PRICED_BATCH = 32
 """Plans are priced for batches of this size, whatever the pipeline's own, so that the choice, and with it the last bits
 of pixels, doesn't change with the batch size. By the shipped costs, on training pipelines of photographs, the choice is
 the one that any batch size from 4 up would give; for batches of 1 the plan chosen costs up to 15 % more than the best
 one, for batches of 2 less than 1 %."""
 SEGMENTS = 3
-"""Runs of steps on one backend each, at most."""
+"""Segments of a plan that ``"auto"`` chooses, at most."""
 
 
 @public
@@ -120,20 +120,20 @@ def usable(known: Costs, gpu: bool = False) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Placement:
-    """A placement that might be chosen."""
+    """Steps on backends, as they might be chosen."""
 
     steps: tuple[Step, ...]
-    names: tuple[str, ...]
-    """Its backends."""
-    runs: int
-    """How often they take turns."""
+    backends: tuple[str, ...]
+    """Of its steps on pixels, each named once."""
+    segments: int
+    """Runs of neighbouring steps on one backend."""
     price: Price
 
     @property
     def label(self) -> str:
         """The backend; of several, each with the first and last of its steps."""
-        if len(self.names) == 1:
-            return self.names[0]
+        if len(self.backends) == 1:
+            return self.backends[0]
         runs = itertools.groupby((s for s in self.steps if s.kind == "pixels"), lambda step: step.backend)
         parts = []
         for backend, run in runs:
@@ -144,11 +144,11 @@ class Placement:
 
     @property
     def only_tf_data(self) -> bool:
-        """Whether all of it is in tf.data."""
+        """Whether all its steps are tf.data's."""
         return not any(step.traits.takes_batches for step in self.steps)
 
     def cost(self, unit: str) -> float:
-        """Its expected cost."""
+        """Its expected cost an image, in CPU seconds or joules."""
         return self.price.cpu_s if unit == "cpu_s" or self.price.energy_j is None else self.price.energy_j
 
 
@@ -174,73 +174,75 @@ def choose(
     simplest = [on_backend(step, TF_DATA) for step in sizes.steps]
     if not any(step.kind == "pixels" for step in sizes.steps):
         return placed(simplest)
-    found: list[Placement] = []
+    possible: list[Placement] = []
     for helped in (False, True):  # where no backend reads every kind, others help
-        tried = candidates(pipeline, sizes, known, able, helping if helped else ())
-        found = found or [one for one in tried if _possible(pipeline, one)]
-    if not found:
+        tried = placements(pipeline, sizes, known, able, helping if helped else ())
+        possible = possible or [placement for placement in tried if _possible(pipeline, placement)]
+    if not possible:
         return placed(simplest)
-    unit = "energy_j" if all(one.price.energy_j is not None for one in found) else "cpu_s"
-    found.sort(key=lambda one: (one.cost(unit), one.runs))
-    chosen = _best(found, unit)
-    rest = [one for one in found if one is not chosen]
-    others = [*rest[:1], *(one for one in rest[1:] if len(one.names) == 1)]
+    unit = "energy_j" if all(placement.price.energy_j is not None for placement in possible) else "cpu_s"
+    possible.sort(key=lambda placement: (placement.cost(unit), placement.segments))
+    chosen = _best(possible, unit)
+    rest = [placement for placement in possible if placement is not chosen]
+    others = [*rest[:1], *(placement for placement in rest[1:] if len(placement.backends) == 1)]
     expected = Expected(
         unit,
         chosen.cost(unit),
-        tuple((one.label, one.cost(unit)) for one in others),
+        tuple((placement.label, placement.cost(unit)) for placement in others),
         "; ".join([known.table.label, *chosen.price.origins]),
         chosen.price.unknown,
     )
     return replace(placed(chosen.steps), expected=expected)
 
 
-def _best(found: Sequence[Placement], unit: str) -> Placement:
-    """Of candidates in the order of their costs: tf, unless another backend saves enough; one alone, unless several
-    do."""
+def _best(possible: Sequence[Placement], unit: str) -> Placement:
+    """Of placements in the order of their costs: all in tf.data, unless another backend saves enough; on one backend,
+    unless several save enough."""
 
-    def cheapest(of: Sequence[Placement], runs: int) -> Placement | None:
-        return next((one for one in of if one.runs == runs), None)
+    def cheapest(segments: int) -> Placement | None:
+        return next((placement for placement in possible if placement.segments == segments), None)
 
-    best = cheapest(found, 1)
-    tf = next((one for one in found if one.only_tf_data), None)
+    best = cheapest(1)
+    tf = next((placement for placement in possible if placement.only_tf_data), None)
     if best and tf and best.cost(unit) > tf.cost(unit) * (1 - SINGLE_SAVES):
         best = tf
     saves = MIXED_SAVES
-    for runs in range(2, SEGMENTS + 1):
-        mixed = cheapest(found, runs)
+    for segments in range(2, SEGMENTS + 1):
+        mixed = cheapest(segments)
         if mixed and (best is None or mixed.cost(unit) <= best.cost(unit) * (1 - saves)):
-            best, saves = mixed, RUN_SAVES
-    assert best is not None  # there are candidates
+            best, saves = mixed, SEGMENT_SAVES
+    assert best is not None  # at least one is possible
     return best
 
 
-def candidates(
+def placements(
     pipeline: Pipeline, sizes: SizedSteps, known: Costs, able: Sequence[str], others: Sequence[str] = ()
 ) -> Iterator[Placement]:
-    """Every placement in a few runs on backends that claim their steps and read the files, with its price; ``others``
+    """Every placement in a few segments on backends that do their steps and read the files, with its price; ``others``
     may decode what a backend doesn't read. Whether steps can follow each other that way isn't looked at."""
-    cached = max((at for at, step in enumerate(sizes.steps) if step.kind == "cache"), default=-1)
-    free = [at for at, step in enumerate(sizes.steps) if step.kind == "pixels" and at > cached]
+    cached = max((index for index, step in enumerate(sizes.steps) if step.kind == "cache"), default=-1)
+    free = [index for index, step in enumerate(sizes.steps) if step.kind == "pixels" and index > cached]
     batch = PRICED_BATCH if pipeline.batch else None
     names = [name for name in able if (batch and free) or in_tf_data(name)]
     # A kind that nobody reads can't decide between them.
     kinds = {kind: share for kind, share in sizes.kinds.items() if set(reading(kind)) & {*able, *others}}
-    held = {name: [supports(name, sizes.steps[at], kinds, readers_for(name, others)) for at in free] for name in names}
-    for runs in _placements(len(free), names, held):
+    supported = {
+        name: [supports(name, sizes.steps[index], kinds, readers_for(name, others)) for index in free] for name in names
+    }
+    for segments in _segments(len(free), names, supported):
         steps = [on_backend(step, TF_DATA) for step in sizes.steps]
-        for begin, end, name in runs:
-            for at in free[begin:end]:
-                steps[at] = on_backend(steps[at], name)
-        cost = price(_works(steps, batch, kinds, others), known)
+        for begin, end, name in segments:
+            for index in free[begin:end]:
+                steps[index] = on_backend(steps[index], name)
+        cost = price(_work_of_placed(steps, batch, kinds, others), known)
         if cost is not None:
-            yield Placement(tuple(steps), tuple(dict.fromkeys(name for _, _, name in runs)), len(runs), cost)
+            yield Placement(tuple(steps), tuple(dict.fromkeys(name for _, _, name in segments)), len(segments), cost)
 
 
-def _placements(
+def _segments(
     count: int, names: Sequence[str], supported: Mapping[str, Sequence[bool]]
 ) -> Iterator[tuple[tuple[int, int, str], ...]]:
-    """Ways to put so many steps on backends in a few runs: where each begins and ends, and its backend."""
+    """Ways to put so many steps on backends in a few segments: where each begins and ends, and its backend."""
     for cuts in range(min(SEGMENTS, max(count, 1))):
         for inner in itertools.combinations(range(1, count), cuts):
             bounds = list(itertools.pairwise((0, *inner, count)))
@@ -251,7 +253,9 @@ def _placements(
                     yield tuple((a, b, name) for (a, b), name in zip(bounds, chosen, strict=True))
 
 
-def _works(steps: Sequence[Step], batch: int | None, kinds: Mapping[str, float], others: Sequence[str]) -> list[Work]:
+def _work_of_placed(
+    steps: Sequence[Step], batch: int | None, kinds: Mapping[str, float], others: Sequence[str]
+) -> list[Work]:
     """The work of steps that are placed, and of the backends that decode for the decoding step's."""
     decoding = next((s for s in steps if isinstance(s.primitive, (p.Decode, p.DecodeCrop))), None)
     readers = readers_for(decoding.backend, others) if decoding else {}
@@ -263,7 +267,7 @@ def _works(steps: Sequence[Step], batch: int | None, kinds: Mapping[str, float],
     helped = [
         work
         for kind, share in handed_on.items()
-        for work in work_of_step(replace(decoding, backend=readers[kind], primitive=p.Decode()), {kind: share})
+        for work in work_of_step(replace(on_backend(decoding, readers[kind]), primitive=p.Decode()), {kind: share})
     ]
     return work_of(mirrored(steps), batch, own) + helped
 
@@ -282,27 +286,27 @@ def reading_backends() -> tuple[str, dict[str, str]]:
 
 def readers_for(backend: str, others: Sequence[str]) -> dict[str, str]:
     """Which of some backends decodes each kind of file that a backend doesn't read."""
-    found: dict[str, str] = {}
+    readers: dict[str, str] = {}
     for kind in formats.KINDS:
         able = [name for name in others if kind in TABLES[name].kinds and kind not in TABLES[name].not_for_others]
         if kind not in TABLES[backend].kinds and able:
-            found[kind] = able[0]
-    return found
+            readers[kind] = able[0]
+    return readers
 
 
 def supports(backend: str, step: Step, kinds: Mapping[str, float], readers: Mapping[str, str] | None = None) -> bool:
-    """Whether a backend claims a step on pixels, and reads the kinds of files where it decodes, but for those that
-    ``readers`` decode."""
+    """Whether a backend does a step on pixels and, where that decodes, reads the kinds of files that ``readers`` don't
+    decode."""
     if step.primitive is None or not TABLES[backend].supports(step.primitive, step.spec_in):
         return False
     decodes = isinstance(step.primitive, (p.Decode, p.DecodeCrop))
     return not decodes or set(kinds) <= {*TABLES[backend].kinds, *(readers or ())}
 
 
-def _possible(pipeline: Pipeline, candidate: Placement) -> bool:
+def _possible(pipeline: Pipeline, placement: Placement) -> bool:
     """Whether a placement's steps can follow each other."""
     try:
-        place(pipeline, candidate.steps, threads=1, prefetch=1)
+        place(pipeline, placement.steps, threads=1, prefetch=1)
     except PipelineError:
         return False
     return True

@@ -23,7 +23,6 @@ from greenload.errors import UsageError
 from greenload.machine import cpu_model, package_versions
 from greenload.system import cache_folder, file_output, json_data
 from greenload.system.json_data import DataError, Value
-from greenload.system.notices import notify
 
 FORMAT = "greenload.costs/1"
 """What a stored table begins with; another number is another format."""
@@ -277,24 +276,18 @@ def table_path(machine: Mapping[str, Any]) -> Path:
     """The file in the user's cache folder where a machine's own table is kept; another for other facts or format."""
     text = json.dumps([FORMAT, machine], sort_keys=True)
     key = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-    return cache_folder.place(f"costs-{key}.json")
+    return cache_folder.locate(f"costs-{key}.json")
 
 
 def recall_table(machine: Mapping[str, Any]) -> CostTable | None:
     """The table that was measured on a machine, if there is one. One that is damaged or can't be read is passed over
     with a warning."""
-    try:
-        path = table_path(machine)
-        return CostTable._from_value(json_data.load(path))
-    except (FileNotFoundError, NotADirectoryError, ImportError):
-        return None
-    except OSError as error:
-        notify(f"{path}: these costs can't be read, and so aren't used: {error}")
-        return None
-    except DataError as error:
-        text = f"{path}: these costs are damaged and not used ({error}): run greenload calibrate to measure them anew"
-        notify(text)
-        return None
+    return cache_folder.recall(
+        table_path(machine),
+        lambda content: CostTable._from_value(json_data.parse(content)),
+        "this table of costs",
+        "run greenload calibrate to measure it anew",
+    )
 
 
 def prepared(machine: Mapping[str, Any]) -> Path:
@@ -323,7 +316,7 @@ def remember_table(table: CostTable) -> Path:
     """
     path = prepared(table.machine)
     try:
-        cache_folder.remember(path, json.dumps(table.to_dict(), indent=1) + "\n")
+        cache_folder.keep(path, json.dumps(table.to_dict(), indent=1) + "\n")
     except OSError as error:
         raise OSError(f"{path}: costs can't be kept there: {file_output.why(error)}") from None
     return path

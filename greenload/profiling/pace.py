@@ -10,7 +10,7 @@ from greenload.energy.attribution.costs import Attribution
 from greenload.energy.attribution.observation import Observation
 from greenload.energy.attribution.precision import Length, further, plan_length, reached
 from greenload.profiling.windows import Windows
-from greenload.report.extras import Precision
+from greenload.report.data import Precision
 
 Announce = Callable[[str], None]
 """Told, before anything is measured, how long a profile is planned to be."""

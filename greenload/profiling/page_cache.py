@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload.energy.meters.storage import locate
+from greenload.energy.meters.storage import data_location
 from greenload.errors import UsageError
 from greenload.sources import Arrays, FileSource, RecordSource, Source
 from greenload.system import file_input
@@ -234,7 +234,7 @@ def cached_by_mincore(handle: int, start: int, length: int) -> int | None:
 
 def why_held(path: str) -> str:
     """Why a file's pages stay in memory, as far as that can be seen from here."""
-    place = locate([path])
+    place = data_location([path])
     if place.known and not place.disks:
         return place.why
     try:

@@ -23,9 +23,10 @@ from greenload.energy.meters.discover import discover
 from greenload.energy.sampler import Sampler
 from greenload.errors import PipelineError, SourceError, UsageError
 from greenload.loading.load import require
+from greenload.loading.record_errors import record_error
 from greenload.loading.survey import warn_of_losses
 from greenload.loading.tf_reading import CHUNK
-from greenload.loading.verify import record_error, verify
+from greenload.loading.verify import verify
 from greenload.machine import machine
 from greenload.planning.choose import make_plan
 from greenload.planning.split import Split
@@ -42,9 +43,8 @@ from greenload.profiling.tfdata.files import some_files
 from greenload.profiling.tfdata.profile import is_dataset, profile_dataset
 from greenload.profiling.windows import Progress
 from greenload.public import public
-from greenload.report.costs import whole
-from greenload.report.data import Advice, Report, Skipped
-from greenload.report.extras import Cold as ColdRun
+from greenload.report.costs import whole_costs
+from greenload.report.data import Advice, ColdRun, Report, Skipped
 from greenload.sources import Arrays, RecordSource, formats
 from greenload.stages import Stage
 
@@ -296,7 +296,7 @@ def _report(attribution: Attribution, **found: Any) -> Report:
     return Report(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=machine(),
-        **whole(attribution),
+        **whole_costs(attribution),
         **found,
     )
 
@@ -310,8 +310,8 @@ def _described(pipeline: Pipeline) -> dict[str, Any]:
         except PipelineError:
             return {"stage": str(stage)}
 
-    whole = Pipeline(pipeline.source, seed=pipeline.seed).to_dict()
-    return whole | {"stages": [described(stage) for stage in pipeline.stages]}
+    empty = Pipeline(pipeline.source, seed=pipeline.seed).to_dict()
+    return empty | {"stages": [described(stage) for stage in pipeline.stages]}
 
 
 def _choose(

@@ -8,8 +8,7 @@ from typing import Any
 from greenload.energy.attribution.costs import Attribution
 from greenload.energy.attribution.epochs import first_epoch, later_epochs
 from greenload.profiling.campaign import Campaign
-from greenload.report.costs import Step, whole
-from greenload.report.epochs import CacheState, FirstEpoch
+from greenload.report.costs import CacheState, FirstEpoch, StepCost, whole_costs
 
 
 def by_epoch(
@@ -34,15 +33,15 @@ def by_epoch(
     first = first_epoch(campaign.seen, steps=names, caches=caches, **given)
     return later, {
         "steps": tuple(_rows(campaign, later, runs)),
-        "first_epoch": FirstEpoch(steps=tuple(_rows(campaign, first, names)), **whole(first)),
+        "first_epoch": FirstEpoch(steps=tuple(_rows(campaign, first, names)), **whole_costs(first)),
         "caches": tuple(CacheState(name) for name in caches),
     }
 
 
-def _rows(campaign: Campaign, attribution: Attribution, runs: Collection[str]) -> Iterator[Step]:
+def _rows(campaign: Campaign, attribution: Attribution, runs: Collection[str]) -> Iterator[StepCost]:
     """The steps' rows; those that aren't among ``runs`` run in the first epoch only."""
     for step, found in zip(campaign.steps, attribution.steps, strict=True):
-        yield Step(
+        yield StepCost(
             name=step.name,
             stages=step.stages,
             backend=step.backend,

@@ -19,7 +19,7 @@ from greenload.energy.attribution.intervals import CONFIDENCE
 from greenload.energy.figures import Figure, scale
 from greenload.errors import UsageError
 from greenload.report import rows
-from greenload.report.checks import Check, quantity, span
+from greenload.report.checks import Check, interval_text, quantity
 from greenload.report.comparison import Change, Comparison, Difference, compare, times
 from greenload.report.data import Report
 from greenload.text import percent
@@ -27,7 +27,7 @@ from greenload.text import percent
 TOLERANCE = 0.05
 """Growth that is allowed, as a share of the figure; of a step also `OF_TOTAL` of that share of the total if more.
 
-The total has no smaller allowance: where one step is most of it, that step's own would be void."""
+The total has no smaller allowance: where one step is most of it, that step's own allowance would mean nothing."""
 OF_TOTAL = 0.2
 """A small step may grow by so much of the tolerance as a share of the total: by 1 % of the total at 5 %."""
 LEVEL = (1 - CONFIDENCE) / 2
@@ -68,7 +68,7 @@ class Compared:
         both = sum(variances)
         if both == 0:
             return 0.0 if beyond > 0 else 1.0
-        of_both = both**2 / sum(one**2 / n for one, n in zip(variances, df, strict=True))
+        of_both = both**2 / sum(variance**2 / n for variance, n in zip(variances, df, strict=True))
         return float(stdtr(of_both, -beyond / math.sqrt(both)))
 
 
@@ -101,27 +101,27 @@ def against(
         ['met']
     """
     check_tolerance(tolerance)
-    found = compare(baseline, report)
-    of_what = [str(one.plan.get("sample", "sample")) for one in (baseline, report)]
+    comparison = compare(baseline, report)
+    of_what = [str(each.plan.get("sample", "sample")) for each in (baseline, report)]
     if of_what[0] != of_what[1]:
         units = f"its figures are for one {of_what[0]}, this report's for one {of_what[1]}: profile the baseline again"
         return (Check(name, "missing", None, None, None, None, units),)
-    compared = list(_compared(found, tolerance))
+    compared = list(_compared(comparison, tolerance))
     df = (_degrees(baseline), _degrees(report))
     grown, perhaps = _beyond(compared, df, 1)
     fallen, _ = _beyond(compared, df, -1)
-    other_machine = _other_processor(found)
-    checks = [_check(one, "undecided" if other_machine else "exceeded", "grew") for one in grown]
-    checks += [_check(one, "undecided", _CHANCE) for one in perhaps]
-    checks += [_check(one, "met", "fell") for one in fallen]
-    checks += [*_alone(found), *_lost(found)]
+    other_machine = _other_processor(comparison)
+    checks = [_check(change, "undecided" if other_machine else "exceeded", "grew") for change in grown]
+    checks += [_check(change, "undecided", _CHANCE) for change in perhaps]
+    checks += [_check(change, "met", "fell") for change in fallen]
+    checks += [*_alone(comparison), *_lost(comparison)]
     outcomes = {check.outcome for check in checks}
-    overall = next((one for one in ("exceeded", "missing", "undecided") if one in outcomes), "met")
+    overall = next((outcome for outcome in ("exceeded", "missing", "undecided") if outcome in outcomes), "met")
     if not compared:
         overall = "missing"
     elif other_machine:
         overall = "undecided"
-    said = _said(found, len(compared), len(grown), len(fallen), tolerance, other_machine)
+    said = _said(comparison, len(compared), len(grown), len(fallen), tolerance, other_machine)
     return (Check(name, overall, None, None, None, None, said), *checks)
 
 
@@ -138,10 +138,10 @@ def check_tolerance(tolerance: float) -> None:
 _CHANCE = "grew beyond its own interval, as some of so many do by chance (--precision tells)"
 
 
-def _compared(found: Comparison, tolerance: float) -> Iterator[Compared]:
+def _compared(comparison: Comparison, tolerance: float) -> Iterator[Compared]:
     """Every figure that both reports know, steps first, in base units."""
-    totals = _totals(found)
-    for pair in found.pairs:
+    totals = _totals(comparison)
+    for pair in comparison.pairs:
         if pair.kind == "step" and not pair.only:
             for group, change in pair.changes.items():
                 total = totals.get(group)
@@ -156,7 +156,7 @@ def _one(step: str, group: str, change: Change, tolerance: float, total: float) 
         return
     if "modelled" in (change.a.provenance, change.b.provenance):
         return  # worked out from CPU seconds, memory and bytes: the same change once more
-    a, b, difference = (scale(one, 1e-3) for one in (change.a, change.b, change.difference))
+    a, b, difference = (scale(figure, 1e-3) for figure in (change.a, change.b, change.difference))
     base = Change(change.name, "s" if group == "CPU" else "J", a, b, difference, change.ratio)
     allowed = tolerance * max(abs(change.a.value), OF_TOTAL * abs(total)) * 1e-3
     yield Compared(_rule(step, group), step or "the total", base, allowed)
@@ -169,7 +169,7 @@ def _rule(step: str, group: str) -> str:
 
 def _beyond(compared: Sequence[Compared], df: tuple[float, float], sign: int) -> tuple[list[Compared], list[Compared]]:
     """What changed for certain, and what lies beyond its own interval only: Holm's step-down procedure."""
-    ranked = sorted(((one.p_value(df, sign), k) for k, one in enumerate(compared)))
+    ranked = sorted(((each.p_value(df, sign), k) for k, each in enumerate(compared)))
     certain: list[int] = []
     for rank, (p, k) in enumerate(ranked):
         if p > LEVEL / (len(ranked) - rank):
@@ -190,17 +190,17 @@ def _degrees(report: Report) -> float:
     return float(max(1, min(known))) if known else _UNKNOWN_DF
 
 
-def _check(one: Compared, outcome: str, what: str) -> Check:
-    a, b = one.change.a, one.change.b
+def _check(compared: Compared, outcome: str, what: str) -> Check:
+    a, b = compared.change.a, compared.change.b
     assert a is not None and b is not None and a.value is not None
-    ratio = f", × {times(one.change.ratio)}" if one.change.ratio is not None else ""
-    detail = f"{one.name} {what}{ratio}; the baseline says {span(a.value, a.low, a.high)}"
-    return Check(one.rule, outcome, b.value, b.low, b.high, a.value + one.allowed, detail)
+    ratio = f", × {times(compared.change.ratio)}" if compared.change.ratio is not None else ""
+    detail = f"{compared.name} {what}{ratio}; the baseline says {interval_text(a.value, a.low, a.high)}"
+    return Check(compared.rule, outcome, b.value, b.low, b.high, a.value + compared.allowed, detail)
 
 
-def _alone(found: Comparison) -> Iterator[Check]:
+def _alone(comparison: Comparison) -> Iterator[Check]:
     """Steps of one report only: what they cost is in the total."""
-    for pair in found.pairs:
+    for pair in comparison.pairs:
         if pair.kind != "step" or not pair.only:
             continue
         side, what = ("a", "is gone") if pair.only == "A" else ("b", "is new")
@@ -211,29 +211,29 @@ def _alone(found: Comparison) -> Iterator[Check]:
         yield Check(_rule(pair.name, "CPU"), "undecided", here.value, here.low, here.high, None, detail)
 
 
-def _lost(found: Comparison) -> Iterator[Check]:
+def _lost(comparison: Comparison) -> Iterator[Check]:
     """Totals that only one of the reports knows: what a meter no longer says isn't met."""
-    for group, change in _totals(found).items():
-        a, b = (one is not None and one.value is not None for one in (change.a, change.b))
+    for group, change in _totals(comparison).items():
+        a, b = (figure is not None and figure.value is not None for figure in (change.a, change.b))
         if a != b:
             outcome, side = ("missing", "this report") if a else ("undecided", "the baseline")
             detail = f"{side} has no figure for it: greenload doctor says why and what helps"
             yield Check(_rule("", group), outcome, None, None, None, None, detail)
 
 
-def _totals(found: Comparison) -> dict[str, Change]:
+def _totals(comparison: Comparison) -> dict[str, Change]:
     """Changes of the total by kind of cost."""
-    named = {"CPU" if one.name == "CPU time" else one.name.split(" ")[0]: one for one in found.totals}
-    return {group: one for group, one in named.items() if group in ("CPU", *rows.GROUPS)}
+    named = {"CPU" if change.name == "CPU time" else change.name.split(" ")[0]: change for change in comparison.totals}
+    return {group: change for group, change in named.items() if group in ("CPU", *rows.GROUPS)}
 
 
-def _other_processor(found: Comparison) -> bool:
-    """Whether CPU seconds and joules are of another processor: memory and versions are noted, but don't void them."""
-    a, b = found.a.machine, found.b.machine
+def _other_processor(comparison: Comparison) -> bool:
+    """Whether CPU seconds and joules are of another processor: memory and versions are noted only."""
+    a, b = comparison.a.machine, comparison.b.machine
     return (a.cpu_model, a.cpus) != (b.cpu_model, b.cpus)
 
 
-def _said(found: Comparison, count: int, grown: int, fallen: int, tolerance: float, other_machine: bool) -> str:
+def _said(comparison: Comparison, count: int, grown: int, fallen: int, tolerance: float, other_machine: bool) -> str:
     parts = []
     if other_machine:
         parts.append("ANOTHER PROCESSOR, whose a change may be, so none counts: profile the baseline on this one")
@@ -243,11 +243,11 @@ def _said(found: Comparison, count: int, grown: int, fallen: int, tolerance: flo
         if count
         else "nothing that both reports hold can be compared"
     )
-    differ = [*found.machines, *found.setups]
+    differ = [*comparison.machines, *comparison.setups]
     parts += [f"differs: {', '.join(map(_difference, differ))}"] if differ else []
-    parts += [found.untold] if found.untold else []
+    parts += [comparison.incomparable] if comparison.incomparable else []
     return "; ".join(parts)
 
 
-def _difference(one: Difference) -> str:
-    return f"{one.name} ({one.a} → {one.b})"
+def _difference(difference: Difference) -> str:
+    return f"{difference.name} ({difference.a} → {difference.b})"

@@ -71,7 +71,7 @@ class Budget:
         """``"met"``, ``"exceeded"``, ``"undecided"`` or ``"missing"``.
 
         Example:
-            >>> parse("cpu_s_per_sample<=1e-3").outcome(Figure(0.0012, 0.0011, 0.0013, "measured"))
+            >>> parse_budget("cpu_s_per_sample<=1e-3").outcome(Figure(0.0012, 0.0011, 0.0013, "measured"))
             'exceeded'
         """
         if figure.low is None or figure.high is None:
@@ -81,7 +81,7 @@ class Budget:
         return "met" if all(ends) else "undecided" if any(ends) else "exceeded"
 
 
-def parse(rule: str, fields: Sequence[str] = OF_REPORTS) -> Budget:
+def parse_budget(rule: str, fields: Sequence[str] = OF_REPORTS) -> Budget:
     """Read a budget.
 
     Args:
@@ -94,59 +94,59 @@ def parse(rule: str, fields: Sequence[str] = OF_REPORTS) -> Budget:
         UsageError: it isn't one.
 
     Example:
-        >>> parse("energy_j_per_sample.cpu <= 0.02").domain
+        >>> parse_budget("energy_j_per_sample.cpu <= 0.02").domain
         'cpu'
     """
-    found = _BUDGET.fullmatch(rule.strip())
-    if found is None:
+    match = _BUDGET.fullmatch(rule.strip())
+    if match is None:
         raise UsageError(
             f"a budget is a quantity, <=, <, >= or > and a number, as {fields[0]}<=1.5e-3, found {rule!r}: write it so"
         )
-    step, field = (found["step"] or "").strip("\"'"), found["field"]
-    known = OF_STEPS if found["step"] and fields is OF_REPORTS else fields
-    if field not in known or (found["step"] and fields is not OF_REPORTS):
-        raise UsageError(f"a budget{' of a step' if found['step'] else ''} is of {_listed(known)}, found {rule!r}")
+    step, field = (match["step"] or "").strip("\"'"), match["field"]
+    known = OF_STEPS if match["step"] and fields is OF_REPORTS else fields
+    if field not in known or (match["step"] and fields is not OF_REPORTS):
+        raise UsageError(f"a budget{' of a step' if match['step'] else ''} is of {_listed(known)}, found {rule!r}")
     joules = field.startswith("energy_j")
-    if joules and not found["domain"]:
+    if joules and not match["domain"]:
         raise UsageError(f"a budget of joules names whose, as {field}.cpu or {field}.gpu:0, found {rule!r}")
-    if found["domain"] and not joules:
-        raise UsageError(f"only joules are told by domain, found {rule!r}: leave .{found['domain']} out")
-    limit = float(found["limit"])
+    if match["domain"] and not joules:
+        raise UsageError(f"only joules are told by domain, found {rule!r}: leave .{match['domain']} out")
+    limit = float(match["limit"])
     if not math.isfinite(limit):
         raise UsageError(f"a budget's number is one that can be kept, found {rule!r}: give a smaller one")
-    return Budget(rule.strip(), field, found["operator"], limit, found["domain"] or "", step)
+    return Budget(rule.strip(), field, match["operator"], limit, match["domain"] or "", step)
 
 
-def check(report: Report, budgets: Iterable[Budget], baseline: Report | None = None) -> tuple[Check, ...]:
+def check_budgets(report: Report, budgets: Iterable[Budget], baseline: Report | None = None) -> tuple[Check, ...]:
     """Hold a report against budgets.
 
     Args:
-        report: what was found.
+        report: the figures that are judged.
         budgets: from `parse`.
         baseline: an earlier report, by which the step that grew is named; without one, the step that weighs most.
 
     Example:
-        >>> check(profile(train), [parse("cpu_s_per_sample<=1.5e-3")])[0].outcome
+        >>> check_budgets(profile(train), [parse_budget("cpu_s_per_sample<=1.5e-3")])[0].outcome
         'met'
     """
-    found = compare(baseline, report) if baseline is not None else None
-    return tuple(_check(report, budget, found) for budget in budgets)
+    comparison = compare(baseline, report) if baseline is not None else None
+    return tuple(_check(report, budget, comparison) for budget in budgets)
 
 
 def check_window(window: MeasuredWindow, budgets: Iterable[Budget]) -> tuple[Check, ...]:
     """Hold a measured block of code against budgets parsed with `OF_WINDOWS`.
 
-    Measured joules are the whole machine's in that time, neighbours included; modelled ones this process's.
+    Measured joules are the whole machine's in that time, other processes included; modelled ones this process's.
     """
     return tuple(_judged(budget, *_of_window(window, budget), narrower=_LONGER) for budget in budgets)
 
 
-def _check(report: Report, budget: Budget, found: Comparison | None) -> Check:
+def _check(report: Report, budget: Budget, comparison: Comparison | None) -> Check:
     figure, why = _of_report(report, budget)
     judged = _judged(budget, figure, why)
     if judged.outcome in ("met", "missing") or budget.step:
         return judged
-    blamed = (grew_most(found, _kind(budget)) if found is not None else "") or _weighs_most(report, budget)
+    blamed = (grew_most(comparison, _kind(budget)) if comparison is not None else "") or _weighs_most(report, budget)
     return _judged(budget, figure, blamed)
 
 
@@ -176,8 +176,8 @@ def _of_report(report: Report, budget: Budget) -> tuple[Figure, str]:
     if not costs:
         return Figure.missing(), f"there is no step {budget.step!r}, only {_listed([s.name for s in report.steps])}"
     if budget.domain:
-        found = [_joules(cost.energy_j_per_sample, budget.domain, report.meters, {}) for cost in costs]
-        return sum_figures(figure for figure, _ in found), next((why for _, why in found if why), "")
+        parts = [_joules(cost.energy_j_per_sample, budget.domain, report.meters, {}) for cost in costs]
+        return sum_figures(figure for figure, _ in parts), next((why for _, why in parts if why), "")
     figure = sum_figures(getattr(cost, budget.field) for cost in costs)
     return figure, "" if figure.value is not None else "the system doesn't tell"
 
@@ -199,21 +199,21 @@ def _joules(
         return energy[domain], "" if energy[domain].value is not None else f"{domain} has no figure in these windows"
     if domain in void:
         return Figure.missing(), void[domain]
-    unusable = [one for one in meters if not one.usable and COUNTS_TWICE not in one.reason]
+    unusable = [meter for meter in meters if not meter.usable and COUNTS_TWICE not in meter.reason]
     parts = [figure for name, figure in energy.items() if rows.group(name) == domain]
     # A drive that can't be asked is no loss where a model speaks for it.
     lacking = [
-        one
-        for one in unusable
-        if rows.group(one.domain) == domain and one.domain != domain and one.domain not in energy
+        meter
+        for meter in unusable
+        if rows.group(meter.domain) == domain and meter.domain != domain and meter.domain not in energy
     ]
     voided = [f"{name}: {why}" for name, why in void.items() if rows.group(name) == domain]
     if reasons := _reasons(lacking) or "; ".join(voided):
         return Figure.missing(), f"a part of {domain} is missing: {reasons}" if parts else reasons
     if not parts:
         # What is said of the domain itself, else of its whole kind, as where there is no driver.
-        lost = [one for one in unusable if one.domain == domain]
-        lost = lost or [one for one in unusable if one.domain == rows.group(domain)]
+        lost = [meter for meter in unusable if meter.domain == domain]
+        lost = lost or [meter for meter in unusable if meter.domain == rows.group(domain)]
         there = _listed(sorted({*energy, *void})) or "nothing"
         return Figure.missing(), _reasons(lost) or f"nothing meters {domain}, only {there}"
     figure = sum_figures(parts, common=True)
@@ -228,16 +228,16 @@ def _reasons(lost: Sequence[MeterStatus]) -> str:
     return f"{first.domain}: {first.reason}{more}{f': {first.remedy}' if first.remedy else ''}"
 
 
-def grew_most(found: Comparison, kind: str = "CPU") -> str:
+def grew_most(comparison: Comparison, kind: str = "CPU") -> str:
     """The step that grew most in a kind of cost, and by how much; empty where none grew beyond its interval.
 
     Args:
-        found: the reports' comparison.
+        comparison: of the reports.
         kind: ``"CPU"``, a group of domains, or one of `greenload.report.comparison.COUNTED`.
     """
     grown = {
         pair.name: change
-        for pair in found.pairs
+        for pair in comparison.pairs
         if pair.kind == "step"
         and (change := {**pair.changes, **pair.counted}.get(kind)) is not None
         and _growth(change, least=True) > 0
@@ -252,8 +252,8 @@ def grew_most(found: Comparison, kind: str = "CPU") -> str:
 def _growth(change: Change, *, least: bool = False) -> float:
     """By how much, in the change's unit: the value, or the least that its interval allows."""
     more = change.difference if change.difference is not None else change.b if change.a is None else None
-    found = (more.low if least else more.value) if more is not None else None
-    return 0.0 if found is None else found
+    growth = (more.low if least else more.value) if more is not None else None
+    return 0.0 if growth is None else growth
 
 
 def _weighs_most(report: Report, budget: Budget) -> str:

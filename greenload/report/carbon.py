@@ -3,7 +3,7 @@
     g per million samples = joules per sample × 10⁶ / 3.6 × 10⁶ J per kWh × PUE × g per kWh
 
 PUE, power usage effectiveness, is a facility's energy over its computers' (ISO/IEC 30134-2): 1 is the least. Factor and
-PUE are taken as exact; what they are unsure of is not in any interval.
+PUE are taken as exact: no interval holds their uncertainty.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Carbon:
 
     Example:
         >>> joules = {"cpu:package-0": Figure(0.036, 0.034, 0.038, "measured")}
-        >>> carbon(joules, (), g_per_kwh=50, pue=1.2).g_per_million_samples.value
+        >>> estimate_carbon(joules, (), g_per_kwh=50, pue=1.2).g_per_million_samples.value
         0.6
     """
 
@@ -95,7 +95,7 @@ def check_factors(g_per_kwh: float | None, pue: float) -> None:
         )
 
 
-def carbon(
+def estimate_carbon(
     energy_j_per_sample: Mapping[str, Figure],
     meters: Sequence[MeterStatus],
     *,
@@ -110,18 +110,18 @@ def carbon(
 
     Args:
         energy_j_per_sample: joules by domain of the full run with its idle floor, as ``report.total`` has them.
-        meters: what was found or is missing, as ``report.meters``.
+        meters: the meters that were there or are missing, as ``report.meters``.
         g_per_kwh: the grid's factor; the world's average if None.
         pue: the facility's.
 
     Raises:
-        UsageError: as for `check_factors`.
+        UsageError: a factor is out of range (`check_factors`).
     """
     check_factors(g_per_kwh, pue)
     known = {
-        name: one
-        for name, one in energy_j_per_sample.items()
-        if one.value is not None and not _twice(name, energy_j_per_sample)
+        name: figure
+        for name, figure in energy_j_per_sample.items()
+        if figure.value is not None and not _twice(name, energy_j_per_sample)
     }
     factor = WORLD_G_PER_KWH if g_per_kwh is None else g_per_kwh
     grams = scale(_sum(known), _MILLION / _J_PER_KWH * pue * factor)
@@ -137,7 +137,7 @@ def carbon(
 
 
 def _measured_share(known: Iterable[Figure]) -> float | None:
-    joules = [(one.provenance, abs(one.value)) for one in known if one.value is not None]
+    joules = [(figure.provenance, abs(figure.value)) for figure in known if figure.value is not None]
     whole = math.fsum(value for _, value in joules)
     return math.fsum(value for provenance, value in joules if provenance == "measured") / whole if whole else None
 
@@ -146,7 +146,7 @@ def _sum(known: Mapping[str, Figure]) -> Figure:
     total = sum_figures(known.values(), common=True)
     if not known or not total.value:
         return Figure.missing() if not known else total
-    band = math.fsum(one.systematic * abs(one.value) for one in known.values() if one.value is not None)
+    band = math.fsum(figure.systematic * abs(figure.value) for figure in known.values() if figure.value is not None)
     return Figure(total.value, total.low, total.high, total.provenance, band / abs(total.value), total.unresolved)
 
 
@@ -158,7 +158,7 @@ def _twice(name: str, energy: Mapping[str, Figure]) -> bool:
 
 
 def _missing(energy: Mapping[str, Figure], meters: Sequence[MeterStatus]) -> list[str]:
-    found = {name: "no figure in this profile" for name, one in energy.items() if one.value is None}
+    reasons = {name: "no figure in this profile" for name, figure in energy.items() if figure.value is None}
     kinds = {Domain.parse(name).kind for name in energy}
     for meter in meters:
         # A kind that is modelled as a whole lacks none of its parts.
@@ -166,8 +166,8 @@ def _missing(energy: Mapping[str, Figure], meters: Sequence[MeterStatus]) -> lis
         covered = meter.domain in energy or domain.kind in energy
         if meter.usable or covered or COUNTS_TWICE in meter.reason or (not domain.part and domain.kind in kinds):
             continue
-        found.setdefault(meter.domain, meter.reason)
+        reasons.setdefault(meter.domain, meter.reason)
     for kind in DOMAIN_KINDS:
-        if kind not in kinds and not any(Domain.parse(name).kind == kind for name in found):
-            found[kind] = "no meter"
-    return [f"{name}: {reason}" for name, reason in found.items()]
+        if kind not in kinds and not any(Domain.parse(name).kind == kind for name in reasons):
+            reasons[kind] = "no meter"
+    return [f"{name}: {reason}" for name, reason in reasons.items()]

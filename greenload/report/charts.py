@@ -1,4 +1,4 @@
-"""Charts as plain numbers: places in per cent and paths, which the page's style draws at any width, in any colours."""
+"""Charts as numbers: positions in per cent, and paths, which the page's style draws at any width, in any colours."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from greenload.report.data import Report
 from greenload.text import DASH, amount, printable
 
 STEP_COLOURS = 8
-"""Colours by which the steps are told apart; more steps take them in turn."""
+"""Colours of the steps; more steps take them in turn."""
 _HEIGHT = 100.0
 _LEAST = 1e-300  # below, powers of ten have too few digits left to make steps of
 _WIDTH = 1000.0
@@ -111,7 +111,7 @@ class BarChart:
 
 
 @dataclass(frozen=True)
-class Part:
+class BarPart:
     """One figure of a stacked bar."""
 
     name: str
@@ -120,7 +120,7 @@ class Part:
 
 
 def bar(
-    label: str, parts: Sequence[Part], axis: Axis, unit: str, kind: str = "step", *, common: bool = True, **more: str
+    label: str, parts: Sequence[BarPart], axis: Axis, unit: str, kind: str = "step", *, common: bool = True, **more: str
 ) -> Bar:
     """Parts stacked from zero, those below zero to the left, with a whisker around their sum.
 
@@ -169,7 +169,7 @@ def described(figure: Figure, unit: str, *, model: bool = True) -> str:
 
 def step_charts(report: Report) -> list[BarChart]:
     """CPU time and, where there are any, joules per step; first what leads."""
-    rows = [row for row in table.rows(report) if row.kind in ("step", "unattributed")]
+    rows = [row for row in table.report_rows(report) if row.kind in ("step", "unattributed")]
     noun = table.noun(report)
     cpu = _chart("cpu", f"CPU ms per {noun}", rows, [{"cpu": row.cpu_ms} if row.cpu_ms else {} for row in rows])
     energies = [row.energy_mj for row in rows]
@@ -179,7 +179,7 @@ def step_charts(report: Report) -> list[BarChart]:
     return [energy, cpu] if table.energy_leads(report) else [cpu, energy]
 
 
-def _chart(name: str, unit: str, rows: Sequence[table.Row], costs: Sequence[Mapping[str, Figure]]) -> BarChart:
+def _chart(name: str, unit: str, rows: Sequence[table.ReportRow], costs: Sequence[Mapping[str, Figure]]) -> BarChart:
     groups = [
         group
         for group in table.GROUPS
@@ -188,7 +188,7 @@ def _chart(name: str, unit: str, rows: Sequence[table.Row], costs: Sequence[Mapp
     label = {group: "CPU time" if name == "cpu" else group for group in groups}
     of = {group: [cost[group] for cost in costs if group in cost and cost[group].value is not None] for group in groups}
     stacks = [
-        [Part(label[group], f"{group} {cost[group].provenance}", cost[group]) for group in groups if group in cost]
+        [BarPart(label[group], f"{group} {cost[group].provenance}", cost[group]) for group in groups if group in cost]
         for cost in costs
     ]
     axis = axis_of([[part.figure for part in parts] for parts in stacks])
@@ -212,7 +212,7 @@ def axis_of(stacks: Sequence[Sequence[Figure]], *, common: bool = True) -> Axis:
     for stack in stacks:
         known = [figure for figure in stack if figure.value is not None]
         total = sum_figures(known, common=common)
-        ends += [one for one in (total.low, total.high) if one is not None]
+        ends += [end for end in (total.low, total.high) if end is not None]
         ends += [
             math.fsum(figure.value for figure in known if figure.value and figure.value * sign > 0) for sign in (1, -1)
         ]
@@ -221,13 +221,15 @@ def axis_of(stacks: Sequence[Sequence[Figure]], *, common: bool = True) -> Axis:
 
 def check_chart(report: Report) -> BarChart | None:
     """The steps' sum, stacked, over the held-out run of the whole, in CPU time; None where either isn't known."""
-    rows = table.rows(report)
+    rows = table.report_rows(report)
     steps = [row for row in rows if row.kind == "step"]
     full = next(row.cpu_ms for row in rows if row.kind == "total")
     if full is None or full.value is None or any(row.cpu_ms is None or row.cpu_ms.value is None for row in steps):
         return None
-    parts = [Part(row.label, f"measured s{k % STEP_COLOURS}", row.cpu_ms) for k, row in enumerate(steps) if row.cpu_ms]
-    whole = [Part("CPU time", "measured full", full)]
+    parts = [
+        BarPart(row.label, f"measured s{k % STEP_COLOURS}", row.cpu_ms) for k, row in enumerate(steps) if row.cpu_ms
+    ]
+    whole = [BarPart("CPU time", "measured full", full)]
     axis = axis_of([[part.figure for part in parts], [full]], common=False)
     unit = f"CPU ms per {table.noun(report)}"
     bars = (
@@ -315,7 +317,7 @@ def _class(window: Observation, places: Mapping[str, int]) -> str:
 
 
 def _power(report: Report, window: Observation, group: str) -> float | None:
-    """Watts of a group's domains in a window, idle floor included; None where any of them is void."""
+    """Watts of a group's domains in a window, idle floor included; None where any of them is invalid."""
     domains = [name for name in report.total.energy_j_per_sample if table.group(name) == group]
     total = 0.0
     for name in domains:
@@ -330,7 +332,7 @@ def _power(report: Report, window: Observation, group: str) -> float | None:
 
 
 def _floor(report: Report, group: str) -> float | None:
-    values = [one.value for name, one in report.idle.power_w.items() if table.group(name) == group]
+    values = [figure.value for name, figure in report.idle.power_w.items() if table.group(name) == group]
     return math.fsum(value for value in values if value is not None) if _known(values) else None
 
 
@@ -349,7 +351,7 @@ def _lane(
     zero = _HEIGHT * (1 - axis.percent(0.0) / 100)
     for value, (start, end), kind in zip(values, ends, classes, strict=True):
         if value is not None:
-            left, right = (time.percent(one) * _WIDTH / 100 for one in (start, end))
+            left, right = (time.percent(time_s) * _WIDTH / 100 for time_s in (start, end))
             top = _HEIGHT * (1 - axis.percent(value) / 100)
             paths.setdefault(kind, []).append(f"M{left:.1f} {zero:.1f}V{top:.1f}H{right:.1f}V{zero:.1f}z")
     return Lane(

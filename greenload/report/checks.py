@@ -64,13 +64,13 @@ class Check:
         return cls(**{name: data[name] for name in cls.__dataclass_fields__})
 
 
-def line(check: Check) -> str:
+def check_line(check: Check) -> str:
     """The check in one line, ``"exceeded: cpu_s_per_sample<=0.0015, found 0.002123 (0.002 to 0.0022): …"``."""
-    found = "" if check.value is None else f", found {span(check.value, check.low, check.high)}"
-    return f"{check.outcome}: {check.rule}{found}{f': {check.detail}' if check.detail else ''}"
+    number = "" if check.value is None else f", found {interval_text(check.value, check.low, check.high)}"
+    return f"{check.outcome}: {check.rule}{number}{f': {check.detail}' if check.detail else ''}"
 
 
-def span(value: float, low: float | None = None, high: float | None = None) -> str:
+def interval_text(value: float, low: float | None = None, high: float | None = None) -> str:
     """A number with its interval, to the digits that the interval supports: ``"0.002123 (0.002 to 0.0022)"``."""
     if low is None or high is None or low == high:
         return f"{value:.4g}"

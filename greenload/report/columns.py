@@ -35,11 +35,11 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Columns:
+class FigureTable:
     """A table of names and their figures. Figures that have no room stand in further tables, each with the names.
 
     Example:
-        >>> rich.print(Columns("step", ("CPU ms", "cpu mJ"), [Line(("Decode", "0.84 ±0.02", "12.5"))]))
+        >>> rich.print(FigureTable("step", ("CPU ms", "cpu mJ"), [Line(("Decode", "0.84 ±0.02", "12.5"))]))
     """
 
     name: str
@@ -64,16 +64,16 @@ class Columns:
 
     def _tables(self, console: Console, options: ConsoleOptions, name: int) -> list[range]:
         """Which figures stand in each table: as many as have room, at least one."""
-        found, begin = [], 0
+        tables, begin = [], 0
         while begin < len(self.figures):
             end = begin + 1
             while end < len(self.figures):
                 if name + self._rest(console, options, range(begin, end + 1)) > options.max_width:
                     break
                 end += 1
-            found.append(range(begin, end))
+            tables.append(range(begin, end))
             begin = end
-        return found or [range(0)]
+        return tables or [range(0)]
 
     def _rest(self, console: Console, options: ConsoleOptions, columns: range) -> int:
         """Columns of the terminal that a table takes beside its names."""
@@ -81,19 +81,19 @@ class Columns:
         return Measurement.get(console, free, self._table(columns, 1)).maximum - 1
 
     def _table(self, columns: range, name: int) -> Table:
-        found = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
-        found.add_column(self.name, overflow="fold", width=name)
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), collapse_padding=True)
+        table.add_column(self.name, overflow="fold", width=name)
         for index in columns:
             head = self.figures[index]
             if head in self.left:
-                found.add_column(head, overflow="fold", max_width=_LONGEST_WORD)
+                table.add_column(head, overflow="fold", max_width=_LONGEST_WORD)
             else:
-                found.add_column(head, justify="right", no_wrap=True)
+                table.add_column(head, justify="right", no_wrap=True)
         for line in self.lines:
             figures = [line.cells[1 + index] for index in columns] if len(line.cells) > 1 else []
             cells = (cell if isinstance(cell, Text) else Text(cell) for cell in (line.cells[0], *figures))
-            found.add_row(*cells, style=line.style, end_section=line.end_section)
-        return found
+            table.add_row(*cells, style=line.style, end_section=line.end_section)
+        return table
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Sentence:
             yield shown.append_text(line)
 
 
-def plain(shown: RenderableType, width: int) -> str:
+def plain_text(shown: RenderableType, width: int) -> str:
     """What is shown as plain text, ``width`` columns wide, without colour."""
     console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False, legacy_windows=False)
     with console.capture() as capture:
@@ -173,8 +173,8 @@ def _shared(least: Sequence[int], most: Sequence[int], room: int) -> list[int]:
     widths = list(least)
     left = room - sum(least)
     wanting = sorted(range(len(least)), key=lambda index: most[index] - least[index])
-    for place, index in enumerate(wanting):
-        more = min(most[index] - least[index], left // (len(wanting) - place))
+    for rank, index in enumerate(wanting):
+        more = min(most[index] - least[index], left // (len(wanting) - rank))
         widths[index] += more
         left -= more
     return widths

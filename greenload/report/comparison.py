@@ -17,7 +17,7 @@ from greenload.machine import Machine
 from greenload.report import notes
 from greenload.report import rows as table
 from greenload.report.data import Report
-from greenload.report.rows import Row
+from greenload.report.rows import ReportRow
 from greenload.text import DASH, bytes_text
 
 SEPARATE = (
@@ -49,12 +49,12 @@ class Change:
     difference: Figure | None
     """``b − a``; None where either isn't known, or the two aren't on one scale."""
     ratio: Figure | None
-    """``b / a`` (see `ratio`); None where it can't be told."""
+    """``b / a`` (see `ratio`); None where it is unknown."""
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One row of the two tables, and what became of it."""
+class RowPair:
+    """One row of the two tables, and how its figures changed."""
 
     name: str
     label: str
@@ -79,26 +79,26 @@ class Comparison:
     setups: tuple[Difference, ...]
     """How what was profiled differs."""
     totals: tuple[Change, ...]
-    pairs: tuple[Pair, ...]
-    untold: str
+    pairs: tuple[RowPair, ...]
+    incomparable: str
     """Why some ratios aren't given; empty where none is held back."""
 
     def to_dict(self) -> dict[str, Any]:
         """The comparison as JSON data, without the reports themselves."""
         return {
-            "machines": [asdict(one) for one in self.machines],
-            "setups": [asdict(one) for one in self.setups],
-            "totals": [_change_to_dict(one) for one in self.totals],
+            "machines": [asdict(difference) for difference in self.machines],
+            "setups": [asdict(difference) for difference in self.setups],
+            "totals": [_change_to_dict(change) for change in self.totals],
             "steps": [
                 {
                     "name": pair.name,
                     "kind": pair.kind,
                     "only": pair.only,
-                    "changes": [_change_to_dict(one) for one in pair.changes.values()],
+                    "changes": [_change_to_dict(change) for change in pair.changes.values()],
                 }
                 for pair in self.pairs
             ],
-            "notes": [note for note in (SEPARATE, self.untold) if note],
+            "notes": [note for note in (SEPARATE, self.incomparable) if note],
         }
 
 
@@ -116,9 +116,11 @@ def compare(a: Report, b: Report) -> Comparison:
     comparable = {name: _on_one_scale(a, b, name) for name in table.GROUPS}
     notable = {*table.notable_groups(a), *table.notable_groups(b)}
     held_back = [name for name, fine in comparable.items() if not fine and name in notable]
-    rows_a, rows_b = (table.rows(replace(report, steps=report.own_steps)) for report in (a, b))
-    pairs = tuple(_pair(one, other, comparable) for one, other in _matched(rows_a, rows_b))
-    return Comparison(a, b, machines, tuple(_setups(a, b)), tuple(_totals(a, b, comparable)), pairs, _untold(held_back))
+    rows_a, rows_b = (table.report_rows(replace(report, steps=report.own_steps)) for report in (a, b))
+    pairs = tuple(_pair(row_a, row_b, comparable) for row_a, row_b in _matched(rows_a, rows_b))
+    return Comparison(
+        a, b, machines, tuple(_setups(a, b)), tuple(_totals(a, b, comparable)), pairs, _incomparable(held_back)
+    )
 
 
 def ratio(a: Figure, b: Figure) -> Figure | None:
@@ -163,14 +165,14 @@ def _root(product: float, of_b: float, of_a: float, sign: int) -> float:
 
 def verdict(change: Change) -> str:
     """``"less"``, ``"more"``, ``"unclear"``, or nothing where there is no difference to judge."""
-    found = change.difference
-    if found is None or found.low is None or found.high is None:
+    difference = change.difference
+    if difference is None or difference.low is None or difference.high is None:
         return ""
-    return "less" if found.high < 0 else "more" if found.low > 0 else "unclear"
+    return "less" if difference.high < 0 else "more" if difference.low > 0 else "unclear"
 
 
 def times(figure: Figure | None) -> str:
-    """A ratio for people: ``"0.87 (0.81 to 0.93)"``; a dash where it can't be told."""
+    """A ratio for people: ``"0.87 (0.81 to 0.93)"``; a dash where it is unknown."""
     if figure is None or figure.value is None or figure.low is None or figure.high is None:
         return DASH
     wide = max(figure.high - figure.low, 1e-3 * max(abs(figure.value), 1e-9))
@@ -185,28 +187,28 @@ def _change_to_dict(change: Change) -> dict[str, Any]:
 
 
 def _machines(a: Machine, b: Machine) -> Iterator[Difference]:
-    for one in fields(Machine):
-        left, right = getattr(a, one.name), getattr(b, one.name)
+    for fact in fields(Machine):
+        left, right = getattr(a, fact.name), getattr(b, fact.name)
         if isinstance(left, Mapping) and isinstance(right, Mapping):
             yield from _unlike(left, right)
         elif left != right:
-            show = bytes_text if one.name == "memory_bytes" else str
-            yield Difference(one.name.replace("_", " ").replace(" bytes", ""), show(left), show(right))
+            show = bytes_text if fact.name == "memory_bytes" else str
+            yield Difference(fact.name.replace("_", " ").replace(" bytes", ""), show(left), show(right))
 
 
 def _unlike(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Difference]:
     for name in sorted({*a, *b}):
         if a.get(name) != b.get(name):
-            left, right = ("not there" if one.get(name) is None else str(one[name]) for one in (a, b))
+            left, right = ("not there" if side.get(name) is None else str(side[name]) for side in (a, b))
             yield Difference(name, left, right)
 
 
 def _setups(a: Report, b: Report) -> Iterator[Difference]:
-    facts = [{"samples": one.samples} | _facts(one) for one in (a, b)]
+    facts = [{"samples": report.samples} | _facts(report) for report in (a, b)]
     yield from _unlike(*facts)
-    lacking = [notes.lacking(one) for one in (a, b)]
+    lacking = [notes.missing_parts(report) for report in (a, b)]
     for name in sorted({*lacking[0], *lacking[1]}):
-        left, right = (f"without {', '.join(one[name])}" if name in one else "complete" for one in lacking)
+        left, right = (f"without {', '.join(missing[name])}" if name in missing else "complete" for missing in lacking)
         if left != right:
             yield Difference(f"{name} joules", left, right)
 
@@ -214,8 +216,12 @@ def _setups(a: Report, b: Report) -> Iterator[Difference]:
 def _facts(report: Report) -> dict[str, Any]:
     plan = {name: report.plan[name] for name in ("backend", "threads", "prefetch", "sample") if name in report.plan}
     source = report.pipeline.get("source")
-    found = source if isinstance(source, Mapping) else {}
-    facts = {"pipeline": report.pipeline.get("name"), "seed": report.pipeline.get("seed"), "data": found.get("root")}
+    described = source if isinstance(source, Mapping) else {}
+    facts = {
+        "pipeline": report.pipeline.get("name"),
+        "seed": report.pipeline.get("seed"),
+        "data": described.get("root"),
+    }
     facts["cold"] = "no" if report.cold is None else "yes"
     return {name: value for name, value in facts.items() if value is not None} | plan
 
@@ -223,23 +229,23 @@ def _facts(report: Report) -> dict[str, Any]:
 def _on_one_scale(a: Report, b: Report, group: str) -> bool:
     """Whether joules of a group may be divided: measured in both, or from one model or declaration on one machine."""
     known = [
-        [one for one in table.group_figures(report, group) if one.value is not None and one.value != 0]
+        [figure for figure in table.group_figures(report, group) if figure.value is not None and figure.value != 0]
         for report in (a, b)
     ]
     if not all(known):
         return False
     bands = [sum_figures(figures) for figures in known]
-    if all(one.provenance == "measured" for one in bands):
+    if all(band.provenance == "measured" for band in bands):
         return True
     return _same_hardware(a.machine, b.machine) and table.band(known[0]) == table.band(known[1])
 
 
 def _same_hardware(a: Machine, b: Machine) -> bool:
-    plain = [replace(one, os="", python="", packages={}) for one in (a, b)]
+    plain = [replace(machine, os="", python="", packages={}) for machine in (a, b)]
     return plain[0] == plain[1]
 
 
-def _untold(groups: list[str]) -> str:
+def _incomparable(groups: list[str]) -> str:
     if not groups:
         return ""
     return (
@@ -248,47 +254,47 @@ def _untold(groups: list[str]) -> str:
     )
 
 
-def _matched(a: list[Row], b: list[Row]) -> Iterator[tuple[Row | None, Row | None]]:
-    """Rows of one name together, in an order that keeps both tables' own as far as there is one."""
+def _matched(a: list[ReportRow], b: list[ReportRow]) -> Iterator[tuple[ReportRow | None, ReportRow | None]]:
+    """Pairs of rows of one name, in the order of both tables, as far as they have one order."""
     names = [[_key(rows, k) for k in range(len(rows))] for rows in (a, b)]
     of_b = dict(zip(names[1], b, strict=True))
     moved = {*names[0]} & {*names[1]}
     for tag, i, j, k, n in SequenceMatcher(None, names[0], names[1], autojunk=False).get_opcodes():
-        for place in range(i, j):
-            yield a[place], of_b.get(names[0][place])
+        for index in range(i, j):
+            yield a[index], of_b.get(names[0][index])
         if tag != "equal":
-            yield from ((None, b[place]) for place in range(k, n) if names[1][place] not in moved)
+            yield from ((None, b[index]) for index in range(k, n) if names[1][index] not in moved)
 
 
-def _key(rows: list[Row], place: int) -> tuple[str, str, str, int]:
-    found = [(row.kind, row.branch, row.name) for row in rows]
-    return *found[place], found[:place].count(found[place])
+def _key(rows: list[ReportRow], index: int) -> tuple[str, str, str, int]:
+    names = [(row.kind, row.branch, row.name) for row in rows]
+    return *names[index], names[:index].count(names[index])
 
 
-def _pair(a: Row | None, b: Row | None, comparable: Mapping[str, bool]) -> Pair:
+def _pair(a: ReportRow | None, b: ReportRow | None, comparable: Mapping[str, bool]) -> RowPair:
     row = a or b
     assert row is not None  # matching gives at least one
     divide = row.kind != "unattributed"  # a ratio of what is left over means nothing
     cpu = _change("CPU", "ms", a.cpu_ms if a else None, b.cpu_ms if b else None, divide=divide)
     changes = {"CPU": cpu}
     for group in table.GROUPS:
-        left, right = (one.energy_mj.get(group) if one else None for one in (a, b))
+        left, right = (row.energy_mj.get(group) if row else None for row in (a, b))
         if left is not None or right is not None:
             changes[group] = _change(group, "mJ", left, right, divide=divide, comparable=comparable[group])
     read = _change("read", "bytes", a.device_bytes if a else None, b.device_bytes if b else None, divide=divide)
     reads = _change("reads", "reads", a.reads if a else None, b.reads if b else None, divide=divide)
     counted = dict(zip(COUNTED, (read, reads), strict=True))
-    return Pair(row.name or row.label, row.label, row.kind, "" if a and b else "A" if a else "B", changes, counted)
+    return RowPair(row.name or row.label, row.label, row.kind, "" if a and b else "A" if a else "B", changes, counted)
 
 
 def _totals(a: Report, b: Report, comparable: Mapping[str, bool]) -> Iterator[Change]:
     noun = table.noun(a)
-    yield _change("CPU time", f"ms per {noun}", *(scale(one.total.cpu_s_per_sample, 1e3) for one in (a, b)))
+    yield _change("CPU time", f"ms per {noun}", *(scale(report.total.cpu_s_per_sample, 1e3) for report in (a, b)))
     notable = {*table.notable_groups(a), *table.notable_groups(b)}
     for group in [name for name in table.GROUPS if name in notable]:
-        left, right = (table.by_group(one.total.energy_j_per_sample).get(group) for one in (a, b))
+        left, right = (table.by_group(report.total.energy_j_per_sample).get(group) for report in (a, b))
         if left is not None or right is not None:
-            figures = (scale(one, 1e3) if one is not None else None for one in (left, right))
+            figures = (scale(figure, 1e3) if figure is not None else None for figure in (left, right))
             yield _change(f"{group} joules", f"mJ per {noun}", *figures, comparable=comparable[group])
     yield _change("full speed", f"{noun}s per second", a.full.samples_per_s, b.full.samples_per_s)
 

@@ -13,25 +13,25 @@ from greenload.report.data import Report
 from greenload.text import amount
 
 
-def page(found: Comparison) -> dict[str, Any]:
+def comparison_values(comparison: Comparison) -> dict[str, Any]:
     """Everything that the template of two reports' page shows."""
-    a, b = found.a, found.b
+    a, b = comparison.a, comparison.b
     lead = "energy" if rows.energy_leads(a) and rows.energy_leads(b) else "cpu"
     groups = [name for name in rows.GROUPS if name in {*rows.notable_groups(a), *rows.notable_groups(b)}]
     return {
         "title": rows.title(a) if rows.title(a) == rows.title(b) else f"{rows.title(a)} and {rows.title(b)}",
         "reports": [_report("A", a), _report("B", b)],
-        "machines": found.machines,
-        "setups": found.setups,
+        "machines": comparison.machines,
+        "setups": comparison.setups,
         "separate": SEPARATE,
-        "untold": found.untold,
-        "totals": [_total(one) for one in found.totals],
-        "cards": [_card(one) for one in found.totals if one.ratio is not None],
+        "incomparable": comparison.incomparable,
+        "totals": [_total(change) for change in comparison.totals],
+        "cards": [_card(change) for change in comparison.totals if change.ratio is not None],
         "noun": rows.noun(a),
-        "charts": [_chart(found, "CPU", "ms")] + ([_energy(found, groups)] if groups else []),
+        "charts": [_chart(comparison, "CPU", "ms")] + ([_energy(comparison, groups)] if groups else []),
         "lead": lead,
         "groups": groups,
-        "tables": [{"name": name, "rows": list(_rows(found, name))} for name in ("CPU", *groups)],
+        "tables": [{"name": name, "rows": list(_rows(comparison, name))} for name in ("CPU", *groups)],
     }
 
 
@@ -53,7 +53,9 @@ def _total(change: Change) -> dict[str, str]:
         "b": amount(change.b, resolve=False),
         "times": times(change.ratio),
         "verdict": verdict(change),
-        "provenance": "" if change.a is None else rows.band([one for one in (change.a, change.b) if one is not None]),
+        "provenance": ""
+        if change.a is None
+        else rows.band([figure for figure in (change.a, change.b) if figure is not None]),
     }
 
 
@@ -62,8 +64,8 @@ def _card(change: Change) -> dict[str, str]:
     return {"label": f"{change.name}, B / A", "value": f"× {value}", "note": f"{rest.rstrip(')')}; {verdict(change)}"}
 
 
-def _rows(found: Comparison, name: str) -> Iterator[dict[str, str]]:
-    for pair in found.pairs:
+def _rows(comparison: Comparison, name: str) -> Iterator[dict[str, str]]:
+    for pair in comparison.pairs:
         change = pair.changes.get(name)
         if change is None or (change.a is None and change.b is None):
             continue
@@ -80,28 +82,30 @@ def _rows(found: Comparison, name: str) -> Iterator[dict[str, str]]:
         }
 
 
-def _chart(found: Comparison, name: str, unit: str) -> charts.BarChart:
+def _chart(comparison: Comparison, name: str, unit: str) -> charts.BarChart:
     """Two bars a step: report A's over report B's."""
     stacks = [
-        [(letter, [(name, one)] if one else []) for letter, one in _both(pair.changes.get(name))]
-        for pair in _shown(found)
+        [(letter, [(name, figure)] if figure else []) for letter, figure in _both(pair.changes.get(name))]
+        for pair in _shown(comparison)
     ]
-    return _pairs(found, "cpu-chart", "CPU seconds", f"CPU {unit} per {rows.noun(found.a)}", unit, stacks)
+    return _pairs(comparison, "cpu-chart", "CPU seconds", f"CPU {unit} per {rows.noun(comparison.a)}", unit, stacks)
 
 
-def _energy(found: Comparison, groups: list[str]) -> charts.BarChart:
+def _energy(comparison: Comparison, groups: list[str]) -> charts.BarChart:
     stacks = []
-    for pair in _shown(found):
+    for pair in _shown(comparison):
         parts: dict[str, list[tuple[str, Figure]]] = {"A": [], "B": []}
         for group in groups:
-            for letter, one in _both(pair.changes.get(group)):
-                parts[letter] += [(group, one)] if one is not None else []
+            for letter, figure in _both(pair.changes.get(group)):
+                parts[letter] += [(group, figure)] if figure is not None else []
         stacks.append(list(parts.items()))
-    return _pairs(found, "energy-chart", "Joules", f"mJ per {rows.noun(found.a)}, without the idle floor", "mJ", stacks)
+    return _pairs(
+        comparison, "energy-chart", "Joules", f"mJ per {rows.noun(comparison.a)}, without the idle floor", "mJ", stacks
+    )
 
 
-def _shown(found: Comparison) -> list[Any]:
-    return [pair for pair in found.pairs if pair.kind == "step"]
+def _shown(comparison: Comparison) -> list[Any]:
+    return [pair for pair in comparison.pairs if pair.kind == "step"]
 
 
 def _both(change: Change | None) -> list[tuple[str, Figure | None]]:
@@ -109,26 +113,26 @@ def _both(change: Change | None) -> list[tuple[str, Figure | None]]:
 
 
 def _pairs(
-    found: Comparison,
+    comparison: Comparison,
     name: str,
     title: str,
     unit: str,
     short: str,
     stacks: list[list[tuple[str, list[tuple[str, Figure]]]]],
 ) -> charts.BarChart:
-    axis = charts.axis_of([[one for _, one in figures] for pair in stacks for _, figures in pair])
+    axis = charts.axis_of([[figure for _, figure in figures] for pair in stacks for _, figures in pair])
     bars: list[charts.Bar] = []
     used: dict[str, str] = {}
-    for pair, stack in zip(_shown(found), stacks, strict=True):
+    for pair, stack in zip(_shown(comparison), stacks, strict=True):
         present = [(letter, figures) for letter, figures in stack if pair.only in ("", letter)]
         for letter, figures in present:
             parts = []
-            for group, one in figures:
+            for group, figure in figures:
                 group = "cpu" if group == "CPU" else group
                 label = "CPU time" if name == "cpu-chart" else group
-                classes = f"{group} {one.provenance}"
-                used.setdefault(classes, f"{label}, {rows.band([one])}")
-                parts.append(charts.Part(label, f"{classes} {letter.lower()}", one))
+                classes = f"{group} {figure.provenance}"
+                used.setdefault(classes, f"{label}, {rows.band([figure])}")
+                parts.append(charts.BarPart(label, f"{classes} {letter.lower()}", figure))
             made = charts.bar(f"{letter}: {pair.label}", parts, axis, short)
             if pair.only:
                 made = replace(made, label=f"{made.label} (not in {'B' if letter == 'A' else 'A'})", kind="step end")

@@ -1,17 +1,17 @@
-"""The costs that a report holds, of one step and of the whole, as frozen data with the JSON's own shape."""
+"""The costs that a report holds as frozen data with the JSON's own shape: of a step, of the whole, of epochs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from greenload.energy.attribution.costs import Attribution, Cost
+from greenload.energy.attribution.costs import Attribution, Cost, Indistinct
 from greenload.energy.figures import Figure
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step(Cost):
+class StepCost(Cost):
     """One step of the plan and its cost."""
 
     name: str
@@ -42,7 +42,7 @@ class Step(Cost):
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Step:
+    def from_dict(cls, data: Mapping[str, Any]) -> StepCost:
         """The inverse of `to_dict`."""
         return cls(
             **cost(data),
@@ -73,8 +73,8 @@ class FullRun(Cost):
 
 
 @dataclass(frozen=True)
-class Idle:
-    """The machine's floor."""
+class IdleCost:
+    """The idle machine: its power, and its energy while one sample passes."""
 
     power_w: Mapping[str, Figure] = field(default_factory=dict)
     """Watts by domain."""
@@ -89,9 +89,104 @@ class Idle:
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Idle:
+    def from_dict(cls, data: Mapping[str, Any]) -> IdleCost:
         """The inverse of `to_dict`."""
         return cls(domains(data.get("power_w", {})), domains(data.get("energy_j_per_sample", {})))
+
+
+@dataclass(frozen=True)
+class CacheState:
+    """A cache of the pipeline before the profile."""
+
+    name: str
+    """The name of its step."""
+    path: str = ""
+    """The file, or folder, that keeps it; empty for one in memory."""
+    filled: bool = False
+    """Whether it was there already, so that the first epoch reads it, too."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """In the report's JSON shape."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> CacheState:
+        """The inverse of `to_dict`."""
+        return cls(data["name"], data.get("path", ""), data.get("filled", False))
+
+
+@dataclass(frozen=True)
+class FirstEpoch:
+    """The epoch that fills the caches. Its fields mean what those of `Report` mean, which describe later epochs.
+
+    A cache's row is what writing it costs. A row behind it is the same as in later epochs.
+    """
+
+    steps: tuple[StepCost, ...]
+    full: FullRun
+    """The whole pipeline in such an epoch, held out from the steps."""
+    idle: IdleCost
+    unattributed: Cost
+    """``full`` less the sum of ``steps``."""
+    total: Cost
+    """``full`` with the idle floor."""
+    together: tuple[Indistinct, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """In the report's JSON shape."""
+        return {
+            "steps": [step.to_dict() for step in self.steps],
+            "full": self.full.to_dict(),
+            "idle": self.idle.to_dict(),
+            "unattributed": cost_to_dict(self.unattributed),
+            "total": cost_to_dict(self.total),
+            **({"together": [group.to_dict() for group in self.together]} if self.together else {}),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> FirstEpoch:
+        """The inverse of `to_dict`."""
+        return cls(
+            steps=tuple(map(StepCost.from_dict, data["steps"])),
+            full=FullRun.from_dict(data["full"]),
+            idle=IdleCost.from_dict(data["idle"]),
+            unattributed=Cost(**cost(data["unattributed"])),
+            total=Cost(**cost(data["total"])),
+            together=tuple(map(Indistinct.from_dict, data.get("together", ()))),
+        )
+
+
+@dataclass(frozen=True)
+class IteratorStart:
+    """What starting an iterator costs beside its samples; it starts once an epoch."""
+
+    cpu_s: Figure
+    """CPU seconds of one start."""
+    wall_s: Figure
+    """Seconds by which one start makes an epoch longer."""
+    samples: float
+    """Samples in an epoch."""
+    energy_j: Mapping[str, Figure] = field(default_factory=dict)
+    """Joules by domain, without the idle floor."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """In the report's JSON shape."""
+        return {
+            "cpu_s": self.cpu_s.to_dict(),
+            "wall_s": self.wall_s.to_dict(),
+            "samples": self.samples,
+            "energy_j": domains_to_dict(self.energy_j),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> IteratorStart:
+        """The inverse of `to_dict`."""
+        return cls(
+            Figure.from_dict(data["cpu_s"]),
+            Figure.from_dict(data["wall_s"]),
+            data["samples"],
+            domains(data.get("energy_j", {})),
+        )
 
 
 def domains(data: Mapping[str, Any]) -> dict[str, Figure]:
@@ -127,19 +222,19 @@ def cost(data: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def whole(found: Attribution) -> dict[str, Any]:
-    """What an attribution says of the whole, by the names of a report's fields."""
+def whole_costs(attribution: Attribution) -> dict[str, Any]:
+    """The costs of the whole pipeline, by the names of a report's fields."""
     full = FullRun(
-        cpu_s_per_sample=found.full.cpu_s_per_sample,
-        energy_j_per_sample=found.full.energy_j_per_sample,
-        device_bytes_per_sample=found.full.device_bytes_per_sample,
-        reads_per_sample=found.full.reads_per_sample,
-        samples_per_s=found.samples_per_s,
+        cpu_s_per_sample=attribution.full.cpu_s_per_sample,
+        energy_j_per_sample=attribution.full.energy_j_per_sample,
+        device_bytes_per_sample=attribution.full.device_bytes_per_sample,
+        reads_per_sample=attribution.full.reads_per_sample,
+        samples_per_s=attribution.samples_per_s,
     )
     return {
         "full": full,
-        "idle": Idle(found.idle_power_w, found.idle_energy_j_per_sample),
-        "unattributed": found.unattributed,
-        "total": found.total,
-        "together": found.indistinct,
+        "idle": IdleCost(attribution.idle_power_w, attribution.idle_energy_j_per_sample),
+        "unattributed": attribution.unattributed,
+        "total": attribution.total,
+        "together": attribution.indistinct,
     }

@@ -16,14 +16,20 @@ from greenload.energy.meters.base import MeterStatus
 from greenload.errors import ReportError, UsageError
 from greenload.machine import Machine
 from greenload.public import public
-from greenload.report.carbon import Carbon, carbon
+from greenload.report.carbon import Carbon, estimate_carbon
 from greenload.report.checks import Check
-from greenload.report.costs import FullRun as FullRun
-from greenload.report.costs import Idle as Idle
-from greenload.report.costs import Step as Step
-from greenload.report.costs import cost, cost_to_dict, domains, domains_to_dict
-from greenload.report.epochs import CacheState, FirstEpoch, IteratorStart
-from greenload.report.extras import Cold, Precision
+from greenload.report.costs import (
+    CacheState,
+    FirstEpoch,
+    FullRun,
+    IdleCost,
+    IteratorStart,
+    StepCost,
+    cost,
+    cost_to_dict,
+    domains,
+    domains_to_dict,
+)
 from greenload.report.validation import SCHEMA, validate
 from greenload.system import file_input, file_output, json_data
 from greenload.system.json_data import DataError, short
@@ -35,7 +41,7 @@ UNATTRIBUTED_LIMIT = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Advice:
-    """A change worth making, and what it would save."""
+    """A change to the pipeline, and how much it would save."""
 
     title: str
     """The change as an imperative, ``"Cache what parse gives"``."""
@@ -61,6 +67,63 @@ class Skipped:
     reason: str
 
 
+@dataclass(frozen=True)
+class Precision:
+    """How narrow the intervals were to be, what that took, and how narrow they are."""
+
+    wanted: float
+    """As a share: 0.05 asks that each step's interval is within ±5 % of the step, or ±1 % of the whole."""
+    found: float | None
+    """The same of the widest interval: at most ``wanted`` where it was reached; None where ``widest`` has no figure."""
+    widest: str
+    """Which interval is the widest: the step, or the whole, and the quantity."""
+    builds: int
+    """Independent builds that were measured."""
+    rounds: int
+    """Rounds of windows on each."""
+    planned_s: float
+    """Wall seconds that were announced as the longest."""
+    took_s: float
+    """Wall seconds that it took."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """In the report's JSON shape."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Precision:
+        """The inverse of `to_dict`."""
+        return cls(**data)
+
+    @property
+    def reached(self) -> bool:
+        """Whether the widest interval is as narrow as was asked."""
+        return self.found is not None and self.found <= self.wanted
+
+
+@dataclass(frozen=True)
+class ColdRun:
+    """What was done so that files are read from their device, not from the page cache."""
+
+    files: int
+    """Files whose pages were dropped before each window that reads."""
+    bytes: int
+    """Their size."""
+    resident_bytes: int | None
+    """Bytes that were still in the page cache after dropping, at most; None where that is unknown."""
+    problem: str = ""
+    """Why some could not be dropped; empty where all were."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """In the report's JSON shape."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ColdRun:
+        """The inverse of `to_dict`."""
+        return cls(**data)
+
+
 @public
 @dataclass(frozen=True)
 class Report:
@@ -82,9 +145,9 @@ class Report:
     """The plan's ``to_dict()``."""
     samples: int
     """Samples of the source that were profiled."""
-    steps: tuple[Step, ...]
+    steps: tuple[StepCost, ...]
     full: FullRun
-    idle: Idle
+    idle: IdleCost
     unattributed: Cost
     """``full`` less the sum of ``steps``."""
     total: Cost
@@ -95,20 +158,20 @@ class Report:
     caches: tuple[CacheState, ...] = ()
     """The pipeline's caches, and which of them were filled already."""
     iterator_start: IteratorStart | None = None
-    """What starting an iterator costs, once an epoch; None where that wasn't told from nothing, or an epoch is so long
+    """What starting an iterator costs, once an epoch; None where windows didn't resolve it, or an epoch is so long
     that it can't be felt."""
     skipped: tuple[Skipped, ...] = ()
     advice: tuple[Advice, ...] = ()
     """The changes most worth making: remarks on what is trained on, then the largest saving first."""
     together: tuple[Indistinct, ...] = ()
-    """Neighbouring steps that can't be told apart in one quantity, and their sum."""
+    """Adjacent steps that are indistinguishable in one quantity, and their sum."""
     checks: tuple[Check, ...] = ()
     """What budgets and a baseline said."""
     carbon: Carbon | None = None
     """What a million samples emit; None where that wasn't asked."""
     precision: Precision | None = None
     """How narrow the intervals were to be, and were; None where that wasn't asked."""
-    cold: Cold | None = None
+    cold: ColdRun | None = None
     """What was dropped from the page cache before each window that reads; None where files were read as they were."""
     windows: tuple[Observation, ...] = ()
     """Every window, as observed: the figures can be worked out again."""
@@ -130,16 +193,16 @@ class Report:
         cpu = self.total.cpu_s_per_sample.value
         costs = ["CPU time unknown" if cpu is None else f"{cpu * 1e3:.3g} CPU ms a sample"]
         costs += [
-            f"{printable(domain)} {one.value * 1e3:.3g} mJ {one.provenance}"
-            for domain, one in self.total.energy_j_per_sample.items()
-            if one.value is not None
+            f"{printable(domain)} {figure.value * 1e3:.3g} mJ {figure.provenance}"
+            for domain, figure in self.total.energy_j_per_sample.items()
+            if figure.value is not None
         ]
         return (
             f"Report({short(printable(name))}{on}, {self.samples} samples, {len(self.steps)} steps: {', '.join(costs)})"
         )
 
     @property
-    def own_steps(self) -> tuple[Step, ...]:
+    def own_steps(self) -> tuple[StepCost, ...]:
         """The steps with what each costs in an epoch in which it runs: in front of a cache, that is the first one.
 
         They don't sum to ``full``: use them to look at one step.
@@ -154,7 +217,7 @@ class Report:
             Signed shares by kind of cost (``"cpu_s"``, or a domain that isn't modelled); empty where all is well.
         """
         shares = unattributed_shares(self.full, self.unattributed)
-        return {name: found for name, found in shares.items() if abs(found) > share}
+        return {name: part for name, part in shares.items() if abs(part) > share}
 
     def with_carbon(self, g_per_kwh: float | None = None, pue: float = 1.0) -> Report:
         """The report with grams of CO₂ equivalent, of the total with its idle floor.
@@ -166,8 +229,8 @@ class Report:
         Raises:
             UsageError: a factor is out of range.
         """
-        found = carbon(self.total.energy_j_per_sample, self.meters, g_per_kwh=g_per_kwh, pue=pue)
-        return replace(self, carbon=found)
+        estimate = estimate_carbon(self.total.energy_j_per_sample, self.meters, g_per_kwh=g_per_kwh, pue=pue)
+        return replace(self, carbon=estimate)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON data, valid by `SCHEMA`."""
@@ -186,9 +249,9 @@ class Report:
             "unattributed": cost_to_dict(self.unattributed),
             "total": cost_to_dict(self.total),
             "skipped": [asdict(skipped) for skipped in self.skipped],
-            "advice": [_advice_to_dict(one) for one in self.advice],
+            "advice": [_advice_to_dict(advice) for advice in self.advice],
             **{name: part.to_dict() for name in _PARTS if (part := getattr(self, name)) is not None},
-            **{name: [one.to_dict() for one in found] for name in _LISTS if (found := getattr(self, name))},
+            **{name: [part.to_dict() for part in parts] for name in _LISTS if (parts := getattr(self, name))},
             "windows": [window.to_dict() for window in self.windows],
         }
 
@@ -197,7 +260,7 @@ class Report:
         """The inverse of `to_dict`.
 
         Raises:
-            ReportError: the data isn't a report of this version; names the place that breaks a rule.
+            ReportError: the data isn't a report of this version; names the value that breaks a rule.
         """
         validate(data)
         try:
@@ -208,13 +271,13 @@ class Report:
                 pipeline=data["pipeline"],
                 plan=data["plan"],
                 samples=data["samples"],
-                steps=tuple(map(Step.from_dict, data["steps"])),
+                steps=tuple(map(StepCost.from_dict, data["steps"])),
                 full=FullRun.from_dict(data["full"]),
-                idle=Idle.from_dict(data["idle"]),
+                idle=IdleCost.from_dict(data["idle"]),
                 unattributed=Cost(**cost(data["unattributed"])),
                 total=Cost(**cost(data["total"])),
                 skipped=tuple(Skipped(skipped["name"], skipped["reason"]) for skipped in data["skipped"]),
-                advice=tuple(_advice(one) for one in data.get("advice", ())),
+                advice=tuple(_advice(advice) for advice in data.get("advice", ())),
                 **_optional(data),
                 windows=tuple(Observation.from_dict(window) for window in data["windows"]),
             )
@@ -259,7 +322,7 @@ class Report:
 _PARTS: Mapping[str, Any] = {
     "carbon": Carbon,
     "precision": Precision,
-    "cold": Cold,
+    "cold": ColdRun,
     "first_epoch": FirstEpoch,
     "iterator_start": IteratorStart,
 }
@@ -269,7 +332,7 @@ _LISTS: Mapping[str, Any] = {"together": Indistinct, "checks": Check, "caches": 
 
 
 def _optional(data: Mapping[str, Any]) -> dict[str, Any]:
-    lists: dict[str, Any] = {name: tuple(map(one.from_dict, data.get(name, ()))) for name, one in _LISTS.items()}
+    lists: dict[str, Any] = {name: tuple(map(kind.from_dict, data.get(name, ()))) for name, kind in _LISTS.items()}
     return lists | {name: part.from_dict(data[name]) for name, part in _PARTS.items() if name in data}
 
 
@@ -294,11 +357,11 @@ def _advice(data: Mapping[str, Any]) -> Advice:
 
 
 def _machine(data: Mapping[str, Any]) -> Machine:
-    known = {one.name for one in fields(Machine)} - {"extra"}
+    known = {fact.name for fact in fields(Machine)} - {"extra"}
     extra = {name: value for name, value in data.items() if name not in known}
     return Machine(**{name: data[name] for name in known}, extra=extra)
 
 
 def _meter(data: Mapping[str, Any]) -> MeterStatus:
-    known = {one.name: data.get(one.name, "") for one in fields(MeterStatus)}
+    known = {fact.name: data.get(fact.name, "") for fact in fields(MeterStatus)}
     return MeterStatus(**known)

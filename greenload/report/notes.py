@@ -12,9 +12,8 @@ from greenload.energy.figures import scale
 from greenload.energy.meters.base import COUNTS_TWICE
 from greenload.report import rows
 from greenload.report.carbon import Carbon
-from greenload.report.checks import Check, line
-from greenload.report.data import Report
-from greenload.report.extras import Cold, Precision
+from greenload.report.checks import Check, check_line
+from greenload.report.data import ColdRun, Precision, Report
 from greenload.report.views import START_SHOWN, found_filled
 from greenload.text import amount, bytes_text, percent, printable
 
@@ -31,33 +30,33 @@ class Note:
     """``"good"``, ``"doubt"`` or ``"failed"``; empty where it only tells."""
 
 
-def lacking(report: Report) -> dict[str, dict[str, str]]:
+def missing_parts(report: Report) -> dict[str, dict[str, str]]:
     """Parts that the joules of a group are without, as of a second socket, and why: ``{"cpu": {"package-1": …}}``.
 
     A model of the whole group lacks none; a group without any figure isn't there.
     """
     energy = report.total.energy_j_per_sample
     metered = [Domain.parse(name) for name in energy]
-    told = {domain.kind for domain in metered} - {domain.kind for domain in metered if domain.is_whole}
-    found: dict[str, dict[str, str]] = {}
-    for one in report.meters:
-        domain = Domain.parse(one.domain)
-        lost = domain.part and not one.usable and one.domain not in energy and COUNTS_TWICE not in one.reason
-        if lost and domain.kind in told:
-            found.setdefault(domain.kind, {}).setdefault(printable(domain.part), printable(one.reason))
-    return found
+    told_kinds = {domain.kind for domain in metered} - {domain.kind for domain in metered if domain.is_whole}
+    missing: dict[str, dict[str, str]] = {}
+    for meter in report.meters:
+        domain = Domain.parse(meter.domain)
+        lost = domain.part and not meter.usable and meter.domain not in energy and COUNTS_TWICE not in meter.reason
+        if lost and domain.kind in told_kinds:
+            missing.setdefault(domain.kind, {}).setdefault(printable(domain.part), printable(meter.reason))
+    return missing
 
 
-def without(parts: Mapping[str, str]) -> str:
-    """What `lacking` says of one group: ``"without package-1: permission denied"``."""
+def without_parts(parts: Mapping[str, str]) -> str:
+    """What `missing_parts` says of one group: ``"without package-1: permission denied"``."""
     return f"without {', '.join(f'{part}: {reason}' for part, reason in parts.items())}"
 
 
 def reading(report: Report) -> Note | None:
-    """Which share of the source's bytes came from its device, and which from the page cache; None where untold.
+    """Which share of the source's bytes came from its device, and which from the page cache; None where unknown.
 
     Of a greenload pipeline the first step reads, and its source's bytes are those that leave it. A dataset doesn't tell
-    which step does, so of one only what the device gave to all is said.
+    which step reads, so its note has only the device's bytes for all steps.
     """
     source = report.pipeline.get("source")
     kind = source.get("source") if isinstance(source, Mapping) else None
@@ -67,8 +66,8 @@ def reading(report: Report) -> Note | None:
         return None
     noun = rows.noun(report)
     if device < rows.CACHED_BELOW_BYTES:
-        told = "Files were read from the page cache: fetching them from the device is not in these figures"
-        return Note(told) if kind is not None else None
+        said = "Files were read from the page cache: fetching them from the device is not in these figures"
+        return Note(said) if kind is not None else None
     used = reads.bytes_out_per_sample
     if reads is report.full or not used:
         return Note(f"{bytes_text(device)} per {noun} came from the device")
@@ -81,101 +80,101 @@ def reading(report: Report) -> Note | None:
     return Note(text)
 
 
-def cold(found: Cold | None) -> Note | None:
+def cold(run: ColdRun | None) -> Note | None:
     """That files were dropped from memory before each window that reads, and what could not be."""
-    if found is None:
+    if run is None:
         return None
-    what = f"{found.files:,} {'file' if found.files == 1 else 'files'}, {bytes_text(found.bytes)}"
-    if not found.problem:
+    what = f"{run.files:,} {'file' if run.files == 1 else 'files'}, {bytes_text(run.bytes)}"
+    if not run.problem:
         return Note(f"Read cold: {what}, left memory before each window that reads")
-    return Note(f"Read cold as far as could be: {what}; {printable(found.problem)}", "doubt")
+    return Note(f"Read cold as far as could be: {what}; {printable(run.problem)}", "doubt")
 
 
-def precision(found: Precision | None) -> Note | None:
+def precision(asked: Precision | None) -> Note | None:
     """How narrow the intervals were to be, and are."""
-    if found is None:
+    if asked is None:
         return None
-    took = f"after {found.builds} builds of {found.rounds} rounds, {found.took_s:.0f} s"
-    took += f" (at most {found.planned_s:.0f} s were planned)"
-    wanted = f"±{percent(found.wanted, fine=True)}"
-    if found.reached:
+    took = f"after {asked.builds} builds of {asked.rounds} rounds, {asked.took_s:.0f} s"
+    took += f" (at most {asked.planned_s:.0f} s were planned)"
+    wanted = f"±{percent(asked.wanted, fine=True)}"
+    if asked.reached:
         return Note(f"Intervals within {wanted} as asked, {took}", "good")
-    if found.found is None:
+    if asked.found is None:
         return Note(
-            f"{wanted} was asked, but there is no figure of {printable(found.widest)}, {took}: its windows, or "
+            f"{wanted} was asked, but there is no figure of {printable(asked.widest)}, {took}: its windows, or "
             "the idle machine's, are void, and in the JSON each says why",
             "doubt",
         )
-    missed = f"±{percent(found.found, fine=True)}"
+    missed = f"±{percent(asked.found, fine=True)}"
     missed = f"a little over {wanted}" if missed == wanted else missed
     return Note(
         f"Intervals of {missed} where {wanted} was asked, {took}; the widest: "
-        f"{printable(found.widest)}. A quieter machine, or less precision, would do",
+        f"{printable(asked.widest)}. A quieter machine, or less precision, would do",
         "doubt",
     )
 
 
-def together(groups: Iterable[Indistinct], report: Report) -> list[Note]:
-    """Steps that can't be told apart, with what they cost in sum: one sentence for each group of steps."""
+def indistinguishable(groups: Iterable[Indistinct], report: Report) -> list[Note]:
+    """Steps that are indistinguishable, with their sum: one sentence for each group of steps."""
     shown: dict[tuple[str, ...], list[str]] = {}
-    for one in groups:
-        shown.setdefault(one.steps, []).append(_sum(one, report))
+    for group in groups:
+        shown.setdefault(group.steps, []).append(_sum(group, report))
     return [
         Note(f"Not told apart: {' + '.join(map(printable, steps))}; in sum {', '.join(parts)}")
         for steps, parts in shown.items()
     ]
 
 
-def _sum(one: Indistinct, report: Report) -> str:
-    shown = amount(scale(one.figure, 1e3), resolve=False)
-    if one.quantity != "cpu_s":
-        return f"{shown} mJ of {printable(one.quantity)}"
+def _sum(group: Indistinct, report: Report) -> str:
+    shown = amount(scale(group.figure, 1e3), resolve=False)
+    if group.quantity != "cpu_s":
+        return f"{shown} mJ of {printable(group.quantity)}"
     whole = report.full.cpu_s_per_sample.value
-    share = f" ({percent(one.figure.value / whole)})" if whole and one.figure.value is not None else ""
+    share = f" ({percent(group.figure.value / whole)})" if whole and group.figure.value is not None else ""
     return f"{shown} CPU ms{share}"
 
 
-def grams(found: Carbon) -> str:
+def grams(estimate: Carbon) -> str:
     """The estimate alone: ``"5.70 ±0.28 g"``."""
-    return f"{amount(found.g_per_million_samples, resolve=False)} g"
+    return f"{amount(estimate.g_per_million_samples, resolve=False)} g"
 
 
-def carbon_basis(found: Carbon) -> str:
+def carbon_basis(estimate: Carbon) -> str:
     """What the estimate rests on: the factor and where it is from, the PUE, and how the joules are known."""
-    parts = [f"{found.g_per_kwh:g} g/kWh ({found.factor})", f"PUE {found.pue:g}"]
-    figure = found.g_per_million_samples
+    parts = [f"{estimate.g_per_kwh:g} g/kWh ({estimate.factor})", f"PUE {estimate.pue:g}"]
+    figure = estimate.g_per_million_samples
     if figure.value is not None:
         band = f" ±{percent(figure.systematic, fine=True)}" if figure.systematic else ""
-        parts += [f"joules {figure.provenance}{band}{_measured(found)}", "idle floor included"]
+        parts += [f"joules {figure.provenance}{band}{_measured(estimate)}", "idle floor included"]
     return ", ".join(parts)
 
 
-def _measured(found: Carbon) -> str:
-    """How much of it is measured, where that isn't all or nothing; never rounded to either."""
-    share = found.measured_share
+def _measured(estimate: Carbon) -> str:
+    """The share of the estimate that is measured, where that isn't all or nothing; never rounded to either."""
+    share = estimate.measured_share
     if share is None or share in (0, 1):
         return ""
     return f" ({math.floor(share * 100) or 'under 1'} % measured)"
 
 
-def carbon_missing(found: Carbon) -> str:
+def carbon_missing(estimate: Carbon) -> str:
     """What the estimate leaves out; empty where nothing is."""
-    return printable("; ".join(found.missing))
+    return printable("; ".join(estimate.missing))
 
 
-def carbon(found: Carbon | None, report: Report) -> Note | None:
+def carbon(estimate: Carbon | None, report: Report) -> Note | None:
     """Grams of CO₂e with everything they rest on, in a sentence or two."""
-    if found is None:
+    if estimate is None:
         return None
-    missing = carbon_missing(found)
-    text = f"{grams(found)} CO₂e per million {rows.noun(report)}s: {carbon_basis(found)}"
+    missing = carbon_missing(estimate)
+    text = f"{grams(estimate)} CO₂e per million {rows.noun(report)}s: {carbon_basis(estimate)}"
     return Note(f"{text}. Without {missing}" if missing else text)
 
 
-def checks(found: Iterable[Check]) -> list[Note]:
+def checks(results: Iterable[Check]) -> list[Note]:
     """Budgets, and comparisons with a baseline: those that failed first."""
     kinds = {"met": "good", "undecided": "doubt"}
-    notes = [Note(printable(line(one)), kinds.get(one.outcome, "failed")) for one in found]
+    notes = [Note(printable(check_line(check)), kinds.get(check.outcome, "failed")) for check in results]
     return sorted(notes, key=lambda note: ("failed", "doubt", "good").index(note.kind))
 
 
@@ -191,8 +190,8 @@ def conditions(report: Report) -> list[Note]:
     """What holds for all figures: what a sample is, how narrow they are, how files were read, and from where."""
     there = found_filled(report)
     filled = Note(there, "doubt") if there else None
-    found = (sample(report), precision(report.precision), cold(report.cold), reading(report), filled)
-    return [note for note in found if note is not None]
+    notes = (sample(report), precision(report.precision), cold(report.cold), reading(report), filled)
+    return [note for note in notes if note is not None]
 
 
 def epochs(report: Report) -> Note | None:
@@ -206,16 +205,16 @@ def epochs(report: Report) -> Note | None:
 
 def iterator_start(report: Report) -> Note | None:
     """What starting an iterator costs, where an epoch is so short that this is felt."""
-    found, full = report.iterator_start, report.full.cpu_s_per_sample.value
-    if found is None or found.cpu_s.value is None or not full:
+    start, full = report.iterator_start, report.full.cpu_s_per_sample.value
+    if start is None or start.cpu_s.value is None or not full:
         return None
-    share = found.cpu_s.value / (full * found.samples)
+    share = start.cpu_s.value / (full * start.samples)
     if share < START_SHOWN:
         return None
-    wall = f", {amount(scale(found.wall_s, 1e3), resolve=False)} ms of waiting" if found.wall_s.value else ""
+    wall = f", {amount(scale(start.wall_s, 1e3), resolve=False)} ms of waiting" if start.wall_s.value else ""
     much = f"{percent(share, fine=True)} of" if share < 1 else f"{share:.1f} times"
     an_epoch = "a later epoch" if report.first_epoch else "an epoch"
     return Note(
-        f"Starting an iterator: {amount(scale(found.cpu_s, 1e3), resolve=False)} CPU ms{wall}, once an epoch:"
-        f" {much} what {an_epoch} of {found.samples:,.0f} {rows.noun(report)}s takes beside it"
+        f"Starting an iterator: {amount(scale(start.cpu_s, 1e3), resolve=False)} CPU ms{wall}, once an epoch:"
+        f" {much} what {an_epoch} of {start.samples:,.0f} {rows.noun(report)}s takes beside it"
     )

@@ -12,8 +12,9 @@ from typing import Any
 from greenload.energy.figures import PROVENANCES, Figure, scale, sum_figures
 from greenload.report import charts, notes, rows
 from greenload.report.charts import BarChart
-from greenload.report.data import UNATTRIBUTED_LIMIT, Report, Step
-from greenload.report.rows import Row
+from greenload.report.costs import StepCost
+from greenload.report.data import UNATTRIBUTED_LIMIT, Report
+from greenload.report.rows import ReportRow
 from greenload.report.views import View, exceeded, views
 from greenload.text import DASH, amount, bytes_text, call_count, percent
 
@@ -25,16 +26,16 @@ _SPEC_LIMIT = 120
 _SPEC = re.compile(r"TensorSpec\(shape=(?P<shape>\([^)]*\)|<unknown>), dtype=tf\.(?P<dtype>\w+)(?:, name=[^)]*)?\)")
 
 
-def page(report: Report) -> dict[str, Any]:
+def page_values(report: Report) -> dict[str, Any]:
     """Everything that the template of one report's page shows."""
     over_time, shown = charts.timeline(report), views(report)
     return {
         "title": rows.title(report),
         "subject": rows.subject(report),
-        "machine_line": rows.machine(report),
+        "machine_line": rows.machine_line(report),
         "warning": rows.warning(report),
         "conditions": notes.conditions(report),
-        "epochs": [_epoch(view, place) for place, view in enumerate(shown)],
+        "epochs": [_epoch(view, number) for number, view in enumerate(shown)],
         "between": [note for note in (notes.epochs(report), notes.iterator_start(report)) if note],
         "checks": notes.checks(report.checks),
         "carbon_missing": notes.carbon_missing(report.carbon) if report.carbon else "",
@@ -50,15 +51,15 @@ def page(report: Report) -> dict[str, Any]:
         "meters": report.meters,
         "skipped": report.skipped[: rows.RECORDS_SHOWN],
         "more_left_out": rows.more_left_out(report),
-        "machine": machine(report),
-        "described": described(report),
+        "machine": machine_facts(report),
+        "described": description(report),
     }
 
 
-def _epoch(view: View, place: int) -> dict[str, Any]:
+def _epoch(view: View, number: int) -> dict[str, Any]:
     """What the page shows of one kind of epoch."""
     report = view.report
-    suffix = f"-{place}" if place else ""  # names of charts are unique in the page
+    suffix = f"-{number}" if number else ""  # names of charts are unique in the page
 
     def named(chart: BarChart) -> BarChart:
         return replace(chart, name=f"{chart.name}{suffix}")
@@ -68,7 +69,7 @@ def _epoch(view: View, place: int) -> dict[str, Any]:
         "name": view.name,
         "text": view.text,
         "charts": [named(chart) for chart in charts.step_charts(report)],
-        "together": notes.together(report.together, report),
+        "together": notes.indistinguishable(report.together, report),
         "below_zero": rows.below_zero(report),
         "check": None if check is None else named(check),
         "checked": checked(view),
@@ -81,13 +82,13 @@ def _epoch(view: View, place: int) -> dict[str, Any]:
 def energy_card(report: Report) -> dict[str, str] | None:
     """The joules of one sample over all domains; None where there are no domains."""
     energy = rows.by_group(report.total.energy_j_per_sample)
-    known = [one for one in energy.values() if one.value is not None]
+    known = [figure for figure in energy.values() if figure.value is not None]
     if not energy:
         return None
     # Part of the domains alone would look like a cheaper pipeline, so what isn't in the sum is said.
-    summed = [name for name, one in energy.items() if one.value is not None]
-    unknown = [f"{name} unknown and left out" for name, one in energy.items() if one.value is None]
-    unknown += [f"{name} {notes.without(parts)}" for name, parts in notes.lacking(report).items()]
+    summed = [name for name, figure in energy.items() if figure.value is not None]
+    unknown = [f"{name} unknown and left out" for name, figure in energy.items() if figure.value is None]
+    unknown += [f"{name} {notes.without_parts(parts)}" for name, parts in notes.missing_parts(report).items()]
     return {
         "label": f"Energy per {rows.noun(report)}",
         "value": f"{amount(scale(sum_figures(known, common=True), 1e3) if known else None, resolve=False)} mJ",
@@ -108,59 +109,59 @@ def cards(report: Report) -> list[dict[str, str]]:
     """The headline figures, what leads first."""
     shown = views(report)
     leading = (energy_card, cpu_card) if rows.energy_leads(report) else (cpu_card, energy_card)
-    found = [
-        one | {"label": f"{one['label']}, {view.name.lower()}" if view.name else one["label"]}
+    headlines = [
+        headline | {"label": f"{headline['label']}, {view.name.lower()}" if view.name else headline["label"]}
         for card in leading
         for view in shown
-        if (one := card(view.report))
+        if (headline := card(view.report))
     ]
-    found.append(
+    headlines.append(
         {
             "label": f"Full speed, {shown[-1].name.lower()}" if report.first_epoch else "Full speed",
             "value": f"{amount(report.full.samples_per_s, resolve=False)}",
             "note": f"{rows.noun(report)}s per second, held out",
         }
     )
-    steps = [row for row in rows.rows(shown[0].report) if row.kind == "step" and row.share is not None]
+    steps = [row for row in rows.report_rows(shown[0].report) if row.kind == "step" and row.share is not None]
     if steps:
         costliest = max(steps, key=lambda row: row.share or 0.0)
         epoch = f", {shown[0].name.lower()}" if shown[0].name else ""
         label = f"Costliest step{epoch}"
-        found.append({"label": label, "value": percent(costliest.share), "note": costliest.label})
+        headlines.append({"label": label, "value": percent(costliest.share), "note": costliest.label})
     if report.carbon:
-        found.append(
+        headlines.append(
             {
                 "label": f"CO₂e per million {rows.noun(report)}s",
                 "value": notes.grams(report.carbon),
                 "note": notes.carbon_basis(report.carbon),
             }
         )
-    return found
+    return headlines
 
 
 def chips(report: Report) -> list[dict[str, str]]:
     """What is measured and what is modelled, one chip each, and the sentence that sums it up."""
-    found = [{"kind": "measured", "text": "CPU seconds measured"}]
+    shown = [{"kind": "measured", "text": "CPU seconds measured"}]
     for name in rows.groups(report):
         figures = rows.group_figures(report, name)
         kind = sum_figures(figures).provenance
-        unknown = bool(figures) and all(one.value is None for one in figures)
+        unknown = bool(figures) and all(figure.value is None for figure in figures)
         text = f"{name} joules unknown" if unknown else f"{name} joules {rows.band(figures)}"
-        found.append({"kind": kind if kind in PROVENANCES else "measured", "text": text})
-    return found
+        shown.append({"kind": kind if kind in PROVENANCES else "measured", "text": text})
+    return shown
 
 
 def advice(report: Report) -> list[dict[str, str]]:
     """The changes most worth making."""
     return [
         {
-            "title": one.title,
-            "detail": one.detail,
-            "method": one.method,
-            "found_by": "remark" if one.is_remark else rows.found_by(one),
-            "saves": "" if one.is_remark else rows.saving(report, one),
+            "title": advice.title,
+            "detail": advice.detail,
+            "method": advice.method,
+            "found_by": "remark" if advice.is_remark else rows.found_by(advice),
+            "saves": "" if advice.is_remark else rows.saving(report, advice),
         }
-        for one in report.advice
+        for advice in report.advice
     ]
 
 
@@ -172,8 +173,8 @@ def flow(report: Report) -> list[dict[str, Any]]:
     first = report.first_epoch
     whole_s = {"first epoch": first.full.cpu_s_per_sample.value if first else None}
     shares = [
-        rows.share(one.cpu_s_per_sample, whole_s.get(step.runs, report.full.cpu_s_per_sample.value))
-        for one, step in zip(report.own_steps, report.steps, strict=True)
+        rows.share_of(own.cpu_s_per_sample, whole_s.get(step.runs, report.full.cpu_s_per_sample.value))
+        for own, step in zip(report.own_steps, report.steps, strict=True)
     ]
     specs, crossings = _specs(report), dict(rows.crossings(report))
     boxes = [
@@ -191,11 +192,13 @@ def flow(report: Report) -> list[dict[str, Any]]:
 
 def _specs(report: Report) -> Mapping[str, Any]:
     planned = report.plan.get("steps")
-    found = planned if isinstance(planned, list) else []
-    return {one["name"]: one.get("out") for one in found if isinstance(one, dict) and isinstance(one.get("name"), str)}
+    steps = planned if isinstance(planned, list) else []
+    return {
+        step["name"]: step.get("out") for step in steps if isinstance(step, dict) and isinstance(step.get("name"), str)
+    }
 
 
-def _box(step: Step, share: float | None, spec: object, place: int) -> dict[str, Any]:
+def _box(step: StepCost, share: float | None, spec: object, number: int) -> dict[str, Any]:
     size = bytes_text(step.bytes_out_per_sample) if step.bytes_out_per_sample is not None else ""
     cost = amount(scale(step.cpu_s_per_sample, 1e3))
     share = None if cost in ("unresolved", DASH) else share  # as in the table
@@ -208,23 +211,23 @@ def _box(step: Step, share: float | None, spec: object, place: int) -> dict[str,
         "cpu": cost if cost in ("unresolved", DASH) else f"{cost} CPU ms",
         "share": "" if share is None else percent(share),
         "width": round(100 * min(1.0, max(0.0, share or 0.0)), 1),
-        "colour": f"s{place % charts.STEP_COLOURS}",
-        "out": brief(str(spec)) if spec else "",
+        "colour": f"s{number % charts.STEP_COLOURS}",
+        "out": brief_spec(str(spec)) if spec else "",
         "size": size,
     }
 
 
-def brief(spec: str) -> str:
+def brief_spec(spec: str) -> str:
     """A spec in few words: TensorFlow's own text names every argument.
 
     Example:
-        >>> brief("(TensorSpec(shape=(None, 8), dtype=tf.float32, name=None), TensorSpec(shape=(), dtype=tf.int64))")
-        '(float32 ?×8, int64)'
+        >>> brief_spec("(TensorSpec(shape=(None,), dtype=tf.float32, name=None), TensorSpec(shape=(), dtype=tf.int8))")
+        '(float32 ?, int8)'
     """
 
-    def short(found: re.Match[str]) -> str:
-        sizes = [size.strip().replace("None", "?") for size in found["shape"].strip("()").split(",") if size.strip()]
-        return " ".join(part for part in (found["dtype"], "×".join(sizes)) if part)
+    def short(match: re.Match[str]) -> str:
+        sizes = [size.strip().replace("None", "?") for size in match["shape"].strip("()").split(",") if size.strip()]
+        return " ".join(part for part in (match["dtype"], "×".join(sizes)) if part)
 
     text = _SPEC.sub(short, spec)
     return text if len(text) <= _SPEC_LIMIT else f"{text[:_SPEC_LIMIT]} …"
@@ -253,12 +256,12 @@ def checked(view: View) -> dict[str, str]:
 
 def heads(report: Report) -> list[str]:
     """The table's columns."""
-    found = ["step", "backend", "CPU ms", "share of CPU"]
-    lacking = notes.lacking(report)
+    columns = ["step", "backend", "CPU ms", "share of CPU"]
+    lacking = notes.missing_parts(report)
     for name in rows.groups(report):
         parts = f", without {', '.join(lacking[name])}" if name in lacking else ""
-        found.append(f"{name} mJ, {rows.band(rows.group_figures(report, name))}{parts}")
-    return [*found, "read", *(["reads"] if rows.shows_reads(report) else [])]
+        columns.append(f"{name} mJ, {rows.band(rows.group_figures(report, name))}{parts}")
+    return [*columns, "read", *(["reads"] if rows.shows_reads(report) else [])]
 
 
 def body(view: View) -> list[dict[str, Any]]:
@@ -276,7 +279,7 @@ def body(view: View) -> list[dict[str, Any]]:
     ]
 
 
-def _cells(report: Report, row: Row) -> Iterator[dict[str, str]]:
+def _cells(report: Report, row: ReportRow) -> Iterator[dict[str, str]]:
     yield _plain(row.backend)
     yield _cell(row.cpu_ms, row)
     yield _plain(percent(row.share) if row.cpu_ms else "")
@@ -292,7 +295,7 @@ def _plain(text: str) -> dict[str, str]:
     return {"text": text, "kind": "", "hint": ""}
 
 
-def _cell(figure: Figure | None, row: Row) -> dict[str, str]:
+def _cell(figure: Figure | None, row: ReportRow) -> dict[str, str]:
     if figure is None:
         return _plain("")
     text = amount(figure, resolve=row.kind == "step")
@@ -302,22 +305,22 @@ def _cell(figure: Figure | None, row: Row) -> dict[str, str]:
     return {"text": text, "kind": kind, "hint": hint}
 
 
-def machine(report: Report) -> list[tuple[str, str]]:
+def machine_facts(report: Report) -> list[tuple[str, str]]:
     """What the figures were found on, line by line."""
-    found = report.machine
-    packages = ", ".join(f"{name} {version}" for name, version in sorted(found.packages.items()))
+    facts = report.machine
+    packages = ", ".join(f"{name} {version}" for name, version in sorted(facts.packages.items()))
     return [
-        ("processor", f"{found.cpu_model}, {found.cpus} CPUs"),
-        ("memory", bytes_text(found.memory_bytes)),
-        ("system", found.os),
-        ("Python", found.python),
+        ("processor", f"{facts.cpu_model}, {facts.cpus} CPUs"),
+        ("memory", bytes_text(facts.memory_bytes)),
+        ("system", facts.os),
+        ("Python", facts.python),
         ("packages", packages),
-        *((name, DASH if value is None else str(value)) for name, value in found.extra.items()),
+        *((name, DASH if value is None else str(value)) for name, value in facts.extra.items()),
         ("profiled", report.created),
     ]
 
 
-def described(report: Report) -> str:
+def description(report: Report) -> str:
     """The pipeline and its plan as JSON, cut where they are long."""
     text = json.dumps({"pipeline": report.pipeline, "plan": report.plan}, indent=1, default=str)
     return text if len(text) <= _DESCRIBED_LIMIT else f"{text[:_DESCRIBED_LIMIT]}\n… (the rest is in the JSON report)"

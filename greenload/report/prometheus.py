@@ -4,7 +4,7 @@ Names follow *Metric and label naming* (prometheus.io/docs/practices/naming): ba
 ratios), ``_total`` for what only grows. A figure is three gauges, itself and the ends of its 95 % interval with
 ``_low`` and ``_high``, so that sums over one name mean something. What no meter gave is absent, never 0.
 
-Served is on the loopback interface unless an address is given: whoever can reach it reads names of steps and of meters.
+It is served on the loopback interface unless an address is given: who can reach it reads names of steps and of meters.
 prometheus_client (``pip install 'greenload[prometheus]'``) is imported when serving starts.
 """
 
@@ -22,7 +22,8 @@ from greenload.energy.figures import Figure
 from greenload.energy.meters.base import MeterStatus
 from greenload.energy.sampler import Sampler
 from greenload.errors import MeterError, UsageError
-from greenload.report.data import Report, Step
+from greenload.report.costs import StepCost
+from greenload.report.data import Report
 from greenload.system.endpoint import Answer, Endpoint, parse_address
 from greenload.text import printable
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 PORT = 9464
 """Port if none is given: the one that OpenTelemetry's specification gives to Prometheus exporters."""
-Kind = Literal["gauge", "counter"]
+FamilyKind = Literal["gauge", "counter"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Family:
     """By Prometheus' rules."""
     help: str
     """What it means, in a sentence."""
-    kind: Kind
+    kind: FamilyKind
     """``"gauge"``, or ``"counter"`` for what only grows."""
     values: tuple[tuple[Mapping[str, str], float], ...]
     """A value for each set of labels. Empty: the metric is absent."""
@@ -78,9 +79,9 @@ class Metrics:
         self._live: _Live | None = None
 
     def show(
-        self, name: str, help: str, values: Iterable[tuple[Mapping[str, str], float]], kind: Kind = "gauge"
+        self, name: str, help: str, values: Iterable[tuple[Mapping[str, str], float]], kind: FamilyKind = "gauge"
     ) -> None:
-        """Show one metric, in the place of the one with that name.
+        """Show one metric; it replaces the one of that name.
 
         Args:
             name: by Prometheus' rules; a counter's ends in ``_total``.
@@ -98,7 +99,7 @@ class Metrics:
         self._put(_gauges(name, help, figures))
 
     def show_report(self, report: Report) -> None:
-        """Show a report's figures, labelled with its pipeline's name, in the place of another report's."""
+        """Show a report's figures, labelled with its pipeline's name; they replace another report's."""
         self._put(_of_report(report))
 
     def _put(self, families: Iterable[Family]) -> None:
@@ -142,7 +143,7 @@ _Totals = tuple[dict[tuple[str, str], float], dict[str, int], float]
 
 
 class _Live:
-    """A sampler's counters since they were attached, on top of those of the one before."""
+    """A sampler's counters since they were attached, added to those of the sampler before."""
 
     def __init__(self, sampler: Sampler, statuses: tuple[MeterStatus, ...], before: _Live | None = None) -> None:
         self._lock = threading.Lock()
@@ -178,7 +179,7 @@ class _Live:
             joules, counts, cpu_s = self.totals()
             edges = self._last.edges
             failing = self._void | {name: edge.failure for name, edge in edges.items() if edge.failure}
-        energy = [({"domain": name, "provenance": source}, one) for (name, source), one in joules.items()]
+        energy = [({"domain": name, "provenance": source}, total_j) for (name, source), total_j in joules.items()]
         gaps = [({"domain": name}, float(count)) for name, count in counts.items()]
         return [
             Family("greenload_energy_joules_total", _JOULES, "counter", tuple(energy)),
@@ -212,14 +213,17 @@ class _Live:
         self._last = mark
 
     def _usable(self, failing: Mapping[str, str]) -> Iterator[tuple[Mapping[str, str], float]]:
-        for one in _one_each(self._statuses):
-            yield {"domain": one.domain, "meter": one.meter}, float(one.usable and one.domain not in failing)
+        for status in _one_each(self._statuses):
+            yield (
+                {"domain": status.domain, "meter": status.meter},
+                float(status.usable and status.domain not in failing),
+            )
 
     def _info(self, failing: Mapping[str, str]) -> Iterator[tuple[Mapping[str, str], float]]:
-        for one in _one_each(self._statuses):
-            reason = failing.get(one.domain, one.reason) if one.usable else one.reason
-            labels = {"domain": one.domain, "meter": one.meter, "provenance": one.provenance}
-            yield labels | {"reason": reason, "remedy": one.remedy}, 1.0
+        for status in _one_each(self._statuses):
+            reason = failing.get(status.domain, status.reason) if status.usable else status.reason
+            labels = {"domain": status.domain, "meter": status.meter, "provenance": status.provenance}
+            yield labels | {"reason": reason, "remedy": status.remedy}, 1.0
 
 
 _CHECK = "1 for each budget and comparison with the baseline, its outcome in a label."
@@ -242,7 +246,7 @@ def _of_report(report: Report) -> Iterator[Family]:
     yield from _costs("greenload_pipeline", whole, [(pipeline, report.total)])
     speed = [(pipeline, report.full.samples_per_s)]
     yield from _gauges("greenload_pipeline_samples_per_second", "Samples a second at full speed.", speed)
-    idle = [(pipeline | _domain(name, one), one) for name, one in report.idle.power_w.items()]
+    idle = [(pipeline | _domain(name, figure), figure) for name, figure in report.idle.power_w.items()]
     yield from _gauges("greenload_idle_power_watts", "Power of the idle machine.", idle)
     created = ((pipeline, datetime.fromisoformat(report.created).timestamp()),)
     yield Family("greenload_profile_timestamp_seconds", "When the report was made.", "gauge", created)
@@ -255,9 +259,9 @@ def _costs(prefix: str, what: str, costs: Sequence[tuple[Mapping[str, str], Cost
     cpu = [(labels, cost.cpu_s_per_sample) for labels, cost in costs]
     yield from _gauges(f"{prefix}_cpu_seconds_per_sample", f"CPU time {what}.", cpu)
     joules = [
-        ({**labels, **_domain(name, one)}, one)
+        ({**labels, **_domain(name, figure)}, figure)
         for labels, cost in costs
-        for name, one in cost.energy_j_per_sample.items()
+        for name, figure in cost.energy_j_per_sample.items()
     ]
     yield from _gauges(f"{prefix}_energy_joules_per_sample", f"Energy {what}.", joules)
     read = [(labels, cost.device_bytes_per_sample) for labels, cost in costs]
@@ -265,30 +269,30 @@ def _costs(prefix: str, what: str, costs: Sequence[tuple[Mapping[str, str], Cost
 
 
 def _gauges(name: str, help: str, figures: Iterable[tuple[Mapping[str, str], Figure]]) -> Iterator[Family]:
-    known = [(dict(labels), one) for labels, one in figures if one.value is not None]
+    known = [(dict(labels), figure) for labels, figure in figures if figure.value is not None]
     ends = (
         ("value", "", help),
         *((end, f"_{end}", f"95 % interval's {end} end of {name}.") for end in ("low", "high")),
     )
     for end, suffix, meaning in ends:
-        yield Family(name + suffix, meaning, "gauge", tuple((labels, getattr(one, end)) for labels, one in known))
+        yield Family(name + suffix, meaning, "gauge", tuple((labels, getattr(figure, end)) for labels, figure in known))
 
 
 def _one_each(statuses: Iterable[MeterStatus]) -> Iterable[MeterStatus]:
     """One status for each domain and meter: the first, the usable ones before the others."""
-    ranked = sorted(statuses, key=lambda one: not one.usable)
-    return {(one.domain, one.meter): one for one in reversed(ranked)}.values()
+    ranked = sorted(statuses, key=lambda status: not status.usable)
+    return {(status.domain, status.meter): status for status in reversed(ranked)}.values()
 
 
-def _distinct(steps: Iterable[Step]) -> list[Step]:
+def _distinct(steps: Iterable[StepCost]) -> list[StepCost]:
     """The steps, those whose labels would repeat with a number: a series that comes twice can't be scraped."""
     seen: dict[tuple[str, str, str], int] = {}
-    found = []
+    distinct = []
     for step in steps:
         key = (step.name, step.backend, step.branch)
         seen[key] = seen.get(key, 0) + 1
-        found.append(step if seen[key] == 1 else replace(step, name=f"{step.name} ({seen[key]})"))
-    return found
+        distinct.append(step if seen[key] == 1 else replace(step, name=f"{step.name} ({seen[key]})"))
+    return distinct
 
 
 def _domain(name: str, figure: Figure) -> dict[str, str]:
@@ -338,9 +342,9 @@ def _answers(metrics: Metrics) -> Answer:
         path, _, query = target.partition("?")
         environ = {"REQUEST_METHOD": "GET", "PATH_INFO": path, "QUERY_STRING": query}
         environ |= {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in headers.items()}
-        found: dict[str, str] = {}
-        body = b"".join(application(environ, lambda status, fields: found.update(fields)))
-        return found, body
+        answered: dict[str, str] = {}
+        body = b"".join(application(environ, lambda status, fields: answered.update(fields)))
+        return answered, body
 
     return answer
 
@@ -355,10 +359,10 @@ class _Collector:
         from prometheus_client import Metric
 
         for family in self._metrics.families():
-            found = Metric(family.name.removesuffix("_total"), family.help, family.kind)
+            metric = Metric(family.name.removesuffix("_total"), family.help, family.kind)
             for labels, value in family.values:
-                found.add_sample(family.name, {name: _label(text) for name, text in labels.items()}, value)
-            yield found
+                metric.add_sample(family.name, {name: _label(text) for name, text in labels.items()}, value)
+            yield metric
 
 
 def _label(text: str) -> str:

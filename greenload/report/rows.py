@@ -11,7 +11,8 @@ from typing import Any
 from greenload.energy.attribution.costs import Cost
 from greenload.energy.domains import DOMAIN_KINDS, Domain
 from greenload.energy.figures import Figure, scale, sum_figures
-from greenload.report.data import UNATTRIBUTED_LIMIT, Advice, Report, Step
+from greenload.report.costs import StepCost
+from greenload.report.data import UNATTRIBUTED_LIMIT, Advice, Report
 from greenload.report.views import View, exceeded, views
 from greenload.text import amount, bytes_text, percent, printable
 
@@ -26,7 +27,7 @@ RECORDS_SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Row:
+class ReportRow:
     """One line of the table."""
 
     label: str
@@ -36,7 +37,7 @@ class Row:
     cpu_ms: Figure | None
     """CPU milliseconds per image; None where the row has no such cost."""
     share: float | None
-    """Of the full run's CPU seconds; None where it has no such cost, or can't be told from nothing."""
+    """Of the full run's CPU seconds; None where it has no such cost, or an unresolved one."""
     energy_mj: Mapping[str, Figure]
     """Millijoules per image by group."""
     device_bytes: Figure | None
@@ -87,8 +88,10 @@ def band(figures: Iterable[Figure]) -> str:
 def counted_groups(report: Report) -> list[str]:
     """The groups with joules that a counter measured."""
     energy = report.total.energy_j_per_sample
-    found = {group(name) for name, one in energy.items() if one.provenance == "measured" and one.value is not None}
-    return [name for name in GROUPS if name in found]
+    counted = {
+        group(name) for name, figure in energy.items() if figure.provenance == "measured" and figure.value is not None
+    }
+    return [name for name in GROUPS if name in counted]
 
 
 def energy_leads(report: Report) -> bool:
@@ -101,73 +104,74 @@ def notable_groups(report: Report) -> list[str]:
 
     A figure that is missing isn't nothing, so its group stays.
     """
-    shown = rows(report)
+    shown = report_rows(report)
 
     def most(name: str) -> float:
         figures = [row.energy_mj[name] for row in shown if name in row.energy_mj]
         return max(
-            math.inf if one.low is None or one.high is None else max(abs(one.low), abs(one.high)) for one in figures
+            math.inf if figure.low is None or figure.high is None else max(abs(figure.low), abs(figure.high))
+            for figure in figures
         )
 
-    values = [abs(one.value) for row in shown for one in row.energy_mj.values() if one.value is not None]
+    values = [abs(figure.value) for row in shown for figure in row.energy_mj.values() if figure.value is not None]
     return [name for name in groups(report) if most(name) > SHOWN_ABOVE * max(values, default=0.0)]
 
 
 def shows_reading(report: Report) -> bool:
     """Whether any row's bytes from storage devices are worth a column."""
-    read = [row.device_bytes for row in rows(report) if row.device_bytes is not None]
-    return any(one.value is not None and abs(one.value) >= CACHED_BELOW_BYTES for one in read)
+    read = [row.device_bytes for row in report_rows(report) if row.device_bytes is not None]
+    return any(figure.value is not None and abs(figure.value) >= CACHED_BELOW_BYTES for figure in read)
 
 
 def shows_reads(report: Report) -> bool:
     """Whether the read system calls are worth a column: where a step makes any that its windows resolve."""
     counts = [step.reads_per_sample for step in report.steps]
-    return any(one.value is not None and one.value > 0 and not one.unresolved for one in counts)
+    return any(figure.value is not None and figure.value > 0 and not figure.unresolved for figure in counts)
 
 
-def step_label(step: Step) -> str:
+def step_label(step: StepCost) -> str:
     """The step's name, with its stages where it fuses several and the name doesn't say so."""
     joined = " + ".join(step.stages)
     fused = len(step.stages) > 1 and joined != step.name
     return printable(f"{step.name}: {joined}" if fused else step.name)
 
 
-def rows(report: Report) -> list[Row]:
+def report_rows(report: Report) -> list[ReportRow]:
     """The table: steps in order, what none of them explains, the idle floor, and the held-out full run with it."""
     full = report.full.cpu_s_per_sample.value
 
-    def row(label: str, kind: str, cost: Cost, backend: str = "", *more: str) -> Row:
+    def row(label: str, kind: str, cost: Cost, backend: str = "", *more: str) -> ReportRow:
         cpu = cost.cpu_s_per_sample
         energy = {name: scale(figure, 1e3) for name, figure in by_group(cost.energy_j_per_sample).items()}
         read, reads = cost.device_bytes_per_sample, cost.reads_per_sample
-        part = None if kind == "step" and cpu.unresolved else share(cpu, full)
-        return Row(label, kind, backend, scale(cpu, 1e3), part, energy, read, reads, *more)
+        part = None if kind == "step" and cpu.unresolved else share_of(cpu, full)
+        return ReportRow(label, kind, backend, scale(cpu, 1e3), part, energy, read, reads, *more)
 
-    found = [
+    table = [
         row(step_label(step), "step", step, *map(printable, (step.backend, step.branch, step.where, step.name)))
         for step in report.steps
     ]
-    found.append(row("unattributed", "unattributed", report.unattributed))
+    table.append(row("unattributed", "unattributed", report.unattributed))
     idle = {name: scale(figure, 1e3) for name, figure in by_group(report.idle.energy_j_per_sample).items()}
     if idle:
-        found.append(Row("idle floor", "idle", "", None, None, idle, None))
+        table.append(ReportRow("idle floor", "idle", "", None, None, idle, None))
     total = row("total (full run, held out)", "total", report.total)
     whole = report.total.cpu_s_per_sample.value
-    return [*found, replace(total, share=whole / full if full and whole is not None else None)]
+    return [*table, replace(total, share=whole / full if full and whole is not None else None)]
 
 
-def view_rows(view: View) -> list[Row]:
+def view_rows(view: View) -> list[ReportRow]:
     """The rows of one kind of epoch, whose total is named by it."""
     label = f"total, {view.name.lower()}"
-    return [replace(row, label=label) if view.name and row.kind == "total" else row for row in rows(view.report)]
+    return [replace(row, label=label) if view.name and row.kind == "total" else row for row in report_rows(view.report)]
 
 
-def share(cpu: Figure, full: float | None) -> float | None:
-    """A figure's share of a whole; None where either isn't known, or a large one can't be told from nothing."""
+def share_of(cpu: Figure, full: float | None) -> float | None:
+    """A figure's share of a whole; None where either is unknown, or a large share is unresolved."""
     if not full or cpu.value is None or cpu.low is None or cpu.high is None:
         return None
-    found = cpu.value / full
-    return found if abs(found) <= UNATTRIBUTED_LIMIT or not cpu.low <= 0 <= cpu.high else None
+    part = cpu.value / full
+    return part if abs(part) <= UNATTRIBUTED_LIMIT or not cpu.low <= 0 <= cpu.high else None
 
 
 def warning(report: Report) -> str | None:
@@ -175,8 +179,8 @@ def warning(report: Report) -> str | None:
 
     The check is that no more than 5 % of the full run is in no step, in each kind of epoch.
     """
-    found = [(view.name, part) for view in views(report) for part in (_unchecked(view), _exceeded(view)) if part]
-    return ". ".join(f"{name}: {part}" if name else part for name, part in found) or None
+    failures = [(view.name, part) for view in views(report) for part in (_unchecked(view), _exceeded(view)) if part]
+    return ". ".join(f"{name}: {part}" if name else part for name, part in failures) or None
 
 
 def _unchecked(view: View) -> str | None:
@@ -208,12 +212,12 @@ def _exceeded(view: View) -> str | None:
 
 def below_zero(report: Report) -> str | None:
     """Why a step's CPU time is below zero, where one is resolved to be."""
-    figures = [(row.label, row.cpu_ms) for row in rows(report) if row.kind == "step"]
-    found = [label for label, one in figures if one and one.high is not None and one.high < 0]
-    if not found:
+    figures = [(row.label, row.cpu_ms) for row in report_rows(report) if row.kind == "step"]
+    labels = [label for label, figure in figures if figure and figure.high is not None and figure.high < 0]
+    if not labels:
         return None
-    spares = "spares the steps before it more than it costs" if len(found) == 1 else "spare more than they cost"
-    return f"Below zero: {', '.join(found)} {spares}, as a cache does, or a batch that is joined with its map"
+    spares = "spares the steps before it more than it costs" if len(labels) == 1 else "spare more than they cost"
+    return f"Below zero: {', '.join(labels)} {spares}, as a cache does, or a batch that is joined with its map"
 
 
 def noun(report: Report) -> str:
@@ -232,9 +236,9 @@ def saving(report: Report, advice: Advice) -> str:
     text += ", not told from zero" if cpu.value is not None and cpu.unresolved else ""
     energy = by_group(advice.saves_energy_j_per_sample)
     parts = [
-        f"{name} {amount(scale(one, 1e3), resolve=False)} mJ {band([one])}"
-        for name, one in energy.items()
-        if one.value is not None
+        f"{name} {amount(scale(figure, 1e3), resolve=False)} mJ {band([figure])}"
+        for name, figure in energy.items()
+        if figure.value is not None
     ]
     return "; ".join([text, *([", ".join(parts)] if parts else [])])
 
@@ -250,10 +254,10 @@ def title(report: Report) -> str:
 
 
 def subject(report: Report) -> str:
-    """What was profiled, how much of it, and how it ran."""
+    """What was profiled, how many samples, and how it ran."""
     source = report.pipeline.get("source")
-    place = source.get("root") if isinstance(source, Mapping) else None
-    parts = [f"{report.samples:,} samples" + (f" of {printable(place)}" if place else "")]
+    folder = source.get("root") if isinstance(source, Mapping) else None
+    parts = [f"{report.samples:,} samples" + (f" of {printable(folder)}" if folder else "")]
     backend, threads = report.plan.get("backend"), report.plan.get("threads")
     parts += [f"on {printable(backend)}"] if backend else []
     parts += [f"{threads} threads"] if isinstance(threads, int) else []
@@ -263,30 +267,30 @@ def subject(report: Report) -> str:
 def crossings(report: Report) -> list[tuple[str, str]]:
     """Where images go from one backend to another: the step behind which they do, and ``"tf → pillow, 82 kB"``."""
     planned, left = _planned(report, "steps"), _planned(report, "crossings")
-    found, at = [], "tf"
+    transfers, backend = [], "tf"
     for before, step in itertools.pairwise(planned):
-        if left and step.get("kind") == "pixels" and step.get("backend") != at:
-            at = str(step.get("backend"))
-            found.append((str(before.get("name")), _crossing(left.pop(0))))
-    return [*found, *((str(planned[-1].get("name")), _crossing(one)) for one in left[:1] if planned)]
+        if left and step.get("kind") == "pixels" and step.get("backend") != backend:
+            backend = str(step.get("backend"))
+            transfers.append((str(before.get("name")), _crossing(left.pop(0))))
+    return [*transfers, *((str(planned[-1].get("name")), _crossing(last)) for last in left[:1] if planned)]
 
 
 def _planned(report: Report, part: str) -> list[Mapping[str, Any]]:
-    found = report.plan.get(part)
-    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list | tuple) else []
+    listed = report.plan.get(part)
+    return [each for each in listed if isinstance(each, Mapping)] if isinstance(listed, list | tuple) else []
 
 
-def _crossing(one: Mapping[str, Any]) -> str:
-    size = one.get("bytes_per_image")
-    ways = f"{printable(one.get('from'))} → {printable(one.get('to'))}"
+def _crossing(crossing: Mapping[str, Any]) -> str:
+    size = crossing.get("bytes_per_image")
+    ways = f"{printable(crossing.get('from'))} → {printable(crossing.get('to'))}"
     return f"{ways}, {bytes_text(size)}" if isinstance(size, int | float) and math.isfinite(size) else ways
 
 
-def machine(report: Report) -> str:
+def machine_line(report: Report) -> str:
     """The machine in one line."""
-    found = report.machine
+    facts = report.machine
     text = (
-        f"{found.cpu_model}, {found.cpus} CPUs, {bytes_text(found.memory_bytes)} RAM, {found.os}, Python {found.python}"
+        f"{facts.cpu_model}, {facts.cpus} CPUs, {bytes_text(facts.memory_bytes)} RAM, {facts.os}, Python {facts.python}"
     )
     return printable(text)
 

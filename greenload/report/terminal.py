@@ -11,7 +11,7 @@ from rich.text import Text
 from greenload.energy.figures import Figure, scale
 from greenload.report import notes
 from greenload.report import rows as table
-from greenload.report.columns import Columns, Facts, Line, Sentence, plain
+from greenload.report.columns import Facts, FigureTable, Line, Sentence, plain_text
 from greenload.report.comparison import SEPARATE, Comparison, Difference, times, verdict
 from greenload.report.data import Report
 from greenload.report.views import View, views
@@ -22,7 +22,7 @@ _MEANT = {"": "", "good": "green", "doubt": "yellow", "failed": "bold red"}
 _STYLES = {"step": "", "unattributed": "italic", "idle": "dim", "total": "bold"}
 
 
-def render(report: Report) -> RenderableType:
+def render_report(report: Report) -> RenderableType:
     """The report for a rich console: what was profiled where, what is measured, and a row per step.
 
     Where more than 5 % of the full run is in no step, or that couldn't be checked, it comes first; budgets come last,
@@ -30,13 +30,13 @@ def render(report: Report) -> RenderableType:
     out (one backend for all, next to no joules), and the JSON has them.
 
     Example:
-        >>> rich.print(render(Report.load("report.json")))
+        >>> rich.print(render_report(Report.load("report.json")))
     """
     lines: list[RenderableType] = []
     if warning := table.warning(report):
         lines.append(Sentence(warning, "bold red"))
     lines.append(Sentence(Text.assemble((table.title(report), "bold"), ": ", table.subject(report))))
-    lines.append(Sentence(table.machine(report), "dim"))
+    lines.append(Sentence(table.machine_line(report), "dim"))
     groups = table.notable_groups(report)
     lines.append(Sentence(table.provenance(report, groups)))
     lines += map(_note, notes.conditions(report))
@@ -44,8 +44,8 @@ def render(report: Report) -> RenderableType:
     for view in shown:
         lines += _view(view)
     lines += [
-        Sentence(f"{name} mJ in part: {notes.without(parts)}", "yellow")
-        for name, parts in notes.lacking(report).items()
+        Sentence(f"{name} mJ in part: {notes.without_parts(parts)}", "yellow")
+        for name, parts in notes.missing_parts(report).items()
         if name in groups
     ]
     lines += [_note(note) for note in (notes.epochs(report), notes.iterator_start(report)) if note]
@@ -53,7 +53,7 @@ def render(report: Report) -> RenderableType:
         lines.append(_note(carbon))
     if crossing := "; ".join(text for _, text in table.crossings(report)):
         lines.append(Sentence(f"crosses, an image: {crossing}", "dim"))
-    steps = [row.energy_mj for view in shown for row in table.rows(view.report) if row.kind == "step"]
+    steps = [row.energy_mj for view in shown for row in table.report_rows(view.report) if row.kind == "step"]
     if any(
         name in energy and energy[name].value is not None and energy[name].unresolved
         for energy in steps
@@ -63,13 +63,13 @@ def render(report: Report) -> RenderableType:
     lines += [Sentence(below, "dim") for view in shown if (below := table.below_zero(view.report))]
     lines += _advice(report)
     left_out = report.skipped[: table.RECORDS_SHOWN]
-    lines += [Sentence(f"left out: {printable(f'{one.name}: {one.reason}')}") for one in left_out]
+    lines += [Sentence(f"left out: {printable(f'{record.name}: {record.reason}')}") for record in left_out]
     if more := table.more_left_out(report):
         lines.append(Sentence(more))
     lines += [
-        Sentence(f"no figures for {printable(f'{one.domain}: {one.reason}')}", "dim")
-        for one in report.meters
-        if not one.usable
+        Sentence(f"no figures for {printable(f'{meter.domain}: {meter.reason}')}", "dim")
+        for meter in report.meters
+        if not meter.usable
     ]
     if report.checks:
         lines.append(Sentence("Budgets and baseline", "bold"))
@@ -81,43 +81,46 @@ def _note(note: notes.Note) -> RenderableType:
     return Sentence(note.text, _MEANT[note.kind])
 
 
-def render_comparison(found: Comparison) -> RenderableType:
+def render_comparison(comparison: Comparison) -> RenderableType:
     """Two reports for a rich console: how machine and setup differ, then totals and steps, with ratios b / a.
 
     Example:
         >>> rich.print(render_comparison(compare(Report.load("before.json"), Report.load("after.json"))))
     """
     lines: list[RenderableType] = []
-    if found.machines:
-        told = "Not the same machine or versions: differences below may be theirs, not the pipeline's"
-        lines.append(Sentence(told, "bold red"))
-        lines.append(_differences(found.machines))
-    for letter, report in (("A", found.a), ("B", found.b)):
+    if comparison.machines:
+        unlike = "Not the same machine or versions: differences below may be theirs, not the pipeline's"
+        lines.append(Sentence(unlike, "bold red"))
+        lines.append(_differences(comparison.machines))
+    for letter, report in (("A", comparison.a), ("B", comparison.b)):
         lines.append(Sentence(Text.assemble((f"{letter}  {table.title(report)}", "bold"), ": ", table.subject(report))))
         if warning := table.warning(report):
             lines.append(Sentence(warning, "bold red", indent=3))
-    if found.setups:
-        lines.append(_differences(found.setups))
+    if comparison.setups:
+        lines.append(_differences(comparison.setups))
     rows = []
-    for pair in found.pairs:
+    for pair in comparison.pairs:
         change = pair.changes["CPU"]
         if change.a is not None or change.b is not None:
             fate = {"A": "removed", "B": "added"}.get(pair.only) or verdict(change)
             resolve = pair.kind == "step"
             cells = (pair.name, _cell(change.a, resolve), _cell(change.b, resolve), times(change.ratio), fate)
             rows.append(Line(cells, _STYLES[pair.kind], end_section=pair.kind == "total"))
-    for change in found.totals[1:]:
+    for change in comparison.totals[1:]:
         sides = (_cell(change.a, False), _cell(change.b, False))
         rows.append(Line((f"{change.name}, {change.unit}", *sides, times(change.ratio), verdict(change))))
     heads = ("A", "B", "B / A (95 %)", "B is")
-    lines.append(Columns(f"CPU ms/{table.noun(found.a)}", heads, rows, left=frozenset({"B is"})))
+    lines.append(FigureTable(f"CPU ms/{table.noun(comparison.a)}", heads, rows, left=frozenset({"B is"})))
     unclear = "unclear: the interval of B − A holds zero"
-    lines += [Sentence(note, "dim") for note in (unclear, SEPARATE, found.untold) if note]
+    lines += [Sentence(note, "dim") for note in (unclear, SEPARATE, comparison.incomparable) if note]
     return Group(*lines)
 
 
-def _differences(found: Iterable[Difference]) -> RenderableType:
-    return Facts(("", "A", "B"), [[printable(part) for part in (one.name, one.a, one.b)] for one in found])
+def _differences(differences: Iterable[Difference]) -> RenderableType:
+    return Facts(
+        ("", "A", "B"),
+        [[printable(part) for part in (difference.name, difference.a, difference.b)] for difference in differences],
+    )
 
 
 def _advice(report: Report) -> list[RenderableType]:
@@ -125,36 +128,36 @@ def _advice(report: Report) -> list[RenderableType]:
     if not report.advice:
         return []
     lines: list[RenderableType] = [Sentence("Worth changing first", "bold")]
-    for number, one in enumerate(report.advice, 1):
-        lines.append(Sentence(f"{number}. {printable(one.title)}"))
-        if not one.is_remark:
-            saved = f"{table.found_by(one)}: saves {table.saving(report, one)}"
-            lines.append(Sentence(saved, "green" if one.method == "trial" else "italic", indent=3))
-        if one.detail:
-            lines.append(Sentence(printable(one.detail), "dim", indent=3))
+    for number, advice in enumerate(report.advice, 1):
+        lines.append(Sentence(f"{number}. {printable(advice.title)}"))
+        if not advice.is_remark:
+            saved = f"{table.found_by(advice)}: saves {table.saving(report, advice)}"
+            lines.append(Sentence(saved, "green" if advice.method == "trial" else "italic", indent=3))
+        if advice.detail:
+            lines.append(Sentence(printable(advice.detail), "dim", indent=3))
     return lines
 
 
-def text(report: Report | Comparison, width: int = 100) -> str:
-    """What `render` or `render_comparison` shows as plain text, ``width`` columns wide, without colour."""
-    return plain(render(report) if isinstance(report, Report) else render_comparison(report), width) + "\n"
+def report_text(report: Report | Comparison, width: int = 100) -> str:
+    """What `render_report` or `render_comparison` shows as plain text, ``width`` columns wide, without colour."""
+    return plain_text(render_report(report) if isinstance(report, Report) else render_comparison(report), width) + "\n"
 
 
 def _view(view: View) -> list[RenderableType]:
-    """The table of one kind of epoch, with its name above it, and what belongs to its figures."""
+    """The table of one kind of epoch, with its name above it, and notes on its figures below."""
     report = view.report
-    found: list[RenderableType] = []
+    shown: list[RenderableType] = []
     if view.name:
-        found += [Text(""), Sentence(Text.assemble((view.name, "bold"), ": ", view.text))]
-    found += [_table(view), Sentence(table.throughput(report))]
-    return found + [_note(note) for note in notes.together(report.together, report)]
+        shown += [Text(""), Sentence(Text.assemble((view.name, "bold"), ": ", view.text))]
+    shown += [_table(view), Sentence(table.throughput(report))]
+    return shown + [_note(note) for note in notes.indistinguishable(report.together, report)]
 
 
-def _table(view: View) -> Columns:
+def _table(view: View) -> FigureTable:
     """A row for each step, what no step explains, the idle floor and the total."""
     report = view.report
     groups = table.notable_groups(report)
-    noun, rows, lacking = table.noun(report), table.view_rows(view), notes.lacking(report)
+    noun, rows, lacking = table.noun(report), table.view_rows(view), notes.missing_parts(report)
     one_backend = all(step.backend == report.plan.get("backend") for step in report.steps)
     reading, reads = table.shows_reading(report), table.shows_reads(report)
     heads = ([] if one_backend else ["backend"]) + [f"CPU\nms/{noun}", "share"]
@@ -175,7 +178,7 @@ def _table(view: View) -> Columns:
         # The last step and the total are followed by a rule.
         last = step and following is not None and following.kind != "step"
         lines.append(Line(tuple(cells), _STYLES[row.kind], end_section=last or row.kind == "total"))
-    return Columns("step", heads, lines, left=frozenset({"backend"}))
+    return FigureTable("step", heads, lines, left=frozenset({"backend"}))
 
 
 def _group_head(report: Report, name: str, in_part: bool) -> str:
@@ -184,7 +187,7 @@ def _group_head(report: Report, name: str, in_part: bool) -> str:
     return f"{name}\nmJ{suffix}" + ("\nin part" if in_part else "")
 
 
-def _name(row: table.Row) -> Text:
+def _name(row: table.ReportRow) -> Text:
     """The step's label, set in under its side input, with where it was written below."""
     margin = "  " if row.branch else ""
     where = [(f"\n{margin}{row.where}", "dim")] if row.where else []

@@ -40,8 +40,8 @@ def validate(data: Any) -> None:
 
 def schema() -> dict[str, Any]:
     """The report's JSON schema (draft 2020-12)."""
-    found: dict[str, Any] = json.loads((resources.files("greenload.report") / "schema.json").read_text("utf-8"))
-    return found
+    document: dict[str, Any] = json.loads((resources.files("greenload.report") / "schema.json").read_text("utf-8"))
+    return document
 
 
 @functools.cache

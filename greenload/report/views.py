@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from greenload.energy.attribution.costs import Indistinct
-from greenload.report.costs import Step
+from greenload.report.costs import CacheState, StepCost
 from greenload.report.data import UNATTRIBUTED_LIMIT, Report
-from greenload.report.epochs import CacheState
 from greenload.text import printable
 
 START_SHOWN = 0.02
@@ -63,13 +62,13 @@ def views(report: Report) -> tuple[View, ...]:
     )
 
 
-def _named(steps: Sequence[Step], caches: Mapping[str, str]) -> tuple[Step, ...]:
+def _named(steps: Sequence[StepCost], caches: Mapping[str, str]) -> tuple[StepCost, ...]:
     """The steps, those that are caches named by what is done to them."""
     return tuple(replace(step, name=caches.get(step.name, step.name)) for step in steps)
 
 
 def _all_named(groups: Sequence[Indistinct], caches: Mapping[str, str]) -> tuple[Indistinct, ...]:
-    return tuple(replace(one, steps=tuple(caches.get(name, name) for name in one.steps)) for one in groups)
+    return tuple(replace(group, steps=tuple(caches.get(name, name) for name in group.steps)) for group in groups)
 
 
 def _names(caches: tuple[CacheState, ...]) -> str:
@@ -97,8 +96,8 @@ def exceeded(view: View) -> dict[str, float]:
 
     Steps behind a cache may be so cheap that windows can't tell the rest from nothing: of later epochs that is none.
     """
-    found = view.report.unattributed_exceeds(UNATTRIBUTED_LIMIT)
+    shares = view.report.unattributed_exceeds(UNATTRIBUTED_LIMIT)
     rest = view.report.unattributed.cpu_s_per_sample
     if view.name and rest.low is not None and rest.high is not None and rest.low <= 0 <= rest.high:
-        found.pop("cpu_s", None)
-    return found
+        shares.pop("cpu_s", None)
+    return shares

@@ -1,4 +1,4 @@
-"""Where samples come from: folders of images, lists of files, files of records, arrays."""
+"""Opens sources of samples: folders of images, lists of files, files of records, arrays."""
 
 from __future__ import annotations
 
@@ -47,11 +47,12 @@ def open_folder(
     classes: Sequence[str] | None = None,
     order: ClassOrder = "alphabetical",
 ) -> Source:
-    """The source that a folder holds, by what lies in it.
+    """The source of a folder, by its content.
 
-    ``TFDS`` where there is a ``dataset_info.json`` (as ``greenload pack`` writes it), ``TFRecords`` where there are
-    such files, else ``ImageFolder``. So a pipeline's function takes the packed set where it took the folder. It also
-    takes a table (``.csv``, ``.parquet``, with columns ``path`` and ``label``), and a pattern or file of TFRecords.
+    It is ``TFDS`` where there is a ``dataset_info.json`` (as ``greenload pack`` writes it), ``TFRecords`` where there
+    are such files, else ``ImageFolder``. So a pipeline can be given a packed set in place of the folder. The argument
+    may also be a table (``.csv``, ``.parquet``, with columns ``path`` and ``label``), or a pattern or file of
+    TFRecords.
 
     Args:
         folder: the folder, table, file or pattern.
@@ -84,7 +85,7 @@ def open_folder(
 
 
 def _records(name: str, split: str) -> Source | None:
-    """The records that a folder holds, or a file or pattern names; ``None`` if it holds none."""
+    """The records of a folder, file or pattern; ``None`` if there are none."""
     if not os.path.isdir(name):
         return TFRecords(name) if glob.has_magic(name) or os.path.isfile(name) else None
     names = [entry.name for entry in listing.scan(name)]
@@ -94,10 +95,10 @@ def _records(name: str, split: str) -> Source | None:
 
 
 def open_all(data: str | os.PathLike[str]) -> Source:
-    """All images that a folder holds, whatever ``open_folder`` takes it for: every split, and loose files too.
+    """All images of a folder, of whatever layout: every split, and files outside class folders too.
 
     Raises:
-        SourceError: as by ``open_folder``; or there are no images.
+        SourceError: ``open_folder`` refuses the folder, or there are no images.
     """
     name = listing.need_local(os.fspath(data))
     if not os.path.exists(name) and not glob.has_magic(name):
@@ -116,9 +117,9 @@ def read_many(source: Source, indices: Sequence[int]) -> list[Any]:
     """
     if not isinstance(source, RecordSource):
         return [source.read(index) for index in indices]
-    found = source.read_many(indices)
-    # One that failed is read once more by itself, which says why.
-    return [source.read(index) if data is None else data for index, data in zip(indices, found, strict=True)]
+    images = source.read_many(indices)
+    # A record that failed is read once more by itself, which raises the reason.
+    return [source.read(index) if data is None else data for index, data in zip(indices, images, strict=True)]
 
 
 def from_dict(data: Mapping[str, Any]) -> Source:
@@ -142,17 +143,17 @@ def _from_value(value: Value) -> Source:
             return ImageFolder(
                 value.field("root").path(),
                 value.field("min_classes").integer(),
-                classes=[one.text() for one in classes.list()] if classes else None,
+                classes=[name.text() for name in classes.list()] if classes else None,
                 order="natural" if natural else "alphabetical",
             )
         case "Files":
-            paths = [one.path() for one in value.field("paths").list()]
-            labels = [one.integer() for one in value.field("labels").list()]
+            paths = [path.path() for path in value.field("paths").list()]
+            labels = [label.integer() for label in value.field("labels").list()]
             classes = value.get("classes")
-            return Files(paths, labels, [one.text() for one in classes.list()] if classes else ())
+            return Files(paths, labels, [name.text() for name in classes.list()] if classes else ())
         case "TFRecords":
             data = value.field("data")
-            files = [one.path() for one in data.list()] if isinstance(data.data, (list, tuple)) else data.path()
+            files = [path.path() for path in data.list()] if isinstance(data.data, (list, tuple)) else data.path()
             return TFRecords(files, *_keys(value))
         case "TFDS":
             name, split, folder = value.field("data").path(), value.field("split").text(), value.given("data_dir")

@@ -1,4 +1,4 @@
-"""Images that are pixels in memory already."""
+"""Takes images that are pixels in memory already."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_CHANNELS = 4  # red, green, blue and alpha
 class Arrays:
     """Images that are pixels in memory already. Don't change them afterwards. TensorFlow loads from a copy of its own.
 
-    Both may be lists, NumPy arrays, tensors or pandas columns.
+    Images and labels may be lists, NumPy arrays, tensors or pandas columns.
 
     Args:
         images: uint8, int8, float16, bfloat16 or float32 ``[n, height, width, channels]``; with labels grey images may

@@ -1,4 +1,4 @@
-"""What a source is."""
+"""Defines what a source of samples is."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from greenload.specs import ImageSpec
 
 UNREADABLE = "can't be read"
-"""How the reason of a record begins that the system didn't hand out: it may do so later."""
+"""How the reason begins for a record that the system couldn't read: it may be readable later."""
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Samples with random access: a length, labels, and one record an index."""
+    """Samples with random access: a length, labels, and one record per index."""
 
     def __len__(self) -> int:
         """How many samples there are, at least 1."""
@@ -28,11 +28,11 @@ class Source(Protocol):
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """One label a sample, int64 ``[n]``."""
+        """One label per sample, int64 ``[n]``."""
         ...
 
     def name(self, index: int) -> str:
-        """What names a sample to its owner: its path, or its place in an array or a file of records."""
+        """The name of a sample for messages: its path, or its index in an array or a file of records."""
         ...
 
     def read(self, index: int) -> bytes | NDArray[np.generic]:
@@ -40,7 +40,7 @@ class Source(Protocol):
 
         Raises:
             RecordError: it can't be read.
-            SourceError: nothing can be read now, for no fault of the record: a limit of the process is reached.
+            SourceError: nothing can be read now: a limit of the process is reached. The record isn't at fault.
         """
         ...
 
@@ -54,6 +54,6 @@ class Source(Protocol):
 
 
 def is_source(value: object) -> bool:
-    """Whether a value is a ``Source``, told without reading its members: ``isinstance`` would, and so list a folder."""
+    """Whether a value is a ``Source``. Reads none of its members: ``isinstance`` would, and so would list a folder."""
     members = ("__len__", "spec", "labels", "name", "read", "fingerprint", "to_dict")
     return all(hasattr(type(value), member) or member in getattr(value, "__dict__", ()) for member in members)

@@ -1,4 +1,4 @@
-"""Names of classes: in which order they are numbered, and what about them is likely a mistake."""
+"""Numbers the names of classes, and warns of names that are likely a mistake."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def naturally(names: Collection[str]) -> tuple[str, ...]:
 
 
 def _in_order(run: re.Match[str]) -> str:
-    """Digits so that a text of them is sorted by value: a number of more digits is greater."""
+    """Digits rewritten so that texts of them are sorted by value: a number of more digits is greater."""
     digits = run[0].lstrip("0")
     return f"0{len(digits):09}{digits}"
 
 
 def check_order(classes: Sequence[str] | None, order: str) -> tuple[str, ...]:
-    """The names in ``classes``, or none, once both arguments are found good.
+    """The names in ``classes``, or none, after both arguments have been checked.
 
     Raises:
         SourceError: ``order`` is unknown, ``classes`` is no list of different names, or both are given.
@@ -79,8 +79,8 @@ def class_names(classes: Any) -> tuple[str, ...]:
     names = tuple(classes) if ordered else ()
     odd = next((name for name in names if not isinstance(name, str)), None)
     if not ordered or odd is not None:
-        found = repr(classes) if odd is None else f"{type(odd).__name__} {odd!r} in it"
-        raise SourceError(f"classes must be a list of names in the order of labels, not {found}")
+        given = repr(classes) if odd is None else f"{type(odd).__name__} {odd!r} in it"
+        raise SourceError(f"classes must be a list of names in the order of labels, not {given}")
     return tuple(map(str, names))
 
 
@@ -88,7 +88,7 @@ def numbered(where: str, names: Collection[str], order: str) -> tuple[str, ...]:
     """Names in the order of their labels. Warns where numbers in them are sorted as text.
 
     Args:
-        where: what they were found in, for the warning.
+        where: the folder or table of the names, for the warning.
         names: different names.
         order: ``"alphabetical"`` or ``"natural"``.
     """
@@ -97,7 +97,7 @@ def numbered(where: str, names: Collection[str], order: str) -> tuple[str, ...]:
         return by_number
     as_text = tuple(sorted(names))
     if _against_numbers(as_text, by_number):
-        label = next(place for place, name in enumerate(as_text) if name != by_number[place])
+        label = next(label for label, name in enumerate(as_text) if name != by_number[label])
         name = as_text[label]
         notify(
             f"{where}: names of classes are sorted as text, as Keras sorts them, so class {name!r} has label {label}, "
@@ -119,8 +119,8 @@ def _against_numbers(as_text: Sequence[str], by_number: Sequence[str]) -> bool:
     return False
 
 
-def tell_alike(where: str, names: Sequence[str]) -> None:
-    """Warn where two names differ only in what can't be seen: blanks, invisible marks, Unicode's forms."""
+def warn_of_alike(where: str, names: Sequence[str]) -> None:
+    """Warn where two names look the same: they differ in blanks, invisible marks or Unicode's forms alone."""
     seen: dict[str, str] = {}
     for name in names:
         look = " ".join("".join(c for c in unicodedata.normalize("NFKC", name) if c not in _INVISIBLE).split())

@@ -1,4 +1,4 @@
-"""Tables that list image files with their labels: CSV and Parquet."""
+"""Reads tables that list image files with their labels: CSV and Parquet."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from greenload.text import one_line
 
 
 @dataclass(frozen=True)
-class Table:
-    """Two columns of a table."""
+class LabelledPaths:
+    """The columns of paths and labels of a table."""
 
     images: Paths
-    """Paths as they stand in it."""
+    """Paths as they stand in the table."""
     labels: NDArray[np.int64]
     """int64 ``[n]``."""
     classes: tuple[str, ...]
-    """The names that labels are places in; empty where the table holds numbers."""
+    """The names that labels are indices into; empty where the table holds numbers."""
 
 
 @dataclass(frozen=True)
 class Naming:
-    """How names of classes become labels."""
+    """How the names of classes are numbered."""
 
     classes: tuple[str, ...] = ()
     """All names in the order of their labels; empty to number those that the table holds."""
     order: str = "alphabetical"
-    """How those are sorted: ``"alphabetical"`` or ``"natural"``."""
+    """How the table's names are sorted: ``"alphabetical"`` or ``"natural"``."""
 
 
-def read_csv(path: str, image: str, label: str | None, naming: Naming) -> Table:
+def read_csv(path: str, image: str, label: str | None, naming: Naming) -> LabelledPaths:
     """The columns of paths and labels of a CSV table with a line of column names.
 
     Raises:
@@ -67,7 +67,7 @@ def read_csv(path: str, image: str, label: str | None, naming: Naming) -> Table:
                     raise SourceError(f"{path}: line {rows.line_num} has no {image!r}: fill it or remove the line")
                 images.append(row[at])
                 if label_at is not None:
-                    if not stripped(row[label_at]):  # would be a class named nothing, and move all others' numbers
+                    if not stripped(row[label_at]):  # would be a class without a name, and change all others' numbers
                         raise SourceError(f"{path}: line {rows.line_num} has no {label!r}: fill it or remove the line")
                     labels.append(row[label_at])
     except OSError as error:
@@ -81,8 +81,12 @@ def read_csv(path: str, image: str, label: str | None, naming: Naming) -> Table:
     return _table(path, images, labels, label, naming)
 
 
-def read_parquet(path: str, image: str, label: str | None, naming: Naming) -> Table:
-    """The columns of paths and labels of a Parquet table. Errors are those of ``read_csv``, and pyarrow missing."""
+def read_parquet(path: str, image: str, label: str | None, naming: Naming) -> LabelledPaths:
+    """The columns of paths and labels of a Parquet table.
+
+    Raises:
+        SourceError: pyarrow is missing; or as ``read_csv`` raises it.
+    """
     try:
         import pyarrow
         import pyarrow.parquet
@@ -111,25 +115,25 @@ def _column(path: str, header: Sequence[str], name: str) -> int:
     if name not in header:  # "path, label" has a blank before its second name
         header = [stripped(column) for column in header]
     if name not in header:
-        found = short(", ".join(map(repr, header)) if header else "none", 300)
-        raise SourceError(f"{path}: the table has no column {name!r}; its columns: {found}: name another")
+        columns = short(", ".join(map(repr, header)) if header else "none", 300)
+        raise SourceError(f"{path}: the table has no column {name!r}; its columns: {columns}: name another")
     if header.count(name) > 1:
         raise SourceError(f"{path}: the table has {header.count(name)} columns {name!r}: rename all but one")
     return list(header).index(name)
 
 
-def _table(path: str, images: list[str], values: list[Any], column: str | None, naming: Naming) -> Table:
+def _table(path: str, images: list[str], values: list[Any], column: str | None, naming: Naming) -> LabelledPaths:
     if not images:
         raise SourceError(f"{path}: the table has no rows below its column names: list at least one image")
     if column is None:
-        return Table(Paths(images), np.zeros(len(images), np.int64), ())
+        return LabelledPaths(Paths(images), np.zeros(len(images), np.int64), ())
     labels, classes = labels_of(f"{path}: column {column!r}", values, naming.order, naming.classes)
-    _tell_contradictions(path, images, labels, values)
-    return Table(Paths(images), labels, classes)
+    _warn_of_contradictions(path, images, labels, values)
+    return LabelledPaths(Paths(images), labels, classes)
 
 
-def _tell_contradictions(path: str, images: list[str], labels: NDArray[np.int64], values: list[Any]) -> None:
-    """Warn of images that stand in several rows with different labels, as where each has several tags."""
+def _warn_of_contradictions(path: str, images: list[str], labels: NDArray[np.int64], values: list[Any]) -> None:
+    """Warn of images that are in several rows with different labels, as where each has several tags."""
     first: dict[str, int] = {}
     different = [row for row, image in enumerate(images) if labels[first.setdefault(image, row)] != labels[row]]
     if different:

@@ -1,4 +1,4 @@
-"""Files that hold one encoded image each."""
+"""Reads files that hold one encoded image each."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MANY = 8  # times as many files as are looked for: so large a folder isn't list
 
 
 class FileSource:
-    """What sources of encoded files share: everything but how their paths and labels are found."""
+    """A source of encoded files. Its subclasses give the paths and the labels."""
 
     @property
     def paths(self) -> Paths:
@@ -40,7 +40,7 @@ class FileSource:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """One label a file, int64 ``[n]``."""
+        """One label per file, int64 ``[n]``."""
         raise NotImplementedError
 
     @property
@@ -60,7 +60,7 @@ class FileSource:
 
         Raises:
             RecordError: it can't be read.
-            SourceError: no file can: this process has too many open, or no more memory.
+            SourceError: no file can be read now: this process has too many open files, or no more memory.
         """
         path = self.paths[index]
         try:
@@ -72,11 +72,11 @@ class FileSource:
 
     @functools.cached_property
     def special(self) -> frozenset[int]:
-        """The indices of what is no file to be read, but a pipe, a device or a socket, as it was found first."""
+        """The indices of paths that are a pipe, a device or a socket. Looked up once."""
         return frozenset(_special(self.paths))
 
     def fingerprint(self) -> str:
-        """A digest of every file's path, size and time of change. A missing file counts as such."""
+        """A digest of every file's path, size and time of change. A missing file has an entry of its own."""
         digest = hashlib.blake2b(digest_size=16)
         for path, label in zip(self.paths, self.labels, strict=True):
             try:
@@ -93,17 +93,17 @@ class FileSource:
 class Files(FileSource):
     """A list of encoded image files.
 
-    What is named is taken, hidden files too; a warning counts those whose names are of kinds that nothing reads
-    (``.heic``, ``.ppm``, …).
+    All paths are used, also those of hidden files; a warning counts files with extensions of kinds that nothing here
+    reads (``.heic``, ``.ppm``, …).
 
     Args:
         paths: the files, in order.
-        labels: one integer a file, ``[n]`` or ``[n, 1]``; all 0 if not given.
-        classes: the classes' names, where labels are places in them.
+        labels: one integer per file, ``[n]`` or ``[n, 1]``; all 0 if not given.
+        classes: the classes' names, where labels are indices into them.
 
     Raises:
         SourceError: there are no files, labels of another number or kind, or a path is an address (``https://…``).
-            What is missing, or is a pipe or a device, is found when it is read.
+            A file that is missing, or is a pipe or a device, raises when it is read.
 
     Example:
         >>> Files(["a.jpg", "b.png"], labels=[0, 1])
@@ -127,7 +127,7 @@ class Files(FileSource):
         except TypeError as error:
             raise SourceError(f"Files takes a list of paths, but {error}") from None
         if files is not paths:
-            listing.tell_unread_names("Files", files)
+            listing.warn_of_unread_names("Files", files)
         if not files:
             raise SourceError("Files needs at least one path, but the list is empty")
         listing.need_all_local(files)
@@ -201,7 +201,7 @@ class Files(FileSource):
     @classmethod
     def _from_table(
         cls,
-        read: Callable[[str, str, str | None, csv_parquet.Naming], csv_parquet.Table],
+        read: Callable[[str, str, str | None, csv_parquet.Naming], csv_parquet.LabelledPaths],
         path: str | os.PathLike[str],
         image: str,
         label: str | None,
@@ -214,7 +214,7 @@ class Files(FileSource):
         table = read(name, image, label, csv_parquet.Naming(check_order(classes, order), order))
         listing.need_all_local(table.images)
         files = Paths(os.path.join(base, path) for path in table.images)
-        listing.tell_unread_names(name, files)
+        listing.warn_of_unread_names(name, files)
         return cls(files, table.labels, table.classes)
 
     @property
@@ -249,35 +249,35 @@ class Files(FileSource):
 
 
 def _special(paths: Paths) -> Iterator[int]:
-    """The places of pipes, devices and sockets: a listed folder tells them without a look at each file."""
+    """The indices of pipes, devices and sockets. Listing a folder finds them without a look at each file."""
     blob, begins = paths.blob, paths.offsets.tolist()
     names = [max(begin, blob.rfind(b"/", begin, end) + 1) for begin, end in itertools.pairwise(begins)]
     counts = Counter(blob[begin:name] for begin, name in zip(begins, names, strict=False))
     odd = {folder: _odd_names(folder, count) for folder, count in counts.items()}
-    if not any(found is None or found for found in odd.values()):
+    if not any(others is None or others for others in odd.values()):
         return
     for index, (begin, name, end) in enumerate(zip(begins, names, begins[1:], strict=False)):
-        found = odd[blob[begin:name]]
-        if found is None or blob[name:end] in found:
+        others = odd[blob[begin:name]]
+        if others is None or blob[name:end] in others:
             try:
                 if file_input.special(os.stat(blob[begin:end]).st_mode):
                     yield index
             except (OSError, ValueError):
-                pass  # missing: found when it is read
+                pass  # missing: raises when it is read
 
 
 def _odd_names(folder: bytes, count: int) -> frozenset[bytes] | None:
-    """The names in a folder that aren't simply files; None where it isn't listed."""
+    """The names in a folder that aren't regular files; ``None`` where the folder isn't listed."""
     if count < _FEW:
         return None
-    found = []
+    names = []
     try:
         with os.scandir(folder or b".") as entries:
             for seen, entry in enumerate(entries):
                 if seen > _MANY * count:
                     return None
                 if not entry.is_file(follow_symlinks=False):
-                    found.append(entry.name)
+                    names.append(entry.name)
     except (OSError, ValueError):
         return None
-    return frozenset(found)
+    return frozenset(names)

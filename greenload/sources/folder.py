@@ -1,4 +1,4 @@
-"""Folders of images, a folder a class."""
+"""Lists folders of images that have one folder per class."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ImageFolder(FileSource):
     Classes are the folders' names, sorted as text, as Keras does (``"10"`` before ``"2"``: a warning says so); labels
     count them from 0. Images are the files below with the extension of a kind that ``Decode`` reads (``.jpg``,
     ``.jpeg``, ``.jpe``, ``.jfif``, ``.png``, ``.bmp``, ``.gif``, ``.tif``, ``.tiff``, ``.webp``, and rarer names of
-    the same kinds), sorted; what they hold is told by their first bytes. Files of other kinds of images (``.heic``,
+    the same kinds), sorted; their first bytes decide their kind. Files of other kinds of images (``.heic``,
     ``.avif``, ``.ppm``, …) are left out with a warning that counts them, and files that are no images are passed over.
 
     Hidden files and folders, and what systems leave behind, are left out at every depth: names that begin with a dot
@@ -39,7 +39,7 @@ class ImageFolder(FileSource):
 
     Args:
         root: the folder.
-        min_classes: the fewest classes that aren't a mistake.
+        min_classes: fewer classes than this are a mistake.
         classes: the folders' names in the order of their labels, each once.
         order: ``"natural"`` sorts numbers in names by value (``"2"`` before ``"10"``); ``"alphabetical"`` as text.
 
@@ -76,8 +76,8 @@ class ImageFolder(FileSource):
         object.__setattr__(self, "label_names", class_order.check_order(classes, order))
         object.__setattr__(self, "order", order)
         if not os.path.isdir(self.root):
-            found = "is a file" if os.path.exists(self.root) else "does not exist"
-            raise SourceError(f"{self.root}: ImageFolder needs a folder, but this {found}")
+            state = "is a file" if os.path.exists(self.root) else "does not exist"
+            raise SourceError(f"{self.root}: ImageFolder needs a folder, but this {state}")
 
     @functools.cached_property
     def _listing(self) -> tuple[tuple[str, ...], Paths, NDArray[np.int64]]:
@@ -86,12 +86,12 @@ class ImageFolder(FileSource):
         unread: Counter[str] = Counter()
 
         def below(name: str) -> list[str]:
-            found = listing.images_below(os.path.join(self.root, name))
-            counts.append(len(found.paths))
-            unread.update(found.unread)
-            if not found.paths and found.unread:
-                empty[name] = f" (it has {listing.shown_unread(found.unread)}, which nothing here reads)"
-            return sorted(found.paths)
+            images = listing.images_below(os.path.join(self.root, name))
+            counts.append(len(images.paths))
+            unread.update(images.unread)
+            if not images.paths and images.unread:
+                empty[name] = f" (it has {listing.shown_unread(images.unread)}, which nothing here reads)"
+            return sorted(images.paths)
 
         empty: dict[str, str] = {}
         paths = Paths(itertools.chain.from_iterable(map(below, classes)))  # one class at a time is held as text
@@ -108,7 +108,7 @@ class ImageFolder(FileSource):
                 f"{self.root}: holds one class only ({classes[0]!r}), and a classifier needs two: "
                 "name the folder above it, or pass min_classes=1 if one is meant"
             )
-        listing.tell_unread(self.root, unread)
+        listing.warn_of_unread(self.root, unread)
         return classes, paths, np.repeat(np.arange(len(classes), dtype=np.int64), counts)
 
     def _folders(self) -> tuple[str, ...]:
@@ -133,17 +133,17 @@ class ImageFolder(FileSource):
                 for entry in listing.scan(self.root)
                 if entry.name.lower().endswith(listing.EXTENSIONS) and not listing.is_litter(entry.name)
             )
-            found = f"{loose} images and no class folders" if loose else "no class folders"
+            content = f"{loose} images and no class folders" if loose else "no class folders"
             raise SourceError(
-                f"{self.root}: ImageFolder needs one folder of images per class, but this holds {found}: "
+                f"{self.root}: ImageFolder needs one folder of images per class, but this holds {content}: "
                 "sort the images into folders, or list them with Files([...], labels=[...])"
             )
-        class_order.tell_alike(self.root, sorted(names))
+        class_order.warn_of_alike(self.root, sorted(names))
         return class_order.numbered(self.root, names, self.order)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes' names; a label is a place in it."""
+        """The classes' names; a label is an index into it."""
         return self._listing[0]
 
     @property
@@ -153,7 +153,7 @@ class ImageFolder(FileSource):
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """The place of each file's class in ``classes``, int64 ``[n]``."""
+        """The index of each file's class in ``classes``, int64 ``[n]``."""
         return self._listing[2]
 
     def to_dict(self) -> dict[str, Any]:
@@ -167,17 +167,17 @@ class ImageFolder(FileSource):
 
 
 def any_images(root: str | os.PathLike[str]) -> Files:
-    """All images below a folder, in class folders or not, with labels all 0: for looking at the files themselves.
+    """All images below a folder, in class folders or not, with labels all 0: for work that needs no labels.
 
     Raises:
         SourceError: the folder is missing or unreadable, or has no images below it.
     """
     folder = listing.need_local(os.fspath(root))
-    found = listing.images_below(folder)
-    if not found.paths:
-        raise _no_images(folder, found.unread)
-    listing.tell_unread(folder, found.unread)
-    return Files(sorted(found.paths))
+    images = listing.images_below(folder)
+    if not images.paths:
+        raise _no_images(folder, images.unread)
+    listing.warn_of_unread(folder, images.unread)
+    return Files(sorted(images.paths))
 
 
 def _no_images(folder: str, unread: Mapping[str, int]) -> SourceError:

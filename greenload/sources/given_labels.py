@@ -1,4 +1,4 @@
-"""Labels that a user hands over: one whole number a sample, whatever holds them."""
+"""Checks the labels that a user passes: one whole number per sample."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def integer_labels(rule: str, labels: Any, samples: int, each: str) -> NDArray[n
     """Labels as int64 ``[n]``.
 
     Args:
-        rule: who needs them, for the message: ``"Files needs one integer label a path"``.
+        rule: the rule for the message: ``"Files needs one integer label a path"``.
         labels: integers or truth values, ``[n]`` or ``[n, 1]`` (as ``keras.datasets`` has them): a list, an array, a
             tensor, a pandas column.
         samples: how many there must be.
-        each: what has one, in the plural.
+        each: what has one label each, in the plural: ``"paths"``.
 
     Raises:
         SourceError: they are of another number, shape or kind; says what helps.
@@ -36,20 +36,20 @@ def integer_labels(rule: str, labels: Any, samples: int, each: str) -> NDArray[n
         raise SourceError(f"{rule}, but there are {samples} {each} and {count}")
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
-    found = f"{array.dtype} {list(array.shape)}"
+    kind = f"{array.dtype} {list(array.shape)}"
     if array.ndim > 1:
-        raise SourceError(f"{rule}, but for {samples} {each} labels are {found}: {_one_of_many(array)}")
+        raise SourceError(f"{rule}, but for {samples} {each} labels are {kind}: {_one_of_many(array)}")
     if array.dtype == object:
         array = _unwrapped(array)
     if array.dtype.kind in "biu":
         if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
             raise SourceError(f"{rule} below 2^63, but the largest is {array.max()}: number the classes from 0")
         return array.astype(np.int64)
-    raise SourceError(f"{rule}, but for {samples} {each} labels are {found}: {_remedy(array)}")
+    raise SourceError(f"{rule}, but for {samples} {each} labels are {kind}: {_remedy(array)}")
 
 
 def _unwrapped(array: NDArray[Any]) -> NDArray[Any]:
-    """Python objects as the integers that they are, if they all are."""
+    """Python objects as int64, if all are integers."""
     try:
         return np.array([operator.index(value) for value in array], np.int64)
     except (TypeError, OverflowError):

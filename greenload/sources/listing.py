@@ -1,6 +1,6 @@
-"""What lies below a folder: its folders, and its image files; and lists of paths that may hold millions.
+"""Lists the image files below a folder, and keeps lists of millions of paths in little memory.
 
-What a listing finds by itself leaves out ``is_litter``; a path that a user names is taken as it is.
+A listing leaves out files for which ``is_litter`` holds; a path that a user names is used as it is.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ EXTENSIONS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".pjpeg", ".pjp", ".mpo"),
     *(".png", ".apng", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp"),
 )
-"""Extensions of the kinds that ``Decode`` reads, in small letters: files with one are images. What a file holds is told
-by its first bytes: one that holds another kind is refused by name."""
+"""Extensions of the kinds that ``Decode`` reads, in small letters: files with one count as images. A file's first bytes
+decide its kind; a file of a kind that isn't read is refused by name."""
 UNREAD = (
     *(".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".j2c", ".jpf", ".jpx", ".jxr", ".wdp"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".pfm", ".tga", ".pcx", ".sgi", ".xpm", ".xbm", ".qoi", ".flif", ".bpg"),
     *(".ico", ".icns", ".cur", ".psd", ".xcf", ".svg", ".eps", ".exr", ".hdr", ".dds", ".dcm"),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".pef", ".srw"),
 )
-"""Extensions of kinds of images that nothing here reads: files with one are left out, counted and told."""
+"""Extensions of kinds of images that nothing here reads: files with one are left out, and a warning counts them."""
 _UNREAD = frozenset(UNREAD)
 _UNREAD_IN = re.compile(rb"\.(?:" + b"|".join(re.escape(name[1:].encode()) for name in UNREAD) + rb")")
 CONVERT = "convert them to JPEG or PNG"
-"""What helps against ``UNREAD``."""
+"""The remedy for files of ``UNREAD`` kinds."""
 
 _LITTER = frozenset(
     {
@@ -51,7 +51,7 @@ _REMOTE = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]*://|(?:{_SCHEMES.replace(' ', '|'
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file or folder of this name was left by a system or a program, and is nobody's data.
+    """Whether a file or folder of this name was left by a system or a program, and isn't the user's data.
 
     That is every name that begins with a dot (``.DS_Store``, ``._1.jpg``, ``.ipynb_checkpoints``, ``.thumbnails``,
     ``.Trash``), and, in small or capital letters, of macOS ``__MACOSX``, ``Icon`` and a carriage return, ``Network
@@ -65,15 +65,15 @@ def is_litter(name: str) -> bool:
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path is an address of something elsewhere: ``s3://bucket/train``, ``https://host/a.jpg``."""
+    """Whether a path is an address on another machine: ``s3://bucket/train``, ``https://host/a.jpg``."""
     return _REMOTE.match(path) is not None
 
 
 def need_local(path: str) -> str:
-    """A path as it is, if it isn't the address of something elsewhere.
+    """A path as it is, if it isn't an address on another machine.
 
     Raises:
-        SourceError: it is one, as ``s3://bucket/train``; names what helps.
+        SourceError: it is one, as ``s3://bucket/train``; names the remedy.
     """
     if not is_remote(path):
         return path
@@ -100,8 +100,8 @@ class Paths(Sequence[str]):
         paths: ``str``, ``bytes`` or path objects, in order.
 
     Raises:
-        TypeError: one is neither.
-        SourceError: one can be no file's path.
+        TypeError: a path is of another type.
+        SourceError: a path can't be a file's.
 
     Example:
         >>> list(Paths(["a.jpg", "b.png"]))
@@ -111,9 +111,9 @@ class Paths(Sequence[str]):
     __slots__ = ("blob", "offsets")
 
     blob: bytes
-    """All paths in the file system's encoding, one behind the other."""
+    """All paths in the file system's encoding, one after another."""
     offsets: NDArray[np.int64]
-    """Where each begins, and the end: int64 ``[n + 1]``."""
+    """Where each path begins, and the end: int64 ``[n + 1]``."""
 
     def __init__(self, paths: Iterable[str | bytes | os.PathLike[str]]) -> None:
         blob, ends = bytearray(), array("q", [0])
@@ -133,8 +133,8 @@ class Paths(Sequence[str]):
     def __getitem__(self, index: int | slice) -> str | Paths:
         if isinstance(index, slice):
             return Paths(self[i] for i in range(*index.indices(len(self))))
-        place = range(len(self))[index]
-        return os.fsdecode(self.blob[self.offsets[place] : self.offsets[place + 1]])
+        number = range(len(self))[index]
+        return os.fsdecode(self.blob[self.offsets[number] : self.offsets[number + 1]])
 
     def __iter__(self) -> Iterator[str]:
         for begin, end in itertools.pairwise(self.offsets.tolist()):
@@ -153,15 +153,15 @@ class Paths(Sequence[str]):
         return f"Paths([{shown}, …], {len(self)} in all)" if len(self) > 3 else f"Paths([{shown}])"
 
     def printable(self) -> bool:
-        """Whether all are text that can be shown."""
+        """Whether all paths are text that can be shown."""
         return os.fsdecode(self.blob).isprintable()
 
 
 def need_all_local(paths: Paths) -> None:
-    """Refuse paths of which one is an address.
+    """Make sure that no path is an address on another machine.
 
     Raises:
-        SourceError: as ``need_local``, for the first.
+        SourceError: one is; names the first.
     """
     if b":/" in paths.blob:
         for path in paths:
@@ -197,7 +197,7 @@ def scan(folder: str) -> Iterator[os.DirEntry[str]]:
 
 @dataclass(frozen=True)
 class Images:
-    """What lies below a folder."""
+    """The image files below a folder."""
 
     paths: list[str] = field(default_factory=list)
     """Files with one of ``EXTENSIONS``, in no order."""
@@ -206,14 +206,14 @@ class Images:
 
 
 def images_below(folder: str) -> Images:
-    """The image files below a folder, at any depth, without ``is_litter``.
+    """The image files below a folder, at any depth, without those for which ``is_litter`` holds.
 
     Follows links, but not in circles.
 
     Raises:
         SourceError: a folder can't be read.
     """
-    found, pending = Images(), [(folder, frozenset[str]())]
+    images, pending = Images(), [(folder, frozenset[str]())]
     while pending:
         below, above = pending.pop()
         real = os.path.realpath(below)
@@ -226,10 +226,10 @@ def images_below(folder: str) -> Images:
             if is_folder(entry):
                 pending.append((entry.path, above | {real}))
             elif extension in EXTENSIONS:
-                found.paths.append(entry.path)
+                images.paths.append(entry.path)
             elif extension in _UNREAD:
-                found.unread[extension] += 1
-    return found
+                images.unread[extension] += 1
+    return images
 
 
 def shown_unread(unread: Mapping[str, int]) -> str:
@@ -239,8 +239,8 @@ def shown_unread(unread: Mapping[str, int]) -> str:
     )
 
 
-def tell_unread_names(where: str, paths: Paths) -> None:
-    """Warn of paths whose extension says that nothing reads them. They stay: what a file holds is told by its bytes."""
+def warn_of_unread_names(where: str, paths: Paths) -> None:
+    """Warn of paths whose extensions are of kinds that nothing here reads. They stay: a file's bytes decide."""
     if not _UNREAD_IN.search(paths.blob.lower()):
         return  # in a tenth of the time that each path takes
     extensions = (os.path.splitext(path)[1].lower() for path in paths)
@@ -252,7 +252,7 @@ def tell_unread_names(where: str, paths: Paths) -> None:
         )
 
 
-def tell_unread(where: str, unread: Mapping[str, int]) -> None:
+def warn_of_unread(where: str, unread: Mapping[str, int]) -> None:
     """Warn of files that were left out, if there are any."""
     if unread:
         count = sum(unread.values())

@@ -1,4 +1,4 @@
-"""Which files of a folder, or of a pattern, hold records."""
+"""Finds the files of records in a folder, or of a pattern."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from greenload.sources import listing
 
 
 def files_of_pattern(pattern: str) -> tuple[str, ...]:
-    """The files of a pattern, without indices and litter: but where the pattern spells out a name it is taken."""
+    """The files of a pattern, without indices and litter, unless the pattern spells out their name."""
     spelled = set(pattern.split(os.sep))
 
     def wanted(path: str) -> bool:
@@ -46,9 +46,9 @@ def files_in(folder: str) -> tuple[str, ...]:
         )
     sets: dict[tuple[str, int, str], int] = {}
     for name in names:
-        found = _SHARD.fullmatch(name)
-        if found:
-            key = (found[1], int(found[3]), found[4])
+        shard = _SHARD.fullmatch(name)
+        if shard:
+            key = (shard[1], int(shard[3]), shard[4])
             sets[key] = sets.get(key, 0) + 1
     if len(sets) > 1:
         shown = ", ".join(f"{before}-*-of-{count:05}{behind}" for before, count, behind in sorted(sets))

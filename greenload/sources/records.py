@@ -1,4 +1,4 @@
-"""Files of records: many images in few files, found through an index."""
+"""Reads files of records, many images in each, at random through an index."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from greenload.errors import RecordError, SourceError
 from greenload.public import public
 from greenload.sources import listing, record_readers
 from greenload.sources.base import UNREADABLE
-from greenload.sources.formats import tf_example, tfrecord
-from greenload.sources.formats.tfrecord import Index
+from greenload.sources.formats import record_index, tf_example, tfrecord
+from greenload.sources.formats.record_index import RecordIndex
 from greenload.sources.record_files import files_in, files_of_pattern
-from greenload.sources.record_readers import Span
+from greenload.sources.record_readers import ByteRange
 from greenload.specs import ENCODED_SPEC, ImageSpec
 from greenload.system import file_input
 
@@ -33,20 +33,20 @@ LABEL_KEYS = ("image/class/label", "label")
 
 
 @dataclass(frozen=True)
-class Part:
-    """A stretch of one file's records."""
+class FilePart:
+    """A range of one file's records."""
 
     path: str
     kind: Kind
     skip: int = 0
     take: int | None = None
-    """How many; ``None`` for all that follow."""
+    """How many records; ``None`` for all that follow."""
     held: int | None = None
-    """How many the whole file must hold; ``None`` where nothing says so."""
+    """How many records the whole file must hold; ``None`` where that is unknown."""
 
 
 @dataclass(frozen=True)
-class Table:
+class RecordTable:
     """Where each sample of a set is."""
 
     paths: tuple[str, ...]
@@ -54,7 +54,7 @@ class Table:
     """The first sample of each file, and the end: int64 ``[files + 1]``."""
     numbers: NDArray[np.int64]
     """The number of each file's first sample among its records, int64 ``[files]``."""
-    index: Index
+    index: RecordIndex
 
     def file(self, index: Any) -> Any:
         """Which file a sample, or each of several, lies in."""
@@ -62,10 +62,10 @@ class Table:
 
 
 class RecordSource:
-    """What sources over files of ``tf.train.Example`` records share: everything but which files and which keys."""
+    """A source of files of ``tf.train.Example`` records. Its subclasses give the files and the keys."""
 
-    def parts(self) -> tuple[Part, ...]:
-        """The stretches of files that make the set, in order."""
+    def parts(self) -> tuple[FilePart, ...]:
+        """The ranges of files that make up the set, in order."""
         raise NotImplementedError
 
     def keys(self) -> tuple[str, str | None]:
@@ -78,20 +78,20 @@ class RecordSource:
         return any(part.kind in ("gzip", "zlib") for part in self.parts())
 
     @functools.cached_property
-    def table(self) -> Table:
-        """Where each sample is. Made, or remembered, when first needed.
+    def table(self) -> RecordTable:
+        """Where each sample is. Read from the files' indices, or built, when first needed.
 
         Raises:
             SourceError: a file is damaged, a key is missing, or there are no records.
         """
         parts, (image, label) = self.parts(), self.keys()
-        found = [_part_index(part, image, label) for part in parts]
-        counts = [len(index.records) for index in found]
+        indices = [_part_index(part, image, label) for part in parts]
+        counts = [len(index.records) for index in indices]
         if not sum(counts):
             raise SourceError(f"{self}: there are no records in {len(parts)} files: name others")
         bounds = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         numbers = np.array([part.skip for part in parts], np.int64)
-        return Table(tuple(part.path for part in parts), bounds, numbers, tfrecord.joined(found))
+        return RecordTable(tuple(part.path for part in parts), bounds, numbers, record_index.joined(indices))
 
     @functools.cached_property
     def _reader(self) -> record_readers.Reader:
@@ -121,9 +121,9 @@ class RecordSource:
     def name(self, index: int) -> str:
         """The file's path and the record's number in it: ``"train-00001.tfrecord[17]"``."""
         table = self.table
-        place = range(len(self))[index]
-        file = int(table.file(place))
-        return f"{table.paths[file]}[{place - int(table.bounds[file]) + int(table.numbers[file])}]"
+        number = range(len(self))[index]
+        file = int(table.file(number))
+        return f"{table.paths[file]}[{number - int(table.bounds[file]) + int(table.numbers[file])}]"
 
     def read(self, index: int) -> bytes:
         """One record's image.
@@ -131,38 +131,40 @@ class RecordSource:
         Raises:
             RecordError: it can't be read, or the record lacks an image or a label.
         """
-        place = range(len(self))[index]
-        found = self.read_many([place])[0]
-        if found is None:
-            raise RecordError(self.name(place), self._reason(place))
-        return found
+        number = range(len(self))[index]
+        image = self.read_many([number])[0]
+        if image is None:
+            raise RecordError(self.name(number), self._reason(number))
+        return image
 
     def read_many(self, indices: Sequence[int] | NDArray[np.int64]) -> list[bytes | None]:
-        """Several records' images, with as few reads as their places allow; ``None`` for those that can't be read."""
-        places = np.asarray(indices, np.int64)
-        good = np.flatnonzero(self.table.index.lengths[places] >= 0)
-        spans = self._spans(places[good], self.table.index.starts, self.table.index.lengths)
-        out: list[bytes | None] = [None] * len(places)
-        for place, data in zip(good.tolist(), self._reader.read(spans), strict=True):
-            out[place] = data
-        return out
+        """Several records' images, with as few reads as possible; ``None`` for those that can't be read."""
+        numbers = np.asarray(indices, np.int64)
+        good = np.flatnonzero(self.table.index.lengths[numbers] >= 0)
+        ranges = self._ranges(numbers[good], self.table.index.starts, self.table.index.lengths)
+        images: list[bytes | None] = [None] * len(numbers)
+        for position, data in zip(good.tolist(), self._reader.read(ranges), strict=True):
+            images[position] = data
+        return images
 
     def damaged(self, indices: Sequence[int] | NDArray[np.int64]) -> list[int]:
-        """Which of some records' bytes don't fit their checksum. ArrayRecord files check theirs when they are read."""
-        places = np.asarray(indices, np.int64)
+        """The records, among some, whose bytes don't fit their checksum. ArrayRecord files are checked on reading."""
+        numbers = np.asarray(indices, np.int64)
         if isinstance(self._reader, record_readers.ArrayRecordReader):
             return []
         index = self.table.index
-        wanted = self._spans(places, index.records + tfrecord.HEADER, index.sizes + tfrecord.FOOTER)
-        found = self._reader.read(wanted)
-        intact = tfrecord.intact([data or b"" for data in found])
-        return [i for i, good in zip(places.tolist(), intact, strict=True) if not good]
+        wanted = self._ranges(numbers, index.records + tfrecord.HEADER, index.sizes + tfrecord.FOOTER)
+        bodies = self._reader.read(wanted)
+        intact = tfrecord.intact([data or b"" for data in bodies])
+        return [i for i, good in zip(numbers.tolist(), intact, strict=True) if not good]
 
-    def _spans(self, places: NDArray[np.int64], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[Span]:
+    def _ranges(
+        self, places: NDArray[np.int64], starts: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> list[ByteRange]:
         table = self.table
         columns = (table.file(places), table.index.records[places], starts[places], lengths[places])
         return [
-            Span(table.paths[file], record, start, length)
+            ByteRange(table.paths[file], record, start, length)
             for file, record, start, length in zip(*(column.tolist() for column in columns), strict=True)
         ]
 
@@ -172,7 +174,7 @@ class RecordSource:
         table = self.table
         in_array = isinstance(self._reader, record_readers.ArrayRecordReader)
         starts = np.zeros_like(table.index.records) if in_array else table.index.records + tfrecord.HEADER
-        message = self._reader.read(self._spans(place, starts, table.index.sizes))[0]
+        message = self._reader.read(self._ranges(place, starts, table.index.sizes))[0]
         if message is None:
             return f"{UNREADABLE}: the file has changed, or is damaged there"
         try:
@@ -195,19 +197,19 @@ class RecordSource:
         return digest.hexdigest()
 
     def __getstate__(self) -> dict[str, Any]:
-        # Its arguments: open files can't travel, and an index is remembered.
+        # Its arguments alone: open files can't be pickled, and an index is stored with its file.
         return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
 
 
-def _part_index(part: Part, image: str, label: str | None) -> Index:
-    wanted = tfrecord.stamp(part.path, part.kind, image, label)
-    index = tfrecord.recall(part.path, wanted)
+def _part_index(part: FilePart, image: str, label: str | None) -> RecordIndex:
+    wanted = record_index.stamp(part.path, part.kind, image, label)
+    index = record_index.recall(part.path, wanted)
     if index is None:
         if part.kind == "array_record":
             index = record_readers.build_array_record(part.path, image, label)
         else:
-            index = tfrecord.build(part.path, part.kind, image, label)
-        tfrecord.remember(part.path, wanted, index)
+            index = record_index.build(part.path, part.kind, image, label)
+        record_index.remember(part.path, wanted, index)
     if part.held not in (None, len(index.records)):
         raise SourceError(
             f"{part.path}: holds {len(index.records)} records, but its dataset's description says {part.held}: "
@@ -216,7 +218,7 @@ def _part_index(part: Part, image: str, label: str | None) -> Index:
     if not part.skip and part.take is None:
         return index
     cut = slice(part.skip, None if part.take is None else part.skip + part.take)
-    return Index(*(getattr(index, field.name)[cut] for field in fields(Index)))
+    return RecordIndex(*(getattr(index, field.name)[cut] for field in fields(RecordIndex)))
 
 
 @public
@@ -282,14 +284,14 @@ class TFRecords(RecordSource):
             return files_in(self.data)
         if os.path.exists(self.data):
             return (self.data,)
-        found = files_of_pattern(self.data)
-        if not found:
+        files = files_of_pattern(self.data)
+        if not files:
             raise SourceError(f"{self.data}: no file is of this pattern: correct it")
-        return found
+        return files
 
     @functools.cached_property
-    def _parts(self) -> tuple[Part, ...]:
-        return tuple(Part(path, tfrecord.packing(path)) for path in self.files)
+    def _parts(self) -> tuple[FilePart, ...]:
+        return tuple(FilePart(path, tfrecord.packing(path)) for path in self.files)
 
     @functools.cached_property
     def _keys(self) -> tuple[str, str | None]:
@@ -297,17 +299,17 @@ class TFRecords(RecordSource):
         if first is None:
             raise SourceError(f"{self}: there are no records in {len(self.files)} files: name others")
         try:
-            found = tf_example.keys(first)
+            kinds = tf_example.keys(first)
         except tf_example.ExampleError as error:
             raise SourceError(
                 f"{self.files[0]}: records must be tf.train.Example messages, but the first {error}"
             ) from None
-        image = _chosen(self.files[0], "image", self.image, IMAGE_KEYS, "bytes", found)
+        image = _chosen(self.files[0], "image", self.image, IMAGE_KEYS, "bytes", kinds)
         if self.label is None:
             return image, None
-        return image, _chosen(self.files[0], "label", self.label, LABEL_KEYS, "int64", found)
+        return image, _chosen(self.files[0], "label", self.label, LABEL_KEYS, "int64", kinds)
 
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[FilePart, ...]:
         """Every file, whole."""
         return self._parts
 
@@ -349,16 +351,16 @@ def class_names(folder: Path, label: str) -> tuple[str, ...]:
         return ()  # none there, or no name that a file can have
 
 
-def _chosen(path: str, argument: str, given: str, usual: tuple[str, ...], kind: str, found: dict[str, str]) -> str:
-    key = given or next((key for key in usual if key in found), "")
-    shown = ", ".join(f"{name!r} ({values or 'empty'})" for name, values in found.items()) or "none"
-    if key not in found:
+def _chosen(path: str, argument: str, given: str, usual: tuple[str, ...], kind: str, kinds: dict[str, str]) -> str:
+    key = given or next((key for key in usual if key in kinds), "")
+    shown = ", ".join(f"{name!r} ({values or 'empty'})" for name, values in kinds.items()) or "none"
+    if key not in kinds:
         wanted = repr(key) if key else " or ".join(map(repr, usual))
         remedy = f"name one with {argument}=" + (", or pass label=None for labels all 0" if argument == "label" else "")
         raise SourceError(f"{path}: the first record has no {wanted}; its keys: {shown}: {remedy}")
-    if found[key] != kind:
+    if kinds[key] != kind:
         raise SourceError(
-            f"{path}: {argument} must be one value of {kind}, but {key!r} holds {found[key] or 'nothing'}; "
+            f"{path}: {argument} must be one value of {kind}, but {key!r} holds {kinds[key] or 'nothing'}; "
             f"the first record's keys: {shown}"
         )
     return key

@@ -1,4 +1,4 @@
-"""Sample photographs to try greenload on, made without a download.
+"""Makes sample photographs to try greenload with, without a download.
 
 JPEG crops of the two photographs that scikit-learn ships, with sizes, qualities and encodings spread as in a crawl of
 the web. Decoding them costs what decoding photographs costs; their labels say little.
@@ -80,7 +80,7 @@ class SampleSummary:
 
 @dataclass(frozen=True)
 class _Recipe:
-    """One image, before any pixel is touched."""
+    """The random choices of one image."""
 
     photograph: int
     width: int
@@ -132,22 +132,15 @@ def make_samples(
         >>> make_samples("data/sample").mean_width  # doctest: +SKIP
         495.69921875
     """
-    count, key, folders = map(scalars.whole, (images, seed, classes))
-    if count is None or key is None or folders is None:
-        raise UsageError(f"samples need whole numbers, got images={images!r}, seed={seed!r} and classes={classes!r}")
-    images, seed, classes = count, key, folders
-    if classes < 1 or seed < 0:
-        raise UsageError(f"samples need classes of at least 1 and a seed of at least 0, got {classes} and {seed}")
-    if images < classes:
-        raise UsageError(f"samples need one image or more per class, got images={images} for classes={classes}")
+    images, seed, classes = _numbers(images, seed, classes)
     root = Path(folder)
     codec = _codec()
     photographs = _photographs(codec)
     _clear(root)
     try:
         _write_marker(root, {"complete": False})
-        sizes = []
         with ScratchFolder(str(root), _PARTIAL) as hidden:  # by its name, so that half of them are never taken for all
+            sizes = []
             for index in range(images):
                 recipe = _recipe(seed, index, index % classes)
                 data = codec.encode(_render(photographs[recipe.photograph], recipe), recipe)
@@ -160,24 +153,35 @@ def make_samples(
                     progress(index + 1, images)
             for made in Path(hidden).iterdir():
                 made.rename(root / made.name)
-        mean_width, mean_height, mean_bytes = (float(value) for value in np.mean(sizes, axis=0))
-        summary = SampleSummary(
-            folder=str(root),
-            images=images,
-            classes=classes,
-            seed=seed,
-            encoder=codec.name,
-            mean_width=mean_width,
-            mean_height=mean_height,
-            mean_bytes=mean_bytes,
-            total_bytes=sum(size for _, _, size in sizes),
-        )
+        summary = SampleSummary(str(root), images, classes, seed, codec.name, *_means(sizes))
         _write_marker(root, {"complete": True, **asdict(summary)})
     except OSError as error:
         raise UsageError(
             f"{root}: samples can't be written: {error.strerror or error}; name a writable folder"
         ) from error
     return summary
+
+
+def _numbers(images: Any, seed: Any, classes: Any) -> tuple[int, int, int]:
+    """The numbers of images and classes and the seed, as integers.
+
+    Raises:
+        UsageError: one is out of range.
+    """
+    count, key, folders = map(scalars.whole, (images, seed, classes))
+    if count is None or key is None or folders is None:
+        raise UsageError(f"samples need whole numbers, got images={images!r}, seed={seed!r} and classes={classes!r}")
+    if folders < 1 or key < 0:
+        raise UsageError(f"samples need classes of at least 1 and a seed of at least 0, got {folders} and {key}")
+    if count < folders:
+        raise UsageError(f"samples need one image or more per class, got images={count} for classes={folders}")
+    return count, key, folders
+
+
+def _means(sizes: list[tuple[int, int, int]]) -> tuple[float, float, float, int]:
+    """Mean width, height and bytes of images, and the bytes of all; of their widths, heights and bytes."""
+    width, height, size = (float(value) for value in np.mean(sizes, axis=0))
+    return width, height, size, sum(size for _, _, size in sizes)
 
 
 def _recipe(seed: int, index: int, label: int) -> _Recipe:
@@ -239,10 +243,10 @@ def _interpolate(
 
 
 def _photographs(codec: _Codec) -> list[_Pixels]:
-    # The files are read where they lie: sklearn.datasets takes a second to import, and needs Pillow to load them.
+    # The files are read from scikit-learn's folder: importing sklearn.datasets takes a second, and needs Pillow.
     spec = importlib.util.find_spec("sklearn")
-    places = [] if spec is None else spec.submodule_search_locations or []
-    folders = [Path(place) / "datasets" / "images" for place in places]
+    packages = [] if spec is None else spec.submodule_search_locations or []
+    folders = [Path(package) / "datasets" / "images" for package in packages]
     for folder in folders:
         if all((folder / name).is_file() for name in PHOTOGRAPHS):
             return [codec.decode((folder / name).read_bytes()) for name in PHOTOGRAPHS]
@@ -310,9 +314,9 @@ def _clear(root: Path) -> None:
         files = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*")) if not path.is_dir()]
         foreign = [name for name in files if name != MARKER and not _MADE_BY_US.fullmatch(name)]
         if files and (MARKER not in files or foreign):
-            found = (foreign or files)[0]
+            other = (foreign or files)[0]
             raise UsageError(
-                f"{root}: samples go into an empty folder, and this holds {found}; name another folder, or empty it"
+                f"{root}: samples go into an empty folder, and this holds {other}; name another folder, or empty it"
             )
         for name in files:
             if name != MARKER:

@@ -1,4 +1,4 @@
-"""From the label column of a table to labels: whole numbers as they are, or classes that are numbered."""
+"""Turns the label column of a table into labels: whole numbers as they are, or class names that are numbered."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _TRUTHS = {"false": 0, "true": 1}
 # What parts the tags of one label. A comma with a blank or its stand-in behind it is part of many a name ("tench, Tinca
 # tinca", "Pepper,_bell___healthy").
 _TAGS = re.compile(r"[|;\t]|(?<!\d),(?![ _])|,(?![ _\d])")
-_GROUPED = re.compile(r"[+-]?[\d.]*\d,\d[\d.,]*")  # 1,000 or 1,5: which number that is depends on who wrote it
+_GROUPED = re.compile(r"[+-]?[\d.]*\d,\d[\d.,]*")  # 1,000 or 1,5: which number that is depends on the country
 _WEAK_TAGS = re.compile(r"\s*[|;,/+&\t]\s*")
 _LIST = re.compile(r"\[.*[,'\"\d].*\]|\[\s*\]|\{.*\}|\(.*,.*\)|[+-]?[\d.]+(?:\s+[+-]?[\d.]+)+", re.DOTALL)
 
 
 class _Wrong(Exception):
-    """What is wrong with a value: the value, and the rule, what was found and the remedy."""
+    """A value breaks a rule: the value, and a text with the rule, the value and the remedy."""
 
     def __init__(self, value: str, reason: str) -> None:
         super().__init__(reason)
@@ -48,7 +48,7 @@ def labels_of(
 
     Args:
         where: the table and its column, for errors and warnings.
-        values: as they stand in the column: text, or Parquet's numbers and truth values.
+        values: the column's values: text, or Parquet's numbers and truth values.
         order: how names are sorted, ``"alphabetical"`` or ``"natural"``.
         classes: the names in the order of their labels, where they are given: others are refused.
 
@@ -59,7 +59,7 @@ def labels_of(
         SourceError: a value is missing, is several labels, is no whole number where all are numbers, or is none of
             ``classes``.
     """
-    # Most columns hold few different values: what is done with one is done once.
+    # Most columns hold few different values: each is processed once.
     spelled = [value if isinstance(value, str) else _text(where, value) for value in values]
     counts = Counter(spelled)
     names = {value: class_order.stripped(value) for value in counts}
@@ -67,11 +67,11 @@ def labels_of(
         distinct = Counter[str]()
         for value, count in counts.items():
             distinct[names[value]] += count
-        codes, found = _codes(where, distinct, order, classes)
+        codes, used = _codes(where, distinct, order, classes)
     except _Wrong as error:
-        row = next(place for place, value in enumerate(spelled, 1) if names[value] == error.value)
+        row = next(row for row, value in enumerate(spelled, 1) if names[value] == error.value)
         raise SourceError(f"{where}, row {row}: {error}") from None
-    return np.array([codes[names[value]] for value in spelled], np.int64), found
+    return np.array([codes[names[value]] for value in spelled], np.int64), used
 
 
 def _codes(
@@ -91,32 +91,32 @@ def _codes(
     if all(name.lower() in _TRUTHS for name in names):
         return {name: _TRUTHS[name.lower()] for name in names}, ("False", "True")
     if numbers:
-        one, other = next(iter(numbers))[:40], next(name for name in names if name not in numbers)[:40]
+        number, other = next(iter(numbers))[:40], next(name for name in names if name not in numbers)[:40]
         rows = sum(count for name, count in names.items() if name not in numbers)
         notify(
-            f"{where}: holds numbers (as {one!r}) and names (as {other!r}, {rows:,} of {names.total():,} rows), so all "
-            "are taken for names of classes and numbered anew: correct the names if labels are numbers"
+            f"{where}: holds numbers (as {number!r}) and names (as {other!r}, {rows:,} of {names.total():,} rows), so "
+            "all are taken for names of classes and numbered anew: correct the names if labels are numbers"
         )
-    found = class_order.numbered(where, names, order)
-    class_order.tell_alike(where, found)
-    return {name: label for label, name in enumerate(found)}, found
+    ordered = class_order.numbered(where, names, order)
+    class_order.warn_of_alike(where, ordered)
+    return {name: label for label, name in enumerate(ordered)}, ordered
 
 
 def _among(
     where: str, names: Iterable[str], numbers: Mapping[str, int | float], classes: tuple[str, ...]
 ) -> dict[str, int]:
-    """The label of each name among given classes: a whole float is the integer that a class is named by."""
+    """The label of each name among given classes: ``"2.0"`` is the class named ``"2"``."""
     given = {class_order.stripped(name): label for label, name in enumerate(classes)}
     if len(given) < len(classes):
         raise SourceError(f"{where}: two names in classes differ in blanks alone: remove one")
     codes = {}
     for name in names:
-        found = given.get(name)
-        if found is None and name in numbers:
-            found = given.get(str(_whole(name, numbers[name])))
-        if found is None:
+        label = given.get(name)
+        if label is None and name in numbers:
+            label = given.get(str(_whole(name, numbers[name])))
+        if label is None:
             raise _Wrong(name, f"labels must be among classes, but {name[:60]!r} is not: add it, or correct the table")
-        codes[name] = found
+        codes[name] = label
     return codes
 
 
@@ -172,7 +172,7 @@ def _need_values(names: Iterable[str], missing: tuple[str, ...]) -> None:
 
 
 def _need_one_label(names: Iterable[str]) -> None:
-    """Refuse what looks like several tags in one label."""
+    """Refuse labels that look like several tags each."""
     combined: dict[tuple[str, ...], str] = {}
     stands: dict[str, set[int]] = {}  # where each part stands in the names: alone is -1
     commas: list[tuple[str, list[str]]] = []
@@ -199,10 +199,10 @@ def _need_one_label(names: Iterable[str]) -> None:
 
 
 def _several(name: str, same: str = "") -> _Wrong:
-    found = f"{name[:60]!r} and {same[:60]!r} hold the same tags" if same else f"{name[:60]!r} looks like several"
+    problem = f"{name[:60]!r} and {same[:60]!r} hold the same tags" if same else f"{name[:60]!r} looks like several"
     return _Wrong(
         name,
-        f"a sample has one label, but {found}: keep one of them, as in another column; write a name without "
+        f"a sample has one label, but {problem}: keep one of them, as in another column; write a name without "
         "'|', ';', brackets and bare commas, or pass classes=[...] if these are names; or load several labels with a "
         "tf.data.Dataset of your own",
     )

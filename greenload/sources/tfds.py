@@ -1,4 +1,4 @@
-"""Prepared tensorflow-datasets folders, opened without building, downloading, or (for whole splits) importing TFDS."""
+"""Opens prepared tensorflow-datasets folders without building or downloading; whole splits need no TFDS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from greenload.errors import BackendUnavailable, SourceError
 from greenload.public import public
 from greenload.sources import listing
 from greenload.sources.formats import tfrecord
-from greenload.sources.records import Kind, Part, RecordSource, class_names
+from greenload.sources.records import FilePart, Kind, RecordSource, class_names
 from greenload.system import json_data
 from greenload.system.json_data import DataError, Value
 from greenload.text import one_line
@@ -30,17 +30,17 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+")
 class TFDS(RecordSource):
     """A dataset that tensorflow-datasets has prepared, as TFRecord or ArrayRecord files.
 
-    Nothing is downloaded or built. Images flow as the bytes that TFDS stored, undecoded, in the files' order.
-    ArrayRecord files are indexed by reading them once; what holds for ``TFRecords``' indices holds here. Whole splits
-    and sums of them (``"train+test"``) need no TFDS; parts of them (``"train[:10%]"``) are worked out by it.
+    Nothing is downloaded or built. Images are read as the bytes that TFDS stored, undecoded, in the files' order.
+    ArrayRecord files are read once to index them; indices are kept as ``TFRecords`` keeps them. Whole splits and sums
+    of them (``"train+test"``) need no TFDS; for parts of splits (``"train[:10%]"``) it is imported.
 
     Args:
-        data: the folder of a dataset, or of its version; or a name, ``"mnist"``, ``"name/config:1.0.0"``. The newest
-            version where none is named.
+        data: the folder of a dataset, or of its version; or a name, ``"mnist"``, ``"name/config:1.0.0"``. Without a
+            version it is the newest.
         split: which split, or TFDS's notation for parts of splits.
-        data_dir: where a name is looked for; ``$TFDS_DATA_DIR`` or ``~/tensorflow_datasets`` if not given.
-        image: the feature that is the image; the only one of kind ``Image`` if not given.
-        label: the feature that is the label; the only ``ClassLabel``, or the supervised one, if not given; ``None`` for
+        data_dir: the folder that a name is in; ``$TFDS_DATA_DIR`` or ``~/tensorflow_datasets`` if not given.
+        image: the feature of the image; the only feature of kind ``Image`` if not given.
+        label: the feature of the label; the only ``ClassLabel``, or the supervised one, if not given; ``None`` for
             labels all 0.
 
     Raises:
@@ -78,23 +78,23 @@ class TFDS(RecordSource):
     def folder(self) -> Path:
         """The folder of the dataset's version."""
         if self.data_dir is None and os.path.isdir(self.data):
-            place, version = Path(self.data), ""
+            folder, version = Path(self.data), ""
         else:
             name, _, version = self.data.partition(":")
             root = self.data_dir or os.environ.get("TFDS_DATA_DIR") or os.path.expanduser("~/tensorflow_datasets")
             root = listing.need_local(root)
-            place = Path(root) / name
-        if (place / "dataset_info.json").is_file():
-            return place
-        if place.is_dir():
+            folder = Path(root) / name
+        if (folder / "dataset_info.json").is_file():
+            return folder
+        if folder.is_dir():
             versions = [
-                p for p in place.iterdir() if _VERSION.fullmatch(p.name) and (p / "dataset_info.json").is_file()
+                p for p in folder.iterdir() if _VERSION.fullmatch(p.name) and (p / "dataset_info.json").is_file()
             ]
-            found = [p for p in versions if version in ("", p.name)]
-            if found:
-                return max(found, key=lambda p: tuple(map(int, p.name.split("."))))
+            fitting = [p for p in versions if version in ("", p.name)]
+            if fitting:
+                return max(fitting, key=lambda p: tuple(map(int, p.name.split("."))))
         raise SourceError(
-            f"{place}: no prepared dataset{f' of version {version}' if version else ''} (no dataset_info.json): run "
+            f"{folder}: no prepared dataset{f' of version {version}' if version else ''} (no dataset_info.json): run "
             f"tfds build, or tfds.builder({self.data!r}, data_dir=...).download_and_prepare()"
         )
 
@@ -112,7 +112,7 @@ class TFDS(RecordSource):
         return _read(self.folder / "features.json", _features_of)
 
     @functools.cached_property
-    def _parts(self) -> tuple[Part, ...]:
+    def _parts(self) -> tuple[FilePart, ...]:
         kind = self._info.file_format
         if kind not in ("tfrecord", "array_record"):
             raise SourceError(
@@ -121,25 +121,25 @@ class TFDS(RecordSource):
             )
         whole = self.split.split("+")
         known = all(split in self._splits for split in whole)
-        stretches = [stretch for split in whole for stretch in self._whole(split)] if known else self._sliced()
-        for folder in {os.path.dirname(path) for path, *_ in stretches}:
+        ranges = [part for split in whole for part in self._whole(split)] if known else self._sliced()
+        for folder in {os.path.dirname(path) for path, *_ in ranges}:
             self._check_inside(folder)
-        missing = [path for path, *_ in stretches if not os.path.exists(path)]
+        missing = [path for path, *_ in ranges if not os.path.exists(path)]
         if missing:
             raise SourceError(
                 f"{missing[0]}: {len(missing)} of the split's files are missing: copy them, or prepare anew"
             )
         return tuple(
-            Part(path, _kind(path, kind), skip, None if take < 0 else take, held)
-            for path, skip, take, held in stretches
+            FilePart(path, _kind(path, kind), skip, None if take < 0 else take, held)
+            for path, skip, take, held in ranges
         )
 
     def _check_inside(self, folder: str) -> None:
         """Refuse files in another folder, into which indices would be written. A file may itself be a link."""
-        found, root = os.path.realpath(folder), os.path.realpath(self.folder)
-        if os.path.commonpath([found, root]) != root:
+        real, root = os.path.realpath(folder), os.path.realpath(self.folder)
+        if os.path.commonpath([real, root]) != root:
             raise SourceError(
-                f"{self.folder}: a dataset's files must lie in its folder, but dataset_info.json names some in {found}"
+                f"{self.folder}: a dataset's files must lie in its folder, but dataset_info.json names some in {real}"
                 ": copy them into it, or name them with TFRecords"
             )
 
@@ -155,7 +155,7 @@ class TFDS(RecordSource):
     def _whole(self, name: str) -> list[tuple[str, int, int, int]]:
         lengths, template = self._splits[name].lengths, self._splits[name].template
         digits = max(5, len(str(len(lengths))))
-        found = []
+        ranges = []
         for place, length in enumerate(lengths):
             index, count = f"{place:0{digits}}", f"{len(lengths):0{digits}}"
             try:
@@ -170,8 +170,8 @@ class TFDS(RecordSource):
                 )
             except KeyError:
                 raise SourceError(f"{self.folder}: files are named by {template!r}, which can't be filled in") from None
-            found.append((str(self.folder / file), 0, -1, length))
-        return found
+            ranges.append((str(self.folder / file), 0, -1, length))
+        return ranges
 
     def _sliced(self) -> list[tuple[str, int, int, int]]:
         base = re.split(r"[\[+]", self.split)[0]
@@ -184,11 +184,12 @@ class TFDS(RecordSource):
                 f"parts of splits ({self.split!r}) need tensorflow-datasets ({error}): pip install 'greenload[tfds]'"
             ) from None
         try:
-            found = tfds.builder_from_directory(str(self.folder)).info.splits[self.split].file_instructions
+            instructions = tfds.builder_from_directory(str(self.folder)).info.splits[self.split].file_instructions
         except Exception as error:  # its own parser's, of whatever kind: the file is foreign to it too
             raise SourceError(f"{self.folder}: split {self.split!r} can't be read: {one_line(error)}") from None
         return [
-            (os.fspath(part.filename), int(part.skip), int(part.take), int(part.examples_in_shard)) for part in found
+            (os.fspath(part.filename), int(part.skip), int(part.take), int(part.examples_in_shard))
+            for part in instructions
         ]
 
     @functools.cached_property
@@ -216,8 +217,8 @@ class TFDS(RecordSource):
             )
         return fitting[0]
 
-    def parts(self) -> tuple[Part, ...]:
-        """The split's stretches of files."""
+    def parts(self) -> tuple[FilePart, ...]:
+        """The split's ranges of files."""
         return self._parts
 
     def keys(self) -> tuple[str, str | None]:
@@ -266,13 +267,13 @@ class _Split:
 
 @dataclass(frozen=True)
 class _Info:
-    """What is used of ``dataset_info.json``."""
+    """The fields of ``dataset_info.json`` that are used."""
 
     name: str
     file_format: str
     splits: Mapping[str, _Split]
     supervised: tuple[str, ...]
-    """The features that the dataset's makers take for input and label."""
+    """The features that the dataset's authors declare as input and label."""
 
 
 def _info_of(value: Value) -> _Info:
@@ -305,13 +306,13 @@ def _count(length: Value) -> int:
 def _supervised(value: Value) -> list[Value]:
     keys = value.given("supervisedKeys")
     pair = keys.given("tuple") if keys else None
-    found = [item.given("featureKey") for item in _listed(pair, "items")] if pair else []
-    return [key for key in found if key is not None]
+    given = [item.given("featureKey") for item in _listed(pair, "items")] if pair else []
+    return [key for key in given if key is not None]
 
 
 def _listed(value: Value, name: str) -> list[Value]:
-    found = value.given(name)
-    return found.list() if found else []
+    listed = value.given(name)
+    return listed.list() if listed else []
 
 
 def _features_of(value: Value) -> dict[str, str]:
@@ -326,7 +327,7 @@ def _features_of(value: Value) -> dict[str, str]:
 
 
 def _read(path: Path, take: Callable[[Value], _Read]) -> _Read:
-    """A description of TFDS's, taken apart.
+    """A description that TFDS wrote, parsed.
 
     Raises:
         SourceError: it can't be read, or isn't what TFDS writes.

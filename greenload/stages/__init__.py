@@ -9,6 +9,8 @@ from greenload.stages.base import Params as Params
 from greenload.stages.base import Stage as Stage
 from greenload.stages.color import ColorJitter as ColorJitter
 from greenload.stages.color import RandomGrayscale as RandomGrayscale
+from greenload.stages.color import RandomInvert as RandomInvert
+from greenload.stages.color import RandomSolarize as RandomSolarize
 from greenload.stages.combinators import RandomApply as RandomApply
 from greenload.stages.combinators import RandomChoice as RandomChoice
 from greenload.stages.combinators import RandomOrder as RandomOrder

@@ -1,4 +1,4 @@
-"""Stages that change colours, each pixel by itself: one 3×4 matrix an image, which every backend applies alike."""
+"""Stages that change colours, each pixel by itself: by one 3×4 matrix an image, or by a table of levels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from greenload.errors import PipelineError
 from greenload.public import public
 from greenload.specs import ImageSpec
 from greenload.stages import primitives as pixels
-from greenload.stages.arguments import around, interval, need_decoded, need_filterable, probability
+from greenload.stages.arguments import around, finite, interval, need_decoded, need_filterable, probability
 from greenload.stages.base import Params, Stage
 from greenload.stages.primitives import Primitive
 from greenload.stages.reference import recolor
@@ -178,3 +178,97 @@ class RandomGrayscale(Stage):
 
     def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
         return recolor(image, np.asarray(params["color"])) if bool(params["apply"]) else image
+
+
+@public
+@dataclass(frozen=True)
+class RandomSolarize(Stage):
+    """Every value from ``threshold`` up becomes 255 less itself, with probability ``p``
+    (``torchvision.transforms.v2.RandomSolarize``), in uint8 images of any number of channels.
+
+    It may stand before ``Batch`` or after it. torchvision's takes floats too, and has no default for ``threshold``.
+
+    Args:
+        threshold: a number from 0 to 255.
+        p: how likely, between 0 and 1.
+
+    Example:
+        >>> Decode(), RandomResizedCrop(224), RandomSolarize(threshold=128, p=0.2)
+    """
+
+    draws: ClassVar[int] = 1
+    numbers: ClassVar[int] = 1
+
+    threshold: float = 128
+    p: float = 0.5
+
+    def __post_init__(self) -> None:
+        found = finite("RandomSolarize", "threshold", self.threshold)
+        if not 0 <= found <= 255:
+            raise PipelineError(f"RandomSolarize: threshold must be a number from 0 to 255, not {self.threshold!r}")
+        object.__setattr__(self, "threshold", found)
+        object.__setattr__(self, "p", probability("RandomSolarize", self.p))
+
+    def out_spec(self, spec: ImageSpec) -> ImageSpec:
+        return _need_levels(self, spec)
+
+    def params(self, numbers: Array, height: Array, width: Array, ops: Ops = NUMPY) -> Params:
+        return {"apply": numbers[..., 0] < self.p}
+
+    def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
+        return (pixels.LookUp(_inverted_from(self.threshold)),)
+
+    def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
+        return _solarized(image, self.threshold) if bool(params["apply"]) else image
+
+
+@public
+@dataclass(frozen=True)
+class RandomInvert(Stage):
+    """Every value becomes 255 less itself, with probability ``p`` (``torchvision.transforms.v2.RandomInvert``), in
+    uint8 images of any number of channels.
+
+    It may stand before ``Batch`` or after it. torchvision's takes floats too.
+
+    Args:
+        p: how likely, between 0 and 1.
+    """
+
+    draws: ClassVar[int] = 1
+    numbers: ClassVar[int] = 1
+
+    p: float = 0.5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "p", probability("RandomInvert", self.p))
+
+    def out_spec(self, spec: ImageSpec) -> ImageSpec:
+        return _need_levels(self, spec)
+
+    def params(self, numbers: Array, height: Array, width: Array, ops: Ops = NUMPY) -> Params:
+        return {"apply": numbers[..., 0] < self.p}
+
+    def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
+        return (pixels.LookUp(_inverted_from(0.0)),)
+
+    def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
+        return _solarized(image, 0.0) if bool(params["apply"]) else image
+
+
+def _need_levels(stage: Stage, spec: ImageSpec) -> ImageSpec:
+    need_decoded(stage, spec)
+    if spec.dtype != "uint8":
+        raise PipelineError(
+            f"{stage} works on uint8 images, but here they are {spec.dtype}: put it before ToDtype({spec.dtype!r})"
+        )
+    return spec
+
+
+def _inverted_from(threshold: float) -> bytes:
+    """All 256 levels, those from ``threshold`` up inverted."""
+    return bytes(level if level < threshold else 255 - level for level in range(256))
+
+
+def _solarized(image: NDArray[np.generic], threshold: float) -> NDArray[np.generic]:
+    values = image.astype(np.float64)
+    return np.where(values < threshold, values, 255.0 - values).astype(np.uint8)

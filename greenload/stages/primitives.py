@@ -109,6 +109,14 @@ class Color(Primitive):
 
 
 @dataclass(frozen=True)
+class LookUp(Primitive):
+    """Each value ``v`` of a uint8 image becomes ``table[v]``, where ``params["apply"]``, a boolean, is true."""
+
+    table: bytes
+    """256 levels."""
+
+
+@dataclass(frozen=True)
 class Blur(Primitive):
     """A separable Gaussian of ``params["sigma"]``, a float64, cut to ``height × width`` taps and normalised to sum 1;
     beyond the border the image is mirrored without repeating its outermost pixel. uint8 is rounded half up."""

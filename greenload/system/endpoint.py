@@ -1,8 +1,8 @@
-"""An HTTP server for short answers, which no client can hold: what it has open, reads and waits for is bounded.
+"""Serves short answers over HTTP, with bounds on connections, on bytes read and on waiting.
 
-Whoever can reach it may open connections and send nothing, or take a byte a second; what is served from inside a
-training must keep its files, threads and memory all the same. So one thread serves all, each connection has a deadline,
-and one more than `MOST` ends the oldest.
+Any client that reaches the server may open connections and send nothing, or take a byte a second; a training process
+that serves must keep its files, threads and memory nevertheless. So one thread serves all connections, each has a
+deadline, and one more than `MOST` ends the oldest.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ LOOPBACK = "127.0.0.1"
 MOST = 16
 """Connections at one time."""
 LONGEST_S = 10.0
-"""For a request to come whole, and again for its answer to be taken: as long as Prometheus waits for a scrape."""
+"""Seconds for a whole request to arrive, and again for its answer to be sent: as Prometheus waits for a scrape."""
 MOST_BYTES = 16_384
 """Of a request line and its headers together."""
 _LINGER_S = 1.0
-"""After an answer, for what the client still sends: closed before, it could lose the answer."""
+"""Seconds after an answer in which the client may still send: a connection closed earlier could lose the answer."""
 _REQUEST = re.compile(rb"([!-~]+) ([!-~]+) HTTP/1\.\d\r?\n")
 _END = re.compile(rb"\r?\n\r?\n")
 
 Answer = Callable[[str, Mapping[str, str]], tuple[Mapping[str, str], bytes]]
-"""From a request's target and headers, in any case, to an answer's headers and body."""
+"""From a request's target and headers to an answer's headers and body."""
 
 
 @dataclass
 class _Connection:
-    """What came from a client, and what is still to be sent to it."""
+    """The bytes received from a client, and those still to be sent to it."""
 
     until_s: float
     received: bytes = b""
@@ -50,16 +50,16 @@ class _Connection:
 
 
 class Endpoint:
-    """Answers GET and HEAD until closed, in a thread of its own, which is a daemon. Says nothing on standard error.
+    """Answers GET and HEAD until it is closed, in a daemon thread of its own. Prints nothing.
 
     Args:
         host: name or address to listen on.
-        port: 0 for any that is free.
+        port: the port; 0 for any free one.
         answer: gives the answers, in that thread; what it raises is answered with status 500.
 
     Raises:
         OSError: it can't listen there.
-        OverflowError: the port is none.
+        OverflowError: the port is out of range.
     """
 
     def __init__(self, host: str, port: int, answer: Answer) -> None:
@@ -85,7 +85,7 @@ class Endpoint:
             raise
 
     def close(self) -> None:
-        """Stop serving, at once. Harmless if repeated."""
+        """Stop serving at once. Calling it twice is harmless."""
         if self._stopped >= 0:
             stopped, self._stopped = self._stopped, -1
             os.close(stopped)
@@ -103,7 +103,7 @@ class Endpoint:
                     else:
                         return
                 now_s = time.monotonic()
-                for client in [one for one, state in self._open.items() if state.until_s <= now_s]:
+                for client in [client for client, state in self._open.items() if state.until_s <= now_s]:
                     self._end(client)
         finally:
             for client in list(self._open):
@@ -113,7 +113,7 @@ class Endpoint:
             os.close(self._stop)
 
     def _wait_s(self) -> float | None:
-        """Until the next deadline; without a connection nothing wakes the thread."""
+        """Seconds until the next deadline; ``None`` without a connection."""
         if not self._open:
             return None
         return max(0.0, min(state.until_s for state in self._open.values()) - time.monotonic())
@@ -131,7 +131,7 @@ class Endpoint:
         self._selector.register(client, selectors.EVENT_READ)
 
     def _go_on(self, client: socket.socket) -> None:
-        """Read what came, or send what can be taken."""
+        """Read from a client, or send to it, as much as is possible now."""
         state = self._open.get(client)
         if state is None:
             return  # ended for a new one
@@ -143,22 +143,22 @@ class Endpoint:
                     self._selector.modify(client, selectors.EVENT_READ)
                     state.until_s = min(state.until_s, time.monotonic() + _LINGER_S)
                 return
-            came = client.recv(MOST_BYTES)
+            received = client.recv(MOST_BYTES)
         except BlockingIOError:
             return
         except OSError:
-            came = b""
-        if not came:
+            received = b""
+        if not received:
             self._end(client)
         elif not state.answered:
-            state.received += came
+            state.received += received
             if answer := self._answered(state.received):
                 state.to_send, state.answered, state.received = memoryview(answer), True, b""
                 state.until_s = time.monotonic() + LONGEST_S
                 self._selector.modify(client, selectors.EVENT_WRITE)
 
     def _answered(self, received: bytes) -> bytes:
-        """The answer to a request; empty while it hasn't come whole."""
+        """The answer to a request; empty while the request isn't whole."""
         begin = _REQUEST.match(received)
         end = _END.search(received)
         if begin is None:
@@ -177,7 +177,7 @@ class Endpoint:
             return _message(HTTPStatus.BAD_REQUEST)
         try:
             headers, body = self._answer(target, dict(asked.items()))
-        except Exception:  # whatever it is, the next scrape may do better, and the training goes on
+        except Exception:  # the next scrape may succeed, and the training goes on
             return _message(HTTPStatus.INTERNAL_SERVER_ERROR)
         return _message(HTTPStatus.OK, headers, body, head=method == "HEAD")
 

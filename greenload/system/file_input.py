@@ -1,4 +1,4 @@
-"""Reading regular files only: a pipe would be waited for without end, and a device read until memory is gone."""
+"""Reads regular files only: reading a pipe could wait without end, and a device could fill memory."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ def regular(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
 
 
 def read(path: str | os.PathLike[str], limit: int) -> bytes:
-    """A regular file's content, as long as the file's size says: what the system makes up on reading has none.
+    """A regular file's content, of as many bytes as the file's size: a file that the system generates on reading has
+    size 0, and is empty here.
 
     Args:
         path: the file.
@@ -78,7 +79,7 @@ def read(path: str | os.PathLike[str], limit: int) -> bytes:
 
 
 def read_any(path: str | os.PathLike[str], limit: int) -> bytes:
-    """The content of a file that the user has named on purpose: also what a pipe gives, as a shell's ``<(…)``.
+    """The content of a file that the user has named: also that of a pipe, as a shell's ``<(…)``.
 
     Args:
         path: the file, pipe or device.
@@ -99,8 +100,8 @@ def read_any(path: str | os.PathLike[str], limit: int) -> bytes:
 def _refuse_special(path: str | os.PathLike[str], mode: int) -> None:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-    if found := special(mode):
-        raise OSError(errno.EINVAL, f"it is {found}, and only regular files are read", os.fspath(path))
+    if kind := special(mode):
+        raise OSError(errno.EINVAL, f"it is {kind}, and only regular files are read", os.fspath(path))
 
 
 def _too_large(path: str | os.PathLike[str], limit: int) -> OSError:

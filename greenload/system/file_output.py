@@ -1,4 +1,4 @@
-"""Writing a file whole: under another name first, so that a full disk or a signal leaves what was there before."""
+"""Writes files whole: under another name first, so that a full disk or a signal leaves the old content."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _NO_NEW_NAMES = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY)  # a folde
 
 
 def write(path: str | os.PathLike[str], data: str | bytes) -> None:
-    """Write a file that holds all of the data afterwards, or, where that fails, what it held before.
+    """Write a file that holds all of the data afterwards, or, where that fails, its old content.
 
-    The data go into a new file of the same folder, and to the disk, before that takes the old one's name. Owner and
-    permissions of the old one are kept; those of a new one are the umask's. A symbolic link stays, and the file that it
-    points to is replaced; other hard links keep the old content. What is no regular file, as ``/dev/stdout`` or a pipe,
-    is written in place; so is a file whose folder takes no new names, or whose owner can't be kept, once there is
-    room for the data.
+    The data are written to a new file in the same folder, and to the disk, before that file takes the old one's name.
+    Owner and permissions of the old file are kept; those of a new file are the umask's. A symbolic link stays, and the
+    file that it points to is replaced; other hard links keep the old content. What is no regular file, as
+    ``/dev/stdout`` or a pipe, is written in place; so is a file whose folder takes no new names, or whose owner can't
+    be kept, once there is room for the data.
 
     Args:
         path: the file.
@@ -50,7 +50,7 @@ def write(path: str | os.PathLike[str], data: str | bytes) -> None:
 
 
 def why(error: OSError) -> str:
-    """What an error of writing says, and what helps.
+    """The text of an error of writing, with the remedy.
 
     Example:
         >>> why(OSError(errno.ENOSPC, "No space left on device"))
@@ -65,7 +65,7 @@ def replace(path: str, data: bytes, like: os.stat_result | None = None) -> None:
     Args:
         path: the file; must not be a folder.
         data: what the new file holds.
-        like: whose owner and permissions it gets; the umask decides if not given.
+        like: the file whose owner and permissions it gets; the umask decides if not given.
 
     Raises:
         OSError: it can't be written; nothing is left behind.
@@ -93,7 +93,7 @@ def replace(path: str, data: bytes, like: os.stat_result | None = None) -> None:
 
 
 def sweep(folder: str, names: re.Pattern[str]) -> None:
-    """Remove the files of some names that killed writers left in a folder an hour ago or earlier."""
+    """Remove the files of a name pattern in a folder that are older than an hour: killed writers left them."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if names.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):

@@ -1,6 +1,6 @@
-"""What a forked child must leave alone: only the thread that forked lives on in it.
+"""Guards what a forked child must not use: only the thread that forked goes on in it.
 
-What waits there for the other threads of its parent waits for ever; what takes them down crashes.
+Code that waits in the child for another thread of its parent waits for ever; code that ends one crashes.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from greenload.errors import UsageError
 
 
 def check(made_in: int, what: str) -> None:
-    """Make sure that something with threads is used in the process that made it.
+    """Make sure that an object with threads is used in the process that made it.
 
     Args:
         made_in: that process's id.
-        what: what it is, for the error.
+        what: what the object is, for the error.
 
     Raises:
         UsageError: this is another process.
@@ -33,10 +33,10 @@ def check(made_in: int, what: str) -> None:
 
 
 def in_child(value: Any, abandon: Callable[[Any], None]) -> None:
-    """See to it that a child of this process lets go of a value, as long as the value lives.
+    """Have a child of this process abandon a value that is alive when the process forks.
 
     Args:
-        value: what the child must not free, since that would end threads that aren't there.
+        value: what the child must not free, since that would end threads that the child doesn't have.
         abandon: called in the child with the value; must hold no reference to it.
     """
     _abandoned[value] = abandon
@@ -45,8 +45,8 @@ def in_child(value: Any, abandon: Callable[[Any], None]) -> None:
 def close_when_dropped(value: Any, close: Callable[[], None]) -> weakref.finalize[[], Any]:
     """Have ``close`` called once: when a value is no longer referred to, or when the result is called.
 
-    In a fork of this process it does nothing: the threads to wait for are the parent's. Nor does it run at the
-    interpreter's end, which ``shutdown.close_at_end`` is for.
+    In a fork of this process nothing is closed: the threads to wait for are the parent's. At the interpreter's end
+    nothing is closed either: ``shutdown.close_at_end`` does that.
 
     Args:
         value: what is closed.

@@ -1,9 +1,9 @@
-"""JSON that others wrote, or that lay in a cache: read within limits and taken apart by type.
+"""Reads foreign JSON within limits, and checks the type of each value that is used.
 
 A file can hold anything: text of another encoding, lists in lists until Python's stack ends, integers of a thousand
-digits, infinities, an object where a number was meant. Whatever is wrong is one `DataError`, whose message names the
-place, the rule and what is there, in one printable line. Each reader turns it into an error of its own; one that reads
-a cache makes the cache anew.
+digits, infinities, an object where a number was meant. Every fault is one `DataError`, whose message names the place,
+the rule and the value, in one printable line. Each reader turns it into an error of its own; a reader of a cache makes
+the content anew.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LONGEST_NAME, _LONGEST_PATH = 255, 4096  # bytes, on Linux
 
 
 class DataError(ValueError):
-    """A document that breaks a rule. Those who read one turn it into an error with a remedy."""
+    """A document breaks a rule. Its reader turns this into an error with a remedy."""
 
 
 def load(path: str | os.PathLike[str]) -> Value:
@@ -98,19 +98,19 @@ def _int(text: str) -> int:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    values = dict(pairs)
+    if len(values) < len(pairs):
         twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise DataError(f"it holds {shown(twice)} twice in one object")
-    return found
+    return values
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Value:
-    """One value of a document, which knows its place in it.
+    """One value of a document, with its place in the document.
 
-    Each method takes it as one type. Lists and objects give values again; nothing is looked at before it is asked for.
-    Plain data from elsewhere, as for a ``from_dict``, is read the same way: ``Value(data)``.
+    Each method checks it for one type. Lists and objects give values again; nothing is checked before it is used.
+    Python data from elsewhere is read the same way: ``Value(data)``.
 
     Raises:
         DataError: each method, where the value is of another type, or out of range.
@@ -141,10 +141,10 @@ class Value:
 
     def field(self, name: str) -> Value:
         """A value of an object."""
-        found = self.get(name)
-        if found is None:
+        value = self.get(name)
+        if value is None:
             raise DataError(f"{self.place or 'it'} lacks {name!r}")
-        return found
+        return value
 
     def get(self, name: str) -> Value | None:
         """A value of an object; ``None`` where the object lacks it."""
@@ -154,8 +154,8 @@ class Value:
 
     def given(self, name: str) -> Value | None:
         """A value of an object; ``None`` where the object lacks it, or holds null."""
-        found = self.get(name)
-        return None if found is None or found.data is None else found
+        value = self.get(name)
+        return None if value is None or value.data is None else value
 
     def list(self) -> list[Value]:
         """A list's values."""
@@ -205,9 +205,9 @@ class Value:
         return value
 
     def plain(self) -> Any:
-        """Any JSON whatever, as it is: finite numbers, names that are texts, not nested too deeply.
+        """Any JSON value as Python data: finite numbers, names that are texts, not nested too deeply.
 
-        What passes can be shown, compared, copied and written without an end of the stack or of memory.
+        Such data can be shown, compared, copied and written within the limits of stack and memory.
         """
         if not _is_scalar(self.data) and not isinstance(self.data, (list, tuple, Mapping)):
             self.refuse("JSON data")
@@ -243,7 +243,7 @@ def _range(low: float, high: float, widest: tuple[float, float]) -> str:
 
 
 def shown(data: Any) -> str:
-    """A value in a few printable characters, whatever it is.
+    """Any value in a few printable characters.
 
     Example:
         >>> shown([1, 2]), shown("a\\x1b[2J"), shown(10**400)
@@ -262,6 +262,6 @@ def shown(data: Any) -> str:
 
 
 def short(text: str, limit: int = 160) -> str:
-    """One line of printable characters: the text may quote anything that was in a file."""
+    """A text as one line of printable characters, cut in its middle; it may quote anything from a file."""
     line = "".join(char if char.isprintable() else " " for char in text)
     return line if len(line) <= limit else f"{line[: limit // 2]} … {line[-limit // 2 :]}"

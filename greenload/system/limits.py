@@ -1,15 +1,15 @@
-"""What a process or a machine runs out of (open files, memory, threads), told apart from what is wrong with a record.
+"""Distinguishes the limits of a process or machine (open files, memory, threads) from faults of a record.
 
-A file that can't be opened since too many others are open is as good as ever: such an error stops the work and says
-which limit to raise; it never counts against the record.
+A file that can't be opened because too many others are open is not bad: such an error stops the work and says which
+limit to raise; the record doesn't count as bad.
 
 =========================================  =======================================================================
-the system says                            it is
+the system says                            the fault is
 =========================================  =======================================================================
 EMFILE, ENFILE                             a limit: of open files, of the process or the machine
 ENOMEM, ENOBUFS, EAGAIN                    a limit: of memory or other resources
-ENOTCONN, EHOSTDOWN, ETIMEDOUT and alike   the file system's: all records there are out of reach
-ENOENT, EACCES, EPERM, EIO, ELOOP, …       the record's: missing, not to be read by this user, on a bad place of a disk
+ENOTCONN, EHOSTDOWN, ETIMEDOUT and alike   the file system's: none of its records can be read
+ENOENT, EACCES, EPERM, EIO, ELOOP, …       the record's: missing, not readable by this user, on a bad block of a disk
 =========================================  =======================================================================
 """
 
@@ -47,25 +47,25 @@ def ran_out(error: BaseException | None) -> str:
     """What ran out where an operation failed, and the remedy; empty where it failed for another reason.
 
     Args:
-        error: of the operating system's, or one that was raised from it. Of others the text is looked at, as libraries
-            pass the system's on.
+        error: an error of the operating system, or one that was raised from it. For any other error the text decides,
+            as libraries quote the system's text.
     """
     if error is None:
         return ""
     if isinstance(error, MemoryError):
-        return _told(errno.ENOMEM)
+        return _message(errno.ENOMEM)
     if isinstance(error, OSError):
-        return _told(error.errno)
+        return _message(error.errno)
     if error.__cause__ is not None:
         return ran_out(error.__cause__)
     text = str(error)
     if any(part in text for part in _NO_MEMORY):
-        return _told(errno.ENOMEM)
+        return _message(errno.ENOMEM)
     named = (code for code in (*_FILES, errno.ENOMEM) if os.strerror(code) in text)
-    return next(map(_told, named), "")
+    return next(map(_message, named), "")
 
 
-def _told(code: int | None) -> str:
+def _message(code: int | None) -> str:
     if code == errno.EMFILE:
         return (
             f"this process has as many files open as it may ({_limit('RLIMIT_NOFILE')}): close others, such as "
@@ -92,7 +92,7 @@ def unreadable(path: str, why: str) -> SourceError:
 
 def check_files() -> None:
     """Make sure that one more file can be opened. Where none can, TensorFlow aborts the process when it makes another
-    iterator, as between epochs: ``std::random_device`` needs one.
+    iterator, as between epochs: ``std::random_device`` opens a file.
 
     Raises:
         SourceError: it can't; names the limit.
@@ -136,7 +136,7 @@ def _no_thread(error: RuntimeError) -> RuntimeError | BackendUnavailable:
 
 
 def no_thread() -> str:
-    """What is said where the system starts no more threads."""
+    """The message where the system starts no more threads, with the remedy."""
     return (
         f"no more threads can be started: this user may have {_limit('RLIMIT_NPROC')} (ulimit -u), a container what "
         "its pids limit says: raise it, or pass a smaller threads="

@@ -1,4 +1,4 @@
-"""Warnings that show the user's own line."""
+"""Warns with the line of the user's code that led here."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _PASSED = ("greenload", "functools")
 
 
 def notify(message: str) -> None:
-    """Warn, as from the line outside greenload that led here: Python shows one text once for each such line.
+    """Warn as if from the line outside greenload that called it: Python shows a text once per such line.
 
-    What can't be shown, as in names of files, is escaped.
+    Characters that can't be shown, as in names of files, are escaped.
     """
     frame, level = sys._getframe(1), 2
-    # Between ours there is functools, whose cached properties list folders.
+    # Between greenload's frames there are those of functools, whose cached properties list folders.
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _PASSED:
         frame, level = frame.f_back, level + 1
     warnings.warn(printable(message), stacklevel=level)

@@ -1,4 +1,4 @@
-"""Generators of random numbers that belong to the program: what draws from them here is put back."""
+"""Restores the program's own generators of random numbers after work that draws from them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 Restore = Callable[[], object]
-"""Puts one state back."""
+"""Restores the state of one generator."""
 
 
 @contextmanager
 def random_states_kept() -> Iterator[None]:
-    """Put the program's own generators of random numbers back: Python's, NumPy's, TensorFlow's and Keras's global ones.
+    """Restore the global generators of random numbers of Python, NumPy, TensorFlow and Keras at the end.
 
     Example:
         >>> with random_states_kept():
@@ -28,14 +28,14 @@ def random_states_kept() -> Iterator[None]:
 
 @contextmanager
 def put_back(restores: list[Restore]) -> Iterator[None]:
-    """Restore all at the end, also behind an error; one that can't be restored is left."""
+    """Restore states at the end, also after an error; one that can't be restored is left as it is."""
     try:
         yield
     finally:
         for restore in restores:
             try:
                 restore()
-            except Exception:  # deleted meanwhile by what ran; the others are put back all the same
+            except Exception:  # what ran has deleted it; the others are restored
                 continue
 
 
@@ -43,25 +43,26 @@ def python_states(objects: Iterable[Any]) -> list[tuple[str, Callable[[], Any], 
     """Generators of random numbers in Python: Python's and NumPy's global ones, and those among ``objects``.
 
     Returns:
-        For each whose it is (``"Python's random"``), what reads its state, and what puts back the present one.
+        For each generator its library (``"Python's random"``), a function that reads its state, and one that restores
+        the present state.
     """
-    found: list[tuple[str, Callable[[], Any], Restore]] = []
-    drawn: dict[int, Any] = {id(one): one for one in (random.random.__self__, np.random.mtrand._rand, *objects)}  # type: ignore[attr-defined]
-    for one in drawn.values():
-        if isinstance(one, random.Random) and not isinstance(one, random.SystemRandom):
-            state = one.getstate()
-            found.append(("Python's random", one.getstate, _bound(one.setstate, state)))
-        elif isinstance(one, np.random.RandomState):
-            legacy = one.get_state(legacy=False)
-            found.append(("NumPy's random", _bound(_text_of, one), _bound(one.set_state, legacy)))
-        elif isinstance(one, np.random.Generator):
-            bits = one.bit_generator
-            found.append(("NumPy's random", _bound(_text_of, bits), _bound(setattr, bits, "state", bits.state)))
-    return found
+    states: list[tuple[str, Callable[[], Any], Restore]] = []
+    candidates = (random.random.__self__, np.random.mtrand._rand, *objects)  # type: ignore[attr-defined]
+    for generator in {id(candidate): candidate for candidate in candidates}.values():
+        if isinstance(generator, random.Random) and not isinstance(generator, random.SystemRandom):
+            state = generator.getstate()
+            states.append(("Python's random", generator.getstate, _bound(generator.setstate, state)))
+        elif isinstance(generator, np.random.RandomState):
+            legacy = generator.get_state(legacy=False)
+            states.append(("NumPy's random", _bound(_text_of, generator), _bound(generator.set_state, legacy)))
+        elif isinstance(generator, np.random.Generator):
+            bits = generator.bit_generator
+            states.append(("NumPy's random", _bound(_text_of, bits), _bound(setattr, bits, "state", bits.state)))
+    return states
 
 
 def _text_of(generator: Any) -> str:
-    """The state of a NumPy generator, to compare."""
+    """The state of a NumPy generator as a text, to compare."""
     state = generator.state if hasattr(generator, "state") else generator.get_state(legacy=False)
     with np.printoptions(threshold=sys.maxsize):
         return str(state)
@@ -72,28 +73,28 @@ def _bound(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
 
 
 def _global_states() -> list[Restore]:
-    found = [restore for _, _, restore in python_states(())]
+    restores = [restore for _, _, restore in python_states(())]
     if "tensorflow" not in sys.modules:
-        return found
+        return restores
     from tensorflow.python.eager import context
     from tensorflow.python.ops import stateful_random_ops
 
     if (rng := getattr(context.context(), "_rng", None)) is not None:
-        found.append(_bound(rng.setstate, rng.getstate()))
+        restores.append(_bound(rng.setstate, rng.getstate()))
     generator = stateful_random_ops.global_generator
     if generator is None:  # made anew when it is first asked for
-        found.append(_bound(setattr, stateful_random_ops, "global_generator", None))
+        restores.append(_bound(setattr, stateful_random_ops, "global_generator", None))
     else:
-        found += variable_state(generator.state.handle, generator.state.dtype)
+        restores += variable_state(generator.state.handle, generator.state.dtype)
     if (state := sys.modules.get("keras.src.backend.common.global_state")) is not None:
         seeds = state.get_global_attribute("global_seed_generator")
         value = getattr(getattr(seeds, "state", None), "value", None)
-        found += [] if value is None else variable_state(value.handle, value.dtype)
-    return found
+        restores += [] if value is None else variable_state(value.handle, value.dtype)
+    return restores
 
 
 def variable_state(handle: Any, dtype: Any) -> list[Restore]:
-    """What puts a variable of TensorFlow's back, by its handle; none where it has no value yet."""
+    """What restores a variable of TensorFlow's, by its handle; empty where it has no value yet."""
     import tensorflow as tf
 
     try:

@@ -1,4 +1,4 @@
-"""Folders for work that is under way, which are gone when it is: ended well, by an error, or by a kill."""
+"""Makes temporary folders that are removed however their process ends: well, by an error, or by a kill."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ PREFIX = "greenload-scratch-"
 class ScratchFolder:
     """A folder that is removed when it is closed or dropped, and when the interpreter ends.
 
-    Its owner holds a lock on it, which the system lets go however the owner ends. So what a killed process left is
-    known, and removed when another scratch folder is made beside it. Where the file system has no such locks, as over a
-    network, it stays.
+    Its owner holds a lock on it, which the system releases however the owner ends. So the folder of a killed process is
+    recognised, and removed when another scratch folder is made beside it. Where the file system has no such locks, as
+    over a network, it stays.
 
     Args:
         parent: the folder that it is made in; the system's temporary folder if not given.
@@ -45,7 +45,7 @@ class ScratchFolder:
         _live.add(self)
 
     def close(self) -> None:
-        """Remove it with all that is in it. Harmless if repeated, and where it has been renamed."""
+        """Remove it with its content. Calling it twice is harmless, and so it is where the folder has been renamed."""
         self._finalize()
 
     def __enter__(self) -> str:
@@ -58,7 +58,7 @@ class ScratchFolder:
 
 
 def close_all() -> None:
-    """Remove the scratch folders of this process, for an end that runs nothing else."""
+    """Remove the scratch folders of this process, for an end that runs no finalizers."""
     for folder in list(_live):
         folder.close()
 
@@ -67,14 +67,14 @@ _live: weakref.WeakSet[ScratchFolder] = weakref.WeakSet()
 
 
 def _made(base: str, mode: int) -> tuple[str, int]:
-    """A new folder and the descriptor that its lock is held by."""
+    """A new folder, and the descriptor that holds its lock."""
     while True:
         path = f"{base}{secrets.token_hex(8)}"
         os.mkdir(path, mode)
         lock = _opened(path)
         if lock is not None and _locked(lock) and os.path.isdir(path):
             return path, lock
-        if lock is not None:  # another process found it before it was locked, and took it for abandoned
+        if lock is not None:  # another process saw it before it was locked, and took it for abandoned
             os.close(lock)
 
 
@@ -86,7 +86,7 @@ def _opened(path: str) -> int | None:
 
 
 def _locked(number: int) -> bool:
-    """Take the lock, or see that another holds it. True also where the file system has none."""
+    """Take a lock; ``False`` if another process holds it. ``True`` also where the file system has no locks."""
     try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -97,7 +97,7 @@ def _locked(number: int) -> bool:
 
 
 def _remove(path: str, lock: int, made_in: int) -> None:
-    if os.getpid() == made_in:  # a fork's end is not that of the folder
+    if os.getpid() == made_in:  # the end of a fork doesn't end the folder
         shutil.rmtree(path, ignore_errors=True)
         os.close(lock)
 

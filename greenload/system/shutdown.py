@@ -1,12 +1,12 @@
-"""The interpreter's end: calls into it that are under way end first, and no other begins.
+"""Ends greenload's work before the interpreter ends: running calls finish first, and no new one begins.
 
-A thread that asks for an interpreter that is ending never gets it: its call doesn't return, and what waits for the call
-hangs, or the C++ around it aborts. TensorFlow's threads, DALI's and a user's daemon threads all come to greenload's
-Python code, so each way in passes a gate here. At the interpreter's end the gate is shut, the calls inside are waited
-for, and then the pools and graphs that are left are closed.
+A thread that needs the interpreter while it ends never gets it: the thread's call doesn't return, and its caller hangs,
+or the C++ code around it aborts. TensorFlow's threads, DALI's and a user's daemon threads all call greenload's Python
+code, so each entry passes a gate here. At the interpreter's end the gate is shut, running calls are waited for, and
+then the remaining pools and graphs are closed.
 
-This runs as an ``atexit`` function: behind the end of the user's other threads, which may go on loading until then, and
-behind the ``atexit`` functions that the user registered later. It leaves alone what a forked child has of its parent.
+This runs as an ``atexit`` function: after the user's other threads have ended, which may load until then, and after the
+``atexit`` functions that the user registered later. In a forked child it touches nothing of the parent's.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from greenload.errors import UsageError
 from greenload.system import forking
 
 PATIENCE_S = 10.0
-"""How long the end waits for calls that are under way: each works on one batch."""
+"""How long the end waits for running calls: each works on one batch."""
 QUIET_S = 0.02
 """So long, ``QUIET_TIMES`` times in a row, no call may have been refused: then TensorFlow's buffers are full of
 refusals, and its threads ask for nothing more."""
@@ -41,7 +41,7 @@ ENDING = "greenload: the interpreter is ending, so no batch is made any more"
 
 
 class Closable(Protocol):
-    """What is closed at the interpreter's end. Closing it twice is harmless."""
+    """What can be closed at the interpreter's end. Closing it twice is harmless."""
 
     def close(self) -> None:
         """Give back threads and buffers."""
@@ -49,10 +49,10 @@ class Closable(Protocol):
 
 
 class Gate:
-    """Counts the threads inside something, so that it is given back only when there is none.
+    """Counts the threads inside a section, so that its resources are given back only when no thread is inside.
 
-    The main thread may be interrupted at any instruction, also between going in and going out. So the count is by
-    thread, and what the thread that shuts the gate left in it doesn't count.
+    The main thread may be interrupted at any instruction, also between entering and leaving. So the count is by thread,
+    and the thread that shuts the gate doesn't count.
 
     Example:
         >>> gate = Gate()
@@ -68,10 +68,14 @@ class Gate:
         self._inside: Counter[int] = Counter()
         self.open = True
         self.refused = 0
-        """How many were refused since it was shut."""
+        """How many threads were refused since it was shut."""
 
     def enter(self) -> bool:
-        """Go in, unless the gate is shut."""
+        """Enter, unless the gate is shut.
+
+        Returns:
+            Whether it was open.
+        """
         with self._lock:
             if self.open:
                 self._inside[threading.get_ident()] += 1
@@ -80,7 +84,7 @@ class Gate:
             return self.open
 
     def leave(self) -> None:
-        """Go out."""
+        """Leave."""
         with self._lock:
             thread = threading.get_ident()
             self._inside[thread] -= 1
@@ -88,7 +92,7 @@ class Gate:
                 del self._inside[thread]
 
     def shut(self, timeout: float | None = None) -> bool:
-        """Let nobody in any more, and wait until no other thread is inside.
+        """Refuse all threads from now on, and wait until no other thread is inside.
 
         Args:
             timeout: seconds to wait at most.
@@ -131,7 +135,7 @@ class _OfCaller:
         if not _gate.open:
             thread = threading.current_thread()
             if thread.daemon and not isinstance(thread, threading._DummyThread):
-                _end_thread()  # whatever it was given: the end waits for nobody who works on it
+                _end_thread()  # even with a batch: the end doesn't wait for its work on that
 
 
 def _refuse() -> None:
@@ -146,7 +150,7 @@ def _refuse() -> None:
 
 
 def _end_thread() -> NoReturn:
-    # What the thread drops as it ends must not be in the middle of being closed, in C++, when the interpreter goes.
+    # What the thread drops as it ends must not be in the middle of being closed, in C++, when the interpreter ends.
     _closed.wait(2 * PATIENCE_S)
     raise SystemExit(ENDING)  # ends the thread, and nothing is printed
 
@@ -160,10 +164,10 @@ caller's daemon threads, which end by it without a word, and ``UsageError`` in i
 
 
 def close_at_end(value: Closable) -> None:
-    """See to it that a value, if it still lives, is closed at the interpreter's end: those registered last come first.
+    """Have a value that is still alive closed at the interpreter's end; values registered last are closed first.
 
-    It is closed before what was registered with ``atexit`` until now, DALI's own end above all: it shuts down graphs
-    whether or not a thread is inside.
+    It is closed before all functions run that have been registered with ``atexit`` until now, above all DALI's own,
+    which shuts down graphs even while a thread is inside.
     """
     _left[next(_count)] = value
     if not is_ending():  # what is registered while such functions run is never called
@@ -182,14 +186,14 @@ def _end() -> None:
         _leak_iterators()
     interrupt = signal.getsignal(signal.SIGINT)
     if interrupt is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # who doesn't want to wait gets out at once
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl+C ends the process at once
     threading.excepthook = _without_refusals(threading.excepthook)
     _gate.shut(PATIENCE_S)
     if not stuck and "tensorflow" in sys.modules and not _quiet():
         _end_iterators()
         _quiet()
     for _, value in sorted(_left.items(), reverse=True):
-        with contextlib.suppress(Exception):  # as of a graph whose device failed: the others must be closed too
+        with contextlib.suppress(Exception):  # as of a graph whose device failed: the others are closed too
             value.close()
     _closed.set()
     if interrupt is signal.default_int_handler:
@@ -217,7 +221,7 @@ def _iterators() -> list[Any]:
 
 
 def _end_iterators() -> None:
-    """End iterators that go on asking, as one behind ``ignore_errors().repeat()``."""
+    """End iterators that go on asking for batches, as one behind ``ignore_errors().repeat()``."""
     for iterator in _iterators():
         iterator._iterator_resource = None
 
@@ -229,24 +233,24 @@ def _leak_iterators() -> None:
 
 
 def _without_refusals(hook: Any) -> Any:
-    """A ``threading.excepthook`` that is silent of what was refused here."""
+    """A ``threading.excepthook`` that prints nothing for calls that were refused here."""
 
-    def told(args: Any) -> None:
+    def quiet_hook(args: Any) -> None:
         if ENDING not in str(args.exc_value):
             hook(args)
 
-    return told
+    return quiet_hook
 
 
 def _after_fork() -> None:
     global _gate, _closed
-    _gate, _closed = Gate(), threading.Event()  # who was inside is so in the parent
+    _gate, _closed = Gate(), threading.Event()  # the threads inside are the parent's
     _left.clear()
 
 
 _gate = Gate()
 _closed = threading.Event()
-"""Set once what was left is closed."""
+"""Set once all remaining values are closed."""
 _left: weakref.WeakValueDictionary[int, Closable] = weakref.WeakValueDictionary()
 _count = itertools.count()
 atexit.register(_end)

@@ -1,7 +1,7 @@
-"""A few threads of a pipeline's own, which work until the interpreter's very end.
+"""Runs work in a few threads of a pipeline's own, until the interpreter's very end.
 
-``concurrent.futures`` takes no more work once the main thread has ended, though the user's other threads may go on
-loading then, and so may functions that ``atexit`` calls.
+``concurrent.futures`` takes no more work once the main thread has ended, but the user's other threads may still load
+then, and so may functions that ``atexit`` calls.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _Tasks = SimpleQueue[_Task | None]  # None ends the thread that takes it
 
 
 class Workers:
-    """Threads that do what they are given, in order, several at a time. They are started as they are needed.
+    """Threads that run submitted calls in order, several at a time. They are started as they are needed.
 
-    Once the main thread has ended no more are started: nobody would end them, and from Python 3.12 on it isn't allowed.
-    Where there are none by then, the caller does the work itself.
+    Once the main thread has ended no more are started: nothing would end them, and Python 3.12 forbids it. If there is
+    no thread by then, the submitting thread runs the call itself.
 
     Args:
         threads: how many, at most.
@@ -46,7 +46,7 @@ class Workers:
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._closed = False
-        # What is no longer referred to ends its threads; those left at the interpreter's end are in `shutdown`'s hands.
+        # When it is no longer referred to its threads end; at the interpreter's end `shutdown` closes its owner.
         forking.close_when_dropped(self, functools.partial(_dismiss, self._tasks, self._threads))
 
     @property
@@ -55,7 +55,7 @@ class Workers:
         return self._closed
 
     def submit(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Have some work done.
+        """Have a call run.
 
         Raises:
             UsageError: they are closed.
@@ -80,10 +80,10 @@ class Workers:
         self._threads.append(thread)
 
     def close(self, *, cancel: bool = False) -> None:
-        """Take no more work, and wait until what was given is done. Calling it twice is harmless.
+        """Take no more work, and wait until submitted calls are done. Calling it twice is harmless.
 
         Args:
-            cancel: cancel what no thread has begun.
+            cancel: cancel calls that no thread has begun.
         """
         with self._lock:
             self._closed = True
@@ -101,7 +101,7 @@ _here = threading.local()
 
 
 def in_worker() -> bool:
-    """Whether this is a thread of a pool, where garbage may be collected too: it must not wait for one."""
+    """Whether this is a thread of a pool. Garbage may be collected in one too, and must not wait for such a thread."""
     return getattr(_here, "works", False)
 
 
@@ -110,7 +110,7 @@ def _work(tasks: _Tasks) -> None:
     while (task := tasks.get()) is not None:
         _do(task)
         del task  # or what it refers to would live until the next one comes
-    tasks.put(None)  # for the next: an interrupt may have left one more than are known
+    tasks.put(None)  # for the next thread: an interrupt may have left one more than are known
 
 
 def _do(task: _Task) -> None:

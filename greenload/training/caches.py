@@ -2,8 +2,8 @@
 
 tf.data keeps a model of each iterator to tune it by: a tree in which a cache that is being filled has the steps before
 it below it, and one that is read has none. Behind a shuffle the tree grows with the first batch, and what a shuffle has
-swallowed whole is in it no more: a cache in memory is then asked by an iterator of its own, from which nothing is
-drawn, unless making one moves a seeded shuffle on. Greenload's own `Cache` keeps its samples in a table, which tells
+swallowed whole is in it no more: a cache in memory is then asked by an iterator of its own, from which no element is
+taken, unless making one moves a seeded shuffle on. Greenload's own `Cache` keeps its samples in a table, which tells
 their number.
 """
 
@@ -21,7 +21,7 @@ from greenload.report.data import Report
 from greenload.training.report import Passed
 
 EpochKind = Literal["first", "later", "unknown"]
-"""Of an epoch: ``"first"`` fills the caches, ``"later"`` reads them."""
+"""Kind of an epoch: ``"first"`` fills the caches, ``"later"`` reads them."""
 
 _FILLED: weakref.WeakSet[Any] = weakref.WeakSet()
 """Datasets whose cache in memory was seen filled: it stays so as long as they live."""
@@ -34,7 +34,7 @@ _OTHERWISE = "the fit's dataset fills other caches than it did in the profile: p
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """How many caches an iterator fills, and how many it reads. Those behind which nothing runs are in neither."""
+    """How many caches an iterator fills, and how many it reads. Caches behind which nothing runs are in neither."""
 
     writing: int = 0
     reading: int = 0
@@ -82,11 +82,12 @@ class CacheWatch:
         counts = _seen(iterator) or _Counts()
         if counts.writing + counts.reading < len(self._stores):
             asked = [_asked(store) for store in self._stores]
-            counts = sum((one for one in asked if one is not None), _Counts()) if None not in asked else _Counts()
+            known = [counts for counts in asked if counts is not None]
+            counts = sum(known, _Counts()) if len(known) == len(asked) else _Counts()
         self._counts = counts
 
     def after(self) -> None:
-        """Look at it after that batch, where there was nothing to see."""
+        """Look at the iterator again after its first batch, where it showed nothing before."""
         if not self._stores or self._counts:
             return
         counts = _seen(self._iterator)
@@ -108,19 +109,19 @@ class CacheWatch:
         if self._profile is None or not self._iterators:
             return "later", ""
         if self._root is None:
-            return "unknown", _said(_NOT_SHOWN)
+            return "unknown", _one_figure(_NOT_SHOWN)
         if self._iterators > 1:
-            return "unknown", _said(_PART)
+            return "unknown", _one_figure(_PART)
         if not self._counts and not self._tables:
-            return "unknown", _said(_HIDDEN if self._stores else _NONE_THERE)
+            return "unknown", _one_figure(_HIDDEN if self._stores else _NONE_THERE)
         kinds = {self._of_stores()} if self._stores else set()
         kinds |= {self._of_table(handle, before, passed) for handle, before in self._tables}
         if kinds == {"later"}:
             return "later", ""
         if kinds != {"first"} or self._profile.first_epoch is None:
-            return "unknown", _said(_OTHERWISE if "unknown" not in kinds or self._stores else _PART)
+            return "unknown", _one_figure(_OTHERWISE if "unknown" not in kinds or self._stores else _PART)
         if not self._is_whole(passed, ended):
-            return "unknown", _said(_PART)
+            return "unknown", _one_figure(_PART)
         return "first", ""
 
     def _of_stores(self) -> EpochKind:
@@ -147,7 +148,7 @@ class CacheWatch:
         return passed.batches == batches if batches >= 0 else ended
 
 
-def _said(why: str) -> str:
+def _one_figure(why: str) -> str:
     return f"in an epoch of which isn't known whether it filled the cache, loader and model are one figure: {why}"
 
 
@@ -163,12 +164,12 @@ def _root(iterator: Any) -> Node | None:
 
 
 def _outermost(node: Node) -> Iterator[Node]:
-    """The caches that nothing stands behind that is kept. One inside an interleave's function is none."""
+    """The caches behind which stands no other. A cache inside an interleave's function isn't one of them."""
     if node.kind in STORES:
         yield node
         return
-    for one in node.inputs:
-        yield from _outermost(one)
+    for before in node.inputs:
+        yield from _outermost(before)
 
 
 def _behind(node: Node | None) -> Iterator[Node]:
@@ -176,8 +177,8 @@ def _behind(node: Node | None) -> Iterator[Node]:
     if node is None or node.kind in STORES:
         return
     yield node
-    for one in node.inputs:
-        yield from _behind(one)
+    for before in node.inputs:
+        yield from _behind(before)
 
 
 def _path(store: Node) -> str:
@@ -195,8 +196,9 @@ def _asked(store: Node) -> _Counts | None:
     if store.dataset in _FILLED or finished_on_disk(_path(store)):
         return _Counts(reading=1)
     if _path(store):
-        inside = [_asked(one) for node in store.inputs for one in _outermost(node)]
-        return None if None in inside else sum((one for one in inside if one is not None), _Counts(writing=1))
+        inner = [_asked(cache) for node in store.inputs for cache in _outermost(node)]
+        known = [counts for counts in inner if counts is not None]
+        return sum(known, _Counts(writing=1)) if len(known) == len(inner) else None
     return _seen(iter(store.dataset)) if all(map(_is_quiet, _before(store))) else None
 
 
@@ -220,26 +222,26 @@ def _seen(iterator: Any) -> _Counts | None:
     if iterator._dataset.options().autotune.enabled is False:
         return None
     try:
-        found = tf.raw_ops.IteratorGetModelProto(iterator=iterator._iterator_resource)
+        proto = tf.raw_ops.IteratorGetModelProto(iterator=iterator._iterator_resource)
     except tf.errors.OpError:
         return None
-    model = ModelProto.FromString(found.numpy())
+    model = ModelProto.FromString(proto.numpy())
     return _count(model.nodes, model.output)
 
 
 def _count(nodes: Any, number: int) -> _Counts:
     node = nodes[number]
-    name, inputs = node.name, [one for one in node.inputs if one in nodes]
+    name, inputs = node.name, [before for before in node.inputs if before in nodes]
     if name in ("MemoryCache", "FileCache", "Snapshot"):
         if not inputs:
             return _Counts()
         inside = nodes[inputs[0]]
         if not inside.inputs or inside.name == "SnapshotReader":
             return _Counts(reading=1)
-        return sum((_count(nodes, one) for one in inside.inputs if one in nodes), _Counts(writing=1))
+        return sum((_count(nodes, before) for before in inside.inputs if before in nodes), _Counts(writing=1))
     if "Interleave" in name or "FlatMap" in name:
         inputs = inputs[:1]  # the others are inside its function
-    return sum((_count(nodes, one) for one in inputs), _Counts())
+    return sum((_count(nodes, before) for before in inputs), _Counts())
 
 
 def _tables(root: Node) -> list[Any]:
@@ -247,8 +249,8 @@ def _tables(root: Node) -> list[Any]:
     import tensorflow as tf
 
     functions = [node.function for node in root.nodes() if node.dataset is not None]
-    own = [one.function for one in functions if one is not None and _is_own(one._func)]
-    handles = [handle for one in own for handle in one.captured_inputs if handle.dtype == tf.resource]
+    own = [wrapped.function for wrapped in functions if wrapped is not None and _is_own(wrapped._func)]
+    handles = [handle for function in own for handle in function.captured_inputs if handle.dtype == tf.resource]
     return [handle for handle in handles if not _is_variable(handle) and _entries(handle) >= 0]
 
 
@@ -262,7 +264,7 @@ def _is_variable(handle: Any) -> bool:
 
 
 def _entries(handle: Any) -> int:
-    """How many a table has; −1 where it is none."""
+    """How many entries a table has; −1 of what is no table."""
     import tensorflow as tf
 
     try:

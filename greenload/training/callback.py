@@ -102,7 +102,8 @@ class EnergyCallback:
             raise UsageError(f"idle_s must be 0 or more, got {idle_s}: leave it out for {IDLE_S} s")
         inspect.signature(discover).bind(**discovery)  # a misspelt option raises here, not in the fit
         self._metrics = Metrics()
-        self._server = None if port is None else serve(self._metrics, port)  # a taken port is told before the profile
+        # Before a minute of profiling, as the port may be taken.
+        self._server = None if port is None else serve(self._metrics, port)
         try:
             self.profile: Report | None = _profile(loader)
             """What the loader costs, as profiled; None if nobody did."""
@@ -214,11 +215,11 @@ class EnergyCallback:
         """What Keras's logs get. Its History appends what comes, so an epoch left out would shift those after it."""
         parts = {"energy_j": spent.total, "waiting_j": spent.waiting}
         parts |= {"loader_j": spent.loader, "model_j": spent.model} if self.profile is not None else {}
-        one = bool(spent.does_not_fit) or self._knows_another(spent)
+        is_one_figure = bool(spent.does_not_fit) or self._knows_another(spent)
         unknown = {
             name: math.nan
             for name, part in parts.items()
-            if (one and name in ("loader_j", "model_j"))
+            if (is_one_figure and name in ("loader_j", "model_j"))
             or (
                 spent.void
                 and all(
@@ -226,35 +227,35 @@ class EnergyCallback:
                 )
             )
         }
-        if one:
+        if is_one_figure:
             unknown["loader_cpu_s"] = math.nan
         return unknown | {name: value for name, value in scalars(spent) if "/" not in name}
 
     def _knows_another(self, spent: Spent) -> bool:
-        """Whether this epoch's loader isn't known where another's may be: that fills a cache, or reads it."""
+        """Whether this epoch's loader isn't known where another epoch's may be, which fills a cache or reads one."""
         cached = self.profile is not None and bool(self.profile.first_epoch or self.profile.caches)
         return cached and (spent.loader.cpu_s is None or spent.loader.cpu_s.value is None)
 
     def _serve(self, spent: Spent) -> None:
-        """Show all of it after each epoch, empty where unknown: what an earlier one showed isn't true of this one."""
+        """Show all figures after each epoch, empty where unknown: those of an earlier epoch aren't true of this one."""
         self._epochs_served += 1
         served, samples, waiting_s = self._samples_served, spent.passed.samples, spent.passed.waiting_s
-        # A total that lacks an epoch's isn't one, nor is it after that.
+        # A total that lacks an epoch is none, nor is a later one.
         self._samples_served = None if served is None or samples is None else served + samples
         show, figures = self._metrics.show, self._metrics.show_figures
 
-        def one(value: float | None) -> list[tuple[Mapping[str, str], float]]:
+        def unlabelled(value: float | None) -> list[tuple[Mapping[str, str], float]]:
             return [] if value is None else [({}, value)]
 
-        show("greenload_training_epochs_total", "Epochs trained.", one(self._epochs_served), "counter")
-        show("greenload_training_samples_total", "Samples trained on.", one(self._samples_served), "counter")
+        show("greenload_training_epochs_total", "Epochs trained.", unlabelled(self._epochs_served), "counter")
+        show("greenload_training_samples_total", "Samples trained on.", unlabelled(self._samples_served), "counter")
         waited = "Time the step waited for data, last epoch."
-        show("greenload_training_epoch_waiting_seconds", waited, one(waiting_s))
+        show("greenload_training_epoch_waiting_seconds", waited, unlabelled(waiting_s))
 
-        def joules(of: EnergyPart, **labels: str) -> list[tuple[Mapping[str, str], Figure]]:
+        def joules(energy_part: EnergyPart, **labels: str) -> list[tuple[Mapping[str, str], Figure]]:
             return [
                 ({**labels, "domain": domain, "provenance": figure.provenance}, figure)
-                for domain, figure in of.energy_j.items()
+                for domain, figure in energy_part.energy_j.items()
             ]
 
         total = "greenload_training_epoch_total_energy_joules"
@@ -272,18 +273,18 @@ class EnergyCallback:
 
 
 def _weakly_failed(callback: EnergyCallback) -> Callable[[Fit, BaseException], None]:
-    """What the model may hold while a fit runs: no reference to the callback, which may be left behind."""
-    found = weakref.ref(callback)
+    """Tells the callback of an error. The model holds this while a fit runs, and so must not hold the callback."""
+    reference = weakref.ref(callback)
 
     def failed(fit: Fit, error: BaseException) -> None:
-        if (callback := found()) is not None:
+        if (callback := reference()) is not None:
             callback._failed(fit, error)
 
     return failed
 
 
 def _with_keras(cls: Any) -> Any:
-    """The class as a Keras callback: made when the first one is, so that importing greenload imports no Keras."""
+    """The class as a Keras callback: made with its first object, so that importing greenload imports no Keras."""
     try:
         from keras.callbacks import Callback
     except ImportError as error:
@@ -292,10 +293,10 @@ def _with_keras(cls: Any) -> Any:
         ) from None
     if issubclass(cls, Callback):
         return cls
-    found = cls.__dict__.get("_made")
-    if found is None:
-        found = cls._made = type(cls.__name__, (cls, Callback), {"__module__": cls.__module__})
-    return found
+    made = cls.__dict__.get("_made")
+    if made is None:
+        made = cls._made = type(cls.__name__, (cls, Callback), {"__module__": cls.__module__})
+    return made
 
 
 def _profile(loader: Any) -> Report | None:

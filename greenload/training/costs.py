@@ -1,4 +1,4 @@
-"""What the loader costs in a fit, by its profile: its samples in the profile's own unit, and whether it can be so."""
+"""What the loader costs in a fit by its profile: samples in the profile's own unit, and whether the profile fits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _IN_THE_MODEL = "keras"
 
 
 def samples_of(profile: Report | None, passed: Passed) -> tuple[float | None, list[str]]:
-    """How many of the profile's samples passed, and what is to be said of that; None where it isn't known.
+    """How many of the profile's samples passed, None where that isn't known; and notes on how they were counted.
 
     A profile counts rows of batches, or elements of its dataset (``plan["sample_unit"]``). Batches whose tensors have
     as many axes as its elements are those elements; with an axis more they are batches of them.
@@ -56,7 +56,7 @@ def _are_elements(profile: Report, passed: Passed) -> bool:
 def does_not_fit(
     profile: Report, claimed: Mapping[str, tuple[Figure, Figure]], samples: float | None, passed: Passed
 ) -> str:
-    """Why a profile can't be that of what a fit loaded: it claims more than was used. Empty where it may be.
+    """Why a profile can't be of what a fit loaded: it claims more than was used. Empty where it may be.
 
     Args:
         profile: what a sample costs.
@@ -130,21 +130,21 @@ def _costs(profile: Report, samples: float, by_bytes: Mapping[Channel, float]) -
     def times(name: str, cost: Cost) -> EnergyPart:
         joules = {domain: scale(figure, samples) for domain, figure in cost.energy_j_per_sample.items()}
         for channel, j_per_byte in by_bytes.items():
-            found = scale(cost.device_bytes_per_sample, samples * j_per_byte)
-            joules[channel.domain] = replace(found, provenance=channel.provenance, systematic=channel.systematic)
+            of_bytes = scale(cost.device_bytes_per_sample, samples * j_per_byte)
+            joules[channel.domain] = replace(of_bytes, provenance=channel.provenance, systematic=channel.systematic)
         return EnergyPart(name, joules, scale(cost.cpu_s_per_sample, samples))
 
     whole = times("loader", profile.full)
-    elsewhere = [times(step.name, step) for step in profile.steps if step.backend == _IN_THE_MODEL]
+    in_model = [times(step.name, step) for step in profile.steps if step.backend == _IN_THE_MODEL]
     assert whole.cpu_s is not None
     loader = EnergyPart(
         "loader",
         {
-            domain: minus(figure, *(step.energy_j[domain] for step in elsewhere))
+            domain: minus(figure, *(step.energy_j[domain] for step in in_model))
             for domain, figure in whole.energy_j.items()
-            if all(domain in step.energy_j for step in elsewhere)
+            if all(domain in step.energy_j for step in in_model)
         },
-        minus(whole.cpu_s, *(step.cpu_s for step in elsewhere if step.cpu_s is not None)),
+        minus(whole.cpu_s, *(step.cpu_s for step in in_model if step.cpu_s is not None)),
     )
     steps = [times(step.name, step) for step in profile.steps if step.backend != _IN_THE_MODEL]
     return [loader, *steps, times(UNATTRIBUTED, profile.unattributed)]
@@ -157,9 +157,9 @@ def minus(figure: Figure, *others: Figure) -> Figure:
 
 def in_no_step(profile: Report) -> str:
     """What the profile found in no step, where that is much and its interval tells it from nothing; else empty."""
-    rest, found = profile.unattributed, []
+    rest, shares = profile.unattributed, []
     for name, share in profile.unattributed_exceeds().items():
         figure = rest.cpu_s_per_sample if name == "cpu_s" else rest.energy_j_per_sample[name]
         if figure.low is None or figure.high is None or not figure.low <= 0 <= figure.high:
-            found.append(f"{share:.0%} of {'CPU seconds' if name == 'cpu_s' else f'the joules in {name}'}")
-    return ", ".join(found)
+            shares.append(f"{share:.0%} of {'CPU seconds' if name == 'cpu_s' else f'the joules in {name}'}")
+    return ", ".join(shares)

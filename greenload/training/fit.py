@@ -1,4 +1,4 @@
-"""A Keras fit under meters: the windows of its epochs and of validation, its idle floor, and what comes of them."""
+"""A Keras fit under meters: the windows of its epochs and of validation, and what was spent in them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from greenload.training.split import split
 from greenload.training.train_step import Steps
 
 INTERRUPTED = "an interruption"
-"""What ended a fit of which Keras said nothing more: ``FitReport.ended``."""
+"""``FitReport.ended`` of a fit whose end Keras told nobody."""
 _Number = TypeVar("_Number", int, float)
 
 
@@ -33,7 +33,7 @@ class Fit:
         model: the Keras model, ready to train: its ``train_function`` is replaced until `end`.
         shared: gives the sampler.
         profile: what the loader costs by step, if anyone profiled it.
-        idle_s: seconds in which the idle floor is measured first; more where the meters need longer windows.
+        idle_s: seconds in which the idle power is measured first; more where the meters need longer windows.
         log_dir: TensorBoard's folder, if any.
         failed: called with what the training step raised. The model holds it while the fit runs.
     """
@@ -92,7 +92,7 @@ class Fit:
         self._testing = self._sampler.mark()
 
     def end_validation(self) -> None:
-        """End it, if one was started."""
+        """End a window of validation, if one was started."""
         if self._testing is not None:
             self._validation.append(self._sampler.window(self._testing, self._sampler.mark()))
             self._testing = None
@@ -131,7 +131,7 @@ class Fit:
             self._release()
 
     def abandon(self) -> None:
-        """Give everything back where nobody is left to ask for the report. Safe in a garbage collection."""
+        """Give everything back where nothing is left that could ask for the report. Safe in a garbage collection."""
         self._put_back()
         if self.use.pid == os.getpid():
             # Collections run in any thread, whatever locks it holds: the sampler's own, which can't wait for its end.
@@ -168,12 +168,12 @@ class Fit:
     def _count(self, steps: int | None) -> tuple[EpochKind, Passed]:
         if self._steps is None:
             return "unknown", Passed(None, None, None, ("what passed isn't known: only model.fit shows its batches",))
-        found = self._steps.passed(steps)
+        passed = self._steps.passed(steps)
         if self._model.train_function is not self._steps:
             why = "what passed isn't known: during the fit the model was compiled anew, or got another EnergyCallback"
             return "unknown", Passed(None, None, None, (why,))
-        kind, why = self._watch.end(found, ended=self._steps.ended)
-        return kind, replace(found, unknown=(*found.unknown, why)) if why else found
+        kind, why = self._watch.end(passed, ended=self._steps.ended)
+        return kind, replace(passed, unknown=(*passed.unknown, why)) if why else passed
 
     def _report(self, window: Window, ended: str) -> FitReport:
         profile = self._profile
@@ -195,29 +195,29 @@ class Fit:
             name,
             window,
             validation,
-            _together([passed for _, passed in epochs]),
+            _joined_epochs([passed for _, passed in epochs]),
             self._basis,
             fed=self._fed(epochs),
         )
 
     def _fed(self, epochs: Sequence[tuple[EpochKind, Passed]]) -> list[tuple[Report, Passed]] | None:
-        """What passed by its costs a sample; empty where they aren't known of an epoch, None where all are the same."""
+        """What passed, by what a sample costs: empty where unknown of an epoch, None where all cost the same."""
         profile, kinds = self._profile, {kind for kind, _ in epochs}
         if profile is None or kinds <= {"later"}:
             return None
         if "unknown" in kinds:
             return []
-        by_kind = {kind: _together([passed for of, passed in epochs if of == kind]) for kind in ("first", "later")}
+        by_kind = {kind: _joined_epochs([passed for of, passed in epochs if of == kind]) for kind in ("first", "later")}
         first = [(of_first_epoch(profile), by_kind["first"])]
         return first + ([(profile, by_kind["later"])] if "later" in kinds else [])
 
 
 def _sum(values: Iterable[_Number | None]) -> _Number | None:
-    found = list(values)
-    return None if None in found else sum(one for one in found if one is not None)
+    numbers = list(values)
+    return None if None in numbers else sum(number for number in numbers if number is not None)
 
 
-def _together(parts: list[Passed]) -> Passed:
+def _joined_epochs(parts: list[Passed]) -> Passed:
     return Passed(
         batches=_sum(part.batches for part in parts),
         samples=_sum(part.samples for part in parts),
@@ -228,7 +228,7 @@ def _together(parts: list[Passed]) -> Passed:
 
 
 def scalars(spent: Spent) -> Iterator[tuple[str, float]]:
-    """What is known of an epoch, as numbers by name."""
+    """What is known of an epoch: names and numbers, for logs."""
     named = [
         ("energy_j", spent.total),
         ("loader_j", spent.loader),

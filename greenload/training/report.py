@@ -21,7 +21,7 @@ FIT_SCHEMA = "greenload.fit/1"
 
 @dataclass(frozen=True, slots=True)
 class EnergyPart:
-    """One share of a training run."""
+    """The energy of one share of a training run."""
 
     name: str
     """``"loader"``, ``"waiting"``, ``"model"``, ``"validation"``, ``"others"``, ``"idle"``, ``"total"``, or a step."""
@@ -80,21 +80,21 @@ class Spent:
     steps: tuple[EnergyPart, ...]
     """The loader's part by step of the profile."""
     waiting: EnergyPart
-    """The idle floor's joules while the step waited for a batch: the loader's doing, but none of its work."""
+    """Joules of the idle power while the step waited for a batch: the loader's doing, but none of its work."""
     model: EnergyPart
     """The remainder: forward, backward, update, callbacks, compilation in the first epoch."""
     work: EnergyPart
-    """Loader and model together, which no profile is needed for."""
+    """The sum of loader and model, which needs no profile."""
     validation: EnergyPart
     """All work of validation, its own loading included. Empty where there was none."""
     others: EnergyPart
-    """What the rest of the machine drew beyond what it did while the floor was found, where a counter contains it."""
+    """What the rest of the machine drew beyond what it did while the idle power was measured; of counters alone."""
     idle: EnergyPart
-    """The idle floor without the waiting."""
+    """Joules of the idle power in the rest of the time."""
     void: Mapping[str, str] = field(default_factory=dict)
     """Domains without a figure, and why."""
     notes: tuple[str, ...] = ()
-    """What a reader must know before trusting the figures."""
+    """What to know before trusting the figures."""
     does_not_fit: str = ""
     """Why the profile's costs can't be those of this time's samples, where they come to more than was used: loader and
     model are then one figure. Empty where they may be."""
@@ -109,8 +109,8 @@ class Spent:
     @property
     def parts(self) -> tuple[EnergyPart, ...]:
         """Those that add up to ``total``; loader and model as one where they can't be told apart."""
-        told = self.loader.cpu_s is not None and self.loader.cpu_s.value is not None
-        work = (self.loader, self.waiting, self.model) if told else (self.work, self.waiting)
+        is_known = self.loader.cpu_s is not None and self.loader.cpu_s.value is not None
+        work = (self.loader, self.waiting, self.model) if is_known else (self.work, self.waiting)
         return (*work, *((self.validation,) if self.validation_s else ()), self.others, self.idle)
 
     def to_dict(self) -> dict[str, Any]:
@@ -149,9 +149,9 @@ class FitReport:
     model: str
     """The model's name."""
     profile: str
-    """What the loader's costs were profiled on; empty where nobody did."""
+    """What the loader's costs were profiled on; empty where nobody profiled it."""
     fit: Spent
-    """The whole, what ran between epochs included."""
+    """The whole time, with what ran between epochs."""
     epochs: tuple[Spent, ...]
     ended: str = ""
     """What ended the fit early, ``"KeyboardInterrupt"``; empty where it went to its end."""

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from greenload.energy.figures import Figure
-from greenload.report.columns import Columns, Line, Sentence, plain
+from greenload.report.columns import FigureTable, Line, Sentence, plain_text
 from greenload.report.rows import band, by_group, group
 from greenload.text import DASH, amount, percent, printable
 from greenload.training.report import EnergyPart, FitReport, Spent
@@ -52,22 +52,22 @@ def render_fit(report: FitReport) -> RenderableType:
     lines += [Sentence(f"note: {printable(note)}") for note in fit.notes]
     lines += [Sentence(f"no figures for {printable(domain)}: {printable(why)}") for domain, why in fit.void.items()]
     lines += [
-        Sentence(f"no figures for {printable(f'{one.domain}: {one.reason}')}", "dim")
-        for one in report.meters
-        if not one.usable
+        Sentence(f"no figures for {printable(f'{status.domain}: {status.reason}')}", "dim")
+        for status in report.meters
+        if not status.usable
     ]
     return Group(*lines)
 
 
 def fit_text(report: FitReport, width: int = 100) -> str:
     """What `render_fit` shows as plain text, ``width`` columns wide."""
-    return plain(render_fit(report), width)
+    return plain_text(render_fit(report), width)
 
 
 def _band(spent: Spent) -> str:
     """How far measured joules may be off because they were profiled alone."""
     total, loader = spent.total.energy_j, spent.loader.energy_j
-    bands = [one.systematic for domain, one in loader.items() if total[domain].provenance == "measured"]
+    bands = [figure.systematic for domain, figure in loader.items() if total[domain].provenance == "measured"]
     return f"; beside a model ±{max(bands):.0%} in joules, the model's by as many" if any(bands) else ""
 
 
@@ -86,8 +86,10 @@ def _waiting(spent: Spent) -> str:
     return f"waiting for data: {spent.passed.waiting_s:,.2f} s, {percent(spent.waiting_share)} of the training's time"
 
 
-def _whole(spent: Spent, groups: Sequence[str]) -> Columns:
-    told = [band(figure for domain, figure in spent.total.energy_j.items() if group(domain) == name) for name in groups]
+def _whole(spent: Spent, groups: Sequence[str]) -> FigureTable:
+    bands = [
+        band(figure for domain, figure in spent.total.energy_j.items() if group(domain) == name) for name in groups
+    ]
     lines = []
     for part in spent.parts:
         lines.append(_line(_EXPLAINED[part.name], part, groups, _STYLES.get(part.name, "")))
@@ -95,7 +97,7 @@ def _whole(spent: Spent, groups: Sequence[str]) -> Columns:
             lines += [_line(f"  {printable(step.name)}", step, groups, "") for step in spent.steps]
     lines[-1] = replace(lines[-1], end_section=True)
     lines.append(_line(_EXPLAINED["total"], spent.total, groups, _STYLES["total"]))
-    return Columns("", ["CPU s", *(f"{name} J\n{one}" for name, one in zip(groups, told, strict=True))], lines)
+    return FigureTable("", ["CPU s", *(f"{name} J\n{said}" for name, said in zip(groups, bands, strict=True))], lines)
 
 
 def _line(label: str, part: EnergyPart, groups: Sequence[str], style: str) -> Line:
@@ -112,7 +114,7 @@ def _epochs(epochs: Sequence[Spent]) -> list[RenderableType]:
         joules = (spent.total, spent.loader, spent.waiting, spent.model)
         cells = (_plain(part.total_j) for part in joules)
         lines.append(Line((printable(spent.name), f"{spent.wall_s:,.1f}", percent(spent.waiting_share), *cells)))
-    shown = Columns("", ("s", "waiting", "total J", "loader J", "waiting J", "model J"), lines)
+    shown = FigureTable("", ("s", "waiting", "total J", "loader J", "waiting J", "model J"), lines)
     if len(epochs) <= _EPOCHS_SHOWN:
         return [shown]
     return [Sentence(f"the last {_EPOCHS_SHOWN} of {len(epochs)} epochs:"), shown]

@@ -1,8 +1,8 @@
 """Keras's training step, seen from outside: batches and samples that passed, and how long it waited for them.
 
 Keras fetches a batch inside the function it trains with, where no callback sees it. On TensorFlow that function is
-replaced for the time of a fit by one that fetches the batch itself, with a clock before and after, and hands it to
-Keras's own: the operations and their order stay. It costs nothing measurable, on models of a few hundred microseconds
+replaced during a fit by one that fetches the batch itself, with a clock before and after, and calls Keras's own with
+it: the operations and their order stay. It costs nothing measurable, on models of a few hundred microseconds
 a step, as one call of TensorFlow takes the place of another. On several replicas the batch is fetched in the same call
 that trains on it, as a second call for all replicas would cost a millisecond: its rows are seen, the wait is not.
 """
@@ -20,7 +20,7 @@ from greenload.training.report import Passed
 _Step = Callable[[Any], tuple[Any, int | None]]
 """Trains on an iterator's next batch; gives what Keras's step gives, and the batch's rows."""
 _KEPT = "_greenload_steps"
-"""Where a training function keeps what was traced for it, by what batches are: fit is often called once an epoch."""
+"""Where a training function keeps what was traced of it, by the spec of batches: fit is often called once an epoch."""
 _UNDECIDED = object()
 
 
@@ -56,7 +56,7 @@ class Steps:
     def reset(self) -> None:
         """Count from here: a new epoch."""
         self._iterator: Any = _UNDECIDED
-        self._calls: dict[int | None, int] = {}  # by samples in a batch
+        self._calls: dict[int | None, int] = {}  # how many, by samples in a batch
         self._waited_ns = 0
         self._ranks: set[tuple[int | None, ...]] = set()
         self._blind = ""
@@ -74,13 +74,13 @@ class Steps:
                 self._watch.before(iterator)
                 self._decide(iterator, len(args) == 1 and not kwargs)
             if self._step is None:
-                found, samples = self.function(*args, **kwargs), self._static_rows
+                logs, samples = self.function(*args, **kwargs), self._static_rows
             else:
-                found, samples = self._step(iterator)
+                logs, samples = self._step(iterator)
             self._calls[samples] = self._calls.get(samples, 0) + 1
             if is_new:
                 self._watch.after()
-            return found
+            return logs
         except self._ends:
             self.ended = True
             raise
@@ -113,7 +113,7 @@ class Steps:
         return Passed(batches, samples, None, unknown, axes)
 
     def _batches(self, calls: int, steps: int | None) -> int | None:
-        """Of calls that run several batches, the last of which may have found fewer: as many as updates were made.
+        """Batches in calls that run several, of which the last may have had fewer: as many as updates were made.
 
         As many updates as all calls run, or as an epoch has batches, prove it. Others do only where each batch is one
         update: not in a training step of one's own, nor with accumulated gradients or a scaled loss.
@@ -121,10 +121,10 @@ class Steps:
         after, most = self._updates(), calls * self._per_call
         if not calls or after is None or self._updates_before is None:
             return None if calls else 0
-        found = after - self._updates_before
-        if not most - self._per_call < found <= most:
+        updates = after - self._updates_before
+        if not most - self._per_call < updates <= most:
             return None
-        return found if found in (most, steps) or self._updates_each_batch() else None
+        return updates if updates in (most, steps) or self._updates_each_batch() else None
 
     def _updates(self) -> int | None:
         """How often the weights were updated, where that may be asked for and is needed."""
@@ -198,7 +198,7 @@ class Steps:
             before = self._clock()
             try:
                 batch = next(iterator)
-            finally:  # that there is none left was waited for, too
+            finally:  # the end of the data was waited for, too
                 self._waited_ns += self._clock() - before
             return step(batch), _rows(tf.nest.flatten(batch))
 
@@ -225,8 +225,8 @@ class Steps:
         called = step if self._model.run_eagerly else self._traced(("replicas", spec), step, None)
 
         def train(iterator: Any) -> tuple[Any, int | None]:
-            found, samples = called(iterator)
-            return found, int(samples)
+            logs, samples = called(iterator)
+            return logs, int(samples)
 
         return train
 
@@ -244,7 +244,7 @@ class Steps:
 
 
 def _ends() -> tuple[type[BaseException], ...]:
-    """What says that there are no more batches: Keras may run without TensorFlow."""
+    """The exceptions that say that there are no more batches: Keras may run without TensorFlow."""
     try:
         from tensorflow.errors import OutOfRangeError
     except ImportError:
@@ -264,5 +264,5 @@ def _static_rows(spec: Any) -> int | None:
 def _rows(leaves: list[Any]) -> int | None:
     """The length of the first axis of a batch's first tensor; None where there is none, or it isn't known."""
     shapes = (getattr(leaf, "shape", None) for leaf in leaves)  # None and Optional have no shape
-    shape: Any = next((one for one in shapes if one is not None), None)
+    shape: Any = next((shape for shape in shapes if shape is not None), None)
     return int(shape[0]) if getattr(shape, "rank", None) and shape[0] is not None else None

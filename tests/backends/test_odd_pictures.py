@@ -19,6 +19,7 @@ EVERY = 13
 """One picture of so many; all are looked at in `make bench`."""
 
 
+@pytest.mark.slow
 def test_the_pictures_are_the_same_every_time_and_of_every_kind() -> None:
     made = odd_images.pictures()
     again = itertools.chain(odd_images.pngs(), odd_images.gifs(), odd_images.webps())

@@ -25,7 +25,8 @@ from greenload.backends.pillow import backend, decode
 from greenload.backends.tables import support
 from greenload.cli import doctor
 from greenload.errors import BackendUnavailable, PipelineError, RecordError, UsageError
-from greenload.loading.verify import reason, verify
+from greenload.loading.verdicts import reason
+from greenload.loading.verify import verify
 from greenload.planning.choose import make_plan
 from greenload.plans.params import DrawLayout
 from greenload.sources import Arrays, Files, formats

@@ -11,6 +11,7 @@ from bench import gpu, gpu_pixels, gpu_rows
 from greenload.backends.dali import plugin
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_rehearsal_of_every_contest(
     sample_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

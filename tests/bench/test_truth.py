@@ -14,7 +14,8 @@ from bench import truth, truth_steps
 from bench.truth_steps import ALL, TOTAL, Judged, Truth
 from greenload.energy.figures import Figure
 from greenload.machine import Machine
-from greenload.report.data import Cost, FullRun, Idle, Report, Step
+from greenload.report.costs import FullRun, IdleCost, StepCost
+from greenload.report.data import Cost, Report
 
 CPU = "cpu:package-0"
 
@@ -23,8 +24,8 @@ def figure(value: float, half: float = 0.01) -> Figure:
     return Figure(value, value - half, value + half, "measured")
 
 
-def step(name: str, cpu_s: float, joules: float, half: float = 0.001) -> Step:
-    return Step(
+def step(name: str, cpu_s: float, joules: float, half: float = 0.001) -> StepCost:
+    return StepCost(
         name=name,
         stages=(name,),
         backend="tf",
@@ -35,7 +36,7 @@ def step(name: str, cpu_s: float, joules: float, half: float = 0.001) -> Step:
     )
 
 
-def report(*steps: Step, total: float = 1.0, rest: float = 0.0) -> Report:
+def report(*steps: StepCost, total: float = 1.0, rest: float = 0.0) -> Report:
     def cost(cpu_s: float, joules: float) -> dict[str, object]:
         return {
             "cpu_s_per_sample": figure(cpu_s),
@@ -52,7 +53,7 @@ def report(*steps: Step, total: float = 1.0, rest: float = 0.0) -> Report:
         samples=8,
         steps=steps,
         full=FullRun(**cost(1.0, total - 0.2), samples_per_s=figure(10.0)),
-        idle=Idle(),
+        idle=IdleCost(),
         unattributed=Cost(**cost(0.0, rest)),
         total=Cost(**cost(1.0, total)),
     )

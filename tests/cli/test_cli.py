@@ -12,17 +12,25 @@ from types import ModuleType
 import pytest
 
 from greenload import cli
-from greenload.cli.resolve import resolve
+from greenload.cli.resolve import find_pipeline
 from greenload.errors import UsageError
 from greenload.plans.pipeline import Pipeline
 from greenload.report.data import Report
 
+BRIEF = """
+from greenload.cli import main
+from greenload.profiling import profile, windows
+windows.WINDOW_S, windows.BUILDS, profile.TRIED = 0.02, 1, 0
+raise SystemExit(main())
+"""
+"""The command with short windows and no trials, which have their own tests."""
 
-def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+
+def run(*arguments: str, cwd: Path | None = None, brief: str = "") -> subprocess.CompletedProcess[str]:
     # Where a test has imported TensorFlow, that has set a level of its own here.
     env = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-    command = [sys.executable, "-m", "greenload.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, timeout=170)
+    command = [sys.executable, *(("-c", brief) if brief else ("-m", "greenload.cli")), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, timeout=300)
 
 
 def error_line(capsys: pytest.CaptureFixture[str]) -> str:
@@ -39,6 +47,7 @@ def test_profile_prints_a_table_and_writes_both_reports(sample_folder: Path, tmp
     done = run(
         *("profile", "imagenet:train", "--data", str(sample_folder), "--samples", "32", "--rounds", "2"),
         *("--json", str(json_file), "--html", str(html_file)),
+        brief=BRIEF,
     )
     assert done.returncode == 0, done.stderr
     assert "Decode + crop" in done.stdout and "unattributed" in done.stdout
@@ -148,6 +157,7 @@ def test_a_pipeline_file_that_fails_is_one_line(
     assert says in error_line(capsys)
 
 
+@pytest.mark.slow
 def test_a_bad_image_stops_a_profile_with_its_name(
     sample_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,6 +172,7 @@ def test_a_bad_image_stops_a_profile_with_its_name(
     assert os.fspath(bad) in error_line(capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a device that is always full")
 @pytest.mark.parametrize("arguments", ["--version", "--help", "profile no/such:train"])
 @pytest.mark.parametrize(
@@ -186,9 +197,9 @@ def test_output_that_nobody_takes_is_no_traceback(arguments: str, streams: str, 
 def test_a_finished_pipeline_takes_no_folder(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text("import greenload as gl\ntrain = gl.Pipeline(gl.Files(['a.jpg']), gl.Decode())\n")
-    assert isinstance(resolve(f"{file}:train"), Pipeline)
+    assert isinstance(find_pipeline(f"{file}:train"), Pipeline)
     with pytest.raises(UsageError, match="takes no data folder"):
-        resolve(f"{file}:train", str(tmp_path))
+        find_pipeline(f"{file}:train", str(tmp_path))
 
 
 def test_a_file_can_import_its_neighbours(tmp_path: Path) -> None:
@@ -197,4 +208,17 @@ def test_a_file_can_import_its_neighbours(tmp_path: Path) -> None:
     file.write_text(
         "import greenload as gl\nimport my_paths\ndef train():\n    return gl.Pipeline(gl.Files(my_paths.PATHS))\n"
     )
-    assert resolve(f"{file}:train").source.name(0) == "a.jpg"
+    assert find_pipeline(f"{file}:train").source.name(0) == "a.jpg"
+
+
+def test_help_loads_no_heavy_package() -> None:
+    script = """
+import sys
+from greenload.cli import main
+try:
+    main(["--help"])
+finally:
+    print([name for name in ("numpy", "rich", "scipy", "tensorflow") if name in sys.modules], file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert "usage: greenload" in done.stdout and done.stderr.strip() == "[]"

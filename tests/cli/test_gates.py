@@ -55,6 +55,7 @@ def test_a_budget_that_is_not(files: Path, capsys: pytest.CaptureFixture[str]) -
     assert "cpu_s_per_sample&lt;=0.001" in Path("out.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
 @pytest.mark.parametrize(
     ("reader", "says"),
@@ -167,6 +168,7 @@ train = gl.Pipeline(gl.Arrays(pixels, np.arange(64)), gl.Batch(8))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_serving_ends_well_when_interrupted(sent: signal.Signals) -> None:
     pytest.importorskip("prometheus_client", reason="prometheus_client is not installed")

@@ -94,7 +94,7 @@ def ready():
     print("ready", flush=True)
 def run():
         {waits}{body.strip()}
-streams.prepare()
+streams.open_closed_streams()
 sys.exit(interrupt.guarded(run, process=True))
 """
 
@@ -161,7 +161,7 @@ def test_within_another_program_it_is_a_status(
     def command(*_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("greenload.cli.commands.run", command)
+    monkeypatch.setattr("greenload.cli.commands.run_command", command)
     assert cli.main(["doctor"]) == STATUS
     assert capsys.readouterr() == ("", LINE)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from greenload.cli import main, script
-from greenload.cli.resolve import resolve
+from greenload.cli.resolve import find_pipeline
 from greenload.errors import UsageError
 
 Write = Callable[[str], str]
@@ -66,9 +66,11 @@ def test_a_script_is_given_its_own_arguments_and_nothing_else(write: Write, monk
     file = write(PARSES)
     ours = ["greenload", "profile", f"{file}:train", "--samples", "64"]
     monkeypatch.setattr(sys, "argv", ours)
-    assert first_name(resolve(f"{file}:train")) == "default"
-    assert first_name(resolve(f"{file}:train", arguments=["--data", "photos"])) == "photos"
-    assert first_name(resolve(f"{file}:later", arguments=["--data", "photos"])) == "--data", "also while it is called"
+    assert first_name(find_pipeline(f"{file}:train")) == "default"
+    assert first_name(find_pipeline(f"{file}:train", arguments=["--data", "photos"])) == "photos"
+    assert first_name(find_pipeline(f"{file}:later", arguments=["--data", "photos"])) == "--data", (
+        "also while it is called"
+    )
     assert sys.argv is ours and argparse.ArgumentParser.error.__module__ == "argparse"
     seen = sys.modules[f"_pipeline_file_{Path(file).stem}"].seen
     assert seen["argv"] == [file, "--data", "photos"] and seen["samples"] == 1000
@@ -77,10 +79,10 @@ def test_a_script_is_given_its_own_arguments_and_nothing_else(write: Write, monk
 def test_a_module_is_given_its_own_arguments_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_training_module.py").write_text(PARSES)
     monkeypatch.syspath_prepend(tmp_path)
-    assert first_name(resolve("my_training_module:train", arguments=["--data", "photos"])) == "photos"
+    assert first_name(find_pipeline("my_training_module:train", arguments=["--data", "photos"])) == "photos"
     assert sys.modules["my_training_module"].seen["argv"][0] == str(tmp_path / "my_training_module.py")
     with pytest.raises(UsageError, match="leave out what stands behind --"):
-        resolve("imagenet:train", "photos", ["--data", "photos"])
+        find_pipeline("imagenet:train", "photos", ["--data", "photos"])
 
 
 @pytest.mark.parametrize("command", ["profile", "calibrate"])
@@ -104,14 +106,16 @@ def test_flags_are_parsed_once_from_the_script_s_arguments(parse: str, write: Wr
     pytest.importorskip("absl.flags")
     name = f"mine{len(parse)}"
     file = write(FLAGS.format(name=name, parse=parse))
-    assert first_name(resolve(f"{file}:train", arguments=[f"--{name}_data=photos", f"--{name}_size=3"])) == "photos"
+    assert (
+        first_name(find_pipeline(f"{file}:train", arguments=[f"--{name}_data=photos", f"--{name}_size=3"])) == "photos"
+    )
 
 
 def test_flags_without_arguments_have_their_defaults_and_wrong_ones_are_one_line(write: Write) -> None:
     pytest.importorskip("absl.flags")
-    assert first_name(resolve(write(FLAGS.format(name="none", parse="")) + ":train")) == "default"
+    assert first_name(find_pipeline(write(FLAGS.format(name="none", parse="")) + ":train")) == "default"
     with pytest.raises(UsageError, match="refuses its flags: Unknown command line flag 'wrong'") as raised:
-        resolve(write(FLAGS.format(name="wronged", parse="")) + ":train", arguments=["--wrong"])
+        find_pipeline(write(FLAGS.format(name="wronged", parse="")) + ":train", arguments=["--wrong"])
     assert "\n" not in str(raised.value)
 
 
@@ -159,7 +163,7 @@ def test_a_script_that_runs_long_while_it_is_imported_is_named(
     for trains in ("import time\ntime.sleep(0.4)\n", "import neighbour_that_trains\n"):
         file = write(trains + pipeline)
         with pytest.warns(UserWarning, match=r"ran for 0 s while it was imported.*if __name__ == \"__main__\""):
-            assert first_name(resolve(f"{file}:train")) == "a.jpg"
+            assert first_name(find_pipeline(f"{file}:train")) == "a.jpg"
     # What an installed package takes is no training of the script's.
     packages = tmp_path / "packages"
     packages.mkdir()
@@ -167,4 +171,4 @@ def test_a_script_that_runs_long_while_it_is_imported_is_named(
     monkeypatch.syspath_prepend(packages)
     paths = {"stdlib": str(packages), "purelib": str(packages), "platlib": str(packages)}
     monkeypatch.setattr(script.sysconfig, "get_paths", lambda: paths)
-    assert first_name(resolve(f"{write('import slow_package' + chr(10) + pipeline)}:train")) == "a.jpg"
+    assert first_name(find_pipeline(f"{write('import slow_package' + chr(10) + pipeline)}:train")) == "a.jpg"

@@ -1,4 +1,4 @@
-"""Step costs from windows: replay and prefixes, idle floor, neighbours, what is left over."""
+"""Step costs from windows: replay and prefixes, idle power, other processes, what is left over."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from greenload.energy.attribution.observation import Metering, Observation, read
 from greenload.energy.attribution.quantity import ISOLATION_BIAS
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.errors import UsageError
-
-pytestmark = pytest.mark.alone
 
 FINITE = st.floats(-1e6, 1e6)
 
@@ -45,7 +43,7 @@ def window(step: str, kind: str, round_: int, build: int, cpu_s: float, **more: 
 def profile(seed: int = 0, *, missing: float = 0.0, noise: float = 0.01, wiggle: float = 0.0) -> Iterator[Observation]:
     """Windows of source (prefix, 0.1 ms), decode (replay, 0.9 ms), flip (replay, 0.0002 ms) and the full run.
 
-    The counter sees 2 W idle, 30 J per own CPU second and 60 J per CPU second of a neighbour of ``wiggle`` CPUs.
+    The counter sees 2 W idle, 30 J per own CPU second and 60 J per CPU second of another process of ``wiggle`` CPUs.
     """
     rng = np.random.default_rng(seed)
     for build in range(2):
@@ -205,8 +203,8 @@ def test_what_no_step_explains_is_seen_in_both_directions(missing: float) -> Non
     assert "dram" not in shares, "modelled joules follow CPU seconds"
 
 
-def test_neighbours_joules_are_not_ours() -> None:
-    """The neighbour pays 60 J per CPU second and we pay 30: an even split would charge us the difference."""
+def test_joules_of_other_processes_are_not_ours() -> None:
+    """The other process pays 60 J per CPU second and we pay 30: an even split would charge us the difference."""
     found = attribute(list(profile(wiggle=2.0)), steps=STEPS, domains=DOMAINS)
     decode = found.steps[1].cost.energy_j_per_sample["cpu:package-0"]
     assert decode.value == pytest.approx(30 * 9e-4, rel=0.06)

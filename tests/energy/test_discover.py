@@ -13,8 +13,6 @@ from greenload.energy.meters.discover import discover
 from greenload.energy.meters.storage import DataLocation
 from greenload.errors import MeterError
 
-pytestmark = pytest.mark.alone
-
 
 def kinds(meters: list[Meter]) -> dict[str, str]:
     return {domain: channel.provenance for domain, channel in channels_by_domain(meters).items()}
@@ -36,11 +34,11 @@ def test_a_kind_that_is_measured_is_not_modelled(make_zones: Callable[[Mapping[s
 def test_one_folder_of_data_is_one_path_and_not_its_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[object]] = []
 
-    def place_of(paths: list[object], _: object) -> DataLocation:
+    def data_location(paths: list[object], _: object) -> DataLocation:
         asked.append(paths)
         return DataLocation(why="a test's", known=True)
 
-    monkeypatch.setattr("greenload.energy.meters.discover.locate", place_of)
+    monkeypatch.setattr("greenload.energy.meters.discover.data_location", data_location)
     for data in ("data/train", tmp_path, ["data/train", tmp_path], iter(["data/train"])):
         discover(tmp_path / "none", data=data)
     assert asked == [["data/train"], [tmp_path], ["data/train", tmp_path], ["data/train"]]

@@ -22,7 +22,7 @@ OTHER_COLONS = {
     "Zone.parent_id": "numbers of a zone's id",
     "_in_overlay": "folders of an overlay",
     "_names_tensorflow": "FILE:NAME of a pipeline",
-    "_place": "HOST:FOLDER of a network's file system",
+    "_locate": "HOST:FOLDER of a network's file system",
     "look": "fields of /proc/cpuinfo",
     "resolve": "FILE:NAME of a pipeline",
 }

@@ -9,8 +9,6 @@ import pytest
 from greenload.energy.attribution.epochs import first_epoch, later_epochs
 from greenload.energy.attribution.observation import FIRST_EPOCH, Metering, Observation, writing_step
 
-pytestmark = pytest.mark.alone
-
 STEPS = ["source", "decode", "cache", "batch"]
 DOMAINS = {"cpu": Metering("modelled", 0.5)}
 

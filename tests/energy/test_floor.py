@@ -1,4 +1,4 @@
-"""The idle floor and the neighbours, taken out of a counter's joules, and what that leaves unsure."""
+"""The idle power and other processes, taken out of a counter's joules, and what that leaves unsure."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from greenload.energy.attribution.attribute import attribute
 from greenload.energy.attribution.idle_floor import find_floor
 from greenload.energy.attribution.intervals import half_width
 from greenload.energy.attribution.observation import Metering, Observation
-
-pytestmark = pytest.mark.alone
 
 
 def window(step: str, kind: str, round_: int, build: int, cpu_s: float, **more: object) -> Observation:
@@ -42,13 +40,13 @@ def beside(
     ]
 
 
-def test_neighbours_that_vary_are_told_by_the_windows_whatever_our_own_joules_are() -> None:
+def test_what_varying_processes_cost_is_told_by_the_windows_whatever_our_own_joules_are() -> None:
     found = find_floor(beside((0.1, 1.0, 0.4, 0.8, 0.2, 0.6), (1.0,) * 6, (0.5, 0.1, 0.9, 0.3)), "cpu:package-0")
     assert found is not None
     assert (found.watts, found.other_j_per_cpu_s) == pytest.approx((10.0, 40.0), rel=0.01)
 
 
-def test_a_steady_neighbour_cancels_against_the_idle_windows_that_hold_it_too() -> None:
+def test_a_steady_process_cancels_against_the_idle_windows_that_hold_it_too() -> None:
     """What its CPU seconds cost can't be seen, and needn't be: one and the same power is in all windows."""
     windows = beside((0.5,) * 6, (1.0,) * 6, (0.5,) * 4)
     found = find_floor(windows, "cpu:package-0")
@@ -62,7 +60,7 @@ def test_a_steady_neighbour_cancels_against_the_idle_windows_that_hold_it_too() 
     assert together == pytest.approx(1.96 * math.hypot(bend, waking), rel=0.05)
 
 
-def test_what_neighbours_cost_is_in_the_interval_where_they_give_way_to_us() -> None:
+def test_what_other_processes_cost_is_in_the_interval_where_they_give_way_to_us() -> None:
     """Half a CPU second a second while idle, a quarter beside us: the rest hangs on the assumption, and says so."""
     windows = beside((0.25,) * 6, (1.0,) * 6, (0.5,) * 4, other_j=30.0)
     own = attribute(windows, steps=[], domains={"cpu:package-0": Metering("measured")}).full
@@ -71,7 +69,7 @@ def test_what_neighbours_cost_is_in_the_interval_where_they_give_way_to_us() -> 
     assert figure.low < 0.2 < figure.high and figure.high - figure.low > 0.05
 
 
-def test_ticks_are_not_taken_for_a_neighbour() -> None:
+def test_ticks_are_not_taken_for_another_process() -> None:
     """CPU seconds of others that move by less than their clock's ticks tell nothing of their joules."""
     rng = np.random.default_rng(1)
     noisy = [
@@ -85,9 +83,9 @@ def test_ticks_are_not_taken_for_a_neighbour() -> None:
     assert found.other_j_per_cpu_s == pytest.approx(even.other_j_per_cpu_s, rel=0.05)
 
 
-def test_neither_an_idle_machine_nor_a_neighbour_gives_energy_back() -> None:
-    """A neighbour that never rests, at a third of what our CPU seconds cost: that they are alike would leave an idle
-    machine of less than nothing."""
+def test_neither_an_idle_machine_nor_another_process_gives_energy_back() -> None:
+    """Another process that never rests, at a third of what our CPU seconds cost: that they are alike would leave less
+    than nothing to an idle machine."""
     rng = np.random.default_rng(1)
 
     def at(kind: str, round_: int, own: float, other: float) -> Observation:
@@ -113,7 +111,7 @@ def test_neither_an_idle_machine_nor_a_neighbour_gives_energy_back() -> None:
 
 
 def test_windows_that_are_fitted_exactly_are_not_known_exactly() -> None:
-    """Two idle windows fix a floor and a neighbour to the last digit, and say nothing of their error."""
+    """Two idle windows fix the idle power and another process to the last digit, and say nothing of their error."""
     windows = beside((0.5,) * 6, (1.0,) * 6, (0.1, 0.9))
     few = find_floor(windows, "cpu:package-0")
     many = find_floor(beside((0.5,) * 6, (1.0,) * 6, (0.1, 0.9) * 4), "cpu:package-0")
@@ -129,7 +127,7 @@ def test_where_nothing_of_ours_ran_idle_windows_alone_decide() -> None:
 
 
 def test_many_busy_cores_have_many_ticks() -> None:
-    """What a core's time is billed by adds up over cores: 256 of them vary by tens of ms that no neighbour took."""
+    """What a core's time is billed by adds up over cores: 256 of them vary by tens of ms that no other process took."""
     rng = np.random.default_rng(2)
     other = 0.5 + 0.05 * rng.standard_normal(8)
     busy = [
@@ -184,8 +182,8 @@ def test_power_that_grows_more_slowly_than_busy_cores_is_within_the_interval() -
     assert found is not None and found.watts == pytest.approx(10.0, abs=1.0)
 
 
-def test_what_long_windows_tell_of_neighbours_is_not_drowned_by_the_ticks_of_short_ones() -> None:
-    """A package that wakes for a lone neighbour: idle windows would put 26 J on its CPU second, not 20."""
+def test_what_long_windows_tell_of_other_processes_is_not_drowned_by_the_ticks_of_short_ones() -> None:
+    """A package that wakes for a lone process: idle windows would put 26 J on its CPU second, not 20."""
     long = [
         window(
             "",
@@ -193,7 +191,7 @@ def test_what_long_windows_tell_of_neighbours_is_not_drowned_by_the_ticks_of_sho
             r,
             0,
             2.0,
-            # Both cores are busy: what the neighbour takes, we wait for.
+            # Both cores are busy: what the other process takes, we wait for.
             wall_ns=round((2.0 + o) / 2 * 1e9),
             other_cpu_s=o,
             energy_j={"cpu:package-0": 10 * (2.0 + o) / 2 + 20 * 2.0 + 20 * o},

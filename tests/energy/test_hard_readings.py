@@ -13,8 +13,6 @@ from greenload.energy.meters.base import Channel, Reading
 from greenload.energy.meters.rapl import find_rapl
 from greenload.energy.sampler import Mark, Sampler, Window
 
-pytestmark = pytest.mark.alone
-
 DOMAIN = "cpu:package-0"
 WRAP_J = 2000.0  # at the 1,000 W that are believed it may wrap within 2 s
 LSB_J = 2**-16

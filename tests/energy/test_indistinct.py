@@ -11,8 +11,6 @@ from greenload.energy.attribution.attribute import attribute
 from greenload.energy.attribution.costs import Indistinct
 from greenload.energy.attribution.observation import Observation
 
-pytestmark = pytest.mark.alone
-
 
 def window(step: str, kind: str, round_: int, build: int, cpu_s: float, **more: object) -> Observation:
     fields = {"samples": 100, "wall_ns": 10**9, **more}
@@ -42,7 +40,7 @@ def chain(parts: tuple[tuple[str, str, float], ...], noise: float, seed: int = 0
     return windows
 
 
-def test_neighbours_that_are_both_unresolved_are_reported_together() -> None:
+def test_adjacent_steps_that_are_both_unresolved_are_reported_together() -> None:
     parts = (("read", "prefix", 5.0), ("flip", "replay", 0.02), ("crop", "replay", 0.03), ("decode", "replay", 5.0))
     found = attribute(chain(parts, noise=0.5), steps=[name for name, *_ in parts], domains={})
     assert [step.cost.cpu_s_per_sample.unresolved for step in found.steps] == [False, True, True, False]

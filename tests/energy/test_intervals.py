@@ -8,8 +8,6 @@ import pytest
 
 from greenload.energy.attribution.intervals import Pool, Variance, half_width
 
-pytestmark = pytest.mark.alone
-
 
 def test_an_interval_never_excludes_a_builds_own_mean() -> None:
     found = Pool([]).estimate({0: [1.0, 1.001, 0.999] * 3, 1: [1.3, 1.301, 1.299] * 3})

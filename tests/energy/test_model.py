@@ -8,8 +8,6 @@ from greenload.energy.meters.model import ModelMeter
 from greenload.energy.meters.process import Usage
 from greenload.energy.meters.storage import DISK, FLASH, NVME, SATA, UNKNOWN, Disk, StorageClass
 
-pytestmark = pytest.mark.alone
-
 
 def usage(**changed: float | None) -> Usage:
     values = {"wall_s": 10.0, "cpu_s": 0.0, "rss_byte_s": 0.0, "device_read_bytes": 0, "device_written_bytes": 0}

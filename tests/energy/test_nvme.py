@@ -28,8 +28,6 @@ from greenload.energy.meters.storage import NVME, Disk, disk_at
 from greenload.energy.sampler import Sampler
 from greenload.errors import MeterError
 
-pytestmark = pytest.mark.alone
-
 ACTIVE = DeclaredState(mp=850, enlat_us=230, exlat_us=70, idlp=60, ips=2, actp=620, apw=2, aps=2)
 ASLEEP = DeclaredState(mp=50, mxps=1, nops=1, enlat_us=2000, exlat_us=5000)
 
@@ -106,7 +104,7 @@ def test_joules_are_power_while_busy_shared_by_bytes() -> None:
 
 
 def test_what_this_process_writes_takes_no_share_of_what_others_read(tmp_path: Path) -> None:
-    """1 GB made dirty and 10 MB read, while a neighbour reads 90 MB: a tenth of the drive's time is ours."""
+    """1 GB made dirty and 10 MB read, while another process reads 90 MB: a tenth of the drive's time is ours."""
     drive = EmulatedDrive(tmp_path, "x", [ACTIVE])
     own = tmp_path / "io"
     own.write_text("rchar: 1\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n")

@@ -12,8 +12,6 @@ from greenload.energy.figures import Figure
 from greenload.energy.meters.base import Channel
 from greenload.errors import UsageError
 
-pytestmark = pytest.mark.alone
-
 
 def figure(value: float, half: float, provenance: str = "measured", unresolved: bool = False) -> Figure:
     return Figure(value, value - half, value + half, provenance, unresolved=unresolved)
@@ -55,7 +53,7 @@ def test_measured_joules_are_judged_and_an_idle_gpus_noise_and_models_are_not() 
 
 @pytest.mark.parametrize("domain", ["cpu:package-0", "dram:package-0"])
 def test_hopeless_joules_of_a_busy_machine_are_judged(domain: str) -> None:
-    """A neighbour that is always on leaves a package's whole unresolved, which no one asked to have."""
+    """Another process that is always on leaves a package's whole unresolved, which no one asked to have."""
     found = attribution(
         {"a": cost(figure(10.0, 0.1), {domain: figure(5.0, 8.0)})},
         cost(figure(10.0, 0.1), {domain: figure(10.0, 12.0, unresolved=True)}),

@@ -11,8 +11,6 @@ from greenload.energy.meters.pyrapl import fits
 from greenload.energy.meters.rapl import find_rapl
 from greenload.energy.meters.zones import POWERCAP_ROOT, read_text
 
-pytestmark = pytest.mark.alone
-
 MakeZones = Callable[[Mapping[str, str]], Path]
 
 

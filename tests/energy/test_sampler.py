@@ -309,7 +309,7 @@ def test_other_processes_are_told_apart(burn: Burn) -> None:
 
 
 def test_polling_costs_next_to_nothing(tmp_path: Path) -> None:
-    """The limit is 0.2 % of a core; the sampler's own thread is what is timed, so neighbours don't matter."""
+    """The limit is 0.2 % of a core; the sampler's own thread is what is timed, so other processes don't matter."""
     with PowercapEmulator(tmp_path) as machine, Sampler([emulated(machine)], period_s=0.05) as sampler:
         assert sampler._thread is not None and sampler._thread.ident is not None
         clock = time.pthread_getcpuclockid(sampler._thread.ident)

@@ -16,7 +16,7 @@ from greenload.energy.attribution.observation import Metering, Observation
 from greenload.energy.attribution.precision import further
 from greenload.energy.emulators.simulator import (
     PACKAGE,
-    Neighbour,
+    OtherProcess,
     Scenario,
     TrueStep,
     simulate,
@@ -25,8 +25,6 @@ from greenload.energy.emulators.simulator import (
 )
 from greenload.energy.figures import Figure
 from greenload.errors import UsageError
-
-pytestmark = pytest.mark.alone
 
 DOMAINS = {PACKAGE: Metering("measured")}
 
@@ -82,18 +80,18 @@ def at_most(count: int, share: float = 0.05) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("noise", "neighbour"),
+    ("noise", "other"),
     [
         (0.01, "varying"),
         *(pytest.param(*one, marks=pytest.mark.long) for one in ((0.01, ""), (0.01, "steady"), (0.08, ""))),
         *(pytest.param(*one, marks=pytest.mark.long) for one in ((0.08, "varying"), (0.08, "steady"))),
     ],
 )
-def test_intervals_hold_the_truth(neighbour: str, noise: float) -> None:
+def test_intervals_hold_the_truth(other: str, noise: float) -> None:
     found = [
         one
         for ratio in (0.0, 2.0)
-        for one in profiles(100, 1, noise=noise, neighbour=neighbour, build_ratio=ratio, tails=ratio > 0)
+        for one in profiles(100, 1, noise=noise, other=other, build_ratio=ratio, tails=ratio > 0)
     ]
     for quantity in ("cpu_s", PACKAGE):
         for part, missed in misses(found, quantity).items():
@@ -161,8 +159,8 @@ def test_windows_are_those_of_a_campaign() -> None:
         assert (with_.step, with_.round, with_.samples) == (without.step, without.round, without.samples)
 
 
-def test_a_neighbour_takes_a_third_beside_us_and_slows_us_down() -> None:
-    alone, beside = (typical_scenario(np.random.default_rng(0), neighbour=kind) for kind in ("", "steady"))
+def test_another_process_takes_a_third_beside_us_and_slows_us_down() -> None:
+    alone, beside = (typical_scenario(np.random.default_rng(0), other=kind) for kind in ("", "steady"))
     seen = {kind: simulate(one, np.random.default_rng(0)) for kind, one in (("alone", alone), ("beside", beside))}
     full = windows_of("full", seen["beside"])
     assert sum(w.other_cpu_s for w in full) / sum(w.wall_ns / 1e9 for w in full) == pytest.approx(4 / 3, rel=0.1)
@@ -172,10 +170,10 @@ def test_a_neighbour_takes_a_third_beside_us_and_slows_us_down() -> None:
 
 def test_where_power_is_concave_few_busy_cores_draw_more_each() -> None:
     step = (TrueStep("a", 1e-3, {PACKAGE: 10.0}, "prefix"),)
-    neighbour = Neighbour(1.0, {PACKAGE: 10.0}, wiggle=0.0)
+    other = OtherProcess(1.0, {PACKAGE: 10.0}, wiggle=0.0)
     watts = {}
     for concavity in (1.0, 0.5):
-        scenario = Scenario(step, neighbour=neighbour, noise=0.0, concavity=concavity)
+        scenario = Scenario(step, other=other, noise=0.0, concavity=concavity)
         seen = simulate(scenario, np.random.default_rng(0))
         for kind in ("idle", "full"):
             watts[kind, concavity] = np.mean([w.energy_j[PACKAGE] * 1e9 / w.wall_ns for w in windows_of(kind, seen)])
@@ -187,4 +185,4 @@ def test_where_power_is_concave_few_busy_cores_draw_more_each() -> None:
     with pytest.raises(UsageError, match="'bare'"):
         Scenario((TrueStep("bare", 1e-3, {PACKAGE: 10.0}),))
     with pytest.raises(UsageError, match="'loud'"):
-        typical_scenario(np.random.default_rng(0), neighbour="loud")
+        typical_scenario(np.random.default_rng(0), other="loud")

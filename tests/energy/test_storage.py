@@ -23,15 +23,13 @@ from greenload.energy.meters.storage import (
     Disk,
     StorageClass,
     System,
+    data_location,
     disk_at,
     joint_class,
-    locate,
     mount_of,
     mounts,
     physical_disks,
 )
-
-pytestmark = pytest.mark.alone
 
 
 class Kernel:
@@ -82,7 +80,7 @@ class Kernel:
         return System(self.sys, file, number)
 
     def where(self, *paths: str) -> DataLocation:
-        return locate(paths, self.system)
+        return data_location(paths, self.system)
 
 
 REAL = {"queue/rotational": "0", "device/model": "Example 2 TB"}
@@ -182,7 +180,7 @@ def test_what_names_no_device_is_a_failure_that_says_so(kernel: Kernel) -> None:
     assert not kernel.where("/tank/x").known and "file system (zfs) names no device" in kernel.where("/tank/x").why
     kernel.mount("/gone", "ext4", "/dev/gone", "8:99")
     assert not kernel.where("/gone/x").known and "8:99 is missing" in kernel.where("/gone/x").why
-    assert not locate([]).known
+    assert not data_location([]).known
 
 
 @pytest.mark.parametrize(
@@ -242,7 +240,7 @@ def test_mounts_are_read_as_the_kernel_writes_them() -> None:
 
 
 def test_here_a_file_is_on_one_of_the_disks() -> None:
-    place = locate([__file__])
+    place = data_location([__file__])
     if not place.known or not place.disks:
         pytest.skip(f"no disk can be seen here: {place.why}")
     assert set(place.disks) <= set(physical_disks())
@@ -250,12 +248,14 @@ def test_here_a_file_is_on_one_of_the_disks() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mkfs.ext4") is None, reason="mounts: needs root and mkfs.ext4")
 def test_a_real_loop_device_in_a_real_overlay(tmp_path: Path) -> None:
-    here = locate([tmp_path])
+    here = data_location([tmp_path])
     image = tmp_path / "image"
     with image.open("wb") as file:
         file.truncate(16 << 20)
     subprocess.run(["mkfs.ext4", "-q", image], check=True)
-    look = "from greenload.energy.meters.storage import locate; import sys; print(locate(sys.argv[1:]).name)"
+    look = (
+        "from greenload.energy.meters.storage import data_location; import sys; print(data_location(sys.argv[1:]).name)"
+    )
     script = f"""set -e
     cd {tmp_path}; mkdir lower work upper merged; mount -o loop image lower; touch lower/old upper/new
     mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work merged
@@ -268,12 +268,12 @@ def test_a_real_loop_device_in_a_real_overlay(tmp_path: Path) -> None:
 
 
 def test_discover_takes_the_disk_of_the_data(tmp_path: Path) -> None:
-    place = locate([tmp_path])
+    place = data_location([tmp_path])
     meters, statuses = discover(tmp_path / "none", data=[tmp_path])
     found = [name for name in channels_by_domain(meters) if name.startswith("storage")]
     assert found == ([f"storage:{place.name}"] if place.storage else [])
     memory = Path("/dev/shm")
-    if locate([memory]).why:
+    if data_location([memory]).why:
         meters, statuses = discover(tmp_path / "none", data=[memory])
         assert not [name for name in channels_by_domain(meters) if name.startswith("storage")]
         assert any("no joules of storage: /dev/shm is in memory" in s.reason and not s.usable for s in statuses)

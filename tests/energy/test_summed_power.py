@@ -19,8 +19,6 @@ from greenload.energy.settle import Settled
 from greenload.profiling import windows as windowing
 from greenload.profiling.windows import Windows
 
-pytestmark = pytest.mark.alone
-
 GPU = "gpu:0"
 IDLE_W, WORK_W, ALONE_W = 70.0, 250.0, 120.0
 STEP_S, REPLAY_S = 1e-3, 1e-4  # a sample takes, with the step and without

@@ -15,8 +15,6 @@ from greenload.energy.meters.surroundings import Surroundings, look
 from greenload.energy.meters.zones import read_text
 from greenload.machine import usable_cpus
 
-pytestmark = pytest.mark.alone
-
 CPUINFO = "processor\t: 0\nmodel name\t: Example 9000\nflags\t\t: fpu sse avx2{}\n"
 
 

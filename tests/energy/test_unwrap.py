@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 from greenload.energy.meters.base import Channel
 from greenload.energy.meters.unwrap import Reset, unwrap
 
-pytestmark = pytest.mark.alone
-
 SERVER = Channel("cpu:package-0", "measured", update_s=0.001, wrap_j=262143.0)
 
 

@@ -99,6 +99,7 @@ def same(a: Pair, b: Pair) -> bool:
 # the stream
 
 
+@pytest.mark.slow
 def test_pixels_labels_order_and_batches_are_those_of_the_backend(photos: Files) -> None:
     pipeline = gl.Pipeline(photos, Shuffle(), Decode(exif=True), *AUGMENTED, *FLOATS, Batch(4), seed=SEED)
     dataset = rehearse(pipeline, epochs=2)
@@ -144,6 +145,7 @@ def test_fit_trains_on_three_different_augmentations(photos: Files) -> None:
     assert same(flat(dataset), (images[3 * COUNT :], labels[3 * COUNT :]))
 
 
+@pytest.mark.slow
 def test_an_epoch_of_one_batch_is_followed_by_the_next() -> None:
     pipeline = gl.Pipeline(
         Arrays(NUMBERED, np.arange(COUNT)), Shuffle(), RandomHorizontalFlip(), Batch(COUNT), seed=SEED
@@ -155,6 +157,7 @@ def test_an_epoch_of_one_batch_is_followed_by_the_next() -> None:
         assert (flat(dataset)[1] == epoch).all()
 
 
+@pytest.mark.slow
 def test_pixels_in_memory_one_hot_labels_and_half_floats() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (COUNT, 12, 10, 3), np.uint8)
     stages = (Shuffle(), RandomResizedCrop(6), RandomHorizontalFlip(), ToDtype("float16", scale=True), OneHot(5))
@@ -166,6 +169,7 @@ def test_pixels_in_memory_one_hot_labels_and_half_floats() -> None:
     assert same((images, labels), (wanted[0][:10], wanted[1][:10]))
 
 
+@pytest.mark.slow
 def test_tf_data_may_work_on_single_samples_before(photos: Files) -> None:
     """Images of different sizes cross as pixels."""
     stages = (Decode(), Apply(_darker), Resize(24), CenterCrop(20), Batch(4))
@@ -179,6 +183,7 @@ def _darker(image: Any) -> Any:
     return image // 2
 
 
+@pytest.mark.slow
 def test_two_datasets_at_once_and_one_given_up_halfway(photos: Files) -> None:
     pipeline = gl.Pipeline(photos, Shuffle(), Decode(), *AUGMENTED, Batch(4), seed=SEED)
     other = gl.Pipeline(photos, Shuffle(), Decode(), Resize((8, 8)), Batch(4), seed=SEED + 1)
@@ -196,6 +201,7 @@ def _joined(batches: list[Any]) -> Pair:
 # memory
 
 
+@pytest.mark.slow
 def test_one_long_record_widens_no_row(tmp_path: Path, bad_images: ModuleType) -> None:
     sizes = [(40, 40)] * 11 + [(900, 1200)]
     source = files(tmp_path, [bad_images.jpeg(*size, seed=k) for k, size in enumerate(sizes)])
@@ -251,6 +257,7 @@ def test_a_fork_leaves_the_files_of_long_records(tmp_path: Path) -> None:
 # bad records
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["truncated-half.jpg", "broken-huffman-table.jpg", "missing"])
 def test_a_bad_record_is_named_and_ends_the_stream(tmp_path: Path, bad_images: ModuleType, name: str) -> None:
     bad = b"" if name == "missing" else bad_images.build()[name].data

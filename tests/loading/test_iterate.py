@@ -160,6 +160,7 @@ def test_auto_needs_no_tensorflow_where_another_backend_can(folder: Path) -> Non
     assert sum(len(labels) for _, labels in batches) == COUNT
 
 
+@pytest.mark.slow
 def test_tensorflow_is_never_imported(folder: Path) -> None:
     code = f"""
 import sys
@@ -287,6 +288,7 @@ def test_a_missing_framework_is_named(folder: Path, monkeypatch: pytest.MonkeyPa
 # errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
@@ -325,6 +327,7 @@ def undecodable() -> bytes:
     return data[:37] + pixels + struct.pack(">I", zlib.crc32(pixels)) + data[45 + length :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["dali-cpu", "pillow", "mixed", "dali-last"])
 @pytest.mark.parametrize("damage", ["header", "pixels"])
 def test_a_bad_record_is_named_when_it_is_reached(
@@ -384,6 +387,7 @@ def test_an_interrupt_ends_it_and_it_can_be_resumed(
 # what it holds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["dali-cpu", "pillow", "dali-last"])
 def test_threads_end_with_it(folder: Path, threads: Callable[[], list[str]], backend: str) -> None:
     pipeline, where = usual(folder), BACKENDS[backend]

@@ -15,6 +15,7 @@ import record_files
 from greenload.cli import main
 from greenload.errors import BackendUnavailable, RecordError, SourceError, UsageError
 from greenload.loading import pack as packing
+from greenload.loading import pack_description
 from greenload.loading.pack import pack
 from greenload.loading.verify import CHECKSUM, verify
 from greenload.sources import TFDS, Arrays, Files, ImageFolder, TFRecords, open_all, open_folder
@@ -208,7 +209,7 @@ def test_a_damaged_record_is_found_by_verifying(folder: Path, tmp_path: Path) ->
 
 
 def test_the_names_of_a_folder_keep_to_their_line(folder: Path) -> None:
-    assert [packing._odd(name) for name in ("cat", "two words", "new\nline", " led", "\udcff")] == [
+    assert [pack_description._odd(name) for name in ("cat", "two words", "new\nline", " led", "\udcff")] == [
         False,
         False,
         True,
@@ -225,14 +226,14 @@ def test_a_link_is_followed_and_what_comes_there_meanwhile_is_kept(
     pack(ImageFolder(folder), tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
     assert len(TFDS(tmp_path / "real")) == 17
-    described = packing._describe
+    described = pack_description.describe
 
     def late(*given: Any) -> None:
         described(*given)
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "theirs").touch()
 
-    monkeypatch.setattr(packing, "_describe", late)
+    monkeypatch.setattr(packing, "describe", late)
     with pytest.raises(UsageError, match="meanwhile something else came there"):
         pack(ImageFolder(folder), tmp_path / "out")
     assert left(tmp_path / "out") == ["theirs"]

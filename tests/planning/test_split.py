@@ -18,6 +18,7 @@ def whole(*stages: gl.stages.Stage, images: np.ndarray = PIXELS) -> gl.Pipeline:
     return gl.Pipeline(gl.Arrays(images, np.arange(len(images))), *stages, seed=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stages",
     [
@@ -56,6 +57,7 @@ def test_channels_are_last_whatever_keras_is_set_to() -> None:
     np.testing.assert_allclose(found, (image.numpy() / 255.0 - MEAN) / STD, atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_a_half_precision_end_is_rounded_once(dtype: str) -> None:
     pipeline = whole(*TO_FLOAT, gl.ToDtype(dtype), gl.Batch(3))

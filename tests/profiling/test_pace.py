@@ -15,8 +15,6 @@ from greenload.energy.sampler import Sampler
 from greenload.profiling.pace import Pace
 from greenload.profiling.windows import Windows
 
-pytestmark = pytest.mark.alone
-
 
 class Simulated(Windows):
     """Makes a build's windows up: a step of 1 ms and the whole of it, with some noise."""

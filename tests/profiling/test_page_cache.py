@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from greenload.energy.meters.process import ProcessMeter
-from greenload.energy.meters.storage import locate
+from greenload.energy.meters.storage import data_location
 from greenload.errors import UsageError
 from greenload.profiling import page_cache
 from greenload.profiling.page_cache import ColdFiles, Extent, cached_by_cachestat, cached_by_mincore, files_of, some_of
@@ -28,8 +28,8 @@ PAGE = mmap.PAGESIZE
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., list[str]]:
     """Files of noise, in memory and on the device."""
-    if not locate([tmp_path]).disks:
-        pytest.skip(f"needs a folder on a disk: {locate([tmp_path]).why}")
+    if not data_location([tmp_path]).disks:
+        pytest.skip(f"needs a folder on a disk: {data_location([tmp_path]).why}")
 
     def made(*sizes: int) -> list[str]:
         paths = [str(tmp_path / f"{number}.bin") for number in range(len(sizes))]
@@ -127,7 +127,7 @@ def test_what_another_process_has_mapped_stays_and_it_is_named(make: Callable[..
 
 
 def test_a_file_in_shared_memory_has_no_device() -> None:
-    if not locate(["/dev/shm"]).why:
+    if not data_location(["/dev/shm"]).why:
         pytest.skip("no /dev/shm")
     path = Path(f"/dev/shm/greenload-test-{os.getpid()}")
     try:

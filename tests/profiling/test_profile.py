@@ -27,7 +27,8 @@ from greenload.report.validation import validate
 
 @pytest.fixture
 def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a report holds doesn't depend on how long windows are; whether it is true does."""
+    """What a report holds doesn't depend on how long windows are, nor how many; whether it is true does."""
+    monkeypatch.setattr(windows, "BUILDS", 1)
     monkeypatch.setattr(windows, "WINDOW_S", 0.01)
     monkeypatch.setattr(precision, "WINDOW_S", 0.01)
 
@@ -48,6 +49,7 @@ def photos(folder: Path, *stages: Any) -> gl.Pipeline:
     return gl.Pipeline(gl.ImageFolder(folder), gl.Shuffle(), gl.Decode(), *stages, seed=3)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_windows", "no_trials")
 @pytest.mark.parametrize("backend", [pytest.param("tf", marks=pytest.mark.slow), "dali-cpu"])
 def test_a_report_has_a_row_for_every_step_of_the_plan(sample_folder: Path, backend: str) -> None:
@@ -91,9 +93,8 @@ def several(folder: Path, batch: int = 8) -> gl.Pipeline:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_windows", "no_trials")
-def test_a_plan_of_several_backends_is_profiled(sample_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_of_several_backends_is_profiled(sample_folder: Path) -> None:
     usable("dali-cpu", "pillow")
-    monkeypatch.setattr(windows, "BUILDS", 1)
     report = profile(several(sample_folder), PLACED, rounds=2, samples=24)
     assert {step.name: step.backend for step in report.steps} == {
         "Read": "tf",
@@ -117,7 +118,7 @@ def test_a_plan_of_several_backends_is_profiled(sample_folder: Path, monkeypatch
         "tf → dali-cpu", "dali-cpu → pillow", "pillow → tf", "tf → pillow", "pillow → tf",
     ]  # fmt: skip
     assert crossed[3][1] == "tf → pillow, 6.9 kB"
-    assert "dali-cpu → pillow, " in terminal.text(report, 200)
+    assert "dali-cpu → pillow, " in terminal.report_text(report, 200)
     assert "<strong>tf → pillow, 6.9 kB</strong>" in html(report)
     validate(report.to_dict())
 
@@ -201,6 +202,7 @@ def test_a_split_pipeline_shows_both_sides(sample_folder: Path) -> None:
         profile(gl.split_for_device(photos(sample_folder, gl.Resize((8, 8)), gl.ToDtype("float32"))))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.alone
 @pytest.mark.usefixtures("middling_windows", "no_trials")
@@ -217,8 +219,7 @@ def test_steps_explain_the_full_run(sample_folder: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_windows", "no_trials")
-def test_a_cache_has_a_first_epoch_and_later_ones(sample_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "BUILDS", 1)
+def test_a_cache_has_a_first_epoch_and_later_ones(sample_folder: Path) -> None:
     pipeline = photos(sample_folder, gl.Resize((48, 48)), gl.Cache(), gl.RandomHorizontalFlip(), gl.Batch(16))
     report = profile(pipeline, "tf", rounds=2)
     rows = {step.name: step.cpu_s_per_sample.value or 0.0 for step in report.steps}
@@ -238,11 +239,12 @@ def test_a_cache_has_a_first_epoch_and_later_ones(sample_folder: Path, monkeypat
 def test_changes_are_tried_and_the_best_comes_first(sample_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(campaign, "BUILDS", 1)  # that there are two is tested with less work
     monkeypatch.setattr(windows, "BUILDS", 1)
+    monkeypatch.setattr(profiling, "TRIED", 2)
     end = (gl.ToDtype("float32", scale=True), gl.Batch(16))
     report = profile(photos(sample_folder, gl.Resize((48, 48)), *end), "tf", rounds=2, samples=32)
     titles = [one.title for one in report.advice]
     assert titles[0] == "Put Cache() behind Resize"
-    # Which of the lesser changes save anything is up to the machine; none but the four that were tried may be there.
+    # Which of the lesser changes save anything is up to the machine; none but those that were proposed may be there.
     assert set(titles) <= {*titles[:1], 'backend="auto"', "Hand ToDtype to the model", "Resize(antialias=False)"}
     full = report.full.cpu_s_per_sample.value
     saved = [one.saves_cpu_s_per_sample.value or 0.0 for one in report.advice]
@@ -252,8 +254,10 @@ def test_changes_are_tried_and_the_best_comes_first(sample_folder: Path, monkeyp
     validate(report.to_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_windows", "no_trials")
-def test_arrays_and_steps_after_the_batch_are_profiled() -> None:
+def test_arrays_and_steps_after_the_batch_are_profiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "BUILDS", 2)
     images = np.random.default_rng(0).integers(0, 256, (64, 40, 40, 3), dtype=np.uint8)
     pipeline = gl.Pipeline(
         gl.Arrays(images), gl.Batch(16), gl.ToDtype("float32", scale=True), gl.Normalize((0.5,), (0.2,))
@@ -262,6 +266,7 @@ def test_arrays_and_steps_after_the_batch_are_profiled() -> None:
     assert [step.name for step in report.steps] == ["Read", "Batch", "ToDtype + Normalize"]
     assert report.steps[0].bytes_out_per_sample == 40 * 40 * 3
     assert report.steps[2].bytes_out_per_sample == 40 * 40 * 3 * 4
+    assert {window.build for window in report.windows} == {0, 1}
 
 
 @pytest.mark.slow
@@ -307,7 +312,8 @@ def test_wrong_arguments(sample_folder: Path, wrong: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_windows", "no_trials")
-def test_a_wanted_precision_is_announced_and_what_was_reached_is_said() -> None:
+def test_a_wanted_precision_is_announced_and_what_was_reached_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "BUILDS", 2)
     images = np.zeros((64, 24, 24, 3), np.uint8)
     pipeline = gl.Pipeline(gl.Arrays(images), gl.Batch(16))
     said: list[str] = []

@@ -12,8 +12,8 @@ from greenload.errors import UsageError
 from greenload.report import baselines
 from greenload.report.baselines import against
 from greenload.report.checks import Check
-from greenload.report.data import Report, Step
-from greenload.report.extras import Cold
+from greenload.report.costs import StepCost
+from greenload.report.data import ColdRun, Report
 
 Make = Callable[..., Report]
 
@@ -74,6 +74,7 @@ def test_a_step_that_fell_is_told_and_fails_nothing(make_report: Make) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("counter", [True, False])
 def test_runs_of_one_pipeline_rarely_raise_an_alarm(make_report: Make, counter: bool) -> None:
     """Of 24 figures some lie beyond their own intervals in a fifth of such pairs: those are undecided, not grown."""
@@ -94,7 +95,7 @@ def test_a_growth_of_a_fifth_is_found(make_report: Make) -> None:
 
 
 def test_a_tolerance_allows_growth_and_small_steps_may_grow_by_a_share_of_the_total(measured: Report) -> None:
-    def exact(step: Step, value: float) -> Step:
+    def exact(step: StepCost, value: float) -> StepCost:
         return replace(step, cpu_s_per_sample=Figure(value, value, value, "measured"), energy_j_per_sample={})
 
     def report(large: float, small: float) -> Report:
@@ -143,7 +144,7 @@ def test_another_processor_is_said_first_and_decides_nothing(measured: Report) -
 def test_other_versions_and_backends_are_told_and_still_judged(measured: Report) -> None:
     machine = replace(measured.machine, packages={"tensorflow": "2.22.0"}, memory_bytes=8_200_000_000)
     other = replace(changed(measured, 1, 2.0), machine=machine, plan={**measured.plan, "backend": "pillow"})
-    other = replace(other, cold=Cold(files=1, bytes=1, resident_bytes=0))
+    other = replace(other, cold=ColdRun(files=1, bytes=1, resident_bytes=0))
     checks = against(measured, other)
     assert checks[0].outcome == "exceeded"
     assert "tensorflow (2.21.0 → 2.22.0)" in checks[0].detail and "backend (tf → pillow)" in checks[0].detail

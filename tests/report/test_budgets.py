@@ -15,8 +15,8 @@ from greenload.energy.figures import Figure
 from greenload.energy.measure import measure
 from greenload.energy.meters.base import COUNTS_TWICE, Channel, MeterStatus, ReplayMeter
 from greenload.errors import UsageError
-from greenload.report.budgets import OF_REPORTS, OF_WINDOWS, Budget, check, check_window, parse
-from greenload.report.checks import Check, line, span
+from greenload.report.budgets import OF_REPORTS, OF_WINDOWS, Budget, check_budgets, check_window, parse_budget
+from greenload.report.checks import Check, check_line, interval_text
 from greenload.report.data import Report
 
 
@@ -25,7 +25,7 @@ def figure(value: float, half: float = 0.0, provenance: str = "measured") -> Fig
 
 
 def one(report: Report, rule: str, baseline: Report | None = None) -> Check:
-    return check(report, [parse(rule)], baseline)[0]
+    return check_budgets(report, [parse_budget(rule)], baseline)[0]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def one(report: Report, rule: str, baseline: Report | None = None) -> Check:
     ],
 )
 def test_budgets_are_read(rule: str, parsed: tuple[object, ...]) -> None:
-    found = parse(rule)
+    found = parse_budget(rule)
     assert (found.field, found.operator, found.limit, found.domain, found.step) == parsed
     assert found.rule == rule.strip()
 
@@ -76,15 +76,15 @@ def test_budgets_are_read(rule: str, parsed: tuple[object, ...]) -> None:
 )
 def test_what_is_no_budget_is_refused_in_one_line(rule: str, says: str) -> None:
     with pytest.raises(UsageError) as caught:
-        parse(rule)
+        parse_budget(rule)
     assert says in str(caught.value) and "\n" not in str(caught.value) and repr(rule) in str(caught.value)
 
 
 def test_code_and_reports_have_quantities_of_their_own() -> None:
-    assert parse("energy_j.cpu<=50", OF_WINDOWS).domain == "cpu"
+    assert parse_budget("energy_j.cpu<=50", OF_WINDOWS).domain == "cpu"
     for rule in ("cpu_s_per_sample<=1", "steps.Batch.cpu_s<=1"):
         with pytest.raises(UsageError, match="is of cpu_s, energy_j"):
-            parse(rule, OF_WINDOWS)
+            parse_budget(rule, OF_WINDOWS)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_a_block_of_code_is_judged_by_what_was_measured() -> None:
         "cpu_s>0",
         "wall_s<=0",
     )
-    found = check_window(window, [parse(rule, OF_WINDOWS) for rule in rules])
+    found = check_window(window, [parse_budget(rule, OF_WINDOWS) for rule in rules])
     assert [one.outcome for one in found] == ["exceeded", "met", "undecided", "missing", "met", "exceeded"]
     joules = window.energy_j[domain]
     assert (found[0].value, found[0].low, found[0].high) == (joules.value, joules.low, joules.high)
@@ -270,23 +270,29 @@ def test_a_void_window_fails_its_budget_with_the_reason() -> None:
     with measure(([meter], [])) as window:
         pass
     for rule in ("energy_j.cpu<=50", "energy_j.cpu:package-0<=50"):
-        found = check_window(window, [parse(rule, OF_WINDOWS)])[0]
+        found = check_window(window, [parse_budget(rule, OF_WINDOWS)])[0]
         assert found.outcome == "missing" and "permission denied" in found.detail
 
 
 def test_numbers_are_shown_to_the_digits_that_they_support() -> None:
-    assert span(0.00212345, 0.0020, 0.0022) == "0.002123 (0.002 to 0.0022)"
-    assert span(0.00212345, 0.002123, 0.002124) == "0.00212345 (0.002123 to 0.002124)"
-    assert span(3.0) == "3" and span(0.0, 0.0, 0.0) == "0" and span(0.0, -1e-9, 1e-9) == "0 (-1e-09 to 1e-09)"
+    assert interval_text(0.00212345, 0.0020, 0.0022) == "0.002123 (0.002 to 0.0022)"
+    assert interval_text(0.00212345, 0.002123, 0.002124) == "0.00212345 (0.002123 to 0.002124)"
+    assert (
+        interval_text(3.0) == "3"
+        and interval_text(0.0, 0.0, 0.0) == "0"
+        and interval_text(0.0, -1e-9, 1e-9) == "0 (-1e-09 to 1e-09)"
+    )
     rng = np.random.default_rng(3)
     for low, width in zip(rng.normal(size=200), 10.0 ** rng.uniform(-3, 3, 200), strict=True):
-        shown = span(low + width / 2, low, low + width).replace("(", "").replace(")", "").split()
+        shown = interval_text(low + width / 2, low, low + width).replace("(", "").replace(")", "").split()
         assert abs(float(shown[1]) - low) < width / 10 and abs(float(shown[3]) - low - width) < width / 10
 
 
 def test_a_line_tells_outcome_rule_numbers_and_reason(measured: Report) -> None:
-    assert line(Check("a<=1", "exceeded", 2.0, 1.9, 2.1, 1.0, "why")) == "exceeded: a<=1, found 2 (1.9 to 2.1): why"
-    assert line(Check("a<=1", "missing", None, None, None, 1.0, "no meter")) == "missing: a<=1: no meter"
+    assert (
+        check_line(Check("a<=1", "exceeded", 2.0, 1.9, 2.1, 1.0, "why")) == "exceeded: a<=1, found 2 (1.9 to 2.1): why"
+    )
+    assert check_line(Check("a<=1", "missing", None, None, None, 1.0, "no meter")) == "missing: a<=1: no meter"
     found = one(measured, "cpu_s_per_sample<=0.001")
     assert Check.from_dict(found.to_dict()) == found
     for wrong in ({"outcome": "passed"}, {"value": math.nan}, {"limit": math.inf}):

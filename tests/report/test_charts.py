@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from greenload.energy.figures import Figure
-from greenload.report.charts import Axis, Part, axis_of, bar
+from greenload.report.charts import Axis, BarPart, axis_of, bar
 
 VALUES = st.lists(st.floats(-1e6, 1e6).filter(lambda value: value == 0 or abs(value) > 1e-6), max_size=6)
 
@@ -42,7 +42,7 @@ def test_axes_end_at_round_numbers(values: tuple[float, ...], low: float, high: 
 @settings(deadline=None)
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=4), st.booleans())
 def test_parts_stack_from_zero_without_a_gap(values: list[float], common: bool) -> None:
-    parts = [Part(f"p{k}", "cpu", Figure(value, value - 1, value + 1, "measured")) for k, value in enumerate(values)]
+    parts = [BarPart(f"p{k}", "cpu", Figure(value, value - 1, value + 1, "measured")) for k, value in enumerate(values)]
     axis = axis_of([[part.figure for part in parts]], common=common)
     made = bar("step", parts, axis, "ms", common=common)
     zero = axis.percent(0.0)
@@ -58,6 +58,6 @@ def test_parts_stack_from_zero_without_a_gap(values: list[float], common: bool) 
 
 
 def test_a_missing_figure_has_no_bar_and_says_so() -> None:
-    made = bar("step", [Part("cpu", "cpu", Figure.missing())], Axis.around([1.0]), "ms")
+    made = bar("step", [BarPart("cpu", "cpu", Figure.missing())], Axis.around([1.0]), "ms")
     assert made.spans == () and made.whisker is None and made.text == "–"
     assert "unknown: no meter could say" in made.tip

@@ -20,11 +20,11 @@ from widths import WIDTHS, assert_figures_are_whole, figures
 
 import greenload as gl
 from greenload import cli
+from greenload.cli.calibrate import cost_text
 from greenload.planning import cost_table
-from greenload.profiling.calibration.calibrate import shown
-from greenload.report.columns import Columns, Facts, Line, Sentence, plain
+from greenload.report.columns import Facts, FigureTable, Line, Sentence, plain_text
 from greenload.report.data import Report
-from greenload.report.terminal import text
+from greenload.report.terminal import report_text
 
 FINDINGS = Facts(
     ("", "what", "found", "remedy"),
@@ -37,28 +37,28 @@ FINDINGS = Facts(
 
 
 def test_costs_of_a_machine_and_findings_are_whole_at_every_width() -> None:
-    assert_figures_are_whole(partial(plain, shown(cost_table.reference())))
-    assert_figures_are_whole(partial(plain, FINDINGS))
+    assert_figures_are_whole(partial(plain_text, cost_text(cost_table.reference())))
+    assert_figures_are_whole(partial(plain_text, FINDINGS))
 
 
 def test_facts_stand_side_by_side_or_one_below_the_other() -> None:
-    wide, narrow = plain(FINDINGS, 120).splitlines(), plain(FINDINGS, 40).splitlines()
+    wide, narrow = plain_text(FINDINGS, 120).splitlines(), plain_text(FINDINGS, 40).splitlines()
     assert wide[0].split() == ["what", "found", "remedy"] and "sudo chmod 0444 it" in wide[1]
     assert narrow[0] == "no meter cpu" and "  remedy: sudo chmod 0444 it" in narrow and "remedy:" not in narrow[-1]
 
 
 def test_sentences_keep_their_indent_and_columns_their_headings() -> None:
-    assert plain(Sentence("saves 0.60 ±0.05 ms", indent=3), 14) == "   saves 0.60\n   ±0.05 ms"
+    assert plain_text(Sentence("saves 0.60 ±0.05 ms", indent=3), 14) == "   saves 0.60\n   ±0.05 ms"
     lines = [Line(("step", "1", "22222222", "x")), Line(("input b",)), Line(("long name", "3", "4", "y"))]
-    columns = Columns("n", ("a", "bb\ncc", "d"), lines, left=frozenset({"d"}))
-    assert [line.split() for line in plain(columns, 200).splitlines() if "─" not in line] == [
+    columns = FigureTable("n", ("a", "bb\ncc", "d"), lines, left=frozenset({"d"}))
+    assert [line.split() for line in plain_text(columns, 200).splitlines() if "─" not in line] == [
         ["bb"],
         ["n", "a", "cc", "d"],
         ["step", "1", "22222222", "x"],
         ["input", "b"],
         ["long", "name", "3", "4", "y"],
     ]
-    assert plain(columns, 20).count("input b") == 2 and "22222222" in plain(columns, 20)
+    assert plain_text(columns, 20).count("input b") == 2 and "22222222" in plain_text(columns, 20)
 
 
 def test_a_plan_is_printed_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,9 +85,10 @@ def test_a_file_has_no_edge_but_columns_overrule_it(
         monkeypatch.setenv("COLUMNS", columns)
         assert cli.main(["report", str(file)]) == 0
         found = capsys.readouterr().out.splitlines()
-        assert [line.rstrip() for line in found] == text(measured, width).splitlines(), columns
+        assert [line.rstrip() for line in found] == report_text(measured, width).splitlines(), columns
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env", [{"TERM": "dumb"}, {"TERM": "xterm", "NO_COLOR": "1"}])
 def test_a_terminal_has_its_own_width(file: Path, measured: Report, env: dict[str, str]) -> None:
     ours, theirs = pty.openpty()
@@ -103,4 +104,4 @@ def test_a_terminal_has_its_own_width(file: Path, measured: Report, env: dict[st
         os.close(ours)
     assert process.returncode == 0
     lines = Text.from_ansi(written.decode().replace("\r\n", "\n")).plain.splitlines()
-    assert [line.rstrip() for line in lines] == text(measured, 60).splitlines()
+    assert [line.rstrip() for line in lines] == report_text(measured, 60).splitlines()

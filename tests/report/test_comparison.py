@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from greenload.energy.figures import Figure
 from greenload.report.comparison import SEPARATE, Comparison, compare, ratio, times, verdict
 from greenload.report.data import Report
-from greenload.report.terminal import text
+from greenload.report.terminal import report_text
 
 
 def figure(value: float, half: float, provenance: str = "measured") -> Figure:
@@ -118,11 +118,11 @@ def test_half_the_cost_is_half_the_ratio(measured: Report) -> None:
 
 def test_one_machine_has_no_differences(measured: Report, make_report: Callable[..., Report]) -> None:
     found = compare(measured, make_report(seed=2))
-    assert found.machines == () and found.setups == () and found.untold == ""
+    assert found.machines == () and found.setups == () and found.incomparable == ""
     change = found.totals[0]
     assert change.ratio is not None and change.ratio.low is not None and change.ratio.high is not None
     assert change.ratio.low < 1 < change.ratio.high
-    assert SEPARATE in " ".join(text(found, 300).split("\n"))
+    assert SEPARATE in " ".join(report_text(found, 300).split("\n"))
 
 
 def test_what_differs_comes_first(measured: Report) -> None:
@@ -136,7 +136,7 @@ def test_what_differs_comes_first(measured: Report) -> None:
         ("gpu", "not there", "H100"),
     }
     assert {(one.name, one.a, one.b) for one in found.setups} == {("samples", "512", "256"), ("threads", "2", "8")}
-    assert text(found).startswith("Not the same machine or versions")
+    assert report_text(found).startswith("Not the same machine or versions")
 
 
 def test_what_one_sample_is_differs_in_sight(measured: Report) -> None:
@@ -151,7 +151,7 @@ def test_modelled_joules_have_a_ratio_on_one_machine_only(modelled: Report, meas
     for found in (compare(modelled, elsewhere), compare(modelled, measured)):
         change = found.pairs[1].changes["cpu"]
         assert change.ratio is None and change.difference is None and verdict(change) == ""
-        assert "No ratio of cpu and dram" in found.untold
+        assert "No ratio of cpu and dram" in found.incomparable
         assert found.pairs[1].changes["CPU"].ratio is not None, "CPU seconds are measured"
     newer = replace(modelled, machine=replace(modelled.machine, packages={"tensorflow": "3"}))
     assert compare(modelled, newer).pairs[1].changes["cpu"].ratio is not None, "the same hardware, other versions"
@@ -181,7 +181,7 @@ def test_it_is_json(measured: Report, modelled: Report) -> None:
 @pytest.mark.parametrize("width", [80, 100])
 def test_the_table_fits(measured: Report, modelled: Report, hostile: Report, advised: Report, width: int) -> None:
     for a, b in ((measured, modelled), (modelled, hostile), (advised, measured)):
-        shown = text(compare(a, b), width)
+        shown = report_text(compare(a, b), width)
         assert max(len(line) for line in shown.splitlines()) <= width
         assert "\x1b" not in shown and "…" not in shown
 

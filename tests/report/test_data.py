@@ -23,6 +23,7 @@ from greenload.report.data import Report
 from greenload.report.validation import SCHEMA, schema, validate
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(reports())
 def test_any_report_survives_json(report: Report) -> None:

@@ -14,12 +14,12 @@ from mutations import Mutation, faults
 from greenload.errors import ReportError, UsageError
 from greenload.report import baselines, budgets, html, terminal
 from greenload.report.charts import Axis
-from greenload.report.checks import Check, span
+from greenload.report.checks import Check, interval_text
 from greenload.report.comparison import compare
 from greenload.report.data import Report
 
 RULES = [
-    budgets.parse(rule)
+    budgets.parse_budget(rule)
     for rule in (
         *("cpu_s_per_sample<=1e-3", "energy_j_per_sample.cpu<=1", "energy_j_per_sample.gpu:0<1", "samples_per_s>=10"),
         *("reads_per_sample<5", "device_bytes_per_sample<1", 'steps."Decode + crop".cpu_s_per_sample<1'),
@@ -47,14 +47,14 @@ def use(whole: Report, modelled: Report) -> Callable[[Report], None]:
     other = dataclasses.replace(modelled, windows=modelled.windows[:4])
 
     def used(report: Report) -> None:
-        assert terminal.text(report) and repr(report) and html.html(report)
+        assert terminal.report_text(report) and repr(report) and html.html(report)
         for a, b in ((report, other), (whole, report)):
             found = compare(a, b)
-            assert terminal.text(found) and html.compare_html(a, b)
+            assert terminal.report_text(found) and html.compare_html(a, b)
             json.dumps(found.to_dict(), allow_nan=False)
-        checks = (*budgets.check(report, RULES, whole), *budgets.check(whole, RULES, report))
+        checks = (*budgets.check_budgets(report, RULES, whole), *budgets.check_budgets(whole, RULES, report))
         checks += (*baselines.against(report, whole), *baselines.against(whole, report))
-        assert terminal.text(dataclasses.replace(whole, checks=checks))
+        assert terminal.report_text(dataclasses.replace(whole, checks=checks))
         again = json.loads(json.dumps(report.with_carbon(100.0, 1.1).to_dict(), allow_nan=False))
         assert Report.from_dict(again).to_dict() == again
 
@@ -65,6 +65,7 @@ def of_report(report: Report) -> Any:
     return json.loads(json.dumps(report.to_dict()))
 
 
+@pytest.mark.slow
 def test_a_damaged_report_is_refused_or_works_everywhere(whole: Report, use: Callable[[Report], None]) -> None:
     cases = mutations.some(of_report(whole), 120, 5)
     assert faults(cases, lambda case: Report.from_dict(case.data), use, (ReportError,)) == []
@@ -100,4 +101,8 @@ def test_any_number_has_an_axis(value: float) -> None:
 def test_a_checks_interval_has_its_ends_in_order() -> None:
     with pytest.raises(UsageError, match="low end first"):
         Check("cpu_s_per_sample<=1", "met", 0.2, 0.3, 0.1, 1.0, "")
-    assert span(1.0, 1.0, 1.0 + 1e-15) and span(1e18, -5e-324, 1e18) and span(0.0, -5e-324, 5e-324)
+    assert (
+        interval_text(1.0, 1.0, 1.0 + 1e-15)
+        and interval_text(1e18, -5e-324, 1e18)
+        and interval_text(0.0, -5e-324, 5e-324)
+    )

@@ -18,8 +18,8 @@ from greenload.errors import ReportError
 from greenload.report.charts import step_charts, timeline
 from greenload.report.comparison import compare
 from greenload.report.data import Advice, Report, Skipped
-from greenload.report.page import brief
-from greenload.report.terminal import text
+from greenload.report.page import brief_spec
+from greenload.report.terminal import report_text
 from greenload.text import amount
 
 pytest.importorskip("jinja2")
@@ -81,7 +81,7 @@ def test_names_are_text_never_markup(hostile: Report) -> None:
 def test_any_report_makes_a_page_and_a_table(report: Report, other: Report) -> None:
     # Hypothesis is fond of such names.
     assume(not any(NOT_WORDS.search(json.dumps(one.to_dict(), ensure_ascii=False)) for one in (report, other)))
-    for page in (html(report), html(report, other), text(report), text(compare(report, other))):
+    for page in (html(report), html(report, other), report_text(report), report_text(compare(report, other))):
         page.encode("utf-8")
         shown = Elements(page).words if page.startswith("<!doctype") else [page]
         drawn = " ".join(re.findall(r'style="[^"]*"| d="[^"]*"', page))
@@ -366,7 +366,7 @@ def test_trials_are_drawn_apart_from_steps(measured: Report) -> None:
     ],
 )
 def test_specs_are_brief(spec: str, shown: str) -> None:
-    assert brief(spec) == shown
+    assert brief_spec(spec) == shown
 
 
 def test_a_remark_saves_nothing_and_says_so_nowhere(measured: Report) -> None:
@@ -378,6 +378,6 @@ def test_a_remark_saves_nothing_and_says_so_nowhere(measured: Report) -> None:
     )
     report = Report.from_dict(replace(measured, advice=(advice,)).to_dict())
     assert report.advice == (advice,) and advice.is_remark
-    for page in (html(report), text(report, 80)):
+    for page in (html(report), report_text(report, 80)):
         assert "Move flip behind the cache" in page and "train.py:3" in page
         assert "saves" not in page.partition("Worth changing first")[2].partition("train.py:3")[0]

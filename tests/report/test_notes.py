@@ -10,12 +10,11 @@ from greenload.energy.attribution.costs import Indistinct
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import COUNTS_TWICE, MeterStatus
 from greenload.report import notes
-from greenload.report.carbon import carbon
+from greenload.report.carbon import estimate_carbon
 from greenload.report.comparison import Difference, compare
-from greenload.report.data import Report
-from greenload.report.extras import Cold, Precision
+from greenload.report.data import ColdRun, Precision, Report
 from greenload.report.html import html
-from greenload.report.terminal import text
+from greenload.report.terminal import report_text
 from greenload.report.validation import validate
 
 
@@ -50,7 +49,7 @@ CACHED = "Files were read from the page cache: fetching them from the device is 
 def test_where_bytes_came_from(measured: Report, device: float, used: float | None, said: str) -> None:
     report = read(measured, device, used)
     assert notes.reading(report) == notes.Note(said)
-    assert said in text(report, 200).splitlines()
+    assert said in report_text(report, 200).splitlines()
 
 
 def test_where_bytes_came_from_is_said_of_files_alone(measured: Report) -> None:
@@ -74,12 +73,13 @@ def test_a_cache_behind_it_does_not_hide_what_reading_fetches(measured: Report) 
 
 def test_a_cold_run_says_what_left_memory_and_what_stayed() -> None:
     assert notes.cold(None) is None
-    assert notes.cold(Cold(512, 42_000_000, 0)) == notes.Note(
+    assert notes.cold(ColdRun(512, 42_000_000, 0)) == notes.Note(
         "Read cold: 512 files, 42.0 MB, left memory before each window that reads"
     )
-    some = notes.cold(Cold(1, 8_000_000, 4_000_000, "4.0 of 8.0 MB stay in memory: x is mapped by process 7"))
+    some = notes.cold(ColdRun(1, 8_000_000, 4_000_000, "4.0 MB of 8.0 MB stay in memory: x is mapped by process 7"))
     assert some == notes.Note(
-        "Read cold as far as could be: 1 file, 8.0 MB; 4.0 of 8.0 MB stay in memory: x is mapped by process 7", "doubt"
+        "Read cold as far as could be: 1 file, 8.0 MB; 4.0 MB of 8.0 MB stay in memory: x is mapped by process 7",
+        "doubt",
     )
 
 
@@ -115,24 +115,24 @@ def test_steps_that_cannot_be_told_apart_stand_together(measured: Report) -> Non
         Indistinct(("resize", "flip"), "dram:package-0", Figure(1e-3, 0.9e-3, 1.1e-3, "measured")),
         Indistinct(flip, "cpu:package-0", Figure(4.6e-4, 4.2e-4, 5e-4, "measured")),
     )
-    found = [note.text for note in notes.together(groups, measured)]
+    found = [note.text for note in notes.indistinguishable(groups, measured)]
     assert found == [
         "Not told apart: flip + batch; in sum 0.034 ±0.004 CPU ms (2 %), 0.46 ±0.04 mJ of cpu:package-0",
         "Not told apart: resize + flip; in sum 1.00 ±0.10 mJ of dram:package-0",
     ]
-    assert found[0] in text(replace(measured, together=groups), 200).splitlines()
+    assert found[0] in report_text(replace(measured, together=groups), 200).splitlines()
 
 
 def test_carbon_names_all_that_it_rests_on(measured: Report, modelled: Report) -> None:
     assert notes.carbon(None, measured) is None
     joules = {"cpu": Figure(0.036, 0.0342, 0.0378, "modelled", 0.5)}
-    note = notes.carbon(carbon(joules, (), g_per_kwh=100, pue=1.2), modelled)
+    note = notes.carbon(estimate_carbon(joules, (), g_per_kwh=100, pue=1.2), modelled)
     assert note is not None and note.text == (
         "1.20 ±0.06 g CO₂e per million images: 100 g/kWh (given), PUE 1.2, joules modelled ±50 %, idle floor included. "
         "Without dram: no meter; gpu: no meter; storage: no meter"
     )
-    world = carbon(measured.total.energy_j_per_sample, measured.meters)
-    shown = text(replace(measured, carbon=world), 300)
+    world = estimate_carbon(measured.total.energy_j_per_sample, measured.meters)
+    shown = report_text(replace(measured, carbon=world), 300)
     assert "475 g/kWh (world average, IEA 2019), PUE 1, joules modelled ±" in shown and "Without" not in shown
 
 
@@ -151,19 +151,19 @@ def test_carbon_says_how_much_of_it_is_measured(share: float, says: str, measure
     if share < 1:
         rest = 1 - share
         joules["storage:nvme0n1"] = Figure(rest, rest, rest, "modelled", 0.5)
-    found = carbon(joules, ())
+    found = estimate_carbon(joules, ())
     assert says in notes.carbon_basis(found)
     report = replace(measured, carbon=found)
-    assert says in text(report, 300) and says in html(report)
+    assert says in report_text(report, 300) and says in html(report)
     validate(report.to_dict())
 
 
 def test_a_sum_that_lacks_a_socket_says_so_at_the_figure(measured: Report, modelled: Report) -> None:
     denied = MeterStatus("cpu:package-1", "measured", False, "permission denied", "sudo chmod", "rapl")
     report = replace(measured, meters=(*measured.meters, denied))
-    assert notes.lacking(report) == {"cpu": {"package-1": "permission denied"}}
-    shown, page = text(report, 200), html(report)
-    assert "\ncpu mJ in part: without package-1: permission denied\n" in shown and "in part" in text(report, 80)
+    assert notes.missing_parts(report) == {"cpu": {"package-1": "permission denied"}}
+    shown, page = report_text(report, 200), html(report)
+    assert "\ncpu mJ in part: without package-1: permission denied\n" in shown and "in part" in report_text(report, 80)
     assert "cpu mJ, measured, without package-1</th>" in page
     assert "idle floor included; cpu without package-1: permission denied<" in page
     assert Difference("cpu joules", "complete", "without package-1") in compare(measured, report).setups
@@ -171,27 +171,31 @@ def test_a_sum_that_lacks_a_socket_says_so_at_the_figure(measured: Report, model
     mirror = replace(denied, reason=f"psys contains other zones: {COUNTS_TWICE}")
     no_gpu = replace(denied, domain="gpu")
     for fine in (measured, modelled, replace(measured, meters=(mirror, no_gpu))):
-        assert notes.lacking(fine) == {} and "mJ in part" not in text(fine, 200)
+        assert notes.missing_parts(fine) == {} and "mJ in part" not in report_text(fine, 200)
     drive = replace(denied, domain="storage:nvme0n1")
-    assert notes.lacking(replace(measured, meters=(drive,))) == {}, "modelled in its place"
+    assert notes.missing_parts(replace(measured, meters=(drive,))) == {}, "modelled in its place"
 
 
 def test_budgets_come_last_and_failures_first(judged: Report) -> None:
-    lines = text(judged, 200).splitlines()[-4:]
+    lines = report_text(judged, 200).splitlines()[-4:]
     assert [line.split(":")[0] for line in lines] == ["missing", "exceeded", "undecided", "met"]
     assert "most in Decode + crop, 38 %" in lines[1]
     assert [note.kind for note in notes.checks(judged.checks)] == ["failed", "failed", "doubt", "good"]
 
 
 def test_everything_is_in_the_text_and_fits(judged: Report) -> None:
-    shown = text(judged, 300)
-    for note in (*notes.conditions(judged), *notes.together(judged.together, judged)):
+    shown = report_text(judged, 300)
+    for note in (*notes.conditions(judged), *notes.indistinguishable(judged.together, judged)):
         assert note.text in shown
     assert "gpu:1: NVML: not supported" in shown.split("Without ")[1].splitlines()[0]
-    assert all(len(line) <= 80 for line in text(judged, 80).splitlines())
+    assert all(len(line) <= 80 for line in report_text(judged, 80).splitlines())
 
 
 def test_names_cannot_steer_the_terminal(hostile: Report) -> None:
-    assert "\x1b" not in text(hostile, 300)
-    found = (*notes.conditions(hostile), *notes.together(hostile.together, hostile), *notes.checks(hostile.checks))
+    assert "\x1b" not in report_text(hostile, 300)
+    found = (
+        *notes.conditions(hostile),
+        *notes.indistinguishable(hostile.together, hostile),
+        *notes.checks(hostile.checks),
+    )
     assert len(found) >= 5 and all(note.text.isprintable() for note in found)

@@ -16,20 +16,20 @@ from greenload.energy.figures import Figure
 from greenload.report.comparison import compare
 from greenload.report.data import Report, Skipped
 from greenload.report.page import energy_card
-from greenload.report.rows import by_group, provenance, rows, warning
-from greenload.report.terminal import text
+from greenload.report.rows import by_group, provenance, report_rows, warning
+from greenload.report.terminal import report_text
 from greenload.text import DASH, amount, wrapped
 
 
 def test_what_is_unattributed_comes_first(unexplained: Report, measured: Report) -> None:
-    first = text(unexplained).splitlines()[0]
+    first = report_text(unexplained).splitlines()[0]
     assert first.startswith("Unattributed: 17 % of the CPU seconds")
-    assert not text(measured).startswith("Unattributed")
+    assert not report_text(measured).startswith("Unattributed")
 
 
 def test_steps_that_claim_too_much_are_called_that(make_report: object) -> None:
     assert callable(make_report)
-    first = " ".join(text(make_report(missing=-0.3)).splitlines()[:3])
+    first = " ".join(report_text(make_report(missing=-0.3)).splitlines()[:3])
     assert re.search(r"\d+ % more than the CPU seconds", first) and "claimed by the steps" in first
 
 
@@ -45,7 +45,7 @@ def unknown(report: Report, *names: str) -> Report:
 
 def test_a_sum_that_was_not_checked_is_said_first(measured: Report, unexplained: Report) -> None:
     said = "The steps' sum could not be checked against the full run: "
-    assert text(unknown(measured, "Batch"), 200).splitlines()[0] == said + "Batch has no figure"
+    assert report_text(unknown(measured, "Batch"), 200).splitlines()[0] == said + "Batch has no figure"
     assert warning(unknown(measured, "source", "Batch")) == said + "source, Batch have no figure"
     full = dataclasses.replace(measured.full, cpu_s_per_sample=Figure.missing())
     assert warning(dataclasses.replace(unknown(measured), full=full)) == said + "the full run has no figure"
@@ -54,26 +54,26 @@ def test_a_sum_that_was_not_checked_is_said_first(measured: Report, unexplained:
 
 
 def test_the_head_says_what_ran_where_and_what_is_measured(measured: Report, modelled: Report) -> None:
-    head = text(measured, 200)
+    head = report_text(measured, 200)
     assert "imagenet:train: 512 samples of data/train, on tf, 2 threads" in head
     assert "AMD EPYC 7B13, 2 CPUs, 8.2 GB RAM" in head
     assert "Measured: CPU seconds, joules of cpu, dram, gpu. Other joules: storage modelled ±72 %" in head
-    bare = text(modelled, 200)
+    bare = report_text(modelled, 200)
     assert "no energy counter is readable here, so they come first" in bare
     assert "cpu modelled ±40 %" in bare
     assert "no figures for cpu:package-0: no RAPL zone" in bare
 
 
 def test_rows_are_steps_then_the_rest_then_idle_then_the_total(measured: Report) -> None:
-    kinds = [row.kind for row in rows(measured)]
+    kinds = [row.kind for row in report_rows(measured)]
     assert kinds == ["step"] * 5 + ["unattributed", "idle", "total"]
-    lines = [line.split("  ")[0] for line in text(measured).splitlines()]
+    lines = [line.split("  ")[0] for line in report_text(measured).splitlines()]
     positions = [lines.index(name) for name in ("Batch", "unattributed", "idle floor", "total (full run, held out)")]
     assert positions == sorted(positions)
 
 
 def test_steps_unattributed_and_idle_add_up_to_the_total(measured: Report) -> None:
-    *parts, total = rows(measured)
+    *parts, total = report_rows(measured)
     for group in ("cpu", "dram", "gpu"):
         values = [row.energy_mj[group].value or 0.0 for row in parts if group in row.energy_mj]
         assert sum(values) == pytest.approx(total.energy_mj[group].value)
@@ -91,22 +91,22 @@ def test_domains_of_one_run_may_err_together_and_runs_do_not(measured: Report) -
 
 
 def test_a_row_holds_cost_interval_share_and_joules(measured: Report) -> None:
-    line = next(line for line in text(measured).splitlines() if line.startswith("Decode + crop"))
+    line = next(line for line in report_text(measured).splitlines() if line.startswith("Decode + crop"))
     assert re.search(r"0\.8\d+ ±0\.0\d+ +38 % +1[23]\.\d+", line), line
 
 
 def test_fused_steps_name_their_stages(measured: Report) -> None:
-    assert "Decode + crop: Decode + RandomResizedCrop" in text(measured, 160)
+    assert "Decode + crop: Decode + RandomResizedCrop" in report_text(measured, 160)
 
 
 def test_unresolved_is_written(measured: Report) -> None:
-    shown = text(measured)
+    shown = report_text(measured)
     line = next(line for line in shown.splitlines() if line.startswith("RandomHorizontalFlip"))
     assert "unres." in line and "unres.: unresolved, the meter can't tell it from zero" in shown
     step = measured.steps[3]
     cpu = dataclasses.replace(step.cpu_s_per_sample, unresolved=True)
     changed = dataclasses.replace(measured, steps=(dataclasses.replace(step, cpu_s_per_sample=cpu),))
-    assert re.search(r"RandomHorizontalFlip +unresolved", text(changed))
+    assert re.search(r"RandomHorizontalFlip +unresolved", report_text(changed))
 
 
 def test_what_is_missing_is_a_dash_not_zero(measured: Report) -> None:
@@ -115,19 +115,22 @@ def test_what_is_missing_is_a_dash_not_zero(measured: Report) -> None:
         step, cpu_s_per_sample=Figure.missing(), energy_j_per_sample={"cpu:package-0": Figure.missing()}
     )
     line = next(
-        line for line in text(dataclasses.replace(measured, steps=(missing,))).splitlines() if line.startswith("Batch")
+        line
+        for line in report_text(dataclasses.replace(measured, steps=(missing,))).splitlines()
+        if line.startswith("Batch")
     )
     assert re.fullmatch(rf"Batch +{DASH} +{DASH} +{DASH} +{DASH} +{DASH} +{DASH} +0", line), line
 
 
+@pytest.mark.slow
 def test_every_figure_is_whole_at_every_width(
     measured: Report, modelled: Report, mixed: Report, advised: Report, judged: Report
 ) -> None:
     for report in (measured, modelled, mixed, advised, judged):
-        assert_figures_are_whole(partial(text, report))
-        assert_figures_are_whole(partial(text, compare(report, modelled)))
-        for row in rows(report)[:-2]:
-            assert amount(row.cpu_ms) in text(report, 10), "a terminal breaks lines itself here"
+        assert_figures_are_whole(partial(report_text, report))
+        assert_figures_are_whole(partial(report_text, compare(report, modelled)))
+        for row in report_rows(report)[:-2]:
+            assert amount(row.cpu_ms) in report_text(report, 10), "a terminal breaks lines itself here"
 
 
 def test_names_from_anywhere_leave_figures_whole(measured: Report, hostile: Report) -> None:
@@ -136,23 +139,23 @@ def test_names_from_anywhere_leave_figures_whole(measured: Report, hostile: Repo
     source = {"source": "ImageFolder", "root": "/mnt/画像/" + "long-name/" * 20}
     named = dataclasses.replace(measured, steps=steps, pipeline={"name": names[0] * 5, "source": source})
     for report in (named, hostile):
-        assert_figures_are_whole(partial(text, report))
-        assert_figures_are_whole(partial(text, compare(report, measured)))
-    assert names[0] in text(named, 80), "a word of up to 24 columns isn't broken for a figure's sake"
+        assert_figures_are_whole(partial(report_text, report))
+        assert_figures_are_whole(partial(report_text, compare(report, measured)))
+    assert names[0] in report_text(named, 80), "a word of up to 24 columns isn't broken for a figure's sake"
 
 
 def test_names_are_broken_only_between_words(measured: Report, modelled: Report, mixed: Report) -> None:
     for report in (measured, modelled, mixed):
         for width in (40, 60, 80, 100):
-            shown = text(report, width)
-            words = {word for row in rows(report) for word in (*row.label.split(), *row.backend.split())}
+            shown = report_text(report, width)
+            words = {word for row in report_rows(report) for word in (*row.label.split(), *row.backend.split())}
             if report is not mixed:
                 words.remove("tf")
             assert words <= set(shown.split()), (width, words - set(shown.split()))
 
 
 def test_columns_without_room_stand_in_a_further_table_with_the_names(measured: Report) -> None:
-    wide, narrow = text(measured, 200), text(measured, 60)
+    wide, narrow = report_text(measured, 200), report_text(measured, 60)
     assert wide.count("idle floor") == 1 and narrow.count("idle floor") > 1
     for name in ("storage", "modelled", "dram", "read"):
         assert name in narrow.split()
@@ -171,10 +174,10 @@ def test_sentences_are_broken_between_words_and_at_signs() -> None:
 
 
 def test_one_backend_for_all_needs_no_column(measured: Report, mixed: Report) -> None:
-    assert "backend" not in text(measured, 80)
-    assert "backend" in text(mixed, 80)
+    assert "backend" not in report_text(measured, 80)
+    assert "backend" in report_text(mixed, 80)
     other = dataclasses.replace(measured, plan={"backend": "dali-cpu"})
-    assert re.search(r"^Batch +tf ", text(other, 80), re.MULTILINE), "the head names another one"
+    assert re.search(r"^Batch +tf ", report_text(other, 80), re.MULTILINE), "the head names another one"
 
 
 AnyCost = TypeVar("AnyCost", bound=Cost)
@@ -200,13 +203,15 @@ def without_reading(report: Report) -> Report:
 
 
 def test_next_to_no_joules_and_bytes_need_no_column(measured: Report) -> None:
-    assert "storage" in text(measured, 100) and "kB" in text(measured, 100)
+    assert "storage" in report_text(measured, 100) and "kB" in report_text(measured, 100)
     few = without_reading(measured)
-    assert "storage" not in text(few, 100) and "kB" not in text(few, 100)
+    assert "storage" not in report_text(few, 100) and "kB" not in report_text(few, 100)
     assert "storage modelled" in provenance(few), "the page shows all groups"
     energy = {**few.steps[0].energy_j_per_sample, "storage:nvme0n1": Figure.missing("modelled", 0.72)}
     step = dataclasses.replace(few.steps[0], energy_j_per_sample=energy)
-    assert "storage" in text(dataclasses.replace(few, steps=(step, *few.steps[1:])), 100), "unknown isn't nothing"
+    assert "storage" in report_text(dataclasses.replace(few, steps=(step, *few.steps[1:])), 100), (
+        "unknown isn't nothing"
+    )
 
 
 @pytest.mark.parametrize(
@@ -214,7 +219,7 @@ def test_next_to_no_joules_and_bytes_need_no_column(measured: Report) -> None:
 )
 def test_of_many_records_left_out_a_few_are_named(measured: Report, count: int, named: int, more: str) -> None:
     skipped = tuple(Skipped(f"{index}.jpg", "truncated") for index in range(count))
-    lines = text(dataclasses.replace(measured, skipped=skipped)).splitlines()
+    lines = report_text(dataclasses.replace(measured, skipped=skipped)).splitlines()
     assert [line for line in lines if line.startswith("left out: ")] == [
         f"left out: {index}.jpg: truncated" for index in range(named)
     ]
@@ -222,14 +227,14 @@ def test_of_many_records_left_out_a_few_are_named(measured: Report, count: int, 
 
 
 def test_names_cannot_steer_the_terminal(hostile: Report) -> None:
-    shown = text(hostile, 300)
+    shown = report_text(hostile, 300)
     assert "\x1b" not in shown and "\\x1b[2J[red]\\udc80" in shown
     assert "[bold]" in shown, "markup of the console is text here"
     shown.encode("utf-8")
 
 
 def test_advice_side_inputs_and_reads(advised: Report, measured: Report) -> None:
-    shown = text(advised, 120)
+    shown = report_text(advised, 120)
     lines = shown.splitlines()
     assert "Worth changing first" in lines and "1. Cache what decode gives" in lines
     tried = lines[lines.index("1. Cache what decode gives") + 1]
@@ -241,5 +246,5 @@ def test_advice_side_inputs_and_reads(advised: Report, measured: Report) -> None
     assert lines[decode - 1] == "input masks" and lines[decode + 1] == "  train.py:31"
     assert re.search(r"reads$", shown, re.MULTILINE) and re.search(r"^source.* 2\.02$", shown, re.MULTILINE)
     assert "Below zero: Batch spares the steps before it" in shown
-    plain = text(measured, 120)
+    plain = report_text(measured, 120)
     assert "Worth changing" not in plain and " reads" not in plain and "Below zero" not in plain

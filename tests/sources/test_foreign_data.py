@@ -21,7 +21,8 @@ from greenload.planning.choose import choose, make_plan, usable
 from greenload.planning.sizes import estimate
 from greenload.plans.steps import steps_of
 from greenload.sources import TFDS, Files, ImageFolder
-from greenload.sources.formats import tf_example, tfrecord
+from greenload.sources.formats import record_index, tf_example, tfrecord
+from greenload.system.json_data import DataError
 
 SEED = 13
 
@@ -131,20 +132,20 @@ def test_a_damaged_table_is_told_of_and_then_the_reference_plans(folder: Path) -
         assert "reference" in make_plan(next(iter(pipelines(folder)))).describe()
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_damaged_memory_of_a_verification_is_made_anew(tmp_path: Path) -> None:
-    path, good = tmp_path / "verified.json", [[0, "is cut"], [3, "is no image"]]
+def test_a_damaged_memory_of_a_verification_is_refused() -> None:
+    good = [[0, "is cut"], [3, "is no image"]]
 
-    def read(text: bytes) -> Any:
-        path.write_bytes(text)
-        return verify._remembered(path, 12)
+    def read(text: bytes) -> list[tuple[int, str]]:
+        return verify._bad_records(text, 12)
 
-    def use(found: list[tuple[int, str]] | None) -> None:
-        assert found is None or all(0 <= index < 12 and isinstance(why, str) for index, why in found)
+    def use(found: list[tuple[int, str]]) -> None:
+        assert all(0 <= index < 12 and isinstance(why, str) for index, why in found)
 
     assert read(json.dumps(good).encode()) == [tuple(pair) for pair in good]
-    assert faults(mutations.mutations(good), lambda case: read(text_of(case)), use, ()) == []
-    assert [read(text) for text in mutations.TEXTS.values()] == [None] * len(mutations.TEXTS)
+    assert faults(mutations.mutations(good), lambda case: read(text_of(case)), use, (DataError,)) == []
+    for text in mutations.TEXTS.values():
+        with pytest.raises(DataError):
+            read(text)
 
 
 @pytest.fixture
@@ -152,21 +153,22 @@ def index(tmp_path: Path) -> tuple[Path, dict[str, Any], Path]:
     """A file of records, what its index is valid for, and the index."""
     path = tmp_path / "a.tfrecord"
     path.write_bytes(tfrecord.framed([tf_example.serialize(b"x" * 10, 1), tf_example.serialize(b"y" * 20, 2)]))
-    wanted = tfrecord.stamp(str(path), "plain", "image", "label")
-    place = tfrecord.remember(str(path), wanted, tfrecord.build(str(path), "plain", "image", "label"))
+    wanted = record_index.stamp(str(path), "plain", "image", "label")
+    place = record_index.remember(str(path), wanted, record_index.build(str(path), "plain", "image", "label"))
     assert place is not None
     return path, wanted, place
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_damaged_head_of_an_index_is_passed_over(index: tuple[Path, dict[str, Any], Path]) -> None:
     path, wanted, place = index
     head, body = place.read_bytes().split(b"\n", 1)
 
-    def read(text: bytes) -> tfrecord.Index | None:
+    def read(text: bytes) -> record_index.RecordIndex | None:
         place.write_bytes(text + b"\n" + body)
-        return tfrecord.recall(str(path), wanted)
+        return record_index.recall(str(path), wanted)
 
-    def use(found: tfrecord.Index | None) -> None:
+    def use(found: record_index.RecordIndex | None) -> None:
         assert found is None or found.labels.tolist() == [1, 2]
 
     cases = mutations.some(json.loads(head), 150, SEED)
@@ -181,11 +183,12 @@ def test_an_index_that_points_outside_its_file_is_passed_over(
     index: tuple[Path, dict[str, Any], Path], column: str, value: int
 ) -> None:
     path, wanted, _ = index
-    found = tfrecord.recall(str(path), wanted)
+    found = record_index.recall(str(path), wanted)
     assert found is not None
     getattr(found, column)[1] = value
-    tfrecord.remember(str(path), wanted, found)
-    assert tfrecord.recall(str(path), wanted) is None
+    record_index.remember(str(path), wanted, found)
+    with pytest.warns(UserWarning, match="it points outside its file"):
+        assert record_index.recall(str(path), wanted) is None
 
 
 @pytest.fixture

@@ -224,6 +224,7 @@ def test_images_with_several_labels_are_told(tmp_path: Path) -> None:
         assert len(gl.Files.from_csv(tmp_path / "t.csv")) == 4
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.text(max_size=6) | st.integers().map(str) | st.floats().map(str), min_size=1, max_size=5))
 def test_any_column_gives_labels_or_an_error(values: list[str]) -> None:

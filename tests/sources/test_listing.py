@@ -299,6 +299,7 @@ def test_paths_with_colons_are_no_addresses(tmp_path: Path) -> None:
     assert gl.Files(["C:/x.jpg", "x:y.jpg", "folder:/a.jpg"]).paths[0] == "C:/x.jpg"
 
 
+@pytest.mark.slow
 def test_the_command_packs_classes_in_the_order_asked_for(
     sample_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

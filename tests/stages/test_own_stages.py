@@ -23,7 +23,7 @@ from greenload.stages.base import partners
 COUNT = 11
 IMAGES = np.random.default_rng(0).integers(0, 256, (COUNT, 9, 7, 3), np.uint8)
 SOURCE = gl.Arrays(IMAGES, np.arange(COUNT) % 4)
-OWN = own_stages.RandomSolarize()
+OWN = own_stages.RandomNegative()
 
 
 def usable(name: str) -> None:
@@ -76,7 +76,7 @@ def test_it_may_stand_behind_batch() -> None:
     assert (before == behind).all()
 
 
-@pytest.mark.parametrize(("stage", "where"), [(OWN, "RandomSolarize()"), (gl.RandomApply(OWN), "RandomSolarize()")])
+@pytest.mark.parametrize(("stage", "where"), [(OWN, "RandomNegative()"), (gl.RandomApply(OWN), "RandomNegative()")])
 def test_backends_without_a_lowering_refuse_it_by_name(stage: gl.Stage, where: str) -> None:
     with pytest.raises(gl.PipelineError) as caught:
         gl.make_plan(gl.Pipeline(SOURCE, stage, gl.Batch(4)), "dali-cpu")
@@ -92,7 +92,7 @@ def test_a_lowering_for_what_takes_none_is_refused() -> None:
         lowerings: ClassVar = {"tf": print, "dali-cpu": print}
 
     @dataclass(frozen=True)
-    class Stranger(own_stages.RandomSolarize):
+    class Stranger(own_stages.RandomNegative):
         def primitives(self, spec: Any) -> tuple[gl.Primitive, ...]:
             return (Strange(),)
 
@@ -104,25 +104,25 @@ def test_the_price_of_its_nearest_relative_counts() -> None:
     pytest.importorskip("tensorflow")
     plan = gl.make_plan(gl.Pipeline(SOURCE, OWN, gl.Batch(4)))
     assert plan.expected is not None
-    assert "RandomSolarize isn't in the cost table: priced as" in plan.describe()
+    assert "RandomNegative isn't in the cost table: priced as" in plan.describe()
 
 
 def test_it_is_written_by_its_importable_name() -> None:
-    pipeline = gl.Pipeline(SOURCE, gl.RandomApply([own_stages.RandomSolarize(10.0), gl.GaussianBlur(3)]), gl.Batch(2))
+    pipeline = gl.Pipeline(SOURCE, gl.RandomApply([own_stages.RandomNegative(10.0), gl.GaussianBlur(3)]), gl.Batch(2))
     data = json.loads(json.dumps(pipeline.to_dict()))
-    assert data["stages"][0]["stages"][0] == {"stage": "own_stages:RandomSolarize", "low": 10.0, "high": 256.0}
+    assert data["stages"][0]["stages"][0] == {"stage": "own_stages:RandomNegative", "low": 10.0, "high": 256.0}
     assert gl.Pipeline.from_dict(data, source=SOURCE) == pipeline
 
 
 def test_one_that_can_not_be_imported_is_not_written() -> None:
-    class Local(own_stages.RandomSolarize):
+    class Local(own_stages.RandomNegative):
         pass
 
     with pytest.raises(gl.PipelineError, match="its class can't be imported by a name: define it with class"):
         gl.Pipeline(SOURCE, Local()).to_dict()
 
 
-@pytest.mark.parametrize("name", ["own_stages:IMAGES", "own_stages:Solarized", "os:system", "no_such:Stage", "Nothing"])
+@pytest.mark.parametrize("name", ["own_stages:IMAGES", "own_stages:Negative", "os:system", "no_such:Stage", "Nothing"])
 def test_a_name_of_no_stage_is_refused(name: str) -> None:
     data = gl.Pipeline(SOURCE).to_dict() | {"stages": [{"stage": name}]}
     with pytest.raises(gl.PipelineError, match=r"stages\[0\].stage must be one of 'RandomAffine', "):

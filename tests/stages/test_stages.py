@@ -36,9 +36,11 @@ from greenload.stages import (
     RandomErasing,
     RandomGrayscale,
     RandomHorizontalFlip,
+    RandomInvert,
     RandomOrder,
     RandomResizedCrop,
     RandomRotation,
+    RandomSolarize,
     RandomVerticalFlip,
     Resize,
     Shuffle,
@@ -243,12 +245,15 @@ PARAMS = [
     ColorJitter(0.4, 0.5, 0.6, 0.5),
     ColorJitter(contrast=0.5),
     RandomGrayscale(0.5),
+    RandomSolarize(100, 0.3),
+    RandomInvert(),
     GaussianBlur(5),
     RandomErasing(0.7),
     pytest.param(RandomErasing(1.0, scale=(0.0, 1.0), ratio=(0.01, 30.0)), marks=pytest.mark.slow),
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", PARAMS, ids=str)
 def test_params_are_bit_equal_in_tensorflow(stage: Stage) -> None:
     tf = pytest.importorskip("tensorflow")
@@ -398,6 +403,10 @@ BAD = {
     "Pad fill": lambda: Pad(1, fill="reflect"),  # type: ignore[arg-type]
     "vertical flip": lambda: RandomVerticalFlip(2),
     "grayscale": lambda: RandomGrayscale(-0.1),
+    "solarize": lambda: RandomSolarize(256),
+    "solarize below 0": lambda: RandomSolarize(-1),
+    "solarize p": lambda: RandomSolarize(3, p=1.5),
+    "invert": lambda: RandomInvert(2),
     "rotation negative": lambda: RandomRotation(-30),
     "rotation turned": lambda: RandomRotation((30, -30)),
     "rotation nan": lambda: RandomRotation(math.nan),
@@ -475,6 +484,8 @@ REFUSED = [
     (ColorJitter(0.1), ImageSpec((4, 4, 3), "int8", "HWC"), "put it before ToDtype('int8')"),
     (ColorJitter(0.1), ImageSpec((4, 4, 1), "uint8", "HWC"), "3 channels"),
     (RandomGrayscale(), ImageSpec((4, 4, 4), "uint8", "HWC"), "3 channels"),
+    (RandomSolarize(9), FLOAT, "works on uint8 images, but here they are float32: put it before ToDtype('float32')"),
+    (RandomInvert(), ENCODED, "put Decode() before it"),
     (RandomCrop(9), FIXED, "pass pad_if_needed=True"),
     (RandomCrop((8, 10), padding=(0, 0, 3, 0)), FIXED, "pass pad_if_needed=True"),
     (RandomCrop(4, fill=0.5), FIXED, "whole number from 0 to 255"),
@@ -548,6 +559,22 @@ def test_specs_are_known_before_anything_runs(stage: Stage, before: ImageSpec, a
     assert stage.out_spec(before) == after
 
 
+def test_solarizing_inverts_levels_from_its_threshold_up() -> None:
+    # torchvision.transforms.v2.functional.solarize: where(image >= threshold, invert(image), image)
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+    drawn = {"apply": np.array(True)}
+    expected = [level if level < 100 else 255 - level for level in range(256)]
+    assert RandomSolarize(100).reference(levels, drawn).ravel().tolist() == expected
+    assert RandomSolarize(99.5).reference(levels, drawn).ravel().tolist() == expected
+    assert RandomInvert().reference(levels, drawn).ravel().tolist() == list(range(255, -1, -1))
+    assert RandomSolarize(0) != RandomInvert()
+    assert RandomSolarize(0).primitives(UINT8) == RandomInvert().primitives(UINT8)
+    for stage in (RandomSolarize(100, 0.3), RandomInvert(0.3)):
+        assert (stage.reference(levels, {"apply": np.array(False)}) == levels).all()
+        numbers = np.random.default_rng(0).random((4000, 1))
+        assert np.mean(stage.params(numbers, 1, 1)["apply"]) == pytest.approx(0.3, abs=0.03)
+
+
 def test_every_stage_is_listed_equal_by_value_and_hashable() -> None:
     made: list[Stage] = [
         Shuffle(),
@@ -563,6 +590,8 @@ def test_every_stage_is_listed_equal_by_value_and_hashable() -> None:
         Pad((1, 2), fill=3),
         ColorJitter(0.4, (0.5, 1.5), None, 0.1),
         RandomGrayscale(),
+        RandomSolarize(100.5, 0.25),
+        RandomInvert(0.25),
         GaussianBlur((3, 5)),
         RandomErasing(0.3, value=(1, 2, 3)),
         Normalize([0.5], [1]),  # type: ignore[arg-type]

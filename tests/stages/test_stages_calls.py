@@ -29,6 +29,7 @@ def loaded(*stages: Any, source: Any = SOURCE, **options: Any) -> list[tuple[Any
 # Apply
 
 
+@pytest.mark.slow
 def test_a_function_is_applied_to_each_image() -> None:
     stage = gl.Apply(support_functions.halved, dtype="float32")
     images = np.concatenate([batch for batch, _ in loaded(stage, gl.Batch(2))])
@@ -138,6 +139,7 @@ def test_many_classes_cost_no_more_memory_than_their_codes() -> None:
     assert peak < 4e6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "uint8", "float16", "bfloat16", "int8"])
 def test_labels_are_one_hot(dtype: str) -> None:
     pipeline = gl.Pipeline(SOURCE, gl.OneHot(4, dtype), gl.Batch(3))
@@ -156,6 +158,7 @@ def test_a_label_without_a_batch_is_one_vector() -> None:
     assert [label.tolist() for _, label in loaded(gl.OneHot(4))][3] == [0, 0, 0, 1]
 
 
+@pytest.mark.slow
 def test_it_may_stand_anywhere_and_is_the_same_on_every_backend() -> None:
     pytest.importorskip("nvidia.dali")
     for stages in ((gl.Batch(5), gl.OneHot(4)), (gl.OneHot(4), gl.RandomVerticalFlip(), gl.Batch(5))):

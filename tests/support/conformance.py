@@ -41,9 +41,11 @@ from greenload.stages import (
     RandomErasing,
     RandomGrayscale,
     RandomHorizontalFlip,
+    RandomInvert,
     RandomOrder,
     RandomResizedCrop,
     RandomRotation,
+    RandomSolarize,
     RandomVerticalFlip,
     Resize,
     Stage,
@@ -244,6 +246,9 @@ WHOLE: tuple[tuple[Stage, ...], ...] = (
         RandomErasing(0.7),
         ToDtype("float16"),
     ),
+    (RandomSolarize(100.5, 0.6), RandomInvert(0.4), RandomHorizontalFlip()),
+    (CenterCrop(28), Batch(IMAGES), RandomSolarize(0, 0.5), RandomInvert(0.6), RandomSolarize(255, 1.0)),
+    (Resize((30, 30)), RandomInvert(0.6), ToDtype("float32", scale=True)),
 )
 """Several stages one after another, as pipelines have them."""
 GAIN = 2.0
@@ -256,7 +261,8 @@ FILES: tuple[tuple[Stage, ...], ...] = ((Resize((20, 24)),), (CenterCrop((11, 8)
 """What follows ``Decode``: a full decode, and one of a window."""
 
 
-def cases() -> list[Case]:
+@functools.cache
+def cases() -> tuple[Case, ...]:
     """What every backend has to get right."""
     found = []
     for place, stages in enumerate((*GEOMETRY, *VALUES, *MOVES, *FILTERS, *DTYPES)):
@@ -267,7 +273,7 @@ def cases() -> list[Case]:
         found += [Case(*size, dtype, stages, "noise") for size in FEWEST for dtype in ("uint8", "float32")]
     for stages in (*WHOLE, *RESIZED):
         found += [Case(height, width, "uint8", stages, "photo") for height, width in ((33, 57), (101, 203), (240, 320))]
-    return [case for case in found if _fits(case)]
+    return tuple(case for case in found if _fits(case))
 
 
 def _fits(case: Case) -> bool:

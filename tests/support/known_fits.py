@@ -14,8 +14,8 @@ from greenload.energy.attribution.costs import Cost
 from greenload.energy.emulators.powercap import Power, PowercapEmulator
 from greenload.energy.figures import Figure
 from greenload.machine import Machine
-from greenload.report.data import FullRun, Idle, Report, Step
-from greenload.report.epochs import CacheState, FirstEpoch
+from greenload.report.costs import CacheState, FirstEpoch, FullRun, IdleCost, StepCost
+from greenload.report.data import Report
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -52,9 +52,9 @@ def known(power: Power | None = None, cpu_s: float = SAMPLE_S) -> Report:
         pipeline={"name": "burning"},
         plan={},
         samples=64,
-        steps=(Step(**cost(1.0), name="parse", stages=(), backend="tf", method="replay"),),
+        steps=(StepCost(**cost(1.0), name="parse", stages=(), backend="tf", method="replay"),),
         full=FullRun(**cost(1.0), samples_per_s=exact(200.0)),
-        idle=Idle(),
+        idle=IdleCost(),
         unattributed=Cost(**cost(0.0)),
         total=Cost(**cost(1.0)),
     )

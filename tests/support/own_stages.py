@@ -14,7 +14,7 @@ from greenload.stages import Params
 from greenload.stages.base import partners
 
 
-def solarize_in_tensorflow(primitive: Solarized, image: Any, params: Params) -> Any:
+def negative_in_tensorflow(primitive: Negative, image: Any, params: Params) -> Any:
     """A pixel's levels above the threshold inverted."""
     import tensorflow as tf
 
@@ -23,22 +23,22 @@ def solarize_in_tensorflow(primitive: Solarized, image: Any, params: Params) -> 
     return tf.where(tf.cast(image, tf.float64) < threshold, image, primitive.most - image)
 
 
-def solarize_in_numpy(primitive: Solarized, image: Any, params: Params) -> Any:
+def negative_in_numpy(primitive: Negative, image: Any, params: Params) -> Any:
     """The same."""
     return np.where(image < params["threshold"], image, primitive.most - image)
 
 
 @dataclass(frozen=True)
-class Solarized(gl.Primitive):
+class Negative(gl.Primitive):
     """Levels from ``params["threshold"]`` on inverted."""
 
-    lowerings: ClassVar = {"tf": solarize_in_tensorflow, "pillow": solarize_in_numpy}
+    lowerings: ClassVar = {"tf": negative_in_tensorflow, "pillow": negative_in_numpy}
 
     most: int = 255
 
 
 @dataclass(frozen=True)
-class RandomSolarize(gl.Stage):
+class RandomNegative(gl.Stage):
     """Inverts the levels from a random threshold on."""
 
     draws: ClassVar[int] = 1
@@ -58,7 +58,7 @@ class RandomSolarize(gl.Stage):
         return {"threshold": numbers[..., 0] * (self.high - self.low) + self.low}
 
     def primitives(self, spec: ImageSpec) -> tuple[gl.Primitive, ...]:
-        return (Solarized(),)
+        return (Negative(),)
 
     def reference(self, image: Any, params: Params) -> Any:
         return np.where(image < params["threshold"], image, 255 - image)

@@ -15,11 +15,10 @@ from greenload.energy.attribution.observation import Metering, Observation
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import MeterStatus
 from greenload.machine import Machine
-from greenload.report.carbon import carbon
+from greenload.report.carbon import estimate_carbon
 from greenload.report.checks import Check
-from greenload.report.data import Advice, FullRun, Idle, Report, Skipped, Step
-from greenload.report.epochs import CacheState, FirstEpoch, IteratorStart
-from greenload.report.extras import Cold, Precision
+from greenload.report.costs import CacheState, FirstEpoch, FullRun, IdleCost, IteratorStart, StepCost
+from greenload.report.data import Advice, ColdRun, Precision, Report, Skipped
 
 STEPS = (
     ("source", ("ImageFolder", "Shuffle"), "prefix", 0.08, 82e3),
@@ -113,7 +112,7 @@ def build(
         plan={"backend": "tf", "threads": 2, "prefetch": 2},
         samples=512,
         steps=tuple(
-            Step(
+            StepCost(
                 **fields(one.cost),
                 name=one.name,
                 stages=stages,
@@ -124,7 +123,7 @@ def build(
             for one, (_, stages, _, _, out) in zip(found.steps, STEPS, strict=True)
         ),
         full=FullRun(**fields(found.full), samples_per_s=found.samples_per_s, bytes_out_per_sample=150528.0),  # type: ignore[arg-type]
-        idle=Idle(found.idle_power_w, found.idle_energy_j_per_sample),
+        idle=IdleCost(found.idle_power_w, found.idle_energy_j_per_sample),
         unattributed=found.unattributed,
         total=found.total,
         skipped=(Skipped("Cache", "not measured: it would change what comes before it"),),
@@ -216,7 +215,7 @@ def cached() -> Report:
 
         return {"cpu_s_per_sample": figure(ms / 1e3), "energy_j_per_sample": {"cpu": figure(ms * 2.76e-3)}}
 
-    def times(step: Step, runs: str, ms: float) -> Step:
+    def times(step: StepCost, runs: str, ms: float) -> StepCost:
         return replace(step, runs=runs, **cost(ms))
 
     cache = replace(resize, name="cache", stages=("cache",), where="train.py:40")
@@ -274,9 +273,11 @@ def judged() -> Report:
         meters=meters,
         together=groups,
         checks=checks,
-        carbon=carbon(report.total.energy_j_per_sample, meters, pue=1.2),
+        carbon=estimate_carbon(report.total.energy_j_per_sample, meters, pue=1.2),
         precision=Precision(0.05, 0.083, "Batch, CPU seconds", builds=8, rounds=5, planned_s=180, took_s=176),
-        cold=Cold(512, 42_000_000, 8_400_000, "8.4 of 42.0 MB stay in memory: data/train/x.jpg is mapped by process 7"),
+        cold=ColdRun(
+            512, 42_000_000, 8_400_000, "8.4 MB of 42.0 MB stay in memory: data/train/x.jpg is mapped by process 7"
+        ),
     )
 
 
@@ -292,8 +293,8 @@ def hostile() -> Report:
         together=(Indistinct((name, "\x1b[2J"), name, Figure(1.0, 0.9, 1.1, "measured")),),
         checks=(Check(name, "exceeded", None, None, None, None, f"\x1b[2J{name}"),),
         precision=Precision(0.05, 0.3, f"\x1b[2J{name}", 2, 5, 60, 50),
-        cold=Cold(1, 1, None, f"\x1b[2J\udc80{name}"),
-        carbon=carbon({}, [MeterStatus(name, "measured", False, "\x1b[2J", "", "rapl")]),
+        cold=ColdRun(1, 1, None, f"\x1b[2J\udc80{name}"),
+        carbon=estimate_carbon({}, [MeterStatus(name, "measured", False, "\x1b[2J", "", "rapl")]),
         windows=tuple(replace(one, step=name) if one.step == "source" else one for one in report.windows),
         steps=(replace(report.steps[0], name=name, where=name, branch=name, backend=name), *report.steps[1:]),
         pipeline={**report.pipeline, "name": name},

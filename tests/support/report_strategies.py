@@ -13,7 +13,8 @@ from greenload.energy.attribution.observation import Observation
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import MeterStatus
 from greenload.machine import Machine
-from greenload.report.data import Advice, FullRun, Idle, Report, Skipped, Step
+from greenload.report.costs import FullRun, IdleCost, StepCost
+from greenload.report.data import Advice, Report, Skipped
 
 NUMBERS = st.floats(-1e9, 1e9)
 PROVENANCE = st.sampled_from(["measured", "vendor-declared", "modelled"])
@@ -48,7 +49,7 @@ def costs(draw: st.DrawFn) -> dict[str, Any]:
 def reports(draw: st.DrawFn) -> Report:
     domains = st.dictionaries(DOMAINS, figures(), max_size=2)
     step = st.builds(
-        lambda cost, **more: Step(**cost, **more),
+        lambda cost, **more: StepCost(**cost, **more),
         costs(),
         name=TEXT,
         stages=st.lists(TEXT, max_size=2).map(tuple),
@@ -90,7 +91,7 @@ def reports(draw: st.DrawFn) -> Report:
         samples=draw(st.integers(1, 10**9)),
         steps=tuple(draw(st.lists(step, max_size=2))),
         full=FullRun(**draw(costs()), samples_per_s=draw(figures())),
-        idle=Idle(draw(domains), draw(domains)),
+        idle=IdleCost(draw(domains), draw(domains)),
         unattributed=Cost(**draw(costs())),
         total=Cost(**draw(costs())),
         skipped=tuple(draw(st.lists(st.builds(Skipped, TEXT, TEXT), max_size=2))),

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from greenload.system import cache_folder, file_output
+from greenload.system import file_output
 from greenload.system.file_output import write
 
 LONG = "new" * 100_000
@@ -191,27 +191,6 @@ def test_what_a_killed_writer_left_goes_when_it_is_old(tmp_path: Path) -> None:
         os.utime(file, (long_ago, long_ago))
     write(tmp_path / "a", "new")
     assert names(tmp_path) == sorted([young.name, other.name, "a"])
-
-
-def test_the_cache_folder_is_the_users_alone_and_no_link_is_followed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    place, foreign = cache_folder.place("some", "a.json"), tmp_path / "foreign"
-    cache_folder.remember(place, "1")
-    assert [stat.S_IMODE(one.stat().st_mode) for one in (place.parent.parent, place.parent)] == [0o700, 0o700]
-    foreign.write_text("mine")
-    place.unlink()
-    place.symlink_to(foreign)
-    former = place.with_name("a.partial-17")
-    former.touch()
-    os.utime(former, (1, 1))
-    cache_folder.remember(place, "2")
-    assert (foreign.read_text(), place.read_text(), place.is_symlink()) == ("mine", "2", False)
-    assert names(place.parent) == ["a.json"]
-    with files_of_at_most(10), pytest.raises(OSError):
-        cache_folder.remember(place, "3" * 100)
-    assert place.read_text() == "2" and names(place.parent) == ["a.json"]
 
 
 def test_those_who_write_at_the_same_time_dont_mix(tmp_path: Path) -> None:

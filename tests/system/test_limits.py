@@ -19,7 +19,8 @@ import greenload as gl
 from greenload import backends
 from greenload.backends import Records
 from greenload.errors import BackendUnavailable, MeterError, RecordError, SourceError
-from greenload.loading.verify import MARK, REMEDY, record_error, verify
+from greenload.loading.record_errors import MARK, REMEDY, record_error
+from greenload.loading.verify import verify
 from greenload.planning.choose import make_plan
 from greenload.plans.params import DrawLayout
 from greenload.sources import Files, TFRecords
@@ -216,9 +217,9 @@ import greenload as gl
 from greenload import backends, errors
 from greenload.backends import Records
 from greenload.planning.choose import make_plan
-from greenload.plans.params import Numbers
+from greenload.plans.params import DrawLayout
 pipeline = gl.Pipeline(gl.Files([{photo!r}] * 4), gl.Decode(), gl.CenterCrop(8), gl.Batch(4))
-records = Records([open({photo!r}, "rb").read()] * 4, Numbers.of(pipeline).prepare(0, 0, np.arange(4)), ["a"] * 4)
+records = Records([open({photo!r}, "rb").read()] * 4, DrawLayout.of(pipeline).prepare(0, 0, np.arange(4)), ["a"] * 4)
 plans = [make_plan(pipeline, backend, threads=2) for backend in ("pillow", "dali-cpu")]
 for plan in plans:
     backends.get(plan.backend).availability()

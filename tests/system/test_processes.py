@@ -166,6 +166,7 @@ def ran(tmp_path: Path, code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100)
 
 
+@pytest.mark.slow
 def test_a_fork_makes_its_own_and_the_interpreter_ends_quietly(tmp_path: Path) -> None:
     done = ran(
         tmp_path,

@@ -12,10 +12,8 @@ import pytest
 from known_fits import caching, fit, small_model, value
 
 import greenload as gl
-from greenload.report.epochs import CacheState
+from greenload.report.costs import CacheState
 from greenload.training.table import fit_text
-
-pytestmark = pytest.mark.alone
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -108,6 +106,7 @@ CASES: dict[str, tuple[Callable[[Path], tf.data.Dataset], dict[str, Any], list[s
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.filterwarnings("ignore:.*Your input ran out of data")
 def test_which_epoch_fills_the_cache_is_seen(case: str, tmp_path: Path) -> None:
@@ -143,6 +142,7 @@ def test_a_cache_that_another_fit_or_loop_filled_is_only_read(tmp_path: Path) ->
         assert kinds(energy) == ["later"], place
 
 
+@pytest.mark.slow
 def test_two_caches_and_one_that_was_on_disk_when_profiled(tmp_path: Path) -> None:
     kept = str(tmp_path / "kept")
     states = (CacheState("cache", kept, filled=True), CacheState("cache 2"))
@@ -157,6 +157,7 @@ def test_two_caches_and_one_that_was_on_disk_when_profiled(tmp_path: Path) -> No
     assert kinds(both) == ["first", "later"]
 
 
+@pytest.mark.slow
 def test_the_stage_cache(sample_folder: Path) -> None:
     import keras
 
@@ -171,6 +172,7 @@ def test_the_stage_cache(sample_folder: Path) -> None:
     assert kinds(energy) == ["unknown"], "two epochs in one"
 
 
+@pytest.mark.alone
 @pytest.mark.long
 def test_a_real_fit_is_charged_for_filling_the_cache() -> None:
     import tensorflow as tf

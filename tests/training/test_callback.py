@@ -40,7 +40,7 @@ pytestmark = pytest.mark.alone
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No one else on the machine: the emulated one counts this process only, so neighbours there draw nothing."""
+    """No one else on the machine: the emulated one counts this process only, so other processes draw nothing there."""
     monkeypatch.setattr("greenload.energy.meters.process.machine_cpu_s", own_cpu_s)
 
 
@@ -204,8 +204,8 @@ def test_idle_windows_are_as_long_as_the_meters_need(sum_gap_s: float | None, mo
     channel = Channel("gpu:0", "measured", update_s=0.001 if sum_gap_s is None else 0.05, sum_gap_s=sum_gap_s)
     shared = SharedSampler(lambda: ([ReplayMeter([channel], [{"gpu:0": 1.0}])], []))
     clock = Sleeps()
-    monkeypatch.setattr("greenload.training.fit.time", clock)
-    monkeypatch.setattr("greenload.training.fit.settle", lambda: Settled(True, 0.0))
+    monkeypatch.setattr("greenload.training.idle.time", clock)
+    monkeypatch.setattr("greenload.training.idle.settle", lambda: Settled(True, 0.0))
     model = SimpleNamespace(train_function=None)
     run = Fit(model, shared, profile=None, idle_s=0.1, log_dir=None, failed=lambda fit, error: None)
     run.end("")

@@ -17,8 +17,6 @@ from greenload.energy.sharing import SharedSampler
 from greenload.training.fit import Fit
 from greenload.training.train_step import Steps
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.mark.parametrize("where", ["step", "data", "callback"])
 def test_a_fit_that_ends_early_is_reported_and_gives_everything_back(where: str) -> None:

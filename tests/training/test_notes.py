@@ -21,8 +21,6 @@ from greenload.energy.sampler import Sampler
 from greenload.report.prometheus import Family, Metrics
 from greenload.training.table import fit_text
 
-pytestmark = pytest.mark.alone
-
 
 def test_scalars_for_tensorboard(tmp_path: Path) -> None:
     import tensorflow as tf

@@ -15,14 +15,13 @@ from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.energy.meters.base import Channel
 from greenload.energy.sampler import Window
 from greenload.machine import Machine
-from greenload.report.data import FullRun, Idle, Report, Step
+from greenload.report.costs import FullRun, IdleCost, StepCost
+from greenload.report.data import Report
 from greenload.training.costs import BESIDE, UNATTRIBUTED
 from greenload.training.fit import scalars
 from greenload.training.joules import MeasuredFloor, SplitBasis
 from greenload.training.report import Passed, Spent
 from greenload.training.split import split
-
-pytestmark = pytest.mark.alone
 
 PACKAGE, GPU = "cpu:package-0", "gpu:0"
 CHANNELS = {PACKAGE: Channel(PACKAGE, "measured", update_s=0.001), GPU: Channel(GPU, "measured", update_s=0.1)}
@@ -74,11 +73,11 @@ def profiled(joules: dict[str, float], *, backend: str = "tf", cpu_s: float = 0.
         plan={},
         samples=512,
         steps=(
-            Step(**cost(0.25), name="read", stages=(), backend="tf", method="prefix"),
-            Step(**cost(0.75), name="decode", stages=(), backend=backend, method="replay"),
+            StepCost(**cost(0.25), name="read", stages=(), backend="tf", method="prefix"),
+            StepCost(**cost(0.75), name="decode", stages=(), backend=backend, method="replay"),
         ),
         full=FullRun(**cost(1.0), samples_per_s=exact(200.0)),
-        idle=Idle(),
+        idle=IdleCost(),
         unattributed=Cost(**cost(0.0)),
         total=Cost(**cost(1.0)),
     )
@@ -147,8 +146,8 @@ def test_validation_is_apart() -> None:
     assert [part.name for part in spent.parts] == ["loader", "waiting", "model", "validation", "others", "idle"]
 
 
-def test_neighbours_beyond_those_in_the_floor_are_apart() -> None:
-    busy = {PACKAGE: MeasuredFloor(exact(14.0), others_per_s=0.2)}  # 4 W of the floor are a steady neighbour's
+def test_other_processes_beyond_those_in_the_idle_power_are_apart() -> None:
+    busy = {PACKAGE: MeasuredFloor(exact(14.0), others_per_s=0.2)}  # 4 W of it are a steady process's
     only = {PACKAGE: CHANNELS[PACKAGE]}
     as_ever = found(window(20.0, 30.0, other_s=4.0, package=880.0), floors=busy, channels=only)
     assert value(as_ever.others.energy_j[PACKAGE]) == 0 and value(as_ever.model.energy_j[PACKAGE]) == pytest.approx(400)
@@ -160,7 +159,7 @@ def test_neighbours_beyond_those_in_the_floor_are_apart() -> None:
     assert value(more.others.cpu_s) == 14.0
 
 
-def test_neighbours_do_not_show_in_a_gpu() -> None:
+def test_other_processes_do_not_show_in_a_gpu() -> None:
     spent = found(window(20.0, 30.0, other_s=15.0, package=800.0, gpu=2500.0))
     assert value(spent.others.energy_j[GPU]) == 0 and value(spent.others.energy_j[PACKAGE]) == pytest.approx(200.0)
 

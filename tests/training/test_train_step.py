@@ -18,8 +18,6 @@ from known_fits import SAMPLE_S, dataset, fit, known, small_model, value
 import greenload as gl
 from greenload.training.train_step import _rows
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.mark.parametrize("compiled", [{"jit_compile": True}, {"run_eagerly": True}], ids=["jit", "eager"])
 def test_other_ways_to_run_a_step(compiled: dict[str, Any]) -> None:

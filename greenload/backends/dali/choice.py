@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload.backends.dali.base import Argument, Lowering, Node, Target
+from greenload.backends.base import TableRow
+from greenload.backends.dali.base import MOVED, Argument, Lowering, Node, Target, merge, split
 from greenload.specs import ImageSpec
 from greenload.stages import Params
 from greenload.stages import primitives as p
@@ -69,18 +70,4 @@ def _taken(take: Callable[[Params], NDArray[np.generic]], place: int, params: Ma
     return take(p.params_of(params, place))
 
 
-def split(node: Node, predicate: Node) -> tuple[Node, Node]:
-    """The samples of a batch for which a condition holds, and the others."""
-    from nvidia.dali import fn
-
-    branch: Any = fn  # its stubs leave these operators out
-    yes, no = branch._conditional.split(node, predicate=predicate, _if_stmt=True)
-    return yes, no
-
-
-def merge(yes: Node, no: Node, predicate: Node) -> Node:
-    """A batch from what ``split`` gave."""
-    from nvidia.dali import fn
-
-    branch: Any = fn
-    return branch._conditional.merge(yes, no, predicate=predicate)
+ROWS = (TableRow(p.Choice, Lowering(choice_arguments, choice), MOVED),)

@@ -1,27 +1,34 @@
-"""The DALI backends' primitives, each as operators of a graph, on the CPU or on a GPU, and what these are fed."""
+"""The DALI backends' primitives that move pixels or map values: each as operators of a graph, and what it is fed."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from greenload.backends.dali.base import WINDOW, Argument, Node, Target
-from greenload.backends.dali.choice import merge, split
+from greenload.backends.base import EXACT, FILTERED, TableRow, Tolerance
+from greenload.backends.dali.base import MOVED, WINDOW, Argument, Lowering, Node, Target, merge, split
+from greenload.backends.tolerances import CUT, reach
 from greenload.specs import ImageSpec
-from greenload.stages import Params
 from greenload.stages import primitives as p
 
 # Makes rounding to nearest cut, whichever way halves go: 3.0 stays 3, as 2**-15 is above a float32 step at 255.
 _STEP = 2.0**-15
 _ROUND_TO_CUT = _STEP - 0.5
-# Makes halves round up, which GPUs round to even; above the error of float32 in a sum of four products.
-_HALVES_UP = 2.0**-14
-# Taps further than 5.5 sigma hold less than a float32 step of a Gaussian's weight. As denormal numbers they would cost
-# DALI's CPU operator twenty times what the others do.
-_REACH = 5.5
+_FLOAT_STEPS = 8 * float(np.finfo(np.float32).eps)
+
+# DALI repeats the border where the reference renormalises. Shrinking, at most 1/8 of an antialiasing kernel's weight
+# lies outside along an axis, hence 1 − (7/8)² in a corner; on photographs 17 levels were seen.
+_RIM = 1.0 - (7.0 / 8.0) ** 2
+
+# DALI's weights are float32, so halves fall to either side, where the reference rounds them up. Halves are frequent at
+# simple scales: half of all pixels are, where one axis is halved, and half of those fall down.
+TIES = 0.25
+
+_FLIPPED = ("uint8", "int8", "float32")
+"""DALI flips no float16 on the CPU."""
 
 
 def no_arguments(primitive: p.Primitive, spec: ImageSpec) -> tuple[Argument, ...]:
@@ -94,95 +101,20 @@ def flip(primitive: p.Flip, spec: ImageSpec, image: Node, fed: Mapping[str, Node
     return fn.flip(image, horizontal=fed["flip"], device=target.device)
 
 
-def warp_arguments(primitive: p.Warp, spec: ImageSpec) -> tuple[Argument, ...]:
-    """The maps."""
-    return (Argument("matrix", "float32", lambda params: params["matrix"], 2),)
+def applied_arguments(primitive: p.Primitive, spec: ImageSpec) -> tuple[Argument, ...]:
+    """Which images are changed."""
+    return (Argument("apply", "bool", lambda params: params["apply"], 0),)
 
 
-def warp(primitive: p.Warp, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
-    """``warp_affine``, whose ``matrix`` is the primitive's: output to input, 0 the corner of the first pixel."""
+def look_up(primitive: p.LookUp, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
+    """``lookup_table`` for the images that are changed; the others take a way around it, which copies nothing."""
     from nvidia.dali import fn, types
 
-    return fn.warp_affine(
-        image,
-        matrix=fed["matrix"],
-        fill_value=primitive.fill,
-        interp_type=types.INTERP_LINEAR,
-        device=target.device,
-    )
-
-
-def color(primitive: p.Color, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
-    """``coord_transform``. Where it happens to some images only, the others take a way around it."""
-    if not primitive.maybe:
-        return _recolored(image, fed["color"], spec, target)
     chosen, others = split(image, fed["apply"])
-    matrices, _ = split(fed["color"], fed["apply"])
-    return merge(_recolored(chosen, matrices, spec, target), others, fed["apply"])
-
-
-def _recolored(image: Node, matrices: Node, spec: ImageSpec, target: Target) -> Node:
-    from nvidia.dali import fn, math, types
-
-    if spec.dtype == "uint8":
-        return fn.coord_transform(image, MT=matrices, dtype=types.UINT8, device=target.device)
-    return math.clamp(fn.coord_transform(image, MT=matrices, device=target.device), 0.0, 1.0)
-
-
-def color_arguments(primitive: p.Color, spec: ImageSpec) -> tuple[Argument, ...]:
-    """The matrices, and which images are changed where not all are."""
-
-    def matrices(params: Params) -> NDArray[np.float64]:
-        found = np.array(params["color"], np.float64)
-        if spec.dtype == "uint8":
-            found[..., 3] = found[..., 3] * 255.0 + _HALVES_UP
-        return found
-
-    applied = (Argument("apply", "bool", lambda params: params["apply"], 0),) if primitive.maybe else ()
-    return (Argument("color", "float32", matrices, 2), *applied)
-
-
-def blur(primitive: p.Blur, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
-    """The separable Gaussian."""
-    from nvidia.dali import fn
-
-    return fn.gaussian_blur(image, sigma=fed["sigma"], window_size=fed["taps"], device=target.device)
-
-
-def blur_arguments(primitive: p.Blur, spec: ImageSpec) -> tuple[Argument, ...]:
-    """The widths of the Gaussians, and over how many pixels they are taken."""
-
-    def taps(params: Params) -> NDArray[np.int64]:
-        enough = 2.0 * np.floor(_REACH * np.asarray(params["sigma"])[:, None]) + 1.0
-        return np.minimum([primitive.height, primitive.width], enough).astype(np.int64)
-
-    return Argument("sigma", "float32", lambda params: params["sigma"], 0), Argument("taps", "int32", taps)
-
-
-def erase_arguments(primitive: p.Erase, spec: ImageSpec) -> tuple[Argument, ...]:
-    """The windows that are erased."""
-    anchor = Argument("anchor", "float32", lambda params: params["erase"][:, :2])
-    return anchor, Argument("shape", "float32", lambda params: params["erase"][:, 2:])
-
-
-def erase(primitive: p.Erase, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
-    """One region; of no size where nothing is erased. On a GPU DALI erases no float16: its bits are erased as int16."""
-    from nvidia.dali import fn, types
-
-    values = list(primitive.value)
-    bits = spec.dtype == "float16"
-    if bits:
-        image = fn.reinterpret(image, dtype=types.INT16, device=target.device)
-        values = [float(value) for value in np.array(values, np.float16).view(np.int16)]
-    erased = fn.erase(
-        image,
-        anchor=fed["anchor"],
-        shape=fed["shape"],
-        axis_names="HW",
-        fill_value=values,
-        device=target.device,
+    found = fn.lookup_table(
+        chosen, keys=list(range(256)), values=list(primitive.table), dtype=types.UINT8, device=target.device
     )
-    return fn.reinterpret(erased, dtype=types.FLOAT16, device=target.device) if bits else erased
+    return merge(found, others, fed["apply"])
 
 
 def affine(primitive: p.Affine, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
@@ -223,3 +155,44 @@ def affine(primitive: p.Affine, spec: ImageSpec, image: Node, fed: Mapping[str, 
 def _static(primitive: p.Pad | p.Resize) -> bool:
     """Whether the size after it is one for all images."""
     return primitive.height is not None and primitive.width is not None
+
+
+def _resized(primitive: p.Resize, spec: ImageSpec, gpu: bool) -> Tolerance:
+    if spec.dtype == "uint8":
+        return Tolerance(1.0, TIES, rim=255.0 * _RIM if primitive.antialias else None)
+    # Measured 2e-5 of the range: positions are float32 in DALI.
+    return Tolerance(2e-4 if gpu else 5e-5, 5e-6, rim=_RIM if primitive.antialias else None)
+
+
+def _padded(primitive: p.Pad, spec: ImageSpec) -> Tolerance:
+    return constants((primitive.fill,), spec)
+
+
+def constants(values: tuple[float, ...], spec: ImageSpec) -> Tolerance:
+    """Of constants in an image: exact, except that float32 images take the float32 nearest to each value."""
+    if spec.dtype != "float32":
+        return EXACT
+    gap = float(max(abs(value - float(np.float32(value))) for value in values))
+    return Tolerance(gap, gap)
+
+
+def _affine(primitive: p.Affine, spec: ImageSpec) -> Tolerance:
+    if primitive.dtype in ("uint8", "int8"):
+        return CUT
+    step = _FLOAT_STEPS + (float(np.finfo(np.float16).eps) / 2.0 if primitive.dtype == "float16" else 0.0)
+    error = step * reach(primitive, spec)
+    return Tolerance(error, error)
+
+
+def rows(gpu: bool) -> tuple[TableRow, ...]:
+    """These primitives in the backend's table."""
+    resized = functools.partial(_resized, gpu=gpu)
+    return (
+        TableRow(p.Crop, Lowering(crop_arguments, crop), MOVED),
+        TableRow(p.Pad, Lowering(pad_arguments, pad), MOVED, tolerance=_padded),
+        TableRow(p.Resize, Lowering(resize_arguments, resize), FILTERED, tolerance=resized),
+        TableRow(p.Flip, Lowering(flip_arguments, flip), _FLIPPED),
+        TableRow(p.LookUp, Lowering(applied_arguments, look_up), ("uint8",)),
+        TableRow(p.Affine, Lowering(no_arguments, affine), MOVED, to=MOVED, tolerance=_affine),
+        TableRow(p.FlipAffine, Lowering(flip_arguments, affine), _FLIPPED, to=MOVED, tolerance=_affine),
+    )

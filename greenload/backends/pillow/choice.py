@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from greenload.backends.pillow.lowerings import Apply, ImageParams, Lowering, Pixels, Values, as_array
+from greenload.backends.base import UNKNOWN, TableRow
+from greenload.backends.pillow.base import NUMPY_DTYPES, Apply, ImageParams, Lowering, Pixels, Values, as_array
 from greenload.errors import PipelineError
 from greenload.specs import ImageSpec
 from greenload.stages import Params
@@ -86,3 +87,9 @@ def _declared(name: str, apply: Apply, after: ImageSpec) -> Apply:
         return result
 
     return checked
+
+
+ROWS = (
+    TableRow(p.Choice, Lowering(choice, choice_params), NUMPY_DTYPES),
+    TableRow(p.Primitive, Lowering(own, own_params), NUMPY_DTYPES, tolerance=UNKNOWN),
+)

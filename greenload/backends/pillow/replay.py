@@ -11,7 +11,7 @@ import numpy as np
 
 from greenload.backends.base import Records, empty
 from greenload.backends.image_sizes import decode_of
-from greenload.backends.pillow.lowerings import Apply, ImageParams, as_array, written
+from greenload.backends.pillow.base import Apply, ImageParams, as_array, written
 from greenload.backends.pillow.runner import TASKS_A_THREAD, Columns, PillowRunner
 from greenload.backends.readers import Readers, Remembered
 from greenload.backends.replay import Replay

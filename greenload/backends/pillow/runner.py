@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from greenload.backends.base import Images, Records, empty
 from greenload.backends.image_sizes import BatchSizes, decode_of, plain, sizes_of
+from greenload.backends.pillow.base import Apply, Lowering, as_array, written
 from greenload.backends.pillow.choice import built, lowering_of
-from greenload.backends.pillow.lowerings import Apply, Lowering, as_array, written
 from greenload.backends.readers import Readers
 from greenload.errors import RecordError, UsageError
 from greenload.plans.params import DrawLayout

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from greenload.backends.base import TableRow
 from greenload.backends.tf.lowerings import ROUNDING, Wanted, resolve
-from greenload.specs import ImageSpec
+from greenload.specs import DTYPES, ImageSpec
 from greenload.stages import primitives as p
 
 Alternative = Callable[[Any, dict[str, Any]], Any]
@@ -83,3 +84,6 @@ def _changed(apply: Alternative, images: Any, rows: Any, params: dict[str, Any])
 
     own = {name: tf.gather_nd(values, rows) for name, values in params.items()}
     return tf.tensor_scatter_nd_update(images, rows, apply(tf.gather_nd(images, rows), own))
+
+
+ROWS = (TableRow(p.Choice, choice, DTYPES),)

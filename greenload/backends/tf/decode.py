@@ -6,6 +6,7 @@ from typing import Any
 
 from greenload.array_ops import tensorflow_ops
 from greenload.backends import orientation as orienting
+from greenload.backends.base import ENCODED, TableRow
 from greenload.backends.tf.formats import Handing, as_it_is, decode_full, ends_as_jpeg
 from greenload.backends.tf.lowerings import Wanted, cropped, resolve
 from greenload.backends.tf.memory import jpeg_within
@@ -126,3 +127,6 @@ def _upright(image: Any, turn: Any) -> Any:
 
     branches = [lambda value=value: turned(value) for value in range(1, 9)]
     return tf.switch_case(tf.cast(turn, tf.int32) - 1, branches)
+
+
+ROWS = (TableRow(p.Decode, decode, ENCODED), TableRow(p.DecodeCrop, decode_crop, ENCODED))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -288,19 +288,37 @@ def _webp(data: Any, max_bytes: int) -> Any:
     return tf.io.decode_webp(tf.strings.join([b"RIFF", size, b"WEBP", *body]))[0, ..., :3]
 
 
-def _gif(data: Any, max_bytes: int) -> Any:
-    """The first frame alone, in the colours that it names, then put onto the canvas: a GIF is cut around it, as
-    TensorFlow would decode all, and make black what is transparent or on the canvas alone.
+class _GifFrame(NamedTuple):
+    """Where the parts of a GIF lie that its first frame needs: int32 scalars, all but ``whole``."""
 
-    Of a frame that can't be decoded wholly TensorFlow gives what it has, and stops: then the one behind it is missing.
-    """
+    screen: Any
+    """Where the screen's colours end."""
+    start: Any
+    """Where the frame's descriptor begins."""
+    flags: Any
+    """The descriptor's."""
+    body: Any
+    """Where its pixels begin, with the bits of a code."""
+    end: Any
+    """The empty block behind them."""
+    transparent: Any
+    """The colour that is transparent; 0 if none is."""
+    whole: Any
+    """Whether all that was walked through without looking at more blocks than are allowed, a boolean."""
+
+
+def _byte(raw: Any, at: Any) -> Any:
     import tensorflow as tf
 
-    raw = tf.io.decode_raw(data, tf.uint8)
-    most = others.GIF_BLOCKS + tf.size(raw) // others.GIF_BLOCK_BYTES
+    return tf.cast(raw[at], tf.int32)
 
-    def byte(at: Any) -> Any:
-        return tf.cast(raw[at], tf.int32)
+
+def _gif_frame(raw: Any) -> _GifFrame:
+    """The first frame of a GIF's bytes, uint8 ``[n]``."""
+    import tensorflow as tf
+
+    most = others.GIF_BLOCKS + tf.size(raw) // others.GIF_BLOCK_BYTES
+    byte = functools.partial(_byte, raw)
 
     def colours(flags: Any) -> Any:
         return tf.where(flags & 0x80 > 0, tf.bitwise.left_shift(3, (flags & 7) + 1), 0)
@@ -313,20 +331,34 @@ def _gif(data: Any, max_bytes: int) -> Any:
         return at + tf.where(inside, size + 1, 2), count + tf.cast(more, tf.int32), more, transparent
 
     screen = 13 + colours(byte(10))
-    frame, count, _, transparent = tf.while_loop(
+    start, count, _, transparent = tf.while_loop(
         lambda at, count, inside, _: (inside | (byte(at) == 0x21)) & (count < most),
         extension,
         (screen, tf.constant(0), tf.constant(False), tf.constant(0)),
         parallel_iterations=1,
     )
-    flags = byte(frame + 9)
-    body = frame + 10 + colours(flags)
+    flags = byte(start + 9)
+    body = start + 10 + colours(flags)
     end, count = tf.while_loop(
         lambda at, count: (byte(at) > 0) & (count < most),
         lambda at, count: (at + byte(at) + 1, count + 1),
         (body + 1, count),
         parallel_iterations=1,
     )
+    return _GifFrame(screen, start, flags, body, end, transparent, count < most)
+
+
+def _gif(data: Any, max_bytes: int) -> Any:
+    """The first frame alone, in the colours that it names, then put onto the canvas: a GIF is cut around it, as
+    TensorFlow would decode all, and make black what is transparent or on the canvas alone.
+
+    Of a frame that can't be decoded wholly TensorFlow gives what it has, and stops: then the one behind it is missing.
+    """
+    import tensorflow as tf
+
+    raw = tf.io.decode_raw(data, tf.uint8)
+    screen, frame, flags, body, end, transparent, whole = _gif_frame(raw)
+    byte = functools.partial(_byte, raw)
 
     def sides(at: Any) -> tuple[Any, Any]:
         return byte(at) + 256 * byte(at + 1), byte(at + 2) + 256 * byte(at + 3)
@@ -336,7 +368,7 @@ def _gif(data: Any, max_bytes: int) -> Any:
         tf.maximum(*pair) for pair in zip(sides(tf.constant(6)), (left + width, top + height), strict=True)
     )
     least, greatest = others.GIF_CODE_BITS
-    good = (byte(frame) == 0x2C) & (count < most) & ((byte(10) | flags) & 0x80 > 0)
+    good = (byte(frame) == 0x2C) & whole & ((byte(10) | flags) & 0x80 > 0)
     good &= (width > 0) & (height > 0)
     good &= area_of(tf.cast(rows, tf.int64), tf.cast(columns, tf.int64)) <= most_pixels("GIF", max_bytes)
     good = _checked(data, good & (byte(body) >= least) & (byte(body) <= greatest))

@@ -1,4 +1,5 @@
-"""The tf backend's table of primitives on pixels: each as TensorFlow ops on one image (or, for values, a batch)."""
+"""The tf backend's primitives that move pixels or map values: each as TensorFlow ops on one image (or, for values, on a
+batch too)."""
 
 from __future__ import annotations
 
@@ -6,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from greenload.specs import RANGES, ImageSpec
+from greenload.backends import tolerances
+from greenload.backends.base import FILTERED, TableRow, Tolerance
+from greenload.specs import DTYPES, RANGES, ImageSpec
 from greenload.stages import primitives as p
 
 Wanted = Any
@@ -106,6 +109,13 @@ def resize(primitive: p.Resize, before: ImageSpec, after: ImageSpec, carried: st
     return lower
 
 
+_RESIZED = {"uint8": Tolerance(1.0, 0.25), "float32": Tolerance(4e-5, 3e-6)}
+
+
+def _resized(primitive: p.Resize, spec: ImageSpec) -> Tolerance:
+    return _RESIZED[spec.dtype]
+
+
 def flip(primitive: p.Flip, before: ImageSpec, after: ImageSpec) -> Any:
     """Inside a ``cond``: images that stay aren't copied."""
     import tensorflow as tf
@@ -115,6 +125,25 @@ def flip(primitive: p.Flip, before: ImageSpec, after: ImageSpec) -> Any:
         flipped = tf.cond(params["flip"], lambda: tf.reverse(image, [0 if primitive.vertical else 1]), lambda: image)
         flipped.set_shape(after.shape)
         return flipped, params
+
+    return lower
+
+
+def look_up(primitive: p.LookUp, before: ImageSpec, after: ImageSpec) -> Any:
+    """A gather from the table. On a batch where only some change, all are looked up and some taken."""
+    import tensorflow as tf
+
+    def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
+        params = resolve(wanted, image)
+        apply = params["apply"]
+
+        def found() -> Any:
+            values = tf.gather(tf.constant(list(primitive.table), tf.uint8), tf.cast(image, tf.int32))
+            return tf.where(apply[:, tf.newaxis, tf.newaxis, tf.newaxis], values, image) if before.batched else values
+
+        done = tf.cond(tf.reduce_any(apply), found, lambda: image)
+        done.set_shape(after.shape)
+        return done, params
 
     return lower
 
@@ -145,3 +174,13 @@ def _spread(numbers: tuple[float, ...], spec: ImageSpec) -> Any:
         return tf.constant(numbers[0], tf.float32)
     vector = np.array(numbers, np.float32)
     return tf.constant(np.tile(vector, (1, spec.shape[-2] or 1, 1)))
+
+
+ROWS = (
+    TableRow(p.Crop, crop, DTYPES),
+    TableRow(p.Pad, pad, DTYPES),
+    TableRow(p.Resize, resize, FILTERED, tolerance=_resized),
+    TableRow(p.Flip, flip, DTYPES),
+    TableRow(p.LookUp, look_up, ("uint8",)),
+    TableRow(p.Affine, affine, DTYPES, tolerance=tolerances.affine),
+)

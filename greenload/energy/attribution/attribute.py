@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from greenload.energy.attribution.costs import Attribution, Cost, Indistinct, StepCost
-from greenload.energy.attribution.idle_floor import IdleFloor, find_floors, idle_power, take_out
+from greenload.energy.attribution.idle_floor import IdleFloor, find_floors, idle_power, with_own_joules
 from greenload.energy.attribution.indistinct import indistinct_steps
 from greenload.energy.attribution.observation import Metering, Observation
 from greenload.energy.attribution.quantity import (
@@ -78,7 +78,7 @@ def trial_cost(observations: Sequence[Observation], *, step: str, domains: Mappi
         domains: the energy domains to report.
     """
     floors = find_floors(observations, domains)
-    windows = WindowIndex(take_out(observations, domains, floors))
+    windows = WindowIndex(with_own_joules(observations, domains, floors))
     return _Quantities.of(windows, [_paired(step)], domains, floors).cost(lambda quantity: quantity.figure(0))
 
 
@@ -128,7 +128,7 @@ def attribute(
     """
     floors = find_floors(observations, domains, idle_power_w)
     power = idle_power(floors, domains, idle_power_w)
-    windows = WindowIndex(take_out(observations, domains, floors))
+    windows = WindowIndex(with_own_joules(observations, domains, floors))
     if not windows[FULL]:
         raise UsageError('an attribution is checked against the full pipeline, found no window of kind "full": run it')
     methods = [_method(windows, steps, index) for index in range(len(steps))]

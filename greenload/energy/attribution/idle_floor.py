@@ -150,7 +150,7 @@ def find_floors(
     return {name: floor for name, floor in floors.items() if floor is not None}
 
 
-def take_out(
+def with_own_joules(
     observations: Sequence[Observation], domains: Mapping[str, Metering], floors: Mapping[str, IdleFloor]
 ) -> list[Observation]:
     """The working windows, with this process's own joules alone; none of a counter whose idle power isn't known."""

@@ -166,7 +166,7 @@ class EmulatedMachine:
         """Set counters to 0, as a firmware update or a driver reload does. The truth goes on.
 
         Args:
-            which: a domain, a zone's id, or a package's name; all counters if None. The same for the others below.
+            which: a domain, a zone's id, or a package's name; all counters if None. It means the same below.
         """
         self.jump(0.0, which)
 

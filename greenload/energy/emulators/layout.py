@@ -78,8 +78,7 @@ class PowercapLayout:
     @property
     def domains(self) -> tuple[str, ...]:
         """Domains with joules of their own that aren't part of another: packages and memory, in the zones' order."""
-        found = dict.fromkeys(z.column for z in self.zones() if z.name != "core" and z.name != "psys")
-        return tuple(found)
+        return tuple(dict.fromkeys(zone.column for zone in self.zones() if zone.name not in ("core", "psys")))
 
     def zones(self) -> tuple[EmulatedZone, ...]:
         """All zones, in the order of their numbers, the memory-mapped copies after the others, ``psys`` last."""

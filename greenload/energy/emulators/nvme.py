@@ -28,10 +28,11 @@ class DeclaredState:
     exlat_us: int = 0
     idlp: int = 0
     ips: int = 0
-    """0 not reported, 1 in 0.0001 W, 2 in 0.01 W; ``aps`` likewise."""
+    """0 not reported, 1 in 0.0001 W, 2 in 0.01 W."""
     actp: int = 0
     apw: int = 0
     aps: int = 0
+    """The unit of ``actp``, as ``ips`` is of ``idlp``."""
 
 
 def descriptor(state: DeclaredState) -> bytes:
@@ -69,7 +70,7 @@ class EmulatedDrive:
         root: an empty folder; ``sys`` and ``dev`` are made in it.
         model: what it calls itself.
         states: the power states that it declares.
-        name: the kernel's name of it.
+        name: the kernel's name of the drive.
 
     Example:
         >>> drive = EmulatedDrive(folder, "Example 2 TB", [State(mp=850, actp=620, aps=2)])     # doctest: +SKIP

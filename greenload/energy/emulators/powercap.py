@@ -112,8 +112,8 @@ class PowercapEmulator(EmulatedMachine):
         """Fill the folder and start counting.
 
         Args:
-            inheritable: keep counting when this process is replaced by another program (``exec``). Whoever that is
-                has no one to clean up after it: the writer removes a temporary state folder when it ends.
+            inheritable: keep counting when this process is replaced by another program (``exec``). Nothing cleans up
+                after that: the writer removes a temporary state folder when the program ends.
         """
         self._pid = os.getpid()
         self.root.mkdir(parents=True, exist_ok=True)
@@ -184,8 +184,8 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     except (GreenloadError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    found = {**environ, STATE_VARIABLE: str(emulator.state)}
-    os.execvpe(options.command, [options.command, *options.arguments], found)
+    seen = {**environ, STATE_VARIABLE: str(emulator.state)}
+    os.execvpe(options.command, [options.command, *options.arguments], seen)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Readings of a whole profile for a truth that is known: what intervals and plans are held against, fast.
 
 It makes the windows that a campaign would, in the same order and number, without running anything. It doesn't share
-what the estimators assume: joules per CPU second differ by step and from the neighbours', builds differ by other shares
-in each step and in the full run, noise may have heavy tails, long windows scatter less than short ones, a window's
-joules follow its CPU seconds in part only, counters are refreshed late, other processes' CPU seconds come in ticks, and
-power may grow more slowly than busy cores do.
+what the estimators assume: joules per CPU second differ by step and from other processes', builds differ by other
+shares in each step and in the full run, noise may have heavy tails, long windows scatter less than short ones, a
+window's joules follow its CPU seconds in part only, counters are refreshed late, other processes' CPU seconds come in
+ticks, and power may grow more slowly than busy cores do.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class TrueStep:
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbour:
+class OtherProcess:
     """Another process on the machine."""
 
     cores: float
@@ -69,8 +69,8 @@ class Scenario:
     steps: tuple[TrueStep, ...]
     """In the pipeline's order."""
     idle_w: Mapping[str, float] = field(default_factory=lambda: {PACKAGE: 10.0})
-    """Floor in watts, by domain. What isn't here isn't metered."""
-    neighbour: Neighbour | None = None
+    """Idle power in watts, by domain. What isn't here isn't metered."""
+    other: OtherProcess | None = None
     """None where the process is alone."""
     cores: int = 4
     """Of the machine; the process runs as many threads."""
@@ -81,7 +81,7 @@ class Scenario:
     tails: bool = False
     """Whether the noise has Student's t distribution with 4 degrees of freedom, scaled to the same variance."""
     concavity: float = 1.0
-    """Power above the floor grows with busy cores to this power; 1 is proportional. A step's true joules are those it
+    """Power above idle grows with busy cores to this power; 1 is proportional. A step's true joules are those it
     draws with nothing else running."""
     isolation_factor: float = 1.0
     """What a replayed step costs, over what it costs in the pipeline."""
@@ -145,7 +145,7 @@ def typical_scenario(
     *,
     noise: float = 0.03,
     build_ratio: float = 0.0,
-    neighbour: str = "",
+    other: str = "",
     tails: bool = False,
     concavity: float = 1.0,
 ) -> Scenario:
@@ -156,26 +156,26 @@ def typical_scenario(
 
     Args:
         rng: of the scenario.
-        noise: as in `Scenario`, like the others.
-        build_ratio: likewise.
-        neighbour: empty for none; ``"varying"`` or ``"steady"`` for a process that takes a third of the machine
+        noise: of `Scenario`.
+        build_ratio: of `Scenario`.
+        other: empty for none; ``"varying"`` or ``"steady"`` for another process, which takes a third of the machine
             beside this one, and half of it otherwise, at 7 to 24 J per CPU second.
-        tails: likewise.
-        concavity: likewise.
+        tails: of `Scenario`.
+        concavity: of `Scenario`.
     """
-    if neighbour not in _WIGGLES:
-        raise UsageError(f"a neighbour is one of {tuple(_WIGGLES)}, found {neighbour!r}: use one of them")
+    if other not in _WIGGLES:
+        raise UsageError(f"another process is one of {tuple(_WIGGLES)}, found {other!r}: use one of them")
     cpu_s = (_CPU_S * np.exp(0.3 * rng.standard_normal(len(_CPU_S)))).tolist()
     joules = rng.uniform(*_J_PER_CPU_S, len(_CPU_S) + 1).tolist()
     context = [0.0, 25e-6, cpu_s[1], 25e-6, 30e-6]
     steps = tuple(
-        TrueStep(name, cpu_s[place], {PACKAGE: joules[place]}, "replay" if place else "prefix", context[place])
-        for place, name in enumerate(("read", "decode", "resize", "flip", "batch"))
+        TrueStep(name, cpu_s[index], {PACKAGE: joules[index]}, "replay" if index else "prefix", context[index])
+        for index, name in enumerate(("read", "decode", "resize", "flip", "batch"))
     )
-    beside = Neighbour(2.0, {PACKAGE: joules[-1]}, _WIGGLES[neighbour]) if neighbour else None
+    process = OtherProcess(2.0, {PACKAGE: joules[-1]}, _WIGGLES[other]) if other else None
     return Scenario(
         steps,
-        neighbour=beside,
+        other=process,
         noise=noise,
         build_ratio=build_ratio,
         tails=tails,
@@ -204,12 +204,12 @@ class _Pass:
                 yield self._window("", "idle", k, [], _IDLE_S)
         steps = scenario.steps
         whole = [(step, factor * (1 + scenario.missing)) for step, factor in zip(steps, self.full, strict=True)]
-        for place, step in enumerate(steps):
-            part = (step, self.replayed[place] * scenario.isolation_factor)
-            context = (TrueStep("", step.context_s, steps[place - 1].j_per_cpu_s), 1.0)
+        for index, step in enumerate(steps):
+            part = (step, self.replayed[index] * scenario.isolation_factor)
+            context = (TrueStep("", step.context_s, steps[index - 1].j_per_cpu_s), 1.0)
             for k in range(scenario.rounds):
                 if step.method == "prefix":
-                    upto = list(zip(steps[: place + 1], self.replayed, strict=False))
+                    upto = list(zip(steps[: index + 1], self.replayed, strict=False))
                     yield self._window(step.name, "prefix", k, upto, scenario.window_s)
                     continue
                 # As many samples in both, so the shorter window is shorter indeed.
@@ -217,7 +217,7 @@ class _Pass:
                 kinds = {"with": [part, context], "without": [context]}
                 for kind in ("with", "without") if self.rng.random() < 0.5 else ("without", "with"):
                     yield self._window(step.name, kind, k, kinds[kind], samples=samples)
-            before, due = (at * 2 * scenario.rounds // len(steps) for at in (place, place + 1))
+            before, due = (at * 2 * scenario.rounds // len(steps) for at in (index, index + 1))
             for k in range(before, due):
                 yield self._window("", "full", k, whole, 3 * scenario.window_s)
 
@@ -244,8 +244,8 @@ class _Pass:
     ) -> Observation:
         """A window of parts, each with the factor on its cost in this build."""
         scenario, cores = self.scenario, self.scenario.cores
-        neighbour = scenario.neighbour
-        wanted = neighbour.cores * (1 + neighbour.wiggle * self.rng.uniform(-1, 1)) if neighbour else 0.0
+        other = scenario.other
+        wanted = other.cores * (1 + other.wiggle * self.rng.uniform(-1, 1)) if other else 0.0
         idle_s, cpu_s, wall_s = _SETTLED_S, 0.0, seconds
         share = 1.0  # of what is wanted that the scheduler gives
         if parts:
@@ -263,7 +263,7 @@ class _Pass:
         beside, quiet = self._slope((cores + wanted) * share), self._slope(min(wanted, cores))
         energy = {}
         for domain, watts in scenario.idle_w.items():
-            theirs = neighbour.j_per_cpu_s[domain] if neighbour else 0.0
+            theirs = other.j_per_cpu_s[domain] if other else 0.0
             alone_w = quiet * theirs * min(wanted, cores)
             joules = watts * (wall_s + idle_s) + scenario.steps[0].j_per_cpu_s[domain] * services_s
             if parts:

@@ -151,7 +151,7 @@ class MachineWriter:
         """CPU seconds and bytes moved so far, by kind."""
         cpu_s, moved = [0.0] * len(self._kinds), [0.0] * len(self._kinds)
         noted_s: dict[int, float] = {}
-        # First the processes, then the ledger: what is noted in between is taken for nobody's at no time.
+        # First the processes, then the ledger: so no CPU second is taken for nobody's because it is noted in between.
         for pid, last in self._cpu_s.items():
             self._cpu_s[pid] = process_cpu_s(pid, last)
         for pid, kind, slot_s, slot_bytes in self._ledger.read():
@@ -254,7 +254,7 @@ def _answer(listener: socket.socket, machine: MachineWriter) -> None:
             connection.sendall(json.dumps(answer).encode() + b"\n")
 
 
-def run(job: Mapping[str, Any]) -> None:
+def write_counters(job: Mapping[str, Any]) -> None:
     """Advance every 2 ms until standard input ends, or says anything."""
     state = Path(job["state"])
     power = Power(**job["power"])
@@ -285,7 +285,7 @@ def run(job: Mapping[str, Any]) -> None:
 
 def main() -> None:
     """Run the job whose description is the first argument."""
-    run(json.loads(sys.argv[1]))
+    write_counters(json.loads(sys.argv[1]))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from greenload.energy.meters.nvme import Ioctl, find_drive
 from greenload.energy.meters.nvml import find_nvml
 from greenload.energy.meters.process import ProcessMeter
 from greenload.energy.meters.rapl import find_rapl
-from greenload.energy.meters.storage import DataLocation, System, locate, physical_disks
+from greenload.energy.meters.storage import DataLocation, System, data_location, physical_disks
 from greenload.energy.meters.surroundings import look
 from greenload.energy.meters.zones import POWERCAP_ROOT, ReadText, read_text
 from greenload.machine import usable_cpus
@@ -82,7 +82,7 @@ def _location(data: list[str | os.PathLike[str]], block_root: Path) -> tuple[Dat
     whole = DataLocation(disks, "" if disks else "no physical disk is known", known=bool(disks))
     if not data:
         return whole, ""
-    location = locate(data, System(sys=block_root.parent))
+    location = data_location(data, System(sys=block_root.parent))
     return (location, "") if location.known else (whole, f"{location.why}: taken for any of this machine's disks")
 
 

@@ -12,7 +12,7 @@ of its domain: it cancels in ratios between plans on one machine, and must be sh
 **What the modelled cpu figure means**: what this process's work adds to the machine's draw, not a share of what the
 machine draws anyway. The idle power is apart (:meth:`ModelMeter.idle_power_w`), so that the two add up to Cloud Carbon
 Footprint's straight line between idle and full. Memory draws nearly the same whether used or not: the dram figure is
-the share of the process, and what nobody holds isn't charged to anyone; dram therefore has no idle floor here.
+the share of the process, and what nobody holds isn't charged to anyone; dram therefore has no idle power here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ VCPU_IDLE_W = 0.74
 VCPU_FULL_W = 3.5
 """Watts of a fully busy vCPU (Cloud Carbon Footprint, average)."""
 VCPU_ACTIVE_W = VCPU_FULL_W - VCPU_IDLE_W
-"""Watts that a busy vCPU adds to its idle floor."""
+"""Watts that a busy vCPU adds to its idle power."""
 CPU_BAND = 0.5
 """Relative band of the cpu model: per-vCPU averages hide a factor of three between processors."""
 DRAM_W_PER_GB = 0.392
@@ -44,7 +44,7 @@ class ModelMeter:
 
     Args:
         kinds: which of ``"cpu"``, ``"dram"``, ``"storage"`` to model: those without a counter.
-        cpus: vCPUs that this process may use, for the idle floor: a share of a machine is charged its share. May be a
+        cpus: vCPUs that this process may use, for the idle power: a share of a machine is charged its share. May be a
             fraction, where a quota is one.
         disks: where this process's bytes come from: the data's disk, or all the machine has. A process's bytes aren't
             told apart by device, so several disks are one domain, ``storage:all``, with the range of all classes.

@@ -157,7 +157,7 @@ class NvmlMeter:
             return {}
 
     def _sum_j(self, domain: str, watts: float) -> float:
-        """Joules since the first read, by the trapezoidal rule. A pause too long is found by who unwraps counters."""
+        """Joules since the first read, by the trapezoidal rule. Unwrapping finds pauses that are too long."""
         now_ns = self._clock_ns()
         then_ns, before_w, sum_j = self._sums.get(domain, (now_ns, watts, 0.0))
         sum_j += (now_ns - then_ns) / 1e9 * (before_w + watts) / 2
@@ -268,31 +268,31 @@ def _domain(index: int) -> str:
 
 
 def _open_gpus(nvml: Any, environ: Mapping[str, str], gpus: dict[str, Gpu]) -> list[MeterStatus]:
-    found: list[Any] = []
+    handles: list[Any] = []
     statuses: list[MeterStatus] = []
     for index in range(nvml.nvmlDeviceGetCount()):
         try:
-            found.append(nvml.nvmlDeviceGetHandleByIndex(index))
+            handles.append(nvml.nvmlDeviceGetHandleByIndex(index))
         except nvml.NVMLError as error:
             # A lost GPU keeps its place, so that the others keep their index.
-            found.append(None)
+            handles.append(None)
             statuses.append(_unusable(_domain(index), f"NVML can't open it: {error}", error))
     selection = environ.get("CUDA_VISIBLE_DEVICES")
-    shown = _select(nvml, selection, found)
-    if not found:
+    shown = _select(nvml, selection, handles)
+    if not handles:
         return [_unusable("gpu", "NVML sees no GPU", remedy="in a container, run it with --gpus all")]
     if not shown:
         return [
             *statuses,
             _unusable(
                 "gpu",
-                f"CUDA_VISIBLE_DEVICES={selection} selects none of {len(found)} GPUs",
+                f"CUDA_VISIBLE_DEVICES={selection} selects none of {len(handles)} GPUs",
                 remedy="change or unset it",
             ),
         ]
-    note = _order_note(nvml, selection, environ, found)
+    note = _order_note(nvml, selection, environ, handles)
     for index in shown:
-        handle, domain = found[index], _domain(index)
+        handle, domain = handles[index], _domain(index)
         if handle is None:
             continue
         try:
@@ -304,8 +304,8 @@ def _open_gpus(nvml: Any, environ: Mapping[str, str], gpus: dict[str, Gpu]) -> l
     return statuses
 
 
-def _select(nvml: Any, selection: str | None, found: Sequence[Any]) -> list[int]:
-    uuids = [_uuid(nvml, handle) for handle in found]
+def _select(nvml: Any, selection: str | None, handles: Sequence[Any]) -> list[int]:
+    uuids = [_uuid(nvml, handle) for handle in handles]
     first = (selection or "").split(",")[0].strip()
     if not first.startswith("MIG-"):
         return visible_gpus(selection, uuids)
@@ -351,12 +351,12 @@ def _describe(nvml: Any, gpu: Gpu) -> str:
     return f"{_name(nvml, gpu.handle)}, counter of the whole board, refreshed every 20–100 ms{whole}"
 
 
-def _order_note(nvml: Any, selection: str | None, environ: Mapping[str, str], found: Sequence[Any]) -> str:
-    """CUDA numbers GPUs by speed unless told otherwise, NVML by PCI bus: it matters only for unlike GPUs."""
+def _order_note(nvml: Any, selection: str | None, environ: Mapping[str, str], handles: Sequence[Any]) -> str:
+    """A remark where CUDA, which numbers GPUs by speed unless told otherwise, and NVML, by PCI bus, may disagree."""
     by_number = selection is not None and selection.strip()[:1].isdigit()
     if not by_number or environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID":
         return ""
-    names = {_name(nvml, handle) for handle in found if handle is not None}
+    names = {_name(nvml, handle) for handle in handles if handle is not None}
     return (
         "" if len(names) < 2 else "; GPUs differ: CUDA may number them otherwise without CUDA_DEVICE_ORDER=PCI_BUS_ID"
     )

@@ -131,8 +131,8 @@ class ProcessMeter:
                 pass  # psutil says what is wrong
             counters = self._self().io_counters()
             return int(counters.read_bytes), int(counters.write_bytes), int(counters.read_count)
-        found = _disk_bytes() if self.bytes_source == "machine" else None
-        return (*found, None) if found is not None else (None, None, None)
+        moved = _disk_bytes() if self.bytes_source == "machine" else None
+        return (*moved, None) if moved is not None else (None, None, None)
 
 
 def own_cpu_s() -> float:
@@ -157,10 +157,10 @@ def machine_cpu_s() -> float:
 
 def _own_io(text: bytes) -> tuple[int, int, int]:
     """Device bytes read and written, and read system calls, of ``/proc/self/io`` (proc_pid_io(5))."""
-    found = _IO_COUNTS.search(text)
-    if found is None:
+    counts = _IO_COUNTS.search(text)
+    if counts is None:
         raise ValueError(f"/proc/self/io must hold syscr, read_bytes and write_bytes, found {text!r}")
-    return int(found[2]), int(found[3]), int(found[1])
+    return int(counts[2]), int(counts[3]), int(counts[1])
 
 
 def _disk_bytes() -> tuple[int, int] | None:

@@ -70,13 +70,13 @@ UNKNOWN = StorageClass("virtual: flash or hard disk", 0.5, 22.5)
 
 def joint_class(classes: Iterable[StorageClass]) -> StorageClass | None:
     """The class of data that lies on any of several classes of device: the range of all; None of none."""
-    found = sorted(set(classes), key=lambda one: one.name)
-    if len(found) < 2:
-        return found[0] if found else None
+    distinct = sorted(set(classes), key=lambda storage: storage.name)
+    if len(distinct) < 2:
+        return distinct[0] if distinct else None
     return StorageClass(
-        " or ".join(one.name for one in found),
-        min(one.low_j_per_gb for one in found),
-        max(one.high_j_per_gb for one in found),
+        " or ".join(storage.name for storage in distinct),
+        min(storage.low_j_per_gb for storage in distinct),
+        max(storage.high_j_per_gb for storage in distinct),
     )
 
 
@@ -99,12 +99,12 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class DataLocation:
-    """What holds some data."""
+    """Where some data lies: the devices that hold it."""
 
     disks: tuple[Disk, ...] = ()
     """The devices, by name; none where `why` says so."""
     why: str = ""
-    """Why there is no device: in memory, over a network, or untold."""
+    """Why there is no device: in memory, over a network, or unknown."""
     known: bool = True
     """Whether the lack of a device is a fact, as for memory, and not a failure to find it."""
 
@@ -117,7 +117,7 @@ class DataLocation:
     def storage(self) -> StorageClass | None:
         """The joint class of the devices; None where that of any isn't known."""
         classes = [disk.storage for disk in self.disks]
-        return None if None in classes else joint_class(one for one in classes if one is not None)
+        return None if None in classes else joint_class(storage for storage in classes if storage is not None)
 
 
 def device_number(path: str) -> int:
@@ -153,16 +153,16 @@ def mounts(text: str) -> Iterator[Mount]:
         'ext4'
     """
     for line in text.splitlines():
-        left, found, right = line.partition(" - ")
+        left, dash, right = line.partition(" - ")
         fields, rest = left.split(), right.split()
-        if found and len(fields) >= 5 and len(rest) >= 2:
-            options = dict(one.partition("=")[::2] for one in _plain(rest[2]).split(",")) if len(rest) > 2 else {}
+        if dash and len(fields) >= 5 and len(rest) >= 2:
+            options = dict(option.partition("=")[::2] for option in _plain(rest[2]).split(",")) if len(rest) > 2 else {}
             yield Mount(_plain(fields[4]), rest[0], _plain(rest[1]), options)
 
 
 def _plain(text: str) -> str:
     """mountinfo writes blanks and the like in octal."""
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
 def mount_of(path: str, table: Sequence[Mount]) -> Mount | None:
@@ -175,34 +175,34 @@ def mount_of(path: str, table: Sequence[Mount]) -> Mount | None:
     return best
 
 
-def locate(paths: Iterable[str | os.PathLike[str]], system: System | None = None) -> DataLocation:
+def data_location(paths: Iterable[str | os.PathLike[str]], system: System | None = None) -> DataLocation:
     """What holds some files. A few will do, one for each folder or mount.
 
     Args:
-        paths: files or folders; one that is missing leaves the place unknown.
+        paths: files or folders; one that is missing leaves it unknown.
         system: where to look.
 
     Returns:
         The disks that hold them, through partitions, device mapper, RAID, loop devices and overlays.
 
     Example:
-        >>> locate(["data/train"]).name      # doctest: +SKIP
+        >>> data_location(["data/train"]).name      # doctest: +SKIP
         'nvme0n1'
     """
     system = system or System()
-    places = [_place(os.path.realpath(path), system, 0) for path in paths]
-    if not places:
+    locations = [_locate(os.path.realpath(path), system, 0) for path in paths]
+    if not locations:
         return DataLocation(why="no file is known to be read", known=False)
-    unknown = [place for place in places if not place.known]
+    unknown = [location for location in locations if not location.known]
     if unknown:
         return unknown[0]
-    disks = {disk.name: disk for place in places for disk in place.disks}
+    disks = {disk.name: disk for location in locations for disk in location.disks}
     if not disks:
-        return places[0]
+        return locations[0]
     return DataLocation(tuple(disks[name] for name in sorted(disks)))
 
 
-def _place(path: str, system: System, depth: int) -> DataLocation:
+def _locate(path: str, system: System, depth: int) -> DataLocation:
     if depth > _DEEPEST:
         return DataLocation(why=f"{path}: its devices lie more than {_DEEPEST} layers deep", known=False)
     try:
@@ -232,8 +232,8 @@ def _in_overlay(path: str, mount: Mount, system: System, depth: int) -> DataLoca
     inner = os.path.relpath(path, mount.point)
     layers = [mount.options.get("upperdir", ""), *mount.options.get("lowerdir", "").split(":")]
     for layer in filter(None, layers):
-        if os.path.lexists(found := os.path.join(layer, inner)):
-            return _place(os.path.realpath(found), system, depth + 1)
+        if os.path.lexists(inside := os.path.join(layer, inner)):
+            return _locate(os.path.realpath(inside), system, depth + 1)
     return DataLocation(why=f"{path}: is in an overlay whose layers can't be seen from inside", known=False)
 
 
@@ -252,14 +252,13 @@ def _below(entry: Path, system: System, depth: int) -> DataLocation:
         return _below(entry.parent, system, depth + 1)
     slaves = sorted((entry / "slaves").iterdir()) if (entry / "slaves").is_dir() else []
     if slaves:
-        places = [_below(slave.resolve(), system, depth + 1) for slave in slaves]
-        odd = next((place for place in places if not place.disks), None)
-        return odd or DataLocation(
-            tuple(sorted({disk for place in places for disk in place.disks}, key=lambda d: d.name))
-        )
+        locations = [_below(slave.resolve(), system, depth + 1) for slave in slaves]
+        without_disk = next((location for location in locations if not location.disks), None)
+        disks = {disk for location in locations for disk in location.disks}
+        return without_disk or DataLocation(tuple(sorted(disks, key=lambda disk: disk.name)))
     backing = kernel_text(entry / "loop" / "backing_file").strip()
     if backing:
-        return _place(backing, system, depth + 1)
+        return _locate(backing, system, depth + 1)
     if entry.name.startswith(("ram", "zram")):
         return DataLocation(why=f"{entry.name} is in memory")
     return DataLocation((disk_at(entry),))
@@ -275,9 +274,7 @@ def disk_at(entry: Path) -> Disk:
     parents = f"{entry.resolve()}/"
     # With several paths to a drive, its controllers lie below the subsystem that the device link leads to.
     transports = [
-        kernel_text(found).strip()
-        for kind in ("transport", "nvme*/transport")
-        for found in (entry / "device").glob(kind)
+        kernel_text(file).strip() for kind in ("transport", "nvme*/transport") for file in (entry / "device").glob(kind)
     ]
     fabric = any(transport != "pcie" for transport in transports)
     if name.startswith(_NETWORK_DISKS) or fabric or re.search(r"/session\d+/|/rport-", parents):
@@ -299,5 +296,5 @@ def physical_disks(block_root: Path = Path("/sys/block")) -> tuple[Disk, ...]:
     """
     if not block_root.is_dir():
         return ()
-    found = (entry for entry in sorted(block_root.iterdir()) if not _NOT_STORAGE.match(entry.name))
-    return tuple(disk_at(entry) for entry in found if (entry / "device").exists())
+    entries = (entry for entry in sorted(block_root.iterdir()) if not _NOT_STORAGE.match(entry.name))
+    return tuple(disk_at(entry) for entry in entries if (entry / "device").exists())

@@ -67,7 +67,7 @@ def read_text(path: Path) -> str:
 
 def _zone_folders(root: Path) -> dict[str, Path]:
     """Folders of all zones by zone id: the class folder's flat links, and whatever is nested below them."""
-    found: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
     pending = [root]
     while pending:
         folder = pending.pop()
@@ -77,13 +77,13 @@ def _zone_folders(root: Path) -> dict[str, Path]:
             continue
         for entry in entries:
             if _ZONE.match(entry.name):
-                if entry.name in found:
+                if entry.name in folders:
                     continue
-                found[entry.name] = entry
+                folders[entry.name] = entry
             elif folder != root or entry.name not in ("intel-rapl", "intel-rapl-mmio"):
                 continue
             pending.append(entry)
-    return found
+    return folders
 
 
 def enumerate_zones(root: Path = POWERCAP_ROOT, read: ReadText = read_text) -> tuple[list[Zone], list[MeterStatus]]:
@@ -138,7 +138,7 @@ def assign_domains(
     Returns:
         Zones by domain, and a status for each top zone that is left out, saying why. Core and uncore zones are parts
         of their package and are left out without a word. A zone of another's name that isn't its memory-mapped copy has
-        a domain of its own, named by its id: :func:`drop_mirrors` sees whether it counts the same.
+        a domain of its own, named by its id: :func:`drop_mirrors` finds out whether both count the same.
     """
     by_id = {zone.zone_id: zone for zone in zones}
     names = _package_names(zones)
@@ -224,7 +224,7 @@ def _same_counter(first: Zone, second: Zone, read: ReadText) -> bool:
         try:
             before, middle, after = (read(z.path / "energy_uj") for z in (first, second, first))
         except OSError:
-            return False  # its package went offline meanwhile, which the meter will say of it
+            return False  # its package went offline meanwhile, which the meter will say
         if before == middle == after:
             agreed += 1
             time.sleep(2 * RAPL_UPDATE_S)

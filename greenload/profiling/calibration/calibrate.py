@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,10 +34,6 @@ from greenload.public import public
 from greenload.sources import Files, Source, formats, open_folder, read_many
 from greenload.sources.samples import make_samples
 from greenload.system.scratch import ScratchFolder
-from greenload.text import printable
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 ROUNDS = 3
 """Rounds of windows; a probe's figure is the median over them."""
@@ -262,23 +258,6 @@ def fit(rows: Sequence[Row], *, source: str = cost_table.OWN, samples: str = "",
     )
     created = datetime.now(UTC).isoformat(timespec="seconds")
     return CostTable(source, created, cost_table.facts(processors()), entries, seconds, samples)
-
-
-def shown(table: CostTable) -> RenderableType:
-    """A table of costs for a rich console: milliseconds of CPU time for a photograph made small, in batches of 32."""
-    from rich.console import Group as Lines
-
-    from greenload.report.columns import Columns, Line, Sentence
-
-    names = list(dict.fromkeys(entry.backend for entry in table.entries))
-    lines = []
-    for what in dict.fromkeys(entry.what for entry in table.entries):
-        entries = [table.get(name, what) for name in names]
-        cells = [f"{cost_table.typical(what).at(entry.cpu_s) * 1e3:.3f}" if entry else "" for entry in entries]
-        lines.append(Line((what, *cells)))
-    size = "for a photograph of 500×375 and 82 kB made 224×224, in batches of 32"
-    kept = f"{size}; measured in {table.seconds:.0f} s on {printable(table.samples)}, kept for backend auto"
-    return Lines(Columns("ms of CPU an image", names, lines), Sentence(kept, "dim"))
 
 
 def _rates(rows: Sequence[Row], values: Sequence[float]) -> dict[tuple[str, str], CostTerms]:

@@ -34,10 +34,8 @@ from greenload.profiling.tfdata.skipped import notes
 from greenload.profiling.tfdata.states import kept
 from greenload.profiling.tfdata.units import ranks, unit
 from greenload.profiling.windows import Progress
-from greenload.report.costs import Step, whole
-from greenload.report.data import Advice, Skipped
-from greenload.report.epochs import CacheState, FirstEpoch, IteratorStart
-from greenload.report.extras import Precision
+from greenload.report.costs import CacheState, FirstEpoch, IteratorStart, StepCost, whole_costs
+from greenload.report.data import Advice, Precision, Skipped
 from greenload.system.random_states import random_states_kept
 from greenload.system.scratch import ScratchFolder
 
@@ -54,7 +52,7 @@ class DatasetProfile:
     pipeline: Mapping[str, Any]
     plan: Mapping[str, Any]
     samples: int
-    steps: tuple[Step, ...]
+    steps: tuple[StepCost, ...]
     attribution: Attribution
     first_epoch: FirstEpoch | None
     caches: tuple[CacheState, ...]
@@ -182,13 +180,13 @@ def profile_dataset(
 
 def _rows(
     shown: Sequence[Node], campaign: DatasetCampaign, attribution: Attribution, stores: Stores | None = None
-) -> Iterator[Step]:
+) -> Iterator[StepCost]:
     """Rows of the nodes that have a cost; of those of ``stores``, when they run."""
     costs = {step.name: step for step in attribution.steps}
     for node in shown:
         if (found := costs.get(node.name)) is None:
             continue
-        yield Step(
+        yield StepCost(
             name=node.name,
             stages=(node.kind,),
             backend=_backend(node),
@@ -208,7 +206,9 @@ def _first_epoch(
     shown: Sequence[Node], campaign: DatasetCampaign, found: Attribution, names: Mapping[str, str]
 ) -> FirstEpoch:
     steps = belonging.together(list(_rows(shown, campaign, found)), names)
-    return FirstEpoch(steps=steps, **whole(replace(found, indistinct=belonging.untouched(found.indistinct, names))))
+    return FirstEpoch(
+        steps=steps, **whole_costs(replace(found, indistinct=belonging.untouched(found.indistinct, names)))
+    )
 
 
 def _iterator_start(campaign: DatasetCampaign, domains: Mapping[str, Metering]) -> IteratorStart | None:

@@ -1,11 +1,11 @@
-"""Image files by their first bytes: what they are, and how large.
+"""Finds out the kind and size of an image file from its header, and refuses what decoders can't be trusted with.
 
-Only headers are parsed here, in plain Python: sizes must be known before decoding, so that windows can be computed on
-the host, and what a decoder can't be trusted with (sizes of gigabytes, kinds that it reads wrongly or that make it
-abort) must be refused before it. What is refused here the tf backend refuses in its graph by the same rules, save what
-it would cost too much to look for: damage between a JPEG's segments, numbers of a PNG's chunks, codes of a GIF.
+Only headers are parsed here, in plain Python. Sizes must be known before decoding, so that windows can be computed on
+the host; sizes of gigabytes, and kinds that a decoder reads wrongly or that make it abort, must be refused before it.
+The tf backend refuses the same files in its graph by the same rules, except for what costs too much to look for there:
+damage between a JPEG's segments, numbers of a PNG's chunks, codes of a GIF.
 
-Work and memory follow from what a file holds, whatever it claims: counts are held against the file's length.
+Work and memory are bounded by a file's length, whatever its header claims.
 """
 
 from __future__ import annotations
@@ -77,22 +77,22 @@ FILL_ARGUMENT = 'Decode(truncated="fill")'
 
 @dataclass(frozen=True)
 class Support:
-    """Which kinds of files may be decoded, and who decodes them."""
+    """Which kinds of files may be decoded, and by which backends."""
 
     backend: str
     """The backend that is to decode: its name, for errors."""
     kinds: Collection[str]
     """The kinds that it reads, keys of ``KINDS``."""
     readers: Collection[str] | None
-    """The kinds that others decode for it; ``None`` where a user named it, so that no other may."""
+    """The kinds that other backends decode for it; ``None`` where a user named it, so that no other may."""
     reading: Callable[[str], Sequence[str]]
     """The names of all backends that read a kind, for errors."""
     fillers: Collection[str]
-    """Those that decode a JPEG which was cut off and has been filled."""
+    """The backends that decode a JPEG which was cut off and has been filled."""
 
 
 def starts(kinds: Collection[str]) -> tuple[bytes, ...]:
-    """What files begin with that may be of some kinds."""
+    """The first bytes of files of some kinds."""
     return beginnings([name for name, own in _OF_FORMAT.items() if set(own) & set(kinds)])
 
 
@@ -109,8 +109,8 @@ def header(
         max_bytes: the most bytes that decoding it may take, as in ``Decode``; no limit if not given.
 
     Raises:
-        FormatError: the bytes are empty, no image, cut or broken as far as the header tells, too large, or of a format
-            or kind that isn't read (by that backend: then the message names one that does).
+        FormatError: the bytes are empty, no image, cut, broken in the header, too large, or of a format or kind that
+            isn't read (by that backend: then the message names one that reads it).
     """
     if not data:
         raise FormatError("the file is empty")
@@ -118,14 +118,14 @@ def header(
     parse = None if name is None else _PARSERS.get(name)
     if name is None or parse is None:
         raise FormatError(foreign.refusal(data))
-    if len(_OF_FORMAT[name]) == 1:  # told by its first bytes, so that nothing need be parsed that isn't read
+    if len(_OF_FORMAT[name]) == 1:  # its first bytes decide, so that a kind that isn't read needn't be parsed
         _check_read(name, support)
-    found = parse(data)
-    _check_read(found.kind, support)
+    head = parse(data)
+    _check_read(head.kind, support)
     if max_bytes is not None:
         readers = () if support is None else support.readers or ()
-        check_memory(data, found, max_bytes, handed_on=found.kind in readers)
-    return found
+        check_memory(data, head, max_bytes, handed_on=head.kind in readers)
+    return head
 
 
 def opened(
@@ -134,16 +134,16 @@ def opened(
     max_bytes: int = MAX_BYTES,
     truncated: Truncation = "error",
 ) -> tuple[bytes, Header]:
-    """A file as it is to be decoded, and its header: a file that is cut off is filled first, if asked for.
+    """A file as it is to be decoded, and its header: with ``"fill"`` a file that is cut off is filled first.
 
     Args:
         data: the whole file.
-        support: the kinds that may be decoded, and by whom; all of ``KINDS`` if not given.
+        support: the kinds that may be decoded, and by which backends; all of ``KINDS`` if not given.
         max_bytes: the most bytes that decoding it may take, as in ``Decode``.
         truncated: what is done about a file that is cut off, as in ``Decode``.
 
     Raises:
-        FormatError: as ``header``; or the file is cut off, and can't be filled (for that backend).
+        FormatError: ``header`` refuses the file; or the file is cut off, and can't be filled (for that backend).
     """
     unfilled = support is not None and support.backend not in support.fillers
     try:
@@ -161,16 +161,16 @@ def opened(
                 raise
             why = "finds no pixels in it" if name in truncation.FILLED else f"fills JPEG, PNG and BMP, not {name}"
             raise FormatError(f"{error}; {FILL_ARGUMENT} {why}: remove it") from None
-    found = header(whole, support, max_bytes)
-    if support is not None and unfilled and found.format == "JPEG":
+    head = header(whole, support, max_bytes)
+    if support is not None and unfilled and head.format == "JPEG":
         *others_fill, last = map(repr, support.fillers)
         where = f"{', '.join(others_fill)} and {last}, not on {support.backend!r}"
         raise FormatError(f"truncated JPEG: {FILL_ARGUMENT} fills it on {where}")
-    return whole, found
+    return whole, head
 
 
 def plain(data: bytes, head: Header) -> bytes:
-    """A file without what decoders stumble over, each in its own way, and no pixel depends on.
+    """A file without the parts that decoders treat differently and that no pixel depends on.
 
     Args:
         data: the file.
@@ -186,14 +186,14 @@ def plain(data: bytes, head: Header) -> bytes:
 
 
 def verify(data: bytes, head: Header) -> None:
-    """What a file is verified for besides its header: it would cost too much each time that it is loaded.
+    """Verify a file's content besides its header, which would cost too much each time that the file is loaded.
 
     Args:
         data: the file.
         head: its header.
 
     Raises:
-        FormatError: decoders would differ in what they make of it, or leave a part of it black.
+        FormatError: decoders would give different pixels, or leave a part of the image black.
     """
     if head.format == "TIFF":
         strips.check_strips(data)

@@ -1,4 +1,4 @@
-"""What the parsers of headers share: their result, their error, and how the format of a file is told."""
+"""Defines the result and the error of the parsers of headers, and recognises a file's format."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 MAX_VALUES = 1 << 29
-"""Rows × columns × channels of an image must stay below this: 178 million RGB pixels. It is what TensorFlow's decoders
-hold themselves to (``tensorflow/core/lib/jpeg/jpeg_mem.cc``), and what Pillow calls a decompression bomb."""
+"""Rows × columns × channels of an image must stay below this: 178 million RGB pixels. It is the limit of TensorFlow's
+decoders (``tensorflow/core/lib/jpeg/jpeg_mem.cc``), and what Pillow calls a decompression bomb."""
 
 _SIGNATURES = (
     (b"\xff\xd8\xff", "JPEG"),
@@ -34,7 +34,7 @@ _VIDEO = (b"isom", b"iso2", b"mp41", b"mp42", b"M4V ", b"qt  ", b"3gp4", b"3gp5"
 
 @dataclass(frozen=True)
 class Header:
-    """What a file's first bytes say."""
+    """What a file's header says."""
 
     format: str
     height: int
@@ -50,24 +50,24 @@ class Header:
     picture: tuple[int, int] | None = None
     """Where the part of a WebP begins and ends that holds its picture."""
     burdened: bool = False
-    """Whether a PNG has texts to decompress, or animation."""
+    """Whether a PNG has compressed texts, or animation."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", self.kind or self.format)
 
 
 class FormatError(ValueError):
-    """Why the bytes are no image that greenload reads; the message names no file."""
+    """The bytes are no image that greenload reads; the message says why, and names no file."""
 
     @property
     def unsupported(self) -> str:
-        """What kind of file it is, where the file is none of those that are read; empty where it is broken."""
-        what, found, _ = str(self).partition(_UNSUPPORTED)
-        return what if found else ""
+        """The kind of file, where it is a kind that isn't read; empty where the file is broken."""
+        kind, separator, _ = str(self).partition(_UNSUPPORTED)
+        return kind if separator else ""
 
 
 def beginnings(formats: Collection[str]) -> tuple[bytes, ...]:
-    """What files of some formats begin with; WebP as all of RIFF does."""
+    """The first bytes of files of some formats; for WebP those of any RIFF file."""
     return tuple(start for start, name in (*_SIGNATURES, (b"RIFF", "WebP")) if name in formats)
 
 
@@ -88,7 +88,7 @@ def sniff(data: bytes) -> str | None:
 
 
 def _of_brands(data: bytes) -> str:
-    """Which of the formats in ISO media files it is (ISO/IEC 14496-12, 4.3): by the major brand, or those behind it."""
+    """The format within ISO media files (ISO/IEC 14496-12, 4.3): by the major brand, or the compatible ones."""
     end = min(max(int.from_bytes(data[:4], "big"), 16), 256)
     brands = [data[8:12], *(data[at : at + 4] for at in range(16, min(end, len(data)) - 3, 4))]
     otherwise = "video" if any(brand in _VIDEO for brand in brands) else "AVIF or HEIF"

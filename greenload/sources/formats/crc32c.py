@@ -1,8 +1,8 @@
-"""CRC-32C in NumPy, over many stretches of bytes at once, and as TFRecord files mask it.
+"""Computes CRC-32C in NumPy, of many ranges of bytes at once, and masks it as TFRecord files do.
 
 The polynomial is Castagnoli's, 0x1EDC6F41, reflected 0x82F63B78, with initial value and final XOR 0xFFFFFFFF (RFC 3720,
-appendix B.4). A CRC is linear over bits, so a stretch is cut into lanes that are worked on side by side and then joined
-in pairs: the CRC of ``a + b`` is that of ``a`` moved on by the bytes of ``b``, XOR that of ``b`` (as zlib's
+appendix B.4). A CRC is linear over bits, so a range is cut into lanes, whose CRCs are computed side by side and then
+joined in pairs: the CRC of ``a + b`` is that of ``a`` moved on by the bytes of ``b``, XOR that of ``b`` (as zlib's
 ``crc32_combine`` does).
 
 Example:
@@ -25,7 +25,7 @@ _LANES_AT_ONCE = 1 << 17  # 8 MB of bytes
 
 
 def crc32c(data: bytes) -> int:
-    """The CRC-32C of one stretch of bytes."""
+    """The CRC-32C of some bytes."""
     starts, lengths = np.zeros(1, np.int64), np.array([len(data)], np.int64)
     return int(crc32c_of(np.frombuffer(data, np.uint8), starts, lengths)[0])
 
@@ -36,26 +36,26 @@ def masked(crc: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 
 def crc32c_of(data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.uint32]:
-    """The CRC-32C of many stretches of one buffer.
+    """The CRC-32C of many ranges of one buffer.
 
     Args:
         data: uint8 ``[bytes]``.
-        starts: where each stretch begins, int64 ``[n]``.
-        lengths: its bytes, int64 ``[n]``; it lies within ``data``.
+        starts: where each range begins, int64 ``[n]``.
+        lengths: bytes of each range, int64 ``[n]``; all lie within ``data``.
 
     Returns:
         uint32 ``[n]``.
     """
-    found = np.zeros(len(starts), np.uint32)
-    # Stretches of about one length together: each is filled up with leading zeros, which change nothing.
+    crcs = np.zeros(len(starts), np.uint32)
+    # Ranges of about one length together: each is padded with leading zeros, which change nothing.
     doublings = np.ceil(np.log2(np.maximum(1, -(-lengths // _LANE)))).astype(np.int64)
     for doubling in np.unique(doublings):
         places = np.flatnonzero(doublings == doubling)
         at_once = max(1, _LANES_AT_ONCE >> int(doubling))
         for begin in range(0, len(places), at_once):
             some = places[begin : begin + at_once]
-            found[some] = _raw(data, starts[some], lengths[some], 1 << int(doubling))
-    return found ^ _moved_on(np.full(len(starts), _ONES, np.uint32), lengths) ^ np.uint32(_ONES)
+            crcs[some] = _raw(data, starts[some], lengths[some], 1 << int(doubling))
+    return crcs ^ _moved_on(np.full(len(starts), _ONES, np.uint32), lengths) ^ np.uint32(_ONES)
 
 
 def _raw(

@@ -1,8 +1,8 @@
-"""The orientation that a file states, wherever its format keeps it: CIPA DC-008 (Exif 2.32), sections 4.5 and 4.6.4.
+"""Reads the orientation that an image file states (CIPA DC-008, Exif 2.32, sections 4.5 and 4.6.4).
 
 A block of EXIF is a TIFF's directory: in an APP1 segment of a JPEG, in a PNG's ``eXIf`` chunk (W3C "Portable Network
 Graphics (Third Edition)", section 11.3.4.5), in a WebP's ``EXIF`` chunk (RFC 9649, section 2.7.1.5), or the TIFF's own.
-Only directory 0 is read, and no pointer of it followed. ``backends.tf_orientation`` keeps the same rule as ops.
+Only directory 0 is read, and none of its pointers is followed. ``backends.tf.orientation`` has the same rule as ops.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files that are no image that greenload reads: what each is, and what to do about it."""
+"""Names the kind of a file that greenload doesn't read as an image, with a remedy."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def refusal(data: bytes) -> str:
 
 
 def _tga(data: bytes) -> bool:
-    """Whether it is a TGA, which has no signature in front: by its footer, or a header that makes sense throughout."""
+    """Whether it is a TGA, which has no signature at its start: by its footer, or a header whose fields all fit."""
     if data.endswith(_TGA_FOOTER):
         return True
     if len(data) < 18 or data[1] > 1 or data[16] not in _TGA_TYPES.get(data[2], ()) or data[17] & 0xC0:

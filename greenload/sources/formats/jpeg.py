@@ -1,4 +1,4 @@
-"""JPEG headers: ITU-T T.81, annex B."""
+"""Parses the headers of JPEG files (ITU-T T.81, annex B)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _DECODED = frozenset((0xC0, 0xC1, 0xC2, 0xC9, 0xCA))
 _LOSSLESS = frozenset((0xC3, 0xC7, 0xCB, 0xCF))
 PROGRESSIVE = frozenset((0xC2, 0xCA))
-"""Those of a progressive one."""
+"""Markers of a progressive frame."""
 ARITHMETIC = frozenset((0xC9, 0xCA))
-"""Those of one with arithmetic codes."""
+"""Markers of a frame with arithmetic codes."""
 # DHT, DAC, SOS, DQT, DNL, DRI, APP0 … APP15, COM
 _SEGMENTS = frozenset((0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE))
 PARTIAL = "partial progressive JPEG"
@@ -34,16 +34,16 @@ MOST_SEGMENTS = 4096
 EXIF = b"Exif\0\0"
 """What an EXIF segment begins with, after its marker and length."""
 ADOBE = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
-"""Adobe's segment, of four inks that are stored as light. In front of all others it decides nothing where the file has
-one of its own, and else that inks are read as in Adobe's files: without it libjpeg's users don't agree."""
+"""Adobe's segment, of four inks that are stored as light. Put in front of all segments, it changes nothing where the
+file has one of its own; else inks are read as in Adobe's files: without it decoders that use libjpeg differ."""
 
 
 def parse(data: bytes) -> Header:
     """A JPEG's header, and whether its segments and scans follow each other up to its end marker.
 
-    Within a scan only markers are looked for: to flipped bits no decoder objects. Decoders differ in what else they
-    let pass, and meet stray markers or not as the window that they decode has it; so all is refused that is out of
-    order. It costs about 1 % of decoding. Bytes behind the end marker are ignored.
+    Within a scan only markers are looked for: no decoder refuses flipped bits. Decoders differ in which other damage
+    they accept, and whether they reach a stray marker depends on the window that they decode; so everything that is out
+    of order is refused. It costs about 1 % of decoding. Bytes behind the end marker are ignored.
 
     Raises:
         FormatError: it is cut, broken, or of a kind that isn't decoded.
@@ -90,7 +90,7 @@ def parse(data: bytes) -> Header:
 
 
 class _Scans:
-    """Counts scans, finds where each one's data end, and what a progressive image's leave out."""
+    """Counts scans, and finds where the data of each end and which bits those of a progressive image leave out."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -99,7 +99,7 @@ class _Scans:
         self._missing: dict[int, bytearray] = {}  # low bits of each coefficient that no scan has sent, by component
 
     def expect(self, frame: int, components: bytes) -> None:
-        """What the frame header says: its marker and its components' identifiers."""
+        """Note the frame header: its marker and its components' identifiers."""
         # Of a progressive image every component comes in several scans.
         if frame in PROGRESSIVE:
             self._missing = {identifier: bytearray(b"\xff" * _COEFFICIENTS) for identifier in components}
@@ -107,7 +107,7 @@ class _Scans:
             self._components = len(components)
 
     def begin(self, header: bytes) -> None:
-        """What a scan's header says: which coefficients of which components it sends, down to which bit."""
+        """Note a scan's header: which coefficients of which components it sends, down to which bit."""
         if self._missing and len(header) > 3 and len(header) == 2 * header[0] + 4:
             first, last, bits = header[-3], header[-2], header[-1] & 15
             for identifier in header[1:-3:2]:
@@ -119,7 +119,7 @@ class _Scans:
         return any(map(any, self._missing.values()))
 
     def end(self, data: bytes, start: int) -> int:
-        """Where the marker stands that ends the scan whose data begin at ``start``; the file's end if none does."""
+        """Where the marker is that ends the scan whose data begin at ``start``; the file's end if there is none."""
         self.count += 1
         if self.count == 1:
             place = start - 4 - 2 * self._components  # where a scan's header counts its components, if it has them all
@@ -145,5 +145,5 @@ def _frame(data: bytes, at: int) -> Header:
 
 
 def of_light(data: bytes) -> bytes:
-    """A JPEG of four components as decoders are to see it: its inks as light, whether it says so or not."""
+    """A JPEG of four components, marked so that decoders read its inks as light."""
     return data[:2] + ADOBE + data[2:]

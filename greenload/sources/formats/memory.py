@@ -1,7 +1,8 @@
-"""How many bytes decoding an image takes, told from its header before anything is decoded.
+"""Bounds the bytes that decoding an image takes, from its header, before anything is decoded.
 
-One rule for every backend, so that a record is refused by all of them or by none: of each kind what the backend takes
-that takes most, beside the file's own bytes. The figures are peaks of resident memory, measured on 25 megapixels.
+One rule holds for every backend, so that a record is refused by all backends or by none: for each kind it takes the
+backend that needs most, beside the file's own bytes. The figures are peaks of resident memory, measured on 25
+megapixels.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ PIXEL_BYTES: Mapping[str, int] = {
     "GIF": 9,  # TensorFlow
     "TIFF": 6,  # DALI
 }
-"""Bytes a pixel, by kind."""
+"""Bytes per pixel, by kind."""
 HANDED_ON_BYTES = 10
-"""Bytes a pixel, at least, where another backend than the one that goes on decodes, and hands a PNG on: the PNG, and a
-copy of it, beside what decoding it takes."""
+"""Bytes per pixel, at least, where one backend decodes for another and transfers a PNG: the PNG and a copy, beside the
+memory for decoding the PNG."""
 PNG_ALPHA = (4, 6)
 """PNG's colour types with alpha."""
 
@@ -56,8 +57,8 @@ def check_memory(data: bytes, head: Header, max_bytes: int, handed_on: bool = Fa
     Raises:
         FormatError: it would.
     """
-    if (found := needed(data, head, handed_on)) > max_bytes:
+    if (size := needed(data, head, handed_on)) > max_bytes:
         raise FormatError(
-            f"{head.kind} of {head.width}×{head.height} pixels takes {found:,} bytes to decode, above the limit of "
-            f"{max_bytes:,}: pass Decode(max_bytes={found}) where each thread may take so much, or shrink it"
+            f"{head.kind} of {head.width}×{head.height} pixels takes {size:,} bytes to decode, above the limit of "
+            f"{max_bytes:,}: pass Decode(max_bytes={size}) where each thread may take so much, or shrink it"
         )

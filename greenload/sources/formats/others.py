@@ -1,4 +1,4 @@
-"""Headers of BMP, GIF and WebP, as far as greenload reads them.
+"""Parses the headers of BMP, GIF and WebP files.
 
 BMP: Microsoft, "Bitmap Storage" (BITMAPINFOHEADER and its later versions). GIF: CompuServe, "Graphics Interchange
 Format, Version 89a". WebP: RFC 9649.
@@ -27,7 +27,7 @@ _BMP_COMPRESSIONS = {
 
 GIF_BLOCKS, GIF_BLOCK_BYTES = 4096, 128
 """A GIF may have so many blocks in front of and in its first frame, and another for each so many bytes of its own.
-Encoders fill blocks of 255 bytes; ones of a single byte would cost more to walk through than to decode."""
+Encoders fill blocks of 255 bytes; blocks of a single byte would cost more to walk through than to decode."""
 GIF_CONTROL = 0xF9
 """The label of the extension that names a frame's transparent colour."""
 GIF_CODE_BITS = (1, 8)
@@ -155,8 +155,8 @@ def gif_frame(data: bytes) -> tuple[int, int]:
 
 
 def gif_codes(data: bytes) -> bool:
-    """Whether each code of a GIF's first frame can be there, up to its last pixel. Decoders differ in what they make of
-    ones that can't. It takes 0.3 s a megabyte, so it is for verifying.
+    """Whether each code of a GIF's first frame is valid, up to its last pixel. Decoders differ in the pixels that they
+    give for invalid codes. The check takes 0.3 s a megabyte, so only verifying does it.
 
     Args:
         data: the file, whose header ``gif`` has passed.
@@ -201,7 +201,7 @@ def gif_colours(flags: int) -> int:
 
 
 def _gif_blocks(data: bytes, at: int, left: int) -> tuple[int, int]:
-    """Where a chain of sub-blocks ends that begins at a place, and how many more blocks there may be.
+    """Where a chain of sub-blocks ends that begins at a byte, and how many more blocks there may be.
 
     Raises:
         FormatError: there are more.
@@ -282,7 +282,7 @@ def _webp_size(data: bytes, at: int) -> tuple[int, int]:
 
 
 def webp_alone(data: bytes, picture: tuple[int, int]) -> bytes:
-    """A WebP of nothing but its picture: decoders differ in what they make of the rest.
+    """A WebP of its picture alone: decoders treat other chunks differently.
 
     Args:
         data: the file.

@@ -1,4 +1,4 @@
-"""PNG headers and structure: W3C "Portable Network Graphics (Third Edition)", sections 5 and 11."""
+"""Parses the headers and chunks of PNG files (W3C "Portable Network Graphics (Third Edition)", sections 5 and 11)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 
 
 def parse(data: bytes) -> Header:
-    """A PNG's header, and whether its chunks are whole: decoders differ in what damage they let pass.
+    """A PNG's header; its chunks must be whole, as decoders differ in the damage that they accept.
 
     Raises:
         FormatError: it is cut, broken, or of a kind that isn't decoded.
@@ -133,12 +133,12 @@ def row_lengths(data: bytes) -> list[tuple[int, int]]:
         data: the file, or its first ``HEAD_BYTES``.
     """
     width, height, depth, color = struct.unpack_from(">IIBB", data, 16)
-    found, bits = [], depth * _CHANNELS[color]
+    passes, bits = [], depth * _CHANNELS[color]
     for left, top, across, down in _ADAM7 if data[28] else ((0, 0, 1, 1),):
         columns, rows = -(-(width - left) // across), -(-(height - top) // down)
         if columns > 0 and rows > 0:
-            found.append((1 + -(-columns * bits // 8), rows))
-    return found
+            passes.append((1 + -(-columns * bits // 8), rows))
+    return passes
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

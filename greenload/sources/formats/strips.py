@@ -1,8 +1,8 @@
-"""Whether a TIFF's strips hold the pixels that its header promises: of one that is broken a decoder may give what it
-has, and leave the rest black, without a word.
+"""Checks that a TIFF's strips hold the pixels that its header promises: for a broken strip a decoder may leave pixels
+black without an error.
 
 Adobe, "TIFF Revision 6.0": PackBits in section 9, LZW in section 13; deflate is RFC 1950. Damage that only changes
-values passes, save in deflate, which has a checksum.
+values isn't found, except in deflate, which has a checksum.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from greenload.sources.formats.base import FormatError
 from greenload.sources.formats.inflate import blocks
-from greenload.sources.formats.tiff import DEFLATE, LZW, PACK_BITS, RAW, Layout, layout
+from greenload.sources.formats.tiff import DEFLATE, LZW, PACK_BITS, RAW, StripLayout, layout
 
 _CLEAR, _FIRST = 256, 258  # codes of LZW: below are values, and the end between them; these and above stand for runs
 # Codes become longer when the table has 511, 1023 and 2047 entries; decoders go on for 1,024 beyond the last.
@@ -41,37 +41,39 @@ def check_strips(data: bytes) -> None:
     Raises:
         FormatError: one does; names the first.
     """
-    found = layout(data)
-    holds = _HOLDS[found.compression]
-    for number, (start, count) in enumerate(zip(found.starts, found.counts, strict=True)):
-        rows = min(found.rows, found.height - number * found.rows)
+    strips = layout(data)
+    holds = _HOLDS[strips.compression]
+    for number, (start, count) in enumerate(zip(strips.starts, strips.counts, strict=True)):
+        rows = min(strips.rows, strips.height - number * strips.rows)
         if rows <= 0:
             return
-        if len(found.starts) == 1 and found.compression == RAW:
+        if len(strips.starts) == 1 and strips.compression == RAW:
             count = len(data)  # decoders don't need it
-        if not holds(data[start : start + count], rows, found):
+        if not holds(data[start : start + count], rows, strips):
             raise FormatError(
-                f"broken TIFF: strip {number} doesn't hold its {rows:,} rows of {found.row_bytes:,} bytes"
+                f"broken TIFF: strip {number} doesn't hold its {rows:,} rows of {strips.row_bytes:,} bytes"
             )
-    if len(found.starts) * found.rows < found.height:
-        raise FormatError(f"broken TIFF: its strips hold {len(found.starts) * found.rows:,} of {found.height:,} rows")
+    if len(strips.starts) * strips.rows < strips.height:
+        raise FormatError(
+            f"broken TIFF: its strips hold {len(strips.starts) * strips.rows:,} of {strips.height:,} rows"
+        )
 
 
-def _raw(strip: bytes, rows: int, held: Layout) -> bool:
+def _raw(strip: bytes, rows: int, held: StripLayout) -> bool:
     return len(strip) >= rows * held.row_bytes
 
 
-def _deflate(strip: bytes, rows: int, held: Layout) -> bool:
+def _deflate(strip: bytes, rows: int, held: StripLayout) -> bool:
     stream = zlib.decompressobj()
     try:
         # Up to its end, where the checksum is. Some writers fill the last strip up to the rows of the others.
-        found = sum(map(len, blocks(stream, strip, held.rows * held.row_bytes + 1)))
+        size = sum(map(len, blocks(stream, strip, held.rows * held.row_bytes + 1)))
     except zlib.error:
         return False
-    return stream.eof and found >= rows * held.row_bytes
+    return stream.eof and size >= rows * held.row_bytes
 
 
-def _pack_bits(strip: bytes, rows: int, held: Layout) -> bool:
+def _pack_bits(strip: bytes, rows: int, held: StripLayout) -> bool:
     at, end = 0, len(strip)
     for _ in range(rows):
         lacking = held.row_bytes
@@ -94,7 +96,7 @@ def _pack_bits(strip: bytes, rows: int, held: Layout) -> bool:
     return True
 
 
-def _lzw(strip: bytes, rows: int, held: Layout) -> bool:
+def _lzw(strip: bytes, rows: int, held: StripLayout) -> bool:
     if strip[:1] == b"\0" and strip[1:2] and strip[1] & 1:
         return True  # an older order of bits, in which decoders read it
     lacking, at = rows * held.row_bytes, 0
@@ -128,7 +130,7 @@ def _length(entries: NDArray[np.int64]) -> int:
     return int(lengths.sum())
 
 
-_HOLDS: Mapping[int, Callable[[bytes, int, Layout], bool]] = {
+_HOLDS: Mapping[int, Callable[[bytes, int, StripLayout], bool]] = {
     RAW: _raw,
     LZW: _lzw,
     PACK_BITS: _pack_bits,

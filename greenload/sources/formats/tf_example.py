@@ -1,4 +1,4 @@
-"""``tf.train.Example`` messages without TensorFlow: where the image and the label stand in each of many.
+"""Finds the image and the label in many ``tf.train.Example`` messages at once, without TensorFlow.
 
 An Example is a map from keys to lists of bytes, integers or floats, in protocol buffers' wire format
 (tensorflow/core/example/example.proto and feature.proto):
@@ -7,8 +7,9 @@ An Example is a map from keys to lists of bytes, integers or floats, in protocol
     Feature = 0A length BytesList | 12 length FloatList | 1A length Int64List
     BytesList = (0A length bytes)*    Int64List = 0A length varint* | (08 varint)*
 
-Messages of this usual form are walked side by side, one step for all; any other by hand. Images are found, not touched.
-A SequenceExample (0A length context, 12 length feature_lists) begins like an Example: it is told by its second field.
+Messages of this usual form are parsed side by side, one step for all; other messages one by one. The bytes of images
+aren't read. A SequenceExample (0A length context, 12 length feature_lists) begins like an Example; its second field
+distinguishes it.
 """
 
 from __future__ import annotations
@@ -30,48 +31,48 @@ Buffer = NDArray[np.uint8]
 
 
 class ExampleError(Exception):
-    """A message is no Example, or lacks what was looked for. Those who call turn it into an error with a name."""
+    """A message is no Example, or lacks the image or label. Callers turn it into an error that names the record."""
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Where images stand, and labels."""
+class ImageColumns:
+    """Where the images of many messages are, and their labels."""
 
     starts: NDArray[np.int64]
     """Where each image begins in the buffer, int64 ``[n]``."""
     lengths: NDArray[np.int64]
-    """Its bytes, int64 ``[n]``; −1 where the message is bad: ``locate`` tells why."""
+    """Bytes of each image, int64 ``[n]``; −1 where the message is bad: ``locate`` raises the reason."""
     labels: NDArray[np.int64]
     """int64 ``[n]``; 0 where none were looked for."""
 
 
 def columns(
     data: Buffer, starts: NDArray[np.int64], lengths: NDArray[np.int64], image: str, label: str | None
-) -> Columns:
+) -> ImageColumns:
     """Find the image and the label in each of many messages.
 
     Args:
-        data: what holds them, uint8 ``[bytes]``.
+        data: the bytes of all messages, uint8 ``[bytes]``.
         starts: where each message begins, int64 ``[n]``.
-        lengths: its bytes, int64 ``[n]``; it lies within ``data``.
+        lengths: bytes of each message, int64 ``[n]``; all lie within ``data``.
         image: the key of the image, one value of bytes.
         label: the key of the label, one integer; ``None`` to look for none.
     """
     walk = _Walk(data, starts, lengths, image.encode(), None if label is None else label.encode())
     if len(data):
         walk.run()
-    for place in np.flatnonzero(~walk.done & (lengths > 0)).tolist():
-        begin, length = int(starts[place]), int(lengths[place])
+    for index in np.flatnonzero(~walk.done & (lengths > 0)).tolist():
+        begin, length = int(starts[index]), int(lengths[index])
         try:
             at, size, number = locate(data[begin : begin + length].tobytes(), image, label)
         except ExampleError:
             at, size, number = -begin, -1, 0
-        walk.image_at[place], walk.image_bytes[place], walk.labels[place] = begin + at, size, number
-    return Columns(walk.image_at, walk.image_bytes, walk.labels)
+        walk.image_at[index], walk.image_bytes[index], walk.labels[index] = begin + at, size, number
+    return ImageColumns(walk.image_at, walk.image_bytes, walk.labels)
 
 
 class _Walk:
-    """Messages of the usual form, all at once; ``done`` says which were."""
+    """Parses messages of the usual form, all at once; ``done`` says which messages have this form."""
 
     def __init__(
         self, data: Buffer, starts: NDArray[np.int64], lengths: NDArray[np.int64], image: bytes, label: bytes | None
@@ -105,11 +106,11 @@ class _Walk:
             for mark, name, take in ((1, self._image, self._take_image), (2, self._label, self._take_label)):
                 if name is not None and len(rows):
                     at = np.flatnonzero(self._equal(key, key_bytes, name))
-                    found = take(rows[at], value[at], entry_end[at])
-                    # A key that comes twice is for the reader that goes by hand.
-                    found &= seen[rows[at]] & mark == 0
+                    taken = take(rows[at], value[at], entry_end[at])
+                    # A message with a key twice is parsed by itself.
+                    taken &= seen[rows[at]] & mark == 0
                     seen[rows[at]] |= mark
-                    unread[at] = found
+                    unread[at] = taken
             finished = unread & (entry_end >= ends)
             self.done[rows[finished]] = seen[rows[finished]] == wanted
             going = unread & ~finished
@@ -119,7 +120,7 @@ class _Walk:
         return self._data[np.clip(at, 0, len(self._data) - 1)].astype(np.int64)
 
     def _varint(self, at: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The number at a place, and the place behind it. Ten bytes at most; the top bits wrap, as int64 wants."""
+        """The number at a byte, and the byte behind it. Ten bytes at most; the top bits wrap, as in int64."""
         value, behind = np.zeros(len(at), np.int64), at + 1
         going = np.ones(len(at), bool)
         for k in range(10):
@@ -134,8 +135,8 @@ class _Walk:
     def _open(
         self, at: NDArray[np.int64], ends: NDArray[np.int64], tag: int, *, whole: bool = False
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Enter the field at a place: where its content begins (its bytes are in ``_size``), and whether it is of this
-        tag and ends before the one around it (``whole``: with it)."""
+        """Enter the field at a byte: where its content begins (``_size`` holds the content's bytes), and whether it has
+        this tag and ends within the field around it (``whole``: at the end of that field)."""
         size, content = self._varint(at + 1)
         self._size = size
         fits: NDArray[np.bool_] = (self._byte(at) == tag) & (size >= 0) & (at < ends) & (size <= ends - content)
@@ -230,7 +231,7 @@ def _shown(features: dict[str, tuple[int, int, int]]) -> str:
 
 
 def _features(message: bytes) -> dict[str, tuple[int, int, int]]:
-    found: dict[str, tuple[int, int, int]] = {}
+    features: dict[str, tuple[int, int, int]] = {}
     for tag, begin, end in _tagged(message, 0, len(message)):
         if tag == _FEATURE_LISTS:
             raise ExampleError(
@@ -242,8 +243,8 @@ def _features(message: bytes) -> dict[str, tuple[int, int, int]]:
                 entry = {n: (p, q) for n, p, q in _fields(message, a, b)}
                 key = message[slice(*entry.get(1, (0, 0)))].decode(errors="backslashreplace")
                 kinds = list(_fields(message, *entry[2])) if 2 in entry else []
-                found[key] = kinds[-1] if kinds else (0, 0, 0)
-    return found
+                features[key] = kinds[-1] if kinds else (0, 0, 0)
+    return features
 
 
 def _integers(message: bytes, begin: int, end: int) -> Iterator[int]:

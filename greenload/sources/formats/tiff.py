@@ -1,8 +1,8 @@
-"""TIFF headers, as far as greenload reads them: Adobe, "TIFF Revision 6.0", part 1.
+"""Parses the headers of TIFF files (Adobe, "TIFF Revision 6.0", part 1).
 
-A directory's entries claim where their values lie, and how many there are. Several may claim the same bytes, so that a
-small file would cost gigabytes, here and in a decoder that reads all of them; what is claimed is held against what
-there is before anything is read.
+A directory's entries say where their values are, and how many there are. Several entries may refer to the same bytes,
+so that a small file would cost gigabytes, here and in a decoder that reads all of them; every entry is compared with
+the file's length before anything is read.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ def parse(data: bytes) -> Header:
     Raises:
         FormatError: it is cut, broken, or of a kind that isn't decoded.
     """
-    found = entries(data)
-    if not len(found) or len(found) < _promised(data):
+    directory = entries(data)
+    if not len(directory) or len(directory) < _promised(data):
         raise Truncated("truncated TIFF: its directory is cut")
-    claimed = int((found["count"].astype(np.int64) * _BYTES[found["type"]]).sum())
+    claimed = int((directory["count"].astype(np.int64) * _BYTES[directory["type"]]).sum())
     if claimed > len(data):
         raise FormatError(f"broken TIFF: its tags claim {claimed:,} bytes of values, but the file has {len(data):,}")
-    tags = {tag: _values(data, found, tag) for tag in (*_SINGLE, _BITS, _STARTS, _COUNTS)}
+    tags = {tag: _values(data, directory, tag) for tag in (*_SINGLE, _BITS, _STARTS, _COUNTS)}
     missing = [tag for tag in _NEEDED if not len(tags[tag])]
     if missing:
         raise FormatError(f"TIFF without tag {missing[0]} is not supported: convert it to PNG")
@@ -70,23 +70,23 @@ def parse(data: bytes) -> Header:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How a TIFF keeps its first image."""
+class StripLayout:
+    """Where the strips of a TIFF's first image are, and how they are compressed."""
 
     compression: int
     height: int
     rows: int
-    """Of each strip but the last, which may have fewer."""
+    """Rows of each strip except the last, which may have fewer."""
     row_bytes: int
-    """Of a row, once decompressed."""
+    """Bytes of a row, once decompressed."""
     starts: list[int]
     """Where each strip begins."""
     counts: list[int]
-    """Its bytes in the file."""
+    """Bytes of each strip in the file."""
 
 
-def layout(data: bytes) -> Layout:
-    """How a TIFF keeps its first image.
+def layout(data: bytes) -> StripLayout:
+    """Where the strips of a TIFF's first image are, and how they are compressed.
 
     Args:
         data: a file that ``parse`` reads.
@@ -94,12 +94,12 @@ def layout(data: bytes) -> Layout:
     Raises:
         FormatError: the rows of a strip are no number.
     """
-    found = entries(data)
-    rows, starts, counts = (_values(data, found, tag) for tag in (_ROWS, _STARTS, _COUNTS))
-    height, width = (int(_values(data, found, tag)[0]) for tag in (_HEIGHT, _WIDTH))
-    compression, channels = (int((*_values(data, found, tag), 1)[0]) for tag in (_COMPRESSION, _CHANNELS))
+    directory = entries(data)
+    rows, starts, counts = (_values(data, directory, tag) for tag in (_ROWS, _STARTS, _COUNTS))
+    height, width = (int(_values(data, directory, tag)[0]) for tag in (_HEIGHT, _WIDTH))
+    compression, channels = (int((*_values(data, directory, tag), 1)[0]) for tag in (_COMPRESSION, _CHANNELS))
     per_strip = min(int(rows[0]), height) if len(rows) and rows[0] else height
-    return Layout(compression, height, per_strip, width * channels, starts.tolist(), counts.tolist())
+    return StripLayout(compression, height, per_strip, width * channels, starts.tolist(), counts.tolist())
 
 
 def entries(data: bytes) -> Entries:
@@ -128,13 +128,13 @@ def byte_order(data: bytes) -> str | None:
     return {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
 
 
-def _values(data: bytes, found: Entries, tag: int) -> Numbers:
+def _values(data: bytes, directory: Entries, tag: int) -> Numbers:
     """The values of a tag, whole and unsigned; none where it is missing.
 
     Raises:
         FormatError: it is there twice, of another type, or its values lie beyond the file.
     """
-    rows = found[found["tag"] == tag]
+    rows = directory[directory["tag"] == tag]
     if not len(rows):
         return np.zeros(0, np.uint8)
     if len(rows) > 1:
@@ -157,7 +157,7 @@ def _all_eight(bits: Numbers) -> bool:
 
 
 def _check_strips(size: int, height: int, starts: Numbers, counts: Numbers) -> None:
-    """Strips that lie in the file, each in a place of its own: a decoder reads every one of them.
+    """Make sure that strips lie within the file and don't overlap: a decoder reads every strip.
 
     Raises:
         FormatError: they don't.

@@ -1,14 +1,14 @@
-"""Cut-off files made whole: what is there, and a stated fill for the rest, so that every decoder gives the same pixels.
+"""Completes cut-off files with a stated fill for the missing part, so that every decoder gives the same pixels.
 
-A file that a broken transfer or a full disk has cut off is mended in its bytes, and then decoded like any other:
+A file that a broken transfer or a full disk has cut off is completed in its bytes, and then decoded like any other:
 
 - JPEG: its data end where the file does, and an end marker follows; decoders take what is missing for mid-grey (128;
-  64 where inks are stored), or for what the scans so far say. Behind the scans of a progressive one come empty ones
-  that bring every coefficient to full precision without changing it: decoders smooth what is imprecise, each in its
-  own way.
-- PNG: the rows that are there wholly, up to the first that is damaged, then black ones (of colour 0 where there is a
-  palette). Of an interlaced one each pass spreads over the whole picture, so it is mended only where no row is missing.
-- BMP: zeros for the bytes that are missing, so black, or colour 0. Its bottom row comes first as a rule.
+  64 where inks are stored), or for the values of the scans so far. Behind the scans of a progressive JPEG empty scans
+  are added that bring every coefficient to full precision without changing it: decoders differ in how they smooth
+  imprecise coefficients.
+- PNG: its complete rows up to the first damaged one, then black rows (of colour 0 where there is a palette). In an
+  interlaced PNG each pass covers the whole picture, so it is completed only where no row is missing.
+- BMP: zeros for the missing bytes, so black, or colour 0. Usually its bottom row comes first.
 
 A file that is broken otherwise, or has an end, isn't filled, so that decoders which look at its end alone agree.
 """
@@ -95,12 +95,12 @@ def _jpeg(data: bytes, max_bytes: int) -> bytes | None:
             continue
         if length < 8 or length != 6 + 2 * data[at + 4]:
             return None
-        found = jpeg.ENDS_SCAN.search(data, stop)
-        end = found.start() if found else len(data.rstrip(b"\xff"))  # what is left of a marker, or of a stuffed byte
+        marker = jpeg.ENDS_SCAN.search(data, stop)
+        end = marker.start() if marker else len(data.rstrip(b"\xff"))  # what is left of a marker, or of a stuffed byte
         if end > stop:
             kept = end
             scans.append(data[at:stop])
-        if not found:
+        if not marker:
             break
         at = end
     if not kept or len(frame) < 10:
@@ -159,24 +159,24 @@ def _png(data: bytes, max_bytes: int) -> bytes | None:
     check_memory(data, Header("PNG", height, width, kind="16-bit PNG" if depth == 16 else "PNG"), max_bytes)
     lengths = png.row_lengths(data)
     expected, unit = sum(length * rows for length, rows in lengths), 1 if data[28] else lengths[0][0]
-    deflater, body, rest, found = zlib.compressobj(1), bytearray(), b"", 0
+    deflater, body, rest, size = zlib.compressobj(1), bytearray(), b"", 0
     for block in blocks_before_damage(_png_pixels(data), expected):
         rest += block
-        whole = min(len(rest) // unit * unit, expected - found)
+        whole = min(len(rest) // unit * unit, expected - size)
         unknown = None if data[28] else _NO_FILTER.search(rest[:whole:unit])
         whole = unknown.start() * unit if unknown else whole
         body += deflater.compress(rest[:whole])
-        rest, found = rest[whole:], found + whole
+        rest, size = rest[whole:], size + whole
         if unknown:
             break
-    if not found:
+    if not size:
         return None
-    if found < expected and data[28]:
+    if size < expected and data[28]:
         raise FormatError("truncated interlaced PNG can't be filled: of every part of the picture pixels are missing")
     zeros = bytes(1 << 20)
-    while found < expected:
-        body += deflater.compress(zeros[: expected - found])
-        found = min(found + len(zeros), expected)
+    while size < expected:
+        body += deflater.compress(zeros[: expected - size])
+        size = min(size + len(zeros), expected)
     return png.made(data, png.pixels(data)[0], bytes(body + deflater.flush()))
 
 

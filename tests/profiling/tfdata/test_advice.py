@@ -18,8 +18,6 @@ from greenload.profiling.tfdata.graph import walk
 from greenload.profiling.tfdata.rebuild import Builder
 from greenload.profiling.tfdata.rules import Candidate, Found
 
-pytestmark = pytest.mark.alone
-
 tf = pytest.importorskip("tensorflow")
 
 Range = tf.data.Dataset.range
@@ -73,7 +71,7 @@ def test_a_cache_goes_behind_the_last_step_that_repeats(tmp_path: Path) -> None:
     seen, builder = found(dataset, tmp_path)
     candidate = rules._keep(seen)
     assert candidate is not None and candidate.title == "Cache what work gives"
-    assert "shuffle(20) behind it" in candidate.detail and f"test_advising.py:{work.__code__.co_firstlineno}" in (
+    assert "shuffle(20) behind it" in candidate.detail and f"{Path(__file__).name}:{work.__code__.co_firstlineno}" in (
         candidate.detail
     )
     assert candidate.expected_s == pytest.approx(3e-3)
@@ -165,14 +163,16 @@ def test_maps_in_a_row_are_proposed_as_one(tmp_path: Path) -> None:
     assert rules._fuse_maps(found(Range(20).map(work).batch(4), tmp_path)[0]) is None
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_the_best_change_is_tried_and_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     from greenload.profiling import windows
     from greenload.profiling.tfdata import bounds
 
-    monkeypatch.setattr(bounds, "TRYING_S", 60.0)  # on a busy machine all may come late
+    monkeypatch.setattr(bounds, "TRYING_S", 600.0)  # on a busy machine all may come late
     monkeypatch.setattr(windows, "WINDOW_S", 0.02)
-    monkeypatch.setattr(advice, "TRIED", 1)
+    # Which change promises most is up to costs as measured, and the first may be one that can't run.
+    monkeypatch.setattr(advice, "RULES", (rules._vectorise, rules._keep))
     report = gl.profile(Range(64).map(work).batch(16), rounds=3, samples=64)
     assert [one.title for one in report.advice] == ["Cache what work gives"]
     best, full = report.advice[0], report.full.cpu_s_per_sample.value

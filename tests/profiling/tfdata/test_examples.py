@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 import greenload as gl
+from greenload.profiling.tfdata import counting
 from greenload.profiling.tfdata.graph import walk
 from greenload.profiling.tfdata.units import batched
 from greenload.report.validation import validate
-
-pytestmark = pytest.mark.alone
 
 tf = pytest.importorskip("tensorflow")
 
@@ -45,6 +44,8 @@ NAMED: dict[str, Sequence[tuple[str, str, str]]] = {
     ],
 }
 """Rows that each example's report has: name, kind, branch."""
+FEW = ("load_images", "mixup", "text")
+"""Those that `make test` profiles; the others are long."""
 SAMPLES = {"classification_from_scratch": 39, "load_images": 39, "tfrecords": 48, "mixup": 1024, "text": 1800}
 
 
@@ -66,8 +67,11 @@ def made(example: Callable[[str], ModuleType], sample_folder: Path, tmp_path: Pa
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_windows")
-@pytest.mark.parametrize("name", NAMED)
-def test_a_published_example_is_profiled_as_it_is(name: str, made: Callable[[str], Any]) -> None:
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in FEW else pytest.mark.long) for name in NAMED])
+def test_a_published_example_is_profiled_as_it_is(
+    name: str, made: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counting, "COUNT_S", 60.0)  # a whole epoch, on a busy machine too
     dataset = made(name)
     report = gl.profile(dataset, rounds=2, samples=32, name=name)
     validate(report.to_dict())
@@ -78,12 +82,12 @@ def test_a_published_example_is_profiled_as_it_is(name: str, made: Callable[[str
             assert step.where.startswith(f"{name}.py:"), step
     assert report.samples == SAMPLES.get(name, report.samples)
     full, rest = report.full.cpu_s_per_sample.value, report.unattributed.cpu_s_per_sample.value
-    assert full and rest is not None
-    assert -3 < 1 - rest / full < 3  # windows of 10 ms, beside other tests; the benchmark prints the figure
+    assert full and rest is not None  # how large the rest is, the benchmark prints: windows of 10 ms can't tell
+    assert full == pytest.approx(rest + sum(step.cpu_s_per_sample.value or 0.0 for step in report.steps), abs=1e-9)
     assert all(one.saves_cpu_s_per_sample.value for one in report.advice) and len(report.advice) <= 3
 
 
-@pytest.mark.parametrize("name", ["load_images", "mixup", "forecasting"])
+@pytest.mark.parametrize("name", NAMED)
 def test_an_example_is_walked_without_running(name: str, made: Callable[[str], Any]) -> None:
     root = walk(made(name))
     assert batched(root)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,8 +22,6 @@ from greenload.profiling.tfdata.counting import Counts, count
 from greenload.profiling.tfdata.graph import Node, walk
 from greenload.profiling.tfdata.rebuild import Builder
 from greenload.profiling.tfdata.replays import Replays
-
-pytestmark = pytest.mark.alone
 
 tf = pytest.importorskip("tensorflow")
 
@@ -115,6 +115,7 @@ MADE: dict[str, tuple[Callable[[], Any], set[str]]] = {  # with the rows of whic
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MADE)
 def test_every_dataset_is_counted_and_runs_on(name: str, tmp_path: Path) -> None:
     make, unseen = MADE[name]
@@ -149,16 +150,20 @@ def test_what_a_branch_costs_follows_its_share(tmp_path: Path) -> None:
 
 
 def test_what_buffers_hold_is_no_end_of_a_flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counting, "COUNT_S", 0.02)
+    ticks = itertools.count()  # each look at the clock a second later: so many elements are counted at any load
+    monkeypatch.setattr(counting, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    monkeypatch.setattr(counting, "COUNT_S", 60.0)
     held = Range(4000).filter(lambda x: x % 2 == 0).shuffle(4000).map(double_work)  # all taken in before the first
     root, counts, _ = counted(held, tmp_path, 8)
     assert counts.epoch_elements is None
     found = flows(root, counts)
-    assert found["lambda x: x % 2 == 0"] == found["shuffle"] > 0.5  # and not 0, as none comes any more
+    # One for each that leaves, and not 0 as none comes any more. Those that are read ahead may be counted or not.
+    assert found["shuffle"] == pytest.approx(1, abs=0.1)
+    assert found["lambda x: x % 2 == 0"] == pytest.approx(found["shuffle"])
     assert found["range"] == pytest.approx(2 * found["shuffle"])
     opened = Range(2).interleave(lambda i: Range(10**6).map(double_work), cycle_length=2)
     root, counts, replays = counted(opened, tmp_path, 8)
-    assert 0 < flows(root, counts)["range"] <= 2  # both inputs are taken before the first element
+    assert 0 < flows(root, counts)["range"] <= 0.1  # both inputs are taken before the first element
     assert not replays.unreached([node for node in root.nodes() if not node.hidden])
 
 
@@ -178,6 +183,7 @@ def test_a_long_branch_stands_for_the_whole(tmp_path: Path, monkeypatch: pytest.
     assert int(drawn) == 0  # it starts anew behind what was counted
 
 
+@pytest.mark.slow
 def test_a_cache_that_no_epoch_reads_to_its_end_is_none(tmp_path: Path) -> None:
     held, selves = Range(30).map(work).cache(), Range(9).repeat().cache()
     made = [held.take(30), held.repeat().take(20).shuffle(3), selves.take(20), Zip((Range(5), held))]
@@ -216,13 +222,14 @@ def test_a_generator_without_a_known_end_is_drawn_from_for_so_many_samples(tmp_p
             yield n
 
     counts = counted(generated(slowly).map(work).batch(4), tmp_path)[1]
-    assert counts.bounded and counts.epoch_elements is None and len(drawn) <= SAMPLES + 16  # some are under way
+    # tf.data reads ahead, the further the more it lags; without a bound it would be 3 s of drawing
+    assert counts.bounded and counts.epoch_elements is None and len(drawn) <= 4 * SAMPLES
     known = generated(slowly).apply(tf.data.experimental.assert_cardinality(100)).map(work)
     assert not counting.unbounded_generator(walk(known.batch(4).repeat()))
     assert not counted(generated(slowly).take(50), tmp_path)[1].bounded
     drawn.clear()
     counts = counted(generated(slowly).cache().map(work).batch(4), tmp_path)[1]  # the cache is given a part
-    assert counts.cut and not counts.bounded and len(drawn) <= 2 * (SAMPLES + 16)
+    assert counts.cut and not counts.bounded and len(drawn) <= 8 * SAMPLES
 
 
 def test_time_is_planned_and_kept_by_fewer_samples_and_rounds(tmp_path: Path) -> None:
@@ -248,6 +255,7 @@ def test_time_is_planned_and_kept_by_fewer_samples_and_rounds(tmp_path: Path) ->
     assert f"2 times {quick.passes} passes" in text and "each of which takes 6.0 elements of range" in text
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_windows")
 def test_a_profile_draws_and_lasts_as_announced(monkeypatch: pytest.MonkeyPatch) -> None:

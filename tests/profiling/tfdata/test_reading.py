@@ -11,8 +11,6 @@ from greenload.errors import UsageError
 from greenload.profiling import profile
 from greenload.profiling.tfdata.files import files_of_dataset, some_files
 
-pytestmark = pytest.mark.alone
-
 tf = pytest.importorskip("tensorflow")
 
 

@@ -15,8 +15,6 @@ tf = pytest.importorskip("tensorflow")
 from greenload.profiling.tfdata.graph import Node, walk  # noqa: E402
 from greenload.profiling.tfdata.rebuild import Builder  # noqa: E402
 
-pytestmark = pytest.mark.alone
-
 Range = tf.data.Dataset.range
 
 
@@ -95,6 +93,7 @@ def elements(dataset: Any) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_copy_gives_the_same_and_leaves_the_original_as_it_was(case: str, tmp_path: Path) -> None:
     make = CASES[case]

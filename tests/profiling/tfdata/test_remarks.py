@@ -19,8 +19,6 @@ tf = pytest.importorskip("tensorflow")
 from greenload.profiling.tfdata.graph import walk  # noqa: E402
 from greenload.profiling.tfdata.remarks import drawn_while_traced, remarks  # noqa: E402
 
-pytestmark = pytest.mark.alone
-
 Range = tf.data.Dataset.range
 rng = np.random.default_rng(1)
 

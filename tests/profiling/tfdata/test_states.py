@@ -19,8 +19,6 @@ from greenload.profiling.tfdata.graph import walk  # noqa: E402
 from greenload.profiling.tfdata.states import kept  # noqa: E402
 from greenload.system.random_states import random_states_kept  # noqa: E402
 
-pytestmark = pytest.mark.alone
-
 Range = tf.data.Dataset.range
 dice = random.Random(5)
 
@@ -147,6 +145,7 @@ def test_a_profile_that_fails_leaves_everything_as_it_was() -> None:
     assert seen.numpy() == 0 and as_found() == states
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_windows")
 def test_an_interrupted_profile_leaves_everything_as_it_was() -> None:
     seen = tf.Variable(0, dtype=tf.int64)

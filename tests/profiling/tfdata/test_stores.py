@@ -9,9 +9,7 @@ import pytest
 
 from greenload.profiling.tfdata.caches import Stores, snapshot_there
 from greenload.profiling.tfdata.graph import walk
-from greenload.report.epochs import CacheState
-
-pytestmark = pytest.mark.alone
+from greenload.report.costs import CacheState
 
 tf = pytest.importorskip("tensorflow")
 Range: Any = tf.data.Dataset.range

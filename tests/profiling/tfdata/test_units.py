@@ -16,8 +16,6 @@ from greenload.profiling.tfdata.graph import walk
 from greenload.profiling.tfdata.rebuild import Builder
 from greenload.profiling.tfdata.units import ranks, unit
 
-pytestmark = pytest.mark.alone
-
 tf = pytest.importorskip("tensorflow")
 
 Dataset = tf.data.Dataset
@@ -103,6 +101,7 @@ UNKNOWN: dict[str, Make] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ROWS)
 def test_rows_of_batches_are_counted_in_the_elements_seen(name: str, tmp_path: Path) -> None:
     make, per_element = ROWS[name]

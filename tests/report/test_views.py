@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from greenload.report.budgets import Budget, check
+from greenload.report.budgets import Budget, check_budgets
 from greenload.report.comparison import compare
+from greenload.report.costs import CacheState
 from greenload.report.data import Report
-from greenload.report.epochs import CacheState
 from greenload.report.html import html
-from greenload.report.rows import rows, warning
-from greenload.report.terminal import text
+from greenload.report.rows import report_rows, warning
+from greenload.report.terminal import report_text
 from greenload.report.views import views
 
 
@@ -24,13 +24,13 @@ def test_each_epoch_has_its_rows_and_its_shares(cached: Report) -> None:
     assert later.report.steps[0].name == "cache, reading"
     assert len(first.report.steps) == 6 and len(later.report.steps) == 3
     for view in (first, later):
-        shares = [row.share or 0.0 for row in rows(view.report) if row.kind in ("step", "unattributed")]
+        shares = [row.share or 0.0 for row in report_rows(view.report) if row.kind in ("step", "unattributed")]
         assert all(0 <= share <= 1 for share in shares) and sum(shares) == pytest.approx(1.0, abs=0.02)
     assert views(replace(cached, steps=first.report.steps, first_epoch=None)) != views(cached)
 
 
 def test_the_terminal_shows_two_totals(cached: Report) -> None:
-    shown = text(cached, 80)
+    shown = report_text(cached, 80)
     assert max(map(len, shown.splitlines())) <= 80
     begin, end = (
         shown.index("First epoch: fills cache (in memory)"),
@@ -47,10 +47,10 @@ def test_starting_an_iterator_has_a_line_where_it_is_felt(cached: Report) -> Non
     said = (
         "Starting an iterator: 4.00 ±0.20 CPU ms, 2.00 ±0.20 ms of waiting, once an epoch: 10 % of what a later epoch"
     )
-    assert said in " ".join(text(cached, 80).split()) and said in html(cached)
+    assert said in " ".join(report_text(cached, 80).split()) and said in html(cached)
     assert cached.iterator_start is not None
     longer = replace(cached, iterator_start=replace(cached.iterator_start, samples=512.0 * 6))
-    assert "Starting an iterator" not in text(longer, 80)
+    assert "Starting an iterator" not in report_text(longer, 80)
 
 
 def test_the_page_s_full_speed_is_that_of_later_epochs(cached: Report) -> None:
@@ -63,7 +63,7 @@ def test_the_page_s_full_speed_is_that_of_later_epochs(cached: Report) -> None:
 def test_a_cache_that_was_there_is_said_to_be(cached: Report) -> None:
     steps = tuple(replace(one, runs="no epoch" if one.runs == "first epoch" else one.runs) for one in cached.steps)
     found = replace(cached, steps=steps, first_epoch=None, caches=(CacheState("cache", "/data/kept", True),))
-    shown = " ".join(text(found, 80).split())
+    shown = " ".join(report_text(found, 80).split())
     assert "cache at /data/kept was on disk already: your first epoch reads it, too" in shown
     assert "Every epoch: reads cache (on disk at /data/kept)" in shown and "First epoch:" not in shown
 
@@ -95,7 +95,7 @@ def test_the_page_shows_both(cached: Report) -> None:
 
 def test_one_step_is_judged_by_an_epoch_in_which_it_runs(cached: Report) -> None:
     """In later epochs a step in front of a cache costs nothing, so any budget would hold, and no growth would show."""
-    (found,) = check(cached, [Budget("decode", "cpu_s_per_sample", "<=", 1e-4, "", "Decode + crop")])
+    (found,) = check_budgets(cached, [Budget("decode", "cpu_s_per_sample", "<=", 1e-4, "", "Decode + crop")])
     assert found.outcome == "exceeded" and found.value == pytest.approx(0.9e-3)
     assert [step.name for step in cached.own_steps] == [step.name for step in cached.steps]
     (pair,) = (one for one in compare(cached, cached).pairs if one.name == "Decode + crop")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from greenload.loading.record_errors import MARK, REMEDY, record_error
 from greenload.loading.tf_graph import REFUSED
-from greenload.loading.verify import MARK, REMEDY, reason, record_error
+from greenload.loading.verdicts import reason
 from greenload.sources import Files
 
 NAMES = ["a.jpg", "br] [0] [1].jpg", "co: lon: x.jpg", "new\nline.jpg", "\udcff.jpg"]

@@ -35,6 +35,7 @@ def run(pytester: pytest.Pytester, measured: Report) -> Run:
     return run
 
 
+@pytest.mark.slow
 def test_a_test_that_does_not_ask_for_it_pays_nothing(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """

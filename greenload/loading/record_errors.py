@@ -1,0 +1,139 @@
+"""Names the record that an error of TensorFlow's is about, in place of TensorFlow's own text."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from greenload.backends.image_sizes import sides_of
+from greenload.errors import BackendUnavailable, GreenloadError, RecordError, SourceError
+from greenload.loading.tf_graph import REFUSED
+from greenload.loading.verdicts import DECODES, reason
+from greenload.plans.params import DrawLayout
+from greenload.plans.pipeline import Pipeline
+from greenload.plans.plan import Plan
+from greenload.sources import Arrays, Source, formats
+from greenload.stages import Decode
+from greenload.system import forking, limits, shutdown
+from greenload.text import printable
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+MARK = "greenload: this record cannot be read or decoded:"
+REMEDY = (
+    "(for the reason run: greenload check FOLDER; where it finds none, open files or memory ran out; to leave bad "
+    "records out: on_error=skip)"
+)
+"""Texts before and behind the name and index of a missing record, in an error of TensorFlow's."""
+_MISSING = re.compile(rf"{re.escape(MARK)}\] \[(.*)\] \[(\d+)\] \[{re.escape(REMEDY)}", re.DOTALL)
+_UNAVAILABLE = re.compile(r"\bBackendUnavailable: (.*)")
+_REFUSED = re.compile(rf"{re.escape(REFUSED)} \[(\d+)\] (.*)", re.DOTALL)
+
+
+def record_error(message: str, source: Source, plan: Plan | None = None) -> GreenloadError | None:
+    """The error that a text of TensorFlow's stands for; ``None`` for one that isn't greenload's.
+
+    Returns:
+        A ``RecordError`` of the bad record that the text names; a ``SourceError`` where that record is good, and a
+        resource was lacking; a ``BackendUnavailable`` that a backend raised.
+    """
+    missing = _MISSING.search(message)
+    try:
+        if missing:
+            return _failed(source, int(missing[2]), plan)
+        refused = _REFUSED.search(message)
+        if refused:
+            return _refused(source, int(refused[1]), refused[2], plan)
+    except SourceError as error:
+        return error
+    unavailable = _UNAVAILABLE.search(message)
+    return BackendUnavailable(unavailable[1]) if unavailable else None
+
+
+def _failed(source: Source, index: int, plan: Plan | None) -> SourceError:
+    """The error for a record that is missing from its batch."""
+    why = _reason(source, index, plan)
+    if why != DECODES:
+        return RecordError(source.name(index), why)
+    if why := _too_small(source, index, plan.pipeline if plan else None):
+        return RecordError(source.name(index), why)
+    return SourceError(
+        f"{source.name(index)}: couldn't be read or decoded, but can be now: open files or memory ran out meanwhile "
+        "(ulimit -n; fewer threads or smaller batches take less), or the file has changed; start again"
+    )
+
+
+def _refused(source: Source, index: int, text: str, plan: Plan | None) -> RecordError:
+    """The error for a record that a backend refused, by the backend's text."""
+    name = source.name(index)
+    for shown in (printable(name), name.encode(errors="backslashreplace").decode()):
+        if text.startswith(f"{shown}: "):
+            return RecordError(name, text.removeprefix(f"{shown}: ").split("\n", 1)[0])
+    return RecordError(name, _reason(source, index, plan))
+
+
+def _reason(source: Source, index: int, plan: Plan | None) -> str:
+    """``verdicts.reason`` for the backends of a plan."""
+    if plan is None:
+        return reason(source, index)
+    pipeline = plan.pipeline
+    return reason(source, index, plan.decoder, pipeline.max_bytes, pipeline.truncated, plan.readers)
+
+
+def _too_small(source: Source, index: int, pipeline: Pipeline | None) -> str:
+    """Why a record that decodes is too small for a pipeline's stages; empty if it isn't."""
+    data = source.read(index)
+    if pipeline is None or not isinstance(data, bytes):
+        return ""
+    exif = any(isinstance(stage, Decode) and stage.exif for stage in pipeline.stages)
+    data, header = formats.opened(data, truncated=pipeline.truncated)
+    height, width = sides_of(data, header, exif)
+    misfit = DrawLayout.of(pipeline).misfit(np.array([height]), np.array([width]))
+    return misfit[1] if misfit else ""
+
+
+def naming(dataset: tf.data.Dataset, plan: Plan) -> tf.data.Dataset:
+    """The same dataset, whose iterators raise ``RecordError`` in Python where TensorFlow's error is about a bad record.
+
+    Inside a ``tf.function`` (Keras ``fit``) TensorFlow raises its own error, whose text names the record as well.
+    """
+    import tensorflow as tf
+
+    made_in, source = os.getpid(), plan.pipeline.source
+    reads = not isinstance(source, Arrays)
+
+    def translated(iterator: Any) -> Any:
+        class NamingIterator(type(iterator)):  # type: ignore[misc]  # of whatever class this TensorFlow makes
+            stopped_by: GreenloadError | None = None
+
+            def __next__(self) -> Any:
+                forking.check(made_in, "an iterator of a dataset")
+                if self.stopped_by:
+                    raise self.stopped_by  # the batches behind it would be out of order
+                if reads:
+                    limits.check_files()
+                try:
+                    with shutdown.request:
+                        return super().__next__()
+                except tf.errors.OpError as error:
+                    self.stopped_by = record_error(str(error.message), source, plan)
+                    if self.stopped_by is None:
+                        raise
+                    raise self.stopped_by from None
+
+        iterator.__class__ = NamingIterator
+        return iterator
+
+    class NamingDataset(type(dataset)):  # type: ignore[misc]
+        def __iter__(self) -> Any:
+            forking.check(made_in, "a dataset")
+            if reads:
+                limits.check_files()
+            return translated(super().__iter__())
+
+    dataset.__class__ = NamingDataset
+    return dataset
