@@ -93,7 +93,7 @@ def _at_fault(pipeline: Pipeline, step: Step) -> tuple[str, p.Primitive]:
         part = next(wrong, None)
         if part is None:
             break
-        stage, primitive = stage.inside[part.place], part.primitive
+        stage, primitive = stage.inside[part.stage], part.primitive
         shown = f"{stage} inside {pipeline.stages[step.stage].title}"
     return shown, primitive
 

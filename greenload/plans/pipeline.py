@@ -143,6 +143,8 @@ class Pipeline:
     def from_dict(cls, data: Mapping[str, Any], source: Source | None = None) -> Pipeline:
         """The pipeline that ``to_dict`` described.
 
+        A function or a stage of a user's own is imported by its name: only read descriptions that you trust.
+
         Args:
             data: the description.
             source: the samples, where the description holds none (``Arrays``), or others than it names.

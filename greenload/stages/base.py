@@ -8,7 +8,7 @@ The model, in ten lines:
 3. ``primitives`` says which operations on pixels a stage comes down to; each reads the stage's params.
 4. A combinator holds stages, with keys of their own below its key. It comes down to one primitive, ``Choice``: which
    alternatives are applied to an image, in which order, is a param like any other. Names of the params of the stage
-   at ``place`` inside it begin with ``"place."``.
+   of index ``i`` inside it begin with ``"i."``.
 5. Labels are changed by ``change_labels``, a batch at a time, in the order of the stages, when the batch is handed
    over: in tf.data's graph or in NumPy, by the same formula.
 6. A stage that ``mixes`` stands behind ``Batch``. Its params see the prepared values of the whole batch, so that they
@@ -123,7 +123,7 @@ class Stage:
         return labels
 
     def wrong_label(self, labels: NDArray[np.int64]) -> tuple[int, str] | None:
-        """The place of the first of a source's labels ``[n]`` that this stage can't take, and why; ``None`` if it takes
+        """The index of the first of a source's labels ``[n]`` that this stage can't take, and why; ``None`` if it takes
         all."""
         return None
 
@@ -163,12 +163,12 @@ class Stage:
         """
         return {}
 
-    def fits(self, height: Array, width: Array, ops: Ops = NUMPY) -> Array | None:
+    def large_enough(self, height: Array, width: Array, ops: Ops = NUMPY) -> Array | None:
         """Which images are large enough for this stage, a boolean each; ``None`` where all are."""
         return None
 
-    def misfit(self) -> str:
-        """Why an image that doesn't fit is refused, and what to do about it."""
+    def why_too_small(self) -> str:
+        """Why an image that is too small is refused, and what to do about it."""
         return f"{self} can't work on an image of this size"
 
     def out_size(self, params: Params, height: Array, width: Array, ops: Ops = NUMPY) -> tuple[Array, Array]:
@@ -184,10 +184,11 @@ class Stage:
 
         Between the primitives of one stage there is a crop, whose size differs from image to image.
         """
-        found = self.primitives(spec)
-        crop = ImageSpec((None, None, spec.shape[-1]), spec.dtype, spec.layout) if len(found) > 1 else spec
-        between = [crop] * (len(found) - 1)
-        return tuple(zip(found, [spec, *between], [*between, self.out_spec(spec)], strict=True)) if found else ()
+        primitives = self.primitives(spec)
+        if len(primitives) < 2:
+            return tuple((primitive, spec, self.out_spec(spec)) for primitive in primitives)
+        between = [ImageSpec((None, None, spec.shape[-1]), spec.dtype, spec.layout)] * (len(primitives) - 1)
+        return tuple(zip(primitives, [spec, *between], [*between, self.out_spec(spec)], strict=True))
 
     def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
         """The stage's formula in float64 NumPy, on one image: the oracle of the conformance suite.

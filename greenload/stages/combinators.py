@@ -42,8 +42,8 @@ class _Combinator(Stage):
 
     @property
     def _alternatives(self) -> tuple[tuple[int, ...], ...]:
-        """The places of each alternative's stages."""
-        return tuple((place,) for place in range(len(self.inside)))
+        """The indices of each alternative's stages."""
+        return tuple((index,) for index in range(len(self.inside)))
 
     @property
     def _turns(self) -> int:
@@ -83,9 +83,9 @@ class _Combinator(Stage):
         need_decoded(self, spec)
         for alternative in self._alternatives:
             after = spec
-            for place in alternative:
-                stage = self.inside[place]
-                moves = type(stage).out_size is not Stage.out_size or type(stage).fits is not Stage.fits
+            for index in alternative:
+                stage = self.inside[index]
+                moves = type(stage).out_size is not Stage.out_size or type(stage).large_enough is not Stage.large_enough
                 if moves and not spec.static:
                     raise PipelineError(
                         f"{self.title}: {stage} can stand in it only where all images have one size, but here they are "
@@ -93,7 +93,7 @@ class _Combinator(Stage):
                     )
                 after = stage.out_spec(after)
             if after != spec:
-                shown = ", ".join(str(self.inside[place]) for place in alternative)
+                shown = ", ".join(str(self.inside[index]) for index in alternative)
                 raise PipelineError(
                     f"{self.title}: what it is applied to must leave as it enters, since other images pass it by, but "
                     f"{shown} makes {after} of {spec}: put it into the pipeline by itself"
@@ -114,29 +114,29 @@ class _Combinator(Stage):
         starts = np.cumsum([self._turns, *(stage.numbers for stage in self.inside)]).tolist()
         for alternative in self._alternatives:
             rows, columns = height, width
-            for place in alternative:
-                stage = self.inside[place]
-                own = stage.params(numbers[..., starts[place] : starts[place + 1]], rows, columns, ops)
+            for index in alternative:
+                stage = self.inside[index]
+                own = stage.params(numbers[..., starts[index] : starts[index + 1]], rows, columns, ops)
                 rows, columns = stage.out_size(own, rows, columns, ops)
-                params |= {f"{place}.{name}": value for name, value in own.items()}
+                params |= {f"{index}.{name}": value for name, value in own.items()}
         return params
 
     def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
-        alternatives = tuple(self._parts(places, spec) for places in self._alternatives)
+        alternatives = tuple(self._parts(indices, spec) for indices in self._alternatives)
         return (Choice(alternatives, self._shares, self._turns),) if any(alternatives) else ()
 
-    def _parts(self, places: Sequence[int], spec: ImageSpec) -> tuple[Part, ...]:
+    def _parts(self, indices: Sequence[int], spec: ImageSpec) -> tuple[Part, ...]:
         parts: list[Part] = []
-        for place in places:
-            stage = self.inside[place]
-            parts += [Part(place, *operation) for operation in stage.operations(spec)]
+        for index in indices:
+            stage = self.inside[index]
+            parts += [Part(index, *operation) for operation in stage.operations(spec)]
             spec = stage.out_spec(spec)
         return tuple(parts)
 
     def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
         for choice in np.asarray(params["choices"]).tolist():
-            for place in self._alternatives[choice] if choice >= 0 else ():
-                image = self.inside[place].reference(image, params_of(params, place))
+            for index in self._alternatives[choice] if choice >= 0 else ():
+                image = self.inside[index].reference(image, params_of(params, index))
         return image
 
 
@@ -229,7 +229,7 @@ class RandomChoice(_Combinator):
 
     def prepare(self, uniforms: Array, ops: Ops = NUMPY) -> Array:
         choice = uniforms * 0.0
-        one, last = choice + 1.0, max(place for place, share in enumerate(self._shares) if share)
+        one, last = choice + 1.0, max(index for index, share in enumerate(self._shares) if share)
         for bound in np.cumsum(self._shares)[:last].tolist():
             choice = choice + ops.where(uniforms >= bound, one, one * 0.0)
         return choice

@@ -161,8 +161,8 @@ class FlipAffine(Affine):
 class Part:
     """An operation of an alternative."""
 
-    place: int
-    """Of the stage inside the combinator whose params it reads: their names begin with ``"place."``."""
+    stage: int
+    """The index, inside the combinator, of the stage whose params it reads: their names begin with ``"index."``."""
     primitive: Primitive
     spec_in: ImageSpec
     spec_out: ImageSpec
@@ -185,7 +185,7 @@ class Choice(Primitive):
         return tuple(part for alternative in self.alternatives for part in alternative)
 
 
-def params_of(params: Mapping[str, Any], place: int) -> dict[str, Any]:
-    """Of a combinator's params those of the stage at a place inside it."""
-    prefix = f"{place}."
+def params_of(params: Mapping[str, Any], index: int) -> dict[str, Any]:
+    """Of a combinator's params those of one stage inside it, by its index."""
+    prefix = f"{index}."
     return {name.removeprefix(prefix): value for name, value in params.items() if name.startswith(prefix)}

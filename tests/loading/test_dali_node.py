@@ -114,6 +114,17 @@ def test_pixels_labels_order_and_batches_are_those_of_the_backend(photos: Files)
 
 
 @pytest.mark.slow
+def test_alternatives_are_those_of_the_backend(photos: Files) -> None:
+    choices = (
+        gl.RandomApply([gl.ColorJitter(0.4), gl.RandomHorizontalFlip(1.0)], 0.6),
+        gl.RandomChoice([gl.GaussianBlur(5), gl.RandomApply(gl.RandomGrayscale(0.5)), gl.RandomRotation(9)]),
+        gl.RandomOrder([gl.RandomErasing(1.0), gl.RandomVerticalFlip()]),
+    )
+    pipeline = gl.Pipeline(photos, Shuffle(), Decode(), *AUGMENTED, *choices, *FLOATS, Batch(4), seed=SEED)
+    assert same(flat(rehearse(pipeline, epochs=2)), expected(pipeline, 2))
+
+
+@pytest.mark.slow
 def test_fit_trains_on_three_different_augmentations(photos: Files) -> None:
     import keras
 

@@ -21,8 +21,8 @@ from greenload.stages import primitives as p
 def _lowering(part: p.Part) -> Lowering:
     from greenload.backends.dali.table import CPU_TABLE  # which has a row for what is here; the GPU's are the same
 
-    found: Lowering = CPU_TABLE.lowering(part.primitive)
-    return found
+    lowering: Lowering = CPU_TABLE.lowering(part.primitive)
+    return lowering
 
 
 def choice(primitive: p.Choice, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
@@ -30,9 +30,9 @@ def choice(primitive: p.Choice, spec: ImageSpec, image: Node, fed: Mapping[str, 
     numbers = iter(range(len(primitive.parts)))
     alternatives = [[(next(numbers), part) for part in parts] for parts in primitive.alternatives]
     for turn in range(primitive.turns):
-        for place, parts in enumerate(alternatives):
+        for index, parts in enumerate(alternatives):
             if parts:
-                predicate = fed[_name(turn, place)]
+                predicate = fed[_name(turn, index)]
                 chosen, others = split(image, predicate)
                 for number, part in parts:
                     given = p.params_of(fed, number)
@@ -45,29 +45,29 @@ def choice(primitive: p.Choice, spec: ImageSpec, image: Node, fed: Mapping[str, 
 def choice_arguments(primitive: p.Choice, spec: ImageSpec) -> tuple[Argument, ...]:
     """Which images get each alternative at each turn, and what each part is fed, its names led by the part's number."""
     arguments = [
-        Argument(_name(turn, place), "bool", functools.partial(_gets, turn, place), 0)
+        Argument(_name(turn, index), "bool", functools.partial(_gets, turn, index), 0)
         for turn in range(primitive.turns)
-        for place, parts in enumerate(primitive.alternatives)
+        for index, parts in enumerate(primitive.alternatives)
         if parts
     ]
     for number, part in enumerate(primitive.parts):
         for own in _lowering(part).arguments(part.primitive, part.spec_in):
-            take = functools.partial(_taken, own.take, part.place)
+            take = functools.partial(_taken, own.take, part.stage)
             arguments.append(Argument(f"{number}.{own.name}", own.dtype, take, own.ndim))
     return tuple(arguments)
 
 
-def _name(turn: int, place: int) -> str:
-    return f"turn_{turn}_gets_{place}"
+def _name(turn: int, index: int) -> str:
+    return f"turn_{turn}_gets_{index}"
 
 
-def _gets(turn: int, place: int, params: Params) -> NDArray[np.bool_]:
-    gets: NDArray[np.bool_] = params["choices"][:, turn] == place
+def _gets(turn: int, index: int, params: Params) -> NDArray[np.bool_]:
+    gets: NDArray[np.bool_] = params["choices"][:, turn] == index
     return gets
 
 
-def _taken(take: Callable[[Params], NDArray[np.generic]], place: int, params: Mapping[str, Any]) -> NDArray[np.generic]:
-    return take(p.params_of(params, place))
+def _taken(take: Callable[[Params], NDArray[np.generic]], index: int, params: Mapping[str, Any]) -> NDArray[np.generic]:
+    return take(p.params_of(params, index))
 
 
 ROWS = (TableRow(p.Choice, Lowering(choice_arguments, choice), MOVED),)

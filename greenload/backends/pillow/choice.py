@@ -19,8 +19,8 @@ def lowering_of(primitive: p.Primitive) -> Lowering:
     """How a primitive is done."""
     from greenload.backends.pillow.table import TABLE  # which has a row for what is here
 
-    found: Lowering = TABLE.lowering(primitive)
-    return found
+    lowering: Lowering = TABLE.lowering(primitive)
+    return lowering
 
 
 def built(primitive: p.Primitive, before: ImageSpec, after: ImageSpec) -> Apply:
@@ -48,7 +48,7 @@ def choice_params(primitive: p.Choice, spec: ImageSpec, params: Params) -> Param
     """The choices, and what each part needs, its names led by the part's number."""
     wanted: dict[str, Any] = {"choices": params["choices"]}
     for number, part in enumerate(primitive.parts):
-        own = lowering_of(part.primitive).params(part.primitive, part.spec_in, p.params_of(params, part.place))
+        own = lowering_of(part.primitive).params(part.primitive, part.spec_in, p.params_of(params, part.stage))
         wanted |= {f"{number}.{name}": values for name, values in own.items()}
     return wanted
 

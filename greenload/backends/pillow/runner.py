@@ -82,9 +82,9 @@ class PillowRunner:
         if self._pool.closed:
             raise UsageError("this PillowRunner is closed: make another")
         sizes = sizes_of(records.images, records.names, self._segment.backend, self._decode, self._readers)
-        misfit = self._numbers.misfit(sizes.height, sizes.width, self._segment.first, self._segment.end)
-        if misfit is not None:
-            raise RecordError(records.names[misfit[0]], misfit[1])
+        too_small = self._numbers.first_too_small(sizes.height, sizes.width, self._segment.first, self._segment.end)
+        if too_small is not None:
+            raise RecordError(records.names[too_small[0]], too_small[1])
         records = replace(records, images=plain(records.images, sizes))
         columns = self._columns(records.numbers, sizes)
         count, spec = len(records.images), self._segment.spec_out

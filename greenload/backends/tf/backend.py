@@ -115,10 +115,10 @@ def _fitting(stage: Stage, height: Any, width: Any) -> tuple[Any, Any]:
     """An image's size as it is, or an error where the image is too small for a stage."""
     import tensorflow as tf
 
-    fits = stage.fits(height, width, tensorflow_ops())
-    if fits is None:
+    enough = stage.large_enough(height, width, tensorflow_ops())
+    if enough is None:
         return height, width
-    with tf.control_dependencies([tf.debugging.Assert(fits, [stage.misfit(), height, width])]):
+    with tf.control_dependencies([tf.debugging.Assert(enough, [stage.why_too_small(), height, width])]):
         return tf.identity(height), tf.identity(width)
 
 
@@ -131,8 +131,9 @@ def _why(plan: Plan, segment: Segment, image: Any, message: str) -> str:
     except FormatError as error:
         return str(error)
     height, width = sides_of(image, head, decode.exif) if head else image.shape[:2]
-    misfit = DrawLayout.of(plan.pipeline).misfit(np.array([height]), np.array([width]), segment.first, segment.end)
-    return misfit[1] if misfit else f"can't be decoded: {message}"
+    sides = np.array([height]), np.array([width])
+    too_small = DrawLayout.of(plan.pipeline).first_too_small(*sides, segment.first, segment.end)
+    return too_small[1] if too_small else f"can't be decoded: {message}"
 
 
 class TensorFlowBackend:

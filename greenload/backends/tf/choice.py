@@ -35,11 +35,11 @@ def choice(primitive: p.Choice, before: ImageSpec, after: ImageSpec) -> Any:
 
 
 def _alternative(parts: Sequence[p.Part]) -> Alternative:
-    steps = [(part.place, _lowered(part)) for part in parts]
+    steps = [(part.stage, _lowered(part)) for part in parts]
 
     def apply(image: Any, params: dict[str, Any]) -> Any:
-        for place, lower in steps:
-            image = lower(image, p.params_of(params, place))[0]
+        for stage, lower in steps:
+            image = lower(image, p.params_of(params, stage))[0]
         return image
 
     return apply
