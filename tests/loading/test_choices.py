@@ -78,6 +78,13 @@ def test_behind_batch_and_in_the_last_smaller_one(backend: str) -> None:
     assert (images == expected(dropping, 0)[:14]).all()
 
 
+def test_a_function_is_called_with_the_images_that_it_is_drawn_for() -> None:
+    stages = (gl.Batch(7, drop_remainder=True), gl.RandomApply(gl.Apply(support_functions.inverted), 0.5))
+    pipeline = gl.Pipeline(SOURCE, *stages, seed=2)
+    images = np.concatenate([np.asarray(images) for images, _ in gl.load(pipeline, "tf", epochs=1, threads=2)])
+    assert (images == expected(pipeline, 0)[:14]).all()
+
+
 PLACED: list[Mapping[str, str]] = [
     {"RandomApply": "pillow", "RandomOrder": "dali-cpu", "RandomChoice": "pillow"},
     {"RandomApply": "dali-cpu", "RandomChoice": "tf", "RandomOrder": "pillow"},

@@ -149,6 +149,15 @@ def test_applied_stages_of_one_type_are_numbered_by_themselves() -> None:
     assert not same(*twice)
 
 
+def test_no_two_stages_share_their_draws() -> None:
+    drawn = params(
+        JITTER, gl.RandomApply(JITTER), gl.RandomChoice([JITTER, JITTER]), gl.RandomOrder([JITTER]), samples=9
+    )
+    colors = [values for own in drawn for name, values in own.items() if name.endswith("color")]
+    assert len(colors) == 5
+    assert all((one != other).any((1, 2)).all() for one, other in itertools.combinations(colors, 2))
+
+
 def test_keys_are_pinned() -> None:
     # They decide the augmentation of every pipeline that was ever trained with.
     keys = keys_of((gl.RandomApply(JITTER), gl.RandomChoice([JITTER, BLUR]), gl.RandomOrder([JITTER, BLUR]), JITTER))
