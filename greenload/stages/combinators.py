@@ -146,9 +146,9 @@ class RandomApply(_Combinator):
     """Stages applied one after another with probability ``p``, all or none of them
     (``torchvision.transforms.v2.RandomApply``).
 
-    It is decided for each image by itself; an image that they aren't applied to costs nothing. They must leave images
-    as they enter, in size and dtype. Their draws are keyed below this stage's own key: wrapping stages changes the
-    draws of no other stage.
+    It is decided for each image by itself; an image that they aren't applied to costs nothing. Together they must leave
+    images as they enter, in size and dtype. Their draws are keyed below this stage's own key, which is made of their
+    types: wrapping a stage changes no other stage's draws, except those of a ``RandomApply`` of its type behind it.
 
     Args:
         stages: a stage, or several.
