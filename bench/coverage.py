@@ -18,11 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.contest import Row, Spread, table
+from bench.simulator import PACKAGE, Scenario, simulate, simulate_build, typical_scenario
 from greenload.energy.attribution.attribute import attribute
 from greenload.energy.attribution.costs import Attribution, Cost
 from greenload.energy.attribution.observation import Metering, Observation
 from greenload.energy.attribution.precision import further, reached
-from greenload.energy.emulators.simulator import PACKAGE, Scenario, simulate, simulate_build, typical_scenario
 from greenload.energy.figures import Figure
 
 NOISES = (0.01, 0.03, 0.08)

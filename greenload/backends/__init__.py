@@ -45,9 +45,9 @@ def require(names: Iterable[str]) -> None:
         BackendUnavailable: one can't; says why, and names the remedy, as ``greenload doctor`` does.
     """
     for name in names:
-        found = get(name).availability()
-        if not found.usable:
-            raise BackendUnavailable(f"backend {name!r}: {found.detail}; {found.remedy}")
+        availability = get(name).availability()
+        if not availability.usable:
+            raise BackendUnavailable(f"backend {name!r}: {availability.detail}; {availability.remedy}")
 
 
 def chain(plan: Plan, batch_size: int, segments: Sequence[Segment] | None = None) -> Chain:

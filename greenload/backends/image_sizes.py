@@ -47,7 +47,7 @@ class BatchSizes:
     """The position and header of each file that a decoder must not see as it is."""
     filled: tuple[tuple[int, bytes], ...] = ()
     """The position of each file that is cut off, and how it was made whole."""
-    handed_on: tuple[tuple[int, bytes], ...] = ()
+    as_png: tuple[tuple[int, bytes], ...] = ()
     """The position and PNG of each file that another backend has decoded."""
     orientation: NDArray[np.int64] | None = None
     """The EXIF orientations, where they are applied: then the sizes are those of upright images."""
@@ -107,12 +107,12 @@ def sizes_of(
             heads.append((position, head))
         if turns is not None:
             turns[position] = turn
-    decoded = () if readers is None else _handed_on(readers, others, names)
+    decoded = () if readers is None else _as_pngs(readers, others, names)
     height, width = sides if turns is None else orienting.upright_size(sides[0], sides[1], turns)
     return BatchSizes(height, width, tuple(heads), tuple(filled), decoded, turns)
 
 
-def _handed_on(
+def _as_pngs(
     readers: Readers, others: Sequence[tuple[int, Foreign]], names: Sequence[str]
 ) -> tuple[tuple[int, bytes], ...]:
     """What other backends make of some files, by their positions.
@@ -120,7 +120,7 @@ def _handed_on(
     Raises:
         RecordError: one can't be decoded; names the first.
     """
-    results = readers.handed_on([file for _, file in others])
+    results = readers.as_pngs([file for _, file in others])
     done = []
     for (position, _), result in zip(others, results, strict=True):
         if isinstance(result, FormatError):
@@ -131,10 +131,10 @@ def _handed_on(
 
 def plain(images: Images, sizes: BatchSizes) -> Images:
     """The images as decoders are to see them: files as ``formats.plain`` gives them, and whole."""
-    if not sizes.heads and not sizes.filled and not sizes.handed_on:
+    if not sizes.heads and not sizes.filled and not sizes.as_png:
         return images
     shown: list[Any] = list(images)
-    for position, file in (*sizes.filled, *sizes.handed_on):
+    for position, file in (*sizes.filled, *sizes.as_png):
         shown[position] = file
     for position, head in sizes.heads:
         shown[position] = formats.plain(shown[position], head)
@@ -155,5 +155,5 @@ def sides_of(data: bytes, head: Header, exif: bool) -> tuple[int, int]:
 
 def decode_of(steps: Sequence[Step]) -> Decode:
     """How files are decoded in some steps; as by default where none does."""
-    found = (step.primitive for step in steps if isinstance(step.primitive, (p.Decode, p.DecodeCrop)))
-    return next(found, _BY_DEFAULT)
+    decoding = (step.primitive for step in steps if isinstance(step.primitive, (p.Decode, p.DecodeCrop)))
+    return next(decoding, _BY_DEFAULT)

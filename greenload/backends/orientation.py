@@ -18,10 +18,10 @@ OVERTURNED = (3, 4, 7, 8)
 def is_one_of(orientation: Array, which: tuple[int, ...]) -> Array:
     """Whether each orientation is among some; booleans of its shape."""
     first, *others = which
-    found = orientation == first
+    matches = orientation == first
     for value in others:
-        found = found | (orientation == value)
-    return found
+        matches = matches | (orientation == value)
+    return matches
 
 
 def upright_size(height: Array, width: Array, orientation: Array, ops: Ops = NUMPY) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""Files of kinds that a plan's decoding backend doesn't read: each is decoded by another, and handed on as a PNG of the
+"""Files of kinds that a plan's decoding backend doesn't read: each is decoded by another, and becomes a PNG of the
 same pixels, which every backend reads exactly. So cropping, limits and all other steps go on as ever.
 """
 
@@ -37,7 +37,7 @@ class Readers:
 
     Example:
         >>> readers = Readers({"TIFF": "dali-cpu"}, threads=2)
-        >>> png, = readers.handed_on([Foreign(data, header(data, support("tf", readers.backends)))])
+        >>> png, = readers.as_pngs([Foreign(data, header(data, support("tf", readers.backends)))])
     """
 
     def __init__(self, backends: Mapping[str, str] | None, threads: int) -> None:
@@ -54,7 +54,7 @@ class Readers:
 
     def files(self, images: Images, backend: str, decode: Decode) -> list[Foreign]:
         """The files of a batch that a backend doesn't read, and others do; none where it is of pixels already."""
-        found: list[Foreign] = []
+        foreign: list[Foreign] = []
         able = support(backend, self.backends)
         image: Any  # mypy takes what isn't bytes for a collection
         for image in images if self.backends else ():
@@ -65,19 +65,19 @@ class Readers:
             except FormatError:
                 continue  # the run names it
             if head.kind in (able.readers or ()):
-                found.append(Foreign(file, head, formats.orientation(image) if decode.exif else 1))
-        return found
+                foreign.append(Foreign(file, head, formats.orientation(image) if decode.exif else 1))
+        return foreign
 
-    def handed_on(self, files: Sequence[Foreign]) -> list[bytes | FormatError]:
+    def as_pngs(self, files: Sequence[Foreign]) -> list[bytes | FormatError]:
         """PNGs of files' pixels, turned, in order; the reason in place of one that can't be decoded wholly."""
         if len(files) < 2:
-            return [self._handed_on(file) for file in files]
+            return [self._as_png(file) for file in files]
         with self._lock:
             pool = self._pool = self._pool or Workers(self._threads, "readers")
-        tasks = [pool.submit(self._handed_on, file) for file in files]
+        tasks = [pool.submit(self._as_png, file) for file in files]
         return [task.result() for task in tasks]
 
-    def _handed_on(self, file: Foreign) -> bytes | FormatError:
+    def _as_png(self, file: Foreign) -> bytes | FormatError:
         try:
             if file.head.format == "TIFF":
                 check_strips(file.data)
@@ -98,8 +98,8 @@ class Readers:
             case "pillow":
                 from greenload.backends.pillow.decode import decode
 
-                found: NDArray[np.uint8] = np.asarray(decode(plain))
-                return found
+                decoded: NDArray[np.uint8] = np.asarray(decode(plain))
+                return decoded
             case "tf":
                 return _by_tensorflow(plain, head.kind)
         return self._by_dali(plain)
@@ -115,13 +115,13 @@ class Readers:
             shutdown.close_at_end(self)
         try:
             feed(graph, image_list([data]), {})
-            found = np.array(graph.run()[0][0])  # a copy: its memory is the graph's
+            decoded = np.array(graph.run()[0][0])  # a copy: its memory is the graph's
         except RuntimeError as error:  # DALI calls a graph invalid after one
             if why := runner.lacking(error):
                 raise MemoryError(why) from None
             raise FormatError(f"can't be decoded: {runner.brief(error)}") from None
         self._graphs.append(graph)
-        return found
+        return decoded
 
     def close(self) -> None:
         """Give back graphs and threads. Calling it twice is harmless."""
@@ -142,12 +142,12 @@ class Remembered(Readers):
         """A plan's, that have decoded what a segment is given of some batches."""
         made = cls(plan.readers, plan.threads)
         for part in parts:
-            made.handed_on(made.files(part.images, segment.backend, decode_of(segment.steps)))
+            made.as_pngs(made.files(part.images, segment.backend, decode_of(segment.steps)))
         return made
 
-    def handed_on(self, files: Sequence[Foreign]) -> list[bytes | FormatError]:
+    def as_pngs(self, files: Sequence[Foreign]) -> list[bytes | FormatError]:
         lacking = [file for file in files if file not in self._done]
-        self._done |= zip(lacking, super().handed_on(lacking), strict=True)
+        self._done |= zip(lacking, super().as_pngs(lacking), strict=True)
         return [self._done[file] for file in files]
 
 
@@ -159,12 +159,12 @@ def _by_tensorflow(data: bytes, kind: str) -> NDArray[np.uint8]:
     try:
         with tf.device("/cpu:0"):
             # The header has been held against the limit of memory.
-            found: NDArray[np.uint8] = decode_full(tf.constant(data), [kind], 1 << 62).numpy()
+            decoded: NDArray[np.uint8] = decode_full(tf.constant(data), [kind], 1 << 62).numpy()
     except tf.errors.ResourceExhaustedError as error:
         raise MemoryError(error.message) from None
     except tf.errors.OpError:
         raise FormatError("can't be decoded: TensorFlow gives no reason") from None
-    return found
+    return decoded
 
 
 def upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

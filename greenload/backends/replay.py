@@ -1,7 +1,7 @@
 """Replays of single steps on batches, for the profiler: the same captured input, with and without the step.
 
 Every backend that takes batches says how one of its steps is run alone (``pair``), and what is left of a segment
-without its work on pixels (``hand_over``).
+without its work on pixels (``idle_runner``).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Replaying(Protocol):
         """
         ...
 
-    def hand_over(
+    def idle_runner(
         self, plan: Plan, segment: Segment, batch_size: int, parts: Sequence[Records], done: Sequence[Records]
     ) -> Runner:
         """A segment's runner whose work on pixels is left out: it brings images in, computes params, and hands on
@@ -140,11 +140,11 @@ def in_batches(records: Records, batch_size: int) -> list[Records]:
     """All full batches of some records."""
     return [
         Records(
-            records.images[at : at + batch_size],
-            records.numbers[at : at + batch_size],
-            records.names[at : at + batch_size],
+            records.images[begin : begin + batch_size],
+            records.numbers[begin : begin + batch_size],
+            records.names[begin : begin + batch_size],
         )
-        for at in range(0, len(records.images) - batch_size + 1, batch_size)
+        for begin in range(0, len(records.images) - batch_size + 1, batch_size)
     ]
 
 
@@ -171,7 +171,7 @@ class IdleSegments:
         self._runners: list[Runner] = []
         for segment in segments:
             done = through(plan, segment, parts)
-            self._runners.append(of(segment.backend).hand_over(plan, segment, batch_size, parts, done))
+            self._runners.append(of(segment.backend).idle_runner(plan, segment, batch_size, parts, done))
             parts = done
 
     def run(self, records: Records) -> NDArray[Any]:

@@ -8,7 +8,6 @@ read several times. It also takes batches of any size only as one tensor.
 from __future__ import annotations
 
 import re
-import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,11 +23,10 @@ from greenload.backends.dali.runner import Intake, brief, first_failing, no_reco
 from greenload.backends.tf.backend import State
 from greenload.errors import BackendUnavailable, GreenloadError, PipelineError, RecordError
 from greenload.loading.dali_rows import Rows
-from greenload.loading.tf_graph import bad_record_error, plain, split_images
+from greenload.loading.tf_graph import bad_record_error, host_call, plain, split_images
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan
 from greenload.sources import read_many
-from greenload.system import shutdown
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -109,22 +107,10 @@ class DaliNode:
         """Batches of states, as ``tf_graph`` makes them, to batches of rows."""
         import tensorflow as tf
 
-        # TensorFlow keeps every function it may call for the life of the process: it gets one that holds nothing.
-        weak = weakref.ref(self)
-
-        def call(images: Any, sides: Any, numbers: Any, index: Any) -> Any:
-            with shutdown.call_from_tensorflow:
-                made = weak()
-                assert made is not None  # the dataset that is running keeps it
-                return made.pack(images, sides, numbers, index)
+        on_host = host_call(self, DaliNode.pack, tf.uint8)
 
         def packed(state: State) -> Any:
-            _ = self
-            numbers = state.get("numbers", tf.zeros([tf.size(state["index"]), 0], tf.float64))
-            image = state["image"]
-            sides = state.get("sides", tf.zeros([0, 3], tf.int32))
-            values = image.flat_values if isinstance(image, tf.RaggedTensor) else image
-            rows = tf.numpy_function(call, [values, sides, numbers, state["index"]], tf.uint8, stateful=True)
+            rows = on_host(state)
             rows.set_shape((None, None))
             return rows
 

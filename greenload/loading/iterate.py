@@ -11,12 +11,12 @@ from typing import Any, Literal
 import numpy as np
 
 from greenload import backends, scalars
-from greenload.backends.dali.runner import DaliRunner, target_of
+from greenload.backends.dali.runner import DaliRunner
 from greenload.backends.tables import in_tf_data
 from greenload.errors import PipelineError, UsageError
 from greenload.loading.arrays import Framework, converted, require_framework
 from greenload.loading.dataset import build_dataset
-from greenload.loading.load import device_of, resolve_order
+from greenload.loading.load import device_of, gpu_target, resolve_order
 from greenload.loading.read_ahead import ChainEngine, DaliEngine, Engine, ReadAhead, Wanted
 from greenload.loading.survey import warn_of_losses
 from greenload.machine import processors
@@ -174,7 +174,7 @@ def iterate(
         order, first = resolve_order(plan, epochs=epochs, start=start, shard=shard, on_error=on_error)
         warn_of_losses(plan, skipped=on_error == "skip")
         return Batches(iter(build_dataset(plan, order, first, epochs, target)), to, order, first, epochs)
-    _check_device(plan, device_id, hw_decoder_load)
+    gpu_target(plan, device_id, hw_decoder_load)  # refuses arguments before anything is read
     backends.require(plan.backends)
     order, first = resolve_order(plan, epochs=epochs, start=start, shard=shard, on_error=on_error)
     plan.pipeline.check_labels()
@@ -206,13 +206,6 @@ def native_batches(
         UsageError: the plan has no use for the device.
     """
     return ReadAhead(plan, _engine(plan, device_id, hw_decoder_load), _wanted(order, first, epochs))
-
-
-def _check_device(plan: Plan, device_id: int | None, hw_decoder_load: float | None) -> None:
-    if plan.on_gpu:
-        target_of("dali", device_id, hw_decoder_load)
-    elif device_id is not None or hw_decoder_load is not None:
-        raise UsageError(f"device_id and hw_decoder_load are for backend 'dali', but this is for {plan.backend!r}")
 
 
 def _plan(pipeline: Pipeline, backend: str | Mapping[str, str], threads: int | None, prefetch: int) -> Plan:

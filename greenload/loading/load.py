@@ -143,10 +143,7 @@ def resolve_order(
             raise UsageError(f"{name} must be a {kind.__name__}, not {value!r}")
     begin = start or Position()
     _check_start(begin, epochs)
-    pipeline, valid = plan.pipeline, None
-    if on_error == "skip":
-        limit, truncated = pipeline.max_bytes, pipeline.truncated
-        valid = good_records(pipeline.source, plan.threads, plan.decoder, limit, truncated, plan.readers)
+    valid = good_records(plan) if on_error == "skip" else None
     order = Order(plan.pipeline, valid, shard or Shard())
     if order.samples == 0:
         raise SourceError(f"{order.shard} of {len(plan.pipeline.source)} samples is empty: use fewer shards")
@@ -167,19 +164,30 @@ def _check_start(start: Position, epochs: int | None) -> None:
         raise UsageError(f"start: epoch {start.epoch} is not among the {epochs} epochs 0 … {epochs - 1}")
 
 
+def gpu_target(plan: Plan, device_id: int | None, hw_decoder_load: float | None) -> Target | None:
+    """The GPU for a plan's part on backend ``"dali"``; ``None`` if it has no such part.
+
+    Raises:
+        UsageError: an argument is out of range, or given for a plan without such a part.
+    """
+    if plan.on_gpu:
+        return target_of("dali", device_id, hw_decoder_load)
+    if device_id is not None or hw_decoder_load is not None:
+        raise UsageError(f"device_id and hw_decoder_load are for backend 'dali', but this is for {plan.backend!r}")
+    return None
+
+
 def device_of(plan: Plan, device_id: int | None, hw_decoder_load: float | None) -> Target | None:
-    """Where a plan's part of backend ``"dali"`` runs; ``None`` if it has none.
+    """The GPU for a plan's part on backend ``"dali"``, once TensorFlow and its plugin can use it; else ``None``.
 
     Raises:
         BackendUnavailable: the plan can't be loaded here.
-        UsageError: it asks for a device that it doesn't use.
+        UsageError: an argument is out of range, or given for a plan without such a part.
     """
-    if not plan.on_gpu:
-        if device_id is not None or hw_decoder_load is not None:
-            raise UsageError(f"device_id and hw_decoder_load are for backend 'dali', but this is for {plan.backend!r}")
+    target = gpu_target(plan, device_id, hw_decoder_load)
+    if target is None:
         require(plan)
         return None
-    target = target_of("dali", device_id, hw_decoder_load)
     assert target.gpu is not None
     _require(plan.backends)
     plugin.experimental()

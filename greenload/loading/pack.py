@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from greenload import randomness, scalars
 from greenload.errors import BackendUnavailable, RecordError, SourceError, UsageError
 from greenload.loading.pack_description import SPLIT, Format, describe, shard_names
-from greenload.loading.verify import verify
+from greenload.loading.verify import good_indices, verify
 from greenload.machine import processors
 from greenload.planning.choose import reading_backends
 from greenload.public import public
@@ -160,10 +160,7 @@ def _good_records(
     )
     if verified.bad and on_error == "raise":
         raise verified.bad[0]
-    good = np.setdiff1d(np.arange(verified.samples, dtype=np.int64), np.array(verified.bad_indices, np.int64))
-    if not len(good):
-        raise SourceError(f"all {verified.samples} records are bad; the first: {verified.bad[0]}")
-    return good, verified.bad
+    return good_indices(verified), verified.bad
 
 
 def _put_in_place(partial: Path, folder: Path) -> None:

@@ -27,6 +27,7 @@ from greenload.specs import ImageSpec
 from greenload.system import shutdown
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Owner = TypeVar("Owner")
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -104,13 +105,45 @@ class _SegmentCall:
         self.run = run
         self.source = source
 
-    def __call__(self, images: Any, sides: Any, numbers: Any, index: Any) -> Any:
+    def run_batch(self, images: Any, sides: Any, numbers: Any, index: Any) -> Any:
         names = [self.source.name(int(i)) for i in index]
         separate = split_images(images, sides) if len(sides) else list(images)
         try:
             return self.run(Records(separate, numbers, names))
         except RecordError as error:
             raise bad_record_error(error, names, index) from None
+
+
+def host_call(owner: Owner, method: Callable[[Owner, Any, Any, Any, Any], Any], dtype: Any) -> Callable[[State], Any]:
+    """A function of a batch's state that calls a Python method with images, sides, numbers and index.
+
+    TensorFlow keeps every function it may call for the life of the process: it gets one that holds nothing. The owner
+    is kept by the dataset, through the result.
+
+    Args:
+        owner: whose method it is.
+        method: of the owner's class.
+        dtype: TensorFlow's, of what the method gives.
+    """
+    import tensorflow as tf
+
+    weak = weakref.ref(owner)
+
+    def call(*inputs: Any) -> Any:
+        with shutdown.call_from_tensorflow:
+            alive = weak()
+            assert alive is not None  # the dataset that is running keeps it
+            return method(alive, *inputs)
+
+    def on_host(state: State) -> Any:
+        _ = owner
+        numbers = state.get("numbers", tf.zeros([tf.size(state["index"]), 0], tf.float64))
+        image = state["image"]
+        sides = state.get("sides", tf.zeros([0, 3], tf.int32))
+        values = image.flat_values if isinstance(image, tf.RaggedTensor) else image
+        return tf.numpy_function(call, [values, sides, numbers, state["index"]], dtype, stateful=True)
+
+    return on_host
 
 
 def bad_record_error(error: RecordError, names: Sequence[str], index: Any) -> ValueError:
@@ -307,26 +340,12 @@ class Stream:
         import tensorflow as tf
 
         spec = leg.segments[-1].spec_out
-        held = _SegmentCall(run, self.plan.pipeline.source)
-        # TensorFlow keeps every function it may call for the life of the process: it gets one that holds nothing. What
-        # it refers to is kept by the dataset, through this object or `transferred`.
-        self._calls.append(held)
-        weak = weakref.ref(held)
-
-        def call(images: Any, sides: Any, numbers: Any, index: Any) -> Any:
-            with shutdown.call_from_tensorflow:
-                made = weak()
-                assert made is not None  # the dataset that is running keeps it
-                return made(images, sides, numbers, index)
+        call = _SegmentCall(run, self.plan.pipeline.source)
+        self._calls.append(call)
+        on_host = host_call(call, _SegmentCall.run_batch, tf.as_dtype(spec.dtype))
 
         def transferred(state: State) -> State:
-            _ = held
-            numbers = state.get("numbers", tf.zeros([tf.size(state["index"]), 0], tf.float64))
-            image = state["image"]
-            sides = state.get("sides", tf.zeros([0, 3], tf.int32))
-            values = image.flat_values if isinstance(image, tf.RaggedTensor) else image
-            inputs = [values, sides, numbers, state["index"]]
-            done = tf.numpy_function(call, inputs, tf.as_dtype(spec.dtype), stateful=True)
+            done = on_host(state)
             done.set_shape((None, *spec.image_shape))
             return {key: value for key, value in state.items() if key != "sides"} | {"image": done}
 

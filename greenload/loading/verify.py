@@ -21,6 +21,7 @@ from greenload.errors import BackendUnavailable, RecordError, SourceError, Usage
 from greenload.loading.tf_graph import plain
 from greenload.loading.tf_reading import reader
 from greenload.loading.verdicts import DECODES, Judge
+from greenload.plans.plan import Plan
 from greenload.public import public
 from greenload.sources import UNREADABLE, Arrays, RecordSource, Source
 from greenload.specs import MAX_BYTES, TRUNCATED, Truncation
@@ -105,29 +106,38 @@ def verify(
     return Verified(len(wanted), bad, tuple(i for i, _ in remembered))
 
 
-def good_records(
-    source: Source,
-    threads: int,
-    backend: str = "tf",
-    max_bytes: int = MAX_BYTES,
-    truncated: Truncation = "error",
-    readers: Mapping[str, str] | None = None,
-) -> NDArray[np.int64] | None:
-    """The indices of the records that a backend decodes, ascending, or ``None`` if all do; warns of the others.
-
-    Arguments are those of ``verify``.
+def good_records(plan: Plan) -> NDArray[np.int64] | None:
+    """The indices of the records that a plan's backends decode, ascending, or ``None`` if all do; warns of the others.
 
     Raises:
         SourceError: all records are bad.
     """
-    verified = verify(source, threads, backend=backend, max_bytes=max_bytes, truncated=truncated, readers=readers)
+    pipeline = plan.pipeline
+    verified = verify(
+        pipeline.source,
+        plan.threads,
+        backend=plan.decoder,
+        max_bytes=pipeline.max_bytes,
+        truncated=pipeline.truncated,
+        readers=plan.readers,
+    )
     if not verified.bad:
         return None
+    good = good_indices(verified)
+    shown = "; ".join(str(error) for error in verified.bad[:5]) + ("; …" if len(verified.bad) > 5 else "")
+    notify(f"left out {len(verified.bad)} bad of {verified.samples} records: {shown}")
+    return good
+
+
+def good_indices(verified: Verified) -> NDArray[np.int64]:
+    """The indices of the good records of a whole set, ascending.
+
+    Raises:
+        SourceError: all records are bad.
+    """
     good = np.setdiff1d(np.arange(verified.samples, dtype=np.int64), np.array(verified.bad_indices, np.int64))
     if not len(good):
         raise SourceError(f"all {verified.samples} records are bad; the first: {verified.bad[0]}")
-    shown = "; ".join(str(error) for error in verified.bad[:5]) + ("; …" if len(verified.bad) > 5 else "")
-    notify(f"left out {len(verified.bad)} bad of {verified.samples} records: {shown}")
     return good
 
 

@@ -259,14 +259,14 @@ def _work_of_placed(
     """The work of steps that are placed, and of the backends that decode for the decoding step's."""
     decoding = next((s for s in steps if isinstance(s.primitive, (p.Decode, p.DecodeCrop))), None)
     readers = readers_for(decoding.backend, others) if decoding else {}
-    handed_on = {kind: share for kind, share in kinds.items() if kind in readers}
-    if decoding is None or not handed_on:
+    foreign = {kind: share for kind, share in kinds.items() if kind in readers}
+    if decoding is None or not foreign:
         return work_of(mirrored(steps), batch, kinds)
-    own = {kind: share for kind, share in kinds.items() if kind not in handed_on}
-    own["PNG"] = own.get("PNG", 0.0) + sum(handed_on.values())
+    own = {kind: share for kind, share in kinds.items() if kind not in foreign}
+    own["PNG"] = own.get("PNG", 0.0) + sum(foreign.values())
     helped = [
         work
-        for kind, share in handed_on.items()
+        for kind, share in foreign.items()
         for work in work_of_step(replace(on_backend(decoding, readers[kind]), primitive=p.Decode()), {kind: share})
     ]
     return work_of(mirrored(steps), batch, own) + helped

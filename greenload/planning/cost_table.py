@@ -243,8 +243,8 @@ class Costs:
 
     def nearest(self, backend: str, what: str) -> Entry | None:
         """The entry for the most similar work on a backend, of the table, else of the fallback."""
-        found = self.table.like(backend, what)
-        return self.fallback.like(backend, what) if found is None and self.fallback is not None else found
+        entry = self.table.like(backend, what)
+        return self.fallback.like(backend, what) if entry is None and self.fallback is not None else entry
 
     def _scaled(self, entry: Entry, origin: str) -> Rates:
         """A fallback's entry; its joules only where they aren't the CPU's, which are another machine's too."""

@@ -33,9 +33,9 @@ def place(pipeline: Pipeline, steps: Sequence[Step], *, threads: int, prefetch: 
     done = mirrored(done)
     taking = [name for name in names if not in_tf_data(name)]
     if taking:
-        hand_over = "Batch + hand-over"
+        backends = " + ".join(taking)
         done = [
-            replace(step, backend=" + ".join(taking), name=hand_over) if step.kind == "batch" else step for step in done
+            replace(step, backend=backends, name="Batch + hand-over") if step.kind == "batch" else step for step in done
         ]
     return Plan(pipeline, backend, threads, prefetch, tuple(unique_names(done)))
 

@@ -24,7 +24,7 @@ class Work:
     """What it is called in a table of costs."""
     amounts: CostTerms
     stages: str = ""
-    """The stages whose work it is, where it is that of a step on pixels."""
+    """The stages whose work it is, where that is a primitive on pixels."""
 
 
 @dataclass(frozen=True)
@@ -54,24 +54,24 @@ def work_of(steps: Sequence[Step], batch: int | None, kinds: Mapping[str, float]
     cached = max((place for place, step in enumerate(steps) if step.kind == "cache"), default=-1)
     pixels = [step for step in steps[cached + 1 :] if step.kind == "pixels"]
     runs = [list(run) for _, run in itertools.groupby(pixels, lambda step: (step.backend, _on_whole_batches(step)))]
-    found: list[Work] = []
+    work: list[Work] = []
     per_batch = 1.0 / (batch or 1)
     batching = next((step for step in steps if step.kind == "batch"), None)
     if batching and not any(run[0].traits.takes_batches for run in runs):
         entering = _megabytes(batching.spec_in, batching.size_in)
-        found.append(Work(TF_DATA, "Batch", CostTerms(1.0, per_batch, entering)))
+        work.append(Work(TF_DATA, "Batch", CostTerms(1.0, per_batch, entering)))
     outside = False
     for number, run in enumerate(runs):
         if run[0].traits.takes_batches:
             if not outside:
-                found.append(_hand_over(runs[number:], per_batch))
-            found += work_of_segment(run, per_batch, kinds)
+                work.append(_transfer(runs[number:], per_batch))
+            work += work_of_segment(run, per_batch, kinds)
         else:
             if number > 0 and not run[0].spec_in.batched:
-                found.append(_one_by_one(run))
-            found += [work for step in run for work in work_of_step(step, kinds)]
+                work.append(_one_by_one(run))
+            work += [part for step in run for part in work_of_step(step, kinds)]
         outside = run[0].traits.takes_batches
-    return found
+    return work
 
 
 def work_of_segment(steps: Sequence[Step], per_batch: float, kinds: Mapping[str, float]) -> list[Work]:
@@ -83,15 +83,15 @@ def work_of_segment(steps: Sequence[Step], per_batch: float, kinds: Mapping[str,
         kinds: shares of the kinds of files.
     """
     first, last = steps[0], steps[-1]
-    found = [Work(last.backend, "call", CostTerms(batch=per_batch))]
+    work = [Work(last.backend, "call", CostTerms(batch=per_batch))]
     if not first.spec_in.encoded:
-        found.append(Work(last.backend, "take pixels", CostTerms(1.0, 0.0, _megabytes(first.spec_in, first.size_in))))
+        work.append(Work(last.backend, "take pixels", CostTerms(1.0, 0.0, _megabytes(first.spec_in, first.size_in))))
     if not last.spec_out.static:
-        found.append(Work(last.backend, "give sizes", CostTerms(1.0, 0.0, _megabytes(last.spec_out, last.size_out))))
-    return found + [work for step in steps for work in work_of_step(step, kinds)]
+        work.append(Work(last.backend, "give sizes", CostTerms(1.0, 0.0, _megabytes(last.spec_out, last.size_out))))
+    return work + [part for step in steps for part in work_of_step(step, kinds)]
 
 
-def _hand_over(runs: Sequence[Sequence[Step]], per_batch: float) -> Work:
+def _transfer(runs: Sequence[Sequence[Step]], per_batch: float) -> Work:
     """From tf.data to other backends, and back from the last of those that follow each other."""
     first = runs[0][0]
     leg = list(itertools.takewhile(lambda run: run[0].traits.takes_batches, runs))
@@ -117,7 +117,7 @@ def work_of_step(step: Step, kinds: Mapping[str, float]) -> Iterator[Work]:
         case p.Decode() | p.DecodeCrop():
             for kind, share in kinds.items():
                 if share:
-                    yield Work(step.backend, f"{type(primitive).__name__} {kind}", amounts.times(share), stages)
+                    yield Work(step.backend, f"{type(primitive).__name__} {kind}", amounts.times(share))
         case p.Blur():  # a pass of each axis over its taps
             taps = (primitive.height + primitive.width) / 2
             yield Work(step.backend, work_name(step), replace(amounts, entering=entering * taps), stages)

@@ -80,15 +80,15 @@ def _seen(pipeline: Pipeline, records: int) -> _Seen:
     if not source.spec.encoded:
         return _of_pixels(source, records)
     try:
-        found = list(_headers(source, records, pipeline.truncated))
+        headers = list(_headers(source, records, pipeline.truncated))
     except Exception:  # planning must not fail for a source that can't be read: loading says why
-        found = []
-    means = [(index, header, size) for index, header, size, counts in found if counts]
+        headers = []
+    means = [(index, header, size) for index, header, size, counts in headers if counts]
     if not means:
         sides = np.array([_HEIGHT]), np.array([_WIDTH])
         return _Seen(np.array([0]), *sides, float(_BYTES), {"JPEG": 1.0}, ASSUMED)
     counted = Counter(header.kind for _, header, _ in means)
-    kinds = dict.fromkeys((header.kind for _, header, _, _ in found), 0.0)
+    kinds = dict.fromkeys((header.kind for _, header, _, _ in headers), 0.0)
     kinds |= {kind: count / len(means) for kind, count in counted.items()}
     return _Seen(
         np.array([index for index, _, _ in means], np.int64),

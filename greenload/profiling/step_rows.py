@@ -8,7 +8,7 @@ from typing import Any
 from greenload.energy.attribution.costs import Attribution
 from greenload.energy.attribution.epochs import first_epoch, later_epochs
 from greenload.profiling.campaign import Campaign
-from greenload.report.costs import CacheState, FirstEpoch, StepCost, whole_costs
+from greenload.report.costs import CacheState, FirstEpoch, ReportStep, whole_costs
 
 
 def by_epoch(
@@ -38,10 +38,10 @@ def by_epoch(
     }
 
 
-def _rows(campaign: Campaign, attribution: Attribution, runs: Collection[str]) -> Iterator[StepCost]:
+def _rows(campaign: Campaign, attribution: Attribution, runs: Collection[str]) -> Iterator[ReportStep]:
     """The steps' rows; those that aren't among ``runs`` run in the first epoch only."""
     for step, found in zip(campaign.steps, attribution.steps, strict=True):
-        yield StepCost(
+        yield ReportStep(
             name=step.name,
             stages=step.stages,
             backend=step.backend,

@@ -15,7 +15,7 @@ from greenload.energy.attribution.observation import (
     writing_step,
 )
 from greenload.energy.figures import Figure, sum_figures
-from greenload.report import rows as table
+from greenload.report import rows
 from greenload.report.data import Report
 from greenload.text import DASH, amount, printable
 
@@ -161,7 +161,7 @@ def described(figure: Figure, unit: str, *, model: bool = True) -> str:
     """A figure with its interval and how it is known: ``"0.710 ±0.019 ms (0.691 to 0.729), measured"``."""
     if figure.value is None or figure.low is None or figure.high is None:
         return "unknown: no meter could say"
-    name = f", {table.band([figure])}" if model else ""
+    name = f", {rows.band([figure])}" if model else ""
     unresolved = ", not told from zero" if figure.unresolved else ""
     ends = f" ({figure.low:.3g} to {figure.high:.3g})".replace("-", "−") if figure.high > figure.low else ""
     return f"{amount(figure, resolve=False)} {unit}{ends}{name}{unresolved}"
@@ -169,20 +169,20 @@ def described(figure: Figure, unit: str, *, model: bool = True) -> str:
 
 def step_charts(report: Report) -> list[BarChart]:
     """CPU time and, where there are any, joules per step; first what leads."""
-    rows = [row for row in table.report_rows(report) if row.kind in ("step", "unattributed")]
-    noun = table.noun(report)
-    cpu = _chart("cpu", f"CPU ms per {noun}", rows, [{"cpu": row.cpu_ms} if row.cpu_ms else {} for row in rows])
-    energies = [row.energy_mj for row in rows]
+    shown = [row for row in rows.report_rows(report) if row.kind in ("step", "unattributed")]
+    noun = rows.noun(report)
+    cpu = _chart("cpu", f"CPU ms per {noun}", shown, [{"cpu": row.cpu_ms} if row.cpu_ms else {} for row in shown])
+    energies = [row.energy_mj for row in shown]
     if not any(energies):
         return [cpu]
-    energy = _chart("energy", f"mJ per {noun}, without the idle floor", rows, energies)
-    return [energy, cpu] if table.energy_leads(report) else [cpu, energy]
+    energy = _chart("energy", f"mJ per {noun}, without the idle floor", shown, energies)
+    return [energy, cpu] if rows.energy_leads(report) else [cpu, energy]
 
 
-def _chart(name: str, unit: str, rows: Sequence[table.ReportRow], costs: Sequence[Mapping[str, Figure]]) -> BarChart:
+def _chart(name: str, unit: str, shown: Sequence[rows.ReportRow], costs: Sequence[Mapping[str, Figure]]) -> BarChart:
     groups = [
         group
-        for group in table.GROUPS
+        for group in rows.GROUPS
         if any(cost[group].value is not None and cost[group].value != 0 for cost in costs if group in cost)
     ]
     label = {group: "CPU time" if name == "cpu" else group for group in groups}
@@ -195,9 +195,9 @@ def _chart(name: str, unit: str, rows: Sequence[table.ReportRow], costs: Sequenc
     short = unit.split(" per ")[0].removeprefix("CPU ")
     bars = tuple(
         bar(row.label, parts, axis, short, row.kind, where=row.where, branch=row.branch)
-        for row, parts in zip(rows, stacks, strict=True)
+        for row, parts in zip(shown, stacks, strict=True)
     )
-    bands = {group: table.band(of[group]) for group in groups}
+    bands = {group: rows.band(of[group]) for group in groups}
     legend = tuple(
         (f"{group} {sum_figures(of[group]).provenance}", f"{label[group]}, {bands[group]}") for group in groups
     )
@@ -221,9 +221,9 @@ def axis_of(stacks: Sequence[Sequence[Figure]], *, common: bool = True) -> Axis:
 
 def check_chart(report: Report) -> BarChart | None:
     """The steps' sum, stacked, over the held-out run of the whole, in CPU time; None where either isn't known."""
-    rows = table.report_rows(report)
-    steps = [row for row in rows if row.kind == "step"]
-    full = next(row.cpu_ms for row in rows if row.kind == "total")
+    shown = rows.report_rows(report)
+    steps = [row for row in shown if row.kind == "step"]
+    full = next(row.cpu_ms for row in shown if row.kind == "total")
     if full is None or full.value is None or any(row.cpu_ms is None or row.cpu_ms.value is None for row in steps):
         return None
     parts = [
@@ -231,7 +231,7 @@ def check_chart(report: Report) -> BarChart | None:
     ]
     whole = [BarPart("CPU time", "measured full", full)]
     axis = axis_of([[part.figure for part in parts], [full]], common=False)
-    unit = f"CPU ms per {table.noun(report)}"
+    unit = f"CPU ms per {rows.noun(report)}"
     bars = (
         bar("the steps' sum", parts, axis, "ms", "sum", common=False),
         bar("the whole, held out", whole, axis, "ms", "sum"),
@@ -284,23 +284,21 @@ def timeline(report: Report) -> Timeline | None:
     kinds = {step.name: _RAN for step in report.steps} | {FIRST_EPOCH: _FILLED, ITERATOR_START: _STARTED}
     kinds |= {writing_step(cache.name): _WRITTEN for cache in report.caches}
     classes = [_class(window, places) for window in windows]
-    watts = {group: [_power(report, window, group) for window in windows] for group in table.groups(report)}
+    watts = {group: [_power(report, window, group) for window in windows] for group in rows.groups(report)}
     busy = [None if (cpu := read_quantity(w, "cpu_s")) is None else cpu * 1e9 / w.wall_ns for w in windows]
     most = max((value for values in watts.values() for value in values if value is not None), default=0.0)
     shown = {name: values for name, values in watts.items() if max(_known(values), default=0.0) > most / 200}
     lanes = [
-        _lane(
-            name, "W", table.band(table.group_figures(report, name)), values, axis, ends, classes, _floor(report, name)
-        )
+        _lane(name, "W", rows.band(rows.group_figures(report, name)), values, axis, ends, classes, _floor(report, name))
         for name, values in shown.items()
     ]
     if _known(busy):
         busy_lane = _lane("CPUs busy", "CPUs", "measured", busy, axis, ends, classes, None)
-        lanes = [*lanes, busy_lane] if table.energy_leads(report) else [busy_lane, *lanes]
+        lanes = [*lanes, busy_lane] if rows.energy_leads(report) else [busy_lane, *lanes]
     tips = []
     for k, (window, (start, end)) in enumerate(zip(windows, ends, strict=True)):
         parts = [f"{group} {_digits(values[k])} W" for group, values in shown.items()]
-        work = f"{window.samples:,} {table.noun(report)}s in {window.wall_ns / 1e9:.2f} s"
+        work = f"{window.samples:,} {rows.noun(report)}s in {window.wall_ns / 1e9:.2f} s"
         what = printable(window.step) or ("the whole pipeline" if window.kind == "full" else "idle")
         ran = f", {kinds.get(window.step, _TRIED).get(window.kind, _RAN[window.kind])}" if window.step else ""
         drew = ", ".join([*parts, f"{_digits(busy[k])} CPUs busy"])
@@ -318,7 +316,7 @@ def _class(window: Observation, places: Mapping[str, int]) -> str:
 
 def _power(report: Report, window: Observation, group: str) -> float | None:
     """Watts of a group's domains in a window, idle floor included; None where any of them is invalid."""
-    domains = [name for name in report.total.energy_j_per_sample if table.group(name) == group]
+    domains = [name for name in report.total.energy_j_per_sample if rows.group(name) == group]
     total = 0.0
     for name in domains:
         joules = read_quantity(window, name)
@@ -332,7 +330,7 @@ def _power(report: Report, window: Observation, group: str) -> float | None:
 
 
 def _floor(report: Report, group: str) -> float | None:
-    values = [figure.value for name, figure in report.idle.power_w.items() if table.group(name) == group]
+    values = [figure.value for name, figure in report.idle.power_w.items() if rows.group(name) == group]
     return math.fsum(value for value in values if value is not None) if _known(values) else None
 
 
@@ -368,7 +366,7 @@ def _lane(
 
 def _legend(report: Report, windows: Sequence[Observation], places: Mapping[str, int]) -> tuple[tuple[str, str], ...]:
     ran = {window.step for window in windows}
-    legend = [(f"s{places[step.name]}", table.step_label(step)) for step in report.steps if step.name in ran]
+    legend = [(f"s{places[step.name]}", rows.step_label(step)) for step in report.steps if step.name in ran]
     kinds = {window.kind for window in windows}
     seen = {"full": "full" in kinds, "idle": "idle" in kinds, "less": "without" in kinds}
     of_epochs = {FIRST_EPOCH, ITERATOR_START, *(writing_step(cache.name) for cache in report.caches)}

@@ -14,8 +14,7 @@ from typing import Any
 
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.machine import Machine
-from greenload.report import notes
-from greenload.report import rows as table
+from greenload.report import notes, rows
 from greenload.report.data import Report
 from greenload.report.rows import ReportRow
 from greenload.text import DASH, bytes_text
@@ -113,10 +112,10 @@ def compare(a: Report, b: Report) -> Comparison:
         0.82
     """
     machines = tuple(_machines(a.machine, b.machine))
-    comparable = {name: _on_one_scale(a, b, name) for name in table.GROUPS}
-    notable = {*table.notable_groups(a), *table.notable_groups(b)}
+    comparable = {name: _on_one_scale(a, b, name) for name in rows.GROUPS}
+    notable = {*rows.notable_groups(a), *rows.notable_groups(b)}
     held_back = [name for name, fine in comparable.items() if not fine and name in notable]
-    rows_a, rows_b = (table.report_rows(replace(report, steps=report.own_steps)) for report in (a, b))
+    rows_a, rows_b = (rows.report_rows(replace(report, steps=report.own_steps)) for report in (a, b))
     pairs = tuple(_pair(row_a, row_b, comparable) for row_a, row_b in _matched(rows_a, rows_b))
     return Comparison(
         a, b, machines, tuple(_setups(a, b)), tuple(_totals(a, b, comparable)), pairs, _incomparable(held_back)
@@ -229,7 +228,7 @@ def _facts(report: Report) -> dict[str, Any]:
 def _on_one_scale(a: Report, b: Report, group: str) -> bool:
     """Whether joules of a group may be divided: measured in both, or from one model or declaration on one machine."""
     known = [
-        [figure for figure in table.group_figures(report, group) if figure.value is not None and figure.value != 0]
+        [figure for figure in rows.group_figures(report, group) if figure.value is not None and figure.value != 0]
         for report in (a, b)
     ]
     if not all(known):
@@ -237,7 +236,7 @@ def _on_one_scale(a: Report, b: Report, group: str) -> bool:
     bands = [sum_figures(figures) for figures in known]
     if all(band.provenance == "measured" for band in bands):
         return True
-    return _same_hardware(a.machine, b.machine) and table.band(known[0]) == table.band(known[1])
+    return _same_hardware(a.machine, b.machine) and rows.band(known[0]) == rows.band(known[1])
 
 
 def _same_hardware(a: Machine, b: Machine) -> bool:
@@ -256,7 +255,7 @@ def _incomparable(groups: list[str]) -> str:
 
 def _matched(a: list[ReportRow], b: list[ReportRow]) -> Iterator[tuple[ReportRow | None, ReportRow | None]]:
     """Pairs of rows of one name, in the order of both tables, as far as they have one order."""
-    names = [[_key(rows, k) for k in range(len(rows))] for rows in (a, b)]
+    names = [[_key(side, k) for k in range(len(side))] for side in (a, b)]
     of_b = dict(zip(names[1], b, strict=True))
     moved = {*names[0]} & {*names[1]}
     for tag, i, j, k, n in SequenceMatcher(None, names[0], names[1], autojunk=False).get_opcodes():
@@ -266,8 +265,8 @@ def _matched(a: list[ReportRow], b: list[ReportRow]) -> Iterator[tuple[ReportRow
             yield from ((None, b[index]) for index in range(k, n) if names[1][index] not in moved)
 
 
-def _key(rows: list[ReportRow], index: int) -> tuple[str, str, str, int]:
-    names = [(row.kind, row.branch, row.name) for row in rows]
+def _key(side: list[ReportRow], index: int) -> tuple[str, str, str, int]:
+    names = [(row.kind, row.branch, row.name) for row in side]
     return *names[index], names[:index].count(names[index])
 
 
@@ -277,7 +276,7 @@ def _pair(a: ReportRow | None, b: ReportRow | None, comparable: Mapping[str, boo
     divide = row.kind != "unattributed"  # a ratio of what is left over means nothing
     cpu = _change("CPU", "ms", a.cpu_ms if a else None, b.cpu_ms if b else None, divide=divide)
     changes = {"CPU": cpu}
-    for group in table.GROUPS:
+    for group in rows.GROUPS:
         left, right = (row.energy_mj.get(group) if row else None for row in (a, b))
         if left is not None or right is not None:
             changes[group] = _change(group, "mJ", left, right, divide=divide, comparable=comparable[group])
@@ -288,11 +287,11 @@ def _pair(a: ReportRow | None, b: ReportRow | None, comparable: Mapping[str, boo
 
 
 def _totals(a: Report, b: Report, comparable: Mapping[str, bool]) -> Iterator[Change]:
-    noun = table.noun(a)
+    noun = rows.noun(a)
     yield _change("CPU time", f"ms per {noun}", *(scale(report.total.cpu_s_per_sample, 1e3) for report in (a, b)))
-    notable = {*table.notable_groups(a), *table.notable_groups(b)}
-    for group in [name for name in table.GROUPS if name in notable]:
-        left, right = (table.by_group(report.total.energy_j_per_sample).get(group) for report in (a, b))
+    notable = {*rows.notable_groups(a), *rows.notable_groups(b)}
+    for group in [name for name in rows.GROUPS if name in notable]:
+        left, right = (rows.by_group(report.total.energy_j_per_sample).get(group) for report in (a, b))
         if left is not None or right is not None:
             figures = (scale(figure, 1e3) if figure is not None else None for figure in (left, right))
             yield _change(f"{group} joules", f"mJ per {noun}", *figures, comparable=comparable[group])

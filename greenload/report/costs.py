@@ -11,7 +11,7 @@ from greenload.energy.figures import Figure
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepCost(Cost):
+class ReportStep(Cost):
     """One step of the plan and its cost."""
 
     name: str
@@ -42,7 +42,7 @@ class StepCost(Cost):
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> StepCost:
+    def from_dict(cls, data: Mapping[str, Any]) -> ReportStep:
         """The inverse of `to_dict`."""
         return cls(
             **cost(data),
@@ -122,7 +122,7 @@ class FirstEpoch:
     A cache's row is what writing it costs. A row behind it is the same as in later epochs.
     """
 
-    steps: tuple[StepCost, ...]
+    steps: tuple[ReportStep, ...]
     full: FullRun
     """The whole pipeline in such an epoch, held out from the steps."""
     idle: IdleCost
@@ -147,7 +147,7 @@ class FirstEpoch:
     def from_dict(cls, data: Mapping[str, Any]) -> FirstEpoch:
         """The inverse of `to_dict`."""
         return cls(
-            steps=tuple(map(StepCost.from_dict, data["steps"])),
+            steps=tuple(map(ReportStep.from_dict, data["steps"])),
             full=FullRun.from_dict(data["full"]),
             idle=IdleCost.from_dict(data["idle"]),
             unattributed=Cost(**cost(data["unattributed"])),

@@ -24,7 +24,7 @@ from greenload.report.costs import (
     FullRun,
     IdleCost,
     IteratorStart,
-    StepCost,
+    ReportStep,
     cost,
     cost_to_dict,
     domains,
@@ -145,7 +145,7 @@ class Report:
     """The plan's ``to_dict()``."""
     samples: int
     """Samples of the source that were profiled."""
-    steps: tuple[StepCost, ...]
+    steps: tuple[ReportStep, ...]
     full: FullRun
     idle: IdleCost
     unattributed: Cost
@@ -202,7 +202,7 @@ class Report:
         )
 
     @property
-    def own_steps(self) -> tuple[StepCost, ...]:
+    def own_steps(self) -> tuple[ReportStep, ...]:
         """The steps with what each costs in an epoch in which it runs: in front of a cache, that is the first one.
 
         They don't sum to ``full``: use them to look at one step.
@@ -271,7 +271,7 @@ class Report:
                 pipeline=data["pipeline"],
                 plan=data["plan"],
                 samples=data["samples"],
-                steps=tuple(map(StepCost.from_dict, data["steps"])),
+                steps=tuple(map(ReportStep.from_dict, data["steps"])),
                 full=FullRun.from_dict(data["full"]),
                 idle=IdleCost.from_dict(data["idle"]),
                 unattributed=Cost(**cost(data["unattributed"])),

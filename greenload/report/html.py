@@ -7,10 +7,10 @@ from importlib import resources
 from typing import Any
 
 from greenload.errors import ReportError
-from greenload.report import comparison_page
-from greenload.report import page as sections
 from greenload.report.comparison import compare
+from greenload.report.comparison_page import comparison_values
 from greenload.report.data import Report
+from greenload.report.page import page_values
 from greenload.text import printable
 
 
@@ -33,7 +33,7 @@ def html(report: Report, other: Report | None = None) -> str:
     Example:
         >>> pathlib.Path("report.html").write_text(html(report), encoding="utf-8")
     """
-    return compare_html(report, other) if other is not None else _render("page.html", sections.page_values(report))
+    return compare_html(report, other) if other is not None else _render("page.html", page_values(report))
 
 
 def compare_html(a: Report, b: Report) -> str:
@@ -42,7 +42,7 @@ def compare_html(a: Report, b: Report) -> str:
     Raises:
         ReportError: jinja2 is missing.
     """
-    return _render("compare.html", comparison_page.comparison_values(compare(a, b)))
+    return _render("compare.html", comparison_values(compare(a, b)))
 
 
 def _render(name: str, values: dict[str, Any]) -> str:

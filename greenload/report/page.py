@@ -12,7 +12,7 @@ from typing import Any
 from greenload.energy.figures import PROVENANCES, Figure, scale, sum_figures
 from greenload.report import charts, notes, rows
 from greenload.report.charts import BarChart
-from greenload.report.costs import StepCost
+from greenload.report.costs import ReportStep
 from greenload.report.data import UNATTRIBUTED_LIMIT, Report
 from greenload.report.rows import ReportRow
 from greenload.report.views import View, exceeded, views
@@ -198,7 +198,7 @@ def _specs(report: Report) -> Mapping[str, Any]:
     }
 
 
-def _box(step: StepCost, share: float | None, spec: object, number: int) -> dict[str, Any]:
+def _box(step: ReportStep, share: float | None, spec: object, number: int) -> dict[str, Any]:
     size = bytes_text(step.bytes_out_per_sample) if step.bytes_out_per_sample is not None else ""
     cost = amount(scale(step.cpu_s_per_sample, 1e3))
     share = None if cost in ("unresolved", DASH) else share  # as in the table

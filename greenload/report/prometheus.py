@@ -22,7 +22,7 @@ from greenload.energy.figures import Figure
 from greenload.energy.meters.base import MeterStatus
 from greenload.energy.sampler import Sampler
 from greenload.errors import MeterError, UsageError
-from greenload.report.costs import StepCost
+from greenload.report.costs import ReportStep
 from greenload.report.data import Report
 from greenload.system.endpoint import Answer, Endpoint, parse_address
 from greenload.text import printable
@@ -152,8 +152,8 @@ class _Live:
         self._first = self._last = sampler.mark()
         self._joules = dict.fromkeys(sampler.channels, 0.0)
         self._gaps = dict.fromkeys(sampler.channels, 0)
-        self._void: dict[str, str] = {}
-        self._told: set[str] = set()  # domains that ever gave a figure: no figure isn't 0 J
+        self._invalid: dict[str, str] = {}
+        self._known: set[str] = set()  # domains that ever gave a figure: no figure isn't 0 J
         self._frozen = False
         self._base: _Totals = ({}, {}, 0.0) if before is None else before.totals()
 
@@ -166,7 +166,7 @@ class _Live:
     def totals(self) -> _Totals:
         """What was counted up to the last update, by all that were attached."""
         energy, gaps, cpu_s = dict(self._base[0]), dict(self._base[1]), self._base[2]
-        for name in sorted(self._told):
+        for name in sorted(self._known):
             key = (name, self._sampler.channels[name].provenance)
             energy[key] = energy.get(key, 0.0) + self._joules[name]
             gaps[name] = gaps.get(name, 0) + self._gaps[name]
@@ -178,7 +178,7 @@ class _Live:
                 self._update()
             joules, counts, cpu_s = self.totals()
             edges = self._last.edges
-            failing = self._void | {name: edge.failure for name, edge in edges.items() if edge.failure}
+            failing = self._invalid | {name: edge.failure for name, edge in edges.items() if edge.failure}
         energy = [({"domain": name, "provenance": source}, total_j) for (name, source), total_j in joules.items()]
         gaps = [({"domain": name}, float(count)) for name, count in counts.items()]
         return [
@@ -197,7 +197,7 @@ class _Live:
             self._frozen = True
             return
         window = self._sampler.window(self._last, mark)
-        self._void = {name: why for name, why in window.void.items() if name not in mark.edges}
+        self._invalid = {name: why for name, why in window.void.items() if name not in mark.edges}
         for name in self._joules:
             if name in mark.edges:
                 # The sampler's own unwrapped totals: exact however close two scrapes are.
@@ -209,7 +209,7 @@ class _Live:
         # Two scrapes may be closer than a counter's refreshes, so its figure is that of all the time, or that it moved.
         whole = self._sampler.window(self._first, mark)
         known = {*window.energy_j, *whole.energy_j}
-        self._told |= {name for name, joules in self._joules.items() if joules or name in known}
+        self._known |= {name for name, joules in self._joules.items() if joules or name in known}
         self._last = mark
 
     def _usable(self, failing: Mapping[str, str]) -> Iterator[tuple[Mapping[str, str], float]]:
@@ -284,7 +284,7 @@ def _one_each(statuses: Iterable[MeterStatus]) -> Iterable[MeterStatus]:
     return {(status.domain, status.meter): status for status in reversed(ranked)}.values()
 
 
-def _distinct(steps: Iterable[StepCost]) -> list[StepCost]:
+def _distinct(steps: Iterable[ReportStep]) -> list[ReportStep]:
     """The steps, those whose labels would repeat with a number: a series that comes twice can't be scraped."""
     seen: dict[tuple[str, str, str], int] = {}
     distinct = []

@@ -11,7 +11,7 @@ from typing import Any
 from greenload.energy.attribution.costs import Cost
 from greenload.energy.domains import DOMAIN_KINDS, Domain
 from greenload.energy.figures import Figure, scale, sum_figures
-from greenload.report.costs import StepCost
+from greenload.report.costs import ReportStep
 from greenload.report.data import UNATTRIBUTED_LIMIT, Advice, Report
 from greenload.report.views import View, exceeded, views
 from greenload.text import amount, bytes_text, percent, printable
@@ -129,7 +129,7 @@ def shows_reads(report: Report) -> bool:
     return any(figure.value is not None and figure.value > 0 and not figure.unresolved for figure in counts)
 
 
-def step_label(step: StepCost) -> str:
+def step_label(step: ReportStep) -> str:
     """The step's name, with its stages where it fuses several and the name doesn't say so."""
     joined = " + ".join(step.stages)
     fused = len(step.stages) > 1 and joined != step.name

@@ -9,8 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from greenload.energy.figures import Figure, scale
-from greenload.report import notes
-from greenload.report import rows as table
+from greenload.report import notes, rows
 from greenload.report.columns import Facts, FigureTable, Line, Sentence, plain_text
 from greenload.report.comparison import SEPARATE, Comparison, Difference, times, verdict
 from greenload.report.data import Report
@@ -33,12 +32,12 @@ def render_report(report: Report) -> RenderableType:
         >>> rich.print(render_report(Report.load("report.json")))
     """
     lines: list[RenderableType] = []
-    if warning := table.warning(report):
+    if warning := rows.warning(report):
         lines.append(Sentence(warning, "bold red"))
-    lines.append(Sentence(Text.assemble((table.title(report), "bold"), ": ", table.subject(report))))
-    lines.append(Sentence(table.machine_line(report), "dim"))
-    groups = table.notable_groups(report)
-    lines.append(Sentence(table.provenance(report, groups)))
+    lines.append(Sentence(Text.assemble((rows.title(report), "bold"), ": ", rows.subject(report))))
+    lines.append(Sentence(rows.machine_line(report), "dim"))
+    groups = rows.notable_groups(report)
+    lines.append(Sentence(rows.provenance(report, groups)))
     lines += map(_note, notes.conditions(report))
     shown = views(report)
     for view in shown:
@@ -51,20 +50,20 @@ def render_report(report: Report) -> RenderableType:
     lines += [_note(note) for note in (notes.epochs(report), notes.iterator_start(report)) if note]
     if carbon := notes.carbon(report.carbon, report):
         lines.append(_note(carbon))
-    if crossing := "; ".join(text for _, text in table.crossings(report)):
+    if crossing := "; ".join(text for _, text in rows.crossings(report)):
         lines.append(Sentence(f"crosses, an image: {crossing}", "dim"))
-    steps = [row.energy_mj for view in shown for row in table.report_rows(view.report) if row.kind == "step"]
+    steps = [row.energy_mj for view in shown for row in rows.report_rows(view.report) if row.kind == "step"]
     if any(
         name in energy and energy[name].value is not None and energy[name].unresolved
         for energy in steps
         for name in groups
     ):
         lines.append(Sentence(f"{_UNRESOLVED}: unresolved, the meter can't tell it from zero", "dim"))
-    lines += [Sentence(below, "dim") for view in shown if (below := table.below_zero(view.report))]
+    lines += [Sentence(below, "dim") for view in shown if (below := rows.below_zero(view.report))]
     lines += _advice(report)
-    left_out = report.skipped[: table.RECORDS_SHOWN]
+    left_out = report.skipped[: rows.RECORDS_SHOWN]
     lines += [Sentence(f"left out: {printable(f'{record.name}: {record.reason}')}") for record in left_out]
-    if more := table.more_left_out(report):
+    if more := rows.more_left_out(report):
         lines.append(Sentence(more))
     lines += [
         Sentence(f"no figures for {printable(f'{meter.domain}: {meter.reason}')}", "dim")
@@ -93,24 +92,24 @@ def render_comparison(comparison: Comparison) -> RenderableType:
         lines.append(Sentence(unlike, "bold red"))
         lines.append(_differences(comparison.machines))
     for letter, report in (("A", comparison.a), ("B", comparison.b)):
-        lines.append(Sentence(Text.assemble((f"{letter}  {table.title(report)}", "bold"), ": ", table.subject(report))))
-        if warning := table.warning(report):
+        lines.append(Sentence(Text.assemble((f"{letter}  {rows.title(report)}", "bold"), ": ", rows.subject(report))))
+        if warning := rows.warning(report):
             lines.append(Sentence(warning, "bold red", indent=3))
     if comparison.setups:
         lines.append(_differences(comparison.setups))
-    rows = []
+    table_lines = []
     for pair in comparison.pairs:
         change = pair.changes["CPU"]
         if change.a is not None or change.b is not None:
             fate = {"A": "removed", "B": "added"}.get(pair.only) or verdict(change)
             resolve = pair.kind == "step"
             cells = (pair.name, _cell(change.a, resolve), _cell(change.b, resolve), times(change.ratio), fate)
-            rows.append(Line(cells, _STYLES[pair.kind], end_section=pair.kind == "total"))
+            table_lines.append(Line(cells, _STYLES[pair.kind], end_section=pair.kind == "total"))
     for change in comparison.totals[1:]:
         sides = (_cell(change.a, False), _cell(change.b, False))
-        rows.append(Line((f"{change.name}, {change.unit}", *sides, times(change.ratio), verdict(change))))
+        table_lines.append(Line((f"{change.name}, {change.unit}", *sides, times(change.ratio), verdict(change))))
     heads = ("A", "B", "B / A (95 %)", "B is")
-    lines.append(FigureTable(f"CPU ms/{table.noun(comparison.a)}", heads, rows, left=frozenset({"B is"})))
+    lines.append(FigureTable(f"CPU ms/{rows.noun(comparison.a)}", heads, table_lines, left=frozenset({"B is"})))
     unclear = "unclear: the interval of B − A holds zero"
     lines += [Sentence(note, "dim") for note in (unclear, SEPARATE, comparison.incomparable) if note]
     return Group(*lines)
@@ -131,7 +130,7 @@ def _advice(report: Report) -> list[RenderableType]:
     for number, advice in enumerate(report.advice, 1):
         lines.append(Sentence(f"{number}. {printable(advice.title)}"))
         if not advice.is_remark:
-            saved = f"{table.found_by(advice)}: saves {table.saving(report, advice)}"
+            saved = f"{rows.found_by(advice)}: saves {rows.saving(report, advice)}"
             lines.append(Sentence(saved, "green" if advice.method == "trial" else "italic", indent=3))
         if advice.detail:
             lines.append(Sentence(printable(advice.detail), "dim", indent=3))
@@ -149,22 +148,22 @@ def _view(view: View) -> list[RenderableType]:
     shown: list[RenderableType] = []
     if view.name:
         shown += [Text(""), Sentence(Text.assemble((view.name, "bold"), ": ", view.text))]
-    shown += [_table(view), Sentence(table.throughput(report))]
+    shown += [_table(view), Sentence(rows.throughput(report))]
     return shown + [_note(note) for note in notes.indistinguishable(report.together, report)]
 
 
 def _table(view: View) -> FigureTable:
     """A row for each step, what no step explains, the idle floor and the total."""
     report = view.report
-    groups = table.notable_groups(report)
-    noun, rows, lacking = table.noun(report), table.view_rows(view), notes.missing_parts(report)
+    groups = rows.notable_groups(report)
+    noun, shown, lacking = rows.noun(report), rows.view_rows(view), notes.missing_parts(report)
     one_backend = all(step.backend == report.plan.get("backend") for step in report.steps)
-    reading, reads = table.shows_reading(report), table.shows_reads(report)
+    reading, reads = rows.shows_reading(report), rows.shows_reads(report)
     heads = ([] if one_backend else ["backend"]) + [f"CPU\nms/{noun}", "share"]
     heads += [_group_head(report, name, name in lacking) for name in groups]
     heads += (["read\nkB"] if reading else []) + ([f"reads\n/{noun}"] if reads else [])
     lines, branch = [], ""
-    for row, following in itertools.pairwise([*rows, None]):
+    for row, following in itertools.pairwise([*shown, None]):
         assert row is not None  # only the last pair's second is
         if row.branch != branch and row.branch:
             lines.append(Line((Text(f"input {row.branch}", style="dim italic"),)))
@@ -182,12 +181,12 @@ def _table(view: View) -> FigureTable:
 
 
 def _group_head(report: Report, name: str, in_part: bool) -> str:
-    modelled = table.band(table.group_figures(report, name))
+    modelled = rows.band(rows.group_figures(report, name))
     suffix = "" if modelled == "measured" else f"\n{modelled.split(' ')[0]}"
     return f"{name}\nmJ{suffix}" + ("\nin part" if in_part else "")
 
 
-def _name(row: table.ReportRow) -> Text:
+def _name(row: rows.ReportRow) -> Text:
     """The step's label, set in under its side input, with where it was written below."""
     margin = "  " if row.branch else ""
     where = [(f"\n{margin}{row.where}", "dim")] if row.where else []

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from greenload.energy.attribution.costs import Indistinct
-from greenload.report.costs import CacheState, StepCost
+from greenload.report.costs import CacheState, ReportStep
 from greenload.report.data import UNATTRIBUTED_LIMIT, Report
 from greenload.text import printable
 
@@ -62,7 +62,7 @@ def views(report: Report) -> tuple[View, ...]:
     )
 
 
-def _named(steps: Sequence[StepCost], caches: Mapping[str, str]) -> tuple[StepCost, ...]:
+def _named(steps: Sequence[ReportStep], caches: Mapping[str, str]) -> tuple[ReportStep, ...]:
     """The steps, those that are caches named by what is done to them."""
     return tuple(replace(step, name=caches.get(step.name, step.name)) for step in steps)
 

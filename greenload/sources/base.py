@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -57,3 +58,12 @@ def is_source(value: object) -> bool:
     """Whether a value is a ``Source``. Reads none of its members: ``isinstance`` would, and so would list a folder."""
     members = ("__len__", "spec", "labels", "name", "read", "fingerprint", "to_dict")
     return all(hasattr(type(value), member) or member in getattr(value, "__dict__", ()) for member in members)
+
+
+def file_stamp(path: str) -> str:
+    """A text that differs once a file's size or times of change do; for a missing file the error's number."""
+    try:
+        state = os.stat(path)
+    except OSError as error:
+        return f"{error.errno}"
+    return f"{state.st_size}\0{state.st_mtime_ns}\0{state.st_ctime_ns}"

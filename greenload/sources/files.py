@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from greenload.errors import RecordError, SourceError
 from greenload.public import public
 from greenload.sources import csv_parquet, listing
-from greenload.sources.base import UNREADABLE
+from greenload.sources.base import UNREADABLE, file_stamp
 from greenload.sources.class_order import ClassOrder, check_order, class_names
 from greenload.sources.given_labels import integer_labels
 from greenload.sources.listing import Paths
@@ -79,12 +79,7 @@ class FileSource:
         """A digest of every file's path, size and time of change. A missing file has an entry of its own."""
         digest = hashlib.blake2b(digest_size=16)
         for path, label in zip(self.paths, self.labels, strict=True):
-            try:
-                state = os.stat(path)
-                stamp = f"{state.st_size}\0{state.st_mtime_ns}\0{state.st_ctime_ns}"
-            except OSError as error:
-                stamp = f"{error.errno}"
-            digest.update(f"{path}\0{label}\0{stamp}\n".encode(errors="surrogateescape"))
+            digest.update(f"{path}\0{label}\0{file_stamp(path)}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
 

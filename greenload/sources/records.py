@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from greenload.errors import RecordError, SourceError
 from greenload.public import public
 from greenload.sources import listing, record_readers
-from greenload.sources.base import UNREADABLE
+from greenload.sources.base import UNREADABLE, file_stamp
 from greenload.sources.formats import record_index, tf_example, tfrecord
 from greenload.sources.formats.record_index import RecordIndex
 from greenload.sources.record_files import files_in, files_of_pattern
@@ -187,12 +187,7 @@ class RecordSource:
         """A digest of the files' paths, sizes and times of change, and of what is read of them."""
         digest = hashlib.blake2b(repr(self.keys()).encode(), digest_size=16)
         for part in self.parts():
-            try:
-                state = os.stat(part.path)
-                stamp = f"{state.st_size}\0{state.st_mtime_ns}\0{state.st_ctime_ns}"
-            except OSError as error:
-                stamp = f"{error.errno}"
-            text = f"{part.path}\0{part.skip}\0{part.take}\0{stamp}\n"
+            text = f"{part.path}\0{part.skip}\0{part.take}\0{file_stamp(part.path)}\n"
             digest.update(text.encode(errors="surrogateescape"))
         return digest.hexdigest()
 

@@ -102,7 +102,7 @@ def split_joules(
     """One domain's joules by what they went into; of a domain that has a figure in the whole window."""
     channel, floor, wall_s = basis.channels[domain], basis.floors.get(domain), window.wall_ns / 1e9
     sound = [inner for inner in validation if domain not in inner.void]
-    outside = less(window, sound)
+    outside = time_outside(window, sound)
     trained = _own(outside, channel, floor)
     validated = [_own(inner, channel, floor) for inner in sound]
     counted = _counted(channel, window)
@@ -152,7 +152,7 @@ def _missing(channel: Channel) -> Figure:
     return Figure.missing(channel.provenance, channel.systematic)
 
 
-def less(window: Window, inner: Sequence[Window]) -> Window:
+def time_outside(window: Window, inner: Sequence[Window]) -> Window:
     """The time of a window that is in none of the inner ones."""
     return Window(
         wall_ns=window.wall_ns - sum(part.wall_ns for part in inner),

@@ -47,16 +47,10 @@ from greenload.training.joules import (
     SplitBasis,
     exact,
     is_measured_work,
-    less,
     split_joules,
+    time_outside,
 )
-from greenload.training.notes import (
-    NOT_PROFILED,
-    exceeding_notes,
-    origin_notes,
-    profile_notes,
-    validation_notes,
-)
+from greenload.training.notes import NOT_PROFILED, exceeding_notes, origin_notes, profile_notes, validation_notes
 from greenload.training.report import EnergyPart, Passed, Spent
 
 
@@ -87,7 +81,7 @@ def split(
     loader = _loader(basis, window, passed, fed, known)
     joules = {domain: split_joules(basis, domain, window, validation, passed.waiting_s, loader) for domain in known}
     joules |= _invalid_joules(basis, window, loader)
-    work_cpu = exact(less(window, validation).cpu_s)
+    work_cpu = exact(time_outside(window, validation).cpu_s)
     unfit = _why_unfit(basis, joules, loader, work_cpu, passed)
     if unfit:
         joules = {domain: of_domain.without_loader(basis.channels[domain]) for domain, of_domain in joules.items()}

@@ -64,6 +64,7 @@ def test_every_dali_step_can_be_replayed(folder: Path) -> None:
         replay(plan, 1, records, 15, 1)
 
 
+@pytest.mark.slow
 def test_replays_of_all_steps_cost_about_what_the_pipeline_costs() -> None:
     images = [png(photo(300, 400, seed)) for seed in range(16)]
     pipeline = pipeline_of(RandomResizedCrop(224), RandomHorizontalFlip(), ToDtype("float32", True), count=16)

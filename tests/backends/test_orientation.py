@@ -192,6 +192,7 @@ def test_the_graph_finds_what_python_finds() -> None:
 BYTE = st.sampled_from([0, 1, 3, 6, 8, 0x12, 0x2A, 0x49, 0x4D, 0xD9, 0xDA, 0xDB, 0xE0, 0xE1, 0xE2, 0xFE, 0xFF])
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from([name for name in PLACES if not name.startswith("TIFF")]),
     st.integers(1, 8),
@@ -213,7 +214,7 @@ def test_they_agree_on_damaged_files(name: str, value: int, changes: list[tuple[
     assert in_graph()(bytes(data)) == orientation(bytes(data))
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(120)
 def test_no_file_is_decoded_before_its_orientation_is_known() -> None:
     """The search for it would be cancelled where decoding fails; now and then that is raised in place of the error."""
     tf = pytest.importorskip("tensorflow")

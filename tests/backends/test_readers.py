@@ -224,6 +224,7 @@ def test_check_judges_by_what_load_would_do(mixed: Files, capsys: pytest.Capture
     assert "--backend must be one of auto, tf, dali-cpu, dali, pillow, not 'opencv'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tf", "pillow"])
 def test_the_limit_of_memory_holds_for_them(backend: str, mixed: Files) -> None:
     source = Files([mixed.name(1 if backend == "tf" else 3)])
@@ -308,7 +309,7 @@ def test_in_a_profile_their_work_is_the_decoding_steps(
     kinds = sum(formats.header(data).kind in (plan.readers or ()) for data in parts[0].images)
     full, without = replay.of(backend).pair(plan, segment, segment.steps[0], parts)
     done = replay.through(plan, segment, parts)
-    idle = replay.of(backend).hand_over(plan, segment, 18, parts, done)
+    idle = replay.of(backend).idle_runner(plan, segment, 18, parts, done)
     decoded: list[str] = []
     pixels = Readers.pixels
     monkeypatch.setattr(

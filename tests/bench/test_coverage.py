@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.coverage import PARTS, cell, held, line, profile, rows
-from greenload.energy.emulators.simulator import typical_scenario
+from bench.simulator import typical_scenario
 
 
 def test_intervals_that_miss_are_counted() -> None:

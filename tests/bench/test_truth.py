@@ -14,7 +14,7 @@ from bench import truth, truth_steps
 from bench.truth_steps import ALL, TOTAL, Judged, Truth
 from greenload.energy.figures import Figure
 from greenload.machine import Machine
-from greenload.report.costs import FullRun, IdleCost, StepCost
+from greenload.report.costs import FullRun, IdleCost, ReportStep
 from greenload.report.data import Cost, Report
 
 CPU = "cpu:package-0"
@@ -24,8 +24,8 @@ def figure(value: float, half: float = 0.01) -> Figure:
     return Figure(value, value - half, value + half, "measured")
 
 
-def step(name: str, cpu_s: float, joules: float, half: float = 0.001) -> StepCost:
-    return StepCost(
+def step(name: str, cpu_s: float, joules: float, half: float = 0.001) -> ReportStep:
+    return ReportStep(
         name=name,
         stages=(name,),
         backend="tf",
@@ -36,7 +36,7 @@ def step(name: str, cpu_s: float, joules: float, half: float = 0.001) -> StepCos
     )
 
 
-def report(*steps: StepCost, total: float = 1.0, rest: float = 0.0) -> Report:
+def report(*steps: ReportStep, total: float = 1.0, rest: float = 0.0) -> Report:
     def cost(cpu_s: float, joules: float) -> dict[str, object]:
         return {
             "cpu_s_per_sample": figure(cpu_s),

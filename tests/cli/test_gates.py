@@ -19,8 +19,9 @@ import pytest
 
 from greenload import cli
 from greenload.cli.serve import Serving, serving
+from greenload.energy.emulators.replay import ReplayMeter
 from greenload.energy.figures import Figure
-from greenload.energy.meters.base import Channel, MeterStatus, ReplayMeter
+from greenload.energy.meters.base import Channel, MeterStatus
 from greenload.energy.sampler import Sampler
 from greenload.report.data import Report
 

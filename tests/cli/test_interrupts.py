@@ -129,6 +129,7 @@ def interrupted(processes: dict[str, subprocess.Popen[str]], again_s: float | No
             process.kill()
 
 
+@pytest.mark.slow
 def test_whatever_becomes_of_the_interrupt_the_process_ends() -> None:
     quick = [name for name in FORMS if name not in SLOW]
     found = interrupted({name: started(script(FORMS[name])) for name in (*quick, *SLOW)})
@@ -137,12 +138,14 @@ def test_whatever_becomes_of_the_interrupt_the_process_ends() -> None:
     assert max(one.took_s for one in found.values()) < GRACE_S + 3, found
 
 
+@pytest.mark.slow
 def test_a_second_interrupt_ends_it_at_once() -> None:
     found = interrupted({name: started(script(FORMS[name])) for name in SLOW}, again_s=0.1)
     assert {name: (one.status, one.stderr) for name, one in found.items()} == dict.fromkeys(SLOW, (STATUS, LINE))
     assert max(one.took_s for one in found.values()) < GRACE_S, found
 
 
+@pytest.mark.slow
 def test_what_is_temporary_is_removed(tmp_path: Path) -> None:
     body = """
         import atexit, tempfile

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from greenload.energy.meters.base import Channel, Meter, ReplayMeter, channels_by_domain
+from greenload.energy.emulators.replay import ReplayMeter
+from greenload.energy.meters.base import Channel, Meter, channels_by_domain
 from greenload.energy.meters.discover import discover
 from greenload.energy.meters.storage import DataLocation
 from greenload.errors import MeterError

@@ -21,10 +21,10 @@ OTHER_COLONS = {
     "Zone.order": "numbers of a zone's id",
     "Zone.parent_id": "numbers of a zone's id",
     "_in_overlay": "folders of an overlay",
-    "_names_tensorflow": "FILE:NAME of a pipeline",
     "_locate": "HOST:FOLDER of a network's file system",
+    "_names_tensorflow": "FILE:NAME of a pipeline",
+    "find_pipeline": "FILE:NAME of a pipeline",
     "look": "fields of /proc/cpuinfo",
-    "resolve": "FILE:NAME of a pipeline",
 }
 """Functions that take other texts with colons apart, and which."""
 

@@ -18,7 +18,8 @@ import pytest
 from mount_namespaces import private_mounts
 
 from greenload.energy.emulators.powercap import EmulatedMachine, Power, PowercapEmulator, PowercapLayout, attach
-from greenload.energy.meters.base import Channel, CounterMeter, ReplayMeter
+from greenload.energy.emulators.replay import ReplayMeter
+from greenload.energy.meters.base import Channel, CounterMeter
 from greenload.energy.meters.discover import discover
 from greenload.energy.meters.rapl import find_rapl
 from greenload.energy.sampler import Mark, Sampler, Window

@@ -36,8 +36,8 @@ def test_power_states_come_out_as_they_were_laid_out() -> None:
     drive = parse_identify(identify_bytes("Example 2 TB", [ACTIVE, ASLEEP]))
     assert drive.model == "Example 2 TB"
     assert drive.states == (
-        PowerState(8.5, True, 230e-6, 70e-6, pytest.approx(0.6), pytest.approx(6.2), 2),  # type: ignore[arg-type]
-        PowerState(0.005, False, 0.002, 0.005, None, None, 0),
+        PowerState(8.5, pytest.approx(0.6), pytest.approx(6.2)),  # type: ignore[arg-type]
+        PowerState(0.005, None, None),
     )
     fine = parse_identify(identify_bytes("fine", [replace(ACTIVE, idlp=6000, ips=1, actp=62000, aps=1)])).states[0]
     assert (fine.idle_w, fine.active_w) == (pytest.approx(0.6), pytest.approx(6.2))
@@ -125,7 +125,7 @@ def test_activity_that_cannot_be_read_fails_and_is_no_zero() -> None:
     def broken() -> Activity:
         raise OSError("gone")
 
-    meter = DeclaredDriveMeter(Disk("nvme0n1", NVME), Drive("x", (PowerState(8, True, 0, 0, 1, 5, 0),)), broken)
+    meter = DeclaredDriveMeter(Disk("nvme0n1", NVME), Drive("x", (PowerState(8, 1, 5),)), broken)
     reading = meter.read()
     assert not reading.counter_j and "can't be read: gone" in reading.failed["storage:nvme0n1"]
 

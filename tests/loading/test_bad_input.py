@@ -26,7 +26,6 @@ from greenload.text import printable
 
 tf = pytest.importorskip("tensorflow")
 pytestmark = [
-    pytest.mark.timeout(300),  # ends a hang; on a busy machine a graph takes seconds
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:.* have an EXIF orientation"),  # tests/test_survey.py
 ]

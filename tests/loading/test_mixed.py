@@ -186,6 +186,7 @@ STREAMS: dict[str, tuple[Any, tuple[Stage, ...], Placed]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STREAMS)
 def test_order_labels_and_pixels_are_those_of_one_backend(photos: Files, name: str) -> None:
     source, stages, placed = STREAMS[name]
@@ -255,6 +256,7 @@ def test_a_dataset_that_is_given_up_is_let_go(photos: Files) -> None:
     assert [stream for stream in streams if stream() is not None] == []
 
 
+@pytest.mark.slow
 def test_a_split_where_a_batch_is_dense_gives_the_same_bits(photos: Files) -> None:
     stages = (Decode(), CenterCrop(30), RandomVerticalFlip())
     (one, _), (other, _) = (
@@ -283,6 +285,7 @@ FAILING: dict[str, tuple[str, Placed]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAILING)
 def test_a_bad_file_is_named_wherever_it_fails(
     photos: Files, bad_images: ModuleType, tmp_path: Path, name: str
@@ -303,6 +306,7 @@ def test_a_bad_file_is_named_wherever_it_fails(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_an_image_too_small_behind_a_crossing_is_named(photos: Files, bad_images: ModuleType, tmp_path: Path) -> None:
     source = with_bad(photos, tmp_path, bad_images.jpeg(20, 60))
     plan = planned(source, (Decode(), RandomVerticalFlip(), RandomCrop(24)), {"RandomCrop": DALI})
@@ -312,6 +316,7 @@ def test_an_image_too_small_behind_a_crossing_is_named(photos: Files, bad_images
     assert "it is 20×60 there" in caught.value.reason
 
 
+@pytest.mark.slow
 def test_bad_files_are_left_out(photos: Files, bad_images: ModuleType, tmp_path: Path) -> None:
     source = with_bad(photos, tmp_path, bad_images.build()["truncated-half.jpg"].data)
     plan = planned(source, (*AUGMENTED, ColorJitter(0.1)), {CROP: DALI, RESIZE: DALI})
@@ -346,7 +351,7 @@ def test_a_plan_shows_what_crosses(photos: Files) -> None:
     assert [(c.source, c.target) for c in plan.crossings] == [(TF, DALI), (DALI, TF)]
     text = plan.describe()
     assert "crosses tf → dali-cpu: encoded bytes" in text
-    assert "crosses dali-cpu → tf: uint8 24×24×3 HWC, 1728 B an image" in text
+    assert "crosses dali-cpu → tf: uint8 24×24×3 HWC, 1.7 kB an image" in text
     assert "Batch + hand-over" in text
     described = plan.to_dict()
     assert described["backend"] == "mixed"
@@ -452,6 +457,7 @@ CHAINS: tuple[tuple[Stage, ...], ...] = (
 )
 
 
+@pytest.mark.slow
 @given(data=st.data(), stages=st.sampled_from(CHAINS))
 @settings(max_examples=40, deadline=None, derandomize=True)
 def test_any_placement_is_refused_or_keeps_to_the_references(data: st.DataObject, stages: tuple[Stage, ...]) -> None:

@@ -166,6 +166,9 @@ def test_a_primitive_that_no_table_has_is_priced_as_its_nearest_relative_and_the
     assert plan.expected is not None
     assert plan.expected.cost == pytest.approx((0.2 + 4 * 0.4) * MS)
     assert said in plan.describe()
+    # What isn't pixels has no relative: a backend without any rate for decoding doesn't decode.
+    lacking = tuple(entry for entry in known.table.entries if (entry.backend, entry.what[:6]) != ("pillow", "Decode"))
+    assert on(chosen(Pipeline(FILES, *PHOTOS), Costs(replace(known.table, entries=lacking))))[0] != "pillow"
     shipped = chosen(Pipeline(FILES, *PHOTOS[:-1], Halve(), Batch(8)), Costs(cost_table.reference()))
     assert shipped.expected is not None
     assert len(shipped.expected.others) >= 2

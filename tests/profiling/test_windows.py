@@ -11,7 +11,8 @@ import pytest
 
 from greenload.energy.attribution.observation import Observation, counted_ns
 from greenload.energy.emulators.nvml import Board, NvmlEmulator, Trace
-from greenload.energy.meters.base import Channel, ReplayMeter
+from greenload.energy.emulators.replay import ReplayMeter
+from greenload.energy.meters.base import Channel
 from greenload.energy.meters.nvml import find_nvml
 from greenload.energy.sampler import Sampler
 from greenload.energy.settle import Settled

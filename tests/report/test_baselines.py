@@ -12,7 +12,7 @@ from greenload.errors import UsageError
 from greenload.report import baselines
 from greenload.report.baselines import against
 from greenload.report.checks import Check
-from greenload.report.costs import StepCost
+from greenload.report.costs import ReportStep
 from greenload.report.data import ColdRun, Report
 
 Make = Callable[..., Report]
@@ -95,7 +95,7 @@ def test_a_growth_of_a_fifth_is_found(make_report: Make) -> None:
 
 
 def test_a_tolerance_allows_growth_and_small_steps_may_grow_by_a_share_of_the_total(measured: Report) -> None:
-    def exact(step: StepCost, value: float) -> StepCost:
+    def exact(step: ReportStep, value: float) -> ReportStep:
         return replace(step, cpu_s_per_sample=Figure(value, value, value, "measured"), energy_j_per_sample={})
 
     def report(large: float, small: float) -> Report:

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from greenload.energy.emulators.replay import ReplayMeter
 from greenload.energy.figures import Figure
 from greenload.energy.measure import measure
-from greenload.energy.meters.base import COUNTS_TWICE, Channel, MeterStatus, ReplayMeter
+from greenload.energy.meters.base import COUNTS_TWICE, Channel, MeterStatus
 from greenload.errors import UsageError
 from greenload.report.budgets import OF_REPORTS, OF_WINDOWS, Budget, check_budgets, check_window, parse_budget
 from greenload.report.checks import Check, check_line, interval_text

@@ -123,7 +123,7 @@ def test_a_folder_named_like_an_image(tmp_path: Path) -> None:
     assert [Path(path).name for path in source.paths] == ["1.jpg", "2.jpg"]
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(60)
 def test_links_in_circles_list_each_file_once(tmp_path: Path) -> None:
     folder(tmp_path, "a/1.jpg", "b/2.jpg")
     for name in ("here", "there"):

@@ -77,6 +77,7 @@ VALUES = (
 )
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(

@@ -147,5 +147,5 @@ def test_a_broken_strip_is_named_by_verification_and_where_dali_decodes_for_othe
     assert bad.bad_indices == (0, 1, 2)
     assert all("broken TIFF: strip 2" in error.reason for error in bad.bad)
     files = [Foreign(data, formats.header(data)) for data in map(source.read, range(4)) if isinstance(data, bytes)]
-    made = Readers({"TIFF": "dali-cpu"}, 1).handed_on(files)
+    made = Readers({"TIFF": "dali-cpu"}, 1).as_pngs(files)
     assert [isinstance(one, FormatError) for one in made] == [True, True, True, False]

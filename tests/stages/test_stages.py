@@ -135,6 +135,7 @@ def test_windows_have_the_published_distribution() -> None:
     assert stats.kstest(((top + 0.5) / spare)[spare > 100], "uniform").pvalue > 1e-4
 
 
+@pytest.mark.slow
 @given(
     height=SIDE,
     width=SIDE,

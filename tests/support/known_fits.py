@@ -14,7 +14,7 @@ from greenload.energy.attribution.costs import Cost
 from greenload.energy.emulators.powercap import Power, PowercapEmulator
 from greenload.energy.figures import Figure
 from greenload.machine import Machine
-from greenload.report.costs import CacheState, FirstEpoch, FullRun, IdleCost, StepCost
+from greenload.report.costs import CacheState, FirstEpoch, FullRun, IdleCost, ReportStep
 from greenload.report.data import Report
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def known(power: Power | None = None, cpu_s: float = SAMPLE_S) -> Report:
         pipeline={"name": "burning"},
         plan={},
         samples=64,
-        steps=(StepCost(**cost(1.0), name="parse", stages=(), backend="tf", method="replay"),),
+        steps=(ReportStep(**cost(1.0), name="parse", stages=(), backend="tf", method="replay"),),
         full=FullRun(**cost(1.0), samples_per_s=exact(200.0)),
         idle=IdleCost(),
         unattributed=Cost(**cost(0.0)),

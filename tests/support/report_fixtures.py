@@ -17,7 +17,7 @@ from greenload.energy.meters.base import MeterStatus
 from greenload.machine import Machine
 from greenload.report.carbon import estimate_carbon
 from greenload.report.checks import Check
-from greenload.report.costs import CacheState, FirstEpoch, FullRun, IdleCost, IteratorStart, StepCost
+from greenload.report.costs import CacheState, FirstEpoch, FullRun, IdleCost, IteratorStart, ReportStep
 from greenload.report.data import Advice, ColdRun, Precision, Report, Skipped
 
 STEPS = (
@@ -112,7 +112,7 @@ def build(
         plan={"backend": "tf", "threads": 2, "prefetch": 2},
         samples=512,
         steps=tuple(
-            StepCost(
+            ReportStep(
                 **fields(one.cost),
                 name=one.name,
                 stages=stages,
@@ -215,7 +215,7 @@ def cached() -> Report:
 
         return {"cpu_s_per_sample": figure(ms / 1e3), "energy_j_per_sample": {"cpu": figure(ms * 2.76e-3)}}
 
-    def times(step: StepCost, runs: str, ms: float) -> StepCost:
+    def times(step: ReportStep, runs: str, ms: float) -> ReportStep:
         return replace(step, runs=runs, **cost(ms))
 
     cache = replace(resize, name="cache", stages=("cache",), where="train.py:40")

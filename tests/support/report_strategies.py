@@ -13,7 +13,7 @@ from greenload.energy.attribution.observation import Observation
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import MeterStatus
 from greenload.machine import Machine
-from greenload.report.costs import FullRun, IdleCost, StepCost
+from greenload.report.costs import FullRun, IdleCost, ReportStep
 from greenload.report.data import Advice, Report, Skipped
 
 NUMBERS = st.floats(-1e9, 1e9)
@@ -49,7 +49,7 @@ def costs(draw: st.DrawFn) -> dict[str, Any]:
 def reports(draw: st.DrawFn) -> Report:
     domains = st.dictionaries(DOMAINS, figures(), max_size=2)
     step = st.builds(
-        lambda cost, **more: StepCost(**cost, **more),
+        lambda cost, **more: ReportStep(**cost, **more),
         costs(),
         name=TEXT,
         stages=st.lists(TEXT, max_size=2).map(tuple),

@@ -98,6 +98,7 @@ def interrupted(model: Any, data: Any, energy: gl.EnergyCallback) -> None:
         model.fit(data, callbacks=[energy, Raises()], verbose=0)
 
 
+@pytest.mark.slow
 def test_the_model_trains_on_other_data_after_an_interrupted_fit() -> None:
     model, energy = small_model(), gl.EnergyCallback()
     interrupted(model, dataset(lambda: None, samples=20), energy)
@@ -109,6 +110,7 @@ def test_the_model_trains_on_other_data_after_an_interrupted_fit() -> None:
     assert not isinstance(model.train_function, Steps)
 
 
+@pytest.mark.slow
 def test_a_callback_that_is_gone_stops_its_meters(monkeypatch: pytest.MonkeyPatch) -> None:
     shared = SharedSampler(lambda: ([], []))
     monkeypatch.setattr("greenload.training.callback.DEFAULT", shared)

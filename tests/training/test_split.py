@@ -15,7 +15,7 @@ from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.energy.meters.base import Channel
 from greenload.energy.sampler import Window
 from greenload.machine import Machine
-from greenload.report.costs import FullRun, IdleCost, StepCost
+from greenload.report.costs import FullRun, IdleCost, ReportStep
 from greenload.report.data import Report
 from greenload.training.costs import BESIDE, UNATTRIBUTED
 from greenload.training.fit import scalars
@@ -73,8 +73,8 @@ def profiled(joules: dict[str, float], *, backend: str = "tf", cpu_s: float = 0.
         plan={},
         samples=512,
         steps=(
-            StepCost(**cost(0.25), name="read", stages=(), backend="tf", method="prefix"),
-            StepCost(**cost(0.75), name="decode", stages=(), backend=backend, method="replay"),
+            ReportStep(**cost(0.25), name="read", stages=(), backend="tf", method="prefix"),
+            ReportStep(**cost(0.75), name="decode", stages=(), backend=backend, method="replay"),
         ),
         full=FullRun(**cost(1.0), samples_per_s=exact(200.0)),
         idle=IdleCost(),

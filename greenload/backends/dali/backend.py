@@ -48,9 +48,9 @@ class DaliBackend:
         Raises:
             BackendUnavailable: DALI can't run here.
         """
-        found = self.availability()
-        if not found.usable:
-            raise BackendUnavailable(f"backend {self.name!r} can't run here: {found.detail}; {found.remedy}")
+        seen = self.availability()
+        if not seen.usable:
+            raise BackendUnavailable(f"backend {self.name!r} can't run here: {seen.detail}; {seen.remedy}")
         return DaliRunner(plan, segment, batch_size=batch_size, threads=plan.threads)
 
     def replays(self) -> Replaying:
@@ -82,17 +82,17 @@ def _probe(name: str, gpu: bool) -> Availability:
     why = _no_driver()
     if why:
         return Availability(name, False, why, "install NVIDIA's driver; in a container, run it with --gpus all")
-    found: list[str] = []
-    prober = threading.Thread(target=lambda: found.append(_run_on_gpu()), daemon=True)
+    answers: list[str] = []
+    prober = threading.Thread(target=lambda: answers.append(_run_on_gpu()), daemon=True)
     try:
         limits.start(prober)
     except BackendUnavailable as error:
         return Availability(name, False, "no thread can be started", str(error))
     prober.join(_PROBE_S)
-    if not found:
+    if not answers:
         return Availability(name, False, f"the GPU gave no answer within {_PROBE_S:.0f} s", "see dmesg for Xid errors")
-    if found[0]:
-        return Availability(name, False, f"{version} fails on the GPU: {found[0]}", "update NVIDIA's driver")
+    if answers[0]:
+        return Availability(name, False, f"{version} fails on the GPU: {answers[0]}", "update NVIDIA's driver")
     return Availability(name, True, version)
 
 

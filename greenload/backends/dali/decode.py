@@ -25,8 +25,8 @@ _TURNS = (
 
 
 def _turned(params: Params) -> NDArray[np.int64]:
-    found: NDArray[np.int64] = params["orientation"]
-    return found
+    orientations: NDArray[np.int64] = params["orientation"]
+    return orientations
 
 
 def _stored_window(params: Params) -> NDArray[np.int64]:

@@ -77,10 +77,10 @@ def color_arguments(primitive: p.Color, spec: ImageSpec) -> tuple[Argument, ...]
     """The matrices, and which images are changed where not all are."""
 
     def matrices(params: Params) -> NDArray[np.float64]:
-        found = np.array(params["color"], np.float64)
+        scaled = np.array(params["color"], np.float64)
         if spec.dtype == "uint8":
-            found[..., 3] = found[..., 3] * 255.0 + _HALVES_UP
-        return found
+            scaled[..., 3] = scaled[..., 3] * 255.0 + _HALVES_UP
+        return scaled
 
     applied = (Argument("apply", "bool", lambda params: params["apply"], 0),) if primitive.maybe else ()
     return (Argument("color", "float32", matrices, 2), *applied)

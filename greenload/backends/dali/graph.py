@@ -66,8 +66,8 @@ def feeds_of(steps: Sequence[Step]) -> tuple[Feed, ...]:
 
 def _lowering(step: Step) -> Lowering:
     assert step.primitive is not None  # what makes a step one of pixels
-    found: Lowering = CPU_TABLE.lowering(step.primitive)  # the GPU's are the same
-    return found
+    lowering: Lowering = CPU_TABLE.lowering(step.primitive)  # the GPU's are the same
+    return lowering
 
 
 def lowered(steps: Sequence[Step], node: Node, fed: Mapping[str, Node], target: Target) -> Node:

@@ -111,10 +111,10 @@ def look_up(primitive: p.LookUp, spec: ImageSpec, image: Node, fed: Mapping[str,
     from nvidia.dali import fn, types
 
     chosen, others = split(image, fed["apply"])
-    found = fn.lookup_table(
+    changed = fn.lookup_table(
         chosen, keys=list(range(256)), values=list(primitive.table), dtype=types.UINT8, device=target.device
     )
-    return merge(found, others, fed["apply"])
+    return merge(changed, others, fed["apply"])
 
 
 def affine(primitive: p.Affine, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:

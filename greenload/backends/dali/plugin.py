@@ -21,9 +21,9 @@ def experimental() -> Any:
     Raises:
         BackendUnavailable: the plugin doesn't load; names the remedy.
     """
-    found = availability()
-    if not found.usable:
-        raise BackendUnavailable(f"{found.detail}; {found.remedy}")
+    plugin = availability()
+    if not plugin.usable:
+        raise BackendUnavailable(f"{plugin.detail}; {plugin.remedy}")
     return importlib.import_module("nvidia.dali.plugin.tf").experimental
 
 

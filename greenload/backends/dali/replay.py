@@ -55,7 +55,7 @@ def pair(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records]) -> 
 
         def once(i: int) -> None:
             if full:
-                readers.handed_on(others[i])
+                readers.as_pngs(others[i])
             feed(graph, held[i].images, held[i].arguments if full else {})
             graph.run()
 
@@ -91,17 +91,17 @@ def _capture(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records])
     return captured
 
 
-def hand_over(
+def idle_runner(
     plan: Plan, segment: Segment, batch_size: int, parts: Sequence[Records], done: Sequence[Records]
-) -> _HandOver:
-    """All that a runner does with a batch, save the work on pixels: headers, params, feeding, a run, taking a result.
+) -> _IdleDaliRunner:
+    """All that a runner does with a batch, except the work on pixels: headers, params, feeding, a run, taking a result.
 
     Arguments as ``replay.Replaying`` says.
     """
-    return _HandOver(plan, segment, batch_size, parts, done)
+    return _IdleDaliRunner(plan, segment, batch_size, parts, done)
 
 
-class _HandOver:
+class _IdleDaliRunner:
     """A runner whose graph takes all inputs and works on none."""
 
     def __init__(

@@ -310,9 +310,9 @@ def first_failing(
         if single is None:
             single = _single(steps, target)
         try:
-            one = {name: values[position : position + 1] for name, values in arguments.items()}
+            own = {name: values[position : position + 1] for name, values in arguments.items()}
             image = image_list([records.images[position]])
-            feed(single, image, one)
+            feed(single, image, own)
             single.run()
         except RuntimeError as reason:
             if why := lacking(reason):
@@ -333,10 +333,10 @@ def decoded(image: bytes) -> NDArray[np.uint8] | None:
     graph = decoding_graph()
     try:
         feed(graph, image_list([image]), {})
-        found: NDArray[np.uint8] = np.asarray(graph.run()[0][0])
+        pixels: NDArray[np.uint8] = np.asarray(graph.run()[0][0])
     except RuntimeError:
         return None
-    return found.copy()
+    return pixels.copy()
 
 
 def _single(steps: Sequence[Step], target: Target) -> Any:

@@ -39,9 +39,9 @@ class PillowBackend:
         Raises:
             BackendUnavailable: Pillow can't be imported.
         """
-        found = self.availability()
-        if not found.usable:
-            raise BackendUnavailable(f"backend {self.name!r} can't run here: {found.detail}; {found.remedy}")
+        seen = self.availability()
+        if not seen.usable:
+            raise BackendUnavailable(f"backend {self.name!r} can't run here: {seen.detail}; {seen.remedy}")
         return PillowRunner(plan, segment)
 
     def replays(self) -> Replaying:

@@ -38,7 +38,7 @@ def decode(data: bytes, window: Window | None = None, orientation: int = 1) -> I
 
     Args:
         data: the whole file, whose header ``formats.header`` has passed.
-        window: in the image as the file stores it; all of it if not given.
+        window: in the image as the file stores it; the whole image if not given.
         orientation: 1 … 8, how the result is to be turned upright.
 
     Returns:
@@ -80,7 +80,7 @@ def _read(data: bytes) -> Image:
     from PIL import ImageFile
 
     name = sniff(data)
-    assert name is not None  # whoever parsed the header knows it
+    assert name is not None  # the header was parsed
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise FormatError(
             "can't be decoded: PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, so that Pillow would pass over damage; "

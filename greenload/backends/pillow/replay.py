@@ -52,13 +52,13 @@ def pair(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records]) -> 
 
         def some(batch: Sequence[_Kept], rows: Sequence[int]) -> None:
             for row in rows:
-                one = batch[row]
+                image = batch[row]
                 if apply is not None:
-                    apply(one.pixels, one.row, None if out is None else out[row])
+                    apply(image.pixels, image.row, None if out is None else out[row])
 
         def once(i: int) -> None:
             if apply is not None:
-                readers.handed_on(others[i])
+                readers.as_pngs(others[i])
             count = len(held[i])
             size = max(1, count // (plan.threads * TASKS_A_THREAD))
             tasks = [pool.submit(some, held[i], range(at, min(at + size, count))) for at in range(0, count, size)]
@@ -74,15 +74,15 @@ def pair(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records]) -> 
     return make(runner.apply), make(None)
 
 
-def hand_over(
+def idle_runner(
     plan: Plan, segment: Segment, batch_size: int, parts: Sequence[Records], done: Sequence[Records]
 ) -> PillowRunner:
-    """All that a runner does with a batch, save its steps: headers, params, tasks, arrays from the finished images.
+    """All that a runner does with a batch, except its steps: headers, params, tasks, arrays from the finished images.
 
     Arguments as ``replay.Replaying`` says.
     """
     finished = _Capturing(plan, segment, len(segment.steps)).through(parts)
-    return _HandOver(plan, segment, finished, Remembered.after(plan, segment, parts))
+    return _IdlePillowRunner(plan, segment, finished, Remembered.after(plan, segment, parts))
 
 
 class _Capturing(PillowRunner):
@@ -122,7 +122,7 @@ class _Capturing(PillowRunner):
             self._kept[records.names[row]] = _Kept(None if written_there else pixels, [*given, {}][self._count])
 
 
-class _HandOver(PillowRunner):
+class _IdlePillowRunner(PillowRunner):
     """A runner whose images are finished already."""
 
     def __init__(self, plan: Plan, segment: Segment, finished: Mapping[str, _Kept], readers: Remembered) -> None:

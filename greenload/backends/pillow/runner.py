@@ -101,7 +101,7 @@ class PillowRunner:
                 rows = range(at, min(at + size, count))
                 tasks.append(self._pool.submit(self._some, rows, records, columns, done))
         finally:
-            wait(tasks)  # all of them, before the batch's memory goes back to whoever owns it
+            wait(tasks)  # all of them, before the batch's memory goes back to its owner
         for task in tasks:
             task.result()
         return images
@@ -110,9 +110,9 @@ class PillowRunner:
         """What each step is given, for all images of a batch."""
         params = self._numbers.params(numbers, sizes.height, sizes.width, self._places, first=self._segment.first)
         columns = []
-        for one in self._steps:
-            own = {**sizes.params(), **(params.get(one.step.stage, {}) if one.step.stage is not None else {})}
-            wanted = one.lowering.params(one.step.primitive, one.step.spec_in, own)
+        for lowered in self._steps:
+            own = {**sizes.params(), **(params.get(lowered.step.stage, {}) if lowered.step.stage is not None else {})}
+            wanted = lowered.lowering.params(lowered.step.primitive, lowered.step.spec_in, own)
             columns.append({name: np.asarray(values).tolist() for name, values in wanted.items()})
         return columns
 
@@ -123,9 +123,9 @@ class PillowRunner:
             pixels: Any = records.images[row]
             out = done[row] if static else None
             try:
-                for place, (one, given) in enumerate(zip(self._steps, columns, strict=True)):
+                for place, (lowered, given) in enumerate(zip(self._steps, columns, strict=True)):
                     own = {name: values[row] for name, values in given.items()}
-                    pixels = one.apply(pixels, own, out if place == last else None)
+                    pixels = lowered.apply(pixels, own, out if place == last else None)
             except FormatError as error:
                 raise RecordError(records.names[row], str(error)) from None
             if static:

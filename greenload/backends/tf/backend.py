@@ -172,9 +172,9 @@ class TensorFlowBackend:
 
     def runner(self, plan: Plan, segment: Segment, batch_size: int) -> TensorFlowRunner:
         """A segment that runs eagerly, one image after another: not what tf.data runs, but the same operations."""
-        found = self.availability()
-        if not found.usable:
-            raise BackendUnavailable(f"backend 'tf': {found.detail}; {found.remedy}")
+        seen = self.availability()
+        if not seen.usable:
+            raise BackendUnavailable(f"backend 'tf': {seen.detail}; {seen.remedy}")
         return TensorFlowRunner(plan, segment)
 
     def replays(self) -> None:

@@ -24,8 +24,8 @@ def resolve(wanted: Wanted, image: Any) -> dict[str, Any]:
 
     if callable(wanted):
         shape = tf.shape(image)
-        found: dict[str, Any] = wanted(shape[-3], shape[-2])
-        return found
+        computed: dict[str, Any] = wanted(shape[-3], shape[-2])
+        return computed
     known: dict[str, Any] = wanted
     return known
 

@@ -45,8 +45,8 @@ def jpeg_within(data: Any, shape: Any, max_bytes: int) -> Any:
     area = tf.reduce_prod(tf.cast(shape[:2], tf.int64))  # sides of 16 bits
     within = area <= tf.gather(tf.constant(most, tf.int64), shape[2])
     # The bare operation: tf.debugging.Assert puts it into a branch.
-    found = tf.raw_ops.Assert(condition=within, data=["too large"])
-    with tf.control_dependencies([found] if found is not None else []):
+    assertion = tf.raw_ops.Assert(condition=within, data=["too large"])
+    with tf.control_dependencies([assertion] if assertion is not None else []):
         checked = tf.identity(data)
 
     def of_light() -> Any:

@@ -49,11 +49,11 @@ def handing_on(readers: Readers, primitive: p.Decode | p.DecodeCrop) -> Handing:
             return made(bytes(data))
 
     def hand(data: Any) -> Any:
-        def handed_on() -> Any:
+        def as_png() -> Any:
             return tf.ensure_shape(tf.numpy_function(call, [data], tf.string, stateful=False), ())
 
         def looked_at() -> Any:
-            return tf.cond(known(data, primitive.max_bytes), lambda: data, handed_on)
+            return tf.cond(known(data, primitive.max_bytes), lambda: data, as_png)
 
         return tf.cond(begins(data, starts), looked_at, lambda: data)
 
@@ -97,5 +97,5 @@ class _Call:
         if head.kind not in (self._able.readers or ()):
             return data
         turned = self._primitive.exif and head.format not in TURNED
-        (result,) = self._readers.handed_on([Foreign(data, head, formats.orientation(data) if turned else 1)])
+        (result,) = self._readers.as_pngs([Foreign(data, head, formats.orientation(data) if turned else 1)])
         return data if isinstance(result, FormatError) else result

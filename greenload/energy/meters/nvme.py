@@ -65,14 +65,8 @@ class PowerState:
     """One power state of a drive, as declared; powers in watts, None where not reported."""
 
     max_w: float
-    operational: bool
-    """Whether it serves reads and writes."""
-    entry_s: float
-    exit_s: float
     idle_w: float | None
     active_w: float | None
-    workload: int
-    """Of what the active power holds: 1 light, 2 heavy sequential writes (section 8.15.3), 0 not declared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,15 +137,11 @@ def parse_identify(data: bytes) -> Drive:
 
 
 def _state(data: bytes) -> PowerState:
-    most, _, flags, entry_us, exit_us, *_, idle, idle_scale, _, active, active_scale = STATE.unpack(data)
+    most, _, flags, *_, idle, idle_scale, _, active, active_scale = STATE.unpack(data)
     return PowerState(
         max_w=most * (1e-4 if flags & 1 else 1e-2),
-        operational=not flags & 2,
-        entry_s=entry_us / 1e6,
-        exit_s=exit_us / 1e6,
         idle_w=_watts(idle, idle_scale >> 6),
         active_w=_watts(active, active_scale >> 6),
-        workload=active_scale & 7,
     )
 
 

@@ -12,7 +12,7 @@ from greenload.energy.attribution.costs import Indistinct
 from greenload.energy.figures import Figure, sum_figures
 from greenload.profiling.tfdata.counting import Counts
 from greenload.profiling.tfdata.graph import Node
-from greenload.report.costs import StepCost
+from greenload.report.costs import ReportStep
 from greenload.report.data import Skipped
 from greenload.text import percent
 
@@ -30,7 +30,7 @@ def row_names(root: Node) -> dict[str, str]:
     return {node.name: node.row for node in root.nodes() if not node.hidden}
 
 
-def together(steps: Sequence[StepCost], names: Mapping[str, str]) -> tuple[StepCost, ...]:
+def together(steps: Sequence[ReportStep], names: Mapping[str, str]) -> tuple[ReportStep, ...]:
     """Steps with those of one row as one: their sum, at the place of the last.
 
     Args:
@@ -46,8 +46,8 @@ def together(steps: Sequence[StepCost], names: Mapping[str, str]) -> tuple[StepC
     )
 
 
-def _sum(parts: Sequence[StepCost], name: str) -> StepCost:
-    def figure(pick: Callable[[StepCost], Figure]) -> Figure:
+def _sum(parts: Sequence[ReportStep], name: str) -> ReportStep:
+    def figure(pick: Callable[[ReportStep], Figure]) -> Figure:
         return sum_figures((pick(one) for one in parts), common=True)
 
     def energy(domain: str) -> Figure:

@@ -34,7 +34,7 @@ from greenload.profiling.tfdata.skipped import notes
 from greenload.profiling.tfdata.states import kept
 from greenload.profiling.tfdata.units import ranks, unit
 from greenload.profiling.windows import Progress
-from greenload.report.costs import CacheState, FirstEpoch, IteratorStart, StepCost, whole_costs
+from greenload.report.costs import CacheState, FirstEpoch, IteratorStart, ReportStep, whole_costs
 from greenload.report.data import Advice, Precision, Skipped
 from greenload.system.random_states import random_states_kept
 from greenload.system.scratch import ScratchFolder
@@ -52,7 +52,7 @@ class DatasetProfile:
     pipeline: Mapping[str, Any]
     plan: Mapping[str, Any]
     samples: int
-    steps: tuple[StepCost, ...]
+    steps: tuple[ReportStep, ...]
     attribution: Attribution
     first_epoch: FirstEpoch | None
     caches: tuple[CacheState, ...]
@@ -180,13 +180,13 @@ def profile_dataset(
 
 def _rows(
     shown: Sequence[Node], campaign: DatasetCampaign, attribution: Attribution, stores: Stores | None = None
-) -> Iterator[StepCost]:
+) -> Iterator[ReportStep]:
     """Rows of the nodes that have a cost; of those of ``stores``, when they run."""
     costs = {step.name: step for step in attribution.steps}
     for node in shown:
         if (found := costs.get(node.name)) is None:
             continue
-        yield StepCost(
+        yield ReportStep(
             name=node.name,
             stages=(node.kind,),
             backend=_backend(node),

@@ -139,6 +139,7 @@ def two_more(x: Any) -> Any:
     return x + 2
 
 
+@pytest.mark.slow
 def test_what_a_branch_costs_follows_its_share(tmp_path: Path) -> None:
     chosen = sample([Range(50).map(one_more).repeat(), Range(30).map(two_more).repeat()], [0.9, 0.1], seed=1)
     root, counts, _ = counted(chosen, tmp_path, 512)
@@ -149,6 +150,7 @@ def test_what_a_branch_costs_follows_its_share(tmp_path: Path) -> None:
     assert counted(until, tmp_path)[1].epoch_elements == 23
 
 
+@pytest.mark.slow
 def test_what_buffers_hold_is_no_end_of_a_flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = itertools.count()  # each look at the clock a second later: so many elements are counted at any load
     monkeypatch.setattr(counting, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))

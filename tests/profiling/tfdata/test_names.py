@@ -17,7 +17,7 @@ from greenload.profiling.tfdata.counting import count  # noqa: E402
 from greenload.profiling.tfdata.graph import Node, walk  # noqa: E402
 from greenload.profiling.tfdata.names import installed, lambda_text  # noqa: E402
 from greenload.profiling.tfdata.rebuild import Builder  # noqa: E402
-from greenload.report.costs import StepCost  # noqa: E402
+from greenload.report.costs import ReportStep  # noqa: E402
 
 Range = tf.data.Dataset.range
 
@@ -80,10 +80,10 @@ def test_what_a_library_makes_has_the_name_and_place_of_the_users_call(tmp_path:
         assert not any(installed(node.file) for node in root.nodes() if node.file), name
 
 
-def step(name: str, branch: str = "", cpu_s: float = 1.0) -> StepCost:
+def step(name: str, branch: str = "", cpu_s: float = 1.0) -> ReportStep:
     """A step of a report."""
     figure = Figure(cpu_s, cpu_s - 0.1, cpu_s + 0.1, "measured")
-    return StepCost(
+    return ReportStep(
         name=name, stages=("map",), backend="tf", method="replay", branch=branch, cpu_s_per_sample=figure,
         energy_j_per_sample={"cpu": figure}, device_bytes_per_sample=figure, reads_per_sample=figure,
     )  # fmt: skip

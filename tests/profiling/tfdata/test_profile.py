@@ -56,6 +56,7 @@ def test_options_are_told_by_what_is_set_and_not_by_an_address() -> None:
     json.dumps(found)
 
 
+@pytest.mark.slow
 def test_elements_are_counted_at_every_node(tmp_path: Path) -> None:
     halved = Range(100).filter(lambda x: x % 2 == 0).map(work).batch(8)
     found = counts(halved, tmp_path)  # 50 samples in 7 batches, the last one of 2

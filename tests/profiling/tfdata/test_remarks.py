@@ -112,6 +112,7 @@ def place(function: Any) -> str:
     return f"test_remarks.py:{function.__code__.co_firstlineno}"
 
 
+@pytest.mark.slow
 def test_draws_while_tracing_are_said() -> None:
     traced = Range(9).map(by_python).map(by_numpy).batch(3)
     states = random.getstate(), np.random.get_state()[2], rng.bit_generator.state
@@ -130,6 +131,7 @@ def test_draws_while_tracing_are_said() -> None:
         assert said(Range(3).map(innocent)) == []
 
 
+@pytest.mark.slow
 def test_draws_while_tracing_from_generators_made_there_are_said() -> None:
     cases = {
         "NumPy's random": [fresh, fresh_state],

@@ -10,11 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from greenload.energy.attribution.attribute import attribute
-from greenload.energy.attribution.costs import Attribution, Cost
-from greenload.energy.attribution.observation import Metering, Observation
-from greenload.energy.attribution.precision import further
-from greenload.energy.emulators.simulator import (
+from bench.simulator import (
     PACKAGE,
     OtherProcess,
     Scenario,
@@ -23,6 +19,10 @@ from greenload.energy.emulators.simulator import (
     simulate_build,
     typical_scenario,
 )
+from greenload.energy.attribution.attribute import attribute
+from greenload.energy.attribution.costs import Attribution, Cost
+from greenload.energy.attribution.observation import Metering, Observation
+from greenload.energy.attribution.precision import further
 from greenload.energy.figures import Figure
 from greenload.errors import UsageError
 
