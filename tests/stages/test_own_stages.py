@@ -206,6 +206,19 @@ def test_in_numpy_labels_are_mixed_to_the_bits_of_the_graphs() -> None:
         np.testing.assert_allclose(own, labels[index], atol=1e-7)
 
 
+def test_labels_that_are_drawn_are_the_same_without_tensorflow() -> None:
+    usable("pillow")
+    pipeline = gl.Pipeline(SOURCE, gl.Shuffle(), gl.OneHot(4), gl.Batch(4), own_stages.Smooth(), seed=5)
+    assert gl.make_plan(pipeline).describe().count("labels: float32 4 (OneHot(num_classes=4), Smooth())") == 1
+    _, labels = loaded(pipeline)
+    alone = np.concatenate([labels for _, labels in gl.iterate(pipeline, backend="pillow")])
+    assert alone.dtype == labels.dtype
+    np.testing.assert_allclose(alone, labels, atol=1e-7)
+    assert len(np.unique(labels.max(1))) == COUNT
+    with pytest.raises(gl.PipelineError, match=r"Smooth\(\) changes labels by draws, so it works on batches: put it"):
+        gl.Pipeline(SOURCE, gl.OneHot(4), own_stages.Smooth(), gl.Batch(4))
+
+
 def test_what_mixes_says_where_it_can_stand() -> None:
     floats = MIX[:2]
     with pytest.raises(gl.PipelineError, match=r"Mix\(\) works on batches, but here images are single: put it behind"):

@@ -106,3 +106,21 @@ class Mix(gl.Stage):
     def reference(self, image: Any, params: Params) -> Any:
         weight = np.asarray(params["weight"])[:, None, None, None]
         return image * weight + image[params["partner"]] * (1.0 - weight)
+
+
+@dataclass(frozen=True)
+class Smooth(gl.Stage):
+    """A random share of each label given to all classes alike."""
+
+    draws: ClassVar[int] = 1
+    numbers: ClassVar[int] = 1
+
+    def out_spec(self, spec: ImageSpec) -> ImageSpec:
+        return spec
+
+    def params(self, numbers: Array, height: Array, width: Array, ops: Ops = NUMPY) -> Params:
+        return {"share": numbers[..., 0]}
+
+    def change_labels(self, labels: Array, params: Params, ops: Ops = NUMPY) -> Array:
+        share = ops.cast(params["share"], "float32")[..., None]
+        return labels * (1.0 - share) + share / labels.shape[-1]
