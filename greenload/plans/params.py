@@ -1,4 +1,4 @@
-"""The numbers that random stages need for a sample, prepared ahead; and every stage's params from them."""
+"""A sample's prepared random values, and every stage's params and labels from them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from greenload.stages import Apply, Params, Stage
 
 @dataclass(frozen=True)
 class DrawLayout:
-    """Where each stage finds its prepared numbers in the one vector a sample carries."""
+    """Where each stage's prepared random values lie in the one vector that a sample carries."""
 
     stages: tuple[Stage, ...]
     keys: tuple[int, ...]
     starts: tuple[int, ...]
     count: int
-    """How many numbers a sample carries."""
+    """How many prepared random values a sample carries."""
     specs: tuple[ImageSpec, ...]
     """Of the images that enter each stage."""
 
@@ -36,7 +36,7 @@ class DrawLayout:
         return cls(pipeline.stages, pipeline.keys, starts, sum(counts), pipeline.specs[:-1])
 
     def prepare(self, seed: int, epoch: Array, index: Array, ops: Ops = NUMPY) -> Array:
-        """All random stages' prepared numbers for samples of an epoch.
+        """All stages' prepared random values, for samples of an epoch.
 
         Args:
             seed: the pipeline's.
@@ -54,7 +54,7 @@ class DrawLayout:
         return parts[0] if len(parts) == 1 else ops.concat(parts, axis=-1)
 
     def of_stage(self, numbers: Array, index: int) -> Array:
-        """One stage's share ``[…, k]`` of the numbers ``[…, count]``."""
+        """One stage's share ``[…, k]`` of the prepared random values ``[…, count]``."""
         start = self.starts[index]
         return numbers[..., start : start + self.stages[index].numbers]
 

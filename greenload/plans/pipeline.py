@@ -157,7 +157,7 @@ class Pipeline:
         try:
             value = Value(data)
             value.field("format").text(among=(_FORMAT,))
-            stages = [_stage(one) for one in value.field("stages").list()]
+            stages = [_stage(entry) for entry in value.field("stages").list()]
             seed = value.field("seed").integer(-_LARGEST_SEED, _LARGEST_SEED)
             given = sources.from_dict(value.field("source").data) if source is None else source
             return cls(given, *stages, seed=seed)

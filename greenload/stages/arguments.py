@@ -41,10 +41,10 @@ def probability(stage: str, value: Any) -> float:
     Raises:
         PipelineError: it is not.
     """
-    found = scalars.number(value)
-    if found is None or not 0.0 <= found <= 1.0:
+    p = scalars.number(value)
+    if p is None or not 0.0 <= p <= 1.0:
         raise PipelineError(f"{stage}: p must be a probability between 0 and 1, not {value!r}")
-    return found
+    return p
 
 
 def flag(stage: str, name: str, value: Any) -> bool:
@@ -100,10 +100,10 @@ def finite(stage: str, name: str, value: Any) -> float:
     Raises:
         PipelineError: it is not.
     """
-    found = scalars.number(value)
-    if found is None:
+    number = scalars.number(value)
+    if number is None:
         raise PipelineError(f"{stage}: {name} must be one finite number, not {value!r}")
-    return found
+    return number
 
 
 def sides(stage: str, name: str, value: Any) -> tuple[int, int, int, int]:

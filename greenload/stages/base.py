@@ -68,7 +68,7 @@ class Stage:
     draws: ClassVar[int] = 0
     """How many uniforms a sample needs; zero for a deterministic stage."""
     numbers: ClassVar[int] = 0
-    """How many numbers ``draw`` makes of them."""
+    """How many prepared random values ``draw`` makes of them."""
     mixes: ClassVar[bool] = False
     """Whether what becomes of an image depends on the others of its batch: then ``draws`` isn't zero, it stands behind
     ``Batch``, its ``params`` see a whole batch, and its ``reference`` takes one."""
