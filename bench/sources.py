@@ -118,7 +118,7 @@ def reads(folder: str, packed: str, rounds: int) -> dict[str, Any]:
     from greenload.energy.settle import settle
     from greenload.loading.dataset import DatasetBuilder
     from greenload.plans.order import Order
-    from greenload.profiling.replays import DatasetRun
+    from greenload.profiling.runs import DatasetRun, plan_run
 
     files, records = gl.ImageFolder(folder), gl.TFRecords(packed)
     pipelines = {
@@ -132,7 +132,7 @@ def reads(folder: str, packed: str, rounds: int) -> dict[str, Any]:
     for name, pipeline in pipelines.items():
         plan = gl.make_plan(pipeline, "tf", threads=2)
         build = DatasetBuilder(plan, Order(pipeline, None, endless=True))
-        runs[name] = DatasetRun(build.endless_roots().map(build.stream.reading.sample), 1, plan)
+        runs[name] = plan_run(build.endless_roots().map(build.stream.reading.sample), 1, plan)
         runs[name].run(len(files))
         settle()
     seen: dict[str, list[tuple[float, float, float]]] = {name: [] for name in runs}

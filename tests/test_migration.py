@@ -1,4 +1,4 @@
-"""The README's migration table: each row runs both of its sides on the same images and compares pixels."""
+"""`docs/migration.md`: each item runs both of its lines on the same images and compares pixels."""
 
 from __future__ import annotations
 
@@ -14,25 +14,18 @@ import tensorflow as tf
 
 import greenload as gl
 
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "migration.md"
+ITEM = re.compile(r"- `([^`]+)`.*<br>\n  → `([^`]+)` \((.+)\)\n")
 COUNT, HEIGHT, WIDTH = 6, 80, 100
 SAMPLED = ("a window of the same", "one of the same two", "the same set", "where it erases")
-"""What the last column says where both sides are drawn at random."""
+"""What stands in brackets where both sides are drawn at random."""
 
 
 def rows() -> list[tuple[str, str, str]]:
-    table = README.read_text(encoding="utf-8").split("<!-- migration -->")[1].split("<!-- end -->")[0]
-    found = []
-    for line in table.strip().splitlines()[2:]:
-        theirs, ours, difference = (cell.strip() for cell in line.strip("|").split(" | "))
-        found.append((_code(theirs), _code(ours), difference))
-    return found
-
-
-def _code(cell: str) -> str:
-    found = re.match(r"`([^`]+)`", cell)
-    assert found, cell
-    return found[1]
+    """Each item's two sides, and by how much they may differ."""
+    items = PAGE.read_text(encoding="utf-8").split("<!-- migration -->\n")[1].split("<!-- end -->")[0]
+    assert not ITEM.sub("", items), "an item isn't written like the others"
+    return [(left, right, difference) for left, right, difference in ITEM.findall(items)]
 
 
 def posterize(image: Any) -> Any:
@@ -101,7 +94,7 @@ def ours(code: str, images: np.ndarray, files: list[str]) -> list[Any]:
     return list(gl.load(gl.Pipeline(source, *stages, seed=2), epochs=1).as_numpy_iterator())
 
 
-def test_the_table_has_its_rows() -> None:
+def test_the_page_has_its_items() -> None:
     assert len(rows()) >= 20
     assert all(difference in SAMPLED or float(difference) >= 0 for _, _, difference in rows())
 

@@ -108,6 +108,7 @@ def test_importing_is_quick_and_loads_nothing() -> None:
     assert set(loaded) == {"[]"} and min(map(float, seconds)) < 0.3
 
 
+@pytest.mark.slow
 def test_importing_loads_no_framework() -> None:
     script = """
 import sys

@@ -70,6 +70,7 @@ def test_the_permutation_is_bit_equal_in_tensorflow(size: int) -> None:
         assert (plain == other).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 def test_every_sample_comes_once(size: int) -> None:
     order = permute(np.arange(size), size, seed=3, epoch=1)

@@ -90,12 +90,14 @@ def main() -> None:
     begin = time.perf_counter()
     runs = []
     for number in range(options.runs):
-        runs.append(calibrate.measure(threads=processors(), thorough=True))
+        runs.append(calibrate.measure_probes(threads=processors(), thorough=True))
         print(f"run {number + 1} of {options.runs}: {len(runs[-1])} probes, {time.perf_counter() - begin:.0f} s")
     with tempfile.TemporaryDirectory() as folder:
         mean_bytes = make_samples(Path(folder) / "photos", images=256).mean_bytes
     seconds = round(time.perf_counter() - begin, 1)
-    table = calibrate.fit(medians(runs), source=cost_table.REFERENCE, samples="generated photographs", seconds=seconds)
+    table = calibrate.fit_rates(
+        medians(runs), source=cost_table.REFERENCE, samples="generated photographs", seconds=seconds
+    )
     gpu = on_gpu(json.loads(ON_GPU.read_text()), mean_bytes)
     whole = replace(table, entries=(*table.entries, *gpu))
     TABLE.write_text(json.dumps(whole.to_dict(), indent=1) + "\n", encoding="utf-8")

@@ -1,7 +1,7 @@
 """Writes `docs/backends.md`, which says what each backend does and how exactly: `make tables`.
 
-All of it is read from the package: stages, what they come down to, what backends claim of that and to which tolerance.
-No framework is imported, so it is the same text on every machine.
+Everything is read from the package: stages, their primitives, which backends have them, and to which tolerance. No
+framework is imported, so it is the same text on every machine.
 """
 
 from __future__ import annotations
@@ -74,35 +74,51 @@ SHOWN: dict[str, Sequence[tuple[str, Stage]]] = {
 HEAD = """\
 # What each backend does, and how exactly
 
-Written by `make tables` from the package itself; don't edit it. A test fails if it is stale.
+`make tables` writes this page from the package; don't edit it. A test fails if it is stale.
 
-A stage runs on a backend only if that backend keeps the stage's formula (its docstring) to a stated tolerance. A dash
-(—) is what it doesn't claim: a plan that asks for it is refused, with the name of a backend that does it. Nothing
-falls back in silence. `Shuffle`, `OneHot`, `Cache` and `Batch` touch no pixel; tf.data does them around every backend.
+A backend runs a stage only if it keeps the stage's formula (its docstring) to a stated tolerance. A dash (—) means that
+it doesn't. A plan that asks for it is refused, with the name of a backend that can. Nothing is replaced in silence.
+`Shuffle`, `OneHot`, `Cache` and `Batch` touch no pixel; tf.data runs them around every backend.
 `RandomApply`, `RandomChoice` and `RandomOrder` run on the backends that run all stages inside them, to the tolerances
 of those that an image goes through.
 
-**How to read a tolerance.** It is the largest distance of any value from the stage's reference, which is computed in
-float64, never from one backend to another: two backends may lie twice as far apart. "exact" means the same bits.
-"mean" is the largest mean distance over an image. "rim" is the largest distance in the outermost pixel on each side,
-where it is larger there. Units are those of the values that leave: levels (0 … 255) for uint8, the image's own range
-(0 … 1) for float32. After `Normalize` they are standard deviations. `ToDtype` and `Normalize` are shown for
-`scale=True` and for ImageNet's means and deviations. What depends on an image's size (rotating, other affine maps) is
-shown for sides of 1,000 pixels.
+**How to read a tolerance.** The first number is the largest distance of any value from the stage's reference, which is
+computed in float64. Two backends may lie twice as far apart. The number in brackets is the largest mean distance over
+an image. "rim" is the largest distance in the outermost pixel on each side, where it is larger there. "exact" means
+the same bits.
 
-**How the figures were found.** Those of `tf`, `dali-cpu` and `pillow` are kept by the conformance suite, which runs
-every claim on every change. Those of `dali`, on a GPU, were measured on an H100 where they have no mark; those with an
-asterisk (*) come from analysis, as the same formulas in another order of operations, and have not been run there.
+**Units** are those of the values that leave: levels (0 … 255) for uint8, the image's own range (0 … 1) for float32,
+standard deviations after `Normalize`. `ToDtype` and `Normalize` are shown for `scale=True` and for ImageNet's means and
+deviations. What depends on an image's size (rotating, other affine maps) is shown for sides of 1,000 pixels.
+
+**How the figures were found.** The conformance suite keeps those of `tf`, `dali-cpu` and `pillow` on every change.
+Those of `dali`, on a GPU, were measured on an H100. An asterisk (*) marks those that come from analysis instead: the
+same formulas in another order of operations, which have not been run on a GPU.
+"""
+
+FILES = """\
+All backends that read a kind give the same pixels, except JPEGs on a GPU (`Decode` above).
+
+A user may name a backend. It then refuses, by name, a file of a kind that it doesn't read. With `backend="auto"`
+another backend decodes that file (below). `on_error="skip"` leaves it out where none can.
+
+- What lies around or after a picture (metadata, texts, other frames, appended bytes) decides nothing. Where decoders
+  would differ about it, they get the picture alone.
+- A transparent pixel has the colour that is stored.
+- `Decode(exif=True)` turns images upright whose files state an EXIF orientation (JPEG, PNG, WebP and TIFF can), by one
+  rule on every backend.
+- A TIFF is refused if one of its strips holds less than its header promises: decoders leave the rest black.
 """
 
 CUT_OFF = """\
-Files that are cut off are refused. `Decode(truncated="fill")` takes what is there of them, with the same pixels on
-every backend that reads the kind:
+Cut-off files are refused. `Decode(truncated="fill")` takes what is there, with the same pixels on every backend that
+reads the kind:
 
-- **JPEG**: the rest is mid-grey (128; 64 of CMYK and YCCK); of a progressive one it is what the scans so far say,
-  unsmoothed. `dali` refuses it: what a GPU makes of such a file isn't known.
-- **PNG**: rows that are there wholly, up to the first that is damaged; the rest is black, or the palette's first
-  colour. **BMP**: the same by bytes; its bottom row comes first as a rule, so the top is what is missing.
+- **JPEG**: the rest is mid-grey: 128, and 64 of CMYK and YCCK. The rest of a progressive one is what its scans so far
+  say, unsmoothed. `dali` refuses it: what a GPU makes of such a file isn't known.
+- **PNG**: whole rows are taken, up to the first that is damaged. The rest is black, or the palette's first colour.
+- **BMP**: whole bytes are taken, in the same way. The bottom row usually comes first in the file, so the top is what is
+  missing.
 - **Refused** by name: GIF, WebP, TIFF, arithmetic-coded JPEG, interlaced PNG, and files that end before their pixels.
 
 `greenload check` counts the files of which something is there.
@@ -111,22 +127,23 @@ every backend that reads the kind:
 SEVERAL_KINDS = """\
 ## Folders of several kinds
 
-With `backend="auto"` the plan looks at the headers of 16 records, and of one more of each extension, and takes
-a backend that reads all kinds among them, if there is one. For every kind that the decoding step's backend
-doesn't read, also one that wasn't among these records, the plan names another that does: Pillow, DALI on the
-CPU or TensorFlow, whichever can run, in this order. `plan.describe()` shows it, as in `Decode: tf; palette BMP
-by pillow; TIFF by dali-cpu`, and so does `readers` in `plan.to_dict()`.
+With `backend="auto"` the plan looks at the headers of 16 records, and of one more of each extension. It takes a backend
+that reads all kinds among them, if there is one.
 
-That backend decodes such a file, and hands it on as an uncompressed PNG of the same pixels. All else goes on as
-for any PNG: the crop, the EXIF orientation (already applied), the limit of `max_bytes` (the kind's own figure,
-or 10 bytes a pixel where that is more), `on_error`. A profile counts this work to the decoding step. Other
+The plan names another backend for every kind that the decoding step's backend doesn't read, also for kinds that weren't
+among these records: Pillow, DALI on the CPU or TensorFlow, the first of these that can run. `plan.describe()` shows
+it, as in `Decode: tf; palette BMP by pillow; TIFF by dali-cpu`, and so does `readers` in `plan.to_dict()`.
+
+That backend decodes such a file and passes it on as an uncompressed PNG of the same pixels. Everything else goes on as
+for any PNG: the crop, the EXIF orientation (already applied), `on_error`, and the limit of `max_bytes`. The limit is
+the kind's own figure, or 10 bytes a pixel where that is more. A profile counts this work to the decoding step. Other
 files pay nothing for it.
 
-What no backend on the machine reads is counted and named, of the records looked at, before the first epoch;
-where that is all records, it is an error. `greenload check` and `greenload pack` judge by what `auto` reads
-here; `greenload check --backend NAME` judges by one backend.
+Before the first epoch the plan counts and names the records looked at that no backend on the machine reads. If these
+are all records, it is an error. `greenload check` and `greenload pack` judge by what `auto` reads here;
+`greenload check --backend NAME` judges by one backend.
 
-TensorFlow calls Python for such files, and workers of tf.data service can't: there a file of a kind that `tf`
+TensorFlow calls Python for such files, and workers of tf.data service can't do that. There a file of a kind that `tf`
 doesn't read fails, by name. Convert such files, or leave them out.
 """
 
@@ -142,21 +159,7 @@ def text() -> str:
         f"{_listed(small)}: stages that no backend takes on such images are left out.\n"
     )
     parts += [f"### {dtype}\n\n{_table(_rows(dtype, dashes=False))}" for dtype in small]
-    parts.append(
-        "## Files\n\n"
-        "All backends that read a kind give the same pixels of it, save JPEGs on a GPU (`Decode` above). A file of a\n"
-        "kind that a backend doesn't read is refused by name when it is met, where a user named that backend; with\n"
-        '`backend="auto"` another that can run on the machine decodes it, as said below. `on_error="skip"` leaves out\n'
-        "what isn't read.\n"
-        "What lies around or behind a picture (metadata, texts, other frames, bytes appended) decides nothing: where\n"
-        "decoders would differ in what they make of it, they are given the picture alone. A transparent pixel has the\n"
-        "colour that is stored. `Decode(exif=True)` turns the images of every kind upright whose files state an EXIF\n"
-        "orientation (JPEG, PNG, WebP and TIFF can), by one rule on every backend. A TIFF of which a strip holds less\n"
-        "than its header promises is refused: decoders leave the rest of it black.\n\n"
-        f"{_table(_files())}\n"
-        f"{CUT_OFF}\n"
-        f"{SEVERAL_KINDS}"
-    )
+    parts.append(f"## Files\n\n{FILES}\n{_table(_files())}\n{CUT_OFF}\n{SEVERAL_KINDS}")
     return "\n".join(parts)
 
 
@@ -199,8 +202,8 @@ def _cell(backend: str, parts: Sequence[tuple[p.Primitive, ImageSpec]]) -> str:
     held = [tolerance for tolerance in stated if tolerance is not None]
     rim = max(tolerance.max if tolerance.rim is None else tolerance.rim for tolerance in held)
     worst = Tolerance(max(t.max for t in held), max(t.mean for t in held))
-    cell = f"±{_number(worst.max)}, mean {_number(worst.mean)}" if rim else "exact"
-    cell += f", rim ±{_number(rim)}" if rim > worst.max else ""
+    cell = f"{_number(worst.max)} ({_number(worst.mean)})" if rim else "exact"
+    cell += f", rim {_number(rim)}" if rim > worst.max else ""
     return cell if not TABLES[backend].traits.on_gpu or all(measured_on_gpu(*part) for part in parts) else f"{cell} *"
 
 
@@ -216,7 +219,7 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def _files() -> list[list[str]]:
-    rows = [["kind", "what of it", *(f"`{name}`" for name in BACKENDS)]]
+    rows = [["kind", "what is read", *(f"`{name}`" for name in BACKENDS)]]
     for name, kind in formats.KINDS.items():
         rows.append([name, kind.what, *("yes" if name in table.kinds else "—" for table in TABLES.values())])
     return rows

@@ -58,10 +58,10 @@ def add_command(add: AddCommand) -> None:
 
 def _per_element(text: str) -> float | str:
     """A positive number, or ``rows``."""
-    from greenload.profiling.tfdata.units import ROWS, check
+    from greenload.profiling.tfdata.units import COUNT_ROWS, checked_samples_per_element
 
     try:
-        per_element = check(text if text == ROWS else float(text))
+        per_element = checked_samples_per_element(text if text == COUNT_ROWS else float(text))
     except (ValueError, UsageError):
         per_element = None
     if per_element is None:

@@ -1,13 +1,17 @@
 """Changes to a pipeline that may be worth making, as plans: each is tried beside the original before it is advised.
 
-No figure here is told to anyone: what a change is expected to save decides only whether to try it.
+No figure here is reported: what a change is expected to save decides only whether it is tried.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from greenload.energy.attribution.attribute import trial_cost
+from greenload.energy.attribution.observation import Metering, Observation
+from greenload.energy.attribution.quantity import NEGLIGIBLE
+from greenload.energy.figures import Figure
 from greenload.errors import PipelineError
 from greenload.machine import processors
 from greenload.planning import cost_table as tables
@@ -18,12 +22,15 @@ from greenload.planning.split import movable, without
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 from greenload.plans.steps import steps_of, unique_names
+from greenload.report.data import Advice
 from greenload.specs import ImageSpec
 from greenload.stages import Apply, Cache, Decode, RandomResizedCrop, Resize, Shuffle, Stage
 from greenload.text import bytes_text
 
 MEMORY_SHARE = 0.5
 """Share of the free memory that a cache may fill."""
+SHOWN = 3
+"""Changes that a report names, at most."""
 _CHEAPER = 0.05
 """Share of a plan's expected cost that another placement of its steps must save to be tried."""
 _ALIASED = 0.25  # a share of an antialiased resize that one without may spare, at least, where it shrinks at all
@@ -52,12 +59,46 @@ def alternatives(
         decoded_bytes: mean bytes of a decoded image.
         free_bytes: memory that is free.
     """
-    found = [
+    changes = [
         *_cached(plan, costs, decoded_bytes, free_bytes),
         *_split(plan, costs),
         *_aliased(plan, costs),
     ]
-    return sorted(found, key=lambda one: one.expected_s, reverse=True)
+    return sorted(changes, key=lambda change: change.expected_s, reverse=True)
+
+
+def trial_advice(title: str, detail: str, seen: Sequence[Observation], domains: Mapping[str, Metering]) -> Advice:
+    """What a change saved in its trial.
+
+    Args:
+        title: of the change, and of its windows: kind "with" as it is, "without" with the change made.
+        detail: what to write.
+        seen: all windows of the profile.
+        domains: of energy.
+    """
+    cost = trial_cost(seen, step=title, domains=domains)
+    return Advice(
+        title=title,
+        detail=detail,
+        method="trial",
+        saves_cpu_s_per_sample=cost.cpu_s_per_sample,
+        saves_energy_j_per_sample=dict(cost.energy_j_per_sample),
+    )
+
+
+def most_saving(tried: Iterable[Advice], full_s: float) -> tuple[Advice, ...]:
+    """Those that save more than 1 % of the whole, and resolved, the largest first.
+
+    Args:
+        tried: changes, as measured.
+        full_s: CPU seconds a sample of the whole.
+    """
+    worth = [advice for advice in tried if _worth(advice.saves_cpu_s_per_sample, full_s)]
+    return tuple(sorted(worth, key=lambda advice: advice.saves_cpu_s_per_sample.value or 0.0, reverse=True)[:SHOWN])
+
+
+def _worth(saves: Figure, full_s: float) -> bool:
+    return saves.value is not None and saves.value > NEGLIGIBLE * full_s and (saves.low or 0.0) > 0
 
 
 def _cost(plan: Plan, costs: Mapping[str, float], stage: Stage) -> float:
@@ -74,23 +115,23 @@ def _cached(plan: Plan, costs: Mapping[str, float], decoded_bytes: float, free_b
     }
     if any(isinstance(stage, Cache) for stage in pipeline.stages):
         return
-    place = next((i for i, stage in enumerate(pipeline.stages) if isinstance(stage, Decode)), None)
-    if place is None or "Decode" in elsewhere:
+    index = next((i for i, stage in enumerate(pipeline.stages) if isinstance(stage, Decode)), None)
+    if index is None or "Decode" in elsewhere:
         return
-    spec = pipeline.specs[place + 1]
+    spec = pipeline.specs[index + 1]
     kept_bytes = decoded_bytes
-    while place + 1 < len(pipeline.stages):
-        stage, after = pipeline.stages[place + 1], pipeline.specs[place + 2]
+    while index + 1 < len(pipeline.stages):
+        stage, after = pipeline.stages[index + 1], pipeline.specs[index + 2]
         if stage.draws or after.batched or isinstance(stage, Apply) or type(stage).__name__ in elsewhere:
             break
         if _bytes(after, decoded_bytes) > kept_bytes:
             break
-        place, spec, kept_bytes = place + 1, after, _bytes(after, decoded_bytes)
+        index, spec, kept_bytes = index + 1, after, _bytes(after, decoded_bytes)
     total = kept_bytes * len(pipeline.source)
     if total > MEMORY_SHARE * free_bytes:
         return
-    before = pipeline.stages[: place + 1]
-    stages = (*before, Cache(), *pipeline.stages[place + 1 :])
+    before = pipeline.stages[: index + 1]
+    stages = (*before, Cache(), *pipeline.stages[index + 1 :])
     last = next(stage for stage in reversed(before) if not isinstance(stage, Shuffle))
     changed = _kept(plan, Pipeline(pipeline.source, *stages, seed=pipeline.seed))
     if changed is None:
@@ -110,7 +151,7 @@ def _split(plan: Plan, costs: Mapping[str, float]) -> Iterator[Alternative]:
     places = movable(pipeline)
     changed = _kept(plan, without(pipeline, places)) if places else None
     if changed is not None:
-        moved = [pipeline.stages[place] for place in places]
+        moved = [pipeline.stages[index] for index in places]
         yield Alternative(
             f"Hand {' and '.join(dict.fromkeys(type(stage).__name__ for stage in moved))} to the model",
             "host, layer = gl.split_for_device(pipeline): what the layer costs its device isn't in the figure; "
@@ -123,11 +164,13 @@ def _split(plan: Plan, costs: Mapping[str, float]) -> Iterator[Alternative]:
 def _aliased(plan: Plan, costs: Mapping[str, float]) -> Iterator[Alternative]:
     """Resize without a low-pass filter."""
     pipeline = plan.pipeline
-    for place, stage in enumerate(pipeline.stages):
+    for index, stage in enumerate(pipeline.stages):
         if isinstance(stage, Resize | RandomResizedCrop) and stage.antialias:
             name = type(stage).__name__
             resize = sum(cost for step, cost in costs.items() if step.startswith((f"{name}: resize", name)))
-            stages = [replace(stage, antialias=False) if i == place else one for i, one in enumerate(pipeline.stages)]
+            stages = [
+                replace(stage, antialias=False) if i == index else other for i, other in enumerate(pipeline.stages)
+            ]
             changed = _kept(plan, Pipeline(pipeline.source, *stages, seed=pipeline.seed))
             moved = changed is not None and changed.expected is not None and plan.expected is None
             if changed is None or (moved and _saved(plan, changed) <= 0):
@@ -141,7 +184,7 @@ def _aliased(plan: Plan, costs: Mapping[str, float]) -> Iterator[Alternative]:
             )
 
 
-def automatic(plan: Plan, costs: Mapping[str, float]) -> Alternative | None:
+def placed_by_auto(plan: Plan, costs: Mapping[str, float]) -> Alternative | None:
     """The placement of its steps that ``"auto"`` would choose; ``None`` for a plan that it chose, or where it is
     expected to save less than 5 %.
 
@@ -164,7 +207,9 @@ def automatic(plan: Plan, costs: Mapping[str, float]) -> Alternative | None:
 
 def _placement(plan: Plan) -> str:
     """Which steps are on which backend."""
-    return "; ".join(f"{', '.join(step.name for step in one.steps)} on {one.backend}" for one in plan.segments)
+    return "; ".join(
+        f"{', '.join(step.name for step in segment.steps)} on {segment.backend}" for segment in plan.segments
+    )
 
 
 def _saved(plan: Plan, other: Plan) -> float:
@@ -177,8 +222,8 @@ def _expected_s(plan: Plan) -> float | None:
     """CPU seconds an image by the table of costs; ``None`` where it can't tell."""
     batch = plan.pipeline.batch
     kinds = estimate(plan.pipeline, steps_of(plan.pipeline)).kinds
-    found = price(work_of(plan.steps, batch.size if batch else None, kinds), tables.in_use(processors()))
-    return None if found is None else found.cpu_s
+    cost = price(work_of(plan.steps, batch.size if batch else None, kinds), tables.in_use(processors()))
+    return None if cost is None else cost.cpu_s
 
 
 def _kept(plan: Plan, changed: Pipeline) -> Plan | None:

@@ -1,254 +1,173 @@
-"""The windows of a profile: what runs, how often, in what order, and what the meters saw."""
+"""What the campaigns of a pipeline and of a dataset share: the whole between the steps, trials, rough costs."""
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from greenload.energy.attribution.observation import FIRST_EPOCH, Observation, writing_step
-from greenload.energy.attribution.quantity import ISOLATION_BIAS_ON_BATCHES
+from greenload.energy.attribution.attribute import attribute
+from greenload.energy.attribution.costs import Attribution
+from greenload.energy.attribution.observation import Metering, Observation
 from greenload.energy.sampler import Sampler
 from greenload.energy.settle import settle
-from greenload.loading.dataset import DatasetBuilder
-from greenload.loading.tf_graph import options
-from greenload.planning.split import Split
-from greenload.plans.order import Order
-from greenload.plans.plan import Plan
-from greenload.plans.steps import Step
-from greenload.profiling.layer_run import LayerRun, held
+from greenload.profiling.options import Options
 from greenload.profiling.page_cache import ColdFiles
-from greenload.profiling.replays import DatasetRun, Replays
-from greenload.profiling.windows import BUILDS, Further, Progress, Runnable, Windows, closing, enough
-from greenload.system.random_states import random_states_kept
+from greenload.profiling.windows import BUILDS, LEAST_ROUNDS, Runnable, Windows, closing
 
-_CONTEXT = 0.25  # from this share of the step before it, a step is replayed behind that one
+BEHIND_SHARE = 0.25
+"""From this share of the step before it, a step is replayed behind that one: alone, large steps come out some 5 % too
+cheap, since nothing else disturbs the processor's caches."""
+
+
+class Named(Protocol):
+    """A step of a pipeline, or a node of a dataset."""
+
+    @property
+    def name(self) -> str:
+        """Of its windows, and of its row."""
+        ...
+
+
+AnyStep = TypeVar("AnyStep", bound=Named)
+AnyRun = TypeVar("AnyRun", bound=Runnable)
 
 
 class Campaign(Windows):
-    """Runs a plan's steps and the whole of it under meters, on a fixed set of samples.
+    """Runs steps, and the whole that they make up, under meters.
 
     Args:
-        plan: what to measure.
-        indices: the samples, int64.
-        sampler: as for `Windows`, like the others.
-        split: the plan's other half, where the pipeline was split for a device.
-        cold: as for `Windows`.
+        sampler: running; reads the meters.
+        options: of the profile.
+        cold: drops files from the page cache before each window that reads them; None leaves them there.
     """
 
-    settle_s = 4.0
-    """Between backends six batches may be under way, beside those held ready."""
+    filled_settle_s = 1.0
+    """Seconds up to which a pass that fills buffers waits for the threads to stop."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        indices: NDArray[np.int64],
-        sampler: Sampler,
-        rounds: int,
-        seed: int,
-        progress: Progress,
-        split: Split | None = None,
-        cold: ColdFiles | None = None,
-    ) -> None:
-        super().__init__(sampler, rounds, seed, progress, cold=cold)
-        self.plan = plan
-        self.split = split
-        self.steps = plan.steps + ((split.step,) if split else ())
-        """What has a row: the plan's steps, and the layer on the device."""
-        self.indices = indices
-        self._behind: dict[str, bool] = {}
+    def __init__(self, sampler: Sampler, options: Options, cold: ColdFiles | None = None) -> None:
+        super().__init__(sampler, options.rounds, options.seed, options.progress, cold=cold)
 
-    @random_states_kept()
-    def measure(self, further: Further = enough) -> list[Observation]:
-        """All windows of the profile. The full pipeline's are spread over the steps', so that a drift meets both.
+    @property
+    def domains(self) -> dict[str, Metering]:
+        """How each energy domain is measured, by its name."""
+        return {
+            name: Metering(channel.provenance, channel.systematic) for name, channel in self._sampler.channels.items()
+        }
+
+    @property
+    def measured_steps(self) -> Sequence[Named]:
+        """The steps that have windows, in order."""
+        raise NotImplementedError
+
+    @property
+    def isolation_bias(self) -> Mapping[str, float]:
+        """By step, how far its replay may be off for running alone; as `attribute` takes it."""
+        raise NotImplementedError
+
+    @property
+    def terms(self) -> dict[str, Any]:
+        """What windows are attributed by, as `attribute` takes it."""
+        return {
+            "domains": self.domains,
+            "idle_power_w": self._sampler.idle_power_w,
+            "isolation_bias": self.isolation_bias,
+        }
+
+    def attributed(self, seen: Sequence[Observation]) -> Attribution:
+        """Every step's own cost whenever it runs; a cache's is that of reading it.
 
         Args:
-            further: how many builds are wanted beyond the first ones.
+            seen: windows of this campaign.
         """
-        steps = len(self.steps)
-        for build, name, share in self._builds(1.0, further):
-            self._tell(f"building ({name})")
-            made = DatasetBuilder(self.plan, self._order)
-            full = self._full(made)
-            replays = Replays(made.stream, made.endless_roots, len(self.indices))
-            with closing({"full": full}):
-                self._warm(full)
-                size = self._window_samples(full, 3 * self.window_s)
-                for position, step in enumerate(self.steps):
-                    self._tell(f"{step.name} ({name})")
-                    if step.kind == "device":
-                        self._replay(step, self._device_pair(made), build)
-                    else:
-                        self._step(replays, step, build)
-                    self._tell(f"the whole ({name})")
-                    before, due = (place * 2 * self._rounds // steps for place in (position, position + 1))
-                    for k in range(before, due):
-                        self._window(full, size, "", "full", k, build)
-                    self._done += share / steps
-            self._first_epoch(made, replays, build, name)
-        return self.seen
+        return attribute(seen, steps=[step.name for step in self.measured_steps], **self.terms)
 
-    def _first_epoch(self, made: DatasetBuilder, replays: Replays, build: int, name: str) -> None:
-        """Windows of the pass that fills the caches: the writing of each, and the whole; they are emptied before."""
-        caches = [step for step in self.plan.steps if step.kind == "cache"]
-        samples = len(self.indices)
-        rounds = self._rounds if self._planned else 2  # each is a pass over all samples
-        for step in caches:
-            self._tell(f"{step.name} filled ({name})")
-            passing = self.plan.steps[self.plan.steps.index(step) - 1]
-            runs: dict[str, Runnable] = {
-                kind: replays.prefix(one, samples) for kind, one in (("with", step), ("without", passing))
-            }
-            with closing(runs):
-                for run in runs.values():
-                    self._warm(run)
-                for k in range(rounds):
-                    for kind in self._random.sample(list(runs), 2):
-                        made.stream.empty_caches()
-                        self._window(runs[kind], samples, writing_step(step.name), kind, k, build)
-        if not caches:
-            return
-        self._tell(f"{FIRST_EPOCH} ({name})")
-        whole = self._full(made, samples)
-        with closing({"with": whole}):
-            self._warm(whole)
-            for k in range(rounds):
-                made.stream.empty_caches()
-                self._window(whole, samples, FIRST_EPOCH, "with", k, build)
-
-    @property
-    def out_of_place(self) -> Mapping[str, float]:
-        """By step, how far its replay may be off: as `attribute` takes it."""
-        crossing = any(segment.traits.takes_batches for segment in self.plan.segments)
-        return {
-            step.name: ISOLATION_BIAS_ON_BATCHES
-            for step in self.steps
-            if (step.kind == "pixels" and step.traits.takes_batches) or (step.kind == "batch" and crossing)
+    def cost(self, name: str) -> float:
+        """CPU seconds per sample of a step already seen, roughly."""
+        mean = {
+            kind: sum(window.cpu_s for window in windows) / sum(window.samples for window in windows)
+            for kind in ("prefix", "with", "without")
+            if (windows := [window for window in self.seen if window.step == name and window.kind == kind])
         }
+        return mean.get("with", mean.get("prefix", 0.0)) - mean.get("without", 0.0)
 
-    @random_states_kept()
-    def trial(self, name: str, changed: Plan) -> None:
-        """Adjacent windows of the pipeline as it is ("with") and of a changed one ("without").
+    def _each_step(
+        self,
+        steps: Sequence[AnyStep],
+        measure: Callable[[AnyStep], None],
+        whole: tuple[Runnable, int],
+        build: int,
+        name: str,
+        share: float,
+    ) -> None:
+        """Windows of each step, and those of the whole spread over them, so that a drift meets both.
 
-        On several builds of both, as builds of one pipeline differ too; the rounds are shared among them.
+        Args:
+            steps: what to measure.
+            measure: makes the windows of one.
+            whole: its run, and the samples of its windows.
+            build: number of the build.
+            name: of the build.
+            share: of the progress, that this takes.
         """
-        order = replace(self._order, pipeline=changed.pipeline)
+        run, samples = whole
+        for position, step in enumerate(steps):
+            self._tell(f"{step.name} ({name})")
+            measure(step)
+            self._tell(f"the whole ({name})")
+            begin, end = (count * 2 * self._rounds // len(steps) for count in (position, position + 1))
+            for k in range(begin, end):
+                if k >= 2 * LEAST_ROUNDS and self._late():
+                    break
+                self._window(run, samples, "", "full", k, build)
+            self._done += share / len(steps)
+
+    def _trial(
+        self,
+        name: str,
+        make: Callable[[], Mapping[str, AnyRun]],
+        fill: Callable[[AnyRun], None],
+        size: Callable[[AnyRun], int],
+        *,
+        rounds: int | None = None,
+        share: float = 0.0,
+    ) -> None:
+        """Adjacent windows of the whole as it is ("with") and of a changed one ("without").
+
+        On several builds of both, as builds of one pipeline differ too.
+
+        Args:
+            name: of the windows.
+            make: builds both runs.
+            fill: fills a run's buffers and caches.
+            size: the samples of a run's windows.
+            rounds: on each build; as many as of the steps if None.
+            share: of the progress, that this takes.
+        """
         for build in range(BUILDS):
             self._tell(f"trying: {name} (build {build + 1} of {BUILDS})")
-            runs = {
-                "with": self._full(DatasetBuilder(self.plan, self._order)),
-                "without": self._full(DatasetBuilder(changed, order)),
-            }
+            runs = make()
             with closing(runs):
                 for run in runs.values():
-                    self._warm(run)  # which also fills a cache: it is measured warm
-                    self._warm(run)
-                sizes = {kind: self._window_samples(run, self.window_s) for kind, run in runs.items()}
-                self._pairs(runs, sizes, name, build, max(2, -(-self._rounds // BUILDS)))
+                    fill(run)
+                sizes = {kind: size(run) for kind, run in runs.items()}
+                self._pairs(runs, sizes, name, build, rounds)
+            self._done += share / BUILDS
 
-    @property
-    def _order(self) -> Order:
-        return Order(self.plan.pipeline, self.indices, endless=True)
+    def _rough_cost(self, runs: Mapping[str, AnyRun], fill: Callable[[AnyRun], None], samples: int) -> float:
+        """CPU seconds per sample, from one pass of what runs "with" and one "without"; closes both.
 
-    def _full(self, made: DatasetBuilder, whole: int = 0) -> Runnable:
-        batch = made.plan.pipeline.batch
-        if self.split:
-            return LayerRun(made.endless().with_options(options(made.plan)), self.split.layer)
-        return DatasetRun(made.endless(), batch.size if batch else 1, made.plan, whole=whole)
-
-    def _device_pair(self, made: DatasetBuilder) -> tuple[Runnable, Runnable]:
-        """Held batches with the layer, handing them to its device included, and without."""
-        assert self.split is not None
-        batches = held(made.endless().with_options(options(self.plan)), len(self.indices))
-        return LayerRun(batches(), self.split.layer), LayerRun(batches(), None)
-
-    def _step(self, replays: Replays, step: Step, build: int) -> None:
-        if step.kind in ("read", "cache"):
-            self._prefixes(replays, step, build)
-        else:
-            self._replay(step, self._pair(replays, step), build)
-
-    def _prefixes(self, replays: Replays, step: Step, build: int) -> None:
-        """Windows of the pipeline up to a step; for a cache also up to the step before, in adjacent windows."""
-        place = self.plan.steps.index(step)
-        wanted = [self.plan.steps[place - 1], step] if step.kind == "cache" else [step]
-        runs: dict[str, Runnable] = {s.name: replays.prefix(s) for s in wanted}
-        with closing(runs):
-            sizes = {}
-            for name, run in runs.items():
-                self._warm(run)  # which also fills a cache: it is measured warm
-                self._warm(run)
-                sizes[name] = self._window_samples(run, self.window_s)
-            for k in range(self._rounds):
-                for name in self._random.sample(list(runs), len(runs)):
-                    self._window(runs[name], sizes[name], name, "prefix", k, build)
-
-    def _replay(self, step: Step, pair: tuple[Runnable, Runnable], build: int) -> None:
-        runs = dict(zip(("with", "without"), pair, strict=True))
-        with closing(runs):
-            for run in pair:
-                self._warm(run)
-            size = self._window_samples(runs["with"], self.window_s)
-            self._pairs(runs, dict.fromkeys(runs, size), step.name, build)
-
-    def _pair(self, replays: Replays, step: Step) -> tuple[Runnable, Runnable]:
-        """A step's runs with and without it."""
-        if step.kind == "pixels" and not replays.on_samples(step):
-            self._count_crossing(replays, step)
-            return replays.on_batches(step)
-        before = replays.before(step)
-        if before.name not in self.bytes_out:
-            self.bytes_out[before.name] = replays.bytes_in(step)
-        if step.kind == "batch":
-            return replays.batching(step)
-        if before.kind != "cache" and self._goes_behind(replays, before, step):
-            return replays.behind(before, step)
-        return replays.alone(step)
-
-    def _count_crossing(self, replays: Replays, step: Step) -> None:
-        """The bytes that leave the step before one, where both are on backends that take batches, but not the same."""
-        for before, segment in itertools.pairwise(self.plan.segments):
-            if step is segment.steps[0] and segment.traits.takes_batches and before.batched:
-                images = [image for part in replays.entering(segment) for image in part.images]
-                self.bytes_out[before.steps[-1].name] = float(np.mean([np.asarray(image).nbytes for image in images]))
-
-    def _goes_behind(self, replays: Replays, before: Step, step: Step) -> bool:
-        """Whether a step is so large beside the one before it that both can run without hiding it in their noise.
-
-        Alone, large steps come out some 5 % too cheap, since nothing else disturbs the processor's caches.
+        Args:
+            runs: by kind.
+            fill: fills a run's buffers.
+            samples: in the pass.
         """
-        if step.name not in self._behind:
-            runs = dict(zip(("with", "without"), replays.alone(step), strict=True))
-            with closing(runs):
-                cost = {}
-                for kind, run in runs.items():
-                    self._warm(run)
-                    start = time.process_time()
-                    passed = run.run(len(self.indices))
-                    settle()
-                    cost[kind] = (time.process_time() - start) / passed
-            self._behind[step.name] = cost["with"] - cost["without"] >= _CONTEXT * self._cost(before)
-        return self._behind[step.name]
-
-    def _reads_at_most(self, step: str, kind: str) -> int:
-        # By kind, as a step on pixels before a cache has a prefix, which reads, beside its replay, which doesn't.
-        reads = kind in ("full", "prefix") or step not in {one.name for one in self.steps}
-        return len(self.indices) if reads else 0
-
-    def _cost(self, step: Step) -> float:
-        """CPU seconds a sample of a step already seen, roughly."""
-        mean = {
-            kind: sum(w.cpu_s for w in windows) / sum(w.samples for w in windows)
-            for kind in ("prefix", "with", "without")
-            if (windows := [w for w in self.seen if w.step == step.name and w.kind == kind])
-        }
-        return mean["with"] - mean["without"] if "with" in mean else mean["prefix"]
-
-    def _warm(self, run: Runnable) -> None:
-        """One pass over the samples: fills captures, caches and buffers, and settles."""
-        run.run(len(self.indices))
-        settle()
+        cost = {}
+        with closing(runs):
+            for kind, run in runs.items():
+                fill(run)
+                start = time.process_time()
+                passed = run.run(samples)
+                settle(self.filled_settle_s)
+                cost[kind] = (time.process_time() - start) / passed
+        return cost["with"] - cost["without"]

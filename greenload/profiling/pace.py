@@ -9,11 +9,9 @@ from collections.abc import Callable, Sequence
 from greenload.energy.attribution.costs import Attribution
 from greenload.energy.attribution.observation import Observation
 from greenload.energy.attribution.precision import Length, further, plan_length, reached
+from greenload.profiling.options import Announce
 from greenload.profiling.windows import Windows
 from greenload.report.data import Precision
-
-Announce = Callable[[str], None]
-"""Told, before anything is measured, how long a profile is planned to be."""
 
 Bounded = Callable[[Length], tuple[Length, str]]
 """Gives the length that a profile keeps to, for one that is planned, and what more is announced."""
@@ -73,8 +71,8 @@ class Pace:
         builds = 1 + max(window.build for window in seen)
         return further(self._attributed(seen), self._wanted, builds=builds, most_builds=self._length.most_builds)
 
-    def found(self, attribution: Attribution, seen: Sequence[Observation]) -> Precision | None:
-        """What was reached; None where nothing was wanted."""
+    def reached(self, attribution: Attribution, seen: Sequence[Observation]) -> Precision | None:
+        """The precision that was reached; None where none was wanted."""
         if self._wanted is None or self._length is None:
             return None
         worst = reached(attribution, self._wanted)

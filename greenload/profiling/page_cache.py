@@ -89,9 +89,9 @@ def files_of(source: Source, indices: Sequence[int] | NDArray[np.int64] | None =
     return tuple(_merged((source.table.paths[file], start, start + length) for file, start, length in rows))
 
 
-def some_of(source: Source) -> tuple[str, ...]:
+def first_files(source: Source) -> tuple[str, ...]:
     """A file that the source's first sample is read from, to find the device by; none for samples in memory."""
-    return () if isinstance(source, Arrays) else tuple(one.path for one in files_of(source, [0]))
+    return () if isinstance(source, Arrays) else tuple(extent.path for extent in files_of(source, [0]))
 
 
 def _merged(stretches: Iterable[tuple[str, int, int]]) -> Iterable[Extent]:
@@ -113,16 +113,16 @@ class ColdFiles:
     """Drops files from the page cache, as often as it is asked: before each window that reads.
 
     Args:
-        extents: what to drop, as of `files_of`; a path stands for the whole file.
+        extents: what to drop, such as what `files_of` gives; a path stands for the whole file.
         resident: counts what is in memory; the system is asked if None.
 
     Example:
-        >>> Cold(files_of(source)).drop()      # doctest: +SKIP
+        >>> ColdFiles(files_of(source)).drop()      # doctest: +SKIP
         Dropped(files=512, bytes=43684608, resident_bytes=0, problem='')
     """
 
     def __init__(self, extents: Iterable[Extent | str | os.PathLike[str]], *, resident: Resident | None = None) -> None:
-        self.extents = tuple(one if isinstance(one, Extent) else Extent(os.fspath(one)) for one in extents)
+        self.extents = tuple(extent if isinstance(extent, Extent) else Extent(os.fspath(extent)) for extent in extents)
         """What is dropped."""
         self._resident = resident or resident_bytes
         if not self.extents:
@@ -196,12 +196,12 @@ class _CacheStat(ctypes.Structure):
 
 def resident_bytes(handle: int, start: int, length: int) -> int | None:
     """Bytes of a file's stretch that are in the page cache, in whole pages; None where the system doesn't tell."""
-    found = cached_by_cachestat(handle, start, length)
-    return cached_by_mincore(handle, start, length) if found is None else found
+    cached = cached_by_cachestat(handle, start, length)
+    return cached_by_mincore(handle, start, length) if cached is None else cached
 
 
 def cached_by_cachestat(handle: int, start: int, length: int) -> int | None:
-    """As `resident_bytes`, by cachestat(2); None where the kernel hasn't it, or refuses."""
+    """Bytes of a file's stretch in the page cache, by cachestat(2); None where the kernel lacks it, or refuses."""
     stretch, stat, libc = _Range(start, length), _CacheStat(), _libc()
     if not hasattr(libc, "syscall") or libc.syscall(_CACHESTAT, handle, ctypes.byref(stretch), ctypes.byref(stat), 0):
         return None
@@ -209,7 +209,7 @@ def cached_by_cachestat(handle: int, start: int, length: int) -> int | None:
 
 
 def cached_by_mincore(handle: int, start: int, length: int) -> int | None:
-    """As `resident_bytes`, by mincore(2) on a map that is made for it; None where it tells nothing.
+    """Bytes of a file's stretch in the page cache, by mincore(2) on a map of it; None where it tells nothing.
 
     To a process that doesn't own the file and can't write it, it calls all pages resident (Linux 5.2).
     """
@@ -241,7 +241,7 @@ def why_held(path: str) -> str:
         inode, path = os.stat(path).st_ino, os.path.realpath(path)  # maps name the file itself, not links to it
     except OSError as error:
         return f"{path} can't be found any more: {error.strerror}"
-    for folder in sorted(Path("/proc").glob("[0-9]*"), key=lambda one: one.name != str(os.getpid())):
+    for folder in sorted(Path("/proc").glob("[0-9]*"), key=lambda process: process.name != str(os.getpid())):
         try:
             with open(folder / "maps", encoding="utf-8", errors="replace") as lines:
                 if any(_maps(line, path, inode) for line in lines):

@@ -1,7 +1,4 @@
-"""Parts of a plan as something that can be run for a while: what the profiler measures on tf.data.
-
-Each run consumes its dataset in C++ (``shard`` hands one element in many to Python), starts settled and ends settled.
-"""
+"""Parts of a plan as something that can be run for a while: what the profiler measures on tf.data."""
 
 from __future__ import annotations
 
@@ -16,58 +13,13 @@ from greenload.backends import replay
 from greenload.backends.base import Records
 from greenload.backends.tf import backend as tf_backend
 from greenload.backends.tf.backend import Element
-from greenload.loading.tf_graph import Leg, Stream, compose, options, plain, sample_by_sample
-from greenload.plans.plan import Plan, Segment
+from greenload.loading.tf_graph import Leg, Stream, compose, plain, sample_by_sample
+from greenload.plans.plan import Segment
 from greenload.plans.steps import Step
+from greenload.profiling.runs import DatasetRun, plan_run
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-_GROUP = 64  # samples consumed in C++ for each that Python sees: a `next` costs 0.1 ms
-
-
-class DatasetRun:
-    """An endless dataset, consumed on demand.
-
-    Args:
-        dataset: what to run.
-        samples_per_element: how many samples each of its elements holds.
-        plan: whose bounds on threads hold.
-        release: gives back what the dataset calls.
-        whole: samples of which a whole number of groups is made, where the first pass over them is of its own; else 0.
-    """
-
-    def __init__(
-        self,
-        dataset: tf.data.Dataset,
-        samples_per_element: int,
-        plan: Plan,
-        release: Callable[[], None] = lambda: None,
-        whole: int = 0,
-    ) -> None:
-        bounded = options(plan)
-        bounded.experimental_optimization.noop_elimination = False  # an empty map must stay a map
-        group = max(1, _GROUP // samples_per_element)
-        if whole:
-            elements = max(1, whole // samples_per_element)
-            group = max(n for n in range(1, group + 1) if elements % n == 0)
-        self.samples_per_element = samples_per_element * group
-        """Samples that pass with each step of the iterator."""
-        self._iterator = iter(dataset.shard(group, group - 1).with_options(bounded))
-        self._release = release
-
-    def run(self, samples: int) -> int:
-        """Consume at least ``samples`` samples; returns how many."""
-        done = 0
-        while done < samples:
-            next(self._iterator)
-            done += self.samples_per_element
-        return done
-
-    def close(self) -> None:
-        """Let go of the iterator, its threads and buffers."""
-        del self._iterator
-        self._release()
 
 
 def _identity(state: dict[str, Any]) -> dict[str, Any]:
@@ -77,12 +29,12 @@ def _identity(state: dict[str, Any]) -> dict[str, Any]:
     return copied
 
 
-class Replays:
+class PipelineReplays:
     """Makes the runs of one plan's steps, over one fixed set of samples.
 
     Args:
         stream: the plan's lowered steps.
-        roots: endless roots of the samples (position, index, label, numbers), over and over.
+        roots: endless roots of the samples (position, index, label, prepared random values), over and over.
         samples: how many different samples ``roots`` has.
     """
 
@@ -98,18 +50,18 @@ class Replays:
 
         Args:
             step: the last one.
-            whole: as for `DatasetRun`.
+            whole: samples of which a whole number of groups is made; else 0.
         """
         chain = self._mapped(self._roots(), self._chain(self._place(step) + 1))
-        return DatasetRun(chain, 1, self._plan, whole=whole)
+        return plan_run(chain, 1, self._plan, whole=whole)
 
     def captured(self, step: Step) -> tf.data.Dataset:
         """The samples as they reach a step, held in memory, over and over. Filled by its first pass."""
         roots = self._roots().take(self.samples)
         if step.kind == "batch":
             return self._mapped(roots, self.stream.sample()).cache().repeat()
-        place = self._place(step)
-        before = self._mapped(roots, self._chain(place)) if place else roots
+        index = self._place(step)
+        before = self._mapped(roots, self._chain(index)) if index else roots
         return before.cache().repeat()
 
     def on_samples(self, step: Step) -> bool:
@@ -126,7 +78,7 @@ class Replays:
         return self._pair(self.captured(previous), [self._element(previous)], self._element(step))
 
     def batching(self, step: Step) -> tuple[DatasetRun, DatasetRun]:
-        """Stacking captured samples (and handing the batches to other backends and back), or only passing them on.
+        """Stacking captured samples, with the transfer of batches to other backends and back, or only passing them on.
 
         A batch is handed on in place of its samples one by one, as in the pipeline. The prefix that reads holds handing
         those on, so what that spares is the batch's, whose cost may come out below zero.
@@ -152,57 +104,57 @@ class Replays:
                 batches = batches.map(compose([_standing_in(leg.segments[0], self._batch_size)]))
 
         def release() -> None:
-            for one in idle:
-                one.close()
+            for run in idle:
+                run.close()
 
-        without = DatasetRun(self._mapped(captured, compose([*context, _identity])), 1, self._plan)
-        return DatasetRun(batches, self._batch_size, self._plan, release), without
+        without = plan_run(self._mapped(captured, compose([*context, _identity])), 1, self._plan)
+        return plan_run(batches, self._batch_size, self._plan, release=release), without
 
     def on_batches(self, step: Step) -> tuple[replay.Replay, replay.Replay] | tuple[DatasetRun, DatasetRun]:
         """A step with and without its work, on captured batches as they reach it.
 
         What tf.data does to the samples of a batch one by one is replayed on samples: taking batches apart, and
-        stacking them again, is the hand-over's.
+        stacking them again, belongs to the transfer.
         """
         leg = next(leg for leg in self.stream.legs if any(step in segment.steps for segment in leg.segments))
         segment = next(segment for segment in leg.segments if step in segment.steps)
         if leg.crosses:
             return replay.of(step.backend).pair(self._plan, segment, step, self.entering(segment))
-        place = segment.steps.index(step)
+        index = segment.steps.index(step)
         batches = self._batches(self.stream.legs.index(leg))
         if not segment.batched:
-            *before, element = tf_backend.elements(self._plan, segment.steps)[: place + 1]
+            *before, element = tf_backend.elements(self._plan, segment.steps)[: index + 1]
             return self._pair(self._mapped(batches.unbatch(), compose(before)).cache().repeat(), [], element)
-        earlier = compose([self.stream.on_batches[s] for s in segment.steps[:place]])
+        earlier = compose([self.stream.on_batches[s] for s in segment.steps[:index]])
         captured = batches.map(earlier).cache().repeat()
         full, empty = (captured.map(compose([e])) for e in (self.stream.on_batches[step], _identity))
         size = min(self._batch_size, self.samples)
-        return DatasetRun(full, size, self._plan), DatasetRun(empty, size, self._plan)
+        return plan_run(full, size, self._plan), plan_run(empty, size, self._plan)
 
     def entering(self, segment: Segment) -> list[Records]:
         """Captured batches as they enter a segment on another backend."""
         leg = next(leg for leg in self.stream.legs if segment in leg.segments)
-        place = leg.segments.index(segment)
+        index = leg.segments.index(segment)
         if segment not in self._captured:
-            before = leg.segments[place - 1]
+            before = leg.segments[index - 1]
             self._captured[segment] = (
-                replay.through(self._plan, before, self.entering(before)) if place else self._entering(leg)
+                replay.through(self._plan, before, self.entering(before)) if index else self._entering(leg)
             )
         return self._captured[segment]
 
     def _entering(self, leg: Leg) -> list[Records]:
         """Captured batches as they leave tf.data."""
-        found: list[Records] = []
+        batches: list[Records] = []
         spec = leg.segments[-1].spec_out
 
         def take(records: Records) -> NDArray[Any]:
             images: list[Any] = [i if isinstance(i, bytes) else i.copy() for i in records.images]
-            found.append(replace(records, images=images, numbers=records.numbers.copy()))
+            batches.append(replace(records, images=images, numbers=records.numbers.copy()))
             return np.zeros((len(images), *(n or 0 for n in spec.image_shape)), spec.dtype)
 
         for _ in self.stream.crossing(self._batches(self.stream.legs.index(leg)), leg, take):
             pass
-        return found
+        return batches
 
     def _batches(self, count: int) -> tf.data.Dataset:
         """The samples in batches, through the first ``count`` legs."""
@@ -241,8 +193,8 @@ class Replays:
     ) -> tuple[DatasetRun, DatasetRun]:
         full, empty = compose([*context, element]), compose([*context, _identity])
         return (
-            DatasetRun(self._mapped(captured, full), 1, self._plan),
-            DatasetRun(self._mapped(captured, empty), 1, self._plan),
+            plan_run(self._mapped(captured, full), 1, self._plan),
+            plan_run(self._mapped(captured, empty), 1, self._plan),
         )
 
     def _mapped(self, dataset: tf.data.Dataset, element: Element) -> tf.data.Dataset:
@@ -278,5 +230,5 @@ def _standing_in(segment: Segment, batch_size: int) -> Element:
     if segment.batched:
         whole = tf.zeros([batch_size, *spec.image_shape], spec.dtype)
         return lambda state: state | {"image": whole[: tf.shape(state["image"])[0]]}
-    one = tf.zeros(spec.shape, spec.dtype)
-    return sample_by_sample(lambda state: {"image": one}, spec)
+    blank = tf.zeros(spec.shape, spec.dtype)
+    return sample_by_sample(lambda state: {"image": blank}, spec)

@@ -18,13 +18,16 @@ from greenload.profiling.page_cache import ColdFiles, Dropped
 BUILDS = 2
 """Independent builds, at least: two of one pipeline have been seen 13 % apart, which windows on one never show."""
 
+LEAST_ROUNDS = 2
+"""Rounds without which there is no interval."""
+
 Progress = Callable[[float, str], None]
 """Called with the share done, 0 … 1, and what runs now."""
 Further = Callable[[Sequence[Observation]], int]
 """Asked after the first builds, and after each lot that it wanted, with all windows so far: how many more builds."""
 
 
-def enough(seen: Sequence[Observation]) -> int:
+def no_further_build(seen: Sequence[Observation]) -> int:
     """No further build."""
     return 0
 
@@ -115,7 +118,7 @@ class Windows:
             wanted = further(self.seen)
 
     def _idle(self, build: str = "") -> None:
-        """The machine's floor; only where a counter contains it."""
+        """Windows of the idle machine; only where a counter contains its power."""
         if all(channel.provenance != "measured" for channel in self._sampler.channels.values()):
             return
         self._tell(f"the idle machine{build and f' ({build})'}")
@@ -132,7 +135,7 @@ class Windows:
         """Rounds of adjacent windows of runs and of so many samples, by kind, in random order; as many as in a build
         if not given."""
         for k in range(self._rounds if rounds is None else rounds):
-            if k >= 2 and self._late():
+            if k >= LEAST_ROUNDS and self._late():
                 break
             for kind in self._random.sample(list(runs), len(runs)):
                 self._window(runs[kind], sizes[kind], step, kind, k, build)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from greenload.profiling.tfdata.units import ranks, rows
+from greenload.profiling.tfdata.units import ranks, row_count
 from greenload.training.caches import CacheWatch
 from greenload.training.report import Passed
 
@@ -220,7 +220,7 @@ class Steps:
         def step(iterator: Any) -> tuple[Any, Any]:
             batch = iterator.get_next()
             leaves = (strategy.experimental_local_results(leaf) for leaf in tf.nest.flatten(batch))
-            return function([batch]), tf.add_n([rows(part) for part in zip(*leaves, strict=True)])
+            return function([batch]), tf.add_n([row_count(part) for part in zip(*leaves, strict=True)])
 
         called = step if self._model.run_eagerly else self._traced(("replicas", spec), step, None)
 

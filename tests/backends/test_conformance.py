@@ -165,6 +165,7 @@ def test_any_size_to_any_size(
     check_all(Case(height, width, dtype, (Resize((rows, columns), antialias),), kind))
 
 
+@pytest.mark.slow
 @given(
     mean=st.tuples(*[st.floats(-3, 3)] * 3),
     std=st.tuples(*[st.floats(0.01, 100)] * 3),
@@ -310,6 +311,7 @@ def decoded(backend: str, encoded: Sequence[bytes], *stages: Stage) -> np.ndarra
     return suite.run(backend, pipeline, records)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", JPEGS)
 def test_jpegs_decode_to_pillows_bits(backend: str, bad_images: ModuleType, name: str) -> None:
     for height, width in ((1, 1), (7, 9), (16, 16), (33, 57), (64, 49)):
@@ -398,6 +400,7 @@ COMBINATIONS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("placed", COMBINATIONS, ids=" ".join)
 def test_decoding_resizing_and_values_on_backends_of_their_own(placed: tuple[str, ...], bad_images: ModuleType) -> None:
     for name in placed:

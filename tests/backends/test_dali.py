@@ -53,6 +53,7 @@ def held(plan: Plan) -> Tolerance:
     return loose[0] or EXACT if loose else EXACT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stages",
     [

@@ -69,6 +69,7 @@ def seen() -> Iterator[list[Seen]]:
     print(f"\n{largest(found)}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 @pytest.mark.parametrize("stage", AUGMENTATIONS, ids=str)
 def test_an_augmentation_keeps_its_tolerance(stage: Stage, dtype: str, seen: list[Seen]) -> None:
@@ -86,6 +87,7 @@ def test_an_augmentation_keeps_its_tolerance_on_large_images(stage: Stage, dtype
     assert [each for each in found if not each.kept] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "stage"), CASTS, ids=str)
 def test_a_conversion_keeps_its_tolerance(dtype: str, stage: Stage, seen: list[Seen]) -> None:
     found = see(dali.DALI_CPU, stage, dtype, images(dtype, SIZES[-4:], repeats=1))

@@ -214,6 +214,7 @@ def test_they_agree_on_damaged_files(name: str, value: int, changes: list[tuple[
     assert in_graph()(bytes(data)) == orientation(bytes(data))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_no_file_is_decoded_before_its_orientation_is_known() -> None:
     """The search for it would be cancelled where decoding fails; now and then that is raised in place of the error."""

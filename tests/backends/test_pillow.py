@@ -127,6 +127,7 @@ assert "tensorflow" not in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_a_forked_child_makes_its_own() -> None:
     code = FORKED.format(support=str(e.IMAGES.parent))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -119,6 +119,7 @@ def test_every_kind_has_the_pixels_of_its_own_backend(mixed: Files, stages: tupl
         np.testing.assert_array_equal(np.stack([np.asarray(image) for image, _ in dataset]), wanted)
 
 
+@pytest.mark.slow
 def test_batches_that_cross_from_tf_data(mixed: Files) -> None:
     plan = make_plan(gl.Pipeline(mixed, *CROPPED), "auto")
     assert plan.decoder != "tf"
@@ -247,6 +248,7 @@ def test_they_are_turned_upright_where_that_is_asked(backend: str, tmp_path: Pat
     np.testing.assert_array_equal(given(helped(source, backend, stages, JPEG="pillow")), wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", [pytest.param("tf", marks=pytest.mark.slow), "pillow", "dali-cpu"])
 def test_each_is_turned_once_and_filled_where_it_is_cut_off(backend: str, tmp_path: Path) -> None:
     image, shape = e.pixels(30, 37), (30, 37, 1)

@@ -292,6 +292,7 @@ def test_whatever_bytes_are_cut_off_are_filled_or_refused() -> None:
     assert filled > 100
 
 
+@pytest.mark.slow
 def test_python_is_asked_of_no_whole_file(monkeypatch: pytest.MonkeyPatch) -> None:
     from greenload.backends.tf import truncation as tf_truncation
 

@@ -66,6 +66,7 @@ def burn(seconds: float, batch: int) -> Iterator[np.ndarray]:
         yield np.zeros((batch, 2, 2, 3), np.uint8)
 
 
+@pytest.mark.slow
 def test_compete_tells_twice_the_work():
     contestants = {"one": lambda: burn(0.01, 8), "two": lambda: burn(0.02, 8)}
     windows = compete("g", contestants, builds=2, rounds=2, images=20)

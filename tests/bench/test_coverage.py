@@ -26,6 +26,7 @@ def test_intervals_that_miss_are_counted() -> None:
     assert not any(wrong["CPU s", "steps"] + wrong["CPU s", "whole"] + wrong["joules", "whole"])
 
 
+@pytest.mark.slow
 def test_a_row_holds_what_is_claimed_to_the_claim() -> None:
     one = cell("alone", "", 0.01, 6)
     table = {row.what: row for row in rows([one])}

@@ -169,6 +169,7 @@ def test_within_another_program_it_is_a_status(
     assert capsys.readouterr() == ("", LINE)
 
 
+@pytest.mark.slow
 def test_what_waits_for_the_interrupt_ends_as_it_would_have_ended() -> None:
     pytest.importorskip("prometheus_client", reason="prometheus_client is not installed")
     body = f"""

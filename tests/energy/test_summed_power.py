@@ -87,7 +87,7 @@ def test_steps_have_joules_beside_a_gpu_without_a_counter(monkeypatch: pytest.Mo
             "with": Work(load, clock, wait, WORK_W, STEP_S),
             "without": Work(load, clock, wait, ALONE_W, REPLAY_S),
         }
-        for build, _, _ in windows._builds(1.0, windowing.enough):
+        for build, _, _ in windows._builds(1.0, windowing.no_further_build):
             windows._pairs(runs, dict.fromkeys(runs, 250), "a", build)
             for k in range(5):
                 windows._window(runs["with"], round(windows.window_s / STEP_S), "", "full", k, build)

@@ -20,6 +20,7 @@ from greenload.sources import Files, TFRecords
 from greenload.stages import Batch, Cache, CenterCrop, Decode, Shuffle
 
 
+@pytest.mark.slow
 @given(
     size=st.integers(1, 3000),
     block=st.integers(1, 400),
@@ -73,6 +74,7 @@ def test_tensorflow_gives_the_same_bits() -> None:
         assert permute(np.arange(size), size, 7, 3, tensorflow_ops(), block).numpy().tolist() == numbers.tolist()
 
 
+@pytest.mark.slow
 def test_orders_of_one_small_set_are_even() -> None:
     from scipy import stats
 

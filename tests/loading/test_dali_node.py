@@ -301,6 +301,7 @@ def iterator_of(dataset: Any) -> Any:
             raise
 
 
+@pytest.mark.slow
 def test_inside_a_graph_the_error_names_the_file_as_well(tmp_path: Path, bad_images: ModuleType) -> None:
     import tensorflow as tf
 

@@ -204,6 +204,7 @@ def test_order_labels_and_pixels_are_those_of_one_backend(photos: Files, name: s
         assert found.within(suite.held(plan)), f"{found} is beyond {suite.held(plan)}"
 
 
+@pytest.mark.slow
 def test_a_users_function_runs_on_single_images_and_on_batches_that_came_back(photos: Files) -> None:
     stages = (*AUGMENTED, Apply(darker), Batch(SIZE), Apply(darker))
     plan = planned(photos, stages, {CROP: DALI, RESIZE: DALI})
@@ -244,6 +245,7 @@ def test_a_dataset_lives_as_long_as_its_iterators_and_two_run_at_once(photos: Fi
         assert (labels.numpy() == others.numpy()).all()
 
 
+@pytest.mark.slow
 def test_a_dataset_that_is_given_up_is_let_go(photos: Files) -> None:
     dataset = gl.load(
         planned(photos, (Decode(), CenterCrop(30), ColorJitter(0.1)), {CROP: DALI, "CenterCrop: pad": DALI})

@@ -85,6 +85,7 @@ def pipelines(draw: st.DrawFn) -> Pipeline:
     return Pipeline(FILES, *stages, seed=draw(st.integers(-(2**70), 2**70)))
 
 
+@pytest.mark.slow
 @given(pipelines())
 @settings(max_examples=150, deadline=None)
 def test_a_pipeline_comes_back_from_its_description(pipeline: Pipeline) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import greenload as gl
 from greenload.plans.plan import Plan
-from greenload.profiling.advice import Alternative, alternatives, automatic
+from greenload.profiling.advice import Alternative, alternatives, placed_by_auto
 from greenload.stages import Stage
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -116,11 +116,11 @@ def test_what_auto_would_choose_is_tried_where_it_differs(backend: str) -> None:
     plan = gl.make_plan(PHOTOS, backend)
     costs = {step.name: 1e-3 for step in plan.steps}
     assert auto.expected is not None and auto.steps != plan.steps  # antialiased photos: Pillow resizes for less
-    one = automatic(plan, costs)
+    one = placed_by_auto(plan, costs)
     assert one is not None and one.title == 'backend="auto"'
     assert one.plan == auto and auto.expected.costs in one.detail
     for segment in auto.segments:
         assert f"{segment.steps[-1].name} on {segment.backend}" in one.detail
     assert 0.05 * 4e-3 <= one.expected_s < 4e-3
-    assert automatic(auto, costs) is None
-    assert automatic(gl.make_plan(PHOTOS, placed(auto)), costs) is None
+    assert placed_by_auto(auto, costs) is None
+    assert placed_by_auto(gl.make_plan(PHOTOS, placed(auto)), costs) is None

@@ -11,9 +11,10 @@ import pytest
 
 from greenload.energy.sampler import Sampler
 from greenload.energy.settle import Settled
-from greenload.profiling import campaign, windows
-from greenload.profiling.campaign import Campaign
+from greenload.profiling import campaign, pipeline_campaign, windows
+from greenload.profiling.options import Options
 from greenload.profiling.page_cache import Dropped
+from greenload.profiling.pipeline_campaign import PipelineCampaign
 
 
 class Passing:
@@ -37,13 +38,13 @@ class Dropping:
         return Dropped(1, 1, 0)
 
 
-class Faked(Campaign):
+class Faked(PipelineCampaign):
     """A campaign whose runs pass samples, and whose windows hold a hundred."""
 
     def __init__(self, sampler: Sampler, cold: Any = None) -> None:
         steps = tuple(SimpleNamespace(name=kind, kind=kind) for kind in ("read", "pixels", "cache", "batch"))
         plan: Any = SimpleNamespace(steps=steps, pipeline=None)
-        super().__init__(plan, np.arange(8), sampler, 5, 0, lambda share, text: None, cold=cold)
+        super().__init__(plan, np.arange(8), sampler, Options(rounds=5), cold=cold)
         self.made = 0
 
     def _full(self, made: Any) -> Passing:
@@ -56,9 +57,9 @@ class Faked(Campaign):
 
 @pytest.fixture(autouse=True)
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (windows, campaign):
+    for module in (windows, campaign, pipeline_campaign):
         monkeypatch.setattr(module, "settle", lambda *_: Settled(True, 0.0))
-    monkeypatch.setattr(campaign, "DatasetBuilder", lambda plan, order: None)
+    monkeypatch.setattr(pipeline_campaign, "DatasetBuilder", lambda plan, order: None)
 
 
 def test_a_change_is_tried_on_several_builds_that_share_the_rounds() -> None:
@@ -98,8 +99,8 @@ def test_what_other_backends_do_on_batches_is_surest_to_be_out_of_place() -> Non
     mixed = make_plan(pipeline, {"Decode": "tf", "Resize": "pillow", "ToDtype": "tf"}, threads=1)
     with Sampler([]) as sampler:
         for plan, names in ((alone, set()), (mixed, {"Resize", "Batch + hand-over"})):
-            made = Campaign(plan, np.arange(1), sampler, 2, 0, lambda share, text: None)
-            assert set(made.out_of_place) == names
+            made = PipelineCampaign(plan, np.arange(1), sampler, Options(rounds=2))
+            assert set(made.isolation_bias) == names
 
 
 def test_bytes_that_reach_a_batch_are_the_same_in_memory_of_their_own() -> None:

@@ -46,7 +46,7 @@ def builds(wanted: float | None, noise: float) -> tuple[int, Pace, list[str]]:
         windows = Simulated(sampler, noise)
         pace.plan(windows, 1, 5)
         made = windows.measure(pace)
-        found = pace.found(attributed(windows.seen), windows.seen)
+        found = pace.reached(attributed(windows.seen), windows.seen)
     assert (found is None) == (wanted is None)
     if found is not None:
         assert found.builds == made and found.rounds == 5 and found.wanted == wanted
@@ -87,7 +87,7 @@ def test_what_has_no_figure_is_not_within_the_precision() -> None:
         windows = Simulated(sampler, 0.01)
         pace.plan(windows, 1, 5)
         windows.measure(pace)
-    found = pace.found(void(windows.seen), windows.seen)
+    found = pace.reached(void(windows.seen), windows.seen)
     assert found is not None and found.found is None and not found.reached
     assert found.widest == "the whole, cpu_s" and found.builds == 2
 

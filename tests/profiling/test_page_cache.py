@@ -17,7 +17,14 @@ from greenload.energy.meters.process import ProcessMeter
 from greenload.energy.meters.storage import data_location
 from greenload.errors import UsageError
 from greenload.profiling import page_cache
-from greenload.profiling.page_cache import ColdFiles, Extent, cached_by_cachestat, cached_by_mincore, files_of, some_of
+from greenload.profiling.page_cache import (
+    ColdFiles,
+    Extent,
+    cached_by_cachestat,
+    cached_by_mincore,
+    files_of,
+    first_files,
+)
 from greenload.sources import Arrays, Files, ImageFolder, TFRecords
 from greenload.sources.formats.tf_example import serialize
 from greenload.sources.formats.tfrecord import framed
@@ -181,9 +188,9 @@ def test_the_files_of_sources(sample_folder: Path) -> None:
     assert files_of(folder) == tuple(Extent(path) for path in folder.paths)
     assert files_of(folder, np.array([2, 0])) == (Extent(folder.paths[2]), Extent(folder.paths[0]))
     assert files_of(Files(["b.jpg", "a.jpg"]), [1]) == (Extent("a.jpg"),)
-    assert some_of(folder) == (folder.paths[0],)
+    assert first_files(folder) == (folder.paths[0],)
     arrays = Arrays(np.zeros((1, 2, 2, 3), np.uint8))
-    assert some_of(arrays) == ()
+    assert first_files(arrays) == ()
     with pytest.raises(UsageError, match="Arrays are in memory"):
         files_of(arrays)
 

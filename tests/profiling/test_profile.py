@@ -127,13 +127,13 @@ def test_a_plan_of_several_backends_is_profiled(sample_folder: Path) -> None:
 def test_batches_are_captured_as_they_reach_each_backend(sample_folder: Path) -> None:
     from greenload.loading.dataset import DatasetBuilder
     from greenload.plans.order import Order
-    from greenload.profiling.replays import Replays
+    from greenload.profiling.replays import PipelineReplays
 
     usable("dali-cpu", "pillow")
     plan = make_plan(several(sample_folder, 6), PLACED, threads=2)
     indices = np.arange(12)
     made = DatasetBuilder(plan, Order(plan.pipeline, indices, endless=True))
-    replays = Replays(made.stream, made.endless_roots, len(indices))
+    replays = PipelineReplays(made.stream, made.endless_roots, len(indices))
     decode, resize, _, flip, _ = plan.segments
     order = [plan.pipeline.source.name(int(i)) for i in Order(plan.pipeline, indices).indices(0, np.arange(12))]
     for segment in (decode, resize, flip):
@@ -156,6 +156,7 @@ def test_batches_are_captured_as_they_reach_each_backend(sample_folder: Path) ->
         assert (flipped[name] == image).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("placed", ["pillow", PLACED], ids=["pillow", "dali-cpu and pillow"])
 def test_replays_of_all_steps_cost_about_what_the_chain_costs(sample_folder: Path, placed: Any) -> None:
     usable("dali-cpu", "pillow")

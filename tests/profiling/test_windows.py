@@ -96,7 +96,7 @@ def test_two_builds_are_made_and_then_as_many_as_are_wanted() -> None:
 
 def test_by_default_no_further_build_is_made() -> None:
     with Sampler([]) as sampler:
-        assert [build for build, *_ in Builds(sampler)._builds(1.0, windowing.enough)] == list(range(BUILDS))
+        assert [build for build, *_ in Builds(sampler)._builds(1.0, windowing.no_further_build)] == list(range(BUILDS))
 
 
 def test_the_floor_is_measured_before_each_build_where_a_counter_has_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,7 @@ def broken(data: dict[str, Any], *path: Any, value: Any = ...) -> dict[str, Any]
     return changed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [

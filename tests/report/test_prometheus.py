@@ -367,6 +367,7 @@ def test_connections_that_ask_nothing_are_bounded_and_scrapes_go_on(metrics: Met
             client.close()
 
 
+@pytest.mark.slow
 def test_who_sends_or_reads_too_slowly_is_cut_off(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "LONGEST_S", 0.5)
     metrics.show("greenload_x", "X.", [({"n": f"{n:0>200}"}, 1.0) for n in range(30_000)])

@@ -133,6 +133,7 @@ def test_every_figure_is_whole_at_every_width(
             assert amount(row.cpu_ms) in report_text(report, 10), "a terminal breaks lines itself here"
 
 
+@pytest.mark.slow
 def test_names_from_anywhere_leave_figures_whole(measured: Report, hostile: Report) -> None:
     names = ("画像を読み込んで展開する処理", "🔬🎨" * 18, "a" * 90, "a/" * 60, "Decode")
     steps = tuple(dataclasses.replace(step, name=name) for step, name in zip(measured.steps, names, strict=True))

@@ -177,6 +177,7 @@ def _encodes(text: str) -> bool:
     return True
 
 
+@pytest.mark.slow
 @given(NAMES, st.slices(9))
 @settings(deadline=None)
 def test_compact_paths_are_the_sequence_they_were_made_from(names: list[str], part: slice) -> None:

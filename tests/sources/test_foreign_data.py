@@ -61,6 +61,7 @@ def use_pipeline(pipeline: gl.Pipeline) -> None:
     make_plan(pipeline, backend="tf", threads=2).describe()
 
 
+@pytest.mark.slow
 def test_a_pipelines_description_is_refused_or_works(folder: Path) -> None:
     for pipeline in pipelines(folder):
         cases = mutations.some(json.loads(json.dumps(pipeline.to_dict())), 350, SEED)
@@ -68,6 +69,7 @@ def test_a_pipelines_description_is_refused_or_works(folder: Path) -> None:
         assert read == []
 
 
+@pytest.mark.slow
 def test_sources_over_records_are_refused_or_work(tmp_path: Path) -> None:
     records = tmp_path / "a.tfrecord"
     records.write_bytes(tfrecord.framed([tf_example.serialize(b"x", 1)]))
@@ -84,6 +86,7 @@ def small_table() -> cost_table.CostTable:
     return cost_table.CostTable.from_dict(found)
 
 
+@pytest.mark.slow
 def test_a_table_of_costs_is_refused_or_plans_by_it(folder: Path) -> None:
     pipeline = next(iter(pipelines(folder)))
     sizes = estimate(pipeline, steps_of(pipeline))
@@ -218,6 +221,7 @@ def use_source(source: TFDS) -> None:
     assert source.fingerprint() and source.splits and str(source) and isinstance(source.classes, tuple)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
 def test_a_prepared_folders_descriptions_are_refused_or_work(prepared: Path, name: str) -> None:
     file = prepared / name

@@ -270,6 +270,7 @@ def test_an_address_is_refused_with_what_helps(take: Callable[[str], Any]) -> No
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_addresses_in_tables_variables_and_commands_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,6 +40,7 @@ def test_the_checksum_is_the_one_of_the_rfc() -> None:
     assert crc32c(b"") == 0
 
 
+@pytest.mark.slow
 @given(st.lists(st.binary(max_size=700) | st.binary(min_size=60, max_size=70).map(lambda b: b * 30), max_size=12))
 @settings(deadline=None, max_examples=60)
 def test_files_are_those_of_tensorflow(tmp_path_factory: pytest.TempPathFactory, records: list[bytes]) -> None:

@@ -38,6 +38,7 @@ def test_a_function_is_applied_to_each_image() -> None:
     assert (np.stack([image for image, _ in loaded(stage)]) == images).all()
 
 
+@pytest.mark.slow
 def test_a_function_behind_batch_is_given_batches() -> None:
     stage = gl.Apply(support_functions.twice, shape=(16, 6, 3))
     shapes = [batch.shape for batch, _ in loaded(gl.Batch(2), stage)]
@@ -52,6 +53,7 @@ def test_pythons_if_on_a_tensor_is_translated() -> None:
     assert batch[:, 0, 0, 0].tolist() == [55, 50]
 
 
+@pytest.mark.slow
 def test_later_stages_see_what_a_function_returned() -> None:
     def cut(image: Any) -> Any:
         return image[1:, 2:]

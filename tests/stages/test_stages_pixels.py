@@ -153,6 +153,7 @@ def published_matrix(
     return inverse
 
 
+@pytest.mark.slow
 @given(
     degrees=st.floats(-720, 720),
     translate=st.tuples(st.floats(0, 1), st.floats(0, 1)),

@@ -130,6 +130,7 @@ def test_the_folder_is_the_users_alone_and_no_link_is_followed(tmp_path: Path) -
     assert names(path.parent) == ["a.json"]
 
 
+@pytest.mark.slow
 def test_writers_at_the_same_time_do_not_mix() -> None:
     path = cache_folder.locate("a.json")
     cache_folder.keep(path, stored())

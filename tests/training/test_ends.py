@@ -18,6 +18,7 @@ from greenload.training.fit import Fit
 from greenload.training.train_step import Steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["step", "data", "callback"])
 def test_a_fit_that_ends_early_is_reported_and_gives_everything_back(where: str) -> None:
     import keras

@@ -41,6 +41,7 @@ def test_scalars_for_tensorboard(tmp_path: Path) -> None:
         assert written["energy/waiting_j"][epoch] == pytest.approx(value(spent.waiting.total_j))
 
 
+@pytest.mark.slow
 def test_the_report_is_json_and_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with PowercapEmulator(tmp_path / "powercap") as machine:
         energy = gl.EnergyCallback(known(), powercap_root=machine.root, idle_s=0.2)
@@ -101,6 +102,7 @@ def test_figures_for_prometheus() -> None:
     energy.close()
 
 
+@pytest.mark.slow
 def test_what_an_epoch_does_not_know_is_served_as_nothing() -> None:
     energy = gl.EnergyCallback(known(), port=0)
     names = {"greenload_training_samples_total", "greenload_training_epoch_waiting_seconds"}

@@ -26,6 +26,7 @@ def test_other_ways_to_run_a_step(compiled: dict[str, Any]) -> None:
     assert energy.report.fit.passed.samples == 12 and energy.report.fit.passed.waiting_s is not None
 
 
+@pytest.mark.slow
 def test_arrays_dictionaries_and_steps_per_epoch() -> None:
     import keras
 
@@ -52,6 +53,7 @@ def test_a_dataset_of_unknown_length() -> None:
     assert energy.report.ended == ""
 
 
+@pytest.mark.slow
 def test_several_steps_in_one_call_leave_waiting_unknown_with_a_reason() -> None:
     energy = gl.EnergyCallback(known())
     data = dataset(lambda: None, samples=20)
@@ -90,6 +92,7 @@ def test_a_training_step_of_one_s_own_is_left_alone() -> None:
     assert energy.report.fit.passed.waiting_s is None and "own make_train_function" in energy.report.fit.notes[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", [False, True], ids=["keras", "own"])
 def test_batches_that_never_came_are_not_counted(own: bool) -> None:
     energy = gl.EnergyCallback(known())
@@ -110,6 +113,7 @@ def test_batches_that_never_came_are_not_counted(own: bool) -> None:
         assert passed.batches == 5 and passed.samples == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", [{"gradient_accumulation_steps": 2}, {"loss_scale_factor": 2.0}])
 def test_updates_that_are_not_batches_are_not_taken_for_them(compiled: dict[str, Any]) -> None:
     import keras

@@ -27,7 +27,7 @@ from greenload.planning.cost_table import CostTable, CostTerms, Entry
 from greenload.planning.prices import Work
 from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
-from greenload.profiling.calibration.probes import Group, Laid, RunnerRun, of_pipeline
+from greenload.profiling.calibration.probes import ProbeGroup, RunnerRun, SizedPipeline, of_pipeline
 from greenload.profiling.calibration.standard_set import Material, standard
 from greenload.profiling.windows import Progress, Runnable, Windows, closing
 from greenload.public import public
@@ -35,7 +35,7 @@ from greenload.sources import Files, Source, formats, open_folder, read_many
 from greenload.sources.samples import make_samples
 from greenload.system.scratch import ScratchFolder
 
-ROUNDS = 3
+PROBE_ROUNDS = 3
 """Rounds of windows; a probe's figure is the median over them."""
 WINDOW_S, LONG_WINDOW_S = 0.04, 0.1
 """Wall seconds that a window aims at; for a table to be shipped."""
@@ -46,7 +46,7 @@ _LEAST_S = 5e-6  # errors below this many seconds an image don't count as relati
 
 
 @dataclass(frozen=True)
-class Row:
+class ProbeCost:
     """What one probe showed: its work, and what that cost an image."""
 
     name: str
@@ -98,36 +98,36 @@ def calibrate(
     threads = scalars.positive(UsageError, "threads", processors() if threads is None else threads)
     cost_table.prepared(cost_table.facts(processors()))  # before a minute of work, not after
     begin = time.perf_counter()
-    rows = measure(pipeline, data=data, threads=threads, progress=progress)
+    rows = measure_probes(pipeline, data=data, threads=threads, progress=progress)
     samples = f"{data}" if data else "generated photographs"
-    table = fit(rows, samples=samples, seconds=round(time.perf_counter() - begin, 1))
+    table = fit_rates(rows, samples=samples, seconds=round(time.perf_counter() - begin, 1))
     cost_table.remember_table(table)
     return table
 
 
-def able() -> tuple[str, ...]:
+def usable_backends() -> tuple[str, ...]:
     """The backends of the CPU that can run here, tf first.
 
     Raises:
         BackendUnavailable: tf can't: it reads and batches for all.
     """
-    found = backends.get("tf").availability()
-    if not found.usable:
-        raise BackendUnavailable(f"calibrate needs TensorFlow: {found.detail}; {found.remedy}")
+    availability = backends.get("tf").availability()
+    if not availability.usable:
+        raise BackendUnavailable(f"calibrate needs TensorFlow: {availability.detail}; {availability.remedy}")
     others = [name for name in _ON_CPU[1:] if backends.get(name).availability().usable]
     return ("tf", *others)
 
 
-def measure(
+def measure_probes(
     pipeline: Pipeline | None = None,
     *,
     data: str | Path | None = None,
     threads: int,
     thorough: bool = False,
     only: Sequence[str] = (),
-    rounds: int = ROUNDS,
+    rounds: int = PROBE_ROUNDS,
     progress: Progress | None = None,
-) -> list[Row]:
+) -> list[ProbeCost]:
     """Run the probes, and say what each cost an image.
 
     Args:
@@ -141,7 +141,7 @@ def measure(
     """
     told = progress or (lambda share, text: None)
     told(0.0, "starting")
-    names = able()
+    names = usable_backends()
     with ScratchFolder() as folder:
         told(0.0, "making photos" if data is None else "reading images")
         source = _generated(folder) if data is None else _held(open_folder(data), Path(folder) / "data", _PHOTOS)[0]
@@ -169,25 +169,25 @@ class Calibration(Windows):
         super().__init__(sampler, rounds, 0, progress, window_s)
         self._measured = [name for name, channel in sampler.channels.items() if channel.provenance == "measured"]
 
-    def measure(self, groups: Sequence[Group]) -> list[Row]:
+    def measure(self, groups: Sequence[ProbeGroup]) -> list[ProbeCost]:
         """A row a probe."""
         self._idle()
-        floor = {}
+        idle_w = {}
         for name in self._measured:
             watts = [
                 joules / counted_ns(w, name) * 1e9 for w in self.seen if (joules := read_quantity(w, name)) is not None
             ]
-            if watts:  # without a floor, joules would not be the work's own
-                floor[name] = statistics.mean(watts)
-        rows: list[Row] = []
+            if watts:  # without the idle power, joules would not be the work's own
+                idle_w[name] = statistics.mean(watts)
+        rows: list[ProbeCost] = []
         total = sum(len(group.probes) + 1 for group in groups)
         for group in groups:
             self._tell(group.name)
-            rows += self._group(group, floor)
+            rows += self._group(group, idle_w)
             self._done += (len(group.probes) + 1) / total
         return rows
 
-    def _group(self, group: Group, floor: Mapping[str, float]) -> Iterator[Row]:
+    def _group(self, group: ProbeGroup, idle_w: Mapping[str, float]) -> Iterator[ProbeCost]:
         runs: dict[str, Runnable] = {}
         with ExitStack() as stack:
             makes = {probe.name: probe.make for probe in group.probes}
@@ -203,17 +203,17 @@ class Calibration(Windows):
                     self._window(runs[name], sizes[name], name or group.name, "with", k, 0)
                     window = self.seen[-1]
                     seen[name].setdefault("", []).append(window.cpu_s / window.samples)
-                    for domain, watts in floor.items():
+                    for domain, watts in idle_w.items():
                         if (joules := read_quantity(window, domain)) is not None:
                             net = joules - watts * counted_ns(window, domain) / 1e9
                             seen[name].setdefault(domain, []).append(net / window.samples)
-        found = {name: {what: statistics.median(v) for what, v in values.items()} for name, values in seen.items()}
+        medians = {name: {what: statistics.median(v) for what, v in values.items()} for name, values in seen.items()}
         for probe in group.probes:
-            values = found[probe.name]
+            values = medians[probe.name]
             if probe.without:
-                values = {what: value - found[""][what] for what, value in values.items() if what in found[""]}
+                values = {what: value - medians[""][what] for what, value in values.items() if what in medians[""]}
             joules_of = {what: value for what, value in values.items() if what}
-            yield Row(probe.name, probe.works, values[""], joules_of, probe.weight)
+            yield ProbeCost(probe.name, probe.works, values[""], joules_of, probe.weight)
 
     def _filling(self, run: Runnable) -> int:
         run.run(1)
@@ -232,7 +232,9 @@ class Calibration(Windows):
         self._note(step, kind, k, build, passed, start)
 
 
-def fit(rows: Sequence[Row], *, source: str = cost_table.OWN, samples: str = "", seconds: float = 0.0) -> CostTable:
+def fit_rates(
+    rows: Sequence[ProbeCost], *, source: str = cost_table.OWN, samples: str = "", seconds: float = 0.0
+) -> CostTable:
     """The rates, none of them negative, whose costs come nearest to what probes showed, each error relative to it.
 
     Args:
@@ -252,7 +254,7 @@ def fit(rows: Sequence[Row], *, source: str = cost_table.OWN, samples: str = "",
             backend,
             what,
             rates,
-            {domain: found[backend, what] for domain, found in energy.items() if (backend, what) in found},
+            {domain: rates_of[backend, what] for domain, rates_of in energy.items() if (backend, what) in rates_of},
         )
         for (backend, what), rates in cpu_s.items()
     )
@@ -260,7 +262,7 @@ def fit(rows: Sequence[Row], *, source: str = cost_table.OWN, samples: str = "",
     return CostTable(source, created, cost_table.facts(processors()), entries, seconds, samples)
 
 
-def _rates(rows: Sequence[Row], values: Sequence[float]) -> dict[tuple[str, str], CostTerms]:
+def _rates(rows: Sequence[ProbeCost], values: Sequence[float]) -> dict[tuple[str, str], CostTerms]:
     from scipy.optimize import nnls
 
     keys = list(dict.fromkeys((work.backend, work.what) for row in rows for work in row.works))
@@ -271,8 +273,8 @@ def _rates(rows: Sequence[Row], values: Sequence[float]) -> dict[tuple[str, str]
     for j in range(len(keys)):
         _drop_twins(table[:, j])
     weights = np.array([row.weight for row in rows]) / np.maximum(values, _LEAST_S)
-    found, _ = nnls(table.reshape(len(rows), -1) * weights[:, None], np.array(values) * weights, maxiter=20_000)
-    rates = [CostTerms(*(float(f"{rate:.4g}") for rate in part)) for part in found.reshape(-1, 4)]
+    solution, _ = nnls(table.reshape(len(rows), -1) * weights[:, None], np.array(values) * weights, maxiter=20_000)
+    rates = [CostTerms(*(float(f"{rate:.4g}") for rate in part)) for part in solution.reshape(-1, 4)]
     return dict(zip(keys, rates, strict=True))
 
 
@@ -326,7 +328,7 @@ def _held(source: Source, folder: Path, count: int) -> tuple[Source, list[str]]:
     return Files([file for file, _ in good]), [name for _, name in good]
 
 
-def _of(pipeline: Pipeline, names: Sequence[str], folder: Path, threads: int) -> Iterator[Group]:
+def _of(pipeline: Pipeline, names: Sequence[str], folder: Path, threads: int) -> Iterator[ProbeGroup]:
     """A pipeline's own steps, over some of its own records in memory."""
     source = pipeline.source
     if source.spec.encoded:
@@ -347,4 +349,4 @@ def _of(pipeline: Pipeline, names: Sequence[str], folder: Path, threads: int) ->
     small = DrawLayout.of(kept).first_too_small(*np.array(sides, np.int64).T)
     if small is not None:
         raise RecordError(records[small[0]], small[1])
-    return of_pipeline(Laid.of(kept), names, threads, _OWN_WEIGHT)
+    return of_pipeline(SizedPipeline.of(kept), names, threads, _OWN_WEIGHT)

@@ -22,7 +22,7 @@ from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step, mirrored, reads_params, steps_of
-from greenload.profiling.replays import DatasetRun
+from greenload.profiling.runs import plan_run
 from greenload.profiling.windows import Runnable
 from greenload.sources import Arrays
 from greenload.stages import Batch, Stage
@@ -38,7 +38,7 @@ SMALL_BATCH = 8
 
 @dataclass(frozen=True)
 class Probe:
-    """Something that is run, and the work that this is."""
+    """Something that is run, and its work."""
 
     name: str
     works: tuple[Work, ...]
@@ -50,7 +50,7 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Group:
+class ProbeGroup:
     """Probes whose windows lie close together."""
 
     name: str
@@ -81,19 +81,21 @@ class RunnerRun:
 
 
 @dataclass(frozen=True)
-class Laid:
+class SizedPipeline:
     """A pipeline over images in memory, with its steps and their sizes."""
 
     pipeline: Pipeline
     sizes: SizedSteps
 
     @classmethod
-    def out(cls, source: Any, stages: Sequence[Stage], batch: int = BATCH, behind: Sequence[Stage] = ()) -> Laid:
+    def out(
+        cls, source: Any, stages: Sequence[Stage], batch: int = BATCH, behind: Sequence[Stage] = ()
+    ) -> SizedPipeline:
         """Of stages before, and ``behind``, a ``Batch``."""
         return cls.of(Pipeline(source, *stages, Batch(min(batch, len(source))), *behind))
 
     @classmethod
-    def of(cls, pipeline: Pipeline) -> Laid:
+    def of(cls, pipeline: Pipeline) -> SizedPipeline:
         """Of a whole pipeline, all of whose records count for the sizes."""
         return cls(pipeline, estimate(pipeline, steps_of(pipeline), len(pipeline.source)))
 
@@ -102,7 +104,7 @@ class Laid:
         return self.placed([on_backend(step, backend) for step in self.sizes.steps], threads)
 
     def placed(self, steps: Sequence[Step], threads: int) -> Plan:
-        """Steps whose backends are settled."""
+        """Steps whose backends are given, as a plan."""
         return place(self.pipeline, steps, threads=threads, prefetch=2)
 
     @property
@@ -111,7 +113,7 @@ class Laid:
         return min(self.pipeline.batch.size, len(self.pipeline.source)) if self.pipeline.batch else 1
 
     def numbers(self) -> NDArray[np.float64]:
-        """The prepared numbers of all samples, epoch 0."""
+        """The prepared random values of all samples, epoch 0."""
         index = np.arange(len(self.pipeline.source))
         drawn: NDArray[np.float64] = DrawLayout.of(self.pipeline).prepare(self.pipeline.seed, 0, index)
         return drawn
@@ -123,7 +125,7 @@ class Laid:
         return Records(images, self.numbers(), [source.name(i) for i in range(len(source))])
 
 
-def runs(laid: Laid, part: Segment, plan: Plan, records: Records) -> Runnable:
+def segment_run(laid: SizedPipeline, part: Segment, plan: Plan, records: Records) -> Runnable:
     """A segment on its backend, over records in batches of the pipeline's size."""
     size, images = laid.batch, records.images
     whole = [
@@ -133,19 +135,19 @@ def runs(laid: Laid, part: Segment, plan: Plan, records: Records) -> Runnable:
     return RunnerRun(backends.get(part.backend).runner(plan, part, size), whole)
 
 
-def on_batches(name: str, laid: Laid, backend: str, threads: int, first: int | None = None) -> Probe:
+def on_batches(name: str, laid: SizedPipeline, backend: str, threads: int, first: int | None = None) -> Probe:
     """All steps of a pipeline, or the ``first`` ones, as one segment of a backend that takes batches."""
     plan = laid.plan(backend, threads)
     (whole,) = plan.segments
     part = replace(whole, steps=whole.steps[:first])
-    found = tuple(work_of_segment(part.steps, 1 / laid.batch, laid.sizes.kinds))
-    return Probe(name, found, lambda: runs(laid, part, plan, laid.records()))
+    work = tuple(work_of_segment(part.steps, 1 / laid.batch, laid.sizes.kinds))
+    return Probe(name, work, lambda: segment_run(laid, part, plan, laid.records()))
 
 
 class Samples:
     """A pipeline's samples in memory as tf.data gives them to its steps, over and over."""
 
-    def __init__(self, laid: Laid, plan: Plan) -> None:
+    def __init__(self, laid: SizedPipeline, plan: Plan) -> None:
         self.laid = laid
         self.plan = plan
 
@@ -166,7 +168,7 @@ class Samples:
 
     def alone(self) -> Runnable:
         """The samples, in a map that does nothing."""
-        return DatasetRun(self.mapped(_identity), 1, self.plan)
+        return plan_run(self.mapped(_identity), 1, self.plan)
 
     def elements(self) -> list[Callable[[Any], Any]]:
         """The functions of the steps on single samples, in order."""
@@ -175,7 +177,7 @@ class Samples:
 
     def through(self, count: int) -> Runnable:
         """The samples through the first steps."""
-        return DatasetRun(self.mapped(compose(self.elements()[:count])), 1, self.plan)
+        return plan_run(self.mapped(compose(self.elements()[:count])), 1, self.plan)
 
     def batched(self) -> Runnable:
         """The samples in batches."""
@@ -183,7 +185,7 @@ class Samples:
         return self._of_batches(self.mapped(stream.kept).batch(self.laid.batch).ignore_errors())
 
     def on_whole_batches(self, apart: bool) -> Runnable:
-        """Batches that are there already through the steps; ``apart``: taken apart for each, as behind a crossing."""
+        """Ready batches through the steps, sample by sample if ``apart``, as behind a transfer from another backend."""
         (part,) = self.plan.segments
         whole = compose(tf_backend.elements(self.plan, part.steps))
         work = sample_by_sample(whole, part.spec_out) if apart else whole
@@ -203,7 +205,7 @@ class Samples:
         return self._of_batches(crossed.map(plain(lambda state: (state["image"], state["label"]))))
 
     def _of_batches(self, batches: tf.data.Dataset) -> Runnable:
-        return DatasetRun(batches, self.laid.batch, self.plan)
+        return plan_run(batches, self.laid.batch, self.plan)
 
 
 def _identity(state: dict[str, Any]) -> dict[str, Any]:
@@ -213,7 +215,7 @@ def _identity(state: dict[str, Any]) -> dict[str, Any]:
     return copied
 
 
-def on_samples(name: str, laid: Laid, threads: int, weight: float = 1.0) -> Iterator[Probe]:
+def on_samples(name: str, laid: SizedPipeline, threads: int, weight: float = 1.0) -> Iterator[Probe]:
     """The steps of a pipeline on single samples in tf.data: a probe for the first, one for the first two, and so on."""
     samples = Samples(laid, laid.plan("tf", threads))
     parts = [part for part in samples.plan.segments[:1] if not part.batched]
@@ -227,13 +229,13 @@ def _bind(samples: Samples, count: int) -> Callable[[], Runnable]:
     return lambda: samples.through(count)
 
 
-def batching(name: str, laid: Laid, threads: int) -> Probe:
+def batching(name: str, laid: SizedPipeline, threads: int) -> Probe:
     """Stacking samples in tf.data."""
     samples = Samples(laid, laid.plan("tf", threads))
     return Probe(name, tuple(work_of(samples.plan.steps, laid.batch, laid.sizes.kinds)), samples.batched, without=True)
 
 
-def whole_batches(name: str, laid: Laid, threads: int, apart: bool) -> Probe:
+def whole_batches(name: str, laid: SizedPipeline, threads: int, apart: bool) -> Probe:
     """Steps on batches in tf.data."""
     samples = Samples(laid, laid.plan("tf", threads))
     steps = samples.plan.segments[0].steps
@@ -244,21 +246,20 @@ def whole_batches(name: str, laid: Laid, threads: int, apart: bool) -> Probe:
 
 
 def _elsewhere(step: Step) -> Step:
-    """A step of another backend before one, behind which tf.data takes batches apart."""
+    """A step of another backend before a given one, so that tf.data works on the batch's samples one by one."""
     return replace(on_backend(step, "pillow"), spec_out=step.spec_in, size_out=step.size_in)
 
 
-def handing_over(name: str, laid: Laid, plan: Plan) -> Group:
-    """Batches out of tf.data to another backend, and back; images of different sizes as what decodes them leaves
-    them."""
+def transfers(name: str, laid: SizedPipeline, plan: Plan) -> ProbeGroup:
+    """Transfers of batches from tf.data to another backend, and back; images keep the sizes that decoding gave."""
     samples = Samples(laid, plan)
-    found = [work for work in work_of(plan.steps, laid.batch, laid.sizes.kinds) if work.what.startswith("hand over")]
+    terms = [work for work in work_of(plan.steps, laid.batch, laid.sizes.kinds) if work.what.startswith("hand over")]
     lead = plan.segments[0].steps if not plan.segments[0].traits.takes_batches else ()
     without = _bind(samples, len(lead)) if lead else samples.alone
-    return Group(name, (Probe(name, tuple(found), samples.handed_over, without=True),), without)
+    return ProbeGroup(name, (Probe(name, tuple(terms), samples.handed_over, without=True),), without)
 
 
-def of_pipeline(laid: Laid, names: Sequence[str], threads: int, weight: float) -> Iterator[Group]:
+def of_pipeline(laid: SizedPipeline, names: Sequence[str], threads: int, weight: float) -> Iterator[ProbeGroup]:
     """A pipeline's own steps before ``Batch``, on every backend that claims them and reads the kinds of files, in runs
     as long as it does."""
     pixels = [s for s in laid.plan("tf", threads).steps if s.kind == "pixels" and not s.spec_in.batched]
@@ -268,7 +269,7 @@ def of_pipeline(laid: Laid, names: Sequence[str], threads: int, weight: float) -
             if not whole:
                 continue
             samples = Samples(laid, laid.plan("tf", threads))
-            yield Group("yours on tf", tuple(on_samples("yours on tf", laid, threads, weight)), samples.alone)
+            yield ProbeGroup("yours on tf", tuple(on_samples("yours on tf", laid, threads, weight)), samples.alone)
             continue
         begin = 0
         while begin < len(pixels):
@@ -277,12 +278,18 @@ def of_pipeline(laid: Laid, names: Sequence[str], threads: int, weight: float) -
                 end += 1
             if end > begin and (whole or not begin):  # what is before it runs on tf
                 name = f"yours on {backend} from {begin + 1}"
-                yield Group(name, tuple(_prefixes(name, laid, pixels, (begin, end), backend, threads, weight)))
+                yield ProbeGroup(name, tuple(_prefixes(name, laid, pixels, (begin, end), backend, threads, weight)))
             begin = end + 1
 
 
 def _prefixes(
-    name: str, laid: Laid, pixels: Sequence[Step], bounds: tuple[int, int], backend: str, threads: int, weight: float
+    name: str,
+    laid: SizedPipeline,
+    pixels: Sequence[Step],
+    bounds: tuple[int, int],
+    backend: str,
+    threads: int,
+    weight: float,
 ) -> Iterator[Probe]:
     """The first step of a run, the first two, and so on, each as one segment."""
     begin, end = bounds
@@ -304,9 +311,9 @@ def _prefixes(
         chosen = tuple(mirrored([on_backend(step, backend) for step in pixels[begin:count]]))
         last = max((step.stage for step in chosen if step.stage is not None), default=first)
         part = Segment(backend, chosen, first if begin else 0, last + 1)
-        found = tuple(work_of_segment(chosen, 1 / laid.batch, laid.sizes.kinds))
-        yield Probe(f"{name} to {count}", found, _bound(laid, part, plan, records), weight=weight)
+        work = tuple(work_of_segment(chosen, 1 / laid.batch, laid.sizes.kinds))
+        yield Probe(f"{name} to {count}", work, _bound(laid, part, plan, records), weight=weight)
 
 
-def _bound(laid: Laid, part: Segment, plan: Plan, records: Records) -> Callable[[], Runnable]:
-    return lambda: runs(laid, part, plan, records)
+def _bound(laid: SizedPipeline, part: Segment, plan: Plan, records: Records) -> Callable[[], Runnable]:
+    return lambda: segment_run(laid, part, plan, records)

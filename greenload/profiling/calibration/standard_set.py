@@ -17,14 +17,14 @@ from greenload.errors import PipelineError, SourceError
 from greenload.planning.choose import on_backend
 from greenload.profiling.calibration.probes import (
     SMALL_BATCH,
-    Group,
-    Laid,
     Probe,
+    ProbeGroup,
     Samples,
+    SizedPipeline,
     batching,
-    handing_over,
     on_batches,
     on_samples,
+    transfers,
     whole_batches,
 )
 from greenload.sources import Arrays, Files, Source, formats
@@ -77,17 +77,17 @@ class Material:
         Raises:
             SourceError: none of them is of a kind that tf reads.
         """
-        found = []
+        images = []
         for index in range(len(source)):
             data: Any = source.read(index)
             head = formats.header(data)
             if head.kind in TABLES["tf"].kinds:
-                found.append((head.height * head.width, index, head.kind))
-        if not found:
+                images.append((head.height * head.width, index, head.kind))
+        if not images:
             raise SourceError(f"{source}: none of its files is of a kind that tf reads: name a folder of JPEGs")
-        usual = max({kind for _, _, kind in found}, key=[kind for _, _, kind in found].count)
-        found = sorted(one for one in found if one[2] == usual)
-        paths = [source.name(index) for _, index, _ in found]
+        usual = max({kind for _, _, kind in images}, key=[kind for _, _, kind in images].count)
+        images = sorted(image for image in images if image[2] == usual)
+        paths = [source.name(index) for _, index, _ in images]
         large = paths[-_A_SIZE:]
         middle = max(0, (len(paths) - _A_SIZE) // 2)
         files = {
@@ -105,7 +105,7 @@ class Material:
 
 
 def _decoded(source: Files) -> NDArray[np.uint8]:
-    laid = Laid.out(source, (Decode(), Resize(_WIDE, antialias=False)), len(source))
+    laid = SizedPipeline.out(source, (Decode(), Resize(_WIDE, antialias=False)), len(source))
     images: NDArray[np.uint8] = backends.run(laid.plan("tf", 1), laid.records())
     return images
 
@@ -143,7 +143,7 @@ def _bmp(image: NDArray[np.uint8]) -> bytes:
     return head + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, len(pixels), 2835, 2835, 0, 0) + pixels
 
 
-def standard(material: Material, names: Sequence[str], threads: int, thorough: bool = False) -> Iterator[Group]:
+def standard(material: Material, names: Sequence[str], threads: int, thorough: bool = False) -> Iterator[ProbeGroup]:
     """Groups of probes, backend by backend.
 
     Args:
@@ -214,31 +214,31 @@ def _on_pixels(material: Material, thorough: bool) -> Iterator[tuple[str, Arrays
 
 def _alone(
     name: str, images: Arrays, stages: Sequence[tuple[Stage, ...]], backend: str, threads: int
-) -> Iterator[Group]:
+) -> Iterator[ProbeGroup]:
     if in_tf_data(backend):  # where every step stands alone: longer runs tell nothing more
-        laid = [Laid.out(images, some) for some in stages if len(some) == 1]
+        laid = [SizedPipeline.out(images, some) for some in stages if len(some) == 1]
         probes = [
             probe
-            for number, one in enumerate(laid)
-            for probe in list(on_samples(f"{name} {number}", one, threads))[-1:]
+            for number, pipeline in enumerate(laid)
+            for probe in list(on_samples(f"{name} {number}", pipeline, threads))[-1:]
         ]
-        plain = Samples(Laid.out(images, ()), Laid.out(images, ()).plan("tf", threads))
-        yield Group(name, tuple(probes), plain.alone)
+        plain = Samples(SizedPipeline.out(images, ()), SizedPipeline.out(images, ()).plan("tf", threads))
+        yield ProbeGroup(name, tuple(probes), plain.alone)
         return
-    laid = [*(Laid.out(images, some) for some in stages), Laid.out(images, (_FLIP,), SMALL_BATCH)]
-    probes = list(_claimed([(f"{name} {number}", one) for number, one in enumerate(laid)], backend, threads))
-    yield Group(name, tuple(probes))
+    laid = [*(SizedPipeline.out(images, some) for some in stages), SizedPipeline.out(images, (_FLIP,), SMALL_BATCH)]
+    probes = list(_claimed([(f"{name} {number}", pipeline) for number, pipeline in enumerate(laid)], backend, threads))
+    yield ProbeGroup(name, tuple(probes))
 
 
-def _claimed(laid: Sequence[tuple[str, Laid]], backend: str, threads: int) -> Iterator[Probe]:
-    for name, one in laid:
+def _claimed(laid: Sequence[tuple[str, SizedPipeline]], backend: str, threads: int) -> Iterator[Probe]:
+    for name, pipeline in laid:
         try:
-            yield on_batches(name, one, backend, threads)
+            yield on_batches(name, pipeline, backend, threads)
         except PipelineError:
             continue  # what a backend doesn't claim it isn't asked to do
 
 
-def _on_files(name: str, files: Files, backend: str, threads: int, thorough: bool) -> Iterator[Group]:
+def _on_files(name: str, files: Files, backend: str, threads: int, thorough: bool) -> Iterator[ProbeGroup]:
     kind = name.rpartition(" ")[0]
     if kind not in TABLES[backend].kinds:
         return
@@ -250,31 +250,33 @@ def _on_files(name: str, files: Files, backend: str, threads: int, thorough: boo
         )
     elif thorough and usual:
         chains += [(Decode(), RandomResizedCrop(SIDE))]
-    laid = [(f"{name} {number} on {backend}", Laid.out(files, some)) for number, some in enumerate(chains)]
+    laid = [(f"{name} {number} on {backend}", SizedPipeline.out(files, some)) for number, some in enumerate(chains)]
     if in_tf_data(backend):
-        lines = [list(on_samples(label, one, threads)) for label, one in laid]
+        lines = [list(on_samples(label, pipeline, threads)) for label, pipeline in laid]
         probes = [probe for line in lines for probe in dict.fromkeys((line[0], line[-1]))]
-        yield Group(f"{name} on tf", tuple(probes), Samples(laid[0][1], laid[0][1].plan("tf", threads)).alone)
+        yield ProbeGroup(f"{name} on tf", tuple(probes), Samples(laid[0][1], laid[0][1].plan("tf", threads)).alone)
         return
     probes = list(_claimed(laid, backend, threads))
     if usual:
-        probes += _claimed([(f"{name} few on {backend}", Laid.out(files, chains[0], SMALL_BATCH))], backend, threads)
+        probes += _claimed(
+            [(f"{name} few on {backend}", SizedPipeline.out(files, chains[0], SMALL_BATCH))], backend, threads
+        )
         probes.append(on_batches(f"{name} decoded on {backend}", laid[0][1], backend, threads, first=1))
-    yield Group(f"{name} on {backend}", tuple(probes))
+    yield ProbeGroup(f"{name} on {backend}", tuple(probes))
 
 
-def _around(material: Material, names: Sequence[str], threads: int) -> Iterator[Group]:
+def _around(material: Material, names: Sequence[str], threads: int) -> Iterator[ProbeGroup]:
     """What tf.data does around steps: batching, work on batches, handing batches over."""
     floats = Arrays(material.side.images.astype(np.float32))
     for name, images in (("small", material.small), ("images", material.side), ("floats", floats)):
-        laid = [Laid.out(images, ()), Laid.out(images, (), SMALL_BATCH)]
-        probes = [batching(f"batch {name} {number}", one, threads) for number, one in enumerate(laid)]
-        yield Group(f"batching {name}", tuple(probes), Samples(laid[0], laid[0].plan("tf", threads)).alone)
+        laid = [SizedPipeline.out(images, ()), SizedPipeline.out(images, (), SMALL_BATCH)]
+        probes = [batching(f"batch {name} {number}", pipeline, threads) for number, pipeline in enumerate(laid)]
+        yield ProbeGroup(f"batching {name}", tuple(probes), Samples(laid[0], laid[0].plan("tf", threads)).alone)
         ends: tuple[Stage, ...] = (_NORMALIZE,) if images is floats else (_TO_FLOAT,)
-        whole = whole_batches(f"{name} batched", Laid.out(images, (), behind=ends), threads, apart=False)
-        yield Group(f"batched {name}", (whole,))
-        apart = whole_batches(f"{name} one by one", Laid.out(images, (_FLIP,)), threads, apart=True)
-        yield Group(f"one by one {name}", (apart,))
+        whole = whole_batches(f"{name} batched", SizedPipeline.out(images, (), behind=ends), threads, apart=False)
+        yield ProbeGroup(f"batched {name}", (whole,))
+        apart = whole_batches(f"{name} one by one", SizedPipeline.out(images, (_FLIP,)), threads, apart=True)
+        yield ProbeGroup(f"one by one {name}", (apart,))
     taking = [name for name in names if not in_tf_data(name)]
     if not taking:
         return
@@ -282,17 +284,21 @@ def _around(material: Material, names: Sequence[str], threads: int) -> Iterator[
     for number, files in enumerate(jpeg):
         for side, batch in ((SIDE, None), (SMALL, SMALL_BATCH)):
             stages = (Decode(), Resize((side, side)))
-            laid_out = Laid.out(files, stages) if batch is None else Laid.out(files, stages, batch)
+            laid_out = SizedPipeline.out(files, stages) if batch is None else SizedPipeline.out(files, stages, batch)
             plan = laid_out.plan(taking[0], threads)
-            yield handing_over(f"hand over encoded {number} {side} {batch}", laid_out, plan)
+            yield transfers(f"hand over encoded {number} {side} {batch}", laid_out, plan)
     for name, images in (("small", material.small), ("images", material.side)):
         for batch, ends in ((None, ()), (SMALL_BATCH, ()), (None, (_TO_FLOAT,)))[
             :: 1 if images is material.side else 2
         ]:
-            laid_out = Laid.out(images, (_FLIP, *ends)) if batch is None else Laid.out(images, (_FLIP, *ends), batch)
+            laid_out = (
+                SizedPipeline.out(images, (_FLIP, *ends))
+                if batch is None
+                else SizedPipeline.out(images, (_FLIP, *ends), batch)
+            )
             plan = laid_out.plan(taking[0], threads)
-            yield handing_over(f"hand over pixels {name} {batch} {len(ends)}", laid_out, plan)
+            yield transfers(f"hand over pixels {name} {batch} {len(ends)}", laid_out, plan)
     for number, files in enumerate(jpeg):
-        laid_out = Laid.out(files, (Decode(), Resize((SIDE, SIDE))))
+        laid_out = SizedPipeline.out(files, (Decode(), Resize((SIDE, SIDE))))
         steps = [on_backend(s, taking[0] if s.name != "Decode" else "tf") for s in laid_out.sizes.steps]
-        yield handing_over(f"hand over sizes {number}", laid_out, laid_out.placed(steps, threads))
+        yield transfers(f"hand over sizes {number}", laid_out, laid_out.placed(steps, threads))

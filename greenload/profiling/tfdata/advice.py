@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-
-from greenload.energy.attribution.attribute import trial_cost
 from greenload.energy.attribution.costs import Attribution
-from greenload.energy.attribution.observation import Metering, Observation
 from greenload.energy.attribution.quantity import NEGLIGIBLE
-from greenload.energy.figures import Figure
 from greenload.errors import GreenloadError
+from greenload.profiling.advice import most_saving, trial_advice
 from greenload.profiling.tfdata.campaign import DatasetCampaign
 from greenload.profiling.tfdata.graph import Node
-from greenload.profiling.tfdata.rules import RULES, Candidate, Found, line
+from greenload.profiling.tfdata.rules import RULES, MeasuredDataset, Proposal, main_line
 from greenload.report.data import Advice
 
-SHOWN = 3
-"""Changes that a report names, at most."""
 TRIED = 4
 """Changes that are tried, at most: each takes some ten seconds."""
 
@@ -24,7 +18,6 @@ TRIED = 4
 def advise(
     campaign: DatasetCampaign,
     attribution: Attribution,
-    domains: Mapping[str, Metering],
     share: float,
     drawn: frozenset[Node] = frozenset(),
 ) -> tuple[Advice, ...]:
@@ -33,52 +26,38 @@ def advise(
     Args:
         campaign: of the dataset, its steps measured.
         attribution: their costs.
-        domains: of energy.
         share: of the progress, that this takes.
         drawn: nodes that draw from Python's or NumPy's random while they are traced.
     """
-    candidates = sorted(_candidates(campaign, attribution, drawn), key=lambda one: one.expected_s, reverse=True)
+    proposals = sorted(
+        _candidates(campaign, attribution, drawn), key=lambda proposal: proposal.expected_s, reverse=True
+    )
     full_s = attribution.full.cpu_s_per_sample.value or 0.0
-    candidates = [one for one in candidates if one.expected_s > NEGLIGIBLE * full_s][:TRIED]
+    proposals = [proposal for proposal in proposals if proposal.expected_s > NEGLIGIBLE * full_s][:TRIED]
     tried = [
-        measured(candidate.title, candidate.detail, campaign.seen, domains)
-        for candidate in candidates
-        if campaign.in_time() and _ran(campaign, candidate, share / len(candidates))
+        trial_advice(candidate.title, candidate.detail, campaign.seen, campaign.domains)
+        for candidate in proposals
+        if campaign.in_time() and _ran(campaign, candidate, share / len(proposals))
     ]
-    return best(tried, full_s)
+    return most_saving(tried, full_s)
 
 
-def best(tried: Iterable[Advice], full_s: float) -> tuple[Advice, ...]:
-    """Those that save more than 1 % of the whole, and resolved, the largest first.
-
-    Args:
-        tried: changes, as measured.
-        full_s: CPU seconds a sample of the whole.
-    """
-    worth = [one for one in tried if _worth(one.saves_cpu_s_per_sample, full_s)]
-    return tuple(sorted(worth, key=lambda one: one.saves_cpu_s_per_sample.value or 0.0, reverse=True)[:SHOWN])
-
-
-def _worth(saves: Figure, full_s: float) -> bool:
-    return saves.value is not None and saves.value > NEGLIGIBLE * full_s and (saves.low or 0.0) > 0
-
-
-def _candidates(campaign: DatasetCampaign, attribution: Attribution, drawn: frozenset[Node]) -> list[Candidate]:
+def _candidates(campaign: DatasetCampaign, attribution: Attribution, drawn: frozenset[Node]) -> list[Proposal]:
     import psutil
 
-    found = Found(
+    measured = MeasuredDataset(
         root=campaign.root,
         counts=campaign.counts,
         costs={step.name: step.cost.cpu_s_per_sample for step in attribution.steps},
-        line=line(campaign.root),
+        line=main_line(campaign.root),
         free_bytes=float(psutil.virtual_memory().available),
         drawn=drawn,
     )
-    return [one for rule in RULES if (one := rule(found)) is not None]
+    return [proposal for rule in RULES if (proposal := rule(measured)) is not None]
 
 
-def _ran(campaign: DatasetCampaign, candidate: Candidate, share: float) -> bool:
-    """Run a candidate's windows. One that can't run is none: the user's own dataset did."""
+def _ran(campaign: DatasetCampaign, candidate: Proposal, share: float) -> bool:
+    """Run a proposal's windows; False where the changed dataset can't run, though the user's own does."""
     import tensorflow as tf
 
     before = len(campaign.seen)
@@ -88,22 +67,3 @@ def _ran(campaign: DatasetCampaign, candidate: Candidate, share: float) -> bool:
         del campaign.seen[before:]
         return False
     return True
-
-
-def measured(title: str, detail: str, seen: Sequence[Observation], domains: Mapping[str, Metering]) -> Advice:
-    """What a change saved in its trial.
-
-    Args:
-        title: of the change, and of its windows: kind "with" as it is, "without" with the change made.
-        detail: what to write.
-        seen: all windows of the profile.
-        domains: of energy.
-    """
-    cost = trial_cost(seen, step=title, domains=domains)
-    return Advice(
-        title=title,
-        detail=detail,
-        method="trial",
-        saves_cpu_s_per_sample=cost.cpu_s_per_sample,
-        saves_energy_j_per_sample=dict(cost.energy_j_per_sample),
-    )

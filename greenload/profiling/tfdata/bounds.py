@@ -1,4 +1,4 @@
-"""How much a profile of a dataset draws and how long it takes: planned from what was counted, and kept to."""
+"""How many elements a profile of a dataset draws and how long it takes, planned from what was counted."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from greenload.profiling.tfdata.counting import Counts
 from greenload.profiling.tfdata.epochs import first_samples, may_start_anew
 from greenload.profiling.tfdata.graph import Node
 from greenload.profiling.tfdata.replays import REPLAYED
+from greenload.profiling.windows import BUILDS, LEAST_ROUNDS
 
 MEASURING_S = 50.0
 """Wall seconds that all windows but the trials' aim at, where no precision is wanted: with many steps, or on a busy
@@ -28,9 +29,6 @@ REFILL_S = 0.5
 """Wall seconds of an epoch up to which steps behind a cache on disk run behind it, in copies that fill it anew."""
 EPOCHS = 0.3
 """Epochs in a window from which it is made to hold whole ones."""
-LEAST_ROUNDS = 2
-"""Rounds without which there is no interval."""
-_BUILDS = 2
 _AFTER_S = 1.0  # working out the figures
 _LEAST_SAMPLES = 8
 _LARGE = 2.0  # elements for each sample from which that is told
@@ -65,7 +63,7 @@ class Bounds:
     reasons: Mapping[str, str] = field(default_factory=dict)
     """What was cut, and why."""
 
-    def seconds(self, builds: int = _BUILDS) -> float:
+    def seconds(self, builds: int = BUILDS) -> float:
         """Wall seconds of the whole profile."""
         return self.counting_s + builds * self.build_s + self.trying_s + _AFTER_S
 
@@ -77,7 +75,7 @@ class Bounds:
             steps: the share; 1 for all.
             parts: how many of what follows them are due, too.
         """
-        behind_s = sum(one for place, one in enumerate(self.parts_s) if place >= parts)
+        behind_s = sum(seconds for part, seconds in enumerate(self.parts_s) if part >= parts)
         return (build + 1) * self.build_s - behind_s - (1 - steps) * (self.build_s - sum(self.parts_s))
 
     @property
@@ -91,20 +89,20 @@ class Bounds:
             "samples": self.samples,
             "rounds": self.rounds,
             "pass_samples": self.pass_samples,
-            "passes": _BUILDS * self.passes,
+            "passes": BUILDS * self.passes,
             "announced_s": round(self.seconds(), 1),
         }
 
 
-def bound(
+def plan_bounds(
     counts: Counts,
     rows: Sequence[Node],
     stores: Stores,
+    *,
     samples: int,
     rounds: int,
     window_s: float,
     counting_s: float,
-    *,
     planned: bool,
 ) -> Bounds:
     """How much and how long, so that a profile ends in time.
@@ -121,83 +119,145 @@ def bound(
         counting_s: wall seconds that counting took.
         planned: whether windows and rounds must stay as they are, however long that takes.
     """
-    s, least_s = counts.s_per_sample, counts.s_per_sample * counts.samples_per_element
-    wanted = min(samples, counts.samples)
-    behind = [node for node in rows if node.kind not in REPLAYED]
-    prefixes = len(behind)
-    fills = 3 + len(rows) + prefixes
-    work = min(wanted, max(_LEAST_SAMPLES, counts.samples_per_element, int(PASSES_S / (_BUILDS * fills * s))))
-    work = int(work)
-    epoch = (counts.epoch_elements or 0) * counts.samples_per_element
-    files = [node for node in stores.empty if on_disk(node)]
-    refilled = sum(any(one in files for one in node.nodes()) for node in rows) if epoch * s <= REFILL_S else 0
-    nodes = sum(1 for node in rows[-1].nodes()) if rows else 1
-    # A run's iterator takes as long to start as it has nodes, and each step has two.
-    starts_s = counts.first_s * (1 + sum(2 * _size(node) / nodes for node in rows))
-    filling_s = fills * work * s + (1.05 + len(files) + 2 * refilled) * epoch * s + starts_s
-    most = max(work, int(SHORTEST_S / s)) if counts.bounded else 0
-
-    def whole_s(seconds: float) -> float:
-        """Wall seconds of a window of the whole that aims at so many."""
-        epoch_s = epoch * s
-        if epoch and seconds >= EPOCHS * epoch_s:
-            return max(1, round(seconds / epoch_s)) * epoch_s
-        return max(least_s, min(seconds, most * s) if most else seconds)
-
-    def build(rounds: int, further: int) -> tuple[float, float]:
-        """Wall seconds of a step's window and of a build."""
-        fixed_s = (
-            filling_s
-            + sum(_parts_s(counts, stores, further, window_s))
-            + len(rows) * PREPARING_S
-            + 2 * whole_s(window_s)
-            + 2 * rounds * (whole_s(3 * window_s) + AROUND_S)
-        )
-        each = 2 * rounds + 2  # two are tries
-        windows = each * max(1, len(rows))
-        left_s = (MEASURING_S / _BUILDS - fixed_s) / windows - AROUND_S
-        shown_s = window_s if planned else min(window_s, max(SHORTEST_S, left_s))
-        steps_s = len(rows) * shown_s + prefixes * max(0.0, least_s - shown_s)
-        return shown_s, fixed_s + each * (steps_s + len(rows) * AROUND_S)
-
+    work = _Work(counts, rows, stores, samples, window_s, planned)
     kept = further = rounds
-    if not planned and _BUILDS * build(rounds, rounds)[1] > MOST_S:
+    if not planned and BUILDS * work.build(rounds, rounds)[1] > MOST_S:
         further = min(rounds, LEAST_ROUNDS)
-    while not planned and kept > LEAST_ROUNDS and _BUILDS * build(kept, further)[1] > MOST_S:
+    while not planned and kept > LEAST_ROUNDS and BUILDS * work.build(kept, further)[1] > MOST_S:
         kept -= 1
-    shown_s, build_s = build(kept, further)
-    trial_s = 2 * (1.05 * epoch or work) * s + 2 * counts.first_s * (not epoch)
-    trial_s = _BUILDS * (trial_s + 2 * PREPARING_S + (2 * kept + 2) * (whole_s(2 * window_s) + AROUND_S))
+    shown_s, build_s = work.build(kept, further)
     reasons = {}
-    if work < wanted:
-        reasons["samples"] = f"{work} are worked on, not {wanted}: a pass over those takes {wanted * s:,.0f} s"
+    if work.samples < work.wanted:
+        wanted_s = work.wanted * counts.s_per_sample
+        reasons["samples"] = (
+            f"{work.samples} are worked on, not {work.wanted}: a pass over those takes {wanted_s:,.0f} s"
+        )
     if kept < rounds:
         reasons["rounds"] = (
             f"{kept} on each build, not {rounds}: with those measuring the steps would take "
-            f"{_BUILDS * build(rounds, rounds)[1]:,.0f} s, not {_BUILDS * build_s:,.0f}"
+            f"{BUILDS * work.build(rounds, rounds)[1]:,.0f} s, not {BUILDS * build_s:,.0f}"
         )
     return Bounds(
-        samples=work,
+        samples=work.samples,
         rounds=kept,
         further_rounds=further,
         window_s=shown_s,
-        pass_samples=most or max(work, round(1.05 * epoch), round(whole_s(3 * window_s) / s)),
-        passes=1 + 2 * kept + 4 + len(rows) + prefixes * (2 * kept + 8) + _further_passes(counts, stores, further),
+        pass_samples=work.pass_samples,
+        passes=work.passes(kept, further),
         counting_s=counting_s,
         build_s=build_s,
         parts_s=_parts_s(counts, stores, further, window_s),
-        whole_s=whole_s(3 * window_s),
-        trial_s=trial_s,
+        whole_s=work.whole_s(3 * window_s),
+        trial_s=work.trial_s(kept),
         reasons=reasons,
     )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What each build of a profile runs, and how many wall seconds that takes."""
+
+    counts: Counts
+    rows: Sequence[Node]
+    stores: Stores
+    wanted_samples: int
+    window_s: float
+    planned: bool
+
+    @property
+    def wanted(self) -> int:
+        """Samples to work on, as far as there are as many."""
+        return min(self.wanted_samples, self.counts.samples)
+
+    @property
+    def prefixes(self) -> int:
+        """How many nodes are measured by prefixes."""
+        return sum(node.kind not in REPLAYED for node in self.rows)
+
+    @property
+    def fills(self) -> int:
+        """Passes that fill buffers, captures and caches."""
+        return 3 + len(self.rows) + self.prefixes
+
+    @property
+    def samples(self) -> int:
+        """Samples to work on: fewer where passes over them are long."""
+        least = max(_LEAST_SAMPLES, self.counts.samples_per_element)
+        return int(min(self.wanted, max(least, int(PASSES_S / (BUILDS * self.fills * self.counts.s_per_sample)))))
+
+    @property
+    def epoch(self) -> float:
+        """Samples in an epoch; 0 where that isn't known."""
+        return (self.counts.epoch_elements or 0) * self.counts.samples_per_element
+
+    @property
+    def most(self) -> int:
+        """Samples that a pass may draw from a generator without a known end; 0 where there is none."""
+        return max(self.samples, int(SHORTEST_S / self.counts.s_per_sample)) if self.counts.bounded else 0
+
+    @property
+    def pass_samples(self) -> int:
+        """Samples in a pass over the dataset, at most."""
+        whole = round(self.whole_s(3 * self.window_s) / self.counts.s_per_sample)
+        return self.most or max(self.samples, round(1.05 * self.epoch), whole)
+
+    def passes(self, rounds: int, further: int) -> int:
+        """Passes over the dataset in each build, at most."""
+        parts = _further_passes(self.counts, self.stores, further)
+        return 1 + 2 * rounds + 4 + len(self.rows) + self.prefixes * (2 * rounds + 8) + parts
+
+    @property
+    def filling_s(self) -> float:
+        """Wall seconds in which buffers, captures and caches are filled, and iterators start."""
+        s, files = self.counts.s_per_sample, [node for node in self.stores.empty if on_disk(node)]
+        refilled = 0
+        if self.epoch * s <= REFILL_S:
+            refilled = sum(any(source in files for source in node.nodes()) for node in self.rows)
+        nodes = sum(1 for node in self.rows[-1].nodes()) if self.rows else 1
+        # A run's iterator takes as long to start as it has nodes, and each step has two.
+        starts_s = self.counts.first_s * (1 + sum(2 * _size(node) / nodes for node in self.rows))
+        return self.fills * self.samples * s + (1.05 + len(files) + 2 * refilled) * self.epoch * s + starts_s
+
+    def whole_s(self, seconds: float) -> float:
+        """Wall seconds of a window of the whole that aims at so many."""
+        s, epoch_s = self.counts.s_per_sample, self.epoch * self.counts.s_per_sample
+        if self.epoch and seconds >= EPOCHS * epoch_s:
+            return max(1, round(seconds / epoch_s)) * epoch_s
+        return max(s * self.counts.samples_per_element, min(seconds, self.most * s) if self.most else seconds)
+
+    def build(self, rounds: int, further: int) -> tuple[float, float]:
+        """Wall seconds of a step's window and of a build."""
+        rows = len(self.rows)
+        fixed_s = (
+            self.filling_s
+            + sum(_parts_s(self.counts, self.stores, further, self.window_s))
+            + rows * PREPARING_S
+            + 2 * self.whole_s(self.window_s)
+            + 2 * rounds * (self.whole_s(3 * self.window_s) + AROUND_S)
+        )
+        each = 2 * rounds + 2  # two are tries
+        left_s = (MEASURING_S / BUILDS - fixed_s) / (each * max(1, rows)) - AROUND_S
+        shown_s = self.window_s if self.planned else min(self.window_s, max(SHORTEST_S, left_s))
+        least_s = self.counts.s_per_sample * self.counts.samples_per_element
+        steps_s = rows * shown_s + self.prefixes * max(0.0, least_s - shown_s)
+        return shown_s, fixed_s + each * (steps_s + rows * AROUND_S)
+
+    def trial_s(self, rounds: int) -> float:
+        """Wall seconds of a trial."""
+        fill_s = 2 * (1.05 * self.epoch or self.samples) * self.counts.s_per_sample
+        fill_s += 2 * self.counts.first_s * (not self.epoch)
+        windows_s = (2 * rounds + 2) * (self.whole_s(2 * self.window_s) + AROUND_S)
+        return BUILDS * (fill_s + 2 * PREPARING_S + windows_s)
 
 
 def _parts_s(counts: Counts, stores: Stores, rounds: int, window_s: float) -> tuple[float, ...]:
     """Wall seconds of the writing of each cache, of first epochs, and of starting iterators; in each build."""
     each_s, first_s = AROUND_S + PREPARING_S / 2, first_samples(counts) * counts.s_per_sample
     epoch_s = counts.samples * counts.s_per_sample
-    writing = [2 * rounds * (each_s + (window_s if on_disk(one) else first_s)) for one in stores.empty]
-    writing = [one + (3 * window_s if on_disk(node) else 0.0) for one, node in zip(writing, stores.empty, strict=True)]
+    writing = [2 * rounds * (each_s + (window_s if on_disk(store) else first_s)) for store in stores.empty]
+    writing = [
+        seconds + (3 * window_s if on_disk(node) else 0.0) for seconds, node in zip(writing, stores.empty, strict=True)
+    ]
     firsts_s = (rounds + 1) * (each_s + first_s) if stores.empty else 0.0
     starts_s = 0.0
     if may_start_anew(counts, stores):
@@ -209,7 +269,7 @@ def _parts_s(counts: Counts, stores: Stores, rounds: int, window_s: float) -> tu
 
 def _further_passes(counts: Counts, stores: Stores, rounds: int) -> int:
     """How many passes of each build those take."""
-    written = sum(2 * rounds + 2 * on_disk(one) for one in stores.empty)
+    written = sum(2 * rounds + 2 * on_disk(store) for store in stores.empty)
     return written + (rounds + 1 if stores.empty else 0) + (2 * rounds + 6 if may_start_anew(counts, stores) else 0)
 
 
@@ -218,7 +278,7 @@ def _size(node: Node) -> int:
     return sum(1 for _ in node.nodes())
 
 
-def draws(counts: Counts, rows: Sequence[Node], bounds: Bounds, builds: str) -> str:
+def passes_text(counts: Counts, rows: Sequence[Node], bounds: Bounds, builds: str) -> str:
     """What is going to be drawn, in words; ``builds`` as they are announced."""
     text = f"{builds} times {bounds.passes} passes over at most {bounds.pass_samples:,} samples"
     sources = [node for node in rows if not node.inputs and node.inner is None]

@@ -24,15 +24,15 @@ class Stores:
     def of(cls, root: Node, unfilled: Collection[Node] = ()) -> Stores:
         """The caches of a dataset.
 
-        One inside an interleave's function is none: each call begins it anew. Nor is one that no epoch fills.
+        Not those inside an interleave's function, which each call begins anew, nor those that no epoch fills.
 
         Args:
             root: the dataset.
-            unfilled: caches that an epoch doesn't take all of the input of, as of ``cache().take(9)``.
+            unfilled: caches whose input no epoch takes to its end, such as that of ``cache().take(9)``.
         """
-        found = [node for node in root.nodes() if node.kind in STORES and node.inner is None]
-        filled = tuple(node for node in found if node.kind == "cache" and finished_on_disk(_path(node)))
-        return cls(filled, tuple(node for node in found if node not in filled and node not in unfilled))
+        stores = [node for node in root.nodes() if node.kind in STORES and node.inner is None]
+        filled = tuple(node for node in stores if node.kind == "cache" and finished_on_disk(_path(node)))
+        return cls(filled, tuple(node for node in stores if node not in filled and node not in unfilled))
 
     def __bool__(self) -> bool:
         return bool(self.filled or self.empty)

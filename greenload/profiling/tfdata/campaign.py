@@ -4,66 +4,65 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from greenload.energy.attribution.observation import FIRST_EPOCH, ITERATOR_START, writing_step
 from greenload.energy.sampler import Sampler
 from greenload.energy.settle import settle
-from greenload.errors import SourceError
+from greenload.errors import SourceError, UsageError
+from greenload.machine import processors
+from greenload.profiling.campaign import BEHIND_SHARE, Campaign
+from greenload.profiling.options import Options
 from greenload.profiling.page_cache import ColdFiles
-from greenload.profiling.tfdata.bounds import AROUND_S, EPOCHS, LEAST_ROUNDS, PREPARING_S, REFILL_S, SHORTEST_S, Bounds
+from greenload.profiling.runs import DatasetRun
+from greenload.profiling.tfdata.bounds import AROUND_S, EPOCHS, PREPARING_S, REFILL_S, SHORTEST_S, Bounds
 from greenload.profiling.tfdata.caches import Stores, on_disk
 from greenload.profiling.tfdata.counting import Counts
 from greenload.profiling.tfdata.epochs import STARTS_S, Epochs, FirstEpochs, may_start_anew, started_anew
 from greenload.profiling.tfdata.graph import Node
-from greenload.profiling.tfdata.guard import said
+from greenload.profiling.tfdata.guard import tf_error_line
 from greenload.profiling.tfdata.rebuild import Builder
-from greenload.profiling.tfdata.replays import Pair, Replays
-from greenload.profiling.tfdata.runs import Run, whole_options
-from greenload.profiling.windows import BUILDS, Further, Progress, Runnable, Windows, closing, enough
+from greenload.profiling.tfdata.replays import DatasetReplays, whole_options
+from greenload.profiling.windows import BUILDS, LEAST_ROUNDS, Further, Runnable, closing, no_further_build
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-_CONTEXT = 0.25  # from this share of the step before it, a step is replayed behind that one
-_CONTEXT_CHEAP = 0.1  # from this share of all before it, a step is measured behind it all, where that is cheap
+_BEHIND_ALL_SHARE = 0.1  # from this share of all before it, a step is measured behind it all, where that is cheap
 _HANDOVER_S = 2e-4  # CPU seconds an element below which handing it from thread to thread (0.03 ms) is no trifle
 _STARTS_SHARE = 0.005  # of an epoch's CPU seconds, that making its iterator takes where the start may be felt
 _PROBES = 3  # epochs that are looked at before starts are measured
 _LATE = 0.1  # of a build's time, by which a step may end late and still has all its rounds
 
 
-class DatasetCampaign(Windows):
-    """Runs a dataset's nodes and the whole of it under meters.
+class DatasetCampaign(Campaign):
+    """Runs a dataset's nodes, and the whole dataset, under meters.
 
     Args:
         root: the dataset.
         counts: what flows through it.
         scratch: a folder for what caches write.
-        parallel: what stands for AUTOTUNE in the steps' windows.
-        samples: different samples to capture, at most.
         told: called whenever elements have passed.
-        sampler: as for `Windows`, like the others.
+        sampler: running; reads the meters.
+        options: of the profile; ``threads`` stands for AUTOTUNE in the steps' windows, all processors if None.
+        cold: drops files from the page cache before each window that reads them; None leaves them there.
     """
 
-    settle_s = 5.0  # a user's buffers may be large
+    settle_s = filled_settle_s = 5.0  # a user's buffers may be large
 
     def __init__(
         self,
         root: Node,
         counts: Counts,
         scratch: str,
-        parallel: int,
-        samples: int,
         told: Callable[[], None],
         sampler: Sampler,
-        rounds: int,
-        seed: int,
-        progress: Progress,
+        options: Options,
         cold: ColdFiles | None = None,
     ) -> None:
-        super().__init__(sampler, rounds, seed, progress, cold=cold)
+        super().__init__(sampler, options, cold)
         self.root = root
         self.counts = counts
         self.rows = [node for node in root.nodes() if not node.hidden]
@@ -72,13 +71,15 @@ class DatasetCampaign(Windows):
         """How each step was measured."""
         self.failed: dict[str, str] = {}
         """Steps that could not be measured, and why."""
-        self.builder = Builder(scratch, parallel)
+        self.parallel = options.threads or processors()
+        """What stands for AUTOTUNE in the steps' windows."""
+        self.builder = Builder(scratch, self.parallel)
         """Makes copies that run as the user wrote them, but for AUTOTUNE: a number that changes while it runs moves
         work from one window to another."""
         self.stores = Stores.of(root, counts.unfilled)
         """The dataset's caches."""
-        self.replays = Replays(root, counts, self.builder, samples, told)
-        self._first = FirstEpochs(root, counts, scratch, parallel, self.replays, told)
+        self.replays = DatasetReplays(root, counts, self.builder, options.samples, told)
+        self._first = FirstEpochs(root, counts, scratch, self.parallel, self.replays, told)
         self._told = told
         self._contexts: dict[str, str] = {}
         self._begun_s = 0.0
@@ -91,18 +92,35 @@ class DatasetCampaign(Windows):
         for node, flow in counts.flows.items():
             self.bytes_out[node.name] = flow.bytes_per_element * flow.elements_per_sample
 
+    @property
+    def measured_steps(self) -> Sequence[Node]:
+        """The nodes with a row that could be measured.
+
+        Raises:
+            UsageError: there is none.
+        """
+        measured = [node for node in self.rows if node.name not in self.failed]
+        if not measured:
+            raise UsageError(f"no step of the dataset could be measured: {'; '.join(self.failed.values())}")
+        return measured
+
+    @property
+    def isolation_bias(self) -> Mapping[str, float]:
+        """By step, how far its replay may be off for running alone: nothing where it is measured by prefixes."""
+        return {name: 0.0 for name, method in self.methods.items() if method == "prefix"}
+
     def keep_within(self, bounds: Bounds) -> None:
         """Keep to what was announced."""
         self.bounds, self._rounds, self.replays.samples = bounds, bounds.rounds, bounds.samples
 
-    def measure(self, share: float, further: Further = enough) -> None:
+    def measure(self, share: float, further: Further = no_further_build) -> None:
         """All windows of the steps and the whole.
 
         Args:
             share: of the progress, that this takes.
             further: how many builds are wanted beyond the first ones.
         """
-        places, self._begun_s = max(1, len(self.rows)), time.monotonic()
+        self._begun_s = time.monotonic()
         for build, name, part in self._builds(share, further):
             self._tell(f"building ({name})")
             full = self.replays.full()
@@ -111,19 +129,7 @@ class DatasetCampaign(Windows):
                 if self.stores:
                     self._regroup(full, self.counts.epoch_elements)
                 size = self._sized(full, 3 * self.window_s)
-                for position, node in enumerate(self.rows):
-                    self._tell(f"{node.name} ({name})")
-                    left = (self._due_s(build, 1.0) - time.monotonic()) / (places - position)
-                    self._late_s = self._due_s(build, (position + 1) / places, late=_LATE)
-                    if node.name not in self.failed:
-                        self._step(node, self._seconds(left), build)
-                    self._tell(f"the whole ({name})")
-                    before, due = (place * 2 * self._rounds // places for place in (position, position + 1))
-                    for k in range(before, due):
-                        if k >= 2 * LEAST_ROUNDS and self._late():
-                            break
-                        self._window(full, size, "", "full", k, build)
-                    self._done += part / places
+                self._each_step(self.rows, partial(self._step, build), (full, size), build, name, part)
             self._first_epoch(build, name)
             self._starts(build, name)
             self.replays.forget()
@@ -131,6 +137,14 @@ class DatasetCampaign(Windows):
         ends_s = self._due_s(BUILDS - 1, 1.0, math.inf, late=_LATE)
         ends_s = time.monotonic() if math.isinf(ends_s) else ends_s
         self._deadline_s = ends_s + (0.0 if self.bounds is None else self.bounds.trying_s)
+
+    def _step(self, build: int, node: Node) -> None:
+        """Windows of one step, as long as there is time for them."""
+        steps, position = len(self.rows), self.rows.index(node)
+        left = (self._due_s(build, 1.0) - time.monotonic()) / (steps - position)
+        self._late_s = self._due_s(build, (position + 1) / steps, late=_LATE)
+        if node.name not in self.failed:
+            self._measure(node, self._seconds(left), build)
 
     def _due_s(self, build: int, steps: float, parts: float = 0, late: float = 0.0) -> float:
         """When so much of a build is due, or ``late`` by this share of a build; as in `Bounds.due_s`."""
@@ -185,7 +199,7 @@ class DatasetCampaign(Windows):
                 anew.run(epoch)
             if not self._may_be_felt(anew, dataset, epoch):
                 return
-            steady = Run(dataset.repeat(), self.counts.samples_per_element, group, self._told)
+            steady = DatasetRun(dataset.repeat(), self.counts.samples_per_element, group, self._told)
             runs: Mapping[str, Runnable] = {"with": anew, "without": steady}
             with closing({"without": steady}):
                 steady.run(epoch)
@@ -209,7 +223,7 @@ class DatasetCampaign(Windows):
                 return True
         return False
 
-    def _regroup(self, run: Run, epoch: int | None = None) -> None:
+    def _regroup(self, run: DatasetRun, epoch: int | None = None) -> None:
         """Make seeing elements in Python cheap again beside them, now that caches are filled."""
         if self.counts.bounded:  # each group draws from a generator
             return
@@ -251,26 +265,16 @@ class DatasetCampaign(Windows):
             make: builds the changed dataset, of the same batches.
             share: of the progress, that this takes.
         """
-        for build in range(BUILDS):
-            self._tell(f"trying: {name} (build {build + 1} of {BUILDS})")
-            runs: Mapping[str, Run] = {"with": self.replays.full(), "without": self.replays.whole(make())}
-            with closing(runs):
-                for run in runs.values():
-                    self._fill(run, whole=True)
-                sizes = {kind: self._sized(run, 2 * self.window_s) for kind, run in runs.items()}
-                self._pairs(runs, sizes, name, build)
-            self.replays.forget()
-            self._done += share / BUILDS
 
-    def cost(self, name: str) -> float:
-        """CPU seconds per sample of a step already seen, roughly."""
-        mean = {}
-        for kind in ("with", "without"):
-            windows = [one for one in self.seen if one.step == name and one.kind == kind]
-            mean[kind] = sum(one.cpu_s for one in windows) / max(1, sum(one.samples for one in windows))
-        return mean["with"] - mean["without"]
+        def runs() -> dict[str, DatasetRun]:
+            self.replays.forget()  # each build captures and fills anew
+            return {"with": self.replays.full(), "without": self.replays.whole(make())}
 
-    def _step(self, node: Node, seconds: float, build: int) -> None:
+        fill = partial(self._fill, whole=True)
+        self._trial(name, runs, fill, lambda run: self._sized(run, 2 * self.window_s), share=share)
+        self.replays.forget()
+
+    def _measure(self, node: Node, seconds: float, build: int) -> None:
         import tensorflow as tf
 
         try:
@@ -278,7 +282,9 @@ class DatasetCampaign(Windows):
             self.methods[node.name] = pair.method
             with closing(pair.runs()):
                 for run in pair.runs().values():
-                    self._fill(run, whole=pair.method == "prefix" and any(one in self.stores for one in node.nodes()))
+                    self._fill(
+                        run, whole=pair.method == "prefix" and any(source in self.stores for source in node.nodes())
+                    )
                     if pair.method == "prefix" and self.stores:
                         self._regroup(run)
                 if pair.method == "prefix":  # before a cache, samples cost far more than behind it
@@ -289,7 +295,7 @@ class DatasetCampaign(Windows):
                     sizes = dict.fromkeys(pair.runs(), self._window_samples(pair.present, seconds))
                 self._pairs(pair.runs(), sizes, node.name, build)
         except tf.errors.OpError as error:  # alone only: as part of the whole it ran
-            self.failed[node.name] = f"does not run alone: {said(error)}"
+            self.failed[node.name] = f"does not run alone: {tf_error_line(error)}"
         except SourceError:
             self.failed[node.name] = "gave no element when it was run alone"
 
@@ -303,20 +309,21 @@ class DatasetCampaign(Windows):
         """
         before = self.replays.step_before(node)
         if node.kind not in ("map", "filter"):
-            behind = [one for one in node.nodes() if one in self.stores and one is not node]
+            behind = [store for store in node.nodes() if store in self.stores and store is not node]
             filled = not any(map(on_disk, behind)) or self._epoch() * self.counts.s_per_sample <= REFILL_S
             return "all" if behind and filled and self._upstream(node) < _HANDOVER_S else "alone"
         if node.name not in self._contexts:
             pair = self.replays.pair(node)
-            found = "alone"
+            context = "alone"
             if pair.method == "replay":
-                own, all_s = self._roughly(pair), self._upstream(node)
+                own = self._rough_cost(pair.runs(), self._fill, self.one_pass())
+                all_s = self._upstream(node)
                 per_element = all_s / max(1e-9, self.counts.flows[node].elements_per_sample)
-                if per_element < _HANDOVER_S and own >= _CONTEXT_CHEAP * all_s:
-                    found = "all"
+                if per_element < _HANDOVER_S and own >= _BEHIND_ALL_SHARE * all_s:
+                    context = "all"
                 elif node.kind == "map" and before is not None and before.name in self.methods:
-                    found = "before" if own >= _CONTEXT * self.cost(before.name) else "alone"
-            self._contexts[node.name] = found
+                    context = "before" if own >= BEHIND_SHARE * self.cost(before.name) else "alone"
+            self._contexts[node.name] = context
         return self._contexts[node.name]
 
     def _upstream(self, node: Node) -> float:
@@ -328,24 +335,12 @@ class DatasetCampaign(Windows):
         if before in self.stores:
             return own
         rest = [before.looked[-1]] if before.looked else before.inputs
-        return own + sum(self._upto(one) for one in rest)
+        return own + sum(self._upto(last) for last in rest)
 
     def _upto(self, node: Node) -> float:
         return (self.cost(node.name) if node.name in self.methods else 0.0) + (
             0.0 if node in self.stores else self._upstream(node)
         )
-
-    def _roughly(self, pair: Pair) -> float:
-        """CPU seconds per sample, from one pass with and one without."""
-        cost: dict[str, float] = {}
-        with closing(pair.runs()):
-            for kind, run in pair.runs().items():
-                self._fill(run)
-                start = time.process_time()
-                passed = run.run(self.one_pass())
-                settle(self.settle_s)
-                cost[kind] = (time.process_time() - start) / passed
-        return cost["with"] - cost["without"]
 
     def one_pass(self) -> int:
         """Samples in one pass over what is captured."""
@@ -356,21 +351,21 @@ class DatasetCampaign(Windows):
             return 0
         return max(1, round(self._epoch() or self.counts.samples))
 
-    def _fill(self, run: Run, whole: bool = False) -> None:
+    def _fill(self, run: DatasetRun, whole: bool = False) -> None:
         """One pass over what is captured, or of the ``whole`` dataset: fills captures, caches, buffers, and settles."""
         samples = self._epoch() if whole and self._epoch() else self.one_pass()
         # Past the end, where a cache knows that it is full; but no further than a generator may be drawn from.
         run.run(self._capped(run, round(1.05 * samples) + 1))
-        settle(self.settle_s)
+        settle(self.filled_settle_s)
 
-    def _capped(self, run: Run, samples: int) -> int:
+    def _capped(self, run: DatasetRun, samples: int) -> int:
         """So many samples, but no more than a pass may take from a generator without a known end."""
         if not self.counts.bounded or self.bounds is None:
             return samples
         steps = max(1, int(min(samples, self.bounds.pass_samples) / run.samples_per_next + 1e-9))
         return max(1, int(steps * run.samples_per_next))
 
-    def _sized(self, run: Run, seconds: float) -> int:
+    def _sized(self, run: DatasetRun, seconds: float) -> int:
         """Samples of a window of the whole."""
         return self._capped(run, self._whole_epochs(self._window_samples(run, seconds)))
 

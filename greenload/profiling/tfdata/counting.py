@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from greenload.errors import UsageError
 from greenload.profiling.tfdata.graph import JOINS, STORES, Node, endless_repeat
 from greenload.profiling.tfdata.rebuild import Builder
-from greenload.profiling.tfdata.units import Unit, rows, unit
+from greenload.profiling.tfdata.units import SampleUnit, row_count, sample_unit
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -39,7 +39,7 @@ class Counts:
     """What flows through a dataset. Caches are counted as if empty."""
 
     flows: Mapping[Node, Flow]
-    unit: Unit
+    unit: SampleUnit
     """What was counted as one sample."""
     samples_per_element: float
     """Samples in an element of the whole: what its batches hold on average where rows were counted."""
@@ -67,8 +67,10 @@ class Counts:
         return self.flows[node].elements_per_sample <= 0
 
 
-def count(root: Node, builder: Builder, samples: int, told: Callable[[], None], sample: Unit | None = None) -> Counts:
-    """Run a dataset for an epoch, or for some seconds of it, and count at every node.
+def count_elements(
+    root: Node, builder: Builder, samples: int, told: Callable[[], None], sample: SampleUnit | None = None
+) -> Counts:
+    """Run a dataset for an epoch, or for some seconds, and count what leaves every node.
 
     Args:
         root: the dataset.
@@ -80,14 +82,14 @@ def count(root: Node, builder: Builder, samples: int, told: Callable[[], None], 
     Raises:
         UsageError: the dataset is empty.
     """
-    sample = sample or unit(root)
+    sample = sample or sample_unit(root)
     counts = _count(root, builder, samples, told, None, sample)
     if counts.epoch_elements is None and any(node.kind in STORES for node in root.nodes()):
         counts = _count(root, builder, samples, told, counts, sample)
     return replace(counts, flows={**counts.flows, **_inside(root, builder, counts, told)})
 
 
-def cutting(builder: Builder, counts: Counts, samples: int) -> Callable[[Node, Sequence[Any]], Any]:
+def cut_caches(builder: Builder, counts: Counts, samples: int) -> Callable[[Node, Sequence[Any]], Any]:
     """Gives caches the part of their input that makes ``samples`` samples, where they were cut for counting."""
 
     def alter(node: Node, inputs: Sequence[Any]) -> Any:
@@ -99,13 +101,68 @@ def cutting(builder: Builder, counts: Counts, samples: int) -> Callable[[Node, S
     return alter
 
 
+@dataclass(frozen=True)
+class _Copy:
+    """A copy of a dataset that counts what leaves its nodes."""
+
+    dataset: Any
+    counters: Mapping[Node, Any]
+    """Variables of (elements, samples, bytes)."""
+    ends: Mapping[Node, Any]
+    """By cache, a variable that is true once the end of its input was reached."""
+    endless: bool
+    """Whether the dataset itself repeats without an end."""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the counters showed, in arrays of (elements, samples, bytes)."""
+
+    first: Mapping[Node, Any]
+    """When the first element had come."""
+    last: Mapping[Node, Any]
+    first_s: float
+    """Wall seconds until the first element came."""
+    took_s: float
+    ended: bool
+    """Whether the dataset's end was reached."""
+
+
 def _count(
-    root: Node, builder: Builder, samples: int, told: Callable[[], None], cut: Counts | None, sample: Unit
+    root: Node, builder: Builder, samples: int, told: Callable[[], None], cut: Counts | None, sample: SampleUnit
 ) -> Counts:
+    copy = _counting_copy(root, builder, samples, cut, sample.rows)
+    bounded = unbounded_generator(root, cut is not None)
+    seen = _run(copy, root, samples, sample.per_element, told, at_once=bounded and cut is None)
+    first, last = seen.first, seen.last
+    steady = not seen.ended and last[root][1] > first[root][1]
+    through = last[root] - first[root] if steady else last[root]  # what filled buffers before the first one is no flow
+    passed = sample.per_element * int(through[1])
+    flows = (
+        _steady(root, first, last, passed) if steady else {node: int(total[0]) / passed for node, total in last.items()}
+    )
+    stores = [node for node in root.nodes() if node.kind in STORES] if seen.ended and cut is None else []
+    return Counts(
+        flows={node: Flow(flows[node], float(total[2]) / max(1, int(total[0]))) for node, total in last.items()},
+        unit=sample,
+        samples_per_element=passed / int(through[0]),
+        epoch_elements=int(last[root][0]) if seen.ended else None,
+        samples=max(1, round(passed)),
+        s_per_sample=(seen.took_s - seen.first_s if steady else seen.took_s) / passed,
+        endless=copy.endless,
+        cut=cut is not None,
+        first_s=seen.first_s,
+        unfilled=frozenset(node for node in stores if not (node in copy.ends and bool(copy.ends[node]))),
+        bounded=bounded,
+        bounded_first=unbounded_generator(root),
+    )
+
+
+def _counting_copy(root: Node, builder: Builder, samples: int, cut: Counts | None, by_row: bool) -> _Copy:
+    """The dataset with counters, without its caches and buffers, and without the endless repeats behind an epoch."""
     import tensorflow as tf
 
-    nodes = list(root.nodes())
-    counters = {node: tf.Variable(tf.zeros(3, tf.int64), trainable=False) for node in nodes if node.inner is None}
+    counters = {node: element_counter() for node in root.nodes() if node.inner is None}
     ends: dict[Node, tf.Variable] = {}
     repeated = epoch_repeats(root)
     cardinality = int(root.dataset.cardinality())
@@ -121,54 +178,59 @@ def _count(
                 made = _with_end(made, ends[node])
         else:
             made = builder.on(node, inputs)
-        passing = counted(made, counters[node], sample.rows and node is root)
+        passing = counted(made, counters[node], by_row and node is root)
         if passing.element_spec == made.element_spec:
             return passing
         counters[node] = counters[node.inputs[0]]  # a map would lose what dense_to_ragged says of its elements
         return made
 
     dataset = builder.build(root, alter, shared=False)
-    whole = counters[root]
-    no_epoch = int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY
-    bounded = unbounded_generator(root, cut is not None)
-    start = time.perf_counter()
-    first_s = 0.0
+    return _Copy(dataset, counters, ends, unroll or cardinality == tf.data.INFINITE_CARDINALITY)
+
+
+def _run(
+    copy: _Copy, root: Node, samples: int, per_element: float, told: Callable[[], None], *, at_once: bool
+) -> _Seen:
+    """Run the copy to its end, or until there are enough samples and some seconds are over.
+
+    Args:
+        copy: to be run.
+        root: its last node.
+        samples: how many are enough.
+        per_element: how many samples each counted one stands for.
+        told: called whenever an element came.
+        at_once: whether it ends as soon as there are enough.
+
+    Raises:
+        UsageError: it gave no sample.
+    """
+    import tensorflow as tf
+
+    no_epoch = int(copy.dataset.cardinality()) == tf.data.INFINITE_CARDINALITY
+    limit_s = 0.0 if at_once else ENDLESS_S if no_epoch else COUNT_S
+    start, first_s, ended = time.perf_counter(), 0.0, True
     first: dict[Node, Any] | None = None
-    ended = True
-    for elements, _ in enumerate(dataset, 1):
+    for elements, _ in enumerate(copy.dataset, 1):
         told()
         took = time.perf_counter() - start
         if first is None:
-            first, first_s = {node: counter.numpy() for node, counter in counters.items()}, took
-        enough = sample.per_element * int(whole[1]) >= samples
-        limit_s = 0.0 if bounded and cut is None else ENDLESS_S if no_epoch else COUNT_S
+            first, first_s = {node: counter.numpy() for node, counter in copy.counters.items()}, took
+        enough = per_element * int(copy.counters[root][1]) >= samples
         if (enough and took > limit_s) or (took > COUNT_S and elements > 1):
             ended = False
             break
     took = time.perf_counter() - start
-    last = {node: counter.numpy() for node, counter in counters.items()}
+    last = {node: counter.numpy() for node, counter in copy.counters.items()}
     if first is None or last[root][1] == 0:
         raise UsageError("a dataset to profile has elements, this one is empty: check what its source reads")
-    steady = not ended and last[root][1] > first[root][1]
-    through = last[root] - first[root] if steady else last[root]  # what filled buffers before the first one is no flow
-    passed = sample.per_element * int(through[1])
-    flows = _steady(root, first, last, passed) if steady else {node: int(one[0]) / passed for node, one in last.items()}
-    read = ended and cut is None
-    unfilled = [node for node in nodes if read and node.kind in STORES and not (node in ends and bool(ends[node]))]
-    return Counts(
-        flows={node: Flow(flows[node], float(one[2]) / max(1, int(one[0]))) for node, one in last.items()},
-        unit=sample,
-        samples_per_element=passed / int(through[0]),
-        epoch_elements=int(last[root][0]) if ended else None,
-        samples=max(1, round(passed)),
-        s_per_sample=(took - first_s if steady else took) / passed,
-        endless=unroll or cardinality == tf.data.INFINITE_CARDINALITY,
-        cut=cut is not None,
-        first_s=first_s,
-        unfilled=frozenset(unfilled),
-        bounded=bounded,
-        bounded_first=unbounded_generator(root),
-    )
+    return _Seen(first, last, first_s, took, ended)
+
+
+def element_counter() -> Any:
+    """A variable of (elements, samples, bytes)."""
+    import tensorflow as tf
+
+    return tf.Variable(tf.zeros(3, tf.int64), trainable=False)
 
 
 def _with_end(dataset: tf.data.Dataset, ended: Any) -> tf.data.Dataset:
@@ -187,12 +249,12 @@ def epoch_repeats(root: Node) -> list[Node]:
 
     Those in a branch of a join, or before something that ends by itself, are part of what the dataset gives.
     """
-    found, node = [], root
+    repeats, node = [], root
     while node.inputs and node.kind not in ("take", "take_while") and node.kind not in JOINS:
         if endless_repeat(node):
-            found.append(node)
+            repeats.append(node)
         node = node.inputs[1 if node.kind == "enumerate" else 0]
-    return found
+    return repeats
 
 
 def unbounded_generator(node: Node, cut: bool = False) -> bool:
@@ -238,7 +300,7 @@ def counted(dataset: tf.data.Dataset, counter: Any, by_row: bool = False) -> tf.
         value = element if type(spec) is tuple else element[0]
         parts = tf.nest.flatten(value, expand_composites=True)
         size = sum((_bytes(part) for part in parts), tf.constant(0, tf.int64))
-        samples = rows(value) if by_row else tf.constant(1, tf.int64)
+        samples = row_count(value) if by_row else tf.constant(1, tf.int64)
         counter.assign_add(tf.stack([tf.constant(1, tf.int64), samples, size]))
         return value
 
@@ -257,38 +319,36 @@ def _bytes(part: Any) -> Any:
 
 def _inside(root: Node, builder: Builder, counts: Counts, told: Callable[[], None]) -> dict[Node, Flow]:
     """Flows of the chains inside interleaves, from their ends to their sources."""
-    found: dict[Node, Flow] = {}
+    flows: dict[Node, Flow] = {}
     for outer in root.nodes():
         after = counts.flows[outer].elements_per_sample if outer.looked else 0.0
         before = None
         into = counts.flows[outer.inputs[0]].elements_per_sample if outer.looked else 0.0
-        for one in reversed(outer.looked):
+        for inner in reversed(outer.looked):
             if not into:
-                found[one] = Flow(0.0, 0.0)
+                flows[inner] = Flow(0.0, 0.0)
                 continue
-            sizes, per_input = _measured(outer, one, builder, math.ceil(counts.samples * into), told)
+            sizes, per_input = _measured(outer, inner, builder, math.ceil(counts.samples * into), told)
             elements = after if before is None or before.kind in _ONE_TO_ONE else per_input * into
-            found[one] = Flow(elements, sizes)
-            after, before = elements, one
-    return found
+            flows[inner] = Flow(elements, sizes)
+            after, before = elements, inner
+    return flows
 
 
-def _measured(outer: Node, one: Node, builder: Builder, inputs: int, told: Callable[[], None]) -> tuple[float, float]:
+def _measured(outer: Node, inner: Node, builder: Builder, inputs: int, told: Callable[[], None]) -> tuple[float, float]:
     """Bytes of an element of a node inside an interleave, and its elements for each of the interleave's ``inputs``."""
-    import tensorflow as tf
-
-    into, out = (tf.Variable(tf.zeros(3, tf.int64), trainable=False) for _ in range(2))
-    below = counted(builder.build(outer.inputs[0], bare).take(max(1, inputs)), into)
+    into, out = element_counter(), element_counter()
+    below = counted(builder.build(outer.inputs[0], leave_out_order).take(max(1, inputs)), into)
     start = time.perf_counter()
-    for n, _ in enumerate(counted(one.inner.prefix(below), out)):
+    for n, _ in enumerate(counted(inner.inner.prefix(below), out)):
         told()
         took = time.perf_counter() - start
-        if took > _INNER_S or (n + 1 >= _INNER_ELEMENTS and one.kind in _ONE_TO_ONE):
+        if took > _INNER_S or (n + 1 >= _INNER_ELEMENTS and inner.kind in _ONE_TO_ONE):
             break
     elements, _, size = (int(number) for number in out.numpy())
     return size / max(1, elements), elements / max(1, int(into[0]))
 
 
-def bare(node: Node, inputs: Sequence[Any]) -> Any:
+def leave_out_order(node: Node, inputs: Sequence[Any]) -> Any:
     """Leaves out what only orders or keeps elements: for taking samples of them."""
     return inputs[0] if node.kind in ("shuffle", "prefetch") or node.kind in STORES else None

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from greenload.profiling.runs import divisor, group_size, grouped_iterator
 from greenload.profiling.tfdata.caches import Stores, on_disk
-from greenload.profiling.tfdata.counting import Counts, counted, epoch_repeats
+from greenload.profiling.tfdata.counting import Counts, counted, element_counter, epoch_repeats
 from greenload.profiling.tfdata.graph import Node
 from greenload.profiling.tfdata.rebuild import Builder
-from greenload.profiling.tfdata.replays import Replays
-from greenload.profiling.tfdata.runs import divisor, group_size, whole_options
+from greenload.profiling.tfdata.replays import DatasetReplays, whole_options
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -46,7 +46,7 @@ class Once:
         self.samples = samples
         self._told = told
         self._folder = folder
-        self._iterator = iter(dataset.shard(group, group - 1) if group > 1 else dataset)
+        self._iterator = grouped_iterator(dataset, group)
 
     def run(self, samples: int) -> int:
         """The whole pass; returns how many samples that were."""
@@ -102,7 +102,7 @@ class FirstEpochs:
     """
 
     def __init__(
-        self, root: Node, counts: Counts, scratch: str, parallel: int, replays: Replays, told: Callable[[], None]
+        self, root: Node, counts: Counts, scratch: str, parallel: int, replays: DatasetReplays, told: Callable[[], None]
     ) -> None:
         self._root = root
         self._counts = counts
@@ -121,13 +121,13 @@ class FirstEpochs:
         if joined and part_samples(self._counts) is not None:
             return None  # the parts would not be of the branches' sizes
         if not self._passed:
-            counter = _counter()
+            counter = element_counter()
             folder = self._folder()
             dataset = counted(self._built(folder), counter, self._counts.unit.rows).take(self._most)
             run = Once(dataset, 0, self._group, self._told, folder)
             run.run(0)
             run.close()
-            elements, passed, _ = (int(one) for one in counter.numpy())
+            elements, passed, _ = (int(number) for number in counter.numpy())
             self._passed = round(passed * self._counts.unit.per_element) if elements < self._most else 0
         if not self._passed:
             return None
@@ -201,7 +201,7 @@ class FirstEpochs:
 
 
 def part_samples(counts: Counts) -> float | None:
-    """Samples of which a part of a first epoch is made; None for all of it."""
+    """How many samples of a first epoch are run; None for all."""
     whole = None if counts.cut or counts.epoch_elements is None else counts.samples
     wanted = max(float(counts.samples_per_element), FIRST_S / max(counts.s_per_sample, 1e-9))
     if counts.bounded_first:
@@ -210,7 +210,7 @@ def part_samples(counts: Counts) -> float | None:
 
 
 def first_samples(counts: Counts) -> float:
-    """Samples of a first epoch, or of the part of it that is run."""
+    """How many samples of a first epoch are run."""
     return part_samples(counts) or float(counts.samples)
 
 
@@ -219,12 +219,6 @@ def may_start_anew(counts: Counts, stores: Stores) -> bool:
     if counts.endless or counts.cut or counts.epoch_elements is None:
         return False
     return bool(stores) or counts.samples * counts.s_per_sample <= 2 * STARTS_S  # counting slows an epoch down
-
-
-def _counter() -> Any:
-    import tensorflow as tf
-
-    return tf.Variable(tf.zeros(3, tf.int64), trainable=False)
 
 
 def started_anew(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenload.errors import UsageError
 from greenload.profiling.tfdata.graph import walk
-from greenload.profiling.tfdata.guard import said
+from greenload.profiling.tfdata.guard import tf_error_line
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -43,16 +43,16 @@ def files_of_dataset(dataset: tf.data.Dataset) -> tuple[str, ...]:
         )
     except (tf.errors.OpError, ValueError, TypeError) as error:
         raise UsageError(
-            f"a cold run needs the names of the dataset's files, but its graph can't be had: {said(error)}: "
+            f"a cold run needs the names of the dataset's files, but its graph can't be had: {tf_error_line(error)}: "
             "profile a greenload pipeline, or leave cold out"
         ) from None
-    found = dict.fromkeys(path for text in _texts(graph) for path in _files(text))
-    if not found:
+    paths = dict.fromkeys(path for text in _texts(graph) for path in _files(text))
+    if not paths:
         raise UsageError(
             "a cold run needs the names of the dataset's files, and its graph names none that exists: names that are "
             "put together while it runs aren't seen; use whole paths, or leave cold out"
         )
-    return tuple(found)
+    return tuple(paths)
 
 
 def some_files(dataset: tf.data.Dataset) -> tuple[str, ...]:
@@ -70,7 +70,7 @@ def some_files(dataset: tf.data.Dataset) -> tuple[str, ...]:
     """
     import tensorflow as tf
 
-    found: dict[str, str] = {}
+    by_folder: dict[str, str] = {}
     for node in walk(dataset).nodes():
         for held in getattr(node.dataset, "_tensors", ()) if node.kind in _HOLDING else ():
             if held.dtype != tf.string or not hasattr(held, "numpy"):
@@ -78,8 +78,8 @@ def some_files(dataset: tf.data.Dataset) -> tuple[str, ...]:
             for text in tf.reshape(held, [-1])[:_LOOKED_AT].numpy().tolist():
                 path = os.fsdecode(text.removeprefix(_SCHEME))
                 if os.path.isfile(path):
-                    found.setdefault(os.path.dirname(path), path)
-    return tuple(found.values())
+                    by_folder.setdefault(os.path.dirname(path), path)
+    return tuple(by_folder.values())
 
 
 def _texts(graph: Any) -> Iterator[bytes]:
@@ -101,4 +101,4 @@ def _files(text: bytes) -> Iterator[str]:
     if os.path.isfile(path):
         yield path
     elif glob.has_magic(path) and any(map(str.isalnum, path)):  # a mere "**" is hardly the name of a set
-        yield from (one for one in sorted(glob.glob(path, recursive=True)) if os.path.isfile(one))
+        yield from (match for match in sorted(glob.glob(path, recursive=True)) if os.path.isfile(match))

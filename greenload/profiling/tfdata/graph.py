@@ -7,16 +7,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from greenload.errors import UsageError
-from greenload.profiling.tfdata.calls import call_of
-from greenload.profiling.tfdata.names import function_file, function_name, function_place, installed, unwrap
-from greenload.profiling.tfdata.ownership import owners, places, rows
+from greenload.profiling.tfdata.calls import call_of, call_places, calls_of_nodes, names_and_rows
+from greenload.profiling.tfdata.names import function_file, function_name, function_place, installed, user_function
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 DALI_NODE = "dali"
 """The kind of a dataset of DALI's."""
-KINDS: Mapping[str, str] = {
+KIND_OF_CLASS: Mapping[str, str] = {
     "_AssertCardinalityDataset": "assert_cardinality",
     "_BatchDataset": "batch",
     "_ParallelBatchDataset": "batch",
@@ -76,7 +75,7 @@ NESTING = frozenset({"flat_map", "interleave"})
 """Kinds whose function gives a dataset."""
 STORES = frozenset({"cache", "snapshot"})
 """Kinds that spare what is before them, once they are full."""
-READERS = frozenset({"tfrecords", "text_lines", "fixed_length_records", "csv"})
+FILE_READERS = frozenset({"tfrecords", "text_lines", "fixed_length_records", "csv"})
 """Kinds that read files; the names of the files are their input."""
 PASSIVE = frozenset(
     {"options", "restructure", "repeat", "take", "skip", "shard", "assert_cardinality", "enumerate", *JOINS}
@@ -134,20 +133,20 @@ class Node:
     @property
     def function(self) -> Any:
         """The user's function as tf.data wraps it; None for kinds without one."""
-        return wrapper(self.dataset)
+        return function_wrapper(self.dataset)
 
     def nodes(self) -> Iterator[Node]:
         """All nodes up to this one, inputs first; those inside an interleave's function before it."""
-        for one in self.inputs:
-            yield from one.nodes()
+        for before in self.inputs:
+            yield from before.nodes()
         yield from self.looked
         yield self
 
     def to_dict(self) -> dict[str, Any]:
         """The node as data, without its inputs."""
-        found: dict[str, Any] = {"kind": self.kind, "name": self.name}
-        found |= {key: value for key in ("where", "branch") if (value := getattr(self, key))}
-        return found | {"parameters": dict(self.parameters), "element_spec": str(self.element_spec)}
+        data: dict[str, Any] = {"kind": self.kind, "name": self.name}
+        data |= {key: value for key in ("where", "branch") if (value := getattr(self, key))}
+        return data | {"parameters": dict(self.parameters), "element_spec": str(self.element_spec)}
 
 
 def walk(dataset: tf.data.Dataset) -> Node:
@@ -157,8 +156,8 @@ def walk(dataset: tf.data.Dataset) -> Node:
         UsageError: the tree has more than 300 nodes.
     """
     root = _tree(dataset, "", [0])
-    calls = owners(root)
-    named, where = rows(root, calls), places(root, calls)
+    calls = calls_of_nodes(root)
+    named, where = names_and_rows(root, calls), call_places(root, calls)
 
     def finished(node: Node) -> Node:
         name, row = named[node]
@@ -169,29 +168,29 @@ def walk(dataset: tf.data.Dataset) -> Node:
     return finished(root)
 
 
-def wrapper(dataset: Any) -> Any:
+def function_wrapper(dataset: Any) -> Any:
     """tf.data's wrapper of a dataset's function; None where it has none."""
     if type(dataset).__name__ == "_DenseToRaggedDataset":
         dataset = dataset._mapped_dataset
-    return next((found for name in _FUNCTIONS if (found := getattr(dataset, name, None)) is not None), None)
+    return next((function for name in _FUNCTIONS if (function := getattr(dataset, name, None)) is not None), None)
 
 
-def wrappers(dataset: Any) -> list[Any]:
+def function_wrappers(dataset: Any) -> list[Any]:
     """All of tf.data's wrappers of functions that a dataset has: grouping has three, a snapshot two."""
-    held = [*vars(dataset).values(), *vars(reader(dataset)).values()]
+    held = [*vars(dataset).values(), *vars(file_reader(dataset)).values()]
     if (mapped := getattr(dataset, "_mapped_dataset", None)) is not None:
         held += vars(mapped).values()
-    return [one for one in held if hasattr(one, "_func") and hasattr(one, "function")]
+    return [value for value in held if hasattr(value, "_func") and hasattr(value, "function")]
 
 
-def plain(dataset: Any) -> Any:
+def without_adapter(dataset: Any) -> Any:
     """The dataset below TensorFlow 1's adapter."""
     while hasattr(dataset, "_dataset") and type(dataset).__name__.endswith(("Adapter", "V1")):
         dataset = dataset._dataset
     return dataset
 
 
-def reader(dataset: Any) -> Any:
+def file_reader(dataset: Any) -> Any:
     """What reads a reader's files: readers are a ``flat_map`` over the names of files, kept in ``_impl``."""
     return getattr(dataset, "_impl", dataset)
 
@@ -200,12 +199,12 @@ def _tree(dataset: Any, branch: str, count: list[int]) -> Node:
     count[0] += 1
     if count[0] > _MOST_NODES:
         raise UsageError(f"a dataset to profile has up to {_MOST_NODES} nodes, this one has more: profile a part of it")
-    dataset = plain(dataset)
-    kind = KINDS.get(type(dataset).__name__, DALI_NODE if "DALIDataset" in type(dataset).__name__ else "")
+    dataset = without_adapter(dataset)
+    kind = KIND_OF_CLASS.get(type(dataset).__name__, DALI_NODE if "DALIDataset" in type(dataset).__name__ else "")
     if kind == "flat_map" and (generator := generator_of(dataset)) is not None:
         name, where, file = function_name(generator), function_place(generator), function_file(generator)
         return Node(dataset, "from_generator", (), name, where, file, branch=branch)
-    children = list(reader(dataset)._inputs())
+    children = list(file_reader(dataset)._inputs())
     if kind == "unbatch":  # comes behind a map of TensorFlow's own, which is made anew with it
         children = list(children[0]._inputs()[0]._inputs())
     if kind == "zip" and len(children) == 2 and _counts(children[0]):
@@ -213,16 +212,25 @@ def _tree(dataset: Any, branch: str, count: list[int]) -> Node:
     known = bool(kind) and kind not in (DALI_NODE, "data_service")
     kind = kind or type(dataset).__name__.strip("_")
     inputs = []
-    for place, child in enumerate(children):
-        label = _branch(kind, place)
-        one = _tree(child, " / ".join(part for part in (branch, label) if part), count)
-        if kind == "choose" and place == 0:
-            name, where = (one.call.partition(" ")[0], one.where) if one.call else ("choose", "")
-            whole = _hidden(one)
-            one = Node(plain(child), "selector", (whole,), name, where, call=one.call, branch=one.branch, known=False)
-        elif not known or (kind == "enumerate" and place == 0) or (hasattr(dataset, "_impl") and _written_here(one)):
-            one = _hidden(one)  # what is before a dataset that can't be built on anything else is part of its row
-        inputs.append(one)
+    for index, child in enumerate(children):
+        label = _branch(kind, index)
+        before = _tree(child, " / ".join(part for part in (branch, label) if part), count)
+        if kind == "choose" and index == 0:
+            name, where = (before.call.partition(" ")[0], before.where) if before.call else ("choose", "")
+            whole = _hidden(before)
+            before = Node(
+                without_adapter(child),
+                "selector",
+                (whole,),
+                name,
+                where,
+                call=before.call,
+                branch=before.branch,
+                known=False,
+            )
+        elif not known or (kind == "enumerate" and index == 0) or (hasattr(dataset, "_impl") and _written_here(before)):
+            before = _hidden(before)  # what is before a dataset that can't be built on anything else is part of its row
+        inputs.append(before)
     name, where, file, call = _called(dataset, kind)
     node = Node(
         dataset,
@@ -247,7 +255,7 @@ def _tree(dataset: Any, branch: str, count: list[int]) -> Node:
 
 def _called(dataset: Any, kind: str) -> tuple[str, str, str, str]:
     """A node's name, place, file and call: the user's function's own, or the call that made a library's do it."""
-    function = wrapper(dataset)
+    function = function_wrapper(dataset)
     if function is None or kind == "tfrecords":
         return kind, "", "", ""
     call = call_of(function)
@@ -263,13 +271,13 @@ def _called(dataset: Any, kind: str) -> tuple[str, str, str, str]:
 
 def _written_here(node: Node) -> bool:
     """Whether all of a tree comes from a reader's own list of files, which is no row of its own."""
-    return all(one.kind in ("from_tensor_slices", "from_tensors", "map", "range") for one in node.nodes()) and all(
-        installed(function_file(one.function._func)) for one in node.nodes() if one.kind == "map"
-    )
+    return all(
+        source.kind in ("from_tensor_slices", "from_tensors", "map", "range") for source in node.nodes()
+    ) and all(installed(function_file(source.function._func)) for source in node.nodes() if source.kind == "map")
 
 
 def _hidden(node: Node) -> Node:
-    return replace(node, hidden=True, inputs=tuple(_hidden(one) for one in node.inputs), looked=())
+    return replace(node, hidden=True, inputs=tuple(_hidden(before) for before in node.inputs), looked=())
 
 
 def endless_repeat(node: Node) -> bool:
@@ -277,15 +285,15 @@ def endless_repeat(node: Node) -> bool:
     return node.kind == "repeat" and node.parameters.get("count", -1) < 0
 
 
-def _branch(kind: str, place: int) -> str:
+def _branch(kind: str, index: int) -> str:
     if kind == "choose":
-        return f"choose {place}" if place else "choose"
-    return f"{kind} {place + 1}" if kind in JOINS else ""
+        return f"choose {index}" if index else "choose"
+    return f"{kind} {index + 1}" if kind in JOINS else ""
 
 
 def _counts(dataset: Any) -> bool:
     """Whether it is the endless range that ``enumerate`` zips with, which TensorFlow hides in a variant."""
-    dataset = plain(dataset)
+    dataset = without_adapter(dataset)
     if type(dataset).__name__ == "_RangeDataset":
         return int(dataset._stop) == _ENDLESS_RANGE
     endless = type(dataset).__name__ == "_VariantDataset" and int(dataset.cardinality()) == -1
@@ -298,23 +306,23 @@ def generator_of(dataset: Any) -> Any:
     if "from_generator_op" not in function_file(function):
         return None
     seen = [function]
-    for one in seen:  # grows while it is read
-        for cell in getattr(one, "__closure__", None) or ():
-            found = cell.cell_contents
-            if hasattr(found, "_generator"):
-                return unwrap(found._generator)
-            if callable(found) and found not in seen and len(seen) < 50:
-                seen.append(found)
+    for held in seen:  # grows while it is read
+        for cell in getattr(held, "__closure__", None) or ():
+            value = cell.cell_contents
+            if hasattr(value, "_generator"):
+                return user_function(value._generator)
+            if callable(value) and value not in seen and len(seen) < 50:
+                seen.append(value)
     return function
 
 
 def _parameters(dataset: Any) -> dict[str, Any]:
-    found = {}
+    parameters = {}
     for name in _PARAMETERS:
         value: Any = getattr(dataset, f"_{name}", None)
         if hasattr(value, "numpy"):
             array = value.numpy()
             value = array.decode(errors="replace") if isinstance(array, bytes) else array.tolist()
         if value is not None and isinstance(value, bool | int | str | list):
-            found[name] = value
-    return found
+            parameters[name] = value
+    return parameters

@@ -12,7 +12,7 @@ from typing import TypeVar
 from greenload.errors import GreenloadError, SourceError
 from greenload.system import limits
 
-PATIENCE_S = 60.0
+STUCK_AFTER_S = 60.0
 """Seconds without any element after which a dataset counts as stuck."""
 LEAVING_S = 2.0
 """Seconds that an interrupt waits for the work to end, so that nothing of it runs on."""
@@ -50,7 +50,7 @@ def patiently(work: Callable[[], Result], pulse: Pulse, patience_s: float | None
         BackendUnavailable: no thread can be started.
         SourceError: no element came for ``patience_s`` seconds, `PATIENCE_S` if not given, or the dataset raised.
     """
-    limit_s = PATIENCE_S if patience_s is None else patience_s
+    limit_s = STUCK_AFTER_S if patience_s is None else patience_s
     results: list[Result] = []
     errors: list[BaseException] = []
     ended = threading.Event()  # not Thread.join: interrupted once, Python 3.11 takes a thread that runs for ended
@@ -59,7 +59,7 @@ def patiently(work: Callable[[], Result], pulse: Pulse, patience_s: float | None
         try:
             results.append(work())
         except BaseException as error:
-            let_go(error)
+            clear_frames(error)
             errors.append(error)
         finally:
             ended.set()
@@ -84,13 +84,13 @@ def patiently(work: Callable[[], Result], pulse: Pulse, patience_s: float | None
     return results[0]
 
 
-def let_go(error: BaseException) -> None:
+def clear_frames(error: BaseException) -> None:
     """Clear the frames that an error came through: their iterators end, and with them TensorFlow's threads."""
     chain: list[BaseException | None] = [error]
-    for one in chain:  # grows while it is read
-        if one is not None and len(chain) < _LONGEST_CHAIN:
-            traceback.clear_frames(one.__traceback__)
-            chain += [one.__cause__, one.__context__]
+    for cause in chain:  # grows while it is read
+        if cause is not None and len(chain) < _LONGEST_CHAIN:
+            traceback.clear_frames(cause.__traceback__)
+            chain += [cause.__cause__, cause.__context__]
 
 
 def translated(error: BaseException) -> BaseException:
@@ -98,11 +98,11 @@ def translated(error: BaseException) -> BaseException:
     import tensorflow as tf
 
     if isinstance(error, tf.errors.OpError) and not isinstance(error, GreenloadError):
-        return SourceError(f"the dataset raised {said(error)}")
+        return SourceError(f"the dataset raised {tf_error_line(error)}")
     return error
 
 
-def said(error: BaseException) -> str:
+def tf_error_line(error: BaseException) -> str:
     """An error of TensorFlow's in one line: its class and what it says, without the places in graphs."""
     text = re.sub(r"\{\{[^}]*\}\}|\[\[[^\]]*\]\]|\[Op:[^\]]*\]", " ", str(getattr(error, "message", None) or error))
     lines = [" ".join(line.split()) for line in text.splitlines()]

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from greenload.profiling.tfdata.calls import Call, traced_call
+from greenload.profiling.tfdata.calls import UserCall, traced_call
 from greenload.profiling.tfdata.graph import Node
-from greenload.profiling.tfdata.names import codes, lambda_text, trimmed
+from greenload.profiling.tfdata.names import lambda_text, nested_codes, trimmed
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -145,26 +145,26 @@ def look_inside(node: Node) -> tuple[Node, ...]:
     if not operations or operations[0] is None:
         return ()
     branch = " / ".join(part for part in (node.branch, node.kind) if part)
-    found: list[Node] = []
+    chain: list[Node] = []
     source = None
     for operation in operations:
         kind = _KINDS[operation.type]
         reading = _reads(operation)
         if reading:  # a reader is a flat_map over the names of files
-            kind, source, found = reading, None, []
+            kind, source, chain = reading, None, []
         last = operation is operations[-1]
         if kind in _PASSIVE and not last:
             continue
         spec = node.element_spec if last else _spec(operation)
         call = traced_call(operation)
-        place, file = ("", "") if call is None else (call.where, call.file)
+        where, file = ("", "") if call is None else (call.where, call.file)
         named = kind in ("map", "filter", "flat_map", "interleave")
         made = call.made(kind) if named and call is not None else ""
         name = _name(operation, node.function._func, call) if named else kind
         inner = Inner(node.dataset, operation, source, spec)
-        found.append(Node(None, kind, (), name, place, file, made, branch, _parameters(operation, kind), inner=inner))
+        chain.append(Node(None, kind, (), name, where, file, made, branch, _parameters(operation, kind), inner=inner))
         source = operation
-    return tuple(found)
+    return tuple(chain)
 
 
 def _parameters(operation: Any, kind: str) -> dict[str, Any]:
@@ -174,8 +174,8 @@ def _parameters(operation: Any, kind: str) -> dict[str, Any]:
     if kind != "shuffle":
         return {}
     size = tf.get_static_value(operation.inputs[1])
-    found = {"reshuffle_each_iteration": bool(operation.get_attr("reshuffle_each_iteration"))}
-    return found if size is None else {"buffer_size": int(size), **found}
+    parameters = {"reshuffle_each_iteration": bool(operation.get_attr("reshuffle_each_iteration"))}
+    return parameters if size is None else {"buffer_size": int(size), **parameters}
 
 
 def _nested(outer: Any, inputs: tf.data.Dataset, function: Callable[..., Any]) -> tf.data.Dataset:
@@ -191,19 +191,19 @@ def _nested(outer: Any, inputs: tf.data.Dataset, function: Callable[..., Any]) -
 
 def _chain(operation: Any) -> list[Any]:
     """Operations on datasets from the source to the one given; ``[None]`` where they aren't one known line."""
-    found: list[Any] = []
+    chain: list[Any] = []
     while True:
         if operation.type == "Identity":
             operation = operation.inputs[0].op
             continue
         if operation.type not in _KINDS:
             return [None]
-        found.append(operation)
+        chain.append(operation)
         before = [tensor.op for tensor in operation.inputs if tensor.dtype.name == "variant"]
         if len(before) > 1:
             return [None]
         if not before:
-            return found[::-1]
+            return chain[::-1]
         operation = before[0]
 
 
@@ -232,7 +232,7 @@ def _spec(operation: Any) -> Any:
     return specs if len(specs) > 1 else specs[0]
 
 
-def _name(operation: Any, outer: Any, call: Call | None) -> str:
+def _name(operation: Any, outer: Any, call: UserCall | None) -> str:
     """What the user named it, the call that made a library's function do it, its function's name or text."""
     from tensorflow.core.framework import dataset_metadata_pb2
 
@@ -241,15 +241,15 @@ def _name(operation: Any, outer: Any, call: Call | None) -> str:
     if call is not None and call.inside(_KINDS[operation.type]):
         return call.name
     attribute = "predicate" if operation.type == "FilterDataset" else "f"
-    found = _TRACED.match(operation.get_attr(attribute).name)
-    if found is not None and found[1] != "lambda":
-        return found[1]
+    traced = _TRACED.match(operation.get_attr(attribute).name)
+    if traced is not None and traced[1] != "lambda":
+        return traced[1]
     return "<lambda>" if call is None else _lambda(outer, call)
 
 
-def _lambda(outer: Any, call: Call) -> str:
+def _lambda(outer: Any, call: UserCall) -> str:
     """The text of a lambda inside a function: the only one on the call's line, else that line from its first one on."""
-    inside = [code for code in codes(outer) if code.co_name == "<lambda>" and code.co_firstlineno == call.line]
+    inside = [code for code in nested_codes(outer) if code.co_name == "<lambda>" and code.co_firstlineno == call.line]
     text = lambda_text(inside[0]) if len(inside) == 1 else "<lambda>"
     written = re.search(r"\blambda\b[^'\"]*:.*", linecache.getline(call.file, call.line))
     return trimmed(written[0]) if text == "<lambda>" and written else text

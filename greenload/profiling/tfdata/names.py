@@ -33,7 +33,7 @@ def installed(file: str) -> bool:
     return any(part in file for part in _PACKAGES) or file.startswith((*_LIBRARIES, "<frozen "))
 
 
-def unwrap(function: Any) -> Any:
+def user_function(function: Any) -> Any:
     """The function that a user wrote, below ``functools.partial``, ``tf.function``, bound methods and decorators."""
     for _ in range(16):
         if isinstance(function, functools.partial):
@@ -58,7 +58,7 @@ def function_name(function: Any) -> str:
         >>> function_name(functools.partial(parse, size=224))
         'parse'
     """
-    plain = unwrap(function)
+    plain = user_function(function)
     owner = getattr(function, "__self__", plain)
     if _is_keras(owner):
         return str(owner.name)
@@ -87,19 +87,19 @@ def function_file(function: Any) -> str:
 
 
 def lambda_text(code: CodeType) -> str:
-    """A lambda as it is written, in one line of 32 characters at most; ``"<lambda>"`` where its text isn't to be had.
+    """A lambda as it is written, in one line of 32 characters at most; ``"<lambda>"`` where its text isn't known.
 
     Example:
         >>> lambda_text((lambda x: x + 1).__code__)
         'lambda x: x + 1'
     """
-    written = [one for one in _lambdas(code.co_filename) if one[1].lineno == code.co_firstlineno]
+    written = [pair for pair in _lambdas(code.co_filename) if pair[1].lineno == code.co_firstlineno]
     ran = [spot for spot in code.co_positions() if None not in spot and spot[2] != spot[3]]
-    fitting = [one for one in written if all(_holds(one[1].body, spot) for spot in ran)]
+    fitting = [pair for pair in written if all(_holds(pair[1].body, spot) for spot in ran)]
     if not fitting:
         return "<lambda>"
-    source, found = min(fitting, key=lambda one: len(ast.unparse(one[1].body)))  # the innermost
-    return trimmed(ast.get_source_segment(source, found) or "<lambda>")
+    source, shortest = min(fitting, key=lambda pair: len(ast.unparse(pair[1].body)))  # the innermost
+    return trimmed(ast.get_source_segment(source, shortest) or "<lambda>")
 
 
 def trimmed(text: str) -> str:
@@ -136,33 +136,33 @@ def _is_keras(owner: Any) -> bool:
 
 
 def _code(function: Any) -> CodeType | None:
-    plain = unwrap(function)
+    plain = user_function(function)
     if not hasattr(plain, "__code__"):
         # A Keras layer is where its call is written.
-        plain = unwrap(getattr(plain, "call", None) or vars(type(plain)).get("__call__"))
+        plain = user_function(getattr(plain, "call", None) or vars(type(plain)).get("__call__"))
     code = getattr(plain, "__code__", None)
     return code if isinstance(code, CodeType) else None
 
 
-def codes(function: Any) -> Iterator[CodeType]:
+def nested_codes(function: Any) -> Iterator[CodeType]:
     """The code of all functions that are written inside a function."""
     code = _code(function)
-    return iter(()) if code is None else nested(code)
+    return iter(()) if code is None else codes_inside(code)
 
 
-def nested(code: CodeType) -> Iterator[CodeType]:
+def codes_inside(code: CodeType) -> Iterator[CodeType]:
     """The code of all functions that are written inside another one."""
     for held in code.co_consts:
         if isinstance(held, CodeType):
             yield held
-            yield from nested(held)
+            yield from codes_inside(held)
 
 
-def unique(names: list[str]) -> list[str]:
+def numbered_names(names: list[str]) -> list[str]:
     """The names in order, later ones of the same name numbered: ``["map", "map (2)"]``."""
     seen: dict[str, int] = {}
-    found = []
+    numbered = []
     for name in names:
         seen[name] = seen.get(name, 0) + 1
-        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return found
+        numbered.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return numbered

@@ -3,65 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from greenload.energy.attribution.attribute import attribute, trial_cost, trial_wall_ns
-from greenload.energy.attribution.costs import Attribution
-from greenload.energy.attribution.epochs import first_epoch, later_epochs
-from greenload.energy.attribution.observation import ITERATOR_START, Metering, Observation
 from greenload.energy.attribution.precision import Length
-from greenload.energy.figures import scale
+from greenload.energy.meters.base import MeterStatus
 from greenload.energy.sampler import Sampler
-from greenload.errors import UsageError
-from greenload.machine import processors
-from greenload.plans.steps import TF_DATA
-from greenload.profiling.pace import Announce, Pace
-from greenload.profiling.page_cache import ColdFiles, Dropped
-from greenload.profiling.tfdata import belonging
+from greenload.profiling.options import Options
+from greenload.profiling.pace import Pace
+from greenload.profiling.page_cache import ColdFiles
+from greenload.profiling.report import make_report
 from greenload.profiling.tfdata.advice import advise
-from greenload.profiling.tfdata.bounds import bound, draws
-from greenload.profiling.tfdata.caches import Stores
+from greenload.profiling.tfdata.bounds import passes_text, plan_bounds
 from greenload.profiling.tfdata.campaign import DatasetCampaign
-from greenload.profiling.tfdata.counting import count
+from greenload.profiling.tfdata.counting import count_elements
 from greenload.profiling.tfdata.files import files_of_dataset
-from greenload.profiling.tfdata.graph import DALI_NODE, Node, walk
+from greenload.profiling.tfdata.graph import Node, walk
 from greenload.profiling.tfdata.guard import Pulse, patiently
 from greenload.profiling.tfdata.rebuild import BUFFER, Builder
 from greenload.profiling.tfdata.remarks import drawn_while_traced, remarks
-from greenload.profiling.tfdata.skipped import notes
-from greenload.profiling.tfdata.states import kept
-from greenload.profiling.tfdata.units import ranks, unit
-from greenload.profiling.windows import Progress
-from greenload.report.costs import CacheState, FirstEpoch, IteratorStart, ReportStep, whole_costs
-from greenload.report.data import Advice, Precision, Skipped
+from greenload.profiling.tfdata.report_rows import backend_of, dataset_rows, iterator_start_cost, row_names
+from greenload.profiling.tfdata.skipped import skipped_steps
+from greenload.profiling.tfdata.states import states_kept
+from greenload.profiling.tfdata.units import ranks, sample_unit
+from greenload.report.data import Report
 from greenload.system.random_states import random_states_kept
 from greenload.system.scratch import ScratchFolder
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-_COUNTING, _STEPS = 0.05, 0.75  # shares of the progress that counting takes, and the steps' windows
-
-
-@dataclass(frozen=True)
-class DatasetProfile:
-    """What was found of a dataset, ready for a report."""
-
-    pipeline: Mapping[str, Any]
-    plan: Mapping[str, Any]
-    samples: int
-    steps: tuple[ReportStep, ...]
-    attribution: Attribution
-    first_epoch: FirstEpoch | None
-    caches: tuple[CacheState, ...]
-    iterator_start: IteratorStart | None
-    skipped: tuple[Skipped, ...]
-    advice: tuple[Advice, ...]
-    windows: tuple[Observation, ...]
-    precision: Precision | None
-    dropped: tuple[Dropped, ...]
+_STEPS = 0.75  # share of the progress that the steps' windows take; trials take the rest
 
 
 def is_dataset(value: object) -> bool:
@@ -70,169 +43,107 @@ def is_dataset(value: object) -> bool:
 
 
 def profile_dataset(
-    dataset: tf.data.Dataset,
-    sampler: Sampler,
-    domains: Mapping[str, Metering],
-    *,
-    threads: int | None,
-    samples: int,
-    rounds: int,
-    seed: int,
-    precision: float | None,
-    told: Progress,
-    announce: Announce | None,
-    cold: bool,
-    samples_per_element: float | str | None = None,
-) -> DatasetProfile:
-    """Measure the steps of a dataset; arguments as for ``greenload.profile``.
+    dataset: tf.data.Dataset, sampler: Sampler, statuses: Sequence[MeterStatus], options: Options
+) -> Report:
+    """Measure the steps of a dataset.
+
+    Args:
+        dataset: what to profile.
+        sampler: running; reads the meters.
+        statuses: what is known of the meters.
+        options: of the profile.
 
     Raises:
         SourceError: the dataset raised, or no element came for a minute.
-        UsageError: it is empty.
+        UsageError: it is empty, or has more than 300 nodes.
     """
     begun_s = time.monotonic()
     root = walk(dataset)
-    files = ColdFiles(files_of_dataset(dataset)) if cold else None
+    cold = ColdFiles(files_of_dataset(dataset)) if options.cold else None
     pulse = Pulse()
-    parallel = threads or processors()
 
     def progress(share: float, text: str) -> None:
         pulse()
-        told(share, text)
+        options.progress(share, text)
 
-    def work() -> DatasetProfile:
-        progress(0.0, "counting elements")
+    measurement = _Measurement(root, sampler, statuses, replace(options, progress=progress), cold, pulse, begun_s)
+    with random_states_kept(), states_kept(root):
+        return patiently(measurement.report, pulse)
+
+
+@dataclass(frozen=True)
+class _Measurement:
+    """What a dataset is measured with."""
+
+    root: Node
+    sampler: Sampler
+    statuses: Sequence[MeterStatus]
+    options: Options
+    cold: ColdFiles | None
+    told: Callable[[], None]
+    """Called whenever elements have passed."""
+    begun_s: float
+    """When it began, by ``time.monotonic``."""
+
+    def report(self) -> Report:
+        """Measure the dataset."""
+        root, options = self.root, self.options
+        options.progress(0.0, "counting elements")
         with ScratchFolder() as scratch:
             drawn = drawn_while_traced(root)
-            counts = count(root, Builder(scratch), samples, pulse, unit(root, samples_per_element))
-            campaign = DatasetCampaign(
-                root, counts, scratch, parallel, samples, pulse, sampler, rounds, seed, progress, files
-            )
-
-            def shown() -> list[Node]:
-                found = [node for node in campaign.rows if node.name not in campaign.failed]
-                if not found:
-                    raise UsageError(f"no step of the dataset could be measured: {'; '.join(campaign.failed.values())}")
-                return found
-
-            def given() -> dict[str, Any]:
-                in_place = {name: 0.0 for name, method in campaign.methods.items() if method == "prefix"}
-                return {"domains": domains, "idle_power_w": sampler.idle_power_w, "isolation_bias": in_place}
-
-            def each(seen: Sequence[Observation]) -> Attribution:
-                """Every step's own cost whenever it runs; a cache's is that of reading it."""
-                return attribute(seen, steps=[node.name for node in shown()], **given())
-
-            def bounded(length: Length) -> tuple[Length, str]:
-                rows = [node for node in campaign.rows if node.name not in campaign.failed]
-                found = bound(
-                    counts,
-                    rows,
-                    campaign.stores,
-                    samples,
-                    length.rounds,
-                    campaign.window_s if precision is None else length.window_s,
-                    time.monotonic() - begun_s,
-                    planned=precision is not None,
-                )
-                campaign.keep_within(found)
-                builds = dict.fromkeys(map(str, (length.builds, length.most_builds)))
-                text = draws(counts, rows, found, "–".join(builds))
-                least_s, most_s = found.seconds(length.builds), found.seconds(length.most_builds)
-                return replace(length, rounds=found.rounds, seconds=least_s, most_seconds=most_s), f": {text}"
-
-            pace = Pace(precision, each, announce)
-            pace.plan(campaign, len(campaign.rows), rounds, bounded)
+            unit = sample_unit(root, options.samples_per_element)
+            counts = count_elements(root, Builder(scratch), options.samples, self.told, unit)
+            campaign = DatasetCampaign(root, counts, scratch, self.told, self.sampler, options, self.cold)
+            pace = Pace(options.precision, campaign.attributed, options.announce)
+            pace.plan(campaign, len(campaign.rows), options.rounds, lambda length: self.bounded(campaign, length))
             campaign.measure(_STEPS, pace.further)
-            attribution = each(campaign.seen)
-            reached = pace.found(attribution, campaign.seen)
-            advice = remarks(root, drawn) + advise(campaign, attribution, domains, 1 - _STEPS, frozenset(drawn))
-            names = belonging.row_names(root)
-            stores, first = campaign.stores, None
-            if stores:
-                runs = {node.name: stores.runs(node) for node in shown()}
-                always = [name for name, when in runs.items() if when == "every epoch"]
-                attribution = later_epochs(campaign.seen, steps=list(runs), runs=always, **given())
-            if stores.empty:
-                run = [name for name, when in runs.items() if when != "no epoch"]
-                filled = [node.name for node in stores.empty]
-                first = first_epoch(campaign.seen, steps=run, caches=filled, **given())
-            progress(1.0, "done")
-            return DatasetProfile(
-                pipeline={"nodes": [node.to_dict() for node in root.nodes()], "element_spec": str(root.element_spec)},
-                plan=_plan(campaign, parallel),
+            attribution = campaign.attributed(campaign.seen)
+            reached = pace.reached(attribution, campaign.seen)
+            advice = remarks(root, drawn) + advise(campaign, attribution, 1 - _STEPS, frozenset(drawn))
+            names = row_names(root)
+            shown, rows = dataset_rows(campaign, attribution)
+            options.progress(1.0, "done")
+            return make_report(
+                shown,
+                campaign.dropped,
+                meters=tuple(self.statuses),
+                pipeline={
+                    "nodes": [node.to_dict() for node in root.nodes()],
+                    "element_spec": str(root.element_spec),
+                    "name": options.name or "tf.data.Dataset",
+                },
+                plan=_plan(campaign),
                 samples=counts.samples,
-                steps=belonging.together(list(_rows(shown(), campaign, attribution, stores)), names),
-                attribution=replace(attribution, indistinct=belonging.untouched(attribution.indistinct, names)),
-                first_epoch=None if first is None else _first_epoch(shown(), campaign, first, names),
-                caches=stores.states(),
-                iterator_start=_iterator_start(campaign, domains),
-                skipped=tuple(replace(one, name=names.get(one.name, one.name)) for one in notes(campaign)),
+                **rows,
+                iterator_start=iterator_start_cost(campaign),
+                skipped=tuple(replace(one, name=names.get(one.name, one.name)) for one in skipped_steps(campaign)),
                 advice=advice,
-                windows=tuple(campaign.seen),
                 precision=reached,
-                dropped=tuple(campaign.dropped),
+                windows=tuple(campaign.seen),
             )
 
-    with random_states_kept(), kept(root):
-        return patiently(work, pulse)
-
-
-def _rows(
-    shown: Sequence[Node], campaign: DatasetCampaign, attribution: Attribution, stores: Stores | None = None
-) -> Iterator[ReportStep]:
-    """Rows of the nodes that have a cost; of those of ``stores``, when they run."""
-    costs = {step.name: step for step in attribution.steps}
-    for node in shown:
-        if (found := costs.get(node.name)) is None:
-            continue
-        yield ReportStep(
-            name=node.name,
-            stages=(node.kind,),
-            backend=_backend(node),
-            method=campaign.methods[node.name] if stores is not None else found.method,
-            branch=node.branch,
-            where=node.where,
-            runs="every epoch" if stores is None else stores.runs(node),
-            cpu_s_per_sample=found.cost.cpu_s_per_sample,
-            energy_j_per_sample=found.cost.energy_j_per_sample,
-            device_bytes_per_sample=found.cost.device_bytes_per_sample,
-            reads_per_sample=found.cost.reads_per_sample,
-            bytes_out_per_sample=campaign.bytes_out.get(node.name),
+    def bounded(self, campaign: DatasetCampaign, length: Length) -> tuple[Length, str]:
+        """The length that the campaign keeps to, for one that is planned, and what more is announced."""
+        planned = self.options.precision is not None
+        rows = [node for node in campaign.rows if node.name not in campaign.failed]
+        bounds = plan_bounds(
+            campaign.counts,
+            rows,
+            campaign.stores,
+            samples=self.options.samples,
+            rounds=length.rounds,
+            window_s=length.window_s if planned else campaign.window_s,
+            counting_s=time.monotonic() - self.begun_s,
+            planned=planned,
         )
+        campaign.keep_within(bounds)
+        builds = dict.fromkeys(map(str, (length.builds, length.most_builds)))
+        text = passes_text(campaign.counts, rows, bounds, "–".join(builds))
+        least_s, most_s = bounds.seconds(length.builds), bounds.seconds(length.most_builds)
+        return replace(length, rounds=bounds.rounds, seconds=least_s, most_seconds=most_s), f": {text}"
 
 
-def _first_epoch(
-    shown: Sequence[Node], campaign: DatasetCampaign, found: Attribution, names: Mapping[str, str]
-) -> FirstEpoch:
-    steps = belonging.together(list(_rows(shown, campaign, found)), names)
-    return FirstEpoch(
-        steps=steps, **whole_costs(replace(found, indistinct=belonging.untouched(found.indistinct, names)))
-    )
-
-
-def _iterator_start(campaign: DatasetCampaign, domains: Mapping[str, Metering]) -> IteratorStart | None:
-    """What starting an iterator costs; None where that wasn't measured, or isn't told from nothing."""
-    if not any(window.step == ITERATOR_START for window in campaign.seen):
-        return None
-    samples = (campaign.counts.epoch_elements or 0) * campaign.counts.samples_per_element
-    cost = trial_cost(campaign.seen, step=ITERATOR_START, domains=domains)
-    if not samples or cost.cpu_s_per_sample.low is None or cost.cpu_s_per_sample.low <= 0:
-        return None
-    wall = trial_wall_ns(campaign.seen, step=ITERATOR_START)
-    return IteratorStart(
-        cpu_s=scale(cost.cpu_s_per_sample, samples),
-        wall_s=scale(wall, samples * 1e-9),
-        samples=samples,
-        energy_j={name: scale(figure, samples) for name, figure in cost.energy_j_per_sample.items()},
-    )
-
-
-def _backend(node: Node) -> str:
-    return "dali" if node.kind == DALI_NODE else TF_DATA
-
-
-def _plan(campaign: DatasetCampaign, parallel: int) -> dict[str, Any]:
+def _plan(campaign: DatasetCampaign) -> dict[str, Any]:
     """How the dataset was run, as data."""
     root, counts = campaign.root, campaign.counts
     autotuned = [
@@ -248,7 +159,7 @@ def _plan(campaign: DatasetCampaign, parallel: int) -> dict[str, Any]:
             node.to_dict()
             | {
                 "stages": [node.kind],
-                "backend": _backend(node),
+                "backend": backend_of(node),
                 "in": "" if before is None else str(before.element_spec),
                 "out": str(node.element_spec),
                 "elements_per_sample": flow.elements_per_sample,
@@ -258,7 +169,7 @@ def _plan(campaign: DatasetCampaign, parallel: int) -> dict[str, Any]:
         )
     return {
         "backend": "tf",
-        "threads": parallel,
+        "threads": campaign.parallel,
         "sample": counts.unit.text,
         "sample_unit": counts.unit.name,
         "sample_known": counts.unit.known,
@@ -269,7 +180,8 @@ def _plan(campaign: DatasetCampaign, parallel: int) -> dict[str, Any]:
         "bounds": campaign.bounds.to_dict() if campaign.bounds is not None else {},
         "autotune": {
             "steps": list(dict.fromkeys(autotuned)),
-            "note": f"where it says AUTOTUNE, {parallel} calls ran in parallel and prefetch held {BUFFER} elements",
+            "note": f"where it says AUTOTUNE, {campaign.parallel} calls ran in parallel and prefetch held {BUFFER}"
+            " elements",
         },
         "options": _options(root.dataset.options()),
         "steps": steps,
@@ -280,5 +192,5 @@ def _options(given: tf.data.Options) -> dict[str, Any]:
     """What is set, by the names of TensorFlow's protocol buffer: the text of ``tf.data.Options`` is an address."""
     from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
 
-    found = MessageToDict(given._to_proto(), preserving_proto_field_name=True)
-    return {name: value for name, value in found.items() if value != {}}
+    named = MessageToDict(given._to_proto(), preserving_proto_field_name=True)
+    return {name: value for name, value in named.items() if value != {}}

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from greenload.profiling.tfdata.graph import Node, reader
+from greenload.profiling.tfdata.graph import Node, file_reader
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -64,8 +64,8 @@ class Builder:
             return inputs[0].unbatch()
         if not node.known or (not inputs and node.kind != "random"):
             return node.dataset  # a source has no state: whoever iterates over it opens its own files
-        dataset = reader(node.dataset)
-        variant = _MAKERS[type(dataset).__name__](self, dataset, [one._variant_tensor for one in inputs])
+        dataset = file_reader(node.dataset)
+        variant = _MAKERS[type(dataset).__name__](self, dataset, [source._variant_tensor for source in inputs])
         return tf.data.experimental.from_variant(variant, node.element_spec)
 
     def parallelism(self, value: Any) -> Any:
@@ -93,7 +93,7 @@ def _unary(name: str, *attributes: str, experimental: bool = False) -> Callable[
 
     def make(_: Builder, d: Any, v: list[Any]) -> Any:
         operation = getattr(_ops()[experimental], name)
-        return operation(v[0], **{one: getattr(d, f"_{one}") for one in attributes}, **d._common_args)
+        return operation(v[0], **{attribute: getattr(d, f"_{attribute}") for attribute in attributes}, **d._common_args)
 
     return make
 

@@ -15,10 +15,16 @@ from typing import Any
 import numpy as np
 
 from greenload.energy.figures import Figure
+from greenload.profiling.tfdata.functions import (
+    attribute_or_none,
+    calls_python,
+    draws_random,
+    is_framework,
+    operations_of,
+    reachable_objects,
+)
 from greenload.profiling.tfdata.graph import STORES, Node, generator_of
 from greenload.profiling.tfdata.names import installed
-from greenload.profiling.tfdata.operations import calls_python, draws, operations_of
-from greenload.profiling.tfdata.reach import attribute, is_framework, reachable
 from greenload.report.data import Advice
 from greenload.system.random_states import put_back, python_states
 
@@ -38,7 +44,7 @@ _MAKERS = (np.random.default_rng, np.random.RandomState, np.random.Generator, ra
 """What makes a generator, which may be given a seed."""
 
 
-def at(node: Node) -> str:
+def call_text(node: Node) -> str:
     """A node as its user would call it: ``"map(parse) at train.py:31"``."""
     if node.call:
         name = node.call.partition(" ")[0]
@@ -56,15 +62,15 @@ def drawn_while_traced(root: Node) -> dict[Node, tuple[str, ...]]:
     traced some more times. The generators' states are compared, and put back; so are the graphs' constants, which
     show what was drawn from a generator that the function made itself.
     """
-    found = {}
+    drawn = {}
     for node in root.nodes():
         if node.dataset is None or node.kind not in _TRACED or not node.inputs:
             continue
-        objects = list(reachable(node.function._func))
+        objects = list(reachable_objects(node.function._func))
         sources = tuple(dict.fromkeys(filter(None, map(_source, objects))))
         if (sources or any(map(_is_package, objects))) and (whose := _drawn(node, objects, sources)):
-            found[node] = whose
-    return found
+            drawn[node] = whose
+    return drawn
 
 
 def remarks(root: Node, drawn: Mapping[Node, tuple[str, ...]]) -> tuple[Advice, ...]:
@@ -75,8 +81,8 @@ def remarks(root: Node, drawn: Mapping[Node, tuple[str, ...]]) -> tuple[Advice, 
         drawn: what `drawn_while_traced` found.
     """
     traced = [(f"Draw the random numbers of {node.row} in TensorFlow", _traced(node, drawn[node])) for node in drawn]
-    found = dict.fromkeys((*traced, *_frozen(root, drawn)))
-    return tuple(itertools.starmap(_remark, found))
+    texts = dict.fromkeys((*traced, *_frozen(root, drawn)))
+    return tuple(itertools.starmap(_remark, texts))
 
 
 def _frozen(root: Node, drawn: Mapping[Node, object]) -> Iterator[tuple[str, str]]:
@@ -94,11 +100,11 @@ def _frozen(root: Node, drawn: Mapping[Node, object]) -> Iterator[tuple[str, str
                 told.add(node)
                 source = node.kind in ("from_generator", "random")
                 frozen = (
-                    f"{at(node)} draws random numbers in front of {write}, which freezes them: every epoch after the"
-                    " first gets what the first one drew;"
+                    f"{call_text(node)} draws random numbers in front of {write}, which freezes them: every epoch after"
+                    " the first gets what the first one drew;"
                     if how == "draws"
-                    else f"{at(node)} may draw random numbers in front of {write}, which would freeze them: every epoch"
-                    " after the first would get what the first one drew; if it draws,"
+                    else f"{call_text(node)} may draw random numbers in front of {write}, which would freeze them:"
+                    " every epoch after the first would get what the first one drew; if it draws,"
                 )
                 yield (
                     f"Leave out the {store.kind} behind {node.row}"
@@ -108,11 +114,14 @@ def _frozen(root: Node, drawn: Mapping[Node, object]) -> Iterator[tuple[str, str
                 )
             elif node.kind == "shuffle" and node.parameters.get("reshuffle_each_iteration") is not False:
                 told.add(node)
-                if not any(one.kind == "shuffle" for one in line[line.index(store) :]):
+                if not any(later.kind == "shuffle" for later in line[line.index(store) :]):
                     size = node.parameters.get("buffer_size", "")
-                    stands, mend = f"{at(node)} stands", f"write it behind {write}"
+                    stands, mend = f"{call_text(node)} stands", f"write it behind {write}"
                     if node.call:  # the user never wrote a shuffle
-                        stands, mend = f"{at(node)} shuffles", f"pass it shuffle=False, and write .shuffle({size})"
+                        stands, mend = (
+                            f"{call_text(node)} shuffles",
+                            f"pass it shuffle=False, and write .shuffle({size})",
+                        )
                         mend += f" behind {write}"
                     yield (
                         f"Shuffle behind the {store.kind}",
@@ -125,7 +134,7 @@ def _random(node: Node) -> str:
     """Whether a node gives other elements each time it is iterated over: it ``"draws"``, it ``"may"``, or empty."""
     if node.kind == "random":
         return "draws" if getattr(node.dataset, "_rerandomize", False) else ""
-    if draws(node):
+    if draws_random(node):
         return "draws"
     function = None
     if node.kind == "from_generator":
@@ -134,24 +143,25 @@ def _random(node: Node) -> str:
         function = node.function._func
     if function is None:
         return ""
-    objects = list(reachable(function))
-    found = [one for one in objects if _is_random(one)]
-    makes = any(one is maker for one in objects for maker in _MAKERS)
-    if not found and not makes:
+    objects = list(reachable_objects(function))
+    generators = [value for value in objects if _is_random(value)]
+    makes = any(value is maker for value in objects for maker in _MAKERS)
+    if not generators and not makes:
         return ""
     # A generator that is made inside may have a seed. Python's and NumPy's modules both have a function "random", which
     # is met wherever ``np.random`` is named.
-    common = {id(attribute(one.random, "__self__")) for one in (random, np.random)}
+    common = {id(attribute_or_none(value.random, "__self__")) for value in (random, np.random)}
     unsure = [
-        isinstance(one, ModuleType) or id(one) in common or attribute(one, "__name__") == "random" for one in found
+        isinstance(value, ModuleType) or id(value) in common or attribute_or_none(value, "__name__") == "random"
+        for value in generators
     ]
     return "may" if makes and all(unsure) else "draws"
 
 
 def _traced(node: Node, whose: tuple[str, ...]) -> str:
     return (
-        f"{at(node)} draws from {' and '.join(whose)} while TensorFlow traces it, once: the draw is frozen, the same"
-        " for all samples in all epochs; draw with tf.random or a Keras layer, or call it by tf.numpy_function"
+        f"{call_text(node)} draws from {' and '.join(whose)} while TensorFlow traces it, once: the draw is frozen, the"
+        " same for all samples in all epochs; draw with tf.random or a Keras layer, or call it by tf.numpy_function"
     )
 
 
@@ -160,25 +170,29 @@ def _remark(title: str, detail: str) -> Advice:
     return Advice(title=title, detail=detail, method="estimate", saves_cpu_s_per_sample=Figure.missing())
 
 
-def _is_random(one: Any) -> bool:
+def _is_random(value: Any) -> bool:
     """Whether something is a generator of random numbers in Python, or a module or a method of one."""
-    if isinstance(one, ModuleType):
-        return one is random or one is np.random
+    if isinstance(value, ModuleType):
+        return value is random or value is np.random
     kinds = (random.Random, np.random.RandomState, np.random.Generator)
-    return isinstance(one, kinds) or isinstance(attribute(one, "__self__"), kinds)
+    return isinstance(value, kinds) or isinstance(attribute_or_none(value, "__self__"), kinds)
 
 
-def _is_package(one: Any) -> bool:
+def _is_package(value: Any) -> bool:
     """Whether something belongs to an installed package that may draw by itself, as SciPy or a package of images."""
-    name = one.__name__ if isinstance(one, ModuleType) else str(attribute(one, "__module__") or "")
+    name = value.__name__ if isinstance(value, ModuleType) else str(attribute_or_none(value, "__module__") or "")
     return bool(name) and not is_framework(name) and installed(getattr(sys.modules.get(name), "__file__", None) or "")
 
 
-def _source(one: Any) -> str:
+def _source(value: Any) -> str:
     """What a function that refers to something may draw from: ``"NumPy's random"``; empty for most."""
-    if one is os.urandom:
+    if value is os.urandom:
         return "os.urandom"
-    name = one.__name__ if isinstance(one, ModuleType) else str(attribute(one, "__module__") or type(one).__module__)
+    name = (
+        value.__name__
+        if isinstance(value, ModuleType)
+        else str(attribute_or_none(value, "__module__") or type(value).__module__)
+    )
     return next((said for module, said in _SOURCES.items() if name == module or name.startswith(f"{module}.")), "")
 
 
@@ -223,8 +237,13 @@ def _trace(node: Node) -> list[tuple[str, bytes]] | None:
                 node.function._func, "greenload", dataset=node.inputs[0].dataset, add_to_graph=False
             )
         return [
-            (one.op, one.attr["value"].tensor.SerializeToString(deterministic=True) if one.op == "Const" else b"")
-            for one in operations_of(traced.function)
+            (
+                operation.op,
+                operation.attr["value"].tensor.SerializeToString(deterministic=True)
+                if operation.op == "Const"
+                else b"",
+            )
+            for operation in operations_of(traced.function)
         ]
     except Exception:  # what a user's function raises when it is traced again, as where it makes variables
         return None

@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from greenload.profiling.runs import DatasetRun, divisor, group_size
 from greenload.profiling.tfdata.caches import Stores, on_disk
-from greenload.profiling.tfdata.counting import Counts, bare, cutting
-from greenload.profiling.tfdata.graph import NESTING, PASSIVE, READERS, STORES, Node
+from greenload.profiling.tfdata.counting import Counts, cut_caches, leave_out_order
+from greenload.profiling.tfdata.graph import FILE_READERS, NESTING, PASSIVE, STORES, Node
 from greenload.profiling.tfdata.rebuild import Builder
-from greenload.profiling.tfdata.runs import Run, divisor, emptied, group_size, step_options, whole_options
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-CAPTURED_BYTES = 1 << 29
+CAPTURE_BYTES = 1 << 29
 """Bytes of one capture, at most; two are held at a time."""
 REPLAYED = frozenset(
     {
@@ -32,20 +32,20 @@ _HELD = 2  # captures at a time: what enters a step, and what enters the one bef
 
 
 @dataclass(frozen=True)
-class Pair:
+class RunPair:
     """A node's two runs, and by which method they tell its cost."""
 
-    present: Run
-    absent: Run
+    present: DatasetRun
+    absent: DatasetRun
     method: str
     """``"replay"`` or ``"prefix"``."""
 
-    def runs(self) -> dict[str, Run]:
+    def runs(self) -> dict[str, DatasetRun]:
         """By the kinds of their windows."""
         return {"with": self.present, "without": self.absent}
 
 
-class Replays:
+class DatasetReplays:
     """Makes the runs of one dataset's nodes.
 
     Args:
@@ -71,14 +71,14 @@ class Replays:
         self._stores = Stores.of(root, counts.unfilled)
         self._filled: dict[int, tf.data.Dataset] = {}
         self._outer: Mapping[Node, tuple[Node, int]] = {
-            one: (node, place) for node in root.nodes() for place, one in enumerate(node.looked)
+            inner: (node, index) for node in root.nodes() for index, inner in enumerate(node.looked)
         }
 
-    def full(self) -> Run:
+    def full(self) -> DatasetRun:
         """The whole dataset, endlessly, with the user's own options."""
         return self.whole(self.copy(self.root))
 
-    def whole(self, dataset: tf.data.Dataset) -> Run:
+    def whole(self, dataset: tf.data.Dataset) -> DatasetRun:
         """A dataset in place of the whole one, of the same batches."""
         counts = self._counts
         per_element = counts.samples_per_element
@@ -89,7 +89,7 @@ class Replays:
             # What was counted stands for the whole: going on would meet branches in other shares.
             dataset = dataset.take(math.ceil(counts.samples / per_element))
         # Also where it has no end: which of a join's branches ends it can't be told before.
-        return Run(dataset.repeat().with_options(self._whole_options), per_element, group, self._told)
+        return DatasetRun(dataset.repeat().with_options(self._whole_options), per_element, group, self._told)
 
     def _ends_by_turns(self, node: Node) -> bool:
         """Whether a join gives its branches in other shares later, once one of them has ended."""
@@ -97,7 +97,7 @@ class Replays:
             int(branch.dataset.cardinality()) != -1 for branch in node.inputs if branch.kind != "selector"
         )
 
-    def pair(self, node: Node, context: str = "alone") -> Pair:
+    def pair(self, node: Node, context: str = "alone") -> RunPair:
         """A node's runs.
 
         Args:
@@ -116,34 +116,34 @@ class Replays:
     def before(self, node: Node) -> Node | None:
         """The node whose elements a node works on; None for a source."""
         if node in self._outer:
-            outer, place = self._outer[node]
-            return outer.looked[place - 1] if place else outer.inputs[0]
+            outer, index = self._outer[node]
+            return outer.looked[index - 1] if index else outer.inputs[0]
         return node.inputs[0] if node.inputs else None
 
     def unreached(self, rows: Sequence[Node]) -> dict[str, str]:
         """By name, why nodes can't be measured of which nothing was seen while elements were counted."""
-        found, counts = {}, self._counts
+        reasons, counts = {}, self._counts
         for node in rows:
             before = self.before(node)
             if before is not None and node.known and counts.silent(before):
-                found[node.name] = f"nothing reached it in the {counts.samples:,} samples that were counted"
+                reasons[node.name] = f"nothing reached it in the {counts.samples:,} samples that were counted"
             elif counts.silent(node) and (node.inner is not None or node.kind not in PREDICATES):
-                found[node.name] = f"gave no element in the {counts.samples:,} samples that were counted"
-        return found
+                reasons[node.name] = f"gave no element in the {counts.samples:,} samples that were counted"
+        return reasons
 
     def step_before(self, node: Node) -> Node | None:
         """The node before a node that does work: those that only pass, order or hold elements are left out."""
-        found = self.before(node)
-        while found is not None and found.inner is None and len(found.inputs) == 1:
-            if found.kind not in PASSIVE and found.kind not in ("shuffle", "prefetch"):
+        before = self.before(node)
+        while before is not None and before.inner is None and len(before.inputs) == 1:
+            if before.kind not in PASSIVE and before.kind not in ("shuffle", "prefetch"):
                 break
-            found = found.inputs[0]
-        return found.looked[-1] if found is not None and found.looked else found
+            before = before.inputs[0]
+        return before.looked[-1] if before is not None and before.looked else before
 
     def _is_inner_source(self, node: Node) -> bool:
         return node in self._outer and self._outer[node][1] == 0
 
-    def _replay(self, node: Node, behind: bool) -> Pair:
+    def _replay(self, node: Node, behind: bool) -> RunPair:
         before = self.before(node)
         assert before is not None
         step = self.step_before(node) if behind else None
@@ -158,7 +158,7 @@ class Replays:
         present = self._on(node, absent)
         ratio = into / max(1e-12, self._counts.flows[node].elements_per_sample)
         inputs = _inputs_per_output(node, ratio)
-        return Pair(self._run(present, inputs / into), self._run(absent, 1 / into), "replay")
+        return RunPair(self._run(present, inputs / into), self._run(absent, 1 / into), "replay")
 
     def _on(self, node: Node, dataset: tf.data.Dataset) -> tf.data.Dataset:
         return _predicate(node, dataset) if node.kind in PREDICATES else self._builder.on(node, [dataset])
@@ -166,13 +166,13 @@ class Replays:
     def _emptied(self, node: Node, dataset: tf.data.Dataset) -> tf.data.Dataset:
         calls = getattr(node.dataset, "_num_parallel_calls", None)
         deterministic = {"true": True, "false": False}.get(getattr(node.dataset, "_deterministic", "default"))
-        return emptied(dataset, None if calls is None else self._builder.parallelism(calls), deterministic)
+        return through_empty_map(dataset, None if calls is None else self._builder.parallelism(calls), deterministic)
 
     def _behind(self, before: Node) -> tf.data.Dataset | None:
-        """The step before another one, at work; None where it can't be replayed or read again."""
+        """What a step gives when it works on captured elements; None where it can't be replayed or read again."""
         if before.kind == "map" and before.inner is None:
             return self._on(before, self.captured(before.inputs[0]))
-        reads = not before.inputs or before.kind in READERS
+        reads = not before.inputs or before.kind in FILE_READERS
         return self._bare(before).repeat() if before.inner is not None or (reads and not before.hidden) else None
 
     def captured(self, node: Node) -> tf.data.Dataset:
@@ -183,7 +183,7 @@ class Replays:
         if node not in self._captures:
             flow = self._counts.flows[node]
             wanted = max(_LEAST, math.ceil(min(self.samples, self._counts.samples) * flow.elements_per_sample))
-            held = int(CAPTURED_BYTES / max(1.0, flow.bytes_per_element))
+            held = int(CAPTURE_BYTES / max(1.0, flow.bytes_per_element))
             while len(self._captures) >= _HELD:
                 del self._captures[next(iter(self._captures))]
             self._captures[node] = self._bare(node).take(max(1, min(wanted, held))).cache().repeat()
@@ -198,26 +198,26 @@ class Replays:
         """The dataset up to a node without what only orders, keeps or repeats elements."""
         if node in self._outer:
             outer, _ = self._outer[node]
-            return node.inner.prefix(self._builder.build(outer.inputs[0], bare))
-        return self._builder.build(node, bare)
+            return node.inner.prefix(self._builder.build(outer.inputs[0], leave_out_order))
+        return self._builder.build(node, leave_out_order)
 
     def copy(self, node: Node) -> tf.data.Dataset:
         """The dataset up to a node, as it is. All copies of a build read the same caches in memory."""
-        cut = cutting(self._builder, self._counts, self._cut)
+        cut = cut_caches(self._builder, self._counts, self._cut)
 
-        def alter(one: Node, inputs: Sequence[tf.data.Dataset]) -> tf.data.Dataset | None:
-            if one not in self._stores or on_disk(one):
-                return cut(one, inputs)
-            if id(one.dataset) not in self._filled:
-                self._filled[id(one.dataset)] = cut(one, inputs) or self._builder.on(one, inputs)
-            return self._filled[id(one.dataset)]
+        def alter(below: Node, inputs: Sequence[tf.data.Dataset]) -> tf.data.Dataset | None:
+            if below not in self._stores or on_disk(below):
+                return cut(below, inputs)
+            if id(below.dataset) not in self._filled:
+                self._filled[id(below.dataset)] = cut(below, inputs) or self._builder.on(below, inputs)
+            return self._filled[id(below.dataset)]
 
         if node in self._outer:
             outer, _ = self._outer[node]
             return node.inner.prefix(self._builder.build(outer.inputs[0], alter))
         return self._builder.build(node, alter)
 
-    def _prefixes(self, node: Node) -> Pair:
+    def _prefixes(self, node: Node) -> RunPair:
         """The dataset up to a node, and up to the one before it; for a source or a cache, one that does nothing."""
         import tensorflow as tf
 
@@ -228,18 +228,18 @@ class Replays:
             absent = self._run(tf.data.Dataset.range(1 << 62), 1 / per_sample)
         else:
             absent = self._prefix(before)
-        return Pair(self._prefix(node), absent, "prefix")
+        return RunPair(self._prefix(node), absent, "prefix")
 
-    def _prefix(self, node: Node) -> Run:
+    def _prefix(self, node: Node) -> DatasetRun:
         """The dataset up to a node, over and over; no further than an epoch goes where that leaves a cache unfilled."""
         dataset, per_sample = self.copy(node), self._counts.flows[node].elements_per_sample
-        if any(one in self._counts.unfilled and one not in self._stores for one in node.nodes()):
+        if any(cache in self._counts.unfilled and cache not in self._stores for cache in node.nodes()):
             dataset = dataset.take(max(1, round(per_sample * self._counts.samples)))
         return self._run(dataset.repeat(), 1 / per_sample)
 
-    def _run(self, dataset: tf.data.Dataset, samples_per_element: float) -> Run:
+    def _run(self, dataset: tf.data.Dataset, samples_per_element: float) -> DatasetRun:
         group = self._group(samples_per_element)
-        return Run(dataset.with_options(self.options), samples_per_element, group, self._told)
+        return DatasetRun(dataset.with_options(self.options), samples_per_element, group, self._told)
 
     def _group(self, samples_per_element: float) -> int:
         group = group_size(samples_per_element, self._counts.s_per_sample)
@@ -279,3 +279,35 @@ def _predicate(node: Node, dataset: tf.data.Dataset) -> tf.data.Dataset:
 def replayed(node: Node) -> bool:
     """Whether a node is of a kind that keeps nothing and works on what is before it."""
     return node.kind in REPLAYED and node.kind not in STORES and node.kind not in NESTING
+
+
+def whole_options(given: Any) -> Any:
+    """The user's ``tf.data.Options``, but no buffer that TensorFlow adds and lets grow from window to window."""
+    import tensorflow as tf
+
+    fixed = tf.data.Options()
+    fixed._from_proto(given._to_proto())  # a copy: the user's can't be changed any more
+    fixed.experimental_optimization.inject_prefetch = False
+    return fixed
+
+
+def step_options(given: Any) -> Any:
+    """The same, but maps that do nothing stay."""
+    fixed = whole_options(given)
+    fixed.experimental_optimization.noop_elimination = False
+    return fixed
+
+
+def through_empty_map(
+    dataset: tf.data.Dataset, calls: Any = None, deterministic: bool | None = None
+) -> tf.data.Dataset:
+    """The dataset behind a map that does nothing, of the same parallelism as a step's map."""
+    import tensorflow as tf
+
+    spec = dataset.element_spec
+
+    def same(*element: Any) -> Any:
+        return element if type(spec) is tuple else element[0]
+
+    function = tf.autograph.experimental.do_not_convert(same)
+    return dataset.map(function, num_parallel_calls=calls, deterministic=deterministic)

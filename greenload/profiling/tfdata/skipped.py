@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from greenload.profiling.tfdata.belonging import thrown_away
 from greenload.profiling.tfdata.caches import snapshot_there
 from greenload.profiling.tfdata.campaign import DatasetCampaign
+from greenload.profiling.tfdata.counting import Counts
+from greenload.profiling.tfdata.functions import calls_python
 from greenload.profiling.tfdata.graph import DALI_NODE, NESTING, STORES, Node
-from greenload.profiling.tfdata.operations import calls_python
 from greenload.report.data import Skipped
+from greenload.text import percent
+
+_NOTABLE = 0.005
+"""Share of elements from which it is said that a filter throws them away."""
 
 
-def notes(campaign: DatasetCampaign) -> Iterator[Skipped]:
+def skipped_steps(campaign: DatasetCampaign) -> Iterator[Skipped]:
     """Steps that are one row though more may be inside, filters that throw away, and steps without figures."""
     for node in campaign.root.nodes():
         if node.hidden and not node.looked:
@@ -51,3 +55,22 @@ def _opaque(node: Node) -> str:
             f"{node.kind} is no dataset that greenload knows: it and all before it are one row, run on their own state"
         )
     return ""
+
+
+def thrown_away(root: Node, counts: Counts, before: Callable[[Node], Node | None]) -> Iterator[Skipped]:
+    """What filters throw away of the elements that reach them.
+
+    Args:
+        root: the dataset.
+        counts: what flows through it.
+        before: gives the node whose elements a node works on.
+    """
+    for node in root.nodes():
+        source = before(node) if node.kind == "filter" and not node.hidden else None
+        given, left = (counts.flows.get(end) for end in (source, node)) if source is not None else (None, None)
+        if given is None or left is None or not given.elements_per_sample:
+            continue
+        share = 1 - left.elements_per_sample / given.elements_per_sample
+        if share >= _NOTABLE:
+            place = f" at {node.where}" if node.where else ""
+            yield Skipped(node.name, f"throws away {percent(share)} of the elements that reach it{place}")

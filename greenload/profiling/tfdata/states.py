@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 
 from greenload.errors import GreenloadError
-from greenload.profiling.tfdata.graph import Node, generator_of, walk, wrappers
-from greenload.profiling.tfdata.operations import operations_of
-from greenload.profiling.tfdata.reach import reachable
+from greenload.profiling.tfdata.functions import operations_of, reachable_objects
+from greenload.profiling.tfdata.graph import Node, function_wrappers, generator_of, walk
 from greenload.system.random_states import Restore, put_back, python_states, variable_state
 
 _FILLING = frozenset({"LookupTableInsertV2", "LookupTableRemoveV2", "LookupTableImportV2"})
 
 
 @contextmanager
-def kept(root: Node) -> Iterator[None]:
+def states_kept(root: Node) -> Iterator[None]:
     """Put back what a dataset's functions refer to, also after an error: variables, tables, generators.
 
     Variables and tables are found in the functions' graphs and, as generators of random numbers, among what their
@@ -34,36 +33,36 @@ def _states(root: Node) -> list[Restore]:
     import tensorflow as tf
 
     roots, seen = [root], set[int]()
-    found: list[Restore] = []
-    for one in roots:  # grows while it is read: functions may refer to datasets
-        nodes = [node for node in one.nodes() if node.dataset is not None]
-        for wrapper in (wrapper for node in nodes for wrapper in wrappers(node.dataset)):
-            found += _captured(wrapper.function, seen)
-        objects = list(reachable(*(function for node in nodes for function in _written(node))))
-        found += [restore for _, _, restore in python_states(objects)]
+    restores: list[Restore] = []
+    for dataset in roots:  # grows while it is read: functions may refer to datasets
+        nodes = [node for node in dataset.nodes() if node.dataset is not None]
+        for wrapper in (wrapper for node in nodes for wrapper in function_wrappers(node.dataset)):
+            restores += _captured(wrapper.function, seen)
+        objects = list(reachable_objects(*(function for node in nodes for function in _written(node))))
+        restores += [restore for _, _, restore in python_states(objects)]
         for held in objects:
-            found += _of_object(held, seen)
+            restores += _of_object(held, seen)
             if isinstance(held, tf.data.Dataset) and id(held) not in seen and len(roots) < 16:
                 seen.add(id(held))
                 try:
                     roots.append(walk(held))
                 except GreenloadError:
                     continue
-    return found
+    return restores
 
 
 def _written(node: Node) -> list[Any]:
     """The Python functions of a node."""
     if node.kind == "from_generator":
         return [generator_of(node.dataset)]
-    return [wrapper._func for wrapper in wrappers(node.dataset)]
+    return [wrapper._func for wrapper in function_wrappers(node.dataset)]
 
 
 def _captured(function: Any, seen: set[int]) -> list[Restore]:
     """The variables and tables that a traced function works on."""
     import tensorflow as tf
 
-    found: list[Restore] = []
+    restores: list[Restore] = []
     others = set()
     for handle in getattr(function, "captured_inputs", ()):
         if handle.dtype != tf.resource or id(handle) in seen:
@@ -71,14 +70,14 @@ def _captured(function: Any, seen: set[int]) -> list[Restore]:
         seen.add(id(handle))
         data = getattr(handle, "_handle_data", None)
         if data is not None and len(data.shape_and_type) == 1:
-            found += variable_state(handle, data.shape_and_type[0].dtype)
+            restores += variable_state(handle, data.shape_and_type[0].dtype)
         else:
             others.add(id(handle))
-    if others and any(one.op in _FILLING for one in operations_of(function)):
+    if others and any(operation.op in _FILLING for operation in operations_of(function)):
         # A handle doesn't say what its table holds, and exporting it as another type ends the process.
-        held = [one for one in gc.get_objects() if issubclass(type(one), _tables())]
-        found += [restore for one in held if id(one.resource_handle) in others for restore in _table(one)]
-    return found
+        held = [table for table in gc.get_objects() if issubclass(type(table), _tables())]
+        restores += [restore for table in held if id(table.resource_handle) in others for restore in _table(table)]
+    return restores
 
 
 def _tables() -> tuple[type, ...]:
@@ -98,15 +97,15 @@ def _of_object(held: Any, seen: set[int]) -> list[Restore]:
     keras = sys.modules.get("keras")
     if keras is not None and isinstance(held, keras.layers.Layer | keras.Variable | keras.random.SeedGenerator):
         owned = held.variables if isinstance(held, keras.layers.Layer) else [getattr(held, "state", held)]
-        variables = [value for one in owned if isinstance(value := one.value, tf.Variable)]
+        variables = [value for variable in owned if isinstance(value := variable.value, tf.Variable)]
     elif isinstance(held, tf.Module):
         variables = list(held.variables)
-    found = []
-    for one in variables:
-        if id(handle := one.handle) not in seen:
+    restores = []
+    for variable in variables:
+        if id(handle := variable.handle) not in seen:
             seen.add(id(handle))
-            found += variable_state(handle, one.dtype)
-    return found + (_table(held) if issubclass(type(held), _tables()) else [])
+            restores += variable_state(handle, variable.dtype)
+    return restores + (_table(held) if issubclass(type(held), _tables()) else [])
 
 
 def _table(table: Any) -> list[Restore]:

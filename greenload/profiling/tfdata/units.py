@@ -15,7 +15,7 @@ from greenload import scalars
 from greenload.errors import UsageError
 from greenload.profiling.tfdata.graph import BATCHING, DALI_NODE, JOINS, NESTING, Node
 
-ROWS = "rows"
+COUNT_ROWS = "rows"
 """What ``samples_per_element`` may be where elements are batches of different sizes."""
 _BATCHES = frozenset({*BATCHING, "MapAndBatchDataset"})
 """Kinds whose elements are batches of what is before them."""
@@ -26,7 +26,7 @@ _TENSOR_BATCHES = ("BatchDataset", "PaddedBatchDataset", "ParallelBatchDataset",
 
 
 @dataclass(frozen=True)
-class Unit:
+class SampleUnit:
     """What is counted as one sample."""
 
     rows: bool
@@ -44,7 +44,7 @@ class Unit:
         return "row" if self.rows else "element"
 
 
-def unit(root: Node, given: float | str | None = None) -> Unit:
+def sample_unit(root: Node, given: float | str | None = None) -> SampleUnit:
     """What is counted as one sample of a dataset.
 
     Args:
@@ -60,14 +60,14 @@ def unit(root: Node, given: float | str | None = None) -> Unit:
                 "samples_per_element='rows' counts the rows of elements, and those of this dataset have none: pass a "
                 f"number, or leave it out; they are {root.element_spec}"
             )
-        return Unit(True, "one row of an element, as samples_per_element='rows' says: rows were counted")
+        return SampleUnit(True, "one row of an element, as samples_per_element='rows' says: rows were counted")
     if given is not None:
-        return Unit(False, f"as samples_per_element says: {given:g} in each element of the dataset", True, given)
-    if batched(root):
-        return Unit(True, "one row of a batch: elements are batches, whose rows were counted")
+        return SampleUnit(False, f"as samples_per_element says: {given:g} in each element of the dataset", True, given)
+    if gives_batches(root):
+        return SampleUnit(True, "one row of a batch: elements are batches, whose rows were counted")
     if _one_sample(_shapes(root.element_spec)):
-        return Unit(False, "one element of the dataset, which has no batches")
-    return Unit(
+        return SampleUnit(False, "one element of the dataset, which has no batches")
+    return SampleUnit(
         False,
         "one element of the dataset, in which no batches were found; if each holds several samples, as where a "
         "function makes batches, say how many by samples_per_element=, or 'rows'",
@@ -75,23 +75,23 @@ def unit(root: Node, given: float | str | None = None) -> Unit:
     )
 
 
-def check(given: Any) -> float | str | None:
+def checked_samples_per_element(given: Any) -> float | str | None:
     """Samples in an element as a user says it: a positive number, ``"rows"``, or None.
 
     Raises:
         UsageError: it is anything else.
     """
-    if given is None or (isinstance(given, str) and given == ROWS):
+    if given is None or (isinstance(given, str) and given == COUNT_ROWS):
         return given
-    found = scalars.number(given)
-    if found is None or found <= 0:
+    number = scalars.number(given)
+    if number is None or number <= 0:
         raise UsageError(
             f"samples_per_element must be a positive number, or 'rows' where each element is a batch, not {given!r}"
         )
-    return found
+    return number
 
 
-def batched(node: Node) -> bool:
+def gives_batches(node: Node) -> bool:
     """Whether elements of a node are batches of samples: more batching than unbatching on the way there.
 
     A chain inside an interleave counts, and what ``group_by_window`` makes of its windows, but not inside a
@@ -110,7 +110,7 @@ def ranks(spec: Any) -> list[int | None]:
     return [shape.rank for shape in _shapes(spec)]
 
 
-def rows(value: Any) -> Any:
+def row_count(value: Any) -> Any:
     """How many rows a batch has, an int64 tensor: of its first tensor that has an axis."""
     import tensorflow as tf
 
@@ -127,7 +127,7 @@ def rows(value: Any) -> Any:
 
 def _depth(node: Node) -> int:
     """How often elements were put together: 0 for samples, 1 for batches."""
-    depth = max((_depth(one) for one in _data(node)), default=0)
+    depth = max((_depth(source) for source in _data(node)), default=0)
     if node.kind in _BATCHES:
         depth += 1
     elif node.kind == DALI_NODE:  # its batches of one need not have an axis for it
@@ -163,8 +163,8 @@ def _of_operation(operation: Any) -> tuple[int, set[str]]:
     before = [_of_operation(tensor.op) for tensor in operation.inputs if tensor.dtype.name == "variant"]
     if not before:
         return 0, {operation.type}
-    depth = max(found for found, _ in before)
-    sources = set[str]().union(*(types for found, types in before if found == depth))
+    depth = max(count for count, _ in before)
+    sources = set[str]().union(*(types for count, types in before if count == depth))
     own = -1 if operation.type == "UnbatchDataset" else int(operation.type.startswith(_TENSOR_BATCHES))
     return max(depth + own, 0), sources
 

@@ -21,8 +21,8 @@ from greenload.planning.cost_table import Costs, CostTerms
 from greenload.planning.prices import Work, price, work_of
 from greenload.plans.pipeline import Pipeline
 from greenload.profiling.calibration import calibrate as calibrating
-from greenload.profiling.calibration.calibrate import Row, calibrate, fit, measure
-from greenload.profiling.calibration.probes import Laid, of_pipeline
+from greenload.profiling.calibration.calibrate import ProbeCost, calibrate, fit_rates, measure_probes
+from greenload.profiling.calibration.probes import SizedPipeline, of_pipeline
 from greenload.sources import Arrays, ImageFolder
 from greenload.stages import Batch, Decode, GaussianBlur, Normalize, RandomHorizontalFlip, Resize, ToDtype
 
@@ -48,11 +48,11 @@ def test_rates_are_found_again() -> None:
                     Work("pillow", "Flip", second),
                 ]
                 cost = sum(work.amounts.at(rates) for work, rates in zip(done, (call, resize, flip), strict=True))
-                rows.append(Row(f"{side} {out} {batch}", tuple(done), cost, {"cpu:package-0": 3 * cost}))
+                rows.append(ProbeCost(f"{side} {out} {batch}", tuple(done), cost, {"cpu:package-0": 3 * cost}))
                 rows.append(
-                    Row(f"{side} {out} {batch} -", tuple(done[:2]), cost - second.at(flip), {"cpu:package-0": 0})
+                    ProbeCost(f"{side} {out} {batch} -", tuple(done[:2]), cost - second.at(flip), {"cpu:package-0": 0})
                 )
-    table = fit(rows)
+    table = fit_rates(rows)
     for what, rates in (("call", call), ("Resize", resize), ("Flip", flip)):
         found = table.get("pillow", what)
         assert found is not None
@@ -63,15 +63,15 @@ def test_rates_are_found_again() -> None:
 
 def test_rates_are_never_negative_and_heavy_rows_win() -> None:
     work = (Work("tf", "a", CostTerms(1)),)
-    below = fit([Row("x", work, -1e-5, {}), Row("y", work, -2e-5, {})])
+    below = fit_rates([ProbeCost("x", work, -1e-5, {}), ProbeCost("y", work, -2e-5, {})])
     assert below.entries[0].cpu_s == CostTerms()
-    rows = [Row("x", work, 1e-3, {}), Row("yours", work, 2e-3, {}, weight=10)]
-    assert fit(rows).entries[0].cpu_s.image == pytest.approx(2e-3, rel=0.05)
+    rows = [ProbeCost("x", work, 1e-3, {}), ProbeCost("yours", work, 2e-3, {}, weight=10)]
+    assert fit_rates(rows).entries[0].cpu_s.image == pytest.approx(2e-3, rel=0.05)
 
 
 def test_joules_are_fitted_by_domain() -> None:
     work = (Work("tf", "a", CostTerms(1)),)
-    table = fit([Row("x", work, 1e-3, {"cpu:package-0": 0.02, "dram:package-0": 0.001})])
+    table = fit_rates([ProbeCost("x", work, 1e-3, {"cpu:package-0": 0.02, "dram:package-0": 0.001})])
     found = price(work, Costs(table))
     assert found is not None
     assert found.energy_j == pytest.approx(0.021)
@@ -81,18 +81,18 @@ def test_joules_are_fitted_by_domain() -> None:
 @pytest.mark.slow
 def test_a_measured_table_prices_what_is_run() -> None:
     """Steps on float images, on every backend here, against plain runs of them timed on their own."""
-    rows = measure(threads=2, only=("float images on", "batching floats"))
-    table = fit(rows)
+    rows = measure_probes(threads=2, only=("float images on", "batching floats"))
+    table = fit_rates(rows)
     images = np.random.default_rng(0).random((64, 224, 224, 3), np.float32)
     pipeline = Pipeline(Arrays(images), Normalize((0.5,), (0.2,)), RandomHorizontalFlip(1.0), Batch(32))
-    for name in calibrating.able():
+    for name in calibrating.usable_backends():
         if name == "tf":
             continue
         plan = make_plan(pipeline, name)
         done = [work for work in work_of(plan.steps, 32, {}) if work.backend != "tf"]
         expected = price(done, Costs(table))
         assert expected is not None
-        records = Laid.of(pipeline).records()
+        records = SizedPipeline.of(pipeline).records()
         part = replace(records, images=records.images[:32], numbers=records.numbers[:32], names=records.names[:32])
         with backends.chain(plan, 32) as chain:
             chain.run(part)
@@ -130,10 +130,10 @@ def _alone_on_tf(images: Any) -> float:
 def test_a_pipelines_own_steps_are_measured_on_every_backend_that_claims_them(sample_folder: Path) -> None:
     stages = (Decode(), Resize((48, 64)), GaussianBlur(7), RandomHorizontalFlip(), ToDtype("float32"))
     pipeline = Pipeline(ImageFolder(sample_folder), *stages, Batch(16))
-    rows = measure(pipeline, threads=2, only=("yours",), rounds=2)
+    rows = measure_probes(pipeline, threads=2, only=("yours",), rounds=2)
     seen = {(work.backend, work.what) for row in rows for work in row.works}
     steps = ("Decode JPEG", "Resize antialias uint8", "Flip uint8", "Affine uint8→float32")
-    for backend in calibrating.able():
+    for backend in calibrating.usable_backends():
         assert {(backend, what) for what in steps[:3]} <= seen
     assert ("tf", "Blur uint8") in seen
     assert ("pillow", "Blur uint8") not in seen  # which Pillow doesn't claim
@@ -143,7 +143,7 @@ def test_a_pipelines_own_steps_are_measured_on_every_backend_that_claims_them(sa
 
 def test_a_run_begins_where_its_params_are_known() -> None:
     images = Arrays(np.zeros((8, 40, 40, 3), np.uint8))
-    laid = Laid.of(Pipeline(images, GaussianBlur(3), Resize((20, 20)), ToDtype("float32"), Batch(4)))
+    laid = SizedPipeline.of(Pipeline(images, GaussianBlur(3), Resize((20, 20)), ToDtype("float32"), Batch(4)))
     (group,) = of_pipeline(laid, ["pillow"], 1, 2.0)
     assert [probe.name for probe in group.probes] == ["yours on pillow from 2 to 2", "yours on pillow from 2 to 3"]
     assert group.probes[0].weight == 2.0
@@ -187,8 +187,8 @@ def test_the_command_fails_in_one_line(arguments: list[str], says: str, capsys: 
 def test_the_command_shows_and_writes_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = [Row("x", (Work("tf", "Flip uint8", CostTerms(1, 0, 0.05, 0.05)),), 2e-5, {})]
-    monkeypatch.setattr(calibrating, "measure", lambda *_, **__: rows)
+    rows = [ProbeCost("x", (Work("tf", "Flip uint8", CostTerms(1, 0, 0.05, 0.05)),), 2e-5, {})]
+    monkeypatch.setattr(calibrating, "measure_probes", lambda *_, **__: rows)
     file = tmp_path / "costs.json"
     assert main(["calibrate", "--json", str(file)]) == 0
     out = capsys.readouterr().out

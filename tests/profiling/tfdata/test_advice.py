@@ -13,10 +13,10 @@ import pytest
 import greenload as gl
 from greenload.energy.figures import Figure
 from greenload.profiling.tfdata import advice, rules
-from greenload.profiling.tfdata.counting import count
+from greenload.profiling.tfdata.counting import count_elements
 from greenload.profiling.tfdata.graph import walk
 from greenload.profiling.tfdata.rebuild import Builder
-from greenload.profiling.tfdata.rules import Candidate, Found
+from greenload.profiling.tfdata.rules import MeasuredDataset, Proposal
 
 tf = pytest.importorskip("tensorflow")
 
@@ -43,11 +43,13 @@ def summed(x: Any) -> Any:
     return tf.fill(tf.shape(x), tf.reduce_sum(x))
 
 
-def found(dataset: Any, tmp_path: Path) -> tuple[Found, Builder]:
+def found(dataset: Any, tmp_path: Path) -> tuple[MeasuredDataset, Builder]:
     """What rules see, every step at a millisecond."""
     root, builder = walk(dataset), Builder(str(tmp_path))
     costs = {node.name: Figure(1e-3, 9e-4, 1.1e-3, "measured") for node in root.nodes() if not node.hidden}
-    return Found(root, count(root, builder, 64, lambda: None), costs, rules.line(root), 1e9), builder
+    return MeasuredDataset(
+        root, count_elements(root, builder, 64, lambda: None), costs, rules.main_line(root), 1e9
+    ), builder
 
 
 def values(dataset: Any) -> list[Any]:
@@ -60,7 +62,7 @@ def rows(dataset: Any) -> list[Any]:
     return sorted(row for batch in values(dataset) for row in batch)
 
 
-def made(candidate: Candidate | None, builder: Builder) -> Any:
+def made(candidate: Proposal | None, builder: Builder) -> Any:
     """The changed dataset."""
     assert candidate is not None
     return candidate.make(builder)
@@ -83,6 +85,7 @@ def test_a_cache_goes_behind_the_last_step_that_repeats(tmp_path: Path) -> None:
     assert sorted(int(value) for value in first) == list(range(20))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [

@@ -12,7 +12,7 @@ import pytest
 import greenload as gl
 from greenload.profiling.tfdata import counting
 from greenload.profiling.tfdata.graph import walk
-from greenload.profiling.tfdata.units import batched
+from greenload.profiling.tfdata.units import gives_batches
 from greenload.report.validation import validate
 
 tf = pytest.importorskip("tensorflow")
@@ -90,7 +90,7 @@ def test_a_published_example_is_profiled_as_it_is(
 @pytest.mark.parametrize("name", NAMED)
 def test_an_example_is_walked_without_running(name: str, made: Callable[[str], Any]) -> None:
     root = walk(made(name))
-    assert batched(root)
+    assert gives_batches(root)
     names = [node.name for node in root.nodes() if not node.hidden]
     assert len(names) == len(set(names))
     assert [node for node in NAMED[name] if node[0] not in names] == []

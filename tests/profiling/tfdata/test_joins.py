@@ -16,12 +16,12 @@ import greenload as gl
 from bench.joins import double_work, work
 from greenload.profiling import windows
 from greenload.profiling.tfdata import bounds, counting
-from greenload.profiling.tfdata.bounds import bound
+from greenload.profiling.tfdata.bounds import plan_bounds
 from greenload.profiling.tfdata.caches import Stores
-from greenload.profiling.tfdata.counting import Counts, count
+from greenload.profiling.tfdata.counting import Counts, count_elements
 from greenload.profiling.tfdata.graph import Node, walk
 from greenload.profiling.tfdata.rebuild import Builder
-from greenload.profiling.tfdata.replays import Replays
+from greenload.profiling.tfdata.replays import DatasetReplays
 
 tf = pytest.importorskip("tensorflow")
 
@@ -40,11 +40,11 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counting, "_INNER_S", 0.1)
 
 
-def counted(dataset: Any, folder: Path, samples: int = SAMPLES) -> tuple[Node, Counts, Replays]:
+def counted(dataset: Any, folder: Path, samples: int = SAMPLES) -> tuple[Node, Counts, DatasetReplays]:
     """A dataset as a profile sees it."""
     root, builder = walk(dataset), Builder(str(folder))
-    counts = count(root, builder, samples, lambda: None)
-    return root, counts, Replays(root, counts, Builder(str(folder), 2), samples, lambda: None)
+    counts = count_elements(root, builder, samples, lambda: None)
+    return root, counts, DatasetReplays(root, counts, Builder(str(folder), 2), samples, lambda: None)
 
 
 def flows(root: Node, counts: Counts) -> dict[str, float]:
@@ -169,6 +169,7 @@ def test_what_buffers_hold_is_no_end_of_a_flow(tmp_path: Path, monkeypatch: pyte
     assert not replays.unreached([node for node in root.nodes() if not node.hidden])
 
 
+@pytest.mark.slow
 def test_a_long_branch_stands_for_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counting, "COUNT_S", 0.0)  # ends behind the second element
     drawn = tf.Variable(0, dtype=tf.int64)
@@ -215,6 +216,7 @@ def test_copies_of_a_build_read_one_filled_cache(tmp_path: Path) -> None:
     assert sum(1 for _ in replays.copy(root)) == 8 and int(calls) - before == 60
 
 
+@pytest.mark.slow
 def test_a_generator_without_a_known_end_is_drawn_from_for_so_many_samples(tmp_path: Path) -> None:
     drawn = []
 
@@ -237,10 +239,11 @@ def test_a_generator_without_a_known_end_is_drawn_from_for_so_many_samples(tmp_p
 def test_time_is_planned_and_kept_by_fewer_samples_and_rounds(tmp_path: Path) -> None:
     root, counts, _ = counted(Range(100).map(work).batch(4), tmp_path)
     rows = [node for node in root.nodes() if not node.hidden]
+    usual: dict[str, Any] = {"rounds": 5, "window_s": 0.25, "counting_s": 3.0}
 
     def planned(s: float, planned: bool = False, samples: int = 512) -> bounds.Bounds:
         slow = replace(counts, s_per_sample=s, samples=2000, epoch_elements=None, first_s=s)
-        return bound(slow, rows, Stores.of(root), samples, 5, 0.25, 3.0, planned=planned)
+        return plan_bounds(slow, rows, Stores.of(root), samples=samples, **usual, planned=planned)
 
     quick, slow, slower = planned(1e-4), planned(0.05), planned(1.0)
     assert (quick.samples, quick.rounds, quick.reasons) == (512, 5, {})
@@ -249,11 +252,13 @@ def test_time_is_planned_and_kept_by_fewer_samples_and_rounds(tmp_path: Path) ->
     assert 30 < quick.seconds() < slow.seconds() < 120 < slower.seconds()
     assert planned(1.0, planned=True).rounds == 5 and quick.seconds(4) > 1.5 * quick.seconds(2)
     cached = walk(Range(100).map(work).cache().batch(4))
-    more = bound(counts, rows, Stores.of(cached), 512, 5, 0.25, 3.0, planned=False)
+    more = plan_bounds(counts, rows, Stores.of(cached), samples=512, **usual, planned=False)
     assert len(more.parts_s) == 3 and more.build_s > sum(more.parts_s) > sum(quick.parts_s)
     assert more.due_s(0, 1.0) + sum(more.parts_s) == pytest.approx(more.due_s(0, 1.0, 3)) == pytest.approx(more.build_s)
     assert 0 < more.due_s(1, 0.5) - more.build_s < more.due_s(1, 1.0) - more.build_s
-    text = bounds.draws(replace(counts, flows=dict.fromkeys(counts.flows, counting.Flow(6.0, 8.0))), rows, quick, "2")
+    text = bounds.passes_text(
+        replace(counts, flows=dict.fromkeys(counts.flows, counting.Flow(6.0, 8.0))), rows, quick, "2"
+    )
     assert f"2 times {quick.passes} passes" in text and "each of which takes 6.0 elements of range" in text
 
 

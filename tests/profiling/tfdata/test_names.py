@@ -12,8 +12,8 @@ tf = pytest.importorskip("tensorflow")
 
 from greenload.energy.attribution.costs import Indistinct  # noqa: E402
 from greenload.energy.figures import Figure  # noqa: E402
-from greenload.profiling.tfdata import belonging  # noqa: E402
-from greenload.profiling.tfdata.counting import count  # noqa: E402
+from greenload.profiling.tfdata import report_rows, skipped  # noqa: E402
+from greenload.profiling.tfdata.counting import count_elements  # noqa: E402
 from greenload.profiling.tfdata.graph import Node, walk  # noqa: E402
 from greenload.profiling.tfdata.names import installed, lambda_text  # noqa: E402
 from greenload.profiling.tfdata.rebuild import Builder  # noqa: E402
@@ -93,20 +93,20 @@ def test_the_rows_of_one_call_are_one(tmp_path: Path) -> None:
     plain = Range(100).rejection_resample(tenth, [0.5, 0.5])
     for dataset in (plain, Range(100).rejection_resample(tenth, [0.5, 0.5], [0.9, 0.1])):
         root = walk(dataset.map(lambda c, x: x).batch(4))
-        names = belonging.row_names(root)
+        names = report_rows.row_names(root)
         shown = [node for node in root.nodes() if not node.hidden]
         assert list(names) == [node.name for node in shown]
         kept = [name for name, row in names.items() if row != "rejection_resample"]
         assert [name.partition(" (")[0] for name in kept[-2:]] == ["lambda c, x: x", "batch"]
         assert {name.partition(" (")[0] for name in kept[:-2]} == {"range"}
-        merged = belonging.together([step(node.name, node.branch) for node in shown], names)
+        merged = report_rows.merged_rows([step(node.name, node.branch) for node in shown], names)
         assert [one.name for one in merged] == [*kept[:-2], "rejection_resample", *kept[-2:]]
         (one,) = (one for one in merged if one.name == "rejection_resample")
         parts = len(shown) - len(kept)
         assert one.cpu_s_per_sample.value == pytest.approx(parts) and one.branch == "" and parts > 5
         groups = (Indistinct(("range", "rejection_resample"), "cpu_s", Figure.missing()),)
-        assert belonging.untouched(groups, names) == ()
-    assert belonging.row_names(walk(Range(3).map(tenth))) == {"range": "range", "tenth": "tenth"}
+        assert report_rows.indistinct_rows(groups, names) == ()
+    assert report_rows.row_names(walk(Range(3).map(tenth))) == {"range": "range", "tenth": "tenth"}
 
 
 def test_rows_are_the_users_calls_and_numbered_among_themselves(tmp_path: Path) -> None:
@@ -121,9 +121,9 @@ def test_rows_are_the_users_calls_and_numbered_among_themselves(tmp_path: Path) 
 
     def shown(dataset: Any) -> list[str]:
         root = walk(dataset)
-        names = belonging.row_names(root)
+        names = report_rows.row_names(root)
         assert len(names) == sum(not node.hidden for node in root.nodes())
-        return [one.name for one in belonging.together([step(name) for name in names], names)]
+        return [one.name for one in report_rows.merged_rows([step(name) for name in names], names)]
 
     pictures = keras.utils.image_dataset_from_directory(tmp_path, image_size=(8, 8), batch_size=2, verbose=False)
     place = here(-1)
@@ -148,8 +148,8 @@ def test_rows_are_the_users_calls_and_numbered_among_themselves(tmp_path: Path) 
 def test_what_a_filter_throws_away_is_said(tmp_path: Path) -> None:
     def said(dataset: Any) -> list[tuple[str, str]]:
         root = walk(dataset)
-        counts = count(root, Builder(str(tmp_path)), 64, lambda: None)
-        found = belonging.thrown_away(root, counts, lambda node: node.inputs[0])
+        counts = count_elements(root, Builder(str(tmp_path)), 64, lambda: None)
+        found = skipped.thrown_away(root, counts, lambda node: node.inputs[0])
         return [(one.name, one.reason) for one in found]
 
     ((name, reason),) = said(Range(40).filter(lambda x: x % 4 == 0).batch(2))
@@ -157,6 +157,7 @@ def test_what_a_filter_throws_away_is_said(tmp_path: Path) -> None:
     assert said(Range(40).filter(lambda x: x >= 0)) == []
 
 
+@pytest.mark.slow
 def test_no_advice_points_into_a_package_or_freezes_a_draw(tmp_path: Path) -> None:
     import random
 
@@ -165,11 +166,13 @@ def test_no_advice_points_into_a_package_or_freezes_a_draw(tmp_path: Path) -> No
     from greenload.profiling.tfdata import rules
     from greenload.profiling.tfdata.remarks import drawn_while_traced
 
-    def seen(dataset: Any) -> rules.Found:
+    def seen(dataset: Any) -> rules.MeasuredDataset:
         root = walk(dataset)
         costs = {node.name: Figure(1e-3, 9e-4, 1.1e-3, "measured") for node in root.nodes() if not node.hidden}
-        counts = count(root, Builder(str(tmp_path)), 64, lambda: None)
-        return rules.Found(root, counts, costs, rules.line(root), 1e9, frozenset(drawn_while_traced(root)))
+        counts = count_elements(root, Builder(str(tmp_path)), 64, lambda: None)
+        return rules.MeasuredDataset(
+            root, counts, costs, rules.main_line(root), 1e9, frozenset(drawn_while_traced(root))
+        )
 
     def once(x: Any) -> Any:
         return tf.cast(x, tf.float32) * random.random()

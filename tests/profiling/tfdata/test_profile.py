@@ -17,7 +17,7 @@ import greenload as gl
 from greenload.cli import main
 from greenload.energy.attribution.observation import ITERATOR_START
 from greenload.profiling.tfdata import guard, profile
-from greenload.profiling.tfdata.counting import count
+from greenload.profiling.tfdata.counting import count_elements
 from greenload.profiling.tfdata.graph import walk
 from greenload.profiling.tfdata.rebuild import Builder
 from greenload.report.terminal import report_text
@@ -37,7 +37,7 @@ def work(x: Any) -> Any:
 def counts(dataset: Any, tmp_path: Path) -> dict[str, float]:
     """Elements for each sample, by row."""
     root = walk(dataset)
-    found = count(root, Builder(str(tmp_path)), 64, lambda: None)
+    found = count_elements(root, Builder(str(tmp_path)), 64, lambda: None)
     return {node.name: found.flows[node].elements_per_sample for node in root.nodes() if not node.hidden}
 
 
@@ -73,6 +73,7 @@ def test_elements_are_counted_at_every_node(tmp_path: Path) -> None:
     assert counts(ragged, tmp_path)["ragged_batch"] == 4 / 7
 
 
+@pytest.mark.slow
 def test_elements_inside_an_interleave_are_counted(tmp_path: Path) -> None:
     inside = Range(4).interleave(lambda n: Range(12).filter(lambda x: x % 3 == 0).map(work).batch(2), cycle_length=2)
     found = {"range": 0.25, "range (2)": 3.0, "lambda x: x % 3 == 0": 1.0, "work": 1.0, "batch": 0.5}
@@ -190,7 +191,7 @@ def test_a_generator_that_gives_nothing_is_not_waited_for(monkeypatch: pytest.Mo
         let_go.wait(60)
         yield 1
 
-    monkeypatch.setattr(guard, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(guard, "STUCK_AFTER_S", 0.5)
     start = time.monotonic()
     try:
         with pytest.raises(gl.SourceError, match=r"no element for 0\.5 s"):

@@ -149,6 +149,7 @@ def test_draws_while_tracing_from_generators_made_there_are_said() -> None:
         assert said(Range(9).map(innocent)) == []
 
 
+@pytest.mark.slow
 def test_random_numbers_in_front_of_a_cache_are_said() -> None:
     import keras
 
@@ -185,6 +186,7 @@ def test_random_numbers_in_front_of_a_cache_are_said() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_generator_with_a_seed_is_not_said_to_draw() -> None:
     seeded, sure = (
         Range(4).map(lambda x, f=function: tf.numpy_function(f, [x], tf.int64)).cache()

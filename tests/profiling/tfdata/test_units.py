@@ -11,10 +11,10 @@ import pytest
 
 import greenload as gl
 from greenload.backends.dali import plugin
-from greenload.profiling.tfdata.counting import count
+from greenload.profiling.tfdata.counting import count_elements
 from greenload.profiling.tfdata.graph import walk
 from greenload.profiling.tfdata.rebuild import Builder
-from greenload.profiling.tfdata.units import ranks, unit
+from greenload.profiling.tfdata.units import ranks, sample_unit
 
 tf = pytest.importorskip("tensorflow")
 
@@ -105,7 +105,7 @@ UNKNOWN: dict[str, Make] = {
 @pytest.mark.parametrize("name", ROWS)
 def test_rows_of_batches_are_counted_in_the_elements_seen(name: str, tmp_path: Path) -> None:
     make, per_element = ROWS[name]
-    counts = count(walk(make()), Builder(str(tmp_path)), 16, lambda: None)
+    counts = count_elements(walk(make()), Builder(str(tmp_path)), 16, lambda: None)
     assert counts.unit.rows and counts.unit.known
     assert counts.samples_per_element == pytest.approx(per_element)
 
@@ -128,25 +128,26 @@ def test_dali_gives_batches_unless_they_are_of_one(size: int, shape: tuple[int, 
         output_shapes=(shape,),
         output_dtypes=(tf.float32,),
     )
-    assert unit(walk(data.take(2))).rows == (size > 1)
+    assert sample_unit(walk(data.take(2))).rows == (size > 1)
 
 
 def test_elements_that_are_no_batches_are_samples() -> None:
-    assert {name for name, make in ELEMENTS.items() if unit(walk(make())).rows} == set()
-    assert {name for name, make in ELEMENTS.items() if not unit(walk(make())).known} == set()
+    assert {name for name, make in ELEMENTS.items() if sample_unit(walk(make())).rows} == set()
+    assert {name for name, make in ELEMENTS.items() if not sample_unit(walk(make())).known} == set()
 
 
 def test_where_it_can_not_be_known_elements_are_taken_and_that_is_said() -> None:
     for name, make in UNKNOWN.items():
-        found = unit(walk(make()))
+        found = sample_unit(walk(make()))
         assert not found.rows and not found.known, name
         assert "samples_per_element=" in found.text, name
 
 
+@pytest.mark.slow
 def test_what_the_user_says_is_taken(tmp_path: Path) -> None:
     def counted(make: Make, given: float | str) -> tuple[float, int]:
         root = walk(make())
-        counts = count(root, Builder(str(tmp_path)), 16, lambda: None, unit(root, given))
+        counts = count_elements(root, Builder(str(tmp_path)), 16, lambda: None, sample_unit(root, given))
         assert counts.unit.known
         return counts.samples_per_element, counts.samples
 
@@ -156,7 +157,7 @@ def test_what_the_user_says_is_taken(tmp_path: Path) -> None:
     assert counted(ROWS["rebatch of arrays"][0], 1.0) == (1, 8)
     assert counted(ELEMENTS["numbers"], 0.5) == (0.5, 4)
     with pytest.raises(gl.UsageError, match="have none"):
-        unit(walk(Range(3)), "rows")
+        sample_unit(walk(Range(3)), "rows")
 
 
 def test_axes_of_the_tensors_of_an_element() -> None:

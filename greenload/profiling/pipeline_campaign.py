@@ -1,0 +1,235 @@
+"""The windows of a pipeline's profile: what runs, how often, in what order, and what the meters saw."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greenload.energy.attribution.observation import FIRST_EPOCH, Observation, writing_step
+from greenload.energy.attribution.quantity import ISOLATION_BIAS_ON_BATCHES
+from greenload.energy.sampler import Sampler
+from greenload.energy.settle import settle
+from greenload.loading.dataset import DatasetBuilder
+from greenload.loading.tf_graph import options
+from greenload.planning.split import Split
+from greenload.plans.order import Order
+from greenload.plans.plan import Plan
+from greenload.plans.steps import Step
+from greenload.profiling.campaign import BEHIND_SHARE, Campaign
+from greenload.profiling.options import Options
+from greenload.profiling.page_cache import ColdFiles
+from greenload.profiling.replays import PipelineReplays
+from greenload.profiling.runs import LayerRun, held_batches, plan_run
+from greenload.profiling.windows import BUILDS, Further, Runnable, closing, no_further_build
+from greenload.system.random_states import random_states_kept
+
+
+class PipelineCampaign(Campaign):
+    """Runs a plan's steps, and the whole plan, under meters, on a fixed set of samples.
+
+    Args:
+        plan: what to measure.
+        indices: the samples, int64.
+        sampler: running; reads the meters.
+        options: of the profile.
+        split: the plan's other half, where the pipeline was split for a device.
+        cold: drops files from the page cache before each window that reads them; None leaves them there.
+    """
+
+    settle_s = 4.0
+    """Between backends six batches may be under way, beside those held ready."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        indices: NDArray[np.int64],
+        sampler: Sampler,
+        options: Options,
+        split: Split | None = None,
+        cold: ColdFiles | None = None,
+    ) -> None:
+        super().__init__(sampler, options, cold)
+        self.plan = plan
+        self.split = split
+        self.steps = plan.steps + ((split.step,) if split else ())
+        """What has a row: the plan's steps, and the layer on the device."""
+        self.indices = indices
+        self._behind: dict[str, bool] = {}
+
+    @property
+    def measured_steps(self) -> Sequence[Step]:
+        """The plan's steps, and the layer on the device."""
+        return self.steps
+
+    @random_states_kept()
+    def measure(self, further: Further = no_further_build) -> list[Observation]:
+        """All windows of the profile. The full pipeline's are spread over the steps', so that a drift meets both.
+
+        Args:
+            further: how many builds are wanted beyond the first ones.
+        """
+        for build, name, share in self._builds(1.0, further):
+            self._tell(f"building ({name})")
+            made = DatasetBuilder(self.plan, self._order)
+            full = self._full(made)
+            replays = PipelineReplays(made.stream, made.endless_roots, len(self.indices))
+
+            with closing({"full": full}):
+                self._fill(full)
+                size = self._window_samples(full, 3 * self.window_s)
+                measure = partial(self._step, replays, made, build)
+                self._each_step(self.steps, measure, (full, size), build, name, share)
+            self._first_epoch(made, replays, build, name)
+        return self.seen
+
+    def _first_epoch(self, made: DatasetBuilder, replays: PipelineReplays, build: int, name: str) -> None:
+        """Windows of the pass that fills the caches: the writing of each, and the whole; they are emptied before."""
+        caches = [step for step in self.plan.steps if step.kind == "cache"]
+        samples = len(self.indices)
+        rounds = self._rounds if self._planned else 2  # each is a pass over all samples
+        for step in caches:
+            self._tell(f"{step.name} filled ({name})")
+            passing = self.plan.steps[self.plan.steps.index(step) - 1]
+            runs: dict[str, Runnable] = {
+                kind: replays.prefix(last, samples) for kind, last in (("with", step), ("without", passing))
+            }
+            with closing(runs):
+                for run in runs.values():
+                    self._fill(run)
+                for k in range(rounds):
+                    for kind in self._random.sample(list(runs), 2):
+                        made.stream.empty_caches()
+                        self._window(runs[kind], samples, writing_step(step.name), kind, k, build)
+        if not caches:
+            return
+        self._tell(f"{FIRST_EPOCH} ({name})")
+        whole = self._full(made, samples)
+        with closing({"with": whole}):
+            self._fill(whole)
+            for k in range(rounds):
+                made.stream.empty_caches()
+                self._window(whole, samples, FIRST_EPOCH, "with", k, build)
+
+    @property
+    def isolation_bias(self) -> Mapping[str, float]:
+        """By step, how far its replay may be off for running alone: that of steps on batches of other backends."""
+        crossing = any(segment.traits.takes_batches for segment in self.plan.segments)
+        return {
+            step.name: ISOLATION_BIAS_ON_BATCHES
+            for step in self.steps
+            if (step.kind == "pixels" and step.traits.takes_batches) or (step.kind == "batch" and crossing)
+        }
+
+    @random_states_kept()
+    def trial(self, name: str, changed: Plan) -> None:
+        """Adjacent windows of the pipeline as it is ("with") and of a changed one ("without").
+
+        On several builds of both, as builds of one pipeline differ too; the rounds are shared among them.
+        """
+        order = replace(self._order, pipeline=changed.pipeline)
+
+        def make() -> dict[str, Runnable]:
+            return {
+                "with": self._full(DatasetBuilder(self.plan, self._order)),
+                "without": self._full(DatasetBuilder(changed, order)),
+            }
+
+        def size(run: Runnable) -> int:
+            return self._window_samples(run, self.window_s)
+
+        self._trial(name, make, self._fill_caches, size, rounds=max(2, -(-self._rounds // BUILDS)))
+
+    @property
+    def _order(self) -> Order:
+        return Order(self.plan.pipeline, self.indices, endless=True)
+
+    def _full(self, made: DatasetBuilder, whole: int = 0) -> Runnable:
+        batch = made.plan.pipeline.batch
+        if self.split:
+            return LayerRun(made.endless().with_options(options(made.plan)), self.split.layer)
+        return plan_run(made.endless(), batch.size if batch else 1, made.plan, whole=whole)
+
+    def _device_pair(self, made: DatasetBuilder) -> tuple[Runnable, Runnable]:
+        """Held batches with the layer, their transfer to its device included, and without."""
+        assert self.split is not None
+        batches = held_batches(made.endless().with_options(options(self.plan)), len(self.indices))
+        return LayerRun(batches(), self.split.layer), LayerRun(batches(), None)
+
+    def _step(self, replays: PipelineReplays, made: DatasetBuilder, build: int, step: Step) -> None:
+        if step.kind == "device":
+            self._replay(step, self._device_pair(made), build)
+        elif step.kind in ("read", "cache"):
+            self._prefixes(replays, step, build)
+        else:
+            self._replay(step, self._pair(replays, step), build)
+
+    def _prefixes(self, replays: PipelineReplays, step: Step, build: int) -> None:
+        """Windows of the pipeline up to a step; for a cache also up to the step before, in adjacent windows."""
+        index = self.plan.steps.index(step)
+        wanted = [self.plan.steps[index - 1], step] if step.kind == "cache" else [step]
+        runs: dict[str, Runnable] = {last.name: replays.prefix(last) for last in wanted}
+        with closing(runs):
+            sizes = {}
+            for name, run in runs.items():
+                self._fill_caches(run)
+                sizes[name] = self._window_samples(run, self.window_s)
+            for k in range(self._rounds):
+                for name in self._random.sample(list(runs), len(runs)):
+                    self._window(runs[name], sizes[name], name, "prefix", k, build)
+
+    def _replay(self, step: Step, pair: tuple[Runnable, Runnable], build: int) -> None:
+        runs = dict(zip(("with", "without"), pair, strict=True))
+        with closing(runs):
+            for run in pair:
+                self._fill(run)
+            size = self._window_samples(runs["with"], self.window_s)
+            self._pairs(runs, dict.fromkeys(runs, size), step.name, build)
+
+    def _pair(self, replays: PipelineReplays, step: Step) -> tuple[Runnable, Runnable]:
+        """A step's runs with and without it."""
+        if step.kind == "pixels" and not replays.on_samples(step):
+            self._count_crossing(replays, step)
+            return replays.on_batches(step)
+        before = replays.before(step)
+        if before.name not in self.bytes_out:
+            self.bytes_out[before.name] = replays.bytes_in(step)
+        if step.kind == "batch":
+            return replays.batching(step)
+        if before.kind != "cache" and self._goes_behind(replays, before, step):
+            return replays.behind(before, step)
+        return replays.alone(step)
+
+    def _count_crossing(self, replays: PipelineReplays, step: Step) -> None:
+        """The bytes that leave the step before one, where both are on backends that take batches, but not the same."""
+        for before, segment in itertools.pairwise(self.plan.segments):
+            if step is segment.steps[0] and segment.traits.takes_batches and before.batched:
+                images = [image for part in replays.entering(segment) for image in part.images]
+                self.bytes_out[before.steps[-1].name] = float(np.mean([np.asarray(image).nbytes for image in images]))
+
+    def _goes_behind(self, replays: PipelineReplays, before: Step, step: Step) -> bool:
+        """Whether a step is so large beside the one before it that both can run without hiding it in their noise."""
+        if step.name not in self._behind:
+            runs = dict(zip(("with", "without"), replays.alone(step), strict=True))
+            own_s = self._rough_cost(runs, self._fill, len(self.indices))
+            self._behind[step.name] = own_s >= BEHIND_SHARE * self.cost(before.name)
+        return self._behind[step.name]
+
+    def _reads_at_most(self, step: str, kind: str) -> int:
+        # By kind, as a step on pixels before a cache has a prefix, which reads, beside its replay, which doesn't.
+        reads = kind in ("full", "prefix") or step not in {row.name for row in self.steps}
+        return len(self.indices) if reads else 0
+
+    def _fill(self, run: Runnable) -> None:
+        """One pass over the samples: fills captures and buffers, and settles."""
+        run.run(len(self.indices))
+        settle(self.filled_settle_s)
+
+    def _fill_caches(self, run: Runnable) -> None:
+        """A pass that fills its caches, and one that reads them: it is measured warm."""
+        self._fill(run)
+        self._fill(run)
