@@ -12,12 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from greenload.array_ops import tensorflow_ops
 from greenload.backends.base import Records
 from greenload.backends.chain import Chain
 from greenload.backends.tf import backend as tf_backend
 from greenload.backends.tf.backend import Element, State
 from greenload.errors import RecordError
 from greenload.loading.tf_reading import reader
+from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step
 from greenload.sources import Source
@@ -206,6 +208,7 @@ class Stream:
 
         plan.pipeline.check_labels()
         self.plan = plan
+        self._layout = DrawLayout.of(plan.pipeline)
         self._tables: list[Any] = []
         self._calls: list[_SegmentCall] = []
         self._chains: dict[Leg, Chain] = {}
@@ -247,7 +250,7 @@ class Stream:
         self._kept = ["position", "label", "image"]
         if any(leg.crosses for leg in self.legs):
             self._kept += ["index", "numbers"]
-        elif any(tf_backend.reads_numbers(step) for step in self.on_batches):
+        elif self._layout.of_labels or any(tf_backend.reads_numbers(step) for step in self.on_batches):
             self._kept += ["numbers"]
 
     def empty_caches(self) -> None:
@@ -308,7 +311,7 @@ class Stream:
             done = whole(state)
             if any(leg.crosses for leg in self.legs):
                 done["image"].set_shape(self.plan.out_spec.shape)
-            return done["image"], self.labels(done["label"])
+            return done["image"], self.labels(done)
 
         return self._mapped(batches, plain(pair), one_by_one)
 
@@ -318,12 +321,9 @@ class Stream:
             return batches.map(work, num_parallel_calls=self.plan.threads, deterministic=True)
         return batches.map(work)
 
-    def labels(self, numbers: Any) -> Any:
+    def labels(self, state: State) -> Any:
         """A batch's labels as the pipeline gives them."""
-        import tensorflow as tf
-
-        stage = self.plan.pipeline.one_hot
-        return tf.one_hot(numbers, stage.num_classes, dtype=stage.dtype) if stage else numbers
+        return self._layout.labels(state["label"], state.get("numbers"), tensorflow_ops())
 
     def chain(self, leg: Leg) -> Callable[[Records], Any]:
         """What runs batches of records through a leg's segments; made once, and closed with this object."""

@@ -198,7 +198,7 @@ def test_order_labels_and_pixels_are_those_of_one_backend(photos: Files, name: s
     for epoch in (0, 1):
         images, labels = (np.concatenate(parts) for parts in zip(*batches[3 * epoch : 3 * epoch + 3], strict=True))
         wanted = plan.pipeline.source.labels[order(plan, epoch)]
-        assert (labels == plan.pipeline.encode_labels(wanted)).all()
+        assert (labels == DrawLayout.of(plan.pipeline).labels(wanted, None)).all()
         assert str(images.dtype) == plan.out_spec.dtype
         found = suite.Difference.of(images, expected(plan, epoch))
         assert found.within(suite.held(plan)), f"{found} is beyond {suite.held(plan)}"
