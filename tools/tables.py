@@ -78,9 +78,9 @@ HEAD = """\
 
 A backend runs a stage only if it keeps the stage's formula (its docstring) to a stated tolerance. A dash (—) means that
 it doesn't. A plan that asks for it is refused, with the name of a backend that can. Nothing is replaced in silence.
-`Shuffle`, `OneHot`, `Cache` and `Batch` touch no pixel; tf.data runs them around every backend.
-`RandomApply`, `RandomChoice` and `RandomOrder` run on the backends that run all stages inside them, to the tolerances
-of those that an image goes through.
+`Shuffle`, `OneHot`, `Cache` and `Batch` touch no pixel; tf.data runs them around every backend. `RandomApply`,
+`RandomChoice` and `RandomOrder` run on the backends that run all stages inside them, to the tolerances of those that an
+image goes through.
 
 **How to read a tolerance.** The first number is the largest distance of any value from the stage's reference, which is
 computed in float64. Two backends may lie twice as far apart. The number in brackets is the largest mean distance over
