@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import greenload as gl
 from greenload import backends
 from greenload.errors import BackendUnavailable, PipelineError, RecordError
-from greenload.loading.tf_graph import Stream
+from greenload.loading.tf_graph import PlanGraph
 from greenload.planning.choose import make_plan
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan
@@ -251,7 +251,7 @@ def test_a_dataset_that_is_given_up_is_let_go(photos: Files) -> None:
         planned(photos, (Decode(), CenterCrop(30), ColorJitter(0.1)), {CROP: DALI, "CenterCrop: pad": DALI})
     )
     next(iter(dataset))
-    streams = [weakref.ref(found) for found in gc.get_objects() if isinstance(found, Stream)]
+    streams = [weakref.ref(found) for found in gc.get_objects() if isinstance(found, PlanGraph)]
     del dataset
     gc.collect()
     assert streams
