@@ -40,18 +40,23 @@ from greenload.stages import GaussianBlur as GaussianBlur
 from greenload.stages import Normalize as Normalize
 from greenload.stages import OneHot as OneHot
 from greenload.stages import Pad as Pad
+from greenload.stages import Primitive as Primitive
 from greenload.stages import RandomAffine as RandomAffine
+from greenload.stages import RandomApply as RandomApply
+from greenload.stages import RandomChoice as RandomChoice
 from greenload.stages import RandomCrop as RandomCrop
 from greenload.stages import RandomErasing as RandomErasing
 from greenload.stages import RandomGrayscale as RandomGrayscale
 from greenload.stages import RandomHorizontalFlip as RandomHorizontalFlip
 from greenload.stages import RandomInvert as RandomInvert
+from greenload.stages import RandomOrder as RandomOrder
 from greenload.stages import RandomResizedCrop as RandomResizedCrop
 from greenload.stages import RandomRotation as RandomRotation
 from greenload.stages import RandomSolarize as RandomSolarize
 from greenload.stages import RandomVerticalFlip as RandomVerticalFlip
 from greenload.stages import Resize as Resize
 from greenload.stages import Shuffle as Shuffle
+from greenload.stages import Stage as Stage
 from greenload.stages import ToDtype as ToDtype
 from greenload.training.callback import EnergyCallback as EnergyCallback
 

@@ -22,6 +22,7 @@ class Ops(Protocol):
     def u64(self, x: Array) -> Array: ...
     def i64(self, x: Array) -> Array: ...
     def f64(self, x: Array) -> Array: ...
+    def cast(self, x: Array, dtype: str) -> Array: ...
     def xor(self, x: Array, y: Array) -> Array: ...
     def shift_right(self, x: Array, bits: int) -> Array: ...
     def floor(self, x: Array) -> Array: ...
@@ -32,6 +33,7 @@ class Ops(Protocol):
     def where(self, condition: Array, x: Array, y: Array) -> Array: ...
     def any(self, x: Array, axis: int) -> Array: ...
     def argmax(self, x: Array, axis: int) -> Array: ...
+    def argsort(self, x: Array) -> Array: ...
     def pick(self, x: Array, position: Array) -> Array: ...
     def take(self, x: Array, index: Array) -> Array: ...
     def stack(self, arrays: list[Array], axis: int) -> Array: ...
@@ -50,6 +52,13 @@ class _NumPyOps:
 
     def f64(self, x: Array) -> Array:
         return np.asarray(x).astype(np.float64)
+
+    def cast(self, x: Array, dtype: str) -> Array:
+        if dtype == "bfloat16":
+            import ml_dtypes
+
+            return np.asarray(x).astype(ml_dtypes.bfloat16)
+        return np.asarray(x).astype(dtype)
 
     def xor(self, x: Array, y: Array) -> Array:
         return np.bitwise_xor(x, y)
@@ -80,6 +89,9 @@ class _NumPyOps:
 
     def argmax(self, x: Array, axis: int) -> Array:
         return np.argmax(x, axis=axis)
+
+    def argsort(self, x: Array) -> Array:
+        return np.argsort(x, axis=-1, kind="stable")
 
     def pick(self, x: Array, position: Array) -> Array:
         return np.take_along_axis(x, np.asarray(position)[..., None], axis=-1)[..., 0]
@@ -119,6 +131,9 @@ def tensorflow_ops() -> Ops:
         def f64(self, x: Array) -> Array:
             return tf.cast(x, tf.float64)
 
+        def cast(self, x: Array, dtype: str) -> Array:
+            return tf.cast(x, dtype)
+
         def xor(self, x: Array, y: Array) -> Array:
             return tf.bitwise.bitwise_xor(x, y)
 
@@ -148,6 +163,9 @@ def tensorflow_ops() -> Ops:
 
         def argmax(self, x: Array, axis: int) -> Array:
             return tf.argmax(tf.cast(x, tf.int32), axis=axis)
+
+        def argsort(self, x: Array) -> Array:
+            return tf.cast(tf.argsort(x, stable=True), tf.int64)
 
         def pick(self, x: Array, position: Array) -> Array:
             return tf.gather(x, position, batch_dims=position.shape.rank, axis=-1)

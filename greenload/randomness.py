@@ -62,7 +62,7 @@ def mix(x: Array, ops: Ops = NUMPY) -> Array:
 def stage_key(name: str, occurrence: int) -> int:
     """The 64-bit key of a stage: its type's name and how many of that type stand before it.
 
-    Adding a stage of another type changes no other stage's key, hence no other stage's draws.
+    Adding a stage of another type changes no other stage's key, hence no other stage's draws (``stages.base.keys_of``).
     """
     digest = hashlib.blake2b(f"{name}/{occurrence}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little")

@@ -39,6 +39,8 @@ OF_FLOATS: dict[str, Callable[[Any], Stage]] = {
     "GaussianBlur": lambda x: gl.GaussianBlur(3, (x(0.5), x(2.0))),
     "Normalize": lambda x: gl.Normalize([x(0.5)], (x(0.25),)),
     "RandomAffine": lambda x: gl.RandomAffine(x(7.5), (x(0.5), x(0.25)), (x(0.5), x(1.5)), x(3.5), x(0.5)),
+    "RandomApply": lambda x: gl.RandomApply(gl.RandomVerticalFlip(x(0.25)), x(0.5)),
+    "RandomChoice": lambda x: gl.RandomChoice([gl.RandomGrayscale(x(0.25))] * 2, [x(0.5), x(0.25)]),
     "RandomErasing": lambda x: gl.RandomErasing(x(0.25), (x(0.25), x(0.5)), (x(0.5), x(2.0)), x(0.5)),
     "RandomGrayscale": lambda x: gl.RandomGrayscale(x(0.25)),
     "RandomHorizontalFlip": lambda x: gl.RandomHorizontalFlip(x(0.25)),
@@ -62,7 +64,7 @@ def test_stages_keep_numbers_of_numpy_as_pythons(name: str) -> None:
 
 
 def test_every_stage_with_numbers_is_tried() -> None:
-    assert set(STAGES) - set(OF_INTEGERS) - set(OF_FLOATS) == {"Cache", "Decode", "ToDtype"}
+    assert set(STAGES) - set(OF_INTEGERS) - set(OF_FLOATS) == {"Cache", "Decode", "RandomOrder", "ToDtype"}
 
 
 def test_arrays_stand_for_pairs() -> None:

@@ -45,6 +45,8 @@ REMEDY = "make tables"
 
 AROUND = ("Shuffle", "OneHot", "Cache", "Batch")
 """Stages that touch no pixel: tf.data does them, whichever backend does the others."""
+COMBINATORS = ("RandomApply", "RandomChoice", "RandomOrder")
+"""Stages made of stages, which are in the tables."""
 SHOWN: dict[str, Sequence[tuple[str, Stage]]] = {
     "Decode": [("", Decode())],
     "Resize": [("", Resize((224, 224))), ("without antialias", Resize((224, 224), antialias=False))],
@@ -76,7 +78,9 @@ HEAD = """\
 
 A backend runs a stage only if it keeps the stage's formula (its docstring) to a stated tolerance. A dash (—) means that
 it doesn't. A plan that asks for it is refused, with the name of a backend that can. Nothing is replaced in silence.
-`Shuffle`, `OneHot`, `Cache` and `Batch` touch no pixel; tf.data runs them around every backend.
+`Shuffle`, `OneHot`, `Cache` and `Batch` touch no pixel; tf.data runs them around every backend. `RandomApply`,
+`RandomChoice` and `RandomOrder` run on the backends that run all stages inside them, to the tolerances of those that an
+image goes through.
 
 **How to read a tolerance.** The first number is the largest distance of any value from the stage's reference, which is
 computed in float64. Two backends may lie twice as far apart. The number in brackets is the largest mean distance over
@@ -179,15 +183,13 @@ def _rows(dtype: str, dashes: bool = True) -> list[list[str]]:
 
 def _shown() -> dict[str, Sequence[tuple[str, Stage]]]:
     """Every stage on pixels with its variants, each with the words that tell it apart."""
-    others = [name for name in STAGES if name not in SHOWN and name not in AROUND]
+    others = [name for name in STAGES if name not in (*SHOWN, *AROUND, *COMBINATORS)]
     return SHOWN | {name: [("", STAGES[name]())] for name in others}
 
 
 def _parts(stage: Stage, spec: ImageSpec) -> list[tuple[p.Primitive, ImageSpec]]:
     """A stage's primitives, each with the images that enter it."""
-    between = ImageSpec((None, None, 3), spec.dtype, spec.layout) if not spec.encoded else spec
-    parts = stage.primitives(spec)
-    found = [(part, spec if place == 0 else between) for place, part in enumerate(parts)]
+    found = [(primitive, spec_in) for primitive, spec_in, _ in stage.operations(spec)]
     return [*found, (p.DecodeCrop(), spec)] if isinstance(stage, Decode) else found
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import IN_TF_DATA, BackendTraits
 from greenload.specs import DTYPES, ImageSpec
-from greenload.stages.primitives import Primitive
+from greenload.stages.primitives import Choice, Primitive
 
 if TYPE_CHECKING:
     from greenload.backends.replay import Replaying
@@ -33,6 +33,8 @@ class Tolerance:
 
 EXACT = Tolerance(0.0, 0.0)
 """The same bits."""
+UNKNOWN = Tolerance(math.inf, math.inf)
+"""Nothing is held: of a user's own primitive."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class BackendTable:
     name: str
     """What a plan calls it."""
     rows: Mapping[type[Primitive], TableRow]
-    """What it does, by primitive."""
+    """What it does, by primitive. ``Choice`` stands for what its parts' rows do, ``Primitive`` for users' own."""
     kinds: tuple[str, ...]
     """The kinds of files that it reads, keys of ``formats.KINDS``: all to the same pixels as other backends."""
     traits: BackendTraits = IN_TF_DATA
@@ -84,15 +86,51 @@ class BackendTable:
     not_for_others: tuple[str, ...] = ()
     """Kinds that it doesn't decode for other backends, since it may turn out not to read them."""
 
+    def row(self, primitive: Primitive) -> TableRow | None:
+        """How it does a primitive; ``None`` where it doesn't."""
+        own = self.name in primitive.lowerings
+        return self.rows.get(Primitive if own else type(primitive))
+
+    def lowering(self, primitive: Primitive) -> Any:
+        """How a primitive that it supports is built."""
+        row = self.row(primitive)
+        assert row is not None  # seen to when it was planned
+        return row.lowering
+
     def supports(self, primitive: Primitive, spec: ImageSpec) -> bool:
         """Whether it does a primitive on images of ``spec``."""
-        row = self.rows.get(type(primitive))
-        return row is not None and row.supports(primitive, spec)
+        row = self.row(primitive)
+        parts = primitive.parts if isinstance(primitive, Choice) else ()
+        able = all(self.supports(part.primitive, part.spec_in) for part in parts)
+        return row is not None and able and row.supports(primitive, spec)
 
     def tolerance(self, primitive: Primitive, spec: ImageSpec) -> Tolerance | None:
         """What it holds for a primitive on images of ``spec``; ``None`` where it doesn't do it."""
-        row = self.rows.get(type(primitive))
-        return row.tolerance_for(primitive, spec) if row is not None and row.supports(primitive, spec) else None
+        row = self.row(primitive)
+        if row is None or not self.supports(primitive, spec):
+            return None
+        return self._of_choice(primitive) if isinstance(primitive, Choice) else row.tolerance_for(primitive, spec)
+
+    def _of_choice(self, choice: Choice) -> Tolerance:
+        """Of the parts that an image may go through, one after another; not how one enlarges what another left."""
+        each = [
+            _summed([self.tolerance(part.primitive, part.spec_in) or EXACT for part in parts])
+            for parts in choice.alternatives
+        ]
+        if choice.turns > 1:
+            return _summed(each)
+        rim = max(_rim(one) for one in each)
+        worst = max(one.max for one in each)
+        return Tolerance(worst, max(one.mean for one in each), rim if rim > worst else None)
+
+
+def _rim(tolerance: Tolerance) -> float:
+    return tolerance.max if tolerance.rim is None else tolerance.rim
+
+
+def _summed(stated: Sequence[Tolerance]) -> Tolerance:
+    worst, rim = sum(one.max for one in stated), sum(map(_rim, stated))
+    return Tolerance(worst, sum(one.mean for one in stated), rim if rim > worst else None)
 
 
 def rows(*parts: Iterable[TableRow]) -> Mapping[type[Primitive], TableRow]:
@@ -129,7 +167,7 @@ class Records:
     images: Images
     """Encoded bytes, or pixels ``[H, W, C]``."""
     numbers: NDArray[np.float64]
-    """``[n, count]`` of ``Numbers.prepare``."""
+    """``[n, count]`` of ``DrawLayout.prepare``."""
     names: Sequence[str]
     """What names each record in an error."""
 

@@ -24,6 +24,7 @@ from greenload.backends.tf.backend import State
 from greenload.errors import BackendUnavailable, GreenloadError, PipelineError, RecordError
 from greenload.loading.dali_rows import Rows
 from greenload.loading.tf_graph import bad_record_error, host_call, plain, split_images
+from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan
 from greenload.sources import read_many
 
@@ -61,26 +62,33 @@ class DaliNode:
             )
         if plan.label.dtype not in dtypes():
             raise PipelineError(
-                f"DALI has no {plan.label.dtype}, but labels are {plan.label}: use another dtype in OneHot"
+                f"DALI has no {plan.label.dtype}, but labels are {plan.label}: "
+                f"use another dtype in {' or '.join(type(stage).__name__ for stage in plan.pipeline.label_stages)}"
             )
+        self._layout = DrawLayout.of(plan.pipeline)
         self._steps, self._spec = last.steps, last.spec_in
         self._intake = Intake.of(plan, last)
         # The shapes of all that is fed are those that it has for any one image.
         shape = (None, None, 3) if last.spec_in.encoded else last.spec_in.image_shape
         image = np.broadcast_to(np.uint8(0), [n or _ANY_SIDE for n in shape])
-        like = self._values(self._intake.like(*image.shape[:2]), np.zeros(1, np.int64), [image])
+        drawn = np.zeros((1, self._layout.count))
+        like = self._values(self._intake.like(*image.shape[:2]), np.zeros(1, np.int64), drawn, [image])
         # Besides DALI's own batches, one is being packed, one is held ready, one is being transferred.
         in_flight = _ITERATORS * (plan.prefetch + 3)
         self._rows = Rows(like, in_flight)
         self._recent: deque[tuple[NDArray[np.int64], NDArray[np.float64]]] = deque(maxlen=in_flight)
 
     def _values(
-        self, arguments: Mapping[str, NDArray[np.generic]], index: NDArray[np.int64], images: Sequence[Any]
+        self,
+        arguments: Mapping[str, NDArray[np.generic]],
+        index: NDArray[np.int64],
+        numbers: NDArray[np.float64],
+        images: Sequence[Any],
     ) -> dict[str, NDArray[np.generic]]:
         """All that rows hold before the images, by name."""
-        pipeline = self.plan.pipeline
+        given = self.plan.pipeline.source.labels[index]
         sides = {} if self._spec.encoded else {_SIDES: np.array([image.shape for image in images], np.int32)}
-        return {**sides, **arguments, _LABEL: pipeline.encode_labels(pipeline.source.labels[index])}
+        return {**sides, **arguments, _LABEL: self._layout.labels(given, numbers)}
 
     def pack(self, images: Any, sides: Any, numbers: Any, index: Any) -> NDArray[np.uint8]:
         """A batch's rows."""
@@ -93,7 +101,7 @@ class DaliNode:
             raise bad_record_error(error, names, index) from None
         self._recent.append((index, numbers))
         entering: Any = records.images
-        return self._rows.pack(self._values(arguments, index, entering), entering)
+        return self._rows.pack(self._values(arguments, index, numbers, entering), entering)
 
     def rows(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         """Batches of states, as ``tf_graph`` makes them, to batches of rows."""

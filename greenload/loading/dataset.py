@@ -12,7 +12,7 @@ from greenload.array_ops import tensorflow_ops
 from greenload.backends.dali.base import Target
 from greenload.loading.dali_node import DaliNode
 from greenload.loading.record_errors import MARK, REMEDY, naming, record_error
-from greenload.loading.tf_graph import Stream, options, plain
+from greenload.loading.tf_graph import PlanGraph, options, plain
 from greenload.plans.order import Order, Position
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan
@@ -59,7 +59,7 @@ class DatasetBuilder:
         self.plan = plan
         self.order = order
         self.numbers = DrawLayout.of(plan.pipeline)
-        self.stream = Stream(plan, order.group)
+        self.stream = PlanGraph(plan, order.group)
         self.node = DaliNode(plan, target) if target else None
         # Made within an epoch's functions, tables would be part of the graph, and copied at each start.
         self._labels = tf.constant(plan.pipeline.source.labels)

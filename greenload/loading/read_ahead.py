@@ -155,10 +155,10 @@ class _Reader:
         pipeline, order = self.plan.pipeline, index.tolist()
         read = self.cache.read if self.cache else read_many
         images: Any = read(pipeline.source, order)
-        records = Records(
-            images, self.numbers.prepare(pipeline.seed, epoch, index), [pipeline.source.name(i) for i in order]
-        )
-        return _Read(self.engine.prepare(records), pipeline.encode_labels(pipeline.source.labels[index]))
+        numbers = self.numbers.prepare(pipeline.seed, epoch, index)
+        records = Records(images, numbers, [pipeline.source.name(i) for i in order])
+        labels = self.numbers.labels(pipeline.source.labels[index], numbers)
+        return _Read(self.engine.prepare(records), labels)
 
 
 @dataclass(frozen=True)

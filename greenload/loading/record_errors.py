@@ -92,8 +92,8 @@ def _too_small(source: Source, index: int, pipeline: Pipeline | None) -> str:
     exif = any(isinstance(stage, Decode) and stage.exif for stage in pipeline.stages)
     data, header = formats.opened(data, truncated=pipeline.truncated)
     height, width = sides_of(data, header, exif)
-    misfit = DrawLayout.of(pipeline).misfit(np.array([height]), np.array([width]))
-    return misfit[1] if misfit else ""
+    too_small = DrawLayout.of(pipeline).first_too_small(np.array([height]), np.array([width]))
+    return too_small[1] if too_small else ""
 
 
 def naming(dataset: tf.data.Dataset, plan: Plan) -> tf.data.Dataset:

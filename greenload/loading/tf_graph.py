@@ -12,12 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from greenload.array_ops import tensorflow_ops
 from greenload.backends.base import Records
 from greenload.backends.chain import Chain
 from greenload.backends.tf import backend as tf_backend
 from greenload.backends.tf.backend import Element, State
 from greenload.errors import RecordError
 from greenload.loading.tf_reading import reader
+from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step
 from greenload.sources import Source
@@ -165,7 +167,7 @@ def split_images(values: Any, sides: Any) -> list[Any]:
 
 
 @dataclass(frozen=True)
-class Leg:
+class SegmentGroup:
     """Adjacent segments that work on batches without a transfer back to tf.data: one of tf.data's own, or all
     that follow each other on other backends."""
 
@@ -182,40 +184,41 @@ class Leg:
         return len(self.segments) == 1 and self.segments[0].traits.queues_batches
 
 
-def legs_of(segments: Sequence[Segment]) -> list[Leg]:
-    """Segments that work on batches, grouped into legs."""
-    legs: list[Leg] = []
+def grouped_segments(segments: Sequence[Segment]) -> list[SegmentGroup]:
+    """Segments, those that follow each other outside tf.data in one group."""
+    groups: list[SegmentGroup] = []
     for segment in segments:
-        if legs and legs[-1].crosses and segment.traits.takes_batches:
-            legs[-1] = Leg((*legs[-1].segments, segment))
+        if groups and groups[-1].crosses and segment.traits.takes_batches:
+            groups[-1] = SegmentGroup((*groups[-1].segments, segment))
         else:
-            legs.append(Leg((segment,)))
-    return legs
+            groups.append(SegmentGroup((segment,)))
+    return groups
 
 
-class Stream:
+class PlanGraph:
     """The functions of a plan's steps, lowered once, and how they make a dataset.
 
     Args:
         plan: what is lowered.
-        group: samples whose records lie together in the plan's order, if it keeps such groups.
+        record_group: samples whose records lie together in the plan's order, if it keeps such groups.
     """
 
-    def __init__(self, plan: Plan, group: int | None = None) -> None:
+    def __init__(self, plan: Plan, record_group: int | None = None) -> None:
         import tensorflow as tf
 
         plan.pipeline.check_labels()
         self.plan = plan
+        self._layout = DrawLayout.of(plan.pipeline)
         self._tables: list[Any] = []
         self._calls: list[_SegmentCall] = []
-        self._chains: dict[Leg, Chain] = {}
+        self._chains: dict[SegmentGroup, Chain] = {}
         caches = any(step.kind == "cache" for step in plan.steps)
-        self.reading = reader(plan.pipeline.source, threads=plan.threads, group=group, apart=caches)
+        self.reading = reader(plan.pipeline.source, threads=plan.threads, group=record_group, apart=caches)
         """How records are read; its ``sample`` is the first of ``on_samples``."""
         self.on_samples: list[tuple[Step, Element]] = []
         """Each step that works on single samples before they are batched, with its function; reading comes first."""
         lead = next((s for s in plan.segments[:1] if not s.batched), None)
-        self.legs = legs_of(plan.segments[1:] if lead else plan.segments)
+        self.segment_groups = grouped_segments(plan.segments[1:] if lead else plan.segments)
         """What is done to batches, in order."""
         single = lead.steps if lead else ()
         lowered = dict(zip(single, tf_backend.elements(plan, single), strict=True))
@@ -229,25 +232,25 @@ class Stream:
                 self.on_samples.append((step, lowered[step]))
         self.on_batches: dict[Step, Element] = {}
         """Each step that takes whole batches in tf.data, with its function."""
-        self.back: dict[Leg, Element] = {}
-        """Each leg of tf.data's own as one function of a batch."""
-        for leg in self.legs:
-            if not leg.crosses:
-                steps = leg.segments[0].steps
+        self.back: dict[SegmentGroup, Element] = {}
+        """Each group of tf.data's own as one function of a batch."""
+        for group in self.segment_groups:
+            if not group.crosses:
+                steps = group.segments[0].steps
                 done = tf_backend.elements(plan, steps)
                 # As one function, since between its steps images may differ in size, and have params and unrounded
                 # values with them.
                 whole = compose(done)
-                self.back[leg] = whole if leg.segments[0].batched else sample_by_sample(whole, steps[-1].spec_out)
-                if leg.segments[0].batched:
+                self.back[group] = whole if group.segments[0].batched else sample_by_sample(whole, steps[-1].spec_out)
+                if group.segments[0].batched:
                     self.on_batches |= dict(zip(steps, done, strict=True))
         entering = self.on_samples[-1][0].spec_out
-        self.ragged = not entering.encoded and not entering.static and bool(self.legs)
+        self.ragged = not entering.encoded and not entering.static and bool(self.segment_groups)
         """Whether images of different sizes go into one batch, to be transferred."""
         self._kept = ["position", "label", "image"]
-        if any(leg.crosses for leg in self.legs):
+        if any(group.crosses for group in self.segment_groups):
             self._kept += ["index", "numbers"]
-        elif any(tf_backend.reads_numbers(step) for step in self.on_batches):
+        elif self._layout.of_labels or any(tf_backend.reads_numbers(step) for step in self.on_batches):
             self._kept += ["numbers"]
 
     def empty_caches(self) -> None:
@@ -291,24 +294,24 @@ class Stream:
         return done
 
     def finish(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-        """``(images, labels)`` of batches of states, through every leg."""
+        """``(images, labels)`` of batches of states, through every group."""
         waiting: list[Element] = []
         one_by_one = False
-        for leg in self.legs:
-            if not leg.crosses:
-                waiting.append(self.back[leg])
-                one_by_one |= not leg.segments[0].batched
+        for group in self.segment_groups:
+            if not group.crosses:
+                waiting.append(self.back[group])
+                one_by_one |= not group.segments[0].batched
                 continue
             if waiting:
                 batches = self._mapped(batches, compose(waiting), one_by_one)
-            batches, waiting, one_by_one = self.crossing(batches, leg, self.chain(leg)), [], False
+            batches, waiting, one_by_one = self.crossing(batches, group, self.chain(group)), [], False
         whole = compose(waiting)
 
         def pair(state: State) -> tuple[Any, Any]:
             done = whole(state)
-            if any(leg.crosses for leg in self.legs):
+            if any(group.crosses for group in self.segment_groups):
                 done["image"].set_shape(self.plan.out_spec.shape)
-            return done["image"], self.labels(done["label"])
+            return done["image"], self.labels(done)
 
         return self._mapped(batches, plain(pair), one_by_one)
 
@@ -318,28 +321,25 @@ class Stream:
             return batches.map(work, num_parallel_calls=self.plan.threads, deterministic=True)
         return batches.map(work)
 
-    def labels(self, numbers: Any) -> Any:
+    def labels(self, state: State) -> Any:
         """A batch's labels as the pipeline gives them."""
-        import tensorflow as tf
+        return self._layout.labels(state["label"], state.get("numbers"), tensorflow_ops())
 
-        stage = self.plan.pipeline.one_hot
-        return tf.one_hot(numbers, stage.num_classes, dtype=stage.dtype) if stage else numbers
-
-    def chain(self, leg: Leg) -> Callable[[Records], Any]:
-        """What runs batches of records through a leg's segments; made once, and closed with this object."""
+    def chain(self, group: SegmentGroup) -> Callable[[Records], Any]:
+        """What runs batches of records through a group's segments; made once, and closed with this object."""
         from greenload import backends
 
-        if leg not in self._chains:
+        if group not in self._chains:
             batch = self.plan.pipeline.batch
             assert batch is not None  # make_plan sees to it
-            self._chains[leg] = backends.chain(self.plan, batch.size, leg.segments)
-        return self._chains[leg].run
+            self._chains[group] = backends.chain(self.plan, batch.size, group.segments)
+        return self._chains[group].run
 
-    def crossing(self, batches: tf.data.Dataset, leg: Leg, run: Callable[[Records], Any]) -> tf.data.Dataset:
+    def crossing(self, batches: tf.data.Dataset, group: SegmentGroup, run: Callable[[Records], Any]) -> tf.data.Dataset:
         """Batches transferred out of tf.data, through ``run``, and back as images."""
         import tensorflow as tf
 
-        spec = leg.segments[-1].spec_out
+        spec = group.segments[-1].spec_out
         call = _SegmentCall(run, self.plan.pipeline.source)
         self._calls.append(call)
         on_host = host_call(call, _SegmentCall.run_batch, tf.as_dtype(spec.dtype))
@@ -350,7 +350,7 @@ class Stream:
             return {key: value for key, value in state.items() if key != "sides"} | {"image": done}
 
         ready = batches.prefetch(1)
-        return ready.map(plain(transferred), num_parallel_calls=None if leg.batch_by_batch else _IN_FLIGHT)
+        return ready.map(plain(transferred), num_parallel_calls=None if group.batch_by_batch else _IN_FLIGHT)
 
 
 _IN_FLIGHT = 2  # batches in other backends at a time: while the last images of one are worked on or transferred,

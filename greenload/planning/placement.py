@@ -42,12 +42,25 @@ def place(pipeline: Pipeline, steps: Sequence[Step], *, threads: int, prefetch: 
 
 def _check_claims(pipeline: Pipeline, steps: Sequence[Step]) -> None:
     for step in steps:
-        if step.primitive is None or TABLES[step.backend].supports(step.primitive, step.spec_in):
+        if step.primitive is None:
+            continue
+        _check_lowerings(step.primitive)
+        if step.stage is not None and pipeline.stages[step.stage].mixes and step.traits.takes_batches:
+            raise PipelineError(
+                f"{pipeline.stages[step.stage]} mixes a batch, and backend {step.backend!r} works on its images one by "
+                f"one: use backend={TF_DATA!r}"
+            )
+        if TABLES[step.backend].supports(step.primitive, step.spec_in):
             continue
         able = supporting(step.primitive, step.spec_in)
         remedy = f"use backend={able[0]!r}" if able else "change its arguments, or remove it"
-        stage = pipeline.stages[step.stage] if step.stage is not None else " + ".join(step.stages)
-        if isinstance(step.primitive, p.Call):
+        stage, primitive = _at_fault(pipeline, step)
+        if primitive.lowerings:
+            raise PipelineError(
+                f"{stage} can't run on backend {step.backend!r}: it has lowerings for "
+                f"{', '.join(primitive.lowerings)} alone: {remedy}"
+            )
+        if isinstance(primitive, p.Call):
             raise PipelineError(
                 f"{stage} can't run on backend {step.backend!r}: arbitrary code is the explicit stage Apply(fn), for "
                 f"the backends that can run it: {remedy}"
@@ -55,6 +68,34 @@ def _check_claims(pipeline: Pipeline, steps: Sequence[Step]) -> None:
         raise PipelineError(
             f"{stage} can't run on backend {step.backend!r} to tolerance, for images that are {step.spec_in}: {remedy}"
         )
+
+
+def _check_lowerings(primitive: p.Primitive) -> None:
+    for part in primitive.parts if isinstance(primitive, p.Choice) else ():
+        _check_lowerings(part.primitive)
+    taking = [name for name, table in TABLES.items() if p.Primitive in table.rows]
+    wrong = [name for name in primitive.lowerings if name not in taking]
+    if wrong:
+        raise PipelineError(
+            f"{type(primitive).__name__}: lowerings are for {' or '.join(map(repr, taking))}, not {wrong[0]!r}"
+        )
+
+
+def _at_fault(pipeline: Pipeline, step: Step) -> tuple[str, p.Primitive]:
+    """Which stage, and which of its primitives, a step's backend doesn't do: of a combinator, what is inside it."""
+    assert step.primitive is not None  # what makes a step one of pixels
+    if step.stage is None:
+        return " + ".join(step.stages), step.primitive
+    stage, primitive = pipeline.stages[step.stage], step.primitive
+    shown = str(stage)
+    while isinstance(primitive, p.Choice):
+        wrong = (x for x in primitive.parts if not TABLES[step.backend].supports(x.primitive, x.spec_in))
+        part = next(wrong, None)
+        if part is None:
+            break
+        stage, primitive = stage.inside[part.stage], part.primitive
+        shown = f"{stage} inside {pipeline.stages[step.stage].title}"
+    return shown, primitive
 
 
 def _check_batches(pipeline: Pipeline, backend: str, steps: Sequence[Step]) -> None:

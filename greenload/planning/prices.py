@@ -123,8 +123,30 @@ def work_of_step(step: Step, kinds: Mapping[str, float]) -> Iterator[Work]:
             yield Work(step.backend, work_name(step), replace(amounts, entering=entering * taps), stages)
         case p.Call():
             pass  # the same wherever it can run
+        case p.Choice():
+            for parts, share in zip(primitive.alternatives, primitive.shares, strict=True):
+                for work in (work for part in parts for work in work_of_step(_as_step(step, part), kinds)):
+                    yield replace(work, amounts=work.amounts.times(share))
         case _:
             yield Work(step.backend, work_name(step), amounts, stages)
+
+
+def _as_step(step: Step, part: p.Part) -> Step:
+    """A part of an alternative as a step of its own, on every image."""
+    sizes = [_pixels(spec, size) for spec, size in ((part.spec_in, step.size_in), (part.spec_out, step.size_out))]
+    return replace(
+        step,
+        primitive=part.primitive,
+        spec_in=part.spec_in,
+        spec_out=part.spec_out,
+        size_in=sizes[0],
+        size_out=sizes[1],
+    )
+
+
+def _pixels(spec: ImageSpec, otherwise: float | None) -> float | None:
+    height, width, _ = spec.image_shape
+    return otherwise if height is None or width is None else float(height * width)
 
 
 def work_name(step: Step) -> str:

@@ -17,12 +17,10 @@ from greenload.plans.pipeline import Pipeline
 from greenload.plans.steps import Step
 from greenload.public import public
 from greenload.specs import ImageSpec
-from greenload.stages import Batch, Normalize, OneHot, Shuffle, Stage, ToDtype
+from greenload.stages import Batch, Normalize, Shuffle, Stage, ToDtype
 from greenload.stages import primitives as p
 
 _FLOATS = ("float16", "bfloat16", "float32")
-_ASIDE = (Batch, OneHot, Shuffle)
-"""Stages that change no pixel: what moves may stand before them."""
 
 
 @public
@@ -77,7 +75,8 @@ def split_for_device(pipeline: Pipeline) -> Split:
         raise PipelineError(f"what is split must be a Pipeline, not {type(pipeline).__name__} {str(pipeline)[:40]!r}")
     moved = movable(pipeline)
     if not moved:
-        last = next((stage for stage in reversed(pipeline.stages) if not isinstance(stage, _ASIDE)), "its source")
+        backwards = zip(reversed(pipeline.stages), reversed(pipeline.specs[:-1]), strict=True)
+        last = next((stage for stage, spec in backwards if not _aside(stage, spec)), "its source")
         raise PipelineError(
             "split_for_device moves the ToDtype and Normalize that a pipeline ends in, but this ends in "
             f"{last}: there is nothing to move, so load it as it is"
@@ -97,12 +96,17 @@ def movable(pipeline: Pipeline) -> list[int]:
     moved: list[int] = []
     for place in reversed(range(len(pipeline.stages))):
         stage, after = pipeline.stages[place], pipeline.specs[place + 1]
-        if isinstance(stage, _ASIDE):
+        if _aside(stage, pipeline.specs[place]):
             continue
         if not isinstance(stage, (ToDtype, Normalize)) or after.dtype not in (("float32",) if moved else _FLOATS):
             break
         moved.insert(0, place)
     return moved
+
+
+def _aside(stage: Stage, spec: ImageSpec) -> bool:
+    """Whether a stage changes no pixel, so that what moves may stand before it."""
+    return isinstance(stage, (Batch, Shuffle)) or (stage.changes_labels and not stage.primitives(spec))
 
 
 def _layer(pipeline: Pipeline, moved: list[int]) -> Any:

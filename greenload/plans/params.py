@@ -1,4 +1,4 @@
-"""The numbers that random stages need for a sample, prepared ahead; and every stage's params from them."""
+"""A sample's prepared random values, and every stage's params and labels from them."""
 
 from __future__ import annotations
 
@@ -12,28 +12,31 @@ from numpy.typing import NDArray
 from greenload import randomness
 from greenload.array_ops import NUMPY, Array, Ops
 from greenload.plans.pipeline import Pipeline
-from greenload.stages import Apply, Stage
+from greenload.specs import ImageSpec
+from greenload.stages import Apply, Params, Stage
 
 
 @dataclass(frozen=True)
 class DrawLayout:
-    """Where each stage finds its prepared numbers in the one vector a sample carries."""
+    """Where each stage's prepared random values lie in the one vector that a sample carries."""
 
     stages: tuple[Stage, ...]
     keys: tuple[int, ...]
     starts: tuple[int, ...]
     count: int
-    """How many numbers a sample carries."""
+    """How many prepared random values a sample carries."""
+    specs: tuple[ImageSpec, ...]
+    """Of the images that enter each stage."""
 
     @classmethod
     def of(cls, pipeline: Pipeline) -> DrawLayout:
         """The layout for a pipeline."""
         counts = [stage.numbers for stage in pipeline.stages]
         starts = tuple(int(n) for n in np.cumsum([0, *counts])[:-1])
-        return cls(pipeline.stages, pipeline.keys, starts, sum(counts))
+        return cls(pipeline.stages, pipeline.keys, starts, sum(counts), pipeline.specs[:-1])
 
     def prepare(self, seed: int, epoch: Array, index: Array, ops: Ops = NUMPY) -> Array:
-        """All random stages' prepared numbers for samples of an epoch.
+        """All stages' prepared random values, for samples of an epoch.
 
         Args:
             seed: the pipeline's.
@@ -45,45 +48,41 @@ class DrawLayout:
             float64 ``[n, count]``.
         """
         words = randomness.base(seed, epoch, index, ops=ops)
-        parts = [
-            stage.prepare(randomness.uniforms(words, key, stage.draws, ops), ops)
-            for stage, key in zip(self.stages, self.keys, strict=True)
-            if stage.draws
-        ]
+        parts = [stage.draw(words, key, ops) for stage, key in zip(self.stages, self.keys, strict=True) if stage.draws]
         if not parts:
             return ops.f64(index)[..., None][..., :0]
         return parts[0] if len(parts) == 1 else ops.concat(parts, axis=-1)
 
-    def of_stage(self, numbers: Array, place: int) -> Array:
-        """One stage's share ``[…, k]`` of the numbers ``[…, count]``."""
-        start = self.starts[place]
-        return numbers[..., start : start + self.stages[place].numbers]
+    def of_stage(self, numbers: Array, index: int) -> Array:
+        """One stage's share ``[…, k]`` of the prepared random values ``[…, count]``."""
+        start = self.starts[index]
+        return numbers[..., start : start + self.stages[index].numbers]
 
-    def misfit(
+    def first_too_small(
         self, height: NDArray[np.int64], width: NDArray[np.int64], first: int = 0, end: int | None = None
     ) -> tuple[int, str] | None:
         """The first image that is too small for a stage, and why; ``None`` if none is.
 
         Args:
-            height: int64 ``[n]``, rows of the images as they enter the stage at place ``first``.
+            height: int64 ``[n]``, rows of the images as they enter the stage of index ``first``.
             width: int64 ``[n]``, their columns.
             first: where to begin; 0 is where images are decoded.
-            end: the place before which to stop; all stages are looked at if not given.
+            end: the index before which to stop; all stages are looked at if not given.
         """
         stages = list(enumerate(self.stages))[first:end]
-        picky = [place for place, stage in stages if type(stage).fits is not Stage.fits]
+        limited = [index for index, stage in stages if type(stage).large_enough is not Stage.large_enough]
         # Sizes behind a random stage don't depend on its draws.
         drawn = np.zeros((len(height), self.count))
-        for place, stage in stages:
-            if place > max(picky, default=-1):
+        for index, stage in stages:
+            if index > max(limited, default=-1):
                 break
-            fits = stage.fits(height, width)
-            if fits is not None and not fits.all():
-                wrong = int(np.argmin(fits))
-                return wrong, f"{stage.misfit()}; it is {height[wrong]}×{width[wrong]} there"
+            enough = stage.large_enough(height, width)
+            if enough is not None and not enough.all():
+                wrong = int(np.argmin(enough))
+                return wrong, f"{stage.why_too_small()}; it is {height[wrong]}×{width[wrong]} there"
             if isinstance(stage, Apply):
                 return None  # what size a user's function gives, or what it refuses, isn't known
-            params = stage.params(self.of_stage(drawn, place), height, width)
+            params = stage.params(self.of_stage(drawn, index), height, width)
             height, width = stage.out_size(params, height, width)
         return None
 
@@ -92,25 +91,53 @@ class DrawLayout:
         numbers: Array,
         height: Array,
         width: Array,
-        places: Sequence[int],
+        indices: Sequence[int],
         ops: Ops = NUMPY,
         *,
         first: int = 0,
     ) -> dict[int, Any]:
-        """The params of the stages at some places, the images' sizes followed from stage to stage.
+        """The params of some stages, the images' sizes followed from stage to stage.
 
         Args:
             numbers: float64 ``[n, count]``.
-            height: int64 ``[n]``, rows of the images as they enter the stage at place ``first``.
+            height: int64 ``[n]``, rows of the images as they enter the stage of index ``first``.
             width: int64 ``[n]``, their columns.
-            places: which stages' params are wanted; sizes are followed through all stages from ``first`` on.
+            indices: of the stages whose params are wanted; sizes are followed through all stages from ``first`` on.
             ops: the array namespace.
             first: where to begin; 0 is where images are decoded.
         """
         wanted: dict[int, Any] = {}
-        for place, stage in list(enumerate(self.stages))[first : max(places, default=-1) + 1]:
-            params = stage.params(self.of_stage(numbers, place), height, width, ops)
-            if place in places:
-                wanted[place] = params
+        for index, stage in list(enumerate(self.stages))[first : max(indices, default=-1) + 1]:
+            params = stage.params(self.of_stage(numbers, index), height, width, ops)
+            if index in indices:
+                wanted[index] = params
             height, width = stage.out_size(params, height, width, ops)
         return wanted
+
+    @property
+    def of_labels(self) -> bool:
+        """Whether what becomes of labels depends on their samples' numbers."""
+        return any(stage.changes_labels and stage.numbers for stage in self.stages)
+
+    def labels(self, labels: Array, numbers: Array, ops: Ops = NUMPY) -> Array:
+        """The labels of a batch as the pipeline gives them.
+
+        Args:
+            labels: int64 ``[n]`` from the source, found good by ``Pipeline.check_labels``.
+            numbers: float64 ``[n, count]``; not looked at unless ``of_labels``.
+            ops: the array namespace.
+
+        Returns:
+            ``[n, …]`` of the pipeline's label.
+        """
+        for index, stage in enumerate(self.stages):
+            if not stage.changes_labels:
+                continue
+            params: Params = {}
+            if stage.numbers:
+                own = self.of_stage(numbers, index)
+                height, width, _ = self.specs[index].image_shape  # known behind Batch
+                nothing = ops.i64(own[..., 0] * 0.0)
+                params = stage.params(own, nothing + height, nothing + width, ops)
+            labels = stage.change_labels(labels, params, ops)
+        return labels

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from greenload import scalars, sources
 from greenload.errors import PipelineError, RecordError
 from greenload.public import public
-from greenload.randomness import stage_key
 from greenload.sources import RecordSource, Source
 from greenload.specs import MAX_BYTES, ImageSpec, LabelSpec, Truncation
-from greenload.stages import STAGES, Batch, Cache, Decode, OneHot, Shuffle, Stage
-from greenload.stages.reference import as_dtype
+from greenload.stages import STAGES, Batch, Cache, Decode, Shuffle, Stage
+from greenload.stages.arguments import imported
+from greenload.stages.base import keys_of
 from greenload.system.json_data import DataError, Value, short
 
 _FORMAT = "greenload.pipeline/1"
@@ -67,7 +63,8 @@ class Pipeline:
                 f"{source} is compressed and can only be read in order: remove Shuffle, or make plain files of it with "
                 "greenload pack"
             )
-        _ = self.specs, self.label
+        _check_labels(self.stages, self.specs)
+        _ = self.label
 
     @property
     def specs(self) -> tuple[ImageSpec, ...]:
@@ -89,50 +86,24 @@ class Pipeline:
         return spec
 
     @property
-    def one_hot(self) -> OneHot | None:
-        """The stage that encodes labels, if there is one."""
-        return next((stage for stage in self.stages if isinstance(stage, OneHot)), None)
+    def label_stages(self) -> tuple[Stage, ...]:
+        """The stages that change labels, in order."""
+        return tuple(stage for stage in self.stages if stage.changes_labels)
 
     def check_labels(self) -> None:
-        """Make sure that the source's labels can be encoded. Lists the source.
+        """Make sure that the first stage that changes labels can take the source's. Lists the source then.
 
         Raises:
-            RecordError: one can't; names its sample.
+            RecordError: it can't take one; names its sample.
         """
-        if self.one_hot and (wrong := self.one_hot.check(self.source.labels)) is not None:
-            label, last = self.source.labels[wrong], self.one_hot.num_classes - 1
-            raise RecordError(
-                self.source.name(wrong),
-                f"its label must be in 0 … {last} for {self.one_hot}, not {label}: "
-                f"pass num_classes={label + 1} or more, or correct the label"
-                if label >= 0
-                else f"its label must be in 0 … {last} for {self.one_hot}, not {label}: correct the label",
-            )
-
-    def encode_labels(self, labels: NDArray[np.int64]) -> NDArray[np.generic]:
-        """Labels of a batch of samples as the pipeline gives them, without TensorFlow.
-
-        Args:
-            labels: int64 ``[n]`` from the source, found good by ``check_labels``.
-
-        Returns:
-            ``[n, …]`` of the label's spec.
-        """
-        if self.one_hot is None:
-            return labels
-        codes = (labels[:, None] == np.arange(self.one_hot.num_classes)).astype(np.float64)
-        return codes.astype(np.float32) if self.one_hot.dtype == "float32" else as_dtype(codes, self.one_hot.dtype)
+        wrong = self.label_stages[0].wrong_label(self.source.labels) if self.label_stages else None
+        if wrong is not None:
+            raise RecordError(self.source.name(wrong[0]), wrong[1])
 
     @property
     def keys(self) -> tuple[int, ...]:
-        """The key of each stage's draws: by its type and how many of that type stand before it."""
-        seen: Counter[str] = Counter()
-        keys = []
-        for stage in self.stages:
-            name = type(stage).__name__
-            keys.append(stage_key(name, seen[name]))
-            seen[name] += 1
-        return tuple(keys)
+        """The key of each stage's draws."""
+        return keys_of(self.stages)
 
     @property
     def shuffled(self) -> bool:
@@ -172,6 +143,8 @@ class Pipeline:
     def from_dict(cls, data: Mapping[str, Any], source: Source | None = None) -> Pipeline:
         """The pipeline that ``to_dict`` described.
 
+        A function or a stage of a user's own is imported by its name: only read descriptions that you trust.
+
         Args:
             data: the description.
             source: the samples, where the description holds none (``Arrays``), or others than it names.
@@ -184,7 +157,7 @@ class Pipeline:
         try:
             value = Value(data)
             value.field("format").text(among=(_FORMAT,))
-            stages = [_stage(one) for one in value.field("stages").list()]
+            stages = [_stage(entry) for entry in value.field("stages").list()]
             seed = value.field("seed").integer(-_LARGEST_SEED, _LARGEST_SEED)
             given = sources.from_dict(value.field("source").data) if source is None else source
             return cls(given, *stages, seed=seed)
@@ -199,13 +172,26 @@ class Pipeline:
 
 def _stage(value: Value) -> Stage:
     """The stage that an entry of a description is of."""
-    kind = STAGES[value.field("stage").text(among=STAGES)]
-    given = {name: part.plain() for name, part in value.mapping().items() if name != "stage"}
-    arguments = {name: tuple(part) if isinstance(part, list) else part for name, part in given.items()}
+    given = value.field("stage")
+    kind = STAGES.get(given.text()) or imported(given.text())
+    if not isinstance(kind, type) or not issubclass(kind, Stage):
+        kind = STAGES[given.text(among=STAGES)]
+    parts = {name: part for name, part in value.mapping().items() if name != "stage"}
+    arguments = {name: _argument(part) for name, part in parts.items()}
     try:
         return kind(**arguments)
     except TypeError as error:
         raise PipelineError(f"{kind.__name__}: {error}") from None
+
+
+def _argument(value: Value) -> Any:
+    """A stage's argument, which may be a stage itself, or several."""
+    data = value.plain()  # no deeper than can be followed
+    if isinstance(data, Mapping):
+        return _stage(value)
+    if isinstance(data, list) and any(isinstance(part, Mapping) for part in data):
+        return tuple(_stage(part) for part in value.list())
+    return tuple(data) if isinstance(data, list) else data
 
 
 def _check_order(stages: tuple[Stage, ...]) -> None:
@@ -218,6 +204,20 @@ def _check_order(stages: tuple[Stage, ...]) -> None:
             random = next((before for before in stages[:position] if before.draws), None)
             if random is not None:
                 raise PipelineError(f"Cache after {random} would freeze its draws: put Cache before it")
+
+
+def _check_labels(stages: tuple[Stage, ...], specs: tuple[ImageSpec, ...]) -> None:
+    """What mixes a batch, or changes labels by draws, needs images of one size, and draws."""
+    for stage, spec in zip(stages, specs, strict=False):
+        if stage.mixes and not (spec.batched and stage.draws):
+            rule = (
+                "works on batches, but here images are single: put it behind Batch"
+                if stage.draws
+                else ("mixes a batch, so it needs a draw for each sample: set draws and numbers")
+            )
+            raise PipelineError(f"{stage} {rule}")
+        if stage.changes_labels and stage.numbers and not spec.batched:
+            raise PipelineError(f"{stage} changes labels by draws, so it works on batches: put it behind Batch")
 
 
 def _shown(value: object) -> str:

@@ -155,15 +155,16 @@ class Plan:
     @property
     def crossings(self) -> tuple[Crossing, ...]:
         """Every place where batches go from one backend to another."""
-        found, at, last = [], TF_DATA, None
+        crossings, at, last = [], TF_DATA, None
         for segment in self.segments:
             if segment.backend != at:
                 first = segment.steps[0]
-                found.append(Crossing(at, segment.backend, first.spec_in, image_bytes(first.spec_in, first.size_in)))
+                size = image_bytes(first.spec_in, first.size_in)
+                crossings.append(Crossing(at, segment.backend, first.spec_in, size))
             at, last = segment.backend, segment.steps[-1]
         if last is not None and last.traits.takes_batches and not last.traits.on_gpu:
-            found.append(Crossing(at, TF_DATA, self.out_spec, image_bytes(last.spec_out, last.size_out)))
-        return tuple(found)
+            crossings.append(Crossing(at, TF_DATA, self.out_spec, image_bytes(last.spec_out, last.size_out)))
+        return tuple(crossings)
 
     @property
     def in_tf_data(self) -> bool:
@@ -202,8 +203,8 @@ class Plan:
         lines += [f"crosses {crossing}" for crossing in self.crossings]
         if self.readers:
             lines.append(f"{self.decoding}: {self.decoder}; {_by_backend(self.readers)}")
-        if self.pipeline.one_hot:
-            lines.append(f"labels: {self.label} ({self.pipeline.one_hot})")
+        if self.pipeline.label_stages:
+            lines.append(f"labels: {self.label} ({', '.join(map(str, self.pipeline.label_stages))})")
         lines.append(f"{self.threads} threads, {self.prefetch} results held ready")
         if self.expected:
             lines += _why(self.expected)

@@ -97,27 +97,19 @@ def _lower(pipeline: Pipeline) -> list[Step]:
     for place, (stage, before, after) in enumerate(
         zip(pipeline.stages, pipeline.specs[:-1], pipeline.specs[1:], strict=True)
     ):
-        name = type(stage).__name__
+        name, kind = stage.title, (type(stage).__name__,)
         if isinstance(stage, Shuffle):
             continue
         if isinstance(stage, Cache):
-            steps.append(Step("cache", "Cache", (name,), TF_DATA, before, after))
+            steps.append(Step("cache", "Cache", kind, TF_DATA, before, after))
         elif isinstance(stage, Batch):
-            steps.append(Step("batch", "Batch", (name,), TF_DATA, before, after))
+            steps.append(Step("batch", "Batch", kind, TF_DATA, before, after))
         else:
-            parts = stage.primitives(before)
-            if not parts:  # what it wants is so already
-                continue
-            specs = [before, *(_between(part, before, after) for part in parts[:-1]), after]
-            for part, spec_in, spec_out in zip(parts, specs[:-1], specs[1:], strict=True):
-                label = name if len(parts) == 1 else f"{name}: {type(part).__name__.lower()}"
-                steps.append(Step("pixels", label, (name,), TF_DATA, spec_in, spec_out, part, place))
+            operations = stage.operations(before)  # none where what it wants is so already
+            for primitive, spec_in, spec_out in operations:
+                label = name if len(operations) == 1 else f"{name}: {type(primitive).__name__.lower()}"
+                steps.append(Step("pixels", label, kind, TF_DATA, spec_in, spec_out, primitive, place))
     return steps
-
-
-def _between(part: p.Primitive, before: ImageSpec, after: ImageSpec) -> ImageSpec:
-    """The spec after a stage's primitive that isn't its last: a crop, whose size differs from image to image."""
-    return ImageSpec((None, None, before.shape[-1]), before.dtype, before.layout)
 
 
 def _fuse(steps: list[Step]) -> list[Step]:

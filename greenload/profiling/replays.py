@@ -13,7 +13,7 @@ from greenload.backends import replay
 from greenload.backends.base import Records
 from greenload.backends.tf import backend as tf_backend
 from greenload.backends.tf.backend import Element
-from greenload.loading.tf_graph import Leg, Stream, compose, plain, sample_by_sample
+from greenload.loading.tf_graph import PlanGraph, SegmentGroup, compose, plain, sample_by_sample
 from greenload.plans.plan import Segment
 from greenload.plans.steps import Step
 from greenload.profiling.runs import DatasetRun, plan_run
@@ -38,7 +38,7 @@ class PipelineReplays:
         samples: how many different samples ``roots`` has.
     """
 
-    def __init__(self, stream: Stream, roots: Callable[[], tf.data.Dataset], samples: int) -> None:
+    def __init__(self, stream: PlanGraph, roots: Callable[[], tf.data.Dataset], samples: int) -> None:
         self.stream = stream
         self.samples = samples
         self._plan = stream.plan
@@ -94,14 +94,14 @@ class PipelineReplays:
         work = compose([*context, self.stream.kept])
         batches = self._mapped(captured, work).batch(self._batch_size).ignore_errors()
         idle = []
-        for leg in self.stream.legs:
-            if leg.crosses:
+        for group in self.stream.segment_groups:
+            if group.crosses:
                 idle.append(
-                    replay.IdleSegments(self._plan, leg.segments, self.entering(leg.segments[0]), self._batch_size)
+                    replay.IdleSegments(self._plan, group.segments, self.entering(group.segments[0]), self._batch_size)
                 )
-                batches = self.stream.crossing(batches, leg, idle[-1].run)
+                batches = self.stream.crossing(batches, group, idle[-1].run)
             else:
-                batches = batches.map(compose([_standing_in(leg.segments[0], self._batch_size)]))
+                batches = batches.map(compose([_standing_in(group.segments[0], self._batch_size)]))
 
         def release() -> None:
             for run in idle:
@@ -116,12 +116,14 @@ class PipelineReplays:
         What tf.data does to the samples of a batch one by one is replayed on samples: taking batches apart, and
         stacking them again, belongs to the transfer.
         """
-        leg = next(leg for leg in self.stream.legs if any(step in segment.steps for segment in leg.segments))
-        segment = next(segment for segment in leg.segments if step in segment.steps)
-        if leg.crosses:
+        group = next(
+            group for group in self.stream.segment_groups if any(step in segment.steps for segment in group.segments)
+        )
+        segment = next(segment for segment in group.segments if step in segment.steps)
+        if group.crosses:
             return replay.of(step.backend).pair(self._plan, segment, step, self.entering(segment))
         index = segment.steps.index(step)
-        batches = self._batches(self.stream.legs.index(leg))
+        batches = self._batches(self.stream.segment_groups.index(group))
         if not segment.batched:
             *before, element = tf_backend.elements(self._plan, segment.steps)[: index + 1]
             return self._pair(self._mapped(batches.unbatch(), compose(before)).cache().repeat(), [], element)
@@ -133,37 +135,37 @@ class PipelineReplays:
 
     def entering(self, segment: Segment) -> list[Records]:
         """Captured batches as they enter a segment on another backend."""
-        leg = next(leg for leg in self.stream.legs if segment in leg.segments)
-        index = leg.segments.index(segment)
+        group = next(group for group in self.stream.segment_groups if segment in group.segments)
+        index = group.segments.index(segment)
         if segment not in self._captured:
-            before = leg.segments[index - 1]
+            before = group.segments[index - 1]
             self._captured[segment] = (
-                replay.through(self._plan, before, self.entering(before)) if index else self._entering(leg)
+                replay.through(self._plan, before, self.entering(before)) if index else self._entering(group)
             )
         return self._captured[segment]
 
-    def _entering(self, leg: Leg) -> list[Records]:
+    def _entering(self, group: SegmentGroup) -> list[Records]:
         """Captured batches as they leave tf.data."""
         batches: list[Records] = []
-        spec = leg.segments[-1].spec_out
+        spec = group.segments[-1].spec_out
 
         def take(records: Records) -> NDArray[Any]:
             images: list[Any] = [i if isinstance(i, bytes) else i.copy() for i in records.images]
             batches.append(replace(records, images=images, numbers=records.numbers.copy()))
             return np.zeros((len(images), *(n or 0 for n in spec.image_shape)), spec.dtype)
 
-        for _ in self.stream.crossing(self._batches(self.stream.legs.index(leg)), leg, take):
+        for _ in self.stream.crossing(self._batches(self.stream.segment_groups.index(group)), group, take):
             pass
         return batches
 
     def _batches(self, count: int) -> tf.data.Dataset:
-        """The samples in batches, through the first ``count`` legs."""
+        """The samples in batches, through the first ``count`` groups."""
         batches = self.stream.samples(self._roots().take(self.samples)).batch(self._batch_size)
-        for leg in self.stream.legs[:count]:
-            if leg.crosses:
-                batches = self.stream.crossing(batches, leg, self.stream.chain(leg))
+        for group in self.stream.segment_groups[:count]:
+            if group.crosses:
+                batches = self.stream.crossing(batches, group, self.stream.chain(group))
             else:
-                batches = batches.map(compose([self.stream.back[leg]]))
+                batches = batches.map(compose([self.stream.back[group]]))
         return batches
 
     @property

@@ -11,6 +11,9 @@ from greenload.stages.color import ColorJitter as ColorJitter
 from greenload.stages.color import RandomGrayscale as RandomGrayscale
 from greenload.stages.color import RandomInvert as RandomInvert
 from greenload.stages.color import RandomSolarize as RandomSolarize
+from greenload.stages.combinators import RandomApply as RandomApply
+from greenload.stages.combinators import RandomChoice as RandomChoice
+from greenload.stages.combinators import RandomOrder as RandomOrder
 from greenload.stages.conversion import Normalize as Normalize
 from greenload.stages.conversion import ToDtype as ToDtype
 from greenload.stages.cropping import CenterCrop as CenterCrop
@@ -27,6 +30,7 @@ from greenload.stages.geometry import RandomHorizontalFlip as RandomHorizontalFl
 from greenload.stages.geometry import RandomVerticalFlip as RandomVerticalFlip
 from greenload.stages.geometry import Resize as Resize
 from greenload.stages.labels import OneHot as OneHot
+from greenload.stages.primitives import Primitive as Primitive
 
 STAGES: dict[str, type[Stage]] = {
     name: value

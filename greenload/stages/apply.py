@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +15,10 @@ from greenload.errors import PipelineError
 from greenload.public import public
 from greenload.specs import DTYPES, ImageSpec
 from greenload.stages import primitives as pixels
-from greenload.stages.arguments import need_decoded
+from greenload.stages.arguments import importable_name, imported, need_decoded
 from greenload.stages.base import Params, Stage
 from greenload.stages.primitives import Primitive
 from greenload.stages.reference import as_dtype
-
-_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 @public
@@ -102,37 +98,19 @@ class Apply(Stage):
         Raises:
             PipelineError: the function has no name by which it can be imported.
         """
-        name = f"{getattr(self.fn, '__module__', '')}:{getattr(self.fn, '__qualname__', '')}"
-        if not _NAME.fullmatch(name) or _found(name) is not self.fn:
-            raise PipelineError(
-                f"{self} can't be described, as its function can't be imported by a name: "
-                "define it with def at the top of a module"
-            )
         shape = None if self.shape is None else list(self.shape)
-        return {"stage": "Apply", "fn": name, "shape": shape, "dtype": self.dtype}
+        return {"stage": "Apply", "fn": importable_name(str(self), self.fn), "shape": shape, "dtype": self.dtype}
 
     def __str__(self) -> str:
         more = "".join(f", {k}={v!r}" for k, v in (("shape", self.shape), ("dtype", self.dtype)) if v is not None)
         return f"Apply({self.name}{more})"
 
 
-def _found(name: str) -> Any:
-    """What stands behind ``"module:name"``; ``None`` if nothing does."""
-    module, _, path = name.partition(":")
-    try:
-        found: Any = importlib.import_module(module)
-    except ImportError:
-        return None
-    for part in path.split("."):
-        found = getattr(found, part, None)
-    return found
-
-
 def _imported(name: str) -> Any:
-    found = _found(name) if _NAME.fullmatch(name) else None
-    if not callable(found):
+    function = imported(name)
+    if not callable(function):
         raise PipelineError(
             f"Apply: fn must be a function or the name of one that can be imported, 'package.module:function', "
             f"not {name!r}"
         )
-    return found
+    return function

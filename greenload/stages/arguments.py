@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,8 @@ import numpy as np
 from greenload import scalars
 from greenload.errors import PipelineError
 from greenload.specs import RANGES, ImageSpec
+
+_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 def is_number(value: Any) -> bool:
@@ -37,10 +41,10 @@ def probability(stage: str, value: Any) -> float:
     Raises:
         PipelineError: it is not.
     """
-    found = scalars.number(value)
-    if found is None or not 0.0 <= found <= 1.0:
+    p = scalars.number(value)
+    if p is None or not 0.0 <= p <= 1.0:
         raise PipelineError(f"{stage}: p must be a probability between 0 and 1, not {value!r}")
-    return found
+    return p
 
 
 def flag(stage: str, name: str, value: Any) -> bool:
@@ -96,10 +100,10 @@ def finite(stage: str, name: str, value: Any) -> float:
     Raises:
         PipelineError: it is not.
     """
-    found = scalars.number(value)
-    if found is None:
+    number = scalars.number(value)
+    if number is None:
         raise PipelineError(f"{stage}: {name} must be one finite number, not {value!r}")
-    return found
+    return number
 
 
 def sides(stage: str, name: str, value: Any) -> tuple[int, int, int, int]:
@@ -167,3 +171,36 @@ def need_level(stage: object, name: str, value: tuple[float, ...], spec: ImageSp
             f"{stage}: {name} is in the images' own range, for {spec.dtype} a whole number from {low} to {high}, "
             f"not {wrong[0]:g}: change it, or put ToDtype('float32', scale=True) before it"
         )
+
+
+def imported(name: str) -> Any:
+    """What ``"package.module:name"`` names, imported; ``None`` if it names nothing.
+
+    What an import runs is the module's own: only pass names that you trust.
+    """
+    if not _NAME.fullmatch(name):
+        return None
+    module, _, path = name.partition(":")
+    try:
+        value: Any = importlib.import_module(module)
+    except ImportError:
+        return None
+    for part in path.split("."):
+        value = getattr(value, part, None)
+    return value
+
+
+def importable_name(stage: str, value: Any) -> str:
+    """The name ``"package.module:name"`` by which a stage's function, or its class, is imported again.
+
+    Raises:
+        PipelineError: it has none.
+    """
+    name = f"{getattr(value, '__module__', '')}:{getattr(value, '__qualname__', '')}"
+    if imported(name) is not value:
+        what, word = ("class", "class") if isinstance(value, type) else ("function", "def")
+        raise PipelineError(
+            f"{stage} can't be described, as its {what} can't be imported by a name: "
+            f"define it with {word} at the top of a module"
+        )
+    return name

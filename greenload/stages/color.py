@@ -203,10 +203,10 @@ class RandomSolarize(Stage):
     p: float = 0.5
 
     def __post_init__(self) -> None:
-        found = finite("RandomSolarize", "threshold", self.threshold)
-        if not 0 <= found <= 255:
+        threshold = finite("RandomSolarize", "threshold", self.threshold)
+        if not 0 <= threshold <= 255:
             raise PipelineError(f"RandomSolarize: threshold must be a number from 0 to 255, not {self.threshold!r}")
-        object.__setattr__(self, "threshold", found)
+        object.__setattr__(self, "threshold", threshold)
         object.__setattr__(self, "p", probability("RandomSolarize", self.p))
 
     def out_spec(self, spec: ImageSpec) -> ImageSpec:

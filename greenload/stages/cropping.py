@@ -138,16 +138,16 @@ class RandomCrop(Stage):
             for have, want, pads in zip(spec.shape[:2], self._sides, self._around, strict=True)
         ]
         if any(lacks) and not self.pad_if_needed:
-            raise PipelineError(f"{self.misfit()}; here images are {spec}")
+            raise PipelineError(f"{self.why_too_small()}; here images are {spec}")
         return ImageSpec((*self._sides, spec.shape[2]), spec.dtype, HWC)
 
-    def fits(self, height: Array, width: Array, ops: Ops = NUMPY) -> Array | None:
+    def large_enough(self, height: Array, width: Array, ops: Ops = NUMPY) -> Array | None:
         if self.pad_if_needed:
             return None
         (rows, columns), (tall, wide) = self._sides, self._around
         return (height + sum(tall) >= rows) & (width + sum(wide) >= columns)
 
-    def misfit(self) -> str:
+    def why_too_small(self) -> str:
         (rows, columns), padded = self._sides, " with its padding" if self.padding else ""
         return (
             f"RandomCrop needs images of at least {rows}×{columns} pixels{padded}, but this is smaller: "

@@ -125,12 +125,12 @@ class Decode(Stage):
         scalars.one_of(PipelineError, "Decode: truncated", self.truncated, TRUNCATED)
 
     def to_dict(self) -> dict[str, Any]:
-        """As of any stage; usual values are left out, as in descriptions from before there were others."""
-        found = super().to_dict()
+        """The stage as JSON data. Usual values are left out, so that older versions read it too."""
+        described = super().to_dict()
         for name, usual in (("max_bytes", MAX_BYTES), ("truncated", "error")):
-            if found[name] == usual:
-                del found[name]
-        return found
+            if described[name] == usual:
+                del described[name]
+        return described
 
     def out_spec(self, spec: ImageSpec) -> ImageSpec:
         if not spec.encoded:

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload import scalars
+from greenload.array_ops import NUMPY, Array, Ops
 from greenload.errors import PipelineError
 from greenload.public import public
 from greenload.specs import DTYPES, ImageSpec, LabelSpec
-from greenload.stages.base import Stage
+from greenload.stages.base import Params, Stage
 
 
 @public
@@ -48,7 +49,16 @@ class OneHot(Stage):
             raise PipelineError(f"{self} takes a class's number, but here labels are {spec} already: remove it")
         return LabelSpec((self.num_classes,), self.dtype)
 
-    def check(self, labels: NDArray[np.int64]) -> int | None:
-        """The place of the first label that is no class's number; ``None`` if all are."""
+    def change_labels(self, labels: Array, params: Params, ops: Ops = NUMPY) -> Array:
+        return ops.cast(labels[..., None] == ops.i64(np.arange(self.num_classes)), self.dtype)
+
+    def wrong_label(self, labels: NDArray[np.int64]) -> tuple[int, str] | None:
         wrong = (labels < 0) | (labels >= self.num_classes)
-        return int(np.argmax(wrong)) if wrong.any() else None
+        if not wrong.any():
+            return None
+        place = int(np.argmax(wrong))
+        label = labels[place]
+        raised = f"pass num_classes={label + 1} or more, or " if label >= 0 else ""
+        return place, (
+            f"its label must be in 0 … {self.num_classes - 1} for {self}, not {label}: {raised}correct the label"
+        )

@@ -7,16 +7,30 @@ lowering.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from greenload.specs import MAX_BYTES, Truncation
+from greenload.public import public
+from greenload.specs import MAX_BYTES, ImageSpec, Truncation
 
 
+@public
 @dataclass(frozen=True)
 class Primitive:
-    """Base of the operations on pixels."""
+    """Base of the operations on pixels.
+
+    One of your own is a frozen dataclass with ``lowerings``; see ``Stage``.
+    """
+
+    lowerings: ClassVar[Mapping[str, Callable[[Any, Any, Mapping[str, Any]], Any]]] = {}
+    """Of a primitive of your own: the function that does it, by the name of each backend that can. It is called with
+    the primitive, the image and the stage's params, and returns the image.
+
+    On ``"tf"`` image and params are tensors, and the function is traced into the graph; the image is
+    ``[height, width, channels]``, or ``[batch, …]`` behind ``Batch``, where params have a row an image. On ``"pillow"``
+    it is a NumPy array ``[height, width, channels]``, not to be written to, and params are Python values.
+    """
 
 
 @dataclass(frozen=True)
@@ -141,3 +155,37 @@ class Affine(Primitive):
 class FlipAffine(Affine):
     """A horizontal ``Flip`` then ``Affine`` in one pass over the pixels, for backends that have an operator for
     both."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """An operation of an alternative."""
+
+    stage: int
+    """The index, inside the combinator, of the stage whose params it reads: their names begin with ``"index."``."""
+    primitive: Primitive
+    spec_in: ImageSpec
+    spec_out: ImageSpec
+
+
+@dataclass(frozen=True)
+class Choice(Primitive):
+    """Alternatives, of which each image gets its own: ``params["choices"]``, int64 ``[turns]``, says which is applied
+    at each turn, and −1 that none is. An alternative that isn't applied to an image costs nothing for it."""
+
+    alternatives: tuple[tuple[Part, ...], ...]
+    """The operations of each, in order; together they leave an image's spec as it is."""
+    shares: tuple[float, ...]
+    """How often each is applied to an image, in the mean."""
+    turns: int = 1
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The operations of all alternatives."""
+        return tuple(part for alternative in self.alternatives for part in alternative)
+
+
+def params_of(params: Mapping[str, Any], index: int) -> dict[str, Any]:
+    """Of a combinator's params those of one stage inside it, by its index."""
+    prefix = f"{index}."
+    return {name.removeprefix(prefix): value for name, value in params.items() if name.startswith(prefix)}

@@ -43,6 +43,8 @@ BACKENDS = ("tf", "dali-cpu", "pillow")
 STAGES = (
     *suite.VALUES,
     *suite.CALLS[:1],
+    *suite.CHOICES,
+    *suite.RESIZED,
     *suite.WHOLE,
     *(
         pytest.param(stages, marks=pytest.mark.slow)
@@ -58,6 +60,7 @@ STAGES = (
 )
 
 
+LEVELS = ImageSpec((4, 4, 3), "uint8", "HWC")
 PRIMITIVES = (
     p.Decode(),
     p.DecodeCrop(),
@@ -73,6 +76,8 @@ PRIMITIVES = (
     p.Call(abs),
     *(p.Affine((1.0,), (0.0,), dtype) for dtype in DTYPES),
     p.FlipAffine((1.0,), (0.0,), "float32"),
+    p.Choice(((p.Part(0, p.Crop(), LEVELS, LEVELS), p.Part(0, p.Pad(4, 4), LEVELS, LEVELS)),), (0.5,)),
+    p.Primitive(),
 )
 
 

@@ -89,7 +89,7 @@ def expected(pipeline: gl.Pipeline, epochs: int, shard: gl.Shard | None = None) 
     records: Any = [source.read(int(i)) for i in order]
     plan = make_plan(pipeline, "dali-cpu", threads=2)
     images = backends.run(plan, Records(records, numbers, [source.name(int(i)) for i in order]))
-    return images, pipeline.encode_labels(source.labels[order])
+    return images, DrawLayout.of(pipeline).labels(source.labels[order], None)
 
 
 def same(a: Pair, b: Pair) -> bool:
@@ -111,6 +111,17 @@ def test_pixels_labels_order_and_batches_are_those_of_the_backend(photos: Files)
     images, labels = expected(pipeline, 1, gl.Shard(1, 3))
     assert same(flat(part), (images[2:], labels[2:]))
     assert len(part) == 1
+
+
+@pytest.mark.slow
+def test_alternatives_are_those_of_the_backend(photos: Files) -> None:
+    choices = (
+        gl.RandomApply([gl.ColorJitter(0.4), gl.RandomHorizontalFlip(1.0)], 0.6),
+        gl.RandomChoice([gl.GaussianBlur(5), gl.RandomApply(gl.RandomGrayscale(0.5)), gl.RandomRotation(9)]),
+        gl.RandomOrder([gl.RandomErasing(1.0), gl.RandomVerticalFlip()]),
+    )
+    pipeline = gl.Pipeline(photos, Shuffle(), Decode(), *AUGMENTED, *choices, *FLOATS, Batch(4), seed=SEED)
+    assert same(flat(rehearse(pipeline, epochs=2)), expected(pipeline, 2))
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import greenload as gl
 from greenload import backends
 from greenload.errors import BackendUnavailable, PipelineError, RecordError
-from greenload.loading.tf_graph import Stream
+from greenload.loading.tf_graph import PlanGraph
 from greenload.planning.choose import make_plan
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan
@@ -198,7 +198,7 @@ def test_order_labels_and_pixels_are_those_of_one_backend(photos: Files, name: s
     for epoch in (0, 1):
         images, labels = (np.concatenate(parts) for parts in zip(*batches[3 * epoch : 3 * epoch + 3], strict=True))
         wanted = plan.pipeline.source.labels[order(plan, epoch)]
-        assert (labels == plan.pipeline.encode_labels(wanted)).all()
+        assert (labels == DrawLayout.of(plan.pipeline).labels(wanted, None)).all()
         assert str(images.dtype) == plan.out_spec.dtype
         found = suite.Difference.of(images, expected(plan, epoch))
         assert found.within(suite.held(plan)), f"{found} is beyond {suite.held(plan)}"
@@ -251,7 +251,7 @@ def test_a_dataset_that_is_given_up_is_let_go(photos: Files) -> None:
         planned(photos, (Decode(), CenterCrop(30), ColorJitter(0.1)), {CROP: DALI, "CenterCrop: pad": DALI})
     )
     next(iter(dataset))
-    streams = [weakref.ref(found) for found in gc.get_objects() if isinstance(found, Stream)]
+    streams = [weakref.ref(found) for found in gc.get_objects() if isinstance(found, PlanGraph)]
     del dataset
     gc.collect()
     assert streams

@@ -241,5 +241,5 @@ def test_behind_a_users_function_no_image_is_called_too_small() -> None:
 
     stages = (Decode(), Apply(doubled, shape=(None, None, 3)), RandomCrop(64), Batch(2))
     sides = np.array([40]), np.array([40])
-    assert DrawLayout.of(Pipeline(FILES, *stages)).misfit(*sides) is None
-    assert DrawLayout.of(Pipeline(FILES, stages[0], *stages[2:])).misfit(*sides) is not None
+    assert DrawLayout.of(Pipeline(FILES, *stages)).first_too_small(*sides) is None
+    assert DrawLayout.of(Pipeline(FILES, stages[0], *stages[2:])).first_too_small(*sides) is not None

@@ -352,3 +352,23 @@ def test_a_cold_profile_reads_from_the_device_or_says_why_not(sample_folder: Pat
     else:
         assert 0.8 * mean_bytes < read < 2 * mean_bytes + 8192
     validate(report.to_dict())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_windows", "no_trials")
+@pytest.mark.parametrize("backend", ["tf", "dali-cpu", "pillow"])
+def test_alternatives_are_one_row(sample_folder: Path, backend: str) -> None:
+    if not backends.get(backend).availability().usable:
+        pytest.skip(backend)
+    jitter, flips = gl.ColorJitter(0.4), (gl.RandomVerticalFlip(1.0), gl.RandomHorizontalFlip(1.0))
+    choices = (gl.RandomApply(jitter, 0.3), gl.RandomChoice(flips))
+    behind = gl.RandomOrder([gl.RandomGrayscale(0.5), jitter])
+    pipeline = photos(sample_folder, gl.Resize((48, 48)), *choices, gl.Batch(8), behind, gl.ToDtype("float32"))
+    report = profile(pipeline, backend, rounds=2, samples=32)
+    named = [step.name for step in report.steps if step.stages[0].startswith("Random")]
+    assert named == [
+        "RandomApply(ColorJitter, p=0.3)",
+        "RandomChoice(RandomVerticalFlip, RandomHorizontalFlip)",
+        "RandomOrder(RandomGrayscale, ColorJitter)",
+    ]
+    validate(report.to_dict())

@@ -14,6 +14,7 @@ from scipy import stats
 
 from greenload.array_ops import tensorflow_ops
 from greenload.errors import PipelineError
+from greenload.plans.pipeline import _stage
 from greenload.randomness import base, stage_key, uniforms
 from greenload.specs import DTYPES, ENCODED_SPEC, ImageSpec, LabelSpec
 from greenload.stages import (
@@ -29,11 +30,14 @@ from greenload.stages import (
     OneHot,
     Pad,
     RandomAffine,
+    RandomApply,
+    RandomChoice,
     RandomCrop,
     RandomErasing,
     RandomGrayscale,
     RandomHorizontalFlip,
     RandomInvert,
+    RandomOrder,
     RandomResizedCrop,
     RandomRotation,
     RandomSolarize,
@@ -44,6 +48,7 @@ from greenload.stages import (
     ToDtype,
 )
 from greenload.stages.reference import resize, resize_weights
+from greenload.system.json_data import Value
 
 SIDE = st.integers(1, 5000)
 UINT8 = ImageSpec((None, None, 3), "uint8", "HWC")
@@ -593,6 +598,9 @@ def test_every_stage_is_listed_equal_by_value_and_hashable() -> None:
         Normalize([0.5], [1]),  # type: ignore[arg-type]
         ToDtype("float32"),
         Apply("support_functions:halved", dtype="float32"),  # type: ignore[arg-type]
+        RandomApply(GaussianBlur(3), 0.1),
+        RandomChoice([RandomHorizontalFlip(), GaussianBlur(3)], [1, 2]),
+        RandomOrder((RandomHorizontalFlip(), RandomApply([GaussianBlur(3), RandomVerticalFlip()]))),
         OneHot(10),
         Cache(),
         Batch(2),
@@ -600,8 +608,7 @@ def test_every_stage_is_listed_equal_by_value_and_hashable() -> None:
     assert {type(stage).__name__ for stage in made} == set(STAGES)
     assert len(set(made)) == len(made)
     for stage in made:
-        data = json.loads(json.dumps(stage.to_dict()))
-        again = STAGES[data.pop("stage")](**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+        again = _stage(Value(json.loads(json.dumps(stage.to_dict()))))
         assert again == stage
         assert hash(again) == hash(stage)
         assert str(stage).startswith(type(stage).__name__ + "(")

@@ -13,6 +13,7 @@ import pytest
 import support_functions
 
 import greenload as gl
+from greenload.plans.params import DrawLayout
 from greenload.specs import LabelSpec
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 6, 3), np.uint8)
@@ -132,7 +133,7 @@ def test_many_classes_cost_no_more_memory_than_their_codes() -> None:
     pipeline = gl.Pipeline(SOURCE, gl.OneHot(20_000), gl.Batch(3))
     tracemalloc.start()
     try:
-        codes = pipeline.encode_labels(np.array([0, 19_999, 7]))
+        codes = DrawLayout.of(pipeline).labels(np.array([0, 19_999, 7]), None)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -149,10 +150,10 @@ def test_labels_are_one_hot(dtype: str) -> None:
     assert [str(label.dtype) for label in labels] == [dtype] * 2
     expected = np.eye(4)[[0, 1, 2, 3, 1]]
     assert (np.concatenate(labels).astype(float) == expected).all()
-    encoded = pipeline.encode_labels(SOURCE.labels)
+    encoded = DrawLayout.of(pipeline).labels(SOURCE.labels, None)
     assert str(encoded.dtype) == dtype
     assert (encoded.astype(float) == expected).all()
-    assert gl.Pipeline(SOURCE).encode_labels(SOURCE.labels).tolist() == [0, 1, 2, 3, 1]
+    assert DrawLayout.of(gl.Pipeline(SOURCE)).labels(SOURCE.labels, None).tolist() == [0, 1, 2, 3, 1]
 
 
 def test_a_label_without_a_batch_is_one_vector() -> None:

@@ -106,13 +106,13 @@ def test_every_place_of_a_random_crop_comes_equally_often() -> None:
 def test_an_image_too_small_for_a_random_crop_is_noticed() -> None:
     stage = RandomCrop((20, 30), padding=(1, 2, 3, 4))
     height, width = np.array([14, 13, 40, 14]), np.array([26, 40, 25, 26])
-    fits = stage.fits(height, width)
+    fits = stage.large_enough(height, width)
     assert fits is not None
     assert fits.tolist() == [True, False, False, True]
-    assert RandomCrop(9, pad_if_needed=True).fits(height, width) is None
+    assert RandomCrop(9, pad_if_needed=True).large_enough(height, width) is None
     layout = DrawLayout.of(Pipeline(Arrays(np.zeros((1, 40, 40, 3), np.uint8)), stage, RandomHorizontalFlip()))
-    assert layout.misfit(height[3:], width[3:]) is None
-    place, why = layout.misfit(height, width) or (None, "")
+    assert layout.first_too_small(height[3:], width[3:]) is None
+    place, why = layout.first_too_small(height, width) or (None, "")
     assert place == 1
     assert "at least 20×30 pixels" in why
     assert "13×40" in why

@@ -35,11 +35,14 @@ from greenload.stages import (
     Normalize,
     Pad,
     RandomAffine,
+    RandomApply,
+    RandomChoice,
     RandomCrop,
     RandomErasing,
     RandomGrayscale,
     RandomHorizontalFlip,
     RandomInvert,
+    RandomOrder,
     RandomResizedCrop,
     RandomRotation,
     RandomSolarize,
@@ -165,6 +168,33 @@ CONVERSIONS: tuple[tuple[Stage, ...], ...] = (
 """Every dtype to every other; right behind a flip DALI has one operator for both."""
 
 
+CHOICES: tuple[tuple[Stage, ...], ...] = (
+    (RandomApply([ColorJitter(0.4, 0.4, 0.4, 0.2), RandomHorizontalFlip(1.0)], 0.5),),
+    (RandomChoice([RandomVerticalFlip(1.0), RandomErasing(1.0, value=(1, 0, 1)), RandomGrayscale(1.0)], [1, 2, 1]),),
+    (RandomOrder([ColorJitter(0.2, 0.2), RandomErasing(0.9, value=1), RandomHorizontalFlip()]),),
+    (RandomApply(GaussianBlur(5), 0.6), RandomChoice([RandomRotation(30), GaussianBlur((9, 3))])),
+    (RandomChoice([RandomOrder([RandomVerticalFlip(), RandomApply(RandomErasing(1.0))]), RandomGrayscale(1.0)]),),
+    (ToDtype("uint8", True), RandomApply([ToDtype("float32"), Normalize((2,), (3,)), ToDtype("uint8")], 0.5)),
+    (
+        Batch(IMAGES),
+        RandomApply(ColorJitter(0.2, 0.2), 0.5),
+        RandomOrder([RandomGrayscale(0.5), RandomErasing(0.9, value=1), ColorJitter(hue=0.1)]),
+        RandomChoice([RandomErasing(1.0), RandomGrayscale(1.0)]),
+    ),
+    *(
+        (ToDtype(dtype, scale=True), *batch, RandomChoice([RandomErasing(1.0, value=1), RandomErasing(1.0)]))
+        for dtype in SMALL
+        for batch in ((), (Batch(IMAGES),))
+    ),
+)
+"""Some images through one stage, others through another."""
+RESIZED: tuple[tuple[Stage, ...], ...] = (
+    (Resize((30, 20)), RandomChoice([RandomResizedCrop((30, 20)), RandomCrop((30, 20), 3, fill=1), Resize((30, 20))])),
+    (Resize((30, 20)), RandomApply([Pad((1, 2), fill=3), CenterCrop((30, 20))], 0.5)),
+)
+"""The same, of images that all have one size."""
+
+
 def upside_down(image: Any) -> Any:
     """A user's function, in NumPy and in TensorFlow."""
     return image[::-1]
@@ -239,9 +269,9 @@ def cases() -> tuple[Case, ...]:
         for turn, (height, width) in enumerate(SIZES if stages in (*GEOMETRY, *VALUES) else FEW):
             kind = ("noise", "photo", "steps")[(place + turn) % 3]
             found += [Case(height, width, dtype, stages, kind) for dtype in ("uint8", "float32")]
-    for stages in (*CONVERSIONS, *CALLS):
+    for stages in (*CHOICES, *CONVERSIONS, *CALLS):
         found += [Case(*size, dtype, stages, "noise") for size in FEWEST for dtype in ("uint8", "float32")]
-    for stages in WHOLE:
+    for stages in (*WHOLE, *RESIZED):
         found += [Case(height, width, "uint8", stages, "photo") for height, width in ((33, 57), (101, 203), (240, 320))]
     return tuple(case for case in found if _fits(case))
 
@@ -327,24 +357,41 @@ def held(plan: Plan) -> Tolerance:
 
     Where a step moves pixels inwards, what is stated for the rim counts everywhere.
     """
-    worst = mean = rim = 0.0
+    so_far = (0.0, 0.0, 0.0)
     for step in plan.steps:
-        if step.primitive is None:
-            continue
-        own = TABLES[step.backend].tolerance(step.primitive, step.spec_in)
-        assert own is not None, f"{step.backend} doesn't claim {step.primitive} on {step.spec_in}"
-        if isinstance(step.primitive, p.Affine):
-            gain = max(map(abs, step.primitive.scale))
-            cut = float(step.primitive.dtype == "uint8" and worst > 0)
-            worst, mean, rim = worst * gain + cut, mean * gain + cut, rim * gain + cut
-        elif rim > worst and not isinstance(step.primitive, p.Flip):
-            worst = mean = rim
-        if isinstance(step.primitive, p.Color):  # what the strongest of the matrices in these cases enlarges
-            worst, mean, rim = worst * GAIN, mean * GAIN, rim * GAIN
-        elif isinstance(step.primitive, p.Erase) and worst:  # leaves the mean of what remains, which may be little
-            mean = max(mean, worst)
-        worst, mean, rim = worst + own.max, mean + own.mean, rim + (own.max if own.rim is None else own.rim)
-    return Tolerance(worst, mean, rim)
+        if step.primitive is not None:
+            so_far = _behind(so_far, step.backend, step.primitive, step.spec_in)
+    return Tolerance(*so_far)
+
+
+Errors = tuple[float, float, float]
+"""The largest, the mean, and the largest on the rim."""
+
+
+def _behind(so_far: Errors, backend: str, primitive: p.Primitive, spec: ImageSpec) -> Errors:
+    """Errors after a primitive, of images that had some before."""
+    if isinstance(primitive, p.Choice):
+        ends = [so_far]
+        for parts in primitive.alternatives:
+            own = ends[-1] if primitive.turns > 1 else so_far
+            for part in parts:
+                own = _behind(own, backend, part.primitive, part.spec_in)
+            ends.append(own)
+        return tuple(map(max, *ends))  # type: ignore[return-value]  # of three each
+    worst, mean, rim = so_far
+    own = TABLES[backend].tolerance(primitive, spec)
+    assert own is not None, f"{backend} doesn't claim {primitive} on {spec}"
+    if isinstance(primitive, p.Affine):
+        gain = max(map(abs, primitive.scale))
+        cut = float(primitive.dtype == "uint8" and worst > 0)
+        worst, mean, rim = worst * gain + cut, mean * gain + cut, rim * gain + cut
+    elif rim > worst and not isinstance(primitive, p.Flip):
+        worst = mean = rim
+    if isinstance(primitive, p.Color):  # what the strongest of the matrices in these cases enlarges
+        worst, mean, rim = worst * GAIN, mean * GAIN, rim * GAIN
+    elif isinstance(primitive, p.Erase) and worst:  # leaves the mean of what remains, which may be little
+        mean = max(mean, worst)
+    return worst + own.max, mean + own.mean, rim + (own.max if own.rim is None else own.rim)
 
 
 def run(backend: str, pipeline: Pipeline, records: Records, threads: int = 2) -> Pixels:
@@ -374,6 +421,8 @@ def claimed(backend: str) -> set[Work]:
     """All that a backend claims. A conversion of integers to themselves is no work of any stage."""
     found: set[Work] = set()
     for kind, row in TABLES[backend].rows.items():
+        if kind is p.Primitive:  # a user's own, of which nothing is held
+            continue
         for dtype in row.dtypes:
             to = row.to if issubclass(kind, p.Affine) else ("",)
             found |= {(kind, dtype, after) for after in to if not (dtype == after and dtype in ("uint8", "int8"))}

@@ -26,3 +26,21 @@ def twice(image: Any) -> Any:
     import tensorflow as tf
 
     return tf.concat([image, image], -3)
+
+
+def inverted(image: Any) -> Any:
+    """Light for dark, in NumPy and in TensorFlow."""
+    return 255 - image
+
+
+def failing_in_tensorflow(primitive: Any, image: Any, params: Any) -> Any:
+    """A primitive that fails when it runs."""
+    import tensorflow as tf
+
+    with tf.control_dependencies([tf.debugging.Assert(False, ["was worked on"])]):
+        return tf.identity(image)
+
+
+def failing_in_numpy(primitive: Any, image: Any, params: Any) -> Any:
+    """The same."""
+    raise ValueError("was worked on")

@@ -66,3 +66,20 @@ WINDOW = (
 
 MOVED = ("uint8", "int8", "float16", "float32")
 """The dtypes that DALI moves: it has no bfloat16."""
+
+
+def split(node: Node, predicate: Node) -> tuple[Node, Node]:
+    """The samples of a batch for which a condition holds, and the others."""
+    from nvidia.dali import fn
+
+    branch: Any = fn  # its stubs leave these operators out
+    yes, no = branch._conditional.split(node, predicate=predicate, _if_stmt=True)
+    return yes, no
+
+
+def merge(yes: Node, no: Node, predicate: Node) -> Node:
+    """A batch from what ``split`` gave."""
+    from nvidia.dali import fn
+
+    branch: Any = fn
+    return branch._conditional.merge(yes, no, predicate=predicate)

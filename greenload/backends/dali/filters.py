@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from greenload.backends.base import FILTERED, TableRow, Tolerance
-from greenload.backends.dali.base import MOVED, Argument, Lowering, Node, Target
+from greenload.backends.dali.base import MOVED, Argument, Lowering, Node, Target, merge, split
 from greenload.backends.dali.lowerings import TIES, constants
 from greenload.specs import ImageSpec
 from greenload.stages import Params
@@ -58,16 +57,12 @@ def warp(primitive: p.Warp, spec: ImageSpec, image: Node, fed: Mapping[str, Node
 
 
 def color(primitive: p.Color, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
-    """``coord_transform``. Where it happens to some images only, the others take a way around it: DALI's own
-    ``if``, as its ``pipeline_def(enable_conditionals=True)`` writes it, which copies nothing."""
-    from nvidia.dali import fn
-
+    """``coord_transform``. Where it happens to some images only, the others take a way around it."""
     if not primitive.maybe:
         return _recolored(image, fed["color"], spec, target)
-    branch: Any = fn  # its stubs leave these operators out
-    chosen, others = branch._conditional.split(image, predicate=fed["apply"], _if_stmt=True)
-    matrices, _ = branch._conditional.split(fed["color"], predicate=fed["apply"], _if_stmt=True)
-    return branch._conditional.merge(_recolored(chosen, matrices, spec, target), others, predicate=fed["apply"])
+    chosen, others = split(image, fed["apply"])
+    matrices, _ = split(fed["color"], fed["apply"])
+    return merge(_recolored(chosen, matrices, spec, target), others, fed["apply"])
 
 
 def _recolored(image: Node, matrices: Node, spec: ImageSpec, target: Target) -> Node:

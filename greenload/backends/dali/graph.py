@@ -66,7 +66,7 @@ def feeds_of(steps: Sequence[Step]) -> tuple[Feed, ...]:
 
 def _lowering(step: Step) -> Lowering:
     assert step.primitive is not None  # what makes a step one of pixels
-    lowering: Lowering = CPU_TABLE.rows[type(step.primitive)].lowering  # the GPU's are the same
+    lowering: Lowering = CPU_TABLE.lowering(step.primitive)  # the GPU's are the same
     return lowering
 
 

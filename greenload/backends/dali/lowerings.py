@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from greenload.backends.base import EXACT, FILTERED, TableRow, Tolerance
-from greenload.backends.dali.base import MOVED, WINDOW, Argument, Lowering, Node, Target
+from greenload.backends.dali.base import MOVED, WINDOW, Argument, Lowering, Node, Target, merge, split
 from greenload.backends.tolerances import CUT, reach
 from greenload.specs import ImageSpec
 from greenload.stages import primitives as p
@@ -110,12 +110,11 @@ def look_up(primitive: p.LookUp, spec: ImageSpec, image: Node, fed: Mapping[str,
     """``lookup_table`` for the images that are changed; the others take a way around it, which copies nothing."""
     from nvidia.dali import fn, types
 
-    branch: Any = fn  # its stubs leave these operators out
-    chosen, others = branch._conditional.split(image, predicate=fed["apply"], _if_stmt=True)
+    chosen, others = split(image, fed["apply"])
     changed = fn.lookup_table(
         chosen, keys=list(range(256)), values=list(primitive.table), dtype=types.UINT8, device=target.device
     )
-    return branch._conditional.merge(changed, others, predicate=fed["apply"])
+    return merge(changed, others, fed["apply"])
 
 
 def affine(primitive: p.Affine, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:

@@ -91,8 +91,9 @@ class Intake:
             RecordError: a header can't be read, a JPEG is cut, or an image is too small for a stage.
         """
         sizes = sizes_of(records.images, records.names, self.backend, decode_of(self.steps), self.readers)
-        if (misfit := self.numbers.misfit(sizes.height, sizes.width, self.first, self.end)) is not None:
-            raise RecordError(records.names[misfit[0]], misfit[1])
+        too_small = self.numbers.first_too_small(sizes.height, sizes.width, self.first, self.end)
+        if too_small is not None:
+            raise RecordError(records.names[too_small[0]], too_small[1])
         arguments = arguments_of(self.numbers, self.feeds, records.numbers, sizes, self.first)
         return replace(records, images=plain(records.images, sizes)), arguments
 

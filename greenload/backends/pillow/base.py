@@ -37,6 +37,8 @@ class Lowering:
     """What the function needs of its stage's params, for all images of a batch."""
 
 
+NUMPY_DTYPES = ("uint8", "int8", "float16", "float32")
+"""Without ml_dtypes NumPy has no bfloat16."""
 MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 """Pillow's mode for a number of channels, as long as nobody asks what they mean."""
 

@@ -18,6 +18,7 @@ from greenload.backends.base import ENCODED, FILTERED, TableRow, Tolerance
 from greenload.backends.pillow import decode as pillow_decode
 from greenload.backends.pillow.base import (
     MODES,
+    NUMPY_DTYPES,
     Apply,
     ImageParams,
     Lowering,
@@ -311,18 +312,16 @@ def _tabled(primitive: p.Affine, spec: ImageSpec) -> Apply:
     return apply
 
 
-_NUMPY = ("uint8", "int8", "float16", "float32")
-"""Without ml_dtypes NumPy has no bfloat16."""
 # Pillow has no unbiased resize without antialiasing, and no warp or blur that is the formula's.
 ROWS = (
     TableRow(p.Decode, Lowering(decode, decode_params), ENCODED),
     TableRow(p.DecodeCrop, Lowering(decode, decode_crop_params), ENCODED),
-    TableRow(p.Crop, Lowering(crop, crop_params), _NUMPY),
-    TableRow(p.Pad, Lowering(pad, pad_params), _NUMPY),
-    TableRow(p.Flip, Lowering(flip, flip_params), _NUMPY),
+    TableRow(p.Crop, Lowering(crop, crop_params), NUMPY_DTYPES),
+    TableRow(p.Pad, Lowering(pad, pad_params), NUMPY_DTYPES),
+    TableRow(p.Flip, Lowering(flip, flip_params), NUMPY_DTYPES),
     TableRow(p.Resize, Lowering(resize, size_params), FILTERED, tolerance=_resized, condition=_antialiased),
     TableRow(p.Color, Lowering(color, color_params), FILTERED, tolerance=_recolored),
-    TableRow(p.Erase, Lowering(erase, erase_params), _NUMPY),
+    TableRow(p.Erase, Lowering(erase, erase_params), NUMPY_DTYPES),
     TableRow(p.LookUp, Lowering(look_up, applied_params), ("uint8",)),
-    TableRow(p.Affine, Lowering(affine), _NUMPY, to=_NUMPY, tolerance=tolerances.affine),
+    TableRow(p.Affine, Lowering(affine), NUMPY_DTYPES, to=NUMPY_DTYPES, tolerance=tolerances.affine),
 )

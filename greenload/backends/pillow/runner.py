@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from greenload.backends.base import Images, Records, empty
 from greenload.backends.image_sizes import BatchSizes, decode_of, plain, sizes_of
 from greenload.backends.pillow.base import Apply, Lowering, as_array, written
-from greenload.backends.pillow.table import TABLE
+from greenload.backends.pillow.choice import built, lowering_of
 from greenload.backends.readers import Readers
 from greenload.errors import RecordError, UsageError
 from greenload.plans.params import DrawLayout
@@ -82,9 +82,9 @@ class PillowRunner:
         if self._pool.closed:
             raise UsageError("this PillowRunner is closed: make another")
         sizes = sizes_of(records.images, records.names, self._segment.backend, self._decode, self._readers)
-        misfit = self._numbers.misfit(sizes.height, sizes.width, self._segment.first, self._segment.end)
-        if misfit is not None:
-            raise RecordError(records.names[misfit[0]], misfit[1])
+        too_small = self._numbers.first_too_small(sizes.height, sizes.width, self._segment.first, self._segment.end)
+        if too_small is not None:
+            raise RecordError(records.names[too_small[0]], too_small[1])
         records = replace(records, images=plain(records.images, sizes))
         columns = self._columns(records.numbers, sizes)
         count, spec = len(records.images), self._segment.spec_out
@@ -141,5 +141,4 @@ class PillowRunner:
 
 def _lowered(step: Step) -> _Lowered:
     assert step.primitive is not None  # what makes a step one of pixels
-    lowering: Lowering = TABLE.rows[type(step.primitive)].lowering
-    return _Lowered(step, lowering, lowering.build(step.primitive, step.spec_in))
+    return _Lowered(step, lowering_of(step.primitive), built(step.primitive, step.spec_in, step.spec_out))

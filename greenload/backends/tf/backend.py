@@ -21,6 +21,7 @@ from greenload.backends.image_sizes import decode_of, sides_of
 from greenload.backends.readers import Readers
 from greenload.backends.tables import support
 from greenload.backends.tf import readers as tf_readers
+from greenload.backends.tf.lowerings import ROUNDING
 from greenload.backends.tf.table import TABLE
 from greenload.errors import BackendUnavailable, RecordError
 from greenload.plans.params import DrawLayout
@@ -70,19 +71,16 @@ def _followers(plan: Plan, step: Step) -> Sequence[Step]:
     return after[: next(ends, len(after))]
 
 
-_ROUNDING = (p.Resize, p.Warp, p.Color, p.Blur)
-
-
 def _lowering(step: Step, later: Sequence[Step], readers: Readers) -> Any:
     primitive = step.primitive
     assert primitive is not None  # what makes a step one of pixels
-    lower = TABLE.rows[type(primitive)].lowering
+    lower = TABLE.lowering(primitive)
     if isinstance(primitive, (p.Decode, p.DecodeCrop)):
         return lower(primitive, step.spec_in, step.spec_out, tf_readers.handing_on(readers, primitive))
-    if isinstance(primitive, _ROUNDING) and step.spec_out.dtype == "uint8":
+    if isinstance(primitive, ROUNDING) and step.spec_out.dtype == "uint8":
         after = next((s.primitive for s in later if not isinstance(s.primitive, p.Flip)), None)
         # Whole numbers 0 … 255 that become float next stay float: the same values, two conversions less.
-        stays = isinstance(after, _ROUNDING) or (isinstance(after, p.Affine) and after.dtype == "float32")
+        stays = isinstance(after, ROUNDING) or (isinstance(after, p.Affine) and after.dtype == "float32")
         return lower(primitive, step.spec_in, step.spec_out, "float32" if stays else "uint8")
     return lower(primitive, step.spec_in, step.spec_out)
 
@@ -117,10 +115,10 @@ def _fitting(stage: Stage, height: Any, width: Any) -> tuple[Any, Any]:
     """An image's size as it is, or an error where the image is too small for a stage."""
     import tensorflow as tf
 
-    fits = stage.fits(height, width, tensorflow_ops())
-    if fits is None:
+    enough = stage.large_enough(height, width, tensorflow_ops())
+    if enough is None:
         return height, width
-    with tf.control_dependencies([tf.debugging.Assert(fits, [stage.misfit(), height, width])]):
+    with tf.control_dependencies([tf.debugging.Assert(enough, [stage.why_too_small(), height, width])]):
         return tf.identity(height), tf.identity(width)
 
 
@@ -133,8 +131,9 @@ def _why(plan: Plan, segment: Segment, image: Any, message: str) -> str:
     except FormatError as error:
         return str(error)
     height, width = sides_of(image, head, decode.exif) if head else image.shape[:2]
-    misfit = DrawLayout.of(plan.pipeline).misfit(np.array([height]), np.array([width]), segment.first, segment.end)
-    return misfit[1] if misfit else f"can't be decoded: {message}"
+    sides = np.array([height]), np.array([width])
+    too_small = DrawLayout.of(plan.pipeline).first_too_small(*sides, segment.first, segment.end)
+    return too_small[1] if too_small else f"can't be decoded: {message}"
 
 
 class TensorFlowBackend:

@@ -6,12 +6,13 @@ float32, where the next step takes the same whole numbers as they are.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 
 from greenload.backends import tolerances
-from greenload.backends.base import FILTERED, TableRow, Tolerance
+from greenload.backends.base import FILTERED, UNKNOWN, TableRow, Tolerance
 from greenload.backends.tf.lowerings import Wanted, levels, resolve
 from greenload.errors import PipelineError
 from greenload.specs import DTYPES, ImageSpec
@@ -190,27 +191,51 @@ def call(primitive: p.Call, before: ImageSpec, after: ImageSpec) -> Any:
     """A user's function, traced with its Python control flow; what it returns is held to what was declared."""
     import tensorflow as tf
 
-    name = getattr(primitive.function, "__qualname__", type(primitive.function).__name__)
+    name = f"Apply({getattr(primitive.function, '__qualname__', type(primitive.function).__name__)})"
     traced = tf.function(primitive.function, autograph=True)
 
     def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
-        given = traced(image)
-        if given is None:
-            raise PipelineError(f"Apply({name}) returned nothing: end the function with return image")
-        result = tf.convert_to_tensor(given)
-        if result.dtype.name != after.dtype:
-            raise PipelineError(
-                f"Apply({name}) returned {result.dtype.name}, but {after.dtype} was declared: "
-                f"pass dtype={result.dtype.name!r}, or cast inside the function"
-            )
-        if not result.shape.is_compatible_with(after.shape):
-            raise PipelineError(
-                f"Apply({name}) returned an image of shape {result.shape}, but {after} was declared: "
-                "pass shape=(height, width, channels)"
-            )
-        return tf.ensure_shape(result, after.shape), {}
+        return _declared(name, traced(image), after, "pass dtype={0!r}", "pass shape=(height, width, channels)"), {}
 
     return lower
+
+
+def own(primitive: p.Primitive, before: ImageSpec, after: ImageSpec) -> Any:
+    """A user's own primitive: its function, as ``call`` has it."""
+    import tensorflow as tf
+
+    name = type(primitive).__name__
+    traced = tf.function(functools.partial(primitive.lowerings["tf"], primitive), autograph=True)
+
+    def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
+        params = resolve(wanted, image)
+        result = traced(image, params)
+        return _declared(name, result, after, "return that in out_spec", "return its shape in out_spec"), params
+
+    return lower
+
+
+def _declared(name: str, given: Any, after: ImageSpec, dtype_remedy: str, shape_remedy: str) -> Any:
+    """What a user's function returned, if it is what was declared.
+
+    Raises:
+        PipelineError: it isn't.
+    """
+    import tensorflow as tf
+
+    if given is None:
+        raise PipelineError(f"{name} returned nothing: end the function with return image")
+    result = tf.convert_to_tensor(given)
+    if result.dtype.name != after.dtype:
+        raise PipelineError(
+            f"{name} returned {result.dtype.name}, but {after.dtype} was declared: "
+            f"{dtype_remedy.format(result.dtype.name)}, or cast inside the function"
+        )
+    if not result.shape.is_compatible_with(after.shape):
+        raise PipelineError(
+            f"{name} returned an image of shape {result.shape}, but {after} was declared: {shape_remedy}"
+        )
+    return tf.ensure_shape(result, after.shape)
 
 
 ROWS = (
@@ -219,4 +244,5 @@ ROWS = (
     TableRow(p.Blur, blur, FILTERED, tolerance=_filtered),
     TableRow(p.Erase, erase, DTYPES),
     TableRow(p.Call, call, DTYPES),
+    TableRow(p.Primitive, own, DTYPES, tolerance=UNKNOWN),
 )

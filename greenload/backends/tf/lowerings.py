@@ -14,6 +14,8 @@ from greenload.stages import primitives as p
 
 Wanted = Any
 """A stage's params, or the function of an image's height and width that computes them."""
+ROUNDING = (p.Resize, p.Warp, p.Color, p.Blur)
+"""Primitives that round uint8 images once, and whose lowerings take the dtype that carries their results on."""
 
 
 def resolve(wanted: Wanted, image: Any) -> dict[str, Any]:

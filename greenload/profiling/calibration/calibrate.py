@@ -346,7 +346,7 @@ def _of(pipeline: Pipeline, names: Sequence[str], folder: Path, threads: int) ->
         sides = [(head.height, head.width) for head in heads]
     else:
         sides = [np.shape(image)[:2] for image in images]
-    small = DrawLayout.of(kept).misfit(*np.array(sides, np.int64).T)
+    small = DrawLayout.of(kept).first_too_small(*np.array(sides, np.int64).T)
     if small is not None:
         raise RecordError(records[small[0]], small[1])
     return of_pipeline(SizedPipeline.of(kept), names, threads, _OWN_WEIGHT)

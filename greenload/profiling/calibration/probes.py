@@ -13,7 +13,7 @@ from greenload import backends
 from greenload.backends.base import Records, Runner
 from greenload.backends.tables import in_tf_data
 from greenload.backends.tf import backend as tf_backend
-from greenload.loading.tf_graph import Stream, compose, plain, sample_by_sample
+from greenload.loading.tf_graph import PlanGraph, compose, plain, sample_by_sample
 from greenload.planning.choose import on_backend, supports
 from greenload.planning.placement import place
 from greenload.planning.prices import Work, work_of, work_of_segment, work_of_step
@@ -181,7 +181,7 @@ class Samples:
 
     def batched(self) -> Runnable:
         """The samples in batches."""
-        stream = Stream(self.plan)
+        stream = PlanGraph(self.plan)
         return self._of_batches(self.mapped(stream.kept).batch(self.laid.batch).ignore_errors())
 
     def on_whole_batches(self, apart: bool) -> Runnable:
@@ -195,13 +195,13 @@ class Samples:
 
     def handed_over(self) -> Runnable:
         """The samples in batches to another backend that does nothing, and images of its result's size back."""
-        stream = Stream(self.plan)
-        (leg,) = stream.legs
-        spec = leg.segments[-1].spec_out
+        stream = PlanGraph(self.plan)
+        (group,) = stream.segment_groups
+        spec = group.segments[-1].spec_out
         result = np.zeros((self.laid.batch, *(n or 0 for n in spec.image_shape)), spec.dtype)
         lead = self.elements() if not self.plan.segments[0].traits.takes_batches else []
         batches = self.mapped(compose([*lead, stream.kept])).batch(self.laid.batch).ignore_errors()
-        crossed = stream.crossing(batches, leg, lambda records: result[: len(records.images)])
+        crossed = stream.crossing(batches, group, lambda records: result[: len(records.images)])
         return self._of_batches(crossed.map(plain(lambda state: (state["image"], state["label"]))))
 
     def _of_batches(self, batches: tf.data.Dataset) -> Runnable:

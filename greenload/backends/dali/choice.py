@@ -1,0 +1,73 @@
+"""DALI's way to apply alternatives to the images that they were drawn for: its own conditionals, as
+``pipeline_def(enable_conditionals=True)`` writes them. The images that an alternative passes by take a way around it,
+which copies nothing."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greenload.backends.base import TableRow
+from greenload.backends.dali.base import MOVED, Argument, Lowering, Node, Target, merge, split
+from greenload.specs import ImageSpec
+from greenload.stages import Params
+from greenload.stages import primitives as p
+
+
+def _lowering(part: p.Part) -> Lowering:
+    from greenload.backends.dali.table import CPU_TABLE  # which has a row for what is here; the GPU's are the same
+
+    lowering: Lowering = CPU_TABLE.lowering(part.primitive)
+    return lowering
+
+
+def choice(primitive: p.Choice, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
+    """At each turn, each alternative on the images that got it."""
+    numbers = iter(range(len(primitive.parts)))
+    alternatives = [[(next(numbers), part) for part in parts] for parts in primitive.alternatives]
+    for turn in range(primitive.turns):
+        for index, parts in enumerate(alternatives):
+            if parts:
+                predicate = fed[_name(turn, index)]
+                chosen, others = split(image, predicate)
+                for number, part in parts:
+                    given = p.params_of(fed, number)
+                    own = {name: split(node, predicate)[0] for name, node in given.items()}
+                    chosen = _lowering(part).build(part.primitive, part.spec_in, chosen, own, target)
+                image = merge(chosen, others, predicate)
+    return image
+
+
+def choice_arguments(primitive: p.Choice, spec: ImageSpec) -> tuple[Argument, ...]:
+    """Which images get each alternative at each turn, and what each part is fed, its names led by the part's number."""
+    arguments = [
+        Argument(_name(turn, index), "bool", functools.partial(_gets, turn, index), 0)
+        for turn in range(primitive.turns)
+        for index, parts in enumerate(primitive.alternatives)
+        if parts
+    ]
+    for number, part in enumerate(primitive.parts):
+        for own in _lowering(part).arguments(part.primitive, part.spec_in):
+            take = functools.partial(_taken, own.take, part.stage)
+            arguments.append(Argument(f"{number}.{own.name}", own.dtype, take, own.ndim))
+    return tuple(arguments)
+
+
+def _name(turn: int, index: int) -> str:
+    return f"turn_{turn}_gets_{index}"
+
+
+def _gets(turn: int, index: int, params: Params) -> NDArray[np.bool_]:
+    gets: NDArray[np.bool_] = params["choices"][:, turn] == index
+    return gets
+
+
+def _taken(take: Callable[[Params], NDArray[np.generic]], index: int, params: Mapping[str, Any]) -> NDArray[np.generic]:
+    return take(p.params_of(params, index))
+
+
+ROWS = (TableRow(p.Choice, Lowering(choice_arguments, choice), MOVED),)

@@ -1,0 +1,89 @@
+"""The tf backend's way to apply alternatives to the images that they were drawn for.
+
+Single images go through a branch of the graph. Of a batch the rows that an alternative was drawn for are taken out, and
+put back: the others aren't worked on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from greenload.backends.base import TableRow
+from greenload.backends.tf.lowerings import ROUNDING, Wanted, resolve
+from greenload.specs import DTYPES, ImageSpec
+from greenload.stages import primitives as p
+
+Alternative = Callable[[Any, dict[str, Any]], Any]
+"""From images and the choice's params to the images after all of an alternative's parts."""
+
+
+def choice(primitive: p.Choice, before: ImageSpec, after: ImageSpec) -> Any:
+    """Each image through the alternatives that its params say."""
+    alternatives = [_alternative(parts) for parts in primitive.alternatives]
+    turn = _turn_of_batch if before.batched else _turn_of_image
+
+    def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
+        params = resolve(wanted, image)
+        for number in range(primitive.turns):
+            image = turn(alternatives, image, params["choices"][..., number], params)
+            image.set_shape(after.shape)
+        return image, params
+
+    return lower
+
+
+def _alternative(parts: Sequence[p.Part]) -> Alternative:
+    steps = [(part.stage, _lowered(part)) for part in parts]
+
+    def apply(image: Any, params: dict[str, Any]) -> Any:
+        for stage, lower in steps:
+            image = lower(image, p.params_of(params, stage))[0]
+        return image
+
+    return apply
+
+
+def _lowered(part: p.Part) -> Any:
+    from greenload.backends.tf.table import TABLE  # which has a row for what is here
+
+    lower = TABLE.lowering(part.primitive)
+    before, after = _of_any_count(part.spec_in), _of_any_count(part.spec_out)
+    if isinstance(part.primitive, ROUNDING):  # what passes it by is of the images' own dtype
+        return lower(part.primitive, before, after, after.dtype)
+    return lower(part.primitive, before, after)
+
+
+def _of_any_count(spec: ImageSpec) -> ImageSpec:
+    """A spec of batches as that of some of their images."""
+    return replace(spec, shape=(None, *spec.shape[1:])) if spec.batched else spec
+
+
+def _turn_of_image(alternatives: Sequence[Alternative], image: Any, chosen: Any, params: dict[str, Any]) -> Any:
+    import tensorflow as tf
+
+    branches = [lambda apply=apply: apply(image, params) for apply in alternatives]
+    if len(branches) == 1:
+        return tf.cond(chosen >= 0, branches[0], lambda: image)
+    return tf.switch_case(tf.cast(chosen, tf.int32), branches, default=lambda: image)
+
+
+def _turn_of_batch(alternatives: Sequence[Alternative], images: Any, chosen: Any, params: dict[str, Any]) -> Any:
+    import tensorflow as tf
+
+    for number, apply in enumerate(alternatives):
+        rows = tf.where(chosen == number)
+        images = tf.cond(tf.size(rows) > 0, lambda: _changed(apply, images, rows, params), lambda: images)  # noqa: B023
+    return images
+
+
+def _changed(apply: Alternative, images: Any, rows: Any, params: dict[str, Any]) -> Any:
+    """A batch, some of whose rows have gone through an alternative."""
+    import tensorflow as tf
+
+    own = {name: tf.gather_nd(values, rows) for name, values in params.items()}
+    return tf.tensor_scatter_nd_update(images, rows, apply(tf.gather_nd(images, rows), own))
+
+
+ROWS = (TableRow(p.Choice, choice, DTYPES),)
