@@ -153,7 +153,7 @@ class _Guard:
         os._exit(128 + self._came)
 
     def _end(self, number: int) -> None:
-        """End the process at once, but for its temporary files."""
+        """End the process at once; only its temporary files are removed first."""
         self._tell(number)
         with contextlib.suppress(Exception):  # a module may be there in halves
             _remove_temporary()

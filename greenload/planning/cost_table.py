@@ -42,7 +42,7 @@ class CostTerms:
     batch: float = 0.0
     """Calls: one over the batch size."""
     entering: float = 0.0
-    """Megapixels of three channels that enter; megabytes while they are encoded, and where images are handed over."""
+    """Megapixels of three channels that enter; megabytes while they are encoded, and where images are transferred."""
     leaving: float = 0.0
     """The same of what leaves."""
 

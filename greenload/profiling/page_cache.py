@@ -131,7 +131,7 @@ class ColdFiles:
     def drop(self) -> Dropped:
         """Drop them now, and count what stays: in some 20 µs of CPU time a file of 85 kB."""
         total = resident = 0
-        untold = False
+        unknown = False
         held: list[str] = []
         failed: list[str] = []
         for extent in self.extents:
@@ -142,7 +142,7 @@ class ColdFiles:
                 continue
             total += size
             if stays is None:
-                untold = True
+                unknown = True
             elif stays:
                 resident += min(stays, size)  # the last page is counted whole
                 held.append(extent.path)
@@ -151,12 +151,12 @@ class ColdFiles:
             reasons = [f"{failed[0]}, nor can {len(failed) - 1} more"]
         if held:
             reasons.append(f"{bytes_text(resident)} of {bytes_text(total)} stay in memory: {why_held(held[0])}")
-        elif untold:
+        elif unknown:
             reasons.append(
                 "whether the files left memory can't be told: it needs Linux 6.5 and files that the process may write"
             )
         files = len({extent.path for extent in self.extents})
-        return Dropped(files, total, None if untold or failed else resident, "; ".join(reasons))
+        return Dropped(files, total, None if unknown or failed else resident, "; ".join(reasons))
 
     def _drop(self, extent: Extent) -> tuple[int, int | None]:
         """Bytes of a stretch, and how many of them stay."""
@@ -234,9 +234,9 @@ def cached_by_mincore(handle: int, start: int, length: int) -> int | None:
 
 def why_held(path: str) -> str:
     """Why a file's pages stay in memory, as far as that can be seen from here."""
-    place = data_location([path])
-    if place.known and not place.disks:
-        return place.why
+    location = data_location([path])
+    if location.known and not location.disks:
+        return location.why
     try:
         inode, path = os.stat(path).st_ino, os.path.realpath(path)  # maps name the file itself, not links to it
     except OSError as error:

@@ -22,7 +22,7 @@ def _nothing() -> None:
 
 
 class DatasetRun:
-    """An endless dataset, consumed on demand: in C++, where ``shard`` hands one element of a group to Python.
+    """An endless dataset, consumed on demand: in C++, where ``shard`` gives one element of a group to Python.
 
     Args:
         dataset: what to run.

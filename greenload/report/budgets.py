@@ -55,7 +55,7 @@ class Budget:
     """One budget, as parsed."""
 
     rule: str
-    """As it was given."""
+    """The budget's text as it was given."""
     field: str
     """One of `OF_REPORTS` or `OF_WINDOWS`."""
     operator: str

@@ -20,7 +20,7 @@ from greenload.training.report import Passed
 _Step = Callable[[Any], tuple[Any, int | None]]
 """Trains on an iterator's next batch; gives what Keras's step gives, and the batch's rows."""
 _KEPT = "_greenload_steps"
-"""Where a training function keeps what was traced of it, by the spec of batches: fit is often called once an epoch."""
+"""A training function's attribute that keeps its traces, by the spec of batches: fit is often called once an epoch."""
 _UNDECIDED = object()
 
 

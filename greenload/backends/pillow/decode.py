@@ -133,9 +133,9 @@ def _check_rows(data: bytes, pixels: bytes) -> None:
         FormatError: they aren't, or can't be decompressed.
     """
     expected = sum(length * rows for length, rows in png.row_lengths(data))
-    found = sum(map(len, blocks(zlib.decompressobj(), pixels, expected)))
-    if found < expected:
-        raise FormatError(f"truncated PNG: {found} bytes of rows, where its header promises {expected}")
+    available = sum(map(len, blocks(zlib.decompressobj(), pixels, expected)))
+    if available < expected:
+        raise FormatError(f"truncated PNG: {available} bytes of rows, where its header promises {expected}")
 
 
 def _bmp(data: bytes) -> Image:

@@ -63,7 +63,7 @@ class Builder:
         if node.kind == "unbatch":
             return inputs[0].unbatch()
         if not node.known or (not inputs and node.kind != "random"):
-            return node.dataset  # a source has no state: whoever iterates over it opens its own files
+            return node.dataset  # a source has no state: each iterator opens its own files
         dataset = file_reader(node.dataset)
         variant = _MAKERS[type(dataset).__name__](self, dataset, [source._variant_tensor for source in inputs])
         return tf.data.experimental.from_variant(variant, node.element_spec)

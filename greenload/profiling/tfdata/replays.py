@@ -152,8 +152,8 @@ class DatasetReplays:
         into = self._counts.flows[before].elements_per_sample
         absent = captured
         if node.kind == "batch" and before.kind == "map" and before.inner is None:
-            # In the dataset, too, batching becomes one with the map before it, and hands on a batch in place of its
-            # elements one by one. The map's own row holds handing those on, so what that spares is the batch's.
+            # In the dataset, too, batching becomes one with the map before it, and passes on a batch in place of its
+            # elements one by one. The map's own row includes passing those on, and the batch saves that.
             absent = self._emptied(before, captured)
         present = self._on(node, absent)
         ratio = into / max(1e-12, self._counts.flows[node].elements_per_sample)
