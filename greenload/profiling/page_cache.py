@@ -73,9 +73,9 @@ def files_of(source: Source, indices: Sequence[int] | NDArray[np.int64] | None =
     """
     if isinstance(source, Arrays):
         raise UsageError("a cold run reads from a device, but Arrays are in memory: leave cold out")
-    places = np.arange(len(source)) if indices is None else np.asarray(indices, np.int64)
+    chosen = np.arange(len(source)) if indices is None else np.asarray(indices, np.int64)
     if isinstance(source, FileSource):
-        return tuple(Extent(source.paths[int(index)]) for index in places)
+        return tuple(Extent(source.paths[int(index)]) for index in chosen)
     if not isinstance(source, RecordSource):
         raise UsageError(
             f"a cold run needs to know the files, which {type(source).__name__} doesn't tell: leave cold out"
@@ -83,7 +83,7 @@ def files_of(source: Source, indices: Sequence[int] | NDArray[np.int64] | None =
     if any(part.kind != "plain" for part in source.parts()):
         return tuple(Extent(path) for path in dict.fromkeys(source.table.paths))
     index = source.table.index
-    good = places[index.lengths[places] >= 0]
+    good = chosen[index.lengths[chosen] >= 0]
     columns = (source.table.file(good), index.starts[good], index.lengths[good])
     rows = sorted(zip(*(column.tolist() for column in columns), strict=True))
     return tuple(_merged((source.table.paths[file], start, start + length) for file, start, length in rows))
@@ -224,8 +224,12 @@ def cached_by_mincore(handle: int, start: int, length: int) -> int | None:
         with mmap.mmap(handle, start + length - begin, prot=mmap.PROT_READ, offset=begin) as mapped:
             view = np.frombuffer(mapped, np.uint8)
             pages = np.zeros(-(-len(view) // _PAGE), np.uint8)
-            places = (ctypes.c_void_p(view.ctypes.data), ctypes.c_size_t(len(view)), ctypes.c_void_p(pages.ctypes.data))
-            failed = libc.mincore(*places)
+            arguments = (
+                ctypes.c_void_p(view.ctypes.data),
+                ctypes.c_size_t(len(view)),
+                ctypes.c_void_p(pages.ctypes.data),
+            )
+            failed = libc.mincore(*arguments)
             del view  # the map can't be closed while it is seen
     except (OSError, ValueError):
         return None

@@ -146,7 +146,7 @@ class SequentialReader:
     def _next(self, wanted: ByteRange) -> bytes:
         fitting = [stream for stream in self._streams if stream.path == wanted.path and stream.first <= wanted.start]
         if fitting:
-            stream = max(fitting, key=lambda one: one.at)
+            stream = max(fitting, key=lambda stream: stream.at)
             self._streams.remove(stream)
         else:
             if len(self._streams) == _STREAMS:
