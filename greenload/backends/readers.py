@@ -22,6 +22,7 @@ from greenload.sources import formats
 from greenload.sources.formats import FormatError, Header
 from greenload.sources.formats.strips import check_strips
 from greenload.system import shutdown
+from greenload.system.frameworks import tf
 from greenload.system.workers import Workers
 
 ORDER = ("pillow", "dali-cpu", "tf")
@@ -152,8 +153,6 @@ class Remembered(Readers):
 
 
 def _by_tensorflow(data: bytes, kind: str) -> NDArray[np.uint8]:
-    import tensorflow as tf
-
     from greenload.backends.tf.formats import decode_full
 
     try:

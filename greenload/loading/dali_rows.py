@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from greenload.backends.base import empty
 from greenload.backends.dali.base import Node
 from greenload.backends.dali.graph import dtypes
+from greenload.system.frameworks import fn
 from greenload.system.scratch import ScratchFolder
 
 WIDEST = 4
@@ -94,8 +95,6 @@ class Rows:
 
     def unpacked(self, rows: Node) -> tuple[dict[str, Node], Node]:
         """Every field by name, and the image's bytes, as nodes of a graph that has rows."""
-        from nvidia.dali import fn
-
         kinds, nodes = dtypes(), {}
         for field in self.fields:
             piece = fn.slice(rows, start=[field.at], shape=[field.bytes], axes=[0])

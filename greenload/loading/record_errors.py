@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +18,8 @@ from greenload.plans.plan import Plan
 from greenload.sources import Arrays, Source, formats
 from greenload.stages import Decode
 from greenload.system import forking, limits, shutdown
+from greenload.system.frameworks import tf
 from greenload.text import printable
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 MARK = "greenload: this record cannot be read or decoded:"
 REMEDY = (
@@ -101,8 +99,6 @@ def naming(dataset: tf.data.Dataset, plan: Plan) -> tf.data.Dataset:
 
     Inside a ``tf.function`` (Keras ``fit``) TensorFlow raises its own error, whose text names the record as well.
     """
-    import tensorflow as tf
-
     made_in, source = os.getpid(), plan.pipeline.source
     reads = not isinstance(source, Arrays)
 

@@ -15,6 +15,7 @@ from greenload.sources import Source, formats
 from greenload.sources.formats import Header
 from greenload.specs import MAX_BYTES, Truncation
 from greenload.system import limits
+from greenload.system.frameworks import tf
 from greenload.system.workers import Workers
 
 DECODES = "decodes now: it has changed, or what failed came later"
@@ -140,8 +141,6 @@ class Judge:
         Raises:
             MemoryError: there is too little memory to try.
         """
-        import tensorflow as tf
-
         try:
             decode_whole(tf.constant(data), None, self.max_bytes, self.truncated)
         except tf.errors.ResourceExhaustedError as error:

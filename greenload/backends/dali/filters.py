@@ -14,6 +14,7 @@ from greenload.backends.dali.lowerings import TIES, constants
 from greenload.specs import ImageSpec
 from greenload.stages import Params
 from greenload.stages import primitives as p
+from greenload.system.frameworks import fn, types
 
 # Makes halves round up, which GPUs round to even; above the error of float32 in a sum of four products.
 _HALVES_UP = 2.0**-14
@@ -45,8 +46,6 @@ def warp_arguments(primitive: p.Warp, spec: ImageSpec) -> tuple[Argument, ...]:
 
 def warp(primitive: p.Warp, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
     """``warp_affine``, whose ``matrix`` is the primitive's: output to input, 0 the corner of the first pixel."""
-    from nvidia.dali import fn, types
-
     return fn.warp_affine(
         image,
         matrix=fed["matrix"],
@@ -66,7 +65,7 @@ def color(primitive: p.Color, spec: ImageSpec, image: Node, fed: Mapping[str, No
 
 
 def _recolored(image: Node, matrices: Node, spec: ImageSpec, target: Target) -> Node:
-    from nvidia.dali import fn, math, types
+    from nvidia.dali import math
 
     if spec.dtype == "uint8":
         return fn.coord_transform(image, MT=matrices, dtype=types.UINT8, device=target.device)
@@ -88,8 +87,6 @@ def color_arguments(primitive: p.Color, spec: ImageSpec) -> tuple[Argument, ...]
 
 def blur(primitive: p.Blur, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
     """The separable Gaussian."""
-    from nvidia.dali import fn
-
     return fn.gaussian_blur(image, sigma=fed["sigma"], window_size=fed["taps"], device=target.device)
 
 
@@ -111,8 +108,6 @@ def erase_arguments(primitive: p.Erase, spec: ImageSpec) -> tuple[Argument, ...]
 
 def erase(primitive: p.Erase, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
     """One region; of no size where nothing is erased. On a GPU DALI erases no float16: its bits are erased as int16."""
-    from nvidia.dali import fn, types
-
     values = list(primitive.value)
     bits = spec.dtype == "float16"
     if bits:

@@ -10,6 +10,7 @@ from typing import Any
 
 from greenload.backends.base import Availability
 from greenload.errors import BackendUnavailable
+from greenload.system.frameworks import tf
 
 NAME = "DALI plugin for TensorFlow"
 _PACKAGE = "nvidia-dali-tf-plugin-cuda"
@@ -75,8 +76,6 @@ def tensorflow_device(gpu: int) -> str:
     Raises:
         BackendUnavailable: TensorFlow doesn't see it.
     """
-    import tensorflow as tf
-
     visible = [device.name.rsplit(":", 1)[-1] for device in tf.config.get_visible_devices("GPU")]
     if str(gpu) not in visible:
         seen = f"only {', '.join(visible)}" if visible else "no GPU"

@@ -19,6 +19,7 @@ from greenload.sources import formats
 from greenload.sources.formats import FormatError
 from greenload.stages import primitives as p
 from greenload.system import shutdown
+from greenload.system.frameworks import tf
 
 TURNED = ("JPEG", "PNG", "WebP")
 """The formats whose EXIF orientation is applied in the graph, by the bytes of the file as it is."""
@@ -33,8 +34,6 @@ def handing_on(readers: Readers, primitive: p.Decode | p.DecodeCrop) -> Handing:
         readers: of the plan.
         primitive: the step that decodes.
     """
-    import tensorflow as tf
-
     if not readers.backends:
         return as_it_is
     starts = formats.starts(readers.backends)
@@ -74,8 +73,6 @@ def handing_on(readers: Readers, primitive: p.Decode | p.DecodeCrop) -> Handing:
 
 def begins(data: Any, starts: Collection[bytes]) -> Any:
     """Whether a file begins in one of some ways."""
-    import tensorflow as tf
-
     lengths = sorted({len(start) for start in starts})
     alike = [tf.strings.substr(data, 0, n) == [start for start in starts if len(start) == n] for n in lengths]
     return tf.reduce_any(tf.concat(alike, 0))
