@@ -30,7 +30,8 @@ class Replay:
     batch_size: int
     once: Callable[[int], None]
     """Process captured batch ``i``."""
-    release: Callable[[], None]
+    close: Callable[[], None]
+    """Give back threads and captured inputs."""
 
     def run(self, samples: int) -> int:
         """Process at least ``samples`` samples, in whole batches, from the first captured batch on.
@@ -42,10 +43,6 @@ class Replay:
         for i in range(count):
             self.once(i % self.batches)
         return count * self.batch_size
-
-    def close(self) -> None:
-        """Give back threads and captured inputs."""
-        self.release()
 
 
 class Replaying(Protocol):

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +29,6 @@ from greenload.system import cache_folder, json_data, limits
 from greenload.system.frameworks import tf
 from greenload.system.json_data import DataError
 from greenload.system.notices import notify
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

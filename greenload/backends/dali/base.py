@@ -67,14 +67,15 @@ MOVED = ("uint8", "int8", "float16", "float32")
 """The dtypes that DALI moves: it has no bfloat16."""
 
 
+_operators: Any = fn  # its stubs leave conditionals out
+
+
 def split(node: Node, predicate: Node) -> tuple[Node, Node]:
     """The samples of a batch for which a condition holds, and the others."""
-    branch: Any = fn  # its stubs leave these operators out
-    yes, no = branch._conditional.split(node, predicate=predicate, _if_stmt=True)
+    yes, no = _operators._conditional.split(node, predicate=predicate, _if_stmt=True)
     return yes, no
 
 
 def merge(yes: Node, no: Node, predicate: Node) -> Node:
     """A batch from what ``split`` gave."""
-    branch: Any = fn
-    return branch._conditional.merge(yes, no, predicate=predicate)
+    return _operators._conditional.merge(yes, no, predicate=predicate)

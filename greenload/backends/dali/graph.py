@@ -44,16 +44,11 @@ class Feed:
     argument: Argument
 
 
-def pixel_steps(steps: Sequence[Step]) -> list[Step]:
-    """The steps that have a primitive, in order. That DALI has a lowering for each was seen to when it was planned."""
-    return [step for step in steps if step.primitive is not None]
-
-
 def feeds_of(steps: Sequence[Step]) -> tuple[Feed, ...]:
     """The inputs that some steps need beside the images.
 
     Args:
-        steps: with primitives, as ``pixel_steps`` gives them.
+        steps: with primitives. That DALI has a lowering for each was seen to when it was planned.
     """
     feeds = []
     for position, step in enumerate(steps):
