@@ -53,9 +53,9 @@ class TableRow:
     """Of images that enter; ``("bytes",)`` for files."""
     to: tuple[str, ...] = DTYPES
     """Of images that leave, for a primitive that changes it: one with a ``dtype``."""
-    tolerance: Tolerance | Callable[[Any, ImageSpec], Tolerance] = EXACT
-    """What is held against the reference; where that depends on its arguments or the images, a function of the
-    primitive and the spec of what enters."""
+    tolerance: Tolerance | Mapping[str, Tolerance] | Callable[[Any, ImageSpec], Tolerance] = EXACT
+    """What is held against the reference; where that depends on the dtype that enters, by dtype; where on more, a
+    function of the primitive and the spec of what enters."""
     condition: Callable[[Any, ImageSpec], bool] | None = None
     """Which of its arguments and images are taken, where not all are: a function of the same."""
 
@@ -67,6 +67,8 @@ class TableRow:
 
     def tolerance_for(self, primitive: Primitive, spec: ImageSpec) -> Tolerance:
         """What is held on images of ``spec``."""
+        if isinstance(self.tolerance, Mapping):
+            return self.tolerance[spec.dtype]
         return self.tolerance if isinstance(self.tolerance, Tolerance) else self.tolerance(primitive, spec)
 
 

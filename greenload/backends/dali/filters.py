@@ -135,10 +135,6 @@ def _warped(primitive: p.Warp, spec: ImageSpec, gpu: bool) -> Tolerance:
     return Tolerance(error, error / 6.0)
 
 
-def _filtered(primitive: p.Primitive, spec: ImageSpec, floats: Tolerance) -> Tolerance:
-    return _FILTERED if spec.dtype == "uint8" else floats
-
-
 def _erased(primitive: p.Erase, spec: ImageSpec) -> Tolerance:
     return constants(primitive.value, spec)
 
@@ -150,8 +146,8 @@ def _within_weights(primitive: p.Blur, spec: ImageSpec) -> bool:
 def rows(gpu: bool) -> tuple[TableRow, ...]:
     """These primitives in the backend's table."""
     warped = functools.partial(_warped, gpu=gpu)
-    recolored = functools.partial(_filtered, floats=_FLOATS_ON_GPU if gpu else _RECOLORED_FLOATS)
-    blurred = functools.partial(_filtered, floats=_FLOATS_ON_GPU if gpu else _BLURRED_FLOATS)
+    recolored = {"uint8": _FILTERED, "float32": _FLOATS_ON_GPU if gpu else _RECOLORED_FLOATS}
+    blurred = {"uint8": _FILTERED, "float32": _FLOATS_ON_GPU if gpu else _BLURRED_FLOATS}
     condition = _within_weights if gpu else None
     return (
         TableRow(p.Warp, Lowering(warp_arguments, warp), FILTERED, tolerance=warped),

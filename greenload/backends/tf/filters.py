@@ -144,10 +144,6 @@ def blur(primitive: p.Blur, before: ImageSpec, after: ImageSpec, carried: str = 
 _FILTERED = {"uint8": Tolerance(1.0, 5e-3), "float32": Tolerance(1e-6, 2e-7)}
 
 
-def _filtered(primitive: p.Color | p.Blur, spec: ImageSpec) -> Tolerance:
-    return _FILTERED[spec.dtype]
-
-
 def erase(primitive: p.Erase, before: ImageSpec, after: ImageSpec) -> Any:
     """A rectangle of one image by putting parts together, of a batch by a mask."""
 
@@ -229,8 +225,8 @@ def _declared(name: str, given: Any, after: ImageSpec, dtype_remedy: str, shape_
 
 ROWS = (
     TableRow(p.Warp, warp, FILTERED, tolerance=_warped),
-    TableRow(p.Color, color, FILTERED, tolerance=_filtered),
-    TableRow(p.Blur, blur, FILTERED, tolerance=_filtered),
+    TableRow(p.Color, color, FILTERED, tolerance=_FILTERED),
+    TableRow(p.Blur, blur, FILTERED, tolerance=_FILTERED),
     TableRow(p.Erase, erase, DTYPES),
     TableRow(p.Call, call, DTYPES),
     TableRow(p.Primitive, own, DTYPES, tolerance=UNKNOWN),

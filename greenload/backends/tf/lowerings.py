@@ -104,10 +104,6 @@ def resize(primitive: p.Resize, before: ImageSpec, after: ImageSpec, carried: st
 _RESIZED = {"uint8": Tolerance(1.0, 0.25), "float32": Tolerance(4e-5, 3e-6)}
 
 
-def _resized(primitive: p.Resize, spec: ImageSpec) -> Tolerance:
-    return _RESIZED[spec.dtype]
-
-
 def flip(primitive: p.Flip, before: ImageSpec, after: ImageSpec) -> Any:
     """Inside a ``cond``: images that stay aren't copied."""
 
@@ -166,7 +162,7 @@ def _spread(numbers: tuple[float, ...], spec: ImageSpec) -> Any:
 ROWS = (
     TableRow(p.Crop, crop, DTYPES),
     TableRow(p.Pad, pad, DTYPES),
-    TableRow(p.Resize, resize, FILTERED, tolerance=_resized),
+    TableRow(p.Resize, resize, FILTERED, tolerance=_RESIZED),
     TableRow(p.Flip, flip, DTYPES),
     TableRow(p.LookUp, look_up, ("uint8",)),
     TableRow(p.Affine, affine, DTYPES, tolerance=tolerances.affine),

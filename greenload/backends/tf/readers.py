@@ -25,7 +25,7 @@ TURNED = ("JPEG", "PNG", "WebP")
 """The formats whose EXIF orientation is applied in the graph, by the bytes of the file as it is."""
 
 
-def handing_on(readers: Readers, primitive: p.Decode | p.DecodeCrop) -> Handing:
+def handing_on(readers: Readers, primitive: p.Decoding) -> Handing:
     """A function that gives a file as it is where TensorFlow reads it, else a PNG of what another backend decodes.
 
     A file that can't be decoded stays as it is, and is refused by TensorFlow.
@@ -81,7 +81,7 @@ def begins(data: Any, starts: Collection[bytes]) -> Any:
 class _Call:
     """A call from TensorFlow into the other backends, for one file, which is whole, or has been filled."""
 
-    def __init__(self, readers: Readers, primitive: p.Decode | p.DecodeCrop) -> None:
+    def __init__(self, readers: Readers, primitive: p.Decoding) -> None:
         self._readers = readers
         self._able = support(TABLE.name, readers.backends)
         self._primitive = primitive
