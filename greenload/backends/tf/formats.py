@@ -17,7 +17,7 @@ from greenload.sources.formats import memory, others, png
 from greenload.specs import MAX_BYTES
 from greenload.system.frameworks import tf
 
-Handing = Callable[[Any], Any]
+ToReadable = Callable[[Any], Any]
 """From the bytes of a file that is no JPEG, a scalar string tensor, to those that are to be decoded."""
 
 
@@ -30,7 +30,7 @@ def decode_full(
     data: Any,
     kinds: Collection[str] | None = None,
     max_bytes: int = MAX_BYTES,
-    handing: Handing = as_it_is,
+    to_readable: ToReadable = as_it_is,
 ) -> Any:
     """A whole file to uint8 ``[H, W, 3]``: what decides whether a record is good.
 
@@ -38,7 +38,7 @@ def decode_full(
         data: a file's bytes, a scalar string tensor.
         kinds: the kinds of files to accept; all that TensorFlow decodes if not given.
         max_bytes: the most bytes that decoding it may take.
-        handing: of ``tf_readers``, where other backends decode what TensorFlow doesn't read. It costs a JPEG nothing.
+        to_readable: of ``tf_readers``: other backends decode what TensorFlow doesn't read. It costs a JPEG nothing.
     """
     accepted = None if kinds is None else tuple(kinds)
 
@@ -46,7 +46,7 @@ def decode_full(
         fitting = jpeg_within(data, tf.io.extract_jpeg_shape(data), max_bytes)
         return tf.io.decode_jpeg(fitting, channels=3, dct_method="INTEGER_ACCURATE")
 
-    return tf.cond(is_jpeg(data), jpeg, lambda: _others(accepted, max_bytes)(handing(data)))
+    return tf.cond(is_jpeg(data), jpeg, lambda: _others(accepted, max_bytes)(to_readable(data)))
 
 
 @functools.cache
