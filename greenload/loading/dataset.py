@@ -94,7 +94,7 @@ class DatasetBuilder:
         plan = self.plan
         if self.node:
             rows = stream.with_options(options(plan))
-            return self.node.dataset(rows, length, lambda text: record_error(text, plan.pipeline.source, plan), advance)
+            return self.node.dataset(rows, length, lambda text: record_error(text, plan), advance)
         bounded = stream.apply(tf.data.experimental.assert_cardinality(length)).prefetch(plan.prefetch)
         return naming(bounded.with_options(options(plan)), plan)
 
