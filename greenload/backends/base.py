@@ -202,11 +202,9 @@ class Runner(Protocol):
             RecordError: a record is bad; names it. The runner stays usable.
             BackendUnavailable: the backend failed, but on no record alone.
         """
-        ...
 
     def close(self) -> None:
         """Give back threads and buffers. Calling it twice is harmless."""
-        ...
 
 
 class Backend(Protocol):
@@ -215,20 +213,16 @@ class Backend(Protocol):
     @property
     def name(self) -> str:
         """What a plan calls it."""
-        ...
 
     @property
     def table(self) -> BackendTable:
         """What it does."""
-        ...
 
     def availability(self) -> Availability:
         """Whether this backend can run here, found out by loading it."""
-        ...
 
     def presence(self) -> Availability:
         """The same as far as it can be told without importing TensorFlow."""
-        ...
 
     def runner(self, plan: Plan, segment: Segment, batch_size: int) -> Runner:
         """Make a segment of a plan ready to run.
@@ -241,11 +235,9 @@ class Backend(Protocol):
         Raises:
             BackendUnavailable: this backend can't run here; names the remedy.
         """
-        ...
 
     def replays(self) -> Replaying | None:
         """How its steps are replayed on batches, for the profiler; ``None`` where tf.data replays them."""
-        ...
 
     def refusal(self, data: bytes) -> str | None:
         """Why it can't decode a file of a kind that it reads; empty if it can. ``None`` where it gives no reason of its
@@ -254,4 +246,3 @@ class Backend(Protocol):
         Args:
             data: the whole file, filled where it was cut off.
         """
-        ...

@@ -61,7 +61,6 @@ class Replaying(Protocol):
         Raises:
             RecordError: a record is bad.
         """
-        ...
 
     def idle_runner(
         self, plan: Plan, segment: Segment, batch_size: int, parts: Sequence[Records], done: Sequence[Records]
@@ -76,7 +75,6 @@ class Replaying(Protocol):
             parts: batches as they enter the segment.
             done: the same as they leave it.
         """
-        ...
 
 
 def of(backend: str) -> Replaying:

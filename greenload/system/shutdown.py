@@ -44,7 +44,6 @@ class Closable(Protocol):
 
     def close(self) -> None:
         """Give back threads and buffers."""
-        ...
 
 
 class Gate:
