@@ -167,7 +167,7 @@ class Plan:
         return tuple(crossings)
 
     @property
-    def in_tf_data(self) -> bool:
+    def uses_tf_data(self) -> bool:
         """Whether tf.data works on pixels."""
         return any(not segment.traits.takes_batches for segment in self.segments)
 

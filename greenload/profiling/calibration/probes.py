@@ -184,11 +184,11 @@ class Samples:
         stream = PlanGraph(self.plan)
         return self._of_batches(self.mapped(stream.kept).batch(self.laid.batch).ignore_errors())
 
-    def on_whole_batches(self, apart: bool) -> Runnable:
-        """Ready batches through the steps, sample by sample if ``apart``, as behind a transfer from another backend."""
+    def on_whole_batches(self, one_by_one: bool) -> Runnable:
+        """Ready batches through the steps; image by image if ``one_by_one``, as behind another backend."""
         (part,) = self.plan.segments
         whole = compose(tf_backend.elements(self.plan, part.steps))
-        work = sample_by_sample(whole, part.spec_out) if apart else whole
+        work = sample_by_sample(whole, part.spec_out) if one_by_one else whole
         ready = self.dataset().take(len(self.laid.pipeline.source)).batch(self.laid.batch, drop_remainder=True)
         batches = ready.cache().repeat()
         return self._of_batches(batches.map(compose([work]), num_parallel_calls=self.plan.threads))
@@ -235,14 +235,14 @@ def batching(name: str, laid: SizedPipeline, threads: int) -> Probe:
     return Probe(name, tuple(work_of(samples.plan.steps, laid.batch, laid.sizes.kinds)), samples.batched, without=True)
 
 
-def whole_batches(name: str, laid: SizedPipeline, threads: int, apart: bool) -> Probe:
+def whole_batches(name: str, laid: SizedPipeline, threads: int, one_by_one: bool) -> Probe:
     """Steps on batches in tf.data."""
     samples = Samples(laid, laid.plan("tf", threads))
     steps = samples.plan.segments[0].steps
     done = [work for step in steps for work in work_of_step(step, {})]
-    if apart:
+    if one_by_one:
         done += [work for work in work_of([_elsewhere(steps[0]), *steps], laid.batch, {}) if work.what == "one by one"]
-    return Probe(name, tuple(done), lambda: samples.on_whole_batches(apart))
+    return Probe(name, tuple(done), lambda: samples.on_whole_batches(one_by_one))
 
 
 def _elsewhere(step: Step) -> Step:
@@ -260,7 +260,7 @@ def transfers(name: str, laid: SizedPipeline, plan: Plan) -> ProbeGroup:
 
 
 def of_pipeline(laid: SizedPipeline, names: Sequence[str], threads: int, weight: float) -> Iterator[ProbeGroup]:
-    """A pipeline's own steps before ``Batch``, on every backend that claims them and reads the kinds of files, in runs
+    """A pipeline's own steps before ``Batch``, on every backend that does them and reads the kinds of files, in runs
     as long as it does."""
     pixels = [s for s in laid.plan("tf", threads).steps if s.kind == "pixels" and not s.spec_in.batched]
     whole = all(supports("tf", step, laid.sizes.kinds) for step in pixels)

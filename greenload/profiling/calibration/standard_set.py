@@ -235,7 +235,7 @@ def _claimed(laid: Sequence[tuple[str, SizedPipeline]], backend: str, threads: i
         try:
             yield on_batches(name, pipeline, backend, threads)
         except PipelineError:
-            continue  # what a backend doesn't claim it isn't asked to do
+            continue  # a backend is asked only for what its table has
 
 
 def _on_files(name: str, files: Files, backend: str, threads: int, thorough: bool) -> Iterator[ProbeGroup]:
@@ -273,10 +273,10 @@ def _around(material: Material, names: Sequence[str], threads: int) -> Iterator[
         probes = [batching(f"batch {name} {number}", pipeline, threads) for number, pipeline in enumerate(laid)]
         yield ProbeGroup(f"batching {name}", tuple(probes), Samples(laid[0], laid[0].plan("tf", threads)).alone)
         ends: tuple[Stage, ...] = (_NORMALIZE,) if images is floats else (_TO_FLOAT,)
-        whole = whole_batches(f"{name} batched", SizedPipeline.out(images, (), behind=ends), threads, apart=False)
+        whole = whole_batches(f"{name} batched", SizedPipeline.out(images, (), behind=ends), threads, one_by_one=False)
         yield ProbeGroup(f"batched {name}", (whole,))
-        apart = whole_batches(f"{name} one by one", SizedPipeline.out(images, (_FLIP,)), threads, apart=True)
-        yield ProbeGroup(f"one by one {name}", (apart,))
+        single = whole_batches(f"{name} one by one", SizedPipeline.out(images, (_FLIP,)), threads, one_by_one=True)
+        yield ProbeGroup(f"one by one {name}", (single,))
     taking = [name for name in names if not in_tf_data(name)]
     if not taking:
         return
