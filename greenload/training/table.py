@@ -32,7 +32,7 @@ def render_fit(report: FitReport) -> RenderableType:
     """The report for a rich console: what must be known first, the whole fit by part, a row for each epoch.
 
     Example:
-        >>> rich.print(render(callback.report))
+        >>> rich.print(render_fit(callback.report))
     """
     fit = report.fit
     groups = [name for name, figure in by_group(fit.total.energy_j).items() if figure.value != 0]
