@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from greenload.system.frameworks import tf
+
 Array = Any
 """A NumPy array or a TensorFlow tensor: whatever ``ops`` works on."""
 
@@ -119,7 +121,6 @@ NUMPY: Ops = _NumPyOps()
 @functools.cache
 def tensorflow_ops() -> Ops:
     """``Ops`` over TensorFlow tensors, usable inside ``tf.data`` functions. Imports TensorFlow."""
-    import tensorflow as tf
 
     class TensorFlowOps:
         def u64(self, x: Array) -> Array:

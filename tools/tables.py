@@ -11,7 +11,6 @@ from pathlib import Path
 
 from greenload.backends import BACKENDS
 from greenload.backends.base import Tolerance
-from greenload.backends.dali.table import measured_on_gpu
 from greenload.backends.tables import TABLES
 from greenload.errors import PipelineError
 from greenload.sources import formats
@@ -204,7 +203,20 @@ def _cell(backend: str, parts: Sequence[tuple[p.Primitive, ImageSpec]]) -> str:
     worst = Tolerance(max(t.max for t in held), max(t.mean for t in held))
     cell = f"{_number(worst.max)} ({_number(worst.mean)})" if rim else "exact"
     cell += f", rim {_number(rim)}" if rim > worst.max else ""
-    return cell if not TABLES[backend].traits.on_gpu or all(measured_on_gpu(*part) for part in parts) else f"{cell} *"
+    return cell if not TABLES[backend].traits.on_gpu or all(_measured_on_gpu(*part) for part in parts) else f"{cell} *"
+
+
+def _measured_on_gpu(primitive: p.Primitive, spec: ImageSpec) -> bool:
+    """Whether what ``"dali"`` states for a primitive on images of ``spec`` was measured on a GPU (an H100); the rest
+    comes from analysis."""
+    match primitive:
+        case p.Decode() | p.DecodeCrop():
+            return True
+        case p.Crop() | p.Pad() | p.Resize() | p.Flip(vertical=False):
+            return spec.dtype == "uint8"
+        case p.Affine():
+            return spec.dtype == "uint8" and primitive.dtype == "float32"
+    return False
 
 
 def _number(value: float) -> str:
@@ -220,8 +232,8 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 def _files() -> list[list[str]]:
     rows = [["kind", "what is read", *(f"`{name}`" for name in BACKENDS)]]
-    for name, kind in formats.KINDS.items():
-        rows.append([name, kind.what, *("yes" if name in table.kinds else "—" for table in TABLES.values())])
+    for name, variants in formats.KINDS.items():
+        rows.append([name, variants, *("yes" if name in table.kinds else "—" for table in TABLES.values())])
     return rows
 
 

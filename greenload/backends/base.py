@@ -53,9 +53,9 @@ class TableRow:
     """Of images that enter; ``("bytes",)`` for files."""
     to: tuple[str, ...] = DTYPES
     """Of images that leave, for a primitive that changes it: one with a ``dtype``."""
-    tolerance: Tolerance | Callable[[Any, ImageSpec], Tolerance] = EXACT
-    """What is held against the reference; where that depends on its arguments or the images, a function of the
-    primitive and the spec of what enters."""
+    tolerance: Tolerance | Mapping[str, Tolerance] | Callable[[Any, ImageSpec], Tolerance] = EXACT
+    """What is held against the reference; where that depends on the dtype that enters, by dtype; where on more, a
+    function of the primitive and the spec of what enters."""
     condition: Callable[[Any, ImageSpec], bool] | None = None
     """Which of its arguments and images are taken, where not all are: a function of the same."""
 
@@ -67,6 +67,8 @@ class TableRow:
 
     def tolerance_for(self, primitive: Primitive, spec: ImageSpec) -> Tolerance:
         """What is held on images of ``spec``."""
+        if isinstance(self.tolerance, Mapping):
+            return self.tolerance[spec.dtype]
         return self.tolerance if isinstance(self.tolerance, Tolerance) else self.tolerance(primitive, spec)
 
 
@@ -200,11 +202,9 @@ class Runner(Protocol):
             RecordError: a record is bad; names it. The runner stays usable.
             BackendUnavailable: the backend failed, but on no record alone.
         """
-        ...
 
     def close(self) -> None:
         """Give back threads and buffers. Calling it twice is harmless."""
-        ...
 
 
 class Backend(Protocol):
@@ -213,20 +213,16 @@ class Backend(Protocol):
     @property
     def name(self) -> str:
         """What a plan calls it."""
-        ...
 
     @property
     def table(self) -> BackendTable:
         """What it does."""
-        ...
 
     def availability(self) -> Availability:
         """Whether this backend can run here, found out by loading it."""
-        ...
 
     def presence(self) -> Availability:
         """The same as far as it can be told without importing TensorFlow."""
-        ...
 
     def runner(self, plan: Plan, segment: Segment, batch_size: int) -> Runner:
         """Make a segment of a plan ready to run.
@@ -239,11 +235,9 @@ class Backend(Protocol):
         Raises:
             BackendUnavailable: this backend can't run here; names the remedy.
         """
-        ...
 
     def replays(self) -> Replaying | None:
         """How its steps are replayed on batches, for the profiler; ``None`` where tf.data replays them."""
-        ...
 
     def refusal(self, data: bytes) -> str | None:
         """Why it can't decode a file of a kind that it reads; empty if it can. ``None`` where it gives no reason of its
@@ -252,4 +246,3 @@ class Backend(Protocol):
         Args:
             data: the whole file, filled where it was cut off.
         """
-        ...

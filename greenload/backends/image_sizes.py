@@ -22,8 +22,6 @@ from greenload.stages import primitives as p
 if TYPE_CHECKING:
     from greenload.backends.readers import Readers
 
-Decode = p.Decode | p.DecodeCrop
-"""What says how files are decoded."""
 _BY_DEFAULT = p.Decode()
 
 
@@ -63,7 +61,7 @@ def sizes_of(
     images: Images,
     names: Sequence[str],
     backend: str,
-    decode: Decode = _BY_DEFAULT,
+    decode: p.Decoding = _BY_DEFAULT,
     readers: Readers | None = None,
 ) -> BatchSizes:
     """The sizes of a batch's images, from their headers or shapes.
@@ -153,7 +151,7 @@ def sides_of(data: bytes, head: Header, exif: bool) -> tuple[int, int]:
     return (head.width, head.height) if turned else (head.height, head.width)
 
 
-def decode_of(steps: Sequence[Step]) -> Decode:
+def decode_of(steps: Sequence[Step]) -> p.Decoding:
     """How files are decoded in some steps; as by default where none does."""
-    decoding = (step.primitive for step in steps if isinstance(step.primitive, (p.Decode, p.DecodeCrop)))
+    decoding = (step.primitive for step in steps if isinstance(step.primitive, p.Decoding))
     return next(decoding, _BY_DEFAULT)

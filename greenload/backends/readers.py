@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 
 from greenload.backends import orientation as orienting
 from greenload.backends.base import Images, Records
-from greenload.backends.image_sizes import Decode, Foreign, decode_of
+from greenload.backends.image_sizes import Foreign, decode_of
 from greenload.backends.tables import support
 from greenload.plans.plan import Plan, Segment
 from greenload.sources import formats
 from greenload.sources.formats import FormatError, Header
 from greenload.sources.formats.strips import check_strips
+from greenload.stages import primitives as p
 from greenload.system import shutdown
+from greenload.system.frameworks import tf
 from greenload.system.workers import Workers
 
 ORDER = ("pillow", "dali-cpu", "tf")
@@ -54,7 +56,7 @@ class Readers:
         """A plan's."""
         return cls(plan.readers, plan.threads)
 
-    def files(self, images: Images, backend: str, decode: Decode) -> list[Foreign]:
+    def files(self, images: Images, backend: str, decode: p.Decoding) -> list[Foreign]:
         """The files of a batch that a backend doesn't read, and others do; none where it is of pixels already."""
         foreign: list[Foreign] = []
         able = support(backend, self.backends)
@@ -154,8 +156,6 @@ class Remembered(Readers):
 
 
 def _by_tensorflow(data: bytes, kind: str) -> NDArray[np.uint8]:
-    import tensorflow as tf
-
     from greenload.backends.tf.formats import decode_full
 
     try:

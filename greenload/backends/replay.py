@@ -30,7 +30,8 @@ class Replay:
     batch_size: int
     once: Callable[[int], None]
     """Process captured batch ``i``."""
-    release: Callable[[], None]
+    close: Callable[[], None]
+    """Give back threads and captured inputs."""
 
     def run(self, samples: int) -> int:
         """Process at least ``samples`` samples, in whole batches, from the first captured batch on.
@@ -42,10 +43,6 @@ class Replay:
         for i in range(count):
             self.once(i % self.batches)
         return count * self.batch_size
-
-    def close(self) -> None:
-        """Give back threads and captured inputs."""
-        self.release()
 
 
 class Replaying(Protocol):
@@ -64,7 +61,6 @@ class Replaying(Protocol):
         Raises:
             RecordError: a record is bad.
         """
-        ...
 
     def idle_runner(
         self, plan: Plan, segment: Segment, batch_size: int, parts: Sequence[Records], done: Sequence[Records]
@@ -79,7 +75,6 @@ class Replaying(Protocol):
             parts: batches as they enter the segment.
             done: the same as they leave it.
         """
-        ...
 
 
 def of(backend: str) -> Replaying:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,7 @@ from greenload.loading.tf_graph import bad_record_error, host_call, plain, split
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan
 from greenload.sources import read_many
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from greenload.system.frameworks import fn, tf, types
 
 ROWS = "rows"
 """The name of the graph's only input."""
@@ -105,8 +103,6 @@ class DaliNode:
 
     def rows(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         """Batches of states, as ``tf_graph`` makes them, to batches of rows."""
-        import tensorflow as tf
-
         on_host = host_call(self, DaliNode.pack, tf.uint8)
 
         def packed(state: State) -> Any:
@@ -122,7 +118,7 @@ class DaliNode:
         Raises:
             BackendUnavailable: the device can't run it.
         """
-        from nvidia.dali import Pipeline, fn, types
+        from nvidia.dali import Pipeline
 
         batch = self.plan.pipeline.batch
         assert batch is not None  # make_plan sees to it
@@ -162,8 +158,6 @@ class DaliNode:
             bad: gives the error for the record that the text of an error of tf.data's names, if it names one.
             advance: gives an operation that is run once in each iterator that is asked for a batch.
         """
-        import tensorflow as tf
-
         depth = min(self.plan.prefetch, batches)
         kept = rows.prefetch(1)
         if advance:
@@ -209,7 +203,6 @@ def _when_asked(rows: tf.data.Dataset, batches: int, depth: int, advance: Callab
 
     Keras makes an iterator before each epoch that it doesn't use. tf.data does nothing then, but DALI begins to work.
     """
-    import tensorflow as tf
 
     def is_row(number: Any, _: Any) -> Any:
         with tf.control_dependencies([tf.cond(number == depth, advance, tf.no_op)]):
@@ -227,7 +220,6 @@ def _known(
 
     The plugin's own iterators fail again at every call after an error, without end.
     """
-    import tensorflow as tf
 
     def named(error: Any) -> Exception:
         text = str(error.message)

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.backends.base import empty
-from greenload.backends.dali.base import Node
+from greenload.backends.dali.base import Node, merge, split
 from greenload.backends.dali.graph import dtypes
+from greenload.system.frameworks import fn
 from greenload.system.scratch import ScratchFolder
 
 WIDEST = 4
@@ -94,17 +95,14 @@ class Rows:
 
     def unpacked(self, rows: Node) -> tuple[dict[str, Node], Node]:
         """Every field by name, and the image's bytes, as nodes of a graph that has rows."""
-        from nvidia.dali import fn
-
         kinds, nodes = dtypes(), {}
         for field in self.fields:
             piece = fn.slice(rows, start=[field.at], shape=[field.bytes], axes=[0])
             piece = fn.reinterpret(piece, dtype=kinds[field.dtype], shape=list(field.shape or (1,)))
             nodes[field.name] = piece if field.shape else fn.squeeze(piece, axes=[0])
         image = fn.slice(rows, start=[self.begin], shape=nodes[_COUNT], axes=[0])
-        branch: Any = fn  # its stubs leave these operators out
-        name, inside = branch._conditional.split(image, predicate=nodes[_IN_FILE], _if_stmt=True)
-        return nodes, branch._conditional.merge(branch.io.file.read(name), inside, predicate=nodes[_IN_FILE])
+        name, inside = split(image, nodes[_IN_FILE])
+        return nodes, merge(fn.io.file.read(name), inside, nodes[_IN_FILE])
 
     def _written(self, images: Sequence[NDArray[np.uint8]]) -> list[str]:
         """Write a batch's long images to files; remove those of batches that are no longer in flight."""

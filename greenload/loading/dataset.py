@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +16,7 @@ from greenload.loading.tf_graph import PlanGraph, options, plain
 from greenload.plans.order import Order, Position
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from greenload.system.frameworks import tf
 
 _NOTHING = np.int64(-1)  # a position that no sample has
 
@@ -36,8 +34,6 @@ def build_dataset(
         target: where the part on backend ``"dali"`` runs: a GPU, or the CPU to rehearse the same there. ``None`` if
             there is no such part.
     """
-    import tensorflow as tf
-
     # Whatever is the default device, as under a strategy: only DALI's node is elsewhere.
     with tf.device("/cpu:0") if target else contextlib.nullcontext():
         builder = DatasetBuilder(plan, order, target)
@@ -54,8 +50,6 @@ class DatasetBuilder:
     """
 
     def __init__(self, plan: Plan, order: Order, target: Target | None = None) -> None:
-        import tensorflow as tf
-
         self.plan = plan
         self.order = order
         self.numbers = DrawLayout.of(plan.pipeline)
@@ -70,7 +64,6 @@ class DatasetBuilder:
 
     def pure(self, begin: Position, epochs: int) -> tf.data.Dataset:
         """The pure form: the epochs from a position on, up to epoch ``epochs`` − 1, in one stream."""
-        import tensorflow as tf
 
         def epoch(number: Any) -> tf.data.Dataset:
             return self.epoch(number, tf.where(number == begin.epoch, np.int64(begin.sample), np.int64(0)))
@@ -80,8 +73,6 @@ class DatasetBuilder:
 
     def advancing(self, begin: Position) -> tf.data.Dataset:
         """The auto-advancing form: each iteration is the next epoch, from that of a position on."""
-        import tensorflow as tf
-
         counter = tf.Variable(begin.epoch, dtype=tf.int64, trainable=False)
         # DALI's node begins before it is asked for a batch, and so decides itself when the next epoch begins.
         advance = (lambda: counter.assign_add(1).op) if self.node else None
@@ -100,33 +91,25 @@ class DatasetBuilder:
             length: how many batches there are.
             advance: begins the next epoch, as ``DaliNode.dataset`` takes it.
         """
-        import tensorflow as tf
-
         plan = self.plan
         if self.node:
             rows = stream.with_options(options(plan))
-            return self.node.dataset(rows, length, lambda text: record_error(text, plan.pipeline.source, plan), advance)
+            return self.node.dataset(rows, length, lambda text: record_error(text, plan), advance)
         bounded = stream.apply(tf.data.experimental.assert_cardinality(length)).prefetch(plan.prefetch)
         return naming(bounded.with_options(options(plan)), plan)
 
     def endless(self) -> tf.data.Dataset:
         """Epoch 0 again and again in one stream, for an order that is endless: for measuring."""
-        import tensorflow as tf
-
         zero = tf.constant(0, tf.int64)
         return self.epoch(zero, zero).prefetch(self.plan.prefetch)
 
     def endless_roots(self) -> tf.data.Dataset:
         """The samples of ``endless()`` before anything is read."""
-        import tensorflow as tf
-
         zero = tf.constant(0, tf.int64)
         return self.roots(zero, zero)
 
     def epoch(self, epoch: Any, first: Any) -> tf.data.Dataset:
         """One epoch from position ``first`` on; both int64 scalars."""
-        import tensorflow as tf
-
         samples = self.stream.samples(self.roots(epoch, first))
         # Directly behind its map, batching is fused with it: samples are stacked while the processor still has them
         # cached, which saves 3 to 5 %. A record that fails removes its whole batch, and is looked for in `checked`.
@@ -146,8 +129,6 @@ class DatasetBuilder:
 
     def checked(self, epoch: Any, positions: Any, state: dict[str, Any]) -> dict[str, Any]:
         """The batch as it is, or an error naming the first record that should be in it and isn't."""
-        import tensorflow as tf
-
         present = state.pop("position")
         count = tf.minimum(tf.size(positions), tf.size(present))
         differs = tf.concat([positions[:count] != present[:count], tf.ones_like(positions[count:], tf.bool)], 0)
@@ -168,8 +149,6 @@ class DatasetBuilder:
 
     def roots(self, epoch: Any, first: Any) -> tf.data.Dataset:
         """The samples of an epoch: position, index, label, prepared random values, and what reading each needs."""
-        import tensorflow as tf
-
         ops = tensorflow_ops()
         size, end = self.stream.reading.samples, self.order.samples
 
@@ -188,8 +167,6 @@ class DatasetBuilder:
 
 def _empty(key: str, spec: Any) -> Any:
     """A tensor that fits a batch's spec and holds no sample."""
-    import tensorflow as tf
-
     if isinstance(spec, tf.RaggedTensorSpec):
         return tf.RaggedTensor.from_tensor(tf.zeros([0, 1, 0], spec.dtype), ragged_rank=spec.ragged_rank)
     value = _NOTHING if key == "position" else tf.zeros([], spec.dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from greenload import backends, scalars
 from greenload.backends.dali import plugin
@@ -18,9 +18,7 @@ from greenload.plans.order import Order, Position, Shard
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 from greenload.public import public
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from greenload.system.frameworks import tf
 
 
 @public

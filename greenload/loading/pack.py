@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -209,11 +209,6 @@ def _partial(folder: Path) -> Iterator[Path]:
         raise OSError(f"{folder}: the pack can't be written: {file_output.why(error)}") from None
 
 
-class _Writer(Protocol):
-    def write(self, records: list[bytes]) -> None: ...
-    def close(self) -> None: ...
-
-
 class _TFRecordWriter:
     def __init__(self, path: Path) -> None:
         self._file = open(path, "wb")  # noqa: SIM115  # closed by close
@@ -274,7 +269,7 @@ def _write(
     """Write shards ``0``, ``1``, … into a folder; returns how many records each has."""
     make = _TFRecordWriter if format == "tfrecord" else _ArrayRecordWriter
     counts: list[int] = []
-    writer: _Writer | None = None
+    writer: _TFRecordWriter | _ArrayRecordWriter | None = None
     room, done, labels = 0.0, 0, source.labels
     try:
         for indices, images in _read(source, order, threads):

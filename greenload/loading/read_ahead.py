@@ -44,11 +44,9 @@ class Engine(Protocol):
         Raises:
             RecordError: a record is bad; names it.
         """
-        ...
 
     def submit(self, job: Any) -> None:
         """Start what ``prepare`` gave."""
-        ...
 
     def collect(self, job: Any) -> Any:
         """Wait for the oldest batch that was started.
@@ -56,11 +54,9 @@ class Engine(Protocol):
         Raises:
             RecordError: a record is bad; names it.
         """
-        ...
 
     def close(self) -> None:
         """Give back threads and buffers."""
-        ...
 
 
 @dataclass

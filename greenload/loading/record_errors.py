@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from greenload.backends.image_sizes import sides_of
 from greenload.errors import BackendUnavailable, GreenloadError, RecordError, SourceError
 from greenload.loading.tf_graph import REFUSED
-from greenload.loading.verdicts import DECODES, reason
+from greenload.loading.verdicts import DECODES, Judge
 from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
-from greenload.sources import Arrays, Source, formats
+from greenload.sources import Arrays, formats
 from greenload.stages import Decode
 from greenload.system import forking, limits, shutdown
+from greenload.system.frameworks import tf
 from greenload.text import printable
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 MARK = "greenload: this record cannot be read or decoded:"
 REMEDY = (
@@ -34,7 +32,7 @@ _UNAVAILABLE = re.compile(r"\bBackendUnavailable: (.*)")
 _REFUSED = re.compile(rf"{re.escape(REFUSED)} \[(\d+)\] (.*)", re.DOTALL)
 
 
-def record_error(message: str, source: Source, plan: Plan | None = None) -> GreenloadError | None:
+def record_error(message: str, plan: Plan) -> GreenloadError | None:
     """The error that a text of TensorFlow's stands for; ``None`` for one that isn't greenload's.
 
     Returns:
@@ -44,22 +42,23 @@ def record_error(message: str, source: Source, plan: Plan | None = None) -> Gree
     missing = _MISSING.search(message)
     try:
         if missing:
-            return _failed(source, int(missing[2]), plan)
+            return _failed(plan, int(missing[2]))
         refused = _REFUSED.search(message)
         if refused:
-            return _refused(source, int(refused[1]), refused[2], plan)
+            return _refused(plan, int(refused[1]), refused[2])
     except SourceError as error:
         return error
     unavailable = _UNAVAILABLE.search(message)
     return BackendUnavailable(unavailable[1]) if unavailable else None
 
 
-def _failed(source: Source, index: int, plan: Plan | None) -> SourceError:
+def _failed(plan: Plan, index: int) -> SourceError:
     """The error for a record that is missing from its batch."""
-    why = _reason(source, index, plan)
+    source = plan.pipeline.source
+    why = _reason(plan, index)
     if why != DECODES:
         return RecordError(source.name(index), why)
-    if why := _too_small(source, index, plan.pipeline if plan else None):
+    if why := _too_small(plan.pipeline, index):
         return RecordError(source.name(index), why)
     return SourceError(
         f"{source.name(index)}: couldn't be read or decoded, but can be now: open files or memory ran out meanwhile "
@@ -67,27 +66,26 @@ def _failed(source: Source, index: int, plan: Plan | None) -> SourceError:
     )
 
 
-def _refused(source: Source, index: int, text: str, plan: Plan | None) -> RecordError:
+def _refused(plan: Plan, index: int, text: str) -> RecordError:
     """The error for a record that a backend refused, by the backend's text."""
-    name = source.name(index)
+    name = plan.pipeline.source.name(index)
     for shown in (printable(name), name.encode(errors="backslashreplace").decode()):
         if text.startswith(f"{shown}: "):
             return RecordError(name, text.removeprefix(f"{shown}: ").split("\n", 1)[0])
-    return RecordError(name, _reason(source, index, plan))
+    return RecordError(name, _reason(plan, index))
 
 
-def _reason(source: Source, index: int, plan: Plan | None) -> str:
-    """``verdicts.reason`` for the backends of a plan."""
-    if plan is None:
-        return reason(source, index)
+def _reason(plan: Plan, index: int) -> str:
+    """Why a plan's backends can't decode a record, or that they can."""
     pipeline = plan.pipeline
-    return reason(source, index, plan.decoder, pipeline.max_bytes, pipeline.truncated, plan.readers)
+    judge = Judge(plan.decoder, pipeline.max_bytes, pipeline.truncated, plan.readers)
+    return judge.reason(pipeline.source, index)
 
 
-def _too_small(source: Source, index: int, pipeline: Pipeline | None) -> str:
+def _too_small(pipeline: Pipeline, index: int) -> str:
     """Why a record that decodes is too small for a pipeline's stages; empty if it isn't."""
-    data = source.read(index)
-    if pipeline is None or not isinstance(data, bytes):
+    data = pipeline.source.read(index)
+    if not isinstance(data, bytes):
         return ""
     exif = any(isinstance(stage, Decode) and stage.exif for stage in pipeline.stages)
     data, header = formats.opened(data, truncated=pipeline.truncated)
@@ -101,8 +99,6 @@ def naming(dataset: tf.data.Dataset, plan: Plan) -> tf.data.Dataset:
 
     Inside a ``tf.function`` (Keras ``fit``) TensorFlow raises its own error, whose text names the record as well.
     """
-    import tensorflow as tf
-
     made_in, source = os.getpid(), plan.pipeline.source
     reads = not isinstance(source, Arrays)
 
@@ -120,7 +116,7 @@ def naming(dataset: tf.data.Dataset, plan: Plan) -> tf.data.Dataset:
                     with shutdown.request:
                         return super().__next__()
                 except tf.errors.OpError as error:
-                    self.stopped_by = record_error(str(error.message), source, plan)
+                    self.stopped_by = record_error(str(error.message), plan)
                     if self.stopped_by is None:
                         raise
                     raise self.stopped_by from None

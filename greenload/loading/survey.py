@@ -101,7 +101,7 @@ def warn_of_losses(plan: Plan, *, skipped: bool = False) -> None:
         SourceError: all records are such as no backend here reads.
     """
     source = plan.pipeline.source
-    if not any(isinstance(step.primitive, (p.Decode, p.DecodeCrop)) for step in plan.steps):
+    if not any(isinstance(step.primitive, p.Decoding) for step in plan.steps):
         return
     survey = Survey(decode_of(plan.steps).exif, plan.decoder, plan.readers)
     try:

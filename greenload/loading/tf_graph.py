@@ -10,7 +10,7 @@ import functools
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from greenload.array_ops import tensorflow_ops
 from greenload.backends.base import Records
@@ -25,18 +25,14 @@ from greenload.plans.steps import Step
 from greenload.sources import Source
 from greenload.specs import ImageSpec
 from greenload.system import shutdown
+from greenload.system.frameworks import tf
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Owner = TypeVar("Owner")
 
-if TYPE_CHECKING:
-    import tensorflow as tf
-
 
 def options(plan: Plan) -> Any:
     """``tf.data.Options`` that keep a plan's stated bounds: a private pool of its threads, no autotuning."""
-    import tensorflow as tf
-
     chosen = tf.data.Options()
     chosen.threading.private_threadpool_size = plan.threads
     chosen.threading.max_intra_op_parallelism = 1
@@ -59,8 +55,6 @@ def compose(elements: Sequence[Element]) -> Element:
 def plain(function: Function) -> Function:
     """A function for tf.data to trace without AutoGraph: it has no control flow to convert, and converting takes time
     and leaves a file for each function that it calls until the process ends."""
-    import tensorflow as tf
-
     traced: Function = tf.autograph.experimental.do_not_convert(function)
     return traced
 
@@ -70,8 +64,6 @@ def cached(upstream: Element, step: Step, table: Any) -> Element:
 
     tf.data's own ``cache`` also stores the order of the first epoch, and would repeat it.
     """
-    import tensorflow as tf
-
     dtype = tf.string if step.spec_out.encoded else tf.as_dtype(step.spec_out.dtype)
 
     def element(state: State) -> State:
@@ -125,8 +117,6 @@ def host_call(owner: Owner, method: Callable[[Owner, Any, Any, Any, Any], Any], 
         method: of the owner's class.
         dtype: TensorFlow's, of what the method gives.
     """
-    import tensorflow as tf
-
     weak = weakref.ref(owner)
 
     def call(*inputs: Any) -> Any:
@@ -204,8 +194,6 @@ class PlanGraph:
     """
 
     def __init__(self, plan: Plan, record_group: int | None = None) -> None:
-        import tensorflow as tf
-
         plan.pipeline.check_labels()
         self.plan = plan
         self._layout = DrawLayout.of(plan.pipeline)
@@ -285,8 +273,6 @@ class PlanGraph:
 
     def kept(self, state: State) -> State:
         """The part of a sample's state that goes into a batch."""
-        import tensorflow as tf
-
         done = {key: state[key] for key in self._kept if key in state}
         if self.ragged:
             done["sides"] = tf.shape(done["image"])
@@ -337,8 +323,6 @@ class PlanGraph:
 
     def crossing(self, batches: tf.data.Dataset, group: SegmentGroup, run: Callable[[Records], Any]) -> tf.data.Dataset:
         """Batches transferred out of tf.data, through ``run``, and back as images."""
-        import tensorflow as tf
-
         spec = group.segments[-1].spec_out
         call = _SegmentCall(run, self.plan.pipeline.source)
         self._calls.append(call)
@@ -364,8 +348,6 @@ def sample_by_sample(element: Element, spec: ImageSpec) -> Element:
         element: the function.
         spec: of the images that it gives.
     """
-    import tensorflow as tf
-
     out = tf.TensorSpec(spec.shape, spec.dtype)
 
     def on_batch(state: State) -> State:

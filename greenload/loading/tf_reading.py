@@ -18,6 +18,7 @@ from greenload.backends.tf.backend import Element, State
 from greenload.sources import Arrays, FileSource, RecordSource, Source
 from greenload.sources.listing import Paths
 from greenload.system import shutdown
+from greenload.system.frameworks import tf
 from greenload.text import printable
 
 CHUNK = 256
@@ -64,8 +65,6 @@ def reader(source: Source, *, threads: int = 1, group: int | None = None, apart:
 
 
 def _arrays(source: Arrays) -> RecordReading:
-    import tensorflow as tf
-
     images = tf.constant(source.images)
 
     def gather(state: State) -> State:
@@ -75,8 +74,6 @@ def _arrays(source: Arrays) -> RecordReading:
 
 
 def _files(source: FileSource) -> RecordReading:
-    import tensorflow as tf
-
     def texts(blob: bytes, offsets: Any) -> Callable[[Any], Any]:
         # One string and the offsets in it: a tensor of a million strings takes 100 MB.
         whole, begins = tf.constant(blob), tf.constant(offsets)
@@ -107,8 +104,6 @@ def _files(source: FileSource) -> RecordReading:
 
 
 def _records(source: RecordSource, threads: int, group: int | None, apart: bool) -> RecordReading:
-    import tensorflow as tf
-
     table = source.table
     paths = tf.constant([printable(path).encode() for path in table.paths])
     bounds, numbers = tf.constant(table.bounds), tf.constant(table.numbers)

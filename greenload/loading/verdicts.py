@@ -13,27 +13,12 @@ from greenload.errors import RecordError
 from greenload.plans.steps import TF_DATA
 from greenload.sources import Source, formats
 from greenload.sources.formats import Header
-from greenload.specs import MAX_BYTES, Truncation
+from greenload.specs import Truncation
 from greenload.system import limits
+from greenload.system.frameworks import tf
 from greenload.system.workers import Workers
 
 DECODES = "decodes now: it has changed, or what failed came later"
-
-
-def reason(
-    source: Source,
-    index: int,
-    backend: str = "tf",
-    max_bytes: int = MAX_BYTES,
-    truncated: Truncation = "error",
-    readers: Mapping[str, str] | None = None,
-) -> str:
-    """Why a record can't be decoded for a backend, or that it can.
-
-    Raises:
-        SourceError: nothing can be found out now: a limit of the process is reached.
-    """
-    return Judge(backend, max_bytes, truncated, readers).reason(source, index)
 
 
 class Judge:
@@ -98,7 +83,11 @@ class Judge:
         return (self.readers or {}).get(kind, self.backend)
 
     def reason(self, source: Source, index: int, look: Callable[[bytes], None] | None = None) -> str:
-        """Why a record is bad, as the function ``reason`` says; ``look`` is called with a file that decodes."""
+        """Why a record can't be decoded, or that it can; ``look`` is called with a file that decodes.
+
+        Raises:
+            SourceError: nothing can be found out now: a limit of the process is reached.
+        """
         try:
             data = source.read(index)
         except RecordError as error:
@@ -140,8 +129,6 @@ class Judge:
         Raises:
             MemoryError: there is too little memory to try.
         """
-        import tensorflow as tf
-
         try:
             decode_whole(tf.constant(data), None, self.max_bytes, self.truncated)
         except tf.errors.ResourceExhaustedError as error:

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +26,9 @@ from greenload.public import public
 from greenload.sources import UNREADABLE, Arrays, RecordSource, Source
 from greenload.specs import MAX_BYTES, TRUNCATED, Truncation
 from greenload.system import cache_folder, json_data, limits
+from greenload.system.frameworks import tf
 from greenload.system.json_data import DataError
 from greenload.system.notices import notify
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -165,8 +163,6 @@ def _undecodable(
     look: Callable[[bytes], None] | None,
 ) -> list[int]:
     """The records that TensorFlow doesn't decode, or that are found to be bad otherwise."""
-    import tensorflow as tf
-
     kinds = sorted({*TABLES[judge.backend].kinds, *(judge.readers or ())})
 
     threads = judge.threads

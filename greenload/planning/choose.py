@@ -257,7 +257,7 @@ def _work_of_placed(
     steps: Sequence[Step], batch: int | None, kinds: Mapping[str, float], others: Sequence[str]
 ) -> list[Work]:
     """The work of steps that are placed, and of the backends that decode for the decoding step's."""
-    decoding = next((s for s in steps if isinstance(s.primitive, (p.Decode, p.DecodeCrop))), None)
+    decoding = next((s for s in steps if isinstance(s.primitive, p.Decoding)), None)
     readers = readers_for(decoding.backend, others) if decoding else {}
     foreign = {kind: share for kind, share in kinds.items() if kind in readers}
     if decoding is None or not foreign:
@@ -299,7 +299,7 @@ def supports(backend: str, step: Step, kinds: Mapping[str, float], readers: Mapp
     decode."""
     if step.primitive is None or not TABLES[backend].supports(step.primitive, step.spec_in):
         return False
-    decodes = isinstance(step.primitive, (p.Decode, p.DecodeCrop))
+    decodes = isinstance(step.primitive, p.Decoding)
     return not decodes or set(kinds) <= {*TABLES[backend].kinds, *(readers or ())}
 
 

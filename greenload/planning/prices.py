@@ -116,7 +116,7 @@ def work_of_step(step: Step, kinds: Mapping[str, float]) -> Iterator[Work]:
     entering, leaving = _size(step.spec_in, step.size_in), _size(step.spec_out, step.size_out)
     amounts = CostTerms(1.0, 0.0, entering, leaving)
     match primitive:
-        case p.Decode() | p.DecodeCrop():
+        case p.Decoding():
             for kind, share in kinds.items():
                 if share:
                     yield Work(step.backend, f"{type(primitive).__name__} {kind}", amounts.times(share))

@@ -185,14 +185,14 @@ class Plan:
     def decoder(self) -> str:
         """The backend that decodes; where nothing does, the first that works on pixels."""
         for step in self.steps:
-            if isinstance(step.primitive, (p.Decode, p.DecodeCrop)):
+            if isinstance(step.primitive, p.Decoding):
                 return step.backend
         return next(iter(self.backends), TF_DATA)
 
     @property
     def decoding(self) -> str:
         """The name of the step that decodes; empty where none does."""
-        return next((s.name for s in self.steps if isinstance(s.primitive, (p.Decode, p.DecodeCrop))), "")
+        return next((s.name for s in self.steps if isinstance(s.primitive, p.Decoding)), "")
 
     def describe(self) -> str:
         """The plan as text: a line a step, what crosses between backends, and why these were chosen."""

@@ -169,7 +169,7 @@ def _of_pipeline(given: Pipeline | Plan | Split, options: Options) -> Report:
         try:
             campaign.measure(pace.further)
         except Exception as error:  # TensorFlow's own classes, whose text may name a record that went bad since
-            raise record_error(str(error), plan.pipeline.source, plan) or error from None
+            raise record_error(str(error), plan) or error from None
         attribution = campaign.attributed(campaign.seen)
         reached = pace.reached(attribution, campaign.seen)
         advice = () if split else _advice(campaign, attribution)

@@ -20,21 +20,17 @@ class Source(Protocol):
 
     def __len__(self) -> int:
         """How many samples there are, at least 1."""
-        ...
 
     @property
     def spec(self) -> ImageSpec:
         """What a record's image is: encoded bytes, or pixels."""
-        ...
 
     @property
     def labels(self) -> NDArray[np.int64]:
         """One label per sample, int64 ``[n]``."""
-        ...
 
     def name(self, index: int) -> str:
         """The name of a sample for messages: its path, or its index in an array or a file of records."""
-        ...
 
     def read(self, index: int) -> bytes | NDArray[np.generic]:
         """One record's image: a file's bytes, or pixels ``[H, W, C]``.
@@ -43,15 +39,12 @@ class Source(Protocol):
             RecordError: it can't be read.
             SourceError: nothing can be read now: a limit of the process is reached. The record isn't at fault.
         """
-        ...
 
     def fingerprint(self) -> str:
         """A digest that changes when the samples do."""
-        ...
 
     def to_dict(self) -> dict[str, Any]:
         """The source as JSON data."""
-        ...
 
 
 def is_source(value: object) -> bool:

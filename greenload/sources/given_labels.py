@@ -57,13 +57,14 @@ def _unwrapped(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _one_of_many(array: NDArray[Any]) -> str:
-    if array.ndim == 2 and array.dtype.kind in "biuf" and ((array == 0) | (array == 1)).all() and _one_each(array):
+    if (
+        array.ndim == 2
+        and array.dtype.kind in "biuf"
+        and ((array == 0) | (array == 1)).all()
+        and (array.sum(axis=1) == 1).all()
+    ):
         return f"pass labels.argmax(1), and put OneHot({array.shape[1]}) into the pipeline to have them so again"
     return "pass one column of them, or load several targets with a tf.data.Dataset of your own"
-
-
-def _one_each(array: NDArray[Any]) -> bool:
-    return bool((array.sum(axis=1) == 1).all())
 
 
 def _remedy(array: NDArray[Any]) -> str:

@@ -52,7 +52,6 @@ class Reader(Protocol):
         Raises:
             SourceError: nothing can be read now: a limit of the process is reached.
         """
-        ...
 
 
 class PlainReader:

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from greenload import scalars
 from greenload.errors import UsageError
 from greenload.system import file_output
+from greenload.system.frameworks import tf
 from greenload.system.scratch import ScratchFolder
 
 MARKER: Final = ".greenload-sample.json"
@@ -290,8 +291,6 @@ def _encode_with_pillow(pixels: _Pixels, recipe: _Recipe) -> bytes:
 
 
 def _tensorflow_codec() -> _Codec:
-    import tensorflow as tf
-
     def decode(data: bytes) -> _Pixels:
         pixels: _Pixels = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE").numpy()
         return pixels

@@ -180,9 +180,43 @@ class RandomGrayscale(Stage):
         return recolor(image, np.asarray(params["color"])) if bool(params["apply"]) else image
 
 
+class _Inverting(Stage):
+    """What both stages share: of images that are drawn every level from a threshold up is inverted."""
+
+    draws: ClassVar[int] = 1
+    numbers: ClassVar[int] = 1
+
+    p: float
+
+    @property
+    def _threshold(self) -> float:
+        return 0.0
+
+    def out_spec(self, spec: ImageSpec) -> ImageSpec:
+        need_decoded(self, spec)
+        if spec.dtype != "uint8":
+            raise PipelineError(
+                f"{self} works on uint8 images, but here they are {spec.dtype}: put it before ToDtype({spec.dtype!r})"
+            )
+        return spec
+
+    def params(self, numbers: Array, height: Array, width: Array, ops: Ops = NUMPY) -> Params:
+        return {"apply": numbers[..., 0] < self.p}
+
+    def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
+        levels = range(256)
+        return (pixels.LookUp(bytes(level if level < self._threshold else 255 - level for level in levels)),)
+
+    def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
+        if not bool(params["apply"]):
+            return image
+        values = image.astype(np.float64)
+        return np.where(values < self._threshold, values, 255.0 - values).astype(np.uint8)
+
+
 @public
 @dataclass(frozen=True)
-class RandomSolarize(Stage):
+class RandomSolarize(_Inverting):
     """Every value from ``threshold`` up becomes 255 less itself, with probability ``p``
     (``torchvision.transforms.v2.RandomSolarize``), in uint8 images of any number of channels.
 
@@ -196,9 +230,6 @@ class RandomSolarize(Stage):
         >>> Decode(), RandomResizedCrop(224), RandomSolarize(threshold=128, p=0.2)
     """
 
-    draws: ClassVar[int] = 1
-    numbers: ClassVar[int] = 1
-
     threshold: float = 128
     p: float = 0.5
 
@@ -209,22 +240,14 @@ class RandomSolarize(Stage):
         object.__setattr__(self, "threshold", threshold)
         object.__setattr__(self, "p", probability("RandomSolarize", self.p))
 
-    def out_spec(self, spec: ImageSpec) -> ImageSpec:
-        return _need_levels(self, spec)
-
-    def params(self, numbers: Array, height: Array, width: Array, ops: Ops = NUMPY) -> Params:
-        return {"apply": numbers[..., 0] < self.p}
-
-    def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
-        return (pixels.LookUp(_inverted_from(self.threshold)),)
-
-    def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
-        return _solarized(image, self.threshold) if bool(params["apply"]) else image
+    @property
+    def _threshold(self) -> float:
+        return self.threshold
 
 
 @public
 @dataclass(frozen=True)
-class RandomInvert(Stage):
+class RandomInvert(_Inverting):
     """Every value becomes 255 less itself, with probability ``p`` (``torchvision.transforms.v2.RandomInvert``), in
     uint8 images of any number of channels.
 
@@ -234,41 +257,7 @@ class RandomInvert(Stage):
         p: how likely, between 0 and 1.
     """
 
-    draws: ClassVar[int] = 1
-    numbers: ClassVar[int] = 1
-
     p: float = 0.5
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "p", probability("RandomInvert", self.p))
-
-    def out_spec(self, spec: ImageSpec) -> ImageSpec:
-        return _need_levels(self, spec)
-
-    def params(self, numbers: Array, height: Array, width: Array, ops: Ops = NUMPY) -> Params:
-        return {"apply": numbers[..., 0] < self.p}
-
-    def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
-        return (pixels.LookUp(_inverted_from(0.0)),)
-
-    def reference(self, image: NDArray[np.generic], params: Params) -> NDArray[np.generic]:
-        return _solarized(image, 0.0) if bool(params["apply"]) else image
-
-
-def _need_levels(stage: Stage, spec: ImageSpec) -> ImageSpec:
-    need_decoded(stage, spec)
-    if spec.dtype != "uint8":
-        raise PipelineError(
-            f"{stage} works on uint8 images, but here they are {spec.dtype}: put it before ToDtype({spec.dtype!r})"
-        )
-    return spec
-
-
-def _inverted_from(threshold: float) -> bytes:
-    """All 256 levels, those from ``threshold`` up inverted."""
-    return bytes(level if level < threshold else 255 - level for level in range(256))
-
-
-def _solarized(image: NDArray[np.generic], threshold: float) -> NDArray[np.generic]:
-    values = image.astype(np.float64)
-    return np.where(values < threshold, values, 255.0 - values).astype(np.uint8)

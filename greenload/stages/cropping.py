@@ -26,9 +26,24 @@ def cropped(image: NDArray[np.generic], window: Array) -> NDArray[np.generic]:
     return image[top : top + height, left : left + width]
 
 
+@dataclass(frozen=True)
+class _OfOneSize(Stage):
+    """What the three crops share: all images leave in one size."""
+
+    size: int | tuple[int, int]
+
+    @property
+    def _sides(self) -> tuple[int, int]:
+        assert isinstance(self.size, tuple)  # __post_init__ made it so
+        return self.size
+
+    def out_size(self, params: Params, height: Array, width: Array, ops: Ops = NUMPY) -> tuple[Array, Array]:
+        return height * 0 + self._sides[0], width * 0 + self._sides[1]
+
+
 @public
 @dataclass(frozen=True)
-class CenterCrop(Stage):
+class CenterCrop(_OfOneSize):
     """The middle ``size`` of an image; where the image is smaller, zeros around it
     (``torchvision.transforms.v2.CenterCrop``).
 
@@ -36,15 +51,8 @@ class CenterCrop(Stage):
         size: one side of a square, or ``(height, width)``.
     """
 
-    size: int | tuple[int, int]
-
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", pair("CenterCrop", "size", self.size))
-
-    @property
-    def _sides(self) -> tuple[int, int]:
-        assert isinstance(self.size, tuple)  # __post_init__ made it so
-        return self.size
 
     def out_spec(self, spec: ImageSpec) -> ImageSpec:
         need_single(self, spec)
@@ -61,9 +69,6 @@ class CenterCrop(Stage):
             pads.append(ops.maximum(-spare, spare * 0) // 2)
         return {"window": ops.stack(starts + sides, axis=-1), "pad": ops.stack(pads, axis=-1)}
 
-    def out_size(self, params: Params, height: Array, width: Array, ops: Ops = NUMPY) -> tuple[Array, Array]:
-        return height * 0 + self._sides[0], width * 0 + self._sides[1]
-
     def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
         height, width, _ = spec.shape
         rows, columns = self._sides
@@ -77,7 +82,7 @@ class CenterCrop(Stage):
 
 @public
 @dataclass(frozen=True)
-class RandomCrop(Stage):
+class RandomCrop(_OfOneSize):
     """A random window of a given size (``torchvision.transforms.v2.RandomCrop``).
 
     It is computed as one window inside the image and ``fill`` around it, so that padding costs no copy of its own and
@@ -99,7 +104,6 @@ class RandomCrop(Stage):
     draws: ClassVar[int] = 2
     numbers: ClassVar[int] = 2
 
-    size: int | tuple[int, int]
     padding: int | tuple[int, ...] | None = None
     pad_if_needed: bool = False
     fill: float = 0.0
@@ -118,11 +122,6 @@ class RandomCrop(Stage):
                 f"otherwise, not {self.padding!r}"
             )
         object.__setattr__(self, "padding", (left, top, right, bottom) if left + top + right + bottom else None)
-
-    @property
-    def _sides(self) -> tuple[int, int]:
-        assert isinstance(self.size, tuple)  # __post_init__ made it so
-        return self.size
 
     @property
     def _around(self) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -171,9 +170,6 @@ class RandomCrop(Stage):
             pads.append(first - start)
         return {"window": ops.stack(starts + extents, axis=-1), "pad": ops.stack(pads, axis=-1)}
 
-    def out_size(self, params: Params, height: Array, width: Array, ops: Ops = NUMPY) -> tuple[Array, Array]:
-        return height * 0 + self._sides[0], width * 0 + self._sides[1]
-
     def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
         large = all(have is not None and have >= want for have, want in zip(spec.shape[:2], self._sides, strict=True))
         if self.padding is None and (large or not self.pad_if_needed):
@@ -184,12 +180,30 @@ class RandomCrop(Stage):
         return place(cropped(image, params["window"]), params["pad"], *self._sides, fill=self.fill)
 
 
-_ATTEMPTS = 10  # torchvision's RandomResizedCrop.get_params
+ATTEMPTS = 10
+"""So often a window is drawn: torchvision's RandomResizedCrop.get_params and RandomErasing.make_params."""
+
+
+def attempted_sides(
+    uniforms: Array, scale: tuple[float, float], ratio: tuple[float, float], ops: Ops
+) -> tuple[Array, Array]:
+    """Sides of windows in an image of unit area: ``√(share · ratio)`` and ``√(share / ratio)``.
+
+    Args:
+        uniforms: float64 ``[…, 2 · ATTEMPTS]`` or more.
+        scale: bounds of the share of the image's area.
+        ratio: bounds of the first side over the second.
+        ops: the array namespace.
+    """
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    share = uniforms[..., :ATTEMPTS] * (scale[1] - scale[0]) + scale[0]
+    drawn = exp(uniforms[..., ATTEMPTS : 2 * ATTEMPTS] * (high - low) + low, ops)
+    return ops.sqrt(share * drawn), ops.sqrt(share / drawn)
 
 
 @public
 @dataclass(frozen=True)
-class RandomResizedCrop(Stage):
+class RandomResizedCrop(_OfOneSize):
     """A random window, resized (``torchvision.transforms.v2.RandomResizedCrop``, its distribution included).
 
     Ten attempts: area a uniform share of the image's, aspect ratio log-uniform, sides rounded half up; the first that
@@ -207,10 +221,9 @@ class RandomResizedCrop(Stage):
         >>> RandomResizedCrop((192, 256), scale=(0.25, 1.0), antialias=False)
     """
 
-    draws: ClassVar[int] = 2 * _ATTEMPTS + 2
-    numbers: ClassVar[int] = 2 * _ATTEMPTS + 2
+    draws: ClassVar[int] = 2 * ATTEMPTS + 2
+    numbers: ClassVar[int] = 2 * ATTEMPTS + 2
 
-    size: int | tuple[int, int]
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3.0 / 4.0, 4.0 / 3.0)
     antialias: bool = True
@@ -226,29 +239,20 @@ class RandomResizedCrop(Stage):
                 f"RandomResizedCrop: scale is a share of the image's area, at most 1, not {self.scale!r}"
             )
 
-    @property
-    def _sides(self) -> tuple[int, int]:
-        assert isinstance(self.size, tuple)  # __post_init__ made it so
-        return self.size
-
     def out_spec(self, spec: ImageSpec) -> ImageSpec:
         need_single(self, spec)
         need_filterable(self, spec)
         return ImageSpec((*self._sides, spec.shape[2]), spec.dtype, HWC)
 
     def prepare(self, uniforms: Array, ops: Ops = NUMPY) -> Array:
-        # √(share · ratio) and √(share / ratio): window sides for an image of unit area
-        low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
-        share = uniforms[..., :_ATTEMPTS] * (self.scale[1] - self.scale[0]) + self.scale[0]
-        ratio = exp(uniforms[..., _ATTEMPTS : 2 * _ATTEMPTS] * (high - low) + low, ops)
-        columns, rows = ops.sqrt(share * ratio), ops.sqrt(share / ratio)
+        columns, rows = attempted_sides(uniforms, self.scale, self.ratio, ops)
         return ops.concat([columns, rows, uniforms[..., -2:]], axis=-1)
 
     def params(self, numbers: Array, height: Array, width: Array, ops: Ops = NUMPY) -> Params:
         tall, wide = ops.f64(height), ops.f64(width)
         root = ops.sqrt(tall * wide)
-        columns = ops.floor(root[..., None] * numbers[..., :_ATTEMPTS] + 0.5)
-        rows = ops.floor(root[..., None] * numbers[..., _ATTEMPTS : 2 * _ATTEMPTS] + 0.5)
+        columns = ops.floor(root[..., None] * numbers[..., :ATTEMPTS] + 0.5)
+        rows = ops.floor(root[..., None] * numbers[..., ATTEMPTS : 2 * ATTEMPTS] + 0.5)
         fits = (columns >= 1.0) & (columns <= wide[..., None]) & (rows >= 1.0) & (rows <= tall[..., None])
         first = ops.argmax(fits, axis=-1)
         found = ops.any(fits, axis=-1)
@@ -266,9 +270,6 @@ class RandomResizedCrop(Stage):
         w = ops.where(aspect > high, ops.floor(tall * high + 0.5), wide)
         h = ops.where(aspect < low, ops.floor(wide / low + 0.5), tall)
         return ops.minimum(ops.maximum(w, one), wide), ops.minimum(ops.maximum(h, one), tall)
-
-    def out_size(self, params: Params, height: Array, width: Array, ops: Ops = NUMPY) -> tuple[Array, Array]:
-        return height * 0 + self._sides[0], width * 0 + self._sides[1]
 
     def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
         return (pixels.Crop(), pixels.Resize(self.antialias, *self._sides))

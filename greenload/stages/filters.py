@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload import scalars
-from greenload.array_ops import NUMPY, Array, Ops, exp
+from greenload.array_ops import NUMPY, Array, Ops
 from greenload.errors import PipelineError
 from greenload.public import public
 from greenload.specs import ImageSpec
@@ -25,6 +24,7 @@ from greenload.stages.arguments import (
     probability,
 )
 from greenload.stages.base import Params, Stage
+from greenload.stages.cropping import ATTEMPTS, attempted_sides
 from greenload.stages.primitives import Primitive
 from greenload.stages.reference import blur, constant
 
@@ -87,9 +87,6 @@ class GaussianBlur(Stage):
         return blur(image, float(params["sigma"]), *self._taps)
 
 
-_ATTEMPTS = 10  # torchvision's RandomErasing.make_params
-
-
 @public
 @dataclass(frozen=True)
 class RandomErasing(Stage):
@@ -110,8 +107,8 @@ class RandomErasing(Stage):
         >>> ToDtype("float32", scale=True), Normalize(mean, std), RandomErasing(0.25)
     """
 
-    draws: ClassVar[int] = 2 * _ATTEMPTS + 3
-    numbers: ClassVar[int] = 2 * _ATTEMPTS + 3
+    draws: ClassVar[int] = 2 * ATTEMPTS + 3
+    numbers: ClassVar[int] = 2 * ATTEMPTS + 3
 
     p: float = 0.5
     scale: tuple[float, float] = (0.02, 0.33)
@@ -147,18 +144,14 @@ class RandomErasing(Stage):
         return spec
 
     def prepare(self, uniforms: Array, ops: Ops = NUMPY) -> Array:
-        # √(share · ratio) and √(share / ratio): sides of the rectangle in an image of unit area
-        low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
-        share = uniforms[..., :_ATTEMPTS] * (self.scale[1] - self.scale[0]) + self.scale[0]
-        ratio = exp(uniforms[..., _ATTEMPTS : 2 * _ATTEMPTS] * (high - low) + low, ops)
-        rows, columns = ops.sqrt(share * ratio), ops.sqrt(share / ratio)
+        rows, columns = attempted_sides(uniforms, self.scale, self.ratio, ops)
         return ops.concat([rows, columns, uniforms[..., -3:]], axis=-1)
 
     def params(self, numbers: Array, height: Array, width: Array, ops: Ops = NUMPY) -> Params:
         tall, wide = ops.f64(height), ops.f64(width)
         root = ops.sqrt(tall * wide)
-        rows = ops.floor(root[..., None] * numbers[..., :_ATTEMPTS] + 0.5)
-        columns = ops.floor(root[..., None] * numbers[..., _ATTEMPTS : 2 * _ATTEMPTS] + 0.5)
+        rows = ops.floor(root[..., None] * numbers[..., :ATTEMPTS] + 0.5)
+        columns = ops.floor(root[..., None] * numbers[..., ATTEMPTS : 2 * ATTEMPTS] + 0.5)
         smaller = (rows < tall[..., None]) & (columns < wide[..., None])
         first = ops.argmax(smaller, axis=-1)
         h, w = ops.pick(rows, first), ops.pick(columns, first)

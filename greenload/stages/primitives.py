@@ -34,8 +34,9 @@ class Primitive:
 
 
 @dataclass(frozen=True)
-class Decode(Primitive):
-    """A file's bytes to uint8 HWC, RGB. JPEG: the accurate integer DCT and fancy chroma upsampling of libjpeg."""
+class Decoding(Primitive):
+    """What decodes files: their bytes to uint8 HWC, RGB. JPEG: the accurate integer DCT and fancy chroma upsampling of
+    libjpeg."""
 
     exif: bool = False
     """Whether the EXIF orientation that a file states is applied."""
@@ -46,17 +47,18 @@ class Decode(Primitive):
 
 
 @dataclass(frozen=True)
+class Decode(Decoding):
+    """Of the whole image."""
+
+
+@dataclass(frozen=True)
 class Crop(Primitive):
     """The window ``params["window"]``: int64 ``[top, left, height, width]``, inside the image."""
 
 
 @dataclass(frozen=True)
-class DecodeCrop(Primitive):
+class DecodeCrop(Decoding):
     """``Decode`` then ``Crop``, decoding no more of a JPEG than the window needs. The same pixels."""
-
-    exif: bool = False
-    max_bytes: int = MAX_BYTES
-    truncated: Truncation = "error"
 
 
 @dataclass(frozen=True)

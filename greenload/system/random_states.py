@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from greenload.system.frameworks import tf
+
 Restore = Callable[[], object]
 """Restores the state of one generator."""
 
@@ -95,8 +97,6 @@ def _global_states() -> list[Restore]:
 
 def variable_state(handle: Any, dtype: Any) -> list[Restore]:
     """What restores a variable of TensorFlow's, by its handle; empty where it has no value yet."""
-    import tensorflow as tf
-
     try:
         value = tf.identity(tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype))
     except (tf.errors.OpError, ValueError):

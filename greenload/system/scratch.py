@@ -10,7 +10,6 @@ import secrets
 import shutil
 import tempfile
 import weakref
-from types import TracebackType
 
 PREFIX = "greenload-scratch-"
 """How the names of scratch folders in the system's temporary folder begin."""
@@ -51,9 +50,7 @@ class ScratchFolder:
     def __enter__(self) -> str:
         return self.path
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

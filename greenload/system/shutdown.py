@@ -22,7 +22,6 @@ import threading
 import time
 import weakref
 from collections import Counter
-from types import TracebackType
 from typing import Any, NoReturn, Protocol
 
 from greenload.errors import UsageError
@@ -45,7 +44,6 @@ class Closable(Protocol):
 
     def close(self) -> None:
         """Give back threads and buffers."""
-        ...
 
 
 class Gate:
@@ -128,9 +126,7 @@ class _OfCaller:
         if not _gate.enter():
             _refuse()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         _gate.leave()
         if not _gate.open:
             thread = threading.current_thread()

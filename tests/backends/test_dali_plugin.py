@@ -24,10 +24,10 @@ from greenload.stages import Batch, RandomHorizontalFlip
 @pytest.fixture
 def unprobed() -> Any:
     """What was found out about this machine is forgotten, before and after."""
-    dali_plugin._probe.cache_clear()
+    dali_plugin.availability.cache_clear()
     backend._probe.cache_clear()
     yield
-    dali_plugin._probe.cache_clear()
+    dali_plugin.availability.cache_clear()
     backend._probe.cache_clear()
 
 

@@ -32,7 +32,7 @@ from greenload import backends
 from greenload.backends import replay
 from greenload.backends.base import EXACT, Records
 from greenload.backends.dali import backend as dali
-from greenload.backends.dali.graph import arguments_of, feeds_of, pixel_steps
+from greenload.backends.dali.graph import arguments_of, feeds_of
 from greenload.backends.image_sizes import sizes_of
 from greenload.errors import PipelineError, RecordError
 from greenload.planning.choose import make_plan
@@ -145,7 +145,7 @@ def test_recoloring_some_images_leaves_the_others_bits(chance: float) -> None:
 
 def fed(stage: Stage, pixels: list[np.ndarray[Any, Any]], name: str) -> np.ndarray[Any, Any]:
     pipeline, records = ragged("uint8", pixels, stage)
-    feeds = feeds_of(pixel_steps(make_plan(pipeline, "dali-cpu").steps))
+    feeds = feeds_of([step for step in make_plan(pipeline, "dali-cpu").steps if step.primitive is not None])
     numbers = DrawLayout.of(pipeline)
     arguments = arguments_of(numbers, feeds, records.numbers, sizes_of(records.images, records.names, "dali-cpu"))
     (found,) = (values for key, values in arguments.items() if key.startswith(name))

@@ -25,11 +25,12 @@ from greenload.backends.pillow import backend, decode
 from greenload.backends.tables import support
 from greenload.cli import doctor
 from greenload.errors import BackendUnavailable, PipelineError, RecordError, UsageError
-from greenload.loading.verdicts import reason
+from greenload.loading.verdicts import Judge
 from greenload.loading.verify import verify
 from greenload.planning.choose import make_plan
 from greenload.plans.params import DrawLayout
 from greenload.sources import Arrays, Files, formats
+from greenload.specs import MAX_BYTES
 from greenload.stages import (
     Batch,
     CenterCrop,
@@ -300,7 +301,8 @@ def test_a_pillow_without_webp_says_so(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "PIL._webp", None)
     with pytest.raises(RecordError, match=r"built without libwebp, so it reads no WebP: .*use backend 'tf'"):
         decoded(data)
-    assert reason(Files([tmp_path / "lossy.webp"]), 0, "pillow").startswith("this Pillow is built without libwebp")
+    why = Judge("pillow", MAX_BYTES, "error", None).reason(Files([tmp_path / "lossy.webp"]), 0)
+    assert why.startswith("this Pillow is built without libwebp")
 
 
 @pytest.mark.slow

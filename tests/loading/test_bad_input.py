@@ -277,8 +277,8 @@ def test_files_of_odd_names_are_named(backend: str, kinds: dict[str, Path], good
 
 
 def test_errors_that_are_not_about_a_record_stay_what_they_are() -> None:
-    source = Files(["a.jpg"])
-    assert record_error("something else went wrong", source) is None
+    plan = gl.make_plan(gl.Pipeline(Files(["a.jpg"]), Decode()), "tf")
+    assert record_error("something else went wrong", plan) is None
 
 
 # on_error="skip"

@@ -6,17 +6,22 @@ import pytest
 
 from greenload.loading.record_errors import MARK, REMEDY, record_error
 from greenload.loading.tf_graph import REFUSED
-from greenload.loading.verdicts import reason
+from greenload.loading.verdicts import Judge
+from greenload.planning.choose import make_plan
+from greenload.plans.pipeline import Pipeline
 from greenload.sources import Files
+from greenload.specs import MAX_BYTES
+from greenload.stages import Decode
 
 NAMES = ["a.jpg", "br] [0] [1].jpg", "co: lon: x.jpg", "new\nline.jpg", "\udcff.jpg"]
 SOURCE = Files([f"/nowhere/{name}" for name in NAMES])
+PLAN = make_plan(Pipeline(SOURCE, Decode()), "tf")
 
 
 @pytest.mark.parametrize("index", range(len(NAMES)))
 def test_a_missing_record_is_found_by_its_index_whatever_its_name(index: int) -> None:
     text = f"assertion failed: [{MARK}] [{SOURCE.name(index)}] [{index}] [{REMEDY}]\n\t [[{{{{node Assert}}}}]]"
-    error = record_error(text, SOURCE)
+    error = record_error(text, PLAN)
     assert error is not None
     assert (error.path, error.reason) == (SOURCE.name(index), "can't be read: No such file or directory")
 
@@ -24,14 +29,14 @@ def test_a_missing_record_is_found_by_its_index_whatever_its_name(index: int) ->
 @pytest.mark.parametrize("index", range(len(NAMES)))
 def test_a_refused_record_keeps_its_reason(index: int) -> None:
     shown = SOURCE.name(index).encode(errors="backslashreplace").decode()
-    error = record_error(f"ValueError: {REFUSED} [{index}] {shown}: is cut: early\n\nTraceback", SOURCE)
+    error = record_error(f"ValueError: {REFUSED} [{index}] {shown}: is cut: early\n\nTraceback", PLAN)
     assert error is not None
     assert (error.path, error.reason) == (SOURCE.name(index), "is cut: early")
 
 
 def test_other_errors_are_about_no_record() -> None:
-    assert record_error("OOM when allocating a tensor [3] RecordError: a: b", SOURCE) is None
+    assert record_error("OOM when allocating a tensor [3] RecordError: a: b", PLAN) is None
 
 
 def test_a_missing_file_has_its_reason() -> None:
-    assert reason(SOURCE, 0) == "can't be read: No such file or directory"
+    assert Judge("tf", MAX_BYTES, "error", None).reason(SOURCE, 0) == "can't be read: No such file or directory"

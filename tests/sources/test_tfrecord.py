@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from greenload.errors import GreenloadError, RecordError, SourceError
 from greenload.sources import TFRecords, record_readers
 from greenload.sources.formats import record_index, tf_example, tfrecord
-from greenload.sources.formats.crc32c import crc32c, crc32c_of, masked
+from greenload.sources.formats.crc32c import crc32c_of, masked
 from greenload.system import file_output
 
 tf = pytest.importorskip("tensorflow")
@@ -30,6 +30,10 @@ def one_line(caught: Any) -> str:
     assert isinstance(caught.value, GreenloadError)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def crc32c(data: bytes) -> int:
+    return int(crc32c_of(np.frombuffer(data, np.uint8), np.zeros(1, np.int64), np.array([len(data)]))[0])
 
 
 def test_the_checksum_is_the_one_of_the_rfc() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from greenload.backends.base import Records, Tolerance
 from greenload.backends.dali.backend import DaliBackend
-from greenload.backends.dali.graph import arguments_of, feed, feeds_of, image_list, make_graph, pixel_steps
+from greenload.backends.dali.graph import arguments_of, feed, feeds_of, image_list, make_graph
 from greenload.backends.dali.runner import target_of
 from greenload.backends.image_sizes import sizes_of
 from greenload.errors import PipelineError
@@ -169,7 +169,7 @@ _STACKED = RandomCrop((1, 1))
 
 def work(plan: Plan) -> list[Step]:
     """A plan's steps on pixels, without what only made a batch."""
-    steps = pixel_steps(plan.steps)
+    steps = [step for step in plan.steps if step.primitive is not None]
     return steps[:-1] if _STACKED in plan.pipeline.stages else steps
 
 

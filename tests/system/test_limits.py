@@ -156,14 +156,17 @@ def test_a_stream_ends_with_the_limit_and_nothing_is_left_out_or_remembered(phot
 def test_a_record_that_failed_but_is_good_is_not_called_bad(photos: list[Path]) -> None:
     pytest.importorskip("tensorflow")
     source = Files(photos)
-    error = record_error(f"[{MARK}] [{source.name(2)}] [2] [{REMEDY}]", source)
+    error = record_error(
+        f"[{MARK}] [{source.name(2)}] [2] [{REMEDY}]", gl.make_plan(gl.Pipeline(source, gl.Decode()), "tf")
+    )
     assert isinstance(error, SourceError)
     assert not isinstance(error, RecordError)
     assert str(error).startswith(f"{photos[2]}: couldn't be read or decoded, but can be now: open files or memory")
 
 
 def test_what_a_backend_lacks_is_told_from_a_text_of_tensorflow() -> None:
-    error = record_error("UnknownError: BackendUnavailable: no more threads: raise it\nTraceback …", Files(["a.jpg"]))
+    plan = gl.make_plan(gl.Pipeline(Files(["a.jpg"]), gl.Decode()), "tf")
+    error = record_error("UnknownError: BackendUnavailable: no more threads: raise it\nTraceback …", plan)
     assert isinstance(error, BackendUnavailable)
     assert str(error) == "no more threads: raise it"
 

@@ -13,6 +13,7 @@ from greenload.backends.replay import Replaying
 from greenload.errors import BackendUnavailable
 from greenload.plans.plan import Plan, Segment
 from greenload.system import limits
+from greenload.system.frameworks import fn
 
 # A driver that hangs must not hang its caller; the first start on a machine of eight GPUs takes about 10 s.
 _PROBE_S = 20.0
@@ -112,7 +113,7 @@ def _no_driver() -> str:
 
 def _run_on_gpu() -> str:
     """Why the smallest graph doesn't run on the GPU; empty if it does."""
-    from nvidia.dali import Pipeline, fn
+    from nvidia.dali import Pipeline
 
     try:
         graph = Pipeline(batch_size=1, num_threads=1, device_id=0)

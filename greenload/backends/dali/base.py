@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from greenload.specs import ImageSpec
 from greenload.stages import Params
+from greenload.system.frameworks import fn, types
 
 Node = Any
 """A node of a DALI graph."""
@@ -32,8 +33,6 @@ class Target:
 
     def decoding(self) -> dict[str, Any]:
         """The settings that make decoding equal on every backend: no EXIF rotation, libjpeg's fancy upsampling."""
-        from nvidia.dali import types
-
         settings = {"output_type": types.RGB, "adjust_orientation": False}
         if self.gpu is None:
             return settings | {"device": "cpu"}
@@ -68,18 +67,15 @@ MOVED = ("uint8", "int8", "float16", "float32")
 """The dtypes that DALI moves: it has no bfloat16."""
 
 
+_operators: Any = fn  # its stubs leave conditionals out
+
+
 def split(node: Node, predicate: Node) -> tuple[Node, Node]:
     """The samples of a batch for which a condition holds, and the others."""
-    from nvidia.dali import fn
-
-    branch: Any = fn  # its stubs leave these operators out
-    yes, no = branch._conditional.split(node, predicate=predicate, _if_stmt=True)
+    yes, no = _operators._conditional.split(node, predicate=predicate, _if_stmt=True)
     return yes, no
 
 
 def merge(yes: Node, no: Node, predicate: Node) -> Node:
     """A batch from what ``split`` gave."""
-    from nvidia.dali import fn
-
-    branch: Any = fn
-    return branch._conditional.merge(yes, no, predicate=predicate)
+    return _operators._conditional.merge(yes, no, predicate=predicate)

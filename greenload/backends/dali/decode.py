@@ -18,6 +18,7 @@ from greenload.backends.dali.base import WINDOW, Argument, Lowering, Node, Targe
 from greenload.specs import ImageSpec
 from greenload.stages import Params
 from greenload.stages import primitives as p
+from greenload.system.frameworks import fn
 
 _TURNS = (
     Argument("turned", "bool", lambda params: params["orientation"] > 1, 0),
@@ -52,8 +53,6 @@ def decode_arguments(primitive: p.Decode, spec: ImageSpec) -> tuple[Argument, ..
 
 def decode(primitive: p.Decode, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
     """The whole image."""
-    from nvidia.dali import fn
-
     pixels = fn.decoders.image(image, **target.decoding())
     return _upright(pixels, fed, target) if primitive.exif else pixels
 
@@ -65,16 +64,12 @@ def decode_crop_arguments(primitive: p.DecodeCrop, spec: ImageSpec) -> tuple[Arg
 
 def decode_crop(primitive: p.DecodeCrop, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
     """A window, decoded alone."""
-    from nvidia.dali import fn
-
     pixels = fn.decoders.image_slice(image, start=fed["start"], shape=fed["shape"], axes=(0, 1), **target.decoding())
     return _upright(pixels, fed, target) if primitive.exif else pixels
 
 
 def _upright(image: Node, fed: Mapping[str, Node], target: Target) -> Node:
     """Stored images as they are to be seen. Those that are upright already pass by untouched."""
-    from nvidia.dali import fn
-
     conditional = cast(Any, fn)._conditional  # what DALI's own `if` in a pipeline definition comes down to
 
     def of_turned(node: Node) -> Node:

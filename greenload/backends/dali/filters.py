@@ -14,6 +14,7 @@ from greenload.backends.dali.lowerings import TIES, constants
 from greenload.specs import ImageSpec
 from greenload.stages import Params
 from greenload.stages import primitives as p
+from greenload.system.frameworks import fn, types
 
 # Makes halves round up, which GPUs round to even; above the error of float32 in a sum of four products.
 _HALVES_UP = 2.0**-14
@@ -45,8 +46,6 @@ def warp_arguments(primitive: p.Warp, spec: ImageSpec) -> tuple[Argument, ...]:
 
 def warp(primitive: p.Warp, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
     """``warp_affine``, whose ``matrix`` is the primitive's: output to input, 0 the corner of the first pixel."""
-    from nvidia.dali import fn, types
-
     return fn.warp_affine(
         image,
         matrix=fed["matrix"],
@@ -66,7 +65,7 @@ def color(primitive: p.Color, spec: ImageSpec, image: Node, fed: Mapping[str, No
 
 
 def _recolored(image: Node, matrices: Node, spec: ImageSpec, target: Target) -> Node:
-    from nvidia.dali import fn, math, types
+    from nvidia.dali import math
 
     if spec.dtype == "uint8":
         return fn.coord_transform(image, MT=matrices, dtype=types.UINT8, device=target.device)
@@ -88,8 +87,6 @@ def color_arguments(primitive: p.Color, spec: ImageSpec) -> tuple[Argument, ...]
 
 def blur(primitive: p.Blur, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
     """The separable Gaussian."""
-    from nvidia.dali import fn
-
     return fn.gaussian_blur(image, sigma=fed["sigma"], window_size=fed["taps"], device=target.device)
 
 
@@ -111,8 +108,6 @@ def erase_arguments(primitive: p.Erase, spec: ImageSpec) -> tuple[Argument, ...]
 
 def erase(primitive: p.Erase, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
     """One region; of no size where nothing is erased. On a GPU DALI erases no float16: its bits are erased as int16."""
-    from nvidia.dali import fn, types
-
     values = list(primitive.value)
     bits = spec.dtype == "float16"
     if bits:
@@ -140,10 +135,6 @@ def _warped(primitive: p.Warp, spec: ImageSpec, gpu: bool) -> Tolerance:
     return Tolerance(error, error / 6.0)
 
 
-def _filtered(primitive: p.Primitive, spec: ImageSpec, floats: Tolerance) -> Tolerance:
-    return _FILTERED if spec.dtype == "uint8" else floats
-
-
 def _erased(primitive: p.Erase, spec: ImageSpec) -> Tolerance:
     return constants(primitive.value, spec)
 
@@ -155,8 +146,8 @@ def _within_weights(primitive: p.Blur, spec: ImageSpec) -> bool:
 def rows(gpu: bool) -> tuple[TableRow, ...]:
     """These primitives in the backend's table."""
     warped = functools.partial(_warped, gpu=gpu)
-    recolored = functools.partial(_filtered, floats=_FLOATS_ON_GPU if gpu else _RECOLORED_FLOATS)
-    blurred = functools.partial(_filtered, floats=_FLOATS_ON_GPU if gpu else _BLURRED_FLOATS)
+    recolored = {"uint8": _FILTERED, "float32": _FLOATS_ON_GPU if gpu else _RECOLORED_FLOATS}
+    blurred = {"uint8": _FILTERED, "float32": _FLOATS_ON_GPU if gpu else _BLURRED_FLOATS}
     condition = _within_weights if gpu else None
     return (
         TableRow(p.Warp, Lowering(warp_arguments, warp), FILTERED, tolerance=warped),

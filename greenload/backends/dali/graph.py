@@ -16,6 +16,7 @@ from greenload.plans.params import DrawLayout
 from greenload.plans.steps import Step
 from greenload.specs import ImageSpec
 from greenload.system import forking
+from greenload.system.frameworks import fn, types
 
 IMAGES = "images"
 """The name of the input that takes the images."""
@@ -23,8 +24,6 @@ IMAGES = "images"
 
 def dtypes() -> dict[str, Any]:
     """DALI's dtypes by their names here."""
-    from nvidia.dali import types
-
     return {
         "bool": types.BOOL,
         "uint8": types.UINT8,
@@ -45,16 +44,11 @@ class Feed:
     argument: Argument
 
 
-def pixel_steps(steps: Sequence[Step]) -> list[Step]:
-    """The steps that have a primitive, in order. That DALI has a lowering for each was seen to when it was planned."""
-    return [step for step in steps if step.primitive is not None]
-
-
 def feeds_of(steps: Sequence[Step]) -> tuple[Feed, ...]:
     """The inputs that some steps need beside the images.
 
     Args:
-        steps: with primitives, as ``pixel_steps`` gives them.
+        steps: with primitives. That DALI has a lowering for each was seen to when it was planned.
     """
     feeds = []
     for position, step in enumerate(steps):
@@ -101,7 +95,7 @@ def make_graph(
         shapes: put out the last images' shapes, not the images.
         idle: inputs that no step uses, and that come out after the images.
     """
-    from nvidia.dali import Pipeline, fn, types
+    from nvidia.dali import Pipeline
 
     kinds = dtypes()
     # The dynamic executor gives each run output buffers of its own, which live as long as someone refers to them. With

@@ -13,6 +13,7 @@ from greenload.backends.dali.base import MOVED, WINDOW, Argument, Lowering, Node
 from greenload.backends.tolerances import CUT, reach
 from greenload.specs import ImageSpec
 from greenload.stages import primitives as p
+from greenload.system.frameworks import fn, types
 
 # Makes rounding to nearest cut, whichever way halves go: 3.0 stays 3, as 2**-15 is above a float32 step at 255.
 _STEP = 2.0**-15
@@ -43,8 +44,6 @@ def crop_arguments(primitive: p.Crop, spec: ImageSpec) -> tuple[Argument, ...]:
 
 def crop(primitive: p.Crop, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
     """A window."""
-    from nvidia.dali import fn
-
     return fn.slice(image, start=fed["start"], shape=fed["shape"], axes=(0, 1), device=target.device)
 
 
@@ -56,8 +55,6 @@ def pad_arguments(primitive: p.Pad, spec: ImageSpec) -> tuple[Argument, ...]:
 
 def pad(primitive: p.Pad, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
     """A slice that reaches beyond the image."""
-    from nvidia.dali import fn
-
     return fn.slice(
         image,
         start=fed["start"],
@@ -76,8 +73,6 @@ def resize_arguments(primitive: p.Resize, spec: ImageSpec) -> tuple[Argument, ..
 
 def resize(primitive: p.Resize, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
     """Bilinear resampling."""
-    from nvidia.dali import fn, types
-
     return fn.resize(
         image,
         size=fed.get("size", [primitive.height, primitive.width]),
@@ -94,8 +89,6 @@ def flip_arguments(primitive: p.Primitive, spec: ImageSpec) -> tuple[Argument, .
 
 def flip(primitive: p.Flip, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
     """Mirrored where the params say so."""
-    from nvidia.dali import fn
-
     if primitive.vertical:
         return fn.flip(image, horizontal=0, vertical=fed["flip"], device=target.device)
     return fn.flip(image, horizontal=fed["flip"], device=target.device)
@@ -108,8 +101,6 @@ def applied_arguments(primitive: p.Primitive, spec: ImageSpec) -> tuple[Argument
 
 def look_up(primitive: p.LookUp, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
     """``lookup_table`` for the images that are changed; the others take a way around it, which copies nothing."""
-    from nvidia.dali import fn, types
-
     chosen, others = split(image, fed["apply"])
     changed = fn.lookup_table(
         chosen, keys=list(range(256)), values=list(primitive.table), dtype=types.UINT8, device=target.device
@@ -119,7 +110,7 @@ def look_up(primitive: p.LookUp, spec: ImageSpec, image: Node, fed: Mapping[str,
 
 def affine(primitive: p.Affine, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
     """``crop_mirror_normalize``: a tenth of what arithmetic operators cost, and closer to the reference."""
-    from nvidia.dali import fn, math, types
+    from nvidia.dali import math
 
     mirror = {"mirror": fed["flip"]} if isinstance(primitive, p.FlipAffine) else {}
     count = max(len(primitive.scale), len(primitive.offset))

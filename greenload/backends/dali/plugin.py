@@ -8,7 +8,9 @@ from importlib import metadata
 from typing import Any
 
 from greenload.backends.base import Availability
+from greenload.backends.dali.runner import INSTALL
 from greenload.errors import BackendUnavailable
+from greenload.system.frameworks import tf
 
 NAME = "DALI plugin for TensorFlow"
 _PACKAGE = "nvidia-dali-tf-plugin-cuda"
@@ -26,13 +28,9 @@ def experimental() -> Any:
     return importlib.import_module("nvidia.dali.plugin.tf").experimental
 
 
+@functools.cache
 def availability() -> Availability:
     """Whether the plugin loads, found out by loading it."""
-    return _probe()
-
-
-@functools.cache
-def _probe() -> Availability:
     try:
         import tensorflow as tf
     except ImportError as error:
@@ -40,7 +38,7 @@ def _probe() -> Availability:
     try:
         import nvidia.dali as dali
     except ImportError as error:
-        return Availability(NAME, False, f"DALI is not installed ({error})", f"pip install {_dali_package()}")
+        return Availability(NAME, False, f"DALI is not installed ({error})", INSTALL)
     package = f"{_PACKAGE}{dali.__cuda_version__ // 1000}0"
     fresh = f"pip install --no-build-isolation {package}=={dali.__version__}"
     versions = f"TensorFlow {tf.__version__} and DALI {dali.__version__}"
@@ -62,20 +60,12 @@ def _probe() -> Availability:
     return Availability(NAME, True, f"loads, {version}, in {versions}")
 
 
-def _dali_package() -> str:
-    from greenload.backends.dali.runner import INSTALL
-
-    return INSTALL.removeprefix("pip install ")
-
-
 def tensorflow_device(gpu: int) -> str:
     """TensorFlow's name for a GPU by CUDA's number, such as ``"/gpu:0"``.
 
     Raises:
         BackendUnavailable: TensorFlow doesn't see it.
     """
-    import tensorflow as tf
-
     visible = [device.name.rsplit(":", 1)[-1] for device in tf.config.get_visible_devices("GPU")]
     if str(gpu) not in visible:
         seen = f"only {', '.join(visible)}" if visible else "no GPU"

@@ -42,7 +42,7 @@ def pair(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records]) -> 
     """
     captured = _capture(plan, segment, step, parts)
     size, readers = len(parts[0].images), Readers.of(plan)
-    decodes = isinstance(step.primitive, (p.Decode, p.DecodeCrop))
+    decodes = isinstance(step.primitive, p.Decoding)
     others = [readers.files(part.images, segment.backend, decode_of([step])) if decodes else [] for part in parts]
 
     def make(full: bool) -> Replay:

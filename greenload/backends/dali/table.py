@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from greenload.backends.base import BackendTable, TableRow, rows
 from greenload.backends.dali import choice, decode, filters, lowerings
 from greenload.plans.steps import BackendTraits
-from greenload.specs import ImageSpec
 from greenload.stages import primitives as p
 
 
@@ -34,16 +33,3 @@ GPU_TABLE = BackendTable(
     traits=BackendTraits(takes_batches=True, on_gpu=True, queues_batches=True, fuses_flip=True),
     fills_jpeg=False,
 )
-
-
-def measured_on_gpu(primitive: p.Primitive, spec: ImageSpec) -> bool:
-    """Whether what ``"dali"`` states for a primitive on images of ``spec`` was measured on a GPU (an H100); the rest
-    comes from analysis."""
-    match primitive:
-        case p.Decode() | p.DecodeCrop():
-            return True
-        case p.Crop() | p.Pad() | p.Resize() | p.Flip(vertical=False):
-            return spec.dtype == "uint8"
-        case p.Affine():
-            return spec.dtype == "uint8" and primitive.dtype == "float32"
-    return False

@@ -22,9 +22,17 @@ Apply = Callable[[Pixels, ImageParams, Values | None], Pixels]
 there, others needn't."""
 
 
-def _no_params(primitive: Any, spec: ImageSpec, params: Params) -> Params:
-    """Nothing of its stage's params is needed."""
-    return {}
+def given(*names: str) -> Callable[[Any, ImageSpec, Params], Params]:
+    """For a ``Lowering`` that needs some of its stage's params as they are: those of these names."""
+
+    def taken(primitive: Any, spec: ImageSpec, params: Params) -> Params:
+        """The named ones."""
+        return {name: params[name] for name in names}
+
+    return taken
+
+
+_NOTHING = given()
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class Lowering:
 
     build: Callable[[Any, ImageSpec], Apply]
     """From the primitive and the spec of what enters."""
-    params: Callable[[Any, ImageSpec, Params], Params] = _no_params
+    params: Callable[[Any, ImageSpec, Params], Params] = _NOTHING
     """What the function needs of its stage's params, for all images of a batch."""
 
 

@@ -26,6 +26,7 @@ from greenload.backends.pillow.base import (
     Values,
     as_array,
     as_image,
+    given,
     is_array,
     written,
 )
@@ -34,7 +35,7 @@ from greenload.stages import Params
 from greenload.stages import primitives as p
 
 
-def decode(primitive: p.Decode | p.DecodeCrop, spec: ImageSpec) -> Apply:
+def decode(primitive: p.Decoding, spec: ImageSpec) -> Apply:
     """A file's pixels, or those of a window: Pillow decodes the whole file either way."""
 
     def apply(pixels: Pixels, row: ImageParams, out: Values | None) -> Pixels:
@@ -51,7 +52,7 @@ def decode_params(primitive: p.Decode, spec: ImageSpec, params: Params) -> Param
 def decode_crop_params(primitive: p.DecodeCrop, spec: ImageSpec, params: Params) -> Params:
     """The windows in the stored images, and their orientations where they are applied."""
     if not primitive.exif:
-        return crop_params(primitive, spec, params)
+        return {"window": params["window"]}
     turns = params["orientation"]
     window = orientation.stored_window(params["window"], params["upright_height"], params["upright_width"], turns)
     return {"window": window, "orientation": turns}
@@ -67,11 +68,6 @@ def crop(primitive: p.Crop, spec: ImageSpec) -> Apply:
         return pixels[top : top + height, left : left + width]
 
     return apply
-
-
-def crop_params(primitive: p.Primitive, spec: ImageSpec, params: Params) -> Params:
-    """The windows."""
-    return {"window": params["window"]}
 
 
 def pad(primitive: p.Pad, spec: ImageSpec) -> Apply:
@@ -136,11 +132,6 @@ def flip(primitive: p.Flip, spec: ImageSpec) -> Apply:
         return done
 
     return apply
-
-
-def flip_params(primitive: p.Flip, spec: ImageSpec, params: Params) -> Params:
-    """Which images are mirrored."""
-    return {"flip": params["flip"]}
 
 
 def resize(primitive: p.Resize, spec: ImageSpec) -> Apply:
@@ -219,10 +210,6 @@ def color_params(primitive: p.Color, spec: ImageSpec, params: Params) -> Params:
 _RECOLORED = {"uint8": Tolerance(1.0, 5e-3), "float32": Tolerance(3e-6, 2e-7)}
 
 
-def _recolored(primitive: p.Color, spec: ImageSpec) -> Tolerance:
-    return _RECOLORED[spec.dtype]
-
-
 def erase(primitive: p.Erase, spec: ImageSpec) -> Apply:
     """One window set to constants, in a copy of the image."""
     value = np.asarray(primitive.value).astype(spec.dtype)
@@ -238,11 +225,6 @@ def erase(primitive: p.Erase, spec: ImageSpec) -> Apply:
     return apply
 
 
-def erase_params(primitive: p.Erase, spec: ImageSpec, params: Params) -> Params:
-    """The windows that are erased."""
-    return {"erase": params["erase"]}
-
-
 def look_up(primitive: p.LookUp, spec: ImageSpec) -> Apply:
     """``Image.point``; of an array, NumPy's ``take``."""
     table = np.frombuffer(primitive.table, np.uint8)
@@ -255,11 +237,6 @@ def look_up(primitive: p.LookUp, spec: ImageSpec) -> Apply:
         return np.take(table, pixels, out=out, mode="clip")  # in other modes it would copy through a buffer
 
     return apply
-
-
-def applied_params(primitive: p.Primitive, spec: ImageSpec, params: Params) -> Params:
-    """Which images are changed."""
-    return {"apply": params["apply"]}
 
 
 def affine(primitive: p.Affine, spec: ImageSpec) -> Apply:
@@ -316,12 +293,12 @@ def _tabled(primitive: p.Affine, spec: ImageSpec) -> Apply:
 ROWS = (
     TableRow(p.Decode, Lowering(decode, decode_params), ENCODED),
     TableRow(p.DecodeCrop, Lowering(decode, decode_crop_params), ENCODED),
-    TableRow(p.Crop, Lowering(crop, crop_params), NUMPY_DTYPES),
+    TableRow(p.Crop, Lowering(crop, given("window")), NUMPY_DTYPES),
     TableRow(p.Pad, Lowering(pad, pad_params), NUMPY_DTYPES),
-    TableRow(p.Flip, Lowering(flip, flip_params), NUMPY_DTYPES),
+    TableRow(p.Flip, Lowering(flip, given("flip")), NUMPY_DTYPES),
     TableRow(p.Resize, Lowering(resize, size_params), FILTERED, tolerance=_resized, condition=_antialiased),
-    TableRow(p.Color, Lowering(color, color_params), FILTERED, tolerance=_recolored),
-    TableRow(p.Erase, Lowering(erase, erase_params), NUMPY_DTYPES),
-    TableRow(p.LookUp, Lowering(look_up, applied_params), ("uint8",)),
+    TableRow(p.Color, Lowering(color, color_params), FILTERED, tolerance=_RECOLORED),
+    TableRow(p.Erase, Lowering(erase, given("erase")), NUMPY_DTYPES),
+    TableRow(p.LookUp, Lowering(look_up, given("apply")), ("uint8",)),
     TableRow(p.Affine, Lowering(affine), NUMPY_DTYPES, to=NUMPY_DTYPES, tolerance=tolerances.affine),
 )

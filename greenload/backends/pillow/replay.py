@@ -43,7 +43,7 @@ def pair(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records]) -> 
     out = empty((len(parts[0].images), *segment.spec_out.image_shape), segment.spec_out.dtype) if last else None
     batches = [[kept[name] for name in part.names] for part in parts]
     readers = Readers.of(plan)
-    decodes = isinstance(step.primitive, (p.Decode, p.DecodeCrop))
+    decodes = isinstance(step.primitive, p.Decoding)
     others = [readers.files(part.images, segment.backend, decode_of([step])) if decodes else [] for part in parts]
 
     def make(apply: Apply | None) -> Replay:

@@ -31,6 +31,7 @@ from greenload.sources.formats import FormatError, opened
 from greenload.stages import Stage
 from greenload.stages import primitives as p
 from greenload.system import forking, shutdown
+from greenload.system.frameworks import tf
 
 State = dict[str, Any]
 """One sample on its way: tensors by name."""
@@ -75,7 +76,7 @@ def _lowering(step: Step, later: Sequence[Step], readers: Readers) -> Any:
     primitive = step.primitive
     assert primitive is not None  # what makes a step one of pixels
     lower = TABLE.lowering(primitive)
-    if isinstance(primitive, (p.Decode, p.DecodeCrop)):
+    if isinstance(primitive, p.Decoding):
         return lower(primitive, step.spec_in, step.spec_out, tf_readers.to_readable_by(readers, primitive))
     if isinstance(primitive, ROUNDING) and step.spec_out.dtype == "uint8":
         after = next((s.primitive for s in later if not isinstance(s.primitive, p.Flip)), None)
@@ -113,8 +114,6 @@ def _element(place: int | None, lower: Any, numbers: DrawLayout, *, keep: bool, 
 
 def _fitting(stage: Stage, height: Any, width: Any) -> tuple[Any, Any]:
     """An image's size as it is, or an error where the image is too small for a stage."""
-    import tensorflow as tf
-
     enough = stage.large_enough(height, width, tensorflow_ops())
     if enough is None:
         return height, width
@@ -205,8 +204,6 @@ class TensorFlowRunner:
         Raises:
             RecordError: a record is bad; names it.
         """
-        import tensorflow as tf
-
         if self._segment.batched:
             whole = np.stack([np.asarray(image) for image in records.images])
             done: NDArray[Any] = self._through(whole, records.numbers).numpy()
@@ -220,8 +217,6 @@ class TensorFlowRunner:
         return images
 
     def _through(self, image: Any, numbers: NDArray[np.float64]) -> Any:
-        import tensorflow as tf
-
         state: State = {"image": tf.constant(image), "numbers": tf.constant(numbers)}
         for element in self._elements:
             state = element(state)

@@ -14,6 +14,7 @@ from greenload.backends.base import TableRow
 from greenload.backends.tf.lowerings import ROUNDING, Wanted, resolve
 from greenload.specs import DTYPES, ImageSpec
 from greenload.stages import primitives as p
+from greenload.system.frameworks import tf
 
 Alternative = Callable[[Any, dict[str, Any]], Any]
 """From images and the choice's params to the images after all of an alternative's parts."""
@@ -61,8 +62,6 @@ def _of_any_count(spec: ImageSpec) -> ImageSpec:
 
 
 def _turn_of_image(alternatives: Sequence[Alternative], image: Any, chosen: Any, params: dict[str, Any]) -> Any:
-    import tensorflow as tf
-
     branches = [lambda apply=apply: apply(image, params) for apply in alternatives]
     if len(branches) == 1:
         return tf.cond(chosen >= 0, branches[0], lambda: image)
@@ -70,8 +69,6 @@ def _turn_of_image(alternatives: Sequence[Alternative], image: Any, chosen: Any,
 
 
 def _turn_of_batch(alternatives: Sequence[Alternative], images: Any, chosen: Any, params: dict[str, Any]) -> Any:
-    import tensorflow as tf
-
     for number, apply in enumerate(alternatives):
         rows = tf.where(chosen == number)
         images = tf.cond(tf.size(rows) > 0, lambda: _changed(apply, images, rows, params), lambda: images)  # noqa: B023
@@ -80,8 +77,6 @@ def _turn_of_batch(alternatives: Sequence[Alternative], images: Any, chosen: Any
 
 def _changed(apply: Alternative, images: Any, rows: Any, params: dict[str, Any]) -> Any:
     """A batch, some of whose rows have gone through an alternative."""
-    import tensorflow as tf
-
     own = {name: tf.gather_nd(values, rows) for name, values in params.items()}
     return tf.tensor_scatter_nd_update(images, rows, apply(tf.gather_nd(images, rows), own))
 

@@ -14,6 +14,7 @@ from greenload.backends.tf.orientation import orientation
 from greenload.backends.tf.truncation import decode_whole, filled
 from greenload.specs import ImageSpec
 from greenload.stages import primitives as p
+from greenload.system.frameworks import tf
 
 
 def decode(primitive: p.Decode, before: ImageSpec, after: ImageSpec, to_readable: ToReadable = as_it_is) -> Any:
@@ -34,7 +35,6 @@ def decode_crop(
     primitive: p.DecodeCrop, before: ImageSpec, after: ImageSpec, to_readable: ToReadable = as_it_is
 ) -> Any:
     """A window: of JPEG no more is decoded than it needs; ``to_readable`` is of ``tf_readers``."""
-    import tensorflow as tf
 
     def lower(data: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
         turn, data = _oriented(data) if primitive.exif else (None, data)
@@ -73,8 +73,6 @@ def _oriented(data: Any) -> tuple[Any, Any]:
     Where an op fails while a function is called beside it, such as a walk to the orientation, the call is cancelled,
     and now and then that is what is raised, in place of the error: it isn't taken for one of the file's.
     """
-    import tensorflow as tf
-
     turn = orientation(data)
     with tf.control_dependencies([turn]):
         return turn, tf.identity(data)
@@ -82,8 +80,6 @@ def _oriented(data: Any) -> tuple[Any, Any]:
 
 def window_of(data: Any, shape: Any, window: Any) -> Any:
     """A window, int32 ``[4]``, of a JPEG of a shape."""
-    import tensorflow as tf
-
     start, size = window[:2], window[2:]
     # The decoder upsamples chroma wrongly in a window's outermost columns; one pixel more on every side, cut off again,
     # makes the window's own pixels those of a full decode.
@@ -105,8 +101,6 @@ stand tables, and in large files a thumbnail."""
 
 def is_baseline(data: Any, shape: Any) -> Any:
     """Whether it is plain that a JPEG of a shape is baseline: by a frame header that states its sides."""
-    import tensorflow as tf
-
     front = tf.strings.substr(data, 0, tf.maximum(tf.strings.length(data) // _FRAME_SHARE, _FRAME_WITHIN))
     frames = tf.raw_ops.StringSplitV2(input=[front], sep=b"\xff\xc0").values
     # Behind the marker stand the segment's length in two bytes, 8 bits, rows and columns in two each, and channels.
@@ -119,7 +113,6 @@ def is_baseline(data: Any, shape: Any) -> Any:
 
 def _upright(image: Any, turn: Any) -> Any:
     """A stored image as its orientation, an int64 scalar, says that it is to be seen."""
-    import tensorflow as tf
 
     def turned(value: int) -> Any:
         axes = [0] if value in orienting.OVERTURNED else []

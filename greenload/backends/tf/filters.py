@@ -17,11 +17,11 @@ from greenload.backends.tf.lowerings import Wanted, levels, resolve
 from greenload.errors import PipelineError
 from greenload.specs import DTYPES, ImageSpec
 from greenload.stages import primitives as p
+from greenload.system.frameworks import tf
 
 
 def warp(primitive: p.Warp, before: ImageSpec, after: ImageSpec, carried: str = "float32") -> Any:
     """One operation, that interpolates in float32."""
-    import tensorflow as tf
 
     def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
         params = resolve(wanted, image)
@@ -61,8 +61,6 @@ def _warped(primitive: p.Warp, spec: ImageSpec) -> Tolerance:
 
 def color(primitive: p.Color, before: ImageSpec, after: ImageSpec, carried: str = "float32") -> Any:
     """One product with a matrix per image. On a batch where only some change, all are computed and some taken."""
-    import tensorflow as tf
-
     whole = before.dtype == "uint8"
 
     def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
@@ -101,8 +99,6 @@ def color(primitive: p.Color, before: ImageSpec, after: ImageSpec, carried: str 
 
 def blur(primitive: p.Blur, before: ImageSpec, after: ImageSpec, carried: str = "float32") -> Any:
     """Two passes, down the columns and along the rows."""
-    import tensorflow as tf
-
     rows, columns = primitive.height // 2, primitive.width // 2
 
     def weights(sigma: Any, taps: int) -> Any:
@@ -148,13 +144,8 @@ def blur(primitive: p.Blur, before: ImageSpec, after: ImageSpec, carried: str = 
 _FILTERED = {"uint8": Tolerance(1.0, 5e-3), "float32": Tolerance(1e-6, 2e-7)}
 
 
-def _filtered(primitive: p.Color | p.Blur, spec: ImageSpec) -> Tolerance:
-    return _FILTERED[spec.dtype]
-
-
 def erase(primitive: p.Erase, before: ImageSpec, after: ImageSpec) -> Any:
     """A rectangle of one image by putting parts together, of a batch by a mask."""
-    import tensorflow as tf
 
     def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
         params = resolve(wanted, image)
@@ -189,8 +180,6 @@ def erase(primitive: p.Erase, before: ImageSpec, after: ImageSpec) -> Any:
 
 def call(primitive: p.Call, before: ImageSpec, after: ImageSpec) -> Any:
     """A user's function, traced with its Python control flow; what it returns is held to what was declared."""
-    import tensorflow as tf
-
     name = f"Apply({getattr(primitive.function, '__qualname__', type(primitive.function).__name__)})"
     traced = tf.function(primitive.function, autograph=True)
 
@@ -202,8 +191,6 @@ def call(primitive: p.Call, before: ImageSpec, after: ImageSpec) -> Any:
 
 def own(primitive: p.Primitive, before: ImageSpec, after: ImageSpec) -> Any:
     """A user's own primitive: its function, as ``call`` has it."""
-    import tensorflow as tf
-
     name = type(primitive).__name__
     traced = tf.function(functools.partial(primitive.lowerings["tf"], primitive), autograph=True)
 
@@ -221,8 +208,6 @@ def _declared(name: str, given: Any, after: ImageSpec, dtype_remedy: str, shape_
     Raises:
         PipelineError: it isn't.
     """
-    import tensorflow as tf
-
     if given is None:
         raise PipelineError(f"{name} returned nothing: end the function with return image")
     result = tf.convert_to_tensor(given)
@@ -240,8 +225,8 @@ def _declared(name: str, given: Any, after: ImageSpec, dtype_remedy: str, shape_
 
 ROWS = (
     TableRow(p.Warp, warp, FILTERED, tolerance=_warped),
-    TableRow(p.Color, color, FILTERED, tolerance=_filtered),
-    TableRow(p.Blur, blur, FILTERED, tolerance=_filtered),
+    TableRow(p.Color, color, FILTERED, tolerance=_FILTERED),
+    TableRow(p.Blur, blur, FILTERED, tolerance=_FILTERED),
     TableRow(p.Erase, erase, DTYPES),
     TableRow(p.Call, call, DTYPES),
     TableRow(p.Primitive, own, DTYPES, tolerance=UNKNOWN),

@@ -15,6 +15,7 @@ import numpy as np
 from greenload.backends.tf.memory import among, area_of, jpeg_within, most_pixels
 from greenload.sources.formats import memory, others, png
 from greenload.specs import MAX_BYTES
+from greenload.system.frameworks import tf
 
 ToReadable = Callable[[Any], Any]
 """From the bytes of a file that is no JPEG, a scalar string tensor, to those that are to be decoded."""
@@ -39,8 +40,6 @@ def decode_full(
         max_bytes: the most bytes that decoding it may take.
         to_readable: of ``tf_readers``: other backends decode what TensorFlow doesn't read. It costs a JPEG nothing.
     """
-    import tensorflow as tf
-
     accepted = None if kinds is None else tuple(kinds)
 
     def jpeg() -> Any:
@@ -54,8 +53,6 @@ def decode_full(
 def _others(kinds: tuple[str, ...] | None, max_bytes: int) -> Any:
     """The decoder of everything but JPEG, as few ops as possible: an epoch begins with a pass over all of them, and a
     branch that isn't taken costs a visit to each of its ops, unless it is a function that isn't inlined."""
-    import tensorflow as tf
-
     branches: dict[str, Callable[[Any], Any]] = {
         "PNG": lambda data: tf.io.decode_png(_of_few_texts(data), channels=3),
         "16-bit PNG": _sixteen,
@@ -84,22 +81,16 @@ def _others(kinds: tuple[str, ...] | None, max_bytes: int) -> Any:
 
 def known(data: Any, max_bytes: int) -> Any:
     """Whether a file that is no JPEG begins as one that TensorFlow reads, and is as ``formats.header`` wants it."""
-    import tensorflow as tf
-
     return tf.reduce_any(tf.stack(list(_kinds(data, max_bytes).values())))
 
 
 def is_jpeg(data: Any) -> Any:
     """Whether bytes begin as a JPEG does."""
-    import tensorflow as tf
-
     return tf.strings.substr(data, 0, 3) == b"\xff\xd8\xff"
 
 
 def ends_as_jpeg(data: Any) -> Any:
     """Whether bytes begin as a JPEG does, and end in an end marker."""
-    import tensorflow as tf
-
     end = tf.strings.substr(data, tf.maximum(tf.strings.length(data) - 2, 0), 2)
     return (end == b"\xff\xd9") & is_jpeg(data)
 
@@ -140,8 +131,6 @@ _WEBP_CHUNK: _Fields = (
 
 def _read(data: Any, at: Any, fields: _Fields) -> dict[str, Any]:
     """Numbers by name, counted from a place, int64; of bytes that are not there, zeros count."""
-    import tensorflow as tf
-
     length = max(place + size for _, place, size, _ in fields)
     weights = np.zeros((len(fields), length), np.int64)
     for row, (_, place, size, big) in enumerate(fields):
@@ -154,7 +143,6 @@ def _read(data: Any, at: Any, fields: _Fields) -> dict[str, Any]:
 
 def _kinds(data: Any, max_bytes: int) -> dict[str, Any]:
     """Whether a file is of each kind, and as ``formats.header`` wants it; WebP and GIF are looked at when decoded."""
-    import tensorflow as tf
 
     def at_most(area: Any, kind: str) -> Any:
         return area <= most_pixels(kind, max_bytes)
@@ -184,29 +172,22 @@ def _kinds(data: Any, max_bytes: int) -> dict[str, Any]:
 
 
 def _signed(value: Any) -> Any:
-    import tensorflow as tf
-
     return tf.where(value < 1 << 31, value, value - (1 << 32))
 
 
 def _bmp_bytes(number: Mapping[str, Any]) -> Any:
     """How long a BMP must be."""
-    import tensorflow as tf
-
     stride = (number["bmp width"] * number["bmp bits"] + 31) // 32 * 4
     return number["bmp offset"] + tf.abs(_signed(number["bmp height"])) * stride
 
 
 def bmp_is_short(data: Any) -> Any:
     """Whether there are fewer bytes than a BMP's header promises."""
-    import tensorflow as tf
-
     return _bmp_bytes(_read(data, 0, _FIELDS)) > tf.cast(tf.strings.length(data), tf.int64)
 
 
 def _of_few_texts(data: Any) -> Any:
     """A PNG, once it is clear that it has few texts: TensorFlow decompresses each, as ``formats.png`` says."""
-    import tensorflow as tf
 
     def parts(name: bytes) -> Any:
         return tf.size(tf.raw_ops.StringSplitV2(input=[data], sep=name).values)
@@ -218,7 +199,6 @@ def _of_few_texts(data: Any) -> Any:
 
 def _sixteen(data: Any) -> Any:
     """The nearest of 256 levels, v / 257 rounded, exact for all 65,536; in 16 bits, so that nothing is widened."""
-    import tensorflow as tf
 
     def number(value: int) -> Any:
         return tf.constant(value, tf.uint16)
@@ -231,8 +211,6 @@ def _sixteen(data: Any) -> Any:
 
 
 def _bmp(data: Any) -> Any:
-    import tensorflow as tf
-
     # TensorFlow refuses bytes appended. 32-bit pixels end in alpha, or in nothing.
     return tf.io.decode_bmp(tf.strings.substr(data, tf.constant(0, tf.int64), _bmp_bytes(_read(data, 0, _FIELDS))))[
         ..., :3
@@ -241,16 +219,12 @@ def _bmp(data: Any) -> Any:
 
 def _checked(value: Any, condition: Any) -> Any:
     """``value``, once a condition holds."""
-    import tensorflow as tf
-
     with tf.control_dependencies([tf.debugging.Assert(condition, ["not an image that is read"])]):
         return tf.identity(value)
 
 
 def _webp(data: Any, max_bytes: int) -> Any:
     """A file of the picture alone, as ``formats.plain`` makes it: TensorFlow would decode whatever else is claimed."""
-    import tensorflow as tf
-
     start = tf.constant(12, tf.int64)
     head = _read(data, 0, _WEBP_HEAD)
     end = head["riff size"] + 8
@@ -308,15 +282,11 @@ class _GifFrame(NamedTuple):
 
 
 def _byte(raw: Any, at: Any) -> Any:
-    import tensorflow as tf
-
     return tf.cast(raw[at], tf.int32)
 
 
 def _gif_frame(raw: Any) -> _GifFrame:
     """The first frame of a GIF's bytes, uint8 ``[n]``."""
-    import tensorflow as tf
-
     most = others.GIF_BLOCKS + tf.size(raw) // others.GIF_BLOCK_BYTES
     byte = functools.partial(_byte, raw)
 
@@ -354,8 +324,6 @@ def _gif(data: Any, max_bytes: int) -> Any:
 
     Of a frame that can't be decoded wholly TensorFlow gives what it has, and stops: then the one behind it is missing.
     """
-    import tensorflow as tf
-
     raw = tf.io.decode_raw(data, tf.uint8)
     screen, frame, flags, body, end, transparent, whole = _gif_frame(raw)
     byte = functools.partial(_byte, raw)

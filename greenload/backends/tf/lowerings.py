@@ -11,6 +11,7 @@ from greenload.backends import tolerances
 from greenload.backends.base import FILTERED, TableRow, Tolerance
 from greenload.specs import DTYPES, RANGES, ImageSpec
 from greenload.stages import primitives as p
+from greenload.system.frameworks import tf
 
 Wanted = Any
 """A stage's params, or the function of an image's height and width that computes them."""
@@ -20,8 +21,6 @@ ROUNDING = (p.Resize, p.Warp, p.Color, p.Blur)
 
 def resolve(wanted: Wanted, image: Any) -> dict[str, Any]:
     """A stage's params for an image, or for each of a batch."""
-    import tensorflow as tf
-
     if callable(wanted):
         shape = tf.shape(image)
         computed: dict[str, Any] = wanted(shape[-3], shape[-2])
@@ -32,8 +31,6 @@ def resolve(wanted: Wanted, image: Any) -> dict[str, Any]:
 
 def cropped(image: Any, window: Any) -> Any:
     """A window ``[top, left, height, width]`` of an image."""
-    import tensorflow as tf
-
     channels = tf.cast(tf.shape(image)[-1:], window.dtype)
     part = tf.slice(image, tf.concat([window[:2], tf.zeros(1, window.dtype)], 0), tf.concat([window[2:], channels], 0))
     part.set_shape((None, None, image.shape[-1]))
@@ -54,8 +51,6 @@ def crop(primitive: p.Primitive, before: ImageSpec, after: ImageSpec) -> Any:
 
 def pad(primitive: p.Pad, before: ImageSpec, after: ImageSpec) -> Any:
     """A constant around the image; nothing is copied where nothing is added."""
-    import tensorflow as tf
-
     static = primitive.height is not None and primitive.width is not None
 
     def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
@@ -77,14 +72,11 @@ def pad(primitive: p.Pad, before: ImageSpec, after: ImageSpec) -> Any:
 
 def levels(above: Any, carried: str) -> Any:
     """Values within 0 … 255, ½ added, as uint8's levels: rounded half up, as uint8 or carried on as float32."""
-    import tensorflow as tf
-
     return tf.cast(above, tf.uint8) if carried == "uint8" else tf.floor(above)
 
 
 def resize(primitive: p.Resize, before: ImageSpec, after: ImageSpec, carried: str = "float32") -> Any:
     """Bilinear in float32; rounded half up where the image was uint8, and left float32 if ``carried`` says so."""
-    import tensorflow as tf
 
     def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
         params: dict[str, Any] = {}
@@ -112,13 +104,8 @@ def resize(primitive: p.Resize, before: ImageSpec, after: ImageSpec, carried: st
 _RESIZED = {"uint8": Tolerance(1.0, 0.25), "float32": Tolerance(4e-5, 3e-6)}
 
 
-def _resized(primitive: p.Resize, spec: ImageSpec) -> Tolerance:
-    return _RESIZED[spec.dtype]
-
-
 def flip(primitive: p.Flip, before: ImageSpec, after: ImageSpec) -> Any:
     """Inside a ``cond``: images that stay aren't copied."""
-    import tensorflow as tf
 
     def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
         params = resolve(wanted, image)
@@ -131,7 +118,6 @@ def flip(primitive: p.Flip, before: ImageSpec, after: ImageSpec) -> Any:
 
 def look_up(primitive: p.LookUp, before: ImageSpec, after: ImageSpec) -> Any:
     """A gather from the table. On a batch where only some change, all are looked up and some taken."""
-    import tensorflow as tf
 
     def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
         params = resolve(wanted, image)
@@ -150,7 +136,6 @@ def look_up(primitive: p.LookUp, before: ImageSpec, after: ImageSpec) -> Any:
 
 def affine(primitive: p.Affine, before: ImageSpec, after: ImageSpec) -> Any:
     """In float32, whatever enters and leaves."""
-    import tensorflow as tf
 
     def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
         values = tf.cast(image, tf.float32)
@@ -168,8 +153,6 @@ def affine(primitive: p.Affine, before: ImageSpec, after: ImageSpec) -> Any:
 def _spread(numbers: tuple[float, ...], spec: ImageSpec) -> Any:
     """Per-channel numbers as a constant that broadcasts fast: along a last dimension of three alone it is four times
     slower."""
-    import tensorflow as tf
-
     if len(set(numbers)) == 1:
         return tf.constant(numbers[0], tf.float32)
     vector = np.array(numbers, np.float32)
@@ -179,7 +162,7 @@ def _spread(numbers: tuple[float, ...], spec: ImageSpec) -> Any:
 ROWS = (
     TableRow(p.Crop, crop, DTYPES),
     TableRow(p.Pad, pad, DTYPES),
-    TableRow(p.Resize, resize, FILTERED, tolerance=_resized),
+    TableRow(p.Resize, resize, FILTERED, tolerance=_RESIZED),
     TableRow(p.Flip, flip, DTYPES),
     TableRow(p.LookUp, look_up, ("uint8",)),
     TableRow(p.Affine, affine, DTYPES, tolerance=tolerances.affine),

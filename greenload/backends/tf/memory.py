@@ -8,12 +8,11 @@ import numpy as np
 
 from greenload.sources import formats
 from greenload.sources.formats import jpeg, memory
+from greenload.system.frameworks import tf
 
 
 def area_of(height: Any, width: Any) -> Any:
     """Pixels; of sides that can't be, more than any limit."""
-    import tensorflow as tf
-
     # Sides of 2**31 and more would overflow as a product.
     sane = (height > 0) & (width > 0) & (height < 1 << 31) & (width < 1 << 31)
     return tf.where(sane, height * width, np.int64(1) << 62)
@@ -26,8 +25,6 @@ def most_pixels(kind: str, max_bytes: int) -> int:
 
 def among(value: Any, numbers: tuple[int, ...]) -> Any:
     """Whether an int64 is one of some numbers."""
-    import tensorflow as tf
-
     return tf.reduce_any(value == tf.constant(numbers, tf.int64))
 
 
@@ -39,8 +36,6 @@ def jpeg_within(data: Any, shape: Any, max_bytes: int) -> Any:
         shape: int32 ``[3]``, of its header.
         max_bytes: the limit.
     """
-    import tensorflow as tf
-
     most = [most_pixels("CMYK JPEG" if channels == 4 else "JPEG", max_bytes) for channels in range(5)]
     area = tf.reduce_prod(tf.cast(shape[:2], tf.int64))  # sides of 16 bits
     within = area <= tf.gather(tf.constant(most, tf.int64), shape[2])

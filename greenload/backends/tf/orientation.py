@@ -17,6 +17,7 @@ from greenload.backends.tf.formats import is_jpeg
 from greenload.backends.tf.memory import among
 from greenload.sources.formats import exif, others
 from greenload.sources.formats.jpeg import EXIF
+from greenload.system.frameworks import tf
 
 _APP1 = np.array([0xFFE1, 0, 0x4578, 0x6966, 0], np.int64)  # what an EXIF segment begins with; its length comes second
 _ANY = np.array([False, True, False, False, False])
@@ -35,8 +36,6 @@ def orientation(data: Any) -> Any:
     Returns:
         An int64 scalar, 1 … 8; 1 where it states none.
     """
-    import tensorflow as tf
-
     start = _words(data, 0, 3)
     at = tf.where((start[0] == 0xFFD8) & (start[1] == 0xFFE0), 4 + start[2], 2)
     here, begin, end, kind = _segment(data, at)
@@ -50,8 +49,6 @@ def orientation(data: Any) -> Any:
 
 def _elsewhere(data: Any) -> Any:
     """``orientation`` of any file, by one op: a branch that isn't taken costs a visit to each of its ops."""
-    import tensorflow as tf
-
     png = tf.strings.substr(data, 0, 8) == b"\x89PNG\r\n\x1a\n"
     webp = (tf.strings.substr(data, 0, 4) == b"RIFF") & (_part(data, 8, 8) == b"WEBPVP8X")
     (stated,) = tf.raw_ops.StatelessCase(
@@ -67,7 +64,6 @@ def _elsewhere(data: Any) -> Any:
 @functools.cache
 def _walker(walk: Callable[[Any], tuple[Any, Any]]) -> Any:
     """What a file states in the block of EXIF that is found by a walk."""
-    import tensorflow as tf
 
     def stated(data: Any) -> Any:
         begin, end = walk(data)
@@ -78,14 +74,11 @@ def _walker(walk: Callable[[Any], tuple[Any, Any]]) -> Any:
 
 
 def _nowhere(data: Any) -> tuple[Any, Any]:
-    import tensorflow as tf
-
     return tf.constant(0, tf.int64), tf.constant(0, tf.int64)
 
 
 def _stated(data: Any, begin: Any, end: Any) -> Any:
     """What the block of EXIF states that lies between two places."""
-    import tensorflow as tf
 
     def ordered(little: Any) -> Any:
         """Weights of bytes in the file's order, from those in which the least significant comes first."""
@@ -127,8 +120,6 @@ def _of_types() -> Any:
 
 def _segment(data: Any, at: Any) -> tuple[Any, Any, Any, Any]:
     """Whether a JPEG's segment is EXIF, where its block begins and ends, and the segment's marker."""
-    import tensorflow as tf
-
     words = _words(data, at, len(_APP1))
     end = tf.minimum(at + 2 + words[1], _size(data))
     return tf.reduce_all((words == _APP1) | _ANY) & (end >= at + 10), at + 10, end, words[0]
@@ -141,8 +132,6 @@ def _in_front(marker: Any) -> Any:
 
 
 def _in_jpeg(data: Any) -> tuple[Any, Any]:
-    import tensorflow as tf
-
     def walk(at: Any, count: Any, limit: Any, front: bool) -> Any:
         def going(at: Any, count: Any) -> Any:
             is_exif, _, _, kind = _segment(data, at)
@@ -166,15 +155,11 @@ def _in_jpeg(data: Any) -> tuple[Any, Any]:
 
 
 def _in_png(data: Any) -> tuple[Any, Any]:
-    import tensorflow as tf
-
     begin, end = tf.cond(_holds(data, exif.PNG_NAME), lambda: _png_chunk(data), lambda: _nowhere(data))
     return begin, end
 
 
 def _png_chunk(data: Any) -> tuple[Any, Any]:
-    import tensorflow as tf
-
     size = _size(data)
     most = exif.png_steps(size)
 
@@ -200,8 +185,6 @@ def _png_chunk(data: Any) -> tuple[Any, Any]:
 
 
 def _in_webp(data: Any) -> tuple[Any, Any]:
-    import tensorflow as tf
-
     def length(at: Any) -> Any:
         return tf.reduce_sum(_bytes(data, at + 4, 4) * 256 ** np.arange(4))
 
@@ -223,29 +206,21 @@ def _in_webp(data: Any) -> tuple[Any, Any]:
 
 def _unprefixed(data: Any, begin: Any, end: Any) -> tuple[Any, Any]:
     """A block without what stands in front of it in JPEGs, which some writers put there in other files too."""
-    import tensorflow as tf
-
     prefixed = (tf.strings.substr(data, begin, len(EXIF)) == EXIF) & (begin + len(EXIF) <= end)
     return begin + tf.where(prefixed, np.int64(len(EXIF)), 0), end
 
 
 def _holds(data: Any, part: bytes) -> Any:
     """Whether some bytes are anywhere in a file."""
-    import tensorflow as tf
-
     return tf.size(tf.raw_ops.StringSplitV2(input=[data], sep=part, maxsplit=1).values) > 1
 
 
 def _size(data: Any) -> Any:
-    import tensorflow as tf
-
     return tf.cast(tf.strings.length(data), tf.int64)
 
 
 def _part(data: Any, at: Any, size: int) -> Any:
     """So many bytes from a place on, or those that are there."""
-    import tensorflow as tf
-
     return tf.strings.substr(data, tf.minimum(tf.cast(at, tf.int64), _size(data)), size)
 
 
@@ -260,8 +235,6 @@ def _words(data: Any, at: Any, count: int) -> Any:
 
 
 def _decoded(data: Any, at: Any, size: int, dtype: str) -> Any:
-    import tensorflow as tf
-
     values = tf.io.decode_raw(_part(data, at, size), tf.as_dtype(dtype), little_endian=False, fixed_length=size)
     values.set_shape((size // tf.as_dtype(dtype).size,))
     return tf.cast(values, tf.int64)

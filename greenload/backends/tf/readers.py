@@ -19,12 +19,13 @@ from greenload.sources import formats
 from greenload.sources.formats import FormatError
 from greenload.stages import primitives as p
 from greenload.system import shutdown
+from greenload.system.frameworks import tf
 
 TURNED = ("JPEG", "PNG", "WebP")
 """The formats whose EXIF orientation is applied in the graph, by the bytes of the file as it is."""
 
 
-def to_readable_by(readers: Readers, primitive: p.Decode | p.DecodeCrop) -> ToReadable:
+def to_readable_by(readers: Readers, primitive: p.Decoding) -> ToReadable:
     """A function that gives a file as it is where TensorFlow reads it, else a PNG of what another backend decodes.
 
     A file that can't be decoded stays as it is, and is refused by TensorFlow.
@@ -33,8 +34,6 @@ def to_readable_by(readers: Readers, primitive: p.Decode | p.DecodeCrop) -> ToRe
         readers: of the plan.
         primitive: the step that decodes.
     """
-    import tensorflow as tf
-
     if not readers.backends:
         return as_it_is
     starts = formats.starts(readers.backends)
@@ -74,8 +73,6 @@ def to_readable_by(readers: Readers, primitive: p.Decode | p.DecodeCrop) -> ToRe
 
 def begins(data: Any, starts: Collection[bytes]) -> Any:
     """Whether a file begins in one of some ways."""
-    import tensorflow as tf
-
     lengths = sorted({len(start) for start in starts})
     alike = [tf.strings.substr(data, 0, n) == [start for start in starts if len(start) == n] for n in lengths]
     return tf.reduce_any(tf.concat(alike, 0))
@@ -84,7 +81,7 @@ def begins(data: Any, starts: Collection[bytes]) -> Any:
 class _Call:
     """A call from TensorFlow into the other backends, for one file, which is whole, or has been filled."""
 
-    def __init__(self, readers: Readers, primitive: p.Decode | p.DecodeCrop) -> None:
+    def __init__(self, readers: Readers, primitive: p.Decoding) -> None:
         self._readers = readers
         self._able = support(TABLE.name, readers.backends)
         self._primitive = primitive

@@ -11,6 +11,7 @@ from greenload.sources import formats
 from greenload.sources.formats.png import END as PNG_END
 from greenload.specs import MAX_BYTES, Truncation
 from greenload.system import shutdown
+from greenload.system.frameworks import tf
 
 
 def decode_whole(
@@ -29,8 +30,6 @@ def decode_whole(
         truncated: what is done about a file that is cut off.
         to_readable: passed on to ``decode_full``.
     """
-    import tensorflow as tf
-
     if truncated == "fill":
         file = data
         data = tf.cond(ends_as_jpeg(file), lambda: file, lambda: filled(file, max_bytes))
@@ -45,7 +44,6 @@ def filled(data: Any, max_bytes: int) -> Any:
 @functools.cache
 def _filling(max_bytes: int) -> Any:
     """Not inlined, so that its ops cost nothing where it isn't called."""
-    import tensorflow as tf
 
     def call(data: bytes) -> bytes:
         with shutdown.call_from_tensorflow:

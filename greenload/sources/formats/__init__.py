@@ -24,7 +24,6 @@ __all__ = [
     "MAX_VALUES",
     "FormatError",
     "Header",
-    "Kind",
     "Support",
     "header",
     "opened",
@@ -36,26 +35,19 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class Kind:
-    """One kind of image file."""
-
-    what: str
-    """Its variants that are read."""
-
-
-KINDS: Mapping[str, Kind] = {
-    "JPEG": Kind("8-bit grey, RGB, CMYK, YCCK; baseline, progressive, arithmetic-coded"),
-    jpeg.PARTIAL: Kind("its scans leave out bits of its coefficients"),
-    "PNG": Kind("1, 2, 4, 8 bits; grey, palette, RGB, each with alpha; interlaced"),
-    "16-bit PNG": Kind("each channel rounded to 8 bits: v / 257"),
-    "BMP": Kind("24 and 32 bits, bottom-up and top-down"),
-    "WebP": Kind("lossy, lossless, with alpha"),
-    "GIF": Kind("the first frame, on its canvas"),
-    "palette BMP": Kind("1, 4 and 8 bits, uncompressed"),
-    "TIFF": Kind("8-bit grey, RGB, palette, in strips: raw, LZW, deflate, PackBits; its first image"),
+KINDS: Mapping[str, str] = {
+    "JPEG": "8-bit grey, RGB, CMYK, YCCK; baseline, progressive, arithmetic-coded",
+    jpeg.PARTIAL: "its scans leave out bits of its coefficients",
+    "PNG": "1, 2, 4, 8 bits; grey, palette, RGB, each with alpha; interlaced",
+    "16-bit PNG": "each channel rounded to 8 bits: v / 257",
+    "BMP": "24 and 32 bits, bottom-up and top-down",
+    "WebP": "lossy, lossless, with alpha",
+    "GIF": "the first frame, on its canvas",
+    "palette BMP": "1, 4 and 8 bits, uncompressed",
+    "TIFF": "8-bit grey, RGB, palette, in strips: raw, LZW, deflate, PackBits; its first image",
 }
-"""What ``Decode`` reads, by kind. Alpha is dropped, never blended; the pixels are the same whatever reads it."""
+"""What ``Decode`` reads: of each kind of file the variants. Alpha is dropped, never blended; the pixels are the same
+whatever reads it."""
 
 _PARSERS: Mapping[str, Callable[[bytes], Header]] = {
     "JPEG": jpeg.parse,

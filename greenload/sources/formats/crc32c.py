@@ -4,10 +4,6 @@ The polynomial is Castagnoli's, 0x1EDC6F41, reflected 0x82F63B78, with initial v
 appendix B.4). A CRC is linear over bits, so a range is cut into lanes, whose CRCs are computed side by side and then
 joined in pairs: the CRC of ``a + b`` is that of ``a`` moved on by the bytes of ``b``, XOR that of ``b`` (as zlib's
 ``crc32_combine`` does).
-
-Example:
-    >>> hex(crc32c(b"123456789"))
-    '0xe3069283'
 """
 
 from __future__ import annotations
@@ -22,12 +18,6 @@ _ONES = 0xFFFFFFFF
 _LANE = 64  # bytes
 _MASK_DELTA = 0xA282EAD8  # TensorFlow's core/lib/hash/crc32c.h: a CRC of data that holds CRCs is a poor one
 _LANES_AT_ONCE = 1 << 17  # 8 MB of bytes
-
-
-def crc32c(data: bytes) -> int:
-    """The CRC-32C of some bytes."""
-    starts, lengths = np.zeros(1, np.int64), np.array([len(data)], np.int64)
-    return int(crc32c_of(np.frombuffer(data, np.uint8), starts, lengths)[0])
 
 
 def masked(crc: NDArray[np.uint32]) -> NDArray[np.uint32]:

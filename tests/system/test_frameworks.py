@@ -1,0 +1,27 @@
+"""Frameworks are imported when something of them is first used, not before."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from greenload.system.frameworks import LazyModule
+
+
+def test_a_module_is_imported_when_something_of_it_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a_framework.py").write_text("ANSWER = 42\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    framework = LazyModule("a_framework")
+    assert not hasattr(framework, "__qualname__"), "what tools ask of every value"
+    assert "a_framework" not in sys.modules
+    assert framework.ANSWER == 42
+    with pytest.raises(AttributeError, match="missing"):
+        _ = framework.missing
+    monkeypatch.delitem(sys.modules, "a_framework")
+
+
+def test_a_module_that_cannot_be_imported_says_so() -> None:
+    with pytest.raises(ImportError, match="no_such_framework"):
+        _ = LazyModule("no_such_framework").anything
