@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from greenload.energy.attribution.costs import Attribution, Cost, Indistinct
 from greenload.energy.figures import Figure
+from greenload.report.record import Record, json_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,16 +31,9 @@ class ReportStep(Cost):
 
     def to_dict(self) -> dict[str, Any]:
         """In the report's JSON shape."""
-        return {
-            "name": self.name,
-            "stages": list(self.stages),
-            "backend": self.backend,
-            "method": self.method,
-            "branch": self.branch,
-            "where": self.where,
-            **({"runs": self.runs} if self.runs != "every epoch" else {}),
-            **cost_to_dict(self),
-        }
+        own, costs = json_fields(self, ReportStep), json_fields(self, Cost)
+        unsaid = {"runs"} if self.runs == "every epoch" else set()
+        return {name: value for name, value in own.items() if name not in costs.keys() | unsaid} | costs
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ReportStep:
@@ -57,14 +51,10 @@ class ReportStep(Cost):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FullRun(Cost):
+class FullRun(Cost, Record):
     """The whole pipeline at full speed, held out from the steps' costs. Joules without the idle floor."""
 
     samples_per_s: Figure
-
-    def to_dict(self) -> dict[str, Any]:
-        """In the report's JSON shape."""
-        return {**cost_to_dict(self), "samples_per_s": self.samples_per_s.to_dict()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FullRun:
@@ -73,20 +63,13 @@ class FullRun(Cost):
 
 
 @dataclass(frozen=True)
-class IdleCost:
+class IdleCost(Record):
     """The idle machine: its power, and its energy while one sample passes."""
 
     power_w: Mapping[str, Figure] = field(default_factory=dict)
     """Watts by domain."""
     energy_j_per_sample: Mapping[str, Figure] = field(default_factory=dict)
     """Joules by domain while one sample passes at full speed."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """In the report's JSON shape."""
-        return {
-            "power_w": domains_to_dict(self.power_w),
-            "energy_j_per_sample": domains_to_dict(self.energy_j_per_sample),
-        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> IdleCost:
@@ -95,7 +78,7 @@ class IdleCost:
 
 
 @dataclass(frozen=True)
-class CacheState:
+class CacheState(Record):
     """A cache of the pipeline before the profile."""
 
     name: str
@@ -104,15 +87,6 @@ class CacheState:
     """The file, or folder, that keeps it; empty for one in memory."""
     filled: bool = False
     """Whether it was there already, so that the first epoch reads it, too."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """In the report's JSON shape."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> CacheState:
-        """The inverse of `to_dict`."""
-        return cls(data["name"], data.get("path", ""), data.get("filled", False))
 
 
 @dataclass(frozen=True)
@@ -138,8 +112,8 @@ class FirstEpoch:
             "steps": [step.to_dict() for step in self.steps],
             "full": self.full.to_dict(),
             "idle": self.idle.to_dict(),
-            "unattributed": cost_to_dict(self.unattributed),
-            "total": cost_to_dict(self.total),
+            "unattributed": json_fields(self.unattributed, Cost),
+            "total": json_fields(self.total, Cost),
             **({"together": [group.to_dict() for group in self.together]} if self.together else {}),
         }
 
@@ -157,7 +131,7 @@ class FirstEpoch:
 
 
 @dataclass(frozen=True)
-class IteratorStart:
+class IteratorStart(Record):
     """What starting an iterator costs beside its samples; it starts once an epoch."""
 
     cpu_s: Figure
@@ -168,15 +142,6 @@ class IteratorStart:
     """Samples in an epoch."""
     energy_j: Mapping[str, Figure] = field(default_factory=dict)
     """Joules by domain, without the idle floor."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """In the report's JSON shape."""
-        return {
-            "cpu_s": self.cpu_s.to_dict(),
-            "wall_s": self.wall_s.to_dict(),
-            "samples": self.samples,
-            "energy_j": domains_to_dict(self.energy_j),
-        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> IteratorStart:
@@ -192,22 +157,6 @@ class IteratorStart:
 def domains(data: Mapping[str, Any]) -> dict[str, Figure]:
     """Figures by domain, of JSON."""
     return {name: Figure.from_dict(figure) for name, figure in data.items()}
-
-
-def domains_to_dict(figures: Mapping[str, Figure]) -> dict[str, Any]:
-    """The inverse of `domains`."""
-    return {name: figure.to_dict() for name, figure in figures.items()}
-
-
-def cost_to_dict(cost: Cost) -> dict[str, Any]:
-    """A cost's own fields in the report's JSON shape."""
-    return {
-        "cpu_s_per_sample": cost.cpu_s_per_sample.to_dict(),
-        "energy_j_per_sample": domains_to_dict(cost.energy_j_per_sample),
-        "device_bytes_per_sample": cost.device_bytes_per_sample.to_dict(),
-        "bytes_out_per_sample": cost.bytes_out_per_sample,
-        "reads_per_sample": cost.reads_per_sample.to_dict(),
-    }
 
 
 def cost(data: Mapping[str, Any]) -> dict[str, Any]:

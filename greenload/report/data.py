@@ -26,10 +26,9 @@ from greenload.report.costs import (
     IteratorStart,
     ReportStep,
     cost,
-    cost_to_dict,
     domains,
-    domains_to_dict,
 )
+from greenload.report.record import Record, json_fields
 from greenload.report.validation import SCHEMA, validate
 from greenload.system import file_input, file_output, json_data
 from greenload.system.json_data import DataError, short
@@ -40,7 +39,7 @@ UNATTRIBUTED_LIMIT = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class Advice:
+class Advice(Record):
     """A change to the pipeline, and how much it would save."""
 
     title: str
@@ -58,6 +57,17 @@ class Advice:
         """Whether it saves nothing that was looked for: it changes what is trained on, as random numbers drawn once."""
         return self.method == "estimate" and self.saves_cpu_s_per_sample.value is None
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Advice:
+        """The inverse of `to_dict`."""
+        return cls(
+            title=data["title"],
+            detail=data["detail"],
+            method=data["method"],
+            saves_cpu_s_per_sample=Figure.from_dict(data["saves_cpu_s_per_sample"]),
+            saves_energy_j_per_sample=domains(data.get("saves_energy_j_per_sample", {})),
+        )
+
 
 @dataclass(frozen=True)
 class Skipped:
@@ -68,7 +78,7 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class Precision:
+class Precision(Record):
     """How narrow the intervals were to be, what that took, and how narrow they are."""
 
     wanted: float
@@ -86,15 +96,6 @@ class Precision:
     took_s: float
     """Wall seconds that it took."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """In the report's JSON shape."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Precision:
-        """The inverse of `to_dict`."""
-        return cls(**data)
-
     @property
     def reached(self) -> bool:
         """Whether the widest interval is as narrow as was asked."""
@@ -102,7 +103,7 @@ class Precision:
 
 
 @dataclass(frozen=True)
-class ColdRun:
+class ColdRun(Record):
     """What was done so that files are read from their device, not from the page cache."""
 
     files: int
@@ -113,15 +114,6 @@ class ColdRun:
     """Bytes that were still in the page cache after dropping, at most; None where that is unknown."""
     problem: str = ""
     """Why some could not be dropped; empty where all were."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """In the report's JSON shape."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> ColdRun:
-        """The inverse of `to_dict`."""
-        return cls(**data)
 
 
 @public
@@ -246,10 +238,10 @@ class Report:
             "steps": [step.to_dict() for step in self.steps],
             "full": self.full.to_dict(),
             "idle": self.idle.to_dict(),
-            "unattributed": cost_to_dict(self.unattributed),
-            "total": cost_to_dict(self.total),
+            "unattributed": json_fields(self.unattributed, Cost),
+            "total": json_fields(self.total, Cost),
             "skipped": [asdict(skipped) for skipped in self.skipped],
-            "advice": [_advice_to_dict(advice) for advice in self.advice],
+            "advice": [advice.to_dict() for advice in self.advice],
             **{name: part.to_dict() for name in _PARTS if (part := getattr(self, name)) is not None},
             **{name: [part.to_dict() for part in parts] for name in _LISTS if (parts := getattr(self, name))},
             "windows": [window.to_dict() for window in self.windows],
@@ -277,7 +269,7 @@ class Report:
                 unattributed=Cost(**cost(data["unattributed"])),
                 total=Cost(**cost(data["total"])),
                 skipped=tuple(Skipped(skipped["name"], skipped["reason"]) for skipped in data["skipped"]),
-                advice=tuple(_advice(advice) for advice in data.get("advice", ())),
+                advice=tuple(map(Advice.from_dict, data.get("advice", ()))),
                 **_optional(data),
                 windows=tuple(Observation.from_dict(window) for window in data["windows"]),
             )
@@ -334,26 +326,6 @@ _LISTS: Mapping[str, Any] = {"together": Indistinct, "checks": Check, "caches": 
 def _optional(data: Mapping[str, Any]) -> dict[str, Any]:
     lists: dict[str, Any] = {name: tuple(map(kind.from_dict, data.get(name, ()))) for name, kind in _LISTS.items()}
     return lists | {name: part.from_dict(data[name]) for name, part in _PARTS.items() if name in data}
-
-
-def _advice_to_dict(advice: Advice) -> dict[str, Any]:
-    return {
-        "title": advice.title,
-        "detail": advice.detail,
-        "method": advice.method,
-        "saves_cpu_s_per_sample": advice.saves_cpu_s_per_sample.to_dict(),
-        "saves_energy_j_per_sample": domains_to_dict(advice.saves_energy_j_per_sample),
-    }
-
-
-def _advice(data: Mapping[str, Any]) -> Advice:
-    return Advice(
-        title=data["title"],
-        detail=data["detail"],
-        method=data["method"],
-        saves_cpu_s_per_sample=Figure.from_dict(data["saves_cpu_s_per_sample"]),
-        saves_energy_j_per_sample=domains(data.get("saves_energy_j_per_sample", {})),
-    )
 
 
 def _machine(data: Mapping[str, Any]) -> Machine:
