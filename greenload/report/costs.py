@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from greenload.energy.attribution.costs import Attribution, Cost, Indistinct
@@ -171,17 +171,15 @@ def cost(data: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def figures_of(cost: Cost) -> dict[str, Any]:
+    """A cost's figures by the names of their fields."""
+    return {fact.name: getattr(cost, fact.name) for fact in fields(Cost) if fact.name != "bytes_out_per_sample"}
+
+
 def whole_costs(attribution: Attribution) -> dict[str, Any]:
     """The costs of the whole pipeline, by the names of a report's fields."""
-    full = FullRun(
-        cpu_s_per_sample=attribution.full.cpu_s_per_sample,
-        energy_j_per_sample=attribution.full.energy_j_per_sample,
-        device_bytes_per_sample=attribution.full.device_bytes_per_sample,
-        reads_per_sample=attribution.full.reads_per_sample,
-        samples_per_s=attribution.samples_per_s,
-    )
     return {
-        "full": full,
+        "full": FullRun(**figures_of(attribution.full), samples_per_s=attribution.samples_per_s),
         "idle": IdleCost(attribution.idle_power_w, attribution.idle_energy_j_per_sample),
         "unattributed": attribution.unattributed,
         "total": attribution.total,

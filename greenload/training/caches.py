@@ -199,11 +199,8 @@ def _asked(store: Node) -> _Counts | None:
         inner = [_asked(cache) for node in store.inputs for cache in _outermost(node)]
         known = [counts for counts in inner if counts is not None]
         return sum(known, _Counts(writing=1)) if len(known) == len(inner) else None
-    return _seen(iter(store.dataset)) if all(map(_is_quiet, _before(store))) else None
-
-
-def _before(store: Node) -> Iterator[Node]:
-    return (node for node in store.nodes() if node is not store and node.inner is None)
+    before = (node for node in store.nodes() if node is not store and node.inner is None)
+    return _seen(iter(store.dataset)) if all(map(_is_quiet, before)) else None
 
 
 def _is_quiet(node: Node) -> bool:
