@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from greenload.energy.domains import DOMAIN_KINDS, Domain
 from greenload.energy.figures import Figure, scale, sum_figures
@@ -55,19 +54,6 @@ class Carbon(Record):
 
     def __post_init__(self) -> None:
         check_factors(self.g_per_kwh, self.pue)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Carbon:
-        """The inverse of `to_dict`."""
-        return cls(
-            Figure.from_dict(data["g_per_million_samples"]),
-            data["g_per_kwh"],
-            data["factor"],
-            data["pue"],
-            tuple(data["domains"]),
-            tuple(data["missing"]),
-            data.get("measured_share"),
-        )
 
 
 def check_factors(g_per_kwh: float | None, pue: float) -> None:

@@ -16,6 +16,7 @@ from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.machine import Machine
 from greenload.report import notes, rows
 from greenload.report.data import Report
+from greenload.report.record import json_fields
 from greenload.report.rows import ReportRow
 from greenload.text import DASH, bytes_text
 
@@ -87,13 +88,13 @@ class Comparison:
         return {
             "machines": [asdict(difference) for difference in self.machines],
             "setups": [asdict(difference) for difference in self.setups],
-            "totals": [_change_to_dict(change) for change in self.totals],
+            "totals": [json_fields(change, Change) for change in self.totals],
             "steps": [
                 {
                     "name": pair.name,
                     "kind": pair.kind,
                     "only": pair.only,
-                    "changes": [_change_to_dict(change) for change in pair.changes.values()],
+                    "changes": [json_fields(change, Change) for change in pair.changes.values()],
                 }
                 for pair in self.pairs
             ],
@@ -177,12 +178,6 @@ def times(figure: Figure | None) -> str:
     wide = max(figure.high - figure.low, 1e-3 * max(abs(figure.value), 1e-9))
     places = min(6, max(0, 1 - math.floor(math.log10(wide))))
     return f"{figure.value:.{places}f} ({figure.low:.{places}f} to {figure.high:.{places}f})".replace("-", "−")
-
-
-def _change_to_dict(change: Change) -> dict[str, Any]:
-    figures = {name: getattr(change, name) for name in ("a", "b", "difference", "ratio")}
-    shown = {name: None if figure is None else figure.to_dict() for name, figure in figures.items()}
-    return {"name": change.name, "unit": change.unit, **shown}
 
 
 def _machines(a: Machine, b: Machine) -> Iterator[Difference]:

@@ -8,11 +8,11 @@ from typing import Any
 
 from greenload.energy.attribution.costs import Attribution, Cost, Indistinct
 from greenload.energy.figures import Figure
-from greenload.report.record import Record, json_fields
+from greenload.report.record import Record
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportStep(Cost):
+class ReportStep(Cost, Record):
     """One step of the plan and its cost."""
 
     name: str
@@ -31,23 +31,11 @@ class ReportStep(Cost):
 
     def to_dict(self) -> dict[str, Any]:
         """In the report's JSON shape."""
-        own, costs = json_fields(self, ReportStep), json_fields(self, Cost)
-        unsaid = {"runs"} if self.runs == "every epoch" else set()
-        return {name: value for name, value in own.items() if name not in costs.keys() | unsaid} | costs
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> ReportStep:
-        """The inverse of `to_dict`."""
-        return cls(
-            **cost(data),
-            name=data["name"],
-            stages=tuple(data["stages"]),
-            backend=data["backend"],
-            method=data["method"],
-            branch=data.get("branch", ""),
-            where=data.get("where", ""),
-            runs=data.get("runs", "every epoch"),
-        )
+        shown = super().to_dict()
+        costs = {fact.name: shown.pop(fact.name) for fact in fields(Cost)}
+        if self.runs == "every epoch":
+            del shown["runs"]
+        return shown | costs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +43,6 @@ class FullRun(Cost, Record):
     """The whole pipeline at full speed, held out from the steps' costs. Joules without the idle floor."""
 
     samples_per_s: Figure
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> FullRun:
-        """The inverse of `to_dict`."""
-        return cls(**cost(data), samples_per_s=Figure.from_dict(data["samples_per_s"]))
 
 
 @dataclass(frozen=True)
@@ -70,11 +53,6 @@ class IdleCost(Record):
     """Watts by domain."""
     energy_j_per_sample: Mapping[str, Figure] = field(default_factory=dict)
     """Joules by domain while one sample passes at full speed."""
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> IdleCost:
-        """The inverse of `to_dict`."""
-        return cls(domains(data.get("power_w", {})), domains(data.get("energy_j_per_sample", {})))
 
 
 @dataclass(frozen=True)
@@ -90,7 +68,7 @@ class CacheState(Record):
 
 
 @dataclass(frozen=True)
-class FirstEpoch:
+class FirstEpoch(Record):
     """The epoch that fills the caches. Its fields mean what those of `Report` mean, which describe later epochs.
 
     A cache's row is what writing it costs. A row behind it is the same as in later epochs.
@@ -108,26 +86,10 @@ class FirstEpoch:
 
     def to_dict(self) -> dict[str, Any]:
         """In the report's JSON shape."""
-        return {
-            "steps": [step.to_dict() for step in self.steps],
-            "full": self.full.to_dict(),
-            "idle": self.idle.to_dict(),
-            "unattributed": json_fields(self.unattributed, Cost),
-            "total": json_fields(self.total, Cost),
-            **({"together": [group.to_dict() for group in self.together]} if self.together else {}),
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> FirstEpoch:
-        """The inverse of `to_dict`."""
-        return cls(
-            steps=tuple(map(ReportStep.from_dict, data["steps"])),
-            full=FullRun.from_dict(data["full"]),
-            idle=IdleCost.from_dict(data["idle"]),
-            unattributed=Cost(**cost(data["unattributed"])),
-            total=Cost(**cost(data["total"])),
-            together=tuple(map(Indistinct.from_dict, data.get("together", ()))),
-        )
+        shown = super().to_dict()
+        if not self.together:
+            del shown["together"]
+        return shown
 
 
 @dataclass(frozen=True)
@@ -142,33 +104,6 @@ class IteratorStart(Record):
     """Samples in an epoch."""
     energy_j: Mapping[str, Figure] = field(default_factory=dict)
     """Joules by domain, without the idle floor."""
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> IteratorStart:
-        """The inverse of `to_dict`."""
-        return cls(
-            Figure.from_dict(data["cpu_s"]),
-            Figure.from_dict(data["wall_s"]),
-            data["samples"],
-            domains(data.get("energy_j", {})),
-        )
-
-
-def domains(data: Mapping[str, Any]) -> dict[str, Figure]:
-    """Figures by domain, of JSON."""
-    return {name: Figure.from_dict(figure) for name, figure in data.items()}
-
-
-def cost(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a `Cost`, of JSON."""
-    device, reads = data.get("device_bytes_per_sample"), data.get("reads_per_sample")
-    return {
-        "cpu_s_per_sample": Figure.from_dict(data["cpu_s_per_sample"]),
-        "energy_j_per_sample": domains(data["energy_j_per_sample"]),
-        "device_bytes_per_sample": Figure.missing() if device is None else Figure.from_dict(device),
-        "bytes_out_per_sample": data.get("bytes_out_per_sample"),
-        "reads_per_sample": Figure.missing() if reads is None else Figure.from_dict(reads),
-    }
 
 
 def figures_of(cost: Cost) -> dict[str, Any]:

@@ -25,10 +25,8 @@ from greenload.report.costs import (
     IdleCost,
     IteratorStart,
     ReportStep,
-    cost,
-    domains,
 )
-from greenload.report.record import Record, json_fields
+from greenload.report.record import Record, json_fields, typed_fields
 from greenload.report.validation import SCHEMA, validate
 from greenload.system import file_input, file_output, json_data
 from greenload.system.json_data import DataError, short
@@ -56,17 +54,6 @@ class Advice(Record):
     def is_remark(self) -> bool:
         """Whether it saves nothing that was looked for: it changes what is trained on, as random numbers drawn once."""
         return self.method == "estimate" and self.saves_cpu_s_per_sample.value is None
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Advice:
-        """The inverse of `to_dict`."""
-        return cls(
-            title=data["title"],
-            detail=data["detail"],
-            method=data["method"],
-            saves_cpu_s_per_sample=Figure.from_dict(data["saves_cpu_s_per_sample"]),
-            saves_energy_j_per_sample=domains(data.get("saves_energy_j_per_sample", {})),
-        )
 
 
 @dataclass(frozen=True)
@@ -255,24 +242,10 @@ class Report:
             ReportError: the data isn't a report of this version; names the value that breaks a rule.
         """
         validate(data)
+        parts = {name: value for name, value in data.items() if name != "machine"}
+        parts["meters"] = [{"remedy": "", "meter": ""} | meter for meter in data["meters"]]
         try:
-            return cls(
-                created=data["created"],
-                machine=_machine(data["machine"]),
-                meters=tuple(_meter(meter) for meter in data["meters"]),
-                pipeline=data["pipeline"],
-                plan=data["plan"],
-                samples=data["samples"],
-                steps=tuple(map(ReportStep.from_dict, data["steps"])),
-                full=FullRun.from_dict(data["full"]),
-                idle=IdleCost.from_dict(data["idle"]),
-                unattributed=Cost(**cost(data["unattributed"])),
-                total=Cost(**cost(data["total"])),
-                skipped=tuple(Skipped(skipped["name"], skipped["reason"]) for skipped in data["skipped"]),
-                advice=tuple(map(Advice.from_dict, data.get("advice", ()))),
-                **_optional(data),
-                windows=tuple(Observation.from_dict(window) for window in data["windows"]),
-            )
+            return cls(machine=_machine(data["machine"]), **typed_fields(cls, parts))
         except UsageError as error:
             raise ReportError(f"a report's figures must make sense: {error}; profile again") from None
 
@@ -311,29 +284,13 @@ class Report:
             raise ReportError(f"{path}: {error}") from None
 
 
-_PARTS: Mapping[str, Any] = {
-    "carbon": Carbon,
-    "precision": Precision,
-    "cold": ColdRun,
-    "first_epoch": FirstEpoch,
-    "iterator_start": IteratorStart,
-}
+_PARTS = ("carbon", "precision", "cold", "first_epoch", "iterator_start")
 """Optional parts of a report, as they stand in its JSON."""
-_LISTS: Mapping[str, Any] = {"together": Indistinct, "checks": Check, "caches": CacheState}
+_LISTS = ("together", "checks", "caches")
 """Lists in a report that are left out where they are empty."""
-
-
-def _optional(data: Mapping[str, Any]) -> dict[str, Any]:
-    lists: dict[str, Any] = {name: tuple(map(kind.from_dict, data.get(name, ()))) for name, kind in _LISTS.items()}
-    return lists | {name: part.from_dict(data[name]) for name, part in _PARTS.items() if name in data}
 
 
 def _machine(data: Mapping[str, Any]) -> Machine:
     known = {fact.name for fact in fields(Machine)} - {"extra"}
     extra = {name: value for name, value in data.items() if name not in known}
     return Machine(**{name: data[name] for name in known}, extra=extra)
-
-
-def _meter(data: Mapping[str, Any]) -> MeterStatus:
-    known = {fact.name: data.get(fact.name, "") for fact in fields(MeterStatus)}
-    return MeterStatus(**known)
