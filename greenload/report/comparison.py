@@ -231,12 +231,8 @@ def _on_one_scale(a: Report, b: Report, group: str) -> bool:
     bands = [sum_figures(figures) for figures in known]
     if all(band.provenance == "measured" for band in bands):
         return True
-    return _same_hardware(a.machine, b.machine) and rows.band(known[0]) == rows.band(known[1])
-
-
-def _same_hardware(a: Machine, b: Machine) -> bool:
-    plain = [replace(machine, os="", python="", packages={}) for machine in (a, b)]
-    return plain[0] == plain[1]
+    hardware = [replace(report.machine, os="", python="", packages={}) for report in (a, b)]
+    return hardware[0] == hardware[1] and rows.band(known[0]) == rows.band(known[1])
 
 
 def _incomparable(groups: list[str]) -> str:

@@ -214,25 +214,11 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON data, valid by `SCHEMA`."""
         machine = asdict(self.machine)
-        return {
-            "schema": SCHEMA,
-            "created": self.created,
-            "machine": {**machine.pop("extra"), **machine},
-            "meters": [asdict(meter) for meter in self.meters],
-            "pipeline": dict(self.pipeline),
-            "plan": dict(self.plan),
-            "samples": self.samples,
-            "steps": [step.to_dict() for step in self.steps],
-            "full": self.full.to_dict(),
-            "idle": self.idle.to_dict(),
-            "unattributed": json_fields(self.unattributed, Cost),
-            "total": json_fields(self.total, Cost),
-            "skipped": [asdict(skipped) for skipped in self.skipped],
-            "advice": [advice.to_dict() for advice in self.advice],
-            **{name: part.to_dict() for name in _PARTS if (part := getattr(self, name)) is not None},
-            **{name: [part.to_dict() for part in parts] for name in _LISTS if (parts := getattr(self, name))},
-            "windows": [window.to_dict() for window in self.windows],
-        }
+        shown = {"schema": SCHEMA} | json_fields(self, Report)
+        shown["machine"] = {**machine.pop("extra"), **machine}
+        optional = {name: part for name in _OPTIONAL if (part := shown.pop(name))}
+        windows = shown.pop("windows")
+        return shown | optional | {"windows": windows}
 
     @classmethod
     def from_dict(cls, data: Any) -> Report:
@@ -284,10 +270,8 @@ class Report:
             raise ReportError(f"{path}: {error}") from None
 
 
-_PARTS = ("carbon", "precision", "cold", "first_epoch", "iterator_start")
-"""Optional parts of a report, as they stand in its JSON."""
-_LISTS = ("together", "checks", "caches")
-"""Lists in a report that are left out where they are empty."""
+_OPTIONAL = ("carbon", "precision", "cold", "first_epoch", "iterator_start", "together", "checks", "caches")
+"""Parts of a report, and lists, that its JSON leaves out where there are none; in its order."""
 
 
 def _machine(data: Mapping[str, Any]) -> Machine:
