@@ -1,4 +1,4 @@
-"""The machine: its facts, as a report, a cost table and a benchmark carry them, and how many CPUs may be used."""
+"""The machine's facts, for reports, cost tables and benchmarks, and how many CPUs this process may use."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _quotas(base: Path) -> Iterator[float]:
         elif "cpu" in controllers.split(","):
             for name in dict.fromkeys((controllers, "cpu")):
                 for folder in _upwards(mounted / name, path):
-                    quota, period = (_text(folder / f"cpu.cfs_{one}_us").strip() for one in ("quota", "period"))
+                    quota, period = (_text(folder / f"cpu.cfs_{part}_us").strip() for part in ("quota", "period"))
                     yield from _limit(quota, period)
 
 

@@ -1,4 +1,4 @@
-"""What marks a class or function as public: it says that it is ``greenload``'s, whatever room it lives in."""
+"""Marks a class or function as public: it says that it is ``greenload``'s, whatever room it lives in."""
 
 from __future__ import annotations
 

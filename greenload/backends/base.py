@@ -119,9 +119,9 @@ class BackendTable:
         ]
         if choice.turns > 1:
             return _summed(each)
-        rim = max(_rim(one) for one in each)
-        worst = max(one.max for one in each)
-        return Tolerance(worst, max(one.mean for one in each), rim if rim > worst else None)
+        rim = max(_rim(tolerance) for tolerance in each)
+        worst = max(tolerance.max for tolerance in each)
+        return Tolerance(worst, max(tolerance.mean for tolerance in each), rim if rim > worst else None)
 
 
 def _rim(tolerance: Tolerance) -> float:
@@ -129,8 +129,8 @@ def _rim(tolerance: Tolerance) -> float:
 
 
 def _summed(stated: Sequence[Tolerance]) -> Tolerance:
-    worst, rim = sum(one.max for one in stated), sum(map(_rim, stated))
-    return Tolerance(worst, sum(one.mean for one in stated), rim if rim > worst else None)
+    worst, rim = sum(tolerance.max for tolerance in stated), sum(map(_rim, stated))
+    return Tolerance(worst, sum(tolerance.mean for tolerance in stated), rim if rim > worst else None)
 
 
 def rows(*parts: Iterable[TableRow]) -> Mapping[type[Primitive], TableRow]:

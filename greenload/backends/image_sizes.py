@@ -1,4 +1,4 @@
-"""What a batch's images are before anything is decoded: their sizes, which stages' params follow from."""
+"""Reads the sizes of a batch's images from their headers: stages' params are computed from sizes, before decoding."""
 
 from __future__ import annotations
 

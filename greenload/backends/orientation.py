@@ -1,4 +1,4 @@
-"""EXIF orientation as geometry: how a stored image becomes the upright one, and a window of it one of the stored.
+"""The geometry of EXIF orientation: an upright image's size, and where its windows lie in the stored image.
 
 CIPA DC-008 (Exif 2.32), section 4.6.4, tag 274, and the TIFF 6.0 specification it takes its eight values from.
 """

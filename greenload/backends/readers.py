@@ -1,5 +1,7 @@
-"""Files of kinds that a plan's decoding backend doesn't read: each is decoded by another, and becomes a PNG of the
-same pixels, which every backend reads exactly. So cropping, limits and all other steps go on as ever.
+"""Decodes files of kinds that a plan's decoding backend doesn't read, by another backend.
+
+Each file becomes a PNG of the same pixels, which every backend reads exactly. So cropping, limits and all other steps
+go on as ever.
 """
 
 from __future__ import annotations

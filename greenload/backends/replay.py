@@ -69,7 +69,7 @@ class Replaying(Protocol):
     def idle_runner(
         self, plan: Plan, segment: Segment, batch_size: int, parts: Sequence[Records], done: Sequence[Records]
     ) -> Runner:
-        """A segment's runner whose work on pixels is left out: it brings images in, computes params, and hands on
+        """A segment's runner whose work on pixels is left out: it brings images in, computes params, and passes on
         stand-ins for its results.
 
         Args:
@@ -162,7 +162,7 @@ class IdleSegments:
 
     Args:
         plan: that they belong to.
-        segments: neighbours, none of them tf.data's.
+        segments: adjacent ones, none of them tf.data's.
         parts: batches as they enter the first, to have the results that stand in for the work.
         batch_size: the most records of a call.
     """

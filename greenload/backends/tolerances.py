@@ -1,4 +1,4 @@
-"""Tolerances that several backends state by one rule."""
+"""How far results may lie from the float64 reference, where one rule holds for several backends."""
 
 from __future__ import annotations
 

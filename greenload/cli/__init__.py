@@ -1,5 +1,7 @@
-"""The command line: parses, calls the library, shows. Exit status 0 fine, 1 the work failed, 2 wrong usage, 130 Ctrl-C,
-143 SIGTERM, 129 a closed terminal.
+"""The command line: parses arguments, calls the library, shows the result.
+
+Its exit status is 0 if all is fine, 1 if the work failed, 2 for wrong usage, 130 after Ctrl-C, 143 after SIGTERM, 129
+after a closed terminal.
 
 The script imports this module before it calls `main`, so that nothing here may take long: a Ctrl-C in an import is
 Python's own until `main` runs.

@@ -1,4 +1,4 @@
-"""What commands are asked: parsers and types of arguments, the pipeline that is named, and files to write."""
+"""What commands share in their arguments: parsers, types, the pipeline that is named, and files to write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command calibrate."""
+"""The command calibrate: measures what work costs on this machine, for ``backend="auto"``."""
 
 from __future__ import annotations
 

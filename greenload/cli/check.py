@@ -1,4 +1,4 @@
-"""The command check."""
+"""The command check: reads and decodes every image of a folder, and names the bad ones."""
 
 from __future__ import annotations
 

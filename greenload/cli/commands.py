@@ -1,4 +1,4 @@
-"""Every command: its parser, and errors as one line on standard error."""
+"""Parses the command line, runs the command that it names, and prints errors as one line on standard error."""
 
 from __future__ import annotations
 

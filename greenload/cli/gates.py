@@ -1,4 +1,4 @@
-"""Options that hold a report against budgets and a baseline, for the commands that have a report."""
+"""Options that check a report against budgets and a baseline, and the exit status that follows."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Ctrl-C, SIGTERM, or SIGHUP of a closed terminal: whenever one comes, a command ends within seconds, with a status
-that tells which, and one line at most.
+"""Ends a command within seconds of Ctrl-C, SIGTERM, or the SIGHUP of a closed terminal.
+
+The exit status tells which of them came, and one line at most is printed.
 
 An interrupted import leaves modules in halves, libraries turn a KeyboardInterrupt into errors of their own or lose it,
 and C++ code may wait for long. So nothing is imported here once it came, what was raised doesn't matter, and a thread
@@ -152,7 +153,7 @@ class _Guard:
         os._exit(128 + self._came)
 
     def _end(self, number: int) -> None:
-        """End the process at once, but for its temporary files."""
+        """End the process at once; only its temporary files are removed first."""
         self._tell(number)
         with contextlib.suppress(Exception):  # a module may be there in halves
             _remove_temporary()

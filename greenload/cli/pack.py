@@ -1,4 +1,4 @@
-"""The command pack."""
+"""The command pack: writes a folder's images into few large files."""
 
 from __future__ import annotations
 

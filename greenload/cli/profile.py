@@ -1,4 +1,4 @@
-"""The command profile."""
+"""The command profile: measures what each step of a pipeline costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command report."""
+"""The command report: shows a saved report, or compares two."""
 
 from __future__ import annotations
 

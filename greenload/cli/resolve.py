@@ -1,4 +1,4 @@
-"""From a pipeline's name on a command line to the pipeline, or to the ``tf.data.Dataset``."""
+"""Finds the pipeline, or the ``tf.data.Dataset``, that a command line names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command sample."""
+"""The command sample: makes a folder of sample photos."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ class _Imports:
         self._thread = threading.get_ident()
         self._inside = False
         paths = sysconfig.get_paths()
-        self._places = tuple(os.path.realpath(paths[name]) + os.sep for name in ("stdlib", "purelib", "platlib"))
+        self._folders = tuple(os.path.realpath(paths[name]) + os.sep for name in ("stdlib", "purelib", "platlib"))
 
     def __call__(self, name: str, *args: Any, **kwargs: Any) -> ModuleType:
         relative = bool(args[3] if len(args) > 3 else kwargs.get("level"))
@@ -181,4 +181,4 @@ class _Imports:
         except (ImportError, ValueError, AttributeError):
             return False
         file = None if spec is None else spec.origin or next(iter(spec.submodule_search_locations or ()), None)
-        return file is not None and os.path.realpath(file).startswith(self._places)
+        return file is not None and os.path.realpath(file).startswith(self._folders)

@@ -1,4 +1,4 @@
-"""Standard input, output and error of a process that is this command's own."""
+"""Opens standard input, output and error where a command was started with one of them closed."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Joules and CPU seconds of a window of time; this room knows nothing of pipelines."""

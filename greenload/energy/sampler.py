@@ -1,7 +1,7 @@
 """The one thread that polls counters, and the windows between marks.
 
 Counters wrap, are reset, and vanish; a window that only reads its two edges can't tell. So one sampler polls them often
-enough that no wrap passes unseen, keeps unwrapped totals, and hands out marks; a window is the difference of two marks.
+enough that no wrap passes unseen, keeps unwrapped totals, and gives marks; a window is the difference of two marks.
 Windows may overlap, nest, and be marked from several threads.
 """
 

@@ -1,0 +1,1 @@
+"""Batches to the user: load, iterate, verify, pack."""

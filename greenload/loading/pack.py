@@ -277,10 +277,10 @@ def _write(
     writer: _Writer | None = None
     room, done, labels = 0.0, 0, source.labels
     try:
-        for places, images in _read(source, order, threads):
+        for indices, images in _read(source, order, threads):
             batch: list[bytes] = []
-            for place, image in zip(places, images, strict=True):
-                record = tf_example.serialize(image, int(labels[place]))
+            for index, image in zip(indices, images, strict=True):
+                record = tf_example.serialize(image, int(labels[index]))
                 if writer is None or room <= 0:
                     if writer:
                         writer.write(batch)
@@ -292,7 +292,7 @@ def _write(
                 counts[-1] += 1
             assert writer is not None
             writer.write(batch)
-            done += len(places)
+            done += len(indices)
             tell(0.5 + 0.5 * done / len(order), f"writing: {done} of {len(order)} images")
     finally:
         if writer:
@@ -304,12 +304,12 @@ def _read(source: Source, order: NDArray[np.int64], threads: int) -> Iterator[tu
     """Records in order, some at a time: their indices and images. Several threads read files."""
     with ThreadPoolExecutor(threads, thread_name_prefix="greenload-pack") as pool:
         for begin in range(0, len(order), _READ_TOGETHER):
-            places = order[begin : begin + _READ_TOGETHER].tolist()
+            indices = order[begin : begin + _READ_TOGETHER].tolist()
             if isinstance(source, RecordSource):
-                yield places, read_many(source, places)
+                yield indices, read_many(source, indices)
             else:
-                reads = [limits.submit(pool, source.read, place) for place in places]
-                yield places, [read.result() for read in reads]  # type: ignore[misc]  # encoded, as was seen
+                reads = [limits.submit(pool, source.read, index) for index in indices]
+                yield indices, [read.result() for read in reads]  # type: ignore[misc]  # encoded, as was seen
 
 
 def _rename(folder: Path, count: int, format: Format) -> list[str]:

@@ -98,7 +98,7 @@ class Judge:
         return (self.readers or {}).get(kind, self.backend)
 
     def reason(self, source: Source, index: int, look: Callable[[bytes], None] | None = None) -> str:
-        """As the function ``reason``; a file that decodes is looked at."""
+        """Why a record is bad, as the function ``reason`` says; ``look`` is called with a file that decodes."""
         try:
             data = source.read(index)
         except RecordError as error:

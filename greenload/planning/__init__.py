@@ -1,0 +1,1 @@
+"""Which backend runs which step: sizes, prices, placement, choice."""

@@ -1,7 +1,7 @@
 """A table of costs, as data: what each kind of work costs on each backend, on the machine that it was measured on.
 
 Work is named by what decides its rate: ``"Resize antialias uint8"``, ``"Decode JPEG"``, ``"hand over encoded"``. Its
-cost is linear in four amounts, with rates that are never negative. One table is shipped, as a reference; ``greenload
+cost is linear in four terms, with rates that are never negative. One table is shipped, as a reference; ``greenload
 calibrate`` measures another on the machine at hand, which then goes first.
 """
 
@@ -42,7 +42,7 @@ class CostTerms:
     batch: float = 0.0
     """Calls: one over the batch size."""
     entering: float = 0.0
-    """Megapixels of three channels that enter; megabytes while they are encoded, and where images are handed over."""
+    """Megapixels of three channels that enter; megabytes while they are encoded, and where images are transferred."""
     leaving: float = 0.0
     """The same of what leaves."""
 

@@ -1,4 +1,4 @@
-"""Placement: the plan of steps whose backends are decided, or why they can't follow each other that way."""
+"""Makes the plan of steps whose backends are decided, or says why they can't follow each other that way."""
 
 from __future__ import annotations
 

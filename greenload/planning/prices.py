@@ -1,4 +1,4 @@
-"""What a plan is expected to cost, by a table of costs: its work, named and counted, times the rates."""
+"""What a plan is expected to cost: how much work of each kind it does, times the rates in a table of costs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Price:
 
 
 def work_of(steps: Sequence[Step], batch: int | None, kinds: Mapping[str, float]) -> list[Work]:
-    """The work of a plan's steps on pixels, and of handing batches between backends.
+    """The work of a plan's steps on pixels, and of transferring batches between backends.
 
     Steps before the last cache aren't counted: it keeps their results.
 
@@ -51,34 +51,36 @@ def work_of(steps: Sequence[Step], batch: int | None, kinds: Mapping[str, float]
         batch: the batch size, if images are batched.
         kinds: shares of the kinds of files.
     """
-    cached = max((place for place, step in enumerate(steps) if step.kind == "cache"), default=-1)
+    cached = max((index for index, step in enumerate(steps) if step.kind == "cache"), default=-1)
     pixels = [step for step in steps[cached + 1 :] if step.kind == "pixels"]
-    runs = [list(run) for _, run in itertools.groupby(pixels, lambda step: (step.backend, _on_whole_batches(step)))]
+    segments = [
+        list(segment) for _, segment in itertools.groupby(pixels, lambda step: (step.backend, _on_whole_batches(step)))
+    ]
     work: list[Work] = []
     per_batch = 1.0 / (batch or 1)
     batching = next((step for step in steps if step.kind == "batch"), None)
-    if batching and not any(run[0].traits.takes_batches for run in runs):
+    if batching and not any(segment[0].traits.takes_batches for segment in segments):
         entering = _megabytes(batching.spec_in, batching.size_in)
         work.append(Work(TF_DATA, "Batch", CostTerms(1.0, per_batch, entering)))
     outside = False
-    for number, run in enumerate(runs):
-        if run[0].traits.takes_batches:
+    for index, segment in enumerate(segments):
+        if segment[0].traits.takes_batches:
             if not outside:
-                work.append(_transfer(runs[number:], per_batch))
-            work += work_of_segment(run, per_batch, kinds)
+                work.append(_transfer(segments[index:], per_batch))
+            work += work_of_segment(segment, per_batch, kinds)
         else:
-            if number > 0 and not run[0].spec_in.batched:
-                work.append(_one_by_one(run))
-            work += [part for step in run for part in work_of_step(step, kinds)]
-        outside = run[0].traits.takes_batches
+            if index > 0 and not segment[0].spec_in.batched:
+                work.append(_one_by_one(segment))
+            work += [part for step in segment for part in work_of_step(step, kinds)]
+        outside = segment[0].traits.takes_batches
     return work
 
 
 def work_of_segment(steps: Sequence[Step], per_batch: float, kinds: Mapping[str, float]) -> list[Work]:
-    """The work of one run of steps on a backend that takes batches.
+    """The work of one segment on a backend that takes batches.
 
     Args:
-        steps: the run, with sizes.
+        steps: of the segment, with sizes.
         per_batch: one over the batch size.
         kinds: shares of the kinds of files.
     """
@@ -91,20 +93,20 @@ def work_of_segment(steps: Sequence[Step], per_batch: float, kinds: Mapping[str,
     return work + [part for step in steps for part in work_of_step(step, kinds)]
 
 
-def _transfer(runs: Sequence[Sequence[Step]], per_batch: float) -> Work:
+def _transfer(segments: Sequence[Sequence[Step]], per_batch: float) -> Work:
     """From tf.data to other backends, and back from the last of those that follow each other."""
-    first = runs[0][0]
-    leg = list(itertools.takewhile(lambda run: run[0].traits.takes_batches, runs))
-    last = leg[-1][-1]
+    first = segments[0][0]
+    transferred = list(itertools.takewhile(lambda segment: segment[0].traits.takes_batches, segments))
+    last = transferred[-1][-1]
     entering = _megabytes(first.spec_in, first.size_in)
     leaving = 0.0 if last.traits.on_gpu else _megabytes(last.spec_out, last.size_out)  # stays on the GPU
     form = "encoded" if first.spec_in.encoded else "pixels" if first.spec_in.static else "sizes"
     return Work(TF_DATA, f"hand over {form}", CostTerms(1.0, per_batch, entering, leaving))
 
 
-def _one_by_one(run: Sequence[Step]) -> Work:
+def _one_by_one(segment: Sequence[Step]) -> Work:
     """Taking batches apart in tf.data for steps on single images, and stacking them again."""
-    moved = _megabytes(run[0].spec_in, run[0].size_in) + _megabytes(run[-1].spec_out, run[-1].size_out)
+    moved = _megabytes(segment[0].spec_in, segment[0].size_in) + _megabytes(segment[-1].spec_out, segment[-1].size_out)
     return Work(TF_DATA, "one by one", CostTerms(1.0, 0.0, moved))
 
 
@@ -169,7 +171,7 @@ def work_name(step: Step) -> str:
 
 
 def price(done: Sequence[Work], costs: Costs) -> Price | None:
-    """What work is expected to cost an image; ``None`` where nothing is known of some of it.
+    """What work is expected to cost an image; ``None`` where no cost is known of some of it.
 
     A primitive that no table has is priced as another that works on as many bytes.
 

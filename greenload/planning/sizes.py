@@ -1,4 +1,4 @@
-"""How large images are at each step, in the mean, before anything runs: by the headers of a few records."""
+"""Estimates how large images are at each step, in the mean, from the headers of a few records."""
 
 from __future__ import annotations
 
@@ -177,9 +177,9 @@ def _followed(pipeline: Pipeline, steps: Sequence[Step], seen: _Seen) -> list[fl
     height, width = seen.height, seen.width
     params: dict[int, Any] = {}
     after: list[float] = []
-    for place, stage in enumerate(pipeline.stages):
-        params[place] = stage.params(numbers.of_stage(drawn, place), height, width)
-        height, width = stage.out_size(params[place], height, width)
+    for index, stage in enumerate(pipeline.stages):
+        params[index] = stage.params(numbers.of_stage(drawn, index), height, width)
+        height, width = stage.out_size(params[index], height, width)
         after.append(float(np.mean(height * width)))
     decoded = float(np.mean(seen.height * seen.width))
     areas = [seen.size]

@@ -1,7 +1,7 @@
-"""Hand the last steps to the model: what only rescales values is as well done where the model runs.
+"""Moves a pipeline's last stages, which only rescale values, into a Keras layer on the device that trains.
 
-Float32 is four times uint8's bytes to batch, to hold ready and to move. What the layer costs its device instead, a
-profile of the split shows.
+Rescaling is as well done there: float32 is four times uint8's bytes to batch, to hold ready and to move. What the layer
+costs its device instead, a profile of the split shows.
 """
 
 from __future__ import annotations
@@ -81,26 +81,26 @@ def split_for_device(pipeline: Pipeline) -> Split:
             "split_for_device moves the ToDtype and Normalize that a pipeline ends in, but this ends in "
             f"{last}: there is nothing to move, so load it as it is"
         )
-    stages = tuple(pipeline.stages[place] for place in moved)
+    stages = tuple(pipeline.stages[index] for index in moved)
     return Split(without(pipeline, moved), _layer(pipeline, moved), stages, pipeline.specs[-1])
 
 
-def without(pipeline: Pipeline, places: Collection[int]) -> Pipeline:
-    """A pipeline less its stages at some places."""
-    kept = (stage for place, stage in enumerate(pipeline.stages) if place not in places)
+def without(pipeline: Pipeline, indices: Collection[int]) -> Pipeline:
+    """A pipeline without the stages at some indices."""
+    kept = (stage for index, stage in enumerate(pipeline.stages) if index not in indices)
     return Pipeline(pipeline.source, *kept, seed=pipeline.seed)
 
 
 def movable(pipeline: Pipeline) -> list[int]:
-    """The places of the stages that can move, in order: each gives float32, but for the last, any float."""
+    """The indices of the stages that can move, in order: each gives float32, except the last, which gives any float."""
     moved: list[int] = []
-    for place in reversed(range(len(pipeline.stages))):
-        stage, after = pipeline.stages[place], pipeline.specs[place + 1]
-        if _aside(stage, pipeline.specs[place]):
+    for index in reversed(range(len(pipeline.stages))):
+        stage, after = pipeline.stages[index], pipeline.specs[index + 1]
+        if _aside(stage, pipeline.specs[index]):
             continue
         if not isinstance(stage, (ToDtype, Normalize)) or after.dtype not in (("float32",) if moved else _FLOATS):
             break
-        moved.insert(0, place)
+        moved.insert(0, index)
     return moved
 
 
@@ -117,8 +117,8 @@ def _layer(pipeline: Pipeline, moved: list[int]) -> Any:
             f"split_for_device makes a Keras layer: {error}; pip install 'greenload[tf]'"
         ) from None
     scale, offset = np.ones(1), np.zeros(1)
-    for place in moved:
-        for affine in pipeline.stages[place].primitives(pipeline.specs[place]):
+    for index in moved:
+        for affine in pipeline.stages[index].primitives(pipeline.specs[index]):
             assert isinstance(affine, p.Affine)  # all that these stages come down to
             scale, offset = scale * np.array(affine.scale), offset * np.array(affine.scale) + np.array(affine.offset)
     rescaling = keras.layers.Rescaling(_plain(scale), _plain(offset), dtype="float32")

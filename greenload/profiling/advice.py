@@ -1,4 +1,4 @@
-"""Changes to a pipeline that may be worth making, as plans: each is tried beside the original before it is advised.
+"""Finds changes that may make a pipeline cheaper, as plans: each is tried beside the original before it is advised.
 
 No figure here is reported: what a change is expected to save decides only whether it is tried.
 """
@@ -148,10 +148,10 @@ def _cached(plan: Plan, costs: Mapping[str, float], decoded_bytes: float, free_b
 def _split(plan: Plan, costs: Mapping[str, float]) -> Iterator[Alternative]:
     """Leave what only rescales values to the device."""
     pipeline = plan.pipeline
-    places = movable(pipeline)
-    changed = _kept(plan, without(pipeline, places)) if places else None
+    indices = movable(pipeline)
+    changed = _kept(plan, without(pipeline, indices)) if indices else None
     if changed is not None:
-        moved = [pipeline.stages[index] for index in places]
+        moved = [pipeline.stages[index] for index in indices]
         yield Alternative(
             f"Hand {' and '.join(dict.fromkeys(type(stage).__name__ for stage in moved))} to the model",
             "host, layer = gl.split_for_device(pipeline): what the layer costs its device isn't in the figure; "

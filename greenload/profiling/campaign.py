@@ -1,4 +1,4 @@
-"""What the campaigns of a pipeline and of a dataset share: the whole between the steps, trials, rough costs."""
+"""What the profiles of a pipeline and of a dataset share: windows of the whole, trials of changes, rough costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a profile runs: planned from the meters and the precision that is wanted, ended once that is reached."""
+"""Decides how long a profile runs: planned from its meters and the wanted precision, ended once that is reached."""
 
 from __future__ import annotations
 

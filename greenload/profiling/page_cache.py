@@ -1,4 +1,4 @@
-"""Cold runs: the pages of a set's files leave the page cache before a window, and what stays is counted.
+"""Drops a set's files from the page cache before the windows of a cold run, and counts what stays.
 
 posix_fadvise(2) with ``POSIX_FADV_DONTNEED`` drops clean pages that nobody has mapped or locked; dirty ones go after an
 fsync(2). Whether they are gone is asked of cachestat(2) (Linux 6.5), else of mincore(2). Neither is told to a process
@@ -73,9 +73,9 @@ def files_of(source: Source, indices: Sequence[int] | NDArray[np.int64] | None =
     """
     if isinstance(source, Arrays):
         raise UsageError("a cold run reads from a device, but Arrays are in memory: leave cold out")
-    places = np.arange(len(source)) if indices is None else np.asarray(indices, np.int64)
+    chosen = np.arange(len(source)) if indices is None else np.asarray(indices, np.int64)
     if isinstance(source, FileSource):
-        return tuple(Extent(source.paths[int(index)]) for index in places)
+        return tuple(Extent(source.paths[int(index)]) for index in chosen)
     if not isinstance(source, RecordSource):
         raise UsageError(
             f"a cold run needs to know the files, which {type(source).__name__} doesn't tell: leave cold out"
@@ -83,7 +83,7 @@ def files_of(source: Source, indices: Sequence[int] | NDArray[np.int64] | None =
     if any(part.kind != "plain" for part in source.parts()):
         return tuple(Extent(path) for path in dict.fromkeys(source.table.paths))
     index = source.table.index
-    good = places[index.lengths[places] >= 0]
+    good = chosen[index.lengths[chosen] >= 0]
     columns = (source.table.file(good), index.starts[good], index.lengths[good])
     rows = sorted(zip(*(column.tolist() for column in columns), strict=True))
     return tuple(_merged((source.table.paths[file], start, start + length) for file, start, length in rows))
@@ -131,7 +131,7 @@ class ColdFiles:
     def drop(self) -> Dropped:
         """Drop them now, and count what stays: in some 20 µs of CPU time a file of 85 kB."""
         total = resident = 0
-        untold = False
+        unknown = False
         held: list[str] = []
         failed: list[str] = []
         for extent in self.extents:
@@ -142,7 +142,7 @@ class ColdFiles:
                 continue
             total += size
             if stays is None:
-                untold = True
+                unknown = True
             elif stays:
                 resident += min(stays, size)  # the last page is counted whole
                 held.append(extent.path)
@@ -151,12 +151,12 @@ class ColdFiles:
             reasons = [f"{failed[0]}, nor can {len(failed) - 1} more"]
         if held:
             reasons.append(f"{bytes_text(resident)} of {bytes_text(total)} stay in memory: {why_held(held[0])}")
-        elif untold:
+        elif unknown:
             reasons.append(
                 "whether the files left memory can't be told: it needs Linux 6.5 and files that the process may write"
             )
         files = len({extent.path for extent in self.extents})
-        return Dropped(files, total, None if untold or failed else resident, "; ".join(reasons))
+        return Dropped(files, total, None if unknown or failed else resident, "; ".join(reasons))
 
     def _drop(self, extent: Extent) -> tuple[int, int | None]:
         """Bytes of a stretch, and how many of them stay."""
@@ -224,8 +224,12 @@ def cached_by_mincore(handle: int, start: int, length: int) -> int | None:
         with mmap.mmap(handle, start + length - begin, prot=mmap.PROT_READ, offset=begin) as mapped:
             view = np.frombuffer(mapped, np.uint8)
             pages = np.zeros(-(-len(view) // _PAGE), np.uint8)
-            places = (ctypes.c_void_p(view.ctypes.data), ctypes.c_size_t(len(view)), ctypes.c_void_p(pages.ctypes.data))
-            failed = libc.mincore(*places)
+            arguments = (
+                ctypes.c_void_p(view.ctypes.data),
+                ctypes.c_size_t(len(view)),
+                ctypes.c_void_p(pages.ctypes.data),
+            )
+            failed = libc.mincore(*arguments)
             del view  # the map can't be closed while it is seen
     except (OSError, ValueError):
         return None
@@ -234,9 +238,9 @@ def cached_by_mincore(handle: int, start: int, length: int) -> int | None:
 
 def why_held(path: str) -> str:
     """Why a file's pages stay in memory, as far as that can be seen from here."""
-    place = data_location([path])
-    if place.known and not place.disks:
-        return place.why
+    location = data_location([path])
+    if location.known and not location.disks:
+        return location.why
     try:
         inode, path = os.stat(path).st_ino, os.path.realpath(path)  # maps name the file itself, not links to it
     except OSError as error:

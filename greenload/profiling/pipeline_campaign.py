@@ -1,4 +1,4 @@
-"""The windows of a pipeline's profile: what runs, how often, in what order, and what the meters saw."""
+"""Runs the windows of a pipeline's profile: decides what runs, how often, and in what order."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def profile(
     it costs beyond the steps' sum is reported as unattributed. Where it has a cache, the report's figures are those of
     later epochs, which read it, and ``first_epoch`` holds those of the epoch that fills it.
 
-    Last, changes that may be worth making (a cache, the end handed to the model, resizing without a filter, steps on
+    Last, changes that may be worth making (a cache, the end moved to the model, resizing without a filter, steps on
     the backends that ``"auto"`` would choose) are tried beside it in adjacent windows: ``advice``.
 
     A ``tf.data.Dataset`` is taken apart into its chain: each transformation that does work has a row, named by the
@@ -216,7 +216,7 @@ def _advice(campaign: PipelineCampaign, attribution: Attribution) -> tuple[Advic
     changes = alternatives(plan, costs, decoded_bytes=image_bytes, free_bytes=free_bytes)
     changes += [placed] if (placed := placed_by_auto(plan, costs)) else []
     changes.sort(key=lambda change: change.expected_s, reverse=True)
-    worth = [one for one in changes if one.expected_s > NEGLIGIBLE * full_s and not one.plan.on_gpu]
+    worth = [change for change in changes if change.expected_s > NEGLIGIBLE * full_s and not change.plan.on_gpu]
     tried = worth[:TRIED]
     for change in tried:
         campaign.trial(change.title, change.plan)

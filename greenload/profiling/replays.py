@@ -1,4 +1,4 @@
-"""Parts of a plan as something that can be run for a while: what the profiler measures on tf.data."""
+"""Makes the runs of a plan's steps in tf.data: prefixes, and single steps with and without their work."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ class PipelineReplays:
     def batching(self, step: Step) -> tuple[DatasetRun, DatasetRun]:
         """Stacking captured samples, with the transfer of batches to other backends and back, or only passing them on.
 
-        A batch is handed on in place of its samples one by one, as in the pipeline. The prefix that reads holds handing
-        those on, so what that spares is the batch's, whose cost may come out below zero.
+        A batch is passed on in place of its samples one by one, as in the pipeline. The prefix that reads includes
+        passing samples on; that is saved by batching, whose cost may therefore come out below zero.
         """
         before = self.before(step)
         # Images of different sizes are large, and held until the batch is full: whatever makes them finds no memory

@@ -1,4 +1,4 @@
-"""A profile's report: the rows of a pipeline's steps, by the epochs that they run in, and what is around them."""
+"""Makes a report from a profile's costs: a row for each step, by the epochs that it runs in."""
 
 from __future__ import annotations
 

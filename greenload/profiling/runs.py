@@ -1,4 +1,4 @@
-"""Datasets and layers as something that a window can run for a while."""
+"""What a window runs: batches of a dataset, or passes through a layer on the device that trains."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _nothing() -> None:
 
 
 class DatasetRun:
-    """An endless dataset, consumed on demand: in C++, where ``shard`` hands one element of a group to Python.
+    """An endless dataset, consumed on demand: in C++, where ``shard`` gives one element of a group to Python.
 
     Args:
         dataset: what to run.

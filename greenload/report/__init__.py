@@ -1,0 +1,1 @@
+"""`Report`, and all that reads one: terminal, page, comparison, budgets, baselines, Prometheus."""

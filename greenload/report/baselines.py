@@ -1,4 +1,4 @@
-"""A report held against an earlier one: which steps grew or fell beyond their intervals, and beyond chance.
+"""Compares a report with an earlier one: which steps grew or fell beyond their intervals, and beyond chance.
 
 Two things make a plain "the intervals don't meet" cry wolf. Forty figures of two runs of one pipeline are forty
 comparisons, of which one lies beyond its interval by chance; so Holm's correction decides (*A simple sequentially

@@ -55,7 +55,7 @@ class Budget:
     """One budget, as parsed."""
 
     rule: str
-    """As it was given."""
+    """The budget's text as it was given."""
     field: str
     """One of `OF_REPORTS` or `OF_WINDOWS`."""
     operator: str
@@ -247,7 +247,7 @@ def grew_most(comparison: Comparison, kind: str = "CPU") -> str:
     }
     if not grown:
         return ""
-    name, change = max(grown.items(), key=lambda one: _growth(one[1]))
+    name, change = max(grown.items(), key=lambda item: _growth(item[1]))
     ratio = f", × {times(change.ratio)}" if change.ratio is not None else ""
     return f"grew most: {name}, by {_growth(change):.3g} {change.unit}{ratio}"
 
@@ -271,6 +271,6 @@ def _weighs_most(report: Report, budget: Budget) -> str:
             costs[step.name] = costs.get(step.name, 0.0) + figure.value
     if not costs:
         return ""
-    name, most = max(costs.items(), key=lambda one: one[1])
+    name, most = max(costs.items(), key=lambda item: item[1])
     whole = sum(cost for cost in costs.values() if cost > 0)
     return f"weighs most: {name}, {percent(most / whole)} of the steps" if whole > 0 else ""

@@ -280,10 +280,10 @@ def timeline(report: Report) -> Timeline | None:
         return None
     ends = [((w.start_ns or 0) / 1e9, ((w.start_ns or 0) + w.wall_ns) / 1e9) for w in windows]
     axis = Axis.around([end for _, end in ends], 8)
-    places = {step.name: k % STEP_COLOURS for k, step in enumerate(report.steps)}
+    colours = {step.name: k % STEP_COLOURS for k, step in enumerate(report.steps)}
     kinds = {step.name: _RAN for step in report.steps} | {FIRST_EPOCH: _FILLED, ITERATOR_START: _STARTED}
     kinds |= {writing_step(cache.name): _WRITTEN for cache in report.caches}
-    classes = [_class(window, places) for window in windows]
+    classes = [_class(window, colours) for window in windows]
     watts = {group: [_power(report, window, group) for window in windows] for group in rows.groups(report)}
     busy = [None if (cpu := read_quantity(w, "cpu_s")) is None else cpu * 1e9 / w.wall_ns for w in windows]
     most = max((value for values in watts.values() for value in values if value is not None), default=0.0)
@@ -304,13 +304,13 @@ def timeline(report: Report) -> Timeline | None:
         drew = ", ".join([*parts, f"{_digits(busy[k])} CPUs busy"])
         text = f"{what}{ran}\n{drew}\n{work}, {start:.1f} s after the start"
         tips.append((axis.percent(start), axis.percent(end), text))
-    return Timeline(axis, tuple(lanes), _legend(report, windows, places), tuple(tips))
+    return Timeline(axis, tuple(lanes), _legend(report, windows, colours), tuple(tips))
 
 
-def _class(window: Observation, places: Mapping[str, int]) -> str:
+def _class(window: Observation, colours: Mapping[str, int]) -> str:
     if window.kind in ("full", "idle"):
         return window.kind
-    colour = f"s{places[window.step]}" if window.step in places else "other"
+    colour = f"s{colours[window.step]}" if window.step in colours else "other"
     return colour + (" less" if window.kind == "without" else "")
 
 
@@ -364,13 +364,13 @@ def _lane(
     )
 
 
-def _legend(report: Report, windows: Sequence[Observation], places: Mapping[str, int]) -> tuple[tuple[str, str], ...]:
+def _legend(report: Report, windows: Sequence[Observation], colours: Mapping[str, int]) -> tuple[tuple[str, str], ...]:
     ran = {window.step for window in windows}
-    legend = [(f"s{places[step.name]}", rows.step_label(step)) for step in report.steps if step.name in ran]
+    legend = [(f"s{colours[step.name]}", rows.step_label(step)) for step in report.steps if step.name in ran]
     kinds = {window.kind for window in windows}
     seen = {"full": "full" in kinds, "idle": "idle" in kinds, "less": "without" in kinds}
     of_epochs = {FIRST_EPOCH, ITERATOR_START, *(writing_step(cache.name) for cache in report.caches)}
-    seen["other"] = bool(ran - set(places) - of_epochs - {""})
+    seen["other"] = bool(ran - set(colours) - of_epochs - {""})
     seen["epochs"] = bool(ran & of_epochs)
     more = (
         ("full", "the whole pipeline"),

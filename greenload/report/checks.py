@@ -1,4 +1,4 @@
-"""`Check`: what became of one budget, or of one comparison with a baseline, as a report holds it."""
+"""`Check`: the verdict on one budget, or on one comparison with a baseline, as a report holds it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables and sentences that fit any width: what has no room goes into a further table, and no figure is ever cut."""
+"""Lays out tables and sentences for any width: what has no room goes into a further table; no figure is cut."""
 
 from __future__ import annotations
 

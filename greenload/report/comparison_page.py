@@ -1,4 +1,4 @@
-"""What the page of two reports says, as plain data for its template."""
+"""The page that compares two reports, as plain data for its template."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page says, as plain data for its template: headline, flow, advice, check, table, machine."""
+"""A report's page, as plain data for its template: headline, flow, advice, check, table, machine."""
 
 from __future__ import annotations
 

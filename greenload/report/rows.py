@@ -1,4 +1,4 @@
-"""What both the terminal and the page show: rows, groups of domains, sentences."""
+"""What both the terminal and the page show of a report: rows, groups of domains, sentences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report's JSON schema, and what it says of data that don't follow it."""
+"""Checks data against the report's JSON schema, and says where they don't follow it."""
 
 from __future__ import annotations
 

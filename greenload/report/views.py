@@ -1,4 +1,4 @@
-"""The epochs that a report shows apart, each as a report of its own: what its rows and shares belong to."""
+"""Splits a report by kind of epoch, where epochs that fill caches cost otherwise than those that read them."""
 
 from __future__ import annotations
 

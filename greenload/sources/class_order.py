@@ -109,13 +109,13 @@ def numbered(where: str, names: Collection[str], order: str) -> tuple[str, ...]:
 
 def _against_numbers(as_text: Sequence[str], by_number: Sequence[str]) -> bool:
     """Whether two names that differ in their numbers alone stand in another order as text."""
-    place = {name: i for i, name in enumerate(by_number)}
+    rank = {name: i for i, name in enumerate(by_number)}
     last: dict[str, int] = {}
     for name in as_text:
         shape = "0" if _WHOLE.fullmatch(name) else _NUMBERS.sub("0", name)
-        if place[name] < last.get(shape, -1):
+        if rank[name] < last.get(shape, -1):
             return True
-        last[shape] = place[name]
+        last[shape] = rank[name]
     return False
 
 

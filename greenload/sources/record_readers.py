@@ -77,12 +77,12 @@ class PlainReader:
                 # closed by its last user.
                 file = self._open(first.path)
                 data = _read_at(file.number, stop - first.start, first.start)
-                for place in order[begin:end]:
-                    wanted = ranges[place]
+                for index in order[begin:end]:
+                    wanted = ranges[index]
                     offset = wanted.start - first.start
                     if offset + wanted.length <= len(data):
                         # Bytes cut whole are not copied.
-                        out[place] = data[offset : offset + wanted.length]
+                        out[index] = data[offset : offset + wanted.length]
             except (OSError, MemoryError) as error:
                 if why := limits.ran_out(error):
                     raise limits.unreadable(first.path, why) from None
@@ -146,7 +146,7 @@ class SequentialReader:
     def _next(self, wanted: ByteRange) -> bytes:
         fitting = [stream for stream in self._streams if stream.path == wanted.path and stream.first <= wanted.start]
         if fitting:
-            stream = max(fitting, key=lambda one: one.at)
+            stream = max(fitting, key=lambda stream: stream.at)
             self._streams.remove(stream)
         else:
             if len(self._streams) == _STREAMS:
@@ -203,16 +203,16 @@ class ArrayRecordReader:
     def read(self, ranges: Sequence[ByteRange]) -> list[bytes | None]:
         """The bytes of each range, as ``Reader`` says."""
         out: list[bytes | None] = [None] * len(ranges)
-        places: dict[str, list[int]] = {}
-        for place, wanted in enumerate(ranges):
-            places.setdefault(wanted.path, []).append(place)
-        for path, some in places.items():
+        indices: dict[str, list[int]] = {}
+        for index, wanted in enumerate(ranges):
+            indices.setdefault(wanted.path, []).append(index)
+        for path, some in indices.items():
             some.sort(key=lambda i: ranges[i].record)
-            for place, record in zip(some, self._records(path, [ranges[i].record for i in some]), strict=True):
+            for index, record in zip(some, self._records(path, [ranges[i].record for i in some]), strict=True):
                 if record is not None:
-                    start = ranges[place].start
-                    cut = record[start : start + ranges[place].length]
-                    out[place] = cut if len(cut) == ranges[place].length else None
+                    start = ranges[index].start
+                    cut = record[start : start + ranges[index].length]
+                    out[index] = cut if len(cut) == ranges[index].length else None
         return out
 
     def _records(self, path: str, numbers: list[int]) -> Sequence[bytes | None]:

@@ -156,8 +156,8 @@ class TFDS(RecordSource):
         lengths, template = self._splits[name].lengths, self._splits[name].template
         digits = max(5, len(str(len(lengths))))
         ranges = []
-        for place, length in enumerate(lengths):
-            index, count = f"{place:0{digits}}", f"{len(lengths):0{digits}}"
+        for number, length in enumerate(lengths):
+            index, count = f"{number:0{digits}}", f"{len(lengths):0{digits}}"
             try:
                 file = _filled(
                     template,

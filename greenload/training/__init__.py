@@ -1,0 +1,1 @@
+"""What a Keras fit costs."""

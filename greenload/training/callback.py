@@ -37,8 +37,8 @@ class EnergyCallback:
     step, comes from a profile; times the samples trained on it is the loader's part, where a sample is what the profile
     takes for one (``plan["sample"]``): a row of the batches, or an element of its dataset. A profile that claims more
     than the fit used, beyond its interval and 15 %, is of something else: that is said first, and loader and model stay
-    one figure. The idle floor is a line of its own; what of it the step spent waiting for its next batch is charged to
-    the loader as *waiting*. Validation is apart, and what is left is the model's. `greenload.training.split` has the
+    one figure. The idle floor is a line of its own; the part drawn while the step waited for its next batch is charged
+    to the loader as *waiting*. Validation is apart, and what is left is the model's. `greenload.training.split` has the
     formulas. Without a profile loader and model are one figure; the rest stands.
 
     It works with ``gl.load``, with any ``tf.data.Dataset``, and with arrays; with ``steps_per_epoch``, validation,

@@ -22,7 +22,7 @@ _IDLE_WINDOWS = 4
 def idle_floors(
     sampler: Sampler, profile: Report | None, idle_s: float
 ) -> tuple[dict[str, MeasuredFloor], tuple[str, ...]]:
-    """The idle power by domain, where known, and what is to be said of it.
+    """The idle power by domain, where known, and notes on it.
 
     Args:
         sampler: gives the windows.

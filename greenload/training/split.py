@@ -94,7 +94,7 @@ def split(
         "validation": exact(sum(inner.cpu_s for inner in validation)),
         "others": exact(window.other_cpu_s),
     }
-    claims = {f"J in {domain}": (one.loader[0], one.model) for domain, one in joules.items() if one.loader}
+    claims = {f"J in {domain}": (spent.loader[0], spent.model) for domain, spent in joules.items() if spent.loader}
     return Spent(
         name=name,
         start_ns=window.start_ns,
@@ -129,7 +129,7 @@ def _parts(joules: Mapping[str, DomainJoules], loader: LoaderCosts, cpu_s: Mappi
     return {
         **{field: part(field) for field in ("total", "waiting", "validation", "others", "idle")},
         "work": part("work", "loader and model"),
-        "model": EnergyPart("model", {domain: one.model for domain, one in loaded.items()}, cpu_s["model"]),
+        "model": EnergyPart("model", {domain: of_domain.model for domain, of_domain in loaded.items()}, cpu_s["model"]),
         "loader": EnergyPart("loader", whole, loader.cpu_s),
         "steps": tuple(
             EnergyPart(cost.name, step, cost.cpu_s) for cost, step in zip(loader.costs[1:], steps, strict=True)
@@ -152,7 +152,7 @@ def _loader(
     fed: Sequence[tuple[Report, Passed]] | None,
     known: Sequence[str],
 ) -> LoaderCosts:
-    """What the loader cost; arguments as for `split`."""
+    """What the loader cost; the arguments are those of `split`."""
     by_bytes = _by_bytes(basis.profile, [basis.channels[domain] for domain in known], window)
     if fed is None:
         fed = [] if basis.profile is None else [(basis.profile, passed)]

@@ -1,4 +1,4 @@
-"""Keras's training step, seen from outside: batches and samples that passed, and how long it waited for them.
+"""Counts the batches and samples of Keras's training step, and times how long it waits for them.
 
 Keras fetches a batch inside the function it trains with, where no callback sees it. On TensorFlow that function is
 replaced during a fit by one that fetches the batch itself, with a clock before and after, and calls Keras's own with
@@ -20,7 +20,7 @@ from greenload.training.report import Passed
 _Step = Callable[[Any], tuple[Any, int | None]]
 """Trains on an iterator's next batch; gives what Keras's step gives, and the batch's rows."""
 _KEPT = "_greenload_steps"
-"""Where a training function keeps what was traced of it, by the spec of batches: fit is often called once an epoch."""
+"""A training function's attribute that keeps its traces, by the spec of batches: fit is often called once an epoch."""
 _UNDECIDED = object()
 
 

@@ -50,14 +50,14 @@ def test_a_framework_gets_it_where_it_is(pipeline: gl.Pipeline, monkeypatch: pyt
     if to == "jax" and framework.default_backend() != "gpu":
         pytest.skip("this JAX has no CUDA")
     pointers: list[int] = []
-    hand = iterate._handed
+    converted = iterate.converted
 
     def spy(images: Any, labels: Any, to: Any) -> Any:
         pointers.append(images.as_tensor().data_ptr())
-        return hand(images, labels, to)
+        return converted(images, labels, to)
 
     expected = list(gl.iterate(pipeline, backend="dali", epochs=3))
-    monkeypatch.setattr(iterate, "_handed", spy)
+    monkeypatch.setattr(iterate, "converted", spy)
     got = list(gl.iterate(pipeline, to, backend="dali", epochs=3))  # all held: none may be written to again
     found = [images.data_ptr() if to == "torch" else images.unsafe_buffer_pointer() for images, _ in got]
     assert found == pointers

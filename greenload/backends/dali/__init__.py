@@ -1,0 +1,1 @@
+"""NVIDIA DALI as a backend, on the CPU and on a GPU."""

@@ -1,4 +1,4 @@
-"""What a lowering to DALI is: operators of a graph, and the arguments that differ from image to image."""
+"""A primitive's lowering to DALI: a graph's operators, and those arguments that differ from image to image."""
 
 from __future__ import annotations
 

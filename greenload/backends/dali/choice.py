@@ -1,6 +1,8 @@
-"""DALI's way to apply alternatives to the images that they were drawn for: its own conditionals, as
-``pipeline_def(enable_conditionals=True)`` writes them. The images that an alternative passes by take a way around it,
-which copies nothing."""
+"""Applies alternatives in DALI to the images that they were drawn for.
+
+It uses DALI's own conditionals, as ``pipeline_def(enable_conditionals=True)`` writes them. The images that an
+alternative isn't for take a way around it, which copies nothing.
+"""
 
 from __future__ import annotations
 

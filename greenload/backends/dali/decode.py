@@ -1,5 +1,8 @@
-"""Decoding in DALI. EXIF orientation is applied by operators after its decoder, which would give JPEGs that have one to
-another library, and reads EXIF in its own way."""
+"""Decodes images in DALI, and turns them upright by operators after its decoder.
+
+The decoder's own handling of EXIF orientation isn't used: it would give JPEGs that have one to another library, and
+reads EXIF in its own way.
+"""
 
 from __future__ import annotations
 

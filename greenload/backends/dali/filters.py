@@ -1,4 +1,4 @@
-"""The DALI backends' primitives that compute new values from colours or neighbourhoods, or put in others."""
+"""The DALI backends' primitives that compute new values from colours or neighbouring pixels, or fill a patch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DALI graphs of plans, and what such a graph is fed. Nothing here imports TensorFlow."""
+"""Builds DALI graphs of plans, and computes what such a graph is fed; nothing here imports TensorFlow."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""NVIDIA's plugin that makes DALI a ``tf.data.Dataset``: whether it loads here, and which device of TensorFlow's a GPU
-is."""
+"""NVIDIA's plugin for DALI in tf.data: whether it loads here, and TensorFlow's name for a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Replays of DALI's steps. All work happens in DALI's threads; Python only feeds references and starts runs."""
+"""Replays of DALI's steps: captured batches, with and without a step's work.
+
+All work happens in DALI's threads; Python only feeds references and starts runs.
+"""
 
 from __future__ import annotations
 

@@ -239,8 +239,8 @@ class DaliRunner:
     def _blame(self, job: Job, error: RuntimeError) -> Exception:
         """The error to raise for a batch that DALI gave up on: the first record that fails alone, if one does."""
         self._graph = None  # DALI calls a graph invalid after an error, so the next batch builds another
-        found = first_failing(self._segment.steps, self._target, job.records, job.arguments, str(error))
-        return found or BackendUnavailable(no_record(error))
+        record_error = first_failing(self._segment.steps, self._target, job.records, job.arguments, str(error))
+        return record_error or BackendUnavailable(no_record(error))
 
     def close(self) -> None:
         """Give back DALI's threads and buffers. Calling it twice is harmless."""

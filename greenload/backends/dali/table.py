@@ -1,4 +1,6 @@
-"""What the DALI backends do, and read. The same operators serve the CPU and the GPU: the device is the only difference.
+"""The table of the DALI backends: the primitives that they support, how exactly, and the files that they read.
+
+The same operators serve the CPU and the GPU: the device is the only difference.
 
 Tolerances on the CPU were measured against the float64 references over photographs and noise, with sides from 1 to
 1,000 pixels. ``nvJPEG`` is not bit-equal to libjpeg, and its kernels round on their own: on a GPU they are wider.

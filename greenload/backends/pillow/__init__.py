@@ -1,0 +1,1 @@
+"""Pillow-SIMD, or plain Pillow, as a backend on the CPU."""

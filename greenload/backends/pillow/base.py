@@ -1,4 +1,4 @@
-"""What a lowering to Pillow is: a function of one image, Pillow's or an array, whichever the last step left."""
+"""A primitive's lowering to Pillow: a function of one image, Pillow's or an array, whichever the last step left."""
 
 from __future__ import annotations
 

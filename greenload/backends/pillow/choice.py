@@ -1,4 +1,4 @@
-"""The Pillow backend's way to apply alternatives to the images that they were drawn for, and users' own primitives."""
+"""Applies alternatives in Pillow to the images that they were drawn for, and runs users' own primitives."""
 
 from __future__ import annotations
 

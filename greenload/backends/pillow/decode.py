@@ -1,7 +1,7 @@
-"""Decoding in Pillow: its readers, given what makes them find the pixels that the other backends find.
+"""Decodes files with Pillow to the same pixels as the other backends do.
 
-Of PNG and GIF they get only what the pixels need. What else such files hold (transparency, text, animation) would
-change the pixels, warn, or take memory.
+Of PNG and GIF Pillow's readers get only what the pixels need. What else such files hold (transparency, text,
+animation) would change the pixels, warn, or take memory.
 """
 
 from __future__ import annotations
@@ -133,9 +133,9 @@ def _check_rows(data: bytes, pixels: bytes) -> None:
         FormatError: they aren't, or can't be decompressed.
     """
     expected = sum(length * rows for length, rows in png.row_lengths(data))
-    found = sum(map(len, blocks(zlib.decompressobj(), pixels, expected)))
-    if found < expected:
-        raise FormatError(f"truncated PNG: {found} bytes of rows, where its header promises {expected}")
+    available = sum(map(len, blocks(zlib.decompressobj(), pixels, expected)))
+    if available < expected:
+        raise FormatError(f"truncated PNG: {available} bytes of rows, where its header promises {expected}")
 
 
 def _bmp(data: bytes) -> Image:

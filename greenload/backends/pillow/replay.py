@@ -1,4 +1,4 @@
-"""Replays of Pillow's steps: on images as the step before has left them, Pillow's own or arrays."""
+"""Replays of Pillow's steps: images as the step before has left them, with and without a step's work."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def pair(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records]) -> 
 
     Arguments as ``replay.Replaying`` says.
     """
-    place = segment.steps.index(step)
-    runner = _Capturing(plan, segment, place)
+    index = segment.steps.index(step)
+    runner = _Capturing(plan, segment, index)
     kept = runner.through(parts)
-    last = place == len(segment.steps) - 1 and segment.spec_out.static
+    last = index == len(segment.steps) - 1 and segment.spec_out.static
     out = empty((len(parts[0].images), *segment.spec_out.image_shape), segment.spec_out.dtype) if last else None
     batches = [[kept[name] for name in part.names] for part in parts]
     readers = Readers.of(plan)
@@ -113,9 +113,9 @@ class _Capturing(PillowRunner):
             out = done[row] if isinstance(done, np.ndarray) else None
             given: list[ImageParams] = [{name: values[row] for name, values in own.items()} for own in columns]
             try:
-                for place in range(self._count):
-                    last = place == len(self._steps) - 1
-                    pixels = self._steps[place].apply(pixels, given[place], out if last else None)
+                for index in range(self._count):
+                    last = index == len(self._steps) - 1
+                    pixels = self._steps[index].apply(pixels, given[index], out if last else None)
             except FormatError as error:
                 raise RecordError(records.names[row], str(error)) from None
             written_there = out is not None and pixels is out

@@ -123,9 +123,9 @@ class PillowRunner:
             pixels: Any = records.images[row]
             out = done[row] if static else None
             try:
-                for place, (lowered, given) in enumerate(zip(self._steps, columns, strict=True)):
+                for index, (lowered, given) in enumerate(zip(self._steps, columns, strict=True)):
                     own = {name: values[row] for name, values in given.items()}
-                    pixels = lowered.apply(pixels, own, out if place == last else None)
+                    pixels = lowered.apply(pixels, own, out if index == last else None)
             except FormatError as error:
                 raise RecordError(records.names[row], str(error)) from None
             if static:

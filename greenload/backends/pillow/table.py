@@ -1,4 +1,4 @@
-"""What the Pillow backend does, and reads."""
+"""The table of the Pillow backend: the primitives that it supports, how exactly, and the files that it reads."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def _lowering(step: Step, later: Sequence[Step], readers: Readers) -> Any:
     assert primitive is not None  # what makes a step one of pixels
     lower = TABLE.lowering(primitive)
     if isinstance(primitive, (p.Decode, p.DecodeCrop)):
-        return lower(primitive, step.spec_in, step.spec_out, tf_readers.handing_on(readers, primitive))
+        return lower(primitive, step.spec_in, step.spec_out, tf_readers.to_readable_by(readers, primitive))
     if isinstance(primitive, ROUNDING) and step.spec_out.dtype == "uint8":
         after = next((s.primitive for s in later if not isinstance(s.primitive, p.Flip)), None)
         # Whole numbers 0 … 255 that become float next stay float: the same values, two conversions less.

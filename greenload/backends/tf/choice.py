@@ -1,4 +1,4 @@
-"""The tf backend's way to apply alternatives to the images that they were drawn for.
+"""Applies alternatives in TensorFlow to the images that they were drawn for.
 
 Single images go through a branch of the graph. Of a batch the rows that an alternative was drawn for are taken out, and
 put back: the others aren't worked on.

@@ -1,4 +1,4 @@
-"""Decoding in TensorFlow: routed by first bytes, and no more of a file than a window needs."""
+"""Decodes files in TensorFlow, each by the format of its first bytes, and no more of it than a window needs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from greenload.array_ops import tensorflow_ops
 from greenload.backends import orientation as orienting
 from greenload.backends.base import ENCODED, TableRow
-from greenload.backends.tf.formats import Handing, as_it_is, decode_full, ends_as_jpeg
+from greenload.backends.tf.formats import ToReadable, as_it_is, decode_full, ends_as_jpeg
 from greenload.backends.tf.lowerings import Wanted, cropped, resolve
 from greenload.backends.tf.memory import jpeg_within
 from greenload.backends.tf.orientation import orientation
@@ -16,12 +16,12 @@ from greenload.specs import ImageSpec
 from greenload.stages import primitives as p
 
 
-def decode(primitive: p.Decode, before: ImageSpec, after: ImageSpec, handing: Handing = as_it_is) -> Any:
-    """The whole image; ``handing`` is of ``tf_readers``."""
+def decode(primitive: p.Decode, before: ImageSpec, after: ImageSpec, to_readable: ToReadable = as_it_is) -> Any:
+    """The whole image; ``to_readable`` is of ``tf_readers``."""
 
     def lower(data: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
         turn, data = _oriented(data) if primitive.exif else (None, data)
-        image = decode_whole(data, None, primitive.max_bytes, primitive.truncated, handing)
+        image = decode_whole(data, None, primitive.max_bytes, primitive.truncated, to_readable)
         if turn is not None:
             image = _upright(image, turn)
         image.set_shape((None, None, 3))
@@ -30,8 +30,10 @@ def decode(primitive: p.Decode, before: ImageSpec, after: ImageSpec, handing: Ha
     return lower
 
 
-def decode_crop(primitive: p.DecodeCrop, before: ImageSpec, after: ImageSpec, handing: Handing = as_it_is) -> Any:
-    """A window: of JPEG no more is decoded than it needs; ``handing`` is of ``tf_readers``."""
+def decode_crop(
+    primitive: p.DecodeCrop, before: ImageSpec, after: ImageSpec, to_readable: ToReadable = as_it_is
+) -> Any:
+    """A window: of JPEG no more is decoded than it needs; ``to_readable`` is of ``tf_readers``."""
     import tensorflow as tf
 
     def lower(data: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
@@ -51,7 +53,7 @@ def decode_crop(primitive: p.DecodeCrop, before: ImageSpec, after: ImageSpec, ha
 
         def whole() -> Any:
             file = data if primitive.truncated == "error" else filled(data, primitive.max_bytes)
-            image = decode_full(file, None, primitive.max_bytes, handing)
+            image = decode_full(file, None, primitive.max_bytes, to_readable)
             if turn is not None:
                 image = _upright(image, turn)
             params = resolve(wanted, image)

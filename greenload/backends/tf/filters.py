@@ -1,4 +1,4 @@
-"""The tf backend's primitives that compute new values from colours or neighbourhoods, and a user's own function.
+"""The tf backend's primitives that compute new values from colours or neighbouring pixels, and a user's own function.
 
 uint8 images are worked on in float32 and rounded once; ``carried`` says whether the result becomes uint8 again or stays
 float32, where the next step takes the same whole numbers as they are.
@@ -114,8 +114,8 @@ def blur(primitive: p.Blur, before: ImageSpec, after: ImageSpec, carried: str = 
         for axis, reach in ((0, rows), (1, columns)):
             side = tf.shape(image)[axis]
             period = tf.maximum(2 * side - 2, 1)
-            place = tf.range(-reach, side + reach) % period
-            image = tf.gather(image, tf.minimum(place, period - place), axis=axis)
+            position = tf.range(-reach, side + reach) % period
+            image = tf.gather(image, tf.minimum(position, period - position), axis=axis)
         return image
 
     def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
@@ -166,8 +166,8 @@ def erase(primitive: p.Erase, before: ImageSpec, after: ImageSpec) -> Any:
             inside = []
             for axis, size in ((0, shape[-3]), (1, shape[-2])):
                 start, extent = window[..., axis, tf.newaxis], window[..., axis + 2, tf.newaxis]
-                place = tf.range(size)
-                inside.append((place >= start) & (place < start + extent))
+                position = tf.range(size)
+                inside.append((position >= start) & (position < start + extent))
             mask = inside[0][..., :, tf.newaxis] & inside[1][..., tf.newaxis, :]
             return tf.where(mask[..., tf.newaxis], value, image)
 

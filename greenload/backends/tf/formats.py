@@ -16,7 +16,7 @@ from greenload.backends.tf.memory import among, area_of, jpeg_within, most_pixel
 from greenload.sources.formats import memory, others, png
 from greenload.specs import MAX_BYTES
 
-Handing = Callable[[Any], Any]
+ToReadable = Callable[[Any], Any]
 """From the bytes of a file that is no JPEG, a scalar string tensor, to those that are to be decoded."""
 
 
@@ -29,7 +29,7 @@ def decode_full(
     data: Any,
     kinds: Collection[str] | None = None,
     max_bytes: int = MAX_BYTES,
-    handing: Handing = as_it_is,
+    to_readable: ToReadable = as_it_is,
 ) -> Any:
     """A whole file to uint8 ``[H, W, 3]``: what decides whether a record is good.
 
@@ -37,7 +37,7 @@ def decode_full(
         data: a file's bytes, a scalar string tensor.
         kinds: the kinds of files to accept; all that TensorFlow decodes if not given.
         max_bytes: the most bytes that decoding it may take.
-        handing: of ``tf_readers``, where other backends decode what TensorFlow doesn't read. It costs a JPEG nothing.
+        to_readable: of ``tf_readers``: other backends decode what TensorFlow doesn't read. It costs a JPEG nothing.
     """
     import tensorflow as tf
 
@@ -47,7 +47,7 @@ def decode_full(
         fitting = jpeg_within(data, tf.io.extract_jpeg_shape(data), max_bytes)
         return tf.io.decode_jpeg(fitting, channels=3, dct_method="INTEGER_ACCURATE")
 
-    return tf.cond(is_jpeg(data), jpeg, lambda: _others(accepted, max_bytes)(handing(data)))
+    return tf.cond(is_jpeg(data), jpeg, lambda: _others(accepted, max_bytes)(to_readable(data)))
 
 
 @functools.cache

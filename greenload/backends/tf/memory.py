@@ -1,4 +1,4 @@
-"""What decoding a file takes, told inside TensorFlow's graph by the rule of ``formats.memory``."""
+"""Bounds the memory that decoding a file takes, inside TensorFlow's graph: the rule of ``formats.memory`` as ops."""
 
 from __future__ import annotations
 

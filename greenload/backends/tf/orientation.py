@@ -1,4 +1,4 @@
-"""The orientation that a file states, as ops: the rule of ``formats.exif``.
+"""Reads the orientation that a file states, inside TensorFlow's graph: the rule of ``formats.exif`` as ops.
 
 It takes few ops for a JPEG whose EXIF segment comes first or behind an APP0 segment, and for one without metadata. In
 other files there is a walk from segment to segment, or chunk to chunk, at some 10 µs a step; of a PNG only where the
@@ -145,9 +145,9 @@ def _in_jpeg(data: Any) -> tuple[Any, Any]:
 
     def walk(at: Any, count: Any, limit: Any, front: bool) -> Any:
         def going(at: Any, count: Any) -> Any:
-            found, _, _, kind = _segment(data, at)
+            is_exif, _, _, kind = _segment(data, at)
             there = _in_front(kind) if front else (kind >= 0xFF00) & ~among(kind, (0xFFD9, 0xFFDA))
-            return (at + 10 <= limit) & (count < exif.JPEG_STEPS) & there & ~found
+            return (at + 10 <= limit) & (count < exif.JPEG_STEPS) & there & ~is_exif
 
         def step(at: Any, count: Any) -> Any:
             words = _words(data, at, 2)
@@ -160,9 +160,9 @@ def _in_jpeg(data: Any) -> tuple[Any, Any]:
     tables = _part(data, at, exif.JPEG_BEHIND)
     limit = tf.minimum(size, at + exif.JPEG_BEHIND)
     at, count = tf.cond(_holds(tables, EXIF), lambda: tuple(walk(at, count, limit, front=False)), lambda: (at, count))
-    found, begin, end, _ = _segment(data, at)
-    found &= (count < exif.JPEG_STEPS) & (at + 10 <= limit)
-    return tf.where(found, begin, 0), tf.where(found, end, 0)
+    is_exif, begin, end, _ = _segment(data, at)
+    is_exif &= (count < exif.JPEG_STEPS) & (at + 10 <= limit)
+    return tf.where(is_exif, begin, 0), tf.where(is_exif, end, 0)
 
 
 def _in_png(data: Any) -> tuple[Any, Any]:
@@ -195,8 +195,8 @@ def _png_chunk(data: Any) -> tuple[Any, Any]:
     start = (tf.constant(8, tf.int64), tf.constant(0, tf.int64))
     at, count = tf.while_loop(going, step, start, parallel_iterations=1)
     end = at + 8 + length(at)
-    found = (end + 4 <= size) & (count < most) & (name(at) == exif.PNG_NAME)
-    return _unprefixed(data, tf.where(found, at + 8, 0), tf.where(found, end, 0))
+    is_exif = (end + 4 <= size) & (count < most) & (name(at) == exif.PNG_NAME)
+    return _unprefixed(data, tf.where(is_exif, at + 8, 0), tf.where(is_exif, end, 0))
 
 
 def _in_webp(data: Any) -> tuple[Any, Any]:
@@ -217,8 +217,8 @@ def _in_webp(data: Any) -> tuple[Any, Any]:
         return at + 8 + length(at) + length(at) % 2, count + 1
 
     at, count = tf.while_loop(going, step, (tf.constant(12, tf.int64), tf.constant(0)), parallel_iterations=1)
-    found = (at + 8 <= end) & (count < others.WEBP_CHUNKS)
-    return _unprefixed(data, tf.where(found, at + 8, 0), tf.where(found, tf.minimum(at + 8 + length(at), end), 0))
+    is_exif = (at + 8 <= end) & (count < others.WEBP_CHUNKS)
+    return _unprefixed(data, tf.where(is_exif, at + 8, 0), tf.where(is_exif, tf.minimum(at + 8 + length(at), end), 0))
 
 
 def _unprefixed(data: Any, begin: Any, end: Any) -> tuple[Any, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 from greenload.backends.image_sizes import Foreign
 from greenload.backends.readers import Readers
 from greenload.backends.tables import support
-from greenload.backends.tf.formats import Handing, as_it_is, known
+from greenload.backends.tf.formats import ToReadable, as_it_is, known
 from greenload.backends.tf.table import TABLE
 from greenload.sources import formats
 from greenload.sources.formats import FormatError
@@ -24,7 +24,7 @@ TURNED = ("JPEG", "PNG", "WebP")
 """The formats whose EXIF orientation is applied in the graph, by the bytes of the file as it is."""
 
 
-def handing_on(readers: Readers, primitive: p.Decode | p.DecodeCrop) -> Handing:
+def to_readable_by(readers: Readers, primitive: p.Decode | p.DecodeCrop) -> ToReadable:
     """A function that gives a file as it is where TensorFlow reads it, else a PNG of what another backend decodes.
 
     A file that can't be decoded stays as it is, and is refused by TensorFlow.
@@ -48,7 +48,7 @@ def handing_on(readers: Readers, primitive: p.Decode | p.DecodeCrop) -> Handing:
             assert made is not None  # the dataset that is running keeps it
             return made(bytes(data))
 
-    def hand(data: Any) -> Any:
+    def convert(data: Any) -> Any:
         def as_png() -> Any:
             return tf.ensure_shape(tf.numpy_function(call, [data], tf.string, stateful=False), ())
 
@@ -59,17 +59,17 @@ def handing_on(readers: Readers, primitive: p.Decode | p.DecodeCrop) -> Handing:
 
     # A function that isn't inlined: each of its operations would cost a visit for every JPEG.
     apart = tf.function(
-        hand,
+        convert,
         input_signature=[tf.TensorSpec((), tf.string)],
         autograph=False,
         experimental_attributes={"_noinline": True},
     )
 
-    def handing(data: Any) -> Any:
+    def to_readable(data: Any) -> Any:
         _ = held
         return apart(data)
 
-    return handing
+    return to_readable
 
 
 def begins(data: Any, starts: Collection[bytes]) -> Any:

@@ -1,4 +1,4 @@
-"""What the tf backend does, and reads."""
+"""The table of the tf backend: the primitives that it supports, how exactly, and the files that it reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decoding in TensorFlow where files that are cut off are filled: only of a file that seems cut is Python asked."""
+"""Decodes files in TensorFlow and fills those that are cut off: Python is called only for a file that seems cut."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 from collections.abc import Collection
 from typing import Any
 
-from greenload.backends.tf.formats import Handing, as_it_is, bmp_is_short, decode_full, ends_as_jpeg, is_jpeg
+from greenload.backends.tf.formats import ToReadable, as_it_is, bmp_is_short, decode_full, ends_as_jpeg, is_jpeg
 from greenload.sources import formats
 from greenload.sources.formats.png import END as PNG_END
 from greenload.specs import MAX_BYTES, Truncation
@@ -18,7 +18,7 @@ def decode_whole(
     kinds: Collection[str] | None = None,
     max_bytes: int = MAX_BYTES,
     truncated: Truncation = "error",
-    handing: Handing = as_it_is,
+    to_readable: ToReadable = as_it_is,
 ) -> Any:
     """``decode_full``, of a file that may be cut off.
 
@@ -27,14 +27,14 @@ def decode_whole(
         kinds: the kinds of files to accept; all that TensorFlow decodes if not given.
         max_bytes: the most bytes that decoding it may take.
         truncated: what is done about a file that is cut off.
-        handing: as for ``decode_full``.
+        to_readable: passed on to ``decode_full``.
     """
     import tensorflow as tf
 
     if truncated == "fill":
         file = data
         data = tf.cond(ends_as_jpeg(file), lambda: file, lambda: filled(file, max_bytes))
-    return decode_full(data, kinds, max_bytes, handing)
+    return decode_full(data, kinds, max_bytes, to_readable)
 
 
 def filled(data: Any, max_bytes: int) -> Any:

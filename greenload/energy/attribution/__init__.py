@@ -1,0 +1,1 @@
+"""From windows to costs with intervals: arithmetic only."""

@@ -1,6 +1,6 @@
-"""From windows to the costs of two kinds of epoch, where a pipeline has caches: one fills them, others read them.
+"""What an epoch costs that fills a pipeline's caches, and what one costs that reads them.
 
-Each cache has windows of its own twice: as its filled prefix, and of writing it.
+Each cache has windows of two kinds: of its filled prefix, and of writing it.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ def find_floors(
 ) -> dict[str, IdleFloor]:
     """The idle power of all domains with a counter, where known; the joules of others are of this process alone.
 
-    Arguments as for `attribute`.
+    The arguments are those of `attribute`.
     """
     given = dict(idle_power_w or {})
     floors = {
@@ -320,7 +320,7 @@ def _given(rows: _Rows, watts: float) -> _Rows:
 
 def _fit(kinds: Sequence[_Rows], prior: _Rows, watts: float | None) -> IdleFloor:
     """The joint estimate; given ``watts`` are exact."""
-    if watts is not None:  # they leave the equations, but for one that holds them
+    if watts is not None:  # they leave the equations, except the one that holds them
         kinds = [_given(rows, watts) for rows in kinds]
         prior = _given(prior, watts)
         prior = _Rows(np.vstack([prior.x, [1.0, 0.0, 0.0, 0.0]]), np.append(prior.y, watts))

@@ -1,4 +1,4 @@
-"""Which steps that stand side by side the windows can't tell apart."""
+"""Which neighbouring steps the windows can't tell apart."""
 
 from __future__ import annotations
 

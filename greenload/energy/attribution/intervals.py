@@ -171,7 +171,7 @@ class Pool:
 
         Args:
             table: values by build; those of one build have no spread between builds, which the interval then lacks.
-            level: as for the pool's tables.
+            level: what a sample costs in its windows, as in the pool's tables.
             without: indices of the pool's tables that are this cost itself, or part of this cost.
 
         Returns:

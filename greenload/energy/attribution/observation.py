@@ -1,4 +1,4 @@
-"""`Observation`: one window of a profile, as data; `Metering`: how an energy domain's figures are had."""
+"""One window of a profile as data (`Observation`), and how each energy domain is measured (`Metering`)."""
 
 from __future__ import annotations
 

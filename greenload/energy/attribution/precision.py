@@ -165,7 +165,7 @@ def _edge_s(channel: Channel) -> float:
 def reached(attribution: Attribution, precision: float) -> Reached:
     """Whether every step's half-width is at most ``precision`` of the step, or a fifth of that of the whole.
 
-    CPU seconds are judged, and joules of each measured domain, but for a GPU whose whole is unresolved: of an idle
+    CPU seconds are judged, and joules of each measured domain, except a GPU whose whole is unresolved: of an idle
     GPU's noise no precision can be had. What has no figure isn't reached.
 
     Raises:

@@ -1,0 +1,1 @@
+"""The shipped fakes of meters and machines."""

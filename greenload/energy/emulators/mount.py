@@ -1,4 +1,4 @@
-"""Showing an emulated powercap folder at the real one's place, to one command only: a private mount namespace."""
+"""Shows an emulated powercap folder to one command in place of the real one, by a private mount namespace."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""An NVMe drive that isn't there: Identify Controller bytes laid out by the specification, an ioctl that gives them,
-and a disk whose statistics advance as it is read.
+"""An emulated NVMe drive: its declared power, and a disk whose statistics advance as it is read.
 
-For tests and for trying declared power on machines without such a drive. The layout is written out here once more, from
-the specification's tables, so that it doesn't share a mistake with the parser.
+It is for tests, and for trying declared power on machines without such a drive. Its Identify Controller bytes, which an
+ioctl gives, are written out here once more, from the specification's tables, so that they don't share a mistake with
+the parser.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Meters (RAPL, NVML, NVMe, storage, models), and how they are found."""

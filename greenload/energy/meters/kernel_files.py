@@ -1,4 +1,4 @@
-"""Text and numbers of the files in which the kernel tells about itself, in sysfs and in proc."""
+"""Reads text and numbers from the files in which the kernel describes the machine: sysfs and proc."""
 
 from __future__ import annotations
 

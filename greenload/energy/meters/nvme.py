@@ -1,4 +1,4 @@
-"""What an NVMe drive declares of its power, and joules worked out from it.
+"""The power that an NVMe drive declares, and joules worked out from it.
 
 A drive lists its power states in the Identify Controller data structure (NVM Express Base Specification 2.0, sections
 5.17.2.1 and 8.15): a most, and often an idle and an active power each. Joules are the active power less the idle one,

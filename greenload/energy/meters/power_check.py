@@ -1,4 +1,4 @@
-"""A counter against the power readings beside it: which boards count wrongly, or not at all. Pure.
+"""Compares a GPU's energy counter with its power readings: which boards count wrongly, or not at all. Pure.
 
 NVML gives a GPU's energy counter and, from the same sensor by another way, its power: a mean of the last second on
 Ampere (except GA100) and later, the power of the moment before (NVML's reference, ``nvmlDeviceGetPowerUsage``). Watts

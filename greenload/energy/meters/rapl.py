@@ -1,4 +1,4 @@
-"""RAPL counters: a meter over the zones of Linux' powercap class that count once.
+"""Reads RAPL counters from Linux' powercap zones, each joule once.
 
 :mod:`greenload.energy.meters.zones` finds the zones. Values are read through pyRAPL where its fixed layout assumptions
 hold (:mod:`greenload.energy.meters.pyrapl`), from the files otherwise; both read the same counters.

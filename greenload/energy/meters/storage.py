@@ -106,7 +106,7 @@ class DataLocation:
     why: str = ""
     """Why there is no device: in memory, over a network, or unknown."""
     known: bool = True
-    """Whether the lack of a device is a fact, as for memory, and not a failure to find it."""
+    """Whether the lack of a device is a fact, as with memory, and not a failure to find it."""
 
     @property
     def name(self) -> str:

@@ -114,4 +114,5 @@ def _container(base: Path, environ: Mapping[str, str]) -> str:
             return maker
     said = (environ.get("container", ""), *(kernel_text(base / name).strip() for name in _CONTAINER_NAMES))
     groups = kernel_text(base / "proc/1/cgroup")
-    return next((one for one in (*said, *(maker for name, maker in _MANAGERS.items() if name in groups)) if one), "")
+    managers = (maker for name, maker in _MANAGERS.items() if name in groups)
+    return next((name for name in (*said, *managers) if name), "")

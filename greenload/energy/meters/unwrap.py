@@ -1,4 +1,4 @@
-"""From raw counters to joules: a fall is a wrap, a reset, or nothing to trust. Pure."""
+"""Joules between two reads of a raw counter, which may have wrapped or been reset in between. Pure."""
 
 from __future__ import annotations
 

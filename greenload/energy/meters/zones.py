@@ -1,4 +1,4 @@
-"""Zones of Linux' powercap class: what counters there are, and which of them count once.
+"""Zones of Linux' powercap class: which there are, and which one counts for each domain, so that no joule counts twice.
 
 The tree is enumerated here because its names need care: zone numbers are hexadecimal and may have gaps, multi-die
 packages are named ``package-0-die-1``, ``psys`` contains the packages, ``intel-rapl-mmio`` repeats them, ``dram`` is

@@ -68,8 +68,8 @@ def calibrate(
     """Measure what each kind of work costs here, on every usable backend of the CPU, and keep it for ``"auto"``.
 
     A standard set of operations runs on a few sizes of images in memory, in settled windows: single steps and short
-    runs of them, and handing batches from tf.data to other backends and back. Rates that are never negative are fitted
-    to what was seen. With a pipeline also its own steps are measured, with their exact parameters and on its own
+    runs of them, and transfers of batches from tf.data to other backends and back. Rates that are never negative are
+    fitted to what was seen. With a pipeline also its own steps are measured, with their exact parameters and on its own
     records, and count for more than the standard ones. Takes less than a minute on two cores, and some seconds more for
     a pipeline. The table is kept in the user's cache folder, for this processor and these versions; from then on
     ``make_plan`` goes by it. Figures for a GPU stay the reference's.

@@ -1,4 +1,4 @@
-"""What is run to find out what work costs: single steps, and short runs of them, on images in memory."""
+"""What calibration runs: single steps, and short sequences of steps, on images in memory."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ class Samples:
         batches = ready.cache().repeat()
         return self._of_batches(batches.map(compose([work]), num_parallel_calls=self.plan.threads))
 
-    def handed_over(self) -> Runnable:
+    def transferred(self) -> Runnable:
         """The samples in batches to another backend that does nothing, and images of its result's size back."""
         stream = PlanGraph(self.plan)
         (group,) = stream.segment_groups
@@ -246,7 +246,7 @@ def transfers(name: str, laid: SizedPipeline, plan: Plan) -> ProbeGroup:
     terms = [work for work in work_of(plan.steps, laid.batch, laid.sizes.kinds) if work.what.startswith("hand over")]
     lead = plan.segments[0].steps if not plan.segments[0].traits.takes_batches else ()
     without = partial(samples.through, len(lead)) if lead else samples.alone
-    return ProbeGroup(name, (Probe(name, tuple(terms), samples.handed_over, without=True),), without)
+    return ProbeGroup(name, (Probe(name, tuple(terms), samples.transferred, without=True),), without)
 
 
 def of_pipeline(laid: SizedPipeline, names: Sequence[str], threads: int, weight: float) -> Iterator[ProbeGroup]:

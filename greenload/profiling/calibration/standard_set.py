@@ -263,7 +263,7 @@ def _on_files(name: str, files: Files, backend: str, threads: int, thorough: boo
 
 
 def _around(material: Material, names: Sequence[str], threads: int) -> Iterator[ProbeGroup]:
-    """What tf.data does around steps: batching, work on batches, handing batches over."""
+    """What tf.data does around steps: batching, work on batches, transfers to other backends."""
     floats = Arrays(material.side.images.astype(np.float32))
     for name, images in (("small", material.small), ("images", material.side), ("floats", floats)):
         laid = [SizedPipeline.out(images, ()), SizedPipeline.out(images, (), SMALL_BATCH)]

@@ -47,7 +47,7 @@ class Stores:
         return "first epoch" if node in _before(self.empty) else "every epoch"
 
     def states(self) -> tuple[CacheState, ...]:
-        """As a report has them."""
+        """The caches as a report shows them."""
         return tuple(
             CacheState(node.row, store_path(node), node in self.filled) for node in (*self.filled, *self.empty)
         )

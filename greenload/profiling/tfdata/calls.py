@@ -82,7 +82,7 @@ def traced_call(operation: Any) -> UserCall | None:
     if index is None:
         return None
     behind = itertools.takewhile(lambda frame: not frame.filename.endswith(_TRACING), frames[index + 1 :])
-    public = (one.name for one in behind if one.name.isidentifier() and one.name[0] != "_")
+    public = (frame.name for frame in behind if frame.name.isidentifier() and frame.name[0] != "_")
     name = _VERSION.sub("", next((name for name in public if name not in _PASSING), ""))
     frame = frames[index]
     return UserCall(name, f"{os.path.basename(frame.filename)}:{frame.lineno}", frame.filename, frame.lineno)
@@ -116,8 +116,10 @@ def calls_of_nodes(root: Node) -> dict[Node, str]:
     for node in line:
         call = node.inputs[0].call if node.kind == "choose" else ""
         if call.startswith("rejection_resample ") and node.inputs[1].inputs:
-            given = {id(one.dataset) for one in node.inputs[1].inputs[0].nodes()}
-            calls |= {one: call for one in node.nodes() if one.dataset is not None and id(one.dataset) not in given}
+            given = {id(above.dataset) for above in node.inputs[1].inputs[0].nodes()}
+            calls |= {
+                above: call for above in node.nodes() if above.dataset is not None and id(above.dataset) not in given
+            }
     for number, node in enumerate(line, 1):
         before = node.inputs[0] if len(node.inputs) == 1 else node
         if before.kind == "snapshot" and node.call == f"snapshot {before.where}":  # what it reads is mapped
@@ -165,14 +167,14 @@ def _tail(end: Node, call: str, behind: Mapping[Node, Node]) -> list[Node]:
         after.append(node)
     name = call.partition(" ")[0]
     if name.endswith(_FROM_DIRECTORY):
-        marked = [place for place, one in enumerate([end, *after]) if hasattr(one.dataset, "class_names")]
+        marked = [index for index, later in enumerate([end, *after]) if hasattr(later.dataset, "class_names")]
         return after[: marked[0]] if marked else []
     kinds, taken = list(_TAILS.get(name, ())), 0
-    for one in after:
-        if one.kind == "zip" and kinds == list(_TAILS.get(name, ())):
+    for later in after:
+        if later.kind == "zip" and kinds == list(_TAILS.get(name, ())):
             taken += bool(kinds)  # the targets of a time series
-        elif one.kind in kinds and not (one.kind == "shuffle" and not _shuffles_batches(one, behind.get(one))):
-            kinds, taken = kinds[kinds.index(one.kind) + 1 :], taken + 1
+        elif later.kind in kinds and not (later.kind == "shuffle" and not _shuffles_batches(later, behind.get(later))):
+            kinds, taken = kinds[kinds.index(later.kind) + 1 :], taken + 1
         else:
             break
     return after[:taken]

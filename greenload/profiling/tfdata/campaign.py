@@ -1,4 +1,4 @@
-"""The windows of a dataset's profile: steps with and without, the whole in between, and trials of changes to it."""
+"""Runs the windows of a dataset's profile: each step with and without its work, the whole, and trials of changes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 _BEHIND_ALL_SHARE = 0.1  # from this share of all before it, a step is measured behind it all, where that is cheap
-_HANDOVER_S = 2e-4  # CPU seconds an element below which handing it from thread to thread (0.03 ms) is no trifle
+_THREAD_SWITCH_S = 2e-4  # CPU seconds an element below which passing it from thread to thread (0.03 ms) is no trifle
 _STARTS_SHARE = 0.005  # of an epoch's CPU seconds, that making its iterator takes where the start may be felt
 _PROBES = 3  # epochs that are looked at before starts are measured
 _LATE = 0.1  # of a build's time, by which a step may end late and still has all its rounds
@@ -74,7 +74,7 @@ class DatasetCampaign(Campaign):
         self.parallel = options.threads or processors()
         """What stands for AUTOTUNE in the steps' windows."""
         self.builder = Builder(scratch, self.parallel)
-        """Makes copies that run as the user wrote them, but for AUTOTUNE: a number that changes while it runs moves
+        """Makes copies that run as the user wrote them, except AUTOTUNE: a number that changes while it runs moves
         work from one window to another."""
         self.stores = Stores.of(root, counts.unfilled)
         """The dataset's caches."""
@@ -311,7 +311,7 @@ class DatasetCampaign(Campaign):
         if node.kind not in ("map", "filter"):
             behind = [store for store in node.nodes() if store in self.stores and store is not node]
             filled = not any(map(on_disk, behind)) or self._epoch() * self.counts.s_per_sample <= REFILL_S
-            return "all" if behind and filled and self._upstream(node) < _HANDOVER_S else "alone"
+            return "all" if behind and filled and self._upstream(node) < _THREAD_SWITCH_S else "alone"
         if node.name not in self._contexts:
             pair = self.replays.pair(node)
             context = "alone"
@@ -319,7 +319,7 @@ class DatasetCampaign(Campaign):
                 own = self._rough_cost(pair.runs(), self._fill, self.one_pass())
                 all_s = self._upstream(node)
                 per_element = all_s / max(1e-9, self.counts.flows[node].elements_per_sample)
-                if per_element < _HANDOVER_S and own >= _BEHIND_ALL_SHARE * all_s:
+                if per_element < _THREAD_SWITCH_S and own >= _BEHIND_ALL_SHARE * all_s:
                     context = "all"
                 elif node.kind == "map" and before is not None and before.name in self.methods:
                     context = "before" if own >= BEHIND_SHARE * self.cost(before.name) else "alone"

@@ -153,15 +153,15 @@ def _of_function(function: FunctionType) -> list[Any]:
         return cells if hasattr(function, "__wrapped__") else []
     values = [*cells, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
     code = function.__code__
-    within = (code, *codes_inside(code))
-    names = list(dict.fromkeys(name for one in within for name in one.co_names))
-    named = dict.fromkeys(name for one in within for name in _named(one, *_GLOBALS))
+    codes = (code, *codes_inside(code))
+    names = list(dict.fromkeys(name for code in codes for name in code.co_names))
+    named = dict.fromkeys(name for code in codes for name in _named(code, *_GLOBALS))
     given = [function.__globals__[name] for name in named if name in function.__globals__]
-    given += [sys.modules[name] for one in within for name in _named(one, "IMPORT_NAME") if name in sys.modules]
-    modules = [one for one in given if isinstance(one, ModuleType)]
+    given += [sys.modules[name] for code in codes for name in _named(code, "IMPORT_NAME") if name in sys.modules]
+    modules = [value for value in given if isinstance(value, ModuleType)]
     for module in modules:  # grows while it is read: numpy, then numpy.random
         held = [vars(module)[name] for name in names if name in vars(module)]
-        modules += [one for one in held if isinstance(one, ModuleType) and one not in modules]
+        modules += [value for value in held if isinstance(value, ModuleType) and value not in modules]
         given += held
     return values + given + modules
 

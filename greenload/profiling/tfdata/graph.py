@@ -74,7 +74,7 @@ JOINS = frozenset({"zip", "concatenate", "choose"})
 NESTING = frozenset({"flat_map", "interleave"})
 """Kinds whose function gives a dataset."""
 STORES = frozenset({"cache", "snapshot"})
-"""Kinds that spare what is before them, once they are full."""
+"""Kinds that make what is before them unnecessary, once they are full."""
 FILE_READERS = frozenset({"tfrecords", "text_lines", "fixed_length_records", "csv"})
 """Kinds that read files; the names of the files are their input."""
 PASSIVE = frozenset(

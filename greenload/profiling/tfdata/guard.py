@@ -1,4 +1,4 @@
-"""Running what a user wrote: waits bounded, errors in one line."""
+"""Runs what a user wrote, with a bound on waiting, and gives errors in one line."""
 
 from __future__ import annotations
 

@@ -121,12 +121,12 @@ class Inner:
                     queue.append(tensor.op)
         whole = graph.as_graph_def()
         part = type(whole)(versions=whole.versions, library=whole.library)
-        for one in whole.node:
-            if one.name in wanted:
+        for definition in whole.node:
+            if definition.name in wanted:
                 kept = part.node.add()
-                kept.CopyFrom(one)
+                kept.CopyFrom(definition)
                 del kept.input[:]
-                kept.input.extend(name for name in one.input if not name.startswith("^"))
+                kept.input.extend(name for name in definition.input if not name.startswith("^"))
         used = {tensor.name for operation in queue for tensor in operation.inputs}
         inputs = {name: tf.identity(value) for name, value in mapped.items() if name in used}  # as the graph's own
         output = f"{self.operation.name}:0"

@@ -1,4 +1,4 @@
-"""Names of the functions that users hand to tf.data, and where they wrote them."""
+"""Names of the functions that users pass to tf.data, and where they wrote them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def user_function(function: Any) -> Any:
             continue
         if inspect.isfunction(function):
             break
-        inner = next((found for name in _WRAPPERS if callable(found := getattr(function, name, None))), None)
+        inner = next((wrapped for name in _WRAPPERS if callable(wrapped := getattr(function, name, None))), None)
         if inner is None:
             break
         function = inner

@@ -39,7 +39,9 @@ _STEPS = 0.75  # share of the progress that the steps' windows take; trials take
 
 def is_dataset(value: object) -> bool:
     """Whether something is a ``tf.data.Dataset``; imports nothing."""
-    return any(one.__name__ == "DatasetV2" and one.__module__.startswith("tensorflow") for one in type(value).__mro__)
+    return any(
+        base.__name__ == "DatasetV2" and base.__module__.startswith("tensorflow") for base in type(value).__mro__
+    )
 
 
 def profile_dataset(
@@ -116,7 +118,7 @@ class _Measurement:
                 samples=counts.samples,
                 **rows,
                 iterator_start=iterator_start_cost(campaign),
-                skipped=tuple(replace(one, name=names.get(one.name, one.name)) for one in skipped_steps(campaign)),
+                skipped=tuple(replace(step, name=names.get(step.name, step.name)) for step in skipped_steps(campaign)),
                 advice=advice,
                 precision=reached,
                 windows=tuple(campaign.seen),

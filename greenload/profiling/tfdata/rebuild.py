@@ -1,4 +1,4 @@
-"""Building a node again on another input: TensorFlow's own operation, with the function as it is already traced.
+"""Builds a node again on another input, by TensorFlow's own operation, with the function as it is already traced.
 
 So a user's function isn't called again, and nothing that belongs to the user's dataset is consumed: a shuffle built
 again draws from a state of its own, a memory cache built again starts empty.
@@ -63,7 +63,7 @@ class Builder:
         if node.kind == "unbatch":
             return inputs[0].unbatch()
         if not node.known or (not inputs and node.kind != "random"):
-            return node.dataset  # a source has no state: whoever iterates over it opens its own files
+            return node.dataset  # a source has no state: each iterator opens its own files
         dataset = file_reader(node.dataset)
         variant = _MAKERS[type(dataset).__name__](self, dataset, [source._variant_tensor for source in inputs])
         return tf.data.experimental.from_variant(variant, node.element_spec)

@@ -1,4 +1,4 @@
-"""Random numbers that are drawn less often than their user thinks: frozen by a cache, or drawn while tracing."""
+"""Finds random numbers that are drawn less often than a user thinks: frozen by a cache, or drawn while tracing."""
 
 from __future__ import annotations
 

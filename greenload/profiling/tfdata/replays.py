@@ -1,4 +1,4 @@
-"""A node's runs with and without it: on captured elements where that can be, else as prefixes of the dataset."""
+"""Makes runs of a dataset with and without a node: on captured elements where that can be, else as prefixes."""
 
 from __future__ import annotations
 
@@ -152,8 +152,8 @@ class DatasetReplays:
         into = self._counts.flows[before].elements_per_sample
         absent = captured
         if node.kind == "batch" and before.kind == "map" and before.inner is None:
-            # In the dataset, too, batching becomes one with the map before it, and hands on a batch in place of its
-            # elements one by one. The map's own row holds handing those on, so what that spares is the batch's.
+            # In the dataset, too, batching becomes one with the map before it, and passes on a batch in place of its
+            # elements one by one. The map's own row includes passing those on, and the batch saves that.
             absent = self._emptied(before, captured)
         present = self._on(node, absent)
         ratio = into / max(1e-12, self._counts.flows[node].elements_per_sample)

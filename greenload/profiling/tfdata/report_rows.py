@@ -1,4 +1,4 @@
-"""A report's rows of a dataset: by the epochs that they run in; nodes that one call of the user's made are one row."""
+"""A dataset's rows in a report, by the epochs that they run in; nodes that one call of the user's made are one row."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _sum(parts: Sequence[ReportStep], name: str) -> ReportStep:
 def indistinct_rows(groups: Sequence[Indistinct], names: Mapping[str, str]) -> tuple[Indistinct, ...]:
     """The groups of indistinguishable steps, without those that hold only a part of a row."""
     sizes = Counter(names.values())
-    return tuple(one for one in groups if all(sizes[names.get(name, name)] <= 1 for name in one.steps))
+    return tuple(group for group in groups if all(sizes[names.get(name, name)] <= 1 for name in group.steps))
 
 
 def dataset_rows(campaign: DatasetCampaign, attribution: Attribution) -> tuple[Attribution, dict[str, Any]]:

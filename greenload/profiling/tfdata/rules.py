@@ -212,10 +212,10 @@ def _vectorise(dataset: MeasuredDataset) -> Proposal | None:
             continue
 
         def make(builder: Builder, before: Node = before, node: Node = node, after: Node = after) -> tf.data.Dataset:
-            def alter(one: Node, inputs: Sequence[Any]) -> Any:
-                if one is node:
+            def alter(built: Node, inputs: Sequence[Any]) -> Any:
+                if built is node:
                     return inputs[0]
-                return _mapped(_anew(one, inputs[0]), node) if one is after else None
+                return _mapped(_anew(built, inputs[0]), node) if built is after else None
 
             _check_equal(builder, before, node, after)
             return builder.build(dataset.root, alter)
@@ -275,21 +275,21 @@ def _normalise_later(dataset: MeasuredDataset) -> Proposal | None:
         return None
     node = maps[-1]
     into, out = (tf.nest.flatten(spec) for spec in (node.inputs[0].element_spec, node.element_spec))
-    if len(into) != len(out) or not into or not all(isinstance(one, tf.TensorSpec) for one in (*into, *out)):
+    if len(into) != len(out) or not into or not all(isinstance(spec, tf.TensorSpec) for spec in (*into, *out)):
         return None
     turned = into[0].dtype == tf.uint8 and out[0].dtype.is_floating and into[0].shape.is_compatible_with(out[0].shape)
-    same = [one.dtype for one in into[1:]] == [one.dtype for one in out[1:]]
+    same = [spec.dtype for spec in into[1:]] == [spec.dtype for spec in out[1:]]
     if not (turned and same and _steady(dataset, node)) or has_operation(
         node, "ResizeBilinear", "ScaleAndTranslate", "ResizeArea"
     ):
         return None
 
     def make(builder: Builder) -> tf.data.Dataset:
-        def alter(one: Node, inputs: Sequence[Any]) -> Any:
-            if one is node:
+        def alter(built: Node, inputs: Sequence[Any]) -> Any:
+            if built is node:
                 return inputs[0]
             # Kept structures say what dtype they hold, so what comes after is made anew.
-            return _anew(one, inputs[0]) if one in dataset.line[dataset.line.index(node) :] else None
+            return _anew(built, inputs[0]) if built in dataset.line[dataset.line.index(node) :] else None
 
         return builder.build(dataset.root, alter)
 
@@ -297,7 +297,7 @@ def _normalise_later(dataset: MeasuredDataset) -> Proposal | None:
         title=f"Do {node.row} on the device",
         detail=f"leave {call_text(node)} out and begin the model with it (keras.layers.Rescaling, Normalization): the"
         " device does it in passing, and gets uint8, a quarter of the bytes",
-        expected_s=sum(_cost(dataset, one) for one in dataset.line[dataset.line.index(node) :]),
+        expected_s=sum(_cost(dataset, later) for later in dataset.line[dataset.line.index(node) :]),
         make=make,
     )
 

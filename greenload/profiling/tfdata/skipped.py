@@ -72,5 +72,5 @@ def thrown_away(root: Node, counts: Counts, before: Callable[[Node], Node | None
             continue
         share = 1 - left.elements_per_sample / given.elements_per_sample
         if share >= _NOTABLE:
-            place = f" at {node.where}" if node.where else ""
-            yield Skipped(node.name, f"throws away {percent(share)} of the elements that reach it{place}")
+            where = f" at {node.where}" if node.where else ""
+            yield Skipped(node.name, f"throws away {percent(share)} of the elements that reach it{where}")

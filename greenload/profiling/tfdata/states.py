@@ -1,4 +1,4 @@
-"""What running a dataset changes in its user's program: variables, tables, generators of random numbers; put back."""
+"""Puts back what running a dataset changes in the user's program: variables, tables, random generators."""
 
 from __future__ import annotations
 

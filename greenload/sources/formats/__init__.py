@@ -124,7 +124,7 @@ def header(
     _check_read(head.kind, support)
     if max_bytes is not None:
         readers = () if support is None else support.readers or ()
-        check_memory(data, head, max_bytes, handed_on=head.kind in readers)
+        check_memory(data, head, max_bytes, as_png=head.kind in readers)
     return head
 
 

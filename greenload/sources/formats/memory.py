@@ -27,37 +27,37 @@ PIXEL_BYTES: Mapping[str, int] = {
     "TIFF": 6,  # DALI
 }
 """Bytes per pixel, by kind."""
-HANDED_ON_BYTES = 10
+AS_PNG_BYTES = 10
 """Bytes per pixel, at least, where one backend decodes for another and transfers a PNG: the PNG and a copy, beside the
 memory for decoding the PNG."""
 PNG_ALPHA = (4, 6)
 """PNG's colour types with alpha."""
 
 
-def needed(data: bytes, head: Header, handed_on: bool = False) -> int:
+def needed(data: bytes, head: Header, as_png: bool = False) -> int:
     """Bytes that decoding a file takes, at most, on any backend that reads it, beside the file's own.
 
     Args:
         data: the whole file.
         head: its header.
-        handed_on: whether it is decoded for another backend, as ``backends.readers`` does.
+        as_png: whether it becomes a PNG for another backend, as in ``backends.readers``.
     """
     kind = head.kind
     if kind == "PNG" and data[25] in PNG_ALPHA:
         kind = "PNG with alpha"
     if head.components == 4:
         kind = "CMYK JPEG"
-    pixel = max(PIXEL_BYTES[kind], HANDED_ON_BYTES) if handed_on else PIXEL_BYTES[kind]
+    pixel = max(PIXEL_BYTES[kind], AS_PNG_BYTES) if as_png else PIXEL_BYTES[kind]
     return head.height * head.width * pixel
 
 
-def check_memory(data: bytes, head: Header, max_bytes: int, handed_on: bool = False) -> None:
+def check_memory(data: bytes, head: Header, max_bytes: int, as_png: bool = False) -> None:
     """Refuse an image whose decoding would take more than a limit.
 
     Raises:
         FormatError: it would.
     """
-    if (size := needed(data, head, handed_on)) > max_bytes:
+    if (size := needed(data, head, as_png)) > max_bytes:
         raise FormatError(
             f"{head.kind} of {head.width}×{head.height} pixels takes {size:,} bytes to decode, above the limit of "
             f"{max_bytes:,}: pass Decode(max_bytes={size}) where each thread may take so much, or shrink it"

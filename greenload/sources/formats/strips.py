@@ -1,8 +1,8 @@
-"""Checks that a TIFF's strips hold the pixels that its header promises: for a broken strip a decoder may leave pixels
-black without an error.
+"""Checks that a TIFF's strips hold the pixels that its header promises.
 
-Adobe, "TIFF Revision 6.0": PackBits in section 9, LZW in section 13; deflate is RFC 1950. Damage that only changes
-values isn't found, except in deflate, which has a checksum.
+For a broken strip a decoder may leave pixels black without an error. Damage that only changes values isn't found,
+except in deflate, which has a checksum. Adobe, "TIFF Revision 6.0": PackBits in section 9, LZW in section 13; deflate
+is RFC 1950.
 """
 
 from __future__ import annotations

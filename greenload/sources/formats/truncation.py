@@ -118,7 +118,7 @@ def _completed(frame: bytes, scans: list[bytes]) -> bytes:
         frame: the frame's segment.
         scans: the scans' headers.
     """
-    # Of each component how many bits each coefficient still lacks; None where no scan was of it.
+    # By component, how many bits each coefficient still lacks; None where no scan holds the coefficient.
     lacking: dict[int, list[int | None]] = {
         component: [None] * _COEFFICIENTS for component in frame[10 : 10 + 3 * frame[9] : 3]
     }
@@ -126,8 +126,8 @@ def _completed(frame: bytes, scans: list[bytes]) -> bytes:
         count = scan[4]
         first, last, bits = scan[5 + 2 * count : 8 + 2 * count]
         for component in scan[5 : 5 + 2 * count : 2]:
-            for place in range(first, min(last, _COEFFICIENTS - 1) + 1):
-                lacking.get(component, [None] * _COEFFICIENTS)[place] = bits & 15
+            for index in range(first, min(last, _COEFFICIENTS - 1) + 1):
+                lacking.get(component, [None] * _COEFFICIENTS)[index] = bits & 15
     added = bytearray(_NO_RESTARTS)
     for kind, symbol in _UNCHANGED.items():
         added += _segment(0xC4, bytes([kind, 1, *bytes(15)]) + symbol)
