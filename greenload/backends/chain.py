@@ -1,4 +1,4 @@
-"""Segments of a plan one after another: a batch goes from backend to backend, its numbers and names beside it."""
+"""Runs the segments of a plan one after another: each batch goes from backend to backend."""
 
 from __future__ import annotations
 
