@@ -16,17 +16,10 @@ from greenload.backends.tf.backend import Element
 from greenload.loading.tf_graph import PlanGraph, SegmentGroup, compose, plain, sample_by_sample
 from greenload.plans.plan import Segment
 from greenload.plans.steps import Step
-from greenload.profiling.runs import DatasetRun, plan_run
+from greenload.profiling.runs import DatasetRun, plan_run, unchanged
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-
-def _identity(state: dict[str, Any]) -> dict[str, Any]:
-    import tensorflow as tf
-
-    copied: dict[str, Any] = tf.nest.map_structure(tf.identity, state)
-    return copied
 
 
 class PipelineReplays:
@@ -107,7 +100,7 @@ class PipelineReplays:
             for run in idle:
                 run.close()
 
-        without = plan_run(self._mapped(captured, compose([*context, _identity])), 1, self._plan)
+        without = plan_run(self._mapped(captured, compose([*context, unchanged])), 1, self._plan)
         return plan_run(batches, self._batch_size, self._plan, release=release), without
 
     def on_batches(self, step: Step) -> tuple[replay.Replay, replay.Replay] | tuple[DatasetRun, DatasetRun]:
@@ -129,7 +122,7 @@ class PipelineReplays:
             return self._pair(self._mapped(batches.unbatch(), compose(before)).cache().repeat(), [], element)
         earlier = compose([self.stream.on_batches[s] for s in segment.steps[:index]])
         captured = batches.map(earlier).cache().repeat()
-        full, empty = (captured.map(compose([e])) for e in (self.stream.on_batches[step], _identity))
+        full, empty = (captured.map(compose([e])) for e in (self.stream.on_batches[step], unchanged))
         size = min(self._batch_size, self.samples)
         return plan_run(full, size, self._plan), plan_run(empty, size, self._plan)
 
@@ -193,7 +186,7 @@ class PipelineReplays:
     def _pair(
         self, captured: tf.data.Dataset, context: Sequence[Element], element: Element
     ) -> tuple[DatasetRun, DatasetRun]:
-        full, empty = compose([*context, element]), compose([*context, _identity])
+        full, empty = compose([*context, element]), compose([*context, unchanged])
         return (
             plan_run(self._mapped(captured, full), 1, self._plan),
             plan_run(self._mapped(captured, empty), 1, self._plan),

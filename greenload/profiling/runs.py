@@ -120,6 +120,14 @@ def grouped_iterator(dataset: tf.data.Dataset, group: int) -> Iterator[Any]:
     return iter(dataset.shard(group, group - 1) if group > 1 else dataset)
 
 
+def unchanged(state: dict[str, Any]) -> dict[str, Any]:
+    """The state of a sample or a batch, copied: what a map does that is otherwise empty."""
+    import tensorflow as tf
+
+    copied: dict[str, Any] = tf.nest.map_structure(tf.identity, state)
+    return copied
+
+
 def group_size(samples_per_element: float, s_per_sample: float) -> int:
     """Elements to consume in C++ for each that Python sees, so that seeing them is cheap beside them."""
     s = max(s_per_sample, 1e-7)

@@ -13,8 +13,8 @@ from greenload.energy.sampler import Mark, Window
 from greenload.energy.sharing import SharedSampler, Use
 from greenload.machine import machine
 from greenload.report.data import Report
+from greenload.report.views import of_first_epoch
 from greenload.training.caches import CacheWatch, EpochKind
-from greenload.training.costs import of_first_epoch
 from greenload.training.idle import idle_floors
 from greenload.training.joules import SplitBasis
 from greenload.training.report import FitReport, Passed, Spent
