@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,7 @@ from greenload.loading.tf_graph import PlanGraph, SegmentGroup, compose, plain, 
 from greenload.plans.plan import Segment
 from greenload.plans.steps import Step
 from greenload.profiling.runs import DatasetRun, plan_run, unchanged
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from greenload.system.frameworks import tf
 
 
 class PipelineReplays:
@@ -173,7 +171,6 @@ class PipelineReplays:
 
     def bytes_in(self, step: Step) -> float:
         """Mean bytes of the images that enter a step on samples, or a batch."""
-        import tensorflow as tf
 
         def size(state: dict[str, Any]) -> Any:
             image = state["image"]
@@ -211,16 +208,12 @@ class PipelineReplays:
 def _anew(state: dict[str, Any]) -> dict[str, Any]:
     """Files' bytes in memory of their own, as reading leaves them: those that are captured can't be moved into a batch,
     but are copied, which the pipeline doesn't do."""
-    import tensorflow as tf
-
     return state | {"image": tf.strings.substr(state["image"], 0, tf.strings.length(state["image"]))}
 
 
 def _standing_in(segment: Segment, batch_size: int) -> Element:
     """What is left of a segment of tf.data's behind a crossing without its work on pixels: images of its results' size,
     one by one where they are worked on one by one."""
-    import tensorflow as tf
-
     spec = segment.spec_out
     if segment.batched:
         whole = tf.zeros([batch_size, *spec.image_shape], spec.dtype)

@@ -19,6 +19,7 @@ from greenload.profiling.tfdata.caches import on_disk, store_path
 from greenload.profiling.tfdata.graph import JOINS, NESTING, STORES, Node, walk
 from greenload.profiling.tfdata.rebuild import finished_on_disk
 from greenload.report.data import Report
+from greenload.system.frameworks import tf
 from greenload.training.report import Passed
 
 EpochKind = Literal["first", "later", "unknown"]
@@ -210,7 +211,6 @@ def _is_quiet(node: Node) -> bool:
 
 def _seen(iterator: Any) -> _Counts | None:
     """What tf.data's model of an iterator shows; None where it keeps none, as without autotuning."""
-    import tensorflow as tf
     from tensorflow.core.framework.model_pb2 import ModelProto
 
     if iterator._dataset.options().autotune.enabled is False:
@@ -240,8 +240,6 @@ def _count(nodes: Any, number: int) -> _Counts:
 
 def _tables(root: Node) -> list[Any]:
     """The tables in which greenload's own pipelines keep samples."""
-    import tensorflow as tf
-
     functions = [node.function for node in root.nodes() if node.dataset is not None]
     own = [wrapped.function for wrapped in functions if wrapped is not None and _is_own(wrapped._func)]
     handles = [handle for function in own for handle in function.captured_inputs if handle.dtype == tf.resource]
@@ -259,8 +257,6 @@ def _is_variable(handle: Any) -> bool:
 
 def _entries(handle: Any) -> int:
     """How many entries a table has; −1 of what is no table."""
-    import tensorflow as tf
-
     try:
         return int(tf.raw_ops.LookupTableSizeV2(table_handle=handle))
     except tf.errors.OpError:

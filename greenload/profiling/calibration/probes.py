@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,7 @@ from greenload.profiling.runs import plan_run, unchanged
 from greenload.profiling.windows import Runnable
 from greenload.sources import Arrays
 from greenload.stages import Batch, Stage
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from greenload.system.frameworks import tf
 
 BATCH = 32
 """Images in a batch, where nothing else is said."""
@@ -154,8 +152,6 @@ class Samples:
 
     def dataset(self) -> tf.data.Dataset:
         """States of single samples, as they enter the first step on pixels."""
-        import tensorflow as tf
-
         source = self.laid.pipeline.source
         images = source.images if isinstance(source, Arrays) else [source.read(i) for i in range(len(source))]
         index = np.arange(len(source))

@@ -47,6 +47,7 @@ from greenload.stages import (
     Stage,
     ToDtype,
 )
+from greenload.system.frameworks import tf
 
 SIDE, SMALL = 224, 32
 """Sides of images: as models of photographs take them, and as in CIFAR."""
@@ -113,7 +114,6 @@ def _decoded(source: Files) -> NDArray[np.uint8]:
 
 def _encoded(images: NDArray[np.uint8], folder: Path, usual: str) -> dict[str, Files]:
     """The kinds of files that can be made without more libraries."""
-    import tensorflow as tf
 
     def png(image: NDArray[Any]) -> bytes:
         data: bytes = tf.io.encode_png(image).numpy()

@@ -9,12 +9,10 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from greenload.profiling.tfdata.graph import Node, file_reader
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from greenload.system.frameworks import tf
 
 AUTOTUNE = -1
 BUFFER = 2
@@ -52,8 +50,6 @@ class Builder:
 
     def on(self, node: Node, inputs: Sequence[tf.data.Dataset]) -> tf.data.Dataset:
         """A node on other inputs. One that isn't known stays on the user's own input."""
-        import tensorflow as tf
-
         if node.inner is not None:
             return node.inner.on(node, inputs)
         if node.kind == "selector":
@@ -134,8 +130,6 @@ def _ragged(builder: Builder, d: Any, v: list[Any]) -> Any:
 
 
 def _sparse_batch(_: Builder, d: Any, v: list[Any]) -> Any:
-    import tensorflow as tf
-
     shape = tf.constant([-1 if n is None else n for n in tf.TensorShape(d._row_shape).as_list()], tf.int64)
     return _ops()[1].dense_to_sparse_batch_dataset(v[0], d._batch_size, row_shape=shape, **d._flat_structure)
 
