@@ -23,7 +23,67 @@ import greenload as gl
 from greenload import errors
 
 STUB = Path(gl.__file__).with_suffix(".pyi").read_text()
-NAMES = [name for name in gl.__all__ if name != "__version__"]
+NAMES = [
+    "Apply",
+    "Arrays",
+    "BackendUnavailable",
+    "Batch",
+    "Batches",
+    "Cache",
+    "CenterCrop",
+    "ColorJitter",
+    "Decode",
+    "EnergyCallback",
+    "Files",
+    "GaussianBlur",
+    "GreenloadError",
+    "ImageFolder",
+    "MeterError",
+    "Normalize",
+    "OneHot",
+    "Pad",
+    "Pipeline",
+    "PipelineError",
+    "Plan",
+    "Position",
+    "Primitive",
+    "RandomAffine",
+    "RandomApply",
+    "RandomChoice",
+    "RandomCrop",
+    "RandomErasing",
+    "RandomGrayscale",
+    "RandomHorizontalFlip",
+    "RandomInvert",
+    "RandomOrder",
+    "RandomResizedCrop",
+    "RandomRotation",
+    "RandomSolarize",
+    "RandomVerticalFlip",
+    "RecordError",
+    "Report",
+    "ReportError",
+    "Resize",
+    "Shard",
+    "Shuffle",
+    "SourceError",
+    "Split",
+    "Stage",
+    "TFDS",
+    "TFRecords",
+    "ToDtype",
+    "UsageError",
+    "calibrate",
+    "iterate",
+    "load",
+    "make_plan",
+    "measure",
+    "open_folder",
+    "pack",
+    "profile",
+    "split_for_device",
+    "verify",
+]
 
 
 def test_the_public_names_are_those_of_the_stub() -> None:
@@ -31,12 +91,11 @@ def test_the_public_names_are_those_of_the_stub() -> None:
     lines = re.findall(r"^from (greenload\.[\w.]+) import (\w+) as (\w+)$", STUB, re.MULTILINE)
     assert [shown for _, _, shown in lines] == [name for _, name, _ in lines]
     assert sorted(name for _, name, _ in lines) == NAMES and STUB.count("import") == len(lines)
-    assert dir(gl) == sorted(gl.__all__)
+    assert dir(gl) == sorted(gl.__all__) == sorted([*NAMES, "__version__"])
     for module, name, _ in lines:
         assert getattr(gl, name) is getattr(importlib.import_module(module), name)
     with pytest.raises(AttributeError, match="no attribute 'loud'"):
         _ = gl.loud
-    assert len(NAMES) > 50 and {"Pipeline", "Report", "load", "profile"} <= {*NAMES}
 
 
 def test_public_objects_say_that_they_are_greenloads() -> None:

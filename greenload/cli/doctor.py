@@ -8,7 +8,6 @@ import importlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from typing import Any
 
 from greenload.cli.arguments import AddCommand, check_writable
 from greenload.cli.output import OK, quiet_tensorflow, say, write_json
@@ -27,10 +26,6 @@ class Finding:
     """Its version or device, or why it can't be used."""
     remedy: str = ""
     """What would make it usable; empty where nothing needs to be done, or nothing can."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The finding as JSON data."""
-        return asdict(self)
 
 
 def add_command(add: AddCommand) -> None:
@@ -51,7 +46,7 @@ def _doctor(options: argparse.Namespace) -> int:
         mark = Text("yes", style="green") if finding.usable else Text("no", style="red")
         cells = (f"{finding.kind} {finding.name}", finding.detail, finding.remedy)
         rows.append((mark, *map(printable, cells)))
-    write_json(options.json, {"findings": [finding.to_dict() for finding in findings]})
+    write_json(options.json, {"findings": [asdict(finding) for finding in findings]})
     say(Facts(("", "what", "found, or why not", "remedy"), rows, named=2))
     return OK
 

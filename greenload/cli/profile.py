@@ -78,7 +78,7 @@ def _profile(options: argparse.Namespace) -> int:
         _show(report, options)
         ended = status(report.checks, options.strict)
         if served is not None:
-            served.show(report)
+            served.metrics.show_report(report)
             served.until_interrupted()
     return ended
 
@@ -93,7 +93,7 @@ def _measured(options: argparse.Namespace, served: Serving | None) -> Report:
         def show(done: float, text: str) -> None:
             update(done, text)
             if served is not None:
-                served.progress(done)
+                served.metrics.progress(done)
 
         return profile(
             pipeline,

@@ -10,17 +10,15 @@ import pkgutil
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from greenload.cli import script
 from greenload.errors import GreenloadError, UsageError
 from greenload.planning.split import Split
 from greenload.plans.pipeline import Pipeline
 from greenload.profiling.tfdata.profile import is_dataset
+from greenload.system.frameworks import tf
 from greenload.text import error_line
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 READY = "greenload.pipelines"
 """The package of ready pipelines."""

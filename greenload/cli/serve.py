@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,6 @@ from greenload.errors import UsageError
 if TYPE_CHECKING:
     from greenload.energy.meters.base import MeterStatus
     from greenload.energy.sampler import Sampler
-    from greenload.report.data import Report
     from greenload.report.prometheus import Metrics, Server
 
 _STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -36,29 +36,21 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
     )
 
 
+@dataclass(frozen=True)
 class Serving:
     """A running endpoint and what it shows."""
 
-    def __init__(self, metrics: Metrics, server: Server) -> None:
-        self._metrics = metrics
-        self._server = server
-
-    def progress(self, done: float) -> None:
-        """Show how far the profile is, 0 … 1."""
-        self._metrics.progress(done)
+    metrics: Metrics
+    server: Server
 
     @contextmanager
     def watch(self, sampler: Sampler, statuses: Sequence[MeterStatus]) -> Iterator[None]:
         """Show the counters of the profile's own sampler while it runs, and then what they said last."""
-        self._metrics.attach(sampler, statuses)
+        self.metrics.attach(sampler, statuses)
         try:
             yield
         finally:
-            self._metrics.detach()
-
-    def show(self, report: Report) -> None:
-        """Show the figures."""
-        self._metrics.show_report(report)
+            self.metrics.detach()
 
     def until_interrupted(self) -> None:
         """Serve on until Ctrl-C, or until SIGTERM, by which services are stopped."""
@@ -67,7 +59,7 @@ class Serving:
         main = threading.current_thread() is threading.main_thread()
         before = {number: signal.signal(number, lambda got, _: came.put(got)) for number in _STOPS} if main else {}
         try:
-            tell(f"serving {self._server.url} until interrupted")
+            tell(f"serving {self.server.url} until interrupted")
             came.get()
         finally:
             for number, handler in before.items():

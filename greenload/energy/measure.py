@@ -56,13 +56,6 @@ class MeasuredWindow:
         self._thread_cpu_s: float | None = None
         self._failure = "a window has figures only after its block ended: read them after the with statement"
 
-    def _finish(self, window: Window, thread_cpu_s: float | None) -> None:
-        self._window = window
-        self._thread_cpu_s = thread_cpu_s
-
-    def _fail(self, reason: str) -> None:
-        self._failure = reason
-
     @property
     def window(self) -> Window:
         """The plain numbers.
@@ -263,8 +256,8 @@ class Measurement:
         runs = (function, type(function).__call__)  # an object's own __call__ may be async as well
         if any(inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call) for call in runs):
             raise UsageError(
-                f"{_name(function)} is a generator, whose body runs in pieces between its consumer's: "
-                "measure the loop that consumes it"
+                f"{getattr(function, '__qualname__', function)} is a generator, whose body runs in pieces between its "
+                "consumer's: measure the loop that consumes it"
             )
         shared, windows = self._shared, MeasuredWindows(self._keep)
         shared.linger_s = LINGER_S  # between calls
@@ -311,22 +304,18 @@ class _Open:
 
     def end(self) -> None:
         if self._use.pid != os.getpid():
-            self.window._fail(
+            self.window._failure = (
                 f"this window was opened in process {self._use.pid} and ended in its fork {os.getpid()}, where nothing "
                 "was measured: open another in the fork"
             )
             return
         try:
             same = threading.get_ident() == self._thread
-            thread_cpu_s = time.thread_time() - self._thread_cpu_s if same else None
+            self.window._thread_cpu_s = time.thread_time() - self._thread_cpu_s if same else None
             sampler = self._use.sampler
-            self.window._finish(sampler.window(self._start, sampler.mark()), thread_cpu_s)
+            self.window._window = sampler.window(self._start, sampler.mark())
         finally:
             self._shared.release(self._use)
-
-
-def _name(function: Any) -> str:
-    return str(getattr(function, "__qualname__", function))
 
 
 @overload

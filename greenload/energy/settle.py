@@ -53,9 +53,6 @@ def threads_at_work(tasks: str = "/proc/self/task") -> bool:
 def settle(
     max_s: float = 1.0,
     *,
-    poll_s: float = POLL_S,
-    polls: int = POLLS,
-    idle_fraction: float = IDLE_FRACTION,
     cpu_s: Callable[[], float] = time.process_time,
     wall_s: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
@@ -69,9 +66,6 @@ def settle(
 
     Args:
         max_s: give up after this many seconds.
-        poll_s: length of a poll, in seconds.
-        polls: how many in a row must be idle.
-        idle_fraction: CPU seconds per second of wall time below which a poll is idle.
         cpu_s: clock of the process's CPU seconds.
         wall_s: clock of wall seconds.
         sleep: waits that many seconds.
@@ -84,14 +78,14 @@ def settle(
     quiet = 0
     last_wall, last_cpu = wall_s(), cpu_s()
     since = last_wall
-    while quiet < polls:
+    while quiet < POLLS:
         if last_wall >= deadline:
             return Settled(False, 0.0)
-        sleep(poll_s)
+        sleep(POLL_S)
         now_wall, now_cpu = wall_s(), cpu_s()
-        busy = now_cpu - last_cpu >= idle_fraction * (now_wall - last_wall)
+        busy = now_cpu - last_cpu >= IDLE_FRACTION * (now_wall - last_wall)
         quiet = 0 if busy else quiet + 1
-        if quiet == polls and at_work():
+        if quiet == POLLS and at_work():
             quiet, since = 0, now_wall
         elif busy:
             since = (last_wall + now_wall) / 2  # it ended somewhere in this poll, if no other is busy

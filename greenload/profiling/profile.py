@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from greenload import scalars
 from greenload.backends.tables import in_tf_data
@@ -33,9 +33,7 @@ from greenload.profiling.windows import Progress
 from greenload.public import public
 from greenload.report.data import Advice, Report
 from greenload.stages import Stage
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from greenload.system.frameworks import tf
 
 TRIED = 3
 """Changes that are tried, at most: each takes some ten seconds."""

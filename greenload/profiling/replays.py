@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +16,8 @@ from greenload.backends.tf.backend import Element
 from greenload.loading.tf_graph import PlanGraph, SegmentGroup, compose, plain, sample_by_sample
 from greenload.plans.plan import Segment
 from greenload.plans.steps import Step
-from greenload.profiling.runs import DatasetRun, plan_run
-
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-
-def _identity(state: dict[str, Any]) -> dict[str, Any]:
-    import tensorflow as tf
-
-    copied: dict[str, Any] = tf.nest.map_structure(tf.identity, state)
-    return copied
+from greenload.profiling.runs import DatasetRun, plan_run, unchanged
+from greenload.system.frameworks import tf
 
 
 class PipelineReplays:
@@ -107,7 +98,7 @@ class PipelineReplays:
             for run in idle:
                 run.close()
 
-        without = plan_run(self._mapped(captured, compose([*context, _identity])), 1, self._plan)
+        without = plan_run(self._mapped(captured, compose([*context, unchanged])), 1, self._plan)
         return plan_run(batches, self._batch_size, self._plan, release=release), without
 
     def on_batches(self, step: Step) -> tuple[replay.Replay, replay.Replay] | tuple[DatasetRun, DatasetRun]:
@@ -129,7 +120,7 @@ class PipelineReplays:
             return self._pair(self._mapped(batches.unbatch(), compose(before)).cache().repeat(), [], element)
         earlier = compose([self.stream.on_batches[s] for s in segment.steps[:index]])
         captured = batches.map(earlier).cache().repeat()
-        full, empty = (captured.map(compose([e])) for e in (self.stream.on_batches[step], _identity))
+        full, empty = (captured.map(compose([e])) for e in (self.stream.on_batches[step], unchanged))
         size = min(self._batch_size, self.samples)
         return plan_run(full, size, self._plan), plan_run(empty, size, self._plan)
 
@@ -180,7 +171,6 @@ class PipelineReplays:
 
     def bytes_in(self, step: Step) -> float:
         """Mean bytes of the images that enter a step on samples, or a batch."""
-        import tensorflow as tf
 
         def size(state: dict[str, Any]) -> Any:
             image = state["image"]
@@ -193,7 +183,7 @@ class PipelineReplays:
     def _pair(
         self, captured: tf.data.Dataset, context: Sequence[Element], element: Element
     ) -> tuple[DatasetRun, DatasetRun]:
-        full, empty = compose([*context, element]), compose([*context, _identity])
+        full, empty = compose([*context, element]), compose([*context, unchanged])
         return (
             plan_run(self._mapped(captured, full), 1, self._plan),
             plan_run(self._mapped(captured, empty), 1, self._plan),
@@ -218,16 +208,12 @@ class PipelineReplays:
 def _anew(state: dict[str, Any]) -> dict[str, Any]:
     """Files' bytes in memory of their own, as reading leaves them: those that are captured can't be moved into a batch,
     but are copied, which the pipeline doesn't do."""
-    import tensorflow as tf
-
     return state | {"image": tf.strings.substr(state["image"], 0, tf.strings.length(state["image"]))}
 
 
 def _standing_in(segment: Segment, batch_size: int) -> Element:
     """What is left of a segment of tf.data's behind a crossing without its work on pixels: images of its results' size,
     one by one where they are worked on one by one."""
-    import tensorflow as tf
-
     spec = segment.spec_out
     if segment.batched:
         whole = tf.zeros([batch_size, *spec.image_shape], spec.dtype)

@@ -11,7 +11,7 @@ from greenload.energy.attribution.epochs import first_epoch, later_epochs
 from greenload.machine import machine
 from greenload.profiling.page_cache import Dropped
 from greenload.profiling.pipeline_campaign import PipelineCampaign
-from greenload.report.costs import CacheState, FirstEpoch, ReportStep, whole_costs
+from greenload.report.costs import CacheState, FirstEpoch, ReportStep, figures_of, whole_costs
 from greenload.report.data import ColdRun, Report
 
 
@@ -74,10 +74,7 @@ def _rows(campaign: PipelineCampaign, attribution: Attribution, runs: Collection
             stages=step.stages,
             backend=step.backend,
             method=measured.method,
-            cpu_s_per_sample=measured.cost.cpu_s_per_sample,
-            energy_j_per_sample=measured.cost.energy_j_per_sample,
-            device_bytes_per_sample=measured.cost.device_bytes_per_sample,
-            reads_per_sample=measured.cost.reads_per_sample,
+            **figures_of(measured.cost),
             bytes_out_per_sample=campaign.bytes_out.get(step.name, step.spec_out.image_bytes()),
             runs="every epoch" if step.name in runs else "first epoch",
         )

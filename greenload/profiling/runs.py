@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from greenload.errors import SourceError
 from greenload.loading.tf_graph import options
 from greenload.plans.plan import Plan
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from greenload.system.frameworks import tf
 
 _GROUP = 64  # samples, at least, that pass in C++ for each element that Python sees: a `next` costs 0.1 ms
 _GROUP_S, _GROUP_MOST_S = 0.01, 0.05  # seconds of their work, at least, and at most, so that a window ends in time
@@ -120,6 +118,12 @@ def grouped_iterator(dataset: tf.data.Dataset, group: int) -> Iterator[Any]:
     return iter(dataset.shard(group, group - 1) if group > 1 else dataset)
 
 
+def unchanged(state: dict[str, Any]) -> dict[str, Any]:
+    """The state of a sample or a batch, copied: what a map does that is otherwise empty."""
+    copied: dict[str, Any] = tf.nest.map_structure(tf.identity, state)
+    return copied
+
+
 def group_size(samples_per_element: float, s_per_sample: float) -> int:
     """Elements to consume in C++ for each that Python sees, so that seeing them is cheap beside them."""
     s = max(s_per_sample, 1e-7)
@@ -144,8 +148,6 @@ class LayerRun:
     """
 
     def __init__(self, batches: Iterable[Any], layer: Callable[[Any], Any] | None) -> None:
-        import tensorflow as tf
-
         self._batches: Iterator[Any] | None = iter(batches)
         self._call = tf.function(layer, autograph=False, reduce_retracing=True) if layer else None
 

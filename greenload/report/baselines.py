@@ -20,7 +20,7 @@ from greenload.energy.figures import Figure, scale
 from greenload.errors import UsageError
 from greenload.report import rows
 from greenload.report.checks import Check, interval_text, quantity
-from greenload.report.comparison import Change, Comparison, Difference, compare, times
+from greenload.report.comparison import Change, Comparison, compare, times
 from greenload.report.data import Report
 from greenload.text import percent
 
@@ -243,11 +243,7 @@ def _said(comparison: Comparison, count: int, grown: int, fallen: int, tolerance
         if count
         else "nothing that both reports hold can be compared"
     )
-    differ = [*comparison.machines, *comparison.setups]
-    parts += [f"differs: {', '.join(map(_difference, differ))}"] if differ else []
+    differ = [f"{fact.name} ({fact.a} → {fact.b})" for fact in (*comparison.machines, *comparison.setups)]
+    parts += [f"differs: {', '.join(differ)}"] if differ else []
     parts += [comparison.incomparable] if comparison.incomparable else []
     return "; ".join(parts)
-
-
-def _difference(difference: Difference) -> str:
-    return f"{difference.name} ({difference.a} → {difference.b})"

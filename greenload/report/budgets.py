@@ -105,7 +105,7 @@ def parse_budget(rule: str, fields: Sequence[str] = OF_REPORTS) -> Budget:
     step, field = (match["step"] or "").strip("\"'"), match["field"]
     known = OF_STEPS if match["step"] and fields is OF_REPORTS else fields
     if field not in known or (match["step"] and fields is not OF_REPORTS):
-        raise UsageError(f"a budget{' of a step' if match['step'] else ''} is of {_listed(known)}, found {rule!r}")
+        raise UsageError(f"a budget{' of a step' if match['step'] else ''} is of {', '.join(known)}, found {rule!r}")
     joules = field.startswith("energy_j")
     if joules and not match["domain"]:
         raise UsageError(f"a budget of joules names whose, as {field}.cpu or {field}.gpu:0, found {rule!r}")
@@ -174,7 +174,10 @@ def _of_report(report: Report, budget: Budget) -> tuple[Figure, str]:
         return report.full.samples_per_s, "the full run gave no figure"
     costs = [step for step in report.own_steps if step.name == budget.step] if budget.step else [report.total]
     if not costs:
-        return Figure.missing(), f"there is no step {budget.step!r}, only {_listed([s.name for s in report.steps])}"
+        return (
+            Figure.missing(),
+            f"there is no step {budget.step!r}, only {', '.join(step.name for step in report.steps)}",
+        )
     if budget.domain:
         parts = [_joules(cost.energy_j_per_sample, budget.domain, report.meters, {}) for cost in costs]
         return sum_figures(figure for figure, _ in parts), next((why for _, why in parts if why), "")
@@ -214,7 +217,7 @@ def _joules(
         # What is said of the domain itself, else of its whole kind, as where there is no driver.
         lost = [meter for meter in unusable if meter.domain == domain]
         lost = lost or [meter for meter in unusable if meter.domain == rows.group(domain)]
-        there = _listed(sorted({*energy, *void})) or "nothing"
+        there = ", ".join(sorted({*energy, *void})) or "nothing"
         return Figure.missing(), _reasons(lost) or f"nothing meters {domain}, only {there}"
     figure = sum_figures(parts, common=True)
     return figure, "" if figure.value is not None else f"a part of {domain} has no figure in these windows"
@@ -271,7 +274,3 @@ def _weighs_most(report: Report, budget: Budget) -> str:
     name, most = max(costs.items(), key=lambda item: item[1])
     whole = sum(cost for cost in costs.values() if cost > 0)
     return f"weighs most: {name}, {percent(most / whole)} of the steps" if whole > 0 else ""
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)

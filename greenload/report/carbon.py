@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from greenload.energy.domains import DOMAIN_KINDS, Domain
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.energy.meters.base import COUNTS_TWICE, MeterStatus
 from greenload.errors import UsageError
+from greenload.report.record import Record
 
 WORLD_G_PER_KWH = 475.0
 """Grams of CO₂ a kilowatt-hour, the world's average (International Energy Agency, Global Energy & CO₂ Status Report
@@ -28,7 +28,7 @@ _MILLION = 1e6
 
 
 @dataclass(frozen=True, slots=True)
-class Carbon:
+class Carbon(Record):
     """Grams of CO₂ equivalent, with everything that they rest on.
 
     Example:
@@ -54,28 +54,6 @@ class Carbon:
 
     def __post_init__(self) -> None:
         check_factors(self.g_per_kwh, self.pue)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The estimate in the report's JSON shape."""
-        return {
-            **asdict(self),
-            "g_per_million_samples": self.g_per_million_samples.to_dict(),
-            "domains": list(self.domains),
-            "missing": list(self.missing),
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Carbon:
-        """The inverse of `to_dict`."""
-        return cls(
-            Figure.from_dict(data["g_per_million_samples"]),
-            data["g_per_kwh"],
-            data["factor"],
-            data["pue"],
-            tuple(data["domains"]),
-            tuple(data["missing"]),
-            data.get("measured_share"),
-        )
 
 
 def check_factors(g_per_kwh: float | None, pue: float) -> None:

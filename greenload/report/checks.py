@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from greenload.errors import UsageError
+from greenload.report.record import Record
 
 OUTCOMES = ("met", "exceeded", "undecided", "missing")
 """The interval keeps to the limit, lies beyond it, or holds it; or there is no figure to judge."""
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class Check(Record):
     """One rule, and what a report's figures say to it.
 
     Example:
@@ -53,15 +52,6 @@ class Check:
     def failed(self) -> bool:
         """Whether a command ends with status 1 for it: exceeded, or nothing was there to judge."""
         return self.outcome in ("exceeded", "missing")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The check in the report's JSON shape."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Check:
-        """The inverse of `to_dict`."""
-        return cls(**{name: data[name] for name in cls.__dataclass_fields__})
 
 
 def check_line(check: Check) -> str:

@@ -16,6 +16,7 @@ from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.machine import Machine
 from greenload.report import notes, rows
 from greenload.report.data import Report
+from greenload.report.record import json_fields
 from greenload.report.rows import ReportRow
 from greenload.text import DASH, bytes_text
 
@@ -87,13 +88,13 @@ class Comparison:
         return {
             "machines": [asdict(difference) for difference in self.machines],
             "setups": [asdict(difference) for difference in self.setups],
-            "totals": [_change_to_dict(change) for change in self.totals],
+            "totals": [json_fields(change, Change) for change in self.totals],
             "steps": [
                 {
                     "name": pair.name,
                     "kind": pair.kind,
                     "only": pair.only,
-                    "changes": [_change_to_dict(change) for change in pair.changes.values()],
+                    "changes": [json_fields(change, Change) for change in pair.changes.values()],
                 }
                 for pair in self.pairs
             ],
@@ -179,12 +180,6 @@ def times(figure: Figure | None) -> str:
     return f"{figure.value:.{places}f} ({figure.low:.{places}f} to {figure.high:.{places}f})".replace("-", "−")
 
 
-def _change_to_dict(change: Change) -> dict[str, Any]:
-    figures = {name: getattr(change, name) for name in ("a", "b", "difference", "ratio")}
-    shown = {name: None if figure is None else figure.to_dict() for name, figure in figures.items()}
-    return {"name": change.name, "unit": change.unit, **shown}
-
-
 def _machines(a: Machine, b: Machine) -> Iterator[Difference]:
     for fact in fields(Machine):
         left, right = getattr(a, fact.name), getattr(b, fact.name)
@@ -236,12 +231,8 @@ def _on_one_scale(a: Report, b: Report, group: str) -> bool:
     bands = [sum_figures(figures) for figures in known]
     if all(band.provenance == "measured" for band in bands):
         return True
-    return _same_hardware(a.machine, b.machine) and rows.band(known[0]) == rows.band(known[1])
-
-
-def _same_hardware(a: Machine, b: Machine) -> bool:
-    plain = [replace(machine, os="", python="", packages={}) for machine in (a, b)]
-    return plain[0] == plain[1]
+    hardware = [replace(report.machine, os="", python="", packages={}) for report in (a, b)]
+    return hardware[0] == hardware[1] and rows.band(known[0]) == rows.band(known[1])
 
 
 def _incomparable(groups: list[str]) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from greenload.energy.attribution.costs import Attribution, Cost, Indistinct
 from greenload.energy.figures import Figure
+from greenload.report.record import Record
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportStep(Cost):
+class ReportStep(Cost, Record):
     """One step of the plan and its cost."""
 
     name: str
@@ -30,50 +31,22 @@ class ReportStep(Cost):
 
     def to_dict(self) -> dict[str, Any]:
         """In the report's JSON shape."""
-        return {
-            "name": self.name,
-            "stages": list(self.stages),
-            "backend": self.backend,
-            "method": self.method,
-            "branch": self.branch,
-            "where": self.where,
-            **({"runs": self.runs} if self.runs != "every epoch" else {}),
-            **cost_to_dict(self),
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> ReportStep:
-        """The inverse of `to_dict`."""
-        return cls(
-            **cost(data),
-            name=data["name"],
-            stages=tuple(data["stages"]),
-            backend=data["backend"],
-            method=data["method"],
-            branch=data.get("branch", ""),
-            where=data.get("where", ""),
-            runs=data.get("runs", "every epoch"),
-        )
+        shown = super().to_dict()
+        costs = {fact.name: shown.pop(fact.name) for fact in fields(Cost)}
+        if self.runs == "every epoch":
+            del shown["runs"]
+        return shown | costs
 
 
 @dataclass(frozen=True, kw_only=True)
-class FullRun(Cost):
+class FullRun(Cost, Record):
     """The whole pipeline at full speed, held out from the steps' costs. Joules without the idle floor."""
 
     samples_per_s: Figure
 
-    def to_dict(self) -> dict[str, Any]:
-        """In the report's JSON shape."""
-        return {**cost_to_dict(self), "samples_per_s": self.samples_per_s.to_dict()}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> FullRun:
-        """The inverse of `to_dict`."""
-        return cls(**cost(data), samples_per_s=Figure.from_dict(data["samples_per_s"]))
-
 
 @dataclass(frozen=True)
-class IdleCost:
+class IdleCost(Record):
     """The idle machine: its power, and its energy while one sample passes."""
 
     power_w: Mapping[str, Figure] = field(default_factory=dict)
@@ -81,21 +54,9 @@ class IdleCost:
     energy_j_per_sample: Mapping[str, Figure] = field(default_factory=dict)
     """Joules by domain while one sample passes at full speed."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """In the report's JSON shape."""
-        return {
-            "power_w": domains_to_dict(self.power_w),
-            "energy_j_per_sample": domains_to_dict(self.energy_j_per_sample),
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> IdleCost:
-        """The inverse of `to_dict`."""
-        return cls(domains(data.get("power_w", {})), domains(data.get("energy_j_per_sample", {})))
-
 
 @dataclass(frozen=True)
-class CacheState:
+class CacheState(Record):
     """A cache of the pipeline before the profile."""
 
     name: str
@@ -105,18 +66,9 @@ class CacheState:
     filled: bool = False
     """Whether it was there already, so that the first epoch reads it, too."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """In the report's JSON shape."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> CacheState:
-        """The inverse of `to_dict`."""
-        return cls(data["name"], data.get("path", ""), data.get("filled", False))
-
 
 @dataclass(frozen=True)
-class FirstEpoch:
+class FirstEpoch(Record):
     """The epoch that fills the caches. Its fields mean what those of `Report` mean, which describe later epochs.
 
     A cache's row is what writing it costs. A row behind it is the same as in later epochs.
@@ -134,30 +86,14 @@ class FirstEpoch:
 
     def to_dict(self) -> dict[str, Any]:
         """In the report's JSON shape."""
-        return {
-            "steps": [step.to_dict() for step in self.steps],
-            "full": self.full.to_dict(),
-            "idle": self.idle.to_dict(),
-            "unattributed": cost_to_dict(self.unattributed),
-            "total": cost_to_dict(self.total),
-            **({"together": [group.to_dict() for group in self.together]} if self.together else {}),
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> FirstEpoch:
-        """The inverse of `to_dict`."""
-        return cls(
-            steps=tuple(map(ReportStep.from_dict, data["steps"])),
-            full=FullRun.from_dict(data["full"]),
-            idle=IdleCost.from_dict(data["idle"]),
-            unattributed=Cost(**cost(data["unattributed"])),
-            total=Cost(**cost(data["total"])),
-            together=tuple(map(Indistinct.from_dict, data.get("together", ()))),
-        )
+        shown = super().to_dict()
+        if not self.together:
+            del shown["together"]
+        return shown
 
 
 @dataclass(frozen=True)
-class IteratorStart:
+class IteratorStart(Record):
     """What starting an iterator costs beside its samples; it starts once an epoch."""
 
     cpu_s: Figure
@@ -169,70 +105,16 @@ class IteratorStart:
     energy_j: Mapping[str, Figure] = field(default_factory=dict)
     """Joules by domain, without the idle floor."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """In the report's JSON shape."""
-        return {
-            "cpu_s": self.cpu_s.to_dict(),
-            "wall_s": self.wall_s.to_dict(),
-            "samples": self.samples,
-            "energy_j": domains_to_dict(self.energy_j),
-        }
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> IteratorStart:
-        """The inverse of `to_dict`."""
-        return cls(
-            Figure.from_dict(data["cpu_s"]),
-            Figure.from_dict(data["wall_s"]),
-            data["samples"],
-            domains(data.get("energy_j", {})),
-        )
-
-
-def domains(data: Mapping[str, Any]) -> dict[str, Figure]:
-    """Figures by domain, of JSON."""
-    return {name: Figure.from_dict(figure) for name, figure in data.items()}
-
-
-def domains_to_dict(figures: Mapping[str, Figure]) -> dict[str, Any]:
-    """The inverse of `domains`."""
-    return {name: figure.to_dict() for name, figure in figures.items()}
-
-
-def cost_to_dict(cost: Cost) -> dict[str, Any]:
-    """A cost's own fields in the report's JSON shape."""
-    return {
-        "cpu_s_per_sample": cost.cpu_s_per_sample.to_dict(),
-        "energy_j_per_sample": domains_to_dict(cost.energy_j_per_sample),
-        "device_bytes_per_sample": cost.device_bytes_per_sample.to_dict(),
-        "bytes_out_per_sample": cost.bytes_out_per_sample,
-        "reads_per_sample": cost.reads_per_sample.to_dict(),
-    }
-
-
-def cost(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a `Cost`, of JSON."""
-    device, reads = data.get("device_bytes_per_sample"), data.get("reads_per_sample")
-    return {
-        "cpu_s_per_sample": Figure.from_dict(data["cpu_s_per_sample"]),
-        "energy_j_per_sample": domains(data["energy_j_per_sample"]),
-        "device_bytes_per_sample": Figure.missing() if device is None else Figure.from_dict(device),
-        "bytes_out_per_sample": data.get("bytes_out_per_sample"),
-        "reads_per_sample": Figure.missing() if reads is None else Figure.from_dict(reads),
-    }
+def figures_of(cost: Cost) -> dict[str, Any]:
+    """A cost's figures by the names of their fields."""
+    return {fact.name: getattr(cost, fact.name) for fact in fields(Cost) if fact.name != "bytes_out_per_sample"}
 
 
 def whole_costs(attribution: Attribution) -> dict[str, Any]:
     """The costs of the whole pipeline, by the names of a report's fields."""
-    full = FullRun(
-        cpu_s_per_sample=attribution.full.cpu_s_per_sample,
-        energy_j_per_sample=attribution.full.energy_j_per_sample,
-        device_bytes_per_sample=attribution.full.device_bytes_per_sample,
-        reads_per_sample=attribution.full.reads_per_sample,
-        samples_per_s=attribution.samples_per_s,
-    )
     return {
-        "full": full,
+        "full": FullRun(**figures_of(attribution.full), samples_per_s=attribution.samples_per_s),
         "idle": IdleCost(attribution.idle_power_w, attribution.idle_energy_j_per_sample),
         "unattributed": attribution.unattributed,
         "total": attribution.total,

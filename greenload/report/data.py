@@ -25,11 +25,8 @@ from greenload.report.costs import (
     IdleCost,
     IteratorStart,
     ReportStep,
-    cost,
-    cost_to_dict,
-    domains,
-    domains_to_dict,
 )
+from greenload.report.record import Record, json_fields, typed_fields
 from greenload.report.validation import SCHEMA, validate
 from greenload.system import file_input, file_output, json_data
 from greenload.system.json_data import DataError, short
@@ -40,7 +37,7 @@ UNATTRIBUTED_LIMIT = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class Advice:
+class Advice(Record):
     """A change to the pipeline, and how much it would save."""
 
     title: str
@@ -68,7 +65,7 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class Precision:
+class Precision(Record):
     """How narrow the intervals were to be, what that took, and how narrow they are."""
 
     wanted: float
@@ -86,15 +83,6 @@ class Precision:
     took_s: float
     """Wall seconds that it took."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """In the report's JSON shape."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Precision:
-        """The inverse of `to_dict`."""
-        return cls(**data)
-
     @property
     def reached(self) -> bool:
         """Whether the widest interval is as narrow as was asked."""
@@ -102,7 +90,7 @@ class Precision:
 
 
 @dataclass(frozen=True)
-class ColdRun:
+class ColdRun(Record):
     """What was done so that files are read from their device, not from the page cache."""
 
     files: int
@@ -113,15 +101,6 @@ class ColdRun:
     """Bytes that were still in the page cache after dropping, at most; None where that is unknown."""
     problem: str = ""
     """Why some could not be dropped; empty where all were."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """In the report's JSON shape."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> ColdRun:
-        """The inverse of `to_dict`."""
-        return cls(**data)
 
 
 @public
@@ -235,25 +214,11 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON data, valid by `SCHEMA`."""
         machine = asdict(self.machine)
-        return {
-            "schema": SCHEMA,
-            "created": self.created,
-            "machine": {**machine.pop("extra"), **machine},
-            "meters": [asdict(meter) for meter in self.meters],
-            "pipeline": dict(self.pipeline),
-            "plan": dict(self.plan),
-            "samples": self.samples,
-            "steps": [step.to_dict() for step in self.steps],
-            "full": self.full.to_dict(),
-            "idle": self.idle.to_dict(),
-            "unattributed": cost_to_dict(self.unattributed),
-            "total": cost_to_dict(self.total),
-            "skipped": [asdict(skipped) for skipped in self.skipped],
-            "advice": [_advice_to_dict(advice) for advice in self.advice],
-            **{name: part.to_dict() for name in _PARTS if (part := getattr(self, name)) is not None},
-            **{name: [part.to_dict() for part in parts] for name in _LISTS if (parts := getattr(self, name))},
-            "windows": [window.to_dict() for window in self.windows],
-        }
+        shown = {"schema": SCHEMA} | json_fields(self, Report)
+        shown["machine"] = {**machine.pop("extra"), **machine}
+        optional = {name: part for name in _OPTIONAL if (part := shown.pop(name))}
+        windows = shown.pop("windows")
+        return shown | optional | {"windows": windows}
 
     @classmethod
     def from_dict(cls, data: Any) -> Report:
@@ -263,24 +228,10 @@ class Report:
             ReportError: the data isn't a report of this version; names the value that breaks a rule.
         """
         validate(data)
+        parts = {name: value for name, value in data.items() if name != "machine"}
+        parts["meters"] = [{"remedy": "", "meter": ""} | meter for meter in data["meters"]]
         try:
-            return cls(
-                created=data["created"],
-                machine=_machine(data["machine"]),
-                meters=tuple(_meter(meter) for meter in data["meters"]),
-                pipeline=data["pipeline"],
-                plan=data["plan"],
-                samples=data["samples"],
-                steps=tuple(map(ReportStep.from_dict, data["steps"])),
-                full=FullRun.from_dict(data["full"]),
-                idle=IdleCost.from_dict(data["idle"]),
-                unattributed=Cost(**cost(data["unattributed"])),
-                total=Cost(**cost(data["total"])),
-                skipped=tuple(Skipped(skipped["name"], skipped["reason"]) for skipped in data["skipped"]),
-                advice=tuple(_advice(advice) for advice in data.get("advice", ())),
-                **_optional(data),
-                windows=tuple(Observation.from_dict(window) for window in data["windows"]),
-            )
+            return cls(machine=_machine(data["machine"]), **typed_fields(cls, parts))
         except UsageError as error:
             raise ReportError(f"a report's figures must make sense: {error}; profile again") from None
 
@@ -319,49 +270,11 @@ class Report:
             raise ReportError(f"{path}: {error}") from None
 
 
-_PARTS: Mapping[str, Any] = {
-    "carbon": Carbon,
-    "precision": Precision,
-    "cold": ColdRun,
-    "first_epoch": FirstEpoch,
-    "iterator_start": IteratorStart,
-}
-"""Optional parts of a report, as they stand in its JSON."""
-_LISTS: Mapping[str, Any] = {"together": Indistinct, "checks": Check, "caches": CacheState}
-"""Lists in a report that are left out where they are empty."""
-
-
-def _optional(data: Mapping[str, Any]) -> dict[str, Any]:
-    lists: dict[str, Any] = {name: tuple(map(kind.from_dict, data.get(name, ()))) for name, kind in _LISTS.items()}
-    return lists | {name: part.from_dict(data[name]) for name, part in _PARTS.items() if name in data}
-
-
-def _advice_to_dict(advice: Advice) -> dict[str, Any]:
-    return {
-        "title": advice.title,
-        "detail": advice.detail,
-        "method": advice.method,
-        "saves_cpu_s_per_sample": advice.saves_cpu_s_per_sample.to_dict(),
-        "saves_energy_j_per_sample": domains_to_dict(advice.saves_energy_j_per_sample),
-    }
-
-
-def _advice(data: Mapping[str, Any]) -> Advice:
-    return Advice(
-        title=data["title"],
-        detail=data["detail"],
-        method=data["method"],
-        saves_cpu_s_per_sample=Figure.from_dict(data["saves_cpu_s_per_sample"]),
-        saves_energy_j_per_sample=domains(data.get("saves_energy_j_per_sample", {})),
-    )
+_OPTIONAL = ("carbon", "precision", "cold", "first_epoch", "iterator_start", "together", "checks", "caches")
+"""Parts of a report, and lists, that its JSON leaves out where there are none; in its order."""
 
 
 def _machine(data: Mapping[str, Any]) -> Machine:
     known = {fact.name for fact in fields(Machine)} - {"extra"}
     extra = {name: value for name, value in data.items() if name not in known}
     return Machine(**{name: data[name] for name in known}, extra=extra)
-
-
-def _meter(data: Mapping[str, Any]) -> MeterStatus:
-    known = {fact.name: data.get(fact.name, "") for fact in fields(MeterStatus)}
-    return MeterStatus(**known)

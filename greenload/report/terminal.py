@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from greenload.energy.figures import Figure, scale
+from greenload.energy.meters.base import MeterStatus
 from greenload.report import notes, rows
 from greenload.report.columns import Facts, FigureTable, Line, Sentence, plain_text
 from greenload.report.comparison import SEPARATE, Comparison, Difference, times, verdict
@@ -65,15 +66,20 @@ def render_report(report: Report) -> RenderableType:
     lines += [Sentence(f"left out: {printable(f'{record.name}: {record.reason}')}") for record in left_out]
     if more := rows.more_left_out(report):
         lines.append(Sentence(more))
-    lines += [
-        Sentence(f"no figures for {printable(f'{meter.domain}: {meter.reason}')}", "dim")
-        for meter in report.meters
-        if not meter.usable
-    ]
+    lines += without_figures(report.meters)
     if report.checks:
         lines.append(Sentence("Budgets and baseline", "bold"))
     lines += map(_note, notes.checks(report.checks))
     return Group(*lines)
+
+
+def without_figures(meters: Iterable[MeterStatus]) -> list[RenderableType]:
+    """A line for each meter that gave no figures, and why."""
+    return [
+        Sentence(f"no figures for {printable(f'{meter.domain}: {meter.reason}')}", "dim")
+        for meter in meters
+        if not meter.usable
+    ]
 
 
 def _note(note: notes.Note) -> RenderableType:
@@ -172,7 +178,7 @@ def _table(view: View) -> FigureTable:
         cells: list[str | Text] = [_name(row)] if one_backend else [_name(row), row.backend]
         cells += [_cell(row.cpu_ms, step), percent(row.share) if row.cpu_ms else ""]
         cells += [_energy(row.energy_mj, name, step) for name in groups]
-        cells += [_kilobytes(row.device_bytes, step)] if reading else []
+        cells += [_cell(row.device_bytes and scale(row.device_bytes, 1e-3), step)] if reading else []
         cells += ["" if row.kind == "idle" else call_count(row.reads)] if reads else []
         # The last step and the total are followed by a rule.
         last = step and following is not None and following.kind != "step"
@@ -203,7 +209,3 @@ def _energy(energy: Mapping[str, Figure], name: str, resolve: bool) -> str:
         return DASH
     shown = amount(energy[name], resolve=resolve).split(" ±")[0]
     return _UNRESOLVED if shown == "unresolved" else shown
-
-
-def _kilobytes(figure: Figure | None, resolve: bool) -> str:
-    return "" if figure is None else amount(scale(figure, 1e-3), resolve=resolve)

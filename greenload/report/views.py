@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from greenload.energy.attribution.costs import Indistinct
 from greenload.report.costs import CacheState, ReportStep
@@ -43,16 +43,8 @@ def views(report: Report) -> tuple[View, ...]:
         return (View("Every epoch", f"reads {_names(read)}, which was there already", later),)
     filled = tuple(cache for cache in caches if not cache.filled)
     written = reading | {cache.name: f"{cache.name}, writing" for cache in filled}
-    shown = replace(
-        report,
-        steps=_named(first.steps, written),
-        full=first.full,
-        idle=first.idle,
-        unattributed=first.unattributed,
-        total=first.total,
-        together=_all_named(first.together, written),
-        first_epoch=None,
-    )
+    shown = of_first_epoch(report)
+    shown = replace(shown, steps=_named(shown.steps, written), together=_all_named(shown.together, written))
     count = sum(step.runs == "first epoch" for step in left)
     before = "the step before it doesn't" if count == 1 else f"the {count} steps before it don't"
     before = before if len(read) == 1 else before.replace("it", "them")
@@ -60,6 +52,13 @@ def views(report: Report) -> tuple[View, ...]:
         View("First epoch", f"fills {_names(filled)}", shown),
         View("Later epochs", f"read {_names(read)}; {before} run any more", later),
     )
+
+
+def of_first_epoch(report: Report) -> Report:
+    """A report with the costs of the epoch that fills its caches."""
+    first = report.first_epoch
+    assert first is not None
+    return replace(report, **{fact.name: getattr(first, fact.name) for fact in fields(first)}, first_epoch=None)
 
 
 def _named(steps: Sequence[ReportStep], caches: Mapping[str, str]) -> tuple[ReportStep, ...]:

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from greenload.errors import GreenloadError
+from greenload.profiling.tfdata.caches import on_disk, store_path
 from greenload.profiling.tfdata.graph import JOINS, NESTING, STORES, Node, walk
 from greenload.profiling.tfdata.rebuild import finished_on_disk
 from greenload.report.data import Report
+from greenload.system.frameworks import tf
 from greenload.training.report import Passed
 
 EpochKind = Literal["first", "later", "unknown"]
@@ -181,29 +183,22 @@ def _behind(node: Node | None) -> Iterator[Node]:
         yield from _behind(before)
 
 
-def _path(store: Node) -> str:
-    return str(store.parameters.get("filename") or store.parameters.get("path") or "")
-
-
 def _in_memory(store: Node) -> bool:
-    return store.kind == "cache" and not _path(store)
+    return store.kind == "cache" and not on_disk(store)
 
 
 def _asked(store: Node) -> _Counts | None:
     """Whether an iterator that is made now fills or reads a cache, and those before it; None if that can't be asked."""
     if store.kind != "cache":
         return None
-    if store.dataset in _FILLED or finished_on_disk(_path(store)):
+    if store.dataset in _FILLED or finished_on_disk(store_path(store)):
         return _Counts(reading=1)
-    if _path(store):
+    if on_disk(store):
         inner = [_asked(cache) for node in store.inputs for cache in _outermost(node)]
         known = [counts for counts in inner if counts is not None]
         return sum(known, _Counts(writing=1)) if len(known) == len(inner) else None
-    return _seen(iter(store.dataset)) if all(map(_is_quiet, _before(store))) else None
-
-
-def _before(store: Node) -> Iterator[Node]:
-    return (node for node in store.nodes() if node is not store and node.inner is None)
+    before = (node for node in store.nodes() if node is not store and node.inner is None)
+    return _seen(iter(store.dataset)) if all(map(_is_quiet, before)) else None
 
 
 def _is_quiet(node: Node) -> bool:
@@ -216,7 +211,6 @@ def _is_quiet(node: Node) -> bool:
 
 def _seen(iterator: Any) -> _Counts | None:
     """What tf.data's model of an iterator shows; None where it keeps none, as without autotuning."""
-    import tensorflow as tf
     from tensorflow.core.framework.model_pb2 import ModelProto
 
     if iterator._dataset.options().autotune.enabled is False:
@@ -246,8 +240,6 @@ def _count(nodes: Any, number: int) -> _Counts:
 
 def _tables(root: Node) -> list[Any]:
     """The tables in which greenload's own pipelines keep samples."""
-    import tensorflow as tf
-
     functions = [node.function for node in root.nodes() if node.dataset is not None]
     own = [wrapped.function for wrapped in functions if wrapped is not None and _is_own(wrapped._func)]
     handles = [handle for function in own for handle in function.captured_inputs if handle.dtype == tf.resource]
@@ -265,8 +257,6 @@ def _is_variable(handle: Any) -> bool:
 
 def _entries(handle: Any) -> int:
     """How many entries a table has; −1 of what is no table."""
-    import tensorflow as tf
-
     try:
         return int(tf.raw_ops.LookupTableSizeV2(table_handle=handle))
     except tf.errors.OpError:

@@ -206,11 +206,6 @@ class EnergyCallback:
         if (report := fit.end(ended)) is not None:
             self.reports = (*self.reports, report)
 
-    def _failed(self, fit: Fit, error: BaseException) -> None:
-        """The training step raised: Keras ends the fit without telling its callbacks."""
-        if fit is self._fit:
-            self._end(type(error).__name__)
-
     def _logged(self, spent: Spent) -> dict[str, float]:
         """What Keras's logs get. Its History appends what comes, so an epoch left out would shift those after it."""
         parts = {"energy_j": spent.total, "waiting_j": spent.waiting}
@@ -277,8 +272,9 @@ def _weakly_failed(callback: EnergyCallback) -> Callable[[Fit, BaseException], N
     reference = weakref.ref(callback)
 
     def failed(fit: Fit, error: BaseException) -> None:
-        if (callback := reference()) is not None:
-            callback._failed(fit, error)
+        # The training step raised: Keras ends the fit without telling its callbacks.
+        if (callback := reference()) is not None and fit is callback._fit:
+            callback._end(type(error).__name__)
 
     return failed
 

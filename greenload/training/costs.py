@@ -85,22 +85,6 @@ def _remedy(profile: Report, passed: Passed) -> str:
     return "profile the dataset that is trained on, on this machine; its sample must be a row of the batches here"
 
 
-def of_first_epoch(profile: Report) -> Report:
-    """The profile with the costs of the epoch that fills the caches."""
-    first = profile.first_epoch
-    assert first is not None
-    return replace(
-        profile,
-        steps=first.steps,
-        full=first.full,
-        idle=first.idle,
-        unattributed=first.unattributed,
-        total=first.total,
-        together=first.together,
-        first_epoch=None,
-    )
-
-
 def loader_costs(fed: Sequence[tuple[Report, float | None]], by_bytes: Mapping[Channel, float]) -> list[EnergyPart]:
     """What the loader cost as a whole, then by step and in no step; empty where that isn't known.
 

@@ -13,8 +13,9 @@ from greenload.energy.sampler import Mark, Window
 from greenload.energy.sharing import SharedSampler, Use
 from greenload.machine import machine
 from greenload.report.data import Report
+from greenload.report.views import of_first_epoch
+from greenload.system.frameworks import tf
 from greenload.training.caches import CacheWatch, EpochKind
-from greenload.training.costs import of_first_epoch
 from greenload.training.idle import idle_floors
 from greenload.training.joules import SplitBasis
 from greenload.training.report import FitReport, Passed, Spent
@@ -63,8 +64,6 @@ class Fit:
             floors, notes = idle_floors(self._sampler, profile, idle_s)
             self._basis = SplitBasis(self._sampler.channels, floors, profile, notes)
             if log_dir is not None:
-                import tensorflow as tf
-
                 self._writer = tf.summary.create_file_writer(log_dir)
             if model.train_function is not None:
                 self._steps = Steps(model.train_function, model, lambda error: failed(self, error), self._watch)
@@ -154,8 +153,6 @@ class Fit:
         """Scalars for TensorBoard."""
         if self._writer is None:
             return
-        import tensorflow as tf
-
         # What tf.summary.scalar writes, which in itself needs the package tensorboard.
         kind = tf.compat.v1.SummaryMetadata(data_class="DATA_CLASS_SCALAR")
         kind.plugin_data.plugin_name = "scalars"

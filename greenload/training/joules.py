@@ -103,25 +103,25 @@ def split_joules(
     channel, floor, wall_s = basis.channels[domain], basis.floors.get(domain), window.wall_ns / 1e9
     sound = [inner for inner in validation if domain not in inner.void]
     outside = time_outside(window, sound)
-    trained = _own(outside, channel, floor)
+    own, others = _own(outside, channel, floor)
     validated = [_own(inner, channel, floor) for inner in sound]
     counted = _counted(channel, window)
     if channel.provenance == "measured":
         total = counted
-        others = sum_figures([trained.others, *(inner.others for inner in validated)])
+        others = sum_figures([others, *(of_others for _, of_others in validated)])
     else:  # other processes are not in the total: nobody knows what they drew
         total = sum_figures([counted, _idle(channel, floor, wall_s)])
         others = _missing(channel)
-    origin, loaded = _loaded(basis, channel, trained.own, outside.cpu_s, loader)
+    origin, loaded = _loaded(basis, channel, own, outside.cpu_s, loader)
     return DomainJoules(
         total=total,
         waiting=_idle(channel, floor, waiting_s),
         idle=_idle(channel, floor, wall_s - (waiting_s or 0.0)),
         others=others,
-        validation=sum_figures(inner.own for inner in validated) if sound or not validation else _missing(channel),
-        work=trained.own,
+        validation=sum_figures(joules for joules, _ in validated) if sound or not validation else _missing(channel),
+        work=own,
         loader=loaded,
-        model=_model(channel, trained.own, loaded[0]) if loaded else _missing(channel),
+        model=_model(channel, own, loaded[0]) if loaded else _missing(channel),
         origin=origin,
     )
 
@@ -189,31 +189,23 @@ def _idle(channel: Channel, floor: MeasuredFloor | None, seconds: float | None) 
     return scale(floor.watts, seconds)
 
 
-@dataclass(frozen=True, slots=True)
-class _Own:
-    """One domain's joules above the idle power: this process's own, and those of others."""
-
-    own: Figure
-    others: Figure
-
-
-def _own(window: Window, channel: Channel, floor: MeasuredFloor | None) -> _Own:
+def _own(window: Window, channel: Channel, floor: MeasuredFloor | None) -> tuple[Figure, Figure]:
     """This process's joules above the idle power, and the rest of the machine's."""
     counted = _counted(channel, window)
     none = Figure(0.0, 0.0, 0.0, channel.provenance, channel.systematic)
     if channel.provenance != "measured":
-        return _Own(counted, none)
+        return counted, none
     wall_s = window.wall_ns / 1e9
     above = minus(counted, _idle(channel, floor, wall_s))
     if floor is None or above.value is None or not is_measured_work(channel):
-        return _Own(above, none)
+        return above, none
     other_s = window.other_cpu_s - floor.others_per_s * wall_s
     if above.value <= 0 or window.cpu_s + other_s <= window.cpu_s / 2:
-        return _Own(above, none)  # other processes that fell silent: no sharing out would mean anything
+        return above, none  # other processes that fell silent: no sharing out would mean anything
     joules = above.value * other_s / (window.cpu_s + other_s)
     half = _Z * OTHERS_BAND * abs(joules)
     others = Figure(joules, joules - half, joules + half, channel.provenance, channel.systematic)
-    return _Own(minus(above, others), others)
+    return minus(above, others), others
 
 
 def _by_cpu(work: Figure, part_cpu_s: Figure | None, work_cpu_s: Figure) -> Figure:

@@ -12,6 +12,7 @@ from greenload.energy.figures import Figure, sum_figures
 from greenload.energy.meters.base import MeterStatus
 from greenload.errors import ReportError
 from greenload.machine import Machine
+from greenload.report.record import Record
 from greenload.system import file_output
 from greenload.text import screen_width
 
@@ -20,7 +21,7 @@ FIT_SCHEMA = "greenload.fit/1"
 
 
 @dataclass(frozen=True, slots=True)
-class EnergyPart:
+class EnergyPart(Record):
     """The energy of one share of a training run."""
 
     name: str
@@ -34,14 +35,6 @@ class EnergyPart:
     def total_j(self) -> Figure:
         """Joules of all domains together, of the weakest provenance among them; missing where a counter's are."""
         return sum_figures(self.energy_j.values(), common=True) if self.energy_j else Figure.missing()
-
-    def to_dict(self) -> dict[str, Any]:
-        """The part as JSON data."""
-        return {
-            "name": self.name,
-            "energy_j": {domain: figure.to_dict() for domain, figure in self.energy_j.items()},
-            "cpu_s": None if self.cpu_s is None else self.cpu_s.to_dict(),
-        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ def split(
     *,
     fed: Sequence[tuple[Report, Passed]] | None = None,
 ) -> Spent:
-    """Spent a window of training into loader, waiting, model, validation, the rest of the machine, and idle power.
+    """Splits a window of training into loader, waiting, model, validation, the rest of the machine, and idle power.
 
     Args:
         name: of the result.

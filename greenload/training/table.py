@@ -11,6 +11,7 @@ from rich.text import Text
 from greenload.energy.figures import Figure
 from greenload.report.columns import FigureTable, Line, Sentence, plain_text
 from greenload.report.rows import band, by_group, group
+from greenload.report.terminal import without_figures
 from greenload.text import DASH, amount, percent, printable
 from greenload.training.report import EnergyPart, FitReport, Spent
 
@@ -32,7 +33,7 @@ def render_fit(report: FitReport) -> RenderableType:
     """The report for a rich console: what must be known first, the whole fit by part, a row for each epoch.
 
     Example:
-        >>> rich.print(render(callback.report))
+        >>> rich.print(render_fit(callback.report))
     """
     fit = report.fit
     groups = [name for name, figure in by_group(fit.total.energy_j).items() if figure.value != 0]
@@ -51,11 +52,7 @@ def render_fit(report: FitReport) -> RenderableType:
         lines.append(Sentence(f"loader: costs a sample as profiled on {printable(report.profile)}{_band(fit)}", "dim"))
     lines += [Sentence(f"note: {printable(note)}") for note in fit.notes]
     lines += [Sentence(f"no figures for {printable(domain)}: {printable(why)}") for domain, why in fit.void.items()]
-    lines += [
-        Sentence(f"no figures for {printable(f'{status.domain}: {status.reason}')}", "dim")
-        for status in report.meters
-        if not status.usable
-    ]
+    lines += without_figures(report.meters)
     return Group(*lines)
 
 

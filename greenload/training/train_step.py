@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from greenload.profiling.tfdata.units import ranks, row_count
+from greenload.system.frameworks import tf
 from greenload.training.caches import CacheWatch
 from greenload.training.report import Passed
 
@@ -162,8 +163,6 @@ class Steps:
 
         if keras.config.backend() != "tensorflow":
             return f"Keras runs on {keras.config.backend()}; it can be seen on tensorflow"
-        import tensorflow as tf
-
         if self._per_call != 1:
             return f"{self._per_call} steps run in one call; compile with steps_per_execution=1 to see it"
         for name in ("make_train_function", "_make_function"):
@@ -182,8 +181,6 @@ class Steps:
 
         if keras.config.backend() != "tensorflow" or self._per_call != 1 or not alone:
             return False
-        import tensorflow as tf
-
         own = getattr(type(self._model), "_make_function", None) is not keras.Model._make_function
         own = own or getattr(type(self._model), "make_train_function", None) is not keras.Model.make_train_function
         strategies = (tf.distribute.MirroredStrategy, tf.distribute.OneDeviceStrategy)
@@ -192,7 +189,6 @@ class Steps:
 
     def _fetching(self, step: Callable[[Any], Any]) -> _Step:
         """Fetches a batch with a clock before and after, and trains on it."""
-        import tensorflow as tf
 
         def train(iterator: Any) -> tuple[Any, int | None]:
             before = self._clock()
@@ -213,8 +209,6 @@ class Steps:
 
     def _on_replicas(self, spec: Any) -> _Step:
         """Fetches a batch for each replica and trains on them, in one call; their rows are added up."""
-        import tensorflow as tf
-
         function, strategy = self.function, self._model.distribute_strategy
 
         def step(iterator: Any) -> tuple[Any, Any]:
@@ -232,8 +226,6 @@ class Steps:
 
     def _traced(self, key: Any, step: Callable[[Any], Any], signature: Any) -> Callable[[Any], Any]:
         """A step as TensorFlow's function: the one that was traced before for the same batches, if any."""
-        import tensorflow as tf
-
         kept = getattr(self.function, _KEPT, [])
         for known, traced in kept:
             if known == key:
@@ -256,8 +248,6 @@ def _static_rows(spec: Any) -> int | None:
     """Samples of every batch, where the dataset's shapes say so."""
     if spec is None:
         return None
-    import tensorflow as tf
-
     return _rows(tf.nest.flatten(spec))
 
 

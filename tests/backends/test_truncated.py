@@ -27,7 +27,7 @@ from greenload.specs import MAX_BYTES
 from greenload.stages import Batch, CenterCrop, Decode
 
 tf = pytest.importorskip("tensorflow")
-pytestmark = pytest.mark.filterwarnings("ignore:.* have an EXIF orientation")  # tests/test_survey.py
+pytestmark = pytest.mark.filterwarnings("ignore:.* have an EXIF orientation")  # tests/loading/test_survey.py
 
 FILLED = ("JPEG", "PNG", "BMP")
 FILES = {

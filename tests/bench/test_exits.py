@@ -30,8 +30,8 @@ def test_a_process_ends_as_it_has_to(
     pytest.importorskip("tensorflow")
     pytest.importorskip("nvidia.dali")
     pytest.importorskip("PIL")
-    monkeypatch.setattr(exits, "LIMIT_S", 180)  # a hang, on a busy machine too; the benchmark judges how long it takes
-    monkeypatch.setattr(exits, "ENDING_S", 180)
+    monkeypatch.setattr(exits, "LIMIT_S", 90)  # a hang, on a busy machine too; the benchmark judges how long it takes
+    monkeypatch.setattr(exits, "ENDING_S", 60)
     ended = end(backend, form, str(sample_folder))
     assert not ended.faults, f"{ended.faults}\n{ended.stderr}"
 

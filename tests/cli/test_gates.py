@@ -197,7 +197,7 @@ def test_what_is_served_are_the_profiles_own_counters() -> None:
     channel = Channel("gpu:0", "measured", max_power_w=1e9)
 
     def joules(served: Serving) -> list[float]:
-        return [v for one in served._metrics.families() if "energy_joules" in one.name for _, v in one.values]
+        return [v for one in served.metrics.families() if "energy_joules" in one.name for _, v in one.values]
 
     before = threading.active_count()
     with serving("0") as served:

@@ -27,7 +27,7 @@ from greenload.text import printable
 tf = pytest.importorskip("tensorflow")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:.* have an EXIF orientation"),  # tests/test_survey.py
+    pytest.mark.filterwarnings("ignore:.* have an EXIF orientation"),  # tests/loading/test_survey.py
 ]
 
 BROKEN = (

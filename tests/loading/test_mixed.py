@@ -52,7 +52,7 @@ from greenload.stages import (
 
 tf = pytest.importorskip("tensorflow")
 pytest.importorskip("nvidia.dali")
-pytestmark = pytest.mark.filterwarnings("ignore:.* have an EXIF orientation")  # tests/test_survey.py
+pytestmark = pytest.mark.filterwarnings("ignore:.* have an EXIF orientation")  # tests/loading/test_survey.py
 
 COUNT, SIZE, SEED = 11, 4, 7
 DALI, PILLOW, TF = "dali-cpu", "pillow", "tf"

@@ -203,7 +203,6 @@ def test_a_split_pipeline_shows_both_sides(sample_folder: Path) -> None:
         profile(gl.split_for_device(photos(sample_folder, gl.Resize((8, 8)), gl.ToDtype("float32"))))
 
 
-@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.alone
 @pytest.mark.usefixtures("middling_windows", "no_trials")

@@ -19,7 +19,7 @@ class Cost:
     """CPU seconds, user plus system."""
     energy_j_per_sample: Mapping[str, Figure]
     """Joules by domain, without idle power."""
-    device_bytes_per_sample: Figure
+    device_bytes_per_sample: Figure = _UNCOUNTED
     """Bytes read from storage devices."""
     bytes_out_per_sample: float | None = None
     """Bytes that leave a step for the next; None where unknown."""

@@ -149,17 +149,17 @@ class Quantity:
         if self._floor is None:
             return Term(estimate.value, estimate.variance, isolation_bias=isolation_bias)
 
-        def wall_s(window: Observation) -> float | None:
-            return None if self._read_value(window) is None else counted_ns(window, self._domain) / 1e9
+        wall_s = self._mean(cost, lambda window: counted_ns(window, self._domain) / 1e9)
+        other_cpu_s = self._mean(cost, lambda window: window.other_cpu_s)
+        return Term(estimate.value, estimate.variance, wall_s, other_cpu_s, isolation_bias)
 
-        def other_cpu_s(window: Observation) -> float | None:
-            return None if self._read_value(window) is None else window.other_cpu_s
+    def _mean(self, cost: WindowDifference, measure: Callable[[Observation], float]) -> float:
+        """The mean of another figure over the builds' means, of windows in which the quantity is known."""
 
-        wall, other = self._mean(cost, wall_s), self._mean(cost, other_cpu_s)
-        return Term(estimate.value, estimate.variance, wall, other, isolation_bias)
+        def where_known(window: Observation) -> float | None:
+            return None if self._read_value(window) is None else measure(window)
 
-    def _mean(self, cost: WindowDifference, read_value: ReadValue) -> float:
-        builds = self._windows.table(cost, read_value).values()
+        builds = self._windows.table(cost, where_known).values()
         return sum(sum(values) / len(values) for values in builds) / len(builds)
 
     def figure(self, index: int, resolution: float | None = None) -> Figure:
@@ -187,16 +187,13 @@ class Quantity:
             value = self._read_value(window)
             return None if value is None else value + watts * window.work_ns / 1e9
 
-        def worked_s(window: Observation) -> float | None:
-            return None if self._read_value(window) is None else window.work_ns / 1e9
-
         whole = self._costs[-1]
         values = self._windows.per_sample(whole.present, with_idle_power)
         level = sum(values.values()) / len(values)
         table = self._windows.table(whole, with_idle_power)
         estimate = self._pool.estimate(table, level=level, without={len(self._costs) - 1})
         assert estimate is not None
-        settling_s = term.wall_s - self._mean(whole, worked_s)
+        settling_s = term.wall_s - self._mean(whole, lambda window: window.work_ns / 1e9)
         return self._figure([(1, Term(estimate.value, estimate.variance, settling_s, term.other_cpu_s))], 0.0)
 
     def sum(self, indices: Collection[int]) -> Figure:

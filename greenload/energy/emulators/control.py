@@ -203,7 +203,9 @@ class EmulatedMachine:
         if which is not None and which not in names:
             raise MeterError(f"no zone of the emulated machine is {which!r}: it has {', '.join(sorted(names))}")
         try:
-            with self._connect() as connection:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(10.0)
+                connection.connect("\0" + self._job["socket"])
                 connection.sendall(json.dumps({"order": order, "which": which, **values}).encode() + b"\n")
                 answer = json.loads(connection.makefile("rb").readline())
         except (OSError, ValueError) as error:
@@ -212,16 +214,6 @@ class EmulatedMachine:
             ) from error
         if answer:
             raise MeterError(f"the emulator couldn't {order} {which or 'all'}: {answer}")
-
-    def _connect(self) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(10.0)
-        try:
-            connection.connect("\0" + self._job["socket"])
-        except OSError:
-            connection.close()
-            raise
-        return connection
 
 
 def attach(state: Path | None = None) -> EmulatedMachine:

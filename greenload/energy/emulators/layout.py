@@ -133,10 +133,6 @@ class EmulatedZone:
     """Where it starts, in joules."""
 
 
-def _one() -> dict[str, float]:
-    return {OTHER: 1.0}
-
-
 @dataclass(frozen=True, slots=True)
 class Power:
     """What the machine draws. The default is linear: ``idle_w`` · seconds + ``busy_core_w`` · CPU seconds.
@@ -162,7 +158,7 @@ class Power:
     """Watts that a busy core adds in memory, over all packages."""
     dram_j_per_byte: float = 0.0
     """Joules of memory for each byte noted in the ledger as moved."""
-    weights: Mapping[str, float] = field(default_factory=_one)
+    weights: Mapping[str, float] = field(default_factory=lambda: {OTHER: 1.0})
     """Weight of a CPU second by kind of work; ``other`` is what nobody noted."""
     lag_s: float = 0.0
     """How slowly power follows the load: the time constant of an exponential, in seconds; 0 for at once."""

@@ -73,7 +73,7 @@ class EmulatedDrive:
         name: the kernel's name of the drive.
 
     Example:
-        >>> drive = EmulatedDrive(folder, "Example 2 TB", [State(mp=850, actp=620, aps=2)])     # doctest: +SKIP
+        >>> drive = EmulatedDrive(folder, "Example 2 TB", [DeclaredState(mp=850, actp=620, aps=2)])  # doctest: +SKIP
         >>> identify(drive.device, drive.ioctl).states[0].active_w                              # doctest: +SKIP
         6.2
     """

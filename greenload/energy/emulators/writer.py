@@ -15,7 +15,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -206,37 +206,28 @@ class MachineWriter:
             self._origin_s[pid] -= sum(slot[2] for slot in self._ledger.read() if slot[0] == pid)
             self._unnoted_s[pid] = 0.0
         elif name != "tick":
-            for zone in self._chosen(order["which"]):
-                self._orders[name](self, zone, order)
+            which = order["which"]
+            for zone in self.zones:
+                if which in (None, zone.zone.domain, zone.zone.zone_id, zone.zone.package):
+                    self._change(zone, order)
         self._keep(show=True)
 
-    def _chosen(self, which: str | None) -> list[ZoneFile]:
-        return [z for z in self.zones if which in (None, z.zone.domain, z.zone.zone_id, z.zone.package)]
-
-    def _start_at(self, zone: ZoneFile, order: Mapping[str, Any]) -> None:
-        zone.offset_j = self._counted_j[zone.index] - float(order["to_j"])
-
-    def _freeze(self, zone: ZoneFile, order: Mapping[str, Any]) -> None:
-        zone.frozen = bool(order["on"])
-
-    def _allow(self, zone: ZoneFile, order: Mapping[str, Any]) -> None:
-        zone.allow(bool(order["on"]))
-
-    def _offline(self, zone: ZoneFile, order: Mapping[str, Any]) -> None:
-        zone.vanish()
-
-    def _online(self, zone: ZoneFile, order: Mapping[str, Any]) -> None:
-        if not zone.online:
-            self._start_at(zone, order)
-            zone.appear()
-
-    _orders: Mapping[str, Callable[[MachineWriter, ZoneFile, Mapping[str, Any]], None]] = {
-        "jump": _start_at,
-        "freeze": _freeze,
-        "allow": _allow,
-        "offline": _offline,
-        "online": _online,
-    }
+    def _change(self, zone: ZoneFile, order: Mapping[str, Any]) -> None:
+        match order["order"]:
+            case "freeze":
+                zone.frozen = bool(order["on"])
+            case "allow":
+                zone.allow(bool(order["on"]))
+            case "offline":
+                zone.vanish()
+            case "online" if zone.online:
+                pass
+            case "jump" | "online" as name:
+                zone.offset_j = self._counted_j[zone.index] - float(order["to_j"])
+                if name == "online":
+                    zone.appear()
+            case name:
+                raise KeyError(name)
 
 
 def _answer(listener: socket.socket, machine: MachineWriter) -> None:

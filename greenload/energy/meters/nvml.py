@@ -15,6 +15,7 @@ from typing import Any
 
 from greenload.energy.domains import Domain
 from greenload.energy.meters.base import Channel, MeterStatus, Reading
+from greenload.energy.meters.power_check import PowerSum
 
 GPU_UPDATE_S = 0.1
 """The slowest refresh that was seen; many boards refresh every 20 ms."""
@@ -106,7 +107,7 @@ class NvmlMeter:
         self._open = True
         self._pid = os.getpid()
         self._power_due_ns = 0
-        self._sums: dict[str, tuple[int, float, float]] = {}
+        self._sums: dict[str, PowerSum] = {}
         self.channels: Sequence[Channel] = tuple(
             Channel(domain, "measured", resolution_j=1e-3, update_s=GPU_UPDATE_S, max_power_w=MAX_GPU_W)
             if gpu.energy_mj is not None
@@ -158,11 +159,8 @@ class NvmlMeter:
 
     def _sum_j(self, domain: str, watts: float) -> float:
         """Joules since the first read, by the trapezoidal rule. Unwrapping finds pauses that are too long."""
-        now_ns = self._clock_ns()
-        then_ns, before_w, sum_j = self._sums.get(domain, (now_ns, watts, 0.0))
-        sum_j += (now_ns - then_ns) / 1e9 * (before_w + watts) / 2
-        self._sums[domain] = (now_ns, watts, sum_j)
-        return sum_j
+        self._sums[domain] = self._sums.get(domain, PowerSum()).add(self._clock_ns(), watts)
+        return self._sums[domain].joules
 
     def close(self) -> None:
         """Shut NVML down: it counts its users, so others are not disturbed."""

@@ -187,7 +187,7 @@ def joules_between(channel: Channel, start: Edge, end: Edge) -> Counted | str:
         >>> nothing = PowerSum()
         >>> first = Edge(0, 0.2, 0.0, 0.0, 5.0, 0, "", "", nothing, aligned=True)
         >>> last = Edge(10**9, 0.1, 0.0, 0.0, 305.0, 0, "", "", nothing, aligned=True)
-        >>> count(Channel("gpu:0", "measured", update_s=0.1), first, last)
+        >>> joules_between(Channel("gpu:0", "measured", update_s=0.1), first, last)
         Counted(energy_j=300.0, wall_ns=1000000000, resolution_j=75.0)
     """
     for edge in (start, end):

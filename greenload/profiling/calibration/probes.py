@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +23,11 @@ from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step, mirrored, reads_params, steps_of
-from greenload.profiling.runs import plan_run
+from greenload.profiling.runs import plan_run, unchanged
 from greenload.profiling.windows import Runnable
 from greenload.sources import Arrays
 from greenload.stages import Batch, Stage
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from greenload.system.frameworks import tf
 
 BATCH = 32
 """Images in a batch, where nothing else is said."""
@@ -153,8 +152,6 @@ class Samples:
 
     def dataset(self) -> tf.data.Dataset:
         """States of single samples, as they enter the first step on pixels."""
-        import tensorflow as tf
-
         source = self.laid.pipeline.source
         images = source.images if isinstance(source, Arrays) else [source.read(i) for i in range(len(source))]
         index = np.arange(len(source))
@@ -168,7 +165,7 @@ class Samples:
 
     def alone(self) -> Runnable:
         """The samples, in a map that does nothing."""
-        return plan_run(self.mapped(_identity), 1, self.plan)
+        return plan_run(self.mapped(unchanged), 1, self.plan)
 
     def elements(self) -> list[Callable[[Any], Any]]:
         """The functions of the steps on single samples, in order."""
@@ -208,13 +205,6 @@ class Samples:
         return plan_run(batches, self.laid.batch, self.plan)
 
 
-def _identity(state: dict[str, Any]) -> dict[str, Any]:
-    import tensorflow as tf
-
-    copied: dict[str, Any] = tf.nest.map_structure(tf.identity, state)
-    return copied
-
-
 def on_samples(name: str, laid: SizedPipeline, threads: int, weight: float = 1.0) -> Iterator[Probe]:
     """The steps of a pipeline on single samples in tf.data: a probe for the first, one for the first two, and so on."""
     samples = Samples(laid, laid.plan("tf", threads))
@@ -222,11 +212,7 @@ def on_samples(name: str, laid: SizedPipeline, threads: int, weight: float = 1.0
     steps = parts[0].steps if parts else ()
     for count in range(1, len(steps) + 1):
         done = tuple(work for step in steps[:count] for work in work_of_step(step, laid.sizes.kinds))
-        yield Probe(f"{name} {count}", done, _bind(samples, count), without=True, weight=weight)
-
-
-def _bind(samples: Samples, count: int) -> Callable[[], Runnable]:
-    return lambda: samples.through(count)
+        yield Probe(f"{name} {count}", done, partial(samples.through, count), without=True, weight=weight)
 
 
 def batching(name: str, laid: SizedPipeline, threads: int) -> Probe:
@@ -255,7 +241,7 @@ def transfers(name: str, laid: SizedPipeline, plan: Plan) -> ProbeGroup:
     samples = Samples(laid, plan)
     terms = [work for work in work_of(plan.steps, laid.batch, laid.sizes.kinds) if work.what.startswith("hand over")]
     lead = plan.segments[0].steps if not plan.segments[0].traits.takes_batches else ()
-    without = _bind(samples, len(lead)) if lead else samples.alone
+    without = partial(samples.through, len(lead)) if lead else samples.alone
     return ProbeGroup(name, (Probe(name, tuple(terms), samples.transferred, without=True),), without)
 
 
@@ -312,8 +298,4 @@ def _prefixes(
         last = max((step.stage for step in chosen if step.stage is not None), default=first)
         part = Segment(backend, chosen, first if begin else 0, last + 1)
         work = tuple(work_of_segment(chosen, 1 / laid.batch, laid.sizes.kinds))
-        yield Probe(f"{name} to {count}", work, _bound(laid, part, plan, records), weight=weight)
-
-
-def _bound(laid: SizedPipeline, part: Segment, plan: Plan, records: Records) -> Callable[[], Runnable]:
-    return lambda: segment_run(laid, part, plan, records)
+        yield Probe(f"{name} to {count}", work, partial(segment_run, laid, part, plan, records), weight=weight)

@@ -16,6 +16,7 @@ from greenload.backends.tables import TABLES, in_tf_data
 from greenload.errors import PipelineError, SourceError
 from greenload.planning.choose import on_backend
 from greenload.profiling.calibration.probes import (
+    BATCH,
     SMALL_BATCH,
     Probe,
     ProbeGroup,
@@ -46,6 +47,7 @@ from greenload.stages import (
     Stage,
     ToDtype,
 )
+from greenload.system.frameworks import tf
 
 SIDE, SMALL = 224, 32
 """Sides of images: as models of photographs take them, and as in CIFAR."""
@@ -112,18 +114,13 @@ def _decoded(source: Files) -> NDArray[np.uint8]:
 
 def _encoded(images: NDArray[np.uint8], folder: Path, usual: str) -> dict[str, Files]:
     """The kinds of files that can be made without more libraries."""
-    import tensorflow as tf
 
-    def png(image: NDArray[np.uint8]) -> bytes:
+    def png(image: NDArray[Any]) -> bytes:
         data: bytes = tf.io.encode_png(image).numpy()
         return data
 
-    def deep(image: NDArray[np.uint8]) -> bytes:
-        data: bytes = tf.io.encode_png(image.astype(np.uint16) * 257).numpy()
-        return data
-
     made = {}
-    for kind, encode in (("PNG", png), ("16-bit PNG", deep), ("BMP", _bmp)):
+    for kind, encode in (("PNG", png), ("16-bit PNG", lambda image: png(image.astype(np.uint16) * 257)), ("BMP", _bmp)):
         if kind == usual:
             continue
         for size, cut in (("small", images[:8, :96, :128]), ("medium", images[:8])):
@@ -284,18 +281,14 @@ def _around(material: Material, names: Sequence[str], threads: int) -> Iterator[
     for number, files in enumerate(jpeg):
         for side, batch in ((SIDE, None), (SMALL, SMALL_BATCH)):
             stages = (Decode(), Resize((side, side)))
-            laid_out = SizedPipeline.out(files, stages) if batch is None else SizedPipeline.out(files, stages, batch)
+            laid_out = SizedPipeline.out(files, stages, batch or BATCH)
             plan = laid_out.plan(taking[0], threads)
             yield transfers(f"hand over encoded {number} {side} {batch}", laid_out, plan)
     for name, images in (("small", material.small), ("images", material.side)):
         for batch, ends in ((None, ()), (SMALL_BATCH, ()), (None, (_TO_FLOAT,)))[
             :: 1 if images is material.side else 2
         ]:
-            laid_out = (
-                SizedPipeline.out(images, (_FLIP, *ends))
-                if batch is None
-                else SizedPipeline.out(images, (_FLIP, *ends), batch)
-            )
+            laid_out = SizedPipeline.out(images, (_FLIP, *ends), batch or BATCH)
             plan = laid_out.plan(taking[0], threads)
             yield transfers(f"hand over pixels {name} {batch} {len(ends)}", laid_out, plan)
     for number, files in enumerate(jpeg):

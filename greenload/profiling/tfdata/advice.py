@@ -10,6 +10,7 @@ from greenload.profiling.tfdata.campaign import DatasetCampaign
 from greenload.profiling.tfdata.graph import Node
 from greenload.profiling.tfdata.rules import RULES, MeasuredDataset, Proposal, main_line
 from greenload.report.data import Advice
+from greenload.system.frameworks import tf
 
 TRIED = 4
 """Changes that are tried, at most: each takes some ten seconds."""
@@ -58,8 +59,6 @@ def _candidates(campaign: DatasetCampaign, attribution: Attribution, drawn: froz
 
 def _ran(campaign: DatasetCampaign, candidate: Proposal, share: float) -> bool:
     """Run a proposal's windows; False where the changed dataset can't run, though the user's own does."""
-    import tensorflow as tf
-
     before = len(campaign.seen)
     try:
         campaign.trial(candidate.title, lambda: candidate.make(campaign.builder), share)

@@ -31,7 +31,7 @@ class Stores:
             unfilled: caches whose input no epoch takes to its end, such as that of ``cache().take(9)``.
         """
         stores = [node for node in root.nodes() if node.kind in STORES and node.inner is None]
-        filled = tuple(node for node in stores if node.kind == "cache" and finished_on_disk(_path(node)))
+        filled = tuple(node for node in stores if node.kind == "cache" and finished_on_disk(store_path(node)))
         return cls(filled, tuple(node for node in stores if node not in filled and node not in unfilled))
 
     def __bool__(self) -> bool:
@@ -48,15 +48,18 @@ class Stores:
 
     def states(self) -> tuple[CacheState, ...]:
         """The caches as a report shows them."""
-        return tuple(CacheState(node.row, _path(node), node in self.filled) for node in (*self.filled, *self.empty))
+        return tuple(
+            CacheState(node.row, store_path(node), node in self.filled) for node in (*self.filled, *self.empty)
+        )
 
 
 def on_disk(node: Node) -> bool:
     """Whether a cache writes files."""
-    return bool(_path(node))
+    return bool(store_path(node))
 
 
-def _path(node: Node) -> str:
+def store_path(node: Node) -> str:
+    """The file or folder that a cache writes; empty for one in memory."""
     return str(node.parameters.get("filename") or node.parameters.get("path") or "")
 
 
@@ -66,7 +69,7 @@ def _before(stores: Sequence[Node]) -> set[Node]:
 
 def snapshot_there(node: Node) -> bool:
     """Whether a snapshot's folder holds a finished one, of whichever dataset."""
-    path = _path(node)
+    path = store_path(node)
     try:
         runs: Collection[str] = os.listdir(path) if node.kind == "snapshot" and path else ()
     except OSError:

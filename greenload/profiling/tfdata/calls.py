@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from greenload.profiling.tfdata.names import installed, numbered_names
+from greenload.system.frameworks import tf
 
 if TYPE_CHECKING:
     from greenload.profiling.tfdata.graph import Node
@@ -98,8 +99,6 @@ def made_inside(call: str) -> bool:
     Args:
         call: as `Node.call`.
     """
-    import tensorflow as tf
-
     return bool(call) and not callable(getattr(tf.data.Dataset, call.partition(" ")[0], None))
 
 
@@ -188,8 +187,6 @@ def _shuffles_batches(shuffle: Node, batch: Node | None) -> bool:
 
 def _lists_files(node: Node) -> bool:
     """Whether a source is what ``list_files`` makes, which says so to TensorFlow only."""
-    import tensorflow as tf
-
     if node.kind != "from_tensor_slices" or node.hidden or node.element_spec != tf.TensorSpec((), tf.string):
         return False
     if not 0 <= int(node.dataset.cardinality()) <= _MOST_FILES:

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 from greenload.energy.attribution.observation import FIRST_EPOCH, ITERATOR_START, writing_step
 from greenload.energy.sampler import Sampler
@@ -26,9 +25,7 @@ from greenload.profiling.tfdata.guard import tf_error_line
 from greenload.profiling.tfdata.rebuild import Builder
 from greenload.profiling.tfdata.replays import DatasetReplays, whole_options
 from greenload.profiling.windows import BUILDS, LEAST_ROUNDS, Further, Runnable, closing, no_further_build
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from greenload.system.frameworks import tf
 
 _BEHIND_ALL_SHARE = 0.1  # from this share of all before it, a step is measured behind it all, where that is cheap
 _THREAD_SWITCH_S = 2e-4  # CPU seconds an element below which passing it from thread to thread (0.03 ms) is no trifle
@@ -154,8 +151,6 @@ class DatasetCampaign(Campaign):
 
     def _first_epoch(self, build: int, name: str) -> None:
         """Windows of the epoch that fills the caches: the writing of each, then the whole."""
-        import tensorflow as tf
-
         for position, node in enumerate(self.stores.empty):
             if node.name in self.failed:
                 continue
@@ -275,8 +270,6 @@ class DatasetCampaign(Campaign):
         self.replays.forget()
 
     def _measure(self, node: Node, seconds: float, build: int) -> None:
-        import tensorflow as tf
-
         try:
             pair = self.replays.pair(node, self._context(node))
             self.methods[node.name] = pair.method

@@ -6,15 +6,13 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from greenload.errors import UsageError
 from greenload.profiling.tfdata.graph import JOINS, STORES, Node, endless_repeat
 from greenload.profiling.tfdata.rebuild import Builder
 from greenload.profiling.tfdata.units import SampleUnit, row_count, sample_unit
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from greenload.system.frameworks import tf
 
 COUNT_S = 8.0
 """Seconds after which counting ends, where an epoch is longer."""
@@ -160,8 +158,6 @@ def _count(
 
 def _counting_copy(root: Node, builder: Builder, samples: int, cut: Counts | None, by_row: bool) -> _Copy:
     """The dataset with counters, without its caches and buffers, and without the endless repeats behind an epoch."""
-    import tensorflow as tf
-
     counters = {node: element_counter() for node in root.nodes() if node.inner is None}
     ends: dict[Node, tf.Variable] = {}
     repeated = epoch_repeats(root)
@@ -204,8 +200,6 @@ def _run(
     Raises:
         UsageError: it gave no sample.
     """
-    import tensorflow as tf
-
     no_epoch = int(copy.dataset.cardinality()) == tf.data.INFINITE_CARDINALITY
     limit_s = 0.0 if at_once else ENDLESS_S if no_epoch else COUNT_S
     start, first_s, ended = time.perf_counter(), 0.0, True
@@ -228,14 +222,11 @@ def _run(
 
 def element_counter() -> Any:
     """A variable of (elements, samples, bytes)."""
-    import tensorflow as tf
-
     return tf.Variable(tf.zeros(3, tf.int64), trainable=False)
 
 
 def _with_end(dataset: tf.data.Dataset, ended: Any) -> tf.data.Dataset:
     """The same elements, and a variable that is true once what comes next has been told that there are no more."""
-    import tensorflow as tf
 
     def part(number: Any) -> Any:
         ended.assign(number > 0)
@@ -292,8 +283,6 @@ def _steady(root: Node, first: Mapping[Node, Any], last: Mapping[Node, Any], pas
 
 def counted(dataset: tf.data.Dataset, counter: Any, by_row: bool = False) -> tf.data.Dataset:
     """The same elements, added up on their way in a variable: (elements, samples, bytes)."""
-    import tensorflow as tf
-
     spec = dataset.element_spec
 
     def add(*element: Any) -> Any:
@@ -308,8 +297,6 @@ def counted(dataset: tf.data.Dataset, counter: Any, by_row: bool = False) -> tf.
 
 
 def _bytes(part: Any) -> Any:
-    import tensorflow as tf
-
     if part.dtype == tf.string:
         return tf.reduce_sum(tf.cast(tf.strings.length(part), tf.int64))
     if part.dtype in (tf.variant, tf.resource):

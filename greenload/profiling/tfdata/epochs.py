@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from greenload.profiling.runs import divisor, group_size, grouped_iterator
 from greenload.profiling.tfdata.caches import Stores, on_disk
@@ -15,9 +15,7 @@ from greenload.profiling.tfdata.counting import Counts, counted, element_counter
 from greenload.profiling.tfdata.graph import Node
 from greenload.profiling.tfdata.rebuild import Builder
 from greenload.profiling.tfdata.replays import DatasetReplays, whole_options
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from greenload.system.frameworks import tf
 
 FIRST_S = 0.75
 """Wall seconds that a first epoch may take, roughly: of a longer one a part is run."""

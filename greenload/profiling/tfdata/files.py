@@ -5,14 +5,12 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from greenload.errors import UsageError
 from greenload.profiling.tfdata.graph import walk
 from greenload.profiling.tfdata.guard import tf_error_line
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from greenload.system.frameworks import tf
 
 _SCHEME = b"file://"
 _HOLDING = frozenset({"from_tensor_slices", "from_tensors"})
@@ -35,8 +33,6 @@ def files_of_dataset(dataset: tf.data.Dataset) -> tuple[str, ...]:
         >>> files_of_dataset(tf.data.TFRecordDataset(["train-0.tfrecord"]))     # doctest: +SKIP
         ('train-0.tfrecord',)
     """
-    import tensorflow as tf
-
     try:
         graph = tf.compat.v1.GraphDef.FromString(
             dataset._as_serialized_graph(external_state_policy=tf.data.experimental.ExternalStatePolicy.IGNORE).numpy()
@@ -68,8 +64,6 @@ def some_files(dataset: tf.data.Dataset) -> tuple[str, ...]:
         >>> some_files(tf.data.TFRecordDataset(["a/train-0.tfrecord", "a/train-1.tfrecord"]))     # doctest: +SKIP
         ('a/train-0.tfrecord',)
     """
-    import tensorflow as tf
-
     by_folder: dict[str, str] = {}
     for node in walk(dataset).nodes():
         for held in getattr(node.dataset, "_tensors", ()) if node.kind in _HOLDING else ():
@@ -84,8 +78,6 @@ def some_files(dataset: tf.data.Dataset) -> tuple[str, ...]:
 
 def _texts(graph: Any) -> Iterator[bytes]:
     """Every string constant of a graph and its functions."""
-    import tensorflow as tf
-
     nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
     for node in nodes:
         if node.op == "Const" and node.attr["dtype"].type == tf.string.as_datatype_enum:

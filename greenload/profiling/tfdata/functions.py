@@ -28,14 +28,12 @@ _FRAMEWORKS = frozenset({"tensorflow", "keras", "numpy", "greenload"})
 
 def operations(node: Node) -> Iterator[Any]:
     """``NodeDef`` of every operation in a node's function, and in the functions that it calls."""
-    if node.inner is not None:
-        graph = node.inner.operation.graph.as_graph_def()
-        attributes = node.inner.operation.node_def.attr
-        names = [attributes[attribute].func.name for attribute in ("f", "predicate") if attribute in attributes]
-    else:
+    if node.inner is None:
         yield from operations_of(getattr(node.function, "function", None))
         return
-    yield from _library(graph, names)
+    attributes = node.inner.operation.node_def.attr
+    names = [attributes[attribute].func.name for attribute in ("f", "predicate") if attribute in attributes]
+    yield from _library(node.inner.operation.graph.as_graph_def(), names)
 
 
 def operations_of(function: Any) -> Iterator[Any]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from greenload.errors import UsageError
 from greenload.profiling.tfdata.calls import call_of, call_places, calls_of_nodes, names_and_rows
 from greenload.profiling.tfdata.names import function_file, function_name, function_place, installed, user_function
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from greenload.system.frameworks import tf
 
 DALI_NODE = "dali"
 """The kind of a dataset of DALI's."""

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from greenload.errors import GreenloadError, SourceError
 from greenload.system import limits
+from greenload.system.frameworks import tf
 
 STUCK_AFTER_S = 60.0
 """Seconds without any element after which a dataset counts as stuck."""
@@ -95,8 +96,6 @@ def clear_frames(error: BaseException) -> None:
 
 def translated(error: BaseException) -> BaseException:
     """TensorFlow's errors while it runs a dataset as greenload's; others as they are."""
-    import tensorflow as tf
-
     if isinstance(error, tf.errors.OpError) and not isinstance(error, GreenloadError):
         return SourceError(f"the dataset raised {tf_error_line(error)}")
     return error

@@ -9,14 +9,12 @@ import linecache
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from greenload.profiling.tfdata.calls import UserCall, traced_call
 from greenload.profiling.tfdata.graph import Node
 from greenload.profiling.tfdata.names import lambda_text, nested_codes, trimmed
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from greenload.system.frameworks import tf
 
 _KINDS: Mapping[str, str] = {
     "MapDataset": "map",
@@ -69,7 +67,6 @@ class Inner:
 
     def prefix(self, inputs: tf.data.Dataset) -> tf.data.Dataset:
         """The interleave over ``inputs``, ending inside its function with this operation."""
-        import tensorflow as tf
         from tensorflow.python.data.util import structure
 
         spec = inputs.element_spec
@@ -89,8 +86,6 @@ class Inner:
         Raises:
             ValueError: it is a source, or needs more of the function's arguments than its input.
         """
-        import tensorflow as tf
-
         if self.source is None:
             raise ValueError("a source needs its function's argument")
         traced = self.outer._map_func.function
@@ -106,8 +101,6 @@ class Inner:
 
     def _imported(self, mapped: Mapping[str, Any]) -> Any:
         """The operation's dataset, copied into the function that is being traced, with ``mapped`` for named tensors."""
-        import tensorflow as tf
-
         graph = self.operation.graph
         wanted, queue = {self.operation.name}, [self.operation]
         for operation in queue:  # grows while it is read
@@ -169,8 +162,6 @@ def look_inside(node: Node) -> tuple[Node, ...]:
 
 def _parameters(operation: Any, kind: str) -> dict[str, Any]:
     """A shuffle's size, where it is a constant, and whether it shuffles anew."""
-    import tensorflow as tf
-
     if kind != "shuffle":
         return {}
     size = tf.get_static_value(operation.inputs[1])
@@ -223,8 +214,6 @@ def _reads(operation: Any) -> str:
 
 
 def _spec(operation: Any) -> Any:
-    import tensorflow as tf
-
     shapes = [tf.TensorShape(shape) for shape in operation.get_attr("output_shapes")]
     attributes = operation.node_def.attr
     types = operation.get_attr(next(n for n in ("output_types", "Toutput_types", "output_type") if n in attributes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from greenload.energy.attribution.precision import Length
 from greenload.energy.meters.base import MeterStatus
@@ -28,11 +28,9 @@ from greenload.profiling.tfdata.skipped import skipped_steps
 from greenload.profiling.tfdata.states import states_kept
 from greenload.profiling.tfdata.units import ranks, sample_unit
 from greenload.report.data import Report
+from greenload.system.frameworks import tf
 from greenload.system.random_states import random_states_kept
 from greenload.system.scratch import ScratchFolder
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 _STEPS = 0.75  # share of the progress that the steps' windows take; trials take the rest
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from greenload.profiling.tfdata.graph import Node, file_reader
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from greenload.system.frameworks import tf
 
 AUTOTUNE = -1
 BUFFER = 2
@@ -52,8 +50,6 @@ class Builder:
 
     def on(self, node: Node, inputs: Sequence[tf.data.Dataset]) -> tf.data.Dataset:
         """A node on other inputs. One that isn't known stays on the user's own input."""
-        import tensorflow as tf
-
         if node.inner is not None:
             return node.inner.on(node, inputs)
         if node.kind == "selector":
@@ -88,106 +84,31 @@ def _ops() -> tuple[Any, Any]:
     return gen_dataset_ops, gen_experimental_dataset_ops
 
 
-def _unary(name: str, *attributes: str, experimental: bool = False) -> Callable[..., Any]:
-    """An operation of one input, whose arguments are kept in attributes of the same names."""
+def _operation(
+    name: str, *attributes: str, function: str = "", argument: str = "f", experimental: bool = False, **defaults: Any
+) -> Callable[..., Any]:
+    """An operation of one input, whose arguments a dataset keeps in attributes of the same names.
 
-    def make(_: Builder, d: Any, v: list[Any]) -> Any:
-        operation = getattr(_ops()[experimental], name)
-        return operation(v[0], **{attribute: getattr(d, f"_{attribute}") for attribute in attributes}, **d._common_args)
+    Args:
+        name: of the operation.
+        attributes: its arguments.
+        function: the attribute of the function that it calls, if any.
+        argument: what takes that function.
+        experimental: whether it is one of TensorFlow's experimental operations.
+        defaults: arguments whose attribute not every dataset has, and what then stands for it.
+    """
+
+    def make(builder: Builder, d: Any, v: list[Any]) -> Any:
+        given = {attribute: getattr(d, f"_{attribute}") for attribute in attributes}
+        given |= {attribute: getattr(d, f"_{attribute}", default) for attribute, default in defaults.items()}
+        if "num_parallel_calls" in given:
+            given["num_parallel_calls"] = builder.parallelism(given["num_parallel_calls"])
+        if function:
+            f = getattr(d, f"_{function}").function
+            given |= {"other_arguments": f.captured_inputs, argument: f}
+        return getattr(_ops()[experimental], name)(v[0], **given, **d._common_args)
 
     return make
-
-
-def _map(_: Builder, d: Any, v: list[Any]) -> Any:
-    f = d._map_func.function
-    return _ops()[0].map_dataset(
-        v[0],
-        f.captured_inputs,
-        f=f,
-        use_inter_op_parallelism=d._use_inter_op_parallelism,
-        preserve_cardinality=d._preserve_cardinality,
-        force_synchronous=getattr(d, "_force_synchronous", False),
-        **d._common_args,
-    )
-
-
-def _parallel_map(builder: Builder, d: Any, v: list[Any]) -> Any:
-    f = d._map_func.function
-    return _ops()[0].parallel_map_dataset_v2(
-        v[0],
-        f.captured_inputs,
-        f=f,
-        num_parallel_calls=builder.parallelism(d._num_parallel_calls),
-        deterministic=d._deterministic,
-        use_inter_op_parallelism=d._use_inter_op_parallelism,
-        preserve_cardinality=d._preserve_cardinality,
-        use_unbounded_threadpool=getattr(d, "_use_unbounded_threadpool", False),
-        **d._common_args,
-    )
-
-
-def _filter(_: Builder, d: Any, v: list[Any]) -> Any:
-    f = d._predicate.function
-    return _ops()[0].filter_dataset(v[0], other_arguments=f.captured_inputs, predicate=f, **d._common_args)
-
-
-def _take_while(_: Builder, d: Any, v: list[Any]) -> Any:
-    f = d._predicate.function
-    return _ops()[1].take_while_dataset(v[0], other_arguments=f.captured_inputs, predicate=f, **d._common_args)
-
-
-def _flat_map(_: Builder, d: Any, v: list[Any]) -> Any:
-    f = d._map_func.function
-    return _ops()[0].flat_map_dataset(v[0], f.captured_inputs, f=f, **d._common_args)
-
-
-def _interleave(_: Builder, d: Any, v: list[Any]) -> Any:
-    f = d._map_func.function
-    return _ops()[0].interleave_dataset(
-        v[0], f.captured_inputs, d._cycle_length, d._block_length, f=f, **d._common_args
-    )
-
-
-def _parallel_interleave(builder: Builder, d: Any, v: list[Any]) -> Any:
-    f = d._map_func.function
-    return _ops()[0].parallel_interleave_dataset_v4(
-        v[0],
-        f.captured_inputs,
-        d._cycle_length,
-        d._block_length,
-        d._buffer_output_elements,
-        d._prefetch_input_elements,
-        builder.parallelism(d._num_parallel_calls),
-        f=f,
-        deterministic=getattr(d, "_deterministic", "default"),
-        **d._common_args,
-    )
-
-
-def _legacy_interleave(_: Builder, d: Any, v: list[Any]) -> Any:
-    f = d._map_func.function
-    return _ops()[1].legacy_parallel_interleave_dataset_v2(
-        v[0],
-        f.captured_inputs,
-        d._cycle_length,
-        d._block_length,
-        d._buffer_output_elements,
-        d._prefetch_input_elements,
-        f=f,
-        deterministic=d._deterministic,
-        **d._common_args,
-    )
-
-
-def _parallel_batch(builder: Builder, d: Any, v: list[Any]) -> Any:
-    return _ops()[0].parallel_batch_dataset(
-        v[0],
-        batch_size=d._batch_size,
-        num_parallel_calls=builder.parallelism(d._num_parallel_calls),
-        drop_remainder=d._drop_remainder,
-        deterministic=d._deterministic,
-        **d._common_args,
-    )
 
 
 def _padded_batch(_: Builder, d: Any, v: list[Any]) -> Any:
@@ -209,8 +130,6 @@ def _ragged(builder: Builder, d: Any, v: list[Any]) -> Any:
 
 
 def _sparse_batch(_: Builder, d: Any, v: list[Any]) -> Any:
-    import tensorflow as tf
-
     shape = tf.constant([-1 if n is None else n for n in tf.TensorShape(d._row_shape).as_list()], tf.int64)
     return _ops()[1].dense_to_sparse_batch_dataset(v[0], d._batch_size, row_shape=shape, **d._flat_structure)
 
@@ -302,42 +221,65 @@ def _random(_: Builder, d: Any, v: list[Any]) -> Any:
     )
 
 
+_INTERLEAVING = ("cycle_length", "block_length", "buffer_output_elements", "prefetch_input_elements")
 _MAKERS: dict[str, Callable[[Builder, Any, list[Any]], Any]] = {
     "_AssertCardinalityDataset": lambda _, d, v: _ops()[1].assert_cardinality_dataset(
         v[0], d._expected_cardinality, **d._flat_structure
     ),
-    "_BatchDataset": _unary("batch_dataset_v2", "batch_size", "drop_remainder"),
-    "_ParallelBatchDataset": _parallel_batch,
+    "_BatchDataset": _operation("batch_dataset_v2", "batch_size", "drop_remainder"),
+    "_ParallelBatchDataset": _operation(
+        "parallel_batch_dataset", "batch_size", "num_parallel_calls", "drop_remainder", "deterministic"
+    ),
     "CacheDataset": _cache,
     "_ConcatenateDataset": lambda _, d, v: _ops()[0].concatenate_dataset(v[0], v[1], **d._common_args),
     "_DenseToRaggedDataset": _ragged,
     "_DenseToSparseBatchDataset": _sparse_batch,
     "_DirectedInterleaveDataset": _choose,
-    "_FilterDataset": _filter,
-    "_FlatMapDataset": _flat_map,
+    "_FilterDataset": _operation("filter_dataset", function="predicate", argument="predicate"),
+    "_FlatMapDataset": _operation("flat_map_dataset", function="map_func"),
     "_GroupByWindowDataset": _group_by_window,
     "_IgnoreErrorsDataset": lambda _, d, v: _ops()[1].ignore_errors_dataset(v[0], **d._flat_structure),
-    "_InterleaveDataset": _interleave,
-    "_MapDataset": _map,
+    "_InterleaveDataset": _operation("interleave_dataset", "cycle_length", "block_length", function="map_func"),
+    "_MapDataset": _operation(
+        "map_dataset", "use_inter_op_parallelism", "preserve_cardinality", function="map_func", force_synchronous=False
+    ),
     "_OptionsDataset": _options,
     "_PaddedBatchDataset": _padded_batch,
-    "_ParallelInterleaveDataset": _parallel_interleave,
-    "ParallelInterleaveDataset": _legacy_interleave,
-    "_ParallelMapDataset": _parallel_map,
+    "_ParallelInterleaveDataset": _operation(
+        "parallel_interleave_dataset_v4",
+        *_INTERLEAVING,
+        "num_parallel_calls",
+        function="map_func",
+        deterministic="default",
+    ),
+    "ParallelInterleaveDataset": _operation(
+        "legacy_parallel_interleave_dataset_v2", *_INTERLEAVING, "deterministic", function="map_func", experimental=True
+    ),
+    "_ParallelMapDataset": _operation(
+        "parallel_map_dataset_v2",
+        "num_parallel_calls",
+        "deterministic",
+        "use_inter_op_parallelism",
+        "preserve_cardinality",
+        function="map_func",
+        use_unbounded_threadpool=False,
+    ),
     "_PrefetchDataset": _prefetch,
     "_RandomDataset": _random,
     "RandomDatasetV2": _random,
-    "_RepeatDataset": _unary("repeat_dataset", "count"),
+    "_RepeatDataset": _operation("repeat_dataset", "count"),
     "_RestructuredDataset": lambda _, d, v: v[0],
     "_ScanDataset": _scan,
-    "_ShardDataset": _unary("shard_dataset", "num_shards", "index"),
+    "_ShardDataset": _operation("shard_dataset", "num_shards", "index"),
     "_ShuffleDataset": _shuffle,
-    "_SkipDataset": _unary("skip_dataset", "count"),
+    "_SkipDataset": _operation("skip_dataset", "count"),
     "_SnapshotDataset": _snapshot,
-    "_TakeDataset": _unary("take_dataset", "count"),
-    "_TakeWhileDataset": _take_while,
-    "_UniqueDataset": _unary("unique_dataset", experimental=True),
-    "_WindowDataset": _unary("window_dataset", "size", "shift", "stride", "drop_remainder"),
+    "_TakeDataset": _operation("take_dataset", "count"),
+    "_TakeWhileDataset": _operation(
+        "take_while_dataset", function="predicate", argument="predicate", experimental=True
+    ),
+    "_UniqueDataset": _operation("unique_dataset", experimental=True),
+    "_WindowDataset": _operation("window_dataset", "size", "shift", "stride", "drop_remainder"),
     "_ZipDataset": lambda _, d, v: _ops()[0].zip_dataset(v, **d._common_args),
 }
 """How TensorFlow 2.21 makes each of its datasets, by class."""

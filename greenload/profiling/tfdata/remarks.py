@@ -26,6 +26,7 @@ from greenload.profiling.tfdata.functions import (
 from greenload.profiling.tfdata.graph import STORES, Node, generator_of
 from greenload.profiling.tfdata.names import installed
 from greenload.report.data import Advice
+from greenload.system.frameworks import tf
 from greenload.system.random_states import put_back, python_states
 
 _TRACED = frozenset({"map", "filter", "flat_map", "interleave", "take_while"})
@@ -225,7 +226,6 @@ def _trace(node: Node) -> list[tuple[str, bytes]] | None:
     Returns:
         The operations of its graph, each with the constant that it holds; None where tracing it again raises.
     """
-    import tensorflow as tf
     from tensorflow.python.data.ops import structured_function
 
     eager = tf.config.functions_run_eagerly()

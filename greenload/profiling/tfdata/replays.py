@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from greenload.profiling.runs import DatasetRun, divisor, group_size
 from greenload.profiling.tfdata.caches import Stores, on_disk
 from greenload.profiling.tfdata.counting import Counts, cut_caches, leave_out_order
 from greenload.profiling.tfdata.graph import FILE_READERS, NESTING, PASSIVE, STORES, Node
 from greenload.profiling.tfdata.rebuild import Builder
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from greenload.system.frameworks import tf
 
 CAPTURE_BYTES = 1 << 29
 """Bytes of one capture, at most; two are held at a time."""
@@ -219,8 +217,6 @@ class DatasetReplays:
 
     def _prefixes(self, node: Node) -> RunPair:
         """The dataset up to a node, and up to the one before it; for a source or a cache, one that does nothing."""
-        import tensorflow as tf
-
         before = self.before(node)
         per_sample = self._counts.flows[node].elements_per_sample
         nothing = not node.known or (before is not None and before.hidden and not before.looked and not before.inputs)
@@ -259,7 +255,6 @@ def _inputs_per_output(node: Node, ratio: float) -> float:
 
 def _predicate(node: Node, dataset: tf.data.Dataset) -> tf.data.Dataset:
     """A filter's predicate as a map: its work, with every element passed."""
-    import tensorflow as tf
     from tensorflow.python.ops import gen_dataset_ops
 
     if node.inner is not None:
@@ -283,8 +278,6 @@ def replayed(node: Node) -> bool:
 
 def whole_options(given: Any) -> Any:
     """The user's ``tf.data.Options``, but no buffer that TensorFlow adds and lets grow from window to window."""
-    import tensorflow as tf
-
     fixed = tf.data.Options()
     fixed._from_proto(given._to_proto())  # a copy: the user's can't be changed any more
     fixed.experimental_optimization.inject_prefetch = False
@@ -302,8 +295,6 @@ def through_empty_map(
     dataset: tf.data.Dataset, calls: Any = None, deterministic: bool | None = None
 ) -> tf.data.Dataset:
     """The dataset behind a map that does nothing, of the same parallelism as a step's map."""
-    import tensorflow as tf
-
     spec = dataset.element_spec
 
     def same(*element: Any) -> Any:

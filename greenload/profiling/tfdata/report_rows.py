@@ -17,7 +17,7 @@ from greenload.plans.steps import TF_DATA
 from greenload.profiling.tfdata.caches import Stores
 from greenload.profiling.tfdata.campaign import DatasetCampaign
 from greenload.profiling.tfdata.graph import DALI_NODE, Node
-from greenload.report.costs import FirstEpoch, IteratorStart, ReportStep, whole_costs
+from greenload.report.costs import FirstEpoch, IteratorStart, ReportStep, figures_of, whole_costs
 
 
 def row_names(root: Node) -> dict[str, str]:
@@ -123,10 +123,7 @@ def _rows(
             branch=node.branch,
             where=node.where,
             runs="every epoch" if stores is None else stores.runs(node),
-            cpu_s_per_sample=measured.cost.cpu_s_per_sample,
-            energy_j_per_sample=measured.cost.energy_j_per_sample,
-            device_bytes_per_sample=measured.cost.device_bytes_per_sample,
-            reads_per_sample=measured.cost.reads_per_sample,
+            **figures_of(measured.cost),
             bytes_out_per_sample=campaign.bytes_out.get(node.name),
         )
 

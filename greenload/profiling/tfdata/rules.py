@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from greenload.energy.attribution.quantity import NEGLIGIBLE
 from greenload.energy.figures import Figure
@@ -20,10 +20,8 @@ from greenload.profiling.tfdata.functions import has_operation, repeatable
 from greenload.profiling.tfdata.graph import DALI_NODE, GROUPING, PASSIVE, STORES, Node, endless_repeat
 from greenload.profiling.tfdata.rebuild import Builder
 from greenload.profiling.tfdata.remarks import call_text
+from greenload.system.frameworks import tf
 from greenload.text import bytes_text
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 _WITHOUT_BATCHES = ("_dataset_from_directory", "_dataset_from_array")
 """Ends of the names of Keras's functions that give single samples with ``batch_size=None``."""
@@ -247,7 +245,6 @@ def _check_equal(builder: Builder, before: Node, node: Node, after: Node) -> Non
         ValueError: it does, or it can't take batches.
     """
     import numpy as np
-    import tensorflow as tf
 
     rows = builder.build(before).take(2 * min(8, int(after.parameters["batch_size"]))).cache()
     size = min(8, int(after.parameters["batch_size"]))
@@ -268,8 +265,6 @@ def _check_equal(builder: Builder, before: Node, node: Node, after: Node) -> Non
 def _normalise_later(dataset: MeasuredDataset) -> Proposal | None:
     """A last map that only turns uint8 into floats of the same shape: it can run on the device, which gets a quarter
     of the bytes."""
-    import tensorflow as tf
-
     maps = [node for node in dataset.line if node.kind not in _AFTER]
     if not maps or maps[-1].kind != "map" or maps[-1].inner is not None or not maps[-1].inputs or maps[-1].call:
         return None
@@ -327,8 +322,6 @@ def _bound_threads(dataset: MeasuredDataset) -> Proposal | None:
         return None
 
     def make(builder: Builder) -> tf.data.Dataset:
-        import tensorflow as tf
-
         bounded = tf.data.Options()
         bounded.threading.private_threadpool_size = processors()
         bounded.threading.max_intra_op_parallelism = 1
@@ -357,8 +350,6 @@ def _fuse_maps(dataset: MeasuredDataset) -> Proposal | None:
         return None
 
     def make(builder: Builder) -> tf.data.Dataset:
-        import tensorflow as tf
-
         fused = tf.data.Options()
         fused.experimental_optimization.map_fusion = True
         return builder.build(dataset.root).with_options(fused)

@@ -13,6 +13,7 @@ import numpy as np
 from greenload.errors import GreenloadError
 from greenload.profiling.tfdata.functions import operations_of, reachable_objects
 from greenload.profiling.tfdata.graph import Node, function_wrappers, generator_of, walk
+from greenload.system.frameworks import tf
 from greenload.system.random_states import Restore, put_back, python_states, variable_state
 
 _FILLING = frozenset({"LookupTableInsertV2", "LookupTableRemoveV2", "LookupTableImportV2"})
@@ -30,8 +31,6 @@ def states_kept(root: Node) -> Iterator[None]:
 
 
 def _states(root: Node) -> list[Restore]:
-    import tensorflow as tf
-
     roots, seen = [root], set[int]()
     restores: list[Restore] = []
     for dataset in roots:  # grows while it is read: functions may refer to datasets
@@ -60,8 +59,6 @@ def _written(node: Node) -> list[Any]:
 
 def _captured(function: Any, seen: set[int]) -> list[Restore]:
     """The variables and tables that a traced function works on."""
-    import tensorflow as tf
-
     restores: list[Restore] = []
     others = set()
     for handle in getattr(function, "captured_inputs", ()):
@@ -82,15 +79,11 @@ def _captured(function: Any, seen: set[int]) -> list[Restore]:
 
 def _tables() -> tuple[type, ...]:
     """Classes of the tables that change."""
-    import tensorflow as tf
-
     return tf.lookup.experimental.MutableHashTable, tf.lookup.experimental.DenseHashTable
 
 
 def _of_object(held: Any, seen: set[int]) -> list[Restore]:
     """Of what Python code refers to: a variable, a table, TensorFlow's generators, the variables of a module."""
-    import tensorflow as tf
-
     variables = [held] if isinstance(held, tf.Variable) else []
     if isinstance(held, tf.random.Generator):
         variables = [held.state]
@@ -109,8 +102,6 @@ def _of_object(held: Any, seen: set[int]) -> list[Restore]:
 
 
 def _table(table: Any) -> list[Restore]:
-    import tensorflow as tf
-
     try:
         exported = table.export()
     except (tf.errors.OpError, ValueError):

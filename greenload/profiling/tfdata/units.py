@@ -14,6 +14,7 @@ from typing import Any
 from greenload import scalars
 from greenload.errors import UsageError
 from greenload.profiling.tfdata.graph import BATCHING, DALI_NODE, JOINS, NESTING, Node
+from greenload.system.frameworks import tf
 
 COUNT_ROWS = "rows"
 """What ``samples_per_element`` may be where elements are batches of different sizes."""
@@ -112,8 +113,6 @@ def ranks(spec: Any) -> list[int | None]:
 
 def row_count(value: Any) -> Any:
     """How many rows a batch has, an int64 tensor: of its first tensor that has an axis."""
-    import tensorflow as tf
-
     for leaf in tf.nest.flatten(value):
         if isinstance(leaf, tf.RaggedTensor):
             return tf.cast(leaf.nrows(), tf.int64)
@@ -171,7 +170,6 @@ def _of_operation(operation: Any) -> tuple[int, set[str]]:
 
 def _shapes(spec: Any) -> list[Any]:
     """The shapes of an element's tensors; one without an axis for what has no shape, as a dataset in an element."""
-    import tensorflow as tf
 
     def one(leaf: Any) -> Any:
         replicas = type(leaf).__name__ == "PerReplicaSpec"  # a tensor on each of a tf.distribute strategy's

