@@ -22,7 +22,7 @@ from greenload.planning.sizes import SizedSteps, estimate
 from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan, Segment
-from greenload.plans.steps import Step, mirrored, reads_params, steps_of
+from greenload.plans.steps import TF_DATA, Step, mirrored, reads_params, steps_of
 from greenload.profiling.runs import plan_run, unchanged
 from greenload.profiling.windows import Runnable
 from greenload.sources import Arrays
@@ -291,8 +291,8 @@ def _prefixes(
         first += 1
     records = laid.records()
     if begin:
-        before = Segment("tf", tuple(pixels[:begin]), 0, first)
-        records = replace(records, images=backends.get("tf").runner(plan, before, laid.batch).run(records))
+        before = Segment(TF_DATA, tuple(pixels[:begin]), 0, first)
+        records = replace(records, images=backends.get(before.backend).runner(plan, before, laid.batch).run(records))
     for count in range(begin + 1, end + 1):
         chosen = tuple(mirrored([on_backend(step, backend) for step in pixels[begin:count]]))
         last = max((step.stage for step in chosen if step.stage is not None), default=first)
