@@ -4,7 +4,7 @@
 # make setup       only the set-up, which the others do by themselves; tries again what was left out
 # make bench       greenload against hand-written pipelines; arguments in ARGS
 # make picture     the README's picture, from a new profile of the sample photographs
-# make tables      docs/backends.md from what the backends claim, and the picture of the rooms from their imports
+# make tables      docs/backends.md from the tables of the backends, and the picture of the rooms from their imports
 # make pin         resolve anew the versions in constraints.txt
 # make clean       remove what was generated, except .venv and data/
 

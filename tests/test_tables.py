@@ -1,4 +1,4 @@
-"""`docs/backends.md` says what the package claims now."""
+"""`docs/backends.md` says what the tables hold now."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def written() -> str:
     return done.stdout
 
 
-def test_the_file_is_what_the_package_claims(written: str) -> None:
+def test_the_file_is_what_the_tables_hold(written: str) -> None:
     file = ROOT / "docs" / "backends.md"
     kept = file.read_text(encoding="utf-8") if file.exists() else ""
     assert kept == written, "docs/backends.md is stale: run `make tables` and commit it"

@@ -32,6 +32,11 @@ def reading(kind: str) -> tuple[str, ...]:
     return tuple(name for name, table in TABLES.items() if kind in table.kinds)
 
 
+def read_in_tf_data(kind: str) -> bool:
+    """Whether tf.data's graph decodes a kind of files."""
+    return any(in_tf_data(name) for name in reading(kind))
+
+
 def support(backend: str, readers: Iterable[str] | None = None) -> Support:
     """What ``formats.header`` must know of the backend that is to decode a file.
 

@@ -52,7 +52,7 @@ class DatasetBuilder:
     def __init__(self, plan: Plan, order: Order, target: Target | None = None) -> None:
         self.plan = plan
         self.order = order
-        self.numbers = DrawLayout.of(plan.pipeline)
+        self.layout = DrawLayout.of(plan.pipeline)
         self.stream = PlanGraph(plan, order.group)
         self.node = DaliNode(plan, target) if target else None
         # Made within an epoch's functions, tables would be part of the graph, and copied at each start.
@@ -157,9 +157,9 @@ class DatasetBuilder:
             position = tf.range(tf.maximum(first, number * size), tf.minimum((number + 1) * size, end))
             index = self.order.indices(epoch, position, ops, self._valid)
             root = {"position": position, "index": index, "label": tf.gather(self._labels, index)}
-            if self.numbers.count:
-                root["numbers"] = self.numbers.prepare(self.plan.pipeline.seed, epoch, index, ops)
-                root["numbers"].set_shape((None, self.numbers.count))
+            if self.layout.count:
+                root["numbers"] = self.layout.prepare(self.plan.pipeline.seed, epoch, index, ops)
+                root["numbers"].set_shape((None, self.layout.count))
             return root
 
         return self.stream.roots(tf.data.Dataset.range(first // size, -(-end // size)).map(plain(chunk)))

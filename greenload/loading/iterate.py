@@ -166,7 +166,7 @@ def iterate(
     if plan.pipeline.batch is None:
         raise PipelineError("iterate gives batches, but the pipeline has no Batch: add Batch(32)")
     require_framework(to)
-    if plan.in_tf_data:
+    if plan.uses_tf_data:
         target = device_of(plan, device_id, hw_decoder_load)
         order, first = resolve_order(plan, epochs=epochs, start=start, shard=shard, on_error=on_error)
         warn_of_losses(plan, skipped=on_error == "skip")
@@ -207,12 +207,12 @@ def native_batches(
 
 def _plan(pipeline: Pipeline, backend: str | Mapping[str, str], threads: int | None, prefetch: int) -> Plan:
     chosen = make_plan(pipeline, backend, threads=threads, prefetch=prefetch, gpu=True)
-    if backend != "auto" or not chosen.in_tf_data:
+    if backend != "auto" or not chosen.uses_tf_data:
         return chosen
     known, sizes = cost_table.in_use(processors()), estimate(pipeline, steps_of(pipeline))
     able = [name for name in usable(known, gpu=True) if not in_tf_data(name)]
     without = choose(pipeline, sizes, known, able, threads=chosen.threads, prefetch=chosen.prefetch)
-    return chosen if without.in_tf_data else without
+    return chosen if without.uses_tf_data else without
 
 
 def _engine(plan: Plan, device_id: int | None, hw_decoder_load: float | None) -> Engine:

@@ -17,6 +17,7 @@ from greenload.planning.choose import make_plan
 from greenload.plans.order import Order, Position, Shard
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
+from greenload.plans.steps import TF_DATA
 from greenload.public import public
 from greenload.system.frameworks import tf
 
@@ -168,8 +169,9 @@ def gpu_target(plan: Plan, device_id: int | None, hw_decoder_load: float | None)
     Raises:
         UsageError: an argument is out of range, or given for a plan without such a part.
     """
-    if plan.on_gpu:
-        return target_of("dali", device_id, hw_decoder_load)
+    on_gpu = [segment.backend for segment in plan.segments if segment.traits.on_gpu]
+    if on_gpu:
+        return target_of(on_gpu[0], device_id, hw_decoder_load)
     if device_id is not None or hw_decoder_load is not None:
         raise UsageError(f"device_id and hw_decoder_load are for backend 'dali', but this is for {plan.backend!r}")
     return None
@@ -208,7 +210,7 @@ def require(plan: Plan) -> None:
 
 
 def _require(names: Sequence[str]) -> None:
-    backends.require(dict.fromkeys(["tf", *names]))
+    backends.require(dict.fromkeys([TF_DATA, *names]))
 
 
 def _check_batch(pipeline: Pipeline, samples: int) -> None:

@@ -144,16 +144,16 @@ class _Reader:
 
     plan: Plan
     engine: Engine
-    numbers: DrawLayout
+    layout: DrawLayout
     cache: RecordCache | None
 
     def __call__(self, epoch: int, index: NDArray[np.int64]) -> _Read:
         pipeline, order = self.plan.pipeline, index.tolist()
         read = self.cache.read if self.cache else read_many
         images: Any = read(pipeline.source, order)
-        numbers = self.numbers.prepare(pipeline.seed, epoch, index)
+        numbers = self.layout.prepare(pipeline.seed, epoch, index)
         records = Records(images, numbers, [pipeline.source.name(i) for i in order])
-        labels = self.numbers.labels(pipeline.source.labels[index], numbers)
+        labels = self.layout.labels(pipeline.source.labels[index], numbers)
         return _Read(self.engine.prepare(records), labels)
 
 

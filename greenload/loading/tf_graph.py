@@ -190,7 +190,7 @@ class PlanGraph:
 
     Args:
         plan: what is lowered.
-        record_group: samples whose records lie together in the plan's order, if it keeps such groups.
+        record_group: samples whose records are adjacent in the plan's order, if it keeps such groups.
     """
 
     def __init__(self, plan: Plan, record_group: int | None = None) -> None:
@@ -201,7 +201,7 @@ class PlanGraph:
         self._calls: list[_SegmentCall] = []
         self._chains: dict[SegmentGroup, Chain] = {}
         caches = any(step.kind == "cache" for step in plan.steps)
-        self.reading = reader(plan.pipeline.source, threads=plan.threads, group=record_group, apart=caches)
+        self.reading = reader(plan.pipeline.source, threads=plan.threads, group=record_group, singly=caches)
         """How records are read; its ``sample`` is the first of ``on_samples``."""
         self.on_samples: list[tuple[Step, Element]] = []
         """Each step that works on single samples before they are batched, with its function; reading comes first."""
@@ -259,7 +259,7 @@ class PlanGraph:
             chunks: of states with position, index, label and prepared random values.
         """
         reading = self.reading
-        chunks = chunks.rebatch(reading.together) if reading.together else chunks
+        chunks = chunks.rebatch(reading.per_call) if reading.per_call else chunks
         return chunks.map(compose([reading.chunk]), num_parallel_calls=reading.parallel, deterministic=True).unbatch()
 
     def samples(self, roots: tf.data.Dataset) -> tf.data.Dataset:

@@ -23,7 +23,7 @@ from greenload.text import printable
 
 CHUNK = 256
 """Positions, orders and draws are computed for so many samples at once."""
-TOGETHER_BYTES = 1 << 20
+CALL_BYTES = 1 << 20
 """Bytes that are read in one call, about, where the order keeps no groups: what a processor's cache holds."""
 IN_FLIGHT_BYTES = 64 << 20
 """Bytes of chunks that are read ahead at once, about."""
@@ -41,27 +41,27 @@ class RecordReading:
     """From an index to the record's name; both tensors."""
     samples: int = CHUNK
     """How many samples' orders and draws are computed at once."""
-    together: int | None = None
+    per_call: int | None = None
     """How many of them ``chunk`` gets at once; ``None`` for all."""
     parallel: int = 1
     """How many calls of ``chunk`` go on at once."""
 
 
-def reader(source: Source, *, threads: int = 1, group: int | None = None, apart: bool = False) -> RecordReading:
+def reader(source: Source, *, threads: int = 1, group: int | None = None, singly: bool = False) -> RecordReading:
     """How records of a source are read inside tf.data.
 
     Args:
         source: files, records, or arrays.
         threads: chunks that are read at a time, at most.
         group: samples whose records are adjacent, where the order keeps such groups: each is one chunk.
-        apart: read each record where its sample asks for it, since a cache may hold it already.
+        singly: read each record where its sample asks for it, since a cache may hold it already.
     """
     if isinstance(source, Arrays):
         return _arrays(source)
     if isinstance(source, FileSource):
         return _files(source)
     assert isinstance(source, RecordSource)
-    return _records(source, threads, group, apart)
+    return _records(source, threads, group, singly)
 
 
 def _arrays(source: Arrays) -> RecordReading:
@@ -103,7 +103,7 @@ def _files(source: FileSource) -> RecordReading:
     return RecordReading(look_up, read, name)
 
 
-def _records(source: RecordSource, threads: int, group: int | None, apart: bool) -> RecordReading:
+def _records(source: RecordSource, threads: int, group: int | None, singly: bool) -> RecordReading:
     table = source.table
     paths = tf.constant([printable(path).encode() for path in table.paths])
     bounds, numbers = tf.constant(table.bounds), tf.constant(table.numbers)
@@ -146,9 +146,9 @@ def _records(source: RecordSource, threads: int, group: int | None, apart: bool)
     def read_one(state: State) -> State:
         return state | {"image": checked(images(state["index"][tf.newaxis])[0])}
 
-    if apart:
+    if singly:
         return RecordReading(dict, read_one, name)
     mean = max(1.0, source.mean_bytes)
-    together = max(1, min(CHUNK, int(TOGETHER_BYTES / mean))) if group is None else group
-    ahead = 1 if source.sequential else max(1, min(threads, int(IN_FLIGHT_BYTES / (together * mean))))
-    return RecordReading(read_chunk, check, name, group or CHUNK, None if group else together, ahead)
+    per_call = max(1, min(CHUNK, int(CALL_BYTES / mean))) if group is None else group
+    ahead = 1 if source.sequential else max(1, min(threads, int(IN_FLIGHT_BYTES / (per_call * mean))))
+    return RecordReading(read_chunk, check, name, group or CHUNK, None if group else per_call, ahead)

@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from greenload import backends
 from greenload.backends.readers import Readers
-from greenload.backends.tables import TABLES, support
+from greenload.backends.tables import read_in_tf_data, support
 from greenload.backends.tf.truncation import decode_whole
 from greenload.errors import RecordError
-from greenload.plans.steps import TF_DATA
 from greenload.sources import Source, formats
 from greenload.sources.formats import Header
 from greenload.specs import Truncation
@@ -46,7 +45,7 @@ class Judge:
         self.readers = readers
         self.threads = threads
         self._looking = threading.Lock()
-        self._decoding = Readers({kind: "dali-cpu" for kind in formats.KINDS}, threads=1)
+        self._decoding = Readers({kind: self.by(kind) for kind in formats.KINDS}, threads=1)
 
     def reasons(
         self, source: Source, indices: Sequence[int], look: Callable[[bytes], None] | None
@@ -116,10 +115,10 @@ class Judge:
         own = backends.get(self.by(header.kind)).refusal(file)
         if own is not None:
             return own
-        if header.kind in TABLES[TF_DATA].kinds:
+        if read_in_tf_data(header.kind):
             decodes = self._decodes_on_tensorflow(data)
         else:
-            decodes = self._decodes_on_dali(file, header)
+            decodes = self._decodes_by_itself(file, header)
         sides = f"{header.width}×{header.height}"
         return "" if decodes else f"broken {header.format}: its header promises {sides} pixels that can't be decoded"
 
@@ -137,7 +136,12 @@ class Judge:
             return False
         return True
 
-    def _decodes_on_dali(self, data: bytes, header: Header) -> bool:
+    def _decodes_by_itself(self, data: bytes, header: Header) -> bool:
+        """Whether the backend that is to decode a file does so on the CPU.
+
+        Raises:
+            MemoryError: there is too little memory to tell.
+        """
         try:
             self._decoding.pixels(data, header)
         except formats.FormatError:

@@ -28,7 +28,7 @@ def place(pipeline: Pipeline, steps: Sequence[Step], *, threads: int, prefetch: 
     done = list(steps)
     names = list(dict.fromkeys(step.backend for step in done if step.kind == "pixels"))
     backend = names[0] if len(names) == 1 else MIXED if names else TF_DATA
-    _check_claims(pipeline, done)
+    _check_supported(pipeline, done)
     _check_batches(pipeline, backend, done)
     done = mirrored(done)
     taking = [name for name in names if not in_tf_data(name)]
@@ -40,7 +40,7 @@ def place(pipeline: Pipeline, steps: Sequence[Step], *, threads: int, prefetch: 
     return Plan(pipeline, backend, threads, prefetch, tuple(unique_names(done)))
 
 
-def _check_claims(pipeline: Pipeline, steps: Sequence[Step]) -> None:
+def _check_supported(pipeline: Pipeline, steps: Sequence[Step]) -> None:
     for step in steps:
         if step.primitive is None:
             continue

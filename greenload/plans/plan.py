@@ -155,19 +155,22 @@ class Plan:
     @property
     def crossings(self) -> tuple[Crossing, ...]:
         """Every place where batches go from one backend to another."""
-        crossings, at, last = [], TF_DATA, None
+        crossings: list[Crossing] = []
+        last: Segment | None = None
         for segment in self.segments:
-            if segment.backend != at:
+            if segment.traits.takes_batches if last is None else segment.backend != last.backend:
                 first = segment.steps[0]
+                source = TF_DATA if last is None else last.backend
                 size = image_bytes(first.spec_in, first.size_in)
-                crossings.append(Crossing(at, segment.backend, first.spec_in, size))
-            at, last = segment.backend, segment.steps[-1]
+                crossings.append(Crossing(source, segment.backend, first.spec_in, size))
+            last = segment
         if last is not None and last.traits.takes_batches and not last.traits.on_gpu:
-            crossings.append(Crossing(at, TF_DATA, self.out_spec, image_bytes(last.spec_out, last.size_out)))
+            size = image_bytes(last.spec_out, last.steps[-1].size_out)
+            crossings.append(Crossing(last.backend, TF_DATA, self.out_spec, size))
         return tuple(crossings)
 
     @property
-    def in_tf_data(self) -> bool:
+    def uses_tf_data(self) -> bool:
         """Whether tf.data works on pixels."""
         return any(not segment.traits.takes_batches for segment in self.segments)
 

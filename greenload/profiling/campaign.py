@@ -83,13 +83,17 @@ class Campaign(Windows):
         return attribute(seen, steps=[step.name for step in self.measured_steps], **self.terms)
 
     def cost(self, name: str) -> float:
-        """CPU seconds per sample of a step already seen, roughly."""
+        """CPU seconds per sample of a step already seen, roughly.
+
+        Raises:
+            KeyError: it has no windows.
+        """
         mean = {
             kind: sum(window.cpu_s for window in windows) / sum(window.samples for window in windows)
             for kind in ("prefix", "with", "without")
             if (windows := [window for window in self.seen if window.step == name and window.kind == kind])
         }
-        return mean.get("with", mean.get("prefix", 0.0)) - mean.get("without", 0.0)
+        return mean["with"] - mean["without"] if "with" in mean else mean["prefix"]
 
     def _each_step(
         self,

@@ -267,10 +267,10 @@ def subject(report: Report) -> str:
 def crossings(report: Report) -> list[tuple[str, str]]:
     """Where images go from one backend to another: the step behind which they do, and ``"tf → pillow, 82 kB"``."""
     planned, left = _planned(report, "steps"), _planned(report, "crossings")
-    transfers, backend = [], "tf"
+    transfers, backend = [], left[0].get("from") if left else None
     for before, step in itertools.pairwise(planned):
         if left and step.get("kind") == "pixels" and step.get("backend") != backend:
-            backend = str(step.get("backend"))
+            backend = step.get("backend")
             transfers.append((str(before.get("name")), _crossing(left.pop(0))))
     return [*transfers, *((str(planned[-1].get("name")), _crossing(last)) for last in left[:1] if planned)]
 

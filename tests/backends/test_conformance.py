@@ -101,9 +101,9 @@ def test_the_reference_is_kept(backend: str, stages: tuple[Stage, ...]) -> None:
 
 
 def test_every_claim_is_put_to_the_test() -> None:
-    # Plans are made without a framework, so that a GPU's claims are looked at as well.
+    # Plans are made without a framework, so that a GPU's table is looked at as well.
     for name in TABLES:
-        assert suite.claimed(name) - suite.exercised(name) == set(), name
+        assert suite.supported(name) - suite.exercised(name) == set(), name
 
 
 def used(backend: str, kind: type[p.Primitive]) -> dict[str, float]:
@@ -265,7 +265,7 @@ def test_pixels_do_not_depend_on_their_batch_or_the_threads(backend: str) -> Non
         assert (suite.run(backend, pipeline, alone) == whole[row : row + 1]).all()
 
 
-def test_all_primitives_are_claimed_or_refused(backend: str) -> None:
+def test_all_primitives_are_supported_or_refused(backend: str) -> None:
     class Sharpen(p.Primitive):
         pass
 

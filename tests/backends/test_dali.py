@@ -13,7 +13,7 @@ from dali_cases import SIZES, compare, photo, photos, pipeline_of, png, records_
 
 from greenload import backends
 from greenload.backends.base import EXACT, Records, Tolerance
-from greenload.backends.dali import backend as dali
+from greenload.backends.dali.backend import DaliBackend
 from greenload.errors import BackendUnavailable, RecordError, UsageError
 from greenload.planning.choose import make_plan
 from greenload.plans.params import DrawLayout
@@ -35,6 +35,8 @@ from greenload.stages import primitives as p
 
 pytest.importorskip("nvidia.dali")
 
+CPU, GPU = DaliBackend("dali-cpu"), DaliBackend("dali")
+
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 UINT8 = ImageSpec((None, None, 3), "uint8", "HWC")
 FLOAT = ImageSpec((None, None, 3), "float32", "HWC")
@@ -46,7 +48,7 @@ def run(pipeline: Pipeline, records: Records, threads: int = 2) -> np.ndarray[An
 
 def held(plan: Plan) -> Tolerance:
     """What the backend states for the one step of a plan that isn't exact."""
-    stated = [dali.DALI_CPU.table.tolerance(s.primitive, s.spec_in) for s in plan.steps if s.primitive is not None]
+    stated = [CPU.table.tolerance(s.primitive, s.spec_in) for s in plan.steps if s.primitive is not None]
     assert None not in stated
     loose = [tolerance for tolerance in stated if tolerance != EXACT]
     assert len(loose) <= 1
@@ -268,17 +270,17 @@ def test_what_is_claimed_and_what_is_not() -> None:
     class Unknown(p.Primitive):
         pass
 
-    for backend in (dali.DALI_CPU, dali.DALI):
+    for backend in (CPU, GPU):
         assert backend.table.tolerance(Unknown(), UINT8) is None
-    assert dali.DALI_CPU.table.tolerance(p.Decode(), ENCODED_SPEC) == EXACT
-    assert dali.DALI_CPU.table.tolerance(p.Flip(), FLOAT) == EXACT
+    assert CPU.table.tolerance(p.Decode(), ENCODED_SPEC) == EXACT
+    assert CPU.table.tolerance(p.Flip(), FLOAT) == EXACT
     with pytest.raises(BackendUnavailable, match="'tf'"):
-        dali.DaliBackend("tf")
+        DaliBackend("tf")
 
 
 def test_availability_names_the_version_or_the_remedy() -> None:
-    found = dali.DALI_CPU.availability()
+    found = CPU.availability()
     assert found.usable
     assert "DALI 2" in found.detail
-    gpu = dali.DALI.availability()
+    gpu = GPU.availability()
     assert gpu.usable or (gpu.detail and gpu.remedy)

@@ -111,7 +111,7 @@ def test_without_a_driver_load_says_what_doctor_says(monkeypatch: pytest.MonkeyP
     pytest.importorskip("nvidia.dali")
     monkeypatch.setattr(backend, "_no_driver", lambda: "no NVIDIA driver (libcuda.so.1 is not found)")
     pipeline = gl.Pipeline(Arrays(np.zeros((4, 8, 8, 3), np.uint8)), RandomHorizontalFlip(), Batch(2))
-    found = backend.DALI.availability()
+    found = backend.DaliBackend("dali").availability()
     with pytest.raises(BackendUnavailable, match="no NVIDIA driver") as caught:
         gl.load(pipeline, "dali")
     assert str(caught.value) == f"backend 'dali': {found.detail}; {found.remedy}"

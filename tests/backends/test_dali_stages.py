@@ -31,7 +31,7 @@ from dali_stages import (
 from greenload import backends
 from greenload.backends import replay
 from greenload.backends.base import EXACT, Records
-from greenload.backends.dali import backend as dali
+from greenload.backends.dali.backend import DaliBackend
 from greenload.backends.dali.graph import arguments_of, feeds_of
 from greenload.backends.image_sizes import sizes_of
 from greenload.errors import PipelineError, RecordError
@@ -60,6 +60,8 @@ from greenload.stages import primitives as p
 
 pytest.importorskip("nvidia.dali")
 
+CPU, GPU = DaliBackend("dali-cpu"), DaliBackend("dali")
+
 
 @pytest.fixture(scope="module")
 def seen() -> Iterator[list[Seen]]:
@@ -73,7 +75,7 @@ def seen() -> Iterator[list[Seen]]:
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 @pytest.mark.parametrize("stage", AUGMENTATIONS, ids=str)
 def test_an_augmentation_keeps_its_tolerance(stage: Stage, dtype: str, seen: list[Seen]) -> None:
-    found = see(dali.DALI_CPU, stage, dtype, images(dtype, SIZES, repeats=1))
+    found = see(CPU, stage, dtype, images(dtype, SIZES, repeats=1))
     seen.extend(found)
     assert [each for each in found if not each.kept] == []
 
@@ -82,7 +84,7 @@ def test_an_augmentation_keeps_its_tolerance(stage: Stage, dtype: str, seen: lis
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 @pytest.mark.parametrize("stage", AUGMENTATIONS, ids=str)
 def test_an_augmentation_keeps_its_tolerance_on_large_images(stage: Stage, dtype: str, seen: list[Seen]) -> None:
-    found = see(dali.DALI_CPU, stage, dtype, [image(*size, "noise", dtype) for size in LARGE])
+    found = see(CPU, stage, dtype, [image(*size, "noise", dtype) for size in LARGE])
     seen.extend(found)
     assert [each for each in found if not each.kept] == []
 
@@ -90,7 +92,7 @@ def test_an_augmentation_keeps_its_tolerance_on_large_images(stage: Stage, dtype
 @pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "stage"), CASTS, ids=str)
 def test_a_conversion_keeps_its_tolerance(dtype: str, stage: Stage, seen: list[Seen]) -> None:
-    found = see(dali.DALI_CPU, stage, dtype, images(dtype, SIZES[-4:], repeats=1))
+    found = see(CPU, stage, dtype, images(dtype, SIZES[-4:], repeats=1))
     seen.extend(found)
     assert [each for each in found if not each.kept] == []
 
@@ -98,13 +100,13 @@ def test_a_conversion_keeps_its_tolerance(dtype: str, stage: Stage, seen: list[S
 @pytest.mark.parametrize("dtype", ["int8", "float16"])
 @pytest.mark.parametrize("stage", MOVING, ids=str)
 def test_pixels_of_any_dtype_are_moved_as_they_are(stage: Stage, dtype: str) -> None:
-    found = see(dali.DALI_CPU, stage, dtype, images(dtype, SIZES, repeats=1))
+    found = see(CPU, stage, dtype, images(dtype, SIZES, repeats=1))
     assert all(each.max == 0 for each in found)
 
 
 def test_int8_is_flipped_as_it_is() -> None:
     for stage in (RandomVerticalFlip(1.0), RandomHorizontalFlip(1.0)):
-        assert all(each.max == 0 for each in see(dali.DALI_CPU, stage, "int8", images("int8", SIZES, repeats=1)))
+        assert all(each.max == 0 for each in see(CPU, stage, "int8", images("int8", SIZES, repeats=1)))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -229,7 +231,7 @@ def test_what_dali_has_no_operator_for_is_refused_when_planned(
 
 
 def test_what_is_claimed_is_stated_and_what_is_not_is_none() -> None:
-    for backend in (dali.DALI_CPU, dali.DALI):
+    for backend in (CPU, GPU):
         for dtype in ("uint8", "int8", "float16", "bfloat16", "float32"):
             spec = ImageSpec((20, 30, 3), dtype, "HWC")
             moved = backend.table.tolerance(p.Crop(), spec)
@@ -245,14 +247,14 @@ def test_what_is_claimed_is_stated_and_what_is_not_is_none() -> None:
 
 
 def test_a_warp_of_a_large_image_is_stated_to_be_coarser_on_the_cpu() -> None:
-    def stated(backend: dali.DaliBackend, side: int | None) -> float:
+    def stated(backend: DaliBackend, side: int | None) -> float:
         tolerance = backend.table.tolerance(p.Warp(), ImageSpec((side, side, 3), "float32", "HWC"))
         assert tolerance is not None
         return tolerance.max
 
-    assert stated(dali.DALI_CPU, 224) < 4e-3 < stated(dali.DALI_CPU, 500) < stated(dali.DALI_CPU, 1000)
-    assert stated(dali.DALI_CPU, None) == stated(dali.DALI_CPU, 1000)
-    assert stated(dali.DALI, 1000) < 1e-3
+    assert stated(CPU, 224) < 4e-3 < stated(CPU, 500) < stated(CPU, 1000)
+    assert stated(CPU, None) == stated(CPU, 1000)
+    assert stated(GPU, 1000) < 1e-3
 
 
 def test_an_image_too_small_for_a_crop_is_named() -> None:

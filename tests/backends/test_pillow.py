@@ -322,7 +322,7 @@ def test_verifying_goes_by_what_pillow_reads(tmp_path: Path) -> None:
     assert reasons[2].startswith("truncated BMP")
 
 
-# what is claimed, and what is found
+# what its table has, and what is found
 
 
 def test_what_pillow_can_not_hold_is_refused_with_a_backend_that_does() -> None:

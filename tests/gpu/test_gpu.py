@@ -16,7 +16,7 @@ from dali_cases import SIZES, compare, photo, photos, pipeline_of, png, records_
 
 from greenload import backends
 from greenload.backends.base import Records, Tolerance
-from greenload.backends.dali import backend
+from greenload.backends.dali.backend import DaliBackend
 from greenload.errors import RecordError
 from greenload.loading.iterate import iterate, native_batches
 from greenload.loading.load import resolve_order
@@ -38,13 +38,14 @@ from greenload.stages import (
     ToDtype,
 )
 
+GPU = DaliBackend("dali")
 pytestmark = pytest.mark.gpu
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _gpu() -> None:
-    found = backend.DALI.availability()
+    found = GPU.availability()
     if not found.usable:
         pytest.skip(f"{found.detail}; {found.remedy}")
 
@@ -81,7 +82,7 @@ def test_operators_follow_the_reference(stages: list[Stage]) -> None:
     result, expected = run(pipeline, records), reference(pipeline, images, records.numbers)
     tell(" ".join(map(str, stages)), result, expected)
     stated = [
-        backend.DALI.table.tolerance(step.primitive, step.spec_in)
+        GPU.table.tolerance(step.primitive, step.spec_in)
         for step in make_plan(pipeline, "dali").steps
         if step.primitive is not None and "Decode" not in type(step.primitive).__name__
     ]
@@ -100,7 +101,7 @@ def test_jpegs_decode_within_the_stated_tolerance(bad_images: ModuleType, option
     records = records_of(pipeline, encoded)
     result, expected = run(pipeline, records), reference(pipeline, decoded, records.numbers)
     tell(f"decode {options}", result, expected)
-    (tolerance,) = {backend.DALI.table.tolerance(make_plan(pipeline, "dali").steps[1].primitive, pipeline.specs[0])}  # type: ignore[arg-type]
+    (tolerance,) = {GPU.table.tolerance(make_plan(pipeline, "dali").steps[1].primitive, pipeline.specs[0])}  # type: ignore[arg-type]
     assert tolerance is not None
     compare(result, expected, tolerance)
 

@@ -37,7 +37,7 @@ def test_the_reference_is_kept(stages: tuple[Stage, ...]) -> None:
         if not found.within(stated):
             beyond.append(f"{case}: {found} is beyond {stated}")
     if not shares:
-        pytest.skip(f"{BACKEND} doesn't claim {' '.join(map(str, stages))}")
+        pytest.skip(f"{BACKEND} doesn't support {' '.join(map(str, stages))}")
     used = ", ".join(f"{name} {share:.2g}" for name, share in shares.items())
     print(f"\n{' '.join(map(str, stages))}: of what is stated {used}")
     assert not beyond, "\n".join(beyond)

@@ -33,12 +33,12 @@ from dali_stages import (
 from greenload import backends
 from greenload.backends import replay
 from greenload.backends.base import Records
-from greenload.backends.dali import backend
+from greenload.backends.dali.backend import DaliBackend
 from greenload.planning.choose import make_plan
 from greenload.stages import GaussianBlur, RandomGrayscale, RandomHorizontalFlip, RandomVerticalFlip, Stage, ToDtype
 
 REHEARSAL = os.environ.get("GREENLOAD_GPU_REHEARSAL") == "1"
-BACKEND = backend.DALI_CPU if REHEARSAL else backend.DALI
+BACKEND = DaliBackend("dali-cpu" if REHEARSAL else "dali")
 pytestmark = pytest.mark.gpu
 
 
@@ -80,7 +80,7 @@ def test_a_conversion_keeps_its_tolerance(dtype: str, stage: Stage, seen: list[S
 @pytest.mark.parametrize("stage", [*MOVING, RandomVerticalFlip(1.0), RandomHorizontalFlip(1.0)], ids=str)
 def test_pixels_of_any_dtype_are_moved_as_they_are(stage: Stage, dtype: str, seen: list[Seen]) -> None:
     if dtype == "float16" and isinstance(stage, (RandomVerticalFlip, RandomHorizontalFlip)):
-        pytest.skip("DALI flips no float16 on the CPU, so neither backend claims it")
+        pytest.skip("DALI flips no float16 on the CPU, so neither backend supports it")
     found = see(BACKEND, stage, dtype, images(dtype, SIZES))
     seen.extend(found)
     assert beyond(found) == []

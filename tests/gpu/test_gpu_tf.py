@@ -16,7 +16,8 @@ from dali_cases import compare, photo, png
 import greenload as gl
 from greenload import backends
 from greenload.backends.base import Records, Tolerance
-from greenload.backends.dali import backend, plugin
+from greenload.backends.dali import plugin
+from greenload.backends.dali.backend import DaliBackend
 from greenload.backends.dali.base import Target
 from greenload.errors import RecordError
 from greenload.loading.dataset import build_dataset
@@ -30,7 +31,7 @@ from greenload.stages import Batch, Decode, RandomHorizontalFlip, RandomResizedC
 tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
 
 REHEARSAL = os.environ.get("GREENLOAD_GPU_REHEARSAL") == "1"
-BACKEND = backend.DALI_CPU if REHEARSAL else backend.DALI
+BACKEND = DaliBackend("dali-cpu" if REHEARSAL else "dali")
 COUNT, SEED = 21, 5
 STAGES = (Shuffle(), Decode(), RandomResizedCrop(32), RandomHorizontalFlip(), ToDtype("float32", scale=True))
 pytestmark = pytest.mark.gpu

@@ -422,7 +422,7 @@ REFUSED: dict[str, tuple[Any, tuple[Stage, ...], Placed, str]] = {
         {"Resize": DALI},
         "Cache must stand before 'Resize'",
     ),
-    "not claimed": (LEVELS, (Apply(kept), Batch(2)), {"Apply": DALI}, "Apply(kept) can't run on backend 'dali-cpu'"),
+    "not supported": (LEVELS, (Apply(kept), Batch(2)), {"Apply": DALI}, "Apply(kept) can't run on backend 'dali-cpu'"),
     "no such step": (LEVELS, (Resize((9, 9)), Batch(2)), {"Crop": DALI}, "one of Resize, not 'Crop'"),
     "no such backend": (
         LEVELS,

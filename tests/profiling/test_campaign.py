@@ -89,6 +89,16 @@ def test_all_prefixes_are_read_cold_and_replays_are_not() -> None:
         assert len(cold.dropped) == 10 + 12 + 1 and cold.seen[-1].samples == 8
 
 
+def test_a_step_without_windows_has_no_cost() -> None:
+    """A cost of 0 would put each step behind the one before it."""
+    with Sampler([]) as sampler:
+        seen = Faked(sampler)
+        seen._replay(seen.plan.steps[1], (Passing(), Passing()), 0)
+        assert seen.cost("pixels") == pytest.approx(0.0, abs=0.01)
+        with pytest.raises(KeyError):
+            seen.cost("cache")
+
+
 def test_what_other_backends_do_on_batches_is_surest_to_be_out_of_place() -> None:
     import greenload as gl
     from greenload.planning.choose import make_plan

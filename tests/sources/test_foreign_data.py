@@ -22,6 +22,7 @@ from greenload.planning.sizes import estimate
 from greenload.plans.steps import steps_of
 from greenload.sources import TFDS, Files, ImageFolder
 from greenload.sources.formats import record_index, tf_example, tfrecord
+from greenload.system import file_input
 from greenload.system.json_data import DataError
 
 SEED = 13
@@ -178,6 +179,21 @@ def test_a_damaged_head_of_an_index_is_passed_over(index: tuple[Path, dict[str, 
     assert faults(cases, lambda case: read(text_of(case)), use, ()) == []
     assert [read(text) for text in mutations.TEXTS.values()] == [None] * len(mutations.TEXTS)
     assert read(head) is not None
+
+
+def test_a_stale_index_is_told_by_its_first_line_and_not_read_whole(
+    index: tuple[Path, dict[str, Any], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, wanted, place = index
+    assert record_index.recall(str(path), wanted) is not None
+    whole = []
+    read = file_input.read
+    monkeypatch.setattr(file_input, "read", lambda name, limit: whole.append(Path(name)) or read(name, limit))
+    for stale in (wanted | {"mtime_ns": wanted["mtime_ns"] + 1}, wanted | {"label": None}):
+        assert record_index.recall(str(path), stale) is None
+    assert place not in whole
+    assert record_index.recall(str(path), wanted) is not None
+    assert place in whole
 
 
 @pytest.mark.parametrize("column", ["records", "sizes", "starts", "lengths"])

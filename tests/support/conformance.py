@@ -380,7 +380,7 @@ def _behind(so_far: Errors, backend: str, primitive: p.Primitive, spec: ImageSpe
         return tuple(map(max, *ends))  # type: ignore[return-value]  # of three each
     worst, mean, rim = so_far
     own = TABLES[backend].tolerance(primitive, spec)
-    assert own is not None, f"{backend} doesn't claim {primitive} on {spec}"
+    assert own is not None, f"{backend} doesn't support {primitive} on {spec}"
     if isinstance(primitive, p.Affine):
         gain = max(map(abs, primitive.scale))
         cut = float(primitive.dtype == "uint8" and worst > 0)
@@ -417,8 +417,8 @@ Work = tuple[type[p.Primitive], str, str]
 """A primitive, the dtype that enters and, where it changes it, the one that leaves."""
 
 
-def claimed(backend: str) -> set[Work]:
-    """All that a backend claims. A conversion of integers to themselves is no work of any stage."""
+def supported(backend: str) -> set[Work]:
+    """All that a backend's table has. A conversion of integers to themselves is no work of any stage."""
     found: set[Work] = set()
     for kind, row in TABLES[backend].rows.items():
         if kind is p.Primitive:  # a user's own, of which nothing is held

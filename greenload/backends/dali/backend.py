@@ -65,12 +65,6 @@ class DaliBackend:
         return None
 
 
-DALI_CPU = DaliBackend("dali-cpu")
-"""DALI's CPU operators."""
-DALI = DaliBackend("dali")
-"""DALI on a GPU."""
-
-
 @functools.cache
 def _probe(name: str, gpu: bool) -> Availability:
     try:

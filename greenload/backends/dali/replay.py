@@ -38,7 +38,7 @@ def pair(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records]) -> 
     """A step with and without its work: both feed the captured images by reference and put out shapes.
 
     Shapes, because an output of images of different sizes would be copied together, which the full pipeline does not do
-    between steps. Arguments as ``replay.Replaying`` says.
+    between steps. The arguments are those of ``Replaying.pair``.
     """
     captured = _capture(plan, segment, step, parts)
     size, readers = len(parts[0].images), Readers.of(plan)
@@ -99,7 +99,7 @@ def idle_runner(
 ) -> _IdleDaliRunner:
     """All that a runner does with a batch, except the work on pixels: headers, params, feeding, a run, taking a result.
 
-    Arguments as ``replay.Replaying`` says.
+    The arguments are those of ``Replaying.idle_runner``.
     """
     return _IdleDaliRunner(plan, segment, batch_size, parts, done)
 

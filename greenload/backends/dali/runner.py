@@ -289,14 +289,15 @@ def first_failing(
 ) -> RecordError | None:
     """The first record of a batch that DALI can't take through some steps by itself; ``None`` if it can all.
 
-    Raises:
-        BackendUnavailable: memory or threads ran out, so that it can't be told.
-
     Args:
         steps: with primitives.
         target: where they run.
-        records: as ``Intake.take`` gives them, as well as ``arguments``.
+        records: as ``Intake.take`` gives them.
+        arguments: what the inputs beside the images are fed, by name, as ``Intake.take`` gives them.
         message: what DALI said of the batch: the record it names is looked at first.
+
+    Raises:
+        BackendUnavailable: memory or threads ran out, so that it can't be told.
     """
     order = list(range(len(records.images)))
     hint = re.search(r"sample #(\d+)", message)

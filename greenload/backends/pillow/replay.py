@@ -34,7 +34,7 @@ class _Kept:
 def pair(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records]) -> tuple[Replay, Replay]:
     """A step with and without its work: both go through the images, the first works on each and drops the result.
 
-    Arguments as ``replay.Replaying`` says.
+    The arguments are those of ``Replaying.pair``.
     """
     index = segment.steps.index(step)
     runner = _Capturing(plan, segment, index)
@@ -79,7 +79,7 @@ def idle_runner(
 ) -> PillowRunner:
     """All that a runner does with a batch, except its steps: headers, params, tasks, arrays from the finished images.
 
-    Arguments as ``replay.Replaying`` says.
+    The arguments are those of ``Replaying.idle_runner``.
     """
     finished = _Capturing(plan, segment, len(segment.steps)).through(parts)
     return _IdlePillowRunner(plan, segment, finished, Remembered.after(plan, segment, parts))

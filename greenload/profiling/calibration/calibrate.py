@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload import backends, scalars
-from greenload.backends.tables import TABLES
+from greenload.backends.tables import TABLES, in_tf_data
 from greenload.energy.attribution.observation import counted_ns, read_quantity
 from greenload.energy.meters.discover import discover
 from greenload.energy.sampler import Sampler
@@ -27,6 +27,7 @@ from greenload.planning.cost_table import CostTable, CostTerms, Entry
 from greenload.planning.prices import Work
 from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
+from greenload.plans.steps import TF_DATA
 from greenload.profiling.calibration.probes import ProbeGroup, RunnerRun, SizedPipeline, of_pipeline
 from greenload.profiling.calibration.standard_set import Material, standard
 from greenload.profiling.windows import Progress, Runnable, Windows, closing
@@ -111,11 +112,14 @@ def usable_backends() -> tuple[str, ...]:
     Raises:
         BackendUnavailable: tf can't: it reads and batches for all.
     """
-    availability = backends.get("tf").availability()
-    if not availability.usable:
-        raise BackendUnavailable(f"calibrate needs TensorFlow: {availability.detail}; {availability.remedy}")
-    others = [name for name in _ON_CPU[1:] if backends.get(name).availability().usable]
-    return ("tf", *others)
+    names = []
+    for name in sorted(_ON_CPU, key=in_tf_data, reverse=True):
+        availability = backends.get(name).availability()
+        if availability.usable:
+            names.append(name)
+        elif in_tf_data(name):
+            raise BackendUnavailable(f"calibrate needs TensorFlow: {availability.detail}; {availability.remedy}")
+    return tuple(names)
 
 
 def measure_probes(
@@ -320,7 +324,7 @@ def _held(source: Source, folder: Path, count: int) -> tuple[Source, list[str]]:
         files.append(folder / f"{number:06d}")
         files[-1].write_bytes(data)
         names.append(source.name(number))
-    reads = next((name for name in _ON_CPU if kinds <= set(TABLES[name].kinds)), "tf")
+    reads = next((name for name in _ON_CPU if kinds <= set(TABLES[name].kinds)), TF_DATA)
     bad = {error.path for error in verify(Files(files), remember=False, backend=reads).bad} if files else set()
     good = [(file, name) for file, name in zip(files, names, strict=True) if str(file) not in bad]
     if not good:

@@ -22,7 +22,7 @@ from greenload.planning.sizes import SizedSteps, estimate
 from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan, Segment
-from greenload.plans.steps import Step, mirrored, reads_params, steps_of
+from greenload.plans.steps import TF_DATA, Step, mirrored, reads_params, steps_of
 from greenload.profiling.runs import plan_run, unchanged
 from greenload.profiling.windows import Runnable
 from greenload.sources import Arrays
@@ -181,11 +181,11 @@ class Samples:
         stream = PlanGraph(self.plan)
         return self._of_batches(self.mapped(stream.kept).batch(self.laid.batch).ignore_errors())
 
-    def on_whole_batches(self, apart: bool) -> Runnable:
-        """Ready batches through the steps, sample by sample if ``apart``, as behind a transfer from another backend."""
+    def on_whole_batches(self, one_by_one: bool) -> Runnable:
+        """Ready batches through the steps; image by image if ``one_by_one``, as behind another backend."""
         (part,) = self.plan.segments
         whole = compose(tf_backend.elements(self.plan, part.steps))
-        work = sample_by_sample(whole, part.spec_out) if apart else whole
+        work = sample_by_sample(whole, part.spec_out) if one_by_one else whole
         ready = self.dataset().take(len(self.laid.pipeline.source)).batch(self.laid.batch, drop_remainder=True)
         batches = ready.cache().repeat()
         return self._of_batches(batches.map(compose([work]), num_parallel_calls=self.plan.threads))
@@ -221,14 +221,14 @@ def batching(name: str, laid: SizedPipeline, threads: int) -> Probe:
     return Probe(name, tuple(work_of(samples.plan.steps, laid.batch, laid.sizes.kinds)), samples.batched, without=True)
 
 
-def whole_batches(name: str, laid: SizedPipeline, threads: int, apart: bool) -> Probe:
+def whole_batches(name: str, laid: SizedPipeline, threads: int, one_by_one: bool) -> Probe:
     """Steps on batches in tf.data."""
     samples = Samples(laid, laid.plan("tf", threads))
     steps = samples.plan.segments[0].steps
     done = [work for step in steps for work in work_of_step(step, {})]
-    if apart:
+    if one_by_one:
         done += [work for work in work_of([_elsewhere(steps[0]), *steps], laid.batch, {}) if work.what == "one by one"]
-    return Probe(name, tuple(done), lambda: samples.on_whole_batches(apart))
+    return Probe(name, tuple(done), lambda: samples.on_whole_batches(one_by_one))
 
 
 def _elsewhere(step: Step) -> Step:
@@ -246,7 +246,7 @@ def transfers(name: str, laid: SizedPipeline, plan: Plan) -> ProbeGroup:
 
 
 def of_pipeline(laid: SizedPipeline, names: Sequence[str], threads: int, weight: float) -> Iterator[ProbeGroup]:
-    """A pipeline's own steps before ``Batch``, on every backend that claims them and reads the kinds of files, in runs
+    """A pipeline's own steps before ``Batch``, on every backend that does them and reads the kinds of files, in runs
     as long as it does."""
     pixels = [s for s in laid.plan("tf", threads).steps if s.kind == "pixels" and not s.spec_in.batched]
     whole = all(supports("tf", step, laid.sizes.kinds) for step in pixels)
@@ -291,8 +291,8 @@ def _prefixes(
         first += 1
     records = laid.records()
     if begin:
-        before = Segment("tf", tuple(pixels[:begin]), 0, first)
-        records = replace(records, images=backends.get("tf").runner(plan, before, laid.batch).run(records))
+        before = Segment(TF_DATA, tuple(pixels[:begin]), 0, first)
+        records = replace(records, images=backends.get(before.backend).runner(plan, before, laid.batch).run(records))
     for count in range(begin + 1, end + 1):
         chosen = tuple(mirrored([on_backend(step, backend) for step in pixels[begin:count]]))
         last = max((step.stage for step in chosen if step.stage is not None), default=first)

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload import backends
-from greenload.backends.tables import TABLES, in_tf_data
+from greenload.backends.tables import TABLES, in_tf_data, read_in_tf_data
 from greenload.errors import PipelineError, SourceError
 from greenload.planning.choose import on_backend
+from greenload.plans.steps import TF_DATA
 from greenload.profiling.calibration.probes import (
     BATCH,
     SMALL_BATCH,
@@ -47,6 +48,7 @@ from greenload.stages import (
     Stage,
     ToDtype,
 )
+from greenload.stages import primitives as p
 from greenload.system.frameworks import tf
 
 SIDE, SMALL = 224, 32
@@ -83,7 +85,7 @@ class Material:
         for index in range(len(source)):
             data: Any = source.read(index)
             head = formats.header(data)
-            if head.kind in TABLES["tf"].kinds:
+            if read_in_tf_data(head.kind):
                 images.append((head.height * head.width, index, head.kind))
         if not images:
             raise SourceError(f"{source}: none of its files is of a kind that tf reads: name a folder of JPEGs")
@@ -223,16 +225,16 @@ def _alone(
         yield ProbeGroup(name, tuple(probes), plain.alone)
         return
     laid = [*(SizedPipeline.out(images, some) for some in stages), SizedPipeline.out(images, (_FLIP,), SMALL_BATCH)]
-    probes = list(_claimed([(f"{name} {number}", pipeline) for number, pipeline in enumerate(laid)], backend, threads))
+    probes = list(_probes([(f"{name} {number}", pipeline) for number, pipeline in enumerate(laid)], backend, threads))
     yield ProbeGroup(name, tuple(probes))
 
 
-def _claimed(laid: Sequence[tuple[str, SizedPipeline]], backend: str, threads: int) -> Iterator[Probe]:
+def _probes(laid: Sequence[tuple[str, SizedPipeline]], backend: str, threads: int) -> Iterator[Probe]:
     for name, pipeline in laid:
         try:
             yield on_batches(name, pipeline, backend, threads)
         except PipelineError:
-            continue  # what a backend doesn't claim it isn't asked to do
+            continue  # a backend is asked only for what its table has
 
 
 def _on_files(name: str, files: Files, backend: str, threads: int, thorough: bool) -> Iterator[ProbeGroup]:
@@ -253,9 +255,9 @@ def _on_files(name: str, files: Files, backend: str, threads: int, thorough: boo
         probes = [probe for line in lines for probe in dict.fromkeys((line[0], line[-1]))]
         yield ProbeGroup(f"{name} on tf", tuple(probes), Samples(laid[0][1], laid[0][1].plan("tf", threads)).alone)
         return
-    probes = list(_claimed(laid, backend, threads))
+    probes = list(_probes(laid, backend, threads))
     if usual:
-        probes += _claimed(
+        probes += _probes(
             [(f"{name} few on {backend}", SizedPipeline.out(files, chains[0], SMALL_BATCH))], backend, threads
         )
         probes.append(on_batches(f"{name} decoded on {backend}", laid[0][1], backend, threads, first=1))
@@ -270,10 +272,10 @@ def _around(material: Material, names: Sequence[str], threads: int) -> Iterator[
         probes = [batching(f"batch {name} {number}", pipeline, threads) for number, pipeline in enumerate(laid)]
         yield ProbeGroup(f"batching {name}", tuple(probes), Samples(laid[0], laid[0].plan("tf", threads)).alone)
         ends: tuple[Stage, ...] = (_NORMALIZE,) if images is floats else (_TO_FLOAT,)
-        whole = whole_batches(f"{name} batched", SizedPipeline.out(images, (), behind=ends), threads, apart=False)
+        whole = whole_batches(f"{name} batched", SizedPipeline.out(images, (), behind=ends), threads, one_by_one=False)
         yield ProbeGroup(f"batched {name}", (whole,))
-        apart = whole_batches(f"{name} one by one", SizedPipeline.out(images, (_FLIP,)), threads, apart=True)
-        yield ProbeGroup(f"one by one {name}", (apart,))
+        single = whole_batches(f"{name} one by one", SizedPipeline.out(images, (_FLIP,)), threads, one_by_one=True)
+        yield ProbeGroup(f"one by one {name}", (single,))
     taking = [name for name in names if not in_tf_data(name)]
     if not taking:
         return
@@ -293,5 +295,8 @@ def _around(material: Material, names: Sequence[str], threads: int) -> Iterator[
             yield transfers(f"hand over pixels {name} {batch} {len(ends)}", laid_out, plan)
     for number, files in enumerate(jpeg):
         laid_out = SizedPipeline.out(files, (Decode(), Resize((SIDE, SIDE))))
-        steps = [on_backend(s, taking[0] if s.name != "Decode" else "tf") for s in laid_out.sizes.steps]
+        steps = [
+            on_backend(step, TF_DATA if isinstance(step.primitive, p.Decoding) else taking[0])
+            for step in laid_out.sizes.steps
+        ]
         yield transfers(f"hand over sizes {number}", laid_out, laid_out.placed(steps, threads))

@@ -314,7 +314,7 @@ class DatasetCampaign(Campaign):
                 per_element = all_s / max(1e-9, self.counts.flows[node].elements_per_sample)
                 if per_element < _THREAD_SWITCH_S and own >= _BEHIND_ALL_SHARE * all_s:
                     context = "all"
-                elif node.kind == "map" and before is not None and before.name in self.methods:
+                elif node.kind == "map" and before is not None and self._has_windows(before):
                     context = "before" if own >= BEHIND_SHARE * self.cost(before.name) else "alone"
             self._contexts[node.name] = context
         return self._contexts[node.name]
@@ -324,16 +324,22 @@ class DatasetCampaign(Campaign):
         before = self.replays.before(node)
         if before is None:
             return 0.0
-        own = self.cost(before.name) if before.name in self.methods else 0.0
+        own = self._own_cost(before)
         if before in self.stores:
             return own
         rest = [before.looked[-1]] if before.looked else before.inputs
         return own + sum(self._upto(last) for last in rest)
 
     def _upto(self, node: Node) -> float:
-        return (self.cost(node.name) if node.name in self.methods else 0.0) + (
-            0.0 if node in self.stores else self._upstream(node)
-        )
+        return self._own_cost(node) + (0.0 if node in self.stores else self._upstream(node))
+
+    def _own_cost(self, node: Node) -> float:
+        """CPU seconds per sample of a node, roughly; 0 of one without windows: free, or it didn't run alone."""
+        return self.cost(node.name) if self._has_windows(node) else 0.0
+
+    def _has_windows(self, node: Node) -> bool:
+        """Whether a node has windows of both kinds: not one that isn't measured, or failed before it had them."""
+        return {"with", "without"} <= {window.kind for window in self.seen if window.step == node.name}
 
     def one_pass(self) -> int:
         """Samples in one pass over what is captured."""

@@ -13,6 +13,7 @@ import mmap
 import os
 import stat
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from greenload.sources.formats.tfrecord import (
     records,
 )
 from greenload.system import cache_folder, file_input, file_output, json_data
-from greenload.system.json_data import DataError
+from greenload.system.json_data import DataError, Value
 
 _NAME, _VERSION = "greenload index", 2
 _MAGIC = f'{{"{_NAME}": '.encode()  # what every index begins with
@@ -213,10 +214,27 @@ def recall(path: str, wanted: dict[str, Any]) -> RecordIndex | None:
 
     beside, cached = paths_of(path)
     for stored in (beside, cached) if _is_ours(beside) else (cached,):
+        if _is_stale(stored, wanted):
+            continue
         index = cache_folder.recall(stored, parse, _WHAT, "it is built anew", _LARGEST)
         if index is not None:
             return index
     return None
+
+
+def _is_stale(stored: Path, wanted: dict[str, Any]) -> bool:
+    """Whether a stored index is another version's, or of a file that has changed since, by its first line alone: the
+    columns behind it may be many megabytes. ``recall`` reads and judges an index without a first line as a whole."""
+    try:
+        with open(stored, "rb", opener=file_input.regular) as file:
+            head = json_data.parse(file.readline(_LONGEST_HEAD)).mapping()
+    except (OSError, DataError):
+        return False
+    return _differs(head, wanted)
+
+
+def _differs(head: Mapping[str, Value], wanted: dict[str, Any]) -> bool:
+    return any(key not in head or head[key].data != value for key, value in wanted.items())
 
 
 def _parse(content: bytes, wanted: dict[str, Any]) -> RecordIndex | None:
@@ -227,7 +245,7 @@ def _parse(content: bytes, wanted: dict[str, Any]) -> RecordIndex | None:
     """
     end = content.find(b"\n", 0, _LONGEST_HEAD)
     stored, body = json_data.parse(content[: max(end, 0)]).mapping(), memoryview(content)[end + 1 :]
-    if any(key not in stored or stored[key].data != value for key, value in wanted.items()):
+    if _differs(stored, wanted):
         return None
     digest = stored["digest"].text() if "digest" in stored else ""
     if len(body) % (_COLUMNS * 8) or digest != hashlib.blake2b(body, digest_size=16).hexdigest():

@@ -127,7 +127,7 @@ def _alone_on_tf(images: Any) -> float:
 
 
 @pytest.mark.slow
-def test_a_pipelines_own_steps_are_measured_on_every_backend_that_claims_them(sample_folder: Path) -> None:
+def test_a_pipelines_own_steps_are_measured_on_every_backend_that_does_them(sample_folder: Path) -> None:
     stages = (Decode(), Resize((48, 64)), GaussianBlur(7), RandomHorizontalFlip(), ToDtype("float32"))
     pipeline = Pipeline(ImageFolder(sample_folder), *stages, Batch(16))
     rows = measure_probes(pipeline, threads=2, only=("yours",), rounds=2)
@@ -136,8 +136,8 @@ def test_a_pipelines_own_steps_are_measured_on_every_backend_that_claims_them(sa
     for backend in calibrating.usable_backends():
         assert {(backend, what) for what in steps[:3]} <= seen
     assert ("tf", "Blur uint8") in seen
-    assert ("pillow", "Blur uint8") not in seen  # which Pillow doesn't claim
-    assert ("pillow", "Affine uint8→float32") in seen  # behind what it doesn't claim, too
+    assert ("pillow", "Blur uint8") not in seen  # which Pillow doesn't support
+    assert ("pillow", "Affine uint8→float32") in seen  # behind what it doesn't support, too
     assert all(row.cpu_s > 0 for row in rows if row.name.endswith(" 1"))
 
 
