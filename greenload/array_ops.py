@@ -6,7 +6,6 @@ whose library versions differ in the last bit, are built from them.
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any, Protocol
 
@@ -118,78 +117,75 @@ NUMPY: Ops = _NumPyOps()
 """``Ops`` over NumPy arrays."""
 
 
-@functools.cache
-def tensorflow_ops() -> Ops:
-    """``Ops`` over TensorFlow tensors, usable inside ``tf.data`` functions. Imports TensorFlow."""
+class _TensorFlowOps:
+    def u64(self, x: Array) -> Array:
+        return tf.cast(x, tf.uint64)
 
-    class TensorFlowOps:
-        def u64(self, x: Array) -> Array:
-            return tf.cast(x, tf.uint64)
+    def i64(self, x: Array) -> Array:
+        return tf.cast(x, tf.int64)
 
-        def i64(self, x: Array) -> Array:
-            return tf.cast(x, tf.int64)
+    def f64(self, x: Array) -> Array:
+        return tf.cast(x, tf.float64)
 
-        def f64(self, x: Array) -> Array:
-            return tf.cast(x, tf.float64)
+    def cast(self, x: Array, dtype: str) -> Array:
+        return tf.cast(x, dtype)
 
-        def cast(self, x: Array, dtype: str) -> Array:
-            return tf.cast(x, dtype)
+    def xor(self, x: Array, y: Array) -> Array:
+        return tf.bitwise.bitwise_xor(x, y)
 
-        def xor(self, x: Array, y: Array) -> Array:
-            return tf.bitwise.bitwise_xor(x, y)
+    def shift_right(self, x: Array, bits: int) -> Array:
+        return tf.bitwise.right_shift(x, tf.constant(bits, tf.uint64))
 
-        def shift_right(self, x: Array, bits: int) -> Array:
-            return tf.bitwise.right_shift(x, tf.constant(bits, tf.uint64))
+    def floor(self, x: Array) -> Array:
+        return tf.floor(x)
 
-        def floor(self, x: Array) -> Array:
-            return tf.floor(x)
+    def rint(self, x: Array) -> Array:
+        return tf.round(x)  # half to even, as NumPy's
 
-        def rint(self, x: Array) -> Array:
-            return tf.round(x)  # half to even, as NumPy's
+    def sqrt(self, x: Array) -> Array:
+        return tf.sqrt(x)
 
-        def sqrt(self, x: Array) -> Array:
-            return tf.sqrt(x)
+    def minimum(self, x: Array, y: Array) -> Array:
+        return tf.minimum(x, y)
 
-        def minimum(self, x: Array, y: Array) -> Array:
-            return tf.minimum(x, y)
+    def maximum(self, x: Array, y: Array) -> Array:
+        return tf.maximum(x, y)
 
-        def maximum(self, x: Array, y: Array) -> Array:
-            return tf.maximum(x, y)
+    def where(self, condition: Array, x: Array, y: Array) -> Array:
+        return tf.where(condition, x, y)
 
-        def where(self, condition: Array, x: Array, y: Array) -> Array:
-            return tf.where(condition, x, y)
+    def any(self, x: Array, axis: int) -> Array:
+        return tf.reduce_any(x, axis=axis)
 
-        def any(self, x: Array, axis: int) -> Array:
-            return tf.reduce_any(x, axis=axis)
+    def argmax(self, x: Array, axis: int) -> Array:
+        return tf.argmax(tf.cast(x, tf.int32), axis=axis)
 
-        def argmax(self, x: Array, axis: int) -> Array:
-            return tf.argmax(tf.cast(x, tf.int32), axis=axis)
+    def argsort(self, x: Array) -> Array:
+        return tf.cast(tf.argsort(x, stable=True), tf.int64)
 
-        def argsort(self, x: Array) -> Array:
-            return tf.cast(tf.argsort(x, stable=True), tf.int64)
+    def pick(self, x: Array, position: Array) -> Array:
+        return tf.gather(x, position, batch_dims=position.shape.rank, axis=-1)
 
-        def pick(self, x: Array, position: Array) -> Array:
-            return tf.gather(x, position, batch_dims=position.shape.rank, axis=-1)
+    def take(self, x: Array, index: Array) -> Array:
+        return tf.gather(x, index)
 
-        def take(self, x: Array, index: Array) -> Array:
-            return tf.gather(x, index)
+    def stack(self, arrays: list[Array], axis: int) -> Array:
+        return tf.stack(arrays, axis=axis)
 
-        def stack(self, arrays: list[Array], axis: int) -> Array:
-            return tf.stack(arrays, axis=axis)
+    def concat(self, arrays: list[Array], axis: int) -> Array:
+        return tf.concat(arrays, axis=axis)
 
-        def concat(self, arrays: list[Array], axis: int) -> Array:
-            return tf.concat(arrays, axis=axis)
+    def walk(self, step: Any, x: Array, size: Array) -> Array:
+        # The first step is taken inside the loop too: one copy in the graph, quicker to build and start.
+        return tf.while_loop(
+            lambda first, y: first | tf.reduce_any(y >= size),
+            lambda first, y: (tf.constant(False), tf.where(first | (y >= size), step(y), y)),
+            (tf.constant(True), x),
+        )[1]
 
-        def walk(self, step: Any, x: Array, size: Array) -> Array:
-            # The first step is taken inside the loop too: one copy in the graph, quicker to build and start.
-            return tf.while_loop(
-                lambda first, y: first | tf.reduce_any(y >= size),
-                lambda first, y: (tf.constant(False), tf.where(first | (y >= size), step(y), y)),
-                (tf.constant(True), x),
-            )[1]
 
-    ops: Ops = TensorFlowOps()
-    return ops
+TENSORFLOW: Ops = _TensorFlowOps()
+"""``Ops`` over TensorFlow tensors, usable inside ``tf.data`` functions. TensorFlow is imported when one is used."""
 
 
 def exp(x: Array, ops: Ops = NUMPY) -> Array:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greenload.array_ops import NUMPY, exp, sin_cos, tensorflow_ops
+from greenload.array_ops import NUMPY, TENSORFLOW, exp, sin_cos
 
 
 @given(st.floats(-3, 3))
@@ -21,7 +21,7 @@ def test_exp_is_accurate(x: float) -> None:
 def test_exp_is_bit_equal_in_tensorflow() -> None:
     tf = pytest.importorskip("tensorflow")
     x = np.linspace(-3, 3, 1_000_003)
-    compiled = tf.function(lambda y: exp(y, tensorflow_ops()))
+    compiled = tf.function(lambda y: exp(y, TENSORFLOW))
     assert exp(x).tobytes() == compiled(tf.constant(x)).numpy().tobytes()
 
 
@@ -53,4 +53,4 @@ OPERATIONS = {
 def test_operations_mean_the_same_in_tensorflow(name: str) -> None:
     pytest.importorskip("tensorflow")
     operation = OPERATIONS[name]
-    assert np.array_equal(operation(NUMPY), np.asarray(operation(tensorflow_ops())))
+    assert np.array_equal(operation(NUMPY), np.asarray(operation(TENSORFLOW)))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from greenload.array_ops import tensorflow_ops
+from greenload.array_ops import TENSORFLOW
 from greenload.backends.dali.base import Target
 from greenload.loading.dali_node import DaliNode
 from greenload.loading.record_errors import MARK, REMEDY, naming, record_error
@@ -140,7 +140,7 @@ class DatasetBuilder:
                 positions[0], lambda next_one, state: next_one + tf.cast(state["position"] == next_one, tf.int64)
             )
             position = tf.minimum(position, positions[-1])
-            index = self.order.indices(epoch, position[tf.newaxis], tensorflow_ops(), self._valid)[0]
+            index = self.order.indices(epoch, position[tf.newaxis], TENSORFLOW, self._valid)[0]
             return tf.debugging.Assert(False, [MARK, self.stream.reading.name(index), index, REMEDY])
 
         with tf.control_dependencies([tf.cond(tf.reduce_any(differs), missing, tf.no_op)]):
@@ -149,7 +149,7 @@ class DatasetBuilder:
 
     def roots(self, epoch: Any, first: Any) -> tf.data.Dataset:
         """The samples of an epoch: position, index, label, prepared random values, and what reading each needs."""
-        ops = tensorflow_ops()
+        ops = TENSORFLOW
         size, end = self.stream.reading.samples, self.order.samples
 
         def chunk(number: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from greenload.array_ops import tensorflow_ops
+from greenload.array_ops import TENSORFLOW
 from greenload.backends.base import Records
 from greenload.backends.chain import Chain
 from greenload.backends.tf import backend as tf_backend
@@ -309,7 +309,7 @@ class PlanGraph:
 
     def labels(self, state: State) -> Any:
         """A batch's labels as the pipeline gives them."""
-        return self._layout.labels(state["label"], state.get("numbers"), tensorflow_ops())
+        return self._layout.labels(state["label"], state.get("numbers"), TENSORFLOW)
 
     def chain(self, group: SegmentGroup) -> Callable[[Records], Any]:
         """What runs batches of records through a group's segments; made once, and closed with this object."""

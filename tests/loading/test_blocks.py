@@ -11,7 +11,7 @@ import record_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greenload.array_ops import tensorflow_ops
+from greenload.array_ops import TENSORFLOW
 from greenload.errors import PipelineError, RecordError
 from greenload.loading.load import load
 from greenload.plans.pipeline import Pipeline
@@ -71,7 +71,7 @@ def test_tensorflow_gives_the_same_bits() -> None:
     pytest.importorskip("tensorflow")
     for size, block in ((1000, 64), (257, 3), (2, 5), (1, 1)):
         numbers = permute(np.arange(size), size, 7, 3, block=block)
-        assert permute(np.arange(size), size, 7, 3, tensorflow_ops(), block).numpy().tolist() == numbers.tolist()
+        assert permute(np.arange(size), size, 7, 3, TENSORFLOW, block).numpy().tolist() == numbers.tolist()
 
 
 @pytest.mark.slow

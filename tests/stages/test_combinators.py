@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import greenload as gl
-from greenload.array_ops import tensorflow_ops
+from greenload.array_ops import TENSORFLOW
 from greenload.plans.params import DrawLayout
 from greenload.plans.steps import steps_of
 from greenload.randomness import base
@@ -181,7 +181,7 @@ def test_the_same_bits_in_tensorflow() -> None:
 
     @tf.function
     def compiled(index: Any, sides: Any) -> Any:
-        ops = tensorflow_ops()
+        ops = TENSORFLOW
         numbers = layout.prepare(3, 1, index, ops)
         return numbers, layout.params(numbers, sides, sides, range(3), ops)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import greenload as gl
 from greenload import backends
-from greenload.array_ops import tensorflow_ops
+from greenload.array_ops import TENSORFLOW
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan
 from greenload.stages.base import partners
@@ -246,4 +246,4 @@ def test_partners_have_the_same_bits_in_tensorflow() -> None:
     tf = pytest.importorskip("tensorflow")
     for count in (1, 2, 7, 256):
         uniforms = np.random.default_rng(count).random(count)
-        assert (partners(tf.constant(uniforms), tensorflow_ops()).numpy() == partners(uniforms)).all()
+        assert (partners(tf.constant(uniforms), TENSORFLOW).numpy() == partners(uniforms)).all()

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from greenload.array_ops import tensorflow_ops
+from greenload.array_ops import TENSORFLOW
 from greenload.errors import PipelineError
 from greenload.plans.pipeline import _stage
 from greenload.randomness import base, stage_key, uniforms
@@ -258,7 +258,7 @@ PARAMS = [
 @pytest.mark.parametrize("stage", PARAMS, ids=str)
 def test_params_are_bit_equal_in_tensorflow(stage: Stage) -> None:
     tf = pytest.importorskip("tensorflow")
-    ops = tensorflow_ops()
+    ops = TENSORFLOW
     random = np.random.default_rng(1)
     count = 5000
     height, width = np.floor(np.exp(random.uniform(0, np.log(5001), (2, count)))).astype(np.int64)

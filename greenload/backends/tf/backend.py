@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload.array_ops import tensorflow_ops
+from greenload.array_ops import TENSORFLOW
 from greenload.backends.base import Availability, Images, Records
 from greenload.backends.image_sizes import decode_of, sides_of
 from greenload.backends.readers import Readers
@@ -96,7 +96,7 @@ def _element(place: int | None, lower: Any, numbers: DrawLayout, *, keep: bool, 
         def params(height: Any, width: Any) -> dict[str, Any]:
             assert place is not None
             stage = numbers.stages[place]
-            ops = tensorflow_ops()
+            ops = TENSORFLOW
             # A pipeline without random stages carries no numbers.
             own = numbers.of_stage(state["numbers"], place) if stage.numbers else None
             height, width = ops.i64(height), ops.i64(width)
@@ -114,7 +114,7 @@ def _element(place: int | None, lower: Any, numbers: DrawLayout, *, keep: bool, 
 
 def _fitting(stage: Stage, height: Any, width: Any) -> tuple[Any, Any]:
     """An image's size as it is, or an error where the image is too small for a stage."""
-    enough = stage.large_enough(height, width, tensorflow_ops())
+    enough = stage.large_enough(height, width, TENSORFLOW)
     if enough is None:
         return height, width
     with tf.control_dependencies([tf.debugging.Assert(enough, [stage.why_too_small(), height, width])]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from greenload.array_ops import tensorflow_ops
+from greenload.array_ops import TENSORFLOW
 from greenload.backends import orientation as orienting
 from greenload.backends.base import ENCODED, TableRow
 from greenload.backends.tf.formats import ToReadable, as_it_is, decode_full, ends_as_jpeg
@@ -45,7 +45,7 @@ def decode_crop(
             if turn is None:
                 params = wanted(shape[0], shape[1])
                 return window_of(fitting, shape, tf.cast(params["window"], tf.int32)), params
-            ops = tensorflow_ops()
+            ops = TENSORFLOW
             height, width = orienting.upright_size(ops.i64(shape[0]), ops.i64(shape[1]), turn, ops)
             params = wanted(height, width)
             window = orienting.stored_window(params["window"], height, width, turn, ops)
