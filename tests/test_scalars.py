@@ -103,6 +103,7 @@ def test_what_is_no_number_is_refused(value: Any) -> None:
             make()
 
 
+@pytest.mark.slow
 def test_functions_take_numbers_of_numpy(tmp_path: Path) -> None:
     whole, number = np.int32, np.float32
     made = make_samples(tmp_path / "photos", whole(6), whole(1), whole(2))

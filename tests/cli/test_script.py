@@ -154,6 +154,7 @@ def test_a_script_s_own_help_ends_quietly(
     assert argparse.ArgumentParser.exit.__module__ == "argparse"
 
 
+@pytest.mark.slow
 def test_a_script_that_runs_long_while_it_is_imported_is_named(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,12 +69,14 @@ def test_what_passes_the_exception_over_is_ended_for_it(tmp_path: Path) -> None:
     assert ended(process, tmp_path) == (143, "", "greenload: error: ended by SIGTERM\n")
 
 
+@pytest.mark.slow
 def test_signals_that_are_ignored_stay_so(tmp_path: Path) -> None:
     process = begun("time.sleep(1)", tmp_path, before="signal.signal(signal.SIGHUP, signal.SIG_IGN)\n")  # as nohup does
     process.send_signal(signal.SIGHUP)
     assert ended(process, tmp_path) == (0, "went on\n", "")
 
 
+@pytest.mark.slow
 def test_a_child_ends_by_itself_and_its_parent_hears_nothing(tmp_path: Path) -> None:
     body = """
         child = os.fork()

@@ -55,6 +55,7 @@ def epochs_of(loaded: Any, count: int) -> Any:
     return np.stack([own[np.argsort(order)] for own, order in zip(images, labels, strict=True)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 7])
 def test_each_epoch_has_the_references_pixels(backend: str, size: int) -> None:
     pipeline = pipeline_of(size)
@@ -64,11 +65,13 @@ def test_each_epoch_has_the_references_pixels(backend: str, size: int) -> None:
     assert len({image.tobytes() for image in found[0]}) == COUNT
 
 
+@pytest.mark.slow
 def test_iterate_gives_the_same(backend: str) -> None:
     pipeline = pipeline_of(4)
     assert (epochs_of(gl.iterate(pipeline, backend=backend, epochs=2), 2)[1] == expected(pipeline, 1)).all()
 
 
+@pytest.mark.slow
 def test_behind_batch_and_in_the_last_smaller_one(backend: str) -> None:
     batched = (gl.Batch(7), gl.RandomApply(gl.RandomErasing(1.0, value=5)), gl.RandomChoice(STAGES[1].inside[:1]))
     pipeline = gl.Pipeline(SOURCE, gl.Shuffle(), *batched, seed=2)
@@ -92,6 +95,7 @@ PLACED: list[Mapping[str, str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("placed", PLACED, ids=lambda placed: " ".join(placed.values()))
 def test_each_on_a_backend_of_its_own(placed: Mapping[str, str]) -> None:
     for name in placed.values():
@@ -154,6 +158,7 @@ class Fails(gl.Stage):
         return (Failing(),)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tf", "pillow"])
 @pytest.mark.parametrize("behind", [False, True])
 def test_what_is_not_drawn_is_not_worked_on(name: str, behind: bool) -> None:

@@ -408,6 +408,7 @@ def test_threads_end_with_it(folder: Path, threads: Callable[[], list[str]], bac
     assert list(batches) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["dali-cpu", "pillow"])
 @pytest.mark.parametrize("prefetch", [1, 3])
 def test_only_so_many_batches_are_held(

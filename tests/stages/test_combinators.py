@@ -173,6 +173,7 @@ NESTED = gl.RandomChoice(
 )
 
 
+@pytest.mark.slow
 def test_the_same_bits_in_tensorflow() -> None:
     tf = pytest.importorskip("tensorflow")
     stages = (gl.RandomApply(JITTER, 0.3), NESTED, gl.RandomOrder([JITTER, BLUR, TURN]))

@@ -62,6 +62,7 @@ def test_the_documented_example_runs() -> None:
         assert 0 < sum(kept) < COUNT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tf", "pillow"])
 @pytest.mark.parametrize("stage", [OWN, gl.RandomApply(OWN, 0.5), gl.RandomChoice([OWN, gl.RandomVerticalFlip(1.0)])])
 def test_its_pixels_are_its_references(backend: str, stage: gl.Stage) -> None:
@@ -70,6 +71,7 @@ def test_its_pixels_are_its_references(backend: str, stage: gl.Stage) -> None:
     assert (images == expected(stage)).all()
 
 
+@pytest.mark.slow
 def test_it_may_stand_behind_batch() -> None:
     before, _ = loaded(gl.Pipeline(SOURCE, OWN, gl.Batch(4), seed=3))
     behind, _ = loaded(gl.Pipeline(SOURCE, gl.Batch(4), OWN, seed=3))
@@ -171,6 +173,7 @@ def mixed(pipeline: gl.Pipeline, size: int, epoch: int = 0) -> tuple[Any, Any]:
     return np.concatenate(images), np.concatenate(labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 4, COUNT])
 def test_images_and_labels_are_mixed_alike(size: int) -> None:
     pipeline = gl.Pipeline(SOURCE, *MIX[:2], gl.Batch(size), *MIX[3:], seed=5)
@@ -206,6 +209,7 @@ def test_in_numpy_labels_are_mixed_to_the_bits_of_the_graphs() -> None:
         np.testing.assert_allclose(own, labels[index], atol=1e-7)
 
 
+@pytest.mark.slow
 def test_labels_that_are_drawn_are_the_same_without_tensorflow() -> None:
     usable("pillow")
     pipeline = gl.Pipeline(SOURCE, gl.Shuffle(), gl.OneHot(4), gl.Batch(4), own_stages.Smooth(), seed=5)

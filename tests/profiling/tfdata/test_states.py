@@ -76,6 +76,7 @@ def test_tables_and_variables_are_put_back() -> None:
     assert seeds.state.value.numpy().tolist() == seed
 
 
+@pytest.mark.slow
 def test_tables_that_only_a_group_fills_are_put_back() -> None:
     table = tf.lookup.experimental.MutableHashTable(tf.int64, tf.int64, 0)
     seen = tf.Variable(0)
