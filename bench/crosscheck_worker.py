@@ -193,7 +193,7 @@ def main(name: str) -> None:
             else:
                 found["joules"], found["said"] = tool.end()
                 edge_ns = getattr(tool, "read_ns", None) or [edge_ns[0], time.monotonic_ns()]
-        except Exception as error:  # as above
+        except Exception as error:  # what a tool raises while it reads is an answer as well
             found["error"] = _said(error)
         _answer({"edge_ns": edge_ns, **found})
 

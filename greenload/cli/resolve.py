@@ -111,7 +111,7 @@ def _from_file(path: str) -> ModuleType:
         spec.loader.exec_module(module)
     except GreenloadError:
         raise
-    except Exception as error:
+    except Exception as error:  # a user's file may raise anything; it is named, in one line
         raise UsageError(f"{path}: doesn't import: {error_line(error)}") from error
     return module
 
@@ -127,7 +127,7 @@ def _from_package(origin: str, name: str) -> ModuleType:
                 raise UsageError(f"{name}: {full} doesn't import: {error_line(error)}") from error
         except GreenloadError:
             raise
-        except Exception as error:
+        except Exception as error:  # a user's module may raise anything, too
             raise UsageError(f"{name}: {full} doesn't import: {error_line(error)}") from error
     raise UsageError(f"{name}: there is no ready pipeline and no module of that name; ready ones: {', '.join(ready())}")
 
@@ -147,6 +147,6 @@ def _call(function: object, name: str, data: str | None) -> object:
         made: object = function(data) if parameters and data is not None else function()
     except GreenloadError:
         raise
-    except Exception as error:
+    except Exception as error:  # so may a user's function
         raise UsageError(f"{name} failed: {error_line(error)}") from error
     return made

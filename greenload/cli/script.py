@@ -14,7 +14,7 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, NoReturn
@@ -68,8 +68,7 @@ def running(name: str, arguments: Sequence[str]) -> Iterator[None]:
         end(parser, status, message)
 
     sys.argv = [name, *arguments]
-    setattr(argparse.ArgumentParser, "error", refuse)  # noqa: B010 - its type says that it is a method
-    setattr(argparse.ArgumentParser, "exit", leave)  # noqa: B010
+    _replace_methods(argparse.ArgumentParser, error=refuse, exit=leave)
     try:
         yield
     except _Refused as refused:
@@ -87,8 +86,12 @@ def running(name: str, arguments: Sequence[str]) -> Iterator[None]:
         ) from ended
     finally:
         sys.argv = own
-        setattr(argparse.ArgumentParser, "error", error)  # noqa: B010
-        setattr(argparse.ArgumentParser, "exit", end)  # noqa: B010
+        _replace_methods(argparse.ArgumentParser, error=error, exit=end)
+
+
+def _replace_methods(owner: type, **methods: Callable[..., object]) -> None:
+    for name, method in methods.items():
+        setattr(owner, name, method)
 
 
 @contextmanager

@@ -153,14 +153,14 @@ def _bmp(data: bytes) -> Image:
 
 
 def _webp(data: bytes) -> Image:
-    try:
-        from PIL import _webp as _  # noqa: F401  # the part of Pillow that needs libwebp
-    except ImportError:
+    from PIL import features
+    from PIL.WebPImagePlugin import WebPImageFile
+
+    if not features.check_module("webp"):  # the part of Pillow that needs libwebp
         raise FormatError(
             f"{NO_WEBP}, so it reads no WebP: install libwebp's headers and build it anew, use backend 'tf', or "
             "convert it to JPEG or PNG"
-        ) from None
-    from PIL.WebPImagePlugin import WebPImageFile
+        )
 
     picture = webp(data).picture
     assert picture is not None  # its header was parsed before

@@ -70,15 +70,18 @@ def _turn_of_image(alternatives: Sequence[Alternative], image: Any, chosen: Any,
 
 def _turn_of_batch(alternatives: Sequence[Alternative], images: Any, chosen: Any, params: dict[str, Any]) -> Any:
     for number, apply in enumerate(alternatives):
-        rows = tf.where(chosen == number)
-        images = tf.cond(tf.size(rows) > 0, lambda: _changed(apply, images, rows, params), lambda: images)  # noqa: B023
+        images = _changed(apply, images, tf.where(chosen == number), params)
     return images
 
 
 def _changed(apply: Alternative, images: Any, rows: Any, params: dict[str, Any]) -> Any:
-    """A batch, some of whose rows have gone through an alternative."""
-    own = {name: tf.gather_nd(values, rows) for name, values in params.items()}
-    return tf.tensor_scatter_nd_update(images, rows, apply(tf.gather_nd(images, rows), own))
+    """A batch whose given rows have gone through an alternative; where there are none, it isn't run."""
+
+    def changed() -> Any:
+        own = {name: tf.gather_nd(values, rows) for name, values in params.items()}
+        return tf.tensor_scatter_nd_update(images, rows, apply(tf.gather_nd(images, rows), own))
+
+    return tf.cond(tf.size(rows) > 0, changed, lambda: images)
 
 
 ROWS = (TableRow(p.Choice, choice, DTYPES),)
