@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from greenload.backends import BACKENDS
+from greenload.backends.registry import BACKENDS
 from greenload.stages.registry import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent

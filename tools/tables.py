@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from greenload.backends import BACKENDS
 from greenload.backends.base import Tolerance
+from greenload.backends.registry import BACKENDS
 from greenload.backends.tables import TABLES
 from greenload.errors import PipelineError
 from greenload.sources import formats
