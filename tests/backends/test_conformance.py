@@ -40,7 +40,7 @@ from greenload.stages import (
 from greenload.stages import primitives as p
 from greenload.stages.reference import resize_weights, warp
 
-BACKENDS = ("tf", "dali-cpu", "pillow")
+BACKENDS = ("tf", "dali-cpu", "pillow", "native")
 STAGES = (
     *suite.VALUES,
     *suite.CALLS[:1],

@@ -31,7 +31,7 @@ from greenload.stages import Batch, CenterCrop, Decode, RandomResizedCrop, Stage
 pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.slow
 Pixels = np.ndarray[Any, Any]
-BACKENDS = ("tf", "dali-cpu", "pillow")
+BACKENDS = ("tf", "dali-cpu", "pillow", "native")
 
 
 def decoded(backend: str, data: bytes, *stages: Stage, seed: int = 0) -> Pixels:
