@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import greenload as gl
-from greenload import backends
 from greenload.array_ops import TENSORFLOW
+from greenload.backends import registry
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan
 from greenload.stages.base import partners
@@ -27,7 +27,7 @@ OWN = own_stages.RandomNegative()
 
 
 def usable(name: str) -> None:
-    found = backends.get(name).availability()
+    found = registry.get(name).availability()
     if not found.usable:
         pytest.skip(f"{name}: {found.detail}; {found.remedy}")
 
