@@ -38,7 +38,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for folder in ("greenload", "pipelines"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=ignore)
-    for name in ("pyproject.toml", "LICENSE", PROJECT["project"].get("readme", "LICENSE")):
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "LICENSE", PROJECT["project"].get("readme", "LICENSE")):
         shutil.copy(ROOT / name, copy / name)
     command = [
         sys.executable,

@@ -1,1 +1,1 @@
-"""greenload's own kernel as a backend on the CPU: a segment's steps on one image after another, in compiled code."""
+"""Runs segments in a library of its own in C++: from files' bytes to the batch's memory, without Python on the way."""

@@ -8,11 +8,8 @@ from numpy.typing import NDArray
 from greenload.backends.base import Availability
 from greenload.backends.interface import Replaying
 from greenload.backends.native import library
-from greenload.backends.native.calls import Compiled, addresses_of, lengths_of, probe
-from greenload.backends.native.kernel_step import KernelStep, Op
 from greenload.backends.native.runner import NativeRunner
 from greenload.backends.native.table import TABLE
-from greenload.backends.native.work import Job
 from greenload.backends.readers import Readers
 from greenload.errors import BackendUnavailable
 from greenload.plans.plan import Plan, Segment
@@ -28,7 +25,11 @@ class NativeBackend:
 
     def availability(self) -> Availability:
         """Whether the kernel's library was built and loads, and what it was built with."""
-        return library.availability()
+        why = library.why_missing()
+        if why:
+            detail, _, remedy = why.partition(": ")
+            return Availability(self.name, False, detail, remedy)
+        return Availability(self.name, True, library.version())
 
     def presence(self) -> Availability:
         """The same: this doesn't import TensorFlow."""
@@ -64,7 +65,7 @@ class NativeDecoder:
     """Decodes single plain JPEGs, each wholly."""
 
     def __init__(self) -> None:
-        self._program = Compiled([KernelStep(Op.DECODE)], 0)
+        self._program = library.Program([library.KernelStep(library.Op.DECODE)], 0)
 
     def pixels(self, data: bytes, kind: str) -> NDArray[np.uint8]:
         """A file's pixels, uint8 ``[H, W, 3]``.
@@ -72,15 +73,13 @@ class NativeDecoder:
         Raises:
             FormatError: the kernel can't decode it wholly.
         """
-        plain, (height,), (width,) = probe([data], False, MAX_BYTES)
-        if not plain.all():
+        ((plain, height, width),) = library.probe([data], False, MAX_BYTES).tolist()
+        if not plain:
             raise FormatError("can't be decoded: the kernel doesn't take it for a plain JPEG")
-        done = [np.empty((height, width, 3), np.uint8)]
-        job = Job.over(self._program, addresses_of([data]), lengths_of([data]), np.empty((1, 0)), done)
-        job.run()
-        for reason in job.failures().values():
+        done = np.empty((height, width, 3), np.uint8)
+        for _, reason in self._program.run([data], np.empty((1, 0)), [done]).values():
             raise FormatError(f"can't be decoded: {reason}")
-        return done[0]
+        return done
 
     def close(self) -> None:
         """Nothing is held."""

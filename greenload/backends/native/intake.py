@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from greenload.backends import orientation as orienting
 from greenload.backends.base import Images, Records
 from greenload.backends.image_sizes import decode_of
-from greenload.backends.native.calls import probe
+from greenload.backends.native.library import probe
 from greenload.backends.readers import Foreign, Readers, ppm
 from greenload.errors import RecordError
 from greenload.plans.params import DrawLayout
@@ -125,15 +125,14 @@ class Intake:
 
     def _look(self, images: Any) -> _Looked:
         """What the kernel sees of a batch of files."""
-        plain, height, width = probe(images, self.decode.exif, self.decode.max_bytes)
+        headers = probe(images, self.decode.exif, self.decode.max_bytes)
         turns = np.ones(len(images), np.int64)
-        if not self.decode.exif or plain.all():
-            return _Looked(plain, height, width, turns)
-        odd = np.flatnonzero(~plain).tolist()  # those that are to be turned among them
-        also = probe([images[position] for position in odd], False, self.decode.max_bytes)
-        plain[odd], height[odd], width[odd] = also
-        turns[odd] = [formats.orientation(images[position]) if plain[position] else 1 for position in odd]
-        return _Looked(plain, *orienting.upright_size(height, width, turns), turns)
+        odd = np.flatnonzero(headers[:, 0] == 0).tolist() if self.decode.exif else []
+        if odd:  # those that are to be turned are among them
+            headers[odd] = probe([images[position] for position in odd], False, self.decode.max_bytes)
+            turns[odd] = [formats.orientation(images[position]) if headers[position, 0] else 1 for position in odd]
+        height, width = headers[:, 1:].astype(np.int64).T
+        return _Looked(headers[:, 0] != 0, *orienting.upright_size(height, width, turns), turns)
 
     def _foreign(self, records: Records, looked: _Looked) -> Iterator[tuple[int, Foreign]]:
         able = self.readers.support(self.backend)

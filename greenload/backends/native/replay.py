@@ -11,7 +11,7 @@ from greenload.backends.base import Records
 from greenload.backends.interface import Replay
 from greenload.backends.native.intake import Intake
 from greenload.backends.native.runner import NativeRunner, in_threads
-from greenload.backends.native.work import KernelSteps, Work
+from greenload.backends.native.work import Failures, KernelSteps, Work
 from greenload.backends.readers import Readers, Remembered, ppm
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step
@@ -30,10 +30,9 @@ def pair(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records], rea
     for part in parts:
         taken = intake.take(part)
         works.append(alone.work(taken, part.numbers, None if before is None else before.run(part)))
-        others.append([] if before else [file for _, file in intake.foreign(part)])
+        others.append([file for _, file in intake.foreign(part)] if before is None else [])
     if before is not None:
         before.close()
-    encoded = step.spec_in.encoded
 
     def make(works_on: bool) -> Replay:
         pool = Workers(plan.threads, "native")
@@ -42,9 +41,8 @@ def pair(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records], rea
         def once(i: int) -> None:
             if works_on:
                 readers.as_files(others[i], ppm)
-            jobs = held[i].parts(plan.threads, encoded)
-            calls = [job.run if works_on else _nothing for job in jobs]
-            in_threads(pool if held[i].shared(encoded) else None, calls)
+            calls = [job.run if works_on else job.skip for job in held[i].jobs(plan.threads)]
+            in_threads(pool if held[i].shared else None, calls)
 
         def release() -> None:
             pool.close()
@@ -53,10 +51,6 @@ def pair(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records], rea
         return Replay(len(held), len(parts[0].images), once, release)
 
     return make(True), make(False)
-
-
-def _nothing() -> None:
-    """What a task does in place of a job."""
 
 
 def idle_runner(
@@ -81,13 +75,13 @@ def idle_runner(
 class _IdleNativeRunner(NativeRunner):
     """A runner whose results are whatever lay in their memory."""
 
-    def _through(self, work: Work) -> None:
-        jobs = work.parts(self._threads, self._encoded)
-        in_threads(self._pool if work.shared(self._encoded) else None, [_nothing for _ in jobs])
+    def _through(self, work: Work) -> Failures:
+        in_threads(self._pool if work.shared else None, [job.skip for job in work.jobs(self._threads)])
         images: Any = work.done
         for image in images:
             # The memory is fresh, and its first use, in the last step, takes time: not where a step is replayed.
             image.reshape(-1).view(np.uint8)[::_PAGE] = 0
+        return {}
 
 
 _PAGE = 4096

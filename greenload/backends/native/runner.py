@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import replace
-
-import numpy as np
 
 from greenload.backends.base import Images, Records
 from greenload.backends.native.intake import Intake, Taken
-from greenload.backends.native.work import KernelSteps, Work
+from greenload.backends.native.library import Status
+from greenload.backends.native.work import Failures, KernelSteps, Work
 from greenload.backends.readers import Readers
-from greenload.errors import BackendUnavailable, RecordError, UsageError
+from greenload.errors import BackendUnavailable, UsageError
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step
 from greenload.system.workers import Workers
@@ -27,13 +25,15 @@ class NativeRunner:
         readers: of the plan; closed with the runner.
         steps: the segment's first ones; all if not given.
 
+    Raises:
+        BackendUnavailable: the kernel doesn't take the steps.
+
     Example:
         >>> runner = NativeRunner(plan, plan.segments[0], readers)
         >>> images = runner.run(records)
     """
 
     def __init__(self, plan: Plan, segment: Segment, readers: Readers, steps: Sequence[Step] | None = None) -> None:
-        self._encoded = segment.spec_in.encoded
         self._threads = plan.threads
         self._intake = Intake.of(plan, segment, readers)
         self._steps = KernelSteps(plan, segment, segment.steps if steps is None else steps)
@@ -50,40 +50,39 @@ class NativeRunner:
 
         Raises:
             RecordError: a record is bad; names the first. The runner stays usable.
-            BackendUnavailable: no threads can be started; names the limit. The runner stays usable.
+            BackendUnavailable: no threads can be started, or the kernel failed on an image that is decoded; names the
+                reason. The runner stays usable.
             UsageError: the runner is closed.
         """
         if self._pool.closed:
             raise UsageError("this NativeRunner is closed: make another")
         taken = self._intake.take(records)
         work = self._steps.work(taken, records.numbers)
-        self._through(work)
-        if failures := work.failures():
+        if failures := self._through(work):
             self._again(records, taken, work, failures)
         return work.done
 
-    def _through(self, work: Work) -> None:
-        """All images of a batch through the kernel."""
-        jobs = work.parts(self._threads, self._encoded)
-        in_threads(self._pool if work.shared(self._encoded) else None, [job.run for job in jobs])
+    def _through(self, work: Work) -> Failures:
+        """All images of a batch through the kernel; what it failed on."""
+        return in_threads(self._pool if work.shared else None, [job.run for job in work.jobs(self._threads)])
 
-    def _again(self, records: Records, taken: Taken, work: Work, failures: Mapping[int, str]) -> None:
-        """Images that the kernel refused, decoded by another backend: that decides whether their records are bad.
+    def _again(self, records: Records, taken: Taken, work: Work, failures: Failures) -> None:
+        """Files that the kernel refused, decoded by another backend: that decides whether their records are bad.
 
         Raises:
             RecordError: one is; names the first.
-            BackendUnavailable: the kernel failed on pixels.
+            BackendUnavailable: the kernel failed on pixels, or for want of memory.
         """
-        first, reason = next(iter(failures.items()))
-        if not self._encoded:
-            raise BackendUnavailable(f"the kernel of backend 'native' failed on {records.names[first]}: {reason}")
-        again = self._steps.work(self._intake.again(records, taken, list(failures)), records.numbers, done=work.done)
-        positions = np.array(list(failures))
-        mended = replace(again, jobs=[job.among(positions) for job in again.jobs])
-        for job in mended.jobs:
-            job.run()
-        for position, reason in mended.failures().items():
-            raise RecordError(records.names[position], f"can't be decoded: {reason}")
+        refused = sorted(position for position, (status, _) in failures.items() if status == Status.BAD_FILE)
+        rest = {position: why for position, why in failures.items() if position not in refused}
+        if refused:
+            decoded = self._intake.again(records, taken, refused)
+            again = self._steps.work(decoded, records.numbers, done=work.done)
+            for job in again.jobs(self._threads, refused):
+                rest |= job.run()
+        if rest:
+            first = min(rest)
+            raise BackendUnavailable(f"the kernel failed on {records.names[first]}: {rest[first][1]}")
 
     def close(self) -> None:
         """Wait for batches on their way and end the threads. Calling it twice is harmless."""
@@ -91,17 +90,20 @@ class NativeRunner:
         self._intake.readers.close()
 
 
-def in_threads(pool: Workers | None, calls: Sequence[Callable[[], None]]) -> None:
-    """Calls in a pool's threads, or in this one; all have ended when this returns, or raises what one raised."""
+def in_threads(pool: Workers | None, calls: Iterable[Callable[[], Failures]]) -> Failures:
+    """The failures of calls in a pool's threads, or in this one where there is none; all have ended when this returns
+    or raises."""
+    failures: Failures = {}
     if pool is None:
         for call in calls:
-            call()
-        return
-    tasks: list[Future[None]] = []
+            failures |= call()
+        return failures
+    tasks: list[Future[Failures]] = []
     try:
         for call in calls:
             tasks.append(pool.submit(call))
     finally:
-        wait(tasks)  # all of them, before the batch's memory goes back to its owner
+        wait(tasks)  # before the batch's memory goes back to its owner
     for task in tasks:
-        task.result()
+        failures |= task.result()
+    return failures

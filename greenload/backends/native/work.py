@@ -1,19 +1,19 @@
-"""A batch on its way through the kernel: where its images and results lie, and the programs that it runs in."""
+"""A batch on its way through the kernel: the programs that its images run in, their params, and where results go."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from greenload.backends.base import Images, empty
-from greenload.backends.native.calls import REASON, Compiled, addresses_of, lengths_of, reason_of
 from greenload.backends.native.intake import Taken
-from greenload.backends.native.program import Program
+from greenload.backends.native.layout import Layout
+from greenload.backends.native.library import KernelStep, Program, Status
 from greenload.backends.native.table import TABLE
 from greenload.errors import BackendUnavailable
 from greenload.plans.params import DrawLayout
@@ -27,100 +27,63 @@ ALONE_VALUES = 1 << 19
 millisecond, and tasks cost more than they save."""
 _PROGRAMS = 256  # kept of a segment with a choice
 
+Failures = dict[int, tuple[Status, str]]
+"""What went wrong with images, and why, by their positions in the batch."""
+
 
 @dataclass(frozen=True)
 class Job:
-    """Images that go through one program: of each where it lies, its row of params, and where its result goes."""
+    """Images of a batch that go through one program, one after another in one thread."""
 
-    program: Compiled
-    positions: NDArray[np.int64]
+    program: Program
+    positions: Sequence[int]
     """In the batch."""
-    images: NDArray[np.uint64]
-    """Addresses."""
-    sizes: NDArray[np.int64]
-    """Bytes of files ``[n]``; or of pixels rows, columns and channels ``[n, 3]``."""
+    images: Any
     params: NDArray[np.float64]
-    outs: NDArray[np.uint64]
-    """Addresses."""
-    capacity: NDArray[np.int64]
-    """Bytes of each result."""
-    status: NDArray[np.int32]
-    """Not 0 where the kernel failed."""
-    reasons: NDArray[np.uint8]
+    """``[n, columns]``."""
+    outs: Any
+    """Memory for the results."""
 
-    @classmethod
-    def over(
-        cls,
-        program: Compiled,
-        images: NDArray[np.uint64],
-        sizes: NDArray[np.int64],
-        params: NDArray[np.float64],
-        done: Images,
-    ) -> Job:
-        """All images of a batch, whose results go to ``done``."""
-        count = len(images)
-        outcome = np.zeros(count, np.int32), np.empty((count, REASON), np.uint8)
-        return cls(program, np.arange(count), images, sizes, params, *_places(done), *outcome)
+    def run(self) -> Failures:
+        """All images through the program."""
+        failed = self.program.run(self.images, self.params, self.outs)
+        return {self.positions[index]: why for index, why in failed.items()}
 
-    def run(self) -> None:
-        """All images, one after another, in this thread."""
-        columns = (self.images, self.sizes, self.params, self.outs, self.capacity, self.status, self.reasons)
-        self.program.run(len(self.positions), *(column.ctypes.data for column in columns))
-
-    def parts(self, size: int) -> Iterator[Job]:
-        """The same in parts of so many images, whose outcome is also this one's."""
-        for at in range(0, len(self.positions), size):
-            yield self._of(slice(at, at + size))
-
-    def among(self, positions: NDArray[np.int64]) -> Job:
-        """Those at some positions of the batch."""
-        return self._of(np.isin(self.positions, positions))
-
-    def failures(self) -> dict[int, str]:
-        """Why the kernel failed, by position in the batch."""
-        failed = np.flatnonzero(self.status)
-        return {int(self.positions[row]): reason_of(self.reasons[row]) for row in failed}
-
-    def _of(self, rows: Any) -> Job:
-        return Job(
-            self.program,
-            self.positions[rows],
-            self.images[rows],
-            self.sizes[rows],
-            self.params[rows],
-            self.outs[rows],
-            self.capacity[rows],
-            self.status[rows],
-            self.reasons[rows],
-        )
+    def skip(self) -> Failures:
+        """What a replay does in place of ``run``."""
+        return {}
 
 
 @dataclass(frozen=True)
 class Work:
-    """A whole batch."""
+    """A whole batch, ready to be worked on."""
 
-    jobs: Sequence[Job]
+    images: Any
+    """As they reach the kernel."""
+    params: NDArray[np.float64]
+    """A row an image."""
     done: Images
     """Memory for the results, in order."""
-    values: int
-    """Of all images as they enter, once they are decoded."""
-    images: Any = field(repr=False)
-    """What the jobs' addresses are of."""
+    programs: Sequence[tuple[Program, NDArray[np.int64]]]
+    """Each with the positions of the images that go through it, ascending."""
+    shared: bool
+    """Whether several threads are worth their tasks."""
 
-    def shared(self, encoded: bool) -> bool:
-        """Whether several threads are worth their tasks; ``encoded`` says whether images enter as files."""
-        return encoded or self.values >= ALONE_VALUES
+    def jobs(self, threads: int, only: Sequence[int] | None = None) -> Iterator[Job]:
+        """The batch in parts, one a task, for so many threads; ``only`` some positions of it, if given."""
+        size = max(1, len(self.params) // (threads * TASKS_A_THREAD)) if self.shared else len(self.params)
+        for program, positions in self.programs:
+            own = positions if only is None else positions[np.isin(positions, only)]
+            for begin in range(0, len(own), size):
+                yield self._job(program, own[begin : begin + size])
 
-    def parts(self, threads: int, encoded: bool) -> list[Job]:
-        """The jobs in parts, one a task, for so many threads."""
-        if not self.shared(encoded):
-            return list(self.jobs)
-        size = max(1, sum(len(job.positions) for job in self.jobs) // (threads * TASKS_A_THREAD))
-        return [part for job in self.jobs for part in job.parts(size)]
-
-    def failures(self) -> dict[int, str]:
-        """Why the kernel failed, by position in the batch, ascending."""
-        return dict(sorted(item for job in self.jobs for item in job.failures().items()))
+    def _job(self, program: Program, positions: NDArray[np.int64]) -> Job:
+        rows, first = positions.tolist(), int(positions[0])
+        if rows[-1] - first + 1 == len(rows):  # neighbours
+            part = slice(first, first + len(rows))
+            return Job(program, rows, self.images[part], self.params[part], self.done[part])
+        images, outs = ([values[row] for row in rows] for values in (self.images, self.done))
+        return Job(program, rows, images, self.params[positions], outs)
 
 
 class KernelSteps:
@@ -130,17 +93,20 @@ class KernelSteps:
         plan: that the segment belongs to.
         segment: on backend ``"native"``.
         steps: of the segment; at least one.
+
+    Raises:
+        BackendUnavailable: the kernel doesn't take them.
     """
 
     def __init__(self, plan: Plan, segment: Segment, steps: Sequence[Step]) -> None:
-        self._layout = DrawLayout.of(plan.pipeline)
+        self._draws = DrawLayout.of(plan.pipeline)
         self._first = segment.first
         self._spec_in, self._spec_out = steps[0].spec_in, steps[-1].spec_out
         self._stages = tuple({step.stage for step in steps if step.stage is not None and reads_params(step)})
-        self._program = Program.of(TABLE, steps)
-        self._compiled = functools.lru_cache(_PROGRAMS)(functools.partial(Compiled, columns=self._program.columns))
-        if self._program.straight is not None:
-            self._compiled(self._program.straight)  # what the kernel doesn't take is found before the first batch
+        self._layout = Layout.of(TABLE, steps)
+        self._program = _programs(self._layout.columns)
+        if self._layout.straight is not None:
+            self._program(self._layout.straight)  # what the kernel doesn't take is found before the first batch
         if "bfloat16" in (self._spec_in.dtype, self._spec_out.dtype):
             _know_bfloat16()
 
@@ -155,33 +121,46 @@ class KernelSteps:
             images: the images as they reach these steps, where these aren't the segment's first.
             done: memory for the results; made if not given.
         """
-        params = self._layout.params(numbers, taken.height, taken.width, self._stages, first=self._first)
+        params = self._draws.params(numbers, taken.height, taken.width, self._stages, first=self._first)
         further = taken.further()
-        held: Any = taken.images if images is None else images
-        if self._spec_in.encoded:
-            addresses, sizes = addresses_of(held), lengths_of(held)
-            entering = np.stack([taken.height, taken.width, np.full(len(held), 3)], axis=1)
-        else:
-            held, addresses, entering = _laid_out(held)
-            sizes = entering
+        entering: Any = taken.images if images is None else images
+        count = len(entering)
+        sides = _sides(taken) if self._spec_in.encoded else np.array([image.shape for image in entering], np.int64)
         if done is None:
-            done = self._memory(*self._program.sides(params, further, entering[:, 0], entering[:, 1]), entering[:, 2])
-        count = len(addresses)
-        rows = self._program.rows(params, further)
-        rows = np.empty((count, 0)) if rows is None else np.ascontiguousarray(rows)
-        jobs = []
-        for steps, positions in self._program.groups(params, count):
-            job = Job.over(self._compiled(steps), addresses, sizes, rows, done)
-            jobs.append(job if len(positions) == count else job.among(positions))
-        return Work(jobs, done, int(entering.prod(axis=1).sum()), held)
+            done = self._memory(*self._layout.sides(params, further, sides[:, 0], sides[:, 1]), sides[:, 2])
+        rows = self._layout.rows(params, further)
+        return Work(
+            entering,
+            np.empty((count, 0)) if rows is None else rows,
+            done,
+            [(self._program(steps), positions) for steps, positions in self._layout.groups(params, count)],
+            self._spec_in.encoded or int(sides.prod(axis=1).sum()) >= ALONE_VALUES,
+        )
 
     def _memory(self, height: NDArray[np.int64], width: NDArray[np.int64], channels: NDArray[np.int64]) -> Images:
         """Memory for results of these sizes."""
         dtype = self._spec_out.dtype
         if self._spec_out.static:
             return empty((len(height), *self._spec_out.image_shape), dtype)
-        sides = np.stack([height, width, channels], axis=1).tolist()
-        return [np.empty(shape, np.dtype(dtype)) for shape in sides]
+        return [np.empty(shape, np.dtype(dtype)) for shape in np.stack([height, width, channels], axis=1).tolist()]
+
+
+def _sides(taken: Taken) -> NDArray[np.int64]:
+    """Rows, columns and channels of files, decoded."""
+    return np.stack([taken.height, taken.width, np.full(len(taken.height), 3)], axis=1)
+
+
+def _programs(columns: int) -> Callable[[tuple[KernelStep, ...]], Program]:
+    """Makes programs of steps whose params are among so many, and keeps those of late."""
+
+    @functools.lru_cache(_PROGRAMS)
+    def program(steps: tuple[KernelStep, ...]) -> Program:
+        try:
+            return Program(steps, columns)
+        except ValueError as error:
+            raise BackendUnavailable(f"the kernel of backend 'native' doesn't take these steps: {error}") from None
+
+    return program
 
 
 def _know_bfloat16() -> None:
@@ -194,30 +173,3 @@ def _know_bfloat16() -> None:
         import ml_dtypes  # noqa: F401
     except ImportError as error:
         raise BackendUnavailable(f"NumPy has bfloat16 from ml_dtypes: {error}; pip install ml_dtypes") from None
-
-
-def _laid_out(images: Any) -> tuple[Any, NDArray[np.uint64], NDArray[np.int64]]:
-    """Pixels without gaps, where each image lies, and its rows, columns and channels."""
-    if isinstance(images, np.ndarray):
-        whole = np.ascontiguousarray(images)
-        return whole, _rows_of(whole), np.tile(np.array(whole.shape[1:], np.int64), (len(whole), 1))
-    each = [np.ascontiguousarray(image) for image in images]
-    return each, _addresses(each), np.array([image.shape for image in each], np.int64).reshape(-1, 3)
-
-
-def _places(done: Any) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Where each result goes, and its bytes."""
-    if isinstance(done, np.ndarray):
-        return _rows_of(done), np.full(len(done), done[:1].nbytes)
-    return _addresses(done), np.fromiter((image.nbytes for image in done), np.int64, len(done))
-
-
-def _rows_of(whole: NDArray[Any]) -> NDArray[np.uint64]:
-    """Where each image of a batch lies."""
-    offsets = np.arange(len(whole), dtype=np.uint64) * np.uint64(whole.strides[0])
-    addresses: NDArray[np.uint64] = offsets + np.uint64(whole.ctypes.data)
-    return addresses
-
-
-def _addresses(images: Sequence[NDArray[Any]]) -> NDArray[np.uint64]:
-    return np.fromiter((image.ctypes.data for image in images), np.uint64, len(images))

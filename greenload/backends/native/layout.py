@@ -1,4 +1,4 @@
-"""A segment as programs of the kernel: which steps an image goes through, and where their params lie in its row.
+"""Which of the kernel's steps the images of a segment go through, and where their params lie in an image's row.
 
 Without a ``Choice`` there is one program. With one, images that get the same alternatives share a program.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from greenload.array_ops import NUMPY, Array, Ops
 from greenload.backends.base import BackendTable
-from greenload.backends.native.kernel_step import KernelStep, Op
+from greenload.backends.native.library import KernelStep, Op
 from greenload.backends.native.lowerings import Lowering, Sides
 from greenload.plans.steps import Step
 from greenload.specs import ImageSpec
@@ -23,8 +23,6 @@ from greenload.stages import primitives as p
 
 Group = tuple[tuple[KernelStep, ...], NDArray[np.int64]]
 """The steps of a program, and the positions of the images that go through them, ascending."""
-IDLE = KernelStep(Op.FLIP, count=1)
-"""What stands for no step at all: a flip that doesn't happen."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +87,14 @@ def steps_of(part: Placed | Branches, choices: Iterator[Sequence[int]]) -> Itera
 
 
 @dataclass(frozen=True)
-class Program:
+class Layout:
     """What the kernel does with the images of a segment.
 
     Example:
-        >>> program = Program.of(TABLE, segment.steps)
-        >>> rows = program.rows(params, further)
-        >>> for steps, where in program.groups(params): ...
+        >>> layout = Layout.of(TABLE, segment.steps)
+        >>> rows = layout.rows(params, further)
+        >>> for steps, positions in layout.groups(params, len(rows)):
+        ...     Program(steps, layout.columns).run(…)
     """
 
     parts: tuple[tuple[int | None, Placed | Branches], ...]
@@ -106,7 +105,7 @@ class Program:
     """Of what leaves."""
 
     @classmethod
-    def of(cls, table: BackendTable, steps: Sequence[Step]) -> Program:
+    def of(cls, table: BackendTable, steps: Sequence[Step]) -> Layout:
         """A segment's, or of some of its steps.
 
         Args:
@@ -162,13 +161,13 @@ class Program:
         for group, row in enumerate(different):
             own = iter([part.tolist() for part in np.split(row, ends)])
             steps = tuple(step for _, part in self.parts for step in steps_of(part, own))
-            programs.setdefault(steps or (self._idle,), []).append(np.flatnonzero(which.reshape(-1) == group))
+            programs.setdefault(steps or (self._no_step(),), []).append(np.flatnonzero(which.reshape(-1) == group))
         return [(steps, np.sort(np.concatenate(positions))) for steps, positions in programs.items()]
 
-    @property
-    def _idle(self) -> KernelStep:
+    def _no_step(self) -> KernelStep:
+        """What stands for no step at all: a flip that doesn't happen."""
         dtype = self.spec_out.dtype
-        return replace(IDLE, column=self.columns - 1, dtypes=(dtype, dtype))
+        return KernelStep(Op.FLIP, column=self.columns - 1, dtype_in=dtype, dtype_out=dtype)
 
     def sides(self, params: Mapping[int, Params], further: Params, height: Array, width: Array) -> Sides:
         """Rows and columns of the images that leave, int64 ``[n]``, from those of the images that enter, upright."""
@@ -187,10 +186,10 @@ class _Columns:
     def __init__(self) -> None:
         self.count = 0
 
-    def take(self, step: KernelStep) -> KernelStep:
-        """A step with its first column."""
-        column = self.count if step.count else -1
-        self.count += step.count
+    def take(self, step: KernelStep, count: int) -> KernelStep:
+        """A step with the first of so many columns."""
+        column = self.count if count else -1
+        self.count += count
         return replace(step, column=column)
 
 
@@ -206,4 +205,4 @@ def _placed(
         )
         return Branches(primitive.turns, alternatives)
     lowering: Any = table.lowering(primitive)
-    return Placed(primitive, lowering, tuple(columns.take(step) for step in lowering.steps(primitive, *specs)))
+    return Placed(primitive, lowering, tuple(columns.take(*step) for step in lowering.steps(primitive, *specs)))
