@@ -19,6 +19,7 @@ KERNEL = "greenload/backends/native/kernel"
 # Without contraction every processor gives the same bits.
 COMPILE = ["-O3", "-g0", "-std=c++17", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra"]
 LINK = [f"-Wl,--version-script={KERNEL}/exports.map"]
+OPERATIONS = "greenload.backends.native._operations"
 COMPILERS = 2
 """That work at a time."""
 
@@ -45,6 +46,9 @@ class BuildKernel(build_ext):
                 parts = pool.map(lambda source: compile_all([source], **arguments), sources)
                 return [path for part in parts for path in part]
 
+        if ext.name == OPERATIONS:  # the same copy of the kernel as Python's, beside it
+            kernel = Path(self.get_ext_fullpath("greenload.backends.native._kernel"))
+            ext.extra_link_args = [f"-L{kernel.parent}", f"-l:{kernel.name}", "-ldl", "-Wl,-rpath,$ORIGIN", *LINK]
         self.compiler.compile = compile_each
         try:
             super().build_extension(ext)
@@ -66,7 +70,16 @@ setup(
             language="c++",
             optional=True,
             py_limited_api=True,  # it knows nothing of Python, so one library serves all its versions
-        )
+        ),
+        Extension(
+            OPERATIONS,
+            [f"{KERNEL}/op.cc"],
+            depends=[f"{KERNEL}/abi.h"],
+            extra_compile_args=COMPILE,
+            language="c++",
+            optional=True,
+            py_limited_api=True,
+        ),
     ],
     cmdclass={"build_ext": BuildKernel},
 )

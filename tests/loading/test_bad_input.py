@@ -42,7 +42,7 @@ BROKEN = (
     "broken-huffman-table.jpg",
     "truncated.png",
 )
-UNSUPPORTED = {"tf": ("image.tif",), "dali-cpu": ("image.gif",), "pillow": ("image.tif",)}
+UNSUPPORTED = {"tf": ("image.tif",), "dali-cpu": ("image.gif",), "pillow": ("image.tif",), "native": ("image.tif",)}
 READ = (
     "grey.jpg",
     "cmyk.jpg",
@@ -59,7 +59,7 @@ READ = (
     "image.bmp",
     "image.webp",
 )
-BACKENDS = ["tf", "dali-cpu"]
+BACKENDS = ["tf", "dali-cpu", "native"]
 DECODERS = [*BACKENDS, "pillow"]
 SMALL: tuple[Stage, ...] = (Decode(), CenterCrop(8))
 AUGMENTED: tuple[Stage, ...] = (Decode(), RandomResizedCrop(8, scale=(0.01, 0.1)), RandomHorizontalFlip())
