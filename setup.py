@@ -22,6 +22,7 @@ KERNEL = "greenload/backends/native/kernel"
 COMPILE = ["-O3", "-g0", "-std=c++17", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra"]
 LINK = [f"-Wl,--version-script={KERNEL}/exports.map"]
 OPERATIONS = "greenload.backends.native._operations"
+OPTIONAL = os.environ.get("GREENLOAD_KERNEL") != "required"
 COMPILERS = 2
 """That work at a time."""
 
@@ -55,6 +56,8 @@ class BuildKernel(build_ext):
         try:
             super().build_extension(ext)
         except LinkError:  # a static libjpeg that can't be part of a library
+            if ext.name == OPERATIONS:
+                raise
             ext.extra_link_args = ["-ljpeg", *LINK]
             super().build_extension(ext)
         finally:
@@ -70,7 +73,7 @@ setup(
             extra_compile_args=COMPILE,
             extra_link_args=[*libjpeg(), *LINK],
             language="c++",
-            optional=os.environ.get("GREENLOAD_KERNEL") != "required",
+            optional=OPTIONAL,
             py_limited_api=True,  # it knows nothing of Python, so one library serves all its versions
         ),
         Extension(
@@ -79,7 +82,7 @@ setup(
             depends=[f"{KERNEL}/abi.h"],
             extra_compile_args=COMPILE,
             language="c++",
-            optional=True,
+            optional=OPTIONAL,
             py_limited_api=True,
         ),
     ],

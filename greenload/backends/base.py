@@ -200,15 +200,15 @@ class GraphSegment(Protocol):
     made."""
 
     def sample(self, file: Any) -> tuple[Any, Any]:
-        """Of one file, a scalar string: a file as ``batch`` takes it, and the rows and columns of its image, int64
-        ``[2]``. Fails where it can't be decoded."""
+        """Of one file, a scalar string: a file as ``batch`` takes it, and int64 ``[3]``: rows and columns of its image
+        as it is to be seen, and the EXIF orientation that is to be applied to it. Fails where it can't be decoded."""
 
     def batch(self, images: Any, sizes: Any, numbers: Any) -> BatchOutcome:
         """A batch through all steps.
 
         Args:
             images: files as ``sample`` gives them, strings ``[n]``; or the values of all images one after another.
-            sizes: rows and columns of each, int64 ``[n, 2]``; of pixels rows, columns and channels, ``[n, 3]``.
+            sizes: of each what ``sample`` says of it; of pixels rows, columns and channels; int64 ``[n, 3]``.
             numbers: prepared random values, float64 ``[n, count]``.
         """
 

@@ -13,7 +13,7 @@ from greenload.specs import ImageSpec
 from greenload.system.frameworks import tf
 
 SIZE = "size"
-"""In the state of a sample that enters such a segment as a file: rows and columns of its image."""
+"""In the state of a sample that enters such a segment as a file: what ``GraphSegment.sample`` says of its size."""
 FAILED = "BackendUnavailable: "
 """What the text of an error begins with where a backend failed, but no record is bad."""
 
