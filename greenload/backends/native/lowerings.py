@@ -195,8 +195,8 @@ def _static(primitive: p.Pad | p.Resize) -> bool:
     return primitive.height is not None and primitive.width is not None
 
 
-# Weights of 14 bits that sum to 1: a value near a rounding boundary may fall to either side. Over photographs and noise,
-# with sides from 1 to 400 pixels, 0.07 was the most of any image's mean difference. A pattern of hard edges repeats few
+# Weights of 14 bits that sum to 1: a value near a rounding boundary may fall to either side. Over photographs and noise
+# of 1 to 400 pixels a side, 0.07 was the most of any image's mean difference. A pattern of hard edges repeats few
 # values: 0.29 was seen, and 1 where it is a few pixels wide; a blur of many taps, 0.37.
 _RESIZED = Tolerance(1.0, 0.35)
 _NARROW_PX = 10
