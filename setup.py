@@ -1,12 +1,14 @@
 """Builds the native kernel, a library in C++ that `greenload.backends.native` loads. The rest is in pyproject.toml.
 
 `python setup.py build_ext --inplace` builds it in a checkout. It is optional: where a compiler or libjpeg's header is
-missing the package installs without it. libjpeg is linked in where there is a static one, with its symbols hidden from
-other libraries of the process, which bring versions of their own.
+missing the package installs without it, unless the environment says GREENLOAD_KERNEL=required. libjpeg is linked in
+where there is a static one, with its symbols hidden from other libraries of the process, which bring versions of their
+own.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -64,9 +66,10 @@ setup(
             extra_compile_args=COMPILE,
             extra_link_args=[*libjpeg(), *LINK],
             language="c++",
-            optional=True,
+            optional=os.environ.get("GREENLOAD_KERNEL") != "required",
             py_limited_api=True,  # it knows nothing of Python, so one library serves all its versions
         )
     ],
     cmdclass={"build_ext": BuildKernel},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

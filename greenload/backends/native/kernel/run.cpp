@@ -42,6 +42,7 @@ class Run {
       const int64_t before = image_.bytes();
       step(k);
       scratch_.tally.note(k, before, image_.bytes());
+      if (done_with_ == k) scratch_.tally.note(skipped_, 0, 0);
     }
     deliver();
   }
@@ -211,16 +212,15 @@ class Run {
     const Window size = size_after(k, params(k));
     const size_t after = next(k);
     bool mirrored = mirrored_;
-    const bool both = after < steps_.size() && is_mirror(after);
-    if (both) {
+    if (after < steps_.size() && is_mirror(after)) {
       mirrored = !mirrored;
       skipped_ = after;
+      done_with_ = k;
     }
     Image result = target(k, size.height, size.width, image_.dtype);
     scratch_.resizer.resize(image_, size.height, size.width, steps_[k].flag(GL_ANTIALIAS), mirrored, result.data);
     mirrored_ = false;
     image_ = result;
-    if (both) scratch_.tally.note(after, 0, 0);
   }
 
   bool is_mirror(size_t k) const { return steps_[k].given.op == GL_FLIP && !steps_[k].flag(GL_VERTICAL); }
@@ -282,7 +282,7 @@ class Run {
   Image image_;
   bool turn_ = false;      // which scratch buffer the last result is in
   bool mirrored_ = false;  // the next resize has to
-  size_t skipped_ = SIZE_MAX;  // a flip that a resize has done
+  size_t skipped_ = SIZE_MAX, done_with_ = SIZE_MAX;  // a flip, and the resize that has done it
 };
 
 }  // namespace
