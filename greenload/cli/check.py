@@ -17,7 +17,7 @@ def add_command(add: AddCommand) -> None:
     check.add_argument(
         "--backend",
         default="auto",
-        help="auto, tf, dali-cpu, dali, pillow or native, which is to decode (default %(default)s)",
+        help="the one that is to decode: auto, tf, dali-cpu, dali, pillow or native (default %(default)s)",
     )
 
 
