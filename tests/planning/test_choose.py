@@ -251,9 +251,9 @@ def test_what_is_only_asked_for_or_slower_than_priced_is_left_out(monkeypatch: p
     monkeypatch.setattr(registry, "get", Found)
     shipped = cost_table.reference()
     own = replace(shipped, source=cost_table.OWN)
-    assert planning.usable(cost_table.Costs(shipped)) == ("tf", "dali-cpu")
-    assert planning.usable(cost_table.Costs(shipped), gpu=True) == ("tf", "dali-cpu", "dali")
-    assert planning.usable(cost_table.Costs(own, shipped)) == ("tf", "dali-cpu", "pillow")
+    assert planning.usable(cost_table.Costs(shipped)) == ("tf", "dali-cpu", "native")
+    assert planning.usable(cost_table.Costs(shipped), gpu=True) == ("tf", "dali-cpu", "dali", "native")
+    assert planning.usable(cost_table.Costs(own, shipped)) == ("tf", "dali-cpu", "pillow", "native")
 
 
 def test_a_backend_that_does_not_read_a_kind_of_file_does_not_decode_it() -> None:

@@ -1,7 +1,6 @@
 // The C ABI: no exception leaves it.
 #include "abi.h"
 
-#include <cstring>
 #include <exception>
 #include <memory>
 #include <new>
@@ -66,8 +65,7 @@ int64_t bytes_in(const gl_step& first, const int64_t* size) {
 EXPORT int32_t gl_abi(void) { return GL_ABI; }
 
 EXPORT const char* gl_version(void) {
-  static const bool vectors = strcmp(greenload::simd_name(), "avx2") == 0;
-  return vectors ? JPEG_NAME "; avx2" : JPEG_NAME "; scalar";
+  return greenload::uses_avx2() ? JPEG_NAME "; avx2" : JPEG_NAME "; scalar";
 }
 
 EXPORT gl_program* gl_program_new(const gl_step* steps, int32_t count, int32_t columns, char* reason) {

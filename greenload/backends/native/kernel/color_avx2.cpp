@@ -68,19 +68,14 @@ AVX2 int64_t scale(const uint8_t* in, float* out, int64_t values, const float* s
   return i;
 }
 
-bool usable() {
-  static const bool usable = simd_name()[0] == 'a';
-  return usable;
-}
-
 }  // namespace
 
 int64_t recolor_avx2(const uint8_t* in, uint8_t* out, int64_t pixels, const float* matrix) {
-  return usable() ? recolor(in, out, pixels, matrix) : 0;
+  return uses_avx2() ? recolor(in, out, pixels, matrix) : 0;
 }
 
 int64_t scale_avx2(const uint8_t* in, float* out, int64_t values, const float* scales, const float* offsets) {
-  return usable() ? scale(in, out, values, scales, offsets) : 0;
+  return uses_avx2() ? scale(in, out, values, scales, offsets) : 0;
 }
 
 }  // namespace greenload

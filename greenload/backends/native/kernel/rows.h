@@ -39,7 +39,7 @@ struct RowLoops {
 extern const RowLoops kPortableLoops;
 // The best that this processor has, for a number of channels.
 const RowLoops& row_loops(int channels);
-// "avx2" or "scalar".
-const char* simd_name();
+// Whether this processor has AVX2, and GREENLOAD_NATIVE_SIMD isn't "scalar".
+bool uses_avx2();
 
 }  // namespace greenload

@@ -37,6 +37,7 @@ void across_bytes(const uint8_t* row, int16_t* out, const Columns& columns) {
   auto emit = [&](int64_t i, int sum) { out[i] = static_cast<int16_t>((sum + (1 << (kToQ7 - 1))) >> kToQ7); };
   if (columns.channels == 3) return across<3>(row, columns, emit);
   if (columns.channels == 1) return across<1>(row, columns, emit);
+  if (columns.channels == 4) return across<4>(row, columns, emit);
   across<0>(row, columns, emit);
 }
 
@@ -44,6 +45,7 @@ void across_q7(const int16_t* row, uint8_t* out, const Columns& columns) {
   auto emit = [&](int64_t i, int sum) { out[i] = as_level(sum); };
   if (columns.channels == 3) return across<3>(row, columns, emit);
   if (columns.channels == 1) return across<1>(row, columns, emit);
+  if (columns.channels == 4) return across<4>(row, columns, emit);
   across<0>(row, columns, emit);
 }
 
@@ -76,12 +78,6 @@ bool wants_avx2() {
   return has_avx2() && !(forced && strcmp(forced, "scalar") == 0);
 }
 
-// Asked once: what it says must not change under a running program.
-bool uses_avx2() {
-  static const bool uses = wants_avx2();
-  return uses;
-}
-
 }  // namespace
 
 const RowLoops kPortableLoops = {across_bytes, across_q7, down_bytes, down_q7};
@@ -92,7 +88,11 @@ const RowLoops& row_loops(int channels) {
   return channels == 3 ? kAvx2Loops : mixed;
 }
 
-const char* simd_name() { return uses_avx2() ? "avx2" : "scalar"; }
+// Asked once: what it says must not change under a running program.
+bool uses_avx2() {
+  static const bool uses = wants_avx2();
+  return uses;
+}
 
 void Columns::set(const Q14Axis& axis, int channels_, bool mirrored, bool vectors) {
   out = axis.out;
