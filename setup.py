@@ -79,7 +79,7 @@ setup(
         Extension(
             OPERATIONS,
             [f"{KERNEL}/op.cc"],
-            depends=[f"{KERNEL}/abi.h"],
+            depends=[f"{KERNEL}/abi.h", f"{KERNEL}/chosen_programs.h", f"{KERNEL}/tensorflow_api.h"],
             extra_compile_args=COMPILE,
             language="c++",
             optional=OPTIONAL,

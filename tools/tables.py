@@ -138,10 +138,10 @@ The plan names another backend for every kind that the decoding step's backend d
 among these records: Pillow, DALI on the CPU or TensorFlow, the first of these that can run. `plan.describe()` shows
 it, as in `Decode: tf; palette BMP by pillow; TIFF by dali-cpu`, and so does `readers` in `plan.to_dict()`.
 
-That backend decodes such a file and passes it on as an uncompressed PNG of the same pixels (for `native`: a binary PPM).
-Everything else goes on as for any PNG: the crop, the EXIF orientation (already applied), `on_error`, and the limit of
-`max_bytes`. The limit is the kind's own figure, or 10 bytes a pixel where that is more. A profile counts this work to
-the decoding step. Other files pay nothing for it.
+That backend decodes such a file and passes it on as an uncompressed PNG of the same pixels (to `native` as a binary
+PPM). Everything else goes on as for any PNG: the crop, the EXIF orientation (already applied), `on_error`, and the
+limit of `max_bytes`. The limit is the kind's own figure, or 10 bytes a pixel where that is more. A profile counts this
+work to the decoding step. Other files pay nothing for it.
 
 Before the first epoch the plan counts and names the records looked at that no backend on the machine reads. If these
 are all records, it is an error. `greenload check` and `greenload pack` judge by what `auto` reads here;
@@ -229,10 +229,7 @@ def _number(value: float) -> str:
     if value >= 1e-3:
         return f"{float(f'{value:.2g}'):g}"
     digits, exponent = f"{value:.1e}".split("e")
-    return f"{float(digits):g}·10{str(int(exponent)).translate(_RAISED)}"
-
-
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+    return f"{float(digits):g}e{int(exponent)}"
 
 
 def _files() -> list[list[str]]:

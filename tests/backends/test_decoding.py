@@ -351,7 +351,7 @@ def test_nothing_aborts_the_process(backend: str) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("refused") == 2 * 12, done.stdout
     unread = 1 if backend in OF_PNG else 5  # of those that are too large, too
-    assert done.stdout.count("too large") == 2 * (6 if backend in OF_PNG else 2), done.stdout
+    assert done.stdout.count("too large") == 2 * (6 if backend in OF_PNG else 4), done.stdout
     assert done.stdout.count("is not read by backend") == 2 * unread, done.stdout
 
 

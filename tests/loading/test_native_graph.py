@@ -34,9 +34,13 @@ from greenload.stages import (
     Normalize,
     OneHot,
     Pad,
+    RandomApply,
+    RandomChoice,
     RandomCrop,
     RandomErasing,
     RandomHorizontalFlip,
+    RandomInvert,
+    RandomOrder,
     RandomResizedCrop,
     RandomRotation,
     Resize,
@@ -111,6 +115,7 @@ def in_graph(monkeypatch: pytest.MonkeyPatch) -> None:
 
 LEVELS = Arrays(np.random.default_rng(1).integers(0, 256, (11, 33, 40, 3), np.uint8), np.arange(11))
 FLOATS = Arrays(np.random.default_rng(0).random((11, 20, 30, 1), np.float32), np.arange(11) * 2)
+Erased = RandomErasing(1)
 CASES: dict[str, tuple[Stage, ...]] = {
     "usual": USUAL,
     "shuffled": (Shuffle(), *USUAL),
@@ -127,6 +132,11 @@ CASES: dict[str, tuple[Stage, ...]] = {
         ToDtype("float16"),
     ),
     "padded": (Decode(), Pad(3), RandomCrop(30), OneHot(5)),
+    "choices": (
+        *USUAL,
+        RandomApply(GaussianBlur(3), 0.5),
+        RandomOrder([ColorJitter(0.3), RandomApply(RandomInvert(1.0), 0.5), RandomChoice([RandomRotation(9), Erased])]),
+    ),
     "bfloat16": (*USUAL, ToDtype("bfloat16", scale=True)),
 }
 
@@ -139,8 +149,10 @@ def test_pixels_are_those_of_batches_on_the_host(photos: Files, name: str, in_gr
 
 @pytest.mark.parametrize("source", [LEVELS, FLOATS], ids=["levels", "floats"])
 def test_pixels_that_come_in_stay_in_the_graph(source: Arrays, in_graph: None) -> None:
-    plan = planned(source, (RandomCrop(16), RandomHorizontalFlip(), ToDtype("float32", scale=True)))
-    assert same(collected(gl.load(plan, epochs=2)), collected(gl.iterate(plan, epochs=2)))
+    crops = RandomCrop(16), RandomHorizontalFlip(), ToDtype("float32", scale=True)
+    for stages in (crops, (RandomApply(RandomErasing(1), 0.5),)):  # most images go through no step of the second
+        plan = planned(source, stages)
+        assert same(collected(gl.load(plan, epochs=2)), collected(gl.iterate(plan, epochs=2)))
 
 
 def test_files_of_other_kinds_are_pixels_by_tensorflow(odd: Files, in_graph: None) -> None:

@@ -30,8 +30,8 @@ _DECODED = ImageSpec((None, None, 3), "uint8", HWC)
 
 
 def fits(segment: Segment) -> bool:
-    """Whether a segment can be one operation: its images leave with one size, after the same steps."""
-    return segment.spec_out.static and Layout.of(TABLE, segment.steps).straight is not None
+    """Whether a segment can be one operation: its images leave with one size."""
+    return segment.spec_out.static
 
 
 class NativeGraphSegment:
@@ -49,9 +49,7 @@ class NativeGraphSegment:
         self._segment = segment
         self._decode = decode_of(segment.steps)
         self._layout = Layout.of(TABLE, segment.steps)
-        straight = self._layout.straight
-        assert straight is not None  # as `fits` says
-        self._operation = Operation(straight, self._layout.columns, segment.spec_out)
+        self._operation = Operation(self._layout.chosen_steps(), self._layout.columns, segment.spec_out)
         self._stages = tuple({step.stage for step in segment.steps if step.stage is not None and reads_params(step)})
         self._as_ppm = _as_ppm(self._decode, readers)
         self._odd = _odd(self._decode, self._as_ppm)
@@ -68,12 +66,15 @@ class NativeGraphSegment:
         first, end = self._segment.first, self._segment.end
         enough = self._draws.large_enough(numbers, height, width, TENSORFLOW, first=first, end=end)
         params = self._draws.params(numbers, height, width, self._stages, TENSORFLOW, first=first)
+        drawn = self._layout.choices(params)
+        choices = TENSORFLOW.concat(drawn, -1) if drawn else tf.zeros([tf.size(height), 0], tf.int64)
 
         def run(images: Any, turns: Any) -> tuple[Any, Any, Any]:
             further = {"orientation": turns, "upright_height": height, "upright_width": width}
             rows = self._layout.rows(params, further, TENSORFLOW)
-            nothing = tf.zeros([tf.size(height), 0], tf.float64)
-            return self._operation.run(images, sizes, nothing if rows is None else rows)
+            if rows is None:
+                rows = tf.zeros([tf.size(height), 0], tf.float64)
+            return self._operation.run(images, sizes, rows, choices)
 
         done = run(images, sizes[:, 2])
         if self._segment.spec_in.encoded:
@@ -108,7 +109,8 @@ def _odd(decode: p.Decoding, as_ppm: Convert) -> Convert:
             turn = orientation(file)
             return file, tf.stack([*orienting.upright_size(size[0], size[1], turn, TENSORFLOW), turn])
 
-        return tf.cond(plain, turned, lambda: tuple(as_ppm(file)))
+        readable, size = tf.cond(plain, turned, lambda: tuple(as_ppm(file)))
+        return readable, size
 
     return _apart(convert)
 

@@ -10,7 +10,8 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from greenload.backends.native.library import ABI, DTYPES, FOLDER, KernelStep
+from greenload.backends.native.layout import ChosenStep
+from greenload.backends.native.library import ABI, DTYPES, FOLDER
 from greenload.errors import BackendUnavailable
 from greenload.specs import ImageSpec
 from greenload.system.frameworks import tf
@@ -62,23 +63,24 @@ class Operation:
     """A program of the kernel as an operation that works on whole batches.
 
     Args:
-        steps: with their columns; at least one.
+        steps: with their columns; at least one that all images go through.
         columns: of a row of params.
         spec: of the images that leave, which have one size.
     """
 
-    def __init__(self, steps: Sequence[KernelStep], columns: int, spec: ImageSpec) -> None:
+    def __init__(self, steps: Sequence[ChosenStep], columns: int, spec: ImageSpec) -> None:
         self._program = serialized(steps, columns)
         self._columns = columns
         self._spec = spec
 
-    def run(self, images: Any, sizes: Any, params: Any) -> tuple[Any, Any, Any]:
+    def run(self, images: Any, sizes: Any, params: Any, choices: Any) -> tuple[Any, Any, Any]:
         """A batch, one image after another in the thread that runs the operation.
 
         Args:
             images: files, strings ``[n]``; or the values of all images one after another, in any shape.
             sizes: rows, columns and channels of each image, int64 ``[n, 3]``; of files it is not looked at.
             params: float64 ``[n, columns]``.
+            choices: int64 ``[n, k]``, whose columns the steps name.
 
         Returns:
             The images ``[n, height, width, channels]``; ``gl_status`` of each, int32 ``[n]``; and the reason of each
@@ -89,6 +91,7 @@ class Operation:
             images=images,
             sizes=sizes,
             params=params,
+            choices=choices,
             dtype=tf.as_dtype(self._spec.dtype),
             program=self._program,
             height=height,
@@ -102,12 +105,15 @@ class Operation:
         return batch, status, reasons
 
 
-def serialized(steps: Sequence[KernelStep], columns: int) -> bytes:
+def serialized(steps: Sequence[ChosenStep], columns: int) -> bytes:
     """A program as ``kernel/op.cc`` reads it."""
     return struct.pack("<3i", ABI, len(steps), columns) + b"".join(map(_step, steps))
 
 
-def _step(step: KernelStep) -> bytes:
+def _step(chosen: ChosenStep) -> bytes:
+    step = chosen.step
     dtypes = DTYPES[step.dtype_in], DTYPES[step.dtype_out]
     fields = (step.op, step.flags, step.column, step.height, step.width, *dtypes, len(step.numbers), bool(step.table))
-    return struct.pack(f"<9i{len(step.numbers)}d", *fields, *step.numbers) + step.table
+    choices = [number for choice in chosen.choices for number in choice]
+    head = struct.pack(f"<10i{len(choices)}i", *fields, len(chosen.choices), *choices)
+    return head + struct.pack(f"<{len(step.numbers)}d", *step.numbers) + step.table

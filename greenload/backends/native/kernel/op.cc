@@ -1,124 +1,17 @@
 // The kernel as two operations of TensorFlow, for its graphs. Built without TensorFlow's headers or libraries, on its C
-// API alone: what is used of it is declared here, and looked up in the TensorFlow that has loaded this file. So one
-// file serves several versions of TensorFlow, and none of them is needed to build it.
-#include <dlfcn.h>
-
+// API alone. So one file serves several versions of TensorFlow, and none of them is needed to build it.
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <limits>
-#include <new>
+#include <utility>
 #include <vector>
 
 #include "abi.h"
+#include "chosen_programs.h"
+#include "tensorflow_api.h"
 
 namespace {
-
-// ---- TensorFlow's C API, as in the include folder of TensorFlow 2.20 and 2.21
-
-struct Status;
-struct Tensor;
-struct Construction;
-struct Context;
-struct KernelBuilder;
-struct OpBuilder;
-struct ShapeContext;
-struct Shape;
-struct Dimension;
-
-enum Code { OK = 0, INVALID_ARGUMENT = 3, RESOURCE_EXHAUSTED = 8 };  // tsl_status.h
-enum Type {                                                           // tf_datatype.h
-  FLOAT = 1, DOUBLE = 2, INT32 = 3, UINT8 = 4, INT8 = 6, STRING = 7, INT64 = 9, BOOL = 10, BFLOAT16 = 14, HALF = 19,
-};
-
-// tensorflow/c/tf_status.h, tf_tensor.h, kernels.h, ops.h: name, result, arguments
-#define FUNCTIONS(F)                                                                                       \
-  F(TF_NewStatus, Status*)                                                                                 \
-  F(TF_DeleteStatus, void, Status*)                                                                        \
-  F(TF_SetStatus, void, Status*, Code, const char*)                                                        \
-  F(TF_GetCode, Code, const Status*)                                                                       \
-  F(TF_DeleteTensor, void, Tensor*)                                                                        \
-  F(TF_TensorType, Type, const Tensor*)                                                                    \
-  F(TF_NumDims, int, const Tensor*)                                                                        \
-  F(TF_Dim, int64_t, const Tensor*, int)                                                                   \
-  F(TF_TensorData, void*, const Tensor*)                                                                   \
-  F(TF_TensorElementCount, int64_t, const Tensor*)                                                         \
-  F(TF_GetInput, void, Context*, int, Tensor**, Status*)                                                   \
-  F(TF_AllocateOutput, Tensor*, Context*, int, Type, const int64_t*, int, size_t, Status*)                 \
-  F(TF_OpKernelContext_Failure, void, Context*, Status*)                                                   \
-  F(TF_OpKernelConstruction_Failure, void, Construction*, Status*)                                         \
-  F(TF_OpKernelConstruction_GetAttrSize, void, Construction*, const char*, int32_t*, int32_t*, Status*)    \
-  F(TF_OpKernelConstruction_GetAttrString, void, Construction*, const char*, char*, size_t, Status*)       \
-  F(TF_OpKernelConstruction_GetAttrInt64, void, Construction*, const char*, int64_t*, Status*)             \
-  F(TF_OpKernelConstruction_GetAttrBool, void, Construction*, const char*, unsigned char*, Status*)        \
-  F(TF_OpKernelConstruction_GetAttrType, void, Construction*, const char*, Type*, Status*)                 \
-  F(TF_NewKernelBuilder, KernelBuilder*, const char*, const char*, void* (*)(Construction*),               \
-    void (*)(void*, Context*), void (*)(void*))                                                            \
-  F(TF_RegisterKernelBuilder, void, const char*, KernelBuilder*, Status*)                                  \
-  F(TF_NewOpDefinitionBuilder, OpBuilder*, const char*)                                                    \
-  F(TF_OpDefinitionBuilderAddInput, void, OpBuilder*, const char*)                                         \
-  F(TF_OpDefinitionBuilderAddOutput, void, OpBuilder*, const char*)                                        \
-  F(TF_OpDefinitionBuilderAddAttr, void, OpBuilder*, const char*)                                          \
-  F(TF_OpDefinitionBuilderSetShapeInferenceFunction, void, OpBuilder*, void (*)(ShapeContext*, Status*))   \
-  F(TF_RegisterOpDefinition, void, OpBuilder*, Status*)                                                    \
-  F(TF_NewShapeHandle, Shape*)                                                                             \
-  F(TF_DeleteShapeHandle, void, Shape*)                                                                    \
-  F(TF_ShapeInferenceContextVectorFromSize, Shape*, ShapeContext*, size_t)                                 \
-  F(TF_ShapeInferenceContextGetInput, void, ShapeContext*, int, Shape*, Status*)                           \
-  F(TF_ShapeInferenceContextSetOutput, void, ShapeContext*, int, Shape*, Status*)                          \
-  F(TF_ShapeInferenceContextConcatenateShapes, void, ShapeContext*, Shape*, Shape*, Shape*, Status*)       \
-  F(TF_ShapeInferenceContextSetUnknownShape, void, ShapeContext*, Status*)
-
-#define DECLARED(name, result, ...) result (*name)(__VA_ARGS__);
-FUNCTIONS(DECLARED)
-
-bool found_tensorflow() {
-  void* library = dlopen("libtensorflow_framework.so.2", RTLD_LAZY | RTLD_NOLOAD);
-  if (!library) return false;
-#define FOUND(name, ...)                                                     \
-  name = reinterpret_cast<decltype(name)>(dlsym(library, #name));            \
-  if (!name) return false;
-  FUNCTIONS(FOUND)
-  return true;
-}
-
-// Its strings, whose functions are inline in its headers: tsl/platform/ctstring_internal.h, little-endian. The two low
-// bits of the first byte say the kind. Only what was read of it is written: strings of an output, which are empty.
-struct String {
-  union {
-    struct { uint8_t size; char text[23]; } small;                // kind 0: size << 2
-    struct { uint64_t size; uint64_t capacity; char* text; } large;  // kind 1: size << 2 | 1, from malloc
-    struct { uint32_t size, offset, count; } near;                // kind 2: the text lies so far from here
-    struct { uint64_t size; const char* text; void* owner; } view;   // kind 3
-  };
-};
-static_assert(sizeof(String) == 24, "TF_TString takes 24 bytes");
-
-const uint8_t* text_of(const String& s, int64_t& size) {
-  const char* text = nullptr;
-  switch (s.small.size & 3) {
-    case 0: size = s.small.size >> 2; text = s.small.text; break;
-    case 1: size = s.large.size >> 2; text = s.large.text; break;
-    case 2: size = s.near.size >> 2; text = reinterpret_cast<const char*>(&s) + s.near.offset; break;
-    default: size = s.view.size >> 2; text = s.view.text;
-  }
-  return reinterpret_cast<const uint8_t*>(text);
-}
-
-void write_text(String& s, const char* text) {
-  size_t size = std::strlen(text);
-  if (size < sizeof s.small.text) {
-    s.small.size = static_cast<uint8_t>(size << 2);
-    std::memcpy(s.small.text, text, size + 1);
-    return;
-  }
-  char* copy = static_cast<char*>(std::malloc(size + 1));  // which TensorFlow frees
-  if (!copy) return;
-  std::memcpy(copy, text, size + 1);
-  s.large.size = size << 2 | 1;
-  s.large.capacity = size;
-  s.large.text = copy;
-}
 
 // ---- what both operations need
 
@@ -131,27 +24,29 @@ class Call {
   ~Call() {
     for (Tensor* tensor : tensors_)
       if (tensor) TF_DeleteTensor(tensor);
-    if (TF_GetCode(status_) != OK) TF_OpKernelContext_Failure(context_, status_);
+    if (failed()) TF_OpKernelContext_Failure(context_, status_);
     TF_DeleteStatus(status_);
   }
   bool fail(Code code, const char* text) {
     TF_SetStatus(status_, code, text);
     return false;
   }
-  // Null where it failed; then the call fails.
+  bool failed() const { return TF_GetCode(status_) != OK; }
+  // Both are null where this fails, or has failed before.
   Tensor* input(int index) {
     Tensor* tensor = nullptr;
-    TF_GetInput(context_, index, &tensor, status_);
+    if (!failed()) TF_GetInput(context_, index, &tensor, status_);
     return kept(tensor);
   }
   Tensor* output(int index, Type type, const std::vector<int64_t>& dims, size_t bytes) {
+    if (failed()) return nullptr;
     return kept(TF_AllocateOutput(context_, index, type, dims.data(), static_cast<int>(dims.size()), bytes, status_));
   }
 
  private:
   Tensor* kept(Tensor* tensor) {
     tensors_[count_++] = tensor;
-    return TF_GetCode(status_) == OK ? tensor : nullptr;
+    return failed() ? nullptr : tensor;
   }
   Context* context_;
   Status* status_;
@@ -171,13 +66,13 @@ std::vector<int64_t> dims_of(const Tensor* tensor) {
 }
 
 // No exception may reach TensorFlow.
-template <class Kernel, void (*run)(const Kernel&, Call&)>
+template <class Kernel, void (*run)(Kernel&, Call&)>
 void compute(void* kernel, Context* context) {
   Call call(context);
   try {
     run(*static_cast<Kernel*>(kernel), call);
-  } catch (const std::bad_alloc&) {
-    call.fail(RESOURCE_EXHAUSTED, "greenload: no memory is left");
+  } catch (const std::exception& error) {
+    call.fail(RESOURCE_EXHAUSTED, error.what());
   }
 }
 
@@ -188,8 +83,8 @@ void* create(Construction* construction) {
   try {
     kernel = new Kernel;
     kernel->read(construction, status);
-  } catch (const std::bad_alloc&) {
-    TF_SetStatus(status, RESOURCE_EXHAUSTED, "greenload: no memory is left");
+  } catch (const std::exception& error) {
+    TF_SetStatus(status, RESOURCE_EXHAUSTED, error.what());
   }
   if (TF_GetCode(status) != OK) TF_OpKernelConstruction_Failure(construction, status);
   TF_DeleteStatus(status);
@@ -212,15 +107,15 @@ struct Probe {
   }
 };
 
-void probe(const Probe& kernel, Call& call) {
+void probe(Probe& kernel, Call& call) {
   const Tensor* files = call.input(0);
-  if (!files) return;
+  if (call.failed()) return;
   int64_t count = TF_TensorElementCount(files);
   std::vector<int64_t> dims = dims_of(files);
   Tensor* plain = call.output(0, BOOL, dims, count);
   dims.push_back(2);
-  Tensor* sizes = plain ? call.output(1, INT64, dims, count * 2 * sizeof(int64_t)) : nullptr;
-  if (!sizes) return;
+  Tensor* sizes = call.output(1, INT64, dims, count * 2 * sizeof(int64_t));
+  if (call.failed()) return;
   const String* strings = data_of<String>(files);
   for (int64_t i = 0; i < count; i++) {
     int64_t length = 0;
@@ -246,53 +141,6 @@ void probe_shapes(ShapeContext* context, Status* status) {
 
 // ---- GreenloadRun: images through a program, into a batch
 
-// A program in an attribute, as `op.serialized` in Python writes it, little-endian: int32 GL_ABI, count of steps,
-// columns; then each step: int32 op, flags, column, height, width, dtype_in, dtype_out, count, whether it has a table;
-// its numbers; its table.
-class Reader {
- public:
-  explicit Reader(const std::vector<char>& bytes) : at_(bytes.data()), end_(at_ + bytes.size()) {}
-  template <class Value>
-  bool read(Value* values, size_t count) {
-    if (static_cast<size_t>(end_ - at_) / sizeof(Value) < count) return false;
-    if (count) std::memcpy(values, at_, count * sizeof(Value));
-    at_ += count * sizeof(Value);
-    return true;
-  }
-  size_t left() const { return end_ - at_; }
-
- private:
-  const char *at_, *end_;
-};
-
-gl_program* program_of(const std::vector<char>& bytes, int32_t& columns, char* reason) {
-  Reader reader(bytes);
-  int32_t head[3], fields[9];
-  bool whole = reader.read(head, 3) && head[0] == GL_ABI && head[1] >= 0;
-  if (!whole || static_cast<size_t>(head[1]) > bytes.size() / sizeof fields) {
-    std::strcpy(reason, "the program is of another version");
-    return nullptr;
-  }
-  std::vector<gl_step> steps(head[1]);
-  std::vector<std::vector<double>> numbers(head[1]);
-  std::vector<std::vector<uint8_t>> tables(head[1]);
-  for (size_t i = 0; i < steps.size() && whole; i++) {
-    whole = reader.read(fields, 9) && fields[7] >= 0 && fields[7] <= static_cast<int64_t>(reader.left() / sizeof(double));
-    if (!whole) break;
-    numbers[i].resize(fields[7]);
-    tables[i].resize(fields[8] ? 256 : 0);
-    whole = reader.read(numbers[i].data(), numbers[i].size()) && reader.read(tables[i].data(), tables[i].size());
-    steps[i] = {fields[0], fields[1], fields[2], fields[3], fields[4], fields[5], fields[6], fields[7],
-                numbers[i].empty() ? nullptr : numbers[i].data(), tables[i].empty() ? nullptr : tables[i].data()};
-  }
-  if (!whole || reader.left()) {
-    std::strcpy(reason, "the program is cut off");
-    return nullptr;
-  }
-  columns = head[2];
-  return gl_program_new(steps.data(), head[1], columns, reason);
-}
-
 size_t value_bytes(Type type) {
   switch (type) {
     case UINT8: case INT8: return 1;
@@ -303,13 +151,9 @@ size_t value_bytes(Type type) {
 }
 
 struct Run {
-  gl_program* program = nullptr;
-  int32_t columns = 0;
+  Programs programs;
   int64_t height = 0, width = 0, channels = 0;
   Type type = UINT8;
-  ~Run() {
-    if (program) gl_program_free(program);
-  }
   int64_t bytes() const { return height * width * channels * static_cast<int64_t>(value_bytes(type)); }
   void read(Construction* c, Status* status) {
     int32_t list = 0, length = 0;
@@ -321,11 +165,11 @@ struct Run {
     for (auto side : {std::make_pair("height", &height), {"width", &width}, {"channels", &channels}})
       if (TF_GetCode(status) == OK) TF_OpKernelConstruction_GetAttrInt64(c, side.first, side.second, status);
     if (TF_GetCode(status) != OK) return;
-    if (height > INT32_MAX || width > INT32_MAX || channels > 16)
-      return TF_SetStatus(status, INVALID_ARGUMENT, "greenload: the images would be too large");
+    for (int64_t side : {height, width, channels})
+      if (side < 0 || side > UINT16_MAX)
+        return TF_SetStatus(status, INVALID_ARGUMENT, "greenload: images of these sides can't be made");
     char reason[GL_REASON] = "";
-    program = program_of(bytes, columns, reason);
-    if (!program) TF_SetStatus(status, INVALID_ARGUMENT, reason);
+    if (!programs.read(bytes, reason)) TF_SetStatus(status, INVALID_ARGUMENT, reason);
   }
 };
 
@@ -340,12 +184,12 @@ bool inputs_of(const Tensor* images, const Tensor* sizes, int64_t count, Inputs&
   Type type = TF_TensorType(images);
   if (type == STRING) {
     inputs.sizes.resize(count);
-    if (TF_TensorElementCount(images) != count) return call.fail(INVALID_ARGUMENT, "greenload: not a row for each file");
+    if (TF_TensorElementCount(images) != count) return call.fail(INVALID_ARGUMENT, "greenload: not a file a row");
     const String* strings = data_of<String>(images);
     for (int64_t i = 0; i < count; i++) inputs.images[i] = text_of(strings[i], inputs.sizes[i]);
     return true;
   }
-  if (TF_TensorElementCount(sizes) != 3 * count) return call.fail(INVALID_ARGUMENT, "greenload: not a size for each image");
+  if (TF_TensorElementCount(sizes) != 3 * count) return call.fail(INVALID_ARGUMENT, "greenload: not a size an image");
   inputs.sizes.assign(data_of<int64_t>(sizes), data_of<int64_t>(sizes) + 3 * count);
   const char* at = data_of<char>(images);
   int64_t left = TF_TensorElementCount(images);
@@ -363,35 +207,64 @@ bool inputs_of(const Tensor* images, const Tensor* sizes, int64_t count, Inputs&
   return left == 0 || call.fail(INVALID_ARGUMENT, "greenload: sizes are wrong");
 }
 
-void run(const Run& kernel, Call& call) {
-  const Tensor* images = call.input(0);
-  const Tensor* sizes = images ? call.input(1) : nullptr;
-  const Tensor* params = sizes ? call.input(2) : nullptr;
-  if (!params) return;
-  if (TF_NumDims(params) != 2 || TF_Dim(params, 1) != kernel.columns) {
-    call.fail(INVALID_ARGUMENT, "greenload: params are of another program");
+// A batch on its way: of each image where it lies, where its result goes, and what became of it.
+struct Batch {
+  Inputs inputs;
+  const double* params;
+  const int64_t* choices;
+  int64_t chosen;  // columns of choices
+  std::vector<void*> outs;
+  std::vector<int64_t> bytes;
+  int32_t* status;
+  std::vector<char> reasons;
+
+  void run(gl_program* program, int64_t first, int64_t count, int32_t columns) {
+    size_t each = inputs.sizes.size() / outs.size();
+    gl_run(program, count, &inputs.images[first], &inputs.sizes[each * first], params + first * columns, &outs[first],
+           &bytes[first], status + first, &reasons[first * GL_REASON]);
+  }
+  void run_all(Programs& programs) {
+    int64_t count = outs.size();
+    if (programs.only()) return run(programs.only().get(), 0, count, programs.columns());
+    for (int64_t i = 0; i < count; i++) {
+      Program program = programs.of(choices + i * chosen, &reasons[i * GL_REASON]);
+      if (program) run(program.get(), i, 1, programs.columns());
+      else status[i] = GL_BAD_CALL;
+    }
+  }
+};
+
+void run(Run& kernel, Call& call) {
+  const Tensor *images = call.input(0), *sizes = call.input(1), *params = call.input(2), *choices = call.input(3);
+  if (call.failed()) return;
+  Programs& programs = kernel.programs;
+  if (TF_NumDims(params) != 2 || TF_Dim(params, 1) != programs.columns() || TF_NumDims(choices) != 2 ||
+      TF_Dim(choices, 0) != TF_Dim(params, 0) || TF_Dim(choices, 1) < programs.choices()) {
+    call.fail(INVALID_ARGUMENT, "greenload: params or choices are of another program");
     return;
   }
   int64_t count = TF_Dim(params, 0), bytes = kernel.bytes();
-  Inputs inputs;
-  if (!inputs_of(images, sizes, count, inputs, call)) return;
+  Batch batch;
+  if (!inputs_of(images, sizes, count, batch.inputs, call)) return;
   if (bytes && count > std::numeric_limits<int64_t>::max() / bytes) {
     call.fail(RESOURCE_EXHAUSTED, "greenload: the batch would be too large");
     return;
   }
-  Tensor* batch = call.output(0, kernel.type, {count, kernel.height, kernel.width, kernel.channels}, count * bytes);
-  Tensor* status = batch ? call.output(1, INT32, {count}, count * sizeof(int32_t)) : nullptr;
-  Tensor* reasons = status ? call.output(2, STRING, {count}, count * sizeof(String)) : nullptr;
-  if (!reasons) return;
-  std::vector<void*> outs(count);
-  std::vector<int64_t> each(count, bytes);
-  for (int64_t i = 0; i < count; i++) outs[i] = data_of<char>(batch) + i * bytes;
-  std::vector<char> texts(count * GL_REASON);
-  int32_t* statuses = data_of<int32_t>(status);
-  gl_run(kernel.program, count, inputs.images.data(), inputs.sizes.data(), data_of<double>(params), outs.data(),
-         each.data(), statuses, texts.data());
+  Tensor* done = call.output(0, kernel.type, {count, kernel.height, kernel.width, kernel.channels}, count * bytes);
+  Tensor* status = call.output(1, INT32, {count}, count * sizeof(int32_t));
+  Tensor* reasons = call.output(2, STRING, {count}, count * sizeof(String));
+  if (call.failed() || !count) return;
+  batch.params = data_of<double>(params);
+  batch.choices = data_of<int64_t>(choices);
+  batch.chosen = TF_Dim(choices, 1);
+  batch.outs.resize(count);
+  for (int64_t i = 0; i < count; i++) batch.outs[i] = data_of<char>(done) + i * bytes;
+  batch.bytes.assign(count, bytes);
+  batch.status = data_of<int32_t>(status);
+  batch.reasons.resize(count * GL_REASON);
+  batch.run_all(programs);
   for (int64_t i = 0; i < count; i++)
-    if (statuses[i]) write_text(data_of<String>(reasons)[i], &texts[i * GL_REASON]);
+    if (batch.status[i]) write_text(data_of<String>(reasons)[i], &batch.reasons[i * GL_REASON]);
 }
 
 void run_shapes(ShapeContext* context, Status* status) {  // attributes' numbers can't be asked for: op.py sets them
@@ -400,7 +273,7 @@ void run_shapes(ShapeContext* context, Status* status) {  // attributes' numbers
 
 // ---- registration
 
-template <class Kernel, void (*work)(const Kernel&, Call&)>
+template <class Kernel, void (*work)(Kernel&, Call&)>
 void add(const char* name, std::vector<const char*> inputs, std::vector<const char*> outputs,
          std::vector<const char*> attributes, void (*shapes)(ShapeContext*, Status*), Status* status) {
   OpBuilder* op = TF_NewOpDefinitionBuilder(name);
@@ -421,7 +294,7 @@ __attribute__((constructor)) void register_all() {
   add<Probe, probe>("GreenloadProbe", {"files: string"}, {"plain: bool", "sizes: int64"},
                     {"exif: bool", "max_bytes: int"}, probe_shapes, status);
   if (TF_GetCode(status) == OK)
-    add<Run, run>("GreenloadRun", {"images: T", "sizes: int64", "params: double"},
+    add<Run, run>("GreenloadRun", {"images: T", "sizes: int64", "params: double", "choices: int64"},
                   {"batch: dtype", "status: int32", "reasons: string"},
                   {"T: {string, uint8, int8, half, bfloat16, float}", "dtype: {uint8, int8, half, bfloat16, float}",
                    "program: string", "height: int", "width: int", "channels: int"},
