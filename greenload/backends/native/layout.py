@@ -174,7 +174,7 @@ class Layout:
         return [(steps, np.sort(np.concatenate(positions))) for steps, positions in programs.items()]
 
     def choices(self, params: Mapping[int, Params]) -> list[Array]:
-        """The alternatives at each turn of each ``Choice``, int64 ``[n, turns]``, from the params of stages by index."""
+        """The alternatives at each turn of each ``Choice``, int64 ``[n, turns]``, from stages' params by index."""
         branches = [(index, part) for index, part in self.parts if isinstance(part, Branches)]
         return [own for index, part in branches for own in part.choices(_params(params, index, {}))]
 
