@@ -405,9 +405,7 @@ def test_where_it_is_not_built_the_remedy_is_named(monkeypatch: pytest.MonkeyPat
     seen = registry.get("native").availability()
     assert (seen.usable, seen.detail) == (False, "the kernel isn't built")
     assert seen.remedy == "that takes a compiler, then `make setup`"
-    with pytest.raises(
-        BackendUnavailable, match=r"'native' can't run here: the kernel isn't built; that takes"
-    ):
+    with pytest.raises(BackendUnavailable, match=r"'native' can't run here: the kernel isn't built; that takes"):
         registry.make_runner(plan, plan.segments[0], 2)
     found = {finding.name: finding for finding in doctor.examine() if finding.kind == "backend"}["native"]
     assert not found.usable
