@@ -20,6 +20,7 @@ from setuptools.errors import LinkError
 KERNEL = "greenload/backends/native/kernel"
 # Without contraction every processor gives the same bits.
 COMPILE = ["-O3", "-g0", "-std=c++17", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra"]
+STATIC = "-DGL_STATIC_LIBJPEG"
 LINK = [f"-Wl,--version-script={KERNEL}/exports.map"]
 COMPILERS = 2
 """That work at a time."""
@@ -63,7 +64,7 @@ setup(
             "greenload.backends.native._kernel",
             sorted(map(str, Path(KERNEL).glob("*.cpp"))),
             depends=sorted(map(str, Path(KERNEL).glob("*.[hm]*"))),
-            extra_compile_args=COMPILE,
+            extra_compile_args=[*COMPILE, STATIC],
             extra_link_args=[*libjpeg(), *LINK],
             language="c++",
             optional=os.environ.get("GREENLOAD_KERNEL") != "required",

@@ -19,7 +19,8 @@ class JpegDecoder {
 
   // The pixels of a JPEG, or of a window of them: the same as of the whole, cut out. They lie in `memory`, or in `out`
   // where it isn't null and the whole is decoded: it takes `out_bytes`.
-  Image decode(const uint8_t* file, size_t length, const Window* window, Buffer& memory, uint8_t* out, int64_t out_bytes);
+  Image decode(const uint8_t* file, size_t length, const Window* window, Buffer& memory, uint8_t* out,
+               int64_t out_bytes);
 
  private:
   struct Errors {

@@ -27,8 +27,12 @@ bool has_slack(const Image& image, int64_t y) {
 void Resizer::resize(const Image& in, int64_t height, int64_t width, bool antialias, bool mirrored, uint8_t* out) {
   down_.set(in.height, height, antialias);
   across_.set(in.width, width, antialias);
-  if (in.dtype == GL_FLOAT32) return exact<float>(in, mirrored, out);
-  if (down_.taps > kMostTaps || across_.taps > kMostTaps) return exact<uint8_t>(in, mirrored, out);
+  if (in.dtype == GL_FLOAT32) {
+    return exact<float>(in, mirrored, out);
+  }
+  if (down_.taps > kMostTaps || across_.taps > kMostTaps) {
+    return exact<uint8_t>(in, mirrored, out);
+  }
   fixed(in, mirrored, out);
 }
 
@@ -44,7 +48,9 @@ void Resizer::fixed(const Image& in, bool mirrored, uint8_t* out) {
   }
   // Rows that end too near the end of readable memory are copied.
   copied_from_ = in.height;
-  while (copied_from_ > 0 && !has_slack(in, copied_from_ - 1)) copied_from_--;
+  while (copied_from_ > 0 && !has_slack(in, copied_from_ - 1)) {
+    copied_from_--;
+  }
   if (copied_from_ < in.height) {
     const int64_t pitch = with_slack(in.row_bytes());
     uint8_t* copies = copies_.bytes(pitch * (in.height - copied_from_));
@@ -56,7 +62,9 @@ void Resizer::fixed(const Image& in, bool mirrored, uint8_t* out) {
 }
 
 const uint8_t* Resizer::readable(const Image& in, int64_t y) {
-  if (y < copied_from_) return in.row(y);
+  if (y < copied_from_) {
+    return in.row(y);
+  }
   return copies_.bytes(0) + with_slack(in.row_bytes()) * (y - copied_from_);
 }
 
@@ -64,8 +72,12 @@ const uint8_t* Resizer::readable(const Image& in, int64_t y) {
 int Resizer::weights_of(int64_t o, const int16_t** weights, int64_t* rows) const {
   const int16_t* own = *weights = &q14_down_.weights[o * q14_down_.taps];
   int taps = q14_down_.taps;
-  while (taps > 2 && !own[taps - 1] && !own[taps - 2]) taps -= 2;
-  for (int t = 0; t < taps; t++) rows[t] = row_of(q14_down_.start[o], t, own[t]);
+  while (taps > 2 && !own[taps - 1] && !own[taps - 2]) {
+    taps -= 2;
+  }
+  for (int t = 0; t < taps; t++) {
+    rows[t] = row_of(q14_down_.start[o], t, own[t]);
+  }
   return taps / 2;
 }
 
@@ -80,12 +92,16 @@ void Resizer::down_first(const Image& in, uint8_t* out) {
   for (int64_t o = 0; o < down_.out; o++) {
     const int16_t* weights;
     int pairs = weights_of(o, &weights, numbers);
-    for (int t = 0; t < 2 * pairs; t++) rows[t] = readable(in, numbers[t]);
+    for (int t = 0; t < 2 * pairs; t++) {
+      rows[t] = readable(in, numbers[t]);
+    }
     loops.down_bytes(rows, weights, pairs, blended, in.row_values());
     // A few bytes more may be written, over the next row; of the last there is none.
     bool spare = o + 1 < down_.out && across_.out % 4 == 0;
     loops.across_q7(blended, spare ? out + o * values : last, columns_);
-    if (!spare) memcpy(out + o * values, last, values);
+    if (!spare) {
+      memcpy(out + o * values, last, values);
+    }
   }
 }
 
@@ -123,10 +139,14 @@ void Resizer::exact(const Image& in, bool mirrored, uint8_t* out) {
     const double* weights = &down_.weights[o * down_.taps];
     std::fill(sums, sums + values, 0.0);
     for (int t = 0; t < down_.taps; t++) {
-      if (weights[t] == 0.0) continue;
+      if (weights[t] == 0.0) {
+        continue;
+      }
       const T* row = reinterpret_cast<const T*>(in.row(down_.start[o] + t));
       const double weight = weights[t];
-      for (int64_t i = 0; i < values; i++) sums[i] += weight * row[i];
+      for (int64_t i = 0; i < values; i++) {
+        sums[i] += weight * row[i];
+      }
     }
     T* result = reinterpret_cast<T*>(out) + o * across_.out * channels;
     for (int64_t x = 0; x < across_.out; x++) {
@@ -136,7 +156,9 @@ void Resizer::exact(const Image& in, bool mirrored, uint8_t* out) {
       for (int64_t c = 0; c < channels; c++) {
         double sum = 0.0;
         for (int t = 0; t < across_.taps; t++) {
-          if (own[t] != 0.0) sum += own[t] * pixel[t * channels + c];
+          if (own[t] != 0.0) {
+            sum += own[t] * pixel[t * channels + c];
+          }
         }
         result[x * channels + c] = static_cast<T>(sizeof(T) == 1 ? std::clamp(std::floor(sum + 0.5), 0.0, 255.0) : sum);
       }
@@ -146,7 +168,9 @@ void Resizer::exact(const Image& in, bool mirrored, uint8_t* out) {
 
 void Resizer::trim(size_t limit) {
   for (Buffer* buffer : {&ring_, &line_, &copies_, &sums_}) {
-    if (buffer->size() > limit) buffer->release();
+    if (buffer->size() > limit) {
+      buffer->release();
+    }
   }
 }
 

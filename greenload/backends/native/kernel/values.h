@@ -23,7 +23,9 @@ inline float float_of(uint32_t bits) {
 // Clipped and cut; what is no number is 0.
 inline uint8_t as_uint8(double value) { return value > 0 ? static_cast<uint8_t>(value < 255 ? value : 255) : 0; }
 inline int8_t as_int8(double value) {
-  if (value != value) return 0;
+  if (value != value) {
+    return 0;
+  }
   return static_cast<int8_t>(value < -128 ? -128 : value > 127 ? 127 : value);
 }
 
@@ -34,7 +36,9 @@ float from_float16(uint16_t half);
 // By way of a float32, as ml_dtypes does.
 inline uint16_t as_bfloat16(float value) {
   uint32_t bits = bits_of(value);
-  if (value != value) return static_cast<uint16_t>(bits >> 16 | 0x40);
+  if (value != value) {
+    return static_cast<uint16_t>(bits >> 16 | 0x40);
+  }
   return static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
 inline float from_bfloat16(uint16_t value) { return float_of(static_cast<uint32_t>(value) << 16); }

@@ -30,8 +30,12 @@ void triangles(Axis& axis, double scale) {
     double centre = (o + 0.5) * scale;
     int64_t first = std::max<int64_t>(0, static_cast<int64_t>(std::floor(centre - support - 0.5)));
     int64_t last = std::min<int64_t>(axis.in - 1, static_cast<int64_t>(std::ceil(centre + support - 0.5)));
-    while (first < last && weight(o, first) <= 0) first++;
-    while (first < last && weight(o, last) <= 0) last--;
+    while (first < last && weight(o, first) <= 0) {
+      first++;
+    }
+    while (first < last && weight(o, last) <= 0) {
+      last--;
+    }
     axis.start[o] = first;
     stop[o] = last + 1;
     axis.taps = std::max(axis.taps, static_cast<int>(last - first + 1));
@@ -41,8 +45,12 @@ void triangles(Axis& axis, double scale) {
     double* row = &axis.weights[o * axis.taps];
     int count = static_cast<int>(stop[o] - axis.start[o]);
     double sum = 0.0;
-    for (int i = 0; i < count; i++) sum += row[i] = std::max(0.0, weight(o, axis.start[o] + i));
-    for (int i = 0; i < count; i++) row[i] /= sum;
+    for (int i = 0; i < count; i++) {
+      sum += row[i] = std::max(0.0, weight(o, axis.start[o] + i));
+    }
+    for (int i = 0; i < count; i++) {
+      row[i] /= sum;
+    }
   }
 }
 
@@ -50,7 +58,9 @@ void triangles(Axis& axis, double scale) {
 
 void Axis::set(int64_t in_, int64_t out_, bool antialias_) {
   antialias_ = antialias_ && in_ > out_;  // where an image doesn't shrink both filters are the same
-  if (in == in_ && out == out_ && antialias == antialias_) return;
+  if (in == in_ && out == out_ && antialias == antialias_) {
+    return;
+  }
   in = in_;
   out = out_;
   antialias = antialias_;
@@ -64,7 +74,9 @@ void quantise(const double* weights, int count, int16_t* q14) {
   for (int i = 0; i < count; i++) {
     q14[i] = static_cast<int16_t>(std::lrint(weights[i] * kQ14));
     total += q14[i];
-    if (weights[i] > weights[largest]) largest = i;
+    if (weights[i] > weights[largest]) {
+      largest = i;
+    }
   }
   q14[largest] = static_cast<int16_t>(q14[largest] + kQ14 - total);
 }
@@ -93,7 +105,9 @@ void gaussian(double sigma, int taps, std::vector<double>& weights) {
     double t = (i - taps / 2) / sigma;
     sum += weights[i] = std::exp(-0.5 * (t * t));
   }
-  for (double& weight : weights) weight /= sum;
+  for (double& weight : weights) {
+    weight /= sum;
+  }
 }
 
 }  // namespace greenload

@@ -15,9 +15,9 @@ constexpr int kMostTaps = 32;
 struct Axis {
   int64_t in = 0, out = 0;
   bool antialias = false;
-  int taps = 0;                // of each output; those past its own count are 0
-  std::vector<int64_t> start;  // [out], the first input
-  std::vector<double> weights; // [out, taps]
+  int taps = 0;                 // of each output; those past its own count are 0
+  std::vector<int64_t> start;   // [out], the first input
+  std::vector<double> weights;  // [out, taps]
 
   // Computed anew only where it differs from the last.
   void set(int64_t in, int64_t out, bool antialias);
