@@ -43,6 +43,45 @@ inline uint16_t as_bfloat16(float value) {
 }
 inline float from_bfloat16(uint16_t value) { return float_of(static_cast<uint32_t>(value) << 16); }
 
+// How values of a dtype are read and written: of type Value in memory.
+struct Uint8 {
+  using Value = uint8_t;
+  static double read(uint8_t value) { return value; }
+  static uint8_t write(double value) { return as_uint8(value); }
+};
+struct Int8 {
+  using Value = int8_t;
+  static double read(int8_t value) { return value; }
+  static int8_t write(double value) { return as_int8(value); }
+};
+struct Float16 {
+  using Value = uint16_t;
+  static double read(uint16_t value) { return from_float16(value); }
+  static uint16_t write(double value) { return as_float16(value); }
+};
+struct Bfloat16 {
+  using Value = uint16_t;
+  static double read(uint16_t value) { return from_bfloat16(value); }
+  static uint16_t write(double value) { return as_bfloat16(static_cast<float>(value)); }
+};
+struct Float32 {
+  using Value = float;
+  static double read(float value) { return value; }
+  static float write(double value) { return static_cast<float>(value); }
+};
+
+// Calls `work` with the one of a gl_dtype.
+template <class Work>
+auto by_dtype(int32_t dtype, Work work) {
+  switch (dtype) {
+    case GL_UINT8: return work(Uint8());
+    case GL_INT8: return work(Int8());
+    case GL_FLOAT16: return work(Float16());
+    case GL_BFLOAT16: return work(Bfloat16());
+    default: return work(Float32());
+  }
+}
+
 // Value `index` of memory of a dtype, read and written.
 double read_value(const uint8_t* from, int64_t index, int32_t dtype);
 void write_value(uint8_t* to, int64_t index, int32_t dtype, double value);
