@@ -271,7 +271,7 @@ def _given(step: KernelStep) -> _Step:
     return _Step(int(step.op), flags, step.column, step.height, step.width, *dtypes, len(step.numbers), numbers, table)
 
 
-def _file_pointers(files: Sequence[Any]) -> Any:
+def _file_pointers(files: Any) -> Any:
     return (ctypes.c_char_p * len(files))(*files)
 
 

@@ -261,6 +261,14 @@ def test_every_value_of_the_small_floats_is_read_and_written_as_numpy_does() -> 
         step = KernelStep(Op.AFFINE, dtype_in=name, dtype_out="float32", numbers=(1.0, 0.0))
         result = run([step], every if name == "bfloat16" else every.view(np.float16), every.shape)
         assert np.array_equal(result, every.view(dtype).astype(np.float32), equal_nan=True)
+    halves = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
+    between = (halves[:-1] + halves[1:]) / 2
+    near = [halves, between, np.nextafter(between, np.float32(0)), np.nextafter(between, np.float32(1e9))]
+    floats32 = np.concatenate([*near, -between, [1e-9, 65519.99, 65520, 65536, -1e30]]).astype(np.float32)
+    step = KernelStep(Op.AFFINE, dtype_in="float32", dtype_out="float16", numbers=(1.0, 0.0))
+    given = floats32.reshape(-1, 1, 1)
+    with np.errstate(over="ignore"):
+        assert np.array_equal(run([step], given, given.shape), given.astype(np.float16))
     floats32 = np.random.default_rng(0).integers(0, 1 << 32, (512, 512, 1), np.uint32).view(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         for name, dtype in (("float16", np.float16), ("bfloat16", ml_dtypes.bfloat16)):

@@ -30,7 +30,25 @@ inline int8_t as_int8(double value) {
 }
 
 // Rounded to nearest even, once.
-uint16_t as_float16(double value);
+inline uint16_t as_float16(double value) {
+  uint64_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  const uint16_t sign = static_cast<uint16_t>(bits >> 48 & 0x8000);
+  const double size = std::fabs(value);
+  if (!(size < 65536.0)) {
+    return static_cast<uint16_t>(sign | (value != value ? 0x7E00 : 0x7C00));
+  }
+  if (size < 0x1p-14) {  // in steps of 2⁻²⁴, which is what a double of 2²⁸ has
+    const double steps = size + 0x1p28;
+    memcpy(&bits, &steps, sizeof bits);
+    return static_cast<uint16_t>(sign | (bits & 0x7FF));
+  }
+  // Another bias of the exponent, and 42 bits of the fraction less. Rounding may carry over into the exponent, up to
+  // infinity.
+  bits = (bits & ~(uint64_t{1} << 63)) - (uint64_t{1023 - 15} << 52);
+  bits += (uint64_t{1} << 41) - 1 + (bits >> 42 & 1);
+  return static_cast<uint16_t>(sign | bits >> 42);
+}
 float from_float16(uint16_t half);
 
 // By way of a float32, as ml_dtypes does.
