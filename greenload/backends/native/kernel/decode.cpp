@@ -131,7 +131,7 @@ bool JpegDecoder::exact_in_parts() const {
   return components[0].h_samp_factor <= 2 && components[0].v_samp_factor <= 2;
 }
 
-Image JpegDecoder::decode(const uint8_t* file, size_t length, const Window* window, Buffer& memory, uint8_t* out,
+Image JpegDecoder::decode(const uint8_t* file, size_t length, const Choose& choose, Buffer& memory, uint8_t* out,
                           int64_t out_bytes) {
   struct Stopped {  // however this ends
     JpegDecoder* decoder;
@@ -141,7 +141,7 @@ Image JpegDecoder::decode(const uint8_t* file, size_t length, const Window* wind
     fail(GL_BAD_FILE, "%s", errors_.reason);
   }
   const int64_t height = info_.output_height, width = info_.output_width;
-  const Window wanted = window ? *window : Window{0, 0, height, width};
+  const Window wanted = choose(height, width);
   check_window(wanted, height, width);
   const bool parts = exact_in_parts();
   JDIMENSION left = 0, columns = static_cast<JDIMENSION>(width);
