@@ -229,6 +229,9 @@ void one_file(const std::vector<uint8_t>& file, Random& random, int64_t* counts)
     shape.height = static_cast<int64_t>(program.params[2]);
     shape.width = static_cast<int64_t>(program.params[3]);
   }
+  for (int64_t k = between(random, 0, 3); k > 0; k--) {
+    extend(program, shape, random);
+  }
   if (random() % 20 == 0) {
     spoil(program.params, random);
   }
