@@ -263,8 +263,11 @@ void run(Run& kernel, Call& call) {
   batch.status = data_of<int32_t>(status);
   batch.reasons.resize(count * GL_REASON);
   batch.run_all(programs);
-  for (int64_t i = 0; i < count; i++)
-    if (batch.status[i]) write_text(data_of<String>(reasons)[i], &batch.reasons[i * GL_REASON]);
+  for (int64_t i = 0; i < count; i++) {
+    if (!batch.status[i]) continue;
+    std::memset(batch.outs[i], 0, bytes);  // rather than what this memory held before
+    write_text(data_of<String>(reasons)[i], &batch.reasons[i * GL_REASON]);
+  }
 }
 
 void run_shapes(ShapeContext* context, Status* status) {  // attributes' numbers can't be asked for: op.py sets them
