@@ -52,6 +52,12 @@ def compose(elements: Sequence[Element]) -> Element:
     return plain(chained)
 
 
+def traced_once(function: Function) -> Function:
+    """A function that is traced at its first call: at later ones in other graphs it is one operation of theirs."""
+    traced: Function = tf.function(function, autograph=False)
+    return traced
+
+
 def plain(function: Function) -> Function:
     """A function for tf.data to trace without AutoGraph: it has no control flow to convert, and converting takes time
     and leaves a file for each function that it calls until the process ends."""
@@ -235,11 +241,16 @@ class PlanGraph:
         entering = self.on_samples[-1][0].spec_out
         self.ragged = not entering.encoded and not entering.static and bool(self.segment_groups)
         """Whether images of different sizes go into one batch, to be transferred."""
-        self._kept = ["position", "label", "image"]
+        kept = ["position", "label", "image"]
         if any(group.crosses for group in self.segment_groups):
-            self._kept += ["index", "numbers"]
+            kept += ["index", "numbers"]
         elif self._layout.of_labels or any(tf_backend.reads_numbers(step) for step in self.on_batches):
-            self._kept += ["numbers"]
+            kept += ["numbers"]
+        self.kept = _kept(kept, self.ragged)
+        """Keeps the part of a sample's state that goes into a batch."""
+        # Both are in an epoch's graph twice: the second time where a batch that lacks a record looks for it.
+        self._read_chunk = traced_once(compose([self.reading.chunk]))
+        self._work = traced_once(compose([self.sample(), self.kept]))
 
     def empty_caches(self) -> None:
         """Forget what caches hold: the next pass fills them anew."""
@@ -260,7 +271,7 @@ class PlanGraph:
         """
         reading = self.reading
         chunks = chunks.rebatch(reading.per_call) if reading.per_call else chunks
-        return chunks.map(compose([reading.chunk]), num_parallel_calls=reading.parallel, deterministic=True).unbatch()
+        return chunks.map(self._read_chunk, num_parallel_calls=reading.parallel, deterministic=True).unbatch()
 
     def samples(self, roots: tf.data.Dataset) -> tf.data.Dataset:
         """The samples with their images, in order, on the plan's threads.
@@ -268,16 +279,7 @@ class PlanGraph:
         Args:
             roots: as the method ``roots`` gives them.
         """
-        work = compose([self.sample(), self.kept])
-        return roots.map(work, num_parallel_calls=self.plan.threads, deterministic=True)
-
-    def kept(self, state: State) -> State:
-        """The part of a sample's state that goes into a batch."""
-        done = {key: state[key] for key in self._kept if key in state}
-        if self.ragged:
-            done["sides"] = tf.shape(done["image"])
-            done["image"] = tf.RaggedTensor.from_tensor(tf.reshape(done["image"], [1, -1]))
-        return done
+        return roots.map(self._work, num_parallel_calls=self.plan.threads, deterministic=True)
 
     def finish(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         """``(images, labels)`` of batches of states, through every group."""
@@ -339,6 +341,24 @@ class PlanGraph:
 
 _IN_FLIGHT = 2  # batches in other backends at a time: while the last images of one are worked on or transferred,
 # another keeps the threads busy
+
+
+def _kept(names: Sequence[str], ragged: bool) -> Element:
+    """A function that keeps the part of a sample's state that goes into a batch.
+
+    Args:
+        names: of that part.
+        ragged: whether images of different sizes go into one batch.
+    """
+
+    def element(state: State) -> State:
+        done = {key: state[key] for key in names if key in state}
+        if ragged:
+            done["sides"] = tf.shape(done["image"])
+            done["image"] = tf.RaggedTensor.from_tensor(tf.reshape(done["image"], [1, -1]))
+        return done
+
+    return element
 
 
 def sample_by_sample(element: Element, spec: ImageSpec) -> Element:
