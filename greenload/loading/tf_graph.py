@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from greenload.array_ops import TENSORFLOW
 from greenload.backends.base import Records
 from greenload.backends.chain import Chain
+from greenload.backends.registry import readers_of
 from greenload.backends.tf import backend as tf_backend
 from greenload.backends.tf.backend import Element, State
 from greenload.errors import RecordError
@@ -214,8 +215,8 @@ class PlanGraph:
         lead = next((s for s in plan.segments[:1] if not s.batched), None)
         self.segment_groups = grouped_segments(plan.segments[1:] if lead else plan.segments)
         """What is done to batches, in order."""
-        single = lead.steps if lead else ()
-        lowered = dict(zip(single, tf_backend.elements(plan, single), strict=True))
+        single, readers = lead.steps if lead else (), readers_of(plan)
+        lowered = dict(zip(single, tf_backend.elements(plan, single, readers), strict=True))
         for step in plan.steps:
             if step.kind == "read":
                 self.on_samples.append((step, self.reading.sample))
@@ -231,7 +232,7 @@ class PlanGraph:
         for group in self.segment_groups:
             if not group.crosses:
                 steps = group.segments[0].steps
-                done = tf_backend.elements(plan, steps)
+                done = tf_backend.elements(plan, steps, readers)
                 # As one function, since between its steps images may differ in size, and have params and unrounded
                 # values with them.
                 whole = compose(done)
@@ -315,12 +316,10 @@ class PlanGraph:
 
     def chain(self, group: SegmentGroup) -> Callable[[Records], Any]:
         """What runs batches of records through a group's segments; made once, and closed with this object."""
-        from greenload import backends
-
         if group not in self._chains:
             batch = self.plan.pipeline.batch
             assert batch is not None  # make_plan sees to it
-            self._chains[group] = backends.chain(self.plan, batch.size, group.segments)
+            self._chains[group] = Chain(self.plan, batch.size, group.segments)
         return self._chains[group].run
 
     def crossing(self, batches: tf.data.Dataset, group: SegmentGroup, run: Callable[[Records], Any]) -> tf.data.Dataset:

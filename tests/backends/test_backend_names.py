@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import greenload
-from greenload.backends import BACKENDS
+from greenload.backends.registry import BACKENDS
 
 ROOM = Path(greenload.__file__).parent
 LOOK_UPS = frozenset(("startswith", "endswith", "index", "count", "get", "pop", "remove", "find"))
