@@ -20,6 +20,7 @@ from setuptools.errors import LinkError
 KERNEL = "greenload/backends/native/kernel"
 # Without contraction every processor gives the same bits.
 COMPILE = ["-O3", "-g0", "-std=c++17", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra"]
+STATIC = "-DGL_STATIC_LIBJPEG"
 LINK = [f"-Wl,--version-script={KERNEL}/exports.map"]
 COMPILERS = 2
 """That work at a time."""
@@ -37,6 +38,10 @@ def libjpeg() -> list[str]:
 
 class BuildKernel(build_ext):
     """Compiles several files at a time."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        """A name that Python doesn't take for a module's: it would try to import it."""
+        return str(Path(*fullname.split(".")).with_suffix(".native.so"))
 
     def build_extension(self, ext: Extension) -> None:
         """Compile, then link."""
@@ -63,7 +68,7 @@ setup(
             "greenload.backends.native._kernel",
             sorted(map(str, Path(KERNEL).glob("*.cpp"))),
             depends=sorted(map(str, Path(KERNEL).glob("*.[hm]*"))),
-            extra_compile_args=COMPILE,
+            extra_compile_args=[*COMPILE, STATIC],
             extra_link_args=[*libjpeg(), *LINK],
             language="c++",
             optional=os.environ.get("GREENLOAD_KERNEL") != "required",

@@ -131,7 +131,8 @@ def path() -> Path:
     Raises:
         KernelMissing: it wasn't built.
     """
-    for file in sorted(FOLDER.glob("_kernel*.so")):
+    file = FOLDER / "_kernel.native.so"
+    if file.exists():
         return file
     raise KernelMissing(
         "the kernel isn't built: that takes a C++ compiler and libjpeg's headers (Debian: g++, libjpeg-dev), then "
@@ -187,14 +188,15 @@ class Program:
 
     def run(
         self,
-        images: Sequence[bytes] | Sequence[NDArray[Any]],
+        images: Sequence[bytes] | Sequence[NDArray[Any]] | NDArray[Any],
         params: NDArray[np.float64],
         outs: Sequence[NDArray[Any]] | NDArray[Any],
     ) -> dict[int, tuple[Status, str]]:
         """Run images through it, one after another, in this thread.
 
         Args:
-            images: files' bytes where the first step decodes, else pixels ``[height, width, channels]``.
+            images: files' bytes where the first step decodes, else pixels ``[height, width, channels]``: a list of
+                them, or a batch.
             params: float64 ``[n, columns]``.
             outs: where each result goes: an array an image, of its size and dtype, C-contiguous; or a batch of them.
 
@@ -211,11 +213,10 @@ class Program:
             pointers: Any = _file_pointers(images)
             sizes = np.fromiter(map(len, images), np.int64, count)
         else:
-            images = [np.ascontiguousarray(image) for image in images]
+            images = _contiguous(images)
             pointers = _pointers(images).ctypes
-            sizes = np.array([image.shape for image in images], np.int64).reshape(count, 3)
-        places = _pointers(outs)
-        room = np.fromiter((out.nbytes for out in outs), np.int64, count)
+            sizes = _sizes(images)
+        places, room = _pointers(outs), _room(outs)
         failed = _library().gl_run(
             self._handle,
             count,
@@ -271,8 +272,29 @@ def _given(step: KernelStep) -> _Step:
     return _Step(int(step.op), flags, step.column, step.height, step.width, *dtypes, len(step.numbers), numbers, table)
 
 
-def _file_pointers(files: Sequence[Any]) -> Any:
+def _file_pointers(files: Any) -> Any:
     return (ctypes.c_char_p * len(files))(*files)
+
+
+def _contiguous(images: Any) -> Sequence[NDArray[Any]] | NDArray[Any]:
+    """Images without gaps."""
+    if isinstance(images, np.ndarray):
+        return np.ascontiguousarray(images)
+    return [np.ascontiguousarray(image) for image in images]
+
+
+def _sizes(images: Sequence[NDArray[Any]] | NDArray[Any]) -> NDArray[np.int64]:
+    """int64 ``[n, 3]``: height, width, channels."""
+    if isinstance(images, np.ndarray):
+        return np.tile(np.array(images.shape[1:], np.int64), (len(images), 1))
+    return np.array([image.shape for image in images], np.int64).reshape(len(images), 3)
+
+
+def _room(outs: Sequence[NDArray[Any]] | NDArray[Any]) -> NDArray[np.int64]:
+    """Bytes of each."""
+    if isinstance(outs, np.ndarray):
+        return np.full(len(outs), outs.nbytes // max(len(outs), 1), np.int64)
+    return np.fromiter((out.nbytes for out in outs), np.int64, len(outs))
 
 
 def _pointers(arrays: Sequence[NDArray[Any]] | NDArray[Any]) -> NDArray[np.uintp]:

@@ -33,7 +33,9 @@ struct gl_program : Program {
 namespace {
 
 void say(char* reason, const char* text) {
-  if (reason) snprintf(reason, GL_REASON, "%s", text);
+  if (reason) {
+    snprintf(reason, GL_REASON, "%s", text);
+  }
 }
 
 // Runs `work`; its gl_status, and why it isn't GL_OK.
@@ -64,9 +66,7 @@ int64_t bytes_in(const gl_step& first, const int64_t* size) {
 
 EXPORT int32_t gl_abi(void) { return GL_ABI; }
 
-EXPORT const char* gl_version(void) {
-  return greenload::uses_avx2() ? JPEG_NAME "; avx2" : JPEG_NAME "; scalar";
-}
+EXPORT const char* gl_version(void) { return greenload::uses_avx2() ? JPEG_NAME "; avx2" : JPEG_NAME "; scalar"; }
 
 EXPORT gl_program* gl_program_new(const gl_step* steps, int32_t count, int32_t columns, char* reason) {
   gl_program* program = nullptr;
@@ -76,9 +76,11 @@ EXPORT gl_program* gl_program_new(const gl_step* steps, int32_t count, int32_t c
 
 EXPORT void gl_program_free(gl_program* program) { delete program; }
 
-EXPORT void gl_probe(int64_t count, const uint8_t* const* files, const int64_t* lengths, int32_t exif, int64_t max_bytes,
-                     gl_header* headers) {
-  for (int64_t i = 0; i < count; i++) headers[i] = greenload::probe(files[i], lengths[i], exif != 0, max_bytes);
+EXPORT void gl_probe(int64_t count, const uint8_t* const* files, const int64_t* lengths, int32_t exif,
+                     int64_t max_bytes, gl_header* headers) {
+  for (int64_t i = 0; i < count; i++) {
+    headers[i] = greenload::probe(files[i], lengths[i], exif != 0, max_bytes);
+  }
 }
 
 EXPORT int64_t gl_run(gl_program* program, int64_t count, const void* const* images, const int64_t* sizes,
@@ -98,7 +100,9 @@ EXPORT int64_t gl_run(gl_program* program, int64_t count, const void* const* ima
                            static_cast<uint8_t*>(outs[i]), bytes[i]);
     });
     failed += status[i] != GL_OK;
-    if (scratch) scratch->tally.finish_image(bytes_in(program->steps()[0].given, sizes + i * sides), bytes[i]);
+    if (scratch) {
+      scratch->tally.finish_image(bytes_in(program->steps()[0].given, sizes + i * sides), bytes[i]);
+    }
     if (status[i] == GL_BAD_CALL && scratch) {
       // Memory may have run out half way through a table.
       scratch->tally.finish(program->counters());

@@ -21,14 +21,18 @@ void look_up_values(const Image& in, const Image& out, const uint8_t* table, int
     T* to = reinterpret_cast<T*>(out.row(y));
     const int64_t values = in.row_values();
     if (tables == 1) {
-      for (int64_t i = 0; i < values; i++) to[i] = entries[from[i]];
+      for (int64_t i = 0; i < values; i++) {
+        to[i] = entries[from[i]];
+      }
     } else if (tables == 3) {
       for (int64_t i = 0; i < values; i += 3) {
         const T first = entries[from[i]], second = entries[256 + from[i + 1]], third = entries[512 + from[i + 2]];
         to[i] = first, to[i + 1] = second, to[i + 2] = third;
       }
     } else {
-      for (int64_t i = 0; i < values; i++) to[i] = entries[i % tables * 256 + from[i]];
+      for (int64_t i = 0; i < values; i++) {
+        to[i] = entries[i % tables * 256 + from[i]];
+      }
     }
   }
 }
@@ -38,9 +42,35 @@ template <class T>
 void scale_values(const T* from, float* to, int64_t begin, int64_t end, const float* scales, const float* offsets) {
   int64_t i = begin;
   for (; i + kRepeat <= end; i += kRepeat) {
-    for (int k = 0; k < kRepeat; k++) to[i + k] = from[i + k] * scales[k] + offsets[k];
+    for (int k = 0; k < kRepeat; k++) {
+      to[i + k] = from[i + k] * scales[k] + offsets[k];
+    }
   }
-  for (int k = 0; i < end; i++, k++) to[i] = from[i] * scales[k] + offsets[k];
+  for (int k = 0; i < end; i++, k++) {
+    to[i] = from[i] * scales[k] + offsets[k];
+  }
+}
+
+// In float64, rounded once.
+template <class Before, class After>
+void convert(const Image& in, const Image& out, const std::vector<double>& scales, const std::vector<double>& offsets) {
+  const int64_t period = static_cast<int64_t>(scales.size());
+  for (int64_t y = 0; y < in.height; y++) {
+    const auto* from = reinterpret_cast<const typename Before::Value*>(in.row(y));
+    auto* to = reinterpret_cast<typename After::Value*>(out.row(y));
+    if (period == 1) {
+      const double scale = scales[0], offset = offsets[0];
+      for (int64_t i = 0; i < in.row_values(); i++) {
+        to[i] = After::write(Before::read(from[i]) * scale + offset);
+      }
+      continue;
+    }
+    for (int64_t x = 0; x < in.width; x++, from += period, to += period) {
+      for (int64_t c = 0; c < period; c++) {
+        to[c] = After::write(Before::read(from[c]) * scales[c] + offsets[c]);
+      }
+    }
+  }
 }
 
 }  // namespace
@@ -58,7 +88,9 @@ Affine::Affine(const double* numbers, int count, int32_t dtype_in, int32_t dtype
       row_offsets_.push_back(static_cast<float>(offsets_[i % channels]));
     }
   }
-  if (!is_byte(dtype_in) || dtype_out == GL_FLOAT32) return;
+  if (!is_byte(dtype_in) || dtype_out == GL_FLOAT32) {
+    return;
+  }
   table_.resize(static_cast<size_t>(channels) * 256 * item_bytes(dtype_out));
   for (int c = 0; c < channels; c++) {
     for (int v = 0; v < 256; v++) {
@@ -69,7 +101,9 @@ Affine::Affine(const double* numbers, int count, int32_t dtype_in, int32_t dtype
 }
 
 void Affine::by_table(const Image& in, const Image& out) const {
-  if (item_bytes(dtype_out_) == 1) return look_up_values<uint8_t>(in, out, table_.data(), channels());
+  if (item_bytes(dtype_out_) == 1) {
+    return look_up_values<uint8_t>(in, out, table_.data(), channels());
+  }
   look_up_values<uint16_t>(in, out, table_.data(), channels());
 }
 
@@ -95,14 +129,15 @@ void Affine::apply(const Image& in, const Image& out) const {
   if (channels != 1 && channels != in.channels) {
     fail(GL_BAD_CALL, "numbers for %d channels of an image of %d", channels, in.channels);
   }
-  if (!table_.empty()) return by_table(in, out);
-  if (!row_scales_.empty()) return in_float32(in, out);
-  for (int64_t y = 0; y < in.height; y++) {
-    for (int64_t i = 0; i < in.row_values(); i++) {
-      const int c = channels == 1 ? 0 : static_cast<int>(i % channels);
-      write_value(out.row(y), i, dtype_out_, read_value(in.row(y), i, dtype_in_) * scales_[c] + offsets_[c]);
-    }
+  if (!table_.empty()) {
+    return by_table(in, out);
   }
+  if (!row_scales_.empty()) {
+    return in_float32(in, out);
+  }
+  by_dtype(dtype_in_, [&](auto before) {
+    by_dtype(dtype_out_, [&](auto after) { convert<decltype(before), decltype(after)>(in, out, scales_, offsets_); });
+  });
 }
 
 }  // namespace greenload

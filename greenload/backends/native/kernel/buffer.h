@@ -22,7 +22,9 @@ class Buffer {
     if (size > size_ || !data_) {
       release();
       data_ = static_cast<uint8_t*>(aligned_alloc(64, (size + kSlack + 63) / 64 * 64));
-      if (!data_) throw std::bad_alloc();
+      if (!data_) {
+        throw std::bad_alloc();
+      }
       size_ = size;
     }
     return data_;

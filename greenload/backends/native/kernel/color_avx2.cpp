@@ -42,9 +42,9 @@ AVX2 int64_t recolor(const uint8_t* in, uint8_t* out, int64_t pixels, const floa
   int64_t i = 0;
   // 28 bytes are read.
   for (; i + 10 <= pixels; i += 8, in += 24, out += 24) {
-    __m256i eight = _mm256_inserti128_si256(
-        _mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(in))),
-        _mm_loadu_si128(reinterpret_cast<const __m128i*>(in + 12)), 1);
+    __m256i eight =
+        _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(in))),
+                                _mm_loadu_si128(reinterpret_cast<const __m128i*>(in + 12)), 1);
     __m256 r = channel(eight, 0), g = channel(eight, 1), b = channel(eight, 2);
     __m256i rgb = _mm256_or_si256(levels(r, g, b, m), _mm256_slli_epi32(levels(r, g, b, m + 4), 8));
     rgb = _mm256_shuffle_epi8(_mm256_or_si256(rgb, _mm256_slli_epi32(levels(r, g, b, m + 8), 16)), close);

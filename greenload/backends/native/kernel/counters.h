@@ -1,8 +1,8 @@
 // What each step has done: images, bytes, and its CPU time by own clocks.
 //
 // Between steps the monotonic clock is read, which is no system call. The thread's CPU clock is one, so it is read only
-// now and then, and what it says is shared out among the steps as the monotonic clock saw them: time in which the thread
-// didn't run is nobody's. Where images take microseconds only some of them are timed.
+// now and then, and what it says is shared out among the steps as the monotonic clock saw them: time in which the
+// thread didn't run is nobody's. Where images take microseconds only some of them are timed.
 #pragma once
 #include <atomic>
 #include <cstdint>

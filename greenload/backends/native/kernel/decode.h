@@ -2,6 +2,7 @@
 #pragma once
 #include <csetjmp>
 #include <cstdio>
+#include <functional>
 
 #include <jpeglib.h>
 
@@ -17,9 +18,13 @@ class JpegDecoder {
   JpegDecoder(const JpegDecoder&) = delete;
   JpegDecoder& operator=(const JpegDecoder&) = delete;
 
-  // The pixels of a JPEG, or of a window of them: the same as of the whole, cut out. They lie in `memory`, or in `out`
-  // where it isn't null and the whole is decoded: it takes `out_bytes`.
-  Image decode(const uint8_t* file, size_t length, const Window* window, Buffer& memory, uint8_t* out, int64_t out_bytes);
+  // What is to be decoded of an image of a height and width.
+  using Choose = std::function<Window(int64_t, int64_t)>;
+
+  // The pixels of a JPEG in a window: the same as of the whole, cut out. They lie in `memory`, or in `out` where it
+  // isn't null and whole rows are decoded: it takes `out_bytes`.
+  Image decode(const uint8_t* file, size_t length, const Choose& choose, Buffer& memory, uint8_t* out,
+               int64_t out_bytes);
 
  private:
   struct Errors {

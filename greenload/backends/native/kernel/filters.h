@@ -5,8 +5,8 @@
 
 namespace greenload {
 
-// The image seen through `matrix` [2, 3], which takes an output pixel's centre to a place in the input. Bilinear; a pixel
-// outside counts as `fill`.
+// The image seen through `matrix` [2, 3], which takes an output pixel's centre to a place in the input. Bilinear; a
+// pixel outside counts as `fill`.
 void warp(const Image& in, const double* matrix, double fill, uint8_t* out);
 
 class Blur {

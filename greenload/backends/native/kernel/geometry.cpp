@@ -52,9 +52,13 @@ void mirror(const Image& in, const Image& out) {
       uint8_t* left = in.row(y);
       uint8_t* right = out.row(y) + (in.width - 1) * bytes;
       if (in_place) {
-        for (; left < right; left += bytes, right -= bytes) A::swap(left, right, bytes);
+        for (; left < right; left += bytes, right -= bytes) {
+          A::swap(left, right, bytes);
+        }
       } else {
-        for (int64_t x = 0; x < in.width; x++, left += bytes, right -= bytes) A::move(right, left, bytes);
+        for (int64_t x = 0; x < in.width; x++, left += bytes, right -= bytes) {
+          A::move(right, left, bytes);
+        }
       }
     }
   });
@@ -66,7 +70,9 @@ void fill(uint8_t* to, const uint8_t* pixel, int bytes, int64_t count) {
     return;
   }
   by_pixel_size(bytes, [&](auto kind) {
-    for (int64_t i = 0; i < count; i++) Access<decltype(kind)>::move(to + i * bytes, pixel, bytes);
+    for (int64_t i = 0; i < count; i++) {
+      Access<decltype(kind)>::move(to + i * bytes, pixel, bytes);
+    }
   });
 }
 
@@ -78,7 +84,9 @@ void copy(const Image& in, uint8_t* out) {
     memcpy(out, in.data, bytes * in.height);
     return;
   }
-  for (int64_t y = 0; y < in.height; y++) memcpy(out + y * bytes, in.row(y), bytes);
+  for (int64_t y = 0; y < in.height; y++) {
+    memcpy(out + y * bytes, in.row(y), bytes);
+  }
 }
 
 bool turn_transposes(int orientation) { return orientation >= 5; }
@@ -104,7 +112,9 @@ void turn(const Image& in, int orientation, uint8_t* out) {
 }
 
 void flip(const Image& in, bool vertical, const Image& out) {
-  if (!vertical) return mirror(in, out);
+  if (!vertical) {
+    return mirror(in, out);
+  }
   const int64_t bytes = in.row_bytes();
   if (in.data == out.data) {
     for (int64_t y = 0; y < in.height / 2; y++) {
@@ -112,7 +122,9 @@ void flip(const Image& in, bool vertical, const Image& out) {
     }
     return;
   }
-  for (int64_t y = 0; y < in.height; y++) memcpy(out.row(in.height - 1 - y), in.row(y), bytes);
+  for (int64_t y = 0; y < in.height; y++) {
+    memcpy(out.row(in.height - 1 - y), in.row(y), bytes);
+  }
 }
 
 void pad(const Image& in, int64_t top, int64_t left, const uint8_t* pixel, const Image& out) {
@@ -130,7 +142,9 @@ void pad(const Image& in, int64_t top, int64_t left, const uint8_t* pixel, const
 
 void erase(const Image& image, int64_t top, int64_t left, int64_t height, int64_t width, const uint8_t* pixel) {
   const int bytes = image.pixel_bytes();
-  for (int64_t y = top; y < top + height; y++) fill(image.row(y) + left * bytes, pixel, bytes, width);
+  for (int64_t y = top; y < top + height; y++) {
+    fill(image.row(y) + left * bytes, pixel, bytes, width);
+  }
 }
 
 }  // namespace greenload

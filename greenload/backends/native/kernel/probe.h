@@ -7,8 +7,8 @@
 
 namespace greenload {
 
-constexpr int kMostScans = 100;                     // jpeg.py, _MOST_SCANS
-constexpr int64_t kMostValues = int64_t{1} << 29;   // base.py, MAX_VALUES
+constexpr int kMostScans = 100;                    // jpeg.py, _MOST_SCANS
+constexpr int64_t kMostValues = int64_t{1} << 29;  // base.py, MAX_VALUES
 
 gl_header probe(const uint8_t* file, int64_t length, bool exif, int64_t max_bytes);
 

@@ -17,8 +17,8 @@ struct Columns {
   int taps = 0;
   std::vector<int32_t> offset;   // [out, filled up to 4 with the last]: of the first value that a pixel reads
   std::vector<int16_t> weights;  // [out, taps]
-  // For AVX2, of 3 channels: each weight as often as a vector needs it, one vector for 4 taps of a pixel; or, where there
-  // are 2 taps, for 2 pixels.
+  // For AVX2, of 3 channels: each weight as often as a vector needs it, one vector for 4 taps of a pixel; or, where
+  // there are 2 taps, for 2 pixels.
   std::vector<int16_t> spread;
 
   // `mirrored`: pixels from right to left.

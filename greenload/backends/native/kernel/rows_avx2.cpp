@@ -28,7 +28,8 @@ AVX2 inline void store32(void* to, __m256i v) { _mm256_storeu_si256(static_cast<
 
 // Two weights as _mm256_madd_epi16 takes them.
 AVX2 inline __m256i weight_pair(const int16_t* w) {
-  return _mm256_set1_epi32(static_cast<int>(static_cast<uint16_t>(w[0]) | static_cast<uint32_t>(static_cast<uint16_t>(w[1])) << 16));
+  return _mm256_set1_epi32(
+      static_cast<int>(static_cast<uint16_t>(w[0]) | static_cast<uint32_t>(static_cast<uint16_t>(w[1])) << 16));
 }
 
 // Levels × Q14 of four pixels, to 12 values of Q7. Writes 14.
@@ -131,9 +132,15 @@ AVX2 inline void across_blocks(const typename Kind::In* row, typename Kind::Out*
 
 template <class Kind>
 AVX2 inline void across(const typename Kind::In* row, typename Kind::Out* out, const Columns& columns) {
-  if (columns.taps == 2) return across_two_taps<Kind>(row, out, columns);
-  if (columns.taps == 4) return across_blocks<Kind, 1>(row, out, columns);
-  if (columns.taps == 8) return across_blocks<Kind, 2>(row, out, columns);
+  if (columns.taps == 2) {
+    return across_two_taps<Kind>(row, out, columns);
+  }
+  if (columns.taps == 4) {
+    return across_blocks<Kind, 1>(row, out, columns);
+  }
+  if (columns.taps == 8) {
+    return across_blocks<Kind, 2>(row, out, columns);
+  }
   across_blocks<Kind, 0>(row, out, columns);
 }
 
@@ -154,7 +161,9 @@ AVX2 void down_bytes(const uint8_t* const* rows, const int16_t* weights, int pai
     return;
   }
   __m256i pair[kMostTaps / 2 + 1];
-  for (int k = 0; k < pairs; k++) pair[k] = weight_pair(weights + 2 * k);
+  for (int k = 0; k < pairs; k++) {
+    pair[k] = weight_pair(weights + 2 * k);
+  }
   const __m256i half = _mm256_set1_epi32(1 << 6), zero = _mm256_setzero_si256();
   for (int64_t i = 0; i < values; i += 32) {
     __m256i s0 = half, s1 = half, s2 = half, s3 = half;
@@ -191,7 +200,9 @@ AVX2 inline __m256i thirty_two(const int16_t* const* rows, const int16_t* weight
 
 AVX2 void down_q7(const int16_t* const* rows, const int16_t* weights, int pairs, uint8_t* out, int64_t values) {
   int64_t i = 0;
-  for (; i + 32 <= values; i += 32) store32(out + i, thirty_two(rows, weights, pairs, i));
+  for (; i + 32 <= values; i += 32) {
+    store32(out + i, thirty_two(rows, weights, pairs, i));
+  }
   if (i < values) {  // rows have slack, the result has none
     alignas(32) uint8_t last[32];
     store32(last, thirty_two(rows, weights, pairs, i));
@@ -213,7 +224,9 @@ void spread_for_avx2(Columns& columns) {
     for (int64_t o = 0; o < filled; o++) {
       // Pixels 0 and 2 of four in one vector, 1 and 3 in the next.
       int16_t* to = &columns.spread[((o & ~3) / 2 + (o & 1)) * kLanes + (o >> 1 & 1) * 8];
-      for (int i = 0; i < 8; i++) to[i] = columns.weights[o * 2 + (i & 1)];
+      for (int i = 0; i < 8; i++) {
+        to[i] = columns.weights[o * 2 + (i & 1)];
+      }
     }
     return;
   }
@@ -221,7 +234,9 @@ void spread_for_avx2(Columns& columns) {
   int16_t* to = columns.spread.data();
   for (int64_t block = 0; block < filled * taps / 4; block++, to += kLanes) {
     const int16_t* from = &columns.weights[block * 4];
-    for (int i = 0; i < kLanes; i++) to[i] = from[(i >> 3) * 2 + (i & 1)];
+    for (int i = 0; i < kLanes; i++) {
+      to[i] = from[(i >> 3) * 2 + (i & 1)];
+    }
   }
 }
 

@@ -18,11 +18,15 @@ constexpr int64_t kMostBytes = int64_t{1} << 31;  // of an image between steps
 
 // A param that must be a whole number.
 int64_t whole(double value) {
-  if (!(value >= 0.0 && value < 0x1p31) || value != std::floor(value)) fail(GL_BAD_CALL, "%g is no size or place", value);
+  if (!(value >= 0.0 && value < 0x1p31) || value != std::floor(value)) {
+    fail(GL_BAD_CALL, "%g is no size or place", value);
+  }
   return static_cast<int64_t>(value);
 }
 
-Window window_of(const double* params) { return {whole(params[0]), whole(params[1]), whole(params[2]), whole(params[3])}; }
+Window window_of(const double* params) {
+  return {whole(params[0]), whole(params[1]), whole(params[2]), whole(params[3])};
+}
 
 class Run {
  public:
@@ -38,11 +42,17 @@ class Run {
       take(input, size);
     }
     for (size_t k = first; k < steps_.size(); k++) {
-      if (k == skipped_ || idle(k)) continue;
+      if (idle(k)) {
+        continue;
+      }
       const int64_t before = image_.bytes();
-      step(k);
+      const size_t last = step(k);
       scratch_.tally.note(k, before, image_.bytes());
-      if (done_with_ == k) scratch_.tally.note(skipped_, 0, 0);
+      while (k < last) {  // what it has done as well costs nothing
+        if (!idle(++k)) {
+          scratch_.tally.note(k, 0, 0);
+        }
+      }
     }
     deliver();
   }
@@ -54,7 +64,8 @@ class Run {
   bool idle(size_t k) const {
     const gl_step& step = steps_[k].given;
     switch (step.op) {
-      case GL_FLIP: case GL_LOOKUP: return params(k)[0] == 0.0;
+      case GL_FLIP:
+      case GL_LOOKUP: return params(k)[0] == 0.0;
       case GL_COLOR: return (step.flags & GL_MAYBE) && params(k)[12] == 0.0;
       case GL_ERASE: return params(k)[2] == 0.0;
       case GL_TURN: return params(k)[0] == 1.0;
@@ -64,15 +75,18 @@ class Run {
 
   // The next step that does something; the number of steps where there is none.
   size_t next(size_t k) const {
-    do k++;
-    while (k < steps_.size() && idle(k));
+    do {
+      k++;
+    } while (k < steps_.size() && idle(k));
     return k;
   }
 
   // Whether a result of step k can be written into the batch: what follows works in place, or does nothing.
   bool is_last(size_t k) const {
     for (size_t j = k + 1; j < steps_.size(); j++) {
-      if (!steps_[j].in_place() && !idle(j)) return false;
+      if (!steps_[j].in_place() && !idle(j)) {
+        return false;
+      }
     }
     return true;
   }
@@ -81,14 +95,15 @@ class Run {
   Image target(size_t k, int64_t height, int64_t width, int32_t dtype) {
     const int64_t row = width * image_.channels * item_bytes(dtype);
     if (height < 1 || width < 1 || row > kMostBytes / height) {
-      fail(GL_BAD_CALL, "an image of %lld × %lld pixels", static_cast<long long>(height), static_cast<long long>(width));
+      fail(GL_BAD_CALL, "an image of %lld × %lld pixels", static_cast<long long>(height),
+           static_cast<long long>(width));
     }
     if (is_last(k)) {
       check_size(height * row);
       return dense(out_, height, width, image_.channels, dtype);
     }
-    turn_ = !turn_;
-    Buffer& buffer = scratch_.between[turn_];
+    second_ = !second_;
+    Buffer& buffer = scratch_.between[second_];
     Image result = dense(buffer.bytes(height * row), height, width, image_.channels, dtype);
     result.end = buffer.end();
     return result;
@@ -128,33 +143,56 @@ class Run {
   void decode(const uint8_t* file, size_t length) {
     Window window;
     const bool part = steps_[0].flag(GL_WINDOW);
-    if (part) window = window_of(params(0));
+    if (part) {
+      window = window_of(params(0));
+    }
     if (length > 2 && file[0] == 'P' && file[1] == '6') {
       image_ = decode_ppm(file, length, part ? &window : nullptr);
     } else {
-      image_ = scratch_.jpeg.decode(file, length, part ? &window : nullptr, scratch_.decoded,
-                                    is_last(0) ? out_ : nullptr, out_bytes_);
+      auto choose = [&](int64_t height, int64_t width) {
+        return needed(part ? window : Window{0, 0, height, width}, height, width);
+      };
+      image_ = scratch_.jpeg.decode(file, length, choose, scratch_.decoded, is_last(0) ? out_ : nullptr, out_bytes_);
     }
     scratch_.tally.note(0, static_cast<int64_t>(length), image_.bytes());
   }
 
-  void step(size_t k) {
+  // Of what is to be decoded as much as what follows needs: a resize may be followed by a crop.
+  Window needed(const Window& window, int64_t height, int64_t width) {
+    check_window(window, height, width);
+    const size_t after = next(0);
+    if (after == steps_.size() || steps_[after].given.op != GL_RESIZE) {
+      return window;
+    }
+    source_ = {0, 0, window.height, window.width};
+    size_t last;
+    const Window read = resampling(after, &last).reads();
+    source_.top = read.top;
+    source_.left = read.left;
+    return {window.top + read.top, window.left + read.left, read.height, read.width};
+  }
+
+  // Does a step; which is the last that it did.
+  size_t step(size_t k) {
     const Step& step = steps_[k];
     switch (step.given.op) {
-      case GL_TURN: return turn(k);
-      case GL_CROP: return crop(window_of(params(k)));
-      case GL_PAD: return pad(k);
       case GL_RESIZE: return resize(k);
-      case GL_FLIP: return flip(k);
-      case GL_ERASE: return erase(k);
-      case GL_WARP: return replace(k, [&](uint8_t* to) { warp(image_, params(k), in_dtype(step.numbers[0]), to); });
-      case GL_BLUR: return replace(k, [&](uint8_t* to) {
-        scratch_.blur.apply(image_, params(k)[0], step.given.height, step.given.width, to);
-      });
-      case GL_COLOR: return change(k, [&](const Image& to) { recolor(image_, params(k), to); });
-      case GL_LOOKUP: return change(k, [&](const Image& to) { look_up(image_, step.table.data(), to); });
-      case GL_AFFINE: return affine(k);
+      case GL_TURN: turn(k); break;
+      case GL_CROP: crop(window_of(params(k))); break;
+      case GL_PAD: pad(k); break;
+      case GL_FLIP: flip(k); break;
+      case GL_ERASE: erase(k); break;
+      case GL_WARP: replace(k, [&](uint8_t* to) { warp(image_, params(k), in_dtype(step.numbers[0]), to); }); break;
+      case GL_BLUR:
+        replace(k, [&](uint8_t* to) {
+          scratch_.blur.apply(image_, params(k)[0], step.given.height, step.given.width, to);
+        });
+        break;
+      case GL_COLOR: change(k, [&](const Image& to) { recolor(image_, params(k), to); }); break;
+      case GL_LOOKUP: change(k, [&](const Image& to) { look_up(image_, step.table.data(), to); }); break;
+      case GL_AFFINE: affine(k); break;
     }
+    return k;
   }
 
   // Steps of which each pixel depends on several.
@@ -175,9 +213,12 @@ class Run {
 
   void turn(size_t k) {
     const int64_t orientation = whole(params(k)[0]);
-    if (orientation < 1 || orientation > 8) fail(GL_BAD_CALL, "no orientation %lld", static_cast<long long>(orientation));
+    if (orientation < 1 || orientation > 8) {
+      fail(GL_BAD_CALL, "no orientation %lld", static_cast<long long>(orientation));
+    }
     const bool transposes = turn_transposes(static_cast<int>(orientation));
-    Image result = target(k, transposes ? image_.width : image_.height, transposes ? image_.height : image_.width, image_.dtype);
+    Image result =
+        target(k, transposes ? image_.width : image_.height, transposes ? image_.height : image_.width, image_.dtype);
     greenload::turn(image_, static_cast<int>(orientation), result.data);
     image_ = result;
   }
@@ -192,7 +233,9 @@ class Run {
 
   Window size_after(size_t k, const double* size) const {
     const gl_step& step = steps_[k].given;
-    if (step.height) return {0, 0, step.height, step.width};
+    if (step.height) {
+      return {0, 0, step.height, step.width};
+    }
     return {0, 0, whole(size[0]), whole(size[1])};
   }
 
@@ -207,20 +250,50 @@ class Run {
     image_ = result;
   }
 
-  // A flip right before it or right behind it costs nothing: columns are resampled from right to left.
-  void resize(size_t k) {
+  // A resize with the flips and crops around it, which cost nothing: columns are resampled from right to left, and only
+  // the window's pixels are. `last` becomes the last step that it does.
+  Resampling resampling(size_t k, size_t* last) const {
     const Window size = size_after(k, params(k));
-    const size_t after = next(k);
-    bool mirrored = mirrored_;
-    if (after < steps_.size() && is_mirror(after)) {
-      mirrored = !mirrored;
-      skipped_ = after;
-      done_with_ = k;
+    if (size.height < 1 || size.width < 1 || size.height > kMostBytes / size.width) {
+      fail(GL_BAD_CALL, "a resize to %lld × %lld pixels", static_cast<long long>(size.height),
+           static_cast<long long>(size.width));
     }
-    Image result = target(k, size.height, size.width, image_.dtype);
-    scratch_.resizer.resize(image_, size.height, size.width, steps_[k].flag(GL_ANTIALIAS), mirrored, result.data);
-    mirrored_ = false;
+    Window part = size;
+    bool mirrored = mirrored_;
+    *last = k;
+    for (size_t j = next(k); j < steps_.size(); j = next(j)) {
+      if (is_mirror(j)) {
+        mirrored = !mirrored;
+      } else if (steps_[j].given.op == GL_CROP) {
+        const Window window = window_of(params(j));
+        check_window(window, part.height, part.width);
+        part.left += mirrored ? part.width - window.left - window.width : window.left;
+        part.top += window.top;
+        part.height = window.height;
+        part.width = window.width;
+      } else {
+        break;
+      }
+      *last = j;
+    }
+    const bool antialias = steps_[k].flag(GL_ANTIALIAS);
+    return {{source_.height, size.height, part.top, part.height, source_.top, antialias},
+            {source_.width, size.width, part.left, part.width, source_.left, antialias},
+            mirrored};
+  }
+
+  size_t resize(size_t k) {
+    if (!source_.height) {
+      source_ = {0, 0, image_.height, image_.width};
+    }
+    size_t last;
+    const Resampling wanted = resampling(k, &last);
+    Image result = target(last, wanted.down.count, wanted.across.count, image_.dtype);
+    scratch_.resizer.resize(image_, wanted, result.data);
     image_ = result;
+    mirrored_ = false;
+    source_ = Window();
+    return last;
   }
 
   bool is_mirror(size_t k) const { return steps_[k].given.op == GL_FLIP && !steps_[k].flag(GL_VERTICAL); }
@@ -238,14 +311,16 @@ class Run {
     const Window window = window_of(params(k));
     check_window(window, image_.height, image_.width);
     change(k, [&](const Image& to) {
-      if (to.data != image_.data) copy(image_, to.data);
+      if (to.data != image_.data) {
+        copy(image_, to.data);
+      }
       greenload::erase(to, window.top, window.left, window.height, window.width, pixel(steps_[k].numbers));
     });
   }
 
   void affine(size_t k) {
-    Image result = steps_[k].in_place() ? target_in_place(k)
-                                        : target(k, image_.height, image_.width, steps_[k].given.dtype_out);
+    Image result =
+        steps_[k].in_place() ? target_in_place(k) : target(k, image_.height, image_.width, steps_[k].given.dtype_out);
     steps_[k].affine->apply(image_, result);
     image_ = result;
   }
@@ -269,7 +344,9 @@ class Run {
   }
 
   void deliver() {
-    if (image_.data == out_) return check_size(image_.bytes());
+    if (image_.data == out_) {
+      return check_size(image_.bytes());
+    }
     check_size(image_.bytes());
     copy(image_, out_);
   }
@@ -280,9 +357,9 @@ class Run {
   uint8_t* out_;
   int64_t out_bytes_;
   Image image_;
-  bool turn_ = false;      // which scratch buffer the last result is in
+  bool second_ = false;    // which scratch buffer the last result is in
   bool mirrored_ = false;  // the next resize has to
-  size_t skipped_ = SIZE_MAX, done_with_ = SIZE_MAX;  // a flip, and the resize that has done it
+  Window source_ = {};     // for the next resize: how large its image is as a whole, and where what was decoded begins
 };
 
 }  // namespace

@@ -23,7 +23,8 @@ struct Place {
 };
 
 Place place_of(const double* m, int64_t column, int64_t row) {
-  return {m[0] * (column + 0.5) + m[1] * (row + 0.5) + m[2] - 0.5, m[3] * (column + 0.5) + m[4] * (row + 0.5) + m[5] - 0.5};
+  return {m[0] * (column + 0.5) + m[1] * (row + 0.5) + m[2] - 0.5,
+          m[3] * (column + 0.5) + m[4] * (row + 0.5) + m[5] - 0.5};
 }
 
 // One pixel, wherever it lies.
@@ -47,7 +48,9 @@ void anywhere(const Image& in, Place place, double fill, T* out) {
   }
   for (int c = 0; c < in.channels; c++) {
     double total = 0.0;
-    for (int k = 0; k < 4; k++) total += shares[k] * (pixels[k] ? static_cast<double>(pixels[k][c]) : fill);
+    for (int k = 0; k < 4; k++) {
+      total += shares[k] * (pixels[k] ? static_cast<double>(pixels[k][c]) : fill);
+    }
     out[c] = rounded(total, out);
   }
 }
@@ -83,7 +86,9 @@ inline Four levels(const uint8_t* from) {
 }
 
 inline void store(Four values, uint8_t* to) {
-  for (int k = 0; k < 3; k++) to[k] = static_cast<uint8_t>(values[k]);
+  for (int k = 0; k < 3; k++) {
+    to[k] = static_cast<uint8_t>(values[k]);
+  }
 }
 #endif
 
@@ -118,7 +123,9 @@ void warp_rgb(const Image& in, const double* m, double fill, uint8_t* out) {
 }  // namespace
 
 void warp(const Image& in, const double* matrix, double fill, uint8_t* out) {
-  if (in.dtype == GL_FLOAT32) return warp_any(in, matrix, fill, reinterpret_cast<float*>(out));
+  if (in.dtype == GL_FLOAT32) {
+    return warp_any(in, matrix, fill, reinterpret_cast<float*>(out));
+  }
   in.channels == 3 ? warp_rgb(in, matrix, fill, out) : warp_any(in, matrix, fill, out);
 }
 
