@@ -28,7 +28,7 @@ class NativeBackend:
         """Whether the kernel's library was built and loads, and what it was built with."""
         why = library.why_missing()
         if why:
-            detail, _, remedy = why.partition(": ")
+            detail, _, remedy = why.rpartition("; ")
             return Availability(self.name, False, detail, remedy)
         return Availability(self.name, True, library.version())
 

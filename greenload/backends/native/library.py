@@ -103,7 +103,7 @@ class _Step(ctypes.Structure):
 
 
 class KernelMissing(ImportError):
-    """The kernel can't be loaded; the message says why and what to do."""
+    """The kernel can't be loaded; the message says why and, behind its last semicolon, what to do."""
 
 
 def why_missing() -> str:
@@ -135,8 +135,8 @@ def path() -> Path:
     if file.exists():
         return file
     raise KernelMissing(
-        "the kernel isn't built: that takes a C++ compiler and libjpeg's headers (Debian: g++, libjpeg-dev), then "
-        "`make setup`, or installing greenload anew"
+        "the kernel isn't built; make setup, or install greenload anew, where there are a C++ compiler and libjpeg's "
+        "headers (Debian: g++, libjpeg-dev)"
     )
 
 
@@ -249,9 +249,11 @@ def _library() -> Any:
     try:
         library = ctypes.CDLL(str(path()))
     except OSError as error:
-        raise KernelMissing(f"the kernel can't be loaded: {error}") from None
+        raise KernelMissing(f"the kernel can't be loaded: {error}; make setup, or install greenload anew") from None
     if library.gl_abi() != ABI:
-        raise KernelMissing(f"the kernel at {path()} was built from other sources: run `make setup`")
+        raise KernelMissing(
+            f"the kernel at {path()} was built from other sources; make setup, or install greenload anew"
+        )
     pointer, i32, i64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
     library.gl_version.restype = ctypes.c_char_p
     library.gl_program_new.argtypes, library.gl_program_new.restype = [pointer, i32, i32, pointer], pointer

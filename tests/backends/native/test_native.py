@@ -399,13 +399,13 @@ def test_where_it_is_not_built_the_remedy_is_named(monkeypatch: pytest.MonkeyPat
     plan = make_plan(suite.pipeline_of(Arrays(np.zeros((2, 9, 9, 3), np.uint8)), (Resize((4, 4)),)), "native")
 
     def missing() -> Any:
-        raise KernelMissing("the kernel isn't built: that takes a compiler, then `make setup`")
+        raise KernelMissing("the kernel isn't built; make setup, where there is a compiler")
 
     monkeypatch.setattr(library, "_library", missing)
     seen = registry.get("native").availability()
     assert (seen.usable, seen.detail) == (False, "the kernel isn't built")
-    assert seen.remedy == "that takes a compiler, then `make setup`"
-    with pytest.raises(BackendUnavailable, match=r"'native' can't run here: the kernel isn't built; that takes"):
+    assert seen.remedy == "make setup, where there is a compiler"
+    with pytest.raises(BackendUnavailable, match=r"'native' can't run here: the kernel isn't built; make setup"):
         registry.make_runner(plan, plan.segments[0], 2)
     found = {finding.name: finding for finding in doctor.examine() if finding.kind == "backend"}["native"]
     assert not found.usable
