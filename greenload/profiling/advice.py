@@ -16,9 +16,9 @@ from greenload.errors import PipelineError
 from greenload.machine import processors
 from greenload.planning import cost_table as tables
 from greenload.planning.choose import make_plan
+from greenload.planning.device_split import movable, without
 from greenload.planning.prices import price, work_of
 from greenload.planning.sizes import estimate
-from greenload.planning.split import movable, without
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 from greenload.plans.steps import steps_of, unique_names

@@ -16,7 +16,7 @@ from greenload.energy.sampler import Sampler
 from greenload.energy.settle import settle
 from greenload.loading.dataset import DatasetBuilder
 from greenload.loading.tf_graph import options
-from greenload.planning.split import Split
+from greenload.planning.device_split import Split
 from greenload.plans.order import Order
 from greenload.plans.plan import Plan
 from greenload.plans.steps import Step

@@ -17,7 +17,7 @@ from greenload.loading.load import require
 from greenload.loading.record_errors import record_error
 from greenload.loading.survey import warn_of_losses
 from greenload.planning.choose import make_plan
-from greenload.planning.split import Split
+from greenload.planning.device_split import Split
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 from greenload.profiling.advice import alternatives, most_saving, placed_by_auto, trial_advice
@@ -26,7 +26,7 @@ from greenload.profiling.options import ROUNDS, SAMPLES, Announce, Options, Watc
 from greenload.profiling.pace import Pace
 from greenload.profiling.page_cache import ColdFiles, files_of, first_files
 from greenload.profiling.pipeline_campaign import PipelineCampaign
-from greenload.profiling.report import make_report, pipeline_rows
+from greenload.profiling.report_rows import make_report, pipeline_rows
 from greenload.profiling.tfdata.files import some_files
 from greenload.profiling.tfdata.profile import is_dataset, profile_dataset
 from greenload.profiling.windows import Progress

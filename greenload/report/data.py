@@ -18,7 +18,7 @@ from greenload.machine import Machine
 from greenload.public import public
 from greenload.report.carbon import Carbon, estimate_carbon
 from greenload.report.checks import Check
-from greenload.report.costs import (
+from greenload.report.cost_records import (
     CacheState,
     FirstEpoch,
     FullRun,

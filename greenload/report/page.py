@@ -12,7 +12,7 @@ from typing import Any
 from greenload.energy.figures import PROVENANCES, Figure, scale, sum_figures
 from greenload.report import charts, notes, rows
 from greenload.report.charts import BarChart
-from greenload.report.costs import ReportStep
+from greenload.report.cost_records import ReportStep
 from greenload.report.data import UNATTRIBUTED_LIMIT, Report
 from greenload.report.rows import ReportRow
 from greenload.report.views import View, exceeded, views

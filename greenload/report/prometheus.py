@@ -22,7 +22,7 @@ from greenload.energy.figures import Figure
 from greenload.energy.meters.base import MeterStatus
 from greenload.energy.sampler import Sampler
 from greenload.errors import MeterError, UsageError
-from greenload.report.costs import ReportStep
+from greenload.report.cost_records import ReportStep
 from greenload.report.data import Report
 from greenload.system.endpoint import Answer, Endpoint, parse_address
 from greenload.text import printable

@@ -11,7 +11,7 @@ from typing import Any
 from greenload.energy.attribution.costs import Cost
 from greenload.energy.domains import DOMAIN_KINDS, Domain
 from greenload.energy.figures import Figure, scale, sum_figures
-from greenload.report.costs import ReportStep
+from greenload.report.cost_records import ReportStep
 from greenload.report.data import UNATTRIBUTED_LIMIT, Advice, Report
 from greenload.report.views import View, exceeded, views
 from greenload.text import amount, bytes_text, percent, printable

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 from greenload.energy.attribution.costs import Indistinct
-from greenload.report.costs import CacheState, ReportStep
+from greenload.report.cost_records import CacheState, ReportStep
 from greenload.report.data import UNATTRIBUTED_LIMIT, Report
 from greenload.text import printable
 

@@ -24,7 +24,7 @@ from greenload.training.report import EnergyPart, FitReport, Spent
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from greenload.planning.split import Split
+    from greenload.planning.device_split import Split
     from greenload.plans.pipeline import Pipeline
     from greenload.plans.plan import Plan
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from greenload.energy.attribution.idle_floor import find_floors, idle_power
+from greenload.energy.attribution.background import find_floors, idle_power
 from greenload.energy.attribution.observation import Metering, Observation, read_quantity
 from greenload.energy.attribution.precision import least_window_s
 from greenload.energy.figures import Figure

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from greenload.energy.attribution.idle_floor import OTHERS_BAND
+from greenload.energy.attribution.background import OTHERS_BAND
 from greenload.energy.domains import Domain
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.energy.meters.base import Channel
 from greenload.energy.sampler import Window
 from greenload.report.data import Report
-from greenload.training.costs import BESIDE, minus
+from greenload.training.loader_costs import BESIDE, minus
 from greenload.training.notes import LoaderOrigin
 from greenload.training.report import EnergyPart
 

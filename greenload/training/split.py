@@ -40,7 +40,6 @@ from greenload.energy.figures import Figure
 from greenload.energy.meters.base import Channel
 from greenload.energy.sampler import Window
 from greenload.report.data import Report
-from greenload.training.costs import does_not_fit, loader_costs, minus, samples_of
 from greenload.training.joules import (
     DomainJoules,
     LoaderCosts,
@@ -50,6 +49,7 @@ from greenload.training.joules import (
     split_joules,
     time_outside,
 )
+from greenload.training.loader_costs import does_not_fit, loader_costs, minus, samples_of
 from greenload.training.notes import NOT_PROFILED, exceeding_notes, origin_notes, profile_notes, validation_notes
 from greenload.training.report import EnergyPart, Passed, Spent
 

@@ -18,7 +18,7 @@ import pytest
 from mount_namespaces import private_mounts
 
 from greenload.energy.emulators.powercap import EmulatedMachine, Power, PowercapEmulator, PowercapLayout, attach
-from greenload.energy.emulators.replay import ReplayMeter
+from greenload.energy.emulators.replay_meter import ReplayMeter
 from greenload.energy.meters.base import Channel, CounterMeter
 from greenload.energy.meters.discover import discover
 from greenload.energy.meters.rapl import find_rapl

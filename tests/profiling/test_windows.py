@@ -11,7 +11,7 @@ import pytest
 
 from greenload.energy.attribution.observation import Observation, counted_ns
 from greenload.energy.emulators.nvml import Board, NvmlEmulator, Trace
-from greenload.energy.emulators.replay import ReplayMeter
+from greenload.energy.emulators.replay_meter import ReplayMeter
 from greenload.energy.meters.base import Channel
 from greenload.energy.meters.nvml import find_nvml
 from greenload.energy.sampler import Sampler

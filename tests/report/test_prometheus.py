@@ -18,7 +18,7 @@ pytest.importorskip("prometheus_client", reason="prometheus_client is not instal
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from greenload.energy.emulators.replay import ReplayMeter
+from greenload.energy.emulators.replay_meter import ReplayMeter
 from greenload.energy.meters.base import Channel, MeterStatus
 from greenload.energy.meters.discover import discover
 from greenload.energy.meters.model import ModelMeter

@@ -14,7 +14,7 @@ from greenload.energy.attribution.costs import Cost
 from greenload.energy.emulators.powercap import Power, PowercapEmulator
 from greenload.energy.figures import Figure
 from greenload.machine import Machine
-from greenload.report.costs import CacheState, FirstEpoch, FullRun, IdleCost, ReportStep
+from greenload.report.cost_records import CacheState, FirstEpoch, FullRun, IdleCost, ReportStep
 from greenload.report.data import Report
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pytest
 from known_fits import caching, fit, small_model, value
 
 import greenload as gl
-from greenload.report.costs import CacheState
+from greenload.report.cost_records import CacheState
 from greenload.training.table import fit_text
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.energy.meters.base import Channel
 from greenload.energy.sampler import Window
 from greenload.machine import Machine
-from greenload.report.costs import FullRun, IdleCost, ReportStep
+from greenload.report.cost_records import FullRun, IdleCost, ReportStep
 from greenload.report.data import Report
-from greenload.training.costs import BESIDE, UNATTRIBUTED
 from greenload.training.fit import scalars
 from greenload.training.joules import MeasuredFloor, SplitBasis
+from greenload.training.loader_costs import BESIDE, UNATTRIBUTED
 from greenload.training.report import Passed, Spent
 from greenload.training.split import split
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from greenload.energy.attribution.background import IdleFloor, find_floors, idle_power, with_own_joules
 from greenload.energy.attribution.costs import Attribution, Cost, Indistinct, StepCost
-from greenload.energy.attribution.idle_floor import IdleFloor, find_floors, idle_power, with_own_joules
 from greenload.energy.attribution.indistinct import indistinct_steps
 from greenload.energy.attribution.observation import Metering, Observation
 from greenload.energy.attribution.quantity import (

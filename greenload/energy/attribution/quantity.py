@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from greenload.energy.attribution.idle_floor import IdleFloor
+from greenload.energy.attribution.background import IdleFloor
 from greenload.energy.attribution.intervals import BuildTable, Pool, Variance, half_width
 from greenload.energy.attribution.observation import Metering, Observation, counted_ns, read_quantity
 from greenload.energy.figures import Figure, cannot_resolve

@@ -17,7 +17,7 @@ from greenload.profiling.tfdata.counting import count_elements  # noqa: E402
 from greenload.profiling.tfdata.graph import Node, walk  # noqa: E402
 from greenload.profiling.tfdata.names import installed, lambda_text  # noqa: E402
 from greenload.profiling.tfdata.rebuild import Builder  # noqa: E402
-from greenload.report.costs import ReportStep  # noqa: E402
+from greenload.report.cost_records import ReportStep  # noqa: E402
 
 Range = tf.data.Dataset.range
 

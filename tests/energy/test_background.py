@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from greenload.energy.attribution.attribute import attribute
-from greenload.energy.attribution.idle_floor import find_floor
+from greenload.energy.attribution.background import find_floor
 from greenload.energy.attribution.intervals import half_width
 from greenload.energy.attribution.observation import Metering, Observation
 
