@@ -253,9 +253,9 @@ class Lane:
     axis: Axis
     paths: tuple[tuple[str, str], ...]
     """Class and SVG path, in a box 1000 wide and 100 high."""
-    floor: float | None
+    idle: float | None
     """Height in per cent at which the idle machine would draw; None where that isn't known."""
-    floor_text: str
+    idle_text: str
 
 
 @dataclass(frozen=True)
@@ -273,7 +273,7 @@ class Timeline:
 def timeline(report: Report) -> Timeline | None:
     """Power by group of domains over a profile's windows; None for a report that holds no windows' times.
 
-    A measured counter holds the idle floor; a model is of this process alone, so its bars stand on the floor.
+    A measured counter holds idle power; a model is of this process alone, so its bars stand on it.
     """
     windows = sorted((w for w in report.windows if w.start_ns is not None), key=lambda w: w.start_ns or 0)
     if not windows:
@@ -289,7 +289,16 @@ def timeline(report: Report) -> Timeline | None:
     most = max((value for values in watts.values() for value in values if value is not None), default=0.0)
     shown = {name: values for name, values in watts.items() if max(_known(values), default=0.0) > most / 200}
     lanes = [
-        _lane(name, "W", rows.band(rows.group_figures(report, name)), values, axis, ends, classes, _floor(report, name))
+        _lane(
+            name,
+            "W",
+            rows.band(rows.group_figures(report, name)),
+            values,
+            axis,
+            ends,
+            classes,
+            _idle_power(report, name),
+        )
         for name, values in shown.items()
     ]
     if _known(busy):
@@ -315,7 +324,7 @@ def _class(window: Observation, colours: Mapping[str, int]) -> str:
 
 
 def _power(report: Report, window: Observation, group: str) -> float | None:
-    """Watts of a group's domains in a window, idle floor included; None where any of them is invalid."""
+    """Watts of a group's domains in a window, idle power included; None where any of them is invalid."""
     domains = [name for name in report.total.energy_j_per_sample if rows.group(name) == group]
     total = 0.0
     for name in domains:
@@ -323,13 +332,13 @@ def _power(report: Report, window: Observation, group: str) -> float | None:
         if joules is None:
             return None
         total += joules * 1e9 / counted_ns(window, name)
-        floor = report.idle.power_w.get(name)
-        if report.total.energy_j_per_sample[name].provenance != "measured" and floor is not None:
-            total += floor.value or 0.0
+        idle = report.idle.power_w.get(name)
+        if report.total.energy_j_per_sample[name].provenance != "measured" and idle is not None:
+            total += idle.value or 0.0
     return total if domains else None
 
 
-def _floor(report: Report, group: str) -> float | None:
+def _idle_power(report: Report, group: str) -> float | None:
     values = [figure.value for name, figure in report.idle.power_w.items() if rows.group(name) == group]
     return math.fsum(value for value in values if value is not None) if _known(values) else None
 
@@ -342,9 +351,9 @@ def _lane(
     time: Axis,
     ends: Sequence[tuple[float, float]],
     classes: Sequence[str],
-    floor: float | None,
+    idle_power: float | None,
 ) -> Lane:
-    axis = Axis.around([*_known(values), floor or 0.0], 2)
+    axis = Axis.around([*_known(values), idle_power or 0.0], 2)
     paths: dict[str, list[str]] = {}
     zero = _HEIGHT * (1 - axis.percent(0.0) / 100)
     for value, (start, end), kind in zip(values, ends, classes, strict=True):
@@ -359,8 +368,8 @@ def _lane(
         known,
         axis,
         tuple((kind, "".join(parts)) for kind, parts in sorted(paths.items())),
-        None if floor is None else axis.percent(floor),
-        "" if floor is None else f"idle floor {_digits(floor)} {unit}",
+        None if idle_power is None else axis.percent(idle_power),
+        "" if idle_power is None else f"idle floor {_digits(idle_power)} {unit}",
     )
 
 

@@ -48,7 +48,7 @@ class Advice(Record):
     """``"trial"`` where the change was run beside the pipeline as it is, ``"estimate"`` where only worked out."""
     saves_cpu_s_per_sample: Figure
     saves_energy_j_per_sample: Mapping[str, Figure] = field(default_factory=dict)
-    """Joules by domain, without the idle floor."""
+    """Joules by domain, without idle power."""
 
     @property
     def is_remark(self) -> bool:
@@ -130,7 +130,7 @@ class Report:
     unattributed: Cost
     """``full`` less the sum of ``steps``."""
     total: Cost
-    """``full`` with the idle floor."""
+    """``full`` with idle power."""
     first_epoch: FirstEpoch | None = None
     """What the first epoch costs, where it fills a cache: ``steps``, ``full``, ``idle``, ``unattributed``, ``total``
     and ``together`` are then those of later epochs, which read it. None where all epochs cost the same."""
@@ -199,7 +199,7 @@ class Report:
         return {name: part for name, part in shares.items() if abs(part) > share}
 
     def with_carbon(self, g_per_kwh: float | None = None, pue: float = 1.0) -> Report:
-        """The report with grams of CO₂ equivalent, of the total with its idle floor.
+        """The report with grams of CO₂ equivalent, of the total with idle power.
 
         Args:
             g_per_kwh: the grid's factor; the world's average if None.

@@ -137,7 +137,7 @@ def step_label(step: ReportStep) -> str:
 
 
 def report_rows(report: Report) -> list[ReportRow]:
-    """The table: steps in order, what none of them explains, the idle floor, and the held-out full run with it."""
+    """The table: steps in order, what none of them explains, idle power, and the held-out full run with it."""
     full = report.full.cpu_s_per_sample.value
 
     def row(label: str, kind: str, cost: Cost, backend: str = "", *more: str) -> ReportRow:

@@ -37,7 +37,7 @@ class EnergyCallback:
     step, comes from a profile; times the samples trained on it is the loader's part, where a sample is what the profile
     takes for one (``plan["sample"]``): a row of the batches, or an element of its dataset. A profile that claims more
     than the fit used, beyond its interval and 15 %, is of something else: that is said first, and loader and model stay
-    one figure. The idle floor is a line of its own; the part drawn while the step waited for its next batch is charged
+    one figure. Idle power is a line of its own; the part drawn while the step waited for its next batch is charged
     to the loader as *waiting*. Validation is apart, and what is left is the model's. `greenload.training.split` has the
     formulas. Without a profile loader and model are one figure; the rest stands.
 
@@ -64,7 +64,7 @@ class EnergyCallback:
             ``energy/model_j`` and ``energy/loader/STEP_j`` by epoch.
         port: serves the figures to Prometheus there, up to `close`: a port, or ``"address:port"``. A sum over the parts
             of ``greenload_training_epoch_energy_joules`` is ``greenload_training_epoch_total_energy_joules``.
-        idle_s: seconds before the first batch in which the idle floor is measured, where there is a counter; with 0 it
+        idle_s: seconds before the first batch in which idle power is measured, where there is a counter; with 0 it
             is the profile's. A GPU without an energy counter takes some 16 s.
         discovery: passed to ``discover``, as ``powercap_root=…``.
 
@@ -151,7 +151,7 @@ class EnergyCallback:
             self._server = None
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Start the meters and measure the idle floor."""
+        """Start the meters and measure idle power."""
         self._end(INTERRUPTED)
         self._fit = Fit(
             self.model,

@@ -16,7 +16,7 @@ from greenload.report.data import Report
 from greenload.report.views import of_first_epoch
 from greenload.system.frameworks import tf
 from greenload.training.caches import CacheWatch, EpochKind
-from greenload.training.idle import idle_floors
+from greenload.training.idle import find_idle_power
 from greenload.training.joules import SplitBasis
 from greenload.training.report import FitReport, Passed, Spent
 from greenload.training.split import split
@@ -61,8 +61,8 @@ class Fit:
         self._watch = CacheWatch(profile)
         self._writer: Any = None
         try:
-            floors, notes = idle_floors(self._sampler, profile, idle_s)
-            self._basis = SplitBasis(self._sampler.channels, floors, profile, notes)
+            idle_power, notes = find_idle_power(self._sampler, profile, idle_s)
+            self._basis = SplitBasis(self._sampler.channels, idle_power, profile, notes)
             if log_dir is not None:
                 self._writer = tf.summary.create_file_writer(log_dir)
             if model.train_function is not None:

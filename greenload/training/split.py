@@ -14,10 +14,10 @@ whose idle power is ``P`` watts, measured while the rest of the machine used ``r
     model       =  what is left
 
 What other processes do all the time is in ``P``, as nothing tells it from idling; ``others`` is what they did beyond,
-or less than, that. A profile answers the same question otherwise (`idle_floor.find_floor`): it has like windows, which
-tell by how they differ what another process's CPU second costs, and takes all of what others drew out of the idle power
-too. No two epochs of a fit are alike, so here only the assumption that a profile starts from is left: another process's
-CPU second costs what ours do, give or take `OTHERS_BAND`.
+or less than, that. A profile answers the same question otherwise (`background.find_background`): it has like windows,
+which tell by how they differ what another process's CPU second costs, and takes all of what others drew out of the idle
+power too. No two epochs of a fit are alike, so here only the assumption that a profile starts from is left: another
+process's CPU second costs what ours do, give or take `OTHERS_BAND`.
 
 The joules of models and of data sheets are this process's work only, without idle power and other processes: there
 ``total`` is them and the modelled idle power. What a validation drew where a counter is too slow for it is in
