@@ -61,7 +61,7 @@ def alternatives(
     """
     changes = [
         *_cached(plan, costs, decoded_bytes, free_bytes),
-        *_split(plan, costs),
+        *_device_split(plan, costs),
         *_aliased(plan, costs),
     ]
     return sorted(changes, key=lambda change: change.expected_s, reverse=True)
@@ -145,7 +145,7 @@ def _cached(plan: Plan, costs: Mapping[str, float], decoded_bytes: float, free_b
     )
 
 
-def _split(plan: Plan, costs: Mapping[str, float]) -> Iterator[Alternative]:
+def _device_split(plan: Plan, costs: Mapping[str, float]) -> Iterator[Alternative]:
     """Leave what only rescales values to the device."""
     pipeline = plan.pipeline
     indices = movable(pipeline)

@@ -19,7 +19,7 @@ from greenload.training.caches import CacheWatch, EpochKind
 from greenload.training.idle import find_idle_power
 from greenload.training.joules import SplitBasis
 from greenload.training.report import FitReport, Passed, Spent
-from greenload.training.split import split
+from greenload.training.split import split_window
 from greenload.training.train_step import Steps
 
 INTERRUPTED = "an interruption"
@@ -188,7 +188,7 @@ class Fit:
     def _split(
         self, name: str, window: Window, validation: list[Window], epochs: Sequence[tuple[EpochKind, Passed]]
     ) -> Spent:
-        return split(
+        return split_window(
             name,
             window,
             validation,

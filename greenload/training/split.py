@@ -54,7 +54,7 @@ from greenload.training.notes import NOT_PROFILED, exceeding_notes, origin_notes
 from greenload.training.report import EnergyPart, Passed, Spent
 
 
-def split(
+def split_window(
     name: str,
     window: Window,
     validation: Sequence[Window],
@@ -152,7 +152,7 @@ def _loader(
     fed: Sequence[tuple[Report, Passed]] | None,
     known: Sequence[str],
 ) -> LoaderCosts:
-    """What the loader cost; the arguments are those of `split`."""
+    """What the loader cost; the arguments are those of `split_window`."""
     by_bytes = _by_bytes(basis.profile, [basis.channels[domain] for domain in known], window)
     if fed is None:
         fed = [] if basis.profile is None else [(basis.profile, passed)]

@@ -21,7 +21,7 @@ from greenload.training.fit import scalars
 from greenload.training.joules import IdlePower, SplitBasis
 from greenload.training.loader_costs import BESIDE, UNATTRIBUTED
 from greenload.training.report import Passed, Spent
-from greenload.training.split import split
+from greenload.training.split import split_window
 
 PACKAGE, GPU = "cpu:package-0", "gpu:0"
 CHANNELS = {PACKAGE: Channel(PACKAGE, "measured", update_s=0.001), GPU: Channel(GPU, "measured", update_s=0.1)}
@@ -98,7 +98,7 @@ def reading(profile: Report, device_bytes: float | None) -> Report:
 def found(given_window: Window, **changed: Any) -> Spent:
     validation, passed, fed = changed.pop("validation", []), changed.pop("passed", PASSED), changed.pop("fed", None)
     basis = replace(SplitBasis(CHANNELS, IDLE_POWER, profiled({PACKAGE: 0.2, GPU: 0.0})), **changed)
-    return split("fit", given_window, validation, passed, basis, fed=fed)
+    return split_window("fit", given_window, validation, passed, basis, fed=fed)
 
 
 def value(figure: Figure | None) -> float:
