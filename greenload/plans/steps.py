@@ -94,7 +94,7 @@ def _lower(pipeline: Pipeline) -> list[Step]:
     order = ("Shuffle",) if pipeline.shuffled else ()
     source = type(pipeline.source).__name__
     steps = [Step("read", "Read", (source, *order), TF_DATA, spec, spec)]
-    for place, (stage, before, after) in enumerate(
+    for index, (stage, before, after) in enumerate(
         zip(pipeline.stages, pipeline.specs[:-1], pipeline.specs[1:], strict=True)
     ):
         name, kind = stage.title, (type(stage).__name__,)
@@ -108,7 +108,7 @@ def _lower(pipeline: Pipeline) -> list[Step]:
             operations = stage.operations(before)  # none where what it wants is so already
             for primitive, spec_in, spec_out in operations:
                 label = name if len(operations) == 1 else f"{name}: {type(primitive).__name__.lower()}"
-                steps.append(Step("pixels", label, kind, TF_DATA, spec_in, spec_out, primitive, place))
+                steps.append(Step("pixels", label, kind, TF_DATA, spec_in, spec_out, primitive, index))
     return steps
 
 

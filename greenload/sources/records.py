@@ -170,11 +170,11 @@ class RecordSource:
 
     def _reason(self, index: int) -> str:
         """Why a record has no image."""
-        place = np.array([index])
+        record = np.array([index])
         table = self.table
         in_array = isinstance(self._reader, record_readers.ArrayRecordReader)
         starts = np.zeros_like(table.index.records) if in_array else table.index.records + tfrecord.HEADER
-        message = self._reader.read(self._ranges(place, starts, table.index.sizes))[0]
+        message = self._reader.read(self._ranges(record, starts, table.index.sizes))[0]
         if message is None:
             return f"{UNREADABLE}: the file has changed, or is damaged there"
         try:

@@ -96,7 +96,7 @@ def ends_as_jpeg(data: Any) -> Any:
 
 
 _Fields = tuple[tuple[str, int, int, bool], ...]
-# Where numbers lie: name, place, size, whether its most significant byte comes first.
+# Where numbers lie: name, start, size, whether its most significant byte comes first.
 _FIELDS: _Fields = (
     ("png width", 16, 4, True),
     ("png height", 20, 4, True),
@@ -131,11 +131,11 @@ _WEBP_CHUNK: _Fields = (
 
 def _read(data: Any, at: Any, fields: _Fields) -> dict[str, Any]:
     """Numbers by name, counted from a place, int64; of bytes that are not there, zeros count."""
-    length = max(place + size for _, place, size, _ in fields)
+    length = max(start + size for _, start, size, _ in fields)
     weights = np.zeros((len(fields), length), np.int64)
-    for row, (_, place, size, big) in enumerate(fields):
+    for row, (_, start, size, big) in enumerate(fields):
         powers = [256**k for k in range(size)]
-        weights[row, place : place + size] = powers[::-1] if big else powers
+        weights[row, start : start + size] = powers[::-1] if big else powers
     head = tf.io.decode_raw(tf.strings.substr(data, at, length), tf.uint8, fixed_length=length)
     values = tf.unstack(tf.linalg.matvec(tf.constant(weights), tf.cast(head, tf.int64)), num=len(fields))
     return {field[0]: value for field, value in zip(fields, values, strict=True)}

@@ -125,9 +125,9 @@ def parse_identify(data: bytes) -> Drive:
         MeterError: it has another length, more states than may be, or is all zeros.
     """
     if len(data) != IDENTIFY_BYTES or not any(data):
-        found = f"{len(data)} bytes" + ("" if any(data) else ", all zero")
+        given = f"{len(data)} bytes" + ("" if any(data) else ", all zero")
         raise MeterError(
-            f"Identify Controller gives {IDENTIFY_BYTES} bytes, found {found}: the drive's power isn't known"
+            f"Identify Controller gives {IDENTIFY_BYTES} bytes, found {given}: the drive's power isn't known"
         )
     count = data[NPSS] + 1
     if count > _MOST_STATES:

@@ -178,8 +178,8 @@ def framed(some: list[bytes]) -> bytes:
     """Records as the bytes of a file."""
     sizes = np.array([len(record) for record in some], np.int64)
     heads = np.frombuffer(sizes.astype("<u8").tobytes(), np.uint8)
-    places = np.arange(len(some), dtype=np.int64) * LENGTH.size
-    head_crcs = masked(crc32c_of(heads, places, np.full(len(some), LENGTH.size, np.int64)))
+    starts = np.arange(len(some), dtype=np.int64) * LENGTH.size
+    head_crcs = masked(crc32c_of(heads, starts, np.full(len(some), LENGTH.size, np.int64)))
     bodies = np.frombuffer(b"".join(some), np.uint8)
     crcs = masked(crc32c_of(bodies, np.cumsum(sizes) - sizes, sizes))
     parts = zip(sizes.tolist(), head_crcs.tolist(), some, crcs.tolist(), strict=True)
