@@ -23,7 +23,6 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import TracebackType
 
 from greenload.energy.emulators.control import STATE_VARIABLE, EmulatedMachine, Truth, attach
 from greenload.energy.emulators.layout import OTHER, UNEVEN, Power, PowercapLayout, TruthColumns
@@ -141,9 +140,7 @@ class PowercapEmulator(EmulatedMachine):
     def __enter__(self) -> PowercapEmulator:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 

@@ -29,9 +29,9 @@ from typing import Any
 
 from greenload.energy.domains import Domain
 from greenload.energy.meters.base import Channel, MeterStatus, Reading
-from greenload.energy.meters.kernel_files import kernel_count
 from greenload.energy.meters.storage import NVME, Disk
 from greenload.errors import MeterError
+from greenload.system.kernel_files import kernel_count
 
 NVME_IOCTL_ADMIN_CMD = 0xC0484E41
 """``_IOWR('N', 0x41, struct nvme_passthru_cmd)``, 72 bytes (linux/nvme_ioctl.h)."""
