@@ -179,10 +179,8 @@ def _put_in_place(partial: Path, folder: Path) -> None:
 def _check(source: Source, out: str, format: str, on_error: str) -> Path:
     if isinstance(source, Arrays) or not source.spec.encoded:
         raise UsageError(f"pack keeps encoded images, but those of {source} are pixels: save them as files first")
-    if format not in ("tfrecord", "arrayrecord"):
-        raise UsageError(f"format must be 'tfrecord' or 'arrayrecord', not {format!r}")
-    if on_error not in ("raise", "skip"):
-        raise UsageError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
+    scalars.one_of(UsageError, "format", format, ("tfrecord", "arrayrecord"))
+    scalars.one_of(UsageError, "on_error", on_error, ("raise", "skip"))
     if not out:
         raise UsageError("packs go into a new or empty folder, but its name is empty: name one")
     folder = Path(out)
