@@ -83,8 +83,7 @@ class PlainReader:
                         # Bytes cut whole are not copied.
                         out[index] = data[offset : offset + wanted.length]
             except (OSError, MemoryError) as error:
-                if why := limits.ran_out(error):
-                    raise limits.unreadable(first.path, why) from None
+                limits.raise_if_out(first.path, error)
             begin = end
         return out
 
@@ -155,8 +154,7 @@ class SequentialReader:
             data = stream.read(wanted.start, wanted.length)
         except (OSError, EOFError, ValueError, MemoryError, zlib.error) as error:
             stream.close()
-            if why := limits.ran_out(error):
-                raise limits.unreadable(wanted.path, why) from error
+            limits.raise_if_out(wanted.path, error)
             raise SourceError(f"{wanted.path}: {error}") from None
         self._streams.append(stream)
         return data
@@ -256,12 +254,10 @@ def open_array_record(path: str) -> Any:
             file.seek(0)  # raises where the file itself can't be opened
             raise RuntimeError("its end is missing or damaged, as of a file that was cut")
     except OSError as error:
-        if why := limits.ran_out(error):
-            raise limits.unreadable(path, why) from error
+        limits.raise_if_out(path, error)
         raise SourceError(f"{path}: the file can't be read: {error.strerror}") from None
     except (RuntimeError, ValueError, IndexError) as error:
-        if why := limits.ran_out(error):
-            raise limits.unreadable(path, why) from error
+        limits.raise_if_out(path, error)
         raise SourceError(f"{path}: this ArrayRecord file can't be opened: {one_line(error)}; copy it anew") from None
     return file
 
