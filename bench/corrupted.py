@@ -239,7 +239,7 @@ def through_tf(plan: Any, files: list[bytes], numbers: Any) -> list[tuple[Any, s
 def in_batches(plan: Any, files: list[bytes], numbers: Any) -> list[tuple[Any, str]]:
     """Each file's pixels and ``""``, or ``None`` and why it is bad, from a plan on another backend."""
     from greenload import backends
-    from greenload.backends import Records
+    from greenload.backends.base import Records
     from greenload.errors import RecordError
 
     results: list[tuple[Any, str]] = [(None, "not decoded")] * len(files)

@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from greenload.backends.base import Availability, Backend, Images, Records, Runner, Tolerance
+from greenload.backends.base import Backend, Records
 from greenload.backends.chain import Chain
 from greenload.backends.tables import TABLES
 from greenload.errors import BackendUnavailable, PipelineError
@@ -72,20 +72,3 @@ def run(plan: Plan, records: Records) -> NDArray[Any]:
     """
     with chain(plan, max(1, len(records.images))) as made:
         return made.run(records)
-
-
-__all__ = [
-    "BACKENDS",
-    "TABLES",
-    "Availability",
-    "Backend",
-    "Chain",
-    "Images",
-    "Records",
-    "Runner",
-    "Tolerance",
-    "chain",
-    "get",
-    "require",
-    "run",
-]

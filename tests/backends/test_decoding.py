@@ -19,7 +19,7 @@ import pytest
 
 import greenload as gl
 from greenload import backends, cli
-from greenload.backends import Records
+from greenload.backends.base import Records
 from greenload.backends.tables import TABLES
 from greenload.errors import PipelineError, RecordError
 from greenload.planning.choose import make_plan
@@ -296,7 +296,7 @@ sys.path[:0] = [{support!r}]
 import encoders as e
 import numpy as np
 from greenload import Batch, CenterCrop, Decode, Pipeline, backends
-from greenload.backends import Records
+from greenload.backends.base import Records
 from greenload.errors import RecordError
 from greenload.planning.choose import make_plan
 from greenload.plans.params import DrawLayout

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import greenload as gl
 from greenload import backends
-from greenload.backends import Records
+from greenload.backends.base import Records
 from greenload.backends.tables import TABLES
 from greenload.errors import RecordError
 from greenload.planning.choose import make_plan

@@ -15,17 +15,11 @@ from pathlib import Path
 import pytest
 from mount_namespaces import private_mounts
 
-from greenload.energy.emulators.layout import TruthColumns, core_watts
-from greenload.energy.emulators.ledger import create_ledger
-from greenload.energy.emulators.powercap import (
-    UNEVEN,
-    Ledger,
-    Power,
-    PowercapEmulator,
-    PowercapLayout,
-    attach,
-    mount_powercap,
-)
+from greenload.energy.emulators.control import attach
+from greenload.energy.emulators.layout import UNEVEN, Power, PowercapLayout, TruthColumns, core_watts
+from greenload.energy.emulators.ledger import Ledger, create_ledger
+from greenload.energy.emulators.mount import mount_powercap
+from greenload.energy.emulators.powercap import PowercapEmulator
 from greenload.energy.emulators.writer import format_uj, process_cpu_s
 from greenload.errors import MeterError, UsageError
 

@@ -132,7 +132,7 @@ def test_every_kind_of_bad_file_is_named(decoder: str, kinds: dict[str, Path], g
 def test_a_cut_file_is_found_whatever_the_window(decoder: str, kinds: dict[str, Path], name: str) -> None:
     # 60 draws of small windows of the one file: most lie in its good part
     source = Files([kinds[name]] * 60)
-    from greenload.backends import Records
+    from greenload.backends.base import Records
     from greenload.planning.choose import make_plan
     from greenload.plans.params import DrawLayout
 

@@ -139,7 +139,7 @@ def test_iterating_the_pure_form_again_gives_the_same(backend: str) -> None:
 
 def test_the_stream_is_what_backend_and_draws_say(photos: Files) -> None:
     from greenload import backends
-    from greenload.backends import Records
+    from greenload.backends.base import Records
     from greenload.plans.params import DrawLayout
 
     pipeline = files(photos)

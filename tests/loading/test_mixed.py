@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import greenload as gl
 from greenload import backends
+from greenload.backends.base import Availability
 from greenload.errors import BackendUnavailable, PipelineError, RecordError
 from greenload.loading.tf_graph import PlanGraph
 from greenload.planning.choose import make_plan
@@ -339,7 +340,7 @@ def test_the_decoder_is_who_decides_what_is_bad(photos: Files, tmp_path: Path) -
 
 def test_a_backend_that_can_not_run_here_is_named(photos: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = planned(photos, AUGMENTED, {RESIZE: DALI})
-    gone = backends.Availability(DALI, False, "it isn't there", "install it")
+    gone = Availability(DALI, False, "it isn't there", "install it")
     monkeypatch.setattr("greenload.backends.dali.backend.DaliBackend.availability", lambda _: gone)
     with pytest.raises(BackendUnavailable, match="backend 'dali-cpu': it isn't there; install it"):
         gl.load(plan, epochs=1)

@@ -17,7 +17,7 @@ import pytest
 
 import greenload as gl
 from greenload import backends
-from greenload.backends import Records
+from greenload.backends.base import Records
 from greenload.errors import BackendUnavailable, MeterError, RecordError, SourceError
 from greenload.loading.record_errors import MARK, REMEDY, record_error
 from greenload.loading.verify import verify
@@ -218,7 +218,7 @@ import os, resource, sys
 import numpy as np
 import greenload as gl
 from greenload import backends, errors
-from greenload.backends import Records
+from greenload.backends.base import Records
 from greenload.planning.choose import make_plan
 from greenload.plans.params import DrawLayout
 pipeline = gl.Pipeline(gl.Files([{photo!r}] * 4), gl.Decode(), gl.CenterCrop(8), gl.Batch(4))

@@ -28,7 +28,8 @@ from known_fits import (
 )
 
 import greenload as gl
-from greenload.energy.emulators.powercap import Power, PowercapEmulator
+from greenload.energy.emulators.layout import Power
+from greenload.energy.emulators.powercap import PowercapEmulator
 from greenload.energy.emulators.replay_meter import ReplayMeter
 from greenload.energy.meters.base import Channel
 from greenload.energy.meters.process import own_cpu_s

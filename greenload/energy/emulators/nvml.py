@@ -14,10 +14,8 @@ from contextlib import contextmanager
 from ctypes import c_uint
 from typing import Any, NoReturn, TypeVar
 
-from greenload.energy.emulators.nvml_boards import Board, BoardState, CpuWork, Handle, Load, ManualClock, Trace
+from greenload.energy.emulators.nvml_boards import Board, BoardState, Handle
 from greenload.errors import MeterError, UsageError
-
-__all__ = ["Board", "CpuWork", "Load", "ManualClock", "NvmlEmulator", "Trace"]
 
 T = TypeVar("T")
 _TICK_S = 0.002  # how late a refresh may come in real time, where joules are those of the present only
