@@ -298,26 +298,21 @@ def _domain(name: str, figure: Figure) -> dict[str, str]:
     return {"domain": name, "provenance": figure.provenance}
 
 
-class Server:
+class Server(Endpoint):
     """A running endpoint. Close it, or use it as a context manager; its thread is a daemon."""
 
     def __init__(self, metrics: Metrics, host: str, port: int) -> None:
         try:
-            self._server = Endpoint(host, port, _answers(metrics))
+            super().__init__(host, port, _answers(metrics))
         except (OSError, OverflowError) as error:
             raise UsageError(
                 f"{host}:{port} can't be served on: {error}; name another port, or 0 for any that is free"
             ) from None
-        self._thread = self._server.thread
-        self.port = self._server.server_address[1]
+        self.port = self.server_address[1]
         """The port, also where any was asked for."""
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self.port}/metrics"
         """Where to scrape."""
-
-    def close(self) -> None:
-        """Stop serving. Harmless if repeated."""
-        self._server.close()
 
     def __enter__(self) -> Server:
         return self

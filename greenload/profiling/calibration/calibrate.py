@@ -25,6 +25,7 @@ from greenload.machine import processors
 from greenload.planning import cost_table
 from greenload.planning.cost_table import CostTable, CostTerms, Entry
 from greenload.planning.prices import Work
+from greenload.planning.sizes import spread_indices
 from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.steps import TF_DATA
@@ -311,9 +312,7 @@ def _held(source: Source, folder: Path, count: int) -> tuple[Source, list[str]]:
         SourceError: none can be read.
     """
     folder.mkdir()
-    last = len(source) - 1
-    spread = np.unique(np.linspace(0, last, count).astype(int)).tolist()
-    chosen = list(range(min(count, last + 1))) if getattr(source, "sequential", False) else spread
+    chosen = spread_indices(source, count)
     files, names, kinds = [], [], set()
     images: list[Any] = read_many(source, chosen)
     for number, data in zip(chosen, images, strict=True):
@@ -340,7 +339,7 @@ def _of(pipeline: Pipeline, names: Sequence[str], folder: Path, threads: int) ->
     else:
         from greenload.sources import Arrays
 
-        chosen = np.unique(np.linspace(0, len(source) - 1, 8 * _YOURS).astype(int)).tolist()
+        chosen = spread_indices(source, 8 * _YOURS)
         records = [source.name(i) for i in chosen]
         source = Arrays(np.stack([np.asarray(source.read(i)) for i in chosen]))
     kept = Pipeline(source, *pipeline.stages, seed=pipeline.seed)
