@@ -13,10 +13,11 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
-from greenload.errors import BackendUnavailable, SourceError
+from greenload.errors import SourceError
 from greenload.sources.formats import record_index, tfrecord
 from greenload.sources.formats.record_index import RecordIndex
 from greenload.system import file_input, limits
+from greenload.system.frameworks import imports_of_extra
 from greenload.text import one_line
 
 GAP_BYTES = 16 << 10
@@ -240,12 +241,8 @@ def open_array_record(path: str) -> Any:
         BackendUnavailable: the array_record package is missing.
         SourceError: the file can't be read.
     """
-    try:
+    with imports_of_extra("tfds", f"{path}: ArrayRecord needs array_record"):
         from array_record.python import array_record_module
-    except ImportError as error:
-        raise BackendUnavailable(
-            f"{path}: ArrayRecord needs array_record ({error}): pip install 'greenload[tfds]'"
-        ) from None
     try:
         os.close(file_input.regular(path))
         # Without reading ahead: random access would drop those bytes.

@@ -1,9 +1,13 @@
-"""TensorFlow and DALI, each imported when something of it is first used: many pipelines need only one of them."""
+"""Packages that only some pipelines need. TensorFlow and DALI are imported when something of them is first used."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from greenload.errors import BackendUnavailable
 
 
 class LazyModule:
@@ -22,6 +26,21 @@ class LazyModule:
         return getattr(importlib.import_module(self._name), attribute)
 
 
+@contextmanager
+def imports_of_extra(extra: str, what: str, error: type[Exception] = BackendUnavailable) -> Iterator[None]:
+    """Imports in its block a package that only some uses need: where it is missing, the error names the remedy.
+
+    Args:
+        extra: of greenload, with which the package is installed.
+        what: is in need of it; begins the error's text.
+        error: to raise.
+    """
+    try:
+        yield
+    except ImportError as missing:
+        raise error(f"{what} ({missing}): pip install 'greenload[{extra}]'") from None
+
+
 if TYPE_CHECKING:
     import tensorflow as tf
     from nvidia.dali import fn, types
@@ -30,4 +49,4 @@ else:
     fn = LazyModule("nvidia.dali.fn")
     types = LazyModule("nvidia.dali.types")
 
-__all__ = ["fn", "tf", "types"]
+__all__ = ["fn", "imports_of_extra", "tf", "types"]

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from greenload.energy.figures import Figure
 from greenload.energy.meters.discover import discover
 from greenload.energy.sharing import DEFAULT, SharedSampler
-from greenload.errors import BackendUnavailable, UsageError
+from greenload.errors import UsageError
 from greenload.profiling.profile import profile
 from greenload.public import public
 from greenload.report.data import Report
 from greenload.report.prometheus import Metrics, serve
+from greenload.system.frameworks import imports_of_extra
 from greenload.training.fit import INTERRUPTED, Fit, scalars
 from greenload.training.idle import IDLE_S
 from greenload.training.report import EnergyPart, FitReport, Spent
@@ -281,12 +282,8 @@ def _weakly_failed(callback: EnergyCallback) -> Callable[[Fit, BaseException], N
 
 def _with_keras(cls: Any) -> Any:
     """The class as a Keras callback: made with its first object, so that importing greenload imports no Keras."""
-    try:
+    with imports_of_extra("tf", "EnergyCallback needs Keras, which can't be imported"):
         from keras.callbacks import Callback
-    except ImportError as error:
-        raise BackendUnavailable(
-            f"EnergyCallback needs Keras, which can't be imported ({error}): pip install 'greenload[tf]'"
-        ) from None
     if issubclass(cls, Callback):
         return cls
     made = cls.__dict__.get("_made")
