@@ -14,7 +14,7 @@ from greenload.errors import SourceError
 from greenload.public import public
 from greenload.sources import listing
 from greenload.sources.formats import tfrecord
-from greenload.sources.records import FilePart, Kind, RecordSource, class_names
+from greenload.sources.records import FilePart, Kind, RecordSource, read_class_names
 from greenload.system import json_data
 from greenload.system.frameworks import imports_of_extra
 from greenload.system.json_data import DataError, Value
@@ -226,7 +226,7 @@ class TFDS(RecordSource):
     def classes(self) -> tuple[str, ...]:
         """The classes' names; empty where the dataset names none."""
         label = self.keys()[1]
-        return () if label is None else class_names(self.folder, label)
+        return () if label is None else read_class_names(self.folder, label)
 
     def to_dict(self) -> dict[str, Any]:
         """The arguments."""
