@@ -192,7 +192,7 @@ def _chart(name: str, unit: str, shown: Sequence[rows.ReportRow], costs: Sequenc
         for cost in costs
     ]
     axis = axis_of([[part.figure for part in parts] for parts in stacks])
-    short = unit.split(" per ")[0].removeprefix("CPU ")
+    short = short_unit(unit)
     bars = tuple(
         bar(row.label, parts, axis, short, row.kind, where=row.where, branch=row.branch)
         for row, parts in zip(shown, stacks, strict=True)
@@ -204,6 +204,11 @@ def _chart(name: str, unit: str, shown: Sequence[rows.ReportRow], costs: Sequenc
     title = "CPU seconds" if name == "cpu" else "Joules"
     modelled = "; ".join(f"{group} {band}" for group, band in bands.items() if "±" in band)
     return BarChart(f"{name}-chart", title, unit, axis, bars, legend, modelled)
+
+
+def short_unit(unit: str) -> str:
+    """A chart's unit as a bar's tip shows it: ``"ms"`` of ``"CPU ms per image"``."""
+    return unit.split(" per ")[0].removeprefix("CPU ")
 
 
 def axis_of(stacks: Sequence[Sequence[Figure]], *, common: bool = True) -> Axis:

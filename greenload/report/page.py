@@ -191,11 +191,8 @@ def flow(report: Report) -> list[dict[str, Any]]:
 
 
 def _specs(report: Report) -> Mapping[str, Any]:
-    planned = report.plan.get("steps")
-    steps = planned if isinstance(planned, list) else []
-    return {
-        step["name"]: step.get("out") for step in steps if isinstance(step, dict) and isinstance(step.get("name"), str)
-    }
+    steps = rows.planned_parts(report, "steps")
+    return {step["name"]: step.get("out") for step in steps if isinstance(step.get("name"), str)}
 
 
 def _box(step: ReportStep, share: float | None, spec: object, number: int) -> dict[str, Any]:
