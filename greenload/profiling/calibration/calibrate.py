@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -193,14 +192,13 @@ class Calibration(Windows):
         return rows
 
     def _group(self, group: ProbeGroup, idle_w: Mapping[str, float]) -> Iterator[ProbeCost]:
+        makes = {probe.name: probe.make for probe in group.probes}
+        if group.without is not None:
+            makes[""] = group.without
         runs: dict[str, Runnable] = {}
-        with ExitStack() as stack:
-            makes = {probe.name: probe.make for probe in group.probes}
-            if group.without is not None:
-                makes[""] = group.without
+        with closing(runs):
             for name, make in makes.items():
                 runs[name] = make()
-                stack.enter_context(closing({name: runs[name]}))
             sizes = {name: self._filling(run) for name, run in runs.items()}
             seen: dict[str, dict[str, list[float]]] = {name: {} for name in runs}
             for k in range(self._rounds):
