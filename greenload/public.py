@@ -22,3 +22,8 @@ def public(named: T) -> T:
             delattr(named, "__firstlineno__")
     named.__module__ = "greenload"
     return named
+
+
+def is_public(value: object) -> bool:
+    """Whether a class or function was marked so, and is no user's."""
+    return getattr(value, "__module__", "") == "greenload"

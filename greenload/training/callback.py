@@ -20,7 +20,8 @@ from greenload.report.prometheus import Metrics, serve
 from greenload.system.frameworks import imports_of_extra
 from greenload.training.fit import INTERRUPTED, Fit, scalars
 from greenload.training.idle import IDLE_S
-from greenload.training.report import EnergyPart, FitReport, Spent
+from greenload.training.report import FitReport
+from greenload.training.spent import EnergyPart, Spent
 
 if TYPE_CHECKING:
     import tensorflow as tf

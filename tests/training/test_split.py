@@ -20,7 +20,7 @@ from greenload.report.data import Report
 from greenload.training.fit import scalars
 from greenload.training.joules import IdlePower, SplitBasis
 from greenload.training.loader_costs import BESIDE, UNATTRIBUTED
-from greenload.training.report import Passed, Spent
+from greenload.training.spent import Passed, Spent
 from greenload.training.split import split_window
 
 PACKAGE, GPU = "cpu:package-0", "gpu:0"

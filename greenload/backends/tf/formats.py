@@ -49,6 +49,17 @@ def decode_full(
     return tf.cond(is_jpeg(data), jpeg, lambda: _others(accepted, max_bytes)(to_readable(data)))
 
 
+def apart(function: Callable[[Any], Any]) -> Any:
+    """A function of a file's bytes that isn't inlined: where it isn't called, each of its operations would cost a
+    visit."""
+    return tf.function(
+        function,
+        input_signature=[tf.TensorSpec((), tf.string)],
+        autograph=False,
+        experimental_attributes={"_noinline": True},
+    )
+
+
 @functools.cache
 def _others(kinds: tuple[str, ...] | None, max_bytes: int) -> Any:
     """The decoder of everything but JPEG, as few ops as possible: an epoch begins with a pass over all of them, and a
@@ -71,12 +82,7 @@ def _others(kinds: tuple[str, ...] | None, max_bytes: int) -> Any:
             tf.cast(which, tf.int32), [refuse, *(functools.partial(branches[kind], data) for kind in chosen)]
         )
 
-    return tf.function(
-        decode,
-        input_signature=[tf.TensorSpec((), tf.string)],
-        autograph=False,
-        experimental_attributes={"_noinline": True},
-    )
+    return apart(decode)
 
 
 def known(data: Any, max_bytes: int) -> Any:
