@@ -192,9 +192,8 @@ def _chart(name: str, unit: str, shown: Sequence[rows.ReportRow], costs: Sequenc
         for cost in costs
     ]
     axis = axis_of([[part.figure for part in parts] for parts in stacks])
-    short = short_unit(unit)
     bars = tuple(
-        bar(row.label, parts, axis, short, row.kind, where=row.where, branch=row.branch)
+        bar(row.label, parts, axis, short_unit(unit), row.kind, where=row.where, branch=row.branch)
         for row, parts in zip(shown, stacks, strict=True)
     )
     bands = {group: rows.band(of[group]) for group in groups}
@@ -293,17 +292,9 @@ def timeline(report: Report) -> Timeline | None:
     busy = [None if (cpu := read_quantity(w, "cpu_s")) is None else cpu * 1e9 / w.wall_ns for w in windows]
     most = max((value for values in watts.values() for value in values if value is not None), default=0.0)
     shown = {name: values for name, values in watts.items() if max(_known(values), default=0.0) > most / 200}
+    bands = {name: rows.band(rows.group_figures(report, name)) for name in shown}
     lanes = [
-        _lane(
-            name,
-            "W",
-            rows.band(rows.group_figures(report, name)),
-            values,
-            axis,
-            ends,
-            classes,
-            _idle_power(report, name),
-        )
+        _lane(name, "W", bands[name], values, axis, ends, classes, _idle_power(report, name))
         for name, values in shown.items()
     ]
     if _known(busy):

@@ -16,9 +16,9 @@ from greenload.report.data import Report
 from greenload.report.views import of_first_epoch
 from greenload.system.frameworks import tf
 from greenload.training.caches import CacheWatch, EpochKind
+from greenload.training.fit_report import FitReport
 from greenload.training.idle import find_idle_power
 from greenload.training.joules import SplitBasis
-from greenload.training.report import FitReport
 from greenload.training.spent import Passed, Spent
 from greenload.training.split import split_window
 from greenload.training.train_step import Steps

@@ -74,7 +74,7 @@ class FitReport:
 def fit_text(report: FitReport, width: int = 100) -> str:
     """A report as plain text, ``width`` columns wide."""
     from greenload.report.columns import plain_text  # rich takes long to import
-    from greenload.training.table import render_fit
+    from greenload.training.fit_table import render_fit
 
     shown = render_fit(
         report.fit, report.epochs, report.meters, model=report.model, profile=report.profile, ended=report.ended
