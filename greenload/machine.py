@@ -6,7 +6,7 @@ import functools
 import os
 import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,18 @@ class Machine:
     """Versions by package."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Anything else that was known, such as GPUs; beside the other fields in JSON."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The facts as JSON data."""
+        facts = asdict(self)
+        return {**facts.pop("extra"), **facts}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Machine:
+        """The inverse of `to_dict`."""
+        known = {fact.name for fact in fields(Machine)} - {"extra"}
+        extra = {name: value for name, value in data.items() if name not in known}
+        return cls(**{name: data[name] for name in known}, extra=extra)
 
 
 def machine() -> Machine:
