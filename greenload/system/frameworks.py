@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from greenload.errors import BackendUnavailable
+
+
+def imported(name: str) -> ModuleType:
+    """A framework, imported without garbage collection, which frees nothing there and takes a fifth of the time.
+
+    Raises:
+        ImportError: it can't be imported.
+    """
+    if name in sys.modules or not gc.isenabled():
+        return importlib.import_module(name)
+    gc.disable()
+    try:
+        return importlib.import_module(name)
+    finally:
+        gc.enable()
 
 
 class LazyModule:
@@ -23,7 +41,7 @@ class LazyModule:
     def __getattr__(self, attribute: str) -> Any:
         if attribute.startswith("__"):  # tools that look through a module's names mustn't import it
             raise AttributeError(attribute)
-        return getattr(importlib.import_module(self._name), attribute)
+        return getattr(imported(self._name), attribute)
 
 
 @contextmanager
@@ -49,4 +67,4 @@ else:
     fn = LazyModule("nvidia.dali.fn")
     types = LazyModule("nvidia.dali.types")
 
-__all__ = ["fn", "imports_of_extra", "tf", "types"]
+__all__ = ["fn", "imported", "imports_of_extra", "tf", "types"]

@@ -103,6 +103,7 @@ def test_the_interval_decides(operator: str, outcomes: list[str]) -> None:
     assert [budget.outcome(Figure(low, low, high, "measured")) for low, high in intervals] == outcomes
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     st.floats(-10, 10), st.floats(0, 5), st.floats(0, 5), st.floats(-10, 10), st.sampled_from(["<=", "<", ">=", ">"])

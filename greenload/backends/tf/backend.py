@@ -31,7 +31,7 @@ from greenload.sources.formats import FormatError, opened
 from greenload.stages import Stage
 from greenload.stages import primitives as p
 from greenload.system import forking, shutdown
-from greenload.system.frameworks import tf
+from greenload.system.frameworks import imported, tf
 
 State = dict[str, Any]
 """One sample on its way: tensors by name."""
@@ -159,12 +159,12 @@ class TensorFlowBackend:
                 "import tensorflow before it ends, or use iterate with backend='pillow' or 'dali-cpu'",
             )
         try:
-            import tensorflow as tf
+            version = imported("tensorflow").__version__
         except ImportError as error:
             return Availability(
                 self.name, False, f"TensorFlow can't be imported: {error}", "pip install 'greenload[tf]'"
             )
-        return Availability(self.name, True, f"TensorFlow {tf.__version__}")
+        return Availability(self.name, True, f"TensorFlow {version}")
 
     def presence(self) -> Availability:
         """Whether TensorFlow is installed."""
