@@ -123,8 +123,8 @@ def iterate(
     - ``"numpy"``: nothing on the CPU; on backend ``"dali"`` each batch is copied from the GPU to the host. Arrays are
       writable, except those that come from TensorFlow.
     - ``"torch"``: nothing. Tensors are on the device that made them: the GPU for ``"dali"``, else the CPU.
-    - ``"jax"``: nothing. Arrays are on the device that made them; DALI, Pillow and TensorFlow align memory to 64 bytes,
-      as JAX needs. Labels become int32 unless ``jax_enable_x64`` is set.
+    - ``"jax"``: nothing. Arrays are on the device that made them; all backends align memory to 64 bytes, as JAX needs.
+      Labels become int32 unless ``jax_enable_x64`` is set.
 
     Labels are on the images' device. A batch is complete when it is given, also on a GPU, which works on the next
     batches meanwhile. The iterator works in the process that made it, in any thread, but not in a fork.
@@ -161,8 +161,7 @@ def iterate(
         >>> for images, labels in iterate(train, "torch", epochs=90):
         ...     loss = criterion(model(images.permute(0, 3, 1, 2)), labels)
     """
-    if to not in ("numpy", "jax", "torch"):
-        raise UsageError(f"to must be 'numpy', 'jax' or 'torch', not {to!r}")
+    scalars.one_of(UsageError, "to", to, ("numpy", "jax", "torch"))
     epochs = scalars.positive(UsageError, "epochs", epochs)
     plan = pipeline if isinstance(pipeline, Plan) else _plan(pipeline, backend, threads, prefetch)
     if plan.pipeline.batch is None:

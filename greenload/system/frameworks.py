@@ -1,12 +1,16 @@
-"""TensorFlow and DALI, each imported when something of it is first used: many pipelines need only one of them."""
+"""Packages that only some pipelines need. TensorFlow and DALI are imported when something of them is first used."""
 
 from __future__ import annotations
 
 import gc
 import importlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from greenload.errors import BackendUnavailable
 
 
 def imported(name: str) -> ModuleType:
@@ -40,6 +44,21 @@ class LazyModule:
         return getattr(imported(self._name), attribute)
 
 
+@contextmanager
+def imports_of_extra(extra: str, what: str, error: type[Exception] = BackendUnavailable) -> Iterator[None]:
+    """Imports in its block a package that only some uses need: where it is missing, the error names the remedy.
+
+    Args:
+        extra: of greenload, with which the package is installed.
+        what: is in need of it; begins the error's text.
+        error: to raise.
+    """
+    try:
+        yield
+    except ImportError as missing:
+        raise error(f"{what} ({missing}): pip install 'greenload[{extra}]'") from None
+
+
 if TYPE_CHECKING:
     import tensorflow as tf
     from nvidia.dali import fn, types
@@ -48,4 +67,4 @@ else:
     fn = LazyModule("nvidia.dali.fn")
     types = LazyModule("nvidia.dali.types")
 
-__all__ = ["fn", "imported", "tf", "types"]
+__all__ = ["fn", "imported", "imports_of_extra", "tf", "types"]

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from greenload import cli
-from greenload.cli.serve import Serving, serving
-from greenload.energy.emulators.replay import ReplayMeter
+from greenload.cli.serve_options import Serving, serving
+from greenload.energy.emulators.replay_meter import ReplayMeter
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import Channel, MeterStatus
 from greenload.energy.sampler import Sampler
@@ -181,7 +181,7 @@ train = gl.Pipeline(gl.Arrays(pixels, np.arange(64)), gl.Batch(8))
 def test_serving_ends_well_when_interrupted(sent: signal.Signals) -> None:
     pytest.importorskip("prometheus_client", reason="prometheus_client is not installed")
     code = """
-from greenload.cli.serve import serving
+from greenload.cli.serve_options import serving
 with serving("0") as served:
     served.until_interrupted()
 print("went on")

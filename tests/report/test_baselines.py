@@ -12,7 +12,7 @@ from greenload.errors import UsageError
 from greenload.report import baselines
 from greenload.report.baselines import against
 from greenload.report.checks import Check
-from greenload.report.costs import ReportStep
+from greenload.report.cost_records import ReportStep
 from greenload.report.data import ColdRun, Report
 
 Make = Callable[..., Report]

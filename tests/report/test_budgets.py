@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greenload.energy.emulators.replay import ReplayMeter
+from greenload.energy.emulators.replay_meter import ReplayMeter
 from greenload.energy.figures import Figure
 from greenload.energy.measure import measure
 from greenload.energy.meters.base import COUNTS_TWICE, Channel, MeterStatus

@@ -28,8 +28,9 @@ from known_fits import (
 )
 
 import greenload as gl
-from greenload.energy.emulators.powercap import Power, PowercapEmulator
-from greenload.energy.emulators.replay import ReplayMeter
+from greenload.energy.emulators.layout import Power
+from greenload.energy.emulators.powercap import PowercapEmulator
+from greenload.energy.emulators.replay_meter import ReplayMeter
 from greenload.energy.meters.base import Channel
 from greenload.energy.meters.process import own_cpu_s
 from greenload.energy.settle import Settled
@@ -55,7 +56,7 @@ def emulated(tmp_path: Path) -> Iterator[PowercapEmulator]:
 
 
 @alone
-def test_loader_model_waiting_and_floor_against_an_emulated_machine(emulated: PowercapEmulator) -> None:
+def test_loader_model_waiting_and_idle_power_against_an_emulated_machine(emulated: PowercapEmulator) -> None:
     model = small_model(lambda: work(emulated, TRAINING, STEP_S))
     data = dataset(lambda: work(emulated, LOADING, SAMPLE_S))
     energy = gl.EnergyCallback(known(), powercap_root=emulated.root)
@@ -70,8 +71,8 @@ def test_loader_model_waiting_and_floor_against_an_emulated_machine(emulated: Po
 
         total = spent.total.energy_j[domain]
         assert total.value == pytest.approx(true(), rel=0.01, abs=0.05)
-        floor = value(spent.waiting.energy_j[domain]) + value(spent.idle.energy_j[domain])
-        assert floor == pytest.approx(true("idle"), rel=0.04), "this process's own idling is in the floor"
+        idle = value(spent.waiting.energy_j[domain]) + value(spent.idle.energy_j[domain])
+        assert idle == pytest.approx(true("idle"), rel=0.04), "this process's own idling is in it"
         assert value(spent.loader.energy_j[domain]) == pytest.approx(true(LOADING), rel=0.05)
         # What TensorFlow does for both is "other" in truth and in the remainder.
         assert value(spent.model.energy_j[domain]) == pytest.approx(true(TRAINING) + true("other"), rel=0.08)

@@ -98,7 +98,7 @@ class Intake:
         Raises:
             RecordError: a header shows that a file can't be decoded; names the first.
         """
-        return list(self._foreign(records, self._look(records.images))) if self.encoded else []
+        return list(self._foreign(records, self._look(records.images).odd)) if self.encoded else []
 
     def again(self, records: Records, taken: Taken, positions: Sequence[int]) -> Taken:
         """A batch, some of whose files the kernel couldn't decode, with the pixels that another backend makes of them.
@@ -106,16 +106,11 @@ class Intake:
         Raises:
             RecordError: it can't either; names the first.
         """
-        files = []
-        for position in positions:
-            image: Any = records.images[position]
-            turn = 1 if taken.orientation is None else int(taken.orientation[position])
-            files.append((position, Foreign(image, formats.header(image), turn)))
-        return taken.upright(self._decoded(records, files))
+        return taken.upright(self._decoded(records, list(self._foreign(records, positions))))
 
     def _files(self, records: Records) -> Taken:
         looked = self._look(records.images)
-        others = list(self._foreign(records, looked))
+        others = list(self._foreign(records, looked.odd))
         height, width, turns = looked.height, looked.width, looked.turns
         for position, file in others:
             head = file.head
@@ -132,11 +127,12 @@ class Intake:
             headers[odd] = probe([images[position] for position in odd], False, self.decode.max_bytes)
             turns[odd] = [formats.orientation(images[position]) if headers[position, 0] else 1 for position in odd]
         height, width = headers[:, 1:].astype(np.int64).T
-        return _Looked(headers[:, 0] != 0, *orienting.upright_size(height, width, turns), turns)
+        odd = np.flatnonzero(headers[:, 0] == 0).tolist()
+        return _Looked(odd, *orienting.upright_size(height, width, turns), turns)
 
-    def _foreign(self, records: Records, looked: _Looked) -> Iterator[tuple[int, Foreign]]:
+    def _foreign(self, records: Records, positions: Sequence[int]) -> Iterator[tuple[int, Foreign]]:
         able = self.readers.support(self.backend)
-        for position in np.flatnonzero(~looked.plain).tolist():
+        for position in positions:
             image: Any = records.images[position]
             try:
                 file, head = formats.opened(image, able, self.decode.max_bytes, self.decode.truncated)
@@ -156,10 +152,15 @@ class Intake:
 
 @dataclass(frozen=True)
 class _Looked:
-    plain: NDArray[np.bool_]
+    """What the kernel sees of a batch of files."""
+
+    odd: Sequence[int]
+    """The positions of those that it doesn't decode."""
     height: NDArray[np.int64]
+    """Rows of the upright images; of odd files not yet."""
     width: NDArray[np.int64]
     turns: NDArray[np.int64]
+    """EXIF orientations, where they are applied; else 1."""
 
 
 def _pixels(images: Images) -> Taken:

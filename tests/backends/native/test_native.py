@@ -28,7 +28,7 @@ from greenload.backends.native import library, work
 from greenload.backends.native.layout import Layout
 from greenload.backends.native.library import KernelMissing, Program
 from greenload.backends.native.table import TABLE
-from greenload.backends.replay import IdleSegments, in_batches, replay
+from greenload.backends.replay import IdleSegments, replay
 from greenload.cli import doctor
 from greenload.errors import BackendUnavailable, PipelineError, RecordError, UsageError
 from greenload.planning.choose import make_plan, readers_for
@@ -387,8 +387,9 @@ def test_each_step_is_replayed_with_and_without_its_work(bad_images: ModuleType)
         for runs in replay(plan, index, records, 8, 2):
             assert runs.run(20) == 24
             runs.close()
-    idle = IdleSegments(plan, plan.segments, in_batches(records, 8), 8)
-    assert idle.run(in_batches(records, 8)[0]).shape == (8, 24, 24, 3)
+    parts = list(records.batches(8))
+    idle = IdleSegments(plan, plan.segments, parts, 8)
+    assert idle.run(parts[0]).shape == (8, 24, 24, 3)
     idle.close()
 
 
