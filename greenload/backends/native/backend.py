@@ -30,7 +30,8 @@ class NativeBackend:
         if why:
             detail, _, remedy = why.rpartition("; ")
             return Availability(self.name, False, detail, remedy)
-        return Availability(self.name, True, library.version())
+        lacking = "" if op.FILE.exists() else "; without operations for TensorFlow, which calls it through Python"
+        return Availability(self.name, True, library.version() + lacking)
 
     def presence(self) -> Availability:
         """The same: this doesn't import TensorFlow."""

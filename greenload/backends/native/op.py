@@ -16,7 +16,7 @@ from greenload.errors import BackendUnavailable
 from greenload.specs import ImageSpec
 from greenload.system.frameworks import tf
 
-_FILE = FOLDER / "_operations.native.so"
+FILE = FOLDER / "_operations.native.so"
 
 
 @functools.cache
@@ -26,10 +26,10 @@ def operations() -> Any:
     Raises:
         BackendUnavailable: they weren't built, or this TensorFlow can't load them.
     """
-    if not _FILE.exists():
+    if not FILE.exists():
         raise BackendUnavailable("the kernel's operations for TensorFlow weren't built: pip install greenload again")
     try:
-        loaded = tf.load_op_library(str(_FILE))
+        loaded = tf.load_op_library(str(FILE))
     except (OSError, tf.errors.OpError) as error:
         raise BackendUnavailable(f"TensorFlow can't load the kernel's operations: {error}") from None
     if not hasattr(loaded, "greenload_run"):
