@@ -9,7 +9,7 @@ import pytest
 from bench import exits
 from bench.exit_forms import FORMS
 from bench.exits import BACKENDS, end
-from greenload.backends.native import library
+from greenload.backends.native.library import why_missing
 
 FEW = (
     ("auto", "repeat"),
@@ -19,8 +19,9 @@ FEW = (
     ("tf", "fork_exit"),
     ("native", "repeat"),
 )
-"""One of each: an iterator left alive, a thread that reads ahead, Ctrl-C, an error inside `fit`, a fork."""
-MORE = (("pillow", "thread"), ("auto", "bad_record"), ("tf", "iterate_at_exit"), ("native", "fork_exit"))
+"""One of each: an iterator left alive, a thread that reads ahead, Ctrl-C, an error inside `fit`, a fork; and a
+backend inside TensorFlow's graph."""
+MORE = (("pillow", "thread"), ("auto", "bad_record"), ("tf", "iterate_at_exit"), ("native", "thread"))
 
 
 @pytest.mark.slow
@@ -32,7 +33,7 @@ def test_a_process_ends_as_it_has_to(
     pytest.importorskip("tensorflow")
     pytest.importorskip("nvidia.dali")
     pytest.importorskip("PIL")
-    if backend == "native" and (why := library.why_missing()):
+    if backend == "native" and (why := why_missing()):
         pytest.skip(why)
     monkeypatch.setattr(exits, "LIMIT_S", 90)  # a hang, on a busy machine too; the benchmark judges how long it takes
     monkeypatch.setattr(exits, "ENDING_S", 60)

@@ -299,6 +299,15 @@ def test_the_choice_does_not_depend_on_the_batch_size(size: int) -> None:
     assert plan.expected.cost == pytest.approx((0.1 + 6 / 32 + 0.1 + 0.1) * MS)
 
 
+@pytest.mark.parametrize("antialias", [True, False])
+def test_by_the_shipped_costs_photographs_are_the_kernels(antialias: bool) -> None:
+    pipeline = Pipeline(FILES, Decode(), RandomResizedCrop(224, antialias=antialias), RandomHorizontalFlip(), Batch(32))
+    plan = chosen(pipeline, Costs(cost_table.reference()), (*ALL, "native"))
+    assert on(plan) == ["native"] * 3
+    assert plan.expected is not None
+    assert "native: its ratio to the other backends, measured on another machine" in plan.expected.costs
+
+
 def test_without_batches_there_is_only_tf() -> None:
     assert chosen(Pipeline(FILES, *PHOTOS[:-1]), photos(pillow_decode=0.01)).backend == "tf"
 
