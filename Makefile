@@ -5,6 +5,7 @@
 # make bench       greenload against hand-written pipelines; arguments in ARGS
 # make picture     the README's picture, from a new profile of the sample photographs
 # make tables      docs/backends.md from the tables of the backends, and the picture of the rooms from their imports
+# make dist        a wheel, with the kernel in it
 # make pin         resolve anew the versions in constraints.txt
 # make clean       remove what was generated, except .venv and data/
 
@@ -16,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Whatever the caller's environment says: else each process of the tests compiles the package and its tests anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: profile test check setup ready lint bench picture tables pin clean
+.PHONY: profile test check setup ready lint bench picture tables dist pin clean
 
 # Without DATA= a ready pipeline gets sample photographs; one from a file is taken to know its data.
 ifndef DATA
@@ -63,6 +64,9 @@ picture: photographs
 tables: ready
 	$(BIN)/python tools/tables.py
 	$(BIN)/python tools/rooms.py
+
+dist: ready
+	GREENLOAD_KERNEL=required $(BIN)/pip wheel --no-deps --no-build-isolation --wheel-dir dist .
 
 pin: ready
 	$(BIN)/python tools/pin.py

@@ -20,7 +20,7 @@ AUTO = "auto"
 PHOTOS, EVALUATION, CIFAR = "photos", "evaluation", "cifar"
 """Streaming photographs, antialiased evaluation, and CIFAR-sized arrays with colour jitter."""
 BY_HAND = "tf.data's antialiased resize, by hand"
-SINGLE = ("tf", "dali-cpu", "pillow")
+SINGLE = ("tf", "dali-cpu", "pillow", "native")
 ARRAYS = 4096
 """Images of the CIFAR-sized set."""
 BY_HAND_REACH, BEST_REACH, TF_REACH = 0.62, 1.05, 1.0

@@ -4,9 +4,9 @@
 them in parts to worker processes, and prints what became of them by kind of damage. A worker that dies or hangs is
 started again on each half of its part, until the file that did it is alone.
 
-Each file is looked at in these ways, for ``tf``, ``dali-cpu`` and ``pillow``: ``verify`` (for that backend), a full
-decode in a batch with good files, a crop within decoding in such a batch, and ``load(on_error="skip")`` of all that
-were accepted.
+Each file is looked at in these ways, for ``tf``, ``dali-cpu``, ``pillow`` and, where it is built, ``native``:
+``verify`` (for that backend), a full decode in a batch with good files, a crop within decoding in such a batch, and
+``load(on_error="skip")`` of all that were accepted.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from greenload.backends.native.library import why_missing
+
 ROOT = Path(__file__).parents[1]
 PART = 250
 """Files that one worker process looks at."""
 SECONDS_PER_FILE, SECONDS_TO_START = 2.0, 120.0
 """Beyond these a worker hangs."""
-BACKENDS = ("tf", "dali-cpu", "pillow")
+BACKENDS = ("tf", "dali-cpu", "pillow", *(("native",) if not why_missing() else ()))
 OUTCOMES = {
     "accepted": "by verify, full decode, cropped decode and load on every backend, with the same pixels",
     "refused": "by all of them",

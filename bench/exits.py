@@ -27,7 +27,7 @@ from greenload.machine import machine
 from greenload.sources.samples import make_samples
 
 FORMAT = "greenload.exits/1"
-BACKENDS = ("auto", "tf", "dali-cpu", "pillow")
+BACKENDS = ("auto", "tf", "dali-cpu", "pillow", "native")
 LIMIT_S = 120
 """So long may a process take, importing TensorFlow on a busy machine included."""
 ENDING_S = 20

@@ -25,12 +25,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from bench.corrupted import in_batches, through_tf
+from greenload.backends.native.library import why_missing
 from greenload.backends.tables import support
 from greenload.machine import machine
 from greenload.sources import formats
 
 FORMAT = "greenload.odd-pictures/1"
-BACKENDS = ("tf", "dali-cpu", "pillow")
+BACKENDS = ("tf", "dali-cpu", "pillow", *(("native",) if not why_missing() else ()))
 _SIDES = (128, 160)  # of what is compared; larger than any of the pictures
 _WINDOW = (16, 20)
 

@@ -38,7 +38,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for folder in ("greenload", "pipelines"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=ignore)
-    for name in ("pyproject.toml", "LICENSE", PROJECT["project"].get("readme", "LICENSE")):
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "LICENSE", PROJECT["project"].get("readme", "LICENSE")):
         shutil.copy(ROOT / name, copy / name)
     command = [
         sys.executable,
@@ -85,6 +85,17 @@ def test_a_wheel_gives_the_ready_pipelines_and_the_command(wheel: Path, tmp_path
     entries = configparser.ConfigParser()
     entries.read(next(wheel.glob("*.dist-info")) / "entry_points.txt")
     assert entries["console_scripts"]["greenload"] == "greenload.cli:main"
+
+
+def test_a_wheel_brings_the_kernel_for_every_version_of_python(wheel: Path, tmp_path: Path) -> None:
+    if shutil.which("c++") is None:
+        pytest.skip("there is no compiler")
+    code = "from greenload.backends.native import library; print(library.path(), library.version())"
+    assert python(code, tmp_path, PYTHONPATH=str(wheel)).startswith(
+        str(wheel / "greenload/backends/native/_kernel.native.so")
+    )
+    tags = next(wheel.glob("*.dist-info/WHEEL")).read_text()
+    assert "cp311-abi3" in tags and "Root-Is-Purelib: false" in tags
 
 
 def test_an_editable_install_reads_the_ready_pipelines_from_their_folder(tmp_path: Path) -> None:
@@ -200,6 +211,32 @@ def test_setup_leaves_an_optional_part_out_by_name_but_not_in_ci(
     assert set_up.make_all(parts, retry=False) == 1
     assert len(tries) == 3
     assert not parts[0].stamp.exists()
+
+
+def test_setup_builds_the_kernel_anew_when_its_sources_change(
+    set_up: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(set_up, "KERNEL", tmp_path)
+    source, built = tmp_path / "kernel" / "a.cpp", tmp_path / "_kernel.native.so"
+    source.parent.mkdir()
+    source.write_text("int a;")
+    calls: list[list[str]] = []
+
+    def run(command: list[str], why: str, env: dict[str, str] | None = None) -> None:
+        calls.append(command[1:])
+        assert "build_ext" not in command or not built.exists(), "a running process may use it"
+        built.write_text("")
+
+    monkeypatch.setattr(set_up, "run", run)
+    before = set_up.kernel_sources()
+    set_up.native_kernel()
+    set_up.native_kernel()
+    assert ["build_ext" in call for call in calls] == [True, False, False]
+    source.write_text("int b;")
+    os.utime(built, (1, 1))
+    assert set_up.kernel_sources() != before
+    set_up.native_kernel()
+    assert "build_ext" in calls[3]
 
 
 def test_setup_names_a_missing_program(set_up: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,11 +29,13 @@ STAMPS = VENV / "stamps"
 LOG = VENV / "setup.log"
 CONSTRAINTS = ROOT / "constraints.txt"
 BUILD_TOOLS = ("pip", "setuptools", "wheel")
+KERNEL = ROOT / "greenload" / "backends" / "native"
 PLUGIN = "nvidia-dali-tf-plugin-cuda130"
 LEFT_OUT = "left out "
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 PLUGIN_WORKS = "import nvidia.dali.plugin.tf as plugin; plugin.DALIDataset"
+KERNEL_WORKS = "from greenload.backends.native import library; print(library.version())"
 # libwebp's headers may be there and its encoder still be left out, so a picture goes through and back.
 PILLOW_WORKS = """
 import io
@@ -155,6 +157,14 @@ def parts() -> list[Part]:
             lambda: pip("--no-build-isolation", "--editable", f"{ROOT}[all,dev]"),
         ),
         Part(
+            "Native kernel",
+            "up to half a minute",
+            kernel_sources(),
+            native_kernel,
+            optional=True,
+            needs=("c++",),
+        ),
+        Part(
             "DALI plugin",
             "half a minute",
             frameworks,
@@ -242,6 +252,26 @@ def environment() -> None:
     if not environment_works():
         run([sys.executable, "-m", "venv", str(VENV)], "no virtual environment")
     pip(*BUILD_TOOLS)
+
+
+def kernel_sources() -> tuple[str, ...]:
+    """What the kernel is built from: each file's name and content, and what builds it."""
+    files = [*sorted((KERNEL / "kernel").iterdir()), ROOT / "setup.py"]
+    return tuple(f"{file.name}\0{file.read_text()}" for file in files)
+
+
+def native_kernel() -> None:
+    """Builds the kernel, unless installing the package has just done that, and tries it.
+
+    The file that is there is removed first: a process may run it, and would crash if it were written over.
+    """
+    made = [file.stat().st_mtime for file in KERNEL.glob("_kernel*.so")]
+    if not made or min(made) < max(file.stat().st_mtime for file in (KERNEL / "kernel").iterdir()):
+        for file in KERNEL.glob("_kernel*.so"):
+            file.unlink()
+        build = [str(PYTHON), "setup.py", "build_ext", "--inplace"]
+        run(build, "the kernel can't be built", env={"GREENLOAD_KERNEL": "required"})
+    run([str(PYTHON), "-c", KERNEL_WORKS], "the kernel was built but does not work")
 
 
 def pip(*arguments: str, env: dict[str, str] | None = None) -> None:

@@ -90,7 +90,8 @@ the same bits.
 standard deviations after `Normalize`. `ToDtype` and `Normalize` are shown for `scale=True` and for ImageNet's means and
 deviations. What depends on an image's size (rotating, other affine maps) is shown for sides of 1,000 pixels.
 
-**How the figures were found.** The conformance suite keeps those of `tf`, `dali-cpu` and `pillow` on every change.
+**How the figures were found.** The conformance suite keeps those of `tf`, `dali-cpu`, `pillow` and `native` on every
+change.
 Those of `dali`, on a GPU, were measured on an H100. An asterisk (*) marks those that come from analysis instead: the
 same formulas in another order of operations, which have not been run on a GPU.
 """
@@ -100,6 +101,10 @@ All backends that read a kind give the same pixels, except JPEGs on a GPU (`Deco
 
 A user may name a backend. It then refuses, by name, a file of a kind that it doesn't read. With `backend="auto"`
 another backend decodes that file (below). `on_error="skip"` leaves it out where none can.
+
+`native` decodes usual JPEGs itself. Of the others (CMYK, cut-off files that were filled, any that its decoder warns of)
+the first of Pillow, DALI on the CPU and TensorFlow that can run makes pixels, or says why it can't: so `native` takes
+and refuses the same JPEGs as they do.
 
 - What lies around or after a picture (metadata, texts, other frames, appended bytes) decides nothing. Where decoders
   would differ about it, they get the picture alone.
@@ -133,10 +138,10 @@ The plan names another backend for every kind that the decoding step's backend d
 among these records: Pillow, DALI on the CPU or TensorFlow, the first of these that can run. `plan.describe()` shows
 it, as in `Decode: tf; palette BMP by pillow; TIFF by dali-cpu`, and so does `readers` in `plan.to_dict()`.
 
-That backend decodes such a file and passes it on as an uncompressed PNG of the same pixels. Everything else goes on as
-for any PNG: the crop, the EXIF orientation (already applied), `on_error`, and the limit of `max_bytes`. The limit is
-the kind's own figure, or 10 bytes a pixel where that is more. A profile counts this work to the decoding step. Other
-files pay nothing for it.
+That backend decodes such a file and passes it on as an uncompressed PNG of the same pixels (to `native` as a binary
+PPM). Everything else goes on as for any PNG: the crop, the EXIF orientation (already applied), `on_error`, and the
+limit of `max_bytes`. The limit is the kind's own figure, or 10 bytes a pixel where that is more. A profile counts this
+work to the decoding step. Other files pay nothing for it.
 
 Before the first epoch the plan counts and names the records looked at that no backend on the machine reads. If these
 are all records, it is an error. `greenload check` and `greenload pack` judge by what `auto` reads here;
@@ -224,10 +229,7 @@ def _number(value: float) -> str:
     if value >= 1e-3:
         return f"{float(f'{value:.2g}'):g}"
     digits, exponent = f"{value:.1e}".split("e")
-    return f"{float(digits):g}·10{str(int(exponent)).translate(_RAISED)}"
-
-
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+    return f"{float(digits):g}e{int(exponent)}"
 
 
 def _files() -> list[list[str]]:

@@ -79,7 +79,8 @@ class Replaying(Protocol):
 
 
 class Backend(Protocol):
-    """Runs segments of plans on batches. Implementations: ``backends.tf``, ``backends.dali``, ``backends.pillow``."""
+    """Runs segments of plans on batches. Implementations: ``backends.tf``, ``backends.dali``,
+    ``backends.pillow``, ``backends.native``."""
 
     @property
     def name(self) -> str:

@@ -1,11 +1,12 @@
 """Decodes files of kinds that a plan's decoding backend doesn't read, by another backend.
 
-Each file becomes a PNG of the same pixels, which every backend reads exactly. So cropping, limits and all other steps
-go on as ever.
+Each file becomes a PNG of the same pixels, which every backend reads exactly, or a binary PPM where that is what the
+backend reads. So cropping, limits and all other steps go on as ever.
 """
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import threading
 import zlib
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from greenload.backends import orientation as orienting
 from greenload.backends.base import Images, Records
+from greenload.errors import BackendUnavailable
 from greenload.sources import formats
 from greenload.sources.formats import FormatError, Header, Support
 from greenload.sources.formats.strips import check_strips
@@ -37,6 +39,10 @@ class Foreign:
     head: Header
     turn: int = 1
     """The EXIF orientation that is to be applied."""
+
+
+Encode = Callable[[NDArray[np.uint8]], bytes]
+"""Writes an image, uint8 ``[H, W, 3]``, as a file."""
 
 
 class Decoder(Protocol):
@@ -111,30 +117,48 @@ class Readers:
 
     def as_pngs(self, files: Sequence[Foreign]) -> list[bytes | FormatError]:
         """PNGs of files' pixels, turned, in order; the reason in place of one that can't be decoded wholly."""
+        return self.as_files(files, png)
+
+    def as_files(self, files: Sequence[Foreign], encode: Encode) -> list[bytes | FormatError]:
+        """The same, each as ``encode`` writes it: ``png`` or ``ppm``."""
         if len(files) < 2:
-            return [self._as_png(file) for file in files]
+            return [self._as_file(file, encode) for file in files]
         with self._lock:
             pool = self._pool = self._pool or Workers(self._threads, "readers")
-        tasks = [pool.submit(self._as_png, file) for file in files]
+        tasks = [pool.submit(self._as_file, file, encode) for file in files]
         return [task.result() for task in tasks]
 
-    def _as_png(self, file: Foreign) -> bytes | FormatError:
+    def _as_file(self, file: Foreign, encode: Encode) -> bytes | FormatError:
         try:
             if file.head.format == "TIFF":
                 check_strips(file.data)
-            return png(upright(self.pixels(file.data, file.head), file.turn))
+            return encode(upright(self.pixels(file.data, file.head), file.turn))
         except FormatError as error:
             return error
 
     def pixels(self, data: bytes, head: Header) -> NDArray[np.uint8]:
         """A file's pixels as it stores them, uint8 ``[H, W, 3]``.
 
+        Of a kind that the plan names no other backend for, its own reads most files, and the first that can run here
+        and reads that kind decodes the others.
+
         Raises:
-            FormatError: it can't be decoded wholly.
+            FormatError: it can't be decoded wholly, or no backend that reads it can run here.
             MemoryError: there is too little memory to tell.
         """
-        assert self.backends is not None  # a header of such a kind is refused where no other may decode
-        return self._decoder(self.backends[head.kind]).pixels(formats.plain(data, head), head.kind)
+        named = (self.backends or {}).get(head.kind)
+        decoder = self._first_decoder(head.kind) if named is None else self._decoder(named)
+        return decoder.pixels(formats.plain(data, head), head.kind)
+
+    def _first_decoder(self, kind: str) -> Decoder:
+        able = [name for name in ORDER if kind in self._support_of(name, None).kinds]
+        for name in able:
+            with contextlib.suppress(BackendUnavailable):
+                return self._decoder(name)
+        needed = " or ".join(map(repr, able))
+        raise FormatError(
+            f"this {kind} needs backend {needed} beside, and none of them can run here: greenload doctor says why"
+        )
 
     def _decoder(self, backend: str) -> Decoder:
         with self._lock:
@@ -175,9 +199,9 @@ class Remembered(Readers):
             made.as_pngs(made.files(part.images, backend, decode))
         return made
 
-    def as_pngs(self, files: Sequence[Foreign]) -> list[bytes | FormatError]:
+    def as_files(self, files: Sequence[Foreign], encode: Encode) -> list[bytes | FormatError]:
         lacking = [file for file in files if file not in self._done]
-        self._done |= zip(lacking, super().as_pngs(lacking), strict=True)
+        self._done |= zip(lacking, super().as_files(lacking, encode), strict=True)
         return [self._done[file] for file in files]
 
 
@@ -188,6 +212,12 @@ def upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     if orientation in orienting.MIRRORED:
         image = image[:, ::-1]
     return image[::-1] if orientation in orienting.OVERTURNED else image
+
+
+def ppm(image: NDArray[np.uint8]) -> bytes:
+    """A binary PPM of an image, uint8 ``[H, W, 3]``."""
+    height, width, _ = image.shape
+    return b"P6\n%d %d\n255\n" % (width, height) + image.tobytes()
 
 
 def png(image: NDArray[np.uint8]) -> bytes:

@@ -33,6 +33,10 @@ def get(name: str) -> Backend:
         from greenload.backends.pillow.backend import PillowBackend
 
         return PillowBackend()
+    if name == "native":
+        from greenload.backends.native.backend import NativeBackend
+
+        return NativeBackend()
     raise PipelineError(f"backend must be one of {', '.join(BACKENDS)}, not {name!r}")
 
 
@@ -64,4 +68,5 @@ def readers_of(plan: Plan) -> Readers:
 
 
 def _make_decoder(backend: str) -> Decoder:
+    require([backend])
     return get(backend).decoder()

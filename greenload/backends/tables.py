@@ -7,13 +7,16 @@ from collections.abc import Iterable, Mapping
 
 from greenload.backends.base import BackendTable
 from greenload.backends.dali.table import CPU_TABLE, GPU_TABLE
+from greenload.backends.native.table import TABLE as NATIVE_TABLE
 from greenload.backends.pillow.table import TABLE as PILLOW_TABLE
 from greenload.backends.tf.table import TABLE as TF_TABLE
 from greenload.sources.formats import Support
 from greenload.specs import ImageSpec
 from greenload.stages.primitives import Primitive
 
-TABLES: Mapping[str, BackendTable] = {table.name: table for table in (TF_TABLE, CPU_TABLE, GPU_TABLE, PILLOW_TABLE)}
+TABLES: Mapping[str, BackendTable] = {
+    table.name: table for table in (TF_TABLE, CPU_TABLE, GPU_TABLE, PILLOW_TABLE, NATIVE_TABLE)
+}
 """By the name that a plan calls a backend."""
 
 

@@ -15,7 +15,9 @@ def add_command(add: AddCommand) -> None:
     check.add_argument("data", help="the folder of images or records, a CSV or Parquet table, or a pattern")
     add_decoding(check)
     check.add_argument(
-        "--backend", default="auto", help="auto, tf, dali-cpu, dali or pillow, which is to decode (default %(default)s)"
+        "--backend",
+        default="auto",
+        help="the one that is to decode: auto, tf, dali-cpu, dali, pillow or native (default %(default)s)",
     )
 
 

@@ -28,7 +28,7 @@ def add_command(add: AddCommand) -> None:
     profile = add(PROFILE, _profile, "what each step of a pipeline costs per image")
     profile.add_argument("pipeline", help=_PIPELINE)
     profile.add_argument("--data", metavar="FOLDER", help="the data folder, for a pipeline that takes one")
-    profile.add_argument("--backend", default="auto", help="auto, tf, dali-cpu or pillow (default %(default)s)")
+    profile.add_argument("--backend", default="auto", help="auto, tf, dali-cpu, pillow or native (default %(default)s)")
     profile.add_argument("--threads", type=positive_int, default=None, help="threads that work on samples")
     profile.add_argument(
         "--samples", type=positive_int, default=512, help="samples to measure on (default %(default)s)"

@@ -123,8 +123,8 @@ def iterate(
     - ``"numpy"``: nothing on the CPU; on backend ``"dali"`` each batch is copied from the GPU to the host. Arrays are
       writable, except those that come from TensorFlow.
     - ``"torch"``: nothing. Tensors are on the device that made them: the GPU for ``"dali"``, else the CPU.
-    - ``"jax"``: nothing. Arrays are on the device that made them; DALI, Pillow and TensorFlow align memory to 64 bytes,
-      as JAX needs. Labels become int32 unless ``jax_enable_x64`` is set.
+    - ``"jax"``: nothing. Arrays are on the device that made them; all backends align memory to 64 bytes, as JAX needs.
+      Labels become int32 unless ``jax_enable_x64`` is set.
 
     Labels are on the images' device. A batch is complete when it is given, also on a GPU, which works on the next
     batches meanwhile. The iterator works in the process that made it, in any thread, but not in a fork.

@@ -59,8 +59,8 @@ def load(
 
     Args:
         pipeline: what to load, or a plan of it (then ``backend``, ``threads`` and ``prefetch`` are the plan's).
-        backend: ``"auto"``, ``"tf"``, ``"dali-cpu"``, ``"dali"`` (on a GPU) or ``"pillow"``; or a backend by the name
-            of a step, as ``make_plan`` takes it.
+        backend: ``"auto"``, ``"tf"``, ``"dali-cpu"``, ``"dali"`` (on a GPU), ``"pillow"`` or ``"native"``; or a backend
+            by the name of a step, as ``make_plan`` takes it.
         epochs: how many epochs the pure form holds, counted from epoch 0: with ``start`` at epoch 3, ``epochs=90``
             gives 87.
         start: where to begin. In the auto-advancing form an epoch only.

@@ -64,9 +64,9 @@ def make_plan(
 
     Args:
         pipeline: what to run.
-        backend: ``"tf"``, ``"dali-cpu"``, ``"dali"`` (on a GPU) or ``"pillow"`` for all steps on pixels; ``"auto"`` to
-            choose for each; or a backend by the name of a step, as ``describe()`` shows it, or of a stage: then those
-            not named are on ``"tf"``.
+        backend: ``"tf"``, ``"dali-cpu"``, ``"dali"`` (on a GPU), ``"pillow"`` or ``"native"`` for all steps on pixels;
+            ``"auto"`` to choose for each; or a backend by the name of a step, as ``describe()`` shows it, or of a
+            stage: then those not named are on ``"tf"``.
         threads: threads that work on samples; all processors that this process may use if not given.
         prefetch: batches held ready, at least 1.
         gpu: whether ``"auto"`` may choose ``"dali"``, whose batches stay on the GPU.

@@ -51,20 +51,22 @@ class Shuffle(Stage):
 class Decode(Stage):
     """Encoded bytes to uint8 RGB pixels; formats are told apart by their first bytes, whatever a file's name says.
 
-    ========================  ==============================================================  ==========================
-    kind                      what of it                                                      backends
-    ========================  ==============================================================  ==========================
-    JPEG                      8-bit grey, RGB, CMYK, YCCK; baseline, progressive, arithmetic  tf, dali-cpu, dali, pillow
-    partial progressive JPEG  its scans leave out bits of its coefficients                    tf, pillow
-    PNG                       1, 2, 4, 8 bits; grey, palette, RGB, with alpha; interlaced     tf, dali-cpu, dali, pillow
-    16-bit PNG                each channel rounded to 8 bits: v / 257                         tf, dali-cpu
-    BMP                       24 and 32 bits, bottom-up and top-down                          tf, dali-cpu, pillow
-    WebP                      lossy, lossless, with alpha                                     tf, dali-cpu, pillow
-    GIF                       the first frame, on its canvas                                  tf, pillow
-    palette BMP               1, 4 and 8 bits, uncompressed                                   dali-cpu, pillow
-    TIFF                      8-bit grey, RGB, palette; its first image, in strips that are   dali-cpu
+    ========================  =====================================================  ==================================
+    kind                      what of it                                             backends
+    ========================  =====================================================  ==================================
+    JPEG                      8-bit grey, RGB, CMYK, YCCK; baseline, progressive,    tf, dali-cpu, dali, pillow, native
+                              arithmetic-coded
+    partial progressive JPEG  its scans leave out bits of its coefficients           tf, pillow
+    PNG                       1, 2, 4, 8 bits; grey, palette, RGB, with alpha;       tf, dali-cpu, dali, pillow
+                              interlaced
+    16-bit PNG                each channel rounded to 8 bits: v / 257                tf, dali-cpu
+    BMP                       24 and 32 bits, bottom-up and top-down                 tf, dali-cpu, pillow
+    WebP                      lossy, lossless, with alpha                            tf, dali-cpu, pillow
+    GIF                       the first frame, on its canvas                         tf, pillow
+    palette BMP               1, 4 and 8 bits, uncompressed                          dali-cpu, pillow
+    TIFF                      8-bit grey, RGB, palette; its first image, in strips   dali-cpu
                               raw, or compressed by LZW, deflate or PackBits
-    ========================  ==============================================================  ==========================
+    ========================  =====================================================  ==================================
 
     The pixels are the same bits on every backend that reads a kind (on a GPU within its stated tolerance). JPEG is
     decoded with libjpeg's accurate integer DCT and fancy upsampling; the inks of CMYK and YCCK are stored as light,

@@ -40,7 +40,8 @@ from greenload.stages import (
 from greenload.stages import primitives as p
 from greenload.stages.reference import resize_weights, warp
 
-BACKENDS = ("tf", "dali-cpu", "pillow")
+BACKENDS = ("tf", "dali-cpu", "pillow", "native")
+OF_PNG = tuple(name for name in BACKENDS if "PNG" in TABLES[name].kinds)
 STAGES = (
     *suite.VALUES,
     *suite.CALLS[:1],
@@ -109,11 +110,15 @@ def test_every_claim_is_put_to_the_test() -> None:
         assert suite.supported(name) - suite.exercised(name) == set(), name
 
 
+TIES = Case(44, 1, "uint8", (Resize((17, 11), antialias=False),), "steps")
+"""Few different values, many of them near a rounding boundary."""
+
+
 def used(backend: str, kind: type[p.Primitive]) -> dict[str, float]:
     """The largest share of each figure of the tolerance for a primitive that any case uses."""
     largest: dict[str, float] = {}
-    for case in suite.cases():
-        if case.stages not in (*suite.GEOMETRY, *suite.VALUES) or not suite.taken(backend, case):
+    for case in (*suite.cases(), TIES):
+        if case.stages not in (*suite.GEOMETRY, *suite.VALUES, TIES.stages) or not suite.taken(backend, case):
             continue
         plan = make_plan(suite.outline(case), backend)
         if not any(isinstance(step.primitive, kind) for step in plan.steps):
@@ -145,7 +150,8 @@ def test_a_rounded_value_is_one_of_the_two_nearest(backend: str) -> None:
         exact = np.einsum("yh,nhwc,xw->nyxc", rows, images.astype(np.float64), columns, optimize=True)
         gap = np.abs(result - exact)[:, 1:-1, 1:-1]
         passes = 2 if backend == "pillow" else 1  # Pillow rounds after each axis
-        assert gap.max(initial=0.0) <= 0.5 * passes + 0.01, case
+        slack = 0.02 if backend == "native" else 0.01  # whose weights have 14 bits
+        assert gap.max(initial=0.0) <= 0.5 * passes + slack, case
 
 
 SIDE = st.integers(1, 70)
@@ -286,7 +292,7 @@ def test_all_primitives_are_supported_or_refused(backend: str) -> None:
 
 
 def test_there_is_no_other_backend() -> None:
-    with pytest.raises(PipelineError, match="backend must be one of tf, dali-cpu, dali, pillow, not 'torch'"):
+    with pytest.raises(PipelineError, match="backend must be one of tf, dali-cpu, dali, pillow, native, not 'torch'"):
         registry.get("torch")
 
 
@@ -346,6 +352,7 @@ def pngs(bad_images: ModuleType) -> dict[str, bytes]:
     return made
 
 
+@pytest.mark.parametrize("backend", OF_PNG, indirect=True)
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA", "P", "1"])
 def test_pngs_decode_to_pillows_bits(backend: str, bad_images: ModuleType, mode: str) -> None:
     data = pngs(bad_images)[mode]
@@ -438,6 +445,7 @@ def test_what_is_not_read_is_refused_by_name(backend: str, bad_images: ModuleTyp
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("backend", OF_PNG, indirect=True)
 def test_a_misnamed_png_is_read_by_its_bytes(backend: str, bad_images: ModuleType) -> None:
     data = bad_images.build()["misnamed-png.jpg"].data
     assert (decoded(backend, [data], CenterCrop(bad_images.SIDE))[0] == with_pillow(data)).all()

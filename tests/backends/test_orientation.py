@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import greenload as gl
+from greenload.backends import registry
 from greenload.backends.base import Records
 from greenload.backends.chain import run_plan
 from greenload.backends.tables import TABLES
@@ -266,9 +267,11 @@ def decoded(backend: str, files: list[bytes], *stages: Stage) -> Pixels:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["tf", "dali-cpu", "pillow"])
+@pytest.mark.parametrize("backend", ["tf", "dali-cpu", "pillow", "native"])
 def test_every_backend_turns_them_upright(backend: str) -> None:
-    pytest.importorskip("nvidia.dali" if backend == "dali-cpu" else "tensorflow")
+    seen = registry.get(backend).availability()
+    if not seen.usable:
+        pytest.skip(f"{backend}: {seen.detail}; {seen.remedy}")
     files = {key: data for key, data in stating().items() if formats.header(data).kind in TABLES[backend].kinds}
     stored: dict[str, Pixels] = {}
     for (_, value), data in files.items():

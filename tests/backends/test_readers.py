@@ -224,7 +224,7 @@ def test_check_judges_by_what_load_would_do(mixed: Files, capsys: pytest.Capture
     assert cli.main(["check", folder, "--backend", "tf"]) == 1
     assert capsys.readouterr().out.splitlines()[-1] == "12 of 18 images decode, 6 do not"
     assert cli.main(["check", folder, "--backend", "opencv"]) == 2
-    assert "--backend must be one of auto, tf, dali-cpu, dali, pillow, not 'opencv'" in capsys.readouterr().err
+    assert "--backend must be one of auto, tf, dali-cpu, dali, pillow, native, not 'opencv'" in capsys.readouterr().err
 
 
 @pytest.mark.slow

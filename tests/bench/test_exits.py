@@ -9,6 +9,7 @@ import pytest
 from bench import exits
 from bench.exit_forms import FORMS
 from bench.exits import BACKENDS, end
+from greenload.backends.native.library import why_missing
 
 FEW = (
     ("auto", "repeat"),
@@ -16,8 +17,10 @@ FEW = (
     ("pillow", "loop_sigint"),
     ("auto", "fit_error"),
     ("tf", "fork_exit"),
+    ("native", "thread"),
 )
-"""One of each: an iterator left alive, a thread that reads ahead, Ctrl-C, an error inside `fit`, a fork."""
+"""One of each: an iterator left alive, a thread that reads ahead, Ctrl-C, an error inside `fit`, a fork; and threads
+in the kernel."""
 MORE = (("pillow", "thread"), ("auto", "bad_record"), ("tf", "iterate_at_exit"))
 
 
@@ -30,6 +33,8 @@ def test_a_process_ends_as_it_has_to(
     pytest.importorskip("tensorflow")
     pytest.importorskip("nvidia.dali")
     pytest.importorskip("PIL")
+    if backend == "native" and (why := why_missing()):
+        pytest.skip(why)
     monkeypatch.setattr(exits, "LIMIT_S", 90)  # a hang, on a busy machine too; the benchmark judges how long it takes
     monkeypatch.setattr(exits, "ENDING_S", 60)
     ended = end(backend, form, str(sample_folder))

@@ -84,7 +84,7 @@ def test_doctor_lists_every_backend_with_a_reason(tmp_path: Path) -> None:
     assert cli.main(["doctor", "--json", str(file)]) == 0
     findings = json.loads(file.read_text())["findings"]
     backends = {f["name"]: f for f in findings if f["kind"] == "backend"}
-    assert set(backends) == {"tf", "dali-cpu", "dali", "pillow"}
+    assert set(backends) == {"tf", "dali-cpu", "dali", "pillow", "native"}
     assert backends["tf"]["usable"]
     assert all(f["detail"] for f in findings)
     assert all(f["remedy"] for f in findings if f["kind"] == "backend" and not f["usable"])

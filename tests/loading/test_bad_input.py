@@ -14,13 +14,16 @@ import numpy as np
 import pytest
 
 import greenload as gl
+from greenload.backends import registry
 from greenload.backends.chain import run_plan
+from greenload.backends.tables import TABLES
 from greenload.errors import RecordError, SourceError
 from greenload.loading import verify as verifying
 from greenload.loading.record_errors import record_error
 from greenload.loading.verify import verify
 from greenload.randomness import permute
 from greenload.sources import Arrays, Files, ImageFolder
+from greenload.sources.formats import header
 from greenload.stages import Batch, CenterCrop, Decode, RandomHorizontalFlip, RandomResizedCrop, Resize, Shuffle, Stage
 from greenload.text import printable
 
@@ -42,7 +45,7 @@ BROKEN = (
     "broken-huffman-table.jpg",
     "truncated.png",
 )
-UNSUPPORTED = {"tf": ("image.tif",), "dali-cpu": ("image.gif",), "pillow": ("image.tif",)}
+UNSUPPORTED = {"tf": ("image.tif",), "dali-cpu": ("image.gif",), "pillow": ("image.tif",), "native": ("image.tif",)}
 READ = (
     "grey.jpg",
     "cmyk.jpg",
@@ -60,7 +63,7 @@ READ = (
     "image.webp",
 )
 BACKENDS = ["tf", "dali-cpu"]
-DECODERS = [*BACKENDS, "pillow"]
+DECODERS = [*BACKENDS, "pillow", "native"]
 SMALL: tuple[Stage, ...] = (Decode(), CenterCrop(8))
 AUGMENTED: tuple[Stage, ...] = (Decode(), RandomResizedCrop(8, scale=(0.01, 0.1)), RandomHorizontalFlip())
 
@@ -80,9 +83,9 @@ def backend(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(params=DECODERS)
 def decoder(request: pytest.FixtureRequest) -> str:
     """A backend, in tests of what it decodes. Batches come back from Pillow as they do from DALI."""
-    for name, module in (("dali-cpu", "nvidia.dali"), ("pillow", "PIL.Image")):
-        if request.param == name:
-            pytest.importorskip(module)
+    seen = registry.get(request.param).availability()
+    if not seen.usable:
+        pytest.skip(f"{request.param}: {seen.detail}; {seen.remedy}")
     return str(request.param)
 
 
@@ -120,7 +123,8 @@ def failing(dataset: Any) -> RecordError:
 def test_every_kind_of_bad_file_is_named(decoder: str, kinds: dict[str, Path], good: list[Path]) -> None:
     dataset = gl.load(gl.Pipeline(put(good), *SMALL, Batch(4)), decoder, epochs=1)  # one graph, its file 5 changes
     said = {"empty": "empty", "text": "not an image", "image": "not read by backend", "trunc": "truncated"}
-    for name in (*BROKEN, *UNSUPPORTED[decoder]):
+    broken = [name for name in BROKEN if decoder != "native" or not name.endswith("png")]
+    for name in (*broken, *UNSUPPORTED[decoder]):
         shutil.copy(kinds[name], good[5])
         error = failing(dataset)
         assert error.path == str(good[5]), name
@@ -145,7 +149,7 @@ def test_a_cut_file_is_found_whatever_the_window(decoder: str, kinds: dict[str, 
 
 
 def test_unusual_files_are_no_errors(decoder: str, kinds: dict[str, Path], good: list[Path]) -> None:
-    read = [name for name in READ if decoder != "pillow" or not name.startswith("16-bit")]  # those it refuses by name
+    read = [name for name in READ if header(kinds[name].read_bytes()).kind in TABLES[decoder].kinds]
     paths = [*good, *(kinds[name] for name in read)]
     source = Files(paths, labels=range(len(paths)))
     labels = [labels for _, labels in gl.load(gl.Pipeline(source, *SMALL, Batch(4)), decoder, epochs=1)]

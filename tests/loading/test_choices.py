@@ -29,7 +29,7 @@ STAGES = (
 """They move pixels: every backend gives the reference's bits."""
 
 
-@pytest.fixture(params=["tf", "dali-cpu", "pillow"])
+@pytest.fixture(params=["tf", "dali-cpu", "pillow", "native"])
 def backend(request: pytest.FixtureRequest) -> str:
     found = registry.get(request.param).availability()
     if not found.usable:
@@ -92,6 +92,7 @@ PLACED: list[Mapping[str, str]] = [
     {"RandomApply": "pillow", "RandomOrder": "dali-cpu", "RandomChoice": "pillow"},
     {"RandomApply": "dali-cpu", "RandomChoice": "tf", "RandomOrder": "pillow"},
     {"RandomApply": "tf", "RandomChoice": "dali-cpu", "RandomOrder": "tf"},
+    {"RandomApply": "native", "RandomChoice": "pillow", "RandomOrder": "native"},
 ]
 
 

@@ -430,7 +430,7 @@ REFUSED: dict[str, tuple[Any, tuple[Stage, ...], Placed, str]] = {
         LEVELS,
         (Resize((9, 9)), Batch(2)),
         {"Resize": "cuda"},
-        "backend of 'Resize' must be one of tf, dali-cpu, dali, pillow, not 'cuda'",
+        "backend of 'Resize' must be one of tf, dali-cpu, dali, pillow, native, not 'cuda'",
     ),
     "one step, two backends": (
         None,

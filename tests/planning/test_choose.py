@@ -251,9 +251,9 @@ def test_what_is_only_asked_for_or_slower_than_priced_is_left_out(monkeypatch: p
     monkeypatch.setattr(registry, "get", Found)
     shipped = cost_table.reference()
     own = replace(shipped, source=cost_table.OWN)
-    assert planning.usable(cost_table.Costs(shipped)) == ("tf", "dali-cpu")
-    assert planning.usable(cost_table.Costs(shipped), gpu=True) == ("tf", "dali-cpu", "dali")
-    assert planning.usable(cost_table.Costs(own, shipped)) == ("tf", "dali-cpu", "pillow")
+    assert planning.usable(cost_table.Costs(shipped)) == ("tf", "dali-cpu", "native")
+    assert planning.usable(cost_table.Costs(shipped), gpu=True) == ("tf", "dali-cpu", "dali", "native")
+    assert planning.usable(cost_table.Costs(own, shipped)) == ("tf", "dali-cpu", "pillow", "native")
 
 
 def test_a_backend_that_does_not_read_a_kind_of_file_does_not_decode_it() -> None:
@@ -297,6 +297,15 @@ def test_the_choice_does_not_depend_on_the_batch_size(size: int) -> None:
     assert on(plan) == ["dali-cpu"]
     assert plan.expected is not None
     assert plan.expected.cost == pytest.approx((0.1 + 6 / 32 + 0.1 + 0.1) * MS)
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+def test_by_the_shipped_costs_photographs_are_the_kernels(antialias: bool) -> None:
+    pipeline = Pipeline(FILES, Decode(), RandomResizedCrop(224, antialias=antialias), RandomHorizontalFlip(), Batch(32))
+    plan = chosen(pipeline, Costs(cost_table.reference()), (*ALL, "native"))
+    assert on(plan) == ["native"] * 3
+    assert plan.expected is not None
+    assert "native: its ratio to the other backends, measured on another machine" in plan.expected.costs
 
 
 def test_without_batches_there_is_only_tf() -> None:

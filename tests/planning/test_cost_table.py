@@ -166,7 +166,7 @@ def test_the_shipped_table_is_whole() -> None:
     assert shipped.source == cost_table.REFERENCE
     assert "greenload calibrate" in shipped.label
     assert shipped.machine["cpu_model"]
-    for backend in ("tf", "dali-cpu", "pillow"):
+    for backend in ("tf", "dali-cpu", "pillow", "native"):
         for what in ("DecodeCrop JPEG", "Resize antialias uint8", "Flip uint8", "Color uint8", "Affine uint8→float32"):
             entry = shipped.get(backend, what)
             assert entry is not None, (backend, what)

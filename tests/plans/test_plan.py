@@ -173,7 +173,10 @@ def test_names_are_told_apart() -> None:
 
 
 REFUSED = [
-    (lambda: planned(PIXELS, backend="gpu"), "backend must be one of auto, tf, dali-cpu, dali, pillow, not 'gpu'"),
+    (
+        lambda: planned(PIXELS, backend="gpu"),
+        "backend must be one of auto, tf, dali-cpu, dali, pillow, native, not 'gpu'",
+    ),
     (lambda: planned(PIXELS, threads=0), "threads must be a positive integer, not 0"),
     (lambda: planned(PIXELS, threads=True), "threads must be"),
     (lambda: planned(PIXELS, threads=2.0), "threads must be"),

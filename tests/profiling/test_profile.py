@@ -349,7 +349,7 @@ def test_a_cold_profile_reads_from_the_device_or_says_why_not(sample_folder: Pat
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_windows", "no_trials")
-@pytest.mark.parametrize("backend", ["tf", "dali-cpu", "pillow"])
+@pytest.mark.parametrize("backend", ["tf", "dali-cpu", "pillow", "native"])
 def test_alternatives_are_one_row(backend: str) -> None:
     if not registry.get(backend).availability().usable:
         pytest.skip(backend)

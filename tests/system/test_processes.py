@@ -22,6 +22,7 @@ import pytest
 from dali_cases import photo, png
 
 import greenload as gl
+from greenload.backends import registry
 
 COUNT = 22
 MIXED = {"RandomResizedCrop: crop": "dali-cpu", "RandomResizedCrop: resize": "pillow"}
@@ -36,6 +37,13 @@ def _backends() -> None:
 @pytest.fixture(scope="module")
 def source() -> gl.Arrays:
     return gl.Arrays(np.random.default_rng(0).integers(0, 256, (COUNT, 30, 40, 3), np.uint8), np.arange(COUNT))
+
+
+def usable(backend: str) -> None:
+    """Skips a test of a backend that can't run here."""
+    seen = registry.get(backend).availability()
+    if not seen.usable:
+        pytest.skip(f"{backend}: {seen.detail}; {seen.remedy}")
 
 
 def usual(source: Any, seed: int = 0) -> gl.Pipeline:
@@ -103,8 +111,9 @@ def test_eight_threads_iterate_their_own(source: gl.Arrays) -> None:
     assert not same(together[0], together[2])
 
 
-@pytest.mark.parametrize("backend", ["dali-cpu", "pillow"])
+@pytest.mark.parametrize("backend", ["dali-cpu", "pillow", "native"])
 def test_threads_share_an_iterator_out(source: gl.Arrays, backend: str) -> None:
+    usable(backend)
     whole = arrays(gl.iterate(usual(source), backend=backend, epochs=5))
     shared = gl.iterate(usual(source), backend=backend, epochs=5)
     parts = at_once([lambda: arrays(shared)] * 4)

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import greenload as gl
+from greenload.backends import registry
 from greenload.backends.base import Records
 from greenload.backends.chain import Chain
 from greenload.plans.params import DrawLayout
@@ -233,9 +234,10 @@ def records_of(pipeline: gl.Pipeline) -> Records:
     return Records(source.images[:4], numbers, [source.name(i) for i in range(4)])
 
 
-@pytest.mark.parametrize(("backend", "module"), [("pillow", "PIL"), ("dali-cpu", "nvidia.dali")])
-def test_a_chain_closes_when_no_thread_is_inside(monkeypatch: pytest.MonkeyPatch, backend: str, module: str) -> None:
-    pytest.importorskip(module)
+@pytest.mark.parametrize("backend", ["pillow", "dali-cpu", "native"])
+def test_a_chain_closes_when_no_thread_is_inside(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    if not registry.get(backend).availability().usable:
+        pytest.skip(backend)
     plan = gl.make_plan(arrays(), backend)
     chain = Chain(plan, 4)
     runner = chain._runners[0]

@@ -197,10 +197,11 @@ def _check_read(kind: str, support: Support | None) -> None:
     if support is None or kind in support.kinds or kind in (support.readers or ()):
         return
     others_can = " or ".join(map(repr, support.reading(kind)))
-    anew = "save it anew as" if kind.endswith("JPEG") else "convert it to"
+    anew = "save it anew as JPEG or PNG" if kind.endswith("JPEG") else "convert it to JPEG or PNG"
+    anew = "convert it to JPEG" if kind == "PNG" else anew
     if support.readers is None:
-        raise FormatError(f"{kind} is not read by backend {support.backend!r}: use {others_can}, or {anew} JPEG or PNG")
+        raise FormatError(f"{kind} is not read by backend {support.backend!r}: use {others_can}, or {anew}")
     raise FormatError(
         f"{kind} is not supported by the backends that can run here: install what {others_can} needs (greenload doctor "
-        f"says what), or {anew} JPEG or PNG"
+        f"says what), or {anew}"
     )

@@ -1,0 +1,123 @@
+// The C ABI: no exception leaves it.
+#include "abi.h"
+
+#include <exception>
+#include <memory>
+#include <new>
+
+#include <cstdio>
+#include <jpeglib.h>
+
+#include "failure.h"
+#include "probe.h"
+#include "program.h"
+#include "rows.h"
+
+#define STRING_OF(x) #x
+#define STRING(x) STRING_OF(x)
+#if defined(LIBJPEG_TURBO_VERSION)
+#define JPEG_NAME "libjpeg-turbo " STRING(LIBJPEG_TURBO_VERSION)
+#else
+#define JPEG_NAME "libjpeg " STRING(JPEG_LIB_VERSION)
+#endif
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+using greenload::Failure;
+using greenload::Program;
+using greenload::Scratch;
+
+struct gl_program : Program {
+  using Program::Program;
+};
+
+namespace {
+
+void say(char* reason, const char* text) {
+  if (reason) {
+    snprintf(reason, GL_REASON, "%s", text);
+  }
+}
+
+// Runs `work`; its gl_status, and why it isn't GL_OK.
+template <class Work>
+int32_t guarded(char* reason, Work work) {
+  try {
+    work();
+    return GL_OK;
+  } catch (const Failure& failure) {
+    say(reason, failure.reason);
+    return failure.status;
+  } catch (const std::bad_alloc&) {
+    say(reason, "there is too little memory");
+  } catch (const std::exception& error) {
+    say(reason, error.what());
+  } catch (...) {
+    say(reason, "an unknown error");
+  }
+  return GL_BAD_CALL;
+}
+
+// Of a file or of pixels.
+int64_t bytes_in(const gl_step& first, const int64_t* size) {
+  return first.op == GL_DECODE ? size[0] : size[0] * size[1] * size[2] * greenload::item_bytes(first.dtype_in);
+}
+
+}  // namespace
+
+EXPORT int32_t gl_abi(void) { return GL_ABI; }
+
+EXPORT const char* gl_version(void) { return greenload::uses_avx2() ? JPEG_NAME "; avx2" : JPEG_NAME "; scalar"; }
+
+EXPORT gl_program* gl_program_new(const gl_step* steps, int32_t count, int32_t columns, char* reason) {
+  gl_program* program = nullptr;
+  guarded(reason, [&] { program = new gl_program(steps, count, columns); });
+  return program;
+}
+
+EXPORT void gl_program_free(gl_program* program) { delete program; }
+
+EXPORT void gl_probe(int64_t count, const uint8_t* const* files, const int64_t* lengths, int32_t exif,
+                     int64_t max_bytes, gl_header* headers) {
+  for (int64_t i = 0; i < count; i++) {
+    headers[i] = greenload::probe(files[i], lengths[i], exif != 0, max_bytes);
+  }
+}
+
+EXPORT int64_t gl_run(gl_program* program, int64_t count, const void* const* images, const int64_t* sizes,
+                      const double* params, void* const* outs, const int64_t* bytes, int32_t* status, char* reasons) {
+  const int64_t sides = program->steps()[0].given.op == GL_DECODE ? 1 : 3;
+  std::unique_ptr<Scratch> scratch;
+  int64_t failed = 0;
+  for (int64_t i = 0; i < count; i++) {
+    char* reason = reasons + i * GL_REASON;
+    status[i] = guarded(reason, [&] {
+      if (!scratch) {
+        scratch = program->take();
+        scratch->tally.begin();
+      }
+      scratch->tally.begin_image();
+      greenload::run_image(*program, *scratch, images[i], sizes + i * sides, params + i * program->columns(),
+                           static_cast<uint8_t*>(outs[i]), bytes[i]);
+    });
+    failed += status[i] != GL_OK;
+    if (scratch && status[i] == GL_OK) {
+      scratch->tally.finish_image(bytes_in(program->steps()[0].given, sizes + i * sides), bytes[i]);
+    } else if (scratch) {
+      scratch->tally.finish_image(0, 0);
+    }
+    if (status[i] == GL_BAD_CALL && scratch) {
+      // Memory may have run out half way through a table.
+      scratch->tally.finish(program->counters());
+      scratch.reset();
+    }
+  }
+  if (scratch) {
+    guarded(nullptr, [&] {
+      scratch->tally.finish(program->counters());
+      program->give_back(std::move(scratch));
+    });
+  }
+  return failed;
+}
+
+EXPORT void gl_counters(gl_program* program, gl_counter* counters) { program->counters().read(counters); }

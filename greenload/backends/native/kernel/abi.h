@@ -1,0 +1,89 @@
+// greenload's native kernel: images through the steps of a segment, into the batch's memory. The one C ABI: Python
+// calls it through ctypes, the TensorFlow op links to it.
+#pragma once
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define GL_ABI 2          /* raised with every change of this file; the Python side checks it */
+#define GL_REASON 256     /* bytes of a reason, its zero included */
+
+/* What became of an image. A bad file may still be one that another decoder accepts: its bytes are the reason (errors,
+   and what libjpeg only warns of). In a bad call sizes, params or memory are. */
+enum gl_status { GL_OK = 0, GL_BAD_FILE = 1, GL_BAD_CALL = 2 };
+
+enum gl_dtype { GL_UINT8 = 0, GL_INT8 = 1, GL_FLOAT16 = 2, GL_BFLOAT16 = 3, GL_FLOAT32 = 4 };
+
+/* What a step does. "Params" are float64, `count` of them from `column` of the image's row. */
+enum gl_op {
+  GL_DECODE = 1,  /* JPEG, or binary PPM ("P6", 255): to uint8 RGB. GL_WINDOW: only the window, params
+                     [top, left, height, width] in the stored image; the same pixels as a whole decode, cropped */
+  GL_TURN = 2,    /* params [orientation]: EXIF 1 … 8, upright afterwards */
+  GL_CROP = 3,    /* params [top, left, height, width] */
+  GL_PAD = 4,     /* params [top, left], then [height, width] where the step has no sides; `numbers` [fill] */
+  GL_RESIZE = 5,  /* params [height, width] where the step has no sides; GL_ANTIALIAS */
+  GL_FLIP = 6,    /* params [0 or 1]; GL_VERTICAL */
+  GL_WARP = 7,    /* params [2 × 3 matrix]; `numbers` [fill] */
+  GL_COLOR = 8,   /* params [3 × 4 matrix, for values in 0 … 1], then [0 or 1] with GL_MAYBE */
+  GL_LOOKUP = 9,  /* params [0 or 1]; `table` of 256 bytes */
+  GL_BLUR = 10,   /* params [sigma]; height × width taps */
+  GL_ERASE = 11,  /* params [top, left, height, width], nothing where height is 0; `numbers` one a channel or one */
+  GL_AFFINE = 12, /* no params; `numbers` [scales …, offsets …], half of `count` each, one a channel or one for all */
+};
+
+enum gl_flag { GL_WINDOW = 1, GL_ANTIALIAS = 2, GL_VERTICAL = 4, GL_MAYBE = 8 };
+
+typedef struct {
+  int32_t op;             /* gl_op */
+  int32_t flags;          /* gl_flag */
+  int32_t column;         /* of its first param; −1 where it has none */
+  int32_t height, width;  /* sides after it where they are the same for every image; else 0. Of GL_BLUR: its taps */
+  int32_t dtype_in, dtype_out; /* gl_dtype */
+  int32_t count;          /* of `numbers` */
+  const double* numbers;  /* copied by gl_program_new */
+  const uint8_t* table;   /* copied */
+} gl_step;
+
+/* A segment's steps, ready to run in any number of threads. */
+typedef struct gl_program gl_program;
+
+int32_t gl_abi(void);               /* GL_ABI of the library that was loaded */
+const char* gl_version(void);       /* "libjpeg-turbo 2.1.5; avx2" */
+
+/* Null where a step isn't known or is out of range; `reason` [GL_REASON] says why. `columns` is a row's length. */
+gl_program* gl_program_new(const gl_step* steps, int32_t count, int32_t columns, char* reason);
+void gl_program_free(gl_program*);
+
+typedef struct {
+  int32_t plain; /* 1: a JPEG that gl_run decodes as every backend would, whole, within the limit; 0: ask elsewhere */
+  int32_t height, width; /* as stored; 0 where not plain */
+} gl_header;
+
+/* Looks at files' headers. `exif`: a file that states an orientation other than 1 isn't plain. `max_bytes`: nor is one
+   whose decoding takes more. */
+void gl_probe(int64_t count, const uint8_t* const* files, const int64_t* lengths, int32_t exif, int64_t max_bytes,
+              gl_header* headers);
+
+/* Runs images through a program, one after another, in the calling thread.
+   images:  files' bytes where the first step is GL_DECODE, else pixels [height, width, channels] without gaps
+   sizes:   int64 [count]: bytes of each file; or int64 [count, 3]: height, width, channels
+   params:  float64 [count, columns]
+   outs:    where each result goes, without gaps; `bytes` says how many it must take (else the image fails)
+   status:  gl_status of each image; where it isn't GL_OK, reasons + i * GL_REASON says why
+   Returns how many failed. Nothing is written behind `bytes`. */
+int64_t gl_run(gl_program*, int64_t count, const void* const* images, const int64_t* sizes, const double* params,
+               void* const* outs, const int64_t* bytes, int32_t* status, char* reasons);
+
+/* What a step has done so far, in all threads together: CPU time, and bytes that came and went. What another step does
+   as well (a flip beside a resize, a crop behind one) takes no time. */
+typedef struct { int64_t images, nanoseconds, bytes_in, bytes_out; } gl_counter;
+
+/* Of each step of a program, [count of steps], then one more: whole images, of whose CPU time the steps' sum is nearly
+   all. */
+void gl_counters(gl_program*, gl_counter* counters);
+
+#ifdef __cplusplus
+}
+#endif

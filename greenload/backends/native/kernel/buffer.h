@@ -1,0 +1,54 @@
+// Memory that is kept from image to image and only grows.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+
+namespace greenload {
+
+// Vector instructions read and write so many bytes past a row's end, at most; every Buffer has them behind its end.
+constexpr size_t kSlack = 256;
+
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer() { free(data_); }
+
+  // At least so many bytes, aligned to 64. What was in it before is lost.
+  uint8_t* bytes(size_t size) {
+    if (size > size_ || !data_) {
+      release();
+      data_ = static_cast<uint8_t*>(aligned_alloc(64, (size + kSlack + 63) / 64 * 64));
+      if (!data_) {
+        throw std::bad_alloc();
+      }
+      size_ = size;
+    }
+    return data_;
+  }
+
+  template <class T>
+  T* of(size_t count) {
+    return reinterpret_cast<T*>(bytes(count * sizeof(T)));
+  }
+
+  // Where memory that may be read ends.
+  const uint8_t* end() const { return data_ + size_ + kSlack; }
+
+  size_t size() const { return size_; }
+
+  void release() {
+    free(data_);
+    data_ = nullptr;
+    size_ = 0;
+  }
+
+ private:
+  uint8_t* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+}  // namespace greenload

@@ -1,0 +1,208 @@
+"""Which of the kernel's steps the images of a segment go through, and where their params lie in an image's row.
+
+Without a ``Choice`` there is one program. With one, images that get the same alternatives share a program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greenload.array_ops import NUMPY, Array, Ops
+from greenload.backends.base import BackendTable
+from greenload.backends.native.library import KernelStep, Op
+from greenload.backends.native.lowerings import Lowering, Sides
+from greenload.plans.steps import Step
+from greenload.specs import ImageSpec
+from greenload.stages import Params
+from greenload.stages import primitives as p
+
+Group = tuple[tuple[KernelStep, ...], NDArray[np.int64]]
+"""The steps of a program, and the positions of the images that go through them, ascending."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A primitive whose params have their columns."""
+
+    primitive: p.Primitive
+    lowering: Lowering
+    steps: tuple[KernelStep, ...]
+
+    def params(self, params: Params, ops: Ops) -> Sequence[Array]:
+        """Its part of the rows."""
+        return self.lowering.params(self.primitive, params, ops)
+
+    def sides(self, params: Params, height: Array, width: Array) -> Sides:
+        """Rows and columns behind it."""
+        return self.lowering.sides(self.primitive, params, height, width)
+
+
+@dataclass(frozen=True)
+class Branches:
+    """A ``Choice`` whose parts' params have their columns."""
+
+    turns: int
+    alternatives: tuple[tuple[tuple[int, Placed | Branches], ...], ...]
+    """Of each the parts, behind the index of the stage whose params each reads."""
+
+    def params(self, params: Params, ops: Ops) -> Sequence[Array]:
+        """All parts' parts of the rows."""
+        return [
+            columns
+            for parts in self.alternatives
+            for stage, part in parts
+            for columns in part.params(p.params_of(params, stage), ops)
+        ]
+
+    def sides(self, params: Params, height: Array, width: Array) -> Sides:
+        """The same: what moves pixels stands in a ``Choice`` only where all images keep one size."""
+        return height, width
+
+    def choices(self, params: Params) -> Iterator[NDArray[np.int64]]:
+        """The alternatives at each turn, int64 ``[n, turns]``, of this and of each choice inside."""
+        yield np.asarray(params["choices"])
+        for parts in self.alternatives:
+            for stage, part in parts:
+                if isinstance(part, Branches):
+                    yield from part.choices(p.params_of(params, stage))
+
+    def chosen(self, choices: Iterator[Sequence[int]]) -> Iterator[KernelStep]:
+        """The steps of one image, from its ``choices``."""
+        own = next(choices)
+        # Each choice inside takes its own, whether it is chosen or not.
+        steps = [[list(steps_of(part, choices)) for _, part in parts] for parts in self.alternatives]
+        for alternative in own:
+            for part_steps in steps[alternative] if alternative >= 0 else ():
+                yield from part_steps
+
+
+def steps_of(part: Placed | Branches, choices: Iterator[Sequence[int]]) -> Iterator[KernelStep]:
+    """The steps of one image in a part, from its choices at each ``Choice``, in order."""
+    return iter(part.steps) if isinstance(part, Placed) else part.chosen(choices)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the kernel does with the images of a segment.
+
+    Example:
+        >>> layout = Layout.of(TABLE, segment.steps)
+        >>> rows = layout.rows(params, further)
+        >>> for steps, positions in layout.groups(params, len(rows)):
+        ...     Program(steps, layout.columns).run(…)
+    """
+
+    parts: tuple[tuple[int | None, Placed | Branches], ...]
+    """The primitives in order, each behind the index of the stage whose params it reads."""
+    columns: int
+    """Of a row of params."""
+    spec_out: ImageSpec
+    """Of what leaves."""
+
+    @classmethod
+    def of(cls, table: BackendTable, steps: Sequence[Step]) -> Layout:
+        """A segment's, or of some of its steps.
+
+        Args:
+            table: of the native backend.
+            steps: with primitives; at least one.
+        """
+        columns = _Columns()
+        parts = []
+        for step in steps:
+            assert step.primitive is not None  # what makes a step one of pixels
+            parts.append((step.stage, _placed(table, step.primitive, (step.spec_in, step.spec_out), columns)))
+        branches = any(isinstance(part, Branches) for _, part in parts)
+        return cls(tuple(parts), columns.count + branches, steps[-1].spec_out)
+
+    @property
+    def straight(self) -> tuple[KernelStep, ...] | None:
+        """The steps that every image goes through; ``None`` where images differ."""
+        if any(isinstance(part, Branches) for _, part in self.parts):
+            return None
+        return tuple(step for _, part in self.parts if isinstance(part, Placed) for step in part.steps)
+
+    def rows(self, params: Mapping[int, Params], further: Params, ops: Ops = NUMPY) -> Array | None:
+        """The params of all steps as the kernel reads them, float64 ``[…, columns]``; ``None`` where they read none.
+
+        Args:
+            params: of the stages, by their indices.
+            further: what decoding needs beside them.
+            ops: the array namespace.
+        """
+        parts = [columns for index, part in self.parts for columns in part.params(_params(params, index, further), ops)]
+        for index, part in self.parts:
+            if isinstance(part, Branches):  # for what stands for no step
+                return ops.concat([*parts, ops.f64(_params(params, index, further)["choices"][..., :1]) * 0.0], axis=-1)
+        return ops.concat(parts, axis=-1) if parts else None
+
+    def groups(
+        self, params: Mapping[int, Params], count: int
+    ) -> list[tuple[tuple[KernelStep, ...], NDArray[np.int64]]]:
+        """Programs, and the positions of the images that go through each, ascending.
+
+        Args:
+            params: of the stages, by their indices.
+            count: of the images.
+        """
+        straight = self.straight
+        if straight is not None:
+            return [(straight, np.arange(count))]
+        branches = [(index, part) for index, part in self.parts if isinstance(part, Branches)]
+        choices = [own for index, part in branches for own in part.choices(_params(params, index, {}))]
+        ends = np.cumsum([own.shape[-1] for own in choices])[:-1]
+        different, which = np.unique(np.concatenate(choices, axis=-1), axis=0, return_inverse=True)
+        programs: dict[tuple[KernelStep, ...], list[NDArray[np.int64]]] = {}
+        for group, row in enumerate(different):
+            own = iter([part.tolist() for part in np.split(row, ends)])
+            steps = tuple(step for _, part in self.parts for step in steps_of(part, own))
+            programs.setdefault(steps or (self._no_step(),), []).append(np.flatnonzero(which.reshape(-1) == group))
+        return [(steps, np.sort(np.concatenate(positions))) for steps, positions in programs.items()]
+
+    def _no_step(self) -> KernelStep:
+        """What stands for no step at all: a flip that doesn't happen."""
+        dtype = self.spec_out.dtype
+        return KernelStep(Op.FLIP, column=self.columns - 1, dtype_in=dtype, dtype_out=dtype)
+
+    def sides(self, params: Mapping[int, Params], further: Params, height: Array, width: Array) -> Sides:
+        """Rows and columns of the images that leave, int64 ``[n]``, from those of the images that enter, upright."""
+        for index, part in self.parts:
+            height, width = part.sides(_params(params, index, further), height, width)
+        return height, width
+
+
+def _params(params: Mapping[int, Params], index: int | None, further: Params) -> Params:
+    return {**further, **(params.get(index, {}) if index is not None else {})}
+
+
+class _Columns:
+    """Hands out the columns of a row, one after another."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def take(self, step: KernelStep, count: int) -> KernelStep:
+        """A step with the first of so many columns."""
+        column = self.count if count else -1
+        self.count += count
+        return replace(step, column=column)
+
+
+def _placed(
+    table: BackendTable, primitive: p.Primitive, specs: tuple[ImageSpec, ImageSpec], columns: _Columns
+) -> Placed | Branches:
+    if isinstance(primitive, p.Choice):
+        alternatives = tuple(
+            tuple(
+                (part.stage, _placed(table, part.primitive, (part.spec_in, part.spec_out), columns)) for part in parts
+            )
+            for parts in primitive.alternatives
+        )
+        return Branches(primitive.turns, alternatives)
+    lowering: Any = table.lowering(primitive)
+    return Placed(primitive, lowering, tuple(columns.take(*step) for step in lowering.steps(primitive, *specs)))

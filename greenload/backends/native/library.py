@@ -1,0 +1,319 @@
+"""Loads the kernel, a library in C++ (``kernel/abi.h``), and calls it with NumPy's arrays.
+
+Calls release the interpreter's lock. Pointers are only handed over for the length of a call.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ABI = 2
+"""Of ``kernel/abi.h``, ``GL_ABI``."""
+REASON_BYTES = 256
+FOLDER = Path(__file__).parent
+
+
+class Op(IntEnum):
+    """What a step does: ``gl_op``, where its params are described."""
+
+    DECODE = 1
+    TURN = 2
+    CROP = 3
+    PAD = 4
+    RESIZE = 5
+    FLIP = 6
+    WARP = 7
+    COLOR = 8
+    LOOKUP = 9
+    BLUR = 10
+    ERASE = 11
+    AFFINE = 12
+
+
+class Flag(IntFlag):
+    """How a step does it: ``gl_flag``."""
+
+    NONE = 0
+    WINDOW = 1
+    ANTIALIAS = 2
+    VERTICAL = 4
+    MAYBE = 8
+
+
+class Status(IntEnum):
+    """What became of an image: ``gl_status``."""
+
+    OK = 0
+    BAD_FILE = 1
+    """Its bytes can't be decoded, or libjpeg warns of damage: another decoder may accept it, or says why not."""
+    BAD_CALL = 2
+    """Sizes, params or memory."""
+
+
+DTYPES: Mapping[str, int] = {"uint8": 0, "int8": 1, "float16": 2, "bfloat16": 3, "float32": 4}
+"""``gl_dtype``."""
+
+
+@dataclass(frozen=True)
+class KernelStep:
+    """A ``gl_step``."""
+
+    op: Op
+    flags: Flag = Flag.NONE
+    column: int = -1
+    """Of its first param in a row of params; −1 where it has none."""
+    height: int = 0
+    """Rows after it, where they are the same for every image; of a blur its taps."""
+    width: int = 0
+    dtype_in: str = "uint8"
+    dtype_out: str = "uint8"
+    numbers: tuple[float, ...] = ()
+    table: bytes = b""
+    """256 levels, of ``Op.LOOKUP``."""
+
+
+@dataclass(frozen=True)
+class Counter:
+    """What a step has done so far, in all threads."""
+
+    images: int
+    nanoseconds: int
+    """CPU time."""
+    bytes_in: int
+    bytes_out: int
+
+
+class _Step(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("op", "flags", "column", "height", "width")),
+        *((name, ctypes.c_int32) for name in ("dtype_in", "dtype_out", "count")),
+        ("numbers", ctypes.POINTER(ctypes.c_double)),
+        ("table", ctypes.c_char_p),
+    )
+
+
+class KernelMissing(ImportError):
+    """The kernel can't be loaded; the message says why and, behind its last semicolon, what to do."""
+
+
+def why_missing() -> str:
+    """Why the kernel can't be used; empty where it can."""
+    try:
+        _library()
+    except KernelMissing as error:
+        return str(error)
+    return ""
+
+
+def version() -> str:
+    """What it was built with and runs on: ``"libjpeg-turbo 2.1.5; avx2"``.
+
+    Raises:
+        KernelMissing: it can't be loaded.
+    """
+    text: bytes = _library().gl_version()
+    return text.decode()
+
+
+def path() -> Path:
+    """The library's file.
+
+    Raises:
+        KernelMissing: it wasn't built.
+    """
+    file = FOLDER / "_kernel.native.so"
+    if file.exists():
+        return file
+    raise KernelMissing(
+        "the kernel isn't built; make setup, or install greenload anew, where there are a C++ compiler and libjpeg's "
+        "headers (Debian: g++, libjpeg-dev)"
+    )
+
+
+def probe(files: Sequence[bytes], exif: bool, max_bytes: int) -> NDArray[np.int32]:
+    """Look at files' headers.
+
+    Args:
+        files: whole files.
+        exif: whether a file that states an orientation other than 1 isn't plain.
+        max_bytes: the most bytes that decoding one may take, as in ``Decode``.
+
+    Returns:
+        int32 ``[n, 3]``: 1 for a plain JPEG, which the kernel decodes itself, and its height and width as stored; zeros
+        for others.
+    """
+    headers = np.empty((len(files), 3), np.int32)
+    lengths = np.fromiter(map(len, files), np.int64, len(files))
+    pointers = _file_pointers(files)
+    _library().gl_probe(len(files), pointers, lengths.ctypes, int(exif), min(max_bytes, 2**63 - 1), headers.ctypes)
+    return headers
+
+
+class Program:
+    """A segment's steps, ready to run in any number of threads.
+
+    Args:
+        steps: at least one.
+        columns: how many params each image has.
+
+    Raises:
+        KernelMissing: the kernel can't be loaded.
+        ValueError: a step is out of range; the message says which.
+
+    Example:
+        >>> program = Program([KernelStep(Op.DECODE), KernelStep(Op.RESIZE, Flag.ANTIALIAS, height=32, width=32)], 0)
+        >>> program.run([data], np.empty((1, 0)), [out])
+        {}
+    """
+
+    def __init__(self, steps: Sequence[KernelStep], columns: int) -> None:
+        library, reason = _library(), ctypes.create_string_buffer(REASON_BYTES)
+        self._steps, self._columns = len(steps), columns
+        self._encoded = bool(steps) and steps[0].op == Op.DECODE
+        given = (_Step * len(steps))(*map(_given, steps))
+        self._handle = library.gl_program_new(given, len(steps), columns, reason)
+        if not self._handle:
+            raise ValueError(reason.value.decode(errors="replace"))
+        weakref.finalize(self, library.gl_program_free, self._handle)
+
+    def run(
+        self,
+        images: Sequence[bytes] | Sequence[NDArray[Any]] | NDArray[Any],
+        params: NDArray[np.float64],
+        outs: Sequence[NDArray[Any]] | NDArray[Any],
+    ) -> dict[int, tuple[Status, str]]:
+        """Run images through it, one after another, in this thread.
+
+        Args:
+            images: files' bytes where the first step decodes, else pixels ``[height, width, channels]``: a list of
+                them, or a batch.
+            params: float64 ``[n, columns]``.
+            outs: where each result goes: an array an image, of its size and dtype, C-contiguous; or a batch of them.
+
+        Returns:
+            By index the images that failed, and why.
+        """
+        count = len(images)
+        if len(outs) != count or params.shape != (count, self._columns):
+            raise ValueError(f"{count} images, {len(outs)} results, params of shape {params.shape}")
+        params = np.ascontiguousarray(params, np.float64)
+        status = np.zeros(count, np.int32)
+        reasons = np.empty((count, REASON_BYTES), np.uint8)
+        if self._encoded:
+            pointers: Any = _file_pointers(images)
+            sizes = np.fromiter(map(len, images), np.int64, count)
+        else:
+            images = _contiguous(images)
+            pointers = _pointers(images).ctypes
+            sizes = _sizes(images)
+        places, room = _pointers(outs), _room(outs)
+        failed = _library().gl_run(
+            self._handle,
+            count,
+            pointers,
+            sizes.ctypes,
+            params.ctypes,
+            places.ctypes,
+            room.ctypes,
+            status.ctypes,
+            reasons.ctypes,
+        )
+        if not failed:
+            return {}
+        return {int(i): (Status(int(status[i])), _text(reasons[i])) for i in np.flatnonzero(status)}
+
+    def counters(self) -> list[Counter]:
+        """What each step has done, and last what whole images took, by the threads' own clocks."""
+        numbers = np.zeros((self._steps + 1, 4), np.int64)
+        _library().gl_counters(self._handle, numbers.ctypes)
+        return [Counter(*map(int, row)) for row in numbers]
+
+    @property
+    def handle(self) -> int:
+        """The ``gl_program``: valid for as long as this is."""
+        return int(self._handle)
+
+
+@functools.cache
+def _library() -> Any:
+    try:
+        library = ctypes.CDLL(str(path()))
+    except OSError as error:
+        raise KernelMissing(f"the kernel can't be loaded: {error}; make setup, or install greenload anew") from None
+    if library.gl_abi() != ABI:
+        raise KernelMissing(
+            f"the kernel at {path()} was built from other sources; make setup, or install greenload anew"
+        )
+    pointer, i32, i64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
+    library.gl_version.restype = ctypes.c_char_p
+    library.gl_program_new.argtypes, library.gl_program_new.restype = [pointer, i32, i32, pointer], pointer
+    library.gl_program_free.argtypes, library.gl_program_free.restype = [pointer], None
+    library.gl_probe.argtypes, library.gl_probe.restype = [i64, pointer, pointer, i32, i64, pointer], None
+    library.gl_run.argtypes, library.gl_run.restype = [pointer, i64, *[pointer] * 7], i64
+    library.gl_counters.argtypes, library.gl_counters.restype = [pointer, pointer], None
+    return library
+
+
+def _given(step: KernelStep) -> _Step:
+    numbers = (ctypes.c_double * len(step.numbers))(*step.numbers) if step.numbers else None
+    dtypes = DTYPES[step.dtype_in], DTYPES[step.dtype_out]
+    flags = int(step.flags)
+    if step.table and len(step.table) != 256:
+        raise ValueError(f"a table of {len(step.table)} levels")
+    table = step.table or None
+    return _Step(int(step.op), flags, step.column, step.height, step.width, *dtypes, len(step.numbers), numbers, table)
+
+
+def _file_pointers(files: Any) -> Any:
+    return (ctypes.c_char_p * len(files))(*files)
+
+
+def _contiguous(images: Any) -> Sequence[NDArray[Any]] | NDArray[Any]:
+    """Images without gaps."""
+    if isinstance(images, np.ndarray):
+        return np.ascontiguousarray(images)
+    return [np.ascontiguousarray(image) for image in images]
+
+
+def _sizes(images: Sequence[NDArray[Any]] | NDArray[Any]) -> NDArray[np.int64]:
+    """int64 ``[n, 3]``: height, width, channels."""
+    if isinstance(images, np.ndarray):
+        return np.tile(np.array(images.shape[1:], np.int64), (len(images), 1))
+    return np.array([image.shape for image in images], np.int64).reshape(len(images), 3)
+
+
+def _room(outs: Sequence[NDArray[Any]] | NDArray[Any]) -> NDArray[np.int64]:
+    """Bytes of each."""
+    if isinstance(outs, np.ndarray):
+        return np.full(len(outs), outs.nbytes // max(len(outs), 1), np.int64)
+    return np.fromiter((out.nbytes for out in outs), np.int64, len(outs))
+
+
+def _pointers(arrays: Sequence[NDArray[Any]] | NDArray[Any]) -> NDArray[np.uintp]:
+    """Of each array its first byte.
+
+    Raises:
+        ValueError: one has gaps between its rows.
+    """
+    if isinstance(arrays, np.ndarray):
+        if not arrays.flags.c_contiguous:
+            raise ValueError("a batch with gaps in it")
+        step = arrays.nbytes // max(len(arrays), 1)
+        return np.uintp(arrays.ctypes.data) + np.arange(len(arrays), dtype=np.uintp) * np.uintp(step)
+    if not all(array.flags.c_contiguous for array in arrays):
+        raise ValueError("an array with gaps in it")
+    return np.fromiter((array.__array_interface__["data"][0] for array in arrays), np.uintp, len(arrays))
+
+
+def _text(reason: NDArray[np.uint8]) -> str:
+    return reason.tobytes().split(b"\0")[0].decode(errors="replace")

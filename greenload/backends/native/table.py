@@ -1,0 +1,17 @@
+"""The table of the native backend: what its kernel supports, how exactly, and which files it reads."""
+
+from __future__ import annotations
+
+from greenload.backends.base import BackendTable, TableRow, rows
+from greenload.backends.native import lowerings
+from greenload.plans.steps import BackendTraits
+from greenload.specs import DTYPES
+from greenload.stages import primitives as p
+
+# Of a choice each image goes through a program of the alternatives that it gets.
+TABLE = BackendTable(
+    "native",
+    rows(lowerings.ROWS, (TableRow(p.Choice, None, DTYPES),)),
+    kinds=("JPEG",),
+    traits=BackendTraits(takes_batches=True),
+)
