@@ -9,6 +9,7 @@
 #include <jpeglib.h>
 
 #include "failure.h"
+#include "forms.h"
 #include "probe.h"
 #include "program.h"
 #include "rows.h"
@@ -76,10 +77,13 @@ EXPORT gl_program* gl_program_new(const gl_step* steps, int32_t count, int32_t c
 
 EXPORT void gl_program_free(gl_program* program) { delete program; }
 
-EXPORT void gl_probe(int64_t count, const uint8_t* const* files, const int64_t* lengths, int32_t exif,
+EXPORT void gl_probe(int64_t count, const uint8_t* const* files, const int64_t* lengths, int32_t kinds,
                      int64_t max_bytes, gl_header* headers) {
   for (int64_t i = 0; i < count; i++) {
-    headers[i] = greenload::probe(files[i], lengths[i], exif != 0, max_bytes);
+    headers[i] = greenload::probe(files[i], lengths[i], kinds & GL_EXIF, max_bytes);
+    if (!headers[i].plain && (kinds & GL_KEPT)) {
+      headers[i] = greenload::probe_kept(files[i], lengths[i], max_bytes);
+    }
   }
 }
 
@@ -119,3 +123,11 @@ EXPORT int64_t gl_run(gl_program* program, int64_t count, const void* const* ima
 }
 
 EXPORT void gl_counters(gl_program* program, gl_counter* counters) { program->counters().read(counters); }
+
+EXPORT int64_t gl_transcode(const uint8_t* file, int64_t length, int32_t form, uint8_t* out, int64_t capacity,
+                            int64_t* needed, char* reason) {
+  int64_t written = 0;
+  const int32_t status =
+      guarded(reason, [&] { written = greenload::transcode(file, length, form, out, capacity, needed); });
+  return status == GL_OK ? written : -1;
+}

@@ -36,7 +36,7 @@ class Run {
   void go(const void* input, const int64_t* size) {
     size_t first = 0;
     if (steps_[0].given.op == GL_DECODE) {
-      decode(static_cast<const uint8_t*>(input), static_cast<size_t>(std::max<int64_t>(size[0], 0)));
+      decode(static_cast<const uint8_t*>(input), std::max<int64_t>(size[0], 0));
       first = 1;
     } else {
       take(input, size);
@@ -138,19 +138,14 @@ class Run {
     image_.writable = false;
   }
 
-  void decode(const uint8_t* file, size_t length) {
+  void decode(const uint8_t* file, int64_t length) {
     Window window;
     const bool part = steps_[0].flag(GL_WINDOW);
     if (part) {
       window = window_of(params(0));
     }
-    if (length > 2 && file[0] == 'P' && file[1] == '6') {
-      image_ = decode_ppm(file, length, part ? &window : nullptr);
-    } else {
-      image_ = scratch_.jpeg.decode(file, length, part ? &window : nullptr, scratch_.decoded,
-                                    is_last(0) ? out_ : nullptr, out_bytes_);
-    }
-    scratch_.tally.note(0, static_cast<int64_t>(length), image_.bytes());
+    image_ = scratch_.decoder.decode(file, length, part ? &window : nullptr, is_last(0) ? out_ : nullptr, out_bytes_);
+    scratch_.tally.note(0, length, image_.bytes());
   }
 
   void step(size_t k) {
