@@ -30,7 +30,7 @@ from bench.by_hand import Workload
 from bench.contest import Row, Spread, Window, compete, cpu_s_per_image, looks, ratios, table
 from bench.processes import Import, Memory, Profile
 from bench.subjects import DALI, FLOAT, GREENLOAD, UINT8, groups
-from greenload.backends import get
+from greenload.backends.registry import get
 from greenload.system import file_output
 
 FORMAT = "greenload.bench/1"

@@ -13,7 +13,7 @@ import greenload as gl
 from bench import by_hand
 from bench.by_hand import SIDE, Workload
 from bench.contest import MakeBatches, Row, Spread, Window, cpu_s_per_image, ratios
-from greenload import backends
+from greenload.backends import registry
 from greenload.plans.plan import Plan
 
 AUTO = "auto"
@@ -87,7 +87,7 @@ def groups(work: Workload, wanted: Sequence[str]) -> tuple[dict[str, Mapping[str
     """
     found: dict[str, Mapping[str, MakeBatches]] = {}
     choices = []
-    usable = [name for name in SINGLE if backends.get(name).availability().usable]
+    usable = [name for name in SINGLE if registry.get(name).availability().usable]
     for group in (one for one in (PHOTOS, EVALUATION, CIFAR) if one in wanted):
         pipe = pipeline(work, group)
         plans = {

@@ -223,11 +223,12 @@ def through_tf(plan: Any, files: list[bytes], numbers: Any) -> list[tuple[Any, s
     """Each file's pixels and ``""``, or ``None`` and that it is bad, from a plan on tf."""
     import tensorflow as tf
 
+    from greenload.backends.registry import readers_of
     from greenload.backends.tf import backend as backend
     from greenload.loading.tf_graph import compose
 
     steps = [step for step in plan.steps if step.kind == "pixels"]
-    work = compose(backend.elements(plan, steps))
+    work = compose(backend.elements(plan, steps, readers_of(plan)))
     states = {"image": files, "numbers": numbers, "index": list(range(len(files)))}
     samples = tf.data.Dataset.from_tensor_slices(states).map(work, num_parallel_calls=1).ignore_errors()
     results: list[tuple[Any, str]] = [(None, "not decoded")] * len(files)
@@ -238,12 +239,12 @@ def through_tf(plan: Any, files: list[bytes], numbers: Any) -> list[tuple[Any, s
 
 def in_batches(plan: Any, files: list[bytes], numbers: Any) -> list[tuple[Any, str]]:
     """Each file's pixels and ``""``, or ``None`` and why it is bad, from a plan on another backend."""
-    from greenload import backends
-    from greenload.backends import Records
+    from greenload.backends.base import Records
+    from greenload.backends.chain import Chain
     from greenload.errors import RecordError
 
     results: list[tuple[Any, str]] = [(None, "not decoded")] * len(files)
-    with backends.chain(plan, 16) as runner:
+    with Chain(plan, 16) as runner:
         for start in range(0, len(files), 16):
             left = list(range(start, min(start + 16, len(files))))
             while left:

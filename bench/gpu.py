@@ -29,7 +29,7 @@ from typing import Any
 from bench.gpu_meter import Gpu, idle_w, machine, to_update
 from bench.gpu_pixels import AUGMENTATIONS, DEGREES, ERASED, HUE_TURNS, JITTER, MEAN, SIGMA, STD, TAPS, pixels
 from bench.gpu_rows import BY_HAND, GREENLOAD, IN_TENSORFLOW, Setting, Window, reach, summary, table
-from greenload import backends
+from greenload.backends import registry
 from greenload.backends.dali import plugin
 from greenload.backends.dali.base import Target
 from greenload.loading.dataset import build_dataset
@@ -252,7 +252,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Run it; 1 if DALI can't run here."""
     args = arguments(argv)
-    found = backends.get(args.backend).availability()
+    found = registry.get(args.backend).availability()
     if not found.usable:
         print(f"backend {found.name!r} can't run here: {found.detail}; {found.remedy}", file=sys.stderr)
         return 1

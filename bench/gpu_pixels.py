@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from greenload import backends
 from greenload.backends.base import Records
+from greenload.backends.chain import run_plan
 from greenload.planning.choose import make_plan
 from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
@@ -61,7 +61,7 @@ def pixels(folder: str, backend: str, threads: int, side: int) -> dict[str, Any]
         layout = DrawLayout.of(pipeline)
         numbers = layout.prepare(SEED, 0, np.array(order))
         plan = make_plan(pipeline, backend, threads=threads)
-        result = backends.run(plan, Records(encoded, numbers, names))
+        result = run_plan(plan, Records(encoded, numbers, names))
         difference = np.stack(
             [
                 np.abs(image.astype(np.float64) - by_reference(pipeline, layout, pixels_in, numbers[i : i + 1]))

@@ -22,3 +22,8 @@ def public(thing: T) -> T:
             delattr(thing, "__firstlineno__")
     thing.__module__ = "greenload"
     return thing
+
+
+def is_public(thing: object) -> bool:
+    """Whether a class or function was marked so, and is no user's."""
+    return getattr(thing, "__module__", "") == "greenload"

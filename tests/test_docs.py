@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import greenload as gl
-from greenload.backends import BACKENDS
+from greenload.backends.registry import BACKENDS
 from greenload.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent

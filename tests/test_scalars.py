@@ -14,7 +14,8 @@ import greenload as gl
 from greenload import scalars
 from greenload.errors import GreenloadError, UsageError
 from greenload.sources.samples import make_samples
-from greenload.stages import STAGES, Stage
+from greenload.stages import Stage
+from greenload.stages.registry import STAGES
 
 INTEGERS = (np.int8, np.uint8, np.int32, np.int64, np.uint64, np.array)
 FLOATS = (np.float16, np.float32, np.float64, np.array)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from greenload.backends import BACKENDS
-from greenload.stages import STAGES
+from greenload.backends.registry import BACKENDS
+from greenload.stages.registry import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 FRAMEWORKS = ("tensorflow", "nvidia", "PIL")

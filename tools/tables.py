@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from greenload.backends import BACKENDS
 from greenload.backends.base import Tolerance
+from greenload.backends.registry import BACKENDS
 from greenload.backends.tables import TABLES
 from greenload.errors import PipelineError
 from greenload.sources import formats
 from greenload.specs import DTYPES, ENCODED_SPEC, HWC, ImageSpec
 from greenload.stages import (
-    STAGES,
     Apply,
     CenterCrop,
     ColorJitter,
@@ -37,6 +36,7 @@ from greenload.stages import (
     ToDtype,
 )
 from greenload.stages import primitives as p
+from greenload.stages.registry import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "docs" / "backends.md"

@@ -1,22 +1,18 @@
-"""What a backend is: a table of the primitives that it does, whether it can run here, and what runs its segments."""
+"""A backend's table of the primitives that it does, and what its runners take and give."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import IN_TF_DATA, BackendTraits
 from greenload.specs import DTYPES, ImageSpec
 from greenload.stages.primitives import Choice, Primitive
-
-if TYPE_CHECKING:
-    from greenload.backends.replay import Replaying
 
 
 @dataclass(frozen=True)
@@ -205,44 +201,3 @@ class Runner(Protocol):
 
     def close(self) -> None:
         """Give back threads and buffers. Calling it twice is harmless."""
-
-
-class Backend(Protocol):
-    """Runs segments of plans on batches. Implementations: ``backends.tf``, ``backends.dali``, ``backends.pillow``."""
-
-    @property
-    def name(self) -> str:
-        """What a plan calls it."""
-
-    @property
-    def table(self) -> BackendTable:
-        """What it does."""
-
-    def availability(self) -> Availability:
-        """Whether this backend can run here, found out by loading it."""
-
-    def presence(self) -> Availability:
-        """The same as far as it can be told without importing TensorFlow."""
-
-    def runner(self, plan: Plan, segment: Segment, batch_size: int) -> Runner:
-        """Make a segment of a plan ready to run.
-
-        Args:
-            plan: whose threads it may use.
-            segment: of this backend.
-            batch_size: the most records of a call.
-
-        Raises:
-            BackendUnavailable: this backend can't run here; names the remedy.
-        """
-
-    def replays(self) -> Replaying | None:
-        """How its steps are replayed on batches, for the profiler; ``None`` where tf.data replays them."""
-
-    def refusal(self, data: bytes) -> str | None:
-        """Why it can't decode a file of a kind that it reads; empty if it can. ``None`` where it gives no reason of its
-        own, and decodes what TensorFlow decodes of that kind, if that reads it.
-
-        Args:
-            data: the whole file, filled where it was cut off.
-        """

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload.backends.base import Backend, Images, Records, Runner, empty
+from greenload.backends.base import Images, Records, Runner, empty
+from greenload.backends.registry import make_runner
 from greenload.errors import UsageError
 from greenload.plans.plan import Plan, Segment
 from greenload.system import forking, shutdown
@@ -23,17 +24,15 @@ class Chain:
 
     Args:
         plan: that the segments belong to.
-        segments: in order.
         batch_size: the most records of one call.
-        backends: by name, those that the segments need.
+        segments: in order; all of the plan's if not given.
 
     Raises:
         BackendUnavailable: one can't run here.
     """
 
-    def __init__(
-        self, plan: Plan, segments: Sequence[Segment], batch_size: int, backends: Mapping[str, Backend]
-    ) -> None:
+    def __init__(self, plan: Plan, batch_size: int, segments: Sequence[Segment] | None = None) -> None:
+        segments = plan.segments if segments is None else segments
         self._made_in = os.getpid()
         self._runners: list[Runner] = []
         self._gate = shutdown.Gate()
@@ -41,7 +40,7 @@ class Chain:
         self._spec = segments[-1].spec_out if segments else plan.out_spec
         try:
             for segment in segments:
-                self._runners.append(backends[segment.backend].runner(plan, segment, batch_size))
+                self._runners.append(make_runner(plan, segment, batch_size))
         except BaseException:
             self.close()
             raise
@@ -106,3 +105,17 @@ def _close(runners: Sequence[Runner]) -> None:
 def stacked(images: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Images of one size as one array."""
     return np.stack(images, out=empty((len(images), *images[0].shape), str(images[0].dtype)))
+
+
+def run_plan(plan: Plan, records: Records) -> NDArray[Any]:
+    """A batch of records through all steps on pixels: what loading must give, and what conformance tests call.
+
+    Returns:
+        ``[n, height, width, channels]``, stacked as ``Batch`` stacks them.
+
+    Raises:
+        RecordError: a record is bad; names it.
+        BackendUnavailable: a backend can't run here.
+    """
+    with Chain(plan, max(1, len(records.images))) as chain:
+        return chain.run(records)

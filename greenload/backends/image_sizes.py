@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from greenload.backends import orientation as orienting
 from greenload.backends.base import Images
-from greenload.backends.tables import support
+from greenload.backends.readers import Foreign, Readers
 from greenload.errors import RecordError
 from greenload.plans.steps import Step
 from greenload.sources import formats
@@ -19,20 +19,7 @@ from greenload.sources.formats import FormatError, Header, opened, orientation
 from greenload.sources.formats.strips import check_strips
 from greenload.stages import primitives as p
 
-if TYPE_CHECKING:
-    from greenload.backends.readers import Readers
-
 _BY_DEFAULT = p.Decode()
-
-
-@dataclass(frozen=True)
-class Foreign:
-    """A file that its own backend doesn't read, and another decodes."""
-
-    data: bytes
-    head: Header
-    turn: int = 1
-    """The EXIF orientation that is to be applied."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +45,7 @@ class BatchSizes:
 
 
 def sizes_of(
-    images: Images,
-    names: Sequence[str],
-    backend: str,
-    decode: p.Decoding = _BY_DEFAULT,
-    readers: Readers | None = None,
+    images: Images, names: Sequence[str], backend: str, readers: Readers, decode: p.Decoding = _BY_DEFAULT
 ) -> BatchSizes:
     """The sizes of a batch's images, from their headers or shapes.
 
@@ -70,8 +53,8 @@ def sizes_of(
         images: files' bytes, or pixels.
         names: what names each in an error.
         backend: the backend that is to decode them.
-        decode: how.
         readers: decode what that backend doesn't read.
+        decode: how.
 
     Raises:
         RecordError: a header can't be read, the backend doesn't read such files, or decoding one would take too much;
@@ -80,7 +63,7 @@ def sizes_of(
     sides = np.empty((2, len(images)), np.int64)
     turns = np.ones(len(images), np.int64) if decode.exif else None
     heads, filled, others = [], [], []
-    able = support(backend, None if readers is None else readers.backends)
+    able = readers.support(backend)
     image: Any  # mypy takes what isn't bytes for a collection
     for position, image in enumerate(images):
         if not isinstance(image, bytes):
@@ -105,9 +88,8 @@ def sizes_of(
             heads.append((position, head))
         if turns is not None:
             turns[position] = turn
-    decoded = () if readers is None else _as_pngs(readers, others, names)
     height, width = sides if turns is None else orienting.upright_size(sides[0], sides[1], turns)
-    return BatchSizes(height, width, tuple(heads), tuple(filled), decoded, turns)
+    return BatchSizes(height, width, tuple(heads), tuple(filled), _as_pngs(readers, others, names), turns)
 
 
 def _as_pngs(

@@ -9,57 +9,94 @@ from __future__ import annotations
 import struct
 import threading
 import zlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from greenload.backends import orientation as orienting
 from greenload.backends.base import Images, Records
-from greenload.backends.image_sizes import Foreign, decode_of
-from greenload.backends.tables import support
-from greenload.plans.plan import Plan, Segment
 from greenload.sources import formats
-from greenload.sources.formats import FormatError, Header
+from greenload.sources.formats import FormatError, Header, Support
 from greenload.sources.formats.strips import check_strips
 from greenload.stages import primitives as p
 from greenload.system import shutdown
-from greenload.system.frameworks import tf
 from greenload.system.workers import Workers
 
 ORDER = ("pillow", "dali-cpu", "tf")
 """Backends that may decode for another, the cheapest for single files first."""
 
 
+@dataclass(frozen=True)
+class Foreign:
+    """A file that its own backend doesn't read, and another decodes."""
+
+    data: bytes
+    head: Header
+    turn: int = 1
+    """The EXIF orientation that is to be applied."""
+
+
+class Decoder(Protocol):
+    """Decodes single files on the CPU. Safe in threads."""
+
+    def pixels(self, data: bytes, kind: str) -> NDArray[np.uint8]:
+        """A file's pixels as it stores them, uint8 ``[H, W, 3]``.
+
+        Args:
+            data: the whole file, as ``formats.plain`` gives it.
+            kind: of the file, a key of ``formats.KINDS``.
+
+        Raises:
+            FormatError: it can't be decoded wholly.
+            MemoryError: there is too little memory to tell.
+        """
+
+    def close(self) -> None:
+        """Give back what it holds. Calling it twice is harmless."""
+
+
 class Readers:
     """Decodes files for a backend that doesn't read them. Safe in threads.
+
+    ``make_readers`` in ``backends.registry`` makes them.
 
     Args:
         backends: the backend that decodes, by kind of file; ``None`` where none may.
         threads: files that are decoded at a time.
+        make_decoder: makes a backend's decoder.
+        support_of: as ``tables.support``.
 
     Example:
-        >>> readers = Readers({"TIFF": "dali-cpu"}, threads=2)
-        >>> png, = readers.as_pngs([Foreign(data, header(data, support("tf", readers.backends)))])
+        >>> readers = make_readers({"TIFF": "dali-cpu"}, threads=2)
+        >>> png, = readers.as_pngs([Foreign(data, header(data, readers.support("tf")))])
     """
 
-    def __init__(self, backends: Mapping[str, str] | None, threads: int) -> None:
+    def __init__(
+        self,
+        backends: Mapping[str, str] | None,
+        threads: int,
+        make_decoder: Callable[[str], Decoder],
+        support_of: Callable[[str, Iterable[str] | None], Support],
+    ) -> None:
         self.backends = backends
         self._threads = threads
+        self._make_decoder = make_decoder
+        self._support_of = support_of
         self._pool: Workers | None = None
-        self._graphs: list[Any] = []
+        self._decoders: dict[str, Decoder] = {}
         self._lock = threading.Lock()
 
-    @classmethod
-    def of(cls, plan: Plan) -> Readers:
-        """A plan's."""
-        return cls(plan.readers, plan.threads)
+    def support(self, backend: str) -> Support:
+        """What ``formats.header`` must know where a backend decodes, and these for it."""
+        return self._support_of(backend, self.backends)
 
     def files(self, images: Images, backend: str, decode: p.Decoding) -> list[Foreign]:
         """The files of a batch that a backend doesn't read, and others do; none where it is of pixels already."""
         foreign: list[Foreign] = []
-        able = support(backend, self.backends)
+        able = self.support(backend)
         image: Any  # mypy takes what isn't bytes for a collection
         for image in images if self.backends else ():
             if not isinstance(image, bytes):
@@ -97,76 +134,51 @@ class Readers:
             MemoryError: there is too little memory to tell.
         """
         assert self.backends is not None  # a header of such a kind is refused where no other may decode
-        plain = formats.plain(data, head)
-        match self.backends[head.kind]:
-            case "pillow":
-                from greenload.backends.pillow.decode import decode
+        return self._decoder(self.backends[head.kind]).pixels(formats.plain(data, head), head.kind)
 
-                decoded: NDArray[np.uint8] = np.asarray(decode(plain))
-                return decoded
-            case "tf":
-                return _by_tensorflow(plain, head.kind)
-        return self._by_dali(plain)
-
-    def _by_dali(self, data: bytes) -> NDArray[np.uint8]:
-        from greenload.backends.dali import runner
-        from greenload.backends.dali.graph import feed, image_list
-
-        try:
-            graph = self._graphs.pop()
-        except IndexError:
-            graph = runner.decoding_graph()
-            shutdown.close_at_end(self)
-        try:
-            feed(graph, image_list([data]), {})
-            decoded = np.array(graph.run()[0][0])  # a copy: its memory is the graph's
-        except RuntimeError as error:  # DALI calls a graph invalid after one
-            if why := runner.lacking(error):
-                raise MemoryError(why) from None
-            raise FormatError(f"can't be decoded: {runner.brief(error)}") from None
-        self._graphs.append(graph)
-        return decoded
+    def _decoder(self, backend: str) -> Decoder:
+        with self._lock:
+            if backend not in self._decoders:
+                self._decoders[backend] = self._make_decoder(backend)
+                # Behind the decoder, which has imported DALI: its graphs must be gone before its own end.
+                shutdown.close_at_end(self)
+            return self._decoders[backend]
 
     def close(self) -> None:
-        """Give back graphs and threads. Calling it twice is harmless."""
-        self._graphs.clear()
-        if self._pool is not None:
-            self._pool.close()
+        """Give back what decoders hold, and threads, once no file is on its way. The next file brings them back."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+        for decoder in tuple(self._decoders.values()):
+            decoder.close()
 
 
 class Remembered(Readers):
     """Readers that decode each file once: a replay has them where their work is left out."""
 
-    def __init__(self, backends: Mapping[str, str] | None, threads: int) -> None:
-        super().__init__(backends, threads)
+    def __init__(self, readers: Readers) -> None:
+        super().__init__(readers.backends, readers._threads, readers._make_decoder, readers._support_of)
         self._done: dict[Foreign, bytes | FormatError] = {}
 
     @classmethod
-    def after(cls, plan: Plan, segment: Segment, parts: Sequence[Records]) -> Remembered:
-        """A plan's, that have decoded what a segment is given of some batches."""
-        made = cls(plan.readers, plan.threads)
+    def after(cls, readers: Readers, backend: str, decode: p.Decoding, parts: Sequence[Records]) -> Remembered:
+        """The same as other readers, that have decoded what a backend doesn't read of some batches.
+
+        Args:
+            readers: the others.
+            backend: that is given the batches.
+            decode: how it decodes them.
+            parts: the batches.
+        """
+        made = cls(readers)
         for part in parts:
-            made.as_pngs(made.files(part.images, segment.backend, decode_of(segment.steps)))
+            made.as_pngs(made.files(part.images, backend, decode))
         return made
 
     def as_pngs(self, files: Sequence[Foreign]) -> list[bytes | FormatError]:
         lacking = [file for file in files if file not in self._done]
         self._done |= zip(lacking, super().as_pngs(lacking), strict=True)
         return [self._done[file] for file in files]
-
-
-def _by_tensorflow(data: bytes, kind: str) -> NDArray[np.uint8]:
-    from greenload.backends.tf.formats import decode_full
-
-    try:
-        with tf.device("/cpu:0"):
-            # The header has been held against the limit of memory.
-            decoded: NDArray[np.uint8] = decode_full(tf.constant(data), [kind], 1 << 62).numpy()
-    except tf.errors.ResourceExhaustedError as error:
-        raise MemoryError(error.message) from None
-    except tf.errors.OpError:
-        raise FormatError("can't be decoded: TensorFlow gives no reason") from None
-    return decoded
 
 
 def upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

@@ -6,75 +6,20 @@ without its work on pixels (``idle_runner``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import backends
 from greenload.backends.base import Images, Records, Runner
 from greenload.backends.chain import stacked
+from greenload.backends.interface import Replay, Replaying
+from greenload.backends.registry import get, make_runner, readers_of
 from greenload.errors import UsageError
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step
-
-
-@dataclass(frozen=True)
-class Replay:
-    """Something that can be done to the same samples over and over."""
-
-    batches: int
-    """How many captured batches are taken in turn."""
-    batch_size: int
-    once: Callable[[int], None]
-    """Process captured batch ``i``."""
-    close: Callable[[], None]
-    """Give back threads and captured inputs."""
-
-    def run(self, samples: int) -> int:
-        """Process at least ``samples`` samples, in whole batches, from the first captured batch on.
-
-        Returns:
-            How many were processed.
-        """
-        count = -(-samples // self.batch_size)
-        for i in range(count):
-            self.once(i % self.batches)
-        return count * self.batch_size
-
-
-class Replaying(Protocol):
-    """What a backend's module of replays offers."""
-
-    def pair(self, plan: Plan, segment: Segment, step: Step, parts: Sequence[Records]) -> tuple[Replay, Replay]:
-        """A step with and without its work. Inside a segment images stay what the backend has made of them, so that
-        neither side pays for bringing them in or out.
-
-        Args:
-            plan: whose threads it may use.
-            segment: the step's.
-            step: on this backend.
-            parts: batches as they enter the segment; captured and held in memory as they reach the step.
-
-        Raises:
-            RecordError: a record is bad.
-        """
-
-    def idle_runner(
-        self, plan: Plan, segment: Segment, batch_size: int, parts: Sequence[Records], done: Sequence[Records]
-    ) -> Runner:
-        """A segment's runner whose work on pixels is left out: it brings images in, computes params, and passes on
-        stand-ins for its results.
-
-        Args:
-            plan: whose threads it may use.
-            segment: of this backend.
-            batch_size: the most records of a call; they are among those of ``parts``.
-            parts: batches as they enter the segment.
-            done: the same as they leave it.
-        """
 
 
 def of(backend: str) -> Replaying:
@@ -83,10 +28,22 @@ def of(backend: str) -> Replaying:
     Raises:
         UsageError: it takes no batches of records.
     """
-    replaying = backends.get(backend).replays()
+    replaying = get(backend).replays()
     if replaying is None:
         raise UsageError(f"backend {backend!r} takes no batches of records, so its steps are replayed by tf.data")
     return replaying
+
+
+def pair(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records]) -> tuple[Replay, Replay]:
+    """A step with and without its work; the arguments and errors are those of ``Replaying.pair``."""
+    return of(segment.backend).pair(plan, segment, step, parts, readers_of(plan))
+
+
+def idle_runner(
+    plan: Plan, segment: Segment, batch_size: int, parts: Sequence[Records], done: Sequence[Records]
+) -> Runner:
+    """A segment's runner whose work on pixels is left out; the arguments are those of ``Replaying.idle_runner``."""
+    return of(segment.backend).idle_runner(plan, segment, batch_size, parts, done, readers_of(plan))
 
 
 def replay(plan: Plan, step_index: int, records: Records, batch_size: int, threads: int) -> tuple[Replay, Replay]:
@@ -126,7 +83,7 @@ def replay(plan: Plan, step_index: int, records: Records, batch_size: int, threa
         return Replay(len(parts), batch_size, once, idle.close), without
     for segment in plan.segments:
         if step in segment.steps:
-            return of(segment.backend).pair(plan, segment, step, parts)
+            return pair(plan, segment, step, parts)
         parts = through(plan, segment, parts)
     raise AssertionError(step)  # every step on pixels is in a segment
 
@@ -145,7 +102,7 @@ def in_batches(records: Records, batch_size: int) -> list[Records]:
 
 def through(plan: Plan, segment: Segment, parts: Sequence[Records]) -> list[Records]:
     """Batches as they leave a segment."""
-    runner = backends.get(segment.backend).runner(plan, segment, len(parts[0].images))
+    runner = make_runner(plan, segment, len(parts[0].images))
     try:
         return [replace(part, images=runner.run(part)) for part in parts]
     finally:
@@ -166,7 +123,7 @@ class IdleSegments:
         self._runners: list[Runner] = []
         for segment in segments:
             done = through(plan, segment, parts)
-            self._runners.append(of(segment.backend).idle_runner(plan, segment, batch_size, parts, done))
+            self._runners.append(idle_runner(plan, segment, batch_size, parts, done))
             parts = done
 
     def run(self, records: Records) -> NDArray[Any]:

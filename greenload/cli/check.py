@@ -22,7 +22,7 @@ def add_command(add: AddCommand) -> None:
 def _check(options: argparse.Namespace) -> int:
     import numpy as np
 
-    from greenload.backends import BACKENDS
+    from greenload.backends.registry import BACKENDS
     from greenload.errors import UsageError
     from greenload.loading.survey import Survey
     from greenload.loading.verify import verify

@@ -53,7 +53,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def examine() -> list[Finding]:
     """Look at everything; takes a few seconds, since backends are loaded for real."""
-    from greenload import backends
+    from greenload.backends import registry
     from greenload.backends.dali import plugin as dali_plugin
     from greenload.backends.pillow.backend import FASTER
     from greenload.energy.meters.discover import discover
@@ -62,8 +62,8 @@ def examine() -> list[Finding]:
     for meter in meters:
         meter.close()
     findings = [Finding("meter", f"{s.domain} ({s.provenance})", s.usable, s.reason, s.remedy) for s in statuses]
-    for name in backends.BACKENDS:
-        known = backends.get(name).availability()
+    for name in registry.BACKENDS:
+        known = registry.get(name).availability()
         findings.append(Finding("backend", name, known.usable, known.detail, known.remedy))
     plugin = dali_plugin.availability()
     datasets = functools.partial(_version, "tensorflow_datasets.public_api", "tensorflow-datasets")
@@ -88,9 +88,9 @@ def _version(module: str, package: str) -> str:
 
 
 def _pillow() -> str:
-    from greenload import backends
+    from greenload.backends import registry
 
-    backend = backends.get("pillow").availability()
+    backend = registry.get("pillow").availability()
     if backend.remedy:
         raise RuntimeError(backend.detail)
     return backend.detail

@@ -58,7 +58,7 @@ def add_command(add: AddCommand) -> None:
 
 def _per_element(text: str) -> float | str:
     """A positive number, or ``rows``."""
-    from greenload.profiling.tfdata.units import COUNT_ROWS, checked_samples_per_element
+    from greenload.profiling.options import COUNT_ROWS, checked_samples_per_element
 
     try:
         per_element = checked_samples_per_element(text if text == COUNT_ROWS else float(text))

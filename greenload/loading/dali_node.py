@@ -20,6 +20,7 @@ from greenload.backends.dali.base import Target
 from greenload.backends.dali.graph import dtypes, lowered
 from greenload.backends.dali.plugin import experimental, tensorflow_device
 from greenload.backends.dali.runner import Intake, brief, first_failing, no_record
+from greenload.backends.registry import readers_of
 from greenload.backends.tf.backend import State
 from greenload.errors import BackendUnavailable, GreenloadError, PipelineError, RecordError
 from greenload.loading.dali_rows import Rows
@@ -65,7 +66,7 @@ class DaliNode:
             )
         self._layout = DrawLayout.of(plan.pipeline)
         self._steps, self._spec = last.steps, last.spec_in
-        self._intake = Intake.of(plan, last)
+        self._intake = Intake.of(plan, last, readers_of(plan))
         # The shapes of all that is fed are those that it has for any one image.
         shape = (None, None, 3) if last.spec_in.encoded else last.spec_in.image_shape
         image = np.broadcast_to(np.uint8(0), [n or _ANY_SIDE for n in shape])

@@ -12,7 +12,7 @@ from greenload.array_ops import TENSORFLOW
 from greenload.backends.dali.base import Target
 from greenload.loading.dali_node import DaliNode
 from greenload.loading.record_errors import MARK, REMEDY, naming, record_error
-from greenload.loading.tf_graph import PlanGraph, options, plain
+from greenload.loading.tf_graph import PlanGraph, options, plain, traced_once
 from greenload.plans.order import Order, Position
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan
@@ -52,12 +52,10 @@ class DatasetBuilder:
     def __init__(self, plan: Plan, order: Order, target: Target | None = None) -> None:
         self.plan = plan
         self.order = order
-        self.layout = DrawLayout.of(plan.pipeline)
         self.stream = PlanGraph(plan, order.group)
         self.node = DaliNode(plan, target) if target else None
-        # Made within an epoch's functions, tables would be part of the graph, and copied at each start.
-        self._labels = tf.constant(plan.pipeline.source.labels)
-        self._valid = None if order.valid is None else tf.constant(order.valid)
+        labels = tf.constant(plan.pipeline.source.labels)
+        self._chunk = traced_once(_chunks(plan, order, self.stream.reading.samples, labels))
         batch = plan.pipeline.batch
         self.batch = batch.size if batch else 1
         self.drop_remainder = bool(batch and batch.drop_remainder)
@@ -140,7 +138,8 @@ class DatasetBuilder:
                 positions[0], lambda next_one, state: next_one + tf.cast(state["position"] == next_one, tf.int64)
             )
             position = tf.minimum(position, positions[-1])
-            index = self.order.indices(epoch, position[tf.newaxis], TENSORFLOW, self._valid)[0]
+            # Through a dataset too: a function called here would be part of this branch, and optimized at each start.
+            index = self.roots(epoch, position).take(1).get_single_element()["index"]
             return tf.debugging.Assert(False, [MARK, self.stream.reading.name(index), index, REMEDY])
 
         with tf.control_dependencies([tf.cond(tf.reduce_any(differs), missing, tf.no_op)]):
@@ -149,20 +148,36 @@ class DatasetBuilder:
 
     def roots(self, epoch: Any, first: Any) -> tf.data.Dataset:
         """The samples of an epoch: position, index, label, prepared random values, and what reading each needs."""
-        ops = TENSORFLOW
-        size, end = self.stream.reading.samples, self.order.samples
+        size = self.stream.reading.samples
+        numbers = tf.data.Dataset.range(first // size, -(-self.order.samples // size))
+        return self.stream.roots(numbers.map(plain(lambda number: self._chunk(number, epoch, first))))
 
-        def chunk(number: Any) -> dict[str, Any]:
-            # Where an epoch begins doesn't move its chunks: adjacent records stay in one chunk.
-            position = tf.range(tf.maximum(first, number * size), tf.minimum((number + 1) * size, end))
-            index = self.order.indices(epoch, position, ops, self._valid)
-            root = {"position": position, "index": index, "label": tf.gather(self._labels, index)}
-            if self.layout.count:
-                root["numbers"] = self.layout.prepare(self.plan.pipeline.seed, epoch, index, ops)
-                root["numbers"].set_shape((None, self.layout.count))
-            return root
 
-        return self.stream.roots(tf.data.Dataset.range(first // size, -(-end // size)).map(plain(chunk)))
+def _chunks(plan: Plan, order: Order, size: int, labels: Any) -> Callable[[Any, Any, Any], dict[str, Any]]:
+    """A function of a chunk's number, the epoch and the position that it begins at: position, index, label and prepared
+    random values of the chunk's samples.
+
+    Args:
+        plan: whose samples they are.
+        order: of them.
+        size: samples of a chunk.
+        labels: the source's, as a tensor.
+    """
+    layout = DrawLayout.of(plan.pipeline)
+    # Made within an epoch's functions, a table would be part of the graph, and copied at each start.
+    valid = None if order.valid is None else tf.constant(order.valid)
+
+    def chunk(number: Any, epoch: Any, first: Any) -> dict[str, Any]:
+        # Where an epoch begins doesn't move its chunks: adjacent records stay in one chunk.
+        position = tf.range(tf.maximum(first, number * size), tf.minimum((number + 1) * size, order.samples))
+        index = order.indices(epoch, position, TENSORFLOW, valid)
+        root = {"position": position, "index": index, "label": tf.gather(labels, index)}
+        if layout.count:
+            root["numbers"] = layout.prepare(plan.pipeline.seed, epoch, index, TENSORFLOW)
+            root["numbers"].set_shape((None, layout.count))
+        return root
+
+    return chunk
 
 
 def _empty(key: str, spec: Any) -> Any:

@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from greenload import backends, scalars
+from greenload import scalars
+from greenload.backends import registry
+from greenload.backends.chain import Chain
 from greenload.backends.dali.runner import DaliRunner
 from greenload.backends.tables import in_tf_data
 from greenload.errors import PipelineError, UsageError
@@ -172,7 +174,7 @@ def iterate(
         warn_of_losses(plan, skipped=on_error == "skip")
         return Batches(iter(build_dataset(plan, order, first, epochs, target)), to, order, first, epochs)
     gpu_target(plan, device_id, hw_decoder_load)  # refuses arguments before anything is read
-    backends.require(plan.backends)
+    registry.require(plan.backends)
     order, first = resolve_order(plan, epochs=epochs, start=start, shard=shard, on_error=on_error)
     plan.pipeline.check_labels()
     warn_of_losses(plan, skipped=on_error == "skip")
@@ -219,13 +221,14 @@ def _engine(plan: Plan, device_id: int | None, hw_decoder_load: float | None) ->
     batch, segments = plan.pipeline.batch, plan.segments
     assert batch is not None
     if not segments or not segments[-1].traits.queues_batches:
-        return ChainEngine(backends.chain(plan, batch.size), plan.prefetch)
-    before = backends.chain(plan, batch.size, segments[:-1]) if len(segments) > 1 else None
+        return ChainEngine(Chain(plan, batch.size), plan.prefetch)
+    before = Chain(plan, batch.size, segments[:-1]) if len(segments) > 1 else None
     runner = DaliRunner(
         plan,
         segments[-1],
         batch_size=batch.size,
         threads=plan.threads,
+        readers=registry.readers_of(plan),
         device_id=device_id,
         hw_decoder_load=hw_decoder_load,
     )

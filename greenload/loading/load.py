@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from greenload import backends, scalars
+from greenload import scalars
+from greenload.backends import registry
 from greenload.backends.dali import plugin
 from greenload.backends.dali.base import Target
 from greenload.backends.dali.runner import target_of
@@ -210,7 +211,7 @@ def require(plan: Plan) -> None:
 
 
 def _require(names: Sequence[str]) -> None:
-    backends.require(dict.fromkeys([TF_DATA, *names]))
+    registry.require(dict.fromkeys([TF_DATA, *names]))
 
 
 def _check_batch(pipeline: Pipeline, samples: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from greenload.backends.image_sizes import decode_of
-from greenload.backends.readers import Readers
+from greenload.backends.registry import make_readers
 from greenload.backends.tables import support
 from greenload.errors import SourceError
 from greenload.planning.sizes import some_records
@@ -120,7 +120,7 @@ def warn_of_losses(plan: Plan, *, skipped: bool = False) -> None:
 
 def _highest_level(data: bytes, head: formats.Header, backend: str) -> int | None:
     """The greatest value of a file's pixels, 0 … 255; ``None`` where they can't be decoded."""
-    decoding = Readers({head.kind: backend}, threads=1)
+    decoding = make_readers({head.kind: backend}, threads=1)
     try:
         return int(decoding.pixels(data, head).max())
     except (formats.FormatError, MemoryError):

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from greenload.array_ops import TENSORFLOW
 from greenload.backends.base import Records
 from greenload.backends.chain import Chain
+from greenload.backends.registry import readers_of
 from greenload.backends.tf import backend as tf_backend
 from greenload.backends.tf.backend import Element, State
 from greenload.errors import RecordError
@@ -50,6 +51,12 @@ def compose(elements: Sequence[Element]) -> Element:
         return functools.reduce(lambda so_far, element: element(so_far), elements, state)
 
     return plain(chained)
+
+
+def traced_once(function: Function) -> Function:
+    """A function that is traced at its first call: at later ones in other graphs it is one operation of theirs."""
+    traced: Function = tf.function(function, autograph=False)
+    return traced
 
 
 def plain(function: Function) -> Function:
@@ -208,8 +215,8 @@ class PlanGraph:
         lead = next((s for s in plan.segments[:1] if not s.batched), None)
         self.segment_groups = grouped_segments(plan.segments[1:] if lead else plan.segments)
         """What is done to batches, in order."""
-        single = lead.steps if lead else ()
-        lowered = dict(zip(single, tf_backend.elements(plan, single), strict=True))
+        single, readers = lead.steps if lead else (), readers_of(plan)
+        lowered = dict(zip(single, tf_backend.elements(plan, single, readers), strict=True))
         for step in plan.steps:
             if step.kind == "read":
                 self.on_samples.append((step, self.reading.sample))
@@ -225,7 +232,7 @@ class PlanGraph:
         for group in self.segment_groups:
             if not group.crosses:
                 steps = group.segments[0].steps
-                done = tf_backend.elements(plan, steps)
+                done = tf_backend.elements(plan, steps, readers)
                 # As one function, since between its steps images may differ in size, and have params and unrounded
                 # values with them.
                 whole = compose(done)
@@ -235,11 +242,16 @@ class PlanGraph:
         entering = self.on_samples[-1][0].spec_out
         self.ragged = not entering.encoded and not entering.static and bool(self.segment_groups)
         """Whether images of different sizes go into one batch, to be transferred."""
-        self._kept = ["position", "label", "image"]
+        kept = ["position", "label", "image"]
         if any(group.crosses for group in self.segment_groups):
-            self._kept += ["index", "numbers"]
+            kept += ["index", "numbers"]
         elif self._layout.of_labels or any(tf_backend.reads_numbers(step) for step in self.on_batches):
-            self._kept += ["numbers"]
+            kept += ["numbers"]
+        self.kept = _kept(kept, self.ragged)
+        """Keeps the part of a sample's state that goes into a batch."""
+        # Both are in an epoch's graph twice: the second time where a batch that lacks a record looks for it.
+        self._read_chunk = traced_once(compose([self.reading.chunk]))
+        self._work = traced_once(compose([self.sample(), self.kept]))
 
     def empty_caches(self) -> None:
         """Forget what caches hold: the next pass fills them anew."""
@@ -260,7 +272,7 @@ class PlanGraph:
         """
         reading = self.reading
         chunks = chunks.rebatch(reading.per_call) if reading.per_call else chunks
-        return chunks.map(compose([reading.chunk]), num_parallel_calls=reading.parallel, deterministic=True).unbatch()
+        return chunks.map(self._read_chunk, num_parallel_calls=reading.parallel, deterministic=True).unbatch()
 
     def samples(self, roots: tf.data.Dataset) -> tf.data.Dataset:
         """The samples with their images, in order, on the plan's threads.
@@ -268,16 +280,7 @@ class PlanGraph:
         Args:
             roots: as the method ``roots`` gives them.
         """
-        work = compose([self.sample(), self.kept])
-        return roots.map(work, num_parallel_calls=self.plan.threads, deterministic=True)
-
-    def kept(self, state: State) -> State:
-        """The part of a sample's state that goes into a batch."""
-        done = {key: state[key] for key in self._kept if key in state}
-        if self.ragged:
-            done["sides"] = tf.shape(done["image"])
-            done["image"] = tf.RaggedTensor.from_tensor(tf.reshape(done["image"], [1, -1]))
-        return done
+        return roots.map(self._work, num_parallel_calls=self.plan.threads, deterministic=True)
 
     def finish(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         """``(images, labels)`` of batches of states, through every group."""
@@ -313,12 +316,10 @@ class PlanGraph:
 
     def chain(self, group: SegmentGroup) -> Callable[[Records], Any]:
         """What runs batches of records through a group's segments; made once, and closed with this object."""
-        from greenload import backends
-
         if group not in self._chains:
             batch = self.plan.pipeline.batch
             assert batch is not None  # make_plan sees to it
-            self._chains[group] = backends.chain(self.plan, batch.size, group.segments)
+            self._chains[group] = Chain(self.plan, batch.size, group.segments)
         return self._chains[group].run
 
     def crossing(self, batches: tf.data.Dataset, group: SegmentGroup, run: Callable[[Records], Any]) -> tf.data.Dataset:
@@ -339,6 +340,24 @@ class PlanGraph:
 
 _IN_FLIGHT = 2  # batches in other backends at a time: while the last images of one are worked on or transferred,
 # another keeps the threads busy
+
+
+def _kept(names: Sequence[str], ragged: bool) -> Element:
+    """A function that keeps the part of a sample's state that goes into a batch.
+
+    Args:
+        names: of that part.
+        ragged: whether images of different sizes go into one batch.
+    """
+
+    def element(state: State) -> State:
+        done = {key: state[key] for key in names if key in state}
+        if ragged:
+            done["sides"] = tf.shape(done["image"])
+            done["image"] = tf.RaggedTensor.from_tensor(tf.reshape(done["image"], [1, -1]))
+        return done
+
+    return element
 
 
 def sample_by_sample(element: Element, spec: ImageSpec) -> Element:

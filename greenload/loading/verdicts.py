@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from greenload import backends
-from greenload.backends.readers import Readers
+from greenload.backends import registry
 from greenload.backends.tables import read_in_tf_data, support
 from greenload.backends.tf.truncation import decode_whole
 from greenload.errors import RecordError
@@ -45,7 +44,7 @@ class Judge:
         self.readers = readers
         self.threads = threads
         self._looking = threading.Lock()
-        self._decoding = Readers({kind: self.by(kind) for kind in formats.KINDS}, threads=1)
+        self._decoding = registry.make_readers({kind: self.by(kind) for kind in formats.KINDS}, threads=1)
 
     def reasons(
         self, source: Source, indices: Sequence[int], look: Callable[[bytes], None] | None
@@ -75,7 +74,7 @@ class Judge:
         except formats.FormatError:
             return False
         # What TensorFlow decodes of a JPEG Pillow does too; not of a GIF or WebP.
-        return header.kind == "JPEG" or not backends.get(self.by(header.kind)).refusal(file)
+        return header.kind == "JPEG" or not registry.get(self.by(header.kind)).refusal(file)
 
     def by(self, kind: str) -> str:
         """The backend that is to decode files of a kind."""
@@ -112,7 +111,7 @@ class Judge:
             file: the file as it is to be decoded.
             header: of the file.
         """
-        own = backends.get(self.by(header.kind)).refusal(file)
+        own = registry.get(self.by(header.kind)).refusal(file)
         if own is not None:
             return own
         if read_in_tf_data(header.kind):

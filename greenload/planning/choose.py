@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from greenload import backends, scalars
-from greenload.backends import BACKENDS
+from greenload import scalars
+from greenload.backends import registry
 from greenload.backends.readers import ORDER as READERS
 from greenload.backends.tables import TABLES, in_tf_data, reading
 from greenload.errors import PipelineError
@@ -81,8 +81,8 @@ def make_plan(
         raise PipelineError(f"what is planned must be a Pipeline, not {type(pipeline).__name__} {str(pipeline)[:40]!r}")
     threads = scalars.positive(PipelineError, "threads", processors() if threads is None else threads)
     prefetch = scalars.positive(PipelineError, "prefetch", prefetch)
-    if not isinstance(backend, Mapping) and backend not in (*BACKENDS, "auto"):
-        raise PipelineError(f"backend must be one of auto, {', '.join(BACKENDS)}, not {backend!r}")
+    if not isinstance(backend, Mapping) and backend not in (*registry.BACKENDS, "auto"):
+        raise PipelineError(f"backend must be one of auto, {', '.join(registry.BACKENDS)}, not {backend!r}")
     sizes = estimate(pipeline, steps_of(pipeline))
     if backend == "auto":
         known = cost_table.in_use(processors())
@@ -111,7 +111,7 @@ def usable(known: Costs, gpu: bool = False) -> tuple[str, ...]:
     for name, table in TABLES.items():
         if table.traits.on_gpu and not gpu:
             continue
-        seen = backends.get(name).presence()
+        seen = registry.get(name).presence()
         slower = bool(seen.remedy) and known.table.source == cost_table.REFERENCE
         if seen.usable and not slower:
             names.append(name)
@@ -275,7 +275,7 @@ def _work_of_placed(
 def helpers() -> tuple[str, ...]:
     """The backends that can run here and may decode what another doesn't read, the first choice first. Plain Pillow
     too: what it is slow at is resizing."""
-    return tuple(name for name in READERS if backends.get(name).presence().usable)
+    return tuple(name for name in READERS if registry.get(name).presence().usable)
 
 
 def reading_backends() -> tuple[str, dict[str, str]]:
@@ -321,8 +321,8 @@ def _by_name(steps: Sequence[Step], wanted: Mapping[str, str]) -> list[Step]:
             raise PipelineError(
                 f"backend: names a step or a stage on pixels, one of {', '.join(sorted(known))}, not {name!r}"
             )
-        if backend not in BACKENDS:
-            raise PipelineError(f"backend of {name!r} must be one of {', '.join(BACKENDS)}, not {backend!r}")
+        if backend not in registry.BACKENDS:
+            raise PipelineError(f"backend of {name!r} must be one of {', '.join(registry.BACKENDS)}, not {backend!r}")
     placed = []
     for name, step in zip(shown, steps, strict=True):
         named = {key: wanted[key] for key in step.stages if key in wanted}

@@ -11,9 +11,10 @@ from greenload.errors import PipelineError, RecordError
 from greenload.public import public
 from greenload.sources import RecordSource, Source
 from greenload.specs import MAX_BYTES, ImageSpec, LabelSpec, Truncation
-from greenload.stages import STAGES, Batch, Cache, Decode, Shuffle, Stage
+from greenload.stages import Batch, Cache, Decode, Shuffle, Stage
 from greenload.stages.arguments import imported
 from greenload.stages.base import keys_of
+from greenload.stages.registry import STAGES
 from greenload.system.json_data import DataError, Value, short
 
 _FORMAT = "greenload.pipeline/1"

@@ -12,7 +12,6 @@ from greenload.energy.attribution.precision import check_precision
 from greenload.energy.meters.base import MeterStatus
 from greenload.energy.sampler import Sampler
 from greenload.errors import UsageError
-from greenload.profiling.tfdata.units import checked_samples_per_element
 from greenload.profiling.windows import Progress
 
 Announce = Callable[[str], None]
@@ -23,6 +22,8 @@ SAMPLES = 512
 """Different samples that a profile works on, at most."""
 ROUNDS = 5
 """Rounds of adjacent windows on each of two builds."""
+COUNT_ROWS = "rows"
+"""What ``samples_per_element`` may be where elements are batches of different sizes."""
 
 
 def silent(share: float, text: str) -> None:
@@ -74,3 +75,19 @@ class Options:
         checked["samples_per_element"] = checked_samples_per_element(self.samples_per_element)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+
+def checked_samples_per_element(given: Any) -> float | str | None:
+    """Samples in an element as a user says it: a positive number, ``"rows"``, or None.
+
+    Raises:
+        UsageError: it is anything else.
+    """
+    if given is None or (isinstance(given, str) and given == COUNT_ROWS):
+        return given
+    number = scalars.number(given)
+    if number is None or number <= 0:
+        raise UsageError(
+            f"samples_per_element must be a positive number, or 'rows' where each element is a batch, not {given!r}"
+        )
+    return number

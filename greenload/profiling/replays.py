@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from greenload.backends import replay
 from greenload.backends.base import Records
+from greenload.backends.interface import Replay
+from greenload.backends.registry import readers_of
 from greenload.backends.tf import backend as tf_backend
 from greenload.backends.tf.backend import Element
 from greenload.loading.tf_graph import PlanGraph, SegmentGroup, compose, plain, sample_by_sample
@@ -101,7 +103,7 @@ class PipelineReplays:
         without = plan_run(self._mapped(captured, compose([*context, unchanged])), 1, self._plan)
         return plan_run(batches, self._batch_size, self._plan, release=release), without
 
-    def on_batches(self, step: Step) -> tuple[replay.Replay, replay.Replay] | tuple[DatasetRun, DatasetRun]:
+    def on_batches(self, step: Step) -> tuple[Replay, Replay] | tuple[DatasetRun, DatasetRun]:
         """A step with and without its work, on captured batches as they reach it.
 
         What tf.data does to the samples of a batch one by one is replayed on samples: taking batches apart, and
@@ -112,11 +114,11 @@ class PipelineReplays:
         )
         segment = next(segment for segment in group.segments if step in segment.steps)
         if group.crosses:
-            return replay.of(step.backend).pair(self._plan, segment, step, self.entering(segment))
+            return replay.pair(self._plan, segment, step, self.entering(segment))
         index = segment.steps.index(step)
         batches = self._batches(self.stream.segment_groups.index(group))
         if not segment.batched:
-            *before, element = tf_backend.elements(self._plan, segment.steps)[: index + 1]
+            *before, element = tf_backend.elements(self._plan, segment.steps, readers_of(self._plan))[: index + 1]
             return self._pair(self._mapped(batches.unbatch(), compose(before)).cache().repeat(), [], element)
         earlier = compose([self.stream.on_batches[s] for s in segment.steps[:index]])
         captured = batches.map(earlier).cache().repeat()

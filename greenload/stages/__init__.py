@@ -31,10 +31,3 @@ from greenload.stages.geometry import RandomVerticalFlip as RandomVerticalFlip
 from greenload.stages.geometry import Resize as Resize
 from greenload.stages.labels import OneHot as OneHot
 from greenload.stages.primitives import Primitive as Primitive
-
-STAGES: dict[str, type[Stage]] = {
-    name: value
-    for name, value in [*globals().items()]
-    if isinstance(value, type) and issubclass(value, Stage) and value is not Stage
-}
-"""Every stage imported above, by name, as ``Pipeline.from_dict`` finds them."""

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.array_ops import NUMPY, Array, Ops
-from greenload.public import public
+from greenload.public import is_public, public
 from greenload.randomness import stage_key, uniforms
 from greenload.specs import ImageSpec, LabelSpec
 from greenload.stages.arguments import importable_name
@@ -258,10 +258,8 @@ def partners(uniforms: Array, ops: Ops = NUMPY) -> Array:
 
 
 def _type_name(stage: Stage) -> str:
-    from greenload.stages import STAGES
-
     kind = type(stage)
-    return kind.__name__ if STAGES.get(kind.__name__) is kind else importable_name(str(stage), kind)
+    return kind.__name__ if is_public(kind) else importable_name(str(stage), kind)
 
 
 def _plain(value: Any) -> Any:

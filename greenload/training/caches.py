@@ -16,11 +16,12 @@ from typing import Any, Literal
 
 from greenload.errors import GreenloadError
 from greenload.profiling.tfdata.caches import on_disk, store_path
-from greenload.profiling.tfdata.graph import JOINS, NESTING, STORES, Node, walk
+from greenload.profiling.tfdata.graph import JOINS, NESTING, STORES, Node
 from greenload.profiling.tfdata.rebuild import finished_on_disk
+from greenload.profiling.tfdata.walk import walk
 from greenload.report.data import Report
 from greenload.system.frameworks import tf
-from greenload.training.report import Passed
+from greenload.training.spent import Passed
 
 EpochKind = Literal["first", "later", "unknown"]
 """Kind of an epoch: ``"first"`` fills the caches, ``"later"`` reads them."""

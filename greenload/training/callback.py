@@ -19,7 +19,8 @@ from greenload.report.data import Report
 from greenload.report.prometheus import Metrics, serve
 from greenload.training.fit import INTERRUPTED, Fit, scalars
 from greenload.training.idle import IDLE_S
-from greenload.training.report import EnergyPart, FitReport, Spent
+from greenload.training.report import FitReport
+from greenload.training.spent import EnergyPart, Spent
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -10,7 +10,7 @@ from greenload.energy.attribution.costs import Cost
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.energy.meters.base import Channel
 from greenload.report.data import Report
-from greenload.training.report import EnergyPart, Passed
+from greenload.training.spent import EnergyPart, Passed
 
 UNATTRIBUTED = "in no step"
 """The loader's row for what the profile found in no step."""

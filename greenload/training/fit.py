@@ -18,7 +18,8 @@ from greenload.system.frameworks import tf
 from greenload.training.caches import CacheWatch, EpochKind
 from greenload.training.idle import idle_floors
 from greenload.training.joules import SplitBasis
-from greenload.training.report import FitReport, Passed, Spent
+from greenload.training.report import FitReport
+from greenload.training.spent import Passed, Spent
 from greenload.training.split import split
 from greenload.training.train_step import Steps
 

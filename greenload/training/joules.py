@@ -13,7 +13,7 @@ from greenload.energy.sampler import Window
 from greenload.report.data import Report
 from greenload.training.costs import BESIDE, minus
 from greenload.training.notes import LoaderOrigin
-from greenload.training.report import EnergyPart
+from greenload.training.spent import EnergyPart
 
 _Z = 1.96
 """95 % of a normal distribution lie within so many standard deviations."""

@@ -1,129 +1,21 @@
-"""What a training run spent, as frozen data: a `FitReport` of what was `Spent`, by the `EnergyPart` it went into."""
+"""What a training run spent, as frozen data: a `FitReport` of what was `Spent` in all and in each epoch."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from greenload.energy.figures import Figure, sum_figures
 from greenload.energy.meters.base import MeterStatus
 from greenload.errors import ReportError
 from greenload.machine import Machine
-from greenload.report.record import Record
 from greenload.system import file_output
 from greenload.text import screen_width
+from greenload.training.spent import Spent
 
 FIT_SCHEMA = "greenload.fit/1"
 """The version of the format that `FitReport.save` writes."""
-
-
-@dataclass(frozen=True, slots=True)
-class EnergyPart(Record):
-    """The energy of one share of a training run."""
-
-    name: str
-    """``"loader"``, ``"waiting"``, ``"model"``, ``"validation"``, ``"others"``, ``"idle"``, ``"total"``, or a step."""
-    energy_j: Mapping[str, Figure]
-    """Joules by domain. A figure that can't be had is missing, never zero."""
-    cpu_s: Figure | None = None
-    """CPU seconds; None where a part has none of its own (waiting, idle)."""
-
-    @property
-    def total_j(self) -> Figure:
-        """Joules of all domains together, of the weakest provenance among them; missing where a counter's are."""
-        return sum_figures(self.energy_j.values(), common=True) if self.energy_j else Figure.missing()
-
-
-@dataclass(frozen=True, slots=True)
-class Passed:
-    """What the training step was fed in a window."""
-
-    batches: int | None
-    """Batches trained on; None where they can't be counted."""
-    samples: int | None
-    """Samples in them; None where they can't be counted."""
-    waiting_s: float | None
-    """Seconds that the step waited for batches, the host's time; None where that can't be seen."""
-    unknown: tuple[str, ...] = ()
-    """Why something is None, and what helps."""
-    ranks: tuple[int | None, ...] = ()
-    """How many axes each tensor of a batch has; empty where that isn't known, or differed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """The energy of a fit, or of one of its epochs, by what it went into."""
-
-    name: str
-    """``"fit"``, or ``"epoch 3"``."""
-    start_ns: int
-    """When it began, on the monotonic clock."""
-    wall_s: float
-    """Seconds from begin to end, validation and callbacks included."""
-    validation_s: float
-    """Seconds of them in validation."""
-    passed: Passed
-    total: EnergyPart
-    """All joules of the time; CPU seconds of this process."""
-    loader: EnergyPart
-    """Preparing the samples trained on. Missing without a profile."""
-    steps: tuple[EnergyPart, ...]
-    """The loader's part by step of the profile."""
-    waiting: EnergyPart
-    """Joules of the idle power while the step waited for a batch: the loader's doing, but none of its work."""
-    model: EnergyPart
-    """The remainder: forward, backward, update, callbacks, compilation in the first epoch."""
-    work: EnergyPart
-    """The sum of loader and model, which needs no profile."""
-    validation: EnergyPart
-    """All work of validation, its own loading included. Empty where there was none."""
-    others: EnergyPart
-    """What the rest of the machine drew beyond what it did while the idle power was measured; of counters alone."""
-    idle: EnergyPart
-    """Joules of the idle power in the rest of the time."""
-    void: Mapping[str, str] = field(default_factory=dict)
-    """Domains without a figure, and why."""
-    notes: tuple[str, ...] = ()
-    """What to know before trusting the figures."""
-    does_not_fit: str = ""
-    """Why the profile's costs can't be those of this time's samples, where they come to more than was used: loader and
-    model are then one figure. Empty where they may be."""
-
-    @property
-    def waiting_share(self) -> float | None:
-        """Share of the training's time, validation apart, in which the step waited for a batch; None where unknown."""
-        training_s = self.wall_s - self.validation_s
-        waiting_s = self.passed.waiting_s
-        return None if waiting_s is None or training_s <= 0 else waiting_s / training_s
-
-    @property
-    def parts(self) -> tuple[EnergyPart, ...]:
-        """Those that add up to ``total``; loader and model as one where they can't be told apart."""
-        is_known = self.loader.cpu_s is not None and self.loader.cpu_s.value is not None
-        work = (self.loader, self.waiting, self.model) if is_known else (self.work, self.waiting)
-        return (*work, *((self.validation,) if self.validation_s else ()), self.others, self.idle)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON data."""
-        return {
-            "name": self.name,
-            "start_ns": self.start_ns,
-            "wall_s": self.wall_s,
-            "validation_s": self.validation_s,
-            "batches": self.passed.batches,
-            "samples": self.passed.samples,
-            "waiting_s": self.passed.waiting_s,
-            **{
-                name: getattr(self, name).to_dict()
-                for name in ("total", "loader", "waiting", "model", "work", "validation", "others", "idle")
-            },
-            "steps": [step.to_dict() for step in self.steps],
-            "void": dict(self.void),
-            "notes": [*([self.does_not_fit] if self.does_not_fit else []), *self.notes],
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +68,15 @@ class FitReport:
             raise ReportError(f"{path}: the report can't be written: {file_output.why(error)}") from None
 
     def __str__(self) -> str:
-        from greenload.training.table import fit_text
-
         return fit_text(self, screen_width())
+
+
+def fit_text(report: FitReport, width: int = 100) -> str:
+    """A report as plain text, ``width`` columns wide."""
+    from greenload.report.columns import plain_text  # rich takes long to import
+    from greenload.training.table import render_fit
+
+    shown = render_fit(
+        report.fit, report.epochs, report.meters, model=report.model, profile=report.profile, ended=report.ended
+    )
+    return plain_text(shown, width)

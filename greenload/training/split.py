@@ -51,7 +51,7 @@ from greenload.training.joules import (
     time_outside,
 )
 from greenload.training.notes import NOT_PROFILED, exceeding_notes, origin_notes, profile_notes, validation_notes
-from greenload.training.report import EnergyPart, Passed, Spent
+from greenload.training.spent import EnergyPart, Passed, Spent
 
 
 def split(

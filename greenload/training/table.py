@@ -9,11 +9,12 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from greenload.energy.figures import Figure
-from greenload.report.columns import FigureTable, Line, Sentence, plain_text
+from greenload.energy.meters.base import MeterStatus
+from greenload.report.columns import FigureTable, Line, Sentence
 from greenload.report.rows import band, by_group, group
 from greenload.report.terminal import without_figures
 from greenload.text import DASH, amount, percent, printable
-from greenload.training.report import EnergyPart, FitReport, Spent
+from greenload.training.spent import EnergyPart, Spent
 
 _EXPLAINED = {
     "loader": "loader",
@@ -29,36 +30,29 @@ _STYLES = {"idle": "dim", "others": "dim", "total": "bold"}
 _EPOCHS_SHOWN = 20
 
 
-def render_fit(report: FitReport) -> RenderableType:
-    """The report for a rich console: what must be known first, the whole fit by part, a row for each epoch.
+def render_fit(
+    fit: Spent, epochs: Sequence[Spent], meters: Sequence[MeterStatus], *, model: str, profile: str, ended: str
+) -> RenderableType:
+    """A fit for a rich console: what must be known first, the whole fit by part, a row for each epoch.
 
-    Example:
-        >>> rich.print(render_fit(callback.report))
+    The arguments are what `FitReport` holds.
     """
-    fit = report.fit
     groups = [name for name, figure in by_group(fit.total.energy_j).items() if figure.value != 0]
-    ended = f", ended by {printable(report.ended)}" if report.ended else ""
     lines: list[RenderableType] = [Sentence(printable(fit.does_not_fit), "bold red")] if fit.does_not_fit else []
+    ending = f", ended by {printable(ended)}" if ended else ""
     lines += [
-        Sentence(
-            Text.assemble((f"fit of {printable(report.model)}", "bold"), f": {_passed(fit, len(report.epochs))}{ended}")
-        ),
+        Sentence(Text.assemble((f"fit of {printable(model)}", "bold"), f": {_passed(fit, len(epochs))}{ending}")),
         Sentence(_waiting(fit)),
         _whole(fit, groups),
     ]
-    if len(report.epochs) > 1:
-        lines += _epochs(report.epochs)
-    if report.profile:
-        lines.append(Sentence(f"loader: costs a sample as profiled on {printable(report.profile)}{_band(fit)}", "dim"))
+    if len(epochs) > 1:
+        lines += _epochs(epochs)
+    if profile:
+        lines.append(Sentence(f"loader: costs a sample as profiled on {printable(profile)}{_band(fit)}", "dim"))
     lines += [Sentence(f"note: {printable(note)}") for note in fit.notes]
     lines += [Sentence(f"no figures for {printable(domain)}: {printable(why)}") for domain, why in fit.void.items()]
-    lines += without_figures(report.meters)
+    lines += without_figures(meters)
     return Group(*lines)
-
-
-def fit_text(report: FitReport, width: int = 100) -> str:
-    """What `render_fit` shows as plain text, ``width`` columns wide."""
-    return plain_text(render_fit(report), width)
 
 
 def _band(spent: Spent) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from greenload.profiling.tfdata.units import ranks, row_count
 from greenload.system.frameworks import tf
 from greenload.training.caches import CacheWatch
-from greenload.training.report import Passed
+from greenload.training.spent import Passed
 
 _Step = Callable[[Any], tuple[Any, int | None]]
 """Trains on an iterator's next batch; gives what Keras's step gives, and the batch's rows."""

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import greenload
-from greenload.backends import BACKENDS
+from greenload.backends.registry import BACKENDS
 
 ROOM = Path(greenload.__file__).parent
 LOOK_UPS = frozenset(("startswith", "endswith", "index", "count", "get", "pop", "remove", "find"))

@@ -15,8 +15,9 @@ from conformance import Case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greenload import backends
+from greenload.backends import registry
 from greenload.backends.base import EXACT, Tolerance
+from greenload.backends.chain import run_plan
 from greenload.backends.tables import TABLES
 from greenload.errors import PipelineError, RecordError
 from greenload.planning.choose import make_plan
@@ -82,7 +83,7 @@ PRIMITIVES = (
 
 
 def usable(name: str) -> None:
-    found = backends.get(name).availability()
+    found = registry.get(name).availability()
     if not found.usable:
         pytest.skip(f"{name}: {found.detail}; {found.remedy}")
 
@@ -182,7 +183,7 @@ def test_any_numbers_to_normalize_with(
 def check_all(case: Case) -> None:
     """A case on every backend that takes it."""
     for name in BACKENDS:
-        if backends.get(name).availability().usable and suite.taken(name, case):
+        if registry.get(name).availability().usable and suite.taken(name, case):
             suite.check(name, case)
 
 
@@ -279,12 +280,12 @@ def test_all_primitives_are_supported_or_refused(backend: str) -> None:
             assert (stated is not None) == TABLES[backend].supports(primitive, given), (primitive, dtype)
     for primitive in (p.Crop(), p.Pad(3, 3), p.Flip()):
         assert TABLES[backend].tolerance(primitive, spec) == EXACT
-    assert backends.get(backend).name == backend
+    assert registry.get(backend).name == backend
 
 
 def test_there_is_no_other_backend() -> None:
     with pytest.raises(PipelineError, match="backend must be one of tf, dali-cpu, dali, pillow, not 'torch'"):
-        backends.get("torch")
+        registry.get("torch")
 
 
 # decoding: bit for bit
@@ -417,7 +418,7 @@ def test_decoding_resizing_and_values_on_backends_of_their_own(placed: tuple[str
         placement = dict(zip(names, placed, strict=False)) | {"RandomHorizontalFlip": resizer} | values
         plan = make_plan(pipeline, placement, threads=2)
         expected = suite.reference(pipeline, [with_pillow(data) for data in encoded], records.numbers)
-        found = suite.Difference.of(backends.run(plan, records), expected)
+        found = suite.Difference.of(run_plan(plan, records), expected)
         assert found.within(suite.held(plan)), f"{plan}\n{found} is beyond {suite.held(plan)}"
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from dali_cases import SIZES, compare, photo, photos, pipeline_of, png, records_of, reference, runner_of
 
-from greenload import backends
 from greenload.backends.base import EXACT, Records, Tolerance
+from greenload.backends.chain import run_plan
 from greenload.backends.dali.backend import DaliBackend
 from greenload.errors import BackendUnavailable, RecordError, UsageError
 from greenload.planning.choose import make_plan
@@ -43,7 +43,7 @@ FLOAT = ImageSpec((None, None, 3), "float32", "HWC")
 
 
 def run(pipeline: Pipeline, records: Records, threads: int = 2) -> np.ndarray[Any, Any]:
-    return backends.run(make_plan(pipeline, "dali-cpu", threads=threads), records)
+    return run_plan(make_plan(pipeline, "dali-cpu", threads=threads), records)
 
 
 def held(plan: Plan) -> Tolerance:

@@ -65,7 +65,7 @@ def plugin_finding(monkeypatch: pytest.MonkeyPatch) -> doctor.Finding:
     """What ``doctor`` says of the plugin; it looks at nothing else."""
     # Without TensorFlow it imports by halves, says nothing, and would stay so for the tests after.
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    monkeypatch.setattr("greenload.backends.BACKENDS", ())
+    monkeypatch.setattr("greenload.backends.registry.BACKENDS", ())
     monkeypatch.setattr("greenload.energy.meters.discover.discover", lambda: ([], []))
     return next(finding for finding in doctor.examine() if finding.name == dali_plugin.NAME)
 

@@ -28,12 +28,13 @@ from dali_stages import (
     see,
 )
 
-from greenload import backends
 from greenload.backends import replay
 from greenload.backends.base import EXACT, Records
+from greenload.backends.chain import run_plan
 from greenload.backends.dali.backend import DaliBackend
 from greenload.backends.dali.graph import arguments_of, feeds_of
 from greenload.backends.image_sizes import sizes_of
+from greenload.backends.registry import make_readers
 from greenload.errors import PipelineError, RecordError
 from greenload.planning.choose import make_plan
 from greenload.plans.params import DrawLayout
@@ -149,7 +150,8 @@ def fed(stage: Stage, pixels: list[np.ndarray[Any, Any]], name: str) -> np.ndarr
     pipeline, records = ragged("uint8", pixels, stage)
     feeds = feeds_of([step for step in make_plan(pipeline, "dali-cpu").steps if step.primitive is not None])
     numbers = DrawLayout.of(pipeline)
-    arguments = arguments_of(numbers, feeds, records.numbers, sizes_of(records.images, records.names, "dali-cpu"))
+    sizes = sizes_of(records.images, records.names, "dali-cpu", make_readers(None, threads=1))
+    arguments = arguments_of(numbers, feeds, records.numbers, sizes)
     (found,) = (values for key, values in arguments.items() if key.startswith(name))
     return found
 
@@ -178,7 +180,7 @@ def test_all_of_them_in_one_pipeline_follow_the_reference() -> None:
     pixels = [image(40 + 3 * k, 70 - 2 * k, "photo", "uint8", k) for k in range(12)]
     pipeline, records = ragged("uint8", pixels, *HEAVY)
     plan = make_plan(pipeline, "dali-cpu", threads=2)
-    result = backends.run(plan, records)
+    result = run_plan(plan, records)
     gap = np.abs(result - np.stack(references(pipeline, records))) * 0.225 * 255
     assert gap.max() < 3.1  # a level each for two warps and a recoloring; erasing and cropping are exact
     assert gap.mean() < 0.05
@@ -187,7 +189,7 @@ def test_all_of_them_in_one_pipeline_follow_the_reference() -> None:
 def test_the_same_pixels_at_any_thread_count_and_batch_size() -> None:
     pixels = [image(40 + 3 * k, 70 - 2 * k, "photo", "uint8", k) for k in range(10)]
     pipeline, records = ragged("uint8", pixels, *HEAVY)
-    whole = backends.run(make_plan(pipeline, "dali-cpu", threads=1), records)
+    whole = run_plan(make_plan(pipeline, "dali-cpu", threads=1), records)
     with runner_of(make_plan(pipeline, "dali-cpu"), 4) as runner:
         parts = [
             runner.run(Records(records.images[at : at + 4], records.numbers[at : at + 4], records.names[at : at + 4]))

@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 
 import greenload as gl
-from greenload import backends, cli
-from greenload.backends import Records
+from greenload import cli
+from greenload.backends.base import Records
+from greenload.backends.chain import run_plan
 from greenload.backends.tables import TABLES
 from greenload.errors import PipelineError, RecordError
 from greenload.planning.choose import make_plan
@@ -39,7 +40,7 @@ def decoded(backend: str, data: bytes, *stages: Stage, seed: int = 0) -> Pixels:
         pytest.importorskip("nvidia.dali")
     pipeline = gl.Pipeline(Files(["the file"]), *stages, Batch(1), seed=seed)
     numbers = DrawLayout.of(pipeline).prepare(seed, 0, np.arange(1))
-    image: Pixels = backends.run(make_plan(pipeline, backend, threads=1), Records([data], numbers, ["the file"]))[0]
+    image: Pixels = run_plan(make_plan(pipeline, backend, threads=1), Records([data], numbers, ["the file"]))[0]
     return image
 
 
@@ -295,8 +296,9 @@ import sys
 sys.path[:0] = [{support!r}]
 import encoders as e
 import numpy as np
-from greenload import Batch, CenterCrop, Decode, Pipeline, backends
-from greenload.backends import Records
+from greenload import Batch, CenterCrop, Decode, Pipeline
+from greenload.backends.chain import run_plan
+from greenload.backends.base import Records
 from greenload.errors import RecordError
 from greenload.planning.choose import make_plan
 from greenload.plans.params import DrawLayout
@@ -323,7 +325,7 @@ for name, data in files.items():
         pipeline = Pipeline(Files([name]), *stages, Batch(1))
         numbers = DrawLayout.of(pipeline).prepare(0, 0, np.arange(1))
         try:
-            backends.run(make_plan(pipeline, {backend!r}, threads=1), Records([data], numbers, [name]))
+            run_plan(make_plan(pipeline, {backend!r}, threads=1), Records([data], numbers, [name]))
         except RecordError as error:
             print("refused", error)
 """

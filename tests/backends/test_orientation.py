@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import greenload as gl
-from greenload import backends
-from greenload.backends import Records
+from greenload.backends.base import Records
+from greenload.backends.chain import run_plan
 from greenload.backends.tables import TABLES
 from greenload.errors import RecordError
 from greenload.planning.choose import make_plan
@@ -262,7 +262,7 @@ def decoded(backend: str, files: list[bytes], *stages: Stage) -> Pixels:
     pipeline = gl.Pipeline(Files(names), *stages, Batch(len(files)))
     numbers = DrawLayout.of(pipeline).prepare(0, 0, np.arange(len(files)))
     plan = make_plan(pipeline, backend, threads=1)
-    return np.stack(list(backends.run(plan, Records(files, numbers, names))))
+    return np.stack(list(run_plan(plan, Records(files, numbers, names))))
 
 
 @pytest.mark.slow

@@ -19,8 +19,9 @@ import encoders as e
 import numpy as np
 import pytest
 
-from greenload import backends
+from greenload.backends import registry
 from greenload.backends.base import Records
+from greenload.backends.chain import run_plan
 from greenload.backends.pillow import backend, decode
 from greenload.backends.tables import support
 from greenload.cli import doctor
@@ -58,7 +59,7 @@ def runner_of(stages: tuple[Stage, ...], images: Any, threads: int = 2) -> tuple
     pipeline = suite.pipeline_of(source, stages)
     plan = make_plan(pipeline, "pillow", threads=threads)
     (segment,) = plan.segments
-    return backends.get("pillow").runner(plan, segment, len(images)), suite.records_of(pipeline, images)
+    return registry.make_runner(plan, segment, len(images)), suite.records_of(pipeline, images)
 
 
 def decoded(data: bytes) -> Pixels:
@@ -80,7 +81,7 @@ def fresh_probe() -> Iterator[None]:
 def test_channels_in_reverse_are_mirrored() -> None:
     images = np.stack([suite.pixels(9, 13, "noise", k) for k in range(2)])[..., ::-1]  # BGR to RGB, without a copy
     pipeline = suite.pipeline_of(Arrays(images), (RandomHorizontalFlip(1.0),))
-    found = backends.run(make_plan(pipeline, "pillow"), suite.records_of(pipeline, images))
+    found = run_plan(make_plan(pipeline, "pillow"), suite.records_of(pipeline, images))
     assert (found == images[:, :, ::-1]).all()
 
 
@@ -110,18 +111,19 @@ import os, sys
 sys.path[:0] = [{support!r}]
 import numpy as np
 import conformance as suite
-from greenload import backends
+from greenload.backends import registry
+from greenload.backends.chain import run_plan
 from greenload.planning.choose import make_plan
 from greenload.sources import Arrays
 from greenload.stages import Resize
 images = [suite.pixels(50, 60, "noise", k) for k in range(8)]
 pipeline = suite.pipeline_of(Arrays(np.stack(images)), (Resize((20, 20)),))
 plan, records = make_plan(pipeline, "pillow", threads=2), suite.records_of(pipeline, images)
-here = backends.get("pillow").runner(plan, plan.segments[0], 8)
+here = registry.make_runner(plan, plan.segments[0], 8)
 expected = here.run(records)
 child = os.fork()
 if not child:
-    os._exit(0 if (backends.run(plan, records) == expected).all() else 1)
+    os._exit(0 if (run_plan(plan, records) == expected).all() else 1)
 assert os.waitpid(child, 0)[1] == 0
 assert (here.run(records) == expected).all()
 assert "tensorflow" not in sys.modules
@@ -154,7 +156,7 @@ def test_an_image_too_small_is_named_where_a_segment_begins() -> None:
     pipeline = suite.pipeline_of(Files(["a", "b"]), stages)
     plan = make_plan(pipeline, {"RandomCrop": "pillow"})
     segment = next(s for s in plan.segments if s.backend == "pillow")
-    runner = backends.get("pillow").runner(plan, segment, 2)
+    runner = registry.make_runner(plan, segment, 2)
     with pytest.raises(RecordError, match="at least 36×36 pixels with its padding") as caught:
         runner.run(suite.records_of(pipeline, images))
     assert caught.value.path == "images[1]"
@@ -210,9 +212,9 @@ def test_images_of_different_sizes_cross_to_another_backend_and_from_it(bad_imag
         {first: "dali-cpu", resize: "pillow", flip: "dali-cpu"},
         {first: "dali-cpu", resize: "pillow", flip: "pillow"},
     ):
-        assert (backends.run(make_plan(pipeline, wanted), records) == alone).all()
+        assert (run_plan(make_plan(pipeline, wanted), records) == alone).all()
     wanted = {first: "pillow", resize: "dali-cpu", flip: "dali-cpu"}
-    assert (backends.run(make_plan(pipeline, wanted), records) == suite.run("dali-cpu", pipeline, records)).all()
+    assert (run_plan(make_plan(pipeline, wanted), records) == suite.run("dali-cpu", pipeline, records)).all()
 
 
 def test_params_follow_from_the_sizes_where_a_segment_begins() -> None:
@@ -221,7 +223,7 @@ def test_params_follow_from_the_sizes_where_a_segment_begins() -> None:
     pipeline = suite.pipeline_of(Arrays(images), (Pad(9), RandomErasing(1.0)))
     records = suite.records_of(pipeline, images)
     mixed = make_plan(pipeline, {"Pad": "dali-cpu", "RandomErasing": "pillow"})
-    assert (backends.run(mixed, records) == suite.run("pillow", pipeline, records)).all()
+    assert (run_plan(mixed, records) == suite.run("pillow", pipeline, records)).all()
 
 
 # decoding
@@ -349,12 +351,12 @@ def test_kernels_are_told_by_what_the_compiler_left(tmp_path: Path) -> None:
 
 def test_plain_pillow_is_usable_and_said_to_cost_more(fresh_probe: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pil, "__version__", "12.1.1.post0")
-    found = backends.get("pillow").availability()
+    found = registry.get("pillow").availability()
     assert (found.usable, found.remedy) == (True, "")
     assert found.detail.startswith("Pillow-SIMD 12.1.1.post0, ")
     monkeypatch.setattr(pil, "__version__", "12.1.1")
     backend._probe.cache_clear()
-    found = backends.get("pillow").availability()
+    found = registry.get("pillow").availability()
     assert found.usable
     assert found.detail == "Pillow 12.1.1, not Pillow-SIMD: resizing costs several times as much CPU"
     assert found.remedy.endswith('CC="cc -mavx2" pip install pillow-simd')
@@ -367,8 +369,8 @@ def test_without_pillow_the_remedy_is_named(fresh_probe: None, monkeypatch: pyte
     plan = make_plan(suite.pipeline_of(Arrays(np.zeros((2, 9, 9, 3), np.uint8)), (Resize((4, 4)),)), "pillow")
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(BackendUnavailable, match=r"Pillow can't be imported: .*pip install 'greenload\[pillow\]'"):
-        backends.get("pillow").runner(plan, plan.segments[0], 2)
-    assert not backends.get("pillow").availability().usable
+        registry.make_runner(plan, plan.segments[0], 2)
+    assert not registry.get("pillow").availability().usable
 
 
 @pytest.mark.parametrize("interlaced", [False, True])
@@ -393,7 +395,7 @@ def test_small_images_start_no_threads_and_are_refused_once_closed() -> None:
         plan = make_plan(pipeline, "pillow", threads=2)
         records = suite.records_of(pipeline, images)
         before = threading.active_count()
-        runner = backend.PillowBackend().runner(plan, plan.segments[0], 4)
+        runner = registry.make_runner(plan, plan.segments[0], 4)
         assert (np.asarray(runner.run(records)) == 0).all()
         assert (threading.active_count() > before) == threads
         runner.close()

@@ -15,12 +15,14 @@ import odd_jpegs as oj
 import pytest
 
 import greenload as gl
-from greenload import backends, cli
+from greenload import cli
 from greenload.backends import replay
 from greenload.backends.base import Availability, Records
+from greenload.backends.chain import run_plan
 from greenload.backends.dali.backend import DaliBackend
 from greenload.backends.pillow.decode import decode
 from greenload.backends.readers import Readers, png, upright
+from greenload.backends.registry import make_readers
 from greenload.backends.tables import TABLES, reading
 from greenload.errors import RecordError, SourceError
 from greenload.loading.verify import verify
@@ -89,7 +91,7 @@ def by_their_own(source: Files, stages: tuple[Stage, ...]) -> np.ndarray[Any, An
         backend = reading(formats.opened(data, truncated="fill")[1].kind)[0]
         pipeline = gl.Pipeline(source, *stages)
         numbers = DrawLayout.of(pipeline).prepare(pipeline.seed, 0, np.array([index]))
-        images.append(backends.run(make_plan(pipeline, backend, threads=1), Records([data], numbers, ["a file"]))[0])
+        images.append(run_plan(make_plan(pipeline, backend, threads=1), Records([data], numbers, ["a file"]))[0])
     return np.stack(images)
 
 
@@ -101,7 +103,7 @@ def run(plan: Plan) -> np.ndarray[Any, Any]:
     """All records in one batch, without tf.data."""
     source, count = plan.pipeline.source, len(plan.pipeline.source)
     numbers = DrawLayout.of(plan.pipeline).prepare(0, 0, np.arange(count))
-    return backends.run(
+    return run_plan(
         plan, Records([source.read(i) for i in range(count)], numbers, list(map(source.name, range(count))))
     )
 
@@ -297,7 +299,7 @@ def test_a_png_that_is_handed_on_holds_the_pixels() -> None:
 def test_a_batch_of_pixels_holds_no_file_for_them() -> None:
     """What a backend that doesn't decode is given."""
     pixels = [np.zeros((2, 3, 3), np.uint8)]
-    assert Readers({"TIFF": "dali-cpu"}, 1).files(pixels, "pillow", primitives.Decode()) == []
+    assert make_readers({"TIFF": "dali-cpu"}, 1).files(pixels, "pillow", primitives.Decode()) == []
 
 
 @pytest.mark.parametrize("backend", ["pillow", "dali-cpu"])
@@ -309,9 +311,9 @@ def test_in_a_profile_their_work_is_the_decoding_steps(
     parts = [Records([mixed.read(i) for i in range(18)], numbers, [mixed.name(i) for i in range(18)])]
     (segment,) = plan.segments
     kinds = sum(formats.header(data).kind in (plan.readers or ()) for data in parts[0].images)
-    full, without = replay.of(backend).pair(plan, segment, segment.steps[0], parts)
+    full, without = replay.pair(plan, segment, segment.steps[0], parts)
     done = replay.through(plan, segment, parts)
-    idle = replay.of(backend).idle_runner(plan, segment, 18, parts, done)
+    idle = replay.idle_runner(plan, segment, 18, parts, done)
     decoded: list[str] = []
     pixels = Readers.pixels
     monkeypatch.setattr(

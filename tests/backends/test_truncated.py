@@ -120,13 +120,13 @@ def test_every_backend_gives_cut_off_files_the_same_pixels_wholly_and_in_windows
 
 
 def decoded_by(backend: str, data: bytes) -> Any:
-    from greenload.backends.dali import runner
+    from greenload.backends.dali.decoder import DaliDecoder
     from greenload.backends.pillow import decode
 
     file, head = formats.opened(data, support(backend), truncated="fill")
     if backend == "pillow":
         return np.asarray(decode.decode(file))
-    return runner.decoded(formats.plain(file, head))
+    return DaliDecoder().pixels(formats.plain(file, head), head.kind)
 
 
 @pytest.mark.parametrize("name", ["large.jpg", "444.jpg", "grey.jpg", "restarts.jpg"])

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from dali_cases import SIZES, compare, photo, photos, pipeline_of, png, records_of, reference, runner_of
 
-from greenload import backends
 from greenload.backends.base import Records, Tolerance
+from greenload.backends.chain import run_plan
 from greenload.backends.dali.backend import DaliBackend
 from greenload.errors import RecordError
 from greenload.loading.iterate import iterate, native_batches
@@ -51,7 +51,7 @@ def _gpu() -> None:
 
 
 def run(pipeline: Pipeline, records: Records) -> np.ndarray[Any, Any]:
-    return backends.run(make_plan(pipeline, "dali", threads=2), records)
+    return run_plan(make_plan(pipeline, "dali", threads=2), records)
 
 
 def tell(what: str, result: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> None:

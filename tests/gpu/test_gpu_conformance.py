@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from greenload import backends
+from greenload.backends import registry
 from greenload.stages import Stage
 
 suite = pytest.importorskip("conformance", reason="the suite needs a package that isn't installed")
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.gpu
 
 @pytest.fixture(autouse=True, scope="module")
 def _gpu() -> None:
-    found = backends.get(BACKEND).availability()
+    found = registry.get(BACKEND).availability()
     if not found.usable:
         pytest.skip(f"{found.detail}; {found.remedy}")
 

@@ -17,9 +17,9 @@ pytestmark = pytest.mark.gpu
 
 @pytest.fixture(autouse=True, scope="module")
 def _gpu() -> None:
-    from greenload import backends
+    from greenload.backends import registry
 
-    found = backends.get("dali").availability()
+    found = registry.get("dali").availability()
     if not found.usable:
         pytest.skip(f"{found.detail}; {found.remedy}")
 

@@ -30,9 +30,9 @@ from dali_stages import (
     see,
 )
 
-from greenload import backends
 from greenload.backends import replay
 from greenload.backends.base import Records
+from greenload.backends.chain import run_plan
 from greenload.backends.dali.backend import DaliBackend
 from greenload.planning.choose import make_plan
 from greenload.stages import GaussianBlur, RandomGrayscale, RandomHorizontalFlip, RandomVerticalFlip, Stage, ToDtype
@@ -118,7 +118,7 @@ def heavy() -> tuple[Any, Records]:
 
 def test_all_of_them_in_one_pipeline_follow_the_reference() -> None:
     pipeline, records = heavy()
-    result = backends.run(make_plan(pipeline, BACKEND.name, threads=2), records)
+    result = run_plan(make_plan(pipeline, BACKEND.name, threads=2), records)
     gap = np.abs(result - np.stack(references(pipeline, records))) * 0.225 * 255
     print(f"\nall augmentations: max {gap.max():.3g} levels, mean {gap.mean():.3g}")
     assert gap.max() < 3.1  # a level each for two warps and a recoloring; erasing and cropping are exact
@@ -127,7 +127,7 @@ def test_all_of_them_in_one_pipeline_follow_the_reference() -> None:
 
 def test_the_same_pixels_at_any_batch_size() -> None:
     pipeline, records = heavy()
-    whole = backends.run(make_plan(pipeline, BACKEND.name, threads=2), records)
+    whole = run_plan(make_plan(pipeline, BACKEND.name, threads=2), records)
     with runner_of(make_plan(pipeline, BACKEND.name), 5) as runner:
         parts = [
             runner.run(Records(records.images[at : at + 5], records.numbers[at : at + 5], records.names[at : at + 5]))

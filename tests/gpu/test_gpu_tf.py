@@ -14,8 +14,8 @@ import pytest
 from dali_cases import compare, photo, png
 
 import greenload as gl
-from greenload import backends
 from greenload.backends.base import Records, Tolerance
+from greenload.backends.chain import run_plan
 from greenload.backends.dali import plugin
 from greenload.backends.dali.backend import DaliBackend
 from greenload.backends.dali.base import Target
@@ -80,7 +80,7 @@ def test_batches_are_on_the_device_and_those_of_the_runner(source: Files) -> Non
     order = np.concatenate([permute(np.arange(COUNT), COUNT, SEED, epoch) for epoch in range(2)])
     numbers = DrawLayout.of(pipeline).prepare(SEED, np.repeat(np.arange(2), COUNT), order)
     records = Records([source.read(int(i)) for i in order], numbers, [source.name(int(i)) for i in order])
-    expected = backends.run(make_plan(pipeline, BACKEND.name, threads=2), records)
+    expected = run_plan(make_plan(pipeline, BACKEND.name, threads=2), records)
     compare(np.concatenate([images.numpy() for images, _ in pairs]), expected, Tolerance(1e-6, 1e-7))
     assert (np.concatenate([labels.numpy() for _, labels in pairs]) == source.labels[order]).all()
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import greenload as gl
-from greenload import backends
+from greenload.backends.chain import run_plan
 from greenload.errors import RecordError, SourceError
 from greenload.loading import verify as verifying
 from greenload.loading.record_errors import record_error
@@ -132,7 +132,7 @@ def test_every_kind_of_bad_file_is_named(decoder: str, kinds: dict[str, Path], g
 def test_a_cut_file_is_found_whatever_the_window(decoder: str, kinds: dict[str, Path], name: str) -> None:
     # 60 draws of small windows of the one file: most lie in its good part
     source = Files([kinds[name]] * 60)
-    from greenload.backends import Records
+    from greenload.backends.base import Records
     from greenload.planning.choose import make_plan
     from greenload.plans.params import DrawLayout
 
@@ -141,7 +141,7 @@ def test_a_cut_file_is_found_whatever_the_window(decoder: str, kinds: dict[str, 
     for row in range(60):
         records = Records([source.read(0)], numbers[row : row + 1], ["x"])
         with pytest.raises(RecordError):
-            backends.run(make_plan(pipeline, decoder, threads=1), records)
+            run_plan(make_plan(pipeline, decoder, threads=1), records)
 
 
 def test_unusual_files_are_no_errors(decoder: str, kinds: dict[str, Path], good: list[Path]) -> None:

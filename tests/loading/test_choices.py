@@ -11,7 +11,7 @@ import pytest
 import support_functions
 
 import greenload as gl
-from greenload import backends
+from greenload.backends import registry
 from greenload.plans.params import DrawLayout
 
 tf = pytest.importorskip("tensorflow")
@@ -31,7 +31,7 @@ STAGES = (
 
 @pytest.fixture(params=["tf", "dali-cpu", "pillow"])
 def backend(request: pytest.FixtureRequest) -> str:
-    found = backends.get(request.param).availability()
+    found = registry.get(request.param).availability()
     if not found.usable:
         pytest.skip(f"{found.detail}; {found.remedy}")
     return str(request.param)
@@ -99,7 +99,7 @@ PLACED: list[Mapping[str, str]] = [
 @pytest.mark.parametrize("placed", PLACED, ids=lambda placed: " ".join(placed.values()))
 def test_each_on_a_backend_of_its_own(placed: Mapping[str, str]) -> None:
     for name in placed.values():
-        if not backends.get(name).availability().usable:
+        if not registry.get(name).availability().usable:
             pytest.skip(name)
     pipeline = pipeline_of(4)
     plan = gl.make_plan(pipeline, placed, threads=2)
@@ -162,7 +162,7 @@ class Fails(gl.Stage):
 @pytest.mark.parametrize("name", ["tf", "pillow"])
 @pytest.mark.parametrize("behind", [False, True])
 def test_what_is_not_drawn_is_not_worked_on(name: str, behind: bool) -> None:
-    if not backends.get(name).availability().usable:
+    if not registry.get(name).availability().usable:
         pytest.skip(name)
 
     def run(*stages: gl.Stage) -> Any:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import greenload as gl
-from greenload import backends
 from greenload.backends.base import Records
+from greenload.backends.chain import run_plan
 from greenload.backends.dali import plugin
 from greenload.backends.dali.base import Target
 from greenload.errors import PipelineError, RecordError, UsageError
@@ -88,7 +88,7 @@ def expected(pipeline: gl.Pipeline, epochs: int, shard: gl.Shard | None = None) 
     numbers = DrawLayout.of(pipeline).prepare(pipeline.seed, np.repeat(np.arange(epochs), len(place)), order)
     records: Any = [source.read(int(i)) for i in order]
     plan = make_plan(pipeline, "dali-cpu", threads=2)
-    images = backends.run(plan, Records(records, numbers, [source.name(int(i)) for i in order]))
+    images = run_plan(plan, Records(records, numbers, [source.name(int(i)) for i in order]))
     return images, DrawLayout.of(pipeline).labels(source.labels[order], None)
 
 

@@ -20,8 +20,8 @@ import pytest
 from dali_cases import photo, png
 
 import greenload as gl
-from greenload import backends
 from greenload.backends.base import Records
+from greenload.backends.chain import run_plan
 from greenload.loading import iterate, read_ahead
 from greenload.loading.arrays import converted
 from greenload.plans.params import DrawLayout
@@ -124,7 +124,7 @@ def test_it_is_the_permutation_through_the_backend(folder: Path) -> None:
         records = Records([source.read(i) for i in order], layout.prepare(3, epoch, order), names)
         batches = got[4 * epoch : 4 * epoch + 4]
         assert [len(labels) for _, labels in batches] == [4, 4, 4, 2]
-        expected = backends.run(gl.make_plan(pipeline, "dali-cpu", threads=2), records)
+        expected = run_plan(gl.make_plan(pipeline, "dali-cpu", threads=2), records)
         assert (np.concatenate([images for images, _ in batches]) == expected).all()
         assert (np.concatenate([labels for _, labels in batches]) == source.labels[order]).all()
     assert not (got[0][0] == got[4][0]).all()

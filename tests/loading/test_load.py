@@ -138,8 +138,8 @@ def test_iterating_the_pure_form_again_gives_the_same(backend: str) -> None:
 
 
 def test_the_stream_is_what_backend_and_draws_say(photos: Files) -> None:
-    from greenload import backends
-    from greenload.backends import Records
+    from greenload.backends.base import Records
+    from greenload.backends.chain import run_plan
     from greenload.plans.params import DrawLayout
 
     pipeline = files(photos)
@@ -147,7 +147,7 @@ def test_the_stream_is_what_backend_and_draws_say(photos: Files) -> None:
     index = permute(np.arange(COUNT), COUNT, 7, epoch)
     numbers = DrawLayout.of(pipeline).prepare(7, epoch, index)
     records = Records([photos.read(int(i)) for i in index], numbers, [photos.name(int(i)) for i in index])
-    expected = backends.run(make_plan(pipeline, "tf"), records)
+    expected = run_plan(make_plan(pipeline, "tf"), records)
     images, labels = flat(gl.load(pipeline, "tf", epochs=epoch + 1, start=gl.Position(epoch)))
     assert (images == expected).all()
     assert (labels == photos.labels[index]).all()

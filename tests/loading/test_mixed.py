@@ -18,7 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import greenload as gl
-from greenload import backends
+from greenload.backends import registry
+from greenload.backends.base import Availability
+from greenload.backends.chain import run_plan
 from greenload.errors import BackendUnavailable, PipelineError, RecordError
 from greenload.loading.tf_graph import PlanGraph
 from greenload.planning.choose import make_plan
@@ -120,7 +122,7 @@ def expected(plan: Plan, epoch: int) -> np.ndarray[Any, Any]:
 
 def usable(*names: str) -> None:
     for name in names:
-        found = backends.get(name).availability()
+        found = registry.get(name).availability()
         if not found.usable:
             pytest.skip(f"{name}: {found.detail}; {found.remedy}")
 
@@ -339,7 +341,7 @@ def test_the_decoder_is_who_decides_what_is_bad(photos: Files, tmp_path: Path) -
 
 def test_a_backend_that_can_not_run_here_is_named(photos: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = planned(photos, AUGMENTED, {RESIZE: DALI})
-    gone = backends.Availability(DALI, False, "it isn't there", "install it")
+    gone = Availability(DALI, False, "it isn't there", "install it")
     monkeypatch.setattr("greenload.backends.dali.backend.DaliBackend.availability", lambda _: gone)
     with pytest.raises(BackendUnavailable, match="backend 'dali-cpu': it isn't there; install it"):
         gl.load(plan, epochs=1)
@@ -463,7 +465,7 @@ CHAINS: tuple[tuple[Stage, ...], ...] = (
 @given(data=st.data(), stages=st.sampled_from(CHAINS))
 @settings(max_examples=40, deadline=None, derandomize=True)
 def test_any_placement_is_refused_or_keeps_to_the_references(data: st.DataObject, stages: tuple[Stage, ...]) -> None:
-    names = [name for name in (TF, DALI, PILLOW) if backends.get(name).availability().usable]
+    names = [name for name in (TF, DALI, PILLOW) if registry.get(name).availability().usable]
     pipeline = suite.pipeline_of(LEVELS, stages)
     steps = [step for step in steps_of(pipeline) if step.kind == "pixels"]
     placed = {step.name: data.draw(st.sampled_from(names)) for step in steps}
@@ -474,6 +476,6 @@ def test_any_placement_is_refused_or_keeps_to_the_references(data: st.DataObject
         return
     records = suite.records_of(pipeline, list(LEVELS.images))
     found = suite.Difference.of(
-        backends.run(plan, records), suite.reference(pipeline, list(LEVELS.images), records.numbers)
+        run_plan(plan, records), suite.reference(pipeline, list(LEVELS.images), records.numbers)
     )
     assert found.within(suite.held(plan)), f"{plan}\n{found} is beyond {suite.held(plan)}"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from greenload import backends
+from greenload.backends import registry
 from greenload.backends.base import Availability, TableRow
 from greenload.backends.tables import TABLES
 from greenload.planning import choose as planning
@@ -231,7 +231,7 @@ def test_what_can_not_run_here_is_never_chosen(monkeypatch: pytest.MonkeyPatch) 
         def presence(self) -> Availability:
             return Availability(self.name, self.name == "tf", "", "")
 
-    monkeypatch.setattr(backends, "get", Missing)
+    monkeypatch.setattr(registry, "get", Missing)
     assert planning.usable(cost_table.Costs(cost_table.reference()), gpu=True) == ("tf",)
     plan = make_plan(Pipeline(FILES, *PHOTOS))
     assert plan.backend == "tf"
@@ -248,7 +248,7 @@ def test_what_is_only_asked_for_or_slower_than_priced_is_left_out(monkeypatch: p
             remedy = "install Pillow-SIMD" if self.name == "pillow" else ""
             return Availability(self.name, True, "there", remedy)
 
-    monkeypatch.setattr(backends, "get", Found)
+    monkeypatch.setattr(registry, "get", Found)
     shipped = cost_table.reference()
     own = replace(shipped, source=cost_table.OWN)
     assert planning.usable(cost_table.Costs(shipped)) == ("tf", "dali-cpu")

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import greenload as gl
-from greenload import backends
-from greenload.backends import replay
+from greenload.backends import registry, replay
 from greenload.backends.base import Records
+from greenload.backends.chain import Chain, run_plan
 from greenload.energy.attribution import precision
 from greenload.planning.choose import make_plan
 from greenload.plans.params import DrawLayout
@@ -73,7 +73,7 @@ def test_a_report_has_a_row_for_every_step_of_the_plan(sample_folder: Path, back
 
 def usable(*names: str) -> None:
     for name in names:
-        if not (found := backends.get(name).availability()).usable:
+        if not (found := registry.get(name).availability()).usable:
             pytest.skip(f"{name}: {found.detail}")
 
 
@@ -151,7 +151,7 @@ def test_batches_are_captured_as_they_reach_each_backend(sample_folder: Path) ->
     numbers = DrawLayout.of(before.pipeline).prepare(3, 0, indices)
     records = Records([plan.pipeline.source.read(int(i)) for i in indices], numbers, ["?"] * 12)
     for name, image in zip(
-        [plan.pipeline.source.name(int(i)) for i in indices], backends.run(before, records), strict=True
+        [plan.pipeline.source.name(int(i)) for i in indices], run_plan(before, records), strict=True
     ):
         assert (flipped[name] == image).all()
 
@@ -181,7 +181,7 @@ def test_replays_of_all_steps_cost_about_what_the_chain_costs(sample_folder: Pat
             costs[step.name] = cost(lambda: pair[0].run(16)) - cost(lambda: pair[1].run(16))  # noqa: B023
             for one in pair:
                 one.close()
-    with backends.chain(plan, 16) as chain:
+    with Chain(plan, 16) as chain:
         whole = cost(lambda: chain.run(records))
     assert costs["Decode + crop"] == max(costs.values())
     assert 0.75 < sum(costs.values()) / whole < 1.25
@@ -357,7 +357,7 @@ def test_a_cold_profile_reads_from_the_device_or_says_why_not(sample_folder: Pat
 @pytest.mark.usefixtures("short_windows", "no_trials")
 @pytest.mark.parametrize("backend", ["tf", "dali-cpu", "pillow"])
 def test_alternatives_are_one_row(sample_folder: Path, backend: str) -> None:
-    if not backends.get(backend).availability().usable:
+    if not registry.get(backend).availability().usable:
         pytest.skip(backend)
     jitter, flips = gl.ColorJitter(0.4), (gl.RandomVerticalFlip(1.0), gl.RandomHorizontalFlip(1.0))
     choices = (gl.RandomApply(jitter, 0.3), gl.RandomChoice(flips))

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import greenload as gl
-from greenload import backends
 from greenload.array_ops import TENSORFLOW
+from greenload.backends import registry
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan
 from greenload.stages.base import partners
@@ -27,7 +27,7 @@ OWN = own_stages.RandomNegative()
 
 
 def usable(name: str) -> None:
-    found = backends.get(name).availability()
+    found = registry.get(name).availability()
     if not found.usable:
         pytest.skip(f"{name}: {found.detail}; {found.remedy}")
 
@@ -127,7 +127,7 @@ def test_one_that_can_not_be_imported_is_not_written() -> None:
 @pytest.mark.parametrize("name", ["own_stages:IMAGES", "own_stages:Negative", "os:system", "no_such:Stage", "Nothing"])
 def test_a_name_of_no_stage_is_refused(name: str) -> None:
     data = gl.Pipeline(SOURCE).to_dict() | {"stages": [{"stage": name}]}
-    with pytest.raises(gl.PipelineError, match=r"stages\[0\].stage must be one of 'RandomAffine', "):
+    with pytest.raises(gl.PipelineError, match=r"stages\[0\].stage must be one of 'Apply', 'Batch', "):
         gl.Pipeline.from_dict(data, source=SOURCE)
 
 

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+import greenload as gl
 from greenload.array_ops import TENSORFLOW
 from greenload.errors import PipelineError
 from greenload.plans.pipeline import _stage
 from greenload.randomness import base, stage_key, uniforms
 from greenload.specs import DTYPES, ENCODED_SPEC, ImageSpec, LabelSpec
 from greenload.stages import (
-    STAGES,
     Apply,
     Batch,
     Cache,
@@ -48,6 +48,7 @@ from greenload.stages import (
     ToDtype,
 )
 from greenload.stages.reference import resize, resize_weights
+from greenload.stages.registry import STAGES
 from greenload.system.json_data import Value
 
 SIDE = st.integers(1, 5000)
@@ -574,6 +575,12 @@ def test_solarizing_inverts_levels_from_its_threshold_up() -> None:
         assert (stage.reference(levels, {"apply": np.array(False)}) == levels).all()
         numbers = np.random.default_rng(0).random((4000, 1))
         assert np.mean(stage.params(numbers, 1, 1)["apply"]) == pytest.approx(0.3, abs=0.03)
+
+
+def test_a_description_finds_every_stage_that_users_can_name() -> None:
+    public = {name: getattr(gl, name) for name in gl.__all__}
+    kinds = {name for name, value in public.items() if isinstance(value, type) and issubclass(value, gl.Stage)}
+    assert kinds - {"Stage"} == set(STAGES)
 
 
 def test_every_stage_is_listed_equal_by_value_and_hashable() -> None:

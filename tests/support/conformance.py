@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from greenload import backends
 from greenload.backends.base import Records, Tolerance
+from greenload.backends.chain import run_plan
 from greenload.backends.tables import TABLES
 from greenload.errors import PipelineError
 from greenload.planning.choose import make_plan
@@ -396,7 +396,7 @@ def _behind(so_far: Errors, backend: str, primitive: p.Primitive, spec: ImageSpe
 
 def run(backend: str, pipeline: Pipeline, records: Records, threads: int = 2) -> Pixels:
     """A batch through a backend."""
-    found: Pixels = backends.run(make_plan(pipeline, backend, threads=threads), records)
+    found: Pixels = run_plan(make_plan(pipeline, backend, threads=threads), records)
     return found
 
 

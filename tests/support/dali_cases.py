@@ -10,6 +10,7 @@ import numpy as np
 
 from greenload.backends.base import Records, Tolerance
 from greenload.backends.dali.runner import DaliRunner
+from greenload.backends.registry import readers_of
 from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
@@ -62,7 +63,7 @@ def records_of(pipeline: Pipeline, encoded: list[bytes], epoch: int = 0) -> Reco
 def runner_of(plan: Plan, batch_size: int, threads: int = 2, **device: Any) -> DaliRunner:
     """A runner of a plan's only segment."""
     (segment,) = plan.segments
-    return DaliRunner(plan, segment, batch_size=batch_size, threads=threads, **device)
+    return DaliRunner(plan, segment, batch_size=batch_size, threads=threads, readers=readers_of(plan), **device)
 
 
 def reference(pipeline: Pipeline, images: list[np.ndarray[Any, Any]], numbers: np.ndarray[Any, Any]) -> Any:

@@ -13,6 +13,7 @@ from greenload.backends.dali.backend import DaliBackend
 from greenload.backends.dali.graph import arguments_of, feed, feeds_of, image_list, make_graph
 from greenload.backends.dali.runner import target_of
 from greenload.backends.image_sizes import sizes_of
+from greenload.backends.registry import readers_of
 from greenload.errors import PipelineError
 from greenload.planning.choose import make_plan
 from greenload.plans.params import DrawLayout
@@ -175,7 +176,8 @@ def work(plan: Plan) -> list[Step]:
 
 def outputs(plan: Plan, records: Records) -> list[Pixels]:
     """What a plan's steps make of records, image by image: their sizes may differ."""
-    steps, sizes, images = work(plan), sizes_of(records.images, records.names, "dali-cpu"), image_list(records.images)
+    sizes = sizes_of(records.images, records.names, "dali-cpu", readers_of(plan))
+    steps, images = work(plan), image_list(records.images)
     graph = make_graph(
         steps, plan.pipeline.source.spec, batch_size=len(records.images), threads=2, target=target_of(plan.backend)
     )

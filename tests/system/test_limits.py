@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 import greenload as gl
-from greenload import backends
-from greenload.backends import Records
+from greenload.backends.base import Records
+from greenload.backends.chain import Chain
 from greenload.errors import BackendUnavailable, MeterError, RecordError, SourceError
 from greenload.loading.record_errors import MARK, REMEDY, record_error
 from greenload.loading.verify import verify
@@ -188,7 +188,7 @@ def test_pillow_says_that_no_thread_can_be_started_and_stays_usable(
         started.append(thread)
         start(thread)
 
-    with backends.chain(plan, 4) as chain:
+    with Chain(plan, 4) as chain:
         monkeypatch.setattr(threading.Thread, "start", one_only)
         with pytest.raises(BackendUnavailable, match=r"no more threads can be started: this user may have .*ulimit -u"):
             chain.run(records)
@@ -217,22 +217,24 @@ REALLY = """
 import os, resource, sys
 import numpy as np
 import greenload as gl
-from greenload import backends, errors
-from greenload.backends import Records
+from greenload import errors
+from greenload.backends import registry
+from greenload.backends.chain import Chain
+from greenload.backends.base import Records
 from greenload.planning.choose import make_plan
 from greenload.plans.params import DrawLayout
 pipeline = gl.Pipeline(gl.Files([{photo!r}] * 4), gl.Decode(), gl.CenterCrop(8), gl.Batch(4))
 records = Records([open({photo!r}, "rb").read()] * 4, DrawLayout.of(pipeline).prepare(0, 0, np.arange(4)), ["a"] * 4)
 plans = [make_plan(pipeline, backend, threads=2) for backend in ("pillow", "dali-cpu")]
 for plan in plans:
-    backends.get(plan.backend).availability()
+    registry.get(plan.backend).availability()
 import greenload.backends.pillow.decode, PIL.JpegImagePlugin
 if os.getuid() == 0:
     os.setuid(65534)
 resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
 for plan in plans:
     try:
-        backends.chain(plan, 4).run(records)
+        Chain(plan, 4).run(records)
     except errors.BackendUnavailable as error:
         print(plan.backend, error)
 """

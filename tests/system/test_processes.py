@@ -250,7 +250,7 @@ def test_what_is_missing_is_said_as_doctor_says_it(tmp_path: Path) -> None:
         tmp_path,
         """
         from greenload.cli.doctor import examine
-        from greenload.backends import BACKENDS
+        from greenload.backends.registry import BACKENDS
 
         def compare(missing, *works):
             found = next(f for f in examine() if f.kind == "backend" and f.name == missing)
@@ -283,10 +283,10 @@ def test_what_is_missing_is_said_as_doctor_says_it(tmp_path: Path) -> None:
 
 
 def test_a_missing_gpu_is_said_as_doctor_says_it(source: gl.Arrays) -> None:
-    from greenload import backends
+    from greenload.backends import registry
     from greenload.cli.doctor import examine
 
-    found = backends.get("dali").availability()
+    found = registry.get("dali").availability()
     if found.usable:
         pytest.skip("there is a GPU")
     with pytest.raises(gl.BackendUnavailable) as caught:

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 import greenload as gl
-from greenload import backends
 from greenload.backends.base import Records
+from greenload.backends.chain import Chain
 from greenload.plans.params import DrawLayout
 from greenload.system import shutdown
 from greenload.system.shutdown import Gate
@@ -237,7 +237,7 @@ def records_of(pipeline: gl.Pipeline) -> Records:
 def test_a_chain_closes_when_no_thread_is_inside(monkeypatch: pytest.MonkeyPatch, backend: str, module: str) -> None:
     pytest.importorskip(module)
     plan = gl.make_plan(arrays(), backend)
-    chain = backends.chain(plan, 4)
+    chain = Chain(plan, 4)
     runner = chain._runners[0]
     run, close, happened = runner.run, runner.close, []
     inside, go_on = threading.Event(), threading.Event()
@@ -267,7 +267,7 @@ def test_a_chain_closes_when_no_thread_is_inside(monkeypatch: pytest.MonkeyPatch
 
 def test_a_chain_that_is_collected_in_a_worker_waits_for_nobody() -> None:
     pytest.importorskip("PIL")
-    chain = backends.chain(gl.make_plan(arrays(), "pillow"), 4)
+    chain = Chain(gl.make_plan(arrays(), "pillow"), 4)
     assert chain._gate.enter(), "a batch is under way"
     workers = Workers(1, "test-collect")
     workers.submit(chain.close).result(20)

@@ -13,7 +13,7 @@ from known_fits import caching, fit, small_model, value
 
 import greenload as gl
 from greenload.report.costs import CacheState
-from greenload.training.table import fit_text
+from greenload.training.report import fit_text
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -20,7 +20,7 @@ from greenload.energy.emulators.replay import ReplayMeter
 from greenload.energy.meters.base import Channel
 from greenload.energy.sampler import Sampler
 from greenload.report.prometheus import Family, Metrics
-from greenload.training.table import fit_text
+from greenload.training.report import fit_text
 
 
 def test_scalars_for_tensorboard(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from greenload.report.data import Report
 from greenload.training.costs import BESIDE, UNATTRIBUTED
 from greenload.training.fit import scalars
 from greenload.training.joules import MeasuredFloor, SplitBasis
-from greenload.training.report import Passed, Spent
+from greenload.training.spent import Passed, Spent
 from greenload.training.split import split
 
 PACKAGE, GPU = "cpu:package-0", "gpu:0"

@@ -7,9 +7,11 @@ import threading
 from dataclasses import dataclass
 
 from greenload.backends.base import Availability, BackendTable
+from greenload.backends.dali.decoder import DaliDecoder
 from greenload.backends.dali.runner import INSTALL, DaliRunner, brief
 from greenload.backends.dali.table import CPU_TABLE, GPU_TABLE
-from greenload.backends.replay import Replaying
+from greenload.backends.interface import Replaying
+from greenload.backends.readers import Readers
 from greenload.errors import BackendUnavailable
 from greenload.plans.plan import Plan, Segment
 from greenload.system import limits
@@ -22,7 +24,7 @@ _TABLES = {table.name: table for table in (CPU_TABLE, GPU_TABLE)}
 
 @dataclass(frozen=True)
 class DaliBackend:
-    """One of DALI's two backends, as ``backends.base.Backend`` wants it."""
+    """One of DALI's two backends, as ``backends.interface.Backend`` wants it."""
 
     name: str
 
@@ -43,7 +45,7 @@ class DaliBackend:
         """The same: this doesn't import TensorFlow."""
         return self.availability()
 
-    def runner(self, plan: Plan, segment: Segment, batch_size: int) -> DaliRunner:
+    def runner(self, plan: Plan, segment: Segment, batch_size: int, readers: Readers) -> DaliRunner:
         """A segment as one DALI graph.
 
         Raises:
@@ -52,7 +54,11 @@ class DaliBackend:
         seen = self.availability()
         if not seen.usable:
             raise BackendUnavailable(f"backend {self.name!r} can't run here: {seen.detail}; {seen.remedy}")
-        return DaliRunner(plan, segment, batch_size=batch_size, threads=plan.threads)
+        return DaliRunner(plan, segment, batch_size=batch_size, threads=plan.threads, readers=readers)
+
+    def decoder(self) -> DaliDecoder:
+        """A decoder with a first graph; it is on the CPU."""
+        return DaliDecoder()
 
     def replays(self) -> Replaying:
         """Replays by graphs of single steps."""

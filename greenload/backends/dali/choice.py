@@ -19,15 +19,18 @@ from greenload.specs import ImageSpec
 from greenload.stages import Params
 from greenload.stages import primitives as p
 
-
-def _lowering(part: p.Part) -> Lowering:
-    from greenload.backends.dali.table import CPU_TABLE  # which has a row for what is here; the GPU's are the same
-
-    lowering: Lowering = CPU_TABLE.lowering(part.primitive)
-    return lowering
+LoweringOf = Callable[[p.Primitive], Lowering]
+"""From a primitive to its lowering, as the backend's table has it."""
 
 
-def choice(primitive: p.Choice, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
+def choice(
+    lowering_of: LoweringOf,
+    primitive: p.Choice,
+    spec: ImageSpec,
+    image: Node,
+    fed: Mapping[str, Node],
+    target: Target,
+) -> Node:
     """At each turn, each alternative on the images that got it."""
     numbers = iter(range(len(primitive.parts)))
     alternatives = [[(next(numbers), part) for part in parts] for parts in primitive.alternatives]
@@ -39,12 +42,13 @@ def choice(primitive: p.Choice, spec: ImageSpec, image: Node, fed: Mapping[str, 
                 for number, part in parts:
                     given = p.params_of(fed, number)
                     own = {name: split(node, predicate)[0] for name, node in given.items()}
-                    chosen = _lowering(part).build(part.primitive, part.spec_in, chosen, own, target)
+                    build = lowering_of(part.primitive).build
+                    chosen = build(part.primitive, part.spec_in, chosen, own, target)
                 image = merge(chosen, others, predicate)
     return image
 
 
-def choice_arguments(primitive: p.Choice, spec: ImageSpec) -> tuple[Argument, ...]:
+def choice_arguments(lowering_of: LoweringOf, primitive: p.Choice, spec: ImageSpec) -> tuple[Argument, ...]:
     """Which images get each alternative at each turn, and what each part is fed, its names led by the part's number."""
     arguments = [
         Argument(_name(turn, index), "bool", functools.partial(_gets, turn, index), 0)
@@ -53,7 +57,7 @@ def choice_arguments(primitive: p.Choice, spec: ImageSpec) -> tuple[Argument, ..
         if parts
     ]
     for number, part in enumerate(primitive.parts):
-        for own in _lowering(part).arguments(part.primitive, part.spec_in):
+        for own in lowering_of(part.primitive).arguments(part.primitive, part.spec_in):
             take = functools.partial(_taken, own.take, part.stage)
             arguments.append(Argument(f"{number}.{own.name}", own.dtype, take, own.ndim))
     return tuple(arguments)
@@ -72,4 +76,7 @@ def _taken(take: Callable[[Params], NDArray[np.generic]], index: int, params: Ma
     return take(p.params_of(params, index))
 
 
-ROWS = (TableRow(p.Choice, Lowering(choice_arguments, choice), MOVED),)
+def rows(lowering_of: LoweringOf) -> tuple[TableRow, ...]:
+    """The row of choices, whose parts are done as ``lowering_of`` says."""
+    own = Lowering(functools.partial(choice_arguments, lowering_of), functools.partial(choice, lowering_of))
+    return (TableRow(p.Choice, own, MOVED),)

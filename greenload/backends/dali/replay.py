@@ -17,8 +17,8 @@ from greenload.backends.base import Images, Records, empty
 from greenload.backends.dali.graph import arguments_of, feed, feeds_of, image_list, make_graph
 from greenload.backends.dali.runner import Intake, target_of
 from greenload.backends.image_sizes import decode_of, plain, sizes_of
+from greenload.backends.interface import Replay
 from greenload.backends.readers import Readers, Remembered
-from greenload.backends.replay import Replay
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step
@@ -34,14 +34,14 @@ class _Captured:
     records: Records
 
 
-def pair(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records]) -> tuple[Replay, Replay]:
+def pair(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records], readers: Readers) -> tuple[Replay, Replay]:
     """A step with and without its work: both feed the captured images by reference and put out shapes.
 
     Shapes, because an output of images of different sizes would be copied together, which the full pipeline does not do
     between steps. The arguments are those of ``Replaying.pair``.
     """
-    captured = _capture(plan, segment, step, parts)
-    size, readers = len(parts[0].images), Readers.of(plan)
+    captured = _capture(plan, segment, step, parts, readers)
+    size = len(parts[0].images)
     decodes = isinstance(step.primitive, p.Decoding)
     others = [readers.files(part.images, segment.backend, decode_of([step])) if decodes else [] for part in parts]
 
@@ -67,7 +67,7 @@ def pair(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records]) -> 
     return make(True), make(False)
 
 
-def _capture(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records]) -> list[_Captured]:
+def _capture(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records], readers: Readers) -> list[_Captured]:
     """Batches as they reach a step, with the step's params."""
     before = segment.steps[: segment.steps.index(step)]
     step_feeds, before_feeds, numbers = feeds_of([step]), feeds_of(before), DrawLayout.of(plan.pipeline)
@@ -80,9 +80,9 @@ def _capture(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records])
             threads=plan.threads,
             target=target_of(segment.backend),
         )
-    captured, readers = [], Readers.of(plan)
+    captured = []
     for part in parts:
-        sizes = sizes_of(part.images, part.names, segment.backend, decode_of(segment.steps), readers)
+        sizes = sizes_of(part.images, part.names, segment.backend, readers, decode_of(segment.steps))
         part = replace(part, images=plain(part.images, sizes))
         images = image_list(part.images)
         if graph is not None:
@@ -95,22 +95,28 @@ def _capture(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records])
 
 
 def idle_runner(
-    plan: Plan, segment: Segment, batch_size: int, parts: Sequence[Records], done: Sequence[Records]
+    plan: Plan,
+    segment: Segment,
+    batch_size: int,
+    parts: Sequence[Records],
+    done: Sequence[Records],
+    readers: Readers,
 ) -> _IdleDaliRunner:
     """All that a runner does with a batch, except the work on pixels: headers, params, feeding, a run, taking a result.
 
     The arguments are those of ``Replaying.idle_runner``.
     """
-    return _IdleDaliRunner(plan, segment, batch_size, parts, done)
+    remembered = Remembered.after(readers, segment.backend, decode_of(segment.steps), parts)
+    return _IdleDaliRunner(plan, segment, batch_size, done, remembered)
 
 
 class _IdleDaliRunner:
     """A runner whose graph takes all inputs and works on none."""
 
     def __init__(
-        self, plan: Plan, segment: Segment, batch_size: int, parts: Sequence[Records], done: Sequence[Records]
+        self, plan: Plan, segment: Segment, batch_size: int, done: Sequence[Records], readers: Remembered
     ) -> None:
-        self._intake = replace(Intake.of(plan, segment), readers=Remembered.after(plan, segment, parts))
+        self._intake = Intake.of(plan, segment, readers)
         self._graph: Any = make_graph(
             (),
             segment.spec_in,
@@ -146,3 +152,4 @@ class _IdleDaliRunner:
     def close(self) -> None:
         """Give back threads and stand-ins."""
         self._graph, self._done, self._whole = None, {}, None
+        self._intake.readers.close()

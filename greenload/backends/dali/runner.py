@@ -30,12 +30,7 @@ from greenload.errors import BackendUnavailable, RecordError, UsageError
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step
-from greenload.specs import ENCODED_SPEC, HWC, ImageSpec
-from greenload.stages import primitives as p
 from greenload.system import limits
-
-_DECODED_SPEC = ImageSpec((None, None, 3), "uint8", HWC)
-_DECODE_FULLY = Step("pixels", "Decode", ("Decode",), "dali-cpu", ENCODED_SPEC, _DECODED_SPEC, p.Decode())
 
 
 def target_of(backend: str, device_id: int | None = None, hw_decoder_load: float | None = None) -> Target:
@@ -68,13 +63,13 @@ class Intake:
     numbers: DrawLayout
     first: int
     end: int | None
-    readers: Readers | None
+    readers: Readers
 
     @classmethod
-    def of(cls, plan: Plan, segment: Segment) -> Intake:
-        """What a segment of a plan is given."""
+    def of(cls, plan: Plan, segment: Segment, readers: Readers) -> Intake:
+        """What a segment of a plan is given; ``readers`` are the plan's."""
         feeds, numbers = feeds_of(segment.steps), DrawLayout.of(plan.pipeline)
-        return cls(segment.backend, segment.steps, feeds, numbers, segment.first, segment.end, Readers.of(plan))
+        return cls(segment.backend, segment.steps, feeds, numbers, segment.first, segment.end, readers)
 
     def like(self, height: int, width: int) -> dict[str, NDArray[np.generic]]:
         """What the inputs beside the images would be fed for one image of a size: all have these dtypes and shapes."""
@@ -89,7 +84,7 @@ class Intake:
         Raises:
             RecordError: a header can't be read, a JPEG is cut, or an image is too small for a stage.
         """
-        sizes = sizes_of(records.images, records.names, self.backend, decode_of(self.steps), self.readers)
+        sizes = sizes_of(records.images, records.names, self.backend, self.readers, decode_of(self.steps))
         too_small = self.numbers.first_too_small(sizes.height, sizes.width, self.first, self.end)
         if too_small is not None:
             raise RecordError(records.names[too_small[0]], too_small[1])
@@ -115,6 +110,7 @@ class DaliRunner:
         segment: on backend ``"dali-cpu"`` or ``"dali"``.
         batch_size: the most records of one call.
         threads: DALI's worker threads.
+        readers: of the plan; closed with the runner.
         device_id: the GPU's number, for backend ``"dali"``; 0 if not given.
         hw_decoder_load: the share of JPEGs for the GPU's fixed-function decoder.
 
@@ -123,7 +119,7 @@ class DaliRunner:
         BackendUnavailable: DALI can't run here.
 
     Example:
-        >>> with DaliRunner(plan, plan.segments[-1], batch_size=64, threads=2) as runner:
+        >>> with DaliRunner(plan, plan.segments[-1], batch_size=64, threads=2, readers=readers) as runner:
         ...     images = runner.run(records)
     """
 
@@ -134,6 +130,7 @@ class DaliRunner:
         *,
         batch_size: int,
         threads: int,
+        readers: Readers,
         device_id: int | None = None,
         hw_decoder_load: float | None = None,
     ) -> None:
@@ -144,7 +141,7 @@ class DaliRunner:
         self._threads = threads
         self._segment = segment
         self._target = target_of(segment.backend, device_id, hw_decoder_load)
-        self._intake = Intake.of(plan, segment)
+        self._intake = Intake.of(plan, segment, readers)
         self._lock = threading.Lock()
         self._graph: Any = None
         self._closed = False
@@ -246,6 +243,7 @@ class DaliRunner:
         with self._lock:
             self._closed = True
             self._graph = None
+        self._intake.readers.close()
 
     def __enter__(self) -> DaliRunner:
         return self
@@ -319,22 +317,6 @@ def first_failing(
                 ) from None
             return RecordError(records.names[position], f"can't be decoded: {brief(reason)}")
     return None
-
-
-def decoding_graph() -> Any:
-    """A graph that decodes one file a run, wholly, on the CPU."""
-    return make_graph([_DECODE_FULLY], ENCODED_SPEC, batch_size=1, threads=1, target=Target())
-
-
-def decoded(image: bytes) -> NDArray[np.uint8] | None:
-    """A file's pixels, uint8 ``[H, W, 3]``, by DALI on the CPU; ``None`` if it can't decode it wholly."""
-    graph = decoding_graph()
-    try:
-        feed(graph, image_list([image]), {})
-        pixels: NDArray[np.uint8] = np.asarray(graph.run()[0][0])
-    except RuntimeError:
-        return None
-    return pixels.copy()
 
 
 def _single(steps: Sequence[Step], target: Target) -> Any:

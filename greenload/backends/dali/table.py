@@ -12,12 +12,19 @@ from collections.abc import Mapping
 
 from greenload.backends.base import BackendTable, TableRow, rows
 from greenload.backends.dali import choice, decode, filters, lowerings
+from greenload.backends.dali.base import Lowering
 from greenload.plans.steps import BackendTraits
 from greenload.stages import primitives as p
 
 
 def _rows(gpu: bool) -> Mapping[type[p.Primitive], TableRow]:
-    return rows(decode.rows(gpu), lowerings.rows(gpu), filters.rows(gpu), choice.ROWS)
+    return rows(decode.rows(gpu), lowerings.rows(gpu), filters.rows(gpu), choice.rows(_lowering_of))
+
+
+def _lowering_of(primitive: p.Primitive) -> Lowering:
+    """How a part of a choice is done: as the table below says, once it is made; the GPU's are the same."""
+    lowering: Lowering = CPU_TABLE.lowering(primitive)
+    return lowering
 
 
 CPU_TABLE = BackendTable(

@@ -21,6 +21,8 @@ ABI = 3
 """Of ``kernel/abi.h``, ``GL_ABI``."""
 REASON_BYTES = 256
 FOLDER = Path(__file__).parent
+_EXIF, _KEPT = 1, 2
+"""``gl_kinds``."""
 
 
 class Op(IntEnum):
@@ -58,6 +60,19 @@ class Status(IntEnum):
     """Its bytes can't be decoded, or libjpeg warns of damage: another decoder may accept it, or says why not."""
     BAD_CALL = 2
     """Sizes, params or memory."""
+
+
+class Form(IntEnum):
+    """In which a file's image is kept between epochs: ``gl_form``. All are bytes that ``Op.DECODE`` reads."""
+
+    ENCODED = 0
+    """The file as it is."""
+    TRANSCODED = 1
+    """A JPEG with the same coefficients, of which a window decodes only what it needs; for others a plain JPEG."""
+    PLANES = 2
+    """YCbCr planes at their own subsampling."""
+    PIXELS = 3
+    """Binary PPM."""
 
 
 DTYPES: Mapping[str, int] = {"uint8": 0, "int8": 1, "float16": 2, "bfloat16": 3, "float32": 4}
@@ -139,13 +154,14 @@ def path() -> Path:
     )
 
 
-def probe(files: Sequence[bytes], exif: bool, max_bytes: int) -> NDArray[np.int32]:
+def probe(files: Sequence[bytes], exif: bool, max_bytes: int, kept: bool = False) -> NDArray[np.int32]:
     """Look at files' headers.
 
     Args:
         files: whole files.
         exif: whether a file that states an orientation other than 1 isn't plain.
         max_bytes: the most bytes that decoding one may take, as in ``Decode``.
+        kept: whether what ``transcode`` makes is plain, in every form.
 
     Returns:
         int32 ``[n, 3]``: 1 for a plain JPEG, which the kernel decodes itself, and its height and width as stored; zeros
@@ -154,8 +170,28 @@ def probe(files: Sequence[bytes], exif: bool, max_bytes: int) -> NDArray[np.int3
     headers = np.empty((len(files), 3), np.int32)
     lengths = np.fromiter(map(len, files), np.int64, len(files))
     pointers = _file_pointers(files)
-    _library().gl_probe(len(files), pointers, lengths.ctypes, int(exif), min(max_bytes, 2**63 - 1), headers.ctypes)
+    kinds = _EXIF * exif | _KEPT * kept
+    _library().gl_probe(len(files), pointers, lengths.ctypes, kinds, min(max_bytes, 2**63 - 1), headers.ctypes)
     return headers
+
+
+def transcode(file: bytes, form: Form) -> bytes:
+    """A plain JPEG in another form; ``Form.PIXELS`` also of planes and binary PPM.
+
+    Raises:
+        KernelMissing: the kernel can't be loaded.
+        ValueError: the form would not give the file's pixels; the message says why.
+    """
+    reason, needed = ctypes.create_string_buffer(REASON_BYTES), ctypes.c_int64()
+    room = len(file) + len(file) // 8 + (1 << 16) if form in (Form.ENCODED, Form.TRANSCODED) else 0
+    while True:
+        out = np.empty(room, np.uint8)
+        written = _library().gl_transcode(file, len(file), int(form), out.ctypes, room, ctypes.byref(needed), reason)
+        if written < 0:
+            raise ValueError(reason.value.decode(errors="replace"))
+        if written:
+            return out[:written].tobytes()
+        room = needed.value
 
 
 class Program:
@@ -187,14 +223,15 @@ class Program:
 
     def run(
         self,
-        images: Sequence[bytes] | Sequence[NDArray[Any]],
+        images: Sequence[bytes] | Sequence[NDArray[Any]] | NDArray[Any],
         params: NDArray[np.float64],
         outs: Sequence[NDArray[Any]] | NDArray[Any],
     ) -> dict[int, tuple[Status, str]]:
         """Run images through it, one after another, in this thread.
 
         Args:
-            images: files' bytes where the first step decodes, else pixels ``[height, width, channels]``.
+            images: files' bytes where the first step decodes, else pixels ``[height, width, channels]``: a list of
+                them, or a batch.
             params: float64 ``[n, columns]``.
             outs: where each result goes: an array an image, of its size and dtype, C-contiguous; or a batch of them.
 
@@ -211,11 +248,10 @@ class Program:
             pointers: Any = _file_pointers(images)
             sizes = np.fromiter(map(len, images), np.int64, count)
         else:
-            images = [np.ascontiguousarray(image) for image in images]
+            images = _contiguous(images)
             pointers = _pointers(images).ctypes
-            sizes = np.array([image.shape for image in images], np.int64).reshape(count, 3)
-        places = _pointers(outs)
-        room = np.fromiter((out.nbytes for out in outs), np.int64, count)
+            sizes = _sizes(images)
+        places, room = _pointers(outs), _room(outs)
         failed = _library().gl_run(
             self._handle,
             count,
@@ -257,6 +293,8 @@ def _library() -> Any:
     library.gl_program_free.argtypes, library.gl_program_free.restype = [pointer], None
     library.gl_probe.argtypes, library.gl_probe.restype = [i64, pointer, pointer, i32, i64, pointer], None
     library.gl_run.argtypes, library.gl_run.restype = [pointer, i64, *[pointer] * 7], i64
+    library.gl_transcode.argtypes = [ctypes.c_char_p, i64, i32, pointer, i64, pointer, pointer]
+    library.gl_transcode.restype = i64
     library.gl_counters.argtypes, library.gl_counters.restype = [pointer, pointer], None
     return library
 
@@ -271,8 +309,29 @@ def _given(step: KernelStep) -> _Step:
     return _Step(int(step.op), flags, step.column, step.height, step.width, *dtypes, len(step.numbers), numbers, table)
 
 
-def _file_pointers(files: Sequence[Any]) -> Any:
+def _file_pointers(files: Any) -> Any:
     return (ctypes.c_char_p * len(files))(*files)
+
+
+def _contiguous(images: Any) -> Sequence[NDArray[Any]] | NDArray[Any]:
+    """Images without gaps."""
+    if isinstance(images, np.ndarray):
+        return np.ascontiguousarray(images)
+    return [np.ascontiguousarray(image) for image in images]
+
+
+def _sizes(images: Sequence[NDArray[Any]] | NDArray[Any]) -> NDArray[np.int64]:
+    """int64 ``[n, 3]``: height, width, channels."""
+    if isinstance(images, np.ndarray):
+        return np.tile(np.array(images.shape[1:], np.int64), (len(images), 1))
+    return np.array([image.shape for image in images], np.int64).reshape(len(images), 3)
+
+
+def _room(outs: Sequence[NDArray[Any]] | NDArray[Any]) -> NDArray[np.int64]:
+    """Bytes of each."""
+    if isinstance(outs, np.ndarray):
+        return np.full(len(outs), outs.nbytes // max(len(outs), 1), np.int64)
+    return np.fromiter((out.nbytes for out in outs), np.int64, len(outs))
 
 
 def _pointers(arrays: Sequence[NDArray[Any]] | NDArray[Any]) -> NDArray[np.uintp]:

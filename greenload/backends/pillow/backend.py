@@ -6,11 +6,15 @@ import functools
 import re
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from greenload.backends.base import Availability
+from greenload.backends.interface import Replaying
 from greenload.backends.pillow.decode import decode
 from greenload.backends.pillow.runner import PillowRunner
 from greenload.backends.pillow.table import TABLE
-from greenload.backends.replay import Replaying
+from greenload.backends.readers import Readers
 from greenload.errors import BackendUnavailable
 from greenload.plans.plan import Plan, Segment
 from greenload.sources.formats import FormatError
@@ -33,7 +37,7 @@ class PillowBackend:
         """The same: this doesn't import TensorFlow."""
         return self.availability()
 
-    def runner(self, plan: Plan, segment: Segment, batch_size: int) -> PillowRunner:
+    def runner(self, plan: Plan, segment: Segment, batch_size: int, readers: Readers) -> PillowRunner:
         """A segment on threads of its own.
 
         Raises:
@@ -42,7 +46,11 @@ class PillowBackend:
         seen = self.availability()
         if not seen.usable:
             raise BackendUnavailable(f"backend {self.name!r} can't run here: {seen.detail}; {seen.remedy}")
-        return PillowRunner(plan, segment)
+        return PillowRunner(plan, segment, readers)
+
+    def decoder(self) -> PillowDecoder:
+        """A decoder, which holds nothing."""
+        return PillowDecoder()
 
     def replays(self) -> Replaying:
         """Replays on images as the step before has left them."""
@@ -57,6 +65,22 @@ class PillowBackend:
         except FormatError as error:
             return str(error)
         return ""
+
+
+class PillowDecoder:
+    """Decodes single files, each wholly."""
+
+    def pixels(self, data: bytes, kind: str) -> NDArray[np.uint8]:
+        """A file's pixels, uint8 ``[H, W, 3]``.
+
+        Raises:
+            FormatError: Pillow can't decode it wholly.
+        """
+        decoded: NDArray[np.uint8] = np.asarray(decode(data))
+        return decoded
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 @functools.cache

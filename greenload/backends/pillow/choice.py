@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,24 +16,20 @@ from greenload.specs import ImageSpec
 from greenload.stages import Params
 from greenload.stages import primitives as p
 
-
-def lowering_of(primitive: p.Primitive) -> Lowering:
-    """How a primitive is done."""
-    from greenload.backends.pillow.table import TABLE  # which has a row for what is here
-
-    lowering: Lowering = TABLE.lowering(primitive)
-    return lowering
+LoweringOf = Callable[[p.Primitive], Lowering]
+"""From a primitive to its lowering, as the backend's table has it."""
 
 
-def built(primitive: p.Primitive, before: ImageSpec, after: ImageSpec) -> Apply:
+def built(lowering: Lowering, primitive: p.Primitive, before: ImageSpec, after: ImageSpec) -> Apply:
     """A primitive as a function of one image; of a user's own, one that holds it to ``after``."""
-    apply = lowering_of(primitive).build(primitive, before)
+    apply = lowering.build(primitive, before)
     return _declared(type(primitive).__name__, apply, after) if primitive.lowerings else apply
 
 
-def choice(primitive: p.Choice, spec: ImageSpec) -> Apply:
+def choice(lowering_of: LoweringOf, primitive: p.Choice, spec: ImageSpec) -> Apply:
     """An image through the alternatives that its params say."""
-    functions = iter([built(part.primitive, part.spec_in, part.spec_out) for part in primitive.parts])
+    lowered = [(lowering_of(part.primitive), part) for part in primitive.parts]
+    functions = iter([built(lowering, part.primitive, part.spec_in, part.spec_out) for lowering, part in lowered])
     numbers = itertools.count()
     alternatives = [[(next(numbers), next(functions)) for _ in parts] for parts in primitive.alternatives]
 
@@ -44,7 +42,7 @@ def choice(primitive: p.Choice, spec: ImageSpec) -> Apply:
     return apply
 
 
-def choice_params(primitive: p.Choice, spec: ImageSpec, params: Params) -> Params:
+def choice_params(lowering_of: LoweringOf, primitive: p.Choice, spec: ImageSpec, params: Params) -> Params:
     """The choices, and what each part needs, its names led by the part's number."""
     wanted: dict[str, Any] = {"choices": params["choices"]}
     for number, part in enumerate(primitive.parts):
@@ -89,7 +87,10 @@ def _declared(name: str, apply: Apply, after: ImageSpec) -> Apply:
     return checked
 
 
-ROWS = (
-    TableRow(p.Choice, Lowering(choice, choice_params), NUMPY_DTYPES),
-    TableRow(p.Primitive, Lowering(own, own_params), NUMPY_DTYPES, tolerance=UNKNOWN),
-)
+def rows(lowering_of: LoweringOf) -> tuple[TableRow, ...]:
+    """The rows of choices, whose parts are done as ``lowering_of`` says, and of users' own primitives."""
+    of_parts = Lowering(functools.partial(choice, lowering_of), functools.partial(choice_params, lowering_of))
+    return (
+        TableRow(p.Choice, of_parts, NUMPY_DTYPES),
+        TableRow(p.Primitive, Lowering(own, own_params), NUMPY_DTYPES, tolerance=UNKNOWN),
+    )

@@ -11,10 +11,10 @@ import numpy as np
 
 from greenload.backends.base import Records, empty
 from greenload.backends.image_sizes import decode_of
+from greenload.backends.interface import Replay
 from greenload.backends.pillow.base import Apply, ImageParams, as_array, written
 from greenload.backends.pillow.runner import TASKS_A_THREAD, Columns, PillowRunner
 from greenload.backends.readers import Readers, Remembered
-from greenload.backends.replay import Replay
 from greenload.errors import RecordError
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step
@@ -31,18 +31,17 @@ class _Kept:
     row: ImageParams
 
 
-def pair(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records]) -> tuple[Replay, Replay]:
+def pair(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records], readers: Readers) -> tuple[Replay, Replay]:
     """A step with and without its work: both go through the images, the first works on each and drops the result.
 
     The arguments are those of ``Replaying.pair``.
     """
     index = segment.steps.index(step)
-    runner = _Capturing(plan, segment, index)
+    runner = _Capturing(plan, segment, readers, index)
     kept = runner.through(parts)
     last = index == len(segment.steps) - 1 and segment.spec_out.static
     out = empty((len(parts[0].images), *segment.spec_out.image_shape), segment.spec_out.dtype) if last else None
     batches = [[kept[name] for name in part.names] for part in parts]
-    readers = Readers.of(plan)
     decodes = isinstance(step.primitive, p.Decoding)
     others = [readers.files(part.images, segment.backend, decode_of([step])) if decodes else [] for part in parts]
 
@@ -75,21 +74,27 @@ def pair(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records]) -> 
 
 
 def idle_runner(
-    plan: Plan, segment: Segment, batch_size: int, parts: Sequence[Records], done: Sequence[Records]
+    plan: Plan,
+    segment: Segment,
+    batch_size: int,
+    parts: Sequence[Records],
+    done: Sequence[Records],
+    readers: Readers,
 ) -> PillowRunner:
     """All that a runner does with a batch, except its steps: headers, params, tasks, arrays from the finished images.
 
     The arguments are those of ``Replaying.idle_runner``.
     """
-    finished = _Capturing(plan, segment, len(segment.steps)).through(parts)
-    return _IdlePillowRunner(plan, segment, finished, Remembered.after(plan, segment, parts))
+    remembered = Remembered.after(readers, segment.backend, decode_of(segment.steps), parts)
+    finished = _Capturing(plan, segment, readers, len(segment.steps)).through(parts)
+    return _IdlePillowRunner(plan, segment, remembered, finished)
 
 
 class _Capturing(PillowRunner):
     """Keeps what a segment's first steps, so many, make of each image."""
 
-    def __init__(self, plan: Plan, segment: Segment, count: int) -> None:
-        super().__init__(plan, segment)
+    def __init__(self, plan: Plan, segment: Segment, readers: Readers, count: int) -> None:
+        super().__init__(plan, segment, readers)
         self._count = count
         self._kept: dict[str, _Kept] = {}
 
@@ -125,10 +130,9 @@ class _Capturing(PillowRunner):
 class _IdlePillowRunner(PillowRunner):
     """A runner whose images are finished already."""
 
-    def __init__(self, plan: Plan, segment: Segment, finished: Mapping[str, _Kept], readers: Remembered) -> None:
-        super().__init__(plan, segment)
+    def __init__(self, plan: Plan, segment: Segment, readers: Remembered, finished: Mapping[str, _Kept]) -> None:
+        super().__init__(plan, segment, readers)
         self._finished = finished
-        self._readers = readers
 
     def _some(self, rows: Sequence[int], records: Records, columns: Sequence[Columns], done: Any) -> None:
         for row in rows:

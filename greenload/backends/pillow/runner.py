@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from greenload.backends.base import Images, Records, empty
 from greenload.backends.image_sizes import BatchSizes, decode_of, plain, sizes_of
 from greenload.backends.pillow.base import Apply, Lowering, as_array, written
-from greenload.backends.pillow.choice import built, lowering_of
+from greenload.backends.pillow.choice import built
+from greenload.backends.pillow.table import TABLE
 from greenload.backends.readers import Readers
 from greenload.errors import RecordError, UsageError
 from greenload.plans.params import DrawLayout
@@ -48,13 +49,14 @@ class PillowRunner:
     Args:
         plan: that the segment belongs to; its ``threads`` are how many work on images.
         segment: on backend ``"pillow"``.
+        readers: of the plan; closed with the runner.
 
     Example:
-        >>> runner = PillowRunner(plan, plan.segments[0])
+        >>> runner = PillowRunner(plan, plan.segments[0], readers)
         >>> images = runner.run(records)
     """
 
-    def __init__(self, plan: Plan, segment: Segment) -> None:
+    def __init__(self, plan: Plan, segment: Segment, readers: Readers) -> None:
         self._segment = segment
         self._threads = plan.threads
         self._numbers = DrawLayout.of(plan.pipeline)
@@ -62,7 +64,7 @@ class PillowRunner:
         self._steps = [_lowered(step) for step in segment.steps]
         self._places = tuple({step.stage for step in segment.steps if step.stage is not None and reads_params(step)})
         self._pool = Workers(plan.threads, "pillow")
-        self._readers = Readers.of(plan)
+        self._readers = readers
         self._turn = threading.Lock()
 
     def run(self, records: Records) -> Images:
@@ -81,7 +83,7 @@ class PillowRunner:
         """
         if self._pool.closed:
             raise UsageError("this PillowRunner is closed: make another")
-        sizes = sizes_of(records.images, records.names, self._segment.backend, self._decode, self._readers)
+        sizes = sizes_of(records.images, records.names, self._segment.backend, self._readers, self._decode)
         too_small = self._numbers.first_too_small(sizes.height, sizes.width, self._segment.first, self._segment.end)
         if too_small is not None:
             raise RecordError(records.names[too_small[0]], too_small[1])
@@ -141,4 +143,5 @@ class PillowRunner:
 
 def _lowered(step: Step) -> _Lowered:
     assert step.primitive is not None  # what makes a step one of pixels
-    return _Lowered(step, lowering_of(step.primitive), built(step.primitive, step.spec_in, step.spec_out))
+    lowering = TABLE.lowering(step.primitive)
+    return _Lowered(step, lowering, built(lowering, step.primitive, step.spec_in, step.spec_out))

@@ -19,8 +19,8 @@ from greenload.array_ops import TENSORFLOW
 from greenload.backends.base import Availability, Images, Records
 from greenload.backends.image_sizes import decode_of, sides_of
 from greenload.backends.readers import Readers
-from greenload.backends.tables import support
 from greenload.backends.tf import readers as tf_readers
+from greenload.backends.tf.formats import decode_full
 from greenload.backends.tf.lowerings import ROUNDING
 from greenload.backends.tf.table import TABLE
 from greenload.errors import BackendUnavailable, RecordError
@@ -39,18 +39,19 @@ Element = Callable[[State], State]
 """What a step does to a sample."""
 
 
-def elements(plan: Plan, steps: Sequence[Step]) -> list[Element]:
+def elements(plan: Plan, steps: Sequence[Step], readers: Readers) -> list[Element]:
     """Lower steps on pixels to functions of one sample, to be composed in one map or run apart.
 
     Args:
         plan: the plan that the steps belong to.
         steps: steps of kind ``"pixels"``, in order.
+        readers: of the plan.
 
     Returns:
         One function a step. The first step of a stage computes its params; a later step of the same stage finds them in
         the state.
     """
-    numbers, readers = DrawLayout.of(plan.pipeline), Readers.of(plan)
+    numbers = DrawLayout.of(plan.pipeline)
     lowered = []
     for position, step in enumerate(steps):
         keep = any(later.stage == step.stage and reads_params(later) for later in steps[position + 1 :])
@@ -121,12 +122,12 @@ def _fitting(stage: Stage, height: Any, width: Any) -> tuple[Any, Any]:
         return tf.identity(height), tf.identity(width)
 
 
-def _why(plan: Plan, segment: Segment, image: Any, message: str) -> str:
+def _why(plan: Plan, segment: Segment, readers: Readers, image: Any, message: str) -> str:
     """Why a record failed: it is too small for a stage, or can't be decoded."""
     try:
         decode, head = decode_of(segment.steps), None
         if isinstance(image, bytes):
-            head = opened(image, support(TABLE.name, plan.readers), decode.max_bytes, decode.truncated)[1]
+            head = opened(image, readers.support(TABLE.name), decode.max_bytes, decode.truncated)[1]
     except FormatError as error:
         return str(error)
     height, width = sides_of(image, head, decode.exif) if head else image.shape[:2]
@@ -169,12 +170,16 @@ class TensorFlowBackend:
         """Whether TensorFlow is installed."""
         return Availability(self.name, importlib.util.find_spec("tensorflow") is not None, "found, not imported")
 
-    def runner(self, plan: Plan, segment: Segment, batch_size: int) -> TensorFlowRunner:
+    def runner(self, plan: Plan, segment: Segment, batch_size: int, readers: Readers) -> TensorFlowRunner:
         """A segment that runs eagerly, one image after another: not what tf.data runs, but the same operations."""
         seen = self.availability()
         if not seen.usable:
             raise BackendUnavailable(f"backend 'tf': {seen.detail}; {seen.remedy}")
-        return TensorFlowRunner(plan, segment)
+        return TensorFlowRunner(plan, segment, readers)
+
+    def decoder(self) -> TensorFlowDecoder:
+        """A decoder, which holds nothing."""
+        return TensorFlowDecoder()
 
     def replays(self) -> None:
         """``None``: tf.data replays its steps."""
@@ -185,18 +190,44 @@ class TensorFlowBackend:
         return None
 
 
+class TensorFlowDecoder:
+    """Decodes single files eagerly, each wholly."""
+
+    def pixels(self, data: bytes, kind: str) -> NDArray[np.uint8]:
+        """A file's pixels, uint8 ``[H, W, 3]``.
+
+        Raises:
+            FormatError: TensorFlow can't decode it wholly.
+            MemoryError: there is too little memory to tell.
+        """
+        try:
+            with tf.device("/cpu:0"):
+                # The header has been held against the limit of memory.
+                decoded: NDArray[np.uint8] = decode_full(tf.constant(data), [kind], 1 << 62).numpy()
+        except tf.errors.ResourceExhaustedError as error:
+            raise MemoryError(error.message) from None
+        except tf.errors.OpError:
+            raise FormatError("can't be decoded: TensorFlow gives no reason") from None
+        return decoded
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
 class TensorFlowRunner:
     """A segment of a plan, run eagerly.
 
     Args:
         plan: that it belongs to.
         segment: on backend ``"tf"``.
+        readers: of the plan.
     """
 
-    def __init__(self, plan: Plan, segment: Segment) -> None:
+    def __init__(self, plan: Plan, segment: Segment, readers: Readers) -> None:
         self._plan = plan
+        self._readers = readers
         self._segment = segment
-        self._elements = elements(plan, segment.steps)
+        self._elements = elements(plan, segment.steps, readers)
 
     def run(self, records: Records) -> Images:
         """A batch of records through the segment.
@@ -213,7 +244,7 @@ class TensorFlowRunner:
             try:
                 images.append(self._through(image, numbers).numpy())
             except tf.errors.InvalidArgumentError as error:
-                raise RecordError(name, _why(self._plan, self._segment, image, error.message)) from None
+                raise RecordError(name, _why(self._plan, self._segment, self._readers, image, error.message)) from None
         return images
 
     def _through(self, image: Any, numbers: NDArray[np.float64]) -> Any:

@@ -6,6 +6,7 @@ put back: the others aren't worked on.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,9 +21,13 @@ Alternative = Callable[[Any, dict[str, Any]], Any]
 """From images and the choice's params to the images after all of an alternative's parts."""
 
 
-def choice(primitive: p.Choice, before: ImageSpec, after: ImageSpec) -> Any:
+LoweringOf = Callable[[p.Primitive], Any]
+"""From a primitive to its lowering, as the backend's table has it."""
+
+
+def choice(lowering_of: LoweringOf, primitive: p.Choice, before: ImageSpec, after: ImageSpec) -> Any:
     """Each image through the alternatives that its params say."""
-    alternatives = [_alternative(parts) for parts in primitive.alternatives]
+    alternatives = [_alternative(lowering_of, parts) for parts in primitive.alternatives]
     turn = _turn_of_batch if before.batched else _turn_of_image
 
     def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
@@ -35,8 +40,8 @@ def choice(primitive: p.Choice, before: ImageSpec, after: ImageSpec) -> Any:
     return lower
 
 
-def _alternative(parts: Sequence[p.Part]) -> Alternative:
-    steps = [(part.stage, _lowered(part)) for part in parts]
+def _alternative(lowering_of: LoweringOf, parts: Sequence[p.Part]) -> Alternative:
+    steps = [(part.stage, _lowered(lowering_of(part.primitive), part)) for part in parts]
 
     def apply(image: Any, params: dict[str, Any]) -> Any:
         for stage, lower in steps:
@@ -46,10 +51,7 @@ def _alternative(parts: Sequence[p.Part]) -> Alternative:
     return apply
 
 
-def _lowered(part: p.Part) -> Any:
-    from greenload.backends.tf.table import TABLE  # which has a row for what is here
-
-    lower = TABLE.lowering(part.primitive)
+def _lowered(lower: Any, part: p.Part) -> Any:
     before, after = _of_any_count(part.spec_in), _of_any_count(part.spec_out)
     if isinstance(part.primitive, ROUNDING):  # what passes it by is of the images' own dtype
         return lower(part.primitive, before, after, after.dtype)
@@ -84,4 +86,6 @@ def _changed(apply: Alternative, images: Any, rows: Any, params: dict[str, Any])
     return tf.cond(tf.size(rows) > 0, changed, lambda: images)
 
 
-ROWS = (TableRow(p.Choice, choice, DTYPES),)
+def rows(lowering_of: LoweringOf) -> tuple[TableRow, ...]:
+    """The row of choices, whose parts are done as ``lowering_of`` says."""
+    return (TableRow(p.Choice, functools.partial(choice, lowering_of), DTYPES),)

@@ -10,9 +10,7 @@ import weakref
 from collections.abc import Collection
 from typing import Any
 
-from greenload.backends.image_sizes import Foreign
-from greenload.backends.readers import Readers
-from greenload.backends.tables import support
+from greenload.backends.readers import Foreign, Readers
 from greenload.backends.tf.formats import ToReadable, as_it_is, known
 from greenload.backends.tf.table import TABLE
 from greenload.sources import formats
@@ -83,7 +81,7 @@ class _Call:
 
     def __init__(self, readers: Readers, primitive: p.Decoding) -> None:
         self._readers = readers
-        self._able = support(TABLE.name, readers.backends)
+        self._able = readers.support(TABLE.name)
         self._primitive = primitive
 
     def __call__(self, data: bytes) -> bytes:

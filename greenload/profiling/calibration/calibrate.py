@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import backends, scalars
+from greenload import scalars
+from greenload.backends import registry
 from greenload.backends.tables import TABLES, in_tf_data
 from greenload.energy.attribution.observation import counted_ns, read_quantity
 from greenload.energy.meters.discover import discover
@@ -114,7 +115,7 @@ def usable_backends() -> tuple[str, ...]:
     """
     names = []
     for name in sorted(_ON_CPU, key=in_tf_data, reverse=True):
-        availability = backends.get(name).availability()
+        availability = registry.get(name).availability()
         if availability.usable:
             names.append(name)
         elif in_tf_data(name):

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import backends
 from greenload.backends.base import Records, Runner
+from greenload.backends.registry import make_runner, readers_of
 from greenload.backends.tables import in_tf_data
 from greenload.backends.tf import backend as tf_backend
 from greenload.loading.tf_graph import PlanGraph, compose, plain, sample_by_sample
@@ -131,7 +131,7 @@ def segment_run(laid: SizedPipeline, part: Segment, plan: Plan, records: Records
         Records(images[at : at + size], records.numbers[at : at + size], records.names[at : at + size])
         for at in range(0, len(images), size)
     ]
-    return RunnerRun(backends.get(part.backend).runner(plan, part, size), whole)
+    return RunnerRun(make_runner(plan, part, size), whole)
 
 
 def on_batches(name: str, laid: SizedPipeline, backend: str, threads: int, first: int | None = None) -> Probe:
@@ -170,7 +170,7 @@ class Samples:
     def elements(self) -> list[Callable[[Any], Any]]:
         """The functions of the steps on single samples, in order."""
         (part, *_) = self.plan.segments
-        return tf_backend.elements(self.plan, part.steps)
+        return tf_backend.elements(self.plan, part.steps, readers_of(self.plan))
 
     def through(self, count: int) -> Runnable:
         """The samples through the first steps."""
@@ -184,7 +184,7 @@ class Samples:
     def on_whole_batches(self, one_by_one: bool) -> Runnable:
         """Ready batches through the steps; image by image if ``one_by_one``, as behind another backend."""
         (part,) = self.plan.segments
-        whole = compose(tf_backend.elements(self.plan, part.steps))
+        whole = compose(tf_backend.elements(self.plan, part.steps, readers_of(self.plan)))
         work = sample_by_sample(whole, part.spec_out) if one_by_one else whole
         ready = self.dataset().take(len(self.laid.pipeline.source)).batch(self.laid.batch, drop_remainder=True)
         batches = ready.cache().repeat()
@@ -292,7 +292,7 @@ def _prefixes(
     records = laid.records()
     if begin:
         before = Segment(TF_DATA, tuple(pixels[:begin]), 0, first)
-        records = replace(records, images=backends.get(before.backend).runner(plan, before, laid.batch).run(records))
+        records = replace(records, images=make_runner(plan, before, laid.batch).run(records))
     for count in range(begin + 1, end + 1):
         chosen = tuple(mirrored([on_backend(step, backend) for step in pixels[begin:count]]))
         last = max((step.stage for step in chosen if step.stage is not None), default=first)

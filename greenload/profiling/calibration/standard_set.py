@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload import backends
+from greenload.backends.chain import run_plan
 from greenload.backends.tables import TABLES, in_tf_data, read_in_tf_data
 from greenload.errors import PipelineError, SourceError
 from greenload.planning.choose import on_backend
@@ -110,7 +110,7 @@ class Material:
 
 def _decoded(source: Files) -> NDArray[np.uint8]:
     laid = SizedPipeline.out(source, (Decode(), Resize(_WIDE, antialias=False)), len(source))
-    images: NDArray[np.uint8] = backends.run(laid.plan("tf", 1), laid.records())
+    images: NDArray[np.uint8] = run_plan(laid.plan("tf", 1), laid.records())
     return images
 
 

@@ -10,13 +10,11 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from greenload.profiling.tfdata.graph import Node
 from greenload.profiling.tfdata.names import installed, numbered_names
 from greenload.system.frameworks import tf
-
-if TYPE_CHECKING:
-    from greenload.profiling.tfdata.graph import Node
 
 _PASSING = frozenset({"apply", "new_func", "wrapper", "error_handler", "op_dispatch_handler", "converted_call"})
 """Functions of TensorFlow and Keras that only call what the user meant."""

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from greenload.errors import UsageError
-from greenload.profiling.tfdata.graph import walk
 from greenload.profiling.tfdata.guard import tf_error_line
+from greenload.profiling.tfdata.walk import walk
 from greenload.system.frameworks import tf
 
 _SCHEME = b"file://"

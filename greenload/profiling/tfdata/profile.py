@@ -19,7 +19,7 @@ from greenload.profiling.tfdata.bounds import passes_text, plan_bounds
 from greenload.profiling.tfdata.campaign import DatasetCampaign
 from greenload.profiling.tfdata.counting import count_elements
 from greenload.profiling.tfdata.files import files_of_dataset
-from greenload.profiling.tfdata.graph import Node, walk
+from greenload.profiling.tfdata.graph import Node
 from greenload.profiling.tfdata.guard import Pulse, patiently
 from greenload.profiling.tfdata.rebuild import BUFFER, Builder
 from greenload.profiling.tfdata.remarks import drawn_while_traced, remarks
@@ -27,6 +27,7 @@ from greenload.profiling.tfdata.report_rows import backend_of, dataset_rows, ite
 from greenload.profiling.tfdata.skipped import skipped_steps
 from greenload.profiling.tfdata.states import states_kept
 from greenload.profiling.tfdata.units import ranks, sample_unit
+from greenload.profiling.tfdata.walk import walk
 from greenload.report.data import Report
 from greenload.system.frameworks import tf
 from greenload.system.random_states import random_states_kept

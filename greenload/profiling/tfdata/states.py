@@ -12,7 +12,8 @@ import numpy as np
 
 from greenload.errors import GreenloadError
 from greenload.profiling.tfdata.functions import operations_of, reachable_objects
-from greenload.profiling.tfdata.graph import Node, function_wrappers, generator_of, walk
+from greenload.profiling.tfdata.graph import Node, function_wrappers, generator_of
+from greenload.profiling.tfdata.walk import walk
 from greenload.system.frameworks import tf
 from greenload.system.random_states import Restore, put_back, python_states, variable_state
 

@@ -11,13 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from greenload import scalars
 from greenload.errors import UsageError
 from greenload.profiling.tfdata.graph import BATCHING, DALI_NODE, JOINS, NESTING, Node
 from greenload.system.frameworks import tf
 
-COUNT_ROWS = "rows"
-"""What ``samples_per_element`` may be where elements are batches of different sizes."""
 _BATCHES = frozenset({*BATCHING, "MapAndBatchDataset"})
 """Kinds whose elements are batches of what is before them."""
 _PARTS = frozenset({"Placeholder", "TensorDataset", "TensorSliceDataset"})
@@ -74,22 +71,6 @@ def sample_unit(root: Node, given: float | str | None = None) -> SampleUnit:
         "function makes batches, say how many by samples_per_element=, or 'rows'",
         known=False,
     )
-
-
-def checked_samples_per_element(given: Any) -> float | str | None:
-    """Samples in an element as a user says it: a positive number, ``"rows"``, or None.
-
-    Raises:
-        UsageError: it is anything else.
-    """
-    if given is None or (isinstance(given, str) and given == COUNT_ROWS):
-        return given
-    number = scalars.number(given)
-    if number is None or number <= 0:
-        raise UsageError(
-            f"samples_per_element must be a positive number, or 'rows' where each element is a batch, not {given!r}"
-        )
-    return number
 
 
 def gives_batches(node: Node) -> bool:

@@ -174,6 +174,31 @@ def test_a_flip_beside_a_resize_is_done_by_it(dtype: str) -> None:
             assert np.array_equal(result, plain[:, ::-1] if mirrored else plain), (steps, row)
 
 
+@pytest.mark.parametrize("antialias", [False, True])
+def test_a_crop_behind_a_resize_leaves_out_what_it_cuts_off_and_changes_no_pixel(
+    antialias: bool, jpegs: dict[str, bytes]
+) -> None:
+    random = np.random.default_rng(6)
+    for data in (*jpegs.values(), b"P6 155 203 255\n" + pixels(203, 155, "noise").tobytes()):
+        tall, wide = (203, 155) if data.startswith(b"P6") else plain(data)[1:]
+        for _ in range(12):
+            height, width = (int(n) for n in random.integers(1, 260, 2))
+            rows, columns = int(random.integers(1, height + 1)), int(random.integers(1, width + 1))
+            top, left = int(random.integers(height - rows + 1)), int(random.integers(width - columns + 1))
+            size = KernelStep(Op.RESIZE, Flag.ANTIALIAS if antialias else Flag.NONE, height=height, width=width)
+            outer = (tall // 3, wide // 4, tall - tall // 2, wide - wide // 3)
+            steps = [KernelStep(Op.DECODE), KernelStep(Op.FLIP, column=4), size, KernelStep(Op.FLIP, column=5)]
+            steps += [KernelStep(Op.CROP, column=0), KernelStep(Op.FLIP, column=6)]
+            if random.integers(2):
+                steps[0] = KernelStep(Op.DECODE, Flag.WINDOW, 7)
+            flips = random.integers(0, 2, 3)
+            resized = run(steps[:4], data, (height, width, 3), [0, 0, 0, 0, *flips, *outer])
+            expected = resized[top : top + rows, left : left + columns]
+            expected = expected[:, ::-1] if flips[2] else expected
+            result = run(steps, data, (rows, columns, 3), [top, left, rows, columns, *flips, *outer])
+            assert np.array_equal(result, expected), (tall, wide, height, width, top, left, rows, columns)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 7])
 def test_pixels_are_moved_bit_for_bit(dtype: str, channels: int) -> None:
@@ -261,6 +286,14 @@ def test_every_value_of_the_small_floats_is_read_and_written_as_numpy_does() -> 
         step = KernelStep(Op.AFFINE, dtype_in=name, dtype_out="float32", numbers=(1.0, 0.0))
         result = run([step], every if name == "bfloat16" else every.view(np.float16), every.shape)
         assert np.array_equal(result, every.view(dtype).astype(np.float32), equal_nan=True)
+    halves = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
+    between = (halves[:-1] + halves[1:]) / 2
+    near = [halves, between, np.nextafter(between, np.float32(0)), np.nextafter(between, np.float32(1e9))]
+    floats32 = np.concatenate([*near, -between, [1e-9, 65519.99, 65520, 65536, -1e30]]).astype(np.float32)
+    step = KernelStep(Op.AFFINE, dtype_in="float32", dtype_out="float16", numbers=(1.0, 0.0))
+    given = floats32.reshape(-1, 1, 1)
+    with np.errstate(over="ignore"):
+        assert np.array_equal(run([step], given, given.shape), given.astype(np.float16))
     floats32 = np.random.default_rng(0).integers(0, 1 << 32, (512, 512, 1), np.uint32).view(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         for name, dtype in (("float16", np.float16), ("bfloat16", ml_dtypes.bfloat16)):

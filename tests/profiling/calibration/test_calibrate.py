@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from greenload import backends
+from greenload.backends import registry
 from greenload.backends.base import Availability
+from greenload.backends.chain import Chain
 from greenload.cli import main
 from greenload.errors import BackendUnavailable, UsageError
 from greenload.planning import cost_table
@@ -94,7 +95,7 @@ def test_a_measured_table_prices_what_is_run() -> None:
         assert expected is not None
         records = SizedPipeline.of(pipeline).records()
         part = replace(records, images=records.images[:32], numbers=records.numbers[:32], names=records.names[:32])
-        with backends.chain(plan, 32) as chain:
+        with Chain(plan, 32) as chain:
             chain.run(part)
             seen = []
             for _ in range(9):
@@ -163,7 +164,7 @@ def test_what_can_not_be_calibrated_is_refused(monkeypatch: pytest.MonkeyPatch) 
         def availability(self) -> Availability:
             return Availability(self.name, False, "it is not there", "pip install it")
 
-    monkeypatch.setattr(backends, "get", Missing)
+    monkeypatch.setattr(registry, "get", Missing)
     with pytest.raises(BackendUnavailable, match="needs TensorFlow: it is not there; pip install it"):
         calibrate()
 

@@ -14,9 +14,9 @@ import greenload as gl
 from greenload.energy.figures import Figure
 from greenload.profiling.tfdata import advice, rules
 from greenload.profiling.tfdata.counting import count_elements
-from greenload.profiling.tfdata.graph import walk
 from greenload.profiling.tfdata.rebuild import Builder
 from greenload.profiling.tfdata.rules import MeasuredDataset, Proposal
+from greenload.profiling.tfdata.walk import walk
 
 tf = pytest.importorskip("tensorflow")
 

@@ -11,8 +11,8 @@ import pytest
 
 import greenload as gl
 from greenload.profiling.tfdata import counting
-from greenload.profiling.tfdata.graph import walk
 from greenload.profiling.tfdata.units import gives_batches
+from greenload.profiling.tfdata.walk import walk
 from greenload.report.validation import validate
 
 tf = pytest.importorskip("tensorflow")

@@ -19,9 +19,10 @@ from greenload.profiling.tfdata import bounds, counting
 from greenload.profiling.tfdata.bounds import plan_bounds
 from greenload.profiling.tfdata.caches import Stores
 from greenload.profiling.tfdata.counting import Counts, count_elements
-from greenload.profiling.tfdata.graph import Node, walk
+from greenload.profiling.tfdata.graph import Node
 from greenload.profiling.tfdata.rebuild import Builder
 from greenload.profiling.tfdata.replays import DatasetReplays
+from greenload.profiling.tfdata.walk import walk
 
 tf = pytest.importorskip("tensorflow")
 

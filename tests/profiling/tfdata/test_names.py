@@ -14,9 +14,10 @@ from greenload.energy.attribution.costs import Indistinct  # noqa: E402
 from greenload.energy.figures import Figure  # noqa: E402
 from greenload.profiling.tfdata import report_rows, skipped  # noqa: E402
 from greenload.profiling.tfdata.counting import count_elements  # noqa: E402
-from greenload.profiling.tfdata.graph import Node, walk  # noqa: E402
+from greenload.profiling.tfdata.graph import Node  # noqa: E402
 from greenload.profiling.tfdata.names import installed, lambda_text  # noqa: E402
 from greenload.profiling.tfdata.rebuild import Builder  # noqa: E402
+from greenload.profiling.tfdata.walk import walk  # noqa: E402
 from greenload.report.costs import ReportStep  # noqa: E402
 
 Range = tf.data.Dataset.range

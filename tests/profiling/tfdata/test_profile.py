@@ -18,8 +18,8 @@ from greenload.cli import main
 from greenload.energy.attribution.observation import ITERATOR_START
 from greenload.profiling.tfdata import guard, profile
 from greenload.profiling.tfdata.counting import count_elements
-from greenload.profiling.tfdata.graph import walk
 from greenload.profiling.tfdata.rebuild import Builder
+from greenload.profiling.tfdata.walk import walk
 from greenload.report.terminal import report_text
 from greenload.report.validation import validate
 

@@ -12,8 +12,9 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
-from greenload.profiling.tfdata.graph import Node, walk  # noqa: E402
+from greenload.profiling.tfdata.graph import Node  # noqa: E402
 from greenload.profiling.tfdata.rebuild import Builder  # noqa: E402
+from greenload.profiling.tfdata.walk import walk  # noqa: E402
 
 Range = tf.data.Dataset.range
 

@@ -16,8 +16,8 @@ from scipy import stats
 
 tf = pytest.importorskip("tensorflow")
 
-from greenload.profiling.tfdata.graph import walk  # noqa: E402
 from greenload.profiling.tfdata.remarks import drawn_while_traced, remarks  # noqa: E402
+from greenload.profiling.tfdata.walk import walk  # noqa: E402
 
 Range = tf.data.Dataset.range
 rng = np.random.default_rng(1)

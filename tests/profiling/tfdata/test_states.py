@@ -15,8 +15,8 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 
 import greenload as gl  # noqa: E402
-from greenload.profiling.tfdata.graph import walk  # noqa: E402
 from greenload.profiling.tfdata.states import states_kept  # noqa: E402
+from greenload.profiling.tfdata.walk import walk  # noqa: E402
 from greenload.system.random_states import random_states_kept  # noqa: E402
 
 Range = tf.data.Dataset.range

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from greenload.profiling.tfdata.caches import Stores, snapshot_there
-from greenload.profiling.tfdata.graph import walk
+from greenload.profiling.tfdata.walk import walk
 from greenload.report.costs import CacheState
 
 tf = pytest.importorskip("tensorflow")

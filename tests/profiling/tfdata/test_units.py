@@ -12,9 +12,9 @@ import pytest
 import greenload as gl
 from greenload.backends.dali import plugin
 from greenload.profiling.tfdata.counting import count_elements
-from greenload.profiling.tfdata.graph import walk
 from greenload.profiling.tfdata.rebuild import Builder
 from greenload.profiling.tfdata.units import ranks, sample_unit
+from greenload.profiling.tfdata.walk import walk
 
 tf = pytest.importorskip("tensorflow")
 

@@ -51,6 +51,28 @@ void scale_values(const T* from, float* to, int64_t begin, int64_t end, const fl
   }
 }
 
+// In float64, rounded once.
+template <class Before, class After>
+void convert(const Image& in, const Image& out, const std::vector<double>& scales, const std::vector<double>& offsets) {
+  const int64_t period = static_cast<int64_t>(scales.size());
+  for (int64_t y = 0; y < in.height; y++) {
+    const auto* from = reinterpret_cast<const typename Before::Value*>(in.row(y));
+    auto* to = reinterpret_cast<typename After::Value*>(out.row(y));
+    if (period == 1) {
+      const double scale = scales[0], offset = offsets[0];
+      for (int64_t i = 0; i < in.row_values(); i++) {
+        to[i] = After::write(Before::read(from[i]) * scale + offset);
+      }
+      continue;
+    }
+    for (int64_t x = 0; x < in.width; x++, from += period, to += period) {
+      for (int64_t c = 0; c < period; c++) {
+        to[c] = After::write(Before::read(from[c]) * scales[c] + offsets[c]);
+      }
+    }
+  }
+}
+
 }  // namespace
 
 Affine::Affine(const double* numbers, int count, int32_t dtype_in, int32_t dtype_out)
@@ -113,12 +135,9 @@ void Affine::apply(const Image& in, const Image& out) const {
   if (!row_scales_.empty()) {
     return in_float32(in, out);
   }
-  for (int64_t y = 0; y < in.height; y++) {
-    for (int64_t i = 0; i < in.row_values(); i++) {
-      const int c = channels == 1 ? 0 : static_cast<int>(i % channels);
-      write_value(out.row(y), i, dtype_out_, read_value(in.row(y), i, dtype_in_) * scales_[c] + offsets_[c]);
-    }
-  }
+  by_dtype(dtype_in_, [&](auto before) {
+    by_dtype(dtype_out_, [&](auto after) { convert<decltype(before), decltype(after)>(in, out, scales_, offsets_); });
+  });
 }
 
 }  // namespace greenload

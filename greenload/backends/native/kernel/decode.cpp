@@ -131,7 +131,7 @@ bool JpegDecoder::exact_in_parts() const {
   return components[0].h_samp_factor <= 2 && components[0].v_samp_factor <= 2;
 }
 
-Image JpegDecoder::decode(const uint8_t* file, size_t length, const Window* window, Buffer& memory, uint8_t* out,
+Image JpegDecoder::decode(const uint8_t* file, size_t length, const Choose& choose, Buffer& memory, uint8_t* out,
                           int64_t out_bytes) {
   struct Stopped {  // however this ends
     JpegDecoder* decoder;
@@ -141,7 +141,7 @@ Image JpegDecoder::decode(const uint8_t* file, size_t length, const Window* wind
     fail(GL_BAD_FILE, "%s", errors_.reason);
   }
   const int64_t height = info_.output_height, width = info_.output_width;
-  const Window wanted = window ? *window : Window{0, 0, height, width};
+  const Window wanted = choose(height, width);
   check_window(wanted, height, width);
   const bool parts = exact_in_parts();
   JDIMENSION left = 0, columns = static_cast<JDIMENSION>(width);
@@ -201,7 +201,7 @@ int64_t ppm_number(const uint8_t* file, size_t length, size_t* at) {
 
 }  // namespace
 
-Image decode_ppm(const uint8_t* file, size_t length, const Window* window) {
+Image decode_ppm(const uint8_t* file, size_t length, const Choose& choose) {
   size_t at = 2;
   const int64_t width = ppm_number(file, length, &at), height = ppm_number(file, length, &at);
   const int64_t largest = ppm_number(file, length, &at);
@@ -216,13 +216,11 @@ Image decode_ppm(const uint8_t* file, size_t length, const Window* window) {
   Image image = dense(const_cast<uint8_t*>(file) + at, height, width, 3, GL_UINT8);
   image.end = file + length;
   image.writable = false;
-  if (!window) {
-    return image;
-  }
-  check_window(*window, height, width);
-  image.data += window->top * image.stride + window->left * 3;
-  image.height = window->height;
-  image.width = window->width;
+  const Window window = choose(height, width);
+  check_window(window, height, width);
+  image.data += window.top * image.stride + window.left * 3;
+  image.height = window.height;
+  image.width = window.width;
   return image;
 }
 

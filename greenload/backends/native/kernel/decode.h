@@ -2,6 +2,7 @@
 #pragma once
 #include <csetjmp>
 #include <cstdio>
+#include <functional>
 
 #include <jpeglib.h>
 
@@ -10,6 +11,9 @@
 
 namespace greenload {
 
+// What is to be decoded of an image of a height and width.
+using Choose = std::function<Window(int64_t, int64_t)>;
+
 class JpegDecoder {
  public:
   JpegDecoder();
@@ -17,9 +21,9 @@ class JpegDecoder {
   JpegDecoder(const JpegDecoder&) = delete;
   JpegDecoder& operator=(const JpegDecoder&) = delete;
 
-  // The pixels of a JPEG, or of a window of them: the same as of the whole, cut out. They lie in `memory`, or in `out`
-  // where it isn't null and the whole is decoded: it takes `out_bytes`.
-  Image decode(const uint8_t* file, size_t length, const Window* window, Buffer& memory, uint8_t* out,
+  // The pixels of a JPEG in a window: the same as of the whole, cut out. They lie in `memory`, or in `out` where it
+  // isn't null and whole rows are decoded: it takes `out_bytes`.
+  Image decode(const uint8_t* file, size_t length, const Choose& choose, Buffer& memory, uint8_t* out,
                int64_t out_bytes);
 
  private:
@@ -46,8 +50,8 @@ class JpegDecoder {
   Errors errors_;
 };
 
-// The pixels of "P6" with 255 as its largest value, or of a window of them: a view of the file.
-Image decode_ppm(const uint8_t* file, size_t length, const Window* window);
+// The pixels of "P6" with 255 as its largest value, in a window: a view of the file.
+Image decode_ppm(const uint8_t* file, size_t length, const Choose& choose);
 
 // Throws unless a window lies inside.
 void check_window(const Window& window, int64_t height, int64_t width);

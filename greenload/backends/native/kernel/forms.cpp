@@ -12,6 +12,8 @@ namespace greenload {
 
 namespace {
 
+Window whole(int64_t height, int64_t width) { return {0, 0, height, width}; }
+
 bool is_ppm(const uint8_t* file, int64_t length) { return length > 2 && file[0] == 'P' && file[1] == '6'; }
 
 gl_header header_of(const uint8_t* file, int64_t length) { return probe(file, length, false, INT64_MAX); }
@@ -38,7 +40,7 @@ constexpr int64_t kTelling = 4096;  // pixels of which one image tells of its ki
 
 bool same_pixels(const uint8_t* file, int64_t length, const Planes& planes) {
   Decoder jpeg;
-  const Image expected = jpeg.decode(file, length, nullptr, nullptr, 0);
+  const Image expected = jpeg.decode(file, length, whole, nullptr, 0);
   Buffer memory;
   PlanesDecoder decoder;
   const Image made = decoder.decode(planes, {0, 0, planes.height, planes.width}, memory, nullptr);
@@ -96,7 +98,7 @@ int64_t to_segments(const uint8_t* file, int64_t length, uint8_t* out, int64_t c
 
 int64_t to_pixels(const uint8_t* file, int64_t length, uint8_t* out, int64_t capacity, int64_t* needed) {
   if (is_ppm(file, length)) {
-    decode_ppm(file, static_cast<size_t>(length), nullptr);
+    decode_ppm(file, static_cast<size_t>(length), whole);
     return copied(file, length, out, capacity, needed);
   }
   const gl_header header = are_planes(file, length) ? probe_kept(file, length, INT64_MAX) : header_of(file, length);
@@ -108,7 +110,7 @@ int64_t to_pixels(const uint8_t* file, int64_t length, uint8_t* out, int64_t cap
   }
   memcpy(out, begin, head);
   Decoder decoder;
-  const Image image = decoder.decode(file, length, nullptr, out + head, pixels);
+  const Image image = decoder.decode(file, length, whole, out + head, pixels);
   if (image.data != out + head) {
     memcpy(out + head, image.data, pixels);
   }
@@ -126,7 +128,7 @@ gl_header probe_kept(const uint8_t* file, int64_t length, int64_t max_bytes) {
       height = planes.height;
       width = planes.width;
     } else if (is_ppm(file, length)) {
-      const Image image = decode_ppm(file, static_cast<size_t>(length), nullptr);
+      const Image image = decode_ppm(file, static_cast<size_t>(length), whole);
       height = image.height;
       width = image.width;
     } else {
@@ -158,29 +160,32 @@ int64_t transcode(const uint8_t* file, int64_t length, int32_t form, uint8_t* ou
   fail(GL_BAD_CALL, "no form %d", form);
 }
 
-Image Decoder::decode_planes(const uint8_t* file, int64_t length, const Window* window, uint8_t* out,
+Image Decoder::decode_planes(const uint8_t* file, int64_t length, const Choose& choose, uint8_t* out,
                              int64_t out_bytes) {
   const Planes planes = planes_of(file, length);
-  const Window wanted = window ? *window : Window{0, 0, planes.height, planes.width};
+  const Window window = choose(planes.height, planes.width);
+  check_window(window, planes.height, planes.width);
   // Where it doesn't fit that is said where the result is delivered.
-  const bool direct = out && wanted.height > 0 && wanted.height * wanted.width * 3 == out_bytes;
-  return planes_.decode(planes, wanted, pixels_, direct ? out : nullptr);
+  const bool direct = out && window.height * window.width * 3 == out_bytes;
+  return planes_.decode(planes, window, pixels_, direct ? out : nullptr);
 }
 
-Image Decoder::decode(const uint8_t* file, int64_t length, const Window* window, uint8_t* out, int64_t out_bytes) {
+Image Decoder::decode(const uint8_t* file, int64_t length, const Choose& choose, uint8_t* out, int64_t out_bytes) {
   const size_t size = static_cast<size_t>(length);
   if (are_planes(file, length)) {
-    return decode_planes(file, length, window, out, out_bytes);
+    return decode_planes(file, length, choose, out, out_bytes);
   }
   if (is_ppm(file, length)) {
-    return decode_ppm(file, size, window);
+    return decode_ppm(file, size, choose);
   }
-  if (!window || !segments_.read(file, size)) {
-    return jpeg_.decode(file, size, window, pixels_, out, out_bytes);
+  if (!segments_.read(file, size)) {
+    return jpeg_.decode(file, size, choose, pixels_, out, out_bytes);
   }
-  check_window(*window, segments_.height(), segments_.width());
-  const Segments::Cut cut = segments_.cut(*window, cut_);
-  return jpeg_.decode(cut.file, cut.length, &cut.window, pixels_, out, out_bytes);
+  const Window window = choose(segments_.height(), segments_.width());
+  check_window(window, segments_.height(), segments_.width());
+  const Segments::Cut cut = segments_.cut(window, cut_);
+  return jpeg_.decode(
+      cut.file, cut.length, [&](int64_t, int64_t) { return cut.window; }, pixels_, out, out_bytes);
 }
 
 void Decoder::trim(size_t limit) {

@@ -13,13 +13,13 @@ namespace greenload {
 // Decodes every form, telling them by their first bytes.
 class Decoder {
  public:
-  // The pixels in a window, or all: the same as of the whole, cut out. They lie in the file, in memory of this, or in
-  // `out` where it isn't null and takes them: `out_bytes`.
-  Image decode(const uint8_t* file, int64_t length, const Window* window, uint8_t* out, int64_t out_bytes);
+  // The pixels in a window: the same as of the whole, cut out. They lie in the file, in memory of this, or in `out`
+  // where it isn't null and takes them: `out_bytes`.
+  Image decode(const uint8_t* file, int64_t length, const Choose& choose, uint8_t* out, int64_t out_bytes);
   void trim(size_t limit);
 
  private:
-  Image decode_planes(const uint8_t* file, int64_t length, const Window* window, uint8_t* out, int64_t out_bytes);
+  Image decode_planes(const uint8_t* file, int64_t length, const Choose& choose, uint8_t* out, int64_t out_bytes);
 
   JpegDecoder jpeg_;
   PlanesDecoder planes_;

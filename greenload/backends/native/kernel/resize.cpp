@@ -15,37 +15,34 @@ int64_t with_slack(int64_t bytes) { return (bytes + static_cast<int64_t>(kSlack)
 
 }  // namespace
 
-bool Resizer::Made::operator==(const Made& other) const {
-  return height == other.height && width == other.width && rows == other.rows && columns == other.columns &&
-         channels == other.channels && antialias == other.antialias && mirrored == other.mirrored;
-}
-
 bool has_slack(const Image& image, int64_t y) {
   return image.end - image.row(y) >= image.row_bytes() + static_cast<int64_t>(kSlack);
 }
 
-void Resizer::resize(const Image& in, int64_t height, int64_t width, bool antialias, bool mirrored, uint8_t* out) {
-  down_.set(in.height, height, antialias);
-  across_.set(in.width, width, antialias);
+void Resizer::resize(const Image& in, const Resampling& wanted, uint8_t* out) {
+  down_.set(wanted.down);
+  across_.set(wanted.across);
   if (in.dtype == GL_FLOAT32) {
-    return exact<float>(in, mirrored, out);
+    return exact<float>(in, wanted.mirrored, out);
   }
-  if (down_.taps > kMostTaps || across_.taps > kMostTaps) {
-    return exact<uint8_t>(in, mirrored, out);
+  // Decided by the whole resize, so that a window's pixels are the whole's.
+  if (std::max(wanted.down.most_taps(), wanted.across.most_taps()) > kMostTaps) {
+    return exact<uint8_t>(in, wanted.mirrored, out);
   }
-  fixed(in, mirrored, out);
+  const bool same = made_channels_ == in.channels && made_.mirrored == wanted.mirrored && made_.down == wanted.down &&
+                    made_.across == wanted.across;
+  if (!same) {
+    made_channels_ = 0;
+    q14_down_.set(down_, 2);
+    q14_across_.set(across_, wanted.across.wide() ? 4 : 2);
+    columns_.set(q14_across_, in.channels, wanted.mirrored, in.channels == 3);
+    made_ = wanted;
+    made_channels_ = in.channels;
+  }
+  fixed(in, out);
 }
 
-void Resizer::fixed(const Image& in, bool mirrored, uint8_t* out) {
-  Made made{in.height, in.width, down_.out, across_.out, in.channels, down_.antialias, mirrored};
-  made.antialias = down_.antialias || across_.antialias;
-  if (!(made == made_)) {
-    made_ = Made();
-    q14_down_.set(down_, 2);
-    q14_across_.set(across_, across_.antialias ? 4 : 2);
-    columns_.set(q14_across_, in.channels, mirrored, in.channels == 3);
-    made_ = made;
-  }
+void Resizer::fixed(const Image& in, uint8_t* out) {
   // Rows that end too near the end of readable memory are copied.
   copied_from_ = in.height;
   while (copied_from_ > 0 && !has_slack(in, copied_from_ - 1)) {
@@ -58,7 +55,7 @@ void Resizer::fixed(const Image& in, bool mirrored, uint8_t* out) {
       memcpy(copies + pitch * (y - copied_from_), in.row(y), in.row_bytes());
     }
   }
-  in.height > down_.out ? down_first(in, out) : across_first(in, out);
+  down_.span.in > down_.span.out ? down_first(in, out) : across_first(in, out);
 }
 
 const uint8_t* Resizer::readable(const Image& in, int64_t y) {
@@ -85,11 +82,11 @@ int Resizer::weights_of(int64_t o, const int16_t** weights, int64_t* rows) const
 void Resizer::down_first(const Image& in, uint8_t* out) {
   const RowLoops& loops = row_loops(in.channels);
   int16_t* blended = line_.of<int16_t>(in.row_values());
-  const int64_t values = across_.out * in.channels;
+  const int64_t values = across_.span.count * in.channels;
   uint8_t* last = sums_.bytes(values);
   const uint8_t* rows[kMostTaps];
   int64_t numbers[kMostTaps];
-  for (int64_t o = 0; o < down_.out; o++) {
+  for (int64_t o = 0; o < down_.span.count; o++) {
     const int16_t* weights;
     int pairs = weights_of(o, &weights, numbers);
     for (int t = 0; t < 2 * pairs; t++) {
@@ -97,7 +94,7 @@ void Resizer::down_first(const Image& in, uint8_t* out) {
     }
     loops.down_bytes(rows, weights, pairs, blended, in.row_values());
     // A few bytes more may be written, over the next row; of the last there is none.
-    bool spare = o + 1 < down_.out && across_.out % 4 == 0;
+    bool spare = o + 1 < down_.span.count && across_.span.count % 4 == 0;
     loops.across_q7(blended, spare ? out + o * values : last, columns_);
     if (!spare) {
       memcpy(out + o * values, last, values);
@@ -108,13 +105,13 @@ void Resizer::down_first(const Image& in, uint8_t* out) {
 // As many rows out as in, or more: each row of the image is resampled once, and kept for as long as rows need it.
 void Resizer::across_first(const Image& in, uint8_t* out) {
   const RowLoops& loops = row_loops(in.channels);
-  const int64_t values = across_.out * in.channels, pitch = with_slack(values * 2) / 2;
+  const int64_t values = across_.span.count * in.channels, pitch = with_slack(values * 2) / 2;
   const int64_t slots = q14_down_.taps + 2;
   int16_t* ring = ring_.of<int16_t>(pitch * slots);
   held_.assign(slots, -1);
   const int16_t* rows[kMostTaps];
   int64_t numbers[kMostTaps];
-  for (int64_t o = 0; o < down_.out; o++) {
+  for (int64_t o = 0; o < down_.span.count; o++) {
     const int16_t* weights;
     int pairs = weights_of(o, &weights, numbers);
     for (int t = 0; t < 2 * pairs; t++) {
@@ -135,7 +132,7 @@ template <class T>
 void Resizer::exact(const Image& in, bool mirrored, uint8_t* out) {
   const int64_t values = in.row_values(), channels = in.channels;
   double* sums = sums_.of<double>(values);
-  for (int64_t o = 0; o < down_.out; o++) {
+  for (int64_t o = 0; o < down_.span.count; o++) {
     const double* weights = &down_.weights[o * down_.taps];
     std::fill(sums, sums + values, 0.0);
     for (int t = 0; t < down_.taps; t++) {
@@ -148,9 +145,9 @@ void Resizer::exact(const Image& in, bool mirrored, uint8_t* out) {
         sums[i] += weight * row[i];
       }
     }
-    T* result = reinterpret_cast<T*>(out) + o * across_.out * channels;
-    for (int64_t x = 0; x < across_.out; x++) {
-      const int64_t from = mirrored ? across_.out - 1 - x : x;
+    T* result = reinterpret_cast<T*>(out) + o * across_.span.count * channels;
+    for (int64_t x = 0; x < across_.span.count; x++) {
+      const int64_t from = mirrored ? across_.span.count - 1 - x : x;
       const double* own = &across_.weights[from * across_.taps];
       const double* pixel = sums + across_.start[from] * channels;
       for (int64_t c = 0; c < channels; c++) {

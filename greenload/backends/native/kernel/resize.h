@@ -7,15 +7,27 @@
 
 namespace greenload {
 
+// A resize, or a window of its result from as much of an image as that window needs.
+struct Resampling {
+  Span down, across;
+  bool mirrored = false;  // left and right exchanged in the result
+
+  // The part of the whole image that it reads.
+  Window reads() const {
+    return {down.begin(), across.begin(), down.end() - down.begin(), across.end() - across.begin()};
+  }
+};
+
 class Resizer {
  public:
-  // `out` [height, width] without gaps, of the image's dtype. `mirrored`: left and right exchanged too.
-  void resize(const Image& in, int64_t height, int64_t width, bool antialias, bool mirrored, uint8_t* out);
+  // `in` begins at the origins of `wanted`. `out` takes its counts of rows and columns, without gaps, of the image's
+  // dtype. Whether a window or the whole is asked for, and of how much, pixels are the same.
+  void resize(const Image& in, const Resampling& wanted, uint8_t* out);
   // Gives back memory above a limit.
   void trim(size_t limit);
 
  private:
-  void fixed(const Image& in, bool mirrored, uint8_t* out);
+  void fixed(const Image& in, uint8_t* out);
   void down_first(const Image& in, uint8_t* out);
   void across_first(const Image& in, uint8_t* out);
   template <class T>
@@ -27,12 +39,8 @@ class Resizer {
   Q14Axis q14_down_, q14_across_;
   Columns columns_;
   // What columns_ and the Q14 axes were made from.
-  struct Made {
-    int64_t height = 0, width = 0, rows = 0, columns = 0;
-    int channels = 0;
-    bool antialias = false, mirrored = false;
-    bool operator==(const Made&) const;
-  } made_;
+  Resampling made_;
+  int made_channels_ = 0;
   Buffer ring_, line_, copies_, sums_;
   std::vector<int64_t> held_;  // the row in each slot of the ring
   int64_t copied_from_ = 0;    // rows from here on are read from copies_

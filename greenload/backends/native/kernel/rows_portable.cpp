@@ -123,7 +123,7 @@ bool uses_avx2() {
 }
 
 void Columns::set(const Q14Axis& axis, int channels_, bool mirrored, bool vectors) {
-  out = axis.out;
+  out = axis.count;
   channels = channels_;
   taps = axis.taps;
   const int64_t filled = (out + 3) / 4 * 4;

@@ -42,14 +42,16 @@ class Run {
       take(input, size);
     }
     for (size_t k = first; k < steps_.size(); k++) {
-      if (k == skipped_ || idle(k)) {
+      if (idle(k)) {
         continue;
       }
       const int64_t before = image_.bytes();
-      step(k);
+      const size_t last = step(k);
       scratch_.tally.note(k, before, image_.bytes());
-      if (done_with_ == k) {
-        scratch_.tally.note(skipped_, 0, 0);
+      while (k < last) {  // what it has done as well costs nothing
+        if (!idle(++k)) {
+          scratch_.tally.note(k, 0, 0);
+        }
       }
     }
     deliver();
@@ -144,28 +146,49 @@ class Run {
     if (part) {
       window = window_of(params(0));
     }
-    image_ = scratch_.decoder.decode(file, length, part ? &window : nullptr, is_last(0) ? out_ : nullptr, out_bytes_);
+    auto choose = [&](int64_t height, int64_t width) {
+      return needed(part ? window : Window{0, 0, height, width}, height, width);
+    };
+    image_ = scratch_.decoder.decode(file, length, choose, is_last(0) ? out_ : nullptr, out_bytes_);
     scratch_.tally.note(0, length, image_.bytes());
   }
 
-  void step(size_t k) {
+  // Of what is to be decoded as much as what follows needs: a resize may be followed by a crop.
+  Window needed(const Window& window, int64_t height, int64_t width) {
+    check_window(window, height, width);
+    const size_t after = next(0);
+    if (after == steps_.size() || steps_[after].given.op != GL_RESIZE) {
+      return window;
+    }
+    source_ = {0, 0, window.height, window.width};
+    size_t last;
+    const Window read = resampling(after, &last).reads();
+    source_.top = read.top;
+    source_.left = read.left;
+    return {window.top + read.top, window.left + read.left, read.height, read.width};
+  }
+
+  // Does a step; which is the last that it did.
+  size_t step(size_t k) {
     const Step& step = steps_[k];
     switch (step.given.op) {
-      case GL_TURN: return turn(k);
-      case GL_CROP: return crop(window_of(params(k)));
-      case GL_PAD: return pad(k);
       case GL_RESIZE: return resize(k);
-      case GL_FLIP: return flip(k);
-      case GL_ERASE: return erase(k);
-      case GL_WARP: return replace(k, [&](uint8_t* to) { warp(image_, params(k), in_dtype(step.numbers[0]), to); });
+      case GL_TURN: turn(k); break;
+      case GL_CROP: crop(window_of(params(k))); break;
+      case GL_PAD: pad(k); break;
+      case GL_FLIP: flip(k); break;
+      case GL_ERASE: erase(k); break;
+      case GL_WARP: replace(k, [&](uint8_t* to) { warp(image_, params(k), in_dtype(step.numbers[0]), to); }); break;
       case GL_BLUR:
-        return replace(k, [&](uint8_t* to) {
+        replace(k, [&](uint8_t* to) {
           scratch_.blur.apply(image_, params(k)[0], step.given.height, step.given.width, to);
         });
-      case GL_COLOR: return change(k, [&](const Image& to) { recolor(image_, params(k), to); });
-      case GL_LOOKUP: return change(k, [&](const Image& to) { look_up(image_, step.table.data(), to); });
-      case GL_AFFINE: return affine(k);
+        break;
+      case GL_COLOR: change(k, [&](const Image& to) { recolor(image_, params(k), to); }); break;
+      case GL_LOOKUP: change(k, [&](const Image& to) { look_up(image_, step.table.data(), to); }); break;
+      case GL_AFFINE: affine(k); break;
     }
+    return k;
   }
 
   // Steps of which each pixel depends on several.
@@ -223,20 +246,50 @@ class Run {
     image_ = result;
   }
 
-  // A flip right before it or right behind it costs nothing: columns are resampled from right to left.
-  void resize(size_t k) {
+  // A resize with the flips and crops around it, which cost nothing: columns are resampled from right to left, and only
+  // the window's pixels are. `last` becomes the last step that it does.
+  Resampling resampling(size_t k, size_t* last) const {
     const Window size = size_after(k, params(k));
-    const size_t after = next(k);
-    bool mirrored = mirrored_;
-    if (after < steps_.size() && is_mirror(after)) {
-      mirrored = !mirrored;
-      skipped_ = after;
-      done_with_ = k;
+    if (size.height < 1 || size.width < 1 || size.height > kMostBytes / size.width) {
+      fail(GL_BAD_CALL, "a resize to %lld × %lld pixels", static_cast<long long>(size.height),
+           static_cast<long long>(size.width));
     }
-    Image result = target(k, size.height, size.width, image_.dtype);
-    scratch_.resizer.resize(image_, size.height, size.width, steps_[k].flag(GL_ANTIALIAS), mirrored, result.data);
-    mirrored_ = false;
+    Window part = size;
+    bool mirrored = mirrored_;
+    *last = k;
+    for (size_t j = next(k); j < steps_.size(); j = next(j)) {
+      if (is_mirror(j)) {
+        mirrored = !mirrored;
+      } else if (steps_[j].given.op == GL_CROP) {
+        const Window window = window_of(params(j));
+        check_window(window, part.height, part.width);
+        part.left += mirrored ? part.width - window.left - window.width : window.left;
+        part.top += window.top;
+        part.height = window.height;
+        part.width = window.width;
+      } else {
+        break;
+      }
+      *last = j;
+    }
+    const bool antialias = steps_[k].flag(GL_ANTIALIAS);
+    return {{source_.height, size.height, part.top, part.height, source_.top, antialias},
+            {source_.width, size.width, part.left, part.width, source_.left, antialias},
+            mirrored};
+  }
+
+  size_t resize(size_t k) {
+    if (!source_.height) {
+      source_ = {0, 0, image_.height, image_.width};
+    }
+    size_t last;
+    const Resampling wanted = resampling(k, &last);
+    Image result = target(last, wanted.down.count, wanted.across.count, image_.dtype);
+    scratch_.resizer.resize(image_, wanted, result.data);
     image_ = result;
+    mirrored_ = false;
+    source_ = Window();
+    return last;
   }
 
   bool is_mirror(size_t k) const { return steps_[k].given.op == GL_FLIP && !steps_[k].flag(GL_VERTICAL); }
@@ -300,9 +353,9 @@ class Run {
   uint8_t* out_;
   int64_t out_bytes_;
   Image image_;
-  bool second_ = false;                               // which scratch buffer the last result is in
-  bool mirrored_ = false;                             // the next resize has to
-  size_t skipped_ = SIZE_MAX, done_with_ = SIZE_MAX;  // a flip, and the resize that has done it
+  bool second_ = false;    // which scratch buffer the last result is in
+  bool mirrored_ = false;  // the next resize has to
+  Window source_ = {};     // for the next resize: how large its image is as a whole, and where what was decoded begins
 };
 
 }  // namespace

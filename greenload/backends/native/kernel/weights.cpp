@@ -7,66 +7,84 @@ namespace greenload {
 
 namespace {
 
-void bilinear(Axis& axis, double scale) {
+double scale_of(const Span& span) { return static_cast<double>(span.in) / static_cast<double>(span.out); }
+
+int64_t clamped(double place, const Span& span) {
+  return std::clamp<int64_t>(static_cast<int64_t>(std::floor(place)), 0, span.in - 1);
+}
+
+// The first and the last input that an output may read.
+int64_t first_of(const Span& span, int64_t o) {
+  const double centre = (o + 0.5) * scale_of(span);
+  return clamped(span.wide() ? centre - scale_of(span) - 0.5 : centre - 0.5, span);
+}
+
+int64_t last_of(const Span& span, int64_t o) {
+  const double centre = (o + 0.5) * scale_of(span);
+  return clamped(span.wide() ? std::ceil(centre + scale_of(span) - 0.5) : std::floor(centre - 0.5) + 1.0, span);
+}
+
+void bilinear(Axis& axis) {
+  const Span& span = axis.span;
   axis.taps = 2;
-  axis.weights.assign(axis.out * 2, 0.0);
-  for (int64_t o = 0; o < axis.out; o++) {
-    double place = (o + 0.5) * scale - 0.5, left = std::floor(place), fraction = place - left;
-    int64_t first = std::clamp<int64_t>(static_cast<int64_t>(left), 0, axis.in - 1);
-    int64_t second = std::clamp<int64_t>(static_cast<int64_t>(left) + 1, 0, axis.in - 1);
-    axis.start[o] = first;
-    // Beyond the border the outermost pixel is repeated.
-    axis.weights[o * 2] = first == second ? 1.0 : 1.0 - fraction;
-    axis.weights[o * 2 + 1] = first == second ? 0.0 : fraction;
+  axis.weights.assign(span.count * 2, 0.0);
+  for (int64_t i = 0; i < span.count; i++) {
+    const int64_t o = span.first + i, first = first_of(span, o);
+    const double place = (o + 0.5) * scale_of(span) - 0.5, fraction = place - std::floor(place);
+    const bool repeated = first == last_of(span, o);  // beyond the border the outermost pixel is
+    axis.start[i] = first - span.origin;
+    axis.weights[i * 2] = repeated ? 1.0 : 1.0 - fraction;
+    axis.weights[i * 2 + 1] = repeated ? 0.0 : fraction;
   }
 }
 
-void triangles(Axis& axis, double scale) {
-  const double support = std::max(scale, 1.0);
-  std::vector<int64_t> stop(axis.out);
-  auto weight = [&](int64_t o, int64_t i) { return 1.0 - std::fabs(i + 0.5 - (o + 0.5) * scale) / support; };
+void triangles(Axis& axis) {
+  const Span& span = axis.span;
+  const double scale = scale_of(span);
+  std::vector<int64_t> begins(span.count), ends(span.count);
+  auto weight = [&](int64_t o, int64_t i) { return 1.0 - std::fabs(i + 0.5 - (o + 0.5) * scale) / scale; };
   axis.taps = 1;
-  for (int64_t o = 0; o < axis.out; o++) {
-    double centre = (o + 0.5) * scale;
-    int64_t first = std::max<int64_t>(0, static_cast<int64_t>(std::floor(centre - support - 0.5)));
-    int64_t last = std::min<int64_t>(axis.in - 1, static_cast<int64_t>(std::ceil(centre + support - 0.5)));
+  for (int64_t i = 0; i < span.count; i++) {
+    const int64_t o = span.first + i;
+    int64_t first = first_of(span, o), last = last_of(span, o);
     while (first < last && weight(o, first) <= 0) {
       first++;
     }
     while (first < last && weight(o, last) <= 0) {
       last--;
     }
-    axis.start[o] = first;
-    stop[o] = last + 1;
+    begins[i] = first;
+    ends[i] = last + 1;
+    axis.start[i] = first - span.origin;
     axis.taps = std::max(axis.taps, static_cast<int>(last - first + 1));
   }
-  axis.weights.assign(axis.out * axis.taps, 0.0);
-  for (int64_t o = 0; o < axis.out; o++) {
-    double* row = &axis.weights[o * axis.taps];
-    int count = static_cast<int>(stop[o] - axis.start[o]);
+  axis.weights.assign(span.count * axis.taps, 0.0);
+  for (int64_t i = 0; i < span.count; i++) {
+    double* row = &axis.weights[i * axis.taps];
+    const int64_t own = ends[i] - begins[i];
     double sum = 0.0;
-    for (int i = 0; i < count; i++) {
-      sum += row[i] = std::max(0.0, weight(o, axis.start[o] + i));
+    for (int64_t t = 0; t < own; t++) {
+      sum += row[t] = std::max(0.0, weight(span.first + i, begins[i] + t));
     }
-    for (int i = 0; i < count; i++) {
-      row[i] /= sum;
+    for (int64_t t = 0; t < own; t++) {
+      row[t] /= sum;
     }
   }
 }
 
 }  // namespace
 
-void Axis::set(int64_t in_, int64_t out_, bool antialias_) {
-  antialias_ = antialias_ && in_ > out_;  // where an image doesn't shrink both filters are the same
-  if (in == in_ && out == out_ && antialias == antialias_) {
+int64_t Span::begin() const { return first_of(*this, first); }
+
+int64_t Span::end() const { return last_of(*this, first + count - 1) + 1; }
+
+void Axis::set(const Span& wanted) {
+  if (span == wanted) {
     return;
   }
-  in = in_;
-  out = out_;
-  antialias = antialias_;
-  start.resize(out);
-  const double scale = static_cast<double>(in) / static_cast<double>(out);
-  antialias ? triangles(*this, scale) : bilinear(*this, scale);
+  span = wanted;
+  start.resize(span.count);
+  span.wide() ? triangles(*this) : bilinear(*this);
 }
 
 void quantise(const double* weights, int count, int16_t* q14) {
@@ -82,11 +100,11 @@ void quantise(const double* weights, int count, int16_t* q14) {
 }
 
 void Q14Axis::set(const Axis& axis, int multiple) {
-  out = axis.out;
+  count = axis.span.count;
   taps = (axis.taps + multiple - 1) / multiple * multiple;
-  start.resize(out);
-  weights.assign(out * taps, 0);
-  for (int64_t o = 0; o < out; o++) {
+  start.resize(count);
+  weights.assign(count * taps, 0);
+  for (int64_t o = 0; o < count; o++) {
     int16_t* row = &weights[o * taps];
     quantise(&axis.weights[o * axis.taps], axis.taps, row);
     start[o] = static_cast<int32_t>(axis.start[o]);

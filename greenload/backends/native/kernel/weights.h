@@ -12,22 +12,42 @@ constexpr int kQ7Bits = 7;
 // 32 of them by a quarter of a level.
 constexpr int kMostTaps = 32;
 
-struct Axis {
+// One axis of a resize from `in` pixels to `out`, of which those from `first` on, `count` of them, are wanted, and of
+// which the input is there from `origin` on.
+struct Span {
   int64_t in = 0, out = 0;
+  int64_t first = 0, count = 0;
+  int64_t origin = 0;
   bool antialias = false;
-  int taps = 0;                 // of each output; those past its own count are 0
-  std::vector<int64_t> start;   // [out], the first input
-  std::vector<double> weights;  // [out, taps]
+
+  // Where the filter is wider than a pixel: where an image doesn't shrink, the two kinds are the same.
+  bool wide() const { return antialias && in > out; }
+  // Of any output, whether wanted or not.
+  double most_taps() const { return wide() ? 2.0 * static_cast<double>(in) / static_cast<double>(out) + 1.0 : 2.0; }
+  // The first input that is read, and the one behind the last.
+  int64_t begin() const;
+  int64_t end() const;
+  bool operator==(const Span& other) const {
+    return in == other.in && out == other.out && first == other.first && count == other.count &&
+           origin == other.origin && antialias == other.antialias;
+  }
+};
+
+struct Axis {
+  Span span;
+  int taps = 0;                 // of each output; those past its own number are 0
+  std::vector<int64_t> start;   // [count], the first input, from the origin
+  std::vector<double> weights;  // [count, taps]
 
   // Computed anew only where it differs from the last.
-  void set(int64_t in, int64_t out, bool antialias);
+  void set(const Span& span);
 };
 
 struct Q14Axis {
-  int64_t out = 0;
+  int64_t count = 0;
   int taps = 0;
-  std::vector<int32_t> start;    // [out]
-  std::vector<int16_t> weights;  // [out, taps]; each row sums to kQ14
+  std::vector<int32_t> start;    // [count]
+  std::vector<int16_t> weights;  // [count, taps]; each row sums to kQ14
 
   // Taps are filled up with zeros to a multiple of `multiple`.
   void set(const Axis& axis, int multiple);
