@@ -124,7 +124,7 @@ class KernelMissing(ImportError):
 def why_missing() -> str:
     """Why the kernel can't be used; empty where it can."""
     try:
-        _library()
+        loaded()
     except KernelMissing as error:
         return str(error)
     return ""
@@ -136,7 +136,7 @@ def version() -> str:
     Raises:
         KernelMissing: it can't be loaded.
     """
-    text: bytes = _library().gl_version()
+    text: bytes = loaded().gl_version()
     return text.decode()
 
 
@@ -171,7 +171,7 @@ def probe(files: Sequence[bytes], exif: bool, max_bytes: int, kept: bool = False
     lengths = np.fromiter(map(len, files), np.int64, len(files))
     pointers = _file_pointers(files)
     kinds = _EXIF * exif | _KEPT * kept
-    _library().gl_probe(len(files), pointers, lengths.ctypes, kinds, min(max_bytes, 2**63 - 1), headers.ctypes)
+    loaded().gl_probe(len(files), pointers, lengths.ctypes, kinds, min(max_bytes, 2**63 - 1), headers.ctypes)
     return headers
 
 
@@ -186,7 +186,7 @@ def transcode(file: bytes, form: Form) -> bytes:
     room = len(file) + len(file) // 8 + (1 << 16) if form in (Form.ENCODED, Form.TRANSCODED) else 0
     while True:
         out = np.empty(room, np.uint8)
-        written = _library().gl_transcode(file, len(file), int(form), out.ctypes, room, ctypes.byref(needed), reason)
+        written = loaded().gl_transcode(file, len(file), int(form), out.ctypes, room, ctypes.byref(needed), reason)
         if written < 0:
             raise ValueError(reason.value.decode(errors="replace"))
         if written:
@@ -212,7 +212,7 @@ class Program:
     """
 
     def __init__(self, steps: Sequence[KernelStep], columns: int) -> None:
-        library, reason = _library(), ctypes.create_string_buffer(REASON_BYTES)
+        library, reason = loaded(), ctypes.create_string_buffer(REASON_BYTES)
         self._steps, self._columns = len(steps), columns
         self._encoded = bool(steps) and steps[0].op == Op.DECODE
         given = (_Step * len(steps))(*map(_given, steps))
@@ -252,7 +252,7 @@ class Program:
             pointers = _pointers(images).ctypes
             sizes = _sizes(images)
         places, room = _pointers(outs), _room(outs)
-        failed = _library().gl_run(
+        failed = loaded().gl_run(
             self._handle,
             count,
             pointers,
@@ -270,7 +270,7 @@ class Program:
     def counters(self) -> list[Counter]:
         """What each step has done, and last what whole images took, by the threads' own clocks."""
         numbers = np.zeros((self._steps + 1, 4), np.int64)
-        _library().gl_counters(self._handle, numbers.ctypes)
+        loaded().gl_counters(self._handle, numbers.ctypes)
         return [Counter(*map(int, row)) for row in numbers]
 
     @property
@@ -280,7 +280,12 @@ class Program:
 
 
 @functools.cache
-def _library() -> Any:
+def loaded() -> Any:
+    """The library, with its functions' types.
+
+    Raises:
+        KernelMissing: it can't be loaded.
+    """
     try:
         library = ctypes.CDLL(str(path()))
     except OSError as error:
@@ -295,6 +300,17 @@ def _library() -> Any:
     library.gl_run.argtypes, library.gl_run.restype = [pointer, i64, *[pointer] * 7], i64
     library.gl_transcode.argtypes = [ctypes.c_char_p, i64, i32, pointer, i64, pointer, pointer]
     library.gl_transcode.restype = i64
+    store: dict[str, tuple[list[Any], Any]] = {
+        "open": ([ctypes.c_char_p, ctypes.c_char_p, i64, i64, pointer], pointer),
+        "get": ([pointer, i64, pointer], pointer),
+        "put": ([pointer, i64, ctypes.c_char_p, i64], i32),
+        "flush": ([pointer], None),
+        "close": ([pointer], None),
+        "state": ([pointer, pointer], None),
+    }
+    for name, (takes, gives) in store.items():
+        function = getattr(library, f"gl_store_{name}")
+        function.argtypes, function.restype = takes, gives
     library.gl_counters.argtypes, library.gl_counters.restype = [pointer, pointer], None
     return library
 

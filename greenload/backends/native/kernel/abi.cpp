@@ -13,6 +13,7 @@
 #include "probe.h"
 #include "program.h"
 #include "rows.h"
+#include "store.h"
 
 #define STRING_OF(x) #x
 #define STRING(x) STRING_OF(x)
@@ -29,6 +30,10 @@ using greenload::Scratch;
 
 struct gl_program : Program {
   using Program::Program;
+};
+
+struct gl_store : greenload::Store {
+  using Store::Store;
 };
 
 namespace {
@@ -131,3 +136,29 @@ EXPORT int64_t gl_transcode(const uint8_t* file, int64_t length, int32_t form, u
       guarded(reason, [&] { written = greenload::transcode(file, length, form, out, capacity, needed); });
   return status == GL_OK ? written : -1;
 }
+
+EXPORT gl_store* gl_store_open(const char* folder, const uint8_t* key, int64_t count, int64_t budget, char* reason) {
+  gl_store* store = nullptr;
+  guarded(reason, [&] { store = new gl_store(folder, key, count, budget); });
+  return store;
+}
+
+EXPORT const uint8_t* gl_store_get(gl_store* store, int64_t index, int64_t* length) {
+  const uint8_t* blob = nullptr;
+  guarded(nullptr, [&] { blob = store->get(index, length); });
+  return blob;
+}
+
+EXPORT int32_t gl_store_put(gl_store* store, int64_t index, const uint8_t* blob, int64_t length) {
+  bool kept = false;
+  guarded(nullptr, [&] { kept = store->put(index, blob, length); });
+  return kept;
+}
+
+EXPORT void gl_store_flush(gl_store* store) {
+  guarded(nullptr, [&] { store->flush(); });
+}
+
+EXPORT void gl_store_close(gl_store* store) { delete store; }
+
+EXPORT void gl_store_state(gl_store* store, gl_store_state_t* state) { store->state(state); }

@@ -101,6 +101,39 @@ enum gl_form {
 int64_t gl_transcode(const uint8_t* file, int64_t length, int32_t form, uint8_t* out, int64_t capacity, int64_t* needed,
                      char* reason);
 
+/* A store of blobs by sample index: append-only, in RAM or in a folder; blobs stay where they are until the store is
+   closed, so that readers need no lock and no copy. Safe in threads; a folder is shared by processes. A child process
+   of the one that opened it reads what was there, and adds nothing. */
+typedef struct gl_store gl_store;
+
+/* folder: null for RAM. key: 32 bytes, the fingerprint of source, stages, form and versions: blocks of another key are
+   left alone and not read. count: of samples. budget: the most bytes of blobs, each rounded up to 64 (in RAM, or in the
+   folder over all blocks of this key); 0: no limit. Null where it can't be opened; reason [GL_REASON] says why. Finds
+   what other processes have written, and removes what a writer that was killed left half done. */
+gl_store* gl_store_open(const char* folder, const uint8_t* key, int64_t count, int64_t budget, char* reason);
+
+/* The blob of a sample; null where it isn't kept (yet), or its checksum doesn't hold (counted; it may be put anew). */
+const uint8_t* gl_store_get(gl_store*, int64_t index, int64_t* length);
+
+/* Keeps a copy. 1: kept. 0: not: it is kept already, or the budget is used up, or the disk is full. A block that it
+   fills is written before it returns. */
+int32_t gl_store_put(gl_store*, int64_t index, const uint8_t* blob, int64_t length);
+
+/* Writes the block that is being filled, if there is one, tries those again that could not be written, and takes in
+   what other processes have written since. */
+void gl_store_flush(gl_store*);
+/* Flushes it and gives its memory back: no blob of it may be in use. */
+void gl_store_close(gl_store*);
+
+typedef struct {
+  int64_t kept, bytes;      /* samples; of blobs, each rounded up to 64 */
+  int64_t damaged, refused; /* blobs or blocks found damaged; blobs that weren't kept for want of room */
+  int32_t full;             /* 1: a block could not be written: it is in memory, and no more are kept */
+  char trouble[GL_REASON];  /* what went wrong last; empty: nothing */
+} gl_store_state_t;
+
+void gl_store_state(gl_store*, gl_store_state_t*);
+
 #ifdef __cplusplus
 }
 #endif
