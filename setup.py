@@ -39,6 +39,10 @@ def libjpeg() -> list[str]:
 class BuildKernel(build_ext):
     """Compiles several files at a time."""
 
+    def get_ext_filename(self, fullname: str) -> str:
+        """A name that Python doesn't take for a module's: it would try to import it."""
+        return str(Path(*fullname.split(".")).with_suffix(".native.so"))
+
     def build_extension(self, ext: Extension) -> None:
         """Compile, then link."""
         compile_all = self.compiler.compile

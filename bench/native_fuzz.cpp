@@ -276,7 +276,7 @@ void one_program(Random& random, int64_t* counts) {
   const int64_t channels[] = {1, 3, 3, 3, 4, 7};
   Shape shape = {between(random, 1, 70), between(random, 1, 70), channels[random() % 6],
                  static_cast<int32_t>(random() % 3 ? GL_UINT8 : random() % 5)};
-  const int64_t size[3] = {shape.height, shape.width, shape.channels};
+  int64_t size[3] = {shape.height, shape.width, shape.channels};
   std::vector<uint8_t> image(shape.bytes());
   for (uint8_t& byte : image) {
     byte = static_cast<uint8_t>(random());
@@ -292,6 +292,10 @@ void one_program(Random& random, int64_t* counts) {
   const bool spoilt = random() % 10 == 0;
   if (spoilt) {
     spoil(program.params, random);
+    const int64_t odd[] = {0, -1, INT64_MAX, INT64_MIN, int64_t{1} << 40, int64_t{1} << 31};
+    if (random() % 2) {
+      size[random() % 3] = odd[random() % std::size(odd)];
+    }
   }
   const int32_t status = run(program, image, size, shape.bytes());
   if (status != GL_OK && !spoilt) {

@@ -92,7 +92,7 @@ def test_a_wheel_brings_the_kernel_for_every_version_of_python(wheel: Path, tmp_
         pytest.skip("there is no compiler")
     code = "from greenload.backends.native import library; print(library.path(), library.version())"
     assert python(code, tmp_path, PYTHONPATH=str(wheel)).startswith(
-        str(wheel / "greenload/backends/native/_kernel.abi3.so")
+        str(wheel / "greenload/backends/native/_kernel.native.so")
     )
     tags = next(wheel.glob("*.dist-info/WHEEL")).read_text()
     assert "cp311-abi3" in tags and "Root-Is-Purelib: false" in tags
@@ -217,7 +217,7 @@ def test_setup_builds_the_kernel_anew_when_its_sources_change(
     set_up: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(set_up, "KERNEL", tmp_path)
-    source, built = tmp_path / "kernel" / "a.cpp", tmp_path / "_kernel.abi3.so"
+    source, built = tmp_path / "kernel" / "a.cpp", tmp_path / "_kernel.native.so"
     source.parent.mkdir()
     source.write_text("int a;")
     calls: list[list[str]] = []

@@ -522,6 +522,18 @@ def test_counters_tell_images_bytes_and_time(jpegs: dict[str, bytes]) -> None:
     assert all(step.nanoseconds > 0 for step in (decode, resize, affine))
 
 
+@pytest.mark.parametrize("images", [1, 400])
+def test_counters_of_quick_images_add_up_however_few_a_call(images: int) -> None:
+    steps = [KernelStep(Op.FLIP, column=0), KernelStep(Op.AFFINE, dtype_out="float32", numbers=(1.0, 0.0))]
+    program, batch = Program(steps, 1), np.zeros((images, 32, 32, 3), np.uint8)
+    out = np.empty(batch.shape, np.float32)
+    for _ in range(1600 // images):
+        assert not program.run(batch, np.ones((images, 1)), out)
+    flip, affine, whole = program.counters()
+    assert flip.images == affine.images == whole.images == 1600
+    assert 0.8 <= (flip.nanoseconds + affine.nanoseconds) / whole.nanoseconds <= 1.01
+
+
 def test_the_portable_loops_and_avx2s_give_the_same_bits() -> None:
     if not library.version().endswith("avx2"):
         pytest.skip("this processor has no AVX2")

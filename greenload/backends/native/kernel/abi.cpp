@@ -109,8 +109,10 @@ EXPORT int64_t gl_run(gl_program* program, int64_t count, const void* const* ima
                            static_cast<uint8_t*>(outs[i]), bytes[i]);
     });
     failed += status[i] != GL_OK;
-    if (scratch) {
+    if (scratch && status[i] == GL_OK) {
       scratch->tally.finish_image(bytes_in(program->steps()[0].given, sizes + i * sides), bytes[i]);
+    } else if (scratch) {
+      scratch->tally.finish_image(0, 0);
     }
     if (status[i] == GL_BAD_CALL && scratch) {
       // Memory may have run out half way through a table.

@@ -22,7 +22,7 @@ enum gl_op {
                      [top, left, height, width] in the stored image; the same pixels as a whole decode, cropped */
   GL_TURN = 2,    /* params [orientation]: EXIF 1 … 8, upright afterwards */
   GL_CROP = 3,    /* params [top, left, height, width] */
-  GL_PAD = 4,     /* params [top, left], then [height, width] where the step has no sides; constants `numbers` [fill] */
+  GL_PAD = 4,     /* params [top, left], then [height, width] where the step has no sides; `numbers` [fill] */
   GL_RESIZE = 5,  /* params [height, width] where the step has no sides; GL_ANTIALIAS */
   GL_FLIP = 6,    /* params [0 or 1]; GL_VERTICAL */
   GL_WARP = 7,    /* params [2 × 3 matrix]; `numbers` [fill] */
@@ -57,7 +57,7 @@ gl_program* gl_program_new(const gl_step* steps, int32_t count, int32_t columns,
 void gl_program_free(gl_program*);
 
 typedef struct {
-  int32_t plain;    /* 1: a JPEG that gl_run decodes as every backend would, whole, within the limit; 0: ask elsewhere */
+  int32_t plain; /* 1: a JPEG that gl_run decodes as every backend would, whole, within the limit; 0: ask elsewhere */
   int32_t height, width; /* as stored; 0 where not plain */
 } gl_header;
 
@@ -78,11 +78,12 @@ void gl_probe(int64_t count, const uint8_t* const* files, const int64_t* lengths
 int64_t gl_run(gl_program*, int64_t count, const void* const* images, const int64_t* sizes, const double* params,
                void* const* outs, const int64_t* bytes, int32_t* status, char* reasons);
 
-/* What a step has done so far, in all threads together. */
+/* What a step has done so far, in all threads together: CPU time, and bytes that came and went. What another step does
+   as well (a flip beside a resize, a crop behind one) takes no time. */
 typedef struct { int64_t images, nanoseconds, bytes_in, bytes_out; } gl_counter;
 
-/* Of each step of a program, [count of steps], then one more: the thread's CPU time of whole images, by its own clock,
-   of which the steps' sum should be nearly all. */
+/* Of each step of a program, [count of steps], then one more: whole images, of whose CPU time the steps' sum is nearly
+   all. */
 void gl_counters(gl_program*, gl_counter* counters);
 
 /* What is kept of files between epochs. All forms are bytes that GL_DECODE reads: it tells them by their first bytes. */

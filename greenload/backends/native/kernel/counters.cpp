@@ -13,6 +13,8 @@ constexpr int64_t kBetweenReadings = 1'000'000;
 // Of images that take less than this only one in kSampled is timed: reading the clock takes about 50 ns.
 constexpr int64_t kQuick = 50'000;
 constexpr int64_t kSampled = 16;
+// Of batches that take less than this the CPU clock isn't read.
+constexpr int64_t kBrief = 200'000;
 
 int64_t now_of(clockid_t clock) {
   timespec time;
@@ -42,12 +44,16 @@ void Counters::read(gl_counter* counters) const {
 }
 
 void Tally::begin() {
-  wall_ = wall_now();
-  cpu_ = cpu_now();
+  begin_ = wall_ = wall_now();
+  if (!brief_) {
+    cpu_ = cpu_now();
+  }
 }
 
 void Tally::finish(Counters& total) {
-  share_out(wall_now());
+  const int64_t now = wall_now();
+  share_out(now);
+  brief_ = now - begin_ < kBrief;
   for (size_t i = 0; i < counters_.size(); i++) {
     total.add(i, counters_[i]);
     counters_[i] = gl_counter();
@@ -91,19 +97,28 @@ void Tally::note(size_t step, int64_t bytes_in, int64_t bytes_out) {
 }
 
 void Tally::share_out(int64_t now) {
-  const int64_t cpu = cpu_now(), spent = cpu - cpu_;
-  cpu_ = cpu;
+  int64_t spent = now - wall_;
+  if (!brief_) {
+    const int64_t cpu = cpu_now();
+    spent = cpu - cpu_;
+    cpu_ = cpu;
+  } else if (now - begin_ >= kBetweenReadings) {  // not as brief as the last
+    brief_ = false;
+    cpu_ = cpu_now();
+  }
   wall_ = now;
+  spent_ += spent;
   counters_.back().nanoseconds += spent;
   if (timed_ <= 0) {
     return;
   }
   // What was spent on images that weren't timed is shared out alike.
   for (size_t i = 0; i < ticks_.size(); i++) {
-    counters_[i].nanoseconds += static_cast<int64_t>(static_cast<double>(ticks_[i]) / timed_ * spent);
+    const double share = static_cast<double>(ticks_[i]) / static_cast<double>(timed_);
+    counters_[i].nanoseconds += static_cast<int64_t>(share * static_cast<double>(spent_));
     ticks_[i] = 0;
   }
-  timed_ = 0;
+  timed_ = spent_ = 0;
 }
 
 }  // namespace greenload

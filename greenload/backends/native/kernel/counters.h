@@ -2,7 +2,8 @@
 //
 // Between steps the monotonic clock is read, which is no system call. The thread's CPU clock is one, so it is read only
 // now and then, and what it says is shared out among the steps as the monotonic clock saw them: time in which the
-// thread didn't run is nobody's. Where images take microseconds only some of them are timed.
+// thread didn't run is nobody's. Where images take microseconds only some of them are timed, and of batches that take
+// that little the monotonic clock must do.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -46,10 +47,12 @@ class Tally {
   std::vector<gl_counter> counters_;
   std::vector<int64_t> ticks_;  // of steps since the CPU clock was read
   int64_t timed_ = 0;           // of whole images, the same
+  int64_t spent_ = 0;           // CPU time that isn't shared out yet
   int64_t cpu_ = 0, wall_ = 0;  // when it was read
-  int64_t image_begin_ = 0, last_ = 0;
+  int64_t begin_ = 0, image_begin_ = 0, last_ = 0;
   int64_t image_ = 0;
-  bool timing_ = true, quick_ = false;
+  bool timing_ = true, quick_ = false;  // this image; images
+  bool brief_ = false;                  // batches, so that the CPU clock isn't read
 };
 
 }  // namespace greenload

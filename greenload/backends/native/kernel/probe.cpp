@@ -165,7 +165,7 @@ bool parse(const uint8_t* file, const uint8_t* end, bool exif, Jpeg* jpeg) {
     }
     const uint8_t* segment = at + 2;
     const int length = at16(segment);
-    if (length < 2 || end - segment < length) {
+    if (length < 2 || end - segment < length || (marker == kSos && length < 3)) {
       return false;
     }
     if (marker == kSof0 || marker == kSof2) {
@@ -182,14 +182,14 @@ bool parse(const uint8_t* file, const uint8_t* end, bool exif, Jpeg* jpeg) {
     if (marker != kSos) {
       continue;
     }
-    if (!jpeg->components) {
+    if (!jpeg->components || length != 6 + 2 * segment[2]) {
       return false;
     }
     if (jpeg->progressive) {
       progress.note(segment + 2, length - 2);
     }
     // A baseline image whose first scan has every component is done with it.
-    if (++scans == 1 && !jpeg->progressive && length > 2 && segment[2] == jpeg->components) {
+    if (++scans == 1 && !jpeg->progressive && segment[2] == jpeg->components) {
       most_scans = 1;
     }
     if (scans > most_scans) {

@@ -14,7 +14,7 @@ namespace greenload {
 
 namespace {
 
-constexpr int64_t kMostBytes = int64_t{1} << 31;  // of an image between steps
+constexpr int64_t kMostBytes = (int64_t{1} << 31) - 1;  // of an image between steps
 
 // A param that must be a whole number.
 int64_t whole(double value) {
@@ -93,11 +93,12 @@ class Run {
 
   // Where a step's result goes: into the batch, or into the scratch buffer that doesn't hold its input.
   Image target(size_t k, int64_t height, int64_t width, int32_t dtype) {
-    const int64_t row = width * image_.channels * item_bytes(dtype);
-    if (height < 1 || width < 1 || row > kMostBytes / height) {
+    const int64_t pixel = static_cast<int64_t>(image_.channels) * item_bytes(dtype);
+    if (height < 1 || width < 1 || width > kMostBytes / pixel || height > kMostBytes / (width * pixel)) {
       fail(GL_BAD_CALL, "an image of %lld × %lld pixels", static_cast<long long>(height),
            static_cast<long long>(width));
     }
+    const int64_t row = width * pixel;
     if (is_last(k)) {
       check_size(height * row);
       return dense(out_, height, width, image_.channels, dtype);
