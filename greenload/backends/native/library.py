@@ -79,6 +79,21 @@ DTYPES: Mapping[str, int] = {"uint8": 0, "int8": 1, "float16": 2, "bfloat16": 3,
 """``gl_dtype``."""
 
 
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Where bytes lie that a store keeps: what reads them must keep the store."""
+
+    address: int
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+    def tobytes(self) -> bytes:
+        """A copy."""
+        return ctypes.string_at(self.address, self.length)
+
+
 @dataclass(frozen=True)
 class KernelStep:
     """A ``gl_step``."""
@@ -155,7 +170,7 @@ def path() -> Path:
     )
 
 
-def probe(files: Sequence[bytes], exif: bool, max_bytes: int, kept: bool = False) -> NDArray[np.int32]:
+def probe(files: Sequence[bytes | Blob], exif: bool, max_bytes: int, kept: bool = False) -> NDArray[np.int32]:
     """Look at files' headers.
 
     Args:
@@ -224,7 +239,7 @@ class Program:
 
     def run(
         self,
-        images: Sequence[bytes] | Sequence[NDArray[Any]] | NDArray[Any],
+        images: Sequence[bytes | Blob] | Sequence[NDArray[Any]] | NDArray[Any],
         params: NDArray[np.float64],
         outs: Sequence[NDArray[Any]] | NDArray[Any],
     ) -> dict[int, tuple[Status, str]]:
@@ -327,7 +342,8 @@ def _given(step: KernelStep) -> _Step:
 
 
 def _file_pointers(files: Any) -> Any:
-    return (ctypes.c_char_p * len(files))(*files)
+    addresses = [file.address if isinstance(file, Blob) else file for file in files]
+    return (ctypes.c_char_p * len(files))(*addresses)
 
 
 def _contiguous(images: Any) -> Sequence[NDArray[Any]] | NDArray[Any]:

@@ -15,25 +15,11 @@ from types import TracebackType
 from typing import Self
 
 from greenload.backends.native import library
+from greenload.backends.native.library import Blob
 
 KEY_BYTES = 32
 BLOCKS = "*.block"
 """A folder of a key has such files."""
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """Where a sample's blob lies. Valid until its store is closed: whoever reads it keeps the store."""
-
-    address: int
-    length: int
-
-    def __len__(self) -> int:
-        return self.length
-
-    def tobytes(self) -> bytes:
-        """A copy."""
-        return ctypes.string_at(self.address, self.length)
 
 
 @dataclass(frozen=True)
