@@ -342,7 +342,7 @@ def _given(step: KernelStep) -> _Step:
 
 
 def _file_pointers(files: Any) -> Any:
-    addresses = [file.address if isinstance(file, Blob) else file for file in files]
+    addresses: list[Any] = [file.address if isinstance(file, Blob) else file for file in files]
     return (ctypes.c_char_p * len(files))(*addresses)
 
 
