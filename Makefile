@@ -14,6 +14,8 @@ PIPELINE ?= imagenet:train
 SAMPLE := data/sample
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Whatever the caller's environment says: else each process of the tests compiles the package and its tests anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: profile test check setup ready lint bench picture tables dist pin clean
 

@@ -32,8 +32,9 @@ from typing import Any
 
 import numpy as np
 
-from greenload.energy.emulators.control import STATE_VARIABLE
-from greenload.energy.emulators.powercap import UNEVEN, EmulatedMachine, Ledger, Power
+from greenload.energy.emulators.control import STATE_VARIABLE, EmulatedMachine
+from greenload.energy.emulators.layout import UNEVEN, Power
+from greenload.energy.emulators.ledger import Ledger
 
 PARSING, VECTOR, NEIGHBOUR = "parsing", "vector", "neighbour"
 NOTE_NS = 1_000_000
@@ -315,7 +316,7 @@ def main(arguments: list[str]) -> None:
         share, mean_s, seed = arguments[1:]
         disturb(float(share), float(mean_s), int(seed))
         return
-    from greenload.energy.emulators.powercap import attach
+    from greenload.energy.emulators.control import attach
 
     machine = attach()
     for step in STEPS:

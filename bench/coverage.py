@@ -65,7 +65,7 @@ def held(scenario: Scenario, windows: Sequence[Observation], found: Attribution)
     """Whether each interval of a profile holds the truth."""
     shown: dict[tuple[str, str], list[bool]] = {}
     full = [window for window in windows if window.kind == "full"]
-    # The floor's joules follow from how long the work really took.
+    # The joules of idle power follow from how long the work really took.
     idle_j = scenario.idle_w[PACKAGE] * np.mean([one.work_ns / 1e9 / one.samples for one in full])
     for name, quantity in (("CPU s", "cpu_s"), ("joules", PACKAGE)):
         pick, truth = _PICK[name], scenario.truth(quantity)
@@ -157,7 +157,7 @@ def rows(found: Sequence[Cell]) -> list[Row]:
         for kind, judged in kinds.items()
         for name in _PICK
         for part in PARTS
-        if not (name == "CPU s" and part == "total")  # there is no floor of CPU seconds
+        if not (name == "CPU s" and part == "total")  # CPU seconds know no idle power
     ]
 
 

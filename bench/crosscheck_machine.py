@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from bench import crosscheck_worker
-from greenload.energy.emulators.powercap import PowercapEmulator, PowercapLayout, mount_powercap
+from greenload.energy.emulators.layout import PowercapLayout
+from greenload.energy.emulators.mount import mount_powercap
+from greenload.energy.emulators.powercap import PowercapEmulator
 
 WATTS = 30.0
 """What the emulated machine draws while one core is busy: to place a wrap in a window, roughly is enough."""

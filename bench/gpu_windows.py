@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from greenload.energy.emulators.nvml import Board, ManualClock, NvmlEmulator
+from greenload.energy.emulators.nvml import NvmlEmulator
+from greenload.energy.emulators.nvml_boards import Board, ManualClock
 from greenload.energy.meters.nvml import find_nvml
 from greenload.energy.sampler import Sampler
 

@@ -26,7 +26,8 @@ import numpy as np
 from bench import burning
 from bench.contest import Row, table
 from bench.truth_steps import percent
-from greenload.energy.emulators.powercap import UNEVEN, attach
+from greenload.energy.emulators.control import attach
+from greenload.energy.emulators.layout import UNEVEN
 from greenload.energy.meters import process
 
 ROOT = Path(__file__).resolve().parents[1]

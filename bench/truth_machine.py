@@ -21,7 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is impor
 from bench import burning
 from bench.truth_steps import IDLE, NEIGHBOUR
 from greenload.energy.attribution import precision
-from greenload.energy.emulators.powercap import EmulatedMachine, attach
+from greenload.energy.emulators.control import EmulatedMachine, attach
 from greenload.energy.sampler import Sampler, Window
 from greenload.profiling import profile, windows
 from greenload.report.data import Report

@@ -15,8 +15,8 @@ from greenload.loading.load import load as load
 from greenload.loading.pack import pack as pack
 from greenload.loading.verify import verify as verify
 from greenload.planning.choose import make_plan as make_plan
-from greenload.planning.split import Split as Split
-from greenload.planning.split import split_for_device as split_for_device
+from greenload.planning.device_split import Split as Split
+from greenload.planning.device_split import split_for_device as split_for_device
 from greenload.plans.order import Position as Position
 from greenload.plans.order import Shard as Shard
 from greenload.plans.pipeline import Pipeline as Pipeline

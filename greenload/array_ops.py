@@ -18,41 +18,57 @@ Array = Any
 
 
 class Ops(Protocol):
-    """The array operations that draws and stage params are written in; all are exact or correctly rounded."""
+    """The array operations that draws and stage params are written in; all are exact or correctly rounded.
 
-    def u64(self, x: Array) -> Array: ...
-    def i64(self, x: Array) -> Array: ...
-    def f64(self, x: Array) -> Array: ...
+    Here are those that both libraries call alike; the others are in each library's own class.
+    """
+
+    library: Any
+
+    def u64(self, x: Array) -> Array:
+        return self.cast(x, "uint64")
+
+    def i64(self, x: Array) -> Array:
+        return self.cast(x, "int64")
+
+    def f64(self, x: Array) -> Array:
+        return self.cast(x, "float64")
+
+    def floor(self, x: Array) -> Array:
+        return self.library.floor(x)
+
+    def sqrt(self, x: Array) -> Array:
+        return self.library.sqrt(x)
+
+    def minimum(self, x: Array, y: Array) -> Array:
+        return self.library.minimum(x, y)
+
+    def maximum(self, x: Array, y: Array) -> Array:
+        return self.library.maximum(x, y)
+
+    def where(self, condition: Array, x: Array, y: Array) -> Array:
+        return self.library.where(condition, x, y)
+
+    def stack(self, arrays: list[Array], axis: int) -> Array:
+        return self.library.stack(arrays, axis=axis)
+
     def cast(self, x: Array, dtype: str) -> Array: ...
     def xor(self, x: Array, y: Array) -> Array: ...
     def shift_right(self, x: Array, bits: int) -> Array: ...
-    def floor(self, x: Array) -> Array: ...
     def rint(self, x: Array) -> Array: ...
-    def sqrt(self, x: Array) -> Array: ...
-    def minimum(self, x: Array, y: Array) -> Array: ...
-    def maximum(self, x: Array, y: Array) -> Array: ...
-    def where(self, condition: Array, x: Array, y: Array) -> Array: ...
     def any(self, x: Array, axis: int) -> Array: ...
     def argmax(self, x: Array, axis: int) -> Array: ...
     def argsort(self, x: Array) -> Array: ...
     def pick(self, x: Array, position: Array) -> Array: ...
     def take(self, x: Array, index: Array) -> Array: ...
-    def stack(self, arrays: list[Array], axis: int) -> Array: ...
     def concat(self, arrays: list[Array], axis: int) -> Array: ...
     def walk(self, step: Any, x: Array, size: Array) -> Array: ...
 
 
-class _NumPyOps:
-    """``Ops`` over NumPy. Unsigned overflow wraps, as the hash wants."""
+class _NumPyOps(Ops):
+    """Unsigned overflow wraps, as the hash wants."""
 
-    def u64(self, x: Array) -> Array:
-        return np.asarray(x).astype(np.uint64)
-
-    def i64(self, x: Array) -> Array:
-        return np.asarray(x).astype(np.int64)
-
-    def f64(self, x: Array) -> Array:
-        return np.asarray(x).astype(np.float64)
+    library = np
 
     def cast(self, x: Array, dtype: str) -> Array:
         if dtype == "bfloat16":
@@ -67,23 +83,8 @@ class _NumPyOps:
     def shift_right(self, x: Array, bits: int) -> Array:
         return np.right_shift(x, np.uint64(bits))
 
-    def floor(self, x: Array) -> Array:
-        return np.floor(x)
-
     def rint(self, x: Array) -> Array:
         return np.rint(x)
-
-    def sqrt(self, x: Array) -> Array:
-        return np.sqrt(x)
-
-    def minimum(self, x: Array, y: Array) -> Array:
-        return np.minimum(x, y)
-
-    def maximum(self, x: Array, y: Array) -> Array:
-        return np.maximum(x, y)
-
-    def where(self, condition: Array, x: Array, y: Array) -> Array:
-        return np.where(condition, x, y)
 
     def any(self, x: Array, axis: int) -> Array:
         return np.any(x, axis=axis)
@@ -100,9 +101,6 @@ class _NumPyOps:
     def take(self, x: Array, index: Array) -> Array:
         return np.take(x, index, axis=0)
 
-    def stack(self, arrays: list[Array], axis: int) -> Array:
-        return np.stack(arrays, axis=axis)
-
     def concat(self, arrays: list[Array], axis: int) -> Array:
         return np.concatenate(arrays, axis=axis)
 
@@ -117,15 +115,8 @@ NUMPY: Ops = _NumPyOps()
 """``Ops`` over NumPy arrays."""
 
 
-class _TensorFlowOps:
-    def u64(self, x: Array) -> Array:
-        return tf.cast(x, tf.uint64)
-
-    def i64(self, x: Array) -> Array:
-        return tf.cast(x, tf.int64)
-
-    def f64(self, x: Array) -> Array:
-        return tf.cast(x, tf.float64)
+class _TensorFlowOps(Ops):
+    library = tf
 
     def cast(self, x: Array, dtype: str) -> Array:
         return tf.cast(x, dtype)
@@ -136,23 +127,8 @@ class _TensorFlowOps:
     def shift_right(self, x: Array, bits: int) -> Array:
         return tf.bitwise.right_shift(x, tf.constant(bits, tf.uint64))
 
-    def floor(self, x: Array) -> Array:
-        return tf.floor(x)
-
     def rint(self, x: Array) -> Array:
         return tf.round(x)  # half to even, as NumPy's
-
-    def sqrt(self, x: Array) -> Array:
-        return tf.sqrt(x)
-
-    def minimum(self, x: Array, y: Array) -> Array:
-        return tf.minimum(x, y)
-
-    def maximum(self, x: Array, y: Array) -> Array:
-        return tf.maximum(x, y)
-
-    def where(self, condition: Array, x: Array, y: Array) -> Array:
-        return tf.where(condition, x, y)
 
     def any(self, x: Array, axis: int) -> Array:
         return tf.reduce_any(x, axis=axis)
@@ -168,9 +144,6 @@ class _TensorFlowOps:
 
     def take(self, x: Array, index: Array) -> Array:
         return tf.gather(x, index)
-
-    def stack(self, arrays: list[Array], axis: int) -> Array:
-        return tf.stack(arrays, axis=axis)
 
     def concat(self, arrays: list[Array], axis: int) -> Array:
         return tf.concat(arrays, axis=axis)

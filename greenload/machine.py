@@ -6,10 +6,12 @@ import functools
 import os
 import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from greenload.system.kernel_files import kernel_text
 
 _PACKAGES = ("greenload", "tensorflow", "nvidia-dali-cuda130", "nvidia-dali-cuda120", "numpy", "pyRAPL", "psutil")
 
@@ -28,6 +30,18 @@ class Machine:
     """Versions by package."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Anything else that was known, such as GPUs; beside the other fields in JSON."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The facts as JSON data."""
+        facts = asdict(self)
+        return {**facts.pop("extra"), **facts}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Machine:
+        """The inverse of `to_dict`."""
+        known = {fact.name for fact in fields(Machine)} - {"extra"}
+        extra = {name: value for name, value in data.items() if name not in known}
+        return cls(**{name: data[name] for name in known}, extra=extra)
 
 
 def machine() -> Machine:
@@ -72,17 +86,17 @@ def usable_cpus(root: str | os.PathLike[str] = "/") -> float:
 def _quotas(base: Path) -> Iterator[float]:
     """CPUs that control groups allow, one figure for each that has a limit."""
     mounted = base / "sys/fs/cgroup"
-    for line in _text(base / "proc/self/cgroup").splitlines():
+    for line in kernel_text(base / "proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if not controllers:
             for folder in _upwards(mounted, path):
-                quota, _, period = _text(folder / "cpu.max").strip().partition(" ")
+                quota, _, period = kernel_text(folder / "cpu.max").strip().partition(" ")
                 yield from _limit(quota, period)
         elif "cpu" in controllers.split(","):
             for name in dict.fromkeys((controllers, "cpu")):
                 for folder in _upwards(mounted / name, path):
-                    quota, period = (_text(folder / f"cpu.cfs_{part}_us").strip() for part in ("quota", "period"))
+                    quota, period = (kernel_text(folder / f"cpu.cfs_{part}_us").strip() for part in ("quota", "period"))
                     yield from _limit(quota, period)
 
 
@@ -104,14 +118,6 @@ def _limit(quota: str, period: str) -> Iterator[float]:
         yield int(quota) / int(period)
 
 
-def _text(path: Path) -> str:
-    """A kernel file's text; empty where it can't be read."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
 def package_versions(packages: tuple[str, ...]) -> dict[str, str]:
     """Versions of those packages that are installed."""
     return {name: version for name in packages if (version := _version(name))}
@@ -128,11 +134,6 @@ def _version(package: str) -> str | None:
 @functools.cache
 def cpu_model() -> str:
     """The processor's name, as far as the system tells."""
-    try:
-        with open("/proc/cpuinfo") as lines:
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass  # not Linux
-    return platform.processor() or platform.machine() or "unknown"
+    lines = kernel_text(Path("/proc/cpuinfo")).splitlines()
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, "") or platform.processor() or platform.machine() or "unknown"

@@ -111,10 +111,7 @@ def energy_budget() -> Iterator[EnergyBudget]:
 
 def _judged(subject: Any, budgets: Sequence[Budget], baseline: Any, tolerance: float | None, options: Any) -> Report:
     __tracebackhide__ = True
-    from dataclasses import replace
-
-    from greenload.report.baselines import TOLERANCE, against, check_tolerance
-    from greenload.report.budgets import check_budgets
+    from greenload.report.baselines import TOLERANCE, check_tolerance, judge
     from greenload.report.data import Report
 
     allowed = TOLERANCE if tolerance is None else tolerance
@@ -128,11 +125,9 @@ def _judged(subject: Any, budgets: Sequence[Budget], baseline: Any, tolerance: f
         from greenload.profiling.profile import profile
 
         report = profile(subject, **options)
-    checks = check_budgets(report, budgets, before)
-    if before is not None:
-        checks += against(before, report, tolerance=allowed)
-    _enforce(checks, stacklevel=4)
-    return replace(report, checks=checks)
+    judged = judge(report, budgets, before, tolerance=allowed)
+    _enforce(judged.checks, stacklevel=4)
+    return judged
 
 
 class _Block:

@@ -83,4 +83,5 @@ def one_of(error: type[GreenloadError], name: str, value: Any, choices: Sequence
         GreenloadError: ``error``, where it is another value.
     """
     if not isinstance(value, str) or value not in choices:
-        raise error(f"{name} must be {' or '.join(map(repr, choices))}, not {value!r}")
+        *others, last = map(repr, choices)
+        raise error(f"{name} must be {', '.join(others)} or {last}, not {value!r}")

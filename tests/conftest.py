@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 from pathlib import Path
@@ -18,8 +19,14 @@ settings.register_profile(  # the same examples everywhere, on a busy machine to
 )
 settings.load_profile("suite")  # others with pytest --hypothesis-profile=default
 os.environ.pop("COLUMNS", None)  # pytest-xdist gives its workers a width; what they print goes to no terminal
+gc.disable()  # what is imported while tests are collected stays: looking through it again and again is a tenth of them
 SAMPLE_IMAGES = 48
 SAMPLE_CLASSES = 4
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

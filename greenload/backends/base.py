@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -168,6 +168,12 @@ class Records:
     """``[n, count]`` of ``DrawLayout.prepare``."""
     names: Sequence[str]
     """What names each record in an error."""
+
+    def batches(self, size: int) -> Iterator[Records]:
+        """The records in batches of a size; the last may hold fewer."""
+        for begin in range(0, len(self.images), size):
+            part = slice(begin, begin + size)
+            yield Records(self.images[part], self.numbers[part], self.names[part])
 
 
 def empty(shape: Sequence[Any], dtype: str) -> NDArray[Any]:

@@ -68,7 +68,7 @@ def replay(plan: Plan, step_index: int, records: Records, batch_size: int, threa
     """
     if not 0 <= step_index < len(plan.steps) or plan.steps[step_index].kind not in ("pixels", "batch"):
         raise UsageError(f"only pixel and batch steps can be replayed, not step {step_index} of {len(plan.steps)}")
-    parts = in_batches(records, batch_size)
+    parts = [part for part in records.batches(batch_size) if len(part.images) == batch_size]
     if not parts:
         raise UsageError(f"a replay needs one batch of {batch_size} or more, not {len(records.images)} records")
     plan = replace(plan, threads=threads)
@@ -86,18 +86,6 @@ def replay(plan: Plan, step_index: int, records: Records, batch_size: int, threa
             return pair(plan, segment, step, parts)
         parts = through(plan, segment, parts)
     raise AssertionError(step)  # every step on pixels is in a segment
-
-
-def in_batches(records: Records, batch_size: int) -> list[Records]:
-    """All full batches of some records."""
-    return [
-        Records(
-            records.images[begin : begin + batch_size],
-            records.numbers[begin : begin + batch_size],
-            records.names[begin : begin + batch_size],
-        )
-        for begin in range(0, len(records.images) - batch_size + 1, batch_size)
-    ]
 
 
 def through(plan: Plan, segment: Segment, parts: Sequence[Records]) -> list[Records]:

@@ -26,7 +26,6 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
                 stream.reconfigure(errors=SPELT)
     given = list(sys.argv[1:] if arguments is None else arguments)
     given, behind = _split(given)
-    debug = "--debug" in given
     try:
         try:
             options = _parser().parse_args(given, argparse.Namespace(script_arguments=behind))
@@ -35,17 +34,12 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
                 return command(options)
         finally:  # also what --help, --version and a user's file printed
             flush()
-    except UsageError as error:
-        if debug:
+    except Exception as error:
+        if "--debug" in given:
             raise
-        return fail(str(error), USAGE)
-    except (GreenloadError, OSError, Warning) as error:  # warnings are raised under python -W error
-        if debug:
-            raise
-        return fail(str(error), FAILED)
-    except Exception as error:  # a bug of ours: even that is one line, and says how to see more
-        if debug:
-            raise
+        if isinstance(error, GreenloadError | OSError | Warning):  # warnings are raised under python -W error
+            return fail(str(error), USAGE if isinstance(error, UsageError) else FAILED)
+        # A bug of ours: even that is one line, and says how to see more.
         return fail(f"unexpected {type(error).__name__}: {error} (--debug shows where)", FAILED)
 
 

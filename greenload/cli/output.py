@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 from greenload.system import file_output
+from greenload.system.frameworks import imported
 from greenload.text import printable, screen_width
 
 OK, FAILED, USAGE = 0, 1, 2
@@ -162,9 +163,7 @@ def quiet_tensorflow() -> None:
     saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(null, 2)
-        import tensorflow
-
-        tensorflow.config.list_physical_devices()  # looks for a GPU's driver, and says so if there is none
+        imported("tensorflow").config.list_physical_devices()  # looks for a GPU's driver, and says so if there is none
     except ImportError:
         pass  # the code that needs it says so
     finally:

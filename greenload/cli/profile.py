@@ -6,10 +6,10 @@ import argparse
 from typing import TYPE_CHECKING
 
 from greenload.cli.arguments import AddCommand, check_outputs, named_pipeline, positive_int, share_argument
-from greenload.cli.carbon import add_carbon, check_carbon, with_carbon
-from greenload.cli.gates import add_gates, gates, status
+from greenload.cli.carbon_options import add_carbon, check_carbon, with_carbon
+from greenload.cli.gate_options import add_gates, gates, status
 from greenload.cli.output import present, progress, quiet_tensorflow, tell
-from greenload.cli.serve import Serving, add_serve, serving
+from greenload.cli.serve_options import Serving, add_serve, serving
 from greenload.errors import UsageError
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import argparse
 from functools import partial
 
 from greenload.cli.arguments import AddCommand, check_outputs
-from greenload.cli.carbon import add_carbon, check_carbon, with_carbon
-from greenload.cli.gates import add_gates, gates, status
+from greenload.cli.carbon_options import add_carbon, check_carbon, with_carbon
+from greenload.cli.gate_options import add_gates, gates, status
 from greenload.cli.output import OK, present, write_json
 from greenload.errors import UsageError
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from greenload.cli import script
 from greenload.errors import GreenloadError, UsageError
-from greenload.planning.split import Split
+from greenload.planning.device_split import Split
 from greenload.plans.pipeline import Pipeline
 from greenload.profiling.tfdata.profile import is_dataset
 from greenload.system.frameworks import tf

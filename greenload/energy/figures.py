@@ -128,13 +128,9 @@ def sum_figures(figures: Iterable[Figure], *, resolution: float = 0.0, common: b
     value = math.fsum(part.value for part in parts if part.value is not None)
     below = [part.value - part.low for part in parts if part.value is not None and part.low is not None]
     above = [part.high - part.value for part in parts if part.value is not None and part.high is not None]
-    joint = math.fsum if common else _quadrature
-    low, high = value - joint(below), value + joint(above)
+    under, over = (math.fsum(ends) if common else math.hypot(*ends) for ends in (below, above))
+    low, high = value - under, value + over
     return Figure(value, low, high, provenance, systematic, cannot_resolve(low, high, resolution))
-
-
-def _quadrature(half_widths: Iterable[float]) -> float:
-    return math.hypot(*half_widths)
 
 
 def scale(figure: Figure, factor: float) -> Figure:

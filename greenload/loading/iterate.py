@@ -161,8 +161,7 @@ def iterate(
         >>> for images, labels in iterate(train, "torch", epochs=90):
         ...     loss = criterion(model(images.permute(0, 3, 1, 2)), labels)
     """
-    if to not in ("numpy", "jax", "torch"):
-        raise UsageError(f"to must be 'numpy', 'jax' or 'torch', not {to!r}")
+    scalars.one_of(UsageError, "to", to, ("numpy", "jax", "torch"))
     epochs = scalars.positive(UsageError, "epochs", epochs)
     plan = pipeline if isinstance(pipeline, Plan) else _plan(pipeline, backend, threads, prefetch)
     if plan.pipeline.batch is None:

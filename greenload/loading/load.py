@@ -136,8 +136,7 @@ def resolve_order(
         SourceError: the source holds nothing to load, or the shard would be empty.
         BackendUnavailable: the records can't be verified here.
     """
-    if on_error not in ("raise", "skip"):
-        raise UsageError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
+    scalars.one_of(UsageError, "on_error", on_error, ("raise", "skip"))
     for name, value, kind in (("start", start, Position), ("shard", shard, Shard)):
         if value is not None and not isinstance(value, kind):
             raise UsageError(f"{name} must be a {kind.__name__}, not {value!r}")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload import randomness, scalars
-from greenload.errors import BackendUnavailable, RecordError, SourceError, UsageError
+from greenload.errors import RecordError, SourceError, UsageError
 from greenload.loading.pack_description import SPLIT, Format, describe, shard_names
 from greenload.loading.verify import good_indices, verify
 from greenload.machine import processors
@@ -27,6 +27,7 @@ from greenload.sources.formats import tf_example, tfrecord
 from greenload.sources.listing import is_remote
 from greenload.specs import MAX_BYTES, Truncation
 from greenload.system import file_output, limits
+from greenload.system.frameworks import imports_of_extra
 from greenload.system.scratch import ScratchFolder
 
 _READ_TOGETHER = 256
@@ -179,10 +180,8 @@ def _put_in_place(partial: Path, folder: Path) -> None:
 def _check(source: Source, out: str, format: str, on_error: str) -> Path:
     if isinstance(source, Arrays) or not source.spec.encoded:
         raise UsageError(f"pack keeps encoded images, but those of {source} are pixels: save them as files first")
-    if format not in ("tfrecord", "arrayrecord"):
-        raise UsageError(f"format must be 'tfrecord' or 'arrayrecord', not {format!r}")
-    if on_error not in ("raise", "skip"):
-        raise UsageError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
+    scalars.one_of(UsageError, "format", format, ("tfrecord", "arrayrecord"))
+    scalars.one_of(UsageError, "on_error", on_error, ("raise", "skip"))
     if not out:
         raise UsageError("packs go into a new or empty folder, but its name is empty: name one")
     folder = Path(out)
@@ -234,12 +233,8 @@ class _ArrayRecordWriter:
 
 
 def _array_records() -> Any:
-    try:
+    with imports_of_extra("tfds", "format 'arrayrecord' needs array_record"):
         from array_record.python import array_record_module
-    except ImportError as error:
-        raise BackendUnavailable(
-            f"format 'arrayrecord' needs array_record ({error}): pip install 'greenload[tfds]'"
-        ) from None
     return array_record_module
 
 

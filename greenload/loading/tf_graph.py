@@ -7,7 +7,6 @@ other backends, and come back as pixels.
 from __future__ import annotations
 
 import functools
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -116,21 +115,14 @@ class _SegmentCall:
 def host_call(owner: Owner, method: Callable[[Owner, Any, Any, Any, Any], Any], dtype: Any) -> Callable[[State], Any]:
     """A function of a batch's state that calls a Python method with images, sides, numbers and index.
 
-    TensorFlow keeps every function it may call for the life of the process: it gets one that holds nothing. The owner
-    is kept by the dataset, through the result.
+    The owner is kept by the dataset, through the result.
 
     Args:
         owner: whose method it is.
         method: of the owner's class.
         dtype: TensorFlow's, of what the method gives.
     """
-    weak = weakref.ref(owner)
-
-    def call(*inputs: Any) -> Any:
-        with shutdown.call_from_tensorflow:
-            alive = weak()
-            assert alive is not None  # the dataset that is running keeps it
-            return method(alive, *inputs)
+    call = shutdown.weak_call(owner, method)
 
     def on_host(state: State) -> Any:
         _ = owner

@@ -7,7 +7,6 @@ is free meanwhile.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -113,17 +112,7 @@ def _records(source: RecordSource, threads: int, group: int | None, singly: bool
         number = tf.as_string(index - tf.gather(bounds, file) + tf.gather(numbers, file))
         return tf.strings.join([tf.gather(paths, file), "[", number, "]"])
 
-    # TensorFlow keeps every function it may call for the life of the process: it gets one that holds nothing.
-    weak = weakref.ref(source)
-
-    def call(index: Any) -> Any:
-        with shutdown.call_from_tensorflow:
-            held = weak()
-            assert held is not None  # the dataset that is running keeps it
-            records = held.read_many(index)
-            out = np.empty(len(records), object)
-            out[:] = [data or b"" for data in records]
-            return out
+    call = shutdown.weak_call(source, _read_chunk)
 
     def images(index: Any) -> Any:
         _ = source
@@ -152,3 +141,10 @@ def _records(source: RecordSource, threads: int, group: int | None, singly: bool
     per_call = max(1, min(CHUNK, int(CALL_BYTES / mean))) if group is None else group
     ahead = 1 if source.sequential else max(1, min(threads, int(IN_FLIGHT_BYTES / (per_call * mean))))
     return RecordReading(read_chunk, check, name, group or CHUNK, None if group else per_call, ahead)
+
+
+def _read_chunk(source: RecordSource, index: Any) -> Any:
+    records = source.read_many(index)
+    out = np.empty(len(records), object)
+    out[:] = [data or b"" for data in records]
+    return out

@@ -104,21 +104,22 @@ def verify(
     return Verified(len(wanted), bad, tuple(i for i, _ in remembered))
 
 
+def verify_plan(plan: Plan, progress: Callable[[int, int], None] | None = None, **options: Any) -> Verified:
+    """Verify a plan's records as the plan decodes them; ``options`` are others of `verify`."""
+    pipeline = plan.pipeline
+    return verify(
+        pipeline.source, plan.threads, progress, backend=plan.decoder, max_bytes=pipeline.max_bytes,
+        truncated=pipeline.truncated, readers=plan.readers, **options,
+    )  # fmt: skip
+
+
 def good_records(plan: Plan) -> NDArray[np.int64] | None:
     """The indices of the records that a plan's backends decode, ascending, or ``None`` if all do; warns of the others.
 
     Raises:
         SourceError: all records are bad.
     """
-    pipeline = plan.pipeline
-    verified = verify(
-        pipeline.source,
-        plan.threads,
-        backend=plan.decoder,
-        max_bytes=pipeline.max_bytes,
-        truncated=pipeline.truncated,
-        readers=plan.readers,
-    )
+    verified = verify_plan(plan)
     if not verified.bad:
         return None
     good = good_indices(verified)

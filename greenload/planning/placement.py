@@ -139,8 +139,8 @@ def _check_crossing(last: Step, step: Step, crossed: bool) -> None:
             f"tf.data has a batch, whose images have one size, but here they are {last.spec_out}; put both on one "
             "backend"
         )
-    split = last.stage is not None and last.stage == step.stage
-    if split and (reads_params(step) or not step.spec_out.static):
+    same_stage = last.stage is not None and last.stage == step.stage
+    if same_stage and (reads_params(step) or not step.spec_out.static):
         raise PipelineError(
             f"steps {last.name!r} and {step.name!r} are of one stage that can't be split between backends "
             f"{last.backend!r} and {step.backend!r}: put both on one"

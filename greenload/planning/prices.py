@@ -135,14 +135,13 @@ def work_of_step(step: Step, kinds: Mapping[str, float]) -> Iterator[Work]:
 
 def _as_step(step: Step, part: p.Part) -> Step:
     """A part of an alternative as a step of its own, on every image."""
-    sizes = [_pixels(spec, size) for spec, size in ((part.spec_in, step.size_in), (part.spec_out, step.size_out))]
     return replace(
         step,
         primitive=part.primitive,
         spec_in=part.spec_in,
         spec_out=part.spec_out,
-        size_in=sizes[0],
-        size_out=sizes[1],
+        size_in=_pixels(part.spec_in, step.size_in),
+        size_out=_pixels(part.spec_out, step.size_out),
     )
 
 

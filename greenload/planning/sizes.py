@@ -105,7 +105,7 @@ def _of_pixels(source: Source, records: int) -> _Seen:
     height, width, _ = source.spec.image_shape
     note = ""
     try:
-        index = np.unique(np.linspace(0, len(source) - 1, records).astype(np.int64))
+        index = np.array(spread_indices(source, records))
         if height is None or width is None:
             height, width = np.shape(source.read(0))[:2]
             note = "sizes: of the first record"
@@ -128,17 +128,20 @@ def _headers(source: Source, records: int, truncated: Truncation) -> Iterator[tu
 def some_records(source: Source, records: int = RECORDS) -> Iterator[tuple[int, Any, bool]]:
     """Index and image of some records that can be read, and whether the record stands for others.
 
-    They are the first where records can only be read in order, else evenly spread; then one file more of each other
-    extension, which stands for itself.
+    They are those of `spread_indices`; then one file more of each other extension, which stands for itself.
     """
-    total = len(source)
-    if isinstance(source, RecordSource) and source.sequential:
-        chosen = list(range(min(records, total)))
-    else:
-        chosen = np.unique(np.linspace(0, total - 1, records).astype(np.int64)).tolist()
+    chosen = spread_indices(source, records)
     rare = [index for index in _first_of_each_extension(source) if index not in chosen]
     for index, data in _read(source, chosen + rare):
         yield index, data, index in chosen
+
+
+def spread_indices(source: Source, records: int) -> list[int]:
+    """Indices of some records, ascending: evenly spread; the first ones where records can only be read in order."""
+    if isinstance(source, RecordSource) and source.sequential:
+        return list(range(min(records, len(source))))
+    indices: list[int] = np.unique(np.linspace(0, len(source) - 1, records).astype(np.int64)).tolist()
+    return indices
 
 
 def _read(source: Source, indices: Sequence[int]) -> Iterator[tuple[int, Any]]:

@@ -235,9 +235,9 @@ class Plan:
 
 def _first(steps: Sequence[Step], before: Sequence[Step] | None, count: int) -> int:
     """The place of the first stage whose params follow from the sizes of images as they enter some steps."""
-    place = min((step.stage for step in steps if step.stage is not None), default=count)
-    inside = before is not None and any(step.stage == place for step in before)
-    return place + 1 if inside else place
+    first = min((step.stage for step in steps if step.stage is not None), default=count)
+    inside = before is not None and any(step.stage == first for step in before)
+    return first + 1 if inside else first
 
 
 def image_bytes(spec: ImageSpec, size: float | None) -> float | None:

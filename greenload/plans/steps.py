@@ -94,7 +94,7 @@ def _lower(pipeline: Pipeline) -> list[Step]:
     order = ("Shuffle",) if pipeline.shuffled else ()
     source = type(pipeline.source).__name__
     steps = [Step("read", "Read", (source, *order), TF_DATA, spec, spec)]
-    for place, (stage, before, after) in enumerate(
+    for index, (stage, before, after) in enumerate(
         zip(pipeline.stages, pipeline.specs[:-1], pipeline.specs[1:], strict=True)
     ):
         name, kind = stage.title, (type(stage).__name__,)
@@ -108,7 +108,7 @@ def _lower(pipeline: Pipeline) -> list[Step]:
             operations = stage.operations(before)  # none where what it wants is so already
             for primitive, spec_in, spec_out in operations:
                 label = name if len(operations) == 1 else f"{name}: {type(primitive).__name__.lower()}"
-                steps.append(Step("pixels", label, kind, TF_DATA, spec_in, spec_out, primitive, place))
+                steps.append(Step("pixels", label, kind, TF_DATA, spec_in, spec_out, primitive, index))
     return steps
 
 
@@ -117,28 +117,27 @@ def _fuse(steps: list[Step]) -> list[Step]:
     for step in steps:
         last = fused[-1] if fused else None
         if last and isinstance(last.primitive, p.Decode) and isinstance(step.primitive, p.Crop):
-            fused[-1] = replace(
-                step,
-                name="Decode + crop",
-                stages=last.stages + step.stages,
-                spec_in=last.spec_in,
-                size_in=last.size_in,
-                primitive=p.DecodeCrop(last.primitive.exif, last.primitive.max_bytes, last.primitive.truncated),
-            )
-        elif last and (joined := _joined(last, step)):
-            stages = last.stages + step.stages
-            fused[-1] = replace(
-                step,
-                name=" + ".join(stages),
-                stages=stages,
-                spec_in=last.spec_in,
-                size_in=last.size_in,
-                primitive=joined,
-                stage=None,
-            )
+            cropped = p.DecodeCrop(last.primitive.exif, last.primitive.max_bytes, last.primitive.truncated)
+            fused[-1] = _as_one(last, step, cropped, step.stage, "Decode + crop")
+        elif last and (affine := _joined(last, step)):
+            fused[-1] = _as_one(last, step, affine, None)
         else:
             fused.append(step)
     return fused
+
+
+def _as_one(first: Step, second: Step, primitive: p.Primitive, stage: int | None, name: str = "") -> Step:
+    """Two adjacent steps as one with a primitive that does the work of both, and its params from a stage."""
+    stages = first.stages + second.stages
+    return replace(
+        second,
+        name=name or " + ".join(stages),
+        stages=stages,
+        spec_in=first.spec_in,
+        size_in=first.size_in,
+        primitive=primitive,
+        stage=stage,
+    )
 
 
 def _joined(first: Step, second: Step) -> p.Affine | None:
@@ -172,12 +171,8 @@ def mirrored(steps: Sequence[Step]) -> list[Step]:
         affine = step.primitive
         fuses = last is not None and last.backend == step.backend and step.traits.fuses_flip
         if last and fuses and last.primitive == p.Flip() and type(affine) is p.Affine:
-            stages = last.stages + step.stages
             both = p.FlipAffine(affine.scale, affine.offset, affine.dtype)
-            name = " + ".join(stages)
-            done[-1] = replace(
-                last, name=name, stages=stages, spec_out=step.spec_out, size_out=step.size_out, primitive=both
-            )
+            done[-1] = _as_one(last, step, both, last.stage)
         else:
             done.append(step)
     return done

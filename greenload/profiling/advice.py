@@ -16,9 +16,9 @@ from greenload.errors import PipelineError
 from greenload.machine import processors
 from greenload.planning import cost_table as tables
 from greenload.planning.choose import make_plan
+from greenload.planning.device_split import movable, without
 from greenload.planning.prices import price, work_of
 from greenload.planning.sizes import estimate
-from greenload.planning.split import movable, without
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 from greenload.plans.steps import steps_of, unique_names
@@ -61,7 +61,7 @@ def alternatives(
     """
     changes = [
         *_cached(plan, costs, decoded_bytes, free_bytes),
-        *_split(plan, costs),
+        *_device_split(plan, costs),
         *_aliased(plan, costs),
     ]
     return sorted(changes, key=lambda change: change.expected_s, reverse=True)
@@ -145,7 +145,7 @@ def _cached(plan: Plan, costs: Mapping[str, float], decoded_bytes: float, free_b
     )
 
 
-def _split(plan: Plan, costs: Mapping[str, float]) -> Iterator[Alternative]:
+def _device_split(plan: Plan, costs: Mapping[str, float]) -> Iterator[Alternative]:
     """Leave what only rescales values to the device."""
     pipeline = plan.pipeline
     indices = movable(pipeline)

@@ -26,7 +26,6 @@ class Named(Protocol):
     @property
     def name(self) -> str:
         """Of its windows, and of its row."""
-        ...
 
 
 AnyStep = TypeVar("AnyStep", bound=Named)

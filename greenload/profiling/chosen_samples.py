@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload.errors import SourceError
 from greenload.loading.tf_reading import CHUNK
-from greenload.loading.verify import verify
+from greenload.loading.verify import good_indices, verify_plan
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 from greenload.profiling.options import Options
@@ -32,16 +29,12 @@ def choose_samples(plan: Plan, options: Options) -> tuple[NDArray[np.int64], tup
     source = plan.pipeline.source
     skipped: tuple[Skipped, ...] = ()
     good = np.arange(len(source))
-    check = partial(
-        verify, source, plan.threads, backend=plan.decoder, max_bytes=plan.pipeline.max_bytes,
-        truncated=plan.pipeline.truncated, readers=plan.readers,
-    )  # fmt: skip
     if options.on_error == "skip":
-        verification = check(lambda done, total: options.progress(0.0, f"checking every image: {done} of {total}"))
+        verification = verify_plan(
+            plan, lambda done, total: options.progress(0.0, f"checking every image: {done} of {total}")
+        )
         skipped = tuple(Skipped(error.path, error.reason) for error in verification.bad)
-        good = np.setdiff1d(good, np.array(verification.bad_indices, np.int64))
-        if not len(good):
-            raise SourceError(f"all {verification.samples} records are bad; the first: {verification.bad[0]}")
+        good = good_indices(verification)
     drawn = _drawn(plan.pipeline, good, np.random.default_rng(options.seed))[: options.samples]
     drawn = drawn[: max(1, int(CAPTURED_BYTES / _image_bytes(plan, drawn)))]
     batch = plan.pipeline.batch
@@ -50,7 +43,7 @@ def choose_samples(plan: Plan, options: Options) -> tuple[NDArray[np.int64], tup
     chosen = np.sort(drawn).astype(np.int64)
     if options.on_error == "raise" and not isinstance(source, Arrays):
         # The samples run over and over without an end: a bad one would have to be found again in each turn.
-        bad = check(indices=chosen).bad
+        bad = verify_plan(plan, indices=chosen).bad
         if bad:
             raise bad[0]
     return chosen, skipped

@@ -67,8 +67,7 @@ class Options:
             )
         if seed is None or seed < 0:
             raise UsageError(f"seed must be a whole number from 0, not {self.seed!r}")
-        if self.on_error not in ("raise", "skip"):
-            raise UsageError(f"on_error must be 'raise' or 'skip', not {self.on_error!r}")
+        scalars.one_of(UsageError, "on_error", self.on_error, ("raise", "skip"))
         checked: dict[str, Any] = {"samples": samples, "rounds": rounds, "seed": seed}
         if self.precision is not None:
             checked["precision"] = check_precision(scalars.number(self.precision) or self.precision)

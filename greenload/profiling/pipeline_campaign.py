@@ -16,7 +16,7 @@ from greenload.energy.sampler import Sampler
 from greenload.energy.settle import settle
 from greenload.loading.dataset import DatasetBuilder
 from greenload.loading.tf_graph import options
-from greenload.planning.split import Split
+from greenload.planning.device_split import Split
 from greenload.plans.order import Order
 from greenload.plans.plan import Plan
 from greenload.plans.steps import Step
@@ -37,7 +37,7 @@ class PipelineCampaign(Campaign):
         indices: the samples, int64.
         sampler: running; reads the meters.
         options: of the profile.
-        split: the plan's other half, where the pipeline was split for a device.
+        device_split: the plan's other half, where the pipeline was split for a device.
         cold: drops files from the page cache before each window that reads them; None leaves them there.
     """
 
@@ -50,13 +50,13 @@ class PipelineCampaign(Campaign):
         indices: NDArray[np.int64],
         sampler: Sampler,
         options: Options,
-        split: Split | None = None,
+        device_split: Split | None = None,
         cold: ColdFiles | None = None,
     ) -> None:
         super().__init__(sampler, options, cold)
         self.plan = plan
-        self.split = split
-        self.steps = plan.steps + ((split.step,) if split else ())
+        self.device_split = device_split
+        self.steps = plan.steps + ((device_split.step,) if device_split else ())
         """What has a row: the plan's steps, and the layer on the device."""
         self.indices = indices
         self._behind: dict[str, bool] = {}
@@ -150,15 +150,15 @@ class PipelineCampaign(Campaign):
 
     def _full(self, made: DatasetBuilder, whole: int = 0) -> Runnable:
         batch = made.plan.pipeline.batch
-        if self.split:
-            return LayerRun(made.endless().with_options(options(made.plan)), self.split.layer)
+        if self.device_split:
+            return LayerRun(made.endless().with_options(options(made.plan)), self.device_split.layer)
         return plan_run(made.endless(), batch.size if batch else 1, made.plan, whole=whole)
 
     def _device_pair(self, made: DatasetBuilder) -> tuple[Runnable, Runnable]:
         """Held batches with the layer, their transfer to its device included, and without."""
-        assert self.split is not None
+        assert self.device_split is not None
         batches = held_batches(made.endless().with_options(options(self.plan)), len(self.indices))
-        return LayerRun(batches(), self.split.layer), LayerRun(batches(), None)
+        return LayerRun(batches(), self.device_split.layer), LayerRun(batches(), None)
 
     def _step(self, replays: PipelineReplays, made: DatasetBuilder, build: int, step: Step) -> None:
         if step.kind == "device":

@@ -17,7 +17,7 @@ from greenload.loading.load import require
 from greenload.loading.record_errors import record_error
 from greenload.loading.survey import warn_of_losses
 from greenload.planning.choose import make_plan
-from greenload.planning.split import Split
+from greenload.planning.device_split import Split
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 from greenload.profiling.advice import alternatives, most_saving, placed_by_auto, trial_advice
@@ -26,7 +26,7 @@ from greenload.profiling.options import ROUNDS, SAMPLES, Announce, Options, Watc
 from greenload.profiling.pace import Pace
 from greenload.profiling.page_cache import ColdFiles, files_of, first_files
 from greenload.profiling.pipeline_campaign import PipelineCampaign
-from greenload.profiling.report import make_report, pipeline_rows
+from greenload.profiling.report_rows import make_report, pipeline_rows
 from greenload.profiling.tfdata.files import some_files
 from greenload.profiling.tfdata.profile import is_dataset, profile_dataset
 from greenload.profiling.windows import Progress
@@ -147,9 +147,9 @@ def profile(
 
 
 def _of_pipeline(given: Pipeline | Plan | Split, options: Options) -> Report:
-    split = given if isinstance(given, Split) else None
+    device_split = given if isinstance(given, Split) else None
     pipeline = given.pipeline if isinstance(given, Split) else given
-    if isinstance(pipeline, Pipeline) and split is not None and pipeline.batch is None:
+    if isinstance(pipeline, Pipeline) and device_split is not None and pipeline.batch is None:
         raise PipelineError("a model takes batches, but the pipeline that was split has no Batch: add Batch(32)")
     if options.samples_per_element is not None:
         raise UsageError("samples_per_element is for a tf.data.Dataset, a Pipeline's samples are images: leave it out")
@@ -161,7 +161,7 @@ def _of_pipeline(given: Pipeline | Plan | Split, options: Options) -> Report:
     indices, skipped = choose_samples(plan, options)
     cold = ColdFiles(files_of(plan.pipeline.source, indices)) if options.cold else None
     with Sampler(meters) as sampler, options.watch(sampler, statuses):
-        campaign = PipelineCampaign(plan, indices, sampler, options, split, cold)
+        campaign = PipelineCampaign(plan, indices, sampler, options, device_split, cold)
         pace = Pace(options.precision, campaign.attributed, options.announce)
         pace.plan(campaign, len(campaign.steps), options.rounds)
         try:
@@ -170,7 +170,7 @@ def _of_pipeline(given: Pipeline | Plan | Split, options: Options) -> Report:
             raise record_error(str(error), plan) or error from None
         attribution = campaign.attributed(campaign.seen)
         reached = pace.reached(attribution, campaign.seen)
-        advice = () if split else _advice(campaign, attribution)
+        advice = () if device_split else _advice(campaign, attribution)
         shown, rows = pipeline_rows(campaign, attribution)
     options.progress(1.0, "done")
     return make_report(

@@ -45,7 +45,7 @@ class PipelineReplays:
             step: the last one.
             whole: samples of which a whole number of groups is made; else 0.
         """
-        chain = self._mapped(self._roots(), self._chain(self._place(step) + 1))
+        chain = self._mapped(self._roots(), self._chain(self._index(step) + 1))
         return plan_run(chain, 1, self._plan, whole=whole)
 
     def captured(self, step: Step) -> tf.data.Dataset:
@@ -53,7 +53,7 @@ class PipelineReplays:
         roots = self._roots().take(self.samples)
         if step.kind == "batch":
             return self._mapped(roots, self.stream.sample()).cache().repeat()
-        index = self._place(step)
+        index = self._index(step)
         before = self._mapped(roots, self._chain(index)) if index else roots
         return before.cache().repeat()
 
@@ -169,7 +169,7 @@ class PipelineReplays:
 
     def before(self, step: Step) -> Step:
         """The step on samples in tf.data that a step on samples, or the batching, comes after."""
-        return self.stream.on_samples[-1 if step.kind == "batch" else self._place(step) - 1][0]
+        return self.stream.on_samples[-1 if step.kind == "batch" else self._index(step) - 1][0]
 
     def bytes_in(self, step: Step) -> float:
         """Mean bytes of the images that enter a step on samples, or a batch."""
@@ -185,20 +185,17 @@ class PipelineReplays:
     def _pair(
         self, captured: tf.data.Dataset, context: Sequence[Element], element: Element
     ) -> tuple[DatasetRun, DatasetRun]:
-        full, empty = compose([*context, element]), compose([*context, unchanged])
-        return (
-            plan_run(self._mapped(captured, full), 1, self._plan),
-            plan_run(self._mapped(captured, empty), 1, self._plan),
-        )
+        full, empty = (self._mapped(captured, compose([*context, last])) for last in (element, unchanged))
+        return plan_run(full, 1, self._plan), plan_run(empty, 1, self._plan)
 
     def _mapped(self, dataset: tf.data.Dataset, element: Element) -> tf.data.Dataset:
         return dataset.map(compose([element]), num_parallel_calls=self._plan.threads, deterministic=True)
 
-    def _place(self, step: Step) -> int:
+    def _index(self, step: Step) -> int:
         return next(i for i, (s, _) in enumerate(self.stream.on_samples) if s is step)
 
     def _element(self, step: Step) -> Element:
-        return self.stream.on_samples[self._place(step)][1]
+        return self.stream.on_samples[self._index(step)][1]
 
     def _chain(self, count: int) -> Element:
         """The first ``count`` steps as one function; a cache stands for all before it."""

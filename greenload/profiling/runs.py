@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -185,9 +187,4 @@ def held_batches(dataset: tf.data.Dataset, samples: int) -> Callable[[], Iterato
         count += int(images.shape[0])
         if count >= samples:
             break
-
-    def over_and_over() -> Iterator[Any]:
-        while True:
-            yield from kept
-
-    return over_and_over
+    return functools.partial(itertools.cycle, kept)

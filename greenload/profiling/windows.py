@@ -37,11 +37,9 @@ class Runnable(Protocol):
 
     def run(self, samples: int) -> int:
         """Pass at least ``samples`` samples; returns how many passed."""
-        ...
 
     def close(self) -> None:
         """Give back what it holds."""
-        ...
 
 
 class Windows:

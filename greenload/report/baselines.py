@@ -10,8 +10,8 @@ has to exceed an allowance too.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from scipy.special import stdtr, stdtrit
 
@@ -19,6 +19,7 @@ from greenload.energy.attribution.intervals import CONFIDENCE
 from greenload.energy.figures import Figure, scale
 from greenload.errors import UsageError
 from greenload.report import rows
+from greenload.report.budgets import Budget, check_budgets
 from greenload.report.checks import Check, interval_text, quantity
 from greenload.report.comparison import Change, Comparison, compare, times
 from greenload.report.data import Report
@@ -70,6 +71,21 @@ class Compared:
             return 0.0 if beyond > 0 else 1.0
         of_both = both**2 / sum(variance**2 / n for variance, n in zip(variances, df, strict=True))
         return float(stdtr(of_both, -beyond / math.sqrt(both)))
+
+
+def judge(
+    report: Report,
+    budgets: Iterable[Budget],
+    baseline: Report | None,
+    *,
+    tolerance: float = TOLERANCE,
+    name: str = "baseline",
+) -> Report:
+    """A report with what became of each budget, and of the comparison with a baseline; arguments as of `against`."""
+    checks = check_budgets(report, budgets, baseline)
+    if baseline is not None:
+        checks += against(baseline, report, tolerance=tolerance, name=name)
+    return replace(report, checks=checks)
 
 
 def against(

@@ -26,9 +26,9 @@ from greenload.report.data import Report
 from greenload.text import percent
 
 OF_REPORTS = ("cpu_s_per_sample", "energy_j_per_sample", "device_bytes_per_sample", "reads_per_sample", "samples_per_s")
-"""Quantities of a report: of its total, joules with the idle floor; ``samples_per_s`` of the full run."""
+"""Quantities of a report: of its total, joules with idle power; ``samples_per_s`` of the full run."""
 OF_STEPS = OF_REPORTS[:-1]
-"""Quantities of a step, without the idle floor."""
+"""Quantities of a step, without idle power."""
 OF_WINDOWS = ("cpu_s", "energy_j", "wall_s", "device_read_bytes")
 """Quantities of a measured block of code."""
 

@@ -38,7 +38,7 @@ class Carbon(Record):
     """
 
     g_per_million_samples: Figure
-    """Of the domains known, idle floor and PUE included; the interval is that of the joules."""
+    """Of the domains known, idle power and PUE included; the interval is that of the joules."""
     g_per_kwh: float
     """The grid's factor."""
     factor: str
@@ -87,7 +87,7 @@ def estimate_carbon(
     joules, so a small modelled part widens the sum by little; ``measured_share`` says how little.
 
     Args:
-        energy_j_per_sample: joules by domain of the full run with its idle floor, as ``report.total`` has them.
+        energy_j_per_sample: joules by domain of the full run with idle power, as ``report.total`` has them.
         meters: the meters that were there or are missing, as ``report.meters``.
         g_per_kwh: the grid's factor; the world's average if None.
         pue: the facility's.

@@ -192,9 +192,8 @@ def _chart(name: str, unit: str, shown: Sequence[rows.ReportRow], costs: Sequenc
         for cost in costs
     ]
     axis = axis_of([[part.figure for part in parts] for parts in stacks])
-    short = unit.split(" per ")[0].removeprefix("CPU ")
     bars = tuple(
-        bar(row.label, parts, axis, short, row.kind, where=row.where, branch=row.branch)
+        bar(row.label, parts, axis, short_unit(unit), row.kind, where=row.where, branch=row.branch)
         for row, parts in zip(shown, stacks, strict=True)
     )
     bands = {group: rows.band(of[group]) for group in groups}
@@ -204,6 +203,11 @@ def _chart(name: str, unit: str, shown: Sequence[rows.ReportRow], costs: Sequenc
     title = "CPU seconds" if name == "cpu" else "Joules"
     modelled = "; ".join(f"{group} {band}" for group, band in bands.items() if "±" in band)
     return BarChart(f"{name}-chart", title, unit, axis, bars, legend, modelled)
+
+
+def short_unit(unit: str) -> str:
+    """A chart's unit as a bar's tip shows it: ``"ms"`` of ``"CPU ms per image"``."""
+    return unit.split(" per ")[0].removeprefix("CPU ")
 
 
 def axis_of(stacks: Sequence[Sequence[Figure]], *, common: bool = True) -> Axis:
@@ -253,9 +257,9 @@ class Lane:
     axis: Axis
     paths: tuple[tuple[str, str], ...]
     """Class and SVG path, in a box 1000 wide and 100 high."""
-    floor: float | None
+    idle: float | None
     """Height in per cent at which the idle machine would draw; None where that isn't known."""
-    floor_text: str
+    idle_text: str
 
 
 @dataclass(frozen=True)
@@ -273,7 +277,7 @@ class Timeline:
 def timeline(report: Report) -> Timeline | None:
     """Power by group of domains over a profile's windows; None for a report that holds no windows' times.
 
-    A measured counter holds the idle floor; a model is of this process alone, so its bars stand on the floor.
+    A measured counter holds idle power; a model is of this process alone, so its bars stand on it.
     """
     windows = sorted((w for w in report.windows if w.start_ns is not None), key=lambda w: w.start_ns or 0)
     if not windows:
@@ -288,8 +292,9 @@ def timeline(report: Report) -> Timeline | None:
     busy = [None if (cpu := read_quantity(w, "cpu_s")) is None else cpu * 1e9 / w.wall_ns for w in windows]
     most = max((value for values in watts.values() for value in values if value is not None), default=0.0)
     shown = {name: values for name, values in watts.items() if max(_known(values), default=0.0) > most / 200}
+    bands = {name: rows.band(rows.group_figures(report, name)) for name in shown}
     lanes = [
-        _lane(name, "W", rows.band(rows.group_figures(report, name)), values, axis, ends, classes, _floor(report, name))
+        _lane(name, "W", bands[name], values, axis, ends, classes, _idle_power(report, name))
         for name, values in shown.items()
     ]
     if _known(busy):
@@ -315,7 +320,7 @@ def _class(window: Observation, colours: Mapping[str, int]) -> str:
 
 
 def _power(report: Report, window: Observation, group: str) -> float | None:
-    """Watts of a group's domains in a window, idle floor included; None where any of them is invalid."""
+    """Watts of a group's domains in a window, idle power included; None where any of them is invalid."""
     domains = [name for name in report.total.energy_j_per_sample if rows.group(name) == group]
     total = 0.0
     for name in domains:
@@ -323,13 +328,13 @@ def _power(report: Report, window: Observation, group: str) -> float | None:
         if joules is None:
             return None
         total += joules * 1e9 / counted_ns(window, name)
-        floor = report.idle.power_w.get(name)
-        if report.total.energy_j_per_sample[name].provenance != "measured" and floor is not None:
-            total += floor.value or 0.0
+        idle = report.idle.power_w.get(name)
+        if report.total.energy_j_per_sample[name].provenance != "measured" and idle is not None:
+            total += idle.value or 0.0
     return total if domains else None
 
 
-def _floor(report: Report, group: str) -> float | None:
+def _idle_power(report: Report, group: str) -> float | None:
     values = [figure.value for name, figure in report.idle.power_w.items() if rows.group(name) == group]
     return math.fsum(value for value in values if value is not None) if _known(values) else None
 
@@ -342,9 +347,9 @@ def _lane(
     time: Axis,
     ends: Sequence[tuple[float, float]],
     classes: Sequence[str],
-    floor: float | None,
+    idle_power: float | None,
 ) -> Lane:
-    axis = Axis.around([*_known(values), floor or 0.0], 2)
+    axis = Axis.around([*_known(values), idle_power or 0.0], 2)
     paths: dict[str, list[str]] = {}
     zero = _HEIGHT * (1 - axis.percent(0.0) / 100)
     for value, (start, end), kind in zip(values, ends, classes, strict=True):
@@ -359,8 +364,8 @@ def _lane(
         known,
         axis,
         tuple((kind, "".join(parts)) for kind, parts in sorted(paths.items())),
-        None if floor is None else axis.percent(floor),
-        "" if floor is None else f"idle floor {_digits(floor)} {unit}",
+        None if idle_power is None else axis.percent(idle_power),
+        "" if idle_power is None else f"idle floor {_digits(idle_power)} {unit}",
     )
 
 

@@ -137,8 +137,8 @@ def ratio(a: Figure, b: Figure) -> Figure | None:
         told from zero: the ratio is then unbounded.
 
     Example:
-        >>> found = ratio(Figure(2.0, 1.8, 2.2, "measured"), Figure(1.0, 0.9, 1.1, "measured"))
-        >>> round(found.low, 3), found.value, round(found.high, 3)
+        >>> quotient = ratio(Figure(2.0, 1.8, 2.2, "measured"), Figure(1.0, 0.9, 1.1, "measured"))
+        >>> round(quotient.low, 3), quotient.value, round(quotient.high, 3)
         (0.434, 0.5, 0.576)
     """
     if a.value is None or a.low is None or a.high is None or b.value is None or b.low is None or b.high is None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from greenload.energy.figures import Figure
 from greenload.report import charts, notes, rows
-from greenload.report.comparison import SEPARATE, Change, Comparison, times, verdict
+from greenload.report.comparison import SEPARATE, Change, Comparison, RowPair, times, verdict
 from greenload.report.data import Report
 from greenload.text import amount
 
@@ -28,7 +28,7 @@ def comparison_values(comparison: Comparison) -> dict[str, Any]:
         "totals": [_total(change) for change in comparison.totals],
         "cards": [_card(change) for change in comparison.totals if change.ratio is not None],
         "noun": rows.noun(a),
-        "charts": [_chart(comparison, "CPU", "ms")] + ([_energy(comparison, groups)] if groups else []),
+        "charts": _charts(comparison, groups),
         "lead": lead,
         "groups": groups,
         "tables": [{"name": name, "rows": list(_rows(comparison, name))} for name in ("CPU", *groups)],
@@ -82,61 +82,44 @@ def _rows(comparison: Comparison, name: str) -> Iterator[dict[str, str]]:
         }
 
 
-def _chart(comparison: Comparison, name: str, unit: str) -> charts.BarChart:
-    """Two bars a step: report A's over report B's."""
-    stacks = [
-        [(letter, [(name, figure)] if figure else []) for letter, figure in _both(pair.changes.get(name))]
-        for pair in _shown(comparison)
+def _charts(comparison: Comparison, groups: Sequence[str]) -> list[charts.BarChart]:
+    noun = rows.noun(comparison.a)
+    cpu = _chart(comparison, "cpu-chart", "CPU seconds", f"CPU ms per {noun}", ["CPU"])
+    if not groups:
+        return [cpu]
+    return [cpu, _chart(comparison, "energy-chart", "Joules", f"mJ per {noun}, without the idle floor", groups)]
+
+
+def _chart(comparison: Comparison, name: str, title: str, unit: str, groups: Sequence[str]) -> charts.BarChart:
+    """Each step's bar in A and, below it, its bar in B."""
+    sides = [
+        (pair, letter, _figures(pair, letter, groups))
+        for pair in comparison.pairs
+        if pair.kind == "step"
+        for letter in ("A", "B")
+        if pair.only in ("", letter)
     ]
-    return _pairs(comparison, "cpu-chart", "CPU seconds", f"CPU {unit} per {rows.noun(comparison.a)}", unit, stacks)
-
-
-def _energy(comparison: Comparison, groups: list[str]) -> charts.BarChart:
-    stacks = []
-    for pair in _shown(comparison):
-        parts: dict[str, list[tuple[str, Figure]]] = {"A": [], "B": []}
-        for group in groups:
-            for letter, figure in _both(pair.changes.get(group)):
-                parts[letter] += [(group, figure)] if figure is not None else []
-        stacks.append(list(parts.items()))
-    return _pairs(
-        comparison, "energy-chart", "Joules", f"mJ per {rows.noun(comparison.a)}, without the idle floor", "mJ", stacks
-    )
-
-
-def _shown(comparison: Comparison) -> list[Any]:
-    return [pair for pair in comparison.pairs if pair.kind == "step"]
-
-
-def _both(change: Change | None) -> list[tuple[str, Figure | None]]:
-    return [("A", change.a if change else None), ("B", change.b if change else None)]
-
-
-def _pairs(
-    comparison: Comparison,
-    name: str,
-    title: str,
-    unit: str,
-    short: str,
-    stacks: list[list[tuple[str, list[tuple[str, Figure]]]]],
-) -> charts.BarChart:
-    axis = charts.axis_of([[figure for _, figure in figures] for pair in stacks for _, figures in pair])
+    axis = charts.axis_of([list(figures.values()) for _, _, figures in sides])
     bars: list[charts.Bar] = []
     used: dict[str, str] = {}
-    for pair, stack in zip(_shown(comparison), stacks, strict=True):
-        present = [(letter, figures) for letter, figures in stack if pair.only in ("", letter)]
-        for letter, figures in present:
-            parts = []
-            for group, figure in figures:
-                group = "cpu" if group == "CPU" else group
-                label = "CPU time" if name == "cpu-chart" else group
-                classes = f"{group} {figure.provenance}"
-                used.setdefault(classes, f"{label}, {rows.band([figure])}")
-                parts.append(charts.BarPart(label, f"{classes} {letter.lower()}", figure))
-            made = charts.bar(f"{letter}: {pair.label}", parts, axis, short)
-            if pair.only:
-                made = replace(made, label=f"{made.label} (not in {'B' if letter == 'A' else 'A'})", kind="step end")
-            elif letter == "B":
-                made = replace(made, label="B", kind="step end")
-            bars.append(made)
+    for pair, letter, figures in sides:
+        parts = []
+        for group, figure in figures.items():
+            label = "CPU time" if group == "CPU" else group
+            classes = f"{'cpu' if group == 'CPU' else group} {figure.provenance}"
+            used.setdefault(classes, f"{label}, {rows.band([figure])}")
+            parts.append(charts.BarPart(label, f"{classes} {letter.lower()}", figure))
+        made = charts.bar(f"{letter}: {pair.label}", parts, axis, charts.short_unit(unit))
+        if pair.only:
+            made = replace(made, label=f"{made.label} (not in {'B' if letter == 'A' else 'A'})", kind="step end")
+        elif letter == "B":
+            made = replace(made, label="B", kind="step end")
+        bars.append(made)
     return charts.BarChart(name, title, unit, axis, tuple(bars), tuple(used.items()))
+
+
+def _figures(pair: RowPair, letter: str, groups: Sequence[str]) -> dict[str, Figure]:
+    """A row's figures in A or in B, by group, where they are there."""
+    changes = {group: pair.changes[group] for group in groups if group in pair.changes}
+    figures = {group: change.a if letter == "A" else change.b for group, change in changes.items()}
+    return {group: figure for group, figure in figures.items() if figure is not None}

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +17,7 @@ from greenload.machine import Machine
 from greenload.public import public
 from greenload.report.carbon import Carbon, estimate_carbon
 from greenload.report.checks import Check
-from greenload.report.costs import (
+from greenload.report.cost_records import (
     CacheState,
     FirstEpoch,
     FullRun,
@@ -26,9 +25,9 @@ from greenload.report.costs import (
     IteratorStart,
     ReportStep,
 )
-from greenload.report.record import Record, json_fields, typed_fields
+from greenload.report.record import Record, json_fields, save_json, typed_fields
 from greenload.report.validation import SCHEMA, validate
-from greenload.system import file_input, file_output, json_data
+from greenload.system import file_input, json_data
 from greenload.system.json_data import DataError, short
 from greenload.text import printable
 
@@ -48,7 +47,7 @@ class Advice(Record):
     """``"trial"`` where the change was run beside the pipeline as it is, ``"estimate"`` where only worked out."""
     saves_cpu_s_per_sample: Figure
     saves_energy_j_per_sample: Mapping[str, Figure] = field(default_factory=dict)
-    """Joules by domain, without the idle floor."""
+    """Joules by domain, without idle power."""
 
     @property
     def is_remark(self) -> bool:
@@ -130,7 +129,7 @@ class Report:
     unattributed: Cost
     """``full`` less the sum of ``steps``."""
     total: Cost
-    """``full`` with the idle floor."""
+    """``full`` with idle power."""
     first_epoch: FirstEpoch | None = None
     """What the first epoch costs, where it fills a cache: ``steps``, ``full``, ``idle``, ``unattributed``, ``total``
     and ``together`` are then those of later epochs, which read it. None where all epochs cost the same."""
@@ -199,7 +198,7 @@ class Report:
         return {name: part for name, part in shares.items() if abs(part) > share}
 
     def with_carbon(self, g_per_kwh: float | None = None, pue: float = 1.0) -> Report:
-        """The report with grams of CO₂ equivalent, of the total with its idle floor.
+        """The report with grams of CO₂ equivalent, of the total with idle power.
 
         Args:
             g_per_kwh: the grid's factor; the world's average if None.
@@ -213,9 +212,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON data, valid by `SCHEMA`."""
-        machine = asdict(self.machine)
         shown = {"schema": SCHEMA} | json_fields(self, Report)
-        shown["machine"] = {**machine.pop("extra"), **machine}
         optional = {name: part for name in _OPTIONAL if (part := shown.pop(name))}
         windows = shown.pop("windows")
         return shown | optional | {"windows": windows}
@@ -228,10 +225,9 @@ class Report:
             ReportError: the data isn't a report of this version; names the value that breaks a rule.
         """
         validate(data)
-        parts = {name: value for name, value in data.items() if name != "machine"}
-        parts["meters"] = [{"remedy": "", "meter": ""} | meter for meter in data["meters"]]
+        meters = [{"remedy": "", "meter": ""} | meter for meter in data["meters"]]
         try:
-            return cls(machine=_machine(data["machine"]), **typed_fields(cls, parts))
+            return cls(**typed_fields(cls, {**data, "meters": meters}))
         except UsageError as error:
             raise ReportError(f"a report's figures must make sense: {error}; profile again") from None
 
@@ -243,13 +239,7 @@ class Report:
         """
         data = self.to_dict()
         validate(data)
-        try:
-            text = json.dumps(data, indent=1, allow_nan=False)
-            file_output.write(path, text + "\n")
-        except OSError as error:
-            raise ReportError(f"{path}: the report can't be written: {file_output.why(error)}") from None
-        except (TypeError, ValueError) as error:
-            raise ReportError(f"{path}: a report holds JSON data only: {error}; leave the value out") from None
+        save_json(path, data)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Report:
@@ -272,9 +262,3 @@ class Report:
 
 _OPTIONAL = ("carbon", "precision", "cold", "first_epoch", "iterator_start", "together", "checks", "caches")
 """Parts of a report, and lists, that its JSON leaves out where there are none; in its order."""
-
-
-def _machine(data: Mapping[str, Any]) -> Machine:
-    known = {fact.name for fact in fields(Machine)} - {"extra"}
-    extra = {name: value for name, value in data.items() if name not in known}
-    return Machine(**{name: data[name] for name in known}, extra=extra)

@@ -12,7 +12,7 @@ from typing import Any
 from greenload.energy.figures import PROVENANCES, Figure, scale, sum_figures
 from greenload.report import charts, notes, rows
 from greenload.report.charts import BarChart
-from greenload.report.costs import ReportStep
+from greenload.report.cost_records import ReportStep
 from greenload.report.data import UNATTRIBUTED_LIMIT, Report
 from greenload.report.rows import ReportRow
 from greenload.report.views import View, exceeded, views
@@ -191,11 +191,8 @@ def flow(report: Report) -> list[dict[str, Any]]:
 
 
 def _specs(report: Report) -> Mapping[str, Any]:
-    planned = report.plan.get("steps")
-    steps = planned if isinstance(planned, list) else []
-    return {
-        step["name"]: step.get("out") for step in steps if isinstance(step, dict) and isinstance(step.get("name"), str)
-    }
+    steps = rows.planned_parts(report, "steps")
+    return {step["name"]: step.get("out") for step in steps if isinstance(step.get("name"), str)}
 
 
 def _box(step: ReportStep, share: float | None, spec: object, number: int) -> dict[str, Any]:

@@ -14,7 +14,6 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
 from greenload.energy.attribution.costs import Cost
@@ -22,7 +21,7 @@ from greenload.energy.figures import Figure
 from greenload.energy.meters.base import MeterStatus
 from greenload.energy.sampler import Sampler
 from greenload.errors import MeterError, UsageError
-from greenload.report.costs import ReportStep
+from greenload.report.cost_records import ReportStep
 from greenload.report.data import Report
 from greenload.system.endpoint import Answer, Endpoint, parse_address
 from greenload.text import printable
@@ -299,33 +298,26 @@ def _domain(name: str, figure: Figure) -> dict[str, str]:
     return {"domain": name, "provenance": figure.provenance}
 
 
-class Server:
+class Server(Endpoint):
     """A running endpoint. Close it, or use it as a context manager; its thread is a daemon."""
 
     def __init__(self, metrics: Metrics, host: str, port: int) -> None:
         try:
-            self._server = Endpoint(host, port, _answers(metrics))
+            super().__init__(host, port, _answers(metrics))
         except (OSError, OverflowError) as error:
             raise UsageError(
                 f"{host}:{port} can't be served on: {error}; name another port, or 0 for any that is free"
             ) from None
-        self._thread = self._server.thread
-        self.port = self._server.server_address[1]
+        self.port = self.server_address[1]
         """The port, also where any was asked for."""
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self.port}/metrics"
         """Where to scrape."""
 
-    def close(self) -> None:
-        """Stop serving. Harmless if repeated."""
-        self._server.close()
-
     def __enter__(self) -> Server:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import functools
+import json
+import os
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from types import UnionType
 from typing import Any, Self, get_args, get_origin, get_type_hints
+
+from greenload.errors import ReportError
+from greenload.system import file_output
 
 
 class Record:
@@ -32,6 +37,20 @@ def json_fields(record: Any, kind: type) -> dict[str, Any]:
         kind: its own class, or the base.
     """
     return {fact.name: _to_json(getattr(record, fact.name)) for fact in fields(kind)}
+
+
+def save_json(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
+    """Write a report's data: all of it, or the file stays as it was.
+
+    Raises:
+        ReportError: the file can't be written, or the data hold what JSON can't.
+    """
+    try:
+        file_output.write(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
+    except OSError as error:
+        raise ReportError(f"{path}: the report can't be written: {file_output.why(error)}") from None
+    except (TypeError, ValueError) as error:
+        raise ReportError(f"{path}: a report holds JSON data only: {error}; leave the value out") from None
 
 
 def typed_fields(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:

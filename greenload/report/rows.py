@@ -11,7 +11,7 @@ from typing import Any
 from greenload.energy.attribution.costs import Cost
 from greenload.energy.domains import DOMAIN_KINDS, Domain
 from greenload.energy.figures import Figure, scale, sum_figures
-from greenload.report.costs import ReportStep
+from greenload.report.cost_records import ReportStep
 from greenload.report.data import UNATTRIBUTED_LIMIT, Advice, Report
 from greenload.report.views import View, exceeded, views
 from greenload.text import amount, bytes_text, percent, printable
@@ -137,7 +137,7 @@ def step_label(step: ReportStep) -> str:
 
 
 def report_rows(report: Report) -> list[ReportRow]:
-    """The table: steps in order, what none of them explains, the idle floor, and the held-out full run with it."""
+    """The table: steps in order, what none of them explains, idle power, and the held-out full run with it."""
     full = report.full.cpu_s_per_sample.value
 
     def row(label: str, kind: str, cost: Cost, backend: str = "", *more: str) -> ReportRow:
@@ -266,7 +266,7 @@ def subject(report: Report) -> str:
 
 def crossings(report: Report) -> list[tuple[str, str]]:
     """Where images go from one backend to another: the step behind which they do, and ``"tf → pillow, 82 kB"``."""
-    planned, left = _planned(report, "steps"), _planned(report, "crossings")
+    planned, left = planned_parts(report, "steps"), planned_parts(report, "crossings")
     transfers, backend = [], left[0].get("from") if left else None
     for before, step in itertools.pairwise(planned):
         if left and step.get("kind") == "pixels" and step.get("backend") != backend:
@@ -275,7 +275,8 @@ def crossings(report: Report) -> list[tuple[str, str]]:
     return [*transfers, *((str(planned[-1].get("name")), _crossing(last)) for last in left[:1] if planned)]
 
 
-def _planned(report: Report, part: str) -> list[Mapping[str, Any]]:
+def planned_parts(report: Report, part: str) -> list[Mapping[str, Any]]:
+    """The plan's ``"steps"`` or ``"crossings"``, as far as it lists any."""
     listed = report.plan.get(part)
     return [each for each in listed if isinstance(each, Mapping)] if isinstance(listed, list | tuple) else []
 

@@ -159,7 +159,7 @@ def _view(view: View) -> list[RenderableType]:
 
 
 def _table(view: View) -> FigureTable:
-    """A row for each step, what no step explains, the idle floor and the total."""
+    """A row for each step, what no step explains, idle power and the total."""
     report = view.report
     groups = rows.notable_groups(report)
     noun, shown, lacking = rows.noun(report), rows.view_rows(view), notes.missing_parts(report)

@@ -34,8 +34,8 @@ def validate(data: Any) -> None:
 
     worst = best_match(_validator().iter_errors(data))
     if worst is not None:
-        place, message = short(worst.json_path), short(worst.message)
-        raise ReportError(f"a report follows {SCHEMA}, but {place}: {message}; profile again")
+        path, message = short(worst.json_path), short(worst.message)
+        raise ReportError(f"a report follows {SCHEMA}, but {path}: {message}; profile again")
 
 
 def schema() -> dict[str, Any]:

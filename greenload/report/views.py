@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 from greenload.energy.attribution.costs import Indistinct
-from greenload.report.costs import CacheState, ReportStep
+from greenload.report.cost_records import CacheState, ReportStep
 from greenload.report.data import UNATTRIBUTED_LIMIT, Report
 from greenload.text import printable
 
@@ -83,10 +83,10 @@ def found_filled(report: Report) -> str:
     if not filled:
         return ""
     names = " and ".join(printable(f"{cache.name} at {cache.path}") for cache in filled)
-    were, it = ("was", "it") if len(filled) == 1 else ("were", "them")
+    were, them = ("was", "it") if len(filled) == 1 else ("were", "them")
     return (
-        f"{names} {were} on disk already: your first epoch reads {it}, too, and the steps before {it} don't run. To"
-        f" see what filling {it} costs, delete {it} and profile again"
+        f"{names} {were} on disk already: your first epoch reads {them}, too, and the steps before {them} don't run. To"
+        f" see what filling {them} costs, delete {them} and profile again"
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from greenload import scalars
 from greenload.errors import SourceError
 from greenload.system.notices import notify
 
@@ -54,8 +55,7 @@ def check_order(classes: Sequence[str] | None, order: str) -> tuple[str, ...]:
     Raises:
         SourceError: ``order`` is unknown, ``classes`` is no list of different names, or both are given.
     """
-    if order not in ("alphabetical", "natural"):
-        raise SourceError(f"order must be 'alphabetical' or 'natural', not {order!r}")
+    scalars.one_of(SourceError, "order", order, ("alphabetical", "natural"))
     if classes is None:
         return ()
     names = class_names(classes)

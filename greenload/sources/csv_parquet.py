@@ -15,6 +15,7 @@ from greenload.sources.class_order import stripped
 from greenload.sources.listing import Paths
 from greenload.sources.table_labels import labels_of
 from greenload.system import file_input
+from greenload.system.frameworks import imports_of_extra
 from greenload.system.json_data import short
 from greenload.system.notices import notify
 from greenload.text import one_line
@@ -87,11 +88,9 @@ def read_parquet(path: str, image: str, label: str | None, naming: Naming) -> La
     Raises:
         SourceError: pyarrow is missing; or as ``read_csv`` raises it.
     """
-    try:
+    with imports_of_extra("tfds", f"{path}: reading Parquet needs pyarrow", SourceError):
         import pyarrow
         import pyarrow.parquet
-    except ImportError as error:
-        raise SourceError(f"{path}: reading Parquet needs pyarrow ({error}): pip install 'greenload[tfds]'") from None
     try:
         with open(path, "rb", opener=file_input.regular) as file:
             header = pyarrow.parquet.read_schema(file).names

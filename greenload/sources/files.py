@@ -66,8 +66,7 @@ class FileSource:
         try:
             return file_input.read(path, _LARGEST)
         except (OSError, MemoryError) as error:
-            if why := limits.ran_out(error):
-                raise limits.unreadable(path, why) from None
+            limits.raise_if_out(path, error)
             raise RecordError(path, f"{UNREADABLE}: {getattr(error, 'strerror', error)}") from None
 
     @functools.cached_property

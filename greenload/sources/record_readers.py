@@ -13,10 +13,11 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
-from greenload.errors import BackendUnavailable, SourceError
+from greenload.errors import SourceError
 from greenload.sources.formats import record_index, tfrecord
 from greenload.sources.formats.record_index import RecordIndex
 from greenload.system import file_input, limits
+from greenload.system.frameworks import imports_of_extra
 from greenload.text import one_line
 
 GAP_BYTES = 16 << 10
@@ -83,8 +84,7 @@ class PlainReader:
                         # Bytes cut whole are not copied.
                         out[index] = data[offset : offset + wanted.length]
             except (OSError, MemoryError) as error:
-                if why := limits.ran_out(error):
-                    raise limits.unreadable(first.path, why) from None
+                limits.raise_if_out(first.path, error)
             begin = end
         return out
 
@@ -155,8 +155,7 @@ class SequentialReader:
             data = stream.read(wanted.start, wanted.length)
         except (OSError, EOFError, ValueError, MemoryError, zlib.error) as error:
             stream.close()
-            if why := limits.ran_out(error):
-                raise limits.unreadable(wanted.path, why) from error
+            limits.raise_if_out(wanted.path, error)
             raise SourceError(f"{wanted.path}: {error}") from None
         self._streams.append(stream)
         return data
@@ -242,12 +241,8 @@ def open_array_record(path: str) -> Any:
         BackendUnavailable: the array_record package is missing.
         SourceError: the file can't be read.
     """
-    try:
+    with imports_of_extra("tfds", f"{path}: ArrayRecord needs array_record"):
         from array_record.python import array_record_module
-    except ImportError as error:
-        raise BackendUnavailable(
-            f"{path}: ArrayRecord needs array_record ({error}): pip install 'greenload[tfds]'"
-        ) from None
     try:
         os.close(file_input.regular(path))
         # Without reading ahead: random access would drop those bytes.
@@ -256,12 +251,10 @@ def open_array_record(path: str) -> Any:
             file.seek(0)  # raises where the file itself can't be opened
             raise RuntimeError("its end is missing or damaged, as of a file that was cut")
     except OSError as error:
-        if why := limits.ran_out(error):
-            raise limits.unreadable(path, why) from error
+        limits.raise_if_out(path, error)
         raise SourceError(f"{path}: the file can't be read: {error.strerror}") from None
     except (RuntimeError, ValueError, IndexError) as error:
-        if why := limits.ran_out(error):
-            raise limits.unreadable(path, why) from error
+        limits.raise_if_out(path, error)
         raise SourceError(f"{path}: this ArrayRecord file can't be opened: {one_line(error)}; copy it anew") from None
     return file
 

@@ -159,10 +159,10 @@ class RecordSource:
         return [i for i, good in zip(numbers.tolist(), intact, strict=True) if not good]
 
     def _ranges(
-        self, places: NDArray[np.int64], starts: NDArray[np.int64], lengths: NDArray[np.int64]
+        self, numbers: NDArray[np.int64], starts: NDArray[np.int64], lengths: NDArray[np.int64]
     ) -> list[ByteRange]:
         table = self.table
-        columns = (table.file(places), table.index.records[places], starts[places], lengths[places])
+        columns = (table.file(numbers), table.index.records[numbers], starts[numbers], lengths[numbers])
         return [
             ByteRange(table.paths[file], record, start, length)
             for file, record, start, length in zip(*(column.tolist() for column in columns), strict=True)
@@ -170,11 +170,11 @@ class RecordSource:
 
     def _reason(self, index: int) -> str:
         """Why a record has no image."""
-        place = np.array([index])
+        record = np.array([index])
         table = self.table
         in_array = isinstance(self._reader, record_readers.ArrayRecordReader)
         starts = np.zeros_like(table.index.records) if in_array else table.index.records + tfrecord.HEADER
-        message = self._reader.read(self._ranges(place, starts, table.index.sizes))[0]
+        message = self._reader.read(self._ranges(record, starts, table.index.sizes))[0]
         if message is None:
             return f"{UNREADABLE}: the file has changed, or is damaged there"
         try:
@@ -317,7 +317,7 @@ class TFRecords(RecordSource):
         """The classes' names, where ``KEY.labels.txt`` lies beside the files, as TFDS and ``greenload pack`` write it;
         else empty."""
         label = self.keys()[1]
-        return () if label is None else class_names(Path(self.files[0]).parent, label)
+        return () if label is None else read_class_names(Path(self.files[0]).parent, label)
 
     def to_dict(self) -> dict[str, Any]:
         """``data``, ``image`` and ``label``."""
@@ -331,7 +331,7 @@ class TFRecords(RecordSource):
 _LARGEST = 64 << 20  # bytes of a list of names
 
 
-def class_names(folder: Path, label: str) -> tuple[str, ...]:
+def read_class_names(folder: Path, label: str) -> tuple[str, ...]:
     """The names in ``LABEL.labels.txt``, a line each; empty if there is no such file.
 
     Raises:

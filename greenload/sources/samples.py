@@ -137,8 +137,8 @@ def make_samples(
     root = Path(folder)
     codec = _codec()
     photographs = _photographs(codec)
-    _clear(root)
     try:
+        _clear(root)
         _write_marker(root, {"complete": False})
         with ScratchFolder(str(root), _PARTIAL) as hidden:  # by its name, so that half of them are never taken for all
             sizes = []
@@ -308,24 +308,19 @@ def _tensorflow_codec() -> _Codec:
 
 def _clear(root: Path) -> None:
     """Makes the folder, or empties one made earlier; refuses one that holds anything of the user's."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        files = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*")) if not path.is_dir()]
-        foreign = [name for name in files if name != MARKER and not _MADE_BY_US.fullmatch(name)]
-        if files and (MARKER not in files or foreign):
-            other = (foreign or files)[0]
-            raise UsageError(
-                f"{root}: samples go into an empty folder, and this holds {other}; name another folder, or empty it"
-            )
-        for name in files:
-            if name != MARKER:
-                (root / name).unlink()
-        for path in root.glob("class-*"):
-            path.rmdir()
-    except OSError as error:
+    root.mkdir(parents=True, exist_ok=True)
+    files = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*")) if not path.is_dir()]
+    foreign = [name for name in files if name != MARKER and not _MADE_BY_US.fullmatch(name)]
+    if files and (MARKER not in files or foreign):
+        other = (foreign or files)[0]
         raise UsageError(
-            f"{root}: samples can't be written: {error.strerror or error}; name a writable folder"
-        ) from error
+            f"{root}: samples go into an empty folder, and this holds {other}; name another folder, or empty it"
+        )
+    for name in files:
+        if name != MARKER:
+            (root / name).unlink()
+    for path in root.glob("class-*"):
+        path.rmdir()
 
 
 def _write_marker(root: Path, content: dict[str, Any]) -> None:

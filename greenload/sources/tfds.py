@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from greenload.errors import BackendUnavailable, SourceError
+from greenload.errors import SourceError
 from greenload.public import public
 from greenload.sources import listing
 from greenload.sources.formats import tfrecord
-from greenload.sources.records import FilePart, Kind, RecordSource, class_names
+from greenload.sources.records import FilePart, Kind, RecordSource, read_class_names
 from greenload.system import json_data
+from greenload.system.frameworks import imports_of_extra
 from greenload.system.json_data import DataError, Value
 from greenload.text import one_line
 
@@ -177,12 +178,8 @@ class TFDS(RecordSource):
         base = re.split(r"[\[+]", self.split)[0]
         if self._splits and base not in self._splits:
             raise SourceError(f"{self.folder}: has no split {base!r}; its splits: {', '.join(self._splits) or 'none'}")
-        try:
+        with imports_of_extra("tfds", f"parts of splits ({self.split!r}) need tensorflow-datasets"):
             import tensorflow_datasets as tfds
-        except ImportError as error:
-            raise BackendUnavailable(
-                f"parts of splits ({self.split!r}) need tensorflow-datasets ({error}): pip install 'greenload[tfds]'"
-            ) from None
         try:
             instructions = tfds.builder_from_directory(str(self.folder)).info.splits[self.split].file_instructions
         except Exception as error:  # its own parser's, of whatever kind: the file is foreign to it too
@@ -229,7 +226,7 @@ class TFDS(RecordSource):
     def classes(self) -> tuple[str, ...]:
         """The classes' names; empty where the dataset names none."""
         label = self.keys()[1]
-        return () if label is None else class_names(self.folder, label)
+        return () if label is None else read_class_names(self.folder, label)
 
     def to_dict(self) -> dict[str, Any]:
         """The arguments."""

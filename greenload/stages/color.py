@@ -106,18 +106,18 @@ class ColorJitter(Stage):
         return spec
 
     def prepare(self, uniforms: Array, ops: Ops = NUMPY) -> Array:
-        one = uniforms[..., 0] * 0.0 + 1.0
+        unchanged = uniforms[..., 0] * 0.0 + 1.0
 
-        def drawn(place: int, bounds: Any, otherwise: Array) -> Array:
-            return uniforms[..., place] * (bounds[1] - bounds[0]) + bounds[0] if bounds else otherwise
+        def drawn(draw: int, bounds: Any, otherwise: Array) -> Array:
+            return uniforms[..., draw] * (bounds[1] - bounds[0]) + bounds[0] if bounds else otherwise
 
         light, contrast, saturation = (
-            drawn(k, bounds, one) for k, bounds in enumerate((self.brightness, self.contrast, self.saturation))
+            drawn(k, bounds, unchanged) for k, bounds in enumerate((self.brightness, self.contrast, self.saturation))
         )
-        sine, cosine = one * 0.0, one
+        sine, cosine = unchanged * 0.0, unchanged
         if isinstance(self.hue, tuple):
             low, high = self.hue
-            sine, cosine = sin_cos(drawn(3, (360.0 * low, 360.0 * high), one), ops)
+            sine, cosine = sin_cos(drawn(3, (360.0 * low, 360.0 * high), unchanged), ops)
         # With W the matrix whose rows are all `grey`, brightness and contrast are t·1, saturation s·1 + (1 − s)·W and
         # hue W + cos·(1 − W) + sin·quarter. W·W = W and W·quarter = quarter·W = 0, hence the product:
         gain = light * contrast

@@ -229,9 +229,9 @@ class RandomChoice(_Combinator):
 
     def prepare(self, uniforms: Array, ops: Ops = NUMPY) -> Array:
         choice = uniforms * 0.0
-        one, last = choice + 1.0, max(index for index, share in enumerate(self._shares) if share)
+        unit, last = choice + 1.0, max(index for index, share in enumerate(self._shares) if share)
         for bound in np.cumsum(self._shares)[:last].tolist():
-            choice = choice + ops.where(uniforms >= bound, one, one * 0.0)
+            choice = choice + ops.where(uniforms >= bound, unit, unit * 0.0)
         return choice
 
     def __str__(self) -> str:

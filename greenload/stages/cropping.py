@@ -255,21 +255,21 @@ class RandomResizedCrop(_OfOneSize):
         rows = ops.floor(root[..., None] * numbers[..., ATTEMPTS : 2 * ATTEMPTS] + 0.5)
         fits = (columns >= 1.0) & (columns <= wide[..., None]) & (rows >= 1.0) & (rows <= tall[..., None])
         first = ops.argmax(fits, axis=-1)
-        found = ops.any(fits, axis=-1)
+        fitting = ops.any(fits, axis=-1)
         fallback_w, fallback_h = self._fallback(tall, wide, ops)
-        w = ops.where(found, ops.pick(columns, first), fallback_w)
-        h = ops.where(found, ops.pick(rows, first), fallback_h)
-        top = ops.floor(ops.where(found, numbers[..., -2] * (tall - h + 1.0), (tall - h) * 0.5))
-        left = ops.floor(ops.where(found, numbers[..., -1] * (wide - w + 1.0), (wide - w) * 0.5))
+        w = ops.where(fitting, ops.pick(columns, first), fallback_w)
+        h = ops.where(fitting, ops.pick(rows, first), fallback_h)
+        top = ops.floor(ops.where(fitting, numbers[..., -2] * (tall - h + 1.0), (tall - h) * 0.5))
+        left = ops.floor(ops.where(fitting, numbers[..., -1] * (wide - w + 1.0), (wide - w) * 0.5))
         return {"window": ops.i64(ops.stack([top, left, h, w], axis=-1))}
 
     def _fallback(self, tall: Array, wide: Array, ops: Ops) -> tuple[Array, Array]:
         low, high = self.ratio
-        one = tall * 0.0 + 1.0
+        pixel = tall * 0.0 + 1.0
         aspect = wide / tall
         w = ops.where(aspect > high, ops.floor(tall * high + 0.5), wide)
         h = ops.where(aspect < low, ops.floor(wide / low + 0.5), tall)
-        return ops.minimum(ops.maximum(w, one), wide), ops.minimum(ops.maximum(h, one), tall)
+        return ops.minimum(ops.maximum(w, pixel), wide), ops.minimum(ops.maximum(h, pixel), tall)
 
     def primitives(self, spec: ImageSpec) -> tuple[Primitive, ...]:
         return (pixels.Crop(), pixels.Resize(self.antialias, *self._sides))

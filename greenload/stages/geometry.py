@@ -39,8 +39,8 @@ class Resize(Stage):
 
     def __post_init__(self) -> None:
         height, width = pair("Resize", "size", self.size)
-        one = scalars.several(self.size) is None
-        object.__setattr__(self, "size", height if one else (height, width))
+        short_side = scalars.several(self.size) is None
+        object.__setattr__(self, "size", height if short_side else (height, width))
         object.__setattr__(self, "antialias", flag("Resize", "antialias", self.antialias))
 
     def out_spec(self, spec: ImageSpec) -> ImageSpec:

@@ -56,9 +56,9 @@ class OneHot(Stage):
         wrong = (labels < 0) | (labels >= self.num_classes)
         if not wrong.any():
             return None
-        place = int(np.argmax(wrong))
-        label = labels[place]
+        index = int(np.argmax(wrong))
+        label = labels[index]
         raised = f"pass num_classes={label + 1} or more, or " if label >= 0 else ""
-        return place, (
+        return index, (
             f"its label must be in 0 … {self.num_classes - 1} for {self}, not {label}: {raised}correct the label"
         )

@@ -74,9 +74,7 @@ def remember(path: Path, data: str | bytes, what: str) -> bool:
     return True
 
 
-@functools.cache
-def _say_once(text: str) -> None:
-    notify(text)
+_say_once = functools.cache(notify)
 
 
 def keep(path: Path, data: str | bytes) -> None:

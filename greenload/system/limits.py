@@ -80,6 +80,16 @@ def _message(code: int | None) -> str:
     return ""
 
 
+def raise_if_out(path: str, error: BaseException) -> None:
+    """Raise, where reading a file failed since something ran out, the error that says so.
+
+    Raises:
+        SourceError: something ran out; names the file and the remedy.
+    """
+    if why := ran_out(error):
+        raise unreadable(path, why) from error
+
+
 def unreadable(path: str, why: str) -> SourceError:
     """The error for a file that can't be read now, for no fault of its own.
 

@@ -6,6 +6,7 @@ import random
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -53,13 +54,13 @@ def python_states(objects: Iterable[Any]) -> list[tuple[str, Callable[[], Any], 
     for generator in {id(candidate): candidate for candidate in candidates}.values():
         if isinstance(generator, random.Random) and not isinstance(generator, random.SystemRandom):
             state = generator.getstate()
-            states.append(("Python's random", generator.getstate, _bound(generator.setstate, state)))
+            states.append(("Python's random", generator.getstate, partial(generator.setstate, state)))
         elif isinstance(generator, np.random.RandomState):
             legacy = generator.get_state(legacy=False)
-            states.append(("NumPy's random", _bound(_text_of, generator), _bound(generator.set_state, legacy)))
+            states.append(("NumPy's random", partial(_text_of, generator), partial(generator.set_state, legacy)))
         elif isinstance(generator, np.random.Generator):
             bits = generator.bit_generator
-            states.append(("NumPy's random", _bound(_text_of, bits), _bound(setattr, bits, "state", bits.state)))
+            states.append(("NumPy's random", partial(_text_of, bits), partial(setattr, bits, "state", bits.state)))
     return states
 
 
@@ -70,10 +71,6 @@ def _text_of(generator: Any) -> str:
         return str(state)
 
 
-def _bound(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
-    return lambda: function(*arguments)
-
-
 def _global_states() -> list[Restore]:
     restores = [restore for _, _, restore in python_states(())]
     if "tensorflow" not in sys.modules:
@@ -82,10 +79,10 @@ def _global_states() -> list[Restore]:
     from tensorflow.python.ops import stateful_random_ops
 
     if (rng := getattr(context.context(), "_rng", None)) is not None:
-        restores.append(_bound(rng.setstate, rng.getstate()))
+        restores.append(partial(rng.setstate, rng.getstate()))
     generator = stateful_random_ops.global_generator
     if generator is None:  # made anew when it is first asked for
-        restores.append(_bound(setattr, stateful_random_ops, "global_generator", None))
+        restores.append(partial(setattr, stateful_random_ops, "global_generator", None))
     else:
         restores += variable_state(generator.state.handle, generator.state.dtype)
     if (state := sys.modules.get("keras.src.backend.common.global_state")) is not None:

@@ -22,6 +22,7 @@ import threading
 import time
 import weakref
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
 from greenload.errors import UsageError
@@ -157,6 +158,21 @@ call_from_tensorflow = _FromTensorFlow()
 request = _OfCaller()
 """``with request:`` holds what gives a caller a batch. Once the interpreter is ending it raises ``SystemExit`` in the
 caller's daemon threads, which end by it without a word, and ``UsageError`` in its other threads."""
+
+
+def weak_call(owner: Any, method: Callable[..., Any]) -> Callable[..., Any]:
+    """A function for TensorFlow that calls a method of an owner which something else keeps alive, such as the running
+    dataset: TensorFlow keeps every function it may call for the life of the process, so it gets one that holds nothing.
+    """
+    weak = weakref.ref(owner)
+
+    def call(*inputs: Any) -> Any:
+        with call_from_tensorflow:
+            alive = weak()
+            assert alive is not None
+            return method(alive, *inputs)
+
+    return call
 
 
 def close_at_end(value: Closable) -> None:

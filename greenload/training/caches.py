@@ -10,8 +10,8 @@ their number.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 from greenload.errors import GreenloadError
@@ -35,18 +35,9 @@ _PART = "it was a part of an epoch, or several: train on whole epochs"
 _OTHERWISE = "the fit's dataset fills other caches than it did in the profile: profile the dataset that is trained on"
 
 
-@dataclass(frozen=True, slots=True)
-class _Counts:
-    """How many caches an iterator fills, and how many it reads. Caches behind which nothing runs are in neither."""
-
-    writing: int = 0
-    reading: int = 0
-
-    def __add__(self, other: _Counts) -> _Counts:
-        return _Counts(self.writing + other.writing, self.reading + other.reading)
-
-    def __bool__(self) -> bool:
-        return bool(self.writing or self.reading)
+_Counts = Counter[str]
+"""How many caches an iterator is ``"writing"``, and how many ``"reading"``. Caches behind which nothing runs are in
+neither."""
 
 
 class CacheWatch:
@@ -83,10 +74,8 @@ class CacheWatch:
         if not self._stores:
             return
         counts = _seen(iterator) or _Counts()
-        if counts.writing + counts.reading < len(self._stores):
-            asked = [_asked(store) for store in self._stores]
-            known = [counts for counts in asked if counts is not None]
-            counts = sum(known, _Counts()) if len(known) == len(asked) else _Counts()
+        if counts.total() < len(self._stores):
+            counts = _asked_together(self._stores) or _Counts()
         self._counts = counts
 
     def after(self) -> None:
@@ -96,7 +85,7 @@ class CacheWatch:
         counts = _seen(self._iterator)
         if counts is None:
             return
-        if counts.writing + counts.reading >= len(self._stores):
+        if counts.total() >= len(self._stores):
             self._counts = counts
         elif not counts and not any(node.kind in JOINS | NESTING for node in _behind(self._root)):
             # What is before the shuffle has ended: the cache was filled, by this iterator or before.
@@ -130,10 +119,10 @@ class CacheWatch:
     def _of_stores(self) -> EpochKind:
         assert self._profile is not None
         filled = sum(cache.filled for cache in self._profile.caches)
-        if not self._counts.writing:
+        if not self._counts["writing"]:
             _FILLED.update(store.dataset for store in self._stores if _in_memory(store))
             return "later"
-        fits = self._counts.writing == len(self._profile.caches) - filled and self._counts.reading <= filled
+        fits = self._counts["writing"] == len(self._profile.caches) - filled and self._counts["reading"] <= filled
         return "first" if fits else "unknown"
 
     def _of_table(self, handle: Any, before: int, passed: Passed) -> EpochKind:
@@ -193,13 +182,18 @@ def _asked(store: Node) -> _Counts | None:
     if store.kind != "cache":
         return None
     if store.dataset in _FILLED or finished_on_disk(store_path(store)):
-        return _Counts(reading=1)
+        return _Counts(["reading"])
     if on_disk(store):
-        inner = [_asked(cache) for node in store.inputs for cache in _outermost(node)]
-        known = [counts for counts in inner if counts is not None]
-        return sum(known, _Counts(writing=1)) if len(known) == len(inner) else None
+        inside = _asked_together(cache for node in store.inputs for cache in _outermost(node))
+        return None if inside is None else inside + _Counts(["writing"])
     before = (node for node in store.nodes() if node is not store and node.inner is None)
     return _seen(iter(store.dataset)) if all(map(_is_quiet, before)) else None
+
+
+def _asked_together(stores: Iterable[Node]) -> _Counts | None:
+    """Of caches in front of one iterator; ``None`` where one of them can't be asked."""
+    counts = [_asked(store) for store in stores]
+    return None if None in counts else sum(filter(None, counts), _Counts())
 
 
 def _is_quiet(node: Node) -> bool:
@@ -232,8 +226,8 @@ def _count(nodes: Any, number: int) -> _Counts:
             return _Counts()
         inside = nodes[inputs[0]]
         if not inside.inputs or inside.name == "SnapshotReader":
-            return _Counts(reading=1)
-        return sum((_count(nodes, before) for before in inside.inputs if before in nodes), _Counts(writing=1))
+            return _Counts(["reading"])
+        return sum((_count(nodes, before) for before in inside.inputs if before in nodes), _Counts(["writing"]))
     if "Interleave" in name or "FlatMap" in name:
         inputs = inputs[:1]  # the others are inside its function
     return sum((_count(nodes, before) for before in inputs), _Counts())

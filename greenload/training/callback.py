@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING, Any
 from greenload.energy.figures import Figure
 from greenload.energy.meters.discover import discover
 from greenload.energy.sharing import DEFAULT, SharedSampler
-from greenload.errors import BackendUnavailable, UsageError
+from greenload.errors import UsageError
 from greenload.profiling.profile import profile
 from greenload.public import public
 from greenload.report.data import Report
 from greenload.report.prometheus import Metrics, serve
+from greenload.system.frameworks import imports_of_extra
 from greenload.training.fit import INTERRUPTED, Fit, scalars
+from greenload.training.fit_report import FitReport
 from greenload.training.idle import IDLE_S
-from greenload.training.report import FitReport
 from greenload.training.spent import EnergyPart, Spent
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from greenload.planning.split import Split
+    from greenload.planning.device_split import Split
     from greenload.plans.pipeline import Pipeline
     from greenload.plans.plan import Plan
 
@@ -38,7 +39,7 @@ class EnergyCallback:
     step, comes from a profile; times the samples trained on it is the loader's part, where a sample is what the profile
     takes for one (``plan["sample"]``): a row of the batches, or an element of its dataset. A profile that claims more
     than the fit used, beyond its interval and 15 %, is of something else: that is said first, and loader and model stay
-    one figure. The idle floor is a line of its own; the part drawn while the step waited for its next batch is charged
+    one figure. Idle power is a line of its own; the part drawn while the step waited for its next batch is charged
     to the loader as *waiting*. Validation is apart, and what is left is the model's. `greenload.training.split` has the
     formulas. Without a profile loader and model are one figure; the rest stands.
 
@@ -65,7 +66,7 @@ class EnergyCallback:
             ``energy/model_j`` and ``energy/loader/STEP_j`` by epoch.
         port: serves the figures to Prometheus there, up to `close`: a port, or ``"address:port"``. A sum over the parts
             of ``greenload_training_epoch_energy_joules`` is ``greenload_training_epoch_total_energy_joules``.
-        idle_s: seconds before the first batch in which the idle floor is measured, where there is a counter; with 0 it
+        idle_s: seconds before the first batch in which idle power is measured, where there is a counter; with 0 it
             is the profile's. A GPU without an energy counter takes some 16 s.
         discovery: passed to ``discover``, as ``powercap_root=…``.
 
@@ -152,7 +153,7 @@ class EnergyCallback:
             self._server = None
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        """Start the meters and measure the idle floor."""
+        """Start the meters and measure idle power."""
         self._end(INTERRUPTED)
         self._fit = Fit(
             self.model,
@@ -282,12 +283,8 @@ def _weakly_failed(callback: EnergyCallback) -> Callable[[Fit, BaseException], N
 
 def _with_keras(cls: Any) -> Any:
     """The class as a Keras callback: made with its first object, so that importing greenload imports no Keras."""
-    try:
+    with imports_of_extra("tf", "EnergyCallback needs Keras, which can't be imported"):
         from keras.callbacks import Callback
-    except ImportError as error:
-        raise BackendUnavailable(
-            f"EnergyCallback needs Keras, which can't be imported ({error}): pip install 'greenload[tf]'"
-        ) from None
     if issubclass(cls, Callback):
         return cls
     made = cls.__dict__.get("_made")

@@ -16,11 +16,11 @@ from greenload.report.data import Report
 from greenload.report.views import of_first_epoch
 from greenload.system.frameworks import tf
 from greenload.training.caches import CacheWatch, EpochKind
-from greenload.training.idle import idle_floors
+from greenload.training.fit_report import FitReport
+from greenload.training.idle import find_idle_power
 from greenload.training.joules import SplitBasis
-from greenload.training.report import FitReport
 from greenload.training.spent import Passed, Spent
-from greenload.training.split import split
+from greenload.training.split import split_window
 from greenload.training.train_step import Steps
 
 INTERRUPTED = "an interruption"
@@ -62,8 +62,8 @@ class Fit:
         self._watch = CacheWatch(profile)
         self._writer: Any = None
         try:
-            floors, notes = idle_floors(self._sampler, profile, idle_s)
-            self._basis = SplitBasis(self._sampler.channels, floors, profile, notes)
+            idle_power, notes = find_idle_power(self._sampler, profile, idle_s)
+            self._basis = SplitBasis(self._sampler.channels, idle_power, profile, notes)
             if log_dir is not None:
                 self._writer = tf.summary.create_file_writer(log_dir)
             if model.train_function is not None:
@@ -189,7 +189,7 @@ class Fit:
     def _split(
         self, name: str, window: Window, validation: list[Window], epochs: Sequence[tuple[EpochKind, Passed]]
     ) -> Spent:
-        return split(
+        return split_window(
             name,
             window,
             validation,

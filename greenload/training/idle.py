@@ -5,23 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from greenload.energy.attribution.idle_floor import find_floors, idle_power
+from greenload.energy.attribution.background import find_backgrounds, idle_power
 from greenload.energy.attribution.observation import Metering, Observation, read_quantity
 from greenload.energy.attribution.precision import least_window_s
 from greenload.energy.figures import Figure
 from greenload.energy.sampler import Sampler
 from greenload.energy.settle import settle
 from greenload.report.data import Report
-from greenload.training.joules import MeasuredFloor
+from greenload.training.joules import IdlePower
 
 IDLE_S = 1.0
 """Seconds before the first batch in which the machine's idle power is measured."""
 _IDLE_WINDOWS = 4
 
 
-def idle_floors(
+def find_idle_power(
     sampler: Sampler, profile: Report | None, idle_s: float
-) -> tuple[dict[str, MeasuredFloor], tuple[str, ...]]:
+) -> tuple[dict[str, IdlePower], tuple[str, ...]]:
     """The idle power by domain, where known, and notes on it.
 
     Args:
@@ -30,34 +30,36 @@ def idle_floors(
         idle_s: seconds in which it is measured, more where the meters need longer windows; 0 for not at all.
     """
     channels = sampler.channels
-    floors = {
-        domain: MeasuredFloor(Figure(watts, watts, watts, "modelled", channels[domain].systematic))
+    powers = {
+        domain: IdlePower(Figure(watts, watts, watts, "modelled", channels[domain].systematic))
         for domain, watts in sampler.idle_power_w.items()
     }
     counted = [domain for domain, channel in channels.items() if channel.provenance == "measured"]
     if not counted:
-        return floors, ()
+        return powers, ()
     why = "idle_s is 0"
     if idle_s and settle().idle:
         seconds = max(idle_s / _IDLE_WINDOWS, least_window_s(channels))
-        floors |= measured_floors([_idle_window(sampler, number, seconds) for number in range(_IDLE_WINDOWS)], counted)
+        powers |= measured_idle_power(
+            [_idle_window(sampler, number, seconds) for number in range(_IDLE_WINDOWS)], counted
+        )
         why = "its counter gave no figure"
     elif idle_s:
         why = "the process didn't come to rest before the fit"
     notes = []
     for domain in counted:
-        if domain in floors:
+        if domain in powers:
             continue
         profiled = None if profile is None else profile.idle.power_w.get(domain)
         if profiled is not None and profiled.value is not None:
-            floors[domain] = MeasuredFloor(profiled)
+            powers[domain] = IdlePower(profiled)
             notes.append(f"the idle floor of {domain} is the profile's: {why}")
         else:
             notes.append(f"the idle floor of {domain} isn't known, and so only its total: {why}")
-    return floors, tuple(notes)
+    return powers, tuple(notes)
 
 
-def measured_floors(windows: Sequence[Observation], domains: Sequence[str]) -> Mapping[str, MeasuredFloor]:
+def measured_idle_power(windows: Sequence[Observation], domains: Sequence[str]) -> Mapping[str, IdlePower]:
     """The idle power of counters by idle windows, with what other processes used in them.
 
     Args:
@@ -65,8 +67,8 @@ def measured_floors(windows: Sequence[Observation], domains: Sequence[str]) -> M
         domains: of counters; one with fewer than two windows that it gave a figure in is left out.
     """
     meterings = {domain: Metering("measured") for domain in domains}
-    power = idle_power(find_floors(windows, meterings), meterings)
-    return {domain: MeasuredFloor(watts, _others_per_s(windows, domain)) for domain, watts in power.items()}
+    power = idle_power(find_backgrounds(windows, meterings), meterings)
+    return {domain: IdlePower(watts, _others_per_s(windows, domain)) for domain, watts in power.items()}
 
 
 def _others_per_s(windows: Sequence[Observation], domain: str) -> float:

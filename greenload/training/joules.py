@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from greenload.energy.attribution.idle_floor import OTHERS_BAND
+from greenload.energy.attribution.background import OTHERS_BAND
 from greenload.energy.domains import Domain
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.energy.meters.base import Channel
 from greenload.energy.sampler import Window
 from greenload.report.data import Report
-from greenload.training.costs import BESIDE, minus
+from greenload.training.loader_costs import BESIDE, minus
 from greenload.training.notes import LoaderOrigin
 from greenload.training.spent import EnergyPart
 
@@ -20,7 +20,7 @@ _Z = 1.96
 
 
 @dataclass(frozen=True, slots=True)
-class MeasuredFloor:
+class IdlePower:
     """The idle power of a domain."""
 
     watts: Figure
@@ -34,7 +34,7 @@ class SplitBasis:
 
     channels: Mapping[str, Channel]
     """Provenance and band by domain: `Sampler.channels`."""
-    floors: Mapping[str, MeasuredFloor]
+    idle_power: Mapping[str, IdlePower]
     """The idle power by domain, where known."""
     profile: Report | None
     """What a sample costs by step; None where nobody profiled the loader."""
@@ -100,23 +100,23 @@ def split_joules(
     loader: LoaderCosts,
 ) -> DomainJoules:
     """One domain's joules by what they went into; of a domain that has a figure in the whole window."""
-    channel, floor, wall_s = basis.channels[domain], basis.floors.get(domain), window.wall_ns / 1e9
+    channel, idle_power, wall_s = basis.channels[domain], basis.idle_power.get(domain), window.wall_ns / 1e9
     sound = [inner for inner in validation if domain not in inner.void]
     outside = time_outside(window, sound)
-    own, others = _own(outside, channel, floor)
-    validated = [_own(inner, channel, floor) for inner in sound]
+    own, others = _own(outside, channel, idle_power)
+    validated = [_own(inner, channel, idle_power) for inner in sound]
     counted = _counted(channel, window)
     if channel.provenance == "measured":
         total = counted
         others = sum_figures([others, *(of_others for _, of_others in validated)])
     else:  # other processes are not in the total: nobody knows what they drew
-        total = sum_figures([counted, _idle(channel, floor, wall_s)])
+        total = sum_figures([counted, _idle(channel, idle_power, wall_s)])
         others = _missing(channel)
     origin, loaded = _loaded(basis, channel, own, outside.cpu_s, loader)
     return DomainJoules(
         total=total,
-        waiting=_idle(channel, floor, waiting_s),
-        idle=_idle(channel, floor, wall_s - (waiting_s or 0.0)),
+        waiting=_idle(channel, idle_power, waiting_s),
+        idle=_idle(channel, idle_power, wall_s - (waiting_s or 0.0)),
         others=others,
         validation=sum_figures(joules for joules, _ in validated) if sound or not validation else _missing(channel),
         work=own,
@@ -180,26 +180,26 @@ def _counted(channel: Channel, window: Window) -> Figure:
     return Figure(joules, joules - off_j, joules + off_j, channel.provenance, channel.systematic)
 
 
-def _idle(channel: Channel, floor: MeasuredFloor | None, seconds: float | None) -> Figure:
+def _idle(channel: Channel, idle_power: IdlePower | None, seconds: float | None) -> Figure:
     """The joules of the idle power in a time."""
-    if seconds is None or (floor is None and channel.provenance == "measured"):
+    if seconds is None or (idle_power is None and channel.provenance == "measured"):
         return _missing(channel)
-    if floor is None:  # its model has none (memory, storage): all of it is someone's use
+    if idle_power is None:  # its model has none (memory, storage): all of it is someone's use
         return Figure(0.0, 0.0, 0.0, channel.provenance, channel.systematic)
-    return scale(floor.watts, seconds)
+    return scale(idle_power.watts, seconds)
 
 
-def _own(window: Window, channel: Channel, floor: MeasuredFloor | None) -> tuple[Figure, Figure]:
+def _own(window: Window, channel: Channel, idle_power: IdlePower | None) -> tuple[Figure, Figure]:
     """This process's joules above the idle power, and the rest of the machine's."""
     counted = _counted(channel, window)
     none = Figure(0.0, 0.0, 0.0, channel.provenance, channel.systematic)
     if channel.provenance != "measured":
         return counted, none
     wall_s = window.wall_ns / 1e9
-    above = minus(counted, _idle(channel, floor, wall_s))
-    if floor is None or above.value is None or not is_measured_work(channel):
+    above = minus(counted, _idle(channel, idle_power, wall_s))
+    if idle_power is None or above.value is None or not is_measured_work(channel):
         return above, none
-    other_s = window.other_cpu_s - floor.others_per_s * wall_s
+    other_s = window.other_cpu_s - idle_power.others_per_s * wall_s
     if above.value <= 0 or window.cpu_s + other_s <= window.cpu_s / 2:
         return above, none  # other processes that fell silent: no sharing out would mean anything
     joules = above.value * other_s / (window.cpu_s + other_s)

@@ -8,7 +8,7 @@ from typing import Literal
 from greenload.energy.figures import Figure
 from greenload.energy.sampler import Window
 from greenload.report.data import Report
-from greenload.training.costs import in_no_step
+from greenload.training.loader_costs import in_no_step
 
 LoaderOrigin = Literal["", "bytes", "cpu", "left out", "unknown"]
 """Where the loader's joules of a domain come from: the profile (``""``), the bytes that it read, its share of CPU

@@ -14,10 +14,10 @@ whose idle power is ``P`` watts, measured while the rest of the machine used ``r
     model       =  what is left
 
 What other processes do all the time is in ``P``, as nothing tells it from idling; ``others`` is what they did beyond,
-or less than, that. A profile answers the same question otherwise (`idle_floor.find_floor`): it has like windows, which
-tell by how they differ what another process's CPU second costs, and takes all of what others drew out of the idle power
-too. No two epochs of a fit are alike, so here only the assumption that a profile starts from is left: another process's
-CPU second costs what ours do, give or take `OTHERS_BAND`.
+or less than, that. A profile answers the same question otherwise (`background.find_background`): it has like windows,
+which tell by how they differ what another process's CPU second costs, and takes all of what others drew out of the idle
+power too. No two epochs of a fit are alike, so here only the assumption that a profile starts from is left: another
+process's CPU second costs what ours do, give or take `OTHERS_BAND`.
 
 The joules of models and of data sheets are this process's work only, without idle power and other processes: there
 ``total`` is them and the modelled idle power. What a validation drew where a counter is too slow for it is in
@@ -40,7 +40,6 @@ from greenload.energy.figures import Figure
 from greenload.energy.meters.base import Channel
 from greenload.energy.sampler import Window
 from greenload.report.data import Report
-from greenload.training.costs import does_not_fit, loader_costs, minus, samples_of
 from greenload.training.joules import (
     DomainJoules,
     LoaderCosts,
@@ -50,11 +49,12 @@ from greenload.training.joules import (
     split_joules,
     time_outside,
 )
+from greenload.training.loader_costs import does_not_fit, loader_costs, minus, samples_of
 from greenload.training.notes import NOT_PROFILED, exceeding_notes, origin_notes, profile_notes, validation_notes
 from greenload.training.spent import EnergyPart, Passed, Spent
 
 
-def split(
+def split_window(
     name: str,
     window: Window,
     validation: Sequence[Window],
@@ -152,7 +152,7 @@ def _loader(
     fed: Sequence[tuple[Report, Passed]] | None,
     known: Sequence[str],
 ) -> LoaderCosts:
-    """What the loader cost; the arguments are those of `split`."""
+    """What the loader cost; the arguments are those of `split_window`."""
     by_bytes = _by_bytes(basis.profile, [basis.channels[domain] for domain in known], window)
     if fed is None:
         fed = [] if basis.profile is None else [(basis.profile, passed)]

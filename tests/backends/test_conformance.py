@@ -45,11 +45,12 @@ STAGES = (
     *suite.VALUES,
     *suite.CALLS[:1],
     *suite.CHOICES,
-    *suite.RESIZED,
-    *suite.WHOLE,
+    *suite.WHOLE[:2],
     *(
         pytest.param(stages, marks=pytest.mark.slow)
         for stages in (
+            *suite.RESIZED,
+            *suite.WHOLE[2:],
             *suite.GEOMETRY,
             *suite.MOVES,
             *suite.FILTERS,
@@ -101,6 +102,7 @@ def test_the_reference_is_kept(backend: str, stages: tuple[Stage, ...]) -> None:
             suite.check(backend, case)
 
 
+@pytest.mark.slow
 def test_every_claim_is_put_to_the_test() -> None:
     # Plans are made without a framework, so that a GPU's table is looked at as well.
     for name in TABLES:
@@ -366,6 +368,7 @@ def test_a_crop_inside_decoding_has_a_full_decodes_bits_at_every_edge(
         assert (found == whole[top : top + rows, left : left + columns]).all(), (rows, columns)
 
 
+@pytest.mark.slow
 def test_random_crops_inside_decoding_are_crops_of_the_full_decode(backend: str, bad_images: ModuleType) -> None:
     options = list(JPEGS.values())
     encoded = [bad_images.jpeg(61, 83, seed=k, **options[k % len(options)]) for k in range(48)]

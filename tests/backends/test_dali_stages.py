@@ -293,6 +293,7 @@ def test_load_and_iterate_give_the_same_pixels_and_labels() -> None:
         assert (marks.numpy() == codes).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("modules", "others"),
     [

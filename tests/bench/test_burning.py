@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from bench import burning
-from greenload.energy.emulators.ledger import create_ledger
-from greenload.energy.emulators.powercap import Ledger, PowercapEmulator
+from greenload.energy.emulators.ledger import Ledger, create_ledger
+from greenload.energy.emulators.powercap import PowercapEmulator
 from greenload.energy.emulators.writer import process_cpu_s
 
 pytestmark = pytest.mark.alone

@@ -13,6 +13,7 @@ from bench import native, native_fuzz
 from greenload.backends.native import library
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")
 def test_timing_prints_milliseconds_and_what_the_kernels_clocks_say(
     sample_folder: Path, capsys: pytest.CaptureFixture[str]

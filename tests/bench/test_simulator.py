@@ -106,6 +106,7 @@ def test_intervals_hold_the_truth_where_a_profile_ends_as_soon_as_it_is_precise(
             assert sum(missed) <= at_most(120, 0.06), f"{part} of {quantity}"
 
 
+@pytest.mark.slow
 def test_intervals_are_no_wider_than_they_need_be() -> None:
     """An interval that always holds the truth says too little: 95 % of them are to, not all."""
     found = profiles(100, 3, noise=0.05, build_ratio=1.0)

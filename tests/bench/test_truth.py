@@ -14,7 +14,7 @@ from bench import truth, truth_steps
 from bench.truth_steps import ALL, TOTAL, Judged, Truth
 from greenload.energy.figures import Figure
 from greenload.machine import Machine
-from greenload.report.costs import FullRun, IdleCost, ReportStep
+from greenload.report.cost_records import FullRun, IdleCost, ReportStep
 from greenload.report.data import Cost, Report
 
 CPU = "cpu:package-0"

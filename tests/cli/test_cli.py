@@ -62,25 +62,26 @@ def test_profile_prints_a_table_and_writes_both_reports(sample_folder: Path, tmp
 
 
 @pytest.mark.slow
-def test_check_names_the_bad_files_and_fails(bad_images: ModuleType, tmp_path: Path) -> None:
+def test_check_names_the_bad_files_and_fails(
+    bad_images: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     cases = bad_images.build()
     folder = tmp_path / "a"
     folder.mkdir()
     for name in ("grey.jpg", "truncated-half.jpg"):
         (folder / name).write_bytes(cases[name].data if hasattr(cases[name], "data") else cases[name])
     result = tmp_path / "check.json"
-    done = run("check", str(tmp_path), "--json", str(result))
-    assert done.returncode == 1
-    assert str(folder / "truncated-half.jpg") in done.stdout
-    assert "1 of 2 images decode, 1 do not" in done.stdout
+    assert cli.main(["check", str(tmp_path), "--json", str(result)]) == 1
+    out = capfd.readouterr().out
+    assert str(folder / "truncated-half.jpg") in out
+    assert "1 of 2 images decode, 1 do not" in out
     assert [bad["path"] for bad in json.loads(result.read_text())["bad"]] == [str(folder / "truncated-half.jpg")]
 
 
 @pytest.mark.slow
 def test_doctor_lists_every_backend_with_a_reason(tmp_path: Path) -> None:
     file = tmp_path / "doctor.json"
-    done = run("doctor", "--json", str(file))
-    assert done.returncode == 0, done.stderr
+    assert cli.main(["doctor", "--json", str(file)]) == 0
     findings = json.loads(file.read_text())["findings"]
     backends = {f["name"]: f for f in findings if f["kind"] == "backend"}
     assert set(backends) == {"tf", "dali-cpu", "dali", "pillow"}

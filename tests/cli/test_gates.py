@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from greenload import cli
-from greenload.cli.serve import Serving, serving
-from greenload.energy.emulators.replay import ReplayMeter
+from greenload.cli.serve_options import Serving, serving
+from greenload.energy.emulators.replay_meter import ReplayMeter
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import Channel, MeterStatus
 from greenload.energy.sampler import Sampler
@@ -161,6 +161,13 @@ def test_a_taken_port_is_told_before_any_work(files: Path, capsys: pytest.Captur
     assert f"127.0.0.1:{port} can't be served on" in capsys.readouterr().err
 
 
+BRIEF = """
+from greenload.cli import main
+from greenload.profiling import profile, windows
+windows.WINDOW_S, windows.BUILDS, profile.TRIED = 0.05, 1, 0
+raise SystemExit(main())
+"""
+"""The command with short windows and no trials, which have their own tests."""
 PIPELINE = """
 import numpy as np
 import greenload as gl
@@ -174,7 +181,7 @@ train = gl.Pipeline(gl.Arrays(pixels, np.arange(64)), gl.Batch(8))
 def test_serving_ends_well_when_interrupted(sent: signal.Signals) -> None:
     pytest.importorskip("prometheus_client", reason="prometheus_client is not installed")
     code = """
-from greenload.cli.serve import serving
+from greenload.cli.serve_options import serving
 with serving("0") as served:
     served.until_interrupted()
 print("went on")
@@ -219,19 +226,7 @@ def test_a_profile_is_served_while_it_runs_and_until_it_is_stopped(tmp_path: Pat
 
     file, report = tmp_path / "mine.py", tmp_path / "r.json"
     file.write_text(PIPELINE)
-    command = [
-        sys.executable,
-        "-m",
-        "greenload.cli",
-        "profile",
-        f"{file}:train",
-        "--samples",
-        "16",
-        "--rounds",
-        "4",
-        "--threads",
-        "1",
-    ]
+    command = [sys.executable, "-c", BRIEF, "profile", f"{file}:train", "--samples", "16", "--rounds", "4"]
     command += ["--serve", "0", "--budget", "energy_j_per_sample.gpu:99<=1", "--json", str(report)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -250,7 +245,7 @@ def test_a_profile_is_served_while_it_runs_and_until_it_is_stopped(tmp_path: Pat
                 seen.append(found)
                 if "greenload_pipeline_cpu_seconds_per_sample" in found:
                     break
-                time.sleep(0.5)
+                time.sleep(0.1)
             said = ""
             while "until interrupted" not in said:  # from here on a signal ends it well
                 said += (line := process.stderr.readline())

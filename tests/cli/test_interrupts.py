@@ -173,7 +173,7 @@ def test_within_another_program_it_is_a_status(
 def test_what_waits_for_the_interrupt_ends_as_it_would_have_ended() -> None:
     pytest.importorskip("prometheus_client", reason="prometheus_client is not installed")
     body = f"""
-        from greenload.cli.serve import serving
+        from greenload.cli.serve_options import serving
         with serving("0") as served:
             threading.Timer(1.0, lambda: ready()).start()
             served.until_interrupted()

@@ -64,7 +64,7 @@ def profile(seed: int = 0, *, missing: float = 0.0, noise: float = 0.01, wiggle:
 def observed(
     rng: np.random.Generator, step: str, kind: str, round_: int, build: int, cpu_s: float, samples: int, wiggle: float
 ) -> Observation:
-    wall_s = 1 + rng.uniform(0, 1)  # wall times swing by 2x; the floor must not
+    wall_s = 1 + rng.uniform(0, 1)  # wall times swing by 2x; idle power must not
     other = wiggle * rng.uniform(0, 1)
     joules = {"cpu:package-0": 2 * wall_s + 30 * cpu_s + 60 * other, "dram": 0.5 * cpu_s}
     return Observation(step, kind, round_, build, samples, int(wall_s * 1e9), cpu_s, other, 8e4 * samples, joules)
@@ -143,7 +143,7 @@ def test_unresolved_is_an_interval_around_zero_that_is_too_wide_to_be_a_finding(
     assert not dear.unresolved, "below 1 % of the full run either way: a finding"
 
 
-def test_attribution_finds_the_steps_the_floor_and_nothing_left() -> None:
+def test_attribution_finds_the_steps_idle_power_and_nothing_left() -> None:
     found = attribute(list(profile()), steps=STEPS, domains=DOMAINS)
     source, decode, flip = found.steps
     assert [step.method for step in found.steps] == ["prefix", "replay", "replay"]
@@ -228,7 +228,7 @@ def test_a_gpu_is_not_charged_for_other_processes_on_the_cpu() -> None:
     assert found.unattributed.energy_j_per_sample["gpu:0"].value == pytest.approx(0.0)
 
 
-def test_modelled_joules_are_taken_as_they_are_and_their_floor_added_in_the_total() -> None:
+def test_modelled_joules_are_taken_as_they_are_and_their_idle_power_added_in_the_total() -> None:
     windows = [window("", "full", r, 0, 1.0, energy_j={"cpu": 3.0}) for r in range(3)]
     windows += [
         window("a", kind, r, 0, c, energy_j={"cpu": 3.0 * c})
@@ -256,7 +256,7 @@ def steady(idle_w: tuple[float, ...]) -> list[Observation]:
     ]
 
 
-def test_the_floors_error_is_in_what_it_was_taken_from_and_not_in_the_total() -> None:
+def test_the_error_of_idle_power_is_in_what_it_was_taken_from_and_not_in_the_total() -> None:
     domains = {"cpu:package-0": Metering("measured")}
     found = attribute(steady((1.8, 1.9, 2.0, 2.1, 2.2)), steps=["a", "b"], domains=domains)
     error_w = found.idle_power_w["cpu:package-0"].half_width
@@ -272,9 +272,11 @@ def test_the_floors_error_is_in_what_it_was_taken_from_and_not_in_the_total() ->
     isolation_bias = Variance((ISOLATION_BIAS * 0.2) ** 2, math.inf)  # the joules of b, which alone was replayed
     both = half_width([one_s, isolation_bias])
     assert half(found.steps[1].cost) == pytest.approx(both, rel=1e-3)
-    assert half(found.unattributed) == pytest.approx(both, rel=1e-3), "what of the floor is in both cancels"
+    assert half(found.unattributed) == pytest.approx(both, rel=1e-3), "what of idle power is in both cancels"
     total = found.total.energy_j_per_sample["cpu:package-0"]
-    assert (total.value, half(found.total)) == pytest.approx((0.38, 0.0)), "the counter saw it all, floor or not"
+    assert (total.value, half(found.total)) == pytest.approx((0.38, 0.0)), (
+        "the counter saw it all, idle power known or not"
+    )
     full, idle = found.full.energy_j_per_sample["cpu:package-0"].value, found.idle_energy_j_per_sample["cpu:package-0"]
     assert full is not None and idle.value is not None and full + idle.value == pytest.approx(0.38)
 
@@ -329,7 +331,7 @@ def test_settling_takes_no_time_of_a_sample_and_has_no_joules() -> None:
     assert found.idle_energy_j_per_sample["cpu:package-0"].value == pytest.approx(0.08)
 
 
-def test_a_step_within_the_floors_error_is_unresolved() -> None:
+def test_a_step_within_the_error_of_idle_power_is_unresolved() -> None:
     windows = [
         dataclasses.replace(one, energy_j={"gpu:0": 20 * one.wall_ns / 1e9 + (9 if one.kind == "full" else 0)})
         for one in steady(())
@@ -344,11 +346,11 @@ def test_a_trial_is_judged_in_own_joules() -> None:
     found = trial_cost(windows, step="try", domains=DOMAINS)
     assert found.cpu_s_per_sample.value == pytest.approx(9e-4, rel=0.02)
     joules = found.energy_j_per_sample["cpu:package-0"]
-    assert joules.value == pytest.approx(30 * 9e-4, rel=0.03), "without the floor's 2 W"
+    assert joules.value == pytest.approx(30 * 9e-4, rel=0.03), "without the idle 2 W"
     assert joules.low is not None and joules.low <= 30 * 9e-4 <= (joules.high or 0.0)
 
 
-def test_a_counter_without_a_floor_gives_no_figure() -> None:
+def test_a_counter_without_idle_power_gives_no_figure() -> None:
     found = attribute([one for one in profile() if one.kind != "idle"], steps=STEPS, domains=DOMAINS)
     assert found.full.energy_j_per_sample["cpu:package-0"].value is None
     assert found.full.energy_j_per_sample["dram"].value is not None

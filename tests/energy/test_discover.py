@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from greenload.energy.emulators.replay import ReplayMeter
+from greenload.energy.emulators.replay_meter import ReplayMeter
 from greenload.energy.meters.base import Channel, Meter, channels_by_domain
 from greenload.energy.meters.discover import discover
 from greenload.energy.meters.storage import DataLocation

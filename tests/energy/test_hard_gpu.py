@@ -12,7 +12,8 @@ from typing import Any
 import pynvml
 import pytest
 
-from greenload.energy.emulators.nvml import Board, ManualClock, NvmlEmulator, Trace
+from greenload.energy.emulators.nvml import NvmlEmulator
+from greenload.energy.emulators.nvml_boards import Board, ManualClock, Trace
 from greenload.energy.meters.base import Channel, MeterStatus
 from greenload.energy.meters.discover import discover
 from greenload.energy.meters.nvml import NvmlMeter, find_nvml

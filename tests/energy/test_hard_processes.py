@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from greenload.energy.emulators.nvml import Board, ManualClock, NvmlEmulator, Trace
+from greenload.energy.emulators.nvml import NvmlEmulator
+from greenload.energy.emulators.nvml_boards import Board, ManualClock, Trace
 from greenload.energy.meters.base import Channel, Reading
 from greenload.energy.meters.model import ModelMeter
 from greenload.energy.meters.nvml import find_nvml

@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 from mount_namespaces import private_mounts
 
-from greenload.energy.emulators.powercap import EmulatedMachine, Power, PowercapEmulator, PowercapLayout, attach
-from greenload.energy.emulators.replay import ReplayMeter
+from greenload.energy.emulators.control import EmulatedMachine, attach
+from greenload.energy.emulators.layout import Power, PowercapLayout
+from greenload.energy.emulators.powercap import PowercapEmulator
+from greenload.energy.emulators.replay_meter import ReplayMeter
 from greenload.energy.meters.base import Channel, CounterMeter
 from greenload.energy.meters.discover import discover
 from greenload.energy.meters.rapl import find_rapl
@@ -323,7 +325,7 @@ def test_what_is_no_count_is_a_failed_read(make_zones: Callable[[dict[str, str]]
 CHECK = """
 import json, time
 from greenload.energy.meters.discover import discover
-from greenload.energy.emulators.powercap import attach
+from greenload.energy.emulators.control import attach
 from greenload.energy.sampler import Sampler
 
 machine = attach()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from greenload.energy.emulators.nvml import ManualClock
+from greenload.energy.emulators.nvml_boards import ManualClock
 from greenload.energy.meters.base import Channel, Reading
 from greenload.energy.meters.rapl import find_rapl
 from greenload.energy.sampler import Mark, Sampler, Window

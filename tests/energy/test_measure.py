@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from greenload.energy.emulators.powercap import PowercapEmulator
-from greenload.energy.emulators.replay import ReplayMeter
+from greenload.energy.emulators.replay_meter import ReplayMeter
 from greenload.energy.measure import Measurement, measure
 from greenload.energy.meters.base import Channel, MeterStatus
 from greenload.energy.meters.discover import discover
@@ -434,7 +434,7 @@ def test_meters_are_closed_once_however_calls_and_the_end_of_the_time_meet() -> 
 
 
 LINGERS = """
-from greenload.energy.emulators.replay import ReplayMeter
+from greenload.energy.emulators.replay_meter import ReplayMeter
 from greenload.energy.meters.base import Channel
 from greenload.energy.sharing import SharedSampler
 

@@ -188,7 +188,7 @@ def test_discover_prefers_the_declaration_and_says_why_not(drive: EmulatedDrive,
     assert "can't be opened" in refused.reason and refused.remedy == "run as root, or let a group read it"
 
 
-def test_declared_joules_are_the_steps_own_without_a_floor() -> None:
+def test_declared_joules_are_the_steps_own_without_idle_power() -> None:
     def window(step: str, kind: str, round_: int, joules: float) -> Observation:
         energy = {"storage:nvme0n1": joules + 0.001 * round_}
         return Observation(step, kind, round_, 0, samples=100, wall_ns=10**9, cpu_s=0.5, energy_j=energy)

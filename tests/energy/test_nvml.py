@@ -9,7 +9,8 @@ from typing import Any
 import pynvml
 import pytest
 
-from greenload.energy.emulators.nvml import Board, CpuWork, ManualClock, NvmlEmulator, Trace
+from greenload.energy.emulators.nvml import NvmlEmulator
+from greenload.energy.emulators.nvml_boards import Board, CpuWork, ManualClock, Trace
 from greenload.energy.meters.nvml import find_nvml, visible_gpus
 from greenload.errors import UsageError
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from greenload.energy.emulators.powercap import Power, PowercapEmulator, PowercapLayout
-from greenload.energy.emulators.replay import ReplayMeter
+from greenload.energy.emulators.layout import Power, PowercapLayout
+from greenload.energy.emulators.powercap import PowercapEmulator
+from greenload.energy.emulators.replay_meter import ReplayMeter
 from greenload.energy.meters.base import Channel
 from greenload.energy.meters.model import ModelMeter
 from greenload.energy.meters.process import Clocks, ProcessMeter, read_clocks

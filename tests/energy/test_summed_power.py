@@ -11,7 +11,8 @@ import pytest
 from greenload.energy.attribution.attribute import attribute
 from greenload.energy.attribution.observation import Metering
 from greenload.energy.attribution.precision import IDLE_WINDOW_S, idle_window_s, least_window_s, plan_length
-from greenload.energy.emulators.nvml import Board, ManualClock, NvmlEmulator
+from greenload.energy.emulators.nvml import NvmlEmulator
+from greenload.energy.emulators.nvml_boards import Board, ManualClock
 from greenload.energy.meters.base import Channel
 from greenload.energy.meters.nvml import find_nvml
 from greenload.energy.sampler import Sampler

@@ -110,8 +110,8 @@ def test_the_least_quota_of_nested_groups_counts(
     assert usable_cpus(tree(tmp_path, files)) == (len(os.sched_getaffinity(0)) if wanted is None else wanted)
 
 
-def test_the_modelled_idle_floor_is_of_the_cpus_that_may_be_used(tmp_path: Path) -> None:
-    def floor() -> float:
+def test_the_modelled_idle_power_is_of_the_cpus_that_may_be_used(tmp_path: Path) -> None:
+    def idle_w() -> float:
         meters, _ = discover(tmp_path / "none", environ={}, block_root=tmp_path / "none", root=tmp_path)
         (model,) = [meter for meter in meters if isinstance(meter, ModelMeter)]
         assert any(f"the {usable_cpus(tmp_path):g} CPUs" in status.reason for status in model.statuses())
@@ -120,9 +120,9 @@ def test_the_modelled_idle_floor_is_of_the_cpus_that_may_be_used(tmp_path: Path)
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(before)})
     try:
-        assert floor() == pytest.approx(VCPU_IDLE_W)
+        assert idle_w() == pytest.approx(VCPU_IDLE_W)
         tree(tmp_path, {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "50000 100000\n"})
-        assert floor() == pytest.approx(VCPU_IDLE_W / 2)
+        assert idle_w() == pytest.approx(VCPU_IDLE_W / 2)
     finally:
         os.sched_setaffinity(0, before)
 

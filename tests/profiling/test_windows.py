@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from greenload.energy.attribution.observation import Observation, counted_ns
-from greenload.energy.emulators.nvml import Board, NvmlEmulator, Trace
-from greenload.energy.emulators.replay import ReplayMeter
+from greenload.energy.emulators.nvml import NvmlEmulator
+from greenload.energy.emulators.nvml_boards import Board, Trace
+from greenload.energy.emulators.replay_meter import ReplayMeter
 from greenload.energy.meters.base import Channel
 from greenload.energy.meters.nvml import find_nvml
 from greenload.energy.sampler import Sampler

@@ -12,7 +12,7 @@ from greenload.errors import UsageError
 from greenload.report import baselines
 from greenload.report.baselines import against
 from greenload.report.checks import Check
-from greenload.report.costs import ReportStep
+from greenload.report.cost_records import ReportStep
 from greenload.report.data import ColdRun, Report
 
 Make = Callable[..., Report]
@@ -86,6 +86,7 @@ def test_runs_of_one_pipeline_rarely_raise_an_alarm(make_report: Make, counter: 
     assert sum(against(a, b)[0].outcome == "exceeded" for a, b in pairs) <= 1
 
 
+@pytest.mark.slow
 def test_a_growth_of_a_fifth_is_found(make_report: Make) -> None:
     found = 0
     for k in range(20):

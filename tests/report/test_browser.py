@@ -294,7 +294,8 @@ def test_a_profile_under_an_emulated_counter_makes_a_whole_page(
     """From real windows: start times in order, reads counted, measured joules with their idle floor, all drawn."""
     pytest.importorskip("tensorflow")
     import greenload as gl
-    from greenload.energy.emulators.powercap import PowercapEmulator, PowercapLayout
+    from greenload.energy.emulators.layout import PowercapLayout
+    from greenload.energy.emulators.powercap import PowercapEmulator
     from greenload.energy.meters.discover import discover
     from greenload.profiling import profile, windows
 

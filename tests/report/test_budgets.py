@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greenload.energy.emulators.replay import ReplayMeter
+from greenload.energy.emulators.replay_meter import ReplayMeter
 from greenload.energy.figures import Figure
 from greenload.energy.measure import measure
 from greenload.energy.meters.base import COUNTS_TWICE, Channel, MeterStatus
@@ -103,6 +103,7 @@ def test_the_interval_decides(operator: str, outcomes: list[str]) -> None:
     assert [budget.outcome(Figure(low, low, high, "measured")) for low, high in intervals] == outcomes
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     st.floats(-10, 10), st.floats(0, 5), st.floats(0, 5), st.floats(-10, 10), st.sampled_from(["<=", "<", ">=", ">"])

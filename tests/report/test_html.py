@@ -309,14 +309,14 @@ def test_power_over_time_is_joules_over_seconds(measured: Report, modelled: Repo
     assert (zero - top) / 100 * (lane.axis.high - lane.axis.low) == pytest.approx(watts, rel=0.02)
     assert (right - left) / 1000 * found.axis.high == pytest.approx(first.wall_ns / 1e9, rel=0.02)
     assert len(found.tips) == len(measured.windows)
-    floor = measured.idle.power_w["cpu:package-0"].value
-    assert floor is not None and lane.floor == pytest.approx(100 * floor / lane.axis.high, rel=0.01)
+    idle = measured.idle.power_w["cpu:package-0"].value
+    assert idle is not None and lane.idle == pytest.approx(100 * idle / lane.axis.high, rel=0.01)
     bare = timeline(modelled)
     assert bare is not None and bare.lanes[0].name == "CPUs busy", "measured before modelled"
     tip = bare.tips[0][2]
     window = modelled.windows[0]
     drawn = window.energy_j["cpu"] / (window.wall_ns / 1e9) + 1.48
-    assert f"cpu {drawn:.3g} W" in tip, "a model is of this process: it stands on the floor"
+    assert f"cpu {drawn:.3g} W" in tip, "a model is of this process: it stands on idle power"
 
 
 def test_a_void_window_leaves_a_gap_not_a_zero(measured: Report) -> None:

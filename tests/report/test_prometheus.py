@@ -18,7 +18,7 @@ pytest.importorskip("prometheus_client", reason="prometheus_client is not instal
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from greenload.energy.emulators.replay import ReplayMeter
+from greenload.energy.emulators.replay_meter import ReplayMeter
 from greenload.energy.meters.base import Channel, MeterStatus
 from greenload.energy.meters.discover import discover
 from greenload.energy.meters.model import ModelMeter
@@ -266,16 +266,16 @@ def test_a_taken_port_is_one_line(server: Server, metrics: Metrics) -> None:
 
 def test_only_this_machine_can_scrape_unless_told_otherwise(metrics: Metrics) -> None:
     with serve(metrics, 0) as server:
-        assert server._server.server_address[0] == "127.0.0.1"
+        assert server.server_address[0] == "127.0.0.1"
     with serve(metrics, "0.0.0.0:0") as server:
-        assert server._server.server_address[0] == "0.0.0.0"
+        assert server.server_address[0] == "0.0.0.0"
 
 
 def test_a_closed_server_gives_its_port_back_and_leaves_no_thread(metrics: Metrics) -> None:
     server = serve(metrics, 0)
     server.close()
     server.close()
-    assert not server._thread.is_alive()
+    assert not server.thread.is_alive()
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", server.port))
@@ -386,7 +386,7 @@ def test_who_sends_or_reads_too_slowly_is_cut_off(metrics: Metrics, monkeypatch:
                     time.sleep(0.05)
             assert 1 < sent < 200, "a byte now and then keeps nothing open"
             deadline = time.monotonic() + 20
-            while server._server._open and time.monotonic() < deadline:
+            while server._open and time.monotonic() < deadline:
                 time.sleep(0.05)
             taken = b""
             with contextlib.suppress(ConnectionError):

@@ -9,7 +9,7 @@ import pytest
 
 from greenload.report.budgets import Budget, check_budgets
 from greenload.report.comparison import compare
-from greenload.report.costs import CacheState
+from greenload.report.cost_records import CacheState
 from greenload.report.data import Report
 from greenload.report.html import html
 from greenload.report.rows import report_rows, warning

@@ -346,6 +346,7 @@ def test_walking_is_bounded_by_counted_steps(monkeypatch: pytest.MonkeyPatch) ->
         assert Counted.read < 60_000
 
 
+@pytest.mark.slow
 @given(
     st.binary(max_size=200),
     st.sampled_from(

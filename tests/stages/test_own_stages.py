@@ -48,6 +48,7 @@ def expected(stage: gl.Stage, epoch: int = 0) -> Any:
     return np.stack([stage.reference(image, row) for image, row in zip(IMAGES, rows, strict=True)])
 
 
+@pytest.mark.slow
 def test_the_documented_example_runs() -> None:
     parsed = doctest.DocTestParser().get_doctest(gl.Stage.__doc__ or "", {"__name__": __name__}, "Stage", None, 0)
     assert len(parsed.examples) >= 5
@@ -186,6 +187,7 @@ def test_images_and_labels_are_mixed_alike(size: int) -> None:
     assert size == 1 or not np.allclose(labels, mixed(pipeline, size, 0)[1])
 
 
+@pytest.mark.slow
 def test_mixed_batches_come_from_other_backends_too() -> None:
     usable("pillow")
     pipeline = gl.Pipeline(SOURCE, gl.RandomHorizontalFlip(0.0), *MIX, seed=5)
@@ -197,6 +199,7 @@ def test_mixed_batches_come_from_other_backends_too() -> None:
     np.testing.assert_allclose(labels, wanted[1], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_in_numpy_labels_are_mixed_to_the_bits_of_the_graphs() -> None:
     pipeline = gl.Pipeline(SOURCE, *MIX, seed=5)
     _, labels = loaded(pipeline)

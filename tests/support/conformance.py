@@ -76,8 +76,9 @@ class Case:
         return f"{self.kind} {self.dtype} {self.height}x{self.width} {' '.join(map(str, self.stages))}"
 
 
+@functools.cache
 def pixels(height: int, width: int, kind: str, seed: int = 0) -> Pixels:
-    """An image, uint8 ``[height, width, 3]``."""
+    """An image, uint8 ``[height, width, 3]``; made once, so it isn't to be written to."""
     random = np.random.default_rng(seed)
     if kind == "noise":
         return random.integers(0, 256, (height, width, 3), np.uint8)

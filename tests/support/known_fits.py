@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from greenload.energy.attribution.costs import Cost
-from greenload.energy.emulators.powercap import Power, PowercapEmulator
+from greenload.energy.emulators.layout import Power
+from greenload.energy.emulators.powercap import PowercapEmulator
 from greenload.energy.figures import Figure
 from greenload.machine import Machine
-from greenload.report.costs import CacheState, FirstEpoch, FullRun, IdleCost, ReportStep
+from greenload.report.cost_records import CacheState, FirstEpoch, FullRun, IdleCost, ReportStep
 from greenload.report.data import Report
 
 if TYPE_CHECKING:

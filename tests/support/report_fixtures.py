@@ -17,7 +17,7 @@ from greenload.energy.meters.base import MeterStatus
 from greenload.machine import Machine
 from greenload.report.carbon import estimate_carbon
 from greenload.report.checks import Check
-from greenload.report.costs import CacheState, FirstEpoch, FullRun, IdleCost, IteratorStart, ReportStep
+from greenload.report.cost_records import CacheState, FirstEpoch, FullRun, IdleCost, IteratorStart, ReportStep
 from greenload.report.data import Advice, ColdRun, Precision, Report, Skipped
 
 STEPS = (

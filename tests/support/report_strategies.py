@@ -13,7 +13,7 @@ from greenload.energy.attribution.observation import Observation
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import MeterStatus
 from greenload.machine import Machine
-from greenload.report.costs import FullRun, IdleCost, ReportStep
+from greenload.report.cost_records import FullRun, IdleCost, ReportStep
 from greenload.report.data import Advice, Report, Skipped
 
 NUMBERS = st.floats(-1e9, 1e9)

@@ -12,8 +12,8 @@ import pytest
 from known_fits import caching, fit, small_model, value
 
 import greenload as gl
-from greenload.report.costs import CacheState
-from greenload.training.report import fit_text
+from greenload.report.cost_records import CacheState
+from greenload.training.fit_report import fit_text
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -28,15 +28,17 @@ from known_fits import (
 )
 
 import greenload as gl
-from greenload.energy.emulators.powercap import Power, PowercapEmulator
-from greenload.energy.emulators.replay import ReplayMeter
+from greenload.energy.emulators.layout import Power
+from greenload.energy.emulators.powercap import PowercapEmulator
+from greenload.energy.emulators.replay_meter import ReplayMeter
 from greenload.energy.meters.base import Channel
 from greenload.energy.meters.process import own_cpu_s
 from greenload.energy.settle import Settled
 from greenload.energy.sharing import SharedSampler
 from greenload.training.fit import Fit
 
-pytestmark = pytest.mark.alone
+alone = pytest.mark.alone
+"""For each test that judges times, idleness or the threads of this process."""
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +55,8 @@ def emulated(tmp_path: Path) -> Iterator[PowercapEmulator]:
         yield machine
 
 
-def test_loader_model_waiting_and_floor_against_an_emulated_machine(emulated: PowercapEmulator) -> None:
+@alone
+def test_loader_model_waiting_and_idle_power_against_an_emulated_machine(emulated: PowercapEmulator) -> None:
     model = small_model(lambda: work(emulated, TRAINING, STEP_S))
     data = dataset(lambda: work(emulated, LOADING, SAMPLE_S))
     energy = gl.EnergyCallback(known(), powercap_root=emulated.root)
@@ -68,8 +71,8 @@ def test_loader_model_waiting_and_floor_against_an_emulated_machine(emulated: Po
 
         total = spent.total.energy_j[domain]
         assert total.value == pytest.approx(true(), rel=0.01, abs=0.05)
-        floor = value(spent.waiting.energy_j[domain]) + value(spent.idle.energy_j[domain])
-        assert floor == pytest.approx(true("idle"), rel=0.04), "this process's own idling is in the floor"
+        idle = value(spent.waiting.energy_j[domain]) + value(spent.idle.energy_j[domain])
+        assert idle == pytest.approx(true("idle"), rel=0.04), "this process's own idling is in it"
         assert value(spent.loader.energy_j[domain]) == pytest.approx(true(LOADING), rel=0.05)
         # What TensorFlow does for both is "other" in truth and in the remainder.
         assert value(spent.model.energy_j[domain]) == pytest.approx(true(TRAINING) + true("other"), rel=0.08)
@@ -83,6 +86,7 @@ def test_loader_model_waiting_and_floor_against_an_emulated_machine(emulated: Po
     assert value(spent.loader.cpu_s) + value(spent.model.cpu_s) == pytest.approx(value(spent.total.cpu_s))
 
 
+@alone
 def test_a_starved_model_waits_and_a_slow_one_does_not() -> None:
     slow_data = dataset(lambda: time.sleep(0.04), samples=20)
     energy = gl.EnergyCallback()
@@ -104,13 +108,13 @@ def test_a_starved_model_waits_and_a_slow_one_does_not() -> None:
 
 
 @pytest.mark.slow
-def test_the_training_is_the_same_with_and_without(sample_folder: Path) -> None:
+def test_the_training_is_the_same_with_and_without() -> None:
     import keras
     import tensorflow as tf
 
-    photos = gl.Pipeline(
-        gl.ImageFolder(sample_folder), gl.Shuffle(), gl.Decode(), gl.RandomResizedCrop(16), gl.Batch(20), seed=1
-    )
+    images = np.random.default_rng(0).integers(0, 256, (48, 30, 40, 3), np.uint8)
+    source = gl.Arrays(images, np.arange(48) % 4)
+    pipeline = gl.Pipeline(source, gl.Shuffle(), gl.RandomResizedCrop(16), gl.Batch(20), seed=1)
     traced: list[None] = []
 
     class Model(keras.Sequential):  # type: ignore[misc]
@@ -123,7 +127,7 @@ def test_the_training_is_the_same_with_and_without(sample_folder: Path) -> None:
         keras.utils.set_random_seed(3)
         model = Model([keras.layers.Rescaling(1 / 255), keras.layers.Flatten(), keras.layers.Dense(4)])
         model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        history = model.fit(gl.load(photos, backend="tf"), epochs=2, verbose=0, callbacks=callbacks)
+        history = model.fit(gl.load(pipeline, backend="tf"), epochs=2, verbose=0, callbacks=callbacks)
         return model.get_weights(), len(traced), history
 
     energy = gl.EnergyCallback()
@@ -139,6 +143,7 @@ def test_the_training_is_the_same_with_and_without(sample_folder: Path) -> None:
     assert tf.executing_eagerly()
 
 
+@alone
 def test_validation_is_apart_and_evaluate_alone_is_not_counted() -> None:
     data = dataset(lambda: work(None, "", 0.001), samples=20)
     model, energy = small_model(), gl.EnergyCallback(known())
@@ -154,6 +159,7 @@ def test_validation_is_apart_and_evaluate_alone_is_not_counted() -> None:
     assert len(energy.reports) == 1
 
 
+@alone
 def test_an_epoch_with_a_reset_has_no_joules_and_moves_no_other(tmp_path: Path, emulated: PowercapEmulator) -> None:
     import keras
 
@@ -174,6 +180,7 @@ def test_an_epoch_with_a_reset_has_no_joules_and_moves_no_other(tmp_path: Path, 
     energy.report.save(tmp_path / "fit.json")
 
 
+@alone
 def test_it_leaves_keras_free_to_run_callbacks_aside() -> None:
     import keras
 
@@ -200,6 +207,7 @@ class Sleeps:
         self.seconds.append(seconds)
 
 
+@alone
 @pytest.mark.parametrize("sum_gap_s", [None, 1.0])
 def test_idle_windows_are_as_long_as_the_meters_need(sum_gap_s: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     channel = Channel("gpu:0", "measured", update_s=0.001 if sum_gap_s is None else 0.05, sum_gap_s=sum_gap_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from greenload.energy.attribution.observation import Observation
-from greenload.training.idle import measured_floors
+from greenload.training.idle import measured_idle_power
 
 PACKAGE, GPU = "cpu:package-0", "gpu:0"
 
@@ -17,10 +17,10 @@ def idle(number: int, watts: float, *, other_cpu_s: float = 0.0, **more: object)
 
 def test_idle_power_is_the_mean_of_the_windows_and_its_error_is_students() -> None:
     windows = [idle(number, watts, other_cpu_s=0.5) for number, watts in enumerate((9.0, 10.0, 10.0, 11.0))]
-    floor = measured_floors(windows, [PACKAGE])[PACKAGE]
-    assert floor.watts.value == pytest.approx(10.0) and floor.watts.provenance == "measured"
-    assert floor.watts.half_width == pytest.approx(3.1824 * (2 / 3 / 4) ** 0.5, rel=1e-4)
-    assert floor.others_per_s == pytest.approx(0.25), "their joules are in the idle power"
+    power = measured_idle_power(windows, [PACKAGE])[PACKAGE]
+    assert power.watts.value == pytest.approx(10.0) and power.watts.provenance == "measured"
+    assert power.watts.half_width == pytest.approx(3.1824 * (2 / 3 / 4) ** 0.5, rel=1e-4)
+    assert power.others_per_s == pytest.approx(0.25), "their joules are in the idle power"
 
 
 def test_a_slow_counter_s_joules_are_of_its_own_time() -> None:
@@ -28,14 +28,14 @@ def test_a_slow_counter_s_joules_are_of_its_own_time() -> None:
         idle(number, 10.0, energy_j={GPU: 25.0}, energy_wall_ns={GPU: 25 * 10**8}, other_cpu_s=1.0)
         for number in range(3)
     ]
-    floor = measured_floors(windows, [GPU])[GPU]
-    assert floor.watts.value == pytest.approx(10.0) and floor.others_per_s == pytest.approx(0.5)
+    power = measured_idle_power(windows, [GPU])[GPU]
+    assert power.watts.value == pytest.approx(10.0) and power.others_per_s == pytest.approx(0.5)
 
 
 def test_invalid_windows_are_left_out_and_one_window_is_no_measurement() -> None:
     reset = {PACKAGE: "the counter was reset"}
     windows = [idle(0, 10.0), idle(1, 12.0), idle(2, 1e6, energy_j={}, void=reset, other_cpu_s=9.0)]
-    floor = measured_floors(windows, [PACKAGE, GPU])
-    assert set(floor) == {PACKAGE} and floor[PACKAGE].watts.value == pytest.approx(11.0)
-    assert floor[PACKAGE].others_per_s == 0.0
-    assert measured_floors(windows[1:], [PACKAGE]) == {}
+    power = measured_idle_power(windows, [PACKAGE, GPU])
+    assert set(power) == {PACKAGE} and power[PACKAGE].watts.value == pytest.approx(11.0)
+    assert power[PACKAGE].others_per_s == 0.0
+    assert measured_idle_power(windows[1:], [PACKAGE]) == {}

@@ -16,11 +16,11 @@ from widths import assert_figures_are_whole
 
 import greenload as gl
 from greenload.energy.emulators.powercap import PowercapEmulator
-from greenload.energy.emulators.replay import ReplayMeter
+from greenload.energy.emulators.replay_meter import ReplayMeter
 from greenload.energy.meters.base import Channel
 from greenload.energy.sampler import Sampler
 from greenload.report.prometheus import Family, Metrics
-from greenload.training.report import fit_text
+from greenload.training.fit_report import fit_text
 
 
 def test_scalars_for_tensorboard(tmp_path: Path) -> None:

@@ -15,13 +15,13 @@ from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.energy.meters.base import Channel
 from greenload.energy.sampler import Window
 from greenload.machine import Machine
-from greenload.report.costs import FullRun, IdleCost, ReportStep
+from greenload.report.cost_records import FullRun, IdleCost, ReportStep
 from greenload.report.data import Report
-from greenload.training.costs import BESIDE, UNATTRIBUTED
 from greenload.training.fit import scalars
-from greenload.training.joules import MeasuredFloor, SplitBasis
+from greenload.training.joules import IdlePower, SplitBasis
+from greenload.training.loader_costs import BESIDE, UNATTRIBUTED
 from greenload.training.spent import Passed, Spent
-from greenload.training.split import split
+from greenload.training.split import split_window
 
 PACKAGE, GPU = "cpu:package-0", "gpu:0"
 CHANNELS = {PACKAGE: Channel(PACKAGE, "measured", update_s=0.001), GPU: Channel(GPU, "measured", update_s=0.1)}
@@ -32,7 +32,7 @@ def exact(value: float, provenance: str = "measured") -> Figure:
     return Figure(value, value, value, provenance)
 
 
-FLOORS = {PACKAGE: MeasuredFloor(exact(10.0)), GPU: MeasuredFloor(exact(25.0))}
+IDLE_POWER = {PACKAGE: IdlePower(exact(10.0)), GPU: IdlePower(exact(25.0))}
 PASSED = Passed(batches=100, samples=1000, waiting_s=4.0)
 
 
@@ -97,8 +97,8 @@ def reading(profile: Report, device_bytes: float | None) -> Report:
 
 def found(given_window: Window, **changed: Any) -> Spent:
     validation, passed, fed = changed.pop("validation", []), changed.pop("passed", PASSED), changed.pop("fed", None)
-    basis = replace(SplitBasis(CHANNELS, FLOORS, profiled({PACKAGE: 0.2, GPU: 0.0})), **changed)
-    return split("fit", given_window, validation, passed, basis, fed=fed)
+    basis = replace(SplitBasis(CHANNELS, IDLE_POWER, profiled({PACKAGE: 0.2, GPU: 0.0})), **changed)
+    return split_window("fit", given_window, validation, passed, basis, fed=fed)
 
 
 def value(figure: Figure | None) -> float:
@@ -107,10 +107,10 @@ def value(figure: Figure | None) -> float:
 
 
 def test_the_parts_of_a_fit_that_is_known() -> None:
-    # 20 s: 10 W and 25 W of floor, 10 J/s of loader and model for the package, 100 W more of the GPU
+    # 20 s: 10 W and 25 W of idle power, 10 J/s of loader and model for the package, 100 W more of the GPU
     spent = found(window(20.0, 30.0, package=800.0, gpu=2500.0))
     assert value(spent.waiting.energy_j[PACKAGE]) == pytest.approx(40.0)
-    assert value(spent.waiting.energy_j[GPU]) == pytest.approx(100.0), "the GPU's floor is drawn while it waits"
+    assert value(spent.waiting.energy_j[GPU]) == pytest.approx(100.0), "the GPU's idle power is drawn while it waits"
     assert value(spent.idle.energy_j[PACKAGE]) == pytest.approx(160.0)
     assert value(spent.loader.energy_j[PACKAGE]) == pytest.approx(200.0)
     assert value(spent.model.energy_j[PACKAGE]) == pytest.approx(400.0)
@@ -127,11 +127,11 @@ def test_the_parts_of_a_fit_that_is_known() -> None:
 
 
 def test_the_remainder_inherits_every_error() -> None:
-    noisy = {PACKAGE: MeasuredFloor(Figure(10.0, 9.7, 10.3, "measured"))}
-    spent = found(window(20.0, 30.0, package=800.0, off_j=2.0), floors=noisy, channels={PACKAGE: CHANNELS[PACKAGE]})
-    # the loader's ±20 J, the counter's ±2 J, the floor's 20 s × ±0.3 W
+    noisy = {PACKAGE: IdlePower(Figure(10.0, 9.7, 10.3, "measured"))}
+    spent = found(window(20.0, 30.0, package=800.0, off_j=2.0), idle_power=noisy, channels={PACKAGE: CHANNELS[PACKAGE]})
+    # the loader's ±20 J, the counter's ±2 J, idle power's 20 s × ±0.3 W
     assert spent.model.energy_j[PACKAGE].half_width == pytest.approx((20.0**2 + 2.0**2 + 6.0**2) ** 0.5)
-    assert spent.total.energy_j[PACKAGE].half_width == pytest.approx(2.0), "what was counted needs no floor"
+    assert spent.total.energy_j[PACKAGE].half_width == pytest.approx(2.0), "what was counted needs no idle power"
     assert spent.model.cpu_s is not None and spent.model.cpu_s.half_width == pytest.approx(0.5)
 
 
@@ -147,11 +147,11 @@ def test_validation_is_apart() -> None:
 
 
 def test_other_processes_beyond_those_in_the_idle_power_are_apart() -> None:
-    busy = {PACKAGE: MeasuredFloor(exact(14.0), others_per_s=0.2)}  # 4 W of it are a steady process's
+    busy = {PACKAGE: IdlePower(exact(14.0), others_per_s=0.2)}  # 4 W of it are a steady process's
     only = {PACKAGE: CHANNELS[PACKAGE]}
-    as_ever = found(window(20.0, 30.0, other_s=4.0, package=880.0), floors=busy, channels=only)
+    as_ever = found(window(20.0, 30.0, other_s=4.0, package=880.0), idle_power=busy, channels=only)
     assert value(as_ever.others.energy_j[PACKAGE]) == 0 and value(as_ever.model.energy_j[PACKAGE]) == pytest.approx(400)
-    more = found(window(20.0, 30.0, other_s=14.0, package=1080.0), floors=busy, channels=only)
+    more = found(window(20.0, 30.0, other_s=14.0, package=1080.0), idle_power=busy, channels=only)
     others = more.others.energy_j[PACKAGE]
     assert others.value == pytest.approx(200.0) and others.half_width == pytest.approx(196.0)
     assert value(more.model.energy_j[PACKAGE]) == pytest.approx(400.0)
@@ -164,11 +164,11 @@ def test_other_processes_do_not_show_in_a_gpu() -> None:
     assert value(spent.others.energy_j[GPU]) == 0 and value(spent.others.energy_j[PACKAGE]) == pytest.approx(200.0)
 
 
-def test_modelled_joules_are_the_process_s_own_and_the_floor_comes_on_top() -> None:
-    floors = {"cpu": MeasuredFloor(Figure(1.5, 1.5, 1.5, "modelled", 0.5))}
+def test_modelled_joules_are_the_process_s_own_and_idle_power_comes_on_top() -> None:
+    idle = {"cpu": IdlePower(Figure(1.5, 1.5, 1.5, "modelled", 0.5))}
     profile = profiled({"cpu": 0.02, "dram": 0.001})
     spent = found(
-        window(20.0, 30.0, other_s=9.0, cpu=82.8, dram=8.0), channels=MODELLED, floors=floors, profile=profile
+        window(20.0, 30.0, other_s=9.0, cpu=82.8, dram=8.0), channels=MODELLED, idle_power=idle, profile=profile
     )
     assert value(spent.total.energy_j["cpu"]) == pytest.approx(112.8)
     assert value(spent.model.energy_j["cpu"]) == pytest.approx(62.8) and spent.others.energy_j["cpu"].value is None
@@ -262,8 +262,8 @@ def test_a_batch_taken_for_a_sample_is_named_as_the_reason() -> None:
     assert "must be a row of the batches" in whole.does_not_fit
 
 
-def test_an_unknown_floor_leaves_the_total_alone() -> None:
-    spent = found(window(20.0, 30.0, package=800.0, gpu=2500.0), floors={GPU: FLOORS[GPU]})
+def test_unknown_idle_power_leaves_the_total_alone() -> None:
+    spent = found(window(20.0, 30.0, package=800.0, gpu=2500.0), idle_power={GPU: IDLE_POWER[GPU]})
     for part in (spent.waiting, spent.model, spent.idle, spent.work):
         assert part.energy_j[PACKAGE].value is None and part.energy_j[GPU].value is not None
     assert value(spent.total.energy_j[PACKAGE]) == 800.0
@@ -290,7 +290,7 @@ def test_a_validation_too_short_for_a_counter_takes_nothing_else_with_it(seen: b
     assert spent.void == {} and value(spent.total.energy_j[GPU]) == (3130.0 if seen else 2505.0)
     assert value(spent.waiting.energy_j[GPU]) == 100.0
     assert value(spent.idle.energy_j[GPU]) == pytest.approx(25.0 * (wall_s - 4))
-    drawn = 2505.0 - 25 * 20.05  # what the model and the short one drew, beyond the floor
+    drawn = 2505.0 - 25 * 20.05  # what the model and the short one drew, beyond idle power
     assert value(spent.model.energy_j[GPU]) == value(spent.work.energy_j[GPU]) == pytest.approx(drawn)
     assert spent.validation.energy_j[GPU].value == (500.0 if seen else None)
     assert value(spent.model.energy_j[PACKAGE]) == pytest.approx(400.0), "its counter saw both"
@@ -375,7 +375,7 @@ def test_parts_always_add_up_to_the_total(made: list[float], waits: bool, others
         validation=[inner],
         passed=Passed(10, int(samples), wall_s / 2 if waits else None),
         channels={PACKAGE: CHANNELS[PACKAGE]},
-        floors={PACKAGE: MeasuredFloor(exact(10.0), others_per_s)},
+        idle_power={PACKAGE: IdlePower(exact(10.0), others_per_s)},
     )
     parts = [part for part in spent.parts if waits or part.name != "waiting"]
     parts += [] if spent.validation_s else [spent.validation]

@@ -58,6 +58,12 @@ class Lowering:
     build: Callable[[Any, ImageSpec, Node, Mapping[str, Node], Target], Node]
 
 
+def always(*arguments: Argument) -> Callable[[Any, ImageSpec], tuple[Argument, ...]]:
+    """The arguments of a lowering that is fed the same ones for each primitive and spec."""
+    return lambda primitive, spec: arguments
+
+
+APPLY = Argument("apply", "bool", lambda params: params["apply"], 0)
 WINDOW = (
     Argument("start", "int32", lambda params: params["window"][:, :2]),
     Argument("shape", "int32", lambda params: params["window"][:, 2:]),

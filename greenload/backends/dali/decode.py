@@ -7,14 +7,13 @@ reads EXIF in its own way.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from greenload.backends import orientation
 from greenload.backends.base import ENCODED, EXACT, TableRow, Tolerance
-from greenload.backends.dali.base import WINDOW, Argument, Lowering, Node, Target
+from greenload.backends.dali.base import WINDOW, Argument, Lowering, Node, Target, merge, split
 from greenload.specs import ImageSpec
 from greenload.stages import Params
 from greenload.stages import primitives as p
@@ -70,19 +69,18 @@ def decode_crop(primitive: p.DecodeCrop, spec: ImageSpec, image: Node, fed: Mapp
 
 def _upright(image: Node, fed: Mapping[str, Node], target: Target) -> Node:
     """Stored images as they are to be seen. Those that are upright already pass by untouched."""
-    conditional = cast(Any, fn)._conditional  # what DALI's own `if` in a pipeline definition comes down to
 
     def of_turned(node: Node) -> Node:
-        return conditional.split(node, predicate=fed["turned"])[0]
+        return split(node, fed["turned"])[0]
 
-    _, upright = conditional.split(image, predicate=fed["turned"])
+    _, upright = split(image, fed["turned"])
     transposed = of_turned(fed["transposed"])
-    across, along = conditional.split(of_turned(image), predicate=transposed)
+    across, along = split(of_turned(image), transposed)
     across = fn.transpose(across, perm=[1, 0, 2], transpose_layout=False, device=target.device)
-    turned = conditional.merge(across, along, predicate=transposed)
+    turned = merge(across, along, transposed)
     mirror = {"horizontal": of_turned(fed["mirrored"]), "vertical": of_turned(fed["overturned"])}
     turned = fn.flip(turned, **mirror, device=target.device)
-    return conditional.merge(turned, upright, predicate=fed["turned"])
+    return merge(turned, upright, fed["turned"])
 
 
 # Measured on an H100: at most 3 levels, 0.08 in the mean; but up to 28 in images a few pixels wide whose chroma is

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.backends.base import FILTERED, TableRow, Tolerance
-from greenload.backends.dali.base import MOVED, Argument, Lowering, Node, Target, merge, split
+from greenload.backends.dali.base import APPLY, MOVED, Argument, Lowering, Node, Target, always, merge, split
 from greenload.backends.dali.lowerings import TIES, constants
 from greenload.specs import ImageSpec
 from greenload.stages import Params
@@ -39,9 +39,7 @@ _FLOATS_ON_GPU = Tolerance(5e-6, 1e-6)
 _GPU_WEIGHTS = 1024  # DALI's GPU operator has room for so many of a blur's weights, times channels
 
 
-def warp_arguments(primitive: p.Warp, spec: ImageSpec) -> tuple[Argument, ...]:
-    """The maps."""
-    return (Argument("matrix", "float32", lambda params: params["matrix"], 2),)
+_MATRIX = Argument("matrix", "float32", lambda params: params["matrix"], 2)
 
 
 def warp(primitive: p.Warp, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
@@ -81,8 +79,7 @@ def color_arguments(primitive: p.Color, spec: ImageSpec) -> tuple[Argument, ...]
             scaled[..., 3] = scaled[..., 3] * 255.0 + _HALVES_UP
         return scaled
 
-    applied = (Argument("apply", "bool", lambda params: params["apply"], 0),) if primitive.maybe else ()
-    return (Argument("color", "float32", matrices, 2), *applied)
+    return (Argument("color", "float32", matrices, 2), *([APPLY] if primitive.maybe else []))
 
 
 def blur(primitive: p.Blur, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
@@ -100,10 +97,10 @@ def blur_arguments(primitive: p.Blur, spec: ImageSpec) -> tuple[Argument, ...]:
     return Argument("sigma", "float32", lambda params: params["sigma"], 0), Argument("taps", "int32", taps)
 
 
-def erase_arguments(primitive: p.Erase, spec: ImageSpec) -> tuple[Argument, ...]:
-    """The windows that are erased."""
-    anchor = Argument("anchor", "float32", lambda params: params["erase"][:, :2])
-    return anchor, Argument("shape", "float32", lambda params: params["erase"][:, 2:])
+_RECTANGLE = (
+    Argument("anchor", "float32", lambda params: params["erase"][:, :2]),
+    Argument("shape", "float32", lambda params: params["erase"][:, 2:]),
+)
 
 
 def erase(primitive: p.Erase, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
@@ -150,8 +147,8 @@ def rows(gpu: bool) -> tuple[TableRow, ...]:
     blurred = {"uint8": _FILTERED, "float32": _FLOATS_ON_GPU if gpu else _BLURRED_FLOATS}
     condition = _within_weights if gpu else None
     return (
-        TableRow(p.Warp, Lowering(warp_arguments, warp), FILTERED, tolerance=warped),
+        TableRow(p.Warp, Lowering(always(_MATRIX), warp), FILTERED, tolerance=warped),
         TableRow(p.Color, Lowering(color_arguments, color), FILTERED, tolerance=recolored),
         TableRow(p.Blur, Lowering(blur_arguments, blur), FILTERED, tolerance=blurred, condition=condition),
-        TableRow(p.Erase, Lowering(erase_arguments, erase), MOVED, tolerance=_erased),
+        TableRow(p.Erase, Lowering(always(*_RECTANGLE), erase), MOVED, tolerance=_erased),
     )

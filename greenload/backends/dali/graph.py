@@ -40,7 +40,7 @@ class Feed:
     """One input of a graph beside the images: an argument of one step, and the stage whose params it is made from."""
 
     name: str
-    place: int
+    stage: int
     argument: Argument
 
 
@@ -141,10 +141,10 @@ def arguments_of(
     """
     if not feeds:
         return {}
-    params = numbers.params(drawn, sizes.height, sizes.width, tuple({feed.place for feed in feeds}), first=first)
+    params = numbers.params(drawn, sizes.height, sizes.width, tuple({feed.stage for feed in feeds}), first=first)
     return {
         feed.name: np.ascontiguousarray(
-            feed.argument.take({**params[feed.place], **sizes.params()}), feed.argument.dtype
+            feed.argument.take({**params[feed.stage], **sizes.params()}), feed.argument.dtype
         )
         for feed in feeds
     }

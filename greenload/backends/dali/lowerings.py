@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from greenload.backends.base import EXACT, FILTERED, TableRow, Tolerance
-from greenload.backends.dali.base import MOVED, WINDOW, Argument, Lowering, Node, Target, merge, split
+from greenload.backends.dali.base import APPLY, MOVED, WINDOW, Argument, Lowering, Node, Target, always, merge, split
 from greenload.backends.tolerances import CUT, reach
 from greenload.specs import ImageSpec
 from greenload.stages import primitives as p
@@ -28,18 +28,9 @@ _RIM = 1.0 - (7.0 / 8.0) ** 2
 # simple scales: half of all pixels are, where one axis is halved, and half of those fall down.
 TIES = 0.25
 
+_FLIP = Argument("flip", "int32", lambda params: params["flip"], 0)
 _FLIPPED = ("uint8", "int8", "float32")
 """DALI flips no float16 on the CPU."""
-
-
-def no_arguments(primitive: p.Primitive, spec: ImageSpec) -> tuple[Argument, ...]:
-    """Nothing: what it does is the same for all images."""
-    return ()
-
-
-def crop_arguments(primitive: p.Crop, spec: ImageSpec) -> tuple[Argument, ...]:
-    """The windows."""
-    return WINDOW
 
 
 def crop(primitive: p.Crop, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
@@ -82,21 +73,11 @@ def resize(primitive: p.Resize, spec: ImageSpec, image: Node, fed: Mapping[str, 
     )
 
 
-def flip_arguments(primitive: p.Primitive, spec: ImageSpec) -> tuple[Argument, ...]:
-    """Which images are mirrored."""
-    return (Argument("flip", "int32", lambda params: params["flip"], 0),)
-
-
 def flip(primitive: p.Flip, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
     """Mirrored where the params say so."""
     if primitive.vertical:
         return fn.flip(image, horizontal=0, vertical=fed["flip"], device=target.device)
     return fn.flip(image, horizontal=fed["flip"], device=target.device)
-
-
-def applied_arguments(primitive: p.Primitive, spec: ImageSpec) -> tuple[Argument, ...]:
-    """Which images are changed."""
-    return (Argument("apply", "bool", lambda params: params["apply"], 0),)
 
 
 def look_up(primitive: p.LookUp, spec: ImageSpec, image: Node, fed: Mapping[str, Node], target: Target) -> Node:
@@ -179,11 +160,11 @@ def rows(gpu: bool) -> tuple[TableRow, ...]:
     """These primitives in the backend's table."""
     resized = functools.partial(_resized, gpu=gpu)
     return (
-        TableRow(p.Crop, Lowering(crop_arguments, crop), MOVED),
+        TableRow(p.Crop, Lowering(always(*WINDOW), crop), MOVED),
         TableRow(p.Pad, Lowering(pad_arguments, pad), MOVED, tolerance=_padded),
         TableRow(p.Resize, Lowering(resize_arguments, resize), FILTERED, tolerance=resized),
-        TableRow(p.Flip, Lowering(flip_arguments, flip), _FLIPPED),
-        TableRow(p.LookUp, Lowering(applied_arguments, look_up), ("uint8",)),
-        TableRow(p.Affine, Lowering(no_arguments, affine), MOVED, to=MOVED, tolerance=_affine),
-        TableRow(p.FlipAffine, Lowering(flip_arguments, affine), _FLIPPED, to=MOVED, tolerance=_affine),
+        TableRow(p.Flip, Lowering(always(_FLIP), flip), _FLIPPED),
+        TableRow(p.LookUp, Lowering(always(APPLY), look_up), ("uint8",)),
+        TableRow(p.Affine, Lowering(always(), affine), MOVED, to=MOVED, tolerance=_affine),
+        TableRow(p.FlipAffine, Lowering(always(_FLIP), affine), _FLIPPED, to=MOVED, tolerance=_affine),
     )

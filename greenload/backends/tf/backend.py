@@ -31,7 +31,7 @@ from greenload.sources.formats import FormatError, opened
 from greenload.stages import Stage
 from greenload.stages import primitives as p
 from greenload.system import forking, shutdown
-from greenload.system.frameworks import tf
+from greenload.system.frameworks import imported, tf
 
 State = dict[str, Any]
 """One sample on its way: tensors by name."""
@@ -87,19 +87,19 @@ def _lowering(step: Step, later: Sequence[Step], readers: Readers) -> Any:
     return lower(primitive, step.spec_in, step.spec_out)
 
 
-def _element(place: int | None, lower: Any, numbers: DrawLayout, *, keep: bool, known: bool) -> Element:
-    slot = f"params{place}"
+def _element(stage_index: int | None, lower: Any, numbers: DrawLayout, *, keep: bool, known: bool) -> Element:
+    slot = f"params{stage_index}"
 
     def element(state: State) -> State:
         state = dict(state)
         computed: dict[str, Any] = {}
 
         def params(height: Any, width: Any) -> dict[str, Any]:
-            assert place is not None
-            stage = numbers.stages[place]
+            assert stage_index is not None
+            stage = numbers.stages[stage_index]
             ops = TENSORFLOW
             # A pipeline without random stages carries no numbers.
-            own = numbers.of_stage(state["numbers"], place) if stage.numbers else None
+            own = numbers.of_stage(state["numbers"], stage_index) if stage.numbers else None
             height, width = ops.i64(height), ops.i64(width)
             if own is not None and own.shape.rank == 2:  # a batch, whose images have one size
                 height, width = (side + ops.i64(own[:, 0] * 0.0) for side in (height, width))
@@ -159,12 +159,12 @@ class TensorFlowBackend:
                 "import tensorflow before it ends, or use iterate with backend='pillow' or 'dali-cpu'",
             )
         try:
-            import tensorflow as tf
+            version = imported("tensorflow").__version__
         except ImportError as error:
             return Availability(
                 self.name, False, f"TensorFlow can't be imported: {error}", "pip install 'greenload[tf]'"
             )
-        return Availability(self.name, True, f"TensorFlow {tf.__version__}")
+        return Availability(self.name, True, f"TensorFlow {version}")
 
     def presence(self) -> Availability:
         """Whether TensorFlow is installed."""

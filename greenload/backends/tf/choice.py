@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from greenload.backends.base import TableRow
-from greenload.backends.tf.lowerings import ROUNDING, Wanted, resolve
+from greenload.backends.tf.lowerings import ROUNDING, by_params
 from greenload.specs import DTYPES, ImageSpec
 from greenload.stages import primitives as p
 from greenload.system.frameworks import tf
@@ -30,14 +30,13 @@ def choice(lowering_of: LoweringOf, primitive: p.Choice, before: ImageSpec, afte
     alternatives = [_alternative(lowering_of, parts) for parts in primitive.alternatives]
     turn = _turn_of_batch if before.batched else _turn_of_image
 
-    def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
-        params = resolve(wanted, image)
+    def changed(image: Any, params: dict[str, Any]) -> Any:
         for number in range(primitive.turns):
             image = turn(alternatives, image, params["choices"][..., number], params)
             image.set_shape(after.shape)
-        return image, params
+        return image
 
-    return lower
+    return by_params(changed, after)
 
 
 def _alternative(lowering_of: LoweringOf, parts: Sequence[p.Part]) -> Alternative:

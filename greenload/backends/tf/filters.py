@@ -13,7 +13,7 @@ import numpy as np
 
 from greenload.backends import tolerances
 from greenload.backends.base import FILTERED, UNKNOWN, TableRow, Tolerance
-from greenload.backends.tf.lowerings import Wanted, levels, resolve
+from greenload.backends.tf.lowerings import Wanted, by_params, levels
 from greenload.errors import PipelineError
 from greenload.specs import DTYPES, ImageSpec
 from greenload.stages import primitives as p
@@ -23,8 +23,7 @@ from greenload.system.frameworks import tf
 def warp(primitive: p.Warp, before: ImageSpec, after: ImageSpec, carried: str = "float32") -> Any:
     """One operation, that interpolates in float32."""
 
-    def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
-        params = resolve(wanted, image)
+    def changed(image: Any, params: dict[str, Any]) -> Any:
         (a, b, c), (d, e, f) = (tf.unstack(row) for row in tf.unstack(params["matrix"]))
         # The operation counts pixel centres from 0, the params from ½: both ends of the map are shifted by it.
         shifted = tf.stack([a, b, c + 0.5 * (a + b - 1.0), d, e, f + 0.5 * (d + e - 1.0), a * 0.0, a * 0.0])
@@ -36,12 +35,9 @@ def warp(primitive: p.Warp, before: ImageSpec, after: ImageSpec, carried: str = 
             interpolation="BILINEAR",
             fill_mode="CONSTANT",
         )[0]
-        if before.dtype == "uint8":
-            warped = levels(warped + 0.5, carried)
-        warped.set_shape(after.shape)
-        return warped, params
+        return levels(warped + 0.5, carried) if before.dtype == "uint8" else warped
 
-    return lower
+    return by_params(changed, after)
 
 
 # Warping counts positions in float32: over noise, values were off by up to 3e-7 of their range times the longer side
@@ -63,8 +59,7 @@ def color(primitive: p.Color, before: ImageSpec, after: ImageSpec, carried: str 
     """One product with a matrix per image. On a batch where only some change, all are computed and some taken."""
     whole = before.dtype == "uint8"
 
-    def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
-        params = resolve(wanted, image)
+    def changed(image: Any, params: dict[str, Any]) -> Any:
         matrix = tf.cast(params["color"], tf.float32)
         kept = tf.cast(image, carried) if whole else image
 
@@ -84,17 +79,14 @@ def color(primitive: p.Color, before: ImageSpec, after: ImageSpec, carried: str 
             return tf.clip_by_value(values, 0.0, 1.0)
 
         if not primitive.maybe:
-            done = recolored()
-        elif before.batched:
+            return recolored()
+        if before.batched:
             some = tf.reduce_any(params["apply"])
             chosen = params["apply"][:, tf.newaxis, tf.newaxis, tf.newaxis]
-            done = tf.cond(some, lambda: tf.where(chosen, recolored(), kept), lambda: kept)
-        else:
-            done = tf.cond(params["apply"], recolored, lambda: kept)
-        done.set_shape(after.shape)
-        return done, params
+            return tf.cond(some, lambda: tf.where(chosen, recolored(), kept), lambda: kept)
+        return tf.cond(params["apply"], recolored, lambda: kept)
 
-    return lower
+    return by_params(changed, after)
 
 
 def blur(primitive: p.Blur, before: ImageSpec, after: ImageSpec, carried: str = "float32") -> Any:
@@ -114,8 +106,7 @@ def blur(primitive: p.Blur, before: ImageSpec, after: ImageSpec, carried: str = 
             image = tf.gather(image, tf.minimum(position, period - position), axis=axis)
         return image
 
-    def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
-        params = resolve(wanted, image)
+    def changed(image: Any, params: dict[str, Any]) -> Any:
         values = tf.cast(image, tf.float32)
         large = tf.reduce_all(tf.shape(values)[:2] > [rows, columns])
         border = [[rows, rows], [columns, columns], [0, 0]]
@@ -130,12 +121,9 @@ def blur(primitive: p.Blur, before: ImageSpec, after: ImageSpec, carried: str = 
         result = tf.reshape(flat, [1, -1, shape[1], shape[2]])
         filters = tf.tile(across[None, :, None, None], [1, 1, shape[2], 1])
         result = tf.nn.depthwise_conv2d(result, filters, [1, 1, 1, 1], "VALID")[0]
-        if before.dtype == "uint8":
-            result = levels(result + 0.5, carried)
-        result.set_shape(after.shape)
-        return result, params
+        return levels(result + 0.5, carried) if before.dtype == "uint8" else result
 
-    return lower
+    return by_params(changed, after)
 
 
 # float32 weights put a value that lies on a rounding boundary to either side; in an image of few levels that resizing
@@ -147,8 +135,7 @@ _FILTERED = {"uint8": Tolerance(1.0, 5e-3), "float32": Tolerance(1e-6, 2e-7)}
 def erase(primitive: p.Erase, before: ImageSpec, after: ImageSpec) -> Any:
     """A rectangle of one image by putting parts together, of a batch by a mask."""
 
-    def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
-        params = resolve(wanted, image)
+    def changed(image: Any, params: dict[str, Any]) -> Any:
         window = tf.cast(params["erase"], tf.int32)
         shape = tf.shape(image)
         value = tf.cast(tf.constant(primitive.value), image.dtype)
@@ -171,11 +158,9 @@ def erase(primitive: p.Erase, before: ImageSpec, after: ImageSpec) -> Any:
             return tf.concat([image[:top], band, image[top + height :]], axis=0)
 
         filled = masked if before.batched else patched
-        done = tf.cond(tf.reduce_any(window[..., 2] > 0), filled, lambda: image)
-        done.set_shape(after.shape)
-        return done, params
+        return tf.cond(tf.reduce_any(window[..., 2] > 0), filled, lambda: image)
 
-    return lower
+    return by_params(changed, after)
 
 
 def call(primitive: p.Call, before: ImageSpec, after: ImageSpec) -> Any:
@@ -194,12 +179,11 @@ def own(primitive: p.Primitive, before: ImageSpec, after: ImageSpec) -> Any:
     name = type(primitive).__name__
     traced = tf.function(functools.partial(primitive.lowerings["tf"], primitive), autograph=True)
 
-    def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
-        params = resolve(wanted, image)
+    def changed(image: Any, params: dict[str, Any]) -> Any:
         result = traced(image, params)
-        return _declared(name, result, after, "return that in out_spec", "return its shape in out_spec"), params
+        return _declared(name, result, after, "return that in out_spec", "return its shape in out_spec")
 
-    return lower
+    return by_params(changed, after)
 
 
 def _declared(name: str, given: Any, after: ImageSpec, dtype_remedy: str, shape_remedy: str) -> Any:

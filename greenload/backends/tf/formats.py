@@ -49,6 +49,17 @@ def decode_full(
     return tf.cond(is_jpeg(data), jpeg, lambda: _others(accepted, max_bytes)(to_readable(data)))
 
 
+def apart(function: Callable[[Any], Any]) -> Any:
+    """A function of a file's bytes that isn't inlined: where it isn't called, each of its operations would cost a
+    visit."""
+    return tf.function(
+        function,
+        input_signature=[tf.TensorSpec((), tf.string)],
+        autograph=False,
+        experimental_attributes={"_noinline": True},
+    )
+
+
 @functools.cache
 def _others(kinds: tuple[str, ...] | None, max_bytes: int) -> Any:
     """The decoder of everything but JPEG, as few ops as possible: an epoch begins with a pass over all of them, and a
@@ -71,12 +82,7 @@ def _others(kinds: tuple[str, ...] | None, max_bytes: int) -> Any:
             tf.cast(which, tf.int32), [refuse, *(functools.partial(branches[kind], data) for kind in chosen)]
         )
 
-    return tf.function(
-        decode,
-        input_signature=[tf.TensorSpec((), tf.string)],
-        autograph=False,
-        experimental_attributes={"_noinline": True},
-    )
+    return apart(decode)
 
 
 def known(data: Any, max_bytes: int) -> Any:
@@ -96,7 +102,7 @@ def ends_as_jpeg(data: Any) -> Any:
 
 
 _Fields = tuple[tuple[str, int, int, bool], ...]
-# Where numbers lie: name, place, size, whether its most significant byte comes first.
+# Where numbers lie: name, start, size, whether its most significant byte comes first.
 _FIELDS: _Fields = (
     ("png width", 16, 4, True),
     ("png height", 20, 4, True),
@@ -131,11 +137,11 @@ _WEBP_CHUNK: _Fields = (
 
 def _read(data: Any, at: Any, fields: _Fields) -> dict[str, Any]:
     """Numbers by name, counted from a place, int64; of bytes that are not there, zeros count."""
-    length = max(place + size for _, place, size, _ in fields)
+    length = max(start + size for _, start, size, _ in fields)
     weights = np.zeros((len(fields), length), np.int64)
-    for row, (_, place, size, big) in enumerate(fields):
+    for row, (_, start, size, big) in enumerate(fields):
         powers = [256**k for k in range(size)]
-        weights[row, place : place + size] = powers[::-1] if big else powers
+        weights[row, start : start + size] = powers[::-1] if big else powers
     head = tf.io.decode_raw(tf.strings.substr(data, at, length), tf.uint8, fixed_length=length)
     values = tf.unstack(tf.linalg.matvec(tf.constant(weights), tf.cast(head, tf.int64)), num=len(fields))
     return {field[0]: value for field, value in zip(fields, values, strict=True)}

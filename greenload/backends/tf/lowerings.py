@@ -3,6 +3,7 @@ batch too)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,18 @@ def resolve(wanted: Wanted, image: Any) -> dict[str, Any]:
     return known
 
 
+def by_params(change: Callable[[Any, dict[str, Any]], Any], after: ImageSpec) -> Any:
+    """A lowering that changes an image by its stage's params, and states what shape it has then."""
+
+    def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
+        params = resolve(wanted, image)
+        changed = change(image, params)
+        changed.set_shape(after.shape)
+        return changed, params
+
+    return lower
+
+
 def cropped(image: Any, window: Any) -> Any:
     """A window ``[top, left, height, width]`` of an image."""
     channels = tf.cast(tf.shape(image)[-1:], window.dtype)
@@ -40,21 +53,14 @@ def cropped(image: Any, window: Any) -> Any:
 def crop(primitive: p.Primitive, before: ImageSpec, after: ImageSpec) -> Any:
     """The stage's window."""
 
-    def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
-        params = resolve(wanted, image)
-        part = cropped(image, params["window"])
-        part.set_shape(after.shape)
-        return part, params
-
-    return lower
+    return by_params(lambda image, params: cropped(image, params["window"]), after)
 
 
 def pad(primitive: p.Pad, before: ImageSpec, after: ImageSpec) -> Any:
     """A constant around the image; nothing is copied where nothing is added."""
     static = primitive.height is not None and primitive.width is not None
 
-    def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
-        params = resolve(wanted, image)
+    def changed(image: Any, params: dict[str, Any]) -> Any:
         lead = tf.cast(params["pad"], tf.int32)
         size = tf.constant([primitive.height, primitive.width]) if static else tf.cast(params["size"], tf.int32)
         rest = size - tf.shape(image)[:2] - lead
@@ -63,11 +69,9 @@ def pad(primitive: p.Pad, before: ImageSpec, after: ImageSpec) -> Any:
             sides = tf.concat([tf.stack([lead, rest], axis=1), [[0, 0]]], axis=0)
             return tf.pad(image, sides, constant_values=tf.cast(primitive.fill, image.dtype))
 
-        image = tf.cond(tf.reduce_any(lead + rest > 0), padded, lambda: image)
-        image.set_shape(after.shape)
-        return image, params
+        return tf.cond(tf.reduce_any(lead + rest > 0), padded, lambda: image)
 
-    return lower
+    return by_params(changed, after)
 
 
 def levels(above: Any, carried: str) -> Any:
@@ -107,31 +111,25 @@ _RESIZED = {"uint8": Tolerance(1.0, 0.25), "float32": Tolerance(4e-5, 3e-6)}
 def flip(primitive: p.Flip, before: ImageSpec, after: ImageSpec) -> Any:
     """Inside a ``cond``: images that stay aren't copied."""
 
-    def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
-        params = resolve(wanted, image)
-        flipped = tf.cond(params["flip"], lambda: tf.reverse(image, [0 if primitive.vertical else 1]), lambda: image)
-        flipped.set_shape(after.shape)
-        return flipped, params
+    def changed(image: Any, params: dict[str, Any]) -> Any:
+        return tf.cond(params["flip"], lambda: tf.reverse(image, [0 if primitive.vertical else 1]), lambda: image)
 
-    return lower
+    return by_params(changed, after)
 
 
 def look_up(primitive: p.LookUp, before: ImageSpec, after: ImageSpec) -> Any:
     """A gather from the table. On a batch where only some change, all are looked up and some taken."""
 
-    def lower(image: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
-        params = resolve(wanted, image)
+    def changed(image: Any, params: dict[str, Any]) -> Any:
         apply = params["apply"]
 
         def found() -> Any:
             values = tf.gather(tf.constant(list(primitive.table), tf.uint8), tf.cast(image, tf.int32))
             return tf.where(apply[:, tf.newaxis, tf.newaxis, tf.newaxis], values, image) if before.batched else values
 
-        done = tf.cond(tf.reduce_any(apply), found, lambda: image)
-        done.set_shape(after.shape)
-        return done, params
+        return tf.cond(tf.reduce_any(apply), found, lambda: image)
 
-    return lower
+    return by_params(changed, after)
 
 
 def affine(primitive: p.Affine, before: ImageSpec, after: ImageSpec) -> Any:

@@ -6,12 +6,11 @@ stored and sent to other processes as before.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Collection
 from typing import Any
 
 from greenload.backends.readers import Foreign, Readers
-from greenload.backends.tf.formats import ToReadable, as_it_is, known
+from greenload.backends.tf.formats import ToReadable, apart, as_it_is, known
 from greenload.backends.tf.table import TABLE
 from greenload.sources import formats
 from greenload.sources.formats import FormatError
@@ -36,14 +35,7 @@ def to_readable_by(readers: Readers, primitive: p.Decoding) -> ToReadable:
         return as_it_is
     starts = formats.starts(readers.backends)
     held = _Call(readers, primitive)
-    # TensorFlow keeps every function it may call for the life of the process: it gets one that holds nothing.
-    weak = weakref.ref(held)
-
-    def call(data: Any) -> bytes:
-        with shutdown.call_from_tensorflow:
-            made = weak()
-            assert made is not None  # the dataset that is running keeps it
-            return made(bytes(data))
+    call = shutdown.weak_call(held, _Call.png)
 
     def convert(data: Any) -> Any:
         def as_png() -> Any:
@@ -54,17 +46,11 @@ def to_readable_by(readers: Readers, primitive: p.Decoding) -> ToReadable:
 
         return tf.cond(begins(data, starts), looked_at, lambda: data)
 
-    # A function that isn't inlined: each of its operations would cost a visit for every JPEG.
-    apart = tf.function(
-        convert,
-        input_signature=[tf.TensorSpec((), tf.string)],
-        autograph=False,
-        experimental_attributes={"_noinline": True},
-    )
+    converting = apart(convert)
 
     def to_readable(data: Any) -> Any:
         _ = held
-        return apart(data)
+        return converting(data)
 
     return to_readable
 
@@ -84,7 +70,8 @@ class _Call:
         self._able = readers.support(TABLE.name)
         self._primitive = primitive
 
-    def __call__(self, data: bytes) -> bytes:
+    def png(self, file: Any) -> bytes:
+        data = bytes(file)
         try:
             head = formats.header(data, self._able, self._primitive.max_bytes)
         except FormatError:

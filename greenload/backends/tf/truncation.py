@@ -6,7 +6,7 @@ import functools
 from collections.abc import Collection
 from typing import Any
 
-from greenload.backends.tf.formats import ToReadable, as_it_is, bmp_is_short, decode_full, ends_as_jpeg, is_jpeg
+from greenload.backends.tf.formats import ToReadable, apart, as_it_is, bmp_is_short, decode_full, ends_as_jpeg, is_jpeg
 from greenload.sources import formats
 from greenload.sources.formats.png import END as PNG_END
 from greenload.specs import MAX_BYTES, Truncation
@@ -62,9 +62,4 @@ def _filling(max_bytes: int) -> Any:
             lambda: tf.identity(data),
         )
 
-    return tf.function(
-        whole,
-        input_signature=[tf.TensorSpec((), tf.string)],
-        autograph=False,
-        experimental_attributes={"_noinline": True},
-    )
+    return apart(whole)

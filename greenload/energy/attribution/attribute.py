@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from greenload.energy.attribution.background import Background, find_backgrounds, idle_power, with_own_joules
 from greenload.energy.attribution.costs import Attribution, Cost, Indistinct, StepCost
-from greenload.energy.attribution.idle_floor import IdleFloor, find_floors, idle_power, with_own_joules
 from greenload.energy.attribution.indistinct import indistinct_steps
 from greenload.energy.attribution.observation import Metering, Observation
 from greenload.energy.attribution.quantity import (
@@ -44,13 +44,13 @@ class _Quantities:
         windows: WindowIndex,
         costs: Sequence[WindowDifference],
         domains: Mapping[str, Metering],
-        floors: Mapping[str, IdleFloor],
+        backgrounds: Mapping[str, Background],
     ) -> _Quantities:
         """Those of windows with this process's own joules."""
         return cls(
             {name: Quantity(windows, costs, value_reader(name), _MEASURED, counts=name != "cpu_s") for name in _COUNTS},
             {
-                name: Quantity(windows, costs, value_reader(name), domain, floors.get(name), name)
+                name: Quantity(windows, costs, value_reader(name), domain, backgrounds.get(name), name)
                 for name, domain in domains.items()
             },
         )
@@ -77,9 +77,9 @@ def trial_cost(observations: Sequence[Observation], *, step: str, domains: Mappi
         step: the trial's name; its windows are of kinds "with" and "without".
         domains: the energy domains to report.
     """
-    floors = find_floors(observations, domains)
-    windows = WindowIndex(with_own_joules(observations, domains, floors))
-    return _Quantities.of(windows, [_paired(step)], domains, floors).cost(lambda quantity: quantity.figure(0))
+    backgrounds = find_backgrounds(observations, domains)
+    windows = WindowIndex(with_own_joules(observations, domains, backgrounds))
+    return _Quantities.of(windows, [_paired(step)], domains, backgrounds).cost(lambda quantity: quantity.figure(0))
 
 
 def trial_wall_ns(observations: Sequence[Observation], *, step: str) -> Figure:
@@ -126,13 +126,13 @@ def attribute(
     Raises:
         UsageError: a step, or the full pipeline, has no windows.
     """
-    floors = find_floors(observations, domains, idle_power_w)
-    power = idle_power(floors, domains, idle_power_w)
-    windows = WindowIndex(with_own_joules(observations, domains, floors))
+    backgrounds = find_backgrounds(observations, domains, idle_power_w)
+    power = idle_power(backgrounds, domains, idle_power_w)
+    windows = WindowIndex(with_own_joules(observations, domains, backgrounds))
     if not windows[FULL]:
         raise UsageError('an attribution is checked against the full pipeline, found no window of kind "full": run it')
     methods = [_method(windows, steps, index) for index in range(len(steps))]
-    quantities = _Quantities.of(windows, step_differences(steps, methods, isolation_bias or {}), domains, floors)
+    quantities = _Quantities.of(windows, step_differences(steps, methods, isolation_bias or {}), domains, backgrounds)
     full = quantities.cost(lambda quantity: quantity.figure(-1))
     wall_s = scale(_alone(windows[FULL], "work_ns", WindowDifference(FULL)), 1e-9)
     return Attribution(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from greenload.energy.attribution.idle_floor import IdleFloor
+from greenload.energy.attribution.background import Background
 from greenload.energy.attribution.intervals import BuildTable, Pool, Variance, half_width
 from greenload.energy.attribution.observation import Metering, Observation, counted_ns, read_quantity
 from greenload.energy.figures import Figure, cannot_resolve
@@ -102,7 +102,7 @@ class Quantity:
         costs: of the steps, and last of the full pipeline, which sets what is negligible.
         read_value: reads the quantity.
         metering: provenance and band of its figures.
-        floor: what was taken out of the joules of a domain.
+        background: what was taken out of the joules of a domain.
         domain: the domain, whose joules may be counted for longer than the work lasts; empty for other quantities.
         counts: whether it counts what is the same in a replay and in the pipeline, as bytes.
     """
@@ -113,7 +113,7 @@ class Quantity:
         costs: Sequence[WindowDifference],
         read_value: ReadValue,
         metering: Metering,
-        floor: IdleFloor | None = None,
+        background: Background | None = None,
         domain: str = "",
         *,
         counts: bool = False,
@@ -122,7 +122,7 @@ class Quantity:
         self._windows = windows
         self._read_value = read_value
         self._metering = metering
-        self._floor = floor
+        self._background = background
         self._domain = domain
         self._costs = costs
         tables = [windows.table(cost, read_value) for cost in costs]
@@ -146,7 +146,7 @@ class Quantity:
         if estimate is None:
             return None
         isolation_bias = 0.0 if self._counts else cost.isolation_bias * estimate.value
-        if self._floor is None:
+        if self._background is None:
             return Term(estimate.value, estimate.variance, isolation_bias=isolation_bias)
 
         wall_s = self._mean(cost, lambda window: counted_ns(window, self._domain) / 1e9)
@@ -228,9 +228,9 @@ class Quantity:
         parts = [term.variance for _, term in known]
         # Common to all steps: what one machine's caches do to one they do to the others.
         parts.append(Variance(sum(sign * term.isolation_bias for sign, term in known) ** 2, math.inf))
-        if self._floor is not None:
+        if self._background is not None:
             wall_s = sum(sign * term.wall_s for sign, term in known)
-            parts += self._floor.variances(wall_s, sum(sign * term.other_cpu_s for sign, term in known))
+            parts += self._background.variances(wall_s, sum(sign * term.other_cpu_s for sign, term in known))
         half = half_width(parts)
         unresolved = cannot_resolve(value - half, value + half, resolution)
         return Figure(

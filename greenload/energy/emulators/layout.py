@@ -197,8 +197,8 @@ UNEVEN = Power(
 """A machine on which a CPU second's joules depend on what it does and on what runs beside it."""
 
 
-def core_watts(power: Power, cores: Sequence[float]) -> tuple[float, list[float]]:
-    """Watts that work adds to one package, over all and by kind. Pure.
+def core_watts(power: Power, cores: Sequence[float]) -> list[float]:
+    """Watts that work adds to one package, by kind. Pure.
 
     Args:
         power: the model.
@@ -206,16 +206,15 @@ def core_watts(power: Power, cores: Sequence[float]) -> tuple[float, list[float]
 
     Example:
         >>> core_watts(Power(busy_core_w=20.0, slowdown=0.5), [2.0])
-        (20.0, [20.0])
+        [20.0]
     """
     busy = sum(cores)
     weighted = [weight * count for weight, count in zip(power.weights.values(), cores, strict=True)]
     if busy <= 0:
-        return 0.0, [0.0] * len(weighted)
+        return [0.0] * len(weighted)
     per_core_w = power.wake_w * min(1.0, busy) / busy
     per_weight_w = power.busy_core_w / (1 + power.slowdown * busy)
-    by_kind = [per_core_w * count + per_weight_w * share for count, share in zip(cores, weighted, strict=True)]
-    return sum(by_kind), by_kind
+    return [per_core_w * count + per_weight_w * share for count, share in zip(cores, weighted, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,8 +247,7 @@ class TruthColumns:
         power = self.power
         domains = [Domain.parse(name) for name in self.names]
         count = sum(domain.kind == "cpu" and domain.part.startswith("package-") for domain in domains)
-        _, by_kind = core_watts(power, [value / count for value in cores])
-        core = [watts * seconds for watts in by_kind]
+        core = [watts * seconds for watts in core_watts(power, [value / count for value in cores])]
         package = [power.idle_w * seconds, *core]
         dram = [power.dram_idle_w * seconds] + [
             (power.dram_busy_core_w * busy * seconds + power.dram_j_per_byte * moved) / count

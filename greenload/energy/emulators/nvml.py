@@ -12,13 +12,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import c_uint
-from types import TracebackType
 from typing import Any, NoReturn, TypeVar
 
-from greenload.energy.emulators.nvml_boards import Board, BoardState, CpuWork, Handle, Load, ManualClock, Trace
+from greenload.energy.emulators.nvml_boards import Board, BoardState, Handle
 from greenload.errors import MeterError, UsageError
-
-__all__ = ["Board", "CpuWork", "Load", "ManualClock", "NvmlEmulator", "Trace"]
 
 T = TypeVar("T")
 _TICK_S = 0.002  # how late a refresh may come in real time, where joules are those of the present only
@@ -131,9 +128,7 @@ class NvmlEmulator:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ticking.set()
         if self._thread is not None:
             self._thread.join()

@@ -22,16 +22,13 @@ class Load(Protocol):
     @property
     def present_only(self) -> bool:
         """Whether ``energy_j`` is known for the present time only."""
-        ...
 
     @property
     def start_w(self) -> float:
         """Watts at the emulator's start and before."""
-        ...
 
     def energy_j(self, at_s: float) -> float:
         """True joules from the emulator's start up to ``at_s`` seconds after it."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -23,27 +23,13 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import TracebackType
 
-from greenload.energy.emulators.control import STATE_VARIABLE, EmulatedMachine, Truth, attach
+from greenload.energy.emulators.control import STATE_VARIABLE, EmulatedMachine
 from greenload.energy.emulators.layout import OTHER, UNEVEN, Power, PowercapLayout, TruthColumns
-from greenload.energy.emulators.ledger import Ledger, create_ledger
+from greenload.energy.emulators.ledger import create_ledger
 from greenload.energy.emulators.mount import mount_powercap, socket_names
 from greenload.errors import GreenloadError, MeterError, UsageError
 from greenload.system import json_data
-
-__all__ = [
-    "UNEVEN",
-    "EmulatedMachine",
-    "Ledger",
-    "Power",
-    "PowercapEmulator",
-    "PowercapLayout",
-    "Truth",
-    "attach",
-    "mount_powercap",
-    "socket_names",
-]
 
 _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from greenload.energy.emulators.writer import main; main()"
 
@@ -141,9 +127,7 @@ class PowercapEmulator(EmulatedMachine):
     def __enter__(self) -> PowercapEmulator:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 

@@ -29,9 +29,9 @@ from typing import Any
 
 from greenload.energy.domains import Domain
 from greenload.energy.meters.base import Channel, MeterStatus, Reading
-from greenload.energy.meters.kernel_files import kernel_count
 from greenload.energy.meters.storage import NVME, Disk
 from greenload.errors import MeterError
+from greenload.system.kernel_files import kernel_count
 
 NVME_IOCTL_ADMIN_CMD = 0xC0484E41
 """``_IOWR('N', 0x41, struct nvme_passthru_cmd)``, 72 bytes (linux/nvme_ioctl.h)."""
@@ -125,9 +125,9 @@ def parse_identify(data: bytes) -> Drive:
         MeterError: it has another length, more states than may be, or is all zeros.
     """
     if len(data) != IDENTIFY_BYTES or not any(data):
-        found = f"{len(data)} bytes" + ("" if any(data) else ", all zero")
+        given = f"{len(data)} bytes" + ("" if any(data) else ", all zero")
         raise MeterError(
-            f"Identify Controller gives {IDENTIFY_BYTES} bytes, found {found}: the drive's power isn't known"
+            f"Identify Controller gives {IDENTIFY_BYTES} bytes, found {given}: the drive's power isn't known"
         )
     count = data[NPSS] + 1
     if count > _MOST_STATES:

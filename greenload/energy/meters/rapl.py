@@ -15,7 +15,6 @@ from pathlib import Path
 
 from greenload.energy.domains import Domain
 from greenload.energy.meters.base import Channel, MeterStatus, Reading
-from greenload.energy.meters.kernel_files import kernel_count
 from greenload.energy.meters.surroundings import Surroundings, look
 from greenload.energy.meters.zones import (
     POWERCAP_ROOT,
@@ -29,6 +28,7 @@ from greenload.energy.meters.zones import (
     unusable,
     without_dram,
 )
+from greenload.system.kernel_files import kernel_count
 
 DRAM_W_PER_GIB = 1.0
 """No more watts of memory are believed, for each GiB installed.

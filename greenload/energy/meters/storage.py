@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from greenload.energy.meters.kernel_files import kernel_text
+from greenload.system.kernel_files import kernel_text
 
 # Of a drive with several controllers the kernel lists each path (nvme0c1n1) beside the drive itself (nvme0n1).
 _NOT_STORAGE = re.compile(r"(sr|fd)\d+$|mmcblk\d+(boot|rpmb)|nvme\d+c\d+n\d+$")

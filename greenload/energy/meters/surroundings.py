@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from greenload.energy.meters.kernel_files import kernel_text
+from greenload.system.kernel_files import kernel_text
 
 _CONTAINER_FILES = {".dockerenv": "Docker", "run/.containerenv": "Podman"}
 _CONTAINER_NAMES = ("run/systemd/container", "run/host/container-manager")

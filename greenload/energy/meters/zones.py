@@ -16,8 +16,8 @@ from pathlib import Path
 
 from greenload.energy.domains import Domain
 from greenload.energy.meters.base import COUNTS_TWICE, MeterStatus
-from greenload.energy.meters.kernel_files import kernel_count
 from greenload.system.json_data import Value
+from greenload.system.kernel_files import kernel_count
 
 POWERCAP_ROOT = Path("/sys/class/powercap")
 """Where Linux shows the powercap class."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +25,7 @@ from greenload.machine import processors
 from greenload.planning import cost_table
 from greenload.planning.cost_table import CostTable, CostTerms, Entry
 from greenload.planning.prices import Work
+from greenload.planning.sizes import spread_indices
 from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.steps import TF_DATA
@@ -193,14 +193,13 @@ class Calibration(Windows):
         return rows
 
     def _group(self, group: ProbeGroup, idle_w: Mapping[str, float]) -> Iterator[ProbeCost]:
+        makes = {probe.name: probe.make for probe in group.probes}
+        if group.without is not None:
+            makes[""] = group.without
         runs: dict[str, Runnable] = {}
-        with ExitStack() as stack:
-            makes = {probe.name: probe.make for probe in group.probes}
-            if group.without is not None:
-                makes[""] = group.without
+        with closing(runs):
             for name, make in makes.items():
                 runs[name] = make()
-                stack.enter_context(closing({name: runs[name]}))
             sizes = {name: self._filling(run) for name, run in runs.items()}
             seen: dict[str, dict[str, list[float]]] = {name: {} for name in runs}
             for k in range(self._rounds):
@@ -312,9 +311,7 @@ def _held(source: Source, folder: Path, count: int) -> tuple[Source, list[str]]:
         SourceError: none can be read.
     """
     folder.mkdir()
-    last = len(source) - 1
-    spread = np.unique(np.linspace(0, last, count).astype(int)).tolist()
-    chosen = list(range(min(count, last + 1))) if getattr(source, "sequential", False) else spread
+    chosen = spread_indices(source, count)
     files, names, kinds = [], [], set()
     images: list[Any] = read_many(source, chosen)
     for number, data in zip(chosen, images, strict=True):
@@ -341,7 +338,7 @@ def _of(pipeline: Pipeline, names: Sequence[str], folder: Path, threads: int) ->
     else:
         from greenload.sources import Arrays
 
-        chosen = np.unique(np.linspace(0, len(source) - 1, 8 * _YOURS).astype(int)).tolist()
+        chosen = spread_indices(source, 8 * _YOURS)
         records = [source.name(i) for i in chosen]
         source = Arrays(np.stack([np.asarray(source.read(i)) for i in chosen]))
     kept = Pipeline(source, *pipeline.stages, seed=pipeline.seed)

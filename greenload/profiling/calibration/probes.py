@@ -126,12 +126,7 @@ class SizedPipeline:
 
 def segment_run(laid: SizedPipeline, part: Segment, plan: Plan, records: Records) -> Runnable:
     """A segment on its backend, over records in batches of the pipeline's size."""
-    size, images = laid.batch, records.images
-    whole = [
-        Records(images[at : at + size], records.numbers[at : at + size], records.names[at : at + size])
-        for at in range(0, len(images), size)
-    ]
-    return RunnerRun(make_runner(plan, part, size), whole)
+    return RunnerRun(make_runner(plan, part, laid.batch), list(records.batches(laid.batch)))
 
 
 def on_batches(name: str, laid: SizedPipeline, backend: str, threads: int, first: int | None = None) -> Probe:

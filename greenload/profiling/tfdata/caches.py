@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from greenload.profiling.tfdata.graph import STORES, Node
 from greenload.profiling.tfdata.rebuild import finished_on_disk
-from greenload.report.costs import CacheState
+from greenload.report.cost_records import CacheState
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from greenload.energy.sampler import Sampler
 from greenload.profiling.options import Options
 from greenload.profiling.pace import Pace
 from greenload.profiling.page_cache import ColdFiles
-from greenload.profiling.report import make_report
+from greenload.profiling.report_rows import make_report
 from greenload.profiling.tfdata.advice import advise
 from greenload.profiling.tfdata.bounds import passes_text, plan_bounds
 from greenload.profiling.tfdata.campaign import DatasetCampaign

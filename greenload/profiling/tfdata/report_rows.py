@@ -17,7 +17,7 @@ from greenload.plans.steps import TF_DATA
 from greenload.profiling.tfdata.caches import Stores
 from greenload.profiling.tfdata.campaign import DatasetCampaign
 from greenload.profiling.tfdata.graph import DALI_NODE, Node
-from greenload.report.costs import FirstEpoch, IteratorStart, ReportStep, figures_of, whole_costs
+from greenload.report.cost_records import FirstEpoch, IteratorStart, ReportStep, figures_of, whole_costs
 
 
 def row_names(root: Node) -> dict[str, str]:

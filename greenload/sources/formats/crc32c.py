@@ -40,10 +40,10 @@ def crc32c_of(data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArr
     # Ranges of about one length together: each is padded with leading zeros, which change nothing.
     doublings = np.ceil(np.log2(np.maximum(1, -(-lengths // _LANE)))).astype(np.int64)
     for doubling in np.unique(doublings):
-        places = np.flatnonzero(doublings == doubling)
+        ranges = np.flatnonzero(doublings == doubling)
         at_once = max(1, _LANES_AT_ONCE >> int(doubling))
-        for begin in range(0, len(places), at_once):
-            some = places[begin : begin + at_once]
+        for begin in range(0, len(ranges), at_once):
+            some = ranges[begin : begin + at_once]
             crcs[some] = _raw(data, starts[some], lengths[some], 1 << int(doubling))
     return crcs ^ _moved_on(np.full(len(starts), _ONES, np.uint32), lengths) ^ np.uint32(_ONES)
 

@@ -122,8 +122,8 @@ class _Scans:
         """Where the marker is that ends the scan whose data begin at ``start``; the file's end if there is none."""
         self.count += 1
         if self.count == 1:
-            place = start - 4 - 2 * self._components  # where a scan's header counts its components, if it has them all
-            if self._components and data[place : place + 1] == bytes([self._components]):
+            header = start - 4 - 2 * self._components  # where a scan's header counts its components, if it has them all
+            if self._components and data[header : header + 1] == bytes([self._components]):
                 self._most = 1
         if self.count > self._most:
             raise FormatError(f"broken JPEG: another scan at byte {start}")

@@ -42,8 +42,7 @@ def packing(path: str) -> Packing:
         with open(path, "rb", opener=file_input.regular) as file:
             head = file.read(HEADER)
     except OSError as error:
-        if why := limits.ran_out(error):
-            raise limits.unreadable(path, why) from error
+        limits.raise_if_out(path, error)
         raise SourceError(f"{path}: the file can't be read: {error.strerror}") from None
     if not head or (len(head) == HEADER and bad_header(np.frombuffer(head, np.uint8), np.zeros(1, np.int64)) is None):
         return "plain"
@@ -79,8 +78,7 @@ def opened(path: str, kind: Packing) -> Iterator[IO[bytes]]:
             else:
                 yield plain if kind == "plain" else _Inflated(plain)  # type: ignore[misc]
     except (OSError, EOFError, MemoryError, zlib.error) as error:
-        if why := limits.ran_out(error):
-            raise limits.unreadable(path, why) from error
+        limits.raise_if_out(path, error)
         raise SourceError(f"{path}: the file can't be read: {getattr(error, 'strerror', None) or error}") from None
 
 
@@ -178,8 +176,8 @@ def framed(some: list[bytes]) -> bytes:
     """Records as the bytes of a file."""
     sizes = np.array([len(record) for record in some], np.int64)
     heads = np.frombuffer(sizes.astype("<u8").tobytes(), np.uint8)
-    places = np.arange(len(some), dtype=np.int64) * LENGTH.size
-    head_crcs = masked(crc32c_of(heads, places, np.full(len(some), LENGTH.size, np.int64)))
+    starts = np.arange(len(some), dtype=np.int64) * LENGTH.size
+    head_crcs = masked(crc32c_of(heads, starts, np.full(len(some), LENGTH.size, np.int64)))
     bodies = np.frombuffer(b"".join(some), np.uint8)
     crcs = masked(crc32c_of(bodies, np.cumsum(sizes) - sizes, sizes))
     parts = zip(sizes.tolist(), head_crcs.tolist(), some, crcs.tolist(), strict=True)

@@ -121,6 +121,7 @@ def test_binary_ppm_is_read(kind: str) -> None:
         assert failed[0][0] == Status.BAD_FILE and "PPM" in failed[0][1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("antialias", [False, True])
 def test_resize_of_levels_keeps_within_one_of_the_reference(size: tuple[int, int], antialias: bool) -> None:
@@ -140,6 +141,7 @@ def test_resize_of_levels_keeps_within_one_of_the_reference(size: tuple[int, int
         assert np.array_equal(same, image)
 
 
+@pytest.mark.slow
 def test_resize_that_shrinks_a_lot_keeps_within_one_level_too() -> None:
     for kind in ("noise", "steps"):
         image = pixels(700, 900, kind)
@@ -174,6 +176,7 @@ def test_a_flip_beside_a_resize_is_done_by_it(dtype: str) -> None:
             assert np.array_equal(result, plain[:, ::-1] if mirrored else plain), (steps, row)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("antialias", [False, True])
 def test_a_crop_behind_a_resize_leaves_out_what_it_cuts_off_and_changes_no_pixel(
     antialias: bool, jpegs: dict[str, bytes]
@@ -305,6 +308,7 @@ def test_every_value_of_the_small_floats_is_read_and_written_as_numpy_does() -> 
 BLURS = ((5, 5, 1.0), (23, 9, 3.0), (1, 3, 0.1), (7, 1, 1e-300), (41, 33, 9.0), (3, 3, 1e9))
 
 
+@pytest.mark.slow
 def test_warps_and_blurs() -> None:
     random = np.random.default_rng(4)
     for size in SIZES:
@@ -387,6 +391,16 @@ def test_a_plain_jpeg_is_one_and_other_files_are_not(jpegs: dict[str, bytes]) ->
         assert plain(data) == (0, 0, 0)
     needed = 203 * 155 * 11
     assert plain(photo, max_bytes=needed)[0] == 1 and plain(photo, max_bytes=needed - 1)[0] == 0
+
+
+def test_a_progressive_jpeg_is_plain_once_its_scans_have_sent_every_bit() -> None:
+    scans = odd_jpegs.progressive(3)
+    for count in range(1, len(scans) + 1):
+        data = odd_jpegs.jpeg(pixels(20, 30, "photo"), frame=0xC2, scans=scans[:count], jfif=True)
+        assert plain(data)[0] == (formats.header(data).kind == "JPEG") == (count == len(scans))
+    lavish = [*scans, *[scans[-1]] * 100]
+    data = odd_jpegs.jpeg(pixels(20, 30, "photo"), frame=0xC2, scans=lavish, jfif=True)
+    assert plain(data) == (0, 0, 0), "each scan costs a pass over the whole image"
 
 
 def test_a_file_that_states_an_orientation_is_not_plain_where_it_counts(jpegs: dict[str, bytes]) -> None:
@@ -534,6 +548,7 @@ def test_counters_of_quick_images_add_up_however_few_a_call(images: int) -> None
     assert 0.8 <= (flip.nanoseconds + affine.nanoseconds) / whole.nanoseconds <= 1.01
 
 
+@pytest.mark.slow
 def test_the_portable_loops_and_avx2s_give_the_same_bits() -> None:
     if not library.version().endswith("avx2"):
         pytest.skip("this processor has no AVX2")

@@ -112,6 +112,7 @@ def test_a_cache_must_fit(tmp_path: Path) -> None:
     assert rules._keep(replace(seen, free_bytes=100.0)) is None
 
 
+@pytest.mark.slow
 def test_no_cache_goes_behind_what_says_which_samples_share_a_batch(tmp_path: Path) -> None:
     source = Range(20).shuffle(20).map(lambda x: tf.fill([x % 4], x))
     grouped = (

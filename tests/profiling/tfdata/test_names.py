@@ -18,7 +18,7 @@ from greenload.profiling.tfdata.graph import Node  # noqa: E402
 from greenload.profiling.tfdata.names import installed, lambda_text  # noqa: E402
 from greenload.profiling.tfdata.rebuild import Builder  # noqa: E402
 from greenload.profiling.tfdata.walk import walk  # noqa: E402
-from greenload.report.costs import ReportStep  # noqa: E402
+from greenload.report.cost_records import ReportStep  # noqa: E402
 
 Range = tf.data.Dataset.range
 

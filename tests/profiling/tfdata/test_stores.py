@@ -9,7 +9,7 @@ import pytest
 
 from greenload.profiling.tfdata.caches import Stores, snapshot_there
 from greenload.profiling.tfdata.walk import walk
-from greenload.report.costs import CacheState
+from greenload.report.cost_records import CacheState
 
 tf = pytest.importorskip("tensorflow")
 Range: Any = tf.data.Dataset.range

@@ -11,8 +11,8 @@ namespace greenload {
 namespace {
 
 // Upsampling chroma reads a neighbour on each side, and takes a cut for the image's border: so many columns more are
-// decoded. Narrow cuts are widened, because libjpeg upsamples chroma of one or two columns in another way.
-constexpr int64_t kMargin = 2, kNarrowest = 64;
+// decoded.
+constexpr int64_t kMargin = 2;
 
 }  // namespace
 
@@ -146,11 +146,9 @@ Image JpegDecoder::decode(const uint8_t* file, size_t length, const Choose& choo
   const bool parts = exact_in_parts();
   JDIMENSION left = 0, columns = static_cast<JDIMENSION>(width);
   if (parts && wanted.width < width) {
-    int64_t begin = std::max<int64_t>(0, wanted.left - kMargin);
-    int64_t stop = std::min(width, std::max(wanted.left + wanted.width + kMargin, begin + kNarrowest));
-    begin = std::max<int64_t>(0, std::min(begin, stop - kNarrowest));
+    const int64_t begin = std::max<int64_t>(0, wanted.left - kMargin);
     left = static_cast<JDIMENSION>(begin);
-    columns = static_cast<JDIMENSION>(stop - begin);
+    columns = static_cast<JDIMENSION>(std::min(width, wanted.left + wanted.width + kMargin) - begin);
     if (!cut(&left, &columns)) {
       fail(GL_BAD_FILE, "%s", errors_.reason);
     }

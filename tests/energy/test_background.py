@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from greenload.energy.attribution.attribute import attribute
-from greenload.energy.attribution.idle_floor import find_floor
+from greenload.energy.attribution.background import find_background
 from greenload.energy.attribution.intervals import half_width
 from greenload.energy.attribution.observation import Metering, Observation
 
@@ -41,7 +41,7 @@ def beside(
 
 
 def test_what_varying_processes_cost_is_told_by_the_windows_whatever_our_own_joules_are() -> None:
-    found = find_floor(beside((0.1, 1.0, 0.4, 0.8, 0.2, 0.6), (1.0,) * 6, (0.5, 0.1, 0.9, 0.3)), "cpu:package-0")
+    found = find_background(beside((0.1, 1.0, 0.4, 0.8, 0.2, 0.6), (1.0,) * 6, (0.5, 0.1, 0.9, 0.3)), "cpu:package-0")
     assert found is not None
     assert (found.watts, found.other_j_per_cpu_s) == pytest.approx((10.0, 40.0), rel=0.01)
 
@@ -49,12 +49,12 @@ def test_what_varying_processes_cost_is_told_by_the_windows_whatever_our_own_jou
 def test_a_steady_process_cancels_against_the_idle_windows_that_hold_it_too() -> None:
     """What its CPU seconds cost can't be seen, and needn't be: one and the same power is in all windows."""
     windows = beside((0.5,) * 6, (1.0,) * 6, (0.5,) * 4)
-    found = find_floor(windows, "cpu:package-0")
+    found = find_background(windows, "cpu:package-0")
     assert found is not None
     assert found.other_j_per_cpu_s == pytest.approx(20 + 10 / 3, rel=0.5), "the assumption decides"
     assert found.own_j(10 + 20 + 20, 1.0, 0.5) == pytest.approx(20.0, rel=0.01)
-    together, floor = half_width(found.variances(1.0, 0.5)), half_width(found.variances(1.0, 0.0))
-    assert floor > 10, "the floor alone is not known"
+    together, idle = half_width(found.variances(1.0, 0.5)), half_width(found.variances(1.0, 0.0))
+    assert idle > 10, "idle power alone is not known"
     # What is left: half a core may draw more while all others are quiet, by the power of 0.15.
     bend, waking = 0.15 * 20 * 0.5 * math.log(1.5 / 0.5), 0.3 * 20 * 0.5
     assert together == pytest.approx(1.96 * math.hypot(bend, waking), rel=0.05)
@@ -77,7 +77,7 @@ def test_ticks_are_not_taken_for_another_process() -> None:
         for one in beside((0.5,) * 12, (1.0,) * 12, (0.5,) * 4)
     ]
     found, even = (
-        find_floor(windows, "cpu:package-0") for windows in (noisy, beside((0.5,) * 12, (1.0,) * 12, (0.5,) * 4))
+        find_background(windows, "cpu:package-0") for windows in (noisy, beside((0.5,) * 12, (1.0,) * 12, (0.5,) * 4))
     )
     assert found is not None and even is not None
     assert found.other_j_per_cpu_s == pytest.approx(even.other_j_per_cpu_s, rel=0.05)
@@ -93,7 +93,7 @@ def test_neither_an_idle_machine_nor_another_process_gives_energy_back() -> None
         return window("", kind, round_, 0, own, samples=100 * (own > 0), other_cpu_s=other, energy_j=joules)
 
     seen = [*(at("full", r, 1.0, 3.0) for r in range(6)), *(at("idle", r, 0.0, 3.0) for r in range(4))]
-    found = find_floor(seen, "cpu:package-0")
+    found = find_background(seen, "cpu:package-0")
     assert found is not None and found.watts == 0.0 and found.other_j_per_cpu_s > 0
     own = attribute(seen, steps=[], domains={"cpu:package-0": Metering("measured")}).full
     joules = own.energy_j_per_sample["cpu:package-0"]
@@ -104,24 +104,24 @@ def test_neither_an_idle_machine_nor_another_process_gives_energy_back() -> None
         dataclasses.replace(one, energy_j={"cpu:package-0": 10 + 15 * one.cpu_s - 4 * one.other_cpu_s})
         for one in beside((0.1, 1.0, 0.4, 0.8, 0.2, 0.6), (1.0,) * 6, (0.5, 0.1, 0.9, 0.3))
     ]
-    found = find_floor(giving, "cpu:package-0")
+    found = find_background(giving, "cpu:package-0")
     assert found is not None and found.other_j_per_cpu_s == 0.0 and found.watts > 0
-    given = find_floor(giving, "cpu:package-0", watts=10.0)
+    given = find_background(giving, "cpu:package-0", watts=10.0)
     assert given is not None and (given.watts, given.other_j_per_cpu_s) == (10.0, 0.0)
 
 
 def test_windows_that_are_fitted_exactly_are_not_known_exactly() -> None:
     """Two idle windows fix the idle power and another process to the last digit, and say nothing of their error."""
     windows = beside((0.5,) * 6, (1.0,) * 6, (0.1, 0.9))
-    few = find_floor(windows, "cpu:package-0")
-    many = find_floor(beside((0.5,) * 6, (1.0,) * 6, (0.1, 0.9) * 4), "cpu:package-0")
+    few = find_background(windows, "cpu:package-0")
+    many = find_background(beside((0.5,) * 6, (1.0,) * 6, (0.1, 0.9) * 4), "cpu:package-0")
     assert few is not None and many is not None
     assert half_width(few.variances(1.0, 0.0)) > 3 * half_width(many.variances(1.0, 0.0))
 
 
 def test_where_nothing_of_ours_ran_idle_windows_alone_decide() -> None:
     resting = [dataclasses.replace(one, cpu_s=0.0) for one in beside((0.5,) * 6, (1.0,) * 6, (0.5,) * 4)]
-    found = find_floor(resting, "cpu:package-0")
+    found = find_background(resting, "cpu:package-0")
     assert found is not None and found.other_j_per_cpu_s == 0.0
     assert found.watts == pytest.approx(30.0, rel=0.01)
 
@@ -135,17 +135,17 @@ def test_many_busy_cores_have_many_ticks() -> None:
         for r, o in enumerate(other)
     ]
     idle = [window("", "idle", r, 0, 0.0, samples=0, energy_j={"cpu:package-0": 10.0}) for r in range(4)]
-    found = find_floor([*busy, *idle], "cpu:package-0")
+    found = find_background([*busy, *idle], "cpu:package-0")
     assert found is not None and found.other_j_per_cpu_s == pytest.approx(2.0, rel=0.2)
 
 
-def test_a_floor_needs_two_idle_windows() -> None:
+def test_a_background_needs_two_idle_windows() -> None:
     windows = beside((0.5,) * 6, (1.0,) * 6, (0.5,))
-    assert find_floor(windows, "cpu:package-0") is None
-    assert find_floor(windows, "cpu:package-0", watts=10.0) is not None
+    assert find_background(windows, "cpu:package-0") is None
+    assert find_background(windows, "cpu:package-0", watts=10.0) is not None
 
 
-def test_the_floor_is_taken_out_over_the_time_in_which_joules_were_counted() -> None:
+def test_idle_power_is_taken_out_over_the_time_in_which_joules_were_counted() -> None:
     """A slow counter's window ends at its refresh, later than the work."""
     idle = [window("", "idle", r, 0, 0.0, samples=0, energy_j={"gpu:0": 50.0}) for r in range(3)]
     longer = {"gpu:0": 1_500_000_000}
@@ -153,7 +153,7 @@ def test_the_floor_is_taken_out_over_the_time_in_which_joules_were_counted() -> 
     found = attribute([*idle, *full], steps=[], domains={"gpu:0": Metering("measured")})
     assert found.full.energy_j_per_sample["gpu:0"].value == pytest.approx(0.10)
     total = found.total.energy_j_per_sample["gpu:0"].value
-    assert total == pytest.approx(0.60), "of the floor only what belongs to the work"
+    assert total == pytest.approx(0.60), "of idle power only what belongs to the work"
     scattered = [dataclasses.replace(one, energy_j={"gpu:0": 48.0 + 2 * one.round}) for one in idle]
     unsure = attribute([*scattered, *full], steps=[], domains={"gpu:0": Metering("measured")})
     error_w = unsure.idle_power_w["gpu:0"].half_width
@@ -162,7 +162,7 @@ def test_the_floor_is_taken_out_over_the_time_in_which_joules_were_counted() -> 
 
 
 def test_power_that_grows_more_slowly_than_busy_cores_is_within_the_interval() -> None:
-    """Few busy cores draw more each: a straight line through the idle windows would put the floor too high."""
+    """Few busy cores draw more each: a straight line through the idle windows would put idle power too high."""
     full = [
         window(
             "", "full", r, 0, 8 / 3, other_cpu_s=4 / 3 + 0.001 * r, energy_j={"cpu:package-0": 10 + 20 * 4 + 0.02 * r}
@@ -178,7 +178,7 @@ def test_power_that_grows_more_slowly_than_busy_cores_is_within_the_interval() -
     own = attribute([*full, *idle], steps=[], domains={"cpu:package-0": Metering("measured")}).full
     figure = own.energy_j_per_sample["cpu:package-0"]
     assert figure.value == pytest.approx(20 * 8 / 3 / 100, rel=0.02)
-    found = find_floor([*full, *idle], "cpu:package-0")
+    found = find_background([*full, *idle], "cpu:package-0")
     assert found is not None and found.watts == pytest.approx(10.0, abs=1.0)
 
 
@@ -208,7 +208,7 @@ def test_what_long_windows_tell_of_other_processes_is_not_drowned_by_the_ticks_o
         window("", "idle", r, 0, 0.0, samples=0, other_cpu_s=o, energy_j={"cpu:package-0": 10 + 26 * o})
         for r, o in enumerate((0.3, 0.7, 0.5, 0.8, 0.4, 0.9, 0.6, 0.2))
     ]
-    found = find_floor([*long, *short, *idle], "cpu:package-0")
+    found = find_background([*long, *short, *idle], "cpu:package-0")
     assert found is not None
     assert found.other_j_per_cpu_s == pytest.approx(20.0, abs=1.0)
     assert found.watts == pytest.approx(10.0, abs=1.0)

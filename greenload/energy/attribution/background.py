@@ -68,11 +68,11 @@ class ErrorSource:
 
 
 @dataclass(frozen=True, slots=True)
-class IdleFloor:
+class Background:
     """What a counter shows besides this process.
 
     Example:
-        >>> IdleFloor(10.0, 30.0).own_j(joules=25.0, wall_s=1.0, other_cpu_s=0.1)
+        >>> Background(10.0, 30.0).own_j(joules=25.0, wall_s=1.0, other_cpu_s=0.1)
         12.0
     """
 
@@ -100,7 +100,9 @@ class IdleFloor:
         )
 
 
-def find_floor(observations: Sequence[Observation], domain: str, *, watts: float | None = None) -> IdleFloor | None:
+def find_background(
+    observations: Sequence[Observation], domain: str, *, watts: float | None = None
+) -> Background | None:
     """The idle power of a measured domain, and what other processes' CPU seconds cost there.
 
     Args:
@@ -117,75 +119,78 @@ def find_floor(observations: Sequence[Observation], domain: str, *, watts: float
     if watts is None and len(idle) < _LEAST_IDLE:
         return None
     if not Domain.parse(domain).follows_cpu:
-        return IdleFloor(watts, 0.0) if watts is not None else _mean_power(idle, domain)
+        return Background(watts, 0.0) if watts is not None else _mean_power(idle, domain)
     busy_s = sum(window.cpu_s + window.other_cpu_s for window in work)
     joules = sum(window.energy_j[domain] for window in work)
     if not (any(window.cpu_s > 0 for window in work) and joules > 0):
-        return IdleFloor(watts, 0.0) if watts is not None else _mean_power(idle, domain)
+        return Background(watts, 0.0) if watts is not None else _mean_power(idle, domain)
     kinds = [_work_rows(work, domain)]
     if watts is None:
         seconds = sum(counted_ns(window, domain) / 1e9 for window in work)
         kinds.append(_idle_rows(idle, domain, busy_s / seconds))
-    floor = IdleFloor(0.0 if watts is None else watts, joules / busy_s)
+    background = Background(0.0 if watts is None else watts, joules / busy_s)
     for _ in range(_PASSES):  # what a CPU second costs only sets the scale of an error, so few passes settle it
-        floor = _bounded(_fit(kinds, _prior_rows(work, domain, floor), watts))
-    return floor
+        background = _bounded(_fit(kinds, _prior_rows(work, domain, background), watts))
+    return background
 
 
-def find_floors(
+def find_backgrounds(
     observations: Sequence[Observation],
     domains: Mapping[str, Metering],
     idle_power_w: Mapping[str, float] | None = None,
-) -> dict[str, IdleFloor]:
+) -> dict[str, Background]:
     """The idle power of all domains with a counter, where known; the joules of others are of this process alone.
 
     The arguments are those of `attribute`.
     """
     given = dict(idle_power_w or {})
-    floors = {
-        name: find_floor(observations, name, watts=given.get(name))
+    backgrounds = {
+        name: find_background(observations, name, watts=given.get(name))
         for name, domain in domains.items()
         if domain.provenance == "measured"
     }
-    return {name: floor for name, floor in floors.items() if floor is not None}
+    return {name: background for name, background in backgrounds.items() if background is not None}
 
 
 def with_own_joules(
-    observations: Sequence[Observation], domains: Mapping[str, Metering], floors: Mapping[str, IdleFloor]
+    observations: Sequence[Observation], domains: Mapping[str, Metering], backgrounds: Mapping[str, Background]
 ) -> list[Observation]:
     """The working windows, with this process's own joules alone; none of a counter whose idle power isn't known."""
 
     def own(window: Observation) -> dict[str, float]:
         energy = {}
         for name, domain in domains.items():
-            joules = read_quantity(window, name)
-            if joules is None or (domain.provenance == "measured" and name not in floors):
+            joules, background = read_quantity(window, name), backgrounds.get(name)
+            if joules is None or (domain.provenance == "measured" and background is None):
                 continue
-            wall_s = counted_ns(window, name) / 1e9
-            energy[name] = floors[name].own_j(joules, wall_s, window.other_cpu_s) if name in floors else joules
+            if background is not None:
+                joules = background.own_j(joules, counted_ns(window, name) / 1e9, window.other_cpu_s)
+            energy[name] = joules
         return energy
 
     return [replace(window, energy_j=own(window)) for window in observations if window.kind != "idle"]
 
 
 def idle_power(
-    floors: Mapping[str, IdleFloor], domains: Mapping[str, Metering], idle_power_w: Mapping[str, float] | None = None
+    backgrounds: Mapping[str, Background],
+    domains: Mapping[str, Metering],
+    idle_power_w: Mapping[str, float] | None = None,
 ) -> dict[str, Figure]:
     """The idle power by domain, in watts: as estimated, or as given."""
     figures = {}
     for name, domain in domains.items():
-        watts = floors[name].watts if name in floors else (idle_power_w or {}).get(name)
+        watts = backgrounds[name].watts if name in backgrounds else (idle_power_w or {}).get(name)
         if watts is not None:
-            half = half_width(floors[name].variances(1.0, 0.0)) if name in floors else 0.0
+            half = half_width(backgrounds[name].variances(1.0, 0.0)) if name in backgrounds else 0.0
             figures[name] = Figure(watts, watts - half, watts + half, domain.provenance, domain.systematic)
     return figures
 
 
-def _mean_power(idle: Sequence[Observation], domain: str) -> IdleFloor:
+def _mean_power(idle: Sequence[Observation], domain: str) -> Background:
     """The idle power where no other process shows: the mean of idle windows, studentised."""
     watts = np.array([window.energy_j[domain] * 1e9 / counted_ns(window, domain) for window in idle])
     variance = float(watts.var(ddof=1)) / len(watts)
-    return IdleFloor(float(watts.mean()), 0.0, (ErrorSource(((variance, 0.0), (0.0, 0.0)), len(watts) - 1),))
+    return Background(float(watts.mean()), 0.0, (ErrorSource(((variance, 0.0), (0.0, 0.0)), len(watts) - 1),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +291,7 @@ def _work_rows(work: Sequence[Observation], domain: str) -> _Rows:
     return _Rows(_with_alone(x, 0.0), columns[2, varying], lost)
 
 
-def _prior_rows(work: Sequence[Observation], domain: str, at: IdleFloor) -> _Rows:
+def _prior_rows(work: Sequence[Observation], domain: str, at: Background) -> _Rows:
     """The weak assumptions: another process's CPU second costs what ours do on average, however busy the machine is."""
     seconds, other, joules, cpu, _ = _columns(work, domain).sum(axis=1)
     own = max(at.own_j(joules, seconds, other), _LEAST_OWN * joules)
@@ -298,19 +303,19 @@ def _prior_rows(work: Sequence[Observation], domain: str, at: IdleFloor) -> _Row
     return _Rows(x, np.array([joules / error, 0.0, 0.0]))
 
 
-def _bounded(floor: IdleFloor) -> IdleFloor:
+def _bounded(background: Background) -> Background:
     """The estimate under what is sure: neither an idle machine nor another process gives energy back.
 
     Where one comes out below zero it is held there, and the other goes along as far as their errors do: the mean of the
     bivariate normal distribution given its other part.
     """
-    estimate = [floor.watts, floor.other_j_per_cpu_s]
-    covariance = np.array([source.covariance for source in floor.sources]).sum(axis=0)
+    estimate = [background.watts, background.other_j_per_cpu_s]
+    covariance = np.array([source.covariance for source in background.sources]).sum(axis=0)
     for low, other in ((0, 1), (1, 0)):
         if estimate[low] < 0 < covariance[low, low]:
             estimate[other] -= covariance[low, other] / covariance[low, low] * estimate[low]
             estimate[low] = 0.0
-    return replace(floor, watts=max(0.0, estimate[0]), other_j_per_cpu_s=max(0.0, estimate[1]))
+    return replace(background, watts=max(0.0, estimate[0]), other_j_per_cpu_s=max(0.0, estimate[1]))
 
 
 def _given(rows: _Rows, watts: float) -> _Rows:
@@ -318,7 +323,7 @@ def _given(rows: _Rows, watts: float) -> _Rows:
     return _Rows(rows.x * [0.0, 1.0, 1.0, 1.0], rows.y - watts * rows.x[:, 0], rows.lost)
 
 
-def _fit(kinds: Sequence[_Rows], prior: _Rows, watts: float | None) -> IdleFloor:
+def _fit(kinds: Sequence[_Rows], prior: _Rows, watts: float | None) -> Background:
     """The joint estimate; given ``watts`` are exact."""
     if watts is not None:  # they leave the equations, except the one that holds them
         kinds = [_given(rows, watts) for rows in kinds]
@@ -338,7 +343,7 @@ def _fit(kinds: Sequence[_Rows], prior: _Rows, watts: float | None) -> IdleFloor
     estimate = inverse @ right
     dfs = [df for _, df in scatter]
     sources = _sources(inverse, prior, kinds, variances, dfs, watts)
-    return IdleFloor(float(estimate[0]), float(estimate[1]), tuple(sources))
+    return Background(float(estimate[0]), float(estimate[1]), tuple(sources))
 
 
 def _scatter(rows: _Rows) -> tuple[float, float]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from greenload.energy.meters.base import MeterStatus
-from greenload.errors import ReportError
 from greenload.machine import Machine
-from greenload.system import file_output
+from greenload.report.record import json_fields, save_json
 from greenload.text import screen_width
 from greenload.training.spent import Spent
 
@@ -18,7 +16,7 @@ FIT_SCHEMA = "greenload.fit/1"
 """The version of the format that `FitReport.save` writes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FitReport:
     """Where the energy of a ``fit`` went. ``print(report)`` shows it as a table.
 
@@ -35,26 +33,15 @@ class FitReport:
     """The model's name."""
     profile: str
     """What the loader's costs were profiled on; empty where nobody profiled it."""
+    ended: str = ""
+    """What ended the fit early, ``"KeyboardInterrupt"``; empty where it went to its end."""
     fit: Spent
     """The whole time, with what ran between epochs."""
     epochs: tuple[Spent, ...]
-    ended: str = ""
-    """What ended the fit early, ``"KeyboardInterrupt"``; empty where it went to its end."""
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON data."""
-        machine = asdict(self.machine)
-        return {
-            "schema": FIT_SCHEMA,
-            "created": self.created,
-            "machine": {**machine.pop("extra"), **machine},
-            "meters": [asdict(meter) for meter in self.meters],
-            "model": self.model,
-            "profile": self.profile,
-            "ended": self.ended,
-            "fit": self.fit.to_dict(),
-            "epochs": [epoch.to_dict() for epoch in self.epochs],
-        }
+        return {"schema": FIT_SCHEMA} | json_fields(self, FitReport)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the report as JSON: all of it, or the file stays as it was.
@@ -62,10 +49,7 @@ class FitReport:
         Raises:
             ReportError: the file can't be written.
         """
-        try:
-            file_output.write(path, json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
-        except OSError as error:
-            raise ReportError(f"{path}: the report can't be written: {file_output.why(error)}") from None
+        save_json(path, self.to_dict())
 
     def __str__(self) -> str:
         return fit_text(self, screen_width())
@@ -74,7 +58,7 @@ class FitReport:
 def fit_text(report: FitReport, width: int = 100) -> str:
     """A report as plain text, ``width`` columns wide."""
     from greenload.report.columns import plain_text  # rich takes long to import
-    from greenload.training.table import render_fit
+    from greenload.training.fit_table import render_fit
 
     shown = render_fit(
         report.fit, report.epochs, report.meters, model=report.model, profile=report.profile, ended=report.ended

@@ -40,7 +40,7 @@ class ReportStep(Cost, Record):
 
 @dataclass(frozen=True, kw_only=True)
 class FullRun(Cost, Record):
-    """The whole pipeline at full speed, held out from the steps' costs. Joules without the idle floor."""
+    """The whole pipeline at full speed, held out from the steps' costs. Joules without idle power."""
 
     samples_per_s: Figure
 
@@ -81,7 +81,7 @@ class FirstEpoch(Record):
     unattributed: Cost
     """``full`` less the sum of ``steps``."""
     total: Cost
-    """``full`` with the idle floor."""
+    """``full`` with idle power."""
     together: tuple[Indistinct, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class IteratorStart(Record):
     samples: float
     """Samples in an epoch."""
     energy_j: Mapping[str, Figure] = field(default_factory=dict)
-    """Joules by domain, without the idle floor."""
+    """Joules by domain, without idle power."""
 
 
 def figures_of(cost: Cost) -> dict[str, Any]:

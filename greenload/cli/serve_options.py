@@ -54,13 +54,13 @@ class Serving:
 
     def until_interrupted(self) -> None:
         """Serve on until Ctrl-C, or until SIGTERM, by which services are stopped."""
-        came: SimpleQueue[int] = SimpleQueue()  # unlike an Event it may be filled by a handler at any time
+        signals: SimpleQueue[int] = SimpleQueue()  # unlike an Event it may be filled by a handler at any time
         interrupt.expected = True
         main = threading.current_thread() is threading.main_thread()
-        before = {number: signal.signal(number, lambda got, _: came.put(got)) for number in _STOPS} if main else {}
+        before = {number: signal.signal(number, lambda stop, _: signals.put(stop)) for number in _STOPS} if main else {}
         try:
             tell(f"serving {self.server.url} until interrupted")
-            came.get()
+            signals.get()
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

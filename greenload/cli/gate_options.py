@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from greenload.cli.arguments import share_argument
@@ -35,13 +35,9 @@ class Gates:
         """The report with what became of each budget, and of the comparison with the baseline."""
         if not self:
             return report
-        from greenload.report.baselines import against
-        from greenload.report.budgets import check_budgets
+        from greenload.report.baselines import judge
 
-        checks = check_budgets(report, self.budgets, self.baseline)
-        if self.baseline is not None:
-            checks += against(self.baseline, report, tolerance=self.tolerance, name=self.name)
-        return replace(report, checks=checks)
+        return judge(report, self.budgets, self.baseline, tolerance=self.tolerance, name=self.name)
 
 
 def add_gates(parser: argparse.ArgumentParser) -> None:

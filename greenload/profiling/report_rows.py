@@ -11,7 +11,7 @@ from greenload.energy.attribution.epochs import first_epoch, later_epochs
 from greenload.machine import machine
 from greenload.profiling.page_cache import Dropped
 from greenload.profiling.pipeline_campaign import PipelineCampaign
-from greenload.report.costs import CacheState, FirstEpoch, ReportStep, figures_of, whole_costs
+from greenload.report.cost_records import CacheState, FirstEpoch, ReportStep, figures_of, whole_costs
 from greenload.report.data import ColdRun, Report
 
 
