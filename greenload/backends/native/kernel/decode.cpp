@@ -18,11 +18,8 @@ constexpr int64_t kMargin = 2;
 
 JpegDecoder::JpegDecoder() {
   memset(&info_, 0, sizeof info_);
-  info_.err = jpeg_std_error(&errors_.base);
-  errors_.base.error_exit = on_error;
-  errors_.base.emit_message = on_message;
-  progress_ = jpeg_progress_mgr();
-  progress_.progress_monitor = on_progress;
+  info_.err = errors_.start();
+  JpegErrors::limit_scans(&progress_);
   if (!create()) {
     fail(GL_BAD_CALL, "libjpeg doesn't start: %s", errors_.reason);
   }
@@ -37,30 +34,6 @@ bool JpegDecoder::create() {
   jpeg_create_decompress(&info_);
   info_.progress = &progress_;
   return true;
-}
-
-void JpegDecoder::on_error(j_common_ptr info) {
-  Errors* errors = reinterpret_cast<Errors*>(info->err);
-  errors->base.format_message(info, errors->reason);
-  longjmp(errors->jump, 1);
-}
-
-// What libjpeg only warns of is damage too: pixels would be made up.
-void JpegDecoder::on_message(j_common_ptr info, int level) {
-  if (level < 0) {
-    on_error(info);
-  }
-}
-
-// A pass over the whole image for each of a thousand scans would keep a thread for hours.
-void JpegDecoder::on_progress(j_common_ptr info) {
-  jpeg_decompress_struct* decompress = reinterpret_cast<jpeg_decompress_struct*>(info);
-  if (decompress->input_scan_number <= kMostScans) {
-    return;
-  }
-  Errors* errors = reinterpret_cast<Errors*>(info->err);
-  snprintf(errors->reason, sizeof errors->reason, "more than %d scans", kMostScans);
-  longjmp(errors->jump, 1);
 }
 
 bool JpegDecoder::start(const uint8_t* file, size_t length) {

@@ -1,13 +1,10 @@
 // Decoding: JPEG by libjpeg, of a window no more than it needs; and binary PPM, which other backends' decoders hand in.
 #pragma once
-#include <csetjmp>
-#include <cstdio>
 #include <functional>
-
-#include <jpeglib.h>
 
 #include "buffer.h"
 #include "image.h"
+#include "jpeg_errors.h"
 
 namespace greenload {
 
@@ -27,12 +24,6 @@ class JpegDecoder {
                int64_t out_bytes);
 
  private:
-  struct Errors {
-    jpeg_error_mgr base;  // first, so that libjpeg's pointer to it is one to this
-    jmp_buf jump;
-    char reason[JMSG_LENGTH_MAX];
-  };
-
   // Each returns false where libjpeg gave up, and errors_.reason says why. libjpeg leaves them by longjmp, so they hold
   // nothing that has a destructor.
   bool create();
@@ -41,13 +32,10 @@ class JpegDecoder {
   bool read(JDIMENSION skipped, uint8_t* first, size_t pitch, JDIMENSION rows);
   void stop();
   bool exact_in_parts() const;
-  static void on_error(j_common_ptr info);
-  static void on_message(j_common_ptr info, int level);
-  static void on_progress(j_common_ptr info);
 
   jpeg_decompress_struct info_;
   jpeg_progress_mgr progress_;
-  Errors errors_;
+  JpegErrors errors_;
 };
 
 // The pixels of "P6" with 255 as its largest value, in a window: a view of the file.
