@@ -143,6 +143,9 @@ gl_header probe_kept(const uint8_t* file, int64_t length, int64_t max_bytes) {
 }
 
 int64_t transcode(const uint8_t* file, int64_t length, int32_t form, uint8_t* out, int64_t capacity, int64_t* needed) {
+  if (length < 1) {
+    fail(GL_BAD_FILE, "it is empty");
+  }
   if (form == GL_ENCODED) {
     return copied(file, length, out, capacity, needed);
   }

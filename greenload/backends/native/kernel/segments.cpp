@@ -12,12 +12,10 @@ namespace {
 
 constexpr size_t kFixed = kIndexNameBytes + 4 + 10;  // bytes in front of the lengths
 constexpr size_t kMostLengths = 65533 - kFixed;      // bytes of them, in one APP segment
-// Upsampling chroma reads a neighbour on each side, and takes a cut for the image's border; narrow chroma is upsampled
-// in another way.
-constexpr int64_t kMargin = 2, kNarrowest = 64;
+// Upsampling chroma reads a neighbour on each side, and takes a cut for the image's border. Chroma of one or two columns
+// is upsampled in another way.
+constexpr int64_t kMargin = 2, kNarrowest = 8;
 constexpr int kBlock = 8;
-// libjpeg's quick way through Huffman codes wants so many bytes ahead of it.
-constexpr size_t kAhead = 8192;
 
 enum Marker { kSof0 = 0xC0, kDht = 0xC4, kEoi = 0xD9, kSos = 0xDA, kDqt = 0xDB, kDri = 0xDD };
 
@@ -166,7 +164,7 @@ Segments::Cut Segments::cut(const Window& window, Buffer& memory) const {
   if (columns == width_ && lines == height_) {
     return all;
   }
-  size_t size = 2 + kAhead;
+  size_t size = 2;
   for (const Part& part : header_) {
     size += part.length;
   }
@@ -203,7 +201,6 @@ Segments::Cut Segments::cut(const Window& window, Buffer& memory) const {
     }
   }
   to[-1] = kEoi;
-  memset(to, 0, made + size - to);
   return {made, size, {window.top - top * tall, window.left - left * wide, window.height, window.width}};
 }
 
