@@ -30,7 +30,21 @@ ROOT = Path(__file__).parents[3]
 NONE = np.empty((1, 0))
 KEPT = (Form.TRANSCODED, Form.PLANES, Form.PIXELS)
 LUMA = {"4:4:4": (1, 1), "4:2:2": (2, 1), "4:4:0": (1, 2), "4:2:0": (2, 2)}
-SIZES = ((1, 1), (1, 40), (40, 1), (2, 2), (3, 4), (5, 5), (8, 6), (16, 16), (17, 33), (101, 75), (64, 256), (130, 203))
+SIZES = (
+    (1, 1),
+    (1, 40),
+    (40, 1),
+    (2, 2),
+    (3, 4),
+    (5, 5),
+    (8, 6),
+    (16, 16),
+    (17, 33),
+    (20, 36),
+    (101, 75),
+    (64, 256),
+    (130, 203),
+)
 
 
 @functools.cache
@@ -247,14 +261,55 @@ def test_an_index_that_does_not_belong_to_its_jpeg_is_not_used() -> None:
         assert np.array_equal(cut(bytes(bad), window), expected)
     swapped = later[: 4 + struct.unpack(">H", later[4:6])[0]] + blob[index:]
     assert np.array_equal(cut(swapped, window), expected)
-    # Another JPEG with the same header and an index that fits it: its markers lie elsewhere.
-    noise = pixels(130, 203, "steps")
-    first, second = (
-        transcode(odd_jpegs.jpeg(image, sampling=(LUMA["4:2:0"], (1, 1), (1, 1)), jfif=True), Form.TRANSCODED)
-        for image in (noise, noise[::-1])
-    )
-    mixed = first[: 4 + struct.unpack(">H", first[4:6])[0]] + second[4 + struct.unpack(">H", second[4:6])[0] :]
-    assert np.array_equal(cut(mixed, window), decoded(second)[50:80, 60:100])
+
+
+def segments_of(blob: bytes) -> tuple[int, list[int], list[bytes]]:
+    """Where a transcoded file's index of lengths begins, the lengths, and the segments."""
+    count = len(range(26, 4 + struct.unpack(">H", blob[4:6])[0], 2))
+    lengths = list(struct.unpack_from(f"<{count}H", blob, 26))
+    at = len(blob) - sum(lengths) - 2 * count
+    parts = []
+    for length in lengths:
+        parts.append(blob[at : at + length])
+        at += length + 2
+    return 26, lengths, parts
+
+
+def joined(blob: bytes, parts: list[bytes]) -> bytes:
+    """A transcoded file with other segments, its index as it was."""
+    start = len(blob) - sum(len(part) + 2 for part in parts)
+    ends = [bytes([0xFF, 0xD0 + index % 8]) for index in range(len(parts) - 1)] + [b"\xff\xd9"]
+    return blob[:start] + b"".join(part + end for part, end in zip(parts, ends, strict=True))
+
+
+def test_an_index_of_segments_that_were_moved_is_not_used() -> None:
+    blob = kept(odd("4:2:0", 130, 256), Form.TRANSCODED)
+    _, lengths, parts = segments_of(blob)
+    assert len(set(lengths)) > 8 and joined(blob, parts) == blob
+    candidates = ((0, 1), (1, 2), (2, 3), (17, 19), (9, 30), (17, 60), (0, len(parts) - 1))
+    pairs = [(i, j) for i, j in candidates if lengths[i] != lengths[j]]
+    assert len(pairs) > 4
+    for first, second in pairs:
+        moved = parts.copy()
+        moved[first], moved[second] = parts[second], parts[first]
+        other = joined(blob, moved)
+        assert other != blob and len(other) == len(blob)
+        expected = decoded(other)
+        for window in windows(130, 256, np.random.default_rng(first), 30):
+            top, left, rows, columns = window
+            assert np.array_equal(cut(other, window), expected[top : top + rows, left : left + columns])
+
+
+def test_an_index_that_takes_eight_segments_for_one_is_not_used() -> None:
+    """Its restart markers have the right numbers: its checksum doesn't hold."""
+    blob = kept(odd("4:2:0", 130, 256), Form.TRANSCODED)
+    at, lengths, _ = segments_of(blob)
+    merged = [sum(lengths[:9]) + 16, *lengths[9:]]
+    merged[-1:] = [1] * 8 + [lengths[-1] - 8 * 3]
+    assert len(merged) == len(lengths) and sum(merged) == sum(lengths)
+    bad = blob[:at] + struct.pack(f"<{len(merged)}H", *merged) + blob[at + 2 * len(merged) :]
+    window = (20, 3, 20, 70)
+    assert np.array_equal(cut(bad, window), decoded(blob)[20:40, 3:73])
 
 
 def test_damaged_files_in_every_form_are_refused_or_give_their_pixels() -> None:

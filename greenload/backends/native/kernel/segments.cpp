@@ -147,6 +147,16 @@ bool Segments::read_lengths(const uint8_t* lengths, size_t count, int bytes) {
   return at <= length_ && file_[at - 2] == 0xFF && file_[at - 1] == kEoi;
 }
 
+// Whether the marker that ends a segment is where the index says.
+bool Segments::marked(int64_t segment) const {
+  if (segment < 0) {
+    return true;
+  }
+  const bool last = static_cast<size_t>(segment) + 2 == begins_.size();
+  const uint8_t* marker = file_ + begins_[segment + 1] - 2;
+  return marker[0] == 0xFF && marker[1] == (last ? int64_t{kEoi} : 0xD0 + segment % 8);
+}
+
 Segments::Cut Segments::cut(const Window& window, Buffer& memory) const {
   const Cut all = {file_, length_, window};
   if (!exact_) {
@@ -189,12 +199,14 @@ Segments::Cut Segments::cut(const Window& window, Buffer& memory) const {
   int number = 0;
   for (int64_t row = top; row < bottom; row++) {
     const int64_t first = row * per_row_ + left, stop = row * per_row_ + right;
+    if (!marked(first - 1)) {
+      return all;
+    }
     uint8_t* begin = to;
     memcpy(to, file_ + begins_[first], begins_[stop] - begins_[first]);
     for (int64_t i = first; i < stop; i++) {
       to = begin + (begins_[i + 1] - begins_[first]);
-      const bool last = static_cast<size_t>(i) + 2 == begins_.size();
-      if (to[-2] != 0xFF || to[-1] != (last ? int64_t{kEoi} : 0xD0 + i % 8)) {
+      if (!marked(i)) {
         return all;
       }
       to[-1] = static_cast<uint8_t>(0xD0 + number++ % 8);

@@ -42,6 +42,7 @@ class Segments {
   bool read_header(const uint8_t* at);
   bool read_frame(const uint8_t* frame, int length);
   bool read_lengths(const uint8_t* lengths, size_t count, int bytes);
+  bool marked(int64_t segment) const;
 
   const uint8_t* file_ = nullptr;
   size_t length_ = 0;
