@@ -6,6 +6,7 @@ The kernel does the work (``kernel/store.h``). A blob is whatever ``Op.DECODE`` 
 from __future__ import annotations
 
 import ctypes
+import os
 import struct
 import weakref
 from collections.abc import Sequence
@@ -86,11 +87,14 @@ class Store:
         if len(key) != KEY_BYTES or count < 1 or (budget is not None and budget < 1):
             raise ValueError(f"a key of {len(key)} bytes, {count} samples, a budget of {budget}")
         self._library, reason = library.loaded(), ctypes.create_string_buffer(library.REASON_BYTES)
-        place = None if folder is None else str(folder).encode()
+        place = None if folder is None else os.fsencode(folder.absolute())
         self._handle: int | None = self._library.gl_store_open(place, key, count, budget or 0, reason)
         if not self._handle:
             raise StoreError(reason.value.decode(errors="replace"))
-        self._finalizer = weakref.finalize(self, self._library.gl_store_close, self._handle)
+        self._closing = weakref.finalize(self, self._library.gl_store_close, self._handle)
+        # When the interpreter ends, threads of others may still read blobs: what isn't written is, and no more.
+        self._closing.atexit = False
+        self._flushing = weakref.finalize(self, self._library.gl_store_flush, self._handle)
 
     def get(self, index: int) -> Blob | None:
         """A sample's blob; None where it isn't kept, or was found damaged: then it may be put anew."""
@@ -120,7 +124,8 @@ class Store:
     def close(self) -> None:
         """Flush it and give its memory back: no blob of it may be in use."""
         self._handle = None
-        self._finalizer()
+        self._flushing.detach()
+        self._closing()
 
     def __enter__(self) -> Self:
         return self

@@ -113,6 +113,7 @@ def test_every_window_of_every_form_has_the_files_pixels(kind: str, form: Form) 
                 assert np.array_equal(part, expected[top : top + rows, left : left + columns]), (height, width, window)
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=300, deadline=None)
 def test_any_window_of_any_form_has_the_files_pixels(data: st.DataObject) -> None:
@@ -312,6 +313,7 @@ def test_an_index_that_takes_eight_segments_for_one_is_not_used() -> None:
     assert np.array_equal(cut(bad, window), decoded(blob)[20:40, 3:73])
 
 
+@pytest.mark.slow
 def test_damaged_files_in_every_form_are_refused_or_give_their_pixels() -> None:
     made = 0
     for index in range(400):
@@ -329,6 +331,7 @@ def test_damaged_files_in_every_form_are_refused_or_give_their_pixels() -> None:
     assert made > 30
 
 
+@pytest.mark.slow
 def test_every_kept_file_of_the_suite_has_its_pixels_in_every_form() -> None:
     for name, data in whole().items():
         if library.probe([data], False, 1 << 28)[0, 0]:
@@ -336,6 +339,7 @@ def test_every_kept_file_of_the_suite_has_its_pixels_in_every_form() -> None:
                 assert np.array_equal(decoded(transcode(data, form)), decoded(data)), (name, form)
 
 
+@pytest.mark.slow
 def test_the_portable_loops_and_avx2s_give_the_same_bits() -> None:
     if not library.version().endswith("avx2"):
         pytest.skip("this processor has no AVX2")

@@ -107,6 +107,7 @@ def test_the_budget_is_kept_to_and_what_came_first_stays(place: Path | None) -> 
         assert store.put(99, b"a small one")
 
 
+@pytest.mark.slow
 def test_threads_put_and_get_at_once(place: Path | None) -> None:
     count = 400
     with Store(place, KEY, count) as store:
@@ -193,6 +194,7 @@ def test_a_damaged_blob_is_noticed_and_put_anew(tmp_path: Path) -> None:
         assert len(blocks(tmp_path)) == 2
 
 
+@pytest.mark.slow
 def test_any_byte_of_a_block_may_be_damaged(tmp_path: Path) -> None:
     count = 12
     with Store(tmp_path, KEY, count) as store:
@@ -247,6 +249,7 @@ def writer(folder: Path, first: int, stop: int, **options: Any) -> subprocess.Po
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, **options)
 
 
+@pytest.mark.slow
 def test_a_writer_that_is_killed_leaves_what_it_had_written(tmp_path: Path) -> None:
     counts = []
     for moment in range(6):
@@ -282,6 +285,7 @@ def test_a_writer_killed_while_it_writes_a_block_leaves_nothing_half_done(tmp_pa
         assert not left.exists() and live.exists()
 
 
+@pytest.mark.slow
 def test_two_writers_at_once_share_a_folder(tmp_path: Path) -> None:
     both = [writer(tmp_path, 0, 300), writer(tmp_path, 150, 450)]
     for process in both:
@@ -293,6 +297,7 @@ def test_two_writers_at_once_share_a_folder(tmp_path: Path) -> None:
         assert store.state().bytes >= sum(-(-len(blob(index)) // 64) * 64 for index in range(450))
 
 
+@pytest.mark.slow
 def test_a_reader_sees_what_a_writer_has_written_while_it_fills(tmp_path: Path) -> None:
     with Store(tmp_path, KEY, 2000) as reader:
         process = writer(tmp_path, 0, 500)
@@ -329,6 +334,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_a_block_that_cannot_be_written_stays_in_memory_and_no_more_are_kept(tmp_path: Path) -> None:
     command = [sys.executable, "-c", LIMITED, str(tmp_path)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -338,6 +344,7 @@ def test_a_block_that_cannot_be_written_stays_in_memory_and_no_more_are_kept(tmp
         assert held(store, 400) == 400
 
 
+@pytest.mark.slow
 def test_a_full_disk(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -355,6 +362,33 @@ def test_a_full_disk(tmp_path: Path) -> None:
             assert not list(folder_of(disk, KEY).glob("*.part"))
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+LEFT_OPEN = """
+import sys, threading
+sys.path[:0] = ["tests/backends/native", "tests/support"]
+from pathlib import Path
+from test_store import KEY, Store, blob
+store = Store(Path(sys.argv[1]), KEY, 20)
+for index in range(10):
+    store.put(index, blob(index))
+
+def read():
+    while True:
+        assert store.get(3).tobytes() == blob(3)
+
+threading.Thread(target=read, daemon=True).start()
+"""
+
+
+@pytest.mark.slow
+def test_a_store_left_open_is_written_at_the_end_while_threads_read(tmp_path: Path) -> None:
+    for index in range(3):
+        command = [sys.executable, "-c", LEFT_OPEN, str(tmp_path / str(index))]
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (result.returncode, result.stderr) == (0, "")
+        with Store(tmp_path / str(index), KEY, 20) as store:
+            assert held(store, 20) == 10
 
 
 def test_a_folder_that_cannot_be_one_is_refused(tmp_path: Path) -> None:

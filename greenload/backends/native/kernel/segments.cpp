@@ -157,6 +157,23 @@ bool Segments::marked(int64_t segment) const {
   return marker[0] == 0xFF && marker[1] == (last ? int64_t{kEoi} : 0xD0 + segment % 8);
 }
 
+// The header of a smaller JPEG; where its scan begins.
+uint8_t* Segments::write_header(uint8_t* to, int64_t height, int64_t width) const {
+  *to++ = 0xFF;
+  *to++ = 0xD8;
+  for (size_t i = 0; i < header_.size(); i++) {
+    memcpy(to, header_[i].data, header_[i].length);
+    if (i == frame_) {
+      to[5] = static_cast<uint8_t>(height >> 8);
+      to[6] = static_cast<uint8_t>(height);
+      to[7] = static_cast<uint8_t>(width >> 8);
+      to[8] = static_cast<uint8_t>(width);
+    }
+    to += header_[i].length;
+  }
+  return to;
+}
+
 Segments::Cut Segments::cut(const Window& window, Buffer& memory) const {
   const Cut all = {file_, length_, window};
   if (!exact_) {
@@ -182,20 +199,7 @@ Segments::Cut Segments::cut(const Window& window, Buffer& memory) const {
     size += begins_[row * per_row_ + right] - begins_[row * per_row_ + left];
   }
   uint8_t* made = memory.bytes(size);
-  uint8_t* to = made;
-  *to++ = 0xFF;
-  *to++ = 0xD8;
-  for (size_t i = 0; i < header_.size(); i++) {
-    memcpy(to, header_[i].data, header_[i].length);
-    if (i == frame_) {
-      const int64_t sides[2] = {lines, columns};
-      for (int k = 0; k < 2; k++) {
-        to[5 + 2 * k] = static_cast<uint8_t>(sides[k] >> 8);
-        to[6 + 2 * k] = static_cast<uint8_t>(sides[k]);
-      }
-    }
-    to += header_[i].length;
-  }
+  uint8_t* to = write_header(made, lines, columns);
   int number = 0;
   for (int64_t row = top; row < bottom; row++) {
     const int64_t first = row * per_row_ + left, stop = row * per_row_ + right;
@@ -226,64 +230,82 @@ int segments_wanted(int64_t rows_of_mcus) {
   return 0;
 }
 
-size_t index_segments(const uint8_t* file, size_t length, uint8_t* out, size_t capacity, size_t* needed) {
-  size_t at = 2, frame = 0;
+namespace {
+
+// What an index says of a transcoded JPEG.
+struct Layout {
+  size_t scan = 0, rows = 0, longest = 0;
   int interval = 0;
+  std::vector<size_t> lengths;
+  int bytes() const { return longest < 65536 ? 2 : 3; }  // of a length
+};
+
+// Where the scan's data begin; height and sampling are read on the way. 0 where it isn't baseline.
+size_t scan_of(const uint8_t* file, size_t length, Layout* layout) {
+  size_t at = 2;
   while (length - at >= 4) {
-    const int marker = file[at + 1];
-    if (marker == kSof0) {
-      frame = at;
-    } else if (marker == kDri) {
-      interval = big16(file + at + 4);
+    const uint8_t* segment = file + at;
+    if (segment[1] == kSof0) {
+      const int64_t tall = segment[9] == 1 ? kBlock : int64_t{kBlock} * (segment[11] & 15);
+      layout->rows = static_cast<size_t>((big16(segment + 5) + tall - 1) / tall);
+    } else if (segment[1] == kDri) {
+      layout->interval = big16(segment + 4);
     }
-    at += 2 + static_cast<size_t>(big16(file + at + 2));
-    if (marker == kSos) {
-      break;
+    at += 2 + static_cast<size_t>(big16(segment + 2));
+    if (segment[1] == kSos) {
+      return layout->rows && layout->interval ? at : 0;
     }
   }
-  if (!frame || !interval) {
+  return 0;
+}
+
+Layout layout_of(const uint8_t* file, size_t length) {
+  Layout layout;
+  size_t begin = layout.scan = scan_of(file, length, &layout);
+  if (!begin) {
     fail(GL_BAD_FILE, "its coefficients don't fit a baseline JPEG");
   }
-  const size_t scan = at;
-  std::vector<size_t> lengths;
-  size_t longest = 0;
-  for (size_t i = scan; i + 1 < length; i++) {
-    const uint8_t* found = static_cast<const uint8_t*>(memchr(file + i, 0xFF, length - 1 - i));
+  for (size_t at = begin; at + 1 < length; at++) {
+    const void* found = memchr(file + at, 0xFF, length - 1 - at);
     if (!found) {
       break;
     }
-    i = static_cast<size_t>(found - file);
-    if ((file[i + 1] >= 0xD0 && file[i + 1] <= 0xD7) || file[i + 1] == kEoi) {
-      lengths.push_back(i - at);
-      longest = std::max(longest, i - at);
-      at = i + 2;
+    at = static_cast<size_t>(static_cast<const uint8_t*>(found) - file);
+    if ((file[at + 1] >= 0xD0 && file[at + 1] <= 0xD7) || file[at + 1] == kEoi) {
+      layout.lengths.push_back(at - begin);
+      layout.longest = std::max(layout.longest, at - begin);
+      begin = at + 2;
     }
   }
-  const int components = file[frame + 9], sampling = file[frame + 11];
-  const int64_t tall = components == 1 ? kBlock : int64_t{kBlock} * (sampling & 15);
-  const size_t rows = static_cast<size_t>((big16(file + frame + 5) + tall - 1) / tall);
-  const size_t bytes = longest < 65536 ? 2 : 3;
-  if (lengths.size() % rows || lengths.size() * bytes > kMostLengths || longest >> 24) {
+  if (layout.lengths.size() % layout.rows || layout.longest >> 24 ||
+      layout.lengths.size() * layout.bytes() > kMostLengths) {
     fail(GL_BAD_FILE, "its segments can't be indexed");
   }
-  *needed = length + 4 + kFixed + lengths.size() * bytes;
+  return layout;
+}
+
+}  // namespace
+
+size_t index_segments(const uint8_t* file, size_t length, uint8_t* out, size_t capacity, size_t* needed) {
+  const Layout layout = layout_of(file, length);
+  const int bytes = layout.bytes();
+  const size_t segment = 2 + kFixed + layout.lengths.size() * bytes;
+  *needed = length + 2 + segment;
   if (*needed > capacity) {
     return 0;
   }
-  uint8_t* to = out;
-  const size_t segment = 2 + kFixed + lengths.size() * bytes;
-  const uint8_t begin[6] = {0xFF, 0xD8, 0xFF, kIndexMarker, static_cast<uint8_t>(segment >> 8),
-                            static_cast<uint8_t>(segment)};
-  memcpy(to, begin, sizeof begin);
-  memcpy(to + 6, kIndexName, kIndexNameBytes);
-  uint8_t* fields = to + 6 + kIndexNameBytes + 4;
+  const uint8_t begin[6] = {
+      0xFF, 0xD8, 0xFF, kIndexMarker, static_cast<uint8_t>(segment >> 8), static_cast<uint8_t>(segment)};
+  memcpy(out, begin, sizeof begin);
+  memcpy(out + 6, kIndexName, kIndexNameBytes);
+  uint8_t* fields = out + 6 + kIndexNameBytes + 4;
   memset(fields, 0, 10);
   fields[0] = static_cast<uint8_t>(bytes);
-  write16(fields + 2, static_cast<size_t>(interval));
-  write16(fields + 4, lengths.size() / rows);
-  write16(fields + 6, rows);
+  write16(fields + 2, static_cast<size_t>(layout.interval));
+  write16(fields + 4, layout.lengths.size() / layout.rows);
+  write16(fields + 6, layout.rows);
   uint8_t* next = fields + 10;
-  for (size_t own : lengths) {
+  for (size_t own : layout.lengths) {
     write16(next, own);
     if (bytes == 3) {
       next[2] = static_cast<uint8_t>(own >> 16);
@@ -291,8 +313,8 @@ size_t index_segments(const uint8_t* file, size_t length, uint8_t* out, size_t c
     next += bytes;
   }
   memcpy(next, file + 2, length - 2);
-  const uint32_t sum = crc32c(fields, static_cast<size_t>(next - fields) + scan - 2);
-  memcpy(to + 6 + kIndexNameBytes, &sum, 4);
+  const uint32_t sum = crc32c(fields, static_cast<size_t>(next - fields) + layout.scan - 2);
+  memcpy(out + 6 + kIndexNameBytes, &sum, 4);
   return *needed;
 }
 

@@ -43,6 +43,7 @@ class Segments {
   bool read_frame(const uint8_t* frame, int length);
   bool read_lengths(const uint8_t* lengths, size_t count, int bytes);
   bool marked(int64_t segment) const;
+  uint8_t* write_header(uint8_t* to, int64_t height, int64_t width) const;
 
   const uint8_t* file_ = nullptr;
   size_t length_ = 0;

@@ -40,7 +40,7 @@ class Store {
   const Record* checked(const Record* record);
   uint8_t* reserve(size_t length, Block** block);
   void publish(const Record& record);
-  // Writes blocks that are full and that nobody fills in any more. The lock is given up meanwhile.
+  // Writes blocks that are full and that no thread fills in any more. The lock is given up meanwhile.
   void write_due(Lock& lock);
   void take_in(Lock& lock);
   void say(const std::string& trouble);
