@@ -7,50 +7,56 @@ namespace greenload {
 
 namespace {
 
-double scale_of(const Span& span) { return static_cast<double>(span.in) / static_cast<double>(span.out); }
-
-int64_t clamped(double place, const Span& span) {
-  return std::clamp<int64_t>(static_cast<int64_t>(std::floor(place)), 0, span.in - 1);
+// A call of the library's costs as much as the rest of a weight.
+int64_t floor_of(double value) {
+  const int64_t whole = static_cast<int64_t>(value);
+  return whole - (value < static_cast<double>(whole));
 }
 
-// The first and the last input that an output may read.
-int64_t first_of(const Span& span, int64_t o) {
-  const double centre = (o + 0.5) * scale_of(span);
-  return clamped(span.wide() ? centre - scale_of(span) - 0.5 : centre - 0.5, span);
-}
+// A span with its scale, which is divided once.
+struct Scaled {
+  explicit Scaled(const Span& given)
+      : span(given), scale(static_cast<double>(span.in) / static_cast<double>(span.out)), wide(span.wide()) {}
 
-int64_t last_of(const Span& span, int64_t o) {
-  const double centre = (o + 0.5) * scale_of(span);
-  return clamped(span.wide() ? std::ceil(centre + scale_of(span) - 0.5) : std::floor(centre - 0.5) + 1.0, span);
-}
+  // The centre of an output, in inputs.
+  double centre(int64_t o) const { return (static_cast<double>(o) + 0.5) * scale; }
+  int64_t clamped(int64_t place) const { return std::clamp<int64_t>(place, 0, span.in - 1); }
+  // The first and the last input that an output may read.
+  int64_t first(int64_t o) const { return clamped(floor_of(centre(o) - (wide ? scale : 0.0) - 0.5)); }
+  int64_t last(int64_t o) const { return clamped(floor_of(centre(o) + (wide ? scale : 0.0) - 0.5) + 1); }
+  double weight(int64_t o, int64_t i) const {
+    return 1.0 - std::fabs(static_cast<double>(i) + 0.5 - centre(o)) / scale;
+  }
 
-void bilinear(Axis& axis) {
-  const Span& span = axis.span;
+  const Span span;  // a copy, which nothing that is written can be part of
+  const double scale;
+  const bool wide;
+};
+
+void bilinear(const Scaled& from, Axis& axis) {
   axis.taps = 2;
-  axis.weights.assign(span.count * 2, 0.0);
-  for (int64_t i = 0; i < span.count; i++) {
-    const int64_t o = span.first + i, first = first_of(span, o);
-    const double place = (o + 0.5) * scale_of(span) - 0.5, fraction = place - std::floor(place);
-    const bool repeated = first == last_of(span, o);  // beyond the border the outermost pixel is
-    axis.start[i] = first - span.origin;
+  axis.weights.assign(from.span.count * 2, 0.0);
+  for (int64_t i = 0; i < from.span.count; i++) {
+    const int64_t o = from.span.first + i, first = from.first(o);
+    const double place = from.centre(o) - 0.5, fraction = place - static_cast<double>(floor_of(place));
+    const bool repeated = first == from.last(o);  // beyond the border the outermost pixel is
+    axis.start[i] = first - from.span.origin;
     axis.weights[i * 2] = repeated ? 1.0 : 1.0 - fraction;
     axis.weights[i * 2 + 1] = repeated ? 0.0 : fraction;
   }
 }
 
-void triangles(Axis& axis) {
-  const Span& span = axis.span;
-  const double scale = scale_of(span);
+void triangles(const Scaled& from, Axis& axis) {
+  const Span& span = from.span;
   std::vector<int64_t> begins(span.count), ends(span.count);
-  auto weight = [&](int64_t o, int64_t i) { return 1.0 - std::fabs(i + 0.5 - (o + 0.5) * scale) / scale; };
   axis.taps = 1;
   for (int64_t i = 0; i < span.count; i++) {
     const int64_t o = span.first + i;
-    int64_t first = first_of(span, o), last = last_of(span, o);
-    while (first < last && weight(o, first) <= 0) {
+    int64_t first = from.first(o), last = from.last(o);
+    while (first < last && from.weight(o, first) <= 0) {
       first++;
     }
-    while (first < last && weight(o, last) <= 0) {
+    while (first < last && from.weight(o, last) <= 0) {
       last--;
     }
     begins[i] = first;
@@ -64,7 +70,7 @@ void triangles(Axis& axis) {
     const int64_t own = ends[i] - begins[i];
     double sum = 0.0;
     for (int64_t t = 0; t < own; t++) {
-      sum += row[t] = std::max(0.0, weight(span.first + i, begins[i] + t));
+      sum += row[t] = std::max(0.0, from.weight(span.first + i, begins[i] + t));
     }
     for (int64_t t = 0; t < own; t++) {
       row[t] /= sum;
@@ -74,9 +80,9 @@ void triangles(Axis& axis) {
 
 }  // namespace
 
-int64_t Span::begin() const { return first_of(*this, first); }
+int64_t Span::begin() const { return Scaled(*this).first(first); }
 
-int64_t Span::end() const { return last_of(*this, first + count - 1) + 1; }
+int64_t Span::end() const { return Scaled(*this).last(first + count - 1) + 1; }
 
 void Axis::set(const Span& wanted) {
   if (span == wanted) {
@@ -84,7 +90,8 @@ void Axis::set(const Span& wanted) {
   }
   span = wanted;
   start.resize(span.count);
-  span.wide() ? triangles(*this) : bilinear(*this);
+  const Scaled from(span);
+  from.wide ? triangles(from, *this) : bilinear(from, *this);
 }
 
 void quantise(const double* weights, int count, int16_t* q14) {
