@@ -2,7 +2,8 @@
 
     python -m bench.native [--photos FOLDER] [--rounds 7]
 
-A window as RandomResizedCrop draws it, resized without antialias and with it, half of them mirrored. Shown are the
+A window as RandomResizedCrop draws it, resized without antialias and with it, half of them mirrored; from the files,
+and from the forms in which they are kept between epochs. Shown are the
 median and the least of several rounds, by the process's CPU clock, and what the kernel's own clocks say of each step.
 """
 
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from greenload.backends.native import library
-from greenload.backends.native.library import Flag, KernelStep, Op, Program
+from greenload.backends.native.library import Flag, Form, KernelStep, Op, Program
 
 SIDE = 224
 IMAGES = 512
@@ -93,6 +94,14 @@ def _works(files: Sequence[bytes], params: Any) -> tuple[dict[str, Callable[[], 
     works["decoding the window"] = lambda: window.run(files, params, windows)
     for (name, program), batch in zip(programs.items(), batches, strict=True):
         works[name] = lambda program=program, batch=batch: program.run(files, params, batch)
+    for form in (Form.TRANSCODED, Form.PLANES, Form.PIXELS):
+        kept = [library.transcode(file, form) for file in files]
+        print(f"{form.name.lower()}: {sum(map(len, kept)) // len(kept):,} bytes")
+        for name in ("no antialias", "antialiased"):
+            program = Program([decode, plain if name == "no antialias" else antialiased, flip], 5)
+            works[f"{form.name.lower()}, {name}"] = lambda program=program, kept=kept: program.run(
+                kept, params, batches[0]
+            )
     return works, programs
 
 

@@ -202,11 +202,42 @@ int32_t run(const Program& program, const std::vector<uint8_t>& image, const int
   return status[0];
 }
 
+// Whether a file could be made another form; what it becomes must have its size.
+bool transcoded(const std::vector<uint8_t>& file, Random& random) {
+  const int32_t form = static_cast<int32_t>(random() % 5);
+  const int64_t length = static_cast<int64_t>(file.size());
+  char reason[GL_REASON] = {};
+  int64_t needed = 0, room = static_cast<int64_t>(random() % 3 * file.size());
+  for (;;) {
+    std::unique_ptr<uint8_t[]> out(new uint8_t[room]);
+    const int64_t written = gl_transcode(file.data(), length, form, out.get(), room, &needed, reason);
+    if (written == 0 && needed > room) {
+      room = needed;
+      continue;
+    }
+    if (written < 0 ? !reason[0] : written != needed || written > room) {
+      abort();
+    }
+    if (written <= 0 || form == GL_ENCODED) {
+      return false;
+    }
+    const uint8_t* sides[2] = {file.data(), out.get()};
+    const int64_t lengths[2] = {length, written};
+    gl_header headers[2];
+    gl_probe(2, sides, lengths, GL_KEPT, INT64_MAX, headers);
+    if (!headers[1].plain || headers[0].height != headers[1].height || headers[0].width != headers[1].width) {
+      abort();
+    }
+    return true;
+  }
+}
+
 void one_file(const std::vector<uint8_t>& file, Random& random, int64_t* counts) {
   const uint8_t* data = file.data();
   const int64_t length = static_cast<int64_t>(file.size());
   gl_header header;
-  gl_probe(1, &data, &length, random() % 2, int64_t{1} << 28, &header);
+  gl_probe(1, &data, &length, random() % 4, int64_t{1} << 28, &header);
+  counts[5] += transcoded(file, random);
   Program program;
   Shape shape = {header.plain ? header.height : between(random, 1, 60),
                  header.plain ? header.width : between(random, 1, 60), 3, GL_UINT8};
@@ -278,7 +309,7 @@ void one_program(Random& random, int64_t* counts) {
 
 int main(int argc, char** argv) {
   const int64_t seed = argc > 1 ? atoll(argv[1]) : 0, programs = argc > 2 ? atoll(argv[2]) : 0;
-  int64_t files[5] = {}, runs[2] = {};
+  int64_t files[6] = {}, runs[2] = {};
   uint64_t length;
   while (fread(&length, sizeof length, 1, stdin) == 1) {
     std::vector<uint8_t> file(length);
@@ -294,9 +325,9 @@ int main(int argc, char** argv) {
     one_program(random, runs);
   }
   printf(
-      "%lld files: %lld plain, %lld decoded, %lld refused, %lld calls refused; %lld programs: %lld without a refusal\n",
+      "%lld files: %lld plain, %lld decoded, %lld refused, %lld calls refused, %lld transcoded; %lld programs: %lld without a refusal\n",
       static_cast<long long>(files[0]), static_cast<long long>(files[1]), static_cast<long long>(files[2]),
-      static_cast<long long>(files[3]), static_cast<long long>(files[4]), static_cast<long long>(runs[0]),
-      static_cast<long long>(runs[1]));
+      static_cast<long long>(files[3]), static_cast<long long>(files[4]), static_cast<long long>(files[5]),
+      static_cast<long long>(runs[0]), static_cast<long long>(runs[1]));
   return 0;
 }

@@ -8,6 +8,8 @@ A file that ends the driver is looked for, named, and kept. It takes a C++ compi
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import os
 import struct
 import subprocess
@@ -17,6 +19,8 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import numpy as np
 
 ROOT = Path(__file__).parents[1]
 KERNEL = ROOT / "greenload" / "backends" / "native" / "kernel"
@@ -71,9 +75,7 @@ def build(folder: Path, jobs: int, flags: Sequence[str] = FLAGS) -> Path:
 
 def run(driver: Path, seed: int, part: range, programs: int) -> tuple[str, str]:
     """What a driver says of a part of the files; and of a failure what it was, with the file that did it."""
-    from damage import damaged
-
-    files = [damaged(seed, index).data for index in part]
+    files = [_damaged(seed, index) for index in part]
     said, error = _drive(driver, seed + part.start * SEED_STEP, files, programs)
     if not error:
         return said, ""
@@ -84,6 +86,32 @@ def run(driver: Path, seed: int, part: range, programs: int) -> tuple[str, str]:
             kept.write_bytes(file)
             return said, f"file {index}, kept as {kept}: {error}"
     return said, f"programs of the part from file {part.start} on: {error}"
+
+
+def _damaged(seed: int, index: int) -> bytes:
+    """A damaged file; every third is what the kernel keeps of one between epochs, damaged."""
+    from damage import KINDS, damaged
+
+    if index % 3 or not _kept():
+        return damaged(seed, index).data
+    random = np.random.default_rng([seed, index])
+    blob = _kept()[int(random.integers(len(_kept())))]
+    return KINDS[list(KINDS)[int(random.integers(len(KINDS)))]](blob, random)
+
+
+@functools.cache
+def _kept() -> list[bytes]:
+    """Plain JPEGs in every form; none where the kernel isn't built."""
+    from damage import whole
+
+    from greenload.backends.native import library
+
+    blobs: list[bytes] = []
+    for data in [] if library.why_missing() else whole().values():
+        for form in (library.Form.TRANSCODED, library.Form.PLANES, library.Form.PIXELS):
+            with contextlib.suppress(ValueError):
+                blobs.append(library.transcode(data, form))
+    return blobs
 
 
 def _drive(driver: Path, seed: int, files: Sequence[bytes], programs: int) -> tuple[str, str]:

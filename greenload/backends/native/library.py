@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ABI = 2
+ABI = 3
 """Of ``kernel/abi.h``, ``GL_ABI``."""
 REASON_BYTES = 256
 FOLDER = Path(__file__).parent
+_EXIF, _KEPT = 1, 2
+"""``gl_kinds``."""
 
 
 class Op(IntEnum):
@@ -60,8 +62,36 @@ class Status(IntEnum):
     """Sizes, params or memory."""
 
 
+class Form(IntEnum):
+    """In which a file's image is kept between epochs: ``gl_form``. All are bytes that ``Op.DECODE`` reads."""
+
+    ENCODED = 0
+    """The file as it is."""
+    TRANSCODED = 1
+    """A JPEG with the same coefficients, of which a window decodes only what it needs; for others a plain JPEG."""
+    PLANES = 2
+    """YCbCr planes at their own subsampling."""
+    PIXELS = 3
+    """Binary PPM."""
+
+
 DTYPES: Mapping[str, int] = {"uint8": 0, "int8": 1, "float16": 2, "bfloat16": 3, "float32": 4}
 """``gl_dtype``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Where bytes lie that a store keeps: what reads them must keep the store."""
+
+    address: int
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+    def tobytes(self) -> bytes:
+        """A copy."""
+        return ctypes.string_at(self.address, self.length)
 
 
 @dataclass(frozen=True)
@@ -109,7 +139,7 @@ class KernelMissing(ImportError):
 def why_missing() -> str:
     """Why the kernel can't be used; empty where it can."""
     try:
-        _library()
+        loaded()
     except KernelMissing as error:
         return str(error)
     return ""
@@ -121,7 +151,7 @@ def version() -> str:
     Raises:
         KernelMissing: it can't be loaded.
     """
-    text: bytes = _library().gl_version()
+    text: bytes = loaded().gl_version()
     return text.decode()
 
 
@@ -140,13 +170,14 @@ def path() -> Path:
     )
 
 
-def probe(files: Sequence[bytes], exif: bool, max_bytes: int) -> NDArray[np.int32]:
+def probe(files: Sequence[bytes | Blob], exif: bool, max_bytes: int, kept: bool = False) -> NDArray[np.int32]:
     """Look at files' headers.
 
     Args:
         files: whole files.
         exif: whether a file that states an orientation other than 1 isn't plain.
         max_bytes: the most bytes that decoding one may take, as in ``Decode``.
+        kept: whether what ``transcode`` makes is plain, in every form.
 
     Returns:
         int32 ``[n, 3]``: 1 for a plain JPEG, which the kernel decodes itself, and its height and width as stored; zeros
@@ -155,8 +186,28 @@ def probe(files: Sequence[bytes], exif: bool, max_bytes: int) -> NDArray[np.int3
     headers = np.empty((len(files), 3), np.int32)
     lengths = np.fromiter(map(len, files), np.int64, len(files))
     pointers = _file_pointers(files)
-    _library().gl_probe(len(files), pointers, lengths.ctypes, int(exif), min(max_bytes, 2**63 - 1), headers.ctypes)
+    kinds = _EXIF * exif | _KEPT * kept
+    loaded().gl_probe(len(files), pointers, lengths.ctypes, kinds, min(max_bytes, 2**63 - 1), headers.ctypes)
     return headers
+
+
+def transcode(file: bytes, form: Form) -> bytes:
+    """A plain JPEG in another form; ``Form.PIXELS`` also of planes and binary PPM.
+
+    Raises:
+        KernelMissing: the kernel can't be loaded.
+        ValueError: the form would not give the file's pixels; the message says why.
+    """
+    reason, needed = ctypes.create_string_buffer(REASON_BYTES), ctypes.c_int64()
+    room = len(file) + len(file) // 8 + (1 << 16) if form in (Form.ENCODED, Form.TRANSCODED) else 0
+    while True:
+        out = np.empty(room, np.uint8)
+        written = loaded().gl_transcode(file, len(file), int(form), out.ctypes, room, ctypes.byref(needed), reason)
+        if written < 0:
+            raise ValueError(reason.value.decode(errors="replace"))
+        if written:
+            return out[:written].tobytes()
+        room = needed.value
 
 
 class Program:
@@ -177,7 +228,7 @@ class Program:
     """
 
     def __init__(self, steps: Sequence[KernelStep], columns: int) -> None:
-        library, reason = _library(), ctypes.create_string_buffer(REASON_BYTES)
+        library, reason = loaded(), ctypes.create_string_buffer(REASON_BYTES)
         self._steps, self._columns = len(steps), columns
         self._encoded = bool(steps) and steps[0].op == Op.DECODE
         given = (_Step * len(steps))(*map(_given, steps))
@@ -188,7 +239,7 @@ class Program:
 
     def run(
         self,
-        images: Sequence[bytes] | Sequence[NDArray[Any]] | NDArray[Any],
+        images: Sequence[bytes | Blob] | Sequence[NDArray[Any]] | NDArray[Any],
         params: NDArray[np.float64],
         outs: Sequence[NDArray[Any]] | NDArray[Any],
     ) -> dict[int, tuple[Status, str]]:
@@ -217,7 +268,7 @@ class Program:
             pointers = _pointers(images).ctypes
             sizes = _sizes(images)
         places, room = _pointers(outs), _room(outs)
-        failed = _library().gl_run(
+        failed = loaded().gl_run(
             self._handle,
             count,
             pointers,
@@ -235,7 +286,7 @@ class Program:
     def counters(self) -> list[Counter]:
         """What each step has done, and last what whole images took, by the threads' own clocks."""
         numbers = np.zeros((self._steps + 1, 4), np.int64)
-        _library().gl_counters(self._handle, numbers.ctypes)
+        loaded().gl_counters(self._handle, numbers.ctypes)
         return [Counter(*map(int, row)) for row in numbers]
 
     @property
@@ -245,7 +296,12 @@ class Program:
 
 
 @functools.cache
-def _library() -> Any:
+def loaded() -> Any:
+    """The library, with its functions' types.
+
+    Raises:
+        KernelMissing: it can't be loaded.
+    """
     try:
         library = ctypes.CDLL(str(path()))
     except OSError as error:
@@ -260,6 +316,19 @@ def _library() -> Any:
     library.gl_program_free.argtypes, library.gl_program_free.restype = [pointer], None
     library.gl_probe.argtypes, library.gl_probe.restype = [i64, pointer, pointer, i32, i64, pointer], None
     library.gl_run.argtypes, library.gl_run.restype = [pointer, i64, *[pointer] * 7], i64
+    library.gl_transcode.argtypes = [ctypes.c_char_p, i64, i32, pointer, i64, pointer, pointer]
+    library.gl_transcode.restype = i64
+    store: dict[str, tuple[list[Any], Any]] = {
+        "open": ([ctypes.c_char_p, ctypes.c_char_p, i64, i64, pointer], pointer),
+        "get": ([pointer, i64, pointer], pointer),
+        "put": ([pointer, i64, ctypes.c_char_p, i64], i32),
+        "flush": ([pointer], None),
+        "close": ([pointer], None),
+        "state": ([pointer, pointer], None),
+    }
+    for name, (takes, gives) in store.items():
+        function = getattr(library, f"gl_store_{name}")
+        function.argtypes, function.restype = takes, gives
     library.gl_counters.argtypes, library.gl_counters.restype = [pointer, pointer], None
     return library
 
@@ -275,7 +344,8 @@ def _given(step: KernelStep) -> _Step:
 
 
 def _file_pointers(files: Any) -> Any:
-    return (ctypes.c_char_p * len(files))(*files)
+    addresses: list[Any] = [file.address if isinstance(file, Blob) else file for file in files]
+    return (ctypes.c_char_p * len(files))(*addresses)
 
 
 def _contiguous(images: Any) -> Sequence[NDArray[Any]] | NDArray[Any]:

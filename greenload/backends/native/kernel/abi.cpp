@@ -9,9 +9,11 @@
 #include <jpeglib.h>
 
 #include "failure.h"
+#include "forms.h"
 #include "probe.h"
 #include "program.h"
 #include "rows.h"
+#include "store.h"
 
 #define STRING_OF(x) #x
 #define STRING(x) STRING_OF(x)
@@ -28,6 +30,10 @@ using greenload::Scratch;
 
 struct gl_program : Program {
   using Program::Program;
+};
+
+struct gl_store : greenload::Store {
+  using Store::Store;
 };
 
 namespace {
@@ -76,10 +82,13 @@ EXPORT gl_program* gl_program_new(const gl_step* steps, int32_t count, int32_t c
 
 EXPORT void gl_program_free(gl_program* program) { delete program; }
 
-EXPORT void gl_probe(int64_t count, const uint8_t* const* files, const int64_t* lengths, int32_t exif,
+EXPORT void gl_probe(int64_t count, const uint8_t* const* files, const int64_t* lengths, int32_t kinds,
                      int64_t max_bytes, gl_header* headers) {
   for (int64_t i = 0; i < count; i++) {
-    headers[i] = greenload::probe(files[i], lengths[i], exif != 0, max_bytes);
+    headers[i] = greenload::probe(files[i], lengths[i], kinds & GL_EXIF, max_bytes);
+    if (!headers[i].plain && (kinds & GL_KEPT)) {
+      headers[i] = greenload::probe_kept(files[i], lengths[i], max_bytes);
+    }
   }
 }
 
@@ -121,3 +130,37 @@ EXPORT int64_t gl_run(gl_program* program, int64_t count, const void* const* ima
 }
 
 EXPORT void gl_counters(gl_program* program, gl_counter* counters) { program->counters().read(counters); }
+
+EXPORT int64_t gl_transcode(const uint8_t* file, int64_t length, int32_t form, uint8_t* out, int64_t capacity,
+                            int64_t* needed, char* reason) {
+  int64_t written = 0;
+  const int32_t status =
+      guarded(reason, [&] { written = greenload::transcode(file, length, form, out, capacity, needed); });
+  return status == GL_OK ? written : -1;
+}
+
+EXPORT gl_store* gl_store_open(const char* folder, const uint8_t* key, int64_t count, int64_t budget, char* reason) {
+  gl_store* store = nullptr;
+  guarded(reason, [&] { store = new gl_store(folder, key, count, budget); });
+  return store;
+}
+
+EXPORT const uint8_t* gl_store_get(gl_store* store, int64_t index, int64_t* length) {
+  const uint8_t* blob = nullptr;
+  guarded(nullptr, [&] { blob = store->get(index, length); });
+  return blob;
+}
+
+EXPORT int32_t gl_store_put(gl_store* store, int64_t index, const uint8_t* blob, int64_t length) {
+  bool kept = false;
+  guarded(nullptr, [&] { kept = store->put(index, blob, length); });
+  return kept;
+}
+
+EXPORT void gl_store_flush(gl_store* store) {
+  guarded(nullptr, [&] { store->flush(); });
+}
+
+EXPORT void gl_store_close(gl_store* store) { delete store; }
+
+EXPORT void gl_store_state(gl_store* store, gl_store_state_t* state) { store->state(state); }

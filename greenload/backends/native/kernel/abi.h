@@ -7,7 +7,7 @@
 extern "C" {
 #endif
 
-#define GL_ABI 2          /* raised with every change of this file; the Python side checks it */
+#define GL_ABI 3          /* raised with every change of this file; the Python side checks it */
 #define GL_REASON 256     /* bytes of a reason, its zero included */
 
 /* What became of an image. A bad file may still be one that another decoder accepts: its bytes are the reason (errors,
@@ -61,9 +61,11 @@ typedef struct {
   int32_t height, width; /* as stored; 0 where not plain */
 } gl_header;
 
-/* Looks at files' headers. `exif`: a file that states an orientation other than 1 isn't plain. `max_bytes`: nor is one
-   whose decoding takes more. */
-void gl_probe(int64_t count, const uint8_t* const* files, const int64_t* lengths, int32_t exif, int64_t max_bytes,
+enum gl_kinds { GL_EXIF = 1, GL_KEPT = 2 };
+
+/* Looks at files' headers. `kinds`: GL_EXIF: a file that states an orientation other than 1 isn't plain. GL_KEPT: what
+   gl_transcode makes is plain in every form. `max_bytes`: a file whose decoding takes more isn't. */
+void gl_probe(int64_t count, const uint8_t* const* files, const int64_t* lengths, int32_t kinds, int64_t max_bytes,
               gl_header* headers);
 
 /* Runs images through a program, one after another, in the calling thread.
@@ -83,6 +85,55 @@ typedef struct { int64_t images, nanoseconds, bytes_in, bytes_out; } gl_counter;
 /* Of each step of a program, [count of steps], then one more: whole images, of whose CPU time the steps' sum is nearly
    all. */
 void gl_counters(gl_program*, gl_counter* counters);
+
+/* What is kept of files between epochs. All forms are bytes that GL_DECODE reads: it tells them by their first bytes. */
+enum gl_form {
+  GL_ENCODED = 0,    /* the file as it is */
+  GL_TRANSCODED = 1, /* a JPEG with the same coefficients: baseline, optimised Huffman codes, restart markers (about 8
+                        segments a row), an index of its segments in an APP9 segment right behind SOI. Any decoder reads
+                        it as a JPEG, to the same pixels; GL_DECODE decodes only the segments that a window needs */
+  GL_PLANES = 2,     /* "GLYC": YCbCr planes at their own subsampling, as libjpeg's inverse DCT leaves them: the same
+                        pixels at about 0.6 of RGB's bytes; GL_DECODE upsamples and converts only the window */
+  GL_PIXELS = 3,     /* binary PPM */
+};
+
+/* A plain JPEG in another form; GL_PIXELS also of planes and PPM. Returns its bytes, written to `out`; 0 where
+   `capacity` is too small: then *needed says how many; −1 where it can't be: reason [GL_REASON] says why. */
+int64_t gl_transcode(const uint8_t* file, int64_t length, int32_t form, uint8_t* out, int64_t capacity, int64_t* needed,
+                     char* reason);
+
+/* A store of blobs by sample index: append-only, in RAM or in a folder; blobs stay where they are until the store is
+   closed, so that readers need no lock and no copy. Safe in threads; a folder is shared by processes. A child process
+   of the one that opened it reads what was there, and adds nothing. */
+typedef struct gl_store gl_store;
+
+/* folder: null for RAM. key: 32 bytes, the fingerprint of source, stages, form and versions: blocks of another key are
+   left alone and not read. count: of samples. budget: the most bytes of blobs, each rounded up to 64 (in RAM, or in the
+   folder over all blocks of this key); 0: no limit. Null where it can't be opened; reason [GL_REASON] says why. Finds
+   what other processes have written, and removes what a writer that was killed left half done. */
+gl_store* gl_store_open(const char* folder, const uint8_t* key, int64_t count, int64_t budget, char* reason);
+
+/* The blob of a sample; null where it isn't kept (yet), or its checksum doesn't hold (counted; it may be put anew). */
+const uint8_t* gl_store_get(gl_store*, int64_t index, int64_t* length);
+
+/* Keeps a copy. 1: kept. 0: not: it is kept already, or the budget is used up, or the disk is full. A block that it
+   fills is written before it returns. */
+int32_t gl_store_put(gl_store*, int64_t index, const uint8_t* blob, int64_t length);
+
+/* Writes the block that is being filled, if there is one, tries those again that could not be written, and takes in
+   what other processes have written since. */
+void gl_store_flush(gl_store*);
+/* Flushes it and gives its memory back: no blob of it may be in use. */
+void gl_store_close(gl_store*);
+
+typedef struct {
+  int64_t kept, bytes;      /* samples; of blobs, each rounded up to 64 */
+  int64_t damaged, refused; /* blobs or blocks found damaged; blobs that weren't kept for want of room */
+  int32_t full;             /* 1: a block could not be written: it is in memory, and no more are kept */
+  char trouble[GL_REASON];  /* what went wrong last; empty: nothing */
+} gl_store_state_t;
+
+void gl_store_state(gl_store*, gl_store_state_t*);
 
 #ifdef __cplusplus
 }

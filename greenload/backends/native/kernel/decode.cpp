@@ -18,11 +18,8 @@ constexpr int64_t kMargin = 2;
 
 JpegDecoder::JpegDecoder() {
   memset(&info_, 0, sizeof info_);
-  info_.err = jpeg_std_error(&errors_.base);
-  errors_.base.error_exit = on_error;
-  errors_.base.emit_message = on_message;
-  progress_ = jpeg_progress_mgr();
-  progress_.progress_monitor = on_progress;
+  info_.err = errors_.start();
+  JpegErrors::limit_scans(&progress_);
   if (!create()) {
     fail(GL_BAD_CALL, "libjpeg doesn't start: %s", errors_.reason);
   }
@@ -37,30 +34,6 @@ bool JpegDecoder::create() {
   jpeg_create_decompress(&info_);
   info_.progress = &progress_;
   return true;
-}
-
-void JpegDecoder::on_error(j_common_ptr info) {
-  Errors* errors = reinterpret_cast<Errors*>(info->err);
-  errors->base.format_message(info, errors->reason);
-  longjmp(errors->jump, 1);
-}
-
-// What libjpeg only warns of is damage too: pixels would be made up.
-void JpegDecoder::on_message(j_common_ptr info, int level) {
-  if (level < 0) {
-    on_error(info);
-  }
-}
-
-// A pass over the whole image for each of a thousand scans would keep a thread for hours.
-void JpegDecoder::on_progress(j_common_ptr info) {
-  jpeg_decompress_struct* decompress = reinterpret_cast<jpeg_decompress_struct*>(info);
-  if (decompress->input_scan_number <= kMostScans) {
-    return;
-  }
-  Errors* errors = reinterpret_cast<Errors*>(info->err);
-  snprintf(errors->reason, sizeof errors->reason, "more than %d scans", kMostScans);
-  longjmp(errors->jump, 1);
 }
 
 bool JpegDecoder::start(const uint8_t* file, size_t length) {
@@ -199,7 +172,7 @@ int64_t ppm_number(const uint8_t* file, size_t length, size_t* at) {
 
 }  // namespace
 
-Image decode_ppm(const uint8_t* file, size_t length, const Window* window) {
+Image decode_ppm(const uint8_t* file, size_t length, const Choose& choose) {
   size_t at = 2;
   const int64_t width = ppm_number(file, length, &at), height = ppm_number(file, length, &at);
   const int64_t largest = ppm_number(file, length, &at);
@@ -214,13 +187,11 @@ Image decode_ppm(const uint8_t* file, size_t length, const Window* window) {
   Image image = dense(const_cast<uint8_t*>(file) + at, height, width, 3, GL_UINT8);
   image.end = file + length;
   image.writable = false;
-  if (!window) {
-    return image;
-  }
-  check_window(*window, height, width);
-  image.data += window->top * image.stride + window->left * 3;
-  image.height = window->height;
-  image.width = window->width;
+  const Window window = choose(height, width);
+  check_window(window, height, width);
+  image.data += window.top * image.stride + window.left * 3;
+  image.height = window.height;
+  image.width = window.width;
   return image;
 }
 

@@ -7,7 +7,6 @@ namespace greenload {
 namespace {
 
 constexpr int kMostSegments = 4096;      // jpeg.py, MOST_SEGMENTS
-constexpr int64_t kPixelBytes = 11;      // memory.py, PIXEL_BYTES["JPEG"]
 constexpr int64_t kLongestSide = 65500;  // libjpeg, JPEG_MAX_DIMENSION
 constexpr int kCoefficients = 64;
 

@@ -106,11 +106,12 @@ bool Step::in_place() const {
 }
 
 void Scratch::trim() {
-  for (Buffer* buffer : {&decoded, &between[0], &between[1]}) {
+  for (Buffer* buffer : {&between[0], &between[1]}) {
     if (buffer->size() > kTrimmed) {
       buffer->release();
     }
   }
+  decoder.trim(kTrimmed);
   resizer.trim(kTrimmed);
   blur.trim(kTrimmed);
 }

@@ -8,8 +8,8 @@
 #include "abi.h"
 #include "color.h"
 #include "counters.h"
-#include "decode.h"
 #include "filters.h"
+#include "forms.h"
 #include "image.h"
 #include "resize.h"
 
@@ -32,10 +32,10 @@ struct Scratch {
   // Gives back memory that an uncommonly large image needed.
   void trim();
 
-  JpegDecoder jpeg;
+  Decoder decoder;
   Resizer resizer;
   Blur blur;
-  Buffer decoded, between[2], pixel;
+  Buffer between[2], pixel;
   Tally tally;
 };
 

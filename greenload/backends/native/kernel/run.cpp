@@ -36,7 +36,7 @@ class Run {
   void go(const void* input, const int64_t* size) {
     size_t first = 0;
     if (steps_[0].given.op == GL_DECODE) {
-      decode(static_cast<const uint8_t*>(input), static_cast<size_t>(std::max<int64_t>(size[0], 0)));
+      decode(static_cast<const uint8_t*>(input), std::max<int64_t>(size[0], 0));
       first = 1;
     } else {
       take(input, size);
@@ -141,21 +141,17 @@ class Run {
     image_.writable = false;
   }
 
-  void decode(const uint8_t* file, size_t length) {
+  void decode(const uint8_t* file, int64_t length) {
     Window window;
     const bool part = steps_[0].flag(GL_WINDOW);
     if (part) {
       window = window_of(params(0));
     }
-    if (length > 2 && file[0] == 'P' && file[1] == '6') {
-      image_ = decode_ppm(file, length, part ? &window : nullptr);
-    } else {
-      auto choose = [&](int64_t height, int64_t width) {
-        return needed(part ? window : Window{0, 0, height, width}, height, width);
-      };
-      image_ = scratch_.jpeg.decode(file, length, choose, scratch_.decoded, is_last(0) ? out_ : nullptr, out_bytes_);
-    }
-    scratch_.tally.note(0, static_cast<int64_t>(length), image_.bytes());
+    auto choose = [&](int64_t height, int64_t width) {
+      return needed(part ? window : Window{0, 0, height, width}, height, width);
+    };
+    image_ = scratch_.decoder.decode(file, length, choose, is_last(0) ? out_ : nullptr, out_bytes_);
+    scratch_.tally.note(0, length, image_.bytes());
   }
 
   // Of what is to be decoded as much as what follows needs: a resize may be followed by a crop.

@@ -1,0 +1,68 @@
+// A block of a store: blobs one behind another, in anonymous memory, or in a file that is mapped.
+//
+// The file: a head, the blobs, each at a multiple of kAlign, and a table of them. Numbers are of the machine.
+#pragma once
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <string>
+
+namespace greenload {
+
+constexpr size_t kAlign = 64;
+constexpr size_t kHeadBytes = 192;
+constexpr size_t kKeyBytes = 32;
+
+inline size_t aligned(size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+
+// A blob. It stays where it is for as long as its block.
+struct Record {
+  enum State { kUnchecked, kSound, kDamaged };
+  const uint8_t* blob;
+  int64_t index, length;
+  uint32_t crc;
+  mutable std::atomic<int> state;
+
+  Record(const uint8_t* blob_, int64_t index_, int64_t length_, uint32_t crc_, State state_)
+      : blob(blob_), index(index_), length(length_), crc(crc_), state(state_) {}
+};
+
+class Block {
+ public:
+  // Anonymous memory for `room` bytes of blobs at least. Throws std::bad_alloc.
+  explicit Block(size_t room);
+  ~Block();
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
+
+  struct Identity {
+    const uint8_t* key;  // kKeyBytes
+    int64_t count;       // of samples
+  };
+
+  enum Found { kTaken, kForeign, kBroken };
+  // A block's file, mapped: null where it is of another key, count or version, or broken; `found` says which.
+  static Block* open(const std::string& path, const Identity& identity, Found* found);
+
+  // Space for a blob: null where there is too little left.
+  uint8_t* reserve(size_t length);
+  // Writes it as a file of a folder and maps that in its place; false where that failed, and `reason` says why.
+  bool write(const std::string& folder, const Identity& identity, std::string* reason);
+
+  std::deque<Record> records;
+  int copying = 0;  // threads that are filling in what they have reserved
+  bool sealed = false, writing = false;
+  std::string name;  // of its file; empty while it is none
+
+ private:
+  Block() = default;
+
+  uint8_t* base_ = nullptr;
+  size_t size_ = 0, used_ = 0;
+};
+
+// Removes what writers that were killed have left behind in a folder.
+void remove_leftovers(const std::string& folder);
+
+}  // namespace greenload

@@ -1,0 +1,79 @@
+#include "files.h"
+
+#include <dirent.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace greenload {
+
+OpenFile::~OpenFile() {
+  if (number >= 0) {
+    close(number);
+  }
+}
+
+bool read_at(int file, void* to, size_t size, int64_t offset) {
+  uint8_t* at = static_cast<uint8_t*>(to);
+  while (size) {
+    const ssize_t count = pread(file, at, size, offset);
+    if (count < 0 && errno == EINTR) {
+      continue;
+    }
+    if (count <= 0) {
+      return false;
+    }
+    at += count;
+    offset += count;
+    size -= static_cast<size_t>(count);
+  }
+  return true;
+}
+
+bool write_all(int file, const void* from, size_t size) {
+  const uint8_t* at = static_cast<const uint8_t*>(from);
+  while (size) {
+    const ssize_t count = write(file, at, size);
+    if (count < 0 && errno == EINTR) {
+      continue;
+    }
+    if (count <= 0) {
+      return false;
+    }
+    at += count;
+    size -= static_cast<size_t>(count);
+  }
+  return true;
+}
+
+bool make_folder(const std::string& path) {
+  for (size_t at = path.find('/', 1);; at = path.find('/', at + 1)) {
+    if (mkdir(path.substr(0, at).c_str(), 0777) != 0 && errno != EEXIST && at == std::string::npos) {
+      return false;
+    }
+    if (at == std::string::npos) {
+      return true;
+    }
+  }
+}
+
+std::vector<std::string> names_in(const std::string& folder, const char* suffix) {
+  std::vector<std::string> names;
+  DIR* entries = opendir(folder.c_str());
+  if (!entries) {
+    return names;
+  }
+  const size_t length = strlen(suffix);
+  while (const dirent* entry = readdir(entries)) {
+    const std::string name = entry->d_name;
+    if (name.size() > length && name.compare(name.size() - length, length, suffix) == 0) {
+      names.push_back(name);
+    }
+  }
+  closedir(entries);
+  return names;
+}
+
+}  // namespace greenload

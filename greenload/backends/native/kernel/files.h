@@ -1,0 +1,28 @@
+// What a store asks of the file system.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace greenload {
+
+// A file's number, closed in the end.
+struct OpenFile {
+  explicit OpenFile(int number_) : number(number_) {}
+  ~OpenFile();
+  OpenFile(const OpenFile&) = delete;
+  OpenFile& operator=(const OpenFile&) = delete;
+  const int number;  // −1: none
+};
+
+// Whether it could be done; errno says why not.
+bool read_at(int file, void* to, size_t size, int64_t offset);
+bool write_all(int file, const void* from, size_t size);
+// With those above it.
+bool make_folder(const std::string& path);
+
+// Names of files that end so. None where the folder can't be read.
+std::vector<std::string> names_in(const std::string& folder, const char* suffix);
+
+}  // namespace greenload

@@ -1,0 +1,203 @@
+#include "forms.h"
+
+#include <atomic>
+#include <cstdio>
+#include <cstring>
+
+#include "failure.h"
+#include "probe.h"
+#include "recode.h"
+
+namespace greenload {
+
+namespace {
+
+Window whole(int64_t height, int64_t width) { return {0, 0, height, width}; }
+
+bool is_ppm(const uint8_t* file, int64_t length) { return length > 2 && file[0] == 'P' && file[1] == '6'; }
+
+gl_header header_of(const uint8_t* file, int64_t length) { return probe(file, length, false, INT64_MAX); }
+
+// Whether `size` bytes fit; how many are needed is said.
+bool fits(int64_t size, int64_t capacity, int64_t* needed) {
+  *needed = size;
+  return size <= capacity;
+}
+
+int64_t copied(const uint8_t* from, int64_t length, uint8_t* out, int64_t capacity, int64_t* needed) {
+  if (!fits(length, capacity, needed)) {
+    return 0;
+  }
+  memcpy(out, from, length);
+  return length;
+}
+
+// The kinds of subsampling of which planes have given just the pixels that this libjpeg gives, and those of which not:
+// how it upsamples isn't the same in every version.
+enum Trust { kUnknown, kExact, kOther };
+std::atomic<int> trusted[2][2];
+constexpr int64_t kTelling = 4096;  // pixels of which one image tells of its kind
+
+bool same_pixels(const uint8_t* file, int64_t length, const Planes& planes) {
+  Decoder jpeg;
+  const Image expected = jpeg.decode(file, length, whole, nullptr, 0);
+  Buffer memory;
+  PlanesDecoder decoder;
+  const Image made = decoder.decode(planes, {0, 0, planes.height, planes.width}, memory, nullptr);
+  for (int64_t y = 0; y < planes.height; y++) {
+    if (memcmp(expected.row(y), made.row(y), made.row_bytes()) != 0) {
+      return false;
+    }
+  }
+  return true;
+}
+
+int64_t to_planes(const uint8_t* file, int64_t length, uint8_t* out, int64_t capacity, int64_t* needed) {
+  Recoder recoder;
+  Planes planes = recoder.plan(file, static_cast<size_t>(length));
+  if (!fits(planes.bytes(), capacity, needed)) {
+    return 0;
+  }
+  recoder.read(planes, out);
+  planes.point(out);
+  std::atomic<int>& trust = trusted[planes.across - 1][planes.down - 1];
+  const bool tells = planes.height * planes.width >= kTelling && planes.height > 16 && planes.width > 16;
+  if (planes.components == 3 && (trust != kExact || !tells)) {
+    const bool same = trust != kOther && same_pixels(file, length, planes);
+    if (tells || !same) {
+      trust = same ? kExact : kOther;
+    }
+    if (!same) {
+      fail(GL_BAD_FILE, "libjpeg upsamples its chroma in another way");
+    }
+  }
+  return planes.bytes();
+}
+
+int64_t to_segments(const uint8_t* file, int64_t length, uint8_t* out, int64_t capacity, int64_t* needed) {
+  const gl_header header = header_of(file, length);
+  const int wanted = segments_wanted((header.height + 7) / 8);
+  if (!wanted) {
+    fail(GL_BAD_FILE, "too many rows for an index of its segments");
+  }
+  Recoder recoder;
+  const Recoder::Bytes made = recoder.transcode(file, static_cast<size_t>(length), wanted);
+  size_t bytes = 0;
+  const size_t size = index_segments(made.data, made.size, out, static_cast<size_t>(capacity), &bytes);
+  *needed = static_cast<int64_t>(bytes);
+  if (!size) {
+    return 0;
+  }
+  Segments check;
+  const gl_header after = header_of(out, *needed);
+  if (!check.read(out, size) || !after.plain || after.height != header.height || after.width != header.width) {
+    fail(GL_BAD_FILE, "its segments can't be indexed");
+  }
+  return *needed;
+}
+
+int64_t to_pixels(const uint8_t* file, int64_t length, uint8_t* out, int64_t capacity, int64_t* needed) {
+  if (is_ppm(file, length)) {
+    decode_ppm(file, static_cast<size_t>(length), whole);
+    return copied(file, length, out, capacity, needed);
+  }
+  const gl_header header = are_planes(file, length) ? probe_kept(file, length, INT64_MAX) : header_of(file, length);
+  char begin[64];
+  const int head = snprintf(begin, sizeof begin, "P6\n%d %d\n255\n", header.width, header.height);
+  const int64_t pixels = int64_t{header.height} * header.width * 3;
+  if (!fits(head + pixels, capacity, needed)) {
+    return 0;
+  }
+  memcpy(out, begin, head);
+  Decoder decoder;
+  const Image image = decoder.decode(file, length, whole, out + head, pixels);
+  if (image.data != out + head) {
+    memcpy(out + head, image.data, pixels);
+  }
+  return head + pixels;
+}
+
+}  // namespace
+
+gl_header probe_kept(const uint8_t* file, int64_t length, int64_t max_bytes) {
+  gl_header header = {0, 0, 0};
+  try {
+    int64_t height, width;
+    if (are_planes(file, length)) {
+      const Planes planes = planes_of(file, length);
+      height = planes.height;
+      width = planes.width;
+    } else if (is_ppm(file, length)) {
+      const Image image = decode_ppm(file, static_cast<size_t>(length), whole);
+      height = image.height;
+      width = image.width;
+    } else {
+      return header;
+    }
+    if (height * width * kPixelBytes <= max_bytes) {
+      header = {1, static_cast<int32_t>(height), static_cast<int32_t>(width)};
+    }
+  } catch (const Failure&) {
+  }
+  return header;
+}
+
+int64_t transcode(const uint8_t* file, int64_t length, int32_t form, uint8_t* out, int64_t capacity, int64_t* needed) {
+  if (length < 1) {
+    fail(GL_BAD_FILE, "it is empty");
+  }
+  if (form == GL_ENCODED) {
+    return copied(file, length, out, capacity, needed);
+  }
+  const bool jpeg = header_of(file, length).plain;
+  if (form == GL_PIXELS && (jpeg || is_ppm(file, length) || are_planes(file, length))) {
+    return to_pixels(file, length, out, capacity, needed);
+  }
+  if (!jpeg) {
+    fail(GL_BAD_FILE, "it isn't a plain JPEG");
+  }
+  switch (form) {
+    case GL_TRANSCODED: return to_segments(file, length, out, capacity, needed);
+    case GL_PLANES: return to_planes(file, length, out, capacity, needed);
+  }
+  fail(GL_BAD_CALL, "no form %d", form);
+}
+
+Image Decoder::decode_planes(const uint8_t* file, int64_t length, const Choose& choose, uint8_t* out,
+                             int64_t out_bytes) {
+  const Planes planes = planes_of(file, length);
+  const Window window = choose(planes.height, planes.width);
+  check_window(window, planes.height, planes.width);
+  // Where it doesn't fit that is said where the result is delivered.
+  const bool direct = out && window.height * window.width * 3 == out_bytes;
+  return planes_.decode(planes, window, pixels_, direct ? out : nullptr);
+}
+
+Image Decoder::decode(const uint8_t* file, int64_t length, const Choose& choose, uint8_t* out, int64_t out_bytes) {
+  const size_t size = static_cast<size_t>(length);
+  if (are_planes(file, length)) {
+    return decode_planes(file, length, choose, out, out_bytes);
+  }
+  if (is_ppm(file, length)) {
+    return decode_ppm(file, size, choose);
+  }
+  if (!segments_.read(file, size)) {
+    return jpeg_.decode(file, size, choose, pixels_, out, out_bytes);
+  }
+  const Window window = choose(segments_.height(), segments_.width());
+  check_window(window, segments_.height(), segments_.width());
+  const Segments::Cut cut = segments_.cut(window, cut_);
+  return jpeg_.decode(
+      cut.file, cut.length, [&](int64_t, int64_t) { return cut.window; }, pixels_, out, out_bytes);
+}
+
+void Decoder::trim(size_t limit) {
+  for (Buffer* buffer : {&pixels_, &cut_}) {
+    if (buffer->size() > limit) {
+      buffer->release();
+    }
+  }
+  planes_.trim(limit);
+}
+
+}  // namespace greenload

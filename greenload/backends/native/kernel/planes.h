@@ -1,0 +1,50 @@
+// The form GL_PLANES: an image's YCbCr planes, each at its own subsampling, as libjpeg's inverse DCT leaves them.
+// Upsampling and converting them, of a window no more than it needs, gives the pixels that libjpeg gives.
+//
+// Bytes: "GLYC", version, components (1 or 3), across and down (1 or 2: columns and rows of luma for one of chroma);
+// width, height as uint32; 16 zeros; the planes without gaps; kBehind zeros, so that vectors may read past the last row.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "buffer.h"
+#include "image.h"
+
+namespace greenload {
+
+struct Planes {
+  int64_t height = 0, width = 0;
+  int components = 0;
+  int across = 1, down = 1;
+  const uint8_t* luma = nullptr;
+  const uint8_t* chroma[2] = {};
+
+  int64_t chroma_height() const { return components == 1 ? 0 : (height + down - 1) / down; }
+  int64_t chroma_width() const { return components == 1 ? 0 : (width + across - 1) / across; }
+  int64_t bytes() const;  // as a file
+  // Sets the pointers to the planes of a file.
+  void point(const uint8_t* file);
+};
+
+constexpr int kPlanesHeader = 32;
+
+bool are_planes(const uint8_t* file, int64_t length);
+// Throws a Failure where the file isn't whole.
+Planes planes_of(const uint8_t* file, int64_t length);
+// Writes the header, and the zeros behind the planes.
+void frame_planes(const Planes& planes, uint8_t* file);
+
+// Planes to pixels.
+class PlanesDecoder {
+ public:
+  // The pixels of a window. They lie in `memory`, or in `out` where it isn't null.
+  Image decode(const Planes& planes, const Window& window, Buffer& memory, uint8_t* out);
+  void trim(size_t limit);
+
+ private:
+  void row(const Planes& planes, const Window& window, int64_t y, uint8_t* to);
+
+  Buffer sums_, chroma_[2], last_;
+};
+
+}  // namespace greenload

@@ -1,0 +1,161 @@
+"""What is kept of a source's files between epochs: a store of blobs by sample index, in RAM or in a folder.
+
+The kernel does the work (``kernel/store.h``). A blob is whatever ``Op.DECODE`` reads: ``library.transcode`` makes it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from greenload.backends.native import library
+from greenload.backends.native.library import Blob
+
+KEY_BYTES = 32
+BLOCKS = "*.block"
+"""A folder of a key has such files."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What a store holds."""
+
+    kept: int
+    """Samples."""
+    bytes: int
+    """Of blobs, each rounded up to 64; of a folder, those of all processes as far as they were taken in."""
+    damaged: int
+    """Blobs and blocks that were found damaged."""
+    refused: int
+    """Blobs that were not kept for want of room."""
+    full: bool
+    """A block could not be written: it stays in memory, and no more are kept."""
+    trouble: str
+    """What went wrong last; empty if nothing did."""
+
+
+@dataclass(frozen=True)
+class BlockInfo:
+    """What the head of a block's file says."""
+
+    key: bytes
+    count: int
+    """Samples of the source."""
+    blobs: int
+    size: int
+    """Bytes of the file."""
+
+
+class StoreError(OSError):
+    """A store can't be opened; the message says why."""
+
+
+class _State(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("kept", "bytes", "damaged", "refused")),
+        ("full", ctypes.c_int32),
+        ("trouble", ctypes.c_char * library.REASON_BYTES),
+    )
+
+
+class Store:
+    """Blobs by sample index: each is put once, and stays. Safe in threads; a folder is shared by processes.
+
+    A child process reads on what its parent's store held, and adds nothing: let it open its own.
+
+    Args:
+        folder: where blocks of blobs become files, in a sub-folder named by the key; RAM if not given.
+        key: 32 bytes, the fingerprint of source, stages, form and versions.
+        count: how many samples there are.
+        budget: the most bytes of blobs, each rounded up to 64: in RAM, or in the folder over all processes; no limit if
+            not given.
+
+    Raises:
+        StoreError: the folder can't be used.
+        ValueError: a key of another length, or no samples.
+        KernelMissing: the kernel can't be loaded.
+    """
+
+    def __init__(self, folder: Path | None, key: bytes, count: int, budget: int | None = None) -> None:
+        if len(key) != KEY_BYTES or count < 1 or (budget is not None and budget < 1):
+            raise ValueError(f"a key of {len(key)} bytes, {count} samples, a budget of {budget}")
+        self._library, reason = library.loaded(), ctypes.create_string_buffer(library.REASON_BYTES)
+        place = None if folder is None else os.fsencode(folder.absolute())
+        self._handle: int | None = self._library.gl_store_open(place, key, count, budget or 0, reason)
+        if not self._handle:
+            raise StoreError(reason.value.decode(errors="replace"))
+        self._closing = weakref.finalize(self, self._library.gl_store_close, self._handle)
+        # When the interpreter ends, threads of others may still read blobs: what isn't written is, and no more.
+        self._closing.atexit = False
+        self._flushing = weakref.finalize(self, self._library.gl_store_flush, self._handle)
+
+    def get(self, index: int) -> Blob | None:
+        """A sample's blob; None where it isn't kept, or was found damaged: then it may be put anew."""
+        length = ctypes.c_int64()
+        address = self._library.gl_store_get(self._open(), index, ctypes.byref(length))
+        return Blob(address, length.value) if address else None
+
+    def take(self, indices: Sequence[int]) -> list[Blob | None]:
+        """Several."""
+        return [self.get(int(index)) for index in indices]
+
+    def put(self, index: int, blob: bytes) -> bool:
+        """Keep a copy; False where it wasn't: it is kept already, or there is no room."""
+        return bool(self._library.gl_store_put(self._open(), index, blob, len(blob)))
+
+    def flush(self) -> None:
+        """Write what isn't written, and take in what other processes have written since."""
+        self._library.gl_store_flush(self._open())
+
+    def state(self) -> State:
+        """What it holds."""
+        state = _State()
+        self._library.gl_store_state(self._open(), ctypes.byref(state))
+        numbers = state.kept, state.bytes, state.damaged, state.refused
+        return State(*numbers, bool(state.full), state.trouble.decode(errors="replace"))
+
+    def close(self) -> None:
+        """Flush it and give its memory back: no blob of it may be in use."""
+        self._handle = None
+        self._flushing.detach()
+        self._closing()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self) -> int:
+        if self._handle is None:
+            raise ValueError("the store is closed")
+        return self._handle
+
+
+def folder_of(folder: Path, key: bytes) -> Path:
+    """Where a key's blocks are."""
+    return folder / key.hex()
+
+
+_HEAD = struct.Struct("=8sII32sqqqq")
+
+
+def block_info(path: Path) -> BlockInfo | None:
+    """What the head of a block's file says; None where it is none of this version."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD.size)
+    if len(head) < _HEAD.size:
+        return None
+    magic, version, _, key, count, blobs, _, size = _HEAD.unpack(head)
+    if magic != b"GLBLOCK\n" or version != 1:
+        return None
+    return BlockInfo(key, count, blobs, size)
