@@ -121,7 +121,7 @@ void probe(Probe& kernel, Call& call) {
     int64_t length = 0;
     const uint8_t* file = text_of(strings[i], length);
     gl_header header{};
-    gl_probe(1, &file, &length, kernel.exif, kernel.max_bytes, &header);
+    gl_probe(1, &file, &length, kernel.exif ? GL_EXIF : 0, kernel.max_bytes, &header);
     data_of<bool>(plain)[i] = header.plain;
     data_of<int64_t>(sizes)[2 * i] = header.height;
     data_of<int64_t>(sizes)[2 * i + 1] = header.width;
