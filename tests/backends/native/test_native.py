@@ -402,7 +402,7 @@ def test_where_it_is_not_built_the_remedy_is_named(monkeypatch: pytest.MonkeyPat
     def missing() -> Any:
         raise KernelMissing("the kernel isn't built; make setup, where there is a compiler")
 
-    monkeypatch.setattr(library, "_library", missing)
+    monkeypatch.setattr(library, "loaded", missing)
     seen = registry.get("native").availability()
     assert (seen.usable, seen.detail) == (False, "the kernel isn't built")
     assert seen.remedy == "make setup, where there is a compiler"
