@@ -22,6 +22,8 @@ KERNEL = "greenload/backends/native/kernel"
 COMPILE = ["-O3", "-g0", "-std=c++17", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra"]
 STATIC = "-DGL_STATIC_LIBJPEG"
 LINK = [f"-Wl,--version-script={KERNEL}/exports.map"]
+OPERATIONS = "greenload.backends.native._operations"
+OPTIONAL = os.environ.get("GREENLOAD_KERNEL") != "required"
 COMPILERS = 2
 """That work at a time."""
 
@@ -52,10 +54,15 @@ class BuildKernel(build_ext):
                 parts = pool.map(lambda source: compile_all([source], **arguments), sources)
                 return [path for part in parts for path in part]
 
+        if ext.name == OPERATIONS:  # the same copy of the kernel as Python's, beside it
+            kernel = Path(self.get_ext_fullpath("greenload.backends.native._kernel"))
+            ext.extra_link_args = [f"-L{kernel.parent}", f"-l:{kernel.name}", "-ldl", "-Wl,-rpath,$ORIGIN", *LINK]
         self.compiler.compile = compile_each
         try:
             super().build_extension(ext)
         except LinkError:  # a static libjpeg that can't be part of a library
+            if ext.name == OPERATIONS:
+                raise
             ext.extra_link_args = ["-ljpeg", *LINK]
             super().build_extension(ext)
         finally:
@@ -71,9 +78,18 @@ setup(
             extra_compile_args=[*COMPILE, STATIC],
             extra_link_args=[*libjpeg(), *LINK],
             language="c++",
-            optional=os.environ.get("GREENLOAD_KERNEL") != "required",
+            optional=OPTIONAL,
             py_limited_api=True,  # it knows nothing of Python, so one library serves all its versions
-        )
+        ),
+        Extension(
+            OPERATIONS,
+            [f"{KERNEL}/op.cc"],
+            depends=[f"{KERNEL}/abi.h", f"{KERNEL}/chosen_programs.h", f"{KERNEL}/tensorflow_api.h"],
+            extra_compile_args=COMPILE,
+            language="c++",
+            optional=OPTIONAL,
+            py_limited_api=True,
+        ),
     ],
     cmdclass={"build_ext": BuildKernel},
     options={"bdist_wheel": {"py_limited_api": "cp311"}},

@@ -94,6 +94,7 @@ def test_a_wheel_brings_the_kernel_for_every_version_of_python(wheel: Path, tmp_
     assert python(code, tmp_path, PYTHONPATH=str(wheel)).startswith(
         str(wheel / "greenload/backends/native/_kernel.native.so")
     )
+    assert (wheel / "greenload/backends/native/_operations.native.so").exists()
     tags = next(wheel.glob("*.dist-info/WHEEL")).read_text()
     assert "cp311-abi3" in tags and "Root-Is-Purelib: false" in tags
 

@@ -265,9 +265,9 @@ def native_kernel() -> None:
 
     The file that is there is removed first: a process may run it, and would crash if it were written over.
     """
-    made = [file.stat().st_mtime for file in KERNEL.glob("_kernel*.so")]
+    made = [file.stat().st_mtime for file in KERNEL.glob("_*.so")]
     if not made or min(made) < max(file.stat().st_mtime for file in (KERNEL / "kernel").iterdir()):
-        for file in KERNEL.glob("_kernel*.so"):
+        for file in KERNEL.glob("_*.so"):
             file.unlink()
         build = [str(PYTHON), "setup.py", "build_ext", "--inplace"]
         run(build, "the kernel can't be built", env={"GREENLOAD_KERNEL": "required"})

@@ -187,6 +187,38 @@ def empty(shape: Sequence[Any], dtype: str) -> NDArray[Any]:
 _ALIGNED = 64
 
 
+@dataclass(frozen=True)
+class BatchOutcome:
+    """What became of a batch in TensorFlow's graph."""
+
+    images: Any
+    """``[n, height, width, channels]``."""
+    large_enough: Any | None
+    """Whether each image is large enough for every stage, boolean ``[n]``; ``None`` where no stage needs a size."""
+    status: Any
+    """Of each image int32 ``[n]``: 0, or 1 where the file is bad, or another number where the backend failed."""
+    reasons: Any
+    """Why, where it isn't 0: strings ``[n]``."""
+
+
+class GraphSegment(Protocol):
+    """A segment of a backend that takes batches, inside TensorFlow's graph. Its methods are called while graphs are
+    made."""
+
+    def sample(self, file: Any) -> tuple[Any, Any]:
+        """Of one file, a scalar string: a file as ``batch`` takes it, and int64 ``[3]``: rows and columns of its image
+        as it is to be seen, and the EXIF orientation that is to be applied to it. Fails where it can't be decoded."""
+
+    def batch(self, images: Any, sizes: Any, numbers: Any) -> BatchOutcome:
+        """A batch through all steps.
+
+        Args:
+            images: files as ``sample`` gives them, strings ``[n]``; or the values of all images one after another.
+            sizes: of each what ``sample`` says of it; of pixels rows, columns and channels; int64 ``[n, 3]``.
+            numbers: prepared random values, float64 ``[n, count]``.
+        """
+
+
 class Runner(Protocol):
     """One segment of a plan, ready to take batches, in any thread. ``close`` gives back what it holds."""
 

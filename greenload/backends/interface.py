@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from greenload.backends.base import Availability, BackendTable, Records, Runner
+from greenload.backends.base import Availability, BackendTable, GraphSegment, Records, Runner
 from greenload.backends.readers import Decoder, Readers
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step
@@ -108,6 +108,10 @@ class Backend(Protocol):
         Raises:
             BackendUnavailable: this backend can't run here; names the remedy.
         """
+
+    def graph_segment(self, plan: Plan, segment: Segment, readers: Readers) -> GraphSegment | None:
+        """A segment of this backend inside TensorFlow's graph; ``None`` where batches have to leave the graph for it,
+        or are no part of it. The arguments are those of ``runner``."""
 
     def decoder(self) -> Decoder:
         """What decodes single files on the CPU for backends that don't read them."""

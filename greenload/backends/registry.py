@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from greenload.backends.base import Runner
+from greenload.backends.base import GraphSegment, Runner
 from greenload.backends.interface import Backend
 from greenload.backends.readers import Decoder, Readers
 from greenload.backends.tables import TABLES, support
@@ -55,6 +55,11 @@ def require(names: Iterable[str]) -> None:
 def make_runner(plan: Plan, segment: Segment, batch_size: int) -> Runner:
     """A segment of a plan, ready to run on its backend; the arguments and errors are those of ``Backend.runner``."""
     return get(segment.backend).runner(plan, segment, batch_size, readers_of(plan))
+
+
+def make_graph_segment(plan: Plan, segment: Segment) -> GraphSegment | None:
+    """A segment of a plan inside TensorFlow's graph; ``None`` where batches have to leave the graph for it."""
+    return get(segment.backend).graph_segment(plan, segment, readers_of(plan))
 
 
 def make_readers(backends: Mapping[str, str] | None, threads: int) -> Readers:

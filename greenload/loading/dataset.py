@@ -10,8 +10,9 @@ import numpy as np
 
 from greenload.array_ops import TENSORFLOW
 from greenload.backends.dali.base import Target
+from greenload.loading.bad_records import refuse
 from greenload.loading.dali_node import DaliNode
-from greenload.loading.record_errors import MARK, REMEDY, naming, record_error
+from greenload.loading.record_errors import naming, record_error
 from greenload.loading.tf_graph import PlanGraph, options, plain, traced_once
 from greenload.plans.order import Order, Position
 from greenload.plans.params import DrawLayout
@@ -140,7 +141,7 @@ class DatasetBuilder:
             position = tf.minimum(position, positions[-1])
             # Through a dataset too: a function called here would be part of this branch, and optimized at each start.
             index = self.roots(epoch, position).take(1).get_single_element()["index"]
-            return tf.debugging.Assert(False, [MARK, self.stream.reading.name(index), index, REMEDY])
+            return refuse(self.stream.reading.name, index)
 
         with tf.control_dependencies([tf.cond(tf.reduce_any(differs), missing, tf.no_op)]):
             passed: dict[str, Any] = tf.nest.map_structure(tf.identity, state, expand_composites=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from greenload.backends.image_sizes import sides_of
 from greenload.errors import BackendUnavailable, GreenloadError, RecordError, SourceError
+from greenload.loading.bad_records import MARK, REMEDY
 from greenload.loading.tf_graph import REFUSED
 from greenload.loading.verdicts import DECODES, Judge
 from greenload.plans.params import DrawLayout
@@ -21,12 +22,6 @@ from greenload.system import forking, limits, shutdown
 from greenload.system.frameworks import tf
 from greenload.text import printable
 
-MARK = "greenload: this record cannot be read or decoded:"
-REMEDY = (
-    "(for the reason run: greenload check FOLDER; where it finds none, open files or memory ran out; to leave bad "
-    "records out: on_error=skip)"
-)
-"""Texts before and behind the name and index of a missing record, in an error of TensorFlow's."""
 _MISSING = re.compile(rf"{re.escape(MARK)}\] \[(.*)\] \[(\d+)\] \[{re.escape(REMEDY)}", re.DOTALL)
 _UNAVAILABLE = re.compile(r"\bBackendUnavailable: (.*)")
 _REFUSED = re.compile(rf"{re.escape(REFUSED)} \[(\d+)\] (.*)", re.DOTALL)
@@ -49,7 +44,7 @@ def record_error(message: str, plan: Plan) -> GreenloadError | None:
     except SourceError as error:
         return error
     unavailable = _UNAVAILABLE.search(message)
-    return BackendUnavailable(unavailable[1]) if unavailable else None
+    return BackendUnavailable(unavailable[1].removesuffix("]")) if unavailable else None
 
 
 def _failed(plan: Plan, index: int) -> SourceError:

@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 from greenload.array_ops import TENSORFLOW
 from greenload.backends.base import Records
 from greenload.backends.chain import Chain
-from greenload.backends.registry import readers_of
+from greenload.backends.registry import make_graph_segment, readers_of
 from greenload.backends.tf import backend as tf_backend
 from greenload.backends.tf.backend import Element, State
 from greenload.errors import RecordError
+from greenload.loading.graph_segments import SIZE, on_batch, on_sample
 from greenload.loading.tf_reading import reader
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan, Segment
@@ -220,21 +221,31 @@ class PlanGraph:
         self.on_batches: dict[Step, Element] = {}
         """Each step that takes whole batches in tf.data, with its function."""
         self.back: dict[SegmentGroup, Element] = {}
-        """Each group of tf.data's own as one function of a batch."""
+        """Each group of tf.data's own, or with an operation of its own for TensorFlow, as one function of a batch."""
+        self._one_by_one: set[SegmentGroup] = set()
+        looked_at: list[Element] = []
         for group in self.segment_groups:
-            if not group.crosses:
+            first = group.segments[0]
+            operation = make_graph_segment(plan, first) if len(group.segments) == 1 and group.crosses else None
+            if operation:
+                self.back[group] = on_batch(operation, first, self.reading.name)
+                self._one_by_one.add(group)
+                looked_at += [on_sample(operation)] if first.spec_in.encoded else []
+            elif not group.crosses:
                 steps = group.segments[0].steps
                 done = tf_backend.elements(plan, steps, readers)
                 # As one function, since between its steps images may differ in size, and have params and unrounded
                 # values with them.
                 whole = compose(done)
                 self.back[group] = whole if group.segments[0].batched else sample_by_sample(whole, steps[-1].spec_out)
-                if group.segments[0].batched:
+                if not group.segments[0].batched:
+                    self._one_by_one.add(group)
+                else:
                     self.on_batches |= dict(zip(steps, done, strict=True))
         entering = self.on_samples[-1][0].spec_out
         self.ragged = not entering.encoded and not entering.static and bool(self.segment_groups)
         """Whether images of different sizes go into one batch, to be transferred."""
-        kept = ["position", "label", "image"]
+        kept = ["position", "label", "image", SIZE]
         if any(group.crosses for group in self.segment_groups):
             kept += ["index", "numbers"]
         elif self._layout.of_labels or any(tf_backend.reads_numbers(step) for step in self.on_batches):
@@ -243,7 +254,7 @@ class PlanGraph:
         """Keeps the part of a sample's state that goes into a batch."""
         # Both are in an epoch's graph twice: the second time where a batch that lacks a record looks for it.
         self._read_chunk = traced_once(compose([self.reading.chunk]))
-        self._work = traced_once(compose([self.sample(), self.kept]))
+        self._work = traced_once(compose([self.sample(), *looked_at, self.kept]))
 
     def empty_caches(self) -> None:
         """Forget what caches hold: the next pass fills them anew."""
@@ -279,9 +290,9 @@ class PlanGraph:
         waiting: list[Element] = []
         one_by_one = False
         for group in self.segment_groups:
-            if not group.crosses:
+            if group in self.back:
                 waiting.append(self.back[group])
-                one_by_one |= not group.segments[0].batched
+                one_by_one |= group in self._one_by_one
                 continue
             if waiting:
                 batches = self._mapped(batches, compose(waiting), one_by_one)

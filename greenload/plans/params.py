@@ -69,13 +69,9 @@ class DrawLayout:
             first: where to begin; 0 is where images are decoded.
             end: the index before which to stop; all stages are looked at if not given.
         """
-        stages = list(enumerate(self.stages))[first:end]
-        limited = [index for index, stage in stages if type(stage).large_enough is not Stage.large_enough]
         # Sizes behind a random stage don't depend on its draws.
         drawn = np.zeros((len(height), self.count))
-        for index, stage in stages:
-            if index > max(limited, default=-1):
-                break
+        for index, stage in list(enumerate(self.stages))[first : self._last_limited(first, end) + 1]:
             enough = stage.large_enough(height, width)
             if enough is not None and not enough.all():
                 wrong = int(np.argmin(enough))
@@ -85,6 +81,33 @@ class DrawLayout:
             params = stage.params(self.of_stage(drawn, index), height, width)
             height, width = stage.out_size(params, height, width)
         return None
+
+    def _last_limited(self, first: int, end: int | None) -> int:
+        """The index of the last stage, of some, that needs a size of its images; −1 where none does."""
+        stages = list(enumerate(self.stages))[first:end]
+        return max((i for i, stage in stages if type(stage).large_enough is not Stage.large_enough), default=-1)
+
+    def large_enough(
+        self, numbers: Array, height: Array, width: Array, ops: Ops = NUMPY, *, first: int = 0, end: int | None = None
+    ) -> Array | None:
+        """Whether each image is large enough for some stages, boolean ``[n]``; ``None`` where none needs a size.
+
+        Args:
+            numbers: float64 ``[n, count]``.
+            height: int64 ``[n]``, rows of the images as they enter the stage of index ``first``.
+            width: int64 ``[n]``, their columns.
+            ops: the array namespace.
+            first: where to begin; 0 is where images are decoded.
+            end: the index before which to stop; all stages are looked at if not given.
+        """
+        enough = None
+        for index, stage in list(enumerate(self.stages))[first : self._last_limited(first, end) + 1]:
+            own = stage.large_enough(height, width, ops)
+            if own is not None:
+                enough = own if enough is None else enough & own
+            params = stage.params(self.of_stage(numbers, index), height, width, ops)
+            height, width = stage.out_size(params, height, width, ops)
+        return enough
 
     def params(
         self,

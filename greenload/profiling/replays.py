@@ -153,7 +153,9 @@ class PipelineReplays:
 
     def _batches(self, count: int) -> tf.data.Dataset:
         """The samples in batches, through the first ``count`` groups."""
-        batches = self.stream.samples(self._roots().take(self.samples)).batch(self._batch_size)
+        # Files as they were read: whatever a backend does with them in TensorFlow's graph, it is replayed from Python.
+        samples = self._mapped(self._roots().take(self.samples), compose([self.stream.sample(), self.stream.kept]))
+        batches = samples.batch(self._batch_size)
         for group in self.stream.segment_groups[:count]:
             if group.crosses:
                 batches = self.stream.crossing(batches, group, self.stream.chain(group))

@@ -17,11 +17,11 @@ FEW = (
     ("pillow", "loop_sigint"),
     ("auto", "fit_error"),
     ("tf", "fork_exit"),
-    ("native", "thread"),
+    ("native", "repeat"),
 )
-"""One of each: an iterator left alive, a thread that reads ahead, Ctrl-C, an error inside `fit`, a fork; and threads
-in the kernel."""
-MORE = (("pillow", "thread"), ("auto", "bad_record"), ("tf", "iterate_at_exit"))
+"""One of each: an iterator left alive, a thread that reads ahead, Ctrl-C, an error inside `fit`, a fork; and a
+backend inside TensorFlow's graph."""
+MORE = (("pillow", "thread"), ("auto", "bad_record"), ("tf", "iterate_at_exit"), ("native", "thread"))
 
 
 @pytest.mark.slow

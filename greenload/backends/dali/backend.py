@@ -56,6 +56,9 @@ class DaliBackend:
             raise BackendUnavailable(f"backend {self.name!r} can't run here: {seen.detail}; {seen.remedy}")
         return DaliRunner(plan, segment, batch_size=batch_size, threads=plan.threads, readers=readers)
 
+    def graph_segment(self, plan: Plan, segment: Segment, readers: Readers) -> None:
+        """``None``: batches leave TensorFlow's graph for DALI."""
+
     def decoder(self) -> DaliDecoder:
         """A decoder with a first graph; it is on the CPU."""
         return DaliDecoder()

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from greenload.backends.base import Availability
 from greenload.backends.interface import Replaying
-from greenload.backends.native import library
+from greenload.backends.native import library, op
+from greenload.backends.native.graph import NativeGraphSegment, fits
 from greenload.backends.native.runner import NativeRunner
 from greenload.backends.native.table import TABLE
 from greenload.backends.readers import Readers
@@ -29,7 +30,8 @@ class NativeBackend:
         if why:
             detail, _, remedy = why.rpartition("; ")
             return Availability(self.name, False, detail, remedy)
-        return Availability(self.name, True, library.version())
+        lacking = "" if op.FILE.exists() else "; without operations for TensorFlow, which calls it through Python"
+        return Availability(self.name, True, library.version() + lacking)
 
     def presence(self) -> Availability:
         """The same: this doesn't import TensorFlow."""
@@ -45,6 +47,10 @@ class NativeBackend:
         if not seen.usable:
             raise BackendUnavailable(f"backend {self.name!r} can't run here: {seen.detail}; {seen.remedy}")
         return NativeRunner(plan, segment, readers)
+
+    def graph_segment(self, plan: Plan, segment: Segment, readers: Readers) -> NativeGraphSegment | None:
+        """One operation, where it was built and TensorFlow can load it, and images leave the segment with one size."""
+        return NativeGraphSegment(plan, segment, readers) if fits(segment) and op.usable() else None
 
     def decoder(self) -> NativeDecoder:
         """A decoder of plain JPEGs."""

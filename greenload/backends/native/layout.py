@@ -5,6 +5,7 @@ Without a ``Choice`` there is one program. With one, images that get the same al
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -63,9 +64,9 @@ class Branches:
         """The same: what moves pixels stands in a ``Choice`` only where all images keep one size."""
         return height, width
 
-    def choices(self, params: Params) -> Iterator[NDArray[np.int64]]:
+    def choices(self, params: Params) -> Iterator[Array]:
         """The alternatives at each turn, int64 ``[n, turns]``, of this and of each choice inside."""
-        yield np.asarray(params["choices"])
+        yield params["choices"]
         for parts in self.alternatives:
             for stage, part in parts:
                 if isinstance(part, Branches):
@@ -84,6 +85,15 @@ class Branches:
 def steps_of(part: Placed | Branches, choices: Iterator[Sequence[int]]) -> Iterator[KernelStep]:
     """The steps of one image in a part, from its choices at each ``Choice``, in order."""
     return iter(part.steps) if isinstance(part, Placed) else part.chosen(choices)
+
+
+@dataclass(frozen=True)
+class ChosenStep:
+    """A step that only images go through that were drawn for it."""
+
+    step: KernelStep
+    choices: tuple[tuple[int, int], ...] = ()
+    """What must have been drawn: columns of choices, and the alternative in each. None for a step of all images."""
 
 
 @dataclass(frozen=True)
@@ -153,8 +163,7 @@ class Layout:
         straight = self.straight
         if straight is not None:
             return [(straight, np.arange(count))]
-        branches = [(index, part) for index, part in self.parts if isinstance(part, Branches)]
-        choices = [own for index, part in branches for own in part.choices(_params(params, index, {}))]
+        choices = [np.asarray(own) for own in self.choices(params)]
         ends = np.cumsum([own.shape[-1] for own in choices])[:-1]
         different, which = np.unique(np.concatenate(choices, axis=-1), axis=0, return_inverse=True)
         programs: dict[tuple[KernelStep, ...], list[NDArray[np.int64]]] = {}
@@ -163,6 +172,17 @@ class Layout:
             steps = tuple(step for _, part in self.parts for step in steps_of(part, own))
             programs.setdefault(steps or (self._no_step(),), []).append(np.flatnonzero(which.reshape(-1) == group))
         return [(steps, np.sort(np.concatenate(positions))) for steps, positions in programs.items()]
+
+    def choices(self, params: Mapping[int, Params]) -> list[Array]:
+        """The alternatives at each turn of each ``Choice``, int64 ``[n, turns]``, from stages' params by index."""
+        branches = [(index, part) for index, part in self.parts if isinstance(part, Branches)]
+        return [own for index, part in branches for own in part.choices(_params(params, index, {}))]
+
+    def chosen_steps(self) -> tuple[ChosenStep, ...]:
+        """All steps in order, each with the choices that lead to it; columns are those of ``choices`` side by side."""
+        columns = itertools.count()
+        steps = [step for _, part in self.parts for step in _chosen_steps(part, columns)]
+        return tuple(steps) if self.straight is not None else (*steps, ChosenStep(self._no_step()))
 
     def _no_step(self) -> KernelStep:
         """What stands for no step at all: a flip that doesn't happen."""
@@ -178,6 +198,20 @@ class Layout:
 
 def _params(params: Mapping[int, Params], index: int | None, further: Params) -> Params:
     return {**further, **(params.get(index, {}) if index is not None else {})}
+
+
+def _chosen_steps(part: Placed | Branches, columns: Iterator[int]) -> list[ChosenStep]:
+    if isinstance(part, Placed):
+        return [ChosenStep(step) for step in part.steps]
+    turns = list(itertools.islice(columns, part.turns))
+    # Choices inside have columns of their own, the same ones at each turn.
+    alternatives = [[s for _, own in parts for s in _chosen_steps(own, columns)] for parts in part.alternatives]
+    return [
+        ChosenStep(inner.step, ((turn, number), *inner.choices))
+        for turn in turns
+        for number, steps in enumerate(alternatives)
+        for inner in steps
+    ]
 
 
 class _Columns:

@@ -48,6 +48,9 @@ class PillowBackend:
             raise BackendUnavailable(f"backend {self.name!r} can't run here: {seen.detail}; {seen.remedy}")
         return PillowRunner(plan, segment, readers)
 
+    def graph_segment(self, plan: Plan, segment: Segment, readers: Readers) -> None:
+        """``None``: Pillow is called from Python."""
+
     def decoder(self) -> PillowDecoder:
         """A decoder, which holds nothing."""
         return PillowDecoder()

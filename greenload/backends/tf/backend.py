@@ -177,6 +177,9 @@ class TensorFlowBackend:
             raise BackendUnavailable(f"backend 'tf': {seen.detail}; {seen.remedy}")
         return TensorFlowRunner(plan, segment, readers)
 
+    def graph_segment(self, plan: Plan, segment: Segment, readers: Readers) -> None:
+        """``None``: tf.data's own segments are lowered by ``elements``."""
+
     def decoder(self) -> TensorFlowDecoder:
         """A decoder, which holds nothing."""
         return TensorFlowDecoder()

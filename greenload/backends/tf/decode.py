@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from greenload.array_ops import TENSORFLOW
@@ -17,12 +18,18 @@ from greenload.stages import primitives as p
 from greenload.system.frameworks import tf
 
 
-def decode(primitive: p.Decode, before: ImageSpec, after: ImageSpec, to_readable: ToReadable = as_it_is) -> Any:
-    """The whole image; ``to_readable`` is of ``tf_readers``."""
+def decode(
+    primitive: p.Decode,
+    before: ImageSpec,
+    after: ImageSpec,
+    to_readable: ToReadable = as_it_is,
+    kinds: Collection[str] | None = None,
+) -> Any:
+    """The whole image; ``to_readable`` is of ``tf_readers``, ``kinds`` as ``decode_whole`` takes them."""
 
     def lower(data: Any, wanted: Wanted) -> tuple[Any, dict[str, Any]]:
         turn, data = _oriented(data) if primitive.exif else (None, data)
-        image = decode_whole(data, None, primitive.max_bytes, primitive.truncated, to_readable)
+        image = decode_whole(data, kinds, primitive.max_bytes, primitive.truncated, to_readable)
         if turn is not None:
             image = _upright(image, turn)
         image.set_shape((None, None, 3))

@@ -1,0 +1,308 @@
+// The kernel as two operations of TensorFlow, for its graphs. Built without TensorFlow's headers or libraries, on its C
+// API alone. So one file serves several versions of TensorFlow, and none of them is needed to build it.
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "abi.h"
+#include "chosen_programs.h"
+#include "tensorflow_api.h"
+
+namespace {
+
+// ---- what both operations need
+
+// A call's status and tensors, given back when it ends.
+class Call {
+ public:
+  explicit Call(Context* context) : context_(context), status_(TF_NewStatus()) {}
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+  ~Call() {
+    for (Tensor* tensor : tensors_)
+      if (tensor) TF_DeleteTensor(tensor);
+    if (failed()) TF_OpKernelContext_Failure(context_, status_);
+    TF_DeleteStatus(status_);
+  }
+  bool fail(Code code, const char* text) {
+    TF_SetStatus(status_, code, text);
+    return false;
+  }
+  bool failed() const { return TF_GetCode(status_) != OK; }
+  // Both are null where this fails, or has failed before.
+  Tensor* input(int index) {
+    Tensor* tensor = nullptr;
+    if (!failed()) TF_GetInput(context_, index, &tensor, status_);
+    return kept(tensor);
+  }
+  Tensor* output(int index, Type type, const std::vector<int64_t>& dims, size_t bytes) {
+    if (failed()) return nullptr;
+    return kept(TF_AllocateOutput(context_, index, type, dims.data(), static_cast<int>(dims.size()), bytes, status_));
+  }
+
+ private:
+  Tensor* kept(Tensor* tensor) {
+    tensors_[count_++] = tensor;
+    return failed() ? nullptr : tensor;
+  }
+  Context* context_;
+  Status* status_;
+  Tensor* tensors_[8] = {};
+  int count_ = 0;
+};
+
+template <class Value>
+Value* data_of(const Tensor* tensor) {
+  return static_cast<Value*>(TF_TensorData(tensor));
+}
+
+std::vector<int64_t> dims_of(const Tensor* tensor) {
+  std::vector<int64_t> dims(TF_NumDims(tensor));
+  for (size_t i = 0; i < dims.size(); i++) dims[i] = TF_Dim(tensor, static_cast<int>(i));
+  return dims;
+}
+
+// No exception may reach TensorFlow.
+template <class Kernel, void (*run)(Kernel&, Call&)>
+void compute(void* kernel, Context* context) {
+  Call call(context);
+  try {
+    run(*static_cast<Kernel*>(kernel), call);
+  } catch (const std::exception& error) {
+    call.fail(RESOURCE_EXHAUSTED, error.what());
+  }
+}
+
+template <class Kernel>
+void* create(Construction* construction) {
+  Status* status = TF_NewStatus();
+  Kernel* kernel = nullptr;
+  try {
+    kernel = new Kernel;
+    kernel->read(construction, status);
+  } catch (const std::exception& error) {
+    TF_SetStatus(status, RESOURCE_EXHAUSTED, error.what());
+  }
+  if (TF_GetCode(status) != OK) TF_OpKernelConstruction_Failure(construction, status);
+  TF_DeleteStatus(status);
+  return kernel;
+}
+
+template <class Kernel>
+void destroy(void* kernel) {
+  delete static_cast<Kernel*>(kernel);
+}
+
+// ---- GreenloadProbe: whether files are plain, and their sizes
+
+struct Probe {
+  unsigned char exif = 0;
+  int64_t max_bytes = 0;
+  void read(Construction* c, Status* status) {
+    TF_OpKernelConstruction_GetAttrBool(c, "exif", &exif, status);
+    if (TF_GetCode(status) == OK) TF_OpKernelConstruction_GetAttrInt64(c, "max_bytes", &max_bytes, status);
+  }
+};
+
+void probe(Probe& kernel, Call& call) {
+  const Tensor* files = call.input(0);
+  if (call.failed()) return;
+  int64_t count = TF_TensorElementCount(files);
+  std::vector<int64_t> dims = dims_of(files);
+  Tensor* plain = call.output(0, BOOL, dims, count);
+  dims.push_back(2);
+  Tensor* sizes = call.output(1, INT64, dims, count * 2 * sizeof(int64_t));
+  if (call.failed()) return;
+  const String* strings = data_of<String>(files);
+  for (int64_t i = 0; i < count; i++) {
+    int64_t length = 0;
+    const uint8_t* file = text_of(strings[i], length);
+    gl_header header{};
+    gl_probe(1, &file, &length, kernel.exif ? GL_EXIF : 0, kernel.max_bytes, &header);
+    data_of<bool>(plain)[i] = header.plain;
+    data_of<int64_t>(sizes)[2 * i] = header.height;
+    data_of<int64_t>(sizes)[2 * i + 1] = header.width;
+  }
+}
+
+void probe_shapes(ShapeContext* context, Status* status) {
+  Shape* files = TF_NewShapeHandle();
+  Shape* sizes = TF_NewShapeHandle();
+  Shape* two = TF_ShapeInferenceContextVectorFromSize(context, 2);
+  TF_ShapeInferenceContextGetInput(context, 0, files, status);
+  if (TF_GetCode(status) == OK) TF_ShapeInferenceContextSetOutput(context, 0, files, status);
+  if (TF_GetCode(status) == OK) TF_ShapeInferenceContextConcatenateShapes(context, files, two, sizes, status);
+  if (TF_GetCode(status) == OK) TF_ShapeInferenceContextSetOutput(context, 1, sizes, status);
+  for (Shape* shape : {files, sizes, two}) TF_DeleteShapeHandle(shape);
+}
+
+// ---- GreenloadRun: images through a program, into a batch
+
+size_t value_bytes(Type type) {
+  switch (type) {
+    case UINT8: case INT8: return 1;
+    case HALF: case BFLOAT16: return 2;
+    case FLOAT: return 4;
+    default: return 0;
+  }
+}
+
+struct Run {
+  Programs programs;
+  int64_t height = 0, width = 0, channels = 0;
+  Type type = UINT8;
+  int64_t bytes() const { return height * width * channels * static_cast<int64_t>(value_bytes(type)); }
+  void read(Construction* c, Status* status) {
+    int32_t list = 0, length = 0;
+    TF_OpKernelConstruction_GetAttrSize(c, "program", &list, &length, status);
+    std::vector<char> bytes(length > 0 ? length : 0);
+    if (TF_GetCode(status) == OK)
+      TF_OpKernelConstruction_GetAttrString(c, "program", bytes.data(), bytes.size(), status);
+    if (TF_GetCode(status) == OK) TF_OpKernelConstruction_GetAttrType(c, "dtype", &type, status);
+    for (auto side : {std::make_pair("height", &height), {"width", &width}, {"channels", &channels}})
+      if (TF_GetCode(status) == OK) TF_OpKernelConstruction_GetAttrInt64(c, side.first, side.second, status);
+    if (TF_GetCode(status) != OK) return;
+    for (int64_t side : {height, width, channels})
+      if (side < 0 || side > UINT16_MAX)
+        return TF_SetStatus(status, INVALID_ARGUMENT, "greenload: images of these sides can't be made");
+    char reason[GL_REASON] = "";
+    if (!programs.read(bytes, reason)) TF_SetStatus(status, INVALID_ARGUMENT, reason);
+  }
+};
+
+// Where images begin, and their sizes as `gl_run` takes them.
+struct Inputs {
+  std::vector<const void*> images;
+  std::vector<int64_t> sizes;
+};
+
+bool inputs_of(const Tensor* images, const Tensor* sizes, int64_t count, Inputs& inputs, Call& call) {
+  inputs.images.resize(count);
+  Type type = TF_TensorType(images);
+  if (type == STRING) {
+    inputs.sizes.resize(count);
+    if (TF_TensorElementCount(images) != count) return call.fail(INVALID_ARGUMENT, "greenload: not a file a row");
+    const String* strings = data_of<String>(images);
+    for (int64_t i = 0; i < count; i++) inputs.images[i] = text_of(strings[i], inputs.sizes[i]);
+    return true;
+  }
+  if (TF_TensorElementCount(sizes) != 3 * count) return call.fail(INVALID_ARGUMENT, "greenload: not a size an image");
+  inputs.sizes.assign(data_of<int64_t>(sizes), data_of<int64_t>(sizes) + 3 * count);
+  const char* at = data_of<char>(images);
+  int64_t left = TF_TensorElementCount(images);
+  for (int64_t i = 0; i < count; i++) {
+    int64_t values = 1;
+    for (int k = 0; k < 3; k++) {
+      int64_t side = inputs.sizes[3 * i + k];
+      if (side < 0 || (side && values > left / side)) return call.fail(INVALID_ARGUMENT, "greenload: sizes are wrong");
+      values *= side;
+    }
+    inputs.images[i] = at;
+    at += values * value_bytes(type);
+    left -= values;
+  }
+  return left == 0 || call.fail(INVALID_ARGUMENT, "greenload: sizes are wrong");
+}
+
+// A batch on its way: of each image where it lies, where its result goes, and what became of it.
+struct Batch {
+  Inputs inputs;
+  const double* params;
+  const int64_t* choices;
+  int64_t chosen;  // columns of choices
+  std::vector<void*> outs;
+  std::vector<int64_t> bytes;
+  int32_t* status;
+  std::vector<char> reasons;
+
+  void run(gl_program* program, int64_t first, int64_t count, int32_t columns) {
+    size_t each = inputs.sizes.size() / outs.size();
+    gl_run(program, count, &inputs.images[first], &inputs.sizes[each * first], params + first * columns, &outs[first],
+           &bytes[first], status + first, &reasons[first * GL_REASON]);
+  }
+  void run_all(Programs& programs) {
+    int64_t count = outs.size();
+    if (programs.only()) return run(programs.only().get(), 0, count, programs.columns());
+    for (int64_t i = 0; i < count; i++) {
+      Program program = programs.of(choices + i * chosen, &reasons[i * GL_REASON]);
+      if (program) run(program.get(), i, 1, programs.columns());
+      else status[i] = GL_BAD_CALL;
+    }
+  }
+};
+
+void run(Run& kernel, Call& call) {
+  const Tensor *images = call.input(0), *sizes = call.input(1), *params = call.input(2), *choices = call.input(3);
+  if (call.failed()) return;
+  Programs& programs = kernel.programs;
+  if (TF_NumDims(params) != 2 || TF_Dim(params, 1) != programs.columns() || TF_NumDims(choices) != 2 ||
+      TF_Dim(choices, 0) != TF_Dim(params, 0) || TF_Dim(choices, 1) < programs.choices()) {
+    call.fail(INVALID_ARGUMENT, "greenload: params or choices are of another program");
+    return;
+  }
+  int64_t count = TF_Dim(params, 0), bytes = kernel.bytes();
+  Batch batch;
+  if (!inputs_of(images, sizes, count, batch.inputs, call)) return;
+  if (bytes && count > std::numeric_limits<int64_t>::max() / bytes) {
+    call.fail(RESOURCE_EXHAUSTED, "greenload: the batch would be too large");
+    return;
+  }
+  Tensor* done = call.output(0, kernel.type, {count, kernel.height, kernel.width, kernel.channels}, count * bytes);
+  Tensor* status = call.output(1, INT32, {count}, count * sizeof(int32_t));
+  Tensor* reasons = call.output(2, STRING, {count}, count * sizeof(String));
+  if (call.failed() || !count) return;
+  batch.params = data_of<double>(params);
+  batch.choices = data_of<int64_t>(choices);
+  batch.chosen = TF_Dim(choices, 1);
+  batch.outs.resize(count);
+  for (int64_t i = 0; i < count; i++) batch.outs[i] = data_of<char>(done) + i * bytes;
+  batch.bytes.assign(count, bytes);
+  batch.status = data_of<int32_t>(status);
+  batch.reasons.resize(count * GL_REASON);
+  batch.run_all(programs);
+  for (int64_t i = 0; i < count; i++) {
+    if (!batch.status[i]) continue;
+    std::memset(batch.outs[i], 0, bytes);  // rather than what this memory held before
+    write_text(data_of<String>(reasons)[i], &batch.reasons[i * GL_REASON]);
+  }
+}
+
+void run_shapes(ShapeContext* context, Status* status) {  // attributes' numbers can't be asked for: op.py sets them
+  TF_ShapeInferenceContextSetUnknownShape(context, status);
+}
+
+// ---- registration
+
+template <class Kernel, void (*work)(Kernel&, Call&)>
+void add(const char* name, std::vector<const char*> inputs, std::vector<const char*> outputs,
+         std::vector<const char*> attributes, void (*shapes)(ShapeContext*, Status*), Status* status) {
+  OpBuilder* op = TF_NewOpDefinitionBuilder(name);
+  for (const char* attribute : attributes) TF_OpDefinitionBuilderAddAttr(op, attribute);
+  for (const char* input : inputs) TF_OpDefinitionBuilderAddInput(op, input);
+  for (const char* output : outputs) TF_OpDefinitionBuilderAddOutput(op, output);
+  TF_OpDefinitionBuilderSetShapeInferenceFunction(op, shapes);
+  TF_RegisterOpDefinition(op, status);
+  if (TF_GetCode(status) != OK) return;
+  KernelBuilder* builder = TF_NewKernelBuilder(name, "CPU", create<Kernel>, compute<Kernel, work>, destroy<Kernel>);
+  TF_RegisterKernelBuilder(name, builder, status);
+}
+
+// While TensorFlow loads this file. Where TensorFlow isn't there, or lacks a function, no operation is registered.
+__attribute__((constructor)) void register_all() {
+  if (!found_tensorflow() || gl_abi() != GL_ABI) return;
+  Status* status = TF_NewStatus();
+  add<Probe, probe>("GreenloadProbe", {"files: string"}, {"plain: bool", "sizes: int64"},
+                    {"exif: bool", "max_bytes: int"}, probe_shapes, status);
+  if (TF_GetCode(status) == OK)
+    add<Run, run>("GreenloadRun", {"images: T", "sizes: int64", "params: double", "choices: int64"},
+                  {"batch: dtype", "status: int32", "reasons: string"},
+                  {"T: {string, uint8, int8, half, bfloat16, float}", "dtype: {uint8, int8, half, bfloat16, float}",
+                   "program: string", "height: int", "width: int", "channels: int"},
+                  run_shapes, status);
+  TF_DeleteStatus(status);
+}
+
+}  // namespace

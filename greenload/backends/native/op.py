@@ -1,0 +1,118 @@
+"""TensorFlow's door to the kernel: two operations for its graphs, in a library of their own beside the kernel's.
+
+Nothing of them needs the interpreter: not while they run, nor when it ends.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from greenload.backends.native.layout import ChosenStep
+from greenload.backends.native.library import ABI, DTYPES, FOLDER
+from greenload.errors import BackendUnavailable
+from greenload.specs import ImageSpec
+from greenload.system.frameworks import tf
+
+FILE = FOLDER / "_operations.native.so"
+
+
+@functools.cache
+def operations() -> Any:
+    """The module of the operations, once TensorFlow has loaded them.
+
+    Raises:
+        BackendUnavailable: they weren't built, or this TensorFlow can't load them.
+    """
+    if not FILE.exists():
+        raise BackendUnavailable("the kernel's operations for TensorFlow weren't built: pip install greenload again")
+    try:
+        loaded = tf.load_op_library(str(FILE))
+    except (OSError, tf.errors.OpError) as error:
+        raise BackendUnavailable(f"TensorFlow can't load the kernel's operations: {error}") from None
+    if not hasattr(loaded, "greenload_run"):
+        raise BackendUnavailable(f"TensorFlow {tf.__version__} lacks functions that the kernel's operations need")
+    return loaded
+
+
+def usable() -> bool:
+    """Whether TensorFlow has loaded the operations, or can."""
+    try:
+        operations()
+    except BackendUnavailable:
+        return False
+    return True
+
+
+def probe(files: Any, exif: bool, max_bytes: int) -> tuple[Any, Any]:
+    """Which files the kernel decodes, boolean ``[…]``, and the rows and columns that these state, int64 ``[…, 2]``.
+
+    Args:
+        files: whole ones, of any kind: strings ``[…]``.
+        exif: whether a file that states an orientation isn't decoded.
+        max_bytes: the most that decoding one may take.
+    """
+    plain, sizes = operations().greenload_probe(files=files, exif=exif, max_bytes=min(max_bytes, (1 << 63) - 1))
+    return plain, sizes
+
+
+class Operation:
+    """A program of the kernel as an operation that works on whole batches.
+
+    Args:
+        steps: with their columns; at least one that all images go through.
+        columns: of a row of params.
+        spec: of the images that leave, which have one size.
+    """
+
+    def __init__(self, steps: Sequence[ChosenStep], columns: int, spec: ImageSpec) -> None:
+        self._program = serialized(steps, columns)
+        self._columns = columns
+        self._spec = spec
+
+    def run(self, images: Any, sizes: Any, params: Any, choices: Any) -> tuple[Any, Any, Any]:
+        """A batch, one image after another in the thread that runs the operation.
+
+        Args:
+            images: files, strings ``[n]``; or the values of all images one after another, in any shape.
+            sizes: rows, columns and channels of each image, int64 ``[n, 3]``; of files it is not looked at.
+            params: float64 ``[n, columns]``.
+            choices: int64 ``[n, k]``, whose columns the steps name.
+
+        Returns:
+            The images ``[n, height, width, channels]``; ``gl_status`` of each, int32 ``[n]``; and the reason of each
+            that isn't zero, a string.
+        """
+        height, width, channels = self._spec.image_shape
+        batch, status, reasons = operations().greenload_run(
+            images=images,
+            sizes=sizes,
+            params=params,
+            choices=choices,
+            dtype=tf.as_dtype(self._spec.dtype),
+            program=self._program,
+            height=height,
+            width=width,
+            channels=channels,
+        )
+        count = params.shape[0]
+        batch.set_shape((count, height, width, channels))
+        status.set_shape((count,))
+        reasons.set_shape((count,))
+        return batch, status, reasons
+
+
+def serialized(steps: Sequence[ChosenStep], columns: int) -> bytes:
+    """A program as ``kernel/op.cc`` reads it."""
+    return struct.pack("<3i", ABI, len(steps), columns) + b"".join(map(_step, steps))
+
+
+def _step(chosen: ChosenStep) -> bytes:
+    step = chosen.step
+    dtypes = DTYPES[step.dtype_in], DTYPES[step.dtype_out]
+    fields = (step.op, step.flags, step.column, step.height, step.width, *dtypes, len(step.numbers), bool(step.table))
+    choices = [number for choice in chosen.choices for number in choice]
+    head = struct.pack(f"<10i{len(choices)}i", *fields, len(chosen.choices), *choices)
+    return head + struct.pack(f"<{len(step.numbers)}d", *step.numbers) + step.table
