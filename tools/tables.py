@@ -139,9 +139,10 @@ among these records: Pillow, DALI on the CPU or TensorFlow, the first of these t
 it, as in `Decode: tf; palette BMP by pillow; TIFF by dali-cpu`, and so does `readers` in `plan.to_dict()`.
 
 That backend decodes such a file and passes it on as an uncompressed PNG of the same pixels (to `native` as a binary
-PPM). Everything else goes on as for any PNG: the crop, the EXIF orientation (already applied), `on_error`, and the
-limit of `max_bytes`. The limit is the kind's own figure, or 10 bytes a pixel where that is more. A profile counts this
-work to the decoding step. Other files pay nothing for it.
+PPM; where `gl.load` runs `native` in TensorFlow's graph, TensorFlow decodes the kinds that it reads itself).
+Everything else goes on as for any PNG: the crop, the EXIF orientation (already applied), `on_error`, and the limit of
+`max_bytes`. The limit is the kind's own figure, or 10 bytes a pixel where that is more. A profile counts this work to
+the decoding step. Other files pay nothing for it.
 
 Before the first epoch the plan counts and names the records looked at that no backend on the machine reads. If these
 are all records, it is an error. `greenload check` and `greenload pack` judge by what `auto` reads here;

@@ -197,6 +197,10 @@ class Plan:
         """The name of the step that decodes; empty where none does."""
         return next((s.name for s in self.steps if isinstance(s.primitive, p.Decoding)), "")
 
+    @property
+    def _decodes_in_graph(self) -> bool:
+        return any(isinstance(step.primitive, p.Decoding) and step.traits.in_graph for step in self.steps)
+
     def describe(self) -> str:
         """The plan as text: a line a step, what crosses between backends, and why these were chosen."""
         rows = [("step", "stages", "backend", "images out")]
@@ -205,7 +209,8 @@ class Plan:
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         lines += [f"crosses {crossing}" for crossing in self.crossings]
         if self.readers:
-            lines.append(f"{self.decoding}: {self.decoder}; {_by_backend(self.readers)}")
+            where = " (in load, tf decodes those that it reads)" if self._decodes_in_graph else ""
+            lines.append(f"{self.decoding}: {self.decoder}; {_by_backend(self.readers)}{where}")
         if self.pipeline.label_stages:
             lines.append(f"labels: {self.label} ({', '.join(map(str, self.pipeline.label_stages))})")
         lines.append(f"{self.threads} threads, {self.prefetch} results held ready")

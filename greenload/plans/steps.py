@@ -37,6 +37,9 @@ class BackendTraits:
     """Whether batches queue up in it: they are submitted and collected in order, and worked on one after another."""
     fuses_flip: bool = False
     """Whether it has one operator for a flip and the affine map right after it."""
+    in_graph: bool = False
+    """Whether it has operations of its own for TensorFlow's graph, in which ``load`` runs it: TensorFlow decodes there
+    what it doesn't decode itself."""
 
 
 IN_TF_DATA = BackendTraits()

@@ -13,5 +13,5 @@ TABLE = BackendTable(
     "native",
     rows(lowerings.ROWS, (TableRow(p.Choice, None, DTYPES),)),
     kinds=("JPEG",),
-    traits=BackendTraits(takes_batches=True),
+    traits=BackendTraits(takes_batches=True, in_graph=True),
 )
