@@ -84,4 +84,4 @@ def one_of(error: type[GreenloadError], name: str, value: Any, choices: Sequence
     """
     if not isinstance(value, str) or value not in choices:
         *others, last = map(repr, choices)
-        raise error(f"{name} must be {', '.join(others)} or {last}, not {value!r}")
+        raise error(f"{name} must be {' or '.join(filter(None, (', '.join(others), last)))}, not {value!r}")

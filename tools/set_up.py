@@ -265,8 +265,10 @@ def native_kernel() -> None:
 
     The file that is there is removed first: a process may run it, and would crash if it were written over.
     """
-    made = [file.stat().st_mtime for file in KERNEL.glob("_*.so")]
-    if not made or min(made) < max(file.stat().st_mtime for file in (KERNEL / "kernel").iterdir()):
+    built = [KERNEL / "_kernel.native.so", KERNEL / "_operations.native.so"]
+    sources = [*(KERNEL / "kernel").iterdir(), ROOT / "setup.py"]
+    newest = max(file.stat().st_mtime for file in sources)
+    if not all(file.exists() and file.stat().st_mtime >= newest for file in built):
         for file in KERNEL.glob("_*.so"):
             file.unlink()
         build = [str(PYTHON), "setup.py", "build_ext", "--inplace"]

@@ -170,10 +170,12 @@ class Readers:
 
     def close(self) -> None:
         """Give back what decoders hold, and threads, once no file is on its way. The next file brings them back."""
-        pool, self._pool = self._pool, None
+        with self._lock:
+            pool, self._pool = self._pool, None
+            decoders = tuple(self._decoders.values())
         if pool is not None:
             pool.close()
-        for decoder in tuple(self._decoders.values()):
+        for decoder in decoders:
             decoder.close()
 
 

@@ -140,7 +140,7 @@ class DatasetBuilder:
             )
             position = tf.minimum(position, positions[-1])
             # Through a dataset too: a function called here would be part of this branch, and optimized at each start.
-            index = self.roots(epoch, position).take(1).get_single_element()["index"]
+            index = self._chunks(epoch, position).take(1).get_single_element()["index"][0]
             return refuse(self.stream.reading.name, index)
 
         with tf.control_dependencies([tf.cond(tf.reduce_any(differs), missing, tf.no_op)]):
@@ -149,9 +149,13 @@ class DatasetBuilder:
 
     def roots(self, epoch: Any, first: Any) -> tf.data.Dataset:
         """The samples of an epoch: position, index, label, prepared random values, and what reading each needs."""
+        return self.stream.roots(self._chunks(epoch, first))
+
+    def _chunks(self, epoch: Any, first: Any) -> tf.data.Dataset:
+        """The same by chunk, before anything is read; the first chunk begins at ``first``."""
         size = self.stream.reading.samples
         numbers = tf.data.Dataset.range(first // size, -(-self.order.samples // size))
-        return self.stream.roots(numbers.map(plain(lambda number: self._chunk(number, epoch, first))))
+        return numbers.map(plain(lambda number: self._chunk(number, epoch, first)))
 
 
 def _chunks(plan: Plan, order: Order, size: int, labels: Any) -> Callable[[Any, Any, Any], dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,11 +22,26 @@ def imported(name: str) -> ModuleType:
     """
     if name in sys.modules or not gc.isenabled():
         return importlib.import_module(name)
+    _importing.add(name)
     gc.disable()
     try:
         return importlib.import_module(name)
     finally:
         gc.enable()
+        _importing.discard(name)
+
+
+_importing: set[str] = set()
+
+
+def _enable_in_child() -> None:
+    """A process forked by another thread meanwhile lacks the thread that would turn garbage collection on again."""
+    if _importing:
+        _importing.clear()
+        gc.enable()
+
+
+os.register_at_fork(after_in_child=_enable_in_child)
 
 
 class LazyModule:

@@ -81,7 +81,8 @@ def _message(code: int | None) -> str:
 
 
 def raise_if_out(path: str, error: BaseException) -> None:
-    """Raise, where reading a file failed since something ran out, the error that says so.
+    """Raise, where reading a file failed since something ran out, the error that says so; its cause is what failed, so
+    that it can be told again that something ran out.
 
     Raises:
         SourceError: something ran out; names the file and the remedy.

@@ -78,7 +78,13 @@ class Case:
 
 @functools.cache
 def pixels(height: int, width: int, kind: str, seed: int = 0) -> Pixels:
-    """An image, uint8 ``[height, width, 3]``; made once, so it isn't to be written to."""
+    """An image, uint8 ``[height, width, 3]``; made once, so it can't be written to."""
+    image = _pixels(height, width, kind, seed)
+    image.flags.writeable = False
+    return image
+
+
+def _pixels(height: int, width: int, kind: str, seed: int) -> Pixels:
     random = np.random.default_rng(seed)
     if kind == "noise":
         return random.integers(0, 256, (height, width, 3), np.uint8)

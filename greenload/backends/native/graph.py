@@ -55,6 +55,7 @@ class NativeGraphSegment:
         self._odd = _odd(self._decode, self._as_ppm)
 
     def sample(self, file: Any) -> tuple[Any, Any]:
+        """A file as it is where the kernel decodes it, else a binary PPM; and its size, as ``GraphSegment`` says."""
         plain, size = probe(file, self._decode.exif, self._decode.max_bytes)
         upright = tf.constant([1], tf.int64)
         as_it_is = file, tf.concat([size, upright], 0)
@@ -62,6 +63,7 @@ class NativeGraphSegment:
         return tf.ensure_shape(readable, ()), tf.ensure_shape(size, (3,))
 
     def batch(self, images: Any, sizes: Any, numbers: Any) -> BatchOutcome:
+        """A batch through the segment, as ``GraphSegment`` says."""
         height, width = sizes[:, 0], sizes[:, 1]
         first, end = self._segment.first, self._segment.end
         enough = self._draws.large_enough(numbers, height, width, TENSORFLOW, first=first, end=end)

@@ -210,6 +210,9 @@ def transcode(file: bytes, form: Form) -> bytes:
         room = needed.value
 
 
+_ITEM_BYTES = {"uint8": 1, "int8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
+
+
 class Program:
     """A segment's steps, ready to run in any number of threads.
 
@@ -231,11 +234,13 @@ class Program:
         library, reason = loaded(), ctypes.create_string_buffer(REASON_BYTES)
         self._steps, self._columns = len(steps), columns
         self._encoded = bool(steps) and steps[0].op == Op.DECODE
+        self._dtype_in = steps[0].dtype_in if steps else ""
         given = (_Step * len(steps))(*map(_given, steps))
         self._handle = library.gl_program_new(given, len(steps), columns, reason)
         if not self._handle:
             raise ValueError(reason.value.decode(errors="replace"))
-        weakref.finalize(self, library.gl_program_free, self._handle)
+        # At the interpreter's end other threads may still be inside.
+        weakref.finalize(self, library.gl_program_free, self._handle).atexit = False
 
     def run(
         self,
@@ -265,6 +270,9 @@ class Program:
             sizes = np.fromiter(map(len, images), np.int64, count)
         else:
             images = _contiguous(images)
+            own = {images.dtype} if isinstance(images, np.ndarray) else {image.dtype for image in images}
+            if {dtype.itemsize for dtype in own} - {_ITEM_BYTES[self._dtype_in]}:  # it reads as many as it expects
+                raise ValueError(f"images of {', '.join(map(str, own))} for a program of {self._dtype_in}")
             pointers = _pointers(images).ctypes
             sizes = _sizes(images)
         places, room = _pointers(outs), _room(outs)

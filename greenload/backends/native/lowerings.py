@@ -25,6 +25,11 @@ Steps = Sequence[tuple[KernelStep, int]]
 """Steps of the kernel, without their columns, each with how many params it reads."""
 
 
+def _unchanged(primitive: Any, params: Params, height: Array, width: Array) -> Sides:
+    """Rows and columns as they are."""
+    return height, width
+
+
 @dataclass(frozen=True)
 class Lowering:
     """A primitive as steps of the kernel."""
@@ -35,7 +40,7 @@ class Lowering:
     """What those steps read, in their order: parts of a row, float64 ``[…, k]``, from the primitive and its stage's
     params. For decoding there are also ``orientation``, ``upright_height`` and ``upright_width``, where the EXIF
     orientation is applied."""
-    sides: Callable[[Any, Params, Array, Array], Sides] = lambda primitive, params, height, width: (height, width)
+    sides: Callable[[Any, Params, Array, Array], Sides] = _unchanged
     """Rows and columns of the images that leave, from the same and those of the images that enter. An encoded image
     enters upright."""
 

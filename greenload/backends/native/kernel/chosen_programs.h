@@ -76,15 +76,19 @@ class Programs {
       if (!steps_.back().read(reader)) return fail(reason, "the program is cut off");
       for (size_t k = 0; k < steps_.back().choices.size(); k += 2) {
         if (steps_.back().choices[k] < 0) return fail(reason, "a choice lies outside");
-        choices_ = std::max<int64_t>(choices_, steps_.back().choices[k] + 1);
+        choices_ = std::max(choices_, int64_t{steps_.back().choices[k]} + 1);
       }
     }
     if (reader.left()) return fail(reason, "the program is too long");
+    if (steps_.empty()) return fail(reason, "the program has no step");
     if (choices_) return true;
     only_ = made(std::string(steps_.size(), 1), reason);
     return only_ != nullptr;
   }
   int32_t columns() const { return columns_; }
+  bool of_files() const { return steps_.front().step.op == GL_DECODE && steps_.front().choices.empty(); }
+  int32_t dtype_in() const { return steps_.front().step.dtype_in; }
+  int32_t dtype_out() const { return steps_.back().step.dtype_out; }
   int64_t choices() const { return choices_; }  // columns that there must be, at least
   const Program& only() const { return only_; }
   // What an image goes through; null where it can't be made.

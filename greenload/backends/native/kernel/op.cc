@@ -150,6 +150,18 @@ size_t value_bytes(Type type) {
   }
 }
 
+// A type as gl_dtype; −1 for one that no image has.
+int32_t dtype_of(Type type) {
+  switch (type) {
+    case UINT8: return GL_UINT8;
+    case INT8: return GL_INT8;
+    case HALF: return GL_FLOAT16;
+    case BFLOAT16: return GL_BFLOAT16;
+    case FLOAT: return GL_FLOAT32;
+    default: return -1;
+  }
+}
+
 struct Run {
   Programs programs;
   int64_t height = 0, width = 0, channels = 0;
@@ -241,6 +253,13 @@ void run(Run& kernel, Call& call) {
   if (TF_NumDims(params) != 2 || TF_Dim(params, 1) != programs.columns() || TF_NumDims(choices) != 2 ||
       TF_Dim(choices, 0) != TF_Dim(params, 0) || TF_Dim(choices, 1) < programs.choices()) {
     call.fail(INVALID_ARGUMENT, "greenload: params or choices are of another program");
+    return;
+  }
+  // The attributes come with a graph, which may be anybody's: the kernel reads as many bytes as the program says.
+  const bool files = TF_TensorType(images) == STRING;
+  if (files != programs.of_files() || (!files && dtype_of(TF_TensorType(images)) != programs.dtype_in()) ||
+      dtype_of(kernel.type) != programs.dtype_out()) {
+    call.fail(INVALID_ARGUMENT, "greenload: the images or results are of another type than the program's");
     return;
   }
   int64_t count = TF_Dim(params, 0), bytes = kernel.bytes();
