@@ -153,6 +153,22 @@ def test_a_stream_ends_with_the_limit_and_nothing_is_left_out_or_remembered(phot
     assert len(list(streams[0])) > 0  # it had not been asked, so it goes on
 
 
+@pytest.mark.slow
+def test_records_in_shards_that_cannot_be_read_now_are_not_called_bad(
+    photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorflow")
+    gl.pack(Files(photos), tmp_path / "packed")
+    source = gl.open_folder(tmp_path / "packed")
+    stream = gl.load(gl.Pipeline(source, Decode(), CenterCrop(8), Batch(2)), "tf", epochs=1)
+    out = limits.unreadable("shard", "this process has as many files open as it may")
+    monkeypatch.setattr(type(source), "read_many", failing(out))
+    monkeypatch.setattr(type(source), "read", failing(out))
+    with pytest.raises(SourceError, match="as many files open as it may") as caught:
+        list(stream)
+    assert not isinstance(caught.value, RecordError)
+
+
 def test_a_record_that_failed_but_is_good_is_not_called_bad(photos: list[Path]) -> None:
     pytest.importorskip("tensorflow")
     source = Files(photos)
