@@ -219,6 +219,7 @@ def test_setup_builds_the_kernel_anew_when_its_sources_change(
 ) -> None:
     monkeypatch.setattr(set_up, "KERNEL", tmp_path)
     source, built = tmp_path / "kernel" / "a.cpp", tmp_path / "_kernel.native.so"
+    operations = tmp_path / "_operations.native.so"
     source.parent.mkdir()
     source.write_text("int a;")
     calls: list[list[str]] = []
@@ -227,6 +228,7 @@ def test_setup_builds_the_kernel_anew_when_its_sources_change(
         calls.append(command[1:])
         assert "build_ext" not in command or not built.exists(), "a running process may use it"
         built.write_text("")
+        operations.write_text("")
 
     monkeypatch.setattr(set_up, "run", run)
     before = set_up.kernel_sources()
@@ -238,6 +240,9 @@ def test_setup_builds_the_kernel_anew_when_its_sources_change(
     assert set_up.kernel_sources() != before
     set_up.native_kernel()
     assert "build_ext" in calls[3]
+    operations.unlink()
+    set_up.native_kernel()
+    assert "build_ext" in calls[5], "both files are needed"
 
 
 def test_setup_names_a_missing_program(set_up: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
