@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -170,6 +171,6 @@ def _know_bfloat16() -> None:
         BackendUnavailable: the package that has it isn't installed.
     """
     try:
-        import ml_dtypes  # noqa: F401
+        importlib.import_module("ml_dtypes")
     except ImportError as error:
         raise BackendUnavailable(f"NumPy has bfloat16 from ml_dtypes: {error}; pip install ml_dtypes") from None
