@@ -53,7 +53,7 @@ from greenload.system import file_output
 FORMAT = "greenload.bench.reach/1"
 PACE, MEMORY, KERNEL = "pace", "memory", "kernel"
 PARTS = (*GROUPS, PACE, MEMORY, KERNEL)
-EPOCHS_A_WINDOW = {CACHED: 4, FLOAT: 1, SMALL: 2}
+EPOCHS_A_WINDOW = {CACHED: 4, FLOAT: 2, SMALL: 4}
 """Windows of groups whose images take little are of several epochs, so that they are long beside the clock's steps."""
 UNLIKE = (COPY, CACHED_UINT8)
 """Contestants that don't put out what the others of their group do."""
@@ -185,6 +185,7 @@ def main(argv: list[str] | None = None) -> int:
         "machine": asdict(machine()),
         "kernel_version": library.version(),
         "settings": asdict(settings),
+        "how": reach_rows.HOW,
         "load_average": {"before": load, "after": os.getloadavg()},
         "wall_s": time.perf_counter() - start,
         "rows": [asdict(row) | {"met": row.met} for row in rows],
@@ -192,7 +193,7 @@ def main(argv: list[str] | None = None) -> int:
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     file_output.write(options.out, json.dumps(result, indent=1) + "\n")
-    print(table(rows), *raw["curve"], sep="\n")
+    print(table(rows), *raw["curve"], *reach_rows.HOW, sep="\n")
     for text in raw["left_out"]:
         print(f"not measured: {text}")
     print(f"{options.out}: every window, in {result['wall_s']:.0f} s")

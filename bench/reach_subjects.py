@@ -197,7 +197,7 @@ def _small(work: Workload) -> dict[str, MakeBatches]:
 
 
 def first_epoch(work: Workload, dtype: str, turn: int) -> tuple[int, Mapping[str, float]]:
-    """An epoch with an empty cache, which fills it: its images, and CPU and wall seconds from ``iter`` to its end.
+    """An epoch with an empty cache, which fills it: its images, and CPU and wall seconds once its iterator is made.
 
     Args:
         work: the photographs.
