@@ -49,6 +49,8 @@ class ReportRow:
     """Where the user wrote the step."""
     name: str = ""
     """The step's own name, by which two reports' rows are matched."""
+    in_place_ms: Figure | None = None
+    """CPU milliseconds per image that a step counted itself; None where it has no clocks of its own."""
 
 
 def group(domain: str) -> str:
@@ -129,6 +131,11 @@ def shows_reads(report: Report) -> bool:
     return any(figure.value is not None and figure.value > 0 and not figure.unresolved for figure in counts)
 
 
+def shows_in_place(report: Report) -> bool:
+    """Whether any step has counted itself what it takes."""
+    return any(step.in_place for step in report.steps)
+
+
 def step_label(step: ReportStep) -> str:
     """The step's name, with its stages where it fuses several and the name doesn't say so."""
     joined = " + ".join(step.stages)
@@ -148,7 +155,10 @@ def report_rows(report: Report) -> list[ReportRow]:
         return ReportRow(label, kind, backend, scale(cpu, 1e3), part, energy, read, reads, *more)
 
     table = [
-        row(step_label(step), "step", step, *map(printable, (step.backend, step.branch, step.where, step.name)))
+        replace(
+            row(step_label(step), "step", step, *map(printable, (step.backend, step.branch, step.where, step.name))),
+            in_place_ms=scale(step.in_place.cpu_s_per_sample, 1e3) if step.in_place else None,
+        )
         for step in report.steps
     ]
     table.append(row("unattributed", "unattributed", report.unattributed))

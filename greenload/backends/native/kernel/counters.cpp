@@ -27,19 +27,38 @@ int64_t cpu_now() { return now_of(CLOCK_THREAD_CPUTIME_ID); }
 
 }  // namespace
 
-void Counters::add(size_t step, const gl_counter& counter) {
-  steps_[step].images.fetch_add(counter.images, std::memory_order_relaxed);
-  steps_[step].nanoseconds.fetch_add(counter.nanoseconds, std::memory_order_relaxed);
-  steps_[step].bytes_in.fetch_add(counter.bytes_in, std::memory_order_relaxed);
-  steps_[step].bytes_out.fetch_add(counter.bytes_out, std::memory_order_relaxed);
+void Row::add(const gl_counter& counter) {
+  if (counter.images || counter.nanoseconds) {
+    images_.fetch_add(counter.images, std::memory_order_relaxed);
+    nanoseconds_.fetch_add(counter.nanoseconds, std::memory_order_relaxed);
+    bytes_in_.fetch_add(counter.bytes_in, std::memory_order_relaxed);
+    bytes_out_.fetch_add(counter.bytes_out, std::memory_order_relaxed);
+  }
+}
+
+gl_counter Row::read() const {
+  return {images_.load(std::memory_order_relaxed), nanoseconds_.load(std::memory_order_relaxed),
+          bytes_in_.load(std::memory_order_relaxed), bytes_out_.load(std::memory_order_relaxed)};
+}
+
+Counters::Counters(size_t steps) {
+  for (size_t i = 0; i <= steps; i++) {
+    rows_.push_back(std::make_shared<Row>());
+  }
+}
+
+void Counters::share(const std::string& name, const int32_t* numbers) {
+  std::vector<std::shared_ptr<Row>> rows;
+  for (size_t i = 0; i + 1 < rows_.size(); i++) {
+    rows.push_back(numbers[i] < 0 ? rows_[i] : named_row(name + "/" + std::to_string(numbers[i])));
+  }
+  rows.push_back(named_row(name));
+  rows_ = std::move(rows);
 }
 
 void Counters::read(gl_counter* counters) const {
-  for (size_t i = 0; i < steps_.size(); i++) {
-    counters[i].images = steps_[i].images.load(std::memory_order_relaxed);
-    counters[i].nanoseconds = steps_[i].nanoseconds.load(std::memory_order_relaxed);
-    counters[i].bytes_in = steps_[i].bytes_in.load(std::memory_order_relaxed);
-    counters[i].bytes_out = steps_[i].bytes_out.load(std::memory_order_relaxed);
+  for (size_t i = 0; i < rows_.size(); i++) {
+    counters[i] = rows_[i]->read();
   }
 }
 
@@ -88,7 +107,7 @@ void Tally::note(size_t step, int64_t bytes_in, int64_t bytes_out) {
   counter.images++;
   counter.bytes_in += bytes_in;
   counter.bytes_out += bytes_out;
-  if (!timing_) {
+  if (!timing_ || !bytes_in) {  // what another step has done as well takes no time
     return;
   }
   const int64_t now = wall_now();

@@ -8,23 +8,39 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "abi.h"
 
 namespace greenload {
 
+// One row of counters. Any thread adds to it, without a lock; it has its cache line to itself.
+class alignas(64) Row {
+ public:
+  void add(const gl_counter& counter);
+  gl_counter read() const;
+
+ private:
+  std::atomic<int64_t> images_{0}, nanoseconds_{0}, bytes_in_{0}, bytes_out_{0};
+};
+
+// The process's row of a name: there for as long as somebody holds it. Throws a Failure where it can't have that name.
+std::shared_ptr<Row> named_row(const std::string& name);
+// Fills in as many rows as have room, in the order of their names, and returns how many there are.
+int64_t named_rows(gl_named_counter* rows, int64_t capacity);
+
+// A row for each step of a program, and one for whole images.
 class Counters {
  public:
-  explicit Counters(size_t steps) : steps_(steps + 1) {}
-  void add(size_t step, const gl_counter& counter);
+  explicit Counters(size_t steps);
+  // Counts in the process's rows "name/number" and "name" instead. Before the first image.
+  void share(const std::string& name, const int32_t* numbers);
+  void add(size_t step, const gl_counter& counter) { rows_[step]->add(counter); }
   void read(gl_counter* counters) const;
 
  private:
-  struct Step {
-    std::atomic<int64_t> images{0}, nanoseconds{0}, bytes_in{0}, bytes_out{0};
-  };
-  std::vector<Step> steps_;  // and the whole
+  std::vector<std::shared_ptr<Row>> rows_;
 };
 
 // One thread's part, until it is added to the counters.
