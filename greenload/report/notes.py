@@ -162,7 +162,7 @@ def _differs(row: rows.ReportRow) -> bool:
 
 def _counted(figure: Figure | None) -> str:
     if figure is not None and figure.value == 0.0:
-        return "nothing, as another step does it in the same pass"
+        return "nothing (another step does it in the same pass)"
     return f"{amount(figure, resolve=False)} ms"
 
 

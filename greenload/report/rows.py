@@ -147,20 +147,19 @@ def report_rows(report: Report) -> list[ReportRow]:
     """The table: steps in order, what none of them explains, idle power, and the held-out full run with it."""
     full = report.full.cpu_s_per_sample.value
 
-    def row(label: str, kind: str, cost: Cost, backend: str = "", *more: str) -> ReportRow:
+    def row(label: str, kind: str, cost: Cost, **more: Any) -> ReportRow:
         cpu = cost.cpu_s_per_sample
         energy = {name: scale(figure, 1e3) for name, figure in by_group(cost.energy_j_per_sample).items()}
-        read, reads = cost.device_bytes_per_sample, cost.reads_per_sample
         part = None if kind == "step" and cpu.unresolved else share_of(cpu, full)
-        return ReportRow(label, kind, backend, scale(cpu, 1e3), part, energy, read, reads, *more)
+        read, reads = cost.device_bytes_per_sample, cost.reads_per_sample
+        return ReportRow(label, kind, more.pop("backend", ""), scale(cpu, 1e3), part, energy, read, reads, **more)
 
-    table = [
-        replace(
-            row(step_label(step), "step", step, *map(printable, (step.backend, step.branch, step.where, step.name))),
-            in_place_ms=scale(step.in_place.cpu_s_per_sample, 1e3) if step.in_place else None,
-        )
-        for step in report.steps
-    ]
+    def step_row(step: ReportStep) -> ReportRow:
+        texts = {name: printable(getattr(step, name)) for name in ("backend", "branch", "where", "name")}
+        in_place = scale(step.in_place.cpu_s_per_sample, 1e3) if step.in_place else None
+        return row(step_label(step), "step", step, in_place_ms=in_place, **texts)
+
+    table = [step_row(step) for step in report.steps]
     table.append(row("unattributed", "unattributed", report.unattributed))
     idle = {name: scale(figure, 1e3) for name, figure in by_group(report.idle.energy_j_per_sample).items()}
     if idle:
