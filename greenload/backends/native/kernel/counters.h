@@ -2,8 +2,8 @@
 //
 // Between steps the monotonic clock is read, which is no system call. The thread's CPU clock is one, so it is read only
 // now and then, and what it says is shared out among the steps as the monotonic clock saw them: time in which the
-// thread didn't run is nobody's. Where images take microseconds only some of them are timed, and of batches that take
-// that little the monotonic clock must do.
+// thread didn't run is nobody's. Where images take microseconds only some of them are timed, and where batches do only
+// some batches: what these take, an image, stands for the others.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -58,17 +58,20 @@ class Tally {
   void note(size_t step, int64_t bytes_in, int64_t bytes_out);
 
  private:
+  void start();
   void share_out(int64_t now);
 
   std::vector<gl_counter> counters_;
   std::vector<int64_t> ticks_;  // of steps since the CPU clock was read
   int64_t timed_ = 0;           // of whole images, the same
-  int64_t spent_ = 0;           // CPU time that isn't shared out yet
   int64_t cpu_ = 0, wall_ = 0;  // when it was read
-  int64_t begin_ = 0, image_begin_ = 0, last_ = 0;
-  int64_t image_ = 0;
-  bool timing_ = true, quick_ = false;  // this image; images
-  bool brief_ = false;                  // batches, so that the CPU clock isn't read
+  int64_t image_begin_ = 0, last_ = 0;
+  int64_t image_ = 0;           // one in so many is timed
+  int64_t before_ = 0;          // images of this batch before that
+  int64_t untimed_ = 0;         // images of batches since the last that was timed
+  int64_t skipped_ = 0;         // batches that aren't timed before the next that is
+  int64_t usual_ = 0;           // images of the last batch that was timed
+  bool started_ = false, timing_ = true, quick_ = false;  // this batch's timing; this image's; images
 };
 
 }  // namespace greenload
