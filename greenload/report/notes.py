@@ -140,17 +140,23 @@ def in_place(report: Report) -> Note | None:
     if not rows.shows_in_place(report):
         return None
     text = "In place: CPU time that a step counted itself while the whole pipeline ran"
-    apart = [row for row in rows.report_rows(report) if _differs(row)]
+    table = [row for row in rows.report_rows(report) if row.kind == "step"]
+    apart = [row for row in table if _differs(row)]
     if not apart:
         return Note(f"{text}. No step's differs from its replay by more than both intervals")
     said = "; ".join(
-        f"{row.label} {_counted(row.in_place_ms)}, in its replay {amount(row.cpu_ms, resolve=False)} ms"
-        for row in apart
+        f"{row.name} {_counted(row.in_place_ms)}, in its replay {amount(row.cpu_ms, resolve=False)} ms" for row in apart
     )
-    return Note(
+    text = (
         f"{text}. It differs from the replay by more than both intervals: {said}. In place is what the real run takes;"
         " shares and sums are of the replays, which run each step by itself"
     )
+    costs, whole = [row.in_place_ms or row.cpu_ms for row in table], report.full.cpu_s_per_sample.value
+    values = [cost.value for cost in costs if cost is not None and cost.value is not None]
+    if not whole or len(values) < len(table):
+        return Note(text)
+    share = percent(math.fsum(values) / 1e3 / whole)
+    return Note(f"{text}. With the figures in place the steps sum to {share} of the whole")
 
 
 def _differs(row: rows.ReportRow) -> bool:

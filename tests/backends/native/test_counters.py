@@ -120,10 +120,11 @@ def test_what_another_step_does_as_well_takes_no_time() -> None:
 
 def test_a_child_counts_whatever_the_threads_of_its_parent_held() -> None:
     over = threading.Event()
+    many = [NamedCounter(f"test/fork/{k}") for k in range(2000)]  # so that the table is locked most of the time
 
     def work() -> None:
         while not over.is_set():
-            NamedCounter("test/fork").add(images=1)
+            counters.named_counters()
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -138,6 +139,7 @@ def test_a_child_counts_whatever_the_threads_of_its_parent_held() -> None:
     finally:
         over.set()
         thread.join()
+    del many
 
 
 def ended(child: int) -> int:
