@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ABI = 3
+ABI = 4
 """Of ``kernel/abi.h``, ``GL_ABI``."""
 REASON_BYTES = 256
 FOLDER = Path(__file__).parent
@@ -110,6 +110,8 @@ class KernelStep:
     numbers: tuple[float, ...] = ()
     table: bytes = b""
     """256 levels, of ``Op.LOOKUP``."""
+    counter: int = 0
+    """Its number among a segment's counters; −1: counted apart."""
 
 
 @dataclass(frozen=True)
