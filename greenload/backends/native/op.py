@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from greenload.backends.native.layout import ChosenStep
-from greenload.backends.native.library import ABI, DTYPES, FOLDER
+from greenload.backends.native.library import ABI, DTYPES, FOLDER, INSTALL
 from greenload.errors import BackendUnavailable
 from greenload.specs import ImageSpec
 from greenload.system.frameworks import tf
@@ -27,7 +27,7 @@ def operations() -> Any:
         BackendUnavailable: they weren't built, or this TensorFlow can't load them.
     """
     if not FILE.exists():
-        raise BackendUnavailable("the kernel's operations for TensorFlow weren't built: pip install greenload again")
+        raise BackendUnavailable(f"the kernel's operations for TensorFlow aren't built: {INSTALL}")
     try:
         loaded = tf.load_op_library(str(FILE))
     except (OSError, tf.errors.OpError) as error:
