@@ -14,6 +14,7 @@ from typing import Any
 
 import encoders as e
 import numpy as np
+import odd_jpegs as oj
 import pytest
 
 import greenload as gl
@@ -215,6 +216,20 @@ def test_a_file_that_only_the_kernel_refuses_is_decoded_by_tensorflow(
     source = Files([*[photos.name(k) for k in range(6)], str(path)])
     tf_plan = make_plan(gl.Pipeline(source, *USUAL, Batch(BATCH), seed=SEED), "tf", threads=2)
     assert outcome(gl.load(planned(source, USUAL), epochs=1)) == outcome(gl.load(tf_plan, epochs=1))
+
+
+def test_both_roads_read_partial_progressive_jpegs_as_tensorflow_does(tmp_path: Path, in_graph: None) -> None:
+    image = e.pixels(90, 120)
+    files = [oj.jpeg(image, frame=0xC2, scans=oj.progressive(3)[:count], jfif=True) for count in (2, 4)]
+    files += [e.with_exif(files[0], 6), e.kept("420.jpg"), oj.jpeg(image, frame=0xC2, scans=oj.progressive(3))]
+    for number, data in enumerate(files):
+        (tmp_path / f"{number}.jpg").write_bytes(data)
+    source = Files([tmp_path / f"{number}.jpg" for number in range(len(files))])
+    for first in (Decode(), Decode(exif=True)):
+        pipeline = gl.Pipeline(source, first, RandomCrop(40), Batch(BATCH), seed=SEED)
+        expected = collected(gl.load(pipeline, "tf", epochs=1))
+        assert same(collected(gl.load(pipeline, "native", epochs=1)), expected)
+        assert same(collected(gl.iterate(pipeline, backend="native", epochs=1)), expected)
 
 
 def outcome(dataset: Any) -> str:
