@@ -3,10 +3,11 @@ nothing that needs the interpreter."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -325,10 +326,17 @@ def script(code: str, *arguments: str, limit_s: float = 240) -> str:
     return done.stdout
 
 
+DISPATCHER = """
+import tensorflow as tf
+dispatcher = tf.data.experimental.service.DispatchServer()
+print(dispatcher.target, flush=True)
+dispatcher.join()
+"""
 WORKER = """
-import sys, tensorflow as tf
-from greenload.backends.native import op
-op.operations()
+import sys
+import greenload as gl, tensorflow as tf
+if "register" in sys.argv:
+    gl.register_operations()
 worker = tf.data.experimental.service.WorkerServer(
     tf.data.experimental.service.WorkerConfig(dispatcher_address=sys.argv[1].split("://")[1])
 )
@@ -337,24 +345,31 @@ worker.join()
 """
 
 
-@pytest.mark.slow
-def test_another_process_does_the_work(photos: Files) -> None:
-    """Through tf.data service, whose worker holds nothing of this process's Python."""
-    service = tf.data.experimental.service
-    dispatcher = service.DispatchServer()
-    worker = subprocess.Popen(
-        [sys.executable, "-c", WORKER, dispatcher.target],
-        stdout=subprocess.PIPE,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"},
-    )
+@contextlib.contextmanager
+def server(code: str, *arguments: str) -> Iterator[str]:
+    """A process that serves while this is entered, and the first line that it prints."""
+    env = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True, env=env)
     try:
-        assert worker.stdout is not None
-        assert worker.stdout.readline() == b"ready\n"
-        plan = planned(photos, (Shuffle(), *USUAL))
-        served = gl.load(plan, epochs=2).apply(
-            service.distribute(service.ShardingPolicy.OFF, dispatcher.target, max_outstanding_requests=1)
-        )
-        assert same(collected(served), collected(gl.load(plan, epochs=2)))
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
     finally:
-        worker.kill()
-        worker.wait()
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.slow
+def test_other_processes_do_the_work(photos: Files) -> None:
+    """Through tf.data service, whose processes hold nothing of this one's Python."""
+    service = tf.data.experimental.service
+    plan = planned(photos, (Shuffle(), *USUAL))
+
+    def served(target: str) -> Any:
+        distribute = service.distribute(service.ShardingPolicy.OFF, target, max_outstanding_requests=1)
+        return gl.load(plan, epochs=2).apply(distribute)
+
+    with server(DISPATCHER) as target, server(WORKER, target, "register"):
+        assert same(collected(served(target)), collected(gl.load(plan, epochs=2)))
+    unknown = pytest.raises(tf.errors.OpError, match="not registered 'Greenload")
+    with server(DISPATCHER) as target, server(WORKER, target), unknown:
+        collected(served(target))

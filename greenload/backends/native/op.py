@@ -13,6 +13,7 @@ from typing import Any
 from greenload.backends.native.layout import ChosenStep
 from greenload.backends.native.library import ABI, DTYPES, FOLDER, INSTALL
 from greenload.errors import BackendUnavailable
+from greenload.public import public
 from greenload.specs import ImageSpec
 from greenload.system.frameworks import tf
 
@@ -35,6 +36,23 @@ def operations() -> Any:
     if not hasattr(loaded, "greenload_run"):
         raise BackendUnavailable(f"TensorFlow {tf.__version__} lacks functions that the kernel's operations need")
     return loaded
+
+
+@public
+def register_operations() -> None:
+    """Make the operations of backend ``"native"`` known to TensorFlow in this process.
+
+    ``load`` does so itself. Another process that runs the graph of its dataset, such as a worker of tf.data service,
+    calls this first. Otherwise TensorFlow says there that an op type such as ``GreenloadProbe`` is not registered.
+
+    Raises:
+        BackendUnavailable: the operations aren't built, or this TensorFlow can't load them; names the remedy.
+
+    Example:
+        >>> gl.register_operations()
+        >>> tf.data.experimental.service.WorkerServer(config).join()
+    """
+    operations()
 
 
 def usable() -> bool:
