@@ -12,6 +12,7 @@ import encoders as e
 import numpy as np
 import pytest
 
+from greenload.backends.native import library
 from greenload.energy.meters.model import VCPU_ACTIVE_W
 from greenload.errors import RecordError, UsageError
 from greenload.planning import cost_table
@@ -135,6 +136,17 @@ def test_facts_hold_the_versions_of_what_does_the_work() -> None:
     assert found["cpus"] == 2
     assert found["cpu_model"]
     assert {"numpy", "tensorflow"} <= set(found["packages"])
+
+
+def test_the_file_is_another_for_another_build_of_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "FOLDER", tmp_path)
+    monkeypatch.setattr(library, "fingerprint", library.fingerprint.__wrapped__)  # as in another process
+    paths = [cost_table.table_path(cost_table.facts(2))]
+    for content in (b"one", b"other"):
+        (tmp_path / "_kernel.native.so").write_bytes(content)
+        paths += [cost_table.table_path(cost_table.facts(2)) for _ in range(2)]
+    assert len(set(paths)) == 3
+    assert paths[1] == paths[2] and paths[3] == paths[4]
 
 
 def test_what_a_table_lacks_is_the_references_scaled_to_this_machine() -> None:

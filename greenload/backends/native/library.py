@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -169,6 +170,13 @@ def version() -> str:
     """
     text: bytes = loaded().gl_version()
     return text.decode()
+
+
+@functools.cache
+def fingerprint() -> str:
+    """A digest of what was built: other sources or another compiler give another; empty where nothing was built."""
+    built = sorted(FOLDER.glob("*.native.so"))
+    return hashlib.blake2b(b"".join(file.read_bytes() for file in built), digest_size=8).hexdigest() if built else ""
 
 
 def path() -> Path:
