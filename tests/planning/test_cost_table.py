@@ -204,6 +204,11 @@ def test_the_work_of_a_plan_on_one_backend() -> None:
         ("tf", "Flip uint8"): CostTerms(1, 0, pixels, pixels),
         ("tf", "Affine uint8→float32"): CostTerms(1, 0, pixels, pixels),
     }
+    assert named(pipeline, "native") == {  # an operation of tf.data's graph: nothing is called, or copied for it
+        ("tf", "Batch"): CostTerms(1, 0.25, moved),
+        ("native", "Flip uint8"): CostTerms(1, 0, pixels, pixels),
+        ("native", "Affine uint8→float32"): CostTerms(1, 0, pixels, pixels),
+    }
     assert named(pipeline, "dali-cpu") == {
         ("tf", "hand over pixels"): CostTerms(1, 0.25, moved, 4 * moved),
         ("dali-cpu", "call"): CostTerms(batch=0.25),
@@ -228,6 +233,14 @@ def test_the_work_of_a_mixed_plan_has_every_crossing(sample_folder: Path) -> Non
     assert found["tf", "hand over sizes"].leaving == 64 * 64 * 3 / 1e6
     encoded = named(pipeline, {"Decode": "dali-cpu", "Resize": "dali-cpu", "RandomHorizontalFlip": "dali-cpu"})
     assert ("dali-cpu", "take pixels") not in encoded
+    for backend, way in (("native", "Batch"), ("dali-cpu", "hand over encoded")):
+        found = named(pipeline, {"Decode": backend, "Resize": backend})
+        assert next(iter(found)) == ("tf", way)
+        assert ((backend, "call") in found) == (backend != "native")
+    # Two backends in a row, and images of many sizes, are transferred from Python.
+    for placed in ({"Decode": "native", "Resize": "native", "RandomHorizontalFlip": "pillow"}, {"Resize": "native"}):
+        found = named(pipeline, placed)
+        assert any(what.startswith("hand over") for _, what in found) and ("native", "call") in found
     assert encoded["tf", "hand over encoded"].entering == encoded["dali-cpu", "Decode JPEG"].entering
 
 
