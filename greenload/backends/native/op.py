@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from greenload.backends.native.layout import ChosenStep
-from greenload.backends.native.library import ABI, DTYPES, FOLDER
+from greenload.backends.native.library import ABI, DTYPES, FOLDER, INSTALL
 from greenload.errors import BackendUnavailable
+from greenload.public import public
 from greenload.specs import ImageSpec
 from greenload.system.frameworks import tf
 
@@ -27,7 +28,7 @@ def operations() -> Any:
         BackendUnavailable: they weren't built, or this TensorFlow can't load them.
     """
     if not FILE.exists():
-        raise BackendUnavailable("the kernel's operations for TensorFlow weren't built: pip install greenload again")
+        raise BackendUnavailable(f"the kernel's operations for TensorFlow aren't built: {INSTALL}")
     try:
         loaded = tf.load_op_library(str(FILE))
     except (OSError, tf.errors.OpError) as error:
@@ -35,6 +36,23 @@ def operations() -> Any:
     if not hasattr(loaded, "greenload_run") or not hasattr(loaded, "greenload_read"):
         raise BackendUnavailable(f"TensorFlow {tf.__version__} lacks functions that the kernel's operations need")
     return loaded
+
+
+@public
+def register_operations() -> None:
+    """Make the operations of backend ``"native"`` known to TensorFlow in this process.
+
+    ``load`` does so itself. Another process that runs the graph of its dataset, such as a worker of tf.data service,
+    calls this first. Otherwise TensorFlow says there that an op type such as ``GreenloadProbe`` is not registered.
+
+    Raises:
+        BackendUnavailable: the operations aren't built, or this TensorFlow can't load them; names the remedy.
+
+    Example:
+        >>> gl.register_operations()
+        >>> tf.data.experimental.service.WorkerServer(config).join()
+    """
+    operations()
 
 
 def usable() -> bool:
