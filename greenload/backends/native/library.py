@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ABI = 3
+ABI = 4
 """Of ``kernel/abi.h``, ``GL_ABI``."""
 REASON_BYTES = 256
 FOLDER = Path(__file__).parent
@@ -330,6 +330,7 @@ def loaded() -> Any:
         "open": ([ctypes.c_char_p, ctypes.c_char_p, i64, i64, pointer], pointer),
         "get": ([pointer, i64, pointer], pointer),
         "put": ([pointer, i64, ctypes.c_char_p, i64], i32),
+        "keep": ([pointer, i64, ctypes.c_char_p, i64, i32, pointer, pointer], pointer),
         "flush": ([pointer], None),
         "close": ([pointer], None),
         "state": ([pointer, pointer], None),
@@ -337,6 +338,7 @@ def loaded() -> Any:
     for name, (takes, gives) in store.items():
         function = getattr(library, f"gl_store_{name}")
         function.argtypes, function.restype = takes, gives
+    library.gl_block_check.argtypes, library.gl_block_check.restype = [ctypes.c_char_p, *[pointer] * 3], i32
     library.gl_counters.argtypes, library.gl_counters.restype = [pointer, pointer], None
     return library
 
