@@ -20,6 +20,7 @@ from greenload.sources import RecordSource
 from greenload.specs import CacheForm
 from greenload.stages import Cache
 from greenload.stages import primitives as p
+from greenload.stages.registry import STAGES
 
 PLANES_SAVE, TRANSCODED_SAVES = 0.86, 0.38
 """The share of CPU time that later epochs from planes, and from transcoded JPEGs, save against reading and decoding
@@ -75,11 +76,15 @@ def why_not_kept(pipeline: Pipeline) -> str:
     steps = keeping_steps(pipeline)
     if steps is None:
         return "that keeps files, or uint8 RGB images behind Decode: put Cache right behind Decode"
-    decode = next((step for step in steps if isinstance(step.primitive, p.Decoding)), None)
-    filling = (inner for step in steps if step.keeps for inner in step.keeps.filling)
-    for step in (*filling, *([decode] if decode else [])):
+    decoding = [step for step in steps if isinstance(step.primitive, p.Decoding)]
+    filling = [inner for step in steps if step.keeps for inner in step.keeps.filling]
+    for step in (*filling, *decoding):
         if step.primitive is None or not TABLES[KEEPER].supports(step.primitive, step.spec_in):
             return f"that doesn't do {' + '.join(step.stages)}: put Cache right behind Decode"
+    place, _ = last_cache(pipeline)
+    of_users = [type(stage).__name__ for stage in pipeline.stages[:place] if type(stage) not in STAGES.values()]
+    if filling and of_users:
+        return f"that can't tell when the code of {of_users[0]} changes: put Cache right behind Decode"
     return ""
 
 
@@ -89,10 +94,12 @@ def _resolved(keeping: Keeping, pipeline: Pipeline, sizes: SizedSteps) -> Keepin
     room = disk_room(Path(cache.path), cache.disk) if cache.path else budget
     count, takes = _count(pipeline), _bytes_an_image(sizes)
     form = keeping.form
-    if keeping.filling:
+    traits = TABLES[KEEPER].traits
+    filling = tuple(replace(step, backend=KEEPER, traits=traits) for step in keeping.filling)
+    if filling:
         if form not in ("auto", "resized", "pixels"):
             raise PipelineError(
-                f"{cache} keeps files, but {keeping.filling[-1].stages[-1]} stands before it: put Cache behind Decode, "
+                f"{cache} keeps files, but {filling[-1].stages[-1]} stands before it: put Cache behind Decode, "
                 "or leave form out"
             )
         form = "resized"
@@ -104,7 +111,9 @@ def _resolved(keeping: Keeping, pipeline: Pipeline, sizes: SizedSteps) -> Keepin
     elif form == "auto":
         form = best_form(takes, count, room, sizes.kinds.get("JPEG", 0.0))
     in_all = takes[form] * count
-    return replace(keeping, form=form, budget=budget, set_bytes=in_all or None, share=_share(in_all, room))
+    return replace(
+        keeping, form=form, budget=budget, filling=filling, set_bytes=in_all or None, share=_share(in_all, room)
+    )
 
 
 def best_form(takes: Mapping[CacheForm, float], count: int, room: int | None, jpegs: float) -> CacheForm:
