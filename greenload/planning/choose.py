@@ -14,7 +14,7 @@ from greenload.errors import PipelineError
 from greenload.machine import processors
 from greenload.planning import cost_table
 from greenload.planning.cost_table import Costs
-from greenload.planning.keeping import keeping, sized_steps
+from greenload.planning.keeping import decoding_left, keeping, sized_steps
 from greenload.planning.placement import place
 from greenload.planning.prices import Price, Work, price, work_of, work_of_step
 from greenload.planning.sizes import SizedSteps
@@ -269,7 +269,20 @@ def _segments(
 def _work_of_placed(
     steps: Sequence[Step], batch: int | None, kinds: Mapping[str, float], others: Sequence[str]
 ) -> list[Work]:
-    """The work of steps that are placed, and of the backends that decode for the decoding step's."""
+    """The work of steps that are placed, and of the backends that decode for the decoding step's. Where a cache keeps
+    files, that of later epochs."""
+    left = decoding_left(steps)
+    done = _work_of_streamed(steps, batch, kinds, others)
+    return [replace(work, amounts=work.amounts.times(left)) if _decodes(work) else work for work in done]
+
+
+def _decodes(work: Work) -> bool:
+    return work.what.startswith(p.Decode.__name__)
+
+
+def _work_of_streamed(
+    steps: Sequence[Step], batch: int | None, kinds: Mapping[str, float], others: Sequence[str]
+) -> list[Work]:
     decoding = next((s for s in steps if isinstance(s.primitive, p.Decoding)), None)
     readers = readers_for(decoding.backend, others) if decoding else {}
     foreign = {kind: share for kind, share in kinds.items() if kind in readers}

@@ -22,11 +22,13 @@ from greenload.stages import Cache
 from greenload.stages import primitives as p
 from greenload.stages.registry import STAGES
 
-PLANES_SAVE, TRANSCODED_SAVES = 0.86, 0.38
-"""The share of CPU time that later epochs from planes, and from transcoded JPEGs, save against reading and decoding
-files: measured on photographs of 500×375 with random crops of 224×224."""
+SAVES: Mapping[CacheForm, float] = {"encoded": 0.0, "transcoded": 0.38, "planes": 0.86, "pixels": 0.83, "resized": 0.83}
+"""The share of CPU time that later epochs save against reading and decoding files, by what is kept: measured on
+photographs of 500×375 with random crops of 224×224."""
 PLANE_BYTES, PIXEL_BYTES = 1.5, 3.0
 """Bytes a pixel: of planes whose chroma has half as many rows and columns, and of RGB."""
+_CHOICES: tuple[CacheForm, ...] = ("planes", "transcoded")
+"""What ``"auto"`` chooses from, the first where they save the same."""
 _BLOB = 64
 """What is kept of an image is rounded up to so many bytes."""
 
@@ -125,9 +127,19 @@ def best_form(takes: Mapping[CacheForm, float], count: int, room: int | None, jp
         room: bytes that there are; ``None`` where that isn't known.
         jpegs: the share of plain JPEGs among the files.
     """
-    # Of other files "transcoded" saves the reading alone.
-    saves: dict[CacheForm, float] = {"planes": PLANES_SAVE, "transcoded": TRANSCODED_SAVES * jpegs}
-    return max(saves, key=lambda form: saves[form] * (_share(takes[form] * count, room) or 1.0))
+
+    def saving(form: CacheForm) -> float:
+        # Files of other kinds aren't transcoded.
+        share = _share(takes[form] * count, room)
+        return SAVES[form] * (jpegs if form == "transcoded" else 1.0) * (1.0 if share is None else share)
+
+    return max(_CHOICES, key=saving)
+
+
+def decoding_left(steps: Sequence[Step]) -> float:
+    """The share of the cost of decoding that is left in later epochs where a cache keeps files; 1 where none does."""
+    keeps = next((step.keeps for step in steps if step.keeps), None)
+    return 1.0 if keeps is None else 1.0 - SAVES[keeps.form] * (1.0 if keeps.share is None else keeps.share)
 
 
 def _share(in_all: float, room: int | None) -> float | None:

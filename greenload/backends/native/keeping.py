@@ -150,7 +150,8 @@ class Keeper:
         images = self._kept(indices)
         lacking = [index for index in dict.fromkeys(indices) if index not in images]
         with self._claimed(lacking) as own:
-            images |= self._filled(source, own)
+            images |= self._kept(own)  # what another thread has kept since
+            images |= self._filled(source, [index for index in own if index not in images])
         if others := [index for index in lacking if index not in images]:
             with self._changed:
                 self._changed.wait_for(lambda: self._coming.isdisjoint(others))
