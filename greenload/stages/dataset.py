@@ -176,11 +176,11 @@ class Cache(Stage):
     What doesn't fit isn't kept, and what is kept stays: of a set twice as large as its budget, the same half is kept in
     every epoch, and the other half is read and decoded anew.
 
-    In memory, all datasets and iterators of a process that keep the same share it, and it goes with the last of them.
-    In a folder, processes share it, at the same time or one after another; a process reads on what earlier ones have
-    kept. Kept images belong to the source's files, by their paths, sizes and times of change, to what stands before
-    ``Cache``, and to the versions of what decodes: if one of these changes, images are kept anew, and those of before
-    stay in the folder until ``greenload cache clear`` removes them.
+    In memory, all datasets and iterators of a process that keep the same share it, and it goes with the last of them
+    and of their pipelines. In a folder, processes share it, at the same time or one after another; a process reads on
+    what earlier ones have kept. Kept images belong to the source's files, by their paths, sizes and times of change, to
+    what stands before ``Cache``, and to the versions of what decodes: if one of these changes, images are kept anew,
+    and those of before stay in the folder until ``greenload cache clear`` removes them.
 
     Args:
         path: a folder to keep images in, which is made if it is missing; memory if not given.

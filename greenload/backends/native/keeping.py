@@ -10,7 +10,8 @@ import contextlib
 import hashlib
 import json
 import threading
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ import numpy as np
 import greenload
 from greenload.backends.base import Records
 from greenload.backends.image_sizes import decode_of
-from greenload.backends.native import library, store
+from greenload.backends.native import library
+from greenload.backends.native import store as stores
 from greenload.backends.native.library import Blob, Form, Own, probe
 from greenload.backends.native.runner import NativeRunner
 from greenload.backends.native.store import Store, StoreError
@@ -28,6 +30,7 @@ from greenload.backends.readers import Readers, ppm
 from greenload.errors import PipelineError
 from greenload.plans.keeping import KEEPER, last_cache
 from greenload.plans.params import DrawLayout
+from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Keeping
 from greenload.sources import Source, read_many
@@ -84,6 +87,9 @@ def key_of(plan: Plan) -> bytes:
 def open_store(plan: Plan) -> Store:
     """The store of a plan's cache: in a process the same one for all that keep the same in the same place.
 
+    In memory it stays for as long as the plan's pipeline is referred to, so that a pipeline that is iterated over once
+    an epoch finds what was kept in the last one.
+
     Raises:
         PipelineError: the folder can't be used.
         KernelMissing: the kernel can't be loaded.
@@ -91,23 +97,59 @@ def open_store(plan: Plan) -> Store:
     keeping, key = keeping_of(plan), key_of(plan)
     assert keeping is not None
     folder = None if keeping.path is None else Path(keeping.path)
+
+    def opened() -> Store:
+        return Store(folder, key, len(plan.pipeline.source), keeping.budget)
+
     try:
-        opened = Store(folder, key, len(plan.pipeline.source), keeping.budget)
+        store = opened()
     except StoreError as error:
         _, cache = last_cache(plan.pipeline)
         raise PipelineError(
             f"{cache} can't keep images there: {error}: name a folder that can be written, or leave path out"
         ) from None
-    if folder is not None and not (store.folder_of(folder, key) / store.FACTS).exists():
-        facts = {
-            "source": str(plan.pipeline.source),
-            "stages": [str(stage) for stage in _before(plan)],
-            "form": keeping.form,
-            "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        with contextlib.suppress(OSError):  # nothing depends on it
-            store.describe(folder, key, facts)
-    return opened
+    if folder is None:
+        _hold(plan.pipeline, key, opened)
+    else:
+        _describe(plan, folder, key)
+    return store
+
+
+_HELD: dict[int, tuple[bytes, Store]] = {}
+"""By the ``id`` of a pipeline: the key and a handle of what it keeps in memory."""
+
+
+def _hold(pipeline: Pipeline, key: bytes, opened: Callable[[], Store]) -> None:
+    """Keep a store open until a pipeline is no longer referred to, or keeps under another key."""
+    known = _HELD.get(id(pipeline))
+    if known is not None and known[0] == key:
+        return
+    _HELD[id(pipeline)] = key, opened()
+    if known is None:
+        weakref.finalize(pipeline, _let_go, id(pipeline)).atexit = False  # threads may still read then
+    else:
+        known[1].close()
+
+
+def _let_go(pipeline: int) -> None:
+    known = _HELD.pop(pipeline, None)
+    if known is not None:
+        known[1].close()
+
+
+def _describe(plan: Plan, folder: Path, key: bytes) -> None:
+    """Write beside what is kept in a folder what it is of, where that isn't there yet."""
+    keeping = keeping_of(plan)
+    if keeping is None or (stores.folder_of(folder, key) / stores.FACTS).exists():
+        return
+    facts = {
+        "source": str(plan.pipeline.source),
+        "stages": [str(stage) for stage in _before(plan)],
+        "form": keeping.form,
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    with contextlib.suppress(OSError):  # nothing depends on it
+        stores.describe(folder, key, facts)
 
 
 def _before(plan: Plan) -> list[Stage]:
