@@ -269,20 +269,7 @@ def _segments(
 def _work_of_placed(
     steps: Sequence[Step], batch: int | None, kinds: Mapping[str, float], others: Sequence[str]
 ) -> list[Work]:
-    """The work of steps that are placed, and of the backends that decode for the decoding step's. Where a cache keeps
-    files, that of later epochs."""
-    left = decoding_left(steps)
-    done = _work_of_streamed(steps, batch, kinds, others)
-    return [replace(work, amounts=work.amounts.times(left)) if _decodes(work) else work for work in done]
-
-
-def _decodes(work: Work) -> bool:
-    return work.what.startswith(p.Decode.__name__)
-
-
-def _work_of_streamed(
-    steps: Sequence[Step], batch: int | None, kinds: Mapping[str, float], others: Sequence[str]
-) -> list[Work]:
+    """The work of steps that are placed, and of the backends that decode for the decoding step's."""
     decoding = next((s for s in steps if isinstance(s.primitive, p.Decoding)), None)
     readers = readers_for(decoding.backend, others) if decoding else {}
     foreign = {kind: share for kind, share in kinds.items() if kind in readers}
@@ -290,8 +277,9 @@ def _work_of_streamed(
         return work_of(mirrored(steps), batch, kinds)
     own = {kind: share for kind, share in kinds.items() if kind not in foreign}
     own["PNG"] = own.get("PNG", 0.0) + sum(foreign.values())
+    left = decoding_left(steps)
     helped = [
-        work
+        replace(work, amounts=work.amounts.times(left))
         for kind, share in foreign.items()
         for work in work_of_step(replace(on_backend(decoding, readers[kind]), primitive=p.Decode()), {kind: share})
     ]
