@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -113,11 +114,19 @@ def test_without_room_nothing_is_transcoded(place: Path | None) -> None:
 
 
 def test_threads_that_keep_the_same_sample_transcode_it_once(place: Path | None) -> None:
-    with Store(place, KEY, 8) as store, ThreadPoolExecutor(6) as pool:
-        for index in range(8):
-            parts = set(pool.map(lambda _, index=index: store.keep(index, jpeg(index), Form.PLANES), range(12)))
+    file = odd_jpegs.jpeg(pixels(600, 800, "photo"), sampling=((2, 2), (1, 1), (1, 1)), jfif=True)
+    together = Barrier(4)
+    with Store(place, KEY, 5) as store, ThreadPoolExecutor(4) as pool:
+
+        def work(index: int) -> library.Blob | None:
+            together.wait()
+            return store.keep(index, file, Form.PLANES)
+
+        for index in range(5):
+            parts = set(pool.map(work, [index] * 4))
             assert len(parts) == 1 and None not in parts
-        assert store.state().kept == 8 and store.state().refused == 0
+        assert store.state().kept == 5 and store.state().refused == 0
+        assert store.state().bytes == 5 * -(-len(transcode(file, Form.PLANES)) // 64) * 64
 
 
 def test_a_process_has_one_store_of_a_folder_and_key(place: Path | None, tmp_path: Path) -> None:

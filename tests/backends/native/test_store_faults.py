@@ -115,11 +115,12 @@ CUT_BEFORE_USE = """
 filled(folder, 30)
 (path,) = blocks(folder)
 with Store(folder, KEY, 30) as store:
+    store.get(0)  # from here on a second goes by before it looks at all files
     os.truncate(path, path.stat().st_size // 2)  # what lies behind it would end a process that reads it
-    kept = held(store, 30)
+    assert held(store, 30) == 1
     state = store.state()
-    assert kept == state.kept < 30 and state.damaged > 0, state
-    assert all(store.put(index, blob(index)) for index in range(30) if store.get(index) is None)
+    assert (state.kept, state.damaged, path.exists()) == (0, 1, False) and "was made shorter" in state.trouble, state
+    assert all(store.put(index, blob(index)) for index in range(30))
     assert held(store, 30) == 30
 """
 
@@ -306,10 +307,18 @@ def test_the_budget_of_a_folder_is_that_of_all_processes(tmp_path: Path) -> None
     with Store(tmp_path, KEY, 2000, budget) as store:
         kept = held(store, 2000)
         assert 0 < kept < 800
-    filled(tmp_path, 2000, budget, first=1990)  # processes that come one after another don't go past it at all
-    total = sum(path.stat().st_size for path in blocks(tmp_path))
-    filled(tmp_path, 2000, budget, first=1900)
-    assert sum(path.stat().st_size for path in blocks(tmp_path)) < max(total, budget) + MIB
+
+
+def test_what_another_process_has_written_counts_before_a_block_is(tmp_path: Path) -> None:
+    with Store(tmp_path, KEY, 100, 9 * MIB) as store:
+        assert all(store.put(index, blob(index)) for index in range(50))
+        run("with Store(folder, KEY, 100, 9 * MIB) as store:\n    store.put(99, blob(99, 6 * MIB))", tmp_path)
+        store.flush()
+        state = store.state()
+        assert state.full and f"the budget of {9 * MIB} bytes is used up" in state.trouble
+        assert not store.put(60, b"another") and held(store, 50) == 50
+        assert len(blocks(tmp_path)) == 1
+    assert len(blocks(tmp_path)) == 1
 
 
 @pytest.mark.slow
@@ -333,6 +342,34 @@ with Store(folder, KEY, count) as store, ThreadPoolExecutor(6) as pool:
     assert not twice, (len(twice), len(blocks(folder)))
 """
     run(program, tmp_path, bytes_of(600))
+
+
+NO_MORE_MAPS = """
+import mmap
+with Store(folder, KEY, 20) as store:
+    assert all(store.put(index, blob(index)) for index in range(20))
+    parts = store.take(range(20))
+    maps = []
+    try:
+        while True:  # protections that alternate: neighbours don't become one
+            maps.append(mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE * (len(maps) % 2)))
+    except OSError:
+        pass
+    store.flush()
+    del maps
+    assert [part.tobytes() for part in parts] == [blob(index) for index in range(20)]
+    assert blocks(folder) and ".block" not in Path("/proc/self/maps").read_text(), "no map was to be had"
+    assert held(store, 20) == 20 and store.state().trouble == ""
+"""
+
+
+@pytest.mark.slow
+def test_where_no_more_can_be_mapped_what_was_written_stays_in_memory(tmp_path: Path) -> None:
+    limit = int(Path("/proc/sys/vm/max_map_count").read_text())
+    if limit > 300_000:
+        pytest.skip(f"a process may have {limit} maps, which takes long to reach")
+    run(NO_MORE_MAPS, tmp_path)
+    kept_anew(tmp_path, 20, 0)
 
 
 # ---- disks

@@ -25,13 +25,13 @@ class Block;
 // A blob. It stays where it is for as long as its block.
 struct Record {
   enum State { kUnchecked, kSound, kDamaged };
-  const Block* block;
+  Block* block;
   const uint8_t* blob;
   int64_t index, length;
   uint32_t crc;
   mutable std::atomic<int> state;
 
-  Record(const Block* block_, const uint8_t* blob_, int64_t index_, int64_t length_, uint32_t crc_, State state_)
+  Record(Block* block_, const uint8_t* blob_, int64_t index_, int64_t length_, uint32_t crc_, State state_)
       : block(block_), blob(blob_), index(index_), length(length_), crc(crc_), state(state_) {}
 };
 

@@ -79,7 +79,9 @@ const Record* Store::checked(const Record* record) {
       say(record->block->name + " can't be read now");
       return nullptr;
     }
-    if (record->state.exchange(Record::kDamaged) != Record::kDamaged) {
+    if (!record->block->lost && record->block->cut()) {
+      drop(*record->block);
+    } else if (record->state.exchange(Record::kDamaged) != Record::kDamaged) {
       damaged_++;
       say("a sample in " + record->block->name + " is damaged; it is read and kept anew");
     }
