@@ -83,8 +83,8 @@ setup(
         ),
         Extension(
             OPERATIONS,
-            [f"{KERNEL}/op.cc"],
-            depends=[f"{KERNEL}/abi.h", f"{KERNEL}/chosen_programs.h", f"{KERNEL}/tensorflow_api.h"],
+            sorted(map(str, Path(KERNEL).glob("*.cc"))),
+            depends=sorted(map(str, Path(KERNEL).glob("*.h"))),
             extra_compile_args=COMPILE,
             language="c++",
             optional=OPTIONAL,

@@ -209,6 +209,13 @@ class GraphSegment(Protocol):
         """Of one file, a scalar string: a file as ``batch`` takes it, and int64 ``[3]``: rows and columns of its image
         as it is to be seen, and the EXIF orientation that is to be applied to it. Fails where it can't be decoded."""
 
+    def read(self, paths: Any) -> Any:
+        """Whole files, strings ``[n]``; empty where one can't be read, or is no regular file."""
+
+    def files(self, files: Any) -> tuple[Any, Any]:
+        """The same as ``sample`` for many files, strings ``[n]``: files, and int64 ``[n, 3]``. A file that can't be
+        decoded becomes an empty one, which ``batch`` calls bad."""
+
     def batch(self, images: Any, sizes: Any, numbers: Any) -> BatchOutcome:
         """A batch through all steps.
 

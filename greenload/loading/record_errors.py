@@ -10,8 +10,7 @@ import numpy as np
 
 from greenload.backends.image_sizes import sides_of
 from greenload.errors import BackendUnavailable, GreenloadError, RecordError, SourceError
-from greenload.loading.bad_records import MARK, REMEDY
-from greenload.loading.tf_graph import REFUSED
+from greenload.loading.bad_records import MARK, REFUSED, REMEDY
 from greenload.loading.verdicts import DECODES, Judge
 from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline

@@ -77,7 +77,7 @@ class PipelineCampaign(Campaign):
             self._tell(f"building ({name})")
             made = DatasetBuilder(self.plan, self._order)
             full = self._full(made)
-            replays = PipelineReplays(made.stream, made.endless_roots, len(self.indices))
+            replays = PipelineReplays(made.stream, made.endless_roots, len(self.indices), made.endless_batches)
 
             with closing({"full": full}):
                 self._fill(full)

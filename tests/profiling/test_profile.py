@@ -133,7 +133,7 @@ def test_batches_are_captured_as_they_reach_each_backend(sample_folder: Path) ->
     plan = make_plan(several(sample_folder, 6), PLACED, threads=2)
     indices = np.arange(12)
     made = DatasetBuilder(plan, Order(plan.pipeline, indices, endless=True))
-    replays = PipelineReplays(made.stream, made.endless_roots, len(indices))
+    replays = PipelineReplays(made.stream, made.endless_roots, len(indices), made.endless_batches)
     decode, resize, _, flip, _ = plan.segments
     order = [plan.pipeline.source.name(int(i)) for i in Order(plan.pipeline, indices).indices(0, np.arange(12))]
     for segment in (decode, resize, flip):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from greenload.array_ops import TENSORFLOW
@@ -11,7 +11,7 @@ from greenload.backends.base import BatchOutcome
 from greenload.backends.image_sizes import decode_of
 from greenload.backends.native.layout import Layout
 from greenload.backends.native.library import Status
-from greenload.backends.native.op import Operation, probe
+from greenload.backends.native.op import Operation, probe, read
 from greenload.backends.native.table import TABLE
 from greenload.backends.readers import Readers
 from greenload.backends.tf import readers as tf_readers
@@ -62,6 +62,23 @@ class NativeGraphSegment:
         readable, size = tf.cond(plain, lambda: as_it_is, lambda: tuple(self._odd(file)))
         return tf.ensure_shape(readable, ()), tf.ensure_shape(size, (3,))
 
+    def read(self, paths: Any) -> Any:
+        """Files, as ``GraphSegment`` says."""
+        return read(paths)
+
+    def files(self, files: Any) -> tuple[Any, Any]:
+        """Many files as they are where the kernel decodes them, else binary PPMs; as ``GraphSegment`` says."""
+        plain, sizes = probe(files, self._decode.exif, self._decode.max_bytes)
+        as_they_are = files, tf.concat([sizes, tf.ones_like(sizes[:, :1])], 1)
+
+        def with_odd() -> tuple[Any, Any]:
+            rows = tf.where(~plain)
+            readable, odd_sizes = _each(self._odd, tf.gather_nd(files, rows))
+            return _replaced(as_they_are, rows, (readable, odd_sizes))
+
+        readable, sizes = tf.cond(tf.reduce_all(plain), lambda: as_they_are, with_odd)
+        return tf.ensure_shape(readable, (None,)), tf.ensure_shape(sizes, (None, 3))
+
     def batch(self, images: Any, sizes: Any, numbers: Any) -> BatchOutcome:
         """A batch through the segment, as ``GraphSegment`` says."""
         height, width = sizes[:, 0], sizes[:, 1]
@@ -71,32 +88,46 @@ class NativeGraphSegment:
         drawn = self._layout.choices(params)
         choices = TENSORFLOW.concat(drawn, -1) if drawn else tf.zeros([tf.size(height), 0], tf.int64)
 
-        def run(images: Any, turns: Any) -> tuple[Any, Any, Any]:
+        def rows(turns: Any) -> Any:
             further = {"orientation": turns, "upright_height": height, "upright_width": width}
-            rows = self._layout.rows(params, further, TENSORFLOW)
-            if rows is None:
-                rows = tf.zeros([tf.size(height), 0], tf.float64)
-            return self._operation.run(images, sizes, rows, choices)
+            made = self._layout.rows(params, further, TENSORFLOW)
+            return tf.zeros([tf.size(height), 0], tf.float64) if made is None else made
 
-        done = run(images, sizes[:, 2])
+        done = self._operation.run(images, sizes, rows(sizes[:, 2]), choices)
         if self._segment.spec_in.encoded:
             bad = done[1] == Status.BAD_FILE
-            done = tf.cond(tf.reduce_any(bad), lambda: run(*self._mended(images, sizes[:, 2], bad)), lambda: done)
+
+            def again() -> tuple[Any, ...]:
+                which = tf.where(bad)
+                files, upright = _each(self._as_ppm, tf.gather_nd(images, which))
+                own = (tf.gather(part, which[:, 0]) for part in (rows(tf.ones_like(height)), choices))
+                return _replaced(done, which, self._operation.run(files, upright, *own))
+
+            done = tf.cond(tf.reduce_any(bad), again, lambda: done)
         images, status, reasons = done
         images.set_shape((None, *self._segment.spec_out.image_shape))
         return BatchOutcome(images, enough, status, reasons)
 
-    def _mended(self, files: Any, turns: Any, bad: Any) -> tuple[Any, Any]:
-        """Files and their orientations, with pixels in place of files that the kernel couldn't decode. TensorFlow
-        decides whether these are bad."""
 
-        def pixels(file: Any) -> Any:
-            tried = tf.data.Dataset.from_tensors(file).map(self._as_ppm).map(lambda ppm, _: ppm).ignore_errors()
-            return tried.concatenate(tf.data.Dataset.from_tensors("")).take(1).get_single_element()
+def _each(convert: Convert, files: Any) -> tuple[Any, Any]:
+    """Files through a function one by one, and their sizes, ``[n]`` and ``[n, 3]``. One that fails leaves an empty
+    file, of one pixel."""
 
-        positions = tf.where(bad)
-        files = tf.tensor_scatter_nd_update(files, positions, tf.map_fn(pixels, tf.gather_nd(files, positions)))
-        return files, tf.where(bad, tf.ones_like(turns), turns)
+    def numbered(row: Any, file: Any) -> tuple[Any, Any, Any]:
+        return row, *convert(file)
+
+    count = tf.size(files, tf.int64)
+    failed = tf.fill(tf.shape(files), ""), tf.ones([count, 3], tf.int64)
+    # Only a dataset goes on behind an element that fails.
+    tried = tf.data.Dataset.from_tensor_slices((tf.range(count), files)).map(numbered).ignore_errors().batch(count)
+    none = tf.data.Dataset.from_tensors((tf.zeros([0], tf.int64), failed[0][:0], failed[1][:0]))
+    rows, *done = tried.concatenate(none).take(1).get_single_element()
+    return _replaced(failed, rows[:, tf.newaxis], done)
+
+
+def _replaced(whole: Sequence[Any], rows: Any, parts: Sequence[Any]) -> tuple[Any, ...]:
+    """Tensors with other values in some rows, int64 ``[k, 1]``."""
+    return tuple(tf.tensor_scatter_nd_update(w, rows, part) for w, part in zip(whole, parts, strict=True))
 
 
 def _odd(decode: p.Decoding, as_ppm: Convert) -> Convert:

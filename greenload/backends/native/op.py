@@ -1,4 +1,4 @@
-"""TensorFlow's door to the kernel: two operations for its graphs, in a library of their own beside the kernel's.
+"""TensorFlow's door to the kernel: operations for its graphs, in a library of their own beside the kernel's.
 
 Nothing of them needs the interpreter: not while they run, nor when it ends.
 """
@@ -32,7 +32,7 @@ def operations() -> Any:
         loaded = tf.load_op_library(str(FILE))
     except (OSError, tf.errors.OpError) as error:
         raise BackendUnavailable(f"TensorFlow can't load the kernel's operations: {error}") from None
-    if not hasattr(loaded, "greenload_run"):
+    if not hasattr(loaded, "greenload_run") or not hasattr(loaded, "greenload_read"):
         raise BackendUnavailable(f"TensorFlow {tf.__version__} lacks functions that the kernel's operations need")
     return loaded
 
@@ -56,6 +56,11 @@ def probe(files: Any, exif: bool, max_bytes: int) -> tuple[Any, Any]:
     """
     plain, sizes = operations().greenload_probe(files=files, exif=exif, max_bytes=min(max_bytes, (1 << 63) - 1))
     return plain, sizes
+
+
+def read(paths: Any) -> Any:
+    """Whole files, strings of the shape of their paths; empty where one can't be read, or is no regular file."""
+    return operations().greenload_read(paths=paths)
 
 
 class Operation:

@@ -1,100 +1,16 @@
-// The kernel as two operations of TensorFlow, for its graphs. Built without TensorFlow's headers or libraries, on its C
+// The kernel as operations of TensorFlow, for its graphs: on images. Those on files are in op_files.cc. Built without TensorFlow's headers or libraries, on its C
 // API alone. So one file serves several versions of TensorFlow, and none of them is needed to build it.
 #include <cstdint>
 #include <cstring>
-#include <exception>
 #include <limits>
 #include <utility>
 #include <vector>
 
 #include "abi.h"
 #include "chosen_programs.h"
-#include "tensorflow_api.h"
+#include "operation.h"
 
 namespace {
-
-// ---- what both operations need
-
-// A call's status and tensors, given back when it ends.
-class Call {
- public:
-  explicit Call(Context* context) : context_(context), status_(TF_NewStatus()) {}
-  Call(const Call&) = delete;
-  Call& operator=(const Call&) = delete;
-  ~Call() {
-    for (Tensor* tensor : tensors_)
-      if (tensor) TF_DeleteTensor(tensor);
-    if (failed()) TF_OpKernelContext_Failure(context_, status_);
-    TF_DeleteStatus(status_);
-  }
-  bool fail(Code code, const char* text) {
-    TF_SetStatus(status_, code, text);
-    return false;
-  }
-  bool failed() const { return TF_GetCode(status_) != OK; }
-  // Both are null where this fails, or has failed before.
-  Tensor* input(int index) {
-    Tensor* tensor = nullptr;
-    if (!failed()) TF_GetInput(context_, index, &tensor, status_);
-    return kept(tensor);
-  }
-  Tensor* output(int index, Type type, const std::vector<int64_t>& dims, size_t bytes) {
-    if (failed()) return nullptr;
-    return kept(TF_AllocateOutput(context_, index, type, dims.data(), static_cast<int>(dims.size()), bytes, status_));
-  }
-
- private:
-  Tensor* kept(Tensor* tensor) {
-    tensors_[count_++] = tensor;
-    return failed() ? nullptr : tensor;
-  }
-  Context* context_;
-  Status* status_;
-  Tensor* tensors_[8] = {};
-  int count_ = 0;
-};
-
-template <class Value>
-Value* data_of(const Tensor* tensor) {
-  return static_cast<Value*>(TF_TensorData(tensor));
-}
-
-std::vector<int64_t> dims_of(const Tensor* tensor) {
-  std::vector<int64_t> dims(TF_NumDims(tensor));
-  for (size_t i = 0; i < dims.size(); i++) dims[i] = TF_Dim(tensor, static_cast<int>(i));
-  return dims;
-}
-
-// No exception may reach TensorFlow.
-template <class Kernel, void (*run)(Kernel&, Call&)>
-void compute(void* kernel, Context* context) {
-  Call call(context);
-  try {
-    run(*static_cast<Kernel*>(kernel), call);
-  } catch (const std::exception& error) {
-    call.fail(RESOURCE_EXHAUSTED, error.what());
-  }
-}
-
-template <class Kernel>
-void* create(Construction* construction) {
-  Status* status = TF_NewStatus();
-  Kernel* kernel = nullptr;
-  try {
-    kernel = new Kernel;
-    kernel->read(construction, status);
-  } catch (const std::exception& error) {
-    TF_SetStatus(status, RESOURCE_EXHAUSTED, error.what());
-  }
-  if (TF_GetCode(status) != OK) TF_OpKernelConstruction_Failure(construction, status);
-  TF_DeleteStatus(status);
-  return kernel;
-}
-
-template <class Kernel>
-void destroy(void* kernel) {
-  delete static_cast<Kernel*>(kernel);
-}
 
 // ---- GreenloadProbe: whether files are plain, and their sizes
 
@@ -294,20 +210,6 @@ void run_shapes(ShapeContext* context, Status* status) {  // attributes' numbers
 }
 
 // ---- registration
-
-template <class Kernel, void (*work)(Kernel&, Call&)>
-void add(const char* name, std::vector<const char*> inputs, std::vector<const char*> outputs,
-         std::vector<const char*> attributes, void (*shapes)(ShapeContext*, Status*), Status* status) {
-  OpBuilder* op = TF_NewOpDefinitionBuilder(name);
-  for (const char* attribute : attributes) TF_OpDefinitionBuilderAddAttr(op, attribute);
-  for (const char* input : inputs) TF_OpDefinitionBuilderAddInput(op, input);
-  for (const char* output : outputs) TF_OpDefinitionBuilderAddOutput(op, output);
-  TF_OpDefinitionBuilderSetShapeInferenceFunction(op, shapes);
-  TF_RegisterOpDefinition(op, status);
-  if (TF_GetCode(status) != OK) return;
-  KernelBuilder* builder = TF_NewKernelBuilder(name, "CPU", create<Kernel>, compute<Kernel, work>, destroy<Kernel>);
-  TF_RegisterKernelBuilder(name, builder, status);
-}
 
 // While TensorFlow loads this file. Where TensorFlow isn't there, or lacks a function, no operation is registered.
 __attribute__((constructor)) void register_all() {
