@@ -23,7 +23,8 @@ from greenload.backends.base import Records
 from greenload.backends.image_sizes import decode_of
 from greenload.backends.native import library
 from greenload.backends.native import store as stores
-from greenload.backends.native.library import Blob, Form, Own, probe
+from greenload.backends.native.blobs import Blob, Own
+from greenload.backends.native.library import Form, probe
 from greenload.backends.native.runner import NativeRunner
 from greenload.backends.native.store import Store, StoreError
 from greenload.backends.readers import Readers, ppm
