@@ -210,12 +210,13 @@ class Cache(Stage):
                 object.__setattr__(self, name, bound)
         if self.ram is not None and self.path is not None:
             raise PipelineError(
-                f"Cache: ram={self.ram} bounds what is kept in memory, but path={self.path!r} keeps it in a folder: "
-                "use disk, or leave path out"
+                f"Cache: ram must be left out where images are kept in a folder, path={self.path!r}, not in memory: use "
+                "disk, or leave path out"
             )
         if self.disk is not None and self.path is None:
             raise PipelineError(
-                f"Cache: disk={self.disk} bounds what is kept in a folder, but there is no path: add path, or use ram"
+                f"Cache: disk must be left out without a path, as {self.disk} bytes are of a folder, not of memory: add "
+                "path, or use ram"
             )
 
     def to_dict(self) -> dict[str, Any]:
