@@ -210,13 +210,13 @@ class Cache(Stage):
                 object.__setattr__(self, name, bound)
         if self.ram is not None and self.path is not None:
             raise PipelineError(
-                f"Cache: ram must be left out where images are kept in a folder, path={self.path!r}, not in memory: use "
+                f"Cache: ram must be left out where a folder keeps images, path={self.path!r}, not memory: use "
                 "disk, or leave path out"
             )
         if self.disk is not None and self.path is None:
             raise PipelineError(
-                f"Cache: disk must be left out without a path, as {self.disk} bytes are of a folder, not of memory: add "
-                "path, or use ram"
+                f"Cache: disk must be left out without a path, as {self.disk} bytes are of a folder, not of memory: "
+                "add path, or use ram"
             )
 
     def to_dict(self) -> dict[str, Any]:
