@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ABI = 3
+ABI = 4
 """Of ``kernel/abi.h``, ``GL_ABI``."""
 REASON_BYTES = 256
 FOLDER = Path(__file__).parent
@@ -89,9 +89,19 @@ class Blob:
     def __len__(self) -> int:
         return self.length
 
+    @property
+    def is_jpeg(self) -> bool:
+        """Whether it begins as a JPEG does."""
+        return self.length > 1 and ctypes.string_at(self.address, 2) == b"\xff\xd8"
+
     def tobytes(self) -> bytes:
         """A copy."""
         return ctypes.string_at(self.address, self.length)
+
+
+class Own(bytes):
+    """A file in one of the forms that greenload makes and only the kernel reads, and not a user's: such as a binary
+    PPM."""
 
 
 @dataclass(frozen=True)
@@ -330,6 +340,7 @@ def loaded() -> Any:
         "open": ([ctypes.c_char_p, ctypes.c_char_p, i64, i64, pointer], pointer),
         "get": ([pointer, i64, pointer], pointer),
         "put": ([pointer, i64, ctypes.c_char_p, i64], i32),
+        "keep": ([pointer, i64, ctypes.c_char_p, i64, i32, pointer, pointer], pointer),
         "flush": ([pointer], None),
         "close": ([pointer], None),
         "state": ([pointer, pointer], None),
@@ -337,6 +348,7 @@ def loaded() -> Any:
     for name, (takes, gives) in store.items():
         function = getattr(library, f"gl_store_{name}")
         function.argtypes, function.restype = takes, gives
+    library.gl_block_check.argtypes, library.gl_block_check.restype = [ctypes.c_char_p, *[pointer] * 3], i32
     library.gl_counters.argtypes, library.gl_counters.restype = [pointer, pointer], None
     return library
 

@@ -6,21 +6,25 @@ The kernel does the work (``kernel/store.h``). A blob is whatever ``Op.DECODE`` 
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import struct
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from greenload.backends.native import library
-from greenload.backends.native.library import Blob
+from greenload.backends.native.library import Blob, Form
+from greenload.system import file_output
 
 KEY_BYTES = 32
 BLOCKS = "*.block"
 """A folder of a key has such files."""
+FACTS = "about.json"
+"""The file beside them that says what they are of."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ class _State(ctypes.Structure):
 class Store:
     """Blobs by sample index: each is put once, and stays. Safe in threads; a folder is shared by processes.
 
-    A child process reads on what its parent's store held, and adds nothing: let it open its own.
+    In a process there is one store of a folder (or of RAM), key and count: opened again it is the same one, with the
+    budget given last. A child process reads on what its parent's store held, and adds nothing: let it open its own.
 
     Args:
         folder: where blocks of blobs become files, in a sub-folder named by the key; RAM if not given.
@@ -110,6 +115,24 @@ class Store:
         """Keep a copy; False where it wasn't: it is kept already, or there is no room."""
         return bool(self._library.gl_store_put(self._open(), index, blob, len(blob)))
 
+    def keep(self, index: int, file: bytes, form: Form) -> Blob | None:
+        """What is kept of a sample; where nothing is, keep its file in a form first.
+
+        Args:
+            index: of the sample.
+            file: its whole file; not looked at where something is kept.
+            form: one that can't be had of the file (of another kind, damaged, …) leaves it as it is.
+
+        Returns:
+            The blob; None where nothing is kept: there is no room (then nothing was transcoded), the file is empty, or
+            this is a child of the process that opened the store.
+        """
+        length, reason = ctypes.c_int64(), ctypes.create_string_buffer(library.REASON_BYTES)
+        address = self._library.gl_store_keep(
+            self._open(), index, file, len(file), int(form), ctypes.byref(length), reason
+        )
+        return Blob(address, length.value) if address else None
+
     def flush(self) -> None:
         """Write what isn't written, and take in what other processes have written since."""
         self._library.gl_store_flush(self._open())
@@ -122,7 +145,7 @@ class Store:
         return State(*numbers, bool(state.full), state.trouble.decode(errors="replace"))
 
     def close(self) -> None:
-        """Flush it and give its memory back: no blob of it may be in use."""
+        """Give it back. The last of those that share it flushes it and frees its memory: no blob may be in use."""
         self._handle = None
         self._flushing.detach()
         self._closing()
@@ -144,6 +167,17 @@ class Store:
 def folder_of(folder: Path, key: bytes) -> Path:
     """Where a key's blocks are."""
     return folder / key.hex()
+
+
+def describe(folder: Path, key: bytes, facts: Mapping[str, object]) -> None:
+    """Write beside a key's blocks what they are of, for people: ``source``, ``stages``, ``form``, ``when``.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    own = folder_of(folder, key)
+    own.mkdir(parents=True, exist_ok=True)
+    file_output.write(own / FACTS, json.dumps(facts, indent=1) + "\n")
 
 
 _HEAD = struct.Struct("=8sII32sqqqq")

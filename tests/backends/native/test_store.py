@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,67 @@ def test_the_budget_is_kept_to_and_what_came_first_stays(place: Path | None) -> 
         state = store.state()
         assert state.kept == room and state.refused == 100 - room and state.bytes <= budget and not state.full
         assert store.put(99, b"a small one")
+
+
+def jpeg(index: int) -> bytes:
+    return odd_jpegs.jpeg(pixels(40 + index, 60, "photo"), sampling=((2, 2), (1, 1), (1, 1)), jfif=True)
+
+
+@pytest.mark.parametrize("form", Form)
+def test_a_file_is_kept_in_its_form_once(place: Path | None, form: Form) -> None:
+    with Store(place, KEY, 5) as store:
+        part = store.keep(2, jpeg(2), form)
+        assert part is not None and part.tobytes() == transcode(jpeg(2), form)
+        assert store.keep(2, b"", form) == part == store.get(2), "what is kept isn't looked at again"
+        png = b"\x89PNG and more"
+        odd = store.keep(3, png, form)
+        assert odd is not None and odd.tobytes() == png, "what can't be in the form is kept as it is"
+        assert store.keep(4, b"", form) is None and store.keep(5, jpeg(1), form) is None
+        assert store.state().kept == 2 and store.state().refused == 0
+
+
+def test_without_room_nothing_is_transcoded(place: Path | None) -> None:
+    """Half of the samples fit; keeping the others again and again costs next to nothing."""
+    files = [jpeg(index) for index in range(40)]
+    sizes = [len(transcode(file, Form.PLANES)) + 64 for file in files]
+    with Store(place, KEY, 40, sum(sizes) // 2) as store:
+        kept = [store.keep(index, file, Form.PLANES) is not None for index, file in enumerate(files)]
+        assert 12 < sum(kept) < 28 and store.state().bytes <= sum(sizes) // 2
+        assert store.state().refused == 40 - sum(kept)
+
+        def cpu_seconds(work: Callable[[int], object]) -> float:
+            start = time.process_time()
+            for _ in range(5):
+                for index in range(40):
+                    if not kept[index]:
+                        work(index)
+            return time.process_time() - start
+
+        assert cpu_seconds(lambda index: store.keep(index, files[index], Form.PLANES)) < 0.3 * cpu_seconds(
+            lambda index: transcode(files[index], Form.PLANES)
+        )
+
+
+def test_threads_that_keep_the_same_sample_transcode_it_once(place: Path | None) -> None:
+    with Store(place, KEY, 8) as store, ThreadPoolExecutor(6) as pool:
+        for index in range(8):
+            parts = set(pool.map(lambda _, index=index: store.keep(index, jpeg(index), Form.PLANES), range(12)))
+            assert len(parts) == 1 and None not in parts
+        assert store.state().kept == 8 and store.state().refused == 0
+
+
+def test_a_process_has_one_store_of_a_folder_and_key(place: Path | None, tmp_path: Path) -> None:
+    first, second = Store(place, KEY, 20), Store(place, KEY, 20, 2000)
+    assert first.put(3, blob(3, 1000)) and second.get(3) == first.get(3)
+    assert not first.put(4, blob(4, 1000)), "the budget given last holds"
+    with Store(place, KEY, 21) as other, Store(tmp_path / "another", KEY, 20) as elsewhere:
+        assert other.get(3) is None and elsewhere.get(3) is None
+    first.close()
+    part = second.get(3)
+    assert part is not None and part.tobytes() == blob(3, 1000)
+    second.close()
+    with Store(place, KEY, 20) as third:
+        assert third.state().kept == (0 if place is None else 1)
 
 
 @pytest.mark.slow
@@ -419,7 +481,10 @@ def test_a_child_process_reads_on_and_adds_nothing(tmp_path: Path) -> None:
         child = os.fork()
         if not child:
             good = held(store, 20) == 10 and not store.put(15, blob(15))
+            good = good and store.keep(15, blob(15), Form.ENCODED) is None
             store.flush()
+            with Store(tmp_path, KEY, 20) as own:  # not its parent's, which hasn't been written
+                good = good and held(own, 20) == 0
             store.close()
             os._exit(0 if good and not blocks(tmp_path) else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -37,7 +37,7 @@ class Block {
   Block& operator=(const Block&) = delete;
 
   struct Identity {
-    const uint8_t* key;  // kKeyBytes
+    const uint8_t* key;  // kKeyBytes; null: any, of any count
     int64_t count;       // of samples
   };
 
@@ -61,6 +61,9 @@ class Block {
   uint8_t* base_ = nullptr;
   size_t size_ = 0, used_ = 0;
 };
+
+// gl_block_check. Throws a Failure for a file that isn't a block, or can't be read.
+void check_block(const char* path, int64_t* sound, int64_t* damaged);
 
 // Removes what writers that were killed have left behind in a folder.
 void remove_leftovers(const std::string& folder);

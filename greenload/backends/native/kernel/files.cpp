@@ -5,7 +5,13 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <climits>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
+
+#include "block.h"
+#include "failure.h"
 
 namespace greenload {
 
@@ -57,6 +63,24 @@ bool make_folder(const std::string& path) {
       return true;
     }
   }
+}
+
+std::string key_folder(const char* folder, const uint8_t* key) {
+  std::string path = std::string(folder) + "/";
+  for (size_t i = 0; i < kKeyBytes; i++) {
+    char digits[3];
+    snprintf(digits, sizeof digits, "%02x", key[i]);
+    path += digits;
+  }
+  char real[PATH_MAX];
+  struct stat status;
+  if (!make_folder(path) || !realpath(path.c_str(), real) || stat(real, &status) != 0) {
+    fail(GL_BAD_CALL, "%s: %s", path.c_str(), strerror(errno));
+  }
+  if (!S_ISDIR(status.st_mode)) {
+    fail(GL_BAD_CALL, "%s: %s", path.c_str(), strerror(ENOTDIR));
+  }
+  return real;
 }
 
 std::vector<std::string> names_in(const std::string& folder, const char* suffix) {

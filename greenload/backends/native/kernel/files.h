@@ -22,6 +22,9 @@ bool write_all(int file, const void* from, size_t size);
 // With those above it.
 bool make_folder(const std::string& path);
 
+// Of a key below a folder: made where it is missing, without links in its path. Throws a Failure where it can't be.
+std::string key_folder(const char* folder, const uint8_t* key);
+
 // Names of files that end so. None where the folder can't be read.
 std::vector<std::string> names_in(const std::string& folder, const char* suffix);
 

@@ -12,6 +12,7 @@
 #include "crc32c.h"
 #include "failure.h"
 #include "files.h"
+#include "transcoder.h"
 
 namespace greenload {
 
@@ -22,19 +23,6 @@ constexpr int64_t kBlocks = 64;                   // so many, and they become la
 constexpr int64_t kLargestBlob = int64_t{1} << 32;
 constexpr int64_t kPause = 1'000'000'000;         // nanoseconds between looks at what others have written
 
-std::string folder_of(const char* folder, const uint8_t* key) {
-  if (!folder) {
-    return "";
-  }
-  std::string path = std::string(folder) + "/";
-  for (size_t i = 0; i < kKeyBytes; i++) {
-    char digits[3];
-    snprintf(digits, sizeof digits, "%02x", key[i]);
-    path += digits;
-  }
-  return path;
-}
-
 int64_t now() {
   timespec time;
   clock_gettime(CLOCK_MONOTONIC, &time);
@@ -43,22 +31,15 @@ int64_t now() {
 
 }  // namespace
 
-Store::Store(const char* folder, const uint8_t* key, int64_t count, int64_t budget)
-    : folder_(folder_of(folder, key)),
-      count_(count),
-      budget_(budget),
-      process_(getpid()),
-      slots_(count > 0 ? new std::atomic<const Record*>[count]() : nullptr) {
+Store::Store(const std::string& folder, const uint8_t* key, int64_t count, int64_t budget)
+    : folder_(folder), count_(count), process_(getpid()), slots_(count > 0 ? new Slot[count]() : nullptr) {
   memcpy(key_, key, kKeyBytes);
-  if (count < 1 || budget < 0) {
+  if (count < 1) {
     fail(GL_BAD_CALL, "a store of %lld samples", static_cast<long long>(count));
   }
+  set_budget(budget);
   if (folder_.empty()) {
     return;
-  }
-  struct stat status;
-  if (!make_folder(folder_) || stat(folder_.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) {
-    fail(GL_BAD_CALL, "%s: %s", folder_.c_str(), strerror(errno));
   }
   remove_leftovers(folder_);
   Lock lock(lock_);
@@ -103,7 +84,7 @@ const Record* Store::checked(const Record* record) {
     if (record->state.exchange(Record::kDamaged) != Record::kDamaged) {
       damaged_++;
     }
-    std::atomic<const Record*>& slot = slots_[record->index];
+    Slot& slot = slots_[record->index];
     const Record* current = slot.load();
     if (current == record) {
       auto spare = spares_.find(record->index);
@@ -119,6 +100,26 @@ const Record* Store::checked(const Record* record) {
   return nullptr;
 }
 
+// That a thread is about to keep a sample: others that want to wait for it, or leave it.
+class Store::Coming {
+ public:
+  Coming(Store& store, Lock& lock, int64_t index) : store_(store), lock_(lock), index_(index) {
+    store_.coming_.insert(index_);
+  }
+  ~Coming() {
+    if (!lock_.owns_lock()) {
+      lock_.lock();
+    }
+    store_.coming_.erase(index_);
+    store_.changed_.notify_all();
+  }
+
+ private:
+  Store& store_;
+  Lock& lock_;
+  const int64_t index_;
+};
+
 bool Store::put(int64_t index, const uint8_t* blob, int64_t length) {
   if (index < 0 || index >= count_ || length < 1 || forked()) {
     return false;
@@ -127,27 +128,68 @@ bool Store::put(int64_t index, const uint8_t* blob, int64_t length) {
   if (slots_[index].load(std::memory_order_relaxed) || coming_.count(index)) {
     return false;
   }
+  Coming coming(*this, lock, index);
+  return add(lock, index, blob, length);
+}
+
+const uint8_t* Store::keep(int64_t index, const uint8_t* file, int64_t length, int32_t form, int64_t* kept_length) {
+  const uint8_t* blob = get(index, kept_length);
+  if (blob) {
+    return blob;
+  }
+  if (index < 0 || index >= count_ || length < 1) {
+    fail(GL_BAD_CALL, length < 1 ? "it is empty" : "no sample %lld", static_cast<long long>(index));
+  }
+  if (forked()) {
+    fail(GL_BAD_CALL, "a child process adds nothing to the store that its parent opened");
+  }
+  Lock lock(lock_);
+  changed_.wait(lock, [&] { return coming_.count(index) == 0; });
+  if (slots_[index].load(std::memory_order_relaxed)) {
+    lock.unlock();
+    return get(index, kept_length);
+  }
+  // Once too little is left for one more, nothing is transcoded only to be refused.
+  const int64_t usual = bytes_ / std::max<int64_t>(kept_, 1);
+  if (full_ || (budget_ && bytes_ + usual > budget_)) {
+    refused_++;
+    return nullptr;
+  }
+  Coming coming(*this, lock, index);
+  if (form != GL_ENCODED) {
+    lock.unlock();
+    static thread_local Transcoder transcoder;
+    transcoder.run(&file, &length, form);
+    lock.lock();
+  }
+  *kept_length = length;
+  return add(lock, index, file, length);
+}
+
+const uint8_t* Store::add(Lock& lock, int64_t index, const uint8_t* blob, int64_t length) {
   const int64_t size = static_cast<int64_t>(aligned(static_cast<size_t>(length)));
   if (full_ || length > kLargestBlob || (budget_ && bytes_ + size > budget_)) {
     refused_++;
-    return false;
+    return nullptr;
   }
   Block* block;
   uint8_t* place = reserve(static_cast<size_t>(length), &block);
-  coming_.insert(index);
   block->copying++;  // from here on nothing is thrown until it is less again
   bytes_ += size;
   lock.unlock();
   memcpy(place, blob, length);
   const uint32_t sum = folder_.empty() ? 0 : crc32c(place, length);
   lock.lock();
-  coming_.erase(index);
   block->copying--;
   changed_.notify_all();
   block->records.emplace_back(place, index, length, sum, Record::kSound);
   publish(block->records.back());
-  write_due(lock);
-  return true;
+  try {
+    write_due(lock);
+  } catch (const std::exception& error) {  // the blob is kept all the same
+    say(error.what());
+  }
+  return place;
 }
 
 uint8_t* Store::reserve(size_t length, Block** block) {
@@ -167,7 +209,7 @@ uint8_t* Store::reserve(size_t length, Block** block) {
 }
 
 void Store::publish(const Record& record) {
-  std::atomic<const Record*>& slot = slots_[record.index];
+  Slot& slot = slots_[record.index];
   if (slot.load()) {
     spares_.emplace(record.index, &record);
     return;
@@ -255,7 +297,15 @@ void Store::flush() {
   take_in(lock);
 }
 
-void Store::say(const std::string& trouble) { trouble_ = trouble; }
+void Store::set_budget(int64_t budget) {
+  if (budget < 0) {
+    fail(GL_BAD_CALL, "a budget of %lld bytes", static_cast<long long>(budget));
+  }
+  Lock lock(lock_);
+  budget_ = budget;
+}
+
+void Store::say(const std::string& trouble) { snprintf(trouble_, sizeof trouble_, "%s", trouble.c_str()); }
 
 void Store::state(gl_store_state_t* state) {
   *state = gl_store_state_t();
@@ -268,7 +318,7 @@ void Store::state(gl_store_state_t* state) {
   state->damaged = damaged_;
   state->refused = refused_;
   state->full = full_;
-  snprintf(state->trouble, sizeof state->trouble, "%s", trouble_.c_str());
+  memcpy(state->trouble, trouble_, sizeof trouble_);
 }
 
 }  // namespace greenload
