@@ -342,6 +342,7 @@ def loaded() -> Any:
         "put": ([pointer, i64, ctypes.c_char_p, i64], i32),
         "keep": ([pointer, i64, ctypes.c_char_p, i64, i32, pointer, pointer], pointer),
         "flush": ([pointer], None),
+        "finish": ([pointer], None),
         "close": ([pointer], None),
         "state": ([pointer, pointer], None),
     }

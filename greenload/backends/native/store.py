@@ -42,7 +42,7 @@ class State:
     full: bool
     """A block could not be written: it stays in memory, and no more are kept."""
     trouble: str
-    """What went wrong last; empty if nothing did."""
+    """What went wrong last, with the folder; empty if nothing did."""
 
 
 @dataclass(frozen=True)
@@ -91,15 +91,16 @@ class Store:
     def __init__(self, folder: Path | None, key: bytes, count: int, budget: int | None = None) -> None:
         if len(key) != KEY_BYTES or count < 1 or (budget is not None and budget < 1):
             raise ValueError(f"a key of {len(key)} bytes, {count} samples, a budget of {budget}")
+        self._folder = folder
         self._library, reason = library.loaded(), ctypes.create_string_buffer(library.REASON_BYTES)
         place = None if folder is None else os.fsencode(folder.absolute())
         self._handle: int | None = self._library.gl_store_open(place, key, count, budget or 0, reason)
         if not self._handle:
-            raise StoreError(reason.value.decode(errors="replace"))
+            raise StoreError(f"{folder}: {reason.value.decode(errors='replace')}")
         self._closing = weakref.finalize(self, self._library.gl_store_close, self._handle)
         # When the interpreter ends, threads of others may still read blobs: what isn't written is, and no more.
         self._closing.atexit = False
-        self._flushing = weakref.finalize(self, self._library.gl_store_flush, self._handle)
+        self._finishing = weakref.finalize(self, self._library.gl_store_finish, self._handle)
 
     def get(self, index: int) -> Blob | None:
         """A sample's blob; None where it isn't kept, or was found damaged: then it may be put anew."""
@@ -142,12 +143,13 @@ class Store:
         state = _State()
         self._library.gl_store_state(self._open(), ctypes.byref(state))
         numbers = state.kept, state.bytes, state.damaged, state.refused
-        return State(*numbers, bool(state.full), state.trouble.decode(errors="replace"))
+        trouble = state.trouble.decode(errors="replace")
+        return State(*numbers, bool(state.full), f"{self._folder}: {trouble}" if trouble and self._folder else trouble)
 
     def close(self) -> None:
-        """Give it back. The last of those that share it flushes it and frees its memory: no blob may be in use."""
+        """Give it back. The last of those that share it writes the rest and frees its memory: no blob may be in use."""
         self._handle = None
-        self._flushing.detach()
+        self._finishing.detach()
         self._closing()
 
     def __enter__(self) -> Self:

@@ -170,6 +170,10 @@ EXPORT void gl_store_flush(gl_store* store) {
   guarded(nullptr, [&] { store->store->flush(); });
 }
 
+EXPORT void gl_store_finish(gl_store* store) {
+  guarded(nullptr, [&] { store->store->finish(); });
+}
+
 EXPORT void gl_store_close(gl_store* store) { delete store; }
 
 EXPORT void gl_store_state(gl_store* store, gl_store_state_t* state) { store->store->state(state); }

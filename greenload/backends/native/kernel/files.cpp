@@ -2,8 +2,10 @@
 
 #include <dirent.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <cstdio>
@@ -14,6 +16,12 @@
 #include "failure.h"
 
 namespace greenload {
+
+namespace {
+
+constexpr double kReserveShare = 0.05, kReserveBytes = 1e9;  // of a file system: the less of both
+
+}  // namespace
 
 OpenFile::~OpenFile() {
   if (number >= 0) {
@@ -29,6 +37,7 @@ bool read_at(int file, void* to, size_t size, int64_t offset) {
       continue;
     }
     if (count <= 0) {
+      errno = count ? errno : 0;
       return false;
     }
     at += count;
@@ -46,12 +55,23 @@ bool write_all(int file, const void* from, size_t size) {
       continue;
     }
     if (count <= 0) {
+      errno = count ? errno : ENOSPC;
       return false;
     }
     at += count;
     size -= static_cast<size_t>(count);
   }
   return true;
+}
+
+bool leaves_reserve(const std::string& folder, int64_t bytes) {
+  struct statvfs disk;
+  if (statvfs(folder.c_str(), &disk) != 0) {
+    return true;  // what is wrong is said where it is written
+  }
+  const double unit = static_cast<double>(disk.f_frsize);
+  const double reserve = std::min(kReserveShare * unit * static_cast<double>(disk.f_blocks), kReserveBytes);
+  return unit * static_cast<double>(disk.f_bavail) - static_cast<double>(bytes) >= reserve;
 }
 
 bool make_folder(const std::string& path) {
@@ -75,29 +95,32 @@ std::string key_folder(const char* folder, const uint8_t* key) {
   char real[PATH_MAX];
   struct stat status;
   if (!make_folder(path) || !realpath(path.c_str(), real) || stat(real, &status) != 0) {
-    fail(GL_BAD_CALL, "%s: %s", path.c_str(), strerror(errno));
+    fail(GL_BAD_CALL, "%s", strerror(errno));
   }
   if (!S_ISDIR(status.st_mode)) {
-    fail(GL_BAD_CALL, "%s: %s", path.c_str(), strerror(ENOTDIR));
+    fail(GL_BAD_CALL, "%s", strerror(ENOTDIR));
   }
   return real;
 }
 
-std::vector<std::string> names_in(const std::string& folder, const char* suffix) {
-  std::vector<std::string> names;
+bool names_in(const std::string& folder, const char* suffix, std::vector<std::string>* names) {
+  const size_t length = strlen(suffix);
   DIR* entries = opendir(folder.c_str());
   if (!entries) {
-    return names;
+    return false;
   }
-  const size_t length = strlen(suffix);
+  errno = 0;
   while (const dirent* entry = readdir(entries)) {
     const std::string name = entry->d_name;
     if (name.size() > length && name.compare(name.size() - length, length, suffix) == 0) {
-      names.push_back(name);
+      names->push_back(name);
     }
+    errno = 0;
   }
+  const int error = errno;
   closedir(entries);
-  return names;
+  errno = error;
+  return error == 0;
 }
 
 }  // namespace greenload
