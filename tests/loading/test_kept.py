@@ -48,6 +48,7 @@ from greenload.stages import (
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.* have an EXIF orientation"),  # tests/loading/test_survey.py
+    pytest.mark.filterwarnings("ignore:.* are of kinds that no backend here reads"),
     pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "it is there"),
 ]
 EPOCHS, BATCH = 3, 4
@@ -178,6 +179,24 @@ def test_odd_pictures_resized(odd: Files) -> None:
     assert same(plain, batches(planned(odd, *stages, Cache(), RandomHorizontalFlip())))
 
 
+def test_a_record_that_several_threads_want_is_read_once(photos: Files, reads: Counter[int]) -> None:
+    plan = planned(Files(photos.paths[:3]), Shuffle(), Decode(), Cache(), *RANDOM)
+    reads.clear()
+    assert len(batches(plan, 40)) == 40  # an epoch is one batch, and several are read at a time
+    assert reads == Counter(range(3))
+
+
+def test_what_was_small_enough_when_it_was_kept_still_is(bad_images: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(e.png(e.pixels(60, 60)))
+    decode = Decode(max_bytes=37_800)  # enough for this PNG, not for a JPEG of its size
+    for cache in ((), (Cache(),), (Cache(form="encoded"),)):
+        assert len(batches(planned(Files([tmp_path / "a.png"]), decode, *cache, *RANDOM))) == EPOCHS
+    small = Decode(max_bytes=30_000)
+    for cache in ((), (Cache(),), (Cache(form="encoded"),)):
+        with pytest.raises(gl.RecordError, match="max_bytes"):
+            batches(planned(Files([tmp_path / "a.png"]), small, *cache, *RANDOM))
+
+
 def test_auto_keeps_too_and_resumes_anywhere(photos: Files) -> None:
     whole = batches(planned(photos, Shuffle(), Decode(), *RANDOM))
     pipeline = gl.Pipeline(photos, Shuffle(), Decode(), Cache(), *RANDOM, Batch(BATCH), seed=5)
@@ -206,11 +225,12 @@ def test_bad_records_are_named_in_every_epoch(
 ) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(photos.read(4)[: len(photos.read(4)) * 2 // 3])
-    notes, empty = tmp_path / "notes.jpg", tmp_path / "empty.jpg"
+    notes, empty, refused = tmp_path / "notes.jpg", tmp_path / "empty.jpg", tmp_path / "pixels.jpg"
     notes.write_text("not an image")
+    refused.write_bytes(b"P6\n30 40\n255\n" + bytes(30 * 40 * 3))  # a form of the kernel's own, but a user's file
     empty.write_bytes(b"")
     path = {"path": str(tmp_path / "kept")} if place == "disk" else {}
-    for bad in (broken, notes, empty, tmp_path / "missing.jpg"):
+    for bad in (broken, notes, empty, refused, tmp_path / "missing.jpg"):
         source = Files([*photos.paths[:6], bad])
         plain = planned(source, Decode(), *RANDOM)
         with pytest.raises(gl.RecordError) as wanted:
