@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from greenload.backends.native.store import BLOCKS
+from greenload.backends.native.keeping import kept_there
 from greenload.backends.tables import TABLES
 from greenload.errors import PipelineError
 from greenload.machine import available_memory
@@ -92,8 +92,9 @@ def why_not_kept(pipeline: Pipeline) -> str:
 
 def _resolved(keeping: Keeping, pipeline: Pipeline, sizes: SizedSteps) -> Keeping:
     _, cache = last_cache(pipeline)
+    there = kept_there(Path(cache.path), pipeline) if cache.path else None
     budget = cache.disk if cache.path else cache.ram or default_ram()
-    room = disk_room(Path(cache.path), cache.disk) if cache.path else budget
+    room = disk_room(Path(cache.path), cache.disk, there[1] if there else 0) if cache.path else budget
     count, takes = _count(pipeline), _bytes_an_image(sizes)
     form = keeping.form
     traits = TABLES[KEEPER].traits
@@ -110,6 +111,8 @@ def _resolved(keeping: Keeping, pipeline: Pipeline, sizes: SizedSteps) -> Keepin
             f"{cache} keeps what stages between Decode and Cache give, but there are none: put it behind a stage that "
             "resizes, or leave form out"
         )
+    elif form == "auto" and there and cache.disk is None:
+        form = there[0]  # whatever else is on the disk by now
     elif form == "auto":
         form = best_form(takes, count, room, sizes.kinds.get("JPEG", 0.0))
     in_all = takes[form] * count
@@ -176,11 +179,12 @@ def default_ram() -> int:
     return max(1, available_memory() // 2)
 
 
-def disk_room(folder: Path, limit: int | None) -> int | None:
-    """Bytes that may be kept in a folder, with what is kept there already; ``None`` where that can't be found out."""
+def disk_room(folder: Path, limit: int | None, held: int = 0) -> int | None:
+    """Bytes that may be kept in a folder, which holds so many of them already; ``None`` where that can't be found
+    out."""
     try:
         standing = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
-        room = shutil.disk_usage(standing).free + sum(file.stat().st_size for file in folder.glob(f"*/{BLOCKS}"))
+        room = shutil.disk_usage(standing).free + held
     except (OSError, StopIteration):
         return limit
     return room if limit is None else min(room, limit)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from greenload.errors import PipelineError
+from greenload.loading.iterate import iterate
 from greenload.machine import available_memory
 from greenload.planning import keeping as planning
 from greenload.planning.choose import make_plan
@@ -128,13 +129,29 @@ def test_a_folder(photos: Files, tmp_path: Path) -> None:
 
 def test_what_a_folder_holds_already_counts_as_room(tmp_path: Path) -> None:
     free = disk_room(tmp_path / "not" / "there", None)
-    assert free is not None
-    (tmp_path / "key").mkdir()
-    (tmp_path / "key" / "a.block").write_bytes(bytes(30 << 20))
-    held = disk_room(tmp_path, None)
-    assert held is not None
-    assert abs(held - free) < 20 << 20  # others write too
-    assert disk_room(tmp_path, 5000) == 5000
+    held = disk_room(tmp_path, None, 1 << 40)
+    assert free is not None and held is not None
+    assert abs(held - free - (1 << 40)) < 1 << 30  # others write too
+    assert disk_room(tmp_path, 5000, 1 << 40) == 5000
+
+
+def test_a_folder_goes_on_in_its_form(photos: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def form(*stages: Stage) -> str:
+        return kept(photos, *stages).form
+
+    own = Cache(str(tmp_path))
+    monkeypatch.setattr(planning, "disk_room", lambda *_: 1 << 40)
+    assert form(*behind(own)) == "planes"
+    plan = planned(photos, *behind(Cache(str(tmp_path), form="transcoded")))
+    list(iterate(plan))
+    assert form(*behind(own)) == form(own, Decode(), RandomCrop(8)) == "transcoded"
+    assert form(*behind(Cache(str(tmp_path), disk=1 << 40))) == "planes"  # as was asked for
+    assert form(Decode(exif=True), own, RandomCrop(8)) == "planes"  # nothing of this is there
+    list(iterate(planned(photos, *behind(Cache(str(tmp_path), form="pixels")))))
+    assert form(*behind(own)) == "pixels"  # more bytes
+    for file in tmp_path.glob("*/about.json"):
+        file.write_text("{")
+    assert form(*behind(own)) == "planes"
 
 
 def test_auto_takes_it_and_other_backends_do_not(photos: Files) -> None:

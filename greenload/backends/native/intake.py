@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from greenload.backends import orientation as orienting
 from greenload.backends.base import Images, Records
 from greenload.backends.image_sizes import decode_of
-from greenload.backends.native.library import Blob, Own, probe
+from greenload.backends.native.blobs import Blob, Own
+from greenload.backends.native.library import probe
 from greenload.backends.readers import Foreign, Readers, ppm
 from greenload.errors import RecordError
 from greenload.plans.keeping import ANY_SIZE

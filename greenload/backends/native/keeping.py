@@ -23,7 +23,8 @@ from greenload.backends.base import Records
 from greenload.backends.image_sizes import decode_of
 from greenload.backends.native import library
 from greenload.backends.native import store as stores
-from greenload.backends.native.library import Blob, Form, Own, probe
+from greenload.backends.native.blobs import Blob, Own
+from greenload.backends.native.library import Form, probe
 from greenload.backends.native.runner import NativeRunner
 from greenload.backends.native.store import Store, StoreError
 from greenload.backends.readers import Readers, ppm
@@ -35,7 +36,8 @@ from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Keeping
 from greenload.sources import Source, read_many
 from greenload.sources.formats import FormatError
-from greenload.stages import Cache, Shuffle, Stage
+from greenload.specs import CACHE_FORMS, CacheForm
+from greenload.stages import Decode, Stage
 from greenload.stages import primitives as p
 from greenload.system.notices import notify
 
@@ -70,14 +72,12 @@ def decode_of_kept(plan: Plan) -> p.Decoding:
 
 def key_of(plan: Plan) -> bytes:
     """The fingerprint of what a plan's cache keeps: of the source's files, what is done to them, and versions."""
-    keeping, decode = keeping_of(plan), decode_of_kept(plan)
+    keeping, pipeline = keeping_of(plan), plan.pipeline
     assert keeping is not None
-    pipeline = plan.pipeline
     facts = {
         "source": pipeline.source.fingerprint(),
         "count": len(pipeline.source),
-        "decode": [decode.exif, decode.max_bytes, decode.truncated],
-        "filling": [stage.to_dict() for stage in _before(plan)] if keeping.filling else [],
+        "stages": [stage.to_dict() for stage in _work(pipeline)],
         "form": keeping.form,
         "versions": [library.version().partition(";")[0], library.ABI, _BLOCKS_VERSION, greenload.__version__],
     }
@@ -142,20 +142,40 @@ def _describe(plan: Plan, folder: Path, key: bytes) -> None:
     keeping = keeping_of(plan)
     if keeping is None or (stores.folder_of(folder, key) / stores.FACTS).exists():
         return
-    facts = {
-        "source": str(plan.pipeline.source),
-        "stages": [str(stage) for stage in _before(plan)],
-        "form": keeping.form,
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    when = datetime.now(UTC).isoformat(timespec="seconds")
     with contextlib.suppress(OSError):  # nothing depends on it
-        stores.describe(folder, key, facts)
+        stores.describe(folder, key, _facts(plan.pipeline) | {"form": keeping.form, "when": when})
 
 
-def _before(plan: Plan) -> list[Stage]:
-    """The stages whose work a plan's cache keeps."""
-    place, _ = last_cache(plan.pipeline)
-    return [stage for stage in plan.pipeline.stages[:place] if not isinstance(stage, Shuffle | Cache)]
+def _facts(pipeline: Pipeline) -> dict[str, Any]:
+    """What people are told of what a pipeline keeps."""
+    return {"source": str(pipeline.source), "stages": [str(stage) for stage in _work(pipeline)]}
+
+
+def kept_there(folder: Path, pipeline: Pipeline) -> tuple[CacheForm, int] | None:
+    """The form that a folder keeps a pipeline's images in already, and how many bytes that is; ``None`` where it keeps
+    none. Of several forms the one of most bytes. It goes by what is told to people, so it need not be of these very
+    files."""
+    found: list[tuple[int, CacheForm | None]] = []
+    for file in folder.glob(f"*/{stores.FACTS}"):
+        try:
+            facts = json.loads(file.read_text("utf-8"))
+            size = sum(block.stat().st_size for block in file.parent.glob(stores.BLOCKS))
+        except (OSError, ValueError):
+            continue
+        if isinstance(facts, dict) and facts.get("form") in CACHE_FORMS and facts.items() >= _facts(pipeline).items():
+            found.append((size, facts["form"]))
+    size, form = max(found, default=(0, None))
+    return None if form is None else (form, size)
+
+
+def _work(pipeline: Pipeline) -> list[Stage]:
+    """The stages that make of a file what is decoded behind a pipeline's cache, ``Decode`` the first."""
+    place, _ = last_cache(pipeline)
+    stages = list(zip(pipeline.stages, pipeline.specs, strict=False))
+    decode = next(index for index, stage in enumerate(pipeline.stages) if isinstance(stage, Decode))
+    between = [stage for stage, spec in stages[decode + 1 : place] if stage.operations(spec)]
+    return [pipeline.stages[decode], *between]
 
 
 class Keeper:

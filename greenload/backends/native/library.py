@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from greenload.backends.native.blobs import Blob
+
 ABI = 4
 """Of ``kernel/abi.h``, ``GL_ABI``."""
 REASON_BYTES = 256
@@ -77,31 +79,6 @@ class Form(IntEnum):
 
 DTYPES: Mapping[str, int] = {"uint8": 0, "int8": 1, "float16": 2, "bfloat16": 3, "float32": 4}
 """``gl_dtype``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """Where bytes lie that a store keeps: what reads them must keep the store."""
-
-    address: int
-    length: int
-
-    def __len__(self) -> int:
-        return self.length
-
-    @property
-    def is_jpeg(self) -> bool:
-        """Whether it begins as a JPEG does."""
-        return self.length > 1 and ctypes.string_at(self.address, 2) == b"\xff\xd8"
-
-    def tobytes(self) -> bytes:
-        """A copy."""
-        return ctypes.string_at(self.address, self.length)
-
-
-class Own(bytes):
-    """A file in one of the forms that greenload makes and only the kernel reads, and not a user's: such as a binary
-    PPM."""
 
 
 @dataclass(frozen=True)

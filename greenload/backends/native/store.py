@@ -17,7 +17,8 @@ from types import TracebackType
 from typing import Self
 
 from greenload.backends.native import library
-from greenload.backends.native.library import Blob, Form
+from greenload.backends.native.blobs import Blob
+from greenload.backends.native.library import Form
 from greenload.system import file_output
 
 KEY_BYTES = 32

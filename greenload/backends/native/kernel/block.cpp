@@ -4,6 +4,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,7 +25,7 @@ namespace {
 
 constexpr char kMagic[8] = {'G', 'L', 'B', 'L', 'O', 'C', 'K', '\n'};
 constexpr uint32_t kVersion = 1;
-constexpr int kAttempts = 8;
+constexpr int kAttempts = 8, kFreshSeconds = 60;
 
 struct Head {
   char magic[8];
@@ -282,7 +283,13 @@ void remove_leftovers(const std::string& folder) {
   for (const std::string& name : names) {
     const std::string path = folder + "/" + name;
     OpenFile file(open(path.c_str(), O_RDWR | O_CLOEXEC));
-    if (file.number >= 0 && flock(file.number, LOCK_EX | LOCK_NB) == 0) {
+    struct stat status;
+    if (file.number < 0 || fstat(file.number, &status) != 0) {
+      continue;
+    }
+    // Its writer may be about to lock it; what is written it has locked before.
+    const bool fresh = status.st_size == 0 && time(nullptr) - status.st_mtime < kFreshSeconds;
+    if (!fresh && flock(file.number, LOCK_EX | LOCK_NB) == 0) {
       unlink(path.c_str());
     }
   }
