@@ -2,94 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
-from greenload.array_ops import TENSORFLOW
 from greenload.backends.base import BatchOutcome
 from greenload.backends.image_sizes import decode_of
 from greenload.backends.native.graph_files import GraphFiles, replaced
-from greenload.backends.native.layout import Layout
+from greenload.backends.native.graph_inputs import Inputs
+from greenload.backends.native.keeping import keeping_of
+from greenload.backends.native.keeping_graph import KeptFiles
 from greenload.backends.native.library import Status
 from greenload.backends.native.op import Operation, read
-from greenload.backends.native.table import TABLE
 from greenload.backends.readers import Readers
-from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan, Segment
-from greenload.plans.steps import reads_params
-from greenload.stages import Params
 from greenload.system.frameworks import tf
 
 
 def fits(segment: Segment) -> bool:
     """Whether a segment can be one operation: its images leave with one size."""
     return segment.spec_out.static
-
-
-class Inputs:
-    """What the kernel needs for a segment beside its images: params and choices, from prepared random values.
-
-    Args:
-        plan: that the segment belongs to.
-        segment: on backend ``"native"``.
-    """
-
-    def __init__(self, plan: Plan, segment: Segment) -> None:
-        self._draws = DrawLayout.of(plan.pipeline)
-        self._segment = segment
-        self.layout = Layout.of(TABLE, segment.steps)
-        self._stages = tuple({step.stage for step in segment.steps if step.stage is not None and reads_params(step)})
-
-    def of(self, sizes: Any, numbers: Any) -> BatchInputs:
-        """Those of a batch.
-
-        Args:
-            sizes: int64 ``[n, 3]``, as ``GraphSegment`` says.
-            numbers: prepared random values, float64 ``[n, count]``; ``None`` where no stage draws.
-        """
-        height, width = sizes[:, 0], sizes[:, 1]
-        if numbers is None:
-            numbers = tf.zeros([tf.size(height), self._draws.count], tf.float64)
-        first, end = self._segment.first, self._segment.end
-        enough = self._draws.large_enough(numbers, height, width, TENSORFLOW, first=first, end=end)
-        params = self._draws.params(numbers, height, width, self._stages, TENSORFLOW, first=first)
-        return BatchInputs(self.layout, height, width, sizes[:, 2], enough, params)
-
-
-@dataclass(frozen=True)
-class BatchInputs:
-    """The inputs of a batch, tensors."""
-
-    layout: Layout
-    height: Any
-    """Rows of each image as it is to be seen, int64 ``[n]``."""
-    width: Any
-    turns: Any
-    """The EXIF orientation that is to be applied to each, int64 ``[n]``."""
-    enough: Any | None
-    """As in ``BatchOutcome``."""
-    params: Mapping[int, Params]
-    """Of stages, by their indices."""
-
-    def rows(self, upright: bool = False) -> Any:
-        """Rows of params, float64 ``[n, columns]``; ``upright`` for images that were turned already."""
-        made = self.layout.rows(self.params, self._further(upright), TENSORFLOW)
-        return tf.zeros([tf.size(self.height), 0], tf.float64) if made is None else made
-
-    def choices(self) -> Any:
-        """Int64 ``[n, k]``."""
-        drawn = self.layout.choices(self.params)
-        return TENSORFLOW.concat(drawn, -1) if drawn else tf.zeros([tf.size(self.height), 0], tf.int64)
-
-    def sides(self) -> Any:
-        """Rows and columns of the images that leave, int64 ``[n, 2]``."""
-        sides = self.layout.sides(self.params, self._further(False), self.height, self.width)
-        return tf.stack([tf.cast(side, tf.int64) + tf.zeros_like(self.height) for side in sides], 1)
-
-    def _further(self, upright: bool) -> Params:
-        turns = tf.ones_like(self.turns) if upright else self.turns
-        return {"orientation": turns, "upright_height": self.height, "upright_width": self.width}
 
 
 class NativeGraphSegment:
@@ -106,7 +37,10 @@ class NativeGraphSegment:
         self._inputs = Inputs(plan, segment)
         layout = self._inputs.layout
         self._operation = Operation(layout.chosen_steps(), layout.columns, segment.spec_out)
-        self._files = GraphFiles(decode_of(segment.steps), readers)
+        keeps = keeping_of(plan) is not None and segment == plan.segments[0]
+        self._kept = KeptFiles(plan, readers) if keeps else None
+        own_forms = self._kept is not None and self._kept.own_forms
+        self._files = GraphFiles(decode_of(segment.steps), readers, own_forms)
 
     def sample(self, file: Any) -> tuple[Any, Any]:
         """A file as the kernel reads it, and its size, as ``GraphSegment`` says."""
@@ -115,6 +49,15 @@ class NativeGraphSegment:
     def read(self, paths: Any) -> Any:
         """Files, as ``GraphSegment`` says."""
         return read(paths)
+
+    def recall(self, indices: Any, read: Callable[[Any], Any]) -> Any:
+        """Files of samples, as ``GraphSegment`` says."""
+        return read(indices) if self._kept is None else self._kept.read(indices, read)
+
+    def tell_trouble(self) -> None:
+        """Warn of what went wrong with what is kept, as ``GraphSegment`` says."""
+        if self._kept is not None:
+            self._kept.tell_trouble()
 
     def files(self, files: Any) -> tuple[Any, Any]:
         """Many files as the kernel reads them, as ``GraphSegment`` says."""
