@@ -50,7 +50,7 @@ _FORMS = {
     "resized": Form.ENCODED,  # binary PPM already
 }
 
-_OF_ITS_OWN = (Form.PLANES, Form.PIXELS)
+OF_ITS_OWN = (Form.PLANES, Form.PIXELS)
 """Forms that only the kernel reads: of other files than JPEG pixels are kept, not the files."""
 
 
@@ -241,7 +241,7 @@ class Keeper:
 
     def _taken(self, blob: Blob) -> Blob | bytes:
         """What is kept of a sample as it is handed on: files that only other backends decode are bytes."""
-        own = self._filler is not None or self._form in _OF_ITS_OWN
+        own = self._filler is not None or self._form in OF_ITS_OWN
         return blob if own or blob.is_jpeg else blob.tobytes()
 
     def _filled(self, source: Source, indices: Sequence[int]) -> dict[int, Any]:
@@ -271,7 +271,7 @@ class Keeper:
 
     def _forms(self, files: Sequence[bytes]) -> list[Form | None]:
         """In which form each file is kept; ``None`` where another backend has to decode it first."""
-        own = self._form in _OF_ITS_OWN
+        own = self._form in OF_ITS_OWN
         decode = self._decode
         plain = probe(files, decode.exif, decode.max_bytes)[:, 0]
         turned = probe(files, False, decode.max_bytes)[:, 0] if decode.exif and own else plain
