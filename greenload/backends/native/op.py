@@ -6,6 +6,7 @@ Nothing of them needs the interpreter: not while they run, nor when it ends.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import struct
 from collections.abc import Sequence
@@ -14,11 +15,14 @@ from typing import Any
 
 from greenload.backends.native.layout import ChosenStep
 from greenload.backends.native.library import ABI, DTYPES, FOLDER
+from greenload.backends.native.store import KEY_BYTES, Store
 from greenload.errors import BackendUnavailable
 from greenload.specs import ImageSpec
 from greenload.system.frameworks import tf
 
 FILE = FOLDER / "_operations.native.so"
+_STORE = struct.Struct(f"<iqq{KEY_BYTES}s")
+"""What an attribute that names a store begins with, as ``kernel/op_files.cc`` reads it; the folder follows."""
 
 
 @functools.cache
@@ -70,7 +74,21 @@ def read(paths: Any) -> Any:
 def store_attribute(folder: Path | None, key: bytes, count: int, budget: int | None) -> bytes:
     """A store (``store.Store``) as ``kernel/op_files.cc`` reads it: operations open it wherever they run."""
     place = b"" if folder is None else os.fsencode(folder.absolute())
-    return struct.pack("<iqq", ABI, count, budget or 0) + key + place
+    return _STORE.pack(ABI, count, budget or 0, key) + place
+
+
+def opened(attribute: bytes) -> Store:
+    """The store that operations with such an attribute use in this process."""
+    _, count, budget, key = _STORE.unpack_from(attribute)
+    place = attribute[_STORE.size :]
+    return Store(Path(os.fsdecode(place)) if place else None, key, count, budget or None)
+
+
+def stores_in(graph: Any) -> set[bytes]:
+    """The attributes of the stores that a graph recalls samples from, a ``GraphDef`` with its functions."""
+    functions = (function.node_def for function in graph.library.function)
+    nodes = itertools.chain(graph.node, *functions)
+    return {node.attr["store"].s for node in nodes if node.op == "GreenloadRecall"}
 
 
 def recall(indices: Any, store: bytes) -> Any:
