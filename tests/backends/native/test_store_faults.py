@@ -16,7 +16,8 @@ from mount_namespaces import private_mounts
 from stores import KEY, MIB, blob, blocks, bytes_of, filled, flipped, held, run, writer
 
 from greenload.backends.native import library
-from greenload.backends.native.store import Store, block_info, folder_of
+from greenload.backends.native.kept import block_info
+from greenload.backends.native.store import Store, folder_of
 
 pytestmark = pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")
 
