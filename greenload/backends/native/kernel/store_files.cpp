@@ -176,10 +176,14 @@ void Store::flush() {
 }
 
 void Store::finish() {
-  flush();
-  if (!folder_.empty() && !forked()) {
-    merge_small(folder_, identity());
+  if (folder_.empty() || forked()) {
+    return;
   }
+  flush();
+  Lock lock(lock_);
+  const std::unordered_set<std::string> ailing = ailing_;
+  lock.unlock();
+  merge_blocks(folder_, identity(), ailing);
 }
 
 }  // namespace greenload
