@@ -133,8 +133,8 @@ const uint8_t* gl_store_keep(gl_store*, int64_t index, const uint8_t* file, int6
 /* Writes the block that is being filled, if there is one, tries those again that could not be written, and takes in
    what other processes have written since. */
 void gl_store_flush(gl_store*);
-/* As a process ends: flushes it, and writes the small blocks of its folder into one where there are many, which short
-   processes have left. What is kept can still be read. */
+/* As a process ends: flushes it, and writes blocks of its folder anew: small ones into one where there are many, which
+   short processes have left; without their damaged blobs, those that have any. What is kept can still be read. */
 void gl_store_finish(gl_store*);
 /* Gives a handle back. With the last one the store is finished and its memory goes: no blob of it may be in use. */
 void gl_store_close(gl_store*);
