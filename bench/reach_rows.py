@@ -71,8 +71,8 @@ HOW = (
     "hand-tuned: tf.data that decodes just the window, INTEGER_ACCURATE, on a private pool; windows are drawn alike.",
     f"{FLOOR}, OpenCV from RAM, copying: no framework, two Python threads, buffers used again; never antialiased.",
     "Shares of a set are of its bytes as YCbCr planes, in which a cache keeps a set that fits.",
-    f"{EPOCHS} epochs in all: the first is run, on the set listed {COPIES} times; later ones, and all of the textbook's, "
-    "cost what windows say. Planning and building graphs are left out.",
+    f"{EPOCHS} epochs in all: the first is run, on the set listed {COPIES} times; the others, and all of the "
+    "textbook's, cost what windows say. Planning and building graphs are left out.",
     "peak memory: VmHWM of processes of their own. A cache's is what it adds to the pipeline, less the bytes it keeps.",
     "images per second: wall time, once the batches held ready are used up; nothing else may run on the machine.",
     "own clocks: the kernel in one thread, beside itself built with a clock that stands still and costs nothing.",
