@@ -159,6 +159,8 @@ class PlanGraph:
         self.by_batch: list[Element] = []
         """What whole batches of roots go through before the first group, where nothing is done to single samples: they
         are read, and files looked at. Empty where samples are worked on one by one until they are batched."""
+        self.read_batch: Element | None = None
+        """The first of ``by_batch``, without a cache."""
         self._one_by_one: set[SegmentGroup] = set()
         self._operations: list[GraphSegment] = []
         looked_at: list[Element] = []
@@ -169,6 +171,7 @@ class PlanGraph:
                 self._operations.append(operation)
                 if group is self.segment_groups[0] and not (lead or in_tables) and plan.pipeline.batch:
                     self.by_batch = [reading(operation, self.reading)]
+                    self.read_batch = reading(operation, self.reading, recalled=False)
                     self.by_batch += [on_files(operation)] if first.spec_in.encoded else []
                 self.back[group] = on_batch(operation, first, self.reading.name)
                 self._one_by_one.add(group)
@@ -202,6 +205,8 @@ class PlanGraph:
         """Forget what caches hold: the next pass fills them anew."""
         for table in self._tables:
             table.remove(table.export()[0])
+        for operation in self._operations:
+            operation.forget()
 
     def tell_trouble(self) -> None:
         """Warn of what went wrong with what native caches keep, once."""

@@ -23,7 +23,7 @@ from greenload.backends.base import Records
 from greenload.backends.image_sizes import decode_of
 from greenload.backends.native import library
 from greenload.backends.native import store as stores
-from greenload.backends.native.blobs import Blob, Own
+from greenload.backends.native.blobs import JPEG, Blob, Own
 from greenload.backends.native.library import Form, probe
 from greenload.backends.native.runner import NativeRunner
 from greenload.backends.native.store import Store, StoreError
@@ -79,6 +79,7 @@ def key_of(plan: Plan) -> bytes:
         "count": len(pipeline.source),
         "stages": [stage.to_dict() for stage in _work(pipeline)],
         "form": keeping.form,
+        "apart": keeping.apart,
         "versions": [library.version().partition(";")[0], library.ABI, _BLOCKS_VERSION, greenload.__version__],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).digest()
@@ -108,10 +109,10 @@ def open_store(plan: Plan) -> Store:
         raise PipelineError(
             f"{cache} can't keep images there: {error}: name a folder that can be written, or leave path out"
         ) from None
-    if folder is None:
-        _hold(plan.pipeline, key, opened)
-    else:
+    if folder is not None:
         _describe(plan, folder, key)
+    elif not keeping.apart:
+        _hold(plan.pipeline, key, opened)
     return store
 
 
@@ -167,6 +168,13 @@ def kept_there(folder: Path, pipeline: Pipeline) -> tuple[CacheForm, int] | None
             found.append((size, facts["form"]))
     size, form = max(found, default=(0, None))
     return None if form is None else (form, size)
+
+
+def as_kept(plan: Plan, images: Any) -> list[Any]:
+    """What a plan's cache keeps, copied to Python as bytes, as the runner behind it takes it."""
+    keeping = keeping_of(plan)
+    own = keeping is not None and (bool(keeping.filling) or form_of(keeping) in OF_ITS_OWN)
+    return [Own(image) if own and image[:2] != JPEG else image for image in images]
 
 
 def _work(pipeline: Pipeline) -> list[Stage]:

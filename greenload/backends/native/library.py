@@ -320,6 +320,7 @@ def loaded() -> Any:
         "keep": ([pointer, i64, ctypes.c_char_p, i64, i32, pointer, pointer], pointer),
         "flush": ([pointer], None),
         "finish": ([pointer], None),
+        "forget": ([pointer], None),
         "close": ([pointer], None),
         "state": ([pointer, pointer], None),
     }
