@@ -88,7 +88,7 @@ EXPORT void gl_probe(int64_t count, const uint8_t* const* files, const int64_t* 
   for (int64_t i = 0; i < count; i++) {
     headers[i] = greenload::probe(files[i], lengths[i], kinds & GL_EXIF, max_bytes);
     if (!headers[i].plain && (kinds & GL_KEPT)) {
-      headers[i] = greenload::probe_kept(files[i], lengths[i], INT64_MAX);
+      headers[i] = greenload::probe_kept(files[i], lengths[i]);
     }
   }
 }
