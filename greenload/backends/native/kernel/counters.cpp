@@ -11,7 +11,7 @@ namespace {
 // Reading the CPU clock takes about a microsecond: about 0.1 % of this.
 constexpr int64_t kBetweenReadings = 1'000'000;
 // Of images that take less than this only one in kSampled is timed: reading the clock takes about 50 ns.
-constexpr int64_t kQuick = 50'000;
+constexpr int64_t kQuick = 150'000;
 constexpr int64_t kSampled = 16;
 // Of batches that take less than this the CPU clock isn't read.
 constexpr int64_t kBrief = 200'000;
@@ -88,6 +88,10 @@ void Tally::note(size_t step, int64_t bytes_in, int64_t bytes_out) {
   counter.images++;
   counter.bytes_in += bytes_in;
   counter.bytes_out += bytes_out;
+  spend(step);
+}
+
+void Tally::spend(size_t step) {
   if (!timing_) {
     return;
   }
