@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +10,6 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from greenload.backends.interface import OwnClocks
 from greenload.backends.registry import own_clocks
 from greenload.energy.attribution.observation import FIRST_EPOCH, Observation, writing_step
 from greenload.energy.attribution.quantity import ISOLATION_BIAS_ON_BATCHES
@@ -63,6 +61,7 @@ class PipelineCampaign(Campaign):
         """What has a row: the plan's steps, and the layer on the device."""
         self.indices = indices
         self._behind: dict[str, bool] = {}
+        self._clocks = own_clocks(plan)
 
     @property
     def measured_steps(self) -> Sequence[Step]:
@@ -146,11 +145,6 @@ class PipelineCampaign(Campaign):
             return self._window_samples(run, self.window_s)
 
         self._trial(name, make, self._fill_caches, size, rounds=max(2, -(-self._rounds // BUILDS)))
-
-    @functools.cached_property
-    def _clocks(self) -> Sequence[OwnClocks]:
-        """Of backends that have any."""
-        return own_clocks(self.plan)
 
     @property
     def _order(self) -> Order:
