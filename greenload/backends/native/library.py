@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from greenload.backends.native.blobs import Blob
 from greenload.backends.native.pointers import addresses_of, bytes_of, contiguous, sizes_of
 
-ABI = 4
+ABI = 5
 """Of ``kernel/abi.h``, ``GL_ABI``."""
 REASON_BYTES = 256
 FOLDER = Path(__file__).parent
@@ -80,21 +81,6 @@ class Form(IntEnum):
 
 DTYPES: Mapping[str, int] = {"uint8": 0, "int8": 1, "float16": 2, "bfloat16": 3, "float32": 4}
 """``gl_dtype``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """Where bytes lie that a store keeps: what reads them must keep the store."""
-
-    address: int
-    length: int
-
-    def __len__(self) -> int:
-        return self.length
-
-    def tobytes(self) -> bytes:
-        """A copy."""
-        return ctypes.string_at(self.address, self.length)
 
 
 @dataclass(frozen=True)
@@ -359,13 +345,16 @@ def _declared(library: Any) -> Any:
         "open": ([ctypes.c_char_p, ctypes.c_char_p, i64, i64, pointer], pointer),
         "get": ([pointer, i64, pointer], pointer),
         "put": ([pointer, i64, ctypes.c_char_p, i64], i32),
+        "keep": ([pointer, i64, ctypes.c_char_p, i64, i32, pointer, pointer], pointer),
         "flush": ([pointer], None),
+        "finish": ([pointer], None),
         "close": ([pointer], None),
         "state": ([pointer, pointer], None),
     }
     for name, (takes, gives) in store.items():
         function = getattr(library, f"gl_store_{name}")
         function.argtypes, function.restype = takes, gives
+    library.gl_block_check.argtypes, library.gl_block_check.restype = [ctypes.c_char_p, *[pointer] * 3], i32
     library.gl_counters.argtypes, library.gl_counters.restype = [pointer, pointer], None
     return library
 

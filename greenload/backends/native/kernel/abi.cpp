@@ -13,6 +13,7 @@
 #include "probe.h"
 #include "program.h"
 #include "rows.h"
+#include "shared_store.h"
 #include "store.h"
 
 #define STRING_OF(x) #x
@@ -36,8 +37,8 @@ struct gl_row {
   std::shared_ptr<greenload::Row> row;
 };
 
-struct gl_store : greenload::Store {
-  using Store::Store;
+struct gl_store {
+  greenload::SharedStore store;
 };
 
 namespace {
@@ -165,26 +166,43 @@ EXPORT int64_t gl_transcode(const uint8_t* file, int64_t length, int32_t form, u
 
 EXPORT gl_store* gl_store_open(const char* folder, const uint8_t* key, int64_t count, int64_t budget, char* reason) {
   gl_store* store = nullptr;
-  guarded(reason, [&] { store = new gl_store(folder, key, count, budget); });
+  guarded(reason, [&] { store = new gl_store{greenload::SharedStore(folder, key, count, budget)}; });
   return store;
 }
 
 EXPORT const uint8_t* gl_store_get(gl_store* store, int64_t index, int64_t* length) {
   const uint8_t* blob = nullptr;
-  guarded(nullptr, [&] { blob = store->get(index, length); });
+  guarded(nullptr, [&] { blob = store->store->get(index, length); });
   return blob;
 }
 
 EXPORT int32_t gl_store_put(gl_store* store, int64_t index, const uint8_t* blob, int64_t length) {
   bool kept = false;
-  guarded(nullptr, [&] { kept = store->put(index, blob, length); });
+  guarded(nullptr, [&] { kept = store->store->put(index, blob, length); });
   return kept;
 }
 
+EXPORT const uint8_t* gl_store_keep(gl_store* store, int64_t index, const uint8_t* file, int64_t length, int32_t form,
+                                    int64_t* kept_length, char* reason) {
+  const uint8_t* blob = nullptr;
+  say(reason, "");
+  guarded(reason, [&] { blob = store->store->keep(index, file, length, form, kept_length); });
+  return blob;
+}
+
 EXPORT void gl_store_flush(gl_store* store) {
-  guarded(nullptr, [&] { store->flush(); });
+  guarded(nullptr, [&] { store->store->flush(); });
+}
+
+EXPORT void gl_store_finish(gl_store* store) {
+  guarded(nullptr, [&] { store->store->finish(); });
 }
 
 EXPORT void gl_store_close(gl_store* store) { delete store; }
 
-EXPORT void gl_store_state(gl_store* store, gl_store_state_t* state) { store->state(state); }
+EXPORT void gl_store_state(gl_store* store, gl_store_state_t* state) { store->store->state(state); }
+
+EXPORT int32_t gl_block_check(const char* path, int64_t* sound, int64_t* damaged, char* reason) {
+  *sound = *damaged = 0;
+  return guarded(reason, [&] { greenload::check_block(path, sound, damaged); }) == GL_OK;
+}
