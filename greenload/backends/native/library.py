@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from greenload.backends.native.pointers import addresses_of, bytes_of, contiguous, sizes_of
 
-ABI = 3
+ABI = 4
 """Of ``kernel/abi.h``, ``GL_ABI``."""
 REASON_BYTES = 256
 FOLDER = Path(__file__).parent
@@ -113,6 +113,8 @@ class KernelStep:
     numbers: tuple[float, ...] = ()
     table: bytes = b""
     """256 levels, of ``Op.LOOKUP``."""
+    counter: int = 0
+    """Its number among a segment's counters; −1: counted apart."""
 
 
 @dataclass(frozen=True)

@@ -88,10 +88,12 @@ class Operation:
         steps: with their columns; at least one that all images go through.
         columns: of a row of params.
         spec: of the images that leave, which have one size.
+        counter: the name under which its work is counted; not, if empty.
     """
 
-    def __init__(self, steps: Sequence[ChosenStep], columns: int, spec: ImageSpec) -> None:
+    def __init__(self, steps: Sequence[ChosenStep], columns: int, spec: ImageSpec, counter: str = "") -> None:
         self._program = serialized(steps, columns)
+        self._counter = counter
         self._columns = columns
         self._spec = spec
 
@@ -116,6 +118,7 @@ class Operation:
             choices=choices,
             dtype=tf.as_dtype(self._spec.dtype),
             program=self._program,
+            counter=self._counter,
             height=height,
             width=width,
             channels=channels,
@@ -137,5 +140,5 @@ def _step(chosen: ChosenStep) -> bytes:
     dtypes = DTYPES[step.dtype_in], DTYPES[step.dtype_out]
     fields = (step.op, step.flags, step.column, step.height, step.width, *dtypes, len(step.numbers), bool(step.table))
     choices = [number for choice in chosen.choices for number in choice]
-    head = struct.pack(f"<10i{len(choices)}i", *fields, len(chosen.choices), *choices)
+    head = struct.pack(f"<11i{len(choices)}i", *fields, step.counter, len(chosen.choices), *choices)
     return head + struct.pack(f"<{len(step.numbers)}d", *step.numbers) + step.table
