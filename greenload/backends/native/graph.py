@@ -9,6 +9,7 @@ from greenload.array_ops import TENSORFLOW
 from greenload.backends import orientation as orienting
 from greenload.backends.base import BatchOutcome
 from greenload.backends.image_sizes import decode_of
+from greenload.backends.native.counters import counted_as
 from greenload.backends.native.layout import Layout
 from greenload.backends.native.library import Status
 from greenload.backends.native.op import Operation, probe, read
@@ -49,7 +50,8 @@ class NativeGraphSegment:
         self._segment = segment
         self._decode = decode_of(segment.steps)
         self._layout = Layout.of(TABLE, segment.steps)
-        self._operation = Operation(self._layout.chosen_steps(), self._layout.columns, segment.spec_out)
+        steps, columns = self._layout.chosen_steps(), self._layout.columns
+        self._operation = Operation(steps, columns, segment.spec_out, counted_as(self._layout))
         self._stages = tuple({step.stage for step in segment.steps if step.stage is not None and reads_params(step)})
         self._as_ppm = _as_ppm(self._decode, readers)
         self._odd = _odd(self._decode, self._as_ppm)

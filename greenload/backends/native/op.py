@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from greenload.backends.native.layout import ChosenStep
-from greenload.backends.native.library import ABI, DTYPES, FOLDER
+from greenload.backends.native.library import ABI, DTYPES, FOLDER, INSTALL
 from greenload.errors import BackendUnavailable
+from greenload.public import public
 from greenload.specs import ImageSpec
 from greenload.system.frameworks import tf
 
@@ -27,7 +28,7 @@ def operations() -> Any:
         BackendUnavailable: they weren't built, or this TensorFlow can't load them.
     """
     if not FILE.exists():
-        raise BackendUnavailable("the kernel's operations for TensorFlow weren't built: pip install greenload again")
+        raise BackendUnavailable(f"the kernel's operations for TensorFlow aren't built: {INSTALL}")
     try:
         loaded = tf.load_op_library(str(FILE))
     except (OSError, tf.errors.OpError) as error:
@@ -35,6 +36,23 @@ def operations() -> Any:
     if not hasattr(loaded, "greenload_run") or not hasattr(loaded, "greenload_read"):
         raise BackendUnavailable(f"TensorFlow {tf.__version__} lacks functions that the kernel's operations need")
     return loaded
+
+
+@public
+def register_operations() -> None:
+    """Make the operations of backend ``"native"`` known to TensorFlow in this process.
+
+    ``load`` does so itself. Another process that runs the graph of its dataset, such as a worker of tf.data service,
+    calls this first. Otherwise TensorFlow says there that an op type such as ``GreenloadProbe`` is not registered.
+
+    Raises:
+        BackendUnavailable: the operations aren't built, or this TensorFlow can't load them; names the remedy.
+
+    Example:
+        >>> gl.register_operations()
+        >>> tf.data.experimental.service.WorkerServer(config).join()
+    """
+    operations()
 
 
 def usable() -> bool:
@@ -70,10 +88,12 @@ class Operation:
         steps: with their columns; at least one that all images go through.
         columns: of a row of params.
         spec: of the images that leave, which have one size.
+        counter: the name under which its work is counted; not, if empty.
     """
 
-    def __init__(self, steps: Sequence[ChosenStep], columns: int, spec: ImageSpec) -> None:
+    def __init__(self, steps: Sequence[ChosenStep], columns: int, spec: ImageSpec, counter: str = "") -> None:
         self._program = serialized(steps, columns)
+        self._counter = counter
         self._columns = columns
         self._spec = spec
 
@@ -98,6 +118,7 @@ class Operation:
             choices=choices,
             dtype=tf.as_dtype(self._spec.dtype),
             program=self._program,
+            counter=self._counter,
             height=height,
             width=width,
             channels=channels,
@@ -119,5 +140,5 @@ def _step(chosen: ChosenStep) -> bytes:
     dtypes = DTYPES[step.dtype_in], DTYPES[step.dtype_out]
     fields = (step.op, step.flags, step.column, step.height, step.width, *dtypes, len(step.numbers), bool(step.table))
     choices = [number for choice in chosen.choices for number in choice]
-    head = struct.pack(f"<10i{len(choices)}i", *fields, len(chosen.choices), *choices)
+    head = struct.pack(f"<11i{len(choices)}i", *fields, step.counter, len(chosen.choices), *choices)
     return head + struct.pack(f"<{len(step.numbers)}d", *step.numbers) + step.table

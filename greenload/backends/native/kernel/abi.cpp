@@ -33,6 +33,10 @@ struct gl_program : Program {
   using Program::Program;
 };
 
+struct gl_row {
+  std::shared_ptr<greenload::Row> row;
+};
+
 struct gl_store {
   greenload::SharedStore store;
 };
@@ -131,6 +135,26 @@ EXPORT int64_t gl_run(gl_program* program, int64_t count, const void* const* ima
 }
 
 EXPORT void gl_counters(gl_program* program, gl_counter* counters) { program->counters().read(counters); }
+
+EXPORT gl_row* gl_row_open(const char* name) {
+  gl_row* row = nullptr;
+  guarded(nullptr, [&] { row = new gl_row{greenload::named_row(name)}; });
+  return row;
+}
+
+EXPORT void gl_row_add(gl_row* row, const gl_counter* more) { row->row->add(*more); }
+
+EXPORT void gl_row_close(gl_row* row) { delete row; }
+
+EXPORT int64_t gl_rows(gl_named_counter* rows, int64_t capacity) {
+  int64_t count = 0;
+  guarded(nullptr, [&] { count = greenload::named_rows(rows, capacity); });
+  return count;
+}
+
+EXPORT int32_t gl_program_count(gl_program* program, const char* name, const int32_t* numbers) {
+  return guarded(nullptr, [&] { program->counters().share(name, numbers); }) == GL_OK;
+}
 
 EXPORT int64_t gl_transcode(const uint8_t* file, int64_t length, int32_t form, uint8_t* out, int64_t capacity,
                             int64_t* needed, char* reason) {

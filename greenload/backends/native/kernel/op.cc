@@ -84,11 +84,7 @@ struct Run {
   Type type = UINT8;
   int64_t bytes() const { return height * width * channels * static_cast<int64_t>(value_bytes(type)); }
   void read(Construction* c, Status* status) {
-    int32_t list = 0, length = 0;
-    TF_OpKernelConstruction_GetAttrSize(c, "program", &list, &length, status);
-    std::vector<char> bytes(length > 0 ? length : 0);
-    if (TF_GetCode(status) == OK)
-      TF_OpKernelConstruction_GetAttrString(c, "program", bytes.data(), bytes.size(), status);
+    std::vector<char> bytes = text(c, "program", status), counter = text(c, "counter", status);
     if (TF_GetCode(status) == OK) TF_OpKernelConstruction_GetAttrType(c, "dtype", &type, status);
     for (auto side : {std::make_pair("height", &height), {"width", &width}, {"channels", &channels}})
       if (TF_GetCode(status) == OK) TF_OpKernelConstruction_GetAttrInt64(c, side.first, side.second, status);
@@ -97,7 +93,14 @@ struct Run {
       if (side < 0 || side > UINT16_MAX)
         return TF_SetStatus(status, INVALID_ARGUMENT, "greenload: images of these sides can't be made");
     char reason[GL_REASON] = "";
-    if (!programs.read(bytes, reason)) TF_SetStatus(status, INVALID_ARGUMENT, reason);
+    if (!programs.read(bytes, {counter.begin(), counter.end()}, reason)) TF_SetStatus(status, INVALID_ARGUMENT, reason);
+  }
+  static std::vector<char> text(Construction* c, const char* name, Status* status) {
+    int32_t list = 0, length = 0;
+    if (TF_GetCode(status) == OK) TF_OpKernelConstruction_GetAttrSize(c, name, &list, &length, status);
+    std::vector<char> bytes(length > 0 ? length : 0);
+    if (TF_GetCode(status) == OK) TF_OpKernelConstruction_GetAttrString(c, name, bytes.data(), bytes.size(), status);
+    return bytes;
   }
 };
 
@@ -221,7 +224,7 @@ __attribute__((constructor)) void register_all() {
     add<Run, run>("GreenloadRun", {"images: T", "sizes: int64", "params: double", "choices: int64"},
                   {"batch: dtype", "status: int32", "reasons: string"},
                   {"T: {string, uint8, int8, half, bfloat16, float}", "dtype: {uint8, int8, half, bfloat16, float}",
-                   "program: string", "height: int", "width: int", "channels: int"},
+                   "program: string", "counter: string = ''", "height: int", "width: int", "channels: int"},
                   run_shapes, status);
   TF_DeleteStatus(status);
 }
