@@ -95,7 +95,7 @@ class DatasetBuilder:
             rows = stream.with_options(options(plan))
             return self.node.dataset(rows, length, lambda text: record_error(text, plan), advance)
         bounded = stream.apply(tf.data.experimental.assert_cardinality(length)).prefetch(plan.prefetch)
-        return naming(bounded.with_options(options(plan)), plan)
+        return naming(bounded.with_options(options(plan)), plan, self.stream.tell_trouble)
 
     def endless(self) -> tf.data.Dataset:
         """Epoch 0 again and again in one stream, for an order that is endless: for measuring."""

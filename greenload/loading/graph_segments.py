@@ -40,7 +40,8 @@ def on_files(operation: GraphSegment) -> Element:
 
 
 def reading(operation: GraphSegment, records: RecordReading) -> Element:
-    """Puts the ``"image"`` of each record into a batch's state, if it isn't there; an empty one where it can't be read.
+    """Puts the ``"image"`` of each record into a batch's state: what a cache keeps, or else what is read; an empty one
+    where it can't be read.
 
     Args:
         operation: of the segment that the batch goes into.
@@ -48,9 +49,12 @@ def reading(operation: GraphSegment, records: RecordReading) -> Element:
     """
 
     def element(state: State) -> State:
-        if records.path is not None:
-            return state | {"image": operation.read(records.path(state["index"]))}
-        return records.batch(state)
+        def read(indices: Any) -> Any:
+            if records.path is not None:
+                return operation.read(records.path(indices))
+            return records.batch(state | {"index": indices})["image"]
+
+        return state | {"image": operation.recall(state["index"], read)}
 
     return element
 

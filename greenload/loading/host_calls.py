@@ -25,6 +25,7 @@ class SegmentCall:
         self.source = source
 
     def run_batch(self, images: Any, sides: Any, numbers: Any, index: Any) -> Any:
+        """A batch as TensorFlow gives it, through the segments; its images."""
         names = [self.source.name(int(i)) for i in index]
         separate = split_images(images, sides) if len(sides) else list(images)
         try:

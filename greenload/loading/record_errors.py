@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -88,10 +89,15 @@ def _too_small(pipeline: Pipeline, index: int) -> str:
     return too_small[1] if too_small else ""
 
 
-def naming(dataset: tf.data.Dataset, plan: Plan) -> tf.data.Dataset:
+def naming(dataset: tf.data.Dataset, plan: Plan, tell_trouble: Callable[[], None]) -> tf.data.Dataset:
     """The same dataset, whose iterators raise ``RecordError`` in Python where TensorFlow's error is about a bad record.
 
     Inside a ``tf.function`` (Keras ``fit``) TensorFlow raises its own error, whose text names the record as well.
+
+    Args:
+        dataset: of batches.
+        plan: whose batches they are.
+        tell_trouble: warns of what is no error; called where a stream begins, and where it has ended.
     """
     made_in, source = os.getpid(), plan.pipeline.source
     reads = not isinstance(source, Arrays)
@@ -109,6 +115,9 @@ def naming(dataset: tf.data.Dataset, plan: Plan) -> tf.data.Dataset:
                 try:
                     with shutdown.request:
                         return super().__next__()
+                except StopIteration:
+                    tell_trouble()
+                    raise
                 except tf.errors.OpError as error:
                     self.stopped_by = record_error(str(error.message), plan)
                     if self.stopped_by is None:
@@ -123,6 +132,7 @@ def naming(dataset: tf.data.Dataset, plan: Plan) -> tf.data.Dataset:
             forking.check(made_in, "a dataset")
             if reads:
                 limits.check_files()
+            tell_trouble()
             return translated(super().__iter__())
 
     dataset.__class__ = NamingDataset

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from greenload.array_ops import TENSORFLOW
-from greenload.backends.base import Records
+from greenload.backends.base import GraphSegment, Records
 from greenload.backends.chain import Chain
 from greenload.backends.registry import make_graph_segment, readers_of
 from greenload.backends.tf import backend as tf_backend
@@ -134,6 +134,7 @@ class PlanGraph:
         self._calls: list[SegmentCall] = []
         self._chains: dict[SegmentGroup, Chain] = {}
         caches = any(step.kind == "cache" for step in plan.steps)
+        in_tables = any(step.kind == "cache" and not step.keeps for step in plan.steps)
         self.reading = reader(plan.pipeline.source, threads=plan.threads, group=record_group, singly=caches)
         """How records are read; its ``sample`` is the first of ``on_samples``."""
         self.on_samples: list[tuple[Step, Element]] = []
@@ -146,7 +147,7 @@ class PlanGraph:
         for step in plan.steps:
             if step.kind == "read":
                 self.on_samples.append((step, self.reading.sample))
-            elif step.kind == "cache":
+            elif step.kind == "cache" and not step.keeps:
                 self._tables.append(tf.lookup.experimental.MutableHashTable(tf.int64, tf.string, default_value=""))
                 self.on_samples.append((step, cached(self.sample(), step, self._tables[-1])))
             elif step in lowered:
@@ -159,12 +160,14 @@ class PlanGraph:
         """What whole batches of roots go through before the first group, where nothing is done to single samples: they
         are read, and files looked at. Empty where samples are worked on one by one until they are batched."""
         self._one_by_one: set[SegmentGroup] = set()
+        self._operations: list[GraphSegment] = []
         looked_at: list[Element] = []
         for group in self.segment_groups:
             first = group.segments[0]
             operation = make_graph_segment(plan, first) if len(group.segments) == 1 and group.crosses else None
             if operation:
-                if group is self.segment_groups[0] and not (lead or caches) and plan.pipeline.batch:
+                self._operations.append(operation)
+                if group is self.segment_groups[0] and not (lead or in_tables) and plan.pipeline.batch:
                     self.by_batch = [reading(operation, self.reading)]
                     self.by_batch += [on_files(operation)] if first.spec_in.encoded else []
                 self.back[group] = on_batch(operation, first, self.reading.name)
@@ -199,6 +202,11 @@ class PlanGraph:
         """Forget what caches hold: the next pass fills them anew."""
         for table in self._tables:
             table.remove(table.export()[0])
+
+    def tell_trouble(self) -> None:
+        """Warn of what went wrong with what native caches keep, once."""
+        for operation in self._operations:
+            operation.tell_trouble()
 
     def sample(self) -> Element:
         """All steps on samples as one function, which computes only what the last cache doesn't hold."""

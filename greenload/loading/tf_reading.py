@@ -140,7 +140,7 @@ def _records(source: RecordSource, threads: int, group: int | None, singly: bool
         return state | {"image": checked(images(state["index"][tf.newaxis])[0])}
 
     if singly:
-        return RecordReading(dict, read_one, name)
+        return RecordReading(dict, read_one, name, batch=read_chunk)
     mean = max(1.0, source.mean_bytes)
     per_call = max(1, min(CHUNK, int(CALL_BYTES / mean))) if group is None else group
     ahead = 1 if source.sequential else max(1, min(threads, int(IN_FLIGHT_BYTES / (per_call * mean))))

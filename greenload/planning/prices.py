@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from greenload.energy.domains import Domain
 from greenload.energy.meters.model import VCPU_ACTIVE_W
 from greenload.planning.cost_table import Costs, CostTerms, Rates
+from greenload.planning.keeping import decoding_left
 from greenload.plans.plan import image_bytes
 from greenload.plans.steps import TF_DATA, Step
 from greenload.specs import DTYPE_BYTES, ImageSpec
@@ -44,7 +45,8 @@ class Price:
 def work_of(steps: Sequence[Step], batch: int | None, kinds: Mapping[str, float]) -> list[Work]:
     """The work of a plan's steps on pixels, and of transferring batches between backends.
 
-    Steps before the last cache aren't counted: it keeps their results.
+    Steps before the last cache aren't counted: it keeps their results. Where it keeps files, only what is left of
+    decoding in later epochs is.
 
     Args:
         steps: all of a plan, with sizes, placed and fused.
@@ -74,7 +76,12 @@ def work_of(steps: Sequence[Step], batch: int | None, kinds: Mapping[str, float]
                 work.append(_one_by_one(segment))
             work += _work_of_steps(segment, kinds)
         outside = segment[0].traits.takes_batches
-    return work
+    left = decoding_left(steps)
+    return [replace(part, amounts=part.amounts.times(left)) if _decodes(part) else part for part in work]
+
+
+def _decodes(work: Work) -> bool:
+    return work.what.startswith(p.Decode.__name__)
 
 
 def work_of_segment(steps: Sequence[Step], per_batch: float, kinds: Mapping[str, float]) -> list[Work]:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from greenload.backends.native.blobs import Blob
 from greenload.backends.native.pointers import addresses_of, bytes_of, contiguous, sizes_of
 
 ABI = 5
@@ -80,21 +81,6 @@ class Form(IntEnum):
 
 DTYPES: Mapping[str, int] = {"uint8": 0, "int8": 1, "float16": 2, "bfloat16": 3, "float32": 4}
 """``gl_dtype``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """Where bytes lie that a store keeps: what reads them must keep the store."""
-
-    address: int
-    length: int
-
-    def __len__(self) -> int:
-        return self.length
-
-    def tobytes(self) -> bytes:
-        """A copy."""
-        return ctypes.string_at(self.address, self.length)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import Self
 
 from greenload.backends.native import library
-from greenload.backends.native.library import Blob, Form
+from greenload.backends.native.blobs import Blob
+from greenload.backends.native.library import Form
 from greenload.system import file_output
 
 KEY_BYTES = 32
@@ -78,6 +79,7 @@ class Store:
     def __init__(self, folder: Path | None, key: bytes, count: int, budget: int | None = None) -> None:
         if len(key) != KEY_BYTES or count < 1 or (budget is not None and budget < 1):
             raise ValueError(f"a key of {len(key)} bytes, {count} samples, a budget of {budget}")
+        self.key = key
         self._folder = folder
         self._library, reason = library.loaded(), ctypes.create_string_buffer(library.REASON_BYTES)
         place = None if folder is None else os.fsencode(folder.absolute())

@@ -18,6 +18,7 @@ from conformance import pixels
 from stores import KEY, MIB, blob, blocks, filled, held
 
 from greenload.backends.native import library
+from greenload.backends.native.blobs import Blob
 from greenload.backends.native.kept import block_info
 from greenload.backends.native.library import Form, KernelStep, Op, Program, transcode
 from greenload.backends.native.store import Store, StoreError, folder_of
@@ -119,7 +120,7 @@ def test_threads_that_keep_the_same_sample_transcode_it_once(place: Path | None)
     together = Barrier(4)
     with Store(place, KEY, 5) as store, ThreadPoolExecutor(4) as pool:
 
-        def work(index: int) -> library.Blob | None:
+        def work(index: int) -> Blob | None:
             together.wait()
             return store.keep(index, file, Form.PLANES)
 

@@ -120,6 +120,13 @@ inline void give_back(String& s) {
   s.small.text[0] = 0;
 }
 
+// A string of an output that shows a text where it lies: this must outlive it.
+inline void view(String& s, const uint8_t* text, size_t size) {
+  s.view.size = size << 2 | 3;
+  s.view.text = reinterpret_cast<const char*>(text);
+  s.view.owner = nullptr;
+}
+
 inline void write_text(String& s, const char* text) {
   const size_t size = std::strlen(text);
   if (char* room = room_for(s, size)) std::memcpy(room, text, size);
