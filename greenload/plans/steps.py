@@ -63,6 +63,8 @@ class Keeping:
     """Of the whole set in this form, estimated."""
     share: float | None = None
     """The share of the set that is expected to fit, 0 … 1."""
+    apart: str = ""
+    """What sets it apart from others that keep the same: to measure how it is filled."""
 
     def to_dict(self) -> dict[str, Any]:
         """The same as JSON data."""

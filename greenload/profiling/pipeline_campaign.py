@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from greenload.backends.native.keeping import keeping_of
 from greenload.energy.attribution.observation import FIRST_EPOCH, Observation, writing_step
 from greenload.energy.attribution.quantity import ISOLATION_BIAS_ON_BATCHES
 from greenload.energy.sampler import Sampler
@@ -21,6 +22,7 @@ from greenload.plans.order import Order
 from greenload.plans.plan import Plan
 from greenload.plans.steps import Step
 from greenload.profiling.campaign import BEHIND_SHARE, Campaign
+from greenload.profiling.kept_anew import kept_anew
 from greenload.profiling.options import Options
 from greenload.profiling.page_cache import ColdFiles
 from greenload.profiling.replays import PipelineReplays
@@ -77,7 +79,7 @@ class PipelineCampaign(Campaign):
             self._tell(f"building ({name})")
             made = DatasetBuilder(self.plan, self._order)
             full = self._full(made)
-            replays = PipelineReplays(made.stream, made.endless_roots, len(self.indices), made.endless_batches)
+            replays = self._replays(made)
 
             with closing({"full": full}):
                 self._fill(full)
@@ -92,6 +94,10 @@ class PipelineCampaign(Campaign):
         caches = [step for step in self.plan.steps if step.kind == "cache"]
         samples = len(self.indices)
         rounds = self._rounds if self._planned else 2  # each is a pass over all samples
+        if keeping_of(self.plan) is not None:
+            for k in range(rounds):
+                self._first_epoch_kept(caches[-1], k, build, name)
+            return
         for step in caches:
             self._tell(f"{step.name} filled ({name})")
             passing = self.plan.steps[self.plan.steps.index(step) - 1]
@@ -114,6 +120,32 @@ class PipelineCampaign(Campaign):
             for k in range(rounds):
                 made.stream.empty_caches()
                 self._window(whole, samples, FIRST_EPOCH, "with", k, build)
+
+    def _first_epoch_kept(self, cache: Step, k: int, build: int, name: str) -> None:
+        """The same once, of a cache that can't be emptied: each window has one of its own."""
+        self._tell(f"{cache.name} filled ({name})")
+        with kept_anew(self.plan) as plan:
+            self._filled_anew(plan, k, build)
+        self._tell(f"{FIRST_EPOCH} ({name})")
+        with kept_anew(self.plan) as plan:
+            whole = self._full(DatasetBuilder(plan, self._order), len(self.indices))
+            with closing({"with": whole}):
+                self._window(whole, len(self.indices), FIRST_EPOCH, "with", k, build)
+            del whole  # what it keeps is removed next
+
+    def _filled_anew(self, plan: Plan, k: int, build: int) -> None:
+        """Windows of the filling of a plan's cache, which is empty."""
+        replays, samples = self._replays(DatasetBuilder(plan, self._order)), len(self.indices)
+        cache = next(step for step in plan.steps if step.keeps)
+        runs: dict[str, Runnable] = {
+            kind: replays.prefix(last, samples) for kind, last in (("with", cache), ("without", plan.steps[0]))
+        }
+        with closing(runs):
+            for kind in self._random.sample(list(runs), 2):
+                self._window(runs[kind], samples, writing_step(cache.name), kind, k, build)
+
+    def _replays(self, made: DatasetBuilder) -> PipelineReplays:
+        return PipelineReplays(made.stream, made.endless_roots, len(self.indices), made.endless_batches)
 
     @property
     def isolation_bias(self) -> Mapping[str, float]:

@@ -81,6 +81,8 @@ def key_of(plan: Plan) -> bytes:
         "form": keeping.form,
         "versions": [library.version().partition(";")[0], library.ABI, _BLOCKS_VERSION, greenload.__version__],
     }
+    if keeping.apart:
+        facts["apart"] = keeping.apart
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).digest()
 
 
