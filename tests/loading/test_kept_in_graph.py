@@ -176,7 +176,9 @@ RESIZED: dict[str, tuple[Sequence[Stage], Sequence[Stage]]] = {
 
 
 @pytest.mark.parametrize("exif", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", ["several sizes", *(pytest.param(n, marks=pytest.mark.slow) for n in RESIZED)])
+@pytest.mark.parametrize(
+    "name", ["several sizes", *(pytest.param(n, marks=pytest.mark.slow) for n in RESIZED if n != "several sizes")]
+)
 def test_what_stands_between_decoding_and_the_cache_is_done_once(
     photos: Files, reads: Counter[str], name: str, exif: bool
 ) -> None:
@@ -288,8 +290,8 @@ def test_bad_records_are_named_in_every_epoch(photos: Files, form: Any, tmp_path
 
 @pytest.mark.slow
 def test_too_small_an_image_is_named(photos: Files) -> None:
-    for stages in ((Cache(), RandomCrop(50)), (Resize(20), Cache(), RandomCrop(50)), (CenterCrop(60), Cache())):
-        with pytest.raises(gl.RecordError, match=r"at least (50×50|60×60)"):
+    for stages in ((Cache(), RandomCrop(50)), (Resize(20), Cache(), RandomCrop(50))):
+        with pytest.raises(gl.RecordError, match="at least 50×50"):
             batches(planned(photos, Decode(), *stages, *RANDOM), 1)
 
 
