@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from greenload.backends import replay
 from greenload.backends.base import Records
 from greenload.backends.interface import Replay
-from greenload.backends.native.keeping import as_kept, keeping_of
+from greenload.backends.native.keeping import Keeper, keeping_of
 from greenload.backends.registry import readers_of
 from greenload.backends.tf import backend as tf_backend
 from greenload.backends.tf.backend import Element
@@ -46,6 +46,7 @@ class PipelineReplays:
         self._roots = roots
         self._root_batches = batches
         self._captured: dict[Segment, list[Records]] = {}
+        self._keeper: Keeper | None = None
 
     def prefix(self, step: Step, whole: int = 0) -> DatasetRun:
         """The pipeline from its source up to and including a step on samples, at full speed.
@@ -55,9 +56,7 @@ class PipelineReplays:
             whole: samples of which a whole number of groups is made; else 0.
         """
         if self.stream.by_batch:
-            reading = self.stream.by_batch[0] if step.kind == "cache" else self.stream.read_batch
-            assert reading is not None  # as there is the other
-            read = self._mapped(self._root_batches(), reading)
+            read = self._mapped(self._root_batches(), self.stream.batch_reads[step])
             return plan_run(read, self._batch_size, self._plan, whole=whole)
         chain = self._mapped(self._roots(), self._chain(self._index(step) + 1))
         return plan_run(chain, 1, self._plan, whole=whole)
@@ -116,7 +115,7 @@ class PipelineReplays:
                 idle.append(
                     replay.IdleSegments(self._plan, group.segments, self.entering(group.segments[0]), self._batch_size)
                 )
-                batches = self.stream.crossing(batches, group, self._taking_kept(idle[-1].run))
+                batches = self.stream.crossing(batches, group, idle[-1].run)
             else:
                 batches = batches.map(compose([_standing_in(group.segments[0], self._batch_size)]))
 
@@ -162,11 +161,13 @@ class PipelineReplays:
 
     def _entering(self, group: SegmentGroup) -> list[Records]:
         """Captured batches as they leave tf.data."""
+        if keeping_of(self._plan) and group is self.stream.segment_groups[0]:
+            return self._recalled()
         batches: list[Records] = []
         spec = group.segments[-1].spec_out
 
         def take(records: Records) -> NDArray[Any]:
-            images: list[Any] = [i if isinstance(i, bytes) else i.copy() for i in self._as_kept(records).images]
+            images: list[Any] = [i if isinstance(i, bytes) else i.copy() for i in records.images]
             batches.append(replace(records, images=images, numbers=records.numbers.copy()))
             return np.zeros((len(images), *(n or 0 for n in spec.image_shape)), spec.dtype)
 
@@ -174,35 +175,34 @@ class PipelineReplays:
             pass
         return batches
 
+    def _recalled(self) -> list[Records]:
+        """Captured batches as a cache keeps them for the steps behind it."""
+        source = self._plan.pipeline.source
+        self._keeper = self._keeper or Keeper(self._plan, readers_of(self._plan))
+        batches = []
+        for state in self._root_samples().batch(self._batch_size).as_numpy_iterator():
+            indices = state["index"].tolist()
+            numbers = state.get("numbers", np.zeros((len(indices), 0)))
+            images = self._keeper.read(source, indices)
+            batches.append(Records(images, numbers, [source.name(index) for index in indices]))
+        return batches
+
+    def _root_samples(self) -> tf.data.Dataset:
+        keys = ("index", "numbers")
+        samples = self._roots().take(self.samples)
+        return samples.map(plain(lambda state: {key: state[key] for key in keys if key in state}))
+
     def _batches(self, count: int) -> tf.data.Dataset:
         """The samples in batches, through the first ``count`` groups."""
         # Files as they were read: whatever a backend does with them in TensorFlow's graph, it is replayed from Python.
-        if self._keeps:
-            roots = self._root_batches().take(-(-self.samples // self._batch_size))
-            return self._through(self._mapped(roots, compose([self.stream.by_batch[0], self.stream.kept])), count)
         samples = self._mapped(self._roots().take(self.samples), compose([self.stream.sample(), self.stream.kept]))
-        return self._through(samples.batch(self._batch_size), count)
-
-    def _through(self, batches: tf.data.Dataset, count: int) -> tf.data.Dataset:
-        """Batches through the first ``count`` groups."""
+        batches = samples.batch(self._batch_size)
         for group in self.stream.segment_groups[:count]:
             if group.crosses:
                 batches = self.stream.crossing(batches, group, self.stream.chain(group))
             else:
                 batches = batches.map(compose([self.stream.back[group]]))
         return batches
-
-    @property
-    def _keeps(self) -> bool:
-        """Whether batches read what a cache keeps."""
-        return keeping_of(self._plan) is not None and bool(self.stream.by_batch)
-
-    def _taking_kept(self, run: Callable[[Records], Any]) -> Callable[[Records], Any]:
-        return lambda records: run(self._as_kept(records))
-
-    def _as_kept(self, records: Records) -> Records:
-        """A batch as its runner takes it, where it holds what a cache keeps."""
-        return replace(records, images=as_kept(self._plan, records.images)) if self._keeps else records
 
     @property
     def _batch_size(self) -> int:

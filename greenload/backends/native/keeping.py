@@ -23,7 +23,7 @@ from greenload.backends.base import Records
 from greenload.backends.image_sizes import decode_of
 from greenload.backends.native import library
 from greenload.backends.native import store as stores
-from greenload.backends.native.blobs import JPEG, Blob, Own
+from greenload.backends.native.blobs import Blob, Own
 from greenload.backends.native.library import Form, probe
 from greenload.backends.native.runner import NativeRunner
 from greenload.backends.native.store import Store, StoreError
@@ -170,13 +170,6 @@ def kept_there(folder: Path, pipeline: Pipeline) -> tuple[CacheForm, int] | None
     return None if form is None else (form, size)
 
 
-def as_kept(plan: Plan, images: Any) -> list[Any]:
-    """What a plan's cache keeps, copied to Python as bytes, as the runner behind it takes it."""
-    keeping = keeping_of(plan)
-    own = keeping is not None and (bool(keeping.filling) or form_of(keeping) in OF_ITS_OWN)
-    return [Own(image) if own and image[:2] != JPEG else image for image in images]
-
-
 def _work(pipeline: Pipeline) -> list[Stage]:
     """The stages that make of a file what is decoded behind a pipeline's cache, ``Decode`` the first."""
     place, _ = last_cache(pipeline)
@@ -308,6 +301,10 @@ class Keeper:
         if trouble and trouble != self._said:
             self._said = trouble
             notify(f"{last_cache(self._plan.pipeline)[1]}: {trouble}")
+
+    def forget(self) -> None:
+        """Forget what is kept: for measuring how it is filled."""
+        self._store.forget()
 
     def close(self) -> None:
         """Give it back; no image that it gave may be in use."""
