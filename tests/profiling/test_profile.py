@@ -235,6 +235,33 @@ def test_a_cache_has_a_first_epoch_and_later_ones(sample_folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_windows", "no_trials")
+@pytest.mark.parametrize("place", ["memory", "folder"])
+@pytest.mark.parametrize("before", [(), (gl.Resize((48, 48)),)], ids=["planes", "resized"])
+def test_what_native_keeps_has_a_first_epoch_too(
+    sample_folder: Path, tmp_path: Path, place: str, before: tuple[gl.Stage, ...]
+) -> None:
+    cache = gl.Cache() if place == "memory" else gl.Cache(tmp_path / "kept")
+    end = (gl.RandomResizedCrop(32), gl.RandomHorizontalFlip(), gl.Batch(16))
+    report = profile(photos(sample_folder, *before, cache, *end), "native", rounds=2)
+    rows = {step.name: step.cpu_s_per_sample.value or 0.0 for step in report.steps}
+    runs = {step.name: step.runs for step in report.steps}
+    assert list(rows)[:3] == ["Read", "Cache", "Decode + crop"]
+    assert runs["Read"] == "first epoch" and runs["Cache"] == runs["Decode + crop"] == "every epoch"
+    assert report.steps[1].backend == "native"
+    full = report.full.cpu_s_per_sample.value or 0.0
+    assert abs(rows["Cache"]) < full
+    assert report.first_epoch is not None
+    first = {step.name: step.cpu_s_per_sample.value or 0.0 for step in report.first_epoch.steps}
+    whole = report.first_epoch.full.cpu_s_per_sample.value or 0.0
+    assert full < first["Cache"] < whole  # keeping an image costs more than going on from it
+    assert abs(sum(first.values()) - whole) < 0.5 * whole
+    if place == "folder":
+        assert list((tmp_path / "kept").iterdir()) == []  # nothing of the profile is left
+    validate(report.to_dict())
+
+
+@pytest.mark.slow
 @pytest.mark.alone
 @pytest.mark.usefixtures("middling_windows")
 def test_changes_are_tried_and_the_best_comes_first(sample_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,7 +90,7 @@ EXPORT void gl_probe(int64_t count, const uint8_t* const* files, const int64_t* 
   for (int64_t i = 0; i < count; i++) {
     headers[i] = greenload::probe(files[i], lengths[i], kinds & GL_EXIF, max_bytes);
     if (!headers[i].plain && (kinds & GL_KEPT)) {
-      headers[i] = greenload::probe_kept(files[i], lengths[i], max_bytes);
+      headers[i] = greenload::probe_kept(files[i], lengths[i]);
     }
   }
 }
@@ -194,6 +194,10 @@ EXPORT void gl_store_flush(gl_store* store) {
 
 EXPORT void gl_store_finish(gl_store* store) {
   guarded(nullptr, [&] { store->store->finish(); });
+}
+
+EXPORT void gl_store_forget(gl_store* store) {
+  guarded(nullptr, [&] { store->store->forget(); });
 }
 
 EXPORT void gl_store_close(gl_store* store) { delete store; }

@@ -101,7 +101,7 @@ int64_t to_pixels(const uint8_t* file, int64_t length, uint8_t* out, int64_t cap
     decode_ppm(file, static_cast<size_t>(length), whole);
     return copied(file, length, out, capacity, needed);
   }
-  const gl_header header = are_planes(file, length) ? probe_kept(file, length, INT64_MAX) : header_of(file, length);
+  const gl_header header = are_planes(file, length) ? probe_kept(file, length) : header_of(file, length);
   char begin[64];
   const int head = snprintf(begin, sizeof begin, "P6\n%d %d\n255\n", header.width, header.height);
   const int64_t pixels = int64_t{header.height} * header.width * 3;
@@ -119,7 +119,7 @@ int64_t to_pixels(const uint8_t* file, int64_t length, uint8_t* out, int64_t cap
 
 }  // namespace
 
-gl_header probe_kept(const uint8_t* file, int64_t length, int64_t max_bytes) {
+gl_header probe_kept(const uint8_t* file, int64_t length) {
   gl_header header = {0, 0, 0};
   try {
     int64_t height, width;
@@ -134,9 +134,7 @@ gl_header probe_kept(const uint8_t* file, int64_t length, int64_t max_bytes) {
     } else {
       return header;
     }
-    if (height * width * kPixelBytes <= max_bytes) {
-      header = {1, static_cast<int32_t>(height), static_cast<int32_t>(width)};
-    }
+    header = {1, static_cast<int32_t>(height), static_cast<int32_t>(width)};
   } catch (const Failure&) {
   }
   return header;

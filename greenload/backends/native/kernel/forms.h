@@ -29,7 +29,7 @@ class Decoder {
 };
 
 // Of a form other than GL_TRANSCODED of a JPEG: plain, and its sizes. Sides of 0 where it is none.
-gl_header probe_kept(const uint8_t* file, int64_t length, int64_t max_bytes);
+gl_header probe_kept(const uint8_t* file, int64_t length);
 
 // gl_transcode. Throws a Failure where it can't be.
 int64_t transcode(const uint8_t* file, int64_t length, int32_t form, uint8_t* out, int64_t capacity, int64_t* needed);
