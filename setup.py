@@ -21,7 +21,7 @@ KERNEL = "greenload/backends/native/kernel"
 # Without contraction every processor gives the same bits.
 COMPILE = ["-O3", "-g0", "-std=c++17", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra"]
 STATIC = "-DGL_STATIC_LIBJPEG"
-LINK = [f"-Wl,--version-script={KERNEL}/exports.map"]
+LINK = ["-pthread", f"-Wl,--version-script={KERNEL}/exports.map"]
 OPERATIONS = "greenload.backends.native._operations"
 OPTIONAL = os.environ.get("GREENLOAD_KERNEL") != "required"
 COMPILERS = 2
@@ -83,8 +83,8 @@ setup(
         ),
         Extension(
             OPERATIONS,
-            [f"{KERNEL}/op.cc"],
-            depends=[f"{KERNEL}/abi.h", f"{KERNEL}/chosen_programs.h", f"{KERNEL}/tensorflow_api.h"],
+            sorted(map(str, Path(KERNEL).glob("*.cc"))),
+            depends=sorted(map(str, Path(KERNEL).glob("*.h"))),
             extra_compile_args=COMPILE,
             language="c++",
             optional=OPTIONAL,

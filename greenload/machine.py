@@ -83,21 +83,67 @@ def usable_cpus(root: str | os.PathLike[str] = "/") -> float:
     return min([float(processors()), *_quotas(Path(root))])
 
 
+def available_memory(root: str | os.PathLike[str] = "/") -> int:
+    """Bytes of memory that this process may still take without others being swapped out: what the machine has
+    available, or what its control groups leave of their limits, if less.
+
+    What is cached of files counts as available (kernel documentation, ``proc.rst``, ``MemAvailable``;
+    ``cgroup-v2.rst``, ``memory.max``; in version 1 ``memory.limit_in_bytes``).
+
+    Args:
+        root: of the file system.
+
+    Example:
+        >>> available_memory() > 0
+        True
+    """
+    base = Path(root)
+    lines = kernel_text(base / "proc/meminfo").splitlines()
+    free = (int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(0, min([next(free, pages // 2), *_memory_left(base)]))
+
+
+def _memory_left(base: Path) -> Iterator[int]:
+    """Bytes that control groups leave, one figure for each that has a limit."""
+    names = (
+        ("memory.max", "memory.current", "inactive_file"),
+        (
+            "memory.limit_in_bytes",
+            "memory.usage_in_bytes",
+            "total_inactive_file",
+        ),
+    )
+    for folder, version in _groups(base, "memory"):
+        limit, usage, cached = names[version == 1]
+        most, used = (kernel_text(folder / name).strip() for name in (limit, usage))
+        if most.isdigit() and used.isdigit():
+            counts = (line.split() for line in kernel_text(folder / "memory.stat").splitlines())
+            files = next((int(count[1]) for count in counts if len(count) == 2 and count[0] == cached), 0)
+            yield int(most) - int(used) + files
+
+
 def _quotas(base: Path) -> Iterator[float]:
     """CPUs that control groups allow, one figure for each that has a limit."""
+    for folder, version in _groups(base, "cpu"):
+        if version == 2:
+            quota, _, period = kernel_text(folder / "cpu.max").strip().partition(" ")
+        else:
+            quota, period = (kernel_text(folder / f"cpu.cfs_{part}_us").strip() for part in ("quota", "period"))
+        yield from _limit(quota, period)
+
+
+def _groups(base: Path, controller: str) -> Iterator[tuple[Path, int]]:
+    """The folders of the control groups that this process is in, and their version, 1 or 2."""
     mounted = base / "sys/fs/cgroup"
     for line in kernel_text(base / "proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if not controllers:
-            for folder in _upwards(mounted, path):
-                quota, _, period = kernel_text(folder / "cpu.max").strip().partition(" ")
-                yield from _limit(quota, period)
-        elif "cpu" in controllers.split(","):
-            for name in dict.fromkeys((controllers, "cpu")):
-                for folder in _upwards(mounted / name, path):
-                    quota, period = (kernel_text(folder / f"cpu.cfs_{part}_us").strip() for part in ("quota", "period"))
-                    yield from _limit(quota, period)
+            yield from ((folder, 2) for folder in _upwards(mounted, path))
+        elif controller in controllers.split(","):
+            for name in dict.fromkeys((controllers, controller)):
+                yield from ((folder, 1) for folder in _upwards(mounted / name, path))
 
 
 def _upwards(mounted: Path, path: str) -> Iterator[Path]:

@@ -209,6 +209,25 @@ class GraphSegment(Protocol):
         """Of one file, a scalar string: a file as ``batch`` takes it, and int64 ``[3]``: rows and columns of its image
         as it is to be seen, and the EXIF orientation that is to be applied to it. Fails where it can't be decoded."""
 
+    def read(self, paths: Any) -> Any:
+        """Whole files, strings ``[n]``; empty where one can't be read, or is no regular file."""
+
+    def recall(self, indices: Any, read: Callable[[Any], Any]) -> Any:
+        """Files of samples, strings ``[n]``: what the plan's cache keeps, else those that are read, and kept then. They
+        go no further than into ``files`` of the same graph.
+
+        Args:
+            indices: of the samples, int64 ``[n]``.
+            read: from some of them to their files; empty where one can't be read.
+        """
+
+    def tell_trouble(self) -> None:
+        """Warn of what went wrong with what the cache keeps, once."""
+
+    def files(self, files: Any) -> tuple[Any, Any]:
+        """The same as ``sample`` for many files, strings ``[n]``: files, and int64 ``[n, 3]``. A file that can't be
+        decoded becomes an empty one, which ``batch`` calls bad."""
+
     def batch(self, images: Any, sizes: Any, numbers: Any) -> BatchOutcome:
         """A batch through all steps.
 

@@ -115,6 +115,15 @@ class Readers:
                 foreign.append(Foreign(file, head, formats.orientation(image) if decode.exif else 1))
         return foreign
 
+    def foreign(self, data: bytes, backend: str, decode: p.Decoding) -> Foreign:
+        """A file that a backend doesn't decode, as another is to.
+
+        Raises:
+            FormatError: its header shows that it can't be decoded.
+        """
+        file, head = formats.opened(data, self.support(backend), decode.max_bytes, decode.truncated)
+        return Foreign(file, head, formats.orientation(data) if decode.exif else 1)
+
     def as_pngs(self, files: Sequence[Foreign]) -> list[bytes | FormatError]:
         """PNGs of files' pixels, turned, in order; the reason in place of one that can't be decoded wholly."""
         return self.as_files(files, png)

@@ -24,6 +24,11 @@ def add_command(add: AddCommand) -> None:
     pack.add_argument("--shard-mb", type=float, default=128, help="megabytes in a file (default %(default)s)")
     pack.add_argument("--seed", type=int, default=0, help="of the records' order (default %(default)s)")
     pack.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="what to do about bad images")
+    pack.add_argument(
+        "--transcode",
+        action="store_true",
+        help="write JPEGs so that backend native decodes a crop without the rest; every reader reads them alike",
+    )
     add_decoding(pack)
 
 
@@ -46,6 +51,7 @@ def _pack(options: argparse.Namespace) -> int:
             threads=options.threads,
             max_bytes=options.max_bytes,
             truncated=options.truncated,
+            transcode=options.transcode,
             progress=update,
         )
     skipped = [{"path": error.path, "reason": error.reason} for error in packed.skipped]

@@ -13,6 +13,8 @@ REMEDY = (
     "records out: on_error=skip)"
 )
 """Texts before and behind the name and index of a missing record, in an error of TensorFlow's."""
+REFUSED = "greenload: bad record"
+"""What the text of a backend's error begins with inside TensorFlow; then come index, name and reason."""
 
 
 def refuse(name: Callable[[Any], Any], index: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 from greenload.backends.base import GraphSegment
 from greenload.backends.tf.backend import Element, State
 from greenload.loading.bad_records import refuse
+from greenload.loading.tf_reading import RecordReading
 from greenload.plans.plan import Segment
 from greenload.specs import ImageSpec
 from greenload.system.frameworks import tf
@@ -28,6 +29,36 @@ def on_sample(operation: GraphSegment) -> Element:
     return element
 
 
+def on_files(operation: GraphSegment) -> Element:
+    """The same for a batch of files. One that can't be decoded stays in it, empty, for ``on_batch`` to name."""
+
+    def element(state: State) -> State:
+        files, sizes = operation.files(state["image"])
+        return state | {"image": files, SIZE: sizes}
+
+    return element
+
+
+def reading(operation: GraphSegment, records: RecordReading) -> Element:
+    """Puts the ``"image"`` of each record into a batch's state: what a cache keeps, or else what is read; an empty one
+    where it can't be read.
+
+    Args:
+        operation: of the segment that the batch goes into.
+        records: how the source is read.
+    """
+
+    def element(state: State) -> State:
+        def read(indices: Any) -> Any:
+            if records.path is not None:
+                return operation.read(records.path(indices))
+            return records.batch(state | {"index": indices})["image"]
+
+        return state | {"image": operation.recall(state["index"], read)}
+
+    return element
+
+
 def on_batch(operation: GraphSegment, segment: Segment, name: Callable[[Any], Any]) -> Element:
     """A segment as a function of a batch's state. It fails with a text that names the first bad record.
 
@@ -42,16 +73,17 @@ def on_batch(operation: GraphSegment, segment: Segment, name: Callable[[Any], An
         images, index = state["image"], state["index"]
         numbers = state.get("numbers", tf.zeros([tf.size(index), 0], tf.float64))
         outcome = operation.batch(_values(images), _sizes(state, segment.spec_in), numbers)
-        checks = [_check(outcome.status == 1, lambda row: refuse(name, index[row]))]
+        refused = outcome.status == 1
         if outcome.large_enough is not None:
-            checks.append(_check(~outcome.large_enough, lambda row: refuse(name, index[row])))
+            refused |= ~outcome.large_enough
 
         def failure(row: Any) -> Any:
             front = f"{FAILED}the kernel of backend {segment.backend} failed on "
             text = tf.strings.join([front, name(index[row]), ": ", outcome.reasons[row]])
             return tf.raw_ops.Assert(condition=False, data=[text])
 
-        with tf.control_dependencies(checks):  # sizes that are too small are what the backend fails on, too
+        named = _check(refused, lambda row: refuse(name, index[row]))
+        with tf.control_dependencies([named]):  # sizes that are too small are what the backend fails on, too
             checked = _check(outcome.status > 1, failure)
         with tf.control_dependencies([checked]):
             image = tf.identity(outcome.images)

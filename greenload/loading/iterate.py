@@ -23,11 +23,10 @@ from greenload.loading.survey import warn_of_losses
 from greenload.machine import processors
 from greenload.planning import cost_table
 from greenload.planning.choose import choose, make_plan, usable
-from greenload.planning.sizes import estimate
+from greenload.planning.keeping import sized_steps
 from greenload.plans.order import Order, Position, Shard
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
-from greenload.plans.steps import steps_of
 from greenload.public import public
 from greenload.system import forking, shutdown
 
@@ -210,9 +209,11 @@ def _plan(pipeline: Pipeline, backend: str | Mapping[str, str], threads: int | N
     chosen = make_plan(pipeline, backend, threads=threads, prefetch=prefetch, gpu=True)
     if backend != "auto" or not chosen.uses_tf_data:
         return chosen
-    known, sizes = cost_table.in_use(processors()), estimate(pipeline, steps_of(pipeline))
+    known = cost_table.in_use(processors())
     able = [name for name in usable(known, gpu=True) if not in_tf_data(name)]
-    without = choose(pipeline, sizes, known, able, threads=chosen.threads, prefetch=chosen.prefetch)
+    without = choose(
+        pipeline, sized_steps(pipeline, able), known, able, threads=chosen.threads, prefetch=chosen.prefetch
+    )
     return chosen if without.uses_tf_data else without
 
 

@@ -10,7 +10,7 @@ import functools
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from greenload.backends.base import Records
 from greenload.backends.chain import Chain
 from greenload.backends.dali.runner import DaliRunner, Job
+from greenload.backends.native.keeping import Keeper
+from greenload.backends.registry import readers_of
 from greenload.errors import UsageError
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan
@@ -130,12 +132,26 @@ class RecordCache:
     def __init__(self) -> None:
         self._kept: dict[int, Any] = {}
 
-    def read(self, source: Source, indices: list[int]) -> list[Any]:
+    def read(self, source: Source, indices: Sequence[int]) -> list[Any]:
         """Several records' images; only those that aren't held are read."""
         lacking = [index for index in indices if index not in self._kept]
         if lacking:
             self._kept.update(zip(lacking, read_many(source, lacking), strict=True))
         return [self._kept[index] for index in indices]
+
+    def tell_trouble(self) -> None:
+        """There is none."""
+
+    def close(self) -> None:
+        """Nothing has to be given back."""
+
+
+def _cache(plan: Plan) -> RecordCache | Keeper | None:
+    """What a plan's cache keeps records in, if it has one."""
+    caches = [step for step in plan.steps if step.kind == "cache"]
+    if any(step.keeps for step in caches):
+        return Keeper(plan, readers_of(plan))
+    return RecordCache() if caches else None
 
 
 @dataclass(frozen=True)
@@ -145,7 +161,7 @@ class _Reader:
     plan: Plan
     engine: Engine
     layout: DrawLayout
-    cache: RecordCache | None
+    cache: RecordCache | Keeper | None
 
     def __call__(self, epoch: int, index: NDArray[np.int64]) -> _Read:
         pipeline, order = self.plan.pipeline, index.tolist()
@@ -190,14 +206,19 @@ class ReadAhead(Iterator[tuple[Any, NDArray[np.generic]]]):
         self._depth = plan.prefetch
         self._engine = engine
         self._wanted = wanted
-        cache = RecordCache() if any(step.kind == "cache" for step in plan.steps) else None
-        self._read = _Reader(plan, engine, DrawLayout.of(plan.pipeline), cache)
+        try:
+            self._cache = _cache(plan)
+        except BaseException:
+            engine.close()
+            raise
+        self._read = _Reader(plan, engine, DrawLayout.of(plan.pipeline), self._cache)
         self._pool = Workers(READERS, "read")
         self._held = _Held()
         self._lock = threading.Lock()
+        self._epoch = -1
         self._stopped_by: BaseException | None = None
         self._made_in = os.getpid()
-        self._end = forking.close_when_dropped(self, functools.partial(_close, self._pool, engine))
+        self._end = forking.close_when_dropped(self, functools.partial(_close, self._pool, engine, self._cache))
         shutdown.close_at_end(self)
 
     def __next__(self) -> tuple[Any, NDArray[np.generic]]:
@@ -210,6 +231,7 @@ class ReadAhead(Iterator[tuple[Any, NDArray[np.generic]]]):
             try:
                 return self._next()
             except StopIteration:
+                self._tell_trouble()
                 self._end()
                 raise
             except BaseException as error:  # the batches behind it would be out of order
@@ -247,7 +269,14 @@ class ReadAhead(Iterator[tuple[Any, NDArray[np.generic]]]):
 
     def _read_on(self) -> None:
         while len(self._held.reading) < READERS and (wanted := next(self._wanted, None)) is not None:
+            if wanted[0] != self._epoch:
+                self._tell_trouble()
+                self._epoch = wanted[0]
             self._held.reading.append(self._pool.submit(self._read, *wanted))
+
+    def _tell_trouble(self) -> None:
+        if self._cache is not None:
+            self._cache.tell_trouble()
 
     def close(self) -> None:
         """End it: wait for what is being worked on, give back threads and buffers. Calling it twice is harmless."""
@@ -262,6 +291,8 @@ _INTERRUPTED = (
 )
 
 
-def _close(pool: Workers, engine: Engine) -> None:
+def _close(pool: Workers, engine: Engine, cache: RecordCache | Keeper | None) -> None:
     pool.close(cancel=True)
     engine.close()
+    if cache is not None:  # last: what it keeps may have been in use
+        cache.close()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from greenload.backends.image_sizes import sides_of
 from greenload.errors import BackendUnavailable, GreenloadError, RecordError, SourceError
-from greenload.loading.bad_records import MARK, REMEDY
-from greenload.loading.tf_graph import REFUSED
+from greenload.loading.bad_records import MARK, REFUSED, REMEDY
 from greenload.loading.verdicts import DECODES, Judge
 from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
@@ -89,10 +89,15 @@ def _too_small(pipeline: Pipeline, index: int) -> str:
     return too_small[1] if too_small else ""
 
 
-def naming(dataset: tf.data.Dataset, plan: Plan) -> tf.data.Dataset:
+def naming(dataset: tf.data.Dataset, plan: Plan, tell_trouble: Callable[[], None]) -> tf.data.Dataset:
     """The same dataset, whose iterators raise ``RecordError`` in Python where TensorFlow's error is about a bad record.
 
     Inside a ``tf.function`` (Keras ``fit``) TensorFlow raises its own error, whose text names the record as well.
+
+    Args:
+        dataset: of batches.
+        plan: whose batches they are.
+        tell_trouble: warns of what is no error; called where a stream begins, and where it has ended.
     """
     made_in, source = os.getpid(), plan.pipeline.source
     reads = not isinstance(source, Arrays)
@@ -110,6 +115,9 @@ def naming(dataset: tf.data.Dataset, plan: Plan) -> tf.data.Dataset:
                 try:
                     with shutdown.request:
                         return super().__next__()
+                except StopIteration:
+                    tell_trouble()
+                    raise
                 except tf.errors.OpError as error:
                     self.stopped_by = record_error(str(error.message), plan)
                     if self.stopped_by is None:
@@ -124,6 +132,7 @@ def naming(dataset: tf.data.Dataset, plan: Plan) -> tf.data.Dataset:
             forking.check(made_in, "a dataset")
             if reads:
                 limits.check_files()
+            tell_trouble()
             return translated(super().__iter__())
 
     dataset.__class__ = NamingDataset

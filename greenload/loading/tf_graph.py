@@ -12,24 +12,21 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from greenload.array_ops import TENSORFLOW
-from greenload.backends.base import Records
+from greenload.backends.base import GraphSegment, Records
 from greenload.backends.chain import Chain
 from greenload.backends.registry import make_graph_segment, readers_of
 from greenload.backends.tf import backend as tf_backend
 from greenload.backends.tf.backend import Element, State
-from greenload.errors import RecordError
-from greenload.loading.graph_segments import SIZE, on_batch, on_sample
+from greenload.loading.graph_segments import SIZE, on_batch, on_files, on_sample, reading
+from greenload.loading.host_calls import SegmentCall, host_call
 from greenload.loading.tf_reading import reader
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step
-from greenload.sources import Source
 from greenload.specs import ImageSpec
-from greenload.system import shutdown
 from greenload.system.frameworks import tf
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-Owner = TypeVar("Owner")
 
 
 def options(plan: Plan) -> Any:
@@ -92,70 +89,6 @@ def cached(upstream: Element, step: Step, table: Any) -> Element:
     return element
 
 
-REFUSED = "greenload: bad record"
-"""What the text of a backend's error begins with inside TensorFlow; then come index, name and reason."""
-
-
-class _SegmentCall:
-    """A call from tf.data into other backends. A ``ValueError`` reaches users as ``InvalidArgumentError`` with its
-    text."""
-
-    def __init__(self, run: Callable[[Records], Any], source: Source) -> None:
-        self.run = run
-        self.source = source
-
-    def run_batch(self, images: Any, sides: Any, numbers: Any, index: Any) -> Any:
-        names = [self.source.name(int(i)) for i in index]
-        separate = split_images(images, sides) if len(sides) else list(images)
-        try:
-            return self.run(Records(separate, numbers, names))
-        except RecordError as error:
-            raise bad_record_error(error, names, index) from None
-
-
-def host_call(owner: Owner, method: Callable[[Owner, Any, Any, Any, Any], Any], dtype: Any) -> Callable[[State], Any]:
-    """A function of a batch's state that calls a Python method with images, sides, numbers and index.
-
-    The owner is kept by the dataset, through the result.
-
-    Args:
-        owner: whose method it is.
-        method: of the owner's class.
-        dtype: TensorFlow's, of what the method gives.
-    """
-    call = shutdown.weak_call(owner, method)
-
-    def on_host(state: State) -> Any:
-        _ = owner
-        numbers = state.get("numbers", tf.zeros([tf.size(state["index"]), 0], tf.float64))
-        image = state["image"]
-        sides = state.get("sides", tf.zeros([0, 3], tf.int32))
-        values = image.flat_values if isinstance(image, tf.RaggedTensor) else image
-        return tf.numpy_function(call, [values, sides, numbers, state["index"]], dtype, stateful=True)
-
-    return on_host
-
-
-def bad_record_error(error: RecordError, names: Sequence[str], index: Any) -> ValueError:
-    """What a call from tf.data raises for a bad record of a batch; ``record_errors`` finds the record by its
-    text."""
-    text = f"{REFUSED} [{index[names.index(error.path)]}] {error}"
-    return ValueError(text.encode(errors="backslashreplace").decode())
-
-
-def split_images(values: Any, sides: Any) -> list[Any]:
-    """Images of different sizes that lie one after another in one array, as views.
-
-    Args:
-        values: all their values, ``[sum of sizes]``.
-        sides: height, width and channels of each, ``[n, 3]``.
-    """
-    import numpy as np
-
-    ends = np.cumsum(np.prod(sides, axis=1))
-    return [part.reshape(shape) for part, shape in zip(np.split(values, ends[:-1]), sides, strict=True)]
-
-
 @dataclass(frozen=True)
 class SegmentGroup:
     """Adjacent segments that work on batches without a transfer back to tf.data: one of tf.data's own, or all
@@ -198,9 +131,10 @@ class PlanGraph:
         self.plan = plan
         self._layout = DrawLayout.of(plan.pipeline)
         self._tables: list[Any] = []
-        self._calls: list[_SegmentCall] = []
+        self._calls: list[SegmentCall] = []
         self._chains: dict[SegmentGroup, Chain] = {}
         caches = any(step.kind == "cache" for step in plan.steps)
+        in_tables = any(step.kind == "cache" and not step.keeps for step in plan.steps)
         self.reading = reader(plan.pipeline.source, threads=plan.threads, group=record_group, singly=caches)
         """How records are read; its ``sample`` is the first of ``on_samples``."""
         self.on_samples: list[tuple[Step, Element]] = []
@@ -213,7 +147,7 @@ class PlanGraph:
         for step in plan.steps:
             if step.kind == "read":
                 self.on_samples.append((step, self.reading.sample))
-            elif step.kind == "cache":
+            elif step.kind == "cache" and not step.keeps:
                 self._tables.append(tf.lookup.experimental.MutableHashTable(tf.int64, tf.string, default_value=""))
                 self.on_samples.append((step, cached(self.sample(), step, self._tables[-1])))
             elif step in lowered:
@@ -222,12 +156,20 @@ class PlanGraph:
         """Each step that takes whole batches in tf.data, with its function."""
         self.back: dict[SegmentGroup, Element] = {}
         """Each group of tf.data's own, or with an operation of its own for TensorFlow, as one function of a batch."""
+        self.by_batch: list[Element] = []
+        """What whole batches of roots go through before the first group, where nothing is done to single samples: they
+        are read, and files looked at. Empty where samples are worked on one by one until they are batched."""
         self._one_by_one: set[SegmentGroup] = set()
+        self._operations: list[GraphSegment] = []
         looked_at: list[Element] = []
         for group in self.segment_groups:
             first = group.segments[0]
             operation = make_graph_segment(plan, first) if len(group.segments) == 1 and group.crosses else None
             if operation:
+                self._operations.append(operation)
+                if group is self.segment_groups[0] and not (lead or in_tables) and plan.pipeline.batch:
+                    self.by_batch = [reading(operation, self.reading)]
+                    self.by_batch += [on_files(operation)] if first.spec_in.encoded else []
                 self.back[group] = on_batch(operation, first, self.reading.name)
                 self._one_by_one.add(group)
                 looked_at += [on_sample(operation)] if first.spec_in.encoded else []
@@ -261,6 +203,11 @@ class PlanGraph:
         for table in self._tables:
             table.remove(table.export()[0])
 
+    def tell_trouble(self) -> None:
+        """Warn of what went wrong with what native caches keep, once."""
+        for operation in self._operations:
+            operation.tell_trouble()
+
     def sample(self) -> Element:
         """All steps on samples as one function, which computes only what the last cache doesn't hold."""
         last_cache = max((i for i, (step, _) in enumerate(self.on_samples) if step.kind == "cache"), default=0)
@@ -273,9 +220,23 @@ class PlanGraph:
         Args:
             chunks: of states with position, index, label and prepared random values.
         """
+        return self._read_chunks(chunks).unbatch()
+
+    def batches(self, chunks: tf.data.Dataset, size: int, drop_remainder: bool) -> tf.data.Dataset:
+        """Batches of chunks' samples, for ``by_batch``; where records are read in chunks, they are read here.
+
+        Args:
+            chunks: as ``roots`` takes them.
+            size: samples of a batch.
+            drop_remainder: whether a last batch of fewer is left out.
+        """
+        read = self._read_chunks(chunks) if self.reading.path is None else chunks  # a batch looks up its own paths
+        return read.rebatch(size, drop_remainder=drop_remainder)
+
+    def _read_chunks(self, chunks: tf.data.Dataset) -> tf.data.Dataset:
         reading = self.reading
         chunks = chunks.rebatch(reading.per_call) if reading.per_call else chunks
-        return chunks.map(self._read_chunk, num_parallel_calls=reading.parallel, deterministic=True).unbatch()
+        return chunks.map(self._read_chunk, num_parallel_calls=reading.parallel, deterministic=True)
 
     def samples(self, roots: tf.data.Dataset) -> tf.data.Dataset:
         """The samples with their images, in order, on the plan's threads.
@@ -286,8 +247,8 @@ class PlanGraph:
         return roots.map(self._work, num_parallel_calls=self.plan.threads, deterministic=True)
 
     def finish(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-        """``(images, labels)`` of batches of states, through every group."""
-        waiting: list[Element] = []
+        """``(images, labels)`` of batches of states, through every group, and before them through ``by_batch``."""
+        waiting = list(self.by_batch)
         one_by_one = False
         for group in self.segment_groups:
             if group in self.back:
@@ -328,9 +289,9 @@ class PlanGraph:
     def crossing(self, batches: tf.data.Dataset, group: SegmentGroup, run: Callable[[Records], Any]) -> tf.data.Dataset:
         """Batches transferred out of tf.data, through ``run``, and back as images."""
         spec = group.segments[-1].spec_out
-        call = _SegmentCall(run, self.plan.pipeline.source)
+        call = SegmentCall(run, self.plan.pipeline.source)
         self._calls.append(call)
-        on_host = host_call(call, _SegmentCall.run_batch, tf.as_dtype(spec.dtype))
+        on_host = host_call(call, SegmentCall.run_batch, tf.as_dtype(spec.dtype))
 
         def transferred(state: State) -> State:
             done = on_host(state)

@@ -38,6 +38,10 @@ class RecordReading:
     """Puts ``"image"`` into one sample's state. Fails where the record can't be read."""
     name: Callable[[Any], Any]
     """From an index to the record's name; both tensors."""
+    batch: Element = dict
+    """Puts ``"image"`` into the state of a batch that went through ``chunk``; empty where a record can't be read."""
+    path: Callable[[Any], Any] | None = None
+    """From indices to the files' paths, where each record is a file: then there is no ``batch``."""
     samples: int = CHUNK
     """How many samples' orders and draws are computed at once."""
     per_call: int | None = None
@@ -69,7 +73,7 @@ def _arrays(source: Arrays) -> RecordReading:
     def gather(state: State) -> State:
         return state | {"image": tf.gather(images, state["index"])}
 
-    return RecordReading(dict, gather, lambda index: tf.strings.format("images[{}]", index))
+    return RecordReading(dict, gather, lambda index: tf.strings.format("images[{}]", index), gather)
 
 
 def _files(source: FileSource) -> RecordReading:
@@ -99,7 +103,7 @@ def _files(source: FileSource) -> RecordReading:
     def read(state: State) -> State:
         return {key: value for key, value in state.items() if key != "path"} | {"image": tf.io.read_file(state["path"])}
 
-    return RecordReading(look_up, read, name)
+    return RecordReading(look_up, read, name, path=path)
 
 
 def _records(source: RecordSource, threads: int, group: int | None, singly: bool) -> RecordReading:
@@ -136,11 +140,12 @@ def _records(source: RecordSource, threads: int, group: int | None, singly: bool
         return state | {"image": checked(images(state["index"][tf.newaxis])[0])}
 
     if singly:
-        return RecordReading(dict, read_one, name)
+        return RecordReading(dict, read_one, name, batch=read_chunk)
     mean = max(1.0, source.mean_bytes)
     per_call = max(1, min(CHUNK, int(CALL_BYTES / mean))) if group is None else group
     ahead = 1 if source.sequential else max(1, min(threads, int(IN_FLIGHT_BYTES / (per_call * mean))))
-    return RecordReading(read_chunk, check, name, group or CHUNK, None if group else per_call, ahead)
+    calls = None if group else per_call
+    return RecordReading(read_chunk, check, name, samples=group or CHUNK, per_call=calls, parallel=ahead)
 
 
 def _read_chunk(source: RecordSource, index: Any) -> Any:

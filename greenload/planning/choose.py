@@ -14,12 +14,14 @@ from greenload.errors import PipelineError
 from greenload.machine import processors
 from greenload.planning import cost_table
 from greenload.planning.cost_table import Costs
+from greenload.planning.keeping import decoding_left, keeping, sized_steps
 from greenload.planning.placement import place
 from greenload.planning.prices import Price, Work, price, work_of, work_of_step
-from greenload.planning.sizes import SizedSteps, estimate
+from greenload.planning.sizes import SizedSteps
+from greenload.plans.keeping import KEEPER
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Expected, Plan
-from greenload.plans.steps import TF_DATA, Step, mirrored, steps_of, unique_names
+from greenload.plans.steps import TF_DATA, Step, mirrored, unique_names
 from greenload.public import public
 from greenload.sources import formats
 from greenload.stages import primitives as p
@@ -83,10 +85,11 @@ def make_plan(
     prefetch = scalars.positive(PipelineError, "prefetch", prefetch)
     if not isinstance(backend, Mapping) and backend not in (*registry.BACKENDS, "auto"):
         raise PipelineError(f"backend must be one of auto, {', '.join(registry.BACKENDS)}, not {backend!r}")
-    sizes = estimate(pipeline, steps_of(pipeline))
     if backend == "auto":
         known = cost_table.in_use(processors())
-        return choose(pipeline, sizes, known, usable(known, gpu), threads=threads, prefetch=prefetch)
+        able = usable(known, gpu)
+        return choose(pipeline, sized_steps(pipeline, able), known, able, threads=threads, prefetch=prefetch)
+    sizes = sized_steps(pipeline, [] if isinstance(backend, Mapping) else [backend])
     named = (
         _by_name(sizes.steps, backend)
         if isinstance(backend, Mapping)
@@ -159,7 +162,7 @@ def choose(
 
     Args:
         pipeline: what is planned.
-        sizes: its steps with their sizes.
+        sizes: its steps with their sizes, as ``sized_steps`` gives them.
         known: the costs to go by.
         able: the backends that can run here.
         threads: as in ``make_plan``.
@@ -178,6 +181,9 @@ def choose(
     for helped in (False, True):  # where no backend reads every kind, others help
         tried = placements(pipeline, sizes, known, able, helping if helped else ())
         possible = possible or [placement for placement in tried if _possible(pipeline, placement)]
+    if not possible and keeping(sizes.steps):
+        whole = sized_steps(pipeline, ())
+        return choose(pipeline, whole, known, able, threads=threads, prefetch=prefetch)
     if not possible:
         return placed(simplest)
     unit = "energy_j" if all(placement.price.energy_j is not None for placement in possible) else "cpu_s"
@@ -219,7 +225,10 @@ def placements(
     pipeline: Pipeline, sizes: SizedSteps, known: Costs, able: Sequence[str], others: Sequence[str] = ()
 ) -> Iterator[Placement]:
     """Every placement in a few segments on backends that do their steps and read the files, with its price; ``others``
-    may decode what a backend doesn't read. Whether steps can follow each other that way isn't looked at."""
+    may decode what a backend doesn't read. Whether steps can follow each other that way isn't looked at.
+
+    Where a cache keeps files, the backend that keeps them decodes, and its images leave it with one size.
+    """
     cached = max((index for index, step in enumerate(sizes.steps) if step.kind == "cache"), default=-1)
     free = [index for index, step in enumerate(sizes.steps) if step.kind == "pixels" and index > cached]
     batch = PRICED_BATCH if pipeline.batch else None
@@ -229,7 +238,11 @@ def placements(
     supported = {
         name: [supports(name, sizes.steps[index], kinds, readers_for(name, others)) for index in free] for name in names
     }
+    kept = keeping(sizes.steps)
     for segments in _segments(len(free), names, supported):
+        _, end, first = segments[0]
+        if kept and (first != KEEPER or not sizes.steps[free[end - 1]].spec_out.static):
+            continue
         steps = [on_backend(step, TF_DATA) for step in sizes.steps]
         for begin, end, name in segments:
             for index in free[begin:end]:
@@ -264,8 +277,9 @@ def _work_of_placed(
         return work_of(mirrored(steps), batch, kinds)
     own = {kind: share for kind, share in kinds.items() if kind not in foreign}
     own["PNG"] = own.get("PNG", 0.0) + sum(foreign.values())
+    left = decoding_left(steps)
     helped = [
-        work
+        replace(work, amounts=work.amounts.times(left))
         for kind, share in foreign.items()
         for work in work_of_step(replace(on_backend(decoding, readers[kind]), primitive=p.Decode()), {kind: share})
     ]

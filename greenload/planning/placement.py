@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from greenload.backends.tables import TABLES, in_tf_data, supporting
 from greenload.errors import PipelineError
+from greenload.planning.keeping import check_caches
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import MIXED, Plan
 from greenload.plans.steps import TF_DATA, Step, mirrored, reads_params, unique_names
@@ -29,6 +30,7 @@ def place(pipeline: Pipeline, steps: Sequence[Step], *, threads: int, prefetch: 
     names = list(dict.fromkeys(step.backend for step in done if step.kind == "pixels"))
     backend = names[0] if len(names) == 1 else MIXED if names else TF_DATA
     _check_supported(pipeline, done)
+    check_caches(pipeline, done)
     _check_batches(pipeline, backend, done)
     done = mirrored(done)
     taking = [name for name in names if not in_tf_data(name)]

@@ -35,6 +35,8 @@ class SizedSteps:
     where records aren't encoded."""
     note: str
     """What the sizes rest on; empty where they are known."""
+    decoded: float = 0.0
+    """Mean pixels of an image as it is decoded; of what a cache keeps, where decoding stands behind it."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +66,16 @@ def estimate(pipeline: Pipeline, steps: Sequence[Step], records: int = RECORDS) 
     """
     seen = _seen(pipeline, records)
     try:
-        areas = _followed(pipeline, steps, seen)
+        areas, decoded = _followed(pipeline, steps, seen)
     except Exception:  # an image too small for a stage, or a user's stage: what is wrong is said where it runs
-        areas = [seen.size if step.spec_in.encoded else float(np.mean(seen.height * seen.width)) for step in steps]
-        areas.append(float(np.mean(seen.height * seen.width)))
+        decoded = float(np.mean(seen.height * seen.width))
+        areas = [seen.size if step.spec_in.encoded else decoded for step in steps]
+        areas.append(decoded)
     sized = (
         replace(step, size_in=before, size_out=after)
         for step, before, after in zip(steps, areas[:-1], areas[1:], strict=True)
     )
-    return SizedSteps(tuple(sized), seen.kinds, seen.note)
+    return SizedSteps(tuple(sized), seen.kinds, seen.note, decoded)
 
 
 def _seen(pipeline: Pipeline, records: int) -> _Seen:
@@ -173,12 +176,13 @@ def _first_of_each_extension(source: Source) -> list[int]:
     return sorted(np.unique(last, return_index=True)[1].tolist())[:RECORDS]
 
 
-def _followed(pipeline: Pipeline, steps: Sequence[Step], seen: _Seen) -> list[float]:
-    """What enters each step, and last what leaves: mean pixels, bytes while encoded."""
+def _followed(pipeline: Pipeline, steps: Sequence[Step], seen: _Seen) -> tuple[list[float], float]:
+    """What enters each step, and last what leaves: mean pixels, bytes while encoded; and what ``SizedSteps.decoded``
+    says."""
     numbers = DrawLayout.of(pipeline)
     drawn = numbers.prepare(pipeline.seed, 0, seen.index)
     height, width = seen.height, seen.width
-    params: dict[int, Any] = {}
+    params: dict[int | None, Any] = {}
     after: list[float] = []
     for index, stage in enumerate(pipeline.stages):
         params[index] = stage.params(numbers.of_stage(drawn, index), height, width)
@@ -187,9 +191,11 @@ def _followed(pipeline: Pipeline, steps: Sequence[Step], seen: _Seen) -> list[fl
     decoded = float(np.mean(seen.height * seen.width))
     areas = [seen.size]
     for step in steps:
-        own = None if step.stage is None else params.get(step.stage)
-        areas.append(_area(step, own, after, decoded, areas[-1]))
-    return areas
+        filling = step.keeps.filling if step.keeps else ()
+        for inner in filling:
+            decoded = _area(inner, params.get(inner.stage), after, decoded, decoded)
+        areas.append(_area(step, params.get(step.stage), after, decoded, areas[-1]))
+    return areas, decoded
 
 
 def _area(step: Step, params: Any, after: Sequence[float], decoded: float, before: float) -> float:

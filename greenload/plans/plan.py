@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from greenload.plans.pipeline import Pipeline
-from greenload.plans.steps import TF_DATA, BackendTraits, Step
+from greenload.plans.steps import TF_DATA, BackendTraits, Keeping, Step
 from greenload.public import public
 from greenload.specs import ImageSpec, LabelSpec
 from greenload.stages import primitives as p
-from greenload.text import bytes_text, screen_width, wrapped
+from greenload.text import bytes_text, percent, screen_width, wrapped
 
 MIXED = "mixed"
 """What a plan calls its backend where its steps are on several."""
@@ -207,6 +207,7 @@ class Plan:
         rows += [(s.name, " + ".join(s.stages), s.backend, str(s.spec_out)) for s in self.steps]
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines += [_kept(step.name, step.keeps) for step in self.steps if step.keeps]
         lines += [f"crosses {crossing}" for crossing in self.crossings]
         if self.readers:
             where = " (in load, tf decodes those that it reads)" if self._decodes_in_graph else ""
@@ -257,6 +258,15 @@ def _by_backend(readers: Mapping[str, str]) -> str:
     """``"GIF, palette BMP by pillow; TIFF by dali-cpu"``."""
     backends = dict.fromkeys(readers.values())
     return "; ".join(f"{', '.join(k for k, b in readers.items() if b == name)} by {name}" for name in backends)
+
+
+def _kept(name: str, keeping: Keeping) -> str:
+    """``"Cache: planes in memory, about 1.2 GB in all; 62 % expected to fit in 744 MB"``."""
+    where = "in memory" if keeping.path is None else f"in {keeping.path}"
+    size = "" if keeping.set_bytes is None else f", about {bytes_text(keeping.set_bytes)} in all"
+    bound = "" if keeping.budget is None else f" in {bytes_text(keeping.budget)}"
+    share = "as much as" if keeping.share is None else "all" if keeping.share == 1 else percent(keeping.share)
+    return f"{name}: {keeping.form} {where}{size}; {share} expected to fit{bound}"
 
 
 def _why(expected: Expected) -> list[str]:

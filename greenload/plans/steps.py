@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from greenload.plans.pipeline import Pipeline
-from greenload.specs import ImageSpec
+from greenload.specs import CacheForm, ImageSpec
 from greenload.stages import Batch, Cache, Shuffle
 from greenload.stages import primitives as p
 
@@ -47,6 +47,30 @@ IN_TF_DATA = BackendTraits()
 
 
 @dataclass(frozen=True)
+class Keeping:
+    """What the native backend's cache keeps, and where. It keeps files, or images as files, that decoding behind it
+    reads."""
+
+    form: CacheForm
+    """``"auto"`` only until the plan is made."""
+    path: str | None = None
+    """The folder; ``None`` for memory."""
+    budget: int | None = None
+    """The most bytes; ``None`` for no limit."""
+    filling: tuple[Step, ...] = ()
+    """Of form ``"resized"``: the steps on pixels, ``Decode`` the first, that make of a file the image that is kept."""
+    set_bytes: float | None = None
+    """Of the whole set in this form, estimated."""
+    share: float | None = None
+    """The share of the set that is expected to fit, 0 … 1."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON data."""
+        kept = {"form": self.form, "path": self.path, "budget": self.budget, "share": self.share}
+        return kept | {"set_bytes": self.set_bytes, "filling": [step.name for step in self.filling]}
+
+
+@dataclass(frozen=True)
 class Step:
     """One thing that a backend does to samples: what a profile has a row for."""
 
@@ -66,10 +90,12 @@ class Step:
     """The same of an image that leaves."""
     traits: BackendTraits = IN_TF_DATA
     """How its backend works."""
+    keeps: Keeping | None = None
+    """Of a cache, what the native backend keeps; ``None`` of one of tf.data's own."""
 
     def to_dict(self) -> dict[str, Any]:
         """The step as JSON data."""
-        return {
+        described: dict[str, Any] = {
             "name": self.name,
             "kind": self.kind,
             "stages": list(self.stages),
@@ -77,11 +103,12 @@ class Step:
             "in": str(self.spec_in),
             "out": str(self.spec_out),
         }
+        return described | ({"keeps": self.keeps.to_dict()} if self.keeps else {})
 
 
 def steps_of(pipeline: Pipeline) -> list[Step]:
     """A pipeline's steps in order, fused, not yet placed: those on pixels are in tf.data."""
-    return _fuse(_lower(pipeline))
+    return fused(lowered(pipeline))
 
 
 def reads_params(step: Step) -> bool:
@@ -92,7 +119,8 @@ def reads_params(step: Step) -> bool:
     return step.stage is not None and not static and not plain and not isinstance(primitive, p.Call)
 
 
-def _lower(pipeline: Pipeline) -> list[Step]:
+def lowered(pipeline: Pipeline) -> list[Step]:
+    """A pipeline's steps, each on pixels of one stage alone."""
     spec = pipeline.source.spec
     order = ("Shuffle",) if pipeline.shuffled else ()
     source = type(pipeline.source).__name__
@@ -115,18 +143,19 @@ def _lower(pipeline: Pipeline) -> list[Step]:
     return steps
 
 
-def _fuse(steps: list[Step]) -> list[Step]:
-    fused: list[Step] = []
+def fused(steps: Sequence[Step]) -> list[Step]:
+    """Steps of ``lowered``, neighbours as one where that changes no pixel."""
+    done: list[Step] = []
     for step in steps:
-        last = fused[-1] if fused else None
+        last = done[-1] if done else None
         if last and isinstance(last.primitive, p.Decode) and isinstance(step.primitive, p.Crop):
             cropped = p.DecodeCrop(last.primitive.exif, last.primitive.max_bytes, last.primitive.truncated)
-            fused[-1] = _as_one(last, step, cropped, step.stage, "Decode + crop")
+            done[-1] = _as_one(last, step, cropped, step.stage, "Decode + crop")
         elif last and (affine := _joined(last, step)):
-            fused[-1] = _as_one(last, step, affine, None)
+            done[-1] = _as_one(last, step, affine, None)
         else:
-            fused.append(step)
-    return fused
+            done.append(step)
+    return done
 
 
 def _as_one(first: Step, second: Step, primitive: p.Primitive, stage: int | None, name: str = "") -> Step:

@@ -17,15 +17,17 @@ from greenload.machine import processors
 from greenload.planning import cost_table as tables
 from greenload.planning.choose import make_plan
 from greenload.planning.device_split import movable, without
+from greenload.planning.keeping import decoding_left
 from greenload.planning.prices import price, work_of
 from greenload.planning.sizes import estimate
+from greenload.plans.keeping import KEEPER
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 from greenload.plans.steps import steps_of, unique_names
 from greenload.report.data import Advice
 from greenload.specs import ImageSpec
 from greenload.stages import Apply, Cache, Decode, RandomResizedCrop, Resize, Shuffle, Stage
-from greenload.text import bytes_text
+from greenload.text import bytes_text, percent
 
 MEMORY_SHARE = 0.5
 """Share of the free memory that a cache may fill."""
@@ -110,8 +112,13 @@ def _cost(plan: Plan, costs: Mapping[str, float], stage: Stage) -> float:
 def _cached(plan: Plan, costs: Mapping[str, float], decoded_bytes: float, free_bytes: float) -> Iterator[Alternative]:
     """Keep what the last deterministic stage on single images gives: each epoch begins there."""
     pipeline = plan.pipeline
+    # Backends that take batches keep nothing, but for one, which decodes behind its cache then.
+    keeps_itself = plan.decoder == KEEPER
     elsewhere = {
-        stage for step in plan.steps if step.kind == "pixels" and step.traits.takes_batches for stage in step.stages
+        stage
+        for step in plan.steps
+        if step.kind == "pixels" and step.traits.takes_batches and not (keeps_itself and step.backend == KEEPER)
+        for stage in step.stages
     }
     if any(isinstance(stage, Cache) for stage in pipeline.stages):
         return
@@ -128,7 +135,7 @@ def _cached(plan: Plan, costs: Mapping[str, float], decoded_bytes: float, free_b
             break
         index, spec, kept_bytes = index + 1, after, _bytes(after, decoded_bytes)
     total = kept_bytes * len(pipeline.source)
-    if total > MEMORY_SHARE * free_bytes:
+    if total > MEMORY_SHARE * free_bytes and not keeps_itself:
         return
     before = pipeline.stages[: index + 1]
     stages = (*before, Cache(), *pipeline.stages[index + 1 :])
@@ -136,12 +143,17 @@ def _cached(plan: Plan, costs: Mapping[str, float], decoded_bytes: float, free_b
     changed = _kept(plan, Pipeline(pipeline.source, *stages, seed=pipeline.seed))
     if changed is None:
         return
+    keeps = next((step.keeps for step in changed.steps if step.keeps), None)
+    if keeps is not None:
+        total = keeps.set_bytes or 0.0
+    share = "" if keeps is None or keeps.share in (None, 1) else f", of which {percent(keeps.share)} fit"
     yield Alternative(
         f"Put Cache() behind {type(last).__name__}",
-        f"later epochs begin from {spec} in memory: {bytes_text(total)} for {len(pipeline.source)} samples. "
-        "The first epoch, which fills it, isn't in the figure",
+        f"later epochs begin from {keeps.form if keeps else spec} in memory: {bytes_text(total)} for "
+        f"{len(pipeline.source)} samples{share}. The first epoch, which fills it, isn't in the figure",
         changed,
-        sum(_cost(plan, costs, stage) for stage in before) + costs.get("Read", 0.0),
+        (sum(_cost(plan, costs, stage) for stage in before) + costs.get("Read", 0.0))
+        * (1 - decoding_left(changed.steps) if keeps else 1),
     )
 
 
@@ -241,7 +253,8 @@ def _kept(plan: Plan, changed: Pipeline) -> Plan | None:
             known = [backends[name] for name in (step.name, *step.stages) if name in backends]
             placed |= {step.name: known[0]} if known else {}
             new |= not known
-    choices: list[str | Mapping[str, str]] = ["auto"] if new else [placed, "auto"]
+    first = plan.backend if plan.backend == KEEPER else placed  # by its name alone it keeps what a cache holds
+    choices: list[str | Mapping[str, str]] = ["auto"] if new else [first, "auto"]
     for choice in choices:
         try:
             made = make_plan(changed, choice, threads=plan.threads, prefetch=plan.prefetch)

@@ -29,13 +29,21 @@ class PipelineReplays:
         stream: the plan's lowered steps.
         roots: endless roots of the samples (position, index, label, prepared random values), over and over.
         samples: how many different samples ``roots`` has.
+        batches: the same in batches, where the plan's first group takes them (``PlanGraph.by_batch``).
     """
 
-    def __init__(self, stream: PlanGraph, roots: Callable[[], tf.data.Dataset], samples: int) -> None:
+    def __init__(
+        self,
+        stream: PlanGraph,
+        roots: Callable[[], tf.data.Dataset],
+        samples: int,
+        batches: Callable[[], tf.data.Dataset],
+    ) -> None:
         self.stream = stream
         self.samples = samples
         self._plan = stream.plan
         self._roots = roots
+        self._root_batches = batches
         self._captured: dict[Segment, list[Records]] = {}
 
     def prefix(self, step: Step, whole: int = 0) -> DatasetRun:
@@ -45,6 +53,9 @@ class PipelineReplays:
             step: the last one.
             whole: samples of which a whole number of groups is made; else 0.
         """
+        if self.stream.by_batch:
+            read = self._mapped(self._root_batches(), self.stream.by_batch[0])
+            return plan_run(read, self._batch_size, self._plan, whole=whole)
         chain = self._mapped(self._roots(), self._chain(self._index(step) + 1))
         return plan_run(chain, 1, self._plan, whole=whole)
 
@@ -74,8 +85,13 @@ class PipelineReplays:
         """Stacking captured samples, with the transfer of batches to other backends and back, or only passing them on.
 
         A batch is passed on in place of its samples one by one, as in the pipeline. The prefix that reads includes
-        passing samples on; that is saved by batching, whose cost may therefore come out below zero.
+        passing samples on; that is saved by batching, whose cost may therefore come out below zero. Where records are
+        read in batches, only the transfer is left.
         """
+        if self.stream.by_batch:
+            size = min(self._batch_size, self.samples)
+            captured = self._batches(0).cache().repeat()
+            return self._transferred(captured, size), plan_run(captured.map(unchanged), size, self._plan)
         before = self.before(step)
         # Images of different sizes are large, and held until the batch is full: whatever makes them finds no memory
         # that is still in the processor's caches. That is the batch's doing, so they are made anew here.
@@ -86,6 +102,11 @@ class PipelineReplays:
         # In the pipeline, too, batching becomes one with the map before it.
         work = compose([*context, self.stream.kept])
         batches = self._mapped(captured, work).batch(self._batch_size).ignore_errors()
+        without = plan_run(self._mapped(captured, compose([*context, unchanged])), 1, self._plan)
+        return self._transferred(batches, self._batch_size), without
+
+    def _transferred(self, batches: tf.data.Dataset, size: int) -> DatasetRun:
+        """Batches of a size through all groups, without their work on pixels."""
         idle = []
         for group in self.stream.segment_groups:
             if group.crosses:
@@ -100,8 +121,7 @@ class PipelineReplays:
             for run in idle:
                 run.close()
 
-        without = plan_run(self._mapped(captured, compose([*context, unchanged])), 1, self._plan)
-        return plan_run(batches, self._batch_size, self._plan, release=release), without
+        return plan_run(batches, size, self._plan, release=release)
 
     def on_batches(self, step: Step) -> tuple[Replay, Replay] | tuple[DatasetRun, DatasetRun]:
         """A step with and without its work, on captured batches as they reach it.

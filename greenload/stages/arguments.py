@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
 import re
 from typing import Any
 
@@ -19,6 +20,25 @@ _NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 def is_number(value: Any) -> bool:
     """Whether a value is a finite number, and no truth value."""
     return scalars.number(value) is not None
+
+
+def folder(stage: str, name: str, value: Any) -> str:
+    """The path of a folder of this machine, as text.
+
+    Raises:
+        PipelineError: it is no path, or an address.
+    """
+    try:
+        path = os.fspath(value)
+    except TypeError:
+        path = b""
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise PipelineError(f"{stage}: {name} must be the path of a folder, not {value!r}")
+    if "://" in path:
+        raise PipelineError(
+            f"{stage}: {name} must be a folder of this machine, not the address {path!r}: name a folder of a local disk"
+        )
+    return path
 
 
 def pair(stage: str, name: str, value: Any) -> tuple[int, int]:

@@ -8,9 +8,9 @@ from typing import Any
 from greenload import scalars
 from greenload.errors import PipelineError
 from greenload.public import public
-from greenload.specs import HWC, MAX_BYTES, NHWC, TRUNCATED, ImageSpec, Truncation
+from greenload.specs import CACHE_FORMS, HWC, MAX_BYTES, NHWC, TRUNCATED, CacheForm, ImageSpec, Truncation
 from greenload.stages import primitives as pixels
-from greenload.stages.arguments import flag, need_decoded
+from greenload.stages.arguments import flag, folder, need_decoded
 from greenload.stages.base import Stage
 from greenload.stages.primitives import Primitive
 
@@ -56,7 +56,7 @@ class Decode(Stage):
     ========================  =====================================================  ==================================
     JPEG                      8-bit grey, RGB, CMYK, YCCK; baseline, progressive,    tf, dali-cpu, dali, pillow, native
                               arithmetic-coded
-    partial progressive JPEG  its scans leave out bits of its coefficients           tf, pillow
+    partial progressive JPEG  its scans leave out bits of its coefficients           tf, pillow, native
     PNG                       1, 2, 4, 8 bits; grey, palette, RGB, with alpha;       tf, dali-cpu, dali, pillow
                               interlaced
     16-bit PNG                each channel rounded to 8 bits: v / 257                tf, dali-cpu
@@ -146,11 +146,83 @@ class Decode(Stage):
 @public
 @dataclass(frozen=True)
 class Cache(Stage):
-    """Keep what reaches this place in memory, by sample, from its first use on; later epochs start from here.
+    """Keep what reaches this place, by sample, from its first use on; later epochs start from here.
 
-    Whatever stands before it must be deterministic: a random stage would be frozen at its first draw. It holds
-    encoded bytes before ``Decode``, pixels after it, and grows with the set.
+    Whatever stands before it must be deterministic: a random stage would be frozen at its first draw. The pixels are
+    those that a pipeline without ``Cache`` gives, in every form.
+
+    Backend ``"native"`` keeps images in the form that decoding goes on from at the least cost. With ``"auto"`` it does
+    so wherever it can decode; nothing but ``Shuffle`` and ``Decode``, or stages behind ``Decode`` that are
+    deterministic and give uint8 RGB, may stand before ``Cache`` then, and ``Batch`` must stand behind it. Elsewhere
+    tf.data keeps encoded bytes before ``Decode`` and pixels behind it, in memory, all of them: ``path``, ``ram`` and
+    the other forms need ``"native"``.
+
+    ================  ====================================================================  ===================
+    form              what is kept of an image                                              about so many bytes
+    ================  ====================================================================  ===================
+    ``"encoded"``     the file as it is: it is read once                                    the file's
+    ``"transcoded"``  a JPEG of the same coefficients, of which a crop decodes only the     the file's
+                      part that it needs; other files as they are
+    ``"planes"``      brightness and color of a JPEG at its own resolution of each, as      1.5 a pixel, often
+                      decoding leaves them; of other files the pixels
+    ``"pixels"``      the pixels                                                            3 a pixel
+    ``"resized"``     the pixels behind the stages between ``Decode`` and ``Cache``         3 a pixel
+    ================  ====================================================================  ===================
+
+    ``"auto"`` takes ``"resized"`` where such stages are there. Else it takes ``"planes"`` where the whole set fits, and
+    otherwise the form that saves most, by how much of the set fits in it. ``describe()`` of a plan shows which form it
+    is, and how much of the set is expected to fit.
+
+    What doesn't fit isn't kept, and what is kept stays: of a set twice as large as its budget, the same half is kept in
+    every epoch, and the other half is read and decoded anew.
+
+    In memory, all datasets and iterators of a process that keep the same share it, and it goes with the last of them
+    and of their pipelines. In a folder, processes share it, at the same time or one after another; a process reads on
+    what earlier ones have kept. Kept images belong to the source's files, by their paths, sizes and times of change, to
+    what stands before ``Cache``, and to the versions of what decodes: if one of these changes, images are kept anew,
+    and those of before stay in the folder until ``greenload cache clear`` removes them.
+
+    Args:
+        path: a folder to keep images in, which is made if it is missing; memory if not given.
+        form: one of those above.
+        ram: the most bytes to keep in memory. If not given, half of what is available to the process when it first
+            asks, control groups regarded.
+        disk: the most bytes to keep in the folder; if not given, what the disk has room for.
+
+    Example:
+        >>> Pipeline(ImageFolder("data/train"), Shuffle(), Cache(), Decode(), RandomResizedCrop(224), Batch(256))
+        >>> Cache(ram=8 << 30)                                        # at most 8 GiB
+        >>> Cache("/scratch/kept", form="transcoded", disk=100 << 30)
     """
+
+    path: str | None = None
+    form: CacheForm = "auto"
+    ram: int | None = None
+    disk: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.path is not None:
+            object.__setattr__(self, "path", folder("Cache", "path", self.path))
+        scalars.one_of(PipelineError, "Cache: form", self.form, CACHE_FORMS)
+        for name in ("ram", "disk"):
+            if getattr(self, name) is not None:
+                bound = scalars.positive(PipelineError, f"Cache: {name}", getattr(self, name), " of bytes or None")
+                object.__setattr__(self, name, bound)
+        if self.ram is not None and self.path is not None:
+            raise PipelineError(
+                f"Cache: ram must be left out where a folder keeps images, path={self.path!r}, not memory: use "
+                "disk, or leave path out"
+            )
+        if self.disk is not None and self.path is None:
+            raise PipelineError(
+                f"Cache: disk must be left out without a path, as {self.disk} bytes are of a folder, not of memory: "
+                "add path, or use ram"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The stage as JSON data. Usual values are left out, so that older versions read it too."""
+        described = super().to_dict()
+        return {name: value for name, value in described.items() if name == "stage" or value not in (None, "auto")}
 
     def out_spec(self, spec: ImageSpec) -> ImageSpec:
         if spec.batched:

@@ -6,12 +6,15 @@ import json
 import os
 import re
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import record_files
 
+from greenload.backends import registry
+from greenload.backends.native import library
 from greenload.cli import main
 from greenload.errors import BackendUnavailable, RecordError, SourceError, UsageError
 from greenload.loading import pack as packing
@@ -68,6 +71,37 @@ def test_a_pack_is_mixed_whole_and_split_into_files(folder: Path, tmp_path: Path
     other = TFRecords(tmp_path / "other")
     assert [other.read(i) for i in range(17)] != found
     assert oct((tmp_path / "out").stat().st_mode & 0o777) == oct((tmp_path / "photos").stat().st_mode & 0o777)
+
+
+@pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "it is there")
+def test_transcoded_records_have_the_same_pixels_for_every_reader(
+    bad_images: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["grey.jpg", "cmyk.jpg", "exif-rotated.jpg", "trailing-garbage.jpg", "palette.png", "image.gif"]
+    kinds = bad_images.make_all(tmp_path / "kinds")
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(bad_images.jpeg(90, 130, progressive=True))
+    files = Files([*(kinds[name] for name in names), photo], range(7))
+    plain = pack(files, tmp_path / "plain", threads=2)
+    packed = pack(files, tmp_path / "transcoded", threads=2, transcode=True)
+    assert packed.samples == plain.samples == 7
+    one, other = TFRecords(tmp_path / "plain"), TFRecords(tmp_path / "transcoded")
+    changed = 0
+    for index, label in enumerate(one.labels):
+        before, after = one.read(index), other.read(index)
+        assert other.labels[index] == label
+        changed += before != after
+        if before == after:
+            continue
+        assert after[2:4] == b"\xff\xe9"  # an index of its segments, right behind SOI
+        for backend in ("tf", "pillow"):
+            pixels = [registry.get(backend).decoder().pixels(data, "JPEG") for data in (before, after)]
+            np.testing.assert_array_equal(*pixels)
+    assert changed == 4  # plain JPEGs: not that with inks, nor other kinds
+    monkeypatch.setattr(library, "why_missing", lambda: "it isn't built; make setup")
+    with pytest.raises(BackendUnavailable, match="make setup"):
+        pack(files, tmp_path / "refused", transcode=True)
+    assert not (tmp_path / "refused").exists()
 
 
 @pytest.mark.parametrize("format", ["tfrecord", "arrayrecord"])
@@ -186,6 +220,8 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert said.startswith(f"17 images in {data['shards']} files below {out}: ")
     assert (data["samples"], data["format"], data["skipped"]) == (17, "tfrecord", [])
     assert main(["pack", str(folder), out]) == 2
+    assert main(["pack", str(folder), f"{out}-transcoded", "--transcode"]) == 0
+    assert TFRecords(f"{out}-transcoded").read(0)[2:4] == b"\xff\xe9"
     assert "holds files already" in capsys.readouterr().err
     (folder / "ant" / "000.jpg").write_bytes(b"\xff\xd8")
     assert main(["pack", str(folder), str(tmp_path / "b")]) == 1

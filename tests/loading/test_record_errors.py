@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from greenload.loading.bad_records import REFUSED
 from greenload.loading.record_errors import MARK, REMEDY, record_error
-from greenload.loading.tf_graph import REFUSED
 from greenload.loading.verdicts import Judge
 from greenload.planning.choose import make_plan
 from greenload.plans.pipeline import Pipeline

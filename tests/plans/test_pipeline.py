@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from greenload.errors import PipelineError, SourceError
 from greenload.plans.pipeline import Pipeline
 from greenload.sources import Arrays, Files, ImageFolder
+from greenload.specs import CACHE_FORMS
 from greenload.stages import (
     Apply,
     Batch,
@@ -74,9 +75,19 @@ VALUES = st.lists(
 )
 
 
+FORMS = st.sampled_from(CACHE_FORMS)
+CACHES = st.builds(Cache, form=FORMS, ram=st.none() | st.integers(1, 1 << 50)) | st.builds(
+    Cache, st.text("ab/. ü", min_size=1), FORMS, disk=st.none() | st.integers(1, 1 << 50)
+)
+
+
 @st.composite
 def pipelines(draw: st.DrawFn) -> Pipeline:
-    stages: list[Stage] = [Decode(), *([Cache()] if draw(st.booleans()) else []), *draw(st.lists(SINGLE, max_size=4))]
+    stages: list[Stage] = [
+        Decode(),
+        *([draw(CACHES)] if draw(st.booleans()) else []),
+        *draw(st.lists(SINGLE, max_size=4)),
+    ]
     if draw(st.booleans()):
         stages.insert(draw(st.integers(0, len(stages))), Shuffle())
     tail: list[Stage] = [ToDtype("float32", draw(st.booleans())), *draw(VALUES)]

@@ -47,6 +47,20 @@ def test_no_cache_where_it_has_no_place() -> None:
     assert found(gl.RandomHorizontalFlip(), gl.Batch(2), source=pixels) == {}
 
 
+def test_native_decodes_behind_its_own_cache() -> None:
+    stages = (gl.Shuffle(), gl.Decode(), gl.RandomResizedCrop(64), gl.Batch(8))
+    pipeline = gl.Pipeline(FILES, *stages)
+    one = of_plan(gl.make_plan(pipeline, "native"))["Put Cache() behind Decode"]
+    assert one.plan.pipeline.stages == (*stages[:2], gl.Cache(), *stages[2:])
+    assert one.plan.backend == "native"
+    (keeps,) = [step.keeps for step in one.plan.steps if step.kind == "cache"]
+    assert keeps is not None and keeps.form == "planes"
+    assert "later epochs begin from planes in memory: 281 MB for 1000 samples" in one.detail
+    assert one.expected_s == pytest.approx(3e-3 * 0.86)  # to go on from planes costs something, too
+    resized = found(*stages[:2], gl.Resize((64, 64)), gl.RandomHorizontalFlip(), gl.Batch(8), backend="native")
+    assert "Put Cache() behind Resize" in resized
+
+
 def test_the_end_is_handed_to_the_model() -> None:
     end = (gl.ToDtype("float32", scale=True), gl.Normalize(MEAN, STD))
     changed = found(gl.Decode(), gl.RandomResizedCrop(8), gl.Batch(8), *end)["Hand ToDtype and Normalize to the model"]

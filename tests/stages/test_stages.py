@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -444,6 +445,16 @@ BAD = {
     "OneHot 0": lambda: OneHot(0),
     "OneHot True": lambda: OneHot(True),
     "OneHot dtype": lambda: OneHot(3, dtype="int64"),
+    "Cache(7)": lambda: Cache(7),  # type: ignore[arg-type]
+    "Cache('')": lambda: Cache(""),
+    "Cache of bytes": lambda: Cache(b"kept"),  # type: ignore[arg-type]
+    "Cache far away": lambda: Cache("s3://bucket/kept"),
+    "Cache form": lambda: Cache(form="jpeg"),  # type: ignore[arg-type]
+    "Cache ram": lambda: Cache(ram=0),
+    "Cache ram 1.5": lambda: Cache(ram=1.5),  # type: ignore[arg-type]
+    "Cache disk": lambda: Cache("kept", disk=True),
+    "Cache ram and path": lambda: Cache("kept", ram=9),
+    "Cache disk without path": lambda: Cache(disk=9),
     "Batch(0)": lambda: Batch(0),
     "Batch(1.0)": lambda: Batch(1.0),  # type: ignore[arg-type]
     "Batch(True)": lambda: Batch(True),
@@ -610,6 +621,8 @@ def test_every_stage_is_listed_equal_by_value_and_hashable() -> None:
         RandomOrder((RandomHorizontalFlip(), RandomApply([GaussianBlur(3), RandomVerticalFlip()]))),
         OneHot(10),
         Cache(),
+        Cache(form="planes", ram=1 << 30),
+        Cache("/scratch/kept", disk=1 << 40),
         Batch(2),
     ]
     assert {type(stage).__name__ for stage in made} == set(STAGES)
@@ -620,6 +633,8 @@ def test_every_stage_is_listed_equal_by_value_and_hashable() -> None:
         assert hash(again) == hash(stage)
         assert str(stage).startswith(type(stage).__name__ + "(")
         assert "\n" not in str(stage)
+    assert Cache().to_dict() == {"stage": "Cache"}  # as older versions read it
+    assert Cache(Path("kept")) == Cache("kept")  # type: ignore[arg-type]
     assert CenterCrop(3) == CenterCrop((3, 3))
     assert Resize([3, 4]) == Resize((3, 4))  # type: ignore[arg-type]
     assert RandomRotation(30) == RandomRotation((-30.0, 30.0))

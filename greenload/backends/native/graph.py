@@ -5,28 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from greenload.array_ops import TENSORFLOW
-from greenload.backends import orientation as orienting
 from greenload.backends.base import BatchOutcome
 from greenload.backends.image_sizes import decode_of
-from greenload.backends.native.layout import Layout
+from greenload.backends.native.counters import counted_as
+from greenload.backends.native.graph_files import GraphFiles, replaced
+from greenload.backends.native.graph_inputs import Inputs
+from greenload.backends.native.keeping import keeping_of
+from greenload.backends.native.keeping_graph import KeptFiles
 from greenload.backends.native.library import Status
-from greenload.backends.native.op import Operation, probe
-from greenload.backends.native.table import TABLE
+from greenload.backends.native.op import Operation, read
 from greenload.backends.readers import Readers
-from greenload.backends.tf import readers as tf_readers
-from greenload.backends.tf.decode import decode
-from greenload.backends.tf.orientation import orientation
-from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan, Segment
-from greenload.plans.steps import reads_params
-from greenload.specs import ENCODED_SPEC, HWC, ImageSpec
-from greenload.stages import primitives as p
 from greenload.system.frameworks import tf
-
-Convert = Callable[[Any], tuple[Any, Any]]
-"""From a file to one that the kernel reads, and rows, columns and orientation of its image."""
-_DECODED = ImageSpec((None, None, 3), "uint8", HWC)
 
 
 def fits(segment: Segment) -> bool:
@@ -35,8 +25,7 @@ def fits(segment: Segment) -> bool:
 
 
 class NativeGraphSegment:
-    """A segment inside TensorFlow's graph. The kernel decodes plain JPEGs; of any other file tf.data's own steps make a
-    binary PPM, which the kernel reads.
+    """A segment inside TensorFlow's graph.
 
     Args:
         plan: that the segment belongs to.
@@ -45,103 +34,51 @@ class NativeGraphSegment:
     """
 
     def __init__(self, plan: Plan, segment: Segment, readers: Readers) -> None:
-        self._draws = DrawLayout.of(plan.pipeline)
         self._segment = segment
-        self._decode = decode_of(segment.steps)
-        self._layout = Layout.of(TABLE, segment.steps)
-        self._operation = Operation(self._layout.chosen_steps(), self._layout.columns, segment.spec_out)
-        self._stages = tuple({step.stage for step in segment.steps if step.stage is not None and reads_params(step)})
-        self._as_ppm = _as_ppm(self._decode, readers)
-        self._odd = _odd(self._decode, self._as_ppm)
+        self._inputs = Inputs(plan, segment)
+        layout = self._inputs.layout
+        self._operation = Operation(layout.chosen_steps(), layout.columns, segment.spec_out, counted_as(layout))
+        keeps = keeping_of(plan) is not None and segment == plan.segments[0]
+        self._kept = KeptFiles(plan, readers) if keeps else None
+        own_forms = self._kept is not None and self._kept.own_forms
+        self._files = GraphFiles(decode_of(segment.steps), readers, own_forms)
 
     def sample(self, file: Any) -> tuple[Any, Any]:
-        """A file as it is where the kernel decodes it, else a binary PPM; and its size, as ``GraphSegment`` says."""
-        plain, size = probe(file, self._decode.exif, self._decode.max_bytes)
-        upright = tf.constant([1], tf.int64)
-        as_it_is = file, tf.concat([size, upright], 0)
-        readable, size = tf.cond(plain, lambda: as_it_is, lambda: tuple(self._odd(file)))
-        return tf.ensure_shape(readable, ()), tf.ensure_shape(size, (3,))
+        """A file as the kernel reads it, and its size, as ``GraphSegment`` says."""
+        return self._files.one(file)
+
+    def read(self, paths: Any) -> Any:
+        """Files, as ``GraphSegment`` says."""
+        return read(paths)
+
+    def recall(self, indices: Any, read: Callable[[Any], Any]) -> Any:
+        """Files of samples, as ``GraphSegment`` says."""
+        return read(indices) if self._kept is None else self._kept.read(indices, read)
+
+    def tell_trouble(self) -> None:
+        """Warn of what went wrong with what is kept, as ``GraphSegment`` says."""
+        if self._kept is not None:
+            self._kept.tell_trouble()
+
+    def files(self, files: Any) -> tuple[Any, Any]:
+        """Many files as the kernel reads them, as ``GraphSegment`` says."""
+        return self._files.many(files)
 
     def batch(self, images: Any, sizes: Any, numbers: Any) -> BatchOutcome:
         """A batch through the segment, as ``GraphSegment`` says."""
-        height, width = sizes[:, 0], sizes[:, 1]
-        first, end = self._segment.first, self._segment.end
-        enough = self._draws.large_enough(numbers, height, width, TENSORFLOW, first=first, end=end)
-        params = self._draws.params(numbers, height, width, self._stages, TENSORFLOW, first=first)
-        drawn = self._layout.choices(params)
-        choices = TENSORFLOW.concat(drawn, -1) if drawn else tf.zeros([tf.size(height), 0], tf.int64)
-
-        def run(images: Any, turns: Any) -> tuple[Any, Any, Any]:
-            further = {"orientation": turns, "upright_height": height, "upright_width": width}
-            rows = self._layout.rows(params, further, TENSORFLOW)
-            if rows is None:
-                rows = tf.zeros([tf.size(height), 0], tf.float64)
-            return self._operation.run(images, sizes, rows, choices)
-
-        done = run(images, sizes[:, 2])
+        inputs = self._inputs.of(sizes, numbers)
+        choices = inputs.choices()
+        done = self._operation.run(images, sizes, inputs.rows(), choices)
         if self._segment.spec_in.encoded:
             bad = done[1] == Status.BAD_FILE
-            done = tf.cond(tf.reduce_any(bad), lambda: run(*self._mended(images, sizes[:, 2], bad)), lambda: done)
+
+            def again() -> tuple[Any, ...]:
+                which = tf.where(bad)
+                files, upright = self._files.pixels(tf.gather_nd(images, which))
+                own = (tf.gather(part, which[:, 0]) for part in (inputs.rows(upright=True), choices))
+                return replaced(done, which, self._operation.run(files, upright, *own))
+
+            done = tf.cond(tf.reduce_any(bad), again, lambda: done)
         images, status, reasons = done
         images.set_shape((None, *self._segment.spec_out.image_shape))
-        return BatchOutcome(images, enough, status, reasons)
-
-    def _mended(self, files: Any, turns: Any, bad: Any) -> tuple[Any, Any]:
-        """Files and their orientations, with pixels in place of files that the kernel couldn't decode. TensorFlow
-        decides whether these are bad."""
-
-        def pixels(file: Any) -> Any:
-            tried = tf.data.Dataset.from_tensors(file).map(self._as_ppm).map(lambda ppm, _: ppm).ignore_errors()
-            return tried.concatenate(tf.data.Dataset.from_tensors("")).take(1).get_single_element()
-
-        positions = tf.where(bad)
-        files = tf.tensor_scatter_nd_update(files, positions, tf.map_fn(pixels, tf.gather_nd(files, positions)))
-        return files, tf.where(bad, tf.ones_like(turns), turns)
-
-
-def _odd(decode: p.Decoding, as_ppm: Convert) -> Convert:
-    """What is done with a file that isn't a plain JPEG: the kernel turns one that only states an orientation."""
-    if not decode.exif:
-        return as_ppm
-
-    def convert(file: Any) -> tuple[Any, Any]:
-        plain, size = probe(file, False, decode.max_bytes)
-
-        def turned() -> tuple[Any, Any]:
-            turn = orientation(file)
-            return file, tf.stack([*orienting.upright_size(size[0], size[1], turn, TENSORFLOW), turn])
-
-        readable, size = tf.cond(plain, turned, lambda: tuple(as_ppm(file)))
-        return readable, size
-
-    return _apart(convert)
-
-
-def _as_ppm(primitive: p.Decoding, readers: Readers) -> Convert:
-    """A function from any file to a binary PPM of its upright pixels, and what ``sample`` says of their size."""
-    whole = p.Decode(primitive.exif, primitive.max_bytes, primitive.truncated)
-    kinds = sorted({*TABLE.kinds, *(readers.backends or {})})
-    lowered = decode(whole, ENCODED_SPEC, _DECODED, tf_readers.to_readable_by(readers, primitive), kinds)
-
-    def convert(file: Any) -> tuple[Any, Any]:
-        image, _ = lowered(file, {})
-        shape = tf.shape(image)
-        count = tf.reduce_prod(shape)
-        # The bytes of a tensor are the last field of what it is serialized as.
-        values = tf.strings.substr(tf.io.serialize_tensor(image), -count, count)
-        height, width = tf.as_string(shape[0]), tf.as_string(shape[1])
-        ppm = tf.strings.join(["P6\n", width, " ", height, "\n255\n", values])
-        return ppm, tf.concat([tf.cast(shape[:2], tf.int64), [1]], 0)
-
-    return _apart(convert)
-
-
-def _apart(convert: Convert) -> Convert:
-    """A function that isn't inlined: each of its operations would cost a visit for every plain JPEG."""
-    made: Convert = tf.function(
-        convert,
-        input_signature=[tf.TensorSpec((), tf.string)],
-        autograph=False,
-        experimental_attributes={"_noinline": True},
-    )
-    return made
+        return BatchOutcome(images, inputs.enough, status, reasons)

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from greenload.backends import orientation as orienting
 from greenload.backends.base import Images, Records
 from greenload.backends.image_sizes import decode_of
+from greenload.backends.native.blobs import Blob, Own
 from greenload.backends.native.library import probe
 from greenload.backends.readers import Foreign, Readers, ppm
 from greenload.errors import RecordError
+from greenload.plans.keeping import ANY_SIZE
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan, Segment
 from greenload.sources import formats
@@ -122,23 +124,23 @@ class Intake:
         """What the kernel sees of a batch of files."""
         headers = probe(images, self.decode.exif, self.decode.max_bytes)
         turns = np.ones(len(images), np.int64)
+        odd = np.flatnonzero(headers[:, 0] == 0).tolist()
+        if own := [position for position in odd if _is_own(images[position])]:
+            headers[own] = probe([images[position] for position in own], False, ANY_SIZE, kept=True)
         odd = np.flatnonzero(headers[:, 0] == 0).tolist() if self.decode.exif else []
         if odd:  # those that are to be turned are among them
             headers[odd] = probe([images[position] for position in odd], False, self.decode.max_bytes)
-            turns[odd] = [formats.orientation(images[position]) if headers[position, 0] else 1 for position in odd]
+            turns[odd] = [formats.orientation(_file(images[i])) if headers[i, 0] else 1 for i in odd]
         height, width = headers[:, 1:].astype(np.int64).T
         odd = np.flatnonzero(headers[:, 0] == 0).tolist()
         return _Looked(odd, *orienting.upright_size(height, width, turns), turns)
 
     def _foreign(self, records: Records, positions: Sequence[int]) -> Iterator[tuple[int, Foreign]]:
-        able = self.readers.support(self.backend)
         for position in positions:
-            image: Any = records.images[position]
             try:
-                file, head = formats.opened(image, able, self.decode.max_bytes, self.decode.truncated)
+                yield position, self.readers.foreign(_file(records.images[position]), self.backend, self.decode)
             except FormatError as error:
                 raise RecordError(records.names[position], str(error)) from None
-            yield position, Foreign(file, head, formats.orientation(image) if self.decode.exif else 1)
 
     def _decoded(self, records: Records, files: Sequence[tuple[int, Foreign]]) -> list[tuple[int, bytes]]:
         results = self.readers.as_files([file for _, file in files], ppm)
@@ -161,6 +163,16 @@ class _Looked:
     width: NDArray[np.int64]
     turns: NDArray[np.int64]
     """EXIF orientations, where they are applied; else 1."""
+
+
+def _is_own(image: Any) -> bool:
+    """Whether an image is in a form that only the kernel reads. It was small enough when it was kept."""
+    return isinstance(image, Own) or (isinstance(image, Blob) and not image.is_jpeg)
+
+
+def _file(image: Any) -> Any:
+    """A file's bytes, also of one that a store keeps."""
+    return image.tobytes() if isinstance(image, Blob) else image
 
 
 def _pixels(images: Images) -> Taken:

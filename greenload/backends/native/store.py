@@ -6,21 +6,25 @@ The kernel does the work (``kernel/store.h``). A blob is whatever ``Op.DECODE`` 
 from __future__ import annotations
 
 import ctypes
+import json
 import os
-import struct
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from greenload.backends.native import library
-from greenload.backends.native.library import Blob
+from greenload.backends.native.blobs import Blob
+from greenload.backends.native.library import Form
+from greenload.system import file_output
 
 KEY_BYTES = 32
 BLOCKS = "*.block"
 """A folder of a key has such files."""
+FACTS = "about.json"
+"""The file beside them that says what they are of."""
 
 
 @dataclass(frozen=True)
@@ -38,19 +42,7 @@ class State:
     full: bool
     """A block could not be written: it stays in memory, and no more are kept."""
     trouble: str
-    """What went wrong last; empty if nothing did."""
-
-
-@dataclass(frozen=True)
-class BlockInfo:
-    """What the head of a block's file says."""
-
-    key: bytes
-    count: int
-    """Samples of the source."""
-    blobs: int
-    size: int
-    """Bytes of the file."""
+    """What went wrong last, with the folder; empty if nothing did."""
 
 
 class StoreError(OSError):
@@ -68,7 +60,8 @@ class _State(ctypes.Structure):
 class Store:
     """Blobs by sample index: each is put once, and stays. Safe in threads; a folder is shared by processes.
 
-    A child process reads on what its parent's store held, and adds nothing: let it open its own.
+    In a process there is one store of a folder (or of RAM), key and count: opened again it is the same one, with the
+    budget given last. A child process reads on what its parent's store held, and adds nothing: let it open its own.
 
     Args:
         folder: where blocks of blobs become files, in a sub-folder named by the key; RAM if not given.
@@ -86,15 +79,17 @@ class Store:
     def __init__(self, folder: Path | None, key: bytes, count: int, budget: int | None = None) -> None:
         if len(key) != KEY_BYTES or count < 1 or (budget is not None and budget < 1):
             raise ValueError(f"a key of {len(key)} bytes, {count} samples, a budget of {budget}")
+        self.key = key
+        self._folder = folder
         self._library, reason = library.loaded(), ctypes.create_string_buffer(library.REASON_BYTES)
         place = None if folder is None else os.fsencode(folder.absolute())
         self._handle: int | None = self._library.gl_store_open(place, key, count, budget or 0, reason)
         if not self._handle:
-            raise StoreError(reason.value.decode(errors="replace"))
+            raise StoreError(f"{folder}: {reason.value.decode(errors='replace')}")
         self._closing = weakref.finalize(self, self._library.gl_store_close, self._handle)
         # When the interpreter ends, threads of others may still read blobs: what isn't written is, and no more.
         self._closing.atexit = False
-        self._flushing = weakref.finalize(self, self._library.gl_store_flush, self._handle)
+        self._finishing = weakref.finalize(self, self._library.gl_store_finish, self._handle)
 
     def get(self, index: int) -> Blob | None:
         """A sample's blob; None where it isn't kept, or was found damaged: then it may be put anew."""
@@ -110,6 +105,24 @@ class Store:
         """Keep a copy; False where it wasn't: it is kept already, or there is no room."""
         return bool(self._library.gl_store_put(self._open(), index, blob, len(blob)))
 
+    def keep(self, index: int, file: bytes, form: Form) -> Blob | None:
+        """What is kept of a sample; where nothing is, keep its file in a form first.
+
+        Args:
+            index: of the sample.
+            file: its whole file; not looked at where something is kept.
+            form: one that can't be had of the file (of another kind, damaged, …) leaves it as it is.
+
+        Returns:
+            The blob; None where nothing is kept: there is no room (then nothing was transcoded), the file is empty, or
+            this is a child of the process that opened the store.
+        """
+        length, reason = ctypes.c_int64(), ctypes.create_string_buffer(library.REASON_BYTES)
+        address = self._library.gl_store_keep(
+            self._open(), index, file, len(file), int(form), ctypes.byref(length), reason
+        )
+        return Blob(address, length.value) if address else None
+
     def flush(self) -> None:
         """Write what isn't written, and take in what other processes have written since."""
         self._library.gl_store_flush(self._open())
@@ -119,12 +132,13 @@ class Store:
         state = _State()
         self._library.gl_store_state(self._open(), ctypes.byref(state))
         numbers = state.kept, state.bytes, state.damaged, state.refused
-        return State(*numbers, bool(state.full), state.trouble.decode(errors="replace"))
+        trouble = state.trouble.decode(errors="replace")
+        return State(*numbers, bool(state.full), f"{self._folder}: {trouble}" if trouble and self._folder else trouble)
 
     def close(self) -> None:
-        """Flush it and give its memory back: no blob of it may be in use."""
+        """Give it back. The last of those that share it writes the rest and frees its memory: no blob may be in use."""
         self._handle = None
-        self._flushing.detach()
+        self._finishing.detach()
         self._closing()
 
     def __enter__(self) -> Self:
@@ -146,16 +160,17 @@ def folder_of(folder: Path, key: bytes) -> Path:
     return folder / key.hex()
 
 
-_HEAD = struct.Struct("=8sII32sqqqq")
+def describe(folder: Path, key: bytes, facts: Mapping[str, object]) -> None:
+    """Write beside a key's blocks what they are of, for people.
 
+    Args:
+        folder: of the store.
+        key: its key.
+        facts: ``source`` and ``form``, texts; ``stages``, their names; ``when``, a time in ISO 8601.
 
-def block_info(path: Path) -> BlockInfo | None:
-    """What the head of a block's file says; None where it is none of this version."""
-    with path.open("rb") as file:
-        head = file.read(_HEAD.size)
-    if len(head) < _HEAD.size:
-        return None
-    magic, version, _, key, count, blobs, _, size = _HEAD.unpack(head)
-    if magic != b"GLBLOCK\n" or version != 1:
-        return None
-    return BlockInfo(key, count, blobs, size)
+    Raises:
+        OSError: it can't be written.
+    """
+    own = folder_of(folder, key)
+    own.mkdir(parents=True, exist_ok=True)
+    file_output.write(own / FACTS, json.dumps(facts, indent=1) + "\n")

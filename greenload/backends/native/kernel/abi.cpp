@@ -12,6 +12,7 @@
 #include "probe.h"
 #include "program.h"
 #include "rows.h"
+#include "shared_store.h"
 #include "store.h"
 
 #define STRING_OF(x) #x
@@ -30,8 +31,12 @@ struct gl_program : Program {
   using Program::Program;
 };
 
-struct gl_store : greenload::Store {
-  using Store::Store;
+struct gl_row {
+  std::shared_ptr<greenload::Row> row;
+};
+
+struct gl_store {
+  greenload::SharedStore store;
 };
 
 namespace {
@@ -129,6 +134,26 @@ EXPORT int64_t gl_run(gl_program* program, int64_t count, const void* const* ima
 
 EXPORT void gl_counters(gl_program* program, gl_counter* counters) { program->counters().read(counters); }
 
+EXPORT gl_row* gl_row_open(const char* name) {
+  gl_row* row = nullptr;
+  guarded(nullptr, [&] { row = new gl_row{greenload::named_row(name)}; });
+  return row;
+}
+
+EXPORT void gl_row_add(gl_row* row, const gl_counter* more) { row->row->add(*more); }
+
+EXPORT void gl_row_close(gl_row* row) { delete row; }
+
+EXPORT int64_t gl_rows(gl_named_counter* rows, int64_t capacity) {
+  int64_t count = 0;
+  guarded(nullptr, [&] { count = greenload::named_rows(rows, capacity); });
+  return count;
+}
+
+EXPORT int32_t gl_program_count(gl_program* program, const char* name, const int32_t* numbers) {
+  return guarded(nullptr, [&] { program->counters().share(name, numbers); }) == GL_OK;
+}
+
 EXPORT int64_t gl_transcode(const uint8_t* file, int64_t length, int32_t form, uint8_t* out, int64_t capacity,
                             int64_t* needed, char* reason) {
   int64_t written = 0;
@@ -139,26 +164,43 @@ EXPORT int64_t gl_transcode(const uint8_t* file, int64_t length, int32_t form, u
 
 EXPORT gl_store* gl_store_open(const char* folder, const uint8_t* key, int64_t count, int64_t budget, char* reason) {
   gl_store* store = nullptr;
-  guarded(reason, [&] { store = new gl_store(folder, key, count, budget); });
+  guarded(reason, [&] { store = new gl_store{greenload::SharedStore(folder, key, count, budget)}; });
   return store;
 }
 
 EXPORT const uint8_t* gl_store_get(gl_store* store, int64_t index, int64_t* length) {
   const uint8_t* blob = nullptr;
-  guarded(nullptr, [&] { blob = store->get(index, length); });
+  guarded(nullptr, [&] { blob = store->store->get(index, length); });
   return blob;
 }
 
 EXPORT int32_t gl_store_put(gl_store* store, int64_t index, const uint8_t* blob, int64_t length) {
   bool kept = false;
-  guarded(nullptr, [&] { kept = store->put(index, blob, length); });
+  guarded(nullptr, [&] { kept = store->store->put(index, blob, length); });
   return kept;
 }
 
+EXPORT const uint8_t* gl_store_keep(gl_store* store, int64_t index, const uint8_t* file, int64_t length, int32_t form,
+                                    int64_t* kept_length, char* reason) {
+  const uint8_t* blob = nullptr;
+  say(reason, "");
+  guarded(reason, [&] { blob = store->store->keep(index, file, length, form, kept_length); });
+  return blob;
+}
+
 EXPORT void gl_store_flush(gl_store* store) {
-  guarded(nullptr, [&] { store->flush(); });
+  guarded(nullptr, [&] { store->store->flush(); });
+}
+
+EXPORT void gl_store_finish(gl_store* store) {
+  guarded(nullptr, [&] { store->store->finish(); });
 }
 
 EXPORT void gl_store_close(gl_store* store) { delete store; }
 
-EXPORT void gl_store_state(gl_store* store, gl_store_state_t* state) { store->state(state); }
+EXPORT void gl_store_state(gl_store* store, gl_store_state_t* state) { store->store->state(state); }
+
+EXPORT int32_t gl_block_check(const char* path, int64_t* sound, int64_t* damaged, char* reason) {
+  *sound = *damaged = 0;
+  return guarded(reason, [&] { greenload::check_block(path, sound, damaged); }) == GL_OK;
+}

@@ -7,8 +7,9 @@
 extern "C" {
 #endif
 
-#define GL_ABI 3          /* raised with every change of this file; the Python side checks it */
+#define GL_ABI 5          /* raised with every change of this file; the Python side checks it */
 #define GL_REASON 256     /* bytes of a reason, its zero included */
+#define GL_NAME 96        /* bytes of a counter's name, its zero included */
 
 /* What became of an image. A bad file may still be one that another decoder accepts: its bytes are the reason (errors,
    and what libjpeg only warns of). In a bad call sizes, params or memory are. */
@@ -86,6 +87,24 @@ typedef struct { int64_t images, nanoseconds, bytes_in, bytes_out; } gl_counter;
    all. */
 void gl_counters(gl_program*, gl_counter* counters);
 
+/* Counters of the whole process, by name: whoever gives the same name adds to the same row, without a lock. A row is
+   there for as long as a gl_row or a program holds it. Other parts than programs may count anything in one. */
+typedef struct gl_row gl_row;
+typedef struct { char name[GL_NAME]; gl_counter counter; } gl_named_counter;
+
+/* The row of a name; null where it has none of 1 … GL_NAME − 1 bytes, or there is too little memory. */
+gl_row* gl_row_open(const char* name);
+void gl_row_add(gl_row*, const gl_counter* more);
+void gl_row_close(gl_row*);
+
+/* Copies as many rows as have room, in the order of their names; returns how many there are. */
+int64_t gl_rows(gl_named_counter* rows, int64_t capacity);
+
+/* Has a program count in the process's rows: step i in "name/numbers[i]", whole images in "name". So programs that share
+   a name are counted together, and gl_counters gives their sums. A step of a negative number is counted apart. Before
+   the first gl_run; 0 where it can't be. */
+int32_t gl_program_count(gl_program*, const char* name, const int32_t* numbers);
+
 /* What is kept of files between epochs. All forms are bytes that GL_DECODE reads: it tells them by their first bytes. */
 enum gl_form {
   GL_ENCODED = 0,    /* the file as it is */
@@ -104,26 +123,39 @@ int64_t gl_transcode(const uint8_t* file, int64_t length, int32_t form, uint8_t*
 
 /* A store of blobs by sample index: append-only, in RAM or in a folder; blobs stay where they are until the store is
    closed, so that readers need no lock and no copy. Safe in threads; a folder is shared by processes. A child process
-   of the one that opened it reads what was there, and adds nothing. */
+   of the one that opened it reads what was there, and adds nothing: let it open its own. */
 typedef struct gl_store gl_store;
 
 /* folder: null for RAM. key: 32 bytes, the fingerprint of source, stages, form and versions: blocks of another key are
    left alone and not read. count: of samples. budget: the most bytes of blobs, each rounded up to 64 (in RAM, or in the
-   folder over all blocks of this key); 0: no limit. Null where it can't be opened; reason [GL_REASON] says why. Finds
-   what other processes have written, and removes what a writer that was killed left half done. */
+   folder over all blocks of this key); 0: no limit, but of a disk a reserve stays free. Null where it can't be opened;
+   reason [GL_REASON] says why. Finds what other processes have written, and removes what a writer that was killed left
+   half done.
+   In a process there is one store of a folder (or of RAM), key and count: opened again it is the same one, which gets
+   the budget given last. It is closed with the last of its handles. */
 gl_store* gl_store_open(const char* folder, const uint8_t* key, int64_t count, int64_t budget, char* reason);
 
 /* The blob of a sample; null where it isn't kept (yet), or its checksum doesn't hold (counted; it may be put anew). */
 const uint8_t* gl_store_get(gl_store*, int64_t index, int64_t* length);
 
-/* Keeps a copy. 1: kept. 0: not: it is kept already, or the budget is used up, or the disk is full. A block that it
-   fills is written before it returns. */
+/* Keeps a copy. 1: kept, and gl_store_get gives it. 0: not: it is kept already, or the budget is used up, or the disk
+   is full. A block that it fills is written before it returns. */
 int32_t gl_store_put(gl_store*, int64_t index, const uint8_t* blob, int64_t length);
+
+/* What is kept of a sample; where nothing is, keeps its file in a form (gl_form) first. A file that can't be kept in
+   the form (another kind, CMYK, damaged, …) is kept as it is. Null where nothing is kept: for want of room (then
+   nothing was transcoded, and `reason` is empty), or else reason [GL_REASON] says why. Threads that ask for the same
+   sample at once wait for the one that transcodes it. */
+const uint8_t* gl_store_keep(gl_store*, int64_t index, const uint8_t* file, int64_t length, int32_t form,
+                             int64_t* kept_length, char* reason);
 
 /* Writes the block that is being filled, if there is one, tries those again that could not be written, and takes in
    what other processes have written since. */
 void gl_store_flush(gl_store*);
-/* Flushes it and gives its memory back: no blob of it may be in use. */
+/* As a process ends: flushes it, and writes blocks of its folder anew: small ones into one where there are many, which
+   short processes have left; without their damaged blobs, those that have any. What is kept can still be read. */
+void gl_store_finish(gl_store*);
+/* Gives a handle back. With the last one the store is finished and its memory goes: no blob of it may be in use. */
 void gl_store_close(gl_store*);
 
 typedef struct {
@@ -134,6 +166,10 @@ typedef struct {
 } gl_store_state_t;
 
 void gl_store_state(gl_store*, gl_store_state_t*);
+
+/* Reads a block's file of a store, and compares every checksum. 1: its head and table are right; then *sound and
+   *damaged count its blobs. 0: they aren't, or it can't be read: reason [GL_REASON] says which. */
+int32_t gl_block_check(const char* path, int64_t* sound, int64_t* damaged, char* reason);
 
 #ifdef __cplusplus
 }

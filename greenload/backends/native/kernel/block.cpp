@@ -4,18 +4,19 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <memory>
 #include <new>
 #include <random>
 #include <vector>
 
 #include "crc32c.h"
+#include "failure.h"
 #include "files.h"
 
 namespace greenload {
@@ -24,7 +25,7 @@ namespace {
 
 constexpr char kMagic[8] = {'G', 'L', 'B', 'L', 'O', 'C', 'K', '\n'};
 constexpr uint32_t kVersion = 1;
-constexpr char kWritten[] = ".block", kUnfinished[] = ".part";
+constexpr int kAttempts = 8, kFreshSeconds = 60;
 
 struct Head {
   char magic[8];
@@ -50,27 +51,33 @@ uint32_t sum_of(const Head& head, const std::vector<Row>& rows) {
   return crc32c(rows.data(), rows.size() * sizeof(Row), sum);
 }
 
-std::string unused_name() {
-  static thread_local std::random_device device;
-  char name[32];
-  snprintf(name, sizeof name, "%08x%08x", device(), device());
-  return name;
-}
-
 // A new file that this process has locked for as long as it is open: one that isn't locked was left by a writer that
-// ended.
+// ended. Where the file system has no locks it isn't.
 int locked_file(const std::string& path) {
   const int file = open(path.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0666);
   if (file < 0) {
     return -1;
   }
   struct stat status;
-  if (flock(file, LOCK_EX | LOCK_NB) != 0 || fstat(file, &status) != 0 || status.st_nlink == 0) {
+  const bool taken = flock(file, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  if (taken || fstat(file, &status) != 0 || status.st_nlink == 0) {
     close(file);  // another process took it for left behind, in between
     errno = EAGAIN;
     return -1;
   }
   return file;
+}
+
+// Brings pages into memory; false, and errno, where reading them would end the process.
+bool readable(const uint8_t* from, size_t length) {
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
+  static const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(from) / page * page;
+  return madvise(reinterpret_cast<void*>(begin), reinterpret_cast<uintptr_t>(from) + length - begin,
+                 MADV_POPULATE_READ) == 0 ||
+         errno == EINVAL;  // an older kernel
 }
 
 }  // namespace
@@ -98,54 +105,85 @@ uint8_t* Block::reserve(size_t length) {
   return place;
 }
 
-Block* Block::open(const std::string& path, const Identity& identity, Found* found) {
-  *found = kBroken;
-  OpenFile file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  struct stat status;
-  Head head;
-  if (file.number < 0 || fstat(file.number, &status) != 0) {
-    *found = kForeign;  // it is being removed, or can't be read
-    return nullptr;
+namespace {
+
+// The head and the table of a block's file; kTaken where they are sound, and of the identity.
+Block::Found read_table(int file, int64_t size, const Block::Identity& identity, Head* head, std::vector<Row>* rows) {
+  if (!read_at(file, head, sizeof *head, 0)) {
+    return errno ? Block::kUnreadable : Block::kBroken;
   }
-  if (!read_at(file.number, &head, sizeof head, 0) || memcmp(head.magic, kMagic, sizeof kMagic) != 0) {
-    return nullptr;
+  if (memcmp(head->magic, kMagic, sizeof kMagic) != 0) {
+    return Block::kBroken;
   }
-  if (head.version != kVersion || memcmp(head.key, identity.key, kKeyBytes) != 0 || head.count != identity.count) {
-    *found = kForeign;
-    return nullptr;
+  if (head->version != kVersion) {
+    return Block::kOtherVersion;
   }
-  const int64_t most = (status.st_size - static_cast<int64_t>(kHeadBytes)) / static_cast<int64_t>(sizeof(Row));
-  if (head.size != status.st_size || head.records < 1 || head.records > most ||
-      head.table != head.size - head.records * static_cast<int64_t>(sizeof(Row)) ||
-      head.table < static_cast<int64_t>(kHeadBytes)) {
-    return nullptr;
+  const int64_t most = (size - static_cast<int64_t>(kHeadBytes)) / static_cast<int64_t>(sizeof(Row));
+  if (head->size != size || head->records < 1 || head->records > most ||
+      head->table != head->size - head->records * static_cast<int64_t>(sizeof(Row)) ||
+      head->table < static_cast<int64_t>(kHeadBytes)) {
+    return Block::kBroken;
   }
-  std::vector<Row> rows(head.records);
-  if (!read_at(file.number, rows.data(), rows.size() * sizeof(Row), head.table) || head.crc != sum_of(head, rows)) {
-    return nullptr;
+  rows->resize(head->records);
+  if (!read_at(file, rows->data(), rows->size() * sizeof(Row), head->table)) {
+    return errno ? Block::kUnreadable : Block::kBroken;
   }
-  for (const Row& row : rows) {
-    if (row.index < 0 || row.index >= identity.count || row.length < 1 || row.length > head.table ||
-        row.offset < static_cast<int64_t>(kHeadBytes) || row.offset > head.table - row.length) {
-      return nullptr;
+  if (head->crc != sum_of(*head, *rows)) {
+    return Block::kBroken;
+  }
+  for (const Row& row : *rows) {
+    if (row.index < 0 || row.index >= head->count || row.length < 1 || row.length > head->table ||
+        row.offset < static_cast<int64_t>(kHeadBytes) || row.offset > head->table - row.length) {
+      return Block::kBroken;
     }
   }
-  void* memory = mmap(nullptr, head.table, PROT_READ, MAP_SHARED, file.number, 0);
-  if (memory == MAP_FAILED) {
-    throw std::bad_alloc();
-  }
-  std::unique_ptr<Block> block(new Block());
-  block->base_ = static_cast<uint8_t*>(memory);
-  block->size_ = block->used_ = static_cast<size_t>(head.table);
-  block->sealed = block->writing = true;
-  for (const Row& row : rows) {
-    block->records.emplace_back(block->base_ + row.offset, row.index, row.length, row.crc, Record::kUnchecked);
-  }
-  *found = kTaken;
-  return block.release();
+  const bool own = !identity.key ||
+                   (memcmp(head->key, identity.key, kKeyBytes) == 0 && head->count == identity.count);
+  return own ? Block::kTaken : Block::kForeign;
 }
 
-bool Block::write(const std::string& folder, const Identity& identity, std::string* reason) {
+}  // namespace
+
+std::unique_ptr<Block> Block::open(const std::string& path, const Identity& identity, Found* found) {
+  OpenFile file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  struct stat status;
+  if (file.number < 0 || fstat(file.number, &status) != 0) {
+    *found = errno == ENOENT ? kGone : kUnreadable;
+    return nullptr;
+  }
+  if (!S_ISREG(status.st_mode)) {
+    *found = kUnreadable;
+    errno = S_ISDIR(status.st_mode) ? EISDIR : EINVAL;
+    return nullptr;
+  }
+  Head head;
+  std::vector<Row> rows;
+  *found = read_table(file.number, status.st_size, identity, &head, &rows);
+  if (*found != kTaken) {
+    return nullptr;
+  }
+  std::unique_ptr<Block> block(new Block());
+  void* memory = mmap(nullptr, head.table, PROT_READ, MAP_SHARED, file.number, 0);
+  if (memory == MAP_FAILED) {
+    *found = kUnreadable;
+    return nullptr;
+  }
+  block->base_ = static_cast<uint8_t*>(memory);
+  block->size_ = block->used_ = static_cast<size_t>(head.table);
+  block->path_ = path;
+  block->name = path.substr(path.rfind('/') + 1);
+  block->device_ = status.st_dev;
+  block->file_ = status.st_ino;
+  block->sealed = block->writing = block->written = true;
+  for (const Row& row : rows) {
+    const uint8_t* blob = block->base_ + row.offset;
+    block->records.emplace_back(block.get(), blob, row.index, row.length, row.crc, Record::kUnchecked);
+  }
+  return block;
+}
+
+bool Block::write(const std::string& folder, const std::string& file_name, const Identity& identity,
+                  std::string* reason) {
   std::vector<Row> rows;
   for (const Record& record : records) {
     rows.push_back({record.index, record.blob - base_, record.length, record.crc, 0});
@@ -160,37 +198,103 @@ bool Block::write(const std::string& folder, const Identity& identity, std::stri
   head.size = static_cast<int64_t>(used_ + rows.size() * sizeof(Row));
   head.crc = sum_of(head, rows);
   memcpy(base_, &head, sizeof head);
-  const std::string stem = unused_name(), part = folder + "/" + stem + kUnfinished;
-  OpenFile file(locked_file(part));
-  if (file.number < 0) {
-    *reason = "can't create " + part + ": " + strerror(errno);
-    return false;
-  }
-  // The file holds what is in memory when it takes its place: readers notice nothing.
-  const bool done = write_all(file.number, base_, used_) &&
-                    write_all(file.number, rows.data(), rows.size() * sizeof(Row)) && fdatasync(file.number) == 0 &&
-                    rename(part.c_str(), (folder + "/" + stem + kWritten).c_str()) == 0;
-  if (!done) {
-    *reason = "can't write " + part + ": " + strerror(errno);
-    unlink(part.c_str());
-    return false;
-  }
-  name = stem + kWritten;
-  const size_t mapped = pages(used_);
-  if (mmap(base_, mapped, PROT_READ, MAP_SHARED | MAP_FIXED, file.number, 0) != MAP_FAILED) {
-    if (mapped < size_) {
-      munmap(base_ + mapped, size_ - mapped);
+  path_ = folder + "/" + file_name;
+  for (int attempt = 1;; attempt++) {
+    const std::string part = path_ + "-" + std::to_string(attempt) + kUnfinished;
+    OpenFile file(locked_file(part));
+    if (file.number >= 0 && write_all(file.number, base_, used_) &&
+        write_all(file.number, rows.data(), rows.size() * sizeof(Row)) && fdatasync(file.number) == 0 &&
+        rename(part.c_str(), path_.c_str()) == 0) {
+      name = file_name;
+      map(file.number);
+      return true;
     }
-    size_ = mapped;
-  }  // else it stays in memory, and is in the file for others
-  return true;
+    const int error = errno;
+    if (file.number >= 0) {
+      unlink(part.c_str());
+    }
+    // Another process took the file for left behind; or somebody removed the folder, which can be made anew.
+    const bool again = error == EAGAIN || (error == ENOENT && make_folder(folder));
+    if (!again || attempt == kAttempts) {
+      *reason = "can't write " + file_name + ": " + strerror(error);
+      return false;
+    }
+  }
+}
+
+// Puts the file that holds what is in memory in its place: readers notice nothing. Where that fails it stays in memory,
+// and is in the file for others.
+void Block::map(int file) {
+  struct stat status;
+  const size_t mapped = pages(used_);
+  void* memory = fstat(file, &status) == 0 ? mmap(nullptr, mapped, PROT_READ, MAP_SHARED, file, 0) : MAP_FAILED;
+  if (memory == MAP_FAILED) {
+    return;
+  }
+  // In two steps: had the place been given up for a mapping that then fails, its readers would find nothing there.
+  if (mremap(memory, mapped, mapped, MREMAP_MAYMOVE | MREMAP_FIXED, base_) == MAP_FAILED) {
+    munmap(memory, mapped);
+    return;
+  }
+  device_ = status.st_dev;
+  file_ = status.st_ino;
+  if (mapped < size_) {
+    munmap(base_ + mapped, size_ - mapped);
+  }
+  size_ = mapped;
+}
+
+Record::State Block::look(const Record& record) const {
+  if (written && (!readable(record.blob, static_cast<size_t>(record.length)) || cut())) {
+    return cut() ? Record::kDamaged : Record::kUnchecked;
+  }
+  return crc32c(record.blob, record.length) == record.crc ? Record::kSound : Record::kDamaged;
+}
+
+bool Block::cut() const {
+  struct stat status;
+  // By another name, or without one, a file can't be looked at: then it is mapped, and whole.
+  return file_ && stat(path_.c_str(), &status) == 0 && status.st_dev == device_ && status.st_ino == file_ &&
+         status.st_size < static_cast<off_t>(used_);
+}
+
+std::string unused_name() {
+  static thread_local std::random_device device;
+  char name[32];
+  snprintf(name, sizeof name, "%08x%08x", device(), device());
+  return std::string(name) + kWritten;
+}
+
+void check_block(const char* path, int64_t* sound, int64_t* damaged) {
+  Block::Found found;
+  const std::unique_ptr<Block> block(Block::open(path, {nullptr, 0}, &found));
+  if (!block) {
+    fail(GL_BAD_FILE, "%s", found == Block::kOtherVersion ? "it is of another version"
+                            : found == Block::kBroken     ? "it is damaged"
+                                                          : strerror(errno));
+  }
+  for (const Record& record : block->records) {
+    const Record::State state = block->look(record);
+    if (state == Record::kUnchecked) {
+      fail(GL_BAD_FILE, "a blob of it can't be read now");
+    }
+    (state == Record::kSound ? *sound : *damaged)++;
+  }
 }
 
 void remove_leftovers(const std::string& folder) {
-  for (const std::string& name : names_in(folder, kUnfinished)) {
+  std::vector<std::string> names;
+  names_in(folder, kUnfinished, &names);
+  for (const std::string& name : names) {
     const std::string path = folder + "/" + name;
     OpenFile file(open(path.c_str(), O_RDWR | O_CLOEXEC));
-    if (file.number >= 0 && flock(file.number, LOCK_EX | LOCK_NB) == 0) {
+    struct stat status;
+    if (file.number < 0 || fstat(file.number, &status) != 0) {
+      continue;
+    }
+    // Its writer may be about to lock it; what is written it has locked before.
+    const bool fresh = status.st_size == 0 && time(nullptr) - status.st_mtime < kFreshSeconds;
+    if (!fresh && flock(file.number, LOCK_EX | LOCK_NB) == 0) {
       unlink(path.c_str());
     }
   }

@@ -2,10 +2,13 @@
 //
 // The file: a head, the blobs, each at a multiple of kAlign, and a table of them. Numbers are of the machine.
 #pragma once
+#include <sys/types.h>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <string>
 
 namespace greenload {
@@ -13,19 +16,23 @@ namespace greenload {
 constexpr size_t kAlign = 64;
 constexpr size_t kHeadBytes = 192;
 constexpr size_t kKeyBytes = 32;
+constexpr char kWritten[] = ".block", kUnfinished[] = ".part";  // how names of files end
 
 inline size_t aligned(size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+
+class Block;
 
 // A blob. It stays where it is for as long as its block.
 struct Record {
   enum State { kUnchecked, kSound, kDamaged };
+  Block* block;
   const uint8_t* blob;
   int64_t index, length;
   uint32_t crc;
   mutable std::atomic<int> state;
 
-  Record(const uint8_t* blob_, int64_t index_, int64_t length_, uint32_t crc_, State state_)
-      : blob(blob_), index(index_), length(length_), crc(crc_), state(state_) {}
+  Record(Block* block_, const uint8_t* blob_, int64_t index_, int64_t length_, uint32_t crc_, State state_)
+      : block(block_), blob(blob_), index(index_), length(length_), crc(crc_), state(state_) {}
 };
 
 class Block {
@@ -37,30 +44,56 @@ class Block {
   Block& operator=(const Block&) = delete;
 
   struct Identity {
-    const uint8_t* key;  // kKeyBytes
+    const uint8_t* key;  // kKeyBytes; null: any, of any count
     int64_t count;       // of samples
   };
 
-  enum Found { kTaken, kForeign, kBroken };
-  // A block's file, mapped: null where it is of another key, count or version, or broken; `found` says which.
-  static Block* open(const std::string& path, const Identity& identity, Found* found);
+  enum Found {
+    kTaken,
+    kForeign,       // of another key or count
+    kOtherVersion,  // of this program
+    kBroken,
+    kGone,          // there is no such file (any more)
+    kUnreadable,    // now: errno says why
+  };
+  // A block's file, mapped: null where it isn't taken; `found` says why not.
+  static std::unique_ptr<Block> open(const std::string& path, const Identity& identity, Found* found);
 
   // Space for a blob: null where there is too little left.
   uint8_t* reserve(size_t length);
   // Writes it as a file of a folder and maps that in its place; false where that failed, and `reason` says why.
-  bool write(const std::string& folder, const Identity& identity, std::string* reason);
+  bool write(const std::string& folder, const std::string& file_name, const Identity& identity, std::string* reason);
+
+  // What a blob of it is by its checksum; kUnchecked: it can't be read now.
+  Record::State look(const Record& record) const;
+  // Whether its file has been made shorter since it was mapped: to read behind its end would end the process.
+  bool cut() const;
+  // Of its blobs, each rounded up to kAlign.
+  int64_t bytes() const { return static_cast<int64_t>(used_ - kHeadBytes); }
+  const std::string& path() const { return path_; }
 
   std::deque<Record> records;
   int copying = 0;  // threads that are filling in what they have reserved
-  bool sealed = false, writing = false;
-  std::string name;  // of its file; empty while it is none
+  bool sealed = false, writing = false, written = false;
+  bool lost = false;  // its file was cut
+  std::string name;   // of its file
 
  private:
   Block() = default;
+  void map(int file);
 
   uint8_t* base_ = nullptr;
   size_t size_ = 0, used_ = 0;
+  std::string path_;
+  dev_t device_ = 0;
+  ino_t file_ = 0;
 };
+
+// A name for a block's file that none has.
+std::string unused_name();
+
+// gl_block_check. Throws a Failure for a file that isn't a block, or can't be read.
+void check_block(const char* path, int64_t* sound, int64_t* damaged);
 
 // Removes what writers that were killed have left behind in a folder.
 void remove_leftovers(const std::string& folder);

@@ -1,108 +1,27 @@
-// The kernel as two operations of TensorFlow, for its graphs. Built without TensorFlow's headers or libraries, on its C
+// The kernel as operations of TensorFlow, for its graphs: on images. Those on files are in op_files.cc. Built without TensorFlow's headers or libraries, on its C
 // API alone. So one file serves several versions of TensorFlow, and none of them is needed to build it.
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
-#include <exception>
 #include <limits>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "abi.h"
 #include "chosen_programs.h"
-#include "tensorflow_api.h"
+#include "operation.h"
 
 namespace {
-
-// ---- what both operations need
-
-// A call's status and tensors, given back when it ends.
-class Call {
- public:
-  explicit Call(Context* context) : context_(context), status_(TF_NewStatus()) {}
-  Call(const Call&) = delete;
-  Call& operator=(const Call&) = delete;
-  ~Call() {
-    for (Tensor* tensor : tensors_)
-      if (tensor) TF_DeleteTensor(tensor);
-    if (failed()) TF_OpKernelContext_Failure(context_, status_);
-    TF_DeleteStatus(status_);
-  }
-  bool fail(Code code, const char* text) {
-    TF_SetStatus(status_, code, text);
-    return false;
-  }
-  bool failed() const { return TF_GetCode(status_) != OK; }
-  // Both are null where this fails, or has failed before.
-  Tensor* input(int index) {
-    Tensor* tensor = nullptr;
-    if (!failed()) TF_GetInput(context_, index, &tensor, status_);
-    return kept(tensor);
-  }
-  Tensor* output(int index, Type type, const std::vector<int64_t>& dims, size_t bytes) {
-    if (failed()) return nullptr;
-    return kept(TF_AllocateOutput(context_, index, type, dims.data(), static_cast<int>(dims.size()), bytes, status_));
-  }
-
- private:
-  Tensor* kept(Tensor* tensor) {
-    tensors_[count_++] = tensor;
-    return failed() ? nullptr : tensor;
-  }
-  Context* context_;
-  Status* status_;
-  Tensor* tensors_[8] = {};
-  int count_ = 0;
-};
-
-template <class Value>
-Value* data_of(const Tensor* tensor) {
-  return static_cast<Value*>(TF_TensorData(tensor));
-}
-
-std::vector<int64_t> dims_of(const Tensor* tensor) {
-  std::vector<int64_t> dims(TF_NumDims(tensor));
-  for (size_t i = 0; i < dims.size(); i++) dims[i] = TF_Dim(tensor, static_cast<int>(i));
-  return dims;
-}
-
-// No exception may reach TensorFlow.
-template <class Kernel, void (*run)(Kernel&, Call&)>
-void compute(void* kernel, Context* context) {
-  Call call(context);
-  try {
-    run(*static_cast<Kernel*>(kernel), call);
-  } catch (const std::exception& error) {
-    call.fail(RESOURCE_EXHAUSTED, error.what());
-  }
-}
-
-template <class Kernel>
-void* create(Construction* construction) {
-  Status* status = TF_NewStatus();
-  Kernel* kernel = nullptr;
-  try {
-    kernel = new Kernel;
-    kernel->read(construction, status);
-  } catch (const std::exception& error) {
-    TF_SetStatus(status, RESOURCE_EXHAUSTED, error.what());
-  }
-  if (TF_GetCode(status) != OK) TF_OpKernelConstruction_Failure(construction, status);
-  TF_DeleteStatus(status);
-  return kernel;
-}
-
-template <class Kernel>
-void destroy(void* kernel) {
-  delete static_cast<Kernel*>(kernel);
-}
 
 // ---- GreenloadProbe: whether files are plain, and their sizes
 
 struct Probe {
-  unsigned char exif = 0;
+  unsigned char exif = 0, kept = 0;
   int64_t max_bytes = 0;
   void read(Construction* c, Status* status) {
     TF_OpKernelConstruction_GetAttrBool(c, "exif", &exif, status);
+    if (TF_GetCode(status) == OK) TF_OpKernelConstruction_GetAttrBool(c, "kept", &kept, status);
     if (TF_GetCode(status) == OK) TF_OpKernelConstruction_GetAttrInt64(c, "max_bytes", &max_bytes, status);
   }
 };
@@ -121,7 +40,10 @@ void probe(Probe& kernel, Call& call) {
     int64_t length = 0;
     const uint8_t* file = text_of(strings[i], length);
     gl_header header{};
-    gl_probe(1, &file, &length, kernel.exif ? GL_EXIF : 0, kernel.max_bytes, &header);
+    // What isn't a JPEG is in a form of the kernel's own, and was small enough when it was kept.
+    const bool own = kernel.kept && !(length > 1 && file[0] == 0xFF && file[1] == 0xD8);
+    gl_probe(1, &file, &length, own ? GL_KEPT : kernel.exif ? GL_EXIF : 0,
+             own ? std::numeric_limits<int64_t>::max() : kernel.max_bytes, &header);
     data_of<bool>(plain)[i] = header.plain;
     data_of<int64_t>(sizes)[2 * i] = header.height;
     data_of<int64_t>(sizes)[2 * i + 1] = header.width;
@@ -162,17 +84,29 @@ int32_t dtype_of(Type type) {
   }
 }
 
+std::vector<char> text(Construction* c, const char* name, Status* status) {
+  int32_t list = 0, length = 0;
+  if (TF_GetCode(status) == OK) TF_OpKernelConstruction_GetAttrSize(c, name, &list, &length, status);
+  std::vector<char> bytes(length > 0 ? length : 0);
+  if (TF_GetCode(status) == OK) TF_OpKernelConstruction_GetAttrString(c, name, bytes.data(), bytes.size(), status);
+  return bytes;
+}
+
+void read_program(Construction* c, Programs& programs, const std::string& counter, Status* status) {
+  const std::vector<char> bytes = text(c, "program", status);
+  char reason[GL_REASON] = "";
+  if (TF_GetCode(status) == OK && !programs.read(bytes, counter, reason))
+    TF_SetStatus(status, INVALID_ARGUMENT, reason);
+}
+
 struct Run {
   Programs programs;
   int64_t height = 0, width = 0, channels = 0;
   Type type = UINT8;
   int64_t bytes() const { return height * width * channels * static_cast<int64_t>(value_bytes(type)); }
   void read(Construction* c, Status* status) {
-    int32_t list = 0, length = 0;
-    TF_OpKernelConstruction_GetAttrSize(c, "program", &list, &length, status);
-    std::vector<char> bytes(length > 0 ? length : 0);
-    if (TF_GetCode(status) == OK)
-      TF_OpKernelConstruction_GetAttrString(c, "program", bytes.data(), bytes.size(), status);
+    const std::vector<char> counter = text(c, "counter", status);
+    read_program(c, programs, {counter.begin(), counter.end()}, status);
     if (TF_GetCode(status) == OK) TF_OpKernelConstruction_GetAttrType(c, "dtype", &type, status);
     for (auto side : {std::make_pair("height", &height), {"width", &width}, {"channels", &channels}})
       if (TF_GetCode(status) == OK) TF_OpKernelConstruction_GetAttrInt64(c, side.first, side.second, status);
@@ -180,8 +114,6 @@ struct Run {
     for (int64_t side : {height, width, channels})
       if (side < 0 || side > UINT16_MAX)
         return TF_SetStatus(status, INVALID_ARGUMENT, "greenload: images of these sides can't be made");
-    char reason[GL_REASON] = "";
-    if (!programs.read(bytes, reason)) TF_SetStatus(status, INVALID_ARGUMENT, reason);
   }
 };
 
@@ -293,33 +225,81 @@ void run_shapes(ShapeContext* context, Status* status) {  // attributes' numbers
   TF_ShapeInferenceContextSetUnknownShape(context, status);
 }
 
-// ---- registration
+// ---- GreenloadMake: files through a program, each into a binary PPM of its own size
 
-template <class Kernel, void (*work)(Kernel&, Call&)>
-void add(const char* name, std::vector<const char*> inputs, std::vector<const char*> outputs,
-         std::vector<const char*> attributes, void (*shapes)(ShapeContext*, Status*), Status* status) {
-  OpBuilder* op = TF_NewOpDefinitionBuilder(name);
-  for (const char* attribute : attributes) TF_OpDefinitionBuilderAddAttr(op, attribute);
-  for (const char* input : inputs) TF_OpDefinitionBuilderAddInput(op, input);
-  for (const char* output : outputs) TF_OpDefinitionBuilderAddOutput(op, output);
-  TF_OpDefinitionBuilderSetShapeInferenceFunction(op, shapes);
-  TF_RegisterOpDefinition(op, status);
-  if (TF_GetCode(status) != OK) return;
-  KernelBuilder* builder = TF_NewKernelBuilder(name, "CPU", create<Kernel>, compute<Kernel, work>, destroy<Kernel>);
-  TF_RegisterKernelBuilder(name, builder, status);
+struct Make {
+  Programs programs;
+  void read(Construction* c, Status* status) {
+    read_program(c, programs, "", status);
+    if (TF_GetCode(status) != OK) return;
+    if (!programs.of_files() || programs.choices() || programs.dtype_out() != GL_UINT8)
+      TF_SetStatus(status, INVALID_ARGUMENT, "greenload: the program doesn't make RGB images of files");
+  }
+};
+
+void make(Make& kernel, Call& call) {
+  const Tensor *files = call.input(0), *params = call.input(1), *sides = call.input(2);
+  if (call.failed()) return;
+  Programs& programs = kernel.programs;
+  const int64_t count = TF_TensorElementCount(files);
+  if (TF_NumDims(params) != 2 || TF_Dim(params, 0) != count || TF_Dim(params, 1) != programs.columns() ||
+      TF_TensorElementCount(sides) != 2 * count) {
+    call.fail(INVALID_ARGUMENT, "greenload: params or sides are of another program");
+    return;
+  }
+  Batch batch;
+  if (!inputs_of(files, sides, count, batch.inputs, call)) return;
+  Tensor* done = call.output(0, STRING, {count}, count * sizeof(String));
+  Tensor* status = call.output(1, INT32, {count}, count * sizeof(int32_t));
+  if (call.failed() || !count) return;
+  batch.params = data_of<double>(params);
+  batch.status = data_of<int32_t>(status);
+  batch.reasons.resize(count * GL_REASON);
+  String* images = data_of<String>(done);
+  for (int64_t i = 0; i < count; i++) {
+    const int64_t height = data_of<int64_t>(sides)[2 * i], width = data_of<int64_t>(sides)[2 * i + 1];
+    const bool possible = height > 0 && width > 0 && height <= UINT16_MAX && width <= UINT16_MAX;
+    char head[64];
+    const int length = std::snprintf(head, sizeof head, "P6\n%d %d\n255\n", possible ? static_cast<int>(width) : 0,
+                                     possible ? static_cast<int>(height) : 0);
+    batch.bytes.push_back(possible ? 3 * height * width : 0);
+    char* room = room_for(images[i], length + batch.bytes[i]);
+    if (!room) {
+      call.fail(RESOURCE_EXHAUSTED, "greenload: no memory for an image");
+      return;
+    }
+    std::memcpy(room, head, length);
+    batch.outs.push_back(room + length);
+  }
+  batch.run_all(programs);
+  for (int64_t i = 0; i < count; i++)
+    if (batch.status[i]) give_back(images[i]);
 }
+
+void make_shapes(ShapeContext* context, Status* status) {
+  Shape* files = TF_NewShapeHandle();
+  TF_ShapeInferenceContextGetInput(context, 0, files, status);
+  for (int i = 0; i < 2 && TF_GetCode(status) == OK; i++)
+    TF_ShapeInferenceContextSetOutput(context, i, files, status);
+  TF_DeleteShapeHandle(files);
+}
+
+// ---- registration
 
 // While TensorFlow loads this file. Where TensorFlow isn't there, or lacks a function, no operation is registered.
 __attribute__((constructor)) void register_all() {
   if (!found_tensorflow() || gl_abi() != GL_ABI) return;
   Status* status = TF_NewStatus();
   add<Probe, probe>("GreenloadProbe", {"files: string"}, {"plain: bool", "sizes: int64"},
-                    {"exif: bool", "max_bytes: int"}, probe_shapes, status);
+                    {"exif: bool", "kept: bool", "max_bytes: int"}, probe_shapes, status);
+  if (TF_GetCode(status) == OK)
+    add<Make, make>("GreenloadMake", {"files: string", "params: double", "sides: int64"},
+                    {"images: string", "status: int32"}, {"program: string"}, make_shapes, status);
   if (TF_GetCode(status) == OK)
     add<Run, run>("GreenloadRun", {"images: T", "sizes: int64", "params: double", "choices: int64"},
                   {"batch: dtype", "status: int32", "reasons: string"},
                   {"T: {string, uint8, int8, half, bfloat16, float}", "dtype: {uint8, int8, half, bfloat16, float}",
-                   "program: string", "height: int", "width: int", "channels: int"},
+                   "program: string", "counter: string = ''", "height: int", "width: int", "channels: int"},
                   run_shapes, status);
   TF_DeleteStatus(status);
 }

@@ -1,73 +1,44 @@
 #include "store.h"
 
-#include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
 #include <cstring>
 
 #include "crc32c.h"
 #include "failure.h"
-#include "files.h"
+#include "transcoder.h"
 
 namespace greenload {
 
 namespace {
 
 constexpr size_t kBlock = size_t{8} << 20, kLargestBlock = size_t{64} << 20;
-constexpr int64_t kBlocks = 64;                   // so many, and they become larger: a process may map only so many files
+constexpr int64_t kBlocks = 64;  // so many, and they become larger: a process may map only so many files
 constexpr int64_t kLargestBlob = int64_t{1} << 32;
-constexpr int64_t kPause = 1'000'000'000;         // nanoseconds between looks at what others have written
 
-std::string folder_of(const char* folder, const uint8_t* key) {
-  if (!folder) {
-    return "";
-  }
-  std::string path = std::string(folder) + "/";
-  for (size_t i = 0; i < kKeyBytes; i++) {
-    char digits[3];
-    snprintf(digits, sizeof digits, "%02x", key[i]);
-    path += digits;
-  }
-  return path;
-}
-
-int64_t now() {
-  timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return time.tv_sec * int64_t{1'000'000'000} + time.tv_nsec;
-}
+int64_t size_of(int64_t length) { return static_cast<int64_t>(aligned(static_cast<size_t>(length))); }
 
 }  // namespace
 
-Store::Store(const char* folder, const uint8_t* key, int64_t count, int64_t budget)
-    : folder_(folder_of(folder, key)),
-      count_(count),
-      budget_(budget),
-      process_(getpid()),
-      slots_(count > 0 ? new std::atomic<const Record*>[count]() : nullptr) {
+Store::Store(const std::string& folder, const uint8_t* key, int64_t count, int64_t budget)
+    : folder_(folder), count_(count), process_(getpid()), slots_(count > 0 ? new Slot[count]() : nullptr) {
   memcpy(key_, key, kKeyBytes);
-  if (count < 1 || budget < 0) {
+  if (count < 1) {
     fail(GL_BAD_CALL, "a store of %lld samples", static_cast<long long>(count));
   }
-  if (folder_.empty()) {
-    return;
+  set_budget(budget);
+  if (!folder_.empty()) {
+    remove_leftovers(folder_);
+    Lock lock(lock_);
+    take_in();
   }
-  struct stat status;
-  if (!make_folder(folder_) || stat(folder_.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) {
-    fail(GL_BAD_CALL, "%s: %s", folder_.c_str(), strerror(errno));
-  }
-  remove_leftovers(folder_);
-  Lock lock(lock_);
-  take_in(lock);
 }
 
 Store::~Store() {
   try {
-    flush();
+    finish();
   } catch (...) {
   }
 }
@@ -77,6 +48,9 @@ bool Store::forked() const { return getpid() != process_; }
 const uint8_t* Store::get(int64_t index, int64_t* length) {
   if (index < 0 || index >= count_) {
     return nullptr;
+  }
+  if (!folder_.empty()) {
+    watch();
   }
   const Record* record = slots_[index].load(std::memory_order_acquire);
   if (record && record->state.load(std::memory_order_relaxed) != Record::kSound) {
@@ -89,10 +63,11 @@ const uint8_t* Store::get(int64_t index, int64_t* length) {
   return record->blob;
 }
 
-// A record that is sound, in place of one that wasn't looked at; null where there is none.
+// A record that is sound, in place of one that wasn't looked at; null where there is none, or it can't be read now.
 const Record* Store::checked(const Record* record) {
   while (record) {
-    if (record->state != Record::kDamaged && crc32c(record->blob, record->length) == record->crc) {
+    const int state = record->state == Record::kDamaged ? Record::kDamaged : record->block->look(*record);
+    if (state == Record::kSound) {
       record->state = Record::kSound;
       return record;
     }
@@ -100,24 +75,58 @@ const Record* Store::checked(const Record* record) {
       return nullptr;
     }
     Lock lock(lock_);
-    if (record->state.exchange(Record::kDamaged) != Record::kDamaged) {
+    if (state == Record::kUnchecked) {
+      say(record->block->name + " can't be read now");
+      return nullptr;
+    }
+    if (!record->block->lost && record->block->cut()) {
+      drop(*record->block);
+    } else if (record->state.exchange(Record::kDamaged) != Record::kDamaged) {
       damaged_++;
+      ailing_.insert(record->block->name);
+      say("a sample in " + record->block->name + " is damaged; it is read and kept anew");
     }
-    std::atomic<const Record*>& slot = slots_[record->index];
-    const Record* current = slot.load();
-    if (current == record) {
-      auto spare = spares_.find(record->index);
-      current = spare == spares_.end() ? nullptr : spare->second;
-      if (spare != spares_.end()) {
-        spares_.erase(spare);
-      }
-      kept_ -= current == nullptr;
-      slot.store(current, std::memory_order_release);
-    }
-    record = current;
+    record = replaced(*record);
   }
   return nullptr;
 }
+
+// What there is of a sample beside a record that is damaged: it takes its place.
+const Record* Store::replaced(const Record& damaged) {
+  Slot& slot = slots_[damaged.index];
+  if (slot.load() != &damaged) {
+    return slot.load();
+  }
+  const Record* other = nullptr;
+  for (auto spare = spares_.find(damaged.index); !other && spare != spares_.end();
+       spare = spares_.find(damaged.index)) {
+    other = spare->second->state == Record::kDamaged ? nullptr : spare->second;
+    spares_.erase(spare);
+  }
+  kept_ -= other == nullptr;
+  slot.store(other, std::memory_order_release);
+  return other;
+}
+
+// That a thread is about to keep a sample: others that want to wait for it, or leave it.
+class Store::Coming {
+ public:
+  Coming(Store& store, Lock& lock, int64_t index) : store_(store), lock_(lock), index_(index) {
+    store_.coming_.insert(index_);
+  }
+  ~Coming() {
+    if (!lock_.owns_lock()) {
+      lock_.lock();
+    }
+    store_.coming_.erase(index_);
+    store_.changed_.notify_all();
+  }
+
+ private:
+  Store& store_;
+  Lock& lock_;
+  const int64_t index_;
+};
 
 bool Store::put(int64_t index, const uint8_t* blob, int64_t length) {
   if (index < 0 || index >= count_ || length < 1 || forked()) {
@@ -127,27 +136,71 @@ bool Store::put(int64_t index, const uint8_t* blob, int64_t length) {
   if (slots_[index].load(std::memory_order_relaxed) || coming_.count(index)) {
     return false;
   }
-  const int64_t size = static_cast<int64_t>(aligned(static_cast<size_t>(length)));
-  if (full_ || length > kLargestBlob || (budget_ && bytes_ + size > budget_)) {
-    refused_++;
-    return false;
+  Coming coming(*this, lock, index);
+  return add(lock, index, blob, length);
+}
+
+const uint8_t* Store::keep(int64_t index, const uint8_t* file, int64_t length, int32_t form, int64_t* kept_length) {
+  const uint8_t* blob = get(index, kept_length);
+  if (blob) {
+    return blob;
+  }
+  if (index < 0 || index >= count_ || length < 1) {
+    fail(GL_BAD_CALL, index < 0 || index >= count_ ? "there is no such sample" : "it is empty");
+  }
+  if (forked()) {
+    fail(GL_BAD_CALL, "a child process adds nothing to the store that its parent opened");
+  }
+  Lock lock(lock_);
+  changed_.wait(lock, [&] { return coming_.count(index) == 0; });
+  if (slots_[index].load(std::memory_order_relaxed)) {
+    lock.unlock();
+    blob = get(index, kept_length);
+    return blob ? blob : (fail(GL_BAD_FILE, "what is kept of it can't be read now"), nullptr);
+  }
+  // Once too little is left for one more, nothing is transcoded only to be refused.
+  if (!has_room(bytes_ / std::max<int64_t>(kept_, 1))) {
+    return nullptr;
+  }
+  Coming coming(*this, lock, index);
+  if (form != GL_ENCODED) {
+    lock.unlock();
+    static thread_local Transcoder transcoder;
+    transcoder.run(&file, &length, form);
+    lock.lock();
+  }
+  *kept_length = length;
+  return add(lock, index, file, length);
+}
+
+const uint8_t* Store::add(Lock& lock, int64_t index, const uint8_t* blob, int64_t length) {
+  if (length > kLargestBlob || !has_room(size_of(length))) {
+    return nullptr;
   }
   Block* block;
   uint8_t* place = reserve(static_cast<size_t>(length), &block);
-  coming_.insert(index);
   block->copying++;  // from here on nothing is thrown until it is less again
-  bytes_ += size;
+  bytes_ += size_of(length);
   lock.unlock();
   memcpy(place, blob, length);
   const uint32_t sum = folder_.empty() ? 0 : crc32c(place, length);
   lock.lock();
-  coming_.erase(index);
   block->copying--;
   changed_.notify_all();
-  block->records.emplace_back(place, index, length, sum, Record::kSound);
+  block->records.emplace_back(block, place, index, length, sum, Record::kSound);
   publish(block->records.back());
-  write_due(lock);
-  return true;
+  try {
+    write_due(lock);
+  } catch (const std::exception& error) {  // the blob is kept all the same
+    say(error.what());
+  }
+  return place;
+}
+
+bool Store::has_room(int64_t bytes) {
+  const bool room = !full_ && (!budget_ || bytes_ + bytes <= budget_);
+  refused_ += !room;
+  return room;
 }
 
 uint8_t* Store::reserve(size_t length, Block** block) {
@@ -155,11 +208,11 @@ uint8_t* Store::reserve(size_t length, Block** block) {
   if (!place) {
     const size_t usual = std::clamp(static_cast<size_t>(bytes_ / kBlocks), kBlock, kLargestBlock);
     std::unique_ptr<Block> next(new Block(std::max(usual, length)));
+    blocks_.push_back(std::move(next));
     if (filling_) {
       filling_->sealed = true;
     }
-    filling_ = next.get();
-    blocks_.push_back(std::move(next));
+    filling_ = blocks_.back().get();
     place = filling_->reserve(length);
   }
   *block = filling_;
@@ -167,7 +220,7 @@ uint8_t* Store::reserve(size_t length, Block** block) {
 }
 
 void Store::publish(const Record& record) {
-  std::atomic<const Record*>& slot = slots_[record.index];
+  Slot& slot = slots_[record.index];
   if (slot.load()) {
     spares_.emplace(record.index, &record);
     return;
@@ -176,86 +229,15 @@ void Store::publish(const Record& record) {
   slot.store(&record, std::memory_order_release);
 }
 
-void Store::write_due(Lock& lock) {
-  if (folder_.empty()) {
-    return;
-  }
-  bool wrote = false;
-  for (size_t i = 0; i < blocks_.size(); i++) {
-    Block* block = blocks_[i].get();
-    if (!block->sealed || block->writing || block->copying || block->records.empty() || full_) {
-      continue;
-    }
-    block->writing = true;
-    writers_++;
-    lock.unlock();
-    std::string reason;
-    bool written = false;
-    try {
-      written = block->write(folder_, {key_, count_}, &reason);
-    } catch (const std::exception& error) {
-      reason = error.what();
-    }
-    lock.lock();
-    writers_--;
-    if (written) {
-      names_.insert(block->name);
-      wrote = true;
-    } else {
-      block->writing = false;  // it stays in memory, and is tried again by flush()
-      full_ = true;
-      say(reason);
-    }
-    changed_.notify_all();
-  }
-  if (wrote && now() - looked_ > kPause) {
-    take_in(lock);
-  }
-}
-
-void Store::take_in(Lock&) {
-  looked_ = now();
-  for (const std::string& name : names_in(folder_, ".block")) {
-    if (!names_.insert(name).second) {
-      continue;
-    }
-    const std::string path = folder_ + "/" + name;
-    Block::Found found;
-    std::unique_ptr<Block> block(Block::open(path, {key_, count_}, &found));
-    if (found == Block::kBroken) {
-      damaged_++;
-      say(path + " is damaged, and was removed");
-      unlink(path.c_str());
-    }
-    if (!block) {
-      continue;
-    }
-    for (const Record& record : block->records) {
-      bytes_ += static_cast<int64_t>(aligned(static_cast<size_t>(record.length)));
-      publish(record);
-    }
-    blocks_.push_back(std::move(block));
-  }
-}
-
-void Store::flush() {
-  if (folder_.empty() || forked()) {
-    return;
+void Store::set_budget(int64_t budget) {
+  if (budget < 0) {
+    fail(GL_BAD_CALL, "a budget of %lld bytes", static_cast<long long>(budget));
   }
   Lock lock(lock_);
-  full_ = false;
-  if (filling_) {
-    filling_->sealed = true;
-    Block* sealed = filling_;
-    filling_ = nullptr;
-    changed_.wait(lock, [&] { return sealed->copying == 0; });
-  }
-  write_due(lock);
-  changed_.wait(lock, [&] { return writers_ == 0; });
-  take_in(lock);
+  budget_ = budget;
 }
 
-void Store::say(const std::string& trouble) { trouble_ = trouble; }
+void Store::say(const std::string& trouble) { snprintf(trouble_, sizeof trouble_, "%s", trouble.c_str()); }
 
 void Store::state(gl_store_state_t* state) {
   *state = gl_store_state_t();
@@ -268,7 +250,7 @@ void Store::state(gl_store_state_t* state) {
   state->damaged = damaged_;
   state->refused = refused_;
   state->full = full_;
-  snprintf(state->trouble, sizeof state->trouble, "%s", trouble_.c_str());
+  memcpy(state->trouble, trouble_, sizeof trouble_);
 }
 
 }  // namespace greenload

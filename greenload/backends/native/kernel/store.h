@@ -20,49 +20,68 @@ namespace greenload {
 
 class Store {
  public:
-  // As gl_store_open. Throws a Failure where the folder can't be used.
-  Store(const char* folder, const uint8_t* key, int64_t count, int64_t budget);
-  // Writes what isn't written.
+  // `folder`: of the key, which is there; empty: in RAM. Throws a Failure for numbers that can't be.
+  Store(const std::string& folder, const uint8_t* key, int64_t count, int64_t budget);
+  // Finishes it.
   ~Store();
   Store(const Store&) = delete;
   Store& operator=(const Store&) = delete;
 
   const uint8_t* get(int64_t index, int64_t* length);
   bool put(int64_t index, const uint8_t* blob, int64_t length);
+  // As gl_store_keep: null for want of room. Throws where nothing can be kept for another reason.
+  const uint8_t* keep(int64_t index, const uint8_t* file, int64_t length, int32_t form, int64_t* kept_length);
   void flush();
+  // As the process ends: flushes it, and tidies up its folder.
+  void finish();
+  void set_budget(int64_t budget);
   void state(gl_store_state_t* state);
+  // Whether this is a child of the process that made it: it reads on; what it would add belongs to its parent.
+  bool forked() const;
 
  private:
   using Lock = std::unique_lock<std::mutex>;
+  using Slot = std::atomic<const Record*>;
+  class Coming;
 
-  // A child process reads on; what it would add belongs to its parent.
-  bool forked() const;
-  const Record* checked(const Record* record);
+  // What has the lock as an argument may give it up meanwhile; what says nothing of it is called with it held.
+  const Record* checked(const Record* record);  // takes it
+  const Record* replaced(const Record& damaged);
+  void watch();  // takes it
+  void drop(Block& block);
+  // Keeps a sample that is in coming_; null where there is no room.
+  const uint8_t* add(Lock& lock, int64_t index, const uint8_t* blob, int64_t length);
+  bool has_room(int64_t bytes);
   uint8_t* reserve(size_t length, Block** block);
   void publish(const Record& record);
-  // Writes blocks that are full and that no thread fills in any more. The lock is given up meanwhile.
+  // Writes blocks that are full and that no thread fills in any more.
   void write_due(Lock& lock);
-  void take_in(Lock& lock);
+  void write(Lock& lock, Block& block);
+  bool may_write(const Block& block);
+  void take_in();
+  bool take_in(const std::string& name);
   void say(const std::string& trouble);
+  Block::Identity identity() const { return {key_, count_}; }
 
   const std::string folder_;  // of the key; empty: in RAM
   uint8_t key_[kKeyBytes];
-  const int64_t count_, budget_;
+  const int64_t count_;
   const pid_t process_;
-  const std::unique_ptr<std::atomic<const Record*>[]> slots_;
-  std::atomic<int64_t> kept_{0};
+  const std::unique_ptr<Slot[]> slots_;
+  std::atomic<int64_t> kept_{0}, watched_{0};
 
   std::mutex lock_;
   std::condition_variable changed_;
   std::vector<std::unique_ptr<Block>> blocks_;
   Block* filling_ = nullptr;
-  std::unordered_set<int64_t> coming_;                        // indexes that threads are filling in
-  std::unordered_multimap<int64_t, const Record*> spares_;    // of indexes that have a record already
-  std::unordered_set<std::string> names_;                     // of files that were looked at
-  int64_t bytes_ = 0, damaged_ = 0, refused_ = 0, looked_ = 0;
+  std::unordered_set<int64_t> coming_;                      // indexes that threads are filling in
+  std::unordered_multimap<int64_t, const Record*> spares_;  // of indexes that have a record already
+  std::unordered_set<std::string> names_;                   // of files that are of this, or that aren't to be used
+  std::unordered_set<std::string> ailing_;                  // of files in which a blob is damaged
+  int64_t budget_ = 0, bytes_ = 0, damaged_ = 0, refused_ = 0;
   int writers_ = 0;
   bool full_ = false;
-  std::string trouble_;
+  char trouble_[GL_REASON] = "";
 };
 
 }  // namespace greenload

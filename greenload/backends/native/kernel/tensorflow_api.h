@@ -64,7 +64,7 @@ enum Type {                                                           // tf_data
 #define DECLARED(name, result, ...) result (*name)(__VA_ARGS__);
 FUNCTIONS(DECLARED)
 
-bool found_tensorflow() {
+inline bool found_tensorflow() {
   void* library = dlopen("libtensorflow_framework.so.2", RTLD_LAZY | RTLD_NOLOAD);
   if (!library) return false;
 #define FOUND(name, ...)                                                     \
@@ -86,7 +86,7 @@ struct String {
 };
 static_assert(sizeof(String) == 24, "TF_TString takes 24 bytes");
 
-const uint8_t* text_of(const String& s, int64_t& size) {
+inline const uint8_t* text_of(const String& s, int64_t& size) {
   const char* text = nullptr;
   switch (s.small.size & 3) {
     case 0: size = s.small.size >> 2; text = s.small.text; break;
@@ -97,19 +97,39 @@ const uint8_t* text_of(const String& s, int64_t& size) {
   return reinterpret_cast<const uint8_t*>(text);
 }
 
-void write_text(String& s, const char* text) {
-  size_t size = std::strlen(text);
+// Memory for a text of so many bytes, in a string of an output; null where there is none.
+inline char* room_for(String& s, size_t size) {
   if (size < sizeof s.small.text) {
     s.small.size = static_cast<uint8_t>(size << 2);
-    std::memcpy(s.small.text, text, size + 1);
-    return;
+    s.small.text[size] = 0;
+    return s.small.text;
   }
-  char* copy = static_cast<char*>(std::malloc(size + 1));  // which TensorFlow frees
-  if (!copy) return;
-  std::memcpy(copy, text, size + 1);
+  char* text = static_cast<char*>(std::malloc(size + 1));  // which TensorFlow frees
+  if (!text) return nullptr;
+  text[size] = 0;
   s.large.size = size << 2 | 1;
   s.large.capacity = size;
-  s.large.text = copy;
+  s.large.text = text;
+  return text;
+}
+
+// The string is empty afterwards. Only for one that room_for was called on.
+inline void give_back(String& s) {
+  if ((s.small.size & 3) == 1) std::free(s.large.text);
+  s.small.size = 0;
+  s.small.text[0] = 0;
+}
+
+// A string of an output that shows a text where it lies: this must outlive it.
+inline void view(String& s, const uint8_t* text, size_t size) {
+  s.view.size = size << 2 | 3;
+  s.view.text = reinterpret_cast<const char*>(text);
+  s.view.owner = nullptr;
+}
+
+inline void write_text(String& s, const char* text) {
+  const size_t size = std::strlen(text);
+  if (char* room = room_for(s, size)) std::memcpy(room, text, size);
 }
 
 }  // namespace

@@ -1,0 +1,144 @@
+"""What a plan's cache keeps, inside TensorFlow's graph: batches read it, and fill it, without a call into Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from greenload.backends.image_sizes import decode_of
+from greenload.backends.native.graph_files import GraphFiles, replaced
+from greenload.backends.native.graph_inputs import Inputs
+from greenload.backends.native.keeping import (
+    OF_ITS_OWN,
+    decode_of_kept,
+    filling_of,
+    form_of,
+    keeping_of,
+    open_store,
+)
+from greenload.backends.native.library import Form, Status
+from greenload.backends.native.op import keep, make, probe, recall, store_attribute
+from greenload.backends.readers import Readers
+from greenload.plans.keeping import last_cache
+from greenload.plans.plan import Plan
+from greenload.system.frameworks import tf
+from greenload.system.notices import notify
+
+Read = Callable[[Any], Any]
+"""From indices of samples, int64 ``[k]``, to their files, strings; empty where one can't be read."""
+
+
+class KeptFiles:
+    """Reads a source's files by way of a plan's cache, which it fills.
+
+    Args:
+        plan: whose cache keeps files.
+        readers: of the plan.
+
+    Raises:
+        PipelineError: the cache's folder can't be used.
+    """
+
+    def __init__(self, plan: Plan, readers: Readers) -> None:
+        keeping = keeping_of(plan)
+        assert keeping is not None
+        self._cache = last_cache(plan.pipeline)[1]
+        # Operations open it anew wherever they run. This one stays for what they kept between two iterators.
+        self._store = open_store(plan)
+        folder = None if keeping.path is None else Path(keeping.path)
+        self._attribute = store_attribute(folder, self._store.key, len(plan.pipeline.source), keeping.budget)
+        self._decode, self._form = decode_of_kept(plan), form_of(keeping)
+        self._files = GraphFiles(self._decode, readers)
+        self._making = _Making(plan, readers) if keeping.filling else None
+        self._said = ""
+
+    @property
+    def own_forms(self) -> bool:
+        """Whether what it gives may be in a form that only the kernel reads."""
+        return self._making is not None or self._form in OF_ITS_OWN
+
+    def read(self, indices: Any, read: Read) -> Any:
+        """What is kept of samples, or else their files, which are kept as far as there is room; strings ``[n]``. They
+        are valid as long as this is. A file that can't be made what is kept is empty.
+
+        Args:
+            indices: int64 ``[n]``.
+            read: is called for those that aren't kept.
+        """
+        kept = recall(indices, self._attribute)
+        lacking = tf.equal(tf.strings.length(kept), 0)
+
+        def filled() -> Any:
+            rows = tf.where(lacking)
+            which = tf.gather_nd(indices, rows)
+            (done,) = replaced([kept], rows, [self._kept(which, read(which))])
+            return done
+
+        return tf.ensure_shape(tf.cond(tf.reduce_any(lacking), filled, lambda: kept), (None,))
+
+    def _kept(self, indices: Any, files: Any) -> Any:
+        if self._making is not None:
+            return keep(
+                indices, self._making.images(files), tf.fill(tf.shape(indices), int(Form.ENCODED)), self._attribute
+            )
+        return keep(indices, *self._convertible(files), self._attribute)
+
+    def _convertible(self, files: Any) -> tuple[Any, Any]:
+        """Files, and the form that each is kept in. Where that is one of the kernel's own, files that another backend
+        decodes are binary PPMs."""
+        own, decode = self._form in OF_ITS_OWN, self._decode
+        plain, _ = probe(files, decode.exif, decode.max_bytes)
+        # Planes and pixels don't say how they are to be turned.
+        jpeg = probe(files, False, decode.max_bytes)[0] if decode.exif and own else plain
+        forms = tf.where(plain, int(self._form), tf.where(jpeg, int(Form.TRANSCODED), int(Form.ENCODED)))
+        if not own:
+            return files, forms
+
+        def converted() -> Any:
+            rows = tf.where(~jpeg)
+            images, _ = self._files.pixels(tf.gather_nd(files, rows))
+            (done,) = replaced([files], rows, [images])
+            return done
+
+        return tf.cond(tf.reduce_all(jpeg), lambda: files, converted), forms
+
+    def tell_trouble(self) -> None:
+        """Warn of what went wrong with what is kept, once: a full disk, damaged blocks."""
+        trouble = self._store.state().trouble
+        if trouble and trouble != self._said:
+            self._said = trouble
+            notify(f"{self._cache}: {trouble}")
+
+
+class _Making:
+    """Makes of files the images that are kept, where stages stand between decoding and the cache."""
+
+    def __init__(self, plan: Plan, readers: Readers) -> None:
+        segment = filling_of(plan)
+        self._inputs = Inputs(plan, segment)
+        self._files = GraphFiles(decode_of(segment.steps), readers)
+
+    def images(self, files: Any) -> Any:
+        """Binary PPMs of files, strings ``[n]``; empty where one can't be decoded, or is too small."""
+        readable, sizes = self._files.many(files)
+        inputs = self._inputs.of(sizes, None)
+        sides = inputs.sides()
+        done, status = self._made(readable, inputs.rows(), sides)
+        bad = status == Status.BAD_FILE
+
+        def again() -> Any:
+            which = tf.where(bad)
+            decoded, _ = self._files.pixels(tf.gather_nd(files, which))
+            rows, own = (tf.gather(part, which[:, 0]) for part in (inputs.rows(upright=True), sides))
+            return replaced([done], which, [self._made(decoded, rows, own)[0]])[0]
+
+        done = tf.cond(tf.reduce_any(bad), again, lambda: done)
+        if inputs.enough is None:
+            return done
+        enough = inputs.enough
+        return tf.cond(tf.reduce_all(enough), lambda: done, lambda: tf.where(enough, done, ""))
+
+    def _made(self, files: Any, rows: Any, sides: Any) -> tuple[Any, Any]:
+        layout = self._inputs.layout
+        return make(files, rows, sides, layout.chosen_steps(), layout.columns)

@@ -1,0 +1,189 @@
+// What a store has to do with files.
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "files.h"
+#include "merge.h"
+#include "store.h"
+
+namespace greenload {
+
+namespace {
+
+constexpr int64_t kPause = 1'000'000'000;  // nanoseconds between looks at the files that are mapped
+constexpr int kLooks = 3;
+
+// A coarse clock: it is read for each blob that is got.
+int64_t now() {
+  timespec time;
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
+  return time.tv_sec * int64_t{1'000'000'000} + time.tv_nsec;
+}
+
+}  // namespace
+
+// Looks once a second whether files that are mapped have become shorter.
+void Store::watch() {
+  int64_t before = watched_.load(std::memory_order_relaxed);
+  const int64_t time = now();
+  if (time - before < kPause || !watched_.compare_exchange_strong(before, time) || forked()) {
+    return;
+  }
+  Lock lock(lock_);
+  for (const auto& block : blocks_) {
+    if (block->written && !block->lost && block->cut()) {
+      drop(*block);
+    }
+  }
+}
+
+void Store::drop(Block& block) {
+  block.lost = true;
+  damaged_++;
+  say(block.name + " was made shorter, and was removed; its samples are read and kept anew");
+  unlink(block.path().c_str());
+  for (const Record& record : block.records) {
+    record.state = Record::kDamaged;
+    replaced(record);
+  }
+}
+
+void Store::write_due(Lock& lock) {
+  if (folder_.empty()) {
+    return;
+  }
+  for (size_t i = 0; i < blocks_.size() && !full_; i++) {
+    Block& block = *blocks_[i];
+    if (block.sealed && !block.writing && !block.copying && !block.records.empty()) {
+      write(lock, block);
+    }
+  }
+}
+
+void Store::write(Lock& lock, Block& block) {
+  take_in();
+  if (!may_write(block)) {
+    full_ = true;
+    return;
+  }
+  const std::string name = unused_name();
+  std::string reason;
+  bool written = false;
+  names_.insert(name);  // before there is such a file: it isn't taken in as another's
+  block.writing = true;
+  writers_++;
+  lock.unlock();
+  try {
+    written = block.write(folder_, name, identity(), &reason);
+  } catch (const std::exception& error) {
+    reason = error.what();
+  }
+  lock.lock();
+  writers_--;
+  changed_.notify_all();
+  if (written) {
+    block.written = true;
+    return;
+  }
+  names_.erase(name);
+  block.writing = false;  // it stays in memory, and is tried again by flush()
+  full_ = true;
+  say(reason);
+}
+
+// Whether there is room for a block in the folder, of which other processes may have taken some.
+bool Store::may_write(const Block& block) {
+  if (budget_ && bytes_ > budget_) {
+    say("the budget of " + std::to_string(budget_) + " bytes is used up; no more samples are kept");
+    return false;
+  }
+  if (!budget_ && !leaves_reserve(folder_, block.bytes())) {
+    say("the disk is nearly full; no more samples are kept, unless a budget of bytes is given");
+    return false;
+  }
+  return true;
+}
+
+// What others have written since, and how much there is in all.
+void Store::take_in() {
+  std::unordered_set<std::string> there;
+  bool gone = true;
+  for (int look = 0; look < kLooks && gone; look++) {  // once more where blocks were merged in between
+    gone = false;
+    std::vector<std::string> names;
+    if (!names_in(folder_, kWritten, &names) && errno != ENOENT) {  // where it was removed there is none
+      return say(std::string("the folder can't be read now: ") + strerror(errno));
+    }
+    there = {names.begin(), names.end()};
+    for (const std::string& name : names) {
+      gone |= !take_in(name);
+    }
+  }
+  bytes_ = 0;
+  for (const auto& block : blocks_) {
+    bytes_ += !block->written || there.count(block->name) ? block->bytes() : 0;
+  }
+}
+
+// A file, unless it is known; false where it is gone.
+bool Store::take_in(const std::string& name) {
+  if (names_.count(name)) {
+    return true;
+  }
+  const std::string path = folder_ + "/" + name;
+  Block::Found found;
+  std::unique_ptr<Block> block = Block::open(path, identity(), &found);
+  switch (found) {
+    case Block::kGone: return false;
+    case Block::kUnreadable: say(name + " can't be read now: " + strerror(errno)); return true;
+    case Block::kOtherVersion: say(name + " is of another version, and isn't used"); break;
+    case Block::kBroken:
+      damaged_++;
+      say(name + " is damaged, and was removed; its samples are read and kept anew");
+      unlink(path.c_str());
+      break;
+    case Block::kForeign: break;
+    case Block::kTaken: break;
+  }
+  names_.insert(name);
+  if (block) {
+    blocks_.push_back(std::move(block));
+    for (const Record& record : blocks_.back()->records) {
+      publish(record);
+    }
+  }
+  return true;
+}
+
+void Store::flush() {
+  if (folder_.empty() || forked()) {
+    return;
+  }
+  Lock lock(lock_);
+  full_ = false;
+  if (filling_) {
+    filling_->sealed = true;
+    Block* sealed = filling_;
+    filling_ = nullptr;
+    changed_.wait(lock, [&] { return sealed->copying == 0; });
+  }
+  write_due(lock);
+  changed_.wait(lock, [&] { return writers_ == 0; });
+  take_in();
+}
+
+void Store::finish() {
+  if (folder_.empty() || forked()) {
+    return;
+  }
+  flush();
+  Lock lock(lock_);
+  const std::unordered_set<std::string> ailing = ailing_;
+  lock.unlock();
+  merge_blocks(folder_, identity(), ailing);
+}
+
+}  // namespace greenload

@@ -1,0 +1,190 @@
+"""Decides what the native backend's cache keeps of a set, and how much of it: the form, and the budget."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from greenload.backends.native.keeping import kept_there
+from greenload.backends.tables import TABLES
+from greenload.errors import PipelineError
+from greenload.machine import available_memory
+from greenload.planning.sizes import SizedSteps, estimate
+from greenload.plans.keeping import KEEPER, keeping_steps, last_cache
+from greenload.plans.pipeline import Pipeline
+from greenload.plans.steps import Keeping, Step, steps_of
+from greenload.sources import RecordSource
+from greenload.specs import CacheForm
+from greenload.stages import Cache
+from greenload.stages import primitives as p
+from greenload.stages.registry import STAGES
+
+SAVES: Mapping[CacheForm, float] = {"encoded": 0.0, "transcoded": 0.38, "planes": 0.86, "pixels": 0.83, "resized": 0.83}
+"""The share of CPU time that later epochs save against reading and decoding files, by what is kept: measured on
+photographs of 500×375 with random crops of 224×224."""
+PLANE_BYTES, PIXEL_BYTES = 1.5, 3.0
+"""Bytes a pixel: of planes whose chroma has half as many rows and columns, and of RGB."""
+_CHOICES: tuple[CacheForm, ...] = ("planes", "transcoded")
+"""What ``"auto"`` chooses from, the first where they save the same."""
+_BLOB = 64
+"""What is kept of an image is rounded up to so many bytes."""
+
+
+def keeping(steps: Sequence[Step]) -> bool:
+    """Whether a cache among some steps keeps files."""
+    return any(step.keeps for step in steps)
+
+
+def sized_steps(pipeline: Pipeline, able: Sequence[str]) -> SizedSteps:
+    """A pipeline's steps with their sizes, not yet placed. Where the native backend is among some that are able, and
+    does all that needs it, its cache keeps files: in which form, and how much of the set, is decided here.
+
+    Raises:
+        PipelineError: the form that is asked for can't be where the cache stands.
+    """
+    steps = keeping_steps(pipeline) if KEEPER in able and not why_not_kept(pipeline) else None
+    if steps is None:
+        return estimate(pipeline, steps_of(pipeline))
+    sizes = estimate(pipeline, steps)
+    resolved = (replace(step, keeps=step.keeps and _resolved(step.keeps, pipeline, sizes)) for step in sizes.steps)
+    return replace(sizes, steps=tuple(resolved))
+
+
+def check_caches(pipeline: Pipeline, steps: Sequence[Step]) -> None:
+    """Make sure that tf.data can keep what caches are asked to keep, where the native backend doesn't.
+
+    Raises:
+        PipelineError: it can't; says why the native backend doesn't, and the remedy.
+    """
+    if keeping(steps) or not any(step.kind == "cache" for step in steps):
+        return
+    for stage, spec in zip(pipeline.stages, pipeline.specs, strict=False):
+        if not isinstance(stage, Cache) or stage in (Cache(), Cache(form="encoded" if spec.encoded else "pixels")):
+            continue
+        why = why_not_kept(pipeline) or f"here another backend decodes: use backend={KEEPER!r} or 'auto'"
+        raise PipelineError(f"{stage} needs backend {KEEPER!r}, and {why}; or write Cache()")
+
+
+def why_not_kept(pipeline: Pipeline) -> str:
+    """Why the native backend can't keep what a pipeline's cache asks for, and the remedy; empty where it can."""
+    source = pipeline.source
+    if pipeline.batch is None:
+        return "that works on batches, but the pipeline has no Batch: add Batch(32)"
+    if isinstance(source, RecordSource) and source.sequential:
+        return f"that keeps by index, but {source} can only be read in order: make plain files with greenload pack"
+    steps = keeping_steps(pipeline)
+    if steps is None:
+        return "that keeps files, or uint8 RGB images behind Decode: put Cache right behind Decode"
+    decoding = [step for step in steps if isinstance(step.primitive, p.Decoding)]
+    filling = [inner for step in steps if step.keeps for inner in step.keeps.filling]
+    for step in (*filling, *decoding):
+        if step.primitive is None or not TABLES[KEEPER].supports(step.primitive, step.spec_in):
+            return f"that doesn't do {' + '.join(step.stages)}: put Cache right behind Decode"
+    place, _ = last_cache(pipeline)
+    of_users = [type(stage).__name__ for stage in pipeline.stages[:place] if type(stage) not in STAGES.values()]
+    if filling and of_users:
+        return f"that can't tell when the code of {of_users[0]} changes: put Cache right behind Decode"
+    return ""
+
+
+def _resolved(keeping: Keeping, pipeline: Pipeline, sizes: SizedSteps) -> Keeping:
+    _, cache = last_cache(pipeline)
+    there = kept_there(Path(cache.path), pipeline) if cache.path else None
+    budget = cache.disk if cache.path else cache.ram or default_ram()
+    room = disk_room(Path(cache.path), cache.disk, there[1] if there else 0) if cache.path else budget
+    count, takes = _count(pipeline), _bytes_an_image(sizes)
+    form = keeping.form
+    traits = TABLES[KEEPER].traits
+    filling = tuple(replace(step, backend=KEEPER, traits=traits) for step in keeping.filling)
+    if filling:
+        if form not in ("auto", "resized", "pixels"):
+            raise PipelineError(
+                f"{cache} keeps files, but {filling[-1].stages[-1]} stands before it: put Cache behind Decode, "
+                "or leave form out"
+            )
+        form = "resized"
+    elif form == "resized":
+        raise PipelineError(
+            f"{cache} keeps what stages between Decode and Cache give, but there are none: put it behind a stage that "
+            "resizes, or leave form out"
+        )
+    elif form == "auto" and there and cache.disk is None:
+        form = there[0]  # whatever else is on the disk by now
+    elif form == "auto":
+        form = best_form(takes, count, room, sizes.kinds.get("JPEG", 0.0))
+    in_all = takes[form] * count
+    return replace(
+        keeping, form=form, budget=budget, filling=filling, set_bytes=in_all or None, share=_share(in_all, room)
+    )
+
+
+def best_form(takes: Mapping[CacheForm, float], count: int, room: int | None, jpegs: float) -> CacheForm:
+    """The form that is expected to save most: what it saves of an image, times the share of the set that fits.
+
+    Args:
+        takes: mean bytes of an image in each form.
+        count: images of the set; 0 where that isn't known.
+        room: bytes that there are; ``None`` where that isn't known.
+        jpegs: the share of plain JPEGs among the files.
+    """
+
+    def saving(form: CacheForm) -> float:
+        # Files of other kinds aren't transcoded.
+        share = _share(takes[form] * count, room)
+        return SAVES[form] * (jpegs if form == "transcoded" else 1.0) * (1.0 if share is None else share)
+
+    return max(_CHOICES, key=saving)
+
+
+def decoding_left(steps: Sequence[Step]) -> float:
+    """The share of the cost of decoding that is left in later epochs where a cache keeps files; 1 where none does."""
+    keeps = next((step.keeps for step in steps if step.keeps), None)
+    return 1.0 if keeps is None else 1.0 - SAVES[keeps.form] * (1.0 if keeps.share is None else keeps.share)
+
+
+def _share(in_all: float, room: int | None) -> float | None:
+    """The share of a set that fits; ``None`` where the set's size or the room isn't known."""
+    return None if room is None or not in_all else min(1.0, room / in_all)
+
+
+def _bytes_an_image(sizes: SizedSteps) -> dict[CacheForm, float]:
+    """Mean bytes of an image in each form, as it is kept."""
+    file = next((step.size_out or 0.0 for step in sizes.steps if step.kind == "read"), 0.0)
+    jpegs, pixels = sizes.kinds.get("JPEG", 0.0), sizes.decoded * PIXEL_BYTES
+    planes = sizes.decoded * PLANE_BYTES * jpegs + pixels * (1.0 - jpegs)
+    given: dict[CacheForm, float] = {
+        "encoded": file,
+        "transcoded": file,
+        "planes": planes,
+        "pixels": pixels,
+        "resized": pixels,
+    }
+    return {form: size + _BLOB / 2 for form, size in given.items()}
+
+
+def _count(pipeline: Pipeline) -> int:
+    try:
+        return len(pipeline.source)
+    except Exception:  # planning must not fail for a source that can't be read: loading says why
+        return 0
+
+
+@functools.cache
+def default_ram() -> int:
+    """Half the memory that was available when it was first asked for: so all plans of a process agree on it, whatever
+    is kept meanwhile."""
+    return max(1, available_memory() // 2)
+
+
+def disk_room(folder: Path, limit: int | None, held: int = 0) -> int | None:
+    """Bytes that may be kept in a folder, which holds so many of them already; ``None`` where that can't be found
+    out."""
+    try:
+        standing = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
+        room = shutil.disk_usage(standing).free + held
+    except (OSError, StopIteration):
+        return limit
+    return room if limit is None else min(room, limit)

@@ -1,0 +1,507 @@
+"""What is kept between epochs: never another byte than was put, whatever happens to writers, disks and files."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mount_namespaces import private_mounts
+from stores import KEY, MIB, blob, blocks, bytes_of, filled, flipped, held, run, writer
+
+from greenload.backends.native import library
+from greenload.backends.native.kept import block_info
+from greenload.backends.native.store import Store, folder_of
+
+pytestmark = pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")
+
+MOUNTS = ("unshare", "-m")
+"""In front of a program that mounts: nothing of it is seen outside, or stays."""
+
+
+def kept_anew(folder: Path, count: int, lost: int) -> None:
+    """What is lost can be kept again, and is there for the next process, which has nothing to complain of."""
+    with Store(folder, KEY, count) as store:
+        assert held(store, count) == count - lost
+        assert sum(store.put(index, blob(index)) for index in range(count)) == lost
+        assert held(store, count) == count
+    with Store(folder, KEY, count) as store:
+        assert held(store, count) == count
+
+
+# ---- damage
+
+
+def test_a_block_of_another_version_is_left_alone(tmp_path: Path) -> None:
+    filled(tmp_path, 20)
+    (path,) = blocks(tmp_path)
+    flipped(path, 8)
+    assert block_info(path) is None
+    with Store(tmp_path, KEY, 20) as store:
+        assert (store.state().kept, store.state().damaged) == (0, 0)
+        assert store.state().trouble == f"{tmp_path}: {path.name} is of another version, and isn't used"
+    kept_anew(tmp_path, 20, 20)
+    assert path.exists()
+
+
+def test_a_damaged_blob_is_noticed_and_put_anew(tmp_path: Path) -> None:
+    filled(tmp_path, 30)
+    (path,) = blocks(tmp_path)
+    flipped(path, path.read_bytes().index(blob(7)[-40:]))
+    with Store(tmp_path, KEY, 30) as store:
+        assert store.state().trouble == ""
+        assert store.get(7) is None and store.get(7) is None
+        assert store.state().damaged == 1 and store.state().kept == 29
+        assert store.state().trouble == f"{tmp_path}: a sample in {path.name} is damaged; it is read and kept anew"
+        assert held(store, 30) == 29
+        assert store.put(7, blob(7)) and store.state().kept == 30
+        assert held(store, 30) == 30
+    assert len(blocks(tmp_path)) == 2 and not path.exists(), "it was written anew without the damaged one"
+    for _ in range(3):  # nothing is found damaged, or written, again
+        with Store(tmp_path, KEY, 30) as store:
+            assert held(store, 30) == 30 and store.state().damaged == 0
+            assert not store.put(7, blob(7))
+        assert len(blocks(tmp_path)) == 2
+
+
+def test_of_a_block_in_which_all_is_damaged_nothing_stays(tmp_path: Path) -> None:
+    filled(tmp_path, 3)
+    (path,) = blocks(tmp_path)
+    for index in range(3):
+        flipped(path, path.read_bytes().index(blob(index)[-1000:]))
+    with Store(tmp_path, KEY, 3, bytes_of(3)) as store:
+        assert held(store, 3) == 0 and store.state().damaged == 3
+        assert not store.put(0, blob(0)), "what is damaged takes its room until the process ends"
+    assert not blocks(tmp_path)
+    kept_anew(tmp_path, 3, 3)
+
+
+@pytest.mark.parametrize("at", [0, 12, 20, 50, 60, 79, -40, -24, -1])
+def test_a_damaged_head_or_table_is_noticed_and_the_block_is_made_anew(tmp_path: Path, at: int) -> None:
+    filled(tmp_path, 20)
+    (path,) = blocks(tmp_path)
+    flipped(path, at)
+    with Store(tmp_path, KEY, 20) as store:
+        state = store.state()
+        assert (state.kept, state.damaged, path.exists()) == (0, 1, False)
+        assert f"{path.name} is damaged, and was removed" in state.trouble
+    kept_anew(tmp_path, 20, 20)
+
+
+@pytest.mark.slow
+def test_any_byte_of_a_block_may_be_damaged(tmp_path: Path) -> None:
+    count = 12
+    with Store(tmp_path, KEY, count) as store:
+        for index in range(count):
+            store.put(index, blob(index, 300))
+    (path,) = blocks(tmp_path)
+    data, random, lost = path.read_bytes(), np.random.default_rng(0), 0
+    heads, tables = range(200), range(len(data) - count * 40, len(data))
+    for at in [*heads, *tables, *map(int, random.integers(0, len(data), 300))]:
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1 << int(random.integers(8))]) + data[at + 1 :])
+        with Store(tmp_path, KEY, count) as store:
+            for index in range(count):
+                part = store.get(index)
+                assert part is None or part.tobytes() == blob(index, 300), at
+                lost += part is None
+    assert lost > 500
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 191, 5000, -1, -33])
+def test_a_truncated_block_is_noticed_and_made_anew(tmp_path: Path, size: int) -> None:
+    filled(tmp_path, 30)
+    (path,) = blocks(tmp_path)
+    path.write_bytes(path.read_bytes()[:size])
+    with Store(tmp_path, KEY, 30) as store:
+        state = store.state()
+        assert state.kept == 0 and state.damaged == 1 and "damaged, and was removed" in state.trouble
+        assert not path.exists()
+    kept_anew(tmp_path, 30, 30)
+
+
+CUT_BEFORE_USE = """
+filled(folder, 30)
+(path,) = blocks(folder)
+with Store(folder, KEY, 30) as store:
+    store.get(0)  # from here on a second goes by before it looks at all files
+    os.truncate(path, path.stat().st_size // 2)  # what lies behind it would end a process that reads it
+    assert held(store, 30) == 1
+    state = store.state()
+    assert (state.kept, state.damaged, path.exists()) == (0, 1, False) and "was made shorter" in state.trouble, state
+    assert all(store.put(index, blob(index)) for index in range(30))
+    assert held(store, 30) == 30
+"""
+
+
+def test_a_block_that_is_cut_after_it_was_opened_is_noticed_before_it_is_read(tmp_path: Path) -> None:
+    run(CUT_BEFORE_USE, tmp_path)
+    kept_anew(tmp_path, 30, 0)
+
+
+CUT_AFTER_USE = """
+own = sys.argv[2] == "own"
+if not own:
+    filled(folder, 30)
+with Store(folder, KEY, 30) as store:
+    if own:
+        for index in range(30):
+            store.put(index, blob(index))
+        store.flush()
+    assert held(store, 30) == 30
+    (path,) = blocks(folder)
+    time.sleep(1.1)
+    os.truncate(path, 5000)
+    assert held(store, 30) == 0  # all of the file's are left, as none is known to be whole
+    state = store.state()
+    assert state.damaged == 1 and f"{path.name} was made shorter" in state.trouble, state
+    assert not path.exists()
+    assert all(store.put(index, blob(index)) for index in range(30))
+    assert held(store, 30) == 30
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whose", ["own", "another's"])
+def test_a_block_that_is_cut_after_it_was_read_is_noticed_within_a_second(tmp_path: Path, whose: str) -> None:
+    run(CUT_AFTER_USE, tmp_path, whose)
+    kept_anew(tmp_path, 30, 0)
+
+
+def test_what_cannot_be_read_now_is_no_damage_and_not_forgotten(tmp_path: Path) -> None:
+    filled(tmp_path, 20)
+    (path,) = blocks(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    path.rename(elsewhere)
+    path.mkdir()  # reading it fails, as of a disk that is failing
+    with Store(tmp_path, KEY, 20) as store:
+        state = store.state()
+        assert (state.kept, state.damaged) == (0, 0)
+        assert state.trouble == f"{tmp_path}: {path.name} can't be read now: {os.strerror(errno.EISDIR)}"
+        assert path.exists()
+        path.rmdir()
+        elsewhere.rename(path)
+        store.flush()
+        assert held(store, 20) == 20
+
+
+FEW_FILES = """
+filled(folder, 20)
+used = len(os.listdir("/proc/self/fd"))
+with Store(folder / "another", KEY, 20):  # what is loaded with the first store is
+    pass
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (used - 1, hard))
+with Store(folder, KEY, 20) as store:
+    state = store.state()
+    assert state.kept == 0 and state.damaged == 0 and "can't be read now: Too many open files" in state.trouble, state
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    store.flush()
+    assert held(store, 20) == 20
+"""
+
+
+def test_where_open_files_have_run_out_nothing_is_taken_for_damaged(tmp_path: Path) -> None:
+    run(FEW_FILES, tmp_path)
+
+
+# ---- writers
+
+
+@pytest.mark.slow
+def test_a_writer_that_is_killed_leaves_what_it_had_written(tmp_path: Path) -> None:
+    counts = []
+    for moment in range(6):
+        process = writer(tmp_path, 0, 2000)
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        wanted, end = len(blocks(tmp_path)) + 1, time.monotonic() + 60
+        while len(blocks(tmp_path)) < wanted and time.monotonic() < end and process.poll() is None:
+            time.sleep(0.001)
+        time.sleep(0.004 * moment)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        with Store(tmp_path, KEY, 2000) as store:
+            parts = folder_of(tmp_path, KEY).glob("*.part")
+            assert not any(path.stat().st_size for path in parts), "what was half done is gone"
+            state = store.state()
+            assert (state.damaged, state.trouble) == (0, "")
+            counts.append(held(store, 2000))
+            assert state.kept == counts[-1]
+    assert counts[0] > 0 and counts == sorted(counts) and counts[-1] > counts[0]
+
+
+@pytest.mark.slow
+def test_a_writer_that_is_killed_in_the_middle_of_a_block_leaves_no_half_of_it(tmp_path: Path) -> None:
+    halves = 0
+    for attempt in range(30):
+        folder = tmp_path / str(attempt)
+        own = folder_of(folder, KEY)
+        process = writer(folder, 0, 2000)
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        while not list(own.glob("*.part")) and process.poll() is None:
+            pass
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        halves += any(path.stat().st_size for path in own.glob("*.part"))
+        with Store(folder, KEY, 2000) as store:  # an empty one may be another's that is about to lock it
+            assert not any(path.stat().st_size for path in own.glob("*.part"))
+            assert held(store, 2000) == store.state().kept
+            assert (store.state().damaged, store.state().trouble) == (0, "")
+        shutil.rmtree(folder)
+        if halves == 3:
+            return
+    pytest.fail(f"of 30 writers {halves} were killed in the middle of a block: try more")
+
+
+def test_a_writer_killed_while_it_writes_a_block_leaves_nothing_half_done(tmp_path: Path) -> None:
+    """Its file is a name that nobody has locked: the next one removes it, and not one that somebody writes."""
+    filled(tmp_path, 10)
+    own = folder_of(tmp_path, KEY)
+    left, live, fresh, old = (own / f"{name}.part" for name in ("left", "live", "fresh", "old"))
+    left.write_bytes(blocks(tmp_path)[0].read_bytes()[:5000])
+    fresh.touch()  # its writer is about to lock it
+    old.touch()
+    os.utime(old, (time.time() - 100,) * 2)
+    with live.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with Store(tmp_path, KEY, 10) as store:
+            assert held(store, 10) == 10
+        assert [path.exists() for path in (left, live, fresh, old)] == [False, True, True, False]
+
+
+STOLEN = """
+stolen, done = 0, False
+def steal():  # as one that takes a fresh file for left behind, in between
+    global stolen
+    while not done and stolen < 3:
+        for path in folder.glob("*/*.part"):
+            try:
+                path.unlink()
+                stolen += 1
+            except FileNotFoundError:
+                pass
+thief = threading.Thread(target=steal)
+with Store(folder, KEY, 300) as store:
+    thief.start()
+    kept = sum(store.put(index, blob(index)) for index in range(300))
+    done = True
+    thief.join()
+    state = store.state()
+    assert stolen and not state.full and state.trouble == "" and kept == 300, (stolen, state)
+"""
+
+
+@pytest.mark.slow
+def test_a_writer_whose_file_is_taken_for_left_behind_writes_another(tmp_path: Path) -> None:
+    run(STOLEN, tmp_path)
+    kept_anew(tmp_path, 300, 0)
+
+
+@pytest.mark.slow
+def test_two_writers_at_once_share_a_folder(tmp_path: Path) -> None:
+    both = [writer(tmp_path, 0, 300), writer(tmp_path, 150, 450)]
+    for process in both:
+        assert process.communicate()[0].split() == ["ready", "done"] and process.returncode == 0
+    with Store(tmp_path, KEY, 2000) as store:
+        assert held(store, 2000) == 450
+        assert store.state().damaged == 0
+        # Blobs that both have kept count twice against a budget.
+        assert store.state().bytes >= bytes_of(450)
+
+
+@pytest.mark.slow
+def test_the_budget_of_a_folder_is_that_of_all_processes(tmp_path: Path) -> None:
+    budget = 24 * MIB
+    both = [writer(tmp_path, 0, 400, budget), writer(tmp_path, 400, 800, budget)]
+    for process in both:
+        assert process.communicate()[0].split() == ["ready", "done"] and process.returncode == 0
+    # Two that look at the same moment may go past it by a block.
+    assert 12 * MIB < sum(path.stat().st_size for path in blocks(tmp_path)) < budget + 9 * MIB
+    with Store(tmp_path, KEY, 2000, budget) as store:
+        kept = held(store, 2000)
+        assert 0 < kept < 800
+
+
+def test_what_another_process_has_written_counts_before_a_block_is(tmp_path: Path) -> None:
+    with Store(tmp_path, KEY, 100, 9 * MIB) as store:
+        assert all(store.put(index, blob(index)) for index in range(50))
+        run("with Store(folder, KEY, 100, 9 * MIB) as store:\n    store.put(99, blob(99, 6 * MIB))", tmp_path)
+        store.flush()
+        state = store.state()
+        assert state.full and f"the budget of {9 * MIB} bytes is used up" in state.trouble
+        assert not store.put(60, b"another") and held(store, 50) == 50
+        assert len(blocks(tmp_path)) == 1
+    assert len(blocks(tmp_path)) == 1
+
+
+@pytest.mark.slow
+def test_threads_that_flush_while_others_write_take_in_nothing_twice(tmp_path: Path) -> None:
+    program = """
+from concurrent.futures import ThreadPoolExecutor
+count, done = 600, False
+def flush():
+    while not done:
+        store.flush()
+with Store(folder, KEY, count) as store, ThreadPoolExecutor(6) as pool:
+    flushing = [pool.submit(flush) for _ in range(2)]
+    assert all(pool.map(lambda index: store.put(index, blob(index)), range(count)))
+    done = True
+    [one.result() for one in flushing]
+    store.flush()
+    maps = Path("/proc/self/maps").read_text()
+    assert held(store, count) == store.state().kept == count
+    assert store.state().bytes == int(sys.argv[2]), store.state()
+    twice = [path.name for path in blocks(folder) if maps.count(path.name) != 1]
+    assert not twice, (len(twice), len(blocks(folder)))
+"""
+    run(program, tmp_path, bytes_of(600))
+
+
+NO_MORE_MAPS = """
+import mmap
+with Store(folder, KEY, 20) as store:
+    assert all(store.put(index, blob(index)) for index in range(20))
+    parts = store.take(range(20))
+    maps = []
+    try:
+        while True:  # protections that alternate: neighbours don't become one
+            maps.append(mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE * (len(maps) % 2)))
+    except OSError:
+        pass
+    store.flush()
+    del maps
+    assert [part.tobytes() for part in parts] == [blob(index) for index in range(20)]
+    assert blocks(folder) and ".block" not in Path("/proc/self/maps").read_text(), "no map was to be had"
+    assert held(store, 20) == 20 and store.state().trouble == ""
+"""
+
+
+@pytest.mark.slow
+def test_where_no_more_can_be_mapped_what_was_written_stays_in_memory(tmp_path: Path) -> None:
+    limit = int(Path("/proc/sys/vm/max_map_count").read_text())
+    if limit > 300_000:
+        pytest.skip(f"a process may have {limit} maps, which takes long to reach")
+    run(NO_MORE_MAPS, tmp_path)
+    kept_anew(tmp_path, 20, 0)
+
+
+# ---- disks
+
+
+LIMITED = """
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+store = Store(folder, KEY, 400)
+kept = [store.put(index, blob(index)) for index in range(400)]
+state = store.state()
+assert state.full and "File too large" in state.trouble, state
+assert 0 < sum(kept) < 400 and state.kept == sum(kept) and state.refused == 400 - sum(kept)
+assert held(store, 400) == sum(kept)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+store.flush()
+assert not store.state().full
+assert all(store.put(index, blob(index)) for index in range(400) if not kept[index])
+assert held(store, 400) == 400
+store.close()
+"""
+
+
+@pytest.mark.slow
+def test_a_block_that_cannot_be_written_stays_in_memory_and_no_more_are_kept(tmp_path: Path) -> None:
+    run(LIMITED, tmp_path)
+    assert not list(folder_of(tmp_path, KEY).glob("*.part"))
+    kept_anew(tmp_path, 400, 0)
+
+
+FULL_DISK = """
+import subprocess
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", folder], check=True)
+budget, trouble = (None, "the disk is nearly full") if sys.argv[2] == "reserve" else (100 * MIB, "No space left")
+with Store(folder, KEY, 400, budget) as store:
+    kept = sum(store.put(index, blob(index)) for index in range(400))
+    state = store.state()
+    assert state.full and trouble in state.trouble, state
+    assert 0 < kept < 400 and held(store, 400) == kept
+    disk = os.statvfs(folder)
+    assert (disk.f_bavail >= 0.05 * disk.f_blocks) or budget
+with Store(folder, KEY, 400, budget) as store:
+    again = held(store, 400)
+    assert 0 < again <= kept and store.state().damaged == 0
+    assert not list(folder.glob("*/*.part"))
+    (folder / "filler").write_bytes(b"")
+    subprocess.run(["mount", "-o", "remount,size=200m", folder], check=True)  # there is room again
+    store.flush()
+    assert all(store.put(index, blob(index)) for index in range(400) if store.get(index) is None)
+with Store(folder, KEY, 400, budget) as store:
+    assert held(store, 400) == 400
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", ["reserve", "budget"])
+def test_a_full_disk(tmp_path: Path, limit: str) -> None:
+    if not private_mounts():
+        pytest.skip("a small disk can't be mounted here")
+    run(FULL_DISK, tmp_path, limit, before=MOUNTS)
+
+
+READ_ONLY = """
+import subprocess
+from greenload.backends.native.store import StoreError
+filled(folder, 40)
+subprocess.run(["mount", "--bind", folder, folder], check=True)
+subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+with Store(folder, KEY, 60) as store:  # the sub-folder is there; its block is of another count
+    assert store.state().kept == 0
+with Store(folder, KEY, 40) as store:
+    assert held(store, 40) == 40 and store.state().trouble == "", store.state()
+(path,) = blocks(folder)
+with Store(folder, KEY, 60) as store:
+    assert all(store.put(index, blob(index)) for index in range(50))
+    store.flush()
+    state = store.state()
+    assert state.full and "can't write" in state.trouble and "Read-only file system" in state.trouble, state
+    assert not store.put(55, blob(55)) and held(store, 60) == 50
+try:
+    Store(folder, KEY[::-1], 40)
+    raise SystemExit("it must be refused")
+except StoreError as error:
+    assert str(error) == f"{folder}: Read-only file system"
+"""
+
+
+@pytest.mark.slow
+def test_a_read_only_folder_is_read_and_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+    if not private_mounts():
+        pytest.skip("a folder can't be mounted here")
+    run(READ_ONLY, tmp_path, before=MOUNTS)
+    with Store(tmp_path, KEY, 40) as store:
+        assert held(store, 40) == 40
+
+
+# ---- ends
+
+
+LEFT_OPEN = """
+store = Store(folder, KEY, 20)
+for index in range(10):
+    store.put(index, blob(index))
+
+def read():
+    while True:
+        assert store.get(3).tobytes() == blob(3)
+
+threading.Thread(target=read, daemon=True).start()
+"""
+
+
+@pytest.mark.slow
+def test_a_store_left_open_is_written_at_the_end_while_threads_read(tmp_path: Path) -> None:
+    for index in range(3):
+        run(LEFT_OPEN, tmp_path / str(index))
+        with Store(tmp_path / str(index), KEY, 20) as store:
+            assert held(store, 20) == 10

@@ -1,0 +1,197 @@
+"""Whole batches through backend "native", read by an operation of the kernel: what samples one by one give."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import encoders as e
+import numpy as np
+import pytest
+import record_files
+
+import greenload as gl
+from greenload.backends.native import library, op
+from greenload.loading import dataset as datasets
+from greenload.loading.tf_graph import PlanGraph
+from greenload.planning.choose import make_plan, readers_for
+from greenload.plans.plan import Plan
+from greenload.sources import Arrays, Files, Source, TFRecords
+from greenload.stages import (
+    Batch,
+    Cache,
+    CenterCrop,
+    Decode,
+    RandomCrop,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    Shuffle,
+    Stage,
+)
+
+tf = pytest.importorskip("tensorflow")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.* have an EXIF orientation"),  # tests/loading/test_survey.py
+    pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "it is there"),
+]
+USUAL: tuple[Stage, ...] = (Decode(), RandomResizedCrop(16), RandomHorizontalFlip())
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory, bad_images: ModuleType) -> Files:
+    """Plain JPEGs, some of which state an orientation, between PNGs and other kinds."""
+    folder = tmp_path_factory.mktemp("mixed")
+    kinds = bad_images.make_all(folder)
+    paths = [kinds[name] for name in ("alpha.png", "16-bit.png", "cmyk.jpg", "palette.png", "grey.jpg", "image.bmp")]
+    for k in range(11):
+        data = bad_images.jpeg(40 + 3 * k, 75 - 2 * k, seed=k)
+        paths.insert(2 * k % 9, folder / f"{k}.jpg")
+        paths[2 * k % 9].write_bytes(e.with_exif(data, 1 + k % 8) if k % 2 else data)
+    return Files(paths, np.arange(len(paths)) % 5)
+
+
+def planned(source: Source, stages: Sequence[Stage], batch: Batch | None = None) -> Plan:
+    plan = make_plan(gl.Pipeline(source, *stages, batch or Batch(4), seed=7), "native", threads=2)
+    return replace(plan, readers=readers_for("native", ("tf",)))
+
+
+def collected(dataset: Any) -> list[tuple[Any, Any]]:
+    return [(np.asarray(images), np.asarray(labels)) for images, labels in dataset]
+
+
+def same(one: Sequence[tuple[Any, Any]], other: Sequence[tuple[Any, Any]]) -> bool:
+    return len(one) == len(other) > 0 and all(
+        np.array_equal(a, b) and np.array_equal(x, y) for (a, x), (b, y) in zip(one, other, strict=True)
+    )
+
+
+def one_by_one(monkeypatch: pytest.MonkeyPatch, plan: Plan, **arguments: Any) -> list[tuple[Any, Any]]:
+    """The batches of a dataset whose samples are read and looked at one by one."""
+
+    class OneByOne(PlanGraph):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.by_batch = []
+
+    with monkeypatch.context() as patched:
+        patched.setattr(datasets, "PlanGraph", OneByOne)
+        return collected(gl.load(plan, **arguments))
+
+
+def test_files_are_read_whole_or_not_at_all(tmp_path: Path) -> None:
+    texts = {"short": b"abc", "longest short": b"s" * 22, "shortest long": b"l" * 23, "long": os.urandom(300_000)}
+    for name, text in texts.items():
+        (tmp_path / name).write_bytes(text)
+    (tmp_path / "empty").touch()
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("long")
+    (tmp_path / "nowhere").symlink_to("none")
+    unreadable = ["empty", "folder", "pipe", "nowhere", "none", "short/none", "l" * 5000]
+    paths = [*map(str, map(tmp_path.joinpath, [*texts, "link", *unreadable])), ""]
+    read = op.read(tf.constant(paths)).numpy().tolist()
+    assert read == [*texts.values(), texts["long"], *[b""] * (len(unreadable) + 1)]
+    assert op.read(tf.constant(paths[:4], shape=(2, 2))).numpy()[1, 1] == texts["long"]
+    assert op.read(tf.zeros([0], tf.string)).shape == (0,)
+
+
+def test_which_plans_work_on_whole_batches(mixed: Files) -> None:
+    levels = Arrays(np.zeros((3, 8, 8, 3), np.uint8), np.arange(3))
+    assert PlanGraph(planned(mixed, USUAL)).by_batch
+    assert PlanGraph(planned(levels, (RandomCrop(4),))).by_batch
+    pipeline = gl.Pipeline(mixed, *USUAL, Batch(4))
+    assert not PlanGraph(make_plan(pipeline, "tf")).by_batch
+    placed = {"Decode + crop": "tf", "RandomResizedCrop: resize": "native", "RandomHorizontalFlip": "native"}
+    assert not PlanGraph(make_plan(pipeline, placed)).by_batch
+    cached = gl.Pipeline(mixed, Decode(), Cache(), *USUAL[1:], Batch(4))
+    behind = {"Decode": "tf", "RandomResizedCrop": "native", "RandomHorizontalFlip": "native"}
+    assert not PlanGraph(make_plan(cached, behind)).by_batch
+
+
+@pytest.mark.parametrize("exif", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_files_of_all_kinds(mixed: Files, exif: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = planned(mixed, (Shuffle(), Decode(exif=exif), *USUAL[1:]))
+    assert same(collected(gl.load(plan, epochs=2)), one_by_one(monkeypatch, plan, epochs=2))
+
+
+@pytest.mark.slow
+def test_positions_shards_and_remainders(mixed: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    further: dict[str, Any] = {"epochs": 3, "start": gl.Position(1, 3), "shard": gl.Shard(1, 2)}
+    for batch, arguments in (
+        (Batch(4), further),
+        (Batch(4, drop_remainder=True), further),
+        (Batch(300), {"epochs": 2}),
+    ):
+        plan = planned(mixed, (Shuffle(), *USUAL), batch)
+        batches = gl.load(plan, **arguments)
+        assert same(collected(batches), one_by_one(monkeypatch, plan, **arguments))
+        assert [part.shape[0] for part in batches.element_spec] == [4 if batch.drop_remainder else None] * 2
+
+
+@pytest.mark.slow
+def test_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+    levels = np.random.default_rng(1).integers(0, 256, (600, 9, 11, 3), np.uint8)
+    plan = planned(Arrays(levels, np.arange(600)), (Shuffle(), RandomCrop(8)), Batch(128))
+    assert same(collected(gl.load(plan, epochs=2)), one_by_one(monkeypatch, plan, epochs=2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shuffle", [(), (Shuffle(),), (Shuffle(block=3),)], ids=["in order", "shuffled", "by blocks"])
+def test_records(shuffle: tuple[Stage, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = record_files.photos()
+    source = TFRecords(record_files.write(tmp_path / "a.tfrecord", record_files.labelled(images)))
+    plan = planned(source, (*shuffle, Decode(), CenterCrop(16)))
+    assert PlanGraph(plan).by_batch
+    arguments: dict[str, Any] = {"epochs": 2, "start": gl.Position(0, 4)}
+    assert same(collected(gl.load(plan, **arguments)), one_by_one(monkeypatch, plan, **arguments))
+
+
+def told(plan: Plan, epochs: int = 1) -> tuple[int, str]:
+    """How many batches come before an error, and its text."""
+    seen = 0
+    try:
+        for _ in gl.load(plan, epochs=epochs):
+            seen += 1
+    except gl.RecordError as error:
+        return seen, str(error)
+    return seen, ""
+
+
+@pytest.mark.slow
+def test_the_first_bad_record_of_a_batch_is_named(mixed: Files, tmp_path: Path, bad_images: ModuleType) -> None:
+    kinds = bad_images.make_all(tmp_path)
+    png = kinds["alpha.png"].read_bytes()
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(png[: len(png) // 2])
+    small = tmp_path / "small.jpg"
+    small.write_bytes(bad_images.jpeg(8, 8))
+    bad = [cut, kinds["truncated-half.jpg"], kinds["empty.jpg"], small, tmp_path / "gone.jpg"]
+    good = [Path(mixed.name(k)) for k in range(len(mixed)) if mixed.name(k).endswith("jpg")][:6]
+    (tmp_path / "gone.jpg").touch()
+    for turn in range(len(bad)):
+        ordered = bad[turn:] + bad[:turn]
+        plan = planned(Files([*good, *ordered]), (Decode(), RandomCrop(16)))
+        (tmp_path / "gone.jpg").unlink(missing_ok=True)
+        seen, text = told(plan)
+        (tmp_path / "gone.jpg").touch()
+        assert seen == 1, text
+        assert text.startswith(f"{ordered[0]}: "), text
+
+
+@pytest.mark.slow
+def test_a_bad_record_of_a_shard_is_named(tmp_path: Path) -> None:
+    images = record_files.photos()
+    images[9] = images[9][: len(images[9]) // 2]
+    source = TFRecords(record_files.write(tmp_path / "a.tfrecord", record_files.labelled(images)))
+    seen, text = told(planned(source, (Decode(), CenterCrop(16))))
+    assert (seen, text) == (2, told(make_plan(gl.Pipeline(source, Decode(), CenterCrop(16), Batch(4)), "tf"))[1])
+    assert source.name(9) in text

@@ -1,0 +1,275 @@
+"""What a plan's cache keeps: the form, the budget, how much fits, and when it is refused."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from greenload.errors import PipelineError
+from greenload.loading.iterate import iterate
+from greenload.machine import available_memory
+from greenload.planning import keeping as planning
+from greenload.planning.choose import make_plan
+from greenload.planning.keeping import best_form, default_ram, disk_room
+from greenload.plans.pipeline import Pipeline
+from greenload.plans.plan import Plan
+from greenload.plans.steps import Keeping
+from greenload.sources import Arrays, Files, Source, TFRecords
+from greenload.sources.formats import tf_example, tfrecord
+from greenload.specs import CacheForm, ImageSpec
+from greenload.stages import (
+    Batch,
+    Cache,
+    CenterCrop,
+    Decode,
+    RandomCrop,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    Resize,
+    Shuffle,
+    Stage,
+    ToDtype,
+)
+
+HEIGHT, WIDTH, COUNT = 40, 60, 8
+PLANES = HEIGHT * WIDTH * 1.5
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory, bad_images: ModuleType) -> Files:
+    folder = tmp_path_factory.mktemp("photos")
+    for index in range(COUNT):
+        (folder / f"{index}.jpg").write_bytes(bad_images.jpeg(HEIGHT, WIDTH, seed=index, quality=15))
+    return Files(sorted(map(str, folder.iterdir())))
+
+
+def planned(source: Source, *stages: Stage, backend: Any = "native") -> Plan:
+    return make_plan(Pipeline(source, *stages, Batch(2)), backend, threads=1)
+
+
+def kept(source: Source, *stages: Stage, backend: Any = "native") -> Keeping:
+    (keeping,) = [step.keeps for step in planned(source, *stages, backend=backend).steps if step.keeps]
+    assert keeping is not None
+    return keeping
+
+
+def behind(cache: Cache) -> tuple[Stage, ...]:
+    return (Shuffle(), Decode(), cache, RandomResizedCrop(8))
+
+
+def test_planes_where_the_whole_set_fits(photos: Files) -> None:
+    keeping = kept(photos, *behind(Cache()))
+    assert (keeping.form, keeping.path, keeping.budget) == ("planes", None, default_ram())
+    assert keeping.set_bytes == pytest.approx(COUNT * PLANES, rel=0.02)
+    assert keeping.share == 1
+    assert kept(photos, *behind(Cache(ram=round(COUNT * PLANES * 1.1)))).form == "planes"
+
+
+def test_the_form_that_saves_most_of_a_set_that_does_not_fit() -> None:
+    takes: dict[CacheForm, float] = {"planes": 100.0, "transcoded": 10.0}
+    assert best_form(takes, 10, None, 1.0) == "planes"
+    assert best_form(takes, 10, 1000, 1.0) == "planes"
+    assert best_form(takes, 10, 500, 1.0) == "planes"  # 0.5 · 0.86 > 0.38
+    assert best_form(takes, 10, 400, 1.0) == "transcoded"  # 0.4 · 0.86 < 0.38
+    assert best_form(takes, 10, 10, 1.0) == "transcoded"
+    assert best_form(takes, 10, 400, 0.1) == "planes"  # of other files nothing is transcoded
+    assert best_form(takes, 0, 400, 1.0) == "planes"  # nothing is known
+
+
+def test_a_small_budget(photos: Files) -> None:
+    keeping = kept(photos, *behind(Cache(ram=4000)))
+    assert (keeping.form, keeping.budget) == ("transcoded", 4000)
+    assert keeping.set_bytes is not None
+    assert keeping.share == pytest.approx(4000 / keeping.set_bytes)
+    assert 0 < keeping.share < 1
+
+
+def test_a_form_by_name(photos: Files) -> None:
+    forms: tuple[CacheForm, ...] = ("encoded", "transcoded", "planes", "pixels")
+    for form in forms:
+        for stages in (behind(Cache(form=form)), (Cache(form=form), Decode(), RandomCrop(8))):
+            keeping = kept(photos, *stages)
+            assert keeping.form == form
+            if form == "pixels":
+                assert keeping.set_bytes == pytest.approx(COUNT * HEIGHT * WIDTH * 3, rel=0.02)
+
+
+def test_of_pngs_pixels_are_kept(tmp_path: Path, bad_images: ModuleType) -> None:
+    (tmp_path / "a.png").write_bytes(bad_images.make_all(tmp_path / "kinds")["palette.png"].read_bytes())
+    plan = planned(Files([tmp_path / "a.png"]), *behind(Cache()), backend="auto")
+    (keeping,) = [step.keeps for step in plan.steps if step.keeps]
+    pixels = plan.steps[2].size_out  # of the window
+    assert keeping is not None and pixels is not None
+    assert keeping.set_bytes is not None and keeping.set_bytes >= 3 * pixels
+
+
+def test_resized_where_stages_stand_between(photos: Files) -> None:
+    for form in ("auto", "resized", "pixels"):
+        keeping = kept(photos, Decode(), Resize((10, 20)), Cache(form=form), RandomHorizontalFlip())  # type: ignore[arg-type]
+        assert keeping.form == "resized"
+        assert keeping.set_bytes == pytest.approx(COUNT * 10 * 20 * 3, rel=0.06)
+        assert [step.backend for step in keeping.filling] == ["native", "native"]
+    short = kept(photos, Decode(), Resize(10), Cache(), RandomCrop(8))
+    assert short.set_bytes == pytest.approx(COUNT * 10 * 15 * 3, rel=0.08)
+
+
+def test_a_folder(photos: Files, tmp_path: Path) -> None:
+    keeping = kept(photos, *behind(Cache(tmp_path / "kept")))  # type: ignore[arg-type]
+    assert (keeping.path, keeping.budget, keeping.share) == (str(tmp_path / "kept"), None, 1)
+    limited = kept(photos, *behind(Cache(str(tmp_path), disk=4000)))
+    assert (limited.budget, limited.form) == (4000, "transcoded")
+    assert not (tmp_path / "kept").exists()  # a plan makes nothing
+
+
+def test_what_a_folder_holds_already_counts_as_room(tmp_path: Path) -> None:
+    free = disk_room(tmp_path / "not" / "there", None)
+    held = disk_room(tmp_path, None, 1 << 40)
+    assert free is not None and held is not None
+    assert abs(held - free - (1 << 40)) < 1 << 30  # others write too
+    assert disk_room(tmp_path, 5000, 1 << 40) == 5000
+
+
+def test_a_folder_goes_on_in_its_form(photos: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def form(*stages: Stage) -> str:
+        return kept(photos, *stages).form
+
+    own = Cache(str(tmp_path))
+    monkeypatch.setattr(planning, "disk_room", lambda *_: 1 << 40)
+    assert form(*behind(own)) == "planes"
+    plan = planned(photos, *behind(Cache(str(tmp_path), form="transcoded")))
+    list(iterate(plan))
+    assert form(*behind(own)) == form(own, Decode(), RandomCrop(8)) == "transcoded"
+    assert form(*behind(Cache(str(tmp_path), disk=1 << 40))) == "planes"  # as was asked for
+    assert form(Decode(exif=True), own, RandomCrop(8)) == "planes"  # nothing of this is there
+    list(iterate(planned(photos, *behind(Cache(str(tmp_path), form="pixels")))))
+    assert form(*behind(own)) == "pixels"  # more bytes
+    for file in tmp_path.glob("*/about.json"):
+        file.write_text("{")
+    assert form(*behind(own)) == "planes"
+
+
+def test_auto_takes_it_and_other_backends_do_not(photos: Files) -> None:
+    plan = planned(photos, *behind(Cache()), backend="auto")
+    assert [step.backend for step in plan.steps if step.kind == "cache"] == ["native"]
+    assert plan.segments[0].backend == "native"
+    assert plan.expected is not None
+    for backend in ("tf", "dali-cpu", "pillow", {"Decode": "native", "RandomResizedCrop": "native"}):
+        own = planned(photos, Shuffle(), Cache(), Decode(), RandomResizedCrop(8), backend=backend)
+        assert [(step.backend, step.keeps) for step in own.steps if step.kind == "cache"] == [("tf", None)]
+
+
+def test_what_is_kept_is_priced_below_what_is_not(photos: Files) -> None:
+    def cost(*stages: Stage) -> float:
+        expected = planned(photos, *stages, backend="auto").expected
+        assert expected is not None
+        return expected.cost
+
+    streamed = cost(Shuffle(), Decode(), RandomResizedCrop(8))
+    planes, half = cost(*behind(Cache())), cost(*behind(Cache(form="planes", ram=round(COUNT * PLANES / 2))))
+    assert planes < half < streamed
+
+
+@dataclass(frozen=True)
+class Halved(Stage):
+    """A user's own, which comes down to what every backend does."""
+
+    def out_spec(self, spec: ImageSpec) -> ImageSpec:
+        return Resize((9, 9)).out_spec(spec)
+
+    def primitives(self, spec: ImageSpec) -> Any:
+        return Resize((9, 9)).primitives(spec)
+
+
+REFUSED: dict[str, tuple[tuple[Stage, ...], str, str]] = {
+    "another backend": ((Decode(), Cache("k"), CenterCrop(8)), "tf", "use backend='native' or 'auto'"),
+    "a form that tf.data lacks": ((Cache(form="pixels"), Decode(), CenterCrop(8)), "tf", "form='pixels'"),
+    "a budget": ((Decode(), Cache(ram=9), CenterCrop(8)), "tf", "needs backend 'native'"),
+    "floats": ((Decode(), ToDtype("float32"), Cache("k"), CenterCrop(8)), "auto", "put Cache right behind Decode"),
+    "a user's stage": ((Decode(), Halved(), Cache("k")), "auto", "the code of Halved changes"),
+    "files behind a resize": ((Decode(), Resize(9), Cache(form="planes"), RandomCrop(8)), "auto", "but Resize stands"),
+    "nothing resized": ((Decode(), Cache(form="resized"), CenterCrop(8)), "native", "put it behind a stage"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused(photos: Files, name: str) -> None:
+    stages, backend, words = REFUSED[name]
+    with pytest.raises(PipelineError, match=words) as caught:
+        planned(photos, *stages, backend=backend)
+    assert "Cache(" in str(caught.value)
+
+
+def test_without_a_batch_or_a_source_read_by_index(photos: Files, tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="add Batch"):
+        make_plan(Pipeline(photos, Decode(), Cache("k")), "auto")
+    assert all(step.keeps is None for step in make_plan(Pipeline(photos, Decode(), Cache()), "auto").steps)
+    packed = tmp_path / "all.tfrecord.gz"
+    packed.write_bytes(gzip.compress(tfrecord.framed([tf_example.serialize(photos.read(0), 1)])))
+    with pytest.raises(PipelineError, match="greenload pack"):
+        planned(TFRecords(packed, "image", "label"), Decode(), Cache("k"), CenterCrop(8), backend="auto")
+
+
+def test_what_tf_data_keeps_itself_may_be_named(photos: Files) -> None:
+    for stages in ((Cache(form="encoded"), Decode()), (Decode(), Cache(form="pixels"))):
+        plan = planned(photos, *stages, CenterCrop(8), backend="tf")
+        assert [step.backend for step in plan.steps if step.kind == "cache"] == ["tf"]
+
+
+def test_arrays_need_no_cache() -> None:
+    pixels = Arrays(np.zeros((4, 9, 7, 3), np.uint8))
+    for backend in ("native", "auto"):
+        assert "Cache" not in [step.name for step in planned(pixels, Cache(), CenterCrop(4), backend=backend).steps]
+    assert "Cache" in [step.name for step in planned(pixels, Cache(), CenterCrop(4), backend="tf").steps]
+
+
+def test_a_plan_says_what_it_keeps_and_how_much_fits(photos: Files) -> None:
+    text = planned(photos, *behind(Cache())).describe()
+    assert "Cache: planes in memory, about 28.8 kB in all; all expected to fit in " in text.replace(
+        "29.1 kB", "28.8 kB"
+    )
+    plan = planned(photos, *behind(Cache("kept", form="planes", disk=round(COUNT * PLANES / 2))))
+    assert "Cache: planes in kept, about " in plan.describe()
+    assert "; 50 % expected to fit in 14.4 kB" in plan.describe()
+    (told,) = [step["keeps"] for step in plan.to_dict()["steps"] if "keeps" in step]
+    assert told["form"] == "planes"
+    assert told["path"] == "kept"
+    assert told["budget"] == round(COUNT * PLANES / 2)
+    assert told["share"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_the_memory_of_a_control_group(tmp_path: Path) -> None:
+    def write(path: str, text: str) -> None:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+
+    write("proc/meminfo", "MemTotal: 90 kB\nMemAvailable:    64 kB\n")
+    assert available_memory(tmp_path) == 64 << 10
+    write("proc/self/cgroup", "0::/jobs/mine\n")
+    write("sys/fs/cgroup/jobs/mine/memory.max", "max\n")
+    write("sys/fs/cgroup/jobs/memory.max", "50000\n")
+    write("sys/fs/cgroup/jobs/memory.current", "30000\n")
+    assert available_memory(tmp_path) == 20000
+    write("sys/fs/cgroup/jobs/memory.stat", "anon 9\ninactive_file 5000\n")
+    assert available_memory(tmp_path) == 25000  # cached files make room
+    write("sys/fs/cgroup/jobs/memory.current", "60000\n")
+    assert available_memory(tmp_path) == 0
+    write("proc/self/cgroup", "4:memory:/jobs\n")
+    write("sys/fs/cgroup/memory/memory.limit_in_bytes", "40000\n")
+    write("sys/fs/cgroup/memory/memory.usage_in_bytes", "30000\n")
+    write("sys/fs/cgroup/memory/memory.stat", "inactive_file 1\ntotal_inactive_file 2000\n")
+    assert available_memory(tmp_path) == 12000
+
+
+def test_half_of_what_is_available_whatever_is_kept_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    default_ram.cache_clear()
+    monkeypatch.setattr(planning, "available_memory", lambda: 4000)
+    assert default_ram() == 2000
+    monkeypatch.setattr(planning, "available_memory", lambda: 1000)
+    assert default_ram() == 2000
+    default_ram.cache_clear()
