@@ -21,7 +21,7 @@ KERNEL = "greenload/backends/native/kernel"
 # Without contraction every processor gives the same bits.
 COMPILE = ["-O3", "-g0", "-std=c++17", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra"]
 STATIC = "-DGL_STATIC_LIBJPEG"
-LINK = [f"-Wl,--version-script={KERNEL}/exports.map"]
+LINK = ["-pthread", f"-Wl,--version-script={KERNEL}/exports.map"]
 OPERATIONS = "greenload.backends.native._operations"
 OPTIONAL = os.environ.get("GREENLOAD_KERNEL") != "required"
 COMPILERS = 2

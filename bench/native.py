@@ -46,11 +46,20 @@ def main(arguments: list[str] | None = None) -> int:
     for name, spent in _timed(works, options.rounds, len(files)).items():
         print(f"{name:<32} {statistics.median(spent):7.4f} ms, least {min(spent):.4f}")
     for name, program in programs.items():
-        *steps, whole = program.counters()
-        each = " + ".join(f"{step.nanoseconds / whole.images / 1e6:.4f}" for step in steps)
-        share = sum(step.nanoseconds for step in steps) / whole.nanoseconds
-        print(f"own clocks, {name}: {each} ms, {share:.1%} of the thread's CPU time")
+        each, share = _own_clocks(works[name], program, options.rounds)
+        print(f"own clocks, {name}: {' + '.join(f'{ms:.4f}' for ms in each)} ms, {share:.1%} of the thread's CPU time")
     return 0
+
+
+def _own_clocks(work: Callable[[], Any], program: Program, rounds: int) -> tuple[list[float], float]:
+    """What a program's clocks count meanwhile, CPU milliseconds an image by step, and their sum's share of what this
+    thread's own clock counts."""
+    before, begin = program.counters(), time.thread_time_ns()
+    for _ in range(rounds):
+        work()
+    spent, after = time.thread_time_ns() - begin, program.counters()
+    steps = [now.nanoseconds - then.nanoseconds for now, then in zip(after[:-1], before[:-1], strict=True)]
+    return [step / (after[-1].images - before[-1].images) / 1e6 for step in steps], sum(steps) / spent
 
 
 def _samples(folder: str) -> str:

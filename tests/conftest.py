@@ -19,12 +19,15 @@ settings.register_profile(  # the same examples everywhere, on a busy machine to
 )
 settings.load_profile("suite")  # others with pytest --hypothesis-profile=default
 os.environ.pop("COLUMNS", None)  # pytest-xdist gives its workers a width; what they print goes to no terminal
-gc.disable()  # what is imported while tests are collected stays: looking through it again and again is a tenth of them
+# Importing the tests makes objects that stay until the end. Python's collector would look through all of them again and
+# again, for a tenth of the suite's time: it is off while they are made, and leaves them out afterwards.
+gc.disable()
 SAMPLE_IMAGES = 48
 SAMPLE_CLASSES = 4
 
 
 def pytest_collection_finish() -> None:
+    """Collect garbage again, but only what is made from here on."""
     gc.freeze()
     gc.enable()
 

@@ -81,6 +81,7 @@ NAMES = [
     "open_folder",
     "pack",
     "profile",
+    "register_operations",
     "split_for_device",
     "verify",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,6 +34,13 @@ class Replay:
         for i in range(count):
             self.once(i % self.batches)
         return count * self.batch_size
+
+
+class OwnClocks(Protocol):
+    """Counts what steps really take, wherever they run in this process."""
+
+    def read(self) -> Mapping[str, float]:
+        """CPU seconds so far, by the steps' names."""
 
 
 class Replaying(Protocol):
@@ -112,6 +119,9 @@ class Backend(Protocol):
     def graph_segment(self, plan: Plan, segment: Segment, readers: Readers) -> GraphSegment | None:
         """A segment of this backend inside TensorFlow's graph; ``None`` where batches have to leave the graph for it,
         or are no part of it. The arguments are those of ``runner``."""
+
+    def own_clocks(self, segment: Segment) -> OwnClocks | None:
+        """What its own clocks count of a segment of this backend; ``None`` where it has none."""
 
     def decoder(self) -> Decoder:
         """What decodes single files on the CPU for backends that don't read them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from greenload.backends.base import GraphSegment, Runner
-from greenload.backends.interface import Backend
+from greenload.backends.interface import Backend, OwnClocks
 from greenload.backends.readers import Decoder, Readers
 from greenload.backends.tables import TABLES, support
 from greenload.errors import BackendUnavailable, PipelineError
@@ -60,6 +60,12 @@ def make_runner(plan: Plan, segment: Segment, batch_size: int) -> Runner:
 def make_graph_segment(plan: Plan, segment: Segment) -> GraphSegment | None:
     """A segment of a plan inside TensorFlow's graph; ``None`` where batches have to leave the graph for it."""
     return get(segment.backend).graph_segment(plan, segment, readers_of(plan))
+
+
+def own_clocks(plan: Plan) -> list[OwnClocks]:
+    """What counts the steps of a plan while it runs, of backends that have clocks of their own."""
+    clocks = (get(segment.backend).own_clocks(segment) for segment in plan.segments)
+    return [one for one in clocks if one is not None]
 
 
 def make_readers(backends: Mapping[str, str] | None, threads: int) -> Readers:

@@ -37,6 +37,7 @@ class SegmentCall:
         self.recall = recall
 
     def run_batch(self, images: Any, sides: Any, numbers: Any, index: Any) -> Any:
+        """A batch as TensorFlow gives it, through the segments; its images."""
         names = [self.source.name(int(i)) for i in index]
         try:
             if self.recall is not None:

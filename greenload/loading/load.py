@@ -51,6 +51,9 @@ def load(
 
     Where any of these matters, and to resume in the middle of an epoch, use the pure form with ``start``.
 
+    A worker of tf.data service, or another process that runs the dataset's graph, calls ``register_operations`` first
+    where the plan has steps on backend ``"native"``.
+
     On backend ``"dali"`` DALI is the last node, and images and labels are on the GPU: put nothing behind it, as most of
     tf.data's nodes need batches on the host. Each iterator builds a DALI pipeline: the pure form with
     ``steps_per_epoch`` builds one in all, not one per epoch. A bad record stops the stream, up to ``prefetch`` batches

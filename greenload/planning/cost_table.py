@@ -18,6 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from greenload.backends.native import library
 from greenload.energy.domains import Domain
 from greenload.errors import UsageError
 from greenload.machine import cpu_model, package_versions
@@ -269,7 +270,8 @@ def facts(cpus: int) -> dict[str, Any]:
     Args:
         cpus: how many processors this process may use.
     """
-    return {"cpu_model": cpu_model(), "cpus": cpus, "packages": package_versions(_PACKAGES)}
+    packages = package_versions(_PACKAGES) | {"greenload's kernel": library.fingerprint()}
+    return {"cpu_model": cpu_model(), "cpus": cpus, "packages": packages}
 
 
 def table_path(machine: Mapping[str, Any]) -> Path:

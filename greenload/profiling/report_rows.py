@@ -11,7 +11,7 @@ from greenload.energy.attribution.epochs import first_epoch, later_epochs
 from greenload.machine import machine
 from greenload.profiling.page_cache import Dropped
 from greenload.profiling.pipeline_campaign import PipelineCampaign
-from greenload.report.cost_records import CacheState, FirstEpoch, ReportStep, figures_of, whole_costs
+from greenload.report.cost_records import CacheState, FirstEpoch, InPlace, ReportStep, figures_of, whole_costs
 from greenload.report.data import ColdRun, Report
 
 
@@ -77,4 +77,5 @@ def _rows(campaign: PipelineCampaign, attribution: Attribution, runs: Collection
             **figures_of(measured.cost),
             bytes_out_per_sample=campaign.bytes_out.get(step.name, step.spec_out.image_bytes()),
             runs="every epoch" if step.name in runs else "first epoch",
+            in_place=None if measured.in_place_cpu_s is None else InPlace(measured.in_place_cpu_s),
         )

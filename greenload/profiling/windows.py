@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Protocol
 
 from greenload.energy.attribution.observation import Observation
@@ -159,16 +160,24 @@ class Windows:
         """How many samples a window may pass so that none is read twice; 0 for windows that read no files."""
         return 0
 
+    def _counted(self, step: str, kind: str) -> Mapping[str, float]:
+        """CPU seconds that steps with clocks of their own have counted so far; none for windows that don't ask."""
+        return {}
+
     def _window(self, run: Runnable, samples: int, step: str, kind: str, k: int, build: int) -> None:
         if self._cold is not None and (most := self._reads_at_most(step, kind)):
             samples = min(samples, most)
             self.dropped.append(self._cold.drop())
         doubt = "" if settle(self.settle_s).idle else "the process was not idle before it"
-        start = self._start()
+        before, start = self._counted(step, kind), self._start()
         passed = run.run(samples)
         settled = settle(self.settle_s)
         doubt = doubt or ("" if settled.idle else "the process did not become idle after it")
         self._note(step, kind, k, build, passed, start, doubt, settled.quiet_s)
+        if before:
+            counted = {name: after - before[name] for name, after in self._counted(step, kind).items()}
+            if any(counted.values()):  # else nothing ran that counts
+                self.seen[-1] = replace(self.seen[-1], counted_s=counted)
 
     def _start(self) -> Mark:
         return self._sampler.mark(aligned=True)

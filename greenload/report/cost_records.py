@@ -11,6 +11,14 @@ from greenload.energy.figures import Figure
 from greenload.report.record import Record
 
 
+@dataclass(frozen=True)
+class InPlace(Record):
+    """What a step counted itself, by the clocks of its backend, while the full pipeline ran."""
+
+    cpu_s_per_sample: Figure
+    """CPU seconds. Zero where another step does its work in the same pass: the time is that step's."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReportStep(Cost, Record):
     """One step of the plan and its cost."""
@@ -28,6 +36,9 @@ class ReportStep(Cost, Record):
     runs: str = "every epoch"
     """When it runs: ``"first epoch"`` in front of a cache that the first epoch fills, ``"no epoch"`` in front of one
     that was filled already. Where it doesn't run in every epoch its cost here is zero: that of later epochs."""
+    in_place: InPlace | None = None
+    """What it took in the full runs; None where its backend has no clocks of its own. Sums, budgets and comparisons are
+    of the costs beside it."""
 
     def to_dict(self) -> dict[str, Any]:
         """In the report's JSON shape."""
@@ -35,7 +46,8 @@ class ReportStep(Cost, Record):
         costs = {fact.name: shown.pop(fact.name) for fact in fields(Cost)}
         if self.runs == "every epoch":
             del shown["runs"]
-        return shown | costs
+        in_place = shown.pop("in_place")
+        return shown | costs | ({"in_place": in_place} if in_place else {})
 
 
 @dataclass(frozen=True, kw_only=True)

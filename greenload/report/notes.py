@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from greenload.energy.attribution.costs import Indistinct
 from greenload.energy.domains import Domain
-from greenload.energy.figures import scale
+from greenload.energy.figures import Figure, scale
 from greenload.energy.meters.base import COUNTS_TWICE
 from greenload.report import rows
 from greenload.report.carbon import Carbon
@@ -132,6 +132,44 @@ def _sum(group: Indistinct, report: Report) -> str:
     whole = report.full.cpu_s_per_sample.value
     share = f" ({percent(group.figure.value / whole)})" if whole and group.figure.value is not None else ""
     return f"{shown} CPU ms{share}"
+
+
+def in_place(report: Report) -> Note | None:
+    """What the figures in place are, and where they and the replays differ by more than both intervals; None where no
+    step has any."""
+    if not rows.shows_in_place(report):
+        return None
+    text = "In place: CPU time that a step counted itself while the whole pipeline ran"
+    table = [row for row in rows.report_rows(report) if row.kind == "step"]
+    apart = [row for row in table if _differs(row)]
+    if not apart:
+        return Note(f"{text}. No step's differs from its replay by more than both intervals")
+    said = "; ".join(
+        f"{row.name} {_counted(row.in_place_ms)}, in its replay {amount(row.cpu_ms, resolve=False)} ms" for row in apart
+    )
+    text = (
+        f"{text}. It differs from the replay by more than both intervals: {said}. In place is what the real run takes;"
+        " shares and sums are of the replays, which run each step by itself"
+    )
+    costs, whole = [row.in_place_ms or row.cpu_ms for row in table], report.full.cpu_s_per_sample.value
+    values = [cost.value for cost in costs if cost is not None and cost.value is not None]
+    if not whole or len(values) < len(table):
+        return Note(text)
+    share = percent(math.fsum(values) / 1e3 / whole)
+    return Note(f"{text}. With the figures in place the steps sum to {share} of the whole")
+
+
+def _differs(row: rows.ReportRow) -> bool:
+    counted, replayed = row.in_place_ms, row.cpu_ms
+    if counted is None or counted.value is None or replayed is None or replayed.value is None:
+        return False
+    return abs(counted.value - replayed.value) > (counted.half_width or 0.0) + (replayed.half_width or 0.0)
+
+
+def _counted(figure: Figure | None) -> str:
+    if figure is not None and figure.value == 0.0:
+        return "nothing (another step does it in the same pass)"
+    return f"{amount(figure, resolve=False)} ms"
 
 
 def grams(estimate: Carbon) -> str:

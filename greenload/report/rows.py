@@ -49,6 +49,8 @@ class ReportRow:
     """Where the user wrote the step."""
     name: str = ""
     """The step's own name, by which two reports' rows are matched."""
+    in_place_ms: Figure | None = None
+    """CPU milliseconds per image that a step counted itself; None where it has no clocks of its own."""
 
 
 def group(domain: str) -> str:
@@ -129,6 +131,11 @@ def shows_reads(report: Report) -> bool:
     return any(figure.value is not None and figure.value > 0 and not figure.unresolved for figure in counts)
 
 
+def shows_in_place(report: Report) -> bool:
+    """Whether any step has counted itself what it takes."""
+    return any(step.in_place for step in report.steps)
+
+
 def step_label(step: ReportStep) -> str:
     """The step's name, with its stages where it fuses several and the name doesn't say so."""
     joined = " + ".join(step.stages)
@@ -140,17 +147,19 @@ def report_rows(report: Report) -> list[ReportRow]:
     """The table: steps in order, what none of them explains, idle power, and the held-out full run with it."""
     full = report.full.cpu_s_per_sample.value
 
-    def row(label: str, kind: str, cost: Cost, backend: str = "", *more: str) -> ReportRow:
+    def row(label: str, kind: str, cost: Cost, **more: Any) -> ReportRow:
         cpu = cost.cpu_s_per_sample
         energy = {name: scale(figure, 1e3) for name, figure in by_group(cost.energy_j_per_sample).items()}
-        read, reads = cost.device_bytes_per_sample, cost.reads_per_sample
         part = None if kind == "step" and cpu.unresolved else share_of(cpu, full)
-        return ReportRow(label, kind, backend, scale(cpu, 1e3), part, energy, read, reads, *more)
+        read, reads = cost.device_bytes_per_sample, cost.reads_per_sample
+        return ReportRow(label, kind, more.pop("backend", ""), scale(cpu, 1e3), part, energy, read, reads, **more)
 
-    table = [
-        row(step_label(step), "step", step, *map(printable, (step.backend, step.branch, step.where, step.name)))
-        for step in report.steps
-    ]
+    def step_row(step: ReportStep) -> ReportRow:
+        texts = {name: printable(getattr(step, name)) for name in ("backend", "branch", "where", "name")}
+        in_place = scale(step.in_place.cpu_s_per_sample, 1e3) if step.in_place else None
+        return row(step_label(step), "step", step, in_place_ms=in_place, **texts)
+
+    table = [step_row(step) for step in report.steps]
     table.append(row("unattributed", "unattributed", report.unattributed))
     idle = {name: scale(figure, 1e3) for name, figure in by_group(report.idle.energy_j_per_sample).items()}
     if idle:

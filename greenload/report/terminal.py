@@ -155,7 +155,8 @@ def _view(view: View) -> list[RenderableType]:
     if view.name:
         shown += [Text(""), Sentence(Text.assemble((view.name, "bold"), ": ", view.text))]
     shown += [_table(view), Sentence(rows.throughput(report))]
-    return shown + [_note(note) for note in notes.indistinguishable(report.together, report)]
+    below = [*notes.indistinguishable(report.together, report), notes.in_place(report)]
+    return shown + [_note(note) for note in below if note]
 
 
 def _table(view: View) -> FigureTable:
@@ -164,8 +165,8 @@ def _table(view: View) -> FigureTable:
     groups = rows.notable_groups(report)
     noun, shown, lacking = rows.noun(report), rows.view_rows(view), notes.missing_parts(report)
     one_backend = all(step.backend == report.plan.get("backend") for step in report.steps)
-    reading, reads = rows.shows_reading(report), rows.shows_reads(report)
-    heads = ([] if one_backend else ["backend"]) + [f"CPU\nms/{noun}", "share"]
+    reading, reads, in_place = rows.shows_reading(report), rows.shows_reads(report), rows.shows_in_place(report)
+    heads = ([] if one_backend else ["backend"]) + [f"CPU\nms/{noun}", "share"] + (["in place\nms"] if in_place else [])
     heads += [_group_head(report, name, name in lacking) for name in groups]
     heads += (["read\nkB"] if reading else []) + ([f"reads\n/{noun}"] if reads else [])
     lines, branch = [], ""
@@ -177,6 +178,7 @@ def _table(view: View) -> FigureTable:
         step = row.kind == "step"
         cells: list[str | Text] = [_name(row)] if one_backend else [_name(row), row.backend]
         cells += [_cell(row.cpu_ms, step), percent(row.share) if row.cpu_ms else ""]
+        cells += [_cell(row.in_place_ms, step)] if in_place else []
         cells += [_energy(row.energy_mj, name, step) for name in groups]
         cells += [_cell(row.device_bytes and scale(row.device_bytes, 1e-3), step)] if reading else []
         cells += ["" if row.kind == "idle" else call_count(row.reads)] if reads else []

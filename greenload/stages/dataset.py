@@ -56,7 +56,7 @@ class Decode(Stage):
     ========================  =====================================================  ==================================
     JPEG                      8-bit grey, RGB, CMYK, YCCK; baseline, progressive,    tf, dali-cpu, dali, pillow, native
                               arithmetic-coded
-    partial progressive JPEG  its scans leave out bits of its coefficients           tf, pillow
+    partial progressive JPEG  its scans leave out bits of its coefficients           tf, pillow, native
     PNG                       1, 2, 4, 8 bits; grey, palette, RGB, with alpha;       tf, dali-cpu, dali, pillow
                               interlaced
     16-bit PNG                each channel rounded to 8 bits: v / 257                tf, dali-cpu

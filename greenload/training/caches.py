@@ -3,8 +3,8 @@
 tf.data keeps a model of each iterator to tune it by: a tree in which a cache that is being filled has the steps before
 it below it, and one that is read has none. Behind a shuffle the tree grows with the first batch, and what a shuffle has
 swallowed whole is in it no more: a cache in memory is then asked by an iterator of its own, from which no element is
-taken, unless making one moves a seeded shuffle on. Greenload's own `Cache` keeps its samples in a table, which tells
-their number.
+taken, unless making one moves a seeded shuffle on. Greenload's own `Cache` keeps its samples in a table, or in a store
+of the native backend, which tell their number.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
+from greenload.backends.native.op import opened, stores_in
+from greenload.backends.native.store import Store
 from greenload.errors import GreenloadError
 from greenload.profiling.tfdata.caches import on_disk, store_path
 from greenload.profiling.tfdata.graph import JOINS, NESTING, STORES, Node
@@ -56,7 +59,7 @@ class CacheWatch:
         self._iterator: Any = None
         self._root: Node | None = None
         self._stores: tuple[Node, ...] = ()
-        self._tables: list[tuple[Any, int]] = []
+        self._tables: list[tuple[_Table | _Store, int]] = []
         self._counts = _Counts()
         self._iterators = 0
 
@@ -70,7 +73,7 @@ class CacheWatch:
             return
         self._iterator = iterator
         self._stores = tuple(_outermost(self._root))
-        self._tables = [(handle, _entries(handle)) for handle in _tables(self._root)]
+        self._tables = [(table, table.entries()) for table in _tables(self._root)]
         if not self._stores:
             return
         counts = _seen(iterator) or _Counts()
@@ -107,7 +110,7 @@ class CacheWatch:
         if not self._counts and not self._tables:
             return "unknown", _one_figure(_HIDDEN if self._stores else _NONE_THERE)
         kinds = {self._of_stores()} if self._stores else set()
-        kinds |= {self._of_table(handle, before, passed) for handle, before in self._tables}
+        kinds |= {self._of_table(table, before, passed) for table, before in self._tables}
         if kinds == {"later"}:
             return "later", ""
         if kinds != {"first"} or self._profile.first_epoch is None:
@@ -125,11 +128,11 @@ class CacheWatch:
         fits = self._counts["writing"] == len(self._profile.caches) - filled and self._counts["reading"] <= filled
         return "first" if fits else "unknown"
 
-    def _of_table(self, handle: Any, before: int, passed: Passed) -> EpochKind:
-        after = _entries(handle)
+    def _of_table(self, table: _Table | _Store, before: int, passed: Passed) -> EpochKind:
+        after = table.entries()
         if before:
             return "later" if after == before else "unknown"
-        return "first" if passed.samples is not None and after >= passed.samples else "unknown"
+        return "first" if passed.samples is not None and (after >= passed.samples or table.full()) else "unknown"
 
     def _is_whole(self, passed: Passed, ended: bool) -> bool:
         """Whether each of the dataset's batches passed, and each of its caches' elements once."""
@@ -233,12 +236,48 @@ def _count(nodes: Any, number: int) -> _Counts:
     return sum((_count(nodes, before) for before in inputs), _Counts())
 
 
-def _tables(root: Node) -> list[Any]:
-    """The tables in which greenload's own pipelines keep samples."""
+@dataclass(frozen=True)
+class _Table:
+    """A table of tf.data's."""
+
+    handle: Any
+
+    def entries(self) -> int:
+        """How many samples it keeps; −1 of what is no table."""
+        try:
+            return int(tf.raw_ops.LookupTableSizeV2(table_handle=self.handle))
+        except tf.errors.OpError:
+            return -1
+
+    def full(self) -> bool:
+        """Whether it has no room for more."""
+        return False
+
+
+@dataclass(frozen=True)
+class _Store:
+    """A store of the native backend's."""
+
+    store: Store
+
+    def entries(self) -> int:
+        """How many samples it keeps."""
+        return self.store.state().kept
+
+    def full(self) -> bool:
+        """Whether it had no room for some."""
+        state = self.store.state()
+        return state.kept > 0 and (state.full or state.refused > 0)
+
+
+def _tables(root: Node) -> list[_Table | _Store]:
+    """What greenload's own pipelines keep samples in."""
     functions = [node.function for node in root.nodes() if node.dataset is not None]
     own = [wrapped.function for wrapped in functions if wrapped is not None and _is_own(wrapped._func)]
     handles = [handle for function in own for handle in function.captured_inputs if handle.dtype == tf.resource]
-    return [handle for handle in handles if not _is_variable(handle) and _entries(handle) >= 0]
+    tables = [_Table(handle) for handle in handles if not _is_variable(handle)]
+    stores = {attribute for function in own for attribute in stores_in(function.graph.as_graph_def())}
+    return [*(table for table in tables if table.entries() >= 0), *(_Store(opened(store)) for store in sorted(stores))]
 
 
 def _is_own(function: Any) -> bool:
@@ -248,11 +287,3 @@ def _is_own(function: Any) -> bool:
 def _is_variable(handle: Any) -> bool:
     data = getattr(handle, "_handle_data", None)
     return data is not None and len(data.shape_and_type) == 1
-
-
-def _entries(handle: Any) -> int:
-    """How many entries a table has; −1 of what is no table."""
-    try:
-        return int(tf.raw_ops.LookupTableSizeV2(table_handle=handle))
-    except tf.errors.OpError:
-        return -1

@@ -12,8 +12,6 @@ import ast
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-import pytest
-
 import greenload
 from greenload.backends.registry import BACKENDS
 
@@ -80,7 +78,6 @@ def _parts(operand: ast.AST) -> Iterator[ast.AST]:
         yield from _parts(element)
 
 
-@pytest.mark.slow
 def test_nothing_is_decided_by_the_name_of_a_backend_outside_backends() -> None:
     trees = sources()
     named = constants(trees.values())

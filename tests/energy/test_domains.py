@@ -80,7 +80,6 @@ def places(source: str) -> Iterator[str]:
             yield ".".join(scope.name for scope in scopes if scope.lineno <= line <= (scope.end_lineno or 0))
 
 
-@pytest.mark.slow
 def test_only_one_module_takes_a_domain_s_text_apart() -> None:
     found = [
         f"{path.relative_to(PACKAGE)}: {place}"

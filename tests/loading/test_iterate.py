@@ -415,13 +415,15 @@ def test_only_so_many_batches_are_held(
     folder: Path, monkeypatch: pytest.MonkeyPatch, backend: str, prefetch: int
 ) -> None:
     read: list[int] = []
+    pipeline = usual(folder, 2)
 
     def spy(source: Any, indices: list[int]) -> list[Any]:
-        read.append(len(indices))
+        if source is pipeline.source:  # another test's batches may still be read ahead
+            read.append(len(indices))
         return [source.read(index) for index in indices]
 
     monkeypatch.setattr(read_ahead, "read_many", spy)
-    with gl.iterate(usual(folder, 2), backend=backend, epochs=9, prefetch=prefetch) as batches:
+    with gl.iterate(pipeline, backend=backend, epochs=9, prefetch=prefetch) as batches:
         for given in range(1, 4):
             next(batches)
             deadline = time.monotonic() + 10

@@ -510,40 +510,46 @@ def test_tf_data_goes_on_from_a_loaded_dataset() -> None:
 # bounds
 
 
+def decoding(photos: Files) -> gl.Pipeline:
+    """Where a backend's threads matter: some are there only for files."""
+    return gl.Pipeline(photos, Decode(), CenterCrop(6), Batch(4))
+
+
 @pytest.mark.slow
 def test_threads_are_bounded(photos: Files) -> None:
     many = Files(list(photos.paths) * 10)
     most = {}
-    list(gl.load(gl.Pipeline(photos, Decode(), CenterCrop(6), Batch(4)), "tf", epochs=1, threads=1))
+    list(gl.load(decoding(photos), "tf", epochs=1, threads=1))
     for threads in (1, 4):
         gc.collect()
         time.sleep(0.3)
         before = psutil.Process().num_threads()
         peak = before
-        for _ in gl.load(gl.Pipeline(many, Decode(), CenterCrop(6), Batch(4)), "tf", epochs=1, threads=threads):
+        for _ in gl.load(decoding(many), "tf", epochs=1, threads=threads):
             peak = max(peak, psutil.Process().num_threads())
         most[threads] = peak - before
     assert most[1] <= 1 + 6
     assert most[4] <= 4 + 6
 
 
-def test_dali_threads_are_bounded() -> None:
+def test_dali_threads_are_bounded(photos: Files) -> None:
+    """Files are decoded, since DALI's decoder has threads of its own."""
     pytest.importorskip("nvidia.dali")
-    iterator = iter(gl.load(light(), "dali-cpu", epochs=1, threads=1))
+    iterator = iter(gl.load(decoding(photos), "dali-cpu", epochs=1, threads=1))
     next(iterator)
     before = psutil.Process().num_threads()
-    other = iter(gl.load(light(), "dali-cpu", epochs=1, threads=4))
+    other = iter(gl.load(decoding(photos), "dali-cpu", epochs=1, threads=4))
     next(other)
     assert psutil.Process().num_threads() - before <= 4 + 4 + 14  # tf.data's, DALI's, DALI's executor
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_dataset_that_is_given_up_leaves_no_threads(backend: str) -> None:
+def test_a_dataset_that_is_given_up_leaves_no_threads(photos: Files, backend: str) -> None:
     if backend == "dali-cpu":
         pytest.importorskip("nvidia.dali")
     counts = []
     for _ in range(3):
-        iterator = iter(gl.load(gl.Pipeline(PIXELS, CenterCrop(4), Batch(4)), backend, epochs=1, threads=2))
+        iterator = iter(gl.load(decoding(photos), backend, epochs=1, threads=2))
         next(iterator)
         del iterator
         gc.collect()
@@ -621,9 +627,8 @@ def test_a_plan_is_loaded_as_it_says(backend: str) -> None:
 
 
 @pytest.mark.slow
-def test_no_thread_of_python_is_left_behind(backend: str) -> None:
-    few = gl.Pipeline(PIXELS, CenterCrop(4), Batch(4))
-    list(gl.load(few, backend, epochs=1))
+def test_no_thread_of_python_is_left_behind(photos: Files, backend: str) -> None:
+    list(gl.load(decoding(photos), backend, epochs=1))
     before = {thread.name for thread in threading.enumerate()}
-    list(gl.load(few, backend, epochs=1))
+    list(gl.load(decoding(photos), backend, epochs=1))
     assert {thread.name for thread in threading.enumerate()} <= before

@@ -3,10 +3,11 @@ nothing that needs the interpreter."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,7 @@ from typing import Any
 
 import encoders as e
 import numpy as np
+import odd_jpegs as oj
 import pytest
 
 import greenload as gl
@@ -217,6 +219,20 @@ def test_a_file_that_only_the_kernel_refuses_is_decoded_by_tensorflow(
     assert outcome(gl.load(planned(source, USUAL), epochs=1)) == outcome(gl.load(tf_plan, epochs=1))
 
 
+def test_both_roads_read_partial_progressive_jpegs_as_tensorflow_does(tmp_path: Path, in_graph: None) -> None:
+    image = e.pixels(90, 120)
+    files = [oj.jpeg(image, frame=0xC2, scans=oj.progressive(3)[:count], jfif=True) for count in (2, 4)]
+    files += [e.with_exif(files[0], 6), e.kept("420.jpg"), oj.jpeg(image, frame=0xC2, scans=oj.progressive(3))]
+    for number, data in enumerate(files):
+        (tmp_path / f"{number}.jpg").write_bytes(data)
+    source = Files([tmp_path / f"{number}.jpg" for number in range(len(files))])
+    for first in (Decode(), Decode(exif=True)):
+        pipeline = gl.Pipeline(source, first, RandomCrop(40), Batch(BATCH), seed=SEED)
+        expected = collected(gl.load(pipeline, "tf", epochs=1))
+        assert same(collected(gl.load(pipeline, "native", epochs=1)), expected)
+        assert same(collected(gl.iterate(pipeline, backend="native", epochs=1)), expected)
+
+
 def outcome(dataset: Any) -> str:
     """How many samples a dataset has, or why a record is bad."""
     try:
@@ -310,10 +326,17 @@ def script(code: str, *arguments: str, limit_s: float = 240) -> str:
     return done.stdout
 
 
+DISPATCHER = """
+import tensorflow as tf
+dispatcher = tf.data.experimental.service.DispatchServer()
+print(dispatcher.target, flush=True)
+dispatcher.join()
+"""
 WORKER = """
-import sys, tensorflow as tf
-from greenload.backends.native import op
-op.operations()
+import sys
+import greenload as gl, tensorflow as tf
+if "register" in sys.argv:
+    gl.register_operations()
 worker = tf.data.experimental.service.WorkerServer(
     tf.data.experimental.service.WorkerConfig(dispatcher_address=sys.argv[1].split("://")[1])
 )
@@ -322,24 +345,31 @@ worker.join()
 """
 
 
-@pytest.mark.slow
-def test_another_process_does_the_work(photos: Files) -> None:
-    """Through tf.data service, whose worker holds nothing of this process's Python."""
-    service = tf.data.experimental.service
-    dispatcher = service.DispatchServer()
-    worker = subprocess.Popen(
-        [sys.executable, "-c", WORKER, dispatcher.target],
-        stdout=subprocess.PIPE,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"},
-    )
+@contextlib.contextmanager
+def server(code: str, *arguments: str) -> Iterator[str]:
+    """A process that serves while this is entered, and the first line that it prints."""
+    env = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True, env=env)
     try:
-        assert worker.stdout is not None
-        assert worker.stdout.readline() == b"ready\n"
-        plan = planned(photos, (Shuffle(), *USUAL))
-        served = gl.load(plan, epochs=2).apply(
-            service.distribute(service.ShardingPolicy.OFF, dispatcher.target, max_outstanding_requests=1)
-        )
-        assert same(collected(served), collected(gl.load(plan, epochs=2)))
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
     finally:
-        worker.kill()
-        worker.wait()
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.slow
+def test_other_processes_do_the_work(photos: Files) -> None:
+    """Through tf.data service, whose processes hold nothing of this one's Python."""
+    service = tf.data.experimental.service
+    plan = planned(photos, (Shuffle(), *USUAL))
+
+    def served(target: str) -> Any:
+        distribute = service.distribute(service.ShardingPolicy.OFF, target, max_outstanding_requests=1)
+        return gl.load(plan, epochs=2).apply(distribute)
+
+    with server(DISPATCHER) as target, server(WORKER, target, "register"):
+        assert same(collected(served(target)), collected(gl.load(plan, epochs=2)))
+    unknown = pytest.raises(tf.errors.OpError, match="not registered 'Greenload")
+    with server(DISPATCHER) as target, server(WORKER, target), unknown:
+        collected(served(target))

@@ -12,6 +12,7 @@ import encoders as e
 import numpy as np
 import pytest
 
+from greenload.backends.native import library
 from greenload.energy.meters.model import VCPU_ACTIVE_W
 from greenload.errors import RecordError, UsageError
 from greenload.planning import cost_table
@@ -137,6 +138,17 @@ def test_facts_hold_the_versions_of_what_does_the_work() -> None:
     assert {"numpy", "tensorflow"} <= set(found["packages"])
 
 
+def test_the_file_is_another_for_another_build_of_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "FOLDER", tmp_path)
+    monkeypatch.setattr(library, "fingerprint", library.fingerprint.__wrapped__)  # as in another process
+    paths = [cost_table.table_path(cost_table.facts(2))]
+    for content in (b"one", b"other"):
+        (tmp_path / "_kernel.native.so").write_bytes(content)
+        paths += [cost_table.table_path(cost_table.facts(2)) for _ in range(2)]
+    assert len(set(paths)) == 3
+    assert paths[1] == paths[2] and paths[3] == paths[4]
+
+
 def test_what_a_table_lacks_is_the_references_scaled_to_this_machine() -> None:
     slow = [replace(FLIP, cpu_s=FLIP.cpu_s.times(factor), what=name) for factor, name in ((3, "a"), (4, "b"), (9, "c"))]
     theirs = [replace(FLIP, what=name) for name in "abc"]
@@ -192,6 +204,11 @@ def test_the_work_of_a_plan_on_one_backend() -> None:
         ("tf", "Flip uint8"): CostTerms(1, 0, pixels, pixels),
         ("tf", "Affine uint8→float32"): CostTerms(1, 0, pixels, pixels),
     }
+    assert named(pipeline, "native") == {  # an operation of tf.data's graph: nothing is called, or copied for it
+        ("tf", "Batch"): CostTerms(1, 0.25, moved),
+        ("native", "Flip uint8"): CostTerms(1, 0, pixels, pixels),
+        ("native", "Affine uint8→float32"): CostTerms(1, 0, pixels, pixels),
+    }
     assert named(pipeline, "dali-cpu") == {
         ("tf", "hand over pixels"): CostTerms(1, 0.25, moved, 4 * moved),
         ("dali-cpu", "call"): CostTerms(batch=0.25),
@@ -216,6 +233,14 @@ def test_the_work_of_a_mixed_plan_has_every_crossing(sample_folder: Path) -> Non
     assert found["tf", "hand over sizes"].leaving == 64 * 64 * 3 / 1e6
     encoded = named(pipeline, {"Decode": "dali-cpu", "Resize": "dali-cpu", "RandomHorizontalFlip": "dali-cpu"})
     assert ("dali-cpu", "take pixels") not in encoded
+    for backend, way in (("native", "Batch"), ("dali-cpu", "hand over encoded")):
+        found = named(pipeline, {"Decode": backend, "Resize": backend})
+        assert next(iter(found)) == ("tf", way)
+        assert ((backend, "call") in found) == (backend != "native")
+    # Two backends in a row, and images of many sizes, are transferred from Python.
+    for placed in ({"Decode": "native", "Resize": "native", "RandomHorizontalFlip": "pillow"}, {"Resize": "native"}):
+        found = named(pipeline, placed)
+        assert any(what.startswith("hand over") for _, what in found) and ("native", "call") in found
     assert encoded["tf", "hand over encoded"].entering == encoded["dali-cpu", "Decode JPEG"].entering
 
 

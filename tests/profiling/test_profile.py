@@ -21,6 +21,7 @@ from greenload.profiling import profile as profiling
 from greenload.profiling.profile import profile
 from greenload.report import rows as table
 from greenload.report import terminal
+from greenload.report.data import Report
 from greenload.report.html import html
 from greenload.report.validation import validate
 
@@ -345,6 +346,29 @@ def test_a_cold_profile_reads_from_the_device_or_says_why_not(sample_folder: Pat
     else:
         assert 0.8 * mean_bytes < read < 2 * mean_bytes + 8192
     validate(report.to_dict())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_windows", "no_trials")
+@pytest.mark.parametrize("helped", [False, True], ids=["native", "native and pillow"])
+def test_steps_of_the_kernel_have_what_they_counted_themselves(sample_folder: Path, helped: bool) -> None:
+    """In TensorFlow's operation, and where batches leave the graph for a second backend."""
+    usable("native", *(["pillow"] if helped else []))
+    stages = (gl.RandomResizedCrop(48), gl.RandomHorizontalFlip(), gl.RandomVerticalFlip(), gl.Batch(8))
+    names = ("Decode + crop", "RandomResizedCrop: resize", "RandomHorizontalFlip")
+    placed: Any = {**dict.fromkeys(names, "native"), "RandomVerticalFlip": "pillow"} if helped else "native"
+    report = profile(photos(sample_folder, *stages), placed, rounds=2, samples=24)
+    counted = {step.name: step.in_place for step in report.steps if step.in_place is not None}
+    planned = [step for step in report.plan["steps"] if step["kind"] == "pixels"]
+    assert list(counted) == [step["name"] for step in planned if step["backend"] == "native"]
+    assert {"Decode + crop", "RandomHorizontalFlip"} <= set(counted) and "Read" not in counted
+    seconds = {name: in_place.cpu_s_per_sample.value or 0.0 for name, in_place in counted.items()}
+    assert 0 < seconds["Decode + crop"] <= sum(seconds.values()) < (report.full.cpu_s_per_sample.value or 0.0)
+    assert seconds["RandomHorizontalFlip"] == 0.0, "the resize does it"
+    assert {bool(window.counted_s) for window in report.windows if window.kind == "full"} == {True}
+    assert {bool(window.counted_s) for window in report.windows if window.kind != "full"} == {False}
+    assert Report.from_dict(report.to_dict()) == report
+    assert "in place" in terminal.report_text(report, 200) and "CPU ms in place" in html(report)
 
 
 @pytest.mark.slow

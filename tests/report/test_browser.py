@@ -124,7 +124,7 @@ def test_two_kinds_of_epoch_are_two_charts_with_a_switch_each(
     assert shown.run(visible) == [[True, False], [False, True]]
 
 
-@pytest.mark.parametrize("name", ["measured", "modelled", "advised", "judged", "hostile"])
+@pytest.mark.parametrize("name", ["measured", "modelled", "advised", "judged", "hostile", "clocked"])
 def test_it_is_drawn_without_a_complaint_or_a_request(
     name: str, request: pytest.FixtureRequest, show: Callable[..., driver.Browser]
 ) -> None:

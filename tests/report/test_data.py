@@ -82,6 +82,20 @@ def test_what_came_later_may_be_absent(measured: Report, make_report: Callable[.
     assert found.full.cpu_s_per_sample == measured.full.cpu_s_per_sample
 
 
+def test_what_steps_counted_themselves_is_in_the_json_only_where_they_did(measured: Report, clocked: Report) -> None:
+    data = clocked.to_dict()
+    assert [step.get("in_place", {}).get("cpu_s_per_sample", {}).get("value") for step in data["steps"]] == [
+        None, 0.0006, 0.00126, 0.0, None,
+    ]  # fmt: skip
+    assert Report.from_dict(data) == clocked
+    own = {"Decode + crop": 0.3}
+    windows = tuple(dataclasses.replace(one, counted_s=own) if one.kind == "full" else one for one in clocked.windows)
+    counted = dataclasses.replace(clocked, windows=windows)
+    assert Report.from_dict(counted.to_dict()) == counted
+    assert {"counted_s" in one for one in counted.to_dict()["windows"] if one["kind"] != "full"} == {False}
+    assert "in_place" not in str(measured.to_dict()) and "counted_s" not in str(measured.to_dict())
+
+
 def test_unattributed_is_named_by_kind_and_only_above_the_limit(
     make_report: Callable[..., Report], measured: Report, modelled: Report
 ) -> None:

@@ -130,6 +130,18 @@ def test_a_gpus_counter_does_not_stand_for_the_processor(gpu_only: Report) -> No
     assert "joules of gpu; the processor has no readable counter, so CPU seconds come first" in page
 
 
+def test_figures_in_place_are_a_column_and_a_note(clocked: Report, measured: Report) -> None:
+    page = html(clocked)
+    (table,) = re.findall(r'<table class="figures">(.*?)</table>', page, re.DOTALL)
+    heads = re.findall(r"<th scope=\"col\">(.*?)</th>", table)
+    column = heads.index("CPU ms in place") - 1
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr class.*?</tr>", table, re.DOTALL)]
+    assert [row[column] for row in rows] == ["", "0.600 ±0.012", "1.260 ±0.025", "0", "", "", "", ""]
+    assert {len(row) for row in rows} == {len(heads) - 1}
+    assert "It differs from the replay by more than both intervals" in page
+    assert "in place" not in html(measured)
+
+
 def test_the_headline_sums_all_domains(measured: Report) -> None:
     first = headline(measured)[0]
     total = sum(one.value or 0.0 for one in measured.total.energy_j_per_sample.values()) * 1e3

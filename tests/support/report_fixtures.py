@@ -17,7 +17,7 @@ from greenload.energy.meters.base import MeterStatus
 from greenload.machine import Machine
 from greenload.report.carbon import estimate_carbon
 from greenload.report.checks import Check
-from greenload.report.cost_records import CacheState, FirstEpoch, FullRun, IdleCost, IteratorStart, ReportStep
+from greenload.report.cost_records import CacheState, FirstEpoch, FullRun, IdleCost, InPlace, IteratorStart, ReportStep
 from greenload.report.data import Advice, ColdRun, Precision, Report, Skipped
 
 STEPS = (
@@ -155,6 +155,19 @@ def mixed() -> Report:
     report = build(counter=False)
     steps = (report.steps[0], *(replace(step, backend="dali-cpu") for step in report.steps[1:]))
     return replace(report, steps=steps, plan={**report.plan, "backend": "dali-cpu"})
+
+
+@pytest.fixture(scope="session")
+def clocked() -> Report:
+    """A report whose steps on pixels counted their own CPU time: decoding less than its replay, the flip none."""
+    report = build(counter=False)
+    source, decode, resize, flip, batch = (replace(step, backend="native") for step in report.steps)
+
+    def counted(step: ReportStep, ms: float) -> ReportStep:
+        return replace(step, in_place=InPlace(Figure(ms / 1e3, ms / 1e3 * 0.98, ms / 1e3 * 1.02, "measured")))
+
+    steps = (source, counted(decode, 0.6), counted(resize, 1.26), counted(flip, 0.0), batch)
+    return replace(report, steps=steps, plan={**report.plan, "backend": "native"})
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from greenload.energy.attribution.observation import Observation
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import MeterStatus
 from greenload.machine import Machine
-from greenload.report.cost_records import FullRun, IdleCost, ReportStep
+from greenload.report.cost_records import FullRun, IdleCost, InPlace, ReportStep
 from greenload.report.data import Advice, Report, Skipped
 
 NUMBERS = st.floats(-1e9, 1e9)
@@ -57,6 +57,7 @@ def reports(draw: st.DrawFn) -> Report:
         method=st.sampled_from(["replay", "prefix"]),
         branch=st.just("") | TEXT,
         where=TEXT,
+        in_place=st.none() | st.builds(InPlace, figures()),
     )
     advice = st.builds(
         Advice,
@@ -79,6 +80,7 @@ def reports(draw: st.DrawFn) -> Report:
         void=st.dictionaries(DOMAINS, TEXT, max_size=1),
         reads=st.none() | st.integers(0, 10**6).map(float),
         start_ns=st.none() | st.integers(0, 10**12),
+        counted_s=st.dictionaries(TEXT, NUMBERS, max_size=2),
     )
     return Report(
         created=draw(st.datetimes(timezones=st.just(UTC))).isoformat(),

@@ -158,6 +158,25 @@ def test_two_caches_and_one_that_was_on_disk_when_profiled(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("cache", [gl.Cache(), gl.Cache(ram=50_000), gl.Cache("kept")])
+def test_the_native_backends_cache(
+    sample_folder: Path, cache: gl.Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import keras
+
+    monkeypatch.chdir(tmp_path)
+    stages = [cache, gl.Shuffle(), gl.Decode(), gl.Resize((8, 8)), gl.Batch(20)]
+    photos = gl.Pipeline(gl.ImageFolder(sample_folder), *stages, seed=1)
+    energy = gl.EnergyCallback(caching(FIRST_S, LATER_S, CacheState("Cache")))
+    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(4)])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
+    fit(model, gl.load(photos, backend="native"), energy, epochs=3)
+    assert kinds(energy) == ["first", "later", "later"]
+    fit(model, gl.load(photos, backend="native"), energy, epochs=1)
+    assert kinds(energy) == ["later"], "it is kept already"
+
+
+@pytest.mark.slow
 def test_the_stage_cache(sample_folder: Path) -> None:
     import keras
 

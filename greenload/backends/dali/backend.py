@@ -59,6 +59,10 @@ class DaliBackend:
     def graph_segment(self, plan: Plan, segment: Segment, readers: Readers) -> None:
         """``None``: batches leave TensorFlow's graph for DALI."""
 
+    def own_clocks(self, segment: Segment) -> None:
+        """``None``: it has no clocks of its own."""
+        return None
+
     def decoder(self) -> DaliDecoder:
         """A decoder with a first graph; it is on the CPU."""
         return DaliDecoder()

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from greenload.backends.base import Availability
 from greenload.backends.interface import Replaying
 from greenload.backends.native import library, op
+from greenload.backends.native.counters import OwnClocks
 from greenload.backends.native.graph import NativeGraphSegment, fits
 from greenload.backends.native.runner import NativeRunner
 from greenload.backends.native.table import TABLE
@@ -51,6 +52,10 @@ class NativeBackend:
     def graph_segment(self, plan: Plan, segment: Segment, readers: Readers) -> NativeGraphSegment | None:
         """One operation, where it was built and TensorFlow can load it, and images leave the segment with one size."""
         return NativeGraphSegment(plan, segment, readers) if fits(segment) and op.usable() else None
+
+    def own_clocks(self, segment: Segment) -> OwnClocks:
+        """The kernel's."""
+        return OwnClocks(segment)
 
     def decoder(self) -> NativeDecoder:
         """A decoder of plain JPEGs."""

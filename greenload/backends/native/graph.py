@@ -7,6 +7,7 @@ from typing import Any
 
 from greenload.backends.base import BatchOutcome
 from greenload.backends.image_sizes import decode_of
+from greenload.backends.native.counters import counted_as
 from greenload.backends.native.graph_files import GraphFiles, replaced
 from greenload.backends.native.graph_inputs import Inputs
 from greenload.backends.native.keeping import keeping_of
@@ -36,7 +37,7 @@ class NativeGraphSegment:
         self._segment = segment
         self._inputs = Inputs(plan, segment)
         layout = self._inputs.layout
-        self._operation = Operation(layout.chosen_steps(), layout.columns, segment.spec_out)
+        self._operation = Operation(layout.chosen_steps(), layout.columns, segment.spec_out, counted_as(layout))
         keeps = keeping_of(plan) is not None and segment == plan.segments[0]
         self._kept = KeptFiles(plan, readers) if keeps else None
         own_forms = self._kept is not None and self._kept.own_forms

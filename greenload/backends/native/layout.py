@@ -184,10 +184,14 @@ class Layout:
         steps = [step for _, part in self.parts for step in _chosen_steps(part, columns)]
         return tuple(steps) if self.straight is not None else (*steps, ChosenStep(self._no_step()))
 
+    def counters(self) -> list[list[int]]:
+        """The numbers of the counters of each primitive's steps, in order."""
+        return [sorted({s.step.counter for s in _chosen_steps(part, itertools.count())}) for _, part in self.parts]
+
     def _no_step(self) -> KernelStep:
         """What stands for no step at all: a flip that doesn't happen."""
         dtype = self.spec_out.dtype
-        return KernelStep(Op.FLIP, column=self.columns - 1, dtype_in=dtype, dtype_out=dtype)
+        return KernelStep(Op.FLIP, column=self.columns - 1, dtype_in=dtype, dtype_out=dtype, counter=-1)
 
     def sides(self, params: Mapping[int, Params], further: Params, height: Array, width: Array) -> Sides:
         """Rows and columns of the images that leave, int64 ``[n]``, from those of the images that enter, upright."""
@@ -215,16 +219,17 @@ def _chosen_steps(part: Placed | Branches, columns: Iterator[int]) -> list[Chose
 
 
 class _Columns:
-    """Hands out the columns of a row, one after another."""
+    """Hands out the columns of a row, and the numbers of counters, one after another."""
 
     def __init__(self) -> None:
         self.count = 0
+        self._counters = itertools.count()
 
     def take(self, step: KernelStep, count: int) -> KernelStep:
-        """A step with the first of so many columns."""
+        """A step with the first of so many columns, and a counter of its own."""
         column = self.count if count else -1
         self.count += count
-        return replace(step, column=column)
+        return replace(step, column=column, counter=next(self._counters))
 
 
 def _placed(

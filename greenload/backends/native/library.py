@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.backends.native.blobs import Blob
+from greenload.backends.native.pointers import addresses_of, bytes_of, contiguous, sizes_of
 
-ABI = 4
+ABI = 5
 """Of ``kernel/abi.h``, ``GL_ABI``."""
 REASON_BYTES = 256
 FOLDER = Path(__file__).parent
@@ -97,6 +99,8 @@ class KernelStep:
     numbers: tuple[float, ...] = ()
     table: bytes = b""
     """256 levels, of ``Op.LOOKUP``."""
+    counter: int = 0
+    """Its number among a segment's counters; −1: counted apart."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,13 @@ class _Step(ctypes.Structure):
     )
 
 
+INSTALL = (
+    "make setup, or pip install --force-reinstall --no-deps --no-cache-dir . (or what else greenload was installed "
+    "from), where there are a C++ compiler and libjpeg's headers (Debian: g++, libjpeg-dev)"
+)
+"""What builds the kernel. pip keeps the wheels that it builds, and installs one without the kernel again."""
+
+
 class KernelMissing(ImportError):
     """The kernel can't be loaded; the message says why and, behind its last semicolon, what to do."""
 
@@ -126,10 +137,17 @@ class KernelMissing(ImportError):
 def why_missing() -> str:
     """Why the kernel can't be used; empty where it can."""
     try:
-        loaded()
+        program = Program([KernelStep(Op.DECODE)], 0)
     except KernelMissing as error:
         return str(error)
-    return ""
+    ((status, reason),) = program.run([b"no image"], np.empty((1, 0)), [np.empty(3, np.uint8)]).values()
+    if status is Status.BAD_FILE:
+        return ""
+    # A libjpeg of another ABI refuses to start.
+    return (
+        f"the kernel can't work: {reason}; start Python without the libjpeg that takes the place of the system's "
+        f"(LD_PRELOAD, LD_LIBRARY_PATH), or {INSTALL}"
+    )
 
 
 def version() -> str:
@@ -142,6 +160,13 @@ def version() -> str:
     return text.decode()
 
 
+@functools.cache
+def fingerprint() -> str:
+    """A digest of what was built: other sources or another compiler give another; empty where nothing was built."""
+    built = sorted(FOLDER.glob("*.native.so"))
+    return hashlib.blake2b(b"".join(file.read_bytes() for file in built), digest_size=8).hexdigest() if built else ""
+
+
 def path() -> Path:
     """The library's file.
 
@@ -151,10 +176,7 @@ def path() -> Path:
     file = FOLDER / "_kernel.native.so"
     if file.exists():
         return file
-    raise KernelMissing(
-        "the kernel isn't built; make setup, or install greenload anew, where there are a C++ compiler and libjpeg's "
-        "headers (Debian: g++, libjpeg-dev)"
-    )
+    raise KernelMissing(f"the kernel isn't built; {INSTALL}")
 
 
 def probe(files: Sequence[bytes | Blob], exif: bool, max_bytes: int, kept: bool = False) -> NDArray[np.int32]:
@@ -256,13 +278,13 @@ class Program:
             pointers: Any = _file_pointers(images)
             sizes = np.fromiter(map(len, images), np.int64, count)
         else:
-            images = _contiguous(images)
+            images = contiguous(images)
             own = {images.dtype} if isinstance(images, np.ndarray) else {image.dtype for image in images}
             if {dtype.itemsize for dtype in own} - {_ITEM_BYTES[self._dtype_in]}:  # it reads as many as it expects
                 raise ValueError(f"images of {', '.join(map(str, own))} for a program of {self._dtype_in}")
-            pointers = _pointers(images).ctypes
-            sizes = _sizes(images)
-        places, room = _pointers(outs), _room(outs)
+            pointers = addresses_of(images).ctypes
+            sizes = sizes_of(images)
+        places, room = addresses_of(outs), bytes_of(outs)
         failed = loaded().gl_run(
             self._handle,
             count,
@@ -300,11 +322,17 @@ def loaded() -> Any:
     try:
         library = ctypes.CDLL(str(path()))
     except OSError as error:
-        raise KernelMissing(f"the kernel can't be loaded: {error}; make setup, or install greenload anew") from None
-    if library.gl_abi() != ABI:
-        raise KernelMissing(
-            f"the kernel at {path()} was built from other sources; make setup, or install greenload anew"
-        )
+        raise KernelMissing(f"the kernel can't be loaded: {error}; {INSTALL}") from None
+    try:
+        if library.gl_abi() == ABI:
+            return _declared(library)
+    except AttributeError:  # it lacks a function
+        pass
+    raise KernelMissing(f"the kernel at {path()} was built from other sources; {INSTALL}")
+
+
+def _declared(library: Any) -> Any:
+    """The library, once its functions have their types."""
     pointer, i32, i64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
     library.gl_version.restype = ctypes.c_char_p
     library.gl_program_new.argtypes, library.gl_program_new.restype = [pointer, i32, i32, pointer], pointer
@@ -344,43 +372,6 @@ def _given(step: KernelStep) -> _Step:
 def _file_pointers(files: Any) -> Any:
     addresses: list[Any] = [file.address if isinstance(file, Blob) else file for file in files]
     return (ctypes.c_char_p * len(files))(*addresses)
-
-
-def _contiguous(images: Any) -> Sequence[NDArray[Any]] | NDArray[Any]:
-    """Images without gaps."""
-    if isinstance(images, np.ndarray):
-        return np.ascontiguousarray(images)
-    return [np.ascontiguousarray(image) for image in images]
-
-
-def _sizes(images: Sequence[NDArray[Any]] | NDArray[Any]) -> NDArray[np.int64]:
-    """int64 ``[n, 3]``: height, width, channels."""
-    if isinstance(images, np.ndarray):
-        return np.tile(np.array(images.shape[1:], np.int64), (len(images), 1))
-    return np.array([image.shape for image in images], np.int64).reshape(len(images), 3)
-
-
-def _room(outs: Sequence[NDArray[Any]] | NDArray[Any]) -> NDArray[np.int64]:
-    """Bytes of each."""
-    if isinstance(outs, np.ndarray):
-        return np.full(len(outs), outs.nbytes // max(len(outs), 1), np.int64)
-    return np.fromiter((out.nbytes for out in outs), np.int64, len(outs))
-
-
-def _pointers(arrays: Sequence[NDArray[Any]] | NDArray[Any]) -> NDArray[np.uintp]:
-    """Of each array its first byte.
-
-    Raises:
-        ValueError: one has gaps between its rows.
-    """
-    if isinstance(arrays, np.ndarray):
-        if not arrays.flags.c_contiguous:
-            raise ValueError("a batch with gaps in it")
-        step = arrays.nbytes // max(len(arrays), 1)
-        return np.uintp(arrays.ctypes.data) + np.arange(len(arrays), dtype=np.uintp) * np.uintp(step)
-    if not all(array.flags.c_contiguous for array in arrays):
-        raise ValueError("an array with gaps in it")
-    return np.fromiter((array.__array_interface__["data"][0] for array in arrays), np.uintp, len(arrays))
 
 
 def _text(reason: NDArray[np.uint8]) -> str:

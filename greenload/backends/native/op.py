@@ -6,6 +6,7 @@ Nothing of them needs the interpreter: not while they run, nor when it ends.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import struct
 from collections.abc import Sequence
@@ -13,12 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from greenload.backends.native.layout import ChosenStep
-from greenload.backends.native.library import ABI, DTYPES, FOLDER
+from greenload.backends.native.library import ABI, DTYPES, FOLDER, INSTALL
+from greenload.backends.native.store import KEY_BYTES, Store
 from greenload.errors import BackendUnavailable
+from greenload.public import public
 from greenload.specs import ImageSpec
 from greenload.system.frameworks import tf
 
 FILE = FOLDER / "_operations.native.so"
+_STORE = struct.Struct(f"<iqq{KEY_BYTES}s")
+"""What an attribute that names a store begins with, as ``kernel/op_files.cc`` reads it; the folder follows."""
 
 
 @functools.cache
@@ -29,7 +34,7 @@ def operations() -> Any:
         BackendUnavailable: they weren't built, or this TensorFlow can't load them.
     """
     if not FILE.exists():
-        raise BackendUnavailable("the kernel's operations for TensorFlow weren't built: pip install greenload again")
+        raise BackendUnavailable(f"the kernel's operations for TensorFlow aren't built: {INSTALL}")
     try:
         loaded = tf.load_op_library(str(FILE))
     except (OSError, tf.errors.OpError) as error:
@@ -37,6 +42,23 @@ def operations() -> Any:
     if not hasattr(loaded, "greenload_run") or not hasattr(loaded, "greenload_keep"):
         raise BackendUnavailable(f"TensorFlow {tf.__version__} lacks functions that the kernel's operations need")
     return loaded
+
+
+@public
+def register_operations() -> None:
+    """Make the operations of backend ``"native"`` known to TensorFlow in this process.
+
+    ``load`` does so itself. Another process that runs the graph of its dataset, such as a worker of tf.data service,
+    calls this first. Otherwise TensorFlow says there that an op type such as ``GreenloadProbe`` is not registered.
+
+    Raises:
+        BackendUnavailable: the operations aren't built, or this TensorFlow can't load them; says why.
+
+    Example:
+        >>> gl.register_operations()
+        >>> tf.data.experimental.service.WorkerServer(config).join()
+    """
+    operations()
 
 
 def usable() -> bool:
@@ -70,7 +92,21 @@ def read(paths: Any) -> Any:
 def store_attribute(folder: Path | None, key: bytes, count: int, budget: int | None) -> bytes:
     """A store (``store.Store``) as ``kernel/op_files.cc`` reads it: operations open it wherever they run."""
     place = b"" if folder is None else os.fsencode(folder.absolute())
-    return struct.pack("<iqq", ABI, count, budget or 0) + key + place
+    return _STORE.pack(ABI, count, budget or 0, key) + place
+
+
+def opened(attribute: bytes) -> Store:
+    """The store that operations with such an attribute use in this process."""
+    _, count, budget, key = _STORE.unpack_from(attribute)
+    place = attribute[_STORE.size :]
+    return Store(Path(os.fsdecode(place)) if place else None, key, count, budget or None)
+
+
+def stores_in(graph: Any) -> set[bytes]:
+    """The attributes of the stores that a graph recalls samples from, a ``GraphDef`` with its functions."""
+    functions = (function.node_def for function in graph.library.function)
+    nodes = itertools.chain(graph.node, *functions)
+    return {node.attr["store"].s for node in nodes if node.op == "GreenloadRecall"}
 
 
 def recall(indices: Any, store: bytes) -> Any:
@@ -116,10 +152,12 @@ class Operation:
         steps: with their columns; at least one that all images go through.
         columns: of a row of params.
         spec: of the images that leave, which have one size.
+        counter: the name under which its work is counted; not, if empty.
     """
 
-    def __init__(self, steps: Sequence[ChosenStep], columns: int, spec: ImageSpec) -> None:
+    def __init__(self, steps: Sequence[ChosenStep], columns: int, spec: ImageSpec, counter: str = "") -> None:
         self._program = serialized(steps, columns)
+        self._counter = counter
         self._columns = columns
         self._spec = spec
 
@@ -144,6 +182,7 @@ class Operation:
             choices=choices,
             dtype=tf.as_dtype(self._spec.dtype),
             program=self._program,
+            counter=self._counter,
             height=height,
             width=width,
             channels=channels,
@@ -165,5 +204,5 @@ def _step(chosen: ChosenStep) -> bytes:
     dtypes = DTYPES[step.dtype_in], DTYPES[step.dtype_out]
     fields = (step.op, step.flags, step.column, step.height, step.width, *dtypes, len(step.numbers), bool(step.table))
     choices = [number for choice in chosen.choices for number in choice]
-    head = struct.pack(f"<10i{len(choices)}i", *fields, len(chosen.choices), *choices)
+    head = struct.pack(f"<11i{len(choices)}i", *fields, step.counter, len(chosen.choices), *choices)
     return head + struct.pack(f"<{len(step.numbers)}d", *step.numbers) + step.table

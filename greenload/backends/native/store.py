@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import struct
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,18 +45,6 @@ class State:
     """What went wrong last, with the folder; empty if nothing did."""
 
 
-@dataclass(frozen=True)
-class BlockInfo:
-    """What the head of a block's file says."""
-
-    key: bytes
-    count: int
-    """Samples of the source."""
-    blobs: int
-    size: int
-    """Bytes of the file."""
-
-
 class StoreError(OSError):
     """A store can't be opened; the message says why."""
 
@@ -92,6 +79,7 @@ class Store:
     def __init__(self, folder: Path | None, key: bytes, count: int, budget: int | None = None) -> None:
         if len(key) != KEY_BYTES or count < 1 or (budget is not None and budget < 1):
             raise ValueError(f"a key of {len(key)} bytes, {count} samples, a budget of {budget}")
+        self.key = key
         self._folder = folder
         self._library, reason = library.loaded(), ctypes.create_string_buffer(library.REASON_BYTES)
         place = None if folder is None else os.fsencode(folder.absolute())
@@ -173,7 +161,12 @@ def folder_of(folder: Path, key: bytes) -> Path:
 
 
 def describe(folder: Path, key: bytes, facts: Mapping[str, object]) -> None:
-    """Write beside a key's blocks what they are of, for people: ``source``, ``stages``, ``form``, ``when``.
+    """Write beside a key's blocks what they are of, for people.
+
+    Args:
+        folder: of the store.
+        key: its key.
+        facts: ``source`` and ``form``, texts; ``stages``, their names; ``when``, a time in ISO 8601.
 
     Raises:
         OSError: it can't be written.
@@ -181,18 +174,3 @@ def describe(folder: Path, key: bytes, facts: Mapping[str, object]) -> None:
     own = folder_of(folder, key)
     own.mkdir(parents=True, exist_ok=True)
     file_output.write(own / FACTS, json.dumps(facts, indent=1) + "\n")
-
-
-_HEAD = struct.Struct("=8sII32sqqqq")
-
-
-def block_info(path: Path) -> BlockInfo | None:
-    """What the head of a block's file says; None where it is none of this version."""
-    with path.open("rb") as file:
-        head = file.read(_HEAD.size)
-    if len(head) < _HEAD.size:
-        return None
-    magic, version, _, key, count, blobs, _, size = _HEAD.unpack(head)
-    if magic != b"GLBLOCK\n" or version != 1:
-        return None
-    return BlockInfo(key, count, blobs, size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from greenload.backends.base import BackendTable, TableRow, rows
 from greenload.backends.native import lowerings
 from greenload.plans.steps import BackendTraits
+from greenload.sources.formats.jpeg import PARTIAL
 from greenload.specs import DTYPES
 from greenload.stages import primitives as p
 
@@ -12,6 +13,6 @@ from greenload.stages import primitives as p
 TABLE = BackendTable(
     "native",
     rows(lowerings.ROWS, (TableRow(p.Choice, None, DTYPES),)),
-    kinds=("JPEG",),
+    kinds=("JPEG", PARTIAL),  # what of them the kernel doesn't decode another backend does
     traits=BackendTraits(takes_batches=True, in_graph=True),
 )

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.backends.base import Images, empty
+from greenload.backends.native.counters import count, counted_as
 from greenload.backends.native.intake import Taken
 from greenload.backends.native.layout import Layout
 from greenload.backends.native.library import KernelStep, Program, Status
@@ -105,7 +106,7 @@ class KernelSteps:
         self._spec_in, self._spec_out = steps[0].spec_in, steps[-1].spec_out
         self._stages = tuple({step.stage for step in steps if step.stage is not None and reads_params(step)})
         self._layout = Layout.of(TABLE, steps)
-        self._program = _programs(self._layout.columns)
+        self._program = _programs(self._layout.columns, counted_as(self._layout))
         if self._layout.straight is not None:
             self._program(self._layout.straight)  # what the kernel doesn't take is found before the first batch
         if "bfloat16" in (self._spec_in.dtype, self._spec_out.dtype):
@@ -151,15 +152,17 @@ def _sides(taken: Taken) -> NDArray[np.int64]:
     return np.stack([taken.height, taken.width, np.full(len(taken.height), 3)], axis=1)
 
 
-def _programs(columns: int) -> Callable[[tuple[KernelStep, ...]], Program]:
-    """Makes programs of steps whose params are among so many, and keeps those of late."""
+def _programs(columns: int, name: str) -> Callable[[tuple[KernelStep, ...]], Program]:
+    """Makes programs of steps whose params are among so many, which count under a name, and keeps those of late."""
 
     @functools.lru_cache(_PROGRAMS)
     def program(steps: tuple[KernelStep, ...]) -> Program:
         try:
-            return Program(steps, columns)
+            made = Program(steps, columns)
         except ValueError as error:
             raise BackendUnavailable(f"the kernel of backend 'native' doesn't take these steps: {error}") from None
+        count(made, name, steps)
+        return made
 
     return program
 

@@ -51,6 +51,10 @@ class PillowBackend:
     def graph_segment(self, plan: Plan, segment: Segment, readers: Readers) -> None:
         """``None``: Pillow is called from Python."""
 
+    def own_clocks(self, segment: Segment) -> None:
+        """``None``: it has no clocks of its own."""
+        return None
+
     def decoder(self) -> PillowDecoder:
         """A decoder, which holds nothing."""
         return PillowDecoder()

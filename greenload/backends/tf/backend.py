@@ -180,6 +180,10 @@ class TensorFlowBackend:
     def graph_segment(self, plan: Plan, segment: Segment, readers: Readers) -> None:
         """``None``: tf.data's own segments are lowered by ``elements``."""
 
+    def own_clocks(self, segment: Segment) -> None:
+        """``None``: it has no clocks of its own."""
+        return None
+
     def decoder(self) -> TensorFlowDecoder:
         """A decoder, which holds nothing."""
         return TensorFlowDecoder()

@@ -137,7 +137,9 @@ def attribute(
     wall_s = scale(_alone(windows[FULL], "work_ns", WindowDifference(FULL)), 1e-9)
     return Attribution(
         steps=tuple(
-            StepCost(name, method, quantities.cost(partial(Quantity.figure, index=index)))
+            StepCost(
+                name, method, quantities.cost(partial(Quantity.figure, index=index)), _in_place(windows[FULL], name)
+            )
             for index, (name, method) in enumerate(zip(steps, methods, strict=True))
         ),
         full=full,
@@ -154,6 +156,17 @@ def attribute(
         ),
         indistinct=quantities.indistinct(steps, domains),
     )
+
+
+def _in_place(full: Sequence[Observation], name: str) -> Figure | None:
+    """What a step counted itself in windows of the full pipeline; None where it counted nothing."""
+    if all(name not in window.counted_s for window in full):
+        return None
+
+    def counted(window: Observation) -> float | None:
+        return None if "cpu_s" in window.void else window.counted_s.get(name)
+
+    return Quantity(WindowIndex(full), [WindowDifference(FULL)], counted, _MEASURED).figure(0, 0.0)
 
 
 def _method(windows: WindowIndex, steps: Sequence[str], index: int) -> str:

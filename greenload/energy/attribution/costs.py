@@ -35,6 +35,8 @@ class StepCost:
     method: str
     """``"replay"`` or ``"prefix"``."""
     cost: Cost
+    in_place_cpu_s: Figure | None = None
+    """CPU seconds per sample that it counted itself in the full pipeline; None where it has no clocks of its own."""
 
 
 @dataclass(frozen=True, slots=True)

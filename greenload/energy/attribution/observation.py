@@ -63,6 +63,9 @@ class Observation:
     idle_ns: int = 0
     """For how long of ``wall_ns``, at its end, the process had nothing left to do: as long as settling takes to see."""
 
+    counted_s: Mapping[str, float] = field(default_factory=dict)
+    """CPU seconds that steps counted in it by clocks of their own, by the steps' names."""
+
     @property
     def work_ns(self) -> int:
         """How long its work took: all of its own joules and CPU seconds belong to that time."""
@@ -90,8 +93,9 @@ class Observation:
     def to_dict(self) -> dict[str, Any]:
         """The window in the report's JSON shape; what is None is left out."""
         values = {name: value for name in self.__dataclass_fields__ if (value := getattr(self, name)) is not None}
-        if not self.energy_wall_ns:
-            del values["energy_wall_ns"]
+        for name in ("energy_wall_ns", "counted_s"):
+            if not values[name]:
+                del values[name]
         return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
 
     @classmethod

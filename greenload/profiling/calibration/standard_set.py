@@ -276,27 +276,33 @@ def _around(material: Material, names: Sequence[str], threads: int) -> Iterator[
         yield ProbeGroup(f"batched {name}", (whole,))
         single = whole_batches(f"{name} one by one", SizedPipeline.out(images, (_FLIP,)), threads, one_by_one=True)
         yield ProbeGroup(f"one by one {name}", (single,))
-    taking = [name for name in names if not in_tf_data(name)]
-    if not taking:
-        return
     jpeg = [files for name, files in material.files.items() if name.endswith(("small", "medium"))][:2]
+    taking = [name for name in names if not in_tf_data(name)]
+    called = [name for name in taking if not TABLES[name].traits.in_graph]
+    for backend in called[:1]:
+        yield from _called(material, jpeg, backend, threads)
+    for backend in taking[:1]:
+        for number, files in enumerate(jpeg):
+            laid_out = SizedPipeline.out(files, (Decode(), Resize((SIDE, SIDE))))
+            steps = [
+                on_backend(step, TF_DATA if isinstance(step.primitive, p.Decoding) else backend)
+                for step in laid_out.sizes.steps
+            ]
+            yield transfers(f"hand over sizes {number}", laid_out, laid_out.placed(steps, threads))
+
+
+def _called(material: Material, jpeg: Sequence[Files], backend: str, threads: int) -> Iterator[ProbeGroup]:
+    """Transfers of files, and of images of one size, to a backend that Python calls for them."""
     for number, files in enumerate(jpeg):
         for side, batch in ((SIDE, None), (SMALL, SMALL_BATCH)):
             stages = (Decode(), Resize((side, side)))
             laid_out = SizedPipeline.out(files, stages, batch or BATCH)
-            plan = laid_out.plan(taking[0], threads)
+            plan = laid_out.plan(backend, threads)
             yield transfers(f"hand over encoded {number} {side} {batch}", laid_out, plan)
     for name, images in (("small", material.small), ("images", material.side)):
         for batch, ends in ((None, ()), (SMALL_BATCH, ()), (None, (_TO_FLOAT,)))[
             :: 1 if images is material.side else 2
         ]:
             laid_out = SizedPipeline.out(images, (_FLIP, *ends), batch or BATCH)
-            plan = laid_out.plan(taking[0], threads)
+            plan = laid_out.plan(backend, threads)
             yield transfers(f"hand over pixels {name} {batch} {len(ends)}", laid_out, plan)
-    for number, files in enumerate(jpeg):
-        laid_out = SizedPipeline.out(files, (Decode(), Resize((SIDE, SIDE))))
-        steps = [
-            on_backend(step, TF_DATA if isinstance(step.primitive, p.Decoding) else taking[0])
-            for step in laid_out.sizes.steps
-        ]
-        yield transfers(f"hand over sizes {number}", laid_out, laid_out.placed(steps, threads))

@@ -19,8 +19,9 @@ from stores import KEY, MIB, blob, blocks, filled, held
 
 from greenload.backends.native import library
 from greenload.backends.native.blobs import Blob
+from greenload.backends.native.kept import block_info
 from greenload.backends.native.library import Form, KernelStep, Op, Program, transcode
-from greenload.backends.native.store import Store, StoreError, block_info, folder_of
+from greenload.backends.native.store import Store, StoreError, folder_of
 
 pytestmark = pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")
 

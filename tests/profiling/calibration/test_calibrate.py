@@ -19,11 +19,12 @@ from greenload.errors import BackendUnavailable, UsageError
 from greenload.planning import cost_table
 from greenload.planning.choose import make_plan
 from greenload.planning.cost_table import Costs, CostTerms
-from greenload.planning.prices import Work, price, work_of
+from greenload.planning.prices import Work, price, work_of_segment
 from greenload.plans.pipeline import Pipeline
 from greenload.profiling.calibration import calibrate as calibrating
 from greenload.profiling.calibration.calibrate import ProbeCost, calibrate, fit_rates, measure_probes
 from greenload.profiling.calibration.probes import SizedPipeline, of_pipeline
+from greenload.profiling.calibration.standard_set import Material, standard
 from greenload.sources import Arrays, ImageFolder
 from greenload.stages import Batch, Decode, GaussianBlur, Normalize, RandomHorizontalFlip, Resize, ToDtype
 
@@ -90,8 +91,7 @@ def test_a_measured_table_prices_what_is_run() -> None:
         if name == "tf":
             continue
         plan = make_plan(pipeline, name)
-        done = [work for work in work_of(plan.steps, 32, {}) if work.backend != "tf"]
-        expected = price(done, Costs(table))
+        expected = price(work_of_segment(plan.segments[0].steps, 1 / 32, {}), Costs(table))
         assert expected is not None
         records = SizedPipeline.of(pipeline).records()
         part = replace(records, images=records.images[:32], numbers=records.numbers[:32], names=records.names[:32])
@@ -140,6 +140,16 @@ def test_a_pipelines_own_steps_are_measured_on_every_backend_that_does_them(samp
     assert ("pillow", "Blur uint8") not in seen  # which Pillow doesn't support
     assert ("pillow", "Affine uint8→float32") in seen  # behind what it doesn't support, too
     assert all(row.cpu_s > 0 for row in rows if row.name.endswith(" 1"))
+
+
+@pytest.mark.parametrize("names", [("tf",), ("tf", "native"), ("tf", "native", "pillow")])
+def test_every_probe_has_work_whatever_backends_are_here(
+    names: tuple[str, ...], sample_folder: Path, tmp_path: Path
+) -> None:
+    groups = list(standard(Material.of(ImageFolder(sample_folder), str(tmp_path)), names, 1))
+    assert all(probe.works for group in groups for probe in group.probes)
+    transferred = {group.name.split(" ")[2] for group in groups if group.name.startswith("hand over")}
+    assert transferred == {"tf": set(), "native": {"sizes"}, "pillow": {"encoded", "pixels", "sizes"}}[names[-1]]
 
 
 def test_a_run_begins_where_its_params_are_known() -> None:

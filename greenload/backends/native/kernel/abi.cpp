@@ -2,7 +2,6 @@
 #include "abi.h"
 
 #include <exception>
-#include <memory>
 #include <new>
 
 #include <cstdio>
@@ -27,10 +26,13 @@
 
 using greenload::Failure;
 using greenload::Program;
-using greenload::Scratch;
 
 struct gl_program : Program {
   using Program::Program;
+};
+
+struct gl_row {
+  std::shared_ptr<greenload::Row> row;
 };
 
 struct gl_store {
@@ -96,41 +98,61 @@ EXPORT void gl_probe(int64_t count, const uint8_t* const* files, const int64_t* 
 EXPORT int64_t gl_run(gl_program* program, int64_t count, const void* const* images, const int64_t* sizes,
                       const double* params, void* const* outs, const int64_t* bytes, int32_t* status, char* reasons) {
   const int64_t sides = program->steps()[0].given.op == GL_DECODE ? 1 : 3;
-  std::unique_ptr<Scratch> scratch;
+  greenload::Worker worker;
   int64_t failed = 0;
   for (int64_t i = 0; i < count; i++) {
     char* reason = reasons + i * GL_REASON;
     status[i] = guarded(reason, [&] {
-      if (!scratch) {
-        scratch = program->take();
-        scratch->tally.begin();
+      if (!worker) {
+        worker = program->take();
+        worker.tally->begin();
       }
-      scratch->tally.begin_image();
-      greenload::run_image(*program, *scratch, images[i], sizes + i * sides, params + i * program->columns(),
+      worker.tally->begin_image();
+      greenload::run_image(*program, worker, images[i], sizes + i * sides, params + i * program->columns(),
                            static_cast<uint8_t*>(outs[i]), bytes[i]);
     });
     failed += status[i] != GL_OK;
-    if (scratch && status[i] == GL_OK) {
-      scratch->tally.finish_image(bytes_in(program->steps()[0].given, sizes + i * sides), bytes[i]);
-    } else if (scratch) {
-      scratch->tally.finish_image(0, 0);
+    if (worker && status[i] == GL_OK) {
+      worker.tally->finish_image(bytes_in(program->steps()[0].given, sizes + i * sides), bytes[i]);
+    } else if (worker) {
+      worker.tally->finish_image(0, 0);
     }
-    if (status[i] == GL_BAD_CALL && scratch) {
+    if (status[i] == GL_BAD_CALL && worker) {
       // Memory may have run out half way through a table.
-      scratch->tally.finish(program->counters());
-      scratch.reset();
+      worker.tally->finish(program->counters());
+      worker = {};
     }
   }
-  if (scratch) {
+  if (worker) {
     guarded(nullptr, [&] {
-      scratch->tally.finish(program->counters());
-      program->give_back(std::move(scratch));
+      worker.tally->finish(program->counters());
+      program->give_back(std::move(worker));
     });
   }
   return failed;
 }
 
 EXPORT void gl_counters(gl_program* program, gl_counter* counters) { program->counters().read(counters); }
+
+EXPORT gl_row* gl_row_open(const char* name) {
+  gl_row* row = nullptr;
+  guarded(nullptr, [&] { row = new gl_row{greenload::named_row(name)}; });
+  return row;
+}
+
+EXPORT void gl_row_add(gl_row* row, const gl_counter* more) { row->row->add(*more); }
+
+EXPORT void gl_row_close(gl_row* row) { delete row; }
+
+EXPORT int64_t gl_rows(gl_named_counter* rows, int64_t capacity) {
+  int64_t count = 0;
+  guarded(nullptr, [&] { count = greenload::named_rows(rows, capacity); });
+  return count;
+}
+
+EXPORT int32_t gl_program_count(gl_program* program, const char* name, const int32_t* numbers) {
+  return guarded(nullptr, [&] { program->counters().share(name, numbers); }) == GL_OK;
+}
 
 EXPORT int64_t gl_transcode(const uint8_t* file, int64_t length, int32_t form, uint8_t* out, int64_t capacity,
                             int64_t* needed, char* reason) {

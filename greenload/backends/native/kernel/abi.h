@@ -7,8 +7,9 @@
 extern "C" {
 #endif
 
-#define GL_ABI 4          /* raised with every change of this file; the Python side checks it */
+#define GL_ABI 5          /* raised with every change of this file; the Python side checks it */
 #define GL_REASON 256     /* bytes of a reason, its zero included */
+#define GL_NAME 96        /* bytes of a counter's name, its zero included */
 
 /* What became of an image. A bad file may still be one that another decoder accepts: its bytes are the reason (errors,
    and what libjpeg only warns of). In a bad call sizes, params or memory are. */
@@ -86,6 +87,24 @@ typedef struct { int64_t images, nanoseconds, bytes_in, bytes_out; } gl_counter;
    all. */
 void gl_counters(gl_program*, gl_counter* counters);
 
+/* Counters of the whole process, by name: whoever gives the same name adds to the same row, without a lock. A row is
+   there for as long as a gl_row or a program holds it. Other parts than programs may count anything in one. */
+typedef struct gl_row gl_row;
+typedef struct { char name[GL_NAME]; gl_counter counter; } gl_named_counter;
+
+/* The row of a name; null where it has none of 1 … GL_NAME − 1 bytes, or there is too little memory. */
+gl_row* gl_row_open(const char* name);
+void gl_row_add(gl_row*, const gl_counter* more);
+void gl_row_close(gl_row*);
+
+/* Copies as many rows as have room, in the order of their names; returns how many there are. */
+int64_t gl_rows(gl_named_counter* rows, int64_t capacity);
+
+/* Has a program count in the process's rows: step i in "name/numbers[i]", whole images in "name". So programs that share
+   a name are counted together, and gl_counters gives their sums. A step of a negative number is counted apart. Before
+   the first gl_run; 0 where it can't be. */
+int32_t gl_program_count(gl_program*, const char* name, const int32_t* numbers);
+
 /* What is kept of files between epochs. All forms are bytes that GL_DECODE reads: it tells them by their first bytes. */
 enum gl_form {
   GL_ENCODED = 0,    /* the file as it is */
@@ -133,8 +152,8 @@ const uint8_t* gl_store_keep(gl_store*, int64_t index, const uint8_t* file, int6
 /* Writes the block that is being filled, if there is one, tries those again that could not be written, and takes in
    what other processes have written since. */
 void gl_store_flush(gl_store*);
-/* As a process ends: flushes it, and writes the small blocks of its folder into one where there are many, which short
-   processes have left. What is kept can still be read. */
+/* As a process ends: flushes it, and writes blocks of its folder anew: small ones into one where there are many, which
+   short processes have left; without their damaged blobs, those that have any. What is kept can still be read. */
 void gl_store_finish(gl_store*);
 /* Gives a handle back. With the last one the store is finished and its memory goes: no blob of it may be in use. */
 void gl_store_close(gl_store*);

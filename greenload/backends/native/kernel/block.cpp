@@ -145,10 +145,15 @@ Block::Found read_table(int file, int64_t size, const Block::Identity& identity,
 }  // namespace
 
 std::unique_ptr<Block> Block::open(const std::string& path, const Identity& identity, Found* found) {
-  OpenFile file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  OpenFile file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   struct stat status;
   if (file.number < 0 || fstat(file.number, &status) != 0) {
     *found = errno == ENOENT ? kGone : kUnreadable;
+    return nullptr;
+  }
+  if (!S_ISREG(status.st_mode)) {
+    *found = kUnreadable;
+    errno = S_ISDIR(status.st_mode) ? EISDIR : EINVAL;
     return nullptr;
   }
   Head head;

@@ -16,7 +16,7 @@ namespace {
 
 // Steps in an attribute, as `op.serialized` in Python writes them, little-endian: int32 GL_ABI, count of steps, columns
 // of params; then each step: int32 op, flags, column, height, width, dtype_in, dtype_out, count, 1 where it has a table,
-// count of choices; its choices; its numbers; its table.
+// number of its counter, count of choices; its choices; its numbers; its table.
 class Reader {
  public:
   explicit Reader(const std::vector<char>& bytes) : at_(bytes.data()), end_(at_ + bytes.size()) {}
@@ -44,13 +44,15 @@ struct ChosenStep {
   gl_step step;
   std::vector<double> numbers;
   std::vector<uint8_t> table;
+  int32_t number;                // of its counter
   std::vector<int32_t> choices;  // a column of choices, and the alternative in it; then the next
   bool read(Reader& reader) {
-    int32_t f[10];
-    if (!reader.read(f, 10) || f[9] < 0 || !reader.read(choices, int64_t{2} * f[9])) return false;
+    int32_t f[11];
+    if (!reader.read(f, 11) || f[10] < 0 || !reader.read(choices, int64_t{2} * f[10])) return false;
     if (!reader.read(numbers, f[7]) || !reader.read(table, f[8] ? 256 : 0)) return false;
     step = {f[0], f[1], f[2], f[3], f[4], f[5], f[6], f[7], numbers.empty() ? nullptr : numbers.data(),
             table.empty() ? nullptr : table.data()};
+    number = f[9];
     return true;
   }
   bool drawn(const int64_t* row) const {
@@ -65,9 +67,11 @@ using Program = std::shared_ptr<gl_program>;
 // The programs that images go through: one where no step has choices, else one for each set of steps that is drawn.
 class Programs {
  public:
-  // Whether it could be made; else `reason` [GL_REASON] says why not.
-  bool read(const std::vector<char>& bytes, char* reason) {
+  // Whether it could be made; else `reason` [GL_REASON] says why not. All programs count in the rows of a name, if it
+  // isn't empty.
+  bool read(const std::vector<char>& bytes, const std::string& counter, char* reason) {
     Reader reader(bytes);
+    counter_ = counter;
     int32_t head[3];
     if (!reader.read(head, 3) || head[0] != GL_ABI) return fail(reason, "the program is of another version");
     columns_ = head[2];
@@ -112,12 +116,18 @@ class Programs {
   }
   Program made(const std::string& which, char* reason) const {
     std::vector<gl_step> steps;
+    std::vector<int32_t> numbers;
     for (size_t i = 0; i < steps_.size(); i++)
-      if (which[i]) steps.push_back(steps_[i].step);
+      if (which[i]) {
+        steps.push_back(steps_[i].step);
+        numbers.push_back(steps_[i].number);
+      }
     gl_program* program = gl_program_new(steps.data(), static_cast<int32_t>(steps.size()), columns_, reason);
+    if (program && !counter_.empty()) gl_program_count(program, counter_.c_str(), numbers.data());
     return program ? Program(program, gl_program_free) : nullptr;
   }
   std::deque<ChosenStep> steps_;
+  std::string counter_;
   int32_t columns_ = 0;
   int64_t choices_ = 0;
   Program only_;

@@ -8,13 +8,15 @@ namespace greenload {
 
 namespace {
 
-// Reading the CPU clock takes about a microsecond: about 0.1 % of this.
+// Reading the CPU clock takes about half a microsecond: about 0.05 % of this.
 constexpr int64_t kBetweenReadings = 1'000'000;
 // Of images that take less than this only one in kSampled is timed: reading the clock takes about 50 ns.
-constexpr int64_t kQuick = 50'000;
+constexpr int64_t kQuick = 150'000;
 constexpr int64_t kSampled = 16;
-// Of batches that take less than this the CPU clock isn't read.
-constexpr int64_t kBrief = 200'000;
+// Of batches only one in this long is timed, which takes two readings of the CPU clock: about 0.5 % of this.
+constexpr int64_t kWorthTiming = 200'000;
+// A batch of this many times as many images as the last one that was timed is timed in any case.
+constexpr int64_t kUnusual = 4;
 
 int64_t now_of(clockid_t clock) {
   timespec time;
@@ -27,33 +29,74 @@ int64_t cpu_now() { return now_of(CLOCK_THREAD_CPUTIME_ID); }
 
 }  // namespace
 
-void Counters::add(size_t step, const gl_counter& counter) {
-  steps_[step].images.fetch_add(counter.images, std::memory_order_relaxed);
-  steps_[step].nanoseconds.fetch_add(counter.nanoseconds, std::memory_order_relaxed);
-  steps_[step].bytes_in.fetch_add(counter.bytes_in, std::memory_order_relaxed);
-  steps_[step].bytes_out.fetch_add(counter.bytes_out, std::memory_order_relaxed);
+void Row::add(const gl_counter& counter) {
+  if (counter.images || counter.nanoseconds) {
+    images_.fetch_add(counter.images, std::memory_order_relaxed);
+    nanoseconds_.fetch_add(counter.nanoseconds, std::memory_order_relaxed);
+    bytes_in_.fetch_add(counter.bytes_in, std::memory_order_relaxed);
+    bytes_out_.fetch_add(counter.bytes_out, std::memory_order_relaxed);
+  }
+}
+
+gl_counter Row::read() const {
+  return {images_.load(std::memory_order_relaxed), nanoseconds_.load(std::memory_order_relaxed),
+          bytes_in_.load(std::memory_order_relaxed), bytes_out_.load(std::memory_order_relaxed)};
+}
+
+Counters::Counters(size_t steps) {
+  for (size_t i = 0; i <= steps; i++) {
+    rows_.push_back(std::make_shared<Row>());
+  }
+}
+
+void Counters::share(const std::string& name, const int32_t* numbers) {
+  std::vector<std::shared_ptr<Row>> rows;
+  for (size_t i = 0; i + 1 < rows_.size(); i++) {
+    rows.push_back(numbers[i] < 0 ? rows_[i] : named_row(name + "/" + std::to_string(numbers[i])));
+  }
+  rows.push_back(named_row(name));
+  rows_ = std::move(rows);
 }
 
 void Counters::read(gl_counter* counters) const {
-  for (size_t i = 0; i < steps_.size(); i++) {
-    counters[i].images = steps_[i].images.load(std::memory_order_relaxed);
-    counters[i].nanoseconds = steps_[i].nanoseconds.load(std::memory_order_relaxed);
-    counters[i].bytes_in = steps_[i].bytes_in.load(std::memory_order_relaxed);
-    counters[i].bytes_out = steps_[i].bytes_out.load(std::memory_order_relaxed);
+  for (size_t i = 0; i < rows_.size(); i++) {
+    counters[i] = rows_[i]->read();
   }
 }
 
 void Tally::begin() {
-  begin_ = wall_ = wall_now();
-  if (!brief_) {
-    cpu_ = cpu_now();
+  started_ = false;
+  if (skipped_ > 0) {
+    skipped_--;
+  } else {
+    start();
   }
 }
 
+void Tally::start() {
+  started_ = true;
+  before_ = counters_.back().images;
+  // Timed is one from the midst: the first takes longer, as nothing is in the caches yet.
+  image_ = kSampled - std::min(usual_, kSampled) / 2;
+  wall_ = wall_now();
+  cpu_ = cpu_now();
+}
+
 void Tally::finish(Counters& total) {
-  const int64_t now = wall_now();
-  share_out(now);
-  brief_ = now - begin_ < kBrief;
+  gl_counter& whole = counters_.back();
+  const int64_t images = whole.images - before_;
+  if (!started_ || !images) {
+    untimed_ += whole.images;
+  } else {
+    share_out(wall_now());
+    usual_ = whole.images;
+    skipped_ = kWorthTiming / std::max<int64_t>(whole.nanoseconds * usual_ / images, 1);
+    const double others = static_cast<double>(untimed_ + before_) / static_cast<double>(images);
+    for (gl_counter& counter : counters_) {
+      counter.nanoseconds += static_cast<int64_t>(others * static_cast<double>(counter.nanoseconds));
+    }
+    untimed_ = 0;
+  }
   for (size_t i = 0; i < counters_.size(); i++) {
     total.add(i, counters_[i]);
     counters_[i] = gl_counter();
@@ -61,7 +104,11 @@ void Tally::finish(Counters& total) {
 }
 
 void Tally::begin_image() {
-  timing_ = !quick_ || ++image_ % kSampled == 0;
+  if (!started_ && counters_.back().images >= kUnusual * usual_) {
+    start();
+  }
+  timing_ = started_ && (!quick_ || image_ % kSampled == 0);
+  image_++;
   if (timing_) {
     image_begin_ = last_ = wall_now();
   }
@@ -88,6 +135,10 @@ void Tally::note(size_t step, int64_t bytes_in, int64_t bytes_out) {
   counter.images++;
   counter.bytes_in += bytes_in;
   counter.bytes_out += bytes_out;
+  if (bytes_in) spend(step);  // what another step has done as well takes no time
+}
+
+void Tally::spend(size_t step) {
   if (!timing_) {
     return;
   }
@@ -96,29 +147,21 @@ void Tally::note(size_t step, int64_t bytes_in, int64_t bytes_out) {
   last_ = now;
 }
 
+// What the thread has spent since the last reading. Images that weren't timed are taken for like those that were.
 void Tally::share_out(int64_t now) {
-  int64_t spent = now - wall_;
-  if (!brief_) {
-    const int64_t cpu = cpu_now();
-    spent = cpu - cpu_;
-    cpu_ = cpu;
-  } else if (now - begin_ >= kBetweenReadings) {  // not as brief as the last
-    brief_ = false;
-    cpu_ = cpu_now();
-  }
+  const int64_t cpu = cpu_now(), spent = cpu - cpu_;
   wall_ = now;
-  spent_ += spent;
+  cpu_ = cpu;
   counters_.back().nanoseconds += spent;
   if (timed_ <= 0) {
     return;
   }
-  // What was spent on images that weren't timed is shared out alike.
   for (size_t i = 0; i < ticks_.size(); i++) {
     const double share = static_cast<double>(ticks_[i]) / static_cast<double>(timed_);
-    counters_[i].nanoseconds += static_cast<int64_t>(share * static_cast<double>(spent_));
+    counters_[i].nanoseconds += static_cast<int64_t>(share * static_cast<double>(spent));
     ticks_[i] = 0;
   }
-  timed_ = spent_ = 0;
+  timed_ = 0;
 }
 
 }  // namespace greenload

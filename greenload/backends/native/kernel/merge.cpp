@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <unordered_set>
 #include <vector>
 
 #include "files.h"
@@ -19,11 +18,13 @@ namespace {
 constexpr int64_t kSmall = int64_t{4} << 20, kLargest = int64_t{64} << 20;  // bytes of a file
 constexpr size_t kFew = 8;
 
+using Names = std::unordered_set<std::string>;
+
 struct Files {
-  std::vector<std::string> small, large;  // paths
+  std::vector<std::string> ailing, small, large;  // paths
 };
 
-Files files_of(const std::string& folder) {
+Files files_of(const std::string& folder, const Names& ailing) {
   Files files;
   std::vector<std::string> names;
   if (!names_in(folder, kWritten, &names)) {
@@ -32,7 +33,9 @@ Files files_of(const std::string& folder) {
   for (const std::string& name : names) {
     const std::string path = folder + "/" + name;
     struct stat status;
-    if (stat(path.c_str(), &status) == 0) {
+    if (ailing.count(name)) {
+      files.ailing.push_back(path);
+    } else if (stat(path.c_str(), &status) == 0) {
       (status.st_size < kSmall ? files.small : files.large).push_back(path);
     }
   }
@@ -40,7 +43,7 @@ Files files_of(const std::string& folder) {
   return files;
 }
 
-// Small blocks whose files are to go, and what of them stays: blobs that no other block has.
+// Blocks whose files are to go, and what of them stays: sound blobs that no other block has.
 struct Merging {
   std::vector<std::unique_ptr<Block>> blocks;
   std::vector<const Record*> records;
@@ -58,9 +61,13 @@ Merging gather(const Files& files, const Block::Identity& identity) {
       }
     }
   }
-  for (const std::string& path : files.small) {
+  std::vector<std::string> paths = files.ailing;
+  if (files.small.size() > kFew) {
+    paths.insert(paths.end(), files.small.begin(), files.small.end());
+  }
+  for (const std::string& path : paths) {
     auto block = Block::open(path, identity, &found);
-    if (!block || merging.bytes + block->bytes() > kLargest) {
+    if (!block || (!merging.blocks.empty() && merging.bytes + block->bytes() > kLargest)) {
       continue;
     }
     for (const Record& record : block->records) {
@@ -97,16 +104,18 @@ bool write(const Merging& merging, const std::string& folder, const Block::Ident
 
 }  // namespace
 
-void merge_small(const std::string& folder, const Block::Identity& identity) {
-  if (files_of(folder).small.size() <= kFew) {
+void merge_blocks(const std::string& folder, const Block::Identity& identity, const Names& ailing) {
+  const Files before = files_of(folder, ailing);
+  if (before.small.size() <= kFew && before.ailing.empty()) {
     return;
   }
   OpenFile lock(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (lock.number < 0 || flock(lock.number, LOCK_EX | LOCK_NB) != 0) {
     return;
   }
-  const Merging merging = gather(files_of(folder), identity);  // as it is now that no other process changes it
-  if (merging.blocks.size() > kFew && write(merging, folder, identity)) {
+  const Files files = files_of(folder, ailing);  // as it is now that no other process changes it
+  const Merging merging = gather(files, identity);
+  if ((merging.blocks.size() > kFew || !files.ailing.empty()) && write(merging, folder, identity)) {
     for (const auto& block : merging.blocks) {
       unlink(block->path().c_str());
     }

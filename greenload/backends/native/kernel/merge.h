@@ -1,14 +1,17 @@
-// What short processes leave behind: small blocks, that become one.
+// What a store does to its folder as its process ends: blocks that are small or damaged are written anew.
 #pragma once
 #include <string>
+#include <unordered_set>
 
 #include "block.h"
 
 namespace greenload {
 
-// Writes the blobs of a folder's small blocks into a block, and removes those, where there are more than a few. Each
-// blob is there at any time; processes that read the old ones keep their maps. Only one process at a time does it.
-// Throws std::bad_alloc.
-void merge_small(const std::string& folder, const Block::Identity& identity);
+// Writes the blobs of a folder's small blocks into one block, where there are more than a few: each short process leaves
+// one. So it does with the sound blobs of blocks in which others are damaged: `ailing`, their names. Each blob is there
+// at any time; processes that read the old blocks keep their maps. Only one process at a time does it. Throws
+// std::bad_alloc.
+void merge_blocks(const std::string& folder, const Block::Identity& identity,
+                  const std::unordered_set<std::string>& ailing);
 
 }  // namespace greenload

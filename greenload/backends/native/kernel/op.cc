@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstring>
 #include <limits>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -83,14 +84,19 @@ int32_t dtype_of(Type type) {
   }
 }
 
-void read_program(Construction* c, Programs& programs, Status* status) {
+std::vector<char> text(Construction* c, const char* name, Status* status) {
   int32_t list = 0, length = 0;
-  TF_OpKernelConstruction_GetAttrSize(c, "program", &list, &length, status);
+  if (TF_GetCode(status) == OK) TF_OpKernelConstruction_GetAttrSize(c, name, &list, &length, status);
   std::vector<char> bytes(length > 0 ? length : 0);
-  if (TF_GetCode(status) == OK)
-    TF_OpKernelConstruction_GetAttrString(c, "program", bytes.data(), bytes.size(), status);
+  if (TF_GetCode(status) == OK) TF_OpKernelConstruction_GetAttrString(c, name, bytes.data(), bytes.size(), status);
+  return bytes;
+}
+
+void read_program(Construction* c, Programs& programs, const std::string& counter, Status* status) {
+  const std::vector<char> bytes = text(c, "program", status);
   char reason[GL_REASON] = "";
-  if (TF_GetCode(status) == OK && !programs.read(bytes, reason)) TF_SetStatus(status, INVALID_ARGUMENT, reason);
+  if (TF_GetCode(status) == OK && !programs.read(bytes, counter, reason))
+    TF_SetStatus(status, INVALID_ARGUMENT, reason);
 }
 
 struct Run {
@@ -99,7 +105,8 @@ struct Run {
   Type type = UINT8;
   int64_t bytes() const { return height * width * channels * static_cast<int64_t>(value_bytes(type)); }
   void read(Construction* c, Status* status) {
-    read_program(c, programs, status);
+    const std::vector<char> counter = text(c, "counter", status);
+    read_program(c, programs, {counter.begin(), counter.end()}, status);
     if (TF_GetCode(status) == OK) TF_OpKernelConstruction_GetAttrType(c, "dtype", &type, status);
     for (auto side : {std::make_pair("height", &height), {"width", &width}, {"channels", &channels}})
       if (TF_GetCode(status) == OK) TF_OpKernelConstruction_GetAttrInt64(c, side.first, side.second, status);
@@ -223,7 +230,7 @@ void run_shapes(ShapeContext* context, Status* status) {  // attributes' numbers
 struct Make {
   Programs programs;
   void read(Construction* c, Status* status) {
-    read_program(c, programs, status);
+    read_program(c, programs, "", status);
     if (TF_GetCode(status) != OK) return;
     if (!programs.of_files() || programs.choices() || programs.dtype_out() != GL_UINT8)
       TF_SetStatus(status, INVALID_ARGUMENT, "greenload: the program doesn't make RGB images of files");
@@ -292,7 +299,7 @@ __attribute__((constructor)) void register_all() {
     add<Run, run>("GreenloadRun", {"images: T", "sizes: int64", "params: double", "choices: int64"},
                   {"batch: dtype", "status: int32", "reasons: string"},
                   {"T: {string, uint8, int8, half, bfloat16, float}", "dtype: {uint8, int8, half, bfloat16, float}",
-                   "program: string", "height: int", "width: int", "channels: int"},
+                   "program: string", "counter: string = ''", "height: int", "width: int", "channels: int"},
                   run_shapes, status);
   TF_DeleteStatus(status);
 }

@@ -83,6 +83,7 @@ const Record* Store::checked(const Record* record) {
       drop(*record->block);
     } else if (record->state.exchange(Record::kDamaged) != Record::kDamaged) {
       damaged_++;
+      ailing_.insert(record->block->name);
       say("a sample in " + record->block->name + " is damaged; it is read and kept anew");
     }
     record = replaced(*record);

@@ -32,7 +32,7 @@ class Store {
   // As gl_store_keep: null for want of room. Throws where nothing can be kept for another reason.
   const uint8_t* keep(int64_t index, const uint8_t* file, int64_t length, int32_t form, int64_t* kept_length);
   void flush();
-  // As the process ends: flushes it, and merges what short processes have left.
+  // As the process ends: flushes it, and tidies up its folder.
   void finish();
   void set_budget(int64_t budget);
   void state(gl_store_state_t* state);
@@ -77,6 +77,7 @@ class Store {
   std::unordered_set<int64_t> coming_;                      // indexes that threads are filling in
   std::unordered_multimap<int64_t, const Record*> spares_;  // of indexes that have a record already
   std::unordered_set<std::string> names_;                   // of files that are of this, or that aren't to be used
+  std::unordered_set<std::string> ailing_;                  // of files in which a blob is damaged
   int64_t budget_ = 0, bytes_ = 0, damaged_ = 0, refused_ = 0;
   int writers_ = 0;
   bool full_ = false;

@@ -114,7 +114,7 @@ void Store::take_in() {
   for (int look = 0; look < kLooks && gone; look++) {  // once more where blocks were merged in between
     gone = false;
     std::vector<std::string> names;
-    if (!names_in(folder_, kWritten, &names)) {
+    if (!names_in(folder_, kWritten, &names) && errno != ENOENT) {  // where it was removed there is none
       return say(std::string("the folder can't be read now: ") + strerror(errno));
     }
     there = {names.begin(), names.end()};
@@ -176,10 +176,14 @@ void Store::flush() {
 }
 
 void Store::finish() {
-  flush();
-  if (!folder_.empty() && !forked()) {
-    merge_small(folder_, identity());
+  if (folder_.empty() || forked()) {
+    return;
   }
+  flush();
+  Lock lock(lock_);
+  const std::unordered_set<std::string> ailing = ailing_;
+  lock.unlock();
+  merge_blocks(folder_, identity(), ailing);
 }
 
 }  // namespace greenload

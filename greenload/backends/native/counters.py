@@ -1,0 +1,129 @@
+"""Own clocks: what the kernel's steps count of their work, under names that the whole process shares.
+
+The kernel keeps one table of rows. All programs of a segment count in the same rows, in TensorFlow's operation as well
+as in Python's calls, and other parts may have rows of their own (`NamedCounter`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from greenload.backends.native import op
+from greenload.backends.native.layout import Layout
+from greenload.backends.native.library import Counter, KernelStep, Program, loaded
+from greenload.backends.native.table import TABLE
+from greenload.plans.plan import Segment
+
+NAME_BYTES = 96
+"""Of a row's name, its zero included: ``GL_NAME``."""
+
+
+class NamedCounter:
+    """The process's row of a name, which is there for as long as anything holds it. Safe in threads.
+
+    Args:
+        name: up to 95 bytes.
+
+    Raises:
+        ValueError: it has more, or none.
+
+    Example:
+        >>> NamedCounter("reading").add(images=32, nanoseconds=5_000_000, bytes_out=1 << 20)
+        >>> named_counters()["reading"].images
+        32
+    """
+
+    def __init__(self, name: str) -> None:
+        self._handle = _library().gl_row_open(name.encode())
+        if not self._handle:
+            raise ValueError(f"a counter's name has 1 to {NAME_BYTES - 1} bytes, found {name!r}: give another")
+        weakref.finalize(self, _library().gl_row_close, self._handle).atexit = False
+
+    def add(self, images: int = 0, nanoseconds: int = 0, bytes_in: int = 0, bytes_out: int = 0) -> None:
+        """Add to what it counts.
+
+        Args:
+            images: or whatever is counted.
+            nanoseconds: of CPU time.
+            bytes_in: that came.
+            bytes_out: that went.
+        """
+        _library().gl_row_add(self._handle, (ctypes.c_int64 * 4)(images, nanoseconds, bytes_in, bytes_out))
+
+
+def named_counters() -> dict[str, Counter]:
+    """All rows of the process, by name."""
+    count = 0
+    while True:
+        rows = (_Row * count)()
+        found = _library().gl_rows(rows, count)
+        if found <= count:
+            return {row.name.decode(errors="replace"): Counter(*row.counter) for row in rows[:found]}
+        count = found + 16  # others may come meanwhile
+
+
+def counted_as(layout: Layout) -> str:
+    """The name under which the programs of a segment count: that of whole images. A step's has its number behind it.
+
+    It follows from what they do: so graphs of one pipeline are alike, in all processes.
+    """
+    return f"native/{hashlib.sha256(op.serialized(layout.chosen_steps(), layout.columns)).hexdigest()[:16]}"
+
+
+def count(program: Program, name: str, steps: Sequence[KernelStep]) -> None:
+    """Have a program count under a name, before its first image.
+
+    Args:
+        program: whose counters then tell what all programs of the name have done.
+        name: as ``counted_as`` gives it.
+        steps: of the program.
+    """
+    numbers = (ctypes.c_int32 * len(steps))(*(step.counter for step in steps))
+    _library().gl_program_count(program.handle, name.encode(), numbers)
+
+
+class OwnClocks:
+    """Reads the CPU time that a segment's steps have counted so far, in all its programs.
+
+    Where the kernel does a step in the same pass as another, all the time is that one's: a flip beside a resize has
+    none.
+
+    Args:
+        segment: on backend ``"native"``.
+    """
+
+    def __init__(self, segment: Segment) -> None:
+        layout = Layout.of(TABLE, segment.steps)
+        name = counted_as(layout)
+        self._names = {
+            step.name: [f"{name}/{number}" for number in numbers]
+            for step, numbers in zip(segment.steps, layout.counters(), strict=True)
+        }
+        self._held = [NamedCounter(row) for rows in self._names.values() for row in rows]
+
+    def read(self) -> Mapping[str, float]:
+        """CPU seconds by the names of the plan's steps."""
+        rows = named_counters()
+        return {name: sum(rows[row].nanoseconds for row in own) / 1e9 for name, own in self._names.items()}
+
+
+class _Row(ctypes.Structure):
+    _fields_ = (("name", ctypes.c_char * NAME_BYTES), ("counter", ctypes.c_int64 * 4))
+
+
+@functools.cache
+def _library() -> Any:
+    """The kernel, with the types of the functions that are called here."""
+    library, pointer, i64 = loaded(), ctypes.c_void_p, ctypes.c_int64
+    library.gl_row_open.argtypes, library.gl_row_open.restype = [ctypes.c_char_p], pointer
+    library.gl_row_add.argtypes, library.gl_row_add.restype = [pointer, pointer], None
+    library.gl_row_close.argtypes, library.gl_row_close.restype = [pointer], None
+    library.gl_rows.argtypes, library.gl_rows.restype = [pointer, i64], i64
+    library.gl_program_count.argtypes = [pointer, ctypes.c_char_p, pointer]
+    library.gl_program_count.restype = ctypes.c_int32
+    return library
