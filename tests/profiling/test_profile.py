@@ -13,6 +13,7 @@ import greenload as gl
 from greenload.backends import registry, replay
 from greenload.backends.base import Records
 from greenload.backends.chain import Chain, run_plan
+from greenload.backends.native.keeping import key_of
 from greenload.energy.attribution import precision
 from greenload.planning.choose import make_plan
 from greenload.plans.params import DrawLayout
@@ -216,6 +217,26 @@ def test_steps_explain_the_full_run(sample_folder: Path, monkeypatch: pytest.Mon
     assert full.value and rest.value is not None
     assert abs(rest.value) < 0.25 * full.value
     assert report.steps[1].cpu_s_per_sample.low is not None and report.steps[1].cpu_s_per_sample.low > 0
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_windows", "no_trials")
+@pytest.mark.parametrize("before", [(), (gl.Resize(40),)], ids=["files", "resized"])
+def test_a_cache_of_the_native_backend_is_filled_anew(sample_folder: Path, tmp_path: Path, before: Any) -> None:
+    usable("native")
+    cache = gl.Cache(str(tmp_path / "kept"))
+    pipeline = photos(sample_folder, *before, cache, gl.RandomResizedCrop(24), gl.Batch(8))
+    plan = make_plan(pipeline, "native", threads=2)
+    assert any(step.keeps for step in plan.steps)
+    report = profile(plan, samples=24, rounds=2)
+    cost = {step.name: step.cpu_s_per_sample.value or 0.0 for step in report.steps}
+    assert list(cost)[:2] == ["Read", "Cache"]
+    runs = {step.name: step.runs for step in report.steps}
+    assert runs["Read"] == "first epoch" and runs["Cache"] == runs["Batch + hand-over"] == "every epoch"
+    writing = next(line for line in terminal.report_text(report, 200).splitlines() if line.startswith("Cache, writing"))
+    assert "native" in writing
+    (kept,) = (tmp_path / "kept").iterdir()  # what is measured anew is gone
+    assert kept.name == key_of(plan).hex()
 
 
 @pytest.mark.slow
