@@ -44,6 +44,7 @@ from greenload.stages import (
 tf = pytest.importorskip("tensorflow")
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.* have an EXIF orientation"),  # tests/loading/test_survey.py
+    pytest.mark.filterwarnings("ignore:.* are 16-bit PNGs"),
     pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "it is there"),
 ]
 EPOCHS, BATCH, COUNT = 3, 4, 11
