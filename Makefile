@@ -54,7 +54,8 @@ setup:
 ready:
 	@$(PYTHON) tools/set_up.py
 
-bench: ready
+bench:
+	@$(PYTHON) tools/set_up.py --bench
 	$(BIN)/python -m bench $(ARGS)
 	$(if $(ARGS),,$(BIN)/pytest -m long --timeout 600)
 

@@ -1,5 +1,5 @@
 """greenload against pipelines written by hand, side by side: CPU seconds per image, memory, and its own promises, how
-far its joules can be trusted (``bench.truth``) among them.
+far its joules can be trusted (``bench.truth``) and what its native path reaches (``bench.reach``) among them.
 
     python -m bench [--quick] [--photos FOLDER] [--out bench-results.json] [--only float32,uint8,memory]
 
@@ -14,10 +14,7 @@ import importlib.util
 import json
 import os
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,17 +22,18 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported, which else reports what it lacks
 
-from bench import choice, exits, interrupts, joins, odd_pictures, processes, truth
-from bench.by_hand import Workload
-from bench.contest import Row, Spread, Window, compete, cpu_s_per_image, looks, ratios, table
+from bench import choice, exits, interrupts, joins, odd_pictures, processes, reach, truth
+from bench.contest import IMAGES, Row, Spread, Window, compete, cpu_s_per_image, looks, ratios, same_looks, table
+from bench.photographs import photos, workload
 from bench.processes import Import, Memory, Profile
 from bench.subjects import DALI, FLOAT, GREENLOAD, UINT8, groups
+from greenload.backends.native import library
 from greenload.backends.registry import get
 from greenload.system import file_output
 
 FORMAT = "greenload.bench/1"
 CHOICES = (choice.PHOTOS, choice.EVALUATION, choice.CIFAR)
-LONG = ("profile", "truth", "exits", "interrupts", "pictures", "joins")
+LONG = ("profile", "truth", "exits", "interrupts", "pictures", "joins", "reach")
 """The parts that ``--quick`` leaves out."""
 PARTS = (FLOAT, UINT8, DALI, *CHOICES, "memory", "import", *LONG)
 REACH = {
@@ -46,7 +44,6 @@ REACH = {
 }
 """The most that greenload's CPU seconds per image should be, as a share of a contestant's."""
 MEMORY_REACH, IMPORT_REACH_S, PROFILE_REACH_S, SUM_REACH = 1.1, 0.3, 90.0, 0.10
-IMAGES = 512  # an epoch of the sample photos, so that each window works on all of them; about 0.4 s on two threads
 TUNED = "hand-tuned, exact decoding"
 
 
@@ -73,31 +70,6 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     options.builds = options.builds or (2 if options.quick else 3)
     options.rounds = options.rounds or (3 if options.quick else 4)
     return options
-
-
-@contextmanager
-def photos(given: str | None, images: int) -> Iterator[str]:
-    """The folder of photos; sample photographs in a folder that is removed afterwards, if none is given."""
-    if given is not None:
-        yield os.path.abspath(given)
-        return
-    from greenload.sources.samples import make_samples
-
-    with tempfile.TemporaryDirectory() as folder:
-        print(f"making {images} sample photographs", file=sys.stderr)
-        target = os.path.join(folder, "sample")
-        make_samples(target, images=images)
-        yield target
-
-
-def workload(folder: str, batch: int, threads: int) -> Workload:
-    """The JPEGs of a folder, and in the page cache."""
-    from greenload import ImageFolder
-
-    source = ImageFolder(folder)
-    kept = [i for i, path in enumerate(source.paths) if Path(path).read_bytes()[:3] == b"\xff\xd8\xff"]
-    paths, labels = [source.paths[i] for i in kept], [int(source.labels[i]) for i in kept]
-    return Workload(tuple(paths), tuple(labels), batch=batch, threads=threads)
 
 
 def ratio_rows(windows: list[Window]) -> list[Row]:
@@ -171,7 +143,7 @@ def run(options: argparse.Namespace, folder: str) -> dict[str, Any]:
         if group not in options.only:
             continue
         found = {name: looks(make, 2 * options.images) for name, make in contestants.items()}
-        result["looks"][group] = same_looks(group, found, 2 * options.images)
+        result["looks"][group] = same_looks(group, found, 2 * options.images, ours=GREENLOAD)
         windows += compete(
             group, contestants, builds=options.builds, rounds=options.rounds, images=options.images, note=_note
         )
@@ -233,6 +205,12 @@ def run(options: argparse.Namespace, folder: str) -> dict[str, Any]:
             _count("profiles whose total isn't what the dataset costs alone", [not one.held for one in profiled]),
         ]
         result["joins"] = [asdict(one) for one in profiled]
+    if "reach" in options.only:
+        if why := library.why_missing():
+            _note(f"left out: reach: {why}")
+        else:
+            found, result["reach"] = reach.run(folder, reach.Settings(batch=options.batch, threads=options.threads))
+            rows += found
     result["rows"] = [asdict(row) | {"met": row.met} for row in rows]
     result["load_average_after"] = os.getloadavg()
     print(table(rows))
@@ -250,26 +228,6 @@ def on_a_gpu() -> str:
 
 def _note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def same_looks(
-    group: str, found: dict[str, dict[str, Any]], images: int = 2 * IMAGES, ours: str = GREENLOAD
-) -> dict[str, dict[str, Any]]:
-    """What the contestants of a group put out, once it is plain that they do the same.
-
-    Raises:
-        ValueError: shapes or dtypes differ, or means by more than a twentieth of a standard deviation; by more where
-            there are fewer images than by default, whose windows are random: a mean's error goes with 1/√images.
-    """
-    for name, one in found.items():
-        shape = "×".join(map(str, one["shape"]))
-        print(f"{group}: {name}: {one['dtype']} {shape}, mean {one['mean']:.4g}, std {one['std']:.4g}", file=sys.stderr)
-    first = found[ours]
-    for name, one in found.items():
-        same = (one["shape"], one["dtype"]) == (first["shape"], first["dtype"])
-        if not same or abs(one["mean"] - first["mean"]) > first["std"] / 20 * max(1.0, (2 * IMAGES / images) ** 0.5):
-            raise ValueError(f"{group}: contestants must do the same, but {name} gives {one}, and {ours} {first}")
-    return found
 
 
 def main(argv: list[str] | None = None) -> int:

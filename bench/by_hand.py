@@ -90,15 +90,16 @@ def textbook(work: Workload, *, window: Any = random_window, autotune: bool = Fa
         image = (image - tf.constant(MEAN)) / tf.constant(STD)
         return image, label
 
-    return _dataset(work, load, autotune)
+    return dataset(work, load, autotune)
 
 
-def tuned(work: Workload, dct_method: str = "") -> tf.data.Dataset:
-    """uint8, resized with antialiasing: only the window is decoded, and the flip is made where it is drawn.
+def tuned(work: Workload, dct_method: str = "", antialias: bool = True) -> tf.data.Dataset:
+    """uint8: only the window is decoded, and the flip is made where it is drawn.
 
     Args:
         work: files, batch size, threads and prefetch.
         dct_method: ``"INTEGER_ACCURATE"``, or libjpeg's default of speed over exactness.
+        antialias: whether resizing is antialiased.
     """
     import tensorflow as tf
 
@@ -106,15 +107,16 @@ def tuned(work: Workload, dct_method: str = "") -> tf.data.Dataset:
         data = tf.io.read_file(path)
         window = tf.stack(random_window(tf.io.extract_jpeg_shape(data)))
         image = tf.io.decode_and_crop_jpeg(data, window, channels=3, dct_method=dct_method)
-        image = tf.image.resize(image, [SIDE, SIDE], antialias=True)
+        image = tf.image.resize(image, [SIDE, SIDE], antialias=antialias)
         image = tf.cast(tf.round(image), tf.uint8)
         image = tf.cond(tf.random.uniform([]) < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
         return tf.ensure_shape(image, [SIDE, SIDE, 3]), label
 
-    return _dataset(work, load, autotune=False)
+    return dataset(work, load)
 
 
-def _dataset(work: Workload, load: Any, autotune: bool) -> tf.data.Dataset:
+def dataset(work: Workload, load: Any, autotune: bool = False) -> tf.data.Dataset:
+    """Shuffled files, loaded sample by sample, in endless batches."""
     import tensorflow as tf
 
     files = tf.data.Dataset.from_tensor_slices((list(work.paths), list(work.labels)))

@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     files = [file for file, header in zip(files, headers, strict=True) if header[0]]
     sizes = headers[headers[:, 0] == 1, 1:]
     print(f"{len(files)} photographs of {sum(map(len, files)) // len(files):,} bytes; {library.version()}")
-    works, programs = _works(files, _params(sizes))
+    works, programs = _works(files, kernel_params(sizes))
     for name, spent in _timed(works, options.rounds, len(files)).items():
         print(f"{name:<32} {statistics.median(spent):7.4f} ms, least {min(spent):.4f}")
     for name, program in programs.items():
@@ -74,7 +74,7 @@ def _files(folder: Path) -> list[bytes]:
     return [path.read_bytes() for path in paths[:IMAGES]]
 
 
-def _params(sizes: Any) -> Any:
+def kernel_params(sizes: Any) -> Any:
     """Of each image a window in the way of RandomResizedCrop, and whether it is mirrored."""
     random, rows = np.random.default_rng(0), []
     for height, width in sizes.tolist():

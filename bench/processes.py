@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -73,8 +73,13 @@ class ProcessFailed(Exception):
     """A measured process ended with an error; says its last lines."""
 
 
-def _run(command: Sequence[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=_ROOT)
+def output_of(command: Sequence[str], env: Mapping[str, str] | None = None) -> str:
+    """What a command prints, run where ``bench`` and ``greenload`` can be imported.
+
+    Raises:
+        ProcessFailed: it failed.
+    """
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=_ROOT, env=env)
     if done.returncode:
         tail = " | ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
         raise ProcessFailed(f"{' '.join(command[:4])} … ended with status {done.returncode}: {tail}")
@@ -92,7 +97,7 @@ def peak_memory(work: Workload, group: str, contestant: str, batches: int) -> Me
         task.write_text(
             json.dumps({"work": asdict(work), "group": group, "contestant": contestant, "batches": batches})
         )
-        output = _run([sys.executable, "-m", "bench.worker", str(task)])
+        output = output_of([sys.executable, "-m", "bench.worker", str(task)])
     found: dict[str, Any] = json.loads(output.splitlines()[-1])
     return Memory(contestant, group, batches, found["peak_bytes"], found["before_bytes"])
 
@@ -114,7 +119,7 @@ def import_time() -> Import:
     Raises:
         ProcessFailed: it can't be imported.
     """
-    took, names, *heavy = _run([sys.executable, "-c", _IMPORT]).split()
+    took, names, *heavy = output_of([sys.executable, "-c", _IMPORT]).split()
     return Import(float(took), float(names), tuple(heavy))
 
 
@@ -128,7 +133,7 @@ def profile(folder: str) -> Profile:
         report = Path(target) / "report.json"
         start = time.perf_counter()
         command = str(Path(sys.executable).with_name("greenload"))
-        _run([command, "profile", "imagenet:train", "--data", folder, "--json", str(report)])
+        output_of([command, "profile", "imagenet:train", "--data", folder, "--json", str(report)])
         wall_s = time.perf_counter() - start
         found = json.loads(report.read_text())
     return Profile(

@@ -1,4 +1,4 @@
-"""Writes `constraints.txt` from a clean resolve of everything that `make setup` installs: `make pin`.
+"""Writes `constraints.txt` from a clean resolve of all that `make setup` and `make bench` install: `make pin`.
 
 pip resolves without installing, so neither the environment at hand nor the present pins have a say. The parts that are
 compiled are named here, because no extra can hold them: the plugin needs TensorFlow while it is built, and
@@ -14,13 +14,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPILED = {"nvidia-dali-tf-plugin-cuda130": "2.4.0", "pillow-simd": "12.1.1.post0"}
-HEAD = "# Written by `make pin` from a clean resolve: the versions that `make setup` installs.\n"
+HEAD = "# Written by `make pin` from a clean resolve: the versions that `make setup` and `make bench` install.\n"
 
 
 def main() -> None:
     """Resolves and writes."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
-    command += [f"{ROOT}[all,dev]", "pip", "setuptools", "wheel"]
+    command += [f"{ROOT}[all,bench,dev]", "pip", "setuptools", "wheel"]
     report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     metadata = [item["metadata"] for item in report["install"]]
     pins = {item["name"].lower(): item["version"] for item in metadata if item["name"] != "greenload"} | COMPILED

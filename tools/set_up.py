@@ -31,6 +31,7 @@ CONSTRAINTS = ROOT / "constraints.txt"
 BUILD_TOOLS = ("pip", "setuptools", "wheel")
 KERNEL = ROOT / "greenload" / "backends" / "native"
 PLUGIN = "nvidia-dali-tf-plugin-cuda130"
+BENCH = ("opencv-python-headless", "simplejpeg")
 LEFT_OUT = "left out "
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -92,10 +93,11 @@ def main() -> int:
     """Runs every part that is due; gives the exit status."""
     parser = argparse.ArgumentParser(description="make .venv ready")
     parser.add_argument("--retry", action="store_true", help="try parts again that were left out")
-    retry = parser.parse_args().retry
+    parser.add_argument("--bench", action="store_true", help="add what only the benchmark needs")
+    options = parser.parse_args()
     if not environment_works():
         shutil.rmtree(STAMPS, ignore_errors=True)
-    return make_all(parts(), retry)
+    return make_all([*parts(), *(bench_parts() if options.bench else ())], options.retry)
 
 
 def make_all(every: Sequence[Part], retry: bool) -> int:
@@ -181,6 +183,14 @@ def parts() -> list[Part]:
             needs=("cc",),
         ),
     ]
+
+
+def bench_parts() -> list[Part]:
+    """What `make bench` adds: libraries that greenload is held against."""
+    pins = read_pins(CONSTRAINTS)
+    peers = tuple(f"{name}=={pins[name]}" for name in BENCH)
+    what, takes = "Peers of the benchmark", "a few seconds"
+    return [Part(what, takes, peers, lambda: pip("--only-binary", ":all:", *peers), optional=True)]
 
 
 def read_pins(path: Path) -> dict[str, str]:
