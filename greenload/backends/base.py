@@ -224,6 +224,9 @@ class GraphSegment(Protocol):
     def tell_trouble(self) -> None:
         """Warn of what went wrong with what the cache keeps, once."""
 
+    def forget(self) -> None:
+        """Forget what the cache keeps: for measuring how it is filled."""
+
     def files(self, files: Any) -> tuple[Any, Any]:
         """The same as ``sample`` for many files, strings ``[n]``: files, and int64 ``[n, 3]``. A file that can't be
         decoded becomes an empty one, which ``batch`` calls bad."""

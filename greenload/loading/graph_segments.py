@@ -39,13 +39,14 @@ def on_files(operation: GraphSegment) -> Element:
     return element
 
 
-def reading(operation: GraphSegment, records: RecordReading) -> Element:
+def reading(operation: GraphSegment, records: RecordReading, recalls: bool = True) -> Element:
     """Puts the ``"image"`` of each record into a batch's state: what a cache keeps, or else what is read; an empty one
     where it can't be read.
 
     Args:
         operation: of the segment that the batch goes into.
         records: how the source is read.
+        recalls: whether a cache is asked first, if there is one.
     """
 
     def element(state: State) -> State:
@@ -54,7 +55,8 @@ def reading(operation: GraphSegment, records: RecordReading) -> Element:
                 return operation.read(records.path(indices))
             return records.batch(state | {"index": indices})["image"]
 
-        return state | {"image": operation.recall(state["index"], read)}
+        indices = state["index"]
+        return state | {"image": operation.recall(indices, read) if recalls else read(indices)}
 
     return element
 

@@ -18,16 +18,32 @@ Owner = TypeVar("Owner")
 
 class SegmentCall:
     """A call from tf.data into other backends. A ``ValueError`` reaches users as ``InvalidArgumentError`` with its
-    text."""
+    text.
 
-    def __init__(self, run: Callable[[Records], Any], source: Source) -> None:
+    Args:
+        run: takes a batch.
+        source: whose records they are.
+        recall: gives the images of records, by their indices, in place of those that come with a batch.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Records], Any],
+        source: Source,
+        recall: Callable[[Source, Sequence[int]], Sequence[Any]] | None = None,
+    ) -> None:
         self.run = run
         self.source = source
+        self.recall = recall
 
     def run_batch(self, images: Any, sides: Any, numbers: Any, index: Any) -> Any:
+        """A batch as TensorFlow gives it, through the segments; its images."""
         names = [self.source.name(int(i)) for i in index]
-        separate = split_images(images, sides) if len(sides) else list(images)
         try:
+            if self.recall is not None:
+                separate = list(self.recall(self.source, index.tolist()))
+            else:
+                separate = split_images(images, sides) if len(sides) else list(images)
             return self.run(Records(separate, numbers, names))
         except RecordError as error:
             raise bad_record_error(error, names, index) from None

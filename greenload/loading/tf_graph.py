@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from greenload.array_ops import TENSORFLOW
 from greenload.backends.base import GraphSegment, Records
 from greenload.backends.chain import Chain
+from greenload.backends.native.keeping import Keeper
 from greenload.backends.registry import make_graph_segment, readers_of
 from greenload.backends.tf import backend as tf_backend
 from greenload.backends.tf.backend import Element, State
@@ -132,6 +133,7 @@ class PlanGraph:
         self._layout = DrawLayout.of(plan.pipeline)
         self._tables: list[Any] = []
         self._calls: list[SegmentCall] = []
+        self._keeper: Keeper | None = None
         self._chains: dict[SegmentGroup, Chain] = {}
         caches = any(step.kind == "cache" for step in plan.steps)
         in_tables = any(step.kind == "cache" and not step.keeps for step in plan.steps)
@@ -159,6 +161,8 @@ class PlanGraph:
         self.by_batch: list[Element] = []
         """What whole batches of roots go through before the first group, where nothing is done to single samples: they
         are read, and files looked at. Empty where samples are worked on one by one until they are batched."""
+        self.batch_reads: dict[Step, Element] = {}
+        """The reading of such batches, and their reading by way of a cache, as functions of their own."""
         self._one_by_one: set[SegmentGroup] = set()
         self._operations: list[GraphSegment] = []
         looked_at: list[Element] = []
@@ -168,11 +172,16 @@ class PlanGraph:
             if operation:
                 self._operations.append(operation)
                 if group is self.segment_groups[0] and not (lead or in_tables) and plan.pipeline.batch:
-                    self.by_batch = [reading(operation, self.reading)]
+                    read, *caching = (step for step in plan.steps if step.kind in ("read", "cache"))
+                    self.batch_reads = {read: reading(operation, self.reading, recalls=False)}
+                    self.batch_reads |= {step: reading(operation, self.reading) for step in caching}
+                    self.by_batch = [self.batch_reads[[read, *caching][-1]]]
                     self.by_batch += [on_files(operation)] if first.spec_in.encoded else []
                 self.back[group] = on_batch(operation, first, self.reading.name)
                 self._one_by_one.add(group)
                 looked_at += [on_sample(operation)] if first.spec_in.encoded else []
+            elif group.crosses and group is self.segment_groups[0] and caches and not in_tables:
+                self._keeper = Keeper(plan, readers_of(plan))
             elif not group.crosses:
                 steps = group.segments[0].steps
                 done = tf_backend.elements(plan, steps, readers)
@@ -196,17 +205,24 @@ class PlanGraph:
         """Keeps the part of a sample's state that goes into a batch."""
         # Both are in an epoch's graph twice: the second time where a batch that lacks a record looks for it.
         self._read_chunk = traced_once(compose([self.reading.chunk]))
-        self._work = traced_once(compose([self.sample(), *looked_at, self.kept]))
+        reads = self.sample() if self._keeper is None else _unread
+        self._work = traced_once(compose([reads, *looked_at, self.kept]))
 
     def empty_caches(self) -> None:
         """Forget what caches hold: the next pass fills them anew."""
         for table in self._tables:
             table.remove(table.export()[0])
+        for operation in self._operations:
+            operation.forget()
+        if self._keeper is not None:
+            self._keeper.forget()
 
     def tell_trouble(self) -> None:
         """Warn of what went wrong with what native caches keep, once."""
         for operation in self._operations:
             operation.tell_trouble()
+        if self._keeper is not None:
+            self._keeper.tell_trouble()
 
     def sample(self) -> Element:
         """All steps on samples as one function, which computes only what the last cache doesn't hold."""
@@ -289,7 +305,8 @@ class PlanGraph:
     def crossing(self, batches: tf.data.Dataset, group: SegmentGroup, run: Callable[[Records], Any]) -> tf.data.Dataset:
         """Batches transferred out of tf.data, through ``run``, and back as images."""
         spec = group.segments[-1].spec_out
-        call = SegmentCall(run, self.plan.pipeline.source)
+        recall = self._keeper.read if self._keeper and group is self.segment_groups[0] else None
+        call = SegmentCall(run, self.plan.pipeline.source, recall)
         self._calls.append(call)
         on_host = host_call(call, SegmentCall.run_batch, tf.as_dtype(spec.dtype))
 
@@ -300,6 +317,11 @@ class PlanGraph:
 
         ready = batches.prefetch(1)
         return ready.map(plain(transferred), num_parallel_calls=None if group.batch_by_batch else _IN_FLIGHT)
+
+
+def _unread(state: State) -> State:
+    """A sample whose file is read where its batch is worked on, if at all."""
+    return {key: value for key, value in state.items() if key != "path"} | {"image": tf.constant("")}
 
 
 _IN_FLIGHT = 2  # batches in other backends at a time: while the last images of one are worked on or transferred,

@@ -63,6 +63,8 @@ class Keeping:
     """Of the whole set in this form, estimated."""
     share: float | None = None
     """The share of the set that is expected to fit, 0 … 1."""
+    apart: str = ""
+    """Where it isn't empty, nothing is shared with what is kept under another text."""
 
     def to_dict(self) -> dict[str, Any]:
         """The same as JSON data."""

@@ -79,7 +79,7 @@ class PipelineCampaign(Campaign):
             self._tell(f"building ({name})")
             made = DatasetBuilder(self.plan, self._order)
             full = self._full(made)
-            replays = PipelineReplays(made.stream, made.endless_roots, len(self.indices), made.endless_batches)
+            replays = self._replays(made)
 
             with closing({"full": full}):
                 self._fill(full)
@@ -116,6 +116,9 @@ class PipelineCampaign(Campaign):
             for k in range(rounds):
                 made.stream.empty_caches()
                 self._window(whole, samples, FIRST_EPOCH, "with", k, build)
+
+    def _replays(self, made: DatasetBuilder) -> PipelineReplays:
+        return PipelineReplays(made.stream, made.endless_roots, len(self.indices), made.endless_batches)
 
     @property
     def isolation_bias(self) -> Mapping[str, float]:

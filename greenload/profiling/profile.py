@@ -22,6 +22,7 @@ from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 from greenload.profiling.advice import alternatives, most_saving, placed_by_auto, trial_advice
 from greenload.profiling.chosen_samples import choose_samples, decoded_bytes
+from greenload.profiling.kept_apart import kept_apart
 from greenload.profiling.options import ROUNDS, SAMPLES, Announce, Options, Watch, silent, unwatched
 from greenload.profiling.pace import Pace
 from greenload.profiling.page_cache import ColdFiles, files_of, first_files
@@ -160,8 +161,8 @@ def _of_pipeline(given: Pipeline | Plan | Split, options: Options) -> Report:
     options.progress(0.0, "choosing samples")
     indices, skipped = choose_samples(plan, options)
     cold = ColdFiles(files_of(plan.pipeline.source, indices)) if options.cold else None
-    with Sampler(meters) as sampler, options.watch(sampler, statuses):
-        campaign = PipelineCampaign(plan, indices, sampler, options, device_split, cold)
+    with kept_apart(plan) as apart, Sampler(meters) as sampler, options.watch(sampler, statuses):
+        campaign = PipelineCampaign(apart, indices, sampler, options, device_split, cold)
         pace = Pace(options.precision, campaign.attributed, options.announce)
         pace.plan(campaign, len(campaign.steps), options.rounds)
         try:
@@ -178,7 +179,7 @@ def _of_pipeline(given: Pipeline | Plan | Split, options: Options) -> Report:
         campaign.dropped,
         meters=tuple(statuses),
         pipeline=_described(plan.pipeline) | ({"name": options.name} if options.name else {}),
-        plan=plan.to_dict() | {"steps": [step.to_dict() for step in campaign.steps]},
+        plan=plan.to_dict() | {"steps": [step.to_dict() for step in (*plan.steps, *campaign.steps[len(plan.steps) :])]},
         samples=len(indices),
         **rows,
         skipped=skipped,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from greenload.backends import replay
 from greenload.backends.base import Records
 from greenload.backends.interface import Replay
+from greenload.backends.native.keeping import Keeper, keeping_of
 from greenload.backends.registry import readers_of
 from greenload.backends.tf import backend as tf_backend
 from greenload.backends.tf.backend import Element
@@ -45,6 +46,7 @@ class PipelineReplays:
         self._roots = roots
         self._root_batches = batches
         self._captured: dict[Segment, list[Records]] = {}
+        self._keeper: Keeper | None = None
 
     def prefix(self, step: Step, whole: int = 0) -> DatasetRun:
         """The pipeline from its source up to and including a step on samples, at full speed.
@@ -54,7 +56,7 @@ class PipelineReplays:
             whole: samples of which a whole number of groups is made; else 0.
         """
         if self.stream.by_batch:
-            read = self._mapped(self._root_batches(), self.stream.by_batch[0])
+            read = self._mapped(self._root_batches(), self.stream.batch_reads[step])
             return plan_run(read, self._batch_size, self._plan, whole=whole)
         chain = self._mapped(self._roots(), self._chain(self._index(step) + 1))
         return plan_run(chain, 1, self._plan, whole=whole)
@@ -159,6 +161,8 @@ class PipelineReplays:
 
     def _entering(self, group: SegmentGroup) -> list[Records]:
         """Captured batches as they leave tf.data."""
+        if keeping_of(self._plan) and group is self.stream.segment_groups[0]:
+            return self._recalled()
         batches: list[Records] = []
         spec = group.segments[-1].spec_out
 
@@ -170,6 +174,23 @@ class PipelineReplays:
         for _ in self.stream.crossing(self._batches(self.stream.segment_groups.index(group)), group, take):
             pass
         return batches
+
+    def _recalled(self) -> list[Records]:
+        """Captured batches as a cache keeps them for the steps behind it."""
+        source = self._plan.pipeline.source
+        self._keeper = self._keeper or Keeper(self._plan, readers_of(self._plan))
+        batches = []
+        for state in self._root_samples().batch(self._batch_size).as_numpy_iterator():
+            indices = state["index"].tolist()
+            numbers = state.get("numbers", np.zeros((len(indices), 0)))
+            images = self._keeper.read(source, indices)
+            batches.append(Records(images, numbers, [source.name(index) for index in indices]))
+        return batches
+
+    def _root_samples(self) -> tf.data.Dataset:
+        keys = ("index", "numbers")
+        samples = self._roots().take(self.samples)
+        return samples.map(plain(lambda state: {key: state[key] for key in keys if key in state}))
 
     def _batches(self, count: int) -> tf.data.Dataset:
         """The samples in batches, through the first ``count`` groups."""

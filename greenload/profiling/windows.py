@@ -176,7 +176,8 @@ class Windows:
         self._note(step, kind, k, build, passed, start, doubt, settled.quiet_s)
         if before:
             counted = {name: after - before[name] for name, after in self._counted(step, kind).items()}
-            self.seen[-1] = replace(self.seen[-1], counted_s=counted)
+            if any(counted.values()):  # else nothing ran that counts
+                self.seen[-1] = replace(self.seen[-1], counted_s=counted)
 
     def _start(self) -> Mark:
         return self._sampler.mark(aligned=True)

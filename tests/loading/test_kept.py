@@ -23,7 +23,7 @@ import greenload as gl
 import greenload.loading.iterate as iterating
 from greenload.backends.base import Records
 from greenload.backends.chain import Chain
-from greenload.backends.native import library
+from greenload.backends.native import keeping, library
 from greenload.backends.native.keeping import key_of, open_store
 from greenload.backends.native.store import FACTS, State, Store
 from greenload.planning.choose import helpers, make_plan, readers_for
@@ -116,6 +116,12 @@ def batches(plan: Plan, epochs: int = EPOCHS, **options: Any) -> list[Any]:
     return [(np.array(images), labels) for images, labels in gl.iterate(plan, epochs=epochs, **options)]
 
 
+def loaded(plan: Plan) -> list[Any]:
+    """The batches that ``load`` gives."""
+    pytest.importorskip("tensorflow")
+    return [(images.numpy(), labels.numpy()) for images, labels in gl.load(plan, epochs=EPOCHS)]
+
+
 def same(one: Sequence[Any], other: Sequence[Any]) -> bool:
     return len(one) == len(other) > 0 and all(
         (a == b).all() and (x == y).all() and a.dtype == b.dtype for (a, x), (b, y) in zip(one, other, strict=True)
@@ -190,7 +196,8 @@ def test_what_was_small_enough_when_it_was_kept_still_is(bad_images: ModuleType,
     (tmp_path / "a.png").write_bytes(e.png(e.pixels(60, 60)))
     decode = Decode(max_bytes=37_800)  # enough for this PNG, not for a JPEG of its size
     for cache in ((), (Cache(),), (Cache(form="encoded"),)):
-        assert len(batches(planned(Files([tmp_path / "a.png"]), decode, *cache, *RANDOM))) == EPOCHS
+        plan = planned(Files([tmp_path / "a.png"]), decode, *cache, *RANDOM)
+        assert same(batches(plan), loaded(plan))
     small = Decode(max_bytes=30_000)
     for cache in ((), (Cache(),), (Cache(form="encoded"),)):
         with pytest.raises(gl.RecordError, match="max_bytes"):
@@ -322,6 +329,24 @@ def test_iterators_of_a_process_share_what_is_kept(photos: Files, reads: Counter
         reads.clear()
         batches(other_plan)
         assert not reads
+
+
+@pytest.mark.parametrize("before", [(), (Resize((20, 24)),)])
+@pytest.mark.parametrize("place", ["memory", "folder"])
+def test_load_and_iterate_share_what_is_kept(
+    photos: Files, place: str, before: tuple[Stage, ...], tmp_path: Path
+) -> None:
+    cache = Cache() if place == "memory" else Cache(str(tmp_path / "kept"))
+    stages = Shuffle(), Decode(exif=True), *before
+    source = Files(photos.paths[:11])  # which no other test keeps
+    plain = batches(planned(source, *stages, *RANDOM))
+    plan = planned(source, *stages, cache, *RANDOM)
+    assert same(plain, loaded(plan))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(keeping, "read_many", lambda *_: pytest.fail("a record is read anew"))
+        assert same(plain, batches(plan))
+    with open_store(plan) as store:
+        assert store.state().kept == 11
 
 
 def test_what_is_in_memory_stays_as_long_as_its_pipeline(photos: Files, reads: Counter[int]) -> None:

@@ -20,10 +20,10 @@ import record_files
 import greenload as gl
 from greenload.backends.base import Records
 from greenload.backends.chain import Chain
-from greenload.backends.native import graph, library
-from greenload.backends.native.keeping import open_store
+from greenload.backends.native import graph, library, op
+from greenload.backends.native.keeping import Keeper
 from greenload.backends.native.store import State, Store
-from greenload.loading import tf_graph, tf_reading
+from greenload.loading import host_calls, tf_graph, tf_reading
 from greenload.planning.choose import helpers, make_plan, readers_for
 from greenload.plans.plan import Plan
 from greenload.sources import Files, TFRecords
@@ -44,6 +44,7 @@ from greenload.stages import (
 tf = pytest.importorskip("tensorflow")
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.* have an EXIF orientation"),  # tests/loading/test_survey.py
+    pytest.mark.filterwarnings("ignore:.* are 16-bit PNGs"),
     pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "it is there"),
 ]
 EPOCHS, BATCH, COUNT = 3, 4, 11
@@ -176,7 +177,9 @@ RESIZED: dict[str, tuple[Sequence[Stage], Sequence[Stage]]] = {
 
 
 @pytest.mark.parametrize("exif", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", ["several sizes", *(pytest.param(n, marks=pytest.mark.slow) for n in RESIZED)])
+@pytest.mark.parametrize(
+    "name", ["several sizes", *(pytest.param(n, marks=pytest.mark.slow) for n in RESIZED if n != "several sizes")]
+)
 def test_what_stands_between_decoding_and_the_cache_is_done_once(
     photos: Files, reads: Counter[str], name: str, exif: bool
 ) -> None:
@@ -225,19 +228,22 @@ def test_positions_forms_of_datasets_and_what_is_left_out(photos: Files, reads: 
 
 
 @pytest.mark.slow
-def test_what_keeps_the_same_shares_it(photos: Files, reads: Counter[str]) -> None:
+def test_what_keeps_the_same_shares_it(photos: Files, reads: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = streamed(planned(photos, Decode(), CenterCrop(9), seed=2), 2)
     plan = planned(photos, Shuffle(), Decode(), Cache(), *RANDOM)
     other = planned(photos, Decode(), Cache(), CenterCrop(9), seed=2)
     one, two = iter(gl.load(plan, epochs=1)), gl.load(other, epochs=2)
     for _ in one:
         pass
-    assert same(collected(two), streamed(planned(photos, Decode(), CenterCrop(9), seed=2), 2))
+    assert same(collected(two), plain)
     assert reads == once(photos)
-    with open_store(plan) as store:
-        assert store.state().kept == COUNT
-    for path in photos.paths:
-        Path(path).rename(f"{path}.away")  # the key is of the files as they were listed
-    assert same(streamed(plan), streamed(plan))
+
+    def filled(_: Keeper, source: Any, indices: Sequence[int]) -> dict[int, Any]:
+        assert not indices
+        return {}
+
+    monkeypatch.setattr(Keeper, "_filled", filled)
+    assert same(streamed(other, 2), plain)
 
 
 @pytest.mark.slow
@@ -285,9 +291,31 @@ def test_bad_records_are_named_in_every_epoch(photos: Files, form: Any, tmp_path
 
 @pytest.mark.slow
 def test_too_small_an_image_is_named(photos: Files) -> None:
-    for stages in ((Cache(), RandomCrop(50)), (Resize(20), Cache(), RandomCrop(50)), (CenterCrop(60), Cache())):
-        with pytest.raises(gl.RecordError, match=r"at least (50×50|60×60)"):
+    for stages in ((Cache(), RandomCrop(50)), (Resize(20), Cache(), RandomCrop(50))):
+        with pytest.raises(gl.RecordError, match="at least 50×50"):
             batches(planned(photos, Decode(), *stages, *RANDOM), 1)
+
+
+@pytest.mark.slow
+def test_without_the_operations_batches_go_through_python(
+    photos: Files, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tf_graph, "host_call", host_calls.host_call)
+    monkeypatch.setattr(op, "operations", op.operations.__wrapped__)
+    monkeypatch.setattr(op, "FILE", tmp_path / "none.so")
+    counted: Counter[int] = Counter()
+    read = Files.read
+
+    def counting(source: Files, index: int) -> bytes:
+        counted[index] += 1
+        return read(source, index)
+
+    plain = streamed(planned(photos, Shuffle(), Decode(), *RANDOM))
+    plan = planned(photos, Shuffle(), Decode(), Cache(), *RANDOM)
+    dataset = gl.load(plan, epochs=EPOCHS)
+    monkeypatch.setattr(Files, "read", counting)
+    assert same(collected(dataset), plain)
+    assert counted == Counter(range(COUNT))
 
 
 def test_trouble_is_said_once(photos: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -220,6 +220,25 @@ def test_steps_explain_the_full_run(sample_folder: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_windows", "no_trials")
+@pytest.mark.parametrize("before", [(), (gl.Resize(40),)], ids=["files", "resized"])
+def test_a_cache_of_the_native_backend_is_filled_anew(sample_folder: Path, tmp_path: Path, before: Any) -> None:
+    usable("native")
+    cache = gl.Cache(str(tmp_path / "kept"))
+    pipeline = photos(sample_folder, *before, cache, gl.RandomResizedCrop(24), gl.Batch(8))
+    plan = make_plan(pipeline, "native", threads=2)
+    assert any(step.keeps for step in plan.steps)
+    report = profile(plan, samples=24, rounds=2)
+    cost = {step.name: step.cpu_s_per_sample.value or 0.0 for step in report.steps}
+    assert list(cost)[:2] == ["Read", "Cache"]
+    runs = {step.name: step.runs for step in report.steps}
+    assert runs["Read"] == "first epoch" and runs["Cache"] == runs["Batch + hand-over"] == "every epoch"
+    writing = next(line for line in terminal.report_text(report, 200).splitlines() if line.startswith("Cache, writing"))
+    assert "native" in writing
+    assert list((tmp_path / "kept").iterdir()) == []  # it was kept apart, and is gone
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_windows", "no_trials")
 def test_a_cache_has_a_first_epoch_and_later_ones(sample_folder: Path) -> None:
     pipeline = photos(sample_folder, gl.Resize((48, 48)), gl.Cache(), gl.RandomHorizontalFlip(), gl.Batch(16))
     report = profile(pipeline, "tf", rounds=2)
@@ -232,6 +251,33 @@ def test_a_cache_has_a_first_epoch_and_later_ones(sample_folder: Path) -> None:
     whole = report.first_epoch.full.cpu_s_per_sample.value or 0.0
     assert (report.full.cpu_s_per_sample.value or 0.0) < first["Decode"] < whole
     assert abs(sum(first.values()) - whole) < 0.5 * whole
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_windows", "no_trials")
+@pytest.mark.parametrize("place", ["memory", "folder"])
+@pytest.mark.parametrize("before", [(), (gl.Resize((48, 48)),)], ids=["planes", "resized"])
+def test_what_native_keeps_has_a_first_epoch_too(
+    sample_folder: Path, tmp_path: Path, place: str, before: tuple[gl.Stage, ...]
+) -> None:
+    cache = gl.Cache() if place == "memory" else gl.Cache(tmp_path / "kept")
+    end = (gl.RandomResizedCrop(32), gl.RandomHorizontalFlip(), gl.Batch(16))
+    report = profile(photos(sample_folder, *before, cache, *end), "native", rounds=2)
+    rows = {step.name: step.cpu_s_per_sample.value or 0.0 for step in report.steps}
+    runs = {step.name: step.runs for step in report.steps}
+    assert list(rows)[:3] == ["Read", "Cache", "Decode + crop"]
+    assert runs["Read"] == "first epoch" and runs["Cache"] == runs["Decode + crop"] == "every epoch"
+    assert report.steps[1].backend == "native"
+    full = report.full.cpu_s_per_sample.value or 0.0
+    assert abs(rows["Cache"]) < 2 * full  # both are small
+    assert report.first_epoch is not None
+    first = {step.name: step.cpu_s_per_sample.value or 0.0 for step in report.first_epoch.steps}
+    whole = report.first_epoch.full.cpu_s_per_sample.value or 0.0
+    assert full < first["Cache"] < whole  # keeping an image costs more than going on from it
+    assert abs(sum(first.values()) - whole) < 0.5 * whole
+    if place == "folder":
+        assert list((tmp_path / "kept").iterdir()) == []  # nothing of the profile is left
+    validate(report.to_dict())
 
 
 @pytest.mark.slow

@@ -69,6 +69,16 @@ def filled(folder: Path, count: int, budget: int | None = None, first: int = 0) 
             store.put(index, blob(index))
 
 
+def kept_anew(folder: Path, count: int, lost: int) -> None:
+    """What is lost can be kept again, and is there for the next process, which has nothing to complain of."""
+    with Store(folder, KEY, count) as store:
+        assert held(store, count) == count - lost
+        assert sum(store.put(index, blob(index)) for index in range(count)) == lost
+        assert held(store, count) == count
+    with Store(folder, KEY, count) as store:
+        assert held(store, count) == count
+
+
 def flipped(path: Path, at: int) -> None:
     """Change a bit of a file."""
     data = bytearray(path.read_bytes())

@@ -5,6 +5,9 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass
 
+JPEG = b"\xff\xd8"
+"""How a JPEG begins."""
+
 
 @dataclass(frozen=True, slots=True)
 class Blob:
@@ -19,7 +22,7 @@ class Blob:
     @property
     def is_jpeg(self) -> bool:
         """Whether it begins as a JPEG does."""
-        return self.length > 1 and ctypes.string_at(self.address, 2) == b"\xff\xd8"
+        return self.length > 1 and ctypes.string_at(self.address, 2) == JPEG
 
     def tobytes(self) -> bytes:
         """A copy."""

@@ -60,6 +60,11 @@ class NativeGraphSegment:
         if self._kept is not None:
             self._kept.tell_trouble()
 
+    def forget(self) -> None:
+        """Forget what is kept, as ``GraphSegment`` says."""
+        if self._kept is not None:
+            self._kept.forget()
+
     def files(self, files: Any) -> tuple[Any, Any]:
         """Many files as the kernel reads them, as ``GraphSegment`` says."""
         return self._files.many(files)

@@ -21,7 +21,6 @@ from greenload.backends.native.blobs import Blob, Own
 from greenload.backends.native.library import probe
 from greenload.backends.readers import Foreign, Readers, ppm
 from greenload.errors import RecordError
-from greenload.plans.keeping import ANY_SIZE
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan, Segment
 from greenload.sources import formats
@@ -126,7 +125,7 @@ class Intake:
         turns = np.ones(len(images), np.int64)
         odd = np.flatnonzero(headers[:, 0] == 0).tolist()
         if own := [position for position in odd if _is_own(images[position])]:
-            headers[own] = probe([images[position] for position in own], False, ANY_SIZE, kept=True)
+            headers[own] = probe([images[position] for position in own], False, self.decode.max_bytes, kept=True)
         odd = np.flatnonzero(headers[:, 0] == 0).tolist() if self.decode.exif else []
         if odd:  # those that are to be turned are among them
             headers[odd] = probe([images[position] for position in odd], False, self.decode.max_bytes)
@@ -166,7 +165,7 @@ class _Looked:
 
 
 def _is_own(image: Any) -> bool:
-    """Whether an image is in a form that only the kernel reads. It was small enough when it was kept."""
+    """Whether an image is in a form that only the kernel reads."""
     return isinstance(image, Own) or (isinstance(image, Blob) and not image.is_jpeg)
 
 

@@ -79,6 +79,7 @@ def key_of(plan: Plan) -> bytes:
         "count": len(pipeline.source),
         "stages": [stage.to_dict() for stage in _work(pipeline)],
         "form": keeping.form,
+        "apart": keeping.apart,
         "versions": [library.version().partition(";")[0], library.ABI, _BLOCKS_VERSION, greenload.__version__],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).digest()
@@ -108,10 +109,10 @@ def open_store(plan: Plan) -> Store:
         raise PipelineError(
             f"{cache} can't keep images there: {error}: name a folder that can be written, or leave path out"
         ) from None
-    if folder is None:
-        _hold(plan.pipeline, key, opened)
-    else:
+    if folder is not None:
         _describe(plan, folder, key)
+    elif not keeping.apart:
+        _hold(plan.pipeline, key, opened)
     return store
 
 
@@ -300,6 +301,10 @@ class Keeper:
         if trouble and trouble != self._said:
             self._said = trouble
             notify(f"{last_cache(self._plan.pipeline)[1]}: {trouble}")
+
+    def forget(self) -> None:
+        """Forget what is kept: for measuring how it is filled."""
+        self._store.forget()
 
     def close(self) -> None:
         """Give it back; no image that it gave may be in use."""

@@ -110,6 +110,10 @@ class KeptFiles:
             self._said = trouble
             notify(f"{self._cache}: {trouble}")
 
+    def forget(self) -> None:
+        """Forget what is kept."""
+        self._store.forget()
+
 
 class _Making:
     """Makes of files the images that are kept, where stages stand between decoding and the cache."""

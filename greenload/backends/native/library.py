@@ -186,7 +186,7 @@ def probe(files: Sequence[bytes | Blob], exif: bool, max_bytes: int, kept: bool 
         files: whole files.
         exif: whether a file that states an orientation other than 1 isn't plain.
         max_bytes: the most bytes that decoding one may take, as in ``Decode``.
-        kept: whether what ``transcode`` makes is plain, in every form.
+        kept: whether what ``transcode`` makes is plain, in every form; planes and PPM of any size.
 
     Returns:
         int32 ``[n, 3]``: 1 for a plain JPEG, which the kernel decodes itself, and its height and width as stored; zeros
@@ -348,6 +348,7 @@ def _declared(library: Any) -> Any:
         "keep": ([pointer, i64, ctypes.c_char_p, i64, i32, pointer, pointer], pointer),
         "flush": ([pointer], None),
         "finish": ([pointer], None),
+        "forget": ([pointer], None),
         "close": ([pointer], None),
         "state": ([pointer, pointer], None),
     }

@@ -52,7 +52,7 @@ def register_operations() -> None:
     calls this first. Otherwise TensorFlow says there that an op type such as ``GreenloadProbe`` is not registered.
 
     Raises:
-        BackendUnavailable: the operations aren't built, or this TensorFlow can't load them; names the remedy.
+        BackendUnavailable: the operations aren't built, or this TensorFlow can't load them; says why.
 
     Example:
         >>> gl.register_operations()

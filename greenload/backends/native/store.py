@@ -127,6 +127,11 @@ class Store:
         """Write what isn't written, and take in what other processes have written since."""
         self._library.gl_store_flush(self._open())
 
+    def forget(self) -> None:
+        """Forget what is kept, and remove its blocks, so that all is kept anew: for measuring. A blob that was given
+        stays where it is until this is called once more."""
+        self._library.gl_store_forget(self._open())
+
     def state(self) -> State:
         """What it holds."""
         state = _State()

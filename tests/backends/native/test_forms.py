@@ -223,8 +223,9 @@ def test_what_is_kept_is_plain_only_where_it_was_asked_for() -> None:
     for form in (Form.PLANES, Form.PIXELS):
         blob = kept(data, form)
         assert library.probe([blob], True, 1 << 30)[0, 0] == 0
-        assert library.probe([blob], True, 40 * 50 * 11, kept=True)[0, 0] == 1
-        assert library.probe([blob], True, 40 * 50 * 11 - 1, kept=True)[0, 0] == 0
+        assert library.probe([blob], True, 1, kept=True)[0, 0] == 1  # it was small enough when it was kept
+        assert library.probe([data], True, 40 * 50 * 11, kept=True)[0, 0] == 1
+        assert library.probe([data], True, 40 * 50 * 11 - 1, kept=True)[0, 0] == 0
 
 
 def test_damaged_forms_never_crash_and_planes_that_are_not_whole_are_refused() -> None:

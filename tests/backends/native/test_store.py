@@ -145,6 +145,23 @@ def test_a_process_has_one_store_of_a_folder_and_key(place: Path | None, tmp_pat
         assert third.state().kept == (0 if place is None else 1)
 
 
+def test_what_is_forgotten_is_kept_anew(place: Path | None) -> None:
+    with Store(place, KEY, 30) as store:
+        for _ in range(3):
+            for index in range(20):
+                assert store.put(index, blob(index))
+            store.flush()
+            before = store.get(3)
+            store.forget()
+            assert before is not None and before.tobytes() == blob(3)  # who reads it still may
+            assert held(store, 30) == 0
+            assert (store.state().kept, store.state().bytes) == (0, 0)
+            assert place is None or blocks(place) == []
+        assert store.put(5, blob(5))
+    with Store(place, KEY, 30) as store:
+        assert held(store, 30) == (0 if place is None else 1)
+
+
 @pytest.mark.slow
 def test_threads_put_and_get_at_once(place: Path | None) -> None:
     count = 400

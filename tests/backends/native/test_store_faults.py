@@ -1,8 +1,7 @@
-"""What is kept between epochs: never another byte than was put, whatever happens to writers, disks and files."""
+"""What is kept between epochs: never another byte than was put, whatever happens to writers and disks."""
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import shutil
@@ -10,204 +9,17 @@ import signal
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from mount_namespaces import private_mounts
-from stores import KEY, MIB, blob, blocks, bytes_of, filled, flipped, held, run, writer
+from stores import KEY, MIB, blob, blocks, bytes_of, filled, held, kept_anew, run, writer
 
 from greenload.backends.native import library
-from greenload.backends.native.kept import block_info
 from greenload.backends.native.store import Store, folder_of
 
 pytestmark = pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")
 
 MOUNTS = ("unshare", "-m")
 """In front of a program that mounts: nothing of it is seen outside, or stays."""
-
-
-def kept_anew(folder: Path, count: int, lost: int) -> None:
-    """What is lost can be kept again, and is there for the next process, which has nothing to complain of."""
-    with Store(folder, KEY, count) as store:
-        assert held(store, count) == count - lost
-        assert sum(store.put(index, blob(index)) for index in range(count)) == lost
-        assert held(store, count) == count
-    with Store(folder, KEY, count) as store:
-        assert held(store, count) == count
-
-
-# ---- damage
-
-
-def test_a_block_of_another_version_is_left_alone(tmp_path: Path) -> None:
-    filled(tmp_path, 20)
-    (path,) = blocks(tmp_path)
-    flipped(path, 8)
-    assert block_info(path) is None
-    with Store(tmp_path, KEY, 20) as store:
-        assert (store.state().kept, store.state().damaged) == (0, 0)
-        assert store.state().trouble == f"{tmp_path}: {path.name} is of another version, and isn't used"
-    kept_anew(tmp_path, 20, 20)
-    assert path.exists()
-
-
-def test_a_damaged_blob_is_noticed_and_put_anew(tmp_path: Path) -> None:
-    filled(tmp_path, 30)
-    (path,) = blocks(tmp_path)
-    flipped(path, path.read_bytes().index(blob(7)[-40:]))
-    with Store(tmp_path, KEY, 30) as store:
-        assert store.state().trouble == ""
-        assert store.get(7) is None and store.get(7) is None
-        assert store.state().damaged == 1 and store.state().kept == 29
-        assert store.state().trouble == f"{tmp_path}: a sample in {path.name} is damaged; it is read and kept anew"
-        assert held(store, 30) == 29
-        assert store.put(7, blob(7)) and store.state().kept == 30
-        assert held(store, 30) == 30
-    assert len(blocks(tmp_path)) == 2 and not path.exists(), "it was written anew without the damaged one"
-    for _ in range(3):  # nothing is found damaged, or written, again
-        with Store(tmp_path, KEY, 30) as store:
-            assert held(store, 30) == 30 and store.state().damaged == 0
-            assert not store.put(7, blob(7))
-        assert len(blocks(tmp_path)) == 2
-
-
-def test_of_a_block_in_which_all_is_damaged_nothing_stays(tmp_path: Path) -> None:
-    filled(tmp_path, 3)
-    (path,) = blocks(tmp_path)
-    for index in range(3):
-        flipped(path, path.read_bytes().index(blob(index)[-1000:]))
-    with Store(tmp_path, KEY, 3, bytes_of(3)) as store:
-        assert held(store, 3) == 0 and store.state().damaged == 3
-        assert not store.put(0, blob(0)), "what is damaged takes its room until the process ends"
-    assert not blocks(tmp_path)
-    kept_anew(tmp_path, 3, 3)
-
-
-@pytest.mark.parametrize("at", [0, 12, 20, 50, 60, 79, -40, -24, -1])
-def test_a_damaged_head_or_table_is_noticed_and_the_block_is_made_anew(tmp_path: Path, at: int) -> None:
-    filled(tmp_path, 20)
-    (path,) = blocks(tmp_path)
-    flipped(path, at)
-    with Store(tmp_path, KEY, 20) as store:
-        state = store.state()
-        assert (state.kept, state.damaged, path.exists()) == (0, 1, False)
-        assert f"{path.name} is damaged, and was removed" in state.trouble
-    kept_anew(tmp_path, 20, 20)
-
-
-@pytest.mark.slow
-def test_any_byte_of_a_block_may_be_damaged(tmp_path: Path) -> None:
-    count = 12
-    with Store(tmp_path, KEY, count) as store:
-        for index in range(count):
-            store.put(index, blob(index, 300))
-    (path,) = blocks(tmp_path)
-    data, random, lost = path.read_bytes(), np.random.default_rng(0), 0
-    heads, tables = range(200), range(len(data) - count * 40, len(data))
-    for at in [*heads, *tables, *map(int, random.integers(0, len(data), 300))]:
-        path.write_bytes(data[:at] + bytes([data[at] ^ 1 << int(random.integers(8))]) + data[at + 1 :])
-        with Store(tmp_path, KEY, count) as store:
-            for index in range(count):
-                part = store.get(index)
-                assert part is None or part.tobytes() == blob(index, 300), at
-                lost += part is None
-    assert lost > 1000
-
-
-@pytest.mark.parametrize("size", [0, 1, 100, 191, 5000, -1, -33])
-def test_a_truncated_block_is_noticed_and_made_anew(tmp_path: Path, size: int) -> None:
-    filled(tmp_path, 30)
-    (path,) = blocks(tmp_path)
-    path.write_bytes(path.read_bytes()[:size])
-    with Store(tmp_path, KEY, 30) as store:
-        state = store.state()
-        assert state.kept == 0 and state.damaged == 1 and "damaged, and was removed" in state.trouble
-        assert not path.exists()
-    kept_anew(tmp_path, 30, 30)
-
-
-CUT_BEFORE_USE = """
-filled(folder, 30)
-(path,) = blocks(folder)
-with Store(folder, KEY, 30) as store:
-    store.get(0)  # from here on a second goes by before it looks at all files
-    os.truncate(path, path.stat().st_size // 2)  # what lies behind it would end a process that reads it
-    assert held(store, 30) == 1
-    state = store.state()
-    assert (state.kept, state.damaged, path.exists()) == (0, 1, False) and "was made shorter" in state.trouble, state
-    assert all(store.put(index, blob(index)) for index in range(30))
-    assert held(store, 30) == 30
-"""
-
-
-def test_a_block_that_is_cut_after_it_was_opened_is_noticed_before_it_is_read(tmp_path: Path) -> None:
-    run(CUT_BEFORE_USE, tmp_path)
-    kept_anew(tmp_path, 30, 0)
-
-
-CUT_AFTER_USE = """
-own = sys.argv[2] == "own"
-if not own:
-    filled(folder, 30)
-with Store(folder, KEY, 30) as store:
-    if own:
-        for index in range(30):
-            store.put(index, blob(index))
-        store.flush()
-    assert held(store, 30) == 30
-    (path,) = blocks(folder)
-    time.sleep(1.1)
-    os.truncate(path, 5000)
-    assert held(store, 30) == 0  # all of the file's are left, as none is known to be whole
-    state = store.state()
-    assert state.damaged == 1 and f"{path.name} was made shorter" in state.trouble, state
-    assert not path.exists()
-    assert all(store.put(index, blob(index)) for index in range(30))
-    assert held(store, 30) == 30
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("whose", ["own", "another's"])
-def test_a_block_that_is_cut_after_it_was_read_is_noticed_within_a_second(tmp_path: Path, whose: str) -> None:
-    run(CUT_AFTER_USE, tmp_path, whose)
-    kept_anew(tmp_path, 30, 0)
-
-
-def test_what_cannot_be_read_now_is_no_damage_and_not_forgotten(tmp_path: Path) -> None:
-    filled(tmp_path, 20)
-    (path,) = blocks(tmp_path)
-    elsewhere = tmp_path / "elsewhere"
-    path.rename(elsewhere)
-    path.mkdir()  # reading it fails, as of a disk that is failing
-    with Store(tmp_path, KEY, 20) as store:
-        state = store.state()
-        assert (state.kept, state.damaged) == (0, 0)
-        assert state.trouble == f"{tmp_path}: {path.name} can't be read now: {os.strerror(errno.EISDIR)}"
-        assert path.exists()
-        path.rmdir()
-        elsewhere.rename(path)
-        store.flush()
-        assert held(store, 20) == 20
-
-
-FEW_FILES = """
-filled(folder, 20)
-used = len(os.listdir("/proc/self/fd"))
-with Store(folder / "another", KEY, 20):  # what is loaded with the first store is
-    pass
-soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-resource.setrlimit(resource.RLIMIT_NOFILE, (used - 1, hard))
-with Store(folder, KEY, 20) as store:
-    state = store.state()
-    assert state.kept == 0 and state.damaged == 0 and "can't be read now: Too many open files" in state.trouble, state
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    store.flush()
-    assert held(store, 20) == 20
-"""
-
-
-def test_where_open_files_have_run_out_nothing_is_taken_for_damaged(tmp_path: Path) -> None:
-    run(FEW_FILES, tmp_path)
 
 
 # ---- writers

@@ -2,7 +2,6 @@
 #include "abi.h"
 
 #include <exception>
-#include <memory>
 #include <new>
 
 #include <cstdio>
@@ -27,7 +26,6 @@
 
 using greenload::Failure;
 using greenload::Program;
-using greenload::Scratch;
 
 struct gl_program : Program {
   using Program::Program;
@@ -92,7 +90,7 @@ EXPORT void gl_probe(int64_t count, const uint8_t* const* files, const int64_t* 
   for (int64_t i = 0; i < count; i++) {
     headers[i] = greenload::probe(files[i], lengths[i], kinds & GL_EXIF, max_bytes);
     if (!headers[i].plain && (kinds & GL_KEPT)) {
-      headers[i] = greenload::probe_kept(files[i], lengths[i], max_bytes);
+      headers[i] = greenload::probe_kept(files[i], lengths[i]);
     }
   }
 }
@@ -100,35 +98,35 @@ EXPORT void gl_probe(int64_t count, const uint8_t* const* files, const int64_t* 
 EXPORT int64_t gl_run(gl_program* program, int64_t count, const void* const* images, const int64_t* sizes,
                       const double* params, void* const* outs, const int64_t* bytes, int32_t* status, char* reasons) {
   const int64_t sides = program->steps()[0].given.op == GL_DECODE ? 1 : 3;
-  std::unique_ptr<Scratch> scratch;
+  greenload::Worker worker;
   int64_t failed = 0;
   for (int64_t i = 0; i < count; i++) {
     char* reason = reasons + i * GL_REASON;
     status[i] = guarded(reason, [&] {
-      if (!scratch) {
-        scratch = program->take();
-        scratch->tally.begin();
+      if (!worker) {
+        worker = program->take();
+        worker.tally->begin();
       }
-      scratch->tally.begin_image();
-      greenload::run_image(*program, *scratch, images[i], sizes + i * sides, params + i * program->columns(),
+      worker.tally->begin_image();
+      greenload::run_image(*program, worker, images[i], sizes + i * sides, params + i * program->columns(),
                            static_cast<uint8_t*>(outs[i]), bytes[i]);
     });
     failed += status[i] != GL_OK;
-    if (scratch && status[i] == GL_OK) {
-      scratch->tally.finish_image(bytes_in(program->steps()[0].given, sizes + i * sides), bytes[i]);
-    } else if (scratch) {
-      scratch->tally.finish_image(0, 0);
+    if (worker && status[i] == GL_OK) {
+      worker.tally->finish_image(bytes_in(program->steps()[0].given, sizes + i * sides), bytes[i]);
+    } else if (worker) {
+      worker.tally->finish_image(0, 0);
     }
-    if (status[i] == GL_BAD_CALL && scratch) {
+    if (status[i] == GL_BAD_CALL && worker) {
       // Memory may have run out half way through a table.
-      scratch->tally.finish(program->counters());
-      scratch.reset();
+      worker.tally->finish(program->counters());
+      worker = {};
     }
   }
-  if (scratch) {
+  if (worker) {
     guarded(nullptr, [&] {
-      scratch->tally.finish(program->counters());
-      program->give_back(std::move(scratch));
+      worker.tally->finish(program->counters());
+      program->give_back(std::move(worker));
     });
   }
   return failed;
@@ -196,6 +194,10 @@ EXPORT void gl_store_flush(gl_store* store) {
 
 EXPORT void gl_store_finish(gl_store* store) {
   guarded(nullptr, [&] { store->store->finish(); });
+}
+
+EXPORT void gl_store_forget(gl_store* store) {
+  guarded(nullptr, [&] { store->store->forget(); });
 }
 
 EXPORT void gl_store_close(gl_store* store) { delete store; }

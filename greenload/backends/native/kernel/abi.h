@@ -65,7 +65,8 @@ typedef struct {
 enum gl_kinds { GL_EXIF = 1, GL_KEPT = 2 };
 
 /* Looks at files' headers. `kinds`: GL_EXIF: a file that states an orientation other than 1 isn't plain. GL_KEPT: what
-   gl_transcode makes is plain in every form. `max_bytes`: a file whose decoding takes more isn't. */
+   gl_transcode makes is plain in every form. `max_bytes`: a file whose decoding takes more isn't; planes and PPM are,
+   as they were small enough when they were files. */
 void gl_probe(int64_t count, const uint8_t* const* files, const int64_t* lengths, int32_t kinds, int64_t max_bytes,
               gl_header* headers);
 
@@ -155,6 +156,9 @@ void gl_store_flush(gl_store*);
 /* As a process ends: flushes it, and writes blocks of its folder anew: small ones into one where there are many, which
    short processes have left; without their damaged blobs, those that have any. What is kept can still be read. */
 void gl_store_finish(gl_store*);
+/* For measuring: forgets what is kept, and removes its blocks, so that all is kept anew. Threads may be inside; a blob
+   that was got before stays where it is until this is called once more. */
+void gl_store_forget(gl_store*);
 /* Gives a handle back. With the last one the store is finished and its memory goes: no blob of it may be in use. */
 void gl_store_close(gl_store*);
 

@@ -15,16 +15,19 @@ class Buffer {
   Buffer() = default;
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
-  ~Buffer() { free(data_); }
+  ~Buffer() { release(); }
 
   // At least so many bytes, aligned to 64. What was in it before is lost.
   uint8_t* bytes(size_t size) {
     if (size > size_ || !data_) {
       release();
-      data_ = static_cast<uint8_t*>(aligned_alloc(64, (size + kSlack + 63) / 64 * 64));
-      if (!data_) {
+      // Aligned by hand: of memory that aligned_alloc gave, glibc before 2.38 doesn't use what was freed for the same
+      // again, so that a process with many buffers grows and grows.
+      memory_ = malloc(size + kSlack + kAlignment);
+      if (!memory_) {
         throw std::bad_alloc();
       }
+      data_ = static_cast<uint8_t*>(memory_) + (kAlignment - reinterpret_cast<uintptr_t>(memory_) % kAlignment);
       size_ = size;
     }
     return data_;
@@ -41,12 +44,15 @@ class Buffer {
   size_t size() const { return size_; }
 
   void release() {
-    free(data_);
+    free(memory_);
+    memory_ = nullptr;
     data_ = nullptr;
     size_ = 0;
   }
 
  private:
+  static constexpr size_t kAlignment = 64;
+  void* memory_ = nullptr;
   uint8_t* data_ = nullptr;
   size_t size_ = 0;
 };

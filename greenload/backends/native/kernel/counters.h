@@ -56,6 +56,8 @@ class Tally {
   void finish_image(int64_t bytes_in, int64_t bytes_out);
   // Behind each step that worked.
   void note(size_t step, int64_t bytes_in, int64_t bytes_out);
+  // In the midst of one: what was spent since the last of these calls was spent on a step.
+  void spend(size_t step);
 
  private:
   void start();

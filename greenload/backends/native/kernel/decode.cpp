@@ -67,28 +67,42 @@ bool JpegDecoder::cut(JDIMENSION* left, JDIMENSION* width) {
   return true;
 }
 
-bool JpegDecoder::read(JDIMENSION skipped, uint8_t* first, size_t pitch, JDIMENSION rows) {
+// Goes past rows in front of the first that is made.
+bool JpegDecoder::skip(JDIMENSION rows) {
   if (setjmp(errors_.jump)) {
     return false;
   }
-  if (skipped && jpeg_skip_scanlines(&info_, skipped) != skipped) {
+  if (jpeg_skip_scanlines(&info_, rows) != rows) {
     strcpy(errors_.reason, "rows are missing");
     return false;
-  }
-  const JDIMENSION stop = info_.output_scanline + rows;
-  while (info_.output_scanline < stop) {
-    JSAMPROW at[8];  // as many as libjpeg has at a time, at most
-    const JDIMENSION count = std::min<JDIMENSION>(8, stop - info_.output_scanline);
-    const JDIMENSION begin = info_.output_scanline - (stop - rows);
-    for (JDIMENSION i = 0; i < count; i++) {
-      at[i] = first + (begin + i) * pitch;
-    }
-    jpeg_read_scanlines(&info_, at, count);
   }
   return true;
 }
 
-void JpegDecoder::stop() { jpeg_abort_decompress(&info_); }
+bool JpegDecoder::read(uint8_t* const* places, JDIMENSION rows) {
+  if (setjmp(errors_.jump)) {
+    return false;
+  }
+  const JDIMENSION begin = info_.output_scanline;
+  while (info_.output_scanline < begin + rows) {
+    const JDIMENSION done = info_.output_scanline - begin;
+    jpeg_read_scanlines(&info_, const_cast<JSAMPARRAY>(places) + done, rows - done);
+  }
+  return true;
+}
+
+// Decodes rows that nothing needs: going past them in the middle of an image isn't exact.
+bool JpegDecoder::drop(JDIMENSION rows) {
+  uint8_t* const place = dropped_.bytes(static_cast<size_t>(pitch));
+  for (JDIMENSION i = 0; i < rows; i++) {
+    if (!read(&place, 1)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+void JpegDecoder::close() { jpeg_abort_decompress(&info_); }
 
 // Whether parts decode to the pixels that the whole has: of the usual kinds of subsampling, which tests look at.
 bool JpegDecoder::exact_in_parts() const {
@@ -104,12 +118,7 @@ bool JpegDecoder::exact_in_parts() const {
   return components[0].h_samp_factor <= 2 && components[0].v_samp_factor <= 2;
 }
 
-Image JpegDecoder::decode(const uint8_t* file, size_t length, const Choose& choose, Buffer& memory, uint8_t* out,
-                          int64_t out_bytes) {
-  struct Stopped {  // however this ends
-    JpegDecoder* decoder;
-    ~Stopped() { decoder->stop(); }
-  } stopped{this};
+Image JpegDecoder::open(const uint8_t* file, size_t length, const Choose& choose) {
   if (!start(file, length)) {
     fail(GL_BAD_FILE, "%s", errors_.reason);
   }
@@ -126,25 +135,20 @@ Image JpegDecoder::decode(const uint8_t* file, size_t length, const Choose& choo
       fail(GL_BAD_FILE, "%s", errors_.reason);
     }
   }
-  const int64_t skipped = parts ? wanted.top : 0, above = parts ? 0 : wanted.top;
-  const int64_t rows = parts ? wanted.height : wanted.top + wanted.height;
-  const int64_t pitch = static_cast<int64_t>(info_.output_width) * 3;
-  const bool whole = pitch == wanted.width * 3 && above == 0;
-  if (out && whole && out_bytes != pitch * rows) {
-    out = nullptr;  // said where the result is delivered
-  }
-  uint8_t* pixels = out && whole ? out : memory.bytes(pitch * rows);
-  if (!read(static_cast<JDIMENSION>(skipped), pixels, pitch, static_cast<JDIMENSION>(rows))) {
+  if (parts && wanted.top && !skip(static_cast<JDIMENSION>(wanted.top))) {
     fail(GL_BAD_FILE, "%s", errors_.reason);
   }
-  Image image = dense(pixels, rows, pitch / 3, 3, GL_UINT8);
-  if (pixels != out) {
-    image.end = memory.end();
+  top_ = wanted.top;
+  pitch = static_cast<int64_t>(info_.output_width) * 3;
+  offset = (wanted.left - left) * 3;
+  return made_by(this, wanted.height, wanted.width);
+}
+
+void JpegDecoder::make(int64_t first, int64_t count, uint8_t* const* places) {
+  const JDIMENSION unneeded = static_cast<JDIMENSION>(top_ + first) - info_.output_scanline;
+  if (!drop(unneeded) || !read(places, static_cast<JDIMENSION>(count))) {
+    fail(GL_BAD_FILE, "%s", errors_.reason);
   }
-  image.data += above * pitch + (wanted.left - left) * 3;
-  image.height = wanted.height;
-  image.width = wanted.width;
-  return image;
 }
 
 namespace {

@@ -11,17 +11,18 @@ namespace greenload {
 // What is to be decoded of an image of a height and width.
 using Choose = std::function<Window(int64_t, int64_t)>;
 
-class JpegDecoder {
+class JpegDecoder : public RowSource {
  public:
   JpegDecoder();
-  ~JpegDecoder();
+  ~JpegDecoder() override;
   JpegDecoder(const JpegDecoder&) = delete;
   JpegDecoder& operator=(const JpegDecoder&) = delete;
 
-  // The pixels of a JPEG in a window: the same as of the whole, cut out. They lie in `memory`, or in `out` where it
-  // isn't null and whole rows are decoded: it takes `out_bytes`.
-  Image decode(const uint8_t* file, size_t length, const Choose& choose, Buffer& memory, uint8_t* out,
-               int64_t out_bytes);
+  // The pixels of a JPEG in a window, as rows to be made: the same as of the whole, cut out. The file must stay.
+  Image open(const uint8_t* file, size_t length, const Choose& choose);
+  void make(int64_t first, int64_t count, uint8_t* const* places) override;
+  // Gives back what libjpeg holds of the file.
+  void close();
 
  private:
   // Each returns false where libjpeg gave up, and errors_.reason says why. libjpeg leaves them by longjmp, so they hold
@@ -29,13 +30,16 @@ class JpegDecoder {
   bool create();
   bool start(const uint8_t* file, size_t length);
   bool cut(JDIMENSION* left, JDIMENSION* width);
-  bool read(JDIMENSION skipped, uint8_t* first, size_t pitch, JDIMENSION rows);
-  void stop();
+  bool skip(JDIMENSION rows);
+  bool read(uint8_t* const* places, JDIMENSION rows);
+  bool drop(JDIMENSION rows);
   bool exact_in_parts() const;
 
   jpeg_decompress_struct info_;
   jpeg_progress_mgr progress_;
   JpegErrors errors_;
+  int64_t top_ = 0;  // of the window's rows, among libjpeg's
+  Buffer dropped_;
 };
 
 // The pixels of "P6" with 255 as its largest value, in a window: a view of the file.

@@ -1,5 +1,6 @@
 #include "forms.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstring>
@@ -11,6 +12,8 @@
 namespace greenload {
 
 namespace {
+
+constexpr int64_t kAtATime = 16;  // rows that are made
 
 Window whole(int64_t height, int64_t width) { return {0, 0, height, width}; }
 
@@ -38,13 +41,11 @@ enum Trust { kUnknown, kExact, kOther };
 std::atomic<int> trusted[2][2];
 constexpr int64_t kTelling = 4096;  // pixels of which one image tells of its kind
 
-bool same_pixels(const uint8_t* file, int64_t length, const Planes& planes) {
-  Decoder jpeg;
+bool same_pixels(const uint8_t* file, int64_t length, const uint8_t* planes, int64_t bytes) {
+  Decoder jpeg, decoder;
   const Image expected = jpeg.decode(file, length, whole, nullptr, 0);
-  Buffer memory;
-  PlanesDecoder decoder;
-  const Image made = decoder.decode(planes, {0, 0, planes.height, planes.width}, memory, nullptr);
-  for (int64_t y = 0; y < planes.height; y++) {
+  const Image made = decoder.decode(planes, bytes, whole, nullptr, 0);
+  for (int64_t y = 0; y < made.height; y++) {
     if (memcmp(expected.row(y), made.row(y), made.row_bytes()) != 0) {
       return false;
     }
@@ -59,11 +60,10 @@ int64_t to_planes(const uint8_t* file, int64_t length, uint8_t* out, int64_t cap
     return 0;
   }
   recoder.read(planes, out);
-  planes.point(out);
   std::atomic<int>& trust = trusted[planes.across - 1][planes.down - 1];
   const bool tells = planes.height * planes.width >= kTelling && planes.height > 16 && planes.width > 16;
   if (planes.components == 3 && (trust != kExact || !tells)) {
-    const bool same = trust != kOther && same_pixels(file, length, planes);
+    const bool same = trust != kOther && same_pixels(file, length, out, planes.bytes());
     if (tells || !same) {
       trust = same ? kExact : kOther;
     }
@@ -101,7 +101,7 @@ int64_t to_pixels(const uint8_t* file, int64_t length, uint8_t* out, int64_t cap
     decode_ppm(file, static_cast<size_t>(length), whole);
     return copied(file, length, out, capacity, needed);
   }
-  const gl_header header = are_planes(file, length) ? probe_kept(file, length, INT64_MAX) : header_of(file, length);
+  const gl_header header = are_planes(file, length) ? probe_kept(file, length) : header_of(file, length);
   char begin[64];
   const int head = snprintf(begin, sizeof begin, "P6\n%d %d\n255\n", header.width, header.height);
   const int64_t pixels = int64_t{header.height} * header.width * 3;
@@ -119,7 +119,7 @@ int64_t to_pixels(const uint8_t* file, int64_t length, uint8_t* out, int64_t cap
 
 }  // namespace
 
-gl_header probe_kept(const uint8_t* file, int64_t length, int64_t max_bytes) {
+gl_header probe_kept(const uint8_t* file, int64_t length) {
   gl_header header = {0, 0, 0};
   try {
     int64_t height, width;
@@ -134,9 +134,7 @@ gl_header probe_kept(const uint8_t* file, int64_t length, int64_t max_bytes) {
     } else {
       return header;
     }
-    if (height * width * kPixelBytes <= max_bytes) {
-      header = {1, static_cast<int32_t>(height), static_cast<int32_t>(width)};
-    }
+    header = {1, static_cast<int32_t>(height), static_cast<int32_t>(width)};
   } catch (const Failure&) {
   }
   return header;
@@ -163,36 +161,60 @@ int64_t transcode(const uint8_t* file, int64_t length, int32_t form, uint8_t* ou
   fail(GL_BAD_CALL, "no form %d", form);
 }
 
-Image Decoder::decode_planes(const uint8_t* file, int64_t length, const Choose& choose, uint8_t* out,
-                             int64_t out_bytes) {
-  const Planes planes = planes_of(file, length);
-  const Window window = choose(planes.height, planes.width);
-  check_window(window, planes.height, planes.width);
-  // Where it doesn't fit that is said where the result is delivered.
-  const bool direct = out && window.height * window.width * 3 == out_bytes;
-  return planes_.decode(planes, window, pixels_, direct ? out : nullptr);
-}
-
-Image Decoder::decode(const uint8_t* file, int64_t length, const Choose& choose, uint8_t* out, int64_t out_bytes) {
+Image Decoder::open(const uint8_t* file, int64_t length, const Choose& choose) {
   const size_t size = static_cast<size_t>(length);
   if (are_planes(file, length)) {
-    return decode_planes(file, length, choose, out, out_bytes);
+    const Planes planes = planes_of(file, length);
+    return planes_.open(planes, choose(planes.height, planes.width));
   }
   if (is_ppm(file, length)) {
     return decode_ppm(file, size, choose);
   }
   if (!segments_.read(file, size)) {
-    return jpeg_.decode(file, size, choose, pixels_, out, out_bytes);
+    return jpeg_.open(file, size, choose);
   }
   const Window window = choose(segments_.height(), segments_.width());
   check_window(window, segments_.height(), segments_.width());
   const Segments::Cut cut = segments_.cut(window, cut_);
-  return jpeg_.decode(
-      cut.file, cut.length, [&](int64_t, int64_t) { return cut.window; }, pixels_, out, out_bytes);
+  return jpeg_.open(cut.file, cut.length, [&](int64_t, int64_t) { return cut.window; });
+}
+
+Image Decoder::decode(const uint8_t* file, int64_t length, const Choose& choose, uint8_t* out, int64_t out_bytes) {
+  Image image = open(file, length, choose);
+  if (!image.source) {
+    return image;
+  }
+  RowSource& source = *image.source;
+  // Where it doesn't fit that is said where the result is delivered.
+  const bool direct = out && source.pitch == image.row_bytes() && image.bytes() == out_bytes;
+  uint8_t* begin = direct ? out : pixels_.bytes(source.pitch * image.height + kUnaligned) + kUnaligned + source.offset;
+  Image made = dense(begin, image.height, image.width, 3, GL_UINT8);
+  made.stride = source.pitch;
+  // Rows may be written past their ends: each before the next one. `out` ends with the last.
+  const int64_t behind = static_cast<int64_t>(kSlack) / source.pitch + 1;
+  const int64_t rows = direct ? std::max<int64_t>(0, image.height - behind) : image.height;
+  uint8_t* places[kAtATime];
+  for (int64_t y = 0; y < rows;) {
+    const int64_t count = std::min<int64_t>(kAtATime, rows - y);
+    for (int64_t i = 0; i < count; i++) {
+      places[i] = made.row(y + i) - source.offset;
+    }
+    source.make(y, count, places);
+    y += count;
+  }
+  for (int64_t y = rows; y < image.height; y++) {
+    places[0] = last_.bytes(source.pitch);
+    source.make(y, 1, places);
+    memcpy(made.row(y), places[0] + source.offset, made.row_bytes());
+  }
+  if (!direct) {
+    made.end = pixels_.end();
+  }
+  return made;
 }
 
 void Decoder::trim(size_t limit) {
-  for (Buffer* buffer : {&pixels_, &cut_}) {
+  for (Buffer* buffer : {&pixels_, &cut_, &last_}) {
     if (buffer->size() > limit) {
       buffer->release();
     }

@@ -13,22 +13,23 @@ namespace greenload {
 // Decodes every form, telling them by their first bytes.
 class Decoder {
  public:
-  // The pixels in a window: the same as of the whole, cut out. They lie in the file, in memory of this, or in `out`
-  // where it isn't null and takes them: `out_bytes`.
+  // The pixels in a window: the same as of the whole, cut out. They lie in the file, or are rows to be made, until
+  // `close`. The file must stay.
+  Image open(const uint8_t* file, int64_t length, const Choose& choose);
+  // The same in memory: in the file, in memory of this, or in `out` where it isn't null and takes them: `out_bytes`.
   Image decode(const uint8_t* file, int64_t length, const Choose& choose, uint8_t* out, int64_t out_bytes);
+  void close() { jpeg_.close(); }
   void trim(size_t limit);
 
  private:
-  Image decode_planes(const uint8_t* file, int64_t length, const Choose& choose, uint8_t* out, int64_t out_bytes);
-
   JpegDecoder jpeg_;
   PlanesDecoder planes_;
   Segments segments_;
-  Buffer pixels_, cut_;
+  Buffer pixels_, cut_, last_;
 };
 
 // Of a form other than GL_TRANSCODED of a JPEG: plain, and its sizes. Sides of 0 where it is none.
-gl_header probe_kept(const uint8_t* file, int64_t length, int64_t max_bytes);
+gl_header probe_kept(const uint8_t* file, int64_t length);
 
 // gl_transcode. Throws a Failure where it can't be.
 int64_t transcode(const uint8_t* file, int64_t length, int32_t form, uint8_t* out, int64_t capacity, int64_t* needed);

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "abi.h"
+#include "source.h"
 
 namespace greenload {
 
@@ -20,6 +21,8 @@ struct Image {
   int channels = 0;
   int32_t dtype = GL_UINT8;
   bool writable = false;  // ours, so that a step may work in place
+  // What makes its rows, where they are in no memory: then `data` is null.
+  RowSource* source = nullptr;
 
   int pixel_bytes() const { return channels * item_bytes(dtype); }
   int64_t row_bytes() const { return width * pixel_bytes(); }
@@ -43,6 +46,17 @@ inline Image dense(uint8_t* data, int64_t height, int64_t width, int channels, i
   image.stride = image.row_bytes();
   image.end = data + image.bytes();
   image.writable = true;
+  return image;
+}
+
+// RGB whose rows are made when they are asked for.
+inline Image made_by(RowSource* source, int64_t height, int64_t width) {
+  Image image;
+  image.source = source;
+  image.height = height;
+  image.width = width;
+  image.channels = 3;
+  image.stride = image.row_bytes();
   return image;
 }
 

@@ -67,7 +67,9 @@ void frame_planes(const Planes& planes, uint8_t* file) {
   memset(file + planes.bytes() - kBehind, 0, kBehind);
 }
 
-void PlanesDecoder::row(const Planes& planes, const Window& window, int64_t y, uint8_t* to) {
+void PlanesDecoder::row(int64_t y, uint8_t* to) {
+  const Planes& planes = planes_;
+  const Window& window = window_;
   const PlaneLoops& loops = plane_loops();
   const uint8_t* luma = planes.luma + y * planes.width + window.left;
   if (planes.components == 1) {
@@ -118,30 +120,22 @@ void PlanesDecoder::row(const Planes& planes, const Window& window, int64_t y, u
   loops.convert(luma, rows[0], rows[1], to, window.width);
 }
 
-Image PlanesDecoder::decode(const Planes& planes, const Window& window, Buffer& memory, uint8_t* out) {
+Image PlanesDecoder::open(const Planes& planes, const Window& window) {
   check_window(window, planes.height, planes.width);
-  const int64_t pitch = window.width * 3;
-  uint8_t* pixels = out ? out : memory.bytes(window.height * pitch);
-  Image image = dense(pixels, window.height, window.width, 3, GL_UINT8);
-  // Rows are written past their ends: each before the next one, which `out` ends with the last of.
-  const int64_t rows = out ? std::max<int64_t>(0, window.height - 1 - static_cast<int64_t>(kSlack) / pitch) : 
-                             window.height;
-  for (int64_t y = 0; y < window.height; y++) {
-    if (y < rows) {
-      row(planes, window, window.top + y, image.row(y));
-    } else {
-      row(planes, window, window.top + y, last_.bytes(pitch));
-      memcpy(image.row(y), last_.bytes(pitch), pitch);
-    }
+  planes_ = planes;
+  window_ = window;
+  pitch = window.width * 3;
+  return made_by(this, window.height, window.width);
+}
+
+void PlanesDecoder::make(int64_t first, int64_t count, uint8_t* const* places) {
+  for (int64_t i = 0; i < count; i++) {
+    row(window_.top + first + i, places[i]);
   }
-  if (!out) {
-    image.end = memory.end();
-  }
-  return image;
 }
 
 void PlanesDecoder::trim(size_t limit) {
-  for (Buffer* buffer : {&sums_, &chroma_[0], &chroma_[1], &last_}) {
+  for (Buffer* buffer : {&sums_, &chroma_[0], &chroma_[1]}) {
     if (buffer->size() > limit) {
       buffer->release();
     }

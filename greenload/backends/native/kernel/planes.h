@@ -35,16 +35,19 @@ Planes planes_of(const uint8_t* file, int64_t length);
 void frame_planes(const Planes& planes, uint8_t* file);
 
 // Planes to pixels.
-class PlanesDecoder {
+class PlanesDecoder : public RowSource {
  public:
-  // The pixels of a window. They lie in `memory`, or in `out` where it isn't null.
-  Image decode(const Planes& planes, const Window& window, Buffer& memory, uint8_t* out);
+  // The pixels of a window, as rows to be made. The planes must stay.
+  Image open(const Planes& planes, const Window& window);
+  void make(int64_t first, int64_t count, uint8_t* const* places) override;
   void trim(size_t limit);
 
  private:
-  void row(const Planes& planes, const Window& window, int64_t y, uint8_t* to);
+  void row(int64_t y, uint8_t* to);
 
-  Buffer sums_, chroma_[2], last_;
+  Planes planes_;
+  Window window_ = {};
+  Buffer sums_, chroma_[2];
 };
 
 }  // namespace greenload

@@ -56,64 +56,80 @@ void spread(const int16_t* sums, uint8_t* to, int64_t count, int left, int right
   shift == 2 ? spread_by<2>(sums, to, count, left, right) : spread_by<4>(sums, to, count, left, right);
 }
 
-// Bytes of 16 pixels' channel c that lie in a third of their 48 bytes.
-template <int kChannel, int kThird>
-AVX2 inline __m128i places() {
-  alignas(16) static constexpr struct Places {
-    int8_t at[16];
+// The bytes of each half as three shuffles' results share them: of 48 bytes of RGB every third is this channel's.
+template <int kChannel>
+AVX2 inline __m256i spaced(__m256i v) {
+  alignas(32) static constexpr struct Places {
+    int8_t at[32];
     constexpr Places() : at() {
-      for (int i = 0; i < 16; i++) {
-        const int byte = 16 * kThird + i;
-        at[i] = static_cast<int8_t>(byte % 3 == kChannel ? byte / 3 : -1);
+      for (int byte = 0; byte < 96; byte++) {
+        if (byte % 3 == kChannel) {
+          at[byte % 16 + byte / 48 * 16] = static_cast<int8_t>(byte % 48 / 3);
+        }
       }
     }
-  } made;
-  return _mm_load_si128(reinterpret_cast<const __m128i*>(made.at));
+  } places;
+  return _mm256_shuffle_epi8(v, _mm256_load_si256(reinterpret_cast<const __m256i*>(places.at)));
 }
 
-template <int kThird>
-AVX2 inline __m128i third(__m128i r, __m128i g, __m128i b) {
-  return _mm_or_si128(
-      _mm_or_si128(_mm_shuffle_epi8(r, places<0, kThird>()), _mm_shuffle_epi8(g, places<1, kThird>())),
-      _mm_shuffle_epi8(b, places<2, kThird>()));
+// Puts bytes of a at 0, 3, 6 …, of b at 1, 4, 7 …, of c at 2, 5, 8 … of each half.
+AVX2 inline __m256i thirds(__m256i a, __m256i b, __m256i c) {
+  const __m256i second = _mm256_setr_epi8(0, -1, 0, 0, -1, 0, 0, -1, 0, 0, -1, 0, 0, -1, 0, 0,  //
+                                          0, -1, 0, 0, -1, 0, 0, -1, 0, 0, -1, 0, 0, -1, 0, 0);
+  const __m256i third = _mm256_setr_epi8(0, 0, -1, 0, 0, -1, 0, 0, -1, 0, 0, -1, 0, 0, -1, 0,  //
+                                         0, 0, -1, 0, 0, -1, 0, 0, -1, 0, 0, -1, 0, 0, -1, 0);
+  return _mm256_blendv_epi8(_mm256_blendv_epi8(a, b, second), c, third);
 }
 
-AVX2 inline void store_rgb(uint8_t* to, __m128i r, __m128i g, __m128i b) {
-  store16(to, third<0>(r, g, b));
-  store16(to + 16, third<1>(r, g, b));
-  store16(to + 32, third<2>(r, g, b));
+// 32 pixels, their channels in order.
+AVX2 inline void store_rgb(uint8_t* to, __m256i r, __m256i g, __m256i b) {
+  r = spaced<0>(r);
+  g = spaced<1>(g);
+  b = spaced<2>(b);
+  __m256i first = thirds(r, g, b), middle = thirds(g, b, r), last = thirds(b, r, g);
+  store(to, _mm256_permute2x128_si256(first, middle, 0x20));
+  store(to + 32, _mm256_blend_epi32(last, first, 0xf0));
+  store(to + 64, _mm256_permute2x128_si256(middle, last, 0x31));
 }
 
-// x · (1 + k / 65536) rounded half up, of 16 bits: `twice` is 2 · x.
-AVX2 inline __m256i scaled(__m256i twice, __m256i k) {
-  return _mm256_srai_epi16(_mm256_add_epi16(_mm256_mulhi_epi16(twice, k), _mm256_set1_epi16(1)), 1);
+// Bytes of two vectors of 16 values, in order.
+AVX2 inline __m256i packed(__m256i first, __m256i second) {
+  return _mm256_permute4x64_epi64(_mm256_packus_epi16(first, second), 0xd8);
 }
 
-// jdcolor.c's tables in 16 bits: 1.402 = 1 + 26345/65536, 1.772 = 2 − 14942/65536, −0.71414 = 18734/65536 − 1.
-AVX2 void convert(const uint8_t* luma, const uint8_t* blue, const uint8_t* red, uint8_t* to, int64_t count) {
-  const __m256i middle = _mm256_set1_epi16(128), half = _mm256_set1_epi32(32768);
-  const __m256i kr = _mm256_set1_epi16(26345), kb = _mm256_set1_epi16(-14942);
+struct Rgb16 {
+  __m256i r, g, b;
+};
+
+// 16 pixels. jdcolor.c's tables in 16 bits: 1.402 = 1 + 26345/65536, 1.772 = 2 − 14942/65536, −0.71414 = 18734/65536 − 1.
+AVX2 inline Rgb16 sixteen(const uint8_t* luma, const uint8_t* blue, const uint8_t* red) {
+  const __m256i middle = _mm256_set1_epi16(128), half = _mm256_set1_epi32(32768), one = _mm256_set1_epi16(1);
+  const __m256i kr = _mm256_set1_epi16(26345), kb = _mm256_set1_epi16(-14942 / 2);
   const __m256i kg = _mm256_unpacklo_epi16(_mm256_set1_epi16(-22554), _mm256_set1_epi16(18734));
-  for (int64_t i = 0; i < count; i += 16, to += 48) {
-    __m256i y = wide(luma + i), b = _mm256_sub_epi16(wide(blue + i), middle);
-    __m256i r = _mm256_sub_epi16(wide(red + i), middle);
-    __m256i b2 = _mm256_add_epi16(b, b), r2 = _mm256_add_epi16(r, r);
-    __m256i red16 = _mm256_add_epi16(y, _mm256_add_epi16(r, scaled(r2, kr)));
-    __m256i blue16 = _mm256_add_epi16(y, _mm256_add_epi16(b2, scaled(b2, kb)));
-    __m256i low = _mm256_madd_epi16(_mm256_unpacklo_epi16(b, r), kg);
-    __m256i high = _mm256_madd_epi16(_mm256_unpackhi_epi16(b, r), kg);
-    low = _mm256_srai_epi32(_mm256_add_epi32(low, half), 16);
-    high = _mm256_srai_epi32(_mm256_add_epi32(high, half), 16);
-    __m256i green16 = _mm256_add_epi16(y, _mm256_sub_epi16(_mm256_packs_epi32(low, high), r));
-    __m256i rg = _mm256_permute4x64_epi64(_mm256_packus_epi16(red16, green16), 0xd8);
-    __m256i bb = _mm256_permute4x64_epi64(_mm256_packus_epi16(blue16, blue16), 0xd8);
-    store_rgb(to, _mm256_castsi256_si128(rg), _mm256_extracti128_si256(rg, 1), _mm256_castsi256_si128(bb));
+  __m256i y = wide(luma), b = _mm256_sub_epi16(wide(blue), middle), r = _mm256_sub_epi16(wide(red), middle);
+  // x · k / 65536, rounded half up: of an even k a processor's rounding multiplication by its half is just that.
+  __m256i red_part = _mm256_mulhi_epi16(_mm256_add_epi16(r, r), kr);
+  red_part = _mm256_srai_epi16(_mm256_add_epi16(red_part, one), 1);
+  __m256i blue_part = _mm256_mulhrs_epi16(b, kb);
+  __m256i low = _mm256_madd_epi16(_mm256_unpacklo_epi16(b, r), kg);
+  __m256i high = _mm256_madd_epi16(_mm256_unpackhi_epi16(b, r), kg);
+  low = _mm256_srai_epi32(_mm256_add_epi32(low, half), 16);
+  high = _mm256_srai_epi32(_mm256_add_epi32(high, half), 16);
+  return {_mm256_add_epi16(y, _mm256_add_epi16(r, red_part)),
+          _mm256_add_epi16(y, _mm256_sub_epi16(_mm256_packs_epi32(low, high), r)),
+          _mm256_add_epi16(y, _mm256_add_epi16(_mm256_add_epi16(b, b), blue_part))};
+}
+
+AVX2 void convert(const uint8_t* luma, const uint8_t* blue, const uint8_t* red, uint8_t* to, int64_t count) {
+  for (int64_t i = 0; i < count; i += 32, to += 96) {
+    const Rgb16 a = sixteen(luma + i, blue + i, red + i), b = sixteen(luma + i + 16, blue + i + 16, red + i + 16);
+    store_rgb(to, packed(a.r, b.r), packed(a.g, b.g), packed(a.b, b.b));
   }
 }
 
 AVX2 void convert_grey(const uint8_t* luma, uint8_t* to, int64_t count) {
-  for (int64_t i = 0; i < count; i += 16, to += 48) {
-    __m128i y = _mm_loadu_si128(reinterpret_cast<const __m128i*>(luma + i));
+  for (int64_t i = 0; i < count; i += 32, to += 96) {
+    __m256i y = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(luma + i));
     store_rgb(to, y, y, y);
   }
 }

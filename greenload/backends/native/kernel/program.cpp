@@ -144,21 +144,31 @@ Program::Program(const gl_step* steps, int32_t count, int32_t columns)
   }
 }
 
-// The lock is only tried: a process that was forked while another thread held it would wait for ever.
-std::unique_ptr<Scratch> Program::take() {
-  if (std::unique_lock<std::mutex> lock(lock_, std::try_to_lock); lock && !spare_.empty()) {
-    std::unique_ptr<Scratch> scratch = std::move(spare_.back());
-    spare_.pop_back();
-    return scratch;
-  }
-  return std::make_unique<Scratch>(steps_.size());
+namespace {
+
+// Of the process; never destroyed, since threads may still run at its end.
+Spares<Scratch>& spare_scratch() {
+  static Spares<Scratch>* const spares = new Spares<Scratch>();
+  return *spares;
 }
 
-void Program::give_back(std::unique_ptr<Scratch> scratch) {
-  scratch->trim();
-  if (std::unique_lock<std::mutex> lock(lock_, std::try_to_lock); lock) {
-    spare_.push_back(std::move(scratch));
+}  // namespace
+
+Worker Program::take() {
+  Worker worker{spare_scratch().take(), tallies_.take()};
+  if (!worker.scratch) {
+    worker.scratch = std::make_unique<Scratch>();
   }
+  if (!worker.tally) {
+    worker.tally = std::make_unique<Tally>(steps_.size());
+  }
+  return worker;
+}
+
+void Program::give_back(Worker worker) {
+  worker.scratch->trim();
+  spare_scratch().give_back(std::move(worker.scratch));
+  tallies_.give_back(std::move(worker.tally));
 }
 
 }  // namespace greenload

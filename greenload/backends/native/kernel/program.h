@@ -26,9 +26,9 @@ struct Step {
   bool in_place() const;
 };
 
-// What one thread uses to run images: kept from image to image, so that in the long run nothing is allocated.
+// What one thread uses to run images: kept from image to image and from program to program, so that in the long run
+// nothing is allocated, and many programs take no more memory than one.
 struct Scratch {
-  explicit Scratch(size_t steps) : tally(steps) {}
   // Gives back memory that an uncommonly large image needed.
   void trim();
 
@@ -36,7 +36,38 @@ struct Scratch {
   Resizer resizer;
   Blur blur;
   Buffer between[2], pixel;
-  Tally tally;
+};
+
+// Things that threads take for a while, as many as were in use at a time. The lock is only tried: a process that was
+// forked while another thread held it would wait for ever.
+template <class Thing>
+class Spares {
+ public:
+  // Null where there is none.
+  std::unique_ptr<Thing> take() {
+    std::unique_ptr<Thing> thing;
+    if (std::unique_lock<std::mutex> lock(lock_, std::try_to_lock); lock && !things_.empty()) {
+      thing = std::move(things_.back());
+      things_.pop_back();
+    }
+    return thing;
+  }
+  void give_back(std::unique_ptr<Thing> thing) {
+    if (std::unique_lock<std::mutex> lock(lock_, std::try_to_lock); lock) {
+      things_.push_back(std::move(thing));
+    }
+  }
+
+ private:
+  std::mutex lock_;
+  std::vector<std::unique_ptr<Thing>> things_;
+};
+
+// One thread at work on a program.
+struct Worker {
+  std::unique_ptr<Scratch> scratch;
+  std::unique_ptr<Tally> tally;
+  explicit operator bool() const { return scratch && tally; }
 };
 
 class Program {
@@ -48,20 +79,19 @@ class Program {
   int32_t columns() const { return columns_; }
   Counters& counters() { return counters_; }
 
-  std::unique_ptr<Scratch> take();
-  void give_back(std::unique_ptr<Scratch> scratch);
+  Worker take();
+  void give_back(Worker worker);
 
  private:
   std::vector<Step> steps_;
   int32_t columns_;
   Counters counters_;
-  std::mutex lock_;
-  std::vector<std::unique_ptr<Scratch>> spare_;
+  Spares<Tally> tallies_;
 };
 
 // Runs one image through a program: `input` and `size` as in gl_run, `params` its row. The result takes out_bytes.
 // Throws a Failure.
-void run_image(const Program& program, Scratch& scratch, const void* input, const int64_t* size, const double* params,
-               uint8_t* out, int64_t out_bytes);
+void run_image(const Program& program, const Worker& worker, const void* input, const int64_t* size,
+               const double* params, uint8_t* out, int64_t out_bytes);
 
 }  // namespace greenload

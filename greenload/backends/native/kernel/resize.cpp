@@ -13,11 +13,24 @@ int64_t row_of(int64_t start, int tap, int16_t weight) { return weight ? start +
 
 int64_t with_slack(int64_t bytes) { return (bytes + static_cast<int64_t>(kSlack) + 63) / 64 * 64; }
 
-}  // namespace
-
-bool has_slack(const Image& image, int64_t y) {
-  return image.end - image.row(y) >= image.row_bytes() + static_cast<int64_t>(kSlack);
+// Which rows each output reads.
+template <class AnAxis>
+HeldRows::Need& needed(const AnAxis& axis, HeldRows::Need& need) {
+  const int64_t outputs = static_cast<int64_t>(axis.start.size());
+  need.first.assign(axis.start.begin(), axis.start.end());
+  need.stop.resize(axis.start.size());
+  int64_t furthest = 0;
+  for (int64_t o = 0; o < outputs; o++) {
+    int taps = axis.taps;
+    while (taps > 1 && axis.weights[o * axis.taps + taps - 1] == 0) {
+      taps--;
+    }
+    need.stop[o] = furthest = std::max(furthest, axis.start[o] + int64_t{taps});
+  }
+  return need;
 }
+
+}  // namespace
 
 void Resizer::resize(const Image& in, const Resampling& wanted, uint8_t* out) {
   down_.set(wanted.down);
@@ -39,30 +52,8 @@ void Resizer::resize(const Image& in, const Resampling& wanted, uint8_t* out) {
     made_ = wanted;
     made_channels_ = in.channels;
   }
-  fixed(in, out);
-}
-
-void Resizer::fixed(const Image& in, uint8_t* out) {
-  // Rows that end too near the end of readable memory are copied.
-  copied_from_ = in.height;
-  while (copied_from_ > 0 && !has_slack(in, copied_from_ - 1)) {
-    copied_from_--;
-  }
-  if (copied_from_ < in.height) {
-    const int64_t pitch = with_slack(in.row_bytes());
-    uint8_t* copies = copies_.bytes(pitch * (in.height - copied_from_));
-    for (int64_t y = copied_from_; y < in.height; y++) {
-      memcpy(copies + pitch * (y - copied_from_), in.row(y), in.row_bytes());
-    }
-  }
+  rows_.begin(in, in.source ? needed(q14_down_, need_) : need_);
   down_.span.in > down_.span.out ? down_first(in, out) : across_first(in, out);
-}
-
-const uint8_t* Resizer::readable(const Image& in, int64_t y) {
-  if (y < copied_from_) {
-    return in.row(y);
-  }
-  return copies_.bytes(0) + with_slack(in.row_bytes()) * (y - copied_from_);
 }
 
 // The weights of a row of the result and the rows that they weigh; how many pairs, without those that are 0 at the end.
@@ -89,8 +80,9 @@ void Resizer::down_first(const Image& in, uint8_t* out) {
   for (int64_t o = 0; o < down_.span.count; o++) {
     const int16_t* weights;
     int pairs = weights_of(o, &weights, numbers);
+    rows_.reach(o);
     for (int t = 0; t < 2 * pairs; t++) {
-      rows[t] = readable(in, numbers[t]);
+      rows[t] = rows_.row(numbers[t]);
     }
     loops.down_bytes(rows, weights, pairs, blended, in.row_values());
     // A few bytes more may be written, over the next row; of the last there is none.
@@ -114,11 +106,12 @@ void Resizer::across_first(const Image& in, uint8_t* out) {
   for (int64_t o = 0; o < down_.span.count; o++) {
     const int16_t* weights;
     int pairs = weights_of(o, &weights, numbers);
+    rows_.reach(o);
     for (int t = 0; t < 2 * pairs; t++) {
       int64_t slot = numbers[t] % slots;
       int16_t* row = ring + slot * pitch;
       if (held_[slot] != numbers[t]) {
-        loops.across_bytes(readable(in, numbers[t]), row, columns_);
+        loops.across_bytes(rows_.row(numbers[t]), row, columns_);
         held_[slot] = numbers[t];
       }
       rows[t] = row;
@@ -132,14 +125,16 @@ template <class T>
 void Resizer::exact(const Image& in, bool mirrored, uint8_t* out) {
   const int64_t values = in.row_values(), channels = in.channels;
   double* sums = sums_.of<double>(values);
+  rows_.begin(in, in.source ? needed(down_, need_) : need_);
   for (int64_t o = 0; o < down_.span.count; o++) {
     const double* weights = &down_.weights[o * down_.taps];
     std::fill(sums, sums + values, 0.0);
+    rows_.reach(o);
     for (int t = 0; t < down_.taps; t++) {
       if (weights[t] == 0.0) {
         continue;
       }
-      const T* row = reinterpret_cast<const T*>(in.row(down_.start[o] + t));
+      const T* row = reinterpret_cast<const T*>(rows_.row(down_.start[o] + t));
       const double weight = weights[t];
       for (int64_t i = 0; i < values; i++) {
         sums[i] += weight * row[i];
@@ -164,11 +159,12 @@ void Resizer::exact(const Image& in, bool mirrored, uint8_t* out) {
 }
 
 void Resizer::trim(size_t limit) {
-  for (Buffer* buffer : {&ring_, &line_, &copies_, &sums_}) {
+  for (Buffer* buffer : {&ring_, &line_, &sums_}) {
     if (buffer->size() > limit) {
       buffer->release();
     }
   }
+  rows_.trim(limit);
 }
 
 }  // namespace greenload

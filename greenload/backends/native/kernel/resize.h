@@ -1,6 +1,7 @@
 // Bilinear resizing, with and without antialias: uint8 rounded half up, float32.
 #pragma once
 #include "buffer.h"
+#include "held_rows.h"
 #include "image.h"
 #include "rows.h"
 #include "weights.h"
@@ -27,26 +28,22 @@ class Resizer {
   void trim(size_t limit);
 
  private:
-  void fixed(const Image& in, uint8_t* out);
   void down_first(const Image& in, uint8_t* out);
   void across_first(const Image& in, uint8_t* out);
   template <class T>
   void exact(const Image& in, bool mirrored, uint8_t* out);
   int weights_of(int64_t o, const int16_t** weights, int64_t* rows) const;
-  const uint8_t* readable(const Image& in, int64_t y);
 
   Axis down_, across_;
   Q14Axis q14_down_, q14_across_;
   Columns columns_;
+  HeldRows::Need need_;
+  HeldRows rows_;
   // What columns_ and the Q14 axes were made from.
   Resampling made_;
   int made_channels_ = 0;
-  Buffer ring_, line_, copies_, sums_;
+  Buffer ring_, line_, sums_;
   std::vector<int64_t> held_;  // the row in each slot of the ring
-  int64_t copied_from_ = 0;    // rows from here on are read from copies_
 };
-
-// Whether the loops over rows may read a row's slack; else it is copied.
-bool has_slack(const Image& image, int64_t y);
 
 }  // namespace greenload

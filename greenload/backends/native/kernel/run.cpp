@@ -28,10 +28,37 @@ Window window_of(const double* params) {
   return {whole(params[0]), whole(params[1]), whole(params[2]), whole(params[3])};
 }
 
+// Rows whose making is the first step's work, in the midst of another's.
+class Clocked : public RowSource {
+ public:
+  Clocked(RowSource* source, Tally& tally, size_t step) : source_(source), tally_(tally), step_(step) {
+    if (source) {
+      pitch = source->pitch;
+      offset = source->offset;
+    }
+  }
+
+  void make(int64_t first, int64_t count, uint8_t* const* places) override {
+    tally_.spend(step_);
+    source_->make(first, count, places);
+    tally_.spend(0);
+  }
+
+ private:
+  RowSource* source_;
+  Tally& tally_;
+  size_t step_;
+};
+
 class Run {
  public:
-  Run(const Program& program, Scratch& scratch, const double* params, uint8_t* out, int64_t out_bytes)
-      : steps_(program.steps()), scratch_(scratch), params_(params), out_(out), out_bytes_(out_bytes) {}
+  Run(const Program& program, const Worker& worker, const double* params, uint8_t* out, int64_t out_bytes)
+      : steps_(program.steps()),
+        scratch_(*worker.scratch),
+        tally_(*worker.tally),
+        params_(params),
+        out_(out),
+        out_bytes_(out_bytes) {}
 
   void go(const void* input, const int64_t* size) {
     size_t first = 0;
@@ -47,10 +74,10 @@ class Run {
       }
       const int64_t before = image_.bytes();
       const size_t last = step(k);
-      scratch_.tally.note(k, before, image_.bytes());
+      tally_.note(k, before, image_.bytes());
       while (k < last) {  // what it has done as well costs nothing
         if (!idle(++k)) {
-          scratch_.tally.note(k, 0, 0);
+          tally_.note(k, 0, 0);
         }
       }
     }
@@ -150,20 +177,29 @@ class Run {
     auto choose = [&](int64_t height, int64_t width) {
       return needed(part ? window : Window{0, 0, height, width}, height, width);
     };
-    image_ = scratch_.decoder.decode(file, length, choose, is_last(0) ? out_ : nullptr, out_bytes_);
-    scratch_.tally.note(0, length, image_.bytes());
+    if (resized_next()) {
+      image_ = scratch_.decoder.open(file, length, choose);
+    } else {
+      image_ = scratch_.decoder.decode(file, length, choose, is_last(0) ? out_ : nullptr, out_bytes_);
+    }
+    tally_.note(0, length, image_.bytes());
+  }
+
+  // Whether what is decoded is resized next: then rows are decoded when the resize needs them.
+  bool resized_next() const {
+    const size_t after = next(0);
+    return after < steps_.size() && steps_[after].given.op == GL_RESIZE;
   }
 
   // Of what is to be decoded as much as what follows needs: a resize may be followed by a crop.
   Window needed(const Window& window, int64_t height, int64_t width) {
     check_window(window, height, width);
-    const size_t after = next(0);
-    if (after == steps_.size() || steps_[after].given.op != GL_RESIZE) {
+    if (!resized_next()) {
       return window;
     }
     source_ = {0, 0, window.height, window.width};
     size_t last;
-    const Window read = resampling(after, &last).reads();
+    const Window read = resampling(next(0), &last).reads();
     source_.top = read.top;
     source_.left = read.left;
     return {window.top + read.top, window.left + read.left, read.height, read.width};
@@ -286,6 +322,10 @@ class Run {
     size_t last;
     const Resampling wanted = resampling(k, &last);
     Image result = target(last, wanted.down.count, wanted.across.count, image_.dtype);
+    Clocked clocked(image_.source, tally_, k);
+    if (image_.source) {
+      image_.source = &clocked;
+    }
     scratch_.resizer.resize(image_, wanted, result.data);
     image_ = result;
     mirrored_ = false;
@@ -350,6 +390,7 @@ class Run {
 
   const std::vector<Step>& steps_;
   Scratch& scratch_;
+  Tally& tally_;
   const double* params_;
   uint8_t* out_;
   int64_t out_bytes_;
@@ -361,9 +402,13 @@ class Run {
 
 }  // namespace
 
-void run_image(const Program& program, Scratch& scratch, const void* input, const int64_t* size, const double* params,
-               uint8_t* out, int64_t out_bytes) {
-  Run(program, scratch, params, out, out_bytes).go(input, size);
+void run_image(const Program& program, const Worker& worker, const void* input, const int64_t* size,
+               const double* params, uint8_t* out, int64_t out_bytes) {
+  struct Closed {  // however this ends
+    Decoder& decoder;
+    ~Closed() { decoder.close(); }
+  } closed{worker.scratch->decoder};
+  Run(program, worker, params, out, out_bytes).go(input, size);
 }
 
 }  // namespace greenload

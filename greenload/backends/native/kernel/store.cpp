@@ -237,6 +237,31 @@ void Store::set_budget(int64_t budget) {
   budget_ = budget;
 }
 
+void Store::forget() {
+  if (forked()) {
+    return;
+  }
+  Lock lock(lock_);
+  changed_.wait(lock, [&] { return coming_.empty() && writers_ == 0; });
+  for (int64_t i = 0; i < count_; i++) {
+    slots_[i].store(nullptr, std::memory_order_release);
+  }
+  for (const auto& block : blocks_) {
+    if (block->written) {
+      unlink(block->path().c_str());
+    }
+  }
+  forgotten_ = std::move(blocks_);
+  blocks_.clear();
+  filling_ = nullptr;
+  spares_.clear();
+  names_.clear();
+  kept_ = 0;
+  bytes_ = damaged_ = refused_ = 0;
+  full_ = false;
+  say("");
+}
+
 void Store::say(const std::string& trouble) { snprintf(trouble_, sizeof trouble_, "%s", trouble.c_str()); }
 
 void Store::state(gl_store_state_t* state) {

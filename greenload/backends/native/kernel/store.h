@@ -34,6 +34,7 @@ class Store {
   void flush();
   // As the process ends: flushes it, and tidies up its folder.
   void finish();
+  void forget();
   void set_budget(int64_t budget);
   void state(gl_store_state_t* state);
   // Whether this is a child of the process that made it: it reads on; what it would add belongs to its parent.
@@ -73,6 +74,7 @@ class Store {
   std::mutex lock_;
   std::condition_variable changed_;
   std::vector<std::unique_ptr<Block>> blocks_;
+  std::vector<std::unique_ptr<Block>> forgotten_;  // readers that came before may still be at them
   Block* filling_ = nullptr;
   std::unordered_set<int64_t> coming_;                      // indexes that threads are filling in
   std::unordered_multimap<int64_t, const Record*> spares_;  // of indexes that have a record already

@@ -48,7 +48,7 @@ void bilinear(const Scaled& from, Axis& axis) {
 
 void triangles(const Scaled& from, Axis& axis) {
   const Span& span = from.span;
-  std::vector<int64_t> begins(span.count), ends(span.count);
+  axis.stop.resize(span.count);
   axis.taps = 1;
   for (int64_t i = 0; i < span.count; i++) {
     const int64_t o = span.first + i;
@@ -59,18 +59,17 @@ void triangles(const Scaled& from, Axis& axis) {
     while (first < last && from.weight(o, last) <= 0) {
       last--;
     }
-    begins[i] = first;
-    ends[i] = last + 1;
     axis.start[i] = first - span.origin;
+    axis.stop[i] = last + 1 - span.origin;
     axis.taps = std::max(axis.taps, static_cast<int>(last - first + 1));
   }
   axis.weights.assign(span.count * axis.taps, 0.0);
   for (int64_t i = 0; i < span.count; i++) {
     double* row = &axis.weights[i * axis.taps];
-    const int64_t own = ends[i] - begins[i];
+    const int64_t own = axis.stop[i] - axis.start[i], begin = axis.start[i] + span.origin;
     double sum = 0.0;
     for (int64_t t = 0; t < own; t++) {
-      sum += row[t] = std::max(0.0, from.weight(span.first + i, begins[i] + t));
+      sum += row[t] = std::max(0.0, from.weight(span.first + i, begin + t));
     }
     for (int64_t t = 0; t < own; t++) {
       row[t] /= sum;
@@ -94,10 +93,20 @@ void Axis::set(const Span& wanted) {
   from.wide ? triangles(from, *this) : bilinear(from, *this);
 }
 
+namespace {
+
+// As lrint, which would be a call of the library's: beyond 2⁵² a double has no fraction.
+int nearest(double value) {
+  constexpr double kNoFraction = 0x1.8p52;
+  return static_cast<int>(value + kNoFraction - kNoFraction);
+}
+
+}  // namespace
+
 void quantise(const double* weights, int count, int16_t* q14) {
   int total = 0, largest = 0;
   for (int i = 0; i < count; i++) {
-    q14[i] = static_cast<int16_t>(std::lrint(weights[i] * kQ14));
+    q14[i] = static_cast<int16_t>(nearest(weights[i] * kQ14));
     total += q14[i];
     if (weights[i] > weights[largest]) {
       largest = i;

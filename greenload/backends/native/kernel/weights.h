@@ -37,6 +37,7 @@ struct Axis {
   Span span;
   int taps = 0;                 // of each output; those past its own number are 0
   std::vector<int64_t> start;   // [count], the first input, from the origin
+  std::vector<int64_t> stop;    // [count], the one behind the last; of wide filters
   std::vector<double> weights;  // [count, taps]
 
   // Computed anew only where it differs from the last.

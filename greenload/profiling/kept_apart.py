@@ -1,0 +1,48 @@
+"""Lets a profile fill and empty the cache of a plan, without a trace in what the plan keeps otherwise."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+
+from greenload.backends.native.keeping import keeping_of
+from greenload.errors import PipelineError
+from greenload.plans.keeping import last_cache
+from greenload.plans.plan import Plan
+from greenload.system import file_output
+from greenload.system.scratch import ScratchFolder
+
+_PREFIX = ".greenload-profile-"
+
+
+@contextmanager
+def kept_apart(plan: Plan) -> Iterator[Plan]:
+    """A plan that keeps its images apart, for a while: where it keeps them in a folder, in one inside of that.
+
+    Raises:
+        PipelineError: the folder can't be used.
+    """
+    keeping = keeping_of(plan)
+    if keeping is None:
+        yield plan
+        return
+    with _folder(plan, keeping.path) as folder:
+        own = replace(keeping, path=folder, apart=secrets.token_hex(8))
+        steps = (replace(step, keeps=own) if step.keeps else step for step in plan.steps)
+        yield replace(plan, steps=tuple(steps))
+
+
+def _folder(plan: Plan, path: str | None) -> ScratchFolder | nullcontext[None]:
+    if path is None:
+        return nullcontext()
+    try:
+        os.makedirs(path, exist_ok=True)
+        return ScratchFolder(path, _PREFIX)
+    except OSError as error:
+        _, cache = last_cache(plan.pipeline)
+        raise PipelineError(
+            f"{cache} can't keep images there: {file_output.why(error)}: name a folder that can be written"
+        ) from None

@@ -1,0 +1,105 @@
+"""What the kernel holds while it works: rows decoded when a resize needs them, and memory that programs share."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conformance import pixels
+
+from greenload.backends.native import library
+from greenload.backends.native.library import Flag, Form, KernelStep, Op, Program
+
+pytestmark = pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")
+
+ROOT = Path(__file__).parents[3]
+DECODE = KernelStep(Op.DECODE, Flag.WINDOW, 0)
+WINDOWS = ((0, 0, 203, 155), (0, 0, 40, 155), (163, 0, 40, 155), (17, 31, 101, 64), (202, 154, 1, 1), (3, 150, 199, 2))
+
+
+def encoded(image: Any, **options: Any) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=90, **options)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def files() -> list[bytes]:
+    """A photograph in all subsamplings, baseline, progressive and grey, in every form."""
+    pytest.importorskip("PIL")
+    photo = pixels(203, 155, "photo")
+    jpegs = [encoded(photo, subsampling=s, progressive=p) for s in (0, 1, 2) for p in (False, True)]
+    jpegs.append(encoded(photo[..., 0]))
+    return jpegs + [library.transcode(jpeg, form) for jpeg in jpegs for form in Form if form != Form.ENCODED]
+
+
+def run(steps: list[KernelStep], image: Any, window: tuple[int, ...], shape: tuple[int, ...]) -> Any:
+    out = np.empty(shape, np.uint8)
+    assert not Program(steps, 4).run([image], np.array([window], np.float64), [out])
+    return out
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+def test_rows_decoded_on_demand_are_resized_as_those_in_memory(files: list[bytes], antialias: bool) -> None:
+    """Growing, shrinking, past rows that nothing reads, and so far that a row of the result reads most of the image."""
+    for file in files:
+        for window in WINDOWS:
+            whole = run([DECODE], file, window, (*window[2:], 3))
+            for height, width in ((1, 1), (3, 200), (7, 5), (64, 64), (110, 3), (300, 170)):
+                resize = KernelStep(Op.RESIZE, Flag.ANTIALIAS if antialias else Flag(0), height=height, width=width)
+                expected = run([resize], whole, window, (height, width, 3))
+                assert np.array_equal(run([DECODE, resize], file, window, (height, width, 3)), expected)
+
+
+def test_a_resize_of_a_file_that_ends_early_says_so(files: list[bytes]) -> None:
+    resize = KernelStep(Op.RESIZE, height=50, width=50)
+    whole = (0, 0, 203, 155)
+    program, out = Program([DECODE, resize], 4), np.empty((2, 50, 50, 3), np.uint8)
+    failed = program.run([files[4][:3000], files[4]], np.array([whole, whole], np.float64), out)
+    assert list(failed) == [0]
+    assert np.array_equal(out[1], run([DECODE, resize], files[4], whole, (50, 50, 3)))
+
+
+GROWTH = """
+import sys
+import numpy as np
+from pathlib import Path
+from greenload.backends.native.library import Flag, KernelStep, Op, Program
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+file, first = Path(sys.argv[1]).read_bytes(), {first}
+kept, begin = [], resident()
+for side in range(200, 232):
+    program = Program([*first, KernelStep(Op.RESIZE, height=side, width=side)], 1)
+    out = np.empty((side, side, 3), np.uint8)
+    assert not program.run([file], np.ones((1, 1)), [out])
+    kept.append((program, out))
+print(resident() - begin)
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "most"),
+    [
+        ("[KernelStep(Op.DECODE)]", 25),
+        ("[KernelStep(Op.DECODE), KernelStep(Op.FLIP, Flag.VERTICAL, 0)]", 60),
+    ],
+    ids=["decoded on demand", "decoded as a whole"],
+)
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it reads /proc")
+def test_many_programs_take_no_more_memory_than_one(first: str, most: float, tmp_path: Path) -> None:
+    """An image takes 15 MB. Of a choice there is a program for each of the ways through it."""
+    photo = np.repeat(np.repeat(pixels(100, 125, "photo"), 20, 0), 20, 1)
+    (tmp_path / "large.jpg").write_bytes(encoded(photo))
+    command = [sys.executable, "-c", GROWTH.replace("{first}", first), str(tmp_path / "large.jpg")]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert float(result.stdout) < most
