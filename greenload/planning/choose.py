@@ -18,7 +18,6 @@ from greenload.planning.keeping import decoding_left, keeping, sized_steps
 from greenload.planning.placement import place
 from greenload.planning.prices import Price, Work, price, work_of, work_of_step
 from greenload.planning.sizes import SizedSteps
-from greenload.plans.keeping import KEEPER
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Expected, Plan
 from greenload.plans.steps import TF_DATA, Step, mirrored, unique_names
@@ -241,7 +240,7 @@ def placements(
     kept = keeping(sizes.steps)
     for segments in _segments(len(free), names, supported):
         _, end, first = segments[0]
-        if kept and (first != KEEPER or not sizes.steps[free[end - 1]].spec_out.static):
+        if kept and (not TABLES[first].traits.keeps_files or not sizes.steps[free[end - 1]].spec_out.static):
             continue
         steps = [on_backend(step, TF_DATA) for step in sizes.steps]
         for begin, end, name in segments:

@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from greenload.backends.native.keeping import kept_there
-from greenload.backends.tables import TABLES
+from greenload.backends.tables import KEEPING, TABLES
 from greenload.errors import PipelineError
 from greenload.machine import available_memory
 from greenload.planning.sizes import SizedSteps, estimate
-from greenload.plans.keeping import KEEPER, keeping_steps, last_cache
+from greenload.plans.keeping import keeping_steps, last_cache
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.steps import Keeping, Step, steps_of
 from greenload.sources import RecordSource
@@ -45,7 +45,8 @@ def sized_steps(pipeline: Pipeline, able: Sequence[str]) -> SizedSteps:
     Raises:
         PipelineError: the form that is asked for can't be where the cache stands.
     """
-    steps = keeping_steps(pipeline) if KEEPER in able and not why_not_kept(pipeline) else None
+    keeps = any(TABLES[name].traits.keeps_files for name in able)
+    steps = keeping_steps(pipeline) if keeps and not why_not_kept(pipeline) else None
     if steps is None:
         return estimate(pipeline, steps_of(pipeline))
     sizes = estimate(pipeline, steps)
@@ -64,8 +65,8 @@ def check_caches(pipeline: Pipeline, steps: Sequence[Step]) -> None:
     for stage, spec in zip(pipeline.stages, pipeline.specs, strict=False):
         if not isinstance(stage, Cache) or stage in (Cache(), Cache(form="encoded" if spec.encoded else "pixels")):
             continue
-        why = why_not_kept(pipeline) or f"here another backend decodes: use backend={KEEPER!r} or 'auto'"
-        raise PipelineError(f"{stage} needs backend {KEEPER!r}, and {why}; or write Cache()")
+        why = why_not_kept(pipeline) or f"here another backend decodes: use backend={KEEPING.name!r} or 'auto'"
+        raise PipelineError(f"{stage} needs backend {KEEPING.name!r}, and {why}; or write Cache()")
 
 
 def why_not_kept(pipeline: Pipeline) -> str:
@@ -81,7 +82,7 @@ def why_not_kept(pipeline: Pipeline) -> str:
     decoding = [step for step in steps if isinstance(step.primitive, p.Decoding)]
     filling = [inner for step in steps if step.keeps for inner in step.keeps.filling]
     for step in (*filling, *decoding):
-        if step.primitive is None or not TABLES[KEEPER].supports(step.primitive, step.spec_in):
+        if step.primitive is None or not KEEPING.supports(step.primitive, step.spec_in):
             return f"that doesn't do {' + '.join(step.stages)}: put Cache right behind Decode"
     place, _ = last_cache(pipeline)
     of_users = [type(stage).__name__ for stage in pipeline.stages[:place] if type(stage) not in STAGES.values()]
@@ -97,8 +98,7 @@ def _resolved(keeping: Keeping, pipeline: Pipeline, sizes: SizedSteps) -> Keepin
     room = disk_room(Path(cache.path), cache.disk, there[1] if there else 0) if cache.path else budget
     count, takes = _count(pipeline), _bytes_an_image(sizes)
     form = keeping.form
-    traits = TABLES[KEEPER].traits
-    filling = tuple(replace(step, backend=KEEPER, traits=traits) for step in keeping.filling)
+    filling = tuple(replace(step, backend=KEEPING.name, traits=KEEPING.traits) for step in keeping.filling)
     if filling:
         if form not in ("auto", "resized", "pixels"):
             raise PipelineError(

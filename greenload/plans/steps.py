@@ -40,6 +40,8 @@ class BackendTraits:
     in_graph: bool = False
     """Whether it has operations of its own for TensorFlow's graph, in which ``load`` runs it: TensorFlow decodes there
     what it doesn't decode itself."""
+    keeps_files: bool = False
+    """Whether its cache keeps files, and images as files, that it decodes behind the cache."""
 
 
 IN_TF_DATA = BackendTraits()

@@ -20,13 +20,13 @@ from greenload.planning.device_split import movable, without
 from greenload.planning.keeping import decoding_left
 from greenload.planning.prices import price, work_of
 from greenload.planning.sizes import estimate
-from greenload.plans.keeping import KEEPER
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 from greenload.plans.steps import steps_of, unique_names
 from greenload.report.data import Advice
 from greenload.specs import ImageSpec
 from greenload.stages import Apply, Cache, Decode, RandomResizedCrop, Resize, Shuffle, Stage
+from greenload.stages.primitives import Decoding
 from greenload.text import bytes_text, percent
 
 MEMORY_SHARE = 0.5
@@ -112,12 +112,12 @@ def _cost(plan: Plan, costs: Mapping[str, float], stage: Stage) -> float:
 def _cached(plan: Plan, costs: Mapping[str, float], decoded_bytes: float, free_bytes: float) -> Iterator[Alternative]:
     """Keep what the last deterministic stage on single images gives: each epoch begins there."""
     pipeline = plan.pipeline
-    # Backends that take batches keep nothing, but for one, which decodes behind its cache then.
-    keeps_itself = plan.decoder == KEEPER
+    # Backends that take batches keep nothing, but for one that decodes behind its cache.
+    keeps_itself = any(step.traits.keeps_files for step in plan.steps if isinstance(step.primitive, Decoding))
     elsewhere = {
         stage
         for step in plan.steps
-        if step.kind == "pixels" and step.traits.takes_batches and not (keeps_itself and step.backend == KEEPER)
+        if step.kind == "pixels" and step.traits.takes_batches and not (keeps_itself and step.traits.keeps_files)
         for stage in step.stages
     }
     if any(isinstance(stage, Cache) for stage in pipeline.stages):
@@ -253,7 +253,8 @@ def _kept(plan: Plan, changed: Pipeline) -> Plan | None:
             known = [backends[name] for name in (step.name, *step.stages) if name in backends]
             placed |= {step.name: known[0]} if known else {}
             new |= not known
-    first = plan.backend if plan.backend == KEEPER else placed  # by its name alone it keeps what a cache holds
+    alone = {step.backend for step in plan.steps if step.kind == "pixels" and step.traits.keeps_files}
+    first = plan.backend if plan.backend in alone else placed  # by its name alone it keeps what a cache holds
     choices: list[str | Mapping[str, str]] = ["auto"] if new else [first, "auto"]
     for choice in choices:
         try:

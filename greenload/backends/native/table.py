@@ -14,5 +14,5 @@ TABLE = BackendTable(
     "native",
     rows(lowerings.ROWS, (TableRow(p.Choice, None, DTYPES),)),
     kinds=("JPEG", PARTIAL),  # what of them the kernel doesn't decode another backend does
-    traits=BackendTraits(takes_batches=True, in_graph=True),
+    traits=BackendTraits(takes_batches=True, in_graph=True, keeps_files=True),
 )
