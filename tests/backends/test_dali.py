@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -284,3 +288,29 @@ def test_availability_names_the_version_or_the_remedy() -> None:
     assert "DALI 2" in found.detail
     gpu = GPU.availability()
     assert gpu.usable or (gpu.detail and gpu.remedy)
+
+
+def test_an_installation_that_was_loaded_once_is_not_loaded_to_plan(tmp_path: Path) -> None:
+    code = (
+        "import sys; from greenload.backends import registry; seen = registry.get('dali-cpu').presence();"
+        "print(seen.usable, 'nvidia.dali' in sys.modules)"
+    )
+    record = tmp_path / "greenload" / "dali.json"
+
+    def told() -> tuple[str, str]:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip(), done.stderr
+
+    assert told()[0] == "True True"
+    assert told() == ("True False", "")
+    record.write_text(record.read_text().replace('"installed": "', '"installed": "another '))
+    assert told() == ("True True", "")
+    record.write_text("no record")
+    assert "what is known of DALI is damaged" in told()[1]
+    assert told() == ("True False", "")
