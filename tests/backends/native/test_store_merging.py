@@ -86,6 +86,20 @@ def test_a_damaged_blob_is_left_out_and_a_second_copy_too(tmp_path: Path) -> Non
         assert held(store, COUNT) == 8 and store.state().damaged == 0
 
 
+def test_of_two_copies_the_sound_one_stays(tmp_path: Path) -> None:
+    filled(tmp_path, COUNT)
+    (first,) = blocks(tmp_path)
+    assert first.stat().st_size > 4 * MIB, "it isn't merged as small ones are"
+    second = Path(shutil.copy(first, first.with_name("again.block")))
+    flipped(first, first.read_bytes().index(blob(7)[-40:]))
+    flipped(second, second.read_bytes().index(blob(8)[-40:]))
+    for damaged in (7, 8):  # whichever block is read first, one of the two is found damaged
+        with Store(tmp_path, KEY, COUNT) as store:
+            store.get(damaged)
+    with Store(tmp_path, KEY, COUNT) as store:
+        assert held(store, COUNT) == COUNT
+
+
 def test_a_merger_that_was_killed_before_it_removed_the_small_ones_loses_nothing(tmp_path: Path) -> None:
     for index in range(8):
         keep(tmp_path, index)
