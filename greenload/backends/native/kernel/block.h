@@ -75,8 +75,9 @@ class Block {
   std::deque<Record> records;
   int copying = 0;  // threads that are filling in what they have reserved
   bool sealed = false, writing = false, written = false;
-  bool lost = false;  // its file was cut
-  std::string name;   // of its file
+  bool lost = false;     // its file was cut
+  bool removed = false;  // its file was: its samples are in another, or the folder was cleared
+  std::string name;      // of its file
 
  private:
   Block() = default;

@@ -52,11 +52,11 @@ struct Merging {
 
 using Indices = std::unordered_set<int64_t>;
 
-// Samples of which a large block has a sound blob: only of those asked for, as each is read.
-Indices sound_in(const std::vector<std::string>& large, const Block::Identity& identity, const Indices& asked) {
+// Samples of which blocks have a sound blob: only of those asked for, as each is read.
+Indices sound_in(const std::vector<std::string>& paths, const Block::Identity& identity, const Indices& asked) {
   Indices sound;
   Block::Found found;
-  for (const std::string& path : large) {
+  for (const std::string& path : paths) {
     if (const auto block = Block::open(path, identity, &found)) {
       for (const Record& record : block->records) {
         if (asked.count(record.index) && !sound.count(record.index) && block->look(record) == Record::kSound) {
@@ -69,10 +69,9 @@ Indices sound_in(const std::vector<std::string>& large, const Block::Identity& i
 }
 
 Merging gather(const Files& files, const Block::Identity& identity) {
-  std::vector<std::string> paths = files.ailing;
-  if (files.small.size() > kFew) {
-    paths.insert(paths.end(), files.small.begin(), files.small.end());
-  }
+  std::vector<std::string> paths = files.ailing, others = files.large;
+  std::vector<std::string>& of_small = files.small.size() > kFew ? paths : others;
+  of_small.insert(of_small.end(), files.small.begin(), files.small.end());
   std::vector<std::unique_ptr<Block>> blocks;
   Indices indices;
   Block::Found found;
@@ -84,7 +83,7 @@ Merging gather(const Files& files, const Block::Identity& identity) {
       blocks.push_back(std::move(block));
     }
   }
-  Indices elsewhere = sound_in(files.large, identity, indices);
+  Indices elsewhere = sound_in(others, identity, indices);
   Merging merging;
   for (auto& block : blocks) {
     if (!merging.blocks.empty() && merging.bytes + block->bytes() > kLargest) {

@@ -61,6 +61,7 @@ class Store {
   bool may_write(const Block& block);
   void take_in();
   bool take_in(const std::string& name);
+  void add_redundant(std::unordered_set<std::string>* names) const;
   void say(const std::string& trouble);
   Block::Identity identity() const { return {key_, count_}; }
 

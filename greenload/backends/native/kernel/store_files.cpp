@@ -2,6 +2,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -15,6 +16,8 @@ namespace {
 
 constexpr int64_t kPause = 1'000'000'000;  // nanoseconds between looks at the files that are mapped
 constexpr int kLooks = 3;
+// Bytes of redundant blocks that a process removes as it ends: it reads them, and their other copies.
+constexpr int64_t kMostRedundant = int64_t{4} << 30;
 
 // A coarse clock: it is read for each blob that is got.
 int64_t now() {
@@ -124,7 +127,8 @@ void Store::take_in() {
   }
   bytes_ = 0;
   for (const auto& block : blocks_) {
-    bytes_ += !block->written || there.count(block->name) ? block->bytes() : 0;
+    block->removed = block->written && !there.count(block->name);
+    bytes_ += block->removed ? 0 : block->bytes();
   }
 }
 
@@ -175,13 +179,57 @@ void Store::flush() {
   take_in();
 }
 
+// Names of blocks of which other files have half or more: processes that fill a folder in step keep the same samples.
+void Store::add_redundant(std::unordered_set<std::string>* names) const {
+  if (spares_.empty()) {
+    return;
+  }
+  std::vector<const Block*> files;
+  std::unordered_map<int64_t, int> copies;  // of samples that have more than one record
+  for (const auto& block : blocks_) {
+    if (!block->written || block->lost || block->removed) {
+      continue;
+    }
+    files.push_back(block.get());
+    for (const Record& record : block->records) {
+      if (record.state != Record::kDamaged && spares_.count(record.index)) {
+        copies[record.index]++;
+      }
+    }
+  }
+  // The small ones go first: then least is written anew.
+  const auto smaller = [](const Block* block, const Block* other) { return block->bytes() < other->bytes(); };
+  std::sort(files.begin(), files.end(), smaller);
+  int64_t bytes = 0;
+  for (const Block* block : files) {
+    int64_t twice = 0;
+    for (const Record& record : block->records) {
+      const auto own = copies.find(record.index);
+      if (own != copies.end() && own->second > 1 && record.state != Record::kDamaged) {
+        twice += static_cast<int64_t>(aligned(static_cast<size_t>(record.length)));
+      }
+    }
+    if (2 * twice < block->bytes() || bytes + block->bytes() > kMostRedundant || !names->insert(block->name).second) {
+      continue;
+    }
+    bytes += block->bytes();
+    for (const Record& record : block->records) {
+      const auto own = copies.find(record.index);
+      if (own != copies.end() && record.state != Record::kDamaged) {
+        own->second--;
+      }
+    }
+  }
+}
+
 void Store::finish() {
   if (folder_.empty() || forked()) {
     return;
   }
   flush();
   Lock lock(lock_);
-  const std::unordered_set<std::string> ailing = ailing_;
+  std::unordered_set<std::string> ailing = ailing_;
+  add_redundant(&ailing);
   lock.unlock();
   merge_blocks(folder_, identity(), ailing);
 }
