@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <limits>
 
 #include "files.h"
 #include "merge.h"
@@ -15,6 +16,7 @@ namespace greenload {
 namespace {
 
 constexpr int64_t kPause = 1'000'000'000;  // nanoseconds between looks at the files that are mapped
+constexpr int64_t kLost = std::numeric_limits<int64_t>::max();
 constexpr int kLooks = 3;
 // Bytes of redundant blocks that a process removes as it ends: it reads them, and their other copies.
 constexpr int64_t kMostRedundant = int64_t{4} << 30;
@@ -32,7 +34,11 @@ int64_t now() {
 void Store::watch() {
   int64_t before = watched_.load(std::memory_order_relaxed);
   const int64_t time = now();
-  if (time - before < kPause || !watched_.compare_exchange_strong(before, time) || forked()) {
+  if (time - before < kPause || !watched_.compare_exchange_strong(before, time)) {
+    return;
+  }
+  if (forked()) {
+    child_ = true;
     return;
   }
   Lock lock(lock_);
@@ -41,6 +47,22 @@ void Store::watch() {
       drop(*block);
     }
   }
+}
+
+// In a child process, where a thread of the parent may have held the lock: whether a block's file has become shorter.
+// It looks once a second. What the parent was writing isn't looked at: its path may be half made.
+bool Store::lost_in_child(Block& block) const {
+  if (!block.written) {
+    return false;
+  }
+  int64_t before = block.watched.load(std::memory_order_relaxed);
+  const int64_t time = now();
+  // The parent may have removed the file since: then only what is mapped tells.
+  if (time - before >= kPause && block.watched.compare_exchange_strong(before, time) &&
+      (block.cut() || block.ends_early())) {
+    block.watched = kLost;
+  }
+  return block.watched.load(std::memory_order_relaxed) == kLost;
 }
 
 void Store::drop(Block& block) {
