@@ -1,4 +1,4 @@
-"""What the kernel holds while it works: rows decoded when a resize needs them, and memory that programs share."""
+"""What the kernel holds: rows decoded when a resize needs them, memory that programs share, nothing of other files."""
 
 from __future__ import annotations
 
@@ -66,6 +66,33 @@ def test_a_resize_of_a_file_that_ends_early_says_so(files: list[bytes]) -> None:
     failed = program.run([files[4][:3000], files[4]], np.array([whole, whole], np.float64), out)
     assert list(failed) == [0]
     assert np.array_equal(out[1], run([DECODE, resize], files[4], whole, (50, 50, 3)))
+
+
+def without(jpeg: bytes, marker: int) -> bytes:
+    """A baseline JPEG without its segments of a kind."""
+    kept, at = jpeg[:2], 2
+    while jpeg[at + 1] != 0xDA:
+        end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        kept += b"" if jpeg[at + 1] == marker else jpeg[at:end]
+        at = end
+    return kept + jpeg[at:]
+
+
+def test_a_file_that_lacks_tables_is_not_decoded_with_those_of_another() -> None:
+    pytest.importorskip("PIL")
+    photo = pixels(64, 80, "photo")
+    file, other = encoded(photo), encoded(photo[::-1], optimize=True)
+    out = np.empty((1, 64, 80, 3), np.uint8)
+
+    def outcome(data: bytes) -> Any:
+        failed = Program([KernelStep(Op.DECODE)], 0).run([data], np.empty((1, 0)), out)
+        return failed[0][1] if failed else out.tobytes()
+
+    whole = outcome(file)
+    assert outcome(other) != whole
+    assert "Quantization table" in outcome(without(file, 0xDB))
+    # Huffman tables that a file lacks are those of the standard, which this one was written with.
+    assert outcome(without(file, 0xC4)) == whole
 
 
 GROWTH = """
