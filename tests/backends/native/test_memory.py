@@ -68,6 +68,17 @@ def test_a_resize_of_a_file_that_ends_early_says_so(files: list[bytes]) -> None:
     assert np.array_equal(out[1], run([DECODE, resize], files[4], whole, (50, 50, 3)))
 
 
+def test_damage_in_the_last_row_is_named_though_nothing_of_it_shows() -> None:
+    """Of 33 rows that become 11 those in the middle of three are read; libjpeg decodes eight at a time."""
+    pytest.importorskip("PIL")
+    file = encoded(pixels(33, 155, "photo"), subsampling=0, restart_marker_rows=1)
+    damaged = file[: file.rindex(b"\xff\xd3") + 2] + file[-2:]
+    resize, window = KernelStep(Op.RESIZE, height=11, width=11), (0, 0, 33, 155)
+    out = np.empty((2, 11, 11, 3), np.uint8)
+    assert list(Program([DECODE, resize], 4).run([damaged, file], np.array([window] * 2, np.float64), out)) == [0]
+    assert np.array_equal(out[1], run([DECODE, resize], file, window, (11, 11, 3)))
+
+
 def without(jpeg: bytes, marker: int) -> bytes:
     """A baseline JPEG without its segments of a kind."""
     kept, at = jpeg[:2], 2
