@@ -124,6 +124,13 @@ print(resident() - begin)
 """
 
 
+def measured(code: str, file: Path) -> float:
+    """What a process of its own prints."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
+    command = [sys.executable, "-c", code, str(file)]
+    return float(subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout)
+
+
 @pytest.mark.parametrize(
     ("first", "most"),
     [
@@ -137,7 +144,35 @@ def test_many_programs_take_no_more_memory_than_one(first: str, most: float, tmp
     """An image takes 15 MB. Of a choice there is a program for each of the ways through it."""
     photo = np.repeat(np.repeat(pixels(100, 125, "photo"), 20, 0), 20, 1)
     (tmp_path / "large.jpg").write_bytes(encoded(photo))
-    command = [sys.executable, "-c", GROWTH.replace("{first}", first), str(tmp_path / "large.jpg")]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    assert float(result.stdout) < most
+    assert measured(GROWTH.replace("{first}", first), tmp_path / "large.jpg") < most
+
+
+THREADS = """
+import sys, threading
+from pathlib import Path
+from greenload.backends.native.library import Form
+from greenload.backends.native.store import Store
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+file, store = Path(sys.argv[1]).read_bytes(), Store(None, bytes(32), 4)
+kept, enough = threading.Barrier(5), threading.Event()
+def keep(index):
+    store.keep(index, file, Form.PLANES)
+    kept.wait()
+    enough.wait()
+begin = resident()
+threads = [threading.Thread(target=keep, args=(index,)) for index in range(4)]
+for thread in threads:
+    thread.start()
+kept.wait()
+print(resident() - begin - store.state().bytes / 1e6)
+enough.set()
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it reads /proc")
+def test_threads_that_are_idle_hold_nothing_of_large_files_that_they_kept(tmp_path: Path) -> None:
+    """The planes of this take 23 MB, in each of four threads."""
+    photo = np.repeat(np.repeat(pixels(100, 125, "photo"), 35, 0), 35, 1)
+    (tmp_path / "large.jpg").write_bytes(encoded(photo))
+    assert measured(THREADS, tmp_path / "large.jpg") < 25
