@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import json
+import resource
 import subprocess
 import sys
 from collections import Counter
@@ -385,6 +386,28 @@ def test_trouble_is_said_once(photos: Files, tmp_path: Path, monkeypatch: pytest
     with pytest.warns(UserWarning, match="the disk is full") as caught:
         batches(plan)
     assert len([warning for warning in caught if "full" in str(warning.message)]) == 1
+
+
+@pytest.mark.parametrize("how", ["whole", "given up", "load"])
+def test_a_disk_that_is_full_is_said_where_a_stream_ends(photos: Files, how: str, tmp_path: Path) -> None:
+    plan = planned(photos, Decode(), Cache(str(tmp_path / "kept"), form="pixels"), *RANDOM)
+    plain = batches(planned(photos, Decode(), *RANDOM))
+    if how == "load":
+        pytest.importorskip("tensorflow")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with pytest.warns(UserWarning, match="File too large") as caught:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 13, hard))  # less than the one block, written last
+        try:
+            if how == "given up":
+                with gl.iterate(plan) as iterator:
+                    next(iterator)
+            else:
+                assert same(plain, loaded(plan) if how == "load" else batches(plan))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    (warning,) = [warning for warning in caught if "File too large" in str(warning.message)]
+    assert warning.filename == __file__
+    assert "Cache(" in str(warning.message)
 
 
 def test_a_description_lies_beside_what_is_kept(photos: Files, tmp_path: Path) -> None:

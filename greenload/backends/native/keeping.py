@@ -179,6 +179,26 @@ def _work(pipeline: Pipeline) -> list[Stage]:
     return [pipeline.stages[decode], *between]
 
 
+class Trouble:
+    """Warns of what went wrong with what a plan's cache keeps, once: a full disk, damaged blocks."""
+
+    def __init__(self, plan: Plan, store: Store) -> None:
+        self._cache, self._store = last_cache(plan.pipeline)[1], store
+        self._said = ""
+
+    def tell(self) -> None:
+        """Warn of what is known."""
+        trouble = self._store.state().trouble
+        if trouble and trouble != self._said:
+            self._said = trouble
+            notify(f"{self._cache}: {trouble}")
+
+    def tell_all(self) -> None:
+        """Warn where a stream has ended, once its last images are written: closing a store tells nobody."""
+        self._store.flush()
+        self.tell()
+
+
 class Keeper:
     """Reads a source's files by way of a plan's cache, which it fills. Safe in threads.
 
@@ -201,7 +221,7 @@ class Keeper:
         self._filler = NativeRunner(plan, filling_of(plan), readers) if keeping.filling else None
         self._coming: set[int] = set()
         self._changed = threading.Condition()
-        self._said = ""
+        self._trouble = Trouble(plan, self._store)
 
     def read(self, source: Source, indices: Sequence[int]) -> list[Any]:
         """Several records as decoding behind the cache takes them: what is kept of each, else its file, or an image in
@@ -297,21 +317,21 @@ class Keeper:
 
     def tell_trouble(self) -> None:
         """Warn of what went wrong with what is kept, once: a full disk, damaged blocks."""
-        trouble = self._store.state().trouble
-        if trouble and trouble != self._said:
-            self._said = trouble
-            notify(f"{last_cache(self._plan.pipeline)[1]}: {trouble}")
+        self._trouble.tell()
 
     def forget(self) -> None:
         """Forget what is kept: for measuring how it is filled."""
         self._store.forget()
 
     def close(self) -> None:
-        """Give it back; no image that it gave may be in use."""
+        """Give it back, and warn of what went wrong until now; no image that it gave may be in use."""
         if self._filler is not None:
             self._filler.close()
         self._readers.close()
-        self._store.close()
+        try:
+            self._trouble.tell_all()
+        finally:
+            self._store.close()
 
 
 def filling_of(plan: Plan) -> Segment:

@@ -11,6 +11,7 @@ from greenload.backends.native.graph_files import GraphFiles, replaced
 from greenload.backends.native.graph_inputs import Inputs
 from greenload.backends.native.keeping import (
     OF_ITS_OWN,
+    Trouble,
     decode_of_kept,
     filling_of,
     form_of,
@@ -20,10 +21,8 @@ from greenload.backends.native.keeping import (
 from greenload.backends.native.library import Form, Status
 from greenload.backends.native.op import keep, make, probe, recall, store_attribute
 from greenload.backends.readers import Readers
-from greenload.plans.keeping import last_cache
 from greenload.plans.plan import Plan
 from greenload.system.frameworks import tf
-from greenload.system.notices import notify
 
 Read = Callable[[Any], Any]
 """From indices of samples, int64 ``[k]``, to their files, strings; empty where one can't be read."""
@@ -43,7 +42,6 @@ class KeptFiles:
     def __init__(self, plan: Plan, readers: Readers) -> None:
         keeping = keeping_of(plan)
         assert keeping is not None
-        self._cache = last_cache(plan.pipeline)[1]
         # Operations open it anew wherever they run. This one stays for what they kept between two iterators.
         self._store = open_store(plan)
         folder = None if keeping.path is None else Path(keeping.path)
@@ -51,7 +49,7 @@ class KeptFiles:
         self._decode, self._form = decode_of_kept(plan), form_of(keeping)
         self._files = GraphFiles(self._decode, readers)
         self._making = _Making(plan, readers) if keeping.filling else None
-        self._said = ""
+        self._trouble = Trouble(plan, self._store)
 
     @property
     def own_forms(self) -> bool:
@@ -105,10 +103,7 @@ class KeptFiles:
 
     def tell_trouble(self) -> None:
         """Warn of what went wrong with what is kept, once: a full disk, damaged blocks."""
-        trouble = self._store.state().trouble
-        if trouble and trouble != self._said:
-            self._said = trouble
-            notify(f"{self._cache}: {trouble}")
+        self._trouble.tell_all()
 
     def forget(self) -> None:
         """Forget what is kept."""
