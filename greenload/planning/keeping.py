@@ -16,7 +16,7 @@ from greenload.planning.sizes import SizedSteps, estimate
 from greenload.plans.keeping import keeping_steps, last_cache
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.steps import Keeping, Step, steps_of
-from greenload.sources import RecordSource
+from greenload.sources import Arrays, RecordSource
 from greenload.specs import CacheForm
 from greenload.stages import Cache
 from greenload.stages import primitives as p
@@ -77,6 +77,8 @@ def why_not_kept(pipeline: Pipeline) -> str:
     if isinstance(source, RecordSource) and source.sequential:
         return f"that keeps by index, but {source} can only be read in order: make plain files with greenload pack"
     steps = keeping_steps(pipeline)
+    if steps is None and isinstance(source, Arrays):
+        return "that keeps what it decodes from files, but Arrays are pixels in memory already: remove Cache"
     if steps is None:
         return "that keeps files, or uint8 RGB images behind Decode: put Cache right behind Decode"
     decoding = [step for step in steps if isinstance(step.primitive, p.Decoding)]

@@ -228,6 +228,14 @@ def test_arrays_need_no_cache() -> None:
     assert "Cache" in [step.name for step in planned(pixels, Cache(), CenterCrop(4), backend="tf").steps]
 
 
+def test_arrays_that_are_resized_first_need_no_folder() -> None:
+    pixels = Arrays(np.zeros((4, 9, 7, 3), np.uint8))
+    with pytest.raises(PipelineError, match=r"Arrays are pixels in memory already: remove Cache; or write Cache\(\)"):
+        planned(pixels, Resize(8), Cache("kept"), CenterCrop(4))
+    for cache in ((), (Cache(),)):  # as it says
+        assert planned(pixels, Resize(8), *cache, CenterCrop(4), backend="auto").steps
+
+
 def test_a_plan_says_what_it_keeps_and_how_much_fits(photos: Files) -> None:
     text = planned(photos, *behind(Cache())).describe()
     assert "Cache: planes in memory, about 28.8 kB in all; all expected to fit in " in text.replace(
