@@ -95,9 +95,13 @@ def why_not_kept(pipeline: Pipeline) -> str:
 
 def _resolved(keeping: Keeping, pipeline: Pipeline, sizes: SizedSteps) -> Keeping:
     _, cache = last_cache(pipeline)
-    there = kept_there(Path(cache.path), pipeline) if cache.path else None
+    there = kept_there(Path(cache.path), pipeline) if cache.path else []
+    followed = next((kept.form for kept in there if kept.auto), None) if cache.disk is None else None
     budget = cache.disk if cache.path else cache.ram or default_ram()
-    room = disk_room(Path(cache.path), cache.disk, there[1] if there else 0) if cache.path else budget
+
+    def room(held: int) -> int | None:
+        return disk_room(Path(cache.path), cache.disk, held) if cache.path else budget
+
     count, takes = _count(pipeline), _bytes_an_image(sizes)
     form = keeping.form
     filling = tuple(replace(step, backend=KEEPING.name, traits=KEEPING.traits) for step in keeping.filling)
@@ -113,14 +117,13 @@ def _resolved(keeping: Keeping, pipeline: Pipeline, sizes: SizedSteps) -> Keepin
             f"{cache} keeps what stages between Decode and Cache give, but there are none: put it behind a stage that "
             "resizes, or leave form out"
         )
-    elif form == "auto" and there and cache.disk is None:
-        form = there[0]  # whatever else is on the disk by now
+    elif form == "auto" and followed:
+        form = followed  # whatever else is on the disk by now
     elif form == "auto":
-        form = best_form(takes, count, room, sizes.kinds.get("JPEG", 0.0))
+        form = best_form(takes, count, room(there[0].bytes if there else 0), sizes.kinds.get("JPEG", 0.0))
     in_all = takes[form] * count
-    return replace(
-        keeping, form=form, budget=budget, filling=filling, set_bytes=in_all or None, share=_share(in_all, room)
-    )
+    share = _share(in_all, room(sum(kept.bytes for kept in there if kept.form == form)))
+    return replace(keeping, form=form, budget=budget, filling=filling, set_bytes=in_all or None, share=share)
 
 
 def best_form(takes: Mapping[CacheForm, float], count: int, room: int | None, jpegs: float) -> CacheForm:

@@ -30,7 +30,7 @@ from greenload.backends.native.store import FACTS, State, Store
 from greenload.planning.choose import helpers, make_plan, readers_for
 from greenload.plans.plan import Plan
 from greenload.sources import Files, formats
-from greenload.specs import CACHE_FORMS
+from greenload.specs import CACHE_FORMS, CacheForm
 from greenload.stages import (
     Batch,
     Cache,
@@ -309,6 +309,7 @@ def test_what_a_key_depends_on(photos: Files) -> None:
     one = key(Shuffle(), Decode(), Cache(form="planes"))
     assert one == key(Cache(form="planes"), Decode(), seed=9)
     assert one == key(Decode(), Cache("elsewhere", form="planes", disk=1 << 30))
+    assert one == key(Decode(), Cache(form="planes"), source=Files(photos.paths, np.arange(len(photos))))
     others = [
         key(Decode(), Cache(form="pixels")),
         key(Decode(exif=True), Cache(form="planes")),
@@ -320,6 +321,22 @@ def test_what_a_key_depends_on(photos: Files) -> None:
         key(Decode(), Resize((20, 20), antialias=False), Cache()),
     ]
     assert len({one, *others}) == 1 + len(others)
+
+
+@pytest.mark.parametrize("what", ["kernel", "packages"])
+def test_what_was_decoded_by_other_versions_is_kept_anew(
+    photos: Files, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: dict[CacheForm, Plan] = {"resized": planned(photos, Decode(), Resize((20, 20)), Cache(), *RANDOM)}
+    for form in ("encoded", "transcoded", "planes", "pixels"):
+        plans[form] = planned(photos, Decode(), Cache(form=form), *RANDOM)
+    before = {form: key_of(plan) for form, plan in plans.items()}
+    if what == "kernel":
+        monkeypatch.setattr(library, "fingerprint", lambda: "another")
+    else:
+        monkeypatch.setattr(keeping, "package_versions", lambda names: dict.fromkeys(names, "0.1"))
+    changed = {form for form, plan in plans.items() if key_of(plan) != before[form]}
+    assert changed == {"planes", "pixels", "resized"}
 
 
 def test_iterators_of_a_process_share_what_is_kept(photos: Files, reads: Counter[int]) -> None:

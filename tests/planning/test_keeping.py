@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -135,23 +136,59 @@ def test_what_a_folder_holds_already_counts_as_room(tmp_path: Path) -> None:
     assert disk_room(tmp_path, 5000, 1 << 40) == 5000
 
 
-def test_a_folder_goes_on_in_its_form(photos: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def filled(source: Source, *stages: Stage) -> None:
+    list(iterate(planned(source, *stages)))
+
+
+def test_a_folder_goes_on_in_the_form_that_was_chosen(
+    photos: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def form(*stages: Stage) -> str:
         return kept(photos, *stages).form
 
     own = Cache(str(tmp_path))
-    monkeypatch.setattr(planning, "disk_room", lambda *_: 1 << 40)
-    assert form(*behind(own)) == "planes"
-    plan = planned(photos, *behind(Cache(str(tmp_path), form="transcoded")))
-    list(iterate(plan))
+    room = 4000
+    monkeypatch.setattr(planning, "disk_room", lambda *_: room)
+    assert form(*behind(own)) == "transcoded"
+    filled(photos, *behind(own))
+    room = 1 << 40
     assert form(*behind(own)) == form(own, Decode(), RandomCrop(8)) == "transcoded"
     assert form(*behind(Cache(str(tmp_path), disk=1 << 40))) == "planes"  # as was asked for
     assert form(Decode(exif=True), own, RandomCrop(8)) == "planes"  # nothing of this is there
-    list(iterate(planned(photos, *behind(Cache(str(tmp_path), form="pixels")))))
-    assert form(*behind(own)) == "pixels"  # more bytes
+    filled(photos, *behind(Cache(str(tmp_path), form="pixels")))
+    assert form(*behind(own)) == "transcoded"  # a user chose the other
     for file in tmp_path.glob("*/about.json"):
         file.write_text("{")
     assert form(*behind(own)) == "planes"
+
+
+def test_a_form_that_a_user_named_is_not_chosen_for_ever(photos: Files, tmp_path: Path) -> None:
+    filled(photos, *behind(Cache(str(tmp_path), form="transcoded")))
+    assert kept(photos, *behind(Cache(str(tmp_path)))).form == "planes"
+
+
+def test_only_what_is_kept_of_these_very_files_counts_as_room(
+    tmp_path: Path, bad_images: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+
+    def room(_: Path, __: int | None, bytes_held: int = 0) -> int:
+        held.append(bytes_held)
+        return 1 << 40
+
+    paths = [tmp_path / f"{index}.jpg" for index in range(3)]
+    for path in paths:
+        path.write_bytes(bad_images.jpeg(HEIGHT, WIDTH))
+    monkeypatch.setattr(planning, "disk_room", room)
+    cache = Cache(str(tmp_path / "kept"))
+    filled(Files(paths), *behind(cache))
+    held.clear()
+    filled(Files(paths), *behind(cache))
+    assert held and min(held) > 3 * PLANES
+    os.utime(paths[1], ns=(1, 1))
+    held.clear()
+    kept(Files(paths), *behind(cache))
+    assert held and not any(held)
 
 
 def test_auto_takes_it_and_other_backends_do_not(photos: Files) -> None:
