@@ -34,12 +34,14 @@ class KeptFiles:
     Args:
         plan: whose cache keeps files.
         readers: of the plan.
+        helpers: threads that help the one that fills the cache.
 
     Raises:
         PipelineError: the cache's folder can't be used.
     """
 
-    def __init__(self, plan: Plan, readers: Readers) -> None:
+    def __init__(self, plan: Plan, readers: Readers, helpers: int = 0) -> None:
+        self._helpers = helpers
         keeping = keeping_of(plan)
         assert keeping is not None
         # Operations open it anew wherever they run. This one stays for what they kept between two iterators.
@@ -48,7 +50,7 @@ class KeptFiles:
         self._attribute = store_attribute(folder, self._store.key, len(plan.pipeline.source), keeping.budget)
         self._decode, self._form = decode_of_kept(plan), form_of(keeping)
         self._files = GraphFiles(self._decode, readers)
-        self._making = _Making(plan, readers) if keeping.filling else None
+        self._making = _Making(plan, readers, helpers) if keeping.filling else None
         self._trouble = Trouble(plan, self._store)
 
     @property
@@ -77,10 +79,10 @@ class KeptFiles:
 
     def _kept(self, indices: Any, files: Any) -> Any:
         if self._making is not None:
-            return keep(
-                indices, self._making.images(files), tf.fill(tf.shape(indices), int(Form.ENCODED)), self._attribute
-            )
-        return keep(indices, *self._convertible(files), self._attribute)
+            files, forms = self._making.images(files), tf.fill(tf.shape(indices), int(Form.ENCODED))
+        else:
+            files, forms = self._convertible(files)
+        return keep(indices, files, forms, self._attribute, self._helpers)
 
     def _convertible(self, files: Any) -> tuple[Any, Any]:
         """Files, and the form that each is kept in. Where that is one of the kernel's own, files that another backend
@@ -113,7 +115,8 @@ class KeptFiles:
 class _Making:
     """Makes of files the images that are kept, where stages stand between decoding and the cache."""
 
-    def __init__(self, plan: Plan, readers: Readers) -> None:
+    def __init__(self, plan: Plan, readers: Readers, helpers: int) -> None:
+        self._helpers = helpers
         segment = filling_of(plan)
         self._inputs = Inputs(plan, segment)
         self._files = GraphFiles(decode_of(segment.steps), readers)
@@ -140,4 +143,4 @@ class _Making:
 
     def _made(self, files: Any, rows: Any, sides: Any) -> tuple[Any, Any]:
         layout = self._inputs.layout
-        return make(files, rows, sides, layout.chosen_steps(), layout.columns)
+        return make(files, rows, sides, layout.chosen_steps(), layout.columns, self._helpers)
