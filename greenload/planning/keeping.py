@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from greenload.backends import registry
 from greenload.backends.native.keeping import kept_there
 from greenload.backends.tables import KEEPING, TABLES
 from greenload.errors import PipelineError
@@ -54,7 +55,7 @@ def sized_steps(pipeline: Pipeline, able: Sequence[str]) -> SizedSteps:
     return replace(sizes, steps=tuple(resolved))
 
 
-def check_caches(pipeline: Pipeline, steps: Sequence[Step]) -> None:
+def check_caches(pipeline: Pipeline, steps: Sequence[Step], auto: bool) -> None:
     """Make sure that tf.data can keep what caches are asked to keep, where the native backend doesn't.
 
     Raises:
@@ -62,11 +63,22 @@ def check_caches(pipeline: Pipeline, steps: Sequence[Step]) -> None:
     """
     if keeping(steps) or not any(step.kind == "cache" for step in steps):
         return
+    otherwise = "" if auto else " or 'auto'"
     for stage, spec in zip(pipeline.stages, pipeline.specs, strict=False):
         if not isinstance(stage, Cache) or stage in (Cache(), Cache(form="encoded" if spec.encoded else "pixels")):
             continue
-        why = why_not_kept(pipeline) or f"here another backend decodes: use backend={KEEPING.name!r} or 'auto'"
+        why = (
+            _why_not_here()
+            or why_not_kept(pipeline)
+            or f"here another backend decodes: use backend={KEEPING.name!r}{otherwise}"
+        )
         raise PipelineError(f"{stage} needs backend {KEEPING.name!r}, and {why}; or write Cache()")
+
+
+def _why_not_here() -> str:
+    """Why the native backend can't be used here, and the remedy; empty where it can."""
+    found = registry.get(KEEPING.name).presence()
+    return "" if found.usable else f"that can't be used here: {found.detail}; {found.remedy}"
 
 
 def why_not_kept(pipeline: Pipeline) -> str:

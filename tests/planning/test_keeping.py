@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from greenload.backends.native import library
 from greenload.errors import PipelineError
 from greenload.loading.iterate import iterate
 from greenload.machine import available_memory
@@ -20,7 +21,7 @@ from greenload.planning.choose import make_plan
 from greenload.planning.keeping import best_form, default_ram, disk_room
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
-from greenload.plans.steps import Keeping
+from greenload.plans.steps import Keeping, steps_of
 from greenload.sources import Arrays, Files, Source, TFRecords
 from greenload.sources.formats import tf_example, tfrecord
 from greenload.specs import CacheForm, ImageSpec
@@ -240,6 +241,26 @@ def test_what_is_refused(photos: Files, name: str) -> None:
     with pytest.raises(PipelineError, match=words) as caught:
         planned(photos, *stages, backend=backend)
     assert "Cache(" in str(caught.value)
+
+
+def test_where_the_kernel_cannot_be_used_the_error_says_so(photos: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise library.KernelMissing(f"the kernel isn't built; {library.INSTALL}")
+
+    monkeypatch.setattr(library, "loaded", missing)
+    for backend in ("auto", "tf", "pillow"):
+        with pytest.raises(PipelineError) as caught:
+            planned(photos, Decode(), Cache("k"), CenterCrop(8), backend=backend)
+        assert "that can't be used here: the kernel isn't built; " in str(caught.value)
+        assert "another backend decodes" not in str(caught.value)
+    assert planned(photos, Decode(), Cache(), CenterCrop(8), backend="auto").steps
+
+
+def test_auto_is_no_remedy_where_it_chose(photos: Files) -> None:
+    pipeline = Pipeline(photos, Decode(), Cache("k"), CenterCrop(8), Batch(2))
+    for auto, remedy in ((False, "use backend='native' or 'auto'; or"), (True, "use backend='native'; or")):
+        with pytest.raises(PipelineError, match=remedy):
+            planning.check_caches(pipeline, steps_of(pipeline), auto)
 
 
 def test_without_a_batch_or_a_source_read_by_index(photos: Files, tmp_path: Path) -> None:
