@@ -68,6 +68,18 @@ def form_of(keeping: Keeping) -> Form:
     return _FORMS[keeping.form]
 
 
+def kept_in(form: Form, plain: Any, jpeg: Any, where: Callable[..., Any]) -> Any:
+    """The forms that files are kept in, as integers ``[n]``. Planes and pixels don't say how they are to be turned.
+
+    Args:
+        form: of a plain JPEG.
+        plain: whether each is one that the kernel decodes, and that isn't to be turned where ``form`` can't say so.
+        jpeg: whether each is one that the kernel decodes.
+        where: NumPy's or TensorFlow's.
+    """
+    return where(plain, int(form), where(jpeg, int(Form.TRANSCODED), int(Form.ENCODED)))
+
+
 def decode_of_kept(plan: Plan) -> p.Decoding:
     """How a source's files are decoded where its plan's cache keeps them: here or behind the cache."""
     keeping = keeping_of(plan)
@@ -333,16 +345,11 @@ class Keeper:
 
     def _forms(self, files: Sequence[bytes]) -> list[Form | None]:
         """In which form each file is kept; ``None`` where another backend has to decode it first."""
-        own = self._form in OF_ITS_OWN
-        decode = self._decode
-        plain = probe(files, decode.exif, decode.max_bytes)[:, 0]
-        turned = probe(files, False, decode.max_bytes)[:, 0] if decode.exif and own else plain
-        odd = None if own else Form.ENCODED
-        # Planes and pixels don't say how they are to be turned.
-        return [
-            self._form if upright else Form.TRANSCODED if jpeg else odd
-            for upright, jpeg in zip(plain.tolist(), turned.tolist(), strict=True)
-        ]
+        own, decode = self._form in OF_ITS_OWN, self._decode
+        plain = probe(files, decode.exif, decode.max_bytes)[:, 0] != 0
+        jpeg = probe(files, False, decode.max_bytes)[:, 0] != 0 if decode.exif and own else plain
+        forms = kept_in(self._form, plain, jpeg, np.where)
+        return [Form(form) if known else None for form, known in zip(forms.tolist(), jpeg | (not own), strict=True)]
 
     def _converted(self, files: Sequence[bytes], places: Sequence[int]) -> list[bytes]:
         """Files, with binary PPM of upright pixels in some places; where a file can't be decoded it stays."""

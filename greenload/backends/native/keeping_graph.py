@@ -16,6 +16,7 @@ from greenload.backends.native.keeping import (
     filling_of,
     form_of,
     keeping_of,
+    kept_in,
     open_store,
 )
 from greenload.backends.native.library import Form, Status
@@ -89,9 +90,8 @@ class KeptFiles:
         decodes are binary PPMs."""
         own, decode = self._form in OF_ITS_OWN, self._decode
         plain, _ = probe(files, decode.exif, decode.max_bytes)
-        # Planes and pixels don't say how they are to be turned.
         jpeg = probe(files, False, decode.max_bytes)[0] if decode.exif and own else plain
-        forms = tf.where(plain, int(self._form), tf.where(jpeg, int(Form.TRANSCODED), int(Form.ENCODED)))
+        forms = kept_in(self._form, plain, jpeg, tf.where)
         if not own:
             return files, forms
 
