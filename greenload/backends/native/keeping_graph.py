@@ -11,19 +11,19 @@ from greenload.backends.native.graph_files import GraphFiles, replaced
 from greenload.backends.native.graph_inputs import Inputs
 from greenload.backends.native.keeping import (
     OF_ITS_OWN,
+    Trouble,
     decode_of_kept,
     filling_of,
     form_of,
     keeping_of,
+    kept_in,
     open_store,
 )
 from greenload.backends.native.library import Form, Status
 from greenload.backends.native.op import keep, make, probe, recall, store_attribute
 from greenload.backends.readers import Readers
-from greenload.plans.keeping import last_cache
 from greenload.plans.plan import Plan
 from greenload.system.frameworks import tf
-from greenload.system.notices import notify
 
 Read = Callable[[Any], Any]
 """From indices of samples, int64 ``[k]``, to their files, strings; empty where one can't be read."""
@@ -45,7 +45,6 @@ class KeptFiles:
         self._helpers = helpers
         keeping = keeping_of(plan)
         assert keeping is not None
-        self._cache = last_cache(plan.pipeline)[1]
         # Operations open it anew wherever they run. This one stays for what they kept between two iterators.
         self._store = open_store(plan)
         folder = None if keeping.path is None else Path(keeping.path)
@@ -53,7 +52,7 @@ class KeptFiles:
         self._decode, self._form = decode_of_kept(plan), form_of(keeping)
         self._files = GraphFiles(self._decode, readers)
         self._making = _Making(plan, readers, helpers) if keeping.filling else None
-        self._said = ""
+        self._trouble = Trouble(plan, self._store)
 
     @property
     def own_forms(self) -> bool:
@@ -91,9 +90,8 @@ class KeptFiles:
         decodes are binary PPMs."""
         own, decode = self._form in OF_ITS_OWN, self._decode
         plain, _ = probe(files, decode.exif, decode.max_bytes)
-        # Planes and pixels don't say how they are to be turned.
         jpeg = probe(files, False, decode.max_bytes)[0] if decode.exif and own else plain
-        forms = tf.where(plain, int(self._form), tf.where(jpeg, int(Form.TRANSCODED), int(Form.ENCODED)))
+        forms = kept_in(self._form, plain, jpeg, tf.where)
         if not own:
             return files, forms
 
@@ -107,10 +105,7 @@ class KeptFiles:
 
     def tell_trouble(self) -> None:
         """Warn of what went wrong with what is kept, once: a full disk, damaged blocks."""
-        trouble = self._store.state().trouble
-        if trouble and trouble != self._said:
-            self._said = trouble
-            notify(f"{self._cache}: {trouble}")
+        self._trouble.tell_all()
 
     def forget(self) -> None:
         """Forget what is kept."""
