@@ -205,6 +205,10 @@ class GraphSegment(Protocol):
     """A segment of a backend that takes batches, inside TensorFlow's graph. Its methods are called while graphs are
     made."""
 
+    @property
+    def at_once(self) -> int:
+        """How many batches are best worked on at once, on the plan's threads."""
+
     def sample(self, file: Any) -> tuple[Any, Any]:
         """Of one file, a scalar string: a file as ``batch`` takes it, and int64 ``[3]``: rows and columns of its image
         as it is to be seen, and the EXIF orientation that is to be applied to it. Fails where it can't be decoded."""

@@ -29,6 +29,8 @@ from greenload.system.workers import Workers
 
 ORDER = ("pillow", "dali-cpu", "tf")
 """Backends that may decode for another, the cheapest for single files first."""
+PACKAGES = ("tensorflow", "nvidia-dali-cuda130", "nvidia-dali-cuda120", "pillow-simd", "pillow")
+"""What they are of, as package registries name them."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from greenload.cli.arguments import AddCommand, check_writable
 from greenload.cli.output import FAILED, OK, progress, say, write_json
 from greenload.errors import UsageError
+from greenload.system import file_output
 from greenload.text import bytes_text, printable
 
 if TYPE_CHECKING:
@@ -34,9 +35,17 @@ def _cache(options: argparse.Namespace) -> int:
     check_writable(options.json)
     if options.keep and options.action != "clear":
         raise UsageError(f"--keep is for clear, not for {options.action}: leave it out")
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: must be a folder: name the path that Cache was given")
-    return _ACTIONS[options.action](options, folder)
+    try:
+        if not folder.is_dir():
+            raise UsageError(f"{folder}: must be a folder: name the path that Cache was given")
+        return _ACTIONS[options.action](options, folder)
+    except OSError as error:
+        if error.errno is None:  # it says all: a report or standard output can't be written
+            raise
+        raise OSError(
+            f"{folder}: {options.action} needs a folder that it may {_NEEDS[options.action]}, but "
+            f"{error.filename or folder}: {file_output.why(error)}"
+        ) from None
 
 
 def _list(options: argparse.Namespace, folder: Path) -> int:
@@ -97,4 +106,5 @@ def _clear(options: argparse.Namespace, folder: Path) -> int:
     return OK
 
 
+_NEEDS = {"list": "read", "verify": "read", "clear": "change"}
 _ACTIONS = {"list": _list, "verify": _verify, "clear": _clear}

@@ -231,7 +231,6 @@ class ReadAhead(Iterator[tuple[Any, NDArray[np.generic]]]):
             try:
                 return self._next()
             except StopIteration:
-                self._tell_trouble()
                 self._end()
                 raise
             except BaseException as error:  # the batches behind it would be out of order
@@ -270,13 +269,10 @@ class ReadAhead(Iterator[tuple[Any, NDArray[np.generic]]]):
     def _read_on(self) -> None:
         while len(self._held.reading) < READERS and (wanted := next(self._wanted, None)) is not None:
             if wanted[0] != self._epoch:
-                self._tell_trouble()
+                if self._cache is not None:
+                    self._cache.tell_trouble()
                 self._epoch = wanted[0]
             self._held.reading.append(self._pool.submit(self._read, *wanted))
-
-    def _tell_trouble(self) -> None:
-        if self._cache is not None:
-            self._cache.tell_trouble()
 
     def close(self) -> None:
         """End it: wait for what is being worked on, give back threads and buffers. Calling it twice is harmless."""

@@ -163,7 +163,7 @@ class PlanGraph:
         are read, and files looked at. Empty where samples are worked on one by one until they are batched."""
         self.batch_reads: dict[Step, Element] = {}
         """The reading of such batches, and their reading by way of a cache, as functions of their own."""
-        self._one_by_one: set[SegmentGroup] = set()
+        self._at_once: dict[SegmentGroup, int] = {}  # batches, of what works on images one by one
         self._operations: list[GraphSegment] = []
         looked_at: list[Element] = []
         for group in self.segment_groups:
@@ -178,7 +178,7 @@ class PlanGraph:
                     self.by_batch = [self.batch_reads[[read, *caching][-1]]]
                     self.by_batch += [on_files(operation)] if first.spec_in.encoded else []
                 self.back[group] = on_batch(operation, first, self.reading.name)
-                self._one_by_one.add(group)
+                self._at_once[group] = operation.at_once
                 looked_at += [on_sample(operation)] if first.spec_in.encoded else []
             elif group.crosses and group is self.segment_groups[0] and caches and not in_tables:
                 self._keeper = Keeper(plan, readers_of(plan))
@@ -190,7 +190,7 @@ class PlanGraph:
                 whole = compose(done)
                 self.back[group] = whole if group.segments[0].batched else sample_by_sample(whole, steps[-1].spec_out)
                 if not group.segments[0].batched:
-                    self._one_by_one.add(group)
+                    self._at_once[group] = plan.threads
                 else:
                     self.on_batches |= dict(zip(steps, done, strict=True))
         entering = self.on_samples[-1][0].spec_out
@@ -265,15 +265,15 @@ class PlanGraph:
     def finish(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         """``(images, labels)`` of batches of states, through every group, and before them through ``by_batch``."""
         waiting = list(self.by_batch)
-        one_by_one = False
+        at_once: int | None = None
         for group in self.segment_groups:
             if group in self.back:
                 waiting.append(self.back[group])
-                one_by_one |= group in self._one_by_one
+                at_once = max(at_once or 0, self._at_once.get(group, 0)) or None
                 continue
             if waiting:
-                batches = self._mapped(batches, compose(waiting), one_by_one)
-            batches, waiting, one_by_one = self.crossing(batches, group, self.chain(group)), [], False
+                batches = batches.map(compose(waiting), num_parallel_calls=at_once, deterministic=True)
+            batches, waiting, at_once = self.crossing(batches, group, self.chain(group)), [], None
         whole = compose(waiting)
 
         def pair(state: State) -> tuple[Any, Any]:
@@ -282,13 +282,7 @@ class PlanGraph:
                 done["image"].set_shape(self.plan.out_spec.shape)
             return done["image"], self.labels(done)
 
-        return self._mapped(batches, plain(pair), one_by_one)
-
-    def _mapped(self, batches: tf.data.Dataset, work: Callable[[State], Any], one_by_one: bool) -> tf.data.Dataset:
-        """Batches after a function, several at a time where it works on their images one by one."""
-        if one_by_one:
-            return batches.map(work, num_parallel_calls=self.plan.threads, deterministic=True)
-        return batches.map(work)
+        return batches.map(plain(pair), num_parallel_calls=at_once, deterministic=True if at_once else None)
 
     def labels(self, state: State) -> Any:
         """A batch's labels as the pipeline gives them."""

@@ -170,7 +170,7 @@ def choose(
     helping = helpers()
 
     def placed(steps: Sequence[Step]) -> Plan:
-        plan = replace(place(pipeline, steps, threads=threads, prefetch=prefetch), sizes=sizes.note)
+        plan = replace(place(pipeline, steps, threads=threads, prefetch=prefetch, auto=True), sizes=sizes.note)
         return replace(plan, readers=readers_for(plan.decoder, helping) if plan.decoding else None)
 
     simplest = [on_backend(step, TF_DATA) for step in sizes.steps]

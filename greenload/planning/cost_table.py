@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from greenload.backends.native import library
+from greenload.backends.readers import PACKAGES
 from greenload.energy.domains import Domain
 from greenload.errors import UsageError
 from greenload.machine import cpu_model, package_versions
@@ -31,7 +32,7 @@ REFERENCE, OWN = "reference", "this machine"
 """Where a table comes from."""
 LARGEST_RATE = 1e9
 """The most CPU seconds, or joules, that a table may give for one of anything: far beyond all work, and no overflow."""
-_PACKAGES = ("tensorflow", "nvidia-dali-cuda130", "nvidia-dali-cuda120", "pillow-simd", "pillow", "numpy")
+_PACKAGES = (*PACKAGES, "numpy")
 
 
 @dataclass(frozen=True)

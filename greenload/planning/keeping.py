@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from greenload.backends import registry
 from greenload.backends.native.keeping import kept_there
 from greenload.backends.tables import KEEPING, TABLES
 from greenload.errors import PipelineError
@@ -16,7 +17,7 @@ from greenload.planning.sizes import SizedSteps, estimate
 from greenload.plans.keeping import keeping_steps, last_cache
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.steps import Keeping, Step, steps_of
-from greenload.sources import RecordSource
+from greenload.sources import Arrays, RecordSource
 from greenload.specs import CacheForm
 from greenload.stages import Cache
 from greenload.stages import primitives as p
@@ -54,7 +55,7 @@ def sized_steps(pipeline: Pipeline, able: Sequence[str]) -> SizedSteps:
     return replace(sizes, steps=tuple(resolved))
 
 
-def check_caches(pipeline: Pipeline, steps: Sequence[Step]) -> None:
+def check_caches(pipeline: Pipeline, steps: Sequence[Step], auto: bool) -> None:
     """Make sure that tf.data can keep what caches are asked to keep, where the native backend doesn't.
 
     Raises:
@@ -62,11 +63,22 @@ def check_caches(pipeline: Pipeline, steps: Sequence[Step]) -> None:
     """
     if keeping(steps) or not any(step.kind == "cache" for step in steps):
         return
+    otherwise = "" if auto else " or 'auto'"
     for stage, spec in zip(pipeline.stages, pipeline.specs, strict=False):
         if not isinstance(stage, Cache) or stage in (Cache(), Cache(form="encoded" if spec.encoded else "pixels")):
             continue
-        why = why_not_kept(pipeline) or f"here another backend decodes: use backend={KEEPING.name!r} or 'auto'"
+        why = (
+            _why_not_here()
+            or why_not_kept(pipeline)
+            or f"here another backend decodes: use backend={KEEPING.name!r}{otherwise}"
+        )
         raise PipelineError(f"{stage} needs backend {KEEPING.name!r}, and {why}; or write Cache()")
+
+
+def _why_not_here() -> str:
+    """Why the native backend can't be used here, and the remedy; empty where it can."""
+    found = registry.get(KEEPING.name).presence()
+    return "" if found.usable else f"that can't be used here: {found.detail}; {found.remedy}"
 
 
 def why_not_kept(pipeline: Pipeline) -> str:
@@ -77,6 +89,8 @@ def why_not_kept(pipeline: Pipeline) -> str:
     if isinstance(source, RecordSource) and source.sequential:
         return f"that keeps by index, but {source} can only be read in order: make plain files with greenload pack"
     steps = keeping_steps(pipeline)
+    if steps is None and isinstance(source, Arrays):
+        return "that keeps what it decodes from files, but Arrays are pixels in memory already: remove Cache"
     if steps is None:
         return "that keeps files, or uint8 RGB images behind Decode: put Cache right behind Decode"
     decoding = [step for step in steps if isinstance(step.primitive, p.Decoding)]
@@ -93,9 +107,13 @@ def why_not_kept(pipeline: Pipeline) -> str:
 
 def _resolved(keeping: Keeping, pipeline: Pipeline, sizes: SizedSteps) -> Keeping:
     _, cache = last_cache(pipeline)
-    there = kept_there(Path(cache.path), pipeline) if cache.path else None
+    there = kept_there(Path(cache.path), pipeline) if cache.path else []
+    followed = next((kept.form for kept in there if kept.auto), None) if cache.disk is None else None
     budget = cache.disk if cache.path else cache.ram or default_ram()
-    room = disk_room(Path(cache.path), cache.disk, there[1] if there else 0) if cache.path else budget
+
+    def room(held: int) -> int | None:
+        return disk_room(Path(cache.path), cache.disk, held) if cache.path else budget
+
     count, takes = _count(pipeline), _bytes_an_image(sizes)
     form = keeping.form
     filling = tuple(replace(step, backend=KEEPING.name, traits=KEEPING.traits) for step in keeping.filling)
@@ -111,14 +129,13 @@ def _resolved(keeping: Keeping, pipeline: Pipeline, sizes: SizedSteps) -> Keepin
             f"{cache} keeps what stages between Decode and Cache give, but there are none: put it behind a stage that "
             "resizes, or leave form out"
         )
-    elif form == "auto" and there and cache.disk is None:
-        form = there[0]  # whatever else is on the disk by now
+    elif form == "auto" and followed:
+        form = followed  # whatever else is on the disk by now
     elif form == "auto":
-        form = best_form(takes, count, room, sizes.kinds.get("JPEG", 0.0))
+        form = best_form(takes, count, room(there[0].bytes if there else 0), sizes.kinds.get("JPEG", 0.0))
     in_all = takes[form] * count
-    return replace(
-        keeping, form=form, budget=budget, filling=filling, set_bytes=in_all or None, share=_share(in_all, room)
-    )
+    share = _share(in_all, room(sum(kept.bytes for kept in there if kept.form == form)))
+    return replace(keeping, form=form, budget=budget, filling=filling, set_bytes=in_all or None, share=share)
 
 
 def best_form(takes: Mapping[CacheForm, float], count: int, room: int | None, jpegs: float) -> CacheForm:

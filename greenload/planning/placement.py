@@ -14,7 +14,7 @@ from greenload.plans.steps import TF_DATA, Step, mirrored, reads_params, unique_
 from greenload.stages import primitives as p
 
 
-def place(pipeline: Pipeline, steps: Sequence[Step], *, threads: int, prefetch: int) -> Plan:
+def place(pipeline: Pipeline, steps: Sequence[Step], *, threads: int, prefetch: int, auto: bool = False) -> Plan:
     """The plan of steps whose backends are settled.
 
     Args:
@@ -22,6 +22,7 @@ def place(pipeline: Pipeline, steps: Sequence[Step], *, threads: int, prefetch: 
         steps: of ``steps.steps_of``; each on pixels names its backend.
         threads: threads that work on samples.
         prefetch: batches held ready.
+        auto: whether greenload chose the backends, not the user: that isn't a remedy then.
 
     Raises:
         PipelineError: a backend doesn't hold its step to tolerance, or steps can't follow each other that way.
@@ -30,7 +31,7 @@ def place(pipeline: Pipeline, steps: Sequence[Step], *, threads: int, prefetch: 
     names = list(dict.fromkeys(step.backend for step in done if step.kind == "pixels"))
     backend = names[0] if len(names) == 1 else MIXED if names else TF_DATA
     _check_supported(pipeline, done)
-    check_caches(pipeline, done)
+    check_caches(pipeline, done, auto)
     _check_batches(pipeline, backend, done)
     done = mirrored(done)
     taking = [name for name in names if not in_tf_data(name)]

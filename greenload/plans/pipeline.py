@@ -205,6 +205,13 @@ def _check_order(stages: tuple[Stage, ...]) -> None:
             random = next((before for before in stages[:position] if before.draws), None)
             if random is not None:
                 raise PipelineError(f"Cache after {random} would freeze its draws: put Cache before it")
+    *earlier, last = [stage for stage in stages if isinstance(stage, Cache)] or [Cache()]
+    for cache in earlier:
+        if cache != Cache():
+            raise PipelineError(
+                f"of several caches the last one says how images are kept, but here {cache} stands before {last}: move "
+                "its arguments there, or remove one Cache"
+            )
 
 
 def _check_labels(stages: tuple[Stage, ...], specs: tuple[ImageSpec, ...]) -> None:

@@ -81,6 +81,13 @@ class FileSource:
             digest.update(f"{path}\0{label}\0{file_stamp(path)}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
+    def files_fingerprint(self) -> str:
+        """The same without labels: a digest of what decides about images."""
+        digest = hashlib.blake2b(digest_size=16)
+        for path in self.paths:
+            digest.update(f"{path}\0{file_stamp(path)}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()
+
 
 @public
 @dataclass(frozen=True, eq=False)

@@ -26,17 +26,22 @@ def folder(stage: str, name: str, value: Any) -> str:
     """The path of a folder of this machine, as text.
 
     Raises:
-        PipelineError: it is no path, or an address.
+        PipelineError: it is no path, an address, or begins with ``~``, which only a shell knows.
     """
     try:
         path = os.fspath(value)
     except TypeError:
         path = b""
     if not isinstance(path, str) or not path or "\0" in path:
-        raise PipelineError(f"{stage}: {name} must be the path of a folder, not {value!r}")
+        raise PipelineError(f"{stage}: {name} must be the path of a folder, not {value!r}: name one, such as 'kept'")
     if "://" in path:
         raise PipelineError(
             f"{stage}: {name} must be a folder of this machine, not the address {path!r}: name a folder of a local disk"
+        )
+    if path.startswith("~"):
+        raise PipelineError(
+            f"{stage}: {name} must be a path in full, not {path!r}, since only a shell knows whose home that is: use "
+            f"os.path.expanduser({path!r}), or ./{path} for a folder of that name"
         )
     return path
 

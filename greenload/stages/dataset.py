@@ -149,7 +149,7 @@ class Cache(Stage):
     """Keep what reaches this place, by sample, from its first use on; later epochs start from here.
 
     Whatever stands before it must be deterministic: a random stage would be frozen at its first draw. The pixels are
-    those that a pipeline without ``Cache`` gives, in every form.
+    those that a pipeline without ``Cache`` gives on the same backend, in every form.
 
     Backend ``"native"`` keeps images in the form that decoding goes on from at the least cost. With ``"auto"`` it does
     so wherever it can decode; nothing but ``Shuffle`` and ``Decode``, or stages behind ``Decode`` that are
@@ -182,12 +182,18 @@ class Cache(Stage):
     what stands before ``Cache``, and to the versions of what decodes: if one of these changes, images are kept anew,
     and those of before stay in the folder until ``greenload cache clear`` removes them.
 
+    ``ram`` and ``disk`` hold for each set of images that is kept: for one source, the stages before ``Cache``, and one
+    form. They don't hold for the process, or for the folder: two pipelines that keep other images, as of training and
+    of validation, take up to twice as much. Give each its part then.
+
+    Of several ``Cache`` stages ``"native"`` uses the last one: ``path``, ``form``, ``ram`` and ``disk`` belong there.
+
     Args:
         path: a folder to keep images in, which is made if it is missing; memory if not given.
         form: one of those above.
-        ram: the most bytes to keep in memory. If not given, half of what is available to the process when it first
-            asks, control groups regarded.
-        disk: the most bytes to keep in the folder; if not given, what the disk has room for.
+        ram: the most bytes of this set of images to keep in memory. If not given, half of what is available to the
+            process when it first asks, control groups regarded; each set may take so much.
+        disk: the most bytes of this set of images to keep in the folder; if not given, what the disk has room for.
 
     Example:
         >>> Pipeline(ImageFolder("data/train"), Shuffle(), Cache(), Decode(), RandomResizedCrop(224), Batch(256))
@@ -205,8 +211,14 @@ class Cache(Stage):
             object.__setattr__(self, "path", folder("Cache", "path", self.path))
         scalars.one_of(PipelineError, "Cache: form", self.form, CACHE_FORMS)
         for name in ("ram", "disk"):
-            if getattr(self, name) is not None:
-                bound = scalars.positive(PipelineError, f"Cache: {name}", getattr(self, name), " of bytes or None")
+            given = getattr(self, name)
+            if given is not None:
+                bound = scalars.whole(given)
+                if bound is None or not 1 <= bound < 1 << 62:
+                    raise PipelineError(
+                        f"Cache: {name} must be a positive integer of bytes, below 2**62, or None, not {given!r}: use "
+                        "such as 8 << 30 for 8 GiB, or leave it out"
+                    )
                 object.__setattr__(self, name, bound)
         if self.ram is not None and self.path is not None:
             raise PipelineError(

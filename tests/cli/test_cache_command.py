@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -108,6 +109,21 @@ def test_verify_finds_what_is_damaged_and_removes_nothing(
     assert path.exists() and other.exists()
     verified = result(tmp_path / "r.json")["verified"]
     assert isinstance(verified, list) and {each["sound"] for each in verified} == {0}
+
+
+@pytest.mark.parametrize("action", ["list", "verify", "clear"])
+def test_an_error_of_the_system_has_rule_and_remedy(
+    action: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path, *_: object) -> object:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    for where, method in ((Path, "is_dir"), (os, "scandir")):
+        with monkeypatch.context() as patched:
+            patched.setattr(where, method, refused)
+            assert main(["cache", action, str(folder)]) not in (OK, None)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{action} needs a folder that it may " in line and "Permission denied; choose another path" in line
 
 
 def test_clear_removes_what_is_kept_and_nothing_else(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import json
+import resource
 import subprocess
 import sys
 from collections import Counter
@@ -29,7 +30,7 @@ from greenload.backends.native.store import FACTS, State, Store
 from greenload.planning.choose import helpers, make_plan, readers_for
 from greenload.plans.plan import Plan
 from greenload.sources import Files, formats
-from greenload.specs import CACHE_FORMS
+from greenload.specs import CACHE_FORMS, CacheForm
 from greenload.stages import (
     Batch,
     Cache,
@@ -308,6 +309,7 @@ def test_what_a_key_depends_on(photos: Files) -> None:
     one = key(Shuffle(), Decode(), Cache(form="planes"))
     assert one == key(Cache(form="planes"), Decode(), seed=9)
     assert one == key(Decode(), Cache("elsewhere", form="planes", disk=1 << 30))
+    assert one == key(Decode(), Cache(form="planes"), source=Files(photos.paths, np.arange(len(photos))))
     others = [
         key(Decode(), Cache(form="pixels")),
         key(Decode(exif=True), Cache(form="planes")),
@@ -319,6 +321,22 @@ def test_what_a_key_depends_on(photos: Files) -> None:
         key(Decode(), Resize((20, 20), antialias=False), Cache()),
     ]
     assert len({one, *others}) == 1 + len(others)
+
+
+@pytest.mark.parametrize("what", ["kernel", "packages"])
+def test_what_was_decoded_by_other_versions_is_kept_anew(
+    photos: Files, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: dict[CacheForm, Plan] = {"resized": planned(photos, Decode(), Resize((20, 20)), Cache(), *RANDOM)}
+    for form in ("encoded", "transcoded", "planes", "pixels"):
+        plans[form] = planned(photos, Decode(), Cache(form=form), *RANDOM)
+    before = {form: key_of(plan) for form, plan in plans.items()}
+    if what == "kernel":
+        monkeypatch.setattr(library, "fingerprint", lambda: "another")
+    else:
+        monkeypatch.setattr(keeping, "package_versions", lambda names: dict.fromkeys(names, "0.1"))
+    changed = {form for form, plan in plans.items() if key_of(plan) != before[form]}
+    assert changed == {"planes", "pixels", "resized"}
 
 
 def test_iterators_of_a_process_share_what_is_kept(photos: Files, reads: Counter[int]) -> None:
@@ -385,6 +403,28 @@ def test_trouble_is_said_once(photos: Files, tmp_path: Path, monkeypatch: pytest
     with pytest.warns(UserWarning, match="the disk is full") as caught:
         batches(plan)
     assert len([warning for warning in caught if "full" in str(warning.message)]) == 1
+
+
+@pytest.mark.parametrize("how", ["whole", "given up", "load"])
+def test_a_disk_that_is_full_is_said_where_a_stream_ends(photos: Files, how: str, tmp_path: Path) -> None:
+    plan = planned(photos, Decode(), Cache(str(tmp_path / "kept"), form="pixels"), *RANDOM)
+    plain = batches(planned(photos, Decode(), *RANDOM))
+    if how == "load":
+        pytest.importorskip("tensorflow")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with pytest.warns(UserWarning, match="File too large") as caught:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 13, hard))  # less than the one block, written last
+        try:
+            if how == "given up":
+                with gl.iterate(plan) as iterator:
+                    next(iterator)
+            else:
+                assert same(plain, loaded(plan) if how == "load" else batches(plan))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    (warning,) = [warning for warning in caught if "File too large" in str(warning.message)]
+    assert warning.filename == __file__
+    assert "Cache(" in str(warning.message)
 
 
 def test_a_description_lies_beside_what_is_kept(photos: Files, tmp_path: Path) -> None:

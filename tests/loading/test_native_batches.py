@@ -15,7 +15,8 @@ import pytest
 import record_files
 
 import greenload as gl
-from greenload.backends.native import library, op
+from greenload.backends import registry
+from greenload.backends.native import graph, library, op
 from greenload.loading import dataset as datasets
 from greenload.loading.tf_graph import PlanGraph
 from greenload.planning.choose import make_plan, readers_for
@@ -195,3 +196,24 @@ def test_a_bad_record_of_a_shard_is_named(tmp_path: Path) -> None:
     seen, text = told(planned(source, (Decode(), CenterCrop(16))))
     assert (seen, text) == (2, told(make_plan(gl.Pipeline(source, Decode(), CenterCrop(16), Batch(4)), "tf"))[1])
     assert source.name(9) in text
+
+
+@pytest.mark.slow
+def test_large_batches_are_few_and_worked_on_by_several_threads(mixed: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    def made(threads: int) -> tuple[Plan, tuple[int, int]]:
+        plan = replace(planned(mixed, USUAL, Batch(9)), threads=threads)
+        operation = registry.make_graph_segment(plan, plan.segments[0])
+        assert operation is not None
+        return plan, (operation.at_once, threads - operation.at_once)
+
+    assert made(6)[1] == (6, 0)  # small ones: one for each thread
+    monkeypatch.setattr(graph, "_AT_ONCE_BYTES", 3 * 9 * 16 * 16 * 3)
+    assert made(6)[1] == (3, 3)
+    assert made(1)[1] == (1, 0)
+    monkeypatch.setattr(graph, "_AT_ONCE_BYTES", 1)
+    plan, at_once = made(6)
+    assert at_once == (2, 4)
+    one, several = (collected(gl.load(p, epochs=2)) for p in (made(1)[0], plan))
+    for (images, labels), (others, their) in zip(one, several, strict=True):
+        np.testing.assert_array_equal(images, others)
+        np.testing.assert_array_equal(labels, their)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from greenload.backends.native import library
 from greenload.errors import PipelineError
 from greenload.loading.iterate import iterate
 from greenload.machine import available_memory
@@ -19,7 +21,7 @@ from greenload.planning.choose import make_plan
 from greenload.planning.keeping import best_form, default_ram, disk_room
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
-from greenload.plans.steps import Keeping
+from greenload.plans.steps import Keeping, steps_of
 from greenload.sources import Arrays, Files, Source, TFRecords
 from greenload.sources.formats import tf_example, tfrecord
 from greenload.specs import CacheForm, ImageSpec
@@ -135,23 +137,59 @@ def test_what_a_folder_holds_already_counts_as_room(tmp_path: Path) -> None:
     assert disk_room(tmp_path, 5000, 1 << 40) == 5000
 
 
-def test_a_folder_goes_on_in_its_form(photos: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def filled(source: Source, *stages: Stage) -> None:
+    list(iterate(planned(source, *stages)))
+
+
+def test_a_folder_goes_on_in_the_form_that_was_chosen(
+    photos: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def form(*stages: Stage) -> str:
         return kept(photos, *stages).form
 
     own = Cache(str(tmp_path))
-    monkeypatch.setattr(planning, "disk_room", lambda *_: 1 << 40)
-    assert form(*behind(own)) == "planes"
-    plan = planned(photos, *behind(Cache(str(tmp_path), form="transcoded")))
-    list(iterate(plan))
+    room = 4000
+    monkeypatch.setattr(planning, "disk_room", lambda *_: room)
+    assert form(*behind(own)) == "transcoded"
+    filled(photos, *behind(own))
+    room = 1 << 40
     assert form(*behind(own)) == form(own, Decode(), RandomCrop(8)) == "transcoded"
     assert form(*behind(Cache(str(tmp_path), disk=1 << 40))) == "planes"  # as was asked for
     assert form(Decode(exif=True), own, RandomCrop(8)) == "planes"  # nothing of this is there
-    list(iterate(planned(photos, *behind(Cache(str(tmp_path), form="pixels")))))
-    assert form(*behind(own)) == "pixels"  # more bytes
+    filled(photos, *behind(Cache(str(tmp_path), form="pixels")))
+    assert form(*behind(own)) == "transcoded"  # a user chose the other
     for file in tmp_path.glob("*/about.json"):
         file.write_text("{")
     assert form(*behind(own)) == "planes"
+
+
+def test_a_form_that_a_user_named_is_not_chosen_for_ever(photos: Files, tmp_path: Path) -> None:
+    filled(photos, *behind(Cache(str(tmp_path), form="transcoded")))
+    assert kept(photos, *behind(Cache(str(tmp_path)))).form == "planes"
+
+
+def test_only_what_is_kept_of_these_very_files_counts_as_room(
+    tmp_path: Path, bad_images: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+
+    def room(_: Path, __: int | None, bytes_held: int = 0) -> int:
+        held.append(bytes_held)
+        return 1 << 40
+
+    paths = [tmp_path / f"{index}.jpg" for index in range(3)]
+    for path in paths:
+        path.write_bytes(bad_images.jpeg(HEIGHT, WIDTH))
+    monkeypatch.setattr(planning, "disk_room", room)
+    cache = Cache(str(tmp_path / "kept"))
+    filled(Files(paths), *behind(cache))
+    held.clear()
+    filled(Files(paths), *behind(cache))
+    assert held and min(held) > 3 * PLANES
+    os.utime(paths[1], ns=(1, 1))
+    held.clear()
+    kept(Files(paths), *behind(cache))
+    assert held and not any(held)
 
 
 def test_auto_takes_it_and_other_backends_do_not(photos: Files) -> None:
@@ -205,6 +243,26 @@ def test_what_is_refused(photos: Files, name: str) -> None:
     assert "Cache(" in str(caught.value)
 
 
+def test_where_the_kernel_cannot_be_used_the_error_says_so(photos: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise library.KernelMissing(f"the kernel isn't built; {library.INSTALL}")
+
+    monkeypatch.setattr(library, "loaded", missing)
+    for backend in ("auto", "tf", "pillow"):
+        with pytest.raises(PipelineError) as caught:
+            planned(photos, Decode(), Cache("k"), CenterCrop(8), backend=backend)
+        assert "that can't be used here: the kernel isn't built; " in str(caught.value)
+        assert "another backend decodes" not in str(caught.value)
+    assert planned(photos, Decode(), Cache(), CenterCrop(8), backend="auto").steps
+
+
+def test_auto_is_no_remedy_where_it_chose(photos: Files) -> None:
+    pipeline = Pipeline(photos, Decode(), Cache("k"), CenterCrop(8), Batch(2))
+    for auto, remedy in ((False, "use backend='native' or 'auto'; or"), (True, "use backend='native'; or")):
+        with pytest.raises(PipelineError, match=remedy):
+            planning.check_caches(pipeline, steps_of(pipeline), auto)
+
+
 def test_without_a_batch_or_a_source_read_by_index(photos: Files, tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="add Batch"):
         make_plan(Pipeline(photos, Decode(), Cache("k")), "auto")
@@ -226,6 +284,14 @@ def test_arrays_need_no_cache() -> None:
     for backend in ("native", "auto"):
         assert "Cache" not in [step.name for step in planned(pixels, Cache(), CenterCrop(4), backend=backend).steps]
     assert "Cache" in [step.name for step in planned(pixels, Cache(), CenterCrop(4), backend="tf").steps]
+
+
+def test_arrays_that_are_resized_first_need_no_folder() -> None:
+    pixels = Arrays(np.zeros((4, 9, 7, 3), np.uint8))
+    with pytest.raises(PipelineError, match=r"Arrays are pixels in memory already: remove Cache; or write Cache\(\)"):
+        planned(pixels, Resize(8), Cache("kept"), CenterCrop(4))
+    for cache in ((), (Cache(),)):  # as it says
+        assert planned(pixels, Resize(8), *cache, CenterCrop(4), backend="auto").steps
 
 
 def test_a_plan_says_what_it_keeps_and_how_much_fits(photos: Files) -> None:

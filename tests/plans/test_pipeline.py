@@ -188,6 +188,11 @@ ORDERS = {
     "turned after batch": (PIXELS, [Batch(2), RandomRotation(3)], "put it before Batch"),
     "too small": (PIXELS, [RandomCrop(10)], "at least 10×10 pixels, but this is smaller: pass pad_if_needed=True"),
     "small floats resized": (PIXELS, [ToDtype("float16"), Resize(3)], "put it before ToDtype('float16')"),
+    "a folder of an earlier cache": (
+        FILES,
+        [Cache("kept"), Decode(), Cache()],
+        "but here Cache(path='kept') stands before Cache(): move its arguments there",
+    ),
     "cached erasing": (PIXELS, [RandomErasing(), Cache()], "put Cache before it"),
     "cached flip": (PIXELS, [RandomHorizontalFlip(), CenterCrop(3), Cache()], "put Cache before it"),
 }

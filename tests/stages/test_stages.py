@@ -449,8 +449,11 @@ BAD = {
     "Cache('')": lambda: Cache(""),
     "Cache of bytes": lambda: Cache(b"kept"),  # type: ignore[arg-type]
     "Cache far away": lambda: Cache("s3://bucket/kept"),
+    "Cache at home": lambda: Cache("~/kept"),
     "Cache form": lambda: Cache(form="jpeg"),  # type: ignore[arg-type]
     "Cache ram": lambda: Cache(ram=0),
+    "Cache ram beyond 64 bits": lambda: Cache(ram=1 << 70),
+    "Cache disk beyond its kernel's": lambda: Cache("kept", disk=1 << 62),
     "Cache ram 1.5": lambda: Cache(ram=1.5),  # type: ignore[arg-type]
     "Cache disk": lambda: Cache("kept", disk=True),
     "Cache ram and path": lambda: Cache("kept", ram=9),
@@ -471,6 +474,12 @@ def test_a_bad_argument_is_one_line_with_stage_rule_and_value(name: str) -> None
     assert message.split(":")[0] in STAGES
     assert "must be" in message or "is a share" in message
     assert ", not " in message
+
+
+@pytest.mark.parametrize("name", [name for name in BAD if name.startswith("Cache")])
+def test_what_a_cache_refuses_has_a_remedy(name: str) -> None:
+    with pytest.raises(PipelineError, match=r": (name|use|leave|add) |'encoded'"):
+        BAD[name]()
 
 
 ENCODED = ENCODED_SPEC

@@ -18,6 +18,9 @@ from greenload.backends.readers import Readers
 from greenload.plans.plan import Plan, Segment
 from greenload.system.frameworks import tf
 
+_AT_ONCE_BYTES = 64 << 20
+"""Of batches that are worked on at once, about; two in any case, so that no thread waits while a batch ends."""
+
 
 def fits(segment: Segment) -> bool:
     """Whether a segment can be one operation: its images leave with one size."""
@@ -36,10 +39,14 @@ class NativeGraphSegment:
     def __init__(self, plan: Plan, segment: Segment, readers: Readers) -> None:
         self._segment = segment
         self._inputs = Inputs(plan, segment)
+        self.at_once = _at_once(plan, segment)
+        self._helpers = plan.threads - self.at_once
         layout = self._inputs.layout
-        self._operation = Operation(layout.chosen_steps(), layout.columns, segment.spec_out, counted_as(layout))
+        self._operation = Operation(
+            layout.chosen_steps(), layout.columns, segment.spec_out, counted_as(layout), self._helpers
+        )
         keeps = keeping_of(plan) is not None and segment == plan.segments[0]
-        self._kept = KeptFiles(plan, readers) if keeps else None
+        self._kept = KeptFiles(plan, readers, self._helpers) if keeps else None
         own_forms = self._kept is not None and self._kept.own_forms
         self._files = GraphFiles(decode_of(segment.steps), readers, own_forms)
 
@@ -49,7 +56,7 @@ class NativeGraphSegment:
 
     def read(self, paths: Any) -> Any:
         """Files, as ``GraphSegment`` says."""
-        return read(paths)
+        return read(paths, self._helpers)
 
     def recall(self, indices: Any, read: Callable[[Any], Any]) -> Any:
         """Files of samples, as ``GraphSegment`` says."""
@@ -87,3 +94,11 @@ class NativeGraphSegment:
         images, status, reasons = done
         images.set_shape((None, *self._segment.spec_out.image_shape))
         return BatchOutcome(images, inputs.enough, status, reasons)
+
+
+def _at_once(plan: Plan, segment: Segment) -> int:
+    """How many batches are worked on at once. Where they are large it is few, each by several threads: in a batch for
+    each thread, they would take memory for as many."""
+    batch, image = plan.pipeline.batch, segment.spec_out.image_bytes()
+    size = (batch.size if batch else 1) * (image or 0)
+    return min(plan.threads, max(2, _AT_ONCE_BYTES // max(1, size)))

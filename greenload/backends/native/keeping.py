@@ -12,6 +12,7 @@ import json
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,21 +28,22 @@ from greenload.backends.native.blobs import Blob, Own
 from greenload.backends.native.library import Form, probe
 from greenload.backends.native.runner import NativeRunner
 from greenload.backends.native.store import Store, StoreError
-from greenload.backends.readers import Readers, ppm
-from greenload.errors import PipelineError
+from greenload.backends.readers import PACKAGES, Readers, ppm
+from greenload.errors import PipelineError, SourceError
+from greenload.machine import package_versions
 from greenload.plans.keeping import KEEPER, last_cache
 from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Keeping
 from greenload.sources import Source, read_many
+from greenload.sources.files import FileSource
 from greenload.sources.formats import FormatError
 from greenload.specs import CACHE_FORMS, CacheForm
 from greenload.stages import Decode, Stage
 from greenload.stages import primitives as p
 from greenload.system.notices import notify
 
-_BLOCKS_VERSION = 1
 _FORMS = {
     "encoded": Form.ENCODED,
     "transcoded": Form.TRANSCODED,
@@ -50,6 +52,8 @@ _FORMS = {
     "resized": Form.ENCODED,  # binary PPM already
 }
 
+_DECODED = ("planes", "pixels", "resized")
+"""Of these, what is kept of a file depends on what decodes it."""
 OF_ITS_OWN = (Form.PLANES, Form.PIXELS)
 """Forms that only the kernel reads: of other files than JPEG pixels are kept, not the files."""
 
@@ -64,6 +68,18 @@ def form_of(keeping: Keeping) -> Form:
     return _FORMS[keeping.form]
 
 
+def kept_in(form: Form, plain: Any, jpeg: Any, where: Callable[..., Any]) -> Any:
+    """The forms that files are kept in, as integers ``[n]``. Planes and pixels don't say how they are to be turned.
+
+    Args:
+        form: of a plain JPEG.
+        plain: whether each is one that the kernel decodes, and that isn't to be turned where ``form`` can't say so.
+        jpeg: whether each is one that the kernel decodes.
+        where: NumPy's or TensorFlow's.
+    """
+    return where(plain, int(form), where(jpeg, int(Form.TRANSCODED), int(Form.ENCODED)))
+
+
 def decode_of_kept(plan: Plan) -> p.Decoding:
     """How a source's files are decoded where its plan's cache keeps them: here or behind the cache."""
     keeping = keeping_of(plan)
@@ -72,17 +88,28 @@ def decode_of_kept(plan: Plan) -> p.Decoding:
 
 def key_of(plan: Plan) -> bytes:
     """The fingerprint of what a plan's cache keeps: of the source's files, what is done to them, and versions."""
-    keeping, pipeline = keeping_of(plan), plan.pipeline
+    keeping = keeping_of(plan)
     assert keeping is not None
+    return _key(plan.pipeline, _files(plan.pipeline.source), keeping.form, keeping.apart)
+
+
+def _key(pipeline: Pipeline, files: str, form: CacheForm, apart: str = "") -> bytes:
     facts = {
-        "source": pipeline.source.fingerprint(),
+        "source": files,
         "count": len(pipeline.source),
         "stages": [stage.to_dict() for stage in _work(pipeline)],
-        "form": keeping.form,
-        "apart": keeping.apart,
-        "versions": [library.version().partition(";")[0], library.ABI, _BLOCKS_VERSION, greenload.__version__],
+        "form": form,
+        "apart": apart,
+        "versions": [library.version().partition(";")[0], library.ABI, stores.BLOCKS_VERSION, greenload.__version__],
     }
+    if form in _DECODED:
+        facts["decoders"] = [library.fingerprint(), package_versions(PACKAGES)]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).digest()
+
+
+def _files(source: Source) -> str:
+    """The fingerprint of a source's files: without labels, which change nothing that is kept."""
+    return source.files_fingerprint() if isinstance(source, FileSource) else source.fingerprint()
 
 
 def open_store(plan: Plan) -> Store:
@@ -144,8 +171,9 @@ def _describe(plan: Plan, folder: Path, key: bytes) -> None:
     if keeping is None or (stores.folder_of(folder, key) / stores.FACTS).exists():
         return
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    with contextlib.suppress(OSError):  # nothing depends on it
-        stores.describe(folder, key, _facts(plan.pipeline) | {"form": keeping.form, "when": when})
+    told = {"form": keeping.form, "auto": last_cache(plan.pipeline)[1].form == "auto", "when": when}
+    with contextlib.suppress(OSError):  # no pixel depends on it
+        stores.describe(folder, key, _facts(plan.pipeline) | told)
 
 
 def _facts(pipeline: Pipeline) -> dict[str, Any]:
@@ -153,21 +181,46 @@ def _facts(pipeline: Pipeline) -> dict[str, Any]:
     return {"source": str(pipeline.source), "stages": [str(stage) for stage in _work(pipeline)]}
 
 
-def kept_there(folder: Path, pipeline: Pipeline) -> tuple[CacheForm, int] | None:
-    """The form that a folder keeps a pipeline's images in already, and how many bytes that is; ``None`` where it keeps
-    none. Of several forms the one of most bytes. It goes by what is told to people, so it need not be of these very
-    files."""
-    found: list[tuple[int, CacheForm | None]] = []
+@dataclass(frozen=True)
+class KeptForm:
+    """What a folder keeps of a pipeline's images in a form already."""
+
+    form: CacheForm
+    bytes: int
+    auto: bool
+    """Whether ``"auto"`` chose the form, when the first of them was kept."""
+
+
+def kept_there(folder: Path, pipeline: Pipeline) -> list[KeptForm]:
+    """What a folder keeps already of a pipeline's images as they are now, by form; that of most bytes first."""
+    told = _told(folder, pipeline)
+    if not told:  # without a look at each of the source's files
+        return []
+    try:
+        files = _files(pipeline.source)
+        keys = {_key(pipeline, files, form).hex(): form for form in CACHE_FORMS}
+    except (library.KernelMissing, SourceError):  # it is said where it is read
+        return []
+    found = []
+    for own in keys.keys() & told.keys():
+        with contextlib.suppress(OSError):  # it is being removed
+            size = sum(block.stat().st_size for block in (folder / own).glob(stores.BLOCKS))
+            found.append(KeptForm(keys[own], size, told[own]))
+    return sorted(found, key=lambda kept: -kept.bytes)
+
+
+def _told(folder: Path, pipeline: Pipeline) -> dict[str, bool]:
+    """The keys, of those below a folder, that say that they are of a pipeline's source and stages; and whether
+    ``"auto"`` chose their form."""
+    told = {}
     for file in folder.glob(f"*/{stores.FACTS}"):
         try:
             facts = json.loads(file.read_text("utf-8"))
-            size = sum(block.stat().st_size for block in file.parent.glob(stores.BLOCKS))
         except (OSError, ValueError):
             continue
-        if isinstance(facts, dict) and facts.get("form") in CACHE_FORMS and facts.items() >= _facts(pipeline).items():
-            found.append((size, facts["form"]))
-    size, form = max(found, default=(0, None))
-    return None if form is None else (form, size)
+        if isinstance(facts, dict) and facts.items() >= _facts(pipeline).items():
+            told[file.parent.name] = facts.get("auto") is True
+    return told
 
 
 def _work(pipeline: Pipeline) -> list[Stage]:
@@ -177,6 +230,26 @@ def _work(pipeline: Pipeline) -> list[Stage]:
     decode = next(index for index, stage in enumerate(pipeline.stages) if isinstance(stage, Decode))
     between = [stage for stage, spec in stages[decode + 1 : place] if stage.operations(spec)]
     return [pipeline.stages[decode], *between]
+
+
+class Trouble:
+    """Warns of what went wrong with what a plan's cache keeps, once: a full disk, damaged blocks."""
+
+    def __init__(self, plan: Plan, store: Store) -> None:
+        self._cache, self._store = last_cache(plan.pipeline)[1], store
+        self._said = ""
+
+    def tell(self) -> None:
+        """Warn of what is known."""
+        trouble = self._store.state().trouble
+        if trouble and trouble != self._said:
+            self._said = trouble
+            notify(f"{self._cache}: {trouble}")
+
+    def tell_all(self) -> None:
+        """Warn where a stream has ended, once its last images are written: closing a store tells nobody."""
+        self._store.flush()
+        self.tell()
 
 
 class Keeper:
@@ -201,7 +274,7 @@ class Keeper:
         self._filler = NativeRunner(plan, filling_of(plan), readers) if keeping.filling else None
         self._coming: set[int] = set()
         self._changed = threading.Condition()
-        self._said = ""
+        self._trouble = Trouble(plan, self._store)
 
     def read(self, source: Source, indices: Sequence[int]) -> list[Any]:
         """Several records as decoding behind the cache takes them: what is kept of each, else its file, or an image in
@@ -272,16 +345,11 @@ class Keeper:
 
     def _forms(self, files: Sequence[bytes]) -> list[Form | None]:
         """In which form each file is kept; ``None`` where another backend has to decode it first."""
-        own = self._form in OF_ITS_OWN
-        decode = self._decode
-        plain = probe(files, decode.exif, decode.max_bytes)[:, 0]
-        turned = probe(files, False, decode.max_bytes)[:, 0] if decode.exif and own else plain
-        odd = None if own else Form.ENCODED
-        # Planes and pixels don't say how they are to be turned.
-        return [
-            self._form if upright else Form.TRANSCODED if jpeg else odd
-            for upright, jpeg in zip(plain.tolist(), turned.tolist(), strict=True)
-        ]
+        own, decode = self._form in OF_ITS_OWN, self._decode
+        plain = probe(files, decode.exif, decode.max_bytes)[:, 0] != 0
+        jpeg = probe(files, False, decode.max_bytes)[:, 0] != 0 if decode.exif and own else plain
+        forms = kept_in(self._form, plain, jpeg, np.where)
+        return [Form(form) if known else None for form, known in zip(forms.tolist(), jpeg | (not own), strict=True)]
 
     def _converted(self, files: Sequence[bytes], places: Sequence[int]) -> list[bytes]:
         """Files, with binary PPM of upright pixels in some places; where a file can't be decoded it stays."""
@@ -297,21 +365,21 @@ class Keeper:
 
     def tell_trouble(self) -> None:
         """Warn of what went wrong with what is kept, once: a full disk, damaged blocks."""
-        trouble = self._store.state().trouble
-        if trouble and trouble != self._said:
-            self._said = trouble
-            notify(f"{last_cache(self._plan.pipeline)[1]}: {trouble}")
+        self._trouble.tell()
 
     def forget(self) -> None:
         """Forget what is kept: for measuring how it is filled."""
         self._store.forget()
 
     def close(self) -> None:
-        """Give it back; no image that it gave may be in use."""
+        """Give it back, and warn of what went wrong until now; no image that it gave may be in use."""
         if self._filler is not None:
             self._filler.close()
         self._readers.close()
-        self._store.close()
+        try:
+            self._trouble.tell_all()
+        finally:
+            self._store.close()
 
 
 def filling_of(plan: Plan) -> Segment:

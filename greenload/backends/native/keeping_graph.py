@@ -11,19 +11,19 @@ from greenload.backends.native.graph_files import GraphFiles, replaced
 from greenload.backends.native.graph_inputs import Inputs
 from greenload.backends.native.keeping import (
     OF_ITS_OWN,
+    Trouble,
     decode_of_kept,
     filling_of,
     form_of,
     keeping_of,
+    kept_in,
     open_store,
 )
 from greenload.backends.native.library import Form, Status
 from greenload.backends.native.op import keep, make, probe, recall, store_attribute
 from greenload.backends.readers import Readers
-from greenload.plans.keeping import last_cache
 from greenload.plans.plan import Plan
 from greenload.system.frameworks import tf
-from greenload.system.notices import notify
 
 Read = Callable[[Any], Any]
 """From indices of samples, int64 ``[k]``, to their files, strings; empty where one can't be read."""
@@ -35,23 +35,24 @@ class KeptFiles:
     Args:
         plan: whose cache keeps files.
         readers: of the plan.
+        helpers: threads that help the one that fills the cache.
 
     Raises:
         PipelineError: the cache's folder can't be used.
     """
 
-    def __init__(self, plan: Plan, readers: Readers) -> None:
+    def __init__(self, plan: Plan, readers: Readers, helpers: int = 0) -> None:
+        self._helpers = helpers
         keeping = keeping_of(plan)
         assert keeping is not None
-        self._cache = last_cache(plan.pipeline)[1]
         # Operations open it anew wherever they run. This one stays for what they kept between two iterators.
         self._store = open_store(plan)
         folder = None if keeping.path is None else Path(keeping.path)
         self._attribute = store_attribute(folder, self._store.key, len(plan.pipeline.source), keeping.budget)
         self._decode, self._form = decode_of_kept(plan), form_of(keeping)
         self._files = GraphFiles(self._decode, readers)
-        self._making = _Making(plan, readers) if keeping.filling else None
-        self._said = ""
+        self._making = _Making(plan, readers, helpers) if keeping.filling else None
+        self._trouble = Trouble(plan, self._store)
 
     @property
     def own_forms(self) -> bool:
@@ -79,19 +80,18 @@ class KeptFiles:
 
     def _kept(self, indices: Any, files: Any) -> Any:
         if self._making is not None:
-            return keep(
-                indices, self._making.images(files), tf.fill(tf.shape(indices), int(Form.ENCODED)), self._attribute
-            )
-        return keep(indices, *self._convertible(files), self._attribute)
+            files, forms = self._making.images(files), tf.fill(tf.shape(indices), int(Form.ENCODED))
+        else:
+            files, forms = self._convertible(files)
+        return keep(indices, files, forms, self._attribute, self._helpers)
 
     def _convertible(self, files: Any) -> tuple[Any, Any]:
         """Files, and the form that each is kept in. Where that is one of the kernel's own, files that another backend
         decodes are binary PPMs."""
         own, decode = self._form in OF_ITS_OWN, self._decode
         plain, _ = probe(files, decode.exif, decode.max_bytes)
-        # Planes and pixels don't say how they are to be turned.
         jpeg = probe(files, False, decode.max_bytes)[0] if decode.exif and own else plain
-        forms = tf.where(plain, int(self._form), tf.where(jpeg, int(Form.TRANSCODED), int(Form.ENCODED)))
+        forms = kept_in(self._form, plain, jpeg, tf.where)
         if not own:
             return files, forms
 
@@ -105,10 +105,7 @@ class KeptFiles:
 
     def tell_trouble(self) -> None:
         """Warn of what went wrong with what is kept, once: a full disk, damaged blocks."""
-        trouble = self._store.state().trouble
-        if trouble and trouble != self._said:
-            self._said = trouble
-            notify(f"{self._cache}: {trouble}")
+        self._trouble.tell_all()
 
     def forget(self) -> None:
         """Forget what is kept."""
@@ -118,7 +115,8 @@ class KeptFiles:
 class _Making:
     """Makes of files the images that are kept, where stages stand between decoding and the cache."""
 
-    def __init__(self, plan: Plan, readers: Readers) -> None:
+    def __init__(self, plan: Plan, readers: Readers, helpers: int) -> None:
+        self._helpers = helpers
         segment = filling_of(plan)
         self._inputs = Inputs(plan, segment)
         self._files = GraphFiles(decode_of(segment.steps), readers)
@@ -145,4 +143,4 @@ class _Making:
 
     def _made(self, files: Any, rows: Any, sides: Any) -> tuple[Any, Any]:
         layout = self._inputs.layout
-        return make(files, rows, sides, layout.chosen_steps(), layout.columns)
+        return make(files, rows, sides, layout.chosen_steps(), layout.columns, self._helpers)

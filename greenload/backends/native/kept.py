@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.backends.native import library
-from greenload.backends.native.store import BLOCKS, FACTS, KEY_BYTES
+from greenload.backends.native.store import BLOCKS, BLOCKS_VERSION, FACTS, KEY_BYTES
 from greenload.errors import BackendUnavailable
 from greenload.system import file_input, json_data
 
 _KEY = re.compile(f"[0-9a-f]{{{2 * KEY_BYTES}}}")
 _UNFINISHED = "*.part"
-_MAGIC, _VERSION = b"GLBLOCK\n", 1
+_MAGIC = b"GLBLOCK\n"
 _HEAD = struct.Struct("=8sII32sqqqq")
 _ROW = np.dtype([("index", np.int64), ("offset", np.int64), ("length", np.int64), ("sums", np.uint32, 2)])
 
@@ -156,7 +156,7 @@ def _info(head: bytes) -> BlockInfo | None:
     if len(head) < _HEAD.size:
         return None
     magic, version, _, key, count, blobs, table, size = _HEAD.unpack(head)
-    return BlockInfo(key, count, blobs, table, size) if (magic, version) == (_MAGIC, _VERSION) else None
+    return BlockInfo(key, count, blobs, table, size) if (magic, version) == (_MAGIC, BLOCKS_VERSION) else None
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -84,9 +84,14 @@ def probe(files: Any, exif: bool, max_bytes: int, kept: bool = False) -> tuple[A
     return plain, sizes
 
 
-def read(paths: Any) -> Any:
-    """Whole files, strings of the shape of their paths; empty where one can't be read, or is no regular file."""
-    return operations().greenload_read(paths=paths)
+def read(paths: Any, helpers: int = 0) -> Any:
+    """Whole files, strings of the shape of their paths; empty where one can't be read, or is no regular file.
+
+    Args:
+        paths: of the files.
+        helpers: threads that help the one that runs the operation.
+    """
+    return operations().greenload_read(paths=paths, helpers=helpers)
 
 
 def store_attribute(folder: Path | None, key: bytes, count: int, budget: int | None) -> bytes:
@@ -115,7 +120,7 @@ def recall(indices: Any, store: bytes) -> Any:
     return operations().greenload_recall(indices=indices, store=store)
 
 
-def keep(indices: Any, files: Any, forms: Any, store: bytes) -> Any:
+def keep(indices: Any, files: Any, forms: Any, store: bytes, helpers: int = 0) -> Any:
     """Keep samples' files, unless they are kept already, and give what is kept, as ``recall`` does.
 
     Args:
@@ -123,11 +128,14 @@ def keep(indices: Any, files: Any, forms: Any, store: bytes) -> Any:
         files: strings ``[n]``. Of an empty one nothing is kept, and nothing given.
         forms: int32 ``[n]``, of ``library.Form``.
         store: as ``store_attribute`` gives it. Where it has no room, the file itself is given.
+        helpers: threads that help the one that runs the operation.
     """
-    return operations().greenload_keep(indices=indices, files=files, forms=forms, store=store)
+    return operations().greenload_keep(indices=indices, files=files, forms=forms, store=store, helpers=helpers)
 
 
-def make(files: Any, params: Any, sides: Any, steps: Sequence[ChosenStep], columns: int) -> tuple[Any, Any]:
+def make(
+    files: Any, params: Any, sides: Any, steps: Sequence[ChosenStep], columns: int, helpers: int = 0
+) -> tuple[Any, Any]:
     """Files through a program whose images are uint8 RGB, each of a size of its own.
 
     Args:
@@ -136,12 +144,15 @@ def make(files: Any, params: Any, sides: Any, steps: Sequence[ChosenStep], colum
         sides: rows and columns of each image that leaves, int64 ``[n, 2]``.
         steps: the program; the first decodes.
         columns: of a row of params.
+        helpers: threads that help the one that runs the operation.
 
     Returns:
         Binary PPMs, empty where that failed, and ``gl_status`` of each.
     """
     program = serialized(steps, columns)
-    images, status = operations().greenload_make(files=files, params=params, sides=sides, program=program)
+    images, status = operations().greenload_make(
+        files=files, params=params, sides=sides, program=program, helpers=helpers
+    )
     return images, status
 
 
@@ -153,16 +164,20 @@ class Operation:
         columns: of a row of params.
         spec: of the images that leave, which have one size.
         counter: the name under which its work is counted; not, if empty.
+        helpers: threads that help the one that runs the operation.
     """
 
-    def __init__(self, steps: Sequence[ChosenStep], columns: int, spec: ImageSpec, counter: str = "") -> None:
+    def __init__(
+        self, steps: Sequence[ChosenStep], columns: int, spec: ImageSpec, counter: str = "", helpers: int = 0
+    ) -> None:
+        self._helpers = helpers
         self._program = serialized(steps, columns)
         self._counter = counter
         self._columns = columns
         self._spec = spec
 
     def run(self, images: Any, sizes: Any, params: Any, choices: Any) -> tuple[Any, Any, Any]:
-        """A batch, one image after another in the thread that runs the operation.
+        """A batch, one image after another in each thread.
 
         Args:
             images: files, strings ``[n]``; or the values of all images one after another, in any shape.
@@ -186,6 +201,7 @@ class Operation:
             height=height,
             width=width,
             channels=channels,
+            helpers=self._helpers,
         )
         count = params.shape[0]
         batch.set_shape((count, height, width, channels))

@@ -21,6 +21,8 @@ from greenload.backends.native.library import Form
 from greenload.system import file_output
 
 KEY_BYTES = 32
+BLOCKS_VERSION = 1
+"""Of what blocks hold, as the kernel's ``block.cpp`` writes it."""
 BLOCKS = "*.block"
 """A folder of a key has such files."""
 FACTS = "about.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import struct
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,9 +23,15 @@ from greenload.backends.native import library
 from greenload.backends.native.blobs import Blob
 from greenload.backends.native.kept import block_info
 from greenload.backends.native.library import Form, KernelStep, Op, Program, transcode
-from greenload.backends.native.store import Store, StoreError, folder_of
+from greenload.backends.native.store import BLOCKS_VERSION, Store, StoreError, folder_of
 
 pytestmark = pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")
+
+
+def test_the_version_of_blocks_is_the_kernels(tmp_path: Path) -> None:
+    filled(tmp_path, 2)
+    (block,) = blocks(tmp_path)
+    assert struct.unpack_from("=8sI", block.read_bytes()) == (b"GLBLOCK\n", BLOCKS_VERSION)
 
 
 @pytest.fixture(params=["RAM", "folder"])

@@ -1,8 +1,11 @@
-// The kernel as operations of TensorFlow, for its graphs: on images. Those on files are in op_files.cc. Built without TensorFlow's headers or libraries, on its C
-// API alone. So one file serves several versions of TensorFlow, and none of them is needed to build it.
+// The kernel as operations of TensorFlow, for its graphs: on images. Those on files are in op_files.cc. Built without
+// TensorFlow's headers or libraries, on its C API alone. So one file serves several versions of TensorFlow, and none of
+// them is needed to build it.
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <exception>
 #include <limits>
 #include <string>
 #include <utility>
@@ -10,6 +13,7 @@
 
 #include "abi.h"
 #include "chosen_programs.h"
+#include "crew.h"
 #include "operation.h"
 
 namespace {
@@ -101,14 +105,14 @@ void read_program(Construction* c, Programs& programs, const std::string& counte
 
 struct Run {
   Programs programs;
-  int64_t height = 0, width = 0, channels = 0;
+  int64_t height = 0, width = 0, channels = 0, helpers = 0;
   Type type = UINT8;
   int64_t bytes() const { return height * width * channels * static_cast<int64_t>(value_bytes(type)); }
   void read(Construction* c, Status* status) {
     const std::vector<char> counter = text(c, "counter", status);
     read_program(c, programs, {counter.begin(), counter.end()}, status);
     if (TF_GetCode(status) == OK) TF_OpKernelConstruction_GetAttrType(c, "dtype", &type, status);
-    for (auto side : {std::make_pair("height", &height), {"width", &width}, {"channels", &channels}})
+    for (auto side : {std::make_pair("height", &height), {"width", &width}, {"channels", &channels}, {"helpers", &helpers}})
       if (TF_GetCode(status) == OK) TF_OpKernelConstruction_GetAttrInt64(c, side.first, side.second, status);
     if (TF_GetCode(status) != OK) return;
     for (int64_t side : {height, width, channels})
@@ -167,14 +171,23 @@ struct Batch {
     gl_run(program, count, &inputs.images[first], &inputs.sizes[each * first], params + first * columns, &outs[first],
            &bytes[first], status + first, &reasons[first * GL_REASON]);
   }
-  void run_all(Programs& programs) {
-    int64_t count = outs.size();
-    if (programs.only()) return run(programs.only().get(), 0, count, programs.columns());
-    for (int64_t i = 0; i < count; i++) {
-      Program program = programs.of(choices + i * chosen, &reasons[i * GL_REASON]);
-      if (program) run(program.get(), i, 1, programs.columns());
-      else status[i] = GL_BAD_CALL;
+  void run_part(Programs& programs, int64_t first, int64_t count) {
+    if (programs.only()) return run(programs.only().get(), first, count, programs.columns());
+    for (int64_t i = first; i < first + count; i++) {
+      status[i] = GL_BAD_CALL;  // unless there is a program
+      try {
+        Program program = programs.of(choices + i * chosen, &reasons[i * GL_REASON]);
+        if (program) run(program.get(), i, 1, programs.columns());
+      } catch (const std::exception& error) {
+        std::snprintf(&reasons[i * GL_REASON], GL_REASON, "%s", error.what());
+      }
     }
+  }
+  void run_all(Programs& programs, int64_t helpers) {
+    const int64_t count = outs.size();
+    // Images differ in cost: with one part for each thread, threads would wait for the last.
+    const int64_t part = std::max<int64_t>(1, count / (4 * (helpers + 1)));
+    greenload::share(count, part, helpers, [&](int64_t first, int64_t some) { run_part(programs, first, some); });
   }
 };
 
@@ -213,7 +226,7 @@ void run(Run& kernel, Call& call) {
   batch.bytes.assign(count, bytes);
   batch.status = data_of<int32_t>(status);
   batch.reasons.resize(count * GL_REASON);
-  batch.run_all(programs);
+  batch.run_all(programs, kernel.helpers);
   for (int64_t i = 0; i < count; i++) {
     if (!batch.status[i]) continue;
     std::memset(batch.outs[i], 0, bytes);  // rather than what this memory held before
@@ -229,8 +242,10 @@ void run_shapes(ShapeContext* context, Status* status) {  // attributes' numbers
 
 struct Make {
   Programs programs;
+  int64_t helpers = 0;
   void read(Construction* c, Status* status) {
     read_program(c, programs, "", status);
+    if (TF_GetCode(status) == OK) TF_OpKernelConstruction_GetAttrInt64(c, "helpers", &helpers, status);
     if (TF_GetCode(status) != OK) return;
     if (!programs.of_files() || programs.choices() || programs.dtype_out() != GL_UINT8)
       TF_SetStatus(status, INVALID_ARGUMENT, "greenload: the program doesn't make RGB images of files");
@@ -271,7 +286,7 @@ void make(Make& kernel, Call& call) {
     std::memcpy(room, head, length);
     batch.outs.push_back(room + length);
   }
-  batch.run_all(programs);
+  batch.run_all(programs, kernel.helpers);
   for (int64_t i = 0; i < count; i++)
     if (batch.status[i]) give_back(images[i]);
 }
@@ -294,12 +309,13 @@ __attribute__((constructor)) void register_all() {
                     {"exif: bool", "kept: bool", "max_bytes: int"}, probe_shapes, status);
   if (TF_GetCode(status) == OK)
     add<Make, make>("GreenloadMake", {"files: string", "params: double", "sides: int64"},
-                    {"images: string", "status: int32"}, {"program: string"}, make_shapes, status);
+                    {"images: string", "status: int32"}, {"program: string", "helpers: int = 0"}, make_shapes, status);
   if (TF_GetCode(status) == OK)
     add<Run, run>("GreenloadRun", {"images: T", "sizes: int64", "params: double", "choices: int64"},
                   {"batch: dtype", "status: int32", "reasons: string"},
                   {"T: {string, uint8, int8, half, bfloat16, float}", "dtype: {uint8, int8, half, bfloat16, float}",
-                   "program: string", "counter: string = ''", "height: int", "width: int", "channels: int"},
+                   "program: string", "counter: string = ''", "height: int", "width: int", "channels: int",
+                   "helpers: int = 0"},
                   run_shapes, status);
   TF_DeleteStatus(status);
 }

@@ -4,12 +4,14 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <climits>
 #include <cstdint>
 #include <cstring>
 #include <string>
 #include <vector>
 
 #include "abi.h"
+#include "crew.h"
 #include "operation.h"
 
 namespace {
@@ -40,22 +42,27 @@ void read_file(const char* path, String& text) {
 }
 
 struct Read {
-  void read(Construction*, Status*) {}
+  int64_t helpers = 0;
+  void read(Construction* c, Status* status) { TF_OpKernelConstruction_GetAttrInt64(c, "helpers", &helpers, status); }
 };
 
-void read_files(Read&, Call& call) {
+void read_files(Read& kernel, Call& call) {
   const Tensor* paths = call.input(0);
   if (call.failed()) return;
   const int64_t count = TF_TensorElementCount(paths);
   Tensor* files = call.output(0, STRING, dims_of(paths), count * sizeof(String));
   if (call.failed()) return;
-  std::string path;
-  for (int64_t i = 0; i < count; i++) {
-    int64_t length = 0;
-    const uint8_t* text = text_of(data_of<String>(paths)[i], length);
-    path.assign(reinterpret_cast<const char*>(text), length);
-    if (length) read_file(path.c_str(), data_of<String>(files)[i]);
-  }
+  greenload::share(count, 1, kernel.helpers, [paths, files](int64_t first, int64_t some) {
+    char path[PATH_MAX];
+    for (int64_t i = first; i < first + some; i++) {
+      int64_t length = 0;
+      const uint8_t* text = text_of(data_of<String>(paths)[i], length);
+      if (length <= 0 || length >= PATH_MAX) continue;  // no file has a longer path
+      std::memcpy(path, text, length);
+      path[length] = 0;
+      read_file(path, data_of<String>(files)[i]);
+    }
+  });
 }
 
 // ---- what is kept of files
@@ -121,7 +128,17 @@ void recall(Kept& kept, Call& call) {
 
 // ---- GreenloadKeep: keeps files, each in a form, and gives what is kept; where there is no room, the file
 
-void keep(Kept& kept, Call& call) {
+struct Keep {
+  Kept kept;
+  int64_t helpers = 0;
+  void read(Construction* c, Status* status) {
+    kept.read(c, status);
+    if (TF_GetCode(status) == OK) TF_OpKernelConstruction_GetAttrInt64(c, "helpers", &helpers, status);
+  }
+};
+
+void keep(Keep& kernel, Call& call) {
+  Kept& kept = kernel.kept;
   const Tensor *indices = call.input(0), *files = call.input(1), *forms = call.input(2);
   if (call.failed() || !kept.knows(indices, call)) return;
   const int64_t count = TF_TensorElementCount(indices);
@@ -130,10 +147,11 @@ void keep(Kept& kept, Call& call) {
     return;
   }
   Tensor* blobs = call.output(0, STRING, dims_of(indices), count * sizeof(String));
-  for (int64_t i = 0; i < count && !call.failed(); i++) {
+  if (call.failed()) return;
+  const auto one = [&](int64_t i) {
     int64_t length = 0, kept_length = 0;
     const uint8_t* file = text_of(data_of<String>(files)[i], length);
-    if (!length) continue;
+    if (!length) return;
     String& out = data_of<String>(blobs)[i];
     char reason[GL_REASON] = "";
     const uint8_t* blob = gl_store_keep(kept.store(), data_of<int64_t>(indices)[i], file, length,
@@ -143,7 +161,10 @@ void keep(Kept& kept, Call& call) {
     } else if (char* room = room_for(out, length)) {
       std::memcpy(room, file, length);
     }
-  }
+  };
+  greenload::share(count, 1, kernel.helpers, [&](int64_t first, int64_t some) {
+    for (int64_t i = first; i < first + some; i++) one(i);
+  });
 }
 
 // ---- registration
@@ -151,12 +172,12 @@ void keep(Kept& kept, Call& call) {
 __attribute__((constructor)) void register_all() {
   if (!found_tensorflow() || gl_abi() != GL_ABI) return;
   Status* status = TF_NewStatus();
-  add<Read, read_files>("GreenloadRead", {"paths: string"}, {"files: string"}, {}, same_shape, status);
+  add<Read, read_files>("GreenloadRead", {"paths: string"}, {"files: string"}, {"helpers: int = 0"}, same_shape, status);
   if (TF_GetCode(status) == OK)
     add<Kept, recall>("GreenloadRecall", {"indices: int64"}, {"blobs: string"}, {"store: string"}, same_shape, status);
   if (TF_GetCode(status) == OK)
-    add<Kept, keep>("GreenloadKeep", {"indices: int64", "files: string", "forms: int32"}, {"blobs: string"},
-                    {"store: string"}, same_shape, status);
+    add<Keep, keep>("GreenloadKeep", {"indices: int64", "files: string", "forms: int32"}, {"blobs: string"},
+                    {"store: string", "helpers: int = 0"}, same_shape, status);
   TF_DeleteStatus(status);
 }
 
