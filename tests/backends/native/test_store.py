@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import struct
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Thread
 from typing import Any
 
 import numpy as np
@@ -150,6 +151,40 @@ def test_a_process_has_one_store_of_a_folder_and_key(place: Path | None, tmp_pat
     second.close()
     with Store(place, KEY, 20) as third:
         assert third.state().kept == (0 if place is None else 1)
+
+
+def test_who_opens_a_folder_while_it_is_closed_waits_and_finds_all(tmp_path: Path) -> None:
+    for attempt in range(12):
+        folder = tmp_path / str(attempt)
+        store = Store(folder, KEY, 100)
+        for index in range(100):
+            assert store.put(index, blob(index, 70_000))
+        closing = Thread(target=store.close)
+        closing.start()
+        time.sleep(0.0005 * attempt)
+        with Store(folder, KEY, 100) as again:  # the same one, or what it has written
+            assert sum(part is not None for part in again.take(range(100))) == 100
+        closing.join()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_does_not_wait_for_a_store_that_its_parent_is_closing(tmp_path: Path) -> None:
+    for attempt in range(6):
+        folder = tmp_path / str(attempt)
+        store = Store(folder, KEY, 100)
+        for index in range(100):
+            assert store.put(index, blob(index, 70_000))
+        closing = Thread(target=store.close)
+        closing.start()
+        time.sleep(0.001 * attempt)
+        child = os.fork()
+        if not child:
+            signal.alarm(30)  # ends it where it waits
+            with Store(folder, KEY, 100) as own:
+                kept = own.state().kept
+            os._exit(0 if kept in (0, 100) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        closing.join()
 
 
 def test_what_is_forgotten_is_kept_anew(place: Path | None) -> None:

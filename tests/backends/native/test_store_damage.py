@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +152,40 @@ with Store(folder, KEY, 30) as store:
 @pytest.mark.parametrize("whose", ["own", "another's"])
 def test_a_block_that_is_cut_after_it_was_read_is_noticed_within_a_second(tmp_path: Path, whose: str) -> None:
     run(CUT_AFTER_USE, tmp_path, whose)
+    kept_anew(tmp_path, 30, 0)
+
+
+CUT_UNDER_A_CHILD = """
+with Store(folder, KEY, 30) as store:
+    for index in range(30):
+        store.put(index, blob(index))
+    store.flush()
+    assert held(store, 30) == 30
+    (path,) = blocks(folder)
+    ready, go = os.pipe()
+    child = os.fork()
+    if not child:
+        assert os.read(ready, 1)
+        lost = held(store, 30) == 0  # to read them would end it
+        os._exit(0 if lost and store.keep(0, blob(0), Form.ENCODED) is None else 1)
+    os.truncate(path, 5000)
+    time.sleep(1.1)
+    if sys.argv[2] == "parent":
+        assert held(store, 30) == 0 and not path.exists()
+    os.write(go, b"!")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert path.exists() == (sys.argv[2] == "child")  # what is the parent's a child leaves alone
+    assert held(store, 30) == 0
+    assert all(store.put(index, blob(index)) for index in range(30))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["parent", "child"])
+def test_a_child_process_notices_a_block_that_is_cut(tmp_path: Path, first: str) -> None:
+    if first == "parent" and tuple(map(int, platform.release().split(".")[:2])) < (5, 14):
+        pytest.skip("this kernel can't say whether what is mapped of a removed file can be read")
+    run("from greenload.backends.native.library import Form\n" + CUT_UNDER_A_CHILD, tmp_path, first)
     kept_anew(tmp_path, 30, 0)
 
 

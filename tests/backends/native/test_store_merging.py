@@ -71,7 +71,7 @@ def test_who_reads_small_blocks_reads_on_and_counts_their_bytes_once(tmp_path: P
 
 
 def test_a_damaged_blob_is_left_out_and_a_second_copy_too(tmp_path: Path) -> None:
-    for index in range(7):
+    for index in range(8):
         keep(tmp_path, index)
     first = next(path for path in blocks(tmp_path) if blob(3)[-40:] in path.read_bytes())
     shutil.copy(first, first.with_name("again.block"))
@@ -80,10 +80,62 @@ def test_a_damaged_blob_is_left_out_and_a_second_copy_too(tmp_path: Path) -> Non
     keep(tmp_path, 8)
     (path,) = blocks(tmp_path)
     info = block_info(path)
-    assert info is not None and info.blobs == 7
+    assert info is not None and info.blobs == 8
     keep(tmp_path, 5)
     with Store(tmp_path, KEY, COUNT) as store:
-        assert held(store, COUNT) == 8 and store.state().damaged == 0
+        assert held(store, COUNT) == 9 and store.state().damaged == 0
+
+
+def test_of_two_copies_the_sound_one_stays(tmp_path: Path) -> None:
+    with Store(tmp_path, KEY, COUNT) as store:
+        for index in range(25):
+            assert store.put(index, blob(index))
+    (first,) = blocks(tmp_path)
+    with Store(tmp_path / "other", KEY, COUNT) as store:
+        for index in range(20, COUNT):
+            assert store.put(index, blob(index))
+    (other,) = blocks(tmp_path / "other")
+    second = Path(shutil.move(other, first.parent))
+    flipped(first, first.read_bytes().index(blob(22)[-40:]))
+    flipped(second, second.read_bytes().index(blob(23)[-40:]))
+    for damaged in (22, 23):  # whichever block is read first, one of the two is found damaged
+        with Store(tmp_path, KEY, COUNT) as store:
+            store.get(damaged)
+    with Store(tmp_path, KEY, COUNT) as store:
+        assert held(store, COUNT) == COUNT
+
+
+@pytest.mark.parametrize("count", [10, COUNT])
+def test_what_two_processes_kept_in_step_takes_its_room_once(tmp_path: Path, count: int) -> None:
+    budget = bytes_of(COUNT)
+    with Store(tmp_path, KEY, COUNT) as store:
+        assert store.put(0, blob(0))
+        # Another process, which ends first: neither sees what the other hasn't written.
+        program = "with Store(folder, KEY, 40) as store:\n    held(store, 40)"
+        program += "\n    for index in range(int(sys.argv[2])):\n        store.put(index, blob(index))"
+        run(program, tmp_path, count)
+        for index in range(1, count - 1):
+            assert store.put(index, blob(index))
+    left = blocks(tmp_path)
+    assert len(left) == 1
+    for _ in range(2):  # now nothing is written anew
+        with Store(tmp_path, KEY, COUNT, budget) as store:
+            assert held(store, COUNT) == count and store.state().bytes == bytes_of(count)
+        assert blocks(tmp_path) == left
+    filled(tmp_path, COUNT, budget)
+    with Store(tmp_path, KEY, COUNT, budget) as store:
+        assert held(store, COUNT) == COUNT
+
+
+def test_of_a_block_that_is_half_redundant_the_rest_stays(tmp_path: Path) -> None:
+    with Store(tmp_path, KEY, COUNT) as store:
+        for index in range(20):
+            assert store.put(index, blob(index))
+        program = "with Store(folder, KEY, 40) as store:"
+        program += "\n    for index in range(5, 30):\n        assert store.put(index, blob(index))"
+        run(program, tmp_path)
+    with Store(tmp_path, KEY, COUNT) as store:
+        assert held(store, COUNT) == 30 and store.state().bytes == bytes_of(30)
 
 
 def test_a_merger_that_was_killed_before_it_removed_the_small_ones_loses_nothing(tmp_path: Path) -> None:

@@ -258,6 +258,8 @@ bool Block::cut() const {
          status.st_size < static_cast<off_t>(used_);
 }
 
+bool Block::ends_early() const { return !readable(base_ + used_ - 1, 1); }
+
 std::string unused_name() {
   static thread_local std::random_device device;
   char name[32];

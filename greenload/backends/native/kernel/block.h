@@ -68,6 +68,8 @@ class Block {
   Record::State look(const Record& record) const;
   // Whether its file has been made shorter since it was mapped: to read behind its end would end the process.
   bool cut() const;
+  // Whether to read its last blob would end the process now, whatever has become of its file's name.
+  bool ends_early() const;
   // Of its blobs, each rounded up to kAlign.
   int64_t bytes() const { return static_cast<int64_t>(used_ - kHeadBytes); }
   const std::string& path() const { return path_; }
@@ -75,8 +77,10 @@ class Block {
   std::deque<Record> records;
   int copying = 0;  // threads that are filling in what they have reserved
   bool sealed = false, writing = false, written = false;
-  bool lost = false;  // its file was cut
-  std::string name;   // of its file
+  bool lost = false;     // its file was cut
+  bool removed = false;  // its file was: its samples are in another, or the folder was cleared
+  std::string name;      // of its file
+  std::atomic<int64_t> watched{0};  // by a child process: see Store::lost_in_child
 
  private:
   Block() = default;

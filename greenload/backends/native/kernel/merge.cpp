@@ -43,31 +43,50 @@ Files files_of(const std::string& folder, const Names& ailing) {
   return files;
 }
 
-// Blocks whose files are to go, and what of them stays: sound blobs that no other block has.
+// Blocks whose files are to go, and what of them stays: sound blobs of which no other block has a sound one.
 struct Merging {
   std::vector<std::unique_ptr<Block>> blocks;
   std::vector<const Record*> records;
   int64_t bytes = 0;
 };
 
-Merging gather(const Files& files, const Block::Identity& identity) {
-  Merging merging;
-  std::unordered_set<int64_t> elsewhere;
+using Indices = std::unordered_set<int64_t>;
+
+// Samples of which blocks have a sound blob: only of those asked for, as each is read.
+Indices sound_in(const std::vector<std::string>& paths, const Block::Identity& identity, const Indices& asked) {
+  Indices sound;
   Block::Found found;
-  for (const std::string& path : files.large) {
+  for (const std::string& path : paths) {
     if (const auto block = Block::open(path, identity, &found)) {
       for (const Record& record : block->records) {
-        elsewhere.insert(record.index);
+        if (asked.count(record.index) && !sound.count(record.index) && block->look(record) == Record::kSound) {
+          sound.insert(record.index);
+        }
       }
     }
   }
-  std::vector<std::string> paths = files.ailing;
-  if (files.small.size() > kFew) {
-    paths.insert(paths.end(), files.small.begin(), files.small.end());
-  }
+  return sound;
+}
+
+Merging gather(const Files& files, const Block::Identity& identity) {
+  std::vector<std::string> paths = files.ailing, others = files.large;
+  std::vector<std::string>& of_small = files.small.size() > kFew ? paths : others;
+  of_small.insert(of_small.end(), files.small.begin(), files.small.end());
+  std::vector<std::unique_ptr<Block>> blocks;
+  Indices indices;
+  Block::Found found;
   for (const std::string& path : paths) {
-    auto block = Block::open(path, identity, &found);
-    if (!block || (!merging.blocks.empty() && merging.bytes + block->bytes() > kLargest)) {
+    if (auto block = Block::open(path, identity, &found)) {
+      for (const Record& record : block->records) {
+        indices.insert(record.index);
+      }
+      blocks.push_back(std::move(block));
+    }
+  }
+  Indices elsewhere = sound_in(others, identity, indices);
+  Merging merging;
+  for (auto& block : blocks) {
+    if (!merging.blocks.empty() && merging.bytes + block->bytes() > kLargest) {
       continue;
     }
     for (const Record& record : block->records) {

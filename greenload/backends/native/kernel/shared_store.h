@@ -10,7 +10,8 @@ namespace greenload {
 // Of the one store that this process has of a folder (or of RAM), a key and a count. The last handle closes it.
 class SharedStore {
  public:
-  // As gl_store_open. Throws a Failure where the folder can't be used.
+  // As gl_store_open; where another thread is closing the store, it waits first. Throws a Failure where the folder
+  // can't be used.
   SharedStore(const char* folder, const uint8_t* key, int64_t count, int64_t budget);
   ~SharedStore();
   SharedStore(SharedStore&&) = default;

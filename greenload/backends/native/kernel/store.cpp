@@ -53,6 +53,9 @@ const uint8_t* Store::get(int64_t index, int64_t* length) {
     watch();
   }
   const Record* record = slots_[index].load(std::memory_order_acquire);
+  if (record && child_.load(std::memory_order_relaxed) && lost_in_child(*record->block)) {
+    return nullptr;
+  }
   if (record && record->state.load(std::memory_order_relaxed) != Record::kSound) {
     record = checked(record);
   }

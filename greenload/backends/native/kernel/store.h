@@ -49,6 +49,7 @@ class Store {
   const Record* checked(const Record* record);  // takes it
   const Record* replaced(const Record& damaged);
   void watch();  // takes it
+  bool lost_in_child(Block& block) const;  // doesn't need it
   void drop(Block& block);
   // Keeps a sample that is in coming_; null where there is no room.
   const uint8_t* add(Lock& lock, int64_t index, const uint8_t* blob, int64_t length);
@@ -61,6 +62,7 @@ class Store {
   bool may_write(const Block& block);
   void take_in();
   bool take_in(const std::string& name);
+  void add_redundant(std::unordered_set<std::string>* names) const;
   void say(const std::string& trouble);
   Block::Identity identity() const { return {key_, count_}; }
 
@@ -70,6 +72,7 @@ class Store {
   const pid_t process_;
   const std::unique_ptr<Slot[]> slots_;
   std::atomic<int64_t> kept_{0}, watched_{0};
+  std::atomic<bool> child_{false};  // watch() found that this is one: to ask forked() for each blob would cost too much
 
   std::mutex lock_;
   std::condition_variable changed_;

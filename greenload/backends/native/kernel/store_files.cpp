@@ -2,8 +2,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <limits>
 
 #include "files.h"
 #include "merge.h"
@@ -14,7 +16,10 @@ namespace greenload {
 namespace {
 
 constexpr int64_t kPause = 1'000'000'000;  // nanoseconds between looks at the files that are mapped
+constexpr int64_t kLost = std::numeric_limits<int64_t>::max();
 constexpr int kLooks = 3;
+// Bytes of redundant blocks that a process removes as it ends: it reads them, and their other copies.
+constexpr int64_t kMostRedundant = int64_t{4} << 30;
 
 // A coarse clock: it is read for each blob that is got.
 int64_t now() {
@@ -29,7 +34,11 @@ int64_t now() {
 void Store::watch() {
   int64_t before = watched_.load(std::memory_order_relaxed);
   const int64_t time = now();
-  if (time - before < kPause || !watched_.compare_exchange_strong(before, time) || forked()) {
+  if (time - before < kPause || !watched_.compare_exchange_strong(before, time)) {
+    return;
+  }
+  if (forked()) {
+    child_ = true;
     return;
   }
   Lock lock(lock_);
@@ -38,6 +47,22 @@ void Store::watch() {
       drop(*block);
     }
   }
+}
+
+// In a child process, where a thread of the parent may have held the lock: whether a block's file has become shorter.
+// It looks once a second. What the parent was writing isn't looked at: its path may be half made.
+bool Store::lost_in_child(Block& block) const {
+  if (!block.written) {
+    return false;
+  }
+  int64_t before = block.watched.load(std::memory_order_relaxed);
+  const int64_t time = now();
+  // The parent may have removed the file since: then only what is mapped tells.
+  if (time - before >= kPause && block.watched.compare_exchange_strong(before, time) &&
+      (block.cut() || block.ends_early())) {
+    block.watched = kLost;
+  }
+  return block.watched.load(std::memory_order_relaxed) == kLost;
 }
 
 void Store::drop(Block& block) {
@@ -124,7 +149,8 @@ void Store::take_in() {
   }
   bytes_ = 0;
   for (const auto& block : blocks_) {
-    bytes_ += !block->written || there.count(block->name) ? block->bytes() : 0;
+    block->removed = block->written && !there.count(block->name);
+    bytes_ += block->removed ? 0 : block->bytes();
   }
 }
 
@@ -175,13 +201,57 @@ void Store::flush() {
   take_in();
 }
 
+// Names of blocks of which other files have half or more: processes that fill a folder in step keep the same samples.
+void Store::add_redundant(std::unordered_set<std::string>* names) const {
+  if (spares_.empty()) {
+    return;
+  }
+  std::vector<const Block*> files;
+  std::unordered_map<int64_t, int> copies;  // of samples that have more than one record
+  for (const auto& block : blocks_) {
+    if (!block->written || block->lost || block->removed) {
+      continue;
+    }
+    files.push_back(block.get());
+    for (const Record& record : block->records) {
+      if (record.state != Record::kDamaged && spares_.count(record.index)) {
+        copies[record.index]++;
+      }
+    }
+  }
+  // The small ones go first: then least is written anew.
+  const auto smaller = [](const Block* block, const Block* other) { return block->bytes() < other->bytes(); };
+  std::sort(files.begin(), files.end(), smaller);
+  int64_t bytes = 0;
+  for (const Block* block : files) {
+    int64_t twice = 0;
+    for (const Record& record : block->records) {
+      const auto own = copies.find(record.index);
+      if (own != copies.end() && own->second > 1 && record.state != Record::kDamaged) {
+        twice += static_cast<int64_t>(aligned(static_cast<size_t>(record.length)));
+      }
+    }
+    if (2 * twice < block->bytes() || bytes + block->bytes() > kMostRedundant || !names->insert(block->name).second) {
+      continue;
+    }
+    bytes += block->bytes();
+    for (const Record& record : block->records) {
+      const auto own = copies.find(record.index);
+      if (own != copies.end() && record.state != Record::kDamaged) {
+        own->second--;
+      }
+    }
+  }
+}
+
 void Store::finish() {
   if (folder_.empty() || forked()) {
     return;
   }
   flush();
   Lock lock(lock_);
-  const std::unordered_set<std::string> ailing = ailing_;
+  std::unordered_set<std::string> ailing = ailing_;
+  add_redundant(&ailing);
   lock.unlock();
   merge_blocks(folder_, identity(), ailing);
 }
