@@ -1,4 +1,4 @@
-"""What the kernel holds while it works: rows decoded when a resize needs them, and memory that programs share."""
+"""What the kernel holds: rows decoded when a resize needs them, memory that programs share, nothing of other files."""
 
 from __future__ import annotations
 
@@ -68,6 +68,44 @@ def test_a_resize_of_a_file_that_ends_early_says_so(files: list[bytes]) -> None:
     assert np.array_equal(out[1], run([DECODE, resize], files[4], whole, (50, 50, 3)))
 
 
+def test_damage_in_the_last_row_is_named_though_nothing_of_it_shows() -> None:
+    """Of 33 rows that become 11 those in the middle of three are read; libjpeg decodes eight at a time."""
+    pytest.importorskip("PIL")
+    file = encoded(pixels(33, 155, "photo"), subsampling=0, restart_marker_rows=1)
+    damaged = file[: file.rindex(b"\xff\xd3") + 2] + file[-2:]
+    resize, window = KernelStep(Op.RESIZE, height=11, width=11), (0, 0, 33, 155)
+    out = np.empty((2, 11, 11, 3), np.uint8)
+    assert list(Program([DECODE, resize], 4).run([damaged, file], np.array([window] * 2, np.float64), out)) == [0]
+    assert np.array_equal(out[1], run([DECODE, resize], file, window, (11, 11, 3)))
+
+
+def without(jpeg: bytes, marker: int) -> bytes:
+    """A baseline JPEG without its segments of a kind."""
+    kept, at = jpeg[:2], 2
+    while jpeg[at + 1] != 0xDA:
+        end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        kept += b"" if jpeg[at + 1] == marker else jpeg[at:end]
+        at = end
+    return kept + jpeg[at:]
+
+
+def test_a_file_that_lacks_tables_is_not_decoded_with_those_of_another() -> None:
+    pytest.importorskip("PIL")
+    photo = pixels(64, 80, "photo")
+    file, other = encoded(photo), encoded(photo[::-1], optimize=True)
+    out = np.empty((1, 64, 80, 3), np.uint8)
+
+    def outcome(data: bytes) -> Any:
+        failed = Program([KernelStep(Op.DECODE)], 0).run([data], np.empty((1, 0)), out)
+        return failed[0][1] if failed else out.tobytes()
+
+    whole = outcome(file)
+    assert outcome(other) != whole
+    assert "Quantization table" in outcome(without(file, 0xDB))
+    # Huffman tables that a file lacks are those of the standard, which this one was written with.
+    assert outcome(without(file, 0xC4)) == whole
+
+
 GROWTH = """
 import sys
 import numpy as np
@@ -86,6 +124,13 @@ print(resident() - begin)
 """
 
 
+def measured(code: str, file: Path) -> float:
+    """What a process of its own prints."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
+    command = [sys.executable, "-c", code, str(file)]
+    return float(subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout)
+
+
 @pytest.mark.parametrize(
     ("first", "most"),
     [
@@ -99,7 +144,35 @@ def test_many_programs_take_no_more_memory_than_one(first: str, most: float, tmp
     """An image takes 15 MB. Of a choice there is a program for each of the ways through it."""
     photo = np.repeat(np.repeat(pixels(100, 125, "photo"), 20, 0), 20, 1)
     (tmp_path / "large.jpg").write_bytes(encoded(photo))
-    command = [sys.executable, "-c", GROWTH.replace("{first}", first), str(tmp_path / "large.jpg")]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    assert float(result.stdout) < most
+    assert measured(GROWTH.replace("{first}", first), tmp_path / "large.jpg") < most
+
+
+THREADS = """
+import sys, threading
+from pathlib import Path
+from greenload.backends.native.library import Form
+from greenload.backends.native.store import Store
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+file, store = Path(sys.argv[1]).read_bytes(), Store(None, bytes(32), 4)
+kept, enough = threading.Barrier(5), threading.Event()
+def keep(index):
+    store.keep(index, file, Form.PLANES)
+    kept.wait()
+    enough.wait()
+begin = resident()
+threads = [threading.Thread(target=keep, args=(index,)) for index in range(4)]
+for thread in threads:
+    thread.start()
+kept.wait()
+print(resident() - begin - store.state().bytes / 1e6)
+enough.set()
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it reads /proc")
+def test_threads_that_are_idle_hold_nothing_of_large_files_that_they_kept(tmp_path: Path) -> None:
+    """The planes of this take 23 MB, in each of four threads."""
+    photo = np.repeat(np.repeat(pixels(100, 125, "photo"), 35, 0), 35, 1)
+    (tmp_path / "large.jpg").write_bytes(encoded(photo))
+    assert measured(THREADS, tmp_path / "large.jpg") < 25

@@ -122,6 +122,13 @@ class Programs {
         steps.push_back(steps_[i].step);
         numbers.push_back(steps_[i].number);
       }
+    // Images and results have been looked at for the first and the last step of all, which may not be drawn.
+    const bool files = !steps.empty() && steps.front().op == GL_DECODE;
+    if (!steps.empty() && (files != of_files() || steps.front().dtype_in != dtype_in() ||
+                           steps.back().dtype_out != dtype_out())) {
+      fail(reason, "the steps that were drawn take or give images of another type");
+      return nullptr;
+    }
     gl_program* program = gl_program_new(steps.data(), static_cast<int32_t>(steps.size()), columns_, reason);
     if (program && !counter_.empty()) gl_program_count(program, counter_.c_str(), numbers.data());
     return program ? Program(program, gl_program_free) : nullptr;

@@ -37,6 +37,11 @@ bool JpegDecoder::create() {
 }
 
 bool JpegDecoder::start(const uint8_t* file, size_t length) {
+  // Made anew for each file: else one that lacks tables of its own would be decoded with those of another.
+  jpeg_destroy_decompress(&info_);
+  if (!create()) {
+    return false;
+  }
   if (setjmp(errors_.jump)) {
     return false;
   }
@@ -102,7 +107,7 @@ bool JpegDecoder::drop(JDIMENSION rows) {
   return true;
 }
 
-void JpegDecoder::close() { jpeg_abort_decompress(&info_); }
+void JpegDecoder::close() { jpeg_destroy_decompress(&info_); }
 
 // Whether parts decode to the pixels that the whole has: of the usual kinds of subsampling, which tests look at.
 bool JpegDecoder::exact_in_parts() const {

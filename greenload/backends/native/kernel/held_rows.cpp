@@ -78,6 +78,14 @@ void HeldRows::make(int64_t output) {
   flush();
 }
 
+void HeldRows::finish() {
+  if (image_.source && made_ < image_.height) {
+    made_ = image_.height;
+    uint8_t* const last = place(made_ - 1);
+    image_.source->make(made_ - 1, 1, &last);
+  }
+}
+
 void HeldRows::trim(size_t limit) {
   if (memory_.size() > limit) {
     memory_.release();

@@ -25,6 +25,8 @@ class HeldRows {
       make(output);
     }
   }
+  // After the last output: makes the image's last row, so that damage in rows that no output reads is found.
+  void finish();
   const uint8_t* row(int64_t y) const {
     return y < kept_from_ ? image_.row(y) : kept_ + (y - kept_from_) % slots_ * pitch_;
   }

@@ -54,6 +54,7 @@ void Resizer::resize(const Image& in, const Resampling& wanted, uint8_t* out) {
   }
   rows_.begin(in, in.source ? needed(q14_down_, need_) : need_);
   down_.span.in > down_.span.out ? down_first(in, out) : across_first(in, out);
+  rows_.finish();
 }
 
 // The weights of a row of the result and the rows that they weigh; how many pairs, without those that are 0 at the end.
@@ -156,6 +157,7 @@ void Resizer::exact(const Image& in, bool mirrored, uint8_t* out) {
       }
     }
   }
+  rows_.finish();
 }
 
 void Resizer::trim(size_t limit) {

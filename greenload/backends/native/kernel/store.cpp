@@ -151,6 +151,10 @@ const uint8_t* Store::keep(int64_t index, const uint8_t* file, int64_t length, i
   if (forked()) {
     fail(GL_BAD_CALL, "a child process adds nothing to the store that its parent opened");
   }
+  static thread_local Transcoder transcoder;
+  struct Trimmed {  // however this ends, and once the lock is given up
+    ~Trimmed() { transcoder.trim(); }
+  } trimmed;
   Lock lock(lock_);
   changed_.wait(lock, [&] { return coming_.count(index) == 0; });
   if (slots_[index].load(std::memory_order_relaxed)) {
@@ -165,7 +169,6 @@ const uint8_t* Store::keep(int64_t index, const uint8_t* file, int64_t length, i
   Coming coming(*this, lock, index);
   if (form != GL_ENCODED) {
     lock.unlock();
-    static thread_local Transcoder transcoder;
     transcoder.run(&file, &length, form);
     lock.lock();
   }

@@ -14,9 +14,6 @@ constexpr size_t kLargestKept = size_t{4} << 20;  // more isn't held for the nex
 }  // namespace
 
 void Transcoder::run(const uint8_t** file, int64_t* length, int32_t form) {
-  if (memory_.size() > kLargestKept) {
-    memory_.release();
-  }
   uint8_t* out = nullptr;
   int64_t needed = *length + *length / 8 + (1 << 16), written = 0;
   try {
@@ -33,6 +30,12 @@ void Transcoder::run(const uint8_t** file, int64_t* length, int32_t form) {
   }
   *file = out;
   *length = written;
+}
+
+void Transcoder::trim() {
+  if (memory_.size() > kLargestKept) {
+    memory_.release();
+  }
 }
 
 }  // namespace greenload
