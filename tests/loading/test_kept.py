@@ -423,7 +423,7 @@ def test_a_disk_that_is_full_is_said_where_a_stream_ends(photos: Files, how: str
                     next(iterator)
             else:
                 for _ in range(2):  # each time it is tried to write what is kept, under another name
-                    assert same(plain, [(images.numpy(), labels) for images, labels in dataset])
+                    assert same(plain, [(images.numpy(), labels.numpy()) for images, labels in dataset])
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     (warning,) = [warning for warning in caught if "File too large" in str(warning.message)]
