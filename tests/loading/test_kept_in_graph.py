@@ -91,8 +91,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         counted.update(path.decode() for path in paths)
         return paths
 
-    def counting(paths: Any) -> Any:
-        return read(tf.ensure_shape(tf.numpy_function(count, [paths], tf.string), [None]))
+    def counting(paths: Any, helpers: int) -> Any:
+        return read(tf.ensure_shape(tf.numpy_function(count, [paths], tf.string), [None]), helpers)
 
     monkeypatch.setattr(graph, "read", counting)
     return counted

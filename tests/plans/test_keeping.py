@@ -128,7 +128,7 @@ def test_what_else_stands_before_it_fills_it_and_its_result_is_decoded() -> None
 
 
 def test_the_last_of_several_caches_keeps() -> None:
-    steps = keeps(Cache("a"), Decode(), Cache("b", form="pixels"), CenterCrop(8))
+    steps = keeps(Cache(), Decode(), Cache("b", form="pixels"), CenterCrop(8))
     assert steps is not None
     assert [step.keeps and (step.keeps.path, step.keeps.form) for step in steps if step.kind == "cache"] == [
         ("b", "pixels")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -232,6 +233,10 @@ def _work(pipeline: Pipeline) -> list[Stage]:
     return [pipeline.stages[decode], *between]
 
 
+_A_BLOCK = re.compile(r"\S+" + re.escape(stores.BLOCKS.lstrip("*")))
+"""A block's name, which is another each time that it is tried to write what is kept."""
+
+
 class Trouble:
     """Warns of what went wrong with what a plan's cache keeps, once: a full disk, damaged blocks."""
 
@@ -242,8 +247,9 @@ class Trouble:
     def tell(self) -> None:
         """Warn of what is known."""
         trouble = self._store.state().trouble
-        if trouble and trouble != self._said:
-            self._said = trouble
+        kind = _A_BLOCK.sub("", trouble)
+        if kind and kind != self._said:
+            self._said = kind
             notify(f"{self._cache}: {trouble}")
 
     def tell_all(self) -> None:
