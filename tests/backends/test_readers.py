@@ -170,9 +170,8 @@ SAID = r"2 of the 12 records looked at are of kinds that no backend here reads: 
 def test_what_no_backend_here_reads_is_counted_before_the_first_epoch(
     mixed: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        DaliBackend, "availability", lambda self: Availability(self.name, False, "not installed", "pip")
-    )
+    for asked in ("availability", "presence"):
+        monkeypatch.setattr(DaliBackend, asked, lambda self: Availability(self.name, False, "not installed", "pip"))
     pipeline = gl.Pipeline(Files([mixed.name(index) for index in range(12)]), *CROPPED)
     with pytest.warns(UserWarning, match=SAID):
         batches = gl.iterate(pipeline)
