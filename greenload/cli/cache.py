@@ -82,7 +82,7 @@ def _verify(options: argparse.Namespace, folder: Path) -> int:
     write_json(options.json, {"folder": str(folder), "verified": [asdict(each) for each in verified]})
     for each in verified:
         say(*(f"{each.key[:_SHOWN]}: {name}: {reason}" for name, reason in each.unusable))
-        say(f"{each.key[:_SHOWN]}: {each.sound} blobs are sound" + (f", {each.damaged} are not" * bool(each.damaged)))
+        say(f"{each.key[:_SHOWN]}: {each.sound} blobs are sound" + (f", {each.damaged} damaged" * bool(each.damaged)))
     if not verified:
         say(f"{folder}: nothing is kept there")
     if any(each.damaged or each.unusable for each in verified):

@@ -98,7 +98,7 @@ def test_verify_finds_what_is_damaged_and_removes_nothing(
     (path,) = blocks(folder)
     flipped(path, path.read_bytes().index(blob(7)[-40:]))
     assert main(command) == FAILED
-    assert f"{short(KEY)}: 19 blobs are sound, 1 are not" in capsys.readouterr().out
+    assert f"{short(KEY)}: 19 blobs are sound, 1 damaged" in capsys.readouterr().out
     flipped(path, 60)
     (other,) = folder_of(folder, OTHER).glob("*.block")
     flipped(other, 8)
