@@ -214,6 +214,8 @@ def test_large_batches_are_few_and_worked_on_by_several_threads(mixed: Files, mo
     plan, at_once = made(6)
     assert at_once == (2, 4)
     one, several = (collected(gl.load(p, epochs=2)) for p in (made(1)[0], plan))
+    names = [task.joinpath("comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    assert names.count("greenload-help") == 4
     for (images, labels), (others, their) in zip(one, several, strict=True):
         np.testing.assert_array_equal(images, others)
         np.testing.assert_array_equal(labels, their)

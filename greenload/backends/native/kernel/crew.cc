@@ -60,6 +60,7 @@ class Crew {
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
   void help() {
+    pthread_setname_np(pthread_self(), "greenload-help");  // what top -H shows
     std::unique_lock<std::mutex> lock(lock_);
     for (;;) {
       waiting_.wait(lock, [this] { return !jobs_.empty(); });
