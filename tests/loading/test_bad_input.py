@@ -68,11 +68,6 @@ SMALL: tuple[Stage, ...] = (Decode(), CenterCrop(8))
 AUGMENTED: tuple[Stage, ...] = (Decode(), RandomResizedCrop(8, scale=(0.01, 0.1)), RandomHorizontalFlip())
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> str:
     if request.param == "dali-cpu":
@@ -352,7 +347,7 @@ def test_what_was_verified_is_remembered_until_a_file_changes(
 def test_a_damaged_memory_is_made_anew(good: list[Path], tmp_path: Path) -> None:
     good[2].write_bytes(b"bad")
     assert verify(put(good)).bad_indices == (2,)
-    (memory,) = (tmp_path / "cache").rglob("*.json")
+    (memory,) = Path(os.environ["XDG_CACHE_HOME"]).rglob("verified-*/*.json")
     assert json.loads(memory.read_text())
     for text in ("[[1]]", '[["a", "b"]]', '[[99, "out of range"]]'):
         memory.write_text(text)

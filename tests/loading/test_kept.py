@@ -57,11 +57,6 @@ RANDOM: tuple[Stage, ...] = (RandomResizedCrop(16), RandomHorizontalFlip())
 FORMS = [form for form in CACHE_FORMS if form != "resized"]
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory, bad_images: ModuleType) -> Files:
     """Thirteen JPEGs of sizes that differ; some lie on their side, one is grey, one progressive."""

@@ -53,11 +53,6 @@ FORMS = [form for form in CACHE_FORMS if form not in ("resized", "auto")]
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture(autouse=True)
 def in_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     """No batch goes through Python."""
 

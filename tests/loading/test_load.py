@@ -49,11 +49,6 @@ RANDOM: tuple[Stage, ...] = (RandomResizedCrop(6), RandomHorizontalFlip())
 CHEAP: tuple[Stage, ...] = (CenterCrop(6), RandomHorizontalFlip())
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory, bad_images: Any) -> Files:
     folder = tmp_path_factory.mktemp("photos")

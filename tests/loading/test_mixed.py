@@ -63,11 +63,6 @@ LEVELS = Arrays(np.random.default_rng(1).integers(0, 256, (COUNT, 33, 40, 3), np
 Placed = Mapping[str, str]
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory, bad_images: ModuleType) -> Files:
     """JPEGs of sizes that differ; some lie on their side."""

@@ -42,11 +42,6 @@ pytestmark = [
 USUAL: tuple[Stage, ...] = (Decode(), RandomResizedCrop(16), RandomHorizontalFlip())
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory, bad_images: ModuleType) -> Files:
     """Plain JPEGs, some of which state an orientation, between PNGs and other kinds."""

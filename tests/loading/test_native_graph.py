@@ -62,11 +62,6 @@ SEED, BATCH = 7, 4
 USUAL: tuple[Stage, ...] = (Decode(), RandomResizedCrop(16), RandomHorizontalFlip())
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory, bad_images: ModuleType) -> Files:
     """Eleven JPEGs of sizes that differ; some lie on their side, one is grey, one progressive."""

@@ -24,11 +24,6 @@ TURN = "of the 8 records looked at have an EXIF orientation, which Decode() does
 LOW = "of the 8 records looked at are 16-bit PNGs without a value above 4,240"
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 def made(folder: Path) -> list[Path]:
     """Eight files: three JPEGs and a PNG that are to be turned, and a 16-bit PNG of 12 bits."""
     plain, image = e.kept("420.jpg"), e.pixels(9, 9)
