@@ -44,16 +44,27 @@ class NamedCounter:
             raise ValueError(f"a counter's name has 1 to {NAME_BYTES - 1} bytes, found {name!r}: give another")
         weakref.finalize(self, _library().gl_row_close, self._handle).atexit = False
 
-    def add(self, images: int = 0, nanoseconds: int = 0, bytes_in: int = 0, bytes_out: int = 0) -> None:
+    def add(
+        self,
+        images: int = 0,
+        nanoseconds: int = 0,
+        bytes_in: int = 0,
+        bytes_out: int = 0,
+        timed: int = 0,
+        wall_nanoseconds: int = 0,
+    ) -> None:
         """Add to what it counts.
 
         Args:
             images: or whatever is counted.
-            nanoseconds: of CPU time.
+            nanoseconds: of CPU time of ``timed`` of them.
             bytes_in: that came.
             bytes_out: that went.
+            timed: how many of them were timed.
+            wall_nanoseconds: of ``timed`` of them.
         """
-        _library().gl_row_add(self._handle, (ctypes.c_int64 * 4)(images, nanoseconds, bytes_in, bytes_out))
+        counter = (ctypes.c_int64 * 6)(images, nanoseconds, bytes_in, bytes_out, timed, wall_nanoseconds)
+        _library().gl_row_add(self._handle, counter)
 
 
 def named_counters() -> dict[str, Counter]:
@@ -113,7 +124,7 @@ class OwnClocks:
 
 
 class _Row(ctypes.Structure):
-    _fields_ = (("name", ctypes.c_char * NAME_BYTES), ("counter", ctypes.c_int64 * 4))
+    _fields_ = (("name", ctypes.c_char * NAME_BYTES), ("counter", ctypes.c_int64 * 6))
 
 
 @functools.cache

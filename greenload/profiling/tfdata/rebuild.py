@@ -18,6 +18,7 @@ AUTOTUNE = -1
 BUFFER = 2
 """Elements that ``prefetch(AUTOTUNE)`` holds in a copy. Left to TensorFlow it grows whenever the consumer finds it
 empty, to gigabytes where nothing slows the consumer down, and every window would pay for what a later one takes."""
+Functions = Callable[[Any, str], Any]
 Alter = Callable[[Node, Sequence["tf.data.Dataset"]], "tf.data.Dataset | None"]
 """Gives something else for a node on its rebuilt inputs; None leaves the node as it is."""
 
@@ -28,11 +29,13 @@ class Builder:
     Args:
         scratch: a folder for what caches and snapshots would write.
         parallel: what stands for AUTOTUNE; None leaves it to TensorFlow.
+        functions: gives a dataset's traced function, by the attribute that holds it; as it is if None.
     """
 
-    def __init__(self, scratch: str, parallel: int | None = None) -> None:
+    def __init__(self, scratch: str, parallel: int | None = None, functions: Functions | None = None) -> None:
         self._scratch = scratch
         self._parallel = parallel
+        self.function = functions or traced_function
 
     def build(self, node: Node, alter: Alter | None = None, shared: bool = True) -> tf.data.Dataset:
         """A dataset that gives what ``node`` gives. One that stands in two branches is built once if ``shared``."""
@@ -73,6 +76,11 @@ class Builder:
         return given if os.path.exists(given + suffix) else os.path.join(tempfile.mkdtemp(dir=self._scratch), "data")
 
 
+def traced_function(dataset: Any, attribute: str) -> Any:
+    """A dataset's function as TensorFlow has traced it, by the attribute that holds it."""
+    return getattr(dataset, attribute).function
+
+
 def finished_on_disk(cache: str) -> bool:
     """Whether a cache's file is there, and whole: TensorFlow writes its index last."""
     return bool(cache) and os.path.exists(cache + ".index")
@@ -104,7 +112,7 @@ def _operation(
         if "num_parallel_calls" in given:
             given["num_parallel_calls"] = builder.parallelism(given["num_parallel_calls"])
         if function:
-            f = getattr(d, f"_{function}").function
+            f = builder.function(d, f"_{function}")
             given |= {"other_arguments": f.captured_inputs, argument: f}
         return getattr(_ops()[experimental], name)(v[0], **given, **d._common_args)
 
@@ -157,7 +165,7 @@ def _cache(builder: Builder, d: Any, v: list[Any]) -> Any:
 
 
 def _snapshot(builder: Builder, d: Any, v: list[Any]) -> Any:
-    read, shard = d._reader_func.function, d._shard_func.function
+    read, shard = builder.function(d, "_reader_func"), builder.function(d, "_shard_func")
     return _ops()[1].snapshot_dataset_v2(
         v[0],
         builder.place("", "/nowhere"),
@@ -177,16 +185,16 @@ def _prefetch(_: Builder, d: Any, v: list[Any]) -> Any:
     )
 
 
-def _scan(_: Builder, d: Any, v: list[Any]) -> Any:
+def _scan(builder: Builder, d: Any, v: list[Any]) -> Any:
     from tensorflow.python.data.util import structure
 
-    f = d._scan_func.function
+    f = builder.function(d, "_scan_func")
     state = structure.to_tensor_list(d._state_structure, d._initial_state)
     return _ops()[1].scan_dataset(v[0], state, f.captured_inputs, f=f, preserve_cardinality=True, **d._common_args)
 
 
-def _group_by_window(_: Builder, d: Any, v: list[Any]) -> Any:
-    key, reduce, size = d._key_func.function, d._reduce_func.function, d._window_size_func.function
+def _group_by_window(builder: Builder, d: Any, v: list[Any]) -> Any:
+    key, reduce, size = (builder.function(d, f"_{name}_func") for name in ("key", "reduce", "window_size"))
     return _ops()[1].group_by_window_dataset(
         v[0],
         key.captured_inputs,
