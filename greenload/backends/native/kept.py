@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.backends.native import library
-from greenload.backends.native.store import BLOCKS, BLOCKS_VERSION, FACTS, KEY_BYTES
+from greenload.backends.native.store import BLOCKS, BLOCKS_VERSION, FACTS, KEY_BYTES, LOCK
 from greenload.errors import BackendUnavailable
 from greenload.system import file_input, json_data
 
@@ -135,7 +135,7 @@ def clear(folder: Path, keep: Collection[str] = ()) -> list[Kept]:
     removed = [kept for kept in kept_below(folder) if kept.key not in keep]
     for kept in removed:
         own = folder / kept.key
-        for path in [*own.glob(BLOCKS), *own.glob(_UNFINISHED), own / FACTS]:
+        for path in [*own.glob(BLOCKS), *own.glob(_UNFINISHED), own / FACTS, own / LOCK]:
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # it holds files of others
             own.rmdir()

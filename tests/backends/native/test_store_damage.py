@@ -55,7 +55,7 @@ def test_of_a_block_in_which_all_is_damaged_nothing_stays(tmp_path: Path) -> Non
     (path,) = blocks(tmp_path)
     for index in range(3):
         flipped(path, path.read_bytes().index(blob(index)[-1000:]))
-    with Store(tmp_path, KEY, 3, bytes_of(3)) as store:
+    with Store(tmp_path, KEY, 3, bytes_of(3, 2)) as store:
         assert held(store, 3) == 0 and store.state().damaged == 3
         assert not store.put(0, blob(0)), "what is damaged takes its room until the process ends"
     assert not blocks(tmp_path)
