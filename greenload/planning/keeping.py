@@ -135,7 +135,10 @@ def _resolved(keeping: Keeping, pipeline: Pipeline, sizes: SizedSteps) -> Keepin
         form = best_form(takes, count, room(there[0].bytes if there else 0), sizes.kinds.get("JPEG", 0.0))
     in_all = takes[form] * count
     share = _share(in_all, room(sum(kept.bytes for kept in there if kept.form == form)))
-    return replace(keeping, form=form, budget=budget, filling=filling, set_bytes=in_all or None, share=share)
+    usual = not cache.path and not cache.ram
+    return replace(
+        keeping, form=form, budget=budget, in_common=usual, filling=filling, set_bytes=in_all or None, share=share
+    )
 
 
 def best_form(takes: Mapping[CacheForm, float], count: int, room: int | None, jpegs: float) -> CacheForm:
@@ -192,7 +195,7 @@ def _count(pipeline: Pipeline) -> int:
 @functools.cache
 def default_ram() -> int:
     """Half the memory that was available when it was first asked for: so all plans of a process agree on it, whatever
-    is kept meanwhile."""
+    is kept meanwhile. It is one budget: what is kept for one of them leaves less to the others."""
     return max(1, available_memory() // 2)
 
 

@@ -59,6 +59,8 @@ class Keeping:
     """The folder; ``None`` for memory."""
     budget: int | None = None
     """The most bytes; ``None`` for no limit."""
+    in_common: bool = False
+    """Whether the budget is that of the process: of all that it keeps in memory without a budget of its own."""
     filling: tuple[Step, ...] = ()
     """Of form ``"resized"``: the steps on pixels, ``Decode`` the first, that make of a file the image that is kept."""
     set_bytes: float | None = None

@@ -30,7 +30,8 @@ def kept_apart(plan: Plan) -> Iterator[Plan]:
         yield plan
         return
     with _folder(plan, keeping.path) as folder:
-        own = replace(keeping, path=folder, apart=secrets.token_hex(8))
+        # What the process keeps otherwise leaves it room, or there would be nothing to measure.
+        own = replace(keeping, path=folder, apart=secrets.token_hex(8), in_common=False)
         steps = (replace(step, keeps=own) if step.keeps else step for step in plan.steps)
         yield replace(plan, steps=tuple(steps))
 

@@ -9,7 +9,7 @@ import resource
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -219,6 +219,27 @@ def test_half_a_budget_keeps_half_and_never_lets_it_go(photos: Files, reads: Cou
     kept = {index for index in reads if reads[index] == 1}
     assert 4 <= len(kept) <= 8
     assert all(reads[index] == 5 for index in range(len(photos)) if index not in kept)
+
+
+@pytest.mark.parametrize("read", [batches, loaded])
+def test_the_usual_budget_is_one_for_all_that_a_process_keeps(
+    photos: Files, monkeypatch: pytest.MonkeyPatch, read: Callable[[Plan], list[Any]]
+) -> None:
+    whole = planned(photos, Shuffle(), Decode(), Cache(form="pixels"), *RANDOM).steps[1].keeps
+    assert whole is not None and whole.set_bytes is not None
+    monkeypatch.setattr("greenload.planning.keeping.default_ram", lambda: round(whole.set_bytes))
+    first = planned(photos, Shuffle(), Decode(), Cache(form="pixels"), *RANDOM)
+    second = planned(photos, Shuffle(), Decode(), Cache(form="planes"), *RANDOM)
+    own = planned(photos, Shuffle(), Decode(), Cache(form="transcoded", ram=1 << 30), *RANDOM)
+    given = read(first)
+    assert same(given, read(second)) and same(given, read(own))
+    kept, size = [], []
+    for plan in (first, second, own):
+        with open_store(plan) as store:
+            kept.append(store.state().kept)
+            size.append(store.state().bytes)
+    assert kept[0] > kept[1] and kept[1] < len(photos) == kept[2]
+    assert 0 < size[0] + size[1] <= round(whole.set_bytes)
 
 
 @pytest.mark.parametrize("place", ["ram", "disk"])

@@ -69,8 +69,9 @@ def test_planes_where_the_whole_set_fits(photos: Files) -> None:
     keeping = kept(photos, *behind(Cache()))
     assert (keeping.form, keeping.path, keeping.budget) == ("planes", None, default_ram())
     assert keeping.set_bytes == pytest.approx(COUNT * PLANES, rel=0.02)
-    assert keeping.share == 1
-    assert kept(photos, *behind(Cache(ram=round(COUNT * PLANES * 1.1)))).form == "planes"
+    assert keeping.share == 1 and keeping.in_common
+    own = kept(photos, *behind(Cache(ram=round(COUNT * PLANES * 1.1))))
+    assert own.form == "planes" and not own.in_common
 
 
 def test_the_form_that_saves_most_of_a_set_that_does_not_fit() -> None:

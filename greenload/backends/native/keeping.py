@@ -128,7 +128,7 @@ def open_store(plan: Plan) -> Store:
     folder = None if keeping.path is None else Path(keeping.path)
 
     def opened() -> Store:
-        return Store(folder, key, len(plan.pipeline.source), keeping.budget)
+        return Store(folder, key, len(plan.pipeline.source), keeping.budget, keeping.in_common)
 
     try:
         store = opened()

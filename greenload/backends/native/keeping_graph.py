@@ -48,7 +48,9 @@ class KeptFiles:
         # Operations open it anew wherever they run. This one stays for what they kept between two iterators.
         self._store = open_store(plan)
         folder = None if keeping.path is None else Path(keeping.path)
-        self._attribute = store_attribute(folder, self._store.key, len(plan.pipeline.source), keeping.budget)
+        self._attribute = store_attribute(
+            folder, self._store.key, len(plan.pipeline.source), keeping.budget, keeping.in_common
+        )
         self._decode, self._form = decode_of_kept(plan), form_of(keeping)
         self._files = GraphFiles(self._decode, readers)
         self._making = _Making(plan, readers, helpers) if keeping.filling else None

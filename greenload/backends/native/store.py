@@ -74,6 +74,7 @@ class Store:
         count: how many samples there are.
         budget: the most bytes of blobs in RAM, each rounded up to 64, or of files in the folder, those of all processes
             together; no limit if not given.
+        in_common: in RAM, the budget is that of all stores of this process together of which this is true.
 
     Raises:
         StoreError: the folder can't be used.
@@ -81,14 +82,17 @@ class Store:
         KernelMissing: the kernel can't be loaded.
     """
 
-    def __init__(self, folder: Path | None, key: bytes, count: int, budget: int | None = None) -> None:
-        if len(key) != KEY_BYTES or count < 1 or (budget is not None and budget < 1):
+    def __init__(
+        self, folder: Path | None, key: bytes, count: int, budget: int | None = None, in_common: bool = False
+    ) -> None:
+        if len(key) != KEY_BYTES or count < 1 or (budget is not None and budget < 1) or (in_common and folder):
             raise ValueError(f"a key of {len(key)} bytes, {count} samples, a budget of {budget}")
         self.key = key
         self._folder = folder
         self._library, reason = library.loaded(), ctypes.create_string_buffer(library.REASON_BYTES)
-        place = None if folder is None else os.fsencode(folder.absolute())
-        self._handle: int | None = self._library.gl_store_open(place, key, count, budget or 0, reason)
+        path = None if folder is None else os.fsencode(folder.absolute())
+        bound = -(budget or 0) if in_common else budget or 0
+        self._handle: int | None = self._library.gl_store_open(path, key, count, bound, reason)
         if not self._handle:
             raise StoreError(f"{folder}: {reason.value.decode(errors='replace')}")
         self._closing = weakref.finalize(self, self._library.gl_store_close, self._handle)

@@ -155,6 +155,31 @@ def test_a_process_has_one_store_of_a_folder_and_key(place: Path | None, tmp_pat
         assert third.state().kept == (0 if place is None else 1)
 
 
+def test_stores_in_memory_have_a_budget_in_common(tmp_path: Path) -> None:
+    """First come, first served; one that ends, or forgets, leaves its room to the others."""
+    budget, size = 64 * 100, 64 * 10
+    with (
+        Store(None, KEY, 20, budget, in_common=True) as first,
+        Store(None, KEY[::-1], 20, budget) as alone,
+        Store(None, KEY[1:] + KEY[:1], 20, budget, in_common=True) as second,
+    ):
+        assert sum(first.put(index, blob(index, size)) for index in range(6)) == 6
+        assert sum(alone.put(index, blob(index, size)) for index in range(20)) == 10, "a budget of its own"
+        assert sum(second.put(index, blob(index, size)) for index in range(20)) == 4
+        assert second.state().refused == 16 and second.state().bytes == 4 * size
+        first.forget()
+        assert sum(second.put(index, blob(index, size)) for index in range(20)) == 6
+        assert not first.put(0, blob(0, size))
+        with Store(None, KEY[1:] + KEY[:1], 20, budget):  # it is given one of its own
+            assert first.put(0, blob(0, size))
+        second.close()
+        assert sum(first.put(index, blob(index, size)) for index in range(20)) == 9
+    with Store(None, KEY, 20, budget, in_common=True) as again:
+        assert sum(again.put(index, blob(index, size)) for index in range(20)) == 10
+    with pytest.raises(ValueError, match="a budget of"):
+        Store(tmp_path, KEY, 20, budget, in_common=True)
+
+
 def test_who_opens_a_folder_while_it_is_closed_waits_and_finds_all(tmp_path: Path) -> None:
     for attempt in range(12):
         folder = tmp_path / str(attempt)

@@ -95,8 +95,8 @@ class Store {
   std::unordered_set<std::string> names_;                   // of files that are of this, or that aren't to be used
   std::unordered_set<std::string> ailing_;                  // of files in which a blob is damaged
   int64_t budget_ = 0, bytes_ = 0, damaged_ = 0, refused_ = 0;
-  bool common_ = false;                 // its budget is that of all stores of the process of which this is true
-  int64_t additions_ = 0, added_ = 0;   // FolderLocks::additions as it was taken in; when a sample was last added here
+  bool common_ = false;                // its budget is that of all stores of the process of which this is true
+  int64_t additions_ = 0, added_ = 0;  // FolderLocks::additions as it was taken in; when a sample was last added here
   int writers_ = 0;
   bool full_ = false;
   char trouble_[GL_REASON] = "";
