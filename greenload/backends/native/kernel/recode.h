@@ -3,6 +3,7 @@
 #include "buffer.h"
 #include "jpeg_errors.h"
 #include "planes.h"
+#include "probe.h"
 
 namespace greenload {
 
@@ -25,10 +26,6 @@ class Recoder {
   // Reads the planes of the file that was planned, into a file of `planes.bytes()`.
   void read(const Planes& planes, uint8_t* to);
 
-  struct Bytes {
-    const uint8_t* data;
-    size_t size;
-  };
   // The same coefficients, baseline, with optimised Huffman codes, restart markers, and the markers that applications
   // wrote. `segments`: how many there should be in a row. Valid until the next call.
   Bytes transcode(const uint8_t* file, size_t length, int segments);
@@ -39,7 +36,7 @@ class Recoder {
   bool create();
   bool open(const uint8_t* file, size_t length, bool markers);
   bool read_planes(const Planes& planes);
-  bool write(int segments);
+  bool write(int segments, Bytes exif);
   void stop();
   [[noreturn]] void give_up();
 
