@@ -56,6 +56,15 @@ bool protect(int file) {
   return fstat(file, &status) == 0 && (fchmod(file, status.st_mode & 0555) == 0 || errno == EPERM || errno == ENOTSUP);
 }
 
+const char* remedy(int error) {
+  switch (error) {
+    case ENOSPC:
+    case EDQUOT: return "make room on the disk, or name another folder";
+    case EFBIG: return "allow larger files (ulimit -f), or name another folder";
+    default: return "allow writing there, or name another folder";
+  }
+}
+
 // Brings pages into memory; false, and errno, where reading them would end the process.
 bool readable(const uint8_t* from, size_t length) {
 #ifndef MADV_POPULATE_READ
@@ -197,14 +206,15 @@ bool Block::write(const std::string& folder, const std::string& file_name, const
       map(file.number);
       return true;
     }
-    const int error = errno;
+    int error = errno;
     if (file.number >= 0) {
       unlink(part.c_str());
     }
     // Somebody cleared the folder, or removed it: it can be made anew.
-    const bool again = error == ENOENT && make_folder(folder);
+    const bool gone = error == ENOENT, again = gone && make_folder(folder);
+    error = gone && !again ? errno : error;
     if (!again || attempt == kAttempts) {
-      *reason = "can't write " + file_name + ": " + strerror(error);
+      *reason = "can't write " + file_name + ": " + strerror(error) + "; no more samples are kept: " + remedy(error);
       return false;
     }
   }

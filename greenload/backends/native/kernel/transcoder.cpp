@@ -32,6 +32,18 @@ void Transcoder::run(const uint8_t** file, int64_t* length, int32_t form) {
   *length = written;
 }
 
+int64_t Transcoder::size(const uint8_t* file, int64_t length, int32_t form) {
+  int64_t needed = length;
+  try {
+    if (form == GL_PLANES || form == GL_PIXELS) {  // their headers tell
+      transcode(file, length, form, nullptr, 0, &needed);
+    }
+  } catch (const Failure&) {
+    return length;  // it stays as it is
+  }
+  return needed;
+}
+
 void Transcoder::trim() {
   if (memory_.size() > kLargestKept) {
     memory_.release();
