@@ -35,6 +35,18 @@ def test_the_version_of_blocks_is_the_kernels(tmp_path: Path) -> None:
     assert struct.unpack_from("=8sI", block.read_bytes()) == (b"GLBLOCK\n", BLOCKS_VERSION)
 
 
+def test_nobody_may_write_to_a_block(tmp_path: Path) -> None:
+    """Processes are mapped to it: to make it shorter would end them."""
+    filled(tmp_path, 20)
+    assert [path.stat().st_mode & 0o777 for path in blocks(tmp_path)] == [0o444 & ~umask()]
+
+
+def umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
 @pytest.fixture(params=["RAM", "folder"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
     return None if request.param == "RAM" else tmp_path / "deep" / "er"
