@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from greenload.array_ops import TENSORFLOW
 from greenload.backends.base import GraphSegment, Records
 from greenload.backends.chain import Chain
-from greenload.backends.native.keeping import Keeper
+from greenload.backends.native.cached_reader import CachedReader
 from greenload.backends.registry import make_graph_segment, readers_of
 from greenload.backends.tf import backend as tf_backend
 from greenload.backends.tf.backend import Element, State
@@ -158,7 +158,7 @@ class PlanGraph:
         self._at_once: dict[SegmentGroup, int] = {}  # batches, of what works on images one by one
         self._operations: list[GraphSegment] = []
         self._looked_at: list[Element] = []  # files of samples, before they are batched
-        self._keeper: Keeper | None = None
+        self._keeper: CachedReader | None = None
         for group in self.segment_groups:
             self._lower_group(group)
         entering = self.on_samples[-1][0].spec_out
@@ -192,7 +192,7 @@ class PlanGraph:
         if operation:
             self._lower_operation(group, operation)
         elif group is self.segment_groups[0] and self._has_cache and not self._has_table:
-            self._keeper = Keeper(self.plan, readers_of(self.plan))
+            self._keeper = CachedReader(self.plan, readers_of(self.plan))
 
     def _lower_own(self, group: SegmentGroup) -> None:
         """A segment of tf.data's own."""

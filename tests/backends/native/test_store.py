@@ -22,7 +22,7 @@ from stores import KEY, MIB, blob, blocks, bytes_of, filled, held
 
 from greenload.backends.native import library
 from greenload.backends.native.blobs import Blob
-from greenload.backends.native.kept import block_info
+from greenload.backends.native.cache_entries import block_info
 from greenload.backends.native.library import Form, KernelStep, Op, Program, transcode
 from greenload.backends.native.store import BLOCKS_VERSION, Store, StoreError, folder_of
 
