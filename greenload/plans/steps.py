@@ -49,7 +49,7 @@ IN_TF_DATA = BackendTraits()
 
 
 @dataclass(frozen=True)
-class Keeping:
+class CacheSpec:
     """What the native backend's cache keeps, and where. It keeps files, or images as files, that decoding behind it
     reads."""
 
@@ -96,7 +96,7 @@ class Step:
     """The same of an image that leaves."""
     traits: BackendTraits = IN_TF_DATA
     """How its backend works."""
-    keeps: Keeping | None = None
+    keeps: CacheSpec | None = None
     """Of a cache, what the native backend keeps; ``None`` of one of tf.data's own."""
 
     def to_dict(self) -> dict[str, Any]:

@@ -89,7 +89,8 @@ def kept_anew(folder: Path, count: int, lost: int) -> None:
 
 
 def flipped(path: Path, at: int) -> None:
-    """Change a bit of a file."""
+    """Change a bit of a file that nobody is to write to."""
+    path.chmod(0o600)
     data = bytearray(path.read_bytes())
     data[at] ^= 4
     path.write_bytes(data)

@@ -145,9 +145,9 @@ class Store:
         """What it holds."""
         state = _State()
         self._library.gl_store_state(self._open(), ctypes.byref(state))
-        numbers = state.kept, state.bytes, state.damaged, state.refused
+        counts = state.kept, state.bytes, state.damaged, state.refused
         trouble = state.trouble.decode(errors="replace")
-        return State(*numbers, bool(state.full), f"{self._folder}: {trouble}" if trouble and self._folder else trouble)
+        return State(*counts, bool(state.full), f"{self._folder}: {trouble}" if trouble and self._folder else trouble)
 
     def close(self) -> None:
         """Give it back. The last of those that share it writes the rest and frees its memory: no blob may be in use."""

@@ -22,7 +22,7 @@ from stores import KEY, MIB, blob, blocks, bytes_of, filled, held, obeying_modes
 
 from greenload.backends.native import library
 from greenload.backends.native.blobs import Blob
-from greenload.backends.native.kept import block_info
+from greenload.backends.native.cache_entries import block_info
 from greenload.backends.native.library import Form, KernelStep, Op, Program, transcode
 from greenload.backends.native.store import BLOCKS_VERSION, Store, StoreError, folder_of
 
@@ -33,6 +33,18 @@ def test_the_version_of_blocks_is_the_kernels(tmp_path: Path) -> None:
     filled(tmp_path, 2)
     (block,) = blocks(tmp_path)
     assert struct.unpack_from("=8sI", block.read_bytes()) == (b"GLBLOCK\n", BLOCKS_VERSION)
+
+
+def test_nobody_may_write_to_a_block(tmp_path: Path) -> None:
+    """Processes are mapped to it: to make it shorter would end them."""
+    filled(tmp_path, 20)
+    assert [path.stat().st_mode & 0o777 for path in blocks(tmp_path)] == [0o444 & ~umask()]
+
+
+def umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 @pytest.fixture(params=["RAM", "folder"])

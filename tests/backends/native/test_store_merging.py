@@ -10,7 +10,7 @@ import pytest
 from stores import KEY, MIB, ROOT, blob, blocks, bytes_of, command, filled, flipped, held, run, unlocked
 
 from greenload.backends.native import library
-from greenload.backends.native.kept import block_info
+from greenload.backends.native.cache_entries import block_info
 from greenload.backends.native.store import Store
 
 pytestmark = pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")
