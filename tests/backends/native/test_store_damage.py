@@ -13,7 +13,7 @@ from stores import KEY, blob, blocks, bytes_of, filled, flipped, held, kept_anew
 
 from greenload.backends.native import library
 from greenload.backends.native.cache_entries import block_info
-from greenload.backends.native.store import Store
+from greenload.backends.native.store import Store, folder_of
 
 pytestmark = pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")
 
@@ -209,6 +209,18 @@ def test_what_cannot_be_read_now_is_no_damage_and_not_forgotten(tmp_path: Path) 
         elsewhere.rename(path)
         store.flush()
         assert held(store, 20) == 20
+
+
+def test_files_of_others_are_not_removed(tmp_path: Path) -> None:
+    filled(tmp_path, 20)
+    own = folder_of(tmp_path, KEY)
+    others = [own / "film.block", own / "film.mkv.part", own / "0123456789abcdef.part"]
+    for path in others:
+        path.write_bytes(b"something else")
+    with Store(tmp_path, KEY, 20) as store:
+        assert store.state().kept == 20 and store.state().damaged == 0
+        assert store.state().trouble == f"{tmp_path}: film.block is no block, and isn't used"
+    assert all(path.exists() for path in others)
 
 
 UNREMOVABLE = """

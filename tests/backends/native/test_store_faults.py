@@ -72,7 +72,7 @@ def test_a_writer_that_is_killed_in_the_middle_of_a_block_leaves_no_half_of_it(t
 def test_what_a_writer_that_was_killed_left_half_done_goes_once_no_other_writes(tmp_path: Path) -> None:
     filled(tmp_path, 10)
     own = folder_of(tmp_path, KEY)
-    left = own / "left.part"
+    left = own / "0123456789abcdef.block-1.part"
     left.write_bytes(blocks(tmp_path)[0].read_bytes()[:5000])
     with (own / LOCK).open("r+b") as file:
         fcntl.lockf(file, fcntl.LOCK_EX, 1)  # as a process that writes a block

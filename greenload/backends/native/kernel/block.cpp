@@ -24,6 +24,7 @@ namespace {
 constexpr char kMagic[8] = {'G', 'L', 'B', 'L', 'O', 'C', 'K', '\n'};
 constexpr uint32_t kVersion = 1;
 constexpr int kAttempts = 8;
+constexpr size_t kNameDigits = 16;
 
 struct Head {
   char magic[8];
@@ -265,6 +266,11 @@ std::string unused_name() {
   return std::string(name) + kWritten;
 }
 
+bool is_own_name(const std::string& name) {
+  const size_t digits = name.find_first_not_of("0123456789abcdef");
+  return digits == kNameDigits && name.compare(digits, strlen(kWritten), kWritten) == 0;
+}
+
 void check_block(const char* path, int64_t* sound, int64_t* damaged) {
   Block::Found found;
   const std::unique_ptr<Block> block(Block::open(path, {nullptr, 0}, &found));
@@ -286,7 +292,9 @@ void remove_leftovers(const std::string& folder) {
   std::vector<std::string> names;
   names_in(folder, kUnfinished, &names);
   for (const std::string& name : names) {
-    unlink((folder + "/" + name).c_str());
+    if (is_own_name(name)) {
+      unlink((folder + "/" + name).c_str());
+    }
   }
 }
 

@@ -214,6 +214,10 @@ bool Store::take_in(const std::string& name) {
     case Block::kUnreadable: say(name + " can't be read now: " + strerror(errno)); return true;
     case Block::kOtherVersion: say(name + " is of another version, and isn't used"); break;
     case Block::kBroken:
+      if (!is_own_name(name)) {
+        say(name + " is no block, and isn't used");
+        break;
+      }
       damaged_++;
       remove(path, name, "is damaged");
       break;
