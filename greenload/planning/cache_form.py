@@ -66,13 +66,15 @@ def check_caches(pipeline: Pipeline, steps: Sequence[Step], auto: bool) -> None:
     if caches_files(steps) or not any(step.kind == "cache" for step in steps):
         return
     otherwise = "" if auto else " or 'auto'"
-    decoding = next((step.backend for step in steps if isinstance(step.primitive, p.Decoding)), "")
-    here = "steps placed by hand keep no files" if decoding == CACHE_TABLE.name else "here another backend decodes"
+    decoding = next((step for step in steps if isinstance(step.primitive, p.Decoding)), None)
+    by_hand = decoding is not None and decoding.backend == CACHE_TABLE.name
+    here = "steps placed by hand keep no files" if by_hand else "here another backend decodes"
     for stage, spec in zip(pipeline.stages, pipeline.specs, strict=False):
         if not isinstance(stage, Cache) or stage in (Cache(), Cache(form="encoded" if spec.encoded else "pixels")):
             continue
         why = _why_not_here() or why_not_kept(pipeline) or f"{here}: use backend={CACHE_TABLE.name!r}{otherwise}"
-        raise PipelineError(f"{stage} needs backend {CACHE_TABLE.name!r}, and {why}; or write Cache()")
+        tf_keeps = spec.encoded or decoding is None or not decoding.traits.takes_batches
+        raise PipelineError(f"{stage} needs backend {CACHE_TABLE.name!r}, and {why}" + "; or write Cache()" * tf_keeps)
 
 
 def can_keep_files(pipeline: Pipeline) -> bool:

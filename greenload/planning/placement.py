@@ -109,9 +109,9 @@ def _check_batches(pipeline: Pipeline, backend: str, steps: Sequence[Step]) -> N
         if step.kind == "cache" and crossed is not None:
             where = "Decode" if backend != MIXED else f"{crossed.name!r}"
             others = "'native' or 'auto'" if can_keep_files(pipeline) else "'tf'"
-            by_hand = "where steps are placed by hand " * (crossed.backend in others)
+            by_hand = ", where steps are placed by hand," * (f"'{crossed.backend}'" in others)
             raise PipelineError(
-                f"backend {crossed.backend!r} keeps pixels to itself until they are batched, so {by_hand}Cache must "
+                f"backend {crossed.backend!r} keeps pixels to itself until they are batched, so{by_hand} Cache must "
                 f"stand before {where}; move it there, or use backend={others}"
             )
         if step.kind != "pixels":

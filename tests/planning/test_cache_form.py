@@ -277,6 +277,7 @@ def test_steps_placed_by_hand_keep_no_files_and_the_error_names_what_does(photos
         with pytest.raises(PipelineError) as caught:
             planned(photos, Decode(), cache, RandomResizedCrop(8), RandomHorizontalFlip(), backend=by_hand)
         assert "placed by hand" in str(caught.value) and "use backend='native' or 'auto'" in str(caught.value)
+        assert "write Cache()" not in str(caught.value), "that would be refused too"
     with pytest.raises(PipelineError, match="use backend='native' or 'auto'") as caught:
         planned(photos, Decode(), cache, CenterCrop(8), backend={"Decode": "pillow"})
     assert "by hand" not in str(caught.value)
