@@ -171,12 +171,12 @@ Image Decoder::open(const uint8_t* file, int64_t length, const Choose& choose) {
     return decode_ppm(file, size, choose);
   }
   if (!segments_.read(file, size)) {
-    return jpeg_.open(file, size, choose);
+    return own_.open(file, size, choose);
   }
   const Window window = choose(segments_.height(), segments_.width());
   check_window(window, segments_.height(), segments_.width());
   const Segments::Cut cut = segments_.cut(window, cut_);
-  return jpeg_.open(cut.file, cut.length, [&](int64_t, int64_t) { return cut.window; });
+  return own_.open(cut.file, cut.length, [&](int64_t, int64_t) { return cut.window; });
 }
 
 Image Decoder::decode(const uint8_t* file, int64_t length, const Choose& choose, uint8_t* out, int64_t out_bytes) {
@@ -220,6 +220,7 @@ void Decoder::trim(size_t limit) {
     }
   }
   planes_.trim(limit);
+  own_.trim(limit);
 }
 
 }  // namespace greenload

@@ -5,6 +5,7 @@
 #include "buffer.h"
 #include "decode.h"
 #include "image.h"
+#include "own_jpeg.h"
 #include "planes.h"
 #include "segments.h"
 
@@ -23,6 +24,7 @@ class Decoder {
 
  private:
   JpegDecoder jpeg_;
+  OwnJpegDecoder own_{&jpeg_};
   PlanesDecoder planes_;
   Segments segments_;
   Buffer pixels_, cut_, last_;

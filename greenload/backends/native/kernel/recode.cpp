@@ -152,9 +152,9 @@ void Recoder::read(const Planes& planes, uint8_t* to) {
   Planes placed = planes;
   placed.point(to);
   frame_planes(planes, to);
-  targets_[0] = const_cast<uint8_t*>(placed.luma);
-  targets_[1] = const_cast<uint8_t*>(placed.chroma[0]);
-  targets_[2] = const_cast<uint8_t*>(placed.chroma[1]);
+  targets_[0] = const_cast<uint8_t*>(placed.luma.data);
+  targets_[1] = const_cast<uint8_t*>(placed.chroma[0].data);
+  targets_[2] = const_cast<uint8_t*>(placed.chroma[1].data);
   size_t needed = 0;
   for (int c = 0; c < planes.components; c++) {
     const jpeg_component_info& part = from_.comp_info[c];

@@ -1,0 +1,87 @@
+#include "own_jpeg.h"
+
+#include <cstdlib>
+#include <cstring>
+
+namespace greenload {
+
+namespace {
+
+// For tests and measuring.
+bool uses_libjpeg() {
+  static const bool chosen = [] {
+    const char* value = getenv("GREENLOAD_NATIVE_JPEG");
+    return value && strcmp(value, "libjpeg") == 0;
+  }();
+  return chosen;
+}
+
+}  // namespace
+
+Image OwnJpegDecoder::open(const uint8_t* file, size_t length, const Choose& choose) {
+  if (uses_libjpeg() || !start(file, length, choose)) {
+    return libjpeg_.open(file, length, choose);
+  }
+  file_ = file;
+  length_ = length;
+  made_ = 0;
+  given_up_ = false;
+  planes_.open(strips_.planes(), window_);
+  pitch = planes_.pitch;
+  offset = planes_.offset;
+  return made_by(this, window_.height, window_.width);
+}
+
+bool OwnJpegDecoder::start(const uint8_t* file, size_t length, const Choose& choose) {
+  headers_.begin(file, length);
+  JpegScan scan;
+  if (headers_.next(&scan) != JpegHeaders::kScan || headers_.frame().progressive) {
+    return false;
+  }
+  const JpegFrame& frame = headers_.frame();
+  window_ = choose(frame.height, frame.width);
+  check_window(window_, frame.height, frame.width);
+  strips_.set(frame, window_);
+  return sequential_.open(headers_, scan, strips_);
+}
+
+// Has the samples ready that a row of pixels is made of.
+bool OwnJpegDecoder::make_strips(int64_t y) {
+  for (const int64_t last = strips_.mcu_row_of(y); made_ <= last; made_++) {
+    if (!sequential_.row(strips_)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+void OwnJpegDecoder::give_up() {
+  given_up_ = true;
+  libjpeg_.open(file_, length_, [this](int64_t, int64_t) { return window_; });
+}
+
+void OwnJpegDecoder::make(int64_t first, int64_t count, uint8_t* const* places) {
+  for (int64_t i = 0; i < count; i++) {
+    if (!given_up_ && !make_strips(window_.top + first + i)) {
+      give_up();
+    }
+    if (!given_up_) {
+      planes_.make(first + i, 1, places + i);
+      continue;
+    }
+    uint8_t* row = row_.bytes(static_cast<size_t>(libjpeg_.pitch));
+    libjpeg_.make(first + i, 1, &row);
+    memcpy(places[i], row + libjpeg_.offset, static_cast<size_t>(pitch));
+  }
+}
+
+void OwnJpegDecoder::trim(size_t limit) {
+  strips_.trim(limit);
+  sequential_.trim(limit);
+  planes_.trim(limit);
+  if (row_.size() > limit) {
+    row_.release();
+  }
+}
+
+}  // namespace greenload

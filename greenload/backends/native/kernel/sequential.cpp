@@ -1,0 +1,210 @@
+#include "sequential.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace greenload {
+
+namespace {
+
+constexpr int kDummy = kCoefficients;  // where what is no coefficient is written
+
+// Of each index in zigzag order, with what a run or an end may add, the place in a block.
+struct Places {
+  uint8_t of[kCoefficients + kBadCode];
+  Places() {
+    memset(of, kDummy, sizeof of);
+    memcpy(of, kNatural, kCoefficients);
+  }
+};
+const Places kPlaces;
+
+// Whether a block may end with this index as its next: behind its last coefficient, or by an end that was read in front
+// of it.
+inline bool is_end(int next) { return next == kCoefficients || (next > kBlockEnd && next < kBlockEnd + kCoefficients); }
+
+// Reads a block's coefficients behind its first (F.2.2.2). The index of the last; −1 where the codes are wrong.
+inline int read_block(BitReader& reader, const HuffmanTable& table, int16_t* block) {
+  int next = 1;
+  for (;;) {
+    reader.refill();
+#pragma GCC unroll 4
+    for (int i = 0; i < kLooks; i++) {
+      const uint32_t entry = table.look(reader);
+      const bool slow = entry & kSlow;
+      if (__builtin_expect(slow, 0)) {
+        const uint32_t whole = table.next(reader);
+        next += entry_advance(whole);
+        block[kPlaces.of[next - 1]] = static_cast<int16_t>(entry_value(whole));
+      } else {
+        reader.drop(entry_bits(entry));
+        next += entry_advance(entry);
+        block[kPlaces.of[next - 1]] = static_cast<int16_t>(entry_value(entry));
+      }
+      if (next >= kCoefficients) {
+        return !is_end(next) ? -1 : next == kCoefficients ? kCoefficients - 1 : next - kBlockEnd - 1;
+      }
+      if (slow) {
+        break;
+      }
+    }
+  }
+}
+
+// Goes past them. False where the codes are wrong.
+inline bool skip_block(BitReader& reader, const HuffmanTable& table) {
+  int next = 1;
+  for (;;) {
+    reader.refill();
+#pragma GCC unroll 4
+    for (int i = 0; i < kLooks; i++) {
+      const uint32_t several = table.skip(reader);
+      const int behind = next + static_cast<int>(several >> 8);
+      if (__builtin_expect(behind >= kCoefficients || !(several & 15), 0)) {
+        // It may end among them.
+        next += entry_advance(table.next(reader));
+        if (next >= kCoefficients) {
+          return is_end(next);
+        }
+        break;
+      }
+      reader.drop(static_cast<int>(several & 15));
+      next = behind;
+      if (several & HuffmanTable::kSkipEnd) {
+        return true;
+      }
+    }
+  }
+}
+
+}  // namespace
+
+bool SequentialScan::open(const JpegHeaders& headers, const JpegScan& scan, const Strips& strips) {
+  frame_ = &headers.frame();
+  if (scan.count != frame_->count || scan.first != 0 || scan.last != kCoefficients - 1 || scan.high || scan.low) {
+    return false;
+  }
+  if (!choose_tables(headers, scan)) {
+    return false;
+  }
+  interval_ = headers.restart_interval();
+  if (!data_.read(scan.data, headers.end(), headers.restart_interval())) {
+    return false;
+  }
+  loops_ = &dct_loops();
+  needed_ = strips.needed_mcus();
+  columns_ = strips.mcu_columns();
+  mcu_ = row_ = 0;
+  return jump(&reader_);
+}
+
+bool SequentialScan::choose_tables(const JpegHeaders& headers, const JpegScan& scan) {
+  count_ = 0;
+  for (int c = 0; c < scan.count; c++) {
+    HuffmanTable& dc = dc_tables_[scan.dc_slots[c]];
+    HuffmanTable& ac = ac_tables_[scan.ac_slots[c]];
+    if (!dc.set(headers.dc(scan.dc_slots[c]), HuffmanTable::kDc) ||
+        !ac.set(headers.ac(scan.ac_slots[c]), HuffmanTable::kAc)) {
+      return false;
+    }
+    const int down = c ? 1 : frame_->down(), across = c ? 1 : frame_->across();
+    for (int i = 0; i < down * across; i++) {
+      members_[count_++] = {c, i / across, i % across, &dc, &ac};
+    }
+  }
+  return true;
+}
+
+// The first MCU from one on that the window needs; that behind the last where there is none.
+int64_t SequentialScan::next_needed(int64_t mcu) const {
+  int64_t row = mcu / columns_, column = mcu % columns_;
+  if (column >= needed_.right) {
+    row++;
+    column = 0;
+  }
+  if (row < needed_.top) {
+    row = needed_.top;
+    column = 0;
+  }
+  return row >= needed_.bottom ? needed_.bottom * columns_ : row * columns_ + std::max(column, needed_.left);
+}
+
+// Goes to the segment of the next needed MCU.
+bool SequentialScan::jump(BitReader* reader) {
+  const int64_t needed = next_needed(mcu_);
+  int64_t segment = 0;
+  left_ = INT64_MAX;
+  if (interval_) {
+    segment = needed / interval_;
+    mcu_ = segment * interval_;
+    left_ = interval_;
+  }
+  std::fill_n(dc_, kMostComponents, 0);
+  return needed == needed_.bottom * columns_ || data_.go_to(segment, reader);
+}
+
+// Goes to the next segment where one has ended, or where nothing more of it is needed.
+bool SequentialScan::go_on(BitReader* reader) {
+  if (!left_) {
+    return data_.is_done(*reader) && jump(reader);
+  }
+  if (interval_ && mcu_ - row_ * columns_ == needed_.right && next_needed(mcu_) - mcu_ >= left_) {
+    return jump(reader);
+  }
+  return true;
+}
+
+bool SequentialScan::mcu(BitReader& reader, int64_t column, Strips& strips) {
+  alignas(64) int16_t block[kCoefficients + 32] = {};
+  for (int i = 0; i < count_; i++) {
+    const Member& member = members_[i];
+    const int c = member.component;
+    const BlockRange& range = strips.needed(c);
+    const int64_t of_row = c ? 1 : frame_->down(), of_column = c ? 1 : frame_->across();
+    const int64_t y = row_ * of_row + member.down, x = column * of_column + member.across;
+    reader.refill();
+    const int32_t dc = dc_[c] += entry_value(member.dc->next(reader));
+    if (dc != static_cast<int16_t>(dc)) {
+      return false;
+    }
+    if (!range.has_row(y) || !range.has_column(x)) {
+      if (!skip_block(reader, *member.ac)) {
+        return false;
+      }
+      continue;
+    }
+    const int last = read_block(reader, *member.ac, block);
+    if (last < 0) {
+      return false;
+    }
+    block[0] = static_cast<int16_t>(dc);
+    loops_->inverse_dct(block, frame_->components[c].quant, last, strips.place(c, y, x), strips.pitch(c));
+    memset(block, 0, sizeof(int16_t) * (last ? kCoefficients : 1));
+  }
+  return true;
+}
+
+bool SequentialScan::row(Strips& strips) {
+  BitReader reader = reader_;
+  const int64_t begin = row_ * columns_, end = begin + columns_;
+  // Behind the last one that is needed nothing is decoded.
+  const int64_t stop = row_ + 1 == needed_.bottom ? begin + needed_.right : end;
+  while (mcu_ < stop) {
+    if (!go_on(&reader)) {
+      return false;
+    }
+    if (mcu_ >= stop) {
+      break;
+    }
+    if (!mcu(reader, mcu_ - begin, strips) || !data_.holds(reader)) {
+      return false;
+    }
+    mcu_++;
+    left_--;
+  }
+  reader_ = reader;
+  row_++;
+  return true;
+}
+
+}  // namespace greenload
