@@ -35,7 +35,7 @@ class HuffmanTable {
   // What `look` gave only in part.
   uint32_t slow(BitReader* reader, uint32_t entry) const;
   // The next entry, of a reader that has 31 bits; its bits are read.
-  uint32_t next(BitReader& reader) const {
+  __attribute__((always_inline)) uint32_t next(BitReader& reader) const {
     uint32_t entry = look(reader);
     if (__builtin_expect(entry & kSlow, 0)) {
       BitReader copy = reader;  // so that the reader stays in registers

@@ -35,20 +35,22 @@ Image OwnJpegDecoder::open(const uint8_t* file, size_t length, const Choose& cho
 bool OwnJpegDecoder::start(const uint8_t* file, size_t length, const Choose& choose) {
   headers_.begin(file, length);
   JpegScan scan;
-  if (headers_.next(&scan) != JpegHeaders::kScan || headers_.frame().progressive) {
+  if (headers_.next(&scan) != JpegHeaders::kScan) {
     return false;
   }
   const JpegFrame& frame = headers_.frame();
   window_ = choose(frame.height, frame.width);
   check_window(window_, frame.height, frame.width);
   strips_.set(frame, window_);
-  return sequential_.open(headers_, scan, strips_);
+  return frame.progressive ? progressive_.read(&headers_, &scan, strips_) : sequential_.open(headers_, scan, strips_);
 }
 
 // Has the samples ready that a row of pixels is made of.
 bool OwnJpegDecoder::make_strips(int64_t y) {
   for (const int64_t last = strips_.mcu_row_of(y); made_ <= last; made_++) {
-    if (!sequential_.row(strips_)) {
+    if (headers_.frame().progressive) {
+      progressive_.row(strips_);
+    } else if (!sequential_.row(strips_)) {
       return false;
     }
   }
@@ -78,6 +80,7 @@ void OwnJpegDecoder::make(int64_t first, int64_t count, uint8_t* const* places) 
 void OwnJpegDecoder::trim(size_t limit) {
   strips_.trim(limit);
   sequential_.trim(limit);
+  progressive_.trim(limit);
   planes_.trim(limit);
   if (row_.size() > limit) {
     row_.release();

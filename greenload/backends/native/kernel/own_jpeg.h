@@ -7,6 +7,7 @@
 #include "decode.h"
 #include "jpeg_headers.h"
 #include "planes.h"
+#include "progressive.h"
 #include "sequential.h"
 #include "strips.h"
 
@@ -31,6 +32,7 @@ class OwnJpegDecoder : public RowSource {
   JpegHeaders headers_;
   Strips strips_;
   SequentialScan sequential_;
+  ProgressiveScans progressive_;
   PlanesDecoder planes_;
   const uint8_t* file_ = nullptr;
   size_t length_ = 0;

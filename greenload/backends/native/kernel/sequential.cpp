@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
+// A reader stays in registers where all that it is given to is part of the loop.
+#define INLINE __attribute__((always_inline)) inline
+
 namespace greenload {
 
 namespace {
@@ -24,7 +27,7 @@ const Places kPlaces;
 inline bool is_end(int next) { return next == kCoefficients || (next > kBlockEnd && next < kBlockEnd + kCoefficients); }
 
 // Reads a block's coefficients behind its first (F.2.2.2). The index of the last; −1 where the codes are wrong.
-inline int read_block(BitReader& reader, const HuffmanTable& table, int16_t* block) {
+INLINE int read_block(BitReader& reader, const HuffmanTable& table, int16_t* block) {
   int next = 1;
   for (;;) {
     reader.refill();
@@ -52,7 +55,7 @@ inline int read_block(BitReader& reader, const HuffmanTable& table, int16_t* blo
 }
 
 // Goes past them. False where the codes are wrong.
-inline bool skip_block(BitReader& reader, const HuffmanTable& table) {
+INLINE bool skip_block(BitReader& reader, const HuffmanTable& table) {
   int next = 1;
   for (;;) {
     reader.refill();
@@ -64,7 +67,7 @@ inline bool skip_block(BitReader& reader, const HuffmanTable& table) {
         // It may end among them.
         next += entry_advance(table.next(reader));
         if (next >= kCoefficients) {
-          return is_end(next);
+            return is_end(next);
         }
         break;
       }
@@ -95,6 +98,7 @@ bool SequentialScan::open(const JpegHeaders& headers, const JpegScan& scan, cons
   needed_ = strips.needed_mcus();
   columns_ = strips.mcu_columns();
   mcu_ = row_ = 0;
+  memset(block_, 0, sizeof block_);
   return jump(&reader_);
 }
 
@@ -148,14 +152,14 @@ bool SequentialScan::go_on(BitReader* reader) {
   if (!left_) {
     return data_.is_done(*reader) && jump(reader);
   }
-  if (interval_ && mcu_ - row_ * columns_ == needed_.right && next_needed(mcu_) - mcu_ >= left_) {
+  if (mcu_ - row_ * columns_ == needed_.right && next_needed(mcu_) - mcu_ >= left_) {
     return jump(reader);
   }
   return true;
 }
 
-bool SequentialScan::mcu(BitReader& reader, int64_t column, Strips& strips) {
-  alignas(64) int16_t block[kCoefficients + 32] = {};
+INLINE bool SequentialScan::mcu(BitReader& reader, int64_t column, Strips& strips) {
+  int16_t* const block = block_;
   for (int i = 0; i < count_; i++) {
     const Member& member = members_[i];
     const int c = member.component;
@@ -179,7 +183,7 @@ bool SequentialScan::mcu(BitReader& reader, int64_t column, Strips& strips) {
     }
     block[0] = static_cast<int16_t>(dc);
     loops_->inverse_dct(block, frame_->components[c].quant, last, strips.place(c, y, x), strips.pitch(c));
-    memset(block, 0, sizeof(int16_t) * (last ? kCoefficients : 1));
+    memset(block, 0, sizeof(int16_t) * kCoefficients);
   }
   return true;
 }
@@ -190,11 +194,15 @@ bool SequentialScan::row(Strips& strips) {
   // Behind the last one that is needed nothing is decoded.
   const int64_t stop = row_ + 1 == needed_.bottom ? begin + needed_.right : end;
   while (mcu_ < stop) {
-    if (!go_on(&reader)) {
-      return false;
-    }
-    if (mcu_ >= stop) {
-      break;
+    if (interval_) {
+      BitReader copy = reader;
+      if (!go_on(&copy)) {
+        return false;
+      }
+      reader = copy;
+      if (mcu_ >= stop) {
+        break;
+      }
     }
     if (!mcu(reader, mcu_ - begin, strips) || !data_.holds(reader)) {
       return false;
