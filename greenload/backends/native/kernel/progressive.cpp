@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "loops.h"
 #include "probe.h"
-
-#define INLINE __attribute__((always_inline)) inline
+#include "rows.h"
 
 namespace greenload {
 
@@ -20,23 +20,30 @@ int16_t shifted(int value, int low) { return static_cast<int16_t>(static_cast<ui
 
 // Refines coefficients that aren't zero, each by a bit (G.1.2.3). `block` is null where only their bits are gone past.
 INLINE void correct(BitReader& reader, uint64_t which, int16_t* block, int low) {
-  if (!block) {
-    for (int count = __builtin_popcountll(which); count > 0; count -= 32) {
-      reader.refill();
-      reader.drop(std::min(count, 32));
-    }
-    return;
-  }
-  for (; which; which &= which - 1) {
+  constexpr int kAtOnce = 32;
+  for (int left = __builtin_popcountll(which); left > 0; left -= kAtOnce) {
+    const int count = std::min(left, kAtOnce);
     reader.refill();
-    if (!reader.take(1)) {
-      continue;
-    }
-    int16_t& value = block[kNatural[__builtin_ctzll(which)]];
-    if (!(value & (1 << low))) {
-      value = static_cast<int16_t>(value + (value >= 0 ? 1 << low : -(1 << low)));
+    const uint32_t bits = reader.take(count);
+    for (int i = count - 1; block && i >= 0; i--, which &= which - 1) {
+      int16_t& value = block[kNatural[__builtin_ctzll(which)]];
+      // Away from zero, without a branch: what the bits are nobody can foresee.
+      const int sign = value >> 15, bit = static_cast<int>(bits >> i & 1) << low;
+      value = static_cast<int16_t>(value + ((bit ^ sign) - sign));
     }
   }
+}
+
+// The place behind a run of coefficients that are zero; behind `last` where there are too few.
+INLINE int behind_run(uint64_t nonzero, int index, int run, int last) {
+  if (!(nonzero >> index & ((uint64_t{2} << run) - 1))) {
+    return index + run;
+  }
+  uint64_t zeros = ~nonzero & bits_of(index, last);
+  for (int i = 0; i < run; i++) {
+    zeros &= zeros - 1;
+  }
+  return zeros ? __builtin_ctzll(zeros) : last + 1;
 }
 
 struct Band {
@@ -86,17 +93,13 @@ INLINE int refined(BitReader& reader, const Band& band, int16_t* block, uint64_t
       return ended;
     }
     const int value = size ? (reader.take(1) ? 1 : -1) : 0;
-    // The coefficient behind a run of those that are zero.
-    uint64_t zeros = ~before & bits_of(index, band.last);
-    for (int i = 0; i < run; i++) {
-      zeros &= zeros - 1;
-    }
-    if (!zeros && size) {
+    const int place = behind_run(before, index, run, band.last);
+    if (size && place > band.last) {
       return -1;
     }
-    const int place = zeros ? __builtin_ctzll(zeros) : band.last + 1;
-    if (place > index) {
-      correct(reader, before & bits_of(index, place - 1), block, band.low);
+    const uint64_t passed = before & bits_of(index, std::min(place, band.last));
+    if (passed) {  // not `place`: it is zero
+      correct(reader, passed, block, band.low);
     }
     if (size) {
       *nonzero |= uint64_t{1} << place;
@@ -257,56 +260,67 @@ bool ProgressiveScans::first_coefficients(const JpegHeaders& headers, const Jpeg
   return !whole || data_.is_done(reader);
 }
 
-bool ProgressiveScans::bands(const JpegHeaders& headers, const JpegScan& scan) {
-  Kept& kept = kept_[scan.components[0]];
-  const HuffmanCode& code = headers.ac(scan.ac_slots[0]);
-  if (scan.high) {
-    return refinement_table_.set(code, HuffmanTable::kRefinement) && band<true>(scan, kept);
-  }
-  return band_table_.set(code, HuffmanTable::kProgressiveAc) && band<false>(scan, kept);
-}
-
 // A scan of a component's other coefficients.
 template <bool kRefines>
-bool ProgressiveScans::band(const JpegScan& scan, Kept& kept) {
+INLINE bool ProgressiveScans::band(const JpegScan& scan, Kept& kept) {
   const Band band = {kRefines ? refinement_table_ : band_table_, scan.first, scan.last, scan.low};
   const uint64_t all = bits_of(scan.first, scan.last);
-  uint64_t* nonzero = kept.nonzero;
   BitReader reader;
   int64_t ended = 0;  // blocks from here on that have ended
-  int64_t unit = 0;
   int64_t until = 0;  // the next restart marker
-  for (int64_t row = 0; row < kept.range.bottom; row++) {
-    for (int64_t column = 0; column < kept.columns; column++, unit++, nonzero++) {
-      if (unit == until) {
-        BitReader copy = reader;
-        if (!restart(&copy, unit)) {
-          return false;
-        }
-        reader = copy;
-        ended = 0;
-        until = interval_ ? unit + interval_ : -1;
-      }
-      if (ended) {
-        ended--;
-        if (!kRefines || !(*nonzero & all)) {
-          continue;
-        }
-        correct(reader, *nonzero & all, kept.block(row, column), band.low);
-      } else {
-        int16_t* block = kept.block(row, column);
-        const int more = kRefines ? refined(reader, band, block, nonzero) : first_of(reader, band, block, nonzero);
-        if (more < 0) {
-          return false;
-        }
-        ended = std::max(more - 1, 0);
-      }
-      if (!data_.holds(reader)) {
+  const int64_t units = kept.range.bottom * kept.columns;
+  int64_t row = 0, column = 0;
+  for (int64_t unit = 0; unit < units; unit++, column++) {
+    if (unit == until) {
+      BitReader copy = reader;
+      if (!restart(&copy, unit)) {
         return false;
       }
+      reader = copy;
+      ended = 0;
+      until = interval_ ? unit + interval_ : units;
+    }
+    if (!kRefines && ended) {  // nothing more of them
+      const int64_t passed = std::min(ended, until - unit);
+      ended -= passed;
+      unit += passed - 1;
+      column += passed - 1;
+      continue;
+    }
+    for (; column >= kept.columns; column -= kept.columns) {
+      row++;
+    }
+    uint64_t* nonzero = kept.nonzero + unit;
+    if (ended) {
+      ended--;
+      correct(reader, *nonzero & all, kept.block(row, column), band.low);
+    } else {
+      int16_t* block = kept.block(row, column);
+      const int more = kRefines ? refined(reader, band, block, nonzero) : first_of(reader, band, block, nonzero);
+      if (more < 0) {
+        return false;
+      }
+      ended = std::max(more - 1, 0);
+    }
+    if (!data_.holds(reader)) {
+      return false;
     }
   }
   return kept.range.bottom < kept.rows || data_.is_done(reader);
+}
+
+bool ProgressiveScans::bands(const JpegHeaders& headers, const JpegScan& scan) {
+  Kept& kept = kept_[scan.components[0]];
+  const HuffmanCode& code = headers.ac(scan.ac_slots[0]);
+  HuffmanTable& table = scan.high ? refinement_table_ : band_table_;
+  if (!table.set(code, scan.high ? HuffmanTable::kRefinement : HuffmanTable::kProgressiveAc)) {
+    return false;
+  }
+  return uses_avx2() ? quick_band(scan, kept) : scan.high ? band<true>(scan, kept) : band<false>(scan, kept);
+}
+
+QUICK bool ProgressiveScans::quick_band(const JpegScan& scan, Kept& kept) {
+  return scan.high ? band<true>(scan, kept) : band<false>(scan, kept);
 }
 
 void ProgressiveScans::row(Strips& strips) {

@@ -47,6 +47,7 @@ class ProgressiveScans {
   bool bands(const JpegHeaders& headers, const JpegScan& scan);
   template <bool kRefines>
   bool band(const JpegScan& scan, Kept& kept);
+  bool quick_band(const JpegScan& scan, Kept& kept);
   bool restart(BitReader* reader, int64_t unit);
 
   const JpegFrame* frame_ = nullptr;

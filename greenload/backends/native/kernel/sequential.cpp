@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
-// A reader stays in registers where all that it is given to is part of the loop.
-#define INLINE __attribute__((always_inline)) inline
+#include "loops.h"
+#include "rows.h"
 
 namespace greenload {
 
@@ -188,7 +188,7 @@ INLINE bool SequentialScan::mcu(BitReader& reader, int64_t column, Strips& strip
   return true;
 }
 
-bool SequentialScan::row(Strips& strips) {
+INLINE bool SequentialScan::row_of_mcus(Strips& strips) {
   BitReader reader = reader_;
   const int64_t begin = row_ * columns_, end = begin + columns_;
   // Behind the last one that is needed nothing is decoded.
@@ -214,5 +214,9 @@ bool SequentialScan::row(Strips& strips) {
   row_++;
   return true;
 }
+
+QUICK bool SequentialScan::quick_row(Strips& strips) { return row_of_mcus(strips); }
+
+bool SequentialScan::row(Strips& strips) { return uses_avx2() ? quick_row(strips) : row_of_mcus(strips); }
 
 }  // namespace greenload

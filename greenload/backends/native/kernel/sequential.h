@@ -33,6 +33,8 @@ class SequentialScan {
   int64_t next_needed(int64_t mcu) const;
   bool go_on(BitReader* reader);
   bool jump(BitReader* reader);
+  bool row_of_mcus(Strips& strips);
+  bool quick_row(Strips& strips);
   bool mcu(BitReader& reader, int64_t column, Strips& strips);
 
   ScanData data_;
