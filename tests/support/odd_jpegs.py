@@ -136,7 +136,7 @@ def coded(blocks: Pixels, steps: Pixels) -> bytes:
     component = _Component(1, 1, 1, blocks, rows, columns)
     segments = (
         (0xDB, b"\x10" + steps.astype(">u2").tobytes()),
-        (0xC1, struct.pack(">BHHB", 8, 8 * rows, 8 * columns, 1) + b"\1\x11\0"),
+        (0xC0, struct.pack(">BHHB", 8, 8 * rows, 8 * columns, 1) + b"\1\x11\0"),
         (0xC4, b"\0" + _DC_TABLE),
         (0xC4, b"\x10" + _AC_TABLE),
         (0xDD, b"\0\1"),  # each block's first coefficient is sent whole

@@ -77,6 +77,8 @@ class Form(IntEnum):
     """YCbCr planes at their own subsampling."""
     PIXELS = 3
     """Binary PPM."""
+    COEFFICIENTS = 4
+    """The coefficients of a JPEG without Huffman codes, of which a window transforms only what it needs."""
 
 
 DTYPES: Mapping[str, int] = {"uint8": 0, "int8": 1, "float16": 2, "bfloat16": 3, "float32": 4}
@@ -186,7 +188,7 @@ def probe(files: Sequence[bytes | Blob], exif: bool, max_bytes: int, kept: bool 
         files: whole files.
         exif: whether a file that states an orientation other than 1 isn't plain.
         max_bytes: the most bytes that decoding one may take, as in ``Decode``.
-        kept: whether what ``transcode`` makes is plain, in every form; planes and PPM of any size.
+        kept: whether what ``transcode`` makes is plain, in every form; planes, coefficients and PPM of any size.
 
     Returns:
         int32 ``[n, 3]``: 1 for a plain JPEG, which the kernel decodes itself, and its height and width as stored; zeros
@@ -201,14 +203,15 @@ def probe(files: Sequence[bytes | Blob], exif: bool, max_bytes: int, kept: bool 
 
 
 def transcode(file: bytes, form: Form) -> bytes:
-    """A plain JPEG in another form; ``Form.PIXELS`` also of planes and binary PPM.
+    """A plain JPEG in another form; ``Form.PIXELS`` also of planes, coefficients and binary PPM.
 
     Raises:
         KernelMissing: the kernel can't be loaded.
         ValueError: the form would not give the file's pixels; the message says why.
     """
     reason, needed = ctypes.create_string_buffer(REASON_BYTES), ctypes.c_int64()
-    room = len(file) + len(file) // 8 + (1 << 16) if form in (Form.ENCODED, Form.TRANSCODED) else 0
+    likely = {Form.ENCODED: len(file), Form.TRANSCODED: len(file) + len(file) // 8, Form.COEFFICIENTS: 3 * len(file)}
+    room = likely[form] + (1 << 16) if form in likely else 0
     while True:
         out = np.empty(room, np.uint8)
         written = loaded().gl_transcode(file, len(file), int(form), out.ctypes, room, ctypes.byref(needed), reason)

@@ -11,6 +11,7 @@ import odd_jpegs
 import pytest
 
 from greenload.backends.native import library
+from greenload.backends.native.library import Flag, Form, KernelStep, Op, Program
 
 pytestmark = pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")
 
@@ -64,3 +65,17 @@ def test_blocks_have_libjpegs_samples(largest: str, steps: str) -> None:
             for bound in {last, max(last, 9), 63}:  # it need not be the very last
                 result = samples(given[y, x], STEPS[steps], bound, portable)
                 assert np.array_equal(result, expected[y, x]), (y, x, bound, portable, given[y, x])
+
+
+@pytest.mark.parametrize("largest", LARGEST)
+def test_kept_coefficients_of_any_size_have_libjpegs_samples(largest: str) -> None:
+    image = pytest.importorskip("PIL.Image")
+    file = odd_jpegs.coded(blocks(LARGEST[largest], np.random.default_rng(1)), STEPS["usual"])
+    expected = np.asarray(image.open(io.BytesIO(file)))
+    kept = library.transcode(file, Form.COEFFICIENTS)
+    for window in ((0, 0, 8 * ROWS, 8 * COLUMNS), (13, 21, 40, 300)):
+        top, left, height, width = window
+        out = np.empty((height, width, 3), np.uint8)
+        program = Program([KernelStep(Op.DECODE, Flag.WINDOW, 0)], 4)
+        assert not program.run([kept], np.array([window], np.float64), [out])
+        assert np.array_equal(out[..., 1], expected[top : top + height, left : left + width])

@@ -65,8 +65,8 @@ typedef struct {
 enum gl_kinds { GL_EXIF = 1, GL_KEPT = 2 };
 
 /* Looks at files' headers. `kinds`: GL_EXIF: a file that states an orientation other than 1 isn't plain. GL_KEPT: what
-   gl_transcode makes is plain in every form. `max_bytes`: a file whose decoding takes more isn't; planes and PPM are,
-   as they were small enough when they were files. */
+   gl_transcode makes is plain in every form. `max_bytes`: a file whose decoding takes more isn't; planes, coefficients
+   and PPM are, as they were small enough when they were files. */
 void gl_probe(int64_t count, const uint8_t* const* files, const int64_t* lengths, int32_t kinds, int64_t max_bytes,
               gl_header* headers);
 
@@ -115,10 +115,12 @@ enum gl_form {
   GL_PLANES = 2,     /* "GLYC": YCbCr planes at their own subsampling, as libjpeg's inverse DCT leaves them: the same
                         pixels at about 0.6 of RGB's bytes; GL_DECODE upsamples and converts only the window */
   GL_PIXELS = 3,     /* binary PPM */
+  GL_COEFFICIENTS = 4, /* "GLDC": the JPEG's coefficients without Huffman codes, at about twice its bytes: the same
+                          pixels; GL_DECODE transforms only the blocks that a window needs */
 };
 
-/* A plain JPEG in another form; GL_PIXELS also of planes and PPM. Returns its bytes, written to `out`; 0 where
-   `capacity` is too small: then *needed says how many; −1 where it can't be: reason [GL_REASON] says why. */
+/* A plain JPEG in another form; GL_PIXELS also of planes, coefficients and PPM. Returns its bytes, written to `out`; 0
+   where `capacity` is too small: then *needed says how many; −1 where it can't be: reason [GL_REASON] says why. */
 int64_t gl_transcode(const uint8_t* file, int64_t length, int32_t form, uint8_t* out, int64_t capacity, int64_t* needed,
                      char* reason);
 

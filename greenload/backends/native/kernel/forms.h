@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "buffer.h"
+#include "coefficients.h"
 #include "decode.h"
 #include "image.h"
 #include "own_jpeg.h"
@@ -26,6 +27,7 @@ class Decoder {
   JpegDecoder jpeg_;
   OwnJpegDecoder own_{&jpeg_};
   PlanesDecoder planes_;
+  CoefficientsDecoder coefficients_;
   Segments segments_;
   Buffer pixels_, cut_, last_;
 };

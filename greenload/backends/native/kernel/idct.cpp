@@ -70,9 +70,42 @@ void inverse_dct(const int16_t* coefficients, const uint16_t* quant, int last, u
   }
 }
 
+bool unpack(const uint8_t* row, const uint8_t* end, int64_t passed, int64_t count, const uint16_t* quant, uint8_t* to,
+            ptrdiff_t pitch) {
+  for (int64_t i = 0; i < passed + count; i++) {
+    if (row >= end) {
+      return false;
+    }
+    int16_t head, block[64] = {};
+    memcpy(&head, row, 2);
+    row += 2;
+    const int rows = head & 15;
+    if (rows > 8) {
+      memcpy(block, row, 128);
+      row += 128;
+    } else {
+      const uint8_t* masks = row;
+      row += rows;
+      for (int y = 0; y < rows; y++) {
+        for (int x = 0; x < 8; x++) {
+          if (masks[y] >> x & 1) {
+            block[8 * y + x] = static_cast<int8_t>(*row++);
+          }
+        }
+      }
+      block[0] = static_cast<int16_t>(head >> 4);
+    }
+    if (i >= passed) {
+      inverse_dct(block, quant, rows ? 63 : 0, to, pitch);
+      to += 8;
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
-const DctLoops kPortableDctLoops = {inverse_dct};
+const DctLoops kPortableDctLoops = {inverse_dct, unpack};
 
 const DctLoops& dct_loops() { return uses_avx2() ? kAvx2DctLoops : kPortableDctLoops; }
 

@@ -3,7 +3,9 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-#define AVX2 __attribute__((target("avx2")))
+#include <cstring>
+
+#define AVX2 __attribute__((target("avx2,popcnt")))
 
 namespace greenload {
 
@@ -112,15 +114,12 @@ AVX2 inline bool only_first_row(const int16_t* coefficients) {
   return _mm256_testz_si256(all, all) && _mm_testz_si128(second, second);
 }
 
-AVX2 void inverse_all(const int16_t* coefficients, const uint16_t* quant, uint8_t* to, ptrdiff_t pitch) {
-  const __m256i in01 = _mm256_mullo_epi16(load(coefficients), load(quant));
+AVX2 inline void inverse_all(__m256i in01, __m256i in23, __m256i in45, __m256i in67, bool first_row, uint8_t* to,
+                             ptrdiff_t pitch) {
   Lines lines;
-  if (only_first_row(coefficients)) {
+  if (__builtin_expect(first_row, 0)) {
     lines = from_first_row(in01);
   } else {
-    const __m256i in23 = _mm256_mullo_epi16(load(coefficients + 16), load(quant + 16));
-    const __m256i in45 = _mm256_mullo_epi16(load(coefficients + 32), load(quant + 32));
-    const __m256i in67 = _mm256_mullo_epi16(load(coefficients + 48), load(quant + 48));
     lines = transposed(inverse<kColumnShift>(
         _mm256_permute2x128_si256(in01, in45, 0x20), _mm256_permute2x128_si256(in23, in01, 0x31),
         _mm256_permute2x128_si256(in23, in67, 0x20), _mm256_permute2x128_si256(in67, in45, 0x31)));
@@ -190,28 +189,109 @@ AVX2 inline void inverse_corner(__m256i in01, __m256i in23, uint8_t* to, ptrdiff
   store_rows(_mm256_extracti128_si256(rows4756, 1), to + 5 * pitch, to + 6 * pitch);
 }
 
+// Whether a first row is one that libjpeg's shortcut would wrap: a damaged file's.
+AVX2 inline bool wraps(__m256i in01) {
+  return !_mm256_testz_si256(_mm256_abs_epi16(in01), _mm256_set1_epi16(static_cast<int16_t>(0xE000)));
+}
+
+AVX2 inline void flat(uint8_t level, uint8_t* to, ptrdiff_t pitch) {
+  const __m128i levels = _mm_set1_epi8(static_cast<char>(level));
+  for (int y = 0; y < 8; y += 2) {
+    store_rows(levels, to + y * pitch, to + (y + 1) * pitch);
+  }
+}
+
 AVX2 void inverse_dct(const int16_t* coefficients, const uint16_t* quant, int last, uint8_t* to, ptrdiff_t pitch) {
   if (last == 0) {
-    const __m128i levels = _mm_set1_epi8(static_cast<char>(flat_level(coefficients[0], quant[0])));
-    for (int y = 0; y < 8; y += 2) {
-      store_rows(levels, to + y * pitch, to + (y + 1) * pitch);
-    }
-    return;
+    return flat(flat_level(coefficients[0], quant[0]), to, pitch);
   }
-  if (last <= kLastOfCorner) {
-    const __m256i in01 = _mm256_mullo_epi16(load(coefficients), load(quant));
-    const __m256i in23 = _mm256_mullo_epi16(load(coefficients + 16), load(quant + 16));
-    // A first row that libjpeg's shortcut would wrap is a damaged file's: the other way sees to it.
-    if (_mm256_testz_si256(_mm256_abs_epi16(in01), _mm256_set1_epi16(static_cast<int16_t>(0xE000)))) {
-      return inverse_corner(in01, in23, to, pitch);
+  const __m256i in01 = _mm256_mullo_epi16(load(coefficients), load(quant));
+  const __m256i in23 = _mm256_mullo_epi16(load(coefficients + 16), load(quant + 16));
+  if (last <= kLastOfCorner && !wraps(in01)) {
+    return inverse_corner(in01, in23, to, pitch);
+  }
+  const __m256i in45 = _mm256_mullo_epi16(load(coefficients + 32), load(quant + 32));
+  const __m256i in67 = _mm256_mullo_epi16(load(coefficients + 48), load(quant + 48));
+  inverse_all(in01, in23, in45, in67, only_first_row(coefficients), to, pitch);
+}
+
+// Of the bytes of each mask's ones, in order, where its eight bytes come from; 0x80: zero.
+struct Spread {
+  uint8_t at[256][8];
+  constexpr Spread() : at() {
+    for (int mask = 0; mask < 256; mask++) {
+      int count = 0;
+      for (int i = 0; i < 8; i++) {
+        at[mask][i] = mask >> i & 1 ? static_cast<uint8_t>(count++) : 0x80;
+      }
     }
   }
-  inverse_all(coefficients, quant, to, pitch);
+};
+alignas(64) constexpr Spread kSpread;
+
+AVX2 inline __m128i load8(const void* from) { return _mm_loadl_epi64(static_cast<const __m128i*>(from)); }
+
+AVX2 inline int ones(uint64_t mask) { return static_cast<int>(_mm_popcnt_u64(mask)); }
+
+// Two rows of coefficients.
+AVX2 inline __m256i two_rows(uint64_t masks, const uint8_t* values) {
+  const uint8_t first = masks & 255, second = masks >> 8 & 255;
+  const __m128i low = _mm_shuffle_epi8(load8(values), load8(kSpread.at[first]));
+  const __m128i high = _mm_shuffle_epi8(load8(values + ones(first)), load8(kSpread.at[second]));
+  return _mm256_cvtepi8_epi16(_mm_unpacklo_epi64(low, high));
+}
+
+AVX2 bool unpack(const uint8_t* row, const uint8_t* end, int64_t passed, int64_t count, const uint16_t* quant,
+                 uint8_t* to, ptrdiff_t pitch) {
+  const __m256i q01 = load(quant), q23 = load(quant + 16), q45 = load(quant + 32), q67 = load(quant + 48);
+  const __m256i only_first = _mm256_setr_epi16(-1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+  for (int64_t i = 0; i < passed + count; i++) {
+    if (row >= end) {
+      return false;
+    }
+    int16_t head;
+    uint64_t masks;
+    memcpy(&head, row, 2);
+    memcpy(&masks, row + 2, 8);
+    const int rows = head & 15;
+    if (rows > 8) {
+      if (i >= passed) {
+        inverse_dct(reinterpret_cast<const int16_t*>(row + 2), quant, 63, to, pitch);
+        to += 8;
+      }
+      row += 130;
+      continue;
+    }
+    const uint8_t* values = row + 2 + rows;
+    masks = rows ? masks & ~uint64_t{0} >> (64 - 8 * rows) : 0;
+    row = values + ones(masks);
+    if (i < passed) {
+      continue;
+    }
+    const int16_t first = static_cast<int16_t>(head >> 4);
+    if (!masks) {
+      flat(flat_level(first, quant[0]), to, pitch);
+      to += 8;
+      continue;
+    }
+    const __m256i dc = _mm256_and_si256(_mm256_set1_epi16(first), only_first);
+    const __m256i in01 = _mm256_mullo_epi16(_mm256_or_si256(two_rows(masks, values), dc), q01);
+    const __m256i in23 = _mm256_mullo_epi16(two_rows(masks >> 16, values + ones(masks & 0xFFFF)), q23);
+    if (!(masks & 0xFFFFFFFFF0F0F0F0) && !wraps(in01)) {
+      inverse_corner(in01, in23, to, pitch);
+    } else {
+      const __m256i in45 = _mm256_mullo_epi16(two_rows(masks >> 32, values + ones(masks & 0xFFFFFFFF)), q45);
+      const __m256i in67 = _mm256_mullo_epi16(two_rows(masks >> 48, values + ones(masks & 0xFFFFFFFFFFFF)), q67);
+      inverse_all(in01, in23, in45, in67, masks < 256, to, pitch);
+    }
+    to += 8;
+  }
+  return true;
 }
 
 }  // namespace
 
-const DctLoops kAvx2DctLoops = {inverse_dct};
+const DctLoops kAvx2DctLoops = {inverse_dct, unpack};
 
 }  // namespace greenload
 

@@ -199,6 +199,37 @@ bool Recoder::read_planes(const Planes& planes) {
   return true;
 }
 
+void Recoder::pack(const Planes& planes, CoefficientsWriter* writer) {
+  if (!pack_rows(planes, writer)) {
+    give_up();
+  }
+  stop();
+}
+
+bool Recoder::pack_rows(const Planes& planes, CoefficientsWriter* writer) {
+  if (setjmp(errors_.jump)) {
+    return false;
+  }
+  jvirt_barray_ptr* coefficients = jpeg_read_coefficients(&from_);
+  const uint16_t* quants[3];
+  for (int c = 0; c < planes.components; c++) {
+    if (!from_.comp_info[c].quant_table) {
+      ERREXIT1(&from_, JERR_NO_QUANT_TABLE, c);
+    }
+    quants[c] = from_.comp_info[c].quant_table->quantval;
+  }
+  writer->begin(planes, quants);
+  for (int c = 0; c < planes.components; c++) {
+    const jpeg_component_info& part = from_.comp_info[c];
+    for (JDIMENSION y = 0; y < part.height_in_blocks; y++) {
+      j_common_ptr info = reinterpret_cast<j_common_ptr>(&from_);
+      writer->row(from_.mem->access_virt_barray(info, coefficients[c], y, 1, FALSE)[0], part.width_in_blocks);
+    }
+  }
+  jpeg_finish_decompress(&from_);
+  return true;
+}
+
 Recoder::Bytes Recoder::transcode(const uint8_t* file, size_t length, int segments) {
   if (!made_.data) {
     made_.data = static_cast<uint8_t*>(malloc(kFirstSize));
