@@ -97,6 +97,10 @@ bool SequentialScan::open(const JpegHeaders& headers, const JpegScan& scan, cons
   loops_ = &dct_loops();
   needed_ = strips.needed_mcus();
   columns_ = strips.mcu_columns();
+  // Where markers are missing, segments aren't where they seem to be.
+  if (interval_ && data_.segments() != (strips.mcu_rows() * columns_ + interval_ - 1) / interval_) {
+    return false;
+  }
   mcu_ = row_ = 0;
   memset(block_, 0, sizeof block_);
   return jump(&reader_);
