@@ -29,20 +29,24 @@ class SequentialScan {
     const HuffmanTable* ac;
   };
 
+  struct RowMember;
+  static constexpr int kMostMembers = 6;
+
   bool choose_tables(const JpegHeaders& headers, const JpegScan& scan);
   int64_t next_needed(int64_t mcu) const;
   bool go_on(BitReader* reader);
   bool jump(BitReader* reader);
   bool row_of_mcus(Strips& strips);
   bool quick_row(Strips& strips);
-  bool mcu(BitReader& reader, int64_t column, Strips& strips);
+  void lay_out(Strips& strips, RowMember* row_members);
+  bool mcu(BitReader& reader, int64_t column, const RowMember* members);
 
   ScanData data_;
   BitReader reader_;
   HuffmanTable dc_tables_[kHuffmanSlots], ac_tables_[kHuffmanSlots];
   const JpegFrame* frame_ = nullptr;
   const DctLoops* loops_ = nullptr;
-  Member members_[6];
+  Member members_[kMostMembers];
   int count_ = 0;           // of members
   BlockRange needed_;       // MCUs
   int64_t columns_ = 0;     // of MCUs
