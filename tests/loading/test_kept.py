@@ -323,7 +323,7 @@ def test_what_was_decoded_by_other_versions_is_kept_anew(
     photos: Files, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plans: dict[CacheForm, Plan] = {"resized": planned(photos, Decode(), Resize((20, 20)), Cache(), *RANDOM)}
-    for form in ("encoded", "transcoded", "planes", "pixels"):
+    for form in ("encoded", "transcoded", "coefficients", "planes", "pixels"):
         plans[form] = planned(photos, Decode(), Cache(form=form), *RANDOM)
     before = {form: key_of(plan) for form, plan in plans.items()}
     if what == "kernel":
@@ -331,7 +331,7 @@ def test_what_was_decoded_by_other_versions_is_kept_anew(
     else:
         monkeypatch.setattr(keeping, "package_versions", lambda names: dict.fromkeys(names, "0.1"))
     changed = {form for form, plan in plans.items() if key_of(plan) != before[form]}
-    assert changed == {"planes", "pixels", "resized"}
+    assert changed == {"coefficients", "planes", "pixels", "resized"}
 
 
 def test_iterators_of_a_process_share_what_is_kept(photos: Files, reads: Counter[int]) -> None:

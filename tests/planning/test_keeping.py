@@ -74,13 +74,15 @@ def test_planes_where_the_whole_set_fits(photos: Files) -> None:
 
 
 def test_the_form_that_saves_most_of_a_set_that_does_not_fit() -> None:
-    takes: dict[CacheForm, float] = {"planes": 100.0, "transcoded": 10.0}
+    takes: dict[CacheForm, float] = {"planes": 100.0, "coefficients": 23.0, "transcoded": 10.0}
     assert best_form(takes, 10, None, 1.0) == "planes"
     assert best_form(takes, 10, 1000, 1.0) == "planes"
-    assert best_form(takes, 10, 500, 1.0) == "planes"  # 0.5 · 0.86 > 0.38
-    assert best_form(takes, 10, 400, 1.0) == "transcoded"  # 0.4 · 0.86 < 0.38
+    assert best_form(takes, 10, 920, 1.0) == "planes"  # 0.92 · 0.82 > 0.75
+    assert best_form(takes, 10, 910, 1.0) == "coefficients"  # 0.91 · 0.82 < 0.75
+    assert best_form(takes, 10, 120, 1.0) == "coefficients"  # 0.52 · 0.75 > 0.36
+    assert best_form(takes, 10, 105, 1.0) == "transcoded"  # 0.46 · 0.75 < 0.36
     assert best_form(takes, 10, 10, 1.0) == "transcoded"
-    assert best_form(takes, 10, 400, 0.1) == "planes"  # of other files nothing is transcoded
+    assert best_form(takes, 10, 100, 0.1) == "coefficients"  # of other files nothing is transcoded
     assert best_form(takes, 0, 400, 1.0) == "planes"  # nothing is known
 
 
@@ -93,7 +95,7 @@ def test_a_small_budget(photos: Files) -> None:
 
 
 def test_a_form_by_name(photos: Files) -> None:
-    forms: tuple[CacheForm, ...] = ("encoded", "transcoded", "planes", "pixels")
+    forms: tuple[CacheForm, ...] = ("encoded", "transcoded", "coefficients", "planes", "pixels")
     for form in forms:
         for stages in (behind(Cache(form=form)), (Cache(form=form), Decode(), RandomCrop(8))):
             keeping = kept(photos, *stages)

@@ -1,6 +1,7 @@
-// A JPEG's image in another form: its planes, or the same coefficients as another JPEG.
+// A JPEG's image in another form: its planes, its coefficients, or these as another JPEG.
 #pragma once
 #include "buffer.h"
+#include "coefficients.h"
 #include "jpeg_errors.h"
 #include "planes.h"
 
@@ -24,6 +25,8 @@ class Recoder {
   Planes plan(const uint8_t* file, size_t length);
   // Reads the planes of the file that was planned, into a file of `planes.bytes()`.
   void read(const Planes& planes, uint8_t* to);
+  // Writes the coefficients of the file that was planned.
+  void pack(const Planes& planes, CoefficientsWriter* writer);
 
   struct Bytes {
     const uint8_t* data;
@@ -39,6 +42,7 @@ class Recoder {
   bool create();
   bool open(const uint8_t* file, size_t length, bool markers);
   bool read_planes(const Planes& planes);
+  bool pack_rows(const Planes& planes, CoefficientsWriter* writer);
   bool write(int segments);
   void stop();
   [[noreturn]] void give_up();

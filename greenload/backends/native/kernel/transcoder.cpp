@@ -15,7 +15,8 @@ constexpr size_t kLargestKept = size_t{4} << 20;  // more isn't held for the nex
 
 void Transcoder::run(const uint8_t** file, int64_t* length, int32_t form) {
   uint8_t* out = nullptr;
-  int64_t needed = *length + *length / 8 + (1 << 16), written = 0;
+  const int64_t likely = form == GL_COEFFICIENTS ? 3 * *length : *length + *length / 8;
+  int64_t needed = likely + (1 << 16), written = 0;
   try {
     while (!written) {
       const int64_t room = std::max(needed, static_cast<int64_t>(memory_.size()));
