@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import zipfile
 from pathlib import Path
@@ -30,16 +31,26 @@ def python(code: str, cwd: Path, **env: str) -> str:
     return result.stdout.strip()
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from a copy of the tree, unpacked as pip would."""
+@pytest.fixture(scope="module", params=["kernel of the set-up", pytest.param("kernel anew", marks=pytest.mark.long)])
+def wheel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel built from a copy of the tree, unpacked as pip would.
+
+    Compiling takes half a minute, and the set-up has just done that with the same setup.py: it leaves libraries that a
+    build takes for its own.
+    """
     copy = tmp_path_factory.mktemp("tree") / "greenload"
     copy.mkdir()
-    ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.native.so")
     for folder in ("greenload", "pipelines"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=ignore)
     for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "LICENSE", PROJECT["project"].get("readme", "LICENSE")):
         shutil.copy(ROOT / name, copy / name)
+    native = Path("greenload/backends/native")
+    if request.param == "kernel of the set-up":
+        built = copy / f"build/lib.{sysconfig.get_platform()}-{sys.implementation.cache_tag}" / native
+        built.mkdir(parents=True)
+        for library in (ROOT / native).glob("*.native.so"):
+            shutil.copy(library, built)  # newer than the sources
     command = [
         sys.executable,
         "-m",
