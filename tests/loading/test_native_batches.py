@@ -141,7 +141,7 @@ def test_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shuffle", [(), (Shuffle(),), (Shuffle(block=3),)], ids=["in order", "shuffled", "by blocks"])
+@pytest.mark.parametrize("shuffle", [(), (Shuffle(block=3),)], ids=["in order", "by blocks"])
 def test_records(shuffle: tuple[Stage, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = record_files.photos()
     source = TFRecords(record_files.write(tmp_path / "a.tfrecord", record_files.labelled(images)))
@@ -151,11 +151,11 @@ def test_records(shuffle: tuple[Stage, ...], tmp_path: Path, monkeypatch: pytest
     assert same(collected(gl.load(plan, **arguments)), one_by_one(monkeypatch, plan, **arguments))
 
 
-def told(plan: Plan, epochs: int = 1) -> tuple[int, str]:
+def told(dataset: Any) -> tuple[int, str]:
     """How many batches come before an error, and its text."""
     seen = 0
     try:
-        for _ in gl.load(plan, epochs=epochs):
+        for _ in dataset:
             seen += 1
     except gl.RecordError as error:
         return seen, str(error)
@@ -165,22 +165,21 @@ def told(plan: Plan, epochs: int = 1) -> tuple[int, str]:
 @pytest.mark.slow
 def test_the_first_bad_record_of_a_batch_is_named(mixed: Files, tmp_path: Path, bad_images: ModuleType) -> None:
     kinds = bad_images.make_all(tmp_path)
-    png = kinds["alpha.png"].read_bytes()
-    cut = tmp_path / "cut.png"
-    cut.write_bytes(png[: len(png) // 2])
-    small = tmp_path / "small.jpg"
-    small.write_bytes(bad_images.jpeg(8, 8))
-    bad = [cut, kinds["truncated-half.jpg"], kinds["empty.jpg"], small, tmp_path / "gone.jpg"]
+    png, cut = (kinds[name].read_bytes() for name in ("alpha.png", "truncated-half.jpg"))
+    bad = [png[: len(png) // 2], cut, b"", bad_images.jpeg(8, 8), None]  # the last is a file that is gone
     good = [Path(mixed.name(k)) for k in range(len(mixed)) if mixed.name(k).endswith("jpg")][:6]
-    (tmp_path / "gone.jpg").touch()
-    for turn in range(len(bad)):
-        ordered = bad[turn:] + bad[:turn]
-        plan = planned(Files([*good, *ordered]), (Decode(), RandomCrop(16)))
-        (tmp_path / "gone.jpg").unlink(missing_ok=True)
-        seen, text = told(plan)
-        (tmp_path / "gone.jpg").touch()
+    last = [tmp_path / f"last{k}" for k in range(len(bad))]
+    for path in last:
+        path.write_bytes(good[0].read_bytes())
+    dataset = gl.load(planned(Files([*good, *last]), (Decode(), RandomCrop(16))), epochs=1)  # one graph, files change
+    for turn in (0, 1, 4):  # of the others, tests/loading/test_native_graph.py
+        for path, data in zip(last, bad[turn:] + bad[:turn], strict=True):
+            path.unlink(missing_ok=True)
+            if data is not None:
+                path.write_bytes(data)
+        seen, text = told(dataset)
         assert seen == 1, text
-        assert text.startswith(f"{ordered[0]}: "), text
+        assert text.startswith(f"{last[0]}: "), text
 
 
 @pytest.mark.slow
@@ -188,8 +187,11 @@ def test_a_bad_record_of_a_shard_is_named(tmp_path: Path) -> None:
     images = record_files.photos()
     images[9] = images[9][: len(images[9]) // 2]
     source = TFRecords(record_files.write(tmp_path / "a.tfrecord", record_files.labelled(images)))
-    seen, text = told(planned(source, (Decode(), CenterCrop(16))))
-    assert (seen, text) == (2, told(make_plan(gl.Pipeline(source, Decode(), CenterCrop(16), Batch(4)), "tf"))[1])
+    seen, text = told(gl.load(planned(source, (Decode(), CenterCrop(16))), epochs=1))
+    pytest.importorskip("nvidia.dali")
+    pipeline = gl.Pipeline(source, Decode(), CenterCrop(16), Batch(4))
+    assert (seen, text) == told(gl.load(pipeline, "dali-cpu", epochs=1))
+    assert seen == 2
     assert source.name(9) in text
 
 
