@@ -11,7 +11,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import encoders as e
 import numpy as np
 import odd_images
 import pytest
@@ -65,14 +64,8 @@ def in_graph(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def photos(tmp_path: Path, bad_images: ModuleType) -> Files:
     """JPEGs of sizes that differ; some lie on their side, one is grey, one progressive; and one PNG."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    paths = [folder / f"{k}.jpg" for k in range(COUNT - 1)]
-    for k, path in enumerate(paths):
-        options = {"mode": "L"} if k == 3 else {"subsampling": k % 3, "progressive": k == 5}
-        data = bad_images.jpeg(40 + 3 * k, 75 - 2 * k, seed=k, **options)
-        path.write_bytes(e.with_exif(data, 1 + k % 8) if k % 2 else data)
-    paths.append(bad_images.make_all(folder / "more")["alpha.png"])
+    paths = bad_images.make_photos(tmp_path / "photos", COUNT - 1)
+    paths.append(bad_images.make_all(tmp_path / "more")["alpha.png"])
     return Files(paths, np.arange(COUNT) % 5)
 
 
@@ -122,8 +115,14 @@ def same(one: Sequence[Any], other: Sequence[Any]) -> bool:
     )
 
 
-@pytest.mark.parametrize("exif", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("form", ["planes", *(pytest.param(f, marks=pytest.mark.slow) for f in FORMS if f != "planes")])
+@pytest.mark.parametrize(
+    ("form", "exif"),
+    [
+        ("planes", False),
+        *(pytest.param(form, True, marks=pytest.mark.slow) for form in FORMS),
+        *(pytest.param(form, False, marks=pytest.mark.long) for form in FORMS if form != "planes"),
+    ],
+)
 def test_photographs_in_every_form_each_read_once(
     photos: Files, reads: Counter[str], form: Any, exif: bool, tmp_path: Path
 ) -> None:
@@ -143,7 +142,7 @@ def test_photographs_in_every_form_each_read_once(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ["encoded", "planes", pytest.param("pixels", marks=pytest.mark.long)])
 def test_odd_pictures_of_every_kind(form: Any, tmp_path: Path, reads: Counter[str]) -> None:
     """Those that TensorFlow's own operations decode."""
     alone = planned(Files(["a.jpg"]), Decode(), CenterCrop(8))
@@ -171,9 +170,13 @@ RESIZED: dict[str, tuple[Sequence[Stage], Sequence[Stage]]] = {
 }
 
 
-@pytest.mark.parametrize("exif", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    "name", ["several sizes", *(pytest.param(n, marks=pytest.mark.slow) for n in RESIZED if n != "several sizes")]
+    ("name", "exif"),
+    [
+        ("several sizes", True),
+        pytest.param("one size", False, marks=pytest.mark.slow),
+        pytest.param("resized again", True, marks=pytest.mark.slow),
+    ],
 )
 def test_what_stands_between_decoding_and_the_cache_is_done_once(
     photos: Files, reads: Counter[str], name: str, exif: bool
@@ -186,7 +189,7 @@ def test_what_stands_between_decoding_and_the_cache_is_done_once(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shuffle", [(), (Shuffle(),), (Shuffle(block=3),)], ids=["in order", "shuffled", "by blocks"])
+@pytest.mark.parametrize("shuffle", [(Shuffle(),), (Shuffle(block=3),)], ids=["shuffled", "by blocks"])
 def test_records(shuffle: tuple[Stage, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = record_files.photos()
     source = TFRecords(record_files.write(tmp_path / "a.tfrecord", record_files.labelled(images)))
@@ -272,7 +275,7 @@ def test_bad_records_are_named_in_every_epoch(photos: Files, form: Any, tmp_path
     empty.write_bytes(b"")
     own = tmp_path / "own.ppm"
     own.write_bytes(b"P6\n30 30\n255\n" + bytes(2700))  # as the kernel reads it where greenload has made it
-    for bad in (broken, notes, own, empty) if form == "planes" else (broken, own):
+    for bad in (notes, own, empty) if form == "planes" else (broken,):
         source = Files([*photos.paths[:6], bad])
         with pytest.raises(gl.RecordError) as wanted:
             streamed(planned(source, Decode(), *RANDOM), 1)
