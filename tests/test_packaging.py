@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import threading
 import tomllib
 import zipfile
 from pathlib import Path
@@ -261,6 +262,25 @@ def test_setup_builds_the_kernel_anew_when_its_sources_change(
     operations.unlink()
     set_up.native_kernel()
     assert "build_ext" in calls[5], "both files are needed"
+
+
+def test_parts_that_say_so_are_made_at_the_same_time(set_up: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    both = threading.Barrier(2, timeout=30)  # passes where two wait for it
+
+    def fail() -> None:
+        both.wait()
+        raise set_up.PartFailed("no compiler")
+
+    parts = [
+        set_up.Part("One", "", ("1",), both.wait, beside=True),
+        set_up.Part("Other", "", ("1",), fail, optional=True, beside=True),
+        set_up.Part("Last", "", ("1",), lambda: None),
+    ]
+    assert set_up.make_all(parts, retry=False) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("[1/3] One () ... 0 s")
+    assert lines[1:] == ["[2/3] Other () ... left out: no compiler", "[3/3] Last () ... 0 s", lines[3]]
+    assert lines[3].startswith("Ready without: Other.")
 
 
 def test_setup_names_a_missing_program(set_up: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
