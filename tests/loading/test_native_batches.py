@@ -121,7 +121,7 @@ def test_which_plans_work_on_whole_batches(mixed: Files) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("exif", [pytest.param(False, marks=pytest.mark.long), True])
+@pytest.mark.parametrize("exif", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_files_of_all_kinds(mixed: Files, exif: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = planned(mixed, (Shuffle(), Decode(exif=exif), *USUAL[1:]), helped=True)
     assert same(collected(gl.load(plan, epochs=2)), one_by_one(monkeypatch, plan, epochs=2))
