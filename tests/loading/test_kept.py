@@ -61,12 +61,7 @@ FORMS = [form for form in CACHE_FORMS if form != "resized"]
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory, bad_images: ModuleType) -> Files:
     """Thirteen JPEGs of sizes that differ; some lie on their side, one is grey, one progressive."""
-    folder = tmp_path_factory.mktemp("photos")
-    paths = [folder / f"{k}.jpg" for k in range(13)]
-    for k, path in enumerate(paths):
-        options = {"mode": "L"} if k == 3 else {"subsampling": k % 3, "progressive": k == 5}
-        data = bad_images.jpeg(40 + 3 * k, 75 - 2 * k, seed=k, **options)
-        path.write_bytes(e.with_exif(data, 1 + k % 8) if k % 2 else data)
+    paths = bad_images.make_photos(tmp_path_factory.mktemp("photos"), 13)
     return Files(paths, np.arange(len(paths)) % 5)
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
-import os
 import struct
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ import encoders
 import numpy as np
 import odd_jpegs
 import pytest
+import simd
 from conformance import pixels
 from damage import KINDS, damaged, whole
 from hypothesis import given, settings
@@ -345,14 +343,8 @@ def test_every_kept_file_of_the_suite_has_its_pixels_in_every_form() -> None:
 
 @pytest.mark.slow
 def test_the_portable_loops_and_avx2s_give_the_same_bits() -> None:
-    if not library.version().endswith("avx2"):
-        pytest.skip("this processor has no AVX2")
-    code = """
-import hashlib, sys
-sys.path[:0] = ["tests/support"]
-import numpy as np, odd_jpegs
-from greenload.backends.native.library import *
-digest, random = hashlib.sha256(), np.random.default_rng(5)
+    simd.check_same_bits("""
+import odd_jpegs
 program = Program([KernelStep(Op.DECODE, Flag.WINDOW, 0)], 4)
 for luma in ((1, 1), (2, 1), (1, 2), (2, 2)):
     for height, width in ((40, 70), (9, 5), (77, 131)):
@@ -367,14 +359,4 @@ for luma in ((1, 1), (2, 1), (1, 2), (2, 2)):
                 out = np.empty((rows, columns, 3), np.uint8)
                 assert not program.run([blob], np.array([[top, left, rows, columns]], np.float64), [out])
                 digest.update(out.tobytes())
-print(version().split("; ")[1], digest.hexdigest())
-"""
-    said = {}
-    for forced in ("", "scalar"):
-        environment = {**os.environ, "GREENLOAD_NATIVE_SIMD": forced}
-        command = [sys.executable, "-c", code]
-        result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-        name, digest = result.stdout.split()
-        said[name] = digest
-    assert set(said) == {"avx2", "scalar"}
-    assert said["avx2"] == said["scalar"]
+""")
