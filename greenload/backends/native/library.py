@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from greenload.backends.native.blobs import Blob
 from greenload.backends.native.pointers import addresses_of, bytes_of, contiguous, sizes_of
 
-ABI = 6
+ABI = 7
 """Of ``kernel/abi.h``, ``GL_ABI``."""
 REASON_BYTES = 256
 FOLDER = Path(__file__).parent
@@ -202,6 +202,13 @@ def probe(files: Sequence[bytes | Blob], exif: bool, max_bytes: int, kept: bool 
     return headers
 
 
+def jpegs() -> tuple[int, int]:
+    """How many JPEGs this process has begun to decode, by the kernel itself and by libjpeg: unusual or damaged ones."""
+    counts = np.zeros(2, np.int64)
+    loaded().gl_jpegs(counts.ctypes)
+    return int(counts[0]), int(counts[1])
+
+
 def transcode(file: bytes, form: Form) -> bytes:
     """A plain JPEG in another form; ``Form.PIXELS`` also of planes, coefficients and binary PPM.
 
@@ -359,6 +366,7 @@ def _declared(library: Any) -> Any:
         function = getattr(library, f"gl_store_{name}")
         function.argtypes, function.restype = takes, gives
     library.gl_block_check.argtypes, library.gl_block_check.restype = [ctypes.c_char_p, *[pointer] * 3], i32
+    library.gl_jpegs.argtypes, library.gl_jpegs.restype = [pointer], None
     library.gl_counters.argtypes, library.gl_counters.restype = [pointer, pointer], None
     return library
 

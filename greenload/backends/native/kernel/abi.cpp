@@ -10,6 +10,7 @@
 #include "failure.h"
 #include "forms.h"
 #include "idct.h"
+#include "own_jpeg.h"
 #include "probe.h"
 #include "program.h"
 #include "rows.h"
@@ -209,6 +210,8 @@ EXPORT int32_t gl_block_check(const char* path, int64_t* sound, int64_t* damaged
   *sound = *damaged = 0;
   return guarded(reason, [&] { greenload::check_block(path, sound, damaged); }) == GL_OK;
 }
+
+EXPORT void gl_jpegs(gl_jpeg_count* counts) { *counts = greenload::OwnJpegDecoder::counts(); }
 
 EXPORT void gl_inverse_dct(const int16_t* coefficients, const uint16_t* quant, int32_t last, int32_t portable,
                            uint8_t* samples) {

@@ -7,7 +7,7 @@
 extern "C" {
 #endif
 
-#define GL_ABI 6          /* raised with every change of this file; the Python side checks it */
+#define GL_ABI 7          /* raised with every change of this file; the Python side checks it */
 #define GL_REASON 256     /* bytes of a reason, its zero included */
 #define GL_NAME 96        /* bytes of a counter's name, its zero included */
 
@@ -176,6 +176,12 @@ void gl_store_state(gl_store*, gl_store_state_t*);
 /* Reads a block's file of a store, and compares every checksum. 1: its head and table are right; then *sound and
    *damaged count its blobs. 0: they aren't, or it can't be read: reason [GL_REASON] says which. */
 int32_t gl_block_check(const char* path, int64_t* sound, int64_t* damaged, char* reason);
+
+/* How many JPEGs this process has begun to decode: by the kernel itself, and by libjpeg, which gets those that are unusual
+   or turn out to be damaged. */
+typedef struct { int64_t own, libjpeg; } gl_jpeg_count;
+
+void gl_jpegs(gl_jpeg_count*);
 
 /* For tests: JPEG's inverse DCT of one block to samples [8, 8]; `coefficients` and `quant` [64] in natural order, `last`
    the index in zigzag order behind which all are zero. `portable`: 1: by the loops of every processor; 0: the best. */

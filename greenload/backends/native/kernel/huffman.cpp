@@ -105,6 +105,24 @@ bool HuffmanTable::set(const HuffmanCode& code, Use use) {
   return true;
 }
 
+uint64_t HuffmanTable::pair_of(uint32_t index) const {
+  const uint32_t first = look_[index];
+  if (first & kSlow) {
+    return 0;
+  }
+  const auto packed = [](uint32_t one, uint32_t other, int advance, int bits) {
+    return static_cast<uint64_t>(bits) | static_cast<uint64_t>(entry_bits(one)) << 8 |
+           static_cast<uint64_t>(entry_advance(one)) << 16 | static_cast<uint64_t>(advance) << 24 |
+           static_cast<uint64_t>(one >> 16) << 32 | static_cast<uint64_t>(other >> 16) << 48;
+  };
+  const int bits = entry_bits(first);
+  const uint32_t second = look_[(index << bits) & ((1 << kLookBits) - 1)];
+  if (entry_advance(first) >= kBlockEnd || (second & kSlow) || bits + entry_bits(second) > kLookBits) {
+    return packed(first, first, 0, bits);
+  }
+  return packed(first, second, entry_advance(second), bits + entry_bits(second));
+}
+
 void HuffmanTable::join() {
   constexpr uint32_t kMask = (1 << kLookBits) - 1;
   for (uint32_t i = 0; i <= kMask; i++) {
@@ -123,15 +141,15 @@ void HuffmanTable::join() {
         advance += more;
       }
     }
+    pairs_[i] = pair_of(i);
     skip_[i] = static_cast<uint16_t>(static_cast<uint32_t>(advance) << 8 | end | static_cast<uint32_t>(bits));
   }
 }
 
-uint32_t HuffmanTable::slow(BitReader* reader, uint32_t found) const {
-  reader->refill();
+uint32_t HuffmanTable::slow(uint64_t bits, uint32_t found) const {
   int length = entry_bits(found), symbol = entry_advance(found);
   if (!length) {
-    const uint32_t code = reader->peek(16);
+    const uint32_t code = static_cast<uint32_t>(bits >> 48);
     for (length = kLookBits + 1; length <= 16 && code >= limit_[length]; length++) {
     }
     if (length > 16) {
@@ -139,10 +157,9 @@ uint32_t HuffmanTable::slow(BitReader* reader, uint32_t found) const {
     }
     symbol = code_.values[(code >> (16 - length)) + static_cast<uint32_t>(offset_[length])];
   }
-  reader->drop(length);
   const int extra = extra_bits(symbol, use_);
-  const uint32_t value = extra ? reader->take(extra) : 0;
-  return whole(symbol, 0, value);
+  const uint32_t value = extra ? static_cast<uint32_t>(bits << length >> (64 - extra)) : 0;
+  return whole(symbol, length + extra, value);
 }
 
 }  // namespace greenload

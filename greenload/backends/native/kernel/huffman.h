@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "jpeg_headers.h"
+#include "loops.h"
 #include "scan_data.h"
 
 namespace greenload {
@@ -32,20 +33,22 @@ class HuffmanTable {
   bool set(const HuffmanCode& code, Use use);
 
   uint32_t look(const BitReader& reader) const { return look_[reader.peek(kLookBits)]; }
-  // What `look` gave only in part.
-  uint32_t slow(BitReader* reader, uint32_t entry) const;
+  // What `look` gave only in part, of the next 31 bits.
+  uint32_t slow(uint64_t bits, uint32_t entry) const;
   // The next entry, of a reader that has 31 bits; its bits are read.
-  uint32_t next(BitReader& reader) const {
+  INLINE uint32_t next(BitReader& reader) const {
     uint32_t entry = look(reader);
     if (__builtin_expect(entry & kSlow, 0)) {
-      BitReader copy = reader;  // so that the reader stays in registers
-      entry = slow(&copy, entry);
-      reader = copy;
-    } else {
-      reader.drop(entry_bits(entry));
+      entry = slow(reader.bits, entry);
     }
+    reader.drop(entry_bits(entry));
     return entry;
   }
+
+  // Of kAc: one or two coefficients at once. No bits: not even one.
+  // From the lowest byte up: bits of both, bits of the first, advance of the first, of the second; then their values.
+  // Where there is but one, the second advances by 0 and has its value.
+  uint64_t pair(const BitReader& reader) const { return pairs_[reader.peek(kLookBits)]; }
 
   // Of kAc: advance << 8 | kSkipEnd | bits of as many symbols as fit; no bits: not one.
   static constexpr uint32_t kSkipEnd = 16;
@@ -54,12 +57,14 @@ class HuffmanTable {
  private:
   void place(int symbol, uint32_t code, int length);
   uint32_t whole(int symbol, int bits, uint32_t extra) const;
+  uint64_t pair_of(uint32_t index) const;
   void join();
 
   HuffmanCode code_;
   Use use_ = kDc;
   uint32_t look_[1 << kLookBits];
   uint16_t skip_[1 << kLookBits];
+  uint64_t pairs_[1 << kLookBits];
   uint32_t limit_[17];  // above the codes of a length, as 16 bits; 0: there is none
   int32_t offset_[17];  // from a code to its value's index
 };

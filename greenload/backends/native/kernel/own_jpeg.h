@@ -3,10 +3,12 @@
 #pragma once
 #include <cstdint>
 
+#include "abi.h"
 #include "buffer.h"
 #include "decode.h"
 #include "jpeg_headers.h"
 #include "planes.h"
+#include "progressive.h"
 #include "sequential.h"
 #include "strips.h"
 
@@ -21,6 +23,8 @@ class OwnJpegDecoder : public RowSource {
   Image open(const uint8_t* file, size_t length, const Choose& choose);
   void make(int64_t first, int64_t count, uint8_t* const* places) override;
   void trim(size_t limit);
+  // gl_jpegs
+  static gl_jpeg_count counts();
 
  private:
   bool start(const uint8_t* file, size_t length, const Choose& choose);
@@ -31,6 +35,7 @@ class OwnJpegDecoder : public RowSource {
   JpegHeaders headers_;
   Strips strips_;
   SequentialScan sequential_;
+  ProgressiveScans progressive_;
   PlanesDecoder planes_;
   const uint8_t* file_ = nullptr;
   size_t length_ = 0;

@@ -6,7 +6,7 @@ const uint8_t* ScanData::read(const uint8_t* from, const uint8_t* end, int resta
   uint8_t* const begin = data_.bytes(static_cast<size_t>(end - from) + kBehindData);
   uint8_t* to = begin;
   bytes_ = begin;
-  segments_.clear();
+  ends_.clear();
   const uint8_t* at = from;
   for (;;) {
     const uint8_t* mark = static_cast<const uint8_t*>(memchr(at, 0xFF, static_cast<size_t>(end - at)));
@@ -22,10 +22,11 @@ const uint8_t* ScanData::read(const uint8_t* from, const uint8_t* end, int resta
       continue;
     }
     const bool restarts = code >= 0xD0 && code <= 0xD7;
-    if (code == 0xFF || (restarts && !restart_interval)) {
+    // Restart markers are numbered from 0 to 7, over and over.
+    if (code == 0xFF || (restarts && (!restart_interval || code != 0xD0 + ends_.size() % 8))) {
       return nullptr;
     }
-    segments_.push_back({to - begin, code});
+    ends_.push_back(to - begin);
     if (!restarts) {
       memset(to, 0, kBehindData);
       return mark;
@@ -34,15 +35,11 @@ const uint8_t* ScanData::read(const uint8_t* from, const uint8_t* end, int resta
 }
 
 bool ScanData::go_to(int64_t segment, BitReader* reader) {
-  if (segment >= static_cast<int64_t>(segments_.size())) {
+  if (segment >= segments()) {
     return false;
   }
-  if (segment && segments_[segment - 1].marker != 0xD0 + (segment - 1) % 8) {
-    return false;
-  }
-  const int64_t begin = segment ? segments_[segment - 1].end : 0;
-  limit_ = segments_[segment].end * 8;
-  reader->at = bytes_ + begin;
+  limit_ = ends_[segment] * 8;
+  reader->at = bytes_ + (segment ? ends_[segment - 1] : 0);
   reader->bits = 0;
   reader->count = 0;
   return true;
@@ -52,8 +49,8 @@ void ScanData::trim(size_t limit) {
   if (data_.size() > limit) {
     data_.release();
   }
-  if (segments_.capacity() * sizeof(Segment) > limit) {
-    std::vector<Segment>().swap(segments_);
+  if (ends_.capacity() * sizeof(int64_t) > limit) {
+    std::vector<int64_t>().swap(ends_);
   }
 }
 

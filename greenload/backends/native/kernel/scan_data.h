@@ -49,7 +49,9 @@ class ScanData {
   // Takes the data that begin at `from` and end with a marker, at the latest in front of `end`. Returns where that marker
   // is; null where there is none, or where the data aren't as an encoder writes them.
   const uint8_t* read(const uint8_t* from, const uint8_t* end, int restart_interval);
-  // Goes to a segment between restart markers. False where there is none, or its marker has another number.
+  // How many segments restart markers cut them into.
+  int64_t segments() const { return static_cast<int64_t>(ends_.size()); }
+  // Goes to a segment. False where there is none.
   bool go_to(int64_t segment, BitReader* reader);
   // Whether a reader has read no more than its segment has.
   bool holds(const BitReader& reader) const { return reader.position(bytes_) <= limit_; }
@@ -59,14 +61,9 @@ class ScanData {
   void trim(size_t limit);
 
  private:
-  struct Segment {
-    int64_t end;      // the byte behind its last
-    uint8_t marker;  // which ends it
-  };
-
   Buffer data_;
   const uint8_t* bytes_ = nullptr;
-  std::vector<Segment> segments_;
+  std::vector<int64_t> ends_;  // of segments
   int64_t limit_ = 0;  // of the segment that is read, in bits
 };
 

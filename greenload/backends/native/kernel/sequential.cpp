@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "loops.h"
+#include "rows.h"
+
 namespace greenload {
 
 namespace {
@@ -23,36 +26,54 @@ const Places kPlaces;
 // of it.
 inline bool is_end(int next) { return next == kCoefficients || (next > kBlockEnd && next < kBlockEnd + kCoefficients); }
 
+// GCC takes `rep stos` for memset, which is slow for so little.
+INLINE void clear(int16_t* block) {
+  typedef int64_t Vector __attribute__((vector_size(16), may_alias));
+  for (int i = 0; i < kCoefficients / 8; i++) {
+    reinterpret_cast<Vector*>(block)[i] = Vector{0, 0};
+  }
+}
+
+// The index of a block's last coefficient, by that of what would be next; −1 where it may not end there.
+inline int last_of(int next) {
+  return !is_end(next) ? -1 : next == kCoefficients ? kCoefficients - 1 : next - kBlockEnd - 1;
+}
+
 // Reads a block's coefficients behind its first (F.2.2.2). The index of the last; −1 where the codes are wrong.
-inline int read_block(BitReader& reader, const HuffmanTable& table, int16_t* block) {
+INLINE int read_block(BitReader& reader, const HuffmanTable& table, int16_t* block) {
   int next = 1;
   for (;;) {
     reader.refill();
 #pragma GCC unroll 4
     for (int i = 0; i < kLooks; i++) {
-      const uint32_t entry = table.look(reader);
-      const bool slow = entry & kSlow;
-      if (__builtin_expect(slow, 0)) {
-        const uint32_t whole = table.next(reader);
-        next += entry_advance(whole);
-        block[kPlaces.of[next - 1]] = static_cast<int16_t>(entry_value(whole));
-      } else {
-        reader.drop(entry_bits(entry));
+      const uint64_t pair = table.pair(reader);
+      if (__builtin_expect(!pair, 0)) {
+        reader.refill();
+        const uint32_t entry = table.next(reader);
         next += entry_advance(entry);
         block[kPlaces.of[next - 1]] = static_cast<int16_t>(entry_value(entry));
-      }
-      if (next >= kCoefficients) {
-        return !is_end(next) ? -1 : next == kCoefficients ? kCoefficients - 1 : next - kBlockEnd - 1;
-      }
-      if (slow) {
+        if (next >= kCoefficients) {
+          return last_of(next);
+        }
         break;
       }
+      const int first = next + static_cast<int>(pair >> 16 & 255);
+      next = first + static_cast<int>(pair >> 24 & 255);
+      block[kPlaces.of[first - 1]] = static_cast<int16_t>(pair >> 32);
+      block[kPlaces.of[next - 1]] = static_cast<int16_t>(pair >> 48);
+      if (next >= kCoefficients) {
+        // The first may have ended the block: then the second is the next block's.
+        const bool one = first >= kCoefficients;
+        reader.drop(static_cast<int>((one ? pair >> 8 : pair) & 63));
+        return last_of(one ? first : next);
+      }
+      reader.drop(static_cast<int>(pair & 63));
     }
   }
 }
 
 // Goes past them. False where the codes are wrong.
-inline bool skip_block(BitReader& reader, const HuffmanTable& table) {
+INLINE bool skip_block(BitReader& reader, const HuffmanTable& table) {
   int next = 1;
   for (;;) {
     reader.refill();
@@ -62,9 +83,10 @@ inline bool skip_block(BitReader& reader, const HuffmanTable& table) {
       const int behind = next + static_cast<int>(several >> 8);
       if (__builtin_expect(behind >= kCoefficients || !(several & 15), 0)) {
         // It may end among them.
+        reader.refill();
         next += entry_advance(table.next(reader));
         if (next >= kCoefficients) {
-          return is_end(next);
+            return is_end(next);
         }
         break;
       }
@@ -94,7 +116,12 @@ bool SequentialScan::open(const JpegHeaders& headers, const JpegScan& scan, cons
   loops_ = &dct_loops();
   needed_ = strips.needed_mcus();
   columns_ = strips.mcu_columns();
+  // Where markers are missing, segments aren't where they seem to be.
+  if (interval_ && data_.segments() != (strips.mcu_rows() * columns_ + interval_ - 1) / interval_) {
+    return false;
+  }
   mcu_ = row_ = 0;
+  memset(block_, 0, sizeof block_);
   return jump(&reader_);
 }
 
@@ -148,55 +175,87 @@ bool SequentialScan::go_on(BitReader* reader) {
   if (!left_) {
     return data_.is_done(*reader) && jump(reader);
   }
-  if (interval_ && mcu_ - row_ * columns_ == needed_.right && next_needed(mcu_) - mcu_ >= left_) {
+  if (mcu_ - row_ * columns_ == needed_.right && next_needed(mcu_) - mcu_ >= left_) {
     return jump(reader);
   }
   return true;
 }
 
-bool SequentialScan::mcu(BitReader& reader, int64_t column, Strips& strips) {
-  alignas(64) int16_t block[kCoefficients + 32] = {};
+// What a row of MCUs needs of a member.
+struct SequentialScan::RowMember {
+  const HuffmanTable* dc;
+  const HuffmanTable* ac;
+  int32_t* before;  // the component's DC
+  const uint16_t* quant;
+  uint8_t* place;  // in MCU 0, and from MCU to MCU
+  int64_t step, pitch;
+  uint64_t from, count;  // the MCUs in which its block is needed
+};
+
+void SequentialScan::lay_out(Strips& strips, RowMember* row_members) {
   for (int i = 0; i < count_; i++) {
     const Member& member = members_[i];
     const int c = member.component;
     const BlockRange& range = strips.needed(c);
-    const int64_t of_row = c ? 1 : frame_->down(), of_column = c ? 1 : frame_->across();
-    const int64_t y = row_ * of_row + member.down, x = column * of_column + member.across;
+    const int64_t down = c ? 1 : frame_->down(), across = c ? 1 : frame_->across();
+    const int64_t y = row_ * down + member.down;
+    const int64_t from = std::max<int64_t>(0, range.left - member.across + across - 1) / across;
+    const int64_t behind = std::max<int64_t>(0, range.right - member.across + across - 1) / across;
+    row_members[i] = {member.dc,
+                      member.ac,
+                      dc_ + c,
+                      frame_->components[c].quant,
+                      strips.place(c, y, member.across),
+                      across * Strips::kSide,
+                      strips.pitch(c),
+                      static_cast<uint64_t>(from),
+                      static_cast<uint64_t>(range.has_row(y) ? behind - from : 0)};
+  }
+}
+
+INLINE bool SequentialScan::mcu(BitReader& reader, int64_t column, const RowMember* members) {
+  for (const RowMember* member = members; member < members + count_; member++) {
     reader.refill();
-    const int32_t dc = dc_[c] += entry_value(member.dc->next(reader));
+    const int32_t dc = *member->before += entry_value(member->dc->next(reader));
     if (dc != static_cast<int16_t>(dc)) {
       return false;
     }
-    if (!range.has_row(y) || !range.has_column(x)) {
-      if (!skip_block(reader, *member.ac)) {
+    if (static_cast<uint64_t>(column) - member->from >= member->count) {
+      if (!skip_block(reader, *member->ac)) {
         return false;
       }
       continue;
     }
-    const int last = read_block(reader, *member.ac, block);
+    const int last = read_block(reader, *member->ac, block_);
     if (last < 0) {
       return false;
     }
-    block[0] = static_cast<int16_t>(dc);
-    loops_->inverse_dct(block, frame_->components[c].quant, last, strips.place(c, y, x), strips.pitch(c));
-    memset(block, 0, sizeof(int16_t) * (last ? kCoefficients : 1));
+    block_[0] = static_cast<int16_t>(dc);
+    loops_->inverse_dct(block_, member->quant, last, member->place + column * member->step, member->pitch);
+    clear(block_);
   }
   return true;
 }
 
-bool SequentialScan::row(Strips& strips) {
+INLINE bool SequentialScan::row_of_mcus(Strips& strips) {
+  RowMember members[kMostMembers];
+  lay_out(strips, members);
   BitReader reader = reader_;
   const int64_t begin = row_ * columns_, end = begin + columns_;
   // Behind the last one that is needed nothing is decoded.
   const int64_t stop = row_ + 1 == needed_.bottom ? begin + needed_.right : end;
   while (mcu_ < stop) {
-    if (!go_on(&reader)) {
-      return false;
+    if (interval_) {
+      BitReader copy = reader;  // so that it stays in registers
+      if (!go_on(&copy)) {
+        return false;
+      }
+      reader = copy;
+      if (mcu_ >= stop) {
+        break;
+      }
     }
-    if (mcu_ >= stop) {
-      break;
-    }
-    if (!mcu(reader, mcu_ - begin, strips) || !data_.holds(reader)) {
+    if (!mcu(reader, mcu_ - begin, members) || !data_.holds(reader)) {
       return false;
     }
     mcu_++;
@@ -206,5 +265,9 @@ bool SequentialScan::row(Strips& strips) {
   row_++;
   return true;
 }
+
+QUICK bool SequentialScan::quick_row(Strips& strips) { return row_of_mcus(strips); }
+
+bool SequentialScan::row(Strips& strips) { return uses_avx2() ? quick_row(strips) : row_of_mcus(strips); }
 
 }  // namespace greenload

@@ -29,24 +29,32 @@ class SequentialScan {
     const HuffmanTable* ac;
   };
 
+  struct RowMember;
+  static constexpr int kMostMembers = 6;
+
   bool choose_tables(const JpegHeaders& headers, const JpegScan& scan);
   int64_t next_needed(int64_t mcu) const;
   bool go_on(BitReader* reader);
   bool jump(BitReader* reader);
-  bool mcu(BitReader& reader, int64_t column, Strips& strips);
+  bool row_of_mcus(Strips& strips);
+  bool quick_row(Strips& strips);
+  void lay_out(Strips& strips, RowMember* row_members);
+  bool mcu(BitReader& reader, int64_t column, const RowMember* members);
 
   ScanData data_;
   BitReader reader_;
   HuffmanTable dc_tables_[kHuffmanSlots], ac_tables_[kHuffmanSlots];
   const JpegFrame* frame_ = nullptr;
   const DctLoops* loops_ = nullptr;
-  Member members_[6];
+  Member members_[kMostMembers];
   int count_ = 0;           // of members
   BlockRange needed_;       // MCUs
   int64_t columns_ = 0;     // of MCUs
   int64_t interval_ = 0, left_ = 0;  // MCUs between restart markers, and up to the next
   int64_t mcu_ = 0, row_ = 0;        // the next
   int32_t dc_[kMostComponents] = {};
+  // Zero between blocks; behind the coefficients lies what is none.
+  alignas(64) int16_t block_[kCoefficients + 32];
 };
 
 }  // namespace greenload
