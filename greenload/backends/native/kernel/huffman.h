@@ -10,9 +10,9 @@
 
 namespace greenload {
 
-constexpr int kLookBits = 11;
-// So many look-ups' bits are there after a refill, behind one more.
-constexpr int kLooks = 4;
+constexpr int kLookBits = 10;
+// So many look-ups are there bits for after a refill.
+constexpr int kLooks = 5;
 
 // What a look-up gives: value << 16 | advance << 8 | bits.
 // Of the sequential mode, and of the first scan of a band: `advance` is a run of zeros and the coefficient behind it;

@@ -18,32 +18,58 @@ inline uint64_t bits_of(int first, int last) { return (~uint64_t{0} >> (63 - las
 
 int16_t shifted(int value, int low) { return static_cast<int16_t>(static_cast<uint32_t>(value) << low); }
 
-// Refines coefficients that aren't zero, each by a bit (G.1.2.3). `block` is null where only their bits are gone past.
-INLINE void correct(BitReader& reader, uint64_t which, int16_t* block, int low) {
-  constexpr int kAtOnce = 32;
-  for (int left = __builtin_popcountll(which); left > 0; left -= kAtOnce) {
+constexpr int kAtOnce = 8;  // bits that are turned round
+
+// Of each byte, its bits in the other order.
+struct Reversed {
+  uint8_t of[1 << kAtOnce];
+  Reversed() {
+    for (int value = 0; value < 1 << kAtOnce; value++) {
+      of[value] = 0;
+      for (int i = 0; i < kAtOnce; i++) {
+        of[value] = static_cast<uint8_t>(of[value] | (value >> i & 1) << (kAtOnce - 1 - i));
+      }
+    }
+  }
+};
+const Reversed kReversed;
+
+// Reads a bit for each of some coefficients that aren't zero (G.1.2.3); which of them it is 1 of.
+template <bool kQuick>
+INLINE uint64_t read_corrections(BitReader& reader, uint64_t which) {
+  uint64_t found = 0;
+  int left = __builtin_popcountll(which);
+  while (left > 0) {
     const int count = std::min(left, kAtOnce);
     reader.refill();
-    const uint32_t bits = reader.take(count);
-    for (int i = count - 1; block && i >= 0; i--, which &= which - 1) {
-      int16_t& value = block[kNatural[__builtin_ctzll(which)]];
-      // Away from zero, without a branch: what the bits are nobody can foresee.
-      const int sign = value >> 15, bit = static_cast<int>(bits >> i & 1) << low;
-      value = static_cast<int16_t>(value + ((bit ^ sign) - sign));
+    const uint32_t bits = kReversed.of[reader.take(count) << (kAtOnce - count)];
+    const uint64_t ones = deposited<kQuick>(bits, which);
+    found |= ones;
+    left -= count;
+    if (left > 0) {
+      which ^= deposited<kQuick>((1 << kAtOnce) - 1, which);
     }
+  }
+  return found;
+}
+
+// Moves coefficients away from zero by a bit.
+INLINE void correct(int16_t* block, uint64_t which, int low) {
+  for (; block && which; which &= which - 1) {
+    int16_t& value = block[kNatural[__builtin_ctzll(which)]];
+    const int sign = value >> 15;
+    value = static_cast<int16_t>(value + (((1 << low) ^ sign) - sign));
   }
 }
 
 // The place behind a run of coefficients that are zero; behind `last` where there are too few.
+template <bool kQuick>
 INLINE int behind_run(uint64_t nonzero, int index, int run, int last) {
   if (!(nonzero >> index & ((uint64_t{2} << run) - 1))) {
     return index + run;
   }
-  uint64_t zeros = ~nonzero & bits_of(index, last);
-  for (int i = 0; i < run; i++) {
-    zeros &= zeros - 1;
-  }
-  return zeros ? __builtin_ctzll(zeros) : last + 1;
+  const uint64_t place = deposited<kQuick>(uint64_t{1} << run, ~nonzero & bits_of(index, last));
+  return place ? __builtin_ctzll(place) : last + 1;
 }
 
 struct Band {
@@ -77,10 +103,12 @@ INLINE int first_of(BitReader& reader, const Band& band, int16_t* block, uint64_
 }
 
 // The same once more, by a bit (G.1.2.3).
+template <bool kQuick>
 INLINE int refined(BitReader& reader, const Band& band, int16_t* block, uint64_t* nonzero) {
   const uint64_t before = *nonzero;
-  int index = band.first;
-  while (index <= band.last) {
+  uint64_t corrections = 0;  // made at the end, all at once
+  int ended = 0;
+  for (int index = band.first; index <= band.last;) {
     reader.refill();
     const uint32_t entry = band.table.next(reader);
     const int symbol = entry_value(entry), run = symbol >> 4, size = symbol & 15;
@@ -88,18 +116,18 @@ INLINE int refined(BitReader& reader, const Band& band, int16_t* block, uint64_t
       return -1;
     }
     if (!size && run != 15) {
-      const int ended = (1 << run) + static_cast<int>(run ? reader.take(run) : 0);
-      correct(reader, before & bits_of(index, band.last), block, band.low);
-      return ended;
+      ended = (1 << run) + static_cast<int>(run ? reader.take(run) : 0);
+      corrections |= read_corrections<kQuick>(reader, before & bits_of(index, band.last));
+      break;
     }
     const int value = size ? (reader.take(1) ? 1 : -1) : 0;
-    const int place = behind_run(before, index, run, band.last);
+    const int place = behind_run<kQuick>(before, index, run, band.last);
     if (size && place > band.last) {
       return -1;
     }
     const uint64_t passed = before & bits_of(index, std::min(place, band.last));
     if (passed) {  // not `place`: it is zero
-      correct(reader, passed, block, band.low);
+      corrections |= read_corrections<kQuick>(reader, passed);
     }
     if (size) {
       *nonzero |= uint64_t{1} << place;
@@ -109,7 +137,8 @@ INLINE int refined(BitReader& reader, const Band& band, int16_t* block, uint64_t
     }
     index = place + 1;
   }
-  return 0;
+  correct(block, corrections, band.low);
+  return ended;
 }
 
 }  // namespace
@@ -261,7 +290,7 @@ bool ProgressiveScans::first_coefficients(const JpegHeaders& headers, const Jpeg
 }
 
 // A scan of a component's other coefficients.
-template <bool kRefines>
+template <bool kRefines, bool kQuick>
 INLINE bool ProgressiveScans::band(const JpegScan& scan, Kept& kept) {
   const Band band = {kRefines ? refinement_table_ : band_table_, scan.first, scan.last, scan.low};
   const uint64_t all = bits_of(scan.first, scan.last);
@@ -293,10 +322,11 @@ INLINE bool ProgressiveScans::band(const JpegScan& scan, Kept& kept) {
     uint64_t* nonzero = kept.nonzero + unit;
     if (ended) {
       ended--;
-      correct(reader, *nonzero & all, kept.block(row, column), band.low);
+      correct(kept.block(row, column), read_corrections<kQuick>(reader, *nonzero & all), band.low);
     } else {
       int16_t* block = kept.block(row, column);
-      const int more = kRefines ? refined(reader, band, block, nonzero) : first_of(reader, band, block, nonzero);
+      const int more = kRefines ? refined<kQuick>(reader, band, block, nonzero)
+                                : first_of(reader, band, block, nonzero);
       if (more < 0) {
         return false;
       }
@@ -316,11 +346,12 @@ bool ProgressiveScans::bands(const JpegHeaders& headers, const JpegScan& scan) {
   if (!table.set(code, scan.high ? HuffmanTable::kRefinement : HuffmanTable::kProgressiveAc)) {
     return false;
   }
-  return uses_avx2() ? quick_band(scan, kept) : scan.high ? band<true>(scan, kept) : band<false>(scan, kept);
+  return uses_avx2() ? quick_band(scan, kept) : scan.high ? band<true, false>(scan, kept)
+                                                         : band<false, false>(scan, kept);
 }
 
 QUICK bool ProgressiveScans::quick_band(const JpegScan& scan, Kept& kept) {
-  return scan.high ? band<true>(scan, kept) : band<false>(scan, kept);
+  return scan.high ? band<true, true>(scan, kept) : band<false, true>(scan, kept);
 }
 
 void ProgressiveScans::row(Strips& strips) {

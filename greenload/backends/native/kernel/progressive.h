@@ -45,7 +45,7 @@ class ProgressiveScans {
   bool decode(const JpegHeaders& headers, const JpegScan& scan);
   bool first_coefficients(const JpegHeaders& headers, const JpegScan& scan);
   bool bands(const JpegHeaders& headers, const JpegScan& scan);
-  template <bool kRefines>
+  template <bool kRefines, bool kQuick>
   bool band(const JpegScan& scan, Kept& kept);
   bool quick_band(const JpegScan& scan, Kept& kept);
   bool restart(BitReader* reader, int64_t unit);
