@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from greenload.backends.tables import TABLES, in_tf_data, supporting
 from greenload.errors import PipelineError
-from greenload.planning.keeping import check_caches
+from greenload.planning.cache_form import check_caches
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import MIXED, Plan
 from greenload.plans.steps import TF_DATA, Step, mirrored, reads_params, unique_names

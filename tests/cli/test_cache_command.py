@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from stores import KEY, blob, blocks, filled, flipped
 
-from greenload.backends.native import kept, library
+from greenload.backends.native import cache_entries, library
 from greenload.backends.native.store import Store, describe, folder_of
 from greenload.cli import main
 from greenload.cli.output import FAILED, OK, USAGE
@@ -65,7 +65,7 @@ def test_list_says_what_is_kept(folder: Path, tmp_path: Path, capsys: pytest.Cap
 def test_a_sample_that_is_kept_twice_counts_once(folder: Path) -> None:
     (path,) = blocks(folder)
     shutil.copy(path, path.with_name("again.block"))
-    (each,) = (each for each in kept.kept_below(folder) if each.key == KEY.hex())
+    (each,) = (each for each in cache_entries.entries_below(folder) if each.key == KEY.hex())
     assert (each.samples, each.blocks, each.whole) == (20, 2, True)
 
 
@@ -142,9 +142,9 @@ def test_clear_removes_what_is_kept_and_nothing_else(folder: Path, capsys: pytes
 def test_clear_keeps_the_keys_that_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cache", "clear", str(folder), "--keep", "abc"]) == USAGE
     assert "no key begins so" in capsys.readouterr().err
-    assert len(kept.kept_below(folder)) == 2, "nothing is removed for a key that was misspelt"
+    assert len(cache_entries.entries_below(folder)) == 2, "nothing is removed for a key that was misspelt"
     assert main(["cache", "clear", str(folder), "--keep", short(KEY)]) == OK
-    assert [each.key for each in kept.kept_below(folder)] == [KEY.hex()]
+    assert [each.key for each in cache_entries.entries_below(folder)] == [KEY.hex()]
     assert main(["cache", "clear", str(folder), "--keep", short(KEY)]) == OK
     assert "nothing was removed" in capsys.readouterr().out
 
@@ -157,7 +157,7 @@ def test_a_process_that_uses_what_is_cleared_reads_on_and_writes_anew(folder: Pa
         assert store.put(5, blob(5))
         store.flush()
         assert store.state().trouble == ""
-    (each,) = kept.kept_below(folder)
+    (each,) = cache_entries.entries_below(folder)
     assert (each.key, each.samples) == (OTHER.hex(), 1)
 
 
@@ -200,7 +200,7 @@ def test_verify_says_where_there_is_no_kernel(
 
 def test_a_pipe_in_the_folder_is_no_block(folder: Path) -> None:
     os.mkfifo(folder_of(folder, KEY) / "pipe.block")
-    assert {each.samples for each in kept.kept_below(folder)} == {3, 20}
-    assert sum(each.sound for each in kept.verify(folder)) == 23
+    assert {each.samples for each in cache_entries.entries_below(folder)} == {3, 20}
+    assert sum(each.sound for each in cache_entries.verify(folder)) == 23
     with Store(folder, KEY, 20) as store:
         assert store.state().kept == 20 and "pipe.block can't be read now" in store.state().trouble

@@ -9,7 +9,7 @@ import resource
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -24,8 +24,9 @@ import greenload as gl
 import greenload.loading.iterate as iterating
 from greenload.backends.base import Records
 from greenload.backends.chain import Chain
-from greenload.backends.native import keeping, library
-from greenload.backends.native.keeping import key_of, open_store
+from greenload.backends.native import cache as native_cache
+from greenload.backends.native import cached_reader, library
+from greenload.backends.native.cache import key_of, open_store
 from greenload.backends.native.store import FACTS, State, Store
 from greenload.planning.choose import helpers, make_plan, readers_for
 from greenload.plans.plan import Plan
@@ -221,6 +222,27 @@ def test_half_a_budget_keeps_half_and_never_lets_it_go(photos: Files, reads: Cou
     assert all(reads[index] == 5 for index in range(len(photos)) if index not in kept)
 
 
+@pytest.mark.parametrize("read", [batches, loaded])
+def test_the_usual_budget_is_one_for_all_that_a_process_keeps(
+    photos: Files, monkeypatch: pytest.MonkeyPatch, read: Callable[[Plan], list[Any]]
+) -> None:
+    whole = planned(photos, Shuffle(), Decode(), Cache(form="pixels"), *RANDOM).steps[1].keeps
+    assert whole is not None and whole.set_bytes is not None
+    monkeypatch.setattr("greenload.planning.cache_form.default_ram", lambda: round(whole.set_bytes))
+    first = planned(photos, Shuffle(), Decode(), Cache(form="pixels"), *RANDOM)
+    second = planned(photos, Shuffle(), Decode(), Cache(form="planes"), *RANDOM)
+    own = planned(photos, Shuffle(), Decode(), Cache(form="transcoded", ram=1 << 30), *RANDOM)
+    given = read(first)
+    assert same(given, read(second)) and same(given, read(own))
+    kept, size = [], []
+    for plan in (first, second, own):
+        with open_store(plan) as store:
+            kept.append(store.state().kept)
+            size.append(store.state().bytes)
+    assert kept[0] > kept[1] and kept[1] < len(photos) == kept[2]
+    assert 0 < size[0] + size[1] <= round(whole.set_bytes)
+
+
 @pytest.mark.parametrize("place", ["ram", "disk"])
 @pytest.mark.parametrize("form", FORMS)
 def test_bad_records_are_named_in_every_epoch(
@@ -329,7 +351,7 @@ def test_what_was_decoded_by_other_versions_is_kept_anew(
     if what == "kernel":
         monkeypatch.setattr(library, "fingerprint", lambda: "another")
     else:
-        monkeypatch.setattr(keeping, "package_versions", lambda names: dict.fromkeys(names, "0.1"))
+        monkeypatch.setattr(native_cache, "package_versions", lambda names: dict.fromkeys(names, "0.1"))
     changed = {form for form, plan in plans.items() if key_of(plan) != before[form]}
     assert changed == {"coefficients", "planes", "pixels", "resized"}
 
@@ -356,7 +378,7 @@ def test_load_and_iterate_share_what_is_kept(
     plan = planned(source, *stages, cache, *RANDOM)
     assert same(plain, loaded(plan))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(keeping, "read_many", lambda *_: pytest.fail("a record is read anew"))
+        patched.setattr(cached_reader, "read_many", lambda *_: pytest.fail("a record is read anew"))
         assert same(plain, batches(plan))
     with open_store(plan) as store:
         assert store.state().kept == 11

@@ -21,7 +21,7 @@ import greenload as gl
 from greenload.backends.base import Records
 from greenload.backends.chain import Chain
 from greenload.backends.native import graph, library, op
-from greenload.backends.native.keeping import Keeper
+from greenload.backends.native.cached_reader import CachedReader
 from greenload.backends.native.store import State, Store
 from greenload.loading import host_calls, tf_graph, tf_reading
 from greenload.planning.choose import helpers, make_plan, readers_for
@@ -233,11 +233,11 @@ def test_what_keeps_the_same_shares_it(photos: Files, reads: Counter[str], monke
     assert same(collected(two), plain)
     assert reads == once(photos)
 
-    def filled(_: Keeper, source: Any, indices: Sequence[int]) -> dict[int, Any]:
+    def filled(_: CachedReader, source: Any, indices: Sequence[int]) -> dict[int, Any]:
         assert not indices
         return {}
 
-    monkeypatch.setattr(Keeper, "_filled", filled)
+    monkeypatch.setattr(CachedReader, "_filled", filled)
     assert same(streamed(other, 2), plain)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import struct
 import time
@@ -17,11 +18,11 @@ import numpy as np
 import odd_jpegs
 import pytest
 from conformance import pixels
-from stores import KEY, MIB, blob, blocks, filled, held
+from stores import KEY, MIB, blob, blocks, bytes_of, filled, held
 
 from greenload.backends.native import library
 from greenload.backends.native.blobs import Blob
-from greenload.backends.native.kept import block_info
+from greenload.backends.native.cache_entries import block_info
 from greenload.backends.native.library import Form, KernelStep, Op, Program, transcode
 from greenload.backends.native.store import BLOCKS_VERSION, Store, StoreError, folder_of
 
@@ -32,6 +33,18 @@ def test_the_version_of_blocks_is_the_kernels(tmp_path: Path) -> None:
     filled(tmp_path, 2)
     (block,) = blocks(tmp_path)
     assert struct.unpack_from("=8sI", block.read_bytes()) == (b"GLBLOCK\n", BLOCKS_VERSION)
+
+
+def test_nobody_may_write_to_a_block(tmp_path: Path) -> None:
+    """Processes are mapped to it: to make it shorter would end them."""
+    filled(tmp_path, 20)
+    assert [path.stat().st_mode & 0o777 for path in blocks(tmp_path)] == [0o444 & ~umask()]
+
+
+def umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 @pytest.fixture(params=["RAM", "folder"])
@@ -51,7 +64,7 @@ def test_what_was_put_is_got_and_stays_where_it_is(place: Path | None) -> None:
         assert held(store, 300) == 300
         state = store.state()
         assert (state.kept, state.damaged, state.refused, state.full, state.trouble) == (300, 0, 0, False, "")
-        assert state.bytes == sum(-(-len(blob(index)) // 64) * 64 for index in range(300))
+        assert state.bytes == bytes_of(300, 0 if place is None else len(blocks(place)))
         store.flush()
         assert [store.get(index) for index in range(300)] == [first[index] for index in range(300)]
         assert held(store, 300) == 300
@@ -136,7 +149,8 @@ def test_threads_that_keep_the_same_sample_transcode_it_once(place: Path | None)
             parts = set(pool.map(work, [index] * 4))
             assert len(parts) == 1 and None not in parts
         assert store.state().kept == 5 and store.state().refused == 0
-        assert store.state().bytes == 5 * -(-len(transcode(file, Form.PLANES)) // 64) * 64
+        blobs = 5 * -(-len(transcode(file, Form.PLANES)) // 64) * 64
+        assert store.state().bytes == blobs + (0 if place is None else 192 + 5 * 32)
 
 
 def test_a_process_has_one_store_of_a_folder_and_key(place: Path | None, tmp_path: Path) -> None:
@@ -151,6 +165,31 @@ def test_a_process_has_one_store_of_a_folder_and_key(place: Path | None, tmp_pat
     second.close()
     with Store(place, KEY, 20) as third:
         assert third.state().kept == (0 if place is None else 1)
+
+
+def test_stores_in_memory_have_a_budget_in_common(tmp_path: Path) -> None:
+    """First come, first served; one that ends, or forgets, leaves its room to the others."""
+    budget, size = 64 * 100, 64 * 10
+    with (
+        Store(None, KEY, 20, budget, in_common=True) as first,
+        Store(None, KEY[::-1], 20, budget) as alone,
+        Store(None, KEY[1:] + KEY[:1], 20, budget, in_common=True) as second,
+    ):
+        assert sum(first.put(index, blob(index, size)) for index in range(6)) == 6
+        assert sum(alone.put(index, blob(index, size)) for index in range(20)) == 10, "a budget of its own"
+        assert sum(second.put(index, blob(index, size)) for index in range(20)) == 4
+        assert second.state().refused == 16 and second.state().bytes == 4 * size
+        first.forget()
+        assert sum(second.put(index, blob(index, size)) for index in range(20)) == 6
+        assert not first.put(0, blob(0, size))
+        with Store(None, KEY[1:] + KEY[:1], 20, budget):  # it is given one of its own
+            assert first.put(0, blob(0, size))
+        second.close()
+        assert sum(first.put(index, blob(index, size)) for index in range(20)) == 9
+    with Store(None, KEY, 20, budget, in_common=True) as again:
+        assert sum(again.put(index, blob(index, size)) for index in range(20)) == 10
+    with pytest.raises(ValueError, match="a budget of"):
+        Store(tmp_path, KEY, 20, budget, in_common=True)
 
 
 def test_who_opens_a_folder_while_it_is_closed_waits_and_finds_all(tmp_path: Path) -> None:
@@ -273,9 +312,7 @@ def test_a_folder_removed_under_a_store_leaves_its_readers_alone(tmp_path: Path)
     with Store(tmp_path, KEY, 61) as store:
         assert store.state().kept == 0
     with Store(tmp_path, KEY, 60) as store:
-        for path in blocks(tmp_path):
-            path.unlink()
-        folder_of(tmp_path, KEY).rmdir()
+        shutil.rmtree(tmp_path)
         assert held(store, 60) == 60
 
 

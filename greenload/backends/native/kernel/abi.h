@@ -7,7 +7,7 @@
 extern "C" {
 #endif
 
-#define GL_ABI 7          /* raised with every change of this file; the Python side checks it */
+#define GL_ABI 8          /* raised with every change of this file; the Python side checks it */
 #define GL_REASON 256     /* bytes of a reason, its zero included */
 #define GL_NAME 96        /* bytes of a counter's name, its zero included */
 
@@ -130,8 +130,9 @@ int64_t gl_transcode(const uint8_t* file, int64_t length, int32_t form, uint8_t*
 typedef struct gl_store gl_store;
 
 /* folder: null for RAM. key: 32 bytes, the fingerprint of source, stages, form and versions: blocks of another key are
-   left alone and not read. count: of samples. budget: the most bytes of blobs, each rounded up to 64 (in RAM, or in the
-   folder over all blocks of this key); 0: no limit, but of a disk a reserve stays free. Null where it can't be opened;
+   left alone and not read. count: of samples. budget: the most bytes of blobs in RAM, each rounded up to 64, or of files
+   of this key in the folder, by all processes together; 0: no limit, but of a disk a reserve stays free; in RAM, less
+   than 0: the most bytes of all stores of this process together that were opened so. Null where it can't be opened;
    reason [GL_REASON] says why. Finds what other processes have written, and removes what a writer that was killed left
    half done.
    In a process there is one store of a folder (or of RAM), key and count: opened again it is the same one, which gets
@@ -141,14 +142,14 @@ gl_store* gl_store_open(const char* folder, const uint8_t* key, int64_t count, i
 /* The blob of a sample; null where it isn't kept (yet), or its checksum doesn't hold (counted; it may be put anew). */
 const uint8_t* gl_store_get(gl_store*, int64_t index, int64_t* length);
 
-/* Keeps a copy. 1: kept, and gl_store_get gives it. 0: not: it is kept already, or the budget is used up, or the disk
-   is full. A block that it fills is written before it returns. */
+/* Keeps a copy. 1: kept, and gl_store_get gives it. 0: not: it is kept already, or another process is about to keep it,
+   or the budget is used up, or the disk is full. A block that it fills is written before it returns. */
 int32_t gl_store_put(gl_store*, int64_t index, const uint8_t* blob, int64_t length);
 
 /* What is kept of a sample; where nothing is, keeps its file in a form (gl_form) first. A file that can't be kept in
-   the form (another kind, CMYK, damaged, …) is kept as it is. Null where nothing is kept: for want of room (then
-   nothing was transcoded, and `reason` is empty), or else reason [GL_REASON] says why. Threads that ask for the same
-   sample at once wait for the one that transcodes it. */
+   the form (another kind, CMYK, damaged, …) is kept as it is. Null where nothing is kept: for want of room, or as
+   another process is about to keep it (then nothing was transcoded, and `reason` is empty), or else reason [GL_REASON]
+   says why. Threads that ask for the same sample at once wait for the one that transcodes it. */
 const uint8_t* gl_store_keep(gl_store*, int64_t index, const uint8_t* file, int64_t length, int32_t form,
                              int64_t* kept_length, char* reason);
 
@@ -165,7 +166,7 @@ void gl_store_forget(gl_store*);
 void gl_store_close(gl_store*);
 
 typedef struct {
-  int64_t kept, bytes;      /* samples; of blobs, each rounded up to 64 */
+  int64_t kept, bytes;      /* samples; of blobs, each rounded up to 64, or in a folder of files */
   int64_t damaged, refused; /* blobs or blocks found damaged; blobs that weren't kept for want of room */
   int32_t full;             /* 1: a block could not be written: it is in memory, and no more are kept */
   char trouble[GL_REASON];  /* what went wrong last; empty: nothing */

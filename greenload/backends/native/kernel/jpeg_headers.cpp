@@ -7,8 +7,11 @@
 namespace greenload {
 
 const uint8_t kNatural[kCoefficients] = {
-    0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,  12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6,  7,  14, 21, 28,
-    35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63};
+    0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,
+    12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6,  7,  14, 21, 28,
+    35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51,
+    58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63
+};
 
 namespace {
 
@@ -192,8 +195,8 @@ bool JpegHeaders::frame_header(int marker, const uint8_t* body, int64_t size) {
   return true;
 }
 
-// Whether it is grey or YCbCr, sampled as one of the usual kinds. The rules for colours are those of libjpeg (jdapimin.c,
-// default_decompress_parms).
+// Whether it is grey or YCbCr, sampled as one of the usual kinds. The rules for colours are those of libjpeg
+// (jdapimin.c, default_decompress_parms).
 bool JpegHeaders::is_usual() const {
   const JpegComponent* parts = frame_.components;
   if (frame_.count == 1) {

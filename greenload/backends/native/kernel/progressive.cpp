@@ -77,7 +77,8 @@ struct Band {
   int first, last, low;
 };
 
-// A block's coefficients of a band, for the first time (G.1.2.2). How many blocks end with it; −1 where codes are wrong.
+// A block's coefficients of a band, for the first time (G.1.2.2). How many blocks end with it; −1 where the codes are
+// wrong.
 INLINE int first_of(BitReader& reader, const Band& band, int16_t* block, uint64_t* nonzero) {
   int index = band.first;
   while (index <= band.last) {

@@ -1,5 +1,5 @@
-// The scans of a progressive JPEG (ITU-T T.81, annex G), each down to a window's end. Coefficients are kept of the blocks
-// that the window needs; of all others only which of them aren't zero, as refinements depend on that.
+// The scans of a progressive JPEG (ITU-T T.81, annex G), each down to a window's end. Coefficients are kept of the
+// blocks that the window needs; of all others only which of them aren't zero, as refinements depend on that.
 #pragma once
 #include <cstdint>
 

@@ -1,5 +1,5 @@
-// The data of a scan, as bits (ITU-T T.81, F.2.2.5 and B.1.1.5): without the zeros that are stuffed behind bytes of 0xFF,
-// and cut at restart markers.
+// The data of a scan, as bits (ITU-T T.81, F.2.2.5 and B.1.1.5): without the zeros that are stuffed behind bytes of
+// 0xFF, and cut at restart markers.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -46,8 +46,8 @@ struct BitReader {
 
 class ScanData {
  public:
-  // Takes the data that begin at `from` and end with a marker, at the latest in front of `end`. Returns where that marker
-  // is; null where there is none, or where the data aren't as an encoder writes them.
+  // Takes the data that begin at `from` and end with a marker, at the latest in front of `end`. Returns where that
+  // marker is; null where there is none, or where the data aren't as an encoder writes them.
   const uint8_t* read(const uint8_t* from, const uint8_t* end, int restart_interval);
   // How many segments restart markers cut them into.
   int64_t segments() const { return static_cast<int64_t>(ends_.size()); }

@@ -47,14 +47,14 @@ class SequentialScan {
   const JpegFrame* frame_ = nullptr;
   const DctLoops* loops_ = nullptr;
   Member members_[kMostMembers];
-  int count_ = 0;           // of members
-  BlockRange needed_;       // MCUs
-  int64_t columns_ = 0;     // of MCUs
+  int count_ = 0;                    // of members
+  BlockRange needed_;                // MCUs
+  int64_t columns_ = 0;              // of MCUs
   int64_t interval_ = 0, left_ = 0;  // MCUs between restart markers, and up to the next
   int64_t mcu_ = 0, row_ = 0;        // the next
   int32_t dc_[kMostComponents] = {};
   // Zero between blocks; behind the coefficients lies what is none.
-  alignas(64) int16_t block_[kCoefficients + 32];
+  alignas(16) int16_t block_[kCoefficients + 32];
 };
 
 }  // namespace greenload

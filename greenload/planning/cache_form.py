@@ -10,14 +10,14 @@ from pathlib import Path
 
 from greenload.backends import registry
 from greenload.backends.native import library
-from greenload.backends.native.keeping import kept_there
-from greenload.backends.tables import KEEPING, TABLES
+from greenload.backends.native.cache import cached_forms
+from greenload.backends.tables import CACHE_TABLE, TABLES
 from greenload.errors import PipelineError
 from greenload.machine import available_memory
 from greenload.planning.sizes import SizedSteps, estimate
-from greenload.plans.keeping import keeping_steps, last_cache
+from greenload.plans.cache_steps import cache_steps, last_cache
 from greenload.plans.pipeline import Pipeline
-from greenload.plans.steps import Keeping, Step, steps_of
+from greenload.plans.steps import CacheSpec, Step, steps_of
 from greenload.sources import Arrays, RecordSource
 from greenload.specs import CacheForm
 from greenload.stages import Cache
@@ -44,7 +44,7 @@ _BLOB = 64
 """What is kept of an image is rounded up to so many bytes."""
 
 
-def keeping(steps: Sequence[Step]) -> bool:
+def caches_files(steps: Sequence[Step]) -> bool:
     """Whether a cache among some steps keeps files."""
     return any(step.keeps for step in steps)
 
@@ -57,7 +57,7 @@ def sized_steps(pipeline: Pipeline, able: Sequence[str]) -> SizedSteps:
         PipelineError: the form that is asked for can't be where the cache stands.
     """
     keeps = any(TABLES[name].traits.keeps_files for name in able)
-    steps = keeping_steps(pipeline) if keeps and not why_not_kept(pipeline) else None
+    steps = cache_steps(pipeline) if keeps and not why_not_kept(pipeline) else None
     if steps is None:
         return estimate(pipeline, steps_of(pipeline))
     sizes = estimate(pipeline, steps)
@@ -71,7 +71,7 @@ def check_caches(pipeline: Pipeline, steps: Sequence[Step], auto: bool) -> None:
     Raises:
         PipelineError: it can't; says why the native backend doesn't, and the remedy.
     """
-    if keeping(steps) or not any(step.kind == "cache" for step in steps):
+    if caches_files(steps) or not any(step.kind == "cache" for step in steps):
         return
     otherwise = "" if auto else " or 'auto'"
     for stage, spec in zip(pipeline.stages, pipeline.specs, strict=False):
@@ -80,15 +80,15 @@ def check_caches(pipeline: Pipeline, steps: Sequence[Step], auto: bool) -> None:
         why = (
             _why_not_here()
             or why_not_kept(pipeline)
-            or f"here another backend decodes: use backend={KEEPING.name!r}{otherwise}"
+            or f"here another backend decodes: use backend={CACHE_TABLE.name!r}{otherwise}"
         )
-        raise PipelineError(f"{stage} needs backend {KEEPING.name!r}, and {why}; or write Cache()")
+        raise PipelineError(f"{stage} needs backend {CACHE_TABLE.name!r}, and {why}; or write Cache()")
 
 
 def _why_not_here() -> str:
     """Why the native backend can't be used here, and the remedy; empty where it can."""
-    found = registry.get(KEEPING.name).presence()
-    return "" if found.usable else f"that can't be used here: {found.detail}; {found.remedy}"
+    presence = registry.get(CACHE_TABLE.name).presence()
+    return "" if presence.usable else f"that can't be used here: {presence.detail}; {presence.remedy}"
 
 
 def why_not_kept(pipeline: Pipeline) -> str:
@@ -98,7 +98,7 @@ def why_not_kept(pipeline: Pipeline) -> str:
         return "that works on batches, but the pipeline has no Batch: add Batch(32)"
     if isinstance(source, RecordSource) and source.sequential:
         return f"that keeps by index, but {source} can only be read in order: make plain files with greenload pack"
-    steps = keeping_steps(pipeline)
+    steps = cache_steps(pipeline)
     if steps is None and isinstance(source, Arrays):
         return "that keeps what it decodes from files, but Arrays are pixels in memory already: remove Cache"
     if steps is None:
@@ -106,18 +106,18 @@ def why_not_kept(pipeline: Pipeline) -> str:
     decoding = [step for step in steps if isinstance(step.primitive, p.Decoding)]
     filling = [inner for step in steps if step.keeps for inner in step.keeps.filling]
     for step in (*filling, *decoding):
-        if step.primitive is None or not KEEPING.supports(step.primitive, step.spec_in):
+        if step.primitive is None or not CACHE_TABLE.supports(step.primitive, step.spec_in):
             return f"that doesn't do {' + '.join(step.stages)}: put Cache right behind Decode"
-    place, _ = last_cache(pipeline)
-    of_users = [type(stage).__name__ for stage in pipeline.stages[:place] if type(stage) not in STAGES.values()]
+    last, _ = last_cache(pipeline)
+    of_users = [type(stage).__name__ for stage in pipeline.stages[:last] if type(stage) not in STAGES.values()]
     if filling and of_users:
         return f"that can't tell when the code of {of_users[0]} changes: put Cache right behind Decode"
     return ""
 
 
-def _resolved(keeping: Keeping, pipeline: Pipeline, sizes: SizedSteps) -> Keeping:
+def _resolved(cache_spec: CacheSpec, pipeline: Pipeline, sizes: SizedSteps) -> CacheSpec:
     _, cache = last_cache(pipeline)
-    there = kept_there(Path(cache.path), pipeline) if cache.path else []
+    there = cached_forms(Path(cache.path), pipeline) if cache.path else []
     followed = next((kept.form for kept in there if kept.auto), None) if cache.disk is None else None
     budget = cache.disk if cache.path else cache.ram or default_ram()
 
@@ -125,8 +125,8 @@ def _resolved(keeping: Keeping, pipeline: Pipeline, sizes: SizedSteps) -> Keepin
         return disk_room(Path(cache.path), cache.disk, held) if cache.path else budget
 
     count, takes = _count(pipeline), _bytes_an_image(sizes)
-    form = keeping.form
-    filling = tuple(replace(step, backend=KEEPING.name, traits=KEEPING.traits) for step in keeping.filling)
+    form = cache_spec.form
+    filling = tuple(replace(step, backend=CACHE_TABLE.name, traits=CACHE_TABLE.traits) for step in cache_spec.filling)
     if filling:
         if form not in ("auto", "resized", "pixels"):
             raise PipelineError(
@@ -146,7 +146,10 @@ def _resolved(keeping: Keeping, pipeline: Pipeline, sizes: SizedSteps) -> Keepin
         form = best_form(takes, count, left, sizes.kinds.get("JPEG", 0.0), library.has_vectors())
     in_all = takes[form] * count
     share = _share(in_all, room(sum(kept.bytes for kept in there if kept.form == form)))
-    return replace(keeping, form=form, budget=budget, filling=filling, set_bytes=in_all or None, share=share)
+    usual = not cache.path and not cache.ram
+    return replace(
+        cache_spec, form=form, budget=budget, in_common=usual, filling=filling, set_bytes=in_all or None, share=share
+    )
 
 
 def best_form(
@@ -209,7 +212,7 @@ def _count(pipeline: Pipeline) -> int:
 @functools.cache
 def default_ram() -> int:
     """Half the memory that was available when it was first asked for: so all plans of a process agree on it, whatever
-    is kept meanwhile."""
+    is kept meanwhile. It is one budget: what is kept for one of them leaves less to the others."""
     return max(1, available_memory() // 2)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.backends.native import library
-from greenload.backends.native.store import BLOCKS, BLOCKS_VERSION, FACTS, KEY_BYTES
+from greenload.backends.native.store import BLOCKS, BLOCKS_VERSION, FACTS, KEY_BYTES, LOCK
 from greenload.errors import BackendUnavailable
 from greenload.system import file_input, json_data
 
@@ -42,7 +42,7 @@ class BlockInfo:
 
 
 @dataclass(frozen=True)
-class Kept:
+class CacheEntry:
     """What is kept of one source in one form."""
 
     key: str
@@ -79,7 +79,7 @@ class Verified:
     """Blocks that can't be used as a whole, and why."""
 
 
-def kept_below(folder: Path) -> list[Kept]:
+def entries_below(folder: Path) -> list[CacheEntry]:
     """What is kept below a folder, by key.
 
     Raises:
@@ -119,7 +119,7 @@ def verify(folder: Path, progress: Callable[[float], object] = lambda share: Non
     return verified
 
 
-def clear(folder: Path, keep: Collection[str] = ()) -> list[Kept]:
+def clear(folder: Path, keep: Collection[str] = ()) -> list[CacheEntry]:
     """Remove what is kept below a folder. Processes that use it keep what they have opened.
 
     Args:
@@ -132,10 +132,10 @@ def clear(folder: Path, keep: Collection[str] = ()) -> list[Kept]:
     Raises:
         OSError: something can't be removed.
     """
-    removed = [kept for kept in kept_below(folder) if kept.key not in keep]
+    removed = [kept for kept in entries_below(folder) if kept.key not in keep]
     for kept in removed:
         own = folder / kept.key
-        for path in [*own.glob(BLOCKS), *own.glob(_UNFINISHED), own / FACTS]:
+        for path in [*own.glob(BLOCKS), *own.glob(_UNFINISHED), own / FACTS, own / LOCK]:
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # it holds files of others
             own.rmdir()
@@ -165,7 +165,7 @@ def _folders(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(names)]
 
 
-def _kept(own: Path) -> Kept:
+def _kept(own: Path) -> CacheEntry:
     paths = sorted(own.glob(BLOCKS))
     parts: dict[int, list[NDArray[np.int64]]] = defaultdict(list)
     unusable = []
@@ -183,7 +183,7 @@ def _kept(own: Path) -> Kept:
     samples = {count: len(np.unique(np.concatenate(indices))) for count, indices in parts.items()}
     count = max(samples, key=samples.__getitem__, default=0)
     total = sum(map(_size, paths))
-    return Kept(own.name, samples.get(count, 0), count, total, len(paths), tuple(unusable), **_facts(own / FACTS))
+    return CacheEntry(own.name, samples.get(count, 0), count, total, len(paths), tuple(unusable), **_facts(own / FACTS))
 
 
 def _fits(info: BlockInfo, size: int) -> bool:

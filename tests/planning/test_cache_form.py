@@ -16,12 +16,12 @@ from greenload.backends.native import library
 from greenload.errors import PipelineError
 from greenload.loading.iterate import iterate
 from greenload.machine import available_memory
-from greenload.planning import keeping as planning
+from greenload.planning import cache_form as planning
+from greenload.planning.cache_form import best_form, default_ram, disk_room
 from greenload.planning.choose import make_plan
-from greenload.planning.keeping import best_form, default_ram, disk_room
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
-from greenload.plans.steps import Keeping, steps_of
+from greenload.plans.steps import CacheSpec, steps_of
 from greenload.sources import Arrays, Files, Source, TFRecords
 from greenload.sources.formats import tf_example, tfrecord
 from greenload.specs import CacheForm, ImageSpec
@@ -55,10 +55,10 @@ def planned(source: Source, *stages: Stage, backend: Any = "native") -> Plan:
     return make_plan(Pipeline(source, *stages, Batch(2)), backend, threads=1)
 
 
-def kept(source: Source, *stages: Stage, backend: Any = "native") -> Keeping:
-    (keeping,) = [step.keeps for step in planned(source, *stages, backend=backend).steps if step.keeps]
-    assert keeping is not None
-    return keeping
+def kept(source: Source, *stages: Stage, backend: Any = "native") -> CacheSpec:
+    (cache_spec,) = [step.keeps for step in planned(source, *stages, backend=backend).steps if step.keeps]
+    assert cache_spec is not None
+    return cache_spec
 
 
 def behind(cache: Cache) -> tuple[Stage, ...]:
@@ -66,11 +66,12 @@ def behind(cache: Cache) -> tuple[Stage, ...]:
 
 
 def test_planes_where_the_whole_set_fits(photos: Files) -> None:
-    keeping = kept(photos, *behind(Cache()))
-    assert (keeping.form, keeping.path, keeping.budget) == ("planes", None, default_ram())
-    assert keeping.set_bytes == pytest.approx(COUNT * PLANES, rel=0.02)
-    assert keeping.share == 1
-    assert kept(photos, *behind(Cache(ram=round(COUNT * PLANES * 1.1)))).form == "planes"
+    cache_spec = kept(photos, *behind(Cache()))
+    assert (cache_spec.form, cache_spec.path, cache_spec.budget) == ("planes", None, default_ram())
+    assert cache_spec.set_bytes == pytest.approx(COUNT * PLANES, rel=0.02)
+    assert cache_spec.share == 1 and cache_spec.in_common
+    own = kept(photos, *behind(Cache(ram=round(COUNT * PLANES * 1.1))))
+    assert own.form == "planes" and not own.in_common
 
 
 def test_the_form_that_saves_most_of_a_set_that_does_not_fit() -> None:
@@ -89,45 +90,45 @@ def test_the_form_that_saves_most_of_a_set_that_does_not_fit() -> None:
 
 
 def test_a_small_budget(photos: Files) -> None:
-    keeping = kept(photos, *behind(Cache(ram=4000)))
-    assert (keeping.form, keeping.budget) == ("coefficients", 4000)
-    assert keeping.set_bytes is not None
-    assert keeping.share == pytest.approx(4000 / keeping.set_bytes)
-    assert 0 < keeping.share < 1
+    cache_spec = kept(photos, *behind(Cache(ram=4000)))
+    assert (cache_spec.form, cache_spec.budget) == ("coefficients", 4000)
+    assert cache_spec.set_bytes is not None
+    assert cache_spec.share == pytest.approx(4000 / cache_spec.set_bytes)
+    assert 0 < cache_spec.share < 1
 
 
 def test_a_form_by_name(photos: Files) -> None:
     forms: tuple[CacheForm, ...] = ("encoded", "transcoded", "coefficients", "planes", "pixels")
     for form in forms:
         for stages in (behind(Cache(form=form)), (Cache(form=form), Decode(), RandomCrop(8))):
-            keeping = kept(photos, *stages)
-            assert keeping.form == form
+            cache_spec = kept(photos, *stages)
+            assert cache_spec.form == form
             if form == "pixels":
-                assert keeping.set_bytes == pytest.approx(COUNT * HEIGHT * WIDTH * 3, rel=0.02)
+                assert cache_spec.set_bytes == pytest.approx(COUNT * HEIGHT * WIDTH * 3, rel=0.02)
 
 
 def test_of_pngs_pixels_are_kept(tmp_path: Path, bad_images: ModuleType) -> None:
     (tmp_path / "a.png").write_bytes(bad_images.make_all(tmp_path / "kinds")["palette.png"].read_bytes())
     plan = planned(Files([tmp_path / "a.png"]), *behind(Cache()), backend="auto")
-    (keeping,) = [step.keeps for step in plan.steps if step.keeps]
+    (cache_spec,) = [step.keeps for step in plan.steps if step.keeps]
     pixels = plan.steps[2].size_out  # of the window
-    assert keeping is not None and pixels is not None
-    assert keeping.set_bytes is not None and keeping.set_bytes >= 3 * pixels
+    assert cache_spec is not None and pixels is not None
+    assert cache_spec.set_bytes is not None and cache_spec.set_bytes >= 3 * pixels
 
 
 def test_resized_where_stages_stand_between(photos: Files) -> None:
     for form in ("auto", "resized", "pixels"):
-        keeping = kept(photos, Decode(), Resize((10, 20)), Cache(form=form), RandomHorizontalFlip())  # type: ignore[arg-type]
-        assert keeping.form == "resized"
-        assert keeping.set_bytes == pytest.approx(COUNT * 10 * 20 * 3, rel=0.06)
-        assert [step.backend for step in keeping.filling] == ["native", "native"]
+        cache_spec = kept(photos, Decode(), Resize((10, 20)), Cache(form=form), RandomHorizontalFlip())  # type: ignore[arg-type]
+        assert cache_spec.form == "resized"
+        assert cache_spec.set_bytes == pytest.approx(COUNT * 10 * 20 * 3, rel=0.06)
+        assert [step.backend for step in cache_spec.filling] == ["native", "native"]
     short = kept(photos, Decode(), Resize(10), Cache(), RandomCrop(8))
     assert short.set_bytes == pytest.approx(COUNT * 10 * 15 * 3, rel=0.08)
 
 
 def test_a_folder(photos: Files, tmp_path: Path) -> None:
-    keeping = kept(photos, *behind(Cache(tmp_path / "kept")))  # type: ignore[arg-type]
-    assert (keeping.path, keeping.budget, keeping.share) == (str(tmp_path / "kept"), None, 1)
+    cache_spec = kept(photos, *behind(Cache(tmp_path / "kept")))  # type: ignore[arg-type]
+    assert (cache_spec.path, cache_spec.budget, cache_spec.share) == (str(tmp_path / "kept"), None, 1)
     limited = kept(photos, *behind(Cache(str(tmp_path), disk=4000)))
     assert (limited.budget, limited.form) == (4000, "coefficients")
     assert not (tmp_path / "kept").exists()  # a plan makes nothing
