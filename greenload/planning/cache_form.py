@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from greenload.backends import registry
+from greenload.backends.native import library
 from greenload.backends.native.cache import cached_forms
 from greenload.backends.tables import CACHE_TABLE, TABLES
 from greenload.errors import PipelineError
@@ -25,11 +26,11 @@ from greenload.stages.registry import STAGES
 
 SAVES: Mapping[CacheForm, float] = {
     "encoded": 0.0,
-    "transcoded": 0.36,
-    "coefficients": 0.75,
-    "planes": 0.82,
-    "pixels": 0.82,
-    "resized": 0.82,
+    "transcoded": 0.12,
+    "coefficients": 0.61,
+    "planes": 0.72,
+    "pixels": 0.72,
+    "resized": 0.72,
 }
 """The share of CPU time that later epochs save against reading and decoding files, by what is kept: measured on
 photographs of 500×375 with random crops of 224×224."""
@@ -141,7 +142,8 @@ def _resolved(cache_spec: CacheSpec, pipeline: Pipeline, sizes: SizedSteps) -> C
     elif form == "auto" and followed:
         form = followed  # whatever else is on the disk by now
     elif form == "auto":
-        form = best_form(takes, count, room(there[0].bytes if there else 0), sizes.kinds.get("JPEG", 0.0))
+        left = room(there[0].bytes if there else 0)
+        form = best_form(takes, count, left, sizes.kinds.get("JPEG", 0.0), library.has_vectors())
     in_all = takes[form] * count
     share = _share(in_all, room(sum(kept.bytes for kept in there if kept.form == form)))
     usual = not cache.path and not cache.ram
@@ -150,7 +152,9 @@ def _resolved(cache_spec: CacheSpec, pipeline: Pipeline, sizes: SizedSteps) -> C
     )
 
 
-def best_form(takes: Mapping[CacheForm, float], count: int, room: int | None, jpegs: float) -> CacheForm:
+def best_form(
+    takes: Mapping[CacheForm, float], count: int, room: int | None, jpegs: float, vectors: bool = True
+) -> CacheForm:
     """The form that is expected to save most: what it saves of an image, times the share of the set that fits.
 
     Args:
@@ -158,6 +162,8 @@ def best_form(takes: Mapping[CacheForm, float], count: int, room: int | None, jp
         count: images of the set; 0 where that isn't known.
         room: bytes that there are; ``None`` where that isn't known.
         jpegs: the share of plain JPEGs among the files.
+        vectors: whether the kernel has the processor's vectors. Without them coefficients save nothing: libjpeg has
+            some of its own.
     """
 
     def saving(form: CacheForm) -> float:
@@ -165,7 +171,7 @@ def best_form(takes: Mapping[CacheForm, float], count: int, room: int | None, jp
         share = _share(takes[form] * count, room)
         return SAVES[form] * (jpegs if form == "transcoded" else 1.0) * (1.0 if share is None else share)
 
-    return max(_CHOICES, key=saving)
+    return max((form for form in _CHOICES if vectors or form != "coefficients"), key=saving)
 
 
 def decoding_left(steps: Sequence[Step]) -> float:

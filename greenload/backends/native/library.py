@@ -162,6 +162,15 @@ def version() -> str:
     return text.decode()
 
 
+def has_vectors() -> bool:
+    """Whether it has AVX2 to work with.
+
+    Raises:
+        KernelMissing: it can't be loaded.
+    """
+    return version().endswith("avx2")
+
+
 @functools.cache
 def fingerprint() -> str:
     """A digest of what was built: other sources or another compiler give another; empty where nothing was built."""

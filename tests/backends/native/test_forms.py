@@ -251,6 +251,19 @@ def test_damaged_forms_never_crash_and_what_is_not_whole_is_refused() -> None:
     assert np.array_equal(cut(kept(data, Form.TRANSCODED), (20, 10, 60, 50)), expected)
 
 
+def test_rows_of_coefficients_that_end_early_are_refused() -> None:
+    blob, program = kept(odd("4:2:0", 101, 75), Form.COEFFICIENTS), Program([KernelStep(Op.DECODE)], 0)
+    index, rows = 32 + 3 * 128, 13 + 2 * 7
+    begins = struct.unpack_from(f"<{rows + 1}I", blob, index)
+    assert begins[-1] == len(blob) - 192
+    for row in range(rows):  # is left without a block: it ends where it begins, or the last begins where it ends
+        moved = list(begins)
+        moved[min(row + 1, rows - 1)] = begins[row] if row + 1 < rows else begins[rows]
+        bad = blob[:index] + struct.pack(f"<{rows + 1}I", *moved) + blob[index + 4 * (rows + 1) :]
+        ((status, reason),) = program.run([bad], NONE, [np.empty((101, 75, 3), np.uint8)]).values()
+        assert status == Status.BAD_FILE and "aren't whole" in reason, row
+
+
 def test_an_index_that_does_not_belong_to_its_jpeg_is_not_used() -> None:
     data, other = odd("4:2:0", 130, 203), odd("4:2:0", 130, 203, True)
     blob, later = kept(data, Form.TRANSCODED), kept(odd("4:2:2", 130, 203), Form.TRANSCODED)

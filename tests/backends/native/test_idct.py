@@ -67,10 +67,11 @@ def test_blocks_have_libjpegs_samples(largest: str, steps: str) -> None:
                 assert np.array_equal(result, expected[y, x]), (y, x, bound, portable, given[y, x])
 
 
+@pytest.mark.parametrize("steps", STEPS)
 @pytest.mark.parametrize("largest", LARGEST)
-def test_kept_coefficients_of_any_size_have_libjpegs_samples(largest: str) -> None:
+def test_kept_coefficients_of_any_size_have_libjpegs_samples(largest: str, steps: str) -> None:
     image = pytest.importorskip("PIL.Image")
-    file = odd_jpegs.coded(blocks(LARGEST[largest], np.random.default_rng(1)), STEPS["usual"])
+    file = odd_jpegs.coded(blocks(LARGEST[largest], np.random.default_rng(1)), STEPS[steps])
     expected = np.asarray(image.open(io.BytesIO(file)))
     kept = library.transcode(file, Form.COEFFICIENTS)
     for window in ((0, 0, 8 * ROWS, 8 * COLUMNS), (13, 21, 40, 300)):

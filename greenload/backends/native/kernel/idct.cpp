@@ -13,27 +13,44 @@ namespace {
 int16_t wrapped(int32_t value) { return static_cast<int16_t>(value); }
 int16_t packed(int32_t value) { return static_cast<int16_t>(std::clamp(value, -32768, 32767)); }
 
-// Eight values, each `step` behind the last, to as many.
+// Each column of a block, of 8 × 8 values. The loops are over columns, so that a compiler makes vectors of them.
 template <int kShift>
-void inverse(const int16_t* from, int step, int16_t* to) {
-  int32_t in[8];
-  for (int i = 0; i < 8; i++) {
-    in[i] = from[i * step];
+void inverse(const int16_t* in, int16_t* to) {
+  const int16_t *in0 = in, *in1 = in + 8, *in2 = in + 16, *in3 = in + 24, *in4 = in + 32, *in5 = in + 40, *in6 = in + 48,
+                *in7 = in + 56;
+  int32_t even[4][8], odd[4][8];
+  for (int x = 0; x < 8; x++) {
+    const int32_t sum = wrapped(in0[x] + in4[x]) * (1 << kDctBits);
+    const int32_t difference = wrapped(in0[x] - in4[x]) * (1 << kDctBits);
+    const int32_t even0 = in2[x] * (kFix0541 + kFix0765) + in6[x] * kFix0541;
+    const int32_t even1 = in2[x] * kFix0541 + in6[x] * (kFix0541 - kFix1847);
+    even[0][x] = sum + even0 + (1 << (kShift - 1));
+    even[1][x] = difference + even1 + (1 << (kShift - 1));
+    even[2][x] = difference - even1 + (1 << (kShift - 1));
+    even[3][x] = sum - even0 + (1 << (kShift - 1));
   }
-  const int32_t sum = wrapped(in[0] + in[4]) * (1 << kDctBits), difference = wrapped(in[0] - in[4]) * (1 << kDctBits);
-  const int32_t even0 = in[2] * (kFix0541 + kFix0765) + in[6] * kFix0541;
-  const int32_t even1 = in[2] * kFix0541 + in[6] * (kFix0541 - kFix1847);
-  const int32_t z3 = wrapped(in[7] + in[3]), z4 = wrapped(in[5] + in[1]);
-  const int32_t cross3 = z3 * (kFix1175 - kFix1961) + z4 * kFix1175;
-  const int32_t cross4 = z3 * kFix1175 + z4 * (kFix1175 - kFix0390);
-  const int32_t even[4] = {sum + even0, difference + even1, difference - even1, sum - even0};
-  const int32_t odd[4] = {-in[7] * kFix0899 + in[1] * (kFix1501 - kFix0899) + cross4,
-                          -in[5] * kFix2562 + in[3] * (kFix3072 - kFix2562) + cross3,
-                          in[5] * (kFix2053 - kFix2562) - in[3] * kFix2562 + cross4,
-                          in[7] * (kFix0298 - kFix0899) - in[1] * kFix0899 + cross3};
+  for (int x = 0; x < 8; x++) {
+    const int16_t z3 = wrapped(in7[x] + in3[x]), z4 = wrapped(in5[x] + in1[x]);
+    const int32_t cross3 = z3 * (kFix1175 - kFix1961) + z4 * kFix1175;
+    const int32_t cross4 = z3 * kFix1175 + z4 * (kFix1175 - kFix0390);
+    odd[0][x] = in7[x] * -kFix0899 + in1[x] * (kFix1501 - kFix0899) + cross4;
+    odd[1][x] = in5[x] * -kFix2562 + in3[x] * (kFix3072 - kFix2562) + cross3;
+    odd[2][x] = in5[x] * (kFix2053 - kFix2562) + in3[x] * -kFix2562 + cross4;
+    odd[3][x] = in7[x] * (kFix0298 - kFix0899) + in1[x] * -kFix0899 + cross3;
+  }
   for (int i = 0; i < 4; i++) {
-    to[i * step] = packed((even[i] + odd[i] + (1 << (kShift - 1))) >> kShift);
-    to[(7 - i) * step] = packed((even[i] - odd[i] + (1 << (kShift - 1))) >> kShift);
+    for (int x = 0; x < 8; x++) {
+      to[8 * i + x] = packed((even[i][x] + odd[i][x]) >> kShift);
+      to[8 * (7 - i) + x] = packed((even[i][x] - odd[i][x]) >> kShift);
+    }
+  }
+}
+
+void transpose(const int16_t* from, int16_t* to) {
+  for (int y = 0; y < 8; y++) {
+    for (int x = 0; x < 8; x++) {
+      to[8 * x + y] = from[8 * y + x];
+    }
   }
 }
 
@@ -49,7 +66,7 @@ void inverse_dct(const int16_t* coefficients, const uint16_t* quant, int last, u
     }
     return;
   }
-  int16_t values[64], columns[64], rows[64];
+  int16_t values[64], columns[64];
   for (int i = 0; i < 64; i++) {
     values[i] = wrapped(coefficients[i] * quant[i]);
   }
@@ -58,14 +75,14 @@ void inverse_dct(const int16_t* coefficients, const uint16_t* quant, int last, u
       columns[i] = wrapped(values[i % 8] * (1 << kBetweenBits));
     }
   } else {
-    for (int x = 0; x < 8; x++) {
-      inverse<kColumnShift>(values + x, 8, columns + x);
-    }
+    inverse<kColumnShift>(values, columns);
   }
+  transpose(columns, values);
+  inverse<kRowShift>(values, columns);
+  transpose(columns, values);
   for (int y = 0; y < 8; y++, to += pitch) {
-    inverse<kRowShift>(columns + 8 * y, 1, rows + 8 * y);
     for (int x = 0; x < 8; x++) {
-      to[x] = static_cast<uint8_t>(std::clamp<int>(rows[8 * y + x], -128, 127) + 128);
+      to[x] = static_cast<uint8_t>(std::clamp<int>(values[8 * y + x], -128, 127) + 128);
     }
   }
 }
@@ -87,10 +104,8 @@ bool unpack(const uint8_t* row, const uint8_t* end, int64_t passed, int64_t coun
       const uint8_t* masks = row;
       row += rows;
       for (int y = 0; y < rows; y++) {
-        for (int x = 0; x < 8; x++) {
-          if (masks[y] >> x & 1) {
-            block[8 * y + x] = static_cast<int8_t>(*row++);
-          }
+        for (unsigned mask = masks[y]; mask; mask &= mask - 1) {
+          block[8 * y + __builtin_ctz(mask)] = static_cast<int8_t>(*row++);
         }
       }
       block[0] = static_cast<int16_t>(head >> 4);

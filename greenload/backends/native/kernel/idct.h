@@ -2,14 +2,12 @@
 // the same bits, of whatever coefficients: those of libjpeg-turbo's vectors on x86 (jidctint-avx2.asm and -sse2.asm).
 // libjpeg's portable form (jidctint.c) gives others where a sum of dequantised coefficients doesn't fit 16 bits, or a
 // sample lies more than 384 levels beyond black or white: neither comes of an encoder. Both forms surely agree where the
-// magnitudes of a block's dequantised coefficients add up to no more than kAgreedSum.
+// magnitudes of a block's dequantised coefficients add up to no more than 2000.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
 namespace greenload {
-
-constexpr int kAgreedSum = 2000;
 
 struct DctLoops {
   // coefficients: 64, in natural order, as they are in the file
