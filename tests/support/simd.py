@@ -32,7 +32,7 @@ def check_same_bits(code: str) -> None:
         pytest.skip("this processor has no AVX2")
     said = {}
     for forced in ("", "scalar"):
-        environment = {**os.environ, "GREENLOAD_NATIVE_SIMD": forced}
+        environment = {**os.environ, "GREENLOAD_NATIVE_SIMD": forced, "GREENLOAD_NATIVE_JPEG": "own"}
         paths = [str(SUPPORT), str(SUPPORT.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment["PYTHONPATH"] = os.pathsep.join(paths)
         command = [sys.executable, "-c", BEGIN + code + END]

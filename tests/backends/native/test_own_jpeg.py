@@ -25,6 +25,8 @@ Image = pytest.importorskip("PIL.Image")
 pytestmark = pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")
 
 ROOT = Path(__file__).parents[3]
+ON = not library.why_missing() and (os.environ.get("GREENLOAD_NATIVE_JPEG") == "own" or library.has_vectors())
+"""Whether the kernel decodes usual files by itself; else libjpeg does, and what it gives is looked at all the same."""
 Window = tuple[int, int, int, int]
 SAMPLINGS = ((1, 1), (2, 1), (1, 2), (2, 2))
 PROGRESSIVE = 0xC2
@@ -62,7 +64,7 @@ def check(data: bytes, count: int = 6, *, own: bool = True) -> None:
         result = decode(data, window)
         assert np.array_equal(result, expected[top : top + height, left : left + width]), (window, result)
         taken = tuple(np.subtract(library.jpegs(), before))
-        assert taken == ((1, 0) if own else (0, 1)), window
+        assert taken == ((1, 0) if own and ON else (0, 1)), window
 
 
 def saved(image: Any, **options: Any) -> bytes:

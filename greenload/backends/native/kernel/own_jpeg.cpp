@@ -7,6 +7,8 @@
 
 #include <jpeglib.h>
 
+#include "rows.h"
+
 namespace greenload {
 
 namespace {
@@ -18,10 +20,11 @@ constexpr bool kGivesItsPixels = true;
 constexpr bool kGivesItsPixels = false;
 #endif
 
-// For tests and measuring.
+// Without vectors libjpeg is quicker, which has some for more processors. GREENLOAD_NATIVE_JPEG is for tests and for
+// measuring.
 bool wants_libjpeg() {
   const char* value = getenv("GREENLOAD_NATIVE_JPEG");
-  return value && strcmp(value, "libjpeg") == 0;
+  return value && *value ? strcmp(value, "libjpeg") == 0 : !uses_avx2();
 }
 
 bool uses_libjpeg() {
