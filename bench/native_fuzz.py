@@ -108,7 +108,7 @@ def _kept() -> list[bytes]:
 
     blobs: list[bytes] = []
     for data in [] if library.why_missing() else whole().values():
-        for form in (library.Form.TRANSCODED, library.Form.PLANES, library.Form.PIXELS):
+        for form in sorted(set(library.Form) - {library.Form.ENCODED}):
             with contextlib.suppress(ValueError):
                 blobs.append(library.transcode(data, form))
     return blobs

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from greenload.backends import registry
+from greenload.backends.native import library
 from greenload.backends.native.cache import cached_forms
 from greenload.backends.tables import CACHE_TABLE, TABLES
 from greenload.errors import PipelineError
@@ -25,12 +26,21 @@ from greenload.stages.registry import STAGES
 from greenload.system.notices import notify
 from greenload.text import bytes_text
 
-SAVES: Mapping[CacheForm, float] = {"encoded": 0.0, "transcoded": 0.38, "planes": 0.86, "pixels": 0.83, "resized": 0.83}
+SAVES: Mapping[CacheForm, float] = {
+    "encoded": 0.0,
+    "transcoded": 0.12,
+    "coefficients": 0.61,
+    "planes": 0.72,
+    "pixels": 0.72,
+    "resized": 0.72,
+}
 """The share of CPU time that later epochs save against reading and decoding files, by what is kept: measured on
 photographs of 500×375 with random crops of 224×224."""
 PLANE_BYTES, PIXEL_BYTES = 1.5, 3.0
 """Bytes a pixel: of planes whose chroma has half as many rows and columns, and of RGB."""
-_CHOICES: tuple[CacheForm, ...] = ("planes", "transcoded")
+COEFFICIENT_BYTES, COEFFICIENT_TABLES = 2.1, 640
+"""Bytes of a JPEG's coefficients for one of the file, and of the tables that go with them."""
+_CHOICES: tuple[CacheForm, ...] = ("planes", "coefficients", "transcoded")
 """What ``"auto"`` chooses from, the first where they save the same."""
 _BLOB = 64
 """What is kept of an image is rounded up to so many bytes."""
@@ -139,7 +149,8 @@ def _resolved(cache_spec: CacheSpec, pipeline: Pipeline, sizes: SizedSteps) -> C
     elif form == "auto" and followed:
         form = followed  # whatever else is on the disk by now
     elif form == "auto":
-        form = best_form(takes, count, room(there[0].bytes if there else 0), sizes.kinds.get("JPEG", 0.0))
+        left = room(there[0].bytes if there else 0)
+        form = best_form(takes, count, left, sizes.kinds.get("JPEG", 0.0), library.has_vectors())
     in_all = takes[form] * count
     there_is = room(sum(kept.bytes for kept in there if kept.form == form))
     _warn_of_little_room(cache, form, there_is, takes[form])
@@ -162,7 +173,9 @@ def _warn_of_little_room(cache: Cache, form: CacheForm, room: int | None, needed
     )
 
 
-def best_form(takes: Mapping[CacheForm, float], count: int, room: int | None, jpegs: float) -> CacheForm:
+def best_form(
+    takes: Mapping[CacheForm, float], count: int, room: int | None, jpegs: float, vectors: bool = True
+) -> CacheForm:
     """The form that is expected to save most: what it saves of an image, times the share of the set that fits.
 
     Args:
@@ -170,6 +183,8 @@ def best_form(takes: Mapping[CacheForm, float], count: int, room: int | None, jp
         count: images of the set; 0 where that isn't known.
         room: bytes that there are; ``None`` where that isn't known.
         jpegs: the share of plain JPEGs among the files.
+        vectors: whether the kernel has the processor's vectors. Without them coefficients save nothing: libjpeg has
+            some of its own.
     """
 
     def saving(form: CacheForm) -> float:
@@ -177,7 +192,7 @@ def best_form(takes: Mapping[CacheForm, float], count: int, room: int | None, jp
         share = _share(takes[form] * count, room)
         return SAVES[form] * (jpegs if form == "transcoded" else 1.0) * (1.0 if share is None else share)
 
-    return max(_CHOICES, key=saving)
+    return max((form for form in _CHOICES if vectors or form != "coefficients"), key=saving)
 
 
 def decoding_left(steps: Sequence[Step]) -> float:
@@ -195,10 +210,12 @@ def _bytes_an_image(sizes: SizedSteps) -> dict[CacheForm, float]:
     """Mean bytes of an image in each form, as it is kept."""
     file = next((step.size_out or 0.0 for step in sizes.steps if step.kind == "read"), 0.0)
     jpegs, pixels = sizes.kinds.get("JPEG", 0.0), sizes.decoded * PIXEL_BYTES
-    planes = sizes.decoded * PLANE_BYTES * jpegs + pixels * (1.0 - jpegs)
+    others = pixels * (1.0 - jpegs)  # of which the pixels are kept
+    planes = sizes.decoded * PLANE_BYTES * jpegs + others
     given: dict[CacheForm, float] = {
         "encoded": file,
         "transcoded": file,
+        "coefficients": (file * COEFFICIENT_BYTES + COEFFICIENT_TABLES) * jpegs + others,
         "planes": planes,
         "pixels": pixels,
         "resized": pixels,

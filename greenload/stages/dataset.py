@@ -157,17 +157,19 @@ class Cache(Stage):
     tf.data keeps encoded bytes before ``Decode`` and pixels behind it, in memory, all of them: ``path``, ``ram`` and
     the other forms need ``"native"``.
 
-    ================  ====================================================================  ===================
-    form              what is kept of an image                                              about so many bytes
-    ================  ====================================================================  ===================
-    ``"encoded"``     the file as it is: it is read once                                    the file's
-    ``"transcoded"``  a JPEG of the same coefficients, of which a crop decodes only the     the file's
-                      part that it needs; other files as they are
-    ``"planes"``      brightness and color of a JPEG at its own resolution of each, as      1.5 a pixel, often
-                      decoding leaves them; of other files the pixels
-    ``"pixels"``      the pixels                                                            3 a pixel
-    ``"resized"``     the pixels behind the stages between ``Decode`` and ``Cache``         3 a pixel
-    ================  ====================================================================  ===================
+    ==================  ====================================================================  ===================
+    form                what is kept of an image                                              about so many bytes
+    ==================  ====================================================================  ===================
+    ``"encoded"``       the file as it is: it is read once                                    the file's
+    ``"transcoded"``    a JPEG of the same coefficients, of which a crop decodes only the     the file's
+                        part that it needs; other files as they are
+    ``"coefficients"``  the coefficients of a JPEG, read already, of which a crop transforms  twice the file's
+                        only the part that it needs; of other files the pixels
+    ``"planes"``        brightness and color of a JPEG at its own resolution of each, as      1.5 a pixel, often
+                        decoding leaves them; of other files the pixels
+    ``"pixels"``        the pixels                                                            3 a pixel
+    ``"resized"``       the pixels behind the stages between ``Decode`` and ``Cache``         3 a pixel
+    ==================  ====================================================================  ===================
 
     ``"auto"`` takes ``"resized"`` where such stages are there. Else it takes ``"planes"`` where the whole set fits, and
     otherwise the form that saves most, by how much of the set fits in it. ``describe()`` of a plan shows which form it

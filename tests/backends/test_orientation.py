@@ -311,7 +311,7 @@ def test_every_backend_turns_them_upright(backend: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["tf", "pillow"])
+@pytest.mark.parametrize("backend", [pytest.param("tf", marks=pytest.mark.long), "pillow"])
 def test_what_is_too_small_is_told_by_the_upright_size(backend: str, tmp_path: Any) -> None:
     (tmp_path / "a.png").write_bytes(in_png(6, "<"))
     (image,) = decoded(backend, [in_png(6, "<")], Decode(exif=True), CenterCrop((10, 16)))

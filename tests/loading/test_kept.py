@@ -62,12 +62,7 @@ FORMS = [form for form in CACHE_FORMS if form != "resized"]
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory, bad_images: ModuleType) -> Files:
     """Thirteen JPEGs of sizes that differ; some lie on their side, one is grey, one progressive."""
-    folder = tmp_path_factory.mktemp("photos")
-    paths = [folder / f"{k}.jpg" for k in range(13)]
-    for k, path in enumerate(paths):
-        options = {"mode": "L"} if k == 3 else {"subsampling": k % 3, "progressive": k == 5}
-        data = bad_images.jpeg(40 + 3 * k, 75 - 2 * k, seed=k, **options)
-        path.write_bytes(e.with_exif(data, 1 + k % 8) if k % 2 else data)
+    paths = bad_images.make_photos(tmp_path_factory.mktemp("photos"), 13)
     return Files(paths, np.arange(len(paths)) % 5)
 
 
@@ -346,7 +341,7 @@ def test_what_was_decoded_by_other_versions_is_kept_anew(
     photos: Files, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plans: dict[CacheForm, Plan] = {"resized": planned(photos, Decode(), Resize((20, 20)), Cache(), *RANDOM)}
-    for form in ("encoded", "transcoded", "planes", "pixels"):
+    for form in ("encoded", "transcoded", "coefficients", "planes", "pixels"):
         plans[form] = planned(photos, Decode(), Cache(form=form), *RANDOM)
     before = {form: key_of(plan) for form, plan in plans.items()}
     if what == "kernel":
@@ -354,7 +349,7 @@ def test_what_was_decoded_by_other_versions_is_kept_anew(
     else:
         monkeypatch.setattr(native_cache, "package_versions", lambda names: dict.fromkeys(names, "0.1"))
     changed = {form for form, plan in plans.items() if key_of(plan) != before[form]}
-    assert changed == {"planes", "pixels", "resized"}
+    assert changed == {"coefficients", "planes", "pixels", "resized"}
 
 
 def test_iterators_of_a_process_share_what_is_kept(photos: Files, reads: Counter[int]) -> None:

@@ -78,26 +78,30 @@ def test_planes_where_the_whole_set_fits(photos: Files) -> None:
 
 
 def test_the_form_that_saves_most_of_a_set_that_does_not_fit() -> None:
-    takes: dict[CacheForm, float] = {"planes": 100.0, "transcoded": 10.0}
+    takes: dict[CacheForm, float] = {"planes": 100.0, "coefficients": 23.0, "transcoded": 10.0}
     assert best_form(takes, 10, None, 1.0) == "planes"
     assert best_form(takes, 10, 1000, 1.0) == "planes"
-    assert best_form(takes, 10, 500, 1.0) == "planes"  # 0.5 · 0.86 > 0.38
-    assert best_form(takes, 10, 400, 1.0) == "transcoded"  # 0.4 · 0.86 < 0.38
-    assert best_form(takes, 10, 10, 1.0) == "transcoded"
-    assert best_form(takes, 10, 400, 0.1) == "planes"  # of other files nothing is transcoded
+    assert best_form(takes, 10, 860, 1.0) == "planes"  # 0.86 · 0.72 > 0.61
+    assert best_form(takes, 10, 840, 1.0) == "coefficients"  # 0.84 · 0.72 < 0.61
+    assert best_form(takes, 10, 10, 1.0) == "coefficients"
+    small: dict[CacheForm, float] = {"planes": 100.0, "coefficients": 60.0, "transcoded": 10.0}
+    assert best_form(small, 10, 130, 1.0) == "coefficients"  # 0.22 · 0.61 > 0.12
+    assert best_form(small, 10, 110, 1.0) == "transcoded"  # 0.18 · 0.61 < 0.12
+    assert best_form(small, 10, 120, 0.1) == "coefficients"  # of other files nothing is transcoded
     assert best_form(takes, 0, 400, 1.0) == "planes"  # nothing is known
+    assert best_form(takes, 10, 100, 1.0, vectors=False) == "transcoded"  # coefficients would save nothing
 
 
 def test_a_small_budget(photos: Files) -> None:
     cache_spec = kept(photos, *behind(Cache(ram=4000)))
-    assert (cache_spec.form, cache_spec.budget) == ("transcoded", 4000)
+    assert (cache_spec.form, cache_spec.budget) == ("coefficients", 4000)
     assert cache_spec.set_bytes is not None
     assert cache_spec.share == pytest.approx(4000 / cache_spec.set_bytes)
     assert 0 < cache_spec.share < 1
 
 
 def test_a_form_by_name(photos: Files) -> None:
-    forms: tuple[CacheForm, ...] = ("encoded", "transcoded", "planes", "pixels")
+    forms: tuple[CacheForm, ...] = ("encoded", "transcoded", "coefficients", "planes", "pixels")
     for form in forms:
         for stages in (behind(Cache(form=form)), (Cache(form=form), Decode(), RandomCrop(8))):
             cache_spec = kept(photos, *stages)
@@ -129,7 +133,7 @@ def test_a_folder(photos: Files, tmp_path: Path) -> None:
     cache_spec = kept(photos, *behind(Cache(tmp_path / "kept")))  # type: ignore[arg-type]
     assert (cache_spec.path, cache_spec.budget, cache_spec.share) == (str(tmp_path / "kept"), None, 1)
     limited = kept(photos, *behind(Cache(str(tmp_path), disk=4000)))
-    assert (limited.budget, limited.form) == (4000, "transcoded")
+    assert (limited.budget, limited.form) == (4000, "coefficients")
     assert not (tmp_path / "kept").exists()  # a plan makes nothing
 
 
@@ -154,14 +158,14 @@ def test_a_folder_goes_on_in_the_form_that_was_chosen(
     own = Cache(str(tmp_path))
     room = 4000
     monkeypatch.setattr(planning, "disk_room", lambda *_: room)
-    assert form(*behind(own)) == "transcoded"
+    assert form(*behind(own)) == "coefficients"
     filled(photos, *behind(own))
     room = 1 << 40
-    assert form(*behind(own)) == form(own, Decode(), RandomCrop(8)) == "transcoded"
+    assert form(*behind(own)) == form(own, Decode(), RandomCrop(8)) == "coefficients"
     assert form(*behind(Cache(str(tmp_path), disk=1 << 40))) == "planes"  # as was asked for
     assert form(Decode(exif=True), own, RandomCrop(8)) == "planes"  # nothing of this is there
     filled(photos, *behind(Cache(str(tmp_path), form="pixels")))
-    assert form(*behind(own)) == "transcoded"  # a user chose the other
+    assert form(*behind(own)) == "coefficients"  # a user chose the other
     for file in tmp_path.glob("*/about.json"):
         file.write_text("{")
     assert form(*behind(own)) == "planes"

@@ -130,6 +130,22 @@ def jpeg(
     return bytes(file) + b"\xff" * fill + b"\xff\xd9"
 
 
+def coded(blocks: Pixels, steps: Pixels) -> bytes:
+    """A grey JPEG of coefficients as they are in a file, `[rows, columns, 64]`, and steps `[64]`, in zigzag order."""
+    rows, columns = blocks.shape[:2]
+    component = _Component(1, 1, 1, blocks, rows, columns)
+    segments = (
+        (0xDB, b"\x10" + steps.astype(">u2").tobytes()),
+        (0xC0, struct.pack(">BHHB", 8, 8 * rows, 8 * columns, 1) + b"\1\x11\0"),
+        (0xC4, b"\0" + _DC_TABLE),
+        (0xC4, b"\x10" + _AC_TABLE),
+        (0xDD, b"\0\1"),  # each block's first coefficient is sent whole
+        (0xDA, b"\1\1\0\0\x3f\0"),
+    )
+    file = b"".join(bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body for marker, body in segments)
+    return b"\xff\xd8" + file + _Entropy([component], ((0,), 0, 63, 0, 0), 1).data() + b"\xff\xd9"
+
+
 def _components(
     planes: Pixels, sampling: Sequence[tuple[int, int]], identifiers: Sequence[int], steps: Pixels
 ) -> list[_Component]:

@@ -40,14 +40,15 @@ from greenload.system.notices import notify
 _FORMS = {
     "encoded": Form.ENCODED,
     "transcoded": Form.TRANSCODED,
+    "coefficients": Form.COEFFICIENTS,
     "planes": Form.PLANES,
     "pixels": Form.PIXELS,
     "resized": Form.ENCODED,  # binary PPM already
 }
 
-_DECODED = ("planes", "pixels", "resized")
+_DECODED = ("coefficients", "planes", "pixels", "resized")
 """Of these, what is kept of a file depends on what decodes it."""
-KERNEL_ONLY_FORMS = (Form.PLANES, Form.PIXELS)
+KERNEL_ONLY_FORMS = (Form.COEFFICIENTS, Form.PLANES, Form.PIXELS)
 """Forms that only the kernel reads: of other files than JPEG pixels are kept, not the files."""
 
 
@@ -62,7 +63,7 @@ def kernel_form(cache_spec: CacheSpec) -> Form:
 
 
 def forms_of_files(form: Form, plain: Any, jpeg: Any, where: Callable[..., Any]) -> Any:
-    """The forms that files are kept in, as integers ``[n]``. Planes and pixels don't say how they are to be turned.
+    """The forms that files are kept in, as integers ``[n]``. The kernel's own don't say how they are to be turned.
 
     Args:
         form: of a plain JPEG.

@@ -26,9 +26,9 @@ int64_t Planes::bytes() const {
 }
 
 void Planes::point(const uint8_t* file) {
-  luma = file + kPlanesHeader;
-  chroma[0] = luma + height * width;
-  chroma[1] = chroma[0] + chroma_height() * chroma_width();
+  luma = {file + kPlanesHeader, width};
+  chroma[0] = {luma.data + height * width, chroma_width()};
+  chroma[1] = {chroma[0].data + chroma_height() * chroma_width(), chroma_width()};
 }
 
 bool are_planes(const uint8_t* file, int64_t length) { return length >= 4 && memcmp(file, kMagic, 4) == 0; }
@@ -71,35 +71,35 @@ void PlanesDecoder::row(int64_t y, uint8_t* to) {
   const Planes& planes = planes_;
   const Window& window = window_;
   const PlaneLoops& loops = plane_loops();
-  const uint8_t* luma = planes.luma + y * planes.width + window.left;
+  const uint8_t* luma = planes.luma.row(y) + window.left;
   if (planes.components == 1) {
     return loops.convert_grey(luma, to, window.width);
   }
-  const int64_t pitch = planes.chroma_width();
   if (planes.across == 1 && planes.down == 1) {
-    const int64_t at = y * pitch + window.left;
-    return loops.convert(luma, planes.chroma[0] + at, planes.chroma[1] + at, to, window.width);
+    return loops.convert(luma, planes.chroma[0].row(y) + window.left, planes.chroma[1].row(y) + window.left, to,
+                         window.width);
   }
   // The row of chroma that this one lies in, and the other one that it is near to.
   const int64_t near = y / planes.down;
   const int64_t far = std::clamp<int64_t>(y % 2 ? near + 1 : near - 1, 0, planes.chroma_height() - 1);
+  const int64_t columns = planes.chroma_width();
   const int64_t begin = window.left / planes.across;
   const int64_t stop = (window.left + window.width + planes.across - 1) / planes.across;
   const uint8_t* rows[2];
   for (int c = 0; c < 2; c++) {
-    const uint8_t* own = planes.chroma[c] + near * pitch;
-    const uint8_t* other = planes.chroma[c] + far * pitch;
-    int16_t* sums = sums_.of<int16_t>(pitch + 64) + 32;  // of column 0; there are some in front of it
+    const uint8_t* own = planes.chroma[c].row(near);
+    const uint8_t* other = planes.chroma[c].row(far);
+    int16_t* sums = sums_.of<int16_t>(columns + 64) + 32;  // of column 0; there are some in front of it
     uint8_t* wide = chroma_[c].bytes(planes.across * (stop - begin) + 64);
     if (planes.across == 1) {  // 4:4:0
       loops.blend(own + begin, other + begin, sums, stop - begin);
       loops.narrow(sums, wide, stop - begin, y % 2 ? 2 : 1);
-    } else if (pitch < kNarrowestFancy) {
+    } else if (columns < kNarrowestFancy) {
       for (int64_t i = begin; i < stop; i++) {
         wide[2 * (i - begin)] = wide[2 * (i - begin) + 1] = own[i];
       }
     } else {
-      const int64_t from = std::max<int64_t>(0, begin - 1), to_column = std::min(pitch, stop + 1);
+      const int64_t from = std::max<int64_t>(0, begin - 1), to_column = std::min(columns, stop + 1);
       if (planes.down == 1) {  // 4:2:2
         loops.widen(own + from, sums + from, to_column - from);
       } else {
@@ -109,8 +109,8 @@ void PlanesDecoder::row(int64_t y, uint8_t* to) {
       if (begin == 0) {
         sums[-1] = sums[0];
       }
-      if (to_column == pitch) {
-        sums[pitch] = sums[pitch - 1];
+      if (to_column == columns) {
+        sums[columns] = sums[columns - 1];
       }
       planes.down == 1 ? loops.spread(sums + begin, wide, stop - begin, 1, 2, 2)
                        : loops.spread(sums + begin, wide, stop - begin, 8, 7, 4);

@@ -12,12 +12,21 @@
 
 namespace greenload {
 
+struct Plane {
+  const uint8_t* data = nullptr;
+  int64_t pitch = 0;
+  int64_t left = 0;   // the column that `data` begins at
+  int64_t mask = -1;  // of the rows that are there: a strip has only those near to one that is made
+
+  // Where column 0 of a row would be.
+  const uint8_t* row(int64_t y) const { return data + ((y & mask) * pitch - left); }
+};
+
 struct Planes {
   int64_t height = 0, width = 0;
   int components = 0;
   int across = 1, down = 1;
-  const uint8_t* luma = nullptr;
-  const uint8_t* chroma[2] = {};
+  Plane luma, chroma[2];
 
   int64_t chroma_height() const { return components == 1 ? 0 : (height + down - 1) / down; }
   int64_t chroma_width() const { return components == 1 ? 0 : (width + across - 1) / across; }

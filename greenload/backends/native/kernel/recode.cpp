@@ -153,9 +153,9 @@ void Recoder::read(const Planes& planes, uint8_t* to) {
   Planes placed = planes;
   placed.point(to);
   frame_planes(planes, to);
-  targets_[0] = const_cast<uint8_t*>(placed.luma);
-  targets_[1] = const_cast<uint8_t*>(placed.chroma[0]);
-  targets_[2] = const_cast<uint8_t*>(placed.chroma[1]);
+  targets_[0] = const_cast<uint8_t*>(placed.luma.data);
+  targets_[1] = const_cast<uint8_t*>(placed.chroma[0].data);
+  targets_[2] = const_cast<uint8_t*>(placed.chroma[1].data);
   size_t needed = 0;
   for (int c = 0; c < planes.components; c++) {
     const jpeg_component_info& part = from_.comp_info[c];
@@ -194,6 +194,37 @@ bool Recoder::read_planes(const Planes& planes) {
       for (int64_t i = 0; i < count && top + i < height; i++) {
         memcpy(targets_[c] + (top + i) * width, at_[c][i], width);
       }
+    }
+  }
+  jpeg_finish_decompress(&from_);
+  return true;
+}
+
+void Recoder::pack(const Planes& planes, CoefficientsWriter* writer) {
+  if (!pack_rows(planes, writer)) {
+    give_up();
+  }
+  stop();
+}
+
+bool Recoder::pack_rows(const Planes& planes, CoefficientsWriter* writer) {
+  if (setjmp(errors_.jump)) {
+    return false;
+  }
+  jvirt_barray_ptr* coefficients = jpeg_read_coefficients(&from_);
+  const uint16_t* quants[3];
+  for (int c = 0; c < planes.components; c++) {
+    if (!from_.comp_info[c].quant_table) {
+      ERREXIT1(&from_, JERR_NO_QUANT_TABLE, c);
+    }
+    quants[c] = from_.comp_info[c].quant_table->quantval;
+  }
+  writer->begin(planes, quants);
+  for (int c = 0; c < planes.components; c++) {
+    const jpeg_component_info& part = from_.comp_info[c];
+    for (JDIMENSION y = 0; y < part.height_in_blocks; y++) {
+      j_common_ptr info = reinterpret_cast<j_common_ptr>(&from_);
+      writer->row(from_.mem->access_virt_barray(info, coefficients[c], y, 1, FALSE)[0], part.width_in_blocks);
     }
   }
   jpeg_finish_decompress(&from_);
