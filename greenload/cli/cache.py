@@ -101,6 +101,8 @@ def _clear(options: argparse.Namespace, folder: Path) -> int:
     removed = clear(folder, {key for key in keys if key.startswith(tuple(options.keep))} if options.keep else ())
     write_json(options.json, {"folder": str(folder), "removed": [asdict(each) for each in removed]})
     say(*(f"removed {each.key[:_SHOWN]}: {each.samples} samples, {bytes_text(each.bytes)}" for each in removed))
+    left = [each for each in entries_below(folder) if each.unusable and not each.key.startswith(tuple(options.keep))]
+    say(*(f"{each.key[:_SHOWN]}: left, being no block: {', '.join(each.unusable)}" for each in left))
     if not removed:
         say(f"{folder}: nothing was removed")
     return OK

@@ -23,6 +23,8 @@ from greenload.specs import CacheForm
 from greenload.stages import Cache
 from greenload.stages import primitives as p
 from greenload.stages.registry import STAGES
+from greenload.system.notices import notify
+from greenload.text import bytes_text
 
 SAVES: Mapping[CacheForm, float] = {
     "encoded": 0.0,
@@ -74,15 +76,20 @@ def check_caches(pipeline: Pipeline, steps: Sequence[Step], auto: bool) -> None:
     if caches_files(steps) or not any(step.kind == "cache" for step in steps):
         return
     otherwise = "" if auto else " or 'auto'"
+    decoding = next((step for step in steps if isinstance(step.primitive, p.Decoding)), None)
+    by_hand = decoding is not None and decoding.backend == CACHE_TABLE.name
+    here = "steps placed by hand keep no files" if by_hand else "here another backend decodes"
     for stage, spec in zip(pipeline.stages, pipeline.specs, strict=False):
         if not isinstance(stage, Cache) or stage in (Cache(), Cache(form="encoded" if spec.encoded else "pixels")):
             continue
-        why = (
-            _why_not_here()
-            or why_not_kept(pipeline)
-            or f"here another backend decodes: use backend={CACHE_TABLE.name!r}{otherwise}"
-        )
-        raise PipelineError(f"{stage} needs backend {CACHE_TABLE.name!r}, and {why}; or write Cache()")
+        why = _why_not_here() or why_not_kept(pipeline) or f"{here}: use backend={CACHE_TABLE.name!r}{otherwise}"
+        tf_keeps = spec.encoded or decoding is None or not decoding.traits.takes_batches
+        raise PipelineError(f"{stage} needs backend {CACHE_TABLE.name!r}, and {why}" + "; or write Cache()" * tf_keeps)
+
+
+def can_keep_files(pipeline: Pipeline) -> bool:
+    """Whether the cache of a pipeline keeps files where backend "native" or "auto" is asked for."""
+    return not _why_not_here() and not why_not_kept(pipeline)
 
 
 def _why_not_here() -> str:
@@ -145,10 +152,24 @@ def _resolved(cache_spec: CacheSpec, pipeline: Pipeline, sizes: SizedSteps) -> C
         left = room(there[0].bytes if there else 0)
         form = best_form(takes, count, left, sizes.kinds.get("JPEG", 0.0), library.has_vectors())
     in_all = takes[form] * count
-    share = _share(in_all, room(sum(kept.bytes for kept in there if kept.form == form)))
+    there_is = room(sum(kept.bytes for kept in there if kept.form == form))
+    _warn_of_little_room(cache, form, there_is, takes[form])
+    share = _share(in_all, there_is)
     usual = not cache.path and not cache.ram
     return replace(
         cache_spec, form=form, budget=budget, in_common=usual, filling=filling, set_bytes=in_all or None, share=share
+    )
+
+
+def _warn_of_little_room(cache: Cache, form: CacheForm, room: int | None, needed: float) -> None:
+    """Warn where there isn't room for one image."""
+    if room is None or room >= needed:
+        return
+    given = cache.disk if cache.path else cache.ram
+    remedy = f"raise {'disk' if cache.path else 'ram'}" if given else "make room there"
+    notify(
+        f"{cache} has room for {bytes_text(room)}, but an image takes about {bytes_text(needed)} as {form!r}, so "
+        f"hardly any is kept: {remedy}, or remove Cache"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -395,6 +396,23 @@ def test_what_is_in_memory_stays_as_long_as_its_pipeline(photos: Files, reads: C
     gc.collect()
     with Store(None, key, 7) as store:
         assert store.state().kept == 0
+
+
+def test_a_child_keeps_its_own_of_a_pipeline_that_its_parent_has_iterated(photos: Files, reads: Counter[int]) -> None:
+    pipeline = gl.Pipeline(photos, Shuffle(), Decode(), Cache(), *RANDOM, Batch(BATCH))
+    plan = replace(make_plan(pipeline, "native", threads=2), readers=readers_for("native", helpers()))
+
+    def records_read() -> int:
+        reads.clear()
+        list(gl.iterate(plan))
+        return reads.total()
+
+    assert [records_read() for _ in range(2)] == [13, 0]
+    child = os.fork()
+    if not child:
+        os._exit(0 if [records_read() for _ in range(3)] == [13, 0, 0] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert records_read() == 0
 
 
 def test_a_folder_that_cannot_be_used_is_said_before_anything_runs(photos: Files, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stores import obeying_modes
 
 from greenload.backends.native import library
 from greenload.errors import PipelineError
@@ -266,6 +269,53 @@ def test_auto_is_no_remedy_where_it_chose(photos: Files) -> None:
     for auto, remedy in ((False, "use backend='native' or 'auto'; or"), (True, "use backend='native'; or")):
         with pytest.raises(PipelineError, match=remedy):
             planning.check_caches(pipeline, steps_of(pipeline), auto)
+
+
+@pytest.mark.parametrize("cache", [Cache(), Cache(form="transcoded")])
+def test_steps_placed_by_hand_keep_no_files_and_the_error_names_what_does(photos: Files, cache: Cache) -> None:
+    for by_hand in (
+        {"Decode": "native"},
+        {"Decode": "native", "RandomResizedCrop: resize": "pillow"},
+        {"Decode": "native", "RandomHorizontalFlip": "dali-cpu"},
+    ):
+        with pytest.raises(PipelineError) as caught:
+            planned(photos, Decode(), cache, RandomResizedCrop(8), RandomHorizontalFlip(), backend=by_hand)
+        assert "placed by hand" in str(caught.value) and "use backend='native' or 'auto'" in str(caught.value)
+        assert "write Cache()" not in str(caught.value), "that would be refused too"
+    with pytest.raises(PipelineError, match="use backend='native' or 'auto'") as caught:
+        planned(photos, Decode(), cache, CenterCrop(8), backend={"Decode": "pillow"})
+    assert "by hand" not in str(caught.value)
+    with pytest.raises(PipelineError, match="use backend='tf'"):
+        planned(photos, Decode(), ToDtype("float32"), Cache(), CenterCrop(8), backend="native")
+
+
+def test_a_budget_that_holds_no_image_is_said(photos: Files, tmp_path: Path) -> None:
+    for cache, remedy in (
+        (Cache(ram=100), "has room for 100 B, but an image takes about .* raise ram, or remove Cache"),
+        (Cache(tmp_path / "k", disk=100), "raise disk, or remove Cache"),
+        (Cache(ram=2000, form="planes"), "as 'planes', so hardly any is kept: raise ram"),
+    ):
+        with pytest.warns(UserWarning, match=remedy):
+            planned(photos, *behind(cache))
+
+
+@pytest.mark.parametrize("name", ["closed/in", "x" * 300])
+def test_a_folder_that_cannot_be_looked_into_is_no_error_of_planning(photos: Files, tmp_path: Path, name: str) -> None:
+    program = """
+import sys
+from greenload import Batch, Cache, Decode, Files, Pipeline, RandomResizedCrop, iterate
+stages = Decode(), Cache(sys.argv[1]), RandomResizedCrop(8), Batch(2)
+try:
+    iterate(Pipeline(Files(sys.argv[2:]), *stages), backend="native")
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    (tmp_path / "closed").mkdir(mode=0)
+    command = [*obeying_modes(), sys.executable, "-c", program, str(tmp_path / name), *photos.paths]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    (tmp_path / "closed").chmod(0o755)
+    assert said.startswith(f"PipelineError Cache(path='{tmp_path / name}') can't keep images there: "), said
+    assert said.endswith(": name a folder that can be written, or leave path out\n")
 
 
 def test_without_a_batch_or_a_source_read_by_index(photos: Files, tmp_path: Path) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from greenload.backends.native.store import BLOCKS, LOCK, Store, folder_of
 
@@ -105,6 +108,16 @@ def run(program: str, folder: Path, *arguments: object, before: tuple[str, ...] 
     )
     assert (result.returncode, result.stderr) == (0, ""), (result.returncode, result.stderr, result.stdout)
     return result.stdout
+
+
+def obeying_modes() -> tuple[str, ...]:
+    """What is to stand before a program so that files' modes hold for it, as they don't for root; else the test is
+    skipped."""
+    if os.geteuid() != 0:
+        return ()
+    if shutil.which("setpriv") is None:
+        pytest.skip("modes of files don't hold for root, and there is no setpriv")
+    return "setpriv", "--bounding-set=-dac_override,-dac_read_search"
 
 
 def writer(folder: Path, first: int, stop: int, budget: int | str = "") -> subprocess.Popen[str]:

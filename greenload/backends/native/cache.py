@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import re
 import weakref
 from collections.abc import Callable
@@ -136,16 +137,17 @@ def open_store(plan: Plan) -> Store:
     return store
 
 
-_HELD: dict[int, tuple[bytes, Store]] = {}
-"""By the ``id`` of a pipeline: the key and a handle of what it keeps in memory."""
+_HELD: dict[int, tuple[tuple[int, bytes], Store]] = {}
+"""By the ``id`` of a pipeline: the process and key, and a handle, of what it keeps in memory. In a child of the process
+what it held is its parent's: it keeps its own in the place of that."""
 
 
 def _hold(pipeline: Pipeline, key: bytes, opened: Callable[[], Store]) -> None:
     """Keep a store open until a pipeline is no longer referred to, or keeps under another key."""
-    known = _HELD.get(id(pipeline))
-    if known is not None and known[0] == key:
+    known, own = _HELD.get(id(pipeline)), (os.getpid(), key)
+    if known is not None and known[0] == own:
         return
-    _HELD[id(pipeline)] = key, opened()
+    _HELD[id(pipeline)] = own, opened()
     if known is None:
         weakref.finalize(pipeline, _let_go, id(pipeline)).atexit = False  # threads may still read then
     else:
@@ -206,7 +208,11 @@ def _told(folder: Path, pipeline: Pipeline) -> dict[str, bool]:
     """The keys, of those below a folder, that say that they are of a pipeline's source and stages; and whether
     ``"auto"`` chose their form."""
     told = {}
-    for file in folder.glob(f"*/{stores.FACTS}"):
+    try:
+        files = list(folder.glob(f"*/{stores.FACTS}"))
+    except OSError:  # it is said where the folder is opened
+        return {}
+    for file in files:
         try:
             facts = json.loads(file.read_text("utf-8"))
         except (OSError, ValueError):

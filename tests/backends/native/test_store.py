@@ -18,7 +18,7 @@ import numpy as np
 import odd_jpegs
 import pytest
 from conformance import pixels
-from stores import KEY, MIB, blob, blocks, bytes_of, filled, held
+from stores import KEY, MIB, blob, blocks, bytes_of, filled, held, obeying_modes, run
 
 from greenload.backends.native import library
 from greenload.backends.native.blobs import Blob
@@ -134,6 +134,28 @@ def test_without_room_nothing_is_transcoded(place: Path | None) -> None:
         assert cpu_seconds(lambda index: store.keep(index, files[index], Form.PLANES)) < 0.3 * cpu_seconds(
             lambda index: transcode(files[index], Form.PLANES)
         )
+
+
+@pytest.mark.parametrize("small", [0, 3])
+@pytest.mark.parametrize("form", [form for form in Form if form != Form.ENCODED])
+def test_what_is_larger_than_the_room_left_is_not_transcoded(place: Path | None, form: Form, small: int) -> None:
+    """Whatever is kept already: nothing, or only smaller ones."""
+    large = odd_jpegs.jpeg(pixels(300, 400, "photo"), sampling=((2, 2), (1, 1), (1, 1)), jfif=True)
+    needed = len(transcode(large, form))
+    with Store(place, KEY, 20, needed * 3 // 4) as store:
+        assert all(store.keep(index, jpeg(index), form) for index in range(small))
+
+        def cpu_seconds(work: Callable[[int], object]) -> float:
+            start = time.process_time()
+            for index in range(small, 20):
+                work(index)
+            return time.process_time() - start
+
+        assert not any(store.keep(index, large, form) for index in range(small, 20))
+        spent = cpu_seconds(lambda index: store.keep(index, large, form))
+        assert spent < 0.3 * cpu_seconds(lambda index: transcode(large, form))
+        assert store.state().kept == small and store.state().refused == 2 * (20 - small)
+        assert store.keep(19, jpeg(19), form), "what fits is kept"
 
 
 def test_threads_that_keep_the_same_sample_transcode_it_once(place: Path | None) -> None:
@@ -305,6 +327,20 @@ def test_a_folder_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
     for key, count, budget in ((KEY[:-1], 5, None), (KEY, 0, None), (KEY, 5, 0)):
         with pytest.raises(ValueError, match="samples"):
             Store(None, key, count, budget)
+
+
+def test_why_a_folder_cannot_be_made_is_told_of_those_above_it(tmp_path: Path) -> None:
+    program = """
+from greenload.backends.native.store import StoreError
+try:
+    Store(folder / "deep" / "er", KEY, 5)
+except StoreError as error:
+    print(error)
+"""
+    tmp_path.chmod(0o555)
+    said = run(program, tmp_path, before=obeying_modes())
+    tmp_path.chmod(0o755)
+    assert said == f"{tmp_path}/deep/er: Permission denied\n"
 
 
 def test_a_folder_removed_under_a_store_leaves_its_readers_alone(tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stores import KEY, blob, blocks, bytes_of, filled, flipped, held, kept_anew, run
+from stores import KEY, blob, blocks, bytes_of, filled, flipped, held, kept_anew, obeying_modes, run
 
 from greenload.backends.native import library
 from greenload.backends.native.cache_entries import block_info
-from greenload.backends.native.store import Store
+from greenload.backends.native.store import Store, folder_of
 
 pytestmark = pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")
 
@@ -209,6 +209,46 @@ def test_what_cannot_be_read_now_is_no_damage_and_not_forgotten(tmp_path: Path) 
         elsewhere.rename(path)
         store.flush()
         assert held(store, 20) == 20
+
+
+def test_files_of_others_are_not_removed(tmp_path: Path) -> None:
+    filled(tmp_path, 20)
+    own = folder_of(tmp_path, KEY)
+    others = [own / "film.block", own / "film.mkv.part", own / "0123456789abcdef.part"]
+    for path in others:
+        path.write_bytes(b"something else")
+    with Store(tmp_path, KEY, 20) as store:
+        assert store.state().kept == 20 and store.state().damaged == 0
+        assert store.state().trouble == f"{tmp_path}: film.block is no block, and isn't used"
+    assert all(path.exists() for path in others)
+
+
+UNREMOVABLE = """
+(path,) = blocks(folder)
+with Store(folder, KEY, 20) as store:
+    if store.state().kept:
+        os.truncate(path, 5000)
+        time.sleep(1.1)
+        assert store.get(0) is None
+    print(store.state().trouble)
+"""
+
+
+@pytest.mark.parametrize("fault", ["is damaged", "was made shorter"])
+def test_of_a_block_that_cannot_be_removed_it_is_not_said_that_it_was(tmp_path: Path, fault: str) -> None:
+    filled(tmp_path, 20)
+    (path,) = blocks(tmp_path)
+    path.chmod(0o644)
+    if fault == "is damaged":
+        flipped(path, 0)
+    path.parent.chmod(0o555)
+    said = run(UNREMOVABLE, tmp_path, before=obeying_modes())
+    path.parent.chmod(0o755)
+    assert said == (
+        f"{tmp_path}: {path.name} {fault}, and can't be removed: Permission denied; its samples are read anew: allow "
+        "that, or remove it\n"
+    )
+    assert path.exists()
 
 
 FEW_FILES = """

@@ -72,7 +72,7 @@ def test_a_writer_that_is_killed_in_the_middle_of_a_block_leaves_no_half_of_it(t
 def test_what_a_writer_that_was_killed_left_half_done_goes_once_no_other_writes(tmp_path: Path) -> None:
     filled(tmp_path, 10)
     own = folder_of(tmp_path, KEY)
-    left = own / "left.part"
+    left = own / "0123456789abcdef.block-1.part"
     left.write_bytes(blocks(tmp_path)[0].read_bytes()[:5000])
     with (own / LOCK).open("r+b") as file:
         fcntl.lockf(file, fcntl.LOCK_EX, 1)  # as a process that writes a block
@@ -169,7 +169,9 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
 store = Store(folder, KEY, 400)
 kept = [store.put(index, blob(index)) for index in range(400)]
 state = store.state()
-assert state.full and "File too large" in state.trouble, state
+assert state.full and state.trouble.endswith(
+    ": File too large; no more samples are kept: allow larger files (ulimit -f), or name another folder"
+), state
 assert 0 < sum(kept) < 400 and state.kept == sum(kept) and state.refused == 400 - sum(kept)
 assert held(store, 400) == sum(kept)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
@@ -191,7 +193,8 @@ def test_a_block_that_cannot_be_written_stays_in_memory_and_no_more_are_kept(tmp
 FULL_DISK = """
 import subprocess
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", folder], check=True)
-budget, trouble = (None, "the disk is nearly full") if sys.argv[2] == "reserve" else (100 * MIB, "No space left")
+full = "No space left on device; no more samples are kept: make room on the disk, or name another folder"
+budget, trouble = (None, "the disk is nearly full") if sys.argv[2] == "reserve" else (100 * MIB, full)
 with Store(folder, KEY, 400, budget) as store:
     kept = sum(store.put(index, blob(index)) for index in range(400))
     state = store.state()

@@ -24,6 +24,7 @@ namespace {
 constexpr char kMagic[8] = {'G', 'L', 'B', 'L', 'O', 'C', 'K', '\n'};
 constexpr uint32_t kVersion = 1;
 constexpr int kAttempts = 8;
+constexpr size_t kNameDigits = 16;
 
 struct Head {
   char magic[8];
@@ -54,6 +55,15 @@ uint32_t sum_of(const Head& head, const std::vector<Row>& rows) {
 bool protect(int file) {
   struct stat status;
   return fstat(file, &status) == 0 && (fchmod(file, status.st_mode & 0555) == 0 || errno == EPERM || errno == ENOTSUP);
+}
+
+const char* remedy(int error) {
+  switch (error) {
+    case ENOSPC:
+    case EDQUOT: return "make room on the disk, or name another folder";
+    case EFBIG: return "allow larger files (ulimit -f), or name another folder";
+    default: return "allow writing there, or name another folder";
+  }
 }
 
 // Brings pages into memory; false, and errno, where reading them would end the process.
@@ -197,14 +207,15 @@ bool Block::write(const std::string& folder, const std::string& file_name, const
       map(file.number);
       return true;
     }
-    const int error = errno;
+    int error = errno;
     if (file.number >= 0) {
       unlink(part.c_str());
     }
     // Somebody cleared the folder, or removed it: it can be made anew.
-    const bool again = error == ENOENT && make_folder(folder);
+    const bool gone = error == ENOENT, again = gone && make_folder(folder);
+    error = gone && !again ? errno : error;
     if (!again || attempt == kAttempts) {
-      *reason = "can't write " + file_name + ": " + strerror(error);
+      *reason = "can't write " + file_name + ": " + strerror(error) + "; no more samples are kept: " + remedy(error);
       return false;
     }
   }
@@ -255,6 +266,11 @@ std::string unused_name() {
   return std::string(name) + kWritten;
 }
 
+bool is_own_name(const std::string& name) {
+  const size_t digits = name.find_first_not_of("0123456789abcdef");
+  return digits == kNameDigits && name.compare(digits, strlen(kWritten), kWritten) == 0;
+}
+
 void check_block(const char* path, int64_t* sound, int64_t* damaged) {
   Block::Found found;
   const std::unique_ptr<Block> block(Block::open(path, {nullptr, 0}, &found));
@@ -276,7 +292,9 @@ void remove_leftovers(const std::string& folder) {
   std::vector<std::string> names;
   names_in(folder, kUnfinished, &names);
   for (const std::string& name : names) {
-    unlink((folder + "/" + name).c_str());
+    if (is_own_name(name)) {
+      unlink((folder + "/" + name).c_str());
+    }
   }
 }
 

@@ -98,6 +98,8 @@ class Block {
 
 // A name for a block's file that none has.
 std::string unused_name();
+// Whether a file has such a name, or that of one which is being written. Others that are damaged aren't removed.
+bool is_own_name(const std::string& name);
 
 // gl_block_check. Throws a Failure for a file that isn't a block, or can't be read.
 void check_block(const char* path, int64_t* sound, int64_t* damaged);

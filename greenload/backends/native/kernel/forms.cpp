@@ -110,7 +110,7 @@ int64_t to_segments(const uint8_t* file, int64_t length, uint8_t* out, int64_t c
     fail(GL_BAD_FILE, "too many rows for an index of its segments");
   }
   Recoder recoder;
-  const Recoder::Bytes made = recoder.transcode(file, static_cast<size_t>(length), wanted);
+  const Bytes made = recoder.transcode(file, static_cast<size_t>(length), wanted);
   size_t bytes = 0;
   const size_t size = index_segments(made.data, made.size, out, static_cast<size_t>(capacity), &bytes);
   *needed = static_cast<int64_t>(bytes);

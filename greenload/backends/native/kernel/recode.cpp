@@ -40,13 +40,14 @@ void end_memory(j_compress_ptr info) {
   memory->used = memory->size - memory->base.free_in_buffer;
 }
 
-// What libjpeg writes itself, and an index of other segments.
+// What libjpeg writes itself, an index of other segments, and EXIF: see write().
 bool is_rewritten(const jpeg_marker_struct* marker) {
   auto begins = [&](const char* text, size_t length) {
     return marker->data_length >= length && memcmp(marker->data, text, length) == 0;
   };
   return (marker->marker == JPEG_APP0 && begins("JFIF\0", 5)) || (marker->marker == JPEG_APP0 + 14 && begins("Adobe", 5)) ||
-         (marker->marker == kIndexMarker && begins(kIndexName, kIndexNameBytes));
+         (marker->marker == kIndexMarker && begins(kIndexName, kIndexNameBytes)) ||
+         (marker->marker == JPEG_APP0 + 1 && is_exif(marker->data, marker->data_length));
 }
 
 // Of n MCUs a row: how many in a segment. It divides them, and segments a row are as near to `wanted` as there are.
@@ -230,7 +231,7 @@ bool Recoder::pack_rows(const Planes& planes, CoefficientsWriter* writer) {
   return true;
 }
 
-Recoder::Bytes Recoder::transcode(const uint8_t* file, size_t length, int segments) {
+Bytes Recoder::transcode(const uint8_t* file, size_t length, int segments) {
   if (!made_.data) {
     made_.data = static_cast<uint8_t*>(malloc(kFirstSize));
     if (!made_.data) {
@@ -238,14 +239,15 @@ Recoder::Bytes Recoder::transcode(const uint8_t* file, size_t length, int segmen
     }
     made_.size = kFirstSize;
   }
-  if (!open(file, length, true) || !write(segments)) {
+  if (!open(file, length, true) || !write(segments, exif_of_jpeg(file, length))) {
     give_up();
   }
   stop();
   return {made_.data, made_.used};
 }
 
-bool Recoder::write(int segments) {
+// Of EXIF only what the file's orientation is taken from: all segments come to stand in front, where others count too.
+bool Recoder::write(int segments, Bytes exif) {
   if (setjmp(errors_.jump)) {
     return false;
   }
@@ -258,6 +260,9 @@ bool Recoder::write(int segments) {
       static_cast<unsigned>(interval_of(static_cast<int>((from_.image_width + mcu - 1) / mcu), segments));
   to_.restart_in_rows = 0;
   jpeg_write_coefficients(&to_, coefficients);
+  if (exif.data) {
+    jpeg_write_marker(&to_, JPEG_APP0 + 1, exif.data, static_cast<unsigned>(exif.size));
+  }
   for (const jpeg_marker_struct* marker = from_.marker_list; marker; marker = marker->next) {
     if (!is_rewritten(marker)) {
       jpeg_write_marker(&to_, marker->marker, marker->data, marker->data_length);

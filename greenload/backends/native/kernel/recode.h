@@ -4,6 +4,7 @@
 #include "coefficients.h"
 #include "jpeg_errors.h"
 #include "planes.h"
+#include "probe.h"
 
 namespace greenload {
 
@@ -28,10 +29,6 @@ class Recoder {
   // Writes the coefficients of the file that was planned.
   void pack(const Planes& planes, CoefficientsWriter* writer);
 
-  struct Bytes {
-    const uint8_t* data;
-    size_t size;
-  };
   // The same coefficients, baseline, with optimised Huffman codes, restart markers, and the markers that applications
   // wrote. `segments`: how many there should be in a row. Valid until the next call.
   Bytes transcode(const uint8_t* file, size_t length, int segments);
@@ -43,7 +40,7 @@ class Recoder {
   bool open(const uint8_t* file, size_t length, bool markers);
   bool read_planes(const Planes& planes);
   bool pack_rows(const Planes& planes, CoefficientsWriter* writer);
-  bool write(int segments);
+  bool write(int segments, Bytes exif);
   void stop();
   [[noreturn]] void give_up();
 

@@ -197,11 +197,20 @@ const uint8_t* Store::keep(int64_t index, const uint8_t* file, int64_t length, i
   if (slots_[index].load(std::memory_order_relaxed)) {
     return kept();
   }
-  // Once too little is left for one more, nothing is transcoded only to be refused.
+  // Nothing is transcoded only to be refused: neither once too little is left for one more of the usual size, nor what
+  // is larger than what is left. The latter would cost more in each epoch than it does without a cache.
   if (!has_room(bytes_ / std::max<int64_t>(kept_, 1))) {
     return nullptr;
   }
   Coming coming(*this, lock, index);
+  if (form != GL_ENCODED) {
+    lock.unlock();
+    const int64_t size = Transcoder::size(file, length, form);
+    lock.lock();
+    if (!has_room(cost(size))) {
+      return nullptr;
+    }
+  }
   if (!claim(lock, coming)) {
     return slots_[index].load(std::memory_order_relaxed) ? kept() : nullptr;
   }

@@ -74,6 +74,8 @@ class Store {
   bool take_in(const std::string& name);
   void add_redundant(std::unordered_set<std::string>* names) const;
   void say(const std::string& trouble);
+  // Removes a block's file, and says so, or why it can't be removed.
+  void remove(const std::string& path, const std::string& name, const char* fault);
   Block::Identity identity() const { return {key_, count_}; }
 
   const std::string folder_;  // of the key; empty: in RAM

@@ -76,12 +76,19 @@ bool Store::lost_in_child(Block& block) const {
 void Store::drop(Block& block) {
   block.lost = true;
   damaged_++;
-  say(block.name + " was made shorter, and was removed; its samples are read and kept anew");
-  unlink(block.path().c_str());
+  remove(block.path(), block.name, "was made shorter");
   for (const Record& record : block.records) {
     record.state = Record::kDamaged;
     replaced(record);
   }
+}
+
+void Store::remove(const std::string& path, const std::string& name, const char* fault) {
+  if (unlink(path.c_str()) == 0 || errno == ENOENT) {
+    return say(name + " " + fault + ", and was removed; its samples are read and kept anew");
+  }
+  const std::string reason = strerror(errno);
+  say(name + " " + fault + ", and can't be removed: " + reason + "; its samples are read anew: allow that, or remove it");
 }
 
 void Store::write_due(Lock& lock) {
@@ -108,6 +115,7 @@ void Store::write(Lock& lock, Block& block) {
     written = write_in_turn(lock, block, name, &reason);
   } catch (const Failure& failure) {
     reason = failure.reason;
+    reason += "; no more samples are kept until then";
   } catch (const std::exception& error) {
     reason = error.what();
   }
@@ -206,9 +214,12 @@ bool Store::take_in(const std::string& name) {
     case Block::kUnreadable: say(name + " can't be read now: " + strerror(errno)); return true;
     case Block::kOtherVersion: say(name + " is of another version, and isn't used"); break;
     case Block::kBroken:
+      if (!is_own_name(name)) {
+        say(name + " is no block, and isn't used");
+        break;
+      }
       damaged_++;
-      say(name + " is damaged, and was removed; its samples are read and kept anew");
-      unlink(path.c_str());
+      remove(path, name, "is damaged");
       break;
     case Block::kForeign: break;
     case Block::kTaken: break;

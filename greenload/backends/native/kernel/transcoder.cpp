@@ -10,6 +10,7 @@ namespace greenload {
 namespace {
 
 constexpr size_t kLargestKept = size_t{4} << 20;  // more isn't held for the next file: few are as large
+constexpr int64_t kCoefficientBytes = 2;               // of coefficients, for one of the file: cache_form.py
 
 }  // namespace
 
@@ -31,6 +32,18 @@ void Transcoder::run(const uint8_t** file, int64_t* length, int32_t form) {
   }
   *file = out;
   *length = written;
+}
+
+int64_t Transcoder::size(const uint8_t* file, int64_t length, int32_t form) {
+  int64_t needed = form == GL_COEFFICIENTS ? kCoefficientBytes * length : length;
+  try {
+    if (form == GL_PLANES || form == GL_PIXELS) {  // their headers tell
+      transcode(file, length, form, nullptr, 0, &needed);
+    }
+  } catch (const Failure&) {
+    return length;  // it stays as it is
+  }
+  return needed;
 }
 
 void Transcoder::trim() {
