@@ -103,6 +103,9 @@ bool unpack(const uint8_t* row, const uint8_t* end, int64_t passed, int64_t coun
     } else {
       const uint8_t* masks = row;
       row += rows;
+      if (rows && masks[0] & 1) {
+        return false;
+      }
       for (int y = 0; y < rows; y++) {
         for (unsigned mask = masks[y]; mask; mask &= mask - 1) {
           block[8 * y + __builtin_ctz(mask)] = static_cast<int8_t>(*row++);

@@ -265,6 +265,9 @@ AVX2 bool unpack(const uint8_t* row, const uint8_t* end, int64_t passed, int64_t
     const uint8_t* values = row + 2 + rows;
     masks = rows ? masks & ~uint64_t{0} >> (64 - 8 * rows) : 0;
     row = values + ones(masks);
+    if (__builtin_expect(masks & 1, 0)) {
+      return false;
+    }
     if (i < passed) {
       continue;
     }

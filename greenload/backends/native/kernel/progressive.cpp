@@ -78,7 +78,7 @@ struct Band {
 };
 
 // A block's coefficients of a band, for the first time (G.1.2.2). How many blocks end with it; −1 where the codes are
-// wrong.
+// wrong, or a coefficient needs more than 16 bits: libjpeg, which cuts it off, may then take it for zero.
 INLINE int first_of(BitReader& reader, const Band& band, int16_t* block, uint64_t* nonzero) {
   int index = band.first;
   while (index <= band.last) {
@@ -94,9 +94,13 @@ INLINE int first_of(BitReader& reader, const Band& band, int16_t* block, uint64_
       return -1;
     }
     if (value) {
+      const int16_t coefficient = shifted(value, band.low);
+      if (coefficient >> band.low != value) {
+        return -1;
+      }
       *nonzero |= uint64_t{1} << (index - 1);
       if (block) {
-        block[kNatural[index - 1]] = shifted(value, band.low);
+        block[kNatural[index - 1]] = coefficient;
       }
     }
   }
@@ -173,7 +177,7 @@ bool ProgressiveScans::read(JpegHeaders* headers, JpegScan* scan, const Strips& 
     }
     interval_ = headers->restart_interval();
     const uint8_t* end = data_.read(scan->data, headers->end(), headers->restart_interval());
-    if (!end || !decode(*headers, *scan)) {
+    if (!end || !has_its_segments(*scan) || !decode(*headers, *scan)) {
       return false;
     }
     headers->resume(end);
@@ -199,8 +203,9 @@ bool ProgressiveScans::note(const JpegScan& scan) {
       return false;
     }
     for (int index = scan.first; index <= scan.last; index++) {
-      // First it comes whole but for some bits, then bit by bit.
-      if (scan.high != std::max<int>(kept.low[index], 0)) {
+      // First it comes whole but for some bits, and only once; then bit by bit.
+      const int before = kept.low[index];
+      if (scan.high ? scan.high != before : before >= 0) {
         return false;
       }
       kept.low[index] = static_cast<int8_t>(scan.low);
@@ -219,6 +224,13 @@ bool ProgressiveScans::is_complete() const {
     }
   }
   return true;
+}
+
+// Whether restart markers cut its data into as many segments as it needs, none of them missing or behind the last.
+bool ProgressiveScans::has_its_segments(const JpegScan& scan) const {
+  const Kept& only = kept_[scan.components[0]];
+  const int64_t units = scan.count > 1 ? all_mcu_rows_ * mcu_columns_ : only.rows * only.columns;
+  return !interval_ || data_.segments() == (units + interval_ - 1) / interval_;
 }
 
 bool ProgressiveScans::decode(const JpegHeaders& headers, const JpegScan& scan) {
@@ -374,13 +386,8 @@ void ProgressiveScans::row(Strips& strips) {
 
 void ProgressiveScans::trim(size_t limit) {
   data_.trim(limit);
-  for (Kept& kept : kept_) {
-    for (Buffer* buffer : {&kept.coefficients, &kept.masks}) {
-      if (buffer->size() > limit) {
-        buffer->release();
-      }
-    }
-  }
+  release_above(limit, {&kept_[0].coefficients, &kept_[0].masks, &kept_[1].coefficients, &kept_[1].masks,
+                        &kept_[2].coefficients, &kept_[2].masks});
 }
 
 }  // namespace greenload

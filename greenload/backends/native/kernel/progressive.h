@@ -42,6 +42,7 @@ class ProgressiveScans {
   void begin(const JpegFrame& frame, const Strips& strips);
   bool note(const JpegScan& scan);
   bool is_complete() const;
+  bool has_its_segments(const JpegScan& scan) const;
   bool decode(const JpegHeaders& headers, const JpegScan& scan);
   bool first_coefficients(const JpegHeaders& headers, const JpegScan& scan);
   bool bands(const JpegHeaders& headers, const JpegScan& scan);
