@@ -113,13 +113,16 @@ def _random_bits(random: np.random.Generator) -> bytes:
             if 2.0**-length < left:  # no code is all ones
                 lengths.append(length)
                 left -= 2.0**-length
-        return [(length, int(random.choice(symbols))) for length in sorted(lengths)]
+        # Each symbol has a code if there are enough: runs, ends, and what is no symbol at all.
+        chosen = [*random.permutation(symbols), *random.choice(symbols, 40)]
+        return [(length, int(symbol)) for length, symbol in zip(sorted(lengths), chosen, strict=False)]
 
     def bits() -> str:
         return "".join(random.choice(["0", "1"], int(random.integers(1, 4000)), p=[chance, 1 - chance]))
 
     chance = float(random.uniform(0.3, 0.95))
-    codes = [code(range(12)), code(np.concatenate([random.integers(0, 256, 8), [0, 0x01, 0x11, 0xF0]]).tolist())]
+    usual = [0, 0x01, 0x10, 0x11, 0xE1, 0xF0]
+    codes = [code(range(12)), code(usual if random.random() < 0.5 else [*usual, *random.integers(0, 256, 8).tolist()])]
     height, width = (int(side) for side in random.integers(1, 100, 2))
     if random.random() < 0.5:
         return by_hand(height, width, codes, [(bits(), 0, 63, 0, 0)])
