@@ -372,5 +372,5 @@ def test_a_long_pipeline_is_planned_quickly(sample_folder: Path) -> None:
     make_plan(pipeline)
     begin = time.process_time()
     plan = make_plan(pipeline)
-    assert time.process_time() - begin < 0.4
+    assert time.process_time() - begin < 1.5  # 0.3; trying all that each step could do would take minutes
     assert len(on(plan)) >= 10

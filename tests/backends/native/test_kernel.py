@@ -548,7 +548,7 @@ def test_counters_of_quick_images_add_up_however_few_a_call(images: int) -> None
     flip, affine, whole = program.counters()
     assert flip.images == affine.images == whole.images == 1600
     assert 0 < whole.nanoseconds <= used
-    assert 0.8 <= (flip.nanoseconds + affine.nanoseconds) / whole.nanoseconds <= 1.01
+    assert 0.6 <= (flip.nanoseconds + affine.nanoseconds) / whole.nanoseconds <= 1.01
 
 
 @pytest.mark.slow

@@ -154,6 +154,31 @@ def test_rows_that_restart_markers_allow_to_jump_over_are_not_decoded() -> None:
     assert "marker" in decode(bytes(data), (100, 8, 40, 60)) or "resync" in decode(bytes(data), (100, 8, 40, 60))
 
 
+NO_DC_CODE = [[(1, 0)], [(1, 0), (2, 1)]]  # of bits that begin with 1
+BAD_CODES = {
+    "DC": odd_jpegs.by_hand(64, 64, [[(1, 0)], [(1, 1), (2, 0)]], [("010" + "10" * 63, 0, 63, 0, 0)]),
+    "DC of a progressive one": odd_jpegs.by_hand(
+        64, 64, NO_DC_CODE, [("0" * 8 + "1" * 8, 0, 0, 0, 0), ("0" * 64, 1, 63, 0, 0)], PROGRESSIVE
+    ),
+    "DC in the last bits": odd_jpegs.by_hand(
+        64, 64, NO_DC_CODE, [("0" * 57 + "1" * 7, 0, 0, 0, 0), ("0" * 64, 1, 63, 0, 0)], PROGRESSIVE
+    ),
+    # A run of 16 zeros, and behind it a symbol that is none: both fit into one look-up.
+    "AC behind a run": odd_jpegs.by_hand(
+        8,
+        64,
+        [[(1, 0)], [(1, 0xF0), (2, 0x10), (3, 0x01), (4, 0xE1), (5, 0)]],
+        [("0" + "1101" * 62 + "0" + "10" + "0" * 300, 0, 63, 0, 0)],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_CODES)
+def test_a_code_that_is_none_is_refused(kind: str) -> None:
+    height = 8 if kind == "AC behind a run" else 64
+    assert isinstance(decode(BAD_CODES[kind], (0, 0, height, 64)), str)
+
+
 LIBJPEG = """
 import pickle, sys
 sys.path.insert(0, "tests/backends/native")
@@ -202,7 +227,7 @@ SOUND = sound()
     kind=st.integers(0, len(SOUND) - 1),
     changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=3),
     cut=st.one_of(st.none(), st.tuples(st.floats(0, 1), st.integers(1, 9))),
-    place=st.tuples(*[st.floats(0, 1)] * 4),
+    place=st.one_of(st.just((0, 0, 1, 1)), st.tuples(*[st.floats(0, 1)] * 4)),
 )
 def test_damage_gives_what_libjpeg_gives(
     by_libjpeg: Any, kind: int, changes: Any, cut: Any, place: tuple[float, ...]
@@ -220,6 +245,8 @@ def test_damage_gives_what_libjpeg_gives(
         assert result == expected
     elif not isinstance(expected, str):
         assert np.array_equal(result, expected)
+    else:  # only what lies outside the window
+        assert window != (0, 0, 61, 83) or tuple(library.probe([bytes(data)], False, 1 << 40)[0, 1:]) != (61, 83)
 
 
 def test_damage_that_a_window_reaches_is_named_as_libjpeg_names_it(by_libjpeg: Any) -> None:

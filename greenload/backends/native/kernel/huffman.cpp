@@ -117,7 +117,9 @@ uint64_t HuffmanTable::pair_of(uint32_t index) const {
   };
   const int bits = entry_bits(first);
   const uint32_t second = look_[(index << bits) & ((1 << kLookBits) - 1)];
-  if (entry_advance(first) >= kBlockEnd || (second & kSlow) || bits + entry_bits(second) > kLookBits) {
+  // A code that is none stands alone: behind another coefficient it would advance too far.
+  if (entry_advance(first) >= kBlockEnd || (second & kSlow) || entry_advance(second) == kBadCode ||
+      bits + entry_bits(second) > kLookBits) {
     return packed(first, first, 0, bits);
   }
   return packed(first, second, entry_advance(second), bits + entry_bits(second));

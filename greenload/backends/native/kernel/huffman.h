@@ -18,7 +18,7 @@ constexpr int kLooks = 5;
 // What a look-up gives: value << 16 | advance << 8 | bits.
 // Of the sequential mode, and of the first scan of a band: `advance` is a run of zeros and the coefficient behind it;
 // kBlockEnd at the block's end (in the progressive mode `value` blocks end then, this one included), kBadCode where the
-// code is none. Of DC `value` is the difference. Of refinements it is the symbol, without extra bits.
+// code is none (so of DC, whose advance is else 0). Of DC `value` is the difference. Of refinements it is the symbol, without extra bits.
 constexpr int kBlockEnd = 128, kBadCode = 200;
 constexpr uint32_t kSlow = 0x80;  // the symbol lies where the advance would, and the code's length where the bits would
 

@@ -286,8 +286,9 @@ bool ProgressiveScans::first_coefficients(const JpegHeaders& headers, const Jpeg
           }
           continue;
         }
-        before[i] += entry_value(tables[i]->next(reader));
-        if (before[i] != static_cast<int16_t>(before[i])) {
+        const uint32_t entry = tables[i]->next(reader);
+        before[i] += entry_value(entry);
+        if (entry_advance(entry) == kBadCode || before[i] != static_cast<int16_t>(before[i])) {
           return false;
         }
         if (block) {

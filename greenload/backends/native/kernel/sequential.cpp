@@ -12,7 +12,8 @@ namespace {
 
 constexpr int kDummy = kCoefficients;  // where what is no coefficient is written
 
-// Of each index in zigzag order, with what a run or an end may add, the place in a block.
+// Of each index in zigzag order the place in a block. In front of a code the next index is 63 at most; behind it, it is
+// larger by what the code advances, and kBadCode is the most.
 struct Places {
   uint8_t of[kCoefficients + kBadCode];
   Places() {
@@ -23,7 +24,7 @@ struct Places {
 const Places kPlaces;
 
 // Whether a block may end with this index as its next: behind its last coefficient, or by an end that was read in front
-// of it.
+// of it. An end advances by kBlockEnd: read in front of index 5, it makes the next 5 + 128, and the last one is 4.
 inline bool is_end(int next) { return next == kCoefficients || (next > kBlockEnd && next < kBlockEnd + kCoefficients); }
 
 // GCC takes `rep stos` for memset, which is slow for so little.
@@ -216,8 +217,9 @@ void SequentialScan::lay_out(Strips& strips, RowMember* row_members) {
 INLINE bool SequentialScan::mcu(BitReader& reader, int64_t column, const RowMember* members) {
   for (const RowMember* member = members; member < members + count_; member++) {
     reader.refill();
-    const int32_t dc = *member->before += entry_value(member->dc->next(reader));
-    if (dc != static_cast<int16_t>(dc)) {
+    const uint32_t entry = member->dc->next(reader);
+    const int32_t dc = *member->before += entry_value(entry);
+    if (entry_advance(entry) == kBadCode || dc != static_cast<int16_t>(dc)) {
       return false;
     }
     if (static_cast<uint64_t>(column) - member->from >= member->count) {
