@@ -53,7 +53,7 @@ INLINE uint64_t read_corrections(BitReader& reader, uint64_t which) {
   return found;
 }
 
-// Moves coefficients away from zero by a bit.
+// Moves coefficients away from zero by bit `low`.
 INLINE void correct(int16_t* block, uint64_t which, int low) {
   for (; block && which; which &= which - 1) {
     int16_t& value = block[kNatural[__builtin_ctzll(which)]];
@@ -72,6 +72,7 @@ INLINE int behind_run(uint64_t nonzero, int index, int run, int last) {
   return place ? __builtin_ctzll(place) : last + 1;
 }
 
+// A scan's coefficients: which, and the bit that it brings them down to (Ss, Se, Al).
 struct Band {
   const HuffmanTable& table;
   int first, last, low;
@@ -165,7 +166,7 @@ void ProgressiveScans::begin(const JpegFrame& frame, const Strips& strips) {
     const size_t masks = static_cast<size_t>(kept.range.bottom * kept.columns);
     kept.nonzero = kept.masks.of<uint64_t>(masks);
     memset(kept.nonzero, 0, masks * sizeof(uint64_t));
-    memset(kept.low, -1, sizeof kept.low);
+    memset(kept.known, -1, sizeof kept.known);
   }
 }
 
@@ -199,16 +200,16 @@ bool ProgressiveScans::note(const JpegScan& scan) {
   }
   for (int i = 0; i < scan.count; i++) {
     Kept& kept = kept_[scan.components[i]];
-    if (!dc && kept.low[0] < 0) {
+    if (!dc && kept.known[0] < 0) {
       return false;
     }
     for (int index = scan.first; index <= scan.last; index++) {
       // First it comes whole but for some bits, and only once; then bit by bit.
-      const int before = kept.low[index];
+      const int before = kept.known[index];
       if (scan.high ? scan.high != before : before >= 0) {
         return false;
       }
-      kept.low[index] = static_cast<int8_t>(scan.low);
+      kept.known[index] = static_cast<int8_t>(scan.low);
     }
   }
   return true;
@@ -217,8 +218,8 @@ bool ProgressiveScans::note(const JpegScan& scan) {
 // Whether every bit has come: else libjpeg smooths what is coarse.
 bool ProgressiveScans::is_complete() const {
   for (int c = 0; c < frame_->count; c++) {
-    for (const int8_t low : kept_[c].low) {
-      if (low != 0) {
+    for (const int8_t known : kept_[c].known) {
+      if (known != 0) {
         return false;
       }
     }

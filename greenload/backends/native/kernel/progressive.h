@@ -29,7 +29,7 @@ class ProgressiveScans {
     uint64_t* nonzero = nullptr;  // of all blocks down to the window's end: a bit for each index in zigzag order
     int64_t columns = 0, rows = 0;
     BlockRange range;
-    int8_t low[kCoefficients];  // the bit that each coefficient is known down to; −1: none of it
+    int8_t known[kCoefficients];  // the bit that each coefficient is known down to, its scan's Al; −1: none of it
 
     int16_t* block(int64_t row, int64_t column) {
       if (!range.has_row(row) || !range.has_column(column)) {
