@@ -35,21 +35,34 @@ def test_more_blocks_than_there_are_bytes_for_are_refused() -> None:
         assert library.probe([bad], True, 1 << 40, kept=True)[0, 0] == 0
 
 
-TWICE = """
+BLOCK = """
 import struct
 import odd_jpegs
-blob = transcode(odd_jpegs.coded(np.ones((1, 1, 64), int), np.ones(64, int)), Form.COEFFICIENTS)
-begin = 32 + 128 + 8
-block = struct.pack("<H", 20 << 4 | 1) + bytes([0b11, 77, 5])
-bad = blob[: begin - 8] + struct.pack("<2I", begin, begin + len(block)) + block + bytes(192)
-failed = Program([KernelStep(Op.DECODE)], 0).run([bad], np.empty((1, 0)), [np.empty((8, 8, 3), np.uint8)])
-assert "aren't whole" in failed[0][1], failed
+def decode(first, masks, values, out):
+    blob = transcode(odd_jpegs.coded(np.ones((1, 1, 64), int), np.full(64, 60)), Form.COEFFICIENTS)
+    block = struct.pack("<H", first << 4 | len(masks)) + bytes(masks + values)
+    begin = 32 + 128 + 8
+    blob = blob[: begin - 8] + struct.pack("<2I", begin, begin + len(block)) + block + bytes(192)
+    return Program([KernelStep(Op.DECODE)], 0).run([blob], np.empty((1, 0)), [out])
+out = np.empty((8, 8, 3), np.uint8)
 """
 
 
 def test_a_block_that_has_its_first_coefficient_twice_is_refused() -> None:
     """By the portable loops and by AVX2's: each would make other samples of it."""
-    simd.check_same_bits(TWICE)
+    simd.check_same_bits(BLOCK + """
+failed = decode(20, [0b11], [77, 5], out)
+assert "aren't whole" in failed[0][1], failed
+""")
+
+
+def test_zeros_that_are_said_to_be_none_give_the_same_samples_everywhere() -> None:
+    """Of a first row alone libjpeg's shortcut wraps large values: both forms of the loops must agree on which it is."""
+    simd.check_same_bits(BLOCK + """
+for masks, values in (([2, 1], [100, 0]), ([2, 0], [100]), ([2, 0, 0, 0, 128], [100, 0])):
+    assert not decode(2000, masks, values, out)
+    digest.update(out.tobytes())
+""")
 
 
 ALONE = """

@@ -77,7 +77,7 @@ void check_pixels(Kinds& kinds, const Planes& planes, const uint8_t* file, int64
     return;
   }
   if (known == kOther) {
-    fail(GL_BAD_FILE, "libjpeg upsamples the chroma of its kind in another way");
+    fail(GL_BAD_FILE, "what would be kept of files of its kind doesn't give the pixels that libjpeg gives");
   }
   const bool same = same_pixels(file, length, kept, bytes);
   if (tells && known == kUnknown) {
