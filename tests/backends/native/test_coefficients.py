@@ -46,23 +46,25 @@ def decode(first, masks, values, out):
     return Program([KernelStep(Op.DECODE)], 0).run([blob], np.empty((1, 0)), [out])
 out = np.empty((8, 8, 3), np.uint8)
 """
+ZEROS = """
+for masks, values in (([2, 1], [100, 0]), ([2, 0], [100]), ([2, 0, 0, 0, 128], [100, 0])):
+    assert not decode(2000, masks, values, out)
+    digest.update(out.tobytes())
+"""
+TWICE = """
+failed = decode(20, [0b11], [77, 5], out)
+assert "aren't whole" in failed[0][1], failed
+"""
 
 
 def test_a_block_that_has_its_first_coefficient_twice_is_refused() -> None:
     """By the portable loops and by AVX2's: each would make other samples of it."""
-    simd.check_same_bits(BLOCK + """
-failed = decode(20, [0b11], [77, 5], out)
-assert "aren't whole" in failed[0][1], failed
-""")
+    simd.check_same_bits(BLOCK + TWICE)
 
 
 def test_zeros_that_are_said_to_be_none_give_the_same_samples_everywhere() -> None:
     """Of a first row alone libjpeg's shortcut wraps large values: both forms of the loops must agree on which it is."""
-    simd.check_same_bits(BLOCK + """
-for masks, values in (([2, 1], [100, 0]), ([2, 0], [100]), ([2, 0, 0, 0, 128], [100, 0])):
-    assert not decode(2000, masks, values, out)
-    digest.update(out.tobytes())
-""")
+    simd.check_same_bits(BLOCK + ZEROS)
 
 
 ALONE = """
