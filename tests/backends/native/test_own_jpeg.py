@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -259,3 +260,72 @@ def test_damage_that_a_window_reaches_is_named_as_libjpeg_names_it(by_libjpeg: A
         assert np.array_equal(result, expected)
         named += isinstance(result, str)
     assert named > len(SOUND) * 4
+
+
+Sent = tuple[int, int, int, int, bytes]
+"""A scan: first and last coefficient, the bit before it, the bit that it ends at, and its data."""
+
+
+def bits(text: str) -> bytes:
+    """Bits as a scan's data, filled with ones."""
+    text = text.replace(" ", "")
+    text += "1" * (-len(text) % 8)
+    return int(text, 2).to_bytes(len(text) // 8, "big").replace(b"\xff", b"\xff\0")
+
+
+def by_hand(side: int, scans: list[Sent], restart: int = 0) -> bytes:
+    """A progressive grey JPEG of which each bit is chosen.
+
+    Its codes: of DC 00, a difference of 0; of the others 00 a block's end, 010 a size of 1, 011 one of 4.
+    """
+
+    def segment(marker: int, body: bytes) -> bytes:
+        return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
+
+    file = b"\xff\xd8" + segment(0xDB, bytes([0]) + bytes([40]) * 64)
+    file += segment(PROGRESSIVE, struct.pack(">BHHB", 8, side, side, 1) + b"\1\x11\0")
+    file += segment(0xC4, bytes([0x00, 0, 1, *[0] * 14, 0])) + segment(0xC4, bytes([0x10, 0, 1, 2, *[0] * 13, 0, 1, 4]))
+    file += segment(0xDD, struct.pack(">H", restart))
+    for first, last, high, low, data in scans:
+        file += segment(0xDA, bytes([1, 1, 0, first, last, high << 4 | low])) + data
+    return file + b"\xff\xd9"
+
+
+FLAT: Sent = (0, 0, 0, 0, bits("00"))
+REFINED = bits("00 1")  # a block's end, and a correction of the only coefficient
+ODD_SCANS = {
+    "a band is sent again": by_hand(
+        8, [FLAT, (1, 63, 0, 0, bits("010 1 00")), (1, 63, 0, 1, bits("00")), (1, 63, 1, 0, REFINED)]
+    ),
+    "a band of less than zero is sent again": by_hand(
+        8, [FLAT, (1, 63, 0, 0, bits("010 0 00")), (1, 63, 0, 1, bits("00")), (1, 63, 1, 0, REFINED)]
+    ),
+    "a coefficient of 17 bits": by_hand(
+        8,
+        [FLAT, (1, 63, 0, 13, bits("011 1000 00"))] + [(1, 63, low + 1, low, REFINED) for low in range(12, -1, -1)],
+    ),
+    "a segment too many, and what is none": by_hand(
+        16,
+        [
+            (0, 0, 0, 0, bits("00 00") + b"\xff\xd0" + bits("00 00") + b"\xff\xd1junk"),
+            (1, 63, 0, 0, bits("00 00") + b"\xff\xd0" + bits("00 00")),
+        ],
+        restart=2,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_SCANS)
+def test_odd_scans_of_progressive_files_are_libjpegs(by_libjpeg: Any, kind: str) -> None:
+    before = library.jpegs()
+    result, expected = (ask(ODD_SCANS[kind], (0, 0, 8, 8)) for ask in (decode, by_libjpeg))
+    assert np.array_equal(result, expected), (result, expected)
+    assert tuple(np.subtract(library.jpegs(), before)) == (0, 1)
+
+
+def test_damaged_sides_of_a_file_that_libjpeg_refuses_are_not_the_calls_fault(by_libjpeg: Any) -> None:
+    data = bytearray(SOUND[0])
+    data[data.index(b"\xff\xc0") + 6] -= 20  # rows
+    data[data.index(b"\xff\xda") + 12] = 62  # the last coefficient
+    result, expected = (ask(bytes(data), (0, 0, 61, 83)) for ask in (decode, by_libjpeg))
+    assert result == expected and "SOS" in result

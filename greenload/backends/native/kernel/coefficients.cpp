@@ -20,8 +20,7 @@ constexpr uint8_t kVersion = 1;
 constexpr int64_t kHeader = 32, kTable = 2 * kCoefficients;
 constexpr int64_t kBehind = 192;  // more than a block that begins in front of them can reach
 constexpr int kWhole = 15;        // n of a block whose coefficients don't fit
-constexpr int64_t kLargestBlock = 2 + kTable;
-constexpr int64_t kLongestSide = 65500;  // libjpeg, JPEG_MAX_DIMENSION
+constexpr int64_t kSmallestBlock = 2, kLargestBlock = 2 + kTable;
 constexpr int64_t kMostBytes = UINT32_MAX;
 
 uint32_t number_at(const uint8_t* from) {
@@ -78,6 +77,21 @@ uint8_t* pack_block(const int16_t* block, uint8_t* to) {
   return at;
 }
 
+// Whether the index's rows begin behind it, lie one behind another up to `end`, and have bytes enough for their blocks:
+// so a file can't claim sides that it has nothing for.
+bool rows_are_whole(const JpegFrame& frame, const uint8_t* file, int64_t index, int64_t rows, int64_t end) {
+  const int64_t luma_rows = divided_up(frame.height, 8);
+  const int64_t luma = divided_up(frame.width, 8), chroma = divided_up(divided_up(frame.width, frame.across()), 8);
+  int64_t at = number_at(file + index);
+  bool whole = at >= index + 4 * (rows + 1);
+  for (int64_t i = 0; whole && i < rows; i++) {
+    const int64_t next = number_at(file + index + 4 * (i + 1));
+    whole = next - at >= kSmallestBlock * (i < luma_rows ? luma : chroma);
+    at = next;
+  }
+  return whole && at == end;
+}
+
 }  // namespace
 
 bool are_coefficients(const uint8_t* file, int64_t length) { return length >= 4 && memcmp(file, kMagic, 4) == 0; }
@@ -98,14 +112,8 @@ Coefficients coefficients_of(const uint8_t* file, int64_t length) {
                frame.height * frame.width < kMostValues;
   const int64_t rows = whole ? rows_of(frame.height, frame.count, frame.down()) : 0;
   const int64_t index = kHeader + frame.count * kTable, end = length - kBehind;
-  int64_t last = index + 4 * (rows + 1);
-  whole = whole && last <= end;
-  for (int64_t i = 0; whole && i <= rows; i++) {
-    const int64_t at = number_at(file + index + 4 * i);
-    whole = at >= last && at <= end;
-    last = at;
-  }
-  if (!whole || last != end) {
+  whole = whole && index + 4 * (rows + 1) <= end && rows_are_whole(frame, file, index, rows, end);
+  if (!whole) {
     fail(GL_BAD_FILE, "coefficients that aren't whole");
   }
   for (int c = 0; c < frame.count; c++) {

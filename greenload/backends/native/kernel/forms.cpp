@@ -37,10 +37,17 @@ int64_t copied(const uint8_t* from, int64_t length, uint8_t* out, int64_t capaci
   return length;
 }
 
-// The kinds of subsampling of which planes and coefficients have given just the pixels that this libjpeg gives, and those
-// of which not: how it upsamples isn't the same in every version.
+// Whether planes and coefficients give just the pixels that this libjpeg gives, of each kind of subsampling: how it
+// upsamples isn't the same in every version. The first image that is large enough tells of its kind, for the whole
+// process; a smaller one only of itself.
 enum Trust { kUnknown, kExact, kOther };
-using Kinds = std::atomic<int>[2][2];
+struct Kinds {
+  std::atomic<int> grey, colours[2][2];
+
+  std::atomic<int>& of(const Planes& planes) {
+    return planes.components == 1 ? grey : colours[planes.across - 1][planes.down - 1];
+  }
+};
 Kinds trusted_planes, trusted_coefficients;
 constexpr int64_t kTelling = 4096;  // pixels of which one image tells of its kind
 
@@ -63,17 +70,21 @@ bool same_pixels(const uint8_t* file, int64_t length, const uint8_t* kept, int64
 // Throws a Failure where what is kept of a file doesn't give its pixels.
 void check_pixels(Kinds& kinds, const Planes& planes, const uint8_t* file, int64_t length, const uint8_t* kept,
                   int64_t bytes) {
-  std::atomic<int>& trust = kinds[planes.across - 1][planes.down - 1];
+  std::atomic<int>& trust = kinds.of(planes);
+  int known = trust;
   const bool tells = planes.height * planes.width >= kTelling && planes.height > 16 && planes.width > 16;
-  if (trust == kExact && tells) {
+  if (known == kExact && tells) {
     return;
   }
-  const bool same = trust != kOther && same_pixels(file, length, kept, bytes);
-  if (tells || !same) {
-    trust = same ? kExact : kOther;
+  if (known == kOther) {
+    fail(GL_BAD_FILE, "what would be kept of files of its kind doesn't give the pixels that libjpeg gives");
+  }
+  const bool same = same_pixels(file, length, kept, bytes);
+  if (tells && known == kUnknown) {
+    trust.compare_exchange_strong(known, same ? kExact : kOther);
   }
   if (!same) {
-    fail(GL_BAD_FILE, "libjpeg upsamples its chroma in another way");
+    fail(GL_BAD_FILE, "what would be kept of it doesn't give the pixels that libjpeg gives");
   }
 }
 
@@ -252,11 +263,7 @@ Image Decoder::decode(const uint8_t* file, int64_t length, const Choose& choose,
 }
 
 void Decoder::trim(size_t limit) {
-  for (Buffer* buffer : {&pixels_, &cut_, &last_}) {
-    if (buffer->size() > limit) {
-      buffer->release();
-    }
-  }
+  release_above(limit, {&pixels_, &cut_, &last_});
   planes_.trim(limit);
   coefficients_.trim(limit);
   own_.trim(limit);

@@ -15,10 +15,17 @@ constexpr int kLookBits = 10;
 // So many look-ups are there bits for after a refill.
 constexpr int kLooks = 5;
 
-// What a look-up gives: value << 16 | advance << 8 | bits.
+// What the look-ups give, from the highest bit down:
+//   next, look  an entry        value 31 … 16, advance 15 … 8, kSlow 7, bits 5 … 0
+//   skip        many symbols    advance 15 … 8, kSkipEnd 4, bits 3 … 0
+//   pair        one or two      values of the second 63 … 48 and the first 47 … 32, their advances 31 … 24 and
+//               coefficients    23 … 16, bits of the first 15 … 8, of both 7 … 0
+//
+// An entry: `bits` are those of the code and what belongs to it.
 // Of the sequential mode, and of the first scan of a band: `advance` is a run of zeros and the coefficient behind it;
 // kBlockEnd at the block's end (in the progressive mode `value` blocks end then, this one included), kBadCode where the
-// code is none (so of DC, whose advance is else 0). Of DC `value` is the difference. Of refinements it is the symbol, without extra bits.
+// code is none (so of DC, whose advance is else 0). Of DC `value` is the difference. Of refinements it is the symbol,
+// without extra bits.
 constexpr int kBlockEnd = 128, kBadCode = 200;
 constexpr uint32_t kSlow = 0x80;  // the symbol lies where the advance would, and the code's length where the bits would
 
@@ -47,11 +54,10 @@ class HuffmanTable {
   }
 
   // Of kAc: one or two coefficients at once. No bits: not even one.
-  // From the lowest byte up: bits of both, bits of the first, advance of the first, of the second; then their values.
   // Where there is but one, the second advances by 0 and has its value.
   uint64_t pair(const BitReader& reader) const { return pairs_[reader.peek(kLookBits)]; }
 
-  // Of kAc: advance << 8 | kSkipEnd | bits of as many symbols as fit; no bits: not one.
+  // Of kAc: as many symbols as fit, and with kSkipEnd a block's end behind them. No bits: not one.
   static constexpr uint32_t kSkipEnd = 16;
   uint32_t skip(const BitReader& reader) const { return skip_[reader.peek(kLookBits)]; }
 

@@ -58,19 +58,19 @@ bool only_first_row(const int16_t* coefficients) {
   return std::all_of(coefficients + 8, coefficients + 64, [](int16_t value) { return value == 0; });
 }
 
-void inverse_dct(const int16_t* coefficients, const uint16_t* quant, int last, uint8_t* to, ptrdiff_t pitch) {
-  if (last == 0) {
-    const uint8_t level = flat_level(coefficients[0], quant[0]);
-    for (int y = 0; y < 8; y++, to += pitch) {
-      memset(to, level, 8);
-    }
-    return;
+void inverse_flat(int16_t coefficient, uint16_t quant, uint8_t* to, ptrdiff_t pitch) {
+  const uint8_t level = flat_level(coefficient, quant);
+  for (int y = 0; y < 8; y++, to += pitch) {
+    memset(to, level, 8);
   }
+}
+
+void inverse_all(const int16_t* coefficients, const uint16_t* quant, bool first_row, uint8_t* to, ptrdiff_t pitch) {
   int16_t values[64], columns[64];
   for (int i = 0; i < 64; i++) {
     values[i] = wrapped(coefficients[i] * quant[i]);
   }
-  if (only_first_row(coefficients)) {  // libjpeg's shortcut, whose large values wrap
+  if (first_row) {  // libjpeg's shortcut, whose large values wrap
     for (int i = 0; i < 64; i++) {
       columns[i] = wrapped(values[i % 8] * (1 << kBetweenBits));
     }
@@ -87,6 +87,14 @@ void inverse_dct(const int16_t* coefficients, const uint16_t* quant, int last, u
   }
 }
 
+void inverse_dct(const int16_t* coefficients, const uint16_t* quant, int last, uint8_t* to, ptrdiff_t pitch) {
+  if (last == 0) {
+    inverse_flat(coefficients[0], quant[0], to, pitch);
+  } else {
+    inverse_all(coefficients, quant, only_first_row(coefficients), to, pitch);
+  }
+}
+
 bool unpack(const uint8_t* row, const uint8_t* end, int64_t passed, int64_t count, const uint16_t* quant, uint8_t* to,
             ptrdiff_t pitch) {
   for (int64_t i = 0; i < passed + count; i++) {
@@ -97,13 +105,19 @@ bool unpack(const uint8_t* row, const uint8_t* end, int64_t passed, int64_t coun
     memcpy(&head, row, 2);
     row += 2;
     const int rows = head & 15;
+    bool first_row = true;  // by the masks: a file may say of a zero that it is none
     if (rows > 8) {
       memcpy(block, row, 128);
       row += 128;
+      first_row = only_first_row(block);
     } else {
       const uint8_t* masks = row;
       row += rows;
+      if (rows && masks[0] & 1) {
+        return false;
+      }
       for (int y = 0; y < rows; y++) {
+        first_row = first_row && (y == 0 || !masks[y]);
         for (unsigned mask = masks[y]; mask; mask &= mask - 1) {
           block[8 * y + __builtin_ctz(mask)] = static_cast<int8_t>(*row++);
         }
@@ -111,7 +125,11 @@ bool unpack(const uint8_t* row, const uint8_t* end, int64_t passed, int64_t coun
       block[0] = static_cast<int16_t>(head >> 4);
     }
     if (i >= passed) {
-      inverse_dct(block, quant, rows ? 63 : 0, to, pitch);
+      if (rows) {
+        inverse_all(block, quant, first_row, to, pitch);
+      } else {
+        inverse_flat(block[0], quant[0], to, pitch);
+      }
       to += 8;
     }
   }

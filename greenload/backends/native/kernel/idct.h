@@ -16,7 +16,8 @@ struct DctLoops {
   // to: eight rows of eight samples, `pitch` bytes apart. Nothing else is written.
   void (*inverse_dct)(const int16_t* coefficients, const uint16_t* quant, int last, uint8_t* to, ptrdiff_t pitch);
   // Of a row of blocks as GL_COEFFICIENTS has them (coefficients.h) passes some by, and makes samples of those behind
-  // them. Reads up to 192 bytes past the end. False where the row has fewer.
+  // them. Reads up to 192 bytes past the end. False where the row has fewer, or where a block has its first coefficient
+  // twice.
   bool (*unpack)(const uint8_t* row, const uint8_t* end, int64_t passed, int64_t count, const uint16_t* quant, uint8_t* to,
                  ptrdiff_t pitch);
 };

@@ -44,12 +44,13 @@ AVX2 inline void store_rows(__m128i v, uint8_t* first, uint8_t* second) {
   _mm_storeh_pd(reinterpret_cast<double*>(second), _mm_castsi128_pd(v));
 }
 
-// Eight rows or columns of a block, two in a vector.
+// Eight lines of a block, its rows or its columns, two in a vector. "04" is a vector of line 0 in the lower half and line
+// 4 in the upper one: so in comments, and in names as in04.
 struct Lines {
   __m256i a, b, c, d;
 };
 
-// Lines 04, 31, 26, 75 to 01, 32, 45, 76: jidctint-avx2.asm's DODCT.
+// The inverse DCT across lines, which come as 04, 31, 26, 75 and go as 01, 32, 45, 76: jidctint-avx2.asm's DODCT.
 template <int kShift>
 AVX2 inline Lines inverse(__m256i in04, __m256i in31, __m256i in26, __m256i in75) {
   const __m256i in62 = swapped(in26), in40 = swapped(in04), in13 = swapped(in31);
@@ -265,6 +266,9 @@ AVX2 bool unpack(const uint8_t* row, const uint8_t* end, int64_t passed, int64_t
     const uint8_t* values = row + 2 + rows;
     masks = rows ? masks & ~uint64_t{0} >> (64 - 8 * rows) : 0;
     row = values + ones(masks);
+    if (__builtin_expect(masks & 1, 0)) {
+      return false;
+    }
     if (i < passed) {
       continue;
     }

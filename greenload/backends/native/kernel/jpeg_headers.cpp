@@ -16,7 +16,6 @@ const uint8_t kNatural[kCoefficients] = {
 namespace {
 
 constexpr int kMostSegments = 4096;      // jpeg.py, MOST_SEGMENTS
-constexpr int64_t kLongestSide = 65500;  // libjpeg, JPEG_MAX_DIMENSION
 constexpr int kJfifSize = 14, kAdobeSize = 12;
 constexpr int kYcc = 1;  // the transform of Adobe's segment
 

@@ -1,7 +1,9 @@
-// The markers of a JPEG file (ITU-T T.81, annex B), as far as files have them that the kernel decodes by itself: 8
-// bits, grey or YCbCr with the usual kinds of subsampling, Huffman codes, sequential or progressive. Whatever is
-// unusual, missing or damaged, and whatever libjpeg warns of, isn't "own": such a file is libjpeg's, which decodes it
-// or says why not. So nothing here gives a reason.
+// The markers of a JPEG file (ITU-T T.81, annex B), as far as files have them that the kernel decodes by itself.
+//
+// "Own", here and in what decodes scans, is a file that the kernel decodes without libjpeg: of 8 bits, grey or YCbCr
+// with the usual kinds of subsampling, of Huffman codes, sequential or progressive. Whatever is unusual, missing or
+// damaged, and whatever libjpeg warns of, makes a file libjpeg's, which decodes it or says why not. So where a file
+// isn't own no reason is given: only `false`.
 #pragma once
 #include <cstddef>
 #include <cstdint>

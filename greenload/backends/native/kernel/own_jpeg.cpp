@@ -7,6 +7,7 @@
 
 #include <jpeglib.h>
 
+#include "failure.h"
 #include "rows.h"
 
 namespace greenload {
@@ -41,6 +42,7 @@ gl_jpeg_count OwnJpegDecoder::counts() { return {own_count, libjpeg_count}; }
 Image OwnJpegDecoder::open(const uint8_t* file, size_t length, const Choose& choose) {
   if (uses_libjpeg() || !start(file, length, choose)) {
     libjpeg_count.fetch_add(1, std::memory_order_relaxed);
+    progressive_.trim(0);  // libjpeg holds the coefficients once more
     return libjpeg_.open(file, length, choose);
   }
   own_count.fetch_add(1, std::memory_order_relaxed);
@@ -61,8 +63,12 @@ bool OwnJpegDecoder::start(const uint8_t* file, size_t length, const Choose& cho
     return false;
   }
   const JpegFrame& frame = headers_.frame();
-  window_ = choose(frame.height, frame.width);
-  check_window(window_, frame.height, frame.width);
+  try {
+    window_ = choose(frame.height, frame.width);
+    check_window(window_, frame.height, frame.width);
+  } catch (const Failure&) {
+    return false;  // the call's fault, or that of a file whose sides are damaged: libjpeg tells
+  }
   strips_.set(frame, window_);
   return frame.progressive ? progressive_.read(&headers_, &scan, strips_)
                            : sequential_.open(headers_, scan, strips_);

@@ -15,7 +15,6 @@ namespace {
 constexpr char kMagic[] = "GLYC";
 constexpr uint8_t kVersion = 1;
 constexpr int64_t kBehind = 64;
-constexpr int64_t kLongestSide = 65500;  // libjpeg, JPEG_MAX_DIMENSION
 // libjpeg upsamples narrower chroma by repeating it.
 constexpr int64_t kNarrowestFancy = 3;
 
@@ -135,11 +134,7 @@ void PlanesDecoder::make(int64_t first, int64_t count, uint8_t* const* places) {
 }
 
 void PlanesDecoder::trim(size_t limit) {
-  for (Buffer* buffer : {&sums_, &chroma_[0], &chroma_[1]}) {
-    if (buffer->size() > limit) {
-      buffer->release();
-    }
-  }
+  release_above(limit, {&sums_, &chroma_[0], &chroma_[1]});
 }
 
 }  // namespace greenload

@@ -8,7 +8,6 @@ namespace greenload {
 namespace {
 
 constexpr int kMostSegments = 4096;      // jpeg.py, MOST_SEGMENTS
-constexpr int64_t kLongestSide = 65500;  // libjpeg, JPEG_MAX_DIMENSION
 constexpr int kCoefficients = 64;
 constexpr int kExifSteps = 4096;          // exif.py, JPEG_STEPS
 constexpr size_t kExifBehind = 8192;      // exif.py, JPEG_BEHIND

@@ -53,7 +53,7 @@ INLINE uint64_t read_corrections(BitReader& reader, uint64_t which) {
   return found;
 }
 
-// Moves coefficients away from zero by a bit.
+// Moves coefficients away from zero by bit `low`.
 INLINE void correct(int16_t* block, uint64_t which, int low) {
   for (; block && which; which &= which - 1) {
     int16_t& value = block[kNatural[__builtin_ctzll(which)]];
@@ -72,13 +72,14 @@ INLINE int behind_run(uint64_t nonzero, int index, int run, int last) {
   return place ? __builtin_ctzll(place) : last + 1;
 }
 
+// A scan's coefficients: which, and the bit that it brings them down to (Ss, Se, Al).
 struct Band {
   const HuffmanTable& table;
   int first, last, low;
 };
 
 // A block's coefficients of a band, for the first time (G.1.2.2). How many blocks end with it; −1 where the codes are
-// wrong.
+// wrong, or a coefficient needs more than 16 bits: libjpeg, which cuts it off, may then take it for zero.
 INLINE int first_of(BitReader& reader, const Band& band, int16_t* block, uint64_t* nonzero) {
   int index = band.first;
   while (index <= band.last) {
@@ -94,9 +95,13 @@ INLINE int first_of(BitReader& reader, const Band& band, int16_t* block, uint64_
       return -1;
     }
     if (value) {
+      const int16_t coefficient = shifted(value, band.low);
+      if (coefficient >> band.low != value) {
+        return -1;
+      }
       *nonzero |= uint64_t{1} << (index - 1);
       if (block) {
-        block[kNatural[index - 1]] = shifted(value, band.low);
+        block[kNatural[index - 1]] = coefficient;
       }
     }
   }
@@ -161,7 +166,7 @@ void ProgressiveScans::begin(const JpegFrame& frame, const Strips& strips) {
     const size_t masks = static_cast<size_t>(kept.range.bottom * kept.columns);
     kept.nonzero = kept.masks.of<uint64_t>(masks);
     memset(kept.nonzero, 0, masks * sizeof(uint64_t));
-    memset(kept.low, -1, sizeof kept.low);
+    memset(kept.known, -1, sizeof kept.known);
   }
 }
 
@@ -173,7 +178,7 @@ bool ProgressiveScans::read(JpegHeaders* headers, JpegScan* scan, const Strips& 
     }
     interval_ = headers->restart_interval();
     const uint8_t* end = data_.read(scan->data, headers->end(), headers->restart_interval());
-    if (!end || !decode(*headers, *scan)) {
+    if (!end || !has_its_segments(*scan) || !decode(*headers, *scan)) {
       return false;
     }
     headers->resume(end);
@@ -195,15 +200,16 @@ bool ProgressiveScans::note(const JpegScan& scan) {
   }
   for (int i = 0; i < scan.count; i++) {
     Kept& kept = kept_[scan.components[i]];
-    if (!dc && kept.low[0] < 0) {
+    if (!dc && kept.known[0] < 0) {
       return false;
     }
     for (int index = scan.first; index <= scan.last; index++) {
-      // First it comes whole but for some bits, then bit by bit.
-      if (scan.high != std::max<int>(kept.low[index], 0)) {
+      // First it comes whole but for some bits, and only once; then bit by bit.
+      const int before = kept.known[index];
+      if (scan.high ? scan.high != before : before >= 0) {
         return false;
       }
-      kept.low[index] = static_cast<int8_t>(scan.low);
+      kept.known[index] = static_cast<int8_t>(scan.low);
     }
   }
   return true;
@@ -212,13 +218,20 @@ bool ProgressiveScans::note(const JpegScan& scan) {
 // Whether every bit has come: else libjpeg smooths what is coarse.
 bool ProgressiveScans::is_complete() const {
   for (int c = 0; c < frame_->count; c++) {
-    for (const int8_t low : kept_[c].low) {
-      if (low != 0) {
+    for (const int8_t known : kept_[c].known) {
+      if (known != 0) {
         return false;
       }
     }
   }
   return true;
+}
+
+// Whether restart markers cut its data into as many segments as it needs, none of them missing or behind the last.
+bool ProgressiveScans::has_its_segments(const JpegScan& scan) const {
+  const Kept& only = kept_[scan.components[0]];
+  const int64_t units = scan.count > 1 ? all_mcu_rows_ * mcu_columns_ : only.rows * only.columns;
+  return !interval_ || data_.segments() == (units + interval_ - 1) / interval_;
 }
 
 bool ProgressiveScans::decode(const JpegHeaders& headers, const JpegScan& scan) {
@@ -375,13 +388,8 @@ void ProgressiveScans::row(Strips& strips) {
 
 void ProgressiveScans::trim(size_t limit) {
   data_.trim(limit);
-  for (Kept& kept : kept_) {
-    for (Buffer* buffer : {&kept.coefficients, &kept.masks}) {
-      if (buffer->size() > limit) {
-        buffer->release();
-      }
-    }
-  }
+  release_above(limit, {&kept_[0].coefficients, &kept_[0].masks, &kept_[1].coefficients, &kept_[1].masks,
+                        &kept_[2].coefficients, &kept_[2].masks});
 }
 
 }  // namespace greenload

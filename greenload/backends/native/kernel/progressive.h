@@ -29,7 +29,7 @@ class ProgressiveScans {
     uint64_t* nonzero = nullptr;  // of all blocks down to the window's end: a bit for each index in zigzag order
     int64_t columns = 0, rows = 0;
     BlockRange range;
-    int8_t low[kCoefficients];  // the bit that each coefficient is known down to; −1: none of it
+    int8_t known[kCoefficients];  // the bit that each coefficient is known down to, its scan's Al; −1: none of it
 
     int16_t* block(int64_t row, int64_t column) {
       if (!range.has_row(row) || !range.has_column(column)) {
@@ -42,6 +42,7 @@ class ProgressiveScans {
   void begin(const JpegFrame& frame, const Strips& strips);
   bool note(const JpegScan& scan);
   bool is_complete() const;
+  bool has_its_segments(const JpegScan& scan) const;
   bool decode(const JpegHeaders& headers, const JpegScan& scan);
   bool first_coefficients(const JpegHeaders& headers, const JpegScan& scan);
   bool bands(const JpegHeaders& headers, const JpegScan& scan);

@@ -61,11 +61,7 @@ int64_t Strips::mcu_row_of(int64_t y) const {
 }
 
 void Strips::trim(size_t limit) {
-  for (Memory& memory : memory_) {
-    if (memory.buffer.size() > limit) {
-      memory.buffer.release();
-    }
-  }
+  release_above(limit, {&memory_[0].buffer, &memory_[1].buffer, &memory_[2].buffer});
 }
 
 }  // namespace greenload

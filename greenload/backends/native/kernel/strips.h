@@ -1,5 +1,5 @@
-// What a window needs of a JPEG's planes: which blocks, and memory for their samples, two rows of MCUs at a time, which
-// are enough for upsampling.
+// What a window needs of a JPEG's planes: which blocks, and memory for their samples. It is a ring buffer: it has two
+// rows of MCUs at a time, which are enough for upsampling, and each row takes the place of the one before the last.
 #pragma once
 #include <cstdint>
 
@@ -52,7 +52,7 @@ class Strips {
     Buffer buffer;
     uint8_t* data = nullptr;
     int64_t pitch = 0;
-    int64_t mask = 0;  // of the rows of blocks that are there
+    int64_t mask = 0;  // row of blocks & mask: where in the ring it lies
   };
 
   Planes planes_;
