@@ -10,8 +10,8 @@ namespace greenload {
 
 constexpr int kMostScans = 100;                    // jpeg.py, _MOST_SCANS
 constexpr int64_t kMostValues = int64_t{1} << 29;  // base.py, MAX_VALUES
-constexpr int64_t kLongestSide = 65500;              // libjpeg, JPEG_MAX_DIMENSION
-constexpr int64_t kPixelBytes = 11;                 // memory.py, PIXEL_BYTES["JPEG"]
+constexpr int64_t kLongestSide = 65500;            // libjpeg, JPEG_MAX_DIMENSION
+constexpr int64_t kPixelBytes = 11;                // memory.py, PIXEL_BYTES["JPEG"]
 
 gl_header probe(const uint8_t* file, int64_t length, bool exif, int64_t max_bytes);
 
