@@ -362,6 +362,7 @@ def test_auto_says_by_which_table_and_what_it_assumed(tmp_path: Path, monkeypatc
     assert plan.expected.costs == "costs of this machine, 2021-01-01"
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_long_pipeline_is_planned_quickly(sample_folder: Path) -> None:
     stages = (
@@ -372,5 +373,5 @@ def test_a_long_pipeline_is_planned_quickly(sample_folder: Path) -> None:
     make_plan(pipeline)
     begin = time.process_time()
     plan = make_plan(pipeline)
-    assert time.process_time() - begin < 1.5  # 0.3; trying all that each step could do would take minutes
+    assert time.process_time() - begin < 0.4
     assert len(on(plan)) >= 10

@@ -535,6 +535,7 @@ def test_counters_tell_images_bytes_and_time(jpegs: dict[str, bytes]) -> None:
     assert all(step.nanoseconds > 0 for step in (decode, resize, affine))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("images", [1, 32, 400])
 def test_counters_of_quick_images_add_up_however_few_a_call(images: int) -> None:
     """However busy the processor: time in which the thread waits for it isn't counted."""
@@ -548,7 +549,7 @@ def test_counters_of_quick_images_add_up_however_few_a_call(images: int) -> None
     flip, affine, whole = program.counters()
     assert flip.images == affine.images == whole.images == 1600
     assert 0 < whole.nanoseconds <= used
-    assert 0.6 <= (flip.nanoseconds + affine.nanoseconds) / whole.nanoseconds <= 1.01
+    assert 0.8 <= (flip.nanoseconds + affine.nanoseconds) / whole.nanoseconds <= 1.01
 
 
 @pytest.mark.slow

@@ -214,14 +214,20 @@ def test_stores_in_memory_have_a_budget_in_common(tmp_path: Path) -> None:
         Store(tmp_path, KEY, 20, budget, in_common=True)
 
 
+def being_closed(folder: Path) -> Thread:
+    """A thread that closes a store of a hundred samples."""
+    store = Store(folder, KEY, 100)
+    for index in range(100):
+        assert store.put(index, blob(index, 70_000))
+    closing = Thread(target=store.close)
+    closing.start()
+    return closing
+
+
 def test_who_opens_a_folder_while_it_is_closed_waits_and_finds_all(tmp_path: Path) -> None:
     for attempt in range(12):
         folder = tmp_path / str(attempt)
-        store = Store(folder, KEY, 100)
-        for index in range(100):
-            assert store.put(index, blob(index, 70_000))
-        closing = Thread(target=store.close)
-        closing.start()
+        closing = being_closed(folder)
         time.sleep(0.0005 * attempt)
         with Store(folder, KEY, 100) as again:  # the same one, or what it has written
             assert sum(part is not None for part in again.take(range(100))) == 100
@@ -232,11 +238,7 @@ def test_who_opens_a_folder_while_it_is_closed_waits_and_finds_all(tmp_path: Pat
 def test_a_child_does_not_wait_for_a_store_that_its_parent_is_closing(tmp_path: Path) -> None:
     for attempt in range(6):
         folder = tmp_path / str(attempt)
-        store = Store(folder, KEY, 100)
-        for index in range(100):
-            assert store.put(index, blob(index, 70_000))
-        closing = Thread(target=store.close)
-        closing.start()
+        closing = being_closed(folder)
         time.sleep(0.001 * attempt)
         child = os.fork()
         if not child:

@@ -8,16 +8,15 @@
 #endif
 
 #include "failure.h"
+#include "form_head.h"
 #include "idct.h"
-#include "probe.h"
 
 namespace greenload {
 
 namespace {
 
-constexpr char kMagic[] = "GLDC";
-constexpr uint8_t kVersion = 1;
-constexpr int64_t kHeader = 32, kTable = 2 * kCoefficients;
+constexpr FormHead kHead = {"GLDC", 1, "coefficients"};
+constexpr int64_t kTable = 2 * kCoefficients;
 constexpr int64_t kBehind = 192;  // more than a block that begins in front of them can reach
 constexpr int kWhole = 15;        // n of a block whose coefficients don't fit
 constexpr int64_t kSmallestBlock = 2, kLargestBlock = 2 + kTable;
@@ -94,30 +93,24 @@ bool rows_are_whole(const JpegFrame& frame, const uint8_t* file, int64_t index, 
 
 }  // namespace
 
-bool are_coefficients(const uint8_t* file, int64_t length) { return length >= 4 && memcmp(file, kMagic, 4) == 0; }
+bool are_coefficients(const uint8_t* file, int64_t length) { return kHead.begins(file, length); }
 
 Coefficients coefficients_of(const uint8_t* file, int64_t length) {
-  if (length < kHeader || !are_coefficients(file, length) || file[4] != kVersion) {
-    fail(GL_BAD_FILE, "coefficients of another version");
-  }
+  const Planes sizes = kHead.read(file, length);
   Coefficients coefficients;
   JpegFrame& frame = coefficients.frame;
-  frame.count = file[5];
-  frame.components[0].across = file[6];
-  frame.components[0].down = file[7];
-  frame.width = number_at(file + 8);
-  frame.height = number_at(file + 12);
-  bool whole = (frame.count == 1 || frame.count == 3) && file[6] >= 1 && file[6] <= 2 && file[7] >= 1 && file[7] <= 2 &&
-               frame.width >= 1 && frame.height >= 1 && frame.width <= kLongestSide && frame.height <= kLongestSide &&
-               frame.height * frame.width < kMostValues;
-  const int64_t rows = whole ? rows_of(frame.height, frame.count, frame.down()) : 0;
-  const int64_t index = kHeader + frame.count * kTable, end = length - kBehind;
-  whole = whole && index + 4 * (rows + 1) <= end && rows_are_whole(frame, file, index, rows, end);
-  if (!whole) {
-    fail(GL_BAD_FILE, "coefficients that aren't whole");
+  frame.count = sizes.components;
+  frame.components[0].across = sizes.across;
+  frame.components[0].down = sizes.down;
+  frame.width = sizes.width;
+  frame.height = sizes.height;
+  const int64_t rows = rows_of(frame.height, frame.count, frame.down());
+  const int64_t index = kFormHead + frame.count * kTable, end = length - kBehind;
+  if (index + 4 * (rows + 1) > end || !rows_are_whole(frame, file, index, rows, end)) {
+    kHead.refuse();
   }
   for (int c = 0; c < frame.count; c++) {
-    memcpy(frame.components[c].quant, file + kHeader + c * kTable, kTable);
+    memcpy(frame.components[c].quant, file + kFormHead + c * kTable, kTable);
   }
   coefficients.file = file;
   coefficients.index = file + index;
@@ -150,7 +143,7 @@ void CoefficientsDecoder::make_strips(int64_t mcu_row) {
       if (!dct_loops().unpack(coefficients_.file + number_at(index), coefficients_.file + number_at(index + 4), range.left,
                               range.width(), frame.components[c].quant, strips_.place(c, y, range.left),
                               strips_.pitch(c))) {
-        fail(GL_BAD_FILE, "coefficients that aren't whole");
+        kHead.refuse();
       }
     }
   }
@@ -184,19 +177,13 @@ void CoefficientsWriter::mark() {
 }
 
 void CoefficientsWriter::begin(const Planes& planes, const uint16_t* const* quants) {
-  uint8_t header[kHeader] = {};
-  memcpy(header, kMagic, 4);
-  header[4] = kVersion;
-  header[5] = static_cast<uint8_t>(planes.components);
-  header[6] = static_cast<uint8_t>(planes.across);
-  header[7] = static_cast<uint8_t>(planes.down);
-  const uint32_t sides[2] = {static_cast<uint32_t>(planes.width), static_cast<uint32_t>(planes.height)};
-  memcpy(header + 8, sides, sizeof sides);
-  put(0, header, kHeader);
+  uint8_t head[kFormHead];
+  kHead.write(planes, head);
+  put(0, head, kFormHead);
   for (int c = 0; c < planes.components; c++) {
-    put(kHeader + c * kTable, quants[c], kTable);
+    put(kFormHead + c * kTable, quants[c], kTable);
   }
-  index_ = kHeader + planes.components * kTable;
+  index_ = kFormHead + planes.components * kTable;
   at_ = index_ + 4 * (rows_of(planes.height, planes.components, planes.down) + 1);
 }
 

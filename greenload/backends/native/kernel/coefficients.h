@@ -1,9 +1,9 @@
 // The form GL_COEFFICIENTS: a JPEG's quantised coefficients, each in a byte, so that no Huffman code is in the way: the
 // same pixels at about twice a JPEG's bytes, of a window only from the rows of blocks that it needs.
 //
-// Bytes: "GLDC", version, components (1 or 3), across and down (1 or 2: columns and rows of luma for one of chroma);
-// width, height as uint32; 16 zeros; of each component its quantisation table, uint16 [64] in natural order; where each
-// component's rows of blocks begin, and behind the last one where it ends, as uint32; the rows; kBehind zeros.
+// Bytes: a head (form_head.h) with the letters "GLDC"; of each component its quantisation table, uint16 [64] in natural
+// order; where each component's rows of blocks begin, and behind the last one where it ends, as uint32; the rows;
+// kBehind zeros.
 //
 // A block: uint16 of its first coefficient << 4 | n. n = 0 … 8: how many rows of it have others; a byte for each that
 // says which are other than zero; these, a byte each. n = 15: a coefficient doesn't fit: int16 [64] follow.

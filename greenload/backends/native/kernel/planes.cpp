@@ -4,16 +4,14 @@
 #include <cstring>
 
 #include "decode.h"
-#include "failure.h"
+#include "form_head.h"
 #include "planes_rows.h"
-#include "probe.h"
 
 namespace greenload {
 
 namespace {
 
-constexpr char kMagic[] = "GLYC";
-constexpr uint8_t kVersion = 1;
+constexpr FormHead kHead = {"GLYC", 1, "planes"};
 constexpr int64_t kBehind = 64;
 // libjpeg upsamples narrower chroma by repeating it.
 constexpr int64_t kNarrowestFancy = 3;
@@ -21,48 +19,28 @@ constexpr int64_t kNarrowestFancy = 3;
 }  // namespace
 
 int64_t Planes::bytes() const {
-  return kPlanesHeader + height * width + 2 * chroma_height() * chroma_width() + kBehind;
+  return kFormHead + height * width + 2 * chroma_height() * chroma_width() + kBehind;
 }
 
 void Planes::point(const uint8_t* file) {
-  luma = {file + kPlanesHeader, width};
+  luma = {file + kFormHead, width};
   chroma[0] = {luma.data + height * width, chroma_width()};
   chroma[1] = {chroma[0].data + chroma_height() * chroma_width(), chroma_width()};
 }
 
-bool are_planes(const uint8_t* file, int64_t length) { return length >= 4 && memcmp(file, kMagic, 4) == 0; }
+bool are_planes(const uint8_t* file, int64_t length) { return kHead.begins(file, length); }
 
 Planes planes_of(const uint8_t* file, int64_t length) {
-  if (length < kPlanesHeader || !are_planes(file, length) || file[4] != kVersion) {
-    fail(GL_BAD_FILE, "planes of another version");
-  }
-  Planes planes;
-  planes.components = file[5];
-  planes.across = file[6];
-  planes.down = file[7];
-  uint32_t sides[2];
-  memcpy(sides, file + 8, sizeof sides);
-  planes.width = sides[0];
-  planes.height = sides[1];
-  const bool known = (planes.components == 1 || planes.components == 3) && planes.across >= 1 && planes.across <= 2 &&
-                     planes.down >= 1 && planes.down <= 2;
-  if (!known || planes.width < 1 || planes.height < 1 || planes.width > kLongestSide ||
-      planes.height > kLongestSide || planes.height * planes.width >= kMostValues || length != planes.bytes()) {
-    fail(GL_BAD_FILE, "planes that aren't whole");
+  Planes planes = kHead.read(file, length);
+  if (length != planes.bytes()) {
+    kHead.refuse();
   }
   planes.point(file);
   return planes;
 }
 
 void frame_planes(const Planes& planes, uint8_t* file) {
-  memset(file, 0, kPlanesHeader);
-  memcpy(file, kMagic, 4);
-  file[4] = kVersion;
-  file[5] = static_cast<uint8_t>(planes.components);
-  file[6] = static_cast<uint8_t>(planes.across);
-  file[7] = static_cast<uint8_t>(planes.down);
-  const uint32_t sides[2] = {static_cast<uint32_t>(planes.width), static_cast<uint32_t>(planes.height)};
-  memcpy(file + 8, sides, sizeof sides);
+  kHead.write(planes, file);
   memset(file + planes.bytes() - kBehind, 0, kBehind);
 }
 

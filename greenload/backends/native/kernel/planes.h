@@ -1,8 +1,8 @@
 // The form GL_PLANES: an image's YCbCr planes, each at its own subsampling, as libjpeg's inverse DCT leaves them.
 // Upsampling and converting them, of a window no more than it needs, gives the pixels that libjpeg gives.
 //
-// Bytes: "GLYC", version, components (1 or 3), across and down (1 or 2: columns and rows of luma for one of chroma);
-// width, height as uint32; 16 zeros; the planes without gaps; kBehind zeros, so that vectors may read past the last row.
+// Bytes: a head (form_head.h) with the letters "GLYC"; the planes without gaps; kBehind zeros, so that vectors
+// may read past the last row.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -34,8 +34,6 @@ struct Planes {
   // Sets the pointers to the planes of a file.
   void point(const uint8_t* file);
 };
-
-constexpr int kPlanesHeader = 32;
 
 bool are_planes(const uint8_t* file, int64_t length);
 // Throws a Failure where the file isn't whole.
