@@ -35,7 +35,8 @@ SAVES: Mapping[CacheForm, float] = {
     "resized": 0.72,
 }
 """The share of CPU time that later epochs save against reading and decoding files, by what is kept: measured on
-photographs of 500×375 with random crops of 224×224."""
+photographs of 500×375 with random crops of 224×224 (``bench/native.py``). Resized images are taken to save what pixels
+do; it depends on their size."""
 PLANE_BYTES, PIXEL_BYTES = 1.5, 3.0
 """Bytes a pixel: of planes whose chroma has half as many rows and columns, and of RGB."""
 COEFFICIENT_BYTES, COEFFICIENT_TABLES = 2.1, 640
