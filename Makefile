@@ -1,6 +1,6 @@
 # make profile     profile the energy of a pipeline, on sample photographs or DATA=your/folder PIPELINE=your/file.py:name
 # make test        everything that must hold; what CI runs
-# make check       the fast part of it, about a minute
+# make check       the fast part of it, about two minutes
 # make setup       only the set-up, which the others do by themselves; tries again what was left out
 # make bench       greenload against hand-written pipelines; arguments in ARGS
 # make picture     the README's picture, from a new profile of the sample photographs

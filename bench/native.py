@@ -103,7 +103,7 @@ def _works(files: Sequence[bytes], params: Any) -> tuple[dict[str, Callable[[], 
     works["decoding the window"] = lambda: window.run(files, params, windows)
     for (name, program), batch in zip(programs.items(), batches, strict=True):
         works[name] = lambda program=program, batch=batch: program.run(files, params, batch)
-    for form in (Form.TRANSCODED, Form.PLANES, Form.PIXELS):
+    for form in (Form.TRANSCODED, Form.COEFFICIENTS, Form.PLANES, Form.PIXELS):
         kept = [library.transcode(file, form) for file in files]
         print(f"{form.name.lower()}: {sum(map(len, kept)) // len(kept):,} bytes")
         for name in ("no antialias", "antialiased"):

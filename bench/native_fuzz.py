@@ -89,14 +89,45 @@ def run(driver: Path, seed: int, part: range, programs: int) -> tuple[str, str]:
 
 
 def _damaged(seed: int, index: int) -> bytes:
-    """A damaged file; every third is what the kernel keeps of one between epochs, damaged."""
+    """A damaged file; every third is what the kernel keeps of one between epochs, damaged; every fifth a JPEG of random
+    bits in a random Huffman code."""
     from damage import KINDS, damaged
 
+    random = np.random.default_rng([seed, index])
+    if index % 5 == 4:
+        return _random_bits(random)
     if index % 3 or not _kept():
         return damaged(seed, index).data
-    random = np.random.default_rng([seed, index])
     blob = _kept()[int(random.integers(len(_kept())))]
     return KINDS[list(KINDS)[int(random.integers(len(KINDS)))]](blob, random)
+
+
+def _random_bits(random: np.random.Generator) -> bytes:
+    """A grey JPEG, sequential or progressive, whose codes are shorter than any encoder's: many fit into one look-up."""
+    from odd_jpegs import by_hand
+
+    def code(symbols: Sequence[int]) -> list[tuple[int, int]]:
+        lengths, left = [], 1.0
+        while len(lengths) < 40 and left > 2.0**-16:
+            length = int(random.integers(1, 17))
+            if 2.0**-length < left:  # no code is all ones
+                lengths.append(length)
+                left -= 2.0**-length
+        # Each symbol has a code if there are enough: runs, ends, and what is no symbol at all.
+        chosen = [*random.permutation(symbols), *random.choice(symbols, 40)]
+        return [(length, int(symbol)) for length, symbol in zip(sorted(lengths), chosen, strict=False)]
+
+    def bits() -> str:
+        return "".join(random.choice(["0", "1"], int(random.integers(1, 4000)), p=[chance, 1 - chance]))
+
+    chance = float(random.uniform(0.3, 0.95))
+    usual = [0, 0x01, 0x10, 0x11, 0xE1, 0xF0]
+    codes = [code(range(12)), code(usual if random.random() < 0.5 else [*usual, *random.integers(0, 256, 8).tolist()])]
+    height, width = (int(side) for side in random.integers(1, 100, 2))
+    if random.random() < 0.5:
+        return by_hand(height, width, codes, [(bits(), 0, 63, 0, 0)])
+    scans = [(bits(), 0, 0, 0, 1), (bits(), 1, 63, 0, 1), (bits(), 0, 0, 1, 0), (bits(), 1, 63, 1, 0)]
+    return by_hand(height, width, codes, scans, 0xC2)
 
 
 @functools.cache
@@ -108,7 +139,7 @@ def _kept() -> list[bytes]:
 
     blobs: list[bytes] = []
     for data in [] if library.why_missing() else whole().values():
-        for form in (library.Form.TRANSCODED, library.Form.PLANES, library.Form.PIXELS):
+        for form in sorted(set(library.Form) - {library.Form.ENCODED}):
             with contextlib.suppress(ValueError):
                 blobs.append(library.transcode(data, form))
     return blobs

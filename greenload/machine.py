@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.parser  # noqa: F401 - importlib.metadata imports it once it is asked: see forking
 import functools
 import os
 import platform

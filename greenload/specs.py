@@ -21,7 +21,7 @@ PNG of 3 channels all that a PNG may hold."""
 Truncation = Literal["error", "fill"]
 """What is done about files that are cut off: ``Decode`` says what each means."""
 TRUNCATED: tuple[Truncation, ...] = get_args(Truncation)
-CacheForm = Literal["auto", "encoded", "transcoded", "planes", "pixels", "resized"]
+CacheForm = Literal["auto", "encoded", "transcoded", "coefficients", "planes", "pixels", "resized"]
 """In which form images are kept between epochs: ``Cache`` says what each means."""
 CACHE_FORMS: tuple[CacheForm, ...] = get_args(CacheForm)
 

@@ -29,6 +29,7 @@ SAMPLE_CLASSES = 4
 def pytest_collection_finish() -> None:
     """Collect garbage again, but only what is made from here on."""
     gc.freeze()
+    gc.set_threshold(10_000)  # building TensorFlow's graphs makes thousands of objects a second, few of them garbage
     gc.enable()
 
 

@@ -9,6 +9,8 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
+import threading
 import tomllib
 import zipfile
 from pathlib import Path
@@ -30,16 +32,26 @@ def python(code: str, cwd: Path, **env: str) -> str:
     return result.stdout.strip()
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from a copy of the tree, unpacked as pip would."""
+@pytest.fixture(scope="module", params=["kernel of the set-up", pytest.param("kernel anew", marks=pytest.mark.long)])
+def wheel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel built from a copy of the tree, unpacked as pip would.
+
+    Compiling takes half a minute, and the set-up has just done that with the same setup.py: it leaves libraries that a
+    build takes for its own.
+    """
     copy = tmp_path_factory.mktemp("tree") / "greenload"
     copy.mkdir()
-    ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.native.so")
     for folder in ("greenload", "pipelines"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=ignore)
     for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "LICENSE", PROJECT["project"].get("readme", "LICENSE")):
         shutil.copy(ROOT / name, copy / name)
+    native = Path("greenload/backends/native")
+    if request.param == "kernel of the set-up":
+        built = copy / f"build/lib.{sysconfig.get_platform()}-{sys.implementation.cache_tag}" / native
+        built.mkdir(parents=True)
+        for library in (ROOT / native).glob("*.native.so"):
+            shutil.copy(library, built)  # newer than the sources
     command = [
         sys.executable,
         "-m",
@@ -250,6 +262,25 @@ def test_setup_builds_the_kernel_anew_when_its_sources_change(
     operations.unlink()
     set_up.native_kernel()
     assert "build_ext" in calls[5], "both files are needed"
+
+
+def test_parts_that_say_so_are_made_at_the_same_time(set_up: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    both = threading.Barrier(2, timeout=30)  # passes where two wait for it
+
+    def fail() -> None:
+        both.wait()
+        raise set_up.PartFailed("no compiler")
+
+    parts = [
+        set_up.Part("One", "", ("1",), both.wait, beside=True),
+        set_up.Part("Other", "", ("1",), fail, optional=True, beside=True),
+        set_up.Part("Last", "", ("1",), lambda: None),
+    ]
+    assert set_up.make_all(parts, retry=False) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("[1/3] One () ... 0 s")
+    assert lines[1:] == ["[2/3] Other () ... left out: no compiler", "[3/3] Last () ... 0 s", lines[3]]
+    assert lines[3].startswith("Ready without: Other.")
 
 
 def test_setup_names_a_missing_program(set_up: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:

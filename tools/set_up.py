@@ -19,6 +19,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +70,8 @@ class Part:
     """Whether the rest is of use without it."""
     needs: tuple[str, ...] = ()
     """Programs it needs."""
+    beside: bool = False
+    """Whether it is made at the same time as the others that say so: their compilers work on one core each."""
 
     @property
     def stamp(self) -> Path:
@@ -104,30 +107,38 @@ def make_all(every: Sequence[Part], retry: bool) -> int:
     """Makes the parts that are due, one line each, and stamps those that work; gives the exit status."""
     due = [part for part in every if is_due(part, retry or in_ci())]
     left_out = []
-    for number, part in enumerate(due, 1):
-        print(f"[{number}/{len(due)}] {part.name} ({part.takes}) ...", end=" ", flush=True)
-        start = time.monotonic()
-        part.stamp.unlink(missing_ok=True)
-        try:
-            missing = [program for program in part.needs if shutil.which(program) is None]
-            if missing:
-                raise PartFailed(f"needs {', '.join(missing)}, not found on PATH")
-            part.make()
-        except PartFailed as error:
-            if not part.optional or in_ci():
-                print(f"failed\n{error}", flush=True)
+    with ThreadPoolExecutor() as pool:
+        begun: dict[str, Future[tuple[str, float]]] = {}
+        for number, part in enumerate(due, 1):
+            print(f"[{number}/{len(due)}] {part.name} ({part.takes}) ...", end=" ", flush=True)
+            for one in (one for one in due if one is part or (part.beside and one.beside)):
+                if one.name not in begun:
+                    begun[one.name] = pool.submit(tried, one)
+            problem, seconds = begun[part.name].result()
+            if problem and (not part.optional or in_ci()):
+                print(f"failed\n{problem}", flush=True)
                 return 1
-            print(f"left out: {error}", flush=True)
-            left_out.append(part.name)
-            content = LEFT_OUT + part.fingerprint
-        else:
-            print(f"{time.monotonic() - start:.0f} s", flush=True)
-            content = part.fingerprint
-        STAMPS.mkdir(parents=True, exist_ok=True)
-        part.stamp.write_text(content)
+            print(f"left out: {problem}" if problem else f"{seconds:.0f} s", flush=True)
+            left_out += [part.name] if problem else []
+            STAMPS.mkdir(parents=True, exist_ok=True)
+            part.stamp.write_text((LEFT_OUT if problem else "") + part.fingerprint)
     if due:
         print(f"Ready without: {', '.join(left_out)}. `make setup` tries again." if left_out else "Ready.", flush=True)
     return 0
+
+
+def tried(part: Part) -> tuple[str, float]:
+    """Makes a part; gives why it can't be had, empty if it can, and the seconds that took."""
+    start = time.monotonic()
+    part.stamp.unlink(missing_ok=True)
+    try:
+        missing = [program for program in part.needs if shutil.which(program) is None]
+        if missing:
+            raise PartFailed(f"needs {', '.join(missing)}, not found on PATH")
+        part.make()
+    except PartFailed as error:
+        return str(error), 0.0
+    return "", time.monotonic() - start
 
 
 def is_due(part: Part, retry: bool) -> bool:
@@ -173,6 +184,7 @@ def parts() -> list[Part]:
             lambda: build_and_try(PLUGIN, PLUGIN_WORKS, "--no-build-isolation"),
             optional=True,
             needs=("c++",),
+            beside=True,
         ),
         Part(
             "Pillow-SIMD",
@@ -181,6 +193,7 @@ def parts() -> list[Part]:
             lambda: build_and_try("pillow-simd", PILLOW_WORKS, env={"CC": f"cc {flags}".strip()}),
             optional=True,
             needs=("cc",),
+            beside=True,
         ),
     ]
 

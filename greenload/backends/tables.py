@@ -18,7 +18,7 @@ TABLES: Mapping[str, BackendTable] = {
     table.name: table for table in (TF_TABLE, CPU_TABLE, GPU_TABLE, PILLOW_TABLE, NATIVE_TABLE)
 }
 """By the name that a plan calls a backend."""
-KEEPING = next(table for table in TABLES.values() if table.traits.keeps_files)
+CACHE_TABLE = next(table for table in TABLES.values() if table.traits.keeps_files)
 """Of the backend whose cache keeps files."""
 
 

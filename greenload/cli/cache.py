@@ -14,7 +14,7 @@ from greenload.system import file_output
 from greenload.text import bytes_text, printable
 
 if TYPE_CHECKING:
-    from greenload.backends.native.kept import Kept
+    from greenload.backends.native.cache_entries import CacheEntry
 
 _SHOWN = 12
 """Digits of a key that tell it from others."""
@@ -49,10 +49,10 @@ def _cache(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace, folder: Path) -> int:
-    from greenload.backends.native.kept import kept_below
+    from greenload.backends.native.cache_entries import entries_below
     from greenload.report.columns import Facts
 
-    kept = kept_below(folder)
+    kept = entries_below(folder)
     write_json(options.json, {"folder": str(folder), "kept": [asdict(each) | {"whole": each.whole} for each in kept]})
     if not kept:
         say(f"{folder}: nothing is kept there")
@@ -69,13 +69,13 @@ def _list(options: argparse.Namespace, folder: Path) -> int:
     return OK
 
 
-def _row(kept: Kept) -> tuple[str, ...]:
+def _row(kept: CacheEntry) -> tuple[str, ...]:
     samples = f"all {kept.count}" if kept.whole else f"{kept.samples} of {kept.count}"
     return kept.key[:_SHOWN], samples, bytes_text(kept.bytes), kept.form, kept.source, kept.stages, kept.when
 
 
 def _verify(options: argparse.Namespace, folder: Path) -> int:
-    from greenload.backends.native.kept import verify
+    from greenload.backends.native.cache_entries import verify
 
     with progress("verifying") as update:
         verified = verify(folder, lambda share: update(share, "verifying"))
@@ -92,15 +92,17 @@ def _verify(options: argparse.Namespace, folder: Path) -> int:
 
 
 def _clear(options: argparse.Namespace, folder: Path) -> int:
-    from greenload.backends.native.kept import clear, kept_below
+    from greenload.backends.native.cache_entries import clear, entries_below
 
-    keys = [kept.key for kept in kept_below(folder)]
+    keys = [kept.key for kept in entries_below(folder)]
     for begin in options.keep:
         if not any(key.startswith(begin) for key in keys):
             raise UsageError(f"--keep {begin}: no key begins so; greenload cache list {folder} names them")
     removed = clear(folder, {key for key in keys if key.startswith(tuple(options.keep))} if options.keep else ())
     write_json(options.json, {"folder": str(folder), "removed": [asdict(each) for each in removed]})
     say(*(f"removed {each.key[:_SHOWN]}: {each.samples} samples, {bytes_text(each.bytes)}" for each in removed))
+    left = [each for each in entries_below(folder) if each.unusable and not each.key.startswith(tuple(options.keep))]
+    say(*(f"{each.key[:_SHOWN]}: left, being no block: {', '.join(each.unusable)}" for each in left))
     if not removed:
         say(f"{folder}: nothing was removed")
     return OK

@@ -1,4 +1,11 @@
-"""Calls from TensorFlow's graph into Python: batches that other backends work on."""
+"""Calls from TensorFlow's graph into Python: batches that other backends work on.
+
+DALI on the CPU is called so too, although NVIDIA's plugin has a node for it (``dali_node``). Fed from TensorFlow's
+graph alone, that node takes 2 to 3 % less CPU time, and goes through tf.data service. But it keeps less of what is
+promised: inside a graph no error names a record that DALI refuses, DALI's own text goes to standard output, batches
+before a bad record are lost, and the process is aborted where a pipeline can't be built. Files with EXIF data are
+rewritten for DALI, which TensorFlow's operations don't do. Fed by a call into Python, the node takes 2 % more CPU time.
+"""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ from greenload.loading.read_ahead import ChainEngine, DaliEngine, Engine, ReadAh
 from greenload.loading.survey import warn_of_losses
 from greenload.machine import processors
 from greenload.planning import cost_table
+from greenload.planning.cache_form import sized_steps
 from greenload.planning.choose import choose, make_plan, usable
-from greenload.planning.keeping import sized_steps
 from greenload.plans.order import Order, Position, Shard
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan

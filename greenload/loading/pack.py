@@ -23,7 +23,7 @@ from greenload.loading.pack_description import SPLIT, Format, describe, shard_na
 from greenload.loading.verify import good_indices, verify
 from greenload.machine import processors
 from greenload.planning.choose import reading_backends
-from greenload.plans.keeping import KEEPER
+from greenload.plans.cache_steps import CACHE_BACKEND
 from greenload.public import public
 from greenload.sources import TFDS, Arrays, ImageFolder, RecordSource, Source, TFRecords, read_many
 from greenload.sources.formats import tf_example, tfrecord
@@ -111,7 +111,7 @@ def pack(
         raise UsageError(f"{out}: packs go into a folder of this machine, but this is an address: copy the pack there")
     folder = _check(source, os.fspath(out) and os.path.realpath(out), format, on_error)
     if transcode:
-        registry.require([KEEPER])
+        registry.require([CACHE_BACKEND])
     good, bad = _good_records(source, on_error, workers, limit, truncated, tell)
     order = good[randomness.permute(np.arange(len(good)), len(good), key, 0)]
 

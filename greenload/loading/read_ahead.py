@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from greenload.backends.base import Records
 from greenload.backends.chain import Chain
 from greenload.backends.dali.runner import DaliRunner, Job
-from greenload.backends.native.keeping import Keeper
+from greenload.backends.native.cached_reader import CachedReader
 from greenload.backends.registry import readers_of
 from greenload.errors import UsageError
 from greenload.plans.params import DrawLayout
@@ -146,11 +146,11 @@ class RecordCache:
         """Nothing has to be given back."""
 
 
-def _cache(plan: Plan) -> RecordCache | Keeper | None:
+def _cache(plan: Plan) -> RecordCache | CachedReader | None:
     """What a plan's cache keeps records in, if it has one."""
     caches = [step for step in plan.steps if step.kind == "cache"]
     if any(step.keeps for step in caches):
-        return Keeper(plan, readers_of(plan))
+        return CachedReader(plan, readers_of(plan))
     return RecordCache() if caches else None
 
 
@@ -161,7 +161,7 @@ class _Reader:
     plan: Plan
     engine: Engine
     layout: DrawLayout
-    cache: RecordCache | Keeper | None
+    cache: RecordCache | CachedReader | None
 
     def __call__(self, epoch: int, index: NDArray[np.int64]) -> _Read:
         pipeline, order = self.plan.pipeline, index.tolist()
@@ -287,7 +287,7 @@ _INTERRUPTED = (
 )
 
 
-def _close(pool: Workers, engine: Engine, cache: RecordCache | Keeper | None) -> None:
+def _close(pool: Workers, engine: Engine, cache: RecordCache | CachedReader | None) -> None:
     pool.close(cancel=True)
     engine.close()
     if cache is not None:  # last: what it keeps may have been in use

@@ -18,7 +18,7 @@ from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 from greenload.sources import Arrays, formats
 from greenload.stages import Decode
-from greenload.system import forking, limits, shutdown
+from greenload.system import forking, heap, limits, shutdown
 from greenload.system.frameworks import tf
 from greenload.text import printable
 
@@ -94,6 +94,9 @@ def naming(dataset: tf.data.Dataset, plan: Plan, tell_trouble: Callable[[], None
 
     Inside a ``tf.function`` (Keras ``fit``) TensorFlow raises its own error, whose text names the record as well.
 
+    The first iterator gives back the memory that building left free, once it is made and once it has a batch: until
+    then TensorFlow optimizes the graph, and makes its functions ready.
+
     Args:
         dataset: of batches.
         plan: whose batches they are.
@@ -101,6 +104,12 @@ def naming(dataset: tf.data.Dataset, plan: Plan, tell_trouble: Callable[[], None
     """
     made_in, source = os.getpid(), plan.pipeline.source
     reads = not isinstance(source, Arrays)
+    unmade = {"iterator", "batch"}
+
+    def made(what: str) -> None:
+        if what in unmade:
+            unmade.remove(what)
+            heap.give_back()
 
     def translated(iterator: Any) -> Any:
         class NamingIterator(type(iterator)):  # type: ignore[misc]  # of whatever class this TensorFlow makes
@@ -114,7 +123,7 @@ def naming(dataset: tf.data.Dataset, plan: Plan, tell_trouble: Callable[[], None
                     limits.check_files()
                 try:
                     with shutdown.request:
-                        return super().__next__()
+                        batch = super().__next__()
                 except StopIteration:
                     tell_trouble()
                     raise
@@ -123,6 +132,8 @@ def naming(dataset: tf.data.Dataset, plan: Plan, tell_trouble: Callable[[], None
                     if self.stopped_by is None:
                         raise
                     raise self.stopped_by from None
+                made("batch")
+                return batch
 
         iterator.__class__ = NamingIterator
         return iterator
@@ -133,7 +144,9 @@ def naming(dataset: tf.data.Dataset, plan: Plan, tell_trouble: Callable[[], None
             if reads:
                 limits.check_files()
             tell_trouble()
-            return translated(super().__iter__())
+            iterator = translated(super().__iter__())
+            made("iterator")
+            return iterator
 
     dataset.__class__ = NamingDataset
     return dataset

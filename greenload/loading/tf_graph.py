@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from greenload.array_ops import TENSORFLOW
 from greenload.backends.base import GraphSegment, Records
 from greenload.backends.chain import Chain
-from greenload.backends.native.keeping import Keeper
+from greenload.backends.native.cached_reader import CachedReader
 from greenload.backends.registry import make_graph_segment, readers_of
 from greenload.backends.tf import backend as tf_backend
 from greenload.backends.tf.backend import Element, State
@@ -131,29 +131,21 @@ class PlanGraph:
         plan.pipeline.check_labels()
         self.plan = plan
         self._layout = DrawLayout.of(plan.pipeline)
-        self._tables: list[Any] = []
+        self._readers = readers_of(plan)
         self._calls: list[SegmentCall] = []
-        self._keeper: Keeper | None = None
         self._chains: dict[SegmentGroup, Chain] = {}
-        caches = any(step.kind == "cache" for step in plan.steps)
-        in_tables = any(step.kind == "cache" and not step.keeps for step in plan.steps)
-        self.reading = reader(plan.pipeline.source, threads=plan.threads, group=record_group, singly=caches)
+        self._has_cache = any(step.kind == "cache" for step in plan.steps)
+        self._has_table = any(step.kind == "cache" and not step.keeps for step in plan.steps)
+        self.reading = reader(plan.pipeline.source, threads=plan.threads, group=record_group, singly=self._has_cache)
         """How records are read; its ``sample`` is the first of ``on_samples``."""
-        self.on_samples: list[tuple[Step, Element]] = []
-        """Each step that works on single samples before they are batched, with its function; reading comes first."""
         lead = next((s for s in plan.segments[:1] if not s.batched), None)
+        self._lead = lead.steps if lead else ()  # on single samples, in tf.data
         self.segment_groups = grouped_segments(plan.segments[1:] if lead else plan.segments)
         """What is done to batches, in order."""
-        single, readers = lead.steps if lead else (), readers_of(plan)
-        lowered = dict(zip(single, tf_backend.elements(plan, single, readers), strict=True))
-        for step in plan.steps:
-            if step.kind == "read":
-                self.on_samples.append((step, self.reading.sample))
-            elif step.kind == "cache" and not step.keeps:
-                self._tables.append(tf.lookup.experimental.MutableHashTable(tf.int64, tf.string, default_value=""))
-                self.on_samples.append((step, cached(self.sample(), step, self._tables[-1])))
-            elif step in lowered:
-                self.on_samples.append((step, lowered[step]))
+        self._tables: list[Any] = []
+        self.on_samples: list[tuple[Step, Element]] = []
+        """Each step that works on single samples before they are batched, with its function; reading comes first."""
+        self._lower_samples()
         self.on_batches: dict[Step, Element] = {}
         """Each step that takes whole batches in tf.data, with its function."""
         self.back: dict[SegmentGroup, Element] = {}
@@ -165,48 +157,78 @@ class PlanGraph:
         """The reading of such batches, and their reading by way of a cache, as functions of their own."""
         self._at_once: dict[SegmentGroup, int] = {}  # batches, of what works on images one by one
         self._operations: list[GraphSegment] = []
-        looked_at: list[Element] = []
+        self._looked_at: list[Element] = []  # files of samples, before they are batched
+        self._keeper: CachedReader | None = None
         for group in self.segment_groups:
-            first = group.segments[0]
-            operation = make_graph_segment(plan, first) if len(group.segments) == 1 and group.crosses else None
-            if operation:
-                self._operations.append(operation)
-                if group is self.segment_groups[0] and not (lead or in_tables) and plan.pipeline.batch:
-                    read, *caching = (step for step in plan.steps if step.kind in ("read", "cache"))
-                    self.batch_reads = {read: reading(operation, self.reading, recalls=False)}
-                    self.batch_reads |= {step: reading(operation, self.reading) for step in caching}
-                    self.by_batch = [self.batch_reads[[read, *caching][-1]]]
-                    self.by_batch += [on_files(operation)] if first.spec_in.encoded else []
-                self.back[group] = on_batch(operation, first, self.reading.name)
-                self._at_once[group] = operation.at_once
-                looked_at += [on_sample(operation)] if first.spec_in.encoded else []
-            elif group.crosses and group is self.segment_groups[0] and caches and not in_tables:
-                self._keeper = Keeper(plan, readers_of(plan))
-            elif not group.crosses:
-                steps = group.segments[0].steps
-                done = tf_backend.elements(plan, steps, readers)
-                # As one function, since between its steps images may differ in size, and have params and unrounded
-                # values with them.
-                whole = compose(done)
-                self.back[group] = whole if group.segments[0].batched else sample_by_sample(whole, steps[-1].spec_out)
-                if not group.segments[0].batched:
-                    self._at_once[group] = plan.threads
-                else:
-                    self.on_batches |= dict(zip(steps, done, strict=True))
+            self._lower_group(group)
         entering = self.on_samples[-1][0].spec_out
         self.ragged = not entering.encoded and not entering.static and bool(self.segment_groups)
         """Whether images of different sizes go into one batch, to be transferred."""
-        kept = ["position", "label", "image", SIZE]
-        if any(group.crosses for group in self.segment_groups):
-            kept += ["index", "numbers"]
-        elif self._layout.of_labels or any(tf_backend.reads_numbers(step) for step in self.on_batches):
-            kept += ["numbers"]
-        self.kept = _kept(kept, self.ragged)
+        self.kept = _kept(self._kept_parts(), self.ragged)
         """Keeps the part of a sample's state that goes into a batch."""
         # Both are in an epoch's graph twice: the second time where a batch that lacks a record looks for it.
         self._read_chunk = traced_once(compose([self.reading.chunk]))
         reads = self.sample() if self._keeper is None else _unread
-        self._work = traced_once(compose([reads, *looked_at, self.kept]))
+        self._work = traced_once(compose([reads, *self._looked_at, self.kept]))
+
+    def _lower_samples(self) -> None:
+        """What works on single samples: reading, tf.data's own caches, and the leading segment's steps."""
+        lowered = dict(zip(self._lead, tf_backend.elements(self.plan, self._lead, self._readers), strict=True))
+        for step in self.plan.steps:
+            if step.kind == "read":
+                self.on_samples.append((step, self.reading.sample))
+            elif step.kind == "cache" and not step.keeps:
+                self._tables.append(tf.lookup.experimental.MutableHashTable(tf.int64, tf.string, default_value=""))
+                self.on_samples.append((step, cached(self.sample(), step, self._tables[-1])))
+            elif step in lowered:
+                self.on_samples.append((step, lowered[step]))
+
+    def _lower_group(self, group: SegmentGroup) -> None:
+        """A group that is a function of a batch, or else the cache that stands before its calls out of tf.data."""
+        if not group.crosses:
+            return self._lower_own(group)
+        alone = len(group.segments) == 1
+        operation = make_graph_segment(self.plan, group.segments[0]) if alone else None
+        if operation:
+            self._lower_operation(group, operation)
+        elif group is self.segment_groups[0] and self._has_cache and not self._has_table:
+            self._keeper = CachedReader(self.plan, readers_of(self.plan))
+
+    def _lower_own(self, group: SegmentGroup) -> None:
+        """A segment of tf.data's own."""
+        (segment,) = group.segments
+        done = tf_backend.elements(self.plan, segment.steps, self._readers)
+        # As one function, since between its steps images may differ in size, and have params and unrounded values with
+        # them.
+        whole = compose(done)
+        if segment.batched:
+            self.back[group] = whole
+            self.on_batches |= dict(zip(segment.steps, done, strict=True))
+        else:
+            self.back[group] = sample_by_sample(whole, segment.steps[-1].spec_out)
+            self._at_once[group] = self.plan.threads
+
+    def _lower_operation(self, group: SegmentGroup, operation: GraphSegment) -> None:
+        """A segment that is an operation of TensorFlow's graph."""
+        (segment,) = group.segments
+        encoded = segment.spec_in.encoded
+        self._operations.append(operation)
+        if group is self.segment_groups[0] and not (self._lead or self._has_table) and self.plan.pipeline.batch:
+            read, *caching = (step for step in self.plan.steps if step.kind in ("read", "cache"))
+            self.batch_reads = {read: reading(operation, self.reading, recalls=False)}
+            self.batch_reads |= {step: reading(operation, self.reading) for step in caching}
+            self.by_batch = [self.batch_reads[[read, *caching][-1]], *([on_files(operation)] if encoded else [])]
+        self.back[group] = on_batch(operation, segment, self.reading.name)
+        self._at_once[group] = operation.at_once
+        self._looked_at += [on_sample(operation)] if encoded else []
+
+    def _kept_parts(self) -> list[str]:
+        """The parts of a sample's state that what is done to batches needs."""
+        parts = ["position", "label", "image", SIZE]
+        if any(group.crosses for group in self.segment_groups):
+            return [*parts, "index", "numbers"]
+        draws = self._layout.of_labels or any(tf_backend.reads_numbers(step) for step in self.on_batches)
+        return [*parts, "numbers"] if draws else parts
 
     def empty_caches(self) -> None:
         """Forget what caches hold: the next pass fills them anew."""

@@ -13,8 +13,8 @@ from greenload.backends.tables import TABLES, in_tf_data, reading
 from greenload.errors import PipelineError
 from greenload.machine import processors
 from greenload.planning import cost_table
+from greenload.planning.cache_form import caches_files, decoding_left, sized_steps
 from greenload.planning.cost_table import Costs
-from greenload.planning.keeping import decoding_left, keeping, sized_steps
 from greenload.planning.placement import place
 from greenload.planning.prices import Price, Work, price, work_of, work_of_step
 from greenload.planning.sizes import SizedSteps
@@ -180,7 +180,7 @@ def choose(
     for helped in (False, True):  # where no backend reads every kind, others help
         tried = placements(pipeline, sizes, known, able, helping if helped else ())
         possible = possible or [placement for placement in tried if _possible(pipeline, placement)]
-    if not possible and keeping(sizes.steps):
+    if not possible and caches_files(sizes.steps):
         whole = sized_steps(pipeline, ())
         return choose(pipeline, whole, known, able, threads=threads, prefetch=prefetch)
     if not possible:
@@ -237,7 +237,7 @@ def placements(
     supported = {
         name: [supports(name, sizes.steps[index], kinds, readers_for(name, others)) for index in free] for name in names
     }
-    kept = keeping(sizes.steps)
+    kept = caches_files(sizes.steps)
     for segments in _segments(len(free), names, supported):
         _, end, first = segments[0]
         if kept and (not TABLES[first].traits.keeps_files or not sizes.steps[free[end - 1]].spec_out.static):

@@ -23,7 +23,7 @@ from greenload.backends.readers import PACKAGES
 from greenload.energy.domains import Domain
 from greenload.errors import UsageError
 from greenload.machine import cpu_model, package_versions
-from greenload.system import cache_folder, file_output, json_data
+from greenload.system import cache_folder, file_output, forking, json_data
 from greenload.system.json_data import DataError, Value
 
 FORMAT = "greenload.costs/1"
@@ -137,7 +137,7 @@ class CostTable:
     samples: str = ""
     """What it was measured on."""
 
-    @functools.cached_property
+    @forking.cached_property
     def _by_name(self) -> dict[tuple[str, str], Entry]:
         return {(entry.backend, entry.what): entry for entry in self.entries}
 
@@ -217,7 +217,7 @@ class Costs:
     table: CostTable
     fallback: CostTable | None = None
 
-    @functools.cached_property
+    @forking.cached_property
     def scale(self) -> float:
         """How much CPU time this machine takes for what took the fallback's a second: the median over common
         entries."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from greenload.backends.tables import TABLES, in_tf_data, supporting
 from greenload.errors import PipelineError
-from greenload.planning.keeping import check_caches
+from greenload.planning.cache_form import can_keep_files, check_caches
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import MIXED, Plan
 from greenload.plans.steps import TF_DATA, Step, mirrored, reads_params, unique_names
@@ -108,9 +108,11 @@ def _check_batches(pipeline: Pipeline, backend: str, steps: Sequence[Step]) -> N
     for step in steps:
         if step.kind == "cache" and crossed is not None:
             where = "Decode" if backend != MIXED else f"{crossed.name!r}"
+            others = "'native' or 'auto'" if can_keep_files(pipeline) else "'tf'"
+            by_hand = ", where steps are placed by hand," * (f"'{crossed.backend}'" in others)
             raise PipelineError(
-                f"backend {crossed.backend!r} keeps pixels to itself until they are batched, so Cache must stand "
-                f"before {where}; move it there, or use backend='tf'"
+                f"backend {crossed.backend!r} keeps pixels to itself until they are batched, so{by_hand} Cache must "
+                f"stand before {where}; move it there, or use backend={others}"
             )
         if step.kind != "pixels":
             continue

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from greenload.energy.domains import Domain
 from greenload.energy.meters.model import VCPU_ACTIVE_W
+from greenload.planning.cache_form import decoding_left
 from greenload.planning.cost_table import Costs, CostTerms, Rates
-from greenload.planning.keeping import decoding_left
 from greenload.plans.plan import image_bytes
 from greenload.plans.steps import TF_DATA, Step
 from greenload.specs import DTYPE_BYTES, ImageSpec

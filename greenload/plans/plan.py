@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from greenload.plans.pipeline import Pipeline
-from greenload.plans.steps import TF_DATA, BackendTraits, Keeping, Step
+from greenload.plans.steps import TF_DATA, BackendTraits, CacheSpec, Step
 from greenload.public import public
 from greenload.specs import ImageSpec, LabelSpec
 from greenload.stages import primitives as p
@@ -260,13 +260,13 @@ def _by_backend(readers: Mapping[str, str]) -> str:
     return "; ".join(f"{', '.join(k for k, b in readers.items() if b == name)} by {name}" for name in backends)
 
 
-def _kept(name: str, keeping: Keeping) -> str:
+def _kept(name: str, cache_spec: CacheSpec) -> str:
     """``"Cache: planes in memory, about 1.2 GB in all; 62 % expected to fit in 744 MB"``."""
-    where = "in memory" if keeping.path is None else f"in {keeping.path}"
-    size = "" if keeping.set_bytes is None else f", about {bytes_text(keeping.set_bytes)} in all"
-    bound = "" if keeping.budget is None else f" in {bytes_text(keeping.budget)}"
-    share = "as much as" if keeping.share is None else "all" if keeping.share == 1 else percent(keeping.share)
-    return f"{name}: {keeping.form} {where}{size}; {share} expected to fit{bound}"
+    where = "in memory" if cache_spec.path is None else f"in {cache_spec.path}"
+    size = "" if cache_spec.set_bytes is None else f", about {bytes_text(cache_spec.set_bytes)} in all"
+    bound = "" if cache_spec.budget is None else f" in {bytes_text(cache_spec.budget)}"
+    share = "as much as" if cache_spec.share is None else "all" if cache_spec.share == 1 else percent(cache_spec.share)
+    return f"{name}: {cache_spec.form} {where}{size}; {share} expected to fit{bound}"
 
 
 def _why(expected: Expected) -> list[str]:

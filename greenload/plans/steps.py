@@ -49,7 +49,7 @@ IN_TF_DATA = BackendTraits()
 
 
 @dataclass(frozen=True)
-class Keeping:
+class CacheSpec:
     """What the native backend's cache keeps, and where. It keeps files, or images as files, that decoding behind it
     reads."""
 
@@ -59,6 +59,8 @@ class Keeping:
     """The folder; ``None`` for memory."""
     budget: int | None = None
     """The most bytes; ``None`` for no limit."""
+    in_common: bool = False
+    """Whether the budget is that of the process: of all that it keeps in memory without a budget of its own."""
     filling: tuple[Step, ...] = ()
     """Of form ``"resized"``: the steps on pixels, ``Decode`` the first, that make of a file the image that is kept."""
     set_bytes: float | None = None
@@ -94,7 +96,7 @@ class Step:
     """The same of an image that leaves."""
     traits: BackendTraits = IN_TF_DATA
     """How its backend works."""
-    keeps: Keeping | None = None
+    keeps: CacheSpec | None = None
     """Of a cache, what the native backend keeps; ``None`` of one of tf.data's own."""
 
     def to_dict(self) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from greenload.energy.figures import Figure
 from greenload.errors import PipelineError
 from greenload.machine import processors
 from greenload.planning import cost_table as tables
+from greenload.planning.cache_form import decoding_left
 from greenload.planning.choose import make_plan
 from greenload.planning.device_split import movable, without
-from greenload.planning.keeping import decoding_left
 from greenload.planning.prices import price, work_of
 from greenload.planning.sizes import estimate
 from greenload.plans.pipeline import Pipeline

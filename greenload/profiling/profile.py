@@ -22,12 +22,12 @@ from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 from greenload.profiling.advice import alternatives, most_saving, placed_by_auto, trial_advice
 from greenload.profiling.chosen_samples import choose_samples, decoded_bytes
-from greenload.profiling.kept_apart import kept_apart
 from greenload.profiling.options import ROUNDS, SAMPLES, Announce, Options, Watch, silent, unwatched
 from greenload.profiling.pace import Pace
 from greenload.profiling.page_cache import ColdFiles, files_of, first_files
 from greenload.profiling.pipeline_campaign import PipelineCampaign
 from greenload.profiling.report_rows import make_report, pipeline_rows
+from greenload.profiling.separate_cache import separate_cache
 from greenload.profiling.tfdata.files import some_files
 from greenload.profiling.tfdata.profile import is_dataset, profile_dataset
 from greenload.profiling.windows import Progress
@@ -161,7 +161,7 @@ def _of_pipeline(given: Pipeline | Plan | Split, options: Options) -> Report:
     options.progress(0.0, "choosing samples")
     indices, skipped = choose_samples(plan, options)
     cold = ColdFiles(files_of(plan.pipeline.source, indices)) if options.cold else None
-    with kept_apart(plan) as apart, Sampler(meters) as sampler, options.watch(sampler, statuses):
+    with separate_cache(plan) as apart, Sampler(meters) as sampler, options.watch(sampler, statuses):
         campaign = PipelineCampaign(apart, indices, sampler, options, device_split, cold)
         pace = Pace(options.precision, campaign.attributed, options.announce)
         pace.plan(campaign, len(campaign.steps), options.rounds)

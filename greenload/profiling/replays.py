@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from greenload.backends import replay
 from greenload.backends.base import Records
 from greenload.backends.interface import Replay
-from greenload.backends.native.keeping import Keeper, keeping_of
+from greenload.backends.native.cache import planned_cache
+from greenload.backends.native.cached_reader import CachedReader
 from greenload.backends.registry import readers_of
 from greenload.backends.tf import backend as tf_backend
 from greenload.backends.tf.backend import Element
@@ -46,7 +47,7 @@ class PipelineReplays:
         self._roots = roots
         self._root_batches = batches
         self._captured: dict[Segment, list[Records]] = {}
-        self._keeper: Keeper | None = None
+        self._keeper: CachedReader | None = None
 
     def prefix(self, step: Step, whole: int = 0) -> DatasetRun:
         """The pipeline from its source up to and including a step on samples, at full speed.
@@ -161,7 +162,7 @@ class PipelineReplays:
 
     def _entering(self, group: SegmentGroup) -> list[Records]:
         """Captured batches as they leave tf.data."""
-        if keeping_of(self._plan) and group is self.stream.segment_groups[0]:
+        if planned_cache(self._plan) and group is self.stream.segment_groups[0]:
             return self._recalled()
         batches: list[Records] = []
         spec = group.segments[-1].spec_out
@@ -178,7 +179,7 @@ class PipelineReplays:
     def _recalled(self) -> list[Records]:
         """Captured batches as a cache keeps them for the steps behind it."""
         source = self._plan.pipeline.source
-        self._keeper = self._keeper or Keeper(self._plan, readers_of(self._plan))
+        self._keeper = self._keeper or CachedReader(self._plan, readers_of(self._plan))
         batches = []
         for state in self._root_samples().batch(self._batch_size).as_numpy_iterator():
             indices = state["index"].tolist()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from greenload.errors import SourceError
 from greenload.public import public
 from greenload.sources.given_labels import integer_labels
 from greenload.specs import DTYPES, HWC, ImageSpec
+from greenload.system import forking
 from greenload.text import one_line
 
 _MOST_CHANNELS = 4  # red, green, blue and alpha
@@ -72,7 +72,7 @@ class Arrays:
         image: NDArray[np.generic] = self.images[index]
         return image
 
-    @functools.cached_property
+    @forking.cached_property
     def _digest(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
         digest.update(np.ascontiguousarray(self.images).view(np.uint8).data)  # a bfloat16 has no buffer of its own

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import itertools
 import os
@@ -23,7 +22,7 @@ from greenload.sources.class_order import ClassOrder, check_order, class_names
 from greenload.sources.given_labels import integer_labels
 from greenload.sources.listing import Paths
 from greenload.specs import ENCODED_SPEC, ImageSpec
-from greenload.system import file_input, limits
+from greenload.system import file_input, forking, limits
 
 _LARGEST = (1 << 31) - 1  # bytes of an image's file
 _FEW = 32  # files of one folder that are looked at one by one rather than by listing it
@@ -69,7 +68,7 @@ class FileSource:
             limits.raise_if_out(path, error)
             raise RecordError(path, f"{UNREADABLE}: {getattr(error, 'strerror', error)}") from None
 
-    @functools.cached_property
+    @forking.cached_property
     def special(self) -> frozenset[int]:
         """The indices of paths that are a pipe, a device or a socket. Looked up once."""
         return frozenset(_special(self.paths))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import os
 from collections import Counter
@@ -20,6 +19,7 @@ from greenload.sources import class_order, listing
 from greenload.sources.class_order import ClassOrder
 from greenload.sources.files import Files, FileSource
 from greenload.sources.listing import Paths
+from greenload.system import forking
 
 
 @public
@@ -79,7 +79,7 @@ class ImageFolder(FileSource):
             state = "is a file" if os.path.exists(self.root) else "does not exist"
             raise SourceError(f"{self.root}: ImageFolder needs a folder, but this {state}")
 
-    @functools.cached_property
+    @forking.cached_property
     def _listing(self) -> tuple[tuple[str, ...], Paths, NDArray[np.int64]]:
         classes = self._folders()
         counts: list[int] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import glob
 import hashlib
 import os
@@ -23,7 +22,7 @@ from greenload.sources.formats.record_index import RecordIndex
 from greenload.sources.record_files import files_in, files_of_pattern
 from greenload.sources.record_readers import ByteRange
 from greenload.specs import ENCODED_SPEC, ImageSpec
-from greenload.system import file_input
+from greenload.system import file_input, forking
 
 Kind = Literal["plain", "gzip", "zlib", "array_record"]
 IMAGE_KEYS = ("image/encoded", "image")
@@ -77,7 +76,7 @@ class RecordSource:
         """Whether records can only be read in order, since their files are compressed."""
         return any(part.kind in ("gzip", "zlib") for part in self.parts())
 
-    @functools.cached_property
+    @forking.cached_property
     def table(self) -> RecordTable:
         """Where each sample is. Read from the files' indices, or built, when first needed.
 
@@ -93,7 +92,7 @@ class RecordSource:
         numbers = np.array([part.skip for part in parts], np.int64)
         return RecordTable(tuple(part.path for part in parts), bounds, numbers, record_index.joined(indices))
 
-    @functools.cached_property
+    @forking.cached_property
     def _reader(self) -> record_readers.Reader:
         kinds = {part.kind for part in self.parts()}
         if "array_record" in kinds:
@@ -266,7 +265,7 @@ class TFRecords(RecordSource):
         if isinstance(given, str) and not os.path.exists(given) and not glob.has_magic(given):
             raise SourceError(f"{given}: TFRecords needs a folder, files or a pattern, but this does not exist")
 
-    @functools.cached_property
+    @forking.cached_property
     def files(self) -> tuple[str, ...]:
         """The files, in order.
 
@@ -284,11 +283,11 @@ class TFRecords(RecordSource):
             raise SourceError(f"{self.data}: no file is of this pattern: correct it")
         return files
 
-    @functools.cached_property
+    @forking.cached_property
     def _parts(self) -> tuple[FilePart, ...]:
         return tuple(FilePart(path, tfrecord.packing(path)) for path in self.files)
 
-    @functools.cached_property
+    @forking.cached_property
     def _keys(self) -> tuple[str, str | None]:
         first = next((record for path in self.files if (record := tfrecord.first_record(path)) is not None), None)
         if first is None:
@@ -312,7 +311,7 @@ class TFRecords(RecordSource):
         """The keys as given, or as found in the first record."""
         return self._keys
 
-    @functools.cached_property
+    @forking.cached_property
     def classes(self) -> tuple[str, ...]:
         """The classes' names, where ``KEY.labels.txt`` lies beside the files, as TFDS and ``greenload pack`` write it;
         else empty."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ from greenload.public import public
 from greenload.sources import listing
 from greenload.sources.formats import tfrecord
 from greenload.sources.records import FilePart, Kind, RecordSource, read_class_names
-from greenload.system import json_data
+from greenload.system import forking, json_data
 from greenload.system.frameworks import imports_of_extra
 from greenload.system.json_data import DataError, Value
 from greenload.text import one_line
@@ -75,7 +74,7 @@ class TFDS(RecordSource):
         object.__setattr__(self, "label", label)
         _ = self.folder
 
-    @functools.cached_property
+    @forking.cached_property
     def folder(self) -> Path:
         """The folder of the dataset's version."""
         if self.data_dir is None and os.path.isdir(self.data):
@@ -99,11 +98,11 @@ class TFDS(RecordSource):
             f"tfds build, or tfds.builder({self.data!r}, data_dir=...).download_and_prepare()"
         )
 
-    @functools.cached_property
+    @forking.cached_property
     def _info(self) -> _Info:
         return _read(self.folder / "dataset_info.json", _info_of)
 
-    @functools.cached_property
+    @forking.cached_property
     def _features(self) -> dict[str, str]:
         """The features' kinds by name."""
         if not (self.folder / "features.json").is_file():
@@ -112,7 +111,7 @@ class TFDS(RecordSource):
             )
         return _read(self.folder / "features.json", _features_of)
 
-    @functools.cached_property
+    @forking.cached_property
     def _parts(self) -> tuple[FilePart, ...]:
         kind = self._info.file_format
         if kind not in ("tfrecord", "array_record"):
@@ -189,7 +188,7 @@ class TFDS(RecordSource):
             for part in instructions
         ]
 
-    @functools.cached_property
+    @forking.cached_property
     def _keys(self) -> tuple[str, str | None]:
         image = self._feature("image", self.image, "Image", ())
         if self.label is None:
@@ -222,7 +221,7 @@ class TFDS(RecordSource):
         """The features that are image and label."""
         return self._keys
 
-    @functools.cached_property
+    @forking.cached_property
     def classes(self) -> tuple[str, ...]:
         """The classes' names; empty where the dataset names none."""
         label = self.keys()[1]

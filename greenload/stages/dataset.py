@@ -157,17 +157,19 @@ class Cache(Stage):
     tf.data keeps encoded bytes before ``Decode`` and pixels behind it, in memory, all of them: ``path``, ``ram`` and
     the other forms need ``"native"``.
 
-    ================  ====================================================================  ===================
-    form              what is kept of an image                                              about so many bytes
-    ================  ====================================================================  ===================
-    ``"encoded"``     the file as it is: it is read once                                    the file's
-    ``"transcoded"``  a JPEG of the same coefficients, of which a crop decodes only the     the file's
-                      part that it needs; other files as they are
-    ``"planes"``      brightness and color of a JPEG at its own resolution of each, as      1.5 a pixel, often
-                      decoding leaves them; of other files the pixels
-    ``"pixels"``      the pixels                                                            3 a pixel
-    ``"resized"``     the pixels behind the stages between ``Decode`` and ``Cache``         3 a pixel
-    ================  ====================================================================  ===================
+    ==================  ====================================================================  ===================
+    form                what is kept of an image                                              about so many bytes
+    ==================  ====================================================================  ===================
+    ``"encoded"``       the file as it is: it is read once                                    the file's
+    ``"transcoded"``    a JPEG of the same coefficients, of which a crop decodes only the     the file's
+                        part that it needs; other files as they are
+    ``"coefficients"``  the coefficients of a JPEG, read already, of which a crop transforms  twice the file's
+                        only the part that it needs; of other files the pixels
+    ``"planes"``        brightness and color of a JPEG at its own resolution of each, as      1.5 a pixel, often
+                        decoding leaves them; of other files the pixels
+    ``"pixels"``        the pixels                                                            3 a pixel
+    ``"resized"``       the pixels behind the stages between ``Decode`` and ``Cache``         3 a pixel
+    ==================  ====================================================================  ===================
 
     ``"auto"`` takes ``"resized"`` where such stages are there. Else it takes ``"planes"`` where the whole set fits, and
     otherwise the form that saves most, by how much of the set fits in it. ``describe()`` of a plan shows which form it
@@ -182,17 +184,17 @@ class Cache(Stage):
     what stands before ``Cache``, and to the versions of what decodes: if one of these changes, images are kept anew,
     and those of before stay in the folder until ``greenload cache clear`` removes them.
 
-    ``ram`` and ``disk`` hold for each set of images that is kept: for one source, the stages before ``Cache``, and one
-    form. They don't hold for the process, or for the folder: two pipelines that keep other images, as of training and
-    of validation, take up to twice as much. Give each its part then.
+    Without ``ram``, all that a process keeps in memory takes half of what was available to it, in the order in which it
+    is kept. ``ram`` and ``disk`` hold for one set of images: for one source, the stages before ``Cache``, and one form.
+    Where training and validation are both kept, two such limits add up. ``disk`` is that of all processes together.
 
     Of several ``Cache`` stages ``"native"`` uses the last one: ``path``, ``form``, ``ram`` and ``disk`` belong there.
 
     Args:
         path: a folder to keep images in, which is made if it is missing; memory if not given.
         form: one of those above.
-        ram: the most bytes of this set of images to keep in memory. If not given, half of what is available to the
-            process when it first asks, control groups regarded; each set may take so much.
+        ram: the most bytes of this set of images to keep in memory. If not given, all sets without it take together
+            half of what is available to the process when it first asks, control groups regarded.
         disk: the most bytes of this set of images to keep in the folder; if not given, what the disk has room for.
 
     Example:

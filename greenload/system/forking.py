@@ -1,18 +1,24 @@
 """Guards what a forked child must not use: only the thread that forked goes on in it.
 
-Code that waits in the child for another thread of its parent waits for ever; code that ends one crashes.
+Code that waits in the child for another thread of its parent waits for ever; code that ends one crashes. So does what
+asks for a lock that such a thread held: Python's own of a module that was being imported can't be opened again, so
+nothing that a child needs may be imported late, in a thread.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import sys
+import threading
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from greenload.errors import UsageError
+
+T = TypeVar("T")
 
 
 def check(made_in: int, what: str) -> None:
@@ -63,6 +69,14 @@ def close_when_dropped(value: Any, close: Callable[[], None]) -> weakref.finaliz
     return end
 
 
+class cached_property(functools.cached_property[T]):
+    """``functools.cached_property``, whose lock a child finds open: until Python 3.12 all instances share one."""
+
+    def __init__(self, work: Callable[[Any], T]) -> None:
+        super().__init__(work)
+        _properties.append(weakref.ref(self))
+
+
 def leak(value: Any) -> None:
     """Never free a value."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
@@ -75,6 +89,10 @@ def tensorflow_is_stuck() -> bool:
 
 def _after_fork() -> None:
     global _tensorflow_ran_in_parent
+    for made in _properties:
+        known = made()
+        if known is not None and hasattr(known, "lock"):
+            known.lock = threading.RLock()
     for value, abandon in list(_abandoned.items()):
         abandon(value)
     # TensorFlow starts its threads with its first operation; merely importing it starts none.
@@ -83,6 +101,7 @@ def _after_fork() -> None:
 
 
 _abandoned: weakref.WeakKeyDictionary[Any, Callable[[Any], None]] = weakref.WeakKeyDictionary()
+_properties: list[weakref.ref[Any]] = []
 _tensorflow_ran_in_parent = False
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

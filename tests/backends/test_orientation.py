@@ -11,6 +11,7 @@ from typing import Any
 
 import encoders as e
 import numpy as np
+import odd_jpegs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ import greenload as gl
 from greenload.backends import registry
 from greenload.backends.base import Records
 from greenload.backends.chain import run_plan
+from greenload.backends.native import library
 from greenload.backends.tables import TABLES
 from greenload.errors import RecordError
 from greenload.planning.choose import make_plan
@@ -64,6 +66,12 @@ def in_jpeg(value: int, order: str, *, before: bytes = b"", behind: bytes = b"",
 def behind_tables(value: int, order: str, between: bytes = b"") -> bytes:
     scan = JPEG.index(b"\xff\xda")
     return JPEG[:scan] + between + segment(EXIF + block(entry(value, order), order=order)) + JPEG[scan:]
+
+
+def between_scans(value: int, order: str) -> bytes:
+    progressive = odd_jpegs.jpeg(PIXELS, frame=0xC2, scans=odd_jpegs.progressive(3))
+    second = progressive.index(b"\xff\xda", progressive.index(b"\xff\xda") + 2)
+    return progressive[:second] + segment(EXIF + block(entry(value, order), order=order)) + progressive[second:]
 
 
 def among_many(value: int, order: str) -> bytes:
@@ -130,6 +138,7 @@ NOWHERE = {
     "in a profile": JPEG[:2] + segment(segment(EXIF + block(entry(6, "<"))), 0xE2) + JPEG[2:],
     "a longer directory than its segment": JPEG[:2] + segment(EXIF + block()[:10]) + entry(6, "<") + JPEG[2:],
     "far behind the tables": behind_tables(6, "<", PROFILE),
+    "between a progressive JPEG's scans": between_scans(6, "<"),
     "a PNG": e.png(PIXELS),
     "a text of a PNG": e.png(PIXELS, before=e.chunk(b"tEXt", b"eXIf\0" + block(entry(6, "<")))),
     "behind a PNG's end": e.png(PIXELS) + e.chunk(b"eXIf", block(entry(6, "<"))),
@@ -172,6 +181,16 @@ def test_an_orientation_is_found_wherever_a_file_states_it(name: str) -> None:
 def test_a_file_that_states_no_orientation_has_none(name: str) -> None:
     assert orientation(NOWHERE[name]) == 1
     assert in_graph()(NOWHERE[name]) == 1
+
+
+@pytest.mark.skipif(bool(library.why_missing()), reason="transcoding is the kernel's")
+def test_a_transcoded_jpeg_has_its_files_orientation() -> None:
+    """Transcoding writes all that applications wrote in front of the tables, where more of it counts."""
+    files = {**NOWHERE, **stating()}
+    plain = {name: data for name, data in files.items() if library.probe([data], False, MAX_BYTES)[0, 0]}
+    assert plain.keys() > {"far behind the tables", "between a progressive JPEG's scans"}
+    for name, data in plain.items():
+        assert orientation(library.transcode(data, library.Form.TRANSCODED)) == orientation(data), name
 
 
 def test_pillow_finds_the_same() -> None:
@@ -292,7 +311,7 @@ def test_every_backend_turns_them_upright(backend: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["tf", "pillow"])
+@pytest.mark.parametrize("backend", [pytest.param("tf", marks=pytest.mark.long), "pillow"])
 def test_what_is_too_small_is_told_by_the_upright_size(backend: str, tmp_path: Any) -> None:
     (tmp_path / "a.png").write_bytes(in_png(6, "<"))
     (image,) = decoded(backend, [in_png(6, "<")], Decode(exif=True), CenterCrop((10, 16)))

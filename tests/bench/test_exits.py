@@ -12,7 +12,6 @@ from bench.exits import BACKENDS, end
 from greenload.backends.native.library import why_missing
 
 FEW = (
-    ("auto", "repeat"),
     ("dali-cpu", "map_prefetch"),
     ("pillow", "loop_sigint"),
     ("auto", "fit_error"),
@@ -21,7 +20,13 @@ FEW = (
 )
 """One of each: an iterator left alive, a thread that reads ahead, Ctrl-C, an error inside `fit`, a fork; and a
 backend inside TensorFlow's graph."""
-MORE = (("pillow", "thread"), ("auto", "bad_record"), ("tf", "iterate_at_exit"), ("native", "thread"))
+MORE = (
+    ("auto", "repeat"),
+    ("pillow", "thread"),
+    ("auto", "bad_record"),
+    ("tf", "iterate_at_exit"),
+    ("native", "thread"),
+)
 
 
 @pytest.mark.slow

@@ -6,12 +6,13 @@ import errno
 import json
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
 from stores import KEY, blob, blocks, filled, flipped
 
-from greenload.backends.native import kept, library
+from greenload.backends.native import cache_entries, library
 from greenload.backends.native.store import Store, describe, folder_of
 from greenload.cli import main
 from greenload.cli.output import FAILED, OK, USAGE
@@ -65,7 +66,7 @@ def test_list_says_what_is_kept(folder: Path, tmp_path: Path, capsys: pytest.Cap
 def test_a_sample_that_is_kept_twice_counts_once(folder: Path) -> None:
     (path,) = blocks(folder)
     shutil.copy(path, path.with_name("again.block"))
-    (each,) = (each for each in kept.kept_below(folder) if each.key == KEY.hex())
+    (each,) = (each for each in cache_entries.entries_below(folder) if each.key == KEY.hex())
     assert (each.samples, each.blocks, each.whole) == (20, 2, True)
 
 
@@ -129,9 +130,14 @@ def test_an_error_of_the_system_has_rule_and_remedy(
 def test_clear_removes_what_is_kept_and_nothing_else(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine = folder_of(folder, OTHER) / "mine.txt"
     mine.write_text("mine")
-    (folder_of(folder, KEY) / "half.part").write_text("half")
+    (folder_of(folder, KEY) / "0123456789abcdef.block-1.part").write_text("half")
+    (path,) = blocks(folder)
+    path.chmod(0o644)
+    flipped(path, 0)  # it is known by its name
+    shutil.copy(next(folder_of(folder, OTHER).glob("*.block")), folder_of(folder, OTHER) / "copy.block")
     assert main(["cache", "clear", str(folder)]) == OK
-    assert f"removed {short(KEY)}: 20 samples, " in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"removed {short(KEY)}: 0 samples, " in shown and f"removed {short(OTHER)}: 3 samples, " in shown
     left = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     assert left == ["b.block", f"{OTHER.hex()}/mine.txt", "notes/a.block"]
     assert not folder_of(folder, KEY).exists()
@@ -139,12 +145,61 @@ def test_clear_removes_what_is_kept_and_nothing_else(folder: Path, capsys: pytes
     assert main(["cache", "list", str(folder)]) == OK
 
 
+def test_clear_leaves_what_others_have_put_below_a_key_and_follows_no_link(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, elsewhere = folder_of(tmp_path / "kept", KEY), tmp_path / "elsewhere"
+    own.mkdir(parents=True)
+    elsewhere.mkdir()
+    names = ("about.json", "film.block", "film.mkv.part", "lock", "film.block-1.part")
+    for name in names:
+        (own / name).write_text('"something else"')
+    shutil.copytree(own, elsewhere, dirs_exist_ok=True)
+    folder_of(tmp_path / "kept", OTHER).symlink_to(elsewhere)
+    filled(tmp_path / "kept", 5)
+    (path,) = blocks(tmp_path / "kept")[:1]
+    path.rename(elsewhere / path.name)
+    path.symlink_to(elsewhere / path.name)
+    assert main(["cache", "clear", str(tmp_path / "kept")]) == OK
+    assert f"{short(KEY)}: left, being no block: {path.name}, film.block" in capsys.readouterr().out
+    assert {*names, path.name} == {file.name for file in own.iterdir()} == {file.name for file in elsewhere.iterdir()}
+
+
+@pytest.mark.parametrize("odd", ["loop", "folder", "pipe", "socket"])
+def test_what_is_no_file_is_named_and_stops_nothing(
+    odd: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = folder_of(folder, KEY) / "odd.block"
+    if odd == "loop":
+        place.symlink_to(place.name)
+    elif odd == "folder":
+        place.mkdir()
+    elif odd == "pipe":
+        os.mkfifo(place)
+    else:
+        monkeypatch.chdir(place.parent)
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(place.name)
+        monkeypatch.undo()
+    assert main(["cache", "list", str(folder)]) == OK
+    shown = capsys.readouterr().out
+    assert "all 20" in shown and "3 of 30" in shown and "another version: odd.block" in shown
+    assert main(["cache", "verify", str(folder)]) == FAILED
+    shown = capsys.readouterr().out
+    assert f"{short(KEY)}: odd.block: " in shown and f"{short(KEY)}: 20 blobs are sound" in shown
+    assert main(["cache", "clear", str(folder)]) == OK
+    shown = capsys.readouterr().out
+    assert f"{short(KEY)}: left, being no block: odd.block" in shown and f"removed {short(KEY)}: 20 samples" in shown
+    assert [path.name for path in folder_of(folder, KEY).iterdir()] == ["odd.block"]
+    assert not folder_of(folder, OTHER).exists()
+
+
 def test_clear_keeps_the_keys_that_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cache", "clear", str(folder), "--keep", "abc"]) == USAGE
     assert "no key begins so" in capsys.readouterr().err
-    assert len(kept.kept_below(folder)) == 2, "nothing is removed for a key that was misspelt"
+    assert len(cache_entries.entries_below(folder)) == 2, "nothing is removed for a key that was misspelt"
     assert main(["cache", "clear", str(folder), "--keep", short(KEY)]) == OK
-    assert [each.key for each in kept.kept_below(folder)] == [KEY.hex()]
+    assert [each.key for each in cache_entries.entries_below(folder)] == [KEY.hex()]
     assert main(["cache", "clear", str(folder), "--keep", short(KEY)]) == OK
     assert "nothing was removed" in capsys.readouterr().out
 
@@ -157,7 +212,7 @@ def test_a_process_that_uses_what_is_cleared_reads_on_and_writes_anew(folder: Pa
         assert store.put(5, blob(5))
         store.flush()
         assert store.state().trouble == ""
-    (each,) = kept.kept_below(folder)
+    (each,) = cache_entries.entries_below(folder)
     assert (each.key, each.samples) == (OTHER.hex(), 1)
 
 
@@ -200,7 +255,7 @@ def test_verify_says_where_there_is_no_kernel(
 
 def test_a_pipe_in_the_folder_is_no_block(folder: Path) -> None:
     os.mkfifo(folder_of(folder, KEY) / "pipe.block")
-    assert {each.samples for each in kept.kept_below(folder)} == {3, 20}
-    assert sum(each.sound for each in kept.verify(folder)) == 23
+    assert {each.samples for each in cache_entries.entries_below(folder)} == {3, 20}
+    assert sum(each.sound for each in cache_entries.verify(folder)) == 23
     with Store(folder, KEY, 20) as store:
         assert store.state().kept == 20 and "pipe.block can't be read now" in store.state().trouble

@@ -164,7 +164,7 @@ def test_a_taken_port_is_told_before_any_work(files: Path, capsys: pytest.Captur
 BRIEF = """
 from greenload.cli import main
 from greenload.profiling import profile, windows
-windows.WINDOW_S, windows.BUILDS, profile.TRIED = 0.05, 1, 0
+windows.WINDOW_S, windows.BUILDS, profile.TRIED = 0.03, 1, 0
 raise SystemExit(main())
 """
 """The command with short windows and no trials, which have their own tests."""
@@ -226,7 +226,7 @@ def test_a_profile_is_served_while_it_runs_and_until_it_is_stopped(tmp_path: Pat
 
     file, report = tmp_path / "mine.py", tmp_path / "r.json"
     file.write_text(PIPELINE)
-    command = [sys.executable, "-c", BRIEF, "profile", f"{file}:train", "--samples", "16", "--rounds", "4"]
+    command = [sys.executable, "-c", BRIEF, "profile", f"{file}:train", "--samples", "16", "--rounds", "2"]
     command += ["--serve", "0", "--budget", "energy_j_per_sample.gpu:99<=1", "--json", str(report)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:

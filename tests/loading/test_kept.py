@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import resource
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -24,8 +25,9 @@ import greenload as gl
 import greenload.loading.iterate as iterating
 from greenload.backends.base import Records
 from greenload.backends.chain import Chain
-from greenload.backends.native import keeping, library
-from greenload.backends.native.keeping import key_of, open_store
+from greenload.backends.native import cache as native_cache
+from greenload.backends.native import cached_reader, library
+from greenload.backends.native.cache import key_of, open_store
 from greenload.backends.native.store import FACTS, State, Store
 from greenload.planning.choose import helpers, make_plan, readers_for
 from greenload.plans.plan import Plan
@@ -60,12 +62,7 @@ FORMS = [form for form in CACHE_FORMS if form != "resized"]
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory, bad_images: ModuleType) -> Files:
     """Thirteen JPEGs of sizes that differ; some lie on their side, one is grey, one progressive."""
-    folder = tmp_path_factory.mktemp("photos")
-    paths = [folder / f"{k}.jpg" for k in range(13)]
-    for k, path in enumerate(paths):
-        options = {"mode": "L"} if k == 3 else {"subsampling": k % 3, "progressive": k == 5}
-        data = bad_images.jpeg(40 + 3 * k, 75 - 2 * k, seed=k, **options)
-        path.write_bytes(e.with_exif(data, 1 + k % 8) if k % 2 else data)
+    paths = bad_images.make_photos(tmp_path_factory.mktemp("photos"), 13)
     return Files(paths, np.arange(len(paths)) % 5)
 
 
@@ -221,6 +218,27 @@ def test_half_a_budget_keeps_half_and_never_lets_it_go(photos: Files, reads: Cou
     assert all(reads[index] == 5 for index in range(len(photos)) if index not in kept)
 
 
+@pytest.mark.parametrize("read", [batches, loaded])
+def test_the_usual_budget_is_one_for_all_that_a_process_keeps(
+    photos: Files, monkeypatch: pytest.MonkeyPatch, read: Callable[[Plan], list[Any]]
+) -> None:
+    whole = planned(photos, Shuffle(), Decode(), Cache(form="pixels"), *RANDOM).steps[1].keeps
+    assert whole is not None and whole.set_bytes is not None
+    monkeypatch.setattr("greenload.planning.cache_form.default_ram", lambda: round(whole.set_bytes))
+    first = planned(photos, Shuffle(), Decode(), Cache(form="pixels"), *RANDOM)
+    second = planned(photos, Shuffle(), Decode(), Cache(form="planes"), *RANDOM)
+    own = planned(photos, Shuffle(), Decode(), Cache(form="transcoded", ram=1 << 30), *RANDOM)
+    given = read(first)
+    assert same(given, read(second)) and same(given, read(own))
+    kept, size = [], []
+    for plan in (first, second, own):
+        with open_store(plan) as store:
+            kept.append(store.state().kept)
+            size.append(store.state().bytes)
+    assert kept[0] > kept[1] and kept[1] < len(photos) == kept[2]
+    assert 0 < size[0] + size[1] <= round(whole.set_bytes)
+
+
 @pytest.mark.parametrize("place", ["ram", "disk"])
 @pytest.mark.parametrize("form", FORMS)
 def test_bad_records_are_named_in_every_epoch(
@@ -323,15 +341,15 @@ def test_what_was_decoded_by_other_versions_is_kept_anew(
     photos: Files, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plans: dict[CacheForm, Plan] = {"resized": planned(photos, Decode(), Resize((20, 20)), Cache(), *RANDOM)}
-    for form in ("encoded", "transcoded", "planes", "pixels"):
+    for form in ("encoded", "transcoded", "coefficients", "planes", "pixels"):
         plans[form] = planned(photos, Decode(), Cache(form=form), *RANDOM)
     before = {form: key_of(plan) for form, plan in plans.items()}
     if what == "kernel":
         monkeypatch.setattr(library, "fingerprint", lambda: "another")
     else:
-        monkeypatch.setattr(keeping, "package_versions", lambda names: dict.fromkeys(names, "0.1"))
+        monkeypatch.setattr(native_cache, "package_versions", lambda names: dict.fromkeys(names, "0.1"))
     changed = {form for form, plan in plans.items() if key_of(plan) != before[form]}
-    assert changed == {"planes", "pixels", "resized"}
+    assert changed == {"coefficients", "planes", "pixels", "resized"}
 
 
 def test_iterators_of_a_process_share_what_is_kept(photos: Files, reads: Counter[int]) -> None:
@@ -356,7 +374,7 @@ def test_load_and_iterate_share_what_is_kept(
     plan = planned(source, *stages, cache, *RANDOM)
     assert same(plain, loaded(plan))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(keeping, "read_many", lambda *_: pytest.fail("a record is read anew"))
+        patched.setattr(cached_reader, "read_many", lambda *_: pytest.fail("a record is read anew"))
         assert same(plain, batches(plan))
     with open_store(plan) as store:
         assert store.state().kept == 11
@@ -378,6 +396,23 @@ def test_what_is_in_memory_stays_as_long_as_its_pipeline(photos: Files, reads: C
     gc.collect()
     with Store(None, key, 7) as store:
         assert store.state().kept == 0
+
+
+def test_a_child_keeps_its_own_of_a_pipeline_that_its_parent_has_iterated(photos: Files, reads: Counter[int]) -> None:
+    pipeline = gl.Pipeline(photos, Shuffle(), Decode(), Cache(), *RANDOM, Batch(BATCH))
+    plan = replace(make_plan(pipeline, "native", threads=2), readers=readers_for("native", helpers()))
+
+    def records_read() -> int:
+        reads.clear()
+        list(gl.iterate(plan))
+        return reads.total()
+
+    assert [records_read() for _ in range(2)] == [13, 0]
+    child = os.fork()
+    if not child:
+        os._exit(0 if [records_read() for _ in range(3)] == [13, 0, 0] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert records_read() == 0
 
 
 def test_a_folder_that_cannot_be_used_is_said_before_anything_runs(photos: Files, tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ def test_a_users_function_runs_on_single_images_and_on_batches_that_came_back(ph
     assert np.abs(images - expected(whole, 0).astype(int) // 4)[:, 1:-1, 1:-1].max() <= 1
 
 
-@pytest.mark.slow
+@pytest.mark.long  # of one backend, tests/loading/test_load.py and test_native_graph.py
 def test_every_form_of_a_stream(photos: Files) -> None:
     stages = (Shuffle(), *AUGMENTED)
     plan = planned(photos, stages, {RESIZE: DALI, "RandomHorizontalFlip": DALI}, drop_remainder=True)
@@ -285,7 +285,10 @@ FAILING: dict[str, tuple[str, Placed]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FAILING)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.long if name.startswith("reading a header") else ()) for name in FAILING],
+)
 def test_a_bad_file_is_named_wherever_it_fails(
     photos: Files, bad_images: ModuleType, tmp_path: Path, name: str
 ) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+import greenload as gl
 from greenload.loading.bad_records import REFUSED
 from greenload.loading.record_errors import MARK, REMEDY, record_error
 from greenload.loading.verdicts import Judge
@@ -12,6 +14,7 @@ from greenload.plans.pipeline import Pipeline
 from greenload.sources import Files
 from greenload.specs import MAX_BYTES
 from greenload.stages import Decode
+from greenload.system import heap
 
 NAMES = ["a.jpg", "br] [0] [1].jpg", "co: lon: x.jpg", "new\nline.jpg", "\udcff.jpg"]
 SOURCE = Files([f"/nowhere/{name}" for name in NAMES])
@@ -40,3 +43,17 @@ def test_other_errors_are_about_no_record() -> None:
 
 def test_a_missing_file_has_its_reason() -> None:
     assert Judge("tf", MAX_BYTES, "error", None).reason(SOURCE, 0) == "can't be read: No such file or directory"
+
+
+def test_gives_back_memory_after_the_first_iterator_and_after_its_first_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given_back: list[int] = []
+    monkeypatch.setattr(heap, "give_back", lambda: given_back.append(len(seen)))
+    seen: list[int] = []
+    dataset = gl.load(gl.Pipeline(gl.Arrays(np.zeros((4, 2, 2, 3), np.uint8), np.arange(4)), gl.Batch(1)), "tf")
+    for _ in range(2):
+        for _, labels in dataset:
+            seen += labels.numpy().tolist()
+            assert given_back == [0, 0]
+    assert len(seen) == 8

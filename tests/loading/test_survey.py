@@ -51,7 +51,7 @@ def said(call: Any) -> list[str]:
     return [str(warning.message) for warning in caught]
 
 
-@pytest.mark.parametrize("backend", ["tf", "dali-cpu"])
+@pytest.mark.parametrize("backend", [pytest.param("tf", marks=pytest.mark.long), "dali-cpu"])
 def test_load_and_iterate_say_what_is_dropped(backend: str, tmp_path: Path) -> None:
     if backend == "dali-cpu":
         pytest.importorskip("nvidia.dali")

@@ -362,6 +362,7 @@ def test_auto_says_by_which_table_and_what_it_assumed(tmp_path: Path, monkeypatc
     assert plan.expected.costs == "costs of this machine, 2021-01-01"
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_long_pipeline_is_planned_quickly(sample_folder: Path) -> None:
     stages = (

@@ -52,7 +52,7 @@ def photos(folder: Path, *stages: Any) -> gl.Pipeline:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_windows", "no_trials")
-@pytest.mark.parametrize("backend", [pytest.param("tf", marks=pytest.mark.slow), "dali-cpu"])
+@pytest.mark.parametrize("backend", [pytest.param("tf", marks=pytest.mark.long), "dali-cpu"])
 def test_a_report_has_a_row_for_every_step_of_the_plan(sample_folder: Path, backend: str) -> None:
     pipeline = photos(sample_folder, gl.RandomResizedCrop(64), gl.RandomHorizontalFlip(), gl.Batch(16))
     said: list[tuple[float, str]] = []
@@ -204,7 +204,7 @@ def test_a_split_pipeline_shows_both_sides(sample_folder: Path) -> None:
         profile(gl.split_for_device(photos(sample_folder, gl.Resize((8, 8)), gl.ToDtype("float32"))))
 
 
-@pytest.mark.slow
+@pytest.mark.long  # of a first epoch it is tested below
 @pytest.mark.alone
 @pytest.mark.usefixtures("middling_windows", "no_trials")
 def test_steps_explain_the_full_run(sample_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,7 +220,9 @@ def test_steps_explain_the_full_run(sample_folder: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_windows", "no_trials")
-@pytest.mark.parametrize("before", [(), (gl.Resize(40),)], ids=["files", "resized"])
+@pytest.mark.parametrize(
+    "before", [pytest.param((), marks=pytest.mark.long), (gl.Resize(40),)], ids=["files", "resized"]
+)
 def test_a_cache_of_the_native_backend_is_filled_anew(sample_folder: Path, tmp_path: Path, before: Any) -> None:
     usable("native")
     cache = gl.Cache(str(tmp_path / "kept"))
@@ -255,8 +257,11 @@ def test_a_cache_has_a_first_epoch_and_later_ones(sample_folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_windows", "no_trials")
-@pytest.mark.parametrize("place", ["memory", "folder"])
-@pytest.mark.parametrize("before", [(), (gl.Resize((48, 48)),)], ids=["planes", "resized"])
+@pytest.mark.parametrize(
+    ("place", "before"),
+    [("folder", ()), pytest.param("memory", (gl.Resize((48, 48)),), marks=pytest.mark.long)],
+    ids=["planes", "resized"],
+)
 def test_what_native_keeps_has_a_first_epoch_too(
     sample_folder: Path, tmp_path: Path, place: str, before: tuple[gl.Stage, ...]
 ) -> None:
@@ -280,7 +285,7 @@ def test_what_native_keeps_has_a_first_epoch_too(
     validate(report.to_dict())
 
 
-@pytest.mark.slow
+@pytest.mark.long  # of a dataset, tests/profiling/tfdata/test_advice.py
 @pytest.mark.alone
 @pytest.mark.usefixtures("middling_windows")
 def test_changes_are_tried_and_the_best_comes_first(sample_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,6 +336,7 @@ def test_a_pipeline_without_a_batch_and_a_function_without_a_name_are_profiled()
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_windows", "no_trials")
 def test_skipped_records_are_listed(sample_folder: Path, tmp_path: Path) -> None:
+    usable("dali-cpu")
     for i, path in enumerate(sorted(sample_folder.rglob("*.jpg"))[:8]):
         target = tmp_path / f"class-{i % 2}" / path.name
         target.parent.mkdir(exist_ok=True)
@@ -338,11 +344,11 @@ def test_skipped_records_are_listed(sample_folder: Path, tmp_path: Path) -> None
         if i == 5:
             bad = target
     pipeline = photos(tmp_path, gl.CenterCrop(32), gl.Batch(4))
-    report = profile(pipeline, "tf", rounds=2, on_error="skip")
+    report = profile(pipeline, "dali-cpu", rounds=2, on_error="skip")
     assert [skipped.name for skipped in report.skipped] == [str(bad)]
     assert report.samples == 4  # 7 good ones, in whole batches
     with pytest.raises(gl.RecordError, match="empty"):
-        profile(pipeline, "tf", rounds=2)
+        profile(pipeline, "dali-cpu", rounds=2)
 
 
 @pytest.mark.parametrize("wrong", [{"samples": 0}, {"rounds": 1}, {"on_error": "ignore"}, {"backend": "cuda"}])
@@ -371,7 +377,7 @@ def test_a_wanted_precision_is_announced_and_what_was_reached_is_said(monkeypatc
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_windows", "no_trials")
-@pytest.mark.parametrize("form", ["pipeline", "dataset"])
+@pytest.mark.parametrize("form", ["pipeline", pytest.param("dataset", marks=pytest.mark.long)])
 def test_a_cold_profile_reads_from_the_device_or_says_why_not(sample_folder: Path, form: str) -> None:
     import tensorflow as tf
 
@@ -396,7 +402,9 @@ def test_a_cold_profile_reads_from_the_device_or_says_why_not(sample_folder: Pat
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_windows", "no_trials")
-@pytest.mark.parametrize("helped", [False, True], ids=["native", "native and pillow"])
+@pytest.mark.parametrize(
+    "helped", [pytest.param(False, marks=pytest.mark.long), True], ids=["native", "native and pillow"]
+)
 def test_steps_of_the_kernel_have_what_they_counted_themselves(sample_folder: Path, helped: bool) -> None:
     """In TensorFlow's operation, and where batches leave the graph for a second backend."""
     usable("native", *(["pillow"] if helped else []))
@@ -419,7 +427,9 @@ def test_steps_of_the_kernel_have_what_they_counted_themselves(sample_folder: Pa
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_windows", "no_trials")
-@pytest.mark.parametrize("backend", ["tf", "dali-cpu", "pillow", "native"])
+@pytest.mark.parametrize(
+    "backend", ["native", *(pytest.param(name, marks=pytest.mark.long) for name in ("tf", "dali-cpu", "pillow"))]
+)
 def test_alternatives_are_one_row(backend: str) -> None:
     if not registry.get(backend).availability().usable:
         pytest.skip(backend)

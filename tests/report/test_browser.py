@@ -293,6 +293,7 @@ def test_a_profile_under_an_emulated_counter_makes_a_whole_page(
 ) -> None:
     """From real windows: start times in order, reads counted, measured joules with their idle floor, all drawn."""
     pytest.importorskip("tensorflow")
+    pytest.importorskip("nvidia.dali")
     import greenload as gl
     from greenload.energy.emulators.layout import PowercapLayout
     from greenload.energy.emulators.powercap import PowercapEmulator
@@ -307,7 +308,7 @@ def test_a_profile_under_an_emulated_counter_makes_a_whole_page(
         monkeypatch.setattr(windows, "WINDOW_S", 0.1)
         monkeypatch.setattr(windows, "BUILDS", 1)
         monkeypatch.setattr(profile, "TRIED", 0)  # trials have their own tests
-        report = profile.profile(pipeline, "tf", rounds=2, threads=2)
+        report = profile.profile(pipeline, "dali-cpu", rounds=2, threads=2)
     starts = [window.start_ns for window in report.windows if window.start_ns is not None]
     assert len(starts) == len(report.windows) and starts[0] == 0 and starts == sorted(starts)
     ends = [start + window.wall_ns for start, window in zip(starts, report.windows, strict=True)]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import encoders as e
 import numpy as np
 
 Kind = Literal["jpeg", "broken", "other"]
@@ -70,6 +71,17 @@ OTHER = (
 def make_all(folder: Path) -> dict[str, Path]:
     """Writes every case into a folder and gives the paths by name."""
     return {name: case.write(folder) for name, case in build().items()}
+
+
+def make_photos(folder: Path, count: int) -> list[Path]:
+    """Writes JPEGs of sizes that differ; some lie on their side, one is grey, one progressive."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{k}.jpg" for k in range(count)]
+    for k, path in enumerate(paths):
+        options = {"mode": "L"} if k == 3 else {"subsampling": k % 3, "progressive": k == 5}
+        data = jpeg(40 + 3 * k, 75 - 2 * k, seed=k, **options)
+        path.write_bytes(e.with_exif(data, 1 + k % 8) if k % 2 else data)
+    return paths
 
 
 def pixels(height: int = SIDE[0], width: int = SIDE[1], seed: int = 0) -> np.ndarray[Any, Any]:

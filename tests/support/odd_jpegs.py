@@ -130,6 +130,54 @@ def jpeg(
     return bytes(file) + b"\xff" * fill + b"\xff\xd9"
 
 
+def coded(blocks: Pixels, steps: Pixels) -> bytes:
+    """A grey JPEG of coefficients as they are in a file, `[rows, columns, 64]`, and steps `[64]`, in zigzag order."""
+    rows, columns = blocks.shape[:2]
+    component = _Component(1, 1, 1, blocks, rows, columns)
+    segments = (
+        (0xDB, b"\x10" + steps.astype(">u2").tobytes()),
+        (0xC0, struct.pack(">BHHB", 8, 8 * rows, 8 * columns, 1) + b"\1\x11\0"),
+        (0xC4, b"\0" + _DC_TABLE),
+        (0xC4, b"\x10" + _AC_TABLE),
+        (0xDD, b"\0\1"),  # each block's first coefficient is sent whole
+        (0xDA, b"\1\1\0\0\x3f\0"),
+    )
+    file = b"".join(map(_segment, segments))
+    return b"\xff\xd8" + file + _Entropy([component], ((0,), 0, 63, 0, 0), 1).data() + b"\xff\xd9"
+
+
+def by_hand(
+    height: int,
+    width: int,
+    codes: Sequence[Sequence[tuple[int, int]]],
+    scans: Sequence[tuple[str, int, int, int, int]],
+    frame: int = 0xC0,
+) -> bytes:
+    """A grey JPEG whose codes and bits are given as they are, right or wrong.
+
+    Args:
+        height: rows.
+        width: columns.
+        codes: for DC and for AC, each code's length and symbol, in the order of their lengths.
+        scans: the bits of each as ``"0"`` and ``"1"``, filled up with ones; then as in `Scan`, without its components.
+        frame: the marker of the frame header.
+    """
+    segments = [(0xDB, b"\0" + b"\1" * 64), (frame, struct.pack(">BHHB", 8, height, width, 1) + b"\1\x11\0")]
+    for kind, table in enumerate(codes):
+        lengths = bytes(sum(length == wanted for length, _ in table) for wanted in range(1, 17))
+        segments.append((0xC4, bytes([kind << 4]) + lengths + bytes(symbol for _, symbol in table)))
+    file = b"\xff\xd8" + b"".join(map(_segment, segments))
+    for bits, first, last, high, low in scans:
+        whole = bits + "1" * (-len(bits) % 8)
+        data = int(whole, 2).to_bytes(len(whole) // 8, "big").replace(b"\xff", b"\xff\0")
+        file += _segment((0xDA, b"\1\1\0" + bytes([first, last, high << 4 | low]))) + data
+    return file + b"\xff\xd9"
+
+
+def _segment(one: tuple[int, bytes]) -> bytes:
+    return bytes([0xFF, one[0]]) + struct.pack(">H", len(one[1]) + 2) + one[1]
+
+
 def _components(
     planes: Pixels, sampling: Sequence[tuple[int, int]], identifiers: Sequence[int], steps: Pixels
 ) -> list[_Component]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
-from greenload.backends.native.store import BLOCKS, Store, folder_of
+from greenload.backends.native.store import BLOCKS, LOCK, Store, folder_of
 
 ROOT = Path(__file__).parents[2]
 KEY = hashlib.sha256(b"a source").digest()
@@ -52,9 +55,15 @@ def held(store: Store, count: int) -> int:
     return found
 
 
-def bytes_of(count: int) -> int:
-    """What a store counts for that many samples."""
-    return sum(-(-len(blob(index)) // 64) * 64 for index in range(count))
+def bytes_of(count: int, blocks: int = 1) -> int:
+    """What a store counts for that many samples in so many files of a folder; 0: in RAM."""
+    blobs = sum(-(-len(blob(index)) // 64) * 64 for index in range(count))
+    return blobs + (192 * blocks + 32 * count if blocks else 0)  # each with a head, and a table
+
+
+def unlocked(folder: Path) -> None:
+    """Make processes that fill a folder know nothing of each other from here on, as where there are no locks."""
+    (folder_of(folder, KEY) / LOCK).unlink()
 
 
 def blocks(folder: Path) -> list[Path]:
@@ -80,7 +89,8 @@ def kept_anew(folder: Path, count: int, lost: int) -> None:
 
 
 def flipped(path: Path, at: int) -> None:
-    """Change a bit of a file."""
+    """Change a bit of a file that nobody is to write to."""
+    path.chmod(0o600)
     data = bytearray(path.read_bytes())
     data[at] ^= 4
     path.write_bytes(data)
@@ -98,6 +108,16 @@ def run(program: str, folder: Path, *arguments: object, before: tuple[str, ...] 
     )
     assert (result.returncode, result.stderr) == (0, ""), (result.returncode, result.stderr, result.stdout)
     return result.stdout
+
+
+def obeying_modes() -> tuple[str, ...]:
+    """What is to stand before a program so that files' modes hold for it, as they don't for root; else the test is
+    skipped."""
+    if os.geteuid() != 0:
+        return ()
+    if shutil.which("setpriv") is None:
+        pytest.skip("modes of files don't hold for root, and there is no setpriv")
+    return "setpriv", "--bounding-set=-dac_override,-dac_read_search"
 
 
 def writer(folder: Path, first: int, stop: int, budget: int | str = "") -> subprocess.Popen[str]:

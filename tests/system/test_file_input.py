@@ -93,7 +93,9 @@ def images(tmp_path: Path) -> list[Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("backend", "many"), [("tf", False), ("pillow", True)])
+@pytest.mark.parametrize(
+    ("backend", "many"), [("dali-cpu", False), ("pillow", True), pytest.param("tf", False, marks=pytest.mark.long)]
+)
 def test_a_special_image_is_a_bad_record(
     images: list[Path], backend: str, many: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

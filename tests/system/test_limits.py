@@ -130,7 +130,7 @@ def failing(error: Exception) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["tf", "pillow", "dali-cpu"])
+@pytest.mark.parametrize("backend", [pytest.param("tf", marks=pytest.mark.long), "pillow", "dali-cpu"])
 def test_a_stream_ends_with_the_limit_and_nothing_is_left_out_or_remembered(photos: list[Path], backend: str) -> None:
     pytest.importorskip("tensorflow")
     if backend == "dali-cpu":

@@ -7,11 +7,11 @@ from typing import Any
 
 from greenload.backends.base import BatchOutcome
 from greenload.backends.image_sizes import decode_of
+from greenload.backends.native.cache import planned_cache
+from greenload.backends.native.cached_reader_graph import CachedReaderGraph
 from greenload.backends.native.counters import counted_as
 from greenload.backends.native.graph_files import GraphFiles, replaced
 from greenload.backends.native.graph_inputs import Inputs
-from greenload.backends.native.keeping import keeping_of
-from greenload.backends.native.keeping_graph import KeptFiles
 from greenload.backends.native.library import Status
 from greenload.backends.native.op import Operation, read
 from greenload.backends.readers import Readers
@@ -45,8 +45,8 @@ class NativeGraphSegment:
         self._operation = Operation(
             layout.chosen_steps(), layout.columns, segment.spec_out, counted_as(layout), self._helpers
         )
-        keeps = keeping_of(plan) is not None and segment == plan.segments[0]
-        self._kept = KeptFiles(plan, readers, self._helpers) if keeps else None
+        keeps = planned_cache(plan) is not None and segment == plan.segments[0]
+        self._kept = CachedReaderGraph(plan, readers, self._helpers) if keeps else None
         own_forms = self._kept is not None and self._kept.own_forms
         self._files = GraphFiles(decode_of(segment.steps), readers, own_forms)
 

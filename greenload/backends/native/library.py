@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from greenload.backends.native.blobs import Blob
 from greenload.backends.native.pointers import addresses_of, bytes_of, contiguous, sizes_of
 
-ABI = 6
+ABI = 10
 """Of ``kernel/abi.h``, ``GL_ABI``."""
 REASON_BYTES = 256
 FOLDER = Path(__file__).parent
@@ -77,6 +77,8 @@ class Form(IntEnum):
     """YCbCr planes at their own subsampling."""
     PIXELS = 3
     """Binary PPM."""
+    COEFFICIENTS = 4
+    """The coefficients of a JPEG without Huffman codes, of which a window transforms only what it needs."""
 
 
 DTYPES: Mapping[str, int] = {"uint8": 0, "int8": 1, "float16": 2, "bfloat16": 3, "float32": 4}
@@ -164,6 +166,15 @@ def version() -> str:
     return text.decode()
 
 
+def has_vectors() -> bool:
+    """Whether it has AVX2 to work with.
+
+    Raises:
+        KernelMissing: it can't be loaded.
+    """
+    return version().endswith("avx2")
+
+
 @functools.cache
 def fingerprint() -> str:
     """A digest of what was built: other sources or another compiler give another; empty where nothing was built."""
@@ -190,7 +201,7 @@ def probe(files: Sequence[bytes | Blob], exif: bool, max_bytes: int, kept: bool 
         files: whole files.
         exif: whether a file that states an orientation other than 1 isn't plain.
         max_bytes: the most bytes that decoding one may take, as in ``Decode``.
-        kept: whether what ``transcode`` makes is plain, in every form; planes and PPM of any size.
+        kept: whether what ``transcode`` makes is plain, in every form; planes, coefficients and PPM of any size.
 
     Returns:
         int32 ``[n, 3]``: 1 for a plain JPEG, which the kernel decodes itself, and its height and width as stored; zeros
@@ -204,15 +215,23 @@ def probe(files: Sequence[bytes | Blob], exif: bool, max_bytes: int, kept: bool 
     return headers
 
 
+def jpegs() -> tuple[int, int]:
+    """How many JPEGs this process has begun to decode, by the kernel itself and by libjpeg: unusual or damaged ones."""
+    counts = np.zeros(2, np.int64)
+    loaded().gl_jpegs(counts.ctypes)
+    return int(counts[0]), int(counts[1])
+
+
 def transcode(file: bytes, form: Form) -> bytes:
-    """A plain JPEG in another form; ``Form.PIXELS`` also of planes and binary PPM.
+    """A plain JPEG in another form; ``Form.PIXELS`` also of planes, coefficients and binary PPM.
 
     Raises:
         KernelMissing: the kernel can't be loaded.
         ValueError: the form would not give the file's pixels; the message says why.
     """
     reason, needed = ctypes.create_string_buffer(REASON_BYTES), ctypes.c_int64()
-    room = len(file) + len(file) // 8 + (1 << 16) if form in (Form.ENCODED, Form.TRANSCODED) else 0
+    likely = {Form.ENCODED: len(file), Form.TRANSCODED: len(file) + len(file) // 8, Form.COEFFICIENTS: 3 * len(file)}
+    room = likely[form] + (1 << 16) if form in likely else 0
     while True:
         out = np.empty(room, np.uint8)
         written = loaded().gl_transcode(file, len(file), int(form), out.ctypes, room, ctypes.byref(needed), reason)
@@ -360,6 +379,7 @@ def _declared(library: Any) -> Any:
         function = getattr(library, f"gl_store_{name}")
         function.argtypes, function.restype = takes, gives
     library.gl_block_check.argtypes, library.gl_block_check.restype = [ctypes.c_char_p, *[pointer] * 3], i32
+    library.gl_jpegs.argtypes, library.gl_jpegs.restype = [pointer], None
     library.gl_counters.argtypes, library.gl_counters.restype = [pointer, pointer], None
     return library
 

@@ -123,17 +123,18 @@ def leave(stamp: Any, values: Sequence[Any], counter: str) -> list[Any]:
     return [*others, passed]
 
 
-def store_attribute(folder: Path | None, key: bytes, count: int, budget: int | None) -> bytes:
+def store_attribute(folder: Path | None, key: bytes, count: int, budget: int | None, in_common: bool = False) -> bytes:
     """A store (``store.Store``) as ``kernel/op_files.cc`` reads it: operations open it wherever they run."""
-    place = b"" if folder is None else os.fsencode(folder.absolute())
-    return _STORE.pack(ABI, count, budget or 0, key) + place
+    path = b"" if folder is None else os.fsencode(folder.absolute())
+    bound = budget or 0
+    return _STORE.pack(ABI, count, -bound if in_common else bound, key) + path
 
 
 def opened(attribute: bytes) -> Store:
     """The store that operations with such an attribute use in this process."""
     _, count, budget, key = _STORE.unpack_from(attribute)
-    place = attribute[_STORE.size :]
-    return Store(Path(os.fsdecode(place)) if place else None, key, count, budget or None)
+    path = attribute[_STORE.size :]
+    return Store(Path(os.fsdecode(path)) if path else None, key, count, abs(budget) or None, budget < 0)
 
 
 def stores_in(graph: Any) -> set[bytes]:

@@ -27,6 +27,8 @@ BLOCKS = "*.block"
 """A folder of a key has such files."""
 FACTS = "about.json"
 """The file beside them that says what they are of."""
+LOCK = "lock"
+"""The file beside them by which processes agree on who keeps what, as the kernel's ``folder_locks.cpp`` calls it."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class State:
     kept: int
     """Samples."""
     bytes: int
-    """Of blobs, each rounded up to 64; of a folder, those of all processes as far as they were taken in."""
+    """In RAM of blobs, each rounded up to 64; in a folder of files, those of all processes as far as they were taken
+    in."""
     damaged: int
     """Blobs and blocks that were found damaged."""
     refused: int
@@ -69,8 +72,9 @@ class Store:
         folder: where blocks of blobs become files, in a sub-folder named by the key; RAM if not given.
         key: 32 bytes, the fingerprint of source, stages, form and versions.
         count: how many samples there are.
-        budget: the most bytes of blobs, each rounded up to 64: in RAM, or in the folder over all processes; no limit if
-            not given.
+        budget: the most bytes of blobs in RAM, each rounded up to 64, or of files in the folder, those of all processes
+            together; no limit if not given.
+        in_common: in RAM, the budget is that of all stores of this process together of which this is true.
 
     Raises:
         StoreError: the folder can't be used.
@@ -78,14 +82,17 @@ class Store:
         KernelMissing: the kernel can't be loaded.
     """
 
-    def __init__(self, folder: Path | None, key: bytes, count: int, budget: int | None = None) -> None:
-        if len(key) != KEY_BYTES or count < 1 or (budget is not None and budget < 1):
+    def __init__(
+        self, folder: Path | None, key: bytes, count: int, budget: int | None = None, in_common: bool = False
+    ) -> None:
+        if len(key) != KEY_BYTES or count < 1 or (budget is not None and budget < 1) or (in_common and folder):
             raise ValueError(f"a key of {len(key)} bytes, {count} samples, a budget of {budget}")
         self.key = key
         self._folder = folder
         self._library, reason = library.loaded(), ctypes.create_string_buffer(library.REASON_BYTES)
-        place = None if folder is None else os.fsencode(folder.absolute())
-        self._handle: int | None = self._library.gl_store_open(place, key, count, budget or 0, reason)
+        path = None if folder is None else os.fsencode(folder.absolute())
+        bound = -(budget or 0) if in_common else budget or 0
+        self._handle: int | None = self._library.gl_store_open(path, key, count, bound, reason)
         if not self._handle:
             raise StoreError(f"{folder}: {reason.value.decode(errors='replace')}")
         self._closing = weakref.finalize(self, self._library.gl_store_close, self._handle)
@@ -104,7 +111,7 @@ class Store:
         return [self.get(int(index)) for index in indices]
 
     def put(self, index: int, blob: bytes) -> bool:
-        """Keep a copy; False where it wasn't: it is kept already, or there is no room."""
+        """Keep a copy; False where it wasn't: it is kept already, here or by another process, or there is no room."""
         return bool(self._library.gl_store_put(self._open(), index, blob, len(blob)))
 
     def keep(self, index: int, file: bytes, form: Form) -> Blob | None:
@@ -116,8 +123,8 @@ class Store:
             form: one that can't be had of the file (of another kind, damaged, …) leaves it as it is.
 
         Returns:
-            The blob; None where nothing is kept: there is no room (then nothing was transcoded), the file is empty, or
-            this is a child of the process that opened the store.
+            The blob; None where nothing is kept: there is no room, or another process is about to keep it (then nothing
+            was transcoded), the file is empty, or this is a child of the process that opened the store.
         """
         length, reason = ctypes.c_int64(), ctypes.create_string_buffer(library.REASON_BYTES)
         address = self._library.gl_store_keep(
@@ -138,9 +145,9 @@ class Store:
         """What it holds."""
         state = _State()
         self._library.gl_store_state(self._open(), ctypes.byref(state))
-        numbers = state.kept, state.bytes, state.damaged, state.refused
+        counts = state.kept, state.bytes, state.damaged, state.refused
         trouble = state.trouble.decode(errors="replace")
-        return State(*numbers, bool(state.full), f"{self._folder}: {trouble}" if trouble and self._folder else trouble)
+        return State(*counts, bool(state.full), f"{self._folder}: {trouble}" if trouble and self._folder else trouble)
 
     def close(self) -> None:
         """Give it back. The last of those that share it writes the rest and frees its memory: no blob may be in use."""

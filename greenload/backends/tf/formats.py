@@ -74,7 +74,7 @@ def _others(kinds: tuple[str, ...] | None, max_bytes: int) -> Any:
     chosen = [kind for kind in branches if kinds is None or kind in kinds]
 
     def decode(data: Any) -> Any:
-        known = _kinds(data, max_bytes)
+        known = dict(zip(branches, tf.unstack(_told(max_bytes)(data), num=len(branches)), strict=True))
         # Nothing decodes as nothing: that is how the rest is refused.
         which = tf.argmax(tf.stack([tf.constant(False), *(known[kind] for kind in chosen)]))
         refuse = functools.partial(tf.io.decode_png, tf.strings.substr(data, 0, 0), channels=3)
@@ -87,7 +87,13 @@ def _others(kinds: tuple[str, ...] | None, max_bytes: int) -> Any:
 
 def known(data: Any, max_bytes: int) -> Any:
     """Whether a file that is no JPEG begins as one that TensorFlow reads, and is as ``formats.header`` wants it."""
-    return tf.reduce_any(tf.stack(list(_kinds(data, max_bytes).values())))
+    return tf.reduce_any(_told(max_bytes)(data))
+
+
+@functools.cache
+def _told(max_bytes: int) -> Any:
+    """``_kinds`` as one tensor, by a function: in two places of a graph its operations would take twice the memory."""
+    return apart(lambda data: tf.stack(list(_kinds(data, max_bytes).values())))
 
 
 def is_jpeg(data: Any) -> Any:
@@ -288,7 +294,8 @@ class _GifFrame(NamedTuple):
 
 
 def _byte(raw: Any, at: Any) -> Any:
-    return tf.cast(raw[at], tf.int32)
+    # Not by an index in brackets, which takes seven operations, and a graph 15 kB for each.
+    return tf.cast(tf.raw_ops.Gather(params=raw, indices=at), tf.int32)
 
 
 def _gif_frame(raw: Any) -> _GifFrame:

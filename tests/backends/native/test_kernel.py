@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ import encoders
 import numpy as np
 import odd_jpegs
 import pytest
+import simd
 from conformance import pixels
 from damage import damaged
 
@@ -537,6 +535,7 @@ def test_counters_tell_images_bytes_and_time(jpegs: dict[str, bytes]) -> None:
     assert all(step.nanoseconds > 0 for step in (decode, resize, affine))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("images", [1, 32, 400])
 def test_counters_of_quick_images_add_up_however_few_a_call(images: int) -> None:
     """However busy the processor: time in which the thread waits for it isn't counted."""
@@ -555,12 +554,7 @@ def test_counters_of_quick_images_add_up_however_few_a_call(images: int) -> None
 
 @pytest.mark.slow
 def test_the_portable_loops_and_avx2s_give_the_same_bits() -> None:
-    if not library.version().endswith("avx2"):
-        pytest.skip("this processor has no AVX2")
-    code = """
-import hashlib, numpy as np
-from greenload.backends.native.library import *
-digest, random = hashlib.sha256(), np.random.default_rng(5)
+    simd.check_same_bits("""
 for index in range(150):
     height, width = (int(n) for n in random.integers(1, 90, 2))
     image = random.integers(0, 256, (height, width, int(random.choice([1, 3, 4]))), np.uint8)
@@ -577,17 +571,7 @@ for index in range(150):
     out = np.empty((rows, columns, image.shape[-1]), np.float32)
     assert not Program(steps, 19).run([image], params, [out])
     digest.update(out.tobytes())
-print(version().split("; ")[1], digest.hexdigest())
-"""
-    said = {}
-    for forced in ("", "scalar"):
-        environment = {**os.environ, "GREENLOAD_NATIVE_SIMD": forced}
-        command = [sys.executable, "-c", code]
-        result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-        name, digest = result.stdout.split()
-        said[name] = digest
-    assert set(said) == {"avx2", "scalar"}
-    assert said["avx2"] == said["scalar"]
+""")
 
 
 def test_one_program_runs_in_many_threads(jpegs: dict[str, bytes]) -> None:

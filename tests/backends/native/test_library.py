@@ -80,7 +80,7 @@ def test_one_that_is_damaged_or_was_not_built(tmp_path: Path) -> None:
     assert remedy.startswith(INSTALL)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_libjpeg_with_another_abi_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "foreign.cpp").write_text(FOREIGN_LIBJPEG)
     foreign = compiled(tmp_path / "foreign.cpp", "-shared")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import struct
 import time
@@ -17,11 +18,11 @@ import numpy as np
 import odd_jpegs
 import pytest
 from conformance import pixels
-from stores import KEY, MIB, blob, blocks, filled, held
+from stores import KEY, MIB, blob, blocks, bytes_of, filled, held, obeying_modes, run
 
 from greenload.backends.native import library
 from greenload.backends.native.blobs import Blob
-from greenload.backends.native.kept import block_info
+from greenload.backends.native.cache_entries import block_info
 from greenload.backends.native.library import Form, KernelStep, Op, Program, transcode
 from greenload.backends.native.store import BLOCKS_VERSION, Store, StoreError, folder_of
 
@@ -32,6 +33,18 @@ def test_the_version_of_blocks_is_the_kernels(tmp_path: Path) -> None:
     filled(tmp_path, 2)
     (block,) = blocks(tmp_path)
     assert struct.unpack_from("=8sI", block.read_bytes()) == (b"GLBLOCK\n", BLOCKS_VERSION)
+
+
+def test_nobody_may_write_to_a_block(tmp_path: Path) -> None:
+    """Processes are mapped to it: to make it shorter would end them."""
+    filled(tmp_path, 20)
+    assert [path.stat().st_mode & 0o777 for path in blocks(tmp_path)] == [0o444 & ~umask()]
+
+
+def umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 @pytest.fixture(params=["RAM", "folder"])
@@ -51,7 +64,7 @@ def test_what_was_put_is_got_and_stays_where_it_is(place: Path | None) -> None:
         assert held(store, 300) == 300
         state = store.state()
         assert (state.kept, state.damaged, state.refused, state.full, state.trouble) == (300, 0, 0, False, "")
-        assert state.bytes == sum(-(-len(blob(index)) // 64) * 64 for index in range(300))
+        assert state.bytes == bytes_of(300, 0 if place is None else len(blocks(place)))
         store.flush()
         assert [store.get(index) for index in range(300)] == [first[index] for index in range(300)]
         assert held(store, 300) == 300
@@ -123,6 +136,28 @@ def test_without_room_nothing_is_transcoded(place: Path | None) -> None:
         )
 
 
+@pytest.mark.parametrize("small", [0, 3])
+@pytest.mark.parametrize("form", [form for form in Form if form != Form.ENCODED])
+def test_what_is_larger_than_the_room_left_is_not_transcoded(place: Path | None, form: Form, small: int) -> None:
+    """Whatever is kept already: nothing, or only smaller ones."""
+    large = odd_jpegs.jpeg(pixels(300, 400, "photo"), sampling=((2, 2), (1, 1), (1, 1)), jfif=True)
+    needed = len(transcode(large, form))
+    with Store(place, KEY, 20, needed * 3 // 4) as store:
+        assert all(store.keep(index, jpeg(index), form) for index in range(small))
+
+        def cpu_seconds(work: Callable[[int], object]) -> float:
+            start = time.process_time()
+            for index in range(small, 20):
+                work(index)
+            return time.process_time() - start
+
+        assert not any(store.keep(index, large, form) for index in range(small, 20))
+        spent = cpu_seconds(lambda index: store.keep(index, large, form))
+        assert spent < 0.3 * cpu_seconds(lambda index: transcode(large, form))
+        assert store.state().kept == small and store.state().refused == 2 * (20 - small)
+        assert store.keep(19, jpeg(19), form), "what fits is kept"
+
+
 def test_threads_that_keep_the_same_sample_transcode_it_once(place: Path | None) -> None:
     file = odd_jpegs.jpeg(pixels(600, 800, "photo"), sampling=((2, 2), (1, 1), (1, 1)), jfif=True)
     together = Barrier(4)
@@ -136,7 +171,8 @@ def test_threads_that_keep_the_same_sample_transcode_it_once(place: Path | None)
             parts = set(pool.map(work, [index] * 4))
             assert len(parts) == 1 and None not in parts
         assert store.state().kept == 5 and store.state().refused == 0
-        assert store.state().bytes == 5 * -(-len(transcode(file, Form.PLANES)) // 64) * 64
+        blobs = 5 * -(-len(transcode(file, Form.PLANES)) // 64) * 64
+        assert store.state().bytes == blobs + (0 if place is None else 192 + 5 * 32)
 
 
 def test_a_process_has_one_store_of_a_folder_and_key(place: Path | None, tmp_path: Path) -> None:
@@ -153,14 +189,45 @@ def test_a_process_has_one_store_of_a_folder_and_key(place: Path | None, tmp_pat
         assert third.state().kept == (0 if place is None else 1)
 
 
+def test_stores_in_memory_have_a_budget_in_common(tmp_path: Path) -> None:
+    """First come, first served; one that ends, or forgets, leaves its room to the others."""
+    budget, size = 64 * 100, 64 * 10
+    with (
+        Store(None, KEY, 20, budget, in_common=True) as first,
+        Store(None, KEY[::-1], 20, budget) as alone,
+        Store(None, KEY[1:] + KEY[:1], 20, budget, in_common=True) as second,
+    ):
+        assert sum(first.put(index, blob(index, size)) for index in range(6)) == 6
+        assert sum(alone.put(index, blob(index, size)) for index in range(20)) == 10, "a budget of its own"
+        assert sum(second.put(index, blob(index, size)) for index in range(20)) == 4
+        assert second.state().refused == 16 and second.state().bytes == 4 * size
+        first.forget()
+        assert sum(second.put(index, blob(index, size)) for index in range(20)) == 6
+        assert not first.put(0, blob(0, size))
+        with Store(None, KEY[1:] + KEY[:1], 20, budget):  # it is given one of its own
+            assert first.put(0, blob(0, size))
+        second.close()
+        assert sum(first.put(index, blob(index, size)) for index in range(20)) == 9
+    with Store(None, KEY, 20, budget, in_common=True) as again:
+        assert sum(again.put(index, blob(index, size)) for index in range(20)) == 10
+    with pytest.raises(ValueError, match="a budget of"):
+        Store(tmp_path, KEY, 20, budget, in_common=True)
+
+
+def being_closed(folder: Path) -> Thread:
+    """A thread that closes a store of a hundred samples."""
+    store = Store(folder, KEY, 100)
+    for index in range(100):
+        assert store.put(index, blob(index, 70_000))
+    closing = Thread(target=store.close)
+    closing.start()
+    return closing
+
+
 def test_who_opens_a_folder_while_it_is_closed_waits_and_finds_all(tmp_path: Path) -> None:
     for attempt in range(12):
         folder = tmp_path / str(attempt)
-        store = Store(folder, KEY, 100)
-        for index in range(100):
-            assert store.put(index, blob(index, 70_000))
-        closing = Thread(target=store.close)
-        closing.start()
+        closing = being_closed(folder)
         time.sleep(0.0005 * attempt)
         with Store(folder, KEY, 100) as again:  # the same one, or what it has written
             assert sum(part is not None for part in again.take(range(100))) == 100
@@ -171,11 +238,7 @@ def test_who_opens_a_folder_while_it_is_closed_waits_and_finds_all(tmp_path: Pat
 def test_a_child_does_not_wait_for_a_store_that_its_parent_is_closing(tmp_path: Path) -> None:
     for attempt in range(6):
         folder = tmp_path / str(attempt)
-        store = Store(folder, KEY, 100)
-        for index in range(100):
-            assert store.put(index, blob(index, 70_000))
-        closing = Thread(target=store.close)
-        closing.start()
+        closing = being_closed(folder)
         time.sleep(0.001 * attempt)
         child = os.fork()
         if not child:
@@ -225,15 +288,16 @@ def test_threads_put_and_get_at_once(place: Path | None) -> None:
 def test_the_kernel_decodes_blobs_where_they_lie(place: Path | None) -> None:
     image = pixels(77, 91, "photo")
     file = odd_jpegs.jpeg(image, sampling=((2, 2), (1, 1), (1, 1)), jfif=True)
-    with Store(place, KEY, 4) as store:
+    count = len(Form)
+    with Store(place, KEY, count) as store:
         for form in Form:
             assert store.put(int(form), transcode(file, form))
         store.flush()
-        parts = [part for part in store.take(range(4)) if part]
-        batch = np.empty((4, 77, 91, 3), np.uint8)
-        assert not Program([KernelStep(Op.DECODE)], 0).run(parts, np.empty((4, 0)), batch)
+        parts = [part for part in store.take(range(count)) if part]
+        batch = np.empty((count, 77, 91, 3), np.uint8)
+        assert not Program([KernelStep(Op.DECODE)], 0).run(parts, np.empty((count, 0)), batch)
         assert all(np.array_equal(one, batch[0]) for one in batch)
-        assert library.probe(parts, True, 1 << 30, kept=True).tolist() == [[1, 77, 91]] * 4
+        assert library.probe(parts, True, 1 << 30, kept=True).tolist() == [[1, 77, 91]] * count
 
 
 def test_a_folder_is_found_again_by_its_key_alone(tmp_path: Path) -> None:
@@ -267,14 +331,26 @@ def test_a_folder_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
             Store(None, key, count, budget)
 
 
+def test_why_a_folder_cannot_be_made_is_told_of_those_above_it(tmp_path: Path) -> None:
+    program = """
+from greenload.backends.native.store import StoreError
+try:
+    Store(folder / "deep" / "er", KEY, 5)
+except StoreError as error:
+    print(error)
+"""
+    tmp_path.chmod(0o555)
+    said = run(program, tmp_path, before=obeying_modes())
+    tmp_path.chmod(0o755)
+    assert said == f"{tmp_path}/deep/er: Permission denied\n"
+
+
 def test_a_folder_removed_under_a_store_leaves_its_readers_alone(tmp_path: Path) -> None:
     filled(tmp_path, 60)
     with Store(tmp_path, KEY, 61) as store:
         assert store.state().kept == 0
     with Store(tmp_path, KEY, 60) as store:
-        for path in blocks(tmp_path):
-            path.unlink()
-        folder_of(tmp_path, KEY).rmdir()
+        shutil.rmtree(tmp_path)
         assert held(store, 60) == 60
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stores import KEY, blob, blocks, bytes_of, filled, flipped, held, kept_anew, run
+from stores import KEY, blob, blocks, bytes_of, filled, flipped, held, kept_anew, obeying_modes, run
 
 from greenload.backends.native import library
-from greenload.backends.native.kept import block_info
-from greenload.backends.native.store import Store
+from greenload.backends.native.cache_entries import block_info
+from greenload.backends.native.store import Store, folder_of
 
 pytestmark = pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")
 
@@ -55,7 +55,7 @@ def test_of_a_block_in_which_all_is_damaged_nothing_stays(tmp_path: Path) -> Non
     (path,) = blocks(tmp_path)
     for index in range(3):
         flipped(path, path.read_bytes().index(blob(index)[-1000:]))
-    with Store(tmp_path, KEY, 3, bytes_of(3)) as store:
+    with Store(tmp_path, KEY, 3, bytes_of(3, 2)) as store:
         assert held(store, 3) == 0 and store.state().damaged == 3
         assert not store.put(0, blob(0)), "what is damaged takes its room until the process ends"
     assert not blocks(tmp_path)
@@ -81,6 +81,7 @@ def test_any_byte_of_a_block_may_be_damaged(tmp_path: Path) -> None:
         for index in range(count):
             store.put(index, blob(index, 300))
     (path,) = blocks(tmp_path)
+    path.chmod(0o600)
     data, random, lost = path.read_bytes(), np.random.default_rng(0), 0
     heads, tables = range(200), range(len(data) - count * 40, len(data))
     for at in [*heads, *tables, *map(int, random.integers(0, len(data), 300))]:
@@ -99,6 +100,7 @@ def test_any_byte_of_a_block_may_be_damaged(tmp_path: Path) -> None:
 def test_a_truncated_block_is_noticed_and_made_anew(tmp_path: Path, size: int) -> None:
     filled(tmp_path, 30)
     (path,) = blocks(tmp_path)
+    path.chmod(0o600)
     path.write_bytes(path.read_bytes()[:size])
     with Store(tmp_path, KEY, 30) as store:
         state = store.state()
@@ -112,6 +114,7 @@ filled(folder, 30)
 (path,) = blocks(folder)
 with Store(folder, KEY, 30) as store:
     store.get(0)  # from here on a second goes by before it looks at all files
+    path.chmod(0o600)
     os.truncate(path, path.stat().st_size // 2)  # what lies behind it would end a process that reads it
     assert held(store, 30) == 1
     state = store.state()
@@ -138,6 +141,7 @@ with Store(folder, KEY, 30) as store:
     assert held(store, 30) == 30
     (path,) = blocks(folder)
     time.sleep(1.1)
+    path.chmod(0o600)
     os.truncate(path, 5000)
     assert held(store, 30) == 0  # all of the file's are left, as none is known to be whole
     state = store.state()
@@ -168,6 +172,7 @@ with Store(folder, KEY, 30) as store:
         assert os.read(ready, 1)
         lost = held(store, 30) == 0  # to read them would end it
         os._exit(0 if lost and store.keep(0, blob(0), Form.ENCODED) is None else 1)
+    path.chmod(0o600)
     os.truncate(path, 5000)
     time.sleep(1.1)
     if sys.argv[2] == "parent":
@@ -204,6 +209,46 @@ def test_what_cannot_be_read_now_is_no_damage_and_not_forgotten(tmp_path: Path) 
         elsewhere.rename(path)
         store.flush()
         assert held(store, 20) == 20
+
+
+def test_files_of_others_are_not_removed(tmp_path: Path) -> None:
+    filled(tmp_path, 20)
+    own = folder_of(tmp_path, KEY)
+    others = [own / "film.block", own / "film.mkv.part", own / "0123456789abcdef.part"]
+    for path in others:
+        path.write_bytes(b"something else")
+    with Store(tmp_path, KEY, 20) as store:
+        assert store.state().kept == 20 and store.state().damaged == 0
+        assert store.state().trouble == f"{tmp_path}: film.block is no block, and isn't used"
+    assert all(path.exists() for path in others)
+
+
+UNREMOVABLE = """
+(path,) = blocks(folder)
+with Store(folder, KEY, 20) as store:
+    if store.state().kept:
+        os.truncate(path, 5000)
+        time.sleep(1.1)
+        assert store.get(0) is None
+    print(store.state().trouble)
+"""
+
+
+@pytest.mark.parametrize("fault", ["is damaged", "was made shorter"])
+def test_of_a_block_that_cannot_be_removed_it_is_not_said_that_it_was(tmp_path: Path, fault: str) -> None:
+    filled(tmp_path, 20)
+    (path,) = blocks(tmp_path)
+    path.chmod(0o644)
+    if fault == "is damaged":
+        flipped(path, 0)
+    path.parent.chmod(0o555)
+    said = run(UNREMOVABLE, tmp_path, before=obeying_modes())
+    path.parent.chmod(0o755)
+    assert said == (
+        f"{tmp_path}: {path.name} {fault}, and can't be removed: Permission denied; its samples are read anew: allow "
+        "that, or remove it\n"
+    )
+    assert path.exists()
 
 
 FEW_FILES = """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import signal
 import time
@@ -11,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from mount_namespaces import private_mounts
-from stores import KEY, MIB, blob, blocks, bytes_of, filled, held, kept_anew, run, writer
+from stores import KEY, blocks, bytes_of, filled, held, kept_anew, run, writer
 
 from greenload.backends.native import library
-from greenload.backends.native.store import Store, folder_of
+from greenload.backends.native.store import LOCK, Store, folder_of
 
 pytestmark = pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")
 
@@ -70,25 +69,22 @@ def test_a_writer_that_is_killed_in_the_middle_of_a_block_leaves_no_half_of_it(t
     pytest.fail(f"of 30 writers {halves} were killed in the middle of a block: try more")
 
 
-def test_a_writer_killed_while_it_writes_a_block_leaves_nothing_half_done(tmp_path: Path) -> None:
-    """Its file is a name that nobody has locked: the next one removes it, and not one that somebody writes."""
+def test_what_a_writer_that_was_killed_left_half_done_goes_once_no_other_writes(tmp_path: Path) -> None:
     filled(tmp_path, 10)
     own = folder_of(tmp_path, KEY)
-    left, live, fresh, old = (own / f"{name}.part" for name in ("left", "live", "fresh", "old"))
+    left = own / "0123456789abcdef.block-1.part"
     left.write_bytes(blocks(tmp_path)[0].read_bytes()[:5000])
-    fresh.touch()  # its writer is about to lock it
-    old.touch()
-    os.utime(old, (time.time() - 100,) * 2)
-    with live.open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with Store(tmp_path, KEY, 10) as store:
-            assert held(store, 10) == 10
-        assert [path.exists() for path in (left, live, fresh, old)] == [False, True, True, False]
+    with (own / LOCK).open("r+b") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX, 1)  # as a process that writes a block
+        run("with Store(folder, KEY, 10) as store:\n    assert held(store, 10) == 10", tmp_path)
+        assert left.exists()
+    with Store(tmp_path, KEY, 10) as store:
+        assert held(store, 10) == 10 and not left.exists()
 
 
 STOLEN = """
 stolen, done = 0, False
-def steal():  # as one that takes a fresh file for left behind, in between
+def steal():  # as one that clears the folder
     global stolen
     while not done and stolen < 3:
         for path in folder.glob("*/*.part"):
@@ -109,46 +105,9 @@ with Store(folder, KEY, 300) as store:
 
 
 @pytest.mark.slow
-def test_a_writer_whose_file_is_taken_for_left_behind_writes_another(tmp_path: Path) -> None:
+def test_a_writer_whose_file_is_removed_writes_another(tmp_path: Path) -> None:
     run(STOLEN, tmp_path)
     kept_anew(tmp_path, 300, 0)
-
-
-@pytest.mark.slow
-def test_two_writers_at_once_share_a_folder(tmp_path: Path) -> None:
-    both = [writer(tmp_path, 0, 300), writer(tmp_path, 150, 450)]
-    for process in both:
-        assert process.communicate()[0].split() == ["ready", "done"] and process.returncode == 0
-    with Store(tmp_path, KEY, 2000) as store:
-        assert held(store, 2000) == 450
-        assert store.state().damaged == 0
-        # Blobs that both have kept count twice against a budget.
-        assert store.state().bytes >= bytes_of(450)
-
-
-@pytest.mark.slow
-def test_the_budget_of_a_folder_is_that_of_all_processes(tmp_path: Path) -> None:
-    budget = 24 * MIB
-    both = [writer(tmp_path, 0, 400, budget), writer(tmp_path, 400, 800, budget)]
-    for process in both:
-        assert process.communicate()[0].split() == ["ready", "done"] and process.returncode == 0
-    # Two that look at the same moment may go past it by a block.
-    assert 12 * MIB < sum(path.stat().st_size for path in blocks(tmp_path)) < budget + 9 * MIB
-    with Store(tmp_path, KEY, 2000, budget) as store:
-        kept = held(store, 2000)
-        assert 0 < kept < 800
-
-
-def test_what_another_process_has_written_counts_before_a_block_is(tmp_path: Path) -> None:
-    with Store(tmp_path, KEY, 100, 9 * MIB) as store:
-        assert all(store.put(index, blob(index)) for index in range(50))
-        run("with Store(folder, KEY, 100, 9 * MIB) as store:\n    store.put(99, blob(99, 6 * MIB))", tmp_path)
-        store.flush()
-        state = store.state()
-        assert state.full and f"the budget of {9 * MIB} bytes is used up" in state.trouble
-        assert not store.put(60, b"another") and held(store, 50) == 50
-        assert len(blocks(tmp_path)) == 1
-    assert len(blocks(tmp_path)) == 1
 
 
 @pytest.mark.slow
@@ -167,16 +126,16 @@ with Store(folder, KEY, count) as store, ThreadPoolExecutor(6) as pool:
     store.flush()
     maps = Path("/proc/self/maps").read_text()
     assert held(store, count) == store.state().kept == count
-    assert store.state().bytes == int(sys.argv[2]), store.state()
+    assert store.state().bytes == int(sys.argv[2]) + 192 * len(blocks(folder)), store.state()
     twice = [path.name for path in blocks(folder) if maps.count(path.name) != 1]
     assert not twice, (len(twice), len(blocks(folder)))
 """
-    run(program, tmp_path, bytes_of(600))
+    run(program, tmp_path, bytes_of(600) - 192)
 
 
 NO_MORE_MAPS = """
 import mmap
-with Store(folder, KEY, 20) as store:
+with Store(folder, KEY, 21) as store:
     assert all(store.put(index, blob(index)) for index in range(20))
     parts = store.take(range(20))
     maps = []
@@ -199,7 +158,7 @@ def test_where_no_more_can_be_mapped_what_was_written_stays_in_memory(tmp_path: 
     if limit > 300_000:
         pytest.skip(f"a process may have {limit} maps, which takes long to reach")
     run(NO_MORE_MAPS, tmp_path)
-    kept_anew(tmp_path, 20, 0)
+    kept_anew(tmp_path, 21, 1)
 
 
 # ---- disks
@@ -210,7 +169,9 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
 store = Store(folder, KEY, 400)
 kept = [store.put(index, blob(index)) for index in range(400)]
 state = store.state()
-assert state.full and "File too large" in state.trouble, state
+assert state.full and state.trouble.endswith(
+    ": File too large; no more samples are kept: allow larger files (ulimit -f), or name another folder"
+), state
 assert 0 < sum(kept) < 400 and state.kept == sum(kept) and state.refused == 400 - sum(kept)
 assert held(store, 400) == sum(kept)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
@@ -232,7 +193,8 @@ def test_a_block_that_cannot_be_written_stays_in_memory_and_no_more_are_kept(tmp
 FULL_DISK = """
 import subprocess
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", folder], check=True)
-budget, trouble = (None, "the disk is nearly full") if sys.argv[2] == "reserve" else (100 * MIB, "No space left")
+full = "No space left on device; no more samples are kept: make room on the disk, or name another folder"
+budget, trouble = (None, "the disk is nearly full") if sys.argv[2] == "reserve" else (100 * MIB, full)
 with Store(folder, KEY, 400, budget) as store:
     kept = sum(store.put(index, blob(index)) for index in range(400))
     state = store.state()

@@ -7,10 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from stores import KEY, MIB, ROOT, blob, blocks, bytes_of, command, filled, flipped, held, run
+from stores import KEY, MIB, ROOT, blob, blocks, bytes_of, command, filled, flipped, held, run, unlocked
 
 from greenload.backends.native import library
-from greenload.backends.native.kept import block_info
+from greenload.backends.native.cache_entries import block_info
 from greenload.backends.native.store import Store
 
 pytestmark = pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")
@@ -39,7 +39,7 @@ def test_many_small_blocks_become_one(tmp_path: Path) -> None:
         assert len(blocks(tmp_path)) <= 9
     with Store(tmp_path, KEY, COUNT) as store:
         assert held(store, COUNT) == COUNT
-        assert store.state().bytes == bytes_of(COUNT) and store.state().trouble == ""
+        assert store.state().bytes == bytes_of(COUNT, len(blocks(tmp_path))) and store.state().trouble == ""
 
 
 def test_large_blocks_stay_as_they_are(tmp_path: Path) -> None:
@@ -107,10 +107,11 @@ def test_of_two_copies_the_sound_one_stays(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [10, COUNT])
 def test_what_two_processes_kept_in_step_takes_its_room_once(tmp_path: Path, count: int) -> None:
-    budget = bytes_of(COUNT)
+    budget = bytes_of(COUNT, 3)
     with Store(tmp_path, KEY, COUNT) as store:
         assert store.put(0, blob(0))
         # Another process, which ends first: neither sees what the other hasn't written.
+        unlocked(tmp_path)
         program = "with Store(folder, KEY, 40) as store:\n    held(store, 40)"
         program += "\n    for index in range(int(sys.argv[2])):\n        store.put(index, blob(index))"
         run(program, tmp_path, count)
@@ -131,11 +132,12 @@ def test_of_a_block_that_is_half_redundant_the_rest_stays(tmp_path: Path) -> Non
     with Store(tmp_path, KEY, COUNT) as store:
         for index in range(20):
             assert store.put(index, blob(index))
+        unlocked(tmp_path)
         program = "with Store(folder, KEY, 40) as store:"
         program += "\n    for index in range(5, 30):\n        assert store.put(index, blob(index))"
         run(program, tmp_path)
     with Store(tmp_path, KEY, COUNT) as store:
-        assert held(store, COUNT) == 30 and store.state().bytes == bytes_of(30)
+        assert held(store, COUNT) == 30 and store.state().bytes == bytes_of(30, 2)
 
 
 def test_a_merger_that_was_killed_before_it_removed_the_small_ones_loses_nothing(tmp_path: Path) -> None:

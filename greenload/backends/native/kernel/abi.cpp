@@ -9,6 +9,8 @@
 
 #include "failure.h"
 #include "forms.h"
+#include "idct.h"
+#include "own_jpeg.h"
 #include "probe.h"
 #include "program.h"
 #include "rows.h"
@@ -209,4 +211,11 @@ EXPORT void gl_store_state(gl_store* store, gl_store_state_t* state) { store->st
 EXPORT int32_t gl_block_check(const char* path, int64_t* sound, int64_t* damaged, char* reason) {
   *sound = *damaged = 0;
   return guarded(reason, [&] { greenload::check_block(path, sound, damaged); }) == GL_OK;
+}
+
+EXPORT void gl_jpegs(gl_jpeg_count* counts) { *counts = greenload::OwnJpegDecoder::counts(); }
+
+EXPORT void gl_inverse_dct(const int16_t* coefficients, const uint16_t* quant, int32_t last, int32_t portable,
+                           uint8_t* samples) {
+  (portable ? greenload::kPortableDctLoops : greenload::dct_loops()).inverse_dct(coefficients, quant, last, samples, 8);
 }

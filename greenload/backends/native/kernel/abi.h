@@ -7,7 +7,7 @@
 extern "C" {
 #endif
 
-#define GL_ABI 6          /* raised with every change of this file; the Python side checks it */
+#define GL_ABI 10          /* raised with every change of this file; the Python side checks it */
 #define GL_REASON 256     /* bytes of a reason, its zero included */
 #define GL_NAME 96        /* bytes of a counter's name, its zero included */
 
@@ -65,8 +65,8 @@ typedef struct {
 enum gl_kinds { GL_EXIF = 1, GL_KEPT = 2 };
 
 /* Looks at files' headers. `kinds`: GL_EXIF: a file that states an orientation other than 1 isn't plain. GL_KEPT: what
-   gl_transcode makes is plain in every form. `max_bytes`: a file whose decoding takes more isn't; planes and PPM are,
-   as they were small enough when they were files. */
+   gl_transcode makes is plain in every form. `max_bytes`: a file whose decoding takes more isn't; planes, coefficients
+   and PPM are, as they were small enough when they were files. */
 void gl_probe(int64_t count, const uint8_t* const* files, const int64_t* lengths, int32_t kinds, int64_t max_bytes,
               gl_header* headers);
 
@@ -122,10 +122,12 @@ enum gl_form {
   GL_PLANES = 2,     /* "GLYC": YCbCr planes at their own subsampling, as libjpeg's inverse DCT leaves them: the same
                         pixels at about 0.6 of RGB's bytes; GL_DECODE upsamples and converts only the window */
   GL_PIXELS = 3,     /* binary PPM */
+  GL_COEFFICIENTS = 4, /* "GLDC": the JPEG's coefficients without Huffman codes, at about twice its bytes: the same
+                          pixels; GL_DECODE transforms only the blocks that a window needs */
 };
 
-/* A plain JPEG in another form; GL_PIXELS also of planes and PPM. Returns its bytes, written to `out`; 0 where
-   `capacity` is too small: then *needed says how many; −1 where it can't be: reason [GL_REASON] says why. */
+/* A plain JPEG in another form; GL_PIXELS also of planes, coefficients and PPM. Returns its bytes, written to `out`; 0
+   where `capacity` is too small: then *needed says how many; −1 where it can't be: reason [GL_REASON] says why. */
 int64_t gl_transcode(const uint8_t* file, int64_t length, int32_t form, uint8_t* out, int64_t capacity, int64_t* needed,
                      char* reason);
 
@@ -135,8 +137,9 @@ int64_t gl_transcode(const uint8_t* file, int64_t length, int32_t form, uint8_t*
 typedef struct gl_store gl_store;
 
 /* folder: null for RAM. key: 32 bytes, the fingerprint of source, stages, form and versions: blocks of another key are
-   left alone and not read. count: of samples. budget: the most bytes of blobs, each rounded up to 64 (in RAM, or in the
-   folder over all blocks of this key); 0: no limit, but of a disk a reserve stays free. Null where it can't be opened;
+   left alone and not read. count: of samples. budget: the most bytes of blobs in RAM, each rounded up to 64, or of files
+   of this key in the folder, by all processes together; 0: no limit, but of a disk a reserve stays free; in RAM, less
+   than 0: the most bytes of all stores of this process together that were opened so. Null where it can't be opened;
    reason [GL_REASON] says why. Finds what other processes have written, and removes what a writer that was killed left
    half done.
    In a process there is one store of a folder (or of RAM), key and count: opened again it is the same one, which gets
@@ -146,14 +149,14 @@ gl_store* gl_store_open(const char* folder, const uint8_t* key, int64_t count, i
 /* The blob of a sample; null where it isn't kept (yet), or its checksum doesn't hold (counted; it may be put anew). */
 const uint8_t* gl_store_get(gl_store*, int64_t index, int64_t* length);
 
-/* Keeps a copy. 1: kept, and gl_store_get gives it. 0: not: it is kept already, or the budget is used up, or the disk
-   is full. A block that it fills is written before it returns. */
+/* Keeps a copy. 1: kept, and gl_store_get gives it. 0: not: it is kept already, or another process is about to keep it,
+   or the budget is used up, or the disk is full. A block that it fills is written before it returns. */
 int32_t gl_store_put(gl_store*, int64_t index, const uint8_t* blob, int64_t length);
 
 /* What is kept of a sample; where nothing is, keeps its file in a form (gl_form) first. A file that can't be kept in
-   the form (another kind, CMYK, damaged, …) is kept as it is. Null where nothing is kept: for want of room (then
-   nothing was transcoded, and `reason` is empty), or else reason [GL_REASON] says why. Threads that ask for the same
-   sample at once wait for the one that transcodes it. */
+   the form (another kind, CMYK, damaged, …) is kept as it is. Null where nothing is kept: for want of room, or as
+   another process is about to keep it (then nothing was transcoded, and `reason` is empty), or else reason [GL_REASON]
+   says why. Threads that ask for the same sample at once wait for the one that transcodes it. */
 const uint8_t* gl_store_keep(gl_store*, int64_t index, const uint8_t* file, int64_t length, int32_t form,
                              int64_t* kept_length, char* reason);
 
@@ -170,7 +173,7 @@ void gl_store_forget(gl_store*);
 void gl_store_close(gl_store*);
 
 typedef struct {
-  int64_t kept, bytes;      /* samples; of blobs, each rounded up to 64 */
+  int64_t kept, bytes;      /* samples; of blobs, each rounded up to 64, or in a folder of files */
   int64_t damaged, refused; /* blobs or blocks found damaged; blobs that weren't kept for want of room */
   int32_t full;             /* 1: a block could not be written: it is in memory, and no more are kept */
   char trouble[GL_REASON];  /* what went wrong last; empty: nothing */
@@ -181,6 +184,17 @@ void gl_store_state(gl_store*, gl_store_state_t*);
 /* Reads a block's file of a store, and compares every checksum. 1: its head and table are right; then *sound and
    *damaged count its blobs. 0: they aren't, or it can't be read: reason [GL_REASON] says which. */
 int32_t gl_block_check(const char* path, int64_t* sound, int64_t* damaged, char* reason);
+
+/* How many JPEGs this process has begun to decode: by the kernel itself, and by libjpeg, which gets those that are unusual
+   or turn out to be damaged. */
+typedef struct { int64_t own, libjpeg; } gl_jpeg_count;
+
+void gl_jpegs(gl_jpeg_count*);
+
+/* For tests: JPEG's inverse DCT of one block to samples [8, 8]; `coefficients` and `quant` [64] in natural order, `last`
+   the index in zigzag order behind which all are zero. `portable`: 1: by the loops of every processor; 0: the best. */
+void gl_inverse_dct(const int16_t* coefficients, const uint16_t* quant, int32_t last, int32_t portable,
+                    uint8_t* samples);
 
 #ifdef __cplusplus
 }

@@ -1,10 +1,8 @@
 #include "block.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -25,7 +23,8 @@ namespace {
 
 constexpr char kMagic[8] = {'G', 'L', 'B', 'L', 'O', 'C', 'K', '\n'};
 constexpr uint32_t kVersion = 1;
-constexpr int kAttempts = 8, kFreshSeconds = 60;
+constexpr int kAttempts = 8;
+constexpr size_t kNameDigits = 16;
 
 struct Head {
   char magic[8];
@@ -39,6 +38,7 @@ struct Row {
   int64_t index, offset, length;
   uint32_t crc, unused;
 };
+static_assert(sizeof(Row) == kRowBytes, "a row has its size");
 
 size_t pages(size_t bytes) {
   static const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
@@ -51,21 +51,19 @@ uint32_t sum_of(const Head& head, const std::vector<Row>& rows) {
   return crc32c(rows.data(), rows.size() * sizeof(Row), sum);
 }
 
-// A new file that this process has locked for as long as it is open: one that isn't locked was left by a writer that
-// ended. Where the file system has no locks it isn't.
-int locked_file(const std::string& path) {
-  const int file = open(path.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0666);
-  if (file < 0) {
-    return -1;
-  }
+// Nobody writes to a block that is there: those who read it are mapped to it.
+bool protect(int file) {
   struct stat status;
-  const bool taken = flock(file, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-  if (taken || fstat(file, &status) != 0 || status.st_nlink == 0) {
-    close(file);  // another process took it for left behind, in between
-    errno = EAGAIN;
-    return -1;
+  return fstat(file, &status) == 0 && (fchmod(file, status.st_mode & 0555) == 0 || errno == EPERM || errno == ENOTSUP);
+}
+
+const char* remedy(int error) {
+  switch (error) {
+    case ENOSPC:
+    case EDQUOT: return "make room on the disk, or name another folder";
+    case EFBIG: return "allow larger files (ulimit -f), or name another folder";
+    default: return "allow writing there, or name another folder";
   }
-  return file;
 }
 
 // Brings pages into memory; false, and errno, where reading them would end the process.
@@ -201,22 +199,23 @@ bool Block::write(const std::string& folder, const std::string& file_name, const
   path_ = folder + "/" + file_name;
   for (int attempt = 1;; attempt++) {
     const std::string part = path_ + "-" + std::to_string(attempt) + kUnfinished;
-    OpenFile file(locked_file(part));
+    OpenFile file(::open(part.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0666));
     if (file.number >= 0 && write_all(file.number, base_, used_) &&
         write_all(file.number, rows.data(), rows.size() * sizeof(Row)) && fdatasync(file.number) == 0 &&
-        rename(part.c_str(), path_.c_str()) == 0) {
+        protect(file.number) && rename(part.c_str(), path_.c_str()) == 0) {
       name = file_name;
       map(file.number);
       return true;
     }
-    const int error = errno;
+    int error = errno;
     if (file.number >= 0) {
       unlink(part.c_str());
     }
-    // Another process took the file for left behind; or somebody removed the folder, which can be made anew.
-    const bool again = error == EAGAIN || (error == ENOENT && make_folder(folder));
+    // Somebody cleared the folder, or removed it: it can be made anew.
+    const bool gone = error == ENOENT, again = gone && make_folder(folder);
+    error = gone && !again ? errno : error;
     if (!again || attempt == kAttempts) {
-      *reason = "can't write " + file_name + ": " + strerror(error);
+      *reason = "can't write " + file_name + ": " + strerror(error) + "; no more samples are kept: " + remedy(error);
       return false;
     }
   }
@@ -267,6 +266,11 @@ std::string unused_name() {
   return std::string(name) + kWritten;
 }
 
+bool is_own_name(const std::string& name) {
+  const size_t digits = name.find_first_not_of("0123456789abcdef");
+  return digits == kNameDigits && name.compare(digits, strlen(kWritten), kWritten) == 0;
+}
+
 void check_block(const char* path, int64_t* sound, int64_t* damaged) {
   Block::Found found;
   const std::unique_ptr<Block> block(Block::open(path, {nullptr, 0}, &found));
@@ -288,16 +292,8 @@ void remove_leftovers(const std::string& folder) {
   std::vector<std::string> names;
   names_in(folder, kUnfinished, &names);
   for (const std::string& name : names) {
-    const std::string path = folder + "/" + name;
-    OpenFile file(open(path.c_str(), O_RDWR | O_CLOEXEC));
-    struct stat status;
-    if (file.number < 0 || fstat(file.number, &status) != 0) {
-      continue;
-    }
-    // Its writer may be about to lock it; what is written it has locked before.
-    const bool fresh = status.st_size == 0 && time(nullptr) - status.st_mtime < kFreshSeconds;
-    if (!fresh && flock(file.number, LOCK_EX | LOCK_NB) == 0) {
-      unlink(path.c_str());
+    if (is_own_name(name)) {
+      unlink((folder + "/" + name).c_str());
     }
   }
 }

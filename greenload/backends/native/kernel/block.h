@@ -14,7 +14,7 @@
 namespace greenload {
 
 constexpr size_t kAlign = 64;
-constexpr size_t kHeadBytes = 192;
+constexpr size_t kHeadBytes = 192, kRowBytes = 32;  // of a file: its head, and a row of its table
 constexpr size_t kKeyBytes = 32;
 constexpr char kWritten[] = ".block", kUnfinished[] = ".part";  // how names of files end
 
@@ -70,8 +70,11 @@ class Block {
   bool cut() const;
   // Whether to read its last blob would end the process now, whatever has become of its file's name.
   bool ends_early() const;
-  // Of its blobs, each rounded up to kAlign.
+  // Of its blobs, each rounded up to kAlign; and of its file.
   int64_t bytes() const { return static_cast<int64_t>(used_ - kHeadBytes); }
+  int64_t file_bytes() const {
+    return static_cast<int64_t>(used_ + (records.size() + static_cast<size_t>(copying)) * kRowBytes);
+  }
   const std::string& path() const { return path_; }
 
   std::deque<Record> records;
@@ -95,11 +98,13 @@ class Block {
 
 // A name for a block's file that none has.
 std::string unused_name();
+// Whether a file has such a name, or that of one which is being written. Others that are damaged aren't removed.
+bool is_own_name(const std::string& name);
 
 // gl_block_check. Throws a Failure for a file that isn't a block, or can't be read.
 void check_block(const char* path, int64_t* sound, int64_t* damaged);
 
-// Removes what writers that were killed have left behind in a folder.
+// Removes what writers that were killed have left behind in a folder: its caller has the turn, so no other writes.
 void remove_leftovers(const std::string& folder);
 
 }  // namespace greenload

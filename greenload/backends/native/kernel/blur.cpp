@@ -119,11 +119,7 @@ void Blur::exact(const Image& in, double sigma, int rows, int columns, uint8_t* 
 }
 
 void Blur::trim(size_t limit) {
-  for (Buffer* buffer : {&line_, &copies_}) {
-    if (buffer->size() > limit) {
-      buffer->release();
-    }
-  }
+  release_above(limit, {&line_, &copies_});
 }
 
 }  // namespace greenload

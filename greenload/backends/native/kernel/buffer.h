@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <initializer_list>
 #include <new>
 
 namespace greenload {
@@ -56,5 +57,18 @@ class Buffer {
   uint8_t* data_ = nullptr;
   size_t size_ = 0;
 };
+
+// Releases buffers that hold more bytes than `limit` together.
+inline void release_above(size_t limit, std::initializer_list<Buffer*> buffers) {
+  size_t sum = 0;
+  for (const Buffer* buffer : buffers) {
+    sum += buffer->size();
+  }
+  for (Buffer* buffer : buffers) {
+    if (sum > limit) {
+      buffer->release();
+    }
+  }
+}
 
 }  // namespace greenload

@@ -75,13 +75,14 @@ bool leaves_reserve(const std::string& folder, int64_t bytes) {
 }
 
 bool make_folder(const std::string& path) {
+  int above = 0;  // why one above it isn't made, which may be there already
   for (size_t at = path.find('/', 1);; at = path.find('/', at + 1)) {
-    if (mkdir(path.substr(0, at).c_str(), 0777) != 0 && errno != EEXIST && at == std::string::npos) {
-      return false;
-    }
+    const bool made = mkdir(path.substr(0, at).c_str(), 0777) == 0 || errno == EEXIST;
     if (at == std::string::npos) {
-      return true;
+      errno = !made && errno == ENOENT && above ? above : errno;
+      return made;
     }
+    above = made || above ? above : errno;
   }
 }
 

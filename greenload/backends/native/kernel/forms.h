@@ -3,8 +3,10 @@
 #include <cstdint>
 
 #include "buffer.h"
+#include "coefficients.h"
 #include "decode.h"
 #include "image.h"
+#include "own_jpeg.h"
 #include "planes.h"
 #include "segments.h"
 
@@ -23,7 +25,9 @@ class Decoder {
 
  private:
   JpegDecoder jpeg_;
+  OwnJpegDecoder own_{&jpeg_};
   PlanesDecoder planes_;
+  CoefficientsDecoder coefficients_;
   Segments segments_;
   Buffer pixels_, cut_, last_;
 };

@@ -1,7 +1,5 @@
 #include "merge.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -123,16 +121,13 @@ bool write(const Merging& merging, const std::string& folder, const Block::Ident
 
 }  // namespace
 
+bool may_merge(const std::string& folder, const Names& ailing) {
+  const Files files = files_of(folder, ailing);
+  return files.small.size() > kFew || !files.ailing.empty();
+}
+
 void merge_blocks(const std::string& folder, const Block::Identity& identity, const Names& ailing) {
-  const Files before = files_of(folder, ailing);
-  if (before.small.size() <= kFew && before.ailing.empty()) {
-    return;
-  }
-  OpenFile lock(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (lock.number < 0 || flock(lock.number, LOCK_EX | LOCK_NB) != 0) {
-    return;
-  }
-  const Files files = files_of(folder, ailing);  // as it is now that no other process changes it
+  const Files files = files_of(folder, ailing);
   const Merging merging = gather(files, identity);
   if ((merging.blocks.size() > kFew || !files.ailing.empty()) && write(merging, folder, identity)) {
     for (const auto& block : merging.blocks) {

@@ -1,8 +1,8 @@
 // The form GL_PLANES: an image's YCbCr planes, each at its own subsampling, as libjpeg's inverse DCT leaves them.
 // Upsampling and converting them, of a window no more than it needs, gives the pixels that libjpeg gives.
 //
-// Bytes: "GLYC", version, components (1 or 3), across and down (1 or 2: columns and rows of luma for one of chroma);
-// width, height as uint32; 16 zeros; the planes without gaps; kBehind zeros, so that vectors may read past the last row.
+// Bytes: a head (form_head.h) with the letters "GLYC"; the planes without gaps; kBehind zeros, so that vectors
+// may read past the last row.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -12,12 +12,21 @@
 
 namespace greenload {
 
+struct Plane {
+  const uint8_t* data = nullptr;
+  int64_t pitch = 0;
+  int64_t left = 0;   // the column that `data` begins at
+  int64_t mask = -1;  // of the rows that are there: a strip has only those near to one that is made
+
+  // Where column 0 of a row would be.
+  const uint8_t* row(int64_t y) const { return data + ((y & mask) * pitch - left); }
+};
+
 struct Planes {
   int64_t height = 0, width = 0;
   int components = 0;
   int across = 1, down = 1;
-  const uint8_t* luma = nullptr;
-  const uint8_t* chroma[2] = {};
+  Plane luma, chroma[2];
 
   int64_t chroma_height() const { return components == 1 ? 0 : (height + down - 1) / down; }
   int64_t chroma_width() const { return components == 1 ? 0 : (width + across - 1) / across; }
@@ -25,8 +34,6 @@ struct Planes {
   // Sets the pointers to the planes of a file.
   void point(const uint8_t* file);
 };
-
-constexpr int kPlanesHeader = 32;
 
 bool are_planes(const uint8_t* file, int64_t length);
 // Throws a Failure where the file isn't whole.

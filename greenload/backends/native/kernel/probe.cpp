@@ -1,5 +1,6 @@
 #include "probe.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace greenload {
@@ -7,8 +8,9 @@ namespace greenload {
 namespace {
 
 constexpr int kMostSegments = 4096;      // jpeg.py, MOST_SEGMENTS
-constexpr int64_t kLongestSide = 65500;  // libjpeg, JPEG_MAX_DIMENSION
 constexpr int kCoefficients = 64;
+constexpr int kExifSteps = 4096;          // exif.py, JPEG_STEPS
+constexpr size_t kExifBehind = 8192;      // exif.py, JPEG_BEHIND
 
 enum Marker {
   kSof0 = 0xC0,
@@ -18,6 +20,9 @@ enum Marker {
   kSos = 0xDA,
   kDqt = 0xDB,
   kDri = 0xDD,
+  kApp0 = 0xE0,
+  kApp1 = 0xE1,
+  kApp15 = 0xEF,
   kCom = 0xFE
 };
 
@@ -25,7 +30,7 @@ int at16(const uint8_t* from) { return from[0] << 8 | from[1]; }
 
 bool is_plain_segment(int marker) {
   return marker == kSof0 || marker == kSof2 || marker == kDht || marker == kSos || marker == kDqt || marker == kDri ||
-         marker == kCom || (marker >= 0xE0 && marker <= 0xEF);
+         marker == kCom || (marker >= kApp0 && marker <= kApp15);
 }
 
 // The marker that ends a scan's data: neither a stuffed byte nor a restart marker. `end` where there is none.
@@ -174,8 +179,7 @@ bool parse(const uint8_t* file, const uint8_t* end, bool exif, Jpeg* jpeg) {
       }
       progress.expect(segment + 8, jpeg->components);
     }
-    if (exif && marker == 0xE1 && length >= 8 && memcmp(segment + 2, "Exif\0\0", 6) == 0 &&
-        states_turn(segment + 8, length - 8)) {
+    if (exif && marker == kApp1 && is_exif(segment + 2, length - 2) && states_turn(segment + 8, length - 8)) {
       return false;
     }
     at = segment + length;
@@ -218,6 +222,31 @@ gl_header probe(const uint8_t* file, int64_t length, bool exif, int64_t max_byte
   header.height = static_cast<int32_t>(jpeg.height);
   header.width = static_cast<int32_t>(jpeg.width);
   return header;
+}
+
+bool is_exif(const uint8_t* data, size_t size) { return size >= 6 && memcmp(data, "Exif\0\0", 6) == 0; }
+
+Bytes exif_of_jpeg(const uint8_t* file, size_t length) {
+  size_t at = 2, limit = length;
+  for (int step = 0; step < kExifSteps; step++) {
+    if (at + 10 > limit || file[at] != 0xFF || file[at + 1] == kEoi || file[at + 1] == kSos) {
+      break;
+    }
+    const int marker = file[at + 1];
+    if (marker == 0xFF) {
+      at++;
+      continue;
+    }
+    if (limit == length && !((marker >= kApp0 && marker <= kApp15) || marker == kCom)) {
+      limit = std::min(limit, at + kExifBehind);
+    }
+    const size_t end = at + 2 + static_cast<size_t>(at16(file + at + 2));
+    if (marker == kApp1 && end >= at + 10 && is_exif(file + at + 4, length - at - 4)) {
+      return {file + at + 4, std::min(end, length) - at - 4};
+    }
+    at = end;
+  }
+  return {nullptr, 0};
 }
 
 }  // namespace greenload

@@ -9,7 +9,7 @@ namespace greenload {
 namespace {
 
 constexpr size_t kTrimmed = size_t{64} << 20;
-constexpr int64_t kLongestSide = int64_t{1} << 28;
+constexpr int64_t kLongestResult = int64_t{1} << 28;
 
 bool is_filtered(int32_t dtype) { return dtype == GL_UINT8 || dtype == GL_FLOAT32; }
 
@@ -78,7 +78,7 @@ void check(const gl_step& step, int32_t columns) {
   bool fits = step.height == 0 && step.width == 0;
   if (sized) {
     fits = (fits && step.op != GL_BLUR) ||
-           (step.height > 0 && step.width > 0 && step.height < kLongestSide && step.width < kLongestSide);
+           (step.height > 0 && step.width > 0 && step.height < kLongestResult && step.width < kLongestResult);
   }
   if (step.op == GL_BLUR) {
     fits = fits && step.height % 2 && step.width % 2;
@@ -106,11 +106,7 @@ bool Step::in_place() const {
 }
 
 void Scratch::trim() {
-  for (Buffer* buffer : {&between[0], &between[1]}) {
-    if (buffer->size() > kTrimmed) {
-      buffer->release();
-    }
-  }
+  release_above(kTrimmed, {&between[0], &between[1]});
   decoder.trim(kTrimmed);
   resizer.trim(kTrimmed);
   blur.trim(kTrimmed);

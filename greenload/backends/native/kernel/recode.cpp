@@ -40,13 +40,14 @@ void end_memory(j_compress_ptr info) {
   memory->used = memory->size - memory->base.free_in_buffer;
 }
 
-// What libjpeg writes itself, and an index of other segments.
+// What libjpeg writes itself, an index of other segments, and EXIF: see write().
 bool is_rewritten(const jpeg_marker_struct* marker) {
   auto begins = [&](const char* text, size_t length) {
     return marker->data_length >= length && memcmp(marker->data, text, length) == 0;
   };
   return (marker->marker == JPEG_APP0 && begins("JFIF\0", 5)) || (marker->marker == JPEG_APP0 + 14 && begins("Adobe", 5)) ||
-         (marker->marker == kIndexMarker && begins(kIndexName, kIndexNameBytes));
+         (marker->marker == kIndexMarker && begins(kIndexName, kIndexNameBytes)) ||
+         (marker->marker == JPEG_APP0 + 1 && is_exif(marker->data, marker->data_length));
 }
 
 // Of n MCUs a row: how many in a segment. It divides them, and segments a row are as near to `wanted` as there are.
@@ -152,9 +153,9 @@ void Recoder::read(const Planes& planes, uint8_t* to) {
   Planes placed = planes;
   placed.point(to);
   frame_planes(planes, to);
-  targets_[0] = const_cast<uint8_t*>(placed.luma);
-  targets_[1] = const_cast<uint8_t*>(placed.chroma[0]);
-  targets_[2] = const_cast<uint8_t*>(placed.chroma[1]);
+  targets_[0] = const_cast<uint8_t*>(placed.luma.data);
+  targets_[1] = const_cast<uint8_t*>(placed.chroma[0].data);
+  targets_[2] = const_cast<uint8_t*>(placed.chroma[1].data);
   size_t needed = 0;
   for (int c = 0; c < planes.components; c++) {
     const jpeg_component_info& part = from_.comp_info[c];
@@ -199,7 +200,38 @@ bool Recoder::read_planes(const Planes& planes) {
   return true;
 }
 
-Recoder::Bytes Recoder::transcode(const uint8_t* file, size_t length, int segments) {
+void Recoder::pack(const Planes& planes, CoefficientsWriter* writer) {
+  if (!pack_rows(planes, writer)) {
+    give_up();
+  }
+  stop();
+}
+
+bool Recoder::pack_rows(const Planes& planes, CoefficientsWriter* writer) {
+  if (setjmp(errors_.jump)) {
+    return false;
+  }
+  jvirt_barray_ptr* coefficients = jpeg_read_coefficients(&from_);
+  const uint16_t* quants[3];
+  for (int c = 0; c < planes.components; c++) {
+    if (!from_.comp_info[c].quant_table) {
+      ERREXIT1(&from_, JERR_NO_QUANT_TABLE, c);
+    }
+    quants[c] = from_.comp_info[c].quant_table->quantval;
+  }
+  writer->begin(planes, quants);
+  for (int c = 0; c < planes.components; c++) {
+    const jpeg_component_info& part = from_.comp_info[c];
+    for (JDIMENSION y = 0; y < part.height_in_blocks; y++) {
+      j_common_ptr info = reinterpret_cast<j_common_ptr>(&from_);
+      writer->row(from_.mem->access_virt_barray(info, coefficients[c], y, 1, FALSE)[0], part.width_in_blocks);
+    }
+  }
+  jpeg_finish_decompress(&from_);
+  return true;
+}
+
+Bytes Recoder::transcode(const uint8_t* file, size_t length, int segments) {
   if (!made_.data) {
     made_.data = static_cast<uint8_t*>(malloc(kFirstSize));
     if (!made_.data) {
@@ -207,14 +239,15 @@ Recoder::Bytes Recoder::transcode(const uint8_t* file, size_t length, int segmen
     }
     made_.size = kFirstSize;
   }
-  if (!open(file, length, true) || !write(segments)) {
+  if (!open(file, length, true) || !write(segments, exif_of_jpeg(file, length))) {
     give_up();
   }
   stop();
   return {made_.data, made_.used};
 }
 
-bool Recoder::write(int segments) {
+// Of EXIF only what the file's orientation is taken from: all segments come to stand in front, where others count too.
+bool Recoder::write(int segments, Bytes exif) {
   if (setjmp(errors_.jump)) {
     return false;
   }
@@ -227,6 +260,9 @@ bool Recoder::write(int segments) {
       static_cast<unsigned>(interval_of(static_cast<int>((from_.image_width + mcu - 1) / mcu), segments));
   to_.restart_in_rows = 0;
   jpeg_write_coefficients(&to_, coefficients);
+  if (exif.data) {
+    jpeg_write_marker(&to_, JPEG_APP0 + 1, exif.data, static_cast<unsigned>(exif.size));
+  }
   for (const jpeg_marker_struct* marker = from_.marker_list; marker; marker = marker->next) {
     if (!is_rewritten(marker)) {
       jpeg_write_marker(&to_, marker->marker, marker->data, marker->data_length);

@@ -1,8 +1,10 @@
-// A JPEG's image in another form: its planes, or the same coefficients as another JPEG.
+// A JPEG's image in another form: its planes, its coefficients, or these as another JPEG.
 #pragma once
 #include "buffer.h"
+#include "coefficients.h"
 #include "jpeg_errors.h"
 #include "planes.h"
+#include "probe.h"
 
 namespace greenload {
 
@@ -24,11 +26,9 @@ class Recoder {
   Planes plan(const uint8_t* file, size_t length);
   // Reads the planes of the file that was planned, into a file of `planes.bytes()`.
   void read(const Planes& planes, uint8_t* to);
+  // Writes the coefficients of the file that was planned.
+  void pack(const Planes& planes, CoefficientsWriter* writer);
 
-  struct Bytes {
-    const uint8_t* data;
-    size_t size;
-  };
   // The same coefficients, baseline, with optimised Huffman codes, restart markers, and the markers that applications
   // wrote. `segments`: how many there should be in a row. Valid until the next call.
   Bytes transcode(const uint8_t* file, size_t length, int segments);
@@ -39,7 +39,8 @@ class Recoder {
   bool create();
   bool open(const uint8_t* file, size_t length, bool markers);
   bool read_planes(const Planes& planes);
-  bool write(int segments);
+  bool pack_rows(const Planes& planes, CoefficientsWriter* writer);
+  bool write(int segments, Bytes exif);
   void stop();
   [[noreturn]] void give_up();
 

@@ -161,11 +161,7 @@ void Resizer::exact(const Image& in, bool mirrored, uint8_t* out) {
 }
 
 void Resizer::trim(size_t limit) {
-  for (Buffer* buffer : {&ring_, &line_, &sums_}) {
-    if (buffer->size() > limit) {
-      buffer->release();
-    }
-  }
+  release_above(limit, {&ring_, &line_, &sums_});
   rows_.trim(limit);
 }
 

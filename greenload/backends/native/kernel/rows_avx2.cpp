@@ -214,7 +214,11 @@ AVX2 void down_q7(const int16_t* const* rows, const int16_t* weights, int pairs,
 
 const RowLoops kAvx2Loops = {across_bytes, across_q7, down_bytes, down_q7};
 
-bool has_avx2() { return __builtin_cpu_supports("avx2"); }
+// With the instructions for bits that all such processors have, but some simulated ones lack.
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
+         __builtin_cpu_supports("popcnt");
+}
 
 void spread_for_avx2(Columns& columns) {
   const int64_t filled = static_cast<int64_t>(columns.offset.size());

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 #include "crc32c.h"
@@ -17,20 +18,25 @@ namespace {
 constexpr size_t kBlock = size_t{8} << 20, kLargestBlock = size_t{64} << 20;
 constexpr int64_t kBlocks = 64;  // so many, and they become larger: a process may map only so many files
 constexpr int64_t kLargestBlob = int64_t{1} << 32;
+constexpr size_t kMostRecords = 4096;  // of a block: a file with more locks takes longer to lock
 
-int64_t size_of(int64_t length) { return static_cast<int64_t>(aligned(static_cast<size_t>(length))); }
+std::atomic<int64_t> common_bytes{0};  // of the stores of this process that have one budget in common
 
 }  // namespace
 
 Store::Store(const std::string& folder, const uint8_t* key, int64_t count, int64_t budget)
-    : folder_(folder), count_(count), process_(getpid()), slots_(count > 0 ? new Slot[count]() : nullptr) {
+    : folder_(folder),
+      count_(count),
+      process_(getpid()),
+      slots_(count > 0 ? new Slot[count]() : nullptr),
+      locks_(folder.empty() ? nullptr : new FolderLocks(folder)) {
   memcpy(key_, key, kKeyBytes);
   if (count < 1) {
     fail(GL_BAD_CALL, "a store of %lld samples", static_cast<long long>(count));
   }
   set_budget(budget);
-  if (!folder_.empty()) {
-    remove_leftovers(folder_);
+  if (locks_) {
+    tidy();
     Lock lock(lock_);
     take_in();
   }
@@ -41,6 +47,7 @@ Store::~Store() {
     finish();
   } catch (...) {
   }
+  common_bytes -= common_ ? bytes_ : 0;
 }
 
 bool Store::forked() const { return getpid() != process_; }
@@ -121,15 +128,36 @@ class Store::Coming {
     if (!lock_.owns_lock()) {
       lock_.lock();
     }
+    if (claimed && !kept) {
+      store_.locks_->release(index_);
+    }
     store_.coming_.erase(index_);
     store_.changed_.notify_all();
   }
+
+  int64_t index() const { return index_; }
+
+  bool claimed = false, kept = false;
 
  private:
   Store& store_;
   Lock& lock_;
   const int64_t index_;
 };
+
+bool Store::claim(Lock& lock, Coming& coming) {
+  if (!locks_) {
+    return true;
+  }
+  lock.unlock();
+  coming.claimed = locks_->claim(coming.index());
+  const int64_t additions = locks_->additions();  // read after it: who had claimed the sample before has added it
+  lock.lock();
+  if (coming.claimed && additions != additions_) {
+    take_in();
+  }
+  return coming.claimed && !slots_[coming.index()].load(std::memory_order_relaxed);
+}
 
 bool Store::put(int64_t index, const uint8_t* blob, int64_t length) {
   if (index < 0 || index >= count_ || length < 1 || forked()) {
@@ -140,7 +168,8 @@ bool Store::put(int64_t index, const uint8_t* blob, int64_t length) {
     return false;
   }
   Coming coming(*this, lock, index);
-  return add(lock, index, blob, length);
+  coming.kept = claim(lock, coming) && add(lock, index, blob, length);
+  return coming.kept;
 }
 
 const uint8_t* Store::keep(int64_t index, const uint8_t* file, int64_t length, int32_t form, int64_t* kept_length) {
@@ -160,33 +189,51 @@ const uint8_t* Store::keep(int64_t index, const uint8_t* file, int64_t length, i
   } trimmed;
   Lock lock(lock_);
   changed_.wait(lock, [&] { return coming_.count(index) == 0; });
-  if (slots_[index].load(std::memory_order_relaxed)) {
+  const auto kept = [&] {
     lock.unlock();
     blob = get(index, kept_length);
     return blob ? blob : (fail(GL_BAD_FILE, "what is kept of it can't be read now"), nullptr);
+  };
+  if (slots_[index].load(std::memory_order_relaxed)) {
+    return kept();
   }
-  // Once too little is left for one more, nothing is transcoded only to be refused.
+  // Nothing is transcoded only to be refused: neither once too little is left for one more of the usual size, nor what
+  // is larger than what is left. The latter would cost more in each epoch than it does without a cache.
   if (!has_room(bytes_ / std::max<int64_t>(kept_, 1))) {
     return nullptr;
   }
   Coming coming(*this, lock, index);
   if (form != GL_ENCODED) {
     lock.unlock();
+    const int64_t size = Transcoder::size(file, length, form);
+    lock.lock();
+    if (!has_room(cost(size))) {
+      return nullptr;
+    }
+  }
+  if (!claim(lock, coming)) {
+    return slots_[index].load(std::memory_order_relaxed) ? kept() : nullptr;
+  }
+  if (form != GL_ENCODED) {
+    lock.unlock();
     transcoder.run(&file, &length, form);
     lock.lock();
   }
   *kept_length = length;
-  return add(lock, index, file, length);
+  blob = add(lock, index, file, length);
+  coming.kept = blob != nullptr;
+  return blob;
 }
 
 const uint8_t* Store::add(Lock& lock, int64_t index, const uint8_t* blob, int64_t length) {
-  if (length > kLargestBlob || !has_room(size_of(length))) {
+  if (length > kLargestBlob || !has_room(cost(length))) {
     return nullptr;
   }
   Block* block;
   uint8_t* place = reserve(static_cast<size_t>(length), &block);
   block->copying++;  // from here on nothing is thrown until it is less again
-  bytes_ += size_of(length);
+  count(cost(length));
+  added_ = locks_ ? now() : 0;
   lock.unlock();
   memcpy(place, blob, length);
   const uint32_t sum = folder_.empty() ? 0 : crc32c(place, length);
@@ -195,6 +242,9 @@ const uint8_t* Store::add(Lock& lock, int64_t index, const uint8_t* blob, int64_
   changed_.notify_all();
   block->records.emplace_back(block, place, index, length, sum, Record::kSound);
   publish(block->records.back());
+  if (locks_ && kept_ == count_) {
+    seal();  // other processes need not wait for it
+  }
   try {
     write_due(lock);
   } catch (const std::exception& error) {  // the blob is kept all the same
@@ -204,25 +254,46 @@ const uint8_t* Store::add(Lock& lock, int64_t index, const uint8_t* blob, int64_
 }
 
 bool Store::has_room(int64_t bytes) {
-  const bool room = !full_ && (!budget_ || bytes_ + bytes <= budget_);
+  const int64_t held = common_ ? common_bytes.load() : bytes_, head = locks_ ? static_cast<int64_t>(kHeadBytes) : 0;
+  const bool room = !full_ && (!budget_ || held + bytes + head <= budget_);
   refused_ += !room;
   return room;
 }
 
+// What a blob takes of the budget: in a folder it is that of files.
+int64_t Store::cost(int64_t length) const {
+  return static_cast<int64_t>(aligned(static_cast<size_t>(length)) + (locks_ ? kRowBytes : 0));
+}
+
+void Store::count(int64_t bytes) {
+  bytes_ += bytes;
+  common_bytes += common_ ? bytes : 0;
+}
+
 uint8_t* Store::reserve(size_t length, Block** block) {
+  if (filling_ && filling_->records.size() >= kMostRecords) {
+    seal();
+  }
   uint8_t* place = filling_ ? filling_->reserve(length) : nullptr;
   if (!place) {
     const size_t usual = std::clamp(static_cast<size_t>(bytes_ / kBlocks), kBlock, kLargestBlock);
     std::unique_ptr<Block> next(new Block(std::max(usual, length)));
     blocks_.push_back(std::move(next));
-    if (filling_) {
-      filling_->sealed = true;
-    }
+    seal();
     filling_ = blocks_.back().get();
+    count(locks_ ? static_cast<int64_t>(kHeadBytes) : 0);
     place = filling_->reserve(length);
   }
   *block = filling_;
   return place;
+}
+
+// No more is put into the block that is being filled.
+void Store::seal() {
+  if (filling_) {
+    filling_->sealed = true;
+    filling_ = nullptr;
+  }
 }
 
 void Store::publish(const Record& record) {
@@ -236,11 +307,14 @@ void Store::publish(const Record& record) {
 }
 
 void Store::set_budget(int64_t budget) {
-  if (budget < 0) {
+  if (budget < 0 && locks_) {
     fail(GL_BAD_CALL, "a budget of %lld bytes", static_cast<long long>(budget));
   }
   Lock lock(lock_);
-  budget_ = budget;
+  const bool common = budget < 0;
+  common_bytes += common == common_ ? 0 : common ? bytes_ : -bytes_;
+  common_ = common;
+  budget_ = std::abs(budget);
 }
 
 void Store::forget() {
@@ -262,8 +336,12 @@ void Store::forget() {
   filling_ = nullptr;
   spares_.clear();
   names_.clear();
+  if (locks_) {
+    locks_->release_all();
+  }
   kept_ = 0;
-  bytes_ = damaged_ = refused_ = 0;
+  count(-bytes_);
+  damaged_ = refused_ = 0;
   full_ = false;
   say("");
 }

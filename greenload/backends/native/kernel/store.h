@@ -15,6 +15,7 @@
 
 #include "abi.h"
 #include "block.h"
+#include "folder_locks.h"
 
 namespace greenload {
 
@@ -32,7 +33,7 @@ class Store {
   // As gl_store_keep: null for want of room. Throws where nothing can be kept for another reason.
   const uint8_t* keep(int64_t index, const uint8_t* file, int64_t length, int32_t form, int64_t* kept_length);
   void flush();
-  // As the process ends: flushes it, and tidies up its folder.
+  // Flushes it, and tidies up its folder.
   void finish();
   void forget();
   void set_budget(int64_t budget);
@@ -41,6 +42,8 @@ class Store {
   bool forked() const;
 
  private:
+  static int64_t now();  // of a coarse clock, in nanoseconds: it is read for each blob that is got
+
   using Lock = std::unique_lock<std::mutex>;
   using Slot = std::atomic<const Record*>;
   class Coming;
@@ -53,17 +56,26 @@ class Store {
   void drop(Block& block);
   // Keeps a sample that is in coming_; null where there is no room.
   const uint8_t* add(Lock& lock, int64_t index, const uint8_t* blob, int64_t length);
+  // Whether no other process keeps a sample, or is about to. Gives the lock up meanwhile.
+  bool claim(Lock& lock, Coming& coming);
   bool has_room(int64_t bytes);
+  int64_t cost(int64_t length) const;
+  void count(int64_t bytes);
   uint8_t* reserve(size_t length, Block** block);
+  void seal();
   void publish(const Record& record);
   // Writes blocks that are full and that no thread fills in any more.
   void write_due(Lock& lock);
   void write(Lock& lock, Block& block);
-  bool may_write(const Block& block);
+  bool write_in_turn(Lock& lock, Block& block, const std::string& name, std::string* reason);
+  bool may_write(const Block& block, std::string* reason) const;
+  void tidy();
   void take_in();
   bool take_in(const std::string& name);
   void add_redundant(std::unordered_set<std::string>* names) const;
   void say(const std::string& trouble);
+  // Removes a block's file, and says so, or why it can't be removed.
+  void remove(const std::string& path, const std::string& name, const char* fault);
   Block::Identity identity() const { return {key_, count_}; }
 
   const std::string folder_;  // of the key; empty: in RAM
@@ -71,6 +83,7 @@ class Store {
   const int64_t count_;
   const pid_t process_;
   const std::unique_ptr<Slot[]> slots_;
+  const std::unique_ptr<FolderLocks> locks_;  // null: in RAM
   std::atomic<int64_t> kept_{0}, watched_{0};
   std::atomic<bool> child_{false};  // watch() found that this is one: to ask forked() for each blob would cost too much
 
@@ -84,6 +97,8 @@ class Store {
   std::unordered_set<std::string> names_;                   // of files that are of this, or that aren't to be used
   std::unordered_set<std::string> ailing_;                  // of files in which a blob is damaged
   int64_t budget_ = 0, bytes_ = 0, damaged_ = 0, refused_ = 0;
+  bool common_ = false;                // its budget is that of all stores of the process of which this is true
+  int64_t additions_ = 0, added_ = 0;  // FolderLocks::additions as it was taken in; when a sample was last added here
   int writers_ = 0;
   bool full_ = false;
   char trouble_[GL_REASON] = "";

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 
+#include "failure.h"
 #include "files.h"
 #include "merge.h"
 #include "store.h"
@@ -16,21 +17,24 @@ namespace greenload {
 namespace {
 
 constexpr int64_t kPause = 1'000'000'000;  // nanoseconds between looks at the files that are mapped
+// Nanoseconds after which a block that is no longer filled is written: other processes wait for its samples.
+constexpr int64_t kIdle = 5'000'000'000;
+// Milliseconds that a thread waits for other processes: to write a block, to merge some, to remove what is left behind.
+constexpr int64_t kToWrite = 10'000, kToMerge = 1'000, kToTidy = 0;
 constexpr int64_t kLost = std::numeric_limits<int64_t>::max();
 constexpr int kLooks = 3;
 // Bytes of redundant blocks that a process removes as it ends: it reads them, and their other copies.
 constexpr int64_t kMostRedundant = int64_t{4} << 30;
 
-// A coarse clock: it is read for each blob that is got.
-int64_t now() {
+}  // namespace
+
+int64_t Store::now() {
   timespec time;
   clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
   return time.tv_sec * int64_t{1'000'000'000} + time.tv_nsec;
 }
 
-}  // namespace
-
-// Looks once a second whether files that are mapped have become shorter.
+// Looks once a second whether files that are mapped have become shorter, and whether a block is to be written.
 void Store::watch() {
   int64_t before = watched_.load(std::memory_order_relaxed);
   const int64_t time = now();
@@ -46,6 +50,10 @@ void Store::watch() {
     if (block->written && !block->lost && block->cut()) {
       drop(*block);
     }
+  }
+  if (filling_ && time - added_ >= kIdle) {
+    seal();
+    write_due(lock);
   }
 }
 
@@ -68,16 +76,23 @@ bool Store::lost_in_child(Block& block) const {
 void Store::drop(Block& block) {
   block.lost = true;
   damaged_++;
-  say(block.name + " was made shorter, and was removed; its samples are read and kept anew");
-  unlink(block.path().c_str());
+  remove(block.path(), block.name, "was made shorter");
   for (const Record& record : block.records) {
     record.state = Record::kDamaged;
     replaced(record);
   }
 }
 
+void Store::remove(const std::string& path, const std::string& name, const char* fault) {
+  if (unlink(path.c_str()) == 0 || errno == ENOENT) {
+    return say(name + " " + fault + ", and was removed; its samples are read and kept anew");
+  }
+  const std::string reason = strerror(errno);
+  say(name + " " + fault + ", and can't be removed: " + reason + "; its samples are read anew: allow that, or remove it");
+}
+
 void Store::write_due(Lock& lock) {
-  if (folder_.empty()) {
+  if (!locks_) {
     return;
   }
   for (size_t i = 0; i < blocks_.size() && !full_; i++) {
@@ -89,11 +104,6 @@ void Store::write_due(Lock& lock) {
 }
 
 void Store::write(Lock& lock, Block& block) {
-  take_in();
-  if (!may_write(block)) {
-    full_ = true;
-    return;
-  }
   const std::string name = unused_name();
   std::string reason;
   bool written = false;
@@ -102,11 +112,16 @@ void Store::write(Lock& lock, Block& block) {
   writers_++;
   lock.unlock();
   try {
-    written = block.write(folder_, name, identity(), &reason);
+    written = write_in_turn(lock, block, name, &reason);
+  } catch (const Failure& failure) {
+    reason = failure.reason;
+    reason += "; no more samples are kept until then";
   } catch (const std::exception& error) {
     reason = error.what();
   }
-  lock.lock();
+  if (!lock.owns_lock()) {
+    lock.lock();
+  }
   writers_--;
   changed_.notify_all();
   if (written) {
@@ -119,21 +134,53 @@ void Store::write(Lock& lock, Block& block) {
   say(reason);
 }
 
-// Whether there is room for a block in the folder, of which other processes may have taken some.
-bool Store::may_write(const Block& block) {
-  if (budget_ && bytes_ > budget_) {
-    say("the budget of " + std::to_string(budget_) + " bytes is used up; no more samples are kept");
+// Writes a block where no other process writes one meanwhile; false where it can't be, and `reason` says why.
+bool Store::write_in_turn(Lock& lock, Block& block, const std::string& name, std::string* reason) {
+  FolderLocks::Turn turn(*locks_, kToWrite);
+  remove_leftovers(folder_);
+  lock.lock();
+  take_in();
+  const bool room = may_write(block, reason);
+  lock.unlock();
+  if (!room || !block.write(folder_, name, identity(), reason)) {
     return false;
   }
-  if (!budget_ && !leaves_reserve(folder_, block.bytes())) {
-    say("the disk is nearly full; no more samples are kept, unless a budget of bytes is given");
+  turn.added();
+  for (const Record& record : block.records) {
+    locks_->release(record.index);
+  }
+  return true;
+}
+
+// Whether there is room for a block in the folder, of which other processes may have taken some.
+bool Store::may_write(const Block& block, std::string* reason) const {
+  int64_t bytes = block.file_bytes();
+  if (!budget_ && !leaves_reserve(folder_, bytes)) {
+    *reason = "the disk is nearly full; no more samples are kept, unless a budget of bytes is given";
+    return false;
+  }
+  for (const auto& other : blocks_) {
+    bytes += other->written && !other->removed ? other->file_bytes() : 0;
+  }
+  if (budget_ && bytes > budget_) {
+    *reason = "the budget of " + std::to_string(budget_) + " bytes is used up; no more samples are kept";
     return false;
   }
   return true;
 }
 
+// Removes what writers that were killed have left behind, unless another process writes now.
+void Store::tidy() {
+  try {
+    FolderLocks::Turn turn(*locks_, kToTidy);
+    remove_leftovers(folder_);
+  } catch (const Failure&) {
+  }
+}
+
 // What others have written since, and how much there is in all.
 void Store::take_in() {
+  additions_ = locks_->additions();  // before the look: what comes after it changes the number
   std::unordered_set<std::string> there;
   bool gone = true;
   for (int look = 0; look < kLooks && gone; look++) {  // once more where blocks were merged in between
@@ -150,7 +197,7 @@ void Store::take_in() {
   bytes_ = 0;
   for (const auto& block : blocks_) {
     block->removed = block->written && !there.count(block->name);
-    bytes_ += block->removed ? 0 : block->bytes();
+    bytes_ += block->removed ? 0 : block->file_bytes();
   }
 }
 
@@ -167,9 +214,12 @@ bool Store::take_in(const std::string& name) {
     case Block::kUnreadable: say(name + " can't be read now: " + strerror(errno)); return true;
     case Block::kOtherVersion: say(name + " is of another version, and isn't used"); break;
     case Block::kBroken:
+      if (!is_own_name(name)) {
+        say(name + " is no block, and isn't used");
+        break;
+      }
       damaged_++;
-      say(name + " is damaged, and was removed; its samples are read and kept anew");
-      unlink(path.c_str());
+      remove(path, name, "is damaged");
       break;
     case Block::kForeign: break;
     case Block::kTaken: break;
@@ -185,15 +235,14 @@ bool Store::take_in(const std::string& name) {
 }
 
 void Store::flush() {
-  if (folder_.empty() || forked()) {
+  if (!locks_ || forked()) {
     return;
   }
   Lock lock(lock_);
   full_ = false;
   if (filling_) {
-    filling_->sealed = true;
     Block* sealed = filling_;
-    filling_ = nullptr;
+    seal();
     changed_.wait(lock, [&] { return sealed->copying == 0; });
   }
   write_due(lock);
@@ -245,7 +294,7 @@ void Store::add_redundant(std::unordered_set<std::string>* names) const {
 }
 
 void Store::finish() {
-  if (folder_.empty() || forked()) {
+  if (!locks_ || forked()) {
     return;
   }
   flush();
@@ -253,7 +302,10 @@ void Store::finish() {
   std::unordered_set<std::string> ailing = ailing_;
   add_redundant(&ailing);
   lock.unlock();
-  merge_blocks(folder_, identity(), ailing);
+  if (may_merge(folder_, ailing)) {
+    FolderLocks::Turn turn(*locks_, kToMerge);
+    merge_blocks(folder_, identity(), ailing);
+  }
 }
 
 }  // namespace greenload

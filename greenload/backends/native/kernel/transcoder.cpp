@@ -10,12 +10,14 @@ namespace greenload {
 namespace {
 
 constexpr size_t kLargestKept = size_t{4} << 20;  // more isn't held for the next file: few are as large
+constexpr int64_t kCoefficientBytes = 2;               // of coefficients, for one of the file: cache_form.py
 
 }  // namespace
 
 void Transcoder::run(const uint8_t** file, int64_t* length, int32_t form) {
   uint8_t* out = nullptr;
-  int64_t needed = *length + *length / 8 + (1 << 16), written = 0;
+  const int64_t likely = form == GL_COEFFICIENTS ? 3 * *length : *length + *length / 8;
+  int64_t needed = likely + (1 << 16), written = 0;
   try {
     while (!written) {
       const int64_t room = std::max(needed, static_cast<int64_t>(memory_.size()));
@@ -30,6 +32,18 @@ void Transcoder::run(const uint8_t** file, int64_t* length, int32_t form) {
   }
   *file = out;
   *length = written;
+}
+
+int64_t Transcoder::size(const uint8_t* file, int64_t length, int32_t form) {
+  int64_t needed = form == GL_COEFFICIENTS ? kCoefficientBytes * length : length;
+  try {
+    if (form == GL_PLANES || form == GL_PIXELS) {  // their headers tell
+      transcode(file, length, form, nullptr, 0, &needed);
+    }
+  } catch (const Failure&) {
+    return length;  // it stays as it is
+  }
+  return needed;
 }
 
 void Transcoder::trim() {

@@ -6,22 +6,28 @@ import contextlib
 import ctypes
 import os
 import re
+import stat
 import struct
 from collections import defaultdict
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from greenload.backends.native import library
-from greenload.backends.native.store import BLOCKS, BLOCKS_VERSION, FACTS, KEY_BYTES
+from greenload.backends.native.store import BLOCKS, BLOCKS_VERSION, FACTS, KEY_BYTES, LOCK
 from greenload.errors import BackendUnavailable
-from greenload.system import file_input, json_data
+from greenload.system import file_input, file_output, json_data
 
 _KEY = re.compile(f"[0-9a-f]{{{2 * KEY_BYTES}}}")
-_UNFINISHED = "*.part"
+_OWN_NAME = re.compile(r"[0-9a-f]{16}\.block(-\d+\.part)?")
+"""Of blocks, and of those that are being written, as the kernel's ``block.cpp`` names them."""
+_LOCK_BYTES = 8
+_TOLD = ("source", "stages", "form", "when")
+"""Fields of the file that says what blocks are of."""
 _MAGIC = b"GLBLOCK\n"
 _HEAD = struct.Struct("=8sII32sqqqq")
 _ROW = np.dtype([("index", np.int64), ("offset", np.int64), ("length", np.int64), ("sums", np.uint32, 2)])
@@ -42,7 +48,7 @@ class BlockInfo:
 
 
 @dataclass(frozen=True)
-class Kept:
+class CacheEntry:
     """What is kept of one source in one form."""
 
     key: str
@@ -79,7 +85,7 @@ class Verified:
     """Blocks that can't be used as a whole, and why."""
 
 
-def kept_below(folder: Path) -> list[Kept]:
+def entries_below(folder: Path) -> list[CacheEntry]:
     """What is kept below a folder, by key.
 
     Raises:
@@ -103,7 +109,7 @@ def verify(folder: Path, progress: Callable[[float], object] = lambda share: Non
         library.loaded()
     except library.KernelMissing as error:
         raise BackendUnavailable(str(error)) from None
-    blocks = {own: sorted(own.glob(BLOCKS)) for own in _folders(folder)}
+    blocks = {own: _blocks(own) for own in _folders(folder)}
     total, done = sum(map(_size, (path for paths in blocks.values() for path in paths))), 0
     verified = []
     for own, paths in blocks.items():
@@ -111,7 +117,7 @@ def verify(folder: Path, progress: Callable[[float], object] = lambda share: Non
         for path in paths:
             counts, reason = _check(path)
             sound, damaged = sound + counts[0], damaged + counts[1]
-            if reason and path.exists():  # else it was merged, or removed, in between
+            if reason and os.path.lexists(path):  # else it was merged, or removed, in between
                 unusable.append((path.name, reason))
             done += _size(path)
             progress(min(1.0, done / max(total, 1)))
@@ -119,27 +125,49 @@ def verify(folder: Path, progress: Callable[[float], object] = lambda share: Non
     return verified
 
 
-def clear(folder: Path, keep: Collection[str] = ()) -> list[Kept]:
+def clear(folder: Path, keep: Collection[str] = ()) -> list[CacheEntry]:
     """Remove what is kept below a folder. Processes that use it keep what they have opened.
 
     Args:
-        folder: of stores; other files in it stay.
+        folder: of stores; files that are none of theirs stay, and links.
         keep: keys that stay.
 
     Returns:
-        What was removed.
+        What was removed; the bytes are of that.
 
     Raises:
         OSError: something can't be removed.
     """
-    removed = [kept for kept in kept_below(folder) if kept.key not in keep]
-    for kept in removed:
-        own = folder / kept.key
-        for path in [*own.glob(BLOCKS), *own.glob(_UNFINISHED), own / FACTS]:
+    removed = []
+    for entry in entries_below(folder):
+        own = folder / entry.key
+        files = [path for path in sorted(own.iterdir()) if _is_own(path)] if entry.key not in keep else []
+        total = sum(_size(path) for path in files if path.match(BLOCKS))
+        for path in files:
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # it holds files of others
             own.rmdir()
+        if files:
+            removed.append(replace(entry, bytes=total))
     return removed
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a file below a key is one that stores make. A block is known by its name, which no damage changes, or by
+    how it begins."""
+    if not _is_file(path):
+        return False
+    if path.name == LOCK:
+        return _size(path) in (0, _LOCK_BYTES)
+    if path.name == FACTS:
+        told = _told(path)
+        return told.keys() >= {*_TOLD}
+    if _OWN_NAME.fullmatch(path.name) or file_output.PARTIAL.fullmatch(path.name):
+        return True
+    try:
+        return path.match(BLOCKS) and _begin(path).startswith(_MAGIC)
+    except OSError:  # what can't be read isn't known
+        return False
 
 
 def block_info(path: Path) -> BlockInfo | None:
@@ -148,8 +176,12 @@ def block_info(path: Path) -> BlockInfo | None:
     Raises:
         OSError: it can't be read, or is no regular file.
     """
+    return _info(_begin(path))
+
+
+def _begin(path: Path) -> bytes:
     with open(path, "rb", opener=file_input.regular) as file:
-        return _info(file.read(_HEAD.size))
+        return file.read(_HEAD.size)
 
 
 def _info(head: bytes) -> BlockInfo | None:
@@ -161,17 +193,29 @@ def _info(head: bytes) -> BlockInfo | None:
 
 def _folders(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if _KEY.fullmatch(entry.name) and entry.is_dir()]
+        names = [entry.name for entry in entries if _KEY.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
     return [folder / name for name in sorted(names)]
 
 
-def _kept(own: Path) -> Kept:
-    paths = sorted(own.glob(BLOCKS))
+def _blocks(own: Path) -> list[Path]:
+    return sorted(own.glob(BLOCKS))
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is a regular file; a link to one isn't."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:  # it was removed in between
+        return False
+
+
+def _kept(own: Path) -> CacheEntry:
+    paths = _blocks(own)
     parts: dict[int, list[NDArray[np.int64]]] = defaultdict(list)
     unusable = []
     for path in paths:
         try:
-            info = block_info(path)
+            info = block_info(path) if _is_file(path) or not os.path.lexists(path) else None
             if info is None or info.key.hex() != own.name or not _fits(info, path.stat().st_size):
                 unusable.append(path.name)
             else:
@@ -183,7 +227,7 @@ def _kept(own: Path) -> Kept:
     samples = {count: len(np.unique(np.concatenate(indices))) for count, indices in parts.items()}
     count = max(samples, key=samples.__getitem__, default=0)
     total = sum(map(_size, paths))
-    return Kept(own.name, samples.get(count, 0), count, total, len(paths), tuple(unusable), **_facts(own / FACTS))
+    return CacheEntry(own.name, samples.get(count, 0), count, total, len(paths), tuple(unusable), **_facts(own / FACTS))
 
 
 def _fits(info: BlockInfo, size: int) -> bool:
@@ -199,20 +243,26 @@ def _indices(path: Path, info: BlockInfo) -> NDArray[np.int64]:
 
 
 def _facts(path: Path) -> dict[str, str]:
-    names = ("source", "stages", "form", "when")
-    try:
-        given = json_data.load(path).plain()
-    except (OSError, json_data.DataError):
-        given = {}
-    facts = {name: given.get(name, "") if isinstance(given, dict) else "" for name in names}
+    given = _told(path)
+    facts = {name: given.get(name, "") for name in _TOLD}
     return {
         name: ", ".join(map(str, value)) if isinstance(value, list) else str(value) for name, value in facts.items()
     }
 
 
+def _told(path: Path) -> dict[str, Any]:
+    """What a file says of blocks; nothing where it doesn't."""
+    try:
+        given = json_data.load(path).plain()
+    except (OSError, json_data.DataError):
+        return {}
+    return given if isinstance(given, dict) else {}
+
+
 def _size(path: Path) -> int:
-    with contextlib.suppress(FileNotFoundError):
-        return path.stat().st_size
+    """Bytes of a regular file; 0 of what is none."""
+    with contextlib.suppress(OSError):
+        return path.lstat().st_size if _is_file(path) else 0
     return 0
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greenload.plans.keeping import KEEPER, keeping_steps
+from greenload.plans.cache_steps import CACHE_BACKEND, cache_steps
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.steps import Step, steps_of
 from greenload.sources import Arrays, Files
@@ -75,14 +75,14 @@ def stages_of(steps: Any) -> list[str]:
 @given(pipelines())
 @settings(max_examples=300, deadline=None)
 def test_what_leaves_is_what_leaves_the_pipeline(pipeline: Pipeline) -> None:
-    plain, steps = steps_of(pipeline), keeping_steps(pipeline)
+    plain, steps = steps_of(pipeline), cache_steps(pipeline)
     caches = [place for place, stage in enumerate(pipeline.stages) if isinstance(stage, Cache)]
     before = pipeline.specs[caches[-1]]
     if steps is None:
         assert before.dtype == "float32"  # only that can't be kept here
         return
     read, cache, decode, *_ = steps
-    assert (read.kind, cache.kind, cache.backend) == ("read", "cache", KEEPER)
+    assert (read.kind, cache.kind, cache.backend) == ("read", "cache", CACHE_BACKEND)
     assert isinstance(decode.primitive, p.Decoding)
     assert [step.kind for step in steps].count("cache") == 1
     assert steps[-1].spec_out == pipeline.specs[-1] == plain[-1].spec_out
@@ -101,7 +101,7 @@ def test_what_leaves_is_what_leaves_the_pipeline(pipeline: Pipeline) -> None:
 
 
 def keeps(*stages: Stage, source: Any = FILES) -> list[Step] | None:
-    return keeping_steps(Pipeline(source, *stages, Batch(2)))
+    return cache_steps(Pipeline(source, *stages, Batch(2)))
 
 
 def test_decoding_moves_behind_the_cache_and_is_fused_with_a_crop() -> None:
@@ -145,4 +145,4 @@ def test_arrays_are_in_memory_already() -> None:
 def test_what_cannot_be_kept_as_files() -> None:
     assert keeps(Decode(), CenterCrop(8)) is None
     assert keeps(Decode(), ToDtype("float32"), Cache(), CenterCrop(8)) is None
-    assert keeping_steps(Pipeline(FILES, Shuffle(), Cache())) is None
+    assert cache_steps(Pipeline(FILES, Shuffle(), Cache())) is None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -11,17 +13,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stores import obeying_modes
 
 from greenload.backends.native import library
 from greenload.errors import PipelineError
 from greenload.loading.iterate import iterate
 from greenload.machine import available_memory
-from greenload.planning import keeping as planning
+from greenload.planning import cache_form as planning
+from greenload.planning.cache_form import best_form, default_ram, disk_room
 from greenload.planning.choose import make_plan
-from greenload.planning.keeping import best_form, default_ram, disk_room
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
-from greenload.plans.steps import Keeping, steps_of
+from greenload.plans.steps import CacheSpec, steps_of
 from greenload.sources import Arrays, Files, Source, TFRecords
 from greenload.sources.formats import tf_example, tfrecord
 from greenload.specs import CacheForm, ImageSpec
@@ -55,10 +58,10 @@ def planned(source: Source, *stages: Stage, backend: Any = "native") -> Plan:
     return make_plan(Pipeline(source, *stages, Batch(2)), backend, threads=1)
 
 
-def kept(source: Source, *stages: Stage, backend: Any = "native") -> Keeping:
-    (keeping,) = [step.keeps for step in planned(source, *stages, backend=backend).steps if step.keeps]
-    assert keeping is not None
-    return keeping
+def kept(source: Source, *stages: Stage, backend: Any = "native") -> CacheSpec:
+    (cache_spec,) = [step.keeps for step in planned(source, *stages, backend=backend).steps if step.keeps]
+    assert cache_spec is not None
+    return cache_spec
 
 
 def behind(cache: Cache) -> tuple[Stage, ...]:
@@ -66,66 +69,71 @@ def behind(cache: Cache) -> tuple[Stage, ...]:
 
 
 def test_planes_where_the_whole_set_fits(photos: Files) -> None:
-    keeping = kept(photos, *behind(Cache()))
-    assert (keeping.form, keeping.path, keeping.budget) == ("planes", None, default_ram())
-    assert keeping.set_bytes == pytest.approx(COUNT * PLANES, rel=0.02)
-    assert keeping.share == 1
-    assert kept(photos, *behind(Cache(ram=round(COUNT * PLANES * 1.1)))).form == "planes"
+    cache_spec = kept(photos, *behind(Cache()))
+    assert (cache_spec.form, cache_spec.path, cache_spec.budget) == ("planes", None, default_ram())
+    assert cache_spec.set_bytes == pytest.approx(COUNT * PLANES, rel=0.02)
+    assert cache_spec.share == 1 and cache_spec.in_common
+    own = kept(photos, *behind(Cache(ram=round(COUNT * PLANES * 1.1))))
+    assert own.form == "planes" and not own.in_common
 
 
 def test_the_form_that_saves_most_of_a_set_that_does_not_fit() -> None:
-    takes: dict[CacheForm, float] = {"planes": 100.0, "transcoded": 10.0}
+    takes: dict[CacheForm, float] = {"planes": 100.0, "coefficients": 23.0, "transcoded": 10.0}
     assert best_form(takes, 10, None, 1.0) == "planes"
     assert best_form(takes, 10, 1000, 1.0) == "planes"
-    assert best_form(takes, 10, 500, 1.0) == "planes"  # 0.5 · 0.86 > 0.38
-    assert best_form(takes, 10, 400, 1.0) == "transcoded"  # 0.4 · 0.86 < 0.38
-    assert best_form(takes, 10, 10, 1.0) == "transcoded"
-    assert best_form(takes, 10, 400, 0.1) == "planes"  # of other files nothing is transcoded
+    assert best_form(takes, 10, 860, 1.0) == "planes"  # 0.86 · 0.72 > 0.61
+    assert best_form(takes, 10, 840, 1.0) == "coefficients"  # 0.84 · 0.72 < 0.61
+    assert best_form(takes, 10, 10, 1.0) == "coefficients"
+    small: dict[CacheForm, float] = {"planes": 100.0, "coefficients": 60.0, "transcoded": 10.0}
+    assert best_form(small, 10, 130, 1.0) == "coefficients"  # 0.22 · 0.61 > 0.12
+    assert best_form(small, 10, 110, 1.0) == "transcoded"  # 0.18 · 0.61 < 0.12
+    assert best_form(small, 10, 120, 0.1) == "coefficients"  # of other files nothing is transcoded
     assert best_form(takes, 0, 400, 1.0) == "planes"  # nothing is known
+    assert best_form(takes, 10, 100, 1.0, vectors=False) == "transcoded"  # coefficients would save nothing
 
 
 def test_a_small_budget(photos: Files) -> None:
-    keeping = kept(photos, *behind(Cache(ram=4000)))
-    assert (keeping.form, keeping.budget) == ("transcoded", 4000)
-    assert keeping.set_bytes is not None
-    assert keeping.share == pytest.approx(4000 / keeping.set_bytes)
-    assert 0 < keeping.share < 1
+    cache_spec = kept(photos, *behind(Cache(ram=4000)))
+    assert (cache_spec.form, cache_spec.budget) == ("coefficients", 4000)
+    assert cache_spec.set_bytes is not None
+    assert cache_spec.share == pytest.approx(4000 / cache_spec.set_bytes)
+    assert 0 < cache_spec.share < 1
 
 
 def test_a_form_by_name(photos: Files) -> None:
-    forms: tuple[CacheForm, ...] = ("encoded", "transcoded", "planes", "pixels")
+    forms: tuple[CacheForm, ...] = ("encoded", "transcoded", "coefficients", "planes", "pixels")
     for form in forms:
         for stages in (behind(Cache(form=form)), (Cache(form=form), Decode(), RandomCrop(8))):
-            keeping = kept(photos, *stages)
-            assert keeping.form == form
+            cache_spec = kept(photos, *stages)
+            assert cache_spec.form == form
             if form == "pixels":
-                assert keeping.set_bytes == pytest.approx(COUNT * HEIGHT * WIDTH * 3, rel=0.02)
+                assert cache_spec.set_bytes == pytest.approx(COUNT * HEIGHT * WIDTH * 3, rel=0.02)
 
 
 def test_of_pngs_pixels_are_kept(tmp_path: Path, bad_images: ModuleType) -> None:
     (tmp_path / "a.png").write_bytes(bad_images.make_all(tmp_path / "kinds")["palette.png"].read_bytes())
     plan = planned(Files([tmp_path / "a.png"]), *behind(Cache()), backend="auto")
-    (keeping,) = [step.keeps for step in plan.steps if step.keeps]
+    (cache_spec,) = [step.keeps for step in plan.steps if step.keeps]
     pixels = plan.steps[2].size_out  # of the window
-    assert keeping is not None and pixels is not None
-    assert keeping.set_bytes is not None and keeping.set_bytes >= 3 * pixels
+    assert cache_spec is not None and pixels is not None
+    assert cache_spec.set_bytes is not None and cache_spec.set_bytes >= 3 * pixels
 
 
 def test_resized_where_stages_stand_between(photos: Files) -> None:
     for form in ("auto", "resized", "pixels"):
-        keeping = kept(photos, Decode(), Resize((10, 20)), Cache(form=form), RandomHorizontalFlip())  # type: ignore[arg-type]
-        assert keeping.form == "resized"
-        assert keeping.set_bytes == pytest.approx(COUNT * 10 * 20 * 3, rel=0.06)
-        assert [step.backend for step in keeping.filling] == ["native", "native"]
+        cache_spec = kept(photos, Decode(), Resize((10, 20)), Cache(form=form), RandomHorizontalFlip())  # type: ignore[arg-type]
+        assert cache_spec.form == "resized"
+        assert cache_spec.set_bytes == pytest.approx(COUNT * 10 * 20 * 3, rel=0.06)
+        assert [step.backend for step in cache_spec.filling] == ["native", "native"]
     short = kept(photos, Decode(), Resize(10), Cache(), RandomCrop(8))
     assert short.set_bytes == pytest.approx(COUNT * 10 * 15 * 3, rel=0.08)
 
 
 def test_a_folder(photos: Files, tmp_path: Path) -> None:
-    keeping = kept(photos, *behind(Cache(tmp_path / "kept")))  # type: ignore[arg-type]
-    assert (keeping.path, keeping.budget, keeping.share) == (str(tmp_path / "kept"), None, 1)
+    cache_spec = kept(photos, *behind(Cache(tmp_path / "kept")))  # type: ignore[arg-type]
+    assert (cache_spec.path, cache_spec.budget, cache_spec.share) == (str(tmp_path / "kept"), None, 1)
     limited = kept(photos, *behind(Cache(str(tmp_path), disk=4000)))
-    assert (limited.budget, limited.form) == (4000, "transcoded")
+    assert (limited.budget, limited.form) == (4000, "coefficients")
     assert not (tmp_path / "kept").exists()  # a plan makes nothing
 
 
@@ -150,14 +158,14 @@ def test_a_folder_goes_on_in_the_form_that_was_chosen(
     own = Cache(str(tmp_path))
     room = 4000
     monkeypatch.setattr(planning, "disk_room", lambda *_: room)
-    assert form(*behind(own)) == "transcoded"
+    assert form(*behind(own)) == "coefficients"
     filled(photos, *behind(own))
     room = 1 << 40
-    assert form(*behind(own)) == form(own, Decode(), RandomCrop(8)) == "transcoded"
+    assert form(*behind(own)) == form(own, Decode(), RandomCrop(8)) == "coefficients"
     assert form(*behind(Cache(str(tmp_path), disk=1 << 40))) == "planes"  # as was asked for
     assert form(Decode(exif=True), own, RandomCrop(8)) == "planes"  # nothing of this is there
     filled(photos, *behind(Cache(str(tmp_path), form="pixels")))
-    assert form(*behind(own)) == "transcoded"  # a user chose the other
+    assert form(*behind(own)) == "coefficients"  # a user chose the other
     for file in tmp_path.glob("*/about.json"):
         file.write_text("{")
     assert form(*behind(own)) == "planes"
@@ -261,6 +269,53 @@ def test_auto_is_no_remedy_where_it_chose(photos: Files) -> None:
     for auto, remedy in ((False, "use backend='native' or 'auto'; or"), (True, "use backend='native'; or")):
         with pytest.raises(PipelineError, match=remedy):
             planning.check_caches(pipeline, steps_of(pipeline), auto)
+
+
+@pytest.mark.parametrize("cache", [Cache(), Cache(form="transcoded")])
+def test_steps_placed_by_hand_keep_no_files_and_the_error_names_what_does(photos: Files, cache: Cache) -> None:
+    for by_hand in (
+        {"Decode": "native"},
+        {"Decode": "native", "RandomResizedCrop: resize": "pillow"},
+        {"Decode": "native", "RandomHorizontalFlip": "dali-cpu"},
+    ):
+        with pytest.raises(PipelineError) as caught:
+            planned(photos, Decode(), cache, RandomResizedCrop(8), RandomHorizontalFlip(), backend=by_hand)
+        assert "placed by hand" in str(caught.value) and "use backend='native' or 'auto'" in str(caught.value)
+        assert "write Cache()" not in str(caught.value), "that would be refused too"
+    with pytest.raises(PipelineError, match="use backend='native' or 'auto'") as caught:
+        planned(photos, Decode(), cache, CenterCrop(8), backend={"Decode": "pillow"})
+    assert "by hand" not in str(caught.value)
+    with pytest.raises(PipelineError, match="use backend='tf'"):
+        planned(photos, Decode(), ToDtype("float32"), Cache(), CenterCrop(8), backend="native")
+
+
+def test_a_budget_that_holds_no_image_is_said(photos: Files, tmp_path: Path) -> None:
+    for cache, remedy in (
+        (Cache(ram=100), "has room for 100 B, but an image takes about .* raise ram, or remove Cache"),
+        (Cache(tmp_path / "k", disk=100), "raise disk, or remove Cache"),
+        (Cache(ram=2000, form="planes"), "as 'planes', so hardly any is kept: raise ram"),
+    ):
+        with pytest.warns(UserWarning, match=remedy):
+            planned(photos, *behind(cache))
+
+
+@pytest.mark.parametrize("name", ["closed/in", "x" * 300])
+def test_a_folder_that_cannot_be_looked_into_is_no_error_of_planning(photos: Files, tmp_path: Path, name: str) -> None:
+    program = """
+import sys
+from greenload import Batch, Cache, Decode, Files, Pipeline, RandomResizedCrop, iterate
+stages = Decode(), Cache(sys.argv[1]), RandomResizedCrop(8), Batch(2)
+try:
+    iterate(Pipeline(Files(sys.argv[2:]), *stages), backend="native")
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    (tmp_path / "closed").mkdir(mode=0)
+    command = [*obeying_modes(), sys.executable, "-c", program, str(tmp_path / name), *photos.paths]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    (tmp_path / "closed").chmod(0o755)
+    assert said.startswith(f"PipelineError Cache(path='{tmp_path / name}') can't keep images there: "), said
+    assert said.endswith(": name a folder that can be written, or leave path out\n")
 
 
 def test_without_a_batch_or_a_source_read_by_index(photos: Files, tmp_path: Path) -> None:

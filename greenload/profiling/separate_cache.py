@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
-from greenload.backends.native.keeping import keeping_of
+from greenload.backends.native.cache import planned_cache
 from greenload.errors import PipelineError
-from greenload.plans.keeping import last_cache
+from greenload.plans.cache_steps import last_cache
 from greenload.plans.plan import Plan
 from greenload.system import file_output
 from greenload.system.scratch import ScratchFolder
@@ -19,18 +19,19 @@ _PREFIX = ".greenload-profile-"
 
 
 @contextmanager
-def kept_apart(plan: Plan) -> Iterator[Plan]:
+def separate_cache(plan: Plan) -> Iterator[Plan]:
     """A plan that keeps its images apart, for a while: where it keeps them in a folder, in one inside of that.
 
     Raises:
         PipelineError: the folder can't be used.
     """
-    keeping = keeping_of(plan)
-    if keeping is None:
+    cache_spec = planned_cache(plan)
+    if cache_spec is None:
         yield plan
         return
-    with _folder(plan, keeping.path) as folder:
-        own = replace(keeping, path=folder, apart=secrets.token_hex(8))
+    with _folder(plan, cache_spec.path) as folder:
+        # What the process keeps otherwise leaves it room, or there would be nothing to measure.
+        own = replace(cache_spec, path=folder, apart=secrets.token_hex(8), in_common=False)
         steps = (replace(step, keeps=own) if step.keeps else step for step in plan.steps)
         yield replace(plan, steps=tuple(steps))
 

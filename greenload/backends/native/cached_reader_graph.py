@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from greenload.backends.image_sizes import decode_of
+from greenload.backends.native.cache import (
+    KERNEL_ONLY_FORMS,
+    StoreWarnings,
+    cached_decode,
+    filling_segment,
+    forms_of_files,
+    kernel_form,
+    open_store,
+    planned_cache,
+)
 from greenload.backends.native.graph_files import GraphFiles, replaced
 from greenload.backends.native.graph_inputs import Inputs
-from greenload.backends.native.keeping import (
-    OF_ITS_OWN,
-    Trouble,
-    decode_of_kept,
-    filling_of,
-    form_of,
-    keeping_of,
-    kept_in,
-    open_store,
-)
 from greenload.backends.native.library import Form, Status
 from greenload.backends.native.op import keep, make, probe, recall, store_attribute
 from greenload.backends.readers import Readers
@@ -29,7 +29,7 @@ Read = Callable[[Any], Any]
 """From indices of samples, int64 ``[k]``, to their files, strings; empty where one can't be read."""
 
 
-class KeptFiles:
+class CachedReaderGraph:
     """Reads a source's files by way of a plan's cache, which it fills.
 
     Args:
@@ -43,21 +43,23 @@ class KeptFiles:
 
     def __init__(self, plan: Plan, readers: Readers, helpers: int = 0) -> None:
         self._helpers = helpers
-        keeping = keeping_of(plan)
-        assert keeping is not None
+        cache_spec = planned_cache(plan)
+        assert cache_spec is not None
         # Operations open it anew wherever they run. This one stays for what they kept between two iterators.
         self._store = open_store(plan)
-        folder = None if keeping.path is None else Path(keeping.path)
-        self._attribute = store_attribute(folder, self._store.key, len(plan.pipeline.source), keeping.budget)
-        self._decode, self._form = decode_of_kept(plan), form_of(keeping)
+        folder = None if cache_spec.path is None else Path(cache_spec.path)
+        self._attribute = store_attribute(
+            folder, self._store.key, len(plan.pipeline.source), cache_spec.budget, cache_spec.in_common
+        )
+        self._decode, self._form = cached_decode(plan), kernel_form(cache_spec)
         self._files = GraphFiles(self._decode, readers)
-        self._making = _Making(plan, readers, helpers) if keeping.filling else None
-        self._trouble = Trouble(plan, self._store)
+        self._making = _Making(plan, readers, helpers) if cache_spec.filling else None
+        self._warnings = StoreWarnings(plan, self._store)
 
     @property
     def own_forms(self) -> bool:
         """Whether what it gives may be in a form that only the kernel reads."""
-        return self._making is not None or self._form in OF_ITS_OWN
+        return self._making is not None or self._form in KERNEL_ONLY_FORMS
 
     def read(self, indices: Any, read: Read) -> Any:
         """What is kept of samples, or else their files, which are kept as far as there is room; strings ``[n]``. They
@@ -88,10 +90,10 @@ class KeptFiles:
     def _convertible(self, files: Any) -> tuple[Any, Any]:
         """Files, and the form that each is kept in. Where that is one of the kernel's own, files that another backend
         decodes are binary PPMs."""
-        own, decode = self._form in OF_ITS_OWN, self._decode
+        own, decode = self._form in KERNEL_ONLY_FORMS, self._decode
         plain, _ = probe(files, decode.exif, decode.max_bytes)
         jpeg = probe(files, False, decode.max_bytes)[0] if decode.exif and own else plain
-        forms = kept_in(self._form, plain, jpeg, tf.where)
+        forms = forms_of_files(self._form, plain, jpeg, tf.where)
         if not own:
             return files, forms
 
@@ -105,7 +107,7 @@ class KeptFiles:
 
     def tell_trouble(self) -> None:
         """Warn of what went wrong with what is kept, once: a full disk, damaged blocks."""
-        self._trouble.tell_all()
+        self._warnings.tell_all()
 
     def forget(self) -> None:
         """Forget what is kept."""
@@ -117,7 +119,7 @@ class _Making:
 
     def __init__(self, plan: Plan, readers: Readers, helpers: int) -> None:
         self._helpers = helpers
-        segment = filling_of(plan)
+        segment = filling_segment(plan)
         self._inputs = Inputs(plan, segment)
         self._files = GraphFiles(decode_of(segment.steps), readers)
 
