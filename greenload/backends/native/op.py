@@ -94,35 +94,6 @@ def read(paths: Any, helpers: int = 0) -> Any:
     return operations().greenload_read(paths=paths, helpers=helpers)
 
 
-def enter(values: Sequence[Any], counter: str) -> tuple[list[Any], Any]:
-    """Start the clock of a function in a graph: what it takes, passed on, and a stamp for ``leave``.
-
-    Args:
-        values: tensors of any dtypes, at least one. Nothing that takes what is given for them runs earlier.
-        counter: the name that it counts under (``counters.named_counters``): calls as images, and of ``timed`` ones,
-            which began and ended on one thread, CPU and wall time. Of a function that takes less than 50 µs one call in
-            eight is timed.
-    """
-    passed = operations().greenload_enter(inputs=list(values), counter=counter)
-    for given, value in zip(passed.outputs, values, strict=True):
-        given.set_shape(value.shape)
-    return list(passed.outputs), passed.stamp
-
-
-def leave(stamp: Any, values: Sequence[Any], counter: str) -> list[Any]:
-    """Stop the clock that ``enter`` started, once all that the function gives is there: the same, passed on.
-
-    Args:
-        stamp: of ``enter``.
-        values: tensors of any dtypes, at least one.
-        counter: as for ``enter``.
-    """
-    *others, last = values
-    passed = operations().greenload_leave(stamp=stamp, others=others, last=last, counter=counter)
-    passed.set_shape(last.shape)
-    return [*others, passed]
-
-
 def store_attribute(folder: Path | None, key: bytes, count: int, budget: int | None, in_common: bool = False) -> bytes:
     """A store (``store.Store``) as ``kernel/op_files.cc`` reads it: operations open it wherever they run."""
     path = b"" if folder is None else os.fsencode(folder.absolute())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
-from greenload.profiling.in_place.clocked import clocked_call
+from greenload.profiling.in_place.clocked import clocked
+from greenload.profiling.in_place.copies import copied
 from greenload.system.frameworks import tf
 
 _ATTRIBUTES = ("f", "predicate", "next_func", "scan_func")
@@ -33,7 +35,17 @@ def clocked_inside(function: Any, counter_of: CounterOf) -> Any:
             made = _made_anew(called, operation, attribute, counter_of)
             if made is not called:
                 replaced[operation.name, attribute] = made
-    return _copied(function, replaced) if replaced else function
+    return copied(function, functools.partial(_with, replaced)) if replaced else function
+
+
+def _with(replaced: dict[tuple[str, str], Any], part: Any) -> str:
+    """Have operations of a graph call other functions."""
+    for definition in part.node:
+        for (name, attribute), made in replaced.items():
+            if definition.name == name:
+                made.add_to_graph(tf.compat.v1.get_default_graph())
+                definition.attr[attribute].func.name = made.name
+    return ""
 
 
 def _called(graph: Any, operation: Any, attribute: str) -> Any:
@@ -48,33 +60,4 @@ def _made_anew(called: Any, operation: Any, attribute: str, counter_of: CounterO
     if any(result.dtype == tf.variant for result in called.graph.outputs):  # it makes datasets in turn
         return clocked_inside(called, counter_of)
     counter = counter_of(operation)
-    return clocked_call(called.call_flat, called.graph.inputs, counter) if counter else called
-
-
-def _copied(function: Any, replaced: dict[tuple[str, str], Any]) -> Any:
-    """A function with a graph like another's, some of whose operations have other functions."""
-    graph = function.graph
-    captured = getattr(function, "captured_inputs", [])
-    count = len(graph.inputs) - len(captured)
-    signature = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in graph.inputs[:count]]
-    results = [tensor.name for tensor in graph.outputs]
-    last = [operation.name for operation in graph.control_outputs]
-
-    def copy(*values: Any) -> list[Any]:
-        whole = graph.as_graph_def()
-        part = type(whole)(versions=whole.versions, library=whole.library)
-        for definition in whole.node:
-            if definition.op != "Placeholder":
-                part.node.add().CopyFrom(definition)
-        for definition in part.node:
-            for (name, attribute), made in replaced.items():
-                if definition.name == name:
-                    made.add_to_graph(tf.compat.v1.get_default_graph())
-                    definition.attr[attribute].func.name = made.name
-        inputs = [*values, *map(tf.identity, captured)]  # which makes them part of this graph
-        given = dict(zip((tensor.name for tensor in graph.inputs), inputs, strict=True))
-        found = tf.graph_util.import_graph_def(part, input_map=given, return_elements=results + last, name="clocked")
-        with tf.control_dependencies(found[len(results) :]):
-            return [tf.identity(tensor) for tensor in found[: len(results)]]
-
-    return tf.function(copy, input_signature=signature, autograph=False).get_concrete_function()
+    return clocked(called, counter) if counter else called

@@ -7,7 +7,7 @@
 extern "C" {
 #endif
 
-#define GL_ABI 10          /* raised with every change of this file; the Python side checks it */
+#define GL_ABI 10         /* raised with every change of this file; the Python side checks it */
 #define GL_REASON 256     /* bytes of a reason, its zero included */
 #define GL_NAME 96        /* bytes of a counter's name, its zero included */
 
@@ -86,7 +86,7 @@ typedef struct {
   int64_t images;           /* or calls, or whatever is counted */
   int64_t nanoseconds;      /* CPU time of `timed` of them */
   int64_t bytes_in, bytes_out;
-  int64_t timed;            /* steps of programs: all, as those that weren't timed are estimated by the others */
+  int64_t timed;            /* those that weren't chosen to be timed are estimated by the others, and count here */
   int64_t wall_nanoseconds; /* of `timed` of them; steps of programs have none */
 } gl_counter;
 

@@ -34,14 +34,6 @@ class Call {
     if (failed()) return nullptr;
     return kept(TF_AllocateOutput(context_, index, type, dims.data(), static_cast<int>(dims.size()), bytes, status_));
   }
-  int inputs() const { return TF_NumInputs(context_); }
-  // An input as it is, for an output.
-  void pass(int from, int to) {
-    Tensor* tensor = nullptr;
-    if (!failed()) TF_GetInput(context_, from, &tensor, status_);
-    if (!failed()) TF_SetOutput(context_, to, tensor, status_);
-    if (tensor) TF_DeleteTensor(tensor);
-  }
 
  private:
   Tensor* kept(Tensor* tensor) {
@@ -110,14 +102,11 @@ void add(const char* name, std::vector<const char*> inputs, std::vector<const ch
   TF_RegisterKernelBuilder(name, builder, status);
 }
 
-// An output has the shape of an input.
-inline void pass_shape(ShapeContext* context, int input, int output, Status* status) {
+inline void same_shape(ShapeContext* context, Status* status) {
   Shape* shape = TF_NewShapeHandle();
-  if (TF_GetCode(status) == OK) TF_ShapeInferenceContextGetInput(context, input, shape, status);
-  if (TF_GetCode(status) == OK) TF_ShapeInferenceContextSetOutput(context, output, shape, status);
+  TF_ShapeInferenceContextGetInput(context, 0, shape, status);
+  if (TF_GetCode(status) == OK) TF_ShapeInferenceContextSetOutput(context, 0, shape, status);
   TF_DeleteShapeHandle(shape);
 }
-
-inline void same_shape(ShapeContext* context, Status* status) { pass_shape(context, 0, 0, status); }
 
 }  // namespace

@@ -35,9 +35,7 @@ enum Type {                                                           // tf_data
   F(TF_Dim, int64_t, const Tensor*, int)                                                                   \
   F(TF_TensorData, void*, const Tensor*)                                                                   \
   F(TF_TensorElementCount, int64_t, const Tensor*)                                                         \
-  F(TF_NumInputs, int, Context*)                                                                           \
   F(TF_GetInput, void, Context*, int, Tensor**, Status*)                                                   \
-  F(TF_SetOutput, void, Context*, int, const Tensor*, Status*)                                             \
   F(TF_AllocateOutput, Tensor*, Context*, int, Type, const int64_t*, int, size_t, Status*)                 \
   F(TF_OpKernelContext_Failure, void, Context*, Status*)                                                   \
   F(TF_OpKernelConstruction_Failure, void, Construction*, Status*)                                         \
@@ -58,7 +56,6 @@ enum Type {                                                           // tf_data
   F(TF_NewShapeHandle, Shape*)                                                                             \
   F(TF_DeleteShapeHandle, void, Shape*)                                                                    \
   F(TF_ShapeInferenceContextVectorFromSize, Shape*, ShapeContext*, size_t)                                 \
-  F(TF_ShapeInferenceContextNumInputs, int64_t, ShapeContext*)                                             \
   F(TF_ShapeInferenceContextGetInput, void, ShapeContext*, int, Shape*, Status*)                           \
   F(TF_ShapeInferenceContextSetOutput, void, ShapeContext*, int, Shape*, Status*)                          \
   F(TF_ShapeInferenceContextConcatenateShapes, void, ShapeContext*, Shape*, Shape*, Shape*, Status*)       \
