@@ -26,16 +26,23 @@ def copied(function: Any, change: Change) -> Any:
     captured = getattr(function, "captured_inputs", [])
     count = len(graph.inputs) - len(captured)
     signature = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in graph.inputs[:count]]
-    results = [tensor.name for tensor in graph.outputs]
 
     def copy(*values: Any) -> list[Any]:
         part = _without_arguments(graph)
-        last = [change(part) or _behind(part, [operation.name for operation in graph.control_outputs])]
+        last = change(part) or _behind(part, [operation.name for operation in graph.control_outputs])
         inputs = [*values, *map(tf.identity, captured)]  # which makes them part of this graph
         given = dict(zip((tensor.name for tensor in graph.inputs), inputs, strict=True))
-        found = tf.graph_util.import_graph_def(part, input_map=given, return_elements=results + last, name="copied")
+        made = [tensor.name for tensor in graph.outputs if tensor.name not in given]
+        used = {name if ":" in name else f"{name}:0" for node in part.node for name in node.input}
+        found = tf.graph_util.import_graph_def(
+            part,
+            input_map={name: tensor for name, tensor in given.items() if name in used},
+            return_elements=[*made, last],
+            name="copied",
+        )
         tf.compat.v1.get_default_graph().control_outputs.append(found.pop())
-        return list(found)
+        here = given | dict(zip(made, found, strict=True))
+        return [here[tensor.name] for tensor in graph.outputs]
 
     return tf.function(copy, input_signature=signature, autograph=False).get_concrete_function()
 
