@@ -118,6 +118,8 @@ class Counter:
     """Of the images; those of a program's steps count as timed, as all are estimated by some."""
     wall_nanoseconds: int
     """Of `timed` of them; 0 for a program's steps."""
+    crossed: int
+    """Ended on another thread than they began on, so that they weren't timed."""
 
 
 class _Step(ctypes.Structure):

@@ -16,8 +16,8 @@ def clocked(function: Any, counter: str) -> Any:
 
     Args:
         function: as tf.data traces them (`copied`). One without arguments gets no clock.
-        counter: the name that it counts under (``counters.named_counters``): calls as images; CPU and wall time of those
-            that are timed, which began and ended on one thread.
+        counter: the name that it counts under (``counters.named_counters``): calls as images; CPU and wall time of
+            those that are timed, which began and ended on one thread.
 
     Returns:
         A ``ConcreteFunction`` of the same tensors.
@@ -29,7 +29,7 @@ def clocked(function: Any, counter: str) -> Any:
     arguments = {tensor.op.name: tensor for tensor in graph.inputs}
 
     def around(part: Any) -> str:
-        # Edges of control aren't enough for a function's call: its nodes that take only what is there would run earlier.
+        # An edge of control isn't enough for a function's call: of its nodes, those with inputs wouldn't wait for it.
         for call in [node for node in part.node if _is_call(part, node)]:
             for place, name in enumerate(call.input):
                 if name.partition(":")[0] in arguments:
@@ -63,5 +63,3 @@ def _passed_on(part: Any, call: str, place: int, argument: Any) -> str:
     node = part.node.add(name=f"{call}/greenload_{place}", op="Identity", input=[argument.op.name])
     node.attr["T"].type = argument.dtype.as_datatype_enum
     return str(node.name)
-
-

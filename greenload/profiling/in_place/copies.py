@@ -1,4 +1,4 @@
-"""Traced functions made anew: their graphs are copied, with changes. Nothing of the user's is called or traced again."""
+"""Traced functions made anew: their graphs copied, with changes. Nothing of the user's is called or traced again."""
 
 from __future__ import annotations
 

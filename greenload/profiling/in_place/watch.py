@@ -1,40 +1,45 @@
-"""The same dataset with a clock around each function that it calls."""
+"""`watch`: the same dataset with a clock around each function that it calls."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from greenload.backends.native.counters import NamedCounter
 from greenload.profiling.in_place.clocked import clocked
 from greenload.profiling.in_place.inner import clocked_inside
+from greenload.profiling.in_place.watched import Watched, WatchedStep
 from greenload.profiling.tfdata.graph import NESTING, Node, file_reader
 from greenload.profiling.tfdata.rebuild import Builder, traced_function
 from greenload.profiling.tfdata.walk import walk
+from greenload.public import public
 from greenload.system.frameworks import tf
+from greenload.system.work import Work
 
 _PER_ELEMENT = frozenset({"_map_func", "_predicate", "_scan_func", "_key_func", "_reduce_func"})
 """Attributes that hold functions which are called for each element, or each group of them."""
 _NUMBERS = itertools.count()
-"""Of watched datasets, in this process."""
+"""Of datasets with clocks, in this process: their counters' names."""
 
 
-@dataclass(frozen=True)
-class ClockedFunction:
-    """A function with a clock around it."""
+@public
+def watch(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The same dataset with a clock around each function that it calls.
 
-    name: str
-    """Of its row, as a profile of the dataset calls it."""
-    where: str
-    """``"train.py:31"``."""
-    counter: str
-    """The name that it counts under."""
+    Args:
+        dataset: any ``tf.data.Dataset``.
+
+    Returns:
+        A dataset of the same elements, in the same order, with the same options. Its ``watched`` tells what its steps
+        have done so far, in all iterators together.
+    """
+    clocks = Clocks(walk(dataset))
+    return _watched_class()(dataset, clocks)
 
 
-class Watching:
-    """Puts clocks around a dataset's functions.
+class Clocks:
+    """A dataset built again with clocks around its functions.
 
     Args:
         root: the dataset's tree.
@@ -47,11 +52,20 @@ class Watching:
                 if dataset is not None:
                     self._nodes.setdefault(id(dataset), node)
         self._number = next(_NUMBERS)
-        self.functions: list[ClockedFunction] = []
+        self._counted: list[tuple[Node, NamedCounter]] = []
+        self.dataset = Builder(None, functions=self._function).build(root)
+        """With clocks."""
+
+    @property
+    def steps(self) -> tuple[WatchedStep, ...]:
         """Those that have a clock."""
-        self.held: list[NamedCounter] = []
-        """Their counters, which are there for as long as these."""
-        self.variant = Builder(None, functions=self._function).build(root)._variant_tensor
+        of_node: dict[Node, list[NamedCounter]] = {}
+        for node, counter in self._counted:
+            of_node.setdefault(node, []).append(counter)
+        return tuple(
+            WatchedStep(node.name, node.kind, _reader(counters), node.where, node.branch)
+            for node, counters in of_node.items()
+        )
 
     def _function(self, dataset: Any, attribute: str) -> Any:
         function, node = traced_function(dataset, attribute), self._nodes[id(dataset)]
@@ -60,25 +74,37 @@ class Watching:
         if node.kind in NESTING or node.kind == "from_generator":
             names = {inner.inner.operation.name: inner for inner in node.looked}
             return clocked_inside(function, lambda operation: self._inner(names, node, operation))
-        return clocked(function, self._counter(node.name, node.where))
+        return clocked(function, self._counter(node))
 
     def _inner(self, names: Mapping[str, Node], outer: Node, operation: Any) -> str:
-        inner = names.get(operation.name, outer)
-        return self._counter(inner.name, inner.where)
+        return self._counter(names.get(operation.name, outer))
 
-    def _counter(self, name: str, where: str) -> str:
-        counter = f"watch/{self._number}/{len(self.functions)}"
-        self.functions.append(ClockedFunction(name, where, counter))
-        self.held.append(NamedCounter(counter))
-        return counter
+    def _counter(self, node: Node) -> str:
+        name = f"watch/{self._number}/{len(self._counted)}"
+        self._counted.append((node, NamedCounter(name)))
+        return name
 
 
-def watch(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The same dataset with a clock around each function that it calls."""
-    watching = Watching(walk(dataset))
+def _reader(counters: list[NamedCounter]) -> Callable[[], Work]:
+    def read() -> Work:
+        return sum((counter.read() for counter in counters), Work())
+
+    return read
+
+
+def _watched_class() -> Any:
     from tensorflow.python.data.ops.dataset_ops import UnaryUnchangedStructureDataset
 
     class WatchedDataset(UnaryUnchangedStructureDataset):  # type: ignore[misc]
-        watched = watching
+        """A dataset with clocks."""
 
-    return WatchedDataset(dataset, watching.variant)
+        def __init__(self, dataset: Any, clocks: Clocks) -> None:
+            self.watched = Watched("", clocks.steps)
+            super().__init__(dataset, clocks.dataset._variant_tensor)
+
+        def __iter__(self) -> Any:
+            iterator = super().__iter__()
+            self.watched.iterators.add(iterator)
+            return iterator
+
+    return WatchedDataset

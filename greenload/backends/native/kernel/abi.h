@@ -88,6 +88,7 @@ typedef struct {
   int64_t bytes_in, bytes_out;
   int64_t timed;            /* those that weren't chosen to be timed are estimated by the others, and count here */
   int64_t wall_nanoseconds; /* of `timed` of them; steps of programs have none */
+  int64_t crossed;          /* ended on another thread than they began on, so that they weren't timed */
 } gl_counter;
 
 /* Of each step of a program, [count of steps], then one more: whole images, of whose CPU time the steps' sum is nearly

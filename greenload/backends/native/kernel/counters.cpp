@@ -37,13 +37,15 @@ void Row::add(const gl_counter& counter) {
     bytes_out_.fetch_add(counter.bytes_out, std::memory_order_relaxed);
     timed_.fetch_add(counter.timed, std::memory_order_relaxed);
     wall_nanoseconds_.fetch_add(counter.wall_nanoseconds, std::memory_order_relaxed);
+    if (counter.crossed) crossed_.fetch_add(counter.crossed, std::memory_order_relaxed);
   }
 }
 
 gl_counter Row::read() const {
   return {images_.load(std::memory_order_relaxed), nanoseconds_.load(std::memory_order_relaxed),
           bytes_in_.load(std::memory_order_relaxed), bytes_out_.load(std::memory_order_relaxed),
-          timed_.load(std::memory_order_relaxed),    wall_nanoseconds_.load(std::memory_order_relaxed)};
+          timed_.load(std::memory_order_relaxed),    wall_nanoseconds_.load(std::memory_order_relaxed),
+          crossed_.load(std::memory_order_relaxed)};
 }
 
 Counters::Counters(size_t steps) {

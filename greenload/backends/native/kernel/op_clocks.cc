@@ -123,6 +123,8 @@ void leave(Clock& clock, Call& call) {
       counter.nanoseconds = stamp.weight * std::max<int64_t>(taken.cpu - nothing.cpu, 0);
       counter.wall_nanoseconds = stamp.weight * std::max<int64_t>(taken.wall - nothing.wall, 0);
       counter.timed = stamp.weight;
+    } else {
+      counter.crossed = stamp.weight;
     }
   }
   gl_row_add(clock.row.get(), &counter);
