@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from greenload.energy.meters.base import Meter, MeterStatus
@@ -95,6 +95,12 @@ class SharedSampler:
             if self._users == 0:
                 self._stop()
 
+    @property
+    def running(self) -> Use | None:
+        """What runs now, without a claim on it: it may stop at any time."""
+        with self._lock:
+            return self._now
+
     @contextmanager
     def use(self) -> Iterator[Use]:
         """Claim the sampler for a block."""
@@ -163,3 +169,10 @@ def _stop_all() -> None:
 
 DEFAULT = SharedSampler(linger_s=LINGER_S)
 """The process's own, over every meter of this machine."""
+
+
+def running() -> Use | None:
+    """A sampler that runs in this process, for whomever; None where there is none."""
+    with suppress(RuntimeError):  # another was made meanwhile
+        return next((use for shared in [DEFAULT, *_all] if (use := shared.running)), None)
+    return None

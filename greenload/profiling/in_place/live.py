@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from greenload.profiling.in_place.watched import Moment, Watched, WatchedStep
+from greenload.energy.domains import Domain
+from greenload.profiling.in_place.watched import Moment, WatchedStep
 from greenload.system.work import Work
 
 CROSSED = 0.05
@@ -90,13 +92,28 @@ class Live:
         return None if cpu_s is None or self.cpu_s <= 0 else min(1.0, cpu_s / self.cpu_s)
 
     def joules(self, cpu_s: float | None) -> dict[str, float]:
-        """Joules by domain of so many of its CPU seconds; empty where those aren't known."""
+        """Joules by domain of so many of its CPU seconds; empty where those aren't known. A GPU's and a drive's aren't
+        drawn by CPU time."""
         share = self.share(cpu_s)
-        return {} if share is None else {domain: joules * share for domain, joules in self.energy_j.items()}
+        drawn = self.energy_j.items() if share is not None else ()
+        return {domain: joules * (share or 0.0) for domain, joules in drawn if Domain.parse(domain).follows_cpu}
+
+
+class Named(Protocol):
+    """What is watched, here or in another process, without what it has done."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def sample_unit(self) -> str: ...
+    @property
+    def steps(self) -> Sequence[WatchedStep]: ...
+    @property
+    def unwatched(self) -> Mapping[str, str]: ...
 
 
 def live(
-    spans: Sequence[tuple[Watched, Moment]],
+    spans: Sequence[tuple[Named, Moment]],
     energy_j: Mapping[str, float] | None = None,
     provenance: Mapping[str, str] | None = None,
 ) -> Live:

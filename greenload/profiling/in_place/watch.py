@@ -9,6 +9,7 @@ from typing import Any
 from greenload.backends.native.counters import NamedCounter
 from greenload.profiling.in_place.clocked import clocked
 from greenload.profiling.in_place.inner import clocked_inside
+from greenload.profiling.in_place.publishing import publish
 from greenload.profiling.in_place.watched import Watched, WatchedStep
 from greenload.profiling.tfdata.graph import NESTING, Node, file_reader
 from greenload.profiling.tfdata.rebuild import Builder, traced_function
@@ -35,6 +36,7 @@ def watch(dataset: tf.data.Dataset) -> tf.data.Dataset:
         have done so far, in all iterators together.
     """
     clocks = Clocks(walk(dataset))
+    publish()
     return _watched_class()(dataset, clocks)
 
 
