@@ -171,8 +171,13 @@ DEFAULT = SharedSampler(linger_s=LINGER_S)
 """The process's own, over every meter of this machine."""
 
 
-def running() -> Use | None:
-    """A sampler that runs in this process, for whomever; None where there is none."""
+def running(*, besides: SharedSampler | None = None) -> Use | None:
+    """A sampler that runs in this process, for whomever; None where there is none.
+
+    Args:
+        besides: one that doesn't count.
+    """
     with suppress(RuntimeError):  # another was made meanwhile
-        return next((use for shared in [DEFAULT, *_all] if (use := shared.running)), None)
+        shared = [DEFAULT, *(one for one in _all if one is not DEFAULT and one is not besides)]
+        return next((use for one in shared if (use := one.running)), None)
     return None

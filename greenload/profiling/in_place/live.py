@@ -11,8 +11,8 @@ second drew the same everywhere. A profile can tell how they differ.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
 
 from greenload.energy.domains import Domain
 from greenload.profiling.in_place.watched import Moment, WatchedStep
@@ -97,6 +97,41 @@ class Live:
         share = self.share(cpu_s)
         drawn = self.energy_j.items() if share is not None else ()
         return {domain: joules * (share or 0.0) for domain, joules in drawn if Domain.parse(domain).follows_cpu}
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON data."""
+        return {
+            "wall_s": self.wall_s,
+            "cpu_s": self.cpu_s,
+            "rest_cpu_s": self.rest_cpu_s,
+            "energy_j": dict(self.energy_j),
+            "provenance": dict(self.provenance),
+            "datasets": [
+                {
+                    "name": dataset.name,
+                    "sample_unit": dataset.sample_unit,
+                    "samples": dataset.samples,
+                    "steps": [self._step_to_dict(step) for step in dataset.steps],
+                    "unwatched": dict(dataset.unwatched),
+                }
+                for dataset in self.datasets
+            ],
+        }
+
+    def _step_to_dict(self, done: LiveStep) -> dict[str, Any]:
+        step = done.step
+        return {
+            "name": step.name,
+            "kind": step.kind,
+            "where": step.where,
+            "branch": step.branch,
+            "work": asdict(done.work),
+            "cpu_s": done.cpu_s,
+            "waiting_s": done.waiting_s,
+            "share": self.share(done.cpu_s),
+            "energy_j": self.joules(done.cpu_s),
+            "note": done.note,
+        }
 
 
 class Named(Protocol):

@@ -23,6 +23,10 @@ class Gone(ReportError):
     """A process says nothing any more, having ended."""
 
 
+class Idle(Gone):
+    """A process runs, and watches nothing now."""
+
+
 def is_off() -> bool:
     """Whether the user wants nothing published."""
     return os.environ.get(SWITCH, "").lower() == "off"
@@ -55,14 +59,16 @@ class PublishedFile:
         """What the process said last.
 
         Raises:
-            Gone: the process has ended, or watches nothing now.
+            Idle: the process watches nothing now.
+            Gone: it has ended.
             ReportError: the file holds something else.
         """
         try:
             status = from_value(json_data.parse(file_input.read(self.path, MOST_BYTES)))
         except FileNotFoundError:
-            what = "watches no dataset any more" if processes.identity(self.pid) else "has ended"
-            raise Gone(f"{self.name} {what}") from None
+            if processes.identity(self.pid):
+                raise Idle(f"{self.name} watches no dataset any more") from None
+            raise Gone(f"{self.name} has ended") from None
         except (json_data.DataError, OSError) as error:
             why = error.strerror if isinstance(error, OSError) else error
             raise ReportError(f"{self.path}: is no status of a process ({why}): remove it") from None

@@ -23,6 +23,7 @@ from pathlib import Path
 import psutil  # the machine's facts need it, too, which a thread asks for: see forking
 
 from greenload.energy import sharing
+from greenload.energy.meters.discover import discover_cpu
 from greenload.energy.totals import RunningTotals, Totals
 from greenload.errors import MeterError
 from greenload.machine import machine
@@ -33,6 +34,8 @@ from greenload.system import processes, runtime_folder, shutdown
 
 PERIOD_S = 1.0
 """Seconds between two statuses."""
+_METERS = sharing.SharedSampler(discover_cpu, period_s=4 * PERIOD_S)
+"""Where no others run. They are read with each status, and polled besides only where a counter could wrap."""
 _PATIENCE_S = 2.0  # for the thread, at the interpreter's end: it takes milliseconds
 
 
@@ -66,6 +69,7 @@ class _Teller:
         self.idle_w: dict[str, float] = {}
         self.failure = ""
         self._lock = threading.Lock()
+        self._claim: sharing.Use | None = None
         self._totals: RunningTotals | None = None
         self._counted = Totals()
         self._fixed: tuple[str, float, dict[str, object]] | None = None
@@ -98,9 +102,22 @@ class _Teller:
                 notes=[self.failure] if self.failure else [],
             )
 
+    def start_meters(self) -> None:
+        """Have joules counted where nobody else counts any."""
+        with self._lock, contextlib.suppress(MeterError):
+            if self._claim is None:
+                self._claim = _METERS.acquire()
+
+    def stop_meters(self) -> None:
+        """Harmless if repeated."""
+        with self._lock:
+            claim, self._claim = self._claim, None
+        if claim is not None:
+            _METERS.release(claim)
+
     def _count(self) -> None:
-        """Read the meters, where some run for anybody; starting them only for this would cost more than it may."""
-        use = sharing.running()
+        """Read the meters: those of a measurement, which may be more, before the own."""
+        use = sharing.running(besides=_METERS) or self._claim
         if self._totals is not None and (use is None or use.sampler is not self._totals.sampler):
             self._counted, self._totals = self._totals.freeze(), None
         if use is not None and self._totals is None:
@@ -134,6 +151,7 @@ class _Publisher:
     def close(self) -> None:
         self._stop.set()
         self._thread.join(_PATIENCE_S)
+        _teller.stop_meters()
         self._remove()
 
     def _run(self) -> None:
@@ -146,12 +164,14 @@ class _Publisher:
                 self._write()
             except Exception as error:  # a training goes on without its status
                 _teller.failure = f"no status file is written: {type(error).__name__}: {error}"
+        _teller.stop_meters()
         self._remove()
 
     def _write(self) -> None:
         status = _teller.status()
         if not status.used and self._file is None:
             return
+        _teller.start_meters()
         try:
             if self._file is None:
                 self._file = runtime_folder.made(folder_named()) / f"{status.pid}.json"

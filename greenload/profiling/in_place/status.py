@@ -7,7 +7,7 @@ which has its own times in it, so that no figure is of another span than it says
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from greenload.energy.domains import Domain
@@ -224,6 +224,7 @@ def _dataset(value: Value) -> DatasetStatus:
 
 def _step(value: Value) -> WatchedStep:
     counts = value.field("work")
-    work = Work(**{each.name: counts.field(each.name).number() for each in fields(Work)})  # type: ignore[arg-type]
+    times = {name: counts.field(name).number() for name in ("cpu_s", "wall_s")}
+    work = Work(**{name: counts.field(name).integer() for name in ("calls", "timed", "crossed")}, **times)
     texts = {name: value.field(name).text() for name in ("name", "kind", "where", "branch", "note")}
     return WatchedStep(read=lambda: work, **texts)
