@@ -142,10 +142,11 @@ def _spans(
 def _source(process: str | None) -> PublishedFile | PublishedPort:
     from greenload.profiling.in_place.published import PublishedPort, find
 
-    if process is not None and not process.isdigit():
-        if ":" not in process:
-            raise UsageError(f"a process is a PID, or HOST:PORT as 127.0.0.1:9464, found {process!r}")
-        return PublishedPort.parse(process)
+    if process is not None and not (process.isascii() and process.isdigit()):
+        with contextlib.suppress(UsageError):
+            if ":" in process:
+                return PublishedPort.parse(process)
+        raise UsageError(f"a process is a PID, or HOST:PORT as 127.0.0.1:9464, found {process!r}")
     files = find()
     if process is not None:
         for file in files:

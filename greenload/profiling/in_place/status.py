@@ -224,7 +224,7 @@ def _dataset(value: Value) -> DatasetStatus:
 
 def _step(value: Value) -> WatchedStep:
     counts = value.field("work")
-    times = {name: counts.field(name).number() for name in ("cpu_s", "wall_s")}
-    work = Work(**{name: counts.field(name).integer() for name in ("calls", "timed", "crossed")}, **times)
+    calls, timed, crossed = (counts.field(name).integer() for name in ("calls", "timed", "crossed"))
+    work = Work(calls, timed, counts.field("cpu_s").number(), counts.field("wall_s").number(), crossed)
     texts = {name: value.field(name).text() for name in ("name", "kind", "where", "branch", "note")}
     return WatchedStep(read=lambda: work, **texts)
