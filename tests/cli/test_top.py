@@ -215,10 +215,12 @@ class Terminal:
         self.shown = ""
         self.pid, self._number = pty.fork()
         if self.pid == 0:
-            os.environ.update(environment(folder), TERM="xterm-256color")
-            os.environ.pop("COLUMNS", None)
-            os.execv(sys.executable, [sys.executable, "-m", "greenload.cli", "top", *arguments])
-        fcntl.ioctl(self._number, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+            variables = environment(folder, TERM="xterm-256color")
+            for name in ("COLUMNS", "LINES"):
+                variables.pop(name, None)
+            # Not execv, which hands on what C code has set, as readline does of another terminal.
+            os.execve(sys.executable, [sys.executable, "-m", "greenload.cli", "top", *arguments], variables)
 
     def wait_for(self, text: str, times: int = 1) -> None:
         end = time.monotonic() + 60

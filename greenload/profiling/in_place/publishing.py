@@ -17,6 +17,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,9 +58,9 @@ def _encoded(status: Status) -> bytes:
     return json.dumps(status.to_dict(), allow_nan=False).encode()
 
 
-def tell_idle_power(watts: dict[str, float]) -> None:
+def tell_idle_power(watts: Mapping[str, float | None]) -> None:
     """Say what the idle machine draws by domain, once that was measured: joules of work are without it."""
-    _teller.idle_w = dict(watts)
+    _teller.idle_w |= {domain: power for domain, power in watts.items() if power is not None}
 
 
 class _Teller:
