@@ -3,8 +3,8 @@
     python -m bench.in_place [--runs 20] [--precision 0.05] [--shapes filtered,generator] [--out FILE]
 
 Each shape is profiled so many times, in a process of its own, alone and beside a neighbour that takes a core at random
-times. A step's truth is what its function burns; of a call into Python also what an empty one takes, by the same clocks:
-it is part of the step.
+times. A step's truth is what its function burns; of a call into Python also what an empty one takes, by the same
+clocks: it is part of the step.
 """
 
 from __future__ import annotations

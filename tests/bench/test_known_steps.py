@@ -6,15 +6,13 @@ import shutil
 
 import pytest
 
-tf = pytest.importorskip("tensorflow")
-
 import greenload as gl
 from bench import known_steps
-from greenload.backends.native import op
+from greenload.backends.native.library import why_missing
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler: install g++"),
-    pytest.mark.skipif(not op.usable(), reason="the kernel's operations aren't built: see CONTRIBUTING"),
+    pytest.mark.skipif(bool(why_missing()), reason=why_missing() or ""),
 ]
 ROOM = {"half": 0.4e-3, "one": 0.4e-3, "source": 0.4e-3}
 """Seconds that a call takes beyond what it burns, at most, where it is a call into Python."""
@@ -25,6 +23,7 @@ GRAPH_S = 15e-6
 @pytest.mark.alone
 @pytest.mark.parametrize("shape", known_steps.SHAPES)
 def test_clocks_in_place_find_what_steps_burn(shape: str) -> None:
+    pytest.importorskip("tensorflow")
     known = known_steps.SHAPES[shape]()
     watched = gl.watch(known.dataset.take(12))
     before = [known_steps.burnt_s(number) for number in range(len(known.truth_s))]
