@@ -174,7 +174,7 @@ uint8_t* Segments::write_header(uint8_t* to, int64_t height, int64_t width) cons
   return to;
 }
 
-Segments::Cut Segments::cut(const Window& window, Buffer& memory) const {
+Segments::Cut Segments::cut(const Window& window, const Memory& memory) const {
   const Cut all = {file_, length_, window};
   if (!exact_) {
     return all;
@@ -198,7 +198,10 @@ Segments::Cut Segments::cut(const Window& window, Buffer& memory) const {
   for (int64_t row = top; row < bottom; row++) {
     size += begins_[row * per_row_ + right] - begins_[row * per_row_ + left];
   }
-  uint8_t* made = memory.bytes(size);
+  uint8_t* made = memory(size);
+  if (!made) {
+    return all;
+  }
   uint8_t* to = write_header(made, lines, columns);
   int number = 0;
   for (int64_t row = top; row < bottom; row++) {
