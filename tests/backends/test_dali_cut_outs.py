@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import encoders
@@ -14,20 +15,27 @@ from hypothesis import strategies as st
 from subsampled import LUMA, odd, transcoded, unindexed
 
 from greenload.backends.base import Records
+from greenload.backends.dali import plugin
 from greenload.backends.dali.base import Target
 from greenload.backends.dali.cut_outs import shown
 from greenload.backends.dali.graph import feed, feed_name, image_list, make_graph
-from greenload.backends.image_sizes import sizes_of
+from greenload.backends.image_sizes import BatchSizes, sizes_of
 from greenload.backends.native import cut_outs as kernel
 from greenload.backends.native import library
 from greenload.backends.registry import readers_of
 from greenload.backends.replay import replay
 from greenload.errors import RecordError
+from greenload.loading.dali_node import DaliNode
+from greenload.loading.dataset import build_dataset
+from greenload.loading.iterate import iterate
+from greenload.loading.load import resolve_order
+from greenload.loading.pack import pack
 from greenload.planning.choose import make_plan
+from greenload.plans.params import DrawLayout
 from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
-from greenload.sources import Files
-from greenload.stages import Batch, CenterCrop, Decode, RandomHorizontalFlip, RandomResizedCrop, Resize, Stage
+from greenload.sources import Files, TFRecords
+from greenload.stages import Batch, CenterCrop, Decode, RandomHorizontalFlip, RandomResizedCrop, Resize, Shuffle, Stage
 
 pytest.importorskip("nvidia.dali")
 pytestmark = pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")
@@ -179,6 +187,56 @@ def test_damaged_files_give_the_same_errors_and_pixels() -> None:
                 if not isinstance(part, str):
                     cut += len(runner.prepare(records[0]).records.images[0]) < len(damaged) - 500
     assert failed > 100 and cut > 50
+
+
+def test_a_file_that_was_made_anew_is_not_cut() -> None:
+    file, other = transcoded("4:2:0", 130, 203), odd("4:4:4", 20, 36)
+    plan = plan_of(CenterCrop(20), count=1)
+    step, one = plan.segments[0].steps[0], np.ones(1, np.int64)
+    fed = {feed_name(name, 0): np.full((1, 2), 20, np.int32) for name in ("start", "shape")}
+    for anew in ({}, {"filled": ((0, other),)}, {"as_png": ((0, other),)}):
+        sizes = BatchSizes(130 * one, 203 * one, **anew)
+        (seen,), moved = shown([step], [file], sizes, fed)
+        assert (seen == other) == bool(anew)
+        assert (moved is fed) == bool(anew)
+
+
+def test_transcoded_records_give_the_batches_of_plain_ones(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{index}.jpg" for index in range(len(LUMA))]
+    for path, kind in zip(paths, LUMA, strict=True):
+        path.write_bytes(odd(kind, 130, 203))
+    files = Files(paths, labels=range(len(paths)))
+    batches = []
+    for transcode in (False, True):
+        folder = tmp_path / f"packed-{transcode}"
+        pack(files, folder, transcode=transcode)
+        source = TFRecords(folder)
+        stages = (Shuffle(), Decode(), RandomResizedCrop(32), RandomHorizontalFlip(), Batch(3))
+        with iterate(Pipeline(source, *stages, seed=7), backend="dali-cpu", epochs=3) as batch:
+            batches.append([(images.copy(), labels.copy()) for images, labels in batch])
+    for (images, labels), (others, their_labels) in zip(*batches, strict=True):
+        assert np.array_equal(images, others) and np.array_equal(labels, their_labels)
+
+
+def test_at_the_end_of_tf_data_rows_hold_only_what_is_cut_out(tmp_path: Path) -> None:
+    """The road of a GPU, rehearsed on the CPU."""
+    if not (usable := plugin.availability()).usable:
+        pytest.skip(f"{usable.detail}; {usable.remedy}")
+    stages = (Shuffle(), Decode(exif=True), RandomResizedCrop(16, scale=(0.05, 0.3)), Batch(3))
+    batches, widths = [], []
+    for form in (library.Form.ENCODED, library.Form.TRANSCODED):
+        paths = [tmp_path / f"{form.name}-{index}.jpg" for index in range(len(LUMA))]
+        for turn, (path, kind) in enumerate(zip(paths, LUMA, strict=True), 1):
+            path.write_bytes(library.transcode(encoders.with_exif(odd(kind, 130, 203), turn), form))
+        plan = make_plan(Pipeline(Files(paths), *stages, seed=7), "dali", threads=2)
+        dataset = build_dataset(plan, *resolve_order(plan, epochs=2), 2, Target())
+        batches.append([images.numpy() for images, _ in dataset])
+        index = np.arange(len(paths))
+        numbers = DrawLayout.of(plan.pipeline).prepare(7, 0, index)
+        files = [path.read_bytes() for path in paths]
+        widths.append(DaliNode(plan, Target()).pack(files, np.empty(0), numbers, index).shape[1])
+    assert len(batches[0]) == 4 and all(map(np.array_equal, *batches))
+    assert widths[1] < widths[0] / 1.5
 
 
 def test_replays_work_on_what_is_cut_out() -> None:
