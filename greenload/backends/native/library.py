@@ -10,7 +10,7 @@ import functools
 import hashlib
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum, IntFlag
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from greenload.backends.native.blobs import Blob
 from greenload.backends.native.pointers import addresses_of, bytes_of, contiguous, sizes_of
 
-ABI = 9
+ABI = 11
 """Of ``kernel/abi.h``, ``GL_ABI``."""
 REASON_BYTES = 256
 FOLDER = Path(__file__).parent
@@ -111,9 +111,15 @@ class Counter:
 
     images: int
     nanoseconds: int
-    """CPU time."""
+    """CPU time of `timed` of them."""
     bytes_in: int
     bytes_out: int
+    timed: int
+    """Of the images; those of a program's steps count as timed, as all are estimated by some."""
+    wall_nanoseconds: int
+    """Of `timed` of them; 0 for a program's steps."""
+    crossed: int
+    """Ended on another thread than they began on, so that they weren't timed."""
 
 
 class _Step(ctypes.Structure):
@@ -321,7 +327,7 @@ class Program:
 
     def counters(self) -> list[Counter]:
         """What each step has done, and last what whole images took, by the threads' own clocks."""
-        numbers = np.zeros((self._steps + 1, 4), np.int64)
+        numbers = np.zeros((self._steps + 1, len(fields(Counter))), np.int64)
         loaded().gl_counters(self._handle, numbers.ctypes)
         return [Counter(*map(int, row)) for row in numbers]
 

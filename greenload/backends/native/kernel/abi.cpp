@@ -146,6 +146,8 @@ EXPORT gl_row* gl_row_open(const char* name) {
 
 EXPORT void gl_row_add(gl_row* row, const gl_counter* more) { row->row->add(*more); }
 
+EXPORT void gl_row_read(gl_row* row, gl_counter* counter) { *counter = row->row->read(); }
+
 EXPORT void gl_row_close(gl_row* row) { delete row; }
 
 EXPORT int64_t gl_rows(gl_named_counter* rows, int64_t capacity) {
