@@ -16,8 +16,9 @@ from subsampled import LUMA, odd, transcoded, unindexed
 
 from greenload.backends.base import Records
 from greenload.backends.dali import plugin
+from greenload.backends.dali import replay as dali_replay
 from greenload.backends.dali.base import Target
-from greenload.backends.dali.cut_outs import shown
+from greenload.backends.dali.cut_outs import graph_inputs
 from greenload.backends.dali.graph import feed, feed_name, image_list, make_graph
 from greenload.backends.image_sizes import BatchSizes, sizes_of
 from greenload.backends.native import cut_outs as kernel
@@ -75,7 +76,7 @@ def decode() -> Any:
         start, shape = (np.ascontiguousarray(part, np.int32) for part in (windows[:, :2], windows[:, 2:]))
         sizes = sizes_of(files, ["?"] * len(files), "dali-cpu", readers)
         seen: Any
-        seen, fed = shown([step], files, sizes, {feed_name("start", 0): start, feed_name("shape", 0): shape})
+        seen, fed = graph_inputs([step], files, sizes, {feed_name("start", 0): start, feed_name("shape", 0): shape})
         feed(graph, image_list(seen), fed)
         (result,) = graph.run()
         return seen, [np.array(result[index]) for index in range(len(files))]
@@ -196,7 +197,7 @@ def test_a_file_that_was_made_anew_is_not_cut() -> None:
     fed = {feed_name(name, 0): np.full((1, 2), 20, np.int32) for name in ("start", "shape")}
     for anew in ({}, {"filled": ((0, other),)}, {"as_png": ((0, other),)}):
         sizes = BatchSizes(130 * one, 203 * one, **anew)
-        (seen,), moved = shown([step], [file], sizes, fed)
+        (seen,), moved = graph_inputs([step], [file], sizes, fed)
         assert (seen == other) == bool(anew)
         assert (moved is fed) == bool(anew)
 
@@ -248,3 +249,6 @@ def test_replays_work_on_what_is_cut_out() -> None:
             for one in replay(plan, place, records, len(files), 1):
                 assert one.run(len(files)) == len(files)
                 one.close()
+    (segment,) = plan.segments
+    (captured,) = dali_replay._capture(plan, segment, segment.steps[0], [records], readers_of(plan))
+    assert all(len(part) < len(file) for part, file in zip(captured.records.images, files, strict=True))

@@ -19,7 +19,7 @@ from greenload.stages import primitives as p
 Fed = dict[str, NDArray[np.generic]]
 
 
-def shown(steps: Sequence[Step], images: Images, sizes: BatchSizes, arguments: Fed) -> tuple[Images, Fed]:
+def graph_inputs(steps: Sequence[Step], images: Images, sizes: BatchSizes, arguments: Fed) -> tuple[Images, Fed]:
     """A batch's images as DALI is to see them, and what the other inputs are fed for those.
 
     Where the first step decodes windows, of transcoded JPEGs smaller ones are seen, in which the windows lie elsewhere.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.backends.base import Images, Records, empty
-from greenload.backends.dali.cut_outs import shown
+from greenload.backends.dali.cut_outs import graph_inputs
 from greenload.backends.dali.graph import arguments_of, feed, feeds_of, image_list, make_graph
 from greenload.backends.dali.runner import Intake, target_of
 from greenload.backends.image_sizes import decode_of, plain, sizes_of
@@ -86,7 +86,7 @@ def _capture(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records],
         sizes = sizes_of(part.images, part.names, segment.backend, readers, decode_of(segment.steps))
         arguments = arguments_of(numbers, step_feeds, part.numbers, sizes, segment.first)
         if graph is None:
-            entering, arguments = shown([step], part.images, sizes, arguments)
+            entering, arguments = graph_inputs([step], part.images, sizes, arguments)
         else:
             entering = plain(part.images, sizes)
         images = image_list(entering)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from greenload import scalars
 from greenload.backends.base import Images, Records
 from greenload.backends.dali.base import Target
-from greenload.backends.dali.cut_outs import shown
+from greenload.backends.dali.cut_outs import graph_inputs
 from greenload.backends.dali.graph import (
     Feed,
     arguments_of,
@@ -90,7 +90,7 @@ class Intake:
         if too_small is not None:
             raise RecordError(records.names[too_small[0]], too_small[1])
         arguments = arguments_of(self.numbers, self.feeds, records.numbers, sizes, self.first)
-        images, arguments = shown(self.steps, records.images, sizes, arguments)
+        images, arguments = graph_inputs(self.steps, records.images, sizes, arguments)
         return replace(records, images=images), arguments
 
 
