@@ -107,7 +107,7 @@ class KernelStep:
 
 @dataclass(frozen=True)
 class Counter:
-    """What a step has done so far, in all threads."""
+    """What a step has done so far, in all threads: ``gl_counter`` of ``kernel/abi.h``."""
 
     images: int
     nanoseconds: int
@@ -115,11 +115,9 @@ class Counter:
     bytes_in: int
     bytes_out: int
     timed: int
-    """Of the images; those of a program's steps count as timed, as all are estimated by some."""
     wall_nanoseconds: int
     """Of `timed` of them; 0 for a program's steps."""
     crossed: int
-    """Ended on another thread than they began on, so that they weren't timed."""
 
 
 class _Step(ctypes.Structure):
