@@ -99,8 +99,7 @@ class KernelStep:
     dtype_in: str = "uint8"
     dtype_out: str = "uint8"
     numbers: tuple[float, ...] = ()
-    table: bytes = b""
-    """256 levels, of ``Op.LOOKUP``."""
+    table: bytes = b""  # 256 levels, of Op.LOOKUP
     counter: int = 0
     """Its number among a segment's counters; −1: counted apart."""
 
@@ -111,12 +110,10 @@ class Counter:
 
     images: int
     nanoseconds: int
-    """CPU time of `timed` of them."""
     bytes_in: int
     bytes_out: int
     timed: int
     wall_nanoseconds: int
-    """Of `timed` of them; 0 for a program's steps."""
     crossed: int
 
 
