@@ -216,8 +216,19 @@ def _table(span: _Span) -> RenderableType:
     command = printable(shlex.join(status.command))
     title = Sentence(Text.assemble((f"process {status.pid}", "bold"), f": {command} · {age} · {when}"))
     lines: list[RenderableType] = [title, render_live(live)]
-    lines += [Sentence(note, "dim") for note in (*_machine_watts(span, live), *status.notes)]
+    lines += [Sentence(sentence) for sentence in _waiting(span)]
+    lines += [Sentence(printable(note), "dim") for note in (*_machine_watts(span, live), *status.notes)]
     return Group(*lines, "")
+
+
+def _waiting(span: _Span) -> Iterator[str]:
+    """Who waits for whom, where the runtime tells."""
+    from greenload.profiling.in_place.model import verdict
+
+    before = {each.number: each.model for each in span.before.datasets}
+    for dataset in span.after.datasets:
+        if said := verdict(before.get(dataset.number, {}), dataset.model):
+            yield printable(f"{dataset.name or 'dataset'}: {said}")
 
 
 def _machine_watts(span: _Span, live: Live) -> Iterator[str]:
@@ -226,7 +237,7 @@ def _machine_watts(span: _Span, live: Live) -> Iterator[str]:
     for domain, count in after.items():
         if domain in before and domain not in live.energy_j and count.seconds > before[domain].seconds:
             watts = (count.joules - before[domain].joules) / (count.seconds - before[domain].seconds)
-            yield printable(f"{domain}: {watts:,.1f} W {count.provenance} of the whole machine, with its idle power")
+            yield (f"{domain}: {watts:,.1f} W {count.provenance} of the whole machine, with its idle power")
 
 
 def _duration(seconds: float) -> str:

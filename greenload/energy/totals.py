@@ -114,10 +114,10 @@ class RunningTotals:
                 self._joules[name] += window.energy_j.get(name, 0.0)
                 self._gaps[name] += name in window.void
             self._seconds[name] += window.wall_ns / 1e9 if self._counted(name, mark, window) else 0.0
-        # Two marks may be closer than a counter's refreshes, so its figure is that of all the time, or that it moved.
-        whole = self.sampler.window(self._first, mark)
-        known = {*window.energy_j, *whole.energy_j}
-        self._known |= {name for name, joules in self._joules.items() if joules or name in known}
+        self._known |= {name for name, joules in self._joules.items() if joules or name in window.energy_j}
+        if self._known != self._joules.keys():
+            # Two marks may be closer than a counter's refreshes: then its figure is that of all the time.
+            self._known |= self.sampler.window(self._first, mark).energy_j.keys()
         self._last = mark
 
     def _counted(self, name: str, mark: Mark, window: Window) -> bool:

@@ -17,6 +17,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -28,13 +29,16 @@ from greenload.energy.meters.discover import discover_cpu
 from greenload.energy.totals import RunningTotals, Totals
 from greenload.errors import MeterError
 from greenload.machine import machine
+from greenload.profiling.in_place.model import BufferWatch
 from greenload.profiling.in_place.published import folder_named, is_off
 from greenload.profiling.in_place.status import DatasetStatus, EnergyCount, Status
-from greenload.profiling.in_place.watched import all_watched
+from greenload.profiling.in_place.watched import Watched, all_watched
 from greenload.system import processes, runtime_folder, shutdown
 
 PERIOD_S = 1.0
 """Seconds between two statuses."""
+_LOOKS_EVERY = 2
+"""Statuses from one look at buffers to the next, which takes as long as all the rest."""
 _METERS = sharing.SharedSampler(discover_cpu, period_s=4 * PERIOD_S)
 """Where no others run. They are read with each status, and polled besides only where a counter could wrap."""
 _PATIENCE_S = 2.0  # for the thread, at the interpreter's end: it takes milliseconds
@@ -73,6 +77,8 @@ class _Teller:
         self._claim: sharing.Use | None = None
         self._totals: RunningTotals | None = None
         self._counted = Totals()
+        self._buffers: weakref.WeakKeyDictionary[Watched, BufferWatch] = weakref.WeakKeyDictionary()
+        self._number = 0
         self._fixed: tuple[str, float, dict[str, object]] | None = None
 
     def status(self) -> Status:
@@ -82,6 +88,7 @@ class _Teller:
                 self._fixed = processes.identity(os.getpid()), began, machine().to_dict()
             identity, started, facts = self._fixed
             self._count()
+            self._number += 1
             return Status(
                 pid=os.getpid(),
                 identity=identity,
@@ -91,10 +98,7 @@ class _Teller:
                 time_s=time.monotonic(),
                 cpu_s=time.process_time(),
                 other_cpu_s=self._counted.other_cpu_s,
-                datasets=[
-                    DatasetStatus(each.number, each.name, each.sample_unit, each.steps, each.read(), each.unwatched)
-                    for each in all_watched()
-                ],
+                datasets=[self._dataset(each) for each in all_watched()],
                 energy={
                     domain: EnergyCount(total.joules, total.seconds, provenance, self.idle_w.get(domain))
                     for (domain, provenance), total in self._counted.domains.items()
@@ -102,6 +106,21 @@ class _Teller:
                 machine=facts,
                 notes=[self.failure] if self.failure else [],
             )
+
+    def _dataset(self, watched: Watched) -> DatasetStatus:
+        buffers = self._buffers.setdefault(watched, BufferWatch())
+        if self._number % _LOOKS_EVERY == 0:
+            with contextlib.suppress(RuntimeError):  # an iterator was made meanwhile
+                buffers.look(watched.iterators)
+        return DatasetStatus(
+            watched.number,
+            watched.name,
+            watched.sample_unit,
+            watched.steps,
+            watched.read(),
+            watched.unwatched,
+            buffers.to_dict(),
+        )
 
     def start_meters(self) -> None:
         """Have joules counted where nobody else counts any."""

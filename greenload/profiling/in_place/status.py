@@ -12,6 +12,7 @@ from typing import Any
 
 from greenload.energy.domains import Domain
 from greenload.profiling.in_place.live import Live, live
+from greenload.profiling.in_place.model import Buffer
 from greenload.profiling.in_place.watched import Moment, WatchedStep
 from greenload.system.json_data import DataError, Value
 from greenload.system.work import Work
@@ -47,8 +48,8 @@ class DatasetStatus:
     moment: Moment
     unwatched: Mapping[str, str] = field(default_factory=dict)
     """What has no clock, and why, by name."""
-    model: Sequence[Mapping[str, Any]] = ()
-    """Nodes of the runtime's own model; empty where there is none."""
+    model: Mapping[str, Any] = field(default_factory=dict)
+    """What the runtime says of its buffers, as `BufferWatch.to_dict`; empty where it says nothing."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ def _dataset_to_dict(status: DatasetStatus) -> dict[str, Any]:
             }
             for step in status.steps
         ],
-        "model": [dict(node) for node in status.model],
+        "model": dict(status.model),
     }
 
 
@@ -218,8 +219,15 @@ def _dataset(value: Value) -> DatasetStatus:
             None if samples is None else samples.number(),
         ),
         unwatched={name: why.text() for name, why in value.field("unwatched").mapping().items()},
-        model=[{name: each.plain() for name, each in node.mapping().items()} for node in value.field("model").list()],
+        model=_model(value.field("model")),
     )
+
+
+def _model(value: Value) -> dict[str, Any]:
+    if not value.mapping():
+        return {}
+    buffers = [Buffer.from_value(buffer).to_dict() for buffer in value.field("buffers").list()]
+    return {"buffers": buffers, "full": value.field("full").number(0), "looks": value.field("looks").integer(0)}
 
 
 def _step(value: Value) -> WatchedStep:

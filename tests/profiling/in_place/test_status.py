@@ -8,8 +8,9 @@ import os
 import signal
 import stat
 import sys
+import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,15 @@ from burning import burning, wait_for
 
 from greenload.errors import ReportError
 from greenload.profiling.in_place import publishing
+from greenload.profiling.in_place.model import Buffer, BufferWatch, verdict
 from greenload.profiling.in_place.published import Gone, Idle, PublishedFile, PublishedPort, find
 from greenload.profiling.in_place.status import DatasetStatus, EnergyCount, Status, from_value, span, work_joules
 from greenload.profiling.in_place.watched import Moment, Watched, WatchedStep
 from greenload.report.prometheus import Metrics, serve
 from greenload.system import json_data, processes
 from greenload.system.work import Work, WorkClock
+
+MODEL = {"buffers": [asdict(Buffer("Prefetch", 2.0, 128.0, 2.0, None, True))], "full": 3.5, "looks": 4}
 
 
 def step(name: str, work: Work) -> WatchedStep:
@@ -44,7 +48,7 @@ def status(time_s: float = 10.0, cpu_s: float = 5.0, calls: int = 100, **changes
         time_s=time_s,
         cpu_s=cpu_s,
         other_cpu_s=0.0,
-        datasets=[replace(dataset, unwatched={"x": "why"}, model=[{"name": "Map", "buffered": 2}])],
+        datasets=[replace(dataset, unwatched={"x": "why"}, model=MODEL)],
         energy={"cpu": EnergyCount(7.0, 10.0, "modelled"), "gpu:0": EnergyCount(9.0, 10.0, "measured", 3.0)},
         machine={"cpus": 2},
         notes=["so"],
@@ -318,6 +322,40 @@ def test_a_port_tells_the_same_but_no_arguments(monkeypatch: pytest.MonkeyPatch)
     assert mine.moment.steps["decode"].calls == 3
     with pytest.raises(Gone, match="doesn't answer"):
         port.read()
+
+
+@pytest.mark.parametrize(
+    ("full", "said"),
+    [(3.5, "saturated"), (0.5, "starving"), (2.0, "in balance")],
+)
+def test_the_last_buffer_tells_who_waits(full: float, said: str) -> None:
+    later = MODEL | {"full": 3.5 + full, "looks": 8}
+    assert verdict(MODEL, later).startswith(said)
+    assert verdict({}, MODEL | {"full": full}).startswith(said)
+    assert (verdict(MODEL, MODEL), verdict(MODEL, {}), verdict({}, {})) == ("", "", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("takes_s", "makes_s", "said"), [(0.05, 0.0, "saturated"), (0.0, 0.05, "starving")])
+def test_a_runtime_tells_how_full_its_last_buffer_is(takes_s: float, makes_s: float, said: str) -> None:
+    tf = pytest.importorskip("tensorflow")
+    import greenload as gl
+
+    def make(x: Any) -> Any:
+        time.sleep(makes_s)
+        return x
+
+    dataset = gl.watch(
+        tf.data.Dataset.range(1000).map(lambda x: tf.numpy_function(make, [x], tf.int64)).batch(2).prefetch(4)
+    )
+    watch, before = BufferWatch(), {}
+    for number, _ in zip(range(14), dataset, strict=False):
+        time.sleep(takes_s)
+        if number > 3:
+            watch.look(dataset.watched.iterators)
+            before = before or watch.to_dict()
+    assert verdict(before, watch.to_dict()).startswith(said)
+    assert before["buffers"][0]["name"] == "Prefetch" and before["buffers"][0]["size"] == 4
 
 
 @pytest.mark.slow
