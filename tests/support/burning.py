@@ -29,7 +29,7 @@ watched = Watched(
     samples=lambda work: float(work["decode"].calls),
     sample_unit="image",
 )
-publishing.PERIOD_S = 0.1
+publishing.PERIOD_S, publishing.SHARE = 0.1, 1.0
 {before}
 publishing.publish()
 print("ready", flush=True)

@@ -1,6 +1,6 @@
 """Tells other processes of this user what this one's watched datasets do: ``greenload top`` reads it.
 
-A daemon thread writes a small file once a second while any dataset is watched and something was done. It never raises
+A daemon thread writes a small file about once a second while any dataset is watched and something was done. It never raises
 into the user's program, and writes nothing to disk that must last: where the file can't be written, the status says so
 at the port of an `EnergyCallback`, which has the same document. ``GREENLOAD_STATUS=off`` turns the file off.
 
@@ -36,7 +36,10 @@ from greenload.profiling.in_place.watched import Watched, all_watched
 from greenload.system import processes, runtime_folder, shutdown
 
 PERIOD_S = 1.0
-"""Seconds between two statuses."""
+"""Seconds between two statuses; more where that takes more than `SHARE`."""
+SHARE = 0.0006
+"""Part of a processor's time that statuses may take, on a busy machine too, where a cold cache triples their cost."""
+_LONGEST_S = 4.0  # between two statuses, whatever they take
 _LOOKS_EVERY = 2
 """Statuses from one look at buffers to the next, which takes as long as all the rest."""
 _METERS = sharing.SharedSampler(discover_cpu, period_s=4 * PERIOD_S)
@@ -175,15 +178,20 @@ class _Publisher:
         self._remove()
 
     def _run(self) -> None:
-        while not self._stop.wait(PERIOD_S):
+        period_s, costs_s = PERIOD_S, [0.0, 0.0]
+        while not self._stop.wait(period_s):
             with _lock:
                 if not all_watched():
                     _Publisher.running = None
                     break
+            began_s = time.thread_time()
             try:
                 self._write()
             except Exception as error:  # a training goes on without its status
                 _teller.failure = f"no status file is written: {type(error).__name__}: {error}"
+            # Of two in a row, one of which looks at buffers.
+            costs_s = [costs_s[1], time.thread_time() - began_s]
+            period_s = max(PERIOD_S, min(sum(costs_s) / 2 / SHARE, _LONGEST_S))
         _teller.stop_meters()
         self._remove()
 
