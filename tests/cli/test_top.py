@@ -69,7 +69,7 @@ def test_one_table_is_printed_and_written(tmp_path: Path) -> None:
     assert written["process"]["pid"] == process.pid and written["whole"] == written["last"]
     decode, augment = written["last"]["datasets"][0]["steps"]
     assert (decode["name"], decode["where"], augment["kind"]) == ("decode", "train.py:31", "filter")
-    assert decode["cpu_s"] == pytest.approx(0.003 * decode["work"]["calls"], rel=0.2)
+    assert decode["total_cpu_s"] == pytest.approx(0.003 * decode["calls"], rel=0.2)
     assert 0.8 < written["last"]["wall_s"] < 10
 
 
@@ -83,7 +83,7 @@ def test_a_table_per_interval_is_printed_until_the_process_ends(tmp_path: Path) 
     written = json.loads((tmp_path / "top").read_text())
     assert written["whole"]["wall_s"] > written["last"]["wall_s"]
     calls = [int(row[4].replace(",", "")) for row in ROW.findall(out) if row[0] == "decode"]
-    assert sum(calls) == written["whole"]["datasets"][0]["steps"][0]["work"]["calls"] and len(calls) == tables
+    assert sum(calls) == written["whole"]["datasets"][0]["steps"][0]["calls"] and len(calls) == tables
 
 
 def test_a_process_that_is_killed_before_its_first_table_has_no_figures(tmp_path: Path) -> None:

@@ -125,9 +125,9 @@ class Live:
             "kind": step.kind,
             "where": step.where,
             "branch": step.branch,
-            "work": asdict(done.work),
-            "cpu_s": done.cpu_s,
-            "waiting_s": done.waiting_s,
+            **asdict(done.work),
+            "total_cpu_s": done.cpu_s,
+            "total_waiting_s": done.waiting_s,
             "share": self.share(done.cpu_s),
             "energy_j": self.joules(done.cpu_s),
             "note": done.note,
@@ -138,13 +138,20 @@ class Named(Protocol):
     """What is watched, here or in another process, without what it has done."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Of the dataset."""
+
     @property
-    def sample_unit(self) -> str: ...
+    def sample_unit(self) -> str:
+        """What a sample is."""
+
     @property
-    def steps(self) -> Sequence[WatchedStep]: ...
+    def steps(self) -> Sequence[WatchedStep]:
+        """In the order of the data."""
+
     @property
-    def unwatched(self) -> Mapping[str, str]: ...
+    def unwatched(self) -> Mapping[str, str]:
+        """What has no clock, and why, by name."""
 
 
 def live(

@@ -1,8 +1,8 @@
 """Tells other processes of this user what this one's watched datasets do: ``greenload top`` reads it.
 
-A daemon thread writes a small file about once a second while any dataset is watched and something was done. It never raises
-into the user's program, and writes nothing to disk that must last: where the file can't be written, the status says so
-at the port of an `EnergyCallback`, which has the same document. ``GREENLOAD_STATUS=off`` turns the file off.
+A daemon thread writes a small file about once a second while any dataset is watched and something was done. It never
+raises into the user's program, and waits for no disk: where the file can't be written, the status says so at the port
+of an `EnergyCallback`, which has the same document. ``GREENLOAD_STATUS=off`` turns the file off.
 
 A status names the user's script and its arguments in the file, which only the user reads; at the port, which others may
 reach, the script alone.
