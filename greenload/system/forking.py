@@ -46,7 +46,7 @@ def in_child(value: Any, abandon: Callable[[Any], None]) -> None:
     """Have a child of this process abandon a value that is alive when the process forks.
 
     Args:
-        value: what the child must not free, since that would end threads that the child doesn't have.
+        value: what the child must not free: that would end threads that it doesn't have, or ask for a lock of theirs.
         abandon: called in the child with the value; must hold no reference to it.
     """
     _abandoned[next(_count), abandon] = value
