@@ -23,6 +23,7 @@ from greenload.plans.order import Shard as Shard
 from greenload.plans.pipeline import Pipeline as Pipeline
 from greenload.plans.plan import Plan as Plan
 from greenload.profiling.calibration.calibrate import calibrate as calibrate
+from greenload.profiling.in_place.watch import watch as watch
 from greenload.profiling.profile import profile as profile
 from greenload.report.data import Report as Report
 from greenload.sources import TFDS as TFDS

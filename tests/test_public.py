@@ -84,6 +84,7 @@ NAMES = [
     "register_operations",
     "split_for_device",
     "verify",
+    "watch",
 ]
 
 

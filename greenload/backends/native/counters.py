@@ -18,9 +18,12 @@ from greenload.backends.native.layout import Layout
 from greenload.backends.native.library import Counter, KernelStep, Program, loaded
 from greenload.backends.native.table import TABLE
 from greenload.plans.plan import Segment
+from greenload.system.work import Work
 
 NAME_BYTES = 96
 """Of a row's name, its zero included: ``GL_NAME``."""
+_NUMBERS = ctypes.c_int64 * 7
+"""A ``gl_counter``."""
 
 
 class NamedCounter:
@@ -44,16 +47,34 @@ class NamedCounter:
             raise ValueError(f"a counter's name has 1 to {NAME_BYTES - 1} bytes, found {name!r}: give another")
         weakref.finalize(self, _library().gl_row_close, self._handle).atexit = False
 
-    def add(self, images: int = 0, nanoseconds: int = 0, bytes_in: int = 0, bytes_out: int = 0) -> None:
+    def add(
+        self,
+        images: int = 0,
+        nanoseconds: int = 0,
+        bytes_in: int = 0,
+        bytes_out: int = 0,
+        timed: int = 0,
+        wall_nanoseconds: int = 0,
+    ) -> None:
         """Add to what it counts.
 
         Args:
             images: or whatever is counted.
-            nanoseconds: of CPU time.
+            nanoseconds: of CPU time of ``timed`` of them.
             bytes_in: that came.
             bytes_out: that went.
+            timed: how many of them were timed.
+            wall_nanoseconds: of ``timed`` of them.
         """
-        _library().gl_row_add(self._handle, (ctypes.c_int64 * 4)(images, nanoseconds, bytes_in, bytes_out))
+        counter = _NUMBERS(images, nanoseconds, bytes_in, bytes_out, timed, wall_nanoseconds, 0)
+        _library().gl_row_add(self._handle, counter)
+
+    def read(self) -> Work:
+        """What has been counted so far."""
+        counter = _NUMBERS()
+        _library().gl_row_read(self._handle, counter)
+        images, cpu_ns, _, _, timed, wall_ns, crossed = counter
+        return Work(images, timed, cpu_ns / 1e9, wall_ns / 1e9, crossed)
 
 
 def named_counters() -> dict[str, Counter]:
@@ -113,7 +134,7 @@ class OwnClocks:
 
 
 class _Row(ctypes.Structure):
-    _fields_ = (("name", ctypes.c_char * NAME_BYTES), ("counter", ctypes.c_int64 * 4))
+    _fields_ = (("name", ctypes.c_char * NAME_BYTES), ("counter", _NUMBERS))
 
 
 @functools.cache
@@ -122,6 +143,7 @@ def _library() -> Any:
     library, pointer, i64 = loaded(), ctypes.c_void_p, ctypes.c_int64
     library.gl_row_open.argtypes, library.gl_row_open.restype = [ctypes.c_char_p], pointer
     library.gl_row_add.argtypes, library.gl_row_add.restype = [pointer, pointer], None
+    library.gl_row_read.argtypes, library.gl_row_read.restype = [pointer, pointer], None
     library.gl_row_close.argtypes, library.gl_row_close.restype = [pointer], None
     library.gl_rows.argtypes, library.gl_rows.restype = [pointer, i64], i64
     library.gl_program_count.argtypes = [pointer, ctypes.c_char_p, pointer]

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum, IntFlag
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from greenload.backends.native.blobs import Blob
 from greenload.backends.native.pointers import addresses_of, bytes_of, contiguous, sizes_of
 
-ABI = 8
+ABI = 11
 """Of ``kernel/abi.h``, ``GL_ABI``."""
 REASON_BYTES = 256
 FOLDER = Path(__file__).parent
@@ -99,21 +99,22 @@ class KernelStep:
     dtype_in: str = "uint8"
     dtype_out: str = "uint8"
     numbers: tuple[float, ...] = ()
-    table: bytes = b""
-    """256 levels, of ``Op.LOOKUP``."""
+    table: bytes = b""  # 256 levels, of Op.LOOKUP
     counter: int = 0
     """Its number among a segment's counters; −1: counted apart."""
 
 
 @dataclass(frozen=True)
 class Counter:
-    """What a step has done so far, in all threads."""
+    """What a step has done so far, in all threads: ``gl_counter`` of ``kernel/abi.h``."""
 
     images: int
     nanoseconds: int
-    """CPU time."""
     bytes_in: int
     bytes_out: int
+    timed: int
+    wall_nanoseconds: int
+    crossed: int
 
 
 class _Step(ctypes.Structure):
@@ -321,7 +322,7 @@ class Program:
 
     def counters(self) -> list[Counter]:
         """What each step has done, and last what whole images took, by the threads' own clocks."""
-        numbers = np.zeros((self._steps + 1, 4), np.int64)
+        numbers = np.zeros((self._steps + 1, len(fields(Counter))), np.int64)
         loaded().gl_counters(self._handle, numbers.ctypes)
         return [Counter(*map(int, row)) for row in numbers]
 

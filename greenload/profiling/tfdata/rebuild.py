@@ -18,6 +18,7 @@ AUTOTUNE = -1
 BUFFER = 2
 """Elements that ``prefetch(AUTOTUNE)`` holds in a copy. Left to TensorFlow it grows whenever the consumer finds it
 empty, to gigabytes where nothing slows the consumer down, and every window would pay for what a later one takes."""
+Functions = Callable[[Any, str], Any]
 Alter = Callable[[Node, Sequence["tf.data.Dataset"]], "tf.data.Dataset | None"]
 """Gives something else for a node on its rebuilt inputs; None leaves the node as it is."""
 
@@ -26,13 +27,16 @@ class Builder:
     """Builds datasets from nodes.
 
     Args:
-        scratch: a folder for what caches and snapshots would write.
+        scratch: a folder for what caches and snapshots would write; None: they write where the user has them write,
+            and buffers are as the user wrote them.
         parallel: what stands for AUTOTUNE; None leaves it to TensorFlow.
+        functions: gives a dataset's traced function, by the attribute that holds it; as it is if None.
     """
 
-    def __init__(self, scratch: str, parallel: int | None = None) -> None:
+    def __init__(self, scratch: str | None, parallel: int | None = None, functions: Functions | None = None) -> None:
         self._scratch = scratch
         self._parallel = parallel
+        self.function = functions or traced_function
 
     def build(self, node: Node, alter: Alter | None = None, shared: bool = True) -> tf.data.Dataset:
         """A dataset that gives what ``node`` gives. One that stands in two branches is built once if ``shared``."""
@@ -58,19 +62,35 @@ class Builder:
             return inputs[0].rebatch(node.dataset._batch_sizes, node.dataset._drop_remainder)
         if node.kind == "unbatch":
             return inputs[0].unbatch()
+        if node.kind == "from_generator" and self.function is not traced_function:
+            variant = _MAKERS["_FlatMapDataset"](self, node.dataset, [node.dataset._inputs()[0]._variant_tensor])
+            return tf.data.experimental.from_variant(variant, node.element_spec)
         if not node.known or (not inputs and node.kind != "random"):
             return node.dataset  # a source has no state: each iterator opens its own files
         dataset = file_reader(node.dataset)
         variant = _MAKERS[type(dataset).__name__](self, dataset, [source._variant_tensor for source in inputs])
         return tf.data.experimental.from_variant(variant, node.element_spec)
 
+    def buffered(self, size: Any) -> Any:
+        """``buffer_size`` to use for one that is given."""
+        return BUFFER if self._scratch is not None and int(size) == AUTOTUNE else size
+
     def parallelism(self, value: Any) -> Any:
         """``num_parallel_calls`` to use for one that is given."""
         return self._parallel if self._parallel is not None and int(value) == AUTOTUNE else value
 
-    def place(self, given: str, suffix: str) -> str:
-        """A cache's or snapshot's own place where it is filled already; else one below the scratch folder."""
-        return given if os.path.exists(given + suffix) else os.path.join(tempfile.mkdtemp(dir=self._scratch), "data")
+    def place(self, given: str) -> str:
+        """A cache's own file where it is filled already; else one below the scratch folder."""
+        return given if finished_on_disk(given) else self.folder(given)
+
+    def folder(self, given: Any) -> Any:
+        """A place of its own below the scratch folder."""
+        return given if self._scratch is None else os.path.join(tempfile.mkdtemp(dir=self._scratch), "data")
+
+
+def traced_function(dataset: Any, attribute: str) -> Any:
+    """A dataset's function as TensorFlow has traced it, by the attribute that holds it."""
+    return getattr(dataset, attribute).function
 
 
 def finished_on_disk(cache: str) -> bool:
@@ -104,7 +124,7 @@ def _operation(
         if "num_parallel_calls" in given:
             given["num_parallel_calls"] = builder.parallelism(given["num_parallel_calls"])
         if function:
-            f = getattr(d, f"_{function}").function
+            f = builder.function(d, f"_{function}")
             given |= {"other_arguments": f.captured_inputs, argument: f}
         return getattr(_ops()[experimental], name)(v[0], **given, **d._common_args)
 
@@ -150,17 +170,17 @@ def _cache(builder: Builder, d: Any, v: list[Any]) -> Any:
     given = d._filename.numpy().decode()
     return _ops()[0].cache_dataset_v2(
         v[0],
-        filename=builder.place(given, ".index") if given else "",
+        filename=builder.place(given) if given else "",
         cache=_ops()[0].dummy_memory_cache(),
         **d._common_args,
     )
 
 
 def _snapshot(builder: Builder, d: Any, v: list[Any]) -> Any:
-    read, shard = d._reader_func.function, d._shard_func.function
+    read, shard = builder.function(d, "_reader_func"), builder.function(d, "_shard_func")
     return _ops()[1].snapshot_dataset_v2(
         v[0],
-        builder.place("", "/nowhere"),
+        builder.folder(d._path),
         read.captured_inputs,
         shard.captured_inputs,
         compression=d._compression,
@@ -170,23 +190,23 @@ def _snapshot(builder: Builder, d: Any, v: list[Any]) -> Any:
     )
 
 
-def _prefetch(_: Builder, d: Any, v: list[Any]) -> Any:
-    size = BUFFER if int(d._buffer_size) == AUTOTUNE else d._buffer_size
+def _prefetch(builder: Builder, d: Any, v: list[Any]) -> Any:
+    size = builder.buffered(d._buffer_size)
     return _ops()[0].prefetch_dataset(
-        v[0], buffer_size=size, slack_period=None, legacy_autotune=False, **d._common_args
+        v[0], buffer_size=size, slack_period=None, legacy_autotune=int(size) == AUTOTUNE, **d._common_args
     )
 
 
-def _scan(_: Builder, d: Any, v: list[Any]) -> Any:
+def _scan(builder: Builder, d: Any, v: list[Any]) -> Any:
     from tensorflow.python.data.util import structure
 
-    f = d._scan_func.function
+    f = builder.function(d, "_scan_func")
     state = structure.to_tensor_list(d._state_structure, d._initial_state)
     return _ops()[1].scan_dataset(v[0], state, f.captured_inputs, f=f, preserve_cardinality=True, **d._common_args)
 
 
-def _group_by_window(_: Builder, d: Any, v: list[Any]) -> Any:
-    key, reduce, size = d._key_func.function, d._reduce_func.function, d._window_size_func.function
+def _group_by_window(builder: Builder, d: Any, v: list[Any]) -> Any:
+    key, reduce, size = (builder.function(d, f"_{name}_func") for name in ("key", "reduce", "window_size"))
     return _ops()[1].group_by_window_dataset(
         v[0],
         key.captured_inputs,

@@ -7,7 +7,7 @@
 extern "C" {
 #endif
 
-#define GL_ABI 8          /* raised with every change of this file; the Python side checks it */
+#define GL_ABI 11         /* raised with every change of this file; the Python side checks it */
 #define GL_REASON 256     /* bytes of a reason, its zero included */
 #define GL_NAME 96        /* bytes of a counter's name, its zero included */
 
@@ -80,9 +80,16 @@ void gl_probe(int64_t count, const uint8_t* const* files, const int64_t* lengths
 int64_t gl_run(gl_program*, int64_t count, const void* const* images, const int64_t* sizes, const double* params,
                void* const* outs, const int64_t* bytes, int32_t* status, char* reasons);
 
-/* What a step has done so far, in all threads together: CPU time, and bytes that came and went. What another step does
-   as well (a flip beside a resize, a crop behind one) takes no time. */
-typedef struct { int64_t images, nanoseconds, bytes_in, bytes_out; } gl_counter;
+/* What a step has done so far, in all threads together. What another step does as well (a flip beside a resize, a crop
+   behind one) takes no time. */
+typedef struct {
+  int64_t images;           /* or calls, or whatever is counted */
+  int64_t nanoseconds;      /* CPU time of `timed` of them */
+  int64_t bytes_in, bytes_out;
+  int64_t timed;            /* those that weren't chosen to be timed are estimated by the others, and count here */
+  int64_t wall_nanoseconds; /* of `timed` of them; steps of programs have none */
+  int64_t crossed;          /* ended on another thread than they began on, so that they weren't timed */
+} gl_counter;
 
 /* Of each step of a program, [count of steps], then one more: whole images, of whose CPU time the steps' sum is nearly
    all. */
@@ -96,6 +103,7 @@ typedef struct { char name[GL_NAME]; gl_counter counter; } gl_named_counter;
 /* The row of a name; null where it has none of 1 … GL_NAME − 1 bytes, or there is too little memory. */
 gl_row* gl_row_open(const char* name);
 void gl_row_add(gl_row*, const gl_counter* more);
+void gl_row_read(gl_row*, gl_counter* counter);
 void gl_row_close(gl_row*);
 
 /* Copies as many rows as have room, in the order of their names; returns how many there are. */
@@ -123,6 +131,17 @@ enum gl_form {
    where `capacity` is too small: then *needed says how many; −1 where it can't be: reason [GL_REASON] says why. */
 int64_t gl_transcode(const uint8_t* file, int64_t length, int32_t form, uint8_t* out, int64_t capacity, int64_t* needed,
                      char* reason);
+
+/* Where the image of a smaller JPEG begins in that of its file, and how many bytes it has: 0 where there is none. */
+typedef struct { int64_t length, top, left; } gl_part;
+
+/* Of files in the form GL_TRANSCODED smaller JPEGs, which any decoder reads, of the segments that windows need: in them
+   the windows have the pixels that they have in the files. Files stay whole where they are in another form, damaged in
+   the header or between segments, needed as a whole, don't hold their window, or there is no room.
+   windows: int64 [count, 4]: top, left, height, width in the stored image
+   out:     takes the JPEGs, one behind another; they have fewer bytes than their files */
+void gl_cut(int64_t count, const uint8_t* const* files, const int64_t* lengths, const int64_t* windows, uint8_t* out,
+            int64_t capacity, gl_part* parts);
 
 /* A store of blobs by sample index: append-only, in RAM or in a folder; blobs stay where they are until the store is
    closed, so that readers need no lock and no copy. Safe in threads; a folder is shared by processes. A child process

@@ -35,12 +35,17 @@ void Row::add(const gl_counter& counter) {
     nanoseconds_.fetch_add(counter.nanoseconds, std::memory_order_relaxed);
     bytes_in_.fetch_add(counter.bytes_in, std::memory_order_relaxed);
     bytes_out_.fetch_add(counter.bytes_out, std::memory_order_relaxed);
+    timed_.fetch_add(counter.timed, std::memory_order_relaxed);
+    wall_nanoseconds_.fetch_add(counter.wall_nanoseconds, std::memory_order_relaxed);
+    if (counter.crossed) crossed_.fetch_add(counter.crossed, std::memory_order_relaxed);
   }
 }
 
 gl_counter Row::read() const {
   return {images_.load(std::memory_order_relaxed), nanoseconds_.load(std::memory_order_relaxed),
-          bytes_in_.load(std::memory_order_relaxed), bytes_out_.load(std::memory_order_relaxed)};
+          bytes_in_.load(std::memory_order_relaxed), bytes_out_.load(std::memory_order_relaxed),
+          timed_.load(std::memory_order_relaxed),    wall_nanoseconds_.load(std::memory_order_relaxed),
+          crossed_.load(std::memory_order_relaxed)};
 }
 
 Counters::Counters(size_t steps) {
@@ -117,6 +122,7 @@ void Tally::begin_image() {
 void Tally::finish_image(int64_t bytes_in, int64_t bytes_out) {
   gl_counter& whole = counters_.back();
   whole.images++;
+  whole.timed++;
   whole.bytes_in += bytes_in;
   whole.bytes_out += bytes_out;
   if (!timing_) {
@@ -133,6 +139,7 @@ void Tally::finish_image(int64_t bytes_in, int64_t bytes_out) {
 void Tally::note(size_t step, int64_t bytes_in, int64_t bytes_out) {
   gl_counter& counter = counters_[step];
   counter.images++;
+  counter.timed++;
   counter.bytes_in += bytes_in;
   counter.bytes_out += bytes_out;
   if (bytes_in) spend(step);  // what another step has done as well takes no time

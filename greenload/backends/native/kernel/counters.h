@@ -22,7 +22,8 @@ class alignas(64) Row {
   gl_counter read() const;
 
  private:
-  std::atomic<int64_t> images_{0}, nanoseconds_{0}, bytes_in_{0}, bytes_out_{0};
+  std::atomic<int64_t> images_{0}, nanoseconds_{0}, bytes_in_{0}, bytes_out_{0}, timed_{0}, wall_nanoseconds_{0},
+      crossed_{0};
 };
 
 // The process's row of a name: there for as long as somebody holds it. Throws a Failure where it can't have that name.

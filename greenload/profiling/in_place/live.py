@@ -1,0 +1,128 @@
+"""What watched steps did in a span of time, while they were used: shares of the process's CPU time, waiting, joules.
+
+The process's CPU time is that of all functions with clocks, and a rest: tf.data's own work per element (hand-over),
+steps without a clock, and whatever else the process does, as a model's training. Where nothing else works, the rest is
+hand-over.
+
+Joules of a step are the process's joules, without idle power, times its share of the process's CPU time: as if a CPU
+second drew the same everywhere. A profile can tell how they differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from greenload.profiling.in_place.watched import Moment, Watched, WatchedStep
+from greenload.system.work import Work
+
+CROSSED = 0.05
+"""Share of a step's calls that may end on another thread than they began on before a row says so."""
+
+
+@dataclass(frozen=True)
+class LiveStep:
+    """What a step did in a span."""
+
+    step: WatchedStep
+    work: Work
+
+    @property
+    def cpu_s(self) -> float | None:
+        """CPU seconds of all its calls; None where none was timed."""
+        return self.work.total_cpu_s
+
+    @property
+    def waiting_s(self) -> float | None:
+        """Seconds in which its calls had no processor, summed over calls; None where none was timed."""
+        each = self.work.waiting_s_per_call
+        return each if each is None else each * self.work.calls
+
+    @property
+    def note(self) -> str:
+        """What its clock can't see; empty where it sees all."""
+        work = self.work
+        if work.crossed > CROSSED * max(1, work.calls):
+            share = min(1.0, work.crossed / work.calls)
+            return (
+                self.step.note or f"{share:.0%} of its calls changed threads; their CPU time is taken from the others"
+            )
+        return self.step.note
+
+
+@dataclass(frozen=True)
+class LiveDataset:
+    """What the steps of one watched dataset did in a span."""
+
+    name: str
+    sample_unit: str
+    samples: float | None
+    """That left it; None where that can't be seen."""
+    steps: tuple[LiveStep, ...]
+    unwatched: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds of its functions, as far as they are known."""
+        return sum(step.cpu_s or 0.0 for step in self.steps)
+
+
+@dataclass(frozen=True)
+class Live:
+    """What the process did in a span, by watched dataset."""
+
+    wall_s: float
+    cpu_s: float
+    """Of the process, all threads."""
+    datasets: tuple[LiveDataset, ...]
+    energy_j: Mapping[str, float] = field(default_factory=dict)
+    """Joules of the process by domain, without idle power."""
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """Of the joules, by domain."""
+
+    @property
+    def rest_cpu_s(self) -> float:
+        """CPU seconds outside all functions: hand-over, steps without a clock, and whatever else the process does."""
+        return max(0.0, self.cpu_s - sum(dataset.cpu_s for dataset in self.datasets))
+
+    def share(self, cpu_s: float | None) -> float | None:
+        """The part of the process's CPU time that so many CPU seconds are; None where they aren't known."""
+        return None if cpu_s is None or self.cpu_s <= 0 else min(1.0, cpu_s / self.cpu_s)
+
+    def joules(self, cpu_s: float | None) -> dict[str, float]:
+        """Joules by domain of so many of its CPU seconds; empty where those aren't known."""
+        share = self.share(cpu_s)
+        return {} if share is None else {domain: joules * share for domain, joules in self.energy_j.items()}
+
+
+def live(
+    spans: Sequence[tuple[Watched, Moment]],
+    energy_j: Mapping[str, float] | None = None,
+    provenance: Mapping[str, str] | None = None,
+) -> Live:
+    """The rows of a span of time.
+
+    Args:
+        spans: what is watched in one process, and its later moment less its earlier one.
+        energy_j: joules of the process in the span by domain, without idle power.
+        provenance: of them.
+
+    Example:
+        >>> watched, before = dataset.watched, dataset.watched.read()
+        >>> for batch in dataset:
+        ...     train(batch)
+        >>> live([(watched, watched.read() - before)]).datasets[0].steps[0].cpu_s
+        1.32
+    """
+    datasets = tuple(
+        LiveDataset(
+            watched.name,
+            watched.sample_unit,
+            span.samples,
+            tuple(LiveStep(step, span.steps.get(step.name, Work())) for step in watched.steps),
+            watched.unwatched,
+        )
+        for watched, span in spans
+    )
+    longest = max((span for _, span in spans), key=lambda span: span.time_s, default=Moment(0.0, 0.0, {}))
+    return Live(longest.time_s, longest.cpu_s, datasets, dict(energy_j or {}), dict(provenance or {}))

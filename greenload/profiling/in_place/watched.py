@@ -1,0 +1,97 @@
+"""What is watched in this process: steps with clocks, and what they have done so far."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from greenload.system.work import Work
+
+
+@dataclass(frozen=True)
+class WatchedStep:
+    """A step with a clock around it."""
+
+    name: str
+    """As a profile calls it."""
+    kind: str
+    """``"map"``, ``"filter"``, ``"from_generator"`` …; for a pipeline of greenload's the backend."""
+    read: Callable[[], Work]
+    """Gives what it has done so far, in all iterators together."""
+    where: str = ""
+    """``"train.py:31"``, where the user wrote its function."""
+    branch: str = ""
+    """As a profile's."""
+    note: str = ""
+    """What its clock can't see, as a sentence; empty where it sees all."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What has been done up to a moment. The difference of two is what was done in between."""
+
+    time_s: float
+    """By ``time.monotonic``."""
+    cpu_s: float
+    """Of the process, all threads."""
+    steps: Mapping[str, Work]
+    """By the names of the steps."""
+    samples: float | None = None
+    """That left the dataset; None where that can't be seen."""
+
+    def __sub__(self, other: Moment) -> Moment:
+        known = self.samples is not None and other.samples is not None
+        return Moment(
+            self.time_s - other.time_s,
+            self.cpu_s - other.cpu_s,
+            {name: work - other.steps.get(name, Work()) for name, work in self.steps.items()},
+            self.samples - other.samples if known else None,  # type: ignore[operator]
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """A dataset, or batches, whose steps have clocks.
+
+    Args:
+        name: ``"train.py:12"``, where ``watch`` was called.
+        steps: in the order of the data; names are unique.
+        unwatched: what has no clock, and why, by name.
+        samples: gives how many samples have left by what the steps did, or None where that can't be seen.
+        sample_unit: what a sample is: a row of a batch, or an element of the dataset.
+    """
+
+    name: str
+    steps: tuple[WatchedStep, ...]
+    unwatched: Mapping[str, str] = field(default_factory=dict)
+    samples: Callable[[Mapping[str, Work]], float | None] | None = None
+    sample_unit: str = "element"
+    iterators: Any = field(default_factory=weakref.WeakSet)
+    """Those of tf.data that are alive, for what its own model says of them."""
+    number: int = field(default_factory=itertools.count(1).__next__)
+    """Of what is watched in this process."""
+
+    def __post_init__(self) -> None:
+        with _lock:
+            _all.add(self)
+
+    def read(self) -> Moment:
+        """What has been done up to now."""
+        steps = {step.name: step.read() for step in self.steps}
+        samples = None if self.samples is None else self.samples(steps)
+        return Moment(time.monotonic(), time.process_time(), steps, samples)
+
+
+def all_watched() -> Sequence[Watched]:
+    """All that is watched in this process and still in use, oldest first."""
+    with _lock:
+        return sorted(_all, key=lambda one: one.number)
+
+
+_lock = threading.Lock()
+_all: weakref.WeakSet[Watched] = weakref.WeakSet()
