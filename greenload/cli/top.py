@@ -9,6 +9,7 @@ import os
 import shlex
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ SILENCE_S = 10.0
 """A process that publishes says something every second: after so long without a word it can't."""
 _SHOWN = 60
 """Characters of a command line in a list of processes."""
+_BUFFERS_S = 10.0
+"""Seconds of which the mean is that tells who waits for whom."""
 
 
 def add_command(add: AddCommand) -> None:
@@ -70,6 +73,8 @@ class _Span:
 
     before: Status
     after: Status
+    earlier: Status
+    """From which on buffers are looked at: there are few looks in an interval."""
 
     def live(self) -> Live:
         from greenload.profiling.in_place.status import span
@@ -99,7 +104,7 @@ def _top(options: argparse.Namespace) -> int:
     if last is not None:
         if on_screen:
             say(_table(last))
-        write_json(options.json, _data(_Span(first, last.after), last))
+        write_json(options.json, _data(_Span(first, last.after, first), last))
     if ended:
         tell(f"greenload: {ended}")
     return OK
@@ -116,6 +121,7 @@ def _spans(
     from greenload.profiling.in_place.published import Gone, Idle
 
     before, heard_s, said = first, time.monotonic(), False
+    past = deque([first])
     while wait(options.interval):
         try:
             after = source.read()
@@ -126,7 +132,10 @@ def _spans(
         if (after.pid, after.identity) != (before.pid, before.identity):
             raise Gone(f"process {before.pid} has ended, and {source.name} is another's now")
         if after.time_s > before.time_s:
-            yield _Span(before, after)
+            while len(past) > 1 and past[0].time_s < after.time_s - max(_BUFFERS_S, options.interval):
+                past.popleft()
+            yield _Span(before, after, past[0])
+            past.append(after)
             before, heard_s, said = after, time.monotonic(), False
         elif not said and time.monotonic() - heard_s > max(SILENCE_S, 3 * options.interval):
             silence = (
@@ -225,9 +234,10 @@ def _waiting(span: _Span) -> Iterator[str]:
     """Who waits for whom, where the runtime tells."""
     from greenload.profiling.in_place.model import verdict
 
-    before = {each.number: each.model for each in span.before.datasets}
+    before = {each.number: each.model for each in span.earlier.datasets}
     for dataset in span.after.datasets:
-        if said := verdict(before.get(dataset.number, {}), dataset.model):
+        seconds = span.after.time_s - span.earlier.time_s
+        if said := verdict(before.get(dataset.number, {}), dataset.model, seconds):
             yield printable(f"{dataset.name or 'dataset'}: {said}")
 
 

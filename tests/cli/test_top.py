@@ -300,3 +300,37 @@ def test_starting_it_imports_no_framework(tmp_path: Path) -> None:
     with publishing(tmp_path):
         ended = subprocess.run([sys.executable, "-c", code], env=environment(tmp_path), capture_output=True, text=True)
     assert ended.stdout.endswith("\n[]\n"), ended
+
+
+TRAINING = """
+import os, sys, threading
+import tensorflow as tf, keras
+import greenload as gl
+energy = gl.EnergyCallback(port=0, idle_s=0)
+open(sys.argv[1], "w").write(str(energy._server.port))
+images = tf.data.Dataset.range(10**6).map(lambda x: tf.cast(tf.fill((8,), x % 7), tf.float32), name="fill")
+train = gl.watch(images.map(lambda x: (x, tf.reduce_sum(x))).batch(32).prefetch(2))
+model = keras.Sequential([keras.layers.Dense(1)])
+model.compile("sgd", "mse")
+model.fit(train, steps_per_epoch=100, epochs=10**6, verbose=0, callbacks=[energy])
+"""
+
+
+@pytest.mark.slow
+def test_a_fit_under_an_energy_callback_is_followed_at_its_port(tmp_path: Path) -> None:
+    pytest.importorskip("keras")
+    pytest.importorskip("prometheus_client")
+    named = tmp_path / "port"
+    process = subprocess.Popen([sys.executable, "-c", TRAINING, str(named)], env=environment(tmp_path))
+    try:
+        wait_for(lambda: named.exists() and named.read_text())
+        wait_for(lambda: list(tmp_path.glob("*.json")))  # it has begun
+        status, out, said = top(tmp_path, f":{named.read_text()}", "--once", "--json", str(tmp_path / "top"))
+    finally:
+        process.kill()
+        process.wait()
+    assert (status, said) == (OK, "")
+    written = json.loads((tmp_path / "top").read_text())["last"]
+    assert [step["calls"] > 0 for step in written["datasets"][0]["steps"]] == [True, True]
+    assert written["energy_j"] or "of the whole machine" in out
+    assert "its last buffer was" in out

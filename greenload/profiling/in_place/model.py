@@ -97,18 +97,19 @@ class BufferWatch:
         return {"buffers": [buffer.to_dict() for buffer in self._buffers], "full": self._full, "looks": self._looks}
 
 
-def verdict(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+def verdict(before: Mapping[str, Any], after: Mapping[str, Any], seconds: float) -> str:
     """Who waits for whom between two statuses, as a sentence; empty where that isn't known.
 
     Args:
         before: as `BufferWatch.to_dict` gave it.
         after: as it gave it later.
+        seconds: between the two.
     """
     looks = after.get("looks", 0) - before.get("looks", 0)
     if looks <= 0:
         return ""
     full = (after["full"] - before.get("full", 0.0)) / looks
-    held = f"its last buffer was {min(1.0, max(0.0, full)):.0%} full"
+    held = f"its last buffer was {min(1.0, max(0.0, full)):.0%} full in {seconds:,.0f} s"
     if full >= FULL:
         return f"saturated: it waits for who takes its batches ({held})"
     if full <= EMPTY:

@@ -40,8 +40,8 @@ PERIOD_S = 1.0
 SHARE = 0.0006
 """Part of a processor's time that statuses may take, on a busy machine too, where a cold cache triples their cost."""
 _LONGEST_S = 4.0  # between two statuses, whatever they take
-_LOOKS_EVERY = 2
-"""Statuses from one look at buffers to the next, which takes as long as all the rest."""
+_LOOK_S = 1.8
+"""Seconds from one look at buffers to the next, which takes as long as all the rest: to be in every second status."""
 _METERS = sharing.SharedSampler(discover_cpu, period_s=4 * PERIOD_S)
 """Where no others run. They are read with each status, and polled besides only where a counter could wrap."""
 _PATIENCE_S = 2.0  # for the thread, at the interpreter's end: it takes milliseconds
@@ -81,7 +81,7 @@ class _Teller:
         self._totals: RunningTotals | None = None
         self._counted = Totals()
         self._buffers: weakref.WeakKeyDictionary[Watched, BufferWatch] = weakref.WeakKeyDictionary()
-        self._number = 0
+        self._looked_s = 0.0
         self._fixed: tuple[str, float, dict[str, object]] | None = None
 
     def status(self) -> Status:
@@ -91,7 +91,8 @@ class _Teller:
                 self._fixed = processes.identity(os.getpid()), began, machine().to_dict()
             identity, started, facts = self._fixed
             self._count()
-            self._number += 1
+            looks = time.monotonic() - self._looked_s >= _LOOK_S
+            self._looked_s = time.monotonic() if looks else self._looked_s
             return Status(
                 pid=os.getpid(),
                 identity=identity,
@@ -101,7 +102,7 @@ class _Teller:
                 time_s=time.monotonic(),
                 cpu_s=time.process_time(),
                 other_cpu_s=self._counted.other_cpu_s,
-                datasets=[self._dataset(each) for each in all_watched()],
+                datasets=[self._dataset(each, looks=looks) for each in all_watched()],
                 energy={
                     domain: EnergyCount(total.joules, total.seconds, provenance, self.idle_w.get(domain))
                     for (domain, provenance), total in self._counted.domains.items()
@@ -110,9 +111,9 @@ class _Teller:
                 notes=[self.failure] if self.failure else [],
             )
 
-    def _dataset(self, watched: Watched) -> DatasetStatus:
+    def _dataset(self, watched: Watched, *, looks: bool) -> DatasetStatus:
         buffers = self._buffers.setdefault(watched, BufferWatch())
-        if self._number % _LOOKS_EVERY == 0:
+        if looks:
             with contextlib.suppress(RuntimeError):  # an iterator was made meanwhile
                 buffers.look(watched.iterators)
         return DatasetStatus(

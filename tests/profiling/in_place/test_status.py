@@ -330,9 +330,9 @@ def test_a_port_tells_the_same_but_no_arguments(monkeypatch: pytest.MonkeyPatch)
 )
 def test_the_last_buffer_tells_who_waits(full: float, said: str) -> None:
     later = MODEL | {"full": 3.5 + full, "looks": 8}
-    assert verdict(MODEL, later).startswith(said)
-    assert verdict({}, MODEL | {"full": full}).startswith(said)
-    assert (verdict(MODEL, MODEL), verdict(MODEL, {}), verdict({}, {})) == ("", "", "")
+    assert verdict(MODEL, later, 10.0).startswith(said)
+    assert verdict({}, MODEL | {"full": full}, 10.0).endswith(f"(its last buffer was {full / 4:.0%} full in 10 s)")
+    assert [verdict(*models, 10.0) for models in ((MODEL, MODEL), (MODEL, {}), ({}, {}))] == ["", "", ""]
 
 
 @pytest.mark.slow
@@ -354,7 +354,7 @@ def test_a_runtime_tells_how_full_its_last_buffer_is(takes_s: float, makes_s: fl
         if number > 3:
             watch.look(dataset.watched.iterators)
             before = before or watch.to_dict()
-    assert verdict(before, watch.to_dict()).startswith(said)
+    assert verdict(before, watch.to_dict(), 1.0).startswith(said)
     assert before["buffers"][0]["name"] == "Prefetch" and before["buffers"][0]["size"] == 4
 
 
