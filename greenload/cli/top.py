@@ -83,28 +83,27 @@ class _Span:
 
 
 def _top(options: argparse.Namespace) -> int:
-    from greenload.profiling.in_place.published import Gone
-
     check_writable(options.json)
     source = _source(options.process)
     first = source.read()
     on_screen = not options.once and _is_screen()
     last: _Span | None = None
     ended = ""
-    with quitting(keys=on_screen) as wait, _shown_on(on_screen) as show:
-        try:
+    try:
+        with quitting(keys=on_screen) as wait, _shown_on(on_screen) as show:
             for last in _spans(source, first, wait, options):
                 show(_table(last))
                 if options.once:
                     break
-        except Gone as error:
-            if last is None:
-                raise
-            ended = str(error)
-    if last is not None:
-        if on_screen:
-            say(_table(last))
-        write_json(options.json, _data(_Span(first, last.after, first), last))
+    except ReportError as error:
+        if last is None:
+            raise
+        ended = str(error)
+    finally:  # also where a signal ends it: what was measured is kept
+        if last is not None:
+            if on_screen:
+                say(_table(last))
+            write_json(options.json, _data(_Span(first, last.after, first), last))
     if ended:
         tell(f"greenload: {ended}")
     return OK

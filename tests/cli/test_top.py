@@ -174,13 +174,19 @@ open(os.environ["PORT_FILE"], "w").write(str(server.port))
     assert status == FAILED and "doesn't answer" in said and said.count("\n") == 1
 
 
-def test_ctrl_c_is_no_failure(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sent", "status", "line"),
+    [(signal.SIGINT, OK, ""), (signal.SIGTERM, 143, "greenload: error: ended by SIGTERM\n")],
+)
+def test_ctrl_c_is_no_failure_and_all_signals_keep_the_figures(
+    tmp_path: Path, sent: signal.Signals, status: int, line: str
+) -> None:
     with publishing(tmp_path):
         watching = command(tmp_path, "--interval", "0.5", "--json", str(tmp_path / "top"))
         assert watching.stdout is not None and watching.stdout.readline()
-        watching.send_signal(signal.SIGINT)
+        watching.send_signal(sent)
         _, said = watching.communicate(timeout=60)
-    assert (watching.returncode, said) == (OK, "")
+    assert (watching.returncode, said) == (status, line)
     assert json.loads((tmp_path / "top").read_text())["last"]["datasets"]
 
 
@@ -237,6 +243,7 @@ class Terminal:
         while self._read():
             pass
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        assert self.echoes()  # put back
         os.close(self._number)
         return status
 
