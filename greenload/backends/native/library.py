@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from greenload.backends.native.blobs import Blob
 from greenload.backends.native.pointers import addresses_of, bytes_of, contiguous, sizes_of
 
-ABI = 10
+ABI = 11
 """Of ``kernel/abi.h``, ``GL_ABI``."""
 REASON_BYTES = 256
 FOLDER = Path(__file__).parent
@@ -99,8 +99,7 @@ class KernelStep:
     dtype_in: str = "uint8"
     dtype_out: str = "uint8"
     numbers: tuple[float, ...] = ()
-    table: bytes = b""
-    """256 levels, of ``Op.LOOKUP``."""
+    table: bytes = b""  # 256 levels, of Op.LOOKUP
     counter: int = 0
     """Its number among a segment's counters; −1: counted apart."""
 

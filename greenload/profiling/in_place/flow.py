@@ -20,8 +20,8 @@ Count = Mapping[str, float]
 """What a call of each of some steps stands for."""
 
 
-def samples_of(root: Node, steps: Mapping[Node, str]) -> Callable[[Mapping[str, Work]], float | None]:
-    """What gives how many samples have left a dataset, by what its steps have done; None where they can't tell.
+def samples_of(root: Node, steps: Mapping[Node, str]) -> Callable[[Mapping[str, Work]], float] | None:
+    """What gives how many samples have left a dataset by what its steps have done; None where they can't tell.
 
     What is held in buffers has left already.
 
@@ -31,7 +31,7 @@ def samples_of(root: Node, steps: Mapping[Node, str]) -> Callable[[Mapping[str, 
     """
     counted = _samples(root, steps) if sample_unit(root).rows else _elements(root, steps)
     if counted is None:
-        return lambda _: None
+        return None
     return lambda works: float(sum(times * works[name].calls for name, times in counted.items() if name in works))
 
 
