@@ -18,6 +18,7 @@ from dataset_cases import CASES, Range, elements, plus  # noqa: E402
 import greenload as gl  # noqa: E402
 from greenload.backends.native import library, op  # noqa: E402
 from greenload.profiling.in_place import states  # noqa: E402
+from greenload.profiling.in_place.model import model_of  # noqa: E402
 from greenload.profiling.in_place.watched import all_watched  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not op.usable(), reason=library.why_missing() or "there are operations")
@@ -356,3 +357,38 @@ def test_bad_input_is_refused_in_one_clear_line(monkeypatch: pytest.MonkeyPatch)
         gl.watch(Range(3))
     monkeypatch.undo()
     op.operations.cache_clear()
+
+
+def test_a_note_tells_what_a_clock_cannot_see() -> None:
+    def note(function: Callable[[Any], Any]) -> str:
+        (step,) = gl.watch(tf.data.Dataset.from_tensors("x").map(function)).watched.steps
+        return str(step.note)
+
+    @tf.function
+    def decoded(x: Any) -> Any:
+        return tf.io.decode_jpeg(tf.io.read_file(x))
+
+    weights = tf.ones((8, 8))
+    assert note(lambda x: tf.io.decode_jpeg(tf.io.read_file(x))) == ""
+    assert note(decoded) == ""
+    assert "several threads" in note(lambda x: (tf.io.decode_jpeg(x), tf.io.decode_png(x)))
+    assert "several threads" in note(lambda x: (decoded(x), decoded(x + "y")))
+    assert note(lambda x: weights @ tf.fill((8, 8), tf.strings.to_number(x))).startswith("MatMul may run on other")
+
+
+def test_the_models_figures_of_live_iterators() -> None:
+    dataset = gl.watch(Range(64).map(plus_one, tf.data.AUTOTUNE).batch(4).prefetch(2))
+    assert model_of(dataset.watched.iterators) == {}
+    one, other = iter(dataset), iter(dataset)
+    for iterator in (one, one, other):
+        next(iterator)
+    nodes = model_of(dataset.watched.iterators)
+    last = next(iter(nodes.values()))
+    assert last.name == "Prefetch"
+    assert last.elements == 3
+    assert sum(node.parallelism is not None and node.autotuned for node in nodes.values()) == 1
+    off = tf.data.Options()
+    off.autotune.enabled = False
+    iterator = iter(silent := gl.watch(Range(9).map(plus_one).with_options(off)))
+    next(iterator)
+    assert model_of(silent.watched.iterators) == {}
