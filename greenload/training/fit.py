@@ -46,7 +46,7 @@ class Fit:
         failed: called with what the training step raised. The model holds it while the fit runs.
         only: the watched datasets that the model trains on; any that work if left out.
         baseline: what steps cost before: a profile, or a fit.
-        told: called every now and then with what had been counted, by a thread.
+        told: called with what had been counted, at each edge and every now and then, by a thread.
     """
 
     def __init__(

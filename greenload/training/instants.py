@@ -92,7 +92,7 @@ class Recorder:
         sampler: gives the marks.
         waits: tells how long the training step has waited.
         buffers: tells what the runtime says of its buffers.
-        told: is called by the thread with each of its instants.
+        told: is called with each instant.
     """
 
     def __init__(
@@ -146,6 +146,7 @@ class Recorder:
             if len(self._edges) < _MOST_EDGES:
                 self._kept.append(instant)
                 self._edges.add(id(instant))
+        self._told(instant)
         return instant
 
     def between(self, start: Instant, end: Instant) -> list[Instant]:
