@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from greenload.system.frameworks import tf
@@ -58,21 +59,21 @@ def _buffer(node: Any) -> Buffer | None:
 
 
 def mean_buffers(seen: Iterable[Sequence[Buffer]]) -> tuple[Buffer, ...]:
-    """One for each step: what was chosen last, and what it held on average. Only of the last graph that was seen."""
-    readings = [reading for reading in seen if reading]
-    if not readings:
-        return ()
-    last = readings[-1]
-    names = [buffer.name for buffer in last]
-    alike = [reading for reading in readings if [buffer.name for buffer in reading] == names]
+    """For each step what was chosen last, and what it held on average. A step that a reading lacks held nothing."""
+    readings = [_numbered(reading) for reading in seen if reading]
+    latest = {key: buffer for reading in readings for key, buffer in reading.items()}
+    longest = max(readings, key=len, default={})
     return tuple(
-        Buffer(
-            name=buffer.name,
-            parallelism=buffer.parallelism,
-            size=buffer.size,
-            elements=sum(reading[k].elements for reading in alike) / len(alike),
-            buffered_bytes=sum(reading[k].buffered_bytes for reading in alike) / len(alike),
-            chosen=buffer.chosen,
+        replace(
+            latest[key],
+            elements=sum(reading[key].elements for reading in readings if key in reading) / len(readings),
+            buffered_bytes=sum(reading[key].buffered_bytes for reading in readings if key in reading) / len(readings),
         )
-        for k, buffer in enumerate(last)
+        for key in longest
     )
+
+
+def _numbered(reading: Sequence[Buffer]) -> dict[tuple[str, int], Buffer]:
+    """By name and how many of that name came before: names aren't unique."""
+    names = [buffer.name for buffer in reading]
+    return {(buffer.name, names[:k].count(buffer.name)): buffer for k, buffer in enumerate(reading)}

@@ -276,7 +276,7 @@ class Fit:
 
     def _buffers(self) -> tuple[Buffer, ...]:
         steps = self._steps
-        return () if steps is None else read_buffers(steps.iterator())
+        return () if steps is None or steps.ended else read_buffers(steps.iterator())
 
     def _fed(self, epochs: Sequence[tuple[EpochKind, Passed]]) -> list[tuple[Report, Passed]] | None:
         """What passed, by what a sample costs: empty where unknown of an epoch, None where all cost the same."""

@@ -153,7 +153,7 @@ def test_who_waits_for_whom() -> None:
     assert slept.waiting_s is not None and slept.waiting_s > 80 * 0.015 > 5 * value(slept.cpu_s)
 
     saturated = gl.EnergyCallback()
-    slow = small_model(lambda: time.sleep(0.06))
+    slow = small_model(lambda: time.sleep(0.15))
     fit(slow, gl.watch(burning(samples=120, decode=lambda: None)), saturated, epochs=2)
     assert saturated.epochs[1].pace == "saturated", (saturated.epochs[1].buffers, saturated.epochs[1].waiting_share)
 

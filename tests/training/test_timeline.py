@@ -14,6 +14,7 @@ from greenload.energy.sampler import Sampler
 from greenload.profiling.in_place.watched import Watched, WatchedStep
 from greenload.system.work import Work
 from greenload.training import instants
+from greenload.training.buffers import mean_buffers
 from greenload.training.drift import drifts
 from greenload.training.instants import Instant, Recorder, joined, spaced, span
 from greenload.training.live_steps import watched_in, watched_parts, whole
@@ -178,3 +179,11 @@ def test_instants_too_close_are_left_out() -> None:
     given_ = [at(0.0), at(0.01), at(1.0), at(1.01, True), at(1.5, True), at(1.51), at(2.98), at(3.0)]
     kept = [one.mark.clocks.monotonic_ns / 1e9 for one in spaced(given_)]
     assert kept == [0.0, 1.0, 1.01, 1.5, 1.51, 3.0]
+
+
+def test_buffers_are_averaged_by_step_however_long_a_reading_is() -> None:
+    full = (buffer(4.0), Buffer("ParallelMapV2", parallelism=2.0), Buffer("ParallelMapV2", elements=2.0))
+    found = mean_buffers([(), full, (replace(buffer(2.0), size=8.0),)])
+    assert [one.name for one in found] == ["Prefetch", "ParallelMapV2", "ParallelMapV2"]
+    assert [one.elements for one in found] == [3.0, 0.0, 1.0] and found[0].size == 8.0
+    assert found[1].parallelism == 2.0 and found[0].buffered_bytes == 100.0 and mean_buffers([()]) == ()
