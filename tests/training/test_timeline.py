@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from known_spans import buffer, part, spent, step
 
 from greenload.energy.figures import Figure
 from greenload.energy.sampler import Sampler
@@ -18,44 +18,9 @@ from greenload.training.buffers import mean_buffers
 from greenload.training.drift import drifts
 from greenload.training.instants import Instant, Recorder, joined, spaced, span
 from greenload.training.live_steps import watched_in, watched_parts, whole
-from greenload.training.spent import Buffer, EnergyPart, Passed, Spent, WatchedPart
+from greenload.training.spent import Buffer, EnergyPart, Passed
 from greenload.training.stack import stack_chart
 from greenload.training.timeline import SpanSpent, timeline
-
-
-def exact(value: float) -> Figure:
-    return Figure(value, value, value, "modelled", 0.5)
-
-
-def part(name: str, joules: float, cpu_s: float | None = None) -> EnergyPart:
-    return EnergyPart(name, {"cpu": exact(joules)}, None if cpu_s is None else exact(cpu_s))
-
-
-def step(name: str, joules: float, cpu_s: float, calls: int = 100, **more: Any) -> WatchedPart:
-    each = Figure(cpu_s / calls, 0.95 * cpu_s / calls, 1.05 * cpu_s / calls, "measured")
-    return WatchedPart(name, {"cpu": exact(joules)}, exact(cpu_s), step=name, calls=calls, cpu_s_per_call=each, **more)
-
-
-def spent(wall_s: float = 2.0, *, waiting_s: float | None = 0.1, **changed: Any) -> Spent:
-    """A span in which the loader took 3 J, the model 5, and the idle machine 2."""
-    steps = (step("decode", 2.0, 0.8), step("crop", 1.0, 0.4))
-    made = Spent(
-        name="fit",
-        start_ns=0,
-        wall_s=wall_s,
-        validation_s=0.0,
-        passed=Passed(10, 100, waiting_s),
-        total=part("total", 10.0, 3.2),
-        loader=part("loader", 3.0, 1.2),
-        steps=steps,
-        waiting=part("waiting", 0.5),
-        model=part("model", 5.0, 2.0),
-        work=part("loader and model", 8.0, 3.2),
-        validation=part("validation", 0.0, 0.0),
-        others=EnergyPart("others", {"cpu": Figure.missing()}),
-        idle=part("idle", 1.5),
-    )
-    return replace(made, **changed)
 
 
 def test_layers_add_up_to_all_watts_and_a_validation_is_one() -> None:
@@ -88,10 +53,6 @@ def test_a_stack_stays_in_its_box(joules: list[float]) -> None:
             heights = [float(one) for piece in path.split("V")[1:] for one in piece.split("H")[:1]]
             assert all(-0.01 <= height <= 100.01 for height in heights)
     assert len(chart.tips) == len(spans) and len(chart.validation) == len(spans) // 3
-
-
-def buffer(elements: float) -> Buffer:
-    return Buffer("Prefetch", size=4.0, elements=elements, buffered_bytes=100.0)
 
 
 @pytest.mark.parametrize(
