@@ -12,12 +12,14 @@ from known_spans import buffer, part, spent, step
 from greenload.energy.figures import Figure
 from greenload.energy.sampler import Sampler
 from greenload.profiling.in_place.watched import Watched, WatchedStep
+from greenload.report.prometheus import Metrics
 from greenload.system.work import Work
 from greenload.training import instants
 from greenload.training.buffers import mean_buffers
 from greenload.training.drift import drifts
 from greenload.training.instants import Instant, Recorder, joined, spaced, span
 from greenload.training.live_steps import watched_in, watched_parts, whole
+from greenload.training.served import Highest, show_instant
 from greenload.training.spent import Buffer, EnergyPart, Passed
 from greenload.training.stack import stack_chart
 from greenload.training.timeline import SpanSpent, timeline
@@ -148,3 +150,16 @@ def test_buffers_are_averaged_by_step_however_long_a_reading_is() -> None:
     assert [one.name for one in found] == ["Prefetch", "ParallelMapV2", "ParallelMapV2"]
     assert [one.elements for one in found] == [3.0, 0.0, 1.0] and found[0].size == 8.0
     assert found[1].parallelism == 2.0 and found[0].buffered_bytes == 100.0 and mean_buffers([()]) == ()
+
+
+def test_a_counter_of_estimates_never_falls() -> None:
+    clock, metrics, shown = Clock(), Metrics(), []
+    highest: Highest = {}
+    with Sampler([]) as sampler:
+        recorder = Recorder(sampler, lambda: None, lambda: (), lambda one: show_instant(metrics, highest, one))
+        for clock.work in (Work(10, 10, 1.0, 1.0), Work(20, 20, 0.5, 0.5), Work(40, 12, 1.2, 1.2)):
+            recorder.take()
+            (family,) = (one for one in metrics.families() if one.name.endswith("step_cpu_seconds_total"))
+            shown.append([seconds for labels, seconds in family.values if labels["dataset"].endswith("train.py:3")])
+    own = [max(seconds) for seconds in shown]
+    assert clock.watched and own == [1.0, 1.0, pytest.approx(4.0)]
