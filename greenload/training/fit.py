@@ -12,11 +12,13 @@ from typing import Any, TypeVar
 
 from greenload.energy.sharing import SharedSampler, Use
 from greenload.machine import machine
+from greenload.profiling.in_place import publishing
+from greenload.profiling.in_place.model import Buffer, read_buffers
 from greenload.profiling.in_place.watched import Watched
 from greenload.report.data import Report
 from greenload.report.views import of_first_epoch
 from greenload.system.frameworks import tf
-from greenload.training.buffers import mean_buffers, read_buffers
+from greenload.training.buffers import mean_buffers
 from greenload.training.caches import CacheWatch, EpochKind
 from greenload.training.drift import drifts
 from greenload.training.fit_report import FitReport
@@ -24,7 +26,7 @@ from greenload.training.idle import find_idle_power
 from greenload.training.instants import Instant, Recorder, Span, joined, spaced, span
 from greenload.training.joules import SplitBasis
 from greenload.training.live_steps import unwatched, watched_parts
-from greenload.training.spent import Buffer, Passed, Spent
+from greenload.training.spent import Passed, Spent
 from greenload.training.split import WatchedSteps, split_window
 from greenload.training.timeline import SpanSpent, Timeline, timeline
 from greenload.training.train_step import Steps, Waits
@@ -78,6 +80,7 @@ class Fit:
         try:
             idle_power, notes = find_idle_power(self._sampler, profile, idle_s)
             self._basis = SplitBasis(self._sampler.channels, idle_power, profile, notes)
+            publishing.tell_idle_power({domain: idle.watts.value for domain, idle in idle_power.items()})
             if log_dir is not None:
                 self._writer = tf.summary.create_file_writer(log_dir)
             if model.train_function is not None:

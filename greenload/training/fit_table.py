@@ -10,12 +10,13 @@ from rich.text import Text
 
 from greenload.energy.figures import Figure, scale
 from greenload.energy.meters.base import MeterStatus
+from greenload.profiling.in_place.model import Buffer
 from greenload.report.columns import FigureTable, Line, Sentence
 from greenload.report.rows import band, by_group, group
 from greenload.report.terminal import without_figures
 from greenload.text import DASH, amount, bytes_text, percent, printable
 from greenload.training.drift import Drift
-from greenload.training.spent import Buffer, EnergyPart, Spent, WatchedPart
+from greenload.training.spent import EnergyPart, Spent, WatchedPart
 
 _EXPLAINED = {
     "loader": "loader",

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from greenload.energy.sampler import Mark, Sampler, Window
 from greenload.errors import MeterError
+from greenload.profiling.in_place.model import Buffer
 from greenload.profiling.in_place.watched import Moment, Watched, all_watched
 from greenload.system.shutdown import close_at_end
-from greenload.training.spent import Buffer
 from greenload.training.train_step import Waits
 
 PERIOD_S = 0.5

@@ -34,8 +34,8 @@ def watched_parts(
         profile: whose joules of a CPU second a step's are; without them its joules are left to whoever knows the sum.
     """
     spans = sorted(used.items(), key=lambda item: item[0].number)
-    datasets = live([(watched, moment) for watched, moment in spans if not only or watched in only]).datasets
-    keys = [watched for watched, _ in spans if not only or watched in only]
+    spans = [(watched, moment) for watched, moment in spans if _counts(watched, only)]
+    datasets, keys = live(spans).datasets, [watched for watched, _ in spans]
     busy = [(key, dataset) for key, dataset in zip(keys, datasets, strict=True) if _worked(dataset)]
     names = _names([dataset for _, dataset in busy])
     return [
@@ -60,9 +60,14 @@ def unwatched(used: Mapping[Watched, Moment], only: Sequence[Watched] = ()) -> d
     """What has no clock in the datasets that did anything, and why, by name."""
     found: dict[str, str] = {}
     for watched, moment in used.items():
-        if (not only or watched in only) and any(work.calls for work in moment.steps.values()):
+        if _counts(watched, only) and any(work.calls for work in moment.steps.values()):
             found |= watched.unwatched
     return found
+
+
+def _counts(watched: Watched, only: Sequence[Watched]) -> bool:
+    """Whether it is one of those that count, or is watched again as a part of it."""
+    return not only or bool({watched, *watched.includes} & set(only))
 
 
 def _worked(dataset: LiveDataset) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from greenload.energy.figures import Figure, sum_figures
+from greenload.profiling.in_place.model import Buffer
 from greenload.report.record import Record, typed_fields
 
 STARVED = 0.1
@@ -55,29 +56,6 @@ class WatchedPart(EnergyPart):
     """CPU seconds of a call, with the interval by which its mean varied from second to second."""
     note: str = ""
     """What its clock can't see; empty where it sees all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Buffer(Record):
-    """What tf.data's runtime told of a step that works ahead, on average over a window."""
-
-    name: str
-    """Of the node in the runtime's graph, as ``"ParallelMapV2"`` or ``"Prefetch"``."""
-    parallelism: float | None = None
-    """Calls that it may run beside each other, as chosen last; None where it runs one."""
-    size: float | None = None
-    """Elements that its buffer may hold, as chosen last; None where the runtime doesn't say."""
-    elements: float = 0.0
-    """Elements in its buffer."""
-    buffered_bytes: float = 0.0
-    """RAM that they take."""
-    chosen: bool = False
-    """Whether autotune chose its parallelism or buffer, not the user."""
-
-    @property
-    def full(self) -> float | None:
-        """The share of its buffer that was full; None where the runtime doesn't say."""
-        return None if not self.size else min(1.0, self.elements / self.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +132,7 @@ class Spent:
     @property
     def buffered_bytes(self) -> float | None:
         """RAM in the loader's buffers, on average; None where the runtime tells nothing."""
-        return sum(buffer.buffered_bytes for buffer in self.buffers) if self.buffers else None
+        return sum(buffer.bytes for buffer in self.buffers) if self.buffers else None
 
     @property
     def pace(self) -> str:

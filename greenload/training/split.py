@@ -50,6 +50,7 @@ from greenload.energy.domains import Domain
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import Channel
 from greenload.energy.sampler import Window
+from greenload.profiling.in_place.model import Buffer
 from greenload.report.data import Report
 from greenload.training.joules import (
     DomainJoules,
@@ -70,7 +71,7 @@ from greenload.training.notes import (
     validation_notes,
     watched_notes,
 )
-from greenload.training.spent import Buffer, EnergyPart, Passed, Spent, WatchedPart
+from greenload.training.spent import EnergyPart, Passed, Spent, WatchedPart
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from greenload.energy.figures import Figure
-from greenload.training.spent import Buffer, EnergyPart, Passed, Spent, WatchedPart
+from greenload.profiling.in_place.model import Buffer
+from greenload.training.spent import EnergyPart, Passed, Spent, WatchedPart
 
 
 def exact(value: float) -> Figure:
@@ -45,4 +46,4 @@ def spent(wall_s: float = 2.0, *, waiting_s: float | None = 0.1, **changed: Any)
 
 
 def buffer(elements: float) -> Buffer:
-    return Buffer("Prefetch", size=4.0, elements=elements, buffered_bytes=100.0)
+    return Buffer("Prefetch", size=4.0, elements=elements, bytes=100.0)

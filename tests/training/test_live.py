@@ -172,6 +172,9 @@ def test_several_datasets_a_part_of_an_epoch_and_one_that_is_derived() -> None:
     only = gl.EnergyCallback(one.prefetch(1))
     fit(small_model(), both, only, steps_per_epoch=5)
     assert [step.name for step in only.report.fit.steps] == ["decode", "crop", "labelled"] and only.profile is None
+    again = gl.EnergyCallback(one)
+    fit(small_model(), gl.watch(one.map(lambda image, label: (image * 2.0, label))), again)
+    assert len(again.report.fit.steps) == 4, "what is watched again, as a part of more, counts once"
 
 
 @alone

@@ -11,6 +11,7 @@ from known_spans import buffer, part, spent, step
 
 from greenload.energy.figures import Figure
 from greenload.energy.sampler import Sampler
+from greenload.profiling.in_place.model import Buffer
 from greenload.profiling.in_place.watched import Watched, WatchedStep
 from greenload.report.prometheus import Metrics
 from greenload.system.work import Work
@@ -20,7 +21,7 @@ from greenload.training.drift import drifts
 from greenload.training.instants import Instant, Recorder, joined, spaced, span
 from greenload.training.live_steps import watched_in, watched_parts, whole
 from greenload.training.served import Highest, show_instant
-from greenload.training.spent import Buffer, EnergyPart, Passed
+from greenload.training.spent import EnergyPart, Passed
 from greenload.training.stack import stack_chart
 from greenload.training.timeline import SpanSpent, timeline
 
@@ -149,7 +150,7 @@ def test_buffers_are_averaged_by_step_however_long_a_reading_is() -> None:
     found = mean_buffers([(), full, (replace(buffer(2.0), size=8.0),)])
     assert [one.name for one in found] == ["Prefetch", "ParallelMapV2", "ParallelMapV2"]
     assert [one.elements for one in found] == [3.0, 0.0, 1.0] and found[0].size == 8.0
-    assert found[1].parallelism == 2.0 and found[0].buffered_bytes == 100.0 and mean_buffers([()]) == ()
+    assert found[1].parallelism == 2.0 and found[0].bytes == 100.0 and mean_buffers([()]) == ()
 
 
 def test_a_counter_of_estimates_never_falls() -> None:
