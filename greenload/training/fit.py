@@ -25,7 +25,8 @@ from greenload.training.fit_report import FitReport
 from greenload.training.idle import find_idle_power
 from greenload.training.instants import Instant, Recorder, Span, joined, spaced, span
 from greenload.training.joules import SplitBasis
-from greenload.training.live_steps import unwatched, watched_parts
+from greenload.training.live_steps import hand_over, unwatched, watched_parts
+from greenload.training.loader_costs import samples_of
 from greenload.training.spent import Passed, Spent
 from greenload.training.split import WatchedSteps, split_window
 from greenload.training.timeline import SpanSpent, Timeline, timeline
@@ -232,14 +233,16 @@ class Fit:
     ) -> Spent:
         instants = self._recorder.between(*ends)
         whole = span(self._sampler, *ends)
+        passed = _joined_epochs([passed for _, passed in epochs])
+        watched = self._watched(whole, validation, instants)
         return split_window(
             name,
             whole.window,
             [inner.window for inner in validation],
-            _joined_epochs([passed for _, passed in epochs]),
+            passed,
             self._basis,
             fed=self._fed(epochs),
-            watched=self._watched(whole, validation, instants),
+            watched=replace(watched, hand_over=tuple(hand_over(self._profile, samples_of(self._profile, passed)[0]))),
         )
 
     def _watched(self, whole: Span, validation: Sequence[Span], instants: Sequence[Instant]) -> WatchedSteps:

@@ -16,6 +16,7 @@ from greenload.report.rows import band, by_group, group
 from greenload.report.terminal import without_figures
 from greenload.text import DASH, amount, bytes_text, percent, printable
 from greenload.training.drift import Drift
+from greenload.training.live_steps import HAND_OVER
 from greenload.training.spent import EnergyPart, Spent, WatchedPart
 
 _EXPLAINED = {
@@ -28,7 +29,8 @@ _EXPLAINED = {
     "idle": "idle floor",
     "total": "total",
 }
-_WATCHED = {"loader": "loader, its functions", "model": "model and hand-over (the rest)"}
+WATCHED = {"loader": "loader, its functions", "model": "model and hand-over (the rest)"}
+"""What they are where nothing tells the hand-over."""
 _STYLES = {"idle": "dim", "others": "dim", "total": "bold"}
 _EPOCHS_SHOWN = 20
 PACES = {
@@ -142,7 +144,8 @@ def _functions(fit: Spent) -> FigureTable:
 
 def explained(fit: Spent) -> Mapping[str, str]:
     """What each part is, in a few words, by its name."""
-    return _EXPLAINED | (_WATCHED if fit.is_watched else {})
+    completed = any(step.name == HAND_OVER for step in fit.steps)
+    return _EXPLAINED | (WATCHED if fit.is_watched and not completed else {})
 
 
 def _whole(spent: Spent, groups: Sequence[str]) -> FigureTable:

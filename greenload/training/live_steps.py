@@ -14,6 +14,8 @@ from greenload.report.data import Report
 from greenload.system.work import Work
 from greenload.training.spent import EnergyPart, WatchedPart
 
+HAND_OVER = "hand-over"
+"""The row of a profile taken in place that has tf.data's own work for each sample."""
 _Z = 1.96
 _LEAST_SPANS = 4
 """Spans from which it is seen how much a step's cost varies; with fewer, calls are taken to vary by as much as they
@@ -138,6 +140,20 @@ def _joules(profile: Report | None, name: str, cpu_s: Figure) -> dict[str, Figur
         for domain, figure in step.energy_j_per_sample.items()
         if figure.value is not None and not figure.unresolved
     }
+
+
+def hand_over(profile: Report | None, samples: float | None) -> list[EnergyPart]:
+    """tf.data's own work for so many of a profile's samples, where it was profiled in place and so tells that apart.
+
+    Args:
+        profile: what a sample costs.
+        samples: that passed; None where that isn't known.
+    """
+    step = next((step for step in profile.steps if step.name == HAND_OVER), None) if profile is not None else None
+    if step is None or samples is None:
+        return []
+    joules = {domain: scale(figure, samples) for domain, figure in step.energy_j_per_sample.items()}
+    return [EnergyPart(HAND_OVER, joules, scale(step.cpu_s_per_sample, samples))]
 
 
 def whole(parts: Sequence[EnergyPart]) -> list[EnergyPart]:

@@ -63,9 +63,21 @@ def origin_notes(origins: Mapping[str, LoaderOrigin]) -> list[str]:
     return notes
 
 
-def watched_notes(parts: Sequence[WatchedPart], unwatched: Mapping[str, str]) -> list[str]:
-    """What the clocks of a watched dataset can't see."""
-    notes = [FUNCTIONS]
+HAND_OVER_PROFILED = (
+    "the loader's part is its functions, as their clocks saw them, and tf.data's own work for each element "
+    "(hand-over), as the profile has it"
+)
+
+
+def watched_notes(parts: Sequence[WatchedPart], unwatched: Mapping[str, str], hand_over: bool) -> list[str]:
+    """What the clocks of a watched dataset can't see.
+
+    Args:
+        parts: its steps.
+        unwatched: what has no clock, and why, by name.
+        hand_over: whether a profile tells tf.data's own work.
+    """
+    notes = [HAND_OVER_PROFILED if hand_over else FUNCTIONS]
     notes += [f"{part.name}: {part.note}" for part in parts if part.note]
     notes += [f"{name} has no clock and is in the model's part: {why}" for name, why in unwatched.items()]
     return notes

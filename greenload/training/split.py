@@ -20,9 +20,11 @@ seconds ``c`` of each, and needs no profile::
 
 so that a CPU second draws the same in the loader and in the model: modelled, with the band `OTHERS_BAND` where the
 total is measured. Where a profile knows all steps by name, its joules of each one's CPU second count instead, with the
-band `BESIDE`. A GPU's joules are the model's. tf.data's own work for each element is no function's and is in ``model``,
-as nothing tells its threads' time from the model's: the loader's part is at least what is shown. What steps did during
-a validation, those of the training's dataset included, is shown apart, as shares of ``validation``.
+band `BESIDE`. A GPU's joules are the model's. tf.data's own work for each element (hand-over) is no function's and is
+in ``model``, as nothing tells its threads' time from the model's: the loader's part is at least what is shown. Only a
+profile taken in place tells what the hand-over of a sample costs; that, times the samples trained on, is then a step of
+the loader. What steps did during a validation, those of the training's dataset included, is shown apart, as shares of
+``validation``.
 
 What other processes do all the time is in ``P``, as nothing tells it from idling; ``others`` is what they did beyond,
 or less than, that. A profile answers the same question otherwise (`background.find_background`): it has like windows,
@@ -80,6 +82,8 @@ class WatchedSteps:
 
     steps: tuple[WatchedPart, ...] = ()
     """What they took outside validation."""
+    hand_over: tuple[EnergyPart, ...] = ()
+    """tf.data's own work beside them, where a profile tells it."""
     in_validation: tuple[WatchedPart, ...] = ()
     buffers: tuple[Buffer, ...] = ()
     unwatched: Mapping[str, str] = field(default_factory=dict)
@@ -149,7 +153,7 @@ def split_window(
             *basis.notes,
             *passed.unknown,
             *([] if unfit else _loader_notes(basis.profile, loader, joules)),
-            *(watched_notes(watched.steps, watched.unwatched) if watched.steps else []),
+            *(watched_notes(watched.steps, watched.unwatched, bool(watched.hand_over)) if watched.steps else []),
             *validation_notes(validation, known),
             *exceeding_notes({"CPU s": (loader.cpu_s, model_cpu), **claims}, loader.samples),
         ),
@@ -188,7 +192,8 @@ def _shared_out(parts: Sequence[WatchedPart], joules: Mapping[str, DomainJoules]
 
 
 def _watched_loader(watched: WatchedSteps) -> LoaderCosts:
-    return LoaderCosts(costs=whole(watched.steps), samples=None, by_bytes={}, profiles=[], notes=[], watched=True)
+    costs = whole([*watched.steps, *watched.hand_over])
+    return LoaderCosts(costs=costs, samples=None, by_bytes={}, profiles=[], notes=[], watched=True)
 
 
 def _loader_notes(profile: Report | None, loader: LoaderCosts, joules: Mapping[str, DomainJoules]) -> list[str]:

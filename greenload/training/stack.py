@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from greenload.report.charts import STEP_COLOURS, Axis
 from greenload.text import DASH, bytes_text, percent
-from greenload.training.fit_table import explained
+from greenload.training.fit_table import WATCHED, explained
 from greenload.training.spent import Spent
 from greenload.training.timeline import Timeline, TimelineRow
 
@@ -75,7 +75,7 @@ def _classes(rows: Sequence[TimelineRow]) -> list[str]:
 
 
 def _name(row: TimelineRow, fit: Spent) -> str:
-    return row.name if row.kind == "step" else explained(fit)[row.kind]
+    return row.name if row.kind == "step" else (WATCHED.get(row.kind) or explained(fit)[row.kind])
 
 
 def _stacked(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from known_fits import DRAM, PACKAGE, Stopped, fit, known, small_model, value, w
 import greenload as gl
 from greenload.energy.emulators.layout import Power
 from greenload.energy.emulators.powercap import PowercapEmulator
+from greenload.energy.figures import Figure
 from greenload.energy.meters.process import own_cpu_s
 from greenload.training.fit_report import FitReport, fit_text
+from greenload.training.live_steps import _joules
 from greenload.training.spent import WatchedPart
 
 alone = pytest.mark.alone
@@ -215,14 +218,24 @@ def test_a_step_that_costs_more_than_it_did_has_drifted(tmp_path: Path) -> None:
 
 
 @alone
-def test_a_profile_beside_a_watched_dataset_gives_joules_of_a_cpu_second() -> None:
-    from dataclasses import replace
-
+def test_a_profile_beside_a_watched_dataset_gives_joules_of_a_cpu_second_and_the_hand_over() -> None:
     profile = known(cpu_s=DECODE_S)
-    profile = replace(profile, steps=(replace(profile.steps[0], name="decode"),))
-    energy = gl.EnergyCallback(profile)
+    (step,) = profile.steps
+    steps = tuple(replace(step, name=name) for name in ("decode", "crop", "labelled", "hand-over"))
+    energy = gl.EnergyCallback(replace(profile, steps=steps))
     fit(small_model(), gl.watch(burning(samples=80)), energy)
     spent = energy.report.fit
-    assert [one.name for one in energy.report.drift] == ["decode"] and not energy.report.drift[0].drifted
+    drift = {one.name: one for one in energy.report.drift}
+    assert not drift["decode"].drifted and drift["crop"].drifted
     assert value(named(spent.steps)["decode"].cpu_s) == pytest.approx(80 * DECODE_S, rel=0.15)
-    assert not spent.does_not_fit
+    assert [one.name for one in spent.steps][-1] == "hand-over" and not spent.does_not_fit
+    assert value(spent.steps[-1].cpu_s) == pytest.approx(80 * DECODE_S)
+    assert value(spent.loader.cpu_s) == pytest.approx(sum(value(one.cpu_s) for one in spent.steps))
+    assert "model (the rest)" in fit_text(energy.report)
+
+
+def test_joules_of_a_cpu_second_are_the_profiles() -> None:
+    power, profile = Power(), known(cpu_s=DECODE_S)
+    found = _joules(profile, "parse", Figure(0.5, 0.5, 0.5, "measured"))
+    assert value(found[PACKAGE]) == pytest.approx(0.5 * power.busy_core_w)
+    assert _joules(profile, "another", Figure.missing()) == {} == _joules(None, "parse", Figure.missing())
