@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -61,19 +62,20 @@ def span(sampler: Sampler, start: Instant, end: Instant) -> Span:
 
 
 def spaced(instants: Sequence[Instant], least_s: float = LEAST_S) -> list[Instant]:
-    """The instants without those so close to another that what was done in between can't be told, ends excepted."""
+    """The instants without those so close to another that what was done in between can't be told. The ends stay, and
+    where validations begin and end."""
 
     def close(one: Instant, other: Instant) -> bool:
-        apart_ns = other.mark.clocks.monotonic_ns - one.mark.clocks.monotonic_ns
-        return apart_ns < least_s * 1e9 and one.testing == other.testing
+        return other.mark.clocks.monotonic_ns - one.mark.clocks.monotonic_ns < least_s * 1e9
 
     kept = list(instants[:1])
-    for instant in instants[1:-1]:
-        if not close(kept[-1], instant):
-            kept.append(instant)
-    if len(kept) > 1 and close(kept[-1], instants[-1]):
-        kept.pop()
-    return [*kept, *instants[1:][-1:]]
+    for instant in instants[1:]:
+        if close(kept[-1], instant) and instant.testing == kept[-1].testing and instant is not instants[-1]:
+            continue
+        if close(kept[-1], instant) and len(kept) > 1 and kept[-2].testing == kept[-1].testing:
+            kept.pop()
+        kept.append(instant)
+    return kept
 
 
 def joined(spans: Sequence[Span]) -> Mapping[Watched, Moment]:
@@ -110,6 +112,7 @@ class Recorder:
         self._edges: set[int] = set()
         self._testing = False
         self._stop = threading.Event()
+        self._pid = os.getpid()
         self._thread: threading.Thread | None = None
 
     @property
@@ -126,7 +129,9 @@ class Recorder:
             close_at_end(self)
 
     def close(self) -> None:
-        """Stop the thread. Harmless if repeated."""
+        """Stop the thread. Harmless if repeated, and in a fork of the process that it runs in."""
+        if self._pid != os.getpid():
+            return
         self._stop.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()

@@ -79,7 +79,9 @@ def watched_notes(parts: Sequence[WatchedPart], unwatched: Mapping[str, str], ha
     """
     notes = [HAND_OVER_PROFILED if hand_over else FUNCTIONS]
     notes += [f"{part.name}: {part.note}" for part in parts if part.note]
-    notes += [f"{name} has no clock and is in the model's part: {why}" for name, why in unwatched.items()]
+    for why in dict.fromkeys(unwatched.values()):
+        names = ", ".join(name for name, reason in unwatched.items() if reason == why)
+        notes.append(f"without a clock, and so in the model's part: {names} ({why})")
     return notes
 
 

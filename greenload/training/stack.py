@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from greenload.report.charts import STEP_COLOURS, Axis
 from greenload.text import DASH, bytes_text, percent
 from greenload.training.fit_table import WATCHED, explained
+from greenload.training.instants import LEAST_S
 from greenload.training.spent import Spent
 from greenload.training.timeline import Timeline, TimelineRow
 
 _WIDTH, _HEIGHT = 1000.0, 100.0
-_EPOCHS_NAMED = 12
+_TICKS = range(6, 13)
+_EPOCHS_MARKED = 24
+_NAME_WIDTH = 8.0
+"""Per cent of the width that an epoch's name takes."""
 Path = tuple[str, str]
 """Class and SVG path, in a box 1000 wide and 100 high."""
 
@@ -49,7 +53,7 @@ class StackChart:
 
 def stack_chart(timeline: Timeline, fit: Spent, epochs: Sequence[Spent]) -> StackChart:
     """The chart of a fit's timeline."""
-    axis = Axis.around(timeline.end_s, 8)
+    axis = min((Axis.around(timeline.end_s, count) for count in _TICKS), key=lambda axis: axis.high)
     rows = timeline.rows
     drawn = any(any(row.watts) for row in rows)
     layers = [row.watts if drawn else row.cpus for row in rows]
@@ -82,11 +86,12 @@ def _stacked(
     timeline: Timeline, time: Axis, layers: Sequence[Sequence[float | None]], classes: Sequence[str], drawn: bool
 ) -> StackLane:
     sums = [sum(layer[k] or 0.0 for layer in layers) for k in range(len(timeline.end_s))]
-    axis = Axis.around(sums, 4)
+    long = [total for k, total in enumerate(sums) if timeline.end_s[k] - timeline.start_s[k] >= LEAST_S]
+    axis = Axis.around(long or sums, 4)  # a counter's figure of a very short span is no power
     base = [0.0] * len(sums)
     paths = []
     for layer, kind in zip(layers, classes, strict=True):
-        top = [low + (value or 0.0) for low, value in zip(base, layer, strict=True)]
+        top = [min(axis.high, low + (value or 0.0)) for low, value in zip(base, layer, strict=True)]
         paths.append((kind, _area(timeline, time, axis, base, top)))
         base = top
     name, unit = ("watts", "W") if drawn else ("processors", "busy")
@@ -137,10 +142,12 @@ def _area(timeline: Timeline, time: Axis, axis: Axis, base: Sequence[float], top
 
 
 def _begins(axis: Axis, fit: Spent, epochs: Sequence[Spent]) -> Iterator[tuple[float, str]]:
-    every = -(-len(epochs) // _EPOCHS_NAMED) or 1
-    for number, spent in enumerate(epochs):
-        if number % every == 0:
-            yield axis.percent((spent.start_ns - fit.start_ns) / 1e9), spent.name
+    every, named = -(-len(epochs) // _EPOCHS_MARKED) or 1, -_NAME_WIDTH
+    for spent in epochs[::every]:
+        left = axis.percent((spent.start_ns - fit.start_ns) / 1e9)
+        fits = left - named >= _NAME_WIDTH
+        named = left if fits else named
+        yield left, spent.name if fits else ""
 
 
 def _validations(timeline: Timeline, axis: Axis) -> Iterator[tuple[float, float]]:

@@ -140,9 +140,13 @@ def test_instants_too_close_are_left_out() -> None:
         clocks = replace(read.mark.clocks, monotonic_ns=round(seconds * 1e9))
         return replace(read, mark=replace(read.mark, clocks=clocks), testing=testing)
 
-    given_ = [at(0.0), at(0.01), at(1.0), at(1.01, True), at(1.5, True), at(1.51), at(2.98), at(3.0)]
-    kept = [one.mark.clocks.monotonic_ns / 1e9 for one in spaced(given_)]
-    assert kept == [0.0, 1.0, 1.01, 1.5, 1.51, 3.0]
+    def kept(*given_: Instant) -> list[float]:
+        return [one.mark.clocks.monotonic_ns / 1e9 for one in spaced(given_)]
+
+    assert kept(at(0.0), at(0.01), at(1.0), at(1.5), at(1.51), at(2.98), at(3.0)) == [0.0, 1.0, 1.5, 3.0]
+    assert kept(at(0.0), at(1.0), at(1.01, True), at(1.5, True), at(1.51), at(3.0)) == [0.0, 1.01, 1.51, 3.0]
+    assert kept(at(0.0), at(1.0, True), at(1.01), at(1.02), at(3.0)) == [0.0, 1.0, 1.01, 3.0], "a short validation"
+    assert kept(at(0.0), at(0.01)) == [0.0, 0.01] and kept(at(0.0)) == [0.0]
 
 
 def test_buffers_are_averaged_by_step_however_long_a_reading_is() -> None:
