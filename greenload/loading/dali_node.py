@@ -24,8 +24,8 @@ from greenload.backends.registry import readers_of
 from greenload.backends.tf.backend import State
 from greenload.errors import BackendUnavailable, GreenloadError, PipelineError, RecordError
 from greenload.loading.dali_rows import Rows
+from greenload.loading.elements import plain
 from greenload.loading.host_calls import bad_record_error, host_call, split_images
-from greenload.loading.tf_graph import plain
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan
 from greenload.sources import read_many

@@ -1,0 +1,75 @@
+"""The CPU time of DALI's threads, by their own clocks, which any thread of the process can read."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from greenload.system.work import Work, WorkClock
+
+_TASKS = "/proc/self/task"
+_BUILDING = threading.Lock()
+
+
+class DaliClock:
+    """Sums the CPU time of the threads of one DALI graph, and of the threads that feed it. Safe in threads.
+
+    Threads that end take their time along: what they had spent is kept, from ``closing`` on.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._spent: dict[int, float | None] = {}  # by thread; None of one that may turn out to be another's
+        self._ended_s = 0.0
+        self.calling = WorkClock()
+        """Of the calls into DALI; an image that is collected is a call."""
+
+    @contextmanager
+    def building(self) -> Iterator[None]:
+        """Build a graph in the block: the threads that DALI starts there are its own."""
+        with _BUILDING:  # or another's threads would be among them
+            before = _threads()
+            yield
+            own = _threads() - before
+        with self._lock:
+            self._spent |= dict.fromkeys(own)
+
+    def closing(self) -> None:
+        """The graph is about to end, and its threads with it."""
+        with self._lock:
+            self._ended_s += self._looked()
+            self._spent.clear()
+
+    def read(self) -> Work:
+        """What has been done so far; how long it waited isn't known."""
+        with self._lock:
+            threads_s = self._ended_s + self._looked()
+        calls = self.calling.read()
+        return Work(calls.calls, calls.timed, calls.cpu_s + threads_s)
+
+    def _looked(self) -> float:
+        """CPU seconds of the graph's threads; of one that has ended what was seen last."""
+        for thread, spent in self._spent.items():
+            if spent is not None or _is_dali(thread):  # which gives its threads their names once they run
+                with suppress(OSError):
+                    self._spent[thread] = time.clock_gettime((~thread << 3) | 6)  # Linux: a thread's CPU clock
+        return sum(spent or 0.0 for spent in self._spent.values())
+
+
+def _threads() -> set[int]:
+    """The threads of this process, by the kernel's numbers; none where the kernel doesn't tell."""
+    try:
+        return {int(thread) for thread in os.listdir(_TASKS)}
+    except OSError:
+        return set()
+
+
+def _is_dali(thread: int) -> bool:
+    try:
+        with open(f"{_TASKS}/{thread}/comm") as file:
+            return file.read().startswith("[DALI]")
+    except OSError:
+        return False
