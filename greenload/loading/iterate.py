@@ -72,7 +72,10 @@ class Batches(Iterator[tuple[Any, Any]]):
                 raise StopIteration
             images, labels = next(self._source)
             self._given += 1
-            return converted(images, labels, self._to)
+            batch = converted(images, labels, self._to)
+            for array in batch:  # its memory may be TensorFlow's or DALI's
+                forking.in_child(array, forking.leak)
+            return batch
 
     def __len__(self) -> int:
         """How many batches there are in all, with those already given."""
@@ -109,9 +112,7 @@ class Batches(Iterator[tuple[Any, Any]]):
             if isinstance(self._source, ReadAhead):
                 return self._source.clocks
             if self._given or self._over:
-                raise UsageError(
-                    "tf.data does this step, and a batch was given already: watch batches before the first"
-                )
+                raise UsageError("tf.data works on pixels, and gave a batch already: watch batches before the first")
             clocked = self._dataset.greenload_loaded.clocked()
             self._dataset, self._source = clocked, iter(clocked)
             clocks: Sequence[StepClock] = clocked.greenload_loaded.step_clocks
