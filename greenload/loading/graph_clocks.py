@@ -46,24 +46,20 @@ class GraphClocks:
         self.clocks.append(StepClock(name, kind, read, note, exact=not samples))
 
         def timed(state: State) -> State:
-            stamp = op.operations().greenload_enter(first=_first(state), counter=counter)
-            with tf.control_dependencies([stamp]):
+            with tf.control_dependencies(tf.nest.flatten(state, expand_composites=True)):
+                begin = op.operations().greenload_enter(counter=counter)
+            with tf.control_dependencies([begin]):
                 # A function that is called waits for its arguments only.
                 given = state | ({"image": _identity(state["image"])} if "image" in state else {})
                 done = element(given)
             made = {key: value for key, value in done.items() if given.get(key) is not value}
             made = made or {"image": done["image"]}  # of a step that has nothing to do
             with tf.control_dependencies(tf.nest.flatten(made, expand_composites=True)):
-                end = op.operations().greenload_leave(stamp=stamp, counter=counter)
+                end = op.operations().greenload_leave(counter=counter)
             with tf.control_dependencies([end]):
                 return done | {key: _identity(value) for key, value in made.items()}
 
         return timed
-
-
-def _first(state: State) -> Any:
-    """A tensor that is there when the function can begin."""
-    return tf.nest.flatten(state.get("image", next(iter(state.values()))), expand_composites=True)[0]
 
 
 def _identity(value: Any) -> Any:

@@ -153,8 +153,11 @@ class PlanGraph:
 
     def _timed(self, step: Step, element: Element, samples: int = 0, note: str = "") -> Element:
         """A step's function with a clock, where there are clocks."""
-        kind = step.backend if step.kind == "pixels" else step.kind
-        return element if self._clocks is None else self._clocks.around(step.name, kind, element, samples, note)
+        if self._clocks is None:
+            return element
+        if step.kind == "pixels":
+            return self._clocks.around(step.name, step.backend, element, samples, note or _THREADS)
+        return self._clocks.around(step.name, step.kind, element, samples, note)
 
     @property
     def step_clocks(self) -> list[StepClock]:
@@ -345,6 +348,7 @@ class PlanGraph:
         return ready.map(plain(transferred), num_parallel_calls=None if group.batch_by_batch else _IN_FLIGHT)
 
 
+_THREADS = "what TensorFlow has other threads do, as for a resize, isn't seen: it looks like waiting"
 _LOOKS_UP = "its clock sees the table looked up, but not images made of what it keeps, or what is kept being stored"
 _IN_FLIGHT = 2  # batches in other backends at a time: while the last images of one are worked on or transferred,
 # another keeps the threads busy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from greenload.backends.clocks import StepClock, segment_name
@@ -11,6 +12,7 @@ from greenload.loading.dataset import Loaded
 from greenload.loading.iterate import Batches
 from greenload.plans.plan import Plan
 from greenload.profiling.in_place.watched import Watched, WatchedStep
+from greenload.profiling.tfdata.graph import Node
 from greenload.system.work import Work
 
 _WITHOUT = {
@@ -31,6 +33,8 @@ def watched_pipeline(data: Any, name: str) -> Any:
         Batches as they are; a dataset made anew, of the same elements, where clocks go into its graph; ``None`` for
         anything else.
     """
+    if isinstance(getattr(data, "watched", None), Watched):
+        return data
     if isinstance(data, Batches):
         data.watched = _watched(data.plan, *_clocks_of(data.step_clocks), name)
         return data
@@ -44,6 +48,25 @@ def watched_pipeline(data: Any, name: str) -> Any:
         why = str(error)
     data.watched = _watched(loaded.builder.plan, data.greenload_loaded.step_clocks, why, name)
     return data
+
+
+def with_pipelines(root: Node, name: str) -> tuple[Node, tuple[Watched, ...]]:
+    """A tree whose datasets of ``load`` are watched ones, and what is watched of them.
+
+    Args:
+        root: the tree.
+        name: of the ``Watched``.
+    """
+    parts: dict[int, Any] = {}
+
+    def changed(node: Node) -> Node:
+        if node.inner is None and hasattr(node.dataset, "greenload_loaded"):
+            found = parts.setdefault(id(node.dataset), watched_pipeline(node.dataset, name))
+            return replace(node, dataset=found, inputs=(), looked=(), hidden=True)
+        return replace(node, inputs=tuple(map(changed, node.inputs)))
+
+    tree = changed(root)
+    return tree, tuple(part.watched for part in parts.values())
 
 
 def _clocks_of(read: Callable[[], Sequence[StepClock]]) -> tuple[Sequence[StepClock], str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import time
 import weakref
@@ -73,6 +74,8 @@ class Watched:
     sample_unit: str = "element"
     iterators: Any = field(default_factory=weakref.WeakSet)
     """Those of tf.data that are alive, for what its own model says of them."""
+    includes: tuple[Watched, ...] = ()
+    """What was watched before in a part of it, whose steps it has too."""
     number: int = field(default_factory=itertools.count(1).__next__)
     """Of what is watched in this process."""
 
@@ -88,10 +91,21 @@ class Watched:
 
 
 def all_watched() -> Sequence[Watched]:
-    """All that is watched in this process and still in use, oldest first."""
+    """All that is watched in this process and still in use, oldest first. Not what is part of another."""
     with _lock:
-        return sorted(_all, key=lambda one: one.number)
+        found = set(_all)
+    parts = {part for one in found for part in one.includes}
+    return sorted(found - parts, key=lambda one: one.number)
+
+
+def _after_fork() -> None:
+    """A child watches nothing yet: the threads that work on what its parent watches aren't there."""
+    global _lock
+    _lock = threading.Lock()
+    _all.clear()
 
 
 _lock = threading.Lock()
 _all: weakref.WeakSet[Watched] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

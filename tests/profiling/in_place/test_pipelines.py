@@ -15,7 +15,7 @@ import greenload as gl
 from greenload.backends import registry
 from greenload.backends.clocks import DRAWS, intake_name
 from greenload.backends.native import op
-from greenload.profiling.in_place.watched import Moment, Watched
+from greenload.profiling.in_place.watched import Moment, Watched, all_watched
 
 tf = pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.filterwarnings("ignore:.* have an EXIF orientation")
@@ -176,6 +176,24 @@ def test_records_in_shards_are_read_by_chunk(sample_folder: Path, tmp_path: Path
     assert same(arrays(dataset), arrays(gl.load(plan, epochs=2)))
     done = dataset.watched.read()
     assert done.steps["Read"].calls >= 2 * 48 and done.samples == 2 * 48
+
+
+def test_a_dataset_behind_a_pipeline_has_rows_of_both(sample_folder: Path) -> None:
+    plan = planned(sample_folder, "pillow")
+
+    def brighter(images: Any, labels: Any) -> Any:
+        return images * 1.5, labels
+
+    plain = gl.load(plan, epochs=1).map(brighter).prefetch(1)
+    dataset = gl.watch(gl.load(plan, epochs=1).map(brighter).prefetch(1))
+    assert same(arrays(dataset), arrays(plain))
+    watched = dataset.watched
+    assert rows(watched) == [*expected(plan), "brighter"]
+    done = watched.read()
+    assert done.samples == 48 and done.steps["brighter"].calls == 6
+    assert [one for one in all_watched() if one.number >= watched.number] == [watched], "its part isn't told apart"
+    again = gl.watch(gl.watch(gl.load(plan, epochs=1)).map(brighter))
+    assert rows(again.watched) == [*expected(plan), "brighter"] and gl.watch(again) is again
 
 
 def test_two_alike_have_rows_of_their_own(sample_folder: Path) -> None:
