@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from greenload.array_ops import TENSORFLOW
-from greenload.backends.clocks import DRAWS, StepClock
+from greenload.backends.clocks import DRAWS, StepClock, ordered
 from greenload.backends.dali.base import Target
 from greenload.backends.tf.backend import Element, State
 from greenload.loading.bad_records import refuse
@@ -62,7 +62,8 @@ class Loaded:
     @property
     def step_clocks(self) -> Sequence[StepClock]:
         """Of its plan's steps, in the order of the data."""
-        return self.builder.stream.step_clocks
+        builder = self.builder
+        return ordered(builder.plan, [*builder.stream.step_clocks, *(builder.node.clocks if builder.node else ())])
 
     def clocked(self) -> tf.data.Dataset:
         """The same dataset with clocks around its functions. They share what goes on from one iterator to the next: the
