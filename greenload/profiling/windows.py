@@ -15,6 +15,7 @@ from greenload.energy.meters.base import Channel
 from greenload.energy.sampler import Mark, Sampler
 from greenload.energy.settle import settle
 from greenload.profiling.page_cache import ColdFiles, Dropped
+from greenload.profiling.runs import ReadWork, no_clocks
 
 BUILDS = 2
 """Independent builds, at least: two of one pipeline have been seen 13 % apart, which windows on one never show."""
@@ -95,6 +96,10 @@ class Windows:
         self.window_s, self._rounds = length.window_s, length.rounds
         self._planned = True
 
+    @property
+    def _least_builds(self) -> int:
+        return BUILDS
+
     def _tell(self, text: str) -> None:
         self._progress(min(self._done, 1.0), text)
 
@@ -105,7 +110,7 @@ class Windows:
             share: of the progress, of all of them.
             further: how many more.
         """
-        build, wanted, begun = 0, BUILDS, self._done
+        build, wanted, begun = 0, self._least_builds, self._done
         end = begun + share
         while wanted:
             self._done = begun + share * build / (build + wanted)  # falls back where more are wanted than were known of
@@ -169,7 +174,8 @@ class Windows:
             samples = min(samples, most)
             self.dropped.append(self._cold.drop())
         doubt = "" if settle(self.settle_s).idle else "the process was not idle before it"
-        before, start = self._counted(step, kind), self._start()
+        read_work: ReadWork = getattr(run, "read_work", no_clocks)
+        before, worked, start = self._counted(step, kind), read_work(), self._start()
         passed = run.run(samples)
         settled = settle(self.settle_s)
         doubt = doubt or ("" if settled.idle else "the process did not become idle after it")
@@ -178,6 +184,9 @@ class Windows:
             counted = {name: after - before[name] for name, after in self._counted(step, kind).items()}
             if any(counted.values()):  # else nothing ran that counts
                 self.seen[-1] = replace(self.seen[-1], counted_s=counted)
+        if worked:
+            work = {name: after - worked[name] for name, after in read_work().items()}
+            self.seen[-1] = replace(self.seen[-1], work=work)
 
     def _start(self) -> Mark:
         return self._sampler.mark(aligned=True)

@@ -172,6 +172,32 @@ def _counted(figure: Figure | None) -> str:
     return f"{amount(figure, resolve=False)} ms"
 
 
+CROSSED_FROM = 0.05
+"""Share of a step's calls that may end on another thread than they began on before that is said."""
+
+
+def clocks(report: Report) -> Note | None:
+    """What is measured in place, what the hand-over and waiting are, and what clocks couldn't see; None where no step
+    has one."""
+    clocked = [step for step in report.steps if step.clock]
+    if not clocked:
+        return None
+    text = (
+        f"In place: CPU time of {len(clocked)} {'function' if len(clocked) == 1 else 'functions'}, by clocks around "
+        "them while the whole ran; waiting is their time without a processor: reads, locks, the interpreter"
+    )
+    if any(step.method == "in place" and not step.clock for step in report.steps):
+        text += ". Hand-over is what the whole takes beside the steps: passing elements on"
+    crossed = [
+        f"{percent(step.clock.crossed_share)} of the calls of {printable(step.name)}"
+        for step in clocked
+        if step.clock and step.clock.crossed_share > CROSSED_FROM
+    ]
+    if not crossed:
+        return Note(text)
+    return Note(f"{text}. {', '.join(crossed)} changed threads: they are taken to cost what the others do", "doubt")
+
+
 def grams(estimate: Carbon) -> str:
     """The estimate alone: ``"5.70 ±0.28 g"``."""
     return f"{amount(estimate.g_per_million_samples, resolve=False)} g"

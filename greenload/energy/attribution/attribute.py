@@ -11,20 +11,34 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from greenload.energy.attribution.background import Background, find_backgrounds, idle_power, with_own_joules
-from greenload.energy.attribution.costs import Attribution, Cost, Indistinct, StepCost
+from greenload.energy.attribution.costs import Attribution, ClockFigures, Cost, Indistinct, StepCost
+from greenload.energy.attribution.in_place import (
+    CLOCKED,
+    CLOCKED_FIRST,
+    ShareOf,
+    cpu_share,
+    reading_share,
+    undisturbed,
+    waiting_s,
+)
 from greenload.energy.attribution.indistinct import indistinct_steps
-from greenload.energy.attribution.observation import Metering, Observation
+from greenload.energy.attribution.observation import IN_PLACE, Metering, Observation
 from greenload.energy.attribution.quantity import (
     FULL,
     Quantity,
     WindowDifference,
+    WindowGroup,
     WindowIndex,
     step_differences,
     value_reader,
 )
+from greenload.energy.domains import Domain
 from greenload.energy.figures import Figure, scale
 from greenload.errors import UsageError
+from greenload.system.work import Work
 
+HAND_OVER = "hand-over"
+"""The row of what a dataset takes beside its functions and its other measured steps: passing elements on."""
 _MEASURED = Metering("measured")
 _COUNTS = ("cpu_s", "device_bytes", "reads")
 
@@ -45,12 +59,25 @@ class _Quantities:
         costs: Sequence[WindowDifference],
         domains: Mapping[str, Metering],
         backgrounds: Mapping[str, Background],
+        reading: ShareOf = cpu_share,
     ) -> _Quantities:
-        """Those of windows with this process's own joules."""
+        """Those of windows with this process's own joules; ``reading`` shares out the bytes of windows with clocks."""
+
+        def share_of(quantity: str) -> ShareOf:
+            bytes_count = quantity in ("device_bytes", "reads") or Domain.parse(quantity).kind == "storage"
+            return reading if quantity != "cpu_s" and bytes_count else cpu_share
+
         return cls(
-            {name: Quantity(windows, costs, value_reader(name), _MEASURED, counts=name != "cpu_s") for name in _COUNTS},
             {
-                name: Quantity(windows, costs, value_reader(name), domain, backgrounds.get(name), name)
+                name: Quantity(
+                    windows, costs, value_reader(name), _MEASURED, counts=name != "cpu_s", share_of=share_of(name)
+                )
+                for name in _COUNTS
+            },
+            {
+                name: Quantity(
+                    windows, costs, value_reader(name), domain, backgrounds.get(name), name, share_of=share_of(name)
+                )
                 for name, domain in domains.items()
             },
         )
@@ -110,10 +137,13 @@ def attribute(
     domains: Mapping[str, Metering],
     idle_power_w: Mapping[str, float] | None = None,
     isolation_bias: Mapping[str, float] | None = None,
+    hand_over: bool = True,
+    reader: str = "",
 ) -> Attribution:
     """Costs of every step, the held-out full run, the idle power, and what no step explains.
 
-    A step with windows "with" and "without" is measured by replay, one with windows "prefix" by prefixes.
+    A step with a clock in windows "in place" is measured by these, one with windows "with" and "without" by replay, one
+    with windows "prefix" by prefixes. What the windows "in place" took beside all steps is `HAND_OVER`, the last step.
 
     Args:
         observations: all windows of a profile.
@@ -122,23 +152,35 @@ def attribute(
         idle_power_w: idle power in watts by domain, where known otherwise than by idle windows.
         isolation_bias: by step, standard deviation, as a share of its cost, of what the step costs more or less in a
             replay than in the pipeline; `ISOLATION_BIAS` for steps that aren't named.
+        hand_over: whether there is such a step, where there are such windows.
+        reader: the step with a clock that reads all the files; empty for none.
 
     Raises:
         UsageError: a step, or the full pipeline, has no windows.
     """
+    observations = undisturbed(observations)
     backgrounds = find_backgrounds(observations, domains, idle_power_w)
     power = idle_power(backgrounds, domains, idle_power_w)
     windows = WindowIndex(with_own_joules(observations, domains, backgrounds))
     if not windows[FULL]:
         raise UsageError('an attribution is checked against the full pipeline, found no window of kind "full": run it')
-    methods = [_method(windows, steps, index) for index in range(len(steps))]
-    quantities = _Quantities.of(windows, step_differences(steps, methods, isolation_bias or {}), domains, backgrounds)
+    clocked = {name: group for name in steps if (group := _clocked(windows, name)) is not None}
+    methods = [IN_PLACE if name in clocked else _method(windows, steps, index) for index, name in enumerate(steps)]
+    last = hand_over and bool(windows[CLOCKED])
+    differences = step_differences(steps, methods, isolation_bias or {}, clocked, last)
+    if last:
+        steps, methods = [*steps, HAND_OVER], [*methods, IN_PLACE]
+    quantities = _Quantities.of(windows, differences, domains, backgrounds, reading_share(reader))
     full = quantities.cost(lambda quantity: quantity.figure(-1))
     wall_s = scale(_alone(windows[FULL], "work_ns", WindowDifference(FULL)), 1e-9)
     return Attribution(
         steps=tuple(
             StepCost(
-                name, method, quantities.cost(partial(Quantity.figure, index=index)), _in_place(windows[FULL], name)
+                name,
+                method,
+                quantities.cost(partial(Quantity.figure, index=index)),
+                _in_place(windows[FULL], name),
+                _clock_figures(windows[clocked[name]], name) if name in clocked else None,
             )
             for index, (name, method) in enumerate(zip(steps, methods, strict=True))
         ),
@@ -167,6 +209,25 @@ def _in_place(full: Sequence[Observation], name: str) -> Figure | None:
         return None if "cpu_s" in window.void else window.counted_s.get(name)
 
     return Quantity(WindowIndex(full), [WindowDifference(FULL)], counted, _MEASURED).figure(0, 0.0)
+
+
+def _clocked(windows: WindowIndex, name: str) -> WindowGroup | None:
+    """The windows that tell a step by its clock: later epochs', or first ones' where it runs only in these."""
+    for group in (CLOCKED, CLOCKED_FIRST):
+        if any(window.work.get(name, Work()).timed for window in windows[group]):
+            return group
+    return None
+
+
+def _clock_figures(windows: Sequence[Observation], name: str) -> ClockFigures:
+    """What a step's clock saw in windows beside CPU seconds."""
+    group = windows[0].step, windows[0].kind
+    waiting = Quantity(
+        WindowIndex(windows), [WindowDifference(group)], lambda window: waiting_s(window, name), _MEASURED
+    )
+    work = sum((window.work.get(name, Work()) for window in windows), Work())
+    samples = sum(window.samples for window in windows)
+    return ClockFigures(waiting.figure(0, 0.0), work.calls / samples, work.crossed / work.calls if work.calls else 0.0)
 
 
 def _method(windows: WindowIndex, steps: Sequence[str], index: int) -> str:

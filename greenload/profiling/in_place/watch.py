@@ -11,7 +11,7 @@ from greenload.profiling.in_place.clocked import clocked
 from greenload.profiling.in_place.inner import clocked_inside
 from greenload.profiling.in_place.watched import Watched, WatchedStep
 from greenload.profiling.tfdata.graph import NESTING, Node, file_reader
-from greenload.profiling.tfdata.rebuild import Builder, traced_function
+from greenload.profiling.tfdata.rebuild import Builder, Functions, traced_function
 from greenload.profiling.tfdata.walk import walk
 from greenload.public import public
 from greenload.system.frameworks import tf
@@ -43,9 +43,10 @@ class Clocks:
 
     Args:
         root: the dataset's tree.
+        build: builds the dataset, with the functions that it is given; the dataset as the user wrote it if None.
     """
 
-    def __init__(self, root: Node) -> None:
+    def __init__(self, root: Node, build: Callable[[Functions], Any] | None = None) -> None:
         self._nodes: dict[int, Node] = {}
         for node in root.nodes():
             for dataset in (node.dataset, file_reader(node.dataset), getattr(node.dataset, "_mapped_dataset", None)):
@@ -53,7 +54,8 @@ class Clocks:
                     self._nodes.setdefault(id(dataset), node)
         self._number = next(_NUMBERS)
         self._counted: list[tuple[Node, NamedCounter]] = []
-        self.dataset = Builder(None, functions=self._function).build(root)
+        made = build or (lambda functions: Builder(None, functions=functions).build(root))
+        self.dataset = made(self._function)
         """With clocks."""
 
     @property

@@ -1,0 +1,171 @@
+"""Costs by clocks around functions: exact where nothing is random, additive always, and not of disturbed windows."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from greenload.energy.attribution.attribute import HAND_OVER, attribute
+from greenload.energy.attribution.costs import Attribution
+from greenload.energy.attribution.epochs import first_epoch, later_epochs
+from greenload.energy.attribution.in_place import undisturbed
+from greenload.energy.attribution.observation import FIRST_EPOCH, IN_PLACE, Metering, Observation, writing_step
+from greenload.system.work import Work
+
+SAMPLES = 100
+CPU = {"cpu": Metering("modelled", 0.5)}
+STEPS = ("decode", "flip", "batch")
+
+
+def worked(each_s: float, calls: int = SAMPLES, timed: int | None = None, crossed: int = 0) -> Work:
+    """So many calls of a step, of which some were timed."""
+    count = calls if timed is None else timed
+    return Work(calls, count, each_s * count, 1.5 * each_s * count, crossed)
+
+
+def window(step: str, kind: str, cpu_s: float, k: int = 0, build: int = 0, **more: Any) -> Observation:
+    """A window of `SAMPLES` samples that cost so much each."""
+    total = cpu_s * SAMPLES
+    given: dict[str, Any] = {"energy_j": {"cpu": 3 * total}, "wall_ns": 10**9, "reads": 2.0 * SAMPLES} | more
+    return Observation(step, kind, k, build, SAMPLES, cpu_s=total, **given)
+
+
+def windows(seed: int = 0, noise: float = 0.0, clock: float = 0.0) -> list[Observation]:
+    """Decoding takes 3 ms, flipping 1 ms, the whole 5 ms, and batching adds 0.4 ms."""
+    drawn = random.Random(seed)
+
+    def near(value: float) -> float:
+        return value * (1 + noise * drawn.gauss(0, 1))
+
+    seen = []
+    for build in range(5):
+        for k in range(3):
+            decode, flip, rest = near(3e-3), near(1e-3), near(1e-3)
+            work = {"decode": worked(decode, timed=SAMPLES // 2, crossed=7), "flip": worked(flip)}
+            seen.append(window("", "full", near(5e-3), k, build))
+            seen.append(window("", IN_PLACE, decode + flip + rest + clock, k, build, work=work))
+            if build < 2:
+                seen += [
+                    window("batch", "with", near(7e-4), k, build),
+                    window("batch", "without", near(3e-4), k, build),
+                ]
+    return seen
+
+
+def values(attribution: Attribution) -> dict[str, float]:
+    """CPU milliseconds a sample by step."""
+    return {step.name: 1e3 * (step.cost.cpu_s_per_sample.value or 0.0) for step in attribution.steps}
+
+
+def attributed(seen: list[Observation], **options: Any) -> Attribution:
+    """The costs of the three steps."""
+    return attribute(seen, steps=STEPS, domains=CPU, isolation_bias={"batch": 0.0}, **options)
+
+
+def test_functions_cost_what_their_clocks_say_and_the_rest_is_the_hand_over() -> None:
+    found = attributed(windows())
+    assert values(found) == pytest.approx({"decode": 3.0, "flip": 1.0, "batch": 0.4, HAND_OVER: 0.6})
+    assert [step.method for step in found.steps] == [IN_PLACE, IN_PLACE, "replay", IN_PLACE]
+    assert found.unattributed.cpu_s_per_sample.value == pytest.approx(0.0, abs=1e-12)
+    joules = {step.name: step.cost.energy_j_per_sample["cpu"].value for step in found.steps}
+    assert joules == pytest.approx({"decode": 9e-3, "flip": 3e-3, "batch": 1.2e-3, HAND_OVER: 1.8e-3})
+    clock = found.steps[0].clock
+    assert clock is not None and clock.calls_per_sample == 1.0 and clock.crossed_share == pytest.approx(0.07)
+    assert clock.waiting_s_per_sample.value == pytest.approx(1.5e-3)
+    assert found.steps[2].clock is None and found.steps[3].clock is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_steps_and_the_unattributed_sum_to_the_whole(seed: int) -> None:
+    found = attributed(windows(seed, noise=0.1), hand_over=seed % 2 == 0)
+    for pick in (lambda cost: cost.cpu_s_per_sample, lambda cost: cost.energy_j_per_sample["cpu"]):
+        steps = sum(pick(step.cost).value for step in found.steps)
+        assert steps + pick(found.unattributed).value == pytest.approx(pick(found.full).value)
+
+
+def test_what_clocks_themselves_take_is_in_the_unattributed() -> None:
+    found = attributed(windows(clock=1e-4))
+    assert found.unattributed.cpu_s_per_sample.value == pytest.approx(-1e-4)
+    assert values(found)[HAND_OVER] == pytest.approx(0.7)
+
+
+def test_intervals_hold_the_truth() -> None:
+    held = {name: 0 for name in (*STEPS, HAND_OVER)}
+    truth = {"decode": 3e-3, "flip": 1e-3, "batch": 4e-4, HAND_OVER: 6e-4}
+    for seed in range(60):
+        for step in attributed(windows(seed, noise=0.05)).steps:
+            figure = step.cost.cpu_s_per_sample
+            assert figure.low is not None and figure.high is not None
+            held[step.name] += figure.low <= truth[step.name] <= figure.high
+    assert all(count >= 52 for count in held.values()), held
+
+
+def test_bytes_are_those_of_the_step_that_reads() -> None:
+    reads = [step.cost.reads_per_sample.value for step in attributed(windows(), reader="decode").steps]
+    assert reads == pytest.approx([2.0, 0.0, 0.0, 0.0])
+    reads = [step.cost.reads_per_sample.value for step in attributed(windows()).steps]
+    assert reads == pytest.approx([0.0, 0.0, 0.0, 2.0])
+
+
+def test_windows_beside_busy_processes_are_left_out_whatever_they_took() -> None:
+    seen = []
+    for build in range(5):
+        for k in range(2):
+            busy = (build + k) % 2 == 0
+            cost = 6e-3 if busy else 5e-3
+            other = {"other_cpu_s": 0.9 if busy else 0.02}
+            work = {"decode": worked(0.8 * cost)}
+            seen += [window("", "full", cost, k, build, **other)]
+            seen += [window("", IN_PLACE, cost, k, build, work=work, **(other if k else {}))]
+    kept = undisturbed(seen)
+    assert [one.cpu_s for one in kept].count(0.5) == 10 and len(kept) == 12, "six rounds at least, the quietest first"
+    seen += [window("", kind, 5e-3, 2, 0, work={} if kind == "full" else work) for kind in ("full", IN_PLACE)]
+    assert {one.cpu_s for one in undisturbed(seen)} == {0.5}
+    alone = [window("", "full", 5e-3, k, 0, other_cpu_s=k / 10) for k in range(10)]
+    assert undisturbed(alone) == alone, "without clocks nothing is left out"
+
+
+def test_a_step_in_front_of_a_cache_is_told_by_first_epochs() -> None:
+    seen = []
+    for build in range(2):
+        for k in range(3):
+            seen.append(window("", "full", 2e-3, k, build))
+            seen.append(window("", IN_PLACE, 2e-3, k, build, work={"decode": worked(0, 0), "flip": worked(1e-3)}))
+            seen.append(window(FIRST_EPOCH, "with", 6e-3, k, build))
+            work = {"decode": worked(3e-3), "flip": worked(1e-3)}
+            seen.append(window(FIRST_EPOCH, IN_PLACE, 6e-3, k, build, work=work))
+            for step, cost in (("cache", 2e-4), (writing_step("cache"), 5e-4)):
+                seen += [window(step, "with", cost, k, build), window(step, "without", 0.0, k, build)]
+    options: dict[str, Any] = {"domains": CPU, "isolation_bias": {"cache": 0.0}}
+    steps = ("decode", "cache", "flip")
+    own = attribute(seen, steps=steps, hand_over=False, **options)
+    assert values(own) == pytest.approx({"decode": 3.0, "cache": 0.2, "flip": 1.0})
+    later = later_epochs(seen, steps=steps, runs=["cache", "flip"], **options)
+    assert values(later) == pytest.approx({"decode": 0.0, "cache": 0.2, "flip": 1.0, HAND_OVER: 0.8})
+    first = first_epoch(seen, steps=steps, caches=["cache"], **options)
+    assert values(first) == pytest.approx({"decode": 3.0, "cache": 0.5, "flip": 1.0, HAND_OVER: 1.5})
+    assert first.unattributed.cpu_s_per_sample.value == pytest.approx(0.0, abs=1e-12)
+    never = [one for one in seen if one.step != FIRST_EPOCH]
+    without = first_epoch(never, steps=("cache", "flip"), caches=["cache"], **options)
+    assert values(without) == pytest.approx({"cache": 0.5, "flip": 1.0})
+
+
+def test_windows_round_trip_with_what_clocks_saw() -> None:
+    for one in windows()[:4]:
+        assert Observation.from_dict(one.to_dict()) == one
+    assert "work" not in windows()[0].to_dict()
+
+
+def test_a_step_whose_calls_all_changed_threads_needs_other_windows() -> None:
+    from greenload.errors import UsageError
+
+    seen = [one for one in windows() if one.step == ""]
+    lost = {"decode": Work(SAMPLES, 0, 0.0, 0.0, SAMPLES)}
+    with pytest.raises(UsageError, match="every step needs windows"):
+        attribute(
+            [one if one.kind == "full" else window("", IN_PLACE, 5e-3, work=lost) for one in seen],
+            steps=["decode"],
+            domains=CPU,
+        )
