@@ -29,11 +29,18 @@ class ClockRecord(Record):
     calls_per_sample: float
     crossed_share: float = 0.0
     """Of its calls, those that ended on another thread than they began on: they are taken to cost what others do."""
+    replay_cpu_s_per_sample: Figure | None = None
+    """CPU seconds of its replay, where it was replayed too: beside itself, not beside the other steps."""
 
     @classmethod
     def of(cls, figures: ClockFigures) -> ClockRecord:
         """As a report shows what attribution found."""
-        return cls(figures.waiting_s_per_sample, figures.calls_per_sample, min(1.0, figures.crossed_share))
+        crossed = min(1.0, figures.crossed_share)
+        return cls(figures.waiting_s_per_sample, figures.calls_per_sample, crossed, figures.replay_cpu_s_per_sample)
+
+    def to_dict(self) -> dict[str, Any]:
+        """In the report's JSON shape."""
+        return {name: value for name, value in super().to_dict().items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -169,3 +169,66 @@ def test_a_step_whose_calls_all_changed_threads_needs_other_windows() -> None:
             steps=["decode"],
             domains=CPU,
         )
+
+
+PACKAGE = {"cpu:package-0": Metering("measured")}
+WATTS = {"decode": 12.0, "flip": 20.0, "batch": 8.0, HAND_OVER: 5.0}
+
+
+def counted(seed: int = 0, noise: float = 0.0) -> list[Observation]:
+    """Steps of unlike watts per CPU second, whose replays take 10 % more CPU time than they do in place; idle: 10 W."""
+    drawn = random.Random(seed)
+
+    def joules(**cpu_s: float) -> dict[str, Any]:
+        own = sum(WATTS[name] * seconds for name, seconds in cpu_s.items()) * SAMPLES
+        return {"energy_j": {"cpu:package-0": 10.0 + own * (1 + noise * drawn.gauss(0, 1))}}
+
+    seen = [Observation("", "idle", k, 0, 0, 10**9, 0.0, energy_j={"cpu:package-0": 10.0}) for k in range(4)]
+    costs = {"decode": 3e-3, "flip": 1e-3, "batch": 4e-4}
+    for build in range(4):
+        for k in range(3):
+            parts = {name: cost * (1 + noise * drawn.gauss(0, 1)) for name, cost in costs.items()} | {HAND_OVER: 6e-4}
+            whole = {"cpu_s": sum(parts.values()), "k": k, "build": build} | joules(**parts)
+            work = {name: worked(parts[name]) for name in ("decode", "flip")}
+            seen += [window("", "full", **whole), window("", IN_PLACE, **whole, work=work)]
+            for name, cost in costs.items():
+                own, passing = 1.1 * cost * (1 + noise * drawn.gauss(0, 1)), 3e-4
+                with_step = joules(**{name: own, HAND_OVER: passing})
+                seen.append(window(name, "with", own + passing, k, build, **with_step))
+                seen.append(window(name, "without", passing, k, build, **joules(**{HAND_OVER: passing})))
+    return seen
+
+
+def test_joules_are_those_of_a_replays_cpu_second_for_as_many_as_there_are_in_place() -> None:
+    found = attribute(counted(), steps=STEPS, domains=PACKAGE, isolation_bias={"batch": 0.0})
+    seconds = {step.name: step.cost.cpu_s_per_sample.value for step in found.steps}
+    assert seconds == pytest.approx({"decode": 3e-3, "flip": 1e-3, "batch": 4.4e-4, HAND_OVER: 5.6e-4})
+    joules = {step.name: step.cost.energy_j_per_sample["cpu:package-0"].value for step in found.steps}
+    assert joules == pytest.approx({name: WATTS[name] * (seconds[name] or 0.0) for name in seconds}, rel=1e-6)
+    clock = found.steps[0].clock
+    assert clock is not None and clock.replay_cpu_s_per_sample is not None
+    assert clock.replay_cpu_s_per_sample.value == pytest.approx(3.3e-3)
+
+
+def test_intervals_of_joules_hold_the_truth() -> None:
+    held = {"decode": 0, "flip": 0, HAND_OVER: 0}
+    for seed in range(40):
+        for step in attribute(counted(seed, noise=0.03), steps=STEPS, domains=PACKAGE).steps:
+            figure = step.cost.energy_j_per_sample["cpu:package-0"]
+            seconds = {"decode": 3e-3, "flip": 1e-3, HAND_OVER: 5.6e-4}.get(step.name)
+            assert figure.low is not None and figure.high is not None
+            if seconds is not None:
+                held[step.name] += figure.low <= WATTS[step.name] * seconds <= figure.high
+    assert all(count >= 35 for count in held.values()), held
+
+
+def test_a_step_whose_replay_shows_no_work_takes_the_joules_of_the_whole() -> None:
+    seen = [
+        window(one.step, "with", 3e-4, one.round, one.build, energy_j=one.energy_j)
+        if (one.step, one.kind) == ("flip", "with")
+        else one
+        for one in counted()
+    ]
+    flip = attribute(seen, steps=STEPS, domains=PACKAGE).steps[1]
+    whole = sum(WATTS[name] * seconds for name, seconds in zip(WATTS, (3e-3, 1e-3, 4e-4, 6e-4), strict=True)) / 5e-3
+    assert flip.cost.energy_j_per_sample["cpu:package-0"].value == pytest.approx(1e-3 * whole)

@@ -15,16 +15,17 @@ from greenload.energy.attribution.costs import Attribution, ClockFigures, Cost, 
 from greenload.energy.attribution.in_place import (
     CLOCKED,
     CLOCKED_FIRST,
-    ShareOf,
     cpu_share,
     reading_share,
     undisturbed,
     waiting_s,
 )
 from greenload.energy.attribution.indistinct import indistinct_steps
+from greenload.energy.attribution.joules import JoulesInPlace, joule_differences, with_passing
 from greenload.energy.attribution.observation import IN_PLACE, Metering, Observation
 from greenload.energy.attribution.quantity import (
     FULL,
+    ISOLATION_BIAS,
     Quantity,
     WindowDifference,
     WindowGroup,
@@ -39,6 +40,8 @@ from greenload.system.work import Work
 
 HAND_OVER = "hand-over"
 """The row of what a dataset takes beside its functions and its other measured steps: passing elements on."""
+COUNTED_KINDS = frozenset({"cpu", "dram"})
+"""Kinds of domains whose joules of a CPU second differ between steps. A GPU's or a drive's aren't of CPU seconds."""
 _MEASURED = Metering("measured")
 _COUNTS = ("cpu_s", "device_bytes", "reads")
 
@@ -59,27 +62,39 @@ class _Quantities:
         costs: Sequence[WindowDifference],
         domains: Mapping[str, Metering],
         backgrounds: Mapping[str, Background],
-        reading: ShareOf = cpu_share,
+        replays: Sequence[WindowDifference] = (),
+        reader: str = "",
     ) -> _Quantities:
-        """Those of windows with this process's own joules; ``reading`` shares out the bytes of windows with clocks."""
+        """Those of windows with this process's own joules.
 
-        def share_of(quantity: str) -> ShareOf:
-            bytes_count = quantity in ("device_bytes", "reads") or Domain.parse(quantity).kind == "storage"
-            return reading if quantity != "cpu_s" and bytes_count else cpu_share
+        Args:
+            windows: all of a profile.
+            costs: what CPU seconds are measured by.
+            domains: of energy.
+            backgrounds: what was taken out of their joules.
+            replays: what tells bytes, and joules of counters, where steps are measured in place.
+            reader: the step with a clock that reads all the files.
+        """
+        reading = reading_share(reader)
+        cpu = Quantity(windows, costs, value_reader("cpu_s"), _MEASURED)
+        in_place = {index: cpu.figure(index) for index, cost in enumerate(costs) if cost.of or cost.less is not None}
+        replays = replays or costs
+
+        def energy(name: str, metering: Metering) -> Quantity:
+            background = backgrounds.get(name)
+            if in_place and metering.provenance != "modelled" and Domain.parse(name).kind in COUNTED_KINDS:
+                differences = joule_differences(windows, replays, in_place)
+                return JoulesInPlace(windows, differences, name, metering, background, in_place)
+            stored = Domain.parse(name).kind == "storage"
+            shared, share_of = (replays, reading) if stored else (costs, cpu_share)
+            return Quantity(windows, shared, value_reader(name), metering, background, name, share_of=share_of)
+
+        def count(name: str) -> Quantity:
+            return Quantity(windows, replays, value_reader(name), _MEASURED, counts=True, share_of=reading)
 
         return cls(
-            {
-                name: Quantity(
-                    windows, costs, value_reader(name), _MEASURED, counts=name != "cpu_s", share_of=share_of(name)
-                )
-                for name in _COUNTS
-            },
-            {
-                name: Quantity(
-                    windows, costs, value_reader(name), domain, backgrounds.get(name), name, share_of=share_of(name)
-                )
-                for name, domain in domains.items()
-            },
+            {"cpu_s": cpu} | {name: count(name) for name in _COUNTS if name != "cpu_s"},
+            {name: energy(name, metering) for name, metering in domains.items()},
         )
 
     def cost(self, pick: Callable[[Quantity], Figure]) -> Cost:
@@ -161,16 +176,20 @@ def attribute(
     observations = undisturbed(observations)
     backgrounds = find_backgrounds(observations, domains, idle_power_w)
     power = idle_power(backgrounds, domains, idle_power_w)
-    windows = WindowIndex(with_own_joules(observations, domains, backgrounds))
+    own = with_own_joules(observations, domains, backgrounds)
+    windows = WindowIndex(own)
     if not windows[FULL]:
         raise UsageError('an attribution is checked against the full pipeline, found no window of kind "full": run it')
     clocked = {name: group for name in steps if (group := _clocked(windows, name)) is not None}
     methods = [IN_PLACE if name in clocked else _method(windows, steps, index) for index, name in enumerate(steps)]
     last = hand_over and bool(windows[CLOCKED])
+    windows = with_passing(own, clocked)
     differences = step_differences(steps, methods, isolation_bias or {}, clocked, last)
+    replayed = ["replay" if _is_replayed(windows, name) else how for name, how in zip(steps, methods, strict=True)]
+    replays = step_differences(steps, replayed, isolation_bias or {}, clocked, last)
     if last:
         steps, methods = [*steps, HAND_OVER], [*methods, IN_PLACE]
-    quantities = _Quantities.of(windows, differences, domains, backgrounds, reading_share(reader))
+    quantities = _Quantities.of(windows, differences, domains, backgrounds, replays, reader)
     full = quantities.cost(lambda quantity: quantity.figure(-1))
     wall_s = scale(_alone(windows[FULL], "work_ns", WindowDifference(FULL)), 1e-9)
     return Attribution(
@@ -180,7 +199,7 @@ def attribute(
                 method,
                 quantities.cost(partial(Quantity.figure, index=index)),
                 _in_place(windows[FULL], name),
-                _clock_figures(windows[clocked[name]], name) if name in clocked else None,
+                _clock_figures(windows, clocked[name], name) if name in clocked else None,
             )
             for index, (name, method) in enumerate(zip(steps, methods, strict=True))
         ),
@@ -219,20 +238,30 @@ def _clocked(windows: WindowIndex, name: str) -> WindowGroup | None:
     return None
 
 
-def _clock_figures(windows: Sequence[Observation], name: str) -> ClockFigures:
-    """What a step's clock saw in windows beside CPU seconds."""
-    group = windows[0].step, windows[0].kind
-    waiting = Quantity(
-        WindowIndex(windows), [WindowDifference(group)], lambda window: waiting_s(window, name), _MEASURED
+def _clock_figures(windows: WindowIndex, group: WindowGroup, name: str) -> ClockFigures:
+    """What a step's clock saw in windows of a group beside CPU seconds, and what its replay took."""
+    read = partial(waiting_s, name=name)
+    waiting = Quantity(WindowIndex(windows[group]), [WindowDifference(group)], read, _MEASURED)
+    work = sum((window.work.get(name, Work()) for window in windows[group]), Work())
+    samples = sum(window.samples for window in windows[group])
+    replay = replace(_paired(name), isolation_bias=ISOLATION_BIAS)
+    return ClockFigures(
+        waiting.figure(0, 0.0),
+        work.calls / samples,
+        work.crossed / work.calls if work.calls else 0.0,
+        Quantity(windows, [replay], value_reader("cpu_s"), _MEASURED).figure(0, 0.0)
+        if _is_replayed(windows, name)
+        else None,
     )
-    work = sum((window.work.get(name, Work()) for window in windows), Work())
-    samples = sum(window.samples for window in windows)
-    return ClockFigures(waiting.figure(0, 0.0), work.calls / samples, work.crossed / work.calls if work.calls else 0.0)
+
+
+def _is_replayed(windows: WindowIndex, name: str) -> bool:
+    return bool(windows[name, "with"] and windows[name, "without"])
 
 
 def _method(windows: WindowIndex, steps: Sequence[str], index: int) -> str:
     step, previous = steps[index], steps[index - 1] if index else None
-    if windows[step, "with"] and windows[step, "without"]:
+    if _is_replayed(windows, step):
         return "replay"
     if not windows[step, "prefix"]:
         raise UsageError(f"every step needs windows, found none for {step!r}: replay it, or run its prefix")

@@ -36,6 +36,8 @@ class ClockFigures:
     calls_per_sample: float
     crossed_share: float
     """Of its calls, those that ended on another thread than they began on: they count like the others."""
+    replay_cpu_s_per_sample: Figure | None = None
+    """CPU seconds of its replay, where it was replayed too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,8 @@ class Term:
     """CPU seconds of other processes per sample that were taken out."""
     isolation_bias: float = 0.0
     """Standard deviation, with the value's sign, of what the cost is more or less in a replay."""
+    further: tuple[Variance, ...] = ()
+    """Of errors of other kinds, independent of the scatter."""
 
 
 class Quantity:
@@ -289,7 +291,7 @@ class Quantity:
         if len(known) < len(terms):
             return Figure.missing(self._metering.provenance, self._metering.systematic)
         value = sum(sign * term.value for sign, term in known)
-        parts = [term.variance for _, term in known]
+        parts = [part for _, term in known for part in (term.variance, *term.further)]
         # Common to all steps: what one machine's caches do to one they do to the others.
         parts.append(Variance(sum(sign * term.isolation_bias for sign, term in known) ** 2, math.inf))
         if self._background is not None:
@@ -328,6 +330,7 @@ def step_differences(
         else:
             differences.append(WindowDifference((name, "prefix"), (steps[index - 1], "prefix") if index else None))
     if hand_over:
-        inside = tuple(name for name in steps if clocked.get(name) == CLOCKED)
+        named = zip(steps, methods, strict=True)
+        inside = tuple(name for name, method in named if method == IN_PLACE and clocked[name] == CLOCKED)
         differences.append(WindowDifference(CLOCKED, less=inside))
     return [*differences, WindowDifference(FULL)]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from greenload.energy.attribution.attribute import attribute
+from greenload.energy.attribution.attribute import COUNTED_KINDS, attribute
 from greenload.energy.attribution.costs import Attribution
 from greenload.energy.attribution.observation import FIRST_EPOCH, IN_PLACE, Observation
 from greenload.energy.domains import Domain
@@ -52,10 +52,6 @@ class ClockedCampaign(DatasetCampaign):
 
     def watch(self) -> None:
         """Find which steps can have clocks."""
-        counters = [c for c in self.channels.values() if c.provenance != "modelled"]
-        if any(Domain.parse(channel.domain).kind in ("cpu", "dram") for channel in counters):
-            self.without_clocks = "a counter tells joules, which only replays can share out"
-            return
         self.without_clocks = why_not()
         if self.without_clocks:
             return
@@ -129,6 +125,14 @@ class ClockedCampaign(DatasetCampaign):
         """
         return [node for node in super().measured_steps if not self._only_hands_over(node)]
 
+    @property
+    def counted(self) -> bool:
+        """Whether a counter tells joules of CPU seconds, which only replays can share out: all steps are replayed."""
+        return any(
+            channel.provenance != "modelled" and Domain.parse(channel.domain).kind in COUNTED_KINDS
+            for channel in self.channels.values()
+        )
+
     def _only_hands_over(self, node: Node) -> bool:
         return bool(self.clocked) and node.kind == "prefetch"
 
@@ -136,7 +140,7 @@ class ClockedCampaign(DatasetCampaign):
     def replayed(self) -> list[Node]:
         """The nodes whose windows are replays or prefixes."""
         rows = [node for node in self.rows if not self._only_hands_over(node)]
-        return [node for node in rows if node.name not in self.clocked or self._may_read(node)]
+        return [node for node in rows if self.counted or node.name not in self.clocked or self._may_read(node)]
 
     def _may_read(self, node: Node) -> bool:
         return self.reader is None and reads_files(node)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from greenload.backends.native import op
+from greenload.backends.native.library import loaded
 from greenload.errors import BackendUnavailable
 from greenload.profiling.runs import ReadWork
 from greenload.profiling.tfdata.functions import calls_python, has_operation
@@ -46,8 +47,9 @@ ClockedCopyOf = Callable[[Node, Callable[[Functions], Any]], ClockedCopy]
 def why_not() -> str:
     """Why no dataset can run with clocks, as a sentence without its end; empty where they can."""
     try:
+        loaded()
         op.operations()
-    except BackendUnavailable as error:
+    except (BackendUnavailable, ImportError) as error:
         return str(error)
     return ""
 

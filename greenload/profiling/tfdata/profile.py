@@ -166,29 +166,24 @@ class _Measurement:
         return replace(length, rounds=bounds.rounds, seconds=least_s, most_seconds=most_s), f": {text}"
 
     def _clocked_length(self, campaign: ClockedCampaign, length: Length) -> tuple[Length, str]:
-        """The same where functions have clocks."""
-        campaign.window_s = CLOCKED_WINDOW_S
+        """The same where functions have clocks: short windows, but where a counter needs long ones."""
+        options = self.options
+        window_s = length.window_s if campaign.counted else CLOCKED_WINDOW_S
+        campaign.window_s = window_s
         bounds = plan_clocked_bounds(
             campaign.counts,
             campaign.replayed,
             campaign.stores,
-            samples=min(self.options.samples, CLOCKED_SAMPLES),
-            rounds=min(self.options.rounds, CLOCKED_ROUNDS),
-            window_s=CLOCKED_WINDOW_S,
+            samples=options.samples if campaign.counted else min(options.samples, CLOCKED_SAMPLES),
+            rounds=min(options.rounds, CLOCKED_ROUNDS),
+            window_s=window_s,
             counting_s=time.monotonic() - self.begun_s,
         )
         campaign.keep_within(bounds)
-        least, most = least_builds(), most_builds(self.options.precision)
+        least, most = least_builds(), most_builds(options.precision)
         text = passes_text(campaign.counts, campaign.rows, bounds, "–".join(dict.fromkeys(map(str, (least, most)))))
-        planned = Length(
-            CLOCKED_WINDOW_S,
-            bounds.rounds,
-            least,
-            most,
-            seconds=bounds.seconds(least),
-            most_seconds=bounds.seconds(most),
-        )
-        return planned, f": {text}"
+        seconds = bounds.seconds(least), bounds.seconds(most)
+        return Length(window_s, bounds.rounds, least, most, *seconds), f": {text}"
 
 
 def _plan(campaign: ClockedCampaign) -> dict[str, Any]:
