@@ -11,7 +11,7 @@ from greenload.energy.attribution.attribute import HAND_OVER, attribute
 from greenload.energy.attribution.costs import Attribution
 from greenload.energy.attribution.epochs import first_epoch, later_epochs
 from greenload.energy.attribution.in_place import undisturbed
-from greenload.energy.attribution.observation import FIRST_EPOCH, IN_PLACE, Metering, Observation, writing_step
+from greenload.energy.attribution.observation import FIRST_EPOCH, IN_PLACE, WHOLE, Metering, Observation, writing_step
 from greenload.system.work import Work
 
 SAMPLES = 100
@@ -46,6 +46,7 @@ def windows(seed: int = 0, noise: float = 0.0, clock: float = 0.0) -> list[Obser
             work = {"decode": worked(decode, timed=SAMPLES // 2, crossed=7), "flip": worked(flip)}
             seen.append(window("", "full", near(5e-3), k, build))
             seen.append(window("", IN_PLACE, decode + flip + rest + clock, k, build, work=work))
+            seen.append(window("", WHOLE, decode + flip + rest, k, build))
             if build < 2:
                 seen += [
                     window("batch", "with", near(7e-4), k, build),
@@ -85,10 +86,13 @@ def test_steps_and_the_unattributed_sum_to_the_whole(seed: int) -> None:
         assert steps + pick(found.unattributed).value == pytest.approx(pick(found.full).value)
 
 
-def test_what_clocks_themselves_take_is_in_the_unattributed() -> None:
+def test_what_clocks_themselves_take_is_in_no_step() -> None:
     found = attributed(windows(clock=1e-4))
-    assert found.unattributed.cpu_s_per_sample.value == pytest.approx(-1e-4)
-    assert values(found)[HAND_OVER] == pytest.approx(0.7)
+    assert found.unattributed.cpu_s_per_sample.value == pytest.approx(0.0, abs=1e-12)
+    assert values(found)[HAND_OVER] == pytest.approx(0.6)
+    without = attributed([one for one in windows(clock=1e-4) if one.kind != WHOLE])
+    assert without.unattributed.cpu_s_per_sample.value == pytest.approx(-1e-4)
+    assert values(without)[HAND_OVER] == pytest.approx(0.7)
 
 
 def test_intervals_hold_the_truth() -> None:

@@ -15,6 +15,7 @@ from greenload.energy.attribution.costs import Attribution, ClockFigures, Cost, 
 from greenload.energy.attribution.in_place import (
     CLOCKED,
     CLOCKED_FIRST,
+    UNCLOCKED,
     cpu_share,
     reading_share,
     undisturbed,
@@ -158,7 +159,8 @@ def attribute(
     """Costs of every step, the held-out full run, the idle power, and what no step explains.
 
     A step with a clock in windows "in place" is measured by these, one with windows "with" and "without" by replay, one
-    with windows "prefix" by prefixes. What the windows "in place" took beside all steps is `HAND_OVER`, the last step.
+    with windows "prefix" by prefixes. What the whole takes beside the windows "in place", without clocks, and no step
+    has, is `HAND_OVER`, the last step.
 
     Args:
         observations: all windows of a profile.
@@ -182,7 +184,7 @@ def attribute(
         raise UsageError('an attribution is checked against the full pipeline, found no window of kind "full": run it')
     clocked = {name: group for name in steps if (group := _clocked(windows, name)) is not None}
     methods = [IN_PLACE if name in clocked else _method(windows, steps, index) for index, name in enumerate(steps)]
-    last = hand_over and bool(windows[CLOCKED])
+    last = (UNCLOCKED if windows[UNCLOCKED] else CLOCKED) if hand_over and windows[CLOCKED] else None
     windows = with_passing(own, clocked)
     differences = step_differences(steps, methods, isolation_bias or {}, clocked, last)
     replayed = ["replay" if _is_replayed(windows, name) else how for name, how in zip(steps, methods, strict=True)]

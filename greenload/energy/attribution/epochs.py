@@ -11,7 +11,7 @@ from typing import Any
 
 from greenload.energy.attribution.attribute import attribute
 from greenload.energy.attribution.costs import Attribution, Cost, StepCost
-from greenload.energy.attribution.observation import FIRST_EPOCH, IN_PLACE, Observation, writing_step
+from greenload.energy.attribution.observation import FIRST_EPOCH, IN_PLACE, WHOLE, Observation, writing_step
 from greenload.energy.figures import Figure, sum_figures
 
 
@@ -61,11 +61,11 @@ def first_epoch(
 def _in_first_epoch(window: Observation, written: dict[str, str]) -> Observation | None:
     """A window as a first epoch's; None where it is one of later epochs."""
     if window.step == FIRST_EPOCH:
-        return replace(window, step="", kind=IN_PLACE if window.kind == IN_PLACE else "full")
+        return replace(window, step="", kind="full" if window.kind == "with" else window.kind)
     if window.step in written:
         return replace(window, step=written[window.step])
     reads = window.step in written.values() and window.kind != "idle"
-    return None if window.kind in ("full", IN_PLACE) or reads else window
+    return None if window.kind in ("full", WHOLE, IN_PLACE) or reads else window
 
 
 def _summed(attribution: Attribution) -> Attribution:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from greenload.energy.attribution.observation import FIRST_EPOCH, IN_PLACE, Observation
+from greenload.energy.attribution.observation import FIRST_EPOCH, IN_PLACE, WHOLE, Observation
 from greenload.system.work import Work
 
 CLOCKED = ("", IN_PLACE)
 """The windows with clocks, of epochs that fill no cache."""
+UNCLOCKED = ("", WHOLE)
+"""The windows beside them without clocks."""
 CLOCKED_FIRST = (FIRST_EPOCH, IN_PLACE)
-"""Those of first epochs."""
+"""Those with clocks of first epochs."""
 QUIET_CPUS = 0.1
 """Processors that others may keep busy beside those of the quietest window, in one that counts as undisturbed: what a
 system does now and then. A choice."""
 LEAST_QUIET = 6
 """Rounds that are kept however busy other processes were: fewer have a wide interval."""
+
+_OF_THE_WHOLE = frozenset({"full", "with", WHOLE, IN_PLACE})
+"""Kinds of its windows; in first epochs, "with" are the held out."""
 
 ShareOf = Callable[[Observation, Collection[str]], float | None]
 """Gives which share of a window's quantity is that of steps, by their names; None where that isn't known."""
@@ -63,7 +68,7 @@ def undisturbed(observations: Iterable[Observation]) -> list[Observation]:
     for step in ("", FIRST_EPOCH):
         rounds: dict[tuple[int, int], list[Observation]] = {}
         for window in windows:
-            if window.step == step and window.kind in ("full", "with", IN_PLACE):
+            if window.step == step and window.kind in _OF_THE_WHOLE:
                 rounds.setdefault((window.build, window.round), []).append(window)
         if not any(window.kind == IN_PLACE for group in rounds.values() for window in group):
             continue
@@ -75,7 +80,7 @@ def undisturbed(observations: Iterable[Observation]) -> list[Observation]:
     return [
         window
         for window in windows
-        if (window.step, window.build, window.round) not in dropped or window.kind not in ("full", "with", IN_PLACE)
+        if (window.step, window.build, window.round) not in dropped or window.kind not in _OF_THE_WHOLE
     ]
 
 

@@ -13,9 +13,11 @@ from greenload.system.work import Work
 
 IN_PLACE = "in place"
 """Kind of the windows of the whole with clocks around its functions; also the method of the steps that these tell."""
-WINDOW_KINDS = ("with", "without", "prefix", "full", IN_PLACE, "idle")
-"""What a window ran: a replay with or without its step, a prefix ending in its step, the whole pipeline without clocks
-and with clocks around its functions, or nothing."""
+WHOLE = "whole"
+"""Kind of the windows beside them of the whole without clocks. Those of kind "full" are others, held out."""
+WINDOW_KINDS = ("with", "without", "prefix", "full", WHOLE, IN_PLACE, "idle")
+"""What a window ran: a replay with or without its step, a prefix ending in its step, the whole pipeline, held out,
+without clocks and with clocks around its functions, or nothing."""
 FIRST_EPOCH = "the first epoch"
 """Step of the windows that hold whole first epochs, of kind "with"."""
 ITERATOR_START = "starting an iterator"
@@ -37,7 +39,8 @@ class Observation:
     """
 
     step: str
-    """The step's name; ``""`` for kinds "full" and "idle", and for "in place" in epochs that fill no cache."""
+    """The step's name; ``""`` for kinds "full" and "idle", and for "whole" and "in place" in epochs that fill no
+    cache."""
     kind: str
     """One of `WINDOW_KINDS`."""
     round: int

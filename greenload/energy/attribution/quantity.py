@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from greenload.energy.attribution.background import Background
 from greenload.energy.attribution.in_place import CLOCKED, ShareOf, cpu_share
@@ -43,8 +43,8 @@ class WindowDifference:
     of: tuple[str, ...] = ()
     """The steps with clocks whose part of the windows is meant, not the whole of it."""
     less: tuple[str, ...] | None = None
-    """The steps with clocks whose part is left out. Where it isn't None, this is the hand-over: the cost of all other
-    steps is left out, too."""
+    """The steps with clocks whose part of the windows ``absent`` is left out. Where it isn't None, this is the
+    hand-over: the cost of all other steps is left out, too."""
 
 
 class WindowIndex:
@@ -76,8 +76,12 @@ class WindowIndex:
             read_value: reads a window.
             share_of: gives the share of a window that is some steps'.
         """
-        values = self.per_sample(difference.present, _part(difference, read_value, share_of))
-        absent = None if difference.absent is None else self.per_sample(difference.absent, read_value)
+        present = WindowDifference(difference.present, of=difference.of)
+        values = self.per_sample(difference.present, _part(present, read_value, share_of))
+        absent = None
+        if difference.absent is not None and difference.less != ():
+            left_out = WindowDifference(difference.absent, of=difference.less or ())
+            absent = self.per_sample(difference.absent, _part(left_out, read_value, share_of))
         table: dict[int, list[float]] = {}
         for key in sorted(values):
             if absent is None:
@@ -88,15 +92,13 @@ class WindowIndex:
 
 
 def _part(difference: WindowDifference, read_value: ReadValue, share_of: ShareOf) -> ReadValue:
-    """Reads the part of a window that a difference is of."""
-    if not difference.of and not difference.less:
+    """Reads what some steps have of the windows ``present``; all of it where none is named."""
+    if not difference.of:
         return read_value
 
     def read(window: Observation) -> float | None:
-        value, share = read_value(window), share_of(window, difference.of or difference.less or ())
-        if value is None or share is None:
-            return None
-        return value * share if difference.of else value * (1 - share)
+        value, share = read_value(window), share_of(window, difference.of)
+        return None if value is None or share is None else value * share
 
     return read
 
@@ -240,7 +242,7 @@ class Quantity:
             return self._figure(
                 [(1, self._terms[-1]), *((-sign, term) for sign, term in self._terms_of(steps))], self.resolution
             )
-        # With it the steps sum to the windows with clocks: what they and those without have in common cancels, too.
+        # With it the steps sum to the whole of its windows: what they and those held out have in common cancels, too.
         apart = WindowDifference(self._costs[-1].present, self._costs[hand_over].present)
         return self._figure([(1, self._term(apart, range(len(self._costs))))], self.resolution)
 
@@ -255,7 +257,7 @@ class Quantity:
         # The hand-over is the whole less all other steps: those that are in the sum fall out of it.
         rest = [index for index in range(len(self._costs) - 1) if index not in indices]
         less = tuple(name for index in rest for name in self._costs[index].of)
-        whole = WindowDifference(self._costs[hand_over].present, less=less)
+        whole = replace(self._costs[hand_over], less=less)
         return [(1, self._term(whole, indices)), *((-1, term) for term in self._chains(rest))]
 
     def _clocked(self, indices: Iterable[int]) -> list[Term | None]:
@@ -309,7 +311,7 @@ def step_differences(
     methods: Sequence[str],
     isolation_bias: Mapping[str, float],
     clocked: Mapping[str, WindowGroup] | None = None,
-    hand_over: bool = False,
+    hand_over: WindowGroup | None = None,
 ) -> list[WindowDifference]:
     """What each step's cost is measured by, and last that of the full pipeline.
 
@@ -318,7 +320,7 @@ def step_differences(
         methods: of each, ``"in place"``, ``"replay"`` or ``"prefix"``.
         isolation_bias: by replayed step; `ISOLATION_BIAS` for steps that aren't named.
         clocked: the windows in which a step is measured in place, by its name.
-        hand_over: whether what no step has of the windows with clocks is a cost of its own, behind the steps.
+        hand_over: the windows of which what no step has is a cost of its own, behind the steps; None for no such cost.
     """
     differences, clocked = [], clocked or {}
     for index, (name, method) in enumerate(zip(steps, methods, strict=True)):
@@ -329,8 +331,8 @@ def step_differences(
             differences.append(WindowDifference((name, "with"), (name, "without"), bias))
         else:
             differences.append(WindowDifference((name, "prefix"), (steps[index - 1], "prefix") if index else None))
-    if hand_over:
+    if hand_over is not None:
         named = zip(steps, methods, strict=True)
         inside = tuple(name for name, method in named if method == IN_PLACE and clocked[name] == CLOCKED)
-        differences.append(WindowDifference(CLOCKED, less=inside))
+        differences.append(WindowDifference(hand_over, CLOCKED, less=inside))
     return [*differences, WindowDifference(FULL)]

@@ -189,11 +189,13 @@ def plan_clocked_bounds(
 
     def clocked_s(kept: int) -> float:
         fill_s = 2 * (1.05 * work.epoch * counts.s_per_sample if stores else FILL_S) + 2 * counts.first_s
-        return 2 * PREPARING_S + fill_s + 2 * kept * (work.whole_s(3 * window_s) + AROUND_S)
+        return 2 * PREPARING_S + fill_s + 3 * kept * (work.whole_s(3 * window_s) + AROUND_S)
 
     def replays_s(kept: int) -> float:
         whole_s = 2 * kept * (work.whole_s(3 * window_s) + AROUND_S) + 2 * work.whole_s(window_s)
-        firsts_s = kept * (AROUND_S + PREPARING_S + first_samples(counts) * counts.s_per_sample) if stores.empty else 0
+        firsts_s = (
+            2 * kept * (AROUND_S + PREPARING_S + first_samples(counts) * counts.s_per_sample) if stores.empty else 0
+        )
         return max(0.0, work.build(kept, kept)[1] - whole_s) + firsts_s
 
     def bounds(kept: int) -> Bounds:
@@ -203,7 +205,7 @@ def plan_clocked_bounds(
             further_rounds=kept,
             window_s=window_s,
             pass_samples=work.pass_samples,
-            passes=work.passes(kept, kept) + kept * (2 + bool(stores.empty)) + 1,
+            passes=work.passes(kept, kept) + kept * (3 + 2 * bool(stores.empty)) + 1,
             counting_s=counting_s,
             build_s=replays_s(kept),
             parts_s=_parts_s(counts, stores, kept, window_s),

@@ -8,7 +8,7 @@ from typing import Any
 
 from greenload.energy.attribution.attribute import COUNTED_KINDS, attribute
 from greenload.energy.attribution.costs import Attribution
-from greenload.energy.attribution.observation import FIRST_EPOCH, IN_PLACE, Observation
+from greenload.energy.attribution.observation import FIRST_EPOCH, IN_PLACE, WHOLE, Observation
 from greenload.energy.domains import Domain
 from greenload.energy.settle import settle
 from greenload.profiling.runs import DatasetRun
@@ -24,7 +24,7 @@ from greenload.profiling.tfdata.passes import (
     replays_in,
     why_not,
 )
-from greenload.profiling.windows import LEAST_ROUNDS, closing
+from greenload.profiling.windows import closing
 from greenload.system.frameworks import tf
 
 
@@ -87,20 +87,16 @@ class ClockedCampaign(DatasetCampaign):
             self._done += share
 
     def _passes(self, build: int, name: str) -> None:
-        """Windows of the whole without clocks and with them, by turns."""
+        """Windows of the whole without clocks, once more without, and with them, by turns."""
         self._tell(f"the whole, with clocks and without ({name})")
         full = self.replays.full()
         copy = self.replays.clocked(self._copy_of)
-        runs = {"full": full, IN_PLACE: self.replays.whole(copy.dataset, copy.read)}
-        with closing(runs):
-            for run in runs.values():
-                self._fill_buffers(run)
+        runs = {"full": full, WHOLE: full, IN_PLACE: self.replays.whole(copy.dataset, copy.read)}
+        with closing({kind: runs[kind] for kind in ("full", IN_PLACE)}):
+            for kind in ("full", IN_PLACE):
+                self._fill_buffers(runs[kind])
             self._pass_samples = self._pass_samples or self._sized(full, 3 * self.window_s)
-            for k in range(self._rounds):
-                if k >= LEAST_ROUNDS and self._late():
-                    break
-                for kind in self._random.sample(list(runs), len(runs)):
-                    self._window(runs[kind], self._pass_samples, "", kind, k, build)
+            self._pairs(runs, dict.fromkeys(runs, self._pass_samples), "", build)
 
     def _fill_buffers(self, run: DatasetRun) -> None:
         """Fill a run's caches, or only the buffers that its first elements wait for."""
@@ -175,9 +171,12 @@ class ClockedCampaign(DatasetCampaign):
         return sum(window.work[name].total_cpu_s or 0.0 for window in windows) / sum(w.samples for w in windows)
 
     def _clocked_first(self, k: int, build: int) -> None:
-        if self.clocked and (run := self._first.clocked(self._copy_of)) is not None:
-            with closing({IN_PLACE: run}):
-                self._window(run, 0, FIRST_EPOCH, IN_PLACE, k, build)
+        if not self.clocked:
+            return
+        for kind, run in ((WHOLE, self._first.whole()), (IN_PLACE, self._first.clocked(self._copy_of))):
+            if run is not None:
+                with closing({kind: run}):
+                    self._window(run, 0, FIRST_EPOCH, kind, k, build)
 
     def _failed(self, node: Node, why: str) -> None:
         if node.name not in self.clocked:
