@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -129,6 +130,21 @@ def test_windows_beside_busy_processes_are_left_out_whatever_they_took() -> None
     assert {one.cpu_s for one in undisturbed(seen)} == {0.5}
     alone = [window("", "full", 5e-3, k, 0, other_cpu_s=k / 10) for k in range(10)]
     assert undisturbed(alone) == alone, "without clocks nothing is left out"
+
+
+def test_rounds_with_an_invalid_window_are_left_out_whole() -> None:
+    seen = windows(3, noise=0.1)
+    void = {"cpu_s": "the process was not idle before it", "cpu": "it wasn't"}
+    broken = [
+        replace(one, void=void) if (one.kind, one.build, one.round) in ((IN_PLACE, 1, 0), ("full", 2, 2)) else one
+        for one in seen
+    ]
+    found = attributed(broken)
+    steps = sum(step.cost.cpu_s_per_sample.value or 0.0 for step in found.steps)
+    rest, full = found.unattributed.cpu_s_per_sample.value, found.full.cpu_s_per_sample.value
+    assert rest is not None and steps + rest == pytest.approx(full)
+    gone = [one for one in broken if one not in undisturbed(broken)]
+    assert {(one.build, one.round) for one in gone} == {(1, 0), (2, 2)} and len(gone) == 6
 
 
 def test_a_step_in_front_of_a_cache_is_told_by_first_epochs() -> None:

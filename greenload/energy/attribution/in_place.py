@@ -21,6 +21,7 @@ LEAST_QUIET = 6
 
 _OF_THE_WHOLE = frozenset({"full", "with", WHOLE, IN_PLACE})
 """Kinds of its windows; in first epochs, "with" are the held out."""
+_LEAST_ROUNDS = 2
 
 ShareOf = Callable[[Observation, Collection[str]], float | None]
 """Gives which share of a window's quantity is that of steps, by their names; None where that isn't known."""
@@ -57,8 +58,8 @@ def undisturbed(observations: Iterable[Observation]) -> list[Observation]:
 
     CPU seconds grow where another process shares a core's caches or its other hyperthread. Windows are chosen by what
     the others did, never by what the whole itself took, so that the choice doesn't favour small figures. Those of one
-    round stay or go together, as they are compared with each other. Where others are busy all the time nothing is left
-    out that could be.
+    round stay or go together, as they are compared with each other; also where one of them is invalid. Where others
+    are busy all the time, the quieter half is kept.
 
     Args:
         observations: all windows of a profile.
@@ -72,7 +73,13 @@ def undisturbed(observations: Iterable[Observation]) -> list[Observation]:
                 rounds.setdefault((window.build, window.round), []).append(window)
         if not any(window.kind == IN_PLACE for group in rounds.values() for window in group):
             continue
-        busy = {key: _busy_cpus(group) for key, group in rounds.items()}
+        kinds = {window.kind for group in rounds.values() for window in group}
+        whole = {key for key, group in rounds.items() if _complete(group, kinds)}
+        if len(whole) >= _LEAST_ROUNDS:
+            dropped |= {(step, *key) for key in rounds.keys() - whole}
+        else:
+            whole = set(rounds)
+        busy = {key: _busy_cpus(rounds[key]) for key in whole}
         ranked = sorted(busy, key=lambda key: busy[key])
         kept = max(LEAST_QUIET, len(ranked) // 2)
         limit = busy[ranked[0]] + QUIET_CPUS
@@ -82,6 +89,11 @@ def undisturbed(observations: Iterable[Observation]) -> list[Observation]:
         for window in windows
         if (window.step, window.build, window.round) not in dropped or window.kind not in _OF_THE_WHOLE
     ]
+
+
+def _complete(windows: Sequence[Observation], kinds: Collection[str]) -> bool:
+    """Whether a round has a valid window of each kind."""
+    return {window.kind for window in windows if "cpu_s" not in window.void} == set(kinds)
 
 
 def _busy_cpus(windows: Sequence[Observation]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from greenload.profiling.in_place.watch import Clocks
+from greenload.profiling.in_place.clocks import Clocks
 from greenload.profiling.tfdata.graph import Node
 from greenload.profiling.tfdata.passes import ClockedCopy
 from greenload.profiling.tfdata.rebuild import Functions
@@ -20,9 +20,8 @@ def clocked_copy(root: Node, build: Callable[[Functions], Any]) -> ClockedCopy:
         build: makes the copy, with the functions that it is given.
     """
     clocks = Clocks(root, build)
-    steps = clocks.steps
 
     def read() -> Mapping[str, Work]:
-        return {step.name: step.read() for step in steps}
+        return {step.name: step.read() for step in clocks.steps.values()}
 
-    return ClockedCopy(clocks.dataset, tuple(step.name for step in steps), read)
+    return ClockedCopy(clocks.dataset, tuple(step.name for step in clocks.steps.values()), read)

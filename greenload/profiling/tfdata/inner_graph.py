@@ -226,7 +226,7 @@ def _name(operation: Any, outer: Any, call: UserCall | None) -> str:
     from tensorflow.core.framework import dataset_metadata_pb2
 
     if given := dataset_metadata_pb2.Metadata.FromString(operation.get_attr("metadata")).name:
-        return str(given)
+        return str(given.decode())  # bytes
     if call is not None and call.inside(_KINDS[operation.type]):
         return call.name
     attribute = "predicate" if operation.type == "FilterDataset" else "f"
