@@ -13,6 +13,7 @@ from greenload.energy.figures import Figure
 from greenload.energy.meters.discover import discover
 from greenload.energy.sharing import DEFAULT, SharedSampler
 from greenload.errors import UsageError
+from greenload.profiling.in_place import publishing
 from greenload.profiling.profile import profile
 from greenload.public import public
 from greenload.report.data import Report
@@ -64,7 +65,8 @@ class EnergyCallback:
             `Plan`, a `Split` or a dataset is profiled here and now, which takes a minute.
         log_dir: folder for TensorBoard: scalars ``energy/total_j``, ``energy/loader_j``, ``energy/waiting_j``,
             ``energy/model_j`` and ``energy/loader/STEP_j`` by epoch.
-        port: serves the figures to Prometheus there, up to `close`: a port, or ``"address:port"``. A sum over the parts
+        port: serves the figures to Prometheus there, up to `close`: a port, or ``"address:port"``; and what watched
+            datasets do to ``greenload top :PORT``. A sum over the parts
             of ``greenload_training_epoch_energy_joules`` is ``greenload_training_epoch_total_energy_joules``.
         idle_s: seconds before the first batch in which idle power is measured, where there is a counter; with 0 it
             is the profile's. A GPU without an energy counter takes some 16 s.
@@ -104,6 +106,7 @@ class EnergyCallback:
             raise UsageError(f"idle_s must be 0 or more, got {idle_s}: leave it out for {IDLE_S} s")
         inspect.signature(discover).bind(**discovery)  # a misspelt option raises here, not in the fit
         self._metrics = Metrics()
+        self._metrics.show_status(publishing.document)
         # Before a minute of profiling, as the port may be taken.
         self._server = None if port is None else serve(self._metrics, port)
         try:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from greenload.energy.sampler import Mark, Window
 from greenload.energy.sharing import SharedSampler, Use
 from greenload.machine import machine
+from greenload.profiling.in_place import publishing
 from greenload.report.data import Report
 from greenload.report.views import of_first_epoch
 from greenload.system.frameworks import tf
@@ -64,6 +65,7 @@ class Fit:
         try:
             idle_power, notes = find_idle_power(self._sampler, profile, idle_s)
             self._basis = SplitBasis(self._sampler.channels, idle_power, profile, notes)
+            publishing.tell_idle_power({domain: idle.watts.value for domain, idle in idle_power.items()})
             if log_dir is not None:
                 self._writer = tf.summary.create_file_writer(log_dir)
             if model.train_function is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from greenload.errors import UsageError
 from greenload.profiling.in_place.clocks import Clocks
 from greenload.profiling.in_place.flow import samples_of
+from greenload.profiling.in_place.publishing import publish
 from greenload.profiling.in_place.watched import Watched
 from greenload.profiling.tfdata.names import installed
 from greenload.profiling.tfdata.units import sample_unit
@@ -66,6 +67,7 @@ def watch(dataset: tf.data.Dataset) -> tf.data.Dataset:
         unit.name,
         includes=clocks.includes,
     )
+    publish()
     return _watched_class()(dataset, clocks, watched)
 
 

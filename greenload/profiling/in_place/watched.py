@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import time
 import weakref
@@ -97,5 +98,14 @@ def all_watched() -> Sequence[Watched]:
     return sorted(found - parts, key=lambda one: one.number)
 
 
+def _after_fork() -> None:
+    """A child watches nothing yet: the threads that work on what its parent watches aren't there."""
+    global _lock
+    _lock = threading.Lock()
+    _all.clear()
+
+
 _lock = threading.Lock()
 _all: weakref.WeakSet[Watched] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
