@@ -177,9 +177,11 @@ class Windows:
         read_work: ReadWork = getattr(run, "read_work", no_clocks)
         before, worked, start = self._counted(step, kind), read_work(), self._start()
         passed = run.run(samples)
+        waiting_s = time.thread_time()
         settled = settle(self.settle_s)
+        waiting_s = time.thread_time() - waiting_s
         doubt = doubt or ("" if settled.idle else "the process did not become idle after it")
-        self._note(step, kind, k, build, passed, start, doubt, settled.quiet_s)
+        self._note(step, kind, k, build, passed, start, doubt, settled.quiet_s, waiting_s)
         if before:
             counted = {name: after - before[name] for name, after in self._counted(step, kind).items()}
             if any(counted.values()):  # else nothing ran that counts
@@ -201,6 +203,7 @@ class Windows:
         start: Mark,
         doubt: str = "",
         idle_s: float = 0.0,
+        waiting_s: float = 0.0,
     ) -> None:
         # Joules of slow counters go on until their next refresh, in which the process idles: no time of its work.
         window = self._sampler.window(start, self._sampler.mark(aligned=True, closing=True))
@@ -221,7 +224,7 @@ class Windows:
                 build=build,
                 samples=passed,
                 wall_ns=window.wall_ns,
-                cpu_s=window.cpu_s,
+                cpu_s=max(0.0, window.cpu_s - waiting_s),  # without what waiting for its end took
                 other_cpu_s=window.other_cpu_s,
                 device_bytes=float(window.device_read_bytes or 0),
                 reads=window.reads,

@@ -17,6 +17,8 @@ from greenload.profiling.tfdata.graph import Node
 from greenload.profiling.tfdata.guard import tf_error_line
 from greenload.profiling.tfdata.passes import (
     FILL_S,
+    SMALLER,
+    WITHIN,
     ClockedCopyOf,
     file_reader_step,
     least_builds,
@@ -89,14 +91,38 @@ class ClockedCampaign(DatasetCampaign):
     def _passes(self, build: int, name: str) -> None:
         """Windows of the whole without clocks, once more without, and with them, by turns."""
         self._tell(f"the whole, with clocks and without ({name})")
-        full = self.replays.full()
+        if not self._pass_samples:
+            sized = self.replays.full()
+            with closing({"full": sized}):
+                self._fill_buffers(sized)
+                self._pass_samples = self._within_epochs(self._sized(sized, 3 * self.window_s))
         copy = self.replays.clocked(self._copy_of)
-        runs = {"full": full, WHOLE: full, IN_PLACE: self.replays.whole(copy.dataset, copy.read)}
-        with closing({kind: runs[kind] for kind in ("full", IN_PLACE)}):
-            for kind in ("full", IN_PLACE):
-                self._fill_buffers(runs[kind])
-            self._pass_samples = self._pass_samples or self._sized(full, 3 * self.window_s)
+        # Each kind has a run of its own, so that all are at the same place of their epochs.
+        runs = {kind: self.replays.full() for kind in ("full", WHOLE)}
+        runs[IN_PLACE] = self.replays.whole(copy.dataset, copy.read)
+        with closing(runs):
+            for run in runs.values():
+                self._fill_buffers(run)
             self._pairs(runs, dict.fromkeys(runs, self._pass_samples), "", build)
+
+    def _within_epochs(self, samples: int) -> int:
+        """The size of windows so that all of a build's are inside an epoch, or else hold whole ones.
+
+        At its end nothing is made ahead: a window that ends there, of several of another size, took too little.
+        """
+        epoch = self._epoch()
+        room = (WITHIN * epoch - self._filling) / self._rounds
+        if self.stores or not epoch or samples >= epoch or samples <= room:
+            return samples
+        return round(room) if room >= SMALLER * samples else self._capped_epoch(epoch)
+
+    def _capped_epoch(self, epoch: float) -> int:
+        return round(epoch) if self.bounds is None else min(round(epoch), max(1, self.bounds.pass_samples))
+
+    @property
+    def _filling(self) -> int:
+        """Samples that fill a run's buffers."""
+        return max(1, round(FILL_S / max(self.counts.s_per_sample, 1e-7)))
 
     def _fill_buffers(self, run: DatasetRun) -> None:
         """Fill a run's caches, or only the buffers that its first elements wait for."""
@@ -104,7 +130,7 @@ class ClockedCampaign(DatasetCampaign):
             self._fill(run, whole=True)
             self._regroup(run, self.counts.epoch_elements)
         else:
-            run.run(self._capped(run, max(1, round(FILL_S / max(self.counts.s_per_sample, 1e-7)))))
+            run.run(self._capped(run, self._filling))
             settle(self.filled_settle_s)
 
     def _settle_clocked(self) -> None:

@@ -26,6 +26,10 @@ CLOCKED_SAMPLES = 128
 """Different samples that steps without clocks work on, at most: what they pass on hardly depends on what it is."""
 FILL_S = 0.2
 """Wall seconds that a copy without caches runs before its first window."""
+WITHIN = 0.9
+"""Share of an epoch in which a build's windows of one kind may be."""
+SMALLER = 0.6
+"""How much smaller windows may become for that."""
 _LEAST_MOST, _MOST = 8, 30  # builds where a precision is wanted
 _AT_5 = 8  # builds that 5 % may take
 
