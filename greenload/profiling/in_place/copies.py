@@ -38,7 +38,7 @@ def copied(function: Any, change: Change) -> Any:
             part,
             input_map={name: tensor for name, tensor in given.items() if name in used},
             return_elements=[*made, last],
-            name="copied",
+            name="",  # errors name an operation
         )
         tf.compat.v1.get_default_graph().control_outputs.append(found.pop())
         here = given | dict(zip(made, found, strict=True))

@@ -61,3 +61,9 @@ def _made_anew(called: Any, operation: Any, attribute: str, counter_of: CounterO
         return clocked_inside(called, counter_of)
     counter = counter_of(operation)
     return clocked(called, counter) if counter else called
+
+
+def called_functions(operation: Any) -> list[Any]:
+    """The functions that an operation on datasets calls for each element; those of datasets that they make in turn."""
+    found = [_called(operation.graph, operation, attribute) for attribute in _ATTRIBUTES]
+    return [called for called in found if called is not None]

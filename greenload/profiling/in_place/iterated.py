@@ -1,0 +1,217 @@
+"""The datasets that a process iterates, as what is watched: their steps with the clocks that their functions have."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from greenload.errors import UsageError
+from greenload.profiling.in_place.all_functions import AllFunctions, ClockedFunction
+from greenload.profiling.in_place.inner import called_functions
+from greenload.profiling.in_place.watched import Watched, WatchedStep
+from greenload.profiling.tfdata.graph import DALI_NODE, Node, function_wrappers
+from greenload.profiling.tfdata.names import installed, numbered_names
+from greenload.profiling.tfdata.walk import walk
+from greenload.system.work import Work
+from greenload.text import error_line
+
+_ELSEWHERE: Mapping[str, str] = {
+    "data_service": "what is before it runs in the workers of tf.data's service",
+    DALI_NODE: "its operators run inside DALI's node",
+}
+"""Kinds of nodes whose work is done where no clock of this process is, and why."""
+_TENSORFLOW = f"{os.sep}tensorflow{os.sep}"
+_CONVERTED = "__autograph_generated_file"
+"""Files of what AutoGraph makes of a user's function; the user's line is further out."""
+_OTHERS = "functions of other datasets"
+
+Step = tuple[str, str, str, str]
+"""A step's name, kind, place and branch."""
+
+
+@dataclass
+class _Kind:
+    """Datasets of one structure that were iterated at one place in the program."""
+
+    place: str
+    steps: dict[Step, list[ClockedFunction]]
+    """The functions of all of them: one that comes later adds its own."""
+    unwatched: dict[str, str]
+    datasets: int = 0
+    iterations: int = 0
+
+    def functions(self) -> set[ClockedFunction]:
+        return {function for functions in self.steps.values() for function in functions}
+
+
+@dataclass
+class Iterated:
+    """Takes down which datasets are iterated, and where.
+
+    Args:
+        functions: knows the clocks of their functions.
+    """
+
+    functions: AllFunctions
+    failures: dict[str, str] = field(default_factory=dict)
+    """Datasets that couldn't be looked into, by place, and why."""
+
+    def __post_init__(self) -> None:
+        self._lock = threading.RLock()
+        self._kinds: dict[Any, _Kind] = {}
+        self._of_dataset: weakref.WeakKeyDictionary[Any, _Kind] = weakref.WeakKeyDictionary()
+        self._own: dict[int, Watched] = {}
+        """Of datasets that the script watches itself."""
+        self._kept: Sequence[Watched] = ()
+        """Holds what others may follow, while the process runs."""
+
+    def patch(self, dataset: Any) -> None:
+        """Begin: ``dataset`` is TensorFlow's class ``DatasetV2``.
+
+        Whatever consumes a dataset, as an iterator, ``reduce``, or a strategy's, first has TensorFlow's debug options
+        applied to it.
+        """
+        original: Callable[[Any], Any] = dataset._apply_debug_options
+
+        def noted(dataset: Any) -> Any:
+            try:
+                self._note(dataset)
+            except Exception as error:  # the script doesn't depend on it
+                self.failures.setdefault(_place(), f"its steps can't be named: {error_line(error)}")
+            return original(dataset)
+
+        dataset._apply_debug_options = noted
+
+    def watched(self) -> Sequence[Watched]:
+        """What was iterated so far, in its order; datasets that have functions in common are one.
+
+        The last are functions that were called though nobody saw their datasets iterated.
+        """
+        with self._lock:
+            found = [_watched(kinds) for kinds in _groups(list(self._kinds.values()))]
+            seen = {function for kind in self._kinds.values() for function in kind.functions()}
+            found += self._own.values()
+        others = [one for one in self.functions.all() if one not in seen and _TENSORFLOW not in one.file]
+        called = {(one.name, "function", one.where, ""): [one] for one in others if one.counter.read().calls}
+        return [*found, Watched(_OTHERS, _steps([called]))] if called else found
+
+    def _note(self, dataset: Any) -> None:
+        with self._lock:
+            own = getattr(dataset, "watched", None)
+            if isinstance(own, Watched):
+                self._own[own.number] = own
+                return
+            kind = self._of_dataset.get(dataset)
+            if kind is None:
+                kind = self._of_dataset[dataset] = self._kind(dataset)
+            kind.iterations += 1
+
+    def _kind(self, dataset: Any) -> _Kind:
+        place, steps, unwatched = _place(), {}, {}
+        try:
+            root = walk(dataset)
+        except UsageError as error:
+            unwatched[place] = f"its steps can't be named: {error}"
+        else:
+            steps = _functions_of(root, self.functions)
+            unwatched = {node.name: _ELSEWHERE[node.kind] for node in root.nodes() if node.kind in _ELSEWHERE}
+        structure = (place, tuple(steps))
+        new = structure not in self._kinds
+        kind = self._kinds.setdefault(structure, _Kind(place, {step: [] for step in steps}, unwatched))
+        kind.datasets += 1
+        for step, functions in steps.items():
+            kind.steps[step] += [function for function in functions if function not in kind.steps[step]]
+        if new:
+            self._kept = [_watched(kinds) for kinds in _groups(list(self._kinds.values()))]
+        return kind
+
+
+def _functions_of(root: Node, functions: AllFunctions) -> dict[Step, list[ClockedFunction]]:
+    """The functions that have clocks, by the steps of a dataset."""
+    found: dict[Node, list[ClockedFunction]] = {}
+    seen: set[int] = set()
+    for node in root.nodes():
+        if node.dataset is None or id(node.dataset) in seen:
+            continue
+        seen.add(id(node.dataset))
+        names = {inner.inner.operation.name: inner for inner in node.looked}
+        for wrapper in function_wrappers(node.dataset):
+            for called, operation in _clocked_functions(wrapper.function, functions):
+                found.setdefault(names.get(operation, node), []).append(called)
+    nodes = [node for node in root.nodes() if node in found]
+    unique = numbered_names([node.name for node in nodes])
+    return {(name, node.kind, node.where, node.branch): found[node] for name, node in zip(unique, nodes, strict=True)}
+
+
+def _clocked_functions(function: Any, functions: AllFunctions) -> Iterator[tuple[ClockedFunction, str]]:
+    """The functions with clocks that a traced function is, or has called; and by which operation of its graph."""
+    if getattr(function, "graph", None) is None:
+        return
+    if (known := functions.of(function)) is not None:
+        yield known, ""
+        return
+    for operation in function.graph.get_operations():
+        for called in called_functions(operation):
+            for known, _ in _clocked_functions(called, functions):
+                yield known, operation.name
+
+
+def _groups(kinds: Sequence[_Kind]) -> list[list[_Kind]]:
+    """Those that have functions in common together, in the order of the first."""
+    groups: list[tuple[set[ClockedFunction], list[_Kind]]] = []
+    for kind in kinds:
+        functions, together = kind.functions(), [kind]
+        for group in [group for group in groups if group[0] & functions]:
+            groups.remove(group)
+            functions, together = functions | group[0], [*group[1], *together]
+        groups.append((functions, together))
+    return [together for _, together in groups]
+
+
+def _watched(kinds: Sequence[_Kind]) -> Watched:
+    datasets, iterations = sum(kind.datasets for kind in kinds), sum(kind.iterations for kind in kinds)
+    name = ", ".join(dict.fromkeys(kind.place for kind in kinds))
+    name += f" ({datasets} datasets)" if datasets > 1 else ""
+    name += f" iterated {iterations} times" if iterations > 1 else ""
+    unwatched = {name: reason for kind in kinds for name, reason in kind.unwatched.items()}
+    return Watched(name, _steps([kind.steps for kind in kinds]), unwatched)
+
+
+def _steps(parts: Iterable[Mapping[Step, list[ClockedFunction]]]) -> tuple[WatchedStep, ...]:
+    """Steps of datasets that may have functions in common, which then are one step."""
+    lists: dict[Step, list[list[ClockedFunction]]] = {}
+    taken: dict[ClockedFunction, Step] = {}
+    for part in parts:
+        for step, functions in part.items():
+            same = next((taken[function] for function in functions if function in taken), step)
+            lists.setdefault(same, []).append(functions)
+            taken |= dict.fromkeys(functions, same)
+    names = numbered_names([name for name, *_ in lists])
+    return tuple(
+        WatchedStep(name, kind, _reader(functions), where, branch)
+        for name, ((_, kind, where, branch), functions) in zip(names, lists.items(), strict=True)
+    )
+
+
+def _reader(parts: Sequence[list[ClockedFunction]]) -> Callable[[], Work]:
+    def read() -> Work:
+        functions = {function for part in parts for function in list(part)}
+        return sum((function.counter.read() for function in functions), Work())
+
+    return read
+
+
+def _place() -> str:
+    """``"train.py:31"``: the innermost line that runs now and isn't an installed package's."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not installed(file) and not os.path.basename(file).startswith(_CONVERTED):
+            return f"{os.path.basename(file)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return "an installed program"
