@@ -202,6 +202,46 @@ int32_t run(const Program& program, const std::vector<uint8_t>& image, const int
   return status[0];
 }
 
+// Cuts what random windows need out of a file, twice. What is written must lie in the memory that is given, and be
+// smaller. Whether anything was; `whole` files must give plain JPEGs.
+bool cut(const uint8_t* file, int64_t length, bool whole, Random& random) {
+  const int64_t room = static_cast<int64_t>(random() % 4 ? length : random() % (length + 1));
+  const std::unique_ptr<uint8_t[]> out(new uint8_t[room]);
+  const uint8_t* files[2] = {file, file};
+  const int64_t lengths[2] = {length, length};
+  gl_header sides;
+  gl_probe(1, files, lengths, 0, INT64_MAX, &sides);
+  const int64_t odd[] = {0, -1, 70000, INT64_MAX, INT64_MIN, int64_t{1} << 33};
+  int64_t windows[8];
+  for (int64_t* window = windows; window < windows + 8; window += 4) {
+    window[0] = between(random, 0, std::max(sides.height - 1, 0));
+    window[1] = between(random, 0, std::max(sides.width - 1, 0));
+    window[2] = between(random, 1, std::max<int64_t>(sides.height - window[0], 1));
+    window[3] = between(random, 1, std::max<int64_t>(sides.width - window[1], 1));
+    if (random() % 10 == 0) {
+      window[random() % 4] = odd[random() % std::size(odd)];
+    }
+  }
+  gl_part parts[2];
+  gl_cut(2, files, lengths, windows, out.get(), room, parts);
+  const uint8_t* begin = out.get();
+  for (const gl_part& part : parts) {
+    if (part.length < 0 || part.length > room - (begin - out.get()) || part.top < 0 || part.left < 0 ||
+        (part.length && part.length >= length)) {
+      abort();
+    }
+    gl_header header = {1, 0, 0};
+    if (part.length) {
+      gl_probe(1, &begin, &part.length, 0, INT64_MAX, &header);
+    }
+    if (whole && !header.plain) {
+      abort();
+    }
+    begin += part.length;
+  }
+  return begin != out.get();
+}
+
 // Whether a file could be made another form; what it becomes must have its size.
 bool transcoded(const std::vector<uint8_t>& file, Random& random) {
   const int32_t form = static_cast<int32_t>(random() % 5);
@@ -228,6 +268,9 @@ bool transcoded(const std::vector<uint8_t>& file, Random& random) {
     if (!headers[1].plain || headers[0].height != headers[1].height || headers[0].width != headers[1].width) {
       abort();
     }
+    if (form == GL_TRANSCODED) {
+      cut(out.get(), written, true, random);
+    }
     return true;
   }
 }
@@ -238,6 +281,7 @@ void one_file(const std::vector<uint8_t>& file, Random& random, int64_t* counts)
   gl_header header;
   gl_probe(1, &data, &length, random() % 4, int64_t{1} << 28, &header);
   counts[5] += transcoded(file, random);
+  counts[6] += cut(file.data(), length, false, random);
   Program program;
   Shape shape = {header.plain ? header.height : between(random, 1, 60),
                  header.plain ? header.width : between(random, 1, 60), 3, GL_UINT8};
@@ -309,7 +353,7 @@ void one_program(Random& random, int64_t* counts) {
 
 int main(int argc, char** argv) {
   const int64_t seed = argc > 1 ? atoll(argv[1]) : 0, programs = argc > 2 ? atoll(argv[2]) : 0;
-  int64_t files[6] = {}, runs[2] = {};
+  int64_t files[7] = {}, runs[2] = {};
   uint64_t length;
   while (fread(&length, sizeof length, 1, stdin) == 1) {
     std::vector<uint8_t> file(length);
@@ -325,9 +369,10 @@ int main(int argc, char** argv) {
     one_program(random, runs);
   }
   printf(
-      "%lld files: %lld plain, %lld decoded, %lld refused, %lld calls refused, %lld transcoded; %lld programs: %lld without a refusal\n",
+      "%lld files: %lld plain, %lld decoded, %lld refused, %lld calls refused, %lld transcoded, %lld cut out; %lld programs: %lld without a refusal\n",
       static_cast<long long>(files[0]), static_cast<long long>(files[1]), static_cast<long long>(files[2]),
       static_cast<long long>(files[3]), static_cast<long long>(files[4]), static_cast<long long>(files[5]),
+      static_cast<long long>(files[6]),
       static_cast<long long>(runs[0]), static_cast<long long>(runs[1]));
   return 0;
 }

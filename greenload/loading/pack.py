@@ -89,9 +89,10 @@ def pack(
         truncated: whether files that are cut off are bad, ``"error"``, or packed as they are where
             ``Decode(truncated="fill")`` reads them, ``"fill"``.
         transcode: write JPEGs with the same coefficients in another order, from which backend ``"native"`` decodes a
-            crop without the rest of the image. Every reader of JPEG reads them, to the same pixels. They take about as
-            many bytes, a progressive one some more; CMYK and other formats stay as they are. It takes 1 to 2 ms of CPU
-            for a photograph of 500×375. A segment APP9 in each says where its parts begin; the others stay.
+            crop without the rest of the image, and DALI with little of it. Every reader of JPEG reads them, to the same
+            pixels. They take about as many bytes, a progressive one some more; CMYK and other formats stay as they are.
+            It takes 1 to 2 ms of CPU for a photograph of 500×375. A segment APP9 in each says where its parts begin;
+            the others stay.
         progress: called with the share done, 0 … 1, and the current work as a text.
 
     Raises:

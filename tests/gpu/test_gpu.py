@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 from dali_cases import SIZES, compare, photo, photos, pipeline_of, png, records_of, reference, runner_of
+from subsampled import LUMA, transcoded, unindexed
 
 from greenload.backends.base import Records, Tolerance
 from greenload.backends.chain import run_plan
 from greenload.backends.dali.backend import DaliBackend
+from greenload.backends.native import library
 from greenload.errors import RecordError
 from greenload.loading.iterate import iterate, native_batches
 from greenload.loading.load import resolve_order
@@ -104,6 +106,25 @@ def test_jpegs_decode_within_the_stated_tolerance(bad_images: ModuleType, option
     (tolerance,) = {GPU.table.tolerance(make_plan(pipeline, "dali").steps[1].primitive, pipeline.specs[0])}  # type: ignore[arg-type]
     assert tolerance is not None
     compare(result, expected, tolerance)
+
+
+@pytest.mark.skipif(bool(library.why_missing()), reason=library.why_missing() or "there is a kernel")
+@pytest.mark.parametrize("kind", [*LUMA, "grey"])
+def test_windows_of_transcoded_files_decode_within_the_stated_tolerance(kind: str) -> None:
+    """From the segments that they need, as from the whole file."""
+    sizes = ((64, 256), (101, 75), (130, 203), (480, 640))
+    files = [transcoded(kind, height, width) for height, width in sizes]
+    pipeline = pipeline_of(CenterCrop(40), count=len(files))
+    plan = make_plan(pipeline, "dali", threads=2)
+    with runner_of(plan, len(files)) as runner:
+        given = runner.prepare(records_of(pipeline, files)).records.images
+        result: Any = runner.run(records_of(pipeline, files))
+        whole: Any = runner.run(records_of(pipeline, list(map(unindexed, files))))
+    assert all(len(part) < len(file) for part, file in zip(given, files, strict=True))
+    tell(f"cut out {kind}", result, whole)
+    tolerance = GPU.table.tolerance(plan.steps[1].primitive, pipeline.specs[0])  # type: ignore[arg-type]
+    assert tolerance is not None
+    compare(result, whole, tolerance)
 
 
 @pytest.mark.parametrize("size", [(9, 1), (2, 3)])

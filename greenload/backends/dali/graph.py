@@ -54,8 +54,13 @@ def feeds_of(steps: Sequence[Step]) -> tuple[Feed, ...]:
     for position, step in enumerate(steps):
         for argument in _lowering(step).arguments(step.primitive, step.spec_in):
             assert step.stage is not None, step  # only primitives of a stage's own have params
-            feeds.append(Feed(f"{argument.name}_{position}", step.stage, argument))
+            feeds.append(Feed(feed_name(argument.name, position), step.stage, argument))
     return tuple(feeds)
+
+
+def feed_name(argument: str, position: int) -> str:
+    """``Feed.name`` of an argument of the step at a position."""
+    return f"{argument}_{position}"
 
 
 def _lowering(step: Step) -> Lowering:
@@ -69,7 +74,7 @@ def lowered(steps: Sequence[Step], node: Node, fed: Mapping[str, Node], target: 
     for position, step in enumerate(steps):
         lowering = _lowering(step)
         arguments = lowering.arguments(step.primitive, step.spec_in)
-        own = {argument.name: fed[f"{argument.name}_{position}"] for argument in arguments}
+        own = {argument.name: fed[feed_name(argument.name, position)] for argument in arguments}
         node = lowering.build(step.primitive, step.spec_in, node, own, target)
     return node
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.backends.base import Images, Records, empty
+from greenload.backends.dali.cut_outs import graph_inputs
 from greenload.backends.dali.graph import arguments_of, feed, feeds_of, image_list, make_graph
 from greenload.backends.dali.runner import Intake, target_of
 from greenload.backends.image_sizes import decode_of, plain, sizes_of
@@ -83,14 +84,17 @@ def _capture(plan: Plan, segment: Segment, step: Step, parts: Sequence[Records],
     captured = []
     for part in parts:
         sizes = sizes_of(part.images, part.names, segment.backend, readers, decode_of(segment.steps))
-        part = replace(part, images=plain(part.images, sizes))
-        images = image_list(part.images)
+        arguments = arguments_of(numbers, step_feeds, part.numbers, sizes, segment.first)
+        if graph is None:
+            entering, arguments = graph_inputs([step], part.images, sizes, arguments)
+        else:
+            entering = plain(part.images, sizes)
+        images = image_list(entering)
         if graph is not None:
             feed(graph, images, arguments_of(numbers, before_feeds, part.numbers, sizes, segment.first))
             (images,) = graph.run()
         # The records stay with the batch: the first step's images are their memory.
-        arguments = arguments_of(numbers, step_feeds, part.numbers, sizes, segment.first)
-        captured.append(_Captured(images, arguments, part))
+        captured.append(_Captured(images, arguments, replace(part, images=entering)))
     return captured
 
 

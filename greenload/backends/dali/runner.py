@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from greenload import scalars
 from greenload.backends.base import Images, Records
 from greenload.backends.dali.base import Target
+from greenload.backends.dali.cut_outs import graph_inputs
 from greenload.backends.dali.graph import (
     Feed,
     arguments_of,
@@ -24,7 +25,7 @@ from greenload.backends.dali.graph import (
     image_list,
     make_graph,
 )
-from greenload.backends.image_sizes import BatchSizes, decode_of, plain, sizes_of
+from greenload.backends.image_sizes import BatchSizes, decode_of, sizes_of
 from greenload.backends.readers import Readers
 from greenload.errors import BackendUnavailable, RecordError, UsageError
 from greenload.plans.params import DrawLayout
@@ -89,7 +90,8 @@ class Intake:
         if too_small is not None:
             raise RecordError(records.names[too_small[0]], too_small[1])
         arguments = arguments_of(self.numbers, self.feeds, records.numbers, sizes, self.first)
-        return replace(records, images=plain(records.images, sizes)), arguments
+        images, arguments = graph_inputs(self.steps, records.images, sizes, arguments)
+        return replace(records, images=images), arguments
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from greenload.backends.native.blobs import Blob
 from greenload.backends.native.pointers import addresses_of, bytes_of, contiguous, sizes_of
 
-ABI = 10
+ABI = 11
 """Of ``kernel/abi.h``, ``GL_ABI``."""
 REASON_BYTES = 256
 FOLDER = Path(__file__).parent
@@ -99,27 +99,22 @@ class KernelStep:
     dtype_in: str = "uint8"
     dtype_out: str = "uint8"
     numbers: tuple[float, ...] = ()
-    table: bytes = b""
-    """256 levels, of ``Op.LOOKUP``."""
+    table: bytes = b""  # 256 levels, of Op.LOOKUP
     counter: int = 0
     """Its number among a segment's counters; −1: counted apart."""
 
 
 @dataclass(frozen=True)
 class Counter:
-    """What a step has done so far, in all threads."""
+    """What a step has done so far, in all threads: ``gl_counter`` of ``kernel/abi.h``."""
 
     images: int
     nanoseconds: int
-    """CPU time of `timed` of them."""
     bytes_in: int
     bytes_out: int
     timed: int
-    """Of the images; those of a program's steps count as timed, as all are estimated by some."""
     wall_nanoseconds: int
-    """Of `timed` of them; 0 for a program's steps."""
     crossed: int
-    """Ended on another thread than they began on, so that they weren't timed."""
 
 
 class _Step(ctypes.Structure):

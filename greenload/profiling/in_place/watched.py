@@ -62,14 +62,14 @@ class Watched:
         name: ``"train.py:12"``, where ``watch`` was called.
         steps: in the order of the data; names are unique.
         unwatched: what has no clock, and why, by name.
-        samples: gives how many samples have left, or None where that can't be seen.
+        samples: gives how many samples have left by what the steps did, or None where that can't be seen.
         sample_unit: what a sample is: a row of a batch, or an element of the dataset.
     """
 
     name: str
     steps: tuple[WatchedStep, ...]
     unwatched: Mapping[str, str] = field(default_factory=dict)
-    samples: Callable[[Mapping[str, Work]], float | None] = lambda _: None
+    samples: Callable[[Mapping[str, Work]], float | None] | None = None
     sample_unit: str = "element"
     iterators: Any = field(default_factory=weakref.WeakSet)
     """Those of tf.data that are alive, for what its own model says of them."""
@@ -83,7 +83,8 @@ class Watched:
     def read(self) -> Moment:
         """What has been done up to now."""
         steps = {step.name: step.read() for step in self.steps}
-        return Moment(time.monotonic(), time.process_time(), steps, self.samples(steps))
+        samples = None if self.samples is None else self.samples(steps)
+        return Moment(time.monotonic(), time.process_time(), steps, samples)
 
 
 def all_watched() -> Sequence[Watched]:

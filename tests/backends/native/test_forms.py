@@ -17,6 +17,7 @@ from conformance import pixels
 from damage import KINDS, damaged, whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from subsampled import LUMA, odd
 
 from greenload.backends.native import library
 from greenload.backends.native.library import Flag, Form, KernelStep, Op, Program, Status, transcode
@@ -28,7 +29,6 @@ ROOT = Path(__file__).parents[3]
 NONE = np.empty((1, 0))
 KEPT = (Form.TRANSCODED, Form.PLANES, Form.PIXELS, Form.COEFFICIENTS)
 PACKED = (Form.PLANES, Form.COEFFICIENTS)
-LUMA = {"4:4:4": (1, 1), "4:2:2": (2, 1), "4:4:0": (1, 2), "4:2:0": (2, 2)}
 SIZES = (
     (1, 1),
     (1, 40),
@@ -44,17 +44,6 @@ SIZES = (
     (64, 256),
     (130, 203),
 )
-
-
-@functools.cache
-def odd(kind: str, height: int, width: int, progressive: bool = False) -> bytes:
-    """A JPEG of a kind of subsampling."""
-    planes = pixels(height, width, "noise", seed=height * width)
-    if kind == "grey":
-        return odd_jpegs.jpeg(planes[..., :1], jfif=True)
-    scans = odd_jpegs.progressive(3) if progressive else ()
-    frame = 0xC2 if progressive else 0xC0
-    return odd_jpegs.jpeg(planes, sampling=(LUMA[kind], (1, 1), (1, 1)), frame=frame, scans=scans, jfif=True)
 
 
 @functools.cache

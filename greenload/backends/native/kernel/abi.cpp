@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <jpeglib.h>
 
+#include "decode.h"
 #include "failure.h"
 #include "forms.h"
 #include "idct.h"
@@ -14,6 +15,7 @@
 #include "probe.h"
 #include "program.h"
 #include "rows.h"
+#include "segments.h"
 #include "shared_store.h"
 #include "store.h"
 
@@ -164,6 +166,28 @@ EXPORT int64_t gl_transcode(const uint8_t* file, int64_t length, int32_t form, u
   const int32_t status =
       guarded(reason, [&] { written = greenload::transcode(file, length, form, out, capacity, needed); });
   return status == GL_OK ? written : -1;
+}
+
+EXPORT void gl_cut(int64_t count, const uint8_t* const* files, const int64_t* lengths, const int64_t* windows,
+                   uint8_t* out, int64_t capacity, gl_part* parts) {
+  greenload::Segments segments;
+  for (int64_t i = 0; i < count; i++, windows += 4) {
+    parts[i] = {0, 0, 0};
+    guarded(nullptr, [&] {
+      if (!segments.read(files[i], static_cast<size_t>(lengths[i]))) {
+        return;
+      }
+      const greenload::Window window = {windows[0], windows[1], windows[2], windows[3]};
+      greenload::check_window(window, segments.height(), segments.width());
+      const greenload::Segments::Cut cut =
+          segments.cut(window, [&](size_t size) { return static_cast<int64_t>(size) <= capacity ? out : nullptr; });
+      if (cut.file == out) {
+        parts[i] = {static_cast<int64_t>(cut.length), window.top - cut.window.top, window.left - cut.window.left};
+        out += parts[i].length;
+        capacity -= parts[i].length;
+      }
+    });
+  }
 }
 
 EXPORT gl_store* gl_store_open(const char* folder, const uint8_t* key, int64_t count, int64_t budget, char* reason) {

@@ -7,7 +7,7 @@
 extern "C" {
 #endif
 
-#define GL_ABI 10         /* raised with every change of this file; the Python side checks it */
+#define GL_ABI 11         /* raised with every change of this file; the Python side checks it */
 #define GL_REASON 256     /* bytes of a reason, its zero included */
 #define GL_NAME 96        /* bytes of a counter's name, its zero included */
 
@@ -131,6 +131,17 @@ enum gl_form {
    where `capacity` is too small: then *needed says how many; −1 where it can't be: reason [GL_REASON] says why. */
 int64_t gl_transcode(const uint8_t* file, int64_t length, int32_t form, uint8_t* out, int64_t capacity, int64_t* needed,
                      char* reason);
+
+/* Where the image of a smaller JPEG begins in that of its file, and how many bytes it has: 0 where there is none. */
+typedef struct { int64_t length, top, left; } gl_part;
+
+/* Of files in the form GL_TRANSCODED smaller JPEGs, which any decoder reads, of the segments that windows need: in them
+   the windows have the pixels that they have in the files. Files stay whole where they are in another form, damaged in
+   the header or between segments, needed as a whole, don't hold their window, or there is no room.
+   windows: int64 [count, 4]: top, left, height, width in the stored image
+   out:     takes the JPEGs, one behind another; they have fewer bytes than their files */
+void gl_cut(int64_t count, const uint8_t* const* files, const int64_t* lengths, const int64_t* windows, uint8_t* out,
+            int64_t capacity, gl_part* parts);
 
 /* A store of blobs by sample index: append-only, in RAM or in a folder; blobs stay where they are until the store is
    closed, so that readers need no lock and no copy. Safe in threads; a folder is shared by processes. A child process

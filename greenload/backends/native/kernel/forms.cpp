@@ -224,7 +224,7 @@ Image Decoder::open(const uint8_t* file, int64_t length, const Choose& choose) {
   }
   const Window window = choose(segments_.height(), segments_.width());
   check_window(window, segments_.height(), segments_.width());
-  const Segments::Cut cut = segments_.cut(window, cut_);
+  const Segments::Cut cut = segments_.cut(window, [this](size_t bytes) { return cut_.bytes(bytes); });
   return own_.open(cut.file, cut.length, [&](int64_t, int64_t) { return cut.window; });
 }
 

@@ -13,7 +13,7 @@ namespace {
 constexpr size_t kFixed = kIndexNameBytes + 4 + 10;  // bytes in front of the lengths
 constexpr size_t kMostLengths = 65533 - kFixed;      // bytes of them, in one APP segment
 // Upsampling chroma reads a neighbour on each side, and takes a cut for the image's border. Chroma of one or two columns
-// is upsampled in another way.
+// is upsampled in another way; so may be that of as few rows, by a GPU.
 constexpr int64_t kMargin = 2, kNarrowest = 8;
 constexpr int kBlock = 8;
 
@@ -174,18 +174,21 @@ uint8_t* Segments::write_header(uint8_t* to, int64_t height, int64_t width) cons
   return to;
 }
 
-Segments::Cut Segments::cut(const Window& window, Buffer& memory) const {
+Segments::Cut Segments::cut(const Window& window, const Memory& memory) const {
   const Cut all = {file_, length_, window};
   if (!exact_) {
     return all;
   }
   const int64_t wide = int64_t{kBlock} * across_ * interval_, tall = int64_t{kBlock} * down_;
-  const int64_t top = std::max<int64_t>(0, window.top - kMargin) / tall;
-  const int64_t bottom = (std::min(height_, window.top + window.height + kMargin) - 1) / tall + 1;
+  int64_t top = std::max<int64_t>(0, window.top - kMargin) / tall;
+  int64_t bottom = (std::min(height_, window.top + window.height + kMargin) - 1) / tall + 1;
   int64_t left = std::max<int64_t>(0, window.left - kMargin) / wide;
   int64_t right = (std::min(width_, window.left + window.width + kMargin) - 1) / wide + 1;
   while (std::min(width_, right * wide) - left * wide < std::min(width_, kNarrowest)) {
     left > 0 ? left-- : right++;
+  }
+  while (std::min(height_, bottom * tall) - top * tall < std::min(height_, kNarrowest)) {
+    top > 0 ? top-- : bottom++;
   }
   const int64_t columns = std::min(width_, right * wide) - left * wide, lines = std::min(height_, bottom * tall) - top * tall;
   if (columns == width_ && lines == height_) {
@@ -198,7 +201,10 @@ Segments::Cut Segments::cut(const Window& window, Buffer& memory) const {
   for (int64_t row = top; row < bottom; row++) {
     size += begins_[row * per_row_ + right] - begins_[row * per_row_ + left];
   }
-  uint8_t* made = memory.bytes(size);
+  uint8_t* made = memory(size);
+  if (!made) {
+    return all;
+  }
   uint8_t* to = write_header(made, lines, columns);
   int number = 0;
   for (int64_t row = top; row < bottom; row++) {

@@ -7,9 +7,9 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
-#include "buffer.h"
 #include "image.h"
 
 namespace greenload {
@@ -31,8 +31,11 @@ class Segments {
     size_t length;
     Window window;  // in it
   };
-  // What a window needs, in `memory`; all where segments turn out not to lie where the index says.
-  Cut cut(const Window& window, Buffer& memory) const;
+  // Gives so many bytes; null where it has none.
+  using Memory = std::function<uint8_t*(size_t)>;
+  // What a window needs, in memory that is asked for once; all where there is none, or segments turn out not to lie
+  // where the index says.
+  Cut cut(const Window& window, const Memory& memory) const;
 
  private:
   struct Part {

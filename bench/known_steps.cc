@@ -1,0 +1,63 @@
+// An operation that burns a known CPU time on the thread that runs it, and counts what it burnt: for bench/known_steps.py.
+#include <time.h>
+
+#include <atomic>
+
+#include "operation.h"
+
+namespace {
+
+constexpr int kSteps = 32;
+std::atomic<int64_t> burnt[kSteps];
+
+int64_t cpu_now() {
+  timespec time;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return time.tv_sec * int64_t{1'000'000'000} + time.tv_nsec;
+}
+
+// Burns so many nanoseconds; returns what it took.
+int64_t burn(int64_t nanoseconds) {
+  const int64_t begin = cpu_now();
+  volatile uint64_t value = 88172645463325252ull;
+  int64_t now = begin;
+  while (now - begin < nanoseconds) {
+    for (int i = 0; i < 200; i++) value = value * 6364136223846793005ull + 1442695040888963407ull;
+    now = cpu_now();
+  }
+  return now - begin;
+}
+
+struct Burn {
+  int64_t step = 0;
+  void read(Construction* c, Status* status) { TF_OpKernelConstruction_GetAttrInt64(c, "step", &step, status); }
+};
+
+void run(Burn& kernel, Call& call) {
+  const Tensor* in = call.input(0);
+  if (!in) return;
+  int64_t sum = 0;
+  for (int64_t i = 0; i < TF_TensorElementCount(in); i++) sum += data_of<int64_t>(in)[i];
+  burnt[kernel.step].fetch_add(burn(sum));
+  if (Tensor* out = call.output(0, INT64, {}, sizeof(int64_t))) *data_of<int64_t>(out) = 0;
+}
+
+void shapes(ShapeContext* context, Status* status) { TF_ShapeInferenceContextSetUnknownShape(context, status); }
+
+__attribute__((constructor)) void register_burn() {
+  if (!found_tensorflow()) return;
+  Status* status = TF_NewStatus();
+  add<Burn, run>("BenchBurn", {"nanoseconds: int64", "behind: T"}, {"nothing: int64"}, {"T: type", "step: int"}, shapes, status);
+  TF_DeleteStatus(status);
+}
+
+}  // namespace
+
+// For steps in Python.
+extern "C" __attribute__((visibility("default"))) int64_t bench_burn(int64_t step, int64_t nanoseconds) {
+  const int64_t took = burn(nanoseconds);
+  burnt[step].fetch_add(took);
+  return took;
+}
+
+extern "C" __attribute__((visibility("default"))) int64_t bench_burnt(int64_t step) { return burnt[step]; }
