@@ -5,6 +5,7 @@ It imports next to nothing: what a program sets before its imports, as environme
 
 from __future__ import annotations
 
+import builtins
 import io
 import os
 import runpy
@@ -75,7 +76,7 @@ _replaced: list[types.ModuleType] = []
 def _fresh_main() -> types.ModuleType:
     _replaced.append(sys.modules["__main__"])
     main = types.ModuleType("__main__")
-    vars(main).update(__builtins__=__builtins__, __annotations__={})
+    vars(main).update(__builtins__=builtins, __annotations__={})
     sys.modules["__main__"] = main
     return main
 

@@ -19,7 +19,7 @@ from greenload.profiling.tfdata.names import function_file, function_name, funct
 from greenload.text import error_line
 
 _ENTER = "GreenloadEnter"
-_LOOPS = f"{os.sep}autograph{os.sep}"
+_LOOPS = "autograph"
 """Where TensorFlow makes functions of the bodies of loops over datasets: they are the consumer, not a step."""
 _REDUCE = "reduce()"
 """What TensorFlow calls ``Dataset.reduce``, whose function is the consumer, too."""
@@ -96,7 +96,11 @@ class AllFunctions:
 
         if not hasattr(function, "captured_inputs") or not hasattr(function, "graph"):
             return "it is traced as TensorFlow 1 did"
-        if _LOOPS in function_file(wrapper._func) or transformation == _REDUCE or not function.graph.inputs:
+        if (
+            _LOOPS in os.path.basename(function_file(wrapper._func))
+            or transformation == _REDUCE
+            or not function.graph.inputs
+        ):
             return ""
         if any(isinstance(spec, DatasetSpec) for spec in nest.flatten(wrapper.output_structure)):
             return ""  # the functions of the datasets that it makes have clocks

@@ -7,7 +7,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from greenload.errors import UsageError
@@ -17,6 +17,7 @@ from greenload.profiling.in_place.watched import Watched, WatchedStep
 from greenload.profiling.tfdata.graph import DALI_NODE, Node, function_wrappers
 from greenload.profiling.tfdata.names import installed, numbered_names
 from greenload.profiling.tfdata.walk import walk
+from greenload.system.frameworks import tf
 from greenload.system.work import Work
 from greenload.text import error_line
 
@@ -26,9 +27,13 @@ _ELSEWHERE: Mapping[str, str] = {
 }
 """Kinds of nodes whose work is done where no clock of this process is, and why."""
 _TENSORFLOW = f"{os.sep}tensorflow{os.sep}"
+_NO_FUNCTION = "it calls no function: what it costs is in the rest"
+_SYMBOLIC = "a tf.function got or made it, so that its steps, if they have clocks, are among those of other datasets"
+_DEVICE = "PerDeviceGenerator"
+"""In the kind of what a strategy makes for each device."""
 _CONVERTED = "__autograph_generated_file"
 """Files of what AutoGraph makes of a user's function; the user's line is further out."""
-_OTHERS = "functions of other datasets"
+_OTHERS = "other datasets"
 
 Step = tuple[str, str, str, str]
 """A step's name, kind, place and branch."""
@@ -93,12 +98,17 @@ class Iterated:
         The last are functions that were called though nobody saw their datasets iterated.
         """
         with self._lock:
-            found = [_watched(kinds) for kinds in _groups(list(self._kinds.values()))]
+            found = [*self._groups(called=True), *self._own.values()]
             seen = {function for kind in self._kinds.values() for function in kind.functions()}
-            found += self._own.values()
         others = [one for one in self.functions.all() if one not in seen and _TENSORFLOW not in one.file]
         called = {(one.name, "function", one.where, ""): [one] for one in others if one.counter.read().calls}
         return [*found, Watched(_OTHERS, _steps([called]))] if called else found
+
+    def unwatched(self) -> Mapping[str, str]:
+        """What of the datasets has no clock, and why, by the dataset's place or the step's name."""
+        with self._lock:
+            found = {name: why for kind in self._kinds.values() for name, why in kind.unwatched.items()}
+            return found | self.failures
 
     def _note(self, dataset: Any) -> None:
         with self._lock:
@@ -112,14 +122,17 @@ class Iterated:
             kind.iterations += 1
 
     def _kind(self, dataset: Any) -> _Kind:
-        place, steps, unwatched = _place(), {}, {}
-        try:
-            root = walk(dataset)
-        except UsageError as error:
-            unwatched[place] = f"its steps can't be named: {error}"
-        else:
+        place, steps = _place(), dict[Step, list[ClockedFunction]]()
+        unwatched: dict[str, str] = {}
+        root = self._root(dataset, place, unwatched)
+        if root is not None:
+            kinds = {node.kind: node for node in root.nodes()}
+            if any(_DEVICE in kind for kind in kinds):  # a strategy's, on what a dataset that is known gives
+                return _Kind(place, {}, {})
             steps = _functions_of(root, self.functions)
-            unwatched = {node.name: _ELSEWHERE[node.kind] for node in root.nodes() if node.kind in _ELSEWHERE}
+            unwatched = {node.name: _ELSEWHERE[kind] for kind, node in kinds.items() if kind in _ELSEWHERE}
+            if not steps and not unwatched:
+                unwatched[place] = _SYMBOLIC if "VariantDataset" in kinds else _NO_FUNCTION
         structure = (place, tuple(steps))
         new = structure not in self._kinds
         kind = self._kinds.setdefault(structure, _Kind(place, {step: [] for step in steps}, unwatched))
@@ -127,8 +140,24 @@ class Iterated:
         for step, functions in steps.items():
             kind.steps[step] += [function for function in functions if function not in kind.steps[step]]
         if new:
-            self._kept = [_watched(kinds) for kinds in _groups(list(self._kinds.values()))]
+            self._kept = self._groups()
         return kind
+
+    def _root(self, dataset: Any, place: str, unwatched: dict[str, str]) -> Node | None:
+        if tf.is_symbolic_tensor(dataset._variant_tensor):
+            unwatched[place] = _SYMBOLIC
+            return None
+        try:
+            with tf.init_scope():  # nothing is added to the graph of a function that iterates it
+                return walk(dataset)
+        except UsageError as error:
+            unwatched[place] = f"its steps can't be named: {error}"
+        return None
+
+    def _groups(self, called: bool = False) -> list[Watched]:
+        """The datasets with steps; of steps that TensorFlow adds only those that were called, if so asked."""
+        groups = _groups([kind for kind in self._kinds.values() if kind.steps])
+        return [_watched([_without_idle(kind) for kind in kinds] if called else kinds) for kinds in groups]
 
 
 def _functions_of(root: Node, functions: AllFunctions) -> dict[Step, list[ClockedFunction]]:
@@ -145,7 +174,8 @@ def _functions_of(root: Node, functions: AllFunctions) -> dict[Step, list[Clocke
                 found.setdefault(names.get(operation, node), []).append(called)
     nodes = [node for node in root.nodes() if node in found]
     unique = numbered_names([node.name for node in nodes])
-    return {(name, node.kind, node.where, node.branch): found[node] for name, node in zip(unique, nodes, strict=True)}
+    steps = [(name, node.kind, node.where, node.branch) for name, node in zip(unique, nodes, strict=True)]
+    return {step: list(dict.fromkeys(found[node])) for step, node in zip(steps, nodes, strict=True)}
 
 
 def _clocked_functions(function: Any, functions: AllFunctions) -> Iterator[tuple[ClockedFunction, str]]:
@@ -159,6 +189,16 @@ def _clocked_functions(function: Any, functions: AllFunctions) -> Iterator[tuple
         for called in called_functions(operation):
             for known, _ in _clocked_functions(called, functions):
                 yield known, operation.name
+
+
+def _without_idle(kind: _Kind) -> _Kind:
+    """Without steps that TensorFlow itself added, and never ran."""
+    steps = {
+        step: functions
+        for step, functions in kind.steps.items()
+        if any(_TENSORFLOW not in one.file or one.counter.read().calls for one in functions)
+    }
+    return replace(kind, steps=steps)
 
 
 def _groups(kinds: Sequence[_Kind]) -> list[list[_Kind]]:
@@ -176,8 +216,9 @@ def _groups(kinds: Sequence[_Kind]) -> list[list[_Kind]]:
 def _watched(kinds: Sequence[_Kind]) -> Watched:
     datasets, iterations = sum(kind.datasets for kind in kinds), sum(kind.iterations for kind in kinds)
     name = ", ".join(dict.fromkeys(kind.place for kind in kinds))
-    name += f" ({datasets} datasets)" if datasets > 1 else ""
-    name += f" iterated {iterations} times" if iterations > 1 else ""
+    counted = [(datasets, "datasets"), (iterations, "iterators")]
+    told = ", ".join(f"{count} {what}" for count, what in counted if count > 1)
+    name += f" ({told})" if told else ""
     unwatched = {name: reason for kind in kinds for name, reason in kind.unwatched.items()}
     return Watched(name, _steps([kind.steps for kind in kinds]), unwatched)
 

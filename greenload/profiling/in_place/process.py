@@ -89,9 +89,9 @@ class ProcessWatch:
         }
 
     def _notes(self, any_watched: bool) -> Sequence[str]:
-        notes = [] if any_watched else ["the script iterates no dataset"]
+        notes = [] if any_watched else ["the script iterates no dataset whose steps can be watched"]
         by_reason: dict[str, list[str]] = {}
-        for name, reason in {**self._functions.failures, **self._iterated.failures}.items():
+        for name, reason in {**self._functions.failures, **self._iterated.unwatched()}.items():
             by_reason.setdefault(reason, []).append(name)
         return [*notes, *(f"not watched: {', '.join(names)}: {reason}" for reason, names in by_reason.items())]
 
