@@ -13,6 +13,7 @@ from typing import Any
 from greenload.errors import UsageError
 from greenload.profiling.in_place.all_functions import AllFunctions, ClockedFunction
 from greenload.profiling.in_place.inner import called_functions
+from greenload.profiling.in_place.unclocked import stripped, without_clocks
 from greenload.profiling.in_place.watched import Watched, WatchedStep
 from greenload.profiling.tfdata.graph import DALI_NODE, Node, function_wrappers
 from greenload.profiling.tfdata.names import installed, numbered_names
@@ -26,6 +27,8 @@ _ELSEWHERE: Mapping[str, str] = {
     DALI_NODE: "its operators run inside DALI's node",
 }
 """Kinds of nodes whose work is done where no clock of this process is, and why."""
+_SERVICE = "data_service_ops.py"
+"""Where TensorFlow has a dataset registered with a service."""
 _TENSORFLOW = f"{os.sep}tensorflow{os.sep}"
 _NO_FUNCTION = "it calls no function: what it costs is in the rest"
 _SYMBOLIC = "a tf.function got or made it, so that its steps, if they have clocks, are among those of other datasets"
@@ -78,19 +81,26 @@ class Iterated:
     def patch(self, dataset: Any) -> None:
         """Begin: ``dataset`` is TensorFlow's class ``DatasetV2``.
 
-        Whatever consumes a dataset, as an iterator, ``reduce``, or a strategy's, first has TensorFlow's debug options
-        applied to it.
+        Whatever consumes a dataset, as an iterator, ``reduce``, or a strategy, has TensorFlow's debug options applied
+        to it first. What goes to other processes has no clocks.
         """
-        original: Callable[[Any], Any] = dataset._apply_debug_options
+        original, serialized = dataset._apply_debug_options, dataset._as_serialized_graph
 
         def noted(dataset: Any) -> Any:
             try:
-                self._note(dataset)
+                if sys._getframe(1).f_code.co_filename.endswith(_SERVICE):
+                    dataset = without_clocks(dataset)
+                else:
+                    self._note(dataset)
             except Exception as error:  # the script doesn't depend on it
                 self.failures.setdefault(_place(), f"its steps can't be named: {error_line(error)}")
             return original(dataset)
 
-        dataset._apply_debug_options = noted
+        def as_serialized_graph(*args: Any, **kwargs: Any) -> Any:
+            graph = serialized(*args, **kwargs)
+            return tf.constant(stripped(graph.numpy())) if hasattr(graph, "numpy") else graph
+
+        dataset._apply_debug_options, dataset._as_serialized_graph = noted, as_serialized_graph
 
     def watched(self) -> Sequence[Watched]:
         """What was iterated so far, in its order; datasets that have functions in common are one.
