@@ -571,6 +571,14 @@ def fork_exit_iterate(load: Loader) -> None:
     forked(begun(load.iterate()))
 
 
+@form()
+def fork_exit_local(load: Loader) -> None:
+    """The child's `SystemExit` frees what only functions refer to, before it calls any function of `atexit`."""
+    batches = iter(load.dataset().repeat())
+    next(batches)
+    forked(batches)
+
+
 def child_begins(backend: str, folder: str, derived: bool) -> None:
     import greenload as gl
 

@@ -63,7 +63,10 @@ class Batches(Iterator[tuple[Any, Any]]):
                 raise StopIteration
             images, labels = next(self._source)
             self._given += 1
-            return converted(images, labels, self._to)
+            batch = converted(images, labels, self._to)
+            for array in batch:  # its memory may be TensorFlow's or DALI's
+                forking.in_child(array, forking.leak)
+            return batch
 
     def __len__(self) -> int:
         """How many batches there are in all, with those already given."""

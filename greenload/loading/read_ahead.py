@@ -219,6 +219,7 @@ class ReadAhead(Iterator[tuple[Any, NDArray[np.generic]]]):
         self._stopped_by: BaseException | None = None
         self._made_in = os.getpid()
         self._end = forking.close_when_dropped(self, functools.partial(_close, self._pool, engine, self._cache))
+        forking.in_child(self, forking.leak)  # as what it holds may have its memory of DALI
         shutdown.close_at_end(self)
 
     def __next__(self) -> tuple[Any, NDArray[np.generic]]:

@@ -2,13 +2,17 @@
 
 Code that waits in the child for another thread of its parent waits for ever; code that ends one crashes. So does what
 asks for a lock that such a thread held: Python's own of a module that was being imported can't be opened again, so
-nothing that a child needs may be imported late, in a thread.
+nothing that a child needs may be imported late, in a thread. TensorFlow's locks can't be opened again either, and to
+free a tensor takes its allocator's, which its threads take all the time. So a child frees nothing of TensorFlow's that
+its parent made: not while it works, and not as it ends.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import gc
+import itertools
 import os
 import sys
 import threading
@@ -42,10 +46,10 @@ def in_child(value: Any, abandon: Callable[[Any], None]) -> None:
     """Have a child of this process abandon a value that is alive when the process forks.
 
     Args:
-        value: what the child must not free, since that would end threads that the child doesn't have.
+        value: what the child must not free: that would end threads that it doesn't have, or ask for a lock of theirs.
         abandon: called in the child with the value; must hold no reference to it.
     """
-    _abandoned[value] = abandon
+    _abandoned[next(_count), abandon] = value
 
 
 def close_when_dropped(value: Any, close: Callable[[], None]) -> weakref.finalize[[], Any]:
@@ -87,21 +91,52 @@ def tensorflow_is_stuck() -> bool:
     return _tensorflow_ran_in_parent
 
 
+def _before_fork() -> None:
+    # Garbage that is collected in the child before it is abandoned would be freed. Each thread that forks has its own
+    # note, since another may fork meanwhile.
+    _forker.collects = gc.isenabled()
+    gc.disable()
+
+
+def _collect_again() -> None:
+    if _forker.collects:
+        gc.enable()
+
+
 def _after_fork() -> None:
     global _tensorflow_ran_in_parent
     for made in _properties:
         known = made()
         if known is not None and hasattr(known, "lock"):
             known.lock = threading.RLock()
-    for value, abandon in list(_abandoned.items()):
+    for (_, abandon), value in list(_abandoned.items()):
         abandon(value)
     # TensorFlow starts its threads with its first operation; merely importing it starts none.
     context = getattr(sys.modules.get("tensorflow.python.eager.context"), "_context", None)
     _tensorflow_ran_in_parent |= getattr(context, "_context_handle", None) is not None
+    if _tensorflow_ran_in_parent:
+        leak(_of_tensorflow())
+    _collect_again()
 
 
-_abandoned: weakref.WeakKeyDictionary[Any, Callable[[Any], None]] = weakref.WeakKeyDictionary()
+def _of_tensorflow() -> list[Any]:
+    """All objects of TensorFlow's classes in this process: tensors, and what deletes functions and resources."""
+    kinds: dict[type, bool] = {}
+    found = []
+    for value in gc.get_objects():
+        kind = type(value)
+        if kind not in kinds:
+            kinds[kind] = any(str(base.__module__).startswith("tensorflow.") for base in kind.__mro__)
+        if kinds[kind]:
+            found.append(value)
+    return found
+
+
+_count = itertools.count()
+_abandoned: weakref.WeakValueDictionary[tuple[int, Callable[[Any], None]], Any] = weakref.WeakValueDictionary()
+"""By a number: a value may have no hash, as an array."""
 _properties: list[weakref.ref[Any]] = []
 _tensorflow_ran_in_parent = False
+_forker = threading.local()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_parent=_collect_again, after_in_child=_after_fork)

@@ -193,15 +193,13 @@ def is_ending() -> bool:
 
 
 def _end() -> None:
-    stuck = forking.tensorflow_is_stuck()
-    if stuck:
-        _leak_iterators()
     interrupt = signal.getsignal(signal.SIGINT)
     if interrupt is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl+C ends the process at once
     threading.excepthook = _without_refusals(threading.excepthook)
     _gate.shut(PATIENCE_S)
-    if not stuck and "tensorflow" in sys.modules and not _quiet():
+    asks = "tensorflow" in sys.modules and not forking.tensorflow_is_stuck()
+    if asks and not _quiet():
         _end_iterators()
         _quiet()
     for _, value in sorted(_left.items(), reverse=True):
@@ -236,12 +234,6 @@ def _end_iterators() -> None:
     """End iterators that go on asking for batches, as one behind ``ignore_errors().repeat()``."""
     for iterator in _iterators():
         iterator._iterator_resource = None
-
-
-def _leak_iterators() -> None:
-    """Let no iterator of the parent's be freed in a forked child: it would wait for threads that aren't there."""
-    for iterator in _iterators():
-        forking.leak(iterator._iterator_resource)
 
 
 def _without_refusals(hook: Any) -> Any:

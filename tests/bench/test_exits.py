@@ -26,6 +26,7 @@ MORE = (
     ("auto", "bad_record"),
     ("tf", "iterate_at_exit"),
     ("native", "thread"),
+    ("tf", "fork_exit_local"),
 )
 
 

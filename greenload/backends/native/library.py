@@ -106,15 +106,15 @@ class KernelStep:
 
 @dataclass(frozen=True)
 class Counter:
-    """What a step has done so far, in all threads: ``gl_counter`` of ``kernel/abi.h``."""
+    """What a step has done so far, in all threads; as ``gl_counter`` in ``kernel/abi.h``."""
 
     images: int
     nanoseconds: int
     bytes_in: int
     bytes_out: int
-    timed: int
-    wall_nanoseconds: int
-    crossed: int
+    timed: int = 0
+    wall_nanoseconds: int = 0
+    crossed: int = 0
 
 
 class _Step(ctypes.Structure):
@@ -318,7 +318,8 @@ class Program:
         )
         if not failed:
             return {}
-        return {int(i): (Status(int(status[i])), _text(reasons[i])) for i in np.flatnonzero(status)}
+        texts = {int(i): reasons[i].tobytes().partition(b"\0")[0] for i in np.flatnonzero(status)}
+        return {i: (Status(int(status[i])), text.decode(errors="replace")) for i, text in texts.items()}
 
     def counters(self) -> list[Counter]:
         """What each step has done, and last what whole images took, by the threads' own clocks."""
@@ -394,7 +395,3 @@ def _given(step: KernelStep) -> _Step:
 def _file_pointers(files: Any) -> Any:
     addresses: list[Any] = [file.address if isinstance(file, Blob) else file for file in files]
     return (ctypes.c_char_p * len(files))(*addresses)
-
-
-def _text(reason: NDArray[np.uint8]) -> str:
-    return reason.tobytes().split(b"\0")[0].decode(errors="replace")

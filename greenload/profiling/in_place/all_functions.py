@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from greenload.backends.native.counters import NamedCounter
-from greenload.profiling.in_place.clocked import clocked
-from greenload.profiling.tfdata.names import function_file, function_name, function_place
+from greenload.profiling.in_place.clocked import add_clock, counter_of_clock, passes_on
+from greenload.profiling.in_place.definitions import changed
+from greenload.profiling.tfdata.names import function_file, function_name, function_place, installed
+from greenload.system.frameworks import tf
 from greenload.text import error_line
 
-_ENTER = "GreenloadEnter"
-_LOOPS = "autograph"
+_HELD = "_greenload_functions"
+_PASSES_ON = "it gives its arguments back, so that tf.data doesn't call it"
+_LOOPS = "dataset_autograph.py"
 """Where TensorFlow makes functions of the bodies of loops over datasets: they are the consumer, not a step."""
 _REDUCE = "reduce()"
 """What TensorFlow calls ``Dataset.reduce``, whose function is the consumer, too."""
@@ -60,12 +63,9 @@ class AllFunctions:
         with self._lock:
             return list(self._clocked.values())
 
-    def of(self, function: Any) -> ClockedFunction | None:
-        """What is known of a traced function; None where it has no clock."""
-        for operation in function.graph.get_operations():
-            if operation.type == _ENTER:
-                return self._clocked.get(operation.get_attr("counter").decode())
-        return None
+    def of(self, definition: Any) -> ClockedFunction | None:
+        """What is known of a function by its ``FunctionDef``; None where it has no clock of these."""
+        return self._clocked.get(counter_of_clock(definition))
 
     def __get__(self, wrapper: Any, _owner: Any) -> Any:
         if wrapper is None:
@@ -82,8 +82,7 @@ class AllFunctions:
             transformation = maker.f_locals.get("transformation_name") if maker.f_code is self._made else ""
             if (reason := self._refusal(wrapper, function, transformation)) is None:
                 vars(wrapper)["_function"] = self._with_clock(wrapper, function)
-                vars(wrapper)["_without_clock"] = function  # which keeps alive what its operations call
-            elif reason:
+            elif reason and not installed(function_file(wrapper._func)):
                 self.failures.setdefault(function_name(wrapper._func), reason)
         except Exception as error:  # the script doesn't depend on it
             self.failures.setdefault(function_name(wrapper._func), f"it can't get a clock: {error_line(error)}")
@@ -97,7 +96,7 @@ class AllFunctions:
         if not hasattr(function, "captured_inputs") or not hasattr(function, "graph"):
             return "it is traced as TensorFlow 1 did"
         if (
-            _LOOPS in os.path.basename(function_file(wrapper._func))
+            os.path.basename(function_file(wrapper._func)) == _LOOPS
             or transformation == _REDUCE
             or not function.graph.inputs
         ):
@@ -108,7 +107,7 @@ class AllFunctions:
             return "its dataset may be sent to other processes of a cluster"
         if not self._made_eagerly():
             return "its dataset is made inside a tf.function"  # which may be saved, and loaded without greenload
-        return None
+        return _PASSES_ON if passes_on(function.function_def) else None
 
     def _with_clock(self, wrapper: Any, function: Any) -> Any:
         with self._lock:
@@ -117,9 +116,7 @@ class AllFunctions:
             self._clocked[name] = ClockedFunction(
                 NamedCounter(name), function_name(called), function_place(called), function_file(called)
             )
-        made = clocked(function, name)
-        made.graph._seed_used = function.graph._seed_used  # TensorFlow warns of it
-        return made
+        return _FunctionWithClock(function, name)
 
     def _made_eagerly(self) -> bool:
         """Whether all graphs that are being traced are those of functions of datasets."""
@@ -129,6 +126,33 @@ class AllFunctions:
         while getattr(graph, "outer_graph", None) is not None and graph.building_function:
             graph, graphs = graph.outer_graph, graphs + 1
         return graphs == sum(frame.f_code is self._made for frame in _frames()) - 1
+
+
+class _FunctionWithClock:
+    """A traced function in another one's place: operations on datasets call it, its graph is as the user wrote it."""
+
+    def __init__(self, function: Any, counter: str) -> None:
+        self.without_clock = function
+        self._changed = changed(function, lambda definition: add_clock(definition, counter))
+        self.name = self._changed.name
+        self.function_def = self._changed.definition
+
+    def add_to_graph(self, graph: Any, *args: Any, **kwargs: Any) -> None:
+        self.without_clock.add_to_graph(graph, *args, **kwargs)  # and what it calls
+        library = tf.compat.v1.GraphDef()
+        library.library.function.append(self.function_def)
+        with graph.as_default():
+            tf.graph_util.import_graph_def(library)
+        # It is called for as long as the graph is there, longer than by its dataset.
+        setattr(graph, _HELD, [*getattr(graph, _HELD, ()), self._changed])
+
+    @property
+    def _as_name_attr_list(self) -> Any:
+        """How operations name it in a graph."""
+        return tf.compat.v1.NameAttrList(name=self.name)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.without_clock, name)
 
 
 def _frames() -> Iterator[Any]:

@@ -5,61 +5,106 @@ from __future__ import annotations
 from typing import Any
 
 from greenload.backends.native import op
-from greenload.profiling.in_place.copies import copied
+from greenload.profiling.in_place.definitions import base, called_by
 
 _ENTER, _LEAVE = "greenload_enter", "greenload_leave"
 """Names of nodes; TensorFlow's own have no such prefix."""
+_CLOCKS = ("GreenloadEnter", "GreenloadLeave")
 
 
-def clocked(function: Any, counter: str) -> Any:
-    """A function that gives what another gives, and counts its calls and what they cost.
+def passes_on(definition: Any) -> bool:
+    """Whether a function gives back nothing but its arguments, so that tf.data doesn't call it.
 
     Args:
-        function: as tf.data traces them (`copied`). One without arguments gets no clock.
+        definition: its ``FunctionDef``.
+    """
+    nodes = {node.name: node for node in definition.node_def}
+
+    def source(name: str) -> str:
+        node = nodes.get(base(name))
+        return source(node.input[0]) if node is not None and node.op == "Identity" else base(name)
+
+    return not definition.signature.is_stateful and all(source(name) not in nodes for name in definition.ret.values())
+
+
+def add_clock(definition: Any, counter: str) -> None:
+    """Put a clock around what a function does: its first nodes wait for one operation, another one waits for its last.
+
+    Each of TensorFlow's threads goes on with what it made ready. So the first operation waits for all that is there
+    before, arguments and constants, and what only hands out results waits for the last: then both, and all between them
+    that is one chain, run on one thread.
+
+    Args:
+        definition: the ``FunctionDef`` to change.
         counter: the name that it counts under (``counters.named_counters``): calls as images; CPU and wall time of
             those that are timed, which began and ended on one thread.
-
-    Returns:
-        A ``ConcreteFunction`` of the same tensors.
     """
-    graph = function.graph
-    if not graph.inputs:
-        return function
     op.operations()
-    arguments = {tensor.op.name: tensor for tensor in graph.inputs}
-
-    def around(part: Any) -> str:
-        # An edge of control isn't enough for a function's call: of its nodes, those with inputs wouldn't wait for it.
-        for call in [node for node in part.node if _is_call(part, node)]:
-            for place, name in enumerate(call.input):
-                if name.partition(":")[0] in arguments:
-                    call.input[place] = _passed_on(part, call.name, place, arguments[name.partition(":")[0]])
-        ends = [node.name for node in part.node]
-        for node in part.node:
-            taken = {name.lstrip("^").partition(":")[0] for name in node.input}
-            if not taken or taken & arguments.keys():
-                node.input.append(f"^{_ENTER}")
-        taken = {name.lstrip("^").partition(":")[0] for node in part.node for name in node.input}
-        first = graph.inputs[0]
-        enter = part.node.add(name=_ENTER, op="GreenloadEnter", input=[first.op.name])
-        enter.attr["T"].type = first.dtype.as_datatype_enum
-        leave = part.node.add(name=_LEAVE, op="GreenloadLeave", input=[_ENTER])
-        leave.input.extend(f"^{name}" for name in ends if name not in taken)
-        for node in (enter, leave):
-            node.attr["counter"].s = counter.encode()
-        return _LEAVE
-
-    return copied(function, around)
+    for call in [node for node in definition.node_def if called_by(node)]:
+        _let_arguments_wait(definition, call)
+    nodes = list(definition.node_def)
+    before = _there_before(definition)
+    results = _results(definition)
+    ends = {node.name for node in nodes if node.name not in results} - before
+    ends -= {base(name) for node in nodes if node.name not in results for name in node.input}
+    for node in nodes:
+        if node.name not in before and before.issuperset(map(base, node.input)):
+            node.input.append(f"^{_ENTER}")
+        if node.name in results:
+            node.input.append(f"^{_LEAVE}")
+    enter = definition.node_def.add(name=_ENTER, op=_CLOCKS[0], input=[f"^{name}" for name in sorted(before)])
+    leave = definition.node_def.add(name=_LEAVE, op=_CLOCKS[1], input=[f"^{name}" for name in sorted(ends)])
+    if not ends:
+        leave.input.append(f"^{_ENTER}")
+    for node in (enter, leave):
+        node.attr["counter"].s = counter.encode()
+    definition.signature.control_output.append(_LEAVE)
+    definition.control_ret[_LEAVE] = _LEAVE
 
 
-def _is_call(part: Any, node: Any) -> bool:
-    return node.op in ("PartitionedCall", "StatefulPartitionedCall") or any(
-        node.op == known.signature.name for known in part.library.function
-    )
+def remove_clock(definition: Any) -> bool:
+    """Take the clock that `add_clock` has put in out of a function again; False where it has none."""
+    clocks = {node.name for node in definition.node_def if node.op in _CLOCKS}
+    for index in reversed(range(len(definition.node_def) if clocks else 0)):
+        node = definition.node_def[index]
+        if node.name in clocks:
+            del definition.node_def[index]
+        else:
+            node.input[:] = [name for name in node.input if base(name) not in clocks]
+    for output in [output for output, name in definition.control_ret.items() if name in clocks]:
+        del definition.control_ret[output]
+        definition.signature.control_output.remove(output)
+    return bool(clocks)
 
 
-def _passed_on(part: Any, call: str, place: int, argument: Any) -> str:
-    """The name of a node that passes an argument on, once the clock runs."""
-    node = part.node.add(name=f"{call}/greenload_{place}", op="Identity", input=[argument.op.name])
-    node.attr["T"].type = argument.dtype.as_datatype_enum
-    return str(node.name)
+def counter_of_clock(definition: Any) -> str:
+    """The name that a function counts under; empty where it has no clock."""
+    return next((node.attr["counter"].s.decode() for node in definition.node_def if node.op in _CLOCKS), "")
+
+
+def _there_before(definition: Any) -> set[str]:
+    """Arguments and constants, which cost nothing; not those that a function which is called takes."""
+    given_to_calls = {base(name) for node in definition.node_def if called_by(node) for name in node.input}
+    names = {node.name for node in definition.node_def if node.op == "Const" and not node.input}
+    return {argument.name for argument in definition.signature.input_arg} | names - given_to_calls
+
+
+def _results(definition: Any) -> set[str]:
+    """Nodes that only hand out what the function gives."""
+    taken = {base(name) for node in definition.node_def for name in node.input} | set(definition.control_ret.values())
+    given = {base(name) for name in definition.ret.values()}
+    return {node.name for node in definition.node_def if node.op == "Identity" and node.name in given - taken}
+
+
+def _let_arguments_wait(definition: Any, call: Any) -> None:
+    """Have the arguments of a function pass a node that waits, on their way to one that the function calls.
+
+    Else the nodes of that one that take them wouldn't wait: its call does, which goes when TensorFlow inlines it.
+    """
+    types = {argument.name: argument.type for argument in definition.signature.input_arg}
+    for index, name in enumerate(call.input):
+        if name in types:
+            node = definition.node_def.add(name=f"greenload_{call.name}_{index}", op="Identity")
+            node.input.extend([name, f"^{_ENTER}"])
+            node.attr["T"].type = types[name]
+            call.input[index] = f"{node.name}:output:0"

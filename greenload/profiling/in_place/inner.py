@@ -1,69 +1,80 @@
-"""Clocks around the functions of datasets that a function makes, as an ``interleave``'s: its graph made anew."""
+"""Clocks around the functions of datasets that a function makes, as an ``interleave``'s: its definition made anew."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
-from greenload.profiling.in_place.clocked import clocked
-from greenload.profiling.in_place.copies import copied
+from greenload.profiling.in_place.clocked import add_clock, passes_on, remove_clock
+from greenload.profiling.in_place.definitions import ChangedFunction, definition_named, definition_of
 from greenload.system.frameworks import tf
 
-_ATTRIBUTES = ("f", "predicate", "next_func", "scan_func")
-"""Of operations on datasets, that hold functions called for each element."""
+_ATTRIBUTES = ("f", "predicate", "next_func", "scan_func", "key_func", "reduce_func")
+"""Of operations on datasets, that hold functions called for each element, or each group of them."""
 CounterOf = Callable[[Any], str]
-"""Gives the name that an operation's function counts under; empty for one that gets no clock."""
+"""Gives the name that a function of an operation, a ``NodeDef``, counts under; empty for one that gets no clock."""
 
 
-def clocked_inside(function: Any, counter_of: CounterOf) -> Any:
-    """A function that makes the datasets that another makes, with clocks around their functions.
+def clocked(function: Any, counter_of: CounterOf) -> Any:
+    """A function that gives what another gives, and counts its calls and what they cost.
 
     Args:
-        function: a ``ConcreteFunction`` as tf.data traces them. It isn't called or traced again: its graph is copied.
-        counter_of: gives names to the operations of its graph that make datasets.
+        function: as tf.data traces them. It isn't called or traced again.
+        counter_of: gives the names to count under: asked for None it gives that of the function itself. For one that
+            makes datasets it is asked for the operations that call functions; one inside another, for the outer.
 
     Returns:
-        A ``ConcreteFunction`` of the same tensors; the same one where no operation got a clock.
+        What operations on datasets may call instead; the same function where no clock was put in.
     """
-    replaced = {}
-    for operation in function.graph.get_operations():
-        for attribute in _ATTRIBUTES:
-            called = _called(function.graph, operation, attribute)
-            if called is None:
-                continue
-            made = _made_anew(called, operation, attribute, counter_of)
-            if made is not called:
-                replaced[operation.name, attribute] = made
-    return copied(function, functools.partial(_with, replaced)) if replaced else function
+    changed = _changed(definition_of(function), None, counter_of)
+    return function if changed is None else ChangedFunction(changed[0], function.captured_inputs, changed[1])
 
 
-def _with(replaced: dict[tuple[str, str], Any], part: Any) -> str:
-    """Have operations of a graph call other functions."""
-    for definition in part.node:
-        for (name, attribute), made in replaced.items():
-            if definition.name == name:
-                made.add_to_graph(tf.compat.v1.get_default_graph())
-                definition.attr[attribute].func.name = made.name
-    return ""
+def makes_datasets(definition: Any) -> bool:
+    """Whether what a function gives are datasets."""
+    return any(result.type == tf.variant.as_datatype_enum for result in definition.signature.output_arg)
 
 
-def _called(graph: Any, operation: Any, attribute: str) -> Any:
-    """The function in an operation's attribute; None where it has none, or its graph isn't known."""
-    values = operation.node_def.attr
-    if "Dataset" not in operation.type or attribute not in values or not values[attribute].HasField("func"):
+def _changed(definition: Any, operation: Any, counter_of: CounterOf) -> tuple[Any, list[ChangedFunction]] | None:
+    """A definition with clocks, and the functions that were made for it; None where there are none."""
+    fresh = type(definition)()
+    fresh.CopyFrom(definition)
+    if makes_datasets(definition):
+        below = counter_of if operation is None else lambda _: counter_of(operation)
+        parts = _clock_operations(fresh, below)
+        return (fresh, parts) if parts else None
+    if passes_on(definition) or not (counter := counter_of(operation)):
         return None
-    return graph._functions.get(values[attribute].func.name)
+    remove_clock(fresh)  # as of a process whose functions have clocks all
+    add_clock(fresh, counter)
+    return fresh, []
 
 
-def _made_anew(called: Any, operation: Any, attribute: str, counter_of: CounterOf) -> Any:
-    if any(result.dtype == tf.variant for result in called.graph.outputs):  # it makes datasets in turn
-        return clocked_inside(called, counter_of)
-    counter = counter_of(operation)
-    return clocked(called, counter) if counter else called
+def _clock_operations(definition: Any, counter_of: CounterOf) -> list[ChangedFunction]:
+    """Have operations that make datasets call functions with clocks."""
+    made = []
+    for node in definition.node_def:
+        if "Dataset" not in node.op:
+            continue
+        for attribute in _ATTRIBUTES:
+            called = definition_named(node.attr[attribute].func.name) if attribute in node.attr else None
+            changed = None if called is None else _changed(called, node, counter_of)
+            if changed is not None:
+                made.append(ChangedFunction(changed[0], (), changed[1]))
+                node.attr[attribute].func.name = made[-1].name
+    return made
 
 
-def called_functions(operation: Any) -> list[Any]:
-    """The functions that an operation on datasets calls for each element; those of datasets that they make in turn."""
-    found = [_called(operation.graph, operation, attribute) for attribute in _ATTRIBUTES]
-    return [called for called in found if called is not None]
+def called_functions(definition: Any) -> list[tuple[str, Any]]:
+    """The definitions of functions that operations on datasets call for each element, with the operations' names.
+
+    Args:
+        definition: of a function that makes datasets.
+    """
+    found = []
+    for node in definition.node_def:
+        for attribute in _ATTRIBUTES if "Dataset" in node.op else ():
+            called = definition_named(node.attr[attribute].func.name) if attribute in node.attr else None
+            if called is not None:
+                found.append((node.name, called))
+    return found

@@ -12,11 +12,14 @@ from typing import Any
 
 from greenload.errors import UsageError
 from greenload.profiling.in_place.all_functions import AllFunctions, ClockedFunction
+from greenload.profiling.in_place.definitions import definition_of
+from greenload.profiling.in_place.flow import samples_of
 from greenload.profiling.in_place.inner import called_functions
 from greenload.profiling.in_place.unclocked import stripped, without_clocks
 from greenload.profiling.in_place.watched import Watched, WatchedStep
 from greenload.profiling.tfdata.graph import DALI_NODE, Node, function_wrappers
 from greenload.profiling.tfdata.names import installed, numbered_names
+from greenload.profiling.tfdata.units import sample_unit
 from greenload.profiling.tfdata.walk import walk
 from greenload.system.frameworks import tf
 from greenload.system.work import Work
@@ -50,6 +53,8 @@ class _Kind:
     steps: dict[Step, list[ClockedFunction]]
     """The functions of all of them: one that comes later adds its own."""
     unwatched: dict[str, str]
+    samples: Callable[[Mapping[str, Work]], float] | None = None
+    sample_unit: str = "element"
     datasets: int = 0
     iterations: int = 0
 
@@ -135,17 +140,20 @@ class Iterated:
         place, steps = _place(), dict[Step, list[ClockedFunction]]()
         unwatched: dict[str, str] = {}
         root = self._root(dataset, place, unwatched)
+        counted: tuple[Any, ...] = ()
         if root is not None:
             kinds = {node.kind: node for node in root.nodes()}
             if any(_DEVICE in kind for kind in kinds):  # a strategy's, on what a dataset that is known gives
                 return _Kind(place, {}, {})
-            steps = _functions_of(root, self.functions)
+            found = _functions_of(root, self.functions)
+            steps = {step: functions for step, functions in found.values()}
+            counted = samples_of(root, {node: step[0] for node, (step, _) in found.items()}), sample_unit(root).name
             unwatched = {node.name: _ELSEWHERE[kind] for kind, node in kinds.items() if kind in _ELSEWHERE}
             if not steps and not unwatched:
                 unwatched[place] = _SYMBOLIC if "VariantDataset" in kinds else _NO_FUNCTION
         structure = (place, tuple(steps))
         new = structure not in self._kinds
-        kind = self._kinds.setdefault(structure, _Kind(place, {step: [] for step in steps}, unwatched))
+        kind = self._kinds.setdefault(structure, _Kind(place, {step: [] for step in steps}, unwatched, *counted))
         kind.datasets += 1
         for step, functions in steps.items():
             kind.steps[step] += [function for function in functions if function not in kind.steps[step]]
@@ -154,6 +162,9 @@ class Iterated:
         return kind
 
     def _root(self, dataset: Any, place: str, unwatched: dict[str, str]) -> Node | None:
+        # A loop in a tf.function puts its own nodes behind the user's dataset.
+        while tf.is_symbolic_tensor(dataset._variant_tensor) and len(dataset._inputs()) == 1:
+            dataset = dataset._inputs()[0]
         if tf.is_symbolic_tensor(dataset._variant_tensor):
             unwatched[place] = _SYMBOLIC
             return None
@@ -170,8 +181,8 @@ class Iterated:
         return [_watched([_without_idle(kind) for kind in kinds] if called else kinds) for kinds in groups]
 
 
-def _functions_of(root: Node, functions: AllFunctions) -> dict[Step, list[ClockedFunction]]:
-    """The functions that have clocks, by the steps of a dataset."""
+def _functions_of(root: Node, functions: AllFunctions) -> dict[Node, tuple[Step, list[ClockedFunction]]]:
+    """The nodes of a dataset whose functions have clocks, as steps, with these functions."""
     found: dict[Node, list[ClockedFunction]] = {}
     seen: set[int] = set()
     for node in root.nodes():
@@ -180,25 +191,24 @@ def _functions_of(root: Node, functions: AllFunctions) -> dict[Step, list[Clocke
         seen.add(id(node.dataset))
         names = {inner.inner.operation.name: inner for inner in node.looked}
         for wrapper in function_wrappers(node.dataset):
-            for called, operation in _clocked_functions(wrapper.function, functions):
+            for called, operation in _clocked_functions(definition_of(wrapper.function), functions):
                 found.setdefault(names.get(operation, node), []).append(called)
     nodes = [node for node in root.nodes() if node in found]
     unique = numbered_names([node.name for node in nodes])
-    steps = [(name, node.kind, node.where, node.branch) for name, node in zip(unique, nodes, strict=True)]
-    return {step: list(dict.fromkeys(found[node])) for step, node in zip(steps, nodes, strict=True)}
+    return {
+        node: ((name, node.kind, node.where, node.branch), list(dict.fromkeys(found[node])))
+        for name, node in zip(unique, nodes, strict=True)
+    }
 
 
-def _clocked_functions(function: Any, functions: AllFunctions) -> Iterator[tuple[ClockedFunction, str]]:
-    """The functions with clocks that a traced function is, or has called; and by which operation of its graph."""
-    if getattr(function, "graph", None) is None:
-        return
-    if (known := functions.of(function)) is not None:
+def _clocked_functions(definition: Any, functions: AllFunctions) -> Iterator[tuple[ClockedFunction, str]]:
+    """The functions with clocks that a function is, or has called; and by which of its operations."""
+    if (known := functions.of(definition)) is not None:
         yield known, ""
         return
-    for operation in function.graph.get_operations():
-        for called in called_functions(operation):
-            for known, _ in _clocked_functions(called, functions):
-                yield known, operation.name
+    for operation, called in called_functions(definition):
+        for known, _ in _clocked_functions(called, functions):
+            yield known, operation
 
 
 def _without_idle(kind: _Kind) -> _Kind:
@@ -230,7 +240,8 @@ def _watched(kinds: Sequence[_Kind]) -> Watched:
     told = ", ".join(f"{count} {what}" for count, what in counted if count > 1)
     name += f" ({told})" if told else ""
     unwatched = {name: reason for kind in kinds for name, reason in kind.unwatched.items()}
-    return Watched(name, _steps([kind.steps for kind in kinds]), unwatched)
+    samples = kinds[0].samples if len(kinds) == 1 else None  # else some leave one dataset, some another
+    return Watched(name, _steps([kind.steps for kind in kinds]), unwatched, samples, kinds[0].sample_unit)
 
 
 def _steps(parts: Iterable[Mapping[Step, list[ClockedFunction]]]) -> tuple[WatchedStep, ...]:

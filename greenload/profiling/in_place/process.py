@@ -12,7 +12,7 @@ from greenload.energy.measure import measure
 from greenload.profiling.in_place.all_functions import AllFunctions
 from greenload.profiling.in_place.iterated import Iterated
 from greenload.profiling.in_place.live import Live, LiveStep, live
-from greenload.profiling.in_place.watched import Moment
+from greenload.profiling.in_place.watched import Moment, Watched
 
 FORMAT = "greenload.watch/1"
 _MACHINE = "of the whole machine, idle power included"
@@ -76,7 +76,7 @@ class ProcessWatch:
         span = _now() - self._begun
         self._energy.__exit__(None, None, None)
         watched = self._iterated.watched()
-        moments = [(one, Moment(span.time_s, span.cpu_s, one.read().steps)) for one in watched]
+        moments = [(one, _since_begin(one, span)) for one in watched]
         joules = {domain: figure.value for domain, figure in self._window.energy_j.items() if figure.value is not None}
         told = live(moments, joules, self._provenance())
         whole = Live(span.time_s, span.cpu_s, told.datasets, told.energy_j, told.provenance)
@@ -114,3 +114,8 @@ def _step_to_dict(span: Live, row: LiveStep) -> dict[str, Any]:
 
 def _now() -> Moment:
     return Moment(time.monotonic(), time.process_time(), {})
+
+
+def _since_begin(watched: Watched, span: Moment) -> Moment:
+    now = watched.read()
+    return Moment(span.time_s, span.cpu_s, now.steps, now.samples)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from greenload.profiling.in_place.clocked import remove_clock
 from greenload.system.frameworks import tf
 
 _SUFFIX = "_without_clock"
-_CLOCKS = ("GreenloadEnter", "GreenloadLeave")
 
 
 def without_clocks(dataset: Any) -> Any:
@@ -30,34 +30,10 @@ def without_clocks(dataset: Any) -> Any:
 def stripped(serialized: bytes) -> bytes:
     """A dataset's graph without clocks; the same bytes where it has none."""
     graph = tf.compat.v1.GraphDef.FromString(serialized)
-    if not any([_strip(function) for function in graph.library.function]):
+    if not any([remove_clock(function) for function in graph.library.function]):
         return serialized
     _rename(graph)  # the process has other functions of the same names
     return bytes(graph.SerializeToString())
-
-
-def _strip(function: Any) -> bool:
-    """Take the clock out of a function; False where it has none. What the clock waited for, the function's end does."""
-    clocks = {node.name: list(node.input) for node in function.node_def if node.op in _CLOCKS}
-    if not clocks:
-        return False
-    for index in reversed(range(len(function.node_def))):
-        node = function.node_def[index]
-        if node.name in clocks:
-            del function.node_def[index]
-            continue
-        kept = [name for name in node.input if name.lstrip("^").partition(":")[0] not in clocks]
-        node.input[:] = kept
-    waited = [name.removeprefix("^") for inputs in clocks.values() for name in inputs if name.startswith("^")]
-    last = [output for output, node in function.control_ret.items() if node not in clocks]
-    ends = dict.fromkeys([*(function.control_ret[output] for output in last), *waited])
-    function.control_ret.clear()
-    function.signature.control_output[:] = []
-    for name in ends:
-        if name not in clocks:
-            function.control_ret[name] = name
-            function.signature.control_output.append(name)
-    return True
 
 
 def _rename(graph: Any) -> None:

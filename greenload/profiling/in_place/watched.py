@@ -73,6 +73,8 @@ class Watched:
     sample_unit: str = "element"
     iterators: Any = field(default_factory=weakref.WeakSet)
     """Those of tf.data that are alive, for what its own model says of them."""
+    includes: tuple[Watched, ...] = ()
+    """What was watched before in a part of it, whose steps it has too."""
     number: int = field(default_factory=itertools.count(1).__next__)
     """Of what is watched in this process."""
 
@@ -88,9 +90,11 @@ class Watched:
 
 
 def all_watched() -> Sequence[Watched]:
-    """All that is watched in this process and still in use, oldest first."""
+    """All that is watched in this process and still in use, oldest first. Not what is part of another."""
     with _lock:
-        return sorted(_all, key=lambda one: one.number)
+        found = set(_all)
+    parts = {part for one in found for part in one.includes}
+    return sorted(found - parts, key=lambda one: one.number)
 
 
 _lock = threading.Lock()

@@ -23,7 +23,7 @@ STORES = frozenset({"cache", "snapshot"})
 FILE_READERS = frozenset({"tfrecords", "text_lines", "fixed_length_records", "csv"})
 """Kinds that read files; the names of the files are their input."""
 PASSIVE = frozenset(
-    {"options", "restructure", "repeat", "take", "skip", "shard", "assert_cardinality", "enumerate", *JOINS}
+    {"options", "restructure", "repeat", "take", "skip", "shard", "assert_cardinality", "enumerate", "watched", *JOINS}
 )
 """Kinds that only pass elements on: they have no row."""
 _FUNCTIONS = ("_map_func", "_predicate", "_scan_func", "_reduce_func", "_shard_func")

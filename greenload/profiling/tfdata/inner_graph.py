@@ -46,7 +46,7 @@ _KINDS: Mapping[str, str] = {
 }
 _READERS = ("TFRecordDataset", "TextLineDataset", "FixedLengthRecordDataset")
 _PASSIVE = frozenset({"take", "skip", "repeat", "shard"})
-_TRACED = re.compile(r"__inference_Dataset_(?:map|filter|flat_map|interleave)_(.+)_\d+$")
+_TRACED = re.compile(r"__inference_Dataset_(?:map|filter|flat_map|interleave)_(.+?)_\d+(?:_greenload_\d+)?$")
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,7 +226,7 @@ def _name(operation: Any, outer: Any, call: UserCall | None) -> str:
     from tensorflow.core.framework import dataset_metadata_pb2
 
     if given := dataset_metadata_pb2.Metadata.FromString(operation.get_attr("metadata")).name:
-        return str(given)
+        return str(given.decode())  # bytes
     if call is not None and call.inside(_KINDS[operation.type]):
         return call.name
     attribute = "predicate" if operation.type == "FilterDataset" else "f"

@@ -1,7 +1,7 @@
 """Builds a node again on another input, by TensorFlow's own operation, with the function as it is already traced.
 
-So a user's function isn't called again, and nothing that belongs to the user's dataset is consumed: a shuffle built
-again draws from a state of its own, a memory cache built again starts empty.
+So a user's function isn't called again, and nothing that belongs to the user's dataset is consumed, unless a `Builder`
+is told so: a shuffle built again draws from a state of its own, a memory cache built again starts empty.
 """
 
 from __future__ import annotations
@@ -31,11 +31,19 @@ class Builder:
             and buffers are as the user wrote them.
         parallel: what stands for AUTOTUNE; None leaves it to TensorFlow.
         functions: gives a dataset's traced function, by the attribute that holds it; as it is if None.
+        state: gives what a dataset keeps between its iterators; None: one built again begins with its own.
     """
 
-    def __init__(self, scratch: str | None, parallel: int | None = None, functions: Functions | None = None) -> None:
+    def __init__(
+        self,
+        scratch: str | None,
+        parallel: int | None = None,
+        functions: Functions | None = None,
+        state: Callable[[Any], Any] | None = None,
+    ) -> None:
         self._scratch = scratch
         self._parallel = parallel
+        self._state = state
         self.function = functions or traced_function
 
     def build(self, node: Node, alter: Alter | None = None, shared: bool = True) -> tf.data.Dataset:
@@ -56,7 +64,7 @@ class Builder:
         """A node on other inputs. One that isn't known stays on the user's own input."""
         if node.inner is not None:
             return node.inner.on(node, inputs)
-        if node.kind == "selector":
+        if node.kind in ("selector", "watched"):
             return inputs[0]
         if node.kind == "rebatch":  # needs a map of TensorFlow's own that is kept nowhere
             return inputs[0].rebatch(node.dataset._batch_sizes, node.dataset._drop_remainder)
@@ -70,6 +78,10 @@ class Builder:
         dataset = file_reader(node.dataset)
         variant = _MAKERS[type(dataset).__name__](self, dataset, [source._variant_tensor for source in inputs])
         return tf.data.experimental.from_variant(variant, node.element_spec)
+
+    def state(self, dataset: Any, fresh: Callable[[], Any]) -> Any:
+        """The handle of what a dataset keeps between its iterators."""
+        return fresh() if self._state is None else self._state(dataset)
 
     def buffered(self, size: Any) -> Any:
         """``buffer_size`` to use for one that is given."""
@@ -90,7 +102,8 @@ class Builder:
 
 def traced_function(dataset: Any, attribute: str) -> Any:
     """A dataset's function as TensorFlow has traced it, by the attribute that holds it."""
-    return getattr(dataset, attribute).function
+    function = getattr(dataset, attribute).function
+    return getattr(function, "without_clock", function)  # all have one in a process that is watched as a whole
 
 
 def finished_on_disk(cache: str) -> bool:
@@ -154,13 +167,13 @@ def _sparse_batch(_: Builder, d: Any, v: list[Any]) -> Any:
     return _ops()[1].dense_to_sparse_batch_dataset(v[0], d._batch_size, row_shape=shape, **d._flat_structure)
 
 
-def _shuffle(_: Builder, d: Any, v: list[Any]) -> Any:
+def _shuffle(builder: Builder, d: Any, v: list[Any]) -> Any:
     return _ops()[0].shuffle_dataset_v3(
         v[0],
         buffer_size=d._buffer_size,
         seed=d._seed,
         seed2=d._seed2,
-        seed_generator=_ops()[0].dummy_seed_generator(),
+        seed_generator=builder.state(d, _ops()[0].dummy_seed_generator),
         reshuffle_each_iteration=True if d._reshuffle_each_iteration is None else d._reshuffle_each_iteration,
         **d._common_args,
     )
@@ -171,7 +184,7 @@ def _cache(builder: Builder, d: Any, v: list[Any]) -> Any:
     return _ops()[0].cache_dataset_v2(
         v[0],
         filename=builder.place(given) if given else "",
-        cache=_ops()[0].dummy_memory_cache(),
+        cache=builder.state(d, _ops()[0].dummy_memory_cache),
         **d._common_args,
     )
 

@@ -69,6 +69,7 @@ _KIND_OF_CLASS: Mapping[str, str] = {
     "TextLineDatasetV2": "text_lines",
     "_UnbatchDataset": "unbatch",
     "_UniqueDataset": "unique",
+    "WatchedDataset": "watched",
     "_WindowDataset": "window",
     "_ZipDataset": "zip",
 }

@@ -1,6 +1,7 @@
 // What every operation needs: its tensors, its kernel's life, and how it is registered.
 #pragma once
 #include <exception>
+#include <utility>
 #include <vector>
 
 #include "tensorflow_api.h"
@@ -88,8 +89,8 @@ void destroy(void* kernel) {
   delete static_cast<Kernel*>(kernel);
 }
 
-template <class Kernel, void (*work)(Kernel&, Call&)>
-void add(const char* name, std::vector<const char*> inputs, std::vector<const char*> outputs,
+template <class Kernel>
+void add(const char* name, void (*work)(void*, Context*), std::vector<const char*> inputs, std::vector<const char*> outputs,
          std::vector<const char*> attributes, void (*shapes)(ShapeContext*, Status*), Status* status) {
   OpBuilder* op = TF_NewOpDefinitionBuilder(name);
   for (const char* attribute : attributes) TF_OpDefinitionBuilderAddAttr(op, attribute);
@@ -98,8 +99,15 @@ void add(const char* name, std::vector<const char*> inputs, std::vector<const ch
   TF_OpDefinitionBuilderSetShapeInferenceFunction(op, shapes);
   TF_RegisterOpDefinition(op, status);
   if (TF_GetCode(status) != OK) return;
-  KernelBuilder* builder = TF_NewKernelBuilder(name, "CPU", create<Kernel>, compute<Kernel, work>, destroy<Kernel>);
+  KernelBuilder* builder = TF_NewKernelBuilder(name, "CPU", create<Kernel>, work, destroy<Kernel>);
   TF_RegisterKernelBuilder(name, builder, status);
+}
+
+template <class Kernel, void (*work)(Kernel&, Call&)>
+void add(const char* name, std::vector<const char*> inputs, std::vector<const char*> outputs,
+         std::vector<const char*> attributes, void (*shapes)(ShapeContext*, Status*), Status* status) {
+  add<Kernel>(name, compute<Kernel, work>, std::move(inputs), std::move(outputs), std::move(attributes), shapes,
+              status);
 }
 
 inline void same_shape(ShapeContext* context, Status* status) {
