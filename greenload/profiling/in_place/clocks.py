@@ -15,7 +15,7 @@ from greenload.profiling.in_place.states import has_state, state_of
 from greenload.profiling.in_place.threads import note_of
 from greenload.profiling.in_place.watched import WatchedStep
 from greenload.profiling.tfdata.graph import DALI_NODE, FILE_READERS, Node, file_reader
-from greenload.profiling.tfdata.rebuild import Builder, traced_function
+from greenload.profiling.tfdata.rebuild import Builder, Functions, traced_function
 from greenload.system.work import Work
 
 _PER_ELEMENT = ("_map_func", "_predicate", "_scan_func", "_key_func", "_reduce_func")
@@ -37,9 +37,11 @@ class Clocks:
 
     Args:
         root: the dataset's tree.
+        build: builds a copy with a state of its own, with the functions that it is given; None: what is built again
+            shares the state of the given dataset's shuffles and caches.
     """
 
-    def __init__(self, root: Node) -> None:
+    def __init__(self, root: Node, build: Callable[[Functions], Any] | None = None) -> None:
         op.operations()
         self._root = root
         self._number = next(_NUMBERS)
@@ -52,8 +54,7 @@ class Clocks:
         for node in root.nodes():
             for dataset in _datasets(node):
                 self._nodes.setdefault(id(dataset), node)
-        builder = Builder(None, functions=self._function, state=lambda dataset: self._states[id(dataset)])
-        self.dataset = builder.build(self._to_build(root))
+        self.dataset = (build or self._sharing)(self._function)
         """With clocks."""
         before = {mine: step for node in _watched_before(root) for mine, step in _steps_before(node)}
         steps = {node: self._step(node) or before.get(node) for node in root.nodes()}
@@ -64,6 +65,10 @@ class Clocks:
         shown = [node for node in root.nodes() if not node.hidden and node not in self.steps]
         self.unwatched: Mapping[str, str] = {node.name: self._reason(node) for node in shown}
         """What has no clock, and why, by name."""
+
+    def _sharing(self, functions: Functions) -> Any:
+        builder = Builder(None, functions=functions, state=lambda dataset: self._states[id(dataset)])
+        return builder.build(self._to_build(self._root))
 
     def _to_build(self, node: Node) -> Node:
         """The part of a tree that has to be built again; the rest stands in it as it is."""

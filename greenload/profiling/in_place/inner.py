@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from greenload.profiling.in_place.clocked import add_clock, passes_on
+from greenload.profiling.in_place.clocked import add_clock, passes_on, remove_clock
 from greenload.profiling.in_place.definitions import ChangedFunction, definition_named, definition_of
 from greenload.system.frameworks import tf
 
@@ -45,6 +45,7 @@ def _changed(definition: Any, operation: Any, counter_of: CounterOf) -> tuple[An
         return (fresh, parts) if parts else None
     if passes_on(definition) or not (counter := counter_of(operation, definition)):
         return None
+    remove_clock(fresh)  # as of a process whose functions have clocks all
     add_clock(fresh, counter)
     return fresh, []
 
@@ -62,3 +63,18 @@ def _clock_operations(definition: Any, counter_of: CounterOf) -> list[ChangedFun
                 made.append(ChangedFunction(changed[0], (), changed[1]))
                 node.attr[attribute].func.name = made[-1].name
     return made
+
+
+def called_functions(definition: Any) -> list[tuple[str, Any]]:
+    """The definitions of functions that operations on datasets call for each element, with the operations' names.
+
+    Args:
+        definition: of a function that makes datasets.
+    """
+    found = []
+    for node in definition.node_def:
+        for attribute in _ATTRIBUTES if "Dataset" in node.op else ():
+            called = definition_named(node.attr[attribute].func.name) if attribute in node.attr else None
+            if called is not None:
+                found.append((node.name, called))
+    return found

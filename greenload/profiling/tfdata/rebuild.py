@@ -46,6 +46,10 @@ class Builder:
         self._state = state
         self.function = functions or traced_function
 
+    def with_functions(self, functions: Functions) -> Builder:
+        """The same, of other functions."""
+        return Builder(self._scratch, self._parallel, functions)
+
     def build(self, node: Node, alter: Alter | None = None, shared: bool = True) -> tf.data.Dataset:
         """A dataset that gives what ``node`` gives. One that stands in two branches is built once if ``shared``."""
         made: dict[int, Any] = {}
@@ -102,7 +106,8 @@ class Builder:
 
 def traced_function(dataset: Any, attribute: str) -> Any:
     """A dataset's function as TensorFlow has traced it, by the attribute that holds it."""
-    return getattr(dataset, attribute).function
+    function = getattr(dataset, attribute).function
+    return getattr(function, "without_clock", function)  # all have one in a process that is watched as a whole
 
 
 def finished_on_disk(cache: str) -> bool:
