@@ -18,6 +18,7 @@ settings.register_profile(  # the same examples everywhere, on a busy machine to
     "suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("suite")  # others with pytest --hypothesis-profile=default
+os.environ["GREENLOAD_STATUS"] = "off"  # no thread tells what tests watch, but where a test wants it
 os.environ.pop("COLUMNS", None)  # pytest-xdist gives its workers a width; what they print goes to no terminal
 # Importing the tests makes objects that stay until the end. Python's collector would look through all of them again and
 # again, for a tenth of the suite's time: it is off while they are made, and leaves them out afterwards.

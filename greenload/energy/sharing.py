@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from greenload.energy.meters.base import Meter, MeterStatus
@@ -95,6 +95,12 @@ class SharedSampler:
             if self._users == 0:
                 self._stop()
 
+    @property
+    def running(self) -> Use | None:
+        """What runs now, without a claim on it: it may stop at any time."""
+        with self._lock:
+            return self._now
+
     @contextmanager
     def use(self) -> Iterator[Use]:
         """Claim the sampler for a block."""
@@ -163,3 +169,15 @@ def _stop_all() -> None:
 
 DEFAULT = SharedSampler(linger_s=LINGER_S)
 """The process's own, over every meter of this machine."""
+
+
+def running(*, besides: SharedSampler | None = None) -> Use | None:
+    """A sampler that runs in this process, for whomever; None where there is none.
+
+    Args:
+        besides: one that doesn't count.
+    """
+    with suppress(RuntimeError):  # another was made meanwhile
+        shared = [DEFAULT, *(one for one in _all if one is not DEFAULT and one is not besides)]
+        return next((use for one in shared if (use := one.running)), None)
+    return None

@@ -69,7 +69,9 @@ class Pace:
         if self._wanted is None or self._length is None:
             return 0
         builds = 1 + max(window.build for window in seen)
-        return further(self._attributed(seen), self._wanted, builds=builds, most_builds=self._length.most_builds)
+        wanted = further(self._attributed(seen), self._wanted, builds=builds, most_builds=self._length.most_builds)
+        left_s = self._length.most_seconds - self._took_s
+        return max(0, min(wanted, int(left_s * builds / max(self._took_s, 1e-9))))
 
     def reached(self, attribution: Attribution, seen: Sequence[Observation]) -> Precision | None:
         """The precision that was reached; None where none was wanted."""

@@ -22,6 +22,7 @@ from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 from greenload.profiling.advice import alternatives, most_saving, placed_by_auto, trial_advice
 from greenload.profiling.chosen_samples import choose_samples, decoded_bytes
+from greenload.profiling.in_place.clocked_copy import clocked_copy
 from greenload.profiling.options import ROUNDS, SAMPLES, Announce, Options, Watch, silent, unwatched
 from greenload.profiling.pace import Pace
 from greenload.profiling.page_cache import ColdFiles, files_of, first_files
@@ -200,7 +201,7 @@ def _of_dataset(dataset: tf.data.Dataset, options: Options) -> Report:
         options = replace(options, threads=scalars.positive(UsageError, "threads", options.threads))
     meters, statuses = discover(data=some_files(dataset))
     with Sampler(meters) as sampler, options.watch(sampler, statuses):
-        return profile_dataset(dataset, sampler, statuses, options)
+        return profile_dataset(dataset, sampler, statuses, options, clocked_copy)
 
 
 def _advice(campaign: PipelineCampaign, attribution: Attribution) -> tuple[Advice, ...]:

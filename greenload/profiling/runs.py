@@ -5,16 +5,26 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from greenload.errors import SourceError
 from greenload.loading.tf_graph import options
 from greenload.plans.plan import Plan
 from greenload.system.frameworks import tf
+from greenload.system.work import Work
 
 _GROUP = 64  # samples, at least, that pass in C++ for each element that Python sees: a `next` costs 0.1 ms
 _GROUP_S, _GROUP_MOST_S = 0.01, 0.05  # seconds of their work, at least, and at most, so that a window ends in time
+
+
+ReadWork = Callable[[], Mapping[str, Work]]
+"""Gives what steps with clocks have done so far, by their names."""
+
+
+def no_clocks() -> Mapping[str, Work]:
+    """Nothing: a run without clocks."""
+    return {}
 
 
 def _nothing() -> None:
@@ -30,6 +40,7 @@ class DatasetRun:
         group: elements consumed in C++ for each that Python sees.
         told: called whenever a group has passed.
         release: gives back what the dataset calls, once it is closed.
+        read_work: reads the clocks around its functions, if any.
     """
 
     def __init__(
@@ -39,7 +50,9 @@ class DatasetRun:
         group: int,
         told: Callable[[], None] = _nothing,
         release: Callable[[], None] = _nothing,
+        read_work: ReadWork = no_clocks,
     ) -> None:
+        self.read_work = read_work
         self.samples_per_next = samples_per_element * group
         """Samples that pass with each step of the iterator."""
         self._told = told

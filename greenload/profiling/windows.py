@@ -15,6 +15,7 @@ from greenload.energy.meters.base import Channel
 from greenload.energy.sampler import Mark, Sampler
 from greenload.energy.settle import settle
 from greenload.profiling.page_cache import ColdFiles, Dropped
+from greenload.profiling.runs import ReadWork, no_clocks
 
 BUILDS = 2
 """Independent builds, at least: two of one pipeline have been seen 13 % apart, which windows on one never show."""
@@ -95,6 +96,10 @@ class Windows:
         self.window_s, self._rounds = length.window_s, length.rounds
         self._planned = True
 
+    @property
+    def _least_builds(self) -> int:
+        return BUILDS
+
     def _tell(self, text: str) -> None:
         self._progress(min(self._done, 1.0), text)
 
@@ -105,7 +110,7 @@ class Windows:
             share: of the progress, of all of them.
             further: how many more.
         """
-        build, wanted, begun = 0, BUILDS, self._done
+        build, wanted, begun = 0, self._least_builds, self._done
         end = begun + share
         while wanted:
             self._done = begun + share * build / (build + wanted)  # falls back where more are wanted than were known of
@@ -169,15 +174,21 @@ class Windows:
             samples = min(samples, most)
             self.dropped.append(self._cold.drop())
         doubt = "" if settle(self.settle_s).idle else "the process was not idle before it"
-        before, start = self._counted(step, kind), self._start()
+        read_work: ReadWork = getattr(run, "read_work", no_clocks)
+        before, worked, start = self._counted(step, kind), read_work(), self._start()
         passed = run.run(samples)
+        waiting_s = time.thread_time()
         settled = settle(self.settle_s)
+        waiting_s = time.thread_time() - waiting_s
         doubt = doubt or ("" if settled.idle else "the process did not become idle after it")
-        self._note(step, kind, k, build, passed, start, doubt, settled.quiet_s)
+        self._note(step, kind, k, build, passed, start, doubt, settled.quiet_s, waiting_s)
         if before:
             counted = {name: after - before[name] for name, after in self._counted(step, kind).items()}
             if any(counted.values()):  # else nothing ran that counts
                 self.seen[-1] = replace(self.seen[-1], counted_s=counted)
+        if worked:
+            work = {name: after - worked[name] for name, after in read_work().items()}
+            self.seen[-1] = replace(self.seen[-1], work=work)
 
     def _start(self) -> Mark:
         return self._sampler.mark(aligned=True)
@@ -192,6 +203,7 @@ class Windows:
         start: Mark,
         doubt: str = "",
         idle_s: float = 0.0,
+        waiting_s: float = 0.0,
     ) -> None:
         # Joules of slow counters go on until their next refresh, in which the process idles: no time of its work.
         window = self._sampler.window(start, self._sampler.mark(aligned=True, closing=True))
@@ -212,7 +224,7 @@ class Windows:
                 build=build,
                 samples=passed,
                 wall_ns=window.wall_ns,
-                cpu_s=window.cpu_s,
+                cpu_s=max(0.0, window.cpu_s - waiting_s),  # without what waiting for its end took
                 other_cpu_s=window.other_cpu_s,
                 device_bytes=float(window.device_read_bytes or 0),
                 reads=window.reads,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from greenload.energy.attribution.costs import Attribution, Cost, Indistinct
+from greenload.energy.attribution.costs import Attribution, ClockFigures, Cost, Indistinct
 from greenload.energy.figures import Figure
 from greenload.report.record import Record
 
@@ -19,6 +19,30 @@ class InPlace(Record):
     """CPU seconds. Zero where another step does its work in the same pass: the time is that step's."""
 
 
+@dataclass(frozen=True)
+class ClockRecord(Record):
+    """What the clock around a step's function saw while the whole ran, beside its CPU seconds."""
+
+    waiting_s_per_sample: Figure
+    """Seconds in which its calls had no processor: reads, locks, the interpreter, other processes. Those of calls side
+    by side are added up."""
+    calls_per_sample: float
+    crossed_share: float = 0.0
+    """Of its calls, those that ended on another thread than they began on: they are taken to cost what others do."""
+    replay_cpu_s_per_sample: Figure | None = None
+    """CPU seconds of its replay, where it was replayed too: beside itself, not beside the other steps."""
+
+    @classmethod
+    def of(cls, figures: ClockFigures) -> ClockRecord:
+        """As a report shows what attribution found."""
+        crossed = min(1.0, figures.crossed_share)
+        return cls(figures.waiting_s_per_sample, figures.calls_per_sample, crossed, figures.replay_cpu_s_per_sample)
+
+    def to_dict(self) -> dict[str, Any]:
+        """In the report's JSON shape."""
+        return {name: value for name, value in super().to_dict().items() if value is not None}
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReportStep(Cost, Record):
     """One step of the plan and its cost."""
@@ -28,7 +52,8 @@ class ReportStep(Cost, Record):
     """The pipeline's stages that it holds: several where they are fused."""
     backend: str
     method: str
-    """``"replay"`` or ``"prefix"``."""
+    """``"in place"``: by the clock around its function while the whole ran. ``"replay"`` or ``"prefix"``: by what it
+    adds to others."""
     branch: str = ""
     """The side branch that it belongs to, where a dataset has several inputs; empty on the main chain."""
     where: str = ""
@@ -39,6 +64,8 @@ class ReportStep(Cost, Record):
     in_place: InPlace | None = None
     """What it took in the full runs; None where its backend has no clocks of its own. Sums, budgets and comparisons are
     of the costs beside it."""
+    clock: ClockRecord | None = None
+    """What its clock saw beside CPU seconds; None where it was measured otherwise."""
 
     def to_dict(self) -> dict[str, Any]:
         """In the report's JSON shape."""
@@ -46,8 +73,8 @@ class ReportStep(Cost, Record):
         costs = {fact.name: shown.pop(fact.name) for fact in fields(Cost)}
         if self.runs == "every epoch":
             del shown["runs"]
-        in_place = shown.pop("in_place")
-        return shown | costs | ({"in_place": in_place} if in_place else {})
+        optional = {name: part for name in ("in_place", "clock") if (part := shown.pop(name))}
+        return shown | costs | optional
 
 
 @dataclass(frozen=True, kw_only=True)

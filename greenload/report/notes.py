@@ -15,7 +15,7 @@ from greenload.report.carbon import Carbon
 from greenload.report.checks import Check, check_line
 from greenload.report.data import ColdRun, Precision, Report
 from greenload.report.views import START_SHOWN, found_filled
-from greenload.text import amount, bytes_text, percent, printable
+from greenload.text import DASH, amount, bytes_text, percent, printable
 
 READ_AHEAD_FROM = 1.1
 """Bytes fetched over bytes used from which reading ahead is mentioned: of files of 85 kB whole pages alone make 3 %."""
@@ -160,16 +160,60 @@ def in_place(report: Report) -> Note | None:
 
 
 def _differs(row: rows.ReportRow) -> bool:
-    counted, replayed = row.in_place_ms, row.cpu_ms
-    if counted is None or counted.value is None or replayed is None or replayed.value is None:
+    return _differ(row.in_place_ms, row.cpu_ms)
+
+
+def _differ(one: Figure | None, other: Figure | None) -> bool:
+    """Whether two figures differ by more than both intervals."""
+    if one is None or one.value is None or other is None or other.value is None:
         return False
-    return abs(counted.value - replayed.value) > (counted.half_width or 0.0) + (replayed.half_width or 0.0)
+    return abs(one.value - other.value) > (one.half_width or 0.0) + (other.half_width or 0.0)
 
 
 def _counted(figure: Figure | None) -> str:
     if figure is not None and figure.value == 0.0:
         return "nothing (another step does it in the same pass)"
     return f"{amount(figure, resolve=False)} ms"
+
+
+CROSSED_FROM = 0.05
+"""Share of a step's calls that may end on another thread than they began on before that is said."""
+
+
+def clocks(report: Report) -> Note | None:
+    """What is measured in place, what the hand-over and waiting are, and what clocks couldn't see; None where no step
+    has one."""
+    clocked = [step for step in report.steps if step.clock]
+    if not clocked:
+        return None
+    text = (
+        f"In place: CPU time of {len(clocked)} {'function' if len(clocked) == 1 else 'functions'}, by clocks around "
+        "them while the whole ran; waiting is their time without a processor: reads, locks, the interpreter"
+    )
+    if any(step.method == "in place" and not step.clock for step in report.steps):
+        text += ". Hand-over is what the whole takes beside the steps: passing elements on"
+    crossed = [
+        f"{percent(step.clock.crossed_share)} of the calls of {printable(step.name)}"
+        for step in clocked
+        if step.clock and step.clock.crossed_share > CROSSED_FROM
+    ]
+    apart = [
+        f"{printable(step.name)} {_ms(step.cpu_s_per_sample)}, in its replay {_ms(step.clock.replay_cpu_s_per_sample)}"
+        for step in clocked
+        if step.clock and _differ(step.cpu_s_per_sample, step.clock.replay_cpu_s_per_sample)
+    ]
+    if apart:
+        text += (
+            f". By more than both intervals that differs from a replay: {'; '.join(apart)}. What counts is the figure "
+            "in place: a replay runs a step beside itself, and passes its elements on"
+        )
+    if not crossed:
+        return Note(text)
+    return Note(f"{text}. {', '.join(crossed)} changed threads: they are taken to cost what the others do", "doubt")
+
+
+def _ms(figure: Figure | None) -> str:
+    return DASH if figure is None else f"{amount(scale(figure, 1e3), resolve=False)} ms"
 
 
 def grams(estimate: Carbon) -> str:

@@ -70,6 +70,7 @@ def _epoch(view: View, number: int) -> dict[str, Any]:
         "text": view.text,
         "charts": [named(chart) for chart in charts.step_charts(report)],
         "in_place": notes.in_place(report),
+        "clocks": notes.clocks(report),
         "together": notes.indistinguishable(report.together, report),
         "below_zero": rows.below_zero(report),
         "check": None if check is None else named(check),
@@ -256,6 +257,7 @@ def heads(report: Report) -> list[str]:
     """The table's columns."""
     columns = ["step", "backend", "CPU ms", "share of CPU"]
     columns += ["CPU ms in place"] if rows.shows_in_place(report) else []
+    columns += ["ms waiting"] if rows.shows_waiting(report) else []
     lacking = notes.missing_parts(report)
     for name in rows.groups(report):
         parts = f", without {', '.join(lacking[name])}" if name in lacking else ""
@@ -284,6 +286,8 @@ def _cells(report: Report, row: ReportRow) -> Iterator[dict[str, str]]:
     yield _plain(percent(row.share) if row.cpu_ms else "")
     if rows.shows_in_place(report):
         yield _cell(row.in_place_ms, row)
+    if rows.shows_waiting(report):
+        yield _cell(row.waiting_ms, row)
     for name in rows.groups(report):
         yield _cell(row.energy_mj.get(name, Figure.missing()), row)
     read = row.device_bytes.value if row.device_bytes else None

@@ -11,7 +11,7 @@ prometheus_client (``pip install 'greenload[prometheus]'``) is imported when ser
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
@@ -20,7 +20,8 @@ from greenload.energy.attribution.costs import Cost
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import MeterStatus
 from greenload.energy.sampler import Sampler
-from greenload.errors import MeterError, UsageError
+from greenload.energy.totals import RunningTotals, Totals
+from greenload.errors import UsageError
 from greenload.report.cost_records import ReportStep
 from greenload.report.data import Report
 from greenload.system.endpoint import Answer, Endpoint, parse_address
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 PORT = 9464
 """Port if none is given: the one that OpenTelemetry's specification gives to Prometheus exporters."""
+STATUS = "/status"
+"""Where what is watched is told, for ``greenload top``."""
 FamilyKind = Literal["gauge", "counter"]
 
 
@@ -76,6 +79,15 @@ class Metrics:
         self._lock = threading.Lock()
         self._shown: dict[str, Family] = {}
         self._live: _Live | None = None
+        self._status: Callable[[], bytes] | None = None
+
+    def show_status(self, read: Callable[[], bytes]) -> None:
+        """Answer ``/status`` too, with a JSON document that is made at each request."""
+        self._status = read
+
+    def status(self) -> bytes | None:
+        """The document; None where there is none."""
+        return None if self._status is None else self._status()
 
     def show(
         self, name: str, help: str, values: Iterable[tuple[Mapping[str, str], float]], kind: FamilyKind = "gauge"
@@ -119,8 +131,6 @@ class Metrics:
         """
         with self._lock:
             before = self._live
-        if before is not None:
-            before.freeze()
         live = _Live(sampler, tuple(statuses), before)
         with self._lock:
             self._live = live
@@ -137,79 +147,32 @@ class Metrics:
         return [family for family in (*shown, *(live.families() if live else ())) if family.values]
 
 
-_Totals = tuple[dict[tuple[str, str], float], dict[str, int], float]
-"""Joules by domain and provenance, gaps by domain, CPU seconds."""
-
-
 class _Live:
-    """A sampler's counters since they were attached, added to those of the sampler before."""
+    """A sampler's counters since they were attached, and which meters can be used."""
 
     def __init__(self, sampler: Sampler, statuses: tuple[MeterStatus, ...], before: _Live | None = None) -> None:
-        self._lock = threading.Lock()
-        self._sampler = sampler
         self._statuses = statuses
-        self._first = self._last = sampler.mark()
-        self._joules = dict.fromkeys(sampler.channels, 0.0)
-        self._gaps = dict.fromkeys(sampler.channels, 0)
-        self._invalid: dict[str, str] = {}
-        self._known: set[str] = set()  # domains that ever gave a figure: no figure isn't 0 J
-        self._frozen = False
-        self._base: _Totals = ({}, {}, 0.0) if before is None else before.totals()
+        self._totals = RunningTotals(sampler, None if before is None else before.freeze())
 
-    def freeze(self) -> None:
-        with self._lock:
-            if not self._frozen:
-                self._update()
-            self._frozen = True
-
-    def totals(self) -> _Totals:
-        """What was counted up to the last update, by all that were attached."""
-        energy, gaps, cpu_s = dict(self._base[0]), dict(self._base[1]), self._base[2]
-        for name in sorted(self._known):
-            key = (name, self._sampler.channels[name].provenance)
-            energy[key] = energy.get(key, 0.0) + self._joules[name]
-            gaps[name] = gaps.get(name, 0) + self._gaps[name]
-        return energy, gaps, cpu_s + self._last.process.cpu_s - self._first.process.cpu_s
+    def freeze(self) -> Totals:
+        return self._totals.freeze()
 
     def families(self) -> list[Family]:
-        with self._lock:
-            if not self._frozen:
-                self._update()
-            joules, counts, cpu_s = self.totals()
-            edges = self._last.edges
-            failing = self._invalid | {name: edge.failure for name, edge in edges.items() if edge.failure}
-        energy = [({"domain": name, "provenance": source}, total_j) for (name, source), total_j in joules.items()]
+        totals = self._totals.read()
+        energy = [
+            ({"domain": name, "provenance": source}, total.joules) for (name, source), total in totals.domains.items()
+        ]
+        counts: dict[str, int] = {}
+        for (name, _), total in totals.domains.items():
+            counts[name] = counts.get(name, 0) + total.gaps
         gaps = [({"domain": name}, float(count)) for name, count in counts.items()]
         return [
             Family("greenload_energy_joules_total", _JOULES, "counter", tuple(energy)),
             Family("greenload_energy_gaps_total", _GAPS, "counter", tuple(gaps)),
-            Family("greenload_process_cpu_seconds_total", _CPU, "counter", (({}, cpu_s),)),
-            Family("greenload_meter_usable", _USABLE, "gauge", tuple(self._usable(failing))),
-            Family("greenload_meter_info", _INFO, "gauge", tuple(self._info(failing))),
+            Family("greenload_process_cpu_seconds_total", _CPU, "counter", (({}, totals.cpu_s),)),
+            Family("greenload_meter_usable", _USABLE, "gauge", tuple(self._usable(totals.failing))),
+            Family("greenload_meter_info", _INFO, "gauge", tuple(self._info(totals.failing))),
         ]
-
-    def _update(self) -> None:
-        """Add what was used since the last time."""
-        try:
-            mark = self._sampler.mark()
-        except MeterError:  # the sampler was stopped without a word: what was seen last stays
-            self._frozen = True
-            return
-        window = self._sampler.window(self._last, mark)
-        self._invalid = {name: why for name, why in window.void.items() if name not in mark.edges}
-        for name in self._joules:
-            if name in mark.edges:
-                # The sampler's own unwrapped totals: exact however close two scrapes are.
-                self._joules[name] = mark.edges[name].total_j - self._first.edges[name].total_j
-                self._gaps[name] = mark.edges[name].resets - self._first.edges[name].resets
-            else:
-                self._joules[name] += window.energy_j.get(name, 0.0)
-                self._gaps[name] += name in window.void
-        # Two scrapes may be closer than a counter's refreshes, so its figure is that of all the time, or that it moved.
-        whole = self._sampler.window(self._first, mark)
-        known = {*window.energy_j, *whole.energy_j}
-        self._known |= {name for name, joules in self._joules.items() if joules or name in known}
-        self._last = mark
 
     def _usable(self, failing: Mapping[str, str]) -> Iterator[tuple[Mapping[str, str], float]]:
         for status in _one_each(self._statuses):
@@ -332,6 +295,8 @@ def _answers(metrics: Metrics) -> Answer:
 
     def answer(target: str, headers: Mapping[str, str]) -> tuple[Mapping[str, str], bytes]:
         path, _, query = target.partition("?")
+        if path == STATUS and (status := metrics.status()) is not None:
+            return {"Content-Type": "application/json"}, status
         environ = {"REQUEST_METHOD": "GET", "PATH_INFO": path, "QUERY_STRING": query}
         environ |= {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in headers.items()}
         answered: dict[str, str] = {}

@@ -51,6 +51,8 @@ class ReportRow:
     """The step's own name, by which two reports' rows are matched."""
     in_place_ms: Figure | None = None
     """CPU milliseconds per image that a step counted itself; None where it has no clocks of its own."""
+    waiting_ms: Figure | None = None
+    """Milliseconds per image in which a step's function had no processor; None where that isn't known."""
 
 
 def group(domain: str) -> str:
@@ -136,6 +138,11 @@ def shows_in_place(report: Report) -> bool:
     return any(step.in_place for step in report.steps)
 
 
+def shows_waiting(report: Report) -> bool:
+    """Whether any step's waiting is known: those that have clocks around their functions."""
+    return any(step.clock for step in report.steps)
+
+
 def step_label(step: ReportStep) -> str:
     """The step's name, with its stages where it fuses several and the name doesn't say so."""
     joined = " + ".join(step.stages)
@@ -157,7 +164,8 @@ def report_rows(report: Report) -> list[ReportRow]:
     def step_row(step: ReportStep) -> ReportRow:
         texts = {name: printable(getattr(step, name)) for name in ("backend", "branch", "where", "name")}
         in_place = scale(step.in_place.cpu_s_per_sample, 1e3) if step.in_place else None
-        return row(step_label(step), "step", step, in_place_ms=in_place, **texts)
+        waiting = scale(step.clock.waiting_s_per_sample, 1e3) if step.clock else None
+        return row(step_label(step), "step", step, in_place_ms=in_place, waiting_ms=waiting, **texts)
 
     table = [step_row(step) for step in report.steps]
     table.append(row("unattributed", "unattributed", report.unattributed))

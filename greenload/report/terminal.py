@@ -155,7 +155,7 @@ def _view(view: View) -> list[RenderableType]:
     if view.name:
         shown += [Text(""), Sentence(Text.assemble((view.name, "bold"), ": ", view.text))]
     shown += [_table(view), Sentence(rows.throughput(report))]
-    below = [*notes.indistinguishable(report.together, report), notes.in_place(report)]
+    below = [*notes.indistinguishable(report.together, report), notes.in_place(report), notes.clocks(report)]
     return shown + [_note(note) for note in below if note]
 
 
@@ -167,6 +167,7 @@ def _table(view: View) -> FigureTable:
     one_backend = all(step.backend == report.plan.get("backend") for step in report.steps)
     reading, reads, in_place = rows.shows_reading(report), rows.shows_reads(report), rows.shows_in_place(report)
     heads = ([] if one_backend else ["backend"]) + [f"CPU\nms/{noun}", "share"] + (["in place\nms"] if in_place else [])
+    heads += ["waiting\nms"] if (waiting := rows.shows_waiting(report)) else []
     heads += [_group_head(report, name, name in lacking) for name in groups]
     heads += (["read\nkB"] if reading else []) + ([f"reads\n/{noun}"] if reads else [])
     lines, branch = [], ""
@@ -179,6 +180,7 @@ def _table(view: View) -> FigureTable:
         cells: list[str | Text] = [_name(row)] if one_backend else [_name(row), row.backend]
         cells += [_cell(row.cpu_ms, step), percent(row.share) if row.cpu_ms else ""]
         cells += [_cell(row.in_place_ms, step)] if in_place else []
+        cells += [_cell(row.waiting_ms, False)] if waiting else []
         cells += [_energy(row.energy_mj, name, step) for name in groups]
         cells += [_cell(row.device_bytes and scale(row.device_bytes, 1e-3), step)] if reading else []
         cells += ["" if row.kind == "idle" else call_count(row.reads)] if reads else []

@@ -11,20 +11,38 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from greenload.energy.attribution.background import Background, find_backgrounds, idle_power, with_own_joules
-from greenload.energy.attribution.costs import Attribution, Cost, Indistinct, StepCost
+from greenload.energy.attribution.costs import Attribution, ClockFigures, Cost, Indistinct, StepCost
+from greenload.energy.attribution.in_place import (
+    CLOCKED,
+    CLOCKED_FIRST,
+    UNCLOCKED,
+    cpu_share,
+    reading_share,
+    undisturbed,
+    waiting_s,
+)
 from greenload.energy.attribution.indistinct import indistinct_steps
-from greenload.energy.attribution.observation import Metering, Observation
+from greenload.energy.attribution.joules import JoulesInPlace, joule_differences, with_passing
+from greenload.energy.attribution.observation import IN_PLACE, Metering, Observation
 from greenload.energy.attribution.quantity import (
     FULL,
+    ISOLATION_BIAS,
     Quantity,
     WindowDifference,
+    WindowGroup,
     WindowIndex,
     step_differences,
     value_reader,
 )
+from greenload.energy.domains import Domain
 from greenload.energy.figures import Figure, scale
 from greenload.errors import UsageError
+from greenload.system.work import Work
 
+HAND_OVER = "hand-over"
+"""The row of what a dataset takes beside its functions and its other measured steps: passing elements on."""
+COUNTED_KINDS = frozenset({"cpu", "dram"})
+"""Kinds of domains whose joules of a CPU second differ between steps. A GPU's or a drive's aren't of CPU seconds."""
 _MEASURED = Metering("measured")
 _COUNTS = ("cpu_s", "device_bytes", "reads")
 
@@ -45,14 +63,39 @@ class _Quantities:
         costs: Sequence[WindowDifference],
         domains: Mapping[str, Metering],
         backgrounds: Mapping[str, Background],
+        replays: Sequence[WindowDifference] = (),
+        reader: str = "",
     ) -> _Quantities:
-        """Those of windows with this process's own joules."""
+        """Those of windows with this process's own joules.
+
+        Args:
+            windows: all of a profile.
+            costs: what CPU seconds are measured by.
+            domains: of energy.
+            backgrounds: what was taken out of their joules.
+            replays: what tells bytes, and joules of counters, where steps are measured in place.
+            reader: the step with a clock that reads all the files.
+        """
+        reading = reading_share(reader)
+        cpu = Quantity(windows, costs, value_reader("cpu_s"), _MEASURED)
+        in_place = {index: cpu.figure(index) for index, cost in enumerate(costs) if cost.of or cost.less is not None}
+        replays = replays or costs
+
+        def energy(name: str, metering: Metering) -> Quantity:
+            background = backgrounds.get(name)
+            if in_place and metering.provenance != "modelled" and Domain.parse(name).kind in COUNTED_KINDS:
+                differences = joule_differences(windows, replays, in_place)
+                return JoulesInPlace(windows, differences, name, metering, background, in_place)
+            stored = Domain.parse(name).kind == "storage"
+            shared, share_of = (replays, reading) if stored else (costs, cpu_share)
+            return Quantity(windows, shared, value_reader(name), metering, background, name, share_of=share_of)
+
+        def count(name: str) -> Quantity:
+            return Quantity(windows, replays, value_reader(name), _MEASURED, counts=True, share_of=reading)
+
         return cls(
-            {name: Quantity(windows, costs, value_reader(name), _MEASURED, counts=name != "cpu_s") for name in _COUNTS},
-            {
-                name: Quantity(windows, costs, value_reader(name), domain, backgrounds.get(name), name)
-                for name, domain in domains.items()
-            },
+            {"cpu_s": cpu} | {name: count(name) for name in _COUNTS if name != "cpu_s"},
+            {name: energy(name, metering) for name, metering in domains.items()},
         )
 
     def cost(self, pick: Callable[[Quantity], Figure]) -> Cost:
@@ -110,10 +153,14 @@ def attribute(
     domains: Mapping[str, Metering],
     idle_power_w: Mapping[str, float] | None = None,
     isolation_bias: Mapping[str, float] | None = None,
+    hand_over: bool = True,
+    reader: str = "",
 ) -> Attribution:
     """Costs of every step, the held-out full run, the idle power, and what no step explains.
 
-    A step with windows "with" and "without" is measured by replay, one with windows "prefix" by prefixes.
+    A step with a clock in windows "in place" is measured by these, one with windows "with" and "without" by replay, one
+    with windows "prefix" by prefixes. What the whole takes beside the windows "in place", without clocks, and no step
+    has, is `HAND_OVER`, the last step.
 
     Args:
         observations: all windows of a profile.
@@ -122,23 +169,39 @@ def attribute(
         idle_power_w: idle power in watts by domain, where known otherwise than by idle windows.
         isolation_bias: by step, standard deviation, as a share of its cost, of what the step costs more or less in a
             replay than in the pipeline; `ISOLATION_BIAS` for steps that aren't named.
+        hand_over: whether there is such a step, where there are such windows.
+        reader: the step with a clock that reads all the files; empty for none.
 
     Raises:
         UsageError: a step, or the full pipeline, has no windows.
     """
+    observations = undisturbed(observations)
     backgrounds = find_backgrounds(observations, domains, idle_power_w)
     power = idle_power(backgrounds, domains, idle_power_w)
-    windows = WindowIndex(with_own_joules(observations, domains, backgrounds))
+    own = with_own_joules(observations, domains, backgrounds)
+    windows = WindowIndex(own)
     if not windows[FULL]:
         raise UsageError('an attribution is checked against the full pipeline, found no window of kind "full": run it')
-    methods = [_method(windows, steps, index) for index in range(len(steps))]
-    quantities = _Quantities.of(windows, step_differences(steps, methods, isolation_bias or {}), domains, backgrounds)
+    clocked = {name: group for name in steps if (group := _clocked(windows, name)) is not None}
+    methods = [IN_PLACE if name in clocked else _method(windows, steps, index) for index, name in enumerate(steps)]
+    last = (UNCLOCKED if windows[UNCLOCKED] else CLOCKED) if hand_over and windows[CLOCKED] else None
+    windows = with_passing(own, clocked)
+    differences = step_differences(steps, methods, isolation_bias or {}, clocked, last)
+    replayed = ["replay" if _is_replayed(windows, name) else how for name, how in zip(steps, methods, strict=True)]
+    replays = step_differences(steps, replayed, isolation_bias or {}, clocked, last)
+    if last:
+        steps, methods = [*steps, HAND_OVER], [*methods, IN_PLACE]
+    quantities = _Quantities.of(windows, differences, domains, backgrounds, replays, reader)
     full = quantities.cost(lambda quantity: quantity.figure(-1))
     wall_s = scale(_alone(windows[FULL], "work_ns", WindowDifference(FULL)), 1e-9)
     return Attribution(
         steps=tuple(
             StepCost(
-                name, method, quantities.cost(partial(Quantity.figure, index=index)), _in_place(windows[FULL], name)
+                name,
+                method,
+                quantities.cost(partial(Quantity.figure, index=index)),
+                _in_place(windows[FULL], name),
+                _clock_figures(windows, clocked[name], name) if name in clocked else None,
             )
             for index, (name, method) in enumerate(zip(steps, methods, strict=True))
         ),
@@ -169,9 +232,38 @@ def _in_place(full: Sequence[Observation], name: str) -> Figure | None:
     return Quantity(WindowIndex(full), [WindowDifference(FULL)], counted, _MEASURED).figure(0, 0.0)
 
 
+def _clocked(windows: WindowIndex, name: str) -> WindowGroup | None:
+    """The windows that tell a step by its clock: later epochs', or first ones' where it runs only in these."""
+    for group in (CLOCKED, CLOCKED_FIRST):
+        if any(window.work.get(name, Work()).timed for window in windows[group]):
+            return group
+    return None
+
+
+def _clock_figures(windows: WindowIndex, group: WindowGroup, name: str) -> ClockFigures:
+    """What a step's clock saw in windows of a group beside CPU seconds, and what its replay took."""
+    read = partial(waiting_s, name=name)
+    waiting = Quantity(WindowIndex(windows[group]), [WindowDifference(group)], read, _MEASURED)
+    work = sum((window.work.get(name, Work()) for window in windows[group]), Work())
+    samples = sum(window.samples for window in windows[group])
+    replay = replace(_paired(name), isolation_bias=ISOLATION_BIAS)
+    return ClockFigures(
+        waiting.figure(0, 0.0),
+        work.calls / samples,
+        work.crossed / work.calls if work.calls else 0.0,
+        Quantity(windows, [replay], value_reader("cpu_s"), _MEASURED).figure(0, 0.0)
+        if _is_replayed(windows, name)
+        else None,
+    )
+
+
+def _is_replayed(windows: WindowIndex, name: str) -> bool:
+    return bool(windows[name, "with"] and windows[name, "without"])
+
+
 def _method(windows: WindowIndex, steps: Sequence[str], index: int) -> str:
     step, previous = steps[index], steps[index - 1] if index else None
-    if windows[step, "with"] and windows[step, "without"]:
+    if _is_replayed(windows, step):
         return "replay"
     if not windows[step, "prefix"]:
         raise UsageError(f"every step needs windows, found none for {step!r}: replay it, or run its prefix")

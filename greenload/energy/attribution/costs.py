@@ -28,15 +28,30 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockFigures:
+    """What the clock around a step's function saw while the whole ran, beside its CPU seconds."""
+
+    waiting_s_per_sample: Figure
+    """Seconds in which its calls had no processor: reads, locks, the interpreter, other processes."""
+    calls_per_sample: float
+    crossed_share: float
+    """Of its calls, those that ended on another thread than they began on: they count like the others."""
+    replay_cpu_s_per_sample: Figure | None = None
+    """CPU seconds of its replay, where it was replayed too."""
+
+
+@dataclass(frozen=True, slots=True)
 class StepCost:
     """The cost of one step, and how it was measured."""
 
     name: str
     method: str
-    """``"replay"`` or ``"prefix"``."""
+    """``"in place"``, ``"replay"`` or ``"prefix"``."""
     cost: Cost
     in_place_cpu_s: Figure | None = None
     """CPU seconds per sample that it counted itself in the full pipeline; None where it has no clocks of its own."""
+    clock: ClockFigures | None = None
+    """What the clock around its function saw; None where it wasn't measured in place."""
 
 
 @dataclass(frozen=True, slots=True)

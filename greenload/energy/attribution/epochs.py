@@ -11,7 +11,7 @@ from typing import Any
 
 from greenload.energy.attribution.attribute import attribute
 from greenload.energy.attribution.costs import Attribution, Cost, StepCost
-from greenload.energy.attribution.observation import FIRST_EPOCH, Observation, writing_step
+from greenload.energy.attribution.observation import FIRST_EPOCH, IN_PLACE, WHOLE, Observation, writing_step
 from greenload.energy.figures import Figure, sum_figures
 
 
@@ -29,7 +29,9 @@ def later_epochs(
     attribution = attribute(observations, steps=[name for name in steps if name in runs], **options)
     costs = {step.name: step for step in attribution.steps}
     nothing = _each(attribution.full, lambda figure: Figure(0.0, 0.0, 0.0, figure.provenance, figure.systematic))
-    return replace(attribution, steps=tuple(costs.get(name) or StepCost(name, "replay", nothing) for name in steps))
+    behind = [cost for name, cost in costs.items() if name not in steps]  # the hand-over
+    own = [costs.get(name) or StepCost(name, "replay", nothing) for name in steps]
+    return replace(attribution, steps=(*own, *behind))
 
 
 def first_epoch(
@@ -50,20 +52,20 @@ def first_epoch(
     windows = [of_first for window in observations if (of_first := _in_first_epoch(window, written)) is not None]
     ran = any(window.kind == "full" for window in windows)
     if not ran:
-        windows += [window for window in observations if window.kind == "full"]
-    measured = {window.step for window in windows}
-    attribution = attribute(windows, steps=[name for name in steps if name in measured], **options)
+        windows += [window for window in observations if window.kind in ("full", IN_PLACE)]
+    measured = {window.step for window in windows}.union(*(window.work for window in windows))
+    attribution = attribute(windows, steps=[name for name in steps if name in measured], hand_over=ran, **options)
     return attribution if ran else _summed(attribution)
 
 
 def _in_first_epoch(window: Observation, written: dict[str, str]) -> Observation | None:
     """A window as a first epoch's; None where it is one of later epochs."""
     if window.step == FIRST_EPOCH:
-        return replace(window, step="", kind="full")
+        return replace(window, step="", kind="full" if window.kind == "with" else window.kind)
     if window.step in written:
         return replace(window, step=written[window.step])
     reads = window.step in written.values() and window.kind != "idle"
-    return None if window.kind == "full" or reads else window
+    return None if window.kind in ("full", WHOLE, IN_PLACE) or reads else window
 
 
 def _summed(attribution: Attribution) -> Attribution:

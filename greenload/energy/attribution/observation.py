@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from greenload.energy.figures import PROVENANCES
 from greenload.errors import UsageError
+from greenload.system.work import Work
 
-WINDOW_KINDS = ("with", "without", "prefix", "full", "idle")
-"""What a window ran: a replay with or without its step, a prefix ending in its step, the whole pipeline, or nothing."""
+IN_PLACE = "in place"
+"""Kind of the windows of the whole with clocks around its functions; also the method of the steps that these tell."""
+WHOLE = "whole"
+"""Kind of the windows beside them of the whole without clocks. Those of kind "full" are others, held out."""
+WINDOW_KINDS = ("with", "without", "prefix", "full", WHOLE, IN_PLACE, "idle")
+"""What a window ran: a replay with or without its step, a prefix ending in its step, the whole pipeline, held out,
+without clocks and with clocks around its functions, or nothing."""
 FIRST_EPOCH = "the first epoch"
 """Step of the windows that hold whole first epochs, of kind "with"."""
 ITERATOR_START = "starting an iterator"
@@ -33,7 +39,8 @@ class Observation:
     """
 
     step: str
-    """The step's name; ``""`` for kinds "full" and "idle"."""
+    """The step's name; ``""`` for kinds "full" and "idle", and for "whole" and "in place" in epochs that fill no
+    cache."""
     kind: str
     """One of `WINDOW_KINDS`."""
     round: int
@@ -65,6 +72,8 @@ class Observation:
 
     counted_s: Mapping[str, float] = field(default_factory=dict)
     """CPU seconds that steps counted in it by clocks of their own, by the steps' names."""
+    work: Mapping[str, Work] = field(default_factory=dict)
+    """What the clocks around steps saw in it, by the steps' names: in windows of kind "in place"."""
 
     @property
     def work_ns(self) -> int:
@@ -93,15 +102,19 @@ class Observation:
     def to_dict(self) -> dict[str, Any]:
         """The window in the report's JSON shape; what is None is left out."""
         values = {name: value for name in self.__dataclass_fields__ if (value := getattr(self, name)) is not None}
-        for name in ("energy_wall_ns", "counted_s"):
+        for name in ("energy_wall_ns", "counted_s", "work"):
             if not values[name]:
                 del values[name]
+        if self.work:
+            values["work"] = {name: asdict(work) for name, work in self.work.items()}
         return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Observation:
         """The inverse of `to_dict`; round, build and later fields may be absent."""
         given = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        if "work" in given:
+            given["work"] = {name: Work(**work) for name, work in given["work"].items()}
         return cls(**{"round": 0, "build": 0, **given})
 
 

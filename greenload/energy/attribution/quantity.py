@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from greenload.energy.attribution.background import Background
+from greenload.energy.attribution.in_place import CLOCKED, ShareOf, cpu_share
 from greenload.energy.attribution.intervals import BuildTable, Pool, Variance, half_width
-from greenload.energy.attribution.observation import Metering, Observation, counted_ns, read_quantity
+from greenload.energy.attribution.observation import IN_PLACE, Metering, Observation, counted_ns, read_quantity
 from greenload.energy.figures import Figure, cannot_resolve
 
 NEGLIGIBLE = 0.01
@@ -39,6 +40,11 @@ class WindowDifference:
     """None compares with nothing."""
     isolation_bias: float = 0.0
     """`ISOLATION_BIAS` of this step; 0 for one that isn't replayed."""
+    of: tuple[str, ...] = ()
+    """The steps with clocks whose part of the windows is meant, not the whole of it."""
+    less: tuple[str, ...] | None = None
+    """The steps with clocks whose part of the windows ``absent`` is left out. Where it isn't None, this is the
+    hand-over: the cost of all other steps is left out, too."""
 
 
 class WindowIndex:
@@ -62,10 +68,20 @@ class WindowIndex:
                 sums[window.build, window.round] = (total + value, samples + window.samples)
         return {key: total / samples for key, (total, samples) in sums.items()}
 
-    def table(self, difference: WindowDifference, read_value: ReadValue) -> BuildTable:
-        """Values per sample by build, one for each round that has both groups."""
-        values = self.per_sample(difference.present, read_value)
-        absent = None if difference.absent is None else self.per_sample(difference.absent, read_value)
+    def table(self, difference: WindowDifference, read_value: ReadValue, share_of: ShareOf = cpu_share) -> BuildTable:
+        """Values per sample by build, one for each round that has both groups.
+
+        Args:
+            difference: of which windows, and which part of them.
+            read_value: reads a window.
+            share_of: gives the share of a window that is some steps'.
+        """
+        present = WindowDifference(difference.present, of=difference.of)
+        values = self.per_sample(difference.present, _part(present, read_value, share_of))
+        absent = None
+        if difference.absent is not None and difference.less != ():
+            left_out = WindowDifference(difference.absent, of=difference.less or ())
+            absent = self.per_sample(difference.absent, _part(left_out, read_value, share_of))
         table: dict[int, list[float]] = {}
         for key in sorted(values):
             if absent is None:
@@ -73,6 +89,18 @@ class WindowIndex:
             elif key in absent:
                 table.setdefault(key[0], []).append(values[key] - absent[key])
         return table
+
+
+def _part(difference: WindowDifference, read_value: ReadValue, share_of: ShareOf) -> ReadValue:
+    """Reads what some steps have of the windows ``present``; all of it where none is named."""
+    if not difference.of:
+        return read_value
+
+    def read(window: Observation) -> float | None:
+        value, share = read_value(window), share_of(window, difference.of)
+        return None if value is None or share is None else value * share
+
+    return read
 
 
 def value_reader(quantity: str) -> ReadValue:
@@ -92,6 +120,8 @@ class Term:
     """CPU seconds of other processes per sample that were taken out."""
     isolation_bias: float = 0.0
     """Standard deviation, with the value's sign, of what the cost is more or less in a replay."""
+    further: tuple[Variance, ...] = ()
+    """Of errors of other kinds, independent of the scatter."""
 
 
 class Quantity:
@@ -105,6 +135,7 @@ class Quantity:
         background: what was taken out of the joules of a domain.
         domain: the domain, whose joules may be counted for longer than the work lasts; empty for other quantities.
         counts: whether it counts what is the same in a replay and in the pipeline, as bytes.
+        share_of: gives the share of a window with clocks that is some steps'.
     """
 
     def __init__(
@@ -117,32 +148,33 @@ class Quantity:
         domain: str = "",
         *,
         counts: bool = False,
+        share_of: ShareOf = cpu_share,
     ) -> None:
         self._counts = counts
+        self._share_of = share_of
         self._windows = windows
         self._read_value = read_value
         self._metering = metering
         self._background = background
         self._domain = domain
         self._costs = costs
-        tables = [windows.table(cost, read_value) for cost in costs]
-        levels = [self._level(cost) for cost in costs]
-        self._pool = Pool(tables, levels)
-        self._terms = [
-            self._term(cost, table, level, {index})
-            for index, (cost, table, level) in enumerate(zip(costs, tables, levels, strict=True))
-        ]
+        self._pool = Pool([self._table(cost) for cost in costs], [self._level(cost) for cost in costs])
+        self._terms = [self._term(cost, {index}) for index, cost in enumerate(costs)]
         whole = self._terms[-1] if self._terms else None
         self.resolution = NEGLIGIBLE * abs(whole.value) if whole is not None else 0.0
         """What counts as nothing, per sample."""
 
+    def _table(self, cost: WindowDifference) -> BuildTable:
+        return self._windows.table(cost, self._read_value, self._share_of)
+
     def _level(self, cost: WindowDifference) -> float:
-        values = self._windows.per_sample(cost.present, self._read_value)
+        read = _part(cost, self._read_value, self._share_of)
+        values = self._windows.per_sample(cost.present, read)
         return sum(values.values()) / len(values) if values else 0.0
 
-    def _term(self, cost: WindowDifference, table: BuildTable, level: float, indices: Collection[int]) -> Term | None:
+    def _term(self, cost: WindowDifference, indices: Collection[int]) -> Term | None:
         """A cost with its scatter; ``indices`` are those of this quantity's costs that it consists of."""
-        estimate = self._pool.estimate(table, level=level, without=indices)
+        estimate = self._pool.estimate(self._table(cost), level=self._level(cost), without=indices)
         if estimate is None:
             return None
         isolation_bias = 0.0 if self._counts else cost.isolation_bias * estimate.value
@@ -159,7 +191,7 @@ class Quantity:
         def where_known(window: Observation) -> float | None:
             return None if self._read_value(window) is None else measure(window)
 
-        builds = self._windows.table(cost, where_known).values()
+        builds = self._windows.table(cost, where_known, self._share_of).values()
         return sum(sum(values) / len(values) for values in builds) / len(builds)
 
     def figure(self, index: int, resolution: float | None = None) -> Figure:
@@ -171,7 +203,9 @@ class Quantity:
         """
         if resolution is None:
             resolution = 0.0 if index in (-1, len(self._terms) - 1) else self.resolution
-        return self._figure([(1, self._terms[index])], resolution)
+        index %= len(self._costs)
+        alone = self._costs[index].less is None
+        return self._figure([(1, self._terms[index])] if alone else self._terms_of([index]), resolution)
 
     def total(self, watts: float) -> Figure:
         """The full pipeline's with an idle power of so many watts back in, for as long as its work takes.
@@ -198,17 +232,51 @@ class Quantity:
 
     def sum(self, indices: Collection[int]) -> Figure:
         """The sum of several costs."""
-        return self._figure([(1, term) for term in self._terms_of(sorted(indices))], self.resolution)
+        return self._figure(self._terms_of(sorted(indices)), self.resolution)
 
     def rest(self) -> Figure:
         """The full pipeline's less the sum of the steps. The error of the idle power that is in both cancels."""
-        steps = self._terms_of(range(len(self._costs) - 1))
-        return self._figure([(1, self._terms[-1]), *((-1, term) for term in steps)], self.resolution)
+        steps = range(len(self._costs) - 1)
+        hand_over = self._hand_over(steps)
+        if hand_over is None:
+            return self._figure(
+                [(1, self._terms[-1]), *((-sign, term) for sign, term in self._terms_of(steps))], self.resolution
+            )
+        # With it the steps sum to the whole of its windows: what they and those held out have in common cancels, too.
+        apart = WindowDifference(self._costs[-1].present, self._costs[hand_over].present)
+        return self._figure([(1, self._term(apart, range(len(self._costs))))], self.resolution)
 
-    def _terms_of(self, indices: Iterable[int]) -> list[Term | None]:
-        """The terms of costs; where one prefix is subtracted from the next, both as a single difference."""
+    def _hand_over(self, indices: Iterable[int]) -> int | None:
+        return next((index for index in indices if self._costs[index].less is not None), None)
+
+    def _terms_of(self, indices: Sequence[int]) -> list[tuple[int, Term | None]]:
+        """The terms of a sum of costs, with their signs: as few as can be, so that what they share isn't counted."""
+        hand_over = self._hand_over(indices)
+        if hand_over is None:
+            return [*((1, term) for term in self._clocked(indices)), *((1, term) for term in self._chains(indices))]
+        # The hand-over is the whole less all other steps: those that are in the sum fall out of it.
+        rest = [index for index in range(len(self._costs) - 1) if index not in indices]
+        less = tuple(name for index in rest for name in self._costs[index].of)
+        whole = replace(self._costs[hand_over], less=less)
+        return [(1, self._term(whole, indices)), *((-1, term) for term in self._chains(rest))]
+
+    def _clocked(self, indices: Iterable[int]) -> list[Term | None]:
+        """The terms of steps with clocks: one for all that are read in the same windows."""
+        groups: dict[WindowGroup, list[int]] = {}
+        for index in indices:
+            if self._costs[index].of:
+                groups.setdefault(self._costs[index].present, []).append(index)
+        return [
+            self._term(WindowDifference(group, of=tuple(self._costs[index].of[0] for index in found)), found)
+            for group, found in groups.items()
+        ]
+
+    def _chains(self, indices: Iterable[int]) -> list[Term | None]:
+        """The terms of steps without clocks; where one prefix is subtracted from the next, both as one difference."""
         chains: list[list[int]] = []
         for index in indices:
+            if self._costs[index].of or self._costs[index].less is not None:
+                continue
             if chains and self._costs[index].absent == self._costs[chains[-1][-1]].present:
                 chains[-1].append(index)
             else:
@@ -218,14 +286,14 @@ class Quantity:
     def _term_of_prefixes(self, indices: Sequence[int]) -> Term | None:
         # Prefixes alone share windows, so nothing here is replayed.
         cost = WindowDifference(self._costs[indices[-1]].present, self._costs[indices[0]].absent)
-        return self._term(cost, self._windows.table(cost, self._read_value), self._level(cost), indices)
+        return self._term(cost, indices)
 
     def _figure(self, terms: Sequence[tuple[int, Term | None]], resolution: float) -> Figure:
         known = [(sign, term) for sign, term in terms if term is not None]
         if len(known) < len(terms):
             return Figure.missing(self._metering.provenance, self._metering.systematic)
         value = sum(sign * term.value for sign, term in known)
-        parts = [term.variance for _, term in known]
+        parts = [part for _, term in known for part in (term.variance, *term.further)]
         # Common to all steps: what one machine's caches do to one they do to the others.
         parts.append(Variance(sum(sign * term.isolation_bias for sign, term in known) ** 2, math.inf))
         if self._background is not None:
@@ -239,20 +307,32 @@ class Quantity:
 
 
 def step_differences(
-    steps: Sequence[str], methods: Sequence[str], isolation_bias: Mapping[str, float]
+    steps: Sequence[str],
+    methods: Sequence[str],
+    isolation_bias: Mapping[str, float],
+    clocked: Mapping[str, WindowGroup] | None = None,
+    hand_over: WindowGroup | None = None,
 ) -> list[WindowDifference]:
     """What each step's cost is measured by, and last that of the full pipeline.
 
     Args:
         steps: names in the pipeline's order.
-        methods: of each, ``"replay"`` or ``"prefix"``.
+        methods: of each, ``"in place"``, ``"replay"`` or ``"prefix"``.
         isolation_bias: by replayed step; `ISOLATION_BIAS` for steps that aren't named.
+        clocked: the windows in which a step is measured in place, by its name.
+        hand_over: the windows of which what no step has is a cost of its own, behind the steps; None for no such cost.
     """
-    differences = []
+    differences, clocked = [], clocked or {}
     for index, (name, method) in enumerate(zip(steps, methods, strict=True)):
-        if method == "replay":
+        if method == IN_PLACE:
+            differences.append(WindowDifference(clocked[name], of=(name,)))
+        elif method == "replay":
             bias = isolation_bias.get(name, ISOLATION_BIAS)
             differences.append(WindowDifference((name, "with"), (name, "without"), bias))
         else:
             differences.append(WindowDifference((name, "prefix"), (steps[index - 1], "prefix") if index else None))
+    if hand_over is not None:
+        named = zip(steps, methods, strict=True)
+        inside = tuple(name for name, method in named if method == IN_PLACE and clocked[name] == CLOCKED)
+        differences.append(WindowDifference(hand_over, CLOCKED, less=inside))
     return [*differences, WindowDifference(FULL)]

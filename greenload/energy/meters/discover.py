@@ -76,6 +76,31 @@ def discover(
     return meters, statuses + _storage_statuses(ProcessMeter(), location, note)
 
 
+def discover_cpu(
+    powercap_root: str | Path = POWERCAP_ROOT,
+    *,
+    environ: Mapping[str, str] | None = None,
+    read: ReadText = read_text,
+    root: str | Path = "/",
+) -> tuple[list[Meter], list[MeterStatus]]:
+    """The meters of processor and memory alone, which cost next to nothing: no driver is asked, no drive opened.
+
+    Args:
+        powercap_root: the powercap class folder.
+        environ: environment variables; the process's own if None.
+        read: reads a powercap file's text.
+        root: of the file system.
+
+    Returns:
+        As of `discover`.
+    """
+    rapl, statuses = find_rapl(Path(powercap_root), read, surroundings=look(root, environ))
+    measured = {Domain.parse(channel.domain).kind for channel in rapl.channels} if rapl else set()
+    model = ModelMeter([kind for kind in ("cpu", "dram") if kind not in measured], cpus=usable_cpus(root), disks=())
+    meters: list[Meter] = [*([rapl] if rapl else []), *([model] if model.channels else [])]
+    return meters, [*statuses, *model.statuses()]
+
+
 def _location(data: list[str | os.PathLike[str]], block_root: Path) -> tuple[DataLocation, str]:
     """What holds the data, and a remark: all disks where that isn't known."""
     disks = physical_disks(block_root)

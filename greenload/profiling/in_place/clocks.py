@@ -12,9 +12,10 @@ from greenload.backends.native.counters import NamedCounter
 from greenload.profiling.in_place.definitions import definition_of
 from greenload.profiling.in_place.inner import clocked, makes_datasets
 from greenload.profiling.in_place.states import has_state, state_of
+from greenload.profiling.in_place.threads import note_of
 from greenload.profiling.in_place.watched import WatchedStep
 from greenload.profiling.tfdata.graph import DALI_NODE, FILE_READERS, Node, file_reader
-from greenload.profiling.tfdata.rebuild import Builder, traced_function
+from greenload.profiling.tfdata.rebuild import Builder, Functions, traced_function
 from greenload.system.work import Work
 
 _PER_ELEMENT = ("_map_func", "_predicate", "_scan_func", "_key_func", "_reduce_func")
@@ -36,13 +37,16 @@ class Clocks:
 
     Args:
         root: the dataset's tree.
+        build: builds a copy with a state of its own, with the functions that it is given; None: what is built again
+            shares the state of the given dataset's shuffles and caches.
     """
 
-    def __init__(self, root: Node) -> None:
+    def __init__(self, root: Node, build: Callable[[Functions], Any] | None = None) -> None:
         op.operations()
         self._root = root
         self._number = next(_NUMBERS)
         self._counters: dict[Node, list[NamedCounter]] = {}
+        self._notes: dict[Node, str] = {}
         self._functions: list[Any] = []
         self._states: dict[int, Any] = {}
         self._reasons: dict[Node, str] = {}
@@ -50,8 +54,7 @@ class Clocks:
         for node in root.nodes():
             for dataset in _datasets(node):
                 self._nodes.setdefault(id(dataset), node)
-        builder = Builder(None, functions=self._function, state=lambda dataset: self._states[id(dataset)])
-        self.dataset = builder.build(self._to_build(root))
+        self.dataset = (build or self._sharing)(self._function)
         """With clocks."""
         before = {mine: step for node in _watched_before(root) for mine, step in _steps_before(node)}
         steps = {node: self._step(node) or before.get(node) for node in root.nodes()}
@@ -62,6 +65,10 @@ class Clocks:
         shown = [node for node in root.nodes() if not node.hidden and node not in self.steps]
         self.unwatched: Mapping[str, str] = {node.name: self._reason(node) for node in shown}
         """What has no clock, and why, by name."""
+
+    def _sharing(self, functions: Functions) -> Any:
+        builder = Builder(None, functions=functions, state=lambda dataset: self._states[id(dataset)])
+        return builder.build(self._to_build(self._root))
 
     def _to_build(self, node: Node) -> Node:
         """The part of a tree that has to be built again; the rest stands in it as it is."""
@@ -83,20 +90,23 @@ class Clocks:
             return function
         inner = {one.inner.operation.name: one for one in node.looked}
 
-        def counter_of(operation: Any) -> str:
-            return self._counter(node if operation is None else inner.get(operation.name, node))
+        def counter_of(operation: Any, definition: Any) -> str:
+            return self._counter(node if operation is None else inner.get(operation.name, node), definition)
 
         self._functions.append(clocked(function, counter_of))  # which lives as long as the dataset
         return self._functions[-1]
 
-    def _counter(self, node: Node) -> str:
+    def _counter(self, node: Node, definition: Any) -> str:
+        self._notes[node] = self._notes.get(node) or note_of(definition)
         name = f"watch/{self._number}/{sum(map(len, self._counters.values()))}"
         self._counters.setdefault(node, []).append(NamedCounter(name))
         return name
 
     def _step(self, node: Node) -> WatchedStep | None:
         counters = self._counters.get(node)
-        return WatchedStep(node.name, node.kind, _reader(counters), node.where, node.branch) if counters else None
+        if not counters:
+            return None
+        return WatchedStep(node.name, node.kind, _reader(counters), node.where, node.branch, self._notes[node])
 
     def _reason(self, node: Node) -> str:
         twin = self._nodes.get(id(node.dataset), node)

@@ -11,8 +11,8 @@ from greenload.system.frameworks import tf
 
 _ATTRIBUTES = ("f", "predicate", "next_func", "scan_func", "key_func", "reduce_func")
 """Of operations on datasets, that hold functions called for each element, or each group of them."""
-CounterOf = Callable[[Any], str]
-"""Gives the name that a function of an operation, a ``NodeDef``, counts under; empty for one that gets no clock."""
+CounterOf = Callable[[Any, Any], str]
+"""Gives the name that the function of an operation counts under, by ``NodeDef`` and ``FunctionDef``; empty for none."""
 
 
 def clocked(function: Any, counter_of: CounterOf) -> Any:
@@ -40,10 +40,10 @@ def _changed(definition: Any, operation: Any, counter_of: CounterOf) -> tuple[An
     fresh = type(definition)()
     fresh.CopyFrom(definition)
     if makes_datasets(definition):
-        below = counter_of if operation is None else lambda _: counter_of(operation)
+        below = counter_of if operation is None else lambda _, inside: counter_of(operation, inside)
         parts = _clock_operations(fresh, below)
         return (fresh, parts) if parts else None
-    if passes_on(definition) or not (counter := counter_of(operation)):
+    if passes_on(definition) or not (counter := counter_of(operation, definition)):
         return None
     remove_clock(fresh)  # as of a process whose functions have clocks all
     add_clock(fresh, counter)

@@ -11,9 +11,11 @@ second drew the same everywhere. A profile can tell how they differ.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
 
-from greenload.profiling.in_place.watched import Moment, Watched, WatchedStep
+from greenload.energy.domains import Domain
+from greenload.profiling.in_place.watched import Moment, WatchedStep
 from greenload.system.work import Work
 
 CROSSED = 0.05
@@ -90,13 +92,70 @@ class Live:
         return None if cpu_s is None or self.cpu_s <= 0 else min(1.0, cpu_s / self.cpu_s)
 
     def joules(self, cpu_s: float | None) -> dict[str, float]:
-        """Joules by domain of so many of its CPU seconds; empty where those aren't known."""
+        """Joules by domain of so many of its CPU seconds; empty where those aren't known. A GPU's and a drive's aren't
+        drawn by CPU time."""
         share = self.share(cpu_s)
-        return {} if share is None else {domain: joules * share for domain, joules in self.energy_j.items()}
+        drawn = self.energy_j.items() if share is not None else ()
+        return {domain: joules * (share or 0.0) for domain, joules in drawn if Domain.parse(domain).follows_cpu}
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON data."""
+        return {
+            "wall_s": self.wall_s,
+            "cpu_s": self.cpu_s,
+            "rest_cpu_s": self.rest_cpu_s,
+            "energy_j": dict(self.energy_j),
+            "provenance": dict(self.provenance),
+            "datasets": [
+                {
+                    "name": dataset.name,
+                    "sample_unit": dataset.sample_unit,
+                    "samples": dataset.samples,
+                    "steps": [self._step_to_dict(step) for step in dataset.steps],
+                    "unwatched": dict(dataset.unwatched),
+                }
+                for dataset in self.datasets
+            ],
+        }
+
+    def _step_to_dict(self, done: LiveStep) -> dict[str, Any]:
+        step = done.step
+        return {
+            "name": step.name,
+            "kind": step.kind,
+            "where": step.where,
+            "branch": step.branch,
+            **asdict(done.work),
+            "total_cpu_s": done.cpu_s,
+            "total_waiting_s": done.waiting_s,
+            "share": self.share(done.cpu_s),
+            "energy_j": self.joules(done.cpu_s),
+            "note": done.note,
+        }
+
+
+class Named(Protocol):
+    """What is watched, here or in another process, without what it has done."""
+
+    @property
+    def name(self) -> str:
+        """Of the dataset."""
+
+    @property
+    def sample_unit(self) -> str:
+        """What a sample is."""
+
+    @property
+    def steps(self) -> Sequence[WatchedStep]:
+        """In the order of the data."""
+
+    @property
+    def unwatched(self) -> Mapping[str, str]:
+        """What has no clock, and why, by name."""
 
 
 def live(
-    spans: Sequence[tuple[Watched, Moment]],
+    spans: Sequence[tuple[Named, Moment]],
     energy_j: Mapping[str, float] | None = None,
     provenance: Mapping[str, str] | None = None,
 ) -> Live:

@@ -45,7 +45,7 @@ def _dataset(live: Live, dataset: LiveDataset, rest: str) -> Sequence[Renderable
     per = count if count else None
     rate = f"{count:,.0f} {unit}s, {count / live.wall_s:,.1f}/s" if count and live.wall_s > 0 else f"{unit}s unknown"
     heads = [f"CPU ms\n/{unit}" if per else "CPU s", "share", f"waiting\nms/{unit}" if per else "waiting\ns", "calls"]
-    joules = [domain for domain, found in live.energy_j.items() if found]
+    joules = list(live.joules(live.cpu_s))
     heads += [f"{domain}\nmJ/{unit}" if per else f"{domain}\nJ" for domain in joules]
 
     def cells(cpu_s: float | None, waiting_s: float | None, calls: str) -> tuple[str, ...]:
@@ -69,7 +69,7 @@ def _dataset(live: Live, dataset: LiveDataset, rest: str) -> Sequence[Renderable
         Sentence(Text.assemble((printable(dataset.name or "dataset"), "bold"), f": {rate}")),
         FigureTable("step", heads, lines),
     ]
-    shown += [Sentence(f"{printable(step.step.name)}: {step.note}", "dim") for step in dataset.steps if step.note]
+    shown += [Sentence(printable(f"{step.step.name}: {step.note}"), "dim") for step in dataset.steps if step.note]
     return shown
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import time
 import weakref
@@ -43,6 +44,15 @@ class Moment:
     """By the names of the steps."""
     samples: float | None = None
     """That left the dataset; None where that can't be seen."""
+
+    def __add__(self, other: Moment) -> Moment:
+        known = self.samples is not None and other.samples is not None
+        return Moment(
+            self.time_s + other.time_s,
+            self.cpu_s + other.cpu_s,
+            {name: self.steps.get(name, Work()) + work for name, work in other.steps.items()},
+            self.samples + other.samples if known else None,  # type: ignore[operator]
+        )
 
     def __sub__(self, other: Moment) -> Moment:
         known = self.samples is not None and other.samples is not None
@@ -97,5 +107,14 @@ def all_watched() -> Sequence[Watched]:
     return sorted(found - parts, key=lambda one: one.number)
 
 
+def _after_fork() -> None:
+    """A child watches nothing yet: the threads that work on what its parent watches aren't there."""
+    global _lock
+    _lock = threading.Lock()
+    _all.clear()
+
+
 _lock = threading.Lock()
 _all: weakref.WeakSet[Watched] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

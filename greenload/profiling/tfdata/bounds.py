@@ -9,6 +9,7 @@ from greenload.profiling.tfdata.caches import Stores, on_disk
 from greenload.profiling.tfdata.counting import Counts
 from greenload.profiling.tfdata.epochs import first_samples, may_start_anew
 from greenload.profiling.tfdata.graph import Node
+from greenload.profiling.tfdata.passes import FILL_S, least_builds, replays_in
 from greenload.profiling.tfdata.replays import REPLAYED
 from greenload.profiling.windows import BUILDS, LEAST_ROUNDS
 
@@ -17,6 +18,8 @@ MEASURING_S = 50.0
 machine, each is shorter."""
 TRYING_S = 15.0
 """Wall seconds for trials of changes; more where a single one takes longer."""
+CLOCKED_TRYING_S = 8.0
+"""The same where functions have clocks: the rest takes half a minute then."""
 PASSES_S = 30.0
 """Wall seconds in which buffers, captures and caches are filled: where a pass is long, it is over fewer samples."""
 MOST_S = 100.0
@@ -62,10 +65,17 @@ class Bounds:
     """Wall seconds of a trial."""
     reasons: Mapping[str, str] = field(default_factory=dict)
     """What was cut, and why."""
+    clocked_s: float = 0.0
+    """Wall seconds of the windows of the whole with clocks and without, in each build; 0 where there are no clocks.
+    ``build_s`` is then for the other steps alone, which not each build measures."""
 
     def seconds(self, builds: int = BUILDS) -> float:
         """Wall seconds of the whole profile."""
-        return self.counting_s + builds * self.build_s + self.trying_s + _AFTER_S
+        return self.counting_s + self._builds_s(builds) + self.trying_s + _AFTER_S
+
+    def _builds_s(self, builds: int) -> float:
+        replaying = sum(map(replays_in, range(builds))) if self.clocked_s else builds
+        return builds * self.clocked_s + replaying * self.build_s
 
     def due_s(self, build: int, steps: float, parts: float = 0) -> float:
         """Wall seconds from the first window on, at which a share of a build's ``steps`` is due.
@@ -76,21 +86,22 @@ class Bounds:
             parts: how many of what follows them are due, too.
         """
         behind_s = sum(seconds for part, seconds in enumerate(self.parts_s) if part >= parts)
-        return (build + 1) * self.build_s - behind_s - (1 - steps) * (self.build_s - sum(self.parts_s))
+        return self._builds_s(build + 1) - behind_s - (1 - steps) * (self.build_s - sum(self.parts_s))
 
     @property
     def trying_s(self) -> float:
         """Wall seconds for all trials."""
-        return max(TRYING_S, self.trial_s)
+        return max(CLOCKED_TRYING_S if self.clocked_s else TRYING_S, self.trial_s)
 
     def to_dict(self) -> dict[str, int | float]:
         """As data, for a plan."""
+        builds = least_builds() if self.clocked_s else BUILDS
         return {
             "samples": self.samples,
             "rounds": self.rounds,
             "pass_samples": self.pass_samples,
-            "passes": BUILDS * self.passes,
-            "announced_s": round(self.seconds(), 1),
+            "passes": builds * self.passes,
+            "announced_s": round(self.seconds(builds), 1),
         }
 
 
@@ -151,6 +162,60 @@ def plan_bounds(
         trial_s=work.trial_s(kept),
         reasons=reasons,
     )
+
+
+def plan_clocked_bounds(
+    counts: Counts,
+    replayed: Sequence[Node],
+    stores: Stores,
+    *,
+    samples: int,
+    rounds: int,
+    window_s: float,
+    counting_s: float,
+) -> Bounds:
+    """How much and how long where functions have clocks.
+
+    Args:
+        counts: what flows through the dataset, and how fast.
+        replayed: the nodes that are measured otherwise.
+        stores: its caches.
+        samples: different samples to work on, at most.
+        rounds: of windows, at most.
+        window_s: wall seconds of a step's window.
+        counting_s: wall seconds that counting took.
+    """
+    work = _Work(counts, replayed, stores, samples, window_s, True)
+
+    def clocked_s(kept: int) -> float:
+        fill_s = 2 * (1.05 * work.epoch * counts.s_per_sample if stores else FILL_S) + 2 * counts.first_s
+        return 2 * PREPARING_S + fill_s + 3 * kept * (work.whole_s(3 * window_s) + AROUND_S)
+
+    def replays_s(kept: int) -> float:
+        whole_s = 2 * kept * (work.whole_s(3 * window_s) + AROUND_S) + 2 * work.whole_s(window_s)
+        firsts_s = (
+            2 * kept * (AROUND_S + PREPARING_S + first_samples(counts) * counts.s_per_sample) if stores.empty else 0
+        )
+        return max(0.0, work.build(kept, kept)[1] - whole_s) + firsts_s
+
+    def bounds(kept: int) -> Bounds:
+        return Bounds(
+            samples=work.samples,
+            rounds=kept,
+            further_rounds=kept,
+            window_s=window_s,
+            pass_samples=work.pass_samples,
+            passes=work.passes(kept, kept) + kept * (3 + 2 * bool(stores.empty)) + 1,
+            counting_s=counting_s,
+            build_s=replays_s(kept),
+            parts_s=_parts_s(counts, stores, kept, window_s),
+            whole_s=work.whole_s(3 * window_s),
+            trial_s=work.trial_s(kept),
+            clocked_s=clocked_s(kept),
+        )
+
+    planned = [bounds(kept) for kept in range(rounds, LEAST_ROUNDS - 1, -1)]
+    return next((short for short in planned if short.seconds(least_builds()) <= MOST_S), planned[-1])
 
 
 @dataclass(frozen=True)

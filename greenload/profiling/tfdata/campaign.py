@@ -24,14 +24,15 @@ from greenload.profiling.tfdata.graph import Node
 from greenload.profiling.tfdata.guard import tf_error_line
 from greenload.profiling.tfdata.rebuild import Builder
 from greenload.profiling.tfdata.replays import DatasetReplays, whole_options
-from greenload.profiling.windows import BUILDS, LEAST_ROUNDS, Further, Runnable, closing, no_further_build
+from greenload.profiling.windows import LEAST_ROUNDS, Further, Runnable, closing, no_further_build
 from greenload.system.frameworks import tf
 
 _BEHIND_ALL_SHARE = 0.1  # from this share of all before it, a step is measured behind it all, where that is cheap
 _THREAD_SWITCH_S = 2e-4  # CPU seconds an element below which passing it from thread to thread (0.03 ms) is no trifle
 _STARTS_SHARE = 0.005  # of an epoch's CPU seconds, that making its iterator takes where the start may be felt
 _PROBES = 3  # epochs that are looked at before starts are measured
-_LATE = 0.1  # of a build's time, by which a step may end late and still has all its rounds
+LATE = 0.1
+"""Of a build's time, by which a step may end late and still has all its rounds."""
 
 
 class DatasetCampaign(Campaign):
@@ -68,6 +69,8 @@ class DatasetCampaign(Campaign):
         """How each step was measured."""
         self.failed: dict[str, str] = {}
         """Steps that could not be measured, and why."""
+        self.clocked: frozenset[str] = frozenset()
+        """Steps that are measured in place, by the clocks around their functions."""
         self.parallel = options.threads or processors()
         """What stands for AUTOTUNE in the steps' windows."""
         self.builder = Builder(scratch, self.parallel)
@@ -120,26 +123,30 @@ class DatasetCampaign(Campaign):
         self._begun_s = time.monotonic()
         for build, name, part in self._builds(share, further):
             self._tell(f"building ({name})")
-            full = self.replays.full()
-            with closing({"full": full}):
-                self._fill(full, whole=True)
-                if self.stores:
-                    self._regroup(full, self.counts.epoch_elements)
-                size = self._sized(full, 3 * self.window_s)
-                self._each_step(self.rows, partial(self._step, build), (full, size), build, name, part)
-            self._first_epoch(build, name)
-            self._starts(build, name)
+            self._build(build, name, part)
             self.replays.forget()
         self._late_s = math.inf
-        ends_s = self._due_s(BUILDS - 1, 1.0, math.inf, late=_LATE)
+        ends_s = self._due_s(self._least_builds - 1, 1.0, math.inf, late=LATE)
         ends_s = time.monotonic() if math.isinf(ends_s) else ends_s
         self._deadline_s = ends_s + (0.0 if self.bounds is None else self.bounds.trying_s)
+
+    def _build(self, build: int, name: str, share: float) -> None:
+        """The windows of one build."""
+        full = self.replays.full()
+        with closing({"full": full}):
+            self._fill(full, whole=True)
+            if self.stores:
+                self._regroup(full, self.counts.epoch_elements)
+            size = self._sized(full, 3 * self.window_s)
+            self._each_step(self.rows, partial(self._step, build), (full, size), build, name, share)
+        self._first_epoch(build, name)
+        self._starts(build, name)
 
     def _step(self, build: int, node: Node) -> None:
         """Windows of one step, as long as there is time for them."""
         steps, position = len(self.rows), self.rows.index(node)
         left = (self._due_s(build, 1.0) - time.monotonic()) / (steps - position)
-        self._late_s = self._due_s(build, (position + 1) / steps, late=_LATE)
+        self._late_s = self._due_s(build, (position + 1) / steps, late=LATE)
         if node.name not in self.failed:
             self._measure(node, self._seconds(left), build)
 
@@ -155,7 +162,7 @@ class DatasetCampaign(Campaign):
             if node.name in self.failed:
                 continue
             self._tell(f"{node.name} filled ({name})")
-            self._late_s = self._due_s(build, 1.0, position + 1, late=_LATE)
+            self._late_s = self._due_s(build, 1.0, position + 1, late=LATE)
             elements = self._first.writing_elements(node, self._window_or_less_s)
             for k in range(self._further_rounds):
                 if k >= LEAST_ROUNDS and self._late():
@@ -167,7 +174,7 @@ class DatasetCampaign(Campaign):
         if not self.stores.empty:
             return
         self._tell(f"{FIRST_EPOCH} ({name})")
-        self._late_s = self._due_s(build, 1.0, len(self.stores.empty) + 1, late=_LATE)
+        self._late_s = self._due_s(build, 1.0, len(self.stores.empty) + 1, late=LATE)
         for k in range(self._further_rounds):
             if k >= LEAST_ROUNDS and self._late():
                 return
@@ -179,6 +186,10 @@ class DatasetCampaign(Campaign):
                 return
             with closing({"with": whole}):
                 self._window(whole, 0, FIRST_EPOCH, "with", k, build)
+            self._clocked_first(k, build)
+
+    def _clocked_first(self, k: int, build: int) -> None:
+        """A window of a first epoch with clocks, where there are any."""
 
     def _starts(self, build: int, name: str) -> None:
         """Windows of epochs by iterators of their own, and of as many without an end, where a start may be felt."""
@@ -186,7 +197,7 @@ class DatasetCampaign(Campaign):
             return
         options = whole_options(self.root.dataset.options())
         anew, dataset, group = started_anew(self.replays.copy(self.root).with_options(options), self.counts, self._told)
-        self._late_s = self._due_s(build, 1.0, math.inf, late=_LATE)
+        self._late_s = self._due_s(build, 1.0, math.inf, late=LATE)
         with closing({"with": anew}):
             self._tell(f"{ITERATOR_START} ({name})")
             epoch = round(self._epoch())
@@ -288,9 +299,12 @@ class DatasetCampaign(Campaign):
                     sizes = dict.fromkeys(pair.runs(), self._window_samples(pair.present, seconds))
                 self._pairs(pair.runs(), sizes, node.name, build)
         except tf.errors.OpError as error:  # alone only: as part of the whole it ran
-            self.failed[node.name] = f"does not run alone: {tf_error_line(error)}"
+            self._failed(node, f"does not run alone: {tf_error_line(error)}")
         except SourceError:
-            self.failed[node.name] = "gave no element when it was run alone"
+            self._failed(node, "gave no element when it was run alone")
+
+    def _failed(self, node: Node, why: str) -> None:
+        self.failed[node.name] = why
 
     def _context(self, node: Node) -> str:
         """What a step is measured behind: nothing (``"alone"``), the step before it, or all before it (``"all"``).
@@ -335,7 +349,7 @@ class DatasetCampaign(Campaign):
 
     def _own_cost(self, node: Node) -> float:
         """CPU seconds per sample of a node, roughly; 0 of one without windows: free, or it didn't run alone."""
-        return self.cost(node.name) if self._has_windows(node) else 0.0
+        return self.cost(node.name) if node.name in self.clocked or self._has_windows(node) else 0.0
 
     def _has_windows(self, node: Node) -> bool:
         """Whether a node has windows of both kinds: not one that isn't measured, or failed before it had them."""

@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from greenload.profiling.runs import divisor, group_size, grouped_iterator
+from greenload.profiling.runs import ReadWork, divisor, group_size, grouped_iterator, no_clocks
 from greenload.profiling.tfdata.caches import Stores, on_disk
 from greenload.profiling.tfdata.counting import Counts, counted, element_counter, epoch_repeats
 from greenload.profiling.tfdata.graph import Node
-from greenload.profiling.tfdata.rebuild import Builder
+from greenload.profiling.tfdata.passes import ClockedCopyOf
+from greenload.profiling.tfdata.rebuild import Builder, Functions
 from greenload.profiling.tfdata.replays import DatasetReplays, whole_options
 from greenload.system.frameworks import tf
 
@@ -36,11 +37,19 @@ class Once:
         group: elements consumed in C++ for each that Python sees.
         told: called whenever a group has passed.
         folder: what it writes; removed when it is closed.
+        read_work: reads the clocks around its functions, if any.
     """
 
     def __init__(
-        self, dataset: tf.data.Dataset, samples: int, group: int, told: Callable[[], None], folder: str = ""
+        self,
+        dataset: tf.data.Dataset,
+        samples: int,
+        group: int,
+        told: Callable[[], None],
+        folder: str = "",
+        read_work: ReadWork = no_clocks,
     ) -> None:
+        self.read_work = read_work
         self.samples = samples
         self._told = told
         self._folder = folder
@@ -130,8 +139,18 @@ class FirstEpochs:
         if not self._passed:
             return None
         folder = self._folder()
-        dataset = self._built(folder).with_options(self._options)
-        return Once(dataset, self._passed, self._group, self._told, folder)
+        return self._once_over(self._built(folder), folder)
+
+    def clocked(self, copy_of: ClockedCopyOf) -> Once | None:
+        """As `whole` gives, with clocks around the functions."""
+        if not self._passed:
+            return None
+        folder = self._folder()
+        copy = copy_of(self._root, lambda functions: self._built(folder, functions))
+        return self._once_over(copy.dataset, folder, copy.read)
+
+    def _once_over(self, dataset: tf.data.Dataset, folder: str, read_work: ReadWork = no_clocks) -> Once:
+        return Once(dataset.with_options(self._options), self._passed, self._group, self._told, folder, read_work)
 
     def _folder(self) -> str:
         return tempfile.mkdtemp(dir=self._scratch)
@@ -145,8 +164,8 @@ class FirstEpochs:
     def _group(self) -> int:
         return group_size(self._counts.samples_per_element, self._counts.s_per_sample)
 
-    def _built(self, folder: str) -> Any:
-        builder, part = Builder(folder, self._parallel), part_samples(self._counts)
+    def _built(self, folder: str, functions: Functions | None = None) -> Any:
+        builder, part = Builder(folder, self._parallel, functions), part_samples(self._counts)
 
         def alter(node: Node, inputs: Sequence[Any]) -> Any:
             if part is not None and node in self._stores.empty:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from greenload.energy.attribution.observation import IN_PLACE
 from greenload.energy.attribution.precision import Length
 from greenload.energy.meters.base import MeterStatus
 from greenload.energy.sampler import Sampler
@@ -15,12 +16,20 @@ from greenload.profiling.pace import Pace
 from greenload.profiling.page_cache import ColdFiles
 from greenload.profiling.report_rows import make_report
 from greenload.profiling.tfdata.advice import advise
-from greenload.profiling.tfdata.bounds import passes_text, plan_bounds
-from greenload.profiling.tfdata.campaign import DatasetCampaign
+from greenload.profiling.tfdata.bounds import passes_text, plan_bounds, plan_clocked_bounds
+from greenload.profiling.tfdata.clocked_campaign import ClockedCampaign
 from greenload.profiling.tfdata.counting import count_elements
 from greenload.profiling.tfdata.files import files_of_dataset
 from greenload.profiling.tfdata.graph import Node
 from greenload.profiling.tfdata.guard import Pulse, patiently
+from greenload.profiling.tfdata.passes import (
+    CLOCKED_ROUNDS,
+    CLOCKED_SAMPLES,
+    CLOCKED_WINDOW_S,
+    ClockedCopyOf,
+    least_builds,
+    most_builds,
+)
 from greenload.profiling.tfdata.rebuild import BUFFER, Builder
 from greenload.profiling.tfdata.remarks import drawn_while_traced, remarks
 from greenload.profiling.tfdata.report_rows import backend_of, dataset_rows, iterator_start_cost, row_names
@@ -44,7 +53,11 @@ def is_dataset(value: object) -> bool:
 
 
 def profile_dataset(
-    dataset: tf.data.Dataset, sampler: Sampler, statuses: Sequence[MeterStatus], options: Options
+    dataset: tf.data.Dataset,
+    sampler: Sampler,
+    statuses: Sequence[MeterStatus],
+    options: Options,
+    copy_of: ClockedCopyOf,
 ) -> Report:
     """Measure the steps of a dataset.
 
@@ -53,6 +66,7 @@ def profile_dataset(
         sampler: running; reads the meters.
         statuses: what is known of the meters.
         options: of the profile.
+        copy_of: makes copies with clocks around functions.
 
     Raises:
         SourceError: the dataset raised, or no element came for a minute.
@@ -67,7 +81,9 @@ def profile_dataset(
         pulse()
         options.progress(share, text)
 
-    measurement = _Measurement(root, sampler, statuses, replace(options, progress=progress), cold, pulse, begun_s)
+    measurement = _Measurement(
+        root, sampler, statuses, replace(options, progress=progress), cold, pulse, begun_s, copy_of
+    )
     with random_states_kept(), states_kept(root):
         return patiently(measurement.report, pulse)
 
@@ -85,6 +101,7 @@ class _Measurement:
     """Called whenever elements have passed."""
     begun_s: float
     """When it began, by ``time.monotonic``."""
+    copy_of: ClockedCopyOf
 
     def report(self) -> Report:
         """Measure the dataset."""
@@ -94,7 +111,10 @@ class _Measurement:
             drawn = drawn_while_traced(root)
             unit = sample_unit(root, options.samples_per_element)
             counts = count_elements(root, Builder(scratch), options.samples, self.told, unit)
-            campaign = DatasetCampaign(root, counts, scratch, self.told, self.sampler, options, self.cold)
+            campaign = ClockedCampaign(
+                root, counts, scratch, self.told, self.sampler, options, self.cold, copy_of=self.copy_of
+            )
+            campaign.watch()
             pace = Pace(options.precision, campaign.attributed, options.announce)
             pace.plan(campaign, len(campaign.rows), options.rounds, lambda length: self.bounded(campaign, length))
             campaign.measure(_STEPS, pace.further)
@@ -123,8 +143,10 @@ class _Measurement:
                 windows=tuple(campaign.seen),
             )
 
-    def bounded(self, campaign: DatasetCampaign, length: Length) -> tuple[Length, str]:
+    def bounded(self, campaign: ClockedCampaign, length: Length) -> tuple[Length, str]:
         """The length that the campaign keeps to, for one that is planned, and what more is announced."""
+        if campaign.clocked:
+            return self._clocked_length(campaign, length)
         planned = self.options.precision is not None
         rows = [node for node in campaign.rows if node.name not in campaign.failed]
         bounds = plan_bounds(
@@ -143,8 +165,28 @@ class _Measurement:
         least_s, most_s = bounds.seconds(length.builds), bounds.seconds(length.most_builds)
         return replace(length, rounds=bounds.rounds, seconds=least_s, most_seconds=most_s), f": {text}"
 
+    def _clocked_length(self, campaign: ClockedCampaign, length: Length) -> tuple[Length, str]:
+        """The same where functions have clocks: short windows, but where a counter needs long ones."""
+        options = self.options
+        window_s = length.window_s if campaign.counted else CLOCKED_WINDOW_S
+        campaign.window_s = window_s
+        bounds = plan_clocked_bounds(
+            campaign.counts,
+            campaign.replayed,
+            campaign.stores,
+            samples=options.samples if campaign.counted else min(options.samples, CLOCKED_SAMPLES),
+            rounds=min(options.rounds, CLOCKED_ROUNDS),
+            window_s=window_s,
+            counting_s=time.monotonic() - self.begun_s,
+        )
+        campaign.keep_within(bounds)
+        least, most = least_builds(), most_builds(options.precision)
+        text = passes_text(campaign.counts, campaign.rows, bounds, "–".join(dict.fromkeys(map(str, (least, most)))))
+        seconds = bounds.seconds(least), bounds.seconds(most)
+        return Length(window_s, bounds.rounds, least, most, *seconds), f": {text}"
 
-def _plan(campaign: DatasetCampaign) -> dict[str, Any]:
+
+def _plan(campaign: ClockedCampaign) -> dict[str, Any]:
     """How the dataset was run, as data."""
     root, counts = campaign.root, campaign.counts
     autotuned = [
@@ -165,7 +207,7 @@ def _plan(campaign: DatasetCampaign) -> dict[str, Any]:
                 "out": str(node.element_spec),
                 "elements_per_sample": flow.elements_per_sample,
                 "bytes_per_element": flow.bytes_per_element,
-                "method": campaign.methods.get(node.name, ""),
+                "method": IN_PLACE if node.name in campaign.clocked else campaign.methods.get(node.name, ""),
             }
         )
     return {

@@ -46,6 +46,10 @@ class Builder:
         self._state = state
         self.function = functions or traced_function
 
+    def with_functions(self, functions: Functions) -> Builder:
+        """The same, of other functions."""
+        return Builder(self._scratch, self._parallel, functions)
+
     def build(self, node: Node, alter: Alter | None = None, shared: bool = True) -> tf.data.Dataset:
         """A dataset that gives what ``node`` gives. One that stands in two branches is built once if ``shared``."""
         made: dict[int, Any] = {}

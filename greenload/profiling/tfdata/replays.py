@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from greenload.profiling.runs import DatasetRun, divisor, group_size
+from greenload.profiling.runs import DatasetRun, ReadWork, divisor, group_size, no_clocks
 from greenload.profiling.tfdata.caches import Stores, on_disk
 from greenload.profiling.tfdata.counting import Counts, cut_caches, leave_out_order
 from greenload.profiling.tfdata.graph import FILE_READERS, NESTING, PASSIVE, STORES, Node
-from greenload.profiling.tfdata.rebuild import Builder
+from greenload.profiling.tfdata.passes import ClockedCopy, ClockedCopyOf
+from greenload.profiling.tfdata.rebuild import Builder, Functions
 from greenload.system.frameworks import tf
 
 CAPTURE_BYTES = 1 << 29
@@ -76,8 +77,8 @@ class DatasetReplays:
         """The whole dataset, endlessly, with the user's own options."""
         return self.whole(self.copy(self.root))
 
-    def whole(self, dataset: tf.data.Dataset) -> DatasetRun:
-        """A dataset in place of the whole one, of the same batches."""
+    def whole(self, dataset: tf.data.Dataset, read_work: ReadWork = no_clocks) -> DatasetRun:
+        """A dataset in place of the whole one, of the same batches; ``read_work`` reads its clocks, if any."""
         counts = self._counts
         per_element = counts.samples_per_element
         group = self._group(per_element)
@@ -87,7 +88,8 @@ class DatasetReplays:
             # What was counted stands for the whole: going on would meet branches in other shares.
             dataset = dataset.take(math.ceil(counts.samples / per_element))
         # Also where it has no end: which of a join's branches ends it can't be told before.
-        return DatasetRun(dataset.repeat().with_options(self._whole_options), per_element, group, self._told)
+        repeated = dataset.repeat().with_options(self._whole_options)
+        return DatasetRun(repeated, per_element, group, self._told, read_work=read_work)
 
     def _ends_by_turns(self, node: Node) -> bool:
         """Whether a join gives its branches in other shares later, once one of them has ended."""
@@ -199,21 +201,30 @@ class DatasetReplays:
             return node.inner.prefix(self._builder.build(outer.inputs[0], leave_out_order))
         return self._builder.build(node, leave_out_order)
 
-    def copy(self, node: Node) -> tf.data.Dataset:
+    def clocked(self, copy_of: ClockedCopyOf) -> ClockedCopy:
+        """The whole dataset with clocks around its functions, but not around those before a filled cache in memory."""
+
+        def build(functions: Functions) -> tf.data.Dataset:
+            return self.copy(self.root, self._builder.with_functions(functions))
+
+        return copy_of(self.root, build)
+
+    def copy(self, node: Node, builder: Builder | None = None) -> tf.data.Dataset:
         """The dataset up to a node, as it is. All copies of a build read the same caches in memory."""
-        cut = cut_caches(self._builder, self._counts, self._cut)
+        builder = builder or self._builder
+        cut = cut_caches(builder, self._counts, self._cut)
 
         def alter(below: Node, inputs: Sequence[tf.data.Dataset]) -> tf.data.Dataset | None:
             if below not in self._stores or on_disk(below):
                 return cut(below, inputs)
             if id(below.dataset) not in self._filled:
-                self._filled[id(below.dataset)] = cut(below, inputs) or self._builder.on(below, inputs)
+                self._filled[id(below.dataset)] = cut(below, inputs) or builder.on(below, inputs)
             return self._filled[id(below.dataset)]
 
         if node in self._outer:
             outer, _ = self._outer[node]
-            return node.inner.prefix(self._builder.build(outer.inputs[0], alter))
-        return self._builder.build(node, alter)
+            return node.inner.prefix(builder.build(outer.inputs[0], alter))
+        return builder.build(node, alter)
 
     def _prefixes(self, node: Node) -> RunPair:
         """The dataset up to a node, and up to the one before it; for a source or a cache, one that does nothing."""

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from greenload.energy.attribution.attribute import trial_cost, trial_wall_ns
-from greenload.energy.attribution.costs import Attribution, Indistinct
+from greenload.energy.attribution.attribute import HAND_OVER, trial_cost, trial_wall_ns
+from greenload.energy.attribution.costs import Attribution, Indistinct, StepCost
 from greenload.energy.attribution.epochs import first_epoch, later_epochs
-from greenload.energy.attribution.observation import ITERATOR_START
+from greenload.energy.attribution.observation import IN_PLACE, ITERATOR_START
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.plans.steps import TF_DATA
 from greenload.profiling.tfdata.caches import Stores
 from greenload.profiling.tfdata.campaign import DatasetCampaign
 from greenload.profiling.tfdata.graph import DALI_NODE, Node
-from greenload.report.cost_records import FirstEpoch, IteratorStart, ReportStep, figures_of, whole_costs
+from greenload.report.cost_records import ClockRecord, FirstEpoch, IteratorStart, ReportStep, figures_of, whole_costs
 
 
 def row_names(root: Node) -> dict[str, str]:
@@ -60,7 +60,7 @@ def _sum(parts: Sequence[ReportStep], name: str) -> ReportStep:
         last,
         name=name,
         stages=(name.partition(" (")[0],),
-        method="replay" if all(step.method == "replay" for step in parts) else "prefix",
+        method=parts[0].method if len({step.method for step in parts}) == 1 else "prefix",
         branch=" / ".join(same[0] for same in shared),
         where=next((step.where for step in parts if step.where), ""),
         runs=next((step.runs for step in parts if step.runs == "every epoch"), last.runs),
@@ -97,11 +97,11 @@ def dataset_rows(campaign: DatasetCampaign, attribution: Attribution) -> tuple[A
         run = [name for name, when in runs.items() if when != "no epoch"]
         filled = [node.name for node in stores.empty]
         costs = first_epoch(campaign.seen, steps=run, caches=filled, **campaign.terms)
-        steps = merged_rows(list(_rows(nodes, campaign, costs)), names)
+        steps = (*merged_rows(list(_rows(nodes, campaign, costs)), names), *_hand_over(costs))
         costs = replace(costs, indistinct=indistinct_rows(costs.indistinct, names))
         first = FirstEpoch(steps=steps, **whole_costs(costs))
     return replace(attribution, indistinct=indistinct_rows(attribution.indistinct, names)), {
-        "steps": merged_rows(list(_rows(nodes, campaign, attribution, stores)), names),
+        "steps": (*merged_rows(list(_rows(nodes, campaign, attribution, stores)), names), *_hand_over(attribution)),
         "first_epoch": first,
         "caches": stores.states(),
     }
@@ -119,13 +119,29 @@ def _rows(
             name=node.name,
             stages=(node.kind,),
             backend=backend_of(node),
-            method=campaign.methods[node.name] if stores is not None else measured.method,
+            method=_method(campaign, node, measured, stores is None),
             branch=node.branch,
             where=node.where,
             runs="every epoch" if stores is None else stores.runs(node),
             **figures_of(measured.cost),
             bytes_out_per_sample=campaign.bytes_out.get(node.name),
+            clock=None if measured.clock is None else ClockRecord.of(measured.clock),
         )
+
+
+def _method(campaign: DatasetCampaign, node: Node, measured: StepCost, first: bool) -> str:
+    if node.name in campaign.clocked:
+        return IN_PLACE
+    return measured.method if first else campaign.methods[node.name]
+
+
+def _hand_over(attribution: Attribution) -> Iterator[ReportStep]:
+    """The row of what is in no step's function, and in no other step."""
+    for step in attribution.steps:
+        if step.name == HAND_OVER:
+            yield ReportStep(
+                name=HAND_OVER, stages=(HAND_OVER,), backend=TF_DATA, method=IN_PLACE, **figures_of(step.cost)
+            )
 
 
 def backend_of(node: Node) -> str:

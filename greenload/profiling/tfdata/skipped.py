@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from greenload.profiling.tfdata.caches import snapshot_there
-from greenload.profiling.tfdata.campaign import DatasetCampaign
+from greenload.profiling.tfdata.clocked_campaign import ClockedCampaign
 from greenload.profiling.tfdata.counting import Counts
 from greenload.profiling.tfdata.functions import calls_python
 from greenload.profiling.tfdata.graph import DALI_NODE, NESTING, STORES, Node
@@ -16,7 +16,7 @@ _NOTABLE = 0.005
 """Share of elements from which it is said that a filter throws them away."""
 
 
-def skipped_steps(campaign: DatasetCampaign) -> Iterator[Skipped]:
+def skipped_steps(campaign: ClockedCampaign) -> Iterator[Skipped]:
     """Steps that are one row though more may be inside, filters that throw away, and steps without figures."""
     for node in campaign.root.nodes():
         if node.hidden and not node.looked:
@@ -33,6 +33,8 @@ def skipped_steps(campaign: DatasetCampaign) -> Iterator[Skipped]:
     yield from thrown_away(campaign.root, campaign.counts, campaign.replays.before)
     for name, why in campaign.failed.items():
         yield Skipped(name, why)
+    if campaign.without_clocks:
+        yield Skipped("clocks", f"no step is measured in place, all by replays: {campaign.without_clocks}")
     if campaign.bounds is not None:
         yield from (Skipped(name, why) for name, why in campaign.bounds.reasons.items())
         if campaign.hurried:

@@ -356,3 +356,20 @@ def test_bad_input_is_refused_in_one_clear_line(monkeypatch: pytest.MonkeyPatch)
         gl.watch(Range(3))
     monkeypatch.undo()
     op.operations.cache_clear()
+
+
+def test_a_note_tells_what_a_clock_cannot_see() -> None:
+    def note(function: Callable[[Any], Any]) -> str:
+        (step,) = gl.watch(tf.data.Dataset.from_tensors("x").map(function)).watched.steps
+        return str(step.note)
+
+    @tf.function
+    def decoded(x: Any) -> Any:
+        return tf.io.decode_jpeg(tf.io.read_file(x))
+
+    weights = tf.ones((8, 8))
+    assert note(lambda x: tf.io.decode_jpeg(tf.io.read_file(x))) == ""
+    assert note(decoded) == ""
+    assert "several threads" in note(lambda x: (tf.io.decode_jpeg(x), tf.io.decode_png(x)))
+    assert "several threads" in note(lambda x: (decoded(x), decoded(x + "y")))
+    assert note(lambda x: weights @ tf.fill((8, 8), tf.strings.to_number(x))).startswith("MatMul may run on other")

@@ -15,7 +15,7 @@ import pytest
 import greenload as gl
 from bench.joins import double_work, work
 from greenload.profiling import windows
-from greenload.profiling.tfdata import bounds, counting
+from greenload.profiling.tfdata import bounds, counting, passes
 from greenload.profiling.tfdata.bounds import plan_bounds
 from greenload.profiling.tfdata.caches import Stores
 from greenload.profiling.tfdata.counting import Counts, count_elements
@@ -267,7 +267,8 @@ def test_time_is_planned_and_kept_by_fewer_samples_and_rounds(tmp_path: Path) ->
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_windows")
 def test_a_profile_draws_and_lasts_as_announced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "BUILDS", 2)
+    for room in (windows, passes):
+        monkeypatch.setattr(room, "BUILDS", 2)
     monkeypatch.setattr(bounds, "MEASURING_S", 2.0)
     monkeypatch.setattr(bounds, "TRYING_S", 0.1)
     drawn, said = [0], []

@@ -93,11 +93,11 @@ def test_a_report_of_a_dataset(tmp_path: Path) -> None:
     validate(report.to_dict())
     assert [(step.name, step.stages) for step in report.steps] == [
         ("range", ("range",)), ("work", ("map",)), ("shuffle", ("shuffle",)), ("batch", ("batch",)),
-        ("prefetch", ("prefetch",)),
+        ("hand-over", ("hand-over",)),
     ]  # fmt: skip
     place = work.__code__.co_firstlineno
     assert [step.where for step in report.steps] == ["", f"test_profile.py:{place}", "", "", ""]
-    assert [step.method for step in report.steps if step.name != "work"] == ["prefix"] + ["replay"] * 3
+    assert [step.method for step in report.steps] == ["prefix", "in place", "replay", "replay", "in place"]
     assert report.samples == 64 and report.steps[1].bytes_out_per_sample == 4
     assert report.pipeline["name"] == "mine" and [one["kind"] for one in report.pipeline["nodes"]][1] == "map"
     assert "0x" not in json.dumps(report.plan)
@@ -146,7 +146,8 @@ def test_a_cache_has_a_first_epoch_and_later_ones() -> None:
     report = gl.profile(dataset, **QUICK)
     first, full = report.first_epoch, report.full.cpu_s_per_sample.value or 0.0
     assert first is not None and (first.full.cpu_s_per_sample.value or 0.0) > 2 * full > 0
-    assert [step.runs for step in report.steps] == ["first epoch"] * 2 + ["every epoch"] * 3
+    assert [step.runs for step in report.steps] == ["first epoch"] * 2 + ["every epoch"] * 4
+    assert [step.name for step in report.steps][-1] == "hand-over"
     assert [step.cpu_s_per_sample.value for step in report.steps][:2] == [0.0, 0.0]
     costs = {step.name: step.cpu_s_per_sample.value or 0.0 for step in first.steps}
     assert list(costs) == [step.name for step in report.steps]

@@ -1,0 +1,209 @@
+"""Runs the windows of a dataset whose functions have clocks: passes of the whole, and replays of what has no clock."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from greenload.energy.attribution.attribute import COUNTED_KINDS, attribute
+from greenload.energy.attribution.costs import Attribution
+from greenload.energy.attribution.observation import FIRST_EPOCH, IN_PLACE, WHOLE, Observation
+from greenload.energy.domains import Domain
+from greenload.energy.settle import settle
+from greenload.profiling.runs import DatasetRun
+from greenload.profiling.tfdata.campaign import LATE, DatasetCampaign
+from greenload.profiling.tfdata.graph import Node
+from greenload.profiling.tfdata.guard import tf_error_line
+from greenload.profiling.tfdata.passes import (
+    FILL_S,
+    SMALLER,
+    WITHIN,
+    ClockedCopyOf,
+    file_reader_step,
+    least_builds,
+    reads_files,
+    replays_in,
+    why_not,
+)
+from greenload.profiling.windows import closing
+from greenload.system.frameworks import tf
+
+
+class ClockedCampaign(DatasetCampaign):
+    """Runs a dataset with clocks around its functions, by turns with one that has none.
+
+    What has no function, as a batch, is replayed. Nothing has clocks before `watch`, nor where that finds that none can
+    have one: all is then measured as in its base class.
+
+    Args:
+        given: what `DatasetCampaign` takes.
+        copy_of: makes copies with clocks.
+        options: what else `DatasetCampaign` takes.
+    """
+
+    without_clocks = ""
+    """Why no step is measured in place, though some have functions, without its end; empty where some are."""
+    reader: str | None = ""
+    """The step with a clock that reads all the files, if any; None where several steps may."""
+    _pass_samples = 0  # of a window of the whole
+
+    def __init__(self, *given: Any, copy_of: ClockedCopyOf, **options: Any) -> None:
+        super().__init__(*given, **options)
+        self._copy_of = copy_of
+
+    def watch(self) -> None:
+        """Find which steps can have clocks."""
+        self.without_clocks = why_not()
+        if self.without_clocks:
+            return
+        try:
+            names = self.replays.clocked(self._copy_of).names
+        except (tf.errors.OpError, ValueError, TypeError, KeyError) as error:
+            self.without_clocks = f"it can't be built again with clocks: {tf_error_line(error)}"
+            return
+        self.replays.forget()
+        rows = {node.name for node in self.rows} - self.failed.keys()
+        self.clocked = frozenset(rows.intersection(names))
+        self.reader = file_reader_step(self.rows, self.clocked)
+
+    def _build(self, build: int, name: str, share: float) -> None:
+        if not self.clocked:
+            super()._build(build, name, share)
+            return
+        self._late_s = self._due_s(build, 1.0, math.inf, late=LATE)
+        self._passes(build, name)
+        if replays_in(build):
+            self._first_epoch(build, name)
+        if not build:
+            self._settle_clocked()
+        steps = self.replayed if replays_in(build) else []
+        for node in steps:
+            self._tell(f"{node.name} ({name})")
+            if node.name not in self.failed:
+                self._measure(node, self._window_or_less_s, build)
+            self._done += share / len(steps)
+        if steps:
+            self._starts(build, name)
+        else:
+            self._done += share
+
+    def _passes(self, build: int, name: str) -> None:
+        """Windows of the whole without clocks, once more without, and with them, by turns."""
+        self._tell(f"the whole, with clocks and without ({name})")
+        if not self._pass_samples:
+            sized = self.replays.full()
+            with closing({"full": sized}):
+                self._fill_buffers(sized)
+                self._pass_samples = self._within_epochs(self._sized(sized, 3 * self.window_s))
+        copy = self.replays.clocked(self._copy_of)
+        # Each kind has a run of its own, so that all are at the same place of their epochs.
+        runs = {kind: self.replays.full() for kind in ("full", WHOLE)}
+        runs[IN_PLACE] = self.replays.whole(copy.dataset, copy.read)
+        with closing(runs):
+            for run in runs.values():
+                self._fill_buffers(run)
+            self._pairs(runs, dict.fromkeys(runs, self._pass_samples), "", build)
+
+    def _within_epochs(self, samples: int) -> int:
+        """The size of windows so that all of a build's are inside an epoch, or else hold whole ones.
+
+        At its end nothing is made ahead: a window that ends there, of several of another size, took too little.
+        """
+        epoch = self._epoch()
+        room = (WITHIN * epoch - self._filling) / self._rounds
+        if self.stores or not epoch or samples >= epoch or samples <= room:
+            return samples
+        return round(room) if room >= SMALLER * samples else self._capped_epoch(epoch)
+
+    def _capped_epoch(self, epoch: float) -> int:
+        return round(epoch) if self.bounds is None else min(round(epoch), max(1, self.bounds.pass_samples))
+
+    @property
+    def _filling(self) -> int:
+        """Samples that fill a run's buffers."""
+        return max(1, round(FILL_S / max(self.counts.s_per_sample, 1e-7)))
+
+    def _fill_buffers(self, run: DatasetRun) -> None:
+        """Fill a run's caches, or only the buffers that its first elements wait for."""
+        if self.stores:
+            self._fill(run, whole=True)
+            self._regroup(run, self.counts.epoch_elements)
+        else:
+            run.run(self._capped(run, self._filling))
+            settle(self.filled_settle_s)
+
+    def _settle_clocked(self) -> None:
+        """Leave the steps that their clocks couldn't tell in the first build to replays."""
+        told = {name for window in self.seen for name, work in window.work.items() if work.timed}
+        self.clocked &= told
+
+    @property
+    def measured_steps(self) -> Sequence[Node]:
+        """The nodes with a row that could be measured: without those that only hand over, where others have clocks.
+
+        Raises:
+            UsageError: there is none.
+        """
+        return [node for node in super().measured_steps if not self._only_hands_over(node)]
+
+    @property
+    def counted(self) -> bool:
+        """Whether a counter tells joules of CPU seconds, which only replays can share out: all steps are replayed."""
+        return any(
+            channel.provenance != "modelled" and Domain.parse(channel.domain).kind in COUNTED_KINDS
+            for channel in self.channels.values()
+        )
+
+    def _only_hands_over(self, node: Node) -> bool:
+        return bool(self.clocked) and node.kind == "prefetch"
+
+    @property
+    def replayed(self) -> list[Node]:
+        """The nodes whose windows are replays or prefixes."""
+        rows = [node for node in self.rows if not self._only_hands_over(node)]
+        return [node for node in rows if self.counted or node.name not in self.clocked or self._may_read(node)]
+
+    def _may_read(self, node: Node) -> bool:
+        return self.reader is None and reads_files(node)
+
+    @property
+    def _least_builds(self) -> int:
+        return least_builds() if self.clocked else super()._least_builds
+
+    @property
+    def terms(self) -> dict[str, Any]:
+        """What windows are attributed by, as `attribute` takes it."""
+        return super().terms | {"reader": self.reader or ""}
+
+    def attributed(self, seen: Sequence[Observation]) -> Attribution:
+        """Every step's own cost whenever it runs; a cache's is that of reading it.
+
+        Args:
+            seen: windows of this campaign.
+        """
+        names = [step.name for step in self.measured_steps]
+        return attribute(seen, steps=names, hand_over=not self.stores, **self.terms)
+
+    def cost(self, name: str) -> float:
+        """CPU seconds per sample of a step already seen, roughly.
+
+        Raises:
+            KeyError: it has no windows.
+        """
+        if name not in self.clocked:
+            return super().cost(name)
+        windows = [window for window in self.seen if window.work and window.work[name].timed]
+        return sum(window.work[name].total_cpu_s or 0.0 for window in windows) / sum(w.samples for w in windows)
+
+    def _clocked_first(self, k: int, build: int) -> None:
+        if not self.clocked:
+            return
+        for kind, run in ((WHOLE, self._first.whole()), (IN_PLACE, self._first.clocked(self._copy_of))):
+            if run is not None:
+                with closing({kind: run}):
+                    self._window(run, 0, FIRST_EPOCH, kind, k, build)
+
+    def _failed(self, node: Node, why: str) -> None:
+        if node.name not in self.clocked:
+            super()._failed(node, why)

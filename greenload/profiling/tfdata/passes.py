@@ -1,0 +1,103 @@
+"""Copies of a dataset with clocks around its functions, and which steps these tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from greenload.backends.native import op
+from greenload.backends.native.library import loaded
+from greenload.errors import BackendUnavailable
+from greenload.profiling.runs import ReadWork
+from greenload.profiling.tfdata.functions import calls_python, has_operation
+from greenload.profiling.tfdata.graph import FILE_READERS, Node
+from greenload.profiling.tfdata.rebuild import Functions
+from greenload.profiling.windows import BUILDS
+
+PASS_BUILDS = 5
+"""Builds, at least, on which the whole runs with clocks: what differs between builds is most of the scatter."""
+
+CLOCKED_ROUNDS = 3
+"""Rounds of windows on each of them."""
+CLOCKED_WINDOW_S = 0.12
+"""Wall seconds of a step's window; the whole's is three times as long."""
+CLOCKED_SAMPLES = 128
+"""Different samples that steps without clocks work on, at most: what they pass on hardly depends on what it is."""
+FILL_S = 0.2
+"""Wall seconds that a copy without caches runs before its first window."""
+WITHIN = 0.9
+"""Share of an epoch in which a build's windows of one kind may be."""
+SMALLER = 0.6
+"""How much smaller windows may become for that."""
+_LEAST_MOST, _MOST = 8, 30  # builds where a precision is wanted
+_AT_5 = 8  # builds that 5 % may take
+
+
+@dataclass(frozen=True)
+class ClockedCopy:
+    """A copy of a dataset with clocks."""
+
+    dataset: Any
+    names: tuple[str, ...]
+    """Of the steps that have one."""
+    read: ReadWork
+
+
+ClockedCopyOf = Callable[[Node, Callable[[Functions], Any]], ClockedCopy]
+"""Makes a copy of a dataset with clocks around its functions, by what builds it with functions that it is given."""
+
+
+def why_not() -> str:
+    """Why no dataset can run with clocks, as a sentence without its end; empty where they can."""
+    try:
+        loaded()
+        op.operations()
+    except (BackendUnavailable, ImportError) as error:
+        return str(error)
+    return ""
+
+
+def least_builds() -> int:
+    """How many builds there are at least."""
+    return max(BUILDS, PASS_BUILDS)
+
+
+def most_builds(precision: float | None) -> int:
+    """How many builds there are at most: a half-width shrinks with the root of their number."""
+    if precision is None:
+        return least_builds()
+    return max(least_builds(), min(_MOST, max(_LEAST_MOST, round(_AT_5 * (0.05 / precision) ** 2))))
+
+
+def replays_in(build: int) -> bool:
+    """Whether steps without clocks are measured in a build: on as few as without clocks, and on those added later."""
+    return build < BUILDS or build >= PASS_BUILDS
+
+
+def reads_files(node: Node) -> bool:
+    """Whether a node may read files, as far as can be seen."""
+    return (
+        node.kind in FILE_READERS
+        or node.kind == "from_generator"
+        or has_operation(node, "ReadFile")
+        or calls_python(node)
+    )
+
+
+def file_reader_step(nodes: Sequence[Node], clocked: Collection[str]) -> str | None:
+    """The step with a clock that reads all the files; empty if none does, None where several nodes may.
+
+    What a window reads can't be told apart by clocks: it is that step's.
+
+    Args:
+        nodes: those with a row.
+        clocked: the names of steps with clocks.
+    """
+    reading = [node for node in nodes if node.kind in FILE_READERS or has_operation(node, "ReadFile")]
+    if not reading:
+        reading = [node for node in nodes if node.kind == "from_generator" or calls_python(node)]
+    inside = [node.name for node in reading if node.name in clocked]
+    if not inside:
+        return ""
+    return inside[0] if len(reading) == 1 else None

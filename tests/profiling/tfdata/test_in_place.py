@@ -1,0 +1,203 @@
+"""Profiles of datasets by clocks around their functions: which steps they tell, what stands in, and known CPU times."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+import greenload as gl
+from greenload.energy.attribution.observation import FIRST_EPOCH, IN_PLACE, ITERATOR_START, WHOLE
+from greenload.profiling.tfdata import clocked_campaign
+from greenload.report.data import Report
+from greenload.report.terminal import report_text
+from greenload.report.validation import validate
+from greenload.system.work import Work
+
+tf = pytest.importorskip("tensorflow")
+
+Range = tf.data.Dataset.range
+QUICK: dict[str, Any] = {"rounds": 2, "samples": 64}
+
+
+def burnt(seconds: float) -> Callable[[Any], Any]:
+    """A function for ``map`` that takes so much of its thread's CPU time."""
+
+    def burn(x: Any) -> Any:
+        begun = time.thread_time()
+        while time.thread_time() - begun < seconds:
+            pass
+        return x
+
+    return lambda x: tf.ensure_shape(tf.numpy_function(burn, [x], tf.int64), ())
+
+
+def add_one(x: Any) -> Any:
+    """A step of next to no work."""
+    return x + 1
+
+
+def work(x: Any) -> Any:
+    """Takes a moment."""
+    return tf.cast(tf.reduce_sum(tf.random.stateless_uniform([20_000], seed=(1, 2))), tf.int64) * 0 + x
+
+
+def is_even(x: Any) -> Any:
+    """Whether it is; takes a moment."""
+    return work(x) % 2 == 0
+
+
+def methods(report: Report) -> dict[str, str]:
+    """How each step was measured."""
+    return {step.name: step.method for step in report.steps}
+
+
+def worked(report: Report) -> dict[str, float]:
+    """Calls for each sample, by the steps with clocks."""
+    return {step.name: step.clock.calls_per_sample for step in report.steps if step.clock}
+
+
+@pytest.mark.alone
+@pytest.mark.slow
+def test_steps_of_a_known_cpu_time() -> None:
+    dataset = Range(400).map(burnt(1e-3), num_parallel_calls=2, name="long").map(burnt(3e-4), name="short").batch(16)
+    report = gl.profile(dataset, name="burnt", rounds=3)
+    found = {step.name: step for step in report.steps}
+    assert list(methods(report).values()) == ["prefix", IN_PLACE, IN_PLACE, "replay", IN_PLACE]
+    for name, truth in (("long", 1e-3), ("short", 3e-4)):
+        figure = found[name].cpu_s_per_sample
+        assert figure.value == pytest.approx(truth, rel=0.3, abs=1.2e-4), "with what a call into Python takes"
+        assert figure.half_width is not None and figure.half_width < 0.15 * truth
+    full, rest = report.full.cpu_s_per_sample.value, report.unattributed.cpu_s_per_sample.value
+    assert full is not None and rest is not None and abs(rest) < 0.1 * full
+    assert sum(step.cpu_s_per_sample.value or 0.0 for step in report.steps) == pytest.approx(full - rest)
+    clock = found["long"].clock
+    assert clock is not None and clock.calls_per_sample == pytest.approx(1.0, rel=0.1)
+    waiting = clock.waiting_s_per_sample.value
+    assert waiting is not None and waiting > 0, "two calls share the interpreter"
+
+
+def generated() -> Any:
+    """Numbers of a Python generator."""
+    return tf.data.Dataset.from_generator(
+        lambda: (np.int64(n) for n in range(64)), output_signature=tf.TensorSpec((), tf.int64)
+    )
+
+
+SHAPES: Mapping[str, tuple[Callable[[], Any], dict[str, float]]] = {
+    "parallel": (lambda: Range(64).map(work, num_parallel_calls=2).batch(8), {"work": 1.0}),
+    "filter": (lambda: Range(64).filter(is_even).batch(8), {"is_even": 2.0}),
+    "batches": (lambda: Range(64).batch(8).map(lambda x: x + 1, name="added"), {"added": 1 / 8}),
+    "interleave": (
+        lambda: Range(8).interleave(lambda n: Range(8).map(work), cycle_length=2).batch(8),
+        {"work": 1.0},
+    ),
+    "generator": (lambda: generated().map(work).batch(8), {"work": 1.0}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_windows")
+@pytest.mark.parametrize("shape", SHAPES)
+def test_functions_are_clocked_wherever_they_are_called(shape: str) -> None:
+    make, calls = SHAPES[shape]
+    report = gl.profile(make(), **QUICK)
+    found = worked(report)
+    assert {name: found[name] for name in calls} == pytest.approx(calls, rel=0.4)  # buffers hold some
+    assert all(methods(report)[name] == IN_PLACE for name in calls) and report.steps[-1].name == "hand-over"
+    data = report.to_dict()
+    validate(data)
+    again = Report.from_dict(json.loads(json.dumps(data)))
+    assert again.steps == report.steps and again.windows == report.windows
+    shown = report_text(report, 160)
+    assert "waiting" in shown and "hand-over" in shown and "In place: CPU time of" in shown
+    steps = sum(step.cpu_s_per_sample.value or 0.0 for step in report.steps)
+    full, rest = report.full.cpu_s_per_sample.value or 0.0, report.unattributed.cpu_s_per_sample.value or 0.0
+    assert steps + rest == pytest.approx(full)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_windows")
+def test_steps_with_functions_are_not_replayed_where_no_counter_tells_joules() -> None:
+    report = gl.profile(Range(64).map(work).map(add_one).batch(8).prefetch(2), **QUICK)
+    replayed = {window.step for window in report.windows if window.kind == "with"}
+    assert replayed - {ITERATOR_START} == {"range", "batch"}
+    clocked = [window for window in report.windows if window.kind == IN_PLACE]
+    assert clocked and all(set(window.work) == {"work", "add_one"} for window in clocked)
+    assert {step["name"]: step["method"] for step in report.plan["steps"]}["work"] == IN_PLACE
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_windows")
+def test_without_the_kernel_all_is_replayed_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clocked_campaign, "why_not", lambda: "the kernel's operations aren't built")
+    report = gl.profile(Range(64).map(work).batch(8), **QUICK)
+    assert list(methods(report)) == ["range", "work", "batch"] and IN_PLACE not in methods(report).values()
+    reasons = {one.name: one.reason for one in report.skipped}
+    assert reasons == {"clocks": "no step is measured in place, all by replays: the kernel's operations aren't built"}
+    assert "In place" not in report_text(report, 160)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_windows")
+def test_a_dataset_that_cannot_be_built_with_clocks_is_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from greenload.profiling import profile
+
+    def fail(*given: Any) -> Any:
+        raise ValueError("no such function")
+
+    monkeypatch.setattr(profile, "clocked_copy", fail)
+    report = gl.profile(Range(64).map(work).batch(8), **QUICK)
+    assert IN_PLACE not in methods(report).values()
+    assert "no such function" in {one.name: one.reason for one in report.skipped}["clocks"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_windows")
+def test_a_step_whose_calls_all_change_threads_is_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from greenload.profiling import profile
+    from greenload.profiling.tfdata.passes import ClockedCopy
+
+    made = profile.clocked_copy
+
+    def lost(*given: Any) -> ClockedCopy:
+        copy = made(*given)
+
+        def read() -> dict[str, Work]:
+            seen = dict(copy.read())
+            seen["work"] = Work(seen["work"].calls, 0, 0.0, 0.0, seen["work"].calls)
+            return seen
+
+        return ClockedCopy(copy.dataset, copy.names, read)
+
+    monkeypatch.setattr(profile, "clocked_copy", lost)
+    report = gl.profile(Range(64).map(work).map(add_one).batch(8), **QUICK)
+    assert methods(report)["work"] in ("replay", "prefix") and methods(report)["add_one"] == IN_PLACE
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_windows")
+def test_a_function_before_a_cache_is_told_by_first_epochs() -> None:
+    report = gl.profile(Range(64).map(work).cache().map(add_one).batch(8), **QUICK)
+    first = report.first_epoch
+    assert first is not None and methods(report)["work"] == IN_PLACE
+    own = {step.name: step.cpu_s_per_sample.value for step in first.steps}
+    later = {step.name: step.cpu_s_per_sample.value for step in report.steps}
+    assert later["work"] == 0.0 and own["work"] is not None and own["work"] > 2e-5
+    assert {window.kind for window in report.windows if window.step == FIRST_EPOCH} == {"with", WHOLE, IN_PLACE}
+    assert list(own)[-1] == list(later)[-1] == "hand-over"
+
+
+@pytest.mark.alone
+@pytest.mark.slow
+def test_a_wanted_precision_is_planned_and_kept() -> None:
+    said: list[str] = []
+    dataset = Range(400).map(burnt(1e-3), num_parallel_calls=2).map(burnt(4e-4)).batch(16)
+    report = gl.profile(dataset, precision=0.1, announce=said.append)
+    asked = report.precision
+    assert asked is not None and len(said) == 1 and said[0].startswith("planned: ")
+    assert asked.took_s <= 1.3 * asked.planned_s and (asked.reached or asked.builds > 5)
