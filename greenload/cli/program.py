@@ -6,6 +6,7 @@ It imports next to nothing: what a program sets before its imports, as environme
 from __future__ import annotations
 
 import builtins
+import contextlib
 import io
 import os
 import runpy
@@ -69,6 +70,18 @@ def run_module(name: str, arguments: Sequence[str]) -> None:
         _pass_on(error, 1)
 
 
+def end_as_interrupted() -> None:
+    """Have Python end by Ctrl-C's signal, if the program was interrupted. For functions of ``atexit``.
+
+    Python keeps that in a flag, which it clears whenever it runs a text, as imports of data classes do.
+    """
+    if _interrupted:
+        with contextlib.suppress(KeyboardInterrupt):
+            exec("raise KeyboardInterrupt")
+
+
+_interrupted: list[KeyboardInterrupt] = []
+"""What the program was interrupted by."""
 _replaced: list[types.ModuleType] = []
 """Greenload's own ``__main__``, which isn't torn down while it runs."""
 
@@ -91,6 +104,8 @@ def _pass_on(error: BaseException, frames: int) -> NoReturn:
 
     So Python does what it does at the end of a script: it prints, and gives the status, or ends by Ctrl-C's signal.
     """
+    if isinstance(error, KeyboardInterrupt):
+        _interrupted.append(error)
     shown, show = error.__traceback__, sys.excepthook
     for _ in range(frames):
         shown = None if shown is None else shown.tb_next

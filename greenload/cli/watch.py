@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from greenload.cli.arguments import AddCommand, Parser, check_writable
 from greenload.cli.output import OK, USAGE, fail, tell, write_json, write_text
-from greenload.cli.program import check_script, run_module, run_script
+from greenload.cli.program import check_script, end_as_interrupted, run_module, run_script
 from greenload.errors import UsageError
 from greenload.system.after_import import after_import
 from greenload.text import percent, printable, screen_width
@@ -134,13 +134,15 @@ class _Watching:
         """Tell what was done; not in a fork of the process."""
         if os.getpid() != self._process:
             return
-        if self._watch is None:
-            tell(f"greenload: {self._missing}")
-            return
         try:
-            self._tell(self._watch.end())
+            if self._watch is None:
+                tell(f"greenload: {self._missing}")
+            else:
+                self._tell(self._watch.end())
         except Exception as error:  # the script's status stays
             tell(f"greenload: error: {error}")
+        finally:
+            end_as_interrupted()
 
     def _tell(self, span: ProcessSpan) -> None:
         from greenload.profiling.in_place.live_table import REST, render_live

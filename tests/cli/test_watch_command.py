@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -167,3 +168,39 @@ def test_an_exception_leaves_what_was_measured(tmp_path: Path) -> None:
     traceback = alone.stderr[alone.stderr.index("Traceback") :]
     assert traceback in watched.stderr
     assert rows(json.loads((tmp_path / "watch.json").read_text()))["burn"]["calls"] == 24
+
+
+LEAVING = """
+import os, signal
+import tensorflow as tf
+
+def tripled(x): return x * 3
+def after(x): return x + 1
+
+module = tf.Module()
+module.dataset = tf.data.Dataset.range(4).map(tripled)
+def total(): return module.dataset.reduce(tf.constant(0, tf.int64), lambda a, b: a + b)
+module.total = tf.function(total, input_signature=[])
+tf.saved_model.save(module, "saved")
+print(int(tf.saved_model.load("saved").total()))
+service = tf.data.experimental.service
+dispatcher = service.DispatchServer()
+worker = service.WorkerServer(service.WorkerConfig(dispatcher_address=dispatcher.target.split("://")[1]))
+served = module.dataset.apply(service.distribute("parallel_epochs", dispatcher.target)).map(after)
+print(sorted(served.as_numpy_iterator()))
+for number, _ in enumerate(tf.data.Dataset.range(1000).map(after)):
+    if number == 10: os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+@pytest.mark.slow
+def test_what_leaves_the_process_has_no_clocks_and_an_interrupt_leaves_what_was_measured(tmp_path: Path) -> None:
+    (tmp_path / "leaving.py").write_text(LEAVING)
+    alone = run(sys.executable, "leaving.py", cwd=tmp_path)
+    watched = run(*WATCH, "--json", "watch.json", "leaving.py", cwd=tmp_path)
+    assert watched.returncode == alone.returncode == -signal.SIGINT
+    assert watched.stdout == alone.stdout == "18\n[np.int64(1), np.int64(4), np.int64(7), np.int64(10)]\n"
+    assert b"tripled" in (saved := (tmp_path / "saved" / "saved_model.pb").read_bytes()) and b"Greenload" not in saved
+    report = json.loads((tmp_path / "watch.json").read_text())
+    assert rows(report)["after"]["calls"] >= 4
+    assert any("workers of tf.data's service" in note for note in report["notes"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -39,6 +41,7 @@ _DEVICE = "PerDeviceGenerator"
 """In the kind of what a strategy makes for each device."""
 _CONVERTED = "__autograph_generated_file"
 """Files of what AutoGraph makes of a user's function; the user's line is further out."""
+_INSTALLED = "an installed program"
 _OTHERS = "other datasets"
 
 Step = tuple[str, str, str, str]
@@ -50,6 +53,8 @@ class _Kind:
     """Datasets of one structure that were iterated at one place in the program."""
 
     place: str
+    caller: str
+    """The line that called the function in which they were iterated; empty for none."""
     steps: dict[Step, list[ClockedFunction]]
     """The functions of all of them: one that comes later adds its own."""
     unwatched: dict[str, str]
@@ -137,26 +142,30 @@ class Iterated:
             kind.iterations += 1
 
     def _kind(self, dataset: Any) -> _Kind:
-        place, steps = _place(), dict[Step, list[ClockedFunction]]()
+        place, caller = [*itertools.islice(_user_lines(), 2), _INSTALLED, ""][:2]
+        steps: dict[Step, list[ClockedFunction]] = {}
         unwatched: dict[str, str] = {}
         root = self._root(dataset, place, unwatched)
         counted: tuple[Any, ...] = ()
         if root is not None:
             kinds = {node.kind: node for node in root.nodes()}
             if any(_DEVICE in kind for kind in kinds):  # a strategy's, on what a dataset that is known gives
-                return _Kind(place, {}, {})
+                return _Kind(place, "", {}, {})
             found = _functions_of(root, self.functions)
             steps = {step: functions for step, functions in found.values()}
             counted = samples_of(root, {node: step[0] for node, (step, _) in found.items()}), sample_unit(root).name
             unwatched = {node.name: _ELSEWHERE[kind] for kind, node in kinds.items() if kind in _ELSEWHERE}
             if not steps and not unwatched:
                 unwatched[place] = _SYMBOLIC if "VariantDataset" in kinds else _NO_FUNCTION
-        structure = (place, tuple(steps))
+        structure = (place, () if root is None else _structure(root))
         new = structure not in self._kinds
-        kind = self._kinds.setdefault(structure, _Kind(place, {step: [] for step in steps}, unwatched, *counted))
+        kind = self._kinds.setdefault(
+            structure, _Kind(place, caller, {step: [] for step in steps}, unwatched, *counted)
+        )
         kind.datasets += 1
         for step, functions in steps.items():
-            kind.steps[step] += [function for function in functions if function not in kind.steps[step]]
+            known = kind.steps.setdefault(step, [])
+            known += [function for function in functions if function not in known]
         if new:
             self._kept = self._groups()
         return kind
@@ -178,7 +187,14 @@ class Iterated:
     def _groups(self, called: bool = False) -> list[Watched]:
         """The datasets with steps; of steps that TensorFlow adds only those that were called, if so asked."""
         groups = _groups([kind for kind in self._kinds.values() if kind.steps])
-        return [_watched([_without_idle(kind) for kind in kinds] if called else kinds) for kinds in groups]
+        groups = [[_without_idle(kind) for kind in kinds] if called else kinds for kinds in groups]
+        places = Counter(_places(kinds) for kinds in groups)
+        return [_watched(kinds, called_from=places[_places(kinds)] > 1) for kinds in groups]
+
+
+def _structure(root: Node) -> tuple[Any, ...]:
+    """What datasets have in common whose figures are added up."""
+    return tuple((node.kind, node.name, node.where, node.parameters.get("batch_size")) for node in root.nodes())
 
 
 def _functions_of(root: Node, functions: AllFunctions) -> dict[Node, tuple[Step, list[ClockedFunction]]]:
@@ -233,9 +249,15 @@ def _groups(kinds: Sequence[_Kind]) -> list[list[_Kind]]:
     return [together for _, together in groups]
 
 
-def _watched(kinds: Sequence[_Kind]) -> Watched:
+def _places(kinds: Sequence[_Kind]) -> str:
+    return ", ".join(dict.fromkeys(kind.place for kind in kinds))
+
+
+def _watched(kinds: Sequence[_Kind], called_from: bool) -> Watched:
     datasets, iterations = sum(kind.datasets for kind in kinds), sum(kind.iterations for kind in kinds)
-    name = ", ".join(dict.fromkeys(kind.place for kind in kinds))
+    name = _places(kinds)
+    if called_from and (callers := dict.fromkeys(kind.caller for kind in kinds if kind.caller)):
+        name += f" from {', '.join(callers)}"
     counted = [(datasets, "datasets"), (iterations, "iterators")]
     told = ", ".join(f"{count} {what}" for count, what in counted if count > 1)
     name += f" ({told})" if told else ""
@@ -270,10 +292,14 @@ def _reader(parts: Sequence[list[ClockedFunction]]) -> Callable[[], Work]:
 
 def _place() -> str:
     """``"train.py:31"``: the innermost line that runs now and isn't an installed package's."""
+    return next(_user_lines(), _INSTALLED)
+
+
+def _user_lines() -> Iterator[str]:
+    """The lines of the user's program that run now, the innermost first."""
     frame: Any = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
         if not installed(file) and not os.path.basename(file).startswith(_CONVERTED):
-            return f"{os.path.basename(file)}:{frame.f_lineno}"
+            yield f"{os.path.basename(file)}:{frame.f_lineno}"
         frame = frame.f_back
-    return "an installed program"
