@@ -244,7 +244,7 @@ def test_a_function_before_a_cache_is_told_by_first_epochs() -> None:
 @pytest.mark.slow
 def test_a_wanted_precision_is_planned_and_kept() -> None:
     said: list[str] = []
-    dataset = Range(400).map(burnt(1e-3), num_parallel_calls=2).map(burnt(4e-4)).batch(16)
+    dataset = Range(4000).map(work, num_parallel_calls=2).map(is_even).batch(16)
     report = gl.profile(dataset, precision=0.1, announce=said.append)
     asked = report.precision
     assert asked is not None and len(said) == 1 and said[0].startswith("planned: ")
