@@ -227,7 +227,7 @@ def through_tf(plan: Any, files: list[bytes], numbers: Any) -> list[tuple[Any, s
 
     from greenload.backends.registry import readers_of
     from greenload.backends.tf import backend as backend
-    from greenload.loading.tf_graph import compose
+    from greenload.loading.elements import compose
 
     steps = [step for step in plan.steps if step.kind == "pixels"]
     work = compose(backend.elements(plan, steps, readers_of(plan)))

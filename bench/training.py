@@ -47,6 +47,11 @@ def overhead(pairs: int = PAIRS) -> list[Row]:
     return [
         percent("EnergyCallback adds, of a training with steps of 1 ms: CPU", added(small_steps(), pairs), COST_REACH),
         percent("EnergyCallback adds, of a training on photographs: CPU", added(photographs(), pairs), COST_REACH),
+        percent(
+            "gl.watch, EnergyCallback, TensorBoard and Prometheus add, of a training on photographs: CPU",
+            _everything(pairs),
+            COST_REACH,
+        ),
         *split_rows(),
     ]
 
@@ -55,26 +60,41 @@ Fit = Callable[[list[Any]], None]
 """Trains with the callbacks given."""
 
 
-def added(fit: Fit, pairs: int) -> list[float]:
-    """CPU seconds of a fit with the callback over those of one without, less 1: one for each pair, in random order."""
+def added(fit: Fit, pairs: int, beside: Fit | None = None, **options: Any) -> list[float]:
+    """CPU seconds of a fit with the callback over those of one without, less 1: one for each pair, in random order.
+
+    Args:
+        fit: without the callback.
+        pairs: how many.
+        beside: the fit with it; the same if left out.
+        options: of the callback.
+    """
     import greenload as gl
 
-    def cpu_s(callbacks: list[Any]) -> float:
+    measured, beside = gl.EnergyCallback(**options), beside or fit
+
+    def cpu_s(fit: Fit, callbacks: list[Any]) -> float:
         start = time.process_time()
         fit(callbacks)
         return time.process_time() - start
 
     order = random.Random(0)
-    measured = gl.EnergyCallback()
-    cpu_s([]), cpu_s([measured])
+    cpu_s(fit, []), cpu_s(beside, [measured])
     shares = []
     for _ in range(pairs):
         if order.random() < 0.5:
-            without, beside = cpu_s([]), cpu_s([measured])
+            without, with_it = cpu_s(fit, []), cpu_s(beside, [measured])
         else:
-            beside, without = cpu_s([measured]), cpu_s([])
-        shares.append(beside / without - 1)
+            with_it, without = cpu_s(beside, [measured]), cpu_s(fit, [])
+        shares.append(with_it / without - 1)
+    measured.close()
     return shares
+
+
+def _everything(pairs: int) -> list[float]:
+    plain, watched = watched_photographs()
+    with tempfile.TemporaryDirectory() as logs:
+        return added(plain, pairs, watched, log_dir=logs, port=0)
 
 
 def small_steps() -> Fit:
@@ -91,21 +111,54 @@ def small_steps() -> Fit:
 
 def photographs() -> Fit:
     """A small convolutional network on the sample photographs."""
-    import keras
+    import greenload as gl
+
+    folder = _photos()
+    photos = gl.Pipeline(
+        gl.ImageFolder(folder), gl.Shuffle(), gl.Decode(), gl.RandomResizedCrop(96), gl.Batch(16), seed=1
+    )
+    return _trains(gl.load(photos, backend="tf"))
+
+
+def watched_photographs() -> tuple[Fit, Fit]:
+    """The same network on photographs by tf.data's own functions: as they are, and watched."""
+    import tensorflow as tf
 
     import greenload as gl
+
+    files = sorted(map(str, _photos().glob("*/*.jpg")))
+
+    def decode(file: Any) -> Any:
+        return tf.io.decode_jpeg(tf.io.read_file(file), channels=3)
+
+    def crop(image: Any) -> Any:
+        return tf.image.random_crop(tf.image.resize(image, (128, 128)), (96, 96, 3))
+
+    def flip(image: Any) -> Any:
+        return tf.image.random_flip_left_right(image), tf.constant(0, tf.int64)
+
+    data = tf.data.Dataset.from_tensor_slices(files).shuffle(len(files), seed=1)
+    for function in (decode, crop, flip):
+        data = data.map(function, num_parallel_calls=tf.data.AUTOTUNE)
+    data = data.batch(16).prefetch(tf.data.AUTOTUNE)
+    return _trains(data), _trains(gl.watch(data))
+
+
+def _photos() -> Path:
     from greenload.sources.samples import make_samples
 
     folder = Path(tempfile.mkdtemp(prefix="greenload-bench-"))
     make_samples(folder, images=96, classes=4)
-    photos = gl.Pipeline(
-        gl.ImageFolder(folder), gl.Shuffle(), gl.Decode(), gl.RandomResizedCrop(96), gl.Batch(16), seed=1
-    )
+    return folder
+
+
+def _trains(data: Any) -> Fit:
+    import keras
+
     layers = [keras.layers.Conv2D(width, 3, 2, activation="relu") for width in (16, 32, 64)]
     layers = [keras.Input((96, 96, 3)), keras.layers.Rescaling(1 / 255), *layers]
     model = keras.Sequential([*layers, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(4)])
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    data = gl.load(photos, backend="tf")
     return lambda callbacks: model.fit(data, epochs=2, verbose=0, callbacks=callbacks)
 
 

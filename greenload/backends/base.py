@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from greenload.backends.clocks import StepClock
 from greenload.plans.steps import IN_TF_DATA, BackendTraits
 from greenload.specs import DTYPES, ImageSpec
 from greenload.stages.primitives import Choice, Primitive
@@ -247,6 +248,10 @@ class GraphSegment(Protocol):
 
 class Runner(Protocol):
     """One segment of a plan, ready to take batches, in any thread. ``close`` gives back what it holds."""
+
+    @property
+    def clocks(self) -> Sequence[StepClock]:
+        """What it knows of its steps' work, in the order of the data; they live on when it is closed."""
 
     def run(self, records: Records) -> Images:
         """A batch through all steps of the segment.

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.backends.base import Images, Records, Runner, empty
+from greenload.backends.clocks import StepClock
 from greenload.backends.registry import make_runner
 from greenload.errors import UsageError
 from greenload.plans.plan import Plan, Segment
@@ -44,6 +45,8 @@ class Chain:
         except BaseException:
             self.close()
             raise
+        self.clocks: Sequence[StepClock] = [clock for runner in self._runners for clock in runner.clocks]
+        """Of all segments' steps, in the order of the data."""
         # Behind the runners, which have imported DALI: its graphs must be gone before its own end.
         shutdown.close_at_end(self)
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from greenload.backends.base import Availability, BackendTable, GraphSegment, Records, Runner
+from greenload.backends.clocks import StepClock
 from greenload.backends.readers import Decoder, Readers
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step
+from greenload.system.work import Work
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,11 @@ class Replay:
 class OwnClocks(Protocol):
     """Counts what steps really take, wherever they run in this process."""
 
-    def read(self) -> Mapping[str, float]:
-        """CPU seconds so far, by the steps' names."""
+    def read(self) -> Mapping[str, Work]:
+        """What they have done so far, by their names."""
+
+    def clocks(self) -> Sequence[StepClock]:
+        """The same, by step."""
 
 
 class Replaying(Protocol):
@@ -116,12 +121,14 @@ class Backend(Protocol):
             BackendUnavailable: this backend can't run here; names the remedy.
         """
 
-    def graph_segment(self, plan: Plan, segment: Segment, readers: Readers) -> GraphSegment | None:
+    def graph_segment(self, plan: Plan, segment: Segment, readers: Readers, counter: str = "") -> GraphSegment | None:
         """A segment of this backend inside TensorFlow's graph; ``None`` where batches have to leave the graph for it,
-        or are no part of it. The arguments are those of ``runner``."""
+        or are no part of it. The arguments are those of ``runner``, and ``counter`` the name under which it counts; if
+        not given, that of all pipelines with the same steps."""
 
-    def own_clocks(self, segment: Segment) -> OwnClocks | None:
-        """What its own clocks count of a segment of this backend; ``None`` where it has none."""
+    def own_clocks(self, segment: Segment, counter: str = "") -> OwnClocks | None:
+        """What its own clocks count of a segment of this backend; ``None`` where it has none. With ``counter`` that of
+        a ``graph_segment`` alone."""
 
     def decoder(self) -> Decoder:
         """What decodes single files on the CPU for backends that don't read them."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from greenload.backends.base import GraphSegment, Runner
+from greenload.backends.clocks import StepClock
 from greenload.backends.interface import Backend, OwnClocks
 from greenload.backends.readers import Decoder, Readers
 from greenload.backends.tables import TABLES, support
@@ -57,15 +58,21 @@ def make_runner(plan: Plan, segment: Segment, batch_size: int) -> Runner:
     return get(segment.backend).runner(plan, segment, batch_size, readers_of(plan))
 
 
-def make_graph_segment(plan: Plan, segment: Segment) -> GraphSegment | None:
-    """A segment of a plan inside TensorFlow's graph; ``None`` where batches have to leave the graph for it."""
-    return get(segment.backend).graph_segment(plan, segment, readers_of(plan))
+def make_graph_segment(plan: Plan, segment: Segment, counter: str = "") -> GraphSegment | None:
+    """A segment of a plan inside TensorFlow's graph, as ``Backend.graph_segment`` gives it."""
+    return get(segment.backend).graph_segment(plan, segment, readers_of(plan), counter)
 
 
 def own_clocks(plan: Plan) -> list[OwnClocks]:
     """What counts the steps of a plan while it runs, of backends that have clocks of their own."""
     clocks = (get(segment.backend).own_clocks(segment) for segment in plan.segments)
     return [one for one in clocks if one is not None]
+
+
+def step_clocks(segment: Segment, counter: str) -> Sequence[StepClock]:
+    """The own clocks of a segment that was made inside TensorFlow's graph with such a counter."""
+    own = get(segment.backend).own_clocks(segment, counter)
+    return () if own is None else own.clocks()
 
 
 def make_readers(backends: Mapping[str, str] | None, threads: int) -> Readers:

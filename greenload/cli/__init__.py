@@ -9,6 +9,8 @@ Python's own until `main` runs.
 
 from __future__ import annotations
 
+import sys
+
 from greenload.cli import interrupt, streams
 
 TYPE_CHECKING = False
@@ -33,6 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return run_command(arguments)
 
+    if arguments is None and sys.argv[1:2] == ["watch"]:  # runs a script, whose signals and streams are its own
+        from greenload.cli.watch import main as watch
+
+        return watch(sys.argv[2:])
     if arguments is None:
         streams.open_closed_streams()
     return interrupt.guarded(run, process=arguments is None)

@@ -132,10 +132,15 @@ def write_json(file: str | None, data: dict[str, Any]) -> None:
         OSError: it can't be written; says why and what helps.
     """
     if file:
-        _write(file, json.dumps(data, indent=1) + "\n")
+        write_text(file, json.dumps(data, indent=1) + "\n")
 
 
-def _write(file: str, text: str) -> None:
+def write_text(file: str, text: str) -> None:
+    """Write a text to a file.
+
+    Raises:
+        OSError: it can't be written; says why and what helps.
+    """
     try:
         file_output.write(file, text)
     except OSError as error:
@@ -150,7 +155,7 @@ def present(
         if options.json:
             save(options.json)
         if options.html:
-            _write(options.html, page())
+            write_text(options.html, page())
     finally:
         say(shown)
     if files := [file for file in (options.json, options.html) if file]:

@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.backends.base import Records
+from greenload.backends.clocks import StepClock, intake_name, segment_name
 from greenload.backends.dali.base import Target
+from greenload.backends.dali.clocks import DaliClock
 from greenload.backends.dali.graph import dtypes, lowered
 from greenload.backends.dali.plugin import experimental, tensorflow_device
 from greenload.backends.dali.runner import Intake, brief, first_failing, no_record
@@ -24,15 +26,20 @@ from greenload.backends.registry import readers_of
 from greenload.backends.tf.backend import State
 from greenload.errors import BackendUnavailable, GreenloadError, PipelineError, RecordError
 from greenload.loading.dali_rows import Rows
+from greenload.loading.elements import plain
 from greenload.loading.host_calls import bad_record_error, host_call, split_images
-from greenload.loading.tf_graph import plain
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan
 from greenload.sources import read_many
 from greenload.system.frameworks import fn, tf, types
+from greenload.system.work import Work, WorkClock
 
 ROWS = "rows"
 """The name of the graph's only input."""
+_NOTE = (
+    "DALI's threads tell the CPU time of all its steps together, in all datasets with a node of DALI's; not what a GPU "
+    "does"
+)
 _ANY_SIDE = 4096  # pixels: large enough for any window
 _SIDES, _LABEL = "sides", "label"
 _BY_DALI = re.compile("dali", re.IGNORECASE)  # in an error's text
@@ -76,6 +83,7 @@ class DaliNode:
         # Besides DALI's own batches, one is being packed, one is held ready, one is being transferred.
         in_flight = _ITERATORS * (plan.prefetch + 3)
         self._rows = Rows(like, in_flight)
+        self._packing, self._clock = WorkClock(), DaliClock()
         self._recent: deque[tuple[NDArray[np.int64], NDArray[np.float64]]] = deque(maxlen=in_flight)
 
     def _values(
@@ -90,8 +98,27 @@ class DaliNode:
         sides = {} if self._spec.encoded else {_SIDES: np.array([image.shape for image in images], np.int32)}
         return {**sides, **arguments, _LABEL: self._layout.labels(given, numbers)}
 
+    @property
+    def clocks(self) -> Sequence[StepClock]:
+        """Thread time of what packs batches, and the CPU time of DALI's threads."""
+        backend = self.plan.segments[-1].backend
+
+        def read() -> Work:
+            self._clock.follow()
+            return self._clock.read()
+
+        packing = StepClock(intake_name(backend), backend, self._packing.read)
+        return [packing, StepClock(segment_name(self.plan.segments[-1]), backend, read, _NOTE)]
+
     def pack(self, images: Any, sides: Any, numbers: Any, index: Any) -> NDArray[np.uint8]:
         """A batch's rows."""
+        with self._packing.timing(len(index)):
+            rows = self._packed(images, sides, numbers, index)
+        self._clock.follow()
+        with self._clock.calling.timing(len(index)):
+            return rows  # DALI is given them: they count
+
+    def _packed(self, images: Any, sides: Any, numbers: Any, index: Any) -> NDArray[np.uint8]:
         source = self.plan.pipeline.source
         names = [source.name(int(i)) for i in index]
         separate = split_images(images, sides) if len(sides) else list(images)

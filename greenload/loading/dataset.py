@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from greenload.array_ops import TENSORFLOW
+from greenload.backends.clocks import DRAWS, StepClock, ordered
 from greenload.backends.dali.base import Target
+from greenload.backends.tf.backend import Element, State
 from greenload.loading.bad_records import refuse
 from greenload.loading.dali_node import DaliNode
+from greenload.loading.elements import plain, traced_once
+from greenload.loading.graph_clocks import GraphClocks
 from greenload.loading.record_errors import naming, record_error
-from greenload.loading.tf_graph import PlanGraph, options, plain, traced_once
+from greenload.loading.tf_graph import PlanGraph, options
 from greenload.plans.order import Order, Position
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan
@@ -37,8 +42,38 @@ def build_dataset(
     """
     # Whatever is the default device, as under a strategy: only DALI's node is elsewhere.
     with tf.device("/cpu:0") if target else contextlib.nullcontext():
-        builder = DatasetBuilder(plan, order, target)
-        return builder.advancing(begin) if epochs is None else builder.pure(begin, epochs)
+        return _loaded(DatasetBuilder(plan, order, target), begin, epochs)
+
+
+def _loaded(builder: DatasetBuilder, begin: Position, epochs: int | None) -> tf.data.Dataset:
+    dataset = builder.advancing(begin) if epochs is None else builder.pure(begin, epochs)
+    dataset.greenload_loaded = Loaded(builder, begin, epochs)
+    return dataset
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """How a dataset of ``load`` was made: in its attribute ``greenload_loaded``."""
+
+    builder: DatasetBuilder
+    begin: Position
+    epochs: int | None
+
+    @property
+    def step_clocks(self) -> Sequence[StepClock]:
+        """Of its plan's steps, in the order of the data."""
+        builder = self.builder
+        return ordered(builder.plan, [*builder.stream.step_clocks, *(builder.node.clocks if builder.node else ())])
+
+    def clocked(self) -> tf.data.Dataset:
+        """The same dataset with clocks around its functions. They share what goes on from one iterator to the next: the
+        epoch, and what caches keep.
+
+        Raises:
+            BackendUnavailable: the kernel's operations aren't built, or TensorFlow can't load them.
+        """
+        with tf.device("/cpu:0") if self.builder.node else contextlib.nullcontext():
+            return _loaded(self.builder.clocked(GraphClocks()), self.begin, self.epochs)
 
 
 class DatasetBuilder:
@@ -48,18 +83,38 @@ class DatasetBuilder:
         plan: what to build.
         order: of its samples.
         target: where the part on backend ``"dali"`` runs, as the last node; ``None``: batches come back to tf.data.
+        clocks: put around its functions; none if not given.
+        tables: of caches, as ``PlanGraph`` takes them.
     """
 
-    def __init__(self, plan: Plan, order: Order, target: Target | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        order: Order,
+        target: Target | None = None,
+        clocks: GraphClocks | None = None,
+        tables: Sequence[Any] = (),
+    ) -> None:
         self.plan = plan
         self.order = order
-        self.stream = PlanGraph(plan, order.group)
+        self.stream = PlanGraph(plan, order.group, clocks, tables)
+        self._target = target
+        self._counter: Any = None
         self.node = DaliNode(plan, target) if target else None
         labels = tf.constant(plan.pipeline.source.labels)
-        self._chunk = traced_once(_chunks(plan, order, self.stream.reading.samples, labels))
+        chunk = _chunks(plan, order, self.stream.reading.samples, labels)
+        if clocks is not None:
+            chunk = clocks.around(DRAWS, DRAWS, chunk, self.stream.reading.samples)
+        self._chunk = traced_once(chunk)
         batch = plan.pipeline.batch
         self.batch = batch.size if batch else 1
         self.drop_remainder = bool(batch and batch.drop_remainder)
+
+    def clocked(self, clocks: GraphClocks) -> DatasetBuilder:
+        """The same with clocks; it shares what goes on from one iterator to the next."""
+        made = DatasetBuilder(self.plan, self.order, self._target, clocks, self.stream.tables)
+        made._counter = self._counter
+        return made
 
     def pure(self, begin: Position, epochs: int) -> tf.data.Dataset:
         """The pure form: the epochs from a position on, up to epoch ``epochs`` − 1, in one stream."""
@@ -72,7 +127,9 @@ class DatasetBuilder:
 
     def advancing(self, begin: Position) -> tf.data.Dataset:
         """The auto-advancing form: each iteration is the next epoch, from that of a position on."""
-        counter = tf.Variable(begin.epoch, dtype=tf.int64, trainable=False)
+        if self._counter is None:
+            self._counter = tf.Variable(begin.epoch, dtype=tf.int64, trainable=False)
+        counter = self._counter
         # DALI's node begins before it is asked for a batch, and so decides itself when the next epoch begins.
         advance = (lambda: counter.assign_add(1).op) if self.node else None
         current = counter.read_value if self.node else lambda: counter.assign_add(1) - 1
@@ -166,12 +223,12 @@ class DatasetBuilder:
         """The same by chunk, before anything is read; the first chunk begins at ``first``."""
         size = self.stream.reading.samples
         numbers = tf.data.Dataset.range(first // size, -(-self.order.samples // size))
-        return numbers.map(plain(lambda number: self._chunk(number, epoch, first)))
+        return numbers.map(plain(lambda number: self._chunk({"number": number, "epoch": epoch, "first": first})))
 
 
-def _chunks(plan: Plan, order: Order, size: int, labels: Any) -> Callable[[Any, Any, Any], dict[str, Any]]:
-    """A function of a chunk's number, the epoch and the position that it begins at: position, index, label and prepared
-    random values of the chunk's samples.
+def _chunks(plan: Plan, order: Order, size: int, labels: Any) -> Element:
+    """A function of a chunk's number, the epoch and the position that it begins at, ``"first"``: position, index, label
+    and prepared random values of the chunk's samples.
 
     Args:
         plan: whose samples they are.
@@ -183,7 +240,8 @@ def _chunks(plan: Plan, order: Order, size: int, labels: Any) -> Callable[[Any, 
     # Made within an epoch's functions, a table would be part of the graph, and copied at each start.
     valid = None if order.valid is None else tf.constant(order.valid)
 
-    def chunk(number: Any, epoch: Any, first: Any) -> dict[str, Any]:
+    def chunk(begin: State) -> State:
+        number, epoch, first = begin["number"], begin["epoch"], begin["first"]
         # Where an epoch begins doesn't move its chunks: adjacent records stay in one chunk.
         position = tf.range(tf.maximum(first, number * size), tf.minimum((number + 1) * size, order.samples))
         index = order.indices(epoch, position, TENSORFLOW, valid)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from greenload import scalars
 from greenload.backends import registry
 from greenload.backends.chain import Chain
+from greenload.backends.clocks import StepClock
 from greenload.backends.dali.runner import DaliRunner
 from greenload.backends.tables import in_tf_data
 from greenload.errors import PipelineError, UsageError
@@ -29,6 +30,7 @@ from greenload.plans.pipeline import Pipeline
 from greenload.plans.plan import Plan
 from greenload.public import public
 from greenload.system import forking, shutdown
+from greenload.system.frameworks import tf
 
 
 @public
@@ -39,8 +41,15 @@ class Batches(Iterator[tuple[Any, Any]]):
     ends, is closed or is no longer referred to. It works only in the process that made it, not in a fork of that.
     """
 
-    def __init__(self, source: Any, to: Framework, order: Order, first: Position, epochs: int) -> None:
-        self._source = source
+    def __init__(
+        self, plan: Plan, source: ReadAhead | tf.data.Dataset, to: Framework, order: Order, first: Position, epochs: int
+    ) -> None:
+        self.plan = plan
+        """What they are made by."""
+        self.watched: Any = None
+        """What its steps have done so far, once ``watch`` was called; else ``None``."""
+        self._dataset: Any = None if isinstance(source, ReadAhead) else source
+        self._source: Any = iter(source)
         self._to: Framework = to
         self._order = order
         self._first = first
@@ -91,6 +100,23 @@ class Batches(Iterator[tuple[Any, Any]]):
         if os.getpid() == self._made_in and isinstance(self._source, ReadAhead):
             self._source.close()
         self._source = iter(())
+
+    def step_clocks(self) -> Sequence[StepClock]:
+        """Clocks of its plan's steps, in the order of the data. Where tf.data works on pixels they begin now.
+
+        Raises:
+            BackendUnavailable: the kernel's operations aren't built, or TensorFlow can't load them.
+            UsageError: tf.data works on pixels, and a batch was given already.
+        """
+        with self._lock:
+            if isinstance(self._source, ReadAhead):
+                return self._source.clocks
+            if self._given or self._over:
+                raise UsageError("tf.data works on pixels, and gave a batch already: watch batches before the first")
+            clocked = self._dataset.greenload_loaded.clocked()
+            self._dataset, self._source = clocked, iter(clocked)
+            clocks: Sequence[StepClock] = clocked.greenload_loaded.step_clocks
+            return clocks
 
     def __enter__(self) -> Batches:
         return self
@@ -173,14 +199,14 @@ def iterate(
         target = device_of(plan, device_id, hw_decoder_load)
         order, first = resolve_order(plan, epochs=epochs, start=start, shard=shard, on_error=on_error)
         warn_of_losses(plan, skipped=on_error == "skip")
-        return Batches(iter(build_dataset(plan, order, first, epochs, target)), to, order, first, epochs)
+        return Batches(plan, build_dataset(plan, order, first, epochs, target), to, order, first, epochs)
     gpu_target(plan, device_id, hw_decoder_load)  # refuses arguments before anything is read
     registry.require(plan.backends)
     order, first = resolve_order(plan, epochs=epochs, start=start, shard=shard, on_error=on_error)
     plan.pipeline.check_labels()
     warn_of_losses(plan, skipped=on_error == "skip")
     flow = native_batches(plan, order, first, epochs, device_id, hw_decoder_load)
-    return Batches(flow, to, order, first, epochs)
+    return Batches(plan, flow, to, order, first, epochs)
 
 
 def native_batches(

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from greenload.backends.base import Records
 from greenload.backends.chain import Chain
+from greenload.backends.clocks import DRAWS, StepClock, ordered
 from greenload.backends.dali.runner import DaliRunner, Job
 from greenload.backends.native.cached_reader import CachedReader
 from greenload.backends.registry import readers_of
@@ -28,6 +29,7 @@ from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan
 from greenload.sources import Source, read_many
 from greenload.system import forking, shutdown
+from greenload.system.work import WorkClock
 from greenload.system.workers import Workers
 
 READERS = 4
@@ -39,6 +41,10 @@ Wanted = tuple[int, NDArray[np.int64]]
 
 class Engine(Protocol):
     """Runs batches through a plan's steps on pixels, several at a time."""
+
+    @property
+    def clocks(self) -> Sequence[StepClock]:
+        """Of its steps, in the order of the data."""
 
     def prepare(self, records: Records) -> Any:
         """What needs no other batch. Any thread may do it.
@@ -73,6 +79,7 @@ class ChainEngine:
     def __init__(self, chain: Chain, depth: int) -> None:
         self._chain = chain
         self._pool = Workers(depth, "batch")
+        self.clocks = chain.clocks
 
     def prepare(self, records: Records) -> _ChainJob:
         """A job of a batch, which does nothing yet."""
@@ -104,6 +111,7 @@ class DaliEngine:
     def __init__(self, runner: DaliRunner, before: Chain | None = None) -> None:
         self._runner = runner
         self._before = before
+        self.clocks: Sequence[StepClock] = [*(before.clocks if before else ()), *runner.clocks]
 
     def prepare(self, records: Records) -> Job:
         """Run the earlier segments on a batch, and make the inputs of DALI's graph."""
@@ -162,14 +170,19 @@ class _Reader:
     engine: Engine
     layout: DrawLayout
     cache: RecordCache | CachedReader | None
+    clock: WorkClock = field(default_factory=WorkClock)
+    """Of reading."""
+    draws: WorkClock = field(default_factory=WorkClock)
 
     def __call__(self, epoch: int, index: NDArray[np.int64]) -> _Read:
         pipeline, order = self.plan.pipeline, index.tolist()
         read = self.cache.read if self.cache else read_many
-        images: Any = read(pipeline.source, order)
-        numbers = self.layout.prepare(pipeline.seed, epoch, index)
-        records = Records(images, numbers, [pipeline.source.name(i) for i in order])
-        labels = self.layout.labels(pipeline.source.labels[index], numbers)
+        with self.clock.timing(len(order)):
+            images: Any = read(pipeline.source, order)
+        with self.draws.timing(len(order)):
+            numbers = self.layout.prepare(pipeline.seed, epoch, index)
+            records = Records(images, numbers, [pipeline.source.name(i) for i in order])
+            labels = self.layout.labels(pipeline.source.labels[index], numbers)
         return _Read(self.engine.prepare(records), labels)
 
 
@@ -212,6 +225,11 @@ class ReadAhead(Iterator[tuple[Any, NDArray[np.generic]]]):
             engine.close()
             raise
         self._read = _Reader(plan, engine, DrawLayout.of(plan.pipeline), self._cache)
+        (step,) = (step for step in plan.steps if step.kind == "read")
+        note = "what a cache keeps and gives is part of it" if self._cache is not None else ""
+        reading = StepClock(step.name, step.kind, self._read.clock.read, note)
+        self.clocks = ordered(plan, [StepClock(DRAWS, DRAWS, self._read.draws.read), reading, *engine.clocks])
+        """Of its steps, in the order of the data."""
         self._pool = Workers(READERS, "read")
         self._held = _Held()
         self._lock = threading.Lock()

@@ -6,28 +6,27 @@ other backends, and come back as pixels.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from greenload.array_ops import TENSORFLOW
 from greenload.backends.base import GraphSegment, Records
 from greenload.backends.chain import Chain
+from greenload.backends.clocks import StepClock, intake_name, ordered
 from greenload.backends.native.cached_reader import CachedReader
-from greenload.backends.registry import make_graph_segment, readers_of
+from greenload.backends.registry import make_graph_segment, readers_of, step_clocks
 from greenload.backends.tf import backend as tf_backend
 from greenload.backends.tf.backend import Element, State
+from greenload.loading.elements import cached, compose, kept, looked_up, plain, sample_by_sample, traced_once, unread
+from greenload.loading.graph_clocks import GraphClocks
 from greenload.loading.graph_segments import SIZE, on_batch, on_files, on_sample, reading
 from greenload.loading.host_calls import SegmentCall, host_call
 from greenload.loading.tf_reading import reader
 from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step
-from greenload.specs import ImageSpec
 from greenload.system.frameworks import tf
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def options(plan: Plan) -> Any:
@@ -40,54 +39,6 @@ def options(plan: Plan) -> Any:
     chosen.experimental_optimization.map_and_batch_fusion = all(step.kind != "cache" for step in plan.steps)
     chosen.deterministic = True
     return chosen
-
-
-def compose(elements: Sequence[Element]) -> Element:
-    """One function that applies several in order."""
-
-    def chained(state: State) -> State:
-        return functools.reduce(lambda so_far, element: element(so_far), elements, state)
-
-    return plain(chained)
-
-
-def traced_once(function: Function) -> Function:
-    """A function that is traced at its first call: at later ones in other graphs it is one operation of theirs."""
-    traced: Function = tf.function(function, autograph=False)
-    return traced
-
-
-def plain(function: Function) -> Function:
-    """A function for tf.data to trace without AutoGraph: it has no control flow to convert, and converting takes time
-    and leaves a file for each function that it calls until the process ends."""
-    traced: Function = tf.autograph.experimental.do_not_convert(function)
-    return traced
-
-
-def cached(upstream: Element, step: Step, table: Any) -> Element:
-    """``upstream`` with a cache: its results by index, in a table in memory that all iterators of a dataset share.
-
-    tf.data's own ``cache`` also stores the order of the first epoch, and would repeat it.
-    """
-    dtype = tf.string if step.spec_out.encoded else tf.as_dtype(step.spec_out.dtype)
-
-    def element(state: State) -> State:
-        kept = table.lookup(state["index"])
-
-        def fill() -> Any:
-            image = upstream(state)["image"]
-            stored = image if dtype == tf.string else tf.io.serialize_tensor(image)
-            with tf.control_dependencies([table.insert(state["index"], stored)]):
-                return tf.identity(image)
-
-        def recall() -> Any:
-            return kept if dtype == tf.string else tf.io.parse_tensor(kept, dtype)
-
-        image = tf.cond(tf.strings.length(kept) > 0, recall, fill)
-        image.set_shape(step.spec_out.shape)
-        return state | {"image": image}
-
-    return element
 
 
 @dataclass(frozen=True)
@@ -125,9 +76,17 @@ class PlanGraph:
     Args:
         plan: what is lowered.
         record_group: samples whose records are adjacent in the plan's order, if it keeps such groups.
+        clocks: put around its functions; none if not given.
+        tables: of caches, those of another graph of the same plan; made if not given.
     """
 
-    def __init__(self, plan: Plan, record_group: int | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        record_group: int | None = None,
+        clocks: GraphClocks | None = None,
+        tables: Sequence[Any] = (),
+    ) -> None:
         plan.pipeline.check_labels()
         self.plan = plan
         self._layout = DrawLayout.of(plan.pipeline)
@@ -142,7 +101,10 @@ class PlanGraph:
         self._lead = lead.steps if lead else ()  # on single samples, in tf.data
         self.segment_groups = grouped_segments(plan.segments[1:] if lead else plan.segments)
         """What is done to batches, in order."""
-        self._tables: list[Any] = []
+        self.tables: list[Any] = list(tables)
+        """Of caches in tf.data."""
+        self._clocks = clocks
+        self._own_clocks: list[StepClock] = []
         self.on_samples: list[tuple[Step, Element]] = []
         """Each step that works on single samples before they are batched, with its function; reading comes first."""
         self._lower_samples()
@@ -164,31 +126,53 @@ class PlanGraph:
         entering = self.on_samples[-1][0].spec_out
         self.ragged = not entering.encoded and not entering.static and bool(self.segment_groups)
         """Whether images of different sizes go into one batch, to be transferred."""
-        self.kept = _kept(self._kept_parts(), self.ragged)
+        self.kept = kept(self._kept_parts(), self.ragged)
         """Keeps the part of a sample's state that goes into a batch."""
         # Both are in an epoch's graph twice: the second time where a batch that lacks a record looks for it.
-        self._read_chunk = traced_once(compose([self.reading.chunk]))
-        reads = self.sample() if self._keeper is None else _unread
+        self._read_chunk = traced_once(compose([self._chunk_reading()]))
+        reads = self.sample() if self._keeper is None else unread
         self._work = traced_once(compose([reads, *self._looked_at, self.kept]))
 
     def _lower_samples(self) -> None:
         """What works on single samples: reading, tf.data's own caches, and the leading segment's steps."""
         lowered = dict(zip(self._lead, tf_backend.elements(self.plan, self._lead, self._readers), strict=True))
+        tables = iter(self.tables)
         for step in self.plan.steps:
             if step.kind == "read":
-                self.on_samples.append((step, self.reading.sample))
+                sample = self.reading.sample
+                self.on_samples.append((step, sample if self.reading.in_chunks else self._timed(step, sample)))
             elif step.kind == "cache" and not step.keeps:
-                self._tables.append(tf.lookup.experimental.MutableHashTable(tf.int64, tf.string, default_value=""))
-                self.on_samples.append((step, cached(self.sample(), step, self._tables[-1])))
+                table = next(tables, None)
+                if table is None:
+                    table = tf.lookup.experimental.MutableHashTable(tf.int64, tf.string, default_value="")
+                    self.tables.append(table)
+                look_up = self._timed(step, looked_up(table), note=_LOOKS_UP)
+                self.on_samples.append((step, cached(self.sample(), step, table, look_up)))
             elif step in lowered:
-                self.on_samples.append((step, lowered[step]))
+                self.on_samples.append((step, self._timed(step, lowered[step])))
+
+    def _timed(self, step: Step, element: Element, samples: int = 0, note: str = "") -> Element:
+        """A step's function with a clock, where there are clocks."""
+        if self._clocks is None:
+            return element
+        if step.kind == "pixels":
+            return self._clocks.around(step.name, step.backend, element, samples, note or _THREADS)
+        return self._clocks.around(step.name, step.kind, element, samples, note)
+
+    @property
+    def step_clocks(self) -> list[StepClock]:
+        """Of its steps, in the order of the data, once a dataset is made."""
+        graphs = [] if self._clocks is None else self._clocks.clocks
+        chains = [clock for chain in self._chains.values() for clock in chain.clocks]
+        return ordered(self.plan, [*graphs, *self._own_clocks, *chains])
 
     def _lower_group(self, group: SegmentGroup) -> None:
         """A group that is a function of a batch, or else the cache that stands before its calls out of tf.data."""
         if not group.crosses:
             return self._lower_own(group)
         alone = len(group.segments) == 1
-        operation = make_graph_segment(self.plan, group.segments[0]) if alone else None
+        counter = self._clocks.name if self._clocks else ""
+        operation = make_graph_segment(self.plan, group.segments[0], counter) if alone else None
         if operation:
             self._lower_operation(group, operation)
         elif group is self.segment_groups[0] and self._has_cache and not self._has_table:
@@ -197,7 +181,13 @@ class PlanGraph:
     def _lower_own(self, group: SegmentGroup) -> None:
         """A segment of tf.data's own."""
         (segment,) = group.segments
-        done = tf_backend.elements(self.plan, segment.steps, self._readers)
+        samples = self.batch_size if segment.batched else 0
+        done = [
+            self._timed(step, element, samples)
+            for step, element in zip(
+                segment.steps, tf_backend.elements(self.plan, segment.steps, self._readers), strict=True
+            )
+        ]
         # As one function, since between its steps images may differ in size, and have params and unrounded values with
         # them.
         whole = compose(done)
@@ -217,10 +207,35 @@ class PlanGraph:
             read, *caching = (step for step in self.plan.steps if step.kind in ("read", "cache"))
             self.batch_reads = {read: reading(operation, self.reading, recalls=False)}
             self.batch_reads |= {step: reading(operation, self.reading) for step in caching}
-            self.by_batch = [self.batch_reads[[read, *caching][-1]], *([on_files(operation)] if encoded else [])]
+            note = "what a cache keeps and gives is part of it" if caching else ""
+            whole = self._timed(read, self.batch_reads[[read, *caching][-1]], self.batch_size, note)
+            self.by_batch = [whole, *([self._looking(segment, on_files(operation), batch=True)] if encoded else [])]
         self.back[group] = on_batch(operation, segment, self.reading.name)
         self._at_once[group] = operation.at_once
-        self._looked_at += [on_sample(operation)] if encoded else []
+        self._looked_at += [self._looking(segment, on_sample(operation))] if encoded else []
+        if self._clocks:
+            self._own_clocks += step_clocks(segment, self._clocks.name)
+
+    def _looking(self, segment: Segment, element: Element, batch: bool = False) -> Element:
+        """What looks at files before a segment, with a clock, where there are clocks."""
+        if self._clocks is None:
+            return element
+        name, samples = intake_name(segment.backend), self.batch_size if batch else 0
+        return self._clocks.around(name, segment.backend, element, samples)
+
+    def _chunk_reading(self) -> Element:
+        """What reads chunks, or only looks up what reading needs."""
+        reading = self.reading
+        if not reading.in_chunks or self._clocks is None:
+            return reading.chunk
+        step = next(step for step, _ in self.on_samples if step.kind == "read")
+        return self._timed(step, reading.chunk, reading.per_call or reading.samples)
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of a batch; 1 without ``Batch``."""
+        batch = self.plan.pipeline.batch
+        return batch.size if batch else 1
 
     def _kept_parts(self) -> list[str]:
         """The parts of a sample's state that what is done to batches needs."""
@@ -232,7 +247,7 @@ class PlanGraph:
 
     def empty_caches(self) -> None:
         """Forget what caches hold: the next pass fills them anew."""
-        for table in self._tables:
+        for table in self.tables:
             table.remove(table.export()[0])
         for operation in self._operations:
             operation.forget()
@@ -313,9 +328,7 @@ class PlanGraph:
     def chain(self, group: SegmentGroup) -> Callable[[Records], Any]:
         """What runs batches of records through a group's segments; made once, and closed with this object."""
         if group not in self._chains:
-            batch = self.plan.pipeline.batch
-            assert batch is not None  # make_plan sees to it
-            self._chains[group] = Chain(self.plan, batch.size, group.segments)
+            self._chains[group] = Chain(self.plan, self.batch_size, group.segments)
         return self._chains[group].run
 
     def crossing(self, batches: tf.data.Dataset, group: SegmentGroup, run: Callable[[Records], Any]) -> tf.data.Dataset:
@@ -335,45 +348,7 @@ class PlanGraph:
         return ready.map(plain(transferred), num_parallel_calls=None if group.batch_by_batch else _IN_FLIGHT)
 
 
-def _unread(state: State) -> State:
-    """A sample whose file is read where its batch is worked on, if at all."""
-    return {key: value for key, value in state.items() if key != "path"} | {"image": tf.constant("")}
-
-
+_THREADS = "what TensorFlow has other threads do, as for a resize, isn't seen: it looks like waiting"
+_LOOKS_UP = "its clock sees the table looked up, but not images made of what it keeps, or what is kept being stored"
 _IN_FLIGHT = 2  # batches in other backends at a time: while the last images of one are worked on or transferred,
 # another keeps the threads busy
-
-
-def _kept(names: Sequence[str], ragged: bool) -> Element:
-    """A function that keeps the part of a sample's state that goes into a batch.
-
-    Args:
-        names: of that part.
-        ragged: whether images of different sizes go into one batch.
-    """
-
-    def element(state: State) -> State:
-        done = {key: state[key] for key in names if key in state}
-        if ragged:
-            done["sides"] = tf.shape(done["image"])
-            done["image"] = tf.RaggedTensor.from_tensor(tf.reshape(done["image"], [1, -1]))
-        return done
-
-    return element
-
-
-def sample_by_sample(element: Element, spec: ImageSpec) -> Element:
-    """A function of one sample as a function of a batch.
-
-    Args:
-        element: the function.
-        spec: of the images that it gives.
-    """
-    out = tf.TensorSpec(spec.shape, spec.dtype)
-
-    def on_batch(state: State) -> State:
-        each = {key: state[key] for key in ("image", "numbers") if key in state}
-        image = tf.map_fn(lambda sample: element(sample)["image"], each, fn_output_signature=out)
-        return state | {"image": image}
-
-    return on_batch

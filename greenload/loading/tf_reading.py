@@ -49,6 +49,11 @@ class RecordReading:
     parallel: int = 1
     """How many calls of ``chunk`` go on at once."""
 
+    @property
+    def in_chunks(self) -> bool:
+        """Whether it is ``chunk`` that reads."""
+        return self.path is None and self.chunk is not dict
+
 
 def reader(source: Source, *, threads: int = 1, group: int | None = None, singly: bool = False) -> RecordReading:
     """How records of a source are read inside tf.data.

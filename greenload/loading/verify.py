@@ -18,7 +18,7 @@ from greenload.backends.tables import TABLES
 from greenload.backends.tf.backend import TensorFlowBackend
 from greenload.backends.tf.truncation import decode_whole
 from greenload.errors import BackendUnavailable, RecordError, SourceError, UsageError
-from greenload.loading.tf_graph import plain
+from greenload.loading.elements import plain
 from greenload.loading.tf_reading import reader
 from greenload.loading.verdicts import DECODES, Judge
 from greenload.plans.plan import Plan

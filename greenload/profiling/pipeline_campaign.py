@@ -227,7 +227,7 @@ class PipelineCampaign(Campaign):
     def _counted(self, step: str, kind: str) -> Mapping[str, float]:
         """Of the full pipeline: what replays count isn't what the real run takes."""
         clocks = self._clocks if kind == "full" or step == FIRST_EPOCH else ()
-        return {name: seconds for one in clocks for name, seconds in one.read().items()}
+        return {name: work.total_cpu_s or 0.0 for one in clocks for name, work in one.read().items()}
 
     def _reads_at_most(self, step: str, kind: str) -> int:
         # By kind, as a step on pixels before a cache has a prefix, which reads, beside its replay, which doesn't.

@@ -17,7 +17,8 @@ from greenload.backends.native.cached_reader import CachedReader
 from greenload.backends.registry import readers_of
 from greenload.backends.tf import backend as tf_backend
 from greenload.backends.tf.backend import Element
-from greenload.loading.tf_graph import PlanGraph, SegmentGroup, compose, plain, sample_by_sample
+from greenload.loading.elements import compose, plain, sample_by_sample
+from greenload.loading.tf_graph import PlanGraph, SegmentGroup
 from greenload.plans.plan import Segment
 from greenload.plans.steps import Step
 from greenload.profiling.runs import DatasetRun, plan_run, unchanged

@@ -33,7 +33,7 @@ def html(report: Report, other: Report | None = None) -> str:
     Example:
         >>> pathlib.Path("report.html").write_text(html(report), encoding="utf-8")
     """
-    return compare_html(report, other) if other is not None else _render("page.html", page_values(report))
+    return compare_html(report, other) if other is not None else render("page.html", page_values(report))
 
 
 def compare_html(a: Report, b: Report) -> str:
@@ -42,10 +42,19 @@ def compare_html(a: Report, b: Report) -> str:
     Raises:
         ReportError: jinja2 is missing.
     """
-    return _render("compare.html", comparison_values(compare(a, b)))
+    return render("compare.html", comparison_values(compare(a, b)))
 
 
-def _render(name: str, values: dict[str, Any]) -> str:
+def render(name: str, values: dict[str, Any]) -> str:
+    """A page of this room's templates.
+
+    Args:
+        name: of the template.
+        values: what it shows; every plain string is escaped.
+
+    Raises:
+        ReportError: jinja2 is missing.
+    """
     try:
         import jinja2  # noqa: F401 - only whether it is there
     except ImportError:

@@ -11,7 +11,8 @@ from types import UnionType
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from greenload.errors import ReportError
-from greenload.system import file_output
+from greenload.system import file_input, file_output, json_data
+from greenload.system.json_data import DataError
 
 
 class Record:
@@ -51,6 +52,20 @@ def save_json(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
         raise ReportError(f"{path}: the report can't be written: {file_output.why(error)}") from None
     except (TypeError, ValueError) as error:
         raise ReportError(f"{path}: a report holds JSON data only: {error}; leave the value out") from None
+
+
+def load_json(path: str | os.PathLike[str]) -> Any:
+    """Read data that `save_json` wrote, from a file or a pipe.
+
+    Raises:
+        ReportError: the file can't be read, or isn't JSON.
+    """
+    try:
+        return json_data.parse(file_input.read_any(path, json_data.LARGEST_BYTES)).data
+    except OSError as error:
+        raise ReportError(f"{path}: the report can't be read: {error.strerror}; check the path") from None
+    except DataError as error:
+        raise ReportError(f"{path}: a report is JSON, but {error}; save it again") from None
 
 
 def typed_fields(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:

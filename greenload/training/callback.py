@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import os
@@ -9,10 +10,9 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from greenload.energy.figures import Figure
 from greenload.energy.meters.discover import discover
 from greenload.energy.sharing import DEFAULT, SharedSampler
-from greenload.errors import UsageError
+from greenload.errors import ReportError, UsageError
 from greenload.profiling.in_place import publishing
 from greenload.profiling.profile import profile
 from greenload.public import public
@@ -22,7 +22,9 @@ from greenload.system.frameworks import imports_of_extra
 from greenload.training.fit import INTERRUPTED, Fit, scalars
 from greenload.training.fit_report import FitReport
 from greenload.training.idle import IDLE_S
-from greenload.training.spent import EnergyPart, Spent
+from greenload.training.live_steps import watched_in
+from greenload.training.served import Highest, show_epoch, show_instant
+from greenload.training.spent import Spent
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -44,6 +46,13 @@ class EnergyCallback:
     to the loader as *waiting*. Validation is apart, and what is left is the model's. `greenload.training.split` has the
     formulas. Without a profile loader and model are one figure; the rest stands.
 
+    A watched dataset (``gl.watch``) needs no profile: the clocks of its steps tell what their functions took in this
+    very fit, in training and in validation, and that is the loader's part, at least, as tf.data's own work for each
+    element can't be told from the model's. Every watched dataset that works during the fit counts. It is then also
+    said who waits for whom, what tf.data's autotune chose and how much RAM its buffers hold, where it tells
+    (TensorFlow, without a strategy), and watts by step are kept over time (``report.timeline``,
+    ``report.save_html("fit.html")``).
+
     It works with ``gl.load``, with any ``tf.data.Dataset``, and with arrays; with ``steps_per_epoch``, validation,
     ``jit_compile``, ``run_eagerly``, under ``tf.distribute.MirroredStrategy``, where the samples of all replicas are
     counted. Waiting is seen on TensorFlow, without a strategy, with ``steps_per_execution=1``;
@@ -62,14 +71,19 @@ class EnergyCallback:
 
     Args:
         loader: what the loader costs: a `Report` of `gl.profile`, or the path of one that was saved. A `Pipeline`, a
-            `Plan`, a `Split` or a dataset is profiled here and now, which takes a minute.
+            `Plan`, a `Split` or a dataset is profiled here and now, which takes a minute; one that is watched, or made
+            of watched ones, isn't: then of all watched datasets these count. A profile beside a watched dataset gives
+            the joules of a CPU second, step by step, and what steps are held against.
         log_dir: folder for TensorBoard: scalars ``energy/total_j``, ``energy/loader_j``, ``energy/waiting_j``,
-            ``energy/model_j`` and ``energy/loader/STEP_j`` by epoch.
+            ``energy/model_j`` and ``energy/loader/STEP_j`` by epoch; of a watched dataset ``energy/watts/STEP`` by
+            seconds since the fit began, too.
         port: serves the figures to Prometheus there, up to `close`: a port, or ``"address:port"``; and what watched
             datasets do to ``greenload top :PORT``. A sum over the parts
             of ``greenload_training_epoch_energy_joules`` is ``greenload_training_epoch_total_energy_joules``.
         idle_s: seconds before the first batch in which idle power is measured, where there is a counter; with 0 it
             is the profile's. A GPU without an energy counter takes some 16 s.
+        baseline: what steps of a watched dataset cost before, to say which have drifted: a `Report`, a `FitReport`, or
+            the path of one. The profile if left out.
         discovery: passed to ``discover``, as ``powercap_root=…``.
 
     Raises:
@@ -78,6 +92,9 @@ class EnergyCallback:
         ReportError: the file isn't a report.
 
     Example:
+        >>> energy = gl.EnergyCallback()
+        >>> model.fit(gl.watch(dataset), epochs=3, callbacks=[energy])
+        >>> energy.report.save_html("fit.html")
         >>> energy = gl.EnergyCallback(gl.profile(train), log_dir="logs")
         >>> model.fit(gl.load(train), epochs=3, callbacks=[energy])
         >>> print(energy.report)
@@ -99,18 +116,21 @@ class EnergyCallback:
         log_dir: str | os.PathLike[str] | None = None,
         port: int | str | None = None,
         idle_s: float = IDLE_S,
+        baseline: Report | FitReport | str | os.PathLike[str] | None = None,
         **discovery: Any,
     ) -> None:
         super().__init__()
         if not idle_s >= 0:
             raise UsageError(f"idle_s must be 0 or more, got {idle_s}: leave it out for {IDLE_S} s")
         inspect.signature(discover).bind(**discovery)  # a misspelt option raises here, not in the fit
+        self._baseline = _baseline(baseline)
+        self._only = watched_in(loader)
         self._metrics = Metrics()
         self._metrics.show_status(publishing.document)
         # Before a minute of profiling, as the port may be taken.
         self._server = None if port is None else serve(self._metrics, port)
         try:
-            self.profile: Report | None = _profile(loader)
+            self.profile: Report | None = None if self._only else _profile(loader)
             """What the loader costs, as profiled; None if nobody did."""
         except BaseException:
             if self._server is not None:
@@ -123,6 +143,7 @@ class EnergyCallback:
         self._log_dir = None if log_dir is None else os.fspath(log_dir)
         self._fit: Fit | None = None
         self._finalizer: weakref.finalize[..., EnergyCallback] | None = None
+        self._highest: Highest = {}
         self._epochs_served = 0
         self._samples_served: int | None = 0
 
@@ -165,6 +186,11 @@ class EnergyCallback:
             idle_s=self._idle_s,
             log_dir=self._log_dir,
             failed=_weakly_failed(self),
+            only=self._only,
+            baseline=self._baseline,
+            told=functools.partial(show_instant, self._metrics, self._highest)
+            if self._server is not None
+            else lambda instant: None,
         )
         self._finalizer = weakref.finalize(self, self._fit.abandon)
         self._finalizer.atexit = False  # meters end with the process
@@ -214,7 +240,8 @@ class EnergyCallback:
     def _logged(self, spent: Spent) -> dict[str, float]:
         """What Keras's logs get. Its History appends what comes, so an epoch left out would shift those after it."""
         parts = {"energy_j": spent.total, "waiting_j": spent.waiting}
-        parts |= {"loader_j": spent.loader, "model_j": spent.model} if self.profile is not None else {}
+        told_apart = self.profile is not None or spent.is_watched
+        parts |= {"loader_j": spent.loader, "model_j": spent.model} if told_apart else {}
         is_one_figure = bool(spent.does_not_fit) or self._knows_another(spent)
         unknown = {
             name: math.nan
@@ -237,39 +264,11 @@ class EnergyCallback:
         return cached and (spent.loader.cpu_s is None or spent.loader.cpu_s.value is None)
 
     def _serve(self, spent: Spent) -> None:
-        """Show all figures after each epoch, empty where unknown: those of an earlier epoch aren't true of this one."""
         self._epochs_served += 1
-        served, samples, waiting_s = self._samples_served, spent.passed.samples, spent.passed.waiting_s
+        served, samples = self._samples_served, spent.passed.samples
         # A total that lacks an epoch is none, nor is a later one.
         self._samples_served = None if served is None or samples is None else served + samples
-        show, figures = self._metrics.show, self._metrics.show_figures
-
-        def unlabelled(value: float | None) -> list[tuple[Mapping[str, str], float]]:
-            return [] if value is None else [({}, value)]
-
-        show("greenload_training_epochs_total", "Epochs trained.", unlabelled(self._epochs_served), "counter")
-        show("greenload_training_samples_total", "Samples trained on.", unlabelled(self._samples_served), "counter")
-        waited = "Time the step waited for data, last epoch."
-        show("greenload_training_epoch_waiting_seconds", waited, unlabelled(waiting_s))
-
-        def joules(energy_part: EnergyPart, **labels: str) -> list[tuple[Mapping[str, str], Figure]]:
-            return [
-                ({**labels, "domain": domain, "provenance": figure.provenance}, figure)
-                for domain, figure in energy_part.energy_j.items()
-            ]
-
-        total = "greenload_training_epoch_total_energy_joules"
-        figures(total, "Energy of the last epoch.", joules(spent.total))
-        figures(
-            "greenload_training_epoch_energy_joules",
-            f"Energy of the last epoch by what it went into; the parts add up to {total}.",
-            [value for part in spent.parts for value in joules(part, part=part.name)],
-        )
-        figures(
-            "greenload_training_epoch_loader_energy_joules",
-            "Energy of the last epoch's loading by step.",
-            [value for step in spent.steps for value in joules(step, step=step.name)],
-        )
+        show_epoch(self._metrics, spent, self._epochs_served, self._samples_served)
 
 
 def _weakly_failed(callback: EnergyCallback) -> Callable[[Fit, BaseException], None]:
@@ -294,6 +293,23 @@ def _with_keras(cls: Any) -> Any:
     if made is None:
         made = cls._made = type(cls.__name__, (cls, Callback), {"__module__": cls.__module__})
     return made
+
+
+def _baseline(baseline: Any) -> Report | Spent | None:
+    """What steps cost before: a profile, or a fit."""
+    if isinstance(baseline, str | os.PathLike):
+        try:
+            baseline = FitReport.load(baseline)
+        except ReportError:
+            baseline = Report.load(baseline)
+    if baseline is None or isinstance(baseline, Report):
+        return baseline
+    if isinstance(baseline, FitReport):
+        return baseline.fit
+    raise UsageError(
+        f"a baseline is a Report, a FitReport or the path of one, found a {type(baseline).__name__}: give what "
+        "gl.profile returned, or a former EnergyCallback's report"
+    )
 
 
 def _profile(loader: Any) -> Report | None:

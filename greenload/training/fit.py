@@ -7,22 +7,30 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, TypeVar
 
-from greenload.energy.sampler import Mark, Window
 from greenload.energy.sharing import SharedSampler, Use
 from greenload.machine import machine
 from greenload.profiling.in_place import publishing
+from greenload.profiling.in_place.model import Buffer, read_buffers
+from greenload.profiling.in_place.watched import Watched
 from greenload.report.data import Report
 from greenload.report.views import of_first_epoch
 from greenload.system.frameworks import tf
+from greenload.training.buffers import mean_buffers
 from greenload.training.caches import CacheWatch, EpochKind
+from greenload.training.drift import drifts
 from greenload.training.fit_report import FitReport
 from greenload.training.idle import find_idle_power
+from greenload.training.instants import Instant, Recorder, Span, joined, spaced, span
 from greenload.training.joules import SplitBasis
+from greenload.training.live_steps import hand_over, unwatched, watched_parts
+from greenload.training.loader_costs import samples_of
 from greenload.training.spent import Passed, Spent
-from greenload.training.split import split_window
-from greenload.training.train_step import Steps
+from greenload.training.split import WatchedSteps, split_window
+from greenload.training.timeline import SpanSpent, Timeline, timeline
+from greenload.training.train_step import Steps, Waits
 
 INTERRUPTED = "an interruption"
 """``FitReport.ended`` of a fit whose end Keras told nobody."""
@@ -39,6 +47,9 @@ class Fit:
         idle_s: seconds in which the idle power is measured first; more where the meters need longer windows.
         log_dir: TensorBoard's folder, if any.
         failed: called with what the training step raised. The model holds it while the fit runs.
+        only: the watched datasets that the model trains on; any that work if left out.
+        baseline: what steps cost before: a profile, or a fit.
+        told: called with what had been counted, at each edge and every now and then, by a thread.
     """
 
     def __init__(
@@ -50,6 +61,9 @@ class Fit:
         idle_s: float,
         log_dir: str | None,
         failed: Callable[[Fit, BaseException], None],
+        only: Sequence[Watched] = (),
+        baseline: Report | Spent | None = None,
+        told: Callable[[Instant], None] = lambda instant: None,
     ) -> None:
         self.epochs: list[Spent] = []
         """Those that have ended."""
@@ -62,6 +76,8 @@ class Fit:
         self._steps: Steps | None = None
         self._watch = CacheWatch(profile)
         self._writer: Any = None
+        self._only, self._baseline = only, baseline
+        self._recorder = Recorder(self._sampler, self._waits, self._buffers, told)
         try:
             idle_power, notes = find_idle_power(self._sampler, profile, idle_s)
             self._basis = SplitBasis(self._sampler.channels, idle_power, profile, notes)
@@ -71,32 +87,34 @@ class Fit:
             if model.train_function is not None:
                 self._steps = Steps(model.train_function, model, lambda error: failed(self, error), self._watch)
                 model.train_function = self._steps
-            self._start = self._sampler.mark()
+            self._start = self._recorder.take()
+            if self._start.moments:
+                self._recorder.start()
         except BaseException:
             self._put_back()
             self._release()
             raise
-        self._epoch: tuple[int, Mark] | None = None
+        self._epoch: tuple[int, Instant] | None = None
         self._passed: list[tuple[EpochKind, Passed]] = []
-        self._testing: Mark | None = None
-        self._validation: list[Window] = []
-        self._validated: list[Window] = []
+        self._testing: Instant | None = None
+        self._validation: list[Span] = []
+        self._validated: list[Span] = []
 
     def begin_epoch(self, epoch: int) -> None:
         """Start an epoch's window."""
         if self._steps is not None:
             self._steps.reset()
         self._validation = []
-        self._epoch = (epoch, self._sampler.mark())
+        self._epoch = (epoch, self._recorder.take())
 
     def begin_validation(self) -> None:
         """Start a window of validation."""
-        self._testing = self._sampler.mark()
+        self._testing = self._recorder.take(testing=True)
 
     def end_validation(self) -> None:
         """End a window of validation, if one was started."""
         if self._testing is not None:
-            self._validation.append(self._sampler.window(self._testing, self._sampler.mark()))
+            self._validation.append(span(self._sampler, self._testing, self._recorder.take()))
             self._testing = None
 
     def end_epoch(self, steps: int | None = None) -> Spent:
@@ -111,8 +129,9 @@ class Fit:
         kind, passed = self._count(steps)
         self._passed.append((kind, passed))
         self._validated += self._validation
-        window = self._sampler.window(start, self._sampler.mark())
-        self.epochs.append(self._split(f"epoch {epoch + 1}", window, self._validation, [(kind, passed)]))
+        end = self._recorder.take()
+        self.epochs.append(self._split(f"epoch {epoch + 1}", (start, end), self._validation, [(kind, passed)]))
+        self._last = (start, end)
         return self.epochs[-1]
 
     def end(self, ended: str) -> FitReport | None:
@@ -126,8 +145,7 @@ class Fit:
             self.end_validation()
             if self._epoch is not None:
                 self.end_epoch()
-            window = self._sampler.window(self._start, self._sampler.mark())
-            return self._report(window, ended)
+            return self._report(self._recorder.take(), ended)
         finally:
             self._put_back()
             self._release()
@@ -147,6 +165,7 @@ class Fit:
 
     def _release(self) -> None:
         try:
+            self._recorder.close()
             if self._writer is not None:
                 self._writer.close()
         finally:
@@ -163,7 +182,21 @@ class Fit:
             for name, value in scalars(spent):
                 tag = f"energy/{'total_j' if name == 'energy_j' else name}"
                 tf.summary.write(tag, tf.constant(value, tf.float32), metadata=kind)
+            for name, second, watts in self._watts_over_time():
+                tf.summary.write(f"energy/watts/{name}", tf.constant(watts, tf.float32), step=second, metadata=kind)
         self._writer.flush()
+
+    def _watts_over_time(self) -> Iterator[tuple[str, int, float]]:
+        """Of the last epoch: what drew, in which second of the fit, and how many watts."""
+        spent = self.epochs[-1]
+        seen = timeline(self._spans(*self._last), spent.total) if spent.is_watched else None
+        if seen is None:
+            return
+        for row in seen.rows:
+            by_second = {
+                int(end_s): watts for end_s, watts in zip(seen.end_s, row.watts, strict=True) if watts is not None
+            }
+            yield from ((row.name, second, watts) for second, watts in by_second.items())
 
     def _count(self, steps: int | None) -> tuple[EpochKind, Passed]:
         if self._steps is None:
@@ -175,30 +208,81 @@ class Fit:
         kind, why = self._watch.end(passed, ended=self._steps.ended)
         return kind, replace(passed, unknown=(*passed.unknown, why)) if why else passed
 
-    def _report(self, window: Window, ended: str) -> FitReport:
+    def _report(self, end: Instant, ended: str) -> FitReport:
         profile = self._profile
+        whole = self._split("fit", (self._start, end), self._validated, self._passed)
         return FitReport(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             machine=machine(),
             meters=self.use.statuses,
             model=str(getattr(self._model, "name", "") or type(self._model).__name__),
             profile="" if profile is None else f"{profile.pipeline.get('name') or 'a pipeline'}, {profile.created}",
-            fit=self._split("fit", window, self._validated, self._passed),
+            fit=whole,
             epochs=tuple(self.epochs),
             ended=ended,
+            timeline=self._timeline(self._start, end, whole),
+            drift=drifts(whole, self._baseline if self._baseline is not None else profile),
         )
 
     def _split(
-        self, name: str, window: Window, validation: list[Window], epochs: Sequence[tuple[EpochKind, Passed]]
+        self,
+        name: str,
+        ends: tuple[Instant, Instant],
+        validation: Sequence[Span],
+        epochs: Sequence[tuple[EpochKind, Passed]],
     ) -> Spent:
+        instants = self._recorder.between(*ends)
+        whole = span(self._sampler, *ends)
+        passed = _joined_epochs([passed for _, passed in epochs])
+        watched = self._watched(whole, validation, instants)
         return split_window(
             name,
-            window,
-            validation,
-            _joined_epochs([passed for _, passed in epochs]),
+            whole.window,
+            [inner.window for inner in validation],
+            passed,
             self._basis,
             fed=self._fed(epochs),
+            watched=replace(watched, hand_over=tuple(hand_over(self._profile, samples_of(self._profile, passed)[0]))),
         )
+
+    def _watched(self, whole: Span, validation: Sequence[Span], instants: Sequence[Instant]) -> WatchedSteps:
+        """What was seen in place between the first and the last of some instants."""
+        used = whole.without(validation)
+        training = [(start, end) for start, end in pairwise(instants) if not start.testing]
+        apart = [span(self._sampler, *pair).used for pair in training]
+        return WatchedSteps(
+            steps=tuple(watched_parts(used, apart, self._only, self._profile)),
+            in_validation=tuple(watched_parts(joined(validation), [inner.used for inner in validation])),
+            buffers=mean_buffers(instant.buffers for instant in instants if not instant.testing),
+            unwatched=unwatched(used, self._only),
+        )
+
+    def _timeline(self, start: Instant, end: Instant, whole: Spent) -> Timeline | None:
+        """The power of the fit over time; None where nothing was watched."""
+        if not (whole.is_watched or whole.validation_steps):
+            return None
+        return timeline(self._spans(start, end), whole.total)
+
+    def _spans(self, start: Instant, end: Instant) -> list[SpanSpent]:
+        return [self._span(*pair) for pair in pairwise(spaced(self._recorder.between(start, end)))]
+
+    def _span(self, start: Instant, end: Instant) -> SpanSpent:
+        done = span(self._sampler, start, end)
+        waited_s = None
+        if start.waits is not None and end.waits is not None and not end.waits.blind:
+            waited_s = end.waits.seconds - start.waits.seconds
+        seen = WatchedSteps(tuple(watched_parts(done.used, (), self._only, self._profile)), buffers=end.buffers)
+        spent = split_window("", done.window, [], Passed(None, None, waited_s), self._basis, fed=[], watched=seen)
+        since_s = (done.window.start_ns - self._start.mark.clocks.monotonic_ns) / 1e9
+        return SpanSpent(since_s, start.testing, spent)
+
+    def _waits(self) -> Waits | None:
+        steps = self._steps
+        return None if steps is None else steps.waits()
+
+    def _buffers(self) -> tuple[Buffer, ...]:
+        steps = self._steps
+        return () if steps is None or steps.ended else read_buffers(steps.iterator())
 
     def _fed(self, epochs: Sequence[tuple[EpochKind, Passed]]) -> list[tuple[Report, Passed]] | None:
         """What passed, by what a sample costs: empty where unknown of an epoch, None where all cost the same."""
@@ -236,6 +320,7 @@ def scalars(spent: Spent) -> Iterator[tuple[str, float]]:
         ("model_j", spent.model),
     ]
     named += [(f"loader/{step.name}_j", step) for step in spent.steps]
+    named += [(f"validation/{step.name}_j", step) for step in spent.validation_steps]
     for name, part in named:
         if part.energy_j and (value := part.total_j.value) is not None:
             yield name, value
@@ -243,3 +328,5 @@ def scalars(spent: Spent) -> Iterator[tuple[str, float]]:
         yield "waiting_s", spent.passed.waiting_s
     if spent.loader.cpu_s is not None and spent.loader.cpu_s.value is not None:
         yield "loader_cpu_s", spent.loader.cpu_s.value
+    if spent.buffered_bytes is not None and spent.is_watched:
+        yield "loader/buffered_bytes", spent.buffered_bytes

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from greenload.energy.figures import Figure
+from greenload.energy.figures import Figure, scale
 from greenload.energy.meters.base import MeterStatus
+from greenload.profiling.in_place.model import Buffer
 from greenload.report.columns import FigureTable, Line, Sentence
 from greenload.report.rows import band, by_group, group
 from greenload.report.terminal import without_figures
-from greenload.text import DASH, amount, percent, printable
-from greenload.training.spent import EnergyPart, Spent
+from greenload.text import DASH, amount, bytes_text, percent, printable
+from greenload.training.drift import Drift
+from greenload.training.live_steps import HAND_OVER
+from greenload.training.spent import EnergyPart, Spent, WatchedPart
 
 _EXPLAINED = {
     "loader": "loader",
@@ -26,12 +29,27 @@ _EXPLAINED = {
     "idle": "idle floor",
     "total": "total",
 }
+WATCHED = {"loader": "loader, its functions", "model": "model and hand-over (the rest)"}
+"""What they are where nothing tells the hand-over."""
 _STYLES = {"idle": "dim", "others": "dim", "total": "bold"}
 _EPOCHS_SHOWN = 20
+PACES = {
+    "starved": "the training waits for the loader",
+    "saturated": "the loader waits for the training, behind full buffers",
+    "balanced": "neither waits much for the other",
+}
+"""`Spent.pace` in words."""
 
 
 def render_fit(
-    fit: Spent, epochs: Sequence[Spent], meters: Sequence[MeterStatus], *, model: str, profile: str, ended: str
+    fit: Spent,
+    epochs: Sequence[Spent],
+    meters: Sequence[MeterStatus],
+    *,
+    model: str,
+    profile: str,
+    ended: str,
+    drift: Sequence[Drift] = (),
 ) -> RenderableType:
     """A fit for a rich console: what must be known first, the whole fit by part, a row for each epoch.
 
@@ -45,9 +63,12 @@ def render_fit(
         Sentence(_waiting(fit)),
         _whole(fit, groups),
     ]
+    if fit.is_watched:
+        lines.append(_functions(fit))
+    lines += [Sentence(text) for text in (buffers_text(fit), *drift_texts(drift)) if text]
     if len(epochs) > 1:
         lines += _epochs(epochs)
-    if profile:
+    if profile and not fit.is_watched:
         lines.append(Sentence(f"loader: costs a sample as profiled on {printable(profile)}{_band(fit)}", "dim"))
     lines += [Sentence(f"note: {printable(note)}") for note in fit.notes]
     lines += [Sentence(f"no figures for {printable(domain)}: {printable(why)}") for domain, why in fit.void.items()]
@@ -74,7 +95,57 @@ def _passed(spent: Spent, epochs: int) -> str:
 def _waiting(spent: Spent) -> str:
     if spent.passed.waiting_s is None:
         return "waiting for data: unknown"
-    return f"waiting for data: {spent.passed.waiting_s:,.2f} s, {percent(spent.waiting_share)} of the training's time"
+    waited = f"waiting for data: {spent.passed.waiting_s:,.2f} s, {percent(spent.waiting_share)} of the training's time"
+    return f"{waited}{f'; {PACES[spent.pace]}' if spent.is_watched and spent.pace else ''}"
+
+
+def buffers_text(spent: Spent) -> str:
+    """What tf.data's runtime chose, and the RAM that its buffers hold, as a sentence; empty where it tells nothing."""
+    nodes = [_node(buffer) for buffer in spent.buffers]
+    if not nodes or spent.buffered_bytes is None:
+        return ""
+    return printable(f"in the loader's buffers: {bytes_text(spent.buffered_bytes)}, on average; {'; '.join(nodes)}")
+
+
+def _node(buffer: Buffer) -> str:
+    said = [] if buffer.parallelism is None else [f"{buffer.parallelism:g} calls beside each other"]
+    said += [] if buffer.size is None else [f"a buffer of {buffer.size:g}"]
+    by = " by autotune" if buffer.chosen else ""
+    return f"{buffer.name} {' and '.join(said) or 'working ahead'}{by}, {buffer.elements:,.1f} elements in it"
+
+
+def drift_texts(drift: Sequence[Drift]) -> list[str]:
+    """The steps that cost more or less than they did, a sentence each."""
+    return [
+        printable(
+            f"drift: {one}: {amount(scale(one.now_s, 1e3), resolve=False)} CPU ms a sample now, "
+            f"{amount(scale(one.before_s, 1e3), resolve=False)} before"
+        )
+        for one in drift
+        if one.drifted
+    ]
+
+
+def _functions(fit: Spent) -> FigureTable:
+    """What the clocks of watched steps saw."""
+    steps = [*(("", step) for step in fit.steps), *(("validation: ", step) for step in fit.validation_steps)]
+    lines = []
+    for where, step in steps:
+        if not isinstance(step, WatchedPart):
+            continue
+        label = Text.assemble(
+            printable(where + step.name), *([(f"\n{printable(step.where)}", "dim")] if step.where else [])
+        )
+        waiting = DASH if step.waiting_s is None else f"{step.waiting_s:,.2f}"
+        each = amount(scale(step.cpu_s_per_call, 1e3), resolve=False)
+        lines.append(Line((label, f"{step.calls:,}", each, waiting)))
+    return FigureTable("function", ["calls", "CPU ms\na call", "waiting s"], lines)
+
+
+def explained(fit: Spent) -> Mapping[str, str]:
+    """What each part is, in a few words, by its name."""
+    completed = any(step.name == HAND_OVER for step in fit.steps)
+    return _EXPLAINED | (WATCHED if fit.is_watched and not completed else {})
 
 
 def _whole(spent: Spent, groups: Sequence[str]) -> FigureTable:
@@ -83,9 +154,9 @@ def _whole(spent: Spent, groups: Sequence[str]) -> FigureTable:
     ]
     lines = []
     for part in spent.parts:
-        lines.append(_line(_EXPLAINED[part.name], part, groups, _STYLES.get(part.name, "")))
-        if part.name == "loader":
-            lines += [_line(f"  {printable(step.name)}", step, groups, "") for step in spent.steps]
+        lines.append(_line(explained(spent)[part.name], part, groups, _STYLES.get(part.name, "")))
+        steps = {"loader": spent.steps, "validation": spent.validation_steps}.get(part.name, ())
+        lines += [_line(f"  {printable(step.name)}", step, groups, "") for step in steps]
     lines[-1] = replace(lines[-1], end_section=True)
     lines.append(_line(_EXPLAINED["total"], spent.total, groups, _STYLES["total"]))
     return FigureTable("", ["CPU s", *(f"{name} J\n{said}" for name, said in zip(groups, bands, strict=True))], lines)

@@ -44,10 +44,10 @@ class SplitBasis:
 
 @dataclass(frozen=True, slots=True)
 class LoaderCosts:
-    """What the loader cost by its profile, over all domains that this has."""
+    """What the loader cost by its profile, over all domains that this has; or what its steps took, seen in place."""
 
     costs: Sequence[EnergyPart]
-    """The whole, then by step and in no step; empty where that isn't known."""
+    """The whole, then by step, and of a profile in no step; empty where that isn't known."""
     samples: float | None
     """The profile's samples that passed; None where that isn't known."""
     by_bytes: Mapping[Channel, float]
@@ -55,6 +55,8 @@ class LoaderCosts:
     profiles: Sequence[Report]
     notes: Sequence[str]
     """What is to be said of how samples were counted."""
+    watched: bool = False
+    """Whether it was seen in place, as the functions of watched datasets."""
 
     @property
     def cpu_s(self) -> Figure:
@@ -78,6 +80,8 @@ class DomainJoules:
     """The whole, then by step; empty where the domain is left out of the sums of loader and model."""
     model: Figure
     origin: LoaderOrigin = ""
+    validation_steps: tuple[Figure, ...] = ()
+    """Watched steps' shares of ``validation``."""
 
     @classmethod
     def missing(cls, channel: Channel, loader: LoaderCosts) -> DomainJoules:
@@ -98,6 +102,7 @@ def split_joules(
     validation: Sequence[Window],
     waiting_s: float | None,
     loader: LoaderCosts,
+    validation_steps: Sequence[EnergyPart] = (),
 ) -> DomainJoules:
     """One domain's joules by what they went into; of a domain that has a figure in the whole window."""
     channel, idle_power, wall_s = basis.channels[domain], basis.idle_power.get(domain), window.wall_ns / 1e9
@@ -113,16 +118,21 @@ def split_joules(
         total = sum_figures([counted, _idle(channel, idle_power, wall_s)])
         others = _missing(channel)
     origin, loaded = _loaded(basis, channel, own, outside.cpu_s, loader)
+    validation_joules = sum_figures(joules for joules, _ in validated) if sound or not validation else _missing(channel)
+    validation_cpu = exact(sum(inner.cpu_s for inner in sound))
     return DomainJoules(
         total=total,
         waiting=_idle(channel, idle_power, waiting_s),
         idle=_idle(channel, idle_power, wall_s - (waiting_s or 0.0)),
         others=others,
-        validation=sum_figures(joules for joules, _ in validated) if sound or not validation else _missing(channel),
+        validation=validation_joules,
         work=own,
         loader=loaded,
         model=_model(channel, own, loaded[0]) if loaded else _missing(channel),
         origin=origin,
+        validation_steps=tuple(
+            _in_place(channel, validation_joules, part.cpu_s, validation_cpu) for part in validation_steps
+        ),
     )
 
 
@@ -131,16 +141,28 @@ def _loaded(
 ) -> tuple[LoaderOrigin, tuple[Figure, ...]]:
     """Where the loader's joules of a domain come from, and the whole and each step's; empty where left out."""
     costs, domain = loader.costs, channel.domain
-    if basis.profile is None or not costs:
+    if (basis.profile is None and not loader.watched) or not costs:
         return "", (_missing(channel),)
     if all(domain in cost.energy_j for cost in costs) and costs[0].energy_j[domain].value is not None:
         origin: LoaderOrigin = "bytes" if channel in loader.by_bytes else ""
         return origin, tuple(_beside(channel, cost.energy_j[domain]) for cost in costs)
+    if loader.watched:
+        shares = tuple(_in_place(channel, work, cost.cpu_s, exact(work_cpu_s)) for cost in costs)
+        return ("share", shares) if Domain.parse(domain).kind != "storage" else ("bytes unknown", ())
     if Domain.parse(domain).follows_cpu:
         return "cpu", tuple(_by_cpu(work, cost.cpu_s, exact(work_cpu_s)) for cost in costs)
     if channel in loader.by_bytes:  # too little to take every sum with it
         return "left out", ()
     return "unknown", tuple(_missing(channel) for _ in costs)
+
+
+def _in_place(channel: Channel, work: Figure, part_cpu_s: Figure | None, work_cpu_s: Figure) -> Figure:
+    """A watched step's part of joules: by its CPU seconds, and none of a device that its function doesn't run on."""
+    if Domain.parse(channel.domain).follows_cpu:
+        share = _by_cpu(work, part_cpu_s, work_cpu_s)
+        # A model draws the same for each CPU second by itself: its own band says how far that is off.
+        return share if channel.provenance == "measured" else replace(share, systematic=channel.systematic)
+    return Figure(0.0, 0.0, 0.0, channel.provenance, channel.systematic)
 
 
 def is_measured_work(channel: Channel) -> bool:

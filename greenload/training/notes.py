@@ -9,11 +9,19 @@ from greenload.energy.figures import Figure
 from greenload.energy.sampler import Window
 from greenload.report.data import Report
 from greenload.training.loader_costs import in_no_step
+from greenload.training.spent import WatchedPart
 
-LoaderOrigin = Literal["", "bytes", "cpu", "left out", "unknown"]
+LoaderOrigin = Literal["", "bytes", "cpu", "share", "left out", "bytes unknown", "unknown"]
 """Where the loader's joules of a domain come from: the profile (``""``), the bytes that it read, its share of CPU
-seconds; or why there are none."""
-NOT_PROFILED = "nobody profiled the loader, so it isn't told from the model: EnergyCallback(gl.profile(dataset))"
+seconds (``"share"`` of those seen in place); or why there are none."""
+NOT_PROFILED = (
+    "nobody profiled or watched the loader, so it isn't told from the model: fit on gl.watch(dataset), or give "
+    "EnergyCallback(gl.profile(dataset))"
+)
+FUNCTIONS = (
+    "the loader's part is its functions, as their clocks saw them, and so at least what it is: tf.data's own work for "
+    "each element (hand-over) can't be told from the model's here"
+)
 _REMEDY = "profile on this machine, with the same meters"
 
 
@@ -46,8 +54,34 @@ def origin_notes(origins: Mapping[str, LoaderOrigin]) -> list[str]:
             f"the profile has neither joules of {domains} nor bytes read from devices: the sums of loader and model go "
             f"on without it; {_REMEDY}"
         )
+    if domains := named("bytes unknown"):
+        notes.append(
+            f"who read and wrote what in {domains} isn't seen: the sums of loader and model go on without its joules"
+        )
     if domains := named("unknown"):
         notes.append(f"the profile has no joules of {domains}: loader and model aren't told apart there; {_REMEDY}")
+    return notes
+
+
+HAND_OVER_PROFILED = (
+    "the loader's part is its functions, as their clocks saw them, and tf.data's own work for each element "
+    "(hand-over), as the profile has it"
+)
+
+
+def watched_notes(parts: Sequence[WatchedPart], unwatched: Mapping[str, str], hand_over: bool) -> list[str]:
+    """What the clocks of a watched dataset can't see.
+
+    Args:
+        parts: its steps.
+        unwatched: what has no clock, and why, by name.
+        hand_over: whether a profile tells tf.data's own work.
+    """
+    notes = [HAND_OVER_PROFILED if hand_over else FUNCTIONS]
+    notes += [f"{part.name}: {part.note}" for part in parts if part.note]
+    for why in dict.fromkeys(unwatched.values()):
+        names = ", ".join(name for name, reason in unwatched.items() if reason == why)
+        notes.append(f"without a clock, and so in the model's part: {names} ({why})")
     return notes
 
 

@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from greenload.energy.figures import Figure, sum_figures
-from greenload.report.record import Record
+from greenload.profiling.in_place.model import Buffer
+from greenload.report.record import Record, typed_fields
+
+STARVED = 0.1
+"""Share of the training's time from which waiting for data is called starving."""
+FULL, EMPTY = 0.5, 0.1
+"""Shares of the last buffer in front of the training that are called full, and empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,31 @@ class EnergyPart(Record):
     def total_j(self) -> Figure:
         """Joules of all domains together, of the weakest provenance among them; missing where a counter's are."""
         return sum_figures(self.energy_j.values(), common=True) if self.energy_j else Figure.missing()
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedPart(EnergyPart):
+    """What a step of a watched dataset took while the model trained: its function, without tf.data's hand-over."""
+
+    step: str = ""
+    """The step's own name, without its dataset's."""
+    dataset: str = ""
+    """The name of the watched dataset, as ``"train.py:12"``."""
+    where: str = ""
+    """Where the user wrote the step, as ``"train.py:31"``."""
+    calls: int = 0
+    """How often its function was called."""
+    samples: float | None = None
+    """Samples that left the dataset meanwhile; None where that can't be seen."""
+    sample_unit: str = "element"
+    """What a sample is: a row of a batch, or an element of the dataset."""
+    waiting_s: float | None = None
+    """Seconds in which its calls had no processor (reads, locks, the interpreter, other processes), summed over calls
+    that ran beside each other; None where none was timed."""
+    cpu_s_per_call: Figure = field(default_factory=Figure.missing)
+    """CPU seconds of a call, with the interval by which its mean varied from second to second."""
+    note: str = ""
+    """What its clock can't see; empty where it sees all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +109,10 @@ class Spent:
     """Domains without a figure, and why."""
     notes: tuple[str, ...] = ()
     """What to know before trusting the figures."""
+    validation_steps: tuple[WatchedPart, ...] = ()
+    """What watched steps took of the validation's part."""
+    buffers: tuple[Buffer, ...] = ()
+    """What the runtime told of the dataset that was trained on, the last step first; empty where it tells nothing."""
     does_not_fit: str = ""
     """Why the profile's costs can't be those of this time's samples, where they come to more than was used: loader and
     model are then one figure. Empty where they may be."""
@@ -88,6 +123,30 @@ class Spent:
         training_s = self.wall_s - self.validation_s
         waiting_s = self.passed.waiting_s
         return None if waiting_s is None or training_s <= 0 else waiting_s / training_s
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether the loader's part was seen in place, by the clocks of a watched dataset."""
+        return any(isinstance(step, WatchedPart) for step in self.steps)
+
+    @property
+    def buffered_bytes(self) -> float | None:
+        """RAM in the loader's buffers, on average; None where the runtime tells nothing."""
+        return sum(buffer.bytes for buffer in self.buffers) if self.buffers else None
+
+    @property
+    def pace(self) -> str:
+        """Who waits for whom: ``"starved"``: the training waited for the loader; ``"saturated"``: the loader waited for
+        the training, behind full buffers; ``"balanced"``: neither much; empty where that isn't known."""
+        share = self.waiting_share
+        full = next((buffer.full for buffer in self.buffers if buffer.full is not None), None)
+        if share is not None and share >= STARVED:
+            return "starved"
+        if full is not None and full >= FULL:
+            return "saturated"
+        if share is None:
+            return "starved" if full is not None and full < EMPTY else ""
+        return "balanced"
 
     @property
     def parts(self) -> tuple[EnergyPart, ...]:
@@ -111,6 +170,30 @@ class Spent:
                 for name in ("total", "loader", "waiting", "model", "work", "validation", "others", "idle")
             },
             "steps": [step.to_dict() for step in self.steps],
+            "validation_steps": [step.to_dict() for step in self.validation_steps],
+            "buffers": [buffer.to_dict() for buffer in self.buffers],
+            "pace": self.pace,
             "void": dict(self.void),
             "notes": [*([self.does_not_fit] if self.does_not_fit else []), *self.notes],
+            "does_not_fit": self.does_not_fit,
         }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Spent:
+        """The inverse of `to_dict`."""
+        given = typed_fields(cls, data)
+        said = given.get("does_not_fit", "")
+        passed = {name: data[name] for name in ("batches", "samples", "waiting_s")}
+        return cls(
+            **given
+            | {
+                "passed": Passed(**passed),
+                "steps": tuple(map(_part, data["steps"])),
+                "notes": tuple(note for note in data["notes"] if note != said),
+            }
+        )
+
+
+def _part(data: Mapping[str, Any]) -> EnergyPart:
+    kind = WatchedPart if "calls" in data else EnergyPart
+    return kind.from_dict(data)

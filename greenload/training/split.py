@@ -13,6 +13,19 @@ whose idle power is ``P`` watts, measured while the rest of the machine used ``r
                                                         of the first epoch where that fills a cache
     model       =  what is left
 
+Of a watched dataset (`greenload.watch`) the loader's part is that of its steps' functions, whose clocks tell the CPU
+seconds ``c`` of each, and needs no profile::
+
+    loader      =  (total − P · wall_s − others) · c / cpu_s
+
+so that a CPU second draws the same in the loader and in the model: modelled, with the band `OTHERS_BAND` where the
+total is measured. Where a profile knows all steps by name, its joules of each one's CPU second count instead, with the
+band `BESIDE`. A GPU's joules are the model's. tf.data's own work for each element (hand-over) is no function's and is
+in ``model``, as nothing tells its threads' time from the model's: the loader's part is at least what is shown. Only a
+profile taken in place tells what the hand-over of a sample costs; that, times the samples trained on, is then a step of
+the loader. What steps did during a validation, those of the training's dataset included, is shown apart, as shares of
+``validation``.
+
 What other processes do all the time is in ``P``, as nothing tells it from idling; ``others`` is what they did beyond,
 or less than, that. A profile answers the same question otherwise (`background.find_background`): it has like windows,
 which tell by how they differ what another process's CPU second costs, and takes all of what others drew out of the idle
@@ -32,13 +45,14 @@ used, beyond its interval and that band, it is of something else: loader and mod
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from greenload.energy.domains import Domain
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import Channel
 from greenload.energy.sampler import Window
+from greenload.profiling.in_place.model import Buffer
 from greenload.report.data import Report
 from greenload.training.joules import (
     DomainJoules,
@@ -49,9 +63,31 @@ from greenload.training.joules import (
     split_joules,
     time_outside,
 )
+from greenload.training.live_steps import whole
 from greenload.training.loader_costs import does_not_fit, loader_costs, minus, samples_of
-from greenload.training.notes import NOT_PROFILED, exceeding_notes, origin_notes, profile_notes, validation_notes
-from greenload.training.spent import EnergyPart, Passed, Spent
+from greenload.training.notes import (
+    NOT_PROFILED,
+    exceeding_notes,
+    origin_notes,
+    profile_notes,
+    validation_notes,
+    watched_notes,
+)
+from greenload.training.spent import EnergyPart, Passed, Spent, WatchedPart
+
+
+@dataclass(frozen=True)
+class WatchedSteps:
+    """What was seen in place of a window: no step where no watched dataset was used."""
+
+    steps: tuple[WatchedPart, ...] = ()
+    """What they took outside validation."""
+    hand_over: tuple[EnergyPart, ...] = ()
+    """tf.data's own work beside them, where a profile tells it."""
+    in_validation: tuple[WatchedPart, ...] = ()
+    buffers: tuple[Buffer, ...] = ()
+    unwatched: Mapping[str, str] = field(default_factory=dict)
+    """What has no clock, and why, by name."""
 
 
 def split_window(
@@ -62,6 +98,7 @@ def split_window(
     basis: SplitBasis,
     *,
     fed: Sequence[tuple[Report, Passed]] | None = None,
+    watched: WatchedSteps | None = None,
 ) -> Spent:
     """Splits a window of training into loader, waiting, model, validation, the rest of the machine, and idle power.
 
@@ -73,16 +110,23 @@ def split_window(
         basis: meters, idle power and profile of the fit.
         fed: what passed by what a sample of it costs, where that differs from epoch to epoch; empty where it isn't
             known. Left out, all of ``passed`` costs what the profile says.
+        watched: what the steps of watched datasets took in it, which then is the loader's part.
 
     Returns:
         Parts that add up to the total. A part that can't be known is missing, with the reason in ``notes``.
     """
     known = [domain for domain in basis.channels if domain not in window.void]
-    loader = _loader(basis, window, passed, fed, known)
-    joules = {domain: split_joules(basis, domain, window, validation, passed.waiting_s, loader) for domain in known}
+    watched = watched or WatchedSteps()
+    loader = _watched_loader(watched) if watched.steps else _loader(basis, window, passed, fed, known)
+    joules = {
+        domain: split_joules(
+            basis, domain, window, validation, passed.waiting_s, loader, validation_steps=watched.in_validation
+        )
+        for domain in known
+    }
     joules |= _invalid_joules(basis, window, loader)
     work_cpu = exact(time_outside(window, validation).cpu_s)
-    unfit = _why_unfit(basis, joules, loader, work_cpu, passed)
+    unfit = "" if watched.steps else _why_unfit(basis, joules, loader, work_cpu, passed)
     if unfit:
         joules = {domain: of_domain.without_loader(basis.channels[domain]) for domain, of_domain in joules.items()}
         loader = replace(loader, costs=[])
@@ -102,11 +146,14 @@ def split_window(
         validation_s=sum(inner.wall_ns for inner in validation) / 1e9,
         passed=passed,
         **_parts(joules, loader, cpu_s),
+        validation_steps=_shared_out(watched.in_validation, joules),
+        buffers=watched.buffers,
         void=dict(window.void),
         notes=(
             *basis.notes,
             *passed.unknown,
             *([] if unfit else _loader_notes(basis.profile, loader, joules)),
+            *(watched_notes(watched.steps, watched.unwatched, bool(watched.hand_over)) if watched.steps else []),
             *validation_notes(validation, known),
             *exceeding_notes({"CPU s": (loader.cpu_s, model_cpu), **claims}, loader.samples),
         ),
@@ -131,15 +178,27 @@ def _parts(joules: Mapping[str, DomainJoules], loader: LoaderCosts, cpu_s: Mappi
         "work": part("work", "loader and model"),
         "model": EnergyPart("model", {domain: of_domain.model for domain, of_domain in loaded.items()}, cpu_s["model"]),
         "loader": EnergyPart("loader", whole, loader.cpu_s),
-        "steps": tuple(
-            EnergyPart(cost.name, step, cost.cpu_s) for cost, step in zip(loader.costs[1:], steps, strict=True)
-        ),
+        "steps": tuple(replace(cost, energy_j=step) for cost, step in zip(loader.costs[1:], steps, strict=True)),
     }
+
+
+def _shared_out(parts: Sequence[WatchedPart], joules: Mapping[str, DomainJoules]) -> tuple[WatchedPart, ...]:
+    """Watched steps of validation with their joules."""
+    known = {domain: of.validation_steps for domain, of in joules.items() if of.validation_steps}
+    return tuple(
+        replace(part, energy_j={domain: figures[number] for domain, figures in known.items()})
+        for number, part in enumerate(parts)
+    )
+
+
+def _watched_loader(watched: WatchedSteps) -> LoaderCosts:
+    costs = whole([*watched.steps, *watched.hand_over])
+    return LoaderCosts(costs=costs, samples=None, by_bytes={}, profiles=[], notes=[], watched=True)
 
 
 def _loader_notes(profile: Report | None, loader: LoaderCosts, joules: Mapping[str, DomainJoules]) -> list[str]:
     """What is to be said of the loader's part."""
-    if profile is None:
+    if profile is None and not loader.watched:
         return [NOT_PROFILED]
     origins = {domain: of_domain.origin for domain, of_domain in joules.items()}
     return [*dict.fromkeys(loader.notes), *profile_notes(loader.profiles), *origin_notes(origins)]

@@ -11,12 +11,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from greenload.profiling.tfdata.units import ranks, row_count
 from greenload.system.frameworks import tf
 from greenload.training.caches import CacheWatch
 from greenload.training.spent import Passed
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """How long the training step has waited for batches since a fit began."""
+
+    seconds: float
+    blind: bool = False
+    """Whether it can't be seen now."""
+
 
 _Step = Callable[[Any], tuple[Any, int | None]]
 """Trains on an iterator's next batch; gives what Keras's step gives, and the batch's rows."""
@@ -52,12 +63,16 @@ class Steps:
         self._per_call = int(getattr(model, "steps_per_execution", 1) or 1)
         self._step: _Step | None = None
         self._static_rows: int | None = None
+        self._waited_before_ns = 0
+        self._waited_ns = 0
+        self._waits_since_ns = 0
         self.reset()
 
     def reset(self) -> None:
         """Count from here: a new epoch."""
         self._iterator: Any = _UNDECIDED
         self._calls: dict[int | None, int] = {}  # how many, by samples in a batch
+        self._waited_before_ns += self._waited_ns
         self._waited_ns = 0
         self._ranks: set[tuple[int | None, ...]] = set()
         self._blind = ""
@@ -88,6 +103,16 @@ class Steps:
         except BaseException as error:
             self._failed(error)
             raise
+
+    def waits(self) -> Waits:
+        """How long it has waited since the fit began, up to now. For any thread."""
+        since_ns = self._waits_since_ns
+        now_ns = self._clock() - since_ns if since_ns else 0
+        return Waits((self._waited_before_ns + self._waited_ns + now_ns) / 1e9, bool(self._blind))
+
+    def iterator(self) -> Any:
+        """The iterator that batches come from now; None where there is none. For any thread."""
+        return None if self._iterator is _UNDECIDED else self._iterator
 
     def passed(self, steps: int | None) -> Passed:
         """What passed since `reset`.
@@ -191,10 +216,11 @@ class Steps:
         """Fetches a batch with a clock before and after, and trains on it."""
 
         def train(iterator: Any) -> tuple[Any, int | None]:
-            before = self._clock()
+            before = self._waits_since_ns = self._clock()
             try:
                 batch = next(iterator)
             finally:  # the end of the data was waited for, too
+                self._waits_since_ns = 0
                 self._waited_ns += self._clock() - before
             return step(batch), _rows(tf.nest.flatten(batch))
 

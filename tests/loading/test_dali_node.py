@@ -397,3 +397,16 @@ def test_mirrored_replicas_get_a_shard_each() -> None:
     done = subprocess.run([sys.executable, "-c", _MIRRORED], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "every replica got its shard" in done.stdout
+
+
+@pytest.mark.slow
+def test_its_steps_have_one_clock(photos: Files) -> None:
+    pipeline = gl.Pipeline(photos, Shuffle(), Decode(exif=True), *AUGMENTED, *FLOATS, Batch(4), seed=SEED)
+    dataset = gl.watch(rehearse(pipeline, epochs=20))
+    assert same(flat(dataset), expected(pipeline, 20))
+    *steps, dali = dataset.watched.steps
+    assert [step.name for step in steps] == ["draws", "Read", "dali: intake"]
+    done = dataset.watched.read()
+    assert done.samples == done.steps["Read"].calls == done.steps[dali.name].calls == 20 * COUNT
+    assert done.steps[dali.name].cpu_s > 0.001
+    assert "GPU" in dali.note and dali.name.startswith("Decode")

@@ -40,6 +40,50 @@ FLAGS = (
 PATIENCE_S = 60.0
 LAPTOP = (1280, 800)
 PHONE = (390, 844)
+# The contrast of each text with what lies behind it, WCAG 2.2's relative luminance; paddings and patterns count as
+# the background colour.
+CONTRAST = """
+(() => {
+  const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map((c) => c / 255)
+    .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, k) => sum + c * [0.2126, 0.7152, 0.0722][k], 0);
+  const behind = (element) => {
+    for (let one = element; one; one = one.parentElement) {
+      const colour = parse(getComputedStyle(one).backgroundColor);
+      if (colour.length === 3 || colour[3] === 1) { return colour; }
+    }
+    return [255, 255, 255];
+  };
+  const found = [];
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const element = walk.currentNode.parentElement, style = getComputedStyle(element);
+    const hidden = !element.checkVisibility() || style.visibility === "hidden";
+    if (!walk.currentNode.data.trim() || hidden || ["SCRIPT", "STYLE"].includes(element.tagName)) { continue; }
+    const [a, b] = [light(parse(style.color)), light(behind(element))].sort((x, y) => y - x);
+    found.push([(a + 0.05) / (b + 0.05), walk.currentNode.data.trim().slice(0, 40)]);
+  }
+  return found.sort((x, y) => x[0] - y[0]).slice(0, 5);
+})()
+"""
+# Where each element that no scrolling region holds ends, beyond the window.
+BEYOND = """
+(() => {
+  const width = document.documentElement.clientWidth;
+  const out = (box) => box.right > width + 0.5 || box.left < -0.5;
+  return [...document.querySelectorAll("body *")]
+    .filter((one) => !one.closest(".scroll table") && one.checkVisibility() && !one.closest("#tip, .unseen"))
+    .filter((one) => out(one.getBoundingClientRect()))
+    .map((one) => one.tagName + "." + one.className).slice(0, 5);
+})()
+"""
+# What runs over the edge of its own box, into its neighbour.
+SPILT = """
+[...document.querySelectorAll(".value, .name, .box, .arrow, .card, .changes li, .key li, .what, .floor span")]
+  .filter((one) => one.checkVisibility() && one.clientWidth && one.scrollWidth > one.clientWidth + 1)
+  .map((one) => one.className + ": " + one.textContent.slice(0, 60)).slice(0, 5)
+"""
 
 
 def find() -> str | None:

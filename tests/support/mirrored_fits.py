@@ -46,6 +46,14 @@ def main() -> None:
             "unknown": list(energy.report.fit.passed.unknown),
             "weights": seen.get_weights()[0].tolist(),
         }
+    watched, energy = gl.watch(data.map(lambda image, label: (image * 1.0, label))), gl.EnergyCallback()
+    seen = model(two)
+    seen.fit(watched, epochs=2, verbose=0, shuffle=False, callbacks=[energy])
+    found["watched"] = {
+        "calls": [step.calls for spent in energy.epochs for step in spent.steps],
+        "samples": [spent.passed.samples for spent in energy.epochs],
+        "weights": seen.get_weights()[0].tolist(),
+    }
     plain = model(two)
     plain.fit(data, epochs=2, verbose=0, shuffle=False)
     found["without"] = {"weights": plain.get_weights()[0].tolist()}

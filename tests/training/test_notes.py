@@ -102,6 +102,28 @@ def test_figures_for_prometheus() -> None:
     energy.close()
 
 
+def test_steps_of_a_watched_dataset_for_prometheus() -> None:
+    energy = gl.EnergyCallback(port=0)
+    data = gl.watch(dataset(lambda: None, samples=8).map(lambda image, label: (image * 2.0, label)))
+    fit(small_model(), data, energy, epochs=2)
+    first = shown(energy)
+    own = f"{data.watched.number} {data.watched.name}".strip()
+    calls = {
+        step: count for (of, step), count in dict_of(first["greenload_training_step_calls_total"]).items() if of == own
+    }
+    assert calls["parse"] == 16 and len(calls) == 2
+    assert "greenload_training_waiting_seconds" in first and "greenload_training_buffered_bytes" in first
+    fit(small_model(), data, energy)
+    for name in ("calls", "cpu_seconds", "waiting_seconds"):
+        before, after = (dict_of(one[f"greenload_training_step_{name}_total"]) for one in (first, shown(energy)))
+        assert all(after[key] >= seconds for key, seconds in before.items()), "a counter never falls"
+    energy.close()
+
+
+def dict_of(family: Family) -> dict[tuple[str, str], float]:
+    return {(labels["dataset"], labels["step"]): number for labels, number in family.values}
+
+
 @pytest.mark.slow
 def test_what_an_epoch_does_not_know_is_served_as_nothing() -> None:
     energy = gl.EnergyCallback(known(), port=0)

@@ -179,7 +179,9 @@ def test_samples_on_replicas_are_counted_and_an_empty_one_has_none() -> None:
     for name in ("two", "eager", "one"):
         assert found[name]["samples"] == [9, 9] and found[name]["batches"] == [3, 3], name
         assert len(found[name]["unknown"]) == 1 and "waited" in found[name]["unknown"][0], name
-    for name in ("two", "eager"):
+    assert found["watched"]["samples"] == [9, 9]
+    assert found["watched"]["calls"] == [3, 3], "of the function on each whole batch"
+    for name in ("two", "eager", "watched"):
         assert np.allclose(found[name]["weights"], found["without"]["weights"], atol=1e-6), (
             "trained as without the callback"
         )

@@ -60,10 +60,10 @@ class DaliBackend:
             raise BackendUnavailable(f"backend {self.name!r} can't run here: {seen.detail}; {seen.remedy}")
         return DaliRunner(plan, segment, batch_size=batch_size, threads=plan.threads, readers=readers)
 
-    def graph_segment(self, plan: Plan, segment: Segment, readers: Readers) -> None:
+    def graph_segment(self, plan: Plan, segment: Segment, readers: Readers, counter: str = "") -> None:
         """``None``: batches leave TensorFlow's graph for DALI."""
 
-    def own_clocks(self, segment: Segment) -> None:
+    def own_clocks(self, segment: Segment, counter: str = "") -> None:
         """``None``: it has no clocks of its own."""
         return None
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.backends.base import Images, Records, empty
+from greenload.backends.clocks import StepClock
 from greenload.backends.dali.cut_outs import graph_inputs
 from greenload.backends.dali.graph import arguments_of, feed, feeds_of, image_list, make_graph
 from greenload.backends.dali.runner import Intake, target_of
@@ -137,6 +138,11 @@ class _IdleDaliRunner:
             # Aligned as DALI's memory is: TensorFlow copies what isn't.
             self._whole = empty((batch_size, *first.shape[1:]), str(first.dtype))
             self._whole[:] = first[np.arange(batch_size) % len(first)]
+
+    @property
+    def clocks(self) -> Sequence[StepClock]:
+        """None."""
+        return ()
 
     def run(self, records: Records) -> Images:
         """A batch, as ``DaliRunner.run``; the result has the right shape and is of other records."""

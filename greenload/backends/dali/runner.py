@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from greenload import scalars
 from greenload.backends.base import Images, Records
+from greenload.backends.clocks import StepClock, intake_name, segment_name
 from greenload.backends.dali.base import Target
+from greenload.backends.dali.clocks import DaliClock
 from greenload.backends.dali.cut_outs import graph_inputs
 from greenload.backends.dali.graph import (
     Feed,
@@ -32,6 +34,7 @@ from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step
 from greenload.system import limits
+from greenload.system.work import WorkClock
 
 
 def target_of(backend: str, device_id: int | None = None, hw_decoder_load: float | None = None) -> Target:
@@ -147,17 +150,30 @@ class DaliRunner:
         self._lock = threading.Lock()
         self._graph: Any = None
         self._closed = False
+        self._clock, self._intake_clock = DaliClock(), WorkClock()
         self._build()
+
+    @property
+    def clocks(self) -> Sequence[StepClock]:
+        """The CPU time of DALI's threads, which tell their steps apart no more than their names do."""
+        backend = self._segment.backend
+        note = "DALI's threads tell the CPU time of all its steps together, and not how long they wait"
+        note += "; what a GPU does isn't CPU time" if self._target.gpu is not None else ""
+        return [
+            StepClock(intake_name(backend), backend, self._intake_clock.read),
+            StepClock(segment_name(self._segment), backend, self._clock.read, note),
+        ]
 
     def _build(self) -> None:
         try:
-            self._graph = make_graph(
-                self._segment.steps,
-                self._segment.spec_in,
-                batch_size=self.batch_size,
-                threads=self._threads,
-                target=self._target,
-            )
+            with self._clock.building():
+                self._graph = make_graph(
+                    self._segment.steps,
+                    self._segment.spec_in,
+                    batch_size=self.batch_size,
+                    threads=self._threads,
+                    target=self._target,
+                )
         except ImportError as error:
             raise BackendUnavailable(f"backend {self._segment.backend!r} needs DALI: {error}; {INSTALL}") from None
         except RuntimeError as error:
@@ -203,8 +219,9 @@ class DaliRunner:
         """
         if len(records.images) > self.batch_size:
             raise UsageError(f"this runner takes up to {self.batch_size} records, not {len(records.images)}")
-        records, arguments = self._intake.take(records)
-        return Job(records, arguments, image_list(records.images))
+        with self._intake_clock.timing(len(records.images)):
+            records, arguments = self._intake.take(records)
+            return Job(records, arguments, image_list(records.images))
 
     def submit(self, job: Job) -> None:
         """Start a batch; ``collect`` it later, in order. For one thread at a time, as ``collect``.
@@ -218,8 +235,9 @@ class DaliRunner:
         if self._graph is None:
             self._build()
         try:
-            feed(self._graph, job.images, job.arguments)
-            self._graph.schedule_run()
+            with self._clock.calling.timing(calls=0):
+                feed(self._graph, job.images, job.arguments)
+                self._graph.schedule_run()
         except RuntimeError as error:
             raise self._blame(job, error) from None
 
@@ -230,12 +248,14 @@ class DaliRunner:
             RecordError, BackendUnavailable: as ``run``. Batches in flight behind it are lost.
         """
         try:
-            return self._graph.outputs()[0]
+            with self._clock.calling.timing(len(job.records.images)):
+                return self._graph.outputs()[0]
         except RuntimeError as error:
             raise self._blame(job, error) from None
 
     def _blame(self, job: Job, error: RuntimeError) -> Exception:
         """The error to raise for a batch that DALI gave up on: the first record that fails alone, if one does."""
+        self._clock.closing()
         self._graph = None  # DALI calls a graph invalid after an error, so the next batch builds another
         record_error = first_failing(self._segment.steps, self._target, job.records, job.arguments, str(error))
         return record_error or BackendUnavailable(no_record(error))
@@ -244,6 +264,7 @@ class DaliRunner:
         """Give back DALI's threads and buffers. Calling it twice is harmless."""
         with self._lock:
             self._closed = True
+            self._clock.closing()
             self._graph = None
         self._intake.readers.close()
 

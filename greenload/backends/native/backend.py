@@ -49,13 +49,15 @@ class NativeBackend:
             raise BackendUnavailable(f"backend {self.name!r} can't run here: {seen.detail}; {seen.remedy}")
         return NativeRunner(plan, segment, readers)
 
-    def graph_segment(self, plan: Plan, segment: Segment, readers: Readers) -> NativeGraphSegment | None:
+    def graph_segment(
+        self, plan: Plan, segment: Segment, readers: Readers, counter: str = ""
+    ) -> NativeGraphSegment | None:
         """One operation, where it was built and TensorFlow can load it, and images leave the segment with one size."""
-        return NativeGraphSegment(plan, segment, readers) if fits(segment) and op.usable() else None
+        return NativeGraphSegment(plan, segment, readers, counter) if fits(segment) and op.usable() else None
 
-    def own_clocks(self, segment: Segment) -> OwnClocks:
+    def own_clocks(self, segment: Segment, counter: str = "") -> OwnClocks:
         """The kernel's."""
-        return OwnClocks(segment)
+        return OwnClocks(segment, counter)
 
     def decoder(self) -> NativeDecoder:
         """A decoder of plain JPEGs."""

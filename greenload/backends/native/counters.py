@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from greenload.backends.clocks import StepClock
 from greenload.backends.native import op
 from greenload.backends.native.layout import Layout
 from greenload.backends.native.library import Counter, KernelStep, Program, loaded
@@ -116,21 +117,37 @@ class OwnClocks:
 
     Args:
         segment: on backend ``"native"``.
+        name: under which its programs count; if not given, that of all pipelines with the same steps.
     """
 
-    def __init__(self, segment: Segment) -> None:
+    def __init__(self, segment: Segment, name: str = "") -> None:
         layout = Layout.of(TABLE, segment.steps)
-        name = counted_as(layout)
+        self._segment, self._whole = segment, name or counted_as(layout)
+        name = self._whole
         self._names = {
             step.name: [f"{name}/{number}" for number in numbers]
             for step, numbers in zip(segment.steps, layout.counters(), strict=True)
         }
-        self._held = [NamedCounter(row) for rows in self._names.values() for row in rows]
+        rows = (row for own in self._names.values() for row in own)
+        self._held = [NamedCounter(row) for row in (name, *rows)]
 
-    def read(self) -> Mapping[str, float]:
-        """CPU seconds by the names of the plan's steps."""
+    def read(self) -> Mapping[str, Work]:
+        """Work by the names of the plan's steps. A call is an image, and none of its waiting is known."""
         rows = named_counters()
-        return {name: sum(rows[row].nanoseconds for row in own) / 1e9 for name, own in self._names.items()}
+        images = rows[self._whole].images
+        return {
+            name: Work(images, images, sum(rows[row].nanoseconds for row in own) / 1e9)
+            for name, own in self._names.items()
+        }
+
+    def clocks(self) -> Sequence[StepClock]:
+        """A clock of each step."""
+        return [
+            StepClock(step.name, step.backend, functools.partial(self._work, step.name)) for step in self._segment.steps
+        ]
+
+    def _work(self, name: str) -> Work:
+        return self.read()[name]
 
 
 class _Row(ctypes.Structure):

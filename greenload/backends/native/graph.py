@@ -34,16 +34,17 @@ class NativeGraphSegment:
         plan: that the segment belongs to.
         segment: on backend ``"native"``, one that ``fits``.
         readers: of the plan.
+        counter: the name under which its steps count; if not given, that of all pipelines with the same steps.
     """
 
-    def __init__(self, plan: Plan, segment: Segment, readers: Readers) -> None:
+    def __init__(self, plan: Plan, segment: Segment, readers: Readers, counter: str = "") -> None:
         self._segment = segment
         self._inputs = Inputs(plan, segment)
         self.at_once = _at_once(plan, segment)
         self._helpers = plan.threads - self.at_once
         layout = self._inputs.layout
         self._operation = Operation(
-            layout.chosen_steps(), layout.columns, segment.spec_out, counted_as(layout), self._helpers
+            layout.chosen_steps(), layout.columns, segment.spec_out, counter or counted_as(layout), self._helpers
         )
         keeps = planned_cache(plan) is not None and segment == plan.segments[0]
         self._kept = CachedReaderGraph(plan, readers, self._helpers) if keeps else None

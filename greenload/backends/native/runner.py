@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, wait
+from dataclasses import replace
 
 from greenload.backends.base import Images, Records
+from greenload.backends.clocks import StepClock, intake_name
+from greenload.backends.native.counters import OwnClocks
 from greenload.backends.native.intake import Intake, Taken
 from greenload.backends.native.library import Status
 from greenload.backends.native.work import Failures, KernelSteps, Work
@@ -13,6 +16,7 @@ from greenload.backends.readers import Readers
 from greenload.errors import BackendUnavailable, UsageError
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step
+from greenload.system.work import WorkClock
 from greenload.system.workers import Workers
 
 
@@ -38,6 +42,16 @@ class NativeRunner:
         self._intake = Intake.of(plan, segment, readers)
         self._steps = KernelSteps(plan, segment, segment.steps if steps is None else steps)
         self._pool = Workers(plan.threads, "native")
+        self._segment, self._intake_clock = segment, WorkClock()
+
+    @property
+    def clocks(self) -> Sequence[StepClock]:
+        """The kernel's own, and thread time of what is done before."""
+        backend = self._segment.backend
+        note = "files that another backend decodes aren't seen" if self._segment.spec_in.encoded else ""
+        intake = StepClock(intake_name(backend), backend, self._intake_clock.read, note)
+        own = OwnClocks(self._segment).clocks()
+        return [intake, *(replace(clock, note="other pipelines with the same steps count here too") for clock in own)]
 
     def run(self, records: Records) -> Images:
         """A batch of records through the segment.
@@ -56,8 +70,9 @@ class NativeRunner:
         """
         if self._pool.closed:
             raise UsageError("this NativeRunner is closed: make another")
-        taken = self._intake.take(records)
-        work = self._steps.work(taken, records.numbers)
+        with self._intake_clock.timing(len(records.images)):
+            taken = self._intake.take(records)
+            work = self._steps.work(taken, records.numbers)
         if failures := self._through(work):
             self._again(records, taken, work, failures)
         return work.done

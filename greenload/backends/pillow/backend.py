@@ -48,10 +48,10 @@ class PillowBackend:
             raise BackendUnavailable(f"backend {self.name!r} can't run here: {seen.detail}; {seen.remedy}")
         return PillowRunner(plan, segment, readers)
 
-    def graph_segment(self, plan: Plan, segment: Segment, readers: Readers) -> None:
+    def graph_segment(self, plan: Plan, segment: Segment, readers: Readers, counter: str = "") -> None:
         """``None``: Pillow is called from Python."""
 
-    def own_clocks(self, segment: Segment) -> None:
+    def own_clocks(self, segment: Segment, counter: str = "") -> None:
         """``None``: it has no clocks of its own."""
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, wait
@@ -12,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenload.backends.base import Images, Records, empty
+from greenload.backends.clocks import StepClock, intake_name
 from greenload.backends.image_sizes import BatchSizes, decode_of, plain, sizes_of
 from greenload.backends.pillow.base import Apply, Lowering, as_array, written
 from greenload.backends.pillow.choice import built
+from greenload.backends.pillow.clocks import LapClock
 from greenload.backends.pillow.table import TABLE
 from greenload.backends.readers import Readers
 from greenload.errors import RecordError, UsageError
@@ -22,6 +25,7 @@ from greenload.plans.params import DrawLayout
 from greenload.plans.plan import Plan, Segment
 from greenload.plans.steps import Step, reads_params
 from greenload.sources.formats import FormatError
+from greenload.system.work import WorkClock
 from greenload.system.workers import Workers
 
 TASKS_A_THREAD = 4
@@ -66,6 +70,19 @@ class PillowRunner:
         self._pool = Workers(plan.threads, "pillow")
         self._readers = readers
         self._turn = threading.Lock()
+        self._intake, self._laps = WorkClock(), LapClock(len(self._steps))
+
+    @property
+    def clocks(self) -> Sequence[StepClock]:
+        """Thread time of its steps."""
+        backend, laps = self._segment.backend, self._laps
+        others = "" if self._segment.spec_in.encoded is False else "files that another backend decodes aren't seen"
+        first = StepClock(intake_name(backend), backend, self._intake.read, others)
+        steps = [
+            StepClock(lowered.step.name, backend, functools.partial(laps.read, index))
+            for index, lowered in enumerate(self._steps)
+        ]
+        return [first, *steps]
 
     def run(self, records: Records) -> Images:
         """A batch of records through the segment.
@@ -83,12 +100,13 @@ class PillowRunner:
         """
         if self._pool.closed:
             raise UsageError("this PillowRunner is closed: make another")
-        sizes = sizes_of(records.images, records.names, self._segment.backend, self._readers, self._decode)
-        too_small = self._numbers.first_too_small(sizes.height, sizes.width, self._segment.first, self._segment.end)
-        if too_small is not None:
-            raise RecordError(records.names[too_small[0]], too_small[1])
-        records = replace(records, images=plain(records.images, sizes))
-        columns = self._columns(records.numbers, sizes)
+        with self._intake.timing(len(records.images)):
+            sizes = sizes_of(records.images, records.names, self._segment.backend, self._readers, self._decode)
+            too_small = self._numbers.first_too_small(sizes.height, sizes.width, self._segment.first, self._segment.end)
+            if too_small is not None:
+                raise RecordError(records.names[too_small[0]], too_small[1])
+            records = replace(records, images=plain(records.images, sizes))
+            columns = self._columns(records.numbers, sizes)
         count, spec = len(records.images), self._segment.spec_out
         done: Any = empty((count, *spec.image_shape), spec.dtype) if spec.static else [None] * count
         images: Images = done
@@ -120,20 +138,27 @@ class PillowRunner:
 
     def _some(self, rows: Sequence[int], records: Records, columns: Sequence[Columns], done: Any) -> None:
         """Some images of a batch through all steps, into their places."""
-        last, static = len(self._steps) - 1, isinstance(done, np.ndarray)
+        last, static, laps = len(self._steps) - 1, isinstance(done, np.ndarray), self._laps.laps()
         for row in rows:
             pixels: Any = records.images[row]
             out = done[row] if static else None
+            timed = laps.begin()
             try:
                 for index, (lowered, given) in enumerate(zip(self._steps, columns, strict=True)):
                     own = {name: values[row] for name, values in given.items()}
                     pixels = lowered.apply(pixels, own, out if index == last else None)
+                    if timed and index < last:
+                        laps.lap()
             except FormatError as error:
                 raise RecordError(records.names[row], str(error)) from None
             if static:
                 written(pixels, out)
             else:
                 done[row] = as_array(pixels)
+            if timed:
+                laps.lap()
+            laps.end()
+        self._laps.add(laps)
 
     def close(self) -> None:
         """Wait for batches on their way and end the threads. Calling it twice is harmless."""

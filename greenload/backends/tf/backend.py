@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from greenload.array_ops import TENSORFLOW
 from greenload.backends.base import Availability, Images, Records
+from greenload.backends.clocks import StepClock
 from greenload.backends.image_sizes import decode_of, sides_of
 from greenload.backends.readers import Readers
 from greenload.backends.tf import readers as tf_readers
@@ -177,10 +178,10 @@ class TensorFlowBackend:
             raise BackendUnavailable(f"backend 'tf': {seen.detail}; {seen.remedy}")
         return TensorFlowRunner(plan, segment, readers)
 
-    def graph_segment(self, plan: Plan, segment: Segment, readers: Readers) -> None:
+    def graph_segment(self, plan: Plan, segment: Segment, readers: Readers, counter: str = "") -> None:
         """``None``: tf.data's own segments are lowered by ``elements``."""
 
-    def own_clocks(self, segment: Segment) -> None:
+    def own_clocks(self, segment: Segment, counter: str = "") -> None:
         """``None``: it has no clocks of its own."""
         return None
 
@@ -235,6 +236,11 @@ class TensorFlowRunner:
         self._readers = readers
         self._segment = segment
         self._elements = elements(plan, segment.steps, readers)
+
+    @property
+    def clocks(self) -> Sequence[StepClock]:
+        """None: tf.data runs these steps, not this."""
+        return ()
 
     def run(self, records: Records) -> Images:
         """A batch of records through the segment.

@@ -14,7 +14,8 @@ from greenload.backends.base import Records, Runner
 from greenload.backends.registry import make_runner, readers_of
 from greenload.backends.tables import in_tf_data
 from greenload.backends.tf import backend as tf_backend
-from greenload.loading.tf_graph import PlanGraph, compose, plain, sample_by_sample
+from greenload.loading.elements import compose, plain, sample_by_sample
+from greenload.loading.tf_graph import PlanGraph
 from greenload.planning.choose import on_backend, supports
 from greenload.planning.placement import place
 from greenload.planning.prices import Work, work_of, work_of_segment, work_of_step

@@ -9,6 +9,7 @@ from greenload.profiling.in_place.definitions import base, called_by
 
 _ENTER, _LEAVE = "greenload_enter", "greenload_leave"
 """Names of nodes; TensorFlow's own have no such prefix."""
+_CLOCKS = ("GreenloadEnter", "GreenloadLeave")
 
 
 def passes_on(definition: Any) -> bool:
@@ -51,14 +52,34 @@ def add_clock(definition: Any, counter: str) -> None:
             node.input.append(f"^{_ENTER}")
         if node.name in results:
             node.input.append(f"^{_LEAVE}")
-    enter = definition.node_def.add(name=_ENTER, op="GreenloadEnter", input=[f"^{name}" for name in sorted(before)])
-    leave = definition.node_def.add(name=_LEAVE, op="GreenloadLeave", input=[f"^{name}" for name in sorted(ends)])
+    enter = definition.node_def.add(name=_ENTER, op=_CLOCKS[0], input=[f"^{name}" for name in sorted(before)])
+    leave = definition.node_def.add(name=_LEAVE, op=_CLOCKS[1], input=[f"^{name}" for name in sorted(ends)])
     if not ends:
         leave.input.append(f"^{_ENTER}")
     for node in (enter, leave):
         node.attr["counter"].s = counter.encode()
     definition.signature.control_output.append(_LEAVE)
     definition.control_ret[_LEAVE] = _LEAVE
+
+
+def remove_clock(definition: Any) -> bool:
+    """Take the clock that `add_clock` has put in out of a function again; False where it has none."""
+    clocks = {node.name for node in definition.node_def if node.op in _CLOCKS}
+    for index in reversed(range(len(definition.node_def) if clocks else 0)):
+        node = definition.node_def[index]
+        if node.name in clocks:
+            del definition.node_def[index]
+        else:
+            node.input[:] = [name for name in node.input if base(name) not in clocks]
+    for output in [output for output, name in definition.control_ret.items() if name in clocks]:
+        del definition.control_ret[output]
+        definition.signature.control_output.remove(output)
+    return bool(clocks)
+
+
+def counter_of_clock(definition: Any) -> str:
+    """The name that a function counts under; empty where it has no clock."""
+    return next((node.attr["counter"].s.decode() for node in definition.node_def if node.op in _CLOCKS), "")
 
 
 def _there_before(definition: Any) -> set[str]:

@@ -12,6 +12,7 @@ from greenload.backends.native.counters import NamedCounter
 from greenload.profiling.in_place.definitions import definition_of
 from greenload.profiling.in_place.inner import clocked, makes_datasets
 from greenload.profiling.in_place.states import has_state, state_of
+from greenload.profiling.in_place.threads import note_of
 from greenload.profiling.in_place.watched import WatchedStep
 from greenload.profiling.tfdata.graph import DALI_NODE, FILE_READERS, Node, file_reader
 from greenload.profiling.tfdata.rebuild import Builder, Functions, traced_function
@@ -45,6 +46,7 @@ class Clocks:
         self._root = root
         self._number = next(_NUMBERS)
         self._counters: dict[Node, list[NamedCounter]] = {}
+        self._notes: dict[Node, str] = {}
         self._functions: list[Any] = []
         self._states: dict[int, Any] = {}
         self._reasons: dict[Node, str] = {}
@@ -88,20 +90,23 @@ class Clocks:
             return function
         inner = {one.inner.operation.name: one for one in node.looked}
 
-        def counter_of(operation: Any) -> str:
-            return self._counter(node if operation is None else inner.get(operation.name, node))
+        def counter_of(operation: Any, definition: Any) -> str:
+            return self._counter(node if operation is None else inner.get(operation.name, node), definition)
 
         self._functions.append(clocked(function, counter_of))  # which lives as long as the dataset
         return self._functions[-1]
 
-    def _counter(self, node: Node) -> str:
+    def _counter(self, node: Node, definition: Any) -> str:
+        self._notes[node] = self._notes.get(node) or note_of(definition)
         name = f"watch/{self._number}/{sum(map(len, self._counters.values()))}"
         self._counters.setdefault(node, []).append(NamedCounter(name))
         return name
 
     def _step(self, node: Node) -> WatchedStep | None:
         counters = self._counters.get(node)
-        return WatchedStep(node.name, node.kind, _reader(counters), node.where, node.branch) if counters else None
+        if not counters:
+            return None
+        return WatchedStep(node.name, node.kind, _reader(counters), node.where, node.branch, self._notes[node])
 
     def _reason(self, node: Node) -> str:
         twin = self._nodes.get(id(node.dataset), node)

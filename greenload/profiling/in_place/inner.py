@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from greenload.profiling.in_place.clocked import add_clock, passes_on
+from greenload.profiling.in_place.clocked import add_clock, passes_on, remove_clock
 from greenload.profiling.in_place.definitions import ChangedFunction, definition_named, definition_of
 from greenload.system.frameworks import tf
 
 _ATTRIBUTES = ("f", "predicate", "next_func", "scan_func", "key_func", "reduce_func")
 """Of operations on datasets, that hold functions called for each element, or each group of them."""
-CounterOf = Callable[[Any], str]
-"""Gives the name that a function of an operation, a ``NodeDef``, counts under; empty for one that gets no clock."""
+CounterOf = Callable[[Any, Any], str]
+"""Gives the name that the function of an operation counts under, by ``NodeDef`` and ``FunctionDef``; empty for none."""
 
 
 def clocked(function: Any, counter_of: CounterOf) -> Any:
@@ -40,11 +40,12 @@ def _changed(definition: Any, operation: Any, counter_of: CounterOf) -> tuple[An
     fresh = type(definition)()
     fresh.CopyFrom(definition)
     if makes_datasets(definition):
-        below = counter_of if operation is None else lambda _: counter_of(operation)
+        below = counter_of if operation is None else lambda _, inside: counter_of(operation, inside)
         parts = _clock_operations(fresh, below)
         return (fresh, parts) if parts else None
-    if passes_on(definition) or not (counter := counter_of(operation)):
+    if passes_on(definition) or not (counter := counter_of(operation, definition)):
         return None
+    remove_clock(fresh)  # as of a process whose functions have clocks all
     add_clock(fresh, counter)
     return fresh, []
 
@@ -62,3 +63,18 @@ def _clock_operations(definition: Any, counter_of: CounterOf) -> list[ChangedFun
                 made.append(ChangedFunction(changed[0], (), changed[1]))
                 node.attr[attribute].func.name = made[-1].name
     return made
+
+
+def called_functions(definition: Any) -> list[tuple[str, Any]]:
+    """The definitions of functions that operations on datasets call for each element, with the operations' names.
+
+    Args:
+        definition: of a function that makes datasets.
+    """
+    found = []
+    for node in definition.node_def:
+        for attribute in _ATTRIBUTES if "Dataset" in node.op else ():
+            called = definition_named(node.attr[attribute].func.name) if attribute in node.attr else None
+            if called is not None:
+                found.append((node.name, called))
+    return found

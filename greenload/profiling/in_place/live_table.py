@@ -69,7 +69,7 @@ def _dataset(live: Live, dataset: LiveDataset, rest: str) -> Sequence[Renderable
         Sentence(Text.assemble((printable(dataset.name or "dataset"), "bold"), f": {rate}")),
         FigureTable("step", heads, lines),
     ]
-    shown += [Sentence(f"{printable(step.step.name)}: {step.note}", "dim") for step in dataset.steps if step.note]
+    shown += [Sentence(printable(f"{step.step.name}: {step.note}"), "dim") for step in dataset.steps if step.note]
     return shown
 
 

@@ -30,15 +30,21 @@ class Buffer:
 
     name: str
     """As the runtime calls it, after its optimisations: ``"Prefetch"``, ``"ParallelMapV2"``, ``"MapAndBatch"``."""
-    elements: float
+    elements: float = 0.0
     """That it holds."""
-    bytes: float
+    bytes: float = 0.0
     """That it holds."""
-    size: float | None
-    """Elements that it may hold."""
-    parallelism: float | None
-    chosen: bool
+    size: float | None = None
+    """Elements that it may hold; None where the runtime doesn't say."""
+    parallelism: float | None = None
+    """Calls that it may run beside each other; None where it runs one."""
+    chosen: bool = False
     """Whether the runtime chose size or parallelism."""
+
+    @property
+    def full(self) -> float | None:
+        """The share of what it may hold that it holds; None where the runtime doesn't say."""
+        return None if not self.size else min(1.0, self.elements / self.size)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON data."""
@@ -62,6 +68,12 @@ class Buffer:
         )
 
 
+def read_buffers(iterator: Any) -> tuple[Buffer, ...]:
+    """The steps of an iterator that work ahead, the last first; none where its runtime tells nothing."""
+    model = _model(iterator)
+    return () if model is None else _buffers(model)
+
+
 class BufferWatch:
     """How full the last buffer of a dataset's running iterators is, by one look after the other."""
 
@@ -83,10 +95,10 @@ class BufferWatch:
             self._given[iterator] = (given, still)
             if not given or still >= _STILL:
                 continue
-            self._buffers = tuple(filter(None, map(_buffer, _nodes(model))))
+            self._buffers = _buffers(model)
             last = next((buffer for buffer in self._buffers if buffer.size), None)
-            if last is not None and last.size:
-                self._full += min(1.0, last.elements / last.size)
+            if last is not None and last.full is not None:
+                self._full += last.full
                 self._looks += 1
 
     def to_dict(self) -> dict[str, Any]:
@@ -139,6 +151,10 @@ def _nodes(model: Any) -> Iterator[Any]:
         if not model.nodes[number].inputs:
             return
         number = model.nodes[number].inputs[0]
+
+
+def _buffers(model: Any) -> tuple[Buffer, ...]:
+    return tuple(filter(None, map(_buffer, _nodes(model))))
 
 
 def _buffer(node: Any) -> Buffer | None:

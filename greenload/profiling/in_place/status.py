@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from greenload.energy.domains import Domain
+from greenload.energy.meters.base import Provenance
 from greenload.profiling.in_place.live import Live, live
 from greenload.profiling.in_place.model import Buffer
 from greenload.profiling.in_place.watched import Moment, WatchedStep
@@ -163,7 +164,10 @@ def from_value(document: Value) -> Status:
         cpu_s=document.field("cpu_s").number(0),
         other_cpu_s=document.field("other_cpu_s").number(0),
         datasets=[_dataset(each) for each in document.field("datasets").list()],
-        energy={domain: _energy(count) for domain, count in document.field("energy").mapping().items()},
+        energy={
+            Value(domain, "a domain").name(): _energy(count)
+            for domain, count in document.field("energy").mapping().items()
+        },
         machine={name: value.plain() for name, value in document.field("machine").mapping().items()},
         notes=[note.text() for note in document.field("notes").list()],
     )
@@ -174,7 +178,7 @@ def _energy(count: Value) -> EnergyCount:
     return EnergyCount(
         count.field("joules").number(),
         count.field("seconds").number(0),
-        count.field("provenance").text(),
+        count.field("provenance").text(get_args(Provenance)),
         None if idle is None else idle.number(0),
     )
 
@@ -210,7 +214,7 @@ def _dataset(value: Value) -> DatasetStatus:
     return DatasetStatus(
         number=value.field("number").integer(0),
         name=value.field("name").text(),
-        sample_unit=value.field("sample_unit").text(),
+        sample_unit=value.field("sample_unit").name(),
         steps=steps,
         moment=Moment(
             value.field("time_s").number(0),

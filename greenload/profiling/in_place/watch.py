@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import Any, TypeVar
 
 from greenload.errors import UsageError
+from greenload.loading.iterate import Batches
 from greenload.profiling.in_place.clocks import Clocks
 from greenload.profiling.in_place.flow import samples_of
+from greenload.profiling.in_place.pipelines import watched_pipeline, with_pipelines
 from greenload.profiling.in_place.publishing import publish
 from greenload.profiling.in_place.watched import Watched
 from greenload.profiling.tfdata.names import installed
@@ -17,9 +19,11 @@ from greenload.profiling.tfdata.walk import walk
 from greenload.public import public
 from greenload.system.frameworks import tf
 
+Data = TypeVar("Data", bound="tf.data.Dataset | Batches")
+
 
 @public
-def watch(dataset: tf.data.Dataset) -> tf.data.Dataset:
+def watch(dataset: Data) -> Data:
     """The same dataset with a clock around each function that it calls.
 
     Its elements, their order, its randomness, options and what ``fit`` or a distribution strategy does with it stay as
@@ -32,11 +36,13 @@ def watch(dataset: tf.data.Dataset) -> tf.data.Dataset:
     nothing. ``watched.unwatched`` names what has no clock, and why.
 
     Args:
-        dataset: any ``tf.data.Dataset``; one that is watched already is given back as it is, and a part of it that is
-            keeps its clocks.
+        dataset: any ``tf.data.Dataset``, or the batches of ``iterate``; one that is watched already is given back as it
+            is, and a part of it that is keeps its clocks.
 
     Returns:
-        A dataset with an attribute ``watched``.
+        A dataset with an attribute ``watched``; of batches the same object. What ``load`` or ``iterate`` made has rows
+        by the steps of its plan, each by the clocks of its backend, and ``"draws"`` and ``"… intake"`` for what
+        prepares them.
 
     Raises:
         UsageError: it isn't a dataset, has more than 300 nodes, or is made inside a ``tf.function``.
@@ -50,25 +56,30 @@ def watch(dataset: tf.data.Dataset) -> tf.data.Dataset:
         >>> span.steps["decode"].calls, span.steps["decode"].total_cpu_s
         (50000, 61.2)
     """
+    if isinstance(getattr(dataset, "watched", None), Watched):
+        return dataset
+    name = _place_of_call()
+    if (pipeline := watched_pipeline(dataset, name)) is not None:
+        publish()
+        return pipeline  # type: ignore[no-any-return]
     if not isinstance(dataset, tf.data.Dataset):
         raise UsageError(f"watch takes a tf.data.Dataset, found {type(dataset).__name__}: pass the dataset itself")
     if not tf.executing_eagerly():
         raise UsageError("watch takes a dataset outside of tf.function, found a call inside one: watch it before")
-    if isinstance(getattr(dataset, "watched", None), Watched):
-        return dataset
-    root = walk(dataset)
+    root, parts = with_pipelines(walk(dataset), name)
     clocks = Clocks(root)
-    unit = sample_unit(root)
+    counts = samples_of(root, {node: step.name for node, step in clocks.steps.items()}), sample_unit(root).name
+    samples, unit = (parts[0].samples, parts[0].sample_unit) if len(parts) == 1 else counts
     watched = Watched(
-        _place_of_call(),
-        tuple(clocks.steps.values()),
-        clocks.unwatched,
-        samples_of(root, {node: step.name for node, step in clocks.steps.items()}),
-        unit.name,
-        includes=clocks.includes,
+        name,
+        (*(step for part in parts for step in part.steps), *clocks.steps.values()),
+        {**{step: why for part in parts for step, why in part.unwatched.items()}, **clocks.unwatched},
+        samples,
+        unit,
+        includes=(*clocks.includes, *parts),
     )
     publish()
-    return _watched_class()(dataset, clocks, watched)
+    return _watched_class()(dataset, clocks, watched)  # type: ignore[no-any-return]
 
 
 def _place_of_call() -> str:

@@ -45,6 +45,15 @@ class Moment:
     samples: float | None = None
     """That left the dataset; None where that can't be seen."""
 
+    def __add__(self, other: Moment) -> Moment:
+        known = self.samples is not None and other.samples is not None
+        return Moment(
+            self.time_s + other.time_s,
+            self.cpu_s + other.cpu_s,
+            {name: self.steps.get(name, Work()) + work for name, work in other.steps.items()},
+            self.samples + other.samples if known else None,  # type: ignore[operator]
+        )
+
     def __sub__(self, other: Moment) -> Moment:
         known = self.samples is not None and other.samples is not None
         return Moment(

@@ -46,7 +46,7 @@ _KINDS: Mapping[str, str] = {
 }
 _READERS = ("TFRecordDataset", "TextLineDataset", "FixedLengthRecordDataset")
 _PASSIVE = frozenset({"take", "skip", "repeat", "shard"})
-_TRACED = re.compile(r"__inference_Dataset_(?:map|filter|flat_map|interleave)_(.+)_\d+$")
+_TRACED = re.compile(r"__inference_Dataset_(?:map|filter|flat_map|interleave)_(.+?)_\d+(?:_greenload_\d+)?$")
 
 
 @dataclass(frozen=True, eq=False)

@@ -171,7 +171,7 @@ def test_files_are_counted_to_the_byte_by_the_plans_steps(sample_folder: Path, w
     (segment,), (clocks,) = plan.segments, registry.own_clocks(plan)
     name = counted_as(Layout.of(TABLE, segment.steps))
     before = {row: counter for row, counter in named_counters().items() if row.startswith(name)}
-    assert set(before) == {f"{name}/{number}" for number in range(4)}, "a row for each step of the kernel"
+    assert set(before) == {name, *(f"{name}/{number}" for number in range(4))}, "a row for each step of the kernel"
     whole = NamedCounter(name)
     used = time.process_time()
     images = passed(plan, way)
@@ -182,7 +182,10 @@ def test_files_are_counted_to_the_byte_by_the_plans_steps(sample_folder: Path, w
     assert after[name].bytes_in == after[f"{name}/0"].bytes_in == files
     assert after[name].bytes_out == images * 32 * 32 * 3 * 4
     assert after[f"{name}/2"].bytes_out == images * 32 * 32 * 3
-    seconds = clocks.read()
+    works = clocks.read()
+    seconds = {step: work.cpu_s for step, work in works.items()}
+    assert {(work.calls, work.timed) for work in works.values()} == {(images, images)}
+    assert [clock.read() for clock in clocks.clocks()] == list(works.values())
     assert list(seconds) == ["Decode + crop", "RandomResizedCrop: resize", "ToDtype"]
     assert all(value > 0 for value in seconds.values())
     assert sum(seconds.values()) <= after[name].nanoseconds / 1e9 * 1.01 <= used * 1.02

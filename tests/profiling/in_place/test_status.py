@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from burning import burning, wait_for
 
+from greenload.cli import top
+from greenload.cli.output import say
 from greenload.errors import ReportError
 from greenload.profiling.in_place import publishing
 from greenload.profiling.in_place.model import Buffer, BufferWatch, verdict
@@ -77,6 +79,8 @@ def test_what_is_written_is_what_is_read() -> None:
         ({"datasets": [{}]}, "datasets[0] lacks 'steps'"),
         ({"cpu_s": None}, "cpu_s must be a finite number"),
         ({"command": "python"}, "command must be a list"),
+        ({"energy": {"cpu\x1b[2J": {}}}, "a domain must be a text of 1 to 255 printable characters"),
+        ({"energy": {"cpu": {"joules": 1, "seconds": 1, "provenance": "guessed"}}}, "must be one of 'measured', "),
     ],
 )
 def test_another_document_is_refused(change: dict[str, Any], said: str) -> None:
@@ -89,6 +93,18 @@ def test_a_span_has_the_times_and_figures_of_its_two_statuses() -> None:
     assert (live.wall_s, live.cpu_s, live.rest_cpu_s) == (4.0, 4.0, 2.0)
     (dataset,) = live.datasets
     assert (dataset.samples, dataset.steps[0].work.calls, dataset.steps[0].cpu_s) == (200.0, 200, 2.0)
+
+
+def test_a_terminal_obeys_no_name(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "\x1b[2J\r"
+    work = Work(10, 10, 0.1, 0.2)
+    steps = [replace(step(hostile, work), note=hostile, where=hostile)]
+    first = status(10.0, 5.0)
+    dataset = replace(first.datasets[0], name=hostile, steps=steps, moment=Moment(14.0, 9.0, {hostile: work}, 10.0))
+    later = status(14.0, 9.0, command=[hostile], notes=[hostile], datasets=[dataset])
+    say(top._table(top._Span(first, later, first)))
+    shown = capsys.readouterr().out
+    assert shown.count("[2J") == 7 and "\x1b" not in shown and "\r" not in shown
 
 
 def test_a_dataset_that_is_new_did_all_in_the_span() -> None:

@@ -19,6 +19,8 @@ import greenload as gl  # noqa: E402
 from greenload.backends.native import library, op  # noqa: E402
 from greenload.profiling.in_place import states  # noqa: E402
 from greenload.profiling.in_place.watched import all_watched  # noqa: E402
+from greenload.profiling.tfdata.rebuild import Builder  # noqa: E402
+from greenload.profiling.tfdata.walk import walk  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not op.usable(), reason=library.why_missing() or "there are operations")
 
@@ -356,3 +358,44 @@ def test_bad_input_is_refused_in_one_clear_line(monkeypatch: pytest.MonkeyPatch)
         gl.watch(Range(3))
     monkeypatch.undo()
     op.operations.cache_clear()
+
+
+def test_a_note_tells_what_a_clock_cannot_see() -> None:
+    def note(function: Callable[[Any], Any]) -> str:
+        (step,) = gl.watch(tf.data.Dataset.from_tensors("x").map(function)).watched.steps
+        return str(step.note)
+
+    @tf.function
+    def decoded(x: Any) -> Any:
+        return tf.io.decode_jpeg(tf.io.read_file(x))
+
+    weights = tf.ones((8, 8))
+    assert note(lambda x: tf.io.decode_jpeg(tf.io.read_file(x))) == ""
+    assert note(decoded) == ""
+    assert "several threads" in note(lambda x: (tf.io.decode_jpeg(x), tf.io.decode_png(x)))
+    assert "several threads" in note(lambda x: (decoded(x), decoded(x + "y")))
+    assert note(lambda x: weights @ tf.fill((8, 8), tf.strings.to_number(x))).startswith("MatMul may run on other")
+
+
+@pytest.mark.slow
+def test_what_tf_data_service_runs_has_no_clock_and_says_so() -> None:
+    service = tf.data.experimental.service
+    dispatcher = service.DispatchServer()
+    address = dispatcher.target.partition("://")[2]
+    worker = service.WorkerServer(service.WorkerConfig(dispatcher_address=address))
+    given = Range(9).map(plus_one).apply(service.distribute(service.ShardingPolicy.OFF, dispatcher.target))
+    dataset = gl.watch(given.map(plus_one, name="here"))
+    assert sorted(elements(dataset)) == sorted(elements(Range(2, 11)))
+    assert "tf.data service runs it in other processes" in dataset.watched.unwatched.values()
+    assert dataset.watched.read().steps["here"].calls == 9
+    del worker
+
+
+def test_a_watched_dataset_is_taken_apart_as_the_given_one(tmp_path: Path) -> None:
+    given = Range(9).map(plus_one).shuffle(4, seed=1).batch(2)
+    watched = gl.watch(given)
+    shown = [[node.name for node in walk(dataset).nodes() if not node.hidden] for dataset in (given, watched)]
+    assert shown[0] == shown[1]
+    copy = Builder(str(tmp_path)).build(walk(watched))  # as a profile does, which has clocks of its own
+    assert elements(copy) == elements(given)
+    assert watched.watched.read().steps["plus_one"].calls == 0

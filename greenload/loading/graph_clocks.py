@@ -1,0 +1,74 @@
+"""Clocks around the functions of one dataset's graph, as operations of that graph."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from greenload.backends.clocks import StepClock
+from greenload.backends.native import op
+from greenload.backends.native.counters import NamedCounter
+from greenload.backends.tf.backend import Element, State
+from greenload.system.frameworks import tf
+from greenload.system.work import Work
+
+_NUMBERS = itertools.count()
+"""Of datasets with clocks, in this process: their counters' names."""
+
+
+class GraphClocks:
+    """Puts clocks around functions of a state, sees that they run one after another, and reads what they count.
+
+    Raises:
+        BackendUnavailable: the kernel's operations aren't built, or TensorFlow can't load them.
+    """
+
+    def __init__(self) -> None:
+        op.operations()
+        self.name = f"load/{next(_NUMBERS)}"
+        """What begins the names of its counters."""
+        self.clocks: list[StepClock] = []
+        """All that were put around something."""
+
+    def around(self, name: str, kind: str, element: Element, samples: int = 0, note: str = "") -> Element:
+        """A function with a clock.
+
+        Args:
+            name: of the row.
+            kind: as a ``StepClock`` has it.
+            element: the function.
+            samples: of a call, at most, where it takes several; 0 where it takes one.
+            note: as a ``StepClock`` has it.
+        """
+        counter = f"{self.name}/graph/{len(self.clocks)}"
+        read = _reading(NamedCounter(counter), max(1, samples))
+        self.clocks.append(StepClock(name, kind, read, note, exact=not samples))
+
+        def timed(state: State) -> State:
+            with tf.control_dependencies(tf.nest.flatten(state, expand_composites=True)):
+                begin = op.operations().greenload_enter(counter=counter)
+            with tf.control_dependencies([begin]):
+                # A function that is called waits for its arguments only.
+                given = state | ({"image": _identity(state["image"])} if "image" in state else {})
+                done = element(given)
+            made = {key: value for key, value in done.items() if given.get(key) is not value}
+            made = made or {"image": done["image"]}  # of a step that has nothing to do
+            with tf.control_dependencies(tf.nest.flatten(made, expand_composites=True)):
+                end = op.operations().greenload_leave(counter=counter)
+            with tf.control_dependencies([end]):
+                return done | {key: _identity(value) for key, value in made.items()}
+
+        return timed
+
+
+def _identity(value: Any) -> Any:
+    return tf.nest.map_structure(tf.identity, value, expand_composites=True)
+
+
+def _reading(counter: NamedCounter, samples: int) -> Callable[[], Work]:
+    def read() -> Work:
+        work = counter.read()
+        return Work(work.calls * samples, work.timed * samples, work.cpu_s, work.wall_s, work.crossed * samples)
+
+    return read

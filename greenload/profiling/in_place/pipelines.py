@@ -1,0 +1,103 @@
+"""Greenload's own pipelines, watched: rows by the steps of their plans, by the clocks of each backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from greenload.backends.clocks import StepClock, segment_name
+from greenload.errors import BackendUnavailable, UsageError
+from greenload.loading.dataset import Loaded
+from greenload.loading.iterate import Batches
+from greenload.plans.plan import Plan
+from greenload.profiling.in_place.watched import Watched, WatchedStep
+from greenload.profiling.tfdata.graph import Node
+from greenload.system.work import Work
+
+_WITHOUT = {
+    "batch": "stacking is no function: it is part of the rest",
+    "cache": "it keeps what is read: part of the row of reading",
+}
+"""Why steps of a kind have no clock, where others have."""
+
+
+def watched_pipeline(data: Any, name: str) -> Any:
+    """A dataset of ``load``, or batches of ``iterate``, whose ``watched`` tells what its plan's steps have done.
+
+    Args:
+        data: anything.
+        name: of the ``Watched``.
+
+    Returns:
+        Batches as they are; a dataset made anew, of the same elements, where clocks go into its graph; ``None`` for
+        anything else.
+    """
+    if isinstance(getattr(data, "watched", None), Watched):
+        return data
+    if isinstance(data, Batches):
+        data.watched = _watched(data.plan, *_clocks_of(data.step_clocks), name)
+        return data
+    loaded: Loaded | None = getattr(data, "greenload_loaded", None)
+    if loaded is None:
+        return None
+    why = ""
+    try:
+        data = loaded.clocked()
+    except BackendUnavailable as error:
+        why = str(error)
+    data.watched = _watched(loaded.builder.plan, data.greenload_loaded.step_clocks, why, name)
+    return data
+
+
+def with_pipelines(root: Node, name: str) -> tuple[Node, tuple[Watched, ...]]:
+    """A tree whose datasets of ``load`` are watched ones, and what is watched of them.
+
+    Args:
+        root: the tree.
+        name: of the ``Watched``.
+    """
+    parts: dict[int, Any] = {}
+
+    def changed(node: Node) -> Node:
+        if node.inner is None and hasattr(node.dataset, "greenload_loaded"):
+            found = parts.setdefault(id(node.dataset), watched_pipeline(node.dataset, name))
+            return replace(node, dataset=found, inputs=(), looked=(), hidden=True)
+        return replace(node, inputs=tuple(map(changed, node.inputs)))
+
+    tree = changed(root)
+    return tree, tuple(part.watched for part in parts.values())
+
+
+def _clocks_of(read: Callable[[], Sequence[StepClock]]) -> tuple[Sequence[StepClock], str]:
+    """Clocks, or why there are none."""
+    try:
+        return read(), ""
+    except (BackendUnavailable, UsageError) as error:
+        return (), str(error)
+
+
+def _watched(plan: Plan, clocks: Sequence[StepClock], why: str, name: str) -> Watched:
+    """What clocks tell of a plan's steps.
+
+    Args:
+        plan: whose steps they are.
+        clocks: in the order of the data.
+        why: other steps have none; empty where that follows from what they are.
+        name: of the result.
+    """
+    steps = tuple(WatchedStep(clock.name, clock.kind, clock.read, note=clock.note) for clock in clocks)
+    seen = {clock.name for clock in clocks}
+    seen |= {step.name for segment in plan.segments if segment_name(segment) in seen for step in segment.steps}
+    unwatched = {
+        step.name: _WITHOUT.get(step.kind) or why or "its backend has no clock here"
+        for step in plan.steps
+        if step.name not in seen
+    }
+    return Watched(name, steps, unwatched, _samples(clocks), "row")
+
+
+def _samples(clocks: Sequence[StepClock]) -> Callable[[Mapping[str, Work]], float | None]:
+    """How many samples have left: the images of the last step that counts them one by one."""
+    names = [clock.name for clock in clocks if clock.exact] or [clock.name for clock in clocks]
+    return lambda steps: float(steps[names[-1]].calls) if names else None

@@ -1,0 +1,71 @@
+"""Whether the steps of a fit cost what they did: in a profile of their dataset, or in a fit before."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from greenload.energy.figures import Figure, scale
+from greenload.report.data import Report
+from greenload.report.record import Record
+from greenload.training.loader_costs import BESIDE, samples_of
+from greenload.training.spent import Spent, WatchedPart
+
+
+@dataclass(frozen=True, slots=True)
+class Drift(Record):
+    """What a step's function costs now against what it did."""
+
+    name: str
+    now_s: Figure
+    """CPU seconds a sample in this fit."""
+    before_s: Figure
+    """CPU seconds a sample in what it is held against."""
+    ratio: Figure
+    """Now over before."""
+    drifted: bool
+    """Whether it differs beyond both intervals, and beyond what a model beside it may change."""
+
+    def __str__(self) -> str:
+        ratio = self.ratio.value
+        return f"{self.name} costs {ratio:.2g} of what it did" if ratio is not None else f"{self.name}: unknown"
+
+
+def drifts(spent: Spent, before: Report | Spent | None) -> tuple[Drift, ...]:
+    """The steps that both have, by name; none where nothing was watched.
+
+    Args:
+        spent: of a fit.
+        before: a profile, whose steps are held against by what they counted themselves where they did; or a fit before.
+    """
+    if before is None:
+        return ()
+    samples: float | None
+    if isinstance(before, Spent):
+        costs, samples, band = _of_fit(before, before.passed.samples), spent.passed.samples, 0.0
+    else:
+        costs, samples, band = _of_report(before), samples_of(before, spent.passed)[0], BESIDE
+    found = ((name, now, costs[name]) for name, now in _of_fit(spent, samples).items() if name in costs)
+    return tuple(_drift(name, now, cost, band) for name, now, cost in found if now.value and cost.value)
+
+
+def _of_fit(spent: Spent, samples: float | None) -> dict[str, Figure]:
+    """CPU seconds a sample, with the interval by which a call's cost varied."""
+    steps = (step for step in spent.steps if isinstance(step, WatchedPart))
+    return {step.name: scale(step.cpu_s_per_call, step.calls / samples) for step in steps} if samples else {}
+
+
+def _of_report(report: Report) -> dict[str, Figure]:
+    return {
+        step.name: step.in_place.cpu_s_per_sample if step.in_place else step.cpu_s_per_sample for step in report.steps
+    }
+
+
+def _drift(name: str, now: Figure, before: Figure, band: float) -> Drift:
+    assert now.value is not None and now.half_width is not None
+    assert before.value is not None and before.half_width is not None
+    ratio = now.value / before.value
+    half = ratio * math.hypot(now.half_width / now.value, before.half_width / before.value)
+    figure = replace(Figure(ratio, max(0.0, ratio - half), ratio + half, "measured"), systematic=band)
+    drifted = figure.high is not None and figure.low is not None and (figure.low > 1 + band or figure.high < 1 - band)
+    return Drift(name, now, before, figure, drifted)

@@ -1,0 +1,167 @@
+"""What the steps of watched datasets took in a span of a fit, as parts of the loader's cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from greenload.energy.figures import Figure, scale, sum_figures
+from greenload.profiling.in_place.live import LiveDataset, LiveStep, live
+from greenload.profiling.in_place.watched import Moment, Watched
+from greenload.report.data import Report
+from greenload.system.work import Work
+from greenload.training.spent import EnergyPart, WatchedPart
+
+HAND_OVER = "hand-over"
+"""The row of a profile taken in place that has tf.data's own work for each sample."""
+_Z = 1.96
+_LEAST_SPANS = 4
+"""Spans from which it is seen how much a step's cost varies; with fewer, calls are taken to vary by as much as they
+cost."""
+Uses = Sequence[Mapping[Watched, Moment]]
+"""What was done in spans, one after the other."""
+
+
+def watched_parts(
+    used: Mapping[Watched, Moment], apart: Uses = (), only: Sequence[Watched] = (), profile: Report | None = None
+) -> list[WatchedPart]:
+    """The steps of all watched datasets that did anything in a span; none where nothing did.
+
+    Args:
+        used: what was done in the span.
+        apart: the same by shorter spans, which show how much costs vary.
+        only: the datasets that count; all if left out.
+        profile: whose joules of a CPU second a step's are; without them its joules are left to whoever knows the sum.
+    """
+    spans = sorted(used.items(), key=lambda item: item[0].number)
+    spans = [(watched, moment) for watched, moment in spans if _counts(watched, only)]
+    datasets, keys = live(spans).datasets, [watched for watched, _ in spans]
+    busy = [(key, dataset) for key, dataset in zip(keys, datasets, strict=True) if _worked(dataset)]
+    names = _names([dataset for _, dataset in busy])
+    return [
+        _part(step, key, dataset, name, apart, profile)
+        for (key, dataset), name in zip(busy, names, strict=True)
+        for step in dataset.steps
+    ]
+
+
+def watched_in(dataset: Any) -> tuple[Watched, ...]:
+    """The watched datasets that a dataset is, or is made of; none of what is something else."""
+    own = getattr(dataset, "watched", None)
+    if isinstance(own, Watched):
+        return (own,)
+    inputs = getattr(dataset, "_inputs", None)
+    if not callable(inputs):
+        return ()
+    return tuple(dict.fromkeys(watched for before in inputs() for watched in watched_in(before)))
+
+
+def unwatched(used: Mapping[Watched, Moment], only: Sequence[Watched] = ()) -> dict[str, str]:
+    """What has no clock in the datasets that did anything, and why, by name."""
+    found: dict[str, str] = {}
+    for watched, moment in used.items():
+        if _counts(watched, only) and any(work.calls for work in moment.steps.values()):
+            found |= watched.unwatched
+    return found
+
+
+def _counts(watched: Watched, only: Sequence[Watched]) -> bool:
+    """Whether it is one of those that count, or is watched again as a part of it."""
+    return not only or bool({watched, *watched.includes} & set(only))
+
+
+def _worked(dataset: LiveDataset) -> bool:
+    return any(step.work.calls for step in dataset.steps)
+
+
+def _names(datasets: Sequence[LiveDataset]) -> list[str]:
+    """Names in front of their steps': none where there is one dataset."""
+    if len(datasets) == 1:
+        return [""]
+    names = [dataset.name or "dataset" for dataset in datasets]
+    return [name if names.count(name) == 1 else f"{name} ({names[:k].count(name) + 1})" for k, name in enumerate(names)]
+
+
+def _part(
+    step: LiveStep, watched: Watched, dataset: LiveDataset, prefix: str, apart: Uses, profile: Report | None
+) -> WatchedPart:
+    name, work = step.step.name, step.work
+    each = _per_call(step, [moments[watched].steps for moments in apart if watched in moments])
+    sure = work.timed >= work.calls  # all were timed: nothing was estimated
+    cpu_s = step.cpu_s
+    figure = Figure.missing() if cpu_s is None else Figure(cpu_s, cpu_s, cpu_s, "measured")
+    return WatchedPart(
+        name=f"{prefix}: {name}" if prefix else name,
+        energy_j=_joules(profile, name, figure),
+        cpu_s=figure if sure or cpu_s is None else _estimated(each, cpu_s, work.calls),
+        step=name,
+        dataset=dataset.name,
+        where=step.step.where,
+        calls=work.calls,
+        samples=dataset.samples,
+        sample_unit=dataset.sample_unit,
+        waiting_s=step.waiting_s,
+        cpu_s_per_call=each,
+        note=step.note,
+    )
+
+
+def _estimated(each: Figure, cpu_s: float, calls: int) -> Figure:
+    half = (each.half_width or 0.0) * calls
+    return Figure(cpu_s, max(0.0, cpu_s - half), cpu_s + half, "measured")
+
+
+def _per_call(step: LiveStep, spans: Sequence[Mapping[str, Work]]) -> Figure:
+    """CPU seconds of a call: a ratio of sums over spans, and how that varied from span to span."""
+    work, name = step.work, step.step.name
+    if not work.timed:
+        return Figure.missing()
+    mean = work.cpu_s / work.timed
+    seen = [done for span in spans if (done := span.get(name)) is not None and done.timed]
+    if len(seen) < _LEAST_SPANS:
+        half = _Z * mean / math.sqrt(work.timed)
+    else:
+        calls = math.fsum(done.timed for done in seen)
+        ratio = math.fsum(done.cpu_s for done in seen) / calls
+        off = math.fsum((done.cpu_s - ratio * done.timed) ** 2 for done in seen)
+        half = _Z * math.sqrt(off * len(seen) / (len(seen) - 1)) / calls
+    return Figure(mean, max(0.0, mean - half), mean + half, "measured")
+
+
+def _joules(profile: Report | None, name: str, cpu_s: Figure) -> dict[str, Figure]:
+    """A step's joules where a profile has a step of its name: by what a CPU second of that one draws."""
+    step = None if profile is None else next((step for step in profile.steps if step.name == name), None)
+    if step is None or cpu_s.value is None or not step.cpu_s_per_sample.value or step.cpu_s_per_sample.unresolved:
+        return {}
+    return {
+        domain: scale(figure, cpu_s.value / step.cpu_s_per_sample.value)
+        for domain, figure in step.energy_j_per_sample.items()
+        if figure.value is not None and not figure.unresolved
+    }
+
+
+def hand_over(profile: Report | None, samples: float | None) -> list[EnergyPart]:
+    """tf.data's own work for so many of a profile's samples, where it was profiled in place and so tells that apart.
+
+    Args:
+        profile: what a sample costs.
+        samples: that passed; None where that isn't known.
+    """
+    step = next((step for step in profile.steps if step.name == HAND_OVER), None) if profile is not None else None
+    if step is None or samples is None:
+        return []
+    joules = {domain: scale(figure, samples) for domain, figure in step.energy_j_per_sample.items()}
+    return [EnergyPart(HAND_OVER, joules, scale(step.cpu_s_per_sample, samples))]
+
+
+def whole(parts: Sequence[EnergyPart]) -> list[EnergyPart]:
+    """The loader as a whole, and its steps; empty where there are none. What isn't known of a step isn't in the sum."""
+    if not parts:
+        return []
+    known = [part.cpu_s for part in parts if part.cpu_s is not None and part.cpu_s.value is not None]
+    domains = [domain for domain in parts[0].energy_j if all(domain in part.energy_j for part in parts)]
+    energy = {domain: sum_figures(part.energy_j[domain] for part in parts) for domain in domains}
+    loader = EnergyPart("loader", energy, sum_figures(known) if known else Figure.missing())
+    return [loader, *(replace(part, energy_j={domain: part.energy_j[domain] for domain in domains}) for part in parts)]

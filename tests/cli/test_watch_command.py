@@ -1,0 +1,206 @@
+"""The command watch: a script in it is as under python; its datasets are told of."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from greenload.cli.watch import split_arguments
+
+WATCH = (sys.executable, "-m", "greenload", "watch")
+NO_TENSORFLOW = "greenload: the script imports no TensorFlow, so that there is no dataset to watch\n"
+SCRIPTS = {
+    "what it sees": """
+import atexit, pickle, sys, warnings
+class Mine: pass
+assert sys.modules["__main__"].Mine is Mine and type(pickle.loads(pickle.dumps(Mine()))) is Mine
+print(sys.argv, sys.path[0], __name__, __file__, __spec__, __package__, __builtins__, sorted(globals()))
+print(sys.stdin.read())
+warnings.warn("old", DeprecationWarning)
+atexit.register(print, "last")
+""",
+    "status": "import sys\nsys.exit(3)",
+    "message": "import sys\nsys.exit('said')",
+    "exception": "try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    raise RuntimeError('all') from error",
+    "hook": "import sys\nsys.excepthook = lambda *error: print(error[0], error[2].tb_next)\nraise KeyError(1)",
+    "syntax": "def f(:\n",
+    "interrupt": "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)",
+    "terminated": "import os, signal, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(60)",
+    "at once": "import os\nprint('out', flush=True)\nos._exit(7)",
+    "fork": "import os\nif os.fork() == 0: raise SystemExit(4)\nprint(os.waitstatus_to_exitcode(os.wait()[1]))",
+    "thread": "import threading, time\nthreading.Thread(target=lambda: (time.sleep(0.1), print('late'))).start()",
+}
+SILENT = {"terminated", "at once"}
+"""They end so that nothing can be said."""
+
+
+def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """A command's status and output."""
+    given = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.run(command, cwd=cwd, env=given, input="input", capture_output=True, text=True, timeout=200)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_is_as_under_python(name: str, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPTS[name])
+    words = ("script.py", "--json", "its own", "--")
+    alone, watched = run(sys.executable, *words, cwd=tmp_path), run(*WATCH, *words, cwd=tmp_path)
+    assert (watched.returncode, watched.stdout) == (alone.returncode, alone.stdout)
+    assert watched.stderr == alone.stderr + ("" if name in SILENT else NO_TENSORFLOW)
+
+
+def test_a_module_is_as_under_python(tmp_path: Path) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__main__.py").write_text(
+        "import sys\nprint(sys.argv, sys.path[0], __name__, __package__, __spec__.name)\nraise ValueError"
+    )
+    for words in (("-m", "package", "-x"), ("-m", "no_such_module")):
+        alone, watched = run(sys.executable, *words, cwd=tmp_path), run(*WATCH, *words, cwd=tmp_path)
+        assert (watched.returncode, watched.stdout) == (alone.returncode, alone.stdout)
+        assert watched.stderr == alone.stderr + NO_TENSORFLOW
+
+
+def test_arguments_of_the_command_stand_before_the_script() -> None:
+    assert split_arguments(["--json", "a", "x.py", "--json", "b"]) == (["--json", "a", "x.py"], ["--json", "b"])
+    assert split_arguments(["--out=a", "-m", "x", "-m", "y"]) == (["--out=a", "-m", "x"], ["-m", "y"])
+    assert split_arguments(["--", "x.py", "--", "-h"]) == (["x.py"], ["--", "-h"])
+    assert split_arguments(["--", "-x.py", "y"]) == (["--", "-x.py"], ["y"])
+    assert split_arguments([]) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "name the script to run"),
+        (("missing.py",), "missing.py: the script can't be read: No such file"),
+        ((".",), ".: is a folder"),
+        (("--nothing", "x.py"), "unrecognized arguments: --nothing"),
+        (("--json", "missing/x", "script.py"), "its folder does not exist"),
+        (("--json", "x", "--out", "./x", "script.py"), "need a file each"),
+        (("-m",), "expected one argument"),
+    ],
+)
+def test_what_is_wrong_is_one_line(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text("raise AssertionError('it must not run')")
+    done = run(*WATCH, *words, cwd=tmp_path)
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr.startswith("greenload: error: ") and done.stderr.count("\n") == 1 and said in done.stderr
+
+
+DOORS = """
+import os, sys
+assert not {"numpy", "tensorflow"} & sys.modules.keys()
+import tensorflow as tf
+
+def burn(x):
+    return tf.reduce_sum(tf.random.stateless_uniform([1000], (x, x))) * 0 + tf.cast(x, tf.float32)
+def twice(x): return x * 2
+def numbers():
+    yield from (1.0, 2.0, 3.0)
+def inner(x): return tf.data.Dataset.range(4).map(product)
+def product(y): return y + 1
+def again(x): return x + 1
+def legacy(x): return x + 2
+def passed(x): return x - 1
+
+ds = tf.data.Dataset.range(8).map(burn).batch(2).prefetch(1)
+for _ in range(3):
+    print([batch.tolist() for batch in ds.as_numpy_iterator()])
+made = tf.data.Dataset.from_generator(numbers, output_signature=tf.TensorSpec((), tf.float32)).map(twice)
+print(float(made.reduce(0.0, lambda a, b: a + b)))
+nested = tf.data.Dataset.range(3).interleave(inner)
+@tf.function
+def total(argument):
+    seen = tf.constant(0, tf.int64)
+    for x in nested: seen += x
+    for x in argument: seen += x
+    return seen
+print(int(total(tf.data.Dataset.range(2).map(passed))))
+for _ in range(2):
+    print(list(tf.data.Dataset.range(3).map(again).as_numpy_iterator()))
+print(list(tf.data.Dataset.range(2).map_with_legacy_function(legacy).as_numpy_iterator())
+      if hasattr(tf.data.Dataset, "map_with_legacy_function") else "")
+print(list(tf.data.Dataset.range(2).batch(2)))
+if sys.argv[1:] == ["fail"]:
+    for _ in tf.data.Dataset.range(2).map(lambda x: tf.io.decode_png(tf.as_string(x))): pass
+"""
+
+
+def rows(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The steps of all datasets by name."""
+    return {step["name"]: step for dataset in report["datasets"] for step in dataset["steps"]}
+
+
+@pytest.mark.slow
+def test_every_way_to_iterate_is_watched(tmp_path: Path) -> None:
+    (tmp_path / "doors.py").write_text(DOORS)
+    alone = run(sys.executable, "doors.py", cwd=tmp_path)
+    watched = run(*WATCH, "--json", "watch.json", "--out", "table.txt", "doors.py", cwd=tmp_path)
+    assert (watched.returncode, watched.stdout) == (alone.returncode, alone.stdout) and not alone.returncode
+    assert "greenload" not in watched.stderr
+    report = json.loads((tmp_path / "watch.json").read_text())
+    found = rows(report)
+    assert {name: step["calls"] for name, step in found.items()} == {
+        "burn": 24, "numbers": 3, "twice": 3, "product": 12, "passed": 2, "again": 6,
+    }  # fmt: skip
+    assert all(step["where"].startswith("doors.py:") for step in found.values())
+    assert 0 < found["burn"]["total_cpu_s"] < report["cpu_s"]
+    names = [dataset["name"] for dataset in report["datasets"]]
+    assert any("3 iterators" in name for name in names) and any("2 datasets" in name for name in names)
+    assert any("it calls no function" in note for note in report["notes"])
+    table = (tmp_path / "table.txt").read_text()
+    assert all(name in table for name in found) and "modelled" in table
+
+
+@pytest.mark.slow
+def test_an_exception_leaves_what_was_measured(tmp_path: Path) -> None:
+    (tmp_path / "doors.py").write_text(DOORS)
+    alone = run(sys.executable, "doors.py", "fail", cwd=tmp_path)
+    watched = run(*WATCH, "--json", "watch.json", "doors.py", "fail", cwd=tmp_path)
+    assert watched.returncode == alone.returncode == 1 and watched.stdout == alone.stdout
+    traceback = alone.stderr[alone.stderr.index("Traceback") :]
+    assert traceback in watched.stderr
+    assert rows(json.loads((tmp_path / "watch.json").read_text()))["burn"]["calls"] == 24
+
+
+LEAVING = """
+import os, signal
+import tensorflow as tf
+
+def tripled(x): return x * 3
+def after(x): return x + 1
+
+module = tf.Module()
+module.dataset = tf.data.Dataset.range(4).map(tripled)
+def total(): return module.dataset.reduce(tf.constant(0, tf.int64), lambda a, b: a + b)
+module.total = tf.function(total, input_signature=[])
+tf.saved_model.save(module, "saved")
+print(int(tf.saved_model.load("saved").total()))
+service = tf.data.experimental.service
+dispatcher = service.DispatchServer()
+worker = service.WorkerServer(service.WorkerConfig(dispatcher_address=dispatcher.target.split("://")[1]))
+served = module.dataset.apply(service.distribute("parallel_epochs", dispatcher.target)).map(after)
+print(sorted(served.as_numpy_iterator()))
+for number, _ in enumerate(tf.data.Dataset.range(1000).map(after)):
+    if number == 10: os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+@pytest.mark.slow
+def test_what_leaves_the_process_has_no_clocks_and_an_interrupt_leaves_what_was_measured(tmp_path: Path) -> None:
+    (tmp_path / "leaving.py").write_text(LEAVING)
+    alone = run(sys.executable, "leaving.py", cwd=tmp_path)
+    watched = run(*WATCH, "--json", "watch.json", "leaving.py", cwd=tmp_path)
+    assert watched.returncode == alone.returncode == -signal.SIGINT
+    assert watched.stdout == alone.stdout == "18\n[np.int64(1), np.int64(4), np.int64(7), np.int64(10)]\n"
+    assert b"tripled" in (saved := (tmp_path / "saved" / "saved_model.pb").read_bytes()) and b"Greenload" not in saved
+    report = json.loads((tmp_path / "watch.json").read_text())
+    assert rows(report)["after"]["calls"] >= 4
+    assert any("workers of tf.data's service" in note for note in report["notes"])
