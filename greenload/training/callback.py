@@ -42,9 +42,10 @@ class EnergyCallback:
     step, comes from a profile; times the samples trained on it is the loader's part, where a sample is what the profile
     takes for one (``plan["sample"]``): a row of the batches, or an element of its dataset. A profile that claims more
     than the fit used, beyond its interval and 15 %, is of something else: that is said first, and loader and model stay
-    one figure. Idle power is a line of its own; the part drawn while the step waited for its next batch is charged
-    to the loader as *waiting*. Validation is apart, and what is left is the model's. `greenload.training.split` has the
-    formulas. Without a profile loader and model are one figure; the rest stands.
+    one figure; of a watched dataset the loader is then its functions alone. Idle power is a line of its own; the part
+    drawn while the step waited for its next batch is charged to the loader as *waiting*. Validation is apart, and what
+    is left is the model's. `greenload.training.split` has the formulas. Without a profile loader and model are one
+    figure; the rest stands.
 
     A watched dataset (``gl.watch``) needs no profile: the clocks of its steps tell what their functions took in this
     very fit, in training and in validation, and that is the loader's part, at least, as tf.data's own work for each
@@ -242,7 +243,7 @@ class EnergyCallback:
         parts = {"energy_j": spent.total, "waiting_j": spent.waiting}
         told_apart = self.profile is not None or spent.is_watched
         parts |= {"loader_j": spent.loader, "model_j": spent.model} if told_apart else {}
-        is_one_figure = bool(spent.does_not_fit) or self._knows_another(spent)
+        is_one_figure = (bool(spent.does_not_fit) and not spent.is_watched) or self._knows_another(spent)
         unknown = {
             name: math.nan
             for name, part in parts.items()

@@ -235,6 +235,7 @@ class Fit:
         whole = span(self._sampler, *ends)
         passed = _joined_epochs([passed for _, passed in epochs])
         watched = self._watched(whole, validation, instants)
+        samples = None if self._profile is None else samples_of(self._profile, passed)[0]
         return split_window(
             name,
             whole.window,
@@ -242,7 +243,7 @@ class Fit:
             passed,
             self._basis,
             fed=self._fed(epochs),
-            watched=replace(watched, hand_over=tuple(hand_over(self._profile, samples_of(self._profile, passed)[0]))),
+            watched=replace(watched, hand_over=tuple(hand_over(self._profile, samples)), samples=samples),
         )
 
     def _watched(self, whole: Span, validation: Sequence[Span], instants: Sequence[Instant]) -> WatchedSteps:

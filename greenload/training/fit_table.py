@@ -8,6 +8,7 @@ from dataclasses import replace
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from greenload.energy.attribution.costs import HAND_OVER
 from greenload.energy.figures import Figure, scale
 from greenload.energy.meters.base import MeterStatus
 from greenload.profiling.in_place.model import Buffer
@@ -16,7 +17,6 @@ from greenload.report.rows import band, by_group, group
 from greenload.report.terminal import without_figures
 from greenload.text import DASH, amount, bytes_text, percent, printable
 from greenload.training.drift import Drift
-from greenload.training.live_steps import HAND_OVER
 from greenload.training.spent import EnergyPart, Spent, WatchedPart
 
 _EXPLAINED = {

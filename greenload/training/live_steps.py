@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from greenload.energy.attribution.costs import HAND_OVER
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.profiling.in_place.live import LiveDataset, LiveStep, live
 from greenload.profiling.in_place.watched import Moment, Watched
@@ -14,8 +15,6 @@ from greenload.report.data import Report
 from greenload.system.work import Work
 from greenload.training.spent import EnergyPart, WatchedPart
 
-HAND_OVER = "hand-over"
-"""The row of a profile taken in place that has tf.data's own work for each sample."""
 _Z = 1.96
 _LEAST_SPANS = 4
 """Spans from which it is seen how much a step's cost varies; with fewer, calls are taken to vary by as much as they

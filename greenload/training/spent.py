@@ -115,7 +115,7 @@ class Spent:
     """What the runtime told of the dataset that was trained on, the last step first; empty where it tells nothing."""
     does_not_fit: str = ""
     """Why the profile's costs can't be those of this time's samples, where they come to more than was used: loader and
-    model are then one figure. Empty where they may be."""
+    model are then one figure; of a watched dataset the loader is its functions alone. Empty where they may be."""
 
     @property
     def waiting_share(self) -> float | None:
