@@ -235,6 +235,7 @@ class Fit:
         whole = span(self._sampler, *ends)
         passed = _joined_epochs([passed for _, passed in epochs])
         watched = self._watched(whole, validation, instants)
+        fed = self._fed(epochs)
         samples = None if self._profile is None else samples_of(self._profile, passed)[0]
         return split_window(
             name,
@@ -242,8 +243,8 @@ class Fit:
             [inner.window for inner in validation],
             passed,
             self._basis,
-            fed=self._fed(epochs),
-            watched=replace(watched, hand_over=tuple(hand_over(self._profile, samples)), samples=samples),
+            fed=fed,
+            watched=replace(watched, hand_over=tuple(hand_over(self._by_kind(fed, passed))), samples=samples),
         )
 
     def _watched(self, whole: Span, validation: Sequence[Span], instants: Sequence[Instant]) -> WatchedSteps:
@@ -295,6 +296,14 @@ class Fit:
         by_kind = {kind: _joined_epochs([passed for of, passed in epochs if of == kind]) for kind in ("first", "later")}
         first = [(of_first_epoch(profile), by_kind["first"])]
         return first + ([(profile, by_kind["later"])] if "later" in kinds else [])
+
+    def _by_kind(
+        self, fed: Sequence[tuple[Report, Passed]] | None, passed: Passed
+    ) -> list[tuple[Report, float | None]]:
+        """What `_fed` gives, with the profile's samples that passed."""
+        if fed is None:
+            fed = [] if self._profile is None else [(self._profile, passed)]
+        return [(profile, samples_of(profile, of_kind)[0]) for profile, of_kind in fed]
 
 
 def _sum(values: Iterable[_Number | None]) -> _Number | None:

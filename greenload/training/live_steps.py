@@ -141,18 +141,28 @@ def _joules(profile: Report | None, name: str, cpu_s: Figure) -> dict[str, Figur
     }
 
 
-def hand_over(profile: Report | None, samples: float | None) -> list[EnergyPart]:
-    """tf.data's own work for so many of a profile's samples, where it was profiled in place and so tells that apart.
+def hand_over(fed: Sequence[tuple[Report, float | None]]) -> list[EnergyPart]:
+    """tf.data's own work for what passed, where it was profiled in place and so is told apart; empty where it isn't.
 
     Args:
-        profile: what a sample costs.
-        samples: that passed; None where that isn't known.
+        fed: what a sample costs and how many of the profile's samples passed, for each kind of epoch; None where that
+            isn't known.
     """
-    step = next((step for step in profile.steps if step.name == HAND_OVER), None) if profile is not None else None
-    if step is None or samples is None:
+    kinds = [_hand_over(profile, samples) for profile, samples in fed]
+    known = [part for part in kinds if part is not None]
+    if not known or len(known) < len(kinds):
         return []
+    domains = [domain for domain in known[0].energy_j if all(domain in part.energy_j for part in known)]
+    joules = {domain: sum_figures(part.energy_j[domain] for part in known) for domain in domains}
+    return [EnergyPart(HAND_OVER, joules, sum_figures(part.cpu_s for part in known if part.cpu_s is not None))]
+
+
+def _hand_over(profile: Report, samples: float | None) -> EnergyPart | None:
+    step = next((step for step in profile.steps if step.name == HAND_OVER), None)
+    if step is None or samples is None:
+        return None
     joules = {domain: scale(figure, samples) for domain, figure in step.energy_j_per_sample.items()}
-    return [EnergyPart(HAND_OVER, joules, scale(step.cpu_s_per_sample, samples))]
+    return EnergyPart(HAND_OVER, joules, scale(step.cpu_s_per_sample, samples))
 
 
 def whole(parts: Sequence[EnergyPart]) -> list[EnergyPart]:

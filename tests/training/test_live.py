@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from known_fits import DRAM, PACKAGE, Stopped, fit, known, small_model, value, work
+from known_fits import DRAM, PACKAGE, Stopped, caching, fit, known, small_model, value, work
 
 import greenload as gl
 from greenload.energy.emulators.layout import Power
@@ -239,3 +239,19 @@ def test_joules_of_a_cpu_second_are_the_profiles() -> None:
     found = _joules(profile, "parse", Figure(0.5, 0.5, 0.5, "measured"))
     assert value(found[PACKAGE]) == pytest.approx(0.5 * power.busy_core_w)
     assert _joules(profile, "another", Figure.missing()) == {} == _joules(None, "parse", Figure.missing())
+
+
+@alone
+def test_an_epoch_that_fills_a_cache_is_charged_the_hand_over_of_a_first_one() -> None:
+    profile = caching(4 * CROP_S, CROP_S)
+    assert profile.first_epoch is not None
+    later = (*profile.steps, replace(profile.steps[0], name="hand-over"))
+    of_first = profile.first_epoch.steps[0]
+    first = replace(profile.first_epoch, steps=(of_first, replace(of_first, name="hand-over")))
+    energy = gl.EnergyCallback(replace(profile, steps=later, first_epoch=first))
+    cached = burning(samples=80, decode=lambda: None).unbatch().cache()
+    data = cached.map(lambda image, label: (image * 2.0, label)).batch(BATCH)
+    fit(small_model(lambda: work(None, "", 5 * STEP_S)), gl.watch(data), energy, epochs=2)
+    charged = [value(spent.steps[-1].cpu_s) for spent in (*energy.epochs, energy.report.fit)]
+    assert charged == pytest.approx([80 * 4 * CROP_S, 80 * CROP_S, 80 * 5 * CROP_S])
+    assert {spent.steps[-1].name for spent in energy.epochs} == {"hand-over"}
