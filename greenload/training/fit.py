@@ -25,7 +25,7 @@ from greenload.training.fit_report import FitReport
 from greenload.training.idle import find_idle_power
 from greenload.training.instants import Instant, Recorder, Span, joined, spaced, span
 from greenload.training.joules import SplitBasis
-from greenload.training.live_steps import hand_over, unwatched, watched_parts
+from greenload.training.live_steps import hand_over, samples_in, spread, unwatched, watched_parts
 from greenload.training.loader_costs import samples_of
 from greenload.training.spent import Passed, Spent
 from greenload.training.split import WatchedSteps, split_window
@@ -189,7 +189,7 @@ class Fit:
     def _watts_over_time(self) -> Iterator[tuple[str, int, float]]:
         """Of the last epoch: what drew, in which second of the fit, and how many watts."""
         spent = self.epochs[-1]
-        seen = timeline(self._spans(*self._last), spent.total) if spent.is_watched else None
+        seen = self._timeline(*self._last, spent) if spent.is_watched else None
         if seen is None:
             return
         for row in seen.rows:
@@ -260,21 +260,31 @@ class Fit:
         )
 
     def _timeline(self, start: Instant, end: Instant, whole: Spent) -> Timeline | None:
-        """The power of the fit over time; None where nothing was watched."""
+        """Power over time between two instants, of which all is known; None where nothing was watched."""
         if not (whole.is_watched or whole.validation_steps):
             return None
-        return timeline(self._spans(start, end), whole.total)
+        pairs = list(pairwise(spaced(self._recorder.between(start, end))))
+        done = [span(self._sampler, *pair) for pair in pairs]
+        samples = [
+            0.0 if begin.testing else samples_in(one.used, self._only)
+            for (begin, _), one in zip(pairs, done, strict=True)
+        ]
+        # A span alone is too short to be held against the profile: that was done for the whole.
+        basis = replace(self._basis, profile=None)
+        profile = None if whole.does_not_fit else self._profile
+        spans = [
+            self._span(pair, one, WatchedSteps(tuple(watched_parts(one.used, (), self._only, profile)), beside), basis)
+            for pair, one, beside in zip(pairs, done, spread(whole.hand_over, samples), strict=True)
+        ]
+        return timeline(spans, whole.total)
 
-    def _spans(self, start: Instant, end: Instant) -> list[SpanSpent]:
-        return [self._span(*pair) for pair in pairwise(spaced(self._recorder.between(start, end)))]
-
-    def _span(self, start: Instant, end: Instant) -> SpanSpent:
-        done = span(self._sampler, start, end)
+    def _span(self, ends: tuple[Instant, Instant], done: Span, seen: WatchedSteps, basis: SplitBasis) -> SpanSpent:
+        start, end = ends
         waited_s = None
         if start.waits is not None and end.waits is not None and not end.waits.blind:
             waited_s = end.waits.seconds - start.waits.seconds
-        seen = WatchedSteps(tuple(watched_parts(done.used, (), self._only, self._profile)), buffers=end.buffers)
-        spent = split_window("", done.window, [], Passed(None, None, waited_s), self._basis, fed=[], watched=seen)
+        seen = replace(seen, buffers=end.buffers)
+        spent = split_window("", done.window, [], Passed(None, None, waited_s), basis, fed=[], watched=seen)
         since_s = (done.window.start_ns - self._start.mark.clocks.monotonic_ns) / 1e9
         return SpanSpent(since_s, start.testing, spent)
 

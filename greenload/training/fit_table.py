@@ -8,7 +8,6 @@ from dataclasses import replace
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from greenload.energy.attribution.costs import HAND_OVER
 from greenload.energy.figures import Figure, scale
 from greenload.energy.meters.base import MeterStatus
 from greenload.profiling.in_place.model import Buffer
@@ -144,8 +143,7 @@ def _functions(fit: Spent) -> FigureTable:
 
 def explained(fit: Spent) -> Mapping[str, str]:
     """What each part is, in a few words, by its name."""
-    completed = any(step.name == HAND_OVER for step in fit.steps)
-    return _EXPLAINED | (WATCHED if fit.is_watched and not completed else {})
+    return _EXPLAINED | (WATCHED if fit.is_watched and fit.hand_over is None else {})
 
 
 def _whole(spent: Spent, groups: Sequence[str]) -> FigureTable:

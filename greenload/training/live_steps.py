@@ -165,6 +165,30 @@ def _hand_over(profile: Report, samples: float | None) -> EnergyPart | None:
     return EnergyPart(HAND_OVER, joules, scale(step.cpu_s_per_sample, samples))
 
 
+def samples_in(used: Mapping[Watched, Moment], only: Sequence[Watched] = ()) -> float | None:
+    """Samples that left the watched datasets that did anything in a span; None where that can't be seen."""
+    seen = [
+        moment.samples
+        for watched, moment in used.items()
+        if _counts(watched, only) and any(work.calls for work in moment.steps.values())
+    ]
+    return None if None in seen else math.fsum(samples for samples in seen if samples is not None)
+
+
+def spread(part: EnergyPart | None, samples: Sequence[float | None]) -> list[tuple[EnergyPart, ...]]:
+    """A part of a fit over its spans, by the samples of each: nothing in any, where those of one aren't known."""
+    known = [count for count in samples if count is not None]
+    total = math.fsum(known)
+    if part is None or len(known) < len(samples) or total <= 0:
+        return [()] * len(samples)
+    return [(_scaled(part, count / total),) for count in known]
+
+
+def _scaled(part: EnergyPart, by: float) -> EnergyPart:
+    joules = {domain: scale(figure, by) for domain, figure in part.energy_j.items()}
+    return replace(part, energy_j=joules, cpu_s=None if part.cpu_s is None else scale(part.cpu_s, by))
+
+
 def whole(parts: Sequence[EnergyPart]) -> list[EnergyPart]:
     """The loader as a whole, and its steps; empty where there are none. What isn't known of a step isn't in the sum."""
     if not parts:

@@ -231,7 +231,14 @@ def test_a_profile_beside_a_watched_dataset_gives_joules_of_a_cpu_second_and_the
     assert [one.name for one in spent.steps][-1] == "hand-over" and not spent.does_not_fit
     assert value(spent.steps[-1].cpu_s) == pytest.approx(80 * DECODE_S)
     assert value(spent.loader.cpu_s) == pytest.approx(sum(value(one.cpu_s) for one in spent.steps))
-    assert "model (the rest)" in fit_text(energy.report)
+    told, page, found = fit_text(energy.report, 1000), energy.report.html(), energy.report.timeline
+    assert "model (the rest)" in told and "model and hand-over" not in told + page
+    assert "and so in the hand-over: " in told and "in the model's part" not in told
+    assert "hand-over is what the profile says" in page and found is not None
+    row = next(row for row in found.rows if row.name == "hand-over")
+    seconds = [end - start for start, end in zip(found.start_s, found.end_s, strict=True)]
+    layer_s = sum(busy * span_s for busy, span_s in zip(row.cpus, seconds, strict=True))
+    assert layer_s == pytest.approx(value(spent.steps[-1].cpu_s), rel=0.1)
 
 
 def test_joules_of_a_cpu_second_are_the_profiles() -> None:

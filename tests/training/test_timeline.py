@@ -7,19 +7,19 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from known_spans import buffer, part, spent, step
+from known_spans import buffer, exact, part, spent, step
 
 from greenload.energy.figures import Figure
 from greenload.energy.sampler import Sampler
 from greenload.profiling.in_place.model import Buffer
-from greenload.profiling.in_place.watched import Watched, WatchedStep
+from greenload.profiling.in_place.watched import Moment, Watched, WatchedStep
 from greenload.report.prometheus import Metrics
 from greenload.system.work import Work
 from greenload.training import instants
 from greenload.training.buffers import mean_buffers
 from greenload.training.drift import drifts
 from greenload.training.instants import Instant, Recorder, joined, spaced, span
-from greenload.training.live_steps import watched_in, watched_parts, whole
+from greenload.training.live_steps import samples_in, spread, watched_in, watched_parts, whole
 from greenload.training.served import Highest, show_instant
 from greenload.training.spent import EnergyPart, Passed
 from greenload.training.stack import stack_chart
@@ -36,6 +36,31 @@ def test_layers_add_up_to_all_watts_and_a_validation_is_one() -> None:
     assert found.waiting == (0.05, None, 0.1) and found.testing == (False, True, False)
     assert (found.provenance, found.systematic) == ("modelled", 0.5)
     assert timeline([], spent().total) is None
+
+
+def test_the_hand_over_is_a_layer_where_samples_are_known_and_else_the_label_says_so() -> None:
+    hand_over = part("hand-over", 1.0, 0.5)
+    fit = spent(steps=(*spent().steps, hand_over))
+    assert fit.hand_over == hand_over and spent().hand_over is None
+    (first,), (second,) = spread(hand_over, [30.0, 10.0])
+    assert first.total_j.value == pytest.approx(0.75) and second.cpu_s == exact(0.125)
+    assert spread(hand_over, [30.0, None]) == [(), ()] == spread(None, [1.0, 2.0]) == spread(hand_over, [0.0, 0.0])
+    for layers, labels, note in (
+        (fit, {"model (the rest)", "hand-over"}, "is what the profile says"),
+        (spent(), {"model and hand-over (the rest)"}, "aren't known"),
+    ):
+        found = timeline([SpanSpent(0.0, False, layers)], fit.total)
+        assert found is not None
+        chart = stack_chart(found, fit, [])
+        assert labels <= {name for _, name in chart.legend} and note in chart.note
+
+
+def test_samples_of_a_span_are_those_of_the_datasets_that_worked() -> None:
+    clock, idle = Clock(), Clock()
+    did, nothing = {"decode": Work(4, 4, 0.1, 0.1)}, {"decode": Work()}
+    used = {clock.watched: Moment(1.0, 1.0, did, 4.0), idle.watched: Moment(1.0, 1.0, nothing, None)}
+    assert samples_in(used) == 4.0 and samples_in(used, [idle.watched]) == 0.0
+    assert samples_in({clock.watched: Moment(1.0, 1.0, did, None)}) is None
 
 
 def test_what_a_counter_gave_no_figure_for_is_a_gap_not_zero() -> None:
