@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from scipy.special import stdtrit
+
 from greenload.energy.attribution.costs import HAND_OVER
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.profiling.in_place.live import LiveDataset, LiveStep, live
@@ -15,10 +17,13 @@ from greenload.report.data import Report
 from greenload.system.work import Work
 from greenload.training.spent import EnergyPart, WatchedPart
 
-_Z = 1.96
 _LEAST_SPANS = 4
-"""Spans from which it is seen how much a step's cost varies; with fewer, calls are taken to vary by as much as they
-cost."""
+"""Spans from which it is seen how much a step's cost varies. With fewer, calls are taken to vary by four times what
+they cost, as where one in ten takes the most, and readings to be as few as they may be."""
+_VARIES = 4.0
+_STANDS_FOR, _READ_EACH_S = 64, 0.002
+"""Calls that one which is timed stands for at most, and the CPU time of those that it stands for: clocks are read less
+often only where reading them would take more than a small part of what they time."""
 Uses = Sequence[Mapping[Watched, Moment]]
 """What was done in spans, one after the other."""
 
@@ -88,7 +93,7 @@ def _part(
 ) -> WatchedPart:
     name, work = step.step.name, step.work
     each = _per_call(step, [moments[watched].steps for moments in apart if watched in moments])
-    sure = work.timed >= work.calls  # all were timed: nothing was estimated
+    sure = not step.step.estimates and work.timed >= work.calls
     cpu_s = step.cpu_s
     figure = Figure.missing() if cpu_s is None else Figure(cpu_s, cpu_s, cpu_s, "measured")
     return WatchedPart(
@@ -113,20 +118,27 @@ def _estimated(each: Figure, cpu_s: float, calls: int) -> Figure:
 
 
 def _per_call(step: LiveStep, spans: Sequence[Mapping[str, Work]]) -> Figure:
-    """CPU seconds of a call: a ratio of sums over spans, and how that varied from span to span."""
+    """CPU seconds of a call: a ratio of sums over spans, and how that varied from span to span. With fewer than
+    `_LEAST_SPANS` the interval is a wide one."""
     work, name = step.work, step.step.name
     if not work.timed:
         return Figure.missing()
     mean = work.cpu_s / work.timed
     seen = [done for span in spans if (done := span.get(name)) is not None and done.timed]
     if len(seen) < _LEAST_SPANS:
-        half = _Z * mean / math.sqrt(work.timed)
+        readings = min(work.timed, max(work.timed / _STANDS_FOR, work.cpu_s / _READ_EACH_S, 1.0))
+        half = _t(readings) * _VARIES * mean / math.sqrt(readings)
     else:
         calls = math.fsum(done.timed for done in seen)
         ratio = math.fsum(done.cpu_s for done in seen) / calls
         off = math.fsum((done.cpu_s - ratio * done.timed) ** 2 for done in seen)
-        half = _Z * math.sqrt(off * len(seen) / (len(seen) - 1)) / calls
+        half = _t(len(seen)) * math.sqrt(off * len(seen) / (len(seen) - 1)) / calls
     return Figure(mean, max(0.0, mean - half), mean + half, "measured")
+
+
+def _t(count: float) -> float:
+    """How many standard errors from a mean of so many values 95 % lie within."""
+    return float(stdtrit(max(1.0, count - 1), 0.975))
 
 
 def _joules(profile: Report | None, name: str, cpu_s: Figure) -> dict[str, Figure]:

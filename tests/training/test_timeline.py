@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -21,7 +22,7 @@ from greenload.training.drift import drifts
 from greenload.training.instants import Instant, Recorder, joined, spaced, span
 from greenload.training.live_steps import samples_in, spread, watched_in, watched_parts, whole
 from greenload.training.served import Highest, show_instant
-from greenload.training.spent import EnergyPart, Passed
+from greenload.training.spent import EnergyPart, Passed, WatchedPart
 from greenload.training.stack import stack_chart
 from greenload.training.timeline import SpanSpent, timeline
 
@@ -111,9 +112,10 @@ def test_drift_is_told_beyond_intervals_only() -> None:
 class Clock:
     """A step's work, set by hand."""
 
-    def __init__(self) -> None:
+    def __init__(self, estimates: bool = False) -> None:
         self.work = Work()
-        self.watched = Watched("train.py:3", (WatchedStep("decode", "map", lambda: self.work),))
+        step = WatchedStep("decode", "map", lambda: self.work, estimates=estimates)
+        self.watched = Watched("train.py:3", (step,))
 
     def call(self, calls: int, cpu_s: float) -> None:
         self.work += Work(calls, calls, cpu_s, 2 * cpu_s)
@@ -141,6 +143,34 @@ def test_spans_of_watched_datasets() -> None:
         assert whole([found])[0].cpu_s == found.cpu_s and whole([]) == []
         assert recorder.between(start, last) == [start, tested, end, last]
     assert watched_in(clock) == (clock.watched,) and watched_in(3) == ()
+
+
+def test_only_a_clock_that_times_all_calls_is_sure() -> None:
+    def seen(clock: Clock, *works: Work) -> WatchedPart:
+        spans = [{clock.watched: Moment(1.0, 1.0, {"decode": work})} for work in works]
+        (found,) = watched_parts({clock.watched: Moment(9.0, 9.0, {"decode": sum(works, Work())})}, spans)
+        return found
+
+    many = Work(1000, 1000, 0.01, 0.01)
+    assert seen(Clock(), many).cpu_s == exact_(0.01) and half(seen(Clock(estimates=True), many).cpu_s) > 0
+    # Weights of up to 64 add up to as many as were called: some 16 readings, of calls that may vary.
+    assert half(seen(Clock(estimates=True), many).cpu_s_per_call) > 4 * 1.96 / math.sqrt(1000 / 64)
+    # Calls that take long are read each.
+    long = seen(Clock(estimates=True), Work(1000, 1000, 5.0, 5.0)).cpu_s_per_call
+    assert half(long) == pytest.approx(4 * 1.96 / math.sqrt(1000), rel=0.01)
+    assert half(seen(Clock(estimates=True), *[many] * 4).cpu_s_per_call) == pytest.approx(0.0)
+    varied = [replace(many, cpu_s=0.01 + off) for off in (0.001, -0.001, 0.001, -0.001)]
+    assert half(seen(Clock(estimates=True), *varied).cpu_s) == pytest.approx(0.1 * 3.182 / math.sqrt(3), rel=0.01)
+
+
+def half(figure: Figure | None) -> float:
+    """Half an interval, relative to its value."""
+    assert figure is not None and figure.value and figure.low is not None and figure.high is not None
+    return figure.high / figure.value - 1
+
+
+def exact_(value: float) -> Figure:
+    return Figure(value, value, value, "measured")
 
 
 def test_instants_of_a_long_fit_are_thinned(monkeypatch: pytest.MonkeyPatch) -> None:

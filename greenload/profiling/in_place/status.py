@@ -238,5 +238,5 @@ def _step(value: Value) -> WatchedStep:
     counts = value.field("work")
     calls, timed, crossed = (counts.field(name).integer() for name in ("calls", "timed", "crossed"))
     work = Work(calls, timed, counts.field("cpu_s").number(), counts.field("wall_s").number(), crossed)
-    texts = {name: value.field(name).text() for name in ("name", "kind", "where", "branch", "note")}
-    return WatchedStep(read=lambda: work, **texts)
+    name, kind, where, branch, note = (value.field(name).text() for name in ("name", "kind", "where", "branch", "note"))
+    return WatchedStep(name, kind, lambda: work, where, branch, note)
