@@ -106,6 +106,8 @@ def test_drift_is_told_beyond_intervals_only() -> None:
     assert set(found) == {"decode", "crop"}
     assert found["decode"].drifted and found["decode"].ratio.value == pytest.approx(1.5)
     assert str(found["decode"]) == "decode costs 1.5 of what it did" and not found["crop"].drifted
+    near = spent(steps=(step("decode", 2.0, 0.8 * 1.22), step("crop", 1.0, 0.4 * 1.3)))
+    assert not drifts(near, spent())[0].drifted and drifts(near, spent())[1].drifted, "15 % are the machine's"
     assert drifts(now, None) == () and drifts(spent(passed=Passed(None, None, None)), spent()) == ()
 
 
