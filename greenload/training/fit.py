@@ -182,21 +182,22 @@ class Fit:
             for name, value in scalars(spent):
                 tag = f"energy/{'total_j' if name == 'energy_j' else name}"
                 tf.summary.write(tag, tf.constant(value, tf.float32), metadata=kind)
-            for name, second, watts in self._watts_over_time():
-                tf.summary.write(f"energy/watts/{name}", tf.constant(watts, tf.float32), step=second, metadata=kind)
+            for name, at_ms, watts in self._watts_over_time():
+                tf.summary.write(f"energy/watts/{name}", tf.constant(watts, tf.float32), step=at_ms, metadata=kind)
         self._writer.flush()
 
     def _watts_over_time(self) -> Iterator[tuple[str, int, float]]:
-        """Of the last epoch: what drew, in which second of the fit, and how many watts."""
+        """Of the last epoch: what drew, up to which millisecond of the fit, and how many watts."""
         spent = self.epochs[-1]
         seen = self._timeline(*self._last, spent) if spent.is_watched else None
         if seen is None:
             return
+        ends_ms: list[int] = []
+        for end_s in seen.end_s:  # two spans may end in the same millisecond
+            ends_ms.append(max(round(end_s * 1000), ends_ms[-1] + 1 if ends_ms else 0))
         for row in seen.rows:
-            by_second = {
-                int(end_s): watts for end_s, watts in zip(seen.end_s, row.watts, strict=True) if watts is not None
-            }
-            yield from ((row.name, second, watts) for second, watts in by_second.items())
+            spans = zip(ends_ms, row.watts, strict=True)
+            yield from ((row.name, end_ms, watts) for end_ms, watts in spans if watts is not None)
 
     def _count(self, steps: int | None) -> tuple[EpochKind, Passed]:
         if self._steps is None:

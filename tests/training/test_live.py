@@ -135,15 +135,34 @@ def test_watts_over_time_add_up(emulated: PowercapEmulator, tmp_path: Path) -> N
     assert "Watts by step, over time" in page and "decode" in page and "http" not in page.replace("http-equiv", "")
 
 
+@alone
+def test_tensorboard_has_the_watts_of_each_span_once(tmp_path: Path) -> None:
+    energy = gl.EnergyCallback(idle_s=0, log_dir=tmp_path / "logs")
+    validation = gl.watch(burning(samples=40))
+    fit(small_model(), gl.watch(burning(samples=80)), energy, epochs=3, validation_data=validation)
+    written = [step for tag, step in _written(tmp_path / "logs") if tag == "energy/watts/idle"]
+    tested = [step for tag, step in _written(tmp_path / "logs") if tag == "energy/watts/validation"]
+    found = energy.report.timeline
+    assert found is not None and sum(found.testing) >= 3
+    assert len(written) == len(set(written)) and len(tested) == len(set(tested))
+    ends = [round(end_s * 1000) for end_s, testing in zip(found.end_s, found.testing, strict=True) if testing]
+    assert all(any(abs(step - end) <= 2 for step in tested) for end in ends), (tested, ends)
+
+
 def scalars(folder: Path) -> set[str]:
+    return {tag for tag, _ in _written(folder)}
+
+
+def _written(folder: Path) -> list[tuple[str, int]]:
+    """Tags and steps of scalars."""
     import tensorflow as tf
 
-    return {
-        one.tag
+    events = (
+        tf.compat.v1.Event.FromString(record.numpy())
         for file in folder.glob("events.out.tfevents.*")
         for record in tf.data.TFRecordDataset(str(file))
-        for one in tf.compat.v1.Event.FromString(record.numpy()).summary.value
-    }
+    )
+    return [(one.tag, event.step) for event in events for one in event.summary.value]
 
 
 @alone
