@@ -19,7 +19,7 @@ from greenload.cli.output import OK, USAGE, fail, tell, write_json, write_text
 from greenload.cli.program import check_script, end_as_interrupted, run_module, run_script
 from greenload.errors import UsageError
 from greenload.system.after_import import after_import
-from greenload.text import percent, printable, screen_width
+from greenload.text import printable, screen_width
 
 if TYPE_CHECKING:
     from greenload.profiling.in_place.process import ProcessSpan, ProcessWatch
@@ -145,12 +145,11 @@ class _Watching:
             end_as_interrupted()
 
     def _tell(self, span: ProcessSpan) -> None:
-        from greenload.profiling.in_place.live_table import REST, render_live
+        from greenload.profiling.in_place.live_table import render_live
         from greenload.report.columns import plain_text
 
-        live, table = span.live, plain_text(render_live(span.live, rest=""), screen_width())
-        rest = f"{REST}: {live.rest_cpu_s:,.2f} CPU s, {percent(live.share(live.rest_cpu_s))}"
-        text = "\n".join([table, rest, *map(printable, span.notes), ""])
+        table = plain_text(render_live(span.live), screen_width())
+        text = "\n".join([table, *map(printable, span.notes), ""])
         try:
             write_json(self._options.json, span.to_dict())
         finally:
