@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 WATCH = "watch"
 _SUMMARY = "run a script as it is, and tell what the steps of its datasets cost in it"
+_DESCRIPTION = f"""{_SUMMARY[0].upper()}{_SUMMARY[1:]}. Options before the script are greenload's, those behind it the
+script's. Figures begin when TensorFlow is imported. A script that ends by os._exit or SIGTERM leaves no table."""
 _DATASETS = "tensorflow.python.data.ops.dataset_ops"
 _VALUES = ("--json", "--out")
 """Options with a value."""
@@ -33,7 +35,9 @@ _VALUES = ("--json", "--out")
 
 def add_command(add: AddCommand) -> None:
     """Add the command to the parser, where it is listed. It runs by `main` alone, before all others are imported."""
-    _add_arguments(add(WATCH, _refuse, _SUMMARY))
+    watch = add(WATCH, _refuse, _SUMMARY)
+    watch.description = _DESCRIPTION
+    _add_arguments(watch)
 
 
 def _add_arguments(watch: argparse.ArgumentParser) -> None:
@@ -83,7 +87,7 @@ def main(arguments: Sequence[str]) -> int:
         The exit status.
     """
     given, behind = split_arguments(arguments)
-    parser = Parser(prog=f"greenload {WATCH}", description=_SUMMARY)
+    parser = Parser(prog=f"greenload {WATCH}", description=_DESCRIPTION)
     parser.add_argument("--json", metavar="FILE", help="write the result as JSON")
     _add_arguments(parser)
     try:

@@ -166,7 +166,8 @@ class Iterated:
             kind.iterations += 1
 
     def _kind(self, dataset: Any) -> _Kind:
-        place, caller = [*itertools.islice(_user_lines(), 2), _INSTALLED, ""][:2]
+        place, caller, *_ = [*itertools.islice(_user_lines(), 2), "", ""]
+        place = place or _INSTALLED
         steps: dict[Step, list[ClockedFunction]] = {}
         unwatched: dict[str, str] = {}
         root, loads = self._root(dataset, place, unwatched), dict[Node, _Load]()
