@@ -7,20 +7,21 @@ import os
 import sys
 import threading
 import weakref
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from greenload.errors import UsageError
 from greenload.profiling.in_place.all_functions import AllFunctions, ClockedFunction
+from greenload.profiling.in_place.clocks import steps_before, watched_before
 from greenload.profiling.in_place.definitions import definition_of
 from greenload.profiling.in_place.flow import samples_of
 from greenload.profiling.in_place.inner import called_functions
+from greenload.profiling.in_place.kinds import TENSORFLOW, Kind, Step, steps_together, watched_kinds
 from greenload.profiling.in_place.pipelines import PlanRows, rows_in_process
 from greenload.profiling.in_place.publishing import publish
 from greenload.profiling.in_place.unclocked import stripped, without_clocks
-from greenload.profiling.in_place.watched import Watched, WatchedStep, new_number
+from greenload.profiling.in_place.watched import Watched
 from greenload.profiling.tfdata.graph import DALI_NODE, Node, function_wrappers
 from greenload.profiling.tfdata.names import GREENLOAD, installed, numbered_names
 from greenload.profiling.tfdata.units import sample_unit
@@ -36,7 +37,6 @@ _ELSEWHERE: Mapping[str, str] = {
 """Kinds of nodes whose work is done where no clock of this process is, and why."""
 _SERVICE = "data_service_ops.py"
 """Where TensorFlow has a dataset registered with a service."""
-_TENSORFLOW = f"{os.sep}tensorflow{os.sep}"
 _NO_FUNCTION = "it calls no function: what it costs is in the rest"
 _SYMBOLIC = "a tf.function got or made it, so that its steps, if they have clocks, are among those of other datasets"
 _DEVICE = "PerDeviceGenerator"
@@ -49,30 +49,6 @@ _LOADING = os.path.join(GREENLOAD, "loading", "")
 """Where ``load`` is."""
 _LOAD = "greenload"
 """The kind of a node that stands for a dataset of ``load``."""
-
-Step = tuple[str, str, str, str]
-"""A step's name, kind, place and branch."""
-
-
-@dataclass
-class _Kind:
-    """Datasets of one structure that were iterated at one place in the program."""
-
-    place: str
-    caller: str
-    """The line that called the function in which they were iterated; empty for none."""
-    steps: dict[Step, list[ClockedFunction]]
-    """The functions of all of them: one that comes later adds its own."""
-    unwatched: dict[str, str]
-    samples: Callable[[Mapping[str, Work]], float | None] | None = None
-    sample_unit: str = "element"
-    datasets: int = 0
-    iterations: int = 0
-    number: int = field(default_factory=new_number)
-    """That others follow it by."""
-
-    def functions(self) -> set[ClockedFunction]:
-        return {function for functions in self.steps.values() for function in functions}
 
 
 @dataclass(frozen=True)
@@ -102,9 +78,11 @@ class Iterated:
 
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
-        self._kinds: dict[Any, _Kind] = {}
-        self._of_dataset: weakref.WeakKeyDictionary[Any, _Kind] = weakref.WeakKeyDictionary()
+        self._kinds: dict[Any, Kind] = {}
+        self._of_dataset: weakref.WeakKeyDictionary[Any, Kind] = weakref.WeakKeyDictionary()
         self._loads: weakref.WeakKeyDictionary[Any, _Load] = weakref.WeakKeyDictionary()
+        self._own_functions: dict[int, ClockedFunction] = {}
+        """Functions in datasets that the script watches itself, by the number of their clock."""
         self._own: dict[int, Watched] = {}
         """Of datasets that the script watches itself."""
         self._kept: Sequence[Watched] = ()
@@ -140,12 +118,13 @@ class Iterated:
         The last are functions that were called though nobody saw their datasets iterated.
         """
         with self._lock:
-            parts = {part for own in self._own.values() for part in own.includes}
-            found = [*self._groups(final=True), *(own for own in self._own.values() if own not in parts)]
+            groups, own = watched_kinds(list(self._kinds.values()), final=True), self._own.values()
+            parts = {part for one in (*groups, *own) for part in one.includes}
+            found = [*groups, *(one for one in own if one not in parts)]
             seen = {function for kind in self._kinds.values() for function in kind.functions()}
-        others = [one for one in self.functions.all() if one not in seen and _TENSORFLOW not in one.file]
+        others = [one for one in self.functions.all() if one not in seen and TENSORFLOW not in one.file]
         called = {(one.name, "function", one.where, ""): [one] for one in others if one.counter.read().calls}
-        return [*found, Watched(_OTHERS, _steps([called]))] if called else found
+        return [*found, Watched(_OTHERS, steps_together([called]))] if called else found
 
     def unwatched(self) -> Mapping[str, str]:
         """What of the datasets has no clock, and why, by the dataset's place or the step's name."""
@@ -155,17 +134,16 @@ class Iterated:
 
     def _note(self, dataset: Any) -> None:
         with self._lock:
-            own = getattr(dataset, "watched", None)
-            if isinstance(own, Watched):
+            own, kind = getattr(dataset, "watched", None), self._of_dataset.get(dataset)
+            if kind is None and isinstance(own, Watched):
                 self._own[own.number] = own
                 publish()
                 return
-            kind = self._of_dataset.get(dataset)
             if kind is None:
                 kind = self._of_dataset[dataset] = self._kind(dataset)
             kind.iterations += 1
 
-    def _kind(self, dataset: Any) -> _Kind:
+    def _kind(self, dataset: Any) -> Kind:
         place, caller, *_ = [*itertools.islice(_user_lines(), 2), "", ""]
         place = place or _INSTALLED
         steps: dict[Step, list[ClockedFunction]] = {}
@@ -176,8 +154,9 @@ class Iterated:
             root, loads = self._with_loads(root)
             kinds = {node.kind: node for node in root.nodes()}
             if any(_DEVICE in kind for kind in kinds):  # a strategy's, on what a dataset that is known gives
-                return _Kind(place, "", {}, {})
-            found = _steps_of(root, self.functions, loads)
+                return Kind(place, "", {}, {})
+            self._note_own(root)
+            found = _steps_of(root, self.functions, loads, self._own_functions)
             steps = {step: functions for _, step, functions in found}
             counted = _counted(root, found, loads)
             unwatched = {name: why for load in loads.values() for name, why in load.rows.unwatched.items()}
@@ -186,15 +165,14 @@ class Iterated:
                 unwatched[place] = _SYMBOLIC if "VariantDataset" in kinds else _NO_FUNCTION
         structure = (place, () if root is None else _structure(root, loads))
         new = structure not in self._kinds
-        kind = self._kinds.setdefault(
-            structure, _Kind(place, caller, {step: [] for step in steps}, unwatched, *counted)
-        )
+        kind = self._kinds.setdefault(structure, Kind(place, caller, {step: [] for step in steps}, unwatched, *counted))
         kind.datasets += 1
+        kind.includes = tuple(dict.fromkeys([*kind.includes, *([] if root is None else _own_in(root))]))
         for step, functions in steps.items():
             known = kind.steps.setdefault(step, [])
             known += [function for function in functions if function not in known]
-        if new and kind.steps:
-            self._kept = self._groups()
+        if (new or loads) and kind.steps:
+            self._kept = watched_kinds(list(self._kinds.values()))
             publish()
         return kind
 
@@ -207,11 +185,18 @@ class Iterated:
             if loaded is None:
                 return replace(node, inputs=tuple(map(changed, node.inputs)))
             one = replace(node, kind=_LOAD, inputs=(), looked=(), hidden=True)
-            loads[one] = self._loads.get(node.dataset) or _Load.of(rows_in_process(loaded))
+            loads[one] = self._loads.get(node.dataset) or _Load.of(_rows_of(node.dataset))
             self._loads[node.dataset] = loads[one]
             return one
 
         return changed(root), loads
+
+    def _note_own(self, root: Node) -> None:
+        """Take down the steps of what the script itself watches in a dataset."""
+        for node in watched_before(root):
+            for _, step in steps_before(node):
+                function = ClockedFunction(step, step.name, step.where, "", step.note)
+                self._own_functions.setdefault(step.clock, function)
 
     def _root(self, dataset: Any, place: str, unwatched: dict[str, str]) -> Node | None:
         # A loop in a tf.function puts its own nodes behind the user's dataset.
@@ -228,14 +213,6 @@ class Iterated:
             unwatched[place] = f"its steps can't be named: {error}"
         return None
 
-    def _groups(self, final: bool = False) -> list[Watched]:
-        """The datasets with steps. Finally, with how many there were, and of steps that TensorFlow adds only those that
-        were called."""
-        groups = _groups([kind for kind in self._kinds.values() if kind.steps])
-        groups = [[_without_idle(kind) for kind in kinds] if final else kinds for kinds in groups]
-        places = Counter(_places(kinds) for kinds in groups)
-        return [_watched(kinds, places[_places(kinds)] > 1, final) for kinds in groups]
-
 
 def _structure(root: Node, loads: Mapping[Node, _Load]) -> tuple[Any, ...]:
     """What datasets have in common whose figures are added up."""
@@ -243,21 +220,37 @@ def _structure(root: Node, loads: Mapping[Node, _Load]) -> tuple[Any, ...]:
     return nodes, *((step.name, step.kind) for load in loads.values() for step in load.rows.steps)
 
 
+def _rows_of(dataset: Any) -> PlanRows:
+    """Rows of a dataset of ``load``: those that it has where the script watches it."""
+    if isinstance(own := getattr(dataset, "watched", None), Watched):
+        return PlanRows(own.steps, own.unwatched, own.samples)
+    return rows_in_process(dataset.greenload_loaded)
+
+
+def _own_in(root: Node) -> list[Watched]:
+    """What the script itself watches in a dataset."""
+    found = [getattr(node.dataset, "watched", None) for node in root.nodes() if node.kind in ("watched", _LOAD)]
+    return [own for own in found if isinstance(own, Watched)]
+
+
 def _steps_of(
-    root: Node, functions: AllFunctions, loads: Mapping[Node, _Load]
+    root: Node, functions: AllFunctions, loads: Mapping[Node, _Load], own: Mapping[int, ClockedFunction]
 ) -> list[tuple[Node, Step, list[ClockedFunction]]]:
     """What has clocks in a dataset, as steps, each with its functions."""
     found, steps = _functions_of(root, functions), []
+    for watched in watched_before(root):  # whose functions have its clocks
+        found = {node: called for node, called in found.items() if node not in set(watched.nodes())}
+        found |= {node: [own[step.clock]] for node, step in steps_before(watched)}
     for node in root.nodes():
         if node in loads:
             load = loads[node]
             for row, function in zip(load.rows.steps, load.functions, strict=True):
                 steps.append((node, (row.name, row.kind, row.where, node.branch), [function]))
         elif node in found:
-            own = list(dict.fromkeys(found[node]))
-            steps.append((node, (node.name, node.kind, node.where, node.branch), own))
+            called = list(dict.fromkeys(found[node]))
+            steps.append((node, (node.name, node.kind, node.where, node.branch), called))
     names = numbered_names([step[0] for _, step, _ in steps])
-    return [(node, (name, *step[1:]), own) for name, (node, step, own) in zip(names, steps, strict=True)]
+    return [(node, (name, *step[1:]), called) for name, (node, step, called) in zip(names, steps, strict=True)]
 
 
 def _counted(
@@ -294,75 +287,6 @@ def _clocked_functions(definition: Any, functions: AllFunctions) -> Iterator[tup
     for operation, called in called_functions(definition):
         for known, _ in _clocked_functions(called, functions):
             yield known, operation
-
-
-def _without_idle(kind: _Kind) -> _Kind:
-    """Without steps that TensorFlow itself added, and never ran."""
-    steps = {
-        step: functions
-        for step, functions in kind.steps.items()
-        if any(_TENSORFLOW not in one.file or one.counter.read().calls for one in functions)
-    }
-    return replace(kind, steps=steps)
-
-
-def _groups(kinds: Sequence[_Kind]) -> list[list[_Kind]]:
-    """Those that have functions in common together, in the order of the first."""
-    groups: list[tuple[set[ClockedFunction], list[_Kind]]] = []
-    for kind in kinds:
-        functions, together = kind.functions(), [kind]
-        for group in [group for group in groups if group[0] & functions]:
-            groups.remove(group)
-            functions, together = functions | group[0], [*group[1], *together]
-        groups.append((functions, together))
-    return [together for _, together in groups]
-
-
-def _places(kinds: Sequence[_Kind]) -> str:
-    return ", ".join(dict.fromkeys(kind.place for kind in kinds))
-
-
-def _watched(kinds: Sequence[_Kind], called_from: bool, counts: bool) -> Watched:
-    datasets, iterations = sum(kind.datasets for kind in kinds), sum(kind.iterations for kind in kinds)
-    name = _places(kinds)
-    if called_from and (callers := dict.fromkeys(kind.caller for kind in kinds if kind.caller)):
-        name += f" from {', '.join(callers)}"
-    counted = [(datasets, "datasets"), (iterations, "iterators")]
-    told = ", ".join(f"{count} {what}" for count, what in counted if counts and count > 1)
-    name += f" ({told})" if told else ""
-    unwatched = {name: reason for kind in kinds for name, reason in kind.unwatched.items()}
-    # Else some leave one dataset, some another.
-    samples = kinds[0].samples if len({kind.samples for kind in kinds}) == 1 else None
-    steps, number = _steps([kind.steps for kind in kinds]), min(kind.number for kind in kinds)
-    return Watched(name, steps, unwatched, samples, kinds[0].sample_unit, number=number)
-
-
-def _steps(parts: Iterable[Mapping[Step, list[ClockedFunction]]]) -> tuple[WatchedStep, ...]:
-    """Steps of datasets that may have functions in common, which then are one step."""
-    lists: dict[Step, list[list[ClockedFunction]]] = {}
-    taken: dict[ClockedFunction, Step] = {}
-    for part in parts:
-        for step, functions in part.items():
-            same = next((taken[function] for function in functions if function in taken), step)
-            lists.setdefault(same, []).append(functions)
-            taken |= dict.fromkeys(functions, same)
-    names = numbered_names([name for name, *_ in lists])
-    return tuple(
-        WatchedStep(name, kind, _reader(functions), where, branch, _note(functions))
-        for name, ((_, kind, where, branch), functions) in zip(names, lists.items(), strict=True)
-    )
-
-
-def _reader(parts: Sequence[list[ClockedFunction]]) -> Callable[[], Work]:
-    def read() -> Work:
-        functions = {function for part in parts for function in list(part)}
-        return sum((function.counter.read() for function in functions), Work())
-
-    return read
-
-
-def _note(parts: Sequence[list[ClockedFunction]]) -> str:
-    return next((function.note for part in parts for function in part if function.note), "")
 
 
 def _place() -> str:

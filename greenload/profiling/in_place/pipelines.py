@@ -30,7 +30,7 @@ class PlanRows:
     steps: tuple[WatchedStep, ...]
     unwatched: Mapping[str, str]
     """Of the steps without a clock, why."""
-    samples: Callable[[Mapping[str, Work]], float | None]
+    samples: Callable[[Mapping[str, Work]], float | None] | None
     """As a ``Watched`` has it."""
 
 
