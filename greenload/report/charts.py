@@ -27,6 +27,8 @@ _WIDTH = 1000.0
 _RAN = {
     "with": "with the step",
     "without": "its input alone",
+    "whole": "the whole pipeline, beside it with clocks",
+    "in place": "the whole pipeline, with clocks around its functions",
     "prefix": "the pipeline up to here",
     "full": "the whole pipeline",
     "idle": "the idle machine",
@@ -304,7 +306,7 @@ def timeline(report: Report) -> Timeline | None:
     for k, (window, (start, end)) in enumerate(zip(windows, ends, strict=True)):
         parts = [f"{group} {_digits(values[k])} W" for group, values in shown.items()]
         work = f"{window.samples:,} {rows.noun(report)}s in {window.wall_ns / 1e9:.2f} s"
-        what = printable(window.step) or ("the whole pipeline" if window.kind == "full" else "idle")
+        what = printable(window.step) or ("idle" if window.kind == "idle" else _RAN[window.kind])
         ran = f", {kinds.get(window.step, _TRIED).get(window.kind, _RAN[window.kind])}" if window.step else ""
         drew = ", ".join([*parts, f"{_digits(busy[k])} CPUs busy"])
         text = f"{what}{ran}\n{drew}\n{work}, {start:.1f} s after the start"
@@ -313,8 +315,8 @@ def timeline(report: Report) -> Timeline | None:
 
 
 def _class(window: Observation, colours: Mapping[str, int]) -> str:
-    if window.kind in ("full", "idle"):
-        return window.kind
+    if not window.step:
+        return "idle" if window.kind == "idle" else "full"
     colour = f"s{colours[window.step]}" if window.step in colours else "other"
     return colour + (" less" if window.kind == "without" else "")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from greenload.energy.attribution.attribute import HAND_OVER, attribute
-from greenload.energy.attribution.costs import Attribution
+from greenload.energy.attribution.attribute import attribute
+from greenload.energy.attribution.costs import HAND_OVER, Attribution
 from greenload.energy.attribution.epochs import first_epoch, later_epochs
 from greenload.energy.attribution.in_place import undisturbed
 from greenload.energy.attribution.observation import FIRST_EPOCH, IN_PLACE, WHOLE, Metering, Observation, writing_step

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from greenload.energy.attribution.costs import Attribution, Cost, StepCost
+from greenload.energy.attribution.costs import HAND_OVER, Attribution, Cost, StepCost
 from greenload.energy.attribution.precision import Length, Reached, further, plan_length, reached
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import Channel
@@ -38,6 +38,11 @@ def test_the_worst_step_decides() -> None:
 def test_a_small_step_is_judged_by_a_fifth_of_the_whole() -> None:
     """To ±1 % of the whole at 5 %, whatever share of itself that is."""
     assert reached(attribution({"flip": cost(figure(0.01, 0.09))}, WHOLE), 0.05).ratio == pytest.approx(0.9)
+
+
+def test_the_hand_over_is_judged_by_the_whole() -> None:
+    found = reached(attribution({HAND_OVER: cost(figure(1.0, 0.4))}, WHOLE), 0.05)
+    assert found.ratio == pytest.approx(0.8)
 
 
 def test_measured_joules_are_judged_and_an_idle_gpus_noise_and_models_are_not() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from greenload.energy.attribution.observation import FIRST_EPOCH
 from greenload.energy.figures import Figure
-from greenload.report.charts import Axis, BarPart, axis_of, bar
+from greenload.report.charts import Axis, BarPart, axis_of, bar, timeline
+from greenload.report.data import Report
 
 VALUES = st.lists(st.floats(-1e6, 1e6).filter(lambda value: value == 0 or abs(value) > 1e-6), max_size=6)
 
@@ -61,3 +65,15 @@ def test_a_missing_figure_has_no_bar_and_says_so() -> None:
     made = bar("step", [BarPart("cpu", "cpu", Figure.missing())], Axis.around([1.0]), "ms")
     assert made.spans == () and made.whisker is None and made.text == "–"
     assert "unknown: no meter could say" in made.tip
+
+
+def test_windows_with_clocks_are_those_of_the_whole(measured: Report) -> None:
+    full = next(window for window in measured.windows if window.kind == "full")
+    kinds = [replace(full, kind=kind) for kind in ("whole", "in place")]
+    kinds.append(replace(full, step=FIRST_EPOCH, kind="in place"))
+    line = timeline(replace(measured, windows=(full, *kinds)))
+    assert line is not None
+    texts = [text.splitlines()[0] for *_, text in line.tips]
+    assert texts[0] == "the whole pipeline" and texts[1] == "the whole pipeline, beside it with clocks"
+    assert texts[2] == "the whole pipeline, with clocks around its functions"
+    assert texts[3] == "the first epoch, the whole pipeline, with clocks around its functions"

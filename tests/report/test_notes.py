@@ -13,6 +13,7 @@ from greenload.energy.meters.base import COUNTS_TWICE, MeterStatus
 from greenload.report import notes
 from greenload.report.carbon import estimate_carbon
 from greenload.report.comparison import Difference, compare
+from greenload.report.cost_records import ClockRecord
 from greenload.report.data import ColdRun, Precision, Report
 from greenload.report.html import html
 from greenload.report.terminal import report_text
@@ -229,3 +230,31 @@ def test_a_figure_in_place_has_a_column_where_any_step_has_one(measured: Report,
     (row,) = (line for line in text.splitlines() if line.startswith("Decode + crop"))
     assert "0.600 ±0.012" in row and "in place" in text
     assert "in place" not in report_text(measured, 140)
+
+
+def with_clocks(report: Report, crossed: float = 0.0) -> Report:
+    """The report as if its second step had been measured by the clock around it, and its last were a hand-over."""
+    waiting, replay = Figure(1e-3, 9e-4, 1.1e-3, "measured"), Figure(2e-3, 1.9e-3, 2.1e-3, "measured")
+    step = replace(report.steps[1], method="in place", clock=ClockRecord(waiting, 1.0, crossed, replay))
+    step = replace(step, cpu_s_per_sample=Figure(1e-3, 9.9e-4, 1.01e-3, "measured"))
+    return replace(report, steps=(report.steps[0], step, replace(report.steps[2], method="in place", name="hand-over")))
+
+
+def test_clocks_have_a_column_of_waiting_and_a_note(measured: Report) -> None:
+    report = with_clocks(measured)
+    assert notes.clocks(measured) is None and "waiting" not in report_text(measured, 160)
+    note = notes.clocks(report)
+    assert note is not None and note.text.startswith("In place: CPU time of 1 function, by clocks around them")
+    assert "Hand-over is what the whole takes beside the steps" in note.text
+    assert "1.000 ±0.010 ms, in its replay 2.00 ±0.10 ms. What counts is the figure in place" in note.text
+    doubted = notes.clocks(with_clocks(measured, crossed=0.25))
+    assert doubted is not None and doubted.kind == "doubt" and "25 % of the calls of" in doubted.text
+    shown = report_text(report, 160)
+    assert "waiting" in shown and "1.00 ±0.10" in shown
+    page = html(report)
+    assert "ms waiting" in page and "What counts is the figure in place" in page
+    data = report.to_dict()
+    validate(data)
+    assert Report.from_dict(data).steps == report.steps
+    old = {**data, "steps": [{name: part for name, part in step.items() if name != "clock"} for step in data["steps"]]}
+    assert all(step.clock is None for step in Report.from_dict(old).steps)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from greenload.energy.attribution.background import Background, find_backgrounds, idle_power, with_own_joules
-from greenload.energy.attribution.costs import Attribution, ClockFigures, Cost, Indistinct, StepCost
+from greenload.energy.attribution.costs import HAND_OVER, Attribution, ClockFigures, Cost, Indistinct, StepCost
 from greenload.energy.attribution.in_place import (
     CLOCKED,
     CLOCKED_FIRST,
@@ -39,8 +39,6 @@ from greenload.energy.figures import Figure, scale
 from greenload.errors import UsageError
 from greenload.system.work import Work
 
-HAND_OVER = "hand-over"
-"""The row of what a dataset takes beside its functions and its other measured steps: passing elements on."""
 COUNTED_KINDS = frozenset({"cpu", "dram"})
 """Kinds of domains whose joules of a CPU second differ between steps. A GPU's or a drive's aren't of CPU seconds."""
 _MEASURED = Metering("measured")

@@ -8,6 +8,8 @@ from typing import Any
 
 from greenload.energy.figures import Figure
 
+HAND_OVER = "hand-over"
+"""The row of what a dataset takes beside its functions and its other measured steps: passing elements on."""
 _UNCOUNTED = Figure.missing()
 
 

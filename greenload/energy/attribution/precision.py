@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from scipy.special import stdtrit
 
-from greenload.energy.attribution.costs import Attribution, Cost
+from greenload.energy.attribution.costs import HAND_OVER, Attribution, Cost
 from greenload.energy.attribution.intervals import CONFIDENCE
 from greenload.energy.domains import Domain
 from greenload.energy.figures import Figure
@@ -165,6 +165,8 @@ def _edge_s(channel: Channel) -> float:
 def reached(attribution: Attribution, precision: float) -> Reached:
     """Whether every step's half-width is at most ``precision`` of the step, or a fifth of that of the whole.
 
+    The hand-over is what the whole takes beside the functions: it is known as well as the whole is, and judged by that.
+
     CPU seconds are judged, and joules of each measured domain, except a GPU whose whole is unresolved: of an idle
     GPU's noise no precision can be had. What has no figure isn't reached.
 
@@ -187,7 +189,8 @@ def _ratios(attribution: Attribution, precision: float) -> Iterator[tuple[float,
             if figure.value is None or figure.half_width is None:
                 yield math.inf, step.name, quantity
                 continue
-            allowed = precision * max(abs(figure.value), abs(whole.value) / SMALL)
+            least = abs(whole.value) if step.name == HAND_OVER else abs(whole.value) / SMALL
+            allowed = precision * max(abs(figure.value), least)
             yield (figure.half_width / allowed if allowed else 0.0), step.name, quantity
 
 

@@ -167,6 +167,13 @@ class ClockedCampaign(DatasetCampaign):
     def _may_read(self, node: Node) -> bool:
         return self.reader is None and reads_files(node)
 
+    def _due_s(self, build: int, steps: float, parts: float = 0, late: float = 0.0) -> float:
+        if not self.clocked or self.bounds is None:
+            return super()._due_s(build, steps, parts, late)
+        # Also where a precision is wanted: more builds narrow intervals as well as more rounds.
+        each_s = self.bounds.clocked_s + self.bounds.build_s
+        return self._begun_s + self.bounds.due_s(build, steps, parts) + late * each_s
+
     @property
     def _least_builds(self) -> int:
         return least_builds() if self.clocked else super()._least_builds

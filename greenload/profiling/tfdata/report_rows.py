@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from greenload.energy.attribution.attribute import HAND_OVER, trial_cost, trial_wall_ns
-from greenload.energy.attribution.costs import Attribution, Indistinct, StepCost
+from greenload.energy.attribution.attribute import trial_cost, trial_wall_ns
+from greenload.energy.attribution.costs import HAND_OVER, Attribution, Indistinct, StepCost
 from greenload.energy.attribution.epochs import first_epoch, later_epochs
 from greenload.energy.attribution.observation import IN_PLACE, ITERATOR_START
 from greenload.energy.figures import Figure, scale, sum_figures

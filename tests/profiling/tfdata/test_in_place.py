@@ -12,6 +12,7 @@ import pytest
 
 import greenload as gl
 from greenload.energy.attribution.observation import FIRST_EPOCH, IN_PLACE, ITERATOR_START, WHOLE
+from greenload.energy.meters.base import Channel, MeterStatus, Reading
 from greenload.profiling.tfdata import clocked_campaign
 from greenload.report.data import Report
 from greenload.report.terminal import report_text
@@ -24,13 +25,33 @@ Range = tf.data.Dataset.range
 QUICK: dict[str, Any] = {"rounds": 2, "samples": 64}
 
 
-def burnt(seconds: float) -> Callable[[Any], Any]:
-    """A function for ``map`` that takes so much of its thread's CPU time."""
+class Package:
+    """A counter of a machine that draws 10 W idle, 5 W for each CPU second of this process, and more for noted work."""
+
+    name = "package"
+    channels = (Channel("cpu:package-0", "measured", update_s=0.001),)
+
+    def __init__(self) -> None:
+        self.noted_j = 0.0
+
+    def read(self) -> Reading:
+        """What has been drawn so far."""
+        joules = 10 * time.monotonic() + 5 * time.process_time() + self.noted_j
+        return Reading(time.monotonic_ns(), {"cpu:package-0": joules}, {})
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def burnt(seconds: float, package: Package | None = None, watts: float = 0.0) -> Callable[[Any], Any]:
+    """A function for ``map`` that takes so much of its thread's CPU time, of so many watts more than others'."""
 
     def burn(x: Any) -> Any:
         begun = time.thread_time()
         while time.thread_time() - begun < seconds:
             pass
+        if package is not None:
+            package.noted_j += watts * (time.thread_time() - begun)
         return x
 
     return lambda x: tf.ensure_shape(tf.numpy_function(burn, [x], tf.int64), ())
@@ -86,6 +107,33 @@ def generated() -> Any:
     return tf.data.Dataset.from_generator(
         lambda: (np.int64(n) for n in range(64)), output_signature=tf.TensorSpec((), tf.int64)
     )
+
+
+@pytest.mark.alone
+@pytest.mark.slow
+def test_joules_are_those_of_a_steps_own_cpu_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    from greenload.profiling import profile
+
+    package = Package()
+    status = MeterStatus("cpu:package-0", "measured", True, "readable", "", "package")
+    monkeypatch.setattr(profile, "discover", lambda **given: ([package], [status]))
+    dataset = (
+        Range(400).map(burnt(1e-3, package, 25.0), name="hot").map(burnt(1e-3, package, 5.0), name="cool").batch(16)
+    )
+    report = gl.profile(dataset, rounds=3)
+    steps = {step.name: step for step in report.steps}
+    watts = {}
+    for name in ("hot", "cool"):
+        joules = steps[name].energy_j_per_sample["cpu:package-0"]
+        assert steps[name].method == IN_PLACE and joules.provenance == "measured"
+        assert joules.value is not None and steps[name].cpu_s_per_sample.value is not None
+        watts[name] = joules.value / steps[name].cpu_s_per_sample.value
+        clock = steps[name].clock
+        assert clock is not None and clock.replay_cpu_s_per_sample is not None
+    assert watts["hot"] == pytest.approx(28.0, rel=0.15) and watts["cool"] == pytest.approx(9.5, rel=0.25), watts
+    full = report.full.energy_j_per_sample["cpu:package-0"].value
+    summed = sum(step.energy_j_per_sample["cpu:package-0"].value or 0.0 for step in report.steps)
+    assert full is not None and summed == pytest.approx(full, rel=0.15)
 
 
 SHAPES: Mapping[str, tuple[Callable[[], Any], dict[str, float]]] = {
@@ -196,7 +244,7 @@ def test_a_function_before_a_cache_is_told_by_first_epochs() -> None:
 @pytest.mark.slow
 def test_a_wanted_precision_is_planned_and_kept() -> None:
     said: list[str] = []
-    dataset = Range(400).map(burnt(1e-3), num_parallel_calls=2).map(burnt(4e-4)).batch(16)
+    dataset = Range(4000).map(work, num_parallel_calls=2).map(is_even).batch(16)
     report = gl.profile(dataset, precision=0.1, announce=said.append)
     asked = report.precision
     assert asked is not None and len(said) == 1 and said[0].startswith("planned: ")
