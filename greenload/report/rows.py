@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from greenload.energy.attribution.costs import Cost
+from greenload.energy.attribution.costs import HAND_OVER, Cost
 from greenload.energy.domains import DOMAIN_KINDS, Domain
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.report.cost_records import ReportStep
@@ -231,6 +231,9 @@ def below_zero(report: Report) -> str | None:
     """Why a step's CPU time is below zero, where one is resolved to be."""
     figures = [(row.label, row.cpu_ms) for row in report_rows(report) if row.kind == "step"]
     labels = [label for label, figure in figures if figure and figure.high is not None and figure.high < 0]
+    if labels == [HAND_OVER]:
+        return f"Below zero: {HAND_OVER}: the other steps come to more than the whole takes, some measured outside it"
+    labels = [label for label in labels if label != HAND_OVER]
     if not labels:
         return None
     spares = "spares the steps before it more than it costs" if len(labels) == 1 else "spare more than they cost"
