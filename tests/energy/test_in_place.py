@@ -107,6 +107,38 @@ def test_intervals_hold_the_truth() -> None:
     assert all(count >= 52 for count in held.values()), held
 
 
+def test_builds_of_a_small_prefix_widen_no_other_interval() -> None:
+    """A source of next to no work, of which one build takes four times as much as another."""
+    quiet = windows(seed=1, noise=0.02)
+    source = [
+        window("source", "prefix", (1e-6 + 3e-6 * build) * (1 + 0.01 * k), k, build)
+        for build in (0, 1)
+        for k in range(3)
+    ]
+    before, after = attributed(quiet), attribute([*quiet, *source], steps=("source", *STEPS), domains=CPU)
+    for name in ("decode", "flip"):
+        widths = [
+            next(step for step in found.steps if step.name == name).cost.cpu_s_per_sample.half_width
+            for found in (before, after)
+        ]
+        assert widths[0] == pytest.approx(widths[1])
+    assert after.full.cpu_s_per_sample.half_width == pytest.approx(before.full.cpu_s_per_sample.half_width)
+
+
+def test_builds_of_a_small_step_widen_no_other_replay() -> None:
+    drawn = random.Random(2)
+    seen = [
+        window(name, kind, cost * drawn.gauss(1, 0.02) * (1 + (10 * build if name == "tiny" else 0)), k, build)
+        for build in range(2)
+        for k in range(5)
+        for name, kind, cost in (("", "full", 1e-3), ("tiny", "prefix", 1e-7), ("long", "with", 1e-3))
+    ]
+    seen += [replace(one, kind="without", cpu_s=0.0) for one in seen if one.step == "long"]
+    alone = attribute(seen, steps=("long",), domains={}).steps[0].cost.cpu_s_per_sample.half_width
+    beside = attribute(seen, steps=("tiny", "long"), domains={}).steps[1].cost.cpu_s_per_sample.half_width
+    assert beside == pytest.approx(alone)
+
+
 def test_bytes_are_those_of_the_step_that_reads() -> None:
     reads = [step.cost.reads_per_sample.value for step in attributed(windows(), reader="decode").steps]
     assert reads == pytest.approx([2.0, 0.0, 0.0, 0.0])
