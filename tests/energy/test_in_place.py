@@ -179,17 +179,20 @@ def test_rounds_with_an_invalid_window_are_left_out_whole() -> None:
     assert {(one.build, one.round) for one in gone} == {(1, 0), (2, 2)} and len(gone) == 6
 
 
-def test_a_window_in_which_something_else_ran_is_left_out() -> None:
-    seen = windows(5, noise=0.02)
-    other = [
-        replace(one, cpu_s=4 * one.cpu_s) if (one.kind, one.build, one.round) == (WHOLE, 3, 1) else one for one in seen
+def test_rounds_that_cost_more_count_like_others() -> None:
+    """A pipeline that costs more now and then: what is left out without them is no disturbance."""
+    seen = [
+        replace(
+            one,
+            cpu_s=1.4 * one.cpu_s,
+            work={name: worked(1.4 * work.cpu_s / work.timed) for name, work in one.work.items()},
+        )
+        if (one.build, one.round) in ((1, 1), (3, 0)) and one.step == ""
+        else one
+        for one in windows(5, noise=0.02)
     ]
-    assert {(one.build, one.round) for one in other if one not in undisturbed(other)} == {(3, 1)}
-    for seed in range(50):
-        normal = windows(seed, noise=0.05)
-        assert undisturbed(normal) == normal, seed
-    few = [one for one in other if one.build in (2, 3)]
-    assert undisturbed(few) == few, "of six rounds none can be spared"
+    assert undisturbed(seen) == seen
+    assert attributed(seen).full.cpu_s_per_sample.value == pytest.approx(5e-3 * (1 + 0.4 * 2 / 15), rel=0.02)
 
 
 def test_a_step_in_front_of_a_cache_is_told_by_first_epochs() -> None:
