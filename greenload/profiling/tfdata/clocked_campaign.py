@@ -31,6 +31,10 @@ from greenload.profiling.tfdata.passes import (
 from greenload.profiling.windows import closing
 from greenload.system.frameworks import tf
 
+CROSSED = "not in place, but by what it adds to others: each call ended on another thread than it began on"
+UNCALLED = "not in place, but by what it adds to others: its clock saw no call"
+"""Why a step with a clock is replayed."""
+
 
 class ClockedCampaign(DatasetCampaign):
     """Runs a dataset with clocks around its functions, by turns with one that has none.
@@ -48,6 +52,8 @@ class ClockedCampaign(DatasetCampaign):
     """Why no step is measured in place, though some have functions, without its end; empty where some are."""
     reader: str | None = ""
     """The step with a clock that reads all the files, if any; None where several steps may."""
+    untold: Mapping[str, str] = MappingProxyType({})
+    """Steps with clocks that couldn't tell them, so that they are measured otherwise, and why, by name."""
     counted_with: Mapping[str, str] = MappingProxyType({})
     """Steps that stand in another branch too, where a step's clock counts both, and that step, by name."""
     _pass_samples = 0  # of a window of the whole
@@ -141,6 +147,8 @@ class ClockedCampaign(DatasetCampaign):
     def _settle_clocked(self) -> None:
         """Leave the steps that their clocks couldn't tell in the first build to replays."""
         told = {name for window in self.seen for name, work in window.work.items() if work.timed}
+        crossed = {name for window in self.seen for name, work in window.work.items() if work.crossed}
+        self.untold = {name: CROSSED if name in crossed else UNCALLED for name in sorted(self.clocked - told)}
         self.clocked &= told
         self.counted_with = same_datasets(self.root, self.clocked)
 

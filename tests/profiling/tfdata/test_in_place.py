@@ -225,6 +225,8 @@ def test_a_step_whose_calls_all_change_threads_is_replayed(monkeypatch: pytest.M
     monkeypatch.setattr(profile, "clocked_copy", lost)
     report = gl.profile(Range(64).map(work).map(add_one).batch(8), **QUICK)
     assert methods(report)["work"] in ("replay", "prefix") and methods(report)["add_one"] == IN_PLACE
+    (reason,) = [one.reason for one in report.skipped if one.name == "work"]
+    assert reason.startswith("measured not in place") and reason.endswith("on another thread than it began on")
 
 
 @pytest.mark.slow
