@@ -49,6 +49,8 @@ class ReportRow:
     """Where the user wrote the step."""
     name: str = ""
     """The step's own name, by which two reports' rows are matched."""
+    method: str = ""
+    """How the step was measured: ``"in place"``, ``"replay"`` or ``"prefix"``."""
     in_place_ms: Figure | None = None
     """CPU milliseconds per image that a step counted itself; None where it has no clocks of its own."""
     waiting_ms: Figure | None = None
@@ -162,7 +164,7 @@ def report_rows(report: Report) -> list[ReportRow]:
         return ReportRow(label, kind, more.pop("backend", ""), scale(cpu, 1e3), part, energy, read, reads, **more)
 
     def step_row(step: ReportStep) -> ReportRow:
-        texts = {name: printable(getattr(step, name)) for name in ("backend", "branch", "where", "name")}
+        texts = {name: printable(getattr(step, name)) for name in ("backend", "branch", "where", "name", "method")}
         in_place = scale(step.in_place.cpu_s_per_sample, 1e3) if step.in_place else None
         waiting = scale(step.clock.waiting_s_per_sample, 1e3) if step.clock else None
         return row(step_label(step), "step", step, in_place_ms=in_place, waiting_ms=waiting, **texts)
