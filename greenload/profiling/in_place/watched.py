@@ -33,6 +33,8 @@ class WatchedStep:
     estimates: bool = True
     """Whether its clock may time a part of the calls only: then as many timed as called doesn't say that all were, as
     one that is timed stands for others, chosen at random."""
+    clock: int = field(default_factory=itertools.count(1).__next__, compare=False)
+    """Of this process's clocks: a step of several watched datasets, whose work is counted once, has one."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,10 @@ class Moment:
         )
 
 
+new_number = itertools.count(1).__next__
+"""Gives the number of what is watched next in this process."""
+
+
 @dataclass(frozen=True, eq=False)
 class Watched:
     """A dataset, or batches, whose steps have clocks.
@@ -88,7 +94,7 @@ class Watched:
     """Those of tf.data that are alive, for what its own model says of them."""
     includes: tuple[Watched, ...] = ()
     """What was watched before in a part of it, whose steps it has too."""
-    number: int = field(default_factory=itertools.count(1).__next__)
+    number: int = field(default_factory=new_number)
     """Of what is watched in this process."""
 
     def __post_init__(self) -> None:
