@@ -26,6 +26,8 @@ class StepClock:
     """What the clock can't see, as a sentence; empty where it sees all."""
     exact: bool = True
     """Whether it counts images one by one. Else it counts batches, and the last one of an epoch may be smaller."""
+    estimates: bool = False
+    """Whether it may time a part of the calls only, and take the others for like those."""
 
 
 def intake_name(backend: str) -> str:
@@ -54,7 +56,14 @@ def ordered(plan: Plan, clocks: Iterable[StepClock]) -> list[StepClock]:
 
 def _summed(clocks: Sequence[StepClock]) -> StepClock:
     reads, exact = [clock.read for clock in clocks], all(clock.exact for clock in clocks)
+    estimates = any(clock.estimates for clock in clocks)
     note = next((clock.note for clock in clocks if clock.note), "")
     if len(clocks) == 1:
         return clocks[0]
-    return replace(clocks[0], read=lambda: sum((read() for read in reads), Work()), note=note, exact=exact)
+    return replace(
+        clocks[0],
+        read=lambda: sum((read() for read in reads), Work()),
+        note=note,
+        exact=exact,
+        estimates=estimates,
+    )

@@ -62,7 +62,7 @@ class GraphClocks:
         """
         counter = f"{self.name}/graph/{len(self.clocks)}"
         read = _reading(NamedCounter(counter), max(1, samples))
-        self.clocks.append(StepClock(name, kind, read, note, exact=not samples))
+        self.clocks.append(StepClock(name, kind, read, note, exact=not samples, estimates=True))
 
         def timed(state: State) -> State:
             with tf.control_dependencies(tf.nest.flatten(state, expand_composites=True)):

@@ -15,6 +15,7 @@ from greenload.report.carbon import Carbon
 from greenload.report.checks import Check, check_line
 from greenload.report.data import ColdRun, Precision, Report
 from greenload.report.views import START_SHOWN, found_filled
+from greenload.system.work import CROSSED_FROM
 from greenload.text import DASH, amount, bytes_text, percent, printable
 
 READ_AHEAD_FROM = 1.1
@@ -174,10 +175,6 @@ def _counted(figure: Figure | None) -> str:
     if figure is not None and figure.value == 0.0:
         return "nothing (another step does it in the same pass)"
     return f"{amount(figure, resolve=False)} ms"
-
-
-CROSSED_FROM = 0.05
-"""Share of a step's calls that may end on another thread than they began on before that is said."""
 
 
 def clocks(report: Report) -> Note | None:

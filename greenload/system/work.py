@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
+CROSSED_FROM = 0.05
+"""Share of a step's calls that may end on another thread than they began on before that is said."""
+
 
 @dataclass(frozen=True)
 class Work:

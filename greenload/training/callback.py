@@ -42,15 +42,16 @@ class EnergyCallback:
     step, comes from a profile; times the samples trained on it is the loader's part, where a sample is what the profile
     takes for one (``plan["sample"]``): a row of the batches, or an element of its dataset. A profile that claims more
     than the fit used, beyond its interval and 15 %, is of something else: that is said first, and loader and model stay
-    one figure. Idle power is a line of its own; the part drawn while the step waited for its next batch is charged
-    to the loader as *waiting*. Validation is apart, and what is left is the model's. `greenload.training.split` has the
-    formulas. Without a profile loader and model are one figure; the rest stands.
+    one figure; of a watched dataset the loader is then its functions alone. Idle power is a line of its own; the part
+    drawn while the step waited for its next batch is charged to the loader as *waiting*. Validation is apart, and what
+    is left is the model's. `greenload.training.split` has the formulas. Without a profile loader and model are one
+    figure, unless the dataset is watched; the rest stands.
 
     A watched dataset (``gl.watch``) needs no profile: the clocks of its steps tell what their functions took in this
     very fit, in training and in validation, and that is the loader's part, at least, as tf.data's own work for each
-    element can't be told from the model's. Every watched dataset that works during the fit counts. It is then also
-    said who waits for whom, what tf.data's autotune chose and how much RAM its buffers hold, where it tells
-    (TensorFlow, without a strategy), and watts by step are kept over time (``report.timeline``,
+    element can't be told from the model's without a profile taken in place. Every watched dataset that works during the
+    fit counts. It is then also said who waits for whom, what tf.data's autotune chose and how much RAM its buffers
+    hold, where it tells (TensorFlow, without a strategy), and watts by step are kept over time (``report.timeline``,
     ``report.save_html("fit.html")``).
 
     It works with ``gl.load``, with any ``tf.data.Dataset``, and with arrays; with ``steps_per_epoch``, validation,
@@ -75,8 +76,8 @@ class EnergyCallback:
             of watched ones, isn't: then of all watched datasets these count. A profile beside a watched dataset gives
             the joules of a CPU second, step by step, and what steps are held against.
         log_dir: folder for TensorBoard: scalars ``energy/total_j``, ``energy/loader_j``, ``energy/waiting_j``,
-            ``energy/model_j`` and ``energy/loader/STEP_j`` by epoch; of a watched dataset ``energy/watts/STEP`` by
-            seconds since the fit began, too.
+            ``energy/model_j`` and ``energy/loader/STEP_j`` by epoch; of a watched dataset ``energy/watts/STEP`` too,
+            whose steps are milliseconds since the fit began.
         port: serves the figures to Prometheus there, up to `close`: a port, or ``"address:port"``; and what watched
             datasets do to ``greenload top :PORT``. A sum over the parts
             of ``greenload_training_epoch_energy_joules`` is ``greenload_training_epoch_total_energy_joules``.
@@ -242,7 +243,7 @@ class EnergyCallback:
         parts = {"energy_j": spent.total, "waiting_j": spent.waiting}
         told_apart = self.profile is not None or spent.is_watched
         parts |= {"loader_j": spent.loader, "model_j": spent.model} if told_apart else {}
-        is_one_figure = bool(spent.does_not_fit) or self._knows_another(spent)
+        is_one_figure = (bool(spent.does_not_fit) and not spent.is_watched) or self._knows_another(spent)
         unknown = {
             name: math.nan
             for name, part in parts.items()

@@ -24,7 +24,7 @@ class Drift(Record):
     ratio: Figure
     """Now over before."""
     drifted: bool
-    """Whether it differs beyond both intervals, and beyond what a model beside it may change."""
+    """Whether it differs beyond both intervals, and beyond the 15 % that a model, or the machine, may change."""
 
     def __str__(self) -> str:
         ratio = self.ratio.value
@@ -42,11 +42,11 @@ def drifts(spent: Spent, before: Report | Spent | None) -> tuple[Drift, ...]:
         return ()
     samples: float | None
     if isinstance(before, Spent):
-        costs, samples, band = _of_fit(before, before.passed.samples), spent.passed.samples, 0.0
+        costs, samples = _of_fit(before, before.passed.samples), spent.passed.samples
     else:
-        costs, samples, band = _of_report(before), samples_of(before, spent.passed)[0], BESIDE
+        costs, samples = _of_report(before), samples_of(before, spent.passed)[0]
     found = ((name, now, costs[name]) for name, now in _of_fit(spent, samples).items() if name in costs)
-    return tuple(_drift(name, now, cost, band) for name, now, cost in found if now.value and cost.value)
+    return tuple(_drift(name, now, cost) for name, now, cost in found if now.value and cost.value)
 
 
 def _of_fit(spent: Spent, samples: float | None) -> dict[str, Figure]:
@@ -61,11 +61,11 @@ def _of_report(report: Report) -> dict[str, Figure]:
     }
 
 
-def _drift(name: str, now: Figure, before: Figure, band: float) -> Drift:
+def _drift(name: str, now: Figure, before: Figure) -> Drift:
     assert now.value is not None and now.half_width is not None
     assert before.value is not None and before.half_width is not None
     ratio = now.value / before.value
     half = ratio * math.hypot(now.half_width / now.value, before.half_width / before.value)
-    figure = replace(Figure(ratio, max(0.0, ratio - half), ratio + half, "measured"), systematic=band)
-    drifted = figure.high is not None and figure.low is not None and (figure.low > 1 + band or figure.high < 1 - band)
+    figure = replace(Figure(ratio, max(0.0, ratio - half), ratio + half, "measured"), systematic=BESIDE)
+    drifted = ratio - half > 1 + BESIDE or ratio + half < 1 - BESIDE
     return Drift(name, now, before, figure, drifted)

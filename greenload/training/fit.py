@@ -25,7 +25,7 @@ from greenload.training.fit_report import FitReport
 from greenload.training.idle import find_idle_power
 from greenload.training.instants import Instant, Recorder, Span, joined, spaced, span
 from greenload.training.joules import SplitBasis
-from greenload.training.live_steps import hand_over, unwatched, watched_parts
+from greenload.training.live_steps import hand_over, samples_in, spread, unwatched, watched_parts
 from greenload.training.loader_costs import samples_of
 from greenload.training.spent import Passed, Spent
 from greenload.training.split import WatchedSteps, split_window
@@ -182,21 +182,22 @@ class Fit:
             for name, value in scalars(spent):
                 tag = f"energy/{'total_j' if name == 'energy_j' else name}"
                 tf.summary.write(tag, tf.constant(value, tf.float32), metadata=kind)
-            for name, second, watts in self._watts_over_time():
-                tf.summary.write(f"energy/watts/{name}", tf.constant(watts, tf.float32), step=second, metadata=kind)
+            for name, at_ms, watts in self._watts_over_time():
+                tf.summary.write(f"energy/watts/{name}", tf.constant(watts, tf.float32), step=at_ms, metadata=kind)
         self._writer.flush()
 
     def _watts_over_time(self) -> Iterator[tuple[str, int, float]]:
-        """Of the last epoch: what drew, in which second of the fit, and how many watts."""
+        """Of the last epoch: what drew, up to which millisecond of the fit, and how many watts."""
         spent = self.epochs[-1]
-        seen = timeline(self._spans(*self._last), spent.total) if spent.is_watched else None
+        seen = self._timeline(*self._last, spent) if spent.is_watched else None
         if seen is None:
             return
+        ends_ms: list[int] = []
+        for end_s in seen.end_s:  # two spans may end in the same millisecond
+            ends_ms.append(max(round(end_s * 1000), ends_ms[-1] + 1 if ends_ms else 0))
         for row in seen.rows:
-            by_second = {
-                int(end_s): watts for end_s, watts in zip(seen.end_s, row.watts, strict=True) if watts is not None
-            }
-            yield from ((row.name, second, watts) for second, watts in by_second.items())
+            spans = zip(ends_ms, row.watts, strict=True)
+            yield from ((row.name, end_ms, watts) for end_ms, watts in spans if watts is not None)
 
     def _count(self, steps: int | None) -> tuple[EpochKind, Passed]:
         if self._steps is None:
@@ -235,14 +236,16 @@ class Fit:
         whole = span(self._sampler, *ends)
         passed = _joined_epochs([passed for _, passed in epochs])
         watched = self._watched(whole, validation, instants)
+        fed = self._fed(epochs)
+        samples = None if self._profile is None else samples_of(self._profile, passed)[0]
         return split_window(
             name,
             whole.window,
             [inner.window for inner in validation],
             passed,
             self._basis,
-            fed=self._fed(epochs),
-            watched=replace(watched, hand_over=tuple(hand_over(self._profile, samples_of(self._profile, passed)[0]))),
+            fed=fed,
+            watched=replace(watched, hand_over=tuple(hand_over(self._by_kind(fed, passed))), samples=samples),
         )
 
     def _watched(self, whole: Span, validation: Sequence[Span], instants: Sequence[Instant]) -> WatchedSteps:
@@ -258,21 +261,31 @@ class Fit:
         )
 
     def _timeline(self, start: Instant, end: Instant, whole: Spent) -> Timeline | None:
-        """The power of the fit over time; None where nothing was watched."""
+        """Power over time between two instants, of which all is known; None where nothing was watched."""
         if not (whole.is_watched or whole.validation_steps):
             return None
-        return timeline(self._spans(start, end), whole.total)
+        pairs = list(pairwise(spaced(self._recorder.between(start, end))))
+        done = [span(self._sampler, *pair) for pair in pairs]
+        samples = [
+            0.0 if begin.testing else samples_in(one.used, self._only)
+            for (begin, _), one in zip(pairs, done, strict=True)
+        ]
+        # A span alone is too short to be held against the profile: that was done for the whole.
+        basis = replace(self._basis, profile=None)
+        profile = None if whole.does_not_fit else self._profile
+        spans = [
+            self._span(pair, one, WatchedSteps(tuple(watched_parts(one.used, (), self._only, profile)), beside), basis)
+            for pair, one, beside in zip(pairs, done, spread(whole.hand_over, samples), strict=True)
+        ]
+        return timeline(spans, whole.total)
 
-    def _spans(self, start: Instant, end: Instant) -> list[SpanSpent]:
-        return [self._span(*pair) for pair in pairwise(spaced(self._recorder.between(start, end)))]
-
-    def _span(self, start: Instant, end: Instant) -> SpanSpent:
-        done = span(self._sampler, start, end)
+    def _span(self, ends: tuple[Instant, Instant], done: Span, seen: WatchedSteps, basis: SplitBasis) -> SpanSpent:
+        start, end = ends
         waited_s = None
         if start.waits is not None and end.waits is not None and not end.waits.blind:
             waited_s = end.waits.seconds - start.waits.seconds
-        seen = WatchedSteps(tuple(watched_parts(done.used, (), self._only, self._profile)), buffers=end.buffers)
-        spent = split_window("", done.window, [], Passed(None, None, waited_s), self._basis, fed=[], watched=seen)
+        seen = replace(seen, buffers=end.buffers)
+        spent = split_window("", done.window, [], Passed(None, None, waited_s), basis, fed=[], watched=seen)
         since_s = (done.window.start_ns - self._start.mark.clocks.monotonic_ns) / 1e9
         return SpanSpent(since_s, start.testing, spent)
 
@@ -294,6 +307,14 @@ class Fit:
         by_kind = {kind: _joined_epochs([passed for of, passed in epochs if of == kind]) for kind in ("first", "later")}
         first = [(of_first_epoch(profile), by_kind["first"])]
         return first + ([(profile, by_kind["later"])] if "later" in kinds else [])
+
+    def _by_kind(
+        self, fed: Sequence[tuple[Report, Passed]] | None, passed: Passed
+    ) -> list[tuple[Report, float | None]]:
+        """What `_fed` gives, with the profile's samples that passed."""
+        if fed is None:
+            fed = [] if self._profile is None else [(self._profile, passed)]
+        return [(profile, samples_of(profile, of_kind)[0]) for profile, of_kind in fed]
 
 
 def _sum(values: Iterable[_Number | None]) -> _Number | None:

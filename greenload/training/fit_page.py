@@ -71,7 +71,8 @@ def _cards(fit: Spent) -> Iterator[dict[str, str]]:
     if fit.loader.cpu_s is not None and fit.loader.cpu_s.value is not None:
         own = fit.work.cpu_s.value if fit.work.cpu_s is not None else None
         share = fit.loader.cpu_s.value / own if own else None
-        what = "of the training's CPU seconds, its functions" if fit.is_watched else "of the training's CPU seconds"
+        only_functions = fit.is_watched and fit.hand_over is None
+        what = f"of the training's CPU seconds{', its functions' if only_functions else ''}"
         yield _card("Loader", percent(share), f"{what}; {_joules(fit.loader)} J")
     if fit.passed.waiting_s is not None:
         yield _card("Waiting for data", percent(fit.waiting_share), PACES.get(fit.pace, "of the training's time"))

@@ -16,7 +16,6 @@ from greenload.report.rows import band, by_group, group
 from greenload.report.terminal import without_figures
 from greenload.text import DASH, amount, bytes_text, percent, printable
 from greenload.training.drift import Drift
-from greenload.training.live_steps import HAND_OVER
 from greenload.training.spent import EnergyPart, Spent, WatchedPart
 
 _EXPLAINED = {
@@ -144,8 +143,7 @@ def _functions(fit: Spent) -> FigureTable:
 
 def explained(fit: Spent) -> Mapping[str, str]:
     """What each part is, in a few words, by its name."""
-    completed = any(step.name == HAND_OVER for step in fit.steps)
-    return _EXPLAINED | (WATCHED if fit.is_watched and not completed else {})
+    return _EXPLAINED | (WATCHED if fit.is_watched and fit.hand_over is None else {})
 
 
 def _whole(spent: Spent, groups: Sequence[str]) -> FigureTable:

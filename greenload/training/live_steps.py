@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from scipy.special import stdtrit
+
+from greenload.energy.attribution.costs import HAND_OVER
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.profiling.in_place.live import LiveDataset, LiveStep, live
 from greenload.profiling.in_place.watched import Moment, Watched
@@ -14,12 +17,13 @@ from greenload.report.data import Report
 from greenload.system.work import Work
 from greenload.training.spent import EnergyPart, WatchedPart
 
-HAND_OVER = "hand-over"
-"""The row of a profile taken in place that has tf.data's own work for each sample."""
-_Z = 1.96
 _LEAST_SPANS = 4
-"""Spans from which it is seen how much a step's cost varies; with fewer, calls are taken to vary by as much as they
-cost."""
+"""Spans from which it is seen how much a step's cost varies. With fewer, calls are taken to vary by four times what
+they cost, as where one in ten takes the most, and readings to be as few as they may be."""
+_VARIES = 4.0
+_STANDS_FOR, _READ_EACH_S = 64, 0.002
+"""Calls that one which is timed stands for at most, and the CPU time of those that it stands for: clocks are read less
+often only where reading them would take more than a small part of what they time."""
 Uses = Sequence[Mapping[Watched, Moment]]
 """What was done in spans, one after the other."""
 
@@ -89,7 +93,7 @@ def _part(
 ) -> WatchedPart:
     name, work = step.step.name, step.work
     each = _per_call(step, [moments[watched].steps for moments in apart if watched in moments])
-    sure = work.timed >= work.calls  # all were timed: nothing was estimated
+    sure = not step.step.estimates and work.timed >= work.calls
     cpu_s = step.cpu_s
     figure = Figure.missing() if cpu_s is None else Figure(cpu_s, cpu_s, cpu_s, "measured")
     return WatchedPart(
@@ -114,20 +118,27 @@ def _estimated(each: Figure, cpu_s: float, calls: int) -> Figure:
 
 
 def _per_call(step: LiveStep, spans: Sequence[Mapping[str, Work]]) -> Figure:
-    """CPU seconds of a call: a ratio of sums over spans, and how that varied from span to span."""
+    """CPU seconds of a call: a ratio of sums over spans, and how that varied from span to span. With fewer than
+    `_LEAST_SPANS` the interval is a wide one."""
     work, name = step.work, step.step.name
     if not work.timed:
         return Figure.missing()
     mean = work.cpu_s / work.timed
     seen = [done for span in spans if (done := span.get(name)) is not None and done.timed]
     if len(seen) < _LEAST_SPANS:
-        half = _Z * mean / math.sqrt(work.timed)
+        readings = min(work.timed, max(work.timed / _STANDS_FOR, work.cpu_s / _READ_EACH_S, 1.0))
+        half = _t(readings) * _VARIES * mean / math.sqrt(readings)
     else:
         calls = math.fsum(done.timed for done in seen)
         ratio = math.fsum(done.cpu_s for done in seen) / calls
         off = math.fsum((done.cpu_s - ratio * done.timed) ** 2 for done in seen)
-        half = _Z * math.sqrt(off * len(seen) / (len(seen) - 1)) / calls
+        half = _t(len(seen)) * math.sqrt(off * len(seen) / (len(seen) - 1)) / calls
     return Figure(mean, max(0.0, mean - half), mean + half, "measured")
+
+
+def _t(count: float) -> float:
+    """How many standard errors from a mean of so many values 95 % lie within."""
+    return float(stdtrit(max(1.0, count - 1), 0.975))
 
 
 def _joules(profile: Report | None, name: str, cpu_s: Figure) -> dict[str, Figure]:
@@ -142,18 +153,52 @@ def _joules(profile: Report | None, name: str, cpu_s: Figure) -> dict[str, Figur
     }
 
 
-def hand_over(profile: Report | None, samples: float | None) -> list[EnergyPart]:
-    """tf.data's own work for so many of a profile's samples, where it was profiled in place and so tells that apart.
+def hand_over(fed: Sequence[tuple[Report, float | None]]) -> list[EnergyPart]:
+    """tf.data's own work for what passed, where it was profiled in place and so is told apart; empty where it isn't.
 
     Args:
-        profile: what a sample costs.
-        samples: that passed; None where that isn't known.
+        fed: what a sample costs and how many of the profile's samples passed, for each kind of epoch; None where that
+            isn't known.
     """
-    step = next((step for step in profile.steps if step.name == HAND_OVER), None) if profile is not None else None
-    if step is None or samples is None:
+    kinds = [_hand_over(profile, samples) for profile, samples in fed]
+    known = [part for part in kinds if part is not None]
+    if not known or len(known) < len(kinds):
         return []
+    domains = [domain for domain in known[0].energy_j if all(domain in part.energy_j for part in known)]
+    joules = {domain: sum_figures(part.energy_j[domain] for part in known) for domain in domains}
+    return [EnergyPart(HAND_OVER, joules, sum_figures(part.cpu_s for part in known if part.cpu_s is not None))]
+
+
+def _hand_over(profile: Report, samples: float | None) -> EnergyPart | None:
+    step = next((step for step in profile.steps if step.name == HAND_OVER), None)
+    if step is None or samples is None:
+        return None
     joules = {domain: scale(figure, samples) for domain, figure in step.energy_j_per_sample.items()}
-    return [EnergyPart(HAND_OVER, joules, scale(step.cpu_s_per_sample, samples))]
+    return EnergyPart(HAND_OVER, joules, scale(step.cpu_s_per_sample, samples))
+
+
+def samples_in(used: Mapping[Watched, Moment], only: Sequence[Watched] = ()) -> float | None:
+    """Samples that left the watched datasets that did anything in a span; None where that can't be seen."""
+    seen = [
+        moment.samples
+        for watched, moment in used.items()
+        if _counts(watched, only) and any(work.calls for work in moment.steps.values())
+    ]
+    return None if None in seen else math.fsum(samples for samples in seen if samples is not None)
+
+
+def spread(part: EnergyPart | None, samples: Sequence[float | None]) -> list[tuple[EnergyPart, ...]]:
+    """A part of a fit over its spans, by the samples of each: nothing in any, where those of one aren't known."""
+    known = [count for count in samples if count is not None]
+    total = math.fsum(known)
+    if part is None or len(known) < len(samples) or total <= 0:
+        return [()] * len(samples)
+    return [(_scaled(part, count / total),) for count in known]
+
+
+def _scaled(part: EnergyPart, by: float) -> EnergyPart:
+    joules = {domain: scale(figure, by) for domain, figure in part.energy_j.items()}
+    return replace(part, energy_j=joules, cpu_s=None if part.cpu_s is None else scale(part.cpu_s, by))
 
 
 def whole(parts: Sequence[EnergyPart]) -> list[EnergyPart]:

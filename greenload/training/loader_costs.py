@@ -64,16 +64,37 @@ def does_not_fit(
         samples: the profile's samples that passed.
         passed: what passed.
     """
+    if samples is None or not (exceeded := _exceeded(claimed)):
+        return ""
+    what, loader_value, used_value = exceeded
+    return (
+        f"the profile doesn't fit: {samples:,.0f} samples cost {loader_value:.3g} {what} by it, and "
+        f"{used_value:.3g} were used in all, so loader and model aren't told apart: {_remedy(profile, passed)}"
+    )
+
+
+def outgrows(profile: Report, claimed: Mapping[str, tuple[Figure, Figure]], passed: Passed) -> str:
+    """Why a profile can't be of the watched dataset that a fit loaded from: with what it adds to the functions' clocks
+    the loader comes to more than was used. Empty where it may be. The arguments are those of `does_not_fit`.
+    """
+    if not (exceeded := _exceeded(claimed)):
+        return ""
+    what, loader_value, used_value = exceeded
+    return (
+        f"the profile doesn't fit: with its hand-over and joules the loader comes to {loader_value:.3g} {what}, and "
+        f"{used_value:.3g} were used in all, so they are left out, and the hand-over is in the model's part: "
+        f"{_remedy(profile, passed)}"
+    )
+
+
+def _exceeded(claimed: Mapping[str, tuple[Figure, Figure]]) -> tuple[str, float, float] | None:
+    """The first claim beyond its interval and the band: unit, claimed, used; None where there is none."""
     for what, (loader, used) in claimed.items():
-        if samples is None or loader.value is None or loader.low is None or used.value is None or used.high is None:
+        if loader.value is None or loader.low is None or used.value is None or used.high is None:
             continue
-        if (1 - BESIDE) * loader.low <= used.high:
-            continue
-        return (
-            f"the profile doesn't fit: {samples:,.0f} samples cost {loader.value:.3g} {what} by it, and "
-            f"{used.value:.3g} were used in all, so loader and model aren't told apart: {_remedy(profile, passed)}"
-        )
-    return ""
+        if (1 - BESIDE) * loader.low > used.high:
+            return what, loader.value, used.value
+    return None
 
 
 def _remedy(profile: Report, passed: Passed) -> str:

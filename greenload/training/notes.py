@@ -81,7 +81,8 @@ def watched_notes(parts: Sequence[WatchedPart], unwatched: Mapping[str, str], ha
     notes += [f"{part.name}: {part.note}" for part in parts if part.note]
     for why in dict.fromkeys(unwatched.values()):
         names = ", ".join(name for name, reason in unwatched.items() if reason == why)
-        notes.append(f"without a clock, and so in the model's part: {names} ({why})")
+        where = "the hand-over" if hand_over else "the model's part"
+        notes.append(f"without a clock, and so in {where}: {names} ({why})")
     return notes
 
 

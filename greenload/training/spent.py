@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from greenload.energy.attribution.costs import HAND_OVER
 from greenload.energy.figures import Figure, sum_figures
 from greenload.profiling.in_place.model import Buffer
 from greenload.report.record import Record, typed_fields
@@ -115,7 +116,7 @@ class Spent:
     """What the runtime told of the dataset that was trained on, the last step first; empty where it tells nothing."""
     does_not_fit: str = ""
     """Why the profile's costs can't be those of this time's samples, where they come to more than was used: loader and
-    model are then one figure. Empty where they may be."""
+    model are then one figure; of a watched dataset the loader is its functions alone. Empty where they may be."""
 
     @property
     def waiting_share(self) -> float | None:
@@ -128,6 +129,11 @@ class Spent:
     def is_watched(self) -> bool:
         """Whether the loader's part was seen in place, by the clocks of a watched dataset."""
         return any(isinstance(step, WatchedPart) for step in self.steps)
+
+    @property
+    def hand_over(self) -> EnergyPart | None:
+        """tf.data's own work beside watched steps, where a profile tells it; else it is in ``model``."""
+        return next((step for step in self.steps if step.name == HAND_OVER), None) if self.is_watched else None
 
     @property
     def buffered_bytes(self) -> float | None:

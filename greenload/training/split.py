@@ -39,7 +39,8 @@ work.
 
 The loader's part rests on a profile, whose costs a model that works beside it may change (`BESIDE`); the model's part
 is a remainder and inherits every error, which its interval and its band show. Where the profile claims more than was
-used, beyond its interval and that band, it is of something else: loader and model are then one figure.
+used, beyond its interval and that band, it is of something else: loader and model are then one figure. Of a watched
+dataset the loader is then its functions alone, by their share of the CPU seconds, and nothing of the profile.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from greenload.energy.attribution.costs import HAND_OVER
 from greenload.energy.domains import Domain
 from greenload.energy.figures import Figure
 from greenload.energy.meters.base import Channel
@@ -64,7 +66,7 @@ from greenload.training.joules import (
     time_outside,
 )
 from greenload.training.live_steps import whole
-from greenload.training.loader_costs import does_not_fit, loader_costs, minus, samples_of
+from greenload.training.loader_costs import does_not_fit, loader_costs, minus, outgrows, samples_of
 from greenload.training.notes import (
     NOT_PROFILED,
     exceeding_notes,
@@ -84,6 +86,8 @@ class WatchedSteps:
     """What they took outside validation."""
     hand_over: tuple[EnergyPart, ...] = ()
     """tf.data's own work beside them, where a profile tells it."""
+    samples: float | None = None
+    """The profile's samples that passed; None where that isn't known, or where nothing was profiled."""
     in_validation: tuple[WatchedPart, ...] = ()
     buffers: tuple[Buffer, ...] = ()
     unwatched: Mapping[str, str] = field(default_factory=dict)
@@ -118,16 +122,15 @@ def split_window(
     known = [domain for domain in basis.channels if domain not in window.void]
     watched = watched or WatchedSteps()
     loader = _watched_loader(watched) if watched.steps else _loader(basis, window, passed, fed, known)
-    joules = {
-        domain: split_joules(
-            basis, domain, window, validation, passed.waiting_s, loader, validation_steps=watched.in_validation
-        )
-        for domain in known
-    }
-    joules |= _invalid_joules(basis, window, loader)
+    joules = _joules(basis, window, validation, passed, loader, watched)
     work_cpu = exact(time_outside(window, validation).cpu_s)
-    unfit = "" if watched.steps else _why_unfit(basis, joules, loader, work_cpu, passed)
-    if unfit:
+    unfit = _why_unfit(basis, joules, loader, work_cpu, passed)
+    if unfit and watched.steps:
+        steps = tuple(replace(step, energy_j={}) for step in watched.steps)
+        watched = replace(watched, steps=steps, hand_over=(), samples=None)
+        loader = _watched_loader(watched)
+        joules = _joules(basis, window, validation, passed, loader, watched)
+    elif unfit:
         joules = {domain: of_domain.without_loader(basis.channels[domain]) for domain, of_domain in joules.items()}
         loader = replace(loader, costs=[])
     model_cpu = minus(work_cpu, loader.cpu_s)
@@ -152,13 +155,32 @@ def split_window(
         notes=(
             *basis.notes,
             *passed.unknown,
-            *([] if unfit else _loader_notes(basis.profile, loader, joules)),
+            *([] if unfit and not watched.steps else _loader_notes(basis.profile, loader, joules)),
             *(watched_notes(watched.steps, watched.unwatched, bool(watched.hand_over)) if watched.steps else []),
             *validation_notes(validation, known),
             *exceeding_notes({"CPU s": (loader.cpu_s, model_cpu), **claims}, loader.samples),
         ),
         does_not_fit=unfit,
     )
+
+
+def _joules(
+    basis: SplitBasis,
+    window: Window,
+    validation: Sequence[Window],
+    passed: Passed,
+    loader: LoaderCosts,
+    watched: WatchedSteps,
+) -> dict[str, DomainJoules]:
+    """The joules of each domain; the arguments are those of `split_window`."""
+    joules = {
+        domain: split_joules(
+            basis, domain, window, validation, passed.waiting_s, loader, validation_steps=watched.in_validation
+        )
+        for domain in basis.channels
+        if domain not in window.void
+    }
+    return joules | _invalid_joules(basis, window, loader)
 
 
 def _parts(joules: Mapping[str, DomainJoules], loader: LoaderCosts, cpu_s: Mapping[str, Figure]) -> dict[str, Any]:
@@ -193,7 +215,7 @@ def _shared_out(parts: Sequence[WatchedPart], joules: Mapping[str, DomainJoules]
 
 def _watched_loader(watched: WatchedSteps) -> LoaderCosts:
     costs = whole([*watched.steps, *watched.hand_over])
-    return LoaderCosts(costs=costs, samples=None, by_bytes={}, profiles=[], notes=[], watched=True)
+    return LoaderCosts(costs=costs, samples=watched.samples, by_bytes={}, profiles=[], notes=[], watched=True)
 
 
 def _loader_notes(profile: Report | None, loader: LoaderCosts, joules: Mapping[str, DomainJoules]) -> list[str]:
@@ -243,12 +265,17 @@ def _why_unfit(
     """Why the profile can't be that of what was loaded; empty where it may be."""
     if basis.profile is None:
         return ""
-    claimed = {"CPU s": (loader.cpu_s, work_cpu)}
+    by_profile = not loader.watched or any(cost.name == HAND_OVER for cost in loader.costs)
+    claimed = {"CPU s": (loader.cpu_s, work_cpu)} if by_profile else {}
     claimed |= {
         f"J in {domain}": (of_domain.loader[0], of_domain.total)  # with the idle power, which may be off
         for domain, of_domain in joules.items()
-        if of_domain.loader and is_measured_work(basis.channels[domain])
+        if of_domain.loader
+        and is_measured_work(basis.channels[domain])
+        and (not loader.watched or domain in loader.costs[0].energy_j)
     }
+    if loader.watched:
+        return outgrows(basis.profile, claimed, passed)
     return does_not_fit(basis.profile, claimed, loader.samples, passed)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from greenload.energy.attribution.costs import HAND_OVER
 from greenload.report.charts import STEP_COLOURS, Axis
 from greenload.text import DASH, bytes_text, percent
 from greenload.training.fit_table import WATCHED, explained
@@ -60,7 +61,8 @@ def stack_chart(timeline: Timeline, fit: Spent, epochs: Sequence[Spent]) -> Stac
     classes = _classes(rows)
     lanes = [_stacked(timeline, axis, layers, classes, drawn)]
     lanes += _shares(timeline, axis)
-    names = [_name(row, fit) for row in rows]
+    apart = any(row.name == HAND_OVER for row in rows)
+    names = [_name(row, fit, apart) for row in rows]
     return StackChart(
         "Watts by step, over time" if drawn else "Processors busy by step, over time",
         axis,
@@ -69,7 +71,7 @@ def stack_chart(timeline: Timeline, fit: Spent, epochs: Sequence[Spent]) -> Stac
         tuple(_begins(axis, fit, epochs)),
         tuple(_validations(timeline, axis)),
         tuple(_tips(timeline, axis, names, layers, fit, epochs, "W" if drawn else "CPUs")),
-        _note(timeline, drawn),
+        _note(timeline, drawn, apart, fit),
     )
 
 
@@ -78,8 +80,17 @@ def _classes(rows: Sequence[TimelineRow]) -> list[str]:
     return [f"s{steps.index(row.name) % STEP_COLOURS}" if row.kind == "step" else f"of-{row.kind}" for row in rows]
 
 
-def _name(row: TimelineRow, fit: Spent) -> str:
-    return row.name if row.kind == "step" else (WATCHED.get(row.kind) or explained(fit)[row.kind])
+def _name(row: TimelineRow, fit: Spent, apart: bool) -> str:
+    """What a layer is called.
+
+    Args:
+        row: the layer.
+        fit: whose it is.
+        apart: whether the hand-over is a layer of its own.
+    """
+    if row.kind == "step":
+        return row.name
+    return (None if apart else WATCHED.get(row.kind)) or explained(fit)[row.kind]
 
 
 def _stacked(
@@ -189,11 +200,19 @@ def _epoch_at(seconds: float, fit: Spent, epochs: Sequence[Spent]) -> str:
     return f", {found}" if found else ""
 
 
-def _note(timeline: Timeline, drawn: bool) -> str:
+def _note(timeline: Timeline, drawn: bool, apart: bool, fit: Spent) -> str:
     if not drawn:
         return "No meter gave joules: what is stacked is processors busy"
     known = timeline.provenance + (f" ±{percent(timeline.systematic)}" if timeline.systematic else "")
     return (
         f"All watts together are {known}. A step's are the process's, without the idle floor, times its function's "
-        "share of the CPU seconds; tf.data's hand-over can't be told from the model"
+        f"share of the CPU seconds; {_hand_over(apart, fit)}"
     )
+
+
+def _hand_over(apart: bool, fit: Spent) -> str:
+    if apart:
+        return "tf.data's hand-over is what the profile says, spread by the samples of each span"
+    if fit.hand_over is not None:
+        return "tf.data's hand-over is in the model's layer here, as the samples of each span aren't known"
+    return "tf.data's hand-over can't be told from the model"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from greenload.energy.figures import Figure, sum_figures
 from greenload.report.record import Record
-from greenload.training.spent import EnergyPart, Spent, WatchedPart
+from greenload.training.spent import EnergyPart, Spent
 
 _NEGLIGIBLE = 0.01
 """Share of all joules below which a domain's band isn't that of the whole."""
@@ -19,8 +19,8 @@ class TimelineRow(Record):
     """One layer of the stack."""
 
     name: str
-    """A watched step's, or what the rest of the power went into: ``"model"``, ``"validation"``, ``"others"``,
-    ``"idle"``."""
+    """A watched step's, ``"hand-over"`` where a profile tells it, or what the rest of the power went into: ``"model"``,
+    ``"validation"``, ``"others"``, ``"idle"``."""
     kind: str
     """``"step"``, or the name of such a rest."""
     watts: tuple[float | None, ...]
@@ -123,9 +123,8 @@ def _layers(span: SpanSpent) -> dict[tuple[str, str], _Layer]:
     if span.testing:
         found["validation", "validation"] = _layer(spent.work)
         return found | _others(spent)
-    for step in spent.steps:
-        if isinstance(step, WatchedPart):
-            found[step.name, "step"] = _layer(step)
+    for step in spent.steps:  # the hand-over among them, where it is told
+        found[step.name, "step"] = _layer(step)
     found["model", "model"] = _layer(spent.model if spent.is_watched else spent.work)
     return found | _others(spent)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from known_fits import DRAM, PACKAGE, Stopped, fit, known, small_model, value, work
+from known_fits import DRAM, PACKAGE, Stopped, caching, fit, known, small_model, value, work
 
 import greenload as gl
 from greenload.energy.emulators.layout import Power
@@ -135,15 +135,34 @@ def test_watts_over_time_add_up(emulated: PowercapEmulator, tmp_path: Path) -> N
     assert "Watts by step, over time" in page and "decode" in page and "http" not in page.replace("http-equiv", "")
 
 
+@alone
+def test_tensorboard_has_the_watts_of_each_span_once(tmp_path: Path) -> None:
+    energy = gl.EnergyCallback(idle_s=0, log_dir=tmp_path / "logs")
+    validation = gl.watch(burning(samples=40))
+    fit(small_model(), gl.watch(burning(samples=80)), energy, epochs=3, validation_data=validation)
+    written = [step for tag, step in _written(tmp_path / "logs") if tag == "energy/watts/idle"]
+    tested = [step for tag, step in _written(tmp_path / "logs") if tag == "energy/watts/validation"]
+    found = energy.report.timeline
+    assert found is not None and sum(found.testing) >= 3
+    assert len(written) == len(set(written)) and len(tested) == len(set(tested))
+    ends = [round(end_s * 1000) for end_s, testing in zip(found.end_s, found.testing, strict=True) if testing]
+    assert all(any(abs(step - end) <= 2 for step in tested) for end in ends), (tested, ends)
+
+
 def scalars(folder: Path) -> set[str]:
+    return {tag for tag, _ in _written(folder)}
+
+
+def _written(folder: Path) -> list[tuple[str, int]]:
+    """Tags and steps of scalars."""
     import tensorflow as tf
 
-    return {
-        one.tag
+    events = (
+        tf.compat.v1.Event.FromString(record.numpy())
         for file in folder.glob("events.out.tfevents.*")
         for record in tf.data.TFRecordDataset(str(file))
-        for one in tf.compat.v1.Event.FromString(record.numpy()).summary.value
-    }
+    )
+    return [(one.tag, event.step) for event in events for one in event.summary.value]
 
 
 @alone
@@ -231,7 +250,14 @@ def test_a_profile_beside_a_watched_dataset_gives_joules_of_a_cpu_second_and_the
     assert [one.name for one in spent.steps][-1] == "hand-over" and not spent.does_not_fit
     assert value(spent.steps[-1].cpu_s) == pytest.approx(80 * DECODE_S)
     assert value(spent.loader.cpu_s) == pytest.approx(sum(value(one.cpu_s) for one in spent.steps))
-    assert "model (the rest)" in fit_text(energy.report)
+    told, page, found = fit_text(energy.report, 1000), energy.report.html(), energy.report.timeline
+    assert "model (the rest)" in told and "model and hand-over" not in told + page
+    assert "and so in the hand-over: " in told and "in the model's part" not in told
+    assert "hand-over is what the profile says" in page and found is not None
+    row = next(row for row in found.rows if row.name == "hand-over")
+    seconds = [end - start for start, end in zip(found.start_s, found.end_s, strict=True)]
+    layer_s = sum(busy * span_s for busy, span_s in zip(row.cpus, seconds, strict=True))
+    assert layer_s == pytest.approx(value(spent.steps[-1].cpu_s), rel=0.1)
 
 
 def test_joules_of_a_cpu_second_are_the_profiles() -> None:
@@ -239,3 +265,19 @@ def test_joules_of_a_cpu_second_are_the_profiles() -> None:
     found = _joules(profile, "parse", Figure(0.5, 0.5, 0.5, "measured"))
     assert value(found[PACKAGE]) == pytest.approx(0.5 * power.busy_core_w)
     assert _joules(profile, "another", Figure.missing()) == {} == _joules(None, "parse", Figure.missing())
+
+
+@alone
+def test_an_epoch_that_fills_a_cache_is_charged_the_hand_over_of_a_first_one() -> None:
+    profile = caching(4 * CROP_S, CROP_S)
+    assert profile.first_epoch is not None
+    later = (*profile.steps, replace(profile.steps[0], name="hand-over"))
+    of_first = profile.first_epoch.steps[0]
+    first = replace(profile.first_epoch, steps=(of_first, replace(of_first, name="hand-over")))
+    energy = gl.EnergyCallback(replace(profile, steps=later, first_epoch=first))
+    cached = burning(samples=80, decode=lambda: None).unbatch().cache()
+    data = cached.map(lambda image, label: (image * 2.0, label)).batch(BATCH)
+    fit(small_model(lambda: work(None, "", 5 * STEP_S)), gl.watch(data), energy, epochs=2)
+    charged = [value(spent.steps[-1].cpu_s) for spent in (*energy.epochs, energy.report.fit)]
+    assert charged == pytest.approx([80 * 4 * CROP_S, 80 * CROP_S, 80 * 5 * CROP_S])
+    assert {spent.steps[-1].name for spent in energy.epochs} == {"hand-over"}

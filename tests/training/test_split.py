@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenload.energy.attribution.costs import Cost
+from greenload.energy.attribution.costs import HAND_OVER, Cost
 from greenload.energy.figures import Figure, scale, sum_figures
 from greenload.energy.meters.base import Channel
 from greenload.energy.sampler import Window
@@ -20,8 +20,8 @@ from greenload.report.data import Report
 from greenload.training.fit import scalars
 from greenload.training.joules import IdlePower, SplitBasis
 from greenload.training.loader_costs import BESIDE, UNATTRIBUTED
-from greenload.training.spent import Passed, Spent
-from greenload.training.split import split_window
+from greenload.training.spent import EnergyPart, Passed, Spent, WatchedPart
+from greenload.training.split import WatchedSteps, split_window
 
 PACKAGE, GPU = "cpu:package-0", "gpu:0"
 CHANNELS = {PACKAGE: Channel(PACKAGE, "measured", update_s=0.001), GPU: Channel(GPU, "measured", update_s=0.1)}
@@ -97,8 +97,9 @@ def reading(profile: Report, device_bytes: float | None) -> Report:
 
 def found(given_window: Window, **changed: Any) -> Spent:
     validation, passed, fed = changed.pop("validation", []), changed.pop("passed", PASSED), changed.pop("fed", None)
+    watched = changed.pop("watched", None)
     basis = replace(SplitBasis(CHANNELS, IDLE_POWER, profiled({PACKAGE: 0.2, GPU: 0.0})), **changed)
-    return split_window("fit", given_window, validation, passed, basis, fed=fed)
+    return split_window("fit", given_window, validation, passed, basis, fed=fed, watched=watched)
 
 
 def value(figure: Figure | None) -> float:
@@ -182,6 +183,27 @@ def test_unknown_waiting_is_missing_not_zero() -> None:
     assert spent.waiting.energy_j[PACKAGE].value is None and spent.waiting_share is None
     assert value(spent.idle.energy_j[PACKAGE]) == pytest.approx(200.0) and spent.notes == (why,)
     assert value(spent.model.energy_j[PACKAGE]) == pytest.approx(400.0)
+
+
+def watched_with(hand_over_s: float, joules: dict[str, float] | None = None) -> WatchedSteps:
+    """One function of 5 CPU seconds, and the profile's hand-over."""
+    each = {name: exact(one) for name, one in (joules or {}).items()}
+    steps = (WatchedPart("decode", each, exact(5.0), step="decode", calls=1000, cpu_s_per_call=exact(0.005)),)
+    return WatchedSteps(steps, (EnergyPart(HAND_OVER, each, exact(hand_over_s)),), samples=1000)
+
+
+def test_a_profile_of_something_else_beside_a_watched_dataset_is_said_and_left_out() -> None:
+    fits = found(window(20.0, 30.0, package=800.0, gpu=2500.0), watched=watched_with(10.0))
+    assert value(fits.loader.cpu_s) == pytest.approx(15.0) and not fits.does_not_fit
+    spent = found(window(20.0, 30.0, package=800.0, gpu=2500.0), watched=watched_with(60.0))
+    assert spent.does_not_fit.startswith("the profile doesn't fit: with its hand-over and joules the loader comes to 6")
+    assert value(spent.loader.cpu_s) == 5.0 and value(spent.model.cpu_s) == 25.0
+    assert [step.name for step in spent.steps] == ["decode"] and value(spent.model.energy_j[PACKAGE]) > 0
+    assert [note for note in spent.notes if "can't be told from the model's" in note]
+    dear = found(window(20.0, 30.0, package=800.0, gpu=2500.0), watched=watched_with(1.0, {PACKAGE: 2000.0, GPU: 0.0}))
+    assert f"4e+03 J in {PACKAGE}" in dear.does_not_fit and value(dear.loader.energy_j[PACKAGE]) == pytest.approx(100.0)
+    over = found(window(20.0, 30.0, package=800.0, gpu=2500.0), watched=watched_with(27.0))
+    assert not over.does_not_fit and [note for note in over.notes if "32 CPU s, is 2 more" in note]
 
 
 @pytest.mark.parametrize("lacking", ["profile", "samples"])

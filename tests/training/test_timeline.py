@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from known_spans import buffer, part, spent, step
+from known_spans import buffer, exact, part, spent, step
 
 from greenload.energy.figures import Figure
 from greenload.energy.sampler import Sampler
 from greenload.profiling.in_place.model import Buffer
-from greenload.profiling.in_place.watched import Watched, WatchedStep
+from greenload.profiling.in_place.watched import Moment, Watched, WatchedStep
 from greenload.report.prometheus import Metrics
 from greenload.system.work import Work
 from greenload.training import instants
 from greenload.training.buffers import mean_buffers
 from greenload.training.drift import drifts
 from greenload.training.instants import Instant, Recorder, joined, spaced, span
-from greenload.training.live_steps import watched_in, watched_parts, whole
+from greenload.training.live_steps import samples_in, spread, watched_in, watched_parts, whole
 from greenload.training.served import Highest, show_instant
-from greenload.training.spent import EnergyPart, Passed
+from greenload.training.spent import EnergyPart, Passed, WatchedPart
 from greenload.training.stack import stack_chart
 from greenload.training.timeline import SpanSpent, timeline
 
@@ -36,6 +37,31 @@ def test_layers_add_up_to_all_watts_and_a_validation_is_one() -> None:
     assert found.waiting == (0.05, None, 0.1) and found.testing == (False, True, False)
     assert (found.provenance, found.systematic) == ("modelled", 0.5)
     assert timeline([], spent().total) is None
+
+
+def test_the_hand_over_is_a_layer_where_samples_are_known_and_else_the_label_says_so() -> None:
+    hand_over = part("hand-over", 1.0, 0.5)
+    fit = spent(steps=(*spent().steps, hand_over))
+    assert fit.hand_over == hand_over and spent().hand_over is None
+    (first,), (second,) = spread(hand_over, [30.0, 10.0])
+    assert first.total_j.value == pytest.approx(0.75) and second.cpu_s == exact(0.125)
+    assert spread(hand_over, [30.0, None]) == [(), ()] == spread(None, [1.0, 2.0]) == spread(hand_over, [0.0, 0.0])
+    for layers, labels, note in (
+        (fit, {"model (the rest)", "hand-over"}, "is what the profile says"),
+        (spent(), {"model and hand-over (the rest)"}, "aren't known"),
+    ):
+        found = timeline([SpanSpent(0.0, False, layers)], fit.total)
+        assert found is not None
+        chart = stack_chart(found, fit, [])
+        assert labels <= {name for _, name in chart.legend} and note in chart.note
+
+
+def test_samples_of_a_span_are_those_of_the_datasets_that_worked() -> None:
+    clock, idle = Clock(), Clock()
+    did, nothing = {"decode": Work(4, 4, 0.1, 0.1)}, {"decode": Work()}
+    used = {clock.watched: Moment(1.0, 1.0, did, 4.0), idle.watched: Moment(1.0, 1.0, nothing, None)}
+    assert samples_in(used) == 4.0 and samples_in(used, [idle.watched]) == 0.0
+    assert samples_in({clock.watched: Moment(1.0, 1.0, did, None)}) is None
 
 
 def test_what_a_counter_gave_no_figure_for_is_a_gap_not_zero() -> None:
@@ -80,15 +106,18 @@ def test_drift_is_told_beyond_intervals_only() -> None:
     assert set(found) == {"decode", "crop"}
     assert found["decode"].drifted and found["decode"].ratio.value == pytest.approx(1.5)
     assert str(found["decode"]) == "decode costs 1.5 of what it did" and not found["crop"].drifted
+    near = spent(steps=(step("decode", 2.0, 0.8 * 1.22), step("crop", 1.0, 0.4 * 1.3)))
+    assert not drifts(near, spent())[0].drifted and drifts(near, spent())[1].drifted, "15 % are the machine's"
     assert drifts(now, None) == () and drifts(spent(passed=Passed(None, None, None)), spent()) == ()
 
 
 class Clock:
     """A step's work, set by hand."""
 
-    def __init__(self) -> None:
+    def __init__(self, estimates: bool = False) -> None:
         self.work = Work()
-        self.watched = Watched("train.py:3", (WatchedStep("decode", "map", lambda: self.work),))
+        step = WatchedStep("decode", "map", lambda: self.work, estimates=estimates)
+        self.watched = Watched("train.py:3", (step,))
 
     def call(self, calls: int, cpu_s: float) -> None:
         self.work += Work(calls, calls, cpu_s, 2 * cpu_s)
@@ -116,6 +145,34 @@ def test_spans_of_watched_datasets() -> None:
         assert whole([found])[0].cpu_s == found.cpu_s and whole([]) == []
         assert recorder.between(start, last) == [start, tested, end, last]
     assert watched_in(clock) == (clock.watched,) and watched_in(3) == ()
+
+
+def test_only_a_clock_that_times_all_calls_is_sure() -> None:
+    def seen(clock: Clock, *works: Work) -> WatchedPart:
+        spans = [{clock.watched: Moment(1.0, 1.0, {"decode": work})} for work in works]
+        (found,) = watched_parts({clock.watched: Moment(9.0, 9.0, {"decode": sum(works, Work())})}, spans)
+        return found
+
+    many = Work(1000, 1000, 0.01, 0.01)
+    assert seen(Clock(), many).cpu_s == exact_(0.01) and half(seen(Clock(estimates=True), many).cpu_s) > 0
+    # Weights of up to 64 add up to as many as were called: some 16 readings, of calls that may vary.
+    assert half(seen(Clock(estimates=True), many).cpu_s_per_call) > 4 * 1.96 / math.sqrt(1000 / 64)
+    # Calls that take long are read each.
+    long = seen(Clock(estimates=True), Work(1000, 1000, 5.0, 5.0)).cpu_s_per_call
+    assert half(long) == pytest.approx(4 * 1.96 / math.sqrt(1000), rel=0.01)
+    assert half(seen(Clock(estimates=True), *[many] * 4).cpu_s_per_call) == pytest.approx(0.0)
+    varied = [replace(many, cpu_s=0.01 + off) for off in (0.001, -0.001, 0.001, -0.001)]
+    assert half(seen(Clock(estimates=True), *varied).cpu_s) == pytest.approx(0.1 * 3.182 / math.sqrt(3), rel=0.01)
+
+
+def half(figure: Figure | None) -> float:
+    """Half an interval, relative to its value."""
+    assert figure is not None and figure.value and figure.low is not None and figure.high is not None
+    return figure.high / figure.value - 1
+
+
+def exact_(value: float) -> Figure:
+    return Figure(value, value, value, "measured")
 
 
 def test_instants_of_a_long_fit_are_thinned(monkeypatch: pytest.MonkeyPatch) -> None:

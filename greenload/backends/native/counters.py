@@ -143,7 +143,8 @@ class OwnClocks:
     def clocks(self) -> Sequence[StepClock]:
         """A clock of each step."""
         return [
-            StepClock(step.name, step.backend, functools.partial(self._work, step.name)) for step in self._segment.steps
+            StepClock(step.name, step.backend, functools.partial(self._work, step.name), estimates=True)
+            for step in self._segment.steps
         ]
 
     def _work(self, name: str) -> Work:

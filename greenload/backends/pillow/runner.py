@@ -79,7 +79,7 @@ class PillowRunner:
         others = "" if self._segment.spec_in.encoded is False else "files that another backend decodes aren't seen"
         first = StepClock(intake_name(backend), backend, self._intake.read, others)
         steps = [
-            StepClock(lowered.step.name, backend, functools.partial(laps.read, index))
+            StepClock(lowered.step.name, backend, functools.partial(laps.read, index), estimates=True)
             for index, lowered in enumerate(self._steps)
         ]
         return [first, *steps]

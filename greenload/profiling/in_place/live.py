@@ -16,10 +16,7 @@ from typing import Any, Protocol
 
 from greenload.energy.domains import Domain
 from greenload.profiling.in_place.watched import Moment, WatchedStep
-from greenload.system.work import Work
-
-CROSSED = 0.05
-"""Share of a step's calls that may end on another thread than they began on before a row says so."""
+from greenload.system.work import CROSSED_FROM, Work
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class LiveStep:
     def note(self) -> str:
         """What its clock can't see; empty where it sees all."""
         work = self.work
-        if work.crossed > CROSSED * max(1, work.calls):
+        if work.crossed > CROSSED_FROM * max(1, work.calls):
             share = min(1.0, work.crossed / work.calls)
             return (
                 self.step.note or f"{share:.0%} of its calls changed threads; their CPU time is taken from the others"

@@ -106,7 +106,9 @@ def _rows(plan: Plan, clocks: Sequence[StepClock], why: str) -> PlanRows:
         clocks: in the order of the data.
         why: other steps have none; empty where that follows from what they are.
     """
-    steps = tuple(WatchedStep(clock.name, clock.kind, clock.read, note=clock.note) for clock in clocks)
+    steps = tuple(
+        WatchedStep(clock.name, clock.kind, clock.read, note=clock.note, estimates=clock.estimates) for clock in clocks
+    )
     seen = {clock.name for clock in clocks}
     seen |= {step.name for segment in plan.segments if segment_name(segment) in seen for step in segment.steps}
     unwatched = {

@@ -239,5 +239,6 @@ def _step(value: Value) -> WatchedStep:
     counts = value.field("work")
     calls, timed, crossed = (counts.field(name).integer() for name in ("calls", "timed", "crossed"))
     work = Work(calls, timed, counts.field("cpu_s").number(), counts.field("wall_s").number(), crossed)
-    texts = {name: value.field(name).text() for name in ("name", "kind", "where", "branch", "note")}
-    return WatchedStep(read=lambda: work, clock=value.field("clock").integer(0), **texts)
+    name, kind, where, branch, note = (value.field(name).text() for name in ("name", "kind", "where", "branch", "note"))
+    clock = value.field("clock").integer(0)
+    return WatchedStep(name, kind, lambda: work, where, branch, note, clock=clock)

@@ -30,6 +30,9 @@ class WatchedStep:
     """As a profile's."""
     note: str = ""
     """What its clock can't see, as a sentence; empty where it sees all."""
+    estimates: bool = True
+    """Whether its clock may time a part of the calls only: then as many timed as called doesn't say that all were, as
+    one that is timed stands for others, chosen at random."""
     clock: int = field(default_factory=itertools.count(1).__next__, compare=False)
     """Of this process's clocks: a step of several watched datasets, whose work is counted once, has one."""
 
