@@ -18,11 +18,9 @@ from dataset_cases import CASES, Range, elements, plus  # noqa: E402
 import greenload as gl  # noqa: E402
 from greenload.backends.native import library, op  # noqa: E402
 from greenload.profiling.in_place import states  # noqa: E402
-from greenload.profiling.in_place.live import LiveStep, live  # noqa: E402
-from greenload.profiling.in_place.watched import WatchedStep, all_watched  # noqa: E402
+from greenload.profiling.in_place.watched import all_watched  # noqa: E402
 from greenload.profiling.tfdata.rebuild import Builder  # noqa: E402
 from greenload.profiling.tfdata.walk import walk  # noqa: E402
-from greenload.system.work import Work  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not op.usable(), reason=library.why_missing() or "there are operations")
 
@@ -268,36 +266,6 @@ def test_watched_datasets_joined_keep_their_clocks_and_have_names_of_their_own()
     steps = both.watched.read().steps
     assert list(steps) == ["plus_one", "plus_one (2)"]
     assert [work.calls for work in steps.values()] == [9, 9]
-
-
-def test_calls_that_fail_change_no_threads() -> None:
-    def checked(x: Any) -> Any:
-        with tf.control_dependencies([tf.debugging.assert_less(x % 3, tf.constant(1, tf.int64))]):
-            return x + 1
-
-    dataset = gl.watch(Range(300).map(checked).ignore_errors())
-    assert len(list(dataset)) == 100
-    moment = dataset.watched.read()
-    work = moment.steps["checked"]
-    assert work.calls == 100 and work.crossed < 5, work
-    (step,) = live([(dataset.watched, moment)]).datasets[0].steps
-    assert step.note == ""
-
-
-def test_calls_that_end_on_another_thread_are_counted() -> None:
-    def asleep(x: Any, seconds: float) -> Any:
-        return tf.numpy_function(lambda y: time.sleep(seconds) or y, [x], tf.int64, stateful=False)
-
-    dataset = gl.watch(Range(200).map(lambda x: tf.add_n([asleep(x, s) for s in (3e-3, 1e-3) * 2]), name="four"))
-    assert len(list(dataset)) == 200
-    work = dataset.watched.read().steps["four"]
-    assert work.calls == work.timed + work.crossed == 200 and work.crossed > 0, work
-
-
-def test_a_row_without_calls_has_no_share_of_them() -> None:
-    step = WatchedStep("never", "map", Work)
-    assert LiveStep(step, Work(crossed=3)).note == ""
-    assert LiveStep(step, Work(10, 5, crossed=5)).note.startswith("50% of its calls")
 
 
 def test_what_has_no_clock_is_named_with_a_reason() -> None:

@@ -1,0 +1,88 @@
+"""Clocks around the functions of a dataset: which functions have one, and what they count."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+tf = pytest.importorskip("tensorflow")
+
+from dataset_cases import Range, elements  # noqa: E402
+
+import greenload as gl  # noqa: E402
+from greenload.backends.native import library, op  # noqa: E402
+from greenload.profiling.in_place.live import LiveStep, live  # noqa: E402
+from greenload.profiling.in_place.watched import WatchedStep  # noqa: E402
+from greenload.system.work import Work  # noqa: E402
+
+pytestmark = pytest.mark.skipif(not op.usable(), reason=library.why_missing() or "there are operations")
+
+
+def plus_one(x: Any) -> Any:
+    """Adds one."""
+    return x + 1
+
+
+def test_calls_that_fail_change_no_threads() -> None:
+    def checked(x: Any) -> Any:
+        with tf.control_dependencies([tf.debugging.assert_less(x % 3, tf.constant(1, tf.int64))]):
+            return x + 1
+
+    dataset = gl.watch(Range(300).map(checked).ignore_errors())
+    assert len(list(dataset)) == 100
+    moment = dataset.watched.read()
+    work = moment.steps["checked"]
+    assert work.calls == 100 and work.crossed < 5, work
+    (step,) = live([(dataset.watched, moment)]).datasets[0].steps
+    assert step.note == ""
+
+
+def test_calls_that_end_on_another_thread_are_counted() -> None:
+    def asleep(x: Any, seconds: float) -> Any:
+        return tf.numpy_function(lambda y: time.sleep(seconds) or y, [x], tf.int64, stateful=False)
+
+    dataset = gl.watch(Range(200).map(lambda x: tf.add_n([asleep(x, s) for s in (3e-3, 1e-3) * 2]), name="four"))
+    assert len(list(dataset)) == 200
+    work = dataset.watched.read().steps["four"]
+    assert work.calls == work.timed + work.crossed == 200 and work.crossed > 0, work
+
+
+def test_a_row_without_calls_has_no_share_of_them() -> None:
+    step = WatchedStep("never", "map", Work)
+    assert LiveStep(step, Work(crossed=3)).note == ""
+    assert LiveStep(step, Work(10, 5, crossed=5)).note.startswith("50% of its calls")
+
+
+VARIANTS: dict[str, Callable[[Any], Any]] = {
+    "ragged": lambda x: tf.strings.split(tf.stack([tf.strings.as_string(x), "b c"])),
+    "ragged, of a dataset": lambda x: Range(3).map(lambda y: y + x).ragged_batch(4).get_single_element(),
+    "sparse": lambda x: tf.sparse.from_dense(tf.stack([x, 0])),
+    "optional": lambda x: tf.experimental.Optional.from_value(x * 2),
+    "tensor array": lambda x: tf.TensorArray(tf.int64, 2).unstack(tf.stack([x, x])),
+}
+
+
+@pytest.mark.parametrize("case", VARIANTS)
+def test_a_function_that_gives_variants_has_a_clock(case: str) -> None:
+    watched = gl.watch(Range(4).map(VARIANTS[case], name="made")).watched
+    assert [step.name for step in watched.steps] == ["made"]
+    dataset = gl.watch(Range(4).map(VARIANTS[case], name="made"))
+    assert len(list(dataset)) == 4
+    assert dataset.watched.read().steps["made"].calls == 4
+
+
+def test_a_function_that_only_makes_datasets_has_no_clock_and_says_so() -> None:
+    @tf.function
+    def counted_up(x: Any) -> Any:
+        return Range(x).map(lambda y: y)
+
+    dataset = gl.watch(Range(3).map(counted_up, name="made").flat_map(lambda d: d.map(plus_one)))
+    assert elements(dataset) == elements(tf.data.Dataset.from_tensor_slices(np.array([1, 1, 2])))
+    assert "only makes datasets" in dataset.watched.unwatched["made"]
+    assert [(step.name, step.read().calls) for step in dataset.watched.steps] == [("lambda d: d.map(plus_one)", 3)]
+    inside = gl.watch(Range(3).interleave(lambda x: Range(x).map(lambda y: y, name="same"))).watched
+    assert "gives its arguments back" in inside.unwatched["same"]
