@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from greenload.profiling.in_place.clocked import add_clock, passes_on, remove_clock
+from greenload.profiling.in_place.clocked import add_clock, has_switches, passes_on, remove_clock
 from greenload.profiling.in_place.definitions import ChangedFunction, base, called_by, definition_named, definition_of
 from greenload.system.frameworks import tf
 
@@ -14,6 +14,7 @@ _ATTRIBUTES = ("f", "predicate", "next_func", "scan_func", "key_func", "reduce_f
 _NO_DATASETS = ("DatasetTo", "DatasetCardinality", "ReduceDataset")
 """Begins of operations on datasets that give no dataset."""
 _PASSES_ON = "its function gives its arguments back, so tf.data doesn't call it"
+_SWITCHES = "its function has control flow of TensorFlow 1, around which there can be no clock"
 _MAKES = "its function only makes datasets, which call no function that can have a clock"
 CounterOf = Callable[[Any, Any], str]
 """Gives the name that the function of an operation counts under, by ``NodeDef`` and ``FunctionDef``; empty for none."""
@@ -57,6 +58,8 @@ def refusal(definition: Any) -> str:
     if makes_datasets(definition):
         made = [function for _, function in called_functions(definition)]
         return "" if any(not refusal(function) for function in made) else _MAKES
+    if has_switches(definition):
+        return _SWITCHES
     return _PASSES_ON if passes_on(definition) else ""
 
 

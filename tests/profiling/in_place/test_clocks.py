@@ -86,3 +86,36 @@ def test_a_function_that_only_makes_datasets_has_no_clock_and_says_so() -> None:
     assert [(step.name, step.read().calls) for step in dataset.watched.steps] == [("lambda d: d.map(plus_one)", 3)]
     inside = gl.watch(Range(3).interleave(lambda x: Range(x).map(lambda y: y, name="same"))).watched
     assert "gives its arguments back" in inside.unwatched["same"]
+
+
+def frozen(build: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A function that imports a graph as TensorFlow 1 makes it, with a placeholder that its argument stands for."""
+    with tf.Graph().as_default() as graph:
+        tf.compat.v1.disable_control_flow_v2()
+        given = tf.compat.v1.placeholder(tf.int64, (), "given")
+        result = build(given).name
+        tf.compat.v1.enable_control_flow_v2()
+    return lambda x: tf.graph_util.import_graph_def(graph.as_graph_def(), {"given": x}, [result])[0]
+
+
+def test_nodes_that_a_function_does_not_need_are_not_run() -> None:
+    dataset = Range(5).map(frozen(lambda x: tf.identity(x * 2)), name="frozen")
+    watched = gl.watch(dataset)
+    assert elements(watched) == elements(dataset)  # the placeholder stands in the function and can't be run
+    assert watched.watched.read().steps["frozen"].calls == 5
+
+
+def test_a_function_with_control_flow_of_tensorflow_1_has_no_clock() -> None:
+    def branches(x: Any) -> Any:
+        def doubled() -> Any:
+            y = x * 2
+            tf.identity(y, "unused")
+            return y
+
+        return tf.compat.v1.cond(x > 2, doubled, lambda: x + 100)
+
+    dataset = Range(5).map(frozen(branches), name="frozen").map(plus_one)
+    watched = gl.watch(dataset)
+    assert elements(watched) == elements(dataset)
+    assert "control flow of TensorFlow 1" in watched.watched.unwatched["frozen"]
+    assert [step.name for step in watched.watched.steps] == ["plus_one"]
