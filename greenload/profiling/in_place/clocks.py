@@ -23,6 +23,7 @@ _PER_ELEMENT = ("_map_func", "_predicate", "_scan_func", "_key_func", "_reduce_f
 _NUMBERS = itertools.count()
 """Of datasets with clocks, in this process: their counters' names."""
 _NO_FUNCTION = "no function: its work is in the hand-over"
+_SNAPSHOT = "the snapshot behind it knows its files by the functions before it, which a clock would change"
 _BEHIND = "it is part of what greenload can't build again"
 _REASONS: Mapping[str, str] = {
     "data_service": "tf.data service runs it in other processes",
@@ -75,6 +76,9 @@ class Clocks:
         """The part of a tree that has to be built again; the rest stands in it as it is."""
         whole = node.kind == "watched" or not (node.known or node.kind == "selector")
         if whole or not any(map(_calls, node.nodes())):
+            return replace(node, kind="as it is", inputs=(), known=False)
+        if node.kind == "snapshot":
+            self._reasons |= {one: _SNAPSHOT for one in node.nodes() if _functions(one)}
             return replace(node, kind="as it is", inputs=(), known=False)
         if has_state(node):
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -119,3 +120,17 @@ def test_a_function_with_control_flow_of_tensorflow_1_has_no_clock() -> None:
     assert elements(watched) == elements(dataset)
     assert "control flow of TensorFlow 1" in watched.watched.unwatched["frozen"]
     assert [step.name for step in watched.watched.steps] == ["plus_one"]
+
+
+def test_a_snapshot_on_disk_is_read_by_a_watched_dataset(tmp_path: Path) -> None:
+    calls = []
+    counted = Range(5).map(lambda x: tf.numpy_function(lambda y: calls.append(y) or y, [x], tf.int64), name="counted")
+    dataset = counted.map(plus_one).snapshot(str(tmp_path)).map(plus_one, name="behind")
+    expected = elements(dataset)
+    assert len(calls) == 5
+    watched = gl.watch(dataset)
+    assert elements(watched) == expected
+    assert len(calls) == 5  # the elements that are on disk
+    assert [step.name for step in watched.watched.steps] == ["behind"]
+    assert watched.watched.unwatched["counted"].startswith("the snapshot behind it knows its files")
+    assert watched.watched.unwatched["range"] == "no function: its work is in the hand-over"
