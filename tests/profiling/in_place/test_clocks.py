@@ -134,3 +134,11 @@ def test_a_snapshot_on_disk_is_read_by_a_watched_dataset(tmp_path: Path) -> None
     assert [step.name for step in watched.watched.steps] == ["behind"]
     assert watched.watched.unwatched["counted"].startswith("the snapshot behind it knows its files")
     assert watched.watched.unwatched["range"] == "no function: its work is in the hand-over"
+
+
+def test_what_hangs_on_a_dataset_hangs_on_the_watched_one() -> None:
+    dataset = Range(3).map(plus_one)
+    dataset.class_names, dataset.file_paths = ["cat", "dog"], ["a.png"]  # as Keras does
+    watched = gl.watch(dataset)
+    assert (watched.class_names, watched.file_paths) == (["cat", "dog"], ["a.png"])
+    assert elements(watched) == elements(dataset)
