@@ -48,8 +48,9 @@ def operations() -> Any:
 def register_operations() -> None:
     """Make the operations of backend ``"native"`` known to TensorFlow in this process.
 
-    ``load`` does so itself. Another process that runs the graph of its dataset, such as a worker of tf.data service,
-    calls this first. Otherwise TensorFlow says there that an op type such as ``GreenloadProbe`` is not registered.
+    ``load`` and ``watch`` do so themselves. Another process that runs the graph of their dataset, such as a worker of
+    tf.data service, calls this first. Otherwise TensorFlow says there that an op type such as ``GreenloadProbe`` or
+    ``GreenloadEnter`` is not registered.
 
     Raises:
         BackendUnavailable: the operations aren't built, or this TensorFlow can't load them; says why.

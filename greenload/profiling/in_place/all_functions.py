@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from greenload.backends.native.counters import NamedCounter
-from greenload.profiling.in_place.clocked import add_clock, counter_of_clock, passes_on
+from greenload.profiling.in_place.clocked import add_clock, counter_of_clock, has_switches, passes_on
 from greenload.profiling.in_place.definitions import changed
 from greenload.profiling.tfdata.names import GREENLOAD, function_file, function_name, function_place, installed
 from greenload.system.frameworks import tf
@@ -119,6 +119,8 @@ class AllFunctions:
             return "its dataset may be sent to other processes of a cluster"
         if not self._made_eagerly():
             return "its dataset is made inside a tf.function"  # which may be saved, and loaded without greenload
+        if has_switches(function.function_def):
+            return "it has control flow of TensorFlow 1, around which there can be no clock"
         return _PASSES_ON if passes_on(function.function_def) else None
 
     def _with_clock(self, wrapper: Any, function: Any) -> Any:

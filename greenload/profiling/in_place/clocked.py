@@ -10,6 +10,7 @@ from greenload.profiling.in_place.definitions import base, called_by
 _ENTER, _LEAVE = "greenload_enter", "greenload_leave"
 """Names of nodes; TensorFlow's own have no such prefix."""
 _CLOCKS = ("GreenloadEnter", "GreenloadLeave")
+_SWITCHES = ("Switch", "RefSwitch", "_SwitchN", "Merge", "RefMerge")
 
 
 def passes_on(definition: Any) -> bool:
@@ -27,6 +28,14 @@ def passes_on(definition: Any) -> bool:
     return not definition.signature.is_stateful and all(source(name) not in nodes for name in definition.ret.values())
 
 
+def has_switches(definition: Any) -> bool:
+    """Whether a function has control flow as TensorFlow 1 writes it, as a frozen graph's.
+
+    Nodes of the branch that isn't taken are dead there, and so would be a clock that waits for them.
+    """
+    return any(node.op in _SWITCHES for node in definition.node_def)
+
+
 def add_clock(definition: Any, counter: str) -> None:
     """Put a clock around what a function does: its first nodes wait for one operation, another one waits for its last.
 
@@ -42,8 +51,9 @@ def add_clock(definition: Any, counter: str) -> None:
     op.operations()
     for call in [node for node in definition.node_def if called_by(node)]:
         _let_arguments_wait(definition, call)
-    nodes = list(definition.node_def)
-    before = _there_before(definition)
+    needed = _needed(definition)
+    nodes = [node for node in definition.node_def if node.name in needed]
+    before = _there_before(definition, needed)
     results = _results(definition)
     ends = {node.name for node in nodes if node.name not in results} - before
     ends -= {base(name) for node in nodes if node.name not in results for name in node.input}
@@ -82,10 +92,23 @@ def counter_of_clock(definition: Any) -> str:
     return next((node.attr["counter"].s.decode() for node in definition.node_def if node.op in _CLOCKS), "")
 
 
-def _there_before(definition: Any) -> set[str]:
+def _needed(definition: Any) -> set[str]:
+    """Nodes that what the function gives and does depends on. TensorFlow runs no others: they mustn't be tied in."""
+    nodes = {node.name: node for node in definition.node_def}
+    found: set[str] = set()
+    left = [*map(base, definition.ret.values()), *definition.control_ret.values()]
+    while left:
+        name = left.pop()
+        if name in nodes and name not in found:
+            found.add(name)
+            left += map(base, nodes[name].input)
+    return found
+
+
+def _there_before(definition: Any, needed: set[str]) -> set[str]:
     """Arguments and constants, which cost nothing; not those that a function which is called takes."""
     given_to_calls = {base(name) for node in definition.node_def if called_by(node) for name in node.input}
-    names = {node.name for node in definition.node_def if node.op == "Const" and not node.input}
+    names = {node.name for node in definition.node_def if node.op == "Const" and not node.input} & needed
     return {argument.name for argument in definition.signature.input_arg} | names - given_to_calls
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from greenload.backends.native import op
 from greenload.backends.native.counters import NamedCounter
 from greenload.profiling.in_place.definitions import definition_of
-from greenload.profiling.in_place.inner import clocked, makes_datasets
+from greenload.profiling.in_place.inner import called_for_elements, clocked, makes_datasets, refusal
 from greenload.profiling.in_place.states import has_state, state_of
 from greenload.profiling.in_place.threads import note_of
 from greenload.profiling.in_place.watched import WatchedStep
@@ -23,6 +23,8 @@ _PER_ELEMENT = ("_map_func", "_predicate", "_scan_func", "_key_func", "_reduce_f
 _NUMBERS = itertools.count()
 """Of datasets with clocks, in this process: their counters' names."""
 _NO_FUNCTION = "no function: its work is in the hand-over"
+_SNAPSHOT = "the snapshot behind it knows its files by the functions before it, which a clock would change"
+_BEHIND = "it is part of what greenload can't build again"
 _REASONS: Mapping[str, str] = {
     "data_service": "tf.data service runs it in other processes",
     DALI_NODE: "DALI runs it on threads of its own",
@@ -75,6 +77,9 @@ class Clocks:
         whole = node.kind == "watched" or not (node.known or node.kind == "selector")
         if whole or not any(map(_calls, node.nodes())):
             return replace(node, kind="as it is", inputs=(), known=False)
+        if node.kind == "snapshot":
+            self._reasons |= {one: _SNAPSHOT for one in node.nodes() if _functions(one)}
+            return replace(node, kind="as it is", inputs=(), known=False)
         if has_state(node):
             try:
                 self._states[id(node.dataset)] = state_of(node)
@@ -116,9 +121,9 @@ class Clocks:
             return _REASONS.get(node.kind) or self._reasons[node]
         if not node.known:
             return f"a {type(node.dataset).__name__}, which greenload can't build again"
-        if _calls(node):
-            return "its function gives its arguments back, so tf.data doesn't call it"
-        return _NO_FUNCTION
+        functions = _functions(node)
+        refused = [reason for function in functions if (reason := refusal(function))]
+        return (refused or ([_BEHIND] if functions else [_NO_FUNCTION]))[0]
 
 
 def _datasets(node: Node) -> list[Any]:
@@ -132,6 +137,19 @@ def _calls(node: Node) -> bool:
     if node.inner is not None or node.kind in FILE_READERS:
         return False
     return any(hasattr(dataset, attribute) for dataset in _datasets(node) for attribute in _PER_ELEMENT)
+
+
+def _functions(node: Node) -> list[Any]:
+    """The ``FunctionDef`` of each function of the user's that a node calls for its elements."""
+    if node.inner is not None:
+        return called_for_elements(node.inner.operation.node_def)
+    held = [
+        (dataset, attribute)
+        for dataset in (_datasets(node) if _calls(node) else ())
+        for attribute in _PER_ELEMENT
+        if hasattr(dataset, attribute)
+    ]
+    return [definition_of(traced_function(dataset, attribute)) for dataset, attribute in held]
 
 
 def _reader(counters: Sequence[NamedCounter]) -> Callable[[], Work]:

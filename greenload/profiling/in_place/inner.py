@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from greenload.profiling.in_place.clocked import add_clock, passes_on, remove_clock
-from greenload.profiling.in_place.definitions import ChangedFunction, definition_named, definition_of
+from greenload.profiling.in_place.clocked import add_clock, has_switches, passes_on, remove_clock
+from greenload.profiling.in_place.definitions import ChangedFunction, base, called_by, definition_named, definition_of
 from greenload.system.frameworks import tf
 
 _ATTRIBUTES = ("f", "predicate", "next_func", "scan_func", "key_func", "reduce_func")
 """Of operations on datasets, that hold functions called for each element, or each group of them."""
+_NO_DATASETS = ("DatasetTo", "DatasetCardinality", "ReduceDataset")
+"""Begins of operations on datasets that give no dataset."""
+_PASSES_ON = "its function gives its arguments back, so tf.data doesn't call it"
+_SWITCHES = "its function has control flow of TensorFlow 1, around which there can be no clock"
+_MAKES = "its function only makes datasets, which call no function that can have a clock"
 CounterOf = Callable[[Any, Any], str]
 """Gives the name that the function of an operation counts under, by ``NodeDef`` and ``FunctionDef``; empty for none."""
 
@@ -31,8 +36,31 @@ def clocked(function: Any, counter_of: CounterOf) -> Any:
 
 
 def makes_datasets(definition: Any) -> bool:
-    """Whether what a function gives are datasets."""
-    return any(result.type == tf.variant.as_datatype_enum for result in definition.signature.output_arg)
+    """Whether a function makes datasets that it gives: ragged and sparse tensors are variants, too."""
+    nodes = {node.name: node for node in definition.node_def}
+
+    def makes(name: str) -> bool:
+        node = nodes.get(base(name))
+        if node is None:
+            return False
+        if node.op == "Identity":
+            return makes(node.input[0])
+        called = [definition_named(function) for function in called_by(node)] if "Dataset" not in node.op else []
+        made = "Dataset" in node.op and not node.op.startswith(_NO_DATASETS)
+        return made or any(makes_datasets(function) for function in called if function is not None)
+
+    results = definition.signature.output_arg
+    return any(makes(definition.ret[one.name]) for one in results if one.type == tf.variant.as_datatype_enum)
+
+
+def refusal(definition: Any) -> str:
+    """Why a function can have no clock; empty where it can, or functions of datasets that it makes."""
+    if makes_datasets(definition):
+        made = [function for _, function in called_functions(definition)]
+        return "" if any(not refusal(function) for function in made) else _MAKES
+    if has_switches(definition):
+        return _SWITCHES
+    return _PASSES_ON if passes_on(definition) else ""
 
 
 def _changed(definition: Any, operation: Any, counter_of: CounterOf) -> tuple[Any, list[ChangedFunction]] | None:
@@ -43,7 +71,7 @@ def _changed(definition: Any, operation: Any, counter_of: CounterOf) -> tuple[An
         below = counter_of if operation is None else lambda _, inside: counter_of(operation, inside)
         parts = _clock_operations(fresh, below)
         return (fresh, parts) if parts else None
-    if passes_on(definition) or not (counter := counter_of(operation, definition)):
+    if refusal(definition) or not (counter := counter_of(operation, definition)):
         return None
     remove_clock(fresh)  # as of a process whose functions have clocks all
     add_clock(fresh, counter)
@@ -71,10 +99,11 @@ def called_functions(definition: Any) -> list[tuple[str, Any]]:
     Args:
         definition: of a function that makes datasets.
     """
-    found = []
-    for node in definition.node_def:
-        for attribute in _ATTRIBUTES if "Dataset" in node.op else ():
-            called = definition_named(node.attr[attribute].func.name) if attribute in node.attr else None
-            if called is not None:
-                found.append((node.name, called))
-    return found
+    return [(node.name, called) for node in definition.node_def for called in called_for_elements(node)]
+
+
+def called_for_elements(node: Any) -> list[Any]:
+    """The definitions of functions that an operation on datasets calls for each element."""
+    held = [attribute for attribute in _ATTRIBUTES if attribute in node.attr] if "Dataset" in node.op else []
+    called = [definition_named(node.attr[attribute].func.name) for attribute in held]
+    return [function for function in called if function is not None]

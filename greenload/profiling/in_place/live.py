@@ -41,7 +41,7 @@ class LiveStep:
     def note(self) -> str:
         """What its clock can't see; empty where it sees all."""
         work = self.work
-        if work.crossed > CROSSED_FROM * max(1, work.calls):
+        if work.calls and work.crossed > CROSSED_FROM * work.calls:  # a call may begin in one span and end in another
             share = min(1.0, work.crossed / work.calls)
             return (
                 self.step.note or f"{share:.0%} of its calls changed threads; their CPU time is taken from the others"

@@ -35,6 +35,10 @@ def watch(dataset: Data) -> Data:
     not what it has others do, as another process, and of tf.data's own work (batches, shuffles, caches, buffers)
     nothing. ``watched.unwatched`` names what has no clock, and why.
 
+    Another process that runs its graph, as a worker of tf.data service or one that loads a model saved with it, calls
+    ``gl.register_operations()`` first. Otherwise TensorFlow says there that the op type ``GreenloadEnter`` is not
+    registered. Or give the service the dataset as it was before ``watch``.
+
     Args:
         dataset: any ``tf.data.Dataset``, or the batches of ``iterate``; one that is watched already is given back as it
             is, and a part of it that is keeps its clocks.
@@ -102,6 +106,9 @@ def _watched_class() -> Any:
             self.clocks = clocks
             self.watched = watched
             super().__init__(dataset, clocks.dataset._variant_tensor)
+            for name, value in vars(dataset).items():  # as Keras hangs `class_names` on the dataset
+                if not name.startswith("_") and not hasattr(self, name):
+                    setattr(self, name, value)
 
         def __iter__(self) -> Any:
             iterator = super().__iter__()

@@ -86,7 +86,7 @@ def called(x: Any, y: Any) -> Any:
 FUNCTIONS: dict[str, Callable[[], Any]] = {
     "variable": lambda: Range(9).map(Steps().counted),
     "table": lambda: Range(9).map(Steps().looked_up, 2),
-    "random": lambda: Range(9).map(Steps().drawn).repeat(2),
+    "random numbers": lambda: Range(9).map(Steps().drawn).repeat(2),
     "structures": lambda: Range(5).map(odd_structure).map(lambda d, x: (x, d)),
     "argument unused": lambda: Range(5).map(lambda x: tf.constant(4) + 1),
     "constant": lambda: Range(5).map(lambda x: tf.constant(4)),
@@ -105,7 +105,7 @@ FUNCTIONS: dict[str, Callable[[], Any]] = {
         Range(30).map(lambda x: x * 2).shuffle(9, reshuffle_each_iteration=False).batch(4)
     ),
     "two branches of one": lambda: tf.data.Dataset.zip((Range(9).map(lambda x: x + 1).shuffle(9, seed=2),) * 2),
-    "windows": lambda: (
+    "groups": lambda: (
         Range(20).map(lambda x: x + 1).group_by_window(lambda x: x % 3, lambda k, d: d.map(lambda x: x + k).batch(3), 3)
     ),
     "batch functions": lambda: Range(20).batch(6).map(lambda x: x * 2, 2, deterministic=True).unbatch().batch(5),
@@ -115,6 +115,15 @@ FUNCTIONS: dict[str, Callable[[], Any]] = {
         .prefetch(2)
     ),
 }
+
+WITHOUT_CLOCK = {
+    "shuffle", "shuffle, the same each time", "batches", "zip", "one branch twice", "choose", "sample", "concatenate",
+    "windows", "dicts", "records, in parallel", "interleave", "interleave, parallel", "random", "snapshot",
+    "file cache", "options", "cardinality", "argument given back",
+}  # fmt: skip
+"""Cases without a function that can have one."""
+WITHOUT_CALLS = {*WITHOUT_CLOCK, "argument unused", "constant"}
+"""And those whose function TensorFlow replaces by what it gives."""
 
 
 @pytest.mark.parametrize("case", [*CASES, *FUNCTIONS])
@@ -126,12 +135,14 @@ def test_a_watched_dataset_is_the_same(case: str, tmp_path: Path) -> None:
     expected = fresh()
     given = fresh()
     watched = gl.watch(given)
+    assert bool(watched.watched.steps) == (case not in WITHOUT_CLOCK)
     assert watched.element_spec == given.element_spec
     assert watched.options() == given.options()
     assert int(watched.cardinality()) == int(given.cardinality())
     epochs = [elements(expected) for _ in range(4)]
     assert epochs[0]
     assert [elements(one) for one in (watched, given, watched, given)] == epochs  # they share their state
+    assert any(step.read().calls for step in watched.watched.steps) == (case not in WITHOUT_CALLS)
 
 
 def test_functions_are_not_traced_again() -> None:
