@@ -13,9 +13,10 @@ from greenload.profiling.in_place.definitions import definition_of
 from greenload.profiling.in_place.inner import clocked, makes_datasets
 from greenload.profiling.in_place.states import has_state, state_of
 from greenload.profiling.in_place.threads import note_of
-from greenload.profiling.in_place.watched import WatchedStep
+from greenload.profiling.in_place.watched import Watched, WatchedStep
 from greenload.profiling.tfdata.graph import DALI_NODE, FILE_READERS, Node, file_reader
 from greenload.profiling.tfdata.rebuild import Builder, Functions, traced_function
+from greenload.system.frameworks import tf
 from greenload.system.work import Work
 
 _PER_ELEMENT = ("_map_func", "_predicate", "_scan_func", "_key_func", "_reduce_func")
@@ -43,7 +44,7 @@ class Clocks:
 
     def __init__(self, root: Node, build: Callable[[Functions], Any] | None = None) -> None:
         op.operations()
-        self._root = root
+        self.root = root
         self._number = next(_NUMBERS)
         self._counters: dict[Node, list[NamedCounter]] = {}
         self._notes: dict[Node, str] = {}
@@ -66,22 +67,32 @@ class Clocks:
         self.unwatched: Mapping[str, str] = {node.name: self._reason(node) for node in shown}
         """What has no clock, and why, by name."""
 
+    def left_out(self, pipeline: Node) -> str:
+        """Why a pipeline's dataset with clocks isn't part of this one, which has the given one instead; else empty."""
+        return self._reasons.get(pipeline, "")
+
     def _sharing(self, functions: Functions) -> Any:
         builder = Builder(None, functions=functions, state=lambda dataset: self._states[id(dataset)])
-        return builder.build(self._to_build(self._root))
+        return builder.build(self._to_build(self.root))
 
     def _to_build(self, node: Node) -> Node:
         """The part of a tree that has to be built again; the rest stands in it as it is."""
-        whole = node.kind == "watched" or not (node.known or node.kind == "selector")
-        if whole or not any(map(_calls, node.nodes())):
-            return replace(node, kind="as it is", inputs=(), known=False)
+        as_it_is = replace(node, kind="as it is", inputs=(), known=False)
+        if node.kind == "watched" or is_pipeline(node):
+            return as_it_is
+        if not (node.known or node.kind == "selector"):
+            reason = f"the {node.kind} behind it can't be built again"
+            self._reasons |= {before: reason for before in node.nodes() if is_pipeline(before)}
+            return as_it_is
+        if not any(_calls(before) or is_pipeline(before) for before in node.nodes()):
+            return as_it_is
         if has_state(node):
             try:
                 self._states[id(node.dataset)] = state_of(node)
             except ValueError as error:
                 reason = f"the {node.kind} behind it can't be built again: {error}"
                 self._reasons |= dict.fromkeys(node.nodes(), reason)
-                return replace(node, kind="as it is", inputs=(), known=False)
+                return as_it_is
         return replace(node, inputs=tuple(map(self._to_build, node.inputs)))
 
     def _function(self, dataset: Any, attribute: str) -> Any:
@@ -117,8 +128,16 @@ class Clocks:
         if not node.known:
             return f"a {type(node.dataset).__name__}, which greenload can't build again"
         if _calls(node):
+            if _takes_dataset(node):
+                return "its function gives a dataset that was made outside of it: watch that one itself"
             return "its function gives its arguments back, so tf.data doesn't call it"
         return _NO_FUNCTION
+
+
+def is_pipeline(node: Node) -> bool:
+    """Whether it stands for a dataset of ``load`` that has clocks of its own."""
+    own = node.kind != "watched" and node.inner is None
+    return own and isinstance(getattr(node.dataset, "watched", None), Watched)
 
 
 def _datasets(node: Node) -> list[Any]:
@@ -132,6 +151,11 @@ def _calls(node: Node) -> bool:
     if node.inner is not None or node.kind in FILE_READERS:
         return False
     return any(hasattr(dataset, attribute) for dataset in _datasets(node) for attribute in _PER_ELEMENT)
+
+
+def _takes_dataset(node: Node) -> bool:
+    """Whether the function of a node uses a dataset that was made outside of it."""
+    return any(tensor.dtype == tf.variant for tensor in node.function.function.captured_inputs)
 
 
 def _reader(counters: Sequence[NamedCounter]) -> Callable[[], Work]:
@@ -148,7 +172,7 @@ def _watched_before(root: Node) -> list[Node]:
 def _steps_before(watched: Node) -> list[tuple[Node, WatchedStep]]:
     """The steps of a dataset that was watched already, by the nodes of this tree, and as these are called."""
     clocks = watched.dataset.clocks
-    pairs = zip(watched.inputs[0].nodes(), clocks._root.nodes(), strict=True)  # two walks of one dataset
+    pairs = zip(watched.inputs[0].nodes(), clocks.root.nodes(), strict=True)  # two walks of one dataset
     return [
         (mine, replace(clocks.steps[theirs], name=mine.name, branch=mine.branch))
         for mine, theirs in pairs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -246,3 +246,42 @@ def test_clocks_live_on_behind_the_end(sample_folder: Path, threads: int) -> Non
     assert spent.calls == 48 and spent.cpu_s > 0.005
     batches.close()
     assert watched.read().steps[dali].cpu_s >= spent.cpu_s, "DALI's threads have ended"
+
+
+BEHIND: dict[str, tuple[Callable[[Any], Any], int, float | None]] = {
+    "prefetch": (lambda x: x.prefetch(2), 48, 48),
+    "repeat": (lambda x: x.repeat(2), 96, 96),
+    "options": (lambda x: x.with_options(tf.data.Options()), 48, 48),
+    "unbatch": (lambda x: x.unbatch().batch(4), 48, 48),
+    "twice": (lambda x: tf.data.Dataset.zip(x, x), 96, None),
+    "cached": (lambda x: x.cache(), 48, 48),
+}
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+def test_steps_are_counted_whatever_is_behind_a_pipeline(sample_folder: Path, behind: str) -> None:
+    usable("native")
+    made, images, samples = BEHIND[behind]
+    plan = planned(sample_folder, "native")
+    dataset = gl.watch(made(gl.load(plan, epochs=1)))
+    for found, wanted in zip(dataset, made(gl.load(plan, epochs=1)), strict=True):
+        assert all(map(np.array_equal, tf.nest.flatten(found), tf.nest.flatten(wanted)))
+    done = dataset.watched.read()
+    assert (done.steps["Read"].calls, done.samples) == (images, samples)
+
+
+def test_steps_that_cannot_be_watched_in_a_dataset_say_why(sample_folder: Path) -> None:
+    from tensorflow.python.data.ops.dataset_ops import UnaryUnchangedStructureDataset
+
+    class Unheard(UnaryUnchangedStructureDataset):  # type: ignore[misc]
+        def __init__(self, source: Any) -> None:
+            super().__init__(source, source._variant_tensor)
+
+    usable("native")
+    loaded = gl.load(planned(sample_folder, "native"), epochs=1)
+    watched = gl.watch(Unheard(loaded).map(lambda images, labels: images / 2, name="half")).watched
+    assert rows(watched) == ["half"]
+    assert watched.unwatched["Read"] == "the Unheard behind it can't be built again"
+    watched = gl.watch(tf.data.Dataset.range(2).flat_map(lambda _: loaded)).watched
+    (why,) = (why for name, why in watched.unwatched.items() if name != "range")
+    assert why == "its function gives a dataset that was made outside of it: watch that one itself"
