@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -57,7 +58,7 @@ class Clocks:
                 self._nodes.setdefault(id(dataset), node)
         self.dataset = (build or self._sharing)(self._function)
         """With clocks."""
-        before = {mine: step for node in _watched_before(root) for mine, step in _steps_before(node)}
+        before = _first_of_each([pair for node in _watched_before(root) for pair in _steps_before(node)])
         steps = {node: self._step(node) or before.get(node) for node in root.nodes()}
         self.steps: Mapping[Node, WatchedStep] = {node: step for node, step in steps.items() if step is not None}
         """Those that have a clock, in the order of the data."""
@@ -66,6 +67,12 @@ class Clocks:
         shown = [node for node in root.nodes() if not node.hidden and node not in self.steps]
         self.unwatched: Mapping[str, str] = {node.name: self._reason(node) for node in shown}
         """What has no clock, and why, by name."""
+
+    def telling(self) -> Mapping[Node, str]:
+        """The names of steps whose calls are those of one node: not of a dataset that stands in several places."""
+        places = Counter(id(node.dataset) for node in self.root.nodes() if node.inner is None)
+        held = {node: node.dataset if node.inner is None else node.inner.outer for node in self.steps}
+        return {node: step.name for node, step in self.steps.items() if places[id(held[node])] == 1}
 
     def left_out(self, pipeline: Node) -> str:
         """Why a pipeline's dataset with clocks isn't part of this one, which has the given one instead; else empty."""
@@ -167,6 +174,12 @@ def _reader(counters: Sequence[NamedCounter]) -> Callable[[], Work]:
 
 def _watched_before(root: Node) -> list[Node]:
     return [node for node in root.nodes() if node.kind == "watched"]
+
+
+def _first_of_each(pairs: Sequence[tuple[Node, WatchedStep]]) -> dict[Node, WatchedStep]:
+    """Steps by node, each counter's by the first node alone: the same dataset may stand in several places."""
+    firsts: dict[Callable[[], Work], Node] = {}
+    return {node: step for node, step in pairs if firsts.setdefault(step.read, node) is node}
 
 
 def _steps_before(watched: Node) -> list[tuple[Node, WatchedStep]]:

@@ -10,7 +10,7 @@ second drew the same everywhere. A profile can tell how they differ.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -154,6 +154,32 @@ class Named(Protocol):
         """What has no clock, and why, by name."""
 
 
+@dataclass(frozen=True)
+class Own:
+    """Of what is watched what counts in no other."""
+
+    name: str
+    sample_unit: str
+    steps: tuple[WatchedStep, ...]
+    unwatched: Mapping[str, str]
+    tells_samples: bool
+    """Whether its samples can be told: not where all its steps count for others too."""
+
+
+def counted_once(datasets: Sequence[Named]) -> list[Own]:
+    """What is watched, each clock in the first dataset that has it: what was watched before may be part of several."""
+    firsts: dict[Callable[[], Work], str] = {}
+    found = []
+    for dataset in datasets:
+        shared = {step.name: firsts[step.read] for step in dataset.steps if step.read in firsts}
+        own = tuple(step for step in dataset.steps if step.name not in shared)
+        reasons = {name: f"counted in {first}, which shares it" for name, first in shared.items()}
+        unwatched = {**reasons, **dataset.unwatched}
+        found.append(Own(dataset.name, dataset.sample_unit, own, unwatched, bool(own) or not shared))
+        firsts |= {step.read: dataset.name for step in own}
+    return found
+
+
 def live(
     spans: Sequence[tuple[Named, Moment]],
     energy_j: Mapping[str, float] | None = None,
@@ -175,13 +201,13 @@ def live(
     """
     datasets = tuple(
         LiveDataset(
-            watched.name,
-            watched.sample_unit,
-            span.samples,
-            tuple(LiveStep(step, span.steps.get(step.name, Work())) for step in watched.steps),
-            watched.unwatched,
+            own.name,
+            own.sample_unit,
+            span.samples if own.tells_samples else None,
+            tuple(LiveStep(step, span.steps.get(step.name, Work())) for step in own.steps),
+            own.unwatched,
         )
-        for watched, span in spans
+        for own, (_, span) in zip(counted_once([watched for watched, _ in spans]), spans, strict=True)
     )
     longest = max((span for _, span in spans), key=lambda span: span.time_s, default=Moment(0.0, 0.0, {}))
     return Live(longest.time_s, longest.cpu_s, datasets, dict(energy_j or {}), dict(provenance or {}))

@@ -83,7 +83,7 @@ def _watched(clocks: Clocks, name: str) -> Watched:
         unwatched |= dict.fromkeys((step.name for step in part.steps), why) if why else part.unwatched
         if not why and part not in parts:
             parts.append(part)
-    counts = samples_of(root, {node: step.name for node, step in clocks.steps.items()}), sample_unit(root).name
+    counts = samples_of(root, clocks.telling()), sample_unit(root).name
     alone = len(pipelines) == len(parts) == 1
     samples, unit = (parts[0].samples, parts[0].sample_unit) if alone else counts
     return Watched(
