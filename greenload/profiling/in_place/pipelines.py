@@ -11,6 +11,7 @@ from greenload.errors import BackendUnavailable, UsageError
 from greenload.loading.dataset import Loaded
 from greenload.loading.iterate import Batches
 from greenload.plans.plan import Plan
+from greenload.profiling.in_place.clocks import is_pipeline
 from greenload.profiling.in_place.watched import Watched, WatchedStep
 from greenload.profiling.tfdata.graph import Node
 from greenload.system.work import Work
@@ -60,6 +61,8 @@ def with_pipelines(root: Node, name: str) -> Node:
     made: dict[int, Any] = {}
 
     def changed(node: Node) -> Node:
+        if node.kind == "watched":
+            return replace(node, inputs=(_as_watched(node.inputs[0], node.dataset.clocks.root),))
         if node.inner is None and hasattr(node.dataset, "greenload_loaded"):
             if id(node.dataset) not in made:
                 made[id(node.dataset)] = watched_pipeline(node.dataset, name)
@@ -67,6 +70,13 @@ def with_pipelines(root: Node, name: str) -> Node:
         return replace(node, inputs=tuple(map(changed, node.inputs)))
 
     return changed(root)
+
+
+def _as_watched(node: Node, before: Node) -> Node:
+    """A tree with the pipelines that it was watched with before."""
+    if is_pipeline(before):
+        return _pipeline(node, before.dataset)
+    return replace(node, inputs=tuple(map(_as_watched, node.inputs, before.inputs)))
 
 
 def _pipeline(node: Node, dataset: Any) -> Node:

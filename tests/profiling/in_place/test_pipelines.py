@@ -196,6 +196,19 @@ def test_a_dataset_behind_a_pipeline_has_rows_of_both(sample_folder: Path) -> No
     assert rows(again.watched) == [*expected(plan), "brighter"] and gl.watch(again) is again
 
 
+def test_a_pipeline_in_a_watched_part_keeps_its_clocks(sample_folder: Path) -> None:
+    usable("native")
+    loaded = gl.load(planned(sample_folder, "native"), epochs=1)
+    part = gl.watch(loaded.map(lambda images, labels: (images / 2, labels), name="half"))
+    before = {one.number for one in all_watched()}
+    dataset = gl.watch(gl.watch(part.prefetch(1)).map(lambda images, labels: (images * 2, labels), name="twice"))
+    assert len(list(dataset)) == 6
+    for watched in (part.watched, dataset.watched):
+        done = watched.read()
+        assert (done.steps["Read"].calls, done.steps["half"].calls, done.samples) == (48, 6, 48)
+    assert [one for one in all_watched() if one.number not in before] == [dataset.watched]
+
+
 def test_two_alike_have_rows_of_their_own(sample_folder: Path) -> None:
     usable("native")
     plan = planned(sample_folder, "native")
