@@ -68,11 +68,11 @@ class Clocks:
         self.unwatched: Mapping[str, str] = {node.name: self._reason(node) for node in shown}
         """What has no clock, and why, by name."""
 
-    def telling(self) -> Mapping[Node, str]:
-        """The names of steps whose calls are those of one node: not of a dataset that stands in several places."""
+    def telling(self) -> Mapping[Node, WatchedStep]:
+        """The steps whose calls are those of one node: not of a dataset that stands in several places."""
         places = Counter(id(node.dataset) for node in self.root.nodes() if node.inner is None)
         held = {node: node.dataset if node.inner is None else node.inner.outer for node in self.steps}
-        return {node: step.name for node, step in self.steps.items() if places[id(held[node])] == 1}
+        return {node: step for node, step in self.steps.items() if places[id(held[node])] == 1}
 
     def left_out(self, pipeline: Node) -> str:
         """Why a pipeline's dataset with clocks isn't part of this one, which has the given one instead; else empty."""

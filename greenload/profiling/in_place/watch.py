@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from greenload.errors import UsageError
@@ -12,7 +13,8 @@ from greenload.profiling.in_place.clocks import Clocks, is_pipeline
 from greenload.profiling.in_place.flow import samples_of
 from greenload.profiling.in_place.pipelines import watched_pipeline, with_pipelines
 from greenload.profiling.in_place.publishing import publish
-from greenload.profiling.in_place.watched import Watched
+from greenload.profiling.in_place.watched import Watched, WatchedStep, numbered
+from greenload.profiling.tfdata.graph import Node
 from greenload.profiling.tfdata.names import installed
 from greenload.profiling.tfdata.units import sample_unit
 from greenload.profiling.tfdata.walk import walk
@@ -83,17 +85,24 @@ def _watched(clocks: Clocks, name: str) -> Watched:
         unwatched |= dict.fromkeys((step.name for step in part.steps), why) if why else part.unwatched
         if not why and part not in parts:
             parts.append(part)
-    counts = samples_of(root, clocks.telling()), sample_unit(root).name
+    steps = numbered([*(step for part in parts for step in part.steps), *clocks.steps.values()])
+    counts = samples_of(root, _names(clocks, steps)), sample_unit(root).name
     alone = len(pipelines) == len(parts) == 1
     samples, unit = (parts[0].samples, parts[0].sample_unit) if alone else counts
     return Watched(
         name,
-        (*(step for part in parts for step in part.steps), *clocks.steps.values()),
+        steps,
         {**unwatched, **clocks.unwatched},
         samples,
         unit,
         includes=(*clocks.includes, *(node.dataset.watched for node in pipelines)),
     )
+
+
+def _names(clocks: Clocks, steps: Sequence[WatchedStep]) -> Mapping[Node, str]:
+    """The names of the steps that tell how many elements a node gives."""
+    names = {step.read: step.name for step in steps}
+    return {node: names[step.read] for node, step in clocks.telling().items()}
 
 
 def _place_of_call() -> str:

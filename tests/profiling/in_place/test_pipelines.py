@@ -209,6 +209,19 @@ def test_a_pipeline_in_a_watched_part_keeps_its_clocks(sample_folder: Path) -> N
     assert [one for one in all_watched() if one.number not in before] == [dataset.watched]
 
 
+def test_each_step_has_a_name_of_its_own(sample_folder: Path) -> None:
+    usable("native")
+    plan = planned(sample_folder, "native")
+    first, second = gl.load(plan, epochs=1).take(4), gl.load(plan, epochs=1)
+    both = first.concatenate(second).map(lambda images, labels: (images / 2, labels), name="Read")
+    dataset = gl.watch(both)
+    assert len(list(dataset)) == 10
+    done = dataset.watched.read()
+    assert len(done.steps) == len(dataset.watched.steps)
+    assert 32 <= done.steps["Read"].calls <= 48 and done.steps["Read (2)"].calls == 48
+    assert done.steps["Read (3)"].calls == 10
+
+
 def test_two_alike_have_rows_of_their_own(sample_folder: Path) -> None:
     usable("native")
     plan = planned(sample_folder, "native")
