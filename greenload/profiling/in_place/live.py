@@ -10,7 +10,7 @@ second drew the same everywhere. A profile can tell how they differ.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -61,7 +61,10 @@ class LiveDataset:
     samples: float | None
     """That left it; None where that can't be seen."""
     steps: tuple[LiveStep, ...]
+    """Without those that a dataset before it has, too."""
     unwatched: Mapping[str, str] = field(default_factory=dict)
+    counted_in: Mapping[str, str] = field(default_factory=dict)
+    """Of its other steps, whose clock is one of a dataset before it, that one's name."""
 
     @property
     def cpu_s(self) -> float:
@@ -113,6 +116,7 @@ class Live:
                     "samples": dataset.samples,
                     "steps": [self._step_to_dict(step) for step in dataset.steps],
                     "unwatched": dict(dataset.unwatched),
+                    "counted_in": dict(dataset.counted_in),
                 }
                 for dataset in self.datasets
             ],
@@ -154,38 +158,12 @@ class Named(Protocol):
         """What has no clock, and why, by name."""
 
 
-@dataclass(frozen=True)
-class Own:
-    """Of what is watched what counts in no other."""
-
-    name: str
-    sample_unit: str
-    steps: tuple[WatchedStep, ...]
-    unwatched: Mapping[str, str]
-    tells_samples: bool
-    """Whether its samples can be told: not where all its steps count for others too."""
-
-
-def counted_once(datasets: Sequence[Named]) -> list[Own]:
-    """What is watched, each clock in the first dataset that has it: what was watched before may be part of several."""
-    firsts: dict[Callable[[], Work], str] = {}
-    found = []
-    for dataset in datasets:
-        shared = {step.name: firsts[step.read] for step in dataset.steps if step.read in firsts}
-        own = tuple(step for step in dataset.steps if step.name not in shared)
-        reasons = {name: f"counted in {first}, which shares it" for name, first in shared.items()}
-        unwatched = {**reasons, **dataset.unwatched}
-        found.append(Own(dataset.name, dataset.sample_unit, own, unwatched, bool(own) or not shared))
-        firsts |= {step.read: dataset.name for step in own}
-    return found
-
-
 def live(
     spans: Sequence[tuple[Named, Moment]],
     energy_j: Mapping[str, float] | None = None,
     provenance: Mapping[str, str] | None = None,
 ) -> Live:
-    """The rows of a span of time.
+    """The rows of a span of time. Of a step that several datasets have, the first has the row.
 
     Args:
         spans: what is watched in one process, and its later moment less its earlier one.
@@ -199,15 +177,16 @@ def live(
         >>> live([(watched, watched.read() - before)]).datasets[0].steps[0].cpu_s
         1.32
     """
-    datasets = tuple(
-        LiveDataset(
-            own.name,
-            own.sample_unit,
-            span.samples if own.tells_samples else None,
-            tuple(LiveStep(step, span.steps.get(step.name, Work())) for step in own.steps),
-            own.unwatched,
-        )
-        for own, (_, span) in zip(counted_once([watched for watched, _ in spans]), spans, strict=True)
-    )
+    datasets: list[LiveDataset] = []
+    counted: dict[int, str] = {}
+    for watched, span in spans:
+        own = [step for step in watched.steps if step.clock not in counted]
+        steps = tuple(LiveStep(step, span.steps.get(step.name, Work())) for step in own)
+        counted_in = {step.name: counted[step.clock] for step in watched.steps if step.clock in counted}
+        unit, unwatched = watched.sample_unit, watched.unwatched
+        # Where all its clocks count for another, too, they don't tell which of the samples left here.
+        samples = None if counted_in and not own else span.samples
+        datasets.append(LiveDataset(watched.name, unit, samples, steps, unwatched, counted_in))
+        counted |= {step.clock: watched.name for step in own}
     longest = max((span for _, span in spans), key=lambda span: span.time_s, default=Moment(0.0, 0.0, {}))
-    return Live(longest.time_s, longest.cpu_s, datasets, dict(energy_j or {}), dict(provenance or {}))
+    return Live(longest.time_s, longest.cpu_s, tuple(datasets), dict(energy_j or {}), dict(provenance or {}))

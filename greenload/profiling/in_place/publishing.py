@@ -29,7 +29,6 @@ from greenload.energy.meters.discover import discover_cpu
 from greenload.energy.totals import RunningTotals, Totals
 from greenload.errors import MeterError
 from greenload.machine import machine
-from greenload.profiling.in_place.live import Own, counted_once
 from greenload.profiling.in_place.model import BufferWatch
 from greenload.profiling.in_place.published import folder_named, is_off
 from greenload.profiling.in_place.status import DatasetStatus, EnergyCount, Status
@@ -103,7 +102,7 @@ class _Teller:
                 time_s=time.monotonic(),
                 cpu_s=time.process_time(),
                 other_cpu_s=self._counted.other_cpu_s,
-                datasets=self._datasets(looks=looks),
+                datasets=[self._dataset(each, looks=looks) for each in all_watched()],
                 energy={
                     domain: EnergyCount(total.joules, total.seconds, provenance, self.idle_w.get(domain))
                     for (domain, provenance), total in self._counted.domains.items()
@@ -112,18 +111,19 @@ class _Teller:
                 notes=[self.failure] if self.failure else [],
             )
 
-    def _datasets(self, *, looks: bool) -> list[DatasetStatus]:
-        watched = all_watched()
-        return [self._dataset(one, own, looks=looks) for one, own in zip(watched, counted_once(watched), strict=True)]
-
-    def _dataset(self, watched: Watched, own: Own, *, looks: bool) -> DatasetStatus:
+    def _dataset(self, watched: Watched, *, looks: bool) -> DatasetStatus:
         buffers = self._buffers.setdefault(watched, BufferWatch())
         if looks:
             with contextlib.suppress(RuntimeError):  # an iterator was made meanwhile
                 buffers.look(watched.iterators)
-        moment = watched.read() if own.tells_samples else replace(watched.read(), samples=None)
         return DatasetStatus(
-            watched.number, own.name, own.sample_unit, own.steps, moment, own.unwatched, buffers.to_dict()
+            watched.number,
+            watched.name,
+            watched.sample_unit,
+            watched.steps,
+            watched.read(),
+            watched.unwatched,
+            buffers.to_dict(),
         )
 
     def start_meters(self) -> None:

@@ -101,8 +101,8 @@ def _watched(clocks: Clocks, name: str) -> Watched:
 
 def _names(clocks: Clocks, steps: Sequence[WatchedStep]) -> Mapping[Node, str]:
     """The names of the steps that tell how many elements a node gives."""
-    names = {step.read: step.name for step in steps}
-    return {node: names[step.read] for node, step in clocks.telling().items()}
+    names = {step.clock: step.name for step in steps}
+    return {node: names[step.clock] for node, step in clocks.telling().items()}
 
 
 def _place_of_call() -> str:

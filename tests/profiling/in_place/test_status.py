@@ -388,16 +388,3 @@ def test_a_dataset_that_is_watched_is_told_of(tmp_path: Path, monkeypatch: pytes
     calls = {work.calls for each in file.read().datasets for work in each.moment.steps.values()}
     assert 100 in calls
     del dataset
-
-
-def test_a_clock_that_several_datasets_share_is_told_once() -> None:
-    tf = pytest.importorskip("tensorflow")
-    import greenload as gl
-
-    part = gl.watch(tf.data.Dataset.range(9).map(lambda x: x + 1, name="shared"))
-    train, rest = gl.watch(part.skip(3)), gl.watch(part.take(3))
-    told = {each["number"]: each for each in json.loads(publishing.document())["datasets"]}
-    first, second = (told[each.watched.number] for each in (train, rest))
-    assert [step["name"] for step in first["steps"]] == ["shared"] and second["steps"] == []
-    assert second["unwatched"]["shared"] == f"counted in {train.watched.name}, which shares it"
-    assert second["samples"] is None

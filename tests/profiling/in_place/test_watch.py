@@ -284,7 +284,7 @@ def test_a_clock_counts_once_wherever_a_watched_part_stands() -> None:
     first, second = live([(each, each.read()) for each in (train.watched, rest.watched)]).datasets
     assert [row.step.name for row in first.steps] == ["plus_one", "train"]
     assert (second.steps, second.samples) == ((), None)
-    assert second.unwatched["plus_one"] == f"counted in {train.watched.name}, which shares it"
+    assert second.counted_in == {"plus_one": train.watched.name}
     alone = live([(rest.watched, rest.watched.read())]).datasets[0]
     assert [row.step.name for row in alone.steps] == ["plus_one"]
 
